@@ -1,0 +1,119 @@
+# bantam: make            build build/bantam (release: -O2, hardened)
+#         make run        install what is missing, build, boot a stock Debian kernel
+#         make check      all tests; the last line counts them
+#         make bench      measure against QEMU
+#         make deps       install packages, nothing else
+# STATIC=1 links statically; SAN=address,undefined instruments; WERROR=1 is for CI.
+
+CC ?= gcc
+PREFIX ?= /usr/local
+ARCH := $(shell uname -m)
+VERSION := 0.1
+
+B := build$(if $(SAN),/san)$(if $(STATIC),/static)
+
+DEB_BUILD := gcc make pkg-config libc6-dev liburing-dev libseccomp-dev libjansson-dev \
+	libzstd-dev liblzma-dev zlib1g-dev
+DEB_RUN := qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmod xz-utils zstd \
+	dosfstools mtools e2fsprogs python3 dpkg apt
+DEB_CHECK := libcriterion-dev clang libclang-rt-14-dev acpica-tools fio socat jq git \
+	clang-format strace mandoc universal-ctags
+export DEBIAN_FRONTEND := noninteractive
+
+OPT := $(if $(SAN),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all,-O2 -g)
+HARDEN := -fstack-protector-strong -fcf-protection $(if $(SAN),,-D_FORTIFY_SOURCE=2)
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+	-Wvla -Wno-unused-parameter -Wno-missing-field-initializers $(if $(WERROR),-Werror)
+CPPFLAGS += -I. -D_GNU_SOURCE -DBANTAM_VERSION='"$(VERSION)"'
+CFLAGS += -std=gnu17 $(OPT) $(HARDEN) $(WARN) -fPIE -pthread -ffunction-sections -fdata-sections
+LDFLAGS += $(if $(STATIC),-static-pie,-pie) -pthread -Wl,-z,relro,-z,now -Wl,--gc-sections \
+	-Wl,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
+# Our libraries are linked statically, libc dynamically: each shared library costs start-up
+# time and private pages of every VM (tests/bench/startup measures it).
+LIBS := -Wl,-Bstatic -luring -ljansson -lzstd -llzma -lz -lseccomp $(if $(STATIC),,-Wl,-Bdynamic)
+
+SRC := $(wildcard vmm/*.c vmm/core/*.c vmm/api/*.c vmm/arch/$(ARCH)/*.c \
+	devices/*.c devices/virtio/*.c devices/backend/*.c boot/*.c)
+OBJ := $(patsubst %.c,$B/o/%.o,$(filter-out vmm/main.c,$(SRC)))
+LIB := $B/libbantam.a
+TOOLS := $(patsubst tools/%.c,$B/%,$(wildcard tools/*.c))
+
+all: $B/bantam $(TOOLS) guests
+
+$B/bantam: $B/o/vmm/main.o $(LIB)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(LIB): $(OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$B/o/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(TOOLS): $B/%: $B/o/tools/%.o $(LIB)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# --- what runs inside the VM: stands alone, no libc -------------------------
+GUEST_CFLAGS := -std=gnu17 -O2 -g -ffreestanding -nostdlib -static -fno-stack-protector -fno-pic \
+	-no-pie -fcf-protection=none -mno-red-zone -Wall -Wextra -I. -Wl,--build-id=none -Wl,-z,noexecstack
+BARE := $(patsubst guest/bare/%.c,build/guest/%.elf,$(wildcard guest/bare/*.c))
+INIT := $(patsubst guest/%.c,build/guest/%,$(wildcard guest/*.c))
+guests: $(BARE) $(INIT)
+
+build/guest/%.elf: guest/bare/%.c $(wildcard guest/bare/*.h guest/bare/*.S guest/bare/*.ld) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_CFLAGS) -mgeneral-regs-only -T guest/bare/guest.ld -o $@ $(wildcard guest/bare/*.S) $<
+
+build/guest/%: guest/%.c $(wildcard guest/*.h) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_CFLAGS) -o $@ $<
+
+# --- tests -----------------------------------------------------------------
+UNIT := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/test_*.c))
+UNIT_COMMON := $(patsubst %.c,$B/o/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
+unit: $(UNIT)
+$B/unit/%: $B/o/tests/unit/%.o $(UNIT_COMMON) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)
+
+# libFuzzer targets: tests/fuzz/fuzz_X.c includes the sources that it needs by path in its
+# first comment-free line "FUZZ_SRC"; everything is simply linked against a clang build.
+FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_FLAGS := -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+FUZZ_OBJ := $(patsubst %.c,build/fuzz/o/%.o,$(filter-out vmm/main.c,$(SRC)))
+fuzz: $(FUZZ)
+build/fuzz/o/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) -std=gnu17 $(FUZZ_FLAGS) -pthread -MMD -MP -c -o $@ $<
+build/fuzz/libbantam.a: $(FUZZ_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+build/fuzz/%: build/fuzz/o/tests/fuzz/%.o build/fuzz/libbantam.a
+	clang -fsanitize=fuzzer,address,undefined -pthread -o $@ $^ $(LIBS)
+
+check: deps
+	tests/check
+
+bench: deps all
+	tests/bench/run
+
+run: deps all
+	tools/demo
+
+deps:
+	@tools/deps $(DEB_BUILD) $(DEB_RUN) $(DEB_CHECK)
+
+fmt:
+	clang-format -i $$(git ls-files '*.[ch]')
+
+install: all
+	install -D -m 755 $B/bantam $(DESTDIR)$(PREFIX)/bin/bantam
+	install -D -m 644 bantam.1 $(DESTDIR)$(PREFIX)/share/man/man1/bantam.1
+
+clean:
+	rm -rf build
+
+-include $(shell find $B/o build/fuzz/o -name '*.d' 2>/dev/null)
+.PHONY: all guests unit fuzz check bench run deps fmt install clean
+.SECONDARY:

@@ -1,0 +1,67 @@
+/*
+ * boot: put kernel, initrd, command line and firmware tables into guest memory
+ * and say where the first vCPU starts.
+ *
+ * Bytes of the kernel file are hostile: every field is checked before use.
+ * Errors are the user's: one line that names the file and the reason. Thread:
+ * the builder, before the vCPUs run.
+ */
+#ifndef BANTAM_BOOT_H
+#define BANTAM_BOOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "boot/board.h"
+#include "vmm/core/err.h"
+#include "vmm/core/mem.h"
+
+enum boot_unpack { BOOT_UNPACK_AUTO, BOOT_UNPACK_ON, BOOT_UNPACK_OFF };
+enum boot_entry_kind { BOOT_ENTRY_AUTO, BOOT_ENTRY_LINUX64, BOOT_ENTRY_PVH };
+
+struct boot_request {
+	const char *kernel;	/* path; "-" is not special */
+	const char *initrd;	/* path or NULL */
+	const char *cmdline;	/* never NULL */
+	enum boot_entry_kind entry;
+	/* bzImage: unpack its payload on the host (and keep it in cache_dir, if not NULL). */
+	enum boot_unpack unpack;
+	const char *cache_dir;
+};
+
+struct boot_info {
+	enum boot_entry_kind entry;	/* LINUX64 or PVH */
+	const char *format;		/* "bzImage", "bzImage payload (xz, cached)", "ELF" … */
+	uint64_t rip;
+	uint64_t rsi;			/* LINUX64: boot_params (arch sets it in RSI) */
+	uint64_t rbx;			/* PVH: hvm_start_info */
+	uint64_t cr3;			/* LINUX64: identity map of the first 4 GiB at least */
+	uint64_t gdt;			/* table of gdt_bytes that holds flat segments */
+	uint16_t gdt_bytes;		/* selector 0x10 code, 0x18 data, 0x20 TSS */
+	uint64_t kernel_base, kernel_bytes;
+	uint64_t initrd_base, initrd_bytes;
+	uint64_t cmdline_base;
+	uint64_t rsdp;
+};
+
+/* Everything in one call. Memory is laid out by boot/layout in the header of boot.c. */
+int boot_load(struct mem *mem, const struct boot_request *req, const struct board *board,
+	      struct boot_info *info, struct err *err);
+
+/* The memory map as the guest is told it (e820 types: 1 RAM, 2 reserved); returns the count. */
+struct boot_map_entry {
+	uint64_t base;
+	uint64_t len_bytes;
+	uint32_t type;
+};
+unsigned boot_memory_map(const struct mem *mem, const struct board *board,
+			 struct boot_map_entry *map, unsigned max);
+
+/*
+ * ACPI tables at base (at most len_bytes): RSDP first. acpi.c; used by boot_load and by tests.
+ * Returns the bytes used, or -errno.
+ */
+int64_t acpi_build(struct mem *mem, const struct board *board, gpa_t base, uint64_t len_bytes,
+		   struct err *err);
+
+#endif

@@ -1,0 +1,122 @@
+/*
+ * device: what a device model is, and the only things it may ask of the VM.
+ *
+ * One page per device: its keys, its help, create, handlers, destroy. A new
+ * device is a new page and one line in registry.c. No device sees a KVM fd:
+ * production binds ioeventfd and irqfd behind env->ops, unit tests record.
+ */
+#ifndef BANTAM_DEVICE_H
+#define BANTAM_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/core/bus.h"
+#include "vmm/core/err.h"
+#include "vmm/core/keys.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/mem.h"
+
+/* What a guest can tell its VM. */
+enum vm_event {
+	VM_EVENT_POWEROFF,	/* ACPI S5 */
+	VM_EVENT_RESET,		/* ACPI reset register, i8042, 0xcf9 */
+	VM_EVENT_PANIC,		/* pvpanic bit 0 */
+	VM_EVENT_CRASH_LOADED,	/* pvpanic bit 1: a crash kernel took over */
+	VM_EVENT_LOST_OUTPUT,	/* a host sink failed (disk full): guest output was lost */
+};
+
+enum kick_space { KICK_PIO, KICK_MMIO };
+
+/*
+ * A guest write that shall signal an eventfd instead of an exit. len_bytes 0
+ * means any width. With match, only that value (virtio-mmio: the queue index).
+ */
+struct kick {
+	enum kick_space space;
+	uint64_t addr;
+	uint32_t len_bytes;
+	bool match;
+	uint64_t value;
+	int fd;
+};
+
+/* All may be called from any thread; -errno on failure. */
+struct env_ops {
+	int (*bind_kick)(void *vm, const struct kick *kick);
+	void (*unbind_kick)(void *vm, const struct kick *kick);
+
+	/*
+	 * Message-signalled interrupt: bind gives an eventfd (owned by the VM,
+	 * valid until unbind) whose write delivers addr/data to the guest, and an id.
+	 * update changes the message; both are no-ops for the guest until a write.
+	 */
+	int (*msi_bind)(void *vm, uint64_t addr, uint32_t data, unsigned *id, int *fd);
+	int (*msi_update)(void *vm, unsigned id, uint64_t addr, uint32_t data);
+	void (*msi_unbind)(void *vm, unsigned id);
+
+	/*
+	 * An interrupt line (IOAPIC pin). Edge users pulse it by level 1 then 0. A level line
+	 * that is still high at EOI fires again. Lines may be shared: each holder sets its own
+	 * (gsi, holder) and the pin is the OR of all; holder is any number below 32.
+	 */
+	void (*set_line)(void *vm, unsigned gsi, unsigned holder, bool level);
+
+	void (*event)(void *vm, enum vm_event event);
+};
+
+struct pci_host;
+struct virtio_mmio_slots;
+
+struct device_env {
+	struct mem *mem;
+	struct bus *pio;
+	struct bus *mmio;
+	struct loop *loop;
+	const struct env_ops *ops;
+	void *vm;		/* first argument of every op */
+	/* Exactly one is set: the transport of virtio devices. */
+	struct pci_host *pci;
+	struct virtio_mmio_slots *mmio_slots;
+};
+
+struct device;
+
+struct device_ops {
+	/* Stops the device's I/O and frees it. The vCPUs are already joined. */
+	void (*destroy)(struct device *dev);
+	/* Host side asks for an orderly shutdown, resize, … : optional. */
+	void (*power_button)(struct device *dev);
+	void (*describe)(struct device *dev, char *buf, size_t len);	/* --dry-run: one line */
+};
+
+/* Embedded first in every device's own struct. */
+struct device {
+	const struct device_type *type;
+	const struct device_ops *ops;
+	char id[32];
+};
+
+struct device_type {
+	const char *name;	/* "virtio-blk" */
+	const char *option;	/* "--disk", or NULL: not for the command line */
+	bool repeat;		/* the option may be given more than once */
+	const struct key *keys;	/* ends with name NULL; NULL without an option */
+	const char *help;	/* one line */
+	/* loop's thread, before the vCPUs run; on failure nothing is left behind. */
+	int (*create)(const struct device_env *env, const struct keyvals *cfg,
+		      struct device **out, struct err *err);
+};
+
+/* registry.c: every type, in the order of --help. Ends with NULL. */
+extern const struct device_type *const device_types[];
+
+const struct device_type *device_type_find(const char *name);
+
+static inline void device_destroy(struct device *dev)
+{
+	if (dev)
+		dev->ops->destroy(dev);
+}
+
+#endif

@@ -1,0 +1,123 @@
+/*
+ * virtio: one device model over any transport (virtio 1.2, sections 2 and 4).
+ *
+ * A device fills a const virtio_class and embeds a virtio_device; it never
+ * learns whether it sits on PCI or MMIO. dev->lock is held during every class
+ * function; register accesses come from vCPU threads, kicks from the loop's
+ * thread, so a device needs no lock of its own. Code that touches the device
+ * from elsewhere (a completion, a timer) takes virtio_lock first.
+ */
+#ifndef BANTAM_VIRTIO_H
+#define BANTAM_VIRTIO_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "devices/device.h"
+#include "devices/virtio/virtq.h"
+
+#define VIRTIO_F_INDIRECT_DESC 28
+#define VIRTIO_F_EVENT_IDX 29
+#define VIRTIO_F_VERSION_1 32
+#define VIRTIO_F_ACCESS_PLATFORM 33
+#define VIRTIO_F_RING_RESET 40
+
+#define VIRTIO_STATUS_ACKNOWLEDGE 1
+#define VIRTIO_STATUS_DRIVER 2
+#define VIRTIO_STATUS_DRIVER_OK 4
+#define VIRTIO_STATUS_FEATURES_OK 8
+#define VIRTIO_STATUS_NEEDS_RESET 64
+#define VIRTIO_STATUS_FAILED 128
+
+#define VIRTIO_MAX_QUEUES 33
+#define VIRTIO_CONFIG_MAX 256
+
+struct virtio_device;
+
+struct virtio_class {
+	const char *name;	/* "virtio-blk" */
+	uint16_t device_id;	/* section 5 */
+	uint32_t pci_class;	/* 24-bit class code, e.g. 0x010000 */
+	/* DRIVER_OK: features are final, ready queues are enabled. -errno: NEEDS_RESET. */
+	int (*activate)(struct virtio_device *dev);
+	/* The driver notified queue (or may have: spurious kicks happen). Active devices only. */
+	void (*kick)(struct virtio_device *dev, unsigned queue);
+	/* The driver wrote dev->config[off, off+len); the bytes are already stored. May be NULL:
+	 * then the config space is read-only. */
+	void (*write_config)(struct virtio_device *dev, uint32_t off, uint32_t len);
+	/*
+	 * Stop. Return true when no I/O is in flight; else false, and call virtio_reset_done
+	 * (lock held) when the last one is back: the register write that asked for the reset
+	 * waits for that. Guest memory is not touched after.
+	 */
+	bool (*reset)(struct virtio_device *dev);
+};
+
+struct virtio_transport_ops {
+	/* Thread: any; lock held. */
+	void (*signal_queue)(struct virtio_device *dev, unsigned queue);
+	void (*signal_config)(struct virtio_device *dev);
+	/* Detach from bus, unbind kicks and interrupts, free. vCPUs joined. */
+	void (*destroy)(struct virtio_device *dev);
+};
+
+struct virtio_device {
+	struct device dev;
+	const struct virtio_class *class;
+	const struct device_env *env;	/* outlives the device */
+	pthread_mutex_t lock;
+	pthread_cond_t reset_cond;
+	bool resetting;
+
+	unsigned nqueues;
+	struct virtq queue[VIRTIO_MAX_QUEUES];
+
+	uint64_t offered;	/* features, bit n = feature n */
+	uint64_t acked;
+	uint8_t status;
+	bool active;		/* DRIVER_OK and activate succeeded, not broken */
+	uint8_t config[VIRTIO_CONFIG_MAX];
+	uint32_t config_bytes;
+	uint8_t config_generation;
+
+	const struct virtio_transport_ops *transport_ops;
+	void *transport;	/* virtio_pci or virtio_mmio */
+};
+
+/*
+ * Prepare dev (zeroed by the caller) with its queues. offered gets VERSION_1,
+ * INDIRECT_DESC and EVENT_IDX added.
+ */
+void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
+		 const struct device_env *env, unsigned nqueues, uint16_t queue_size_max,
+		 uint64_t offered, uint32_t config_bytes);
+
+/* Put dev on the machine's transport (env->pci or env->mmio_slots). -ENOSPC: no slot left. */
+int virtio_attach(struct virtio_device *dev, struct err *err);
+/* Reset, take off the transport, release locks. Accepts a device that was never attached. */
+void virtio_detach(struct virtio_device *dev);
+
+static inline bool virtio_has(const struct virtio_device *dev, unsigned feature)
+{
+	return dev->acked >> feature & 1;
+}
+
+void virtio_lock(struct virtio_device *dev);
+void virtio_unlock(struct virtio_device *dev);
+
+/* For devices; lock held. */
+void virtio_interrupt(struct virtio_device *dev, unsigned queue);	/* if the driver wants it */
+void virtio_config_changed(struct virtio_device *dev);	/* after changing dev->config */
+void virtio_broken(struct virtio_device *dev, const char *why);	/* NEEDS_RESET, one line */
+void virtio_reset_done(struct virtio_device *dev);
+
+/* For transports; lock held (virtio.c implements the state machine once for both). */
+void virtio_set_status(struct virtio_device *dev, uint8_t status);	/* 0 resets, and waits */
+void virtio_set_features(struct virtio_device *dev, unsigned word, uint32_t bits);
+uint32_t virtio_config_read(struct virtio_device *dev, uint64_t off, unsigned size_bytes);
+void virtio_config_write(struct virtio_device *dev, uint64_t off, unsigned size_bytes,
+			 uint32_t val);
+void virtio_queue_kicked(struct virtio_device *dev, unsigned queue);
+
+#endif

@@ -1,0 +1,76 @@
+/*
+ * virtq: the sole reader and writer of split virtqueues (virtio 1.2, section 2.7).
+ *
+ * The ring lies in guest memory and is hostile: each descriptor is copied once
+ * and checked (index, loops, count, direction order, range), then only the copy
+ * is used. A broken ring is remembered: every later pop returns -EPROTO until
+ * reset. Thread: whoever holds the device's lock.
+ */
+#ifndef BANTAM_VIRTQ_H
+#define BANTAM_VIRTQ_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "vmm/core/mem.h"
+
+#define VIRTQ_MAX_SIZE 1024u
+
+/* One popped chain: readable (device reads) parts first, then writable ones. */
+struct chain {
+	uint16_t head;
+	uint16_t nreadable;
+	uint16_t nwritable;
+	uint64_t readable_bytes;	/* sums; each < 2^32 (a longer chain breaks the ring) */
+	uint64_t writable_bytes;
+	struct iovec *iov;		/* the caller's array: nreadable + nwritable used */
+};
+
+struct virtq {
+	/* set by the transport before enabling */
+	uint16_t size_max;		/* the device's limit, a power of two */
+	uint16_t size;			/* as the driver chose */
+	gpa_t desc, avail, used;
+	bool ready;
+	/* private to virtq.c from here */
+	const struct mem *mem;
+	void *desc_host;
+	void *avail_host;
+	void *used_host;
+	uint16_t next_avail;
+	uint16_t next_used;
+	uint16_t signalled_used;	/* used index at the last interrupt decision */
+	bool signalled_valid;
+	bool event_idx;
+	bool broken;
+	const char *broken_why;
+};
+
+/*
+ * Resolve the ring's addresses and start at index 0. -EINVAL: size not a power of two, 0 or
+ * above size_max, misaligned or out of memory.
+ */
+int virtq_enable(struct virtq *q, const struct mem *mem, bool event_idx);
+void virtq_reset(struct virtq *q);
+
+/* 1: *chain is filled; 0: empty; -EPROTO: broken (q->broken_why says how). */
+int virtq_pop(struct virtq *q, struct chain *chain, struct iovec *iov, unsigned iov_max);
+/* Give back the last popped chain, as if never popped. */
+void virtq_unpop(struct virtq *q);
+
+void virtq_push(struct virtq *q, uint16_t head, uint32_t written_bytes);
+/* After one or more pushes: does the driver want an interrupt? */
+bool virtq_wants_interrupt(struct virtq *q);
+/*
+ * Kick suppression. enable returns true if chains arrived meanwhile: go on
+ * popping. Disable before draining, enable when empty.
+ */
+void virtq_disable_kicks(struct virtq *q);
+bool virtq_enable_kicks(struct virtq *q);
+
+/* Copy between a flat buffer and a chain's iovecs; returns the bytes copied. */
+size_t chain_read(const struct chain *chain, uint64_t off, void *dst, size_t len_bytes);
+size_t chain_write(const struct chain *chain, uint64_t off, const void *src, size_t len_bytes);
+
+#endif

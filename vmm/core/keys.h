@@ -1,0 +1,74 @@
+/*
+ * keys: the one shape of an option with keys, such as --disk path=X,ro.
+ *
+ * A device's page declares a const table of its keys; parsing the command
+ * line, reading JSON, --help, the check of the man page and "did you mean" all
+ * read that table. Values are checked here, by kind and range, before a device
+ * sees them. Pure; any thread.
+ */
+#ifndef BANTAM_KEYS_H
+#define BANTAM_KEYS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/core/err.h"
+
+enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE };
+
+#define KEYS_MAX 24
+#define KEY_BARE 1u	/* a first bare word ("--disk FILE") is this key's value */
+#define KEY_REQUIRED 2u
+
+struct key {
+	const char *name;
+	enum key_kind kind;
+	unsigned flags;
+	const char *choices;	/* KEY_CHOICE: "pci|mmio" */
+	const char *def;	/* default as text, or NULL: unset */
+	uint64_t min, max;	/* KEY_NUM and KEY_SIZE; both 0: any */
+	const char *meta;	/* how --help shows the value: "FILE" */
+	const char *help;	/* one line */
+};
+
+/* Values by their index in the table. Owned text is freed by keys_clear. */
+struct keyvals {
+	const char *option;	/* "--disk", for messages */
+	const struct key *table;	/* ends with name NULL */
+	struct {
+		char *text;	/* as written, or the default's; NULL: unset */
+		uint64_t num;	/* size, number, bool (0/1), choice (its index) */
+		bool set;	/* the user wrote it */
+	} val[KEYS_MAX];
+};
+
+/*
+ * Parse "k=v,…" against table. -EINVAL and one line that names the option, the
+ * key and the nearest valid one. *kv needs keys_clear in every case.
+ */
+int keys_parse(struct keyvals *kv, const char *option, const struct key *table,
+	       const char *text, struct err *err);
+
+/* The same, key by key (JSON, the API): start, set each, finish (defaults, required). */
+void keys_start(struct keyvals *kv, const char *option, const struct key *table);
+int keys_set(struct keyvals *kv, const char *name, const char *value, struct err *err);
+int keys_finish(struct keyvals *kv, struct err *err);
+void keys_clear(struct keyvals *kv);
+
+static inline const char *keys_text(const struct keyvals *kv, unsigned i)
+{
+	return kv->val[i].text;
+}
+
+static inline uint64_t keys_num(const struct keyvals *kv, unsigned i)
+{
+	return kv->val[i].num;
+}
+
+static inline bool keys_has(const struct keyvals *kv, unsigned i)
+{
+	return kv->val[i].text != NULL;
+}
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * log: what bantam says on stderr while a VM runs.
+ *
+ * Lines never interleave and never block for long; any thread may call.
+ * log_guest is for what a guest did wrong: each call site says at most a few
+ * lines a second, so that a guest cannot flood its host.
+ */
+#ifndef BANTAM_LOG_H
+#define BANTAM_LOG_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+
+/* Default LOG_WARN. */
+void log_set_level(enum log_level level);
+enum log_level log_level(void);
+
+/* A terminal in raw mode wants CR LF; serial's stdio sink says so. */
+void log_set_crlf(int on);
+
+void log_put(enum log_level level, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+struct log_limit {
+	_Atomic uint64_t window_ns;
+	_Atomic unsigned count;
+};
+
+/* True if the site may speak now (at most 5 lines a second each). */
+int log_limit_ok(struct log_limit *limit);
+
+#define log_guest(...)                                                         \
+	do {                                                                   \
+		static struct log_limit limit_;                                \
+		if (log_limit_ok(&limit_))                                     \
+			log_put(LOG_WARN, __VA_ARGS__);                        \
+	} while (0)
+
+#endif

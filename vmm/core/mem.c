@@ -1,0 +1,117 @@
+/* mem: see mem.h. */
+#include "vmm/core/mem.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
+int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
+	       uint64_t hole_end, struct err *err)
+{
+	uint64_t low = total_bytes < hole_start ? total_bytes : hole_start;
+
+	memset(mem, 0, sizeof(*mem));
+	BUG_ON(!total_bytes || total_bytes % 4096 || hole_end < hole_start);
+	mem->map = mmap(NULL, total_bytes, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (mem->map == MAP_FAILED) {
+		mem->map = NULL;
+		return err_sys(err, errno,
+			       "--memory %llu MiB: cannot map guest memory",
+			       (unsigned long long)(total_bytes >> 20));
+	}
+	mem->map_bytes = total_bytes;
+	/* Best effort each: a name in /proc/PID/maps, no copy in core dumps, huge pages. */
+	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, mem->map, total_bytes, "guest-ram");
+	madvise(mem->map, total_bytes, MADV_DONTDUMP);
+	madvise(mem->map, total_bytes, MADV_HUGEPAGE);
+	mem_add(mem, gpa(0), low, mem->map);
+	if (total_bytes > low)
+		mem_add(mem, gpa(hole_end), total_bytes - low, mem->map + low);
+	return 0;
+}
+
+void mem_destroy(struct mem *mem)
+{
+	if (mem->map)
+		munmap(mem->map, mem->map_bytes);
+	memset(mem, 0, sizeof(*mem));
+}
+
+int mem_add(struct mem *mem, gpa_t base, uint64_t len_bytes, void *host)
+{
+	unsigned at = 0;
+
+	if (mem->nregions == MEM_MAX_REGIONS || !len_bytes ||
+	    base.v + len_bytes < base.v)
+		return -EINVAL;
+	while (at < mem->nregions && mem->region[at].base.v < base.v)
+		at++;
+	if (at && mem->region[at - 1].base.v + mem->region[at - 1].len_bytes > base.v)
+		return -EEXIST;
+	if (at < mem->nregions && base.v + len_bytes > mem->region[at].base.v)
+		return -EEXIST;
+	memmove(&mem->region[at + 1], &mem->region[at],
+		(mem->nregions - at) * sizeof(mem->region[0]));
+	mem->region[at] = (struct mem_region){ base, len_bytes, host };
+	mem->nregions++;
+	mem->total_bytes += len_bytes;
+	return 0;
+}
+
+static const struct mem_region *find(const struct mem *mem, gpa_t base)
+{
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		const struct mem_region *r = &mem->region[i];
+
+		if (base.v >= r->base.v && base.v - r->base.v < r->len_bytes)
+			return r;
+	}
+	return NULL;
+}
+
+uint64_t mem_run(const struct mem *mem, gpa_t base)
+{
+	const struct mem_region *r = find(mem, base);
+
+	return r ? r->len_bytes - (base.v - r->base.v) : 0;
+}
+
+void *mem_slice(const struct mem *mem, gpa_t base, uint64_t len_bytes)
+{
+	const struct mem_region *r = find(mem, base);
+	uint64_t off;
+
+	if (!r || !len_bytes)
+		return NULL;
+	off = base.v - r->base.v;
+	if (len_bytes > r->len_bytes - off)
+		return NULL;
+	return r->host + off;
+}
+
+bool mem_read(const struct mem *mem, gpa_t base, void *dst, size_t len_bytes)
+{
+	const void *src = mem_slice(mem, base, len_bytes);
+
+	if (!src)
+		return false;
+	memcpy(dst, src, len_bytes);
+	return true;
+}
+
+bool mem_write(const struct mem *mem, gpa_t base, const void *src, size_t len_bytes)
+{
+	void *dst = mem_slice(mem, base, len_bytes);
+
+	if (!dst)
+		return false;
+	memcpy(dst, src, len_bytes);
+	return true;
+}

@@ -1,0 +1,69 @@
+/*
+ * mem: guest physical memory.
+ *
+ * A guest address is a gpa_t and cannot be dereferenced; only this module
+ * turns one into a host slice, checked against the regions. Regions never
+ * overlap, are sorted by gpa and never change once the vCPUs run, so every
+ * function may be called from any thread without a lock. The guest changes the
+ * bytes at any time: copy what you check, then use the copy.
+ */
+#ifndef BANTAM_MEM_H
+#define BANTAM_MEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/core/err.h"
+
+typedef struct {
+	uint64_t v;
+} gpa_t;
+
+static inline gpa_t gpa(uint64_t v)
+{
+	return (gpa_t){ v };
+}
+
+struct mem_region {
+	gpa_t base;
+	uint64_t len_bytes;
+	uint8_t *host;
+};
+
+#define MEM_MAX_REGIONS 8
+
+struct mem {
+	struct mem_region region[MEM_MAX_REGIONS];
+	unsigned nregions;
+	uint64_t total_bytes;
+	uint8_t *map;		/* the one mapping that all created regions share */
+	uint64_t map_bytes;
+};
+
+/*
+ * Map total_bytes (a multiple of 4 KiB) of zeroed guest memory: up to
+ * hole_start below, the rest from hole_end up. Owner: destroys with
+ * mem_destroy, which accepts a zeroed object.
+ */
+int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
+	       uint64_t hole_end, struct err *err);
+void mem_destroy(struct mem *mem);
+
+/* For tests and special pages: add memory that the caller owns. */
+int mem_add(struct mem *mem, gpa_t base, uint64_t len_bytes, void *host);
+
+/*
+ * The host bytes of [base, base + len). NULL if any byte lies outside one
+ * region (a slice never spans two). len 0 is NULL.
+ */
+void *mem_slice(const struct mem *mem, gpa_t base, uint64_t len_bytes);
+
+/* How many bytes from base on lie in the same region (0: none). */
+uint64_t mem_run(const struct mem *mem, gpa_t base);
+
+/* Copy; false (and nothing copied) if the range is not wholly in one region. */
+bool mem_read(const struct mem *mem, gpa_t base, void *dst, size_t len_bytes);
+bool mem_write(const struct mem *mem, gpa_t base, const void *src, size_t len_bytes);
+
+#endif

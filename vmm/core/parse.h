@@ -1,0 +1,40 @@
+/*
+ * parse: numbers, sizes and key=value lists as people write them.
+ *
+ * Pure functions over NUL-terminated text; any thread.
+ */
+#ifndef BANTAM_PARSE_H
+#define BANTAM_PARSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/core/err.h"
+
+/* Decimal or 0x hex, the whole text; 0 or -EINVAL/-ERANGE. No sign, no space. */
+int parse_u64(const char *text, uint64_t *out);
+/* "512M", "2G", "1.5G", "64k", "4096": bytes, powers of 1024 (K M G T, optional iB/B). */
+int parse_size(const char *text, uint64_t *out);
+/* on/off, true/false, yes/no, 1/0. */
+int parse_bool(const char *text, bool *out);
+
+/* The nearest of n names (edit distance, at most a third of its length), or NULL. */
+const char *parse_nearest(const char *text, const char *const *names, size_t n);
+
+/*
+ * "k=v,flag,k2=v2" -> pairs. A comma inside a value is written ",,". text is
+ * copied; the pairs point into *copy, which the caller frees. A bare word has
+ * val NULL. -E2BIG when there are more than max.
+ */
+struct parse_pair {
+	const char *key;
+	const char *val;
+};
+int parse_pairs(const char *text, struct parse_pair *pair, size_t max,
+		size_t *n, char **copy);
+
+/* Writes "512M", "1.5G", "4097" … into buf. */
+const char *parse_size_text(uint64_t bytes, char *buf, size_t len);
+
+#endif
