@@ -1,0 +1,16 @@
+/* registry: every device type, in the order of --help. A new device adds one line here. */
+#include "devices/device.h"
+
+#include <string.h>
+
+const struct device_type *const device_types[] = {
+	NULL,
+};
+
+const struct device_type *device_type_find(const char *name)
+{
+	for (size_t i = 0; device_types[i]; i++)
+		if (!strcmp(device_types[i]->name, name))
+			return device_types[i];
+	return NULL;
+}

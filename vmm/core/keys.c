@@ -1,0 +1,202 @@
+/* keys: see keys.h. */
+#include "vmm/core/keys.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/core/parse.h"
+
+static int find(const struct key *table, const char *name)
+{
+	for (int i = 0; table[i].name; i++)
+		if (!strcmp(table[i].name, name))
+			return i;
+	return -1;
+}
+
+static int find_bare(const struct key *table)
+{
+	for (int i = 0; table[i].name; i++)
+		if (table[i].flags & KEY_BARE)
+			return i;
+	return -1;
+}
+
+static int unknown(const struct keyvals *kv, const char *name, struct err *err)
+{
+	const char *names[KEYS_MAX], *near;
+	size_t n = 0;
+
+	for (; kv->table[n].name; n++)
+		names[n] = kv->table[n].name;
+	near = parse_nearest(name, names, n);
+	return err_set(err, EINVAL, "%s: unknown key \"%s\"%s%s%s", kv->option, name,
+		       near ? "; did you mean \"" : "; see bantam run --help", near ? near : "",
+		       near ? "\"?" : "");
+}
+
+static int choice(const char *choices, const char *text)
+{
+	size_t len = strlen(text);
+
+	for (int i = 0;; i++) {
+		size_t n = strcspn(choices, "|");
+
+		if (n == len && !memcmp(choices, text, n))
+			return i;
+		if (!choices[n])
+			return -1;
+		choices += n + 1;
+	}
+}
+
+static int range(const struct keyvals *kv, const struct key *key, const char *text,
+		 uint64_t num, struct err *err)
+{
+	if ((!key->min && !key->max) || (num >= key->min && (!key->max || num <= key->max)))
+		return 0;
+	if (key->kind == KEY_SIZE) {
+		char lo[32], hi[32];
+
+		return err_set(err, EINVAL, "%s: %s=%s: must be from %s to %s", kv->option,
+			       key->name, text, parse_size_text(key->min, lo, sizeof(lo)),
+			       parse_size_text(key->max, hi, sizeof(hi)));
+	}
+	return err_set(err, EINVAL, "%s: %s=%s: must be from %llu to %llu", kv->option, key->name,
+		       text, (unsigned long long)key->min, (unsigned long long)key->max);
+}
+
+static int convert(const struct keyvals *kv, const struct key *key, const char *text,
+		   uint64_t *num, struct err *err)
+{
+	bool on;
+	int at;
+
+	*num = 0;
+	switch (key->kind) {
+	case KEY_TEXT:
+	case KEY_PATH:
+		if (!*text)
+			return err_set(err, EINVAL, "%s: %s: needs a value (%s)", kv->option,
+				       key->name, key->meta ? key->meta : "text");
+		return 0;
+	case KEY_NUM:
+		if (parse_u64(text, num))
+			return err_set(err, EINVAL, "%s: %s=%s: not a whole number", kv->option,
+				       key->name, text);
+		return range(kv, key, text, *num, err);
+	case KEY_SIZE:
+		if (parse_size(text, num))
+			return err_set(err, EINVAL, "%s: %s=%s: not a size; write it like 512M or 2G",
+				       kv->option, key->name, text);
+		return range(kv, key, text, *num, err);
+	case KEY_BOOL:
+		if (parse_bool(text, &on))
+			return err_set(err, EINVAL, "%s: %s=%s: must be on or off", kv->option,
+				       key->name, text);
+		*num = on;
+		return 0;
+	case KEY_CHOICE:
+		at = choice(key->choices, text);
+		if (at < 0)
+			return err_set(err, EINVAL, "%s: %s=%s: must be one of %s", kv->option,
+				       key->name, text, key->choices);
+		*num = (uint64_t)at;
+		return 0;
+	}
+	BUG_ON(true);
+}
+
+static int store(struct keyvals *kv, int i, const char *text, struct err *err)
+{
+	uint64_t num;
+	int rc = convert(kv, &kv->table[i], text, &num, err);
+
+	if (rc)
+		return rc;
+	free(kv->val[i].text);
+	kv->val[i].text = strdup(text);
+	if (!kv->val[i].text)
+		return err_sys(err, ENOMEM, "%s", kv->option);
+	kv->val[i].num = num;
+	return 0;
+}
+
+void keys_start(struct keyvals *kv, const char *option, const struct key *table)
+{
+	memset(kv, 0, sizeof(*kv));
+	kv->option = option;
+	kv->table = table;
+}
+
+int keys_set(struct keyvals *kv, const char *name, const char *value, struct err *err)
+{
+	int i = find(kv->table, name), rc;
+
+	if (i < 0)
+		return unknown(kv, name, err);
+	if (kv->val[i].set)
+		return err_set(err, EINVAL, "%s: key \"%s\" is given twice", kv->option, name);
+	if (!value) {
+		if (kv->table[i].kind != KEY_BOOL)
+			return err_set(err, EINVAL, "%s: %s: needs a value: %s=%s", kv->option,
+				       name, name, kv->table[i].meta ? kv->table[i].meta : "…");
+		value = "on";
+	}
+	rc = store(kv, i, value, err);
+	kv->val[i].set = !rc;
+	return rc;
+}
+
+int keys_finish(struct keyvals *kv, struct err *err)
+{
+	for (int i = 0; kv->table[i].name; i++) {
+		const struct key *key = &kv->table[i];
+		int rc;
+
+		if (kv->val[i].set)
+			continue;
+		if (key->flags & KEY_REQUIRED)
+			return err_set(err, EINVAL, "%s: needs %s=%s", kv->option, key->name,
+				       key->meta ? key->meta : "…");
+		rc = key->def ? store(kv, i, key->def, err) : 0;
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+int keys_parse(struct keyvals *kv, const char *option, const struct key *table,
+	       const char *text, struct err *err)
+{
+	struct parse_pair pair[KEYS_MAX];
+	size_t n;
+	char *copy;
+	int rc;
+
+	keys_start(kv, option, table);
+	rc = parse_pairs(text, pair, KEYS_MAX, &n, &copy);
+	if (rc)
+		rc = err_set(err, -rc, "%s: %s", option,
+			     rc == -E2BIG ? "too many keys" : "out of memory");
+	for (size_t i = 0; !rc && i < n; i++) {
+		int bare = find_bare(table);
+
+		/* "--disk FILE" and "--serial stdio": a first word that is no key's name. */
+		if (!i && !pair[i].val && bare >= 0 && find(table, pair[i].key) < 0)
+			rc = keys_set(kv, table[bare].name, pair[i].key, err);
+		else
+			rc = keys_set(kv, pair[i].key, pair[i].val, err);
+	}
+	free(copy);
+	return rc ? rc : keys_finish(kv, err);
+}
+
+void keys_clear(struct keyvals *kv)
+{
+	for (int i = 0; i < KEYS_MAX; i++)
+		free(kv->val[i].text);
+	memset(kv, 0, sizeof(*kv));
+}

@@ -1,0 +1,301 @@
+/* loop: see loop.h. */
+#include "vmm/core/loop.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+enum watch_kind { WATCH_FD, WATCH_EVENT, WATCH_TIMER };
+
+struct loop_watch {
+	struct loop *loop;
+	struct loop_watch *next, **link;
+	enum watch_kind kind;
+	int fd;
+	bool dead;		/* unwatched inside a callback; freed after the round */
+	loop_fd_fn fd_fn;
+	loop_fn fn;
+	void *opaque;
+};
+
+struct posted {
+	struct posted *next;
+	loop_fn fn;
+	void *opaque;
+};
+
+struct loop {
+	int epfd;
+	int wake_fd;
+	atomic_bool stop;
+	bool dispatching;
+	struct loop_watch *watches;
+	struct loop_watch *dead;
+	pthread_mutex_t lock;	/* posted list */
+	struct posted *first, **last;
+};
+
+/* One read of the ready list: enough for a batch, small on the stack. */
+#define LOOP_BATCH 16
+
+static void wake(struct loop *loop)
+{
+	uint64_t one = 1;
+
+	/* Only a full counter can fail, and then the loop is awake anyway. */
+	(void)!write(loop->wake_fd, &one, sizeof(one));
+}
+
+int loop_create(struct loop **out, struct err *err)
+{
+	struct loop *loop = calloc(1, sizeof(*loop));
+	struct epoll_event ev = { .events = EPOLLIN };
+	int rc;
+
+	*out = NULL;
+	if (!loop)
+		return err_sys(err, ENOMEM, "event loop");
+	pthread_mutex_init(&loop->lock, NULL);
+	loop->last = &loop->first;
+	loop->wake_fd = -1;
+	loop->epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (loop->epfd < 0)
+		goto fail;
+	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (loop->wake_fd < 0 || epoll_ctl(loop->epfd, EPOLL_CTL_ADD, loop->wake_fd, &ev))
+		goto fail;
+	*out = loop;
+	return 0;
+fail:
+	rc = err_sys(err, errno, "event loop");
+	loop_destroy(loop);
+	return rc;
+}
+
+static void bury(struct loop *loop)
+{
+	while (loop->dead) {
+		struct loop_watch *w = loop->dead;
+
+		loop->dead = w->next;
+		free(w);
+	}
+}
+
+void loop_destroy(struct loop *loop)
+{
+	if (!loop)
+		return;
+	while (loop->watches)
+		loop_unwatch(loop->watches);
+	bury(loop);
+	while (loop->first) {
+		struct posted *p = loop->first;
+
+		loop->first = p->next;
+		free(p);
+	}
+	if (loop->epfd >= 0)
+		close(loop->epfd);
+	if (loop->wake_fd >= 0)
+		close(loop->wake_fd);
+	pthread_mutex_destroy(&loop->lock);
+	free(loop);
+}
+
+static void run_posted(struct loop *loop)
+{
+	uint64_t count;
+	struct posted *p;
+
+	(void)!read(loop->wake_fd, &count, sizeof(count));
+	pthread_mutex_lock(&loop->lock);
+	p = loop->first;
+	loop->first = NULL;
+	loop->last = &loop->first;
+	pthread_mutex_unlock(&loop->lock);
+	while (p) {
+		struct posted *next = p->next;
+
+		p->fn(p->opaque);
+		free(p);
+		p = next;
+	}
+}
+
+static void dispatch(struct loop_watch *w, uint32_t events)
+{
+	uint64_t count;
+
+	if (w->dead)
+		return;
+	if (w->kind == WATCH_FD) {
+		w->fd_fn(w->opaque, events);
+		return;
+	}
+	/* Event and timer: read clears; nothing to read means it was disarmed meanwhile. */
+	if (read(w->fd, &count, sizeof(count)) == sizeof(count))
+		w->fn(w->opaque);
+}
+
+int loop_run(struct loop *loop)
+{
+	struct epoll_event ev[LOOP_BATCH];
+
+	while (!atomic_load(&loop->stop)) {
+		int n = epoll_wait(loop->epfd, ev, LOOP_BATCH, -1);
+
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		loop->dispatching = true;
+		for (int i = 0; i < n; i++) {
+			if (ev[i].data.ptr)
+				dispatch(ev[i].data.ptr, ev[i].events);
+			else
+				run_posted(loop);
+		}
+		loop->dispatching = false;
+		bury(loop);
+	}
+	return 0;
+}
+
+void loop_stop(struct loop *loop)
+{
+	atomic_store(&loop->stop, true);
+	wake(loop);
+}
+
+static struct loop_watch *watch_new(struct loop *loop, enum watch_kind kind, int fd,
+				    uint32_t events, void *opaque)
+{
+	struct loop_watch *w = calloc(1, sizeof(*w));
+	struct epoll_event ev = { .events = events, .data.ptr = w };
+
+	if (!w)
+		return NULL;
+	w->loop = loop;
+	w->kind = kind;
+	w->fd = fd;
+	w->opaque = opaque;
+	if (epoll_ctl(loop->epfd, EPOLL_CTL_ADD, fd, &ev)) {
+		free(w);
+		return NULL;
+	}
+	w->next = loop->watches;
+	w->link = &loop->watches;
+	if (w->next)
+		w->next->link = &w->next;
+	loop->watches = w;
+	return w;
+}
+
+int loop_watch_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn fn,
+		  void *opaque, struct loop_watch **out)
+{
+	errno = ENOMEM;
+	*out = watch_new(loop, WATCH_FD, fd, events, opaque);
+	if (!*out)
+		return -errno;
+	(*out)->fd_fn = fn;
+	return 0;
+}
+
+/* An event or timer owns its fd. */
+static int watch_own(struct loop *loop, enum watch_kind kind, int fd, loop_fn fn,
+		     void *opaque, struct loop_watch **out)
+{
+	int rc;
+
+	*out = NULL;
+	if (fd < 0)
+		return -errno;
+	errno = ENOMEM;
+	*out = watch_new(loop, kind, fd, EPOLLIN, opaque);
+	if (!*out) {
+		rc = -errno;
+		close(fd);
+		return rc;
+	}
+	(*out)->fn = fn;
+	return 0;
+}
+
+int loop_watch_event(struct loop *loop, loop_fn fn, void *opaque,
+		     struct loop_watch **out, int *fd_out)
+{
+	int rc = watch_own(loop, WATCH_EVENT, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), fn,
+			   opaque, out);
+
+	*fd_out = rc ? -1 : (*out)->fd;
+	return rc;
+}
+
+int loop_watch_timer(struct loop *loop, loop_fn fn, void *opaque, struct loop_watch **out)
+{
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+
+	return watch_own(loop, WATCH_TIMER, fd, fn, opaque, out);
+}
+
+void loop_timer_arm(struct loop_watch *watch, uint64_t delay_ns)
+{
+	struct itimerspec when = { .it_value = { .tv_sec = (time_t)(delay_ns / 1000000000),
+						 .tv_nsec = (long)(delay_ns % 1000000000) } };
+
+	BUG_ON(watch->kind != WATCH_TIMER);
+	timerfd_settime(watch->fd, 0, &when, NULL);
+}
+
+void loop_watch_events(struct loop_watch *watch, uint32_t events)
+{
+	/* EPOLLET with no event of interest mutes a hang-up, which epoll otherwise always tells. */
+	struct epoll_event ev = { .events = events ? events : EPOLLET | EPOLLONESHOT,
+				  .data.ptr = watch };
+
+	BUG_ON(epoll_ctl(watch->loop->epfd, EPOLL_CTL_MOD, watch->fd, &ev));
+}
+
+void loop_unwatch(struct loop_watch *watch)
+{
+	struct loop *loop;
+
+	if (!watch || watch->dead)
+		return;
+	loop = watch->loop;
+	epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, NULL);
+	if (watch->kind != WATCH_FD)
+		close(watch->fd);
+	watch->fd = -1;
+	*watch->link = watch->next;
+	if (watch->next)
+		watch->next->link = watch->link;
+	watch->dead = true;
+	watch->next = loop->dead;
+	loop->dead = watch;
+	if (!loop->dispatching)
+		bury(loop);
+}
+
+int loop_post(struct loop *loop, loop_fn fn, void *opaque)
+{
+	struct posted *p = malloc(sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	*p = (struct posted){ NULL, fn, opaque };
+	pthread_mutex_lock(&loop->lock);
+	*loop->last = p;
+	loop->last = &p->next;
+	pthread_mutex_unlock(&loop->lock);
+	wake(loop);
+	return 0;
+}
