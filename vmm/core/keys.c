@@ -32,9 +32,25 @@ static int unknown(const struct keyvals *kv, const char *name, struct err *err)
 	for (; kv->table[n].name; n++)
 		names[n] = kv->table[n].name;
 	near = parse_nearest(name, names, n);
-	return err_set(err, EINVAL, "%s: unknown key \"%s\"%s%s%s", kv->option, name,
-		       near ? "; did you mean \"" : "; see bantam run --help", near ? near : "",
-		       near ? "\"?" : "");
+	if (*kv->option)
+		return err_set(err, EINVAL, "%s: unknown key \"%s\"%s%s%s", kv->option, name,
+			       near ? "; did you mean \"" : "; see bantam run --help",
+			       near ? near : "", near ? "\"?" : "");
+	return err_set(err, EINVAL, "unknown option --%s%s%s%s", name,
+		       near ? "; did you mean --" : "; see bantam run --help",
+		       near ? near : "", near ? "?" : "");
+}
+
+/* How the user wrote it: "--disk: ro=maybe", or at the top level "--cpus 0". */
+static const char *said(const struct keyvals *kv, const char *name, const char *text, char *buf,
+			size_t len)
+{
+	if (*kv->option)
+		snprintf(buf, len, "%s: %s%s%s", kv->option, name, text ? "=" : "",
+			 text ? text : "");
+	else
+		snprintf(buf, len, "--%s%s%s", name, text ? " " : "", text ? text : "");
+	return buf;
 }
 
 static int choice(const char *choices, const char *text)
@@ -52,25 +68,29 @@ static int choice(const char *choices, const char *text)
 	}
 }
 
-static int range(const struct keyvals *kv, const struct key *key, const char *text,
-		 uint64_t num, struct err *err)
+static int range(const struct key *key, const char *as, uint64_t num, struct err *err)
 {
+	char lo[32], hi[32];
+
 	if ((!key->min && !key->max) || (num >= key->min && (!key->max || num <= key->max)))
 		return 0;
 	if (key->kind == KEY_SIZE) {
-		char lo[32], hi[32];
-
-		return err_set(err, EINVAL, "%s: %s=%s: must be from %s to %s", kv->option,
-			       key->name, text, parse_size_text(key->min, lo, sizeof(lo)),
-			       parse_size_text(key->max, hi, sizeof(hi)));
+		parse_size_text(key->min, lo, sizeof(lo));
+		parse_size_text(key->max, hi, sizeof(hi));
+	} else {
+		snprintf(lo, sizeof(lo), "%llu", (unsigned long long)key->min);
+		snprintf(hi, sizeof(hi), "%llu", (unsigned long long)key->max);
 	}
-	return err_set(err, EINVAL, "%s: %s=%s: must be from %llu to %llu", kv->option, key->name,
-		       text, (unsigned long long)key->min, (unsigned long long)key->max);
+	if (!key->max)
+		return err_set(err, EINVAL, "%s: must be at least %s", as, lo);
+	return err_set(err, EINVAL, "%s: must be from %s to %s", as, lo, hi);
 }
 
 static int convert(const struct keyvals *kv, const struct key *key, const char *text,
 		   uint64_t *num, struct err *err)
 {
+	char buf[300];
+	const char *as = said(kv, key->name, text, buf, sizeof(buf));
 	bool on;
 	int at;
 
@@ -79,30 +99,27 @@ static int convert(const struct keyvals *kv, const struct key *key, const char *
 	case KEY_TEXT:
 	case KEY_PATH:
 		if (!*text)
-			return err_set(err, EINVAL, "%s: %s: needs a value (%s)", kv->option,
-				       key->name, key->meta ? key->meta : "text");
+			return err_set(err, EINVAL, "%s: needs a value (%s)",
+				       said(kv, key->name, NULL, buf, sizeof(buf)),
+				       key->meta ? key->meta : "text");
 		return 0;
 	case KEY_NUM:
 		if (parse_u64(text, num))
-			return err_set(err, EINVAL, "%s: %s=%s: not a whole number", kv->option,
-				       key->name, text);
-		return range(kv, key, text, *num, err);
+			return err_set(err, EINVAL, "%s: not a whole number", as);
+		return range(key, as, *num, err);
 	case KEY_SIZE:
 		if (parse_size(text, num))
-			return err_set(err, EINVAL, "%s: %s=%s: not a size; write it like 512M or 2G",
-				       kv->option, key->name, text);
-		return range(kv, key, text, *num, err);
+			return err_set(err, EINVAL, "%s: not a size; write it like 512M or 2G", as);
+		return range(key, as, *num, err);
 	case KEY_BOOL:
 		if (parse_bool(text, &on))
-			return err_set(err, EINVAL, "%s: %s=%s: must be on or off", kv->option,
-				       key->name, text);
+			return err_set(err, EINVAL, "%s: must be on or off", as);
 		*num = on;
 		return 0;
 	case KEY_CHOICE:
 		at = choice(key->choices, text);
 		if (at < 0)
-			return err_set(err, EINVAL, "%s: %s=%s: must be one of %s", kv->option,
-				       key->name, text, key->choices);
+			return err_set(err, EINVAL, "%s: must be one of %s", as, key->choices);
 		*num = (uint64_t)at;
 		return 0;
 	}
@@ -134,15 +151,18 @@ void keys_start(struct keyvals *kv, const char *option, const struct key *table)
 int keys_set(struct keyvals *kv, const char *name, const char *value, struct err *err)
 {
 	int i = find(kv->table, name), rc;
+	char buf[300];
 
 	if (i < 0)
 		return unknown(kv, name, err);
 	if (kv->val[i].set)
-		return err_set(err, EINVAL, "%s: key \"%s\" is given twice", kv->option, name);
+		return err_set(err, EINVAL, "%s: given twice",
+			       said(kv, name, NULL, buf, sizeof(buf)));
 	if (!value) {
 		if (kv->table[i].kind != KEY_BOOL)
-			return err_set(err, EINVAL, "%s: %s: needs a value: %s=%s", kv->option,
-				       name, name, kv->table[i].meta ? kv->table[i].meta : "…");
+			return err_set(err, EINVAL, "%s: needs a value (%s)",
+				       said(kv, name, NULL, buf, sizeof(buf)),
+				       kv->table[i].meta ? kv->table[i].meta : "text");
 		value = "on";
 	}
 	rc = store(kv, i, value, err);
@@ -158,9 +178,13 @@ int keys_finish(struct keyvals *kv, struct err *err)
 
 		if (kv->val[i].set)
 			continue;
-		if (key->flags & KEY_REQUIRED)
-			return err_set(err, EINVAL, "%s: needs %s=%s", kv->option, key->name,
-				       key->meta ? key->meta : "…");
+		if (key->flags & KEY_REQUIRED) {
+			char buf[300];
+
+			return err_set(err, EINVAL, "%s is missing",
+				       said(kv, key->name, key->meta ? key->meta : "…", buf,
+					    sizeof(buf)));
+		}
 		rc = key->def ? store(kv, i, key->def, err) : 0;
 		if (rc)
 			return rc;

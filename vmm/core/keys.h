@@ -34,7 +34,7 @@ struct key {
 
 /* Values by their index in the table. Owned text is freed by keys_clear. */
 struct keyvals {
-	const char *option;	/* "--disk", for messages */
+	const char *option;	/* "--disk", for messages; "": the keys are options themselves */
 	const struct key *table;	/* ends with name NULL */
 	struct {
 		char *text;	/* as written, or the default's; NULL: unset */

@@ -31,7 +31,7 @@ void log_put(enum log_level level, const char *fmt, ...)
 	va_list ap;
 	int n, len;
 
-	if (level > level_now)
+	if ((int)level > level_now)
 		return;
 	n = snprintf(line, sizeof(line), "bantam: ");
 	va_start(ap, fmt);

@@ -1,0 +1,146 @@
+/* cpuid: see cpuid.h. */
+#include "vmm/arch/x86_64/cpuid.h"
+
+#include <stdint.h>
+#include <string.h>
+
+/* Leaf 1. */
+#define L1_ECX_TSC_DEADLINE (1u << 24)
+#define L1_ECX_X2APIC (1u << 21)
+#define L1_ECX_HYPERVISOR (1u << 31)
+#define L1_EDX_HTT (1u << 28)
+
+static unsigned log2_up(unsigned n)
+{
+	unsigned bits = 0;
+
+	while (1u << bits < n)
+		bits++;
+	return bits;
+}
+
+static void set_field(uint32_t *reg, unsigned low, unsigned width, uint32_t val)
+{
+	uint32_t mask = (width == 32 ? 0 : 1u << width) - 1;
+
+	*reg = (*reg & ~(mask << low)) | (val & mask) << low;
+}
+
+/* Cache leaves share one shape: type in EAX[4:0], level in [7:5], sharing in [25:14]. */
+static void share_cache(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool intel)
+{
+	unsigned level = e->eax >> 5 & 7;
+
+	if (!(e->eax & 0x1f))
+		return;
+	/* One thread has its own L1 and L2; all of them share what is above. */
+	set_field(&e->eax, 14, 12, level >= 3 ? (1u << log2_up(ncpus)) - 1 : 0);
+	if (intel)
+		set_field(&e->eax, 26, 6, ncpus > 64 ? 63 : (1u << log2_up(ncpus)) - 1);
+}
+
+/* Leaves 0xb and 0x1f: subleaf 0 is the thread level, subleaf 1 the core level. */
+static void topology(struct kvm_cpuid_entry2 *e, unsigned ncpus)
+{
+	e->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+	e->eax = e->ebx = 0;
+	e->ecx = e->index & 0xff;
+	if (e->index == 0) {
+		e->ebx = 1;
+		e->ecx |= 1u << 8;
+	} else if (e->index == 1) {
+		e->eax = log2_up(ncpus);
+		e->ebx = ncpus;
+		e->ecx |= 2u << 8;
+	}
+}
+
+static bool is_topology(uint32_t function)
+{
+	return function == 0xb || function == 0x1f;
+}
+
+static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc_deadline)
+{
+	switch (e->function) {
+	case 1:
+		set_field(&e->ebx, 16, 8, 1u << log2_up(ncpus));
+		e->ecx |= L1_ECX_HYPERVISOR | L1_ECX_X2APIC;
+		if (tsc_deadline)
+			e->ecx |= L1_ECX_TSC_DEADLINE;
+		if (ncpus > 1)
+			e->edx |= L1_EDX_HTT;
+		else
+			e->edx &= ~L1_EDX_HTT;
+		break;
+	case 4:
+		share_cache(e, ncpus, true);
+		break;
+	case 0xa:
+		/* No PMU: its counters would be the host's, and probing them costs exits. */
+		e->eax = e->ebx = e->ecx = e->edx = 0;
+		break;
+	case 0xb:
+	case 0x1f:
+		topology(e, ncpus);
+		break;
+	case 0x80000008:
+		/* Cores in the package - 1, and how many bits of the APIC id they take (AMD). */
+		set_field(&e->ecx, 0, 8, ncpus - 1);
+		set_field(&e->ecx, 12, 4, log2_up(ncpus));
+		break;
+	case 0x8000001d:
+		share_cache(e, ncpus, false);
+		break;
+	case 0x8000001e:
+		e->ebx &= ~0xff00u;	/* one thread a core */
+		e->ecx = 0;		/* one node */
+		break;
+	}
+}
+
+void cpuid_normalise(struct kvm_cpuid2 *cpuid, unsigned ncpus, bool tsc_deadline)
+{
+	unsigned n = 0;
+	uint32_t has[2] = { 0xb, 0x1f };
+	bool found[2] = { false, false };
+
+	/* Topology leaves are written anew: the host's levels (dies, modules) are not ours. */
+	for (unsigned i = 0; i < cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
+
+		for (unsigned t = 0; t < 2; t++)
+			found[t] |= e->function == has[t];
+		if (is_topology(e->function))
+			continue;
+		normalise_entry(e, ncpus, tsc_deadline);
+		cpuid->entries[n++] = *e;
+	}
+	for (unsigned t = 0; t < 2; t++) {
+		for (unsigned index = 0; found[t] && index < 3 && n < CPUID_MAX_ENTRIES; index++) {
+			struct kvm_cpuid_entry2 *e = &cpuid->entries[n++];
+
+			memset(e, 0, sizeof(*e));
+			e->function = has[t];
+			e->index = index;
+			topology(e, ncpus);
+		}
+	}
+	cpuid->nent = n;
+}
+
+void cpuid_set_apic_id(struct kvm_cpuid2 *cpuid, unsigned apic_id)
+{
+	for (unsigned i = 0; i < cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
+
+		if (e->function == 1)
+			set_field(&e->ebx, 24, 8, apic_id);
+		else if (is_topology(e->function))
+			e->edx = apic_id;
+		else if (e->function == 0x8000001e) {
+			e->eax = apic_id;
+			set_field(&e->ebx, 0, 8, apic_id);
+		}
+	}
+}

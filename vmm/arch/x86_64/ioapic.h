@@ -1,0 +1,44 @@
+/*
+ * ioapic: the I/O APIC (Intel 82093AA, plus the EOI register of version 0x20).
+ *
+ * 24 pins. A pin that fires becomes a message to the local APICs in the kernel;
+ * the EOI of a level-triggered vector comes back as an exit. Register accesses
+ * come from vCPU threads, set_line from any; one lock.
+ */
+#ifndef BANTAM_IOAPIC_H
+#define BANTAM_IOAPIC_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/core/bus.h"
+
+#define IOAPIC_PINS 24
+
+struct ioapic_ops {
+	/* Deliver a message now. */
+	void (*message)(void *opaque, uint64_t addr, uint32_t data);
+	/* Level-triggered pin: report EOIs of this message (data 0: no more). */
+	void (*watch_eoi)(void *opaque, unsigned pin, uint64_t addr, uint32_t data);
+};
+
+struct ioapic {
+	pthread_mutex_t lock;
+	const struct ioapic_ops *ops;
+	void *opaque;
+	uint8_t select;
+	uint8_t id;
+	uint64_t entry[IOAPIC_PINS];
+	uint32_t line[IOAPIC_PINS];	/* bit n: holder n drives the pin */
+};
+
+void ioapic_init(struct ioapic *io, const struct ioapic_ops *ops, void *opaque);
+void ioapic_destroy(struct ioapic *io);
+
+extern const struct bus_ops ioapic_bus_ops;	/* opaque: the struct ioapic; 4 KiB */
+
+void ioapic_set_line(struct ioapic *io, unsigned pin, unsigned holder, bool level);
+void ioapic_eoi(struct ioapic *io, uint8_t vector);
+
+#endif

@@ -1,0 +1,285 @@
+/* arch for x86_64: see vmm/arch/arch.h. */
+#include "vmm/arch/arch.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/arch/x86_64/cpuid.h"
+#include "vmm/arch/x86_64/ioapic.h"
+#include "vmm/arch/x86_64/layout.h"
+
+struct arch_vm {
+	const struct kvm *kvm;
+	struct irq *irq;
+	struct ioapic ioapic;
+	struct kvm_cpuid2 *cpuid;	/* the template; const once the vCPUs start */
+	size_t cpuid_bytes;
+};
+
+static void ioapic_message(void *opaque, uint64_t addr, uint32_t data)
+{
+	struct arch_vm *vm = opaque;
+
+	/* A guest's nonsense (a destination that is not there) is refused: nothing to do. */
+	kvm_signal_msi(vm->kvm, addr, data);
+}
+
+static void ioapic_watch_eoi(void *opaque, unsigned pin, uint64_t addr, uint32_t data)
+{
+	struct arch_vm *vm = opaque;
+
+	irq_set_pin(vm->irq, pin, addr, data);
+}
+
+static const struct ioapic_ops ioapic_ops = { ioapic_message, ioapic_watch_eoi };
+
+static int make_cpuid(struct arch_vm *vm, unsigned ncpus, struct err *err)
+{
+	int rc;
+
+	vm->cpuid_bytes = sizeof(*vm->cpuid) +
+			  CPUID_MAX_ENTRIES * sizeof(struct kvm_cpuid_entry2);
+	vm->cpuid = calloc(1, vm->cpuid_bytes);
+	if (!vm->cpuid)
+		return err_sys(err, ENOMEM, "CPUID table");
+	vm->cpuid->nent = CPUID_MAX_ENTRIES;
+	rc = kvm_ioctl(vm->kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, vm->cpuid);
+	if (rc < 0)
+		return err_sys(err, -rc, "KVM: cannot read the supported CPUID");
+	cpuid_normalise(vm->cpuid, ncpus,
+			kvm_check(vm->kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0);
+	return 0;
+}
+
+int arch_vm_create(const struct kvm *kvm, struct irq *irq, struct bus *mmio, unsigned ncpus,
+		   struct arch_vm **out, struct err *err)
+{
+	uint64_t identity = LAYOUT_IDENTITY_MAP;
+	struct arch_vm *vm = calloc(1, sizeof(*vm));
+	int rc;
+
+	*out = NULL;
+	if (!vm)
+		return err_sys(err, ENOMEM, "VM");
+	vm->kvm = kvm;
+	vm->irq = irq;
+	ioapic_init(&vm->ioapic, &ioapic_ops, vm);
+	/* Needed by Intel CPUs without unrestricted guest mode; free elsewhere. */
+	kvm_ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
+	kvm_ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS);
+	rc = make_cpuid(vm, ncpus, err);
+	if (!rc && bus_add(mmio, LAYOUT_IOAPIC, 0x1000, &ioapic_bus_ops, &vm->ioapic))
+		BUG_ON(true);
+	if (rc) {
+		arch_vm_destroy(vm);
+		return rc;
+	}
+	*out = vm;
+	return 0;
+}
+
+void arch_vm_destroy(struct arch_vm *vm)
+{
+	if (!vm)
+		return;
+	ioapic_destroy(&vm->ioapic);
+	free(vm->cpuid);
+	free(vm);
+}
+
+void arch_memory_hole(uint64_t *start, uint64_t *end)
+{
+	*start = LAYOUT_HOLE_START;
+	*end = LAYOUT_HOLE_END;
+}
+
+void arch_board_init(struct board *board)
+{
+	memset(board, 0, sizeof(*board));
+	board->lapic = LAYOUT_LAPIC;
+	board->ioapic = LAYOUT_IOAPIC;
+	board->pci.ecam = (struct board_window){ LAYOUT_ECAM, LAYOUT_ECAM_BYTES };
+	board->pci.mmio32 = (struct board_window){ LAYOUT_PCI_MMIO, LAYOUT_PCI_MMIO_BYTES };
+	for (unsigned i = 0; i < BOARD_MAX_SLOTS; i++)
+		board->pci.gsi[i] = GSI_PCI + i % GSI_PCI_COUNT;
+	board->serial.port = PORT_COM1;
+	board->serial.gsi = GSI_COM1;
+	board->rtc = true;
+	board->i8042 = true;
+	board->sleep_control_port = PORT_SLEEP_CONTROL;
+	board->sleep_status_port = PORT_SLEEP_STATUS;
+	board->reset_port = PORT_RESET;
+	board->reset_value = RESET_VALUE;
+	board->ged_port = PORT_GED;
+	board->ged_gsi = GSI_GED;
+	board->pvpanic_port = PORT_PVPANIC;
+	/* Slots of virtio-mmio, should the machine use that transport. */
+	for (unsigned i = 0, gsi = GSI_MMIO; i < BOARD_MAX_SLOTS && gsi < IOAPIC_PINS; gsi++) {
+		if (gsi == 8)
+			continue;
+		board->mmio[i].window = (struct board_window){
+			LAYOUT_VIRTIO_MMIO + i * LAYOUT_VIRTIO_MMIO_STRIDE,
+			LAYOUT_VIRTIO_MMIO_STRIDE };
+		board->mmio[i].gsi = (uint8_t)gsi;
+		board->nmmio = ++i;
+	}
+}
+
+void arch_set_line(struct arch_vm *vm, unsigned gsi, unsigned holder, bool level)
+{
+	ioapic_set_line(&vm->ioapic, gsi, holder, level);
+}
+
+bool arch_vcpu_exit(struct arch_vm *vm, int vcpu_fd, struct kvm_run *run)
+{
+	if (run->exit_reason != KVM_EXIT_IOAPIC_EOI)
+		return false;
+	ioapic_eoi(&vm->ioapic, run->eoi.vector);
+	return true;
+}
+
+static uint32_t lapic_get(const struct kvm_lapic_state *lapic, unsigned reg)
+{
+	uint32_t val;
+
+	memcpy(&val, lapic->regs + reg, sizeof(val));
+	return val;
+}
+
+static void lapic_set(struct kvm_lapic_state *lapic, unsigned reg, uint32_t val)
+{
+	memcpy(lapic->regs + reg, &val, sizeof(val));
+}
+
+#define APIC_SPIV 0xf0
+#define APIC_SPIV_ENABLED (1u << 8)
+#define APIC_LVT0 0x350
+#define APIC_LVT1 0x360
+#define APIC_MODE_NMI (4u << 8)
+#define APIC_MODE_EXTINT (7u << 8)
+
+bool arch_vcpu_emergency(int vcpu_fd)
+{
+	struct kvm_lapic_state lapic;
+
+	return kvm_ioctl(vcpu_fd, KVM_GET_LAPIC, &lapic) >= 0 &&
+	       (lapic_get(&lapic, APIC_SPIV) & APIC_SPIV_ENABLED);
+}
+
+/* LINT0 takes the (absent) PIC's interrupts and LINT1 NMIs, as firmware leaves them. */
+static int init_lapic(int fd, unsigned id, struct err *err)
+{
+	struct kvm_lapic_state lapic;
+	int rc = kvm_ioctl(fd, KVM_GET_LAPIC, &lapic);
+
+	if (rc >= 0) {
+		lapic_set(&lapic, APIC_LVT0, APIC_MODE_EXTINT);
+		lapic_set(&lapic, APIC_LVT1, APIC_MODE_NMI);
+		rc = kvm_ioctl(fd, KVM_SET_LAPIC, &lapic);
+	}
+	return rc < 0 ? err_sys(err, -rc, "KVM: local APIC of vCPU %u", id) : 0;
+}
+
+#define MSR_IA32_MISC_ENABLE 0x1a0
+#define MISC_ENABLE_FAST_STRING 1u
+#define MSR_MTRR_DEF_TYPE 0x2ff
+#define MTRR_ENABLE_WRITE_BACK (1u << 11 | 6u)
+
+static int init_msrs(int fd, unsigned id, struct err *err)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry[2];
+	} msrs = {
+		.head.nmsrs = 2,
+		.entry = { { .index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING },
+			   { .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE_WRITE_BACK } },
+	};
+	int rc = kvm_ioctl(fd, KVM_SET_MSRS, &msrs);
+
+	return rc == 2 ? 0 : err_set(err, EIO, "KVM: vCPU %u refuses MSR 0x%x", id,
+				     msrs.entry[rc < 0 ? 0 : rc].index);
+}
+
+int arch_vcpu_init(struct arch_vm *vm, int vcpu_fd, unsigned id, struct err *err)
+{
+	struct kvm_cpuid2 *cpuid = malloc(vm->cpuid_bytes);
+	int rc;
+
+	if (!cpuid)
+		return err_sys(err, ENOMEM, "CPUID of vCPU %u", id);
+	memcpy(cpuid, vm->cpuid,
+	       sizeof(*cpuid) + vm->cpuid->nent * sizeof(cpuid->entries[0]));
+	cpuid_set_apic_id(cpuid, id);
+	rc = kvm_ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid);
+	free(cpuid);
+	if (rc < 0)
+		return err_sys(err, -rc, "KVM: CPUID of vCPU %u", id);
+	rc = init_msrs(vcpu_fd, id, err);
+	return rc ? rc : init_lapic(vcpu_fd, id, err);
+}
+
+static struct kvm_segment flat(uint16_t selector, uint8_t type, bool code64)
+{
+	return (struct kvm_segment){
+		.base = 0,
+		.limit = 0xffffffff,
+		.selector = selector,
+		.type = type,
+		.present = 1,
+		.s = 1,
+		.l = code64,
+		.db = !code64,
+		.g = 1,
+	};
+}
+
+/* Linux Documentation/arch/x86/boot.rst, 64-bit protocol; Xen's PVH: 32-bit, paging off. */
+int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info,
+		   struct err *err)
+{
+	bool long_mode = info->entry == BOOT_ENTRY_LINUX64;
+	struct kvm_regs regs = { .rip = info->rip, .rsi = info->rsi, .rbx = info->rbx, .rflags = 2 };
+	struct kvm_sregs s;
+	int rc = kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &s);
+
+	if (rc < 0)
+		return err_sys(err, -rc, "KVM: registers");
+	s.cs = flat(0x10, 0xb, long_mode);
+	s.ds = s.es = s.fs = s.gs = s.ss = flat(0x18, 0x3, false);
+	s.tr = (struct kvm_segment){ .limit = 0x67, .selector = 0x20, .type = 0xb, .present = 1 };
+	s.gdt.base = info->gdt;
+	s.gdt.limit = info->gdt_bytes ? (uint16_t)(info->gdt_bytes - 1) : 0;
+	s.idt.base = 0;
+	s.idt.limit = 0;
+	s.cr0 = 0x31;			/* PE, ET, NE */
+	s.cr4 = 0;
+	s.efer = 0;
+	if (long_mode) {
+		s.cr0 |= 1u << 31;	/* PG */
+		s.cr3 = info->cr3;
+		s.cr4 = 1u << 5;	/* PAE */
+		s.efer = 1u << 8 | 1u << 10;	/* LME, LMA */
+	}
+	rc = kvm_ioctl(vcpu_fd, KVM_SET_SREGS, &s);
+	if (rc >= 0)
+		rc = kvm_ioctl(vcpu_fd, KVM_SET_REGS, &regs);
+	return rc < 0 ? err_sys(err, -rc, "KVM: cannot set the entry point") : 0;
+}
+
+void arch_vcpu_where(int vcpu_fd, char *buf, size_t len)
+{
+	struct kvm_regs regs;
+	struct kvm_sregs s;
+
+	if (kvm_ioctl(vcpu_fd, KVM_GET_REGS, &regs) < 0 ||
+	    kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &s) < 0) {
+		snprintf(buf, len, "somewhere");
+		return;
+	}
+	snprintf(buf, len, "rip 0x%llx rsp 0x%llx cr0 0x%llx cr2 0x%llx cr3 0x%llx",
+		 (unsigned long long)regs.rip, (unsigned long long)regs.rsp,
+		 (unsigned long long)s.cr0, (unsigned long long)s.cr2, (unsigned long long)s.cr3);
+}

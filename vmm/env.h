@@ -1,0 +1,27 @@
+/*
+ * env: the production side of device_env: what devices ask for becomes
+ * ioeventfds, irqfds and IOAPIC lines.
+ */
+#ifndef BANTAM_ENV_H
+#define BANTAM_ENV_H
+
+#include <stdatomic.h>
+
+#include "devices/device.h"
+#include "vmm/arch/arch.h"
+
+struct env {
+	const struct kvm *kvm;
+	struct irq *irq;
+	struct arch_vm *arch;
+	void (*event)(void *opaque, enum vm_event event);
+	void *opaque;
+	/* The VM is going away: KVM drops every binding itself, and each unbind would wait for
+	 * a grace period. */
+	atomic_bool closing;
+};
+
+/* device_env.ops for a struct env as device_env.vm. */
+extern const struct env_ops env_ops;
+
+#endif

@@ -1,0 +1,167 @@
+/* irq: see irq.h. */
+#include "vmm/irq.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* Slots times vectors of every device that fits on a bus stays far below. */
+#define IRQ_MAX_ROUTES 2048u
+
+void irq_init(struct irq *irq, const struct kvm *kvm)
+{
+	*irq = (struct irq){ .kvm = kvm };
+	pthread_mutex_init(&irq->lock, NULL);
+}
+
+void irq_destroy(struct irq *irq)
+{
+	for (unsigned i = 0; i < irq->nroutes; i++)
+		if (irq->route[i].used && irq->route[i].fd >= 0)
+			close(irq->route[i].fd);
+	free(irq->route);
+	irq->route = NULL;
+	irq->nroutes = 0;
+	pthread_mutex_destroy(&irq->lock);
+}
+
+/* Tell KVM the table as it is now. Lock held. */
+static int commit(struct irq *irq)
+{
+	struct kvm_irq_routing *table;
+	int rc;
+
+	table = calloc(1, sizeof(*table) + irq->nroutes * sizeof(table->entries[0]));
+	if (!table)
+		return -ENOMEM;
+	for (unsigned i = 0; i < irq->nroutes; i++) {
+		const struct irq_route *r = &irq->route[i];
+
+		if (!r->used)
+			continue;
+		table->entries[table->nr++] = (struct kvm_irq_routing_entry){
+			.gsi = i,
+			.type = KVM_IRQ_ROUTING_MSI,
+			.u.msi = { .address_lo = (uint32_t)r->addr,
+				   .address_hi = (uint32_t)(r->addr >> 32),
+				   .data = r->data },
+		};
+	}
+	rc = kvm_set_routes(irq->kvm, table);
+	free(table);
+	return rc < 0 ? rc : 0;
+}
+
+/* Make the table hold gsi. Lock held. */
+static int reach(struct irq *irq, unsigned gsi)
+{
+	unsigned n = irq->nroutes ? irq->nroutes : KVM_IOAPIC_PINS + 8;
+	struct irq_route *grown;
+
+	if (gsi < irq->nroutes)
+		return 0;
+	if (gsi >= IRQ_MAX_ROUTES)
+		return -ENOSPC;
+	while (n <= gsi)
+		n *= 2;
+	grown = realloc(irq->route, n * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	memset(grown + irq->nroutes, 0, (n - irq->nroutes) * sizeof(*grown));
+	irq->route = grown;
+	irq->nroutes = n;
+	return 0;
+}
+
+static int bind_locked(struct irq *irq, uint64_t addr, uint32_t data, unsigned *id, int *fd)
+{
+	unsigned gsi = KVM_IOAPIC_PINS;
+	struct irq_route *r;
+	int rc;
+
+	while (gsi < irq->nroutes && irq->route[gsi].used)
+		gsi++;
+	rc = reach(irq, gsi);
+	if (rc)
+		return rc;
+	*fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (*fd < 0)
+		return -errno;
+	r = &irq->route[gsi];
+	*r = (struct irq_route){ true, *fd, addr, data };
+	rc = commit(irq);
+	if (!rc)
+		rc = kvm_irqfd(irq->kvm, *fd, gsi, true);
+	if (rc < 0) {
+		r->used = false;
+		close(*fd);
+		*fd = -1;
+		return rc;
+	}
+	*id = gsi;
+	return 0;
+}
+
+int irq_msi_bind(struct irq *irq, uint64_t addr, uint32_t data, unsigned *id, int *fd)
+{
+	int rc;
+
+	pthread_mutex_lock(&irq->lock);
+	rc = bind_locked(irq, addr, data, id, fd);
+	pthread_mutex_unlock(&irq->lock);
+	return rc;
+}
+
+/* Lock held; nothing is sent when nothing changes. */
+static int set(struct irq *irq, unsigned gsi, bool used, uint64_t addr, uint32_t data)
+{
+	struct irq_route *r = &irq->route[gsi];
+
+	if (r->used == used && (!used || (r->addr == addr && r->data == data)))
+		return 0;
+	r->used = used;
+	r->addr = addr;
+	r->data = data;
+	return commit(irq);
+}
+
+int irq_msi_update(struct irq *irq, unsigned id, uint64_t addr, uint32_t data)
+{
+	int rc;
+
+	pthread_mutex_lock(&irq->lock);
+	BUG_ON(id >= irq->nroutes || !irq->route[id].used);
+	rc = set(irq, id, true, addr, data);
+	pthread_mutex_unlock(&irq->lock);
+	return rc;
+}
+
+void irq_msi_unbind(struct irq *irq, unsigned id)
+{
+	struct irq_route *r;
+
+	pthread_mutex_lock(&irq->lock);
+	BUG_ON(id >= irq->nroutes || !irq->route[id].used);
+	r = &irq->route[id];
+	kvm_irqfd(irq->kvm, r->fd, id, false);
+	close(r->fd);
+	/* The stale route hurts nobody; the next commit leaves it out. */
+	*r = (struct irq_route){ .fd = -1 };
+	pthread_mutex_unlock(&irq->lock);
+}
+
+int irq_set_pin(struct irq *irq, unsigned pin, uint64_t addr, uint32_t data)
+{
+	int rc;
+
+	pthread_mutex_lock(&irq->lock);
+	rc = reach(irq, pin);
+	if (!rc) {
+		irq->route[pin].fd = -1;
+		rc = set(irq, pin, data != 0, addr, data);
+	}
+	pthread_mutex_unlock(&irq->lock);
+	return rc;
+}

@@ -1,0 +1,157 @@
+/* kvm: see kvm.h. */
+#include "vmm/kvm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define NEED(cap, required, why) { cap, #cap, required, why }
+
+const struct kvm_need kvm_needs[] = {
+	NEED(KVM_CAP_USER_MEMORY, true, "guest memory"),
+	NEED(KVM_CAP_SPLIT_IRQCHIP, true, "local APICs in the kernel"),
+	NEED(KVM_CAP_IRQFD, true, "interrupts without an exit"),
+	NEED(KVM_CAP_IOEVENTFD, true, "kicks without an exit"),
+	NEED(KVM_CAP_IOEVENTFD_ANY_LENGTH, true, "kicks of any width"),
+	NEED(KVM_CAP_SIGNAL_MSI, true, "interrupt lines"),
+	NEED(KVM_CAP_IMMEDIATE_EXIT, true, "stopping vCPUs"),
+	NEED(KVM_CAP_EXT_CPUID, true, "CPUID"),
+	NEED(KVM_CAP_TSC_DEADLINE_TIMER, false, "the guest's timer"),
+	NEED(KVM_CAP_ADJUST_CLOCK, false, "kvmclock"),
+	NEED(KVM_CAP_X2APIC_API, false, "x2APIC"),
+	{ 0 },
+};
+
+int kvm_ioctl(int fd, unsigned long request, void *arg)
+{
+	int rc;
+
+	do {
+		rc = ioctl(fd, request, arg);
+	} while (rc < 0 && errno == EINTR);
+	return rc < 0 ? -errno : rc;
+}
+
+int kvm_open(struct kvm *kvm, struct err *err)
+{
+	int version;
+
+	*kvm = (struct kvm){ -1, -1 };
+	kvm->dev_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm->dev_fd < 0) {
+		switch (errno) {
+		case ENOENT:
+			return err_set(err, ENOENT,
+				       "/dev/kvm: not there; load kvm_intel or kvm_amd, or give the container the device");
+		case EACCES:
+		case EPERM:
+			return err_set(err, errno,
+				       "/dev/kvm: permission denied; add your user to group kvm");
+		default:
+			return err_sys(err, errno, "/dev/kvm");
+		}
+	}
+	version = kvm_ioctl(kvm->dev_fd, KVM_GET_API_VERSION, NULL);
+	if (version != KVM_API_VERSION) {
+		kvm_close(kvm);
+		return err_set(err, ENOTSUP, "/dev/kvm: not a KVM device of API version %d",
+			       KVM_API_VERSION);
+	}
+	return 0;
+}
+
+int kvm_create_vm(struct kvm *kvm, struct err *err)
+{
+	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP,
+					.args = { KVM_IOAPIC_PINS } };
+	int rc = kvm_ioctl(kvm->dev_fd, KVM_CREATE_VM, NULL);
+
+	if (rc < 0)
+		return err_sys(err, -rc, "/dev/kvm: cannot create a VM");
+	kvm->vm_fd = rc;
+	rc = kvm_ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &split);
+	if (rc < 0)
+		return err_sys(err, -rc, "/dev/kvm: no split irqchip (Linux 4.5 or later is needed)");
+	return 0;
+}
+
+void kvm_close(struct kvm *kvm)
+{
+	if (kvm->vm_fd > 0)
+		close(kvm->vm_fd);
+	if (kvm->dev_fd > 0)
+		close(kvm->dev_fd);
+	kvm->vm_fd = kvm->dev_fd = -1;
+}
+
+int kvm_check(const struct kvm *kvm, unsigned cap)
+{
+	return kvm_ioctl(kvm->vm_fd >= 0 ? kvm->vm_fd : kvm->dev_fd, KVM_CHECK_EXTENSION,
+			 (void *)(uintptr_t)cap);
+}
+
+int kvm_set_memory(const struct kvm *kvm, unsigned slot, uint64_t gpa, uint64_t len_bytes,
+		   void *host, struct err *err)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.guest_phys_addr = gpa,
+		.memory_size = len_bytes,
+		.userspace_addr = (uintptr_t)host,
+	};
+	int rc = kvm_ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
+
+	return rc < 0 ? err_sys(err, -rc, "KVM: guest memory of %llu MiB at 0x%llx",
+				(unsigned long long)(len_bytes >> 20), (unsigned long long)gpa)
+		      : 0;
+}
+
+int kvm_create_vcpu(const struct kvm *kvm, unsigned id, int *fd, struct kvm_run **run,
+		    struct err *err)
+{
+	int size, rc = kvm_ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (void *)(uintptr_t)id);
+	void *map;
+
+	if (rc < 0)
+		return err_sys(err, -rc, "KVM: cannot create vCPU %u", id);
+	*fd = rc;
+	size = kvm_ioctl(kvm->dev_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	if (size < (int)sizeof(struct kvm_run))
+		return err_set(err, ENOTSUP, "KVM: a vCPU's shared page has %d bytes", size);
+	map = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	if (map == MAP_FAILED)
+		return err_sys(err, errno, "KVM: cannot map vCPU %u", id);
+	*run = map;
+	return size;
+}
+
+int kvm_signal_msi(const struct kvm *kvm, uint64_t addr, uint32_t data)
+{
+	struct kvm_msi msi = { .address_lo = (uint32_t)addr,
+			       .address_hi = (uint32_t)(addr >> 32),
+			       .data = data };
+
+	return kvm_ioctl(kvm->vm_fd, KVM_SIGNAL_MSI, &msi);
+}
+
+int kvm_irqfd(const struct kvm *kvm, int fd, unsigned gsi, bool assign)
+{
+	struct kvm_irqfd irqfd = { .fd = (uint32_t)fd,
+				   .gsi = gsi,
+				   .flags = assign ? 0 : KVM_IRQFD_FLAG_DEASSIGN };
+
+	return kvm_ioctl(kvm->vm_fd, KVM_IRQFD, &irqfd);
+}
+
+int kvm_ioeventfd(const struct kvm *kvm, const struct kvm_ioeventfd *arg)
+{
+	return kvm_ioctl(kvm->vm_fd, KVM_IOEVENTFD, (void *)arg);
+}
+
+int kvm_set_routes(const struct kvm *kvm, const struct kvm_irq_routing *table)
+{
+	return kvm_ioctl(kvm->vm_fd, KVM_SET_GSI_ROUTING, (void *)table);
+}

@@ -1,0 +1,48 @@
+/*
+ * vcpu: one virtual CPU: its thread and the exit switch.
+ *
+ * vcpu_create starts the thread, which creates and prepares the vCPU while the
+ * builder goes on; vcpu_go waits for that and lets it run; vcpu_stop and
+ * vcpu_destroy end it. The vCPU belongs to its thread; the builder's thread
+ * calls everything here.
+ */
+#ifndef BANTAM_VCPU_H
+#define BANTAM_VCPU_H
+
+#include <stdint.h>
+
+#include "vmm/arch/arch.h"
+
+/* Why a vCPU ended the VM. */
+enum vcpu_end {
+	VCPU_END_TRIPLE_FAULT,
+	VCPU_END_KVM,	/* KVM cannot run this guest: text says why */
+};
+
+struct vcpu_env {
+	const struct kvm *kvm;
+	struct arch_vm *arch;
+	struct bus *pio;
+	struct bus *mmio;
+	/* Called in the vCPU's thread; the vCPU runs no guest code afterwards. */
+	void (*ended)(void *opaque, enum vcpu_end end, const char *text);
+	void *opaque;
+};
+
+struct vcpu;
+
+int vcpu_create(const struct vcpu_env *env, unsigned id, struct vcpu **out, struct err *err);
+/* Wait until the vCPU is prepared; boot is for the first one, NULL for the others. */
+int vcpu_go(struct vcpu *vcpu, const struct boot_info *boot, struct err *err);
+/* Ask the vCPU to leave guest mode and end; any thread. */
+void vcpu_stop(struct vcpu *vcpu);
+/* Stop, join, free; accepts NULL. */
+void vcpu_destroy(struct vcpu *vcpu);
+
+/* The calling thread's vCPU asked for a reset: as arch_vcpu_emergency. false on other threads. */
+bool vcpu_emergency(void);
+
+/* Exits by reason: name and count; index from 0, returns false after the last. */
+bool vcpu_exit_count(const struct vcpu *vcpu, unsigned index, const char **name, uint64_t *count);
+
+#endif
