@@ -56,14 +56,23 @@ $(TOOLS): $B/%: $B/o/tools/%.o $(LIB)
 
 # --- what runs inside the VM: stands alone, no libc -------------------------
 GUEST_CFLAGS := -std=gnu17 -O2 -g -ffreestanding -nostdlib -static -fno-stack-protector -fno-pic \
-	-no-pie -fcf-protection=none -mno-red-zone -Wall -Wextra -I. -Wl,--build-id=none -Wl,-z,noexecstack
+	-no-pie -fcf-protection=none -mno-red-zone -Wall -Wextra -Wno-unused-parameter -I. -Wl,--build-id=none -Wl,-z,noexecstack
 BARE := $(patsubst guest/bare/%.c,build/guest/%.elf,$(wildcard guest/bare/*.c))
 INIT := $(patsubst guest/%.c,build/guest/%,$(wildcard guest/*.c))
 guests: $(BARE) $(INIT)
 
-build/guest/%.elf: guest/bare/%.c $(wildcard guest/bare/*.h guest/bare/*.S guest/bare/*.ld) Makefile
+# The runtime is an archive: a guest carries only the parts that it uses.
+BARE_RT := $(patsubst %,build/guest/o/%.o,$(notdir $(wildcard guest/bare/lib/*.[cS])))
+build/guest/o/%.o: guest/bare/lib/% $(wildcard guest/bare/lib/*.h) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -mgeneral-regs-only -T guest/bare/guest.ld -o $@ $(wildcard guest/bare/*.S) $<
+	$(CC) $(GUEST_CFLAGS) -mgeneral-regs-only -c -o $@ $<
+build/guest/librt.a: $(BARE_RT)
+	@rm -f $@
+	$(AR) rcs $@ $^
+build/guest/%.elf: guest/bare/%.c build/guest/librt.a guest/bare/guest.ld
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_CFLAGS) -mgeneral-regs-only -T guest/bare/guest.ld -o $@ $< \
+		build/guest/o/start.S.o build/guest/librt.a
 
 build/guest/%: guest/%.c $(wildcard guest/*.h) Makefile
 	@mkdir -p $(@D)

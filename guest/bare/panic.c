@@ -1,0 +1,18 @@
+/* panic: tells pvpanic (found in the DSDT as QEMU0001), as a Linux guest's panic notifier does. */
+#include "guest/bare/lib/acpi.h"
+#include "guest/bare/lib/rt.h"
+
+void main(void)
+{
+	struct acpi_device d;
+
+	if (!acpi_find("QEMU0001", 0, &d) || !d.port)
+		rt_die("no pvpanic in the DSDT");
+	uint8_t events = inb((uint16_t)d.base);
+	ok(events & 1, "pvpanic at port %lx reports event bits %x", d.base, events);
+	rt_print("panicking\n");
+	outb((uint16_t)d.base, 1);
+	for (uint64_t end = now_us() + 1000000; now_us() < end;)
+		relax();
+	rt_die("still running after the panic");
+}

@@ -1,0 +1,9 @@
+/* poweroff: nothing but ACPI S5; the monitor ends with status 0. */
+#include "guest/bare/lib/acpi.h"
+#include "guest/bare/lib/rt.h"
+
+void main(void)
+{
+	acpi_poweroff();
+	rt_die("still on after S5");
+}
