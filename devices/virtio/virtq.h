@@ -5,6 +5,12 @@
  * and checked (index, loops, count, direction order, range), then only the copy
  * is used. A broken ring is remembered: every later pop returns -EPROTO until
  * reset. Thread: whoever holds the device's lock.
+ *
+ * What breaks a ring, where the specification leaves a choice: a descriptor of
+ * length 0 (so that every iovec of a chain has at least one byte); a direct chain of more
+ * descriptors than the queue has; an indirect table of more than VIRTQ_MAX_SIZE (Linux makes
+ * them longer than the queue); a buffer that is not wholly in one memory region; a
+ * head that is made available again before it was used.
  */
 #ifndef BANTAM_VIRTQ_H
 #define BANTAM_VIRTQ_H
@@ -42,29 +48,41 @@ struct virtq {
 	uint16_t next_used;
 	uint16_t signalled_used;	/* used index at the last interrupt decision */
 	bool signalled_valid;
-	bool event_idx;
+	bool event_idx;			/* the transport may set it again before DRIVER_OK */
 	bool broken;
 	const char *broken_why;
+	uint16_t avail_idx;		/* the driver's index as last read */
+	uint16_t avail_event;		/* as last published */
+	bool kicks_off;			/* by virtq_disable_kicks */
+	bool can_unpop;
+	uint16_t last_head;
+	uint64_t in_flight[VIRTQ_MAX_SIZE / 64];	/* bit n: head n is with the device */
 };
 
 /*
  * Resolve the ring's addresses and start at index 0. -EINVAL: size not a power of two, 0 or
- * above size_max, misaligned or out of memory.
+ * above size_max, misaligned or out of memory. mem outlives the queue.
  */
 int virtq_enable(struct virtq *q, const struct mem *mem, bool event_idx);
+/* Back to the state before enabling: no addresses, size = size_max. */
 void virtq_reset(struct virtq *q);
 
-/* 1: *chain is filled; 0: empty; -EPROTO: broken (q->broken_why says how). */
+/*
+ * 1: *chain is filled; 0: empty or not enabled; -EPROTO: broken (q->broken_why says how). A chain
+ * of more than iov_max descriptors breaks the ring: offer as many as the device told the driver.
+ */
 int virtq_pop(struct virtq *q, struct chain *chain, struct iovec *iov, unsigned iov_max);
-/* Give back the last popped chain, as if never popped. */
+/* Give back the last popped chain, as if never popped. Once, before the next pop or push. */
 void virtq_unpop(struct virtq *q);
 
+/* Return a popped chain. A queue that was reset meanwhile ignores it. */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written_bytes);
-/* After one or more pushes: does the driver want an interrupt? */
+/* After one or more pushes: does the driver want an interrupt? False if nothing was pushed. */
 bool virtq_wants_interrupt(struct virtq *q);
 /*
  * Kick suppression. enable returns true if chains arrived meanwhile: go on
- * popping. Disable before draining, enable when empty.
+ * popping. Disable before draining, enable when empty. A device that never
+ * disables them needs no enable either.
  */
 void virtq_disable_kicks(struct virtq *q);
 bool virtq_enable_kicks(struct virtq *q);
