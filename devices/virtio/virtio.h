@@ -39,7 +39,10 @@ struct virtio_class {
 	const char *name;	/* "virtio-blk" */
 	uint16_t device_id;	/* section 5 */
 	uint32_t pci_class;	/* 24-bit class code, e.g. 0x010000 */
-	/* DRIVER_OK: features are final, ready queues are enabled. -errno: NEEDS_RESET. */
+	/*
+	 * DRIVER_OK: features are final, ready queues are enabled. -errno: NEEDS_RESET, and
+	 * reset is not called for this activation. Every ready queue is kicked soon after.
+	 */
 	int (*activate)(struct virtio_device *dev);
 	/* The driver notified queue (or may have: spurious kicks happen). Active devices only. */
 	void (*kick)(struct virtio_device *dev, unsigned queue);
@@ -49,7 +52,9 @@ struct virtio_class {
 	/*
 	 * Stop. Return true when no I/O is in flight; else false, and call virtio_reset_done
 	 * (lock held) when the last one is back: the register write that asked for the reset
-	 * waits for that. Guest memory is not touched after.
+	 * waits for that (so the loop must run until the vCPUs have stopped). Guest memory is
+	 * not touched after. Called once per activation, also of a broken device; config
+	 * keeps its bytes.
 	 */
 	bool (*reset)(struct virtio_device *dev);
 };
@@ -58,8 +63,14 @@ struct virtio_transport_ops {
 	/* Thread: any; lock held. */
 	void (*signal_queue)(struct virtio_device *dev, unsigned queue);
 	void (*signal_config)(struct virtio_device *dev);
+	/* The device has become active: bind kicks of ready queues, and kick each once. */
+	void (*activated)(struct virtio_device *dev);
+	/* The device has been reset; its status does not read 0 yet. */
+	void (*reset)(struct virtio_device *dev);
 	/* Detach from bus, unbind kicks and interrupts, free. vCPUs joined. */
 	void (*destroy)(struct virtio_device *dev);
+	/* Where the device sits: "PCI 00:03.0, GSI 19". */
+	void (*describe)(struct virtio_device *dev, char *buf, size_t len);
 };
 
 struct virtio_device {
@@ -68,7 +79,8 @@ struct virtio_device {
 	const struct device_env *env;	/* outlives the device */
 	pthread_mutex_t lock;
 	pthread_cond_t reset_cond;
-	bool resetting;
+	bool resetting;		/* a thread is in a reset: others wait */
+	bool io_pending;	/* … and class->reset has not been answered yet */
 
 	unsigned nqueues;
 	struct virtq queue[VIRTIO_MAX_QUEUES];
@@ -77,6 +89,7 @@ struct virtio_device {
 	uint64_t acked;
 	uint8_t status;
 	bool active;		/* DRIVER_OK and activate succeeded, not broken */
+	bool started;		/* activate succeeded, class->reset was not called since */
 	uint8_t config[VIRTIO_CONFIG_MAX];
 	uint32_t config_bytes;
 	uint8_t config_generation;
@@ -95,8 +108,14 @@ void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
 
 /* Put dev on the machine's transport (env->pci or env->mmio_slots). -ENOSPC: no slot left. */
 int virtio_attach(struct virtio_device *dev, struct err *err);
-/* Reset, take off the transport, release locks. Accepts a device that was never attached. */
+/*
+ * Reset, take off the transport, release locks. Accepts a device that was never attached.
+ * The vCPUs are joined and the loop does not run: a class whose reset returns false has
+ * already waited for its I/O by itself, for nobody waits here.
+ */
 void virtio_detach(struct virtio_device *dev);
+/* One line for --dry-run: where the device sits. "" when not attached. */
+void virtio_describe(struct virtio_device *dev, char *buf, size_t len);
 
 static inline bool virtio_has(const struct virtio_device *dev, unsigned feature)
 {
@@ -109,15 +128,29 @@ void virtio_unlock(struct virtio_device *dev);
 /* For devices; lock held. */
 void virtio_interrupt(struct virtio_device *dev, unsigned queue);	/* if the driver wants it */
 void virtio_config_changed(struct virtio_device *dev);	/* after changing dev->config */
-void virtio_broken(struct virtio_device *dev, const char *why);	/* NEEDS_RESET, one line */
+/* NEEDS_RESET, no kicks until the driver resets, one line in the log. */
+void virtio_broken(struct virtio_device *dev, const char *why);
 void virtio_reset_done(struct virtio_device *dev);
 
 /* For transports; lock held (virtio.c implements the state machine once for both). */
 void virtio_set_status(struct virtio_device *dev, uint8_t status);	/* 0 resets, and waits */
 void virtio_set_features(struct virtio_device *dev, unsigned word, uint32_t bits);
+uint32_t virtio_offered_word(const struct virtio_device *dev, uint32_t word);
+uint32_t virtio_acked_word(const struct virtio_device *dev, uint32_t word);
+/*
+ * Device configuration, size_bytes 1 to 4, any offset. Bytes beyond the end read as 0: that is
+ * what a field that a driver knows and this device lacks shall say. Writes there are dropped.
+ */
 uint32_t virtio_config_read(struct virtio_device *dev, uint64_t off, unsigned size_bytes);
 void virtio_config_write(struct virtio_device *dev, uint64_t off, unsigned size_bytes,
 			 uint32_t val);
+/* The queue, if it exists; with its registers writable (not ready, no DRIVER_OK), else NULL. */
+struct virtq *virtio_queue(struct virtio_device *dev, uint32_t queue);
+struct virtq *virtio_queue_setup(struct virtio_device *dev, uint32_t queue);
+/* The driver declares it ready; a bad size or address breaks the device. */
+void virtio_queue_enable(struct virtio_device *dev, uint32_t queue);
 void virtio_queue_kicked(struct virtio_device *dev, unsigned queue);
+/* Part of an address register: replaces the low (0) or high (1) 32 bits. */
+void virtio_set_half(gpa_t *addr, unsigned half, uint32_t val);
 
 #endif

@@ -1,0 +1,266 @@
+/*
+ * virtio: see virtio.h. The state machine of section 2.1 and 3.1, for both transports.
+ *
+ * A reset may have to wait for I/O, and the wait releases the lock. Meanwhile
+ * another vCPU of a hostile guest may use the same registers: resetting makes
+ * every change of state wait until the first reset is complete, and queue
+ * registers are not writable because the old status still stands.
+ */
+#include "devices/virtio/virtio.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "devices/virtio/mmio.h"
+#include "devices/virtio/pci.h"
+#include "vmm/core/log.h"
+
+void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
+		 const struct device_env *env, unsigned nqueues, uint16_t queue_size_max,
+		 uint64_t offered, uint32_t config_bytes)
+{
+	BUG_ON(nqueues > VIRTIO_MAX_QUEUES || config_bytes > VIRTIO_CONFIG_MAX);
+	BUG_ON(!queue_size_max || queue_size_max > VIRTQ_MAX_SIZE ||
+	       queue_size_max & (queue_size_max - 1));
+	dev->class = class;
+	dev->env = env;
+	pthread_mutex_init(&dev->lock, NULL);
+	pthread_cond_init(&dev->reset_cond, NULL);
+	dev->nqueues = nqueues;
+	for (unsigned i = 0; i < nqueues; i++)
+		dev->queue[i].size = dev->queue[i].size_max = queue_size_max;
+	dev->offered = offered | 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_INDIRECT_DESC |
+		       1ull << VIRTIO_F_EVENT_IDX;
+	dev->config_bytes = config_bytes;
+}
+
+int virtio_attach(struct virtio_device *dev, struct err *err)
+{
+	if (dev->env->pci)
+		return virtio_pci_attach(dev, dev->env->pci, err);
+	BUG_ON(!dev->env->mmio_slots);
+	return virtio_mmio_attach(dev, dev->env->mmio_slots, err);
+}
+
+void virtio_detach(struct virtio_device *dev)
+{
+	if (!dev->class)
+		return;
+	virtio_lock(dev);
+	dev->active = false;
+	if (dev->started)
+		(void)dev->class->reset(dev);
+	dev->started = false;
+	for (unsigned i = 0; i < dev->nqueues; i++)
+		virtq_reset(&dev->queue[i]);
+	virtio_unlock(dev);
+	if (dev->transport_ops)
+		dev->transport_ops->destroy(dev);
+	dev->transport_ops = NULL;
+	dev->transport = NULL;
+	pthread_cond_destroy(&dev->reset_cond);
+	pthread_mutex_destroy(&dev->lock);
+	dev->class = NULL;
+}
+
+void virtio_describe(struct virtio_device *dev, char *buf, size_t len)
+{
+	if (dev->transport_ops)
+		dev->transport_ops->describe(dev, buf, len);
+	else if (len)
+		buf[0] = 0;
+}
+
+void virtio_lock(struct virtio_device *dev)
+{
+	pthread_mutex_lock(&dev->lock);
+}
+
+void virtio_unlock(struct virtio_device *dev)
+{
+	pthread_mutex_unlock(&dev->lock);
+}
+
+void virtio_interrupt(struct virtio_device *dev, unsigned queue)
+{
+	if (virtq_wants_interrupt(&dev->queue[queue]) && dev->transport_ops)
+		dev->transport_ops->signal_queue(dev, queue);
+}
+
+/* Before DRIVER_OK nobody listens (section 2.1.2). */
+static void signal_config(struct virtio_device *dev)
+{
+	if (dev->status & VIRTIO_STATUS_DRIVER_OK && dev->transport_ops)
+		dev->transport_ops->signal_config(dev);
+}
+
+void virtio_config_changed(struct virtio_device *dev)
+{
+	dev->config_generation++;
+	signal_config(dev);
+}
+
+void virtio_broken(struct virtio_device *dev, const char *why)
+{
+	dev->active = false;
+	if (dev->status & VIRTIO_STATUS_NEEDS_RESET)
+		return;
+	dev->status |= VIRTIO_STATUS_NEEDS_RESET;
+	log_guest("%s%s%s: stopped until its driver resets it: %s", dev->class->name,
+		  dev->dev.id[0] ? " " : "", dev->dev.id, why);
+	signal_config(dev);
+}
+
+void virtio_reset_done(struct virtio_device *dev)
+{
+	dev->io_pending = false;
+	pthread_cond_broadcast(&dev->reset_cond);
+}
+
+static void reset(struct virtio_device *dev)
+{
+	dev->active = false;
+	dev->resetting = true;
+	if (dev->started) {
+		dev->started = false;
+		dev->io_pending = true;
+		if (dev->class->reset(dev))
+			dev->io_pending = false;
+		while (dev->io_pending)
+			pthread_cond_wait(&dev->reset_cond, &dev->lock);
+	}
+	for (unsigned i = 0; i < dev->nqueues; i++)
+		virtq_reset(&dev->queue[i]);
+	dev->acked = 0;
+	if (dev->transport_ops)
+		dev->transport_ops->reset(dev);
+	dev->status = 0;
+	dev->resetting = false;
+	pthread_cond_broadcast(&dev->reset_cond);
+}
+
+static void start(struct virtio_device *dev)
+{
+	int rc;
+
+	if (!(dev->status & VIRTIO_STATUS_FEATURES_OK)) {
+		log_guest("%s: DRIVER_OK without FEATURES_OK is ignored", dev->class->name);
+		return;
+	}
+	dev->status |= VIRTIO_STATUS_DRIVER_OK;
+	if (dev->status & VIRTIO_STATUS_NEEDS_RESET) {
+		signal_config(dev);
+		return;
+	}
+	/* A driver may have enabled a queue before its features were final. */
+	for (unsigned i = 0; i < dev->nqueues; i++)
+		dev->queue[i].event_idx = virtio_has(dev, VIRTIO_F_EVENT_IDX);
+	rc = dev->class->activate(dev);
+	if (rc) {
+		virtio_broken(dev, strerror(-rc));
+		return;
+	}
+	dev->started = true;
+	if (dev->status & VIRTIO_STATUS_NEEDS_RESET)
+		return;
+	dev->active = true;
+	if (dev->transport_ops)
+		dev->transport_ops->activated(dev);
+}
+
+void virtio_set_status(struct virtio_device *dev, uint8_t status)
+{
+	uint8_t added;
+
+	while (dev->resetting)
+		pthread_cond_wait(&dev->reset_cond, &dev->lock);
+	if (!status) {
+		reset(dev);
+		return;
+	}
+	/* Section 2.1.1: the driver only ever adds bits. */
+	added = status & (uint8_t)~dev->status;
+	dev->status |= added & (VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER |
+				VIRTIO_STATUS_FAILED);
+	/* Section 3.1.1: the driver reads the bit back to learn whether we agree. */
+	if (added & VIRTIO_STATUS_FEATURES_OK && !(dev->acked & ~dev->offered) &&
+	    virtio_has(dev, VIRTIO_F_VERSION_1))
+		dev->status |= VIRTIO_STATUS_FEATURES_OK;
+	if (added & VIRTIO_STATUS_DRIVER_OK)
+		start(dev);
+}
+
+void virtio_set_features(struct virtio_device *dev, unsigned word, uint32_t bits)
+{
+	if (dev->resetting || dev->status & VIRTIO_STATUS_FEATURES_OK || word > 1)
+		return;
+	dev->acked &= ~(0xffffffffull << (word * 32));
+	dev->acked |= (uint64_t)bits << (word * 32);
+}
+
+uint32_t virtio_offered_word(const struct virtio_device *dev, uint32_t word)
+{
+	return word > 1 ? 0 : (uint32_t)(dev->offered >> (word * 32));
+}
+
+uint32_t virtio_acked_word(const struct virtio_device *dev, uint32_t word)
+{
+	return word > 1 ? 0 : (uint32_t)(dev->acked >> (word * 32));
+}
+
+uint32_t virtio_config_read(struct virtio_device *dev, uint64_t off, unsigned size_bytes)
+{
+	uint32_t val = 0;
+
+	for (unsigned i = 0; i < size_bytes && i < 4; i++)
+		if (off < dev->config_bytes && i < dev->config_bytes - off)
+			val |= (uint32_t)dev->config[off + i] << (i * 8);
+	return val;
+}
+
+void virtio_config_write(struct virtio_device *dev, uint64_t off, unsigned size_bytes, uint32_t val)
+{
+	unsigned i;
+
+	if (!dev->class->write_config || dev->resetting || off >= dev->config_bytes)
+		return;
+	for (i = 0; i < size_bytes && i < 4 && i < dev->config_bytes - off; i++)
+		dev->config[off + i] = (uint8_t)(val >> (i * 8));
+	if (i)
+		dev->class->write_config(dev, (uint32_t)off, i);
+}
+
+struct virtq *virtio_queue(struct virtio_device *dev, uint32_t queue)
+{
+	return queue < dev->nqueues ? &dev->queue[queue] : NULL;
+}
+
+struct virtq *virtio_queue_setup(struct virtio_device *dev, uint32_t queue)
+{
+	struct virtq *q = virtio_queue(dev, queue);
+
+	if (!q || q->ready || dev->resetting || dev->status & VIRTIO_STATUS_DRIVER_OK)
+		return NULL;
+	return q;
+}
+
+void virtio_queue_enable(struct virtio_device *dev, uint32_t queue)
+{
+	struct virtq *q = virtio_queue_setup(dev, queue);
+
+	if (q && virtq_enable(q, dev->env->mem, virtio_has(dev, VIRTIO_F_EVENT_IDX)))
+		virtio_broken(dev, "a queue of a bad size or address");
+}
+
+void virtio_set_half(gpa_t *addr, unsigned half, uint32_t val)
+{
+	addr->v &= ~(0xffffffffull << (half * 32));
+	addr->v |= (uint64_t)val << (half * 32);
+}
+
+void virtio_queue_kicked(struct virtio_device *dev, unsigned queue)
+{
+	if (dev->active && queue < dev->nqueues && dev->queue[queue].ready)
+		dev->class->kick(dev, queue);
+}
