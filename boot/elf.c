@@ -1,0 +1,334 @@
+/*
+ * elf: see kernel.h.
+ *
+ * Both classes are read: a 32-bit ELF can be entered through its PVH note only.
+ * Program headers must lie in the first SOURCE_HEAD_MAX bytes, so that a packed
+ * ELF can be decoded straight to where its segments belong.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <string.h>
+
+#include "boot/bytes.h"
+#include "boot/kernel.h"
+#include "boot/layout.h"
+
+#define MAX_PHDRS 128u
+#define MAX_NOTE_BYTES 65536u
+#define XEN_ELFNOTE_PHYS32_ENTRY 18u
+
+/* The limits of Linux x86, when no setup header tells: COMMAND_LINE_SIZE, initrd_addr_max. */
+#define LINUX_CMDLINE_MAX 2047u
+#define OTHER_CMDLINE_MAX 4095u
+#define LINUX_INITRD_MAX 0x7fffffffull
+
+struct phdr {
+	uint32_t type;
+	uint64_t offset, vaddr, paddr, filesz, memsz, align;
+};
+
+struct header {
+	bool is64;
+	uint64_t entry, phoff;
+	unsigned phnum, phentsize;
+};
+
+bool elf_detect(const uint8_t *head, uint32_t n)
+{
+	return n >= SELFMAG && !memcmp(head, ELFMAG, SELFMAG);
+}
+
+static int bad(const struct file *file, struct err *err, const char *why)
+{
+	return err_set(err, ENOEXEC, "%s %s: bad ELF: %s", file->what, file->path, why);
+}
+
+static const char *machine_name(unsigned machine)
+{
+	switch (machine) {
+	case EM_AARCH64:
+		return "arm64";
+	case EM_ARM:
+		return "arm";
+	case EM_RISCV:
+		return "risc-v";
+	case EM_PPC64:
+		return "powerpc";
+	case EM_S390:
+		return "s390";
+	default:
+		return "another machine";
+	}
+}
+
+static int parse_header(const struct file *file, const uint8_t *b, uint32_t n,
+			struct header *h, struct err *err)
+{
+	unsigned machine, type;
+
+	if (n < sizeof(Elf32_Ehdr))
+		return bad(file, err, "truncated within its header");
+	h->is64 = b[EI_CLASS] == ELFCLASS64;
+	if ((!h->is64 && b[EI_CLASS] != ELFCLASS32) || b[EI_DATA] != ELFDATA2LSB)
+		return bad(file, err, "neither 32- nor 64-bit little endian");
+	if (h->is64 && n < sizeof(Elf64_Ehdr))
+		return bad(file, err, "truncated within its header");
+	type = get16(b + offsetof(Elf64_Ehdr, e_type));
+	machine = get16(b + offsetof(Elf64_Ehdr, e_machine));
+	if (machine != EM_X86_64 && machine != EM_386)
+		return err_set(err, ENOEXEC, "%s %s: an ELF for %s; the guest is x86-64",
+			       file->what, file->path, machine_name(machine));
+	if (type == ET_REL)
+		return bad(file, err, "an object file, not linked (a kernel module?)");
+	if (type != ET_EXEC && type != ET_DYN)
+		return bad(file, err, "not an executable");
+	if (h->is64) {
+		h->entry = get64(b + offsetof(Elf64_Ehdr, e_entry));
+		h->phoff = get64(b + offsetof(Elf64_Ehdr, e_phoff));
+		h->phentsize = get16(b + offsetof(Elf64_Ehdr, e_phentsize));
+		h->phnum = get16(b + offsetof(Elf64_Ehdr, e_phnum));
+	} else {
+		h->entry = get32(b + offsetof(Elf32_Ehdr, e_entry));
+		h->phoff = get32(b + offsetof(Elf32_Ehdr, e_phoff));
+		h->phentsize = get16(b + offsetof(Elf32_Ehdr, e_phentsize));
+		h->phnum = get16(b + offsetof(Elf32_Ehdr, e_phnum));
+	}
+	if (!h->phnum)
+		return bad(file, err, "no program headers");
+	if (h->phnum > MAX_PHDRS)
+		return err_set(err, ENOEXEC, "%s %s: bad ELF: %u program headers, at most %u",
+			       file->what, file->path, h->phnum, MAX_PHDRS);
+	if (h->phentsize != (h->is64 ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr)))
+		return bad(file, err, "program headers of a wrong size");
+	if (h->phoff > SOURCE_HEAD_MAX ||
+	    h->phoff + h->phnum * h->phentsize > SOURCE_HEAD_MAX)
+		return bad(file, err, "program headers too far from the file's beginning");
+	return 0;
+}
+
+static void parse_phdr(bool is64, const uint8_t *b, struct phdr *p)
+{
+	p->type = get32(b);
+	if (is64) {
+		p->offset = get64(b + offsetof(Elf64_Phdr, p_offset));
+		p->vaddr = get64(b + offsetof(Elf64_Phdr, p_vaddr));
+		p->paddr = get64(b + offsetof(Elf64_Phdr, p_paddr));
+		p->filesz = get64(b + offsetof(Elf64_Phdr, p_filesz));
+		p->memsz = get64(b + offsetof(Elf64_Phdr, p_memsz));
+		p->align = get64(b + offsetof(Elf64_Phdr, p_align));
+	} else {
+		p->offset = get32(b + offsetof(Elf32_Phdr, p_offset));
+		p->vaddr = get32(b + offsetof(Elf32_Phdr, p_vaddr));
+		p->paddr = get32(b + offsetof(Elf32_Phdr, p_paddr));
+		p->filesz = get32(b + offsetof(Elf32_Phdr, p_filesz));
+		p->memsz = get32(b + offsetof(Elf32_Phdr, p_memsz));
+		p->align = get32(b + offsetof(Elf32_Phdr, p_align));
+	}
+}
+
+static int add_segment(const struct file *file, struct elf_image *elf, const struct phdr *p,
+		       struct err *err)
+{
+	unsigned at = elf->nsegs;
+
+	if (!p->memsz)
+		return 0;
+	if (p->filesz > p->memsz)
+		return bad(file, err, "a segment larger in the file than in memory");
+	if (p->offset + p->filesz < p->offset)
+		return bad(file, err, "a segment's place in the file overflows");
+	if (elf->nsegs == KERNEL_MAX_SEGMENTS)
+		return bad(file, err, "more than 64 segments to load");
+	while (at && elf->seg[at - 1].offset > p->offset) {
+		elf->seg[at] = elf->seg[at - 1];
+		at--;
+	}
+	elf->seg[at] = (struct kernel_segment){ .paddr = p->paddr,
+						.file_bytes = p->filesz,
+						.mem_bytes = p->memsz,
+						.offset = p->offset };
+	elf->nsegs++;
+	return 0;
+}
+
+int elf_check_segments(const struct mem *mem, const struct file *file,
+		       const struct elf_image *elf, struct err *err)
+{
+	for (unsigned i = 0; i < elf->nsegs; i++) {
+		const struct kernel_segment *s = &elf->seg[i];
+
+		if (s->paddr < LAYOUT_HIGH)
+			return err_set(err, ENOEXEC,
+				       "%s %s: a segment at %#llx; below 1 MiB is bantam's own boot data",
+				       file->what, file->path, (unsigned long long)s->paddr);
+		if (!mem_slice(mem, gpa(s->paddr), s->mem_bytes))
+			return err_set(err, ENOMEM,
+				       "%s %s: a segment of %llu KiB at %#llx lies outside the guest's %llu MiB of memory",
+				       file->what, file->path,
+				       (unsigned long long)(s->mem_bytes + 1023) >> 10,
+				       (unsigned long long)s->paddr,
+				       (unsigned long long)mem->total_bytes >> 20);
+		/* No sum overflows: each lies in memory. */
+		for (unsigned j = 0; j < i; j++) {
+			const struct kernel_segment *t = &elf->seg[j];
+
+			if (s->paddr < t->paddr + t->mem_bytes &&
+			    t->paddr < s->paddr + s->mem_bytes)
+				return bad(file, err, "segments overlap in memory");
+		}
+	}
+	return 0;
+}
+
+/*
+ * The notes of a PT_NOTE, n bytes: what Linux and the PVH ABI write there.
+ * Malformed notes end the walk; they are no reason to refuse a kernel.
+ */
+static void scan_notes(struct elf_image *elf, const uint8_t *b, uint64_t n, uint64_t align)
+{
+	uint64_t mask = (align == 8 ? 8 : 4) - 1;
+	uint64_t at = 0;
+
+	while (n - at >= 12) {
+		uint64_t namesz = get32(b + at), descsz = get32(b + at + 4);
+		uint32_t type = get32(b + at + 8);
+		uint64_t name = at + 12;
+		uint64_t desc = name + ((namesz + mask) & ~mask);
+		uint64_t next = desc + ((descsz + mask) & ~mask);
+
+		if (desc > n || descsz > n - desc)
+			return;
+		if (namesz == 4 && !memcmp(b + name, "Xen", 4) &&
+		    type == XEN_ELFNOTE_PHYS32_ENTRY && (descsz == 4 || descsz == 8)) {
+			elf->has_pvh = true;
+			elf->pvh_entry = descsz == 8 ? get64(b + desc) : get32(b + desc);
+		}
+		if (namesz == 6 && !memcmp(b + name, "Linux", 6))
+			elf->is_linux = true;
+		if (next > n)
+			return;
+		at = next;
+	}
+}
+
+/* Notes of a plain file are read from it; those of a packed one from a loaded segment. */
+static int load_notes(struct mem *mem, struct source *src, struct elf_image *elf,
+		      const struct phdr *p, struct err *err)
+{
+	uint8_t buf[4096];
+	uint64_t n = p->filesz < MAX_NOTE_BYTES ? p->filesz : MAX_NOTE_BYTES;
+
+	for (unsigned i = 0; i < elf->nsegs; i++) {
+		const struct kernel_segment *s = &elf->seg[i];
+
+		if (p->offset < s->offset || p->offset - s->offset >= s->file_bytes ||
+		    n > s->file_bytes - (p->offset - s->offset))
+			continue;
+		if (n)
+			scan_notes(elf, mem_slice(mem, gpa(s->paddr + (p->offset - s->offset)), n),
+				   n, p->align);
+		return 0;
+	}
+	if (src->unpack)
+		return 0;
+	if (n > sizeof(buf))
+		n = sizeof(buf);
+	if (source_read(src, p->offset, buf, n, err) < 0)
+		return bad(src->file, err, "its notes lie outside the file");
+	scan_notes(elf, buf, n, p->align);
+	return 0;
+}
+
+static bool in_segment(const struct elf_image *elf, uint64_t addr)
+{
+	for (unsigned i = 0; i < elf->nsegs; i++)
+		if (addr >= elf->seg[i].paddr && addr - elf->seg[i].paddr < elf->seg[i].mem_bytes)
+			return true;
+	return false;
+}
+
+int elf_load(struct mem *mem, struct source *src, struct elf_image *elf, struct err *err)
+{
+	const struct file *file = src->file;
+	uint8_t b[MAX_PHDRS * sizeof(Elf64_Phdr)];
+	struct header h = { 0 };
+	struct phdr p;
+	int64_t n;
+	int ret;
+
+	memset(elf, 0, sizeof(*elf));
+	n = source_head(src, b, sizeof(Elf64_Ehdr), err);
+	if (n < 0)
+		return (int)n;
+	ret = parse_header(file, b, (uint32_t)n, &h, err);
+	if (ret < 0)
+		return ret;
+	if (source_read(src, h.phoff, b, h.phnum * h.phentsize, err) < 0)
+		return bad(file, err, "truncated within its program headers");
+	for (unsigned i = 0; i < h.phnum; i++) {
+		parse_phdr(h.is64, b + i * h.phentsize, &p);
+		ret = p.type == PT_LOAD ? add_segment(file, elf, &p, err) : 0;
+		if (ret < 0)
+			return ret;
+	}
+	if (!elf->nsegs)
+		return bad(file, err, "nothing to load");
+	ret = elf_check_segments(mem, file, elf, err);
+	for (unsigned i = 0; !ret && i < elf->nsegs; i++) {
+		const struct kernel_segment *s = &elf->seg[i];
+
+		if (s->file_bytes)
+			ret = source_read(src, s->offset, mem_slice(mem, gpa(s->paddr), s->file_bytes),
+					  s->file_bytes, err);
+	}
+	for (unsigned i = 0; !ret && i < h.phnum; i++) {
+		parse_phdr(h.is64, b + i * h.phentsize, &p);
+		if (p.type == PT_NOTE)
+			ret = load_notes(mem, src, elf, &p, err);
+	}
+	elf->entry = h.entry;
+	elf->entry_ok = h.is64 && h.entry < LAYOUT_4G && in_segment(elf, h.entry);
+	elf->has_pvh = elf->has_pvh && elf->pvh_entry < LAYOUT_4G && in_segment(elf, elf->pvh_entry);
+	return ret;
+}
+
+int elf_enter(const struct file *file, const struct elf_image *elf,
+	      enum boot_entry_kind want, struct kernel *k, struct err *err)
+{
+	k->is_linux = k->is_linux || elf->is_linux || !elf->has_pvh;
+	/*
+	 * Both ways start Linux equally fast; its 64-bit entry takes all that
+	 * boot_params can say. e_entry of another kernel may mean anything.
+	 */
+	if (want == BOOT_ENTRY_AUTO)
+		want = elf->entry_ok && k->is_linux ? BOOT_ENTRY_LINUX64 : BOOT_ENTRY_PVH;
+	if (want == BOOT_ENTRY_PVH && !elf->has_pvh)
+		return err_set(err, ENOEXEC,
+			       "%s %s: no %s: no PVH note (Linux: CONFIG_PVH)%s", file->what,
+			       file->path, elf->entry_ok ? "PVH entry" : "entry that bantam knows",
+			       elf->entry_ok ? "" : ", and e_entry is no physical address of 64-bit code in it");
+	if (want == BOOT_ENTRY_LINUX64 && !elf->entry_ok)
+		return err_set(err, ENOEXEC,
+			       "%s %s: no 64-bit entry: e_entry %#llx is no physical address of 64-bit code in it",
+			       file->what, file->path, (unsigned long long)elf->entry);
+	k->entry = want;
+	k->rip = want == BOOT_ENTRY_PVH ? elf->pvh_entry : elf->entry;
+	k->base = UINT64_MAX;
+	for (unsigned i = 0; i < elf->nsegs; i++) {
+		const struct kernel_segment *s = &elf->seg[i];
+
+		if (s->paddr < k->base)
+			k->base = s->paddr;
+		if (s->paddr + s->mem_bytes > k->end)
+			k->end = s->paddr + s->mem_bytes;
+	}
+	if (!k->setup_bytes) {
+		k->cmdline_max = k->is_linux ? LINUX_CMDLINE_MAX : OTHER_CMDLINE_MAX;
+		k->initrd_max = k->is_linux ? LINUX_INITRD_MAX : LAYOUT_4G - 1;
+		k->initrd_above_4g = k->is_linux;
+	}
+	/* Linux reads a PVH module's address as 32 bits. */
+	if (want == BOOT_ENTRY_PVH)
+		k->initrd_above_4g = false;
+	return 0;
+}

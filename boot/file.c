@@ -1,0 +1,65 @@
+/* file: see file.h. */
+#include "boot/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+int file_open(struct file *file, const char *what, const char *path, struct err *err)
+{
+	int ret;
+
+	*file = (struct file){ .fd = -1, .what = what, .path = path };
+	/* O_NONBLOCK: a FIFO must be refused, not waited for. */
+	file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (file->fd < 0)
+		return err_sys(err, errno, "%s %s", what, path);
+	if (fstat(file->fd, &file->st) < 0) {
+		ret = err_sys(err, errno, "%s %s", what, path);
+	} else if (S_ISDIR(file->st.st_mode)) {
+		ret = err_set(err, EISDIR, "%s %s: is a directory", what, path);
+	} else if (!S_ISREG(file->st.st_mode)) {
+		ret = err_set(err, EINVAL, "%s %s: is not a regular file", what, path);
+	} else if (file->st.st_size <= 0) {
+		ret = err_set(err, EINVAL, "%s %s: is empty", what, path);
+	} else {
+		file->size_bytes = (uint64_t)file->st.st_size;
+		return 0;
+	}
+	file_close(file);
+	return ret;
+}
+
+void file_close(struct file *file)
+{
+	if (file->fd >= 0)
+		close(file->fd);
+	file->fd = -1;
+}
+
+int file_read(const struct file *file, uint64_t off, void *dst, uint64_t len_bytes,
+	      struct err *err)
+{
+	uint8_t *to = dst;
+
+	if (off > file->size_bytes || len_bytes > file->size_bytes - off)
+		return err_set(err, EINVAL, "%s %s: ends before byte %llu: truncated", file->what,
+			       file->path, (unsigned long long)(off + len_bytes));
+	while (len_bytes) {
+		/* The kernel reads at most 2 GiB at once anyway. */
+		size_t want = len_bytes < 1u << 30 ? (size_t)len_bytes : 1u << 30;
+		ssize_t n = pread(file->fd, to, want, (off_t)off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_sys(err, errno, "%s %s", file->what, file->path);
+		if (!n)
+			return err_set(err, EIO, "%s %s: became shorter while it was read",
+				       file->what, file->path);
+		to += n;
+		off += (uint64_t)n;
+		len_bytes -= (uint64_t)n;
+	}
+	return 0;
+}

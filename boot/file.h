@@ -1,0 +1,33 @@
+/*
+ * file: a regular file opened for reading, whose size is known and may lie.
+ *
+ * Nothing here maps the file: one that is truncated while we read gives an
+ * error and no SIGBUS. Errors name the option and the path. Thread: the
+ * builder.
+ */
+#ifndef BANTAM_BOOT_FILE_H
+#define BANTAM_BOOT_FILE_H
+
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "vmm/core/err.h"
+
+struct file {
+	int fd;
+	const char *what;	/* "--kernel": how errors call it; not owned */
+	const char *path;	/* not owned */
+	uint64_t size_bytes;
+	struct stat st;
+};
+
+/* Refuses what is no regular file, and an empty one. On error file->fd is -1. */
+int file_open(struct file *file, const char *what, const char *path, struct err *err);
+/* Accepts one whose fd is -1. */
+void file_close(struct file *file);
+
+/* Exactly len_bytes at off, or an error (also when the file ends before). */
+int file_read(const struct file *file, uint64_t off, void *dst, uint64_t len_bytes,
+	      struct err *err);
+
+#endif

@@ -1,0 +1,66 @@
+/* initrd: see initrd.h. */
+#include "boot/initrd.h"
+
+#include <errno.h>
+
+#include "boot/layout.h"
+
+#define PAGE 4096ull
+
+/* The highest page-aligned place of len bytes in [lo, hi) that keeps off the kernel, or 0. */
+static uint64_t place(uint64_t lo, uint64_t hi, uint64_t len_bytes, const struct kernel *k)
+{
+	uint64_t at;
+
+	if (hi < lo || hi - lo < len_bytes)
+		return 0;
+	at = (hi - len_bytes) & ~(PAGE - 1);
+	if (at < k->end && k->base < at + len_bytes) {
+		if (k->base < lo || k->base - lo < len_bytes)
+			return 0;
+		at = (k->base - len_bytes) & ~(PAGE - 1);
+	}
+	return at >= lo ? at : 0;
+}
+
+static uint64_t find_place(const struct mem *mem, const struct kernel *k, uint64_t len_bytes)
+{
+	uint64_t hi = LAYOUT_HIGH + mem_run(mem, gpa(LAYOUT_HIGH));
+	uint64_t at;
+
+	if (hi > k->initrd_max + 1)
+		hi = k->initrd_max + 1;
+	at = place(LAYOUT_HIGH, hi, len_bytes, k);
+	for (unsigned i = mem->nregions; !at && k->initrd_above_4g && i > 0; i--) {
+		const struct mem_region *r = &mem->region[i - 1];
+
+		if (r->base.v >= LAYOUT_4G)
+			at = place(r->base.v, r->base.v + r->len_bytes, len_bytes, k);
+	}
+	return at;
+}
+
+int initrd_load(struct mem *mem, const char *path, const struct kernel *k,
+		uint64_t *base, uint64_t *len_bytes, struct err *err)
+{
+	struct file file;
+	int ret;
+
+	ret = file_open(&file, "--initrd", path, err);
+	if (ret < 0)
+		return ret;
+	*len_bytes = file.size_bytes;
+	*base = find_place(mem, k, file.size_bytes);
+	if (!*base)
+		ret = err_set(err, ENOMEM,
+			      "--initrd %s: %llu KiB do not fit beside the kernel (%llu KiB at %#llx) in %llu MiB of memory: give the guest more (--memory)",
+			      path, (unsigned long long)(file.size_bytes + 1023) >> 10,
+			      (unsigned long long)(k->end - k->base + 1023) >> 10,
+			      (unsigned long long)k->base,
+			      (unsigned long long)mem->total_bytes >> 20);
+	else
+		ret = file_read(&file, 0, mem_slice(mem, gpa(*base), file.size_bytes),
+				file.size_bytes, err);
+	file_close(&file);
+	return ret;
+}

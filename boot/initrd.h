@@ -1,0 +1,18 @@
+/*
+ * initrd: as high in guest memory as the kernel lets it lie, page aligned.
+ *
+ * Below both k->initrd_max and the end of low memory, clear of the kernel's
+ * own memory; above 4 GiB when it does not fit there and the kernel can. Errors
+ * name the file. Thread: the builder.
+ */
+#ifndef BANTAM_BOOT_INITRD_H
+#define BANTAM_BOOT_INITRD_H
+
+#include <stdint.h>
+
+#include "boot/kernel.h"
+
+int initrd_load(struct mem *mem, const char *path, const struct kernel *k,
+		uint64_t *base, uint64_t *len_bytes, struct err *err);
+
+#endif

@@ -1,0 +1,99 @@
+/*
+ * kernel: what a kernel file is, and getting it into guest memory.
+ *
+ *	kernel.c	tells the formats apart, unpacks, asks the cache
+ *	bzimage.c	Linux x86 boot protocol 2.12 and later (Linux
+ *			Documentation/arch/x86/boot.rst), 64-bit entry
+ *	elf.c		ELF executables: by the 64-bit entry of Linux, or by the
+ *			PVH note (XEN_ELFNOTE_PHYS32_ENTRY)
+ *
+ * Every byte of the file is hostile. Guest memory is fresh, that is zero: what
+ * an ELF wants zeroed is not written. Errors name the file and the reason.
+ * Thread: the builder.
+ */
+#ifndef BANTAM_BOOT_KERNEL_H
+#define BANTAM_BOOT_KERNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "boot/boot.h"
+#include "boot/file.h"
+#include "boot/source.h"
+
+/* The setup header begins here in the file and in boot_params alike. */
+#define SETUP_HEADER 0x1f1u
+#define SETUP_HEADER_END_MAX 0x290u
+
+/* A kernel in guest memory, and what it told about itself. */
+struct kernel {
+	enum boot_entry_kind entry;	/* LINUX64 or PVH */
+	const char *format;		/* static text */
+	uint64_t rip;
+	uint64_t base, end;		/* the memory it needs before it knows its map */
+	bool is_linux;
+	/* For the initrd: the address of its last byte at most, when below 4 GiB. */
+	uint64_t initrd_max;
+	bool initrd_above_4g;
+	uint32_t cmdline_max;		/* without the NUL */
+	/* As found in a bzImage, or made up: bytes from SETUP_HEADER on. */
+	uint8_t setup[SETUP_HEADER_END_MAX - SETUP_HEADER];
+	unsigned setup_bytes;
+};
+
+/* The fields of a bzImage that we use, checked. Offsets are into the file. */
+struct bzimage {
+	uint64_t body, body_bytes;	/* the protected-mode part */
+	uint64_t payload, payload_bytes;/* 0: does not say */
+	uint64_t pref_address;
+	uint64_t init_size;
+	uint32_t kernel_alignment;
+	bool relocatable;
+};
+
+/* True if head (the first n bytes of the file) begins a bzImage. */
+bool bzimage_detect(const uint8_t *head, uint32_t n);
+/* Checks the header; fills *bz and the fields of *k that come from it. */
+int bzimage_parse(const struct file *file, struct bzimage *bz, struct kernel *k,
+		  struct err *err);
+/* Load it as it is: the guest unpacks itself. */
+int bzimage_load(struct mem *mem, const struct file *file, const struct bzimage *bz,
+		 struct kernel *k, struct err *err);
+
+/* A part of a loaded kernel, for the cache. */
+#define KERNEL_MAX_SEGMENTS 64
+struct kernel_segment {
+	uint64_t paddr;
+	uint64_t file_bytes;	/* of content; the rest up to mem_bytes is zero */
+	uint64_t mem_bytes;
+	uint64_t offset;	/* in the ELF */
+};
+
+struct elf_image {
+	struct kernel_segment seg[KERNEL_MAX_SEGMENTS];	/* sorted by offset */
+	unsigned nsegs;
+	uint64_t entry;		/* e_entry */
+	bool entry_ok;		/* 64-bit code at e_entry, a physical address in a segment */
+	bool has_pvh;
+	uint64_t pvh_entry;
+	bool is_linux;		/* carries a note of owner "Linux" */
+};
+
+bool elf_detect(const uint8_t *head, uint32_t n);
+/* Loads the segments of an ELF. Nothing is decided about its entry yet. */
+int elf_load(struct mem *mem, struct source *src, struct elf_image *elf, struct err *err);
+/* Checks that the segments lie in guest memory, above 1 MiB and apart from each other. */
+int elf_check_segments(const struct mem *mem, const struct file *file,
+		       const struct elf_image *elf, struct err *err);
+/*
+ * Sets entry, rip, base and end of *k as wanted. setup header and limits are
+ * made up unless k->setup_bytes says that a bzImage gave them.
+ */
+int elf_enter(const struct file *file, const struct elf_image *elf,
+	      enum boot_entry_kind want, struct kernel *k, struct err *err);
+
+/* The whole job: open req->kernel and load it. */
+int kernel_load(struct mem *mem, const struct boot_request *req, struct kernel *k,
+		struct err *err);
+
+#endif
