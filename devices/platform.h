@@ -1,0 +1,73 @@
+/*
+ * platform: the small devices of the board that no option names.
+ *
+ * The machine creates them with the ports it also writes into the ACPI tables.
+ * Every create: loop's thread, before the vCPUs run; *out is freed by
+ * device_destroy; on failure nothing is left behind and *out is NULL. All
+ * registers may be accessed from any vCPU thread.
+ */
+#ifndef BANTAM_PLATFORM_H
+#define BANTAM_PLATFORM_H
+
+#include "devices/device.h"
+
+/* --- acpi_pm: power management of the hardware-reduced model, and the GED ------------------- */
+
+struct acpi_pm_config {
+	uint16_t sleep_control_port;	/* 1 byte; ACPI 6.4, table 4.19 */
+	uint16_t sleep_status_port;	/* 1 byte; table 4.20 */
+	uint8_t s5_type;		/* SLP_TYPx that \_S5 gives */
+	uint16_t reset_port;		/* 1 byte; section 4.8.3.6 */
+	uint8_t reset_value;
+	uint16_t ged_port;		/* 4 bytes: reading gives and clears the pending bits */
+	uint8_t ged_gsi;		/* pulsed when a bit is raised; edge */
+	uint8_t ged_holder;		/* of that line, below 32 */
+	uint32_t power_button_bit;	/* what device_ops.power_button raises */
+};
+
+/* S5 gives VM_EVENT_POWEROFF, the reset register VM_EVENT_RESET. */
+int acpi_pm_create(const struct device_env *env, const struct acpi_pm_config *config,
+		   struct device **out, struct err *err);
+/* Raise bits of the GED port and pulse its line. Any thread. pm is acpi_pm_create's. */
+void acpi_pm_notify(struct device *pm, uint32_t bits);
+
+/* --- i8042: the reset line of the keyboard controller, and nothing else --------------------- */
+
+/* Ports 0x60 and 0x64. */
+int i8042_create(const struct device_env *env, struct device **out, struct err *err);
+
+/* --- cmos: MC146818A clock and its memory --------------------------------------------------- */
+
+struct cmos_config {
+	uint16_t port;			/* 0x70: index, and data after it */
+	uint64_t below_4g_bytes;	/* guest memory below 4 GiB, for firmware-style readers */
+	uint64_t above_4g_bytes;
+	int64_t offset_s;		/* the guest's clock minus the host's UTC */
+};
+
+int cmos_create(const struct device_env *env, const struct cmos_config *config,
+		struct device **out, struct err *err);
+
+/* --- pvpanic: the guest says that it panicked (QEMU's docs/specs/pvpanic) ------------------- */
+
+#define PVPANIC_PANICKED 1u
+#define PVPANIC_CRASH_LOADED 2u
+
+/* One byte at port. */
+int pvpanic_create(const struct device_env *env, uint16_t port, struct device **out,
+		   struct err *err);
+
+/* --- vmgenid: a GUID that changes whenever this VM's past forks ----------------------------- */
+
+#define VMGENID_BYTES 16
+
+/*
+ * Writes a random GUID to the 16 bytes of guest memory at addr (8-byte aligned, in memory that
+ * the guest's memory map reserves). pm is told of changes by ged_bit and outlives the device.
+ */
+int vmgenid_create(const struct device_env *env, gpa_t addr, struct device *pm,
+		   uint32_t ged_bit, struct device **out, struct err *err);
+/* After a snapshot was restored: a new GUID, and the guest is told. Any thread. */
+int vmgenid_regenerate(struct device *dev, struct err *err);
+
+#endif
