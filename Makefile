@@ -82,9 +82,10 @@ build/guest/%: guest/%.c $(wildcard guest/*.h) Makefile
 UNIT := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_COMMON := $(patsubst %.c,$B/o/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 unit: $(UNIT)
+# Criterion finds tests by a section that nothing refers to.
 $B/unit/%: $B/o/tests/unit/%.o $(UNIT_COMMON) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)
+	$(CC) $(LDFLAGS) -Wl,--no-gc-sections -o $@ $^ -lcriterion $(LIBS)
 
 # libFuzzer targets: tests/fuzz/fuzz_X.c includes the sources that it needs by path in its
 # first comment-free line "FUZZ_SRC"; everything is simply linked against a clang build.
