@@ -3,7 +3,10 @@
 
 #include <string.h>
 
+#include "devices/serial.h"
+
 const struct device_type *const device_types[] = {
+	&serial_type,
 	NULL,
 };
 
