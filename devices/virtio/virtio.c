@@ -43,27 +43,6 @@ int virtio_attach(struct virtio_device *dev, struct err *err)
 	return virtio_mmio_attach(dev, dev->env->mmio_slots, err);
 }
 
-void virtio_detach(struct virtio_device *dev)
-{
-	if (!dev->class)
-		return;
-	virtio_lock(dev);
-	dev->active = false;
-	if (dev->started)
-		(void)dev->class->reset(dev);
-	dev->started = false;
-	for (unsigned i = 0; i < dev->nqueues; i++)
-		virtq_reset(&dev->queue[i]);
-	virtio_unlock(dev);
-	if (dev->transport_ops)
-		dev->transport_ops->destroy(dev);
-	dev->transport_ops = NULL;
-	dev->transport = NULL;
-	pthread_cond_destroy(&dev->reset_cond);
-	pthread_mutex_destroy(&dev->lock);
-	dev->class = NULL;
-}
-
 void virtio_describe(struct virtio_device *dev, char *buf, size_t len)
 {
 	if (dev->transport_ops)
@@ -116,22 +95,42 @@ void virtio_reset_done(struct virtio_device *dev)
 {
 	dev->io_pending = false;
 	pthread_cond_broadcast(&dev->reset_cond);
+	if (dev->detaching)
+		loop_stop(dev->env->loop);
 }
 
-static void reset(struct virtio_device *dev)
+/* Until no I/O is in flight. A vCPU sleeps; the loop's own thread has to run the loop. */
+static void wait_for_io(struct virtio_device *dev)
+{
+	while (dev->io_pending) {
+		if (!dev->detaching) {
+			pthread_cond_wait(&dev->reset_cond, &dev->lock);
+			continue;
+		}
+		virtio_unlock(dev);
+		BUG_ON(loop_run(dev->env->loop));
+		virtio_lock(dev);
+	}
+}
+
+static void stop(struct virtio_device *dev)
 {
 	dev->active = false;
-	dev->resetting = true;
 	if (dev->started) {
 		dev->started = false;
 		dev->io_pending = true;
 		if (dev->class->reset(dev))
 			dev->io_pending = false;
-		while (dev->io_pending)
-			pthread_cond_wait(&dev->reset_cond, &dev->lock);
+		wait_for_io(dev);
 	}
 	for (unsigned i = 0; i < dev->nqueues; i++)
 		virtq_reset(&dev->queue[i]);
+}
+
+static void reset(struct virtio_device *dev)
+{
+	dev->resetting = true;
+	stop(dev);
 	dev->acked = 0;
 	if (dev->transport_ops)
 		dev->transport_ops->reset(dev);
@@ -263,4 +262,22 @@ void virtio_queue_kicked(struct virtio_device *dev, unsigned queue)
 {
 	if (dev->active && queue < dev->nqueues && dev->queue[queue].ready)
 		dev->class->kick(dev, queue);
+}
+
+void virtio_detach(struct virtio_device *dev)
+{
+	if (!dev->class)
+		return;
+	virtio_lock(dev);
+	dev->detaching = true;
+	dev->resetting = true;
+	stop(dev);
+	virtio_unlock(dev);
+	if (dev->transport_ops)
+		dev->transport_ops->destroy(dev);
+	dev->transport_ops = NULL;
+	dev->transport = NULL;
+	pthread_cond_destroy(&dev->reset_cond);
+	pthread_mutex_destroy(&dev->lock);
+	dev->class = NULL;
 }

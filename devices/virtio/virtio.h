@@ -81,6 +81,7 @@ struct virtio_device {
 	pthread_cond_t reset_cond;
 	bool resetting;		/* a thread is in a reset: others wait */
 	bool io_pending;	/* … and class->reset has not been answered yet */
+	bool detaching;		/* it is virtio_detach that waits, in the loop */
 
 	unsigned nqueues;
 	struct virtq queue[VIRTIO_MAX_QUEUES];
@@ -110,8 +111,8 @@ void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
 int virtio_attach(struct virtio_device *dev, struct err *err);
 /*
  * Reset, take off the transport, release locks. Accepts a device that was never attached.
- * The vCPUs are joined and the loop does not run: a class whose reset returns false has
- * already waited for its I/O by itself, for nobody waits here.
+ * The vCPUs are joined and loop_run has returned: when class->reset returns false, the
+ * loop runs here until virtio_reset_done. So no I/O is in flight afterwards.
  */
 void virtio_detach(struct virtio_device *dev);
 /* One line for --dry-run: where the device sits. "" when not attached. */

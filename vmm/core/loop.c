@@ -165,6 +165,7 @@ int loop_run(struct loop *loop)
 		loop->dispatching = false;
 		bury(loop);
 	}
+	atomic_store(&loop->stop, false);
 	return 0;
 }
 

@@ -25,7 +25,10 @@ int loop_create(struct loop **out, struct err *err);
 /* Frees watches that are still there; accepts NULL. Closes no fd of others. */
 void loop_destroy(struct loop *loop);
 
-/* Runs until loop_stop; returns 0, or -errno when epoll itself fails. */
+/*
+ * Runs until loop_stop (also one that came before); returns 0, or -errno when epoll itself
+ * fails. May be called again later, but not inside a callback.
+ */
 int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
