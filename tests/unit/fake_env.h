@@ -1,0 +1,82 @@
+/*
+ * fake_env: a VM without KVM, for unit tests of devices.
+ *
+ * Real guest memory (two regions), buses, loop and transport; binding a kick or
+ * an interrupt is recorded, and fake_write plays the part of KVM: a write that
+ * hits a bound kick signals its eventfd, any other goes to the bus. Thread: one, unless
+ * a test says otherwise; event and line records may be made from any.
+ */
+#ifndef BANTAM_FAKE_ENV_H
+#define BANTAM_FAKE_ENV_H
+
+#include <pthread.h>
+
+#include "devices/device.h"
+#include "devices/pci.h"
+#include "devices/virtio/mmio.h"
+
+#define FAKE_LOW_BYTES (4ull << 20)	/* memory at 0 */
+#define FAKE_HIGH_BASE (1ull << 32)
+#define FAKE_HIGH_BYTES (4ull << 20)	/* memory at 4 GiB */
+#define FAKE_ECAM 0xb0000000ull
+#define FAKE_BARS 0xc0000000ull
+#define FAKE_BARS_BYTES (1ull << 20)
+#define FAKE_SLOTS 0xd0000000ull
+#define FAKE_STRIDE 0x1000ull
+#define FAKE_MAX 256
+
+enum fake_transport { FAKE_PCI, FAKE_MMIO };
+
+struct fake_msi {
+	bool bound;
+	uint64_t addr;
+	uint32_t data;
+	int fd;
+	unsigned updates;
+};
+
+struct fake_env {
+	struct mem mem;
+	struct bus pio, mmio;
+	struct virtio_mmio_slots slots;
+	struct device_env env;	/* give &f->env to devices */
+	uint64_t next_alloc;
+
+	pthread_mutex_t lock;	/* what follows: the record */
+	struct kick kick[FAKE_MAX];	/* bound now */
+	unsigned nkicks, binds, unbinds;
+	struct fake_msi msi[FAKE_MAX];
+	unsigned msi_binds, msi_updates, msi_unbinds;
+	uint32_t line[FAKE_MAX];	/* bit h: holder h asserts gsi n */
+	unsigned rises[FAKE_MAX];	/* times that gsi n went from low to high */
+	unsigned events[8];	/* by enum vm_event */
+	/* set by a test: these calls fail with -errno */
+	int fail_bind_kick, fail_msi_bind;
+};
+
+void fake_env_init(struct fake_env *f, enum fake_transport transport);
+/* All devices are gone. */
+void fake_env_destroy(struct fake_env *f);
+
+/* Zeroed guest memory below 4 MiB, aligned to 4096; never freed. */
+gpa_t fake_alloc(struct fake_env *f, uint64_t len_bytes);
+/* The host bytes of a guest address; asserts that they are there. */
+void *fake_at(struct fake_env *f, gpa_t at, uint64_t len_bytes);
+
+/* What a guest does. */
+uint64_t fake_read(struct fake_env *f, uint64_t addr, unsigned size_bytes);
+void fake_write(struct fake_env *f, uint64_t addr, unsigned size_bytes, uint64_t val);
+uint32_t fake_config_read(struct fake_env *f, unsigned slot, unsigned off, unsigned size_bytes);
+void fake_config_write(struct fake_env *f, unsigned slot, unsigned off, unsigned size_bytes,
+		       uint32_t val);
+
+/* Run the loop's callbacks that are due; they may make others due, a few levels deep. */
+void fake_run(struct fake_env *f);
+/* Run the loop until cond(arg); false after five seconds. */
+bool fake_run_until(struct fake_env *f, bool (*cond)(void *arg), void *arg);
+
+/* Interrupts since the last call: messages of this data, rises of this line. */
+unsigned fake_take_msis(struct fake_env *f, uint32_t data);
+unsigned fake_take_rises(struct fake_env *f, unsigned gsi);
+
+#endif
