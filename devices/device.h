@@ -85,8 +85,10 @@ struct device;
 struct device_ops {
 	/* Stops the device's I/O and frees it. The vCPUs are already joined. */
 	void (*destroy)(struct device *dev);
-	/* Host side asks for an orderly shutdown, resize, … : optional. */
+	/* Optional, in the loop's thread: the host presses the power button … */
 	void (*power_button)(struct device *dev);
+	/* … or changed something that the device should look at (a disk's size). */
+	void (*refresh)(struct device *dev);
 	void (*describe)(struct device *dev, char *buf, size_t len);	/* --dry-run: one line */
 };
 

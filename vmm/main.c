@@ -1,8 +1,112 @@
 /* bantam: subcommands; the only place that prints an error and exits. */
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
-int main(void)
+#include "vmm/config.h"
+#include "vmm/doctor.h"
+#include "vmm/machine.h"
+
+static int fail(const char *text, int status)
+{
+	fprintf(stderr, "bantam: %s\n", text);
+	return status;
+}
+
+static int run_machine(const struct config *config)
+{
+	struct machine *m;
+	struct err err = { "" }, why = { "" };
+	int rc = machine_create(config, &m, &err);
+
+	if (rc)
+		return fail(err.text, OUTCOME_ERROR);
+	if (keys_num(&config->vm, CONFIG_DRY_RUN)) {
+		machine_describe(m, stdout);
+		machine_destroy(m);
+		return 0;
+	}
+	rc = machine_run(m, &why, &err);
+	if (rc >= 0 && keys_num(&config->vm, CONFIG_STATS))
+		machine_print_stats(m, stderr);
+	/* Devices first: the terminal is itself again when the last line comes. */
+	machine_destroy(m);
+	if (rc < 0)
+		return fail(err.text, OUTCOME_ERROR);
+	if (!keys_num(&config->vm, CONFIG_QUIET))
+		fprintf(stderr, "bantam: %s\n", why.text);
+	return rc;
+}
+
+static int cmd_run(int argc, char **argv)
+{
+	struct config config;
+	struct err err = { "" };
+	int rc = config_parse(&config, argc, argv, &err);
+
+	if (rc) {
+		rc = fail(err.text, OUTCOME_USAGE);
+	} else if (keys_num(&config.vm, CONFIG_HELP)) {
+		config_help(stdout);
+	} else {
+		rc = run_machine(&config);
+	}
+	config_clear(&config);
+	return rc;
+}
+
+static int cmd_doctor(int argc, char **argv)
+{
+	if (argc == 0)
+		return doctor_run(false);
+	if (argc == 1 && !strcmp(argv[0], "--json"))
+		return doctor_run(true);
+	return fail("doctor: takes no argument but --json", OUTCOME_USAGE);
+}
+
+static int cmd_version(int argc, char **argv)
 {
 	puts("bantam " BANTAM_VERSION);
 	return 0;
+}
+
+static int cmd_help(int argc, char **argv);
+
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *help;
+} commands[] = {
+	{ "run", cmd_run, "boot a VM; see bantam run --help" },
+	{ "doctor", cmd_doctor, "say what this host can do (--json)" },
+	{ "version", cmd_version, "print the version" },
+	{ "help", cmd_help, "this text" },
+};
+#define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static int cmd_help(int argc, char **argv)
+{
+	puts("bantam: one process is one VM\n\nusage: bantam COMMAND [OPTION]…\n");
+	for (size_t i = 0; i < NCOMMANDS; i++)
+		printf("  %-10s %s\n", commands[i].name, commands[i].help);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : NULL;
+
+	if (!name) {
+		cmd_help(0, NULL);
+		return OUTCOME_USAGE;
+	}
+	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
+		name = "help";
+	if (!strcmp(name, "--version") || !strcmp(name, "-V"))
+		name = "version";
+	for (size_t i = 0; i < NCOMMANDS; i++)
+		if (!strcmp(name, commands[i].name))
+			return commands[i].run(argc - 2, argv + 2);
+	fprintf(stderr, "bantam: \"%s\": no such command; see bantam help\n", name);
+	return OUTCOME_USAGE;
 }

@@ -181,13 +181,11 @@ static int prepare(struct vcpu *v)
 	return arch_vcpu_init(v->env.arch, v->fd, v->id, &v->err);
 }
 
-static void *thread_main(void *opaque)
+/* Prepared: say so, and wait for vcpu_go. True: run. */
+static bool wait_for_go(struct vcpu *v, int rc)
 {
-	struct vcpu *v = opaque;
-	int rc = prepare(v);
 	bool go;
 
-	current = v;
 	pthread_mutex_lock(&v->lock);
 	v->rc = rc;
 	v->ready = true;
@@ -196,17 +194,21 @@ static void *thread_main(void *opaque)
 		pthread_cond_wait(&v->cond, &v->lock);
 	go = v->go && !v->rc;
 	pthread_mutex_unlock(&v->lock);
-	if (!go)
-		return NULL;
-	if (v->boot) {
-		struct err err;
+	return go;
+}
 
-		if (arch_vcpu_boot(v->env.arch, v->fd, v->boot, &err)) {
+static void *thread_main(void *opaque)
+{
+	struct vcpu *v = opaque;
+	struct err err;
+
+	current = v;
+	if (wait_for_go(v, prepare(v))) {
+		if (v->boot && arch_vcpu_boot(v->env.arch, v->fd, v->boot, &err))
 			end(v, VCPU_END_KVM, err.text);
-			return NULL;
-		}
+		run_guest(v);
 	}
-	run_guest(v);
+	v->env.finished(v->env.opaque);
 	return NULL;
 }
 

@@ -26,6 +26,8 @@ struct vcpu_env {
 	struct bus *mmio;
 	/* Called in the vCPU's thread; the vCPU runs no guest code afterwards. */
 	void (*ended)(void *opaque, enum vcpu_end end, const char *text);
+	/* The last thing that the thread does, for whatever reason it ends. */
+	void (*finished)(void *opaque);
 	void *opaque;
 };
 

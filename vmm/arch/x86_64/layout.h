@@ -1,7 +1,8 @@
 /*
  * layout: the PC's guest-physical addresses, ports and interrupt pins.
  *
- *   0           … 3 GiB         RAM (as much as there is)
+ *   0           … 3 GiB         RAM (as much as there is); below 1 MiB see boot/layout.h
+ *   0x000ff000                  VM generation id
  *   0xc0000000  … 0xdfffffff    BARs of PCI devices
  *   0xe0000000  … 0xe00fffff    ECAM, bus 0
  *   0xe8000000  …               virtio-mmio slots, 4 KiB each
@@ -13,6 +14,7 @@
 #ifndef BANTAM_X86_LAYOUT_H
 #define BANTAM_X86_LAYOUT_H
 
+#define LAYOUT_VMGENID 0xff000ull
 #define LAYOUT_HOLE_START 0xc0000000ull
 #define LAYOUT_HOLE_END 0x100000000ull
 

@@ -115,6 +115,7 @@ void arch_board_init(struct board *board)
 	board->ged_port = PORT_GED;
 	board->ged_gsi = GSI_GED;
 	board->pvpanic_port = PORT_PVPANIC;
+	board->vmgenid = LAYOUT_VMGENID;
 	/* Slots of virtio-mmio, should the machine use that transport. */
 	for (unsigned i = 0, gsi = GSI_MMIO; i < BOARD_MAX_SLOTS && gsi < IOAPIC_PINS; gsi++) {
 		if (gsi == 8)

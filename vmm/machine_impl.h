@@ -1,0 +1,57 @@
+/* machine_impl: the parts of a machine, for machine*.c only. */
+#ifndef BANTAM_MACHINE_IMPL_H
+#define BANTAM_MACHINE_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "boot/boot.h"
+#include "devices/pci.h"
+#include "devices/platform.h"
+#include "devices/serial.h"
+#include "devices/virtio/mmio.h"
+#include "vmm/env.h"
+#include "vmm/machine.h"
+#include "vmm/vcpu.h"
+
+#define MACHINE_MAX_DEVICES 80
+
+struct machine {
+	const struct config *config;
+	bool dry_run;
+
+	struct kvm kvm;
+	struct mem mem;
+	struct bus pio;
+	struct bus mmio;
+	struct irq irq;
+	bool irq_ready;
+	struct arch_vm *arch;
+	struct loop *loop;
+	struct env env;
+	struct device_env device_env;
+	struct pci_host *pci;
+	struct virtio_mmio_slots mmio_slots;
+	struct device *device[MACHINE_MAX_DEVICES];
+	unsigned ndevices;
+	struct board board;
+	struct boot_info boot;
+	char *cmdline;
+	char *cache_dir;
+
+	struct vcpu *vcpu[BOARD_MAX_CPUS];
+	unsigned nvcpus;
+	atomic_uint live_vcpus;	/* the loop runs until the last one has left */
+
+	/* How the VM ended: the first event wins. */
+	pthread_mutex_t lock;
+	int outcome;		/* -1: still running */
+	struct err why;
+	atomic_bool panicked;	/* pvpanic spoke; the VM ends soon */
+	atomic_bool output_lost;
+	struct loop_watch *panic_timer;
+	struct loop_watch *signals;
+	int signal_fd;
+};
+
+#endif
