@@ -4,9 +4,11 @@
 #include <string.h>
 
 #include "devices/serial.h"
+#include "devices/virtio/console.h"
 
 const struct device_type *const device_types[] = {
 	&serial_type,
+	&virtio_console_type,
 	NULL,
 };
 
