@@ -3,14 +3,15 @@
  *
  * Theory of operation. The order of building is what KVM makes cheap: memory
  * slots before anything is registered on an I/O bus (a later slot would wait
- * for a grace period), then the vCPU threads, which prepare their vCPUs while
- * this thread makes the devices and loads the kernel. ioeventfds and irqfds are
- * bound when a driver starts a device, not here.
+ * for a grace period), then the vCPUs; all but the first are prepared by threads
+ * of their own while this one makes the devices and loads the kernel. ioeventfds
+ * and irqfds are bound when a driver starts a device, not here. The builder's
+ * thread then becomes the first vCPU, and the loop gets a thread.
  *
  * An event that ends the VM may come from any thread: end_with notes the first
  * one and stops the vCPUs. A vCPU may be waiting for a device's I/O, so the
- * loop goes on until the last of them has left; then the main thread destroys
- * everything backward. A second SIGTERM does not wait.
+ * loop goes on until the last of them has left; then the builder's thread
+ * destroys everything backward. A second SIGTERM does not wait.
  */
 #include "vmm/machine.h"
 
@@ -31,6 +32,7 @@
 
 /* A panicking kernel still prints after it has told pvpanic. */
 #define PANIC_GRACE_NS 1000000000ull
+#define LOOP_STACK_BYTES (256 << 10)
 
 __attribute__((format(printf, 3, 4)))
 static void end_with(struct machine *m, int outcome, const char *fmt, ...)
@@ -421,19 +423,46 @@ int machine_create(const struct config *config, struct machine **out, struct err
 	return 0;
 }
 
-int machine_run(struct machine *m, struct err *why, struct err *err)
+static void *loop_main(void *opaque)
 {
-	int rc = 0;
+	struct machine *m = opaque;
+	int rc = loop_run(m->loop);
+
+	if (rc)
+		end_with(m, OUTCOME_ERROR, "event loop: %s", strerror(-rc));
+	return NULL;
+}
+
+/* The loop's thread, the further vCPUs, and last the first one: here, until the VM ends. */
+static int run_vcpus(struct machine *m, struct err *err)
+{
+	pthread_attr_t attr;
+	pthread_t loop;
+	int rc;
 
 	atomic_store(&m->live_vcpus, m->nvcpus);
-	/* The others wait for the first one's start-up message; it goes last. */
-	for (unsigned i = m->nvcpus; !rc && i-- > 0;)
-		rc = vcpu_go(m->vcpu[i], i ? NULL : &m->boot, err);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, LOOP_STACK_BYTES);
+	rc = pthread_create(&loop, &attr, loop_main, m);
+	pthread_attr_destroy(&attr);
+	if (rc)
+		return err_sys(err, rc, "cannot start a thread");
+	for (unsigned i = m->nvcpus; !rc && --i > 0;)
+		rc = vcpu_go(m->vcpu[i], err);
+	if (!rc)
+		rc = vcpu_run_first(m->vcpu[0], &m->boot, err);
+	if (rc)
+		loop_stop(m->loop);
+	pthread_join(loop, NULL);
+	return rc;
+}
+
+int machine_run(struct machine *m, struct err *why, struct err *err)
+{
+	int rc = run_vcpus(m, err);
+
 	if (rc)
 		return rc;
-	rc = loop_run(m->loop);
-	if (rc)
-		return err_sys(err, -rc, "event loop");
 	pthread_mutex_lock(&m->lock);
 	*why = m->why;
 	rc = m->outcome;

@@ -1,7 +1,8 @@
 /*
  * machine: one VM, built forward and destroyed backward.
  *
- * Thread: the process's main thread, which also runs the devices' loop.
+ * Thread: the process's main thread, which becomes the first vCPU; the devices' loop has a
+ * thread of its own while the VM runs.
  */
 #ifndef BANTAM_MACHINE_H
 #define BANTAM_MACHINE_H

@@ -1,5 +1,5 @@
 /* bantam: subcommands; the only place that prints an error and exits. */
-#include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -96,6 +96,8 @@ int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
 
+	/* One heap for all threads: an arena each would cost pages and time. */
+	mallopt(M_ARENA_MAX, 1);
 	if (!name) {
 		cmd_help(0, NULL);
 		return OUTCOME_USAGE;

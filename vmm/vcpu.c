@@ -24,14 +24,13 @@ struct vcpu {
 	struct kvm_run *run;
 	int run_bytes;
 	pthread_t thread;
-	bool started;
+	bool threaded;		/* thread is its own, to be joined */
 	atomic_bool stop;
 
 	pthread_mutex_t lock;	/* the fields below, until the vCPU runs */
 	pthread_cond_t cond;
 	bool ready;		/* prepared, or failed with rc */
 	bool go;
-	const struct boot_info *boot;
 	int rc;
 	struct err err;
 
@@ -200,14 +199,10 @@ static bool wait_for_go(struct vcpu *v, int rc)
 static void *thread_main(void *opaque)
 {
 	struct vcpu *v = opaque;
-	struct err err;
 
 	current = v;
-	if (wait_for_go(v, prepare(v))) {
-		if (v->boot && arch_vcpu_boot(v->env.arch, v->fd, v->boot, &err))
-			end(v, VCPU_END_KVM, err.text);
+	if (wait_for_go(v, prepare(v)))
 		run_guest(v);
-	}
 	v->env.finished(v->env.opaque);
 	return NULL;
 }
@@ -216,38 +211,58 @@ static void on_kick(int sig)
 {
 }
 
-int vcpu_create(const struct vcpu_env *env, unsigned id, struct vcpu **out, struct err *err)
+static int start_thread(struct vcpu *v, struct err *err)
+{
+	pthread_attr_t attr;
+	int rc;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	rc = pthread_create(&v->thread, &attr, thread_main, v);
+	pthread_attr_destroy(&attr);
+	if (rc)
+		return err_sys(err, rc, "vCPU %u: cannot start its thread", v->id);
+	v->threaded = true;
+	return 0;
+}
+
+static int prepare_first(struct vcpu *v, struct err *err)
 {
 	struct sigaction act = { .sa_handler = on_kick };
+	int rc;
+
+	sigaction(SIG_KICK, &act, NULL);
+	v->thread = pthread_self();
+	rc = prepare(v);
+	v->ready = true;
+	if (rc)
+		*err = v->err;
+	return rc;
+}
+
+int vcpu_create(const struct vcpu_env *env, unsigned id, struct vcpu **out, struct err *err)
+{
 	struct vcpu *v = calloc(1, sizeof(*v));
-	pthread_attr_t attr;
 	int rc;
 
 	*out = NULL;
 	if (!v)
 		return err_sys(err, ENOMEM, "vCPU %u", id);
-	if (!id)
-		sigaction(SIG_KICK, &act, NULL);
 	v->env = *env;
 	v->id = id;
 	v->fd = -1;
 	pthread_mutex_init(&v->lock, NULL);
 	pthread_cond_init(&v->cond, NULL);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	rc = pthread_create(&v->thread, &attr, thread_main, v);
-	pthread_attr_destroy(&attr);
+	rc = id ? start_thread(v, err) : prepare_first(v, err);
 	if (rc) {
-		rc = err_sys(err, rc, "vCPU %u: cannot start its thread", id);
 		vcpu_destroy(v);
 		return rc;
 	}
-	v->started = true;
 	*out = v;
 	return 0;
 }
 
-int vcpu_go(struct vcpu *v, const struct boot_info *boot, struct err *err)
+int vcpu_go(struct vcpu *v, struct err *err)
 {
 	int rc;
 
@@ -257,11 +272,22 @@ int vcpu_go(struct vcpu *v, const struct boot_info *boot, struct err *err)
 	rc = v->rc;
 	if (rc)
 		*err = v->err;
-	v->boot = boot;
 	v->go = true;
 	pthread_cond_broadcast(&v->cond);
 	pthread_mutex_unlock(&v->lock);
 	return rc;
+}
+
+int vcpu_run_first(struct vcpu *v, const struct boot_info *boot, struct err *err)
+{
+	int rc = arch_vcpu_boot(v->env.arch, v->fd, boot, err);
+
+	if (rc)
+		return rc;
+	current = v;
+	run_guest(v);
+	v->env.finished(v->env.opaque);
+	return 0;
 }
 
 void vcpu_stop(struct vcpu *v)
@@ -274,7 +300,7 @@ void vcpu_stop(struct vcpu *v)
 		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	pthread_cond_broadcast(&v->cond);
 	pthread_mutex_unlock(&v->lock);
-	if (v->started)
+	if (!pthread_equal(v->thread, pthread_self()))
 		pthread_kill(v->thread, SIG_KICK);
 }
 
@@ -282,7 +308,7 @@ void vcpu_destroy(struct vcpu *v)
 {
 	if (!v)
 		return;
-	if (v->started) {
+	if (v->threaded) {
 		vcpu_stop(v);
 		pthread_join(v->thread, NULL);
 	}

@@ -1,10 +1,10 @@
 /*
- * vcpu: one virtual CPU: its thread and the exit switch.
+ * vcpu: one virtual CPU and its exit switch.
  *
- * vcpu_create starts the thread, which creates and prepares the vCPU while the
- * builder goes on; vcpu_go waits for that and lets it run; vcpu_stop and
- * vcpu_destroy end it. The vCPU belongs to its thread; the builder's thread
- * calls everything here.
+ * The first vCPU is prepared and run by the builder's own thread (a hand-over to
+ * another one is time that the guest waits for); each further one has a thread
+ * of its own, which prepares it while the builder goes on. A vCPU belongs to
+ * the thread that runs it; vcpu_stop may come from any.
  */
 #ifndef BANTAM_VCPU_H
 #define BANTAM_VCPU_H
@@ -34,8 +34,10 @@ struct vcpu_env {
 struct vcpu;
 
 int vcpu_create(const struct vcpu_env *env, unsigned id, struct vcpu **out, struct err *err);
-/* Wait until the vCPU is prepared; boot is for the first one, NULL for the others. */
-int vcpu_go(struct vcpu *vcpu, const struct boot_info *boot, struct err *err);
+/* A further vCPU: wait until it is prepared, then let it run in its thread. */
+int vcpu_go(struct vcpu *vcpu, struct err *err);
+/* The first vCPU: run it in this thread, from boot's entry point until it is stopped. */
+int vcpu_run_first(struct vcpu *vcpu, const struct boot_info *boot, struct err *err);
 /* Ask the vCPU to leave guest mode and end; any thread. */
 void vcpu_stop(struct vcpu *vcpu);
 /* Stop, join, free; accepts NULL. */

@@ -12,6 +12,11 @@
 
 #define CPUID_MAX_ENTRIES 256
 
+struct cpuid_table {
+	struct kvm_cpuid2 head;
+	struct kvm_cpuid_entry2 entry[CPUID_MAX_ENTRIES];	/* are head.entries */
+};
+
 /* Once per VM; tsc_deadline: KVM emulates that timer mode. */
 void cpuid_normalise(struct kvm_cpuid2 *cpuid, unsigned ncpus, bool tsc_deadline);
 /* Then once per vCPU: its APIC id. */

@@ -14,8 +14,7 @@ struct arch_vm {
 	const struct kvm *kvm;
 	struct irq *irq;
 	struct ioapic ioapic;
-	struct kvm_cpuid2 *cpuid;	/* the template; const once the vCPUs start */
-	size_t cpuid_bytes;
+	struct cpuid_table *cpuid;	/* the template; const once the vCPUs start */
 };
 
 static void ioapic_message(void *opaque, uint64_t addr, uint32_t data)
@@ -39,16 +38,14 @@ static int make_cpuid(struct arch_vm *vm, unsigned ncpus, struct err *err)
 {
 	int rc;
 
-	vm->cpuid_bytes = sizeof(*vm->cpuid) +
-			  CPUID_MAX_ENTRIES * sizeof(struct kvm_cpuid_entry2);
-	vm->cpuid = calloc(1, vm->cpuid_bytes);
+	vm->cpuid = calloc(1, sizeof(*vm->cpuid));
 	if (!vm->cpuid)
 		return err_sys(err, ENOMEM, "CPUID table");
-	vm->cpuid->nent = CPUID_MAX_ENTRIES;
+	vm->cpuid->head.nent = CPUID_MAX_ENTRIES;
 	rc = kvm_ioctl(vm->kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, vm->cpuid);
 	if (rc < 0)
 		return err_sys(err, -rc, "KVM: cannot read the supported CPUID");
-	cpuid_normalise(vm->cpuid, ncpus,
+	cpuid_normalise(&vm->cpuid->head, ncpus,
 			kvm_check(vm->kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0);
 	return 0;
 }
@@ -206,16 +203,13 @@ static int init_msrs(int fd, unsigned id, struct err *err)
 
 int arch_vcpu_init(struct arch_vm *vm, int vcpu_fd, unsigned id, struct err *err)
 {
-	struct kvm_cpuid2 *cpuid = malloc(vm->cpuid_bytes);
+	struct cpuid_table cpuid;
 	int rc;
 
-	if (!cpuid)
-		return err_sys(err, ENOMEM, "CPUID of vCPU %u", id);
-	memcpy(cpuid, vm->cpuid,
-	       sizeof(*cpuid) + vm->cpuid->nent * sizeof(cpuid->entries[0]));
-	cpuid_set_apic_id(cpuid, id);
-	rc = kvm_ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid);
-	free(cpuid);
+	memcpy(&cpuid, vm->cpuid,
+	       sizeof(cpuid.head) + vm->cpuid->head.nent * sizeof(cpuid.entry[0]));
+	cpuid_set_apic_id(&cpuid.head, id);
+	rc = kvm_ioctl(vcpu_fd, KVM_SET_CPUID2, &cpuid);
 	if (rc < 0)
 		return err_sys(err, -rc, "KVM: CPUID of vCPU %u", id);
 	rc = init_msrs(vcpu_fd, id, err);
