@@ -1,11 +1,11 @@
 /*
  * chardev: see chardev.h.
  *
- * Theory of operation. Output goes into a ring under a lock and never further in the caller's
- * thread. The first byte of a burst wakes the loop, which writes what is there (so that an
- * echoed key shows at once) and looks again every FLUSH_NS until a look finds nothing: a
- * console that prints byte by byte costs one wake-up a burst and a few writes, not one each.
- * A ring that is half full wakes the loop at once.
+ * Theory of operation. The first output after a pause is written at once, by whoever has it (so
+ * that an echoed key shows without delay). It begins a burst: further output goes into a ring
+ * under a lock, and the loop looks every FLUSH_NS until a look finds nothing. A console that
+ * prints byte by byte costs a few writes a burst, not one each. A ring that is half full wakes
+ * the loop at once; a sink that takes nothing now leaves everything to the loop.
  *
  * Input is read into a small queue and handed on as far as the user takes it. in_paused is
  * set before the user is asked, so that a chardev_resume in another thread is never missed.
@@ -76,13 +76,41 @@ static void put_lossy(struct chardev *chr, const uint8_t *buf, size_t len)
 	}
 }
 
+static ssize_t put_out(const struct chardev *chr, const uint8_t *buf, size_t len);
+
+/*
+ * The first output after a pause goes out from the writer's own thread: nobody waits for the
+ * loop to wake up. It begins a burst, whose rest is gathered. Lock held; returns what went out.
+ */
+static size_t put_direct(struct chardev *chr, const void *buf, size_t len)
+{
+	ssize_t n;
+
+	if (chr->scheduled || chr->failed || chr->lossy || chr->head != chr->tail)
+		return 0;
+	n = put_out(chr, buf, len);
+	if (n <= 0)
+		return 0;	/* the loop will see the same, and handle it */
+	chr->scheduled = true;
+	loop_timer_arm(chr->timer, FLUSH_NS);
+	return (size_t)n;
+}
+
 size_t chardev_write(struct chardev *chr, const void *buf, size_t len)
 {
+	size_t direct;
 	bool wake = false;
 
 	if (!chr->ring || !len)
 		return len;
 	pthread_mutex_lock(&chr->lock);
+	direct = put_direct(chr, buf, len);
+	buf = (const uint8_t *)buf + direct;
+	len -= direct;
+	if (!len) {
+		pthread_mutex_unlock(&chr->lock);
+		return direct;
+	}
 	if (chr->failed) {
 		chr->dropped += len;
 	} else if (chr->lossy) {
@@ -106,7 +134,7 @@ size_t chardev_write(struct chardev *chr, const void *buf, size_t len)
 	pthread_mutex_unlock(&chr->lock);
 	if (wake)
 		chardev_wake(chr);
-	return len;
+	return direct + len;
 }
 
 /* Copy from the tail on, without taking: the position goes to *pos. */

@@ -146,17 +146,8 @@ static uint32_t lapic_get(const struct kvm_lapic_state *lapic, unsigned reg)
 	return val;
 }
 
-static void lapic_set(struct kvm_lapic_state *lapic, unsigned reg, uint32_t val)
-{
-	memcpy(lapic->regs + reg, &val, sizeof(val));
-}
-
 #define APIC_SPIV 0xf0
 #define APIC_SPIV_ENABLED (1u << 8)
-#define APIC_LVT0 0x350
-#define APIC_LVT1 0x360
-#define APIC_MODE_NMI (4u << 8)
-#define APIC_MODE_EXTINT (7u << 8)
 
 bool arch_vcpu_emergency(int vcpu_fd)
 {
@@ -164,20 +155,6 @@ bool arch_vcpu_emergency(int vcpu_fd)
 
 	return kvm_ioctl(vcpu_fd, KVM_GET_LAPIC, &lapic) >= 0 &&
 	       (lapic_get(&lapic, APIC_SPIV) & APIC_SPIV_ENABLED);
-}
-
-/* LINT0 takes the (absent) PIC's interrupts and LINT1 NMIs, as firmware leaves them. */
-static int init_lapic(int fd, unsigned id, struct err *err)
-{
-	struct kvm_lapic_state lapic;
-	int rc = kvm_ioctl(fd, KVM_GET_LAPIC, &lapic);
-
-	if (rc >= 0) {
-		lapic_set(&lapic, APIC_LVT0, APIC_MODE_EXTINT);
-		lapic_set(&lapic, APIC_LVT1, APIC_MODE_NMI);
-		rc = kvm_ioctl(fd, KVM_SET_LAPIC, &lapic);
-	}
-	return rc < 0 ? err_sys(err, -rc, "KVM: local APIC of vCPU %u", id) : 0;
 }
 
 #define MSR_IA32_MISC_ENABLE 0x1a0
@@ -212,8 +189,7 @@ int arch_vcpu_init(struct arch_vm *vm, int vcpu_fd, unsigned id, struct err *err
 	rc = kvm_ioctl(vcpu_fd, KVM_SET_CPUID2, &cpuid);
 	if (rc < 0)
 		return err_sys(err, -rc, "KVM: CPUID of vCPU %u", id);
-	rc = init_msrs(vcpu_fd, id, err);
-	return rc ? rc : init_lapic(vcpu_fd, id, err);
+	return init_msrs(vcpu_fd, id, err);
 }
 
 static struct kvm_segment flat(uint16_t selector, uint8_t type, bool code64)
