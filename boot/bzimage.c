@@ -136,12 +136,11 @@ static unsigned long long mem_mib(const struct mem *mem)
 	return mem->total_bytes >> 20;
 }
 
-int bzimage_load(struct mem *mem, const struct file *file, const struct bzimage *bz,
-		 struct kernel *k, struct err *err)
+int bzimage_place(const struct mem *mem, const struct file *file, const struct bzimage *bz,
+		  struct kernel *k, struct err *err)
 {
 	uint64_t base = bz->pref_address;
 	uint64_t need = bz->init_size > bz->body_bytes ? bz->init_size : bz->body_bytes;
-	int ret;
 
 	if (bz->relocatable) {
 		uint64_t mask = bz->kernel_alignment - 1ull;
@@ -160,13 +159,16 @@ int bzimage_load(struct mem *mem, const struct file *file, const struct bzimage 
 			       "%s %s: needs memory from %llu to %llu MiB; the guest has %llu MiB: give it more (--memory)",
 			       file->what, file->path, (unsigned long long)(base >> 20),
 			       (unsigned long long)((base + need + 0xfffff) >> 20), mem_mib(mem));
-	ret = file_read(file, bz->body, mem_slice(mem, gpa(base), bz->body_bytes),
-			bz->body_bytes, err);
-	if (ret < 0)
-		return ret;
-	k->entry = BOOT_ENTRY_LINUX64;
-	k->rip = base + ENTRY_64;
 	k->base = base;
 	k->end = base + need;
 	return 0;
+}
+
+int bzimage_load(struct mem *mem, const struct file *file, const struct bzimage *bz,
+		 struct kernel *k, struct err *err)
+{
+	k->entry = BOOT_ENTRY_LINUX64;
+	k->rip = k->base + ENTRY_64;
+	return file_read(file, bz->body, mem_slice(mem, gpa(k->base), bz->body_bytes),
+			 bz->body_bytes, err);
 }

@@ -126,7 +126,7 @@ static void parse_phdr(bool is64, const uint8_t *b, struct phdr *p)
 	}
 }
 
-static int add_segment(const struct file *file, struct elf_image *elf, const struct phdr *p,
+static int add_segment(const struct file *file, struct kernel_image *elf, const struct phdr *p,
 		       struct err *err)
 {
 	unsigned at = elf->nsegs;
@@ -152,7 +152,7 @@ static int add_segment(const struct file *file, struct elf_image *elf, const str
 }
 
 int elf_check_segments(const struct mem *mem, const struct file *file,
-		       const struct elf_image *elf, struct err *err)
+		       const struct kernel_image *elf, struct err *err)
 {
 	for (unsigned i = 0; i < elf->nsegs; i++) {
 		const struct kernel_segment *s = &elf->seg[i];
@@ -184,7 +184,7 @@ int elf_check_segments(const struct mem *mem, const struct file *file,
  * The notes of a PT_NOTE, n bytes: what Linux and the PVH ABI write there.
  * Malformed notes end the walk; they are no reason to refuse a kernel.
  */
-static void scan_notes(struct elf_image *elf, const uint8_t *b, uint64_t n, uint64_t align)
+static void scan_notes(struct kernel_image *elf, const uint8_t *b, uint64_t n, uint64_t align)
 {
 	uint64_t mask = (align == 8 ? 8 : 4) - 1;
 	uint64_t at = 0;
@@ -212,7 +212,7 @@ static void scan_notes(struct elf_image *elf, const uint8_t *b, uint64_t n, uint
 }
 
 /* Notes of a plain file are read from it; those of a packed one from a loaded segment. */
-static int load_notes(struct mem *mem, struct source *src, struct elf_image *elf,
+static int load_notes(struct mem *mem, struct source *src, struct kernel_image *elf,
 		      const struct phdr *p, struct err *err)
 {
 	uint8_t buf[4096];
@@ -239,15 +239,17 @@ static int load_notes(struct mem *mem, struct source *src, struct elf_image *elf
 	return 0;
 }
 
-static bool in_segment(const struct elf_image *elf, uint64_t addr)
+bool elf_entry_ok(const struct kernel_image *elf, uint64_t addr)
 {
+	if (addr >= LAYOUT_4G)
+		return false;
 	for (unsigned i = 0; i < elf->nsegs; i++)
 		if (addr >= elf->seg[i].paddr && addr - elf->seg[i].paddr < elf->seg[i].mem_bytes)
 			return true;
 	return false;
 }
 
-int elf_load(struct mem *mem, struct source *src, struct elf_image *elf, struct err *err)
+int elf_load(struct mem *mem, struct source *src, struct kernel_image *elf, struct err *err)
 {
 	const struct file *file = src->file;
 	uint8_t b[MAX_PHDRS * sizeof(Elf64_Phdr)];
@@ -287,12 +289,12 @@ int elf_load(struct mem *mem, struct source *src, struct elf_image *elf, struct 
 			ret = load_notes(mem, src, elf, &p, err);
 	}
 	elf->entry = h.entry;
-	elf->entry_ok = h.is64 && h.entry < LAYOUT_4G && in_segment(elf, h.entry);
-	elf->has_pvh = elf->has_pvh && elf->pvh_entry < LAYOUT_4G && in_segment(elf, elf->pvh_entry);
+	elf->entry_ok = h.is64 && elf_entry_ok(elf, h.entry);
+	elf->has_pvh = elf->has_pvh && elf_entry_ok(elf, elf->pvh_entry);
 	return ret;
 }
 
-int elf_enter(const struct file *file, const struct elf_image *elf,
+int elf_enter(const struct file *file, const struct kernel_image *elf,
 	      enum boot_entry_kind want, struct kernel *k, struct err *err)
 {
 	k->is_linux = k->is_linux || elf->is_linux || !elf->has_pvh;
@@ -313,7 +315,8 @@ int elf_enter(const struct file *file, const struct elf_image *elf,
 			       file->what, file->path, (unsigned long long)elf->entry);
 	k->entry = want;
 	k->rip = want == BOOT_ENTRY_PVH ? elf->pvh_entry : elf->entry;
-	k->base = UINT64_MAX;
+	if (!k->end)
+		k->base = UINT64_MAX;
 	for (unsigned i = 0; i < elf->nsegs; i++) {
 		const struct kernel_segment *s = &elf->seg[i];
 

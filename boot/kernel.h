@@ -6,6 +6,9 @@
  *			Documentation/arch/x86/boot.rst), 64-bit entry
  *	elf.c		ELF executables: by the 64-bit entry of Linux, or by the
  *			PVH note (XEN_ELFNOTE_PHYS32_ENTRY)
+ *	payload.c	the ELF that is packed inside a bzImage or a file
+ *	cache.c		the same, kept unpacked on disk
+ *	kaslr.c		its random virtual address
  *
  * Every byte of the file is hostile. Guest memory is fresh, that is zero: what
  * an ELF wants zeroed is not written. Errors name the file and the reason.
@@ -56,20 +59,24 @@ bool bzimage_detect(const uint8_t *head, uint32_t n);
 /* Checks the header; fills *bz and the fields of *k that come from it. */
 int bzimage_parse(const struct file *file, struct bzimage *bz, struct kernel *k,
 		  struct err *err);
-/* Load it as it is: the guest unpacks itself. */
+/* Finds and checks its memory: sets k->base and k->end. */
+int bzimage_place(const struct mem *mem, const struct file *file, const struct bzimage *bz,
+		  struct kernel *k, struct err *err);
+/* Load it there as it is: the guest unpacks itself. */
 int bzimage_load(struct mem *mem, const struct file *file, const struct bzimage *bz,
 		 struct kernel *k, struct err *err);
 
-/* A part of a loaded kernel, for the cache. */
+/* A part of an ELF: file_bytes of content, zero from there to mem_bytes. */
 #define KERNEL_MAX_SEGMENTS 64
 struct kernel_segment {
 	uint64_t paddr;
-	uint64_t file_bytes;	/* of content; the rest up to mem_bytes is zero */
+	uint64_t file_bytes;
 	uint64_t mem_bytes;
-	uint64_t offset;	/* in the ELF */
+	uint64_t offset;	/* of the content, in the file that it comes from */
 };
 
-struct elf_image {
+/* An ELF that was loaded, and what may be needed of it. */
+struct kernel_image {
 	struct kernel_segment seg[KERNEL_MAX_SEGMENTS];	/* sorted by offset */
 	unsigned nsegs;
 	uint64_t entry;		/* e_entry */
@@ -77,20 +84,52 @@ struct elf_image {
 	bool has_pvh;
 	uint64_t pvh_entry;
 	bool is_linux;		/* carries a note of owner "Linux" */
+	uint8_t *tail;		/* what follows the segments in a bzImage's payload: relocations */
+	uint64_t tail_bytes;
 };
+#define KERNEL_MAX_TAIL (16u << 20)
+
+/* Room for the tail, mapped. False without memory. */
+bool kernel_image_alloc_tail(struct kernel_image *image, uint64_t tail_bytes);
+/* Frees the tail; accepts a zeroed object. */
+void kernel_image_clear(struct kernel_image *image);
 
 bool elf_detect(const uint8_t *head, uint32_t n);
 /* Loads the segments of an ELF. Nothing is decided about its entry yet. */
-int elf_load(struct mem *mem, struct source *src, struct elf_image *elf, struct err *err);
+int elf_load(struct mem *mem, struct source *src, struct kernel_image *image, struct err *err);
 /* Checks that the segments lie in guest memory, above 1 MiB and apart from each other. */
 int elf_check_segments(const struct mem *mem, const struct file *file,
-		       const struct elf_image *elf, struct err *err);
+		       const struct kernel_image *image, struct err *err);
+/* True if addr lies in a segment and below 4 GiB. */
+bool elf_entry_ok(const struct kernel_image *image, uint64_t addr);
 /*
- * Sets entry, rip, base and end of *k as wanted. setup header and limits are
- * made up unless k->setup_bytes says that a bzImage gave them.
+ * Sets entry and rip of *k as wanted, and widens base and end to the segments.
+ * Limits are made up unless k->setup_bytes says that a bzImage gave them.
  */
-int elf_enter(const struct file *file, const struct elf_image *elf,
+int elf_enter(const struct file *file, const struct kernel_image *image,
 	      enum boot_entry_kind want, struct kernel *k, struct err *err);
+
+/*
+ * Move a Linux image in mem to another virtual address, as its own decompressor
+ * would have: k->setup says so to the kernel. Without relocations that make
+ * sense, or when the command line says nokaslr, nothing happens.
+ */
+void kaslr_apply(struct mem *mem, const struct kernel_image *image, const char *cmdline,
+		 struct kernel *k);
+
+/* An ELF inside a file, packed or (UNPACK_NONE) as it is. */
+struct payload {
+	uint64_t off, len_bytes;
+	int kind;			/* enum unpack_kind */
+	uint64_t unpacked_bytes;	/* as a bzImage says; then the tail is kept. 0: unknown */
+};
+/*
+ * Load it, from cache_dir (NULL: none) if it is there; *cached tells. The
+ * caller clears *image in any case.
+ */
+int payload_load(struct mem *mem, const char *cache_dir, const struct file *file,
+		 const struct payload *payload, struct kernel_image *image, bool *cached,
+		 struct err *err);
 
 /* The whole job: open req->kernel and load it. */
 int kernel_load(struct mem *mem, const struct boot_request *req, struct kernel *k,

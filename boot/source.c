@@ -2,8 +2,8 @@
 #include "boot/source.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "boot/unpack.h"
 
@@ -13,31 +13,51 @@ void source_plain(struct source *src, const struct file *file, uint64_t off,
 	*src = (struct source){ .file = file, .off = off, .len_bytes = len_bytes };
 }
 
-int source_packed(struct source *src, const struct file *file, uint64_t off,
-		  uint64_t len_bytes, int kind, struct err *err)
+/* Decode up to len_bytes to dst; the count or -errno. */
+static int64_t decode(struct source *src, void *dst, uint64_t len_bytes, struct err *err)
 {
+	int64_t n;
+
+	if (len_bytes > src->max_bytes - src->pos)
+		return err_set(err, E2BIG, "%s %s: unpacks to more than %llu MiB",
+			       src->file->what, src->file->path,
+			       (unsigned long long)src->max_bytes >> 20);
+	n = unpack_read(src->unpack, dst, len_bytes, err);
+	if (n > 0)
+		src->pos += (uint64_t)n;
+	return n;
+}
+
+int source_packed(struct source *src, const struct file *file, uint64_t off,
+		  uint64_t len_bytes, int kind, uint64_t max_bytes, struct err *err)
+{
+	void *head;
 	int64_t n;
 	int ret;
 
 	source_plain(src, file, off, len_bytes);
+	src->max_bytes = max_bytes;
 	ret = unpack_open(&src->unpack, (enum unpack_kind)kind, file, off, len_bytes, err);
 	if (ret < 0)
 		return ret;
-	src->head = malloc(SOURCE_HEAD_MAX);
-	if (!src->head)
-		return err_sys(err, ENOMEM, "%s %s", file->what, file->path);
-	n = unpack_read(src->unpack, src->head, SOURCE_HEAD_MAX, err);
+	/* Not from the heap, which would stay that much larger. */
+	head = mmap(NULL, SOURCE_HEAD_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		    -1, 0);
+	if (head == MAP_FAILED)
+		return err_sys(err, errno, "%s %s", file->what, file->path);
+	src->head = head;
+	n = decode(src, src->head, SOURCE_HEAD_MAX, err);
 	if (n < 0)
 		return (int)n;
 	src->head_bytes = (uint32_t)n;
-	src->pos = (uint64_t)n;
 	return 0;
 }
 
 void source_close(struct source *src)
 {
 	unpack_close(src->unpack);
-	free(src->head);
+	if (src->head)
+		munmap(src->head, SOURCE_HEAD_MAX);
 	src->unpack = NULL;
 	src->head = NULL;
 }
@@ -48,21 +68,20 @@ static int ends_early(const struct source *src, struct err *err)
 		       src->file->path);
 }
 
-/* Decode and forget len_bytes. */
-static int skip(struct source *src, uint64_t len_bytes, bool may_end, struct err *err)
+/* Decode and forget len_bytes, or what there is. */
+static int skip(struct source *src, uint64_t len_bytes, struct err *err)
 {
 	uint8_t sink[4096];
 
 	while (len_bytes) {
 		uint64_t want = len_bytes < sizeof(sink) ? len_bytes : sizeof(sink);
-		int64_t n = unpack_read(src->unpack, sink, want, err);
+		int64_t n = decode(src, sink, want, err);
 
 		if (n < 0)
 			return (int)n;
-		src->pos += (uint64_t)n;
 		len_bytes -= (uint64_t)n;
 		if ((uint64_t)n < want)
-			return may_end ? 0 : ends_early(src, err);
+			break;
 	}
 	return 0;
 }
@@ -96,13 +115,12 @@ int source_read(struct source *src, uint64_t pos, void *dst, uint64_t len_bytes,
 	if (pos < src->pos)
 		return err_set(err, EINVAL, "%s %s: the kernel inside has its parts out of order",
 			       src->file->what, src->file->path);
-	ret = skip(src, pos - src->pos, false, err);
+	ret = skip(src, pos - src->pos, err);
 	if (ret < 0)
 		return ret;
-	n = unpack_read(src->unpack, to, len_bytes, err);
+	n = decode(src, to, len_bytes, err);
 	if (n < 0)
 		return (int)n;
-	src->pos += (uint64_t)n;
 	return (uint64_t)n == len_bytes ? 0 : ends_early(src, err);
 }
 
@@ -117,7 +135,7 @@ int64_t source_head(struct source *src, void *dst, uint32_t len_bytes, struct er
 	return ret < 0 ? ret : (int64_t)len_bytes;
 }
 
-int source_drain(struct source *src, uint64_t max_bytes, struct err *err)
+int source_drain(struct source *src, struct err *err)
 {
-	return src->unpack ? skip(src, max_bytes, true, err) : 0;
+	return src->unpack ? skip(src, UINT64_MAX, err) : 0;
 }

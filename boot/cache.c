@@ -1,0 +1,447 @@
+/*
+ * cache: see cache.h.
+ *
+ * Theory of operation: an entry is read with pread and not mapped, measured to
+ * cost no more time (its pages end up in guest memory, which is private and of
+ * huge pages either way), and safe against a file that somebody truncates. The
+ * checksum is computed over each piece while it is in the CPU's cache.
+ */
+#include "boot/cache.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "boot/bytes.h"
+#include "boot/layout.h"
+#include "vmm/core/log.h"
+
+#define SUBDIR "unpacked"
+#define PAGE 4096ull
+#define PIECE (256u << 10)	/* read, then summed while hot */
+#define ZERO_RUN (64u << 10)	/* zeroes that are worth a cut */
+#define TEMP_PREFIX "tmp."
+#define TEMP_MAX_AGE_S 3600
+
+/* The header, one page of little-endian words. */
+enum {
+	H_MAGIC = 0,
+	H_DEV = 8,
+	H_INO = 16,
+	H_SIZE = 24,
+	H_MTIME = 32,
+	H_CTIME = 40,
+	H_TOTAL = 48,		/* of this file */
+	H_DATA_SUM = 56,
+	H_ENTRY = 64,
+	H_PVH_ENTRY = 72,
+	H_FLAGS = 80,
+	H_NSEGS = 88,
+	H_TAIL = 96,
+	H_TAIL_BYTES = 104,
+	H_SEGS = 128,		/* paddr, file_bytes, mem_bytes, offset */
+	SEG_BYTES = 32,
+	H_HEAD_SUM = 4088,
+};
+#define MAGIC "bantamK1"
+#define FLAG_ENTRY_OK 1u
+#define FLAG_PVH 2u
+#define FLAG_LINUX 4u
+
+/*
+ * Four lanes of multiply-and-add over 64-bit words: no cryptography, but each
+ * word and its place count, and it runs at the speed of memory.
+ */
+struct sum {
+	uint64_t lane[4];
+};
+
+static void sum_add(struct sum *sum, const uint8_t *b, size_t n)
+{
+	const uint64_t prime = 0x9e3779b97f4a7c15ull;
+	uint64_t w[4];
+
+	while (n) {
+		size_t part = n < sizeof(w) ? n : sizeof(w);
+
+		if (part < sizeof(w))
+			memset(w, 0, sizeof(w));
+		memcpy(w, b, part);
+		for (unsigned i = 0; i < 4; i++)
+			sum->lane[i] = sum->lane[i] * prime + w[i] + 1;
+		b += part;
+		n -= part;
+	}
+}
+
+static uint64_t sum_end(const struct sum *sum)
+{
+	uint64_t val = 0;
+
+	for (unsigned i = 0; i < 4; i++)
+		val = (val ^ sum->lane[i]) * 0xff51afd7ed558ccdull;
+	return val ^ val >> 32;
+}
+
+static uint64_t ns(const struct timespec *ts)
+{
+	return (uint64_t)ts->tv_sec * 1000000000u + (uint64_t)ts->tv_nsec;
+}
+
+/* The directory's fd, made if asked, or -1. It must be ours alone to write to. */
+static int open_dir(const char *dir, bool make)
+{
+	struct stat st;
+	char *path = NULL;
+	int fd;
+
+	if (asprintf(&path, "%s/" SUBDIR, dir) < 0)
+		return -1;
+	if (make) {
+		/* Every missing parent, as mkdir -p. */
+		for (char *c = path + 1; *c; c++) {
+			if (*c != '/')
+				continue;
+			*c = 0;
+			mkdir(path, 0700);
+			*c = '/';
+		}
+		mkdir(path, 0700);
+	}
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	free(path);
+	if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & 022))) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+static void entry_name(char name[64], const struct file *file)
+{
+	snprintf(name, 64, "%llx-%llx", (unsigned long long)file->st.st_dev,
+		 (unsigned long long)file->st.st_ino);
+}
+
+static void put_key(uint8_t *h, const struct file *file)
+{
+	memcpy(h + H_MAGIC, MAGIC, 8);
+	put64(h + H_DEV, file->st.st_dev);
+	put64(h + H_INO, file->st.st_ino);
+	put64(h + H_SIZE, file->size_bytes);
+	put64(h + H_MTIME, ns(&file->st.st_mtim));
+	put64(h + H_CTIME, ns(&file->st.st_ctim));
+}
+
+/* Header to *image; false if it is not of this kernel file or makes no sense. */
+static bool parse(const uint8_t *h, const struct file *file, uint64_t total,
+		  struct kernel_image *image)
+{
+	uint8_t key[H_TOTAL];
+	struct sum sum = { 0 };
+
+	sum_add(&sum, h, H_HEAD_SUM);
+	put_key(key, file);
+	if (memcmp(h, key, sizeof(key)) || get64(h + H_HEAD_SUM) != sum_end(&sum) ||
+	    get64(h + H_TOTAL) != total || get64(h + H_NSEGS) > KERNEL_MAX_SEGMENTS ||
+	    !get64(h + H_NSEGS))
+		return false;
+	image->entry = get64(h + H_ENTRY);
+	image->pvh_entry = get64(h + H_PVH_ENTRY);
+	image->is_linux = get64(h + H_FLAGS) & FLAG_LINUX;
+	image->nsegs = (unsigned)get64(h + H_NSEGS);
+	for (unsigned i = 0; i < image->nsegs; i++) {
+		const uint8_t *s = h + H_SEGS + i * SEG_BYTES;
+
+		image->seg[i] = (struct kernel_segment){ get64(s), get64(s + 8), get64(s + 16),
+							 get64(s + 24) };
+		if (image->seg[i].file_bytes > image->seg[i].mem_bytes)
+			return false;
+	}
+	image->entry_ok = (get64(h + H_FLAGS) & FLAG_ENTRY_OK) && elf_entry_ok(image, image->entry);
+	image->has_pvh = (get64(h + H_FLAGS) & FLAG_PVH) && elf_entry_ok(image, image->pvh_entry);
+	if (get64(h + H_TAIL_BYTES) > KERNEL_MAX_TAIL)
+		return false;
+	return !get64(h + H_TAIL_BYTES) || kernel_image_alloc_tail(image, get64(h + H_TAIL_BYTES));
+}
+
+static bool read_summed(const struct file *entry, uint64_t off, uint8_t *to, uint64_t n,
+			struct sum *sum)
+{
+	while (n) {
+		uint64_t part = n < PIECE ? n : PIECE;
+
+		if (file_read(entry, off, to, part, NULL) < 0)
+			return false;
+		sum_add(sum, to, part);
+		to += part;
+		off += part;
+		n -= part;
+	}
+	return true;
+}
+
+static bool read_entry(struct mem *mem, const struct file *entry, const struct file *file,
+		       struct kernel_image *image)
+{
+	uint8_t h[PAGE];
+	struct sum sum = { 0 };
+
+	if (file_read(entry, 0, h, sizeof(h), NULL) < 0 ||
+	    !parse(h, file, entry->size_bytes, image) ||
+	    elf_check_segments(mem, file, image, NULL) < 0)
+		return false;
+	for (unsigned i = 0; i < image->nsegs; i++) {
+		const struct kernel_segment *s = &image->seg[i];
+
+		if (!read_summed(entry, s->offset, mem_slice(mem, gpa(s->paddr), s->mem_bytes),
+				 s->file_bytes, &sum))
+			return false;
+	}
+	if (!read_summed(entry, get64(h + H_TAIL), image->tail, image->tail_bytes, &sum))
+		return false;
+	return sum_end(&sum) == get64(h + H_DATA_SUM);
+}
+
+bool cache_load(struct mem *mem, const char *dir, const struct file *file,
+		struct kernel_image *image)
+{
+	struct file entry = { .fd = -1, .what = "cache", .path = dir };
+	bool ok = false;
+	char name[64];
+	int dirfd;
+
+	memset(image, 0, sizeof(*image));
+	dirfd = open_dir(dir, false);
+	if (dirfd < 0)
+		return false;
+	entry_name(name, file);
+	entry.fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	close(dirfd);
+	if (entry.fd >= 0 && !fstat(entry.fd, &entry.st) && S_ISREG(entry.st.st_mode) &&
+	    entry.st.st_uid == geteuid() && !(entry.st.st_mode & 022)) {
+		entry.size_bytes = (uint64_t)entry.st.st_size;
+		ok = read_entry(mem, &entry, file, image);
+		if (!ok)
+			log_put(LOG_INFO, "cache: %s/" SUBDIR "/%s is of no use", dir, name);
+		else	/* pruning goes by use; relatime would not tell */
+			futimens(entry.fd, (struct timespec[2]){ { .tv_nsec = UTIME_NOW },
+								 { .tv_nsec = UTIME_OMIT } });
+	}
+	file_close(&entry);
+	if (!ok)
+		kernel_image_clear(image);
+	return ok;
+}
+
+static bool is_zero(const uint8_t *b, size_t n)
+{
+	return !n || (!b[0] && !memcmp(b, b + 1, n - 1));
+}
+
+/* How far b (n bytes) begins with blocks that are all zero, or that are not. */
+static uint64_t run(const uint8_t *b, uint64_t n, bool zero)
+{
+	uint64_t at = 0;
+
+	while (at < n) {
+		uint64_t block = n - at < ZERO_RUN ? n - at : ZERO_RUN;
+
+		if (is_zero(b + at, block) != zero)
+			break;
+		at += block;
+	}
+	return at;
+}
+
+/*
+ * Cut the segments at long runs of zeroes: a kernel's ELF carries its .bss as
+ * content. Offsets are set to where each is written, page aligned.
+ */
+static void cut_segments(const struct mem *mem, const struct kernel_image *image,
+			 struct kernel_image *cut)
+{
+	uint64_t offset = PAGE;
+
+	cut->nsegs = 0;
+	for (unsigned i = 0; i < image->nsegs; i++) {
+		const struct kernel_segment *s = &image->seg[i];
+		const uint8_t *b = mem_slice(mem, gpa(s->paddr), s->mem_bytes);
+		uint64_t at = 0;
+
+		while (at < s->mem_bytes) {
+			uint64_t left = s->mem_bytes - at, content, zeroes;
+			/* The last place that the other segments leave takes all the rest. */
+			bool last = cut->nsegs + image->nsegs - i >= KERNEL_MAX_SEGMENTS;
+
+			content = last ? left : run(b + at, left, false);
+			zeroes = run(b + at + content, left - content, true);
+			cut->seg[cut->nsegs++] = (struct kernel_segment){
+				s->paddr + at, content, content + zeroes, offset
+			};
+			at += content + zeroes;
+			offset += (content + PAGE - 1) & ~(PAGE - 1);
+		}
+	}
+}
+
+static bool write_all(int fd, const uint8_t *b, uint64_t n, uint64_t off)
+{
+	while (n) {
+		ssize_t did = pwrite(fd, b, n < 1u << 30 ? (size_t)n : 1u << 30, (off_t)off);
+
+		if (did < 0 && errno == EINTR)
+			continue;
+		if (did <= 0)
+			return false;
+		b += did;
+		off += (uint64_t)did;
+		n -= (uint64_t)did;
+	}
+	return true;
+}
+
+static bool write_entry(int fd, const struct mem *mem, const struct file *file,
+			const struct kernel_image *image)
+{
+	struct kernel_image cut;
+	uint8_t h[PAGE] = { 0 };
+	struct sum sum = { 0 }, head = { 0 };
+	uint64_t total = PAGE;
+
+	cut_segments(mem, image, &cut);
+	for (unsigned i = 0; i < cut.nsegs; i++) {
+		const struct kernel_segment *s = &cut.seg[i];
+		const uint8_t *b = mem_slice(mem, gpa(s->paddr), s->mem_bytes);
+		uint8_t *p = h + H_SEGS + i * SEG_BYTES;
+
+		for (uint64_t at = 0; at < s->file_bytes; at += PIECE)
+			sum_add(&sum, b + at, s->file_bytes - at < PIECE ? s->file_bytes - at : PIECE);
+		if (!write_all(fd, b, s->file_bytes, s->offset))
+			return false;
+		put64(p, s->paddr);
+		put64(p + 8, s->file_bytes);
+		put64(p + 16, s->mem_bytes);
+		put64(p + 24, s->offset);
+		if (s->file_bytes)
+			total = s->offset + s->file_bytes;
+	}
+	put64(h + H_TAIL, total);
+	put64(h + H_TAIL_BYTES, image->tail_bytes);
+	for (uint64_t at = 0; at < image->tail_bytes; at += PIECE)
+		sum_add(&sum, image->tail + at,
+			image->tail_bytes - at < PIECE ? image->tail_bytes - at : PIECE);
+	if (!write_all(fd, image->tail, image->tail_bytes, total))
+		return false;
+	total += image->tail_bytes;
+
+	put_key(h, file);
+	put64(h + H_TOTAL, total);
+	put64(h + H_DATA_SUM, sum_end(&sum));
+	put64(h + H_ENTRY, image->entry);
+	put64(h + H_PVH_ENTRY, image->pvh_entry);
+	put64(h + H_FLAGS, (image->entry_ok ? FLAG_ENTRY_OK : 0) | (image->has_pvh ? FLAG_PVH : 0) |
+				   (image->is_linux ? FLAG_LINUX : 0));
+	put64(h + H_NSEGS, cut.nsegs);
+	sum_add(&head, h, H_HEAD_SUM);
+	put64(h + H_HEAD_SUM, sum_end(&head));
+	return write_all(fd, h, sizeof(h), 0);
+}
+
+/* Remove the least recently used entry while there are too many, and what crashes left. */
+static void prune(int dirfd)
+{
+	for (;;) {
+		int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+		char oldest[256] = "";
+		struct timespec when = { 0 };
+		struct dirent *e;
+		unsigned n = 0;
+
+		if (!d) {
+			if (fd >= 0)
+				close(fd);
+			return;
+		}
+		while ((e = readdir(d))) {
+			struct stat st;
+
+			if (fstatat(dirfd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+			    !S_ISREG(st.st_mode))
+				continue;
+			if (!strncmp(e->d_name, TEMP_PREFIX, strlen(TEMP_PREFIX))) {
+				if (time(NULL) - st.st_mtime > TEMP_MAX_AGE_S)
+					unlinkat(dirfd, e->d_name, 0);
+				continue;
+			}
+			n++;
+			if (!*oldest || ns(&st.st_atim) < ns(&when)) {
+				snprintf(oldest, sizeof(oldest), "%s", e->d_name);
+				when = st.st_atim;
+			}
+		}
+		closedir(d);
+		if (n <= CACHE_MAX_ENTRIES || unlinkat(dirfd, oldest, 0) < 0)
+			return;
+	}
+}
+
+/* Whether the file is still what it was when it was opened. */
+static bool unchanged(const struct file *file)
+{
+	struct stat st;
+
+	return !fstat(file->fd, &st) && st.st_size == file->st.st_size &&
+	       ns(&st.st_mtim) == ns(&file->st.st_mtim) && ns(&st.st_ctim) == ns(&file->st.st_ctim);
+}
+
+/* A file size limit would mean SIGXFSZ, not an error. */
+static bool limited(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur != RLIM_INFINITY;
+}
+
+void cache_store(const struct mem *mem, const char *dir, const struct file *file,
+		 const struct kernel_image *image)
+{
+	char name[64], temp[64];
+	uint64_t random = 0;
+	int dirfd, fd = -1;
+	bool ok = false;
+
+	if (!unchanged(file) || limited())
+		return;
+	dirfd = open_dir(dir, true);
+	if (dirfd < 0) {
+		log_put(LOG_INFO, "cache: %s/" SUBDIR " cannot be used: %s", dir, strerror(errno));
+		return;
+	}
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) == sizeof(random)) {
+		entry_name(name, file);
+		snprintf(temp, sizeof(temp), TEMP_PREFIX "%016llx", (unsigned long long)random);
+		fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	}
+	if (fd >= 0) {
+		ok = write_entry(fd, mem, file, image);
+		close(fd);
+		if (!ok || renameat(dirfd, temp, dirfd, name) < 0) {
+			ok = false;
+			unlinkat(dirfd, temp, 0);
+		}
+	}
+	if (!ok)
+		log_put(LOG_INFO, "cache: cannot write to %s/" SUBDIR ": %s", dir, strerror(errno));
+	else
+		prune(dirfd);
+	close(dirfd);
+}

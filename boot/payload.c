@@ -1,0 +1,84 @@
+/* payload: see kernel.h. */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "boot/cache.h"
+#include "boot/kernel.h"
+#include "boot/unpack.h"
+
+/* What an ELF may hold beside what it loads, before it is called a bomb. */
+#define SLACK_BYTES (256ull << 20)
+
+/* Mapped, not from the heap: a megabyte that is needed for a few milliseconds. */
+bool kernel_image_alloc_tail(struct kernel_image *image, uint64_t tail_bytes)
+{
+	void *p = mmap(NULL, tail_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return false;
+	image->tail = p;
+	image->tail_bytes = tail_bytes;
+	return true;
+}
+
+void kernel_image_clear(struct kernel_image *image)
+{
+	if (image->tail)
+		munmap(image->tail, image->tail_bytes);
+	memset(image, 0, sizeof(*image));
+}
+
+/* The rest of the stream: kept where it may be relocations, decoded in any case. */
+static int read_rest(struct source *src, const struct payload *payload,
+		     struct kernel_image *image, struct err *err)
+{
+	uint64_t end = 0;
+	int ret = 0;
+
+	for (unsigned i = 0; i < image->nsegs; i++)
+		if (image->seg[i].offset + image->seg[i].file_bytes > end)
+			end = image->seg[i].offset + image->seg[i].file_bytes;
+	if (payload->unpacked_bytes > end && payload->unpacked_bytes - end <= KERNEL_MAX_TAIL) {
+		if (!kernel_image_alloc_tail(image, payload->unpacked_bytes - end))
+			return err_sys(err, ENOMEM, "%s %s", src->file->what, src->file->path);
+		ret = source_read(src, end, image->tail, image->tail_bytes, err);
+	}
+	if (!ret)
+		ret = source_drain(src, err);
+	if (!ret && src->unpack && payload->unpacked_bytes && src->pos != payload->unpacked_bytes)
+		ret = err_set(err, EINVAL, "%s %s: unpacks to %llu bytes where it says %llu",
+			      src->file->what, src->file->path, (unsigned long long)src->pos,
+			      (unsigned long long)payload->unpacked_bytes);
+	return ret;
+}
+
+int payload_load(struct mem *mem, const char *cache_dir, const struct file *file,
+		 const struct payload *payload, struct kernel_image *image, bool *cached,
+		 struct err *err)
+{
+	struct source src;
+	int ret;
+
+	memset(image, 0, sizeof(*image));
+	*cached = false;
+	if (payload->kind == UNPACK_NONE) {
+		source_plain(&src, file, payload->off, payload->len_bytes);
+		ret = elf_load(mem, &src, image, err);
+		return ret < 0 ? ret : read_rest(&src, payload, image, err);
+	}
+	if (cache_dir && cache_load(mem, cache_dir, file, image)) {
+		*cached = true;
+		return 0;
+	}
+	ret = source_packed(&src, file, payload->off, payload->len_bytes, payload->kind,
+			    mem->total_bytes + SLACK_BYTES, err);
+	if (!ret)
+		ret = elf_load(mem, &src, image, err);
+	if (!ret)
+		ret = read_rest(&src, payload, image, err);
+	source_close(&src);
+	if (!ret && cache_dir)
+		cache_store(mem, cache_dir, file, image);
+	return ret;
+}
