@@ -1,143 +1,35 @@
 /* virtio: the state machine and the data path, the same on both transports. */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
+#include <errno.h>
+#include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "tests/unit/fake_driver.h"
-
-/* A device that copies each chain's readable bytes to its writable ones. */
-struct echo {
-	struct virtio_device v;
-	struct fake_env *f;
-	unsigned activated, kicks, resets, config_writes, broken;
-	uint32_t config_off, config_len;
-	int activate_rc;
-	bool slow_reset;	/* answer false; the test calls virtio_reset_done */
-};
-
-static struct echo *of(struct virtio_device *v)
-{
-	return (struct echo *)v;
-}
-
-static int echo_activate(struct virtio_device *v)
-{
-	of(v)->activated++;
-	return of(v)->activate_rc;
-}
-
-static void echo_kick(struct virtio_device *v, unsigned queue)
-{
-	struct virtq *q = &v->queue[queue];
-	struct iovec iov[8];
-	struct chain chain;
-	uint8_t buf[256];
-	int rc;
-
-	of(v)->kicks++;
-	do {
-		virtq_disable_kicks(q);
-		while ((rc = virtq_pop(q, &chain, iov, 8)) > 0) {
-			size_t n = chain_read(&chain, 0, buf, sizeof(buf));
-
-			virtq_push(q, chain.head, (uint32_t)chain_write(&chain, 0, buf, n));
-		}
-	} while (!rc && virtq_enable_kicks(q));
-	if (rc < 0)
-		virtio_broken(v, q->broken_why);
-	virtio_interrupt(v, queue);
-}
-
-static void echo_write_config(struct virtio_device *v, uint32_t off, uint32_t len)
-{
-	of(v)->config_writes++;
-	of(v)->config_off = off;
-	of(v)->config_len = len;
-}
-
-static bool echo_reset(struct virtio_device *v)
-{
-	of(v)->resets++;
-	return !of(v)->slow_reset;
-}
-
-static const struct virtio_class echo_class = {
-	.name = "virtio-echo",
-	.device_id = 42,
-	.pci_class = 0x00ff00,
-	.activate = echo_activate,
-	.kick = echo_kick,
-	.write_config = echo_write_config,
-	.reset = echo_reset,
-};
-
-#define ECHO_CONFIG 13u	/* no multiple of 4 */
-
-struct rig {
-	struct fake_env f;
-	struct echo echo;
-	struct fake_driver d;
-};
-
-/* Parameter: 0 PCI with MSI-X, 1 PCI with INTx, 2 MMIO. */
-static void rig_init(struct rig *r, int how)
-{
-	struct err err = { "" };
-
-	memset(r, 0, sizeof(*r));
-	fake_env_init(&r->f, how == 2 ? FAKE_MMIO : FAKE_PCI);
-	virtio_init(&r->echo.v, &echo_class, &r->f.env, 2, 16, 1u << 5, ECHO_CONFIG);
-	for (unsigned i = 0; i < ECHO_CONFIG; i++)
-		r->echo.v.config[i] = (uint8_t)(0xa0 + i);
-	cr_assert_eq(virtio_attach(&r->echo.v, &err), 0, "%s", err.text);
-	fake_driver_find(&r->d, &r->f, 0, how == 0);
-}
-
-static void rig_destroy(struct rig *r)
-{
-	virtio_detach(&r->echo.v);
-	fake_env_destroy(&r->f);
-}
+#include "tests/unit/fake_echo.h"
 
 #define EVERY_TRANSPORT(suite, name)                                                               \
 	ParameterizedTestParameters(suite, name)                                                   \
 	{                                                                                          \
-		static int how[] = { 0, 1, 2 };                                                    \
-		return cr_make_param_array(int, how, 3);                                           \
+		static int how[] = { RIG_MSIX, RIG_INTX, RIG_MMIO };                               \
+		return cr_make_param_array(int, how, RIG_HOWS);                                    \
 	}                                                                                          \
 	ParameterizedTest(int *how, suite, name)
 
-/* One echo of len bytes; returns what the used element says. */
-static uint32_t echo_once(struct rig *r, unsigned queue, const char *text)
-{
-	struct fake_ring *ring = &r->d.ring[queue];
-	uint32_t len = (uint32_t)strlen(text);
-	gpa_t buf = fake_alloc(&r->f, 512);
-	struct fake_buf out = { buf.v, len }, in = { buf.v + 256, 256 };
-	struct fake_used_elem e = { 0 };
-	uint16_t head;
-
-	memcpy(fake_at(&r->f, buf, len), text, len);
-	head = fake_ring_add(ring, &out, 1, &in, 1);
-	fake_driver_kick(&r->d, queue);
-	cr_assert(fake_ring_take(ring, &e));
-	cr_assert_eq(e.id, head);
-	cr_assert_arr_eq(fake_at(&r->f, gpa(in.addr), len), text, len);
-	return e.len;
-}
+#define F_VERSION (1ull << VIRTIO_F_VERSION_1)
+#define F_EVENT (1ull << VIRTIO_F_EVENT_IDX)
 
 EVERY_TRANSPORT(virtio, echo)
 {
 	struct rig r;
 
 	rig_init(&r, *how);
-	cr_assert_eq(fake_driver_offered(&r.d) & 0xffffffff, 0x30000020);
 	for (unsigned event_idx = 0; event_idx < 2; event_idx++) {
-		fake_driver_start(&r.d, (uint64_t)event_idx << VIRTIO_F_EVENT_IDX, 2, 16);
+		fake_driver_start(&r.d, event_idx ? F_EVENT : 0, 2, 16);
 		cr_assert_eq(r.f.nkicks, 2);
 		cr_assert_eq(fake_driver_irqs(&r.d, 1), 0, "an interrupt for nothing");
 		for (unsigned i = 0; i < 40; i++) {
-			cr_assert_eq(echo_once(&r, 1, "hello"), 5);
+			cr_assert_eq(rig_echo(&r, 1, "hello"), 5);
 			cr_assert_eq(fake_driver_irqs(&r.d, 1), 1);
 			if (event_idx)
 				fake_ring_set_used_event(&r.d.ring[1], r.d.ring[1].seen);
@@ -147,4 +39,331 @@ EVERY_TRANSPORT(virtio, echo)
 	cr_assert_eq(r.echo.resets, 1);
 	cr_assert_eq(r.f.binds, 2, "a reset unbinds no kicks");
 	rig_destroy(&r);
+}
+
+EVERY_TRANSPORT(virtio, features)
+{
+	static const struct {
+		uint64_t accept;
+		bool ok;
+	} row[] = {
+		{ F_VERSION, true },
+		{ 0, false },
+		{ 1u << ECHO_FEATURE, false },	/* legacy drivers are not served */
+		{ F_VERSION | 1u << ECHO_FEATURE | F_EVENT, true },
+		{ F_VERSION | 1, false },	/* not offered */
+		{ F_VERSION | 1ull << 63, false },
+		{ ~0ull, false },
+	};
+	struct rig r;
+
+	rig_init(&r, *how);
+	cr_expect_eq(fake_driver_offered(&r.d), F_VERSION | F_EVENT | 1u << VIRTIO_F_INDIRECT_DESC |
+						1u << ECHO_FEATURE);
+	for (unsigned i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		fake_driver_set_status(&r.d, 0);
+		fake_driver_set_status(&r.d, 1);
+		fake_driver_set_status(&r.d, 3);
+		fake_driver_accept(&r.d, row[i].accept);
+		fake_driver_set_status(&r.d, 11);
+		cr_expect_eq(fake_driver_status(&r.d), row[i].ok ? 11 : 3, "row %u", i);
+		/* Final: a later change is dropped. */
+		fake_driver_accept(&r.d, F_VERSION);
+		if (row[i].ok)
+			cr_expect_eq(r.echo.v.acked, row[i].accept);
+		else
+			cr_expect_eq(r.echo.v.acked, F_VERSION, "and it may be tried again");
+	}
+	rig_destroy(&r);
+}
+
+EVERY_TRANSPORT(virtio, status_transitions)
+{
+	struct rig r;
+
+	rig_init(&r, *how);
+	cr_expect_eq(fake_driver_status(&r.d), 0);
+	fake_driver_set_status(&r.d, 4);
+	cr_expect_eq(fake_driver_status(&r.d), 0, "DRIVER_OK needs FEATURES_OK");
+	fake_driver_set_status(&r.d, 1);
+	fake_driver_set_status(&r.d, 2);
+	cr_expect_eq(fake_driver_status(&r.d), 3, "bits are only ever added");
+	fake_driver_set_status(&r.d, 3 | 64 | 32 | 16);
+	cr_expect_eq(fake_driver_status(&r.d), 3, "NEEDS_RESET is the device's, others are nobody's");
+	fake_driver_set_status(&r.d, 3 | 128);
+	cr_expect_eq(fake_driver_status(&r.d), 131, "FAILED");
+	cr_expect_eq(r.echo.activated + r.echo.resets, 0);
+	/* All in one write, as no driver does it. */
+	fake_driver_set_status(&r.d, 0);
+	fake_driver_accept(&r.d, F_VERSION);
+	fake_driver_set_status(&r.d, 15);
+	cr_expect_eq(fake_driver_status(&r.d), 15);
+	cr_expect_eq(r.echo.activated, 1);
+	fake_driver_set_status(&r.d, 15);
+	cr_expect_eq(r.echo.activated, 1, "once only");
+	fake_driver_set_status(&r.d, 0);
+	fake_driver_set_status(&r.d, 0);
+	cr_expect_eq(r.echo.resets, 1, "reset is for what was activated");
+	cr_expect_eq(fake_driver_status(&r.d), 0);
+	cr_expect_eq(r.echo.v.acked, 0);
+	rig_destroy(&r);
+}
+
+EVERY_TRANSPORT(virtio, activate_fails)
+{
+	struct rig r;
+
+	rig_init(&r, *how);
+	r.echo.activate_rc = -EIO;
+	fake_driver_accept(&r.d, F_VERSION);
+	fake_driver_set_status(&r.d, 15);
+	cr_expect_eq(fake_driver_status(&r.d), 15 | 64);
+	cr_expect_eq(fake_driver_config_irqs(&r.d), *how == RIG_MSIX ? 0 : 1, "no vector was set");
+	fake_driver_kick(&r.d, 0);
+	cr_expect_eq(r.echo.kicks, 0);
+	fake_driver_set_status(&r.d, 0);
+	cr_expect_eq(r.echo.resets, 0);
+	r.echo.activate_rc = 0;
+	fake_driver_start(&r.d, 0, 2, 16);
+	rig_echo(&r, 0, "again");
+	rig_destroy(&r);
+}
+
+/* Queues as no good driver sets them up: the device alone stops, and a reset heals it. */
+EVERY_TRANSPORT(virtio, bad_queues)
+{
+	static const struct {
+		const char *what;
+		uint16_t size;
+		uint64_t desc;	/* 0: as allocated */
+	} row[] = {
+		{ "size 0", 0, 0 },
+		{ "not a power of two", 12, 0 },
+		{ "too large", 32, 0 },
+		{ "32768", 32768, 0 },
+		{ "misaligned", 16, 0x1004 },
+		{ "no memory there", 16, 0xfffffffffffff000ull },
+	};
+	struct rig r;
+
+	rig_init(&r, *how);
+	for (unsigned i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		struct fake_ring ring;
+
+		fake_ring_init(&ring, &r.f, row[i].size);
+		if (row[i].desc)
+			ring.desc_at = gpa(row[i].desc);
+		fake_driver_set_status(&r.d, 0);
+		fake_driver_accept(&r.d, F_VERSION);
+		fake_driver_set_status(&r.d, 11);
+		fake_driver_enable_queue(&r.d, 0, &ring);
+		cr_expect_eq(fake_driver_status(&r.d), 11 | 64, "%s", row[i].what);
+		fake_driver_set_status(&r.d, 15);
+		cr_expect_eq(fake_driver_status(&r.d), 15 | 64, "%s", row[i].what);
+		fake_driver_kick(&r.d, 0);
+	}
+	cr_expect_eq(r.echo.activated + r.echo.kicks, 0);
+	fake_driver_start(&r.d, 0, 2, 16);
+	rig_echo(&r, 0, "healed");
+	rig_destroy(&r);
+}
+
+EVERY_TRANSPORT(virtio, queues_are_fixed_while_running)
+{
+	struct fake_ring other;
+	struct rig r;
+
+	rig_init(&r, *how);
+	fake_driver_start(&r.d, 0, 1, 16);
+	fake_ring_init(&other, &r.f, 8);
+	fake_driver_enable_queue(&r.d, 0, &other);
+	fake_driver_enable_queue(&r.d, 1, &other);
+	fake_driver_enable_queue(&r.d, 7, &other);
+	cr_expect_eq(r.echo.v.queue[0].size, 16);
+	cr_expect(!r.echo.v.queue[1].ready);
+	rig_echo(&r, 0, "same");
+	fake_driver_kick(&r.d, 1);
+	fake_driver_kick(&r.d, 7);
+	cr_expect_eq(r.echo.kicked[1], 0, "a queue that is not ready is not kicked");
+	rig_destroy(&r);
+}
+
+EVERY_TRANSPORT(virtio, broken_ring)
+{
+	struct rig r;
+
+	rig_init(&r, *how);
+	fake_driver_start(&r.d, 0, 2, 16);
+	fake_ring_offer(&r.d.ring[0], 99);
+	fake_driver_kick(&r.d, 0);
+	cr_expect_eq(fake_driver_status(&r.d), 15 | 64);
+	cr_expect_eq(fake_driver_config_irqs(&r.d), 1);
+	cr_expect_eq(r.echo.kicks, 3, "two at DRIVER_OK, one");
+	fake_driver_kick(&r.d, 0);
+	fake_driver_kick(&r.d, 1);
+	cr_expect_eq(r.echo.kicks, 3, "no kicks until reset");
+	fake_driver_set_status(&r.d, 0);
+	cr_expect_eq(r.echo.resets, 1, "what was activated is reset, broken or not");
+	fake_driver_start(&r.d, 0, 2, 16);
+	rig_echo(&r, 0, "healed");
+	rig_destroy(&r);
+}
+
+/* Every width at every offset, over the end and beyond it. */
+EVERY_TRANSPORT(virtio, config_reads)
+{
+	struct rig r;
+
+	rig_init(&r, *how);
+	for (unsigned size = 1; size <= 8; size *= 2) {
+		for (unsigned off = 0; off + size <= 256; off++) {
+			uint64_t want = 0, base = r.d.base + (r.d.pci ? 0x200 : 0x100);
+
+			for (unsigned i = 0; i < size; i++)
+				if (off + i < ECHO_CONFIG)
+					want |= (uint64_t)(0xa0 + off + i) << (i * 8);
+			cr_expect_eq(fake_read(&r.f, base + off, size), want, "%u at %u", size, off);
+		}
+	}
+	rig_destroy(&r);
+}
+
+EVERY_TRANSPORT(virtio, config_writes)
+{
+	struct rig r;
+
+	rig_init(&r, *how);
+	for (unsigned size = 1; size <= 4; size *= 2) {
+		for (unsigned off = 0; off < 20; off++) {
+			unsigned inside = off >= ECHO_CONFIG ? 0 :
+					  off + size > ECHO_CONFIG ? ECHO_CONFIG - off : size;
+			uint8_t before[ECHO_CONFIG];
+
+			memcpy(before, r.echo.v.config, ECHO_CONFIG);
+			r.echo.config_writes = 0;
+			fake_driver_set_config(&r.d, off, size, 0x44332211);
+			for (unsigned i = 0; i < inside; i++)
+				before[off + i] = (uint8_t)(0x11 * (i + 1));
+			cr_expect_arr_eq(r.echo.v.config, before, ECHO_CONFIG);
+			cr_expect_eq(r.echo.config_writes, inside ? 1 : 0);
+			if (inside)
+				cr_expect(r.echo.config_off == off && r.echo.config_len == inside);
+			cr_expect_eq(r.echo.v.config[ECHO_CONFIG], 0);
+		}
+	}
+	rig_destroy(&r);
+}
+
+EVERY_TRANSPORT(virtio, config_changes)
+{
+	uint8_t generation;
+	struct rig r;
+
+	rig_init(&r, *how);
+	generation = fake_driver_generation(&r.d);
+	virtio_lock(&r.echo.v);
+	virtio_config_changed(&r.echo.v);
+	virtio_unlock(&r.echo.v);
+	cr_expect_neq(fake_driver_generation(&r.d), generation);
+	cr_expect_eq(fake_driver_config_irqs(&r.d), 0, "nobody listens before DRIVER_OK");
+	fake_driver_start(&r.d, 0, 2, 16);
+	(void)fake_driver_config_irqs(&r.d);
+	virtio_lock(&r.echo.v);
+	virtio_config_changed(&r.echo.v);
+	virtio_unlock(&r.echo.v);
+	cr_expect_eq(fake_driver_config_irqs(&r.d), 1);
+	rig_destroy(&r);
+}
+
+/* --- reset with I/O in flight ------------------------------------------------------ */
+
+static void *reset_from_vcpu(void *arg)
+{
+	struct rig *r = arg;
+
+	fake_driver_set_status(&r->d, 0);
+	return NULL;
+}
+
+static bool resetting(struct rig *r)
+{
+	bool is;
+
+	virtio_lock(&r->echo.v);
+	is = r->echo.v.resetting;
+	virtio_unlock(&r->echo.v);
+	return is;
+}
+
+EVERY_TRANSPORT(virtio, reset_waits_for_io)
+{
+	pthread_t vcpu[2];
+	struct rig r;
+
+	rig_init(&r, *how);
+	for (unsigned round = 0; round < 20; round++) {
+		struct fake_ring other;
+
+		fake_driver_start(&r.d, 0, 2, 16);
+		r.echo.slow_reset = true;
+		pthread_create(&vcpu[0], NULL, reset_from_vcpu, &r);
+		while (!resetting(&r))
+			usleep(100);
+		/* Meanwhile: the old status stands, and nothing else gets through. */
+		pthread_create(&vcpu[1], NULL, reset_from_vcpu, &r);
+		cr_assert_eq(fake_driver_status(&r.d), 15);
+		fake_ring_init(&other, &r.f, 8);
+		fake_driver_enable_queue(&r.d, 0, &other);
+		fake_driver_set_config(&r.d, 0, 1, 1);
+		cr_assert_eq(r.echo.config_writes, 0);
+		cr_assert(r.echo.v.queue[0].ready && r.echo.v.queue[0].size == 16);
+		fake_driver_kick(&r.d, 0);
+		virtio_lock(&r.echo.v);
+		cr_assert(r.echo.v.resetting);
+		virtio_reset_done(&r.echo.v);
+		virtio_unlock(&r.echo.v);
+		pthread_join(vcpu[0], NULL);
+		pthread_join(vcpu[1], NULL);
+		cr_assert_eq(fake_driver_status(&r.d), 0);
+		cr_assert(!r.echo.v.queue[0].ready);
+		cr_assert_eq(r.echo.resets, round + 1);
+		r.f.next_alloc = 0x1000;
+	}
+	rig_destroy(&r);
+}
+
+static void io_comes_back(void *opaque)
+{
+	struct rig *r = opaque;
+
+	virtio_lock(&r->echo.v);
+	virtio_reset_done(&r->echo.v);
+	virtio_unlock(&r->echo.v);
+}
+
+EVERY_TRANSPORT(virtio, detach_waits_for_io)
+{
+	struct rig r;
+
+	rig_init(&r, *how);
+	fake_driver_start(&r.d, 0, 2, 16);
+	r.echo.slow_reset = true;
+	cr_assert_eq(loop_post(r.f.env.loop, io_comes_back, &r), 0);
+	loop_stop(r.f.env.loop);	/* one too many */
+	rig_destroy(&r);
+}
+
+Test(virtio, detach_of_what_was_never_attached)
+{
+	struct fake_env f;
+	struct echo echo = { 0 };
+	char text[8] = "?";
+
+	fake_env_init(&f, FAKE_PCI);
+	virtio_detach(&echo.v);
+	echo_init(&echo, &f);
+	virtio_describe(&echo.v, text, sizeof(text));
+	cr_expect_str_empty(text);
+	virtio_detach(&echo.v);
+	fake_env_destroy(&f);
 }
