@@ -228,6 +228,13 @@ void chardev_fail(struct chardev *chr, int error)
 		chr->user.failed(chr->user.opaque);
 }
 
+/* The reader of a lossy sink has closed both ways, and all that it sent is delivered. */
+static void check_gone(struct chardev *chr)
+{
+	if (chr->in_watch && chr->in_ended && !chr->connected && !chr->in_len && chr->ops->hangup)
+		chr->ops->hangup(chr);
+}
+
 static void flush(struct chardev *chr)
 {
 	uint8_t chunk[CHUNK_BYTES];
@@ -247,7 +254,9 @@ static void flush(struct chardev *chr)
 			break;
 		}
 		if (n < 0 && chr->lossy) {
-			chr->ops->hangup(chr);
+			/* What the reader sent before it left still counts: read on to its end. */
+			chardev_connect(chr, false);
+			check_gone(chr);
 			break;
 		}
 		if (n < 0) {
@@ -341,7 +350,7 @@ void chardev_update_events(struct chardev *chr)
 	if (chr->in_on && !chr->in_ended && (!full || chr->in_discard))
 		want |= EPOLLIN;
 	/* The peer says no more but may still listen: learn when it is gone. */
-	if (shared && chr->in_ended)
+	if (shared && chr->in_ended && !chr->in_len)
 		want |= EPOLLHUP;
 	if (shared && chr->out_wait)
 		want |= EPOLLOUT;
@@ -422,10 +431,11 @@ static void io_ready(void *opaque, uint32_t events)
 		if (!chr->in_ended && (room(chr) || chr->in_discard)) {
 			if (read_in(chr) && !atomic_load(&chr->in_paused))
 				deliver(chr);
-		} else if (chr->in_ended && chr->ops->hangup) {
-			chr->ops->hangup(chr);
+		} else if (chr->in_ended && chr->connected && !chr->in_len) {
+			chardev_connect(chr, false);
 		}
 	}
+	check_gone(chr);
 	chardev_update_events(chr);
 }
 
@@ -451,8 +461,6 @@ void chardev_unwatch(struct chardev *chr)
 	loop_unwatch(chr->out_watch);
 	chr->in_watch = chr->out_watch = NULL;
 	chr->out_wait = chr->in_discard = chr->in_on = false;
-	chr->in_off = chr->in_len = 0;
-	atomic_store(&chr->in_paused, false);
 }
 
 void chardev_resume(struct chardev *chr)
@@ -470,6 +478,7 @@ static void event_ready(void *opaque)
 	if (!atomic_load(&chr->in_paused)) {
 		deliver(chr);
 		pump(chr);
+		check_gone(chr);
 		chardev_update_events(chr);
 	}
 	if (!chr->out_wait)

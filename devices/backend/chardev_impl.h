@@ -36,9 +36,9 @@ struct chardev_ops {
 	size_t (*filter)(struct chardev *chr, uint8_t *buf, size_t len);
 	/* The event fd was written: perhaps by a signal handler. */
 	void (*poked)(struct chardev *chr);
-	/* in_fd read as ended. */
+	/* in_fd read as ended, or failed (errno); may take in_ended back. */
 	void (*in_ended)(struct chardev *chr);
-	/* A lossy sink's reader is gone (writing failed). */
+	/* A lossy sink's reader is gone: close its fd and be ready for the next. */
 	void (*hangup)(struct chardev *chr);
 	/* Frees what the sink has beyond struct chardev; fds in_fd and out_fd are its own. */
 	void (*close)(struct chardev *chr);
@@ -93,7 +93,7 @@ int chardev_new(const struct keyvals *cfg, struct loop *loop, const struct chard
 
 /* Read in_fd from now on (after attach). May be called again after chardev_unwatch. */
 int chardev_watch_input(struct chardev *chr);
-/* Forget both fds' watches and queued input, so that the sink may close them. */
+/* Forget both fds' watches, so that the sink may close them. What was read stays queued. */
 void chardev_unwatch(struct chardev *chr);
 /* in_on or the queue has changed. */
 void chardev_update_events(struct chardev *chr);

@@ -46,7 +46,7 @@ static void client_came(void *opaque, uint32_t events)
 
 	if (fd < 0)
 		return;
-	if (chr->in_fd >= 0 && chr->in_ended)
+	if (chr->in_fd >= 0 && (chr->in_ended || !chr->connected))
 		drop_client(chr);
 	if (chr->in_fd >= 0) {
 		send(fd, busy, sizeof(busy) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);

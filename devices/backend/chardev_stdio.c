@@ -174,6 +174,15 @@ static void take_terminal(struct stdio *io)
 	chardev_update_events(chr);
 }
 
+/* Reading in the background fails: SIGTTIN, which would stop the whole VM, is ignored. */
+static void stdio_in_ended(struct chardev *chr)
+{
+	if (in_foreground())
+		return;
+	chr->in_ended = false;
+	take_terminal((struct stdio *)chr);
+}
+
 static void look_again(void *opaque)
 {
 	take_terminal(opaque);
@@ -269,6 +278,7 @@ static const struct chardev_ops tty_ops = {
 	.attached = stdio_attached,
 	.filter = stdio_filter,
 	.poked = stdio_poked,
+	.in_ended = stdio_in_ended,
 	.close = stdio_close,
 };
 
@@ -334,6 +344,7 @@ int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct char
 		if (!at_exit)
 			atexit(chardev_restore_terminal);
 		at_exit = true;
+		chardev_ignore_signal(SIGTTIN);
 		term.signalled = 0;
 		term.event_fd = chr->event_fd;
 		catch_signals(true);

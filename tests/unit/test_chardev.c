@@ -1,0 +1,667 @@
+/*
+ * test_chardev: each sink against real files, pipes, pseudo-terminals and sockets.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "devices/backend/chardev.h"
+#include "tests/unit/fake_env.h"
+
+/* What the sink told its user. */
+struct user {
+	char in[1 << 16];
+	size_t in_len, in_max;
+	unsigned drained, failed, resized, breaks;
+	uint16_t cols, rows;
+};
+
+static struct fake_env f;
+static struct user user;
+static struct chardev *chr;
+static char dir[64], path[96], other[96];
+
+static size_t input(void *opaque, const uint8_t *buf, size_t len)
+{
+	struct user *u = opaque;
+
+	if (len > u->in_max - u->in_len)
+		len = u->in_max - u->in_len;
+	memcpy(u->in + u->in_len, buf, len);
+	u->in_len += len;
+	return len;
+}
+
+static void drained(void *opaque)
+{
+	((struct user *)opaque)->drained++;
+}
+
+static void failed(void *opaque)
+{
+	((struct user *)opaque)->failed++;
+}
+
+static void send_break(void *opaque)
+{
+	((struct user *)opaque)->breaks++;
+}
+
+static void resized(void *opaque, uint16_t cols, uint16_t rows)
+{
+	struct user *u = opaque;
+
+	u->resized++;
+	u->cols = cols;
+	u->rows = rows;
+}
+
+static int try_open(const char *text, struct chardev **out, struct err *err)
+{
+	struct keyvals kv;
+	int rc = keys_parse(&kv, "--serial", chardev_keys, text, err);
+
+	if (!rc)
+		rc = chardev_open(&kv, f.env.loop, out, err);
+	keys_clear(&kv);
+	return rc;
+}
+
+static struct chardev *open_ok(const char *fmt, const char *arg)
+{
+	static const struct chardev_user table = { input, drained, resized, send_break, failed,
+						   &user };
+	struct chardev *c;
+	char text[256];
+	struct err err = { "" };
+
+	snprintf(text, sizeof(text), fmt, arg);
+	cr_assert_eq(try_open(text, &c, &err), 0, "%s: %s", text, err.text);
+	user.in_max = sizeof(user.in) - 1;
+	chardev_attach(c, &table);
+	return c;
+}
+
+static void refused(const char *fmt, const char *arg, int code, const char *says)
+{
+	struct err err = { "" };
+	struct chardev *c = NULL;
+	char text[256];
+
+	snprintf(text, sizeof(text), fmt, arg);
+	cr_assert_eq(try_open(text, &c, &err), -code, "%s: %s", text, err.text);
+	cr_assert_null(c);
+	cr_assert_not_null(strstr(err.text, says), "\"%s\" lacks \"%s\"", err.text, says);
+	cr_assert_null(strchr(err.text, '\n'));
+}
+
+static void put(const char *text)
+{
+	cr_assert_eq(chardev_write(chr, text, strlen(text)), strlen(text));
+}
+
+static void setup(void)
+{
+	fake_env_init(&f, FAKE_MMIO);
+	strcpy(dir, "/tmp/bantam-chardev-XXXXXX");
+	cr_assert_not_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/a", dir);
+	snprintf(other, sizeof(other), "%s/b", dir);
+}
+
+static void teardown(void)
+{
+	chardev_close(chr);
+	unlink(path);
+	unlink(other);
+	cr_assert_eq(rmdir(dir), 0, "something is left behind");
+	fake_env_destroy(&f);
+}
+
+/* Run the loop for about ms milliseconds. */
+static void run_ms(unsigned ms)
+{
+	struct timespec nap = { .tv_nsec = 1000000 };
+
+	for (unsigned i = 0; i <= ms; i++) {
+		fake_run(&f);
+		nanosleep(&nap, NULL);
+	}
+}
+
+static struct { int fd; char *buf; size_t len, want; } reading;
+
+static bool read_enough(void *arg)
+{
+	ssize_t n = read(reading.fd, reading.buf + reading.len, reading.want - reading.len);
+
+	if (n > 0)
+		reading.len += (size_t)n;
+	return reading.len == reading.want;
+}
+
+/* What comes out of fd (non-blocking), waiting for len bytes. */
+static const char *got(int fd, size_t len)
+{
+	static char buf[1 << 18];
+
+	reading.fd = fd;
+	reading.buf = buf;
+	reading.len = 0;
+	reading.want = len;
+	fake_run_until(&f, read_enough, NULL);
+	buf[reading.len] = 0;
+	return buf;
+}
+
+static bool has_input(void *want)
+{
+	return user.in_len >= *(size_t *)want;
+}
+
+static const char *got_input(size_t len)
+{
+	fake_run_until(&f, has_input, &len);
+	user.in[user.in_len] = 0;
+	return user.in;
+}
+
+static bool has_failed(void *arg)
+{
+	return user.failed;
+}
+
+TestSuite(chardev, .init = setup, .fini = teardown, .timeout = 60);
+
+/* --- keys ------------------------------------------------------------------ */
+
+Test(chardev, keys)
+{
+	struct keyvals kv;
+	struct err err;
+
+	refused("append", NULL, EINVAL, "give one of stdio");
+	refused("stdio,file=/x", NULL, EINVAL, "give one of stdio");
+	refused("file=/x,socket=/y", NULL, EINVAL, "give one of stdio");
+	refused("pty,append", NULL, EINVAL, "append goes with file");
+	refused("null,link=/x", NULL, EINVAL, "link=PATH goes with pty");
+	refused("sdtio", NULL, EINVAL, "must be one of");
+	refused("file=", NULL, EINVAL, "needs a value");
+	cr_assert_eq(keys_parse(&kv, "--serial", chardev_keys, "off", &err), 0);
+	cr_assert(chardev_off(&kv));
+	keys_clear(&kv);
+	cr_assert_eq(keys_parse(&kv, "--serial", chardev_keys, "null", &err), 0);
+	cr_assert_not(chardev_off(&kv));
+	keys_clear(&kv);
+}
+
+Test(chardev, null_takes_all)
+{
+	chr = open_ok("null", NULL);
+	cr_assert_str_eq(chardev_describe(chr), "null");
+	for (unsigned i = 0; i < 100000; i++)
+		put("void");
+	chardev_resume(chr);
+	run_ms(5);
+	cr_assert_eq(user.drained, 0);
+}
+
+/* --- file ------------------------------------------------------------------ */
+
+static const char *content(void)
+{
+	static char buf[1 << 18];
+	int fd = open(path, O_RDONLY);
+	ssize_t n = read(fd, buf, sizeof(buf) - 1);
+
+	close(fd);
+	buf[n < 0 ? 0 : n] = 0;
+	return buf;
+}
+
+Test(chardev, file)
+{
+	chr = open_ok("file=%s", path);
+	put("one\n");
+	run_ms(20);
+	cr_assert_str_eq(content(), "one\n");
+	put("two\n");
+	chardev_close(chr);
+	cr_assert_str_eq(content(), "one\ntwo\n", "closing flushes");
+	chr = open_ok("file=%s,append", path);
+	put("three\n");
+	chardev_close(chr);
+	cr_assert_str_eq(content(), "one\ntwo\nthree\n");
+	chr = open_ok("file=%s", path);
+	chardev_close(chr);
+	cr_assert_str_eq(content(), "", "without append the file starts anew");
+	chr = NULL;
+}
+
+Test(chardev, file_in_bulk)
+{
+	char line[64];
+	size_t sent = 0, n;
+
+	chr = open_ok("file=%s", path);
+	for (unsigned i = 0; i < 5000; i++) {
+		snprintf(line, sizeof(line), "%08u a line of a boot that is not quiet\n", i);
+		n = 0;
+		while ((n += chardev_write(chr, line + n, strlen(line) - n)) < strlen(line))
+			run_ms(1);
+		sent += n;
+	}
+	chardev_close(chr);
+	chr = NULL;
+	cr_assert_eq(strlen(content()), sent);
+	for (unsigned i = 0; i < 5000; i++)
+		cr_assert_eq(strtoul(content() + i * (sent / 5000), NULL, 10), i);
+	cr_assert_gt(user.drained, 0);
+}
+
+Test(chardev, file_refusals)
+{
+	refused("file=%s", dir, EISDIR, "Is a directory");
+	refused("file=%s/no/such", dir, ENOENT, "No such file");
+	cr_assert_eq(mkfifo(path, 0600), 0);
+	refused("file=%s", path, ENXIO, "FIFO that nobody reads");
+}
+
+Test(chardev, full_disk)
+{
+	chr = open_ok("file=%s", "/dev/full");
+	put("lost");
+	cr_assert(fake_run_until(&f, has_failed, NULL));
+	for (unsigned i = 0; i < 100000; i++)
+		put("lost");
+	run_ms(10);
+	cr_assert_eq(user.failed, 1, "told once");
+	cr_assert_eq(user.drained, 0);
+}
+
+Test(chardev, full_disk_releases_a_guest_that_waits)
+{
+	char block[40000];
+
+	memset(block, 'x', sizeof(block));
+	chr = open_ok("file=%s", "/dev/full");
+	cr_assert_lt(chardev_write(chr, block, sizeof(block)), sizeof(block));
+	cr_assert(fake_run_until(&f, has_failed, NULL));
+	cr_assert_eq(user.drained, 1);
+}
+
+Test(chardev, file_size_limit_does_not_kill)
+{
+	struct rlimit lim = { 8, 8 };
+
+	chr = open_ok("file=%s", path);
+	setrlimit(RLIMIT_FSIZE, &lim);
+	put("0123456789");
+	cr_assert(fake_run_until(&f, has_failed, NULL));
+	cr_assert_str_eq(content(), "01234567");
+}
+
+Test(chardev, fifo_with_a_slow_reader)
+{
+	char block[4096];
+	size_t sent = 0;
+	int fd;
+
+	memset(block, 'y', sizeof(block));
+	cr_assert_eq(mkfifo(path, 0600), 0);
+	fd = open(path, O_RDONLY | O_NONBLOCK);
+	chr = open_ok("file=%s", path);
+	for (unsigned i = 0; i < 100; i++) {
+		sent += chardev_write(chr, block, sizeof(block));
+		run_ms(1);
+	}
+	cr_assert_lt(sent, 100 * sizeof(block));
+	cr_assert_eq(user.drained, 0);
+	cr_assert_eq(strlen(got(fd, sent)), sent);
+	cr_assert_gt(user.drained, 0);
+	close(fd);
+}
+
+/* --- pty ------------------------------------------------------------------- */
+
+static const char *slave_of(struct chardev *c)
+{
+	static char name[64];
+
+	sscanf(chardev_describe(c), "pty %63s", name);
+	return name;
+}
+
+static int open_slave(void)
+{
+	int fd = open(slave_of(chr), O_RDWR | O_NOCTTY | O_NONBLOCK);
+
+	cr_assert_geq(fd, 0);
+	return fd;
+}
+
+Test(chardev, pty_replays_and_echoes_nothing)
+{
+	int fd;
+
+	chr = open_ok("pty", NULL);
+	put("before anyone came\n");
+	run_ms(20);
+	fd = open_slave();
+	cr_assert_str_eq(got(fd, 19), "before anyone came\n");
+	put("live\n");
+	cr_assert_str_eq(got(fd, 5), "live\n", "raw: no CR added");
+	cr_assert_eq(write(fd, "ls\r", 3), 3);
+	cr_assert_str_eq(got_input(3), "ls\r");
+	run_ms(20);
+	cr_assert_eq(user.in_len, 3, "our own output came back");
+	close(fd);
+	run_ms(20);
+	put("meanwhile\n");
+	run_ms(20);
+	fd = open_slave();
+	cr_assert_str_eq(got(fd, 34), "before anyone came\nlive\nmeanwhile\n");
+	close(fd);
+}
+
+Test(chardev, pty_link)
+{
+	char target[64] = "";
+	struct stat st;
+
+	cr_assert_eq(symlink("/nowhere/at/all", path), 0);
+	chr = open_ok("pty,link=%s", path);
+	cr_assert_gt(readlink(path, target, sizeof(target) - 1), 0);
+	cr_assert_str_eq(target, slave_of(chr), "a dead VM's link is replaced");
+	refused("pty,link=%s", path, EEXIST, "cannot make the link");
+	chardev_close(chr);
+	chr = NULL;
+	cr_assert_neq(lstat(path, &st), 0, "the link is removed");
+	close(open(path, O_CREAT | O_WRONLY, 0600));
+	refused("pty,link=%s", path, EEXIST, "cannot make the link");
+}
+
+Test(chardev, pty_without_reader_stalls_nobody)
+{
+	char block[1000];
+	int fd;
+
+	memset(block, '.', sizeof(block));
+	block[999] = '\n';
+	chr = open_ok("pty", NULL);
+	for (unsigned i = 0; i < 200; i++)
+		cr_assert_eq(chardev_write(chr, block, sizeof(block)), sizeof(block));
+	put("END");
+	run_ms(10);
+	fd = open_slave();
+	cr_assert_str_eq(got(fd, 65536) + 65536 - 3, "END", "the last 64 KiB are kept");
+	close(fd);
+}
+
+/* --- socket ---------------------------------------------------------------- */
+
+static int dial(const char *where)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	strcpy(addr.sun_path, where);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	return fd;
+}
+
+Test(chardev, socket_talks)
+{
+	struct stat st;
+	int fd;
+
+	chr = open_ok("socket=%s", path);
+	cr_assert_eq(lstat(path, &st), 0);
+	cr_assert_eq(st.st_mode & 0777, 0600, "others may not become root in the guest");
+	put("boot\n");
+	fd = dial(path);
+	cr_assert_str_eq(got(fd, 5), "boot\n");
+	cr_assert_eq(write(fd, "root\n", 5), 5);
+	cr_assert_str_eq(got_input(5), "root\n");
+	put("# ");
+	cr_assert_str_eq(got(fd, 2), "# ");
+	close(fd);
+	run_ms(10);
+	fd = dial(path);
+	cr_assert_str_eq(got(fd, 7), "boot\n# ");
+	put("bye");
+	chardev_close(chr);
+	chr = NULL;
+	cr_assert_str_eq(got(fd, 3), "bye");
+	cr_assert_eq(read(fd, &st, 1), 0);
+	cr_assert_neq(lstat(path, &st), 0, "the socket is removed");
+	close(fd);
+}
+
+Test(chardev, socket_one_client)
+{
+	int a, b;
+
+	chr = open_ok("socket=%s", path);
+	a = dial(path);
+	put("x");
+	cr_assert_str_eq(got(a, 1), "x");
+	b = dial(path);
+	cr_assert_str_eq(got(b, 29), "another client is connected\r\n");
+	cr_assert_eq(read(b, &b, 1), 0);
+	put("y");
+	cr_assert_str_eq(got(a, 1), "y", "the first one is not disturbed");
+	/* One that only listens still hears, until somebody wants its place. */
+	shutdown(a, SHUT_WR);
+	run_ms(10);
+	put("z");
+	cr_assert_str_eq(got(a, 1), "z");
+	b = dial(path);
+	cr_assert_str_eq(got(b, 3), "xyz");
+	close(b);
+	run_ms(10);
+	b = dial(path);
+	cr_assert_str_eq(got(b, 3), "xyz");
+	close(a);
+	close(b);
+}
+
+Test(chardev, socket_paths)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	char name[200];
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	memset(name, 'n', sizeof(name));
+	name[108] = 0;
+	refused("socket=%s", name, ENAMETOOLONG, "1 to 107");
+	refused("socket=%s/no/such", dir, ENOENT, "No such file");
+	close(open(path, O_CREAT | O_WRONLY, 0600));
+	refused("socket=%s", path, EEXIST, "not a socket");
+	unlink(path);
+	strcpy(addr.sun_path, path);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	cr_assert_eq(listen(fd, 1), 0);
+	refused("socket=%s", path, EADDRINUSE, "another process");
+	close(fd);
+	chr = open_ok("socket=%s", path);
+	put("k");
+	fd = dial(path);
+	cr_assert_str_eq(got(fd, 1), "k", "a stale socket is replaced");
+	close(fd);
+	/* Somebody else's file in our place is not removed. */
+	unlink(path);
+	close(open(path, O_CREAT | O_WRONLY, 0600));
+	chardev_close(chr);
+	chr = NULL;
+	cr_assert_eq(access(path, F_OK), 0);
+}
+
+Test(chardev, socket_slow_client)
+{
+	char block[1000];
+	int fd;
+
+	memset(block, '.', sizeof(block));
+	chr = open_ok("socket=%s", path);
+	put("x");
+	fd = dial(path);
+	cr_assert_str_eq(got(fd, 1), "x");
+	/* Far more than socket and ring hold: everything is taken at once. */
+	for (unsigned i = 0; i < 2000; i++) {
+		cr_assert_eq(chardev_write(chr, block, sizeof(block)), sizeof(block));
+		if (i % 100 == 0)
+			fake_run(&f);
+	}
+	put("END");
+	for (unsigned i = 0; i < 100; i++) {
+		static char buf[1 << 16];
+		ssize_t n = read(fd, buf, sizeof(buf));
+
+		if (n >= 3 && !memcmp(buf + n - 3, "END", 3)) {
+			close(fd);
+			return;
+		}
+		run_ms(2);
+	}
+	cr_assert_fail("the newest output never came");
+}
+
+Test(chardev, input_waits_for_the_guest)
+{
+	char text[3000];
+	int fd;
+
+	memset(text, 'i', sizeof(text));
+	chr = open_ok("socket=%s", path);
+	user.in_max = 0;
+	fd = dial(path);
+	cr_assert_eq(write(fd, text, sizeof(text)), sizeof(text));
+	close(fd);
+	run_ms(20);
+	cr_assert_eq(user.in_len, 0);
+	for (unsigned i = 1; i <= 100; i++) {
+		user.in_max = i * 30;
+		chardev_resume(chr);
+		cr_assert_eq(strlen(got_input(user.in_max)), i * 30);
+	}
+	run_ms(10);
+	/* Now that all is read, the client that left makes room. */
+	fd = dial(path);
+	put("hi");
+	cr_assert_str_eq(got(fd, 2), "hi");
+	close(fd);
+}
+
+/* --- stdio: pipes ---------------------------------------------------------- */
+
+static void use_as(int fd, int as)
+{
+	cr_assert_eq(dup2(fd, as), as);
+	close(fd);
+}
+
+Test(chardev, stdio_pipes)
+{
+	int in[2], out[2];
+
+	cr_assert_eq(pipe(in) | pipe2(out, O_NONBLOCK), 0);
+	fcntl(out[1], F_SETFL, 0);
+	use_as(in[0], 0);
+	use_as(out[1], 1);
+	chr = open_ok("stdio", NULL);
+	refused("stdio", NULL, EBUSY, "stdio already");
+	put("out");
+	cr_assert_str_eq(got(out[0], 3), "out");
+	cr_assert_eq(fcntl(1, F_GETFL) & O_NONBLOCK, 0, "others share this description");
+	cr_assert_eq(write(in[1], "\x01x in", 5), 5);
+	cr_assert_str_eq(got_input(5), "\x01x in", "escapes are for terminals");
+	close(in[1]);
+	run_ms(10);
+	put("on");
+	cr_assert_str_eq(got(out[0], 2), "on", "EOF is not the end");
+	close(out[0]);
+	put("lost");
+	cr_assert(fake_run_until(&f, has_failed, NULL), "no SIGPIPE, but told");
+	chardev_close(chr);
+	chr = open_ok("stdio", NULL);
+}
+
+Test(chardev, stdio_from_a_file)
+{
+	int fd = open(path, O_CREAT | O_RDWR, 0600);
+	char text[2000];
+
+	memset(text, 't', sizeof(text));
+	cr_assert_eq(write(fd, text, sizeof(text)), sizeof(text));
+	lseek(fd, 0, SEEK_SET);
+	use_as(fd, 0);
+	user.in_max = 0;
+	chr = open_ok("stdio", NULL);
+	user.in_max = 700;
+	cr_assert_eq(strlen(got_input(700)), 700);
+	run_ms(5);
+	cr_assert_eq(user.in_len, 700);
+	user.in_max = sizeof(user.in) - 1;
+	chardev_resume(chr);
+	cr_assert_eq(strlen(got_input(2000)), 2000);
+	run_ms(5);
+	cr_assert_eq(user.in_len, 2000);
+}
+
+Test(chardev, stdio_from_nothing)
+{
+	close(0);
+	chr = open_ok("stdio", NULL);
+	run_ms(5);
+	chardev_close(chr);
+	use_as(open("/dev/null", O_RDWR), 0);
+	chr = open_ok("stdio", NULL);
+	run_ms(5);
+	cr_assert_eq(user.in_len, 0);
+}
+
+Test(chardev, stdio_to_a_socket)
+{
+	int sv[2];
+
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	use_as(sv[1], 1);
+	fcntl(sv[0], F_SETFL, O_NONBLOCK);
+	chr = open_ok("stdio", NULL);
+	put("via socket");
+	cr_assert_str_eq(got(sv[0], 10), "via socket");
+	close(sv[0]);
+	put("gone");
+	cr_assert(fake_run_until(&f, has_failed, NULL));
+}
+
+Test(chardev, close_does_not_wait_for_ever)
+{
+	struct timespec a, b;
+	char block[16384];
+	int out[2];
+
+	memset(block, 'x', sizeof(block));
+	cr_assert_eq(pipe(out), 0);
+	fcntl(out[1], F_SETPIPE_SZ, 4096);
+	use_as(out[1], 1);
+	chr = open_ok("stdio", NULL);
+	chardev_write(chr, block, sizeof(block));
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	chardev_close(chr);
+	chr = NULL;
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	cr_assert_leq(b.tv_sec - a.tv_sec, 2);
+}
