@@ -6,38 +6,22 @@
 #include <fcntl.h>
 #include <linux/serial_reg.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/serial.h"
+#include "tests/unit/fake_env.h"
 
 #define PORT 0x3f8
+#define GSI 4
 
-/* A machine that records; input and output are pipes in place of stdin and stdout. */
-static struct bus pio;
-static struct loop *loop;
-static pthread_t thread;	/* runs the loop; the tests are the vCPU */
-static struct device_env env;
+/* stdin and stdout are pipes; a thread runs the loop, the test is the vCPU. */
+static struct fake_env f;
 static struct device *dev;
+static pthread_t thread;
 static int to_guest = -1, from_guest = -1;
-static int line, line_edges, last_event;
-
-static void set_line(void *vm, unsigned gsi, unsigned holder, bool level)
-{
-	cr_assert_eq(gsi, 4);
-	line_edges += level && !line;
-	line = level;
-}
-
-static void event(void *vm, enum vm_event e)
-{
-	last_event = (int)e;
-}
-
-static const struct env_ops ops = { .set_line = set_line, .event = event };
 
 static void *run_loop(void *opaque)
 {
@@ -51,7 +35,7 @@ static void setup(void)
 	struct err err;
 	int in[2], out[2];
 
-	cr_assert_eq(loop_create(&loop, &err), 0);
+	fake_env_init(&f, FAKE_MMIO);
 	cr_assert_eq(pipe(in), 0);
 	cr_assert_eq(pipe(out), 0);
 	fcntl(out[1], F_SETPIPE_SZ, 4096);
@@ -62,33 +46,119 @@ static void setup(void)
 	to_guest = in[1];
 	from_guest = out[0];
 	fcntl(from_guest, F_SETFL, O_NONBLOCK);
-	env = (struct device_env){ .pio = &pio, .loop = loop, .ops = &ops };
 	cr_assert_eq(keys_parse(&kv, "--serial", serial_type.keys, "stdio", &err), 0);
-	cr_assert_eq(serial_type.create(&env, &kv, &dev, &err), 0, "%s", err.text);
+	cr_assert_eq(serial_type.create(&f.env, &kv, &dev, &err), 0, "%s", err.text);
 	keys_clear(&kv);
-	cr_assert_eq(pthread_create(&thread, NULL, run_loop, loop), 0);
+	cr_assert_eq(pthread_create(&thread, NULL, run_loop, f.env.loop), 0);
 }
 
 static void teardown(void)
 {
-	loop_stop(loop);
+	loop_stop(f.env.loop);
 	pthread_join(thread, NULL);
 	device_destroy(dev);
-	loop_destroy(loop);
-	cr_assert_eq(pio.nranges, 0);
+	fake_env_destroy(&f);
 }
 
 static uint8_t in(unsigned reg)
 {
-	return (uint8_t)bus_read(&pio, PORT + reg, 1);
+	return (uint8_t)bus_read(&f.pio, PORT + reg, 1);
 }
 
 static void out(unsigned reg, uint8_t v)
 {
-	bus_write(&pio, PORT + reg, 1, v);
+	bus_write(&f.pio, PORT + reg, 1, v);
 }
 
-TestSuite(serial, .init = setup, .fini = teardown, .timeout = 20);
+static bool line(void)
+{
+	bool on;
+
+	pthread_mutex_lock(&f.lock);
+	on = f.line[GSI];
+	pthread_mutex_unlock(&f.lock);
+	return on;
+}
+
+static bool line_up(void)
+{
+	return line();
+}
+
+static bool can_send(void)
+{
+	return in(UART_LSR) & UART_LSR_THRE;
+}
+
+static bool lost(void)
+{
+	bool yes;
+
+	pthread_mutex_lock(&f.lock);
+	yes = f.events[VM_EVENT_LOST_OUTPUT];
+	pthread_mutex_unlock(&f.lock);
+	return yes;
+}
+
+static bool within(unsigned ms, bool (*cond)(void))
+{
+	struct timespec nap = { .tv_nsec = 1000000 };
+
+	for (unsigned i = 0; i < ms; i++) {
+		if (cond())
+			return true;
+		nanosleep(&nap, NULL);
+	}
+	return cond();
+}
+
+static void pass_ms(unsigned ms)
+{
+	struct timespec nap = { .tv_nsec = ms * 1000000 };
+
+	nanosleep(&nap, NULL);
+}
+
+static void type(const char *text)
+{
+	cr_assert_eq(write(to_guest, text, strlen(text)), (ssize_t)strlen(text));
+}
+
+static void print(const char *text)
+{
+	for (; *text; text++) {
+		cr_assert(within(5000, can_send));
+		out(UART_TX, (uint8_t)*text);
+	}
+}
+
+/* What the host got, waiting for len bytes. */
+static const char *got(size_t len)
+{
+	static char buf[65536];
+	struct pollfd pfd = { from_guest, POLLIN, 0 };
+	size_t n = 0;
+
+	while (n < len && poll(&pfd, 1, 5000) > 0) {
+		ssize_t r = read(from_guest, buf + n, len - n);
+
+		if (r <= 0)
+			break;
+		n += (size_t)r;
+	}
+	buf[n] = 0;
+	return buf;
+}
+
+/* As Linux leaves the port when it is opened. */
+static void open_port(void)
+{
+	out(UART_FCR, UART_FCR_ENABLE_FIFO | UART_FCR_TRIGGER_8);
+	out(UART_MCR, UART_MCR_DTR | UART_MCR_RTS | UART_MCR_OUT2);
+	out(UART_IER, UART_IER_RDI | UART_IER_RLSI);
+}
+
+TestSuite(serial, .init = setup, .fini = teardown, .timeout = 30);
 
 Test(serial, registers_at_reset)
 {
@@ -107,6 +177,10 @@ Test(serial, registers_at_reset)
 	out(UART_LCR, 3);
 	cr_assert_eq(in(UART_LCR), 3);
 	cr_assert_eq(in(UART_IER), 0);
+	out(UART_LSR, 0xff);
+	out(UART_MSR, 0xff);
+	cr_assert_eq(in(UART_LSR), UART_LSR_THRE | UART_LSR_TEMT);
+	cr_assert_eq(in(UART_MSR), UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS);
 }
 
 /* drivers/tty/serial/8250/8250_port.c: autoconfig, autoconfig_16550a, do_startup. */
@@ -153,34 +227,7 @@ Test(serial, linux_finds_a_16550a)
 	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_THRI);
 	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_NO_INT);
 	out(UART_IER, 0);
-	cr_assert_eq(line, 0);
-}
-
-static void print(const char *text)
-{
-	for (; *text; text++) {
-		while (!(in(UART_LSR) & UART_LSR_THRE))
-			;
-		out(UART_TX, (uint8_t)*text);
-	}
-}
-
-/* What the host got, waiting for len bytes. */
-static const char *got(size_t len)
-{
-	static char buf[65536];
-	struct pollfd pfd = { from_guest, POLLIN, 0 };
-	size_t n = 0;
-
-	while (n < len && poll(&pfd, 1, 5000) > 0) {
-		ssize_t r = read(from_guest, buf + n, len - n);
-
-		if (r <= 0)
-			break;
-		n += (size_t)r;
-	}
-	buf[n] = 0;
-	return buf;
+	cr_assert_not(line());
 }
 
 Test(serial, output_reaches_the_host)
@@ -189,4 +236,285 @@ Test(serial, output_reaches_the_host)
 	cr_assert_str_eq(got(13), "hello, world\n");
 	print("!");
 	cr_assert_str_eq(got(1), "!");
+}
+
+Test(serial, transmit_interrupt)
+{
+	open_port();
+	in(UART_IIR);
+	out(UART_IER, UART_IER_THRI);
+	cr_assert(line(), "enabling an empty transmitter's interrupt raises it");
+	cr_assert_eq(in(UART_IIR), 0xc0 | UART_IIR_THRI);
+	cr_assert_not(line(), "reading the IIR acknowledges it");
+	for (unsigned i = 0; i < 16; i++)
+		out(UART_TX, 'x');
+	cr_assert(line());
+	cr_assert_eq(in(UART_IIR), 0xc0 | UART_IIR_THRI);
+	out(UART_IER, 0);
+	out(UART_TX, 'x');
+	cr_assert_not(line());
+	cr_assert_str_eq(got(17), "xxxxxxxxxxxxxxxxx");
+}
+
+Test(serial, input_waits_for_a_reader)
+{
+	type("abc");
+	/* A probe sets all enables for a moment, and empties the FIFO. */
+	out(UART_IER, 0x0f);
+	pass_ms(20);
+	out(UART_IER, 0);
+	out(UART_FCR, UART_FCR_ENABLE_FIFO | UART_FCR_CLEAR_RCVR);
+	in(UART_RX);
+	cr_assert_not(in(UART_LSR) & UART_LSR_DR);
+	open_port();
+	cr_assert(within(5000, line_up));
+	for (const char *p = "abc"; *p; p++) {
+		cr_assert(in(UART_LSR) & UART_LSR_DR);
+		cr_assert_eq(in(UART_RX), *p);
+	}
+	cr_assert_not(line());
+	cr_assert_eq(in(UART_IIR), 0xc0 | UART_IIR_NO_INT);
+}
+
+static bool has_data(void)
+{
+	return in(UART_LSR) & UART_LSR_DR;
+}
+
+Test(serial, input_for_a_guest_that_polls)
+{
+	type("xy");
+	cr_assert(within(5000, has_data));
+	cr_assert_eq(in(UART_RX), 'x');
+	cr_assert(within(5000, has_data));
+	cr_assert_eq(in(UART_RX), 'y');
+	cr_assert_not(line());
+}
+
+Test(serial, long_input_is_not_lost)
+{
+	char text[4097];
+	size_t n = 0;
+
+	for (size_t i = 0; i < sizeof(text) - 1; i++)
+		text[i] = (char)('a' + i * 7 % 26);
+	text[sizeof(text) - 1] = 0;
+	type(text);
+	open_port();
+	while (n < sizeof(text) - 1) {
+		cr_assert(within(5000, line_up), "after %zu bytes", n);
+		while (in(UART_LSR) & UART_LSR_DR) {
+			cr_assert_eq(in(UART_RX), text[n], "byte %zu", n);
+			n++;
+		}
+	}
+}
+
+Test(serial, trigger_level_and_timeout)
+{
+	open_port();
+	out(UART_MCR, UART_MCR_LOOP);
+	for (unsigned i = 0; i < 8; i++) {
+		out(UART_TX, (uint8_t)i);
+		cr_assert_eq(in(UART_IIR), 0xc0 | (i < 7 ? UART_IIR_RX_TIMEOUT : UART_IIR_RDI));
+	}
+	cr_assert(line());
+	out(UART_FCR, UART_FCR_ENABLE_FIFO | UART_FCR_TRIGGER_14);
+	cr_assert_eq(in(UART_IIR), 0xc0 | UART_IIR_RX_TIMEOUT);
+	for (unsigned i = 0; i < 8; i++)
+		cr_assert_eq(in(UART_RX), i);
+	cr_assert_not(line());
+}
+
+Test(serial, overrun)
+{
+	out(UART_FCR, UART_FCR_ENABLE_FIFO);
+	out(UART_MCR, UART_MCR_LOOP);
+	out(UART_IER, UART_IER_RLSI | UART_IER_RDI);
+	for (unsigned i = 0; i < 17; i++)
+		out(UART_TX, (uint8_t)('a' + i));
+	cr_assert_eq(in(UART_IIR), 0xc0 | UART_IIR_RLSI, "line status comes first");
+	cr_assert(in(UART_LSR) & UART_LSR_OE);
+	cr_assert_not(in(UART_LSR) & UART_LSR_OE, "reading the LSR clears it");
+	cr_assert_eq(in(UART_IIR), 0xc0 | UART_IIR_RDI);
+	for (unsigned i = 0; i < 16; i++)
+		cr_assert_eq(in(UART_RX), 'a' + i, "a full FIFO keeps what it has");
+	cr_assert_eq(in(UART_IIR), 0xc0 | UART_IIR_NO_INT);
+	/* Without the FIFO the newest character stays. */
+	out(UART_FCR, 0);
+	cr_assert_eq(in(UART_IIR), UART_IIR_NO_INT);
+	out(UART_TX, '1');
+	cr_assert_eq(in(UART_IIR), UART_IIR_RDI);
+	out(UART_TX, '2');
+	cr_assert(in(UART_LSR) & UART_LSR_OE);
+	cr_assert_eq(in(UART_RX), '2');
+	cr_assert_eq(in(UART_RX), 0);
+}
+
+Test(serial, loopback_stays_inside)
+{
+	out(UART_FCR, UART_FCR_ENABLE_FIFO);
+	out(UART_MCR, UART_MCR_LOOP | UART_MCR_DTR);
+	out(UART_TX, 'q');
+	cr_assert_eq(in(UART_RX), 'q');
+	type("z");
+	pass_ms(20);
+	cr_assert_not(in(UART_LSR) & UART_LSR_DR, "the host's input waits outside");
+	out(UART_MCR, 0);
+	print("end");
+	cr_assert_str_eq(got(3), "end");
+}
+
+Test(serial, modem_status)
+{
+	static const struct { uint8_t mcr, msr; } map[] = {
+		{ UART_MCR_DTR, UART_MSR_DSR }, { UART_MCR_RTS, UART_MSR_CTS },
+		{ UART_MCR_OUT1, UART_MSR_RI }, { UART_MCR_OUT2, UART_MSR_DCD },
+	};
+
+	out(UART_IER, UART_IER_MSI);
+	out(UART_MCR, UART_MCR_LOOP);
+	cr_assert_eq(in(UART_IIR), UART_IIR_MSI);
+	cr_assert(line());
+	cr_assert_eq(in(UART_MSR), UART_MSR_DDCD | UART_MSR_DDSR | UART_MSR_DCTS);
+	cr_assert_not(line(), "reading the MSR acknowledges it");
+	for (unsigned i = 0; i < 4; i++) {
+		uint8_t delta = map[i].msr >> 4;
+
+		out(UART_MCR, UART_MCR_LOOP | map[i].mcr);
+		/* RI tells only when it ends. */
+		cr_assert_eq(in(UART_MSR),
+			     map[i].msr | (map[i].msr == UART_MSR_RI ? 0 : delta));
+		out(UART_MCR, UART_MCR_LOOP);
+		cr_assert_eq(in(UART_MSR), delta);
+	}
+	out(UART_MCR, 0xff);
+	cr_assert_eq(in(UART_MCR), 0x1f);
+}
+
+Test(serial, priorities)
+{
+	out(UART_FCR, UART_FCR_ENABLE_FIFO);
+	out(UART_IER, 0x0f);
+	out(UART_MCR, UART_MCR_LOOP);
+	for (unsigned i = 0; i < 17; i++)
+		out(UART_TX, 'p');
+	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_RLSI);
+	in(UART_LSR);
+	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_RDI);
+	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_RDI, "only reading the data ends it");
+	out(UART_FCR, UART_FCR_ENABLE_FIFO | UART_FCR_CLEAR_RCVR);
+	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_THRI);
+	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_MSI);
+	cr_assert(line());
+	in(UART_MSR);
+	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_NO_INT);
+	cr_assert_not(line());
+}
+
+Test(serial, fifo_control)
+{
+	out(UART_FCR, UART_FCR_ENABLE_FIFO);
+	out(UART_MCR, UART_MCR_LOOP);
+	out(UART_TX, 'a');
+	out(UART_FCR, UART_FCR_ENABLE_FIFO);
+	cr_assert(in(UART_LSR) & UART_LSR_DR, "nothing asked to clear");
+	out(UART_FCR, UART_FCR_CLEAR_RCVR);
+	cr_assert_eq(in(UART_IIR) >> 6, 0);
+	cr_assert_not(in(UART_LSR) & UART_LSR_DR, "switching the FIFO clears it");
+	out(UART_FCR, UART_FCR_TRIGGER_14);
+	out(UART_IER, UART_IER_RDI);
+	out(UART_TX, 'a');
+	cr_assert_eq(in(UART_IIR), UART_IIR_RDI, "bits without the enable bit do not count");
+}
+
+Test(serial, a_full_sink_holds_the_guest_back)
+{
+	unsigned n = 0, m;
+
+	out(UART_FCR, UART_FCR_ENABLE_FIFO);
+	/* The pipe, the ring, and no more. */
+	for (;;) {
+		while (n < 100000 && in(UART_LSR) & UART_LSR_THRE) {
+			out(UART_TX, (uint8_t)('a' + n % 26));
+			n++;
+		}
+		pass_ms(100);
+		if (!(in(UART_LSR) & UART_LSR_THRE))
+			break;
+		cr_assert_lt(n, 100000);
+	}
+	cr_assert_eq(in(UART_LSR), 0);
+	out(UART_IER, UART_IER_THRI);
+	cr_assert_not(line());
+	for (m = 0; m < n; m++)
+		cr_assert_eq(*got(1), (char)('a' + m % 26), "byte %u of %u", m, n);
+	cr_assert(within(5000, line_up));
+	cr_assert_eq(in(UART_IIR), 0xc0 | UART_IIR_THRI);
+	cr_assert_eq(in(UART_LSR), UART_LSR_THRE | UART_LSR_TEMT);
+}
+
+Test(serial, writing_past_back_pressure_is_harmless)
+{
+	for (unsigned i = 0; i < 60000; i++)
+		out(UART_TX, 'w');
+	cr_assert_eq(in(UART_LSR), 0);
+	out(UART_FCR, UART_FCR_ENABLE_FIFO | UART_FCR_CLEAR_XMIT);
+	cr_assert_eq(in(UART_LSR), UART_LSR_THRE | UART_LSR_TEMT, "the FIFO can be cleared");
+}
+
+Test(serial, a_closed_stdout_is_lost_output)
+{
+	close(from_guest);
+	print("into the void");
+	cr_assert(within(5000, lost));
+	for (unsigned i = 0; i < 100000; i++)
+		out(UART_TX, 'x');
+	cr_assert_eq(in(UART_LSR), UART_LSR_THRE | UART_LSR_TEMT, "the guest goes on");
+	cr_assert_eq(f.events[VM_EVENT_LOST_OUTPUT], 1);
+}
+
+Test(serial, the_end_of_stdin_is_not_the_end)
+{
+	open_port();
+	type("last");
+	close(to_guest);
+	cr_assert(within(5000, line_up));
+	for (const char *p = "last"; *p; p++)
+		cr_assert_eq(in(UART_RX), *p);
+	pass_ms(20);
+	print("still here");
+	cr_assert_str_eq(got(10), "still here");
+}
+
+Test(serial, output_before_the_end_is_flushed)
+{
+	print("last words");
+	teardown();
+	cr_assert_str_eq(got(10), "last words");
+	setup();
+}
+
+Test(serial, every_width_everywhere)
+{
+	static const unsigned width[] = { 1, 2, 4, 8 };
+
+	for (unsigned lcr = 0; lcr < 256; lcr += 128)
+		for (unsigned off = 0; off < 8; off++)
+			for (unsigned w = 0; w < 4; w++) {
+				out(UART_LCR, (uint8_t)lcr);
+				bus_write(&f.pio, PORT + off, width[w], 0x0123456789abcdefull);
+				bus_read(&f.pio, PORT + off, width[w]);
+			}
+	out(UART_LCR, 0);
+	out(UART_MCR, UART_MCR_LOOP);
+	/* Each byte of a wide access is an access of its own. */
+	bus_write(&f.pio, PORT + UART_SCR - 3, 4, 0xa5000000u | UART_MCR_LOOP);
+	cr_assert_eq(in(UART_SCR), 0xa5);
+	out(UART_LCR, UART_LCR_DLAB);
+	bus_write(&f.pio, PORT + UART_DLL, 2, 0x1234);
+	cr_assert_eq(in(UART_DLL), 0x34);
+	cr_assert_eq(in(UART_DLM), 0x12);
+	cr_assert_eq(bus_read(&f.pio, PORT + UART_DLL, 2), 0x1234);
+	cr_assert_eq(bus_read(&f.pio, PORT + 7, 2), 0xffff, "past the last register");
 }
