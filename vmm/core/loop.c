@@ -17,6 +17,7 @@ struct loop_watch {
 	struct loop_watch *next, **link;
 	enum watch_kind kind;
 	int fd;
+	uint32_t events;	/* of interest; 0: muted */
 	bool dead;		/* unwatched inside a callback; freed after the round */
 	loop_fd_fn fd_fn;
 	loop_fn fn;
@@ -46,9 +47,11 @@ struct loop {
 static void wake(struct loop *loop)
 {
 	uint64_t one = 1;
+	int saved = errno;	/* loop_stop may run in a signal handler */
 
 	/* Only a full counter can fail, and then the loop is awake anyway. */
 	(void)!write(loop->wake_fd, &one, sizeof(one));
+	errno = saved;
 }
 
 int loop_create(struct loop **out, struct err *err)
@@ -132,7 +135,9 @@ static void dispatch(struct loop_watch *w, uint32_t events)
 {
 	uint64_t count;
 
-	if (w->dead)
+	/* An earlier callback of this round may have lost interest; and see interest(). */
+	events &= w->events ? w->events | EPOLLERR | EPOLLHUP : 0;
+	if (w->dead || !events)
 		return;
 	if (w->kind == WATCH_FD) {
 		w->fd_fn(w->opaque, events);
@@ -175,14 +180,26 @@ void loop_stop(struct loop *loop)
 	wake(loop);
 }
 
+/*
+ * epoll always tells a hang-up, asked for or not. A muted watch asks for nothing, once: after
+ * one such event, which dispatch drops, epoll is silent until the next change.
+ */
+static struct epoll_event interest(struct loop_watch *w, uint32_t events)
+{
+	w->events = events;
+	return (struct epoll_event){ .events = events ? events : EPOLLET | EPOLLONESHOT,
+				     .data.ptr = w };
+}
+
 static struct loop_watch *watch_new(struct loop *loop, enum watch_kind kind, int fd,
 				    uint32_t events, void *opaque)
 {
 	struct loop_watch *w = calloc(1, sizeof(*w));
-	struct epoll_event ev = { .events = events, .data.ptr = w };
+	struct epoll_event ev;
 
 	if (!w)
 		return NULL;
+	ev = interest(w, events);
 	w->loop = loop;
 	w->kind = kind;
 	w->fd = fd;
@@ -258,9 +275,7 @@ void loop_timer_arm(struct loop_watch *watch, uint64_t delay_ns)
 
 void loop_watch_events(struct loop_watch *watch, uint32_t events)
 {
-	/* EPOLLET with no event of interest mutes a hang-up, which epoll otherwise always tells. */
-	struct epoll_event ev = { .events = events ? events : EPOLLET | EPOLLONESHOT,
-				  .data.ptr = watch };
+	struct epoll_event ev = interest(watch, events);
 
 	BUG_ON(epoll_ctl(watch->loop->epfd, EPOLL_CTL_MOD, watch->fd, &ev));
 }

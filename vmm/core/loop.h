@@ -22,7 +22,10 @@ typedef void (*loop_fd_fn)(void *opaque, uint32_t events);
 typedef void (*loop_fn)(void *opaque);
 
 int loop_create(struct loop **out, struct err *err);
-/* Frees watches that are still there; accepts NULL. Closes no fd of others. */
+/*
+ * Frees watches that are still there and drops posts that did not run; accepts NULL.
+ * Closes no fd of others.
+ */
 void loop_destroy(struct loop *loop);
 
 /*
@@ -32,7 +35,10 @@ void loop_destroy(struct loop *loop);
 int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
-/* Watch fd (level-triggered). The caller keeps fd open until loop_unwatch. */
+/*
+ * Watch fd (level-triggered). The caller keeps fd open until loop_unwatch.
+ * -EPERM: a regular file, which is always ready.
+ */
 int loop_watch_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn fn,
 		  void *opaque, struct loop_watch **out);
 /* Change the events of interest (0 = paused; errors and hang-ups are muted too). */

@@ -1,0 +1,456 @@
+/* loop: fds, events, timers, posts, and changing them from inside callbacks. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/core/loop.h"
+
+#define MS 1000000ull
+
+static struct loop *loop;
+static struct loop_watch *deadline;
+
+/* No test waits for ever. */
+static void on_deadline(void *opaque)
+{
+	cr_expect(false, "the loop was stopped by the deadline");
+	loop_stop(loop);
+}
+
+static void setup(void)
+{
+	struct err err;
+
+	cr_assert_eq(loop_create(&loop, &err), 0, "%s", err.text);
+	cr_assert_eq(loop_watch_timer(loop, on_deadline, NULL, &deadline), 0);
+	loop_timer_arm(deadline, 10000 * MS);
+}
+
+static void teardown(void)
+{
+	loop_destroy(loop);
+}
+
+TestSuite(loop, .init = setup, .fini = teardown, .timeout = 30);
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static void stop(void *opaque)
+{
+	loop_stop(loop);
+}
+
+/* Run all that is ready now, and what follows within a few milliseconds. */
+static void settle(uint64_t ns)
+{
+	struct loop_watch *timer;
+
+	cr_assert_eq(loop_watch_timer(loop, stop, NULL, &timer), 0);
+	loop_timer_arm(timer, ns);
+	cr_assert_eq(loop_run(loop), 0);
+	loop_unwatch(timer);
+}
+
+struct seen {
+	unsigned calls;
+	uint32_t events;
+	int fd;
+	struct loop_watch *watch, *other;
+};
+
+static void count(void *opaque)
+{
+	((struct seen *)opaque)->calls++;
+}
+
+static void count_fd(void *opaque, uint32_t events)
+{
+	struct seen *s = opaque;
+
+	s->calls++;
+	s->events = events;
+}
+
+static void read_and_stop(void *opaque, uint32_t events)
+{
+	struct seen *s = opaque;
+	char c;
+
+	count_fd(opaque, events);
+	cr_expect_eq(read(s->fd, &c, 1), 1);
+	loop_stop(loop);
+}
+
+Test(loop, destroy_accepts_null)
+{
+	loop_destroy(NULL);
+	loop_unwatch(NULL);
+}
+
+Test(loop, fd_becomes_readable)
+{
+	struct seen s = { 0 };
+	int p[2];
+
+	cr_assert_eq(pipe(p), 0);
+	s.fd = p[0];
+	cr_assert_eq(loop_watch_fd(loop, p[0], EPOLLIN, read_and_stop, &s, &s.watch), 0);
+	cr_assert_eq(write(p[1], "x", 1), 1);
+	cr_assert_eq(loop_run(loop), 0);
+	cr_expect_eq(s.calls, 1);
+	cr_expect_eq(s.events, EPOLLIN);
+	loop_unwatch(s.watch);
+	/* The caller's fd is still open. */
+	cr_expect_eq(write(p[1], "x", 1), 1);
+	close(p[0]);
+	close(p[1]);
+}
+
+Test(loop, watch_refuses_what_epoll_refuses)
+{
+	struct loop_watch *w = (void *)1;
+	int fd = open("/etc/passwd", O_RDONLY);
+
+	cr_expect_eq(loop_watch_fd(loop, fd, EPOLLIN, count_fd, NULL, &w), -EPERM);
+	cr_expect_null(w);
+	cr_expect_eq(loop_watch_fd(loop, -1, EPOLLIN, count_fd, NULL, &w), -EBADF);
+	cr_expect_null(w);
+	close(fd);
+}
+
+static void unmute(void *opaque)
+{
+	loop_watch_events(((struct seen *)opaque)->watch, EPOLLIN);
+}
+
+static void hear_and_mute(void *opaque, uint32_t events)
+{
+	struct seen *s = opaque;
+
+	count_fd(opaque, events);
+	loop_watch_events(s->watch, 0);
+}
+
+static struct timespec cpu_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return ts;
+}
+
+/* The other end hangs up while the watch is muted, or before it is made. */
+Test(loop, a_muted_watch_hears_no_hang_up)
+{
+	struct seen s = { 0 };
+	struct loop_watch *later;
+	int sv[2];
+
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	cr_assert_eq(loop_watch_fd(loop, sv[0], EPOLLIN, hear_and_mute, &s, &s.watch), 0);
+	loop_watch_events(s.watch, 0);
+	close(sv[1]);
+	settle(20 * MS);
+	cr_expect_eq(s.calls, 0, "a muted watch heard 0x%x", s.events);
+	loop_unwatch(s.watch);
+	loop_destroy(loop);
+
+	/* Born muted on a dead peer; then unmuted, it hears it, and mutes itself again. */
+	setup();
+	cr_assert_eq(loop_watch_fd(loop, sv[0], 0, hear_and_mute, &s, &s.watch), 0);
+	cr_assert_eq(loop_watch_timer(loop, unmute, &s, &later), 0);
+	loop_timer_arm(later, 10 * MS);
+	struct timespec before = cpu_now();
+	settle(60 * MS);
+	struct timespec after = cpu_now();
+
+	cr_expect_eq(s.calls, 1);
+	cr_expect(s.events & EPOLLIN);
+	cr_expect_lt((after.tv_sec - before.tv_sec) * 1000 +
+			     (after.tv_nsec - before.tv_nsec) / 1000000, 25, "the loop was busy");
+	close(sv[0]);
+}
+
+static void mute_other(void *opaque, uint32_t events)
+{
+	struct seen *s = opaque;
+
+	count_fd(opaque, events);
+	loop_watch_events(s->other, 0);
+	loop_watch_events(s->watch, 0);
+}
+
+/* Both are ready in one batch; the first to run mutes or unwatches the other. */
+Test(loop, muting_takes_effect_within_the_batch)
+{
+	struct seen s[2] = { { 0 } };
+	int p[2];
+
+	cr_assert_eq(pipe(p), 0);
+	cr_assert_eq(write(p[1], "x", 1), 1);
+	cr_assert_eq(loop_watch_fd(loop, p[0], EPOLLIN, mute_other, &s[0], &s[0].watch), 0);
+	cr_assert_eq(loop_watch_fd(loop, p[1], EPOLLOUT, mute_other, &s[1], &s[1].watch), 0);
+	s[0].other = s[1].watch;
+	s[1].other = s[0].watch;
+	settle(10 * MS);
+	cr_expect_eq(s[0].calls + s[1].calls, 1);
+	close(p[0]);
+	close(p[1]);
+}
+
+static void unwatch_both(void *opaque, uint32_t events)
+{
+	struct seen *s = opaque;
+
+	count_fd(opaque, events);
+	loop_unwatch(s->other);
+	loop_unwatch(s->watch);
+	loop_unwatch(s->watch);		/* twice, still inside the round */
+}
+
+Test(loop, unwatch_inside_a_callback)
+{
+	struct seen s[2] = { { 0 } };
+	int p[2];
+
+	cr_assert_eq(pipe(p), 0);
+	cr_assert_eq(write(p[1], "x", 1), 1);
+	cr_assert_eq(loop_watch_fd(loop, p[0], EPOLLIN, unwatch_both, &s[0], &s[0].watch), 0);
+	cr_assert_eq(loop_watch_fd(loop, p[1], EPOLLOUT, unwatch_both, &s[1], &s[1].watch), 0);
+	s[0].other = s[1].watch;
+	s[1].other = s[0].watch;
+	settle(10 * MS);
+	cr_expect_eq(s[0].calls + s[1].calls, 1);
+	close(p[0]);
+	close(p[1]);
+}
+
+static void unwatch_event(void *opaque)
+{
+	struct seen *s = opaque;
+
+	s->calls++;
+	loop_unwatch(s->watch);
+}
+
+Test(loop, event_counts_writes_as_one_and_closes_its_fd)
+{
+	struct seen s = { 0 };
+	uint64_t one = 1;
+	int fd;
+
+	cr_assert_eq(loop_watch_event(loop, count, &s, &s.watch, &fd), 0);
+	cr_assert_eq(write(fd, &one, 8), 8);
+	cr_assert_eq(write(fd, &one, 8), 8);
+	settle(10 * MS);
+	cr_expect_eq(s.calls, 1);
+	loop_unwatch(s.watch);
+	cr_expect_eq(fcntl(fd, F_GETFD), -1);
+}
+
+Test(loop, event_unwatched_by_itself)
+{
+	struct seen s = { 0 };
+	uint64_t one = 1;
+	int fd;
+
+	cr_assert_eq(loop_watch_event(loop, unwatch_event, &s, &s.watch, &fd), 0);
+	cr_assert_eq(write(fd, &one, 8), 8);
+	settle(10 * MS);
+	cr_expect_eq(s.calls, 1);
+	cr_expect_eq(fcntl(fd, F_GETFD), -1);
+}
+
+Test(loop, timer_fires_once_and_in_time)
+{
+	struct seen s = { 0 };
+	uint64_t start = now_ns();
+
+	cr_assert_eq(loop_watch_timer(loop, stop, NULL, &s.watch), 0);
+	loop_timer_arm(s.watch, 20 * MS);
+	cr_assert_eq(loop_run(loop), 0);
+	cr_expect_geq(now_ns() - start, 20 * MS);
+}
+
+Test(loop, timer_disarmed_and_rearmed)
+{
+	struct seen once = { 0 }, never = { 0 };
+
+	cr_assert_eq(loop_watch_timer(loop, count, &once, &once.watch), 0);
+	cr_assert_eq(loop_watch_timer(loop, count, &never, &never.watch), 0);
+	loop_timer_arm(once.watch, 1000000 * MS);
+	loop_timer_arm(once.watch, 1 * MS);
+	loop_timer_arm(never.watch, 1 * MS);
+	loop_timer_arm(never.watch, 0);
+	settle(30 * MS);
+	cr_expect_eq(once.calls, 1);
+	cr_expect_eq(never.calls, 0);
+}
+
+static void disarm_other(void *opaque)
+{
+	struct seen *s = opaque;
+
+	s->calls++;
+	loop_timer_arm(s->other, 0);
+}
+
+/* Two timers are due in one batch; the first disarms the second. */
+Test(loop, timer_disarmed_within_the_batch)
+{
+	struct seen s[2] = { { 0 } };
+
+	for (int i = 0; i < 2; i++)
+		cr_assert_eq(loop_watch_timer(loop, disarm_other, &s[i], &s[i].watch), 0);
+	for (int i = 0; i < 2; i++) {
+		s[i].other = s[!i].watch;
+		loop_timer_arm(s[i].watch, 1);
+	}
+	usleep(1000);
+	settle(10 * MS);
+	cr_expect_eq(s[0].calls + s[1].calls, 1);
+}
+
+#define POSTERS 4
+#define POSTS 1000
+
+static void *poster(void *opaque)
+{
+	for (int i = 0; i < POSTS; i++)
+		cr_assert_eq(loop_post(loop, count, opaque), 0);
+	return NULL;
+}
+
+static void *join_and_stop(void *opaque)
+{
+	for (int i = 0; i < POSTERS; i++)
+		pthread_join(((pthread_t *)opaque)[i], NULL);
+	loop_post(loop, stop, NULL);
+	return NULL;
+}
+
+Test(loop, posts_from_threads_all_run)
+{
+	struct seen s[POSTERS] = { { 0 } };
+	pthread_t t[POSTERS], joiner;
+
+	for (int i = 0; i < POSTERS; i++)
+		pthread_create(&t[i], NULL, poster, &s[i]);
+	pthread_create(&joiner, NULL, join_and_stop, t);
+	cr_assert_eq(loop_run(loop), 0);
+	pthread_join(joiner, NULL);
+	for (int i = 0; i < POSTERS; i++)
+		cr_expect_eq(s[i].calls, POSTS);
+}
+
+static char order[8];
+
+static void note_a(void *opaque)
+{
+	strcat(order, "a");
+}
+
+static void note_and_post(void *opaque)
+{
+	strcat(order, "p");
+	loop_post(loop, note_a, NULL);
+	loop_post(loop, stop, NULL);
+}
+
+Test(loop, posts_keep_their_order_and_may_post)
+{
+	loop_post(loop, note_a, NULL);
+	loop_post(loop, note_and_post, NULL);
+	loop_post(loop, note_a, NULL);
+	cr_assert_eq(loop_run(loop), 0);
+	cr_expect_str_eq(order, "apaa");
+}
+
+Test(loop, destroy_drops_posts_and_watches)
+{
+	struct seen s = { 0 };
+	int fd;
+
+	loop_post(loop, count, &s);
+	cr_assert_eq(loop_watch_event(loop, count, &s, &s.watch, &fd), 0);
+	loop_destroy(loop);
+	cr_expect_eq(s.calls, 0);
+	cr_expect_eq(fcntl(fd, F_GETFD), -1);
+	setup();
+}
+
+static void *stop_soon(void *opaque)
+{
+	usleep(5000);
+	loop_stop(loop);
+	return NULL;
+}
+
+Test(loop, stop_from_a_thread)
+{
+	pthread_t t;
+
+	pthread_create(&t, NULL, stop_soon, NULL);
+	cr_assert_eq(loop_run(loop), 0);
+	pthread_join(t, NULL);
+	/* A stop that came before the run counts once. */
+	loop_stop(loop);
+	cr_assert_eq(loop_run(loop), 0);
+	loop_post(loop, stop, NULL);
+	cr_assert_eq(loop_run(loop), 0);
+}
+
+static void on_signal(int sig)
+{
+	loop_stop(loop);
+}
+
+Test(loop, stop_from_a_signal_handler)
+{
+	signal(SIGUSR1, on_signal);
+	errno = ENOTTY;
+	raise(SIGUSR1);
+	cr_expect_eq(errno, ENOTTY);
+	cr_assert_eq(loop_run(loop), 0);
+}
+
+static void ignore(int sig)
+{
+}
+
+static void *interrupt(void *opaque)
+{
+	for (int i = 0; i < 3; i++) {
+		usleep(3000);
+		pthread_kill(*(pthread_t *)opaque, SIGUSR1);
+	}
+	usleep(3000);
+	loop_post(loop, stop, NULL);
+	return NULL;
+}
+
+Test(loop, a_signal_does_not_end_the_loop)
+{
+	struct sigaction act = { .sa_handler = ignore };
+	pthread_t self = pthread_self(), t;
+	uint64_t start = now_ns();
+
+	sigaction(SIGUSR1, &act, NULL);
+	pthread_create(&t, NULL, interrupt, &self);
+	cr_assert_eq(loop_run(loop), 0);
+	cr_expect_geq(now_ns() - start, 12 * MS);
+	pthread_join(t, NULL);
+}
