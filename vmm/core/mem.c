@@ -11,6 +11,29 @@
 #define PR_SET_VMA_ANON_NAME 0
 #endif
 
+#define HUGE_BYTES (2ull << 20)
+
+/* At a multiple of 2 MiB, or KVM could never map the guest's memory by huge pages. */
+static void *map_aligned(uint64_t len_bytes)
+{
+	uint64_t head, more = len_bytes + HUGE_BYTES;
+	uint8_t *map = mmap(NULL, len_bytes, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (map == MAP_FAILED || len_bytes < HUGE_BYTES || !((uintptr_t)map % HUGE_BYTES))
+		return map;
+	munmap(map, len_bytes);
+	map = mmap(NULL, more, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (map == MAP_FAILED)
+		return map;
+	head = -(uintptr_t)map % HUGE_BYTES;
+	if (head)
+		munmap(map, head);
+	munmap(map + head + len_bytes, HUGE_BYTES - head);
+	return map + head;
+}
+
 int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
 	       uint64_t hole_end, struct err *err)
 {
@@ -18,8 +41,7 @@ int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
 
 	memset(mem, 0, sizeof(*mem));
 	BUG_ON(!total_bytes || total_bytes % 4096 || hole_end < hole_start);
-	mem->map = mmap(NULL, total_bytes, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	mem->map = map_aligned(total_bytes);
 	if (mem->map == MAP_FAILED) {
 		mem->map = NULL;
 		return err_sys(err, errno,
@@ -30,7 +52,9 @@ int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
 	/* Best effort each: a name in /proc/PID/maps, no copy in core dumps, huge pages. */
 	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, mem->map, total_bytes, "guest-ram");
 	madvise(mem->map, total_bytes, MADV_DONTDUMP);
-	madvise(mem->map, total_bytes, MADV_HUGEPAGE);
+	/* Not the first 2 MiB: zeroing them all for the boot code's few pages delays the start. */
+	if (total_bytes > HUGE_BYTES)
+		madvise(mem->map + HUGE_BYTES, total_bytes - HUGE_BYTES, MADV_HUGEPAGE);
 	mem_add(mem, gpa(0), low, mem->map);
 	if (total_bytes > low)
 		mem_add(mem, gpa(hole_end), total_bytes - low, mem->map + low);

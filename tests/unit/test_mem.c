@@ -1,0 +1,170 @@
+/* mem: regions, slices and their edges. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "vmm/core/mem.h"
+
+#define HOLE 0xc0000000ull
+#define HIGH 0x100000000ull
+#define MIB (1ull << 20)
+
+Test(mem, create_below_the_hole)
+{
+	struct mem mem;
+	struct err err;
+
+	cr_assert_eq(mem_create(&mem, 16 * MIB, HOLE, HIGH, &err), 0, "%s", err.text);
+	cr_expect_eq(mem.nregions, 1);
+	cr_expect_eq(mem.total_bytes, 16 * MIB);
+	cr_expect_eq(mem.region[0].base.v, 0);
+	cr_expect_eq(mem.region[0].host[0], 0);
+	cr_expect_eq(mem.region[0].host[16 * MIB - 1], 0);
+	mem_destroy(&mem);
+	cr_expect_eq(mem.nregions, 0);
+	cr_expect_null(mem.map);
+	mem_destroy(&mem);
+}
+
+Test(mem, create_around_the_hole)
+{
+	static const struct {
+		uint64_t total, low, high;
+	} table[] = {
+		{ 4096, 4096, 0 },
+		{ HOLE, HOLE, 0 },
+		{ HOLE + 4096, HOLE, 4096 },
+		{ 6ull << 30, HOLE, 3ull << 30 },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct mem mem;
+		struct err err;
+
+		cr_assert_eq(mem_create(&mem, table[i].total, HOLE, HIGH, &err), 0, "%s", err.text);
+		cr_expect_eq(mem.total_bytes, table[i].total);
+		cr_expect_eq(mem.region[0].len_bytes, table[i].low);
+		cr_expect_eq(mem.nregions, table[i].high ? 2 : 1);
+		cr_expect(table[i].total < 2 * MIB || (uintptr_t)mem.region[0].host % (2 * MIB) == 0,
+			  "no huge pages at %p", (void *)mem.region[0].host);
+		if (table[i].high) {
+			cr_expect_eq(mem.region[1].base.v, HIGH);
+			cr_expect_eq(mem.region[1].len_bytes, table[i].high);
+			*(uint8_t *)mem_slice(&mem, gpa(HIGH + table[i].high - 1), 1) = 1;
+		}
+		cr_expect_null(mem_slice(&mem, gpa(HOLE), 1));
+		cr_expect_null(mem_slice(&mem, gpa(HIGH - 1), 1));
+		mem_destroy(&mem);
+	}
+}
+
+Test(mem, create_more_than_the_address_space)
+{
+	struct mem mem;
+	struct err err;
+
+	cr_expect_lt(mem_create(&mem, 1ull << 52, HOLE, HIGH, &err), 0);
+	cr_expect(strstr(err.text, "--memory"), "%s", err.text);
+	mem_destroy(&mem);
+}
+
+/* [0x1000, 0x3000), [0x3000, 0x4000), one near the top: slices never span two. */
+static uint8_t a[0x2000], b[0x1000], top[0x1000];
+#define TOP 0xffffffffffffe000ull
+
+static void add_all(struct mem *mem)
+{
+	memset(mem, 0, sizeof(*mem));
+	cr_assert_eq(mem_add(mem, gpa(TOP), sizeof(top), top), 0);
+	cr_assert_eq(mem_add(mem, gpa(0x3000), sizeof(b), b), 0);
+	cr_assert_eq(mem_add(mem, gpa(0x1000), sizeof(a), a), 0);
+}
+
+Test(mem, slice)
+{
+	static const struct {
+		uint64_t base, len;
+		void *host;
+		uint64_t run;
+	} table[] = {
+		{ 0, 1, NULL, 0 },
+		{ 0xfff, 1, NULL, 0 },
+		{ 0xfff, 2, NULL, 0 },
+		{ 0x1000, 1, a, 0x2000 },
+		{ 0x1000, 0, NULL, 0x2000 },
+		{ 0x1000, 0x2000, a, 0x2000 },
+		{ 0x1000, 0x2001, NULL, 0x2000 },
+		{ 0x2fff, 1, a + 0x1fff, 1 },
+		{ 0x2fff, 2, NULL, 1 },
+		{ 0x3000, 0x1000, b, 0x1000 },
+		{ 0x3fff, 1, b + 0xfff, 1 },
+		{ 0x4000, 1, NULL, 0 },
+		{ 0x1001, UINT64_MAX, NULL, 0x1fff },
+		{ 0x1001, UINT64_MAX - 0x1000, NULL, 0x1fff },
+		{ TOP, 0x1000, top, 0x1000 },
+		{ TOP, 0x1001, NULL, 0x1000 },
+		{ TOP + 0xfff, 1, top + 0xfff, 1 },
+		{ TOP + 0xfff, UINT64_MAX, NULL, 1 },
+		{ TOP + 0x1000, 1, NULL, 0 },
+		{ UINT64_MAX, 1, NULL, 0 },
+		{ UINT64_MAX, UINT64_MAX, NULL, 0 },
+	};
+	struct mem mem;
+
+	add_all(&mem);
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		cr_expect_eq(mem_slice(&mem, gpa(table[i].base), table[i].len), table[i].host,
+			     "0x%llx + 0x%llx", (unsigned long long)table[i].base,
+			     (unsigned long long)table[i].len);
+		cr_expect_eq(mem_run(&mem, gpa(table[i].base)), table[i].run);
+	}
+}
+
+Test(mem, add_refuses)
+{
+	static const struct {
+		uint64_t base, len;
+		int rc;
+	} table[] = {
+		{ 0x5000, 0, -EINVAL },
+		{ UINT64_MAX, 2, -EINVAL },
+		{ 0x5000, UINT64_MAX, -EINVAL },
+		{ 0x0fff, 2, -EEXIST },
+		{ 0x1000, 0x1000, -EEXIST },
+		{ 0x2000, 0x800, -EEXIST },
+		{ 0x3fff, 1, -EEXIST },
+		{ 0x0, 0x5000, -EEXIST },
+		{ 0x0, 0x1001, -EEXIST },
+	};
+	struct mem mem;
+
+	add_all(&mem);
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		cr_expect_eq(mem_add(&mem, gpa(table[i].base), table[i].len, a), table[i].rc,
+			     "row %zu", i);
+	cr_expect_eq(mem.nregions, 3);
+	cr_expect_eq(mem.total_bytes, 0x4000);
+	for (unsigned i = 3; i < MEM_MAX_REGIONS; i++)
+		cr_expect_eq(mem_add(&mem, gpa(i * 0x10000), 0x1000, a), 0);
+	cr_expect_lt(mem_add(&mem, gpa(0x900000), 0x1000, a), 0, "table is full");
+}
+
+Test(mem, copies)
+{
+	struct mem mem;
+	uint8_t buf[16];
+
+	add_all(&mem);
+	cr_expect(mem_write(&mem, gpa(0x2ff8), "12345678", 8));
+	cr_expect(mem_read(&mem, gpa(0x2ff8), buf, 8));
+	cr_expect_arr_eq(buf, "12345678", 8);
+	/* Nothing is copied when a byte lies elsewhere. */
+	memset(buf, 'z', sizeof(buf));
+	cr_expect_not(mem_read(&mem, gpa(0x2ff8), buf, 9));
+	cr_expect_eq(buf[0], 'z');
+	cr_expect_not(mem_write(&mem, gpa(0x2ff8), "ABCDEFGHI", 9));
+	cr_expect_arr_eq(a + 0x1ff8, "12345678", 8);
+	cr_expect_eq(b[0], 0);
+	cr_expect_not(mem_read(&mem, gpa(0), buf, 1));
+	cr_expect_not(mem_read(&mem, gpa(0x1000), buf, 0));
+}
