@@ -25,7 +25,8 @@ static const struct bus_range *find(const struct bus *bus, uint64_t addr, unsign
 	unsigned at = upper(bus, addr);
 	const struct bus_range *r;
 
-	if (!at)
+	/* KVM cuts an access that crosses a page into pieces of any size; no register wants them. */
+	if (!at || !size_bytes || size_bytes > 8 || (size_bytes & (size_bytes - 1)))
 		return NULL;
 	r = &bus->range[at - 1];
 	if (addr - r->base >= r->len_bytes ||

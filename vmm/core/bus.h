@@ -16,7 +16,7 @@
 
 /*
  * off is relative to the range; size_bytes is 1, 2, 4 or 8 and never crosses
- * the range's end. Values are little-endian numbers, zero-extended.
+ * the range's end (bus_read and bus_write take other sizes as unclaimed). Values are little-endian numbers, zero-extended.
  */
 struct bus_ops {
 	uint64_t (*read)(void *opaque, uint64_t off, unsigned size_bytes);

@@ -1,0 +1,132 @@
+/* bus: who answers at an address, and who does not. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "vmm/core/bus.h"
+
+static struct {
+	char who;
+	uint64_t off, val;
+	unsigned size, calls;
+} last;
+
+static uint64_t dev_read(void *opaque, uint64_t off, unsigned size_bytes)
+{
+	last.who = *(char *)opaque;
+	last.off = off;
+	last.size = size_bytes;
+	last.calls++;
+	return 0x1122334455667788ull;
+}
+
+static void dev_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t val)
+{
+	last.val = val;
+	dev_read(opaque, off, size_bytes);
+}
+
+static const struct bus_ops ops = { dev_read, dev_write };
+static const struct bus_ops deaf = { NULL, NULL };
+static struct bus bus;
+
+static void setup(void)
+{
+	cr_assert_eq(bus_add(&bus, 0x100, 0x10, &ops, "b"), 0);
+	cr_assert_eq(bus_add(&bus, 0x10, 0x8, &ops, "a"), 0);
+	cr_assert_eq(bus_add(&bus, 0x110, 0x10, &ops, "c"), 0);
+	cr_assert_eq(bus_add(&bus, 0x200, 0x10, &deaf, NULL), 0);
+	cr_assert_eq(bus_add(&bus, UINT64_MAX - 7, 8, &ops, "z"), 0);
+}
+
+TestSuite(bus, .init = setup);
+
+Test(bus, finds_the_range)
+{
+	static const struct {
+		uint64_t addr;
+		unsigned size;
+		char who;	/* 0: nobody */
+		uint64_t off;
+	} table[] = {
+		{ 0x0f, 1, 0, 0 },
+		{ 0x10, 1, 'a', 0 },
+		{ 0x10, 8, 'a', 0 },
+		{ 0x14, 4, 'a', 4 },
+		{ 0x14, 8, 0, 0 },
+		{ 0x17, 1, 'a', 7 },
+		{ 0x17, 2, 0, 0 },
+		{ 0x18, 1, 0, 0 },
+		{ 0xff, 2, 0, 0 },
+		{ 0x10f, 1, 'b', 15 },
+		{ 0x10f, 2, 0, 0 },
+		{ 0x110, 4, 'c', 0 },
+		{ 0x200, 4, 0, 0 },
+		{ UINT64_MAX, 1, 'z', 7 },
+		{ UINT64_MAX, 2, 0, 0 },
+		{ UINT64_MAX - 7, 8, 'z', 0 },
+		{ 0, 8, 0, 0 },
+		/* An access over a page's edge comes in odd pieces; no device wants those. */
+		{ 0x10, 3, 0, 0 },
+		{ 0x10, 5, 0, 0 },
+		{ 0x10, 7, 0, 0 },
+		{ 0x10, 0, 0, 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		uint64_t all = table[i].size >= 8 ? ~0ull : (1ull << table[i].size * 8) - 1;
+		uint64_t want = table[i].who ? 0x1122334455667788ull & all : all;
+
+		memset(&last, 0, sizeof(last));
+		cr_expect_eq(bus_read(&bus, table[i].addr, table[i].size), want, "row %zu", i);
+		cr_expect_eq(last.who, table[i].who, "row %zu", i);
+		cr_expect_eq(last.off, table[i].off, "row %zu", i);
+		bus_write(&bus, table[i].addr, table[i].size, 0xfedcba9876543210ull);
+		cr_expect_eq(last.calls, table[i].who ? 2 : 0, "row %zu", i);
+		cr_expect_eq(last.val, table[i].who ? 0xfedcba9876543210ull & all : 0, "row %zu", i);
+	}
+}
+
+Test(bus, add_refuses)
+{
+	static const struct {
+		uint64_t base, len;
+		int rc;
+	} table[] = {
+		{ 0x300, 0, -EINVAL },
+		{ UINT64_MAX, 2, -EINVAL },
+		{ 0x300, UINT64_MAX, -EINVAL },
+		{ 0x10, 1, -EEXIST },
+		{ 0x17, 1, -EEXIST },
+		{ 0x0f, 2, -EEXIST },
+		{ 0, 0x1000, -EEXIST },
+		{ 0x18, 0xe9, -EEXIST },
+		{ UINT64_MAX, 1, -EEXIST },
+		{ UINT64_MAX - 8, 2, -EEXIST },
+		{ 0x18, 0xe8, 0 },
+		{ 0, 0x10, 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		cr_expect_eq(bus_add(&bus, table[i].base, table[i].len, &ops, "n"), table[i].rc,
+			     "row %zu", i);
+}
+
+Test(bus, fills_up_and_empties)
+{
+	unsigned n = bus.nranges;
+
+	for (; n < BUS_MAX_RANGES; n++)
+		cr_expect_eq(bus_add(&bus, 0x10000 + n * 0x10ull, 0x10, &ops, "n"), 0);
+	cr_expect_eq(bus_add(&bus, 0x900000, 1, &ops, "n"), -ENOSPC);
+	bus_remove(&bus, 0x11);		/* no range starts there */
+	bus_remove(&bus, 0x900000);
+	cr_expect_eq(bus.nranges, BUS_MAX_RANGES);
+	bus_remove(&bus, 0x100);
+	cr_expect_eq(bus_read(&bus, 0x100, 4), 0xffffffff);
+	cr_expect_eq(bus_read(&bus, 0x110, 4), 0x55667788);
+	while (bus.nranges)
+		bus_remove(&bus, bus.range[bus.nranges / 2].base);
+	bus_remove(&bus, 0);
+	cr_expect_eq(bus_read(&bus, 0x110, 1), 0xff);
+}
