@@ -68,11 +68,15 @@ static int choice(const char *choices, const char *text)
 	}
 }
 
-static int range(const struct key *key, const char *as, uint64_t num, struct err *err)
+/* too_big: more than 64 bits hold, so num means nothing. */
+static int range(const struct key *key, const char *as, uint64_t num, bool too_big, struct err *err)
 {
 	char lo[32], hi[32];
 
-	if ((!key->min && !key->max) || (num >= key->min && (!key->max || num <= key->max)))
+	if (too_big && !key->max)
+		return err_set(err, EINVAL, "%s: too large", as);
+	if (!too_big &&
+	    ((!key->min && !key->max) || (num >= key->min && (!key->max || num <= key->max))))
 		return 0;
 	if (key->kind == KEY_SIZE) {
 		parse_size_text(key->min, lo, sizeof(lo));
@@ -92,7 +96,7 @@ static int convert(const struct keyvals *kv, const struct key *key, const char *
 	char buf[300];
 	const char *as = said(kv, key->name, text, buf, sizeof(buf));
 	bool on;
-	int at;
+	int at, rc;
 
 	*num = 0;
 	switch (key->kind) {
@@ -104,13 +108,15 @@ static int convert(const struct keyvals *kv, const struct key *key, const char *
 				       key->meta ? key->meta : "text");
 		return 0;
 	case KEY_NUM:
-		if (parse_u64(text, num))
+		rc = parse_u64(text, num);
+		if (rc == -EINVAL)
 			return err_set(err, EINVAL, "%s: not a whole number", as);
-		return range(key, as, *num, err);
+		return range(key, as, *num, rc == -ERANGE, err);
 	case KEY_SIZE:
-		if (parse_size(text, num))
+		rc = parse_size(text, num);
+		if (rc == -EINVAL)
 			return err_set(err, EINVAL, "%s: not a size; write it like 512M or 2G", as);
-		return range(key, as, *num, err);
+		return range(key, as, *num, rc == -ERANGE, err);
 	case KEY_BOOL:
 		if (parse_bool(text, &on))
 			return err_set(err, EINVAL, "%s: must be on or off", as);
@@ -143,6 +149,11 @@ static int store(struct keyvals *kv, int i, const char *text, struct err *err)
 
 void keys_start(struct keyvals *kv, const char *option, const struct key *table)
 {
+	unsigned n = 0;
+
+	while (table[n].name)
+		n++;
+	BUG_ON(n > KEYS_MAX);
 	memset(kv, 0, sizeof(*kv));
 	kv->option = option;
 	kv->table = table;

@@ -34,7 +34,7 @@ struct parse_pair {
 int parse_pairs(const char *text, struct parse_pair *pair, size_t max,
 		size_t *n, char **copy);
 
-/* Writes "512M", "1.5G", "4097" … into buf. */
+/* Writes "512M", "1536M", "4097" … into buf. */
 const char *parse_size_text(uint64_t bytes, char *buf, size_t len);
 
 #endif

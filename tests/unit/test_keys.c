@@ -1,0 +1,230 @@
+/* keys: what is accepted, and every refusal's exact words. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/device.h"
+#include "vmm/core/keys.h"
+
+enum { PATH, RO, SERIAL, QUEUES, BYTES, CACHE, MANY };
+
+static const struct key disk[] = {
+	[PATH] = { "path", KEY_PATH, KEY_BARE | KEY_REQUIRED, .meta = "FILE" },
+	[RO] = { "ro", KEY_BOOL, .def = "off" },
+	[SERIAL] = { "serial", KEY_TEXT },
+	[QUEUES] = { "queues", KEY_NUM, .def = "1", .min = 1, .max = 16, .meta = "N" },
+	[BYTES] = { "bytes", KEY_SIZE, .min = 1 << 20, .max = 1ull << 40, .meta = "SIZE" },
+	[CACHE] = { "cache", KEY_CHOICE, .choices = "none|writeback|through", .def = "none" },
+	[MANY] = { "many", KEY_NUM, .min = 3 },
+	{ 0 },
+};
+
+static const struct key top[] = {
+	{ "kernel", KEY_PATH, .meta = "FILE" },
+	{ "cpus", KEY_NUM, .def = "1", .min = 1, .max = 254, .meta = "N" },
+	{ "memory", KEY_SIZE, .def = "512M", .min = 4 << 20, .max = 1ull << 42 },
+	{ "dry-run", KEY_BOOL, .def = "off" },
+	{ "unpack", KEY_CHOICE, .choices = "auto|on|off", .def = "auto" },
+	{ "must", KEY_NUM, KEY_REQUIRED, .meta = "N" },
+	{ 0 },
+};
+
+static const struct key no_bare[] = { { "seed", KEY_NUM }, { 0 } };
+
+Test(keys, defaults_and_values)
+{
+	struct keyvals kv;
+	struct err err;
+
+	cr_assert_eq(keys_parse(&kv, "--disk", disk, "path=/a=b,,c,ro,cache=through,bytes=1.5G",
+				&err), 0, "%s", err.text);
+	cr_expect_str_eq(keys_text(&kv, PATH), "/a=b,c");
+	cr_expect(kv.val[PATH].set);
+	cr_expect_eq(keys_num(&kv, RO), 1);
+	cr_expect_not(keys_has(&kv, SERIAL));
+	cr_expect_null(keys_text(&kv, SERIAL));
+	cr_expect_eq(keys_num(&kv, QUEUES), 1);
+	cr_expect(keys_has(&kv, QUEUES) && !kv.val[QUEUES].set, "a default is no user's word");
+	cr_expect_eq(keys_num(&kv, BYTES), 3ull << 29);
+	cr_expect_eq(keys_num(&kv, CACHE), 2);
+	keys_clear(&kv);
+	keys_clear(&kv);	/* twice is harmless */
+}
+
+Test(keys, accepts)
+{
+	static const char *const good[] = {
+		"/dev/sda", "path=x", "x,ro", "x,ro=on", "x,ro=off", "x,ro=yes,queues=16",
+		"x,queues=0x10", "x,bytes=1M", "x,bytes=1T", "x,many=3", "x,cache=writeback",
+		"ro,path=x", "path=q,serial=a=b", "rox", "x,serial=\xc3\xa9",
+	};
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct keyvals kv;
+		struct err err = { "" };
+
+		cr_expect_eq(keys_parse(&kv, "--disk", disk, good[i], &err), 0, "%s: %s", good[i],
+			     err.text);
+		keys_clear(&kv);
+	}
+}
+
+Test(keys, refusals_of_an_option)
+{
+	static const struct {
+		const char *text, *says;
+	} table[] = {
+		{ "", "--disk: path=FILE is missing" },
+		{ "ro", "--disk: path=FILE is missing" },
+		{ "path", "--disk: path: needs a value (FILE)" },
+		{ "path=", "--disk: path: needs a value (FILE)" },
+		{ ",ro", "--disk: path: needs a value (FILE)" },
+		{ "x,", "--disk: unknown key \"\"; see bantam run --help" },
+		{ "x,y", "--disk: unknown key \"y\"; see bantam run --help" },
+		{ "x,chache=none", "--disk: unknown key \"chache\"; did you mean \"cache\"?" },
+		{ "x,readonly", "--disk: unknown key \"readonly\"; see bantam run --help" },
+		{ "x,RO", "--disk: unknown key \"RO\"; see bantam run --help" },
+		{ "x,ro,ro", "--disk: ro: given twice" },
+		{ "x,ro=on,ro=off", "--disk: ro: given twice" },
+		{ "x,path=y", "--disk: path: given twice" },
+		{ "x,ro=maybe", "--disk: ro=maybe: must be on or off" },
+		{ "x,ro=", "--disk: ro=: must be on or off" },
+		{ "x,serial", "--disk: serial: needs a value (text)" },
+		{ "x,serial=", "--disk: serial: needs a value (text)" },
+		{ "x,queues", "--disk: queues: needs a value (N)" },
+		{ "x,queues=", "--disk: queues=: not a whole number" },
+		{ "x,queues=two", "--disk: queues=two: not a whole number" },
+		{ "x,queues=-1", "--disk: queues=-1: not a whole number" },
+		{ "x,queues=99999999999999999999", "--disk: queues=99999999999999999999: must be from 1 to 16" },
+		{ "x,queues=0", "--disk: queues=0: must be from 1 to 16" },
+		{ "x,queues=17", "--disk: queues=17: must be from 1 to 16" },
+		{ "x,many=2", "--disk: many=2: must be at least 3" },
+		{ "x,bytes=big", "--disk: bytes=big: not a size; write it like 512M or 2G" },
+		{ "x,bytes=1K", "--disk: bytes=1K: must be from 1M to 1T" },
+		{ "x,bytes=2T", "--disk: bytes=2T: must be from 1M to 1T" },
+		{ "x,bytes=99999999T", "--disk: bytes=99999999T: must be from 1M to 1T" },
+		{ "x,cache=direct", "--disk: cache=direct: must be one of none|writeback|through" },
+		{ "x,cache=", "--disk: cache=: must be one of none|writeback|through" },
+		{ "x,cache=none|writeback",
+		  "--disk: cache=none|writeback: must be one of none|writeback|through" },
+		{ "x,cache=non", "--disk: cache=non: must be one of none|writeback|through" },
+		{ "x,a\nb", "--disk: unknown key \"a?b\"; see bantam run --help" },
+		{ "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u,v,w,x,y", "--disk: too many keys" },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct keyvals kv;
+		struct err err = { "" };
+		int rc = keys_parse(&kv, "--disk", disk, table[i].text, &err);
+
+		cr_expect_lt(rc, 0, "\"%s\" was accepted", table[i].text);
+		cr_expect_str_eq(err.text, table[i].says, "\"%s\": %s", table[i].text, err.text);
+		keys_clear(&kv);
+	}
+}
+
+Test(keys, refusals_at_the_top)
+{
+	static const struct {
+		const char *name, *val, *says;
+	} table[] = {
+		{ "kernel", NULL, "--kernel: needs a value (FILE)" },
+		{ "kernel", "", "--kernel: needs a value (FILE)" },
+		{ "cpus", "0", "--cpus 0: must be from 1 to 254" },
+		{ "cpus", "10000", "--cpus 10000: must be from 1 to 254" },
+		{ "cpus", "many", "--cpus many: not a whole number" },
+		{ "cpus", NULL, "--cpus: needs a value (N)" },
+		{ "memory", "0", "--memory 0: must be from 4M to 4T" },
+		{ "memory", "lots", "--memory lots: not a size; write it like 512M or 2G" },
+		{ "memory", NULL, "--memory: needs a value (text)" },
+		{ "dry-run", "perhaps", "--dry-run perhaps: must be on or off" },
+		{ "unpack", "maybe", "--unpack maybe: must be one of auto|on|off" },
+		{ "kernle", "x", "unknown option --kernle; did you mean --kernel?" },
+		{ "append", "x", "unknown option --append; see bantam run --help" },
+	};
+	struct keyvals kv;
+	struct err err;
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		keys_start(&kv, "", top);
+		cr_expect_eq(keys_set(&kv, table[i].name, table[i].val, &err), -EINVAL);
+		cr_expect_str_eq(err.text, table[i].says, "%s", err.text);
+		keys_clear(&kv);
+	}
+	keys_start(&kv, "", top);
+	cr_expect_eq(keys_set(&kv, "cpus", "2", &err), 0);
+	cr_expect_eq(keys_set(&kv, "cpus", "2", &err), -EINVAL);
+	cr_expect_str_eq(err.text, "--cpus: given twice");
+	cr_expect_eq(keys_finish(&kv, &err), -EINVAL);
+	cr_expect_str_eq(err.text, "--must N is missing");
+	cr_expect_eq(keys_set(&kv, "must", "0xff", &err), 0);
+	cr_expect_eq(keys_finish(&kv, &err), 0);
+	cr_expect_eq(keys_num(&kv, 2), 512 << 20);
+	keys_clear(&kv);
+}
+
+Test(keys, a_refused_value_leaves_the_key_unset)
+{
+	struct keyvals kv;
+	struct err err;
+
+	keys_start(&kv, "--disk", disk);
+	cr_expect_lt(keys_set(&kv, "queues", "99", &err), 0);
+	cr_expect_not(keys_has(&kv, QUEUES));
+	cr_expect_eq(keys_set(&kv, "queues", "2", &err), 0);
+	cr_expect_eq(keys_num(&kv, QUEUES), 2);
+	keys_clear(&kv);
+}
+
+Test(keys, long_text_is_cut_and_kept_whole)
+{
+	char *text = malloc(100001);
+	struct keyvals kv;
+	struct err err;
+
+	memset(text, 'x', 100000);
+	text[100000] = 0;
+	cr_expect_eq(keys_parse(&kv, "--disk", disk, text, &err), 0);
+	cr_expect_str_eq(keys_text(&kv, PATH), text);
+	keys_clear(&kv);
+	cr_expect_lt(keys_parse(&kv, "--x", no_bare, text, &err), 0);
+	cr_expect_lt(strlen(err.text), sizeof(err.text));
+	keys_clear(&kv);
+	keys_start(&kv, "--disk", disk);
+	cr_expect_lt(keys_set(&kv, "queues", text, &err), 0);
+	cr_expect(!strncmp(err.text, "--disk: queues=xxx", 18), "%s", err.text);
+	cr_expect(strstr(err.text, ": not a whole number"), "the reason is cut off: %s", err.text);
+	keys_clear(&kv);
+	free(text);
+}
+
+/* The tables that ship: names are unique, defaults and choices parse, helps are there. */
+Test(keys, shipped_tables_are_sound)
+{
+	for (size_t t = 0; device_types[t]; t++) {
+		const struct device_type *type = device_types[t];
+		size_t n = 0;
+
+		if (!type->option)
+			continue;
+		cr_expect(!strncmp(type->option, "--", 2) && type->help, "%s", type->name);
+		for (const struct key *k = type->keys; k->name; k++, n++) {
+			struct keyvals kv;
+			struct err err = { "" };
+
+			cr_expect(k->help && !strchr(k->help, '\n'), "%s %s: no help", type->option,
+				  k->name);
+			cr_expect(k->kind != KEY_CHOICE || k->choices, "%s %s", type->option,
+				  k->name);
+			for (const struct key *o = type->keys; o != k; o++)
+				cr_expect_str_neq(o->name, k->name, "%s", type->option);
+			if (!k->def)
+				continue;
+			keys_start(&kv, type->option, type->keys);
+			cr_expect_eq(keys_set(&kv, k->name, k->def, &err), 0, "%s", err.text);
+			keys_clear(&kv);
+		}
+		cr_expect_leq(n, KEYS_MAX, "%s", type->option);
+	}
+}
