@@ -1,8 +1,10 @@
 /*
  * reboot: asks for a reset in the way that the command line names (reset=acpi,
  * the default, reset=i8042, reset=cf9); the monitor ends with its status for that.
+ * With apic=on the local APIC is still live, as in a kernel that restarts from a panic.
  */
 #include "guest/bare/lib/acpi.h"
+#include "guest/bare/lib/apic.h"
 #include "guest/bare/lib/rt.h"
 
 static bool asked(const char *way)
@@ -16,6 +18,8 @@ static bool asked(const char *way)
 
 void main(void)
 {
+	if (asked("apic=on"))
+		lapic_enable();
 	if (asked("reset=i8042"))
 		outb(0x64, 0xfe);
 	else if (asked("reset=cf9"))
