@@ -40,6 +40,8 @@ enum {
 	REG_4G_MEM = 0x5b,	/* 64 KiB units above 4 GiB, 3 bytes */
 };
 
+#define MAX_OFFSET_S 100000000000ll	/* 3000 years */
+
 #define A_UIP 0x80
 #define A_DIVIDER(a) ((a) >> 4 & 7)
 #define B_SET 0x80
@@ -52,7 +54,9 @@ enum {
 struct cmos_state {
 	uint8_t index;
 	uint8_t ram[128];	/* the time registers in it are what was held last */
-	int64_t offset_ns;
+	/* The guest's clock minus the host's. Two fields: a guest may set the year 25755. */
+	int64_t offset_s;
+	int64_t offset_ns;	/* 0 … 999999999 */
 };
 
 struct cmos {
@@ -74,13 +78,16 @@ static int64_t host_ns(void)
 	return ts.tv_sec * NS_PER_S + ts.tv_nsec;
 }
 
-static int64_t floor_div(int64_t a, int64_t b)
+/* The guest's seconds, and the nanoseconds in the current one. */
+static int64_t guest_time(const struct cmos_state *s, int64_t now_ns, int64_t *fraction_ns)
 {
-	return a / b - (a % b < 0);
+	*fraction_ns = (now_ns + s->offset_ns) % NS_PER_S;
+	return (now_ns + s->offset_ns) / NS_PER_S + s->offset_s;
 }
 
 static uint8_t encode(const struct cmos_state *s, int v)
 {
+	/* Beyond the year 9999 only nonsense can be shown. */
 	return (uint8_t)(s->ram[REG_B] & B_BINARY ? v : v / 10 << 4 | v % 10);
 }
 
@@ -106,18 +113,21 @@ static int decode_hour(const struct cmos_state *s, uint8_t v)
 static void hold(struct cmos *cmos, int64_t now_ns)
 {
 	struct cmos_state *s = &cmos->s;
-	time_t t = floor_div(now_ns + s->offset_ns, NS_PER_S);
+	int64_t fraction_ns;
+	time_t t = guest_time(s, now_ns, &fraction_ns);
 	struct tm tm;
+	int year;
 
 	gmtime_r(&t, &tm);
+	year = tm.tm_year > -1900 ? tm.tm_year + 1900 : 0;
 	s->ram[REG_SECONDS] = encode(s, tm.tm_sec);
 	s->ram[REG_MINUTES] = encode(s, tm.tm_min);
 	s->ram[REG_HOURS] = encode_hour(s, tm.tm_hour);
 	s->ram[REG_WEEKDAY] = encode(s, tm.tm_wday + 1);
 	s->ram[REG_DAY] = encode(s, tm.tm_mday);
 	s->ram[REG_MONTH] = encode(s, tm.tm_mon + 1);
-	s->ram[REG_YEAR] = encode(s, (tm.tm_year + 1900) % 100);
-	s->ram[REG_CENTURY] = encode(s, (tm.tm_year + 1900) / 100);
+	s->ram[REG_YEAR] = encode(s, year % 100);
+	s->ram[REG_CENTURY] = encode(s, year / 100);
 	cmos->held_ns = now_ns;
 }
 
@@ -134,13 +144,14 @@ static void set_clock(struct cmos *cmos)
 		.tm_year = decode(s, s->ram[REG_YEAR]) + decode(s, s->ram[REG_CENTURY]) * 100 -
 			   1900,
 	};
-	int64_t now = host_ns();
-	int64_t fraction = (now + s->offset_ns) - floor_div(now + s->offset_ns, NS_PER_S) * NS_PER_S;
+	int64_t now = host_ns(), fraction;
 
+	guest_time(s, now, &fraction);
 	/* After the divider was held in reset the first update comes half a second later. */
 	if (A_DIVIDER(s->ram[REG_A]) >= 6)
 		fraction = NS_PER_S / 2;
-	s->offset_ns = timegm(&tm) * NS_PER_S + fraction - now;
+	s->offset_ns = (fraction - now % NS_PER_S + NS_PER_S) % NS_PER_S;
+	s->offset_s = timegm(&tm) - (now + s->offset_ns) / NS_PER_S;
 	hold(cmos, now);
 }
 
@@ -153,12 +164,12 @@ static bool is_time(unsigned reg)
 static uint8_t read_a(struct cmos *cmos)
 {
 	struct cmos_state *s = &cmos->s;
-	int64_t now = host_ns();
-	int64_t guest = now + s->offset_ns;
+	int64_t now = host_ns(), fraction;
 
 	if (s->ram[REG_B] & B_SET)
 		return s->ram[REG_A];
-	if (guest - floor_div(guest, NS_PER_S) * NS_PER_S >= NS_PER_S - UIP_NS)
+	guest_time(s, now, &fraction);
+	if (fraction >= NS_PER_S - UIP_NS)
 		return s->ram[REG_A] | A_UIP;
 	hold(cmos, now);
 	return s->ram[REG_A];
@@ -287,10 +298,11 @@ int cmos_create(const struct device_env *env, const struct cmos_config *config,
 	*out = NULL;
 	if (!cmos)
 		return err_sys(err, ENOMEM, "cmos");
+	BUG_ON(config->offset_s > MAX_OFFSET_S || config->offset_s < -MAX_OFFSET_S);
 	cmos->dev = (struct device){ &cmos_type, &cmos_ops, "cmos" };
 	cmos->env = env;
 	cmos->port = config->port;
-	cmos->s.offset_ns = config->offset_s * NS_PER_S;
+	cmos->s.offset_s = config->offset_s;
 	cmos->s.ram[REG_A] = 0x26;	/* 32.768 kHz, 1024 Hz periodic rate */
 	cmos->s.ram[REG_B] = B_24H;
 	cmos->s.ram[REG_D] = D_VALID;

@@ -98,6 +98,7 @@ int i8042_create(const struct device_env *env, struct device **out, struct err *
 	if (!rc) {
 		kbc->nadded++;
 		rc = bus_add(env->pio, PORT_COMMAND, 1, &command_bus, kbc);
+		kbc->nadded += !rc;
 	}
 	if (rc) {
 		err_sys(err, -rc, "i8042: ports 0x60 and 0x64");

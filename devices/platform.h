@@ -42,7 +42,7 @@ struct cmos_config {
 	uint16_t port;			/* 0x70: index, and data after it */
 	uint64_t below_4g_bytes;	/* guest memory below 4 GiB, for firmware-style readers */
 	uint64_t above_4g_bytes;
-	int64_t offset_s;		/* the guest's clock minus the host's UTC */
+	int64_t offset_s;		/* the guest's clock minus the host's UTC; within 3000 years */
 };
 
 int cmos_create(const struct device_env *env, const struct cmos_config *config,
