@@ -41,6 +41,9 @@ struct loop {
 	struct posted *first, **last;
 };
 
+/* The loop that this thread is in. */
+static _Thread_local const struct loop *here;
+
 /* One read of the ready list: enough for a batch, small on the stack. */
 #define LOOP_BATCH 16
 
@@ -148,7 +151,12 @@ static void dispatch(struct loop_watch *w, uint32_t events)
 		w->fn(w->opaque);
 }
 
-int loop_run(struct loop *loop)
+bool loop_is_here(const struct loop *loop)
+{
+	return here == loop;
+}
+
+static int run(struct loop *loop)
 {
 	struct epoll_event ev[LOOP_BATCH];
 
@@ -172,6 +180,16 @@ int loop_run(struct loop *loop)
 	}
 	atomic_store(&loop->stop, false);
 	return 0;
+}
+
+int loop_run(struct loop *loop)
+{
+	int rc;
+
+	here = loop;
+	rc = run(loop);
+	here = NULL;
+	return rc;
 }
 
 void loop_stop(struct loop *loop)

@@ -34,6 +34,8 @@ void loop_destroy(struct loop *loop);
  */
 int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
+/* Whether the caller is the thread that runs the loop now. Any thread. */
+bool loop_is_here(const struct loop *loop);
 
 /*
  * Watch fd (level-triggered). The caller keeps fd open until loop_unwatch.
