@@ -101,7 +101,6 @@ void ioapic_eoi(struct ioapic *io, uint8_t vector)
 static void write_entry(struct ioapic *io, unsigned pin, bool high, uint32_t val)
 {
 	uint64_t old = io->entry[pin], new;
-	bool watch, watched;
 
 	if (high)
 		new = (old & 0xffffffff) | (uint64_t)val << 32;
@@ -114,13 +113,21 @@ static void write_entry(struct ioapic *io, unsigned pin, bool high, uint32_t val
 		new &= ~RTE_REMOTE_IRR;
 	io->entry[pin] = new;
 
-	watched = (old & RTE_LEVEL) && !(old & RTE_MASKED);
-	watch = (new & RTE_LEVEL) && !(new & RTE_MASKED);
-	if (watch || watched)
-		io->ops->watch_eoi(io->opaque, pin, watch ? message_addr(new) : 0,
-				   watch ? message_data(new) : 0);
-	if (watch && io->line[pin])
-		deliver(io, pin);
+	/*
+	 * A masked pin stays watched: guests mask a line, then send its EOI (Linux does for
+	 * threaded handlers and to move an interrupt), and without the EOI the remote IRR
+	 * would block the pin for ever.
+	 */
+	if (!(new & RTE_LEVEL)) {
+		if (io->watched & 1u << pin)
+			io->ops->watch_eoi(io->opaque, pin, 0, 0);
+		io->watched &= ~(1u << pin);
+	} else if (!(new & RTE_MASKED)) {
+		io->watched |= 1u << pin;
+		io->ops->watch_eoi(io->opaque, pin, message_addr(new), message_data(new));
+		if (io->line[pin])
+			deliver(io, pin);
+	}
 }
 
 static uint32_t window_read(const struct ioapic *io)

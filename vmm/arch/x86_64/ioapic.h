@@ -19,7 +19,7 @@
 struct ioapic_ops {
 	/* Deliver a message now. */
 	void (*message)(void *opaque, uint64_t addr, uint32_t data);
-	/* Level-triggered pin: report EOIs of this message (data 0: no more). */
+	/* Level-triggered pin: report EOIs of this message, now (data 0: no more). May repeat. */
 	void (*watch_eoi)(void *opaque, unsigned pin, uint64_t addr, uint32_t data);
 };
 
@@ -31,6 +31,7 @@ struct ioapic {
 	uint8_t id;
 	uint64_t entry[IOAPIC_PINS];
 	uint32_t line[IOAPIC_PINS];	/* bit n: holder n drives the pin */
+	uint32_t watched;		/* bit n: EOIs of pin n are reported */
 };
 
 void ioapic_init(struct ioapic *io, const struct ioapic_ops *ops, void *opaque);
