@@ -8,7 +8,10 @@
 #define L1_ECX_TSC_DEADLINE (1u << 24)
 #define L1_ECX_X2APIC (1u << 21)
 #define L1_ECX_HYPERVISOR (1u << 31)
+#define L1_ECX_PDCM (1u << 15)
 #define L1_EDX_HTT (1u << 28)
+/* Leaf 0x80000001, AMD. */
+#define L81_ECX_CMP_LEGACY (1u << 1)
 
 static unsigned log2_up(unsigned n)
 {
@@ -60,12 +63,25 @@ static bool is_topology(uint32_t function)
 	return function == 0xb || function == 0x1f;
 }
 
-static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc_deadline)
+/* Intel keeps for itself what AMD tells in leaves 0x80000001 and 0x80000008 ECX. */
+static bool is_amd(const struct kvm_cpuid2 *cpuid)
+{
+	for (unsigned i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == 0)
+			return cpuid->entries[i].ebx == 0x68747541 ||	/* "Auth"enticAMD */
+			       cpuid->entries[i].ebx == 0x6f677948;	/* "Hygo"nGenuine */
+	return false;
+}
+
+static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc_deadline,
+			    bool amd)
 {
 	switch (e->function) {
 	case 1:
-		set_field(&e->ebx, 16, 8, 1u << log2_up(ncpus));
+		/* 8 bits: 256 ids would read as none. */
+		set_field(&e->ebx, 16, 8, ncpus > 128 ? 255 : 1u << log2_up(ncpus));
 		e->ecx |= L1_ECX_HYPERVISOR | L1_ECX_X2APIC;
+		e->ecx &= ~L1_ECX_PDCM;
 		if (tsc_deadline)
 			e->ecx |= L1_ECX_TSC_DEADLINE;
 		if (ncpus > 1)
@@ -84,7 +100,15 @@ static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc
 	case 0x1f:
 		topology(e, ncpus);
 		break;
+	case 0x80000001:
+		if (amd && ncpus > 1)
+			e->ecx |= L81_ECX_CMP_LEGACY;
+		else
+			e->ecx &= ~L81_ECX_CMP_LEGACY;
+		break;
 	case 0x80000008:
+		if (!amd)
+			break;
 		/* Cores in the package - 1, and how many bits of the APIC id they take (AMD). */
 		set_field(&e->ecx, 0, 8, ncpus - 1);
 		set_field(&e->ecx, 12, 4, log2_up(ncpus));
@@ -103,7 +127,7 @@ void cpuid_normalise(struct kvm_cpuid2 *cpuid, unsigned ncpus, bool tsc_deadline
 {
 	unsigned n = 0;
 	uint32_t has[2] = { 0xb, 0x1f };
-	bool found[2] = { false, false };
+	bool found[2] = { false, false }, amd = is_amd(cpuid);
 
 	/* Topology leaves are written anew: the host's levels (dies, modules) are not ours. */
 	for (unsigned i = 0; i < cpuid->nent; i++) {
@@ -113,7 +137,7 @@ void cpuid_normalise(struct kvm_cpuid2 *cpuid, unsigned ncpus, bool tsc_deadline
 			found[t] |= e->function == has[t];
 		if (is_topology(e->function))
 			continue;
-		normalise_entry(e, ncpus, tsc_deadline);
+		normalise_entry(e, ncpus, tsc_deadline, amd);
 		cpuid->entries[n++] = *e;
 	}
 	for (unsigned t = 0; t < 2; t++) {
