@@ -81,6 +81,7 @@ static int bind_locked(struct irq *irq, uint64_t addr, uint32_t data, unsigned *
 	struct irq_route *r;
 	int rc;
 
+	*fd = -1;
 	while (gsi < irq->nroutes && irq->route[gsi].used)
 		gsi++;
 	rc = reach(irq, gsi);
@@ -95,9 +96,9 @@ static int bind_locked(struct irq *irq, uint64_t addr, uint32_t data, unsigned *
 	if (!rc)
 		rc = kvm_irqfd(irq->kvm, *fd, gsi, true);
 	if (rc < 0) {
-		r->used = false;
 		close(*fd);
 		*fd = -1;
+		*r = (struct irq_route){ .fd = -1 };
 		return rc;
 	}
 	*id = gsi;
@@ -117,14 +118,17 @@ int irq_msi_bind(struct irq *irq, uint64_t addr, uint32_t data, unsigned *id, in
 /* Lock held; nothing is sent when nothing changes. */
 static int set(struct irq *irq, unsigned gsi, bool used, uint64_t addr, uint32_t data)
 {
-	struct irq_route *r = &irq->route[gsi];
+	struct irq_route *r = &irq->route[gsi], old = *r;
+	int rc;
 
 	if (r->used == used && (!used || (r->addr == addr && r->data == data)))
 		return 0;
-	r->used = used;
-	r->addr = addr;
-	r->data = data;
-	return commit(irq);
+	*r = (struct irq_route){ used, r->fd, addr, data };
+	rc = commit(irq);
+	/* What KVM refuses must not spoil the next change, of another device. */
+	if (rc)
+		*r = old;
+	return rc;
 }
 
 int irq_msi_update(struct irq *irq, unsigned id, uint64_t addr, uint32_t data)
@@ -157,6 +161,7 @@ int irq_set_pin(struct irq *irq, unsigned pin, uint64_t addr, uint32_t data)
 	int rc;
 
 	pthread_mutex_lock(&irq->lock);
+	BUG_ON(pin >= KVM_IOAPIC_PINS);
 	rc = reach(irq, pin);
 	if (!rc) {
 		irq->route[pin].fd = -1;

@@ -1,0 +1,263 @@
+/* irq: routes and irqfds of a real, guestless VM; skipped where there is no KVM. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/irq.h"
+
+#define LAPIC 0xfee00000ull
+
+static struct kvm kvm = { -1, -1 };
+static struct irq irq;
+static struct err err;
+
+static void setup(void)
+{
+	if (access("/dev/kvm", R_OK | W_OK))
+		return;
+	cr_assert_eq(kvm_open(&kvm, &err), 0, "%s", err.text);
+	cr_assert_eq(kvm_create_vm(&kvm, &err), 0, "%s", err.text);
+	irq_init(&irq, &kvm);
+}
+
+static void teardown(void)
+{
+	if (kvm.vm_fd < 0)
+		return;
+	irq_destroy(&irq);
+	kvm_close(&kvm);
+}
+
+TestSuite(irq, .init = setup, .fini = teardown, .timeout = 60);
+
+#define NEED_KVM()                                                             \
+	do {                                                                   \
+		if (kvm.vm_fd < 0)                                             \
+			cr_skip_test("no usable /dev/kvm");                    \
+	} while (0)
+
+static bool is_open(int fd)
+{
+	return fcntl(fd, F_GETFD) != -1;
+}
+
+/* A vCPU that never runs; its local APIC, enabled, shows what was delivered. */
+static int make_vcpu(void)
+{
+	struct kvm_lapic_state lapic;
+	struct kvm_run *run;
+	uint32_t spiv = 0x1ff;
+	int fd;
+
+	cr_assert_gt(kvm_create_vcpu(&kvm, 0, &fd, &run, &err), 0, "%s", err.text);
+	cr_assert_geq(kvm_ioctl(fd, KVM_GET_LAPIC, &lapic), 0);
+	memcpy(lapic.regs + 0xf0, &spiv, sizeof(spiv));
+	cr_assert_geq(kvm_ioctl(fd, KVM_SET_LAPIC, &lapic), 0);
+	return fd;
+}
+
+static bool pending(int vcpu, uint8_t vector)
+{
+	struct kvm_lapic_state lapic;
+	uint32_t irr;
+
+	cr_assert_geq(kvm_ioctl(vcpu, KVM_GET_LAPIC, &lapic), 0);
+	memcpy(&irr, lapic.regs + 0x200 + vector / 32 * 0x10, sizeof(irr));
+	return irr >> vector % 32 & 1;
+}
+
+/* An irqfd may take a moment. */
+static bool arrives(int vcpu, uint8_t vector)
+{
+	for (int i = 0; i < 1000; i++) {
+		if (pending(vcpu, vector))
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+static void signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	cr_assert_eq(write(fd, &one, 8), 8);
+}
+
+Test(irq, a_write_delivers_the_message)
+{
+	unsigned id;
+	int vcpu, fd;
+
+	NEED_KVM();
+	vcpu = make_vcpu();
+	cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &id, &fd), 0);
+	cr_expect_geq(id, KVM_IOAPIC_PINS, "the pins are not for messages");
+	cr_expect_not(pending(vcpu, 0x41));
+	signal_fd(fd);
+	cr_expect(arrives(vcpu, 0x41));
+	/* Updated: the next write is the new message. */
+	cr_expect_eq(irq_msi_update(&irq, id, LAPIC, 0x62), 0);
+	cr_expect_eq(irq_msi_update(&irq, id, LAPIC, 0x62), 0);
+	cr_expect_not(pending(vcpu, 0x62));
+	signal_fd(fd);
+	cr_expect(arrives(vcpu, 0x62));
+	irq_msi_unbind(&irq, id);
+	cr_expect_not(is_open(fd));
+}
+
+Test(irq, ids_are_used_again)
+{
+	unsigned id[40], again;
+	int fd[40], fd_again;
+
+	NEED_KVM();
+	for (int i = 0; i < 40; i++) {
+		cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x30u + (unsigned)i, &id[i], &fd[i]), 0);
+		for (int j = 0; j < i; j++)
+			cr_expect(id[i] != id[j] && fd[i] != fd[j]);
+	}
+	irq_msi_unbind(&irq, id[7]);
+	irq_msi_unbind(&irq, id[3]);
+	cr_expect(is_open(fd[8]));
+	cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x31, &again, &fd_again), 0);
+	cr_expect(again == id[3] || again == id[7]);
+	/* irq_destroy closes the rest. */
+}
+
+Test(irq, destroy_closes_what_is_bound)
+{
+	unsigned id;
+	int fd[3];
+
+	NEED_KVM();
+	for (int i = 0; i < 3; i++)
+		cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x30, &id, &fd[i]), 0);
+	irq_msi_unbind(&irq, id);
+	cr_expect_eq(irq_set_pin(&irq, 16, LAPIC, 0xc050), 0);
+	irq_destroy(&irq);
+	cr_expect(!is_open(fd[0]) && !is_open(fd[1]));
+	cr_expect(is_open(0), "a pin has no fd to close");
+	irq_init(&irq, &kvm);
+}
+
+Test(irq, pins)
+{
+	unsigned id;
+	int fd;
+
+	NEED_KVM();
+	for (unsigned pin = 0; pin < KVM_IOAPIC_PINS; pin++)
+		cr_expect_eq(irq_set_pin(&irq, pin, LAPIC, 0xc030 + pin), 0);
+	cr_expect_eq(irq_set_pin(&irq, 3, LAPIC, 0xc033), 0);
+	cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &id, &fd), 0);
+	for (unsigned pin = 0; pin < KVM_IOAPIC_PINS; pin++)
+		cr_expect_eq(irq_set_pin(&irq, pin, 0, 0), 0);
+	cr_expect_eq(irq_set_pin(&irq, 3, 0, 0), 0, "out twice");
+}
+
+/* A guest writes any address and data into its MSI-X table. */
+Test(irq, hostile_messages)
+{
+	static const uint64_t addr[] = { 0, 1, LAPIC | 0xfffff, UINT64_MAX, 1ull << 32 | LAPIC,
+					 0xffffff00ull << 32 | LAPIC };
+	static const uint32_t data[] = { 0, 0xffffffff, 0x700, 0x4000, 0x8000 };
+	unsigned id, good;
+	int vcpu, fd, good_fd;
+
+	NEED_KVM();
+	vcpu = make_vcpu();
+	cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &good, &good_fd), 0);
+	for (size_t a = 0; a < sizeof(addr) / sizeof(addr[0]); a++) {
+		for (size_t d = 0; d < sizeof(data) / sizeof(data[0]); d++) {
+			if (irq_msi_bind(&irq, addr[a], data[d], &id, &fd))
+				continue;
+			signal_fd(fd);
+			irq_msi_update(&irq, id, addr[a], ~data[d]);
+			irq_msi_unbind(&irq, id);
+		}
+	}
+	signal_fd(good_fd);
+	cr_expect(arrives(vcpu, 0x41), "another device's interrupt still works");
+}
+
+/* With 32-bit APIC ids KVM refuses some addresses, and then the whole table. */
+Test(irq, a_refused_message_spoils_nothing)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_X2APIC_API,
+				      .args = { KVM_X2APIC_API_USE_32BIT_IDS } };
+	unsigned id, other;
+	int vcpu, fd, other_fd;
+
+	NEED_KVM();
+	if (kvm_ioctl(kvm.vm_fd, KVM_ENABLE_CAP, &cap) < 0)
+		cr_skip_test("this KVM has no 32-bit APIC ids");
+	vcpu = make_vcpu();
+	cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &id, &fd), 0);
+	cr_expect_lt(irq_msi_update(&irq, id, 0x11ull << 32 | LAPIC, 0x42), 0);
+	cr_expect_lt(irq_msi_bind(&irq, 0x11ull << 32 | LAPIC, 0x42, &other, &other_fd), 0);
+	cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x43, &other, &other_fd), 0);
+	signal_fd(other_fd);
+	cr_expect(arrives(vcpu, 0x43));
+	signal_fd(fd);
+	cr_expect(arrives(vcpu, 0x41), "the old message stays");
+	cr_expect_lt(irq_set_pin(&irq, 4, 0x11ull << 32, 0xc044), 0);
+	cr_expect_eq(irq_set_pin(&irq, 4, LAPIC, 0xc044), 0);
+}
+
+Test(irq, the_table_has_an_end)
+{
+	unsigned id, last;
+	int fd;
+
+	NEED_KVM();
+	cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &id, &fd), 0);
+	/* Filled by hand: KVM takes milliseconds for each change of a table so long. */
+	while (irq.nroutes < 2048) {
+		for (unsigned i = KVM_IOAPIC_PINS; i < irq.nroutes; i++)
+			if (!irq.route[i].used)
+				irq.route[i] = (struct irq_route){ true, -1, LAPIC, 0x41 };
+		cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &last, &fd), 0);
+	}
+	for (unsigned i = last + 1; i < irq.nroutes - 1; i++)
+		irq.route[i] = (struct irq_route){ true, -1, LAPIC, 0x41 };
+	cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &last, &fd), 0);
+	cr_expect_eq(last, 2047);
+	fd = 0;
+	cr_expect_eq(irq_msi_bind(&irq, LAPIC, 0x41, &id, &fd), -ENOSPC);
+	cr_expect_eq(fd, -1);
+	irq_msi_unbind(&irq, last);
+	cr_expect_eq(irq_msi_bind(&irq, LAPIC, 0x41, &id, &fd), 0);
+	cr_expect_eq(id, last);
+}
+
+static void *churn(void *opaque)
+{
+	for (unsigned i = 0; i < 200; i++) {
+		unsigned id[3];
+		int fd[3];
+
+		for (unsigned j = 0; j < 3; j++)
+			cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x40 + j, &id[j], &fd[j]), 0);
+		cr_assert_eq(irq_msi_update(&irq, id[1], LAPIC, 0x50 + i % 8), 0);
+		for (unsigned j = 0; j < 3; j++)
+			irq_msi_unbind(&irq, id[j]);
+	}
+	return NULL;
+}
+
+Test(irq, many_threads)
+{
+	pthread_t t[3];
+
+	NEED_KVM();
+	for (int i = 0; i < 3; i++)
+		pthread_create(&t[i], NULL, churn, NULL);
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	for (unsigned i = 0; i < irq.nroutes; i++)
+		cr_expect_not(irq.route[i].used);
+}
