@@ -1,14 +1,15 @@
 /*
- * startup: how long until the guest's first instruction shows, side by side.
+ * startup: how long until a guest shows a sign of life, monitors side by side.
  *
- *   startup ROUNDS LABEL COMMAND [LABEL COMMAND …]
+ *   startup [-n] [-w TEXT] ROUNDS LABEL COMMAND [LABEL COMMAND …]
  *
- * Each COMMAND (words split at blanks, no shell) starts a monitor whose guest
- * writes '!' to its serial port as its first act; the byte arrives on the
- * monitor's stdout. Time runs from just before the child's exec to the byte;
- * then the monitor is killed, and the CPU time of its whole life is read. The
- * commands take turns (A B C A B C …) so that a busy host hurts all alike. A
- * last round under ptrace counts the system calls of all threads until the byte.
+ * Each COMMAND (words split at blanks, '…' holds blanks; no shell) starts a
+ * monitor whose guest writes TEXT to its serial port, which is the monitor's
+ * stdout; "!" is what guest/bare/hello writes by its first instructions. Time
+ * runs from just before the child's exec to the text's last byte; then the
+ * monitor is killed, and the CPU time of its whole life is read. The commands
+ * take turns (A B C A B C …) so that a busy host hurts all alike. A last round
+ * under ptrace counts the system calls of all threads until the text (not with -n).
  * Output, one line per command: label, then medians: ms, CPU ms, system calls.
  */
 #include <errno.h>
@@ -29,8 +30,9 @@
 #define MAX_COMMANDS 8
 #define MAX_ROUNDS 1000
 #define MAX_WORDS 96
-#define TIMEOUT_MS 20000
+#define TIMEOUT_MS 120000
 
+static const char *text = "!";
 static char *words[MAX_COMMANDS][MAX_WORDS + 1];
 static double wall_ms[MAX_COMMANDS][MAX_ROUNDS], cpu_ms[MAX_COMMANDS][MAX_ROUNDS];
 
@@ -76,19 +78,36 @@ static pid_t start(char **argv, bool trace, int *out, int *in)
 	return pid;
 }
 
-/* Waits for '!' on fd. */
-static bool first_byte(int fd)
+/* Reads what is there; true once the text was seen. *at: how much of it matched so far. */
+static bool scan(int fd, size_t *at, bool *end)
 {
-	double end = now_ms() + TIMEOUT_MS;
-	char c = 0;
+	char buf[4096];
+	ssize_t n = read(fd, buf, sizeof(buf));
 
-	while (c != '!') {
-		struct pollfd p = { .fd = fd, .events = POLLIN };
-		double left = end - now_ms();
-		if (left <= 0 || poll(&p, 1, (int)left + 1) <= 0 || read(fd, &c, 1) != 1)
-			return false;
+	*end = n <= 0;
+	for (ssize_t i = 0; i < n; i++) {
+		*at = buf[i] == text[*at] ? *at + 1 : buf[i] == text[0];
+		if (!text[*at])
+			return true;
 	}
-	return true;
+	return false;
+}
+
+static bool wait_text(int fd)
+{
+	double limit = now_ms() + TIMEOUT_MS;
+	size_t at = 0;
+	bool end = false;
+
+	while (!end) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		double left = limit - now_ms();
+		if (left <= 0 || poll(&p, 1, (int)left + 1) <= 0)
+			return false;
+		if (scan(fd, &at, &end))
+			return true;
+	}
+	return false;
 }
 
 static bool run_once(int which, int round)
@@ -97,7 +116,7 @@ static bool run_once(int which, int round)
 	int out, in, status;
 	double begin = now_ms();
 	pid_t pid = start(words[which], false, &out, &in);
-	bool ok = first_byte(out);
+	bool ok = wait_text(out);
 
 	wall_ms[which][round] = now_ms() - begin;
 	kill(pid, SIGKILL);
@@ -110,13 +129,14 @@ static bool run_once(int which, int round)
 	return ok;
 }
 
-/* System calls begun by the process and its threads until the byte; -1 on failure. */
+/* System calls begun by the process and its threads until the text; -1 on failure. */
 static long count_calls(char **argv)
 {
 	int out, in, status;
 	long calls = 0;
 	pid_t pid = start(argv, true, &out, &in);
-	bool seen = false;
+	bool seen = false, end = false;
+	size_t at = 0;
 
 	if (waitpid(pid, &status, WUNTRACED) != pid ||
 	    ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE |
@@ -126,11 +146,10 @@ static long count_calls(char **argv)
 	while (calls >= 0 && !seen) {
 		pid_t t = waitpid(-1, &status, __WALL);
 		struct pollfd p = { .fd = out, .events = POLLIN };
-		char c;
 
 		if (t < 0)
 			break;
-		seen = poll(&p, 1, 0) == 1 && read(out, &c, 1) == 1 && c == '!';
+		seen = poll(&p, 1, 0) == 1 && scan(out, &at, &end);
 		if (!WIFSTOPPED(status))
 			continue;
 		int sig = WSTOPSIG(status), event = status >> 16;
@@ -154,20 +173,48 @@ static long count_calls(char **argv)
 	return seen ? calls : -1;
 }
 
+/* Splits line in place into words; '…' keeps blanks. */
+static void split(char *line, char **out)
+{
+	int n = 0;
+
+	while (n < MAX_WORDS) {
+		while (*line == ' ')
+			line++;
+		if (!*line)
+			break;
+		bool quoted = *line == '\'';
+		out[n++] = line += quoted;
+		line += strcspn(line, quoted ? "'" : " ");
+		if (*line)
+			*line++ = 0;
+	}
+	out[n] = NULL;
+}
+
 int main(int argc, char **argv)
 {
-	int rounds = argc > 3 ? atoi(argv[1]) : 0, n = (argc - 2) / 2;
+	bool works[MAX_COMMANDS], count = true;
+	int opt, rounds, n;
 
-	if (rounds < 1 || rounds > MAX_ROUNDS || n < 1 || n > MAX_COMMANDS || argc % 2) {
-		fputs("usage: startup ROUNDS LABEL COMMAND [LABEL COMMAND …]\n", stderr);
+	while ((opt = getopt(argc, argv, "nw:")) != -1) {
+		if (opt == 'n')
+			count = false;
+		else if (opt == 'w' && *optarg)
+			text = optarg;
+		else
+			return 2;
+	}
+	argv += optind;
+	argc -= optind;
+	rounds = argc > 2 ? atoi(argv[0]) : 0;
+	n = (argc - 1) / 2;
+	if (rounds < 1 || rounds > MAX_ROUNDS || n < 1 || n > MAX_COMMANDS || argc % 2 == 0) {
+		fputs("usage: startup [-n] [-w TEXT] ROUNDS LABEL COMMAND [LABEL COMMAND …]\n", stderr);
 		return 2;
 	}
-	for (int i = 0; i < n; i++) {
-		int w = 0;
-		for (char *s = strtok(argv[3 + 2 * i], " "); s && w < MAX_WORDS; s = strtok(NULL, " "))
-			words[i][w++] = s;
-	}
-	bool works[MAX_COMMANDS];
+	for (int i = 0; i < n; i++)
+		split(argv[2 + 2 * i], words[i]);
 	for (int i = 0; i < n; i++)
 		works[i] = run_once(i, 0); /* warms the page cache; not counted */
 	for (int r = 0; r < rounds; r++)
@@ -175,10 +222,10 @@ int main(int argc, char **argv)
 			works[i] = works[i] && run_once(i, r);
 	for (int i = 0; i < n; i++) {
 		if (!works[i])
-			printf("%s failed\n", argv[2 + 2 * i]);
+			printf("%s failed\n", argv[1 + 2 * i]);
 		else
-			printf("%s %.3f %.3f %ld\n", argv[2 + 2 * i], median(wall_ms[i], rounds),
-			       median(cpu_ms[i], rounds), count_calls(words[i]));
+			printf("%s %.3f %.3f %ld\n", argv[1 + 2 * i], median(wall_ms[i], rounds),
+			       median(cpu_ms[i], rounds), count ? count_calls(words[i]) : 0);
 	}
 	return 0;
 }

@@ -1,0 +1,16 @@
+/* idle: says that it is there, then sleeps for good. The memory benchmark looks at its monitor. */
+#include "guest/bare/lib/blk.h"
+#include "guest/bare/lib/rt.h"
+
+static struct blk b;
+static uint8_t sector[512];
+
+void main(void)
+{
+	/* A disk that was used, if there is one: its queues and buffers exist. */
+	if (blk_find(&b, 0) && blk_start(&b, b.offered, 64, NO_VECTOR))
+		for (unsigned i = 0; i < 16; i++)
+			blk_io(&b, BLK_IN, i, sector, sizeof(sector));
+	rt_print("idle\n");
+	rt_halt();
+}

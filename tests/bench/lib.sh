@@ -1,0 +1,46 @@
+# Shared by the parts of the benchmark; sourced, from the top of the checkout.
+# shellcheck shell=bash
+
+bantam=${BANTAM:-build/bantam}
+qemu=/usr/bin/qemu-system-x86_64
+work=build/bench
+
+# The same for every QEMU: no default devices, no configuration files.
+qemu_common="-accel kvm -cpu host -nodefaults -no-user-config -display none -no-reboot"
+
+note() { echo "# $*"; }
+
+# Compiles the clock and the floor program with bantam's own kind of flags.
+build_tools() {
+	mkdir -p "$work"
+	local t
+	for t in floor startup; do
+		[ "$work/$t" -nt "tests/bench/$t.c" ] ||
+			${CC:-gcc} -std=gnu17 -D_GNU_SOURCE -O2 -fPIE -pie -o "$work/$t" "tests/bench/$t.c" || return
+	done
+}
+
+# One row a line "LABEL V1 V2 …" on stdin -> a table. table TITLE "HEAD…" BASE: BASE is the
+# label that column 1 is compared with, "" for none.
+table() {
+	echo
+	echo "== $1"
+	awk -v head="$2" -v base="$3" '
+		{ row[NR] = $0; if ($1 == base) b = $2 }
+		END {
+			n = split(head, h, " ")
+			printf "%-32s", h[1]
+			for (i = 2; i <= n; i++) printf " %12s", h[i]
+			print (base != "" ? "    x " base : "")
+			for (r = 1; r <= NR; r++) {
+				m = split(row[r], f, " ")
+				printf "%-32s", f[1]
+				for (i = 2; i <= m; i++) printf " %12s", f[i]
+				if (base != "" && b > 0 && f[2] + 0 > 0) printf "    %.2f", f[2] / b
+				print ""
+			}
+		}'
+}
+
+# Median of numbers on stdin.
+median() { sort -n | awk '{ v[NR] = $1 } END { if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
