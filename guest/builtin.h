@@ -240,7 +240,9 @@ static int cmd_pattern(int argc, char **argv)
 		return fail("pattern", "", -EINVAL);
 	if (argc > 6 && str_eq(argv[6], "direct"))
 		flags |= O_DIRECT;
-	fd = sys_open(argv[2], flags, 0);
+	if (write && !str_starts(argv[2], "/dev/"))
+		flags |= O_CREAT; /* but never a file where a disk should be */
+	fd = sys_open(argv[2], flags, 0644);
 	if (fd < 0)
 		return fail("pattern", argv[2], fd);
 	state = str_number(argv[3]) * 0x9e3779b97f4a7c15ull + 1;

@@ -1,0 +1,210 @@
+"""The integration tests: what each guest is given, does, and has to show."""
+
+import os
+import re
+import shlex
+import subprocess
+
+from harness import Case, Disk, sha256
+
+# By name for tools/fetch-kernels. A quick one to boot, for what no kernel matters to.
+KERNELS = ["amd64", "cloud-amd64", "6.12-amd64"]
+QUICK = "cloud-amd64"
+
+MODULES = "virtio_pci,virtio_mmio?,virtio_blk,virtio_console?,virtio_rng?,ext4,vfat,nls_cp437,nls_ascii"
+PVPANIC = MODULES + ",pvpanic?,pvpanic_mmio?"
+
+# Kernel warnings that a virtual machine is to blame for.
+OURS = re.compile(r"acpi|\bpci|virtio|mtrr|irq|apic|tsc|clocksource|rtc|i8042|hpet|x86/cpu", re.I)
+
+
+def say(line):
+    return "bantam-init: " + line
+
+
+# --- what is looked at ---------------------------------------------------------
+
+def exit_status(want, line):
+    def check(run):
+        if run.status == 124:
+            return "does not end: " + (run.console.splitlines() or ["nothing on the console"])[-1]
+        if run.status != want:
+            return f"exit status {run.status}, not {want}: {run.stderr.strip()[-200:]}"
+        last = (run.stderr.strip().splitlines() or [""])[-1]
+        if not re.search(line, last):
+            return f"final line '{last}' does not match '{line}'"
+        return None
+    return check
+
+
+def shows(*lines):
+    """Each line is on the console, in this order."""
+    def check(run):
+        at = 0
+        have = run.console.splitlines()
+        for line in lines:
+            while at < len(have) and have[at] != line:
+                at += 1
+            if at == len(have):
+                return f"no line '{line}' on the console" + (
+                    ", or not in order" if line in have else "")
+        return None
+    return check
+
+
+def never(pattern):
+    def check(run):
+        for line in run.console.splitlines():
+            if re.search(pattern, line):
+                return f"console: {line}"
+        return None
+    return check
+
+
+def disks_in_order(run):
+    """vda, vdb ... are the disks of the command line, with their sizes and serials."""
+    have = [line for line in run.console.splitlines() if line.startswith(say("disk "))]
+    want = []
+    for index, disk in enumerate(run.case.disks):
+        want.append(say(f"disk vd{chr(97 + index)} size={disk.size_bytes} serial={disk.serial} "
+                        f"type={disk.fstype or '-'} label={disk.label or '-'}"
+                        + (" ro" if disk.read_only else "")))
+    if have[:len(want)] != want:
+        return f"disks are {have}, not {want}"
+    return None
+
+
+def sums_agree(run):
+    """What the guest says a disk holds is what its file holds now."""
+    said = dict(re.findall(r"bantam-init: sha256 /dev/vd(\w) (\w+)", run.console))
+    for index, disk in enumerate(run.case.disks):
+        name = chr(97 + index)
+        if disk.summed:
+            if name not in said:
+                return f"no checksum of vd{name}"
+            if said[name] != sha256(disk.path):
+                return f"vd{name}: the guest's checksum is not the file's"
+        if disk.summed and disk.content and sha256(disk.path) != disk.content:
+            return f"vd{name}: was changed"
+    return None
+
+
+def warnings_of(console):
+    """Warnings and worse of a `dmesg`, without what differs from boot to boot."""
+    out = {}
+    for line in console.splitlines():
+        match = re.match(r"kmsg: <[0-4]>(.*)", line)
+        if match:
+            text = re.sub(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+", "N", match.group(1), flags=re.I)
+            out.setdefault(text, match.group(1))
+    return out
+
+
+def no_warning_that_q35_lacks(run):
+    reference = run.reference(run.case.kernel)
+    if reference is None:
+        return "no boot of QEMU's q35 to compare with"
+    known = warnings_of(reference)
+    ours = []
+    for text, line in warnings_of(run.console).items():
+        if text in known:
+            continue
+        if OURS.search(line):
+            ours.append(line)
+        else:
+            run.note(f"warning that q35 does not have: {line}")
+    return "warnings that q35 does not have: " + " | ".join(ours) if ours else None
+
+
+# --- the tests -------------------------------------------------------------------
+
+BOOTED = [never(r"bantam-init: module .* error"), shows(say("up"), say("status 0"))]
+
+
+def boots():
+    """Every kernel, transport and number of vCPUs: init, disks, reads and writes, dmesg."""
+    for kernel in KERNELS:
+        for transport in ("pci", "mmio"):
+            for cpus in (1, 2):
+                yield Case(
+                    name=f"boot-{kernel}-{transport}-{cpus}cpu", kernel=kernel, cpus=cpus,
+                    transport=transport, modules=MODULES,
+                    disks=[Disk("random", size_mib=2, serial="first", summed=True, read_only=True),
+                           Disk("zero", size_mib=2, serial="second", summed=True),
+                           Disk("ext4", size_mib=8, serial="third", label="SERVICEDISK")],
+                    run="cpus; sha256 /dev/vda; pattern write /dev/vdb 7; drop; "
+                        "pattern check /dev/vdb 7 0 0 direct; sha256 /dev/vdb; "
+                        "cat /mnt/SERVICEDISK/hello; dmesg 4",
+                    checks=[exit_status(0, "powered off"), *BOOTED, disks_in_order,
+                            shows(say("mount vdc ext4 /mnt/SERVICEDISK"),
+                                  say(f"cpus online={'0' if cpus == 1 else '0-1'} "
+                                      f"possible={'0' if cpus == 1 else '0-1'}"),
+                                  say("pattern write /dev/vdb ok"),
+                                  say("pattern check /dev/vdb ok"),
+                                  "hello from the host"),
+                            sums_agree, no_warning_that_q35_lacks])
+
+
+def entries():
+    """The extracted vmlinux by both entry points, and a bzImage that unpacks itself."""
+    for kernel in KERNELS:
+        for entry in ("pvh", "linux64"):
+            yield Case(name=f"vmlinux-{kernel}-{entry}", kernel=kernel, image="vmlinux",
+                       options=["--entry", entry], modules=MODULES,
+                       disks=[Disk("random", size_mib=1, serial="only", summed=True)],
+                       run="sha256 /dev/vda",
+                       checks=[exit_status(0, "powered off"), *BOOTED, disks_in_order, sums_agree])
+    yield Case(name="bzimage-unpacks-itself", kernel="amd64", options=["--unpack", "off"],
+               modules=MODULES, checks=[exit_status(0, "powered off"), *BOOTED])
+
+
+def ends():
+    """Every way a machine can end has a status and a line of its own."""
+    for name, how, status, line, modules in (
+            ("reboot", "reboot", 3, "reboot", MODULES),
+            ("pvpanic", "panic", 4, "panic", PVPANIC),
+            ("panic-1", "panic", 5, "emergency|restart", MODULES),
+            ("sysrq-b", "sysrq-b", 5, "emergency|restart", MODULES),
+            ("triple-fault", "triple", 6, "triple", MODULES)):
+        yield Case(name=f"end-{name}", kernel=QUICK, modules=modules, end=how,
+                   checks=[exit_status(status, line), *BOOTED, shows(say(f"end {how}"))])
+    yield Case(name="end-killed", kernel=QUICK, modules=MODULES, end="hang",
+               kill_after=say("end hang"), checks=[exit_status(143, "."), *BOOTED])
+
+
+def filesystems():
+    """ext4 made and checked in the guest, fio's verification with flushes."""
+    fio = ("fio --name=verify --filename=/dev/vdc --size=8M --rw=randwrite --bs=4k --iodepth=32 "
+           "--ioengine=libaio --direct=1 --fsync=64 --verify=crc32c --verify_fatal=1 "
+           "--do_verify=1 --thread --minimal")
+    for transport in ("pci", "mmio"):
+        yield Case(
+            name=f"ext4-fio-{transport}", kernel="amd64", transport=transport, cpus=2,
+            modules=MODULES,
+            disks=[Disk("tools", label="TOOLS", read_only=True, serial="tools"),
+                   Disk("zero", size_mib=64, serial="ext4"), Disk("zero", size_mib=16, serial="fio")],
+            run="mount /dev/vda /mnt/t ext4 ro; mount dev /mnt/t/dev devtmpfs; "
+                "in /mnt/t mkfs.ext4 -q -F /dev/vdb; in /mnt/t fsck.ext4 -f -n /dev/vdb; "
+                "mount /dev/vdb /mnt/x ext4; pattern write /mnt/x/file 9 4M; umount /mnt/x; "
+                "in /mnt/t fsck.ext4 -f -n /dev/vdb; mount /dev/vdb /mnt/x ext4; "
+                "pattern check /mnt/x/file 9 4M; umount /mnt/x; in /mnt/t " + fio,
+            checks=[exit_status(0, "powered off"), *BOOTED, disks_in_order,
+                    shows(say("run mkfs.ext4: 0"), say("run fsck.ext4: 0"),
+                          say("run fsck.ext4: 0"), say("pattern check /mnt/x/file ok"),
+                          say("run fio: 0")),
+                    never(r"verify: bad|I/O error|EXT4-fs error"), host_fsck(1)])
+
+
+def host_fsck(index):
+    def check(run):
+        done = subprocess.run(["e2fsck", "-f", "-n", run.case.disks[index].path],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return f"e2fsck on the host: {done.stdout.decode()[-200:]}" if done.returncode else None
+    return check
+
+
+def all_cases():
+    cases = []
+    for make in (filesystems, boots, entries, ends):
+        cases += make()
+    return cases
