@@ -73,6 +73,23 @@ static int write_cmdline(struct mem *mem, const char *cmdline, const struct kern
 	return 0;
 }
 
+/*
+ * Linux on a hardware-reduced board wants to restart by EFI; without it, it goes to real mode
+ * and jumps to where the BIOS is entered at reset (never to the ACPI reset register, nor to the
+ * 8042). The code there writes that register.
+ */
+static void write_reset_vector(struct mem *mem, const struct board *board)
+{
+	const uint8_t code[] = {
+		0xba, (uint8_t)board->reset_port, (uint8_t)(board->reset_port >> 8), /* mov dx */
+		0xb0, board->reset_value,					     /* mov al */
+		0xee,								     /* out dx, al */
+		0xfa, 0xf4, 0xeb, 0xfc,						     /* cli, hlt */
+	};
+
+	BUG_ON(!mem_write(mem, gpa(LAYOUT_RESET_VECTOR), code, sizeof(code)));
+}
+
 int boot_load(struct mem *mem, const struct boot_request *req, const struct board *board,
 	      struct boot_info *info, struct err *err)
 {
@@ -102,6 +119,7 @@ int boot_load(struct mem *mem, const struct boot_request *req, const struct boar
 	if (used < 0)
 		return (int)used;
 	params.rsdp = LAYOUT_ACPI;
+	write_reset_vector(mem, board);
 	params.nmap = boot_memory_map(mem, board, params.map, PARAMS_MAX_MAP);
 
 	params_write_gdt(mem, k.entry);

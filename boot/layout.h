@@ -11,6 +11,7 @@
  *	0xa0000		VGA hole: not in the map
  *	0xe0000		reserved: RSDP and the other ACPI tables
  *	0xff000		reserved: the VM generation id's page
+ *	0xffff0		in it: where a guest that restarts through the BIOS jumps to
  *	0x100000	RAM: kernel at its own address, initrd as high as it may be
  *
  * What lies below 0x9fc00 is RAM to the guest: a kernel has used it up before
@@ -33,6 +34,7 @@
 #define LAYOUT_VGA 0xa0000ull
 #define LAYOUT_ACPI 0xe0000ull
 #define LAYOUT_ACPI_BYTES 0x1f000ull
+#define LAYOUT_RESET_VECTOR 0xffff0ull
 #define LAYOUT_HIGH 0x100000ull		/* where kernels may begin */
 
 #define LAYOUT_4G 0x100000000ull
