@@ -53,6 +53,18 @@ static const char *said(const struct keyvals *kv, const char *name, const char *
 	return buf;
 }
 
+static int needs_value(const struct keyvals *kv, const struct key *key, struct err *err)
+{
+	const char *what = key->meta		      ? key->meta :
+			   key->kind == KEY_CHOICE ? key->choices :
+			   key->kind == KEY_BOOL	      ? "on|off" :
+						      "text";
+	char buf[300];
+
+	return err_set(err, EINVAL, "%s: needs a value (%s)",
+		       said(kv, key->name, NULL, buf, sizeof(buf)), what);
+}
+
 static int choice(const char *choices, const char *text)
 {
 	size_t len = strlen(text);
@@ -99,13 +111,11 @@ static int convert(const struct keyvals *kv, const struct key *key, const char *
 	int at, rc;
 
 	*num = 0;
+	if (!*text)
+		return needs_value(kv, key, err);
 	switch (key->kind) {
 	case KEY_TEXT:
 	case KEY_PATH:
-		if (!*text)
-			return err_set(err, EINVAL, "%s: needs a value (%s)",
-				       said(kv, key->name, NULL, buf, sizeof(buf)),
-				       key->meta ? key->meta : "text");
 		return 0;
 	case KEY_NUM:
 		rc = parse_u64(text, num);
@@ -171,9 +181,7 @@ int keys_set(struct keyvals *kv, const char *name, const char *value, struct err
 			       said(kv, name, NULL, buf, sizeof(buf)));
 	if (!value) {
 		if (kv->table[i].kind != KEY_BOOL)
-			return err_set(err, EINVAL, "%s: needs a value (%s)",
-				       said(kv, name, NULL, buf, sizeof(buf)),
-				       kv->table[i].meta ? kv->table[i].meta : "text");
+			return needs_value(kv, &kv->table[i], err);
 		value = "on";
 	}
 	rc = store(kv, i, value, err);
