@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "vmm/core/parse.h"
 
@@ -139,39 +140,65 @@ static int parse_args(struct config *config, int argc, char **argv, struct err *
 	return 0;
 }
 
-/* A JSON scalar as the text that the command line would have; buf for numbers. */
-static const char *scalar_text(const json_t *val, char *buf, size_t len)
+/* How a JSON value of this kind must look. */
+static const char *json_shape(const struct key *key)
+{
+	switch (key->kind) {
+	case KEY_NUM:
+		return "a whole number";
+	case KEY_SIZE:
+		return "a size such as \"512M\", or a number of bytes";
+	case KEY_BOOL:
+		return "true or false";
+	case KEY_TEXT:
+	case KEY_PATH:
+	case KEY_CHOICE:
+		break;
+	}
+	return "a text";
+}
+
+/* A JSON value as the text that the command line would have; buf for numbers. NULL: refused. */
+static const char *json_text(const struct key *key, const json_t *val, char *buf, size_t len)
 {
 	switch (json_typeof(val)) {
 	case JSON_STRING:
 		return json_string_value(val);
 	case JSON_INTEGER:
+		if (key->kind != KEY_NUM && key->kind != KEY_SIZE)
+			return NULL;
 		snprintf(buf, len, "%" JSON_INTEGER_FORMAT, json_integer_value(val));
 		return buf;
 	case JSON_TRUE:
-		return "on";
 	case JSON_FALSE:
-		return "off";
+		if (key->kind != KEY_BOOL && key->kind != KEY_CHOICE)
+			return NULL;
+		return json_is_true(val) ? "on" : "off";
 	default:
 		return NULL;
 	}
 }
 
-static int set_json(struct keyvals *kv, const char *path, const char *name, const json_t *val,
-		    struct err *err)
+static int set_json(struct keyvals *kv, const char *name, const json_t *val, struct err *err)
 {
+	const struct key *key = kv->table;
+	const char *text;
 	char buf[32];
-	const char *text = scalar_text(val, buf, sizeof(buf));
 
+	while (key->name && strcmp(key->name, name))
+		key++;
+	if (!key->name)		/* keys_set says what is near */
+		return keys_set(kv, name, NULL, err);
+	text = json_text(key, val, buf, sizeof(buf));
 	if (!text)
-		return err_set(err, EINVAL,
-			       "%s: \"%s\": must be a text, a whole number, true or false", path,
-			       name);
+		return err_set(err, EINVAL, "%s%s\"%s\": must be %s", kv->option,
+			       *kv->option ? ": " : "", name, json_shape(key));
 	return keys_set(kv, name, text, err);
 }
 
-static int load_device(struct config *config, unsigned at, const char *path,
-		       const struct device_type *type, json_t *val, struct err *err)
+/* A device is text as on the command line, an object of its keys, or true: all defaults. */
+static int load_device(struct config *config, unsigned at, const struct device_type *type,
+		       json_t *val, struct err *err)
 {
 	struct keyvals *kv;
 	const char *name;
@@ -180,22 +207,21 @@ static int load_device(struct config *config, unsigned at, const char *path,
 
 	if (rc)
 		return rc;
-	if (!json_is_object(val)) {
-		if (!json_is_string(val))
-			return err_set(err, EINVAL, "%s: \"%s\": must be a text or an object", path,
-				       type->option + 2);
+	if (json_is_string(val))
 		return keys_parse(kv, type->option, type->keys, json_string_value(val), err);
-	}
+	if (!json_is_object(val) && !json_is_true(val))
+		return err_set(err, EINVAL, "\"%s\": must be a text, an object or true",
+			       type->option + 2);
 	json_object_foreach(val, name, item) {
-		rc = set_json(kv, path, name, item, err);
+		rc = set_json(kv, name, item, err);
 		if (rc)
 			return rc;
 	}
 	return keys_finish(kv, err);
 }
 
-static int load_entry(struct config *config, unsigned *at, const char *path, const char *name,
-		      json_t *val, struct err *err)
+static int load_entry(struct config *config, unsigned *at, const char *name, json_t *val,
+		      struct err *err)
 {
 	const struct device_type *type = find_option(name);
 	size_t i, n = json_is_array(val) ? json_array_size(val) : 1;
@@ -205,16 +231,18 @@ static int load_entry(struct config *config, unsigned *at, const char *path, con
 
 		while (config_keys[k].name && strcmp(config_keys[k].name, name))
 			k++;
-		if (!config_keys[k].name || k == CONFIG_CONFIG || k == CONFIG_HELP)
+		if (!config_keys[k].name)
 			return unknown_option(name, err);
+		if (k == CONFIG_CONFIG || k == CONFIG_HELP)
+			return err_set(err, EINVAL, "\"%s\": only on the command line", name);
 		/* The command line wins. */
-		return config->vm.val[k].set ? 0 : set_json(&config->vm, path, name, val, err);
+		return config->vm.val[k].set ? 0 : set_json(&config->vm, name, val, err);
 	}
 	if (!type->repeat && has_device(config, type))
 		return 0;
 	for (i = 0; i < n; i++) {
 		json_t *item = json_is_array(val) ? json_array_get(val, i) : val;
-		int rc = load_device(config, *at, path, type, item, err);
+		int rc = load_device(config, *at, type, item, err);
 
 		if (rc)
 			return rc;
@@ -223,29 +251,44 @@ static int load_entry(struct config *config, unsigned *at, const char *path, con
 	return 0;
 }
 
-static int load_file(struct config *config, const char *path, struct err *err)
+static int read_json(const char *path, json_t **root, struct err *err)
 {
 	json_error_t why;
-	json_t *root, *val;
-	const char *name;
-	unsigned at = 0;
+	struct stat st;
+	FILE *file = fopen(path, "re");
 	int rc = 0;
 
-	root = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
-	if (!root && why.line < 0)
-		return err_sys(err, errno ? errno : ENOENT, "--config %s", path);
-	if (!root)
-		return err_set(err, EINVAL, "--config %s: line %d: %s", path, why.line, why.text);
+	if (!file || fstat(fileno(file), &st))
+		rc = err_sys(err, errno, "--config %s", path);
+	else if (S_ISDIR(st.st_mode))
+		rc = err_sys(err, EISDIR, "--config %s", path);
+	else if (!(*root = json_loadf(file, JSON_REJECT_DUPLICATES, &why)))
+		rc = err_set(err, EINVAL, "--config %s: line %d: %s", path, why.line, why.text);
+	if (file)
+		fclose(file);
+	return rc;
+}
+
+static int load_file(struct config *config, const char *path, struct err *err)
+{
+	json_t *root = NULL, *val;
+	struct err why = { "" };
+	const char *name;
+	unsigned at = 0;
+	int rc = read_json(path, &root, err);
+
+	if (rc)
+		return rc;
 	if (!json_is_object(root))
-		rc = err_set(err, EINVAL, "--config %s: must hold one JSON object", path);
+		rc = err_set(&why, EINVAL, "must hold one JSON object");
 	else
 		json_object_foreach(root, name, val) {
-			rc = load_entry(config, &at, path, name, val, err);
+			rc = load_entry(config, &at, name, val, &why);
 			if (rc)
 				break;
 		}
 	json_decref(root);
-	return rc;
+	return rc ? err_set(err, -rc, "--config %s: %s", path, why.text) : 0;
 }
 
 int config_parse(struct config *config, int argc, char **argv, struct err *err)

@@ -1,0 +1,354 @@
+/* config: the command line and JSON, over a registry of its own. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/config.h"
+
+static const struct key disk_keys[] = {
+	{ "path", KEY_PATH, KEY_BARE | KEY_REQUIRED, .meta = "FILE", .help = "image" },
+	{ "ro", KEY_BOOL, .def = "off", .help = "read-only" },
+	{ "serial", KEY_TEXT, .meta = "TEXT", .help = "identity" },
+	{ "queues", KEY_NUM, .def = "1", .min = 1, .max = 16, .help = "rings" },
+	{ "bytes", KEY_SIZE, .help = "length" },
+	{ "cache", KEY_CHOICE, .choices = "off|on|auto", .def = "auto", .help = "cache" },
+	{ 0 },
+};
+static const struct key serial_keys[] = {
+	{ "sink", KEY_TEXT, KEY_BARE, .def = "stdio", .help = "where to" },
+	{ 0 },
+};
+static const struct key rng_keys[] = { { "src", KEY_PATH, .help = "source" }, { 0 } };
+
+static const struct device_type disk = { .name = "virtio-blk", .option = "--disk",
+					 .repeat = true, .keys = disk_keys, .help = "a disk" };
+static const struct device_type serial = { .name = "serial", .option = "--serial",
+					   .keys = serial_keys, .help = "a serial port" };
+static const struct device_type rng = { .name = "virtio-rng", .option = "--rng",
+					.keys = rng_keys, .help = "entropy" };
+static const struct device_type hidden = { .name = "i8042" };
+
+/* In the place of registry.c. */
+const struct device_type *const device_types[] = { &disk, &hidden, &serial, &rng, NULL };
+
+static struct config config;
+static struct err err;
+static char json_path[] = "/tmp/test_config.XXXXXX";
+
+static void setup(void)
+{
+	close(mkstemp(json_path));
+}
+
+static void teardown(void)
+{
+	config_clear(&config);
+	config_clear(&config);
+	unlink(json_path);
+}
+
+TestSuite(config, .init = setup, .fini = teardown);
+
+/* "|" separates the arguments; "@" is the JSON file. */
+static int parse(const char *args)
+{
+	char *argv[128], *copy = strdup(args), *rest = copy, *word;
+	int argc = 0, rc;
+
+	while ((word = strsep(&rest, "|")) && *args)
+		argv[argc++] = strcmp(word, "@") ? word : json_path;
+	config_clear(&config);
+	memset(&err, 0, sizeof(err));
+	rc = config_parse(&config, argc, argv, &err);
+	free(copy);
+	return rc;
+}
+
+static void write_json(const char *text, size_t len)
+{
+	FILE *f = fopen(json_path, "w");
+
+	fwrite(text, 1, len, f);
+	fclose(f);
+}
+
+static int parse_json(const char *args, const char *json)
+{
+	write_json(json, strlen(json));
+	return parse(args);
+}
+
+/* The disks' paths in order, as "a b c". */
+static const char *disks(void)
+{
+	static char buf[256];
+
+	buf[0] = 0;
+	for (unsigned i = 0; i < config.ndevices; i++) {
+		if (config.device[i].type != &disk)
+			continue;
+		strcat(buf, *buf ? " " : "");
+		strcat(buf, keys_text(&config.device[i].kv, 0));
+	}
+	return buf;
+}
+
+Test(config, defaults)
+{
+	cr_assert_eq(parse("--kernel|vmlinux"), 0, "%s", err.text);
+	cr_expect_str_eq(keys_text(&config.vm, CONFIG_KERNEL), "vmlinux");
+	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 1);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_MEMORY), 512 << 20);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_TRANSPORT), TRANSPORT_PCI);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_DRY_RUN), 0);
+	cr_expect_not(keys_has(&config.vm, CONFIG_CMDLINE));
+	cr_expect_eq(config.ndevices, 0);
+}
+
+Test(config, forms)
+{
+	cr_assert_eq(parse("--kernel=k=1|--cpus=4|--memory|1.5G|--dry-run|--quiet=off|"
+			   "--cmdline=--foo a=b,c|--disk|a,ro|--rng|--disk=path=b|--transport|mmio|"
+			   "--serial|--stats"), 0, "%s", err.text);
+	cr_expect_str_eq(keys_text(&config.vm, CONFIG_KERNEL), "k=1");
+	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 4);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_MEMORY), 3ull << 29);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_DRY_RUN), 1);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_QUIET), 0);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_STATS), 1);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_TRANSPORT), TRANSPORT_MMIO);
+	cr_expect_str_eq(keys_text(&config.vm, CONFIG_CMDLINE), "--foo a=b,c");
+	cr_expect_str_eq(disks(), "a b");
+	cr_assert_eq(config.ndevices, 4);
+	cr_expect_eq(config.device[1].type, &rng);
+	cr_expect_str_eq(keys_text(&config.device[3].kv, 0), "stdio");
+}
+
+Test(config, help_needs_no_kernel)
+{
+	cr_expect_eq(parse("--help"), 0, "%s", err.text);
+	cr_expect(keys_num(&config.vm, CONFIG_HELP));
+}
+
+Test(config, command_line_refusals)
+{
+	static const struct {
+		const char *args, *says;
+	} table[] = {
+		{ "", "--kernel FILE is missing; see bantam run --help" },
+		{ "vmlinux", "\"vmlinux\": not an option; a kernel is given as --kernel FILE" },
+		{ "-kernel|k", "\"-kernel\": not an option; a kernel is given as --kernel FILE" },
+		{ "--", "\"--\": not an option; a kernel is given as --kernel FILE" },
+		{ "--=x", "unknown option --; see bantam run --help" },
+		{ "--kernel", "--kernel: needs a value (FILE)" },
+		{ "--kernel|--cpus|2", "--kernel: needs a value (FILE)" },
+		{ "--kernel=", "--kernel: needs a value (FILE)" },
+		{ "--kernel|a|--kernel|b", "--kernel: given twice" },
+		{ "--kernel|a|b", "\"b\": not an option; a kernel is given as --kernel FILE" },
+		{ "--dry-run|on", "\"on\": not an option; a kernel is given as --kernel FILE" },
+		{ "--kernal|a", "unknown option --kernal; did you mean --kernel?" },
+		{ "--Kernel|a", "unknown option --Kernel; did you mean --kernel?" },
+		{ "--append|a", "unknown option --append; see bantam run --help" },
+		{ "--disc|a", "unknown option --disc; did you mean --disk?" },
+		{ "--i8042", "unknown option --i8042; see bantam run --help" },
+		{ "--cpus|0", "--cpus 0: must be from 1 to 254" },
+		{ "--cpus|10000", "--cpus 10000: must be from 1 to 254" },
+		{ "--cpus|-1", "--cpus -1: not a whole number" },
+		{ "--cpus=", "--cpus: needs a value (N)" },
+		{ "--memory|0", "--memory 0: must be from 4M to 4T" },
+		{ "--memory|1M", "--memory 1M: must be from 4M to 4T" },
+		{ "--memory|9999999T", "--memory 9999999T: must be from 4M to 4T" },
+		{ "--memory|99999999999999T", "--memory 99999999999999T: must be from 4M to 4T" },
+		{ "--transport|isa", "--transport isa: must be one of pci|mmio" },
+		{ "--disk", "--disk: path=FILE is missing" },
+		{ "--disk|", "--disk: path=FILE is missing" },
+		{ "--disk|a,readonly", "--disk: unknown key \"readonly\"; see bantam run --help" },
+		{ "--disk|a,queue=2", "--disk: unknown key \"queue\"; did you mean \"queues\"?" },
+		{ "--disk|a,ro,ro", "--disk: ro: given twice" },
+		{ "--serial|stdio|--serial|stdio", "--serial: given twice" },
+		{ "--config|/nonexistent/x.json",
+		  "--config /nonexistent/x.json: No such file or directory" },
+		{ "--config|/tmp", "--config /tmp: Is a directory" },
+		{ "--aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=1",
+		  "unknown option --aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+		  "aaaaaaaaaaaa=1; see bantam run --help" },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		cr_expect_lt(parse(table[i].args), 0, "\"%s\" was accepted", table[i].args);
+		cr_expect_str_eq(err.text, table[i].says, "\"%s\": %s", table[i].args, err.text);
+	}
+}
+
+Test(config, too_many_devices)
+{
+	char args[2048] = "--kernel|k";
+
+	for (int i = 0; i < 60; i++)
+		strcat(args, "|--disk=d");
+	cr_expect_eq(parse(args), 0, "%s", err.text);
+	cr_expect_eq(config.ndevices, 60);
+	for (int i = 0; i < 5; i++)
+		strcat(args, "|--disk=d");
+	cr_expect_lt(parse(args), 0);
+	cr_expect_str_eq(err.text, "--disk: more than 64 devices");
+}
+
+Test(config, json)
+{
+	cr_assert_eq(parse_json("--config|@",
+				"{ \"kernel\": \"k\", \"cpus\": 2, \"memory\": \"1G\", \"dry-run\": true,\n"
+				"  \"quiet\": false, \"unpack\": false, \"rng\": true,\n"
+				"  \"disk\": [ \"a,ro\", { \"path\": \"b,c\", \"ro\": true, \"queues\": 4,\n"
+				"    \"bytes\": 4096, \"cache\": true, \"serial\": \"s\" } ],\n"
+				"  \"serial\": { \"sink\": \"off\" } }"), 0, "%s", err.text);
+	cr_expect_str_eq(keys_text(&config.vm, CONFIG_KERNEL), "k");
+	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 2);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_MEMORY), 1 << 30);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_DRY_RUN), 1);
+	cr_expect_str_eq(keys_text(&config.vm, CONFIG_UNPACK), "off");
+	cr_expect_str_eq(disks(), "a b,c");
+	cr_assert_eq(config.ndevices, 4);
+	cr_expect_eq(config.device[0].type, &rng);
+	cr_expect_eq(keys_num(&config.device[1].kv, 1), 1);
+	cr_expect_eq(keys_num(&config.device[2].kv, 3), 4);
+	cr_expect_eq(keys_num(&config.device[2].kv, 4), 4096);
+	cr_expect_eq(keys_num(&config.device[2].kv, 5), 1, "cache on");
+	cr_expect_str_eq(keys_text(&config.device[3].kv, 0), "off");
+}
+
+Test(config, command_line_wins)
+{
+	const char *json = "{ \"kernel\": \"k\", \"cpus\": 2, \"serial\": \"file\", \"disk\": \"a\" }";
+
+	cr_assert_eq(parse_json("--config|@|--cpus|3|--disk|z|--serial|stdio|--memory|8M", json), 0,
+		     "%s", err.text);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 3);
+	cr_expect_str_eq(keys_text(&config.vm, CONFIG_KERNEL), "k");
+	cr_expect_eq(keys_num(&config.vm, CONFIG_MEMORY), 8 << 20);
+	cr_expect_str_eq(disks(), "a z", "the file's disks come first");
+	cr_assert_eq(config.ndevices, 3);
+	for (unsigned i = 0; i < 3; i++)
+		if (config.device[i].type == &serial)
+			cr_expect_str_eq(keys_text(&config.device[i].kv, 0), "stdio");
+	/* Wherever --config stands. */
+	cr_assert_eq(parse_json("--disk|y|--disk|z|--cpus|3|--config|@", json), 0);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 3);
+	cr_expect_str_eq(disks(), "a y z");
+}
+
+Test(config, json_refusals)
+{
+	static const struct {
+		const char *json, *says;	/* after "--config FILE: " */
+	} table[] = {
+		{ "", "line 1: '[' or '{' expected near end of file" },
+		{ "{", "line 1: string or '}' expected near end of file" },
+		{ "{\n\"kernel\": \"k\",\n}", "line 3: string or '}' expected near '}'" },
+		{ "{\"kernel\": \"k\"} x", "line 1: end of file expected near 'x'" },
+		{ "[]", "must hold one JSON object" },
+		{ "[ \"kernel\" ]", "must hold one JSON object" },
+		{ "{}", NULL },
+		{ "{\"kernel\": \"k\", \"kernel\": \"k\"}", "line 1: duplicate object key near '\"kernel\"'" },
+		{ "{\"kernal\": \"k\"}", "unknown option --kernal; did you mean --kernel?" },
+		{ "{\"\": 1}", "unknown option --; see bantam run --help" },
+		{ "{\"i8042\": 1}", "unknown option --i8042; see bantam run --help" },
+		{ "{\"config\": \"x\"}", "\"config\": only on the command line" },
+		{ "{\"help\": true}", "\"help\": only on the command line" },
+		{ "{\"kernel\": 5}", "\"kernel\": must be a text" },
+		{ "{\"kernel\": true}", "\"kernel\": must be a text" },
+		{ "{\"kernel\": null}", "\"kernel\": must be a text" },
+		{ "{\"kernel\": {}}", "\"kernel\": must be a text" },
+		{ "{\"kernel\": [\"a\"]}", "\"kernel\": must be a text" },
+		{ "{\"kernel\": \"\"}", "--kernel: needs a value (FILE)" },
+		{ "{\"kernel\": \"a\\u0000b\"}", "line 1: \\u0000 is not allowed without JSON_ALLOW_NUL near '\"a\\u0000b\"'" },
+		{ "{\"cpus\": true}", "\"cpus\": must be a whole number" },
+		{ "{\"cpus\": 1.5}", "\"cpus\": must be a whole number" },
+		{ "{\"cpus\": null}", "\"cpus\": must be a whole number" },
+		{ "{\"cpus\": -1}", "--cpus -1: not a whole number" },
+		{ "{\"cpus\": 0}", "--cpus 0: must be from 1 to 254" },
+		{ "{\"cpus\": \"two\"}", "--cpus two: not a whole number" },
+		{ "{\"cpus\": 99999999999999999999}", "line 1: too big integer near '99999999999999999999'" },
+		{ "{\"memory\": 1e9}", "\"memory\": must be a size such as \"512M\", or a number of bytes" },
+		{ "{\"memory\": 1}", "--memory 1: must be from 4M to 4T" },
+		{ "{\"dry-run\": 1}", "\"dry-run\": must be true or false" },
+		{ "{\"dry-run\": \"maybe\"}", "--dry-run maybe: must be on or off" },
+		{ "{\"transport\": true}", "--transport on: must be one of pci|mmio" },
+		{ "{\"transport\": 1}", "\"transport\": must be a text" },
+		{ "{\"disk\": 1}", "\"disk\": must be a text, an object or true" },
+		{ "{\"disk\": null}", "\"disk\": must be a text, an object or true" },
+		{ "{\"disk\": false}", "\"disk\": must be a text, an object or true" },
+		{ "{\"disk\": [[\"a\"]]}", "\"disk\": must be a text, an object or true" },
+		{ "{\"disk\": true}", "--disk: path=FILE is missing" },
+		{ "{\"disk\": {}}", "--disk: path=FILE is missing" },
+		{ "{\"disk\": {\"ro\": true}}", "--disk: path=FILE is missing" },
+		{ "{\"disk\": {\"path\": \"a\", \"rw\": true}}", "--disk: unknown key \"rw\"; did you mean \"ro\"?" },
+		{ "{\"disk\": {\"path\": 1}}", "--disk: \"path\": must be a text" },
+		{ "{\"disk\": {\"path\": \"a\", \"ro\": 1}}", "--disk: \"ro\": must be true or false" },
+		{ "{\"disk\": {\"path\": \"a\", \"path\": \"b\"}}", "line 1: duplicate object key near '\"path\"'" },
+		{ "{\"disk\": \"a,ro,ro\"}", "--disk: ro: given twice" },
+		{ "{\"serial\": [\"a\", \"b\"]}", "--serial: given twice" },
+	};
+	char want[600];
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		cr_expect_lt(parse_json("--config|@", table[i].json), 0, "%s was accepted",
+			     table[i].json);
+		snprintf(want, sizeof(want), "--config %s: %s", json_path, table[i].says);
+		if (!table[i].says)
+			strcpy(want, "--kernel FILE is missing; see bantam run --help");
+		cr_expect_str_eq(err.text, want, "%s: %s", table[i].json, err.text);
+	}
+}
+
+Test(config, json_of_a_hostile_shape)
+{
+	static char deep[200001];
+	static const char nul[] = "{\"kernel\": \"k\"}\0{";
+
+	memset(deep, '[', 200000);
+	cr_expect_lt(parse_json("--config|@", deep), 0);
+	cr_expect(strstr(err.text, "maximum parsing depth"), "%s", err.text);
+	write_json(nul, sizeof(nul));
+	cr_expect_lt(parse("--config|@"), 0);
+	cr_expect_lt(parse_json("--config|@", "{\"k\xff\": 1}"), 0);
+	cr_expect_lt(parse("--config|/dev/null"), 0);
+	cr_expect_lt(parse("--config|/dev/zero"), 0);
+}
+
+/* Every option and key is in --help, with its default. */
+Test(config, help_lists_everything)
+{
+	char *text;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	config_help(out);
+	fclose(out);
+	for (const struct key *k = config_keys; k->name; k++) {
+		char word[64];
+
+		snprintf(word, sizeof(word), "\n  --%s ", k->name);
+		cr_expect(strstr(text, word), "%s", k->name);
+		cr_expect(strstr(text, k->help), "%s", k->help);
+	}
+	for (size_t i = 0; device_types[i]; i++) {
+		const struct device_type *t = device_types[i];
+
+		if (!t->option)
+			continue;
+		cr_expect(strstr(text, t->option) && strstr(text, t->help), "%s", t->option);
+		for (const struct key *k = t->keys; k->name; k++) {
+			char word[64];
+
+			snprintf(word, sizeof(word), "\n      %s=", k->name);
+			cr_expect(strstr(text, word), "%s %s", t->option, k->name);
+		}
+	}
+	cr_expect_null(strstr(text, "i8042"));
+	cr_expect(strstr(text, "[512M]"));
+	cr_expect(strstr(text, "Exit status"));
+	free(text);
+}
