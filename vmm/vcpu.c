@@ -323,5 +323,5 @@ void vcpu_destroy(struct vcpu *v)
 
 bool vcpu_emergency(void)
 {
-	return current && arch_vcpu_emergency(current->fd);
+	return current && arch_vcpu_emergency(current->env.arch, current->fd);
 }

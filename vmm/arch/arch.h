@@ -39,11 +39,11 @@ int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info
 /* An exit that only this architecture knows; false: nobody does. */
 bool arch_vcpu_exit(struct arch_vm *vm, int vcpu_fd, struct kvm_run *run);
 /*
- * Whether the guest's kernel left in a hurry: it asked for a reset while this
- * vCPU's interrupt controller was still live. Linux quiesces it before an
- * orderly reboot, and does not in a panic (panic=N) or for sysrq-b.
+ * Whether the guest's kernel left in a hurry: it asked for a reset while interrupts
+ * were still routed. Before an orderly reboot Linux masks the I/O APIC and switches
+ * the local ones off; sysrq-b does neither, a panic (panic=N) only the latter.
  */
-bool arch_vcpu_emergency(int vcpu_fd);
+bool arch_vcpu_emergency(struct arch_vm *vm, int vcpu_fd);
 /* "rip 0x… cr3 …": where a vCPU stands, for messages. */
 void arch_vcpu_where(int vcpu_fd, char *buf, size_t len);
 

@@ -147,6 +147,17 @@ static uint32_t window_read(const struct ioapic *io)
 	}
 }
 
+bool ioapic_live(struct ioapic *io)
+{
+	bool live = false;
+
+	pthread_mutex_lock(&io->lock);
+	for (unsigned i = 0; i < IOAPIC_PINS; i++)
+		live |= !(io->entry[i] & RTE_MASKED);
+	pthread_mutex_unlock(&io->lock);
+	return live;
+}
+
 static uint64_t ioapic_read(void *opaque, uint64_t off, unsigned size_bytes)
 {
 	struct ioapic *io = opaque;

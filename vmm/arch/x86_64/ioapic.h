@@ -40,6 +40,8 @@ void ioapic_destroy(struct ioapic *io);
 extern const struct bus_ops ioapic_bus_ops;	/* opaque: the struct ioapic; 4 KiB */
 
 void ioapic_set_line(struct ioapic *io, unsigned pin, unsigned holder, bool level);
+/* Is any pin unmasked? */
+bool ioapic_live(struct ioapic *io);
 void ioapic_eoi(struct ioapic *io, uint8_t vector);
 
 #endif

@@ -149,10 +149,12 @@ static uint32_t lapic_get(const struct kvm_lapic_state *lapic, unsigned reg)
 #define APIC_SPIV 0xf0
 #define APIC_SPIV_ENABLED (1u << 8)
 
-bool arch_vcpu_emergency(int vcpu_fd)
+bool arch_vcpu_emergency(struct arch_vm *vm, int vcpu_fd)
 {
 	struct kvm_lapic_state lapic;
 
+	if (ioapic_live(&vm->ioapic))
+		return true;
 	return kvm_ioctl(vcpu_fd, KVM_GET_LAPIC, &lapic) >= 0 &&
 	       (lapic_get(&lapic, APIC_SPIV) & APIC_SPIV_ENABLED);
 }
