@@ -230,3 +230,21 @@ Test(keys, shipped_tables_are_sound)
 		cr_expect_leq(n, KEYS_MAX, "%s", type->option);
 	}
 }
+
+Test(keys, a_list_takes_more_than_one)
+{
+	static const struct key table[] = {
+		{ "fwd", KEY_TEXT, KEY_LIST, .meta = "WHAT" },
+		{ "one", KEY_TEXT },
+		{ 0 },
+	};
+	struct keyvals kv;
+	struct err err;
+
+	cr_assert_eq(keys_parse(&kv, "--net", table, "fwd=a,one=x,fwd=b:1,fwd=c", &err), 0);
+	cr_assert_str_eq(keys_text(&kv, 0), "a,b:1,c");
+	cr_assert_eq(keys_set(&kv, "one", "y", &err), -EINVAL);
+	cr_assert_eq(keys_set(&kv, "fwd", "", &err), -EINVAL);
+	cr_assert_str_eq(keys_text(&kv, 0), "a,b:1,c");
+	keys_clear(&kv);
+}

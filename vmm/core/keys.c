@@ -157,6 +157,22 @@ static int store(struct keyvals *kv, int i, const char *text, struct err *err)
 	return 0;
 }
 
+/* One more value of a KEY_LIST. */
+static int append(struct keyvals *kv, int i, const char *value, struct err *err)
+{
+	const char *before = kv->val[i].text;
+	size_t len = strlen(before) + strlen(value) + 2;
+	char *joined = malloc(len);
+	int rc;
+
+	if (!joined)
+		return err_sys(err, ENOMEM, "%s", kv->option);
+	snprintf(joined, len, "%s,%s", before, value);
+	rc = store(kv, i, *value ? joined : value, err);
+	free(joined);
+	return rc;
+}
+
 void keys_start(struct keyvals *kv, const char *option, const struct key *table)
 {
 	unsigned n = 0;
@@ -176,6 +192,8 @@ int keys_set(struct keyvals *kv, const char *name, const char *value, struct err
 
 	if (i < 0)
 		return unknown(kv, name, err);
+	if (kv->val[i].set && value && kv->table[i].flags & KEY_LIST)
+		return append(kv, i, value, err);
 	if (kv->val[i].set)
 		return err_set(err, EINVAL, "%s: given twice",
 			       said(kv, name, NULL, buf, sizeof(buf)));
