@@ -10,8 +10,9 @@
  *
  * An event that ends the VM may come from any thread: end_with notes the first
  * one and stops the vCPUs. A vCPU may be waiting for a device's I/O, so the
- * loop goes on until the last of them has left; then the builder's thread
- * destroys everything backward. A second SIGTERM does not wait.
+ * loop goes on until the last of them has left. Then its thread, which is the one
+ * that knows their I/O, destroys the devices, and the builder's the rest,
+ * backward. A second SIGTERM does not wait.
  */
 #include "vmm/machine.h"
 
@@ -423,6 +424,13 @@ int machine_create(const struct config *config, struct machine **out, struct err
 	return 0;
 }
 
+static void destroy_devices(struct machine *m)
+{
+	atomic_store(&m->env.closing, true);
+	while (m->ndevices)
+		device_destroy(m->device[--m->ndevices]);
+}
+
 static void *loop_main(void *opaque)
 {
 	struct machine *m = opaque;
@@ -430,6 +438,8 @@ static void *loop_main(void *opaque)
 
 	if (rc)
 		end_with(m, OUTCOME_ERROR, "event loop: %s", strerror(-rc));
+	else
+		destroy_devices(m);
 	return NULL;
 }
 
@@ -495,11 +505,9 @@ void machine_destroy(struct machine *m)
 {
 	if (!m)
 		return;
-	atomic_store(&m->env.closing, true);
 	for (unsigned i = 0; i < m->nvcpus; i++)
 		vcpu_destroy(m->vcpu[i]);
-	while (m->ndevices)
-		device_destroy(m->device[--m->ndevices]);
+	destroy_devices(m);
 	pci_host_destroy(m->device_env.pci);
 	loop_unwatch(m->panic_timer);
 	loop_unwatch(m->signals);
