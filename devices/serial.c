@@ -2,14 +2,15 @@
  * serial: see serial.h.
  *
  * Register bits are named as <linux/serial_reg.h> names them, after the data
- * sheet. Two liberties, both towards a friendlier line:
+ * sheet. Three liberties, all towards a friendlier line:
  *
  * - A real UART loses what arrives while nobody listens, and an operating
  *   system's driver throws the FIFO's content away when it starts. So bytes are
  *   fetched from the host only once the guest shows that it reads: it enabled
  *   the receive interrupt (not just for a moment, as a probe does, which sets
- *   all four enable bits before it has set OUT2), or it reads LSR twice in a
- *   row with nothing to wait for but input. "echo command | bantam run" works.
+ *   all four enable bits before it has set OUT2), or it reads LSR again and
+ *   again with nothing to wait for but input. "echo command | bantam run" works.
+ * - Switching the FIFO on does not clear a character that is there.
  * - Characters below the FIFO's trigger level time out at once.
  */
 #include "devices/serial.h"
@@ -24,6 +25,7 @@
 #include "devices/backend/chardev.h"
 
 #define FIFO_BYTES 16u
+#define POLLS 16u	/* Linux's driver reads LSR twice in a row while it starts */
 #define MSR_IDLE (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS)	/* a peer that is always there */
 #define LSR_ERRORS (UART_LSR_BI | UART_LSR_FE | UART_LSR_PE)
 
@@ -203,7 +205,7 @@ static uint8_t read_reg(struct serial *ser, unsigned reg)
 			s->rx_error[0] = 0;
 		if (!(v & UART_LSR_THRE))
 			s->lsr_reads = 0;
-		else if (++s->lsr_reads == 2 && !s->polls) {
+		else if (s->lsr_reads < POLLS && ++s->lsr_reads == POLLS) {
 			s->polls = true;
 			chardev_resume(ser->chr);
 		}
@@ -221,10 +223,18 @@ static void write_fcr(struct serial *ser, uint8_t v)
 {
 	struct serial_state *s = &ser->s;
 
-	if ((v ^ s->fcr) & UART_FCR_ENABLE_FIFO)
+	/*
+	 * Switching clears both FIFOs. But switching on keeps the one character that there may
+	 * be: Linux enables the receiver first and the FIFO right after.
+	 */
+	if (fifo_on(s) && !(v & UART_FCR_ENABLE_FIFO))
 		v |= UART_FCR_CLEAR_RCVR | UART_FCR_CLEAR_XMIT;
-	if (v & UART_FCR_CLEAR_RCVR)
+	if (v & UART_FCR_CLEAR_RCVR) {
+		/* A driver starts: it shall show anew that it reads. */
+		s->polls = false;
+		s->lsr_reads = 0;
 		s->rx_len = 0;
+	}
 	if (v & UART_FCR_CLEAR_XMIT && s->tx_len) {
 		s->tx_len = 0;
 		s->thre_pending = true;
