@@ -189,6 +189,20 @@ static int set_json(struct keyvals *kv, const char *name, const json_t *val, str
 		key++;
 	if (!key->name)		/* keys_set says what is near */
 		return keys_set(kv, name, NULL, err);
+	if ((key->flags & KEY_LIST) && json_is_array(val)) {
+		size_t i;
+		json_t *item;
+
+		json_array_foreach(val, i, item) {
+			int rc = json_is_array(item)
+					 ? err_set(err, EINVAL, "\"%s\": a list in a list", name)
+					 : set_json(kv, name, item, err);
+
+			if (rc)
+				return rc;
+		}
+		return 0;
+	}
 	text = json_text(key, val, buf, sizeof(buf));
 	if (!text)
 		return err_set(err, EINVAL, "%s%s\"%s\": must be %s", kv->option,
@@ -320,11 +334,21 @@ void config_clear(struct config *config)
 	memset(config, 0, sizeof(*config));
 }
 
+/* Characters of UTF-8. */
+static int width_of(const char *text)
+{
+	int n = 0;
+
+	for (; *text; text++)
+		n += (*text & 0xc0) != 0x80;
+	return n;
+}
+
 static void help_line(FILE *out, int indent, const char *lead, const char *help, const char *def)
 {
-	int width = 34;
-	int used = fprintf(out, "%*s%s", indent, "", lead);
+	int width = 34, used = indent + width_of(lead);
 
+	fprintf(out, "%*s%s", indent, "", lead);
 	/* A long lead takes a line of its own. */
 	if (used >= width)
 		used = fprintf(out, "\n") - 1;

@@ -14,6 +14,7 @@ static const struct key disk_keys[] = {
 	{ "queues", KEY_NUM, .def = "1", .min = 1, .max = 16, .help = "rings" },
 	{ "bytes", KEY_SIZE, .help = "length" },
 	{ "cache", KEY_CHOICE, .choices = "off|on|auto", .def = "auto", .help = "cache" },
+	{ "alias", KEY_TEXT, KEY_LIST, .help = "other names" },
 	{ 0 },
 };
 static const struct key serial_keys[] = {
@@ -202,7 +203,8 @@ Test(config, json)
 				"{ \"kernel\": \"k\", \"cpus\": 2, \"memory\": \"1G\", \"dry-run\": true,\n"
 				"  \"quiet\": false, \"unpack\": false, \"rng\": true,\n"
 				"  \"disk\": [ \"a,ro\", { \"path\": \"b,c\", \"ro\": true, \"queues\": 4,\n"
-				"    \"bytes\": 4096, \"cache\": true, \"serial\": \"s\" } ],\n"
+				"    \"bytes\": 4096, \"cache\": true, \"serial\": \"s\",\n"
+				"    \"alias\": [ \"x\", \"y\" ] } ],\n"
 				"  \"serial\": { \"sink\": \"off\" } }"), 0, "%s", err.text);
 	cr_expect_str_eq(keys_text(&config.vm, CONFIG_KERNEL), "k");
 	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 2);
@@ -216,6 +218,7 @@ Test(config, json)
 	cr_expect_eq(keys_num(&config.device[2].kv, 3), 4);
 	cr_expect_eq(keys_num(&config.device[2].kv, 4), 4096);
 	cr_expect_eq(keys_num(&config.device[2].kv, 5), 1, "cache on");
+	cr_expect_str_eq(keys_text(&config.device[2].kv, 6), "x,y");
 	cr_expect_str_eq(keys_text(&config.device[3].kv, 0), "off");
 }
 
@@ -288,6 +291,9 @@ Test(config, json_refusals)
 		{ "{\"disk\": {\"path\": 1}}", "--disk: \"path\": must be a text" },
 		{ "{\"disk\": {\"path\": \"a\", \"ro\": 1}}", "--disk: \"ro\": must be true or false" },
 		{ "{\"disk\": {\"path\": \"a\", \"path\": \"b\"}}", "line 1: duplicate object key near '\"path\"'" },
+		{ "{\"disk\": {\"alias\": [[\"a\"]]}}", "\"alias\": a list in a list" },
+		{ "{\"disk\": {\"alias\": [1]}}", "--disk: \"alias\": must be a text" },
+		{ "{\"disk\": {\"serial\": [\"a\"]}}", "--disk: \"serial\": must be a text" },
 		{ "{\"disk\": \"a,ro,ro\"}", "--disk: ro: given twice" },
 		{ "{\"serial\": [\"a\", \"b\"]}", "--serial: given twice" },
 	};
