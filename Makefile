@@ -119,7 +119,7 @@ fmt:
 
 install: all
 	install -D -m 755 $B/bantam $(DESTDIR)$(PREFIX)/bin/bantam
-	install -D -m 644 bantam.1 $(DESTDIR)$(PREFIX)/share/man/man1/bantam.1
+	install -D -m 644 vmm/bantam.1 $(DESTDIR)$(PREFIX)/share/man/man1/bantam.1
 
 clean:
 	rm -rf build
