@@ -1,0 +1,304 @@
+/*
+ * acpi: the tables as a guest would walk them, and as iasl judges them: every
+ * table must disassemble, compile again without a word, and give the same bytes.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "boot/boot.h"
+#include "boot/bytes.h"
+#include "boot/layout.h"
+
+#define AT LAYOUT_ACPI
+#define ROOM LAYOUT_ACPI_BYTES
+
+static uint8_t ram[2 << 20];
+
+static struct mem guest_mem(void)
+{
+	struct mem mem = { 0 };
+
+	memset(ram, 0, sizeof(ram));
+	cr_assert_eq(mem_add(&mem, gpa(0), sizeof(ram), ram), 0);
+	return mem;
+}
+
+static struct board plain_board(unsigned ncpus)
+{
+	return (struct board){
+		.ncpus = ncpus,
+		.lapic = 0xfee00000,
+		.ioapic = 0xfec00000,
+		.serial = { true, 0x3f8, 4 },
+		.rtc = true,
+		.i8042 = true,
+		.sleep_control_port = 0x600,
+		.sleep_status_port = 0x601,
+		.reset_port = 0x602,
+		.reset_value = 0xf,
+		.ged_port = 0x604,
+		.ged_gsi = 5,
+		.pvpanic_port = 0x505,
+		.vmgenid = 0xff000,
+	};
+}
+
+static void add_pci(struct board *b, uint32_t slots)
+{
+	b->pci.present = true;
+	b->pci.ecam = (struct board_window){ 0xe0000000, 1 << 20 };
+	b->pci.mmio32 = (struct board_window){ 0xc0000000, 0x20000000 };
+	b->pci.slots = slots;
+	for (unsigned i = 0; i < BOARD_MAX_SLOTS; i++)
+		b->pci.gsi[i] = (uint8_t)(16 + i % 8);
+}
+
+static void add_mmio(struct board *b, unsigned n)
+{
+	b->nmmio = n;
+	for (unsigned i = 0; i < n; i++) {
+		b->mmio[i].window = (struct board_window){ 0xe8000000 + i * 0x1000ull, 0x1000 };
+		b->mmio[i].gsi = (uint8_t)(6 + i);
+	}
+}
+
+static uint8_t sum(const uint8_t *b, size_t n)
+{
+	uint8_t s = 0;
+
+	while (n--)
+		s = (uint8_t)(s + *b++);
+	return s;
+}
+
+/* Builds; checks what every table has in common; returns the one asked for, or NULL. */
+static uint8_t *build(const struct board *b, const char *signature)
+{
+	struct mem mem = guest_mem();
+	struct err err;
+	uint8_t *rsdp = ram + AT, *xsdt, *found = NULL;
+	int64_t used = acpi_build(&mem, b, gpa(AT), ROOM, &err);
+
+	cr_assert_gt(used, 0, "%s", err.text);
+	cr_assert_leq(used, (int64_t)ROOM);
+	cr_assert_eq(memcmp(rsdp, "RSD PTR ", 8), 0);
+	cr_assert_eq(sum(rsdp, 20), 0);
+	cr_assert_eq(sum(rsdp, 36), 0);
+	cr_assert_eq(get32(rsdp + 20), 36);
+	xsdt = ram + get64(rsdp + 24);
+	cr_assert_eq(memcmp(xsdt, "XSDT", 4), 0);
+	for (unsigned i = 0; i <= (get32(xsdt + 4) - 36) / 8; i++) {
+		uint8_t *t = i ? ram + get64(xsdt + 36 + 8 * (i - 1)) : xsdt;
+
+		cr_assert_geq(t, ram + AT);
+		cr_assert_eq((t - ram) % 16, 0);
+		cr_assert_leq(t + get32(t + 4), ram + AT + used);
+		cr_assert_eq(sum(t, get32(t + 4)), 0, "checksum of %.4s", (char *)t);
+		if (!memcmp(t, signature, 4))
+			found = t;
+		if (!memcmp(t, "FACP", 4)) {
+			uint8_t *dsdt = ram + get64(t + 140);
+
+			cr_assert_eq(get32(t + 40), get64(t + 140));
+			cr_assert_eq(sum(dsdt, get32(dsdt + 4)), 0);
+			if (!strcmp(signature, "DSDT"))
+				found = dsdt;
+		}
+	}
+	return found;
+}
+
+Test(acpi, fadt_fields)
+{
+	struct board b = plain_board(1);
+	uint8_t *t = build(&b, "FACP");
+
+	cr_assert_eq(get32(t + 4), 276);
+	cr_assert_eq(t[8], 6);
+	cr_assert_eq(get32(t + 36), 0, "no FACS");
+	cr_assert_eq(get16(t + 109), 0x05, "legacy devices, no VGA, an RTC, no keyboard");
+	cr_assert_eq(get32(t + 112) >> 20 & 1, 1, "hardware-reduced");
+	cr_assert_eq(get32(t + 112) >> 10 & 1, 1, "reset register");
+	cr_assert_eq(t[116], 1);
+	cr_assert_eq(get64(t + 120), 0x602);
+	cr_assert_eq(t[128], 0xf);
+	cr_assert_eq(get64(t + 248), 0x600);
+	cr_assert_eq(get64(t + 260), 0x601);
+	for (unsigned i = 148; i < 244; i++)
+		cr_assert_eq(t[i], 0);
+
+	b.rtc = false;
+	t = build(&b, "FACP");
+	cr_assert_eq(get16(t + 109), 0x25);
+}
+
+Test(acpi, madt_names_every_cpu)
+{
+	static const unsigned counts[] = { 1, 2, 64, 254 };
+
+	for (unsigned i = 0; i < 4; i++) {
+		struct board b = plain_board(counts[i]);
+		uint8_t *t = build(&b, "APIC"), *e = t + 44, *end = t + get32(t + 4);
+		unsigned cpus = 0, ioapics = 0, nmis = 0;
+
+		cr_assert_eq(get32(t + 36), 0xfee00000);
+		cr_assert_eq(get32(t + 40), 0, "no 8259");
+		for (; e < end; e += e[1]) {
+			cr_assert_gt(e[1], 1);
+			if (e[0] == 0) {
+				cr_assert_eq(e[2], cpus);
+				cr_assert_eq(e[3], cpus);
+				cr_assert_eq(get32(e + 4), 1);
+				cpus++;
+			} else if (e[0] == 1) {
+				cr_assert_eq(get32(e + 4), 0xfec00000);
+				cr_assert_eq(get32(e + 8), 0);
+				ioapics++;
+			} else if (e[0] == 4) {
+				cr_assert_eq(e[2], 0xff);
+				cr_assert_eq(e[5], 1);
+				nmis++;
+			}
+		}
+		cr_assert_eq(e, end);
+		cr_assert_eq(cpus, counts[i]);
+		cr_assert_eq(ioapics, 1);
+		cr_assert_eq(nmis, 1);
+	}
+}
+
+Test(acpi, mcfg_only_with_pci)
+{
+	struct board b = plain_board(1);
+	uint8_t *t;
+
+	cr_assert_null(build(&b, "MCFG"));
+	add_pci(&b, 1);
+	t = build(&b, "MCFG");
+	cr_assert(t);
+	cr_assert_eq(get32(t + 4), 60);
+	cr_assert_eq(get64(t + 44), 0xe0000000);
+	cr_assert_eq(t[54], 0);
+	cr_assert_eq(t[55], 0);
+}
+
+Test(acpi, too_little_room)
+{
+	struct board b = plain_board(2);
+	struct mem mem = guest_mem();
+	struct err err;
+	int64_t used = acpi_build(&mem, &b, gpa(AT), ROOM, &err);
+
+	cr_assert_gt(used, 0);
+	/* The last table is padded: its last 15 bytes may be spared. */
+	for (int64_t room = 0; room + 16 <= used; room++) {
+		mem = guest_mem();
+		memset(ram + AT + room, 0xee, 4096);
+		cr_assert_lt(acpi_build(&mem, &b, gpa(AT), (uint64_t)room, &err), 0);
+		for (unsigned i = 0; i < 4096; i++)
+			cr_assert_eq(ram[AT + (uint64_t)room + i], 0xee);
+	}
+	cr_assert_lt(acpi_build(&mem, &b, gpa(AT + 8), ROOM, &err), 0);
+	cr_assert_lt(acpi_build(&mem, &b, gpa(1ull << 40), ROOM, &err), 0);
+}
+
+static char dir[64];
+
+static void write_table(const uint8_t *t)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%.4s.aml", dir, (const char *)t);
+	f = fopen(path, "w");
+	cr_assert(f);
+	cr_assert_eq(fwrite(t, 1, get32(t + 4), f), get32(t + 4));
+	fclose(f);
+}
+
+/* 0 if all of the directory's tables pass; the output is in the log otherwise. */
+static int judge(void)
+{
+	char cmd[1024];
+	int status;
+
+	/* -oa: without optimisations the compiler must give back our very bytes. */
+	snprintf(cmd, sizeof(cmd),
+		 "cd %s && rm -f log && for t in *.aml; do n=${t%%.aml}; "
+		 "iasl -d $t >>log 2>&1 && iasl -oa -p new-$n $n.dsl >>log 2>&1 || exit 1; "
+		 "cmp -i 36 $t new-$n.aml >>log 2>&1 || exit 2; done; "
+		 "grep -Eq ' (Warning|Error|Remark) ' log && exit 3; exit 0", dir);
+	status = system(cmd);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void roundtrip(const struct board *b, const char *what)
+{
+	static const char *const names[] = { "FACP", "APIC", "MCFG", "DSDT", "XSDT" };
+	char cmd[128];
+	int status;
+
+	if (system("command -v iasl >/dev/null 2>&1"))
+		cr_skip_test("iasl (package acpica-tools) is not there");
+	mkdir("build", 0777);
+	snprintf(dir, sizeof(dir), "build/acpi-XXXXXX");
+	cr_assert(mkdtemp(dir));
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		uint8_t *t = build(b, names[i]);
+
+		if (t)
+			write_table(t);
+	}
+	status = judge();
+	cr_assert_eq(status, 0, "%s: iasl says %d: see %s/log", what, status, dir);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	cr_assert_eq(system(cmd), 0);
+}
+
+Test(acpi, iasl_pci)
+{
+	static const uint32_t slots[] = { 0, 1, 0x7fffffff, 0xffffffff };
+	static const unsigned cpus[] = { 1, 2, 64, 254 };
+
+	for (unsigned i = 0; i < 4; i++) {
+		struct board b = plain_board(cpus[i]);
+
+		add_pci(&b, slots[i]);
+		roundtrip(&b, "pci");
+	}
+}
+
+Test(acpi, iasl_mmio)
+{
+	static const unsigned n[] = { 0, 1, 16, 32 };
+
+	for (unsigned i = 0; i < 4; i++) {
+		struct board b = plain_board(2);
+
+		add_mmio(&b, n[i]);
+		roundtrip(&b, "mmio");
+	}
+}
+
+Test(acpi, iasl_least_and_most)
+{
+	struct board least = {
+		.ncpus = 1, .sleep_control_port = 0x600, .sleep_status_port = 0x601,
+		.reset_port = 0x602, .ged_port = 0x604, .ged_gsi = 5,
+	};
+	struct board most = plain_board(254);
+
+	roundtrip(&least, "least");
+	add_pci(&most, 0xffffffff);
+	most.pci.ecam.len_bytes = 256 << 20;
+	most.pci.mmio32 = (struct board_window){ 0x4000000000, 1ull << 32 };
+	add_mmio(&most, 32);
+	most.mmio[3].window.base = 0x5000000000;
+	most.vmgenid = 0x1234567890;
+	roundtrip(&most, "most");
+}
