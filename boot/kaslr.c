@@ -83,6 +83,16 @@ static bool is_64(const struct list *l, const struct window *w)
 	return n && n >= count(l) / 2;
 }
 
+/* Whether most places hold 32-bit ones: the upper half of the address space. */
+static bool is_32(const struct list *l, const struct window *w)
+{
+	size_t n = 0;
+
+	for (const uint8_t *p = l->first; p < l->end; p += 4)
+		n += get32(place(w, get32(p), 4)) >= START_KERNEL_MAP;
+	return n && n >= count(l) / 2;
+}
+
 static bool has_word(const char *cmdline, const char *word)
 {
 	size_t len = strlen(word);
@@ -131,7 +141,8 @@ void kaslr_apply(struct mem *mem, const struct kernel_image *image, const char *
 	if (!image->tail || k->entry != BOOT_ENTRY_LINUX64 || has_word(cmdline, "nokaslr") ||
 	    !w.host || w.len_bytes < 8)
 		return;
-	if (!take(begin, &end, &w, &narrow) || !take(begin, &end, &w, &second) || !count(&narrow)) {
+	if (!take(begin, &end, &w, &narrow) || !take(begin, &end, &w, &second) ||
+	    !is_32(&narrow, &w)) {
 		log_put(LOG_INFO, "kernel: no relocations: it runs without KASLR");
 		return;
 	}
