@@ -288,7 +288,7 @@ static int create_device(struct machine *m, const struct device_type *type,
 	return rc;
 }
 
-/* A serial port on stdio is there unless the user says otherwise. */
+/* A serial port on stdio is there unless the user says otherwise or gives stdio to a console. */
 static int create_default_serial(struct machine *m, struct err *err)
 {
 	struct keyvals kv;
@@ -311,7 +311,7 @@ static int create_devices(struct machine *m, struct err *err)
 		serial |= d->type == &serial_type;
 		rc = create_device(m, d->type, &d->kv, err);
 	}
-	return rc || serial ? rc : create_default_serial(m, err);
+	return rc || serial || chardev_stdio_taken() ? rc : create_default_serial(m, err);
 }
 
 /* What is on the board after the devices took their places. */

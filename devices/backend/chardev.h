@@ -46,6 +46,9 @@ extern const struct key chardev_keys[];
 /* cfg says "off": there shall be no device at all. */
 bool chardev_off(const struct keyvals *cfg);
 
+/* Some open sink is stdio: there is only one. */
+bool chardev_stdio_taken(void);
+
 /*
  * cfg is parsed with chardev_keys and is not "off". Owner: chardev_close, which flushes for at
  * most a second, restores the terminal and removes what open created; it accepts NULL. Both

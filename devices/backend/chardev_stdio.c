@@ -308,6 +308,11 @@ static void open_out(struct chardev *chr)
 		chr->out_how = CHARDEV_OUT_POLL;
 }
 
+bool chardev_stdio_taken(void)
+{
+	return term.owner;
+}
+
 int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 		       struct err *err)
 {
