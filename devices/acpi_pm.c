@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,9 +98,18 @@ static void acpi_pm_destroy(struct device *dev)
 	free(pm);
 }
 
+static void acpi_pm_describe(struct device *dev, char *buf, size_t len)
+{
+	struct acpi_pm *pm = (struct acpi_pm *)dev;
+
+	snprintf(buf, len, "sleep at port 0x%x, reset at port 0x%x, events at port 0x%x, irq %u", pm->config.sleep_control_port,
+		 pm->config.reset_port, pm->config.ged_port, pm->config.ged_gsi);
+}
+
 static const struct device_ops acpi_pm_ops = {
 	.destroy = acpi_pm_destroy,
 	.power_button = acpi_pm_power_button,
+	.describe = acpi_pm_describe,
 };
 
 int acpi_pm_create(const struct device_env *env, const struct acpi_pm_config *config,

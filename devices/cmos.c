@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -287,7 +288,17 @@ static void cmos_destroy(struct device *dev)
 	free(cmos);
 }
 
-static const struct device_ops cmos_ops = { .destroy = cmos_destroy };
+static void cmos_describe(struct device *dev, char *buf, size_t len)
+{
+	struct cmos *cmos = (struct cmos *)dev;
+
+	snprintf(buf, len, "ports 0x%x-0x%x", cmos->port, cmos->port + 1);
+}
+
+static const struct device_ops cmos_ops = {
+	.destroy = cmos_destroy,
+	.describe = cmos_describe,
+};
 
 int cmos_create(const struct device_env *env, const struct cmos_config *config,
 		struct device **out, struct err *err)

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "devices/platform.h"
@@ -82,7 +83,15 @@ static void i8042_destroy(struct device *dev)
 	free(kbc);
 }
 
-static const struct device_ops i8042_ops = { .destroy = i8042_destroy };
+static void i8042_describe(struct device *dev, char *buf, size_t len)
+{
+	snprintf(buf, len, "ports 0x60 and 0x64: reset only");
+}
+
+static const struct device_ops i8042_ops = {
+	.destroy = i8042_destroy,
+	.describe = i8042_describe,
+};
 
 int i8042_create(const struct device_env *env, struct device **out, struct err *err)
 {

@@ -3,6 +3,7 @@
  * Panicked ends the VM as a panic; crash-loaded says that a crash kernel goes on.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "devices/platform.h"
@@ -40,7 +41,17 @@ static void pvpanic_destroy(struct device *dev)
 	free(pv);
 }
 
-static const struct device_ops pvpanic_ops = { .destroy = pvpanic_destroy };
+static void pvpanic_describe(struct device *dev, char *buf, size_t len)
+{
+	struct pvpanic *pv = (struct pvpanic *)dev;
+
+	snprintf(buf, len, "port 0x%x", pv->port);
+}
+
+static const struct device_ops pvpanic_ops = {
+	.destroy = pvpanic_destroy,
+	.describe = pvpanic_describe,
+};
 
 int pvpanic_create(const struct device_env *env, uint16_t port, struct device **out,
 		   struct err *err)

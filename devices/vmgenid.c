@@ -4,6 +4,7 @@
  * reseeds its random generator and drops what must not be used twice.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -48,7 +49,17 @@ static void vmgenid_destroy(struct device *dev)
 	free(dev);
 }
 
-static const struct device_ops vmgenid_ops = { .destroy = vmgenid_destroy };
+static void vmgenid_describe(struct device *dev, char *buf, size_t len)
+{
+	struct vmgenid *gen = (struct vmgenid *)dev;
+
+	snprintf(buf, len, "memory at 0x%llx", (unsigned long long)gen->addr.v);
+}
+
+static const struct device_ops vmgenid_ops = {
+	.destroy = vmgenid_destroy,
+	.describe = vmgenid_describe,
+};
 
 int vmgenid_create(const struct device_env *env, gpa_t addr, struct device *pm,
 		   uint32_t ged_bit, struct device **out, struct err *err)
