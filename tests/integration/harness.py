@@ -90,6 +90,7 @@ class Case:
     options: list = dataclasses.field(default_factory=list)
     kill_after: str = ""
     checks: list = dataclasses.field(default_factory=list)
+    in_qemu: bool = False   # in QEMU's q35 instead, to compare with
 
     @property
     def dir(self):
@@ -111,7 +112,8 @@ class Case:
         initrd = make_initrd(self.kernel, self.modules)
         for index, disk in enumerate(self.disks):
             disk.make(os.path.join(self.dir, f"disk{index}.img"))
-        words = self.command(os.path.join(kernel, self.image), initrd)
+        command = self.q35_command if self.in_qemu else self.command
+        words = command(os.path.join(kernel, self.image), initrd)
         text = " ".join(shlex.quote(w) for w in words)
         if self.kill_after:
             # Wait for a line on its console, which is our own output, then end it.
@@ -132,16 +134,13 @@ class Case:
                       + (",ro" if disk.read_only else "")]
         return words + self.options + ["--cmdline", self.cmdline]
 
-
-class Reference(Case):
-    """The same guest in QEMU's q35, for its kernel messages."""
-
-    def command(self, kernel, initrd):
+    def q35_command(self, kernel, initrd):
         words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
                  "-M", "q35,accel=kvm", "-cpu", "host", "-m", MEMORY, "-smp", str(self.cpus),
                  "-no-reboot", "-serial", "stdio", "-kernel", kernel, "-initrd", initrd]
         for index, disk in enumerate(self.disks):
-            words += ["-drive", f"if=none,id=d{index},format=raw,file={disk.path}",
+            words += ["-drive", f"if=none,id=d{index},format=raw,file={disk.path}"
+                      + (",readonly=on" if disk.read_only else ""),
                       "-device", f"virtio-blk-pci,drive=d{index},serial={disk.serial}"]
         return words + ["-append", self.cmdline]
 
