@@ -346,7 +346,7 @@ void blk_kick(struct virtio_device *vdev, unsigned queue)
 {
 	struct blk *blk = blk_of(vdev);
 
-	if (pthread_equal(pthread_self(), blk->loop_thread))
+	if (loop_is_here(vdev->env->loop))
 		run_queue(blk, queue);
 	else
 		come_back(blk, queue);

@@ -200,7 +200,6 @@ int virtio_blk_create(const struct device_env *env, const struct virtio_blk_conf
 	blk->queue_size = cfg->queue_size;
 	blk->discard = cfg->discard && disk->can_discard;
 	blk->writeback = !disk->readonly;
-	blk->loop_thread = pthread_self();
 	snprintf(blk->vdev.dev.id, sizeof(blk->vdev.dev.id), "%s", cfg->id ? cfg->id : "");
 	snprintf(blk->serial, sizeof(blk->serial), "%s", cfg->serial ? cfg->serial : "");
 	disk->wake = blk_on_wake;

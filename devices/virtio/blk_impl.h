@@ -52,7 +52,6 @@ struct blk {
 	bool writeback;
 	uint32_t pushed;	/* queues that were pushed to since their last interrupt decision */
 	uint32_t again;		/* queues that again_fd brings us back to */
-	pthread_t loop_thread;
 	struct loop_watch *again_watch;
 	int again_fd;
 	uint16_t queue_size;
