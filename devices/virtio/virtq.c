@@ -304,7 +304,7 @@ void virtq_unpop(struct virtq *q)
 	q->next_avail--;
 }
 
-void virtq_push(struct virtq *q, uint16_t head, uint32_t written_bytes)
+void virtq_put(struct virtq *q, uint16_t head, uint32_t written_bytes)
 {
 	struct used_elem *e;
 	uint64_t bit = 1ull << (head % 64);
@@ -318,10 +318,21 @@ void virtq_push(struct virtq *q, uint16_t head, uint32_t written_bytes)
 	put_relaxed(&e->id, head);
 	put_relaxed(&e->len, written_bytes);
 	q->next_used++;
-	atomic_store_explicit(&used(q)->idx, q->next_used, memory_order_release);
 	/* 65536 pushes without a decision: the distance is no longer known. */
 	if (q->next_used == q->signalled_used)
 		q->signalled_valid = false;
+}
+
+void virtq_publish(struct virtq *q)
+{
+	if (q->ready)
+		atomic_store_explicit(&used(q)->idx, q->next_used, memory_order_release);
+}
+
+void virtq_push(struct virtq *q, uint16_t head, uint32_t written_bytes)
+{
+	virtq_put(q, head, written_bytes);
+	virtq_publish(q);
 }
 
 bool virtq_wants_interrupt(struct virtq *q)

@@ -77,6 +77,12 @@ void virtq_unpop(struct virtq *q);
 
 /* Return a popped chain. A queue that was reset meanwhile ignores it. */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written_bytes);
+/*
+ * The same in two steps, for buffers that the driver must see at once (a frame in several,
+ * section 5.1.6.4) or cheaper in a batch: put as many as popped, then publish.
+ */
+void virtq_put(struct virtq *q, uint16_t head, uint32_t written_bytes);
+void virtq_publish(struct virtq *q);
 /* After one or more pushes: does the driver want an interrupt? False if nothing was pushed. */
 bool virtq_wants_interrupt(struct virtq *q);
 /*
