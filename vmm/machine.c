@@ -283,8 +283,12 @@ static int create_device(struct machine *m, const struct device_type *type,
 	struct device **dev = next_device(m);
 	int rc = keep(m, type->create(&m->device_env, kv, dev, err));
 
+	unsigned before = 0;
+
+	for (unsigned i = 0; &m->device[i] < dev; i++)
+		before += m->device[i]->type == type;
 	if (!rc && *dev)
-		snprintf((*dev)->id, sizeof((*dev)->id), "%s%u", type->option + 2, m->ndevices);
+		snprintf((*dev)->id, sizeof((*dev)->id), "%s%u", type->option + 2, before);
 	return rc;
 }
 
