@@ -1,0 +1,437 @@
+/*
+ * net_tap: a tap interface of the host (Linux, Documentation/networking/tuntap.rst).
+ *
+ * One fd for each queue, one system call for each frame. With IFF_VNET_HDR the
+ * kernel reads and writes struct virtio_net_hdr_v1 itself, so that checksums and
+ * segmentation are left to whoever needs them. An interface that open creates
+ * is not persistent: the kernel removes it with its last fd, however we end.
+ * A queue that is not served is detached, or the kernel would still spread flows to it.
+ */
+#include "devices/backend/net.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/core/parse.h"
+
+struct tap {
+	struct net net;		/* first */
+	char ifname[IFNAMSIZ];
+	bool multi_queue;
+	bool attached[NET_MAX_QUEUES];
+	unsigned offloads;	/* as the kernel was told last */
+};
+
+static struct tap *tap_of(struct net *net)
+{
+	return (struct tap *)net;
+}
+
+static unsigned tap_send(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
+{
+	int fd = net->port[queue].fd;
+
+	for (unsigned i = 0; i < n; i++) {
+		ssize_t rc = writev(fd, frame[i].iov, (int)frame[i].niov);
+
+		/* Any other error is about this frame, or the interface is down: dropped. */
+		if (rc < 0 && errno == EAGAIN)
+			return i;
+	}
+	return n;
+}
+
+static unsigned tap_recv(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
+{
+	int fd = net->port[queue].fd;
+
+	for (unsigned i = 0; i < n; i++) {
+		ssize_t rc = readv(fd, frame[i].iov, (int)frame[i].niov);
+
+		if (rc <= 0)
+			return i;
+		frame[i].len_bytes = (uint32_t)rc;
+	}
+	return n;
+}
+
+static void tap_set_offloads(struct net *net, unsigned offloads)
+{
+	struct tap *tap = tap_of(net);
+	unsigned tun = 0;
+
+	offloads &= net->offloads_in;
+	/* Without checksums the kernel refuses the rest; and so does the specification. */
+	if (!(offloads & NET_CSUM))
+		offloads = 0;
+	if (offloads == tap->offloads)
+		return;
+	tun |= offloads & NET_CSUM ? TUN_F_CSUM : 0u;
+	tun |= offloads & NET_TSO4 ? TUN_F_TSO4 : 0u;
+	tun |= offloads & NET_TSO6 ? TUN_F_TSO6 : 0u;
+	tun |= offloads & NET_UFO ? TUN_F_UFO : 0u;
+	if (offloads & NET_ECN && offloads & (NET_TSO4 | NET_TSO6))
+		tun |= TUN_F_TSO_ECN;
+	if (!ioctl(net->port[0].fd, TUNSETOFFLOAD, (unsigned long)tun))
+		tap->offloads = offloads;
+}
+
+static void tap_set_queues(struct net *net, unsigned queues)
+{
+	struct tap *tap = tap_of(net);
+
+	for (unsigned i = 0; tap->multi_queue && i < net->nqueues; i++) {
+		bool on = i < queues;
+		struct ifreq ifr = { .ifr_flags = on ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE };
+
+		if (on == tap->attached[i])
+			continue;
+		if (!ioctl(net->port[i].fd, TUNSETQUEUE, &ifr))
+			tap->attached[i] = on;
+	}
+}
+
+static void tap_set_link(struct net *net, bool up)
+{
+	int carrier = up;
+
+	/* Best effort: the host's side then sees NO-CARRIER. */
+	(void)ioctl(net->port[0].fd, TUNSETCARRIER, &carrier);
+}
+
+static void tap_close(struct net *net)
+{
+	/* A tap that lives on shall be as it was found. */
+	tap_set_offloads(net, 0);
+	net_free(net);
+}
+
+static const struct net_ops tap_ops = {
+	.send = tap_send,
+	.recv = tap_recv,
+	.set_offloads = tap_set_offloads,
+	.set_queues = tap_set_queues,
+	.set_link = tap_set_link,
+	.close = tap_close,
+};
+
+/* Vnet headers and what the kernel can do with them. */
+static int setup(struct tap *tap, const struct net_config *cfg, struct err *err)
+{
+	struct net *net = &tap->net;
+	struct ifreq ifr = { 0 };
+	int hdr = NET_HDR_BYTES, le = 1;
+
+	if (ioctl(net->port[0].fd, TUNGETIFF, &ifr))
+		return err_sys(err, errno, "%s: not a tap", cfg->option);
+	memcpy(tap->ifname, ifr.ifr_name, IFNAMSIZ - 1);
+	if (!(ifr.ifr_flags & IFF_TAP))
+		return err_set(err, EINVAL, "%s: %s is a tun, not a tap: it carries no Ethernet",
+			       cfg->option, tap->ifname);
+	if (!(ifr.ifr_flags & IFF_NO_PI))
+		return err_set(err, EINVAL, "%s: tap %s was opened without IFF_NO_PI", cfg->option,
+			       tap->ifname);
+	tap->multi_queue = ifr.ifr_flags & IFF_MULTI_QUEUE;
+	if (!(ifr.ifr_flags & IFF_VNET_HDR))
+		return 0;
+	for (unsigned i = 0; i < net->nqueues; i++)
+		if (ioctl(net->port[i].fd, TUNSETVNETHDRSZ, &hdr))
+			return err_sys(err, errno, "%s: tap %s: 12-byte vnet headers", cfg->option,
+				       tap->ifname);
+	(void)ioctl(net->port[0].fd, TUNSETVNETLE, &le);
+	net->vnet_hdr_bytes = NET_HDR_BYTES;
+	net->offloads_out = NET_OFFLOADS;
+	net->offloads_in = NET_OFFLOADS;
+	tap->offloads = NET_OFFLOADS;	/* whatever they are: not none */
+	/* Kernels that have no UFO to give say so here. */
+	tap_set_offloads(net, NET_OFFLOADS & ~NET_UFO);
+	tap_set_offloads(net, NET_OFFLOADS);
+	if (tap->offloads != NET_OFFLOADS)
+		net->offloads_in = tap->offloads;
+	tap_set_offloads(net, 0);
+	return 0;
+}
+
+static void describe(struct tap *tap)
+{
+	if (tap->net.nqueues > 1)
+		snprintf(tap->net.what, sizeof(tap->net.what), "tap %s, %u queues", tap->ifname,
+			 tap->net.nqueues);
+	else
+		snprintf(tap->net.what, sizeof(tap->net.what), "tap %s", tap->ifname);
+}
+
+/* --- interface settings --------------------------------------------------------------- */
+
+static int ctl(unsigned long op, struct ifreq *ifr)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = ioctl(fd, op, ifr) ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+static struct ifreq request(const struct tap *tap)
+{
+	struct ifreq ifr = { 0 };
+
+	memcpy(ifr.ifr_name, tap->ifname, IFNAMSIZ);
+	return ifr;
+}
+
+static int bring_up(const struct tap *tap)
+{
+	struct ifreq ifr = request(tap);
+	int rc = ctl(SIOCGIFFLAGS, &ifr);
+
+	if (rc || ifr.ifr_flags & IFF_UP)
+		return rc;
+	ifr.ifr_flags |= IFF_UP;
+	return ctl(SIOCSIFFLAGS, &ifr);
+}
+
+static int set_addr(const struct tap *tap, unsigned long op, struct in_addr addr)
+{
+	struct ifreq ifr = request(tap);
+	struct sockaddr_in *in = (struct sockaddr_in *)&ifr.ifr_addr;
+
+	*in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr = addr };
+	return ctl(op, &ifr);
+}
+
+/* "255.255.255.0" or "24". */
+static bool parse_mask(const char *text, struct in_addr *mask)
+{
+	uint64_t bits;
+	uint32_t m;
+
+	if (!parse_u64(text, &bits)) {
+		if (bits > 32)
+			return false;
+		mask->s_addr = htonl(bits ? ~0u << (32 - bits) : 0);
+		return true;
+	}
+	if (inet_pton(AF_INET, text, mask) != 1)
+		return false;
+	m = ~ntohl(mask->s_addr);
+	return !(m & (m + 1));
+}
+
+/* ip=ADDR[/BITS], mask=; also called when the tap is there already, to refuse nonsense. */
+static int parse_ip(const struct net_config *cfg, struct in_addr *addr, struct in_addr *mask,
+		    struct err *err)
+{
+	const char *slash = cfg->ip ? strchr(cfg->ip, '/') : NULL;
+	const char *m = cfg->mask ? cfg->mask : slash ? slash + 1 : "24";
+	char ip[INET_ADDRSTRLEN] = "";
+
+	if (!cfg->ip && cfg->mask)
+		return err_set(err, EINVAL, "%s: mask= needs ip=", cfg->option);
+	if (!cfg->ip)
+		return 0;
+	snprintf(ip, sizeof(ip), "%.*s", (int)(slash ? slash - cfg->ip : (long)strlen(cfg->ip)),
+		 cfg->ip);
+	if (inet_pton(AF_INET, ip, addr) != 1)
+		return err_set(err, EINVAL, "%s ip=%s: not an IPv4 address", cfg->option, cfg->ip);
+	if (!parse_mask(m, mask))
+		return err_set(err, EINVAL, "%s: \"%s\": not a mask; write it like 255.255.255.0 "
+			       "or 24", cfg->option, m);
+	return 0;
+}
+
+/* Only for an interface that we made. */
+static int configure(const struct tap *tap, const struct net_config *cfg, struct err *err)
+{
+	struct in_addr addr, mask;
+	struct ifreq ifr = request(tap);
+	int rc = parse_ip(cfg, &addr, &mask, err);
+
+	if (rc)
+		return rc;
+	if (cfg->ip) {
+		rc = set_addr(tap, SIOCSIFADDR, addr);
+		if (!rc)
+			rc = set_addr(tap, SIOCSIFNETMASK, mask);
+		if (rc)
+			return err_sys(err, -rc, "%s tap=%s: setting ip=%s", cfg->option,
+				       tap->ifname, cfg->ip);
+	}
+	if (cfg->mtu) {
+		ifr.ifr_mtu = (int)cfg->mtu;
+		rc = ctl(SIOCSIFMTU, &ifr);
+		if (rc)
+			return err_sys(err, -rc, "%s tap=%s: setting mtu=%u", cfg->option,
+				       tap->ifname, cfg->mtu);
+	}
+	rc = bring_up(tap);
+	return rc ? err_sys(err, -rc, "%s tap=%s: bringing it up", cfg->option, tap->ifname) : 0;
+}
+
+/* --- opening ----------------------------------------------------------------------------- */
+
+static int refuse(const struct net_config *cfg, int code, bool existed, struct err *err)
+{
+	const char *o = cfg->option, *t = cfg->tap;
+
+	switch (code) {
+	case EBUSY:
+		return err_set(err, code, "%s tap=%s: taken: another process uses it", o, t);
+	case EPERM:
+		if (existed)
+			return err_set(err, code, "%s tap=%s: belongs to another user; make it "
+				       "yours: ip tuntap add %s mode tap user $USER", o, t, t);
+		return err_set(err, code, "%s tap=%s: no permission to create it; grant "
+			       "CAP_NET_ADMIN, or make it beforehand: ip tuntap add %s mode tap "
+			       "user $USER", o, t, t);
+	case EINVAL:
+		if (!existed)
+			return err_set(err, code, "%s tap=%s: not a name for an interface", o, t);
+		return err_set(err, code, "%s tap=%s: exists and is not a tap%s", o, t,
+			       cfg->queues > 1 ? " with multi_queue" : "");
+	default:
+		return err_sys(err, code, "%s tap=%s", o, t);
+	}
+}
+
+/* The queue's fd, or -errno. A tap of many queues can only be opened as such. */
+static int open_queue(const struct net_config *cfg, const char *ifname, short *flags)
+{
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK), rc;
+	struct ifreq ifr = { .ifr_flags = *flags };
+
+	if (fd < 0)
+		return -errno;
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", ifname);
+	rc = ioctl(fd, TUNSETIFF, &ifr) ? errno : 0;
+	if (rc == EINVAL && !(*flags & IFF_MULTI_QUEUE) && *ifname) {
+		ifr.ifr_flags = *flags |= IFF_MULTI_QUEUE;
+		rc = ioctl(fd, TUNSETIFF, &ifr) ? errno : 0;
+	}
+	if (rc) {
+		close(fd);
+		return -rc;
+	}
+	return fd;
+}
+
+static int open_queues(struct tap *tap, const struct net_config *cfg, bool existed,
+		       struct err *err)
+{
+	short flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+
+	if (cfg->queues > 1)
+		flags |= IFF_MULTI_QUEUE;
+	for (unsigned i = 0; i < tap->net.nqueues; i++) {
+		struct ifreq ifr = { 0 };
+		int fd = open_queue(cfg, tap->ifname, &flags), rc;
+
+		if (fd == -ENOENT || fd == -ENODEV)
+			return err_set(err, -fd, "%s tap=%s: /dev/net/tun is missing; load the "
+				       "module tun, or use --net user", cfg->option, cfg->tap);
+		if (fd == -EACCES)
+			return err_set(err, -fd, "%s tap=%s: no permission to open /dev/net/tun; "
+				       "grant read and write on it, or use --net user",
+				       cfg->option, cfg->tap);
+		if (fd < 0)
+			return refuse(cfg, -fd, existed, err);
+		rc = net_port_open(&tap->net, i, fd);
+		if (rc) {
+			close(fd);
+			return err_sys(err, -rc, "%s tap=%s", cfg->option, cfg->tap);
+		}
+		tap->attached[i] = true;
+		/* The kernel may have chosen the name. */
+		if (!ioctl(fd, TUNGETIFF, &ifr))
+			memcpy(tap->ifname, ifr.ifr_name, IFNAMSIZ - 1);
+	}
+	return 0;
+}
+
+static void read_mtu(struct tap *tap)
+{
+	struct ifreq ifr = request(tap);
+
+	if (!ctl(SIOCGIFMTU, &ifr) && ifr.ifr_mtu >= (int)NET_MTU_MIN &&
+	    ifr.ifr_mtu <= (int)NET_MTU_MAX)
+		tap->net.mtu = (uint16_t)ifr.ifr_mtu;
+}
+
+int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err)
+{
+	struct in_addr addr, mask;
+	struct tap *tap;
+	bool existed;
+	int rc;
+
+	if (strlen(cfg->tap) >= IFNAMSIZ)
+		return err_set(err, ENAMETOOLONG, "%s tap=%s: an interface's name has at most %d "
+			       "characters", cfg->option, cfg->tap, IFNAMSIZ - 1);
+	if (strchr(cfg->tap, '%') || strchr(cfg->tap, '/'))
+		return err_set(err, EINVAL, "%s tap=%s: not a name for an interface", cfg->option,
+			       cfg->tap);
+	rc = parse_ip(cfg, &addr, &mask, err);
+	if (rc)
+		return rc;
+	tap = (struct tap *)net_new(&tap_ops, cfg, sizeof(*tap));
+	if (!tap)
+		return err_sys(err, ENOMEM, "%s", cfg->option);
+	tap->net.nqueues = cfg->queues ? cfg->queues : 1;
+	strcpy(tap->ifname, cfg->tap);
+	existed = *cfg->tap && if_nametoindex(cfg->tap);
+	rc = open_queues(tap, cfg, existed, err);
+	if (!rc)
+		rc = setup(tap, cfg, err);
+	if (!rc && !existed)
+		rc = configure(tap, cfg, err);
+	if (rc) {
+		net_free(&tap->net);
+		return rc;
+	}
+	/* One that exists may be for its owner to bring up. */
+	if (existed)
+		(void)bring_up(tap);
+	read_mtu(tap);
+	describe(tap);
+	*out = &tap->net;
+	return 0;
+}
+
+int net_tap_from_fds(const struct net_config *cfg, const int *fd, unsigned n, struct net **out,
+		     struct err *err)
+{
+	struct tap *tap = (struct tap *)net_new(&tap_ops, cfg, sizeof(*tap));
+	int rc = 0;
+
+	if (!tap)
+		return err_sys(err, ENOMEM, "%s", cfg->option);
+	tap->net.nqueues = n;
+	for (unsigned i = 0; i < n && !rc; i++) {
+		rc = net_port_open(&tap->net, i, fd[i]);
+		tap->attached[i] = true;
+		if (rc)
+			err_sys(err, -rc, "%s fd=%s", cfg->option, cfg->fds);
+	}
+	if (!rc)
+		rc = setup(tap, cfg, err);
+	if (rc) {
+		net_free(&tap->net);
+		return rc;
+	}
+	read_mtu(tap);
+	describe(tap);
+	*out = &tap->net;
+	return 0;
+}
