@@ -89,6 +89,8 @@ struct device_ops {
 	void (*power_button)(struct device *dev);
 	/* … or changed something that the device should look at (a disk's size). */
 	void (*refresh)(struct device *dev);
+	/* … or pulls a network card's cable, or plugs it in. */
+	void (*set_link)(struct device *dev, bool up);
 	void (*describe)(struct device *dev, char *buf, size_t len);	/* --dry-run: one line */
 };
 
