@@ -91,17 +91,6 @@ static int broke(struct virtq *q, const char *why)
 	return -EPROTO;
 }
 
-/* Almost every guest buffer lies in the first region or the second; mem_slice knows the rest. */
-static inline void *slice(const struct mem *mem, uint64_t addr, uint64_t len_bytes)
-{
-	const struct mem_region *r = &mem->region[0];
-	uint64_t off = addr - r->base.v;
-
-	if (off < r->len_bytes && len_bytes <= r->len_bytes - off)
-		return r->host + off;
-	return mem->nregions > 1 ? mem_slice(mem, gpa(addr), len_bytes) : NULL;
-}
-
 /* One part of the ring: aligned for the guest, and so for our atomics too. */
 static void *ring_part(const struct mem *mem, gpa_t base, uint64_t len_bytes, uint64_t align)
 {
@@ -168,7 +157,7 @@ static inline const char *chain_add(const struct virtq *q, struct chain *c, unsi
 		return "a descriptor of length 0";
 	if (n >= iov_max)
 		return "a chain of more descriptors than the device takes";
-	host = slice(q->mem, d->addr, d->len);
+	host = mem_slice(q->mem, gpa(d->addr), d->len);
 	if (!host)
 		return "a buffer outside memory";
 	if (d->flags & DESC_F_WRITE) {
@@ -187,8 +176,6 @@ static inline const char *chain_add(const struct virtq *q, struct chain *c, unsi
 /* The table that an indirect descriptor points to; NULL and *why if it is no good. */
 static const void *indirect_table(const struct virtq *q, const struct desc *d, const char **why)
 {
-	const void *table;
-
 	*why = "an indirect descriptor with a next one";
 	if (d->flags & DESC_F_NEXT)
 		return NULL;
@@ -196,8 +183,7 @@ static const void *indirect_table(const struct virtq *q, const struct desc *d, c
 	if (!d->len || d->len % DESC_BYTES || d->len / DESC_BYTES > VIRTQ_MAX_SIZE)
 		return NULL;
 	*why = "an indirect table outside memory";
-	table = slice(q->mem, d->addr, d->len);
-	return table;
+	return mem_slice(q->mem, gpa(d->addr), d->len);
 }
 
 /* Follow the chain from head; NULL, or why the ring is broken. */

@@ -107,19 +107,6 @@ uint64_t mem_run(const struct mem *mem, gpa_t base)
 	return r ? r->len_bytes - (base.v - r->base.v) : 0;
 }
 
-void *mem_slice(const struct mem *mem, gpa_t base, uint64_t len_bytes)
-{
-	const struct mem_region *r = find(mem, base);
-	uint64_t off;
-
-	if (!r || !len_bytes)
-		return NULL;
-	off = base.v - r->base.v;
-	if (len_bytes > r->len_bytes - off)
-		return NULL;
-	return r->host + off;
-}
-
 bool mem_read(const struct mem *mem, gpa_t base, void *dst, size_t len_bytes)
 {
 	const void *src = mem_slice(mem, base, len_bytes);

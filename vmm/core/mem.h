@@ -55,9 +55,20 @@ int mem_add(struct mem *mem, gpa_t base, uint64_t len_bytes, void *host);
 
 /*
  * The host bytes of [base, base + len). NULL if any byte lies outside one
- * region (a slice never spans two). len 0 is NULL.
+ * region (a slice never spans two). len 0 is NULL. Inline: every descriptor of every
+ * queue comes by here, and there are one or two regions.
  */
-void *mem_slice(const struct mem *mem, gpa_t base, uint64_t len_bytes);
+static inline void *mem_slice(const struct mem *mem, gpa_t base, uint64_t len_bytes)
+{
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		const struct mem_region *r = &mem->region[i];
+		uint64_t off = base.v - r->base.v;
+
+		if (off < r->len_bytes)
+			return len_bytes && len_bytes <= r->len_bytes - off ? r->host + off : NULL;
+	}
+	return NULL;
+}
 
 /* How many bytes from base on lie in the same region (0: none). */
 uint64_t mem_run(const struct mem *mem, gpa_t base);
