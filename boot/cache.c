@@ -66,19 +66,23 @@ struct sum {
 static void sum_add(struct sum *sum, const uint8_t *b, size_t n)
 {
 	const uint64_t prime = 0x9e3779b97f4a7c15ull;
+	uint64_t a0 = sum->lane[0], a1 = sum->lane[1], a2 = sum->lane[2], a3 = sum->lane[3];
 	uint64_t w[4];
 
-	while (n) {
-		size_t part = n < sizeof(w) ? n : sizeof(w);
-
-		if (part < sizeof(w))
+	for (; n; b += sizeof(w), n -= sizeof(w)) {
+		if (n >= sizeof(w)) {
+			memcpy(w, b, sizeof(w));
+		} else {
 			memset(w, 0, sizeof(w));
-		memcpy(w, b, part);
-		for (unsigned i = 0; i < 4; i++)
-			sum->lane[i] = sum->lane[i] * prime + w[i] + 1;
-		b += part;
-		n -= part;
+			memcpy(w, b, n);
+			n = sizeof(w);
+		}
+		a0 = a0 * prime + w[0] + 1;
+		a1 = a1 * prime + w[1] + 1;
+		a2 = a2 * prime + w[2] + 1;
+		a3 = a3 * prime + w[3] + 1;
 	}
+	*sum = (struct sum){ { a0, a1, a2, a3 } };
 }
 
 static uint64_t sum_end(const struct sum *sum)
