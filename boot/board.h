@@ -57,7 +57,7 @@ struct board {
 	uint8_t ged_gsi;			/* edge */
 
 	uint16_t pvpanic_port;			/* 0: none */
-	uint64_t vmgenid;			/* address of the 16-byte GUID; 0: none */
+	uint64_t vmgenid;			/* address of the 16-byte GUID, in no RAM of the map; 0: none */
 };
 
 /* Bits of the GED port. */

@@ -4,7 +4,8 @@
  *
  * Bytes of the kernel file are hostile: every field is checked before use.
  * Errors are the user's: one line that names the file and the reason. Thread:
- * the builder, before the vCPUs run.
+ * the builder, before the vCPUs run. No KVM is involved: a thread of its own
+ * may load while others build the machine around the same memory.
  */
 #ifndef BANTAM_BOOT_H
 #define BANTAM_BOOT_H
@@ -24,8 +25,15 @@ struct boot_request {
 	const char *initrd;	/* path or NULL */
 	const char *cmdline;	/* never NULL */
 	enum boot_entry_kind entry;
-	/* bzImage: unpack its payload on the host (and keep it in cache_dir, if not NULL). */
+	/*
+	 * bzImage: whether to unpack its payload on the host. AUTO leaves to the
+	 * guest what cannot be. KASLR works either way (unless entry is PVH).
+	 */
 	enum boot_unpack unpack;
+	/*
+	 * Unpacked kernels are kept in its subdirectory "unpacked", which is made
+	 * as needed; NULL: not kept. A cache that does not work is no error.
+	 */
 	const char *cache_dir;
 };
 
@@ -44,7 +52,10 @@ struct boot_info {
 	uint64_t rsdp;
 };
 
-/* Everything in one call. Memory is laid out by boot/layout in the header of boot.c. */
+/*
+ * Everything in one call. mem is fresh: zero where nothing was written yet (what
+ * a kernel wants zeroed is not written again). Addresses: boot/layout.h.
+ */
 int boot_load(struct mem *mem, const struct boot_request *req, const struct board *board,
 	      struct boot_info *info, struct err *err);
 

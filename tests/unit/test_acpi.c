@@ -302,3 +302,64 @@ Test(acpi, iasl_least_and_most)
 	most.vmgenid = 0x1234567890;
 	roundtrip(&most, "most");
 }
+
+/* acpiexec runs the method; its answer's three words. */
+static void ask_osc(const char *uuid, unsigned revision, const char *words, uint32_t answer[3])
+{
+	char cmd[512], line[256];
+	bool found = false;
+	FILE *f;
+
+	snprintf(cmd, sizeof(cmd),
+		 "cd %s && timeout 60 acpiexec -b 'evaluate \\_SB.PCI0._OSC (%s) %u 3 (%s)' DSDT.aml 2>&1",
+		 dir, uuid, revision, words);
+	f = popen(cmd, "r");
+	cr_assert(f);
+	while (fgets(line, sizeof(line), f)) {
+		unsigned b[12];
+		char *p = strstr(line, "[Buffer] Length 0C =     0000: ");
+
+		if (!p || sscanf(p + 31, "%x %x %x %x %x %x %x %x %x %x %x %x", b, b + 1, b + 2, b + 3,
+				 b + 4, b + 5, b + 6, b + 7, b + 8, b + 9, b + 10, b + 11) != 12)
+			continue;
+		found = true;
+		for (unsigned i = 0; i < 3; i++)
+			answer[i] = b[4 * i] | b[4 * i + 1] << 8 | b[4 * i + 2] << 16 |
+				    (uint32_t)b[4 * i + 3] << 24;
+	}
+	pclose(f);
+	cr_assert(found, "acpiexec gave no buffer");
+}
+
+Test(acpi, osc_grants_and_masks)
+{
+	const char *pci = "5B4DDB33F71F1C4096577441C03DD766";
+	struct board b = plain_board(1);
+	uint32_t a[3];
+	char cmd[128];
+
+	if (system("command -v acpiexec >/dev/null 2>&1"))
+		cr_skip_test("acpiexec (package acpica-tools) is not there");
+	mkdir("build", 0777);
+	snprintf(dir, sizeof(dir), "build/acpi-XXXXXX");
+	cr_assert(mkdtemp(dir));
+	add_pci(&b, 0xffffffff);
+	write_table(build(&b, "DSDT"));
+
+	/* What Linux asks for: all is granted, nothing masked. */
+	ask_osc(pci, 1, "000000001E0000003F000000", a);
+	cr_assert_eq(a[0], 0);
+	cr_assert_eq(a[1], 0x1e);
+	cr_assert_eq(a[2], 0x3f);
+	/* All bits: some are masked, and it says so. */
+	ask_osc(pci, 1, "000000001E000000FFFFFFFF", a);
+	cr_assert_eq(a[0], 0x10);
+	cr_assert_eq(a[2], 0xbf);
+	ask_osc(pci, 2, "000000001E00000000000000", a);
+	cr_assert_eq(a[0], 0x08);
+	ask_osc("00000000000000000000000000000000", 1, "000000001E0000003F000000", a);
+	cr_assert_eq(a[0], 0x04);
+	cr_assert_eq(a[2], 0x3f);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	cr_assert_eq(system(cmd), 0);
+}
