@@ -131,8 +131,8 @@ static uint64_t choose(const struct kernel *k)
 void kaslr_apply(struct mem *mem, const struct kernel_image *image, const char *cmdline,
 		 struct kernel *k)
 {
-	const uint8_t *begin = image->tail, *end = begin + image->tail_bytes;
 	struct list narrow, second, third = { 0 }, negated = { 0 }, wide;
+	const uint8_t *begin, *end;
 	struct window w = { mem_slice(mem, gpa(k->base), k->end - k->base), k->base,
 			    k->end - k->base };
 	uint64_t delta;
@@ -141,6 +141,8 @@ void kaslr_apply(struct mem *mem, const struct kernel_image *image, const char *
 	if (!image->tail || k->entry != BOOT_ENTRY_LINUX64 || has_word(cmdline, "nokaslr") ||
 	    !w.host || w.len_bytes < 8)
 		return;
+	begin = image->tail;
+	end = begin + image->tail_bytes;
 	if (!take(begin, &end, &w, &narrow) || !take(begin, &end, &w, &second) ||
 	    !is_32(&narrow, &w)) {
 		log_put(LOG_INFO, "kernel: no relocations: it runs without KASLR");

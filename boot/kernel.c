@@ -6,6 +6,7 @@
 
 #include "boot/bytes.h"
 #include "boot/unpack.h"
+#include "vmm/core/log.h"
 
 /* How an unpacked kernel is called, by its compression and whether the cache had it. */
 static const char *const bzimage_formats[UNPACK_KINDS][2] = {
@@ -114,6 +115,10 @@ static int load_bzimage(struct mem *mem, const struct boot_request *req,
 		/* What is inside is no ELF that we can enter: the guest may know better. */
 		if (ret != -ENOEXEC || req->unpack == BOOT_UNPACK_ON || req->entry == BOOT_ENTRY_PVH)
 			return ret;
+		if (err) {
+			log_put(LOG_INFO, "%s; the guest unpacks it", err->text);
+			err->text[0] = 0;
+		}
 		ret = bzimage_place(mem, file, &bz, k, err);
 		if (ret < 0)
 			return ret;

@@ -4,13 +4,17 @@
 #include <string.h>
 
 #include "devices/serial.h"
+#include "devices/virtio/blk.h"
 #include "devices/virtio/console.h"
 #include "devices/virtio/net.h"
+#include "devices/virtio/rng.h"
 
 const struct device_type *const device_types[] = {
 	&serial_type,
+	&virtio_blk_type,
 	&virtio_console_type,
 	&virtio_net_type,
+	&virtio_rng_type,
 	NULL,
 };
 

@@ -28,7 +28,7 @@ const struct key config_keys[] = {
 			   .help = "which entry point of the kernel to use" },
 	[CONFIG_UNPACK] = { "unpack", KEY_CHOICE, .choices = "auto|on|off", .def = "auto",
 			    .meta = "auto|on|off",
-			    .help = "unpack a bzImage on the host and cache it; off: the guest does, with KASLR" },
+			    .help = "unpack a bzImage on the host and cache it; off: the guest does" },
 	[CONFIG_CONFIG] = { "config", KEY_PATH, .meta = "FILE.json",
 			    .help = "read these options from a JSON file; the command line wins" },
 	[CONFIG_DRY_RUN] = { "dry-run", KEY_BOOL, .def = "off",

@@ -25,7 +25,7 @@
 
 #include "vmm/core/log.h"
 
-#define FLUSH_NS 5000000u	/* coalescing: not visible to a person */
+#define FLUSH_NS 20000000u	/* the first byte went at once; this much later no person sees */
 #define STALL_NS 1000000000ull
 #define CLOSE_MS 1000
 #define CHUNK_BYTES 4096u
@@ -42,40 +42,6 @@ void chardev_wake(const struct chardev *chr)
 		return;	/* EAGAIN: the counter is full, so the loop is woken already */
 }
 
-/* Lock held; len is at most the ring. */
-static void ring_put(struct chardev *chr, const uint8_t *buf, size_t len)
-{
-	size_t at = chr->head & (chr->ring_bytes - 1);
-	size_t first = chr->ring_bytes - at;
-
-	if (first > len)
-		first = len;
-	memcpy(chr->ring + at, buf, first);
-	memcpy(chr->ring, buf + first, len - first);
-	chr->head += len;
-}
-
-/* Lock held. Everything is taken; the oldest goes. */
-static void put_lossy(struct chardev *chr, const uint8_t *buf, size_t len)
-{
-	uint64_t from;
-
-	if (len > chr->ring_bytes) {
-		size_t skip = len - chr->ring_bytes;
-
-		chr->head += skip;
-		buf += skip;
-		len -= skip;
-	}
-	ring_put(chr, buf, len);
-	from = chr->head > chr->ring_bytes ? chr->head - chr->ring_bytes : 0;
-	if (chr->tail < from) {
-		if (chr->connected)
-			chr->dropped += from - chr->tail;
-		chr->tail = from;
-	}
-}
-
 static ssize_t put_out(const struct chardev *chr, const uint8_t *buf, size_t len);
 
 /*
@@ -86,7 +52,7 @@ static size_t put_direct(struct chardev *chr, const void *buf, size_t len)
 {
 	ssize_t n;
 
-	if (chr->scheduled || chr->failed || chr->lossy || chr->head != chr->tail)
+	if (chr->scheduled || chr->failed || chr->lossy || chr->hold || chr->head != chr->tail)
 		return 0;
 	n = put_out(chr, buf, len);
 	if (n <= 0)
@@ -113,16 +79,11 @@ size_t chardev_write(struct chardev *chr, const void *buf, size_t len)
 	}
 	if (chr->failed) {
 		chr->dropped += len;
-	} else if (chr->lossy) {
-		put_lossy(chr, buf, len);
 	} else {
-		size_t room = chr->ring_bytes - (size_t)(chr->head - chr->tail);
+		size_t took = chardev_ring_put(chr, buf, len);
 
-		if (len > room) {
-			len = room;
-			chr->blocked = true;
-		}
-		ring_put(chr, buf, len);
+		chr->blocked |= took < len;
+		len = took;
 	}
 	if (!chr->failed && (!chr->lossy || chr->connected)) {
 		bool half = chr->head - chr->tail >= chr->ring_bytes / 2;
@@ -135,38 +96,6 @@ size_t chardev_write(struct chardev *chr, const void *buf, size_t len)
 	if (wake)
 		chardev_wake(chr);
 	return direct + len;
-}
-
-/* Copy from the tail on, without taking: the position goes to *pos. */
-static size_t peek(struct chardev *chr, uint8_t *buf, size_t len, uint64_t *pos)
-{
-	size_t at, first, used;
-
-	pthread_mutex_lock(&chr->lock);
-	used = (size_t)(chr->head - chr->tail);
-	if (chr->failed || (chr->lossy && !chr->connected))
-		used = 0;
-	if (len > used)
-		len = used;
-	at = chr->tail & (chr->ring_bytes - 1);
-	first = chr->ring_bytes - at;
-	if (first > len)
-		first = len;
-	memcpy(buf, chr->ring + at, first);
-	memcpy(buf + first, chr->ring, len - first);
-	*pos = chr->tail;
-	chr->urgent = false;
-	pthread_mutex_unlock(&chr->lock);
-	return len;
-}
-
-/* The bytes up to pos are out. A writer may have overwritten some of them meanwhile. */
-static void taken(struct chardev *chr, uint64_t pos)
-{
-	pthread_mutex_lock(&chr->lock);
-	if (chr->tail < pos)
-		chr->tail = pos;
-	pthread_mutex_unlock(&chr->lock);
 }
 
 /* Returns what was written, -EAGAIN, or another -errno for good. */
@@ -235,6 +164,15 @@ static void check_gone(struct chardev *chr)
 		chr->ops->hangup(chr);
 }
 
+static void begin(struct chardev *chr)
+{
+	if (chr->begun)
+		return;
+	chr->begun = true;
+	if (chr->ops->begin)
+		chr->ops->begin(chr);
+}
+
 static void flush(struct chardev *chr)
 {
 	uint8_t chunk[CHUNK_BYTES];
@@ -243,11 +181,12 @@ static void flush(struct chardev *chr)
 	/* At most one ring's worth, so that a fast writer does not keep the loop here. */
 	for (uint32_t done = 0; done < chr->ring_bytes && !chr->out_wait;) {
 		uint64_t pos;
-		size_t len = peek(chr, chunk, sizeof(chunk), &pos);
+		size_t len = chardev_ring_peek(chr, chunk, sizeof(chunk), &pos);
 		ssize_t n;
 
 		if (!len)
 			break;
+		begin(chr);
 		n = put_out(chr, chunk, len);
 		if (n == -EAGAIN) {
 			wait_out(chr);
@@ -264,7 +203,7 @@ static void flush(struct chardev *chr)
 			break;
 		}
 		done += (uint32_t)n;
-		taken(chr, pos + (uint64_t)n);
+		chardev_ring_taken(chr, pos + (uint64_t)n);
 	}
 	pthread_mutex_lock(&chr->lock);
 	tell = chr->blocked && chr->head - chr->tail <= chr->ring_bytes / 2;
@@ -473,6 +412,7 @@ static void event_ready(void *opaque)
 {
 	struct chardev *chr = opaque;
 
+	begin(chr);
 	if (chr->ops->poked)
 		chr->ops->poked(chr);
 	if (!atomic_load(&chr->in_paused)) {
@@ -547,6 +487,8 @@ void chardev_attach(struct chardev *chr, const struct chardev_user *user)
 	chr->attached = true;
 	if (chr->ops->attached)
 		chr->ops->attached(chr);
+	if (chr->ops->begin)
+		chardev_wake(chr);
 }
 
 /* What the guest said last is what a person needs most: wait for it, but not for ever. */
@@ -557,7 +499,7 @@ static void flush_last(struct chardev *chr)
 	uint8_t byte;
 
 	clock_gettime(CLOCK_MONOTONIC, &from);
-	while (chr->ring && chr->out_fd >= 0 && peek(chr, &byte, 1, &pos)) {
+	while (chr->ring && chr->out_fd >= 0 && chardev_ring_peek(chr, &byte, 1, &pos)) {
 		struct pollfd pfd = { .fd = chr->out_fd, .events = POLLOUT };
 		long ms;
 
@@ -571,7 +513,7 @@ static void flush_last(struct chardev *chr)
 		if (chr->out_wait)
 			poll(&pfd, 1, (int)ms);
 	}
-	if (peek(chr, &byte, 1, &pos))
+	if (chardev_ring_peek(chr, &byte, 1, &pos))
 		log_put(LOG_WARN, "%s: %llu bytes of output were dropped: nobody reads them",
 			chr->what, (unsigned long long)(chr->head - chr->tail));
 }

@@ -32,6 +32,11 @@ enum chardev_out {
 /* All may be NULL. */
 struct chardev_ops {
 	void (*attached)(struct chardev *chr);
+	/*
+	 * Once, when the loop first runs, or before the first byte goes out: what shall not
+	 * happen to a VM that is built but never runs (--dry-run, an error elsewhere).
+	 */
+	void (*begin)(struct chardev *chr);
 	/* Escapes: edits buf in place, returns the new length. */
 	size_t (*filter)(struct chardev *chr, uint8_t *buf, size_t len);
 	/* The event fd was written: perhaps by a signal handler. */
@@ -49,6 +54,7 @@ struct chardev {
 	struct loop *loop;
 	struct chardev_user user;
 	bool attached;
+	bool begun;
 	char *what;			/* "--serial file=/x": begins every message */
 	const char *describe;		/* the part after the option */
 	int event_fd;			/* any thread and signal handlers: wakes the loop */
@@ -66,6 +72,7 @@ struct chardev {
 	bool urgent;			/* kicked although scheduled */
 	bool blocked;			/* the user waits for drained */
 	bool failed;
+	bool hold;			/* nothing goes out before begin */
 
 	int in_fd, out_fd;		/* -1: none; may be equal */
 	enum chardev_out out_how;
@@ -90,6 +97,13 @@ struct chardev {
 int chardev_new(const struct keyvals *cfg, struct loop *loop, const struct chardev_ops *ops,
 		size_t size, uint32_t ring_bytes, struct chardev **out, struct err *err,
 		const char *fmt, ...) __attribute__((format(printf, 8, 9)));
+
+/* Lock held: take what fits (lossy: all, and the oldest goes). Returns how much. */
+size_t chardev_ring_put(struct chardev *chr, const void *buf, size_t len);
+/* Copy up to len bytes from the tail on, without taking them; *pos is where they begin. */
+size_t chardev_ring_peek(struct chardev *chr, uint8_t *buf, size_t len, uint64_t *pos);
+/* The bytes up to pos are out. A writer may have overwritten some of them meanwhile. */
+void chardev_ring_taken(struct chardev *chr, uint64_t pos);
 
 /* Read in_fd from now on (after attach). May be called again after chardev_unwatch. */
 int chardev_watch_input(struct chardev *chr);

@@ -206,11 +206,17 @@ static void stdio_attached(struct chardev *chr)
 
 	chr->in_fd = STDIN_FILENO;
 	/* No stdin at all (closed) is a stdin at its end. */
-	if (chardev_watch_input(chr))
+	if (chardev_watch_input(chr) || io->tty_in)
 		chr->in_on = false;
-	if (io->tty_in)
-		take_terminal(io);
+	chardev_update_events(chr);
 	tell_size(io);
+}
+
+/* From flush too, which at close runs without a loop: no terminal is taken for that. */
+static void stdio_begin(struct chardev *chr)
+{
+	if (chr->attached)
+		take_terminal((struct stdio *)chr);
 }
 
 static void escaped(struct stdio *io, uint8_t key)
@@ -276,6 +282,7 @@ static void stdio_close(struct chardev *chr)
 
 static const struct chardev_ops tty_ops = {
 	.attached = stdio_attached,
+	.begin = stdio_begin,
 	.filter = stdio_filter,
 	.poked = stdio_poked,
 	.in_ended = stdio_in_ended,

@@ -244,6 +244,14 @@ Test(chardev, file)
 	cr_assert_str_eq(content(), "one\ntwo\nthree\n");
 	chr = open_ok("file=%s", path);
 	chardev_close(chr);
+	cr_assert_str_eq(content(), "one\ntwo\nthree\n", "no VM ran");
+	chr = open_ok("file=%s", path);
+	put("new");
+	chardev_close(chr);
+	cr_assert_str_eq(content(), "new");
+	chr = open_ok("file=%s", path);
+	fake_run(&f);
+	chardev_close(chr);
 	cr_assert_str_eq(content(), "", "without append the file starts anew");
 	chr = NULL;
 }

@@ -1,0 +1,112 @@
+/*
+ * aio: asynchronous operations on one or two open files, by io_uring or by a
+ * pool of threads.
+ *
+ * submit queues, commit starts (one io_uring_enter for a batch) and at once
+ * hands back what is already finished, reap hands back what finished since,
+ * wait blocks for at least one. cfg.done is called from commit, reap and wait
+ * only; it may submit again. cfg.wake is called by the loop when there is
+ * something to reap.
+ *
+ * Thread: all functions belong to the loop's thread: the kernel completes a
+ * request in the context of the thread that submitted it, and a vCPU has better
+ * things to do.
+ */
+#ifndef BANTAM_AIO_H
+#define BANTAM_AIO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "vmm/core/err.h"
+#include "vmm/core/loop.h"
+
+enum aio_kind {
+	AIO_READ,
+	AIO_WRITE,
+	AIO_SYNC,	/* fdatasync */
+	AIO_ALLOCATE,	/* fallocate with mode */
+	AIO_DISCARD,	/* BLKDISCARD: block devices */
+};
+
+struct aio;
+
+/* The caller owns it, and iov, until done, and fills all but the private fields. */
+struct aio_op {
+	enum aio_kind kind;
+	unsigned file;		/* index into cfg.fd */
+	bool dsync;		/* WRITE: as with O_DSYNC */
+	int mode;		/* ALLOCATE: FALLOC_FL_… */
+	const struct iovec *iov;
+	unsigned niov;
+	uint64_t offset;	/* bytes */
+	uint64_t len_bytes;
+	/* private */
+	int64_t result;
+	struct aio_op *next;
+};
+
+struct aio_config {
+	struct loop *loop;
+	int fd[2];		/* the caller's; [1] may be -1; open until aio_destroy */
+	void (*done)(void *opaque, struct aio_op *op, int64_t result);	/* bytes, 0 or -errno */
+	void (*wake)(void *opaque);	/* loop's thread: call aio_reap */
+	void *opaque;
+};
+
+struct aio_ops {
+	const char *name;
+	void (*submit)(struct aio *aio, struct aio_op *op);
+	void (*commit)(struct aio *aio);
+	void (*reap)(struct aio *aio);
+	void (*wait)(struct aio *aio);
+	void (*destroy)(struct aio *aio);
+};
+
+struct aio {
+	const struct aio_ops *ops;
+	struct aio_config cfg;
+	unsigned inflight;	/* submitted and not yet done */
+};
+
+/* engine: "auto" (the ring if the host lets us, else threads), "io_uring", "threads". */
+int aio_create(const struct aio_config *cfg, const char *engine, struct aio **out,
+	       struct err *err);
+int aio_uring_create(const struct aio_config *cfg, struct aio **out, struct err *err);
+int aio_threads_create(const struct aio_config *cfg, struct aio **out, struct err *err);
+
+/* One operation, now, in this thread: bytes, 0 or -errno. */
+int64_t aio_run(int fd, const struct aio_op *op);
+
+static inline void aio_submit(struct aio *aio, struct aio_op *op)
+{
+	aio->inflight++;
+	aio->ops->submit(aio, op);
+}
+
+static inline void aio_commit(struct aio *aio)
+{
+	aio->ops->commit(aio);
+}
+
+static inline void aio_reap(struct aio *aio)
+{
+	aio->ops->reap(aio);
+}
+
+/* Something must be in flight. */
+static inline void aio_wait(struct aio *aio)
+{
+	BUG_ON(!aio->inflight);
+	aio->ops->wait(aio);
+}
+
+/* Nothing is in flight; accepts NULL. */
+static inline void aio_destroy(struct aio *aio)
+{
+	if (aio)
+		aio->ops->destroy(aio);
+}
+
+#endif

@@ -1,0 +1,290 @@
+/* blk_device: virtio-blk's configuration space, creation and end, and --disk. See blk.c. */
+#include "devices/virtio/blk.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/virtio/blk_impl.h"
+#include "vmm/core/log.h"
+#include "vmm/core/parse.h"
+
+/* Section 5.2.4. */
+struct blk_space {
+	uint64_t capacity;	/* sectors */
+	uint32_t size_max;
+	uint32_t seg_max;
+	uint16_t cylinders;
+	uint8_t heads, sectors;
+	uint32_t blk_size;
+	uint8_t physical_block_exp;
+	uint8_t alignment_offset;
+	uint16_t min_io_blocks;
+	uint32_t opt_io_blocks;
+	uint8_t writeback;
+	uint8_t unused0;
+	uint16_t num_queues;
+	uint32_t max_discard_sectors;
+	uint32_t max_discard_seg;
+	uint32_t discard_sector_alignment;
+	uint32_t max_write_zeroes_sectors;
+	uint32_t max_write_zeroes_seg;
+	uint8_t write_zeroes_may_unmap;
+	uint8_t unused1[3];
+} __attribute__((packed));
+_Static_assert(sizeof(struct blk_space) == 60, "as in section 5.2.4");
+
+static void fill_config(struct blk *blk)
+{
+	const struct disk *disk = blk->disk;
+	uint32_t per_block = disk->block_bytes / BLK_SECTOR;
+	struct blk_space space = {
+		.capacity = disk->size_bytes / BLK_SECTOR,
+		.seg_max = blk->queue_size - 2u,
+		.blk_size = disk->block_bytes,
+		.writeback = blk->writeback,
+		.num_queues = (uint16_t)blk->vdev.nqueues,
+	};
+
+	if (disk->physical_bytes > disk->block_bytes)
+		space.physical_block_exp =
+			(uint8_t)__builtin_ctz(disk->physical_bytes / disk->block_bytes);
+	space.min_io_blocks = (uint16_t)(1u << space.physical_block_exp);
+	if (blk->discard) {
+		space.max_discard_sectors = BLK_MAX_DISCARD_SECTORS;
+		space.max_discard_seg = BLK_MAX_RANGES;
+		space.discard_sector_alignment = per_block;
+	}
+	if (disk->can_write_zeroes) {
+		space.max_write_zeroes_sectors = BLK_MAX_ZERO_SECTORS;
+		space.max_write_zeroes_seg = BLK_MAX_RANGES;
+		space.write_zeroes_may_unmap = blk->discard;
+	}
+	memcpy(blk->vdev.config, &space, sizeof(space));
+}
+
+/* Only writeback is the driver's to write, and only if it said that it would (5.2.5). */
+static void blk_write_config(struct virtio_device *vdev, uint32_t off, uint32_t len)
+{
+	struct blk *blk = blk_of(vdev);
+	uint8_t wce = vdev->config[offsetof(struct blk_space, writeback)];
+
+	if (virtio_has(vdev, BLK_F_CONFIG_WCE))
+		blk->writeback = wce & 1;
+	fill_config(blk);
+}
+
+/* Section 5.2.5.1: a driver that cannot flush gets a disk that needs no flushing. */
+static int blk_activate(struct virtio_device *vdev)
+{
+	struct blk *blk = blk_of(vdev);
+
+	if (!virtio_has(vdev, BLK_F_CONFIG_WCE))
+		blk->writeback = virtio_has(vdev, BLK_F_FLUSH);
+	if (!blk->scratch)
+		blk->scratch = malloc(blk->queue_size * sizeof(*blk->scratch));
+	return blk->scratch ? 0 : -ENOMEM;
+}
+
+static bool blk_reset(struct virtio_device *vdev)
+{
+	struct blk *blk = blk_of(vdev);
+
+	blk->pushed = blk->again = 0;
+	blk->writeback = !blk->disk->readonly;
+	fill_config(blk);
+	blk->aborting = blk->inflight;
+	return !blk->inflight;
+}
+
+static const struct virtio_class blk_class = {
+	.name = "virtio-blk",
+	.device_id = 2,
+	.pci_class = 0x010000,
+	.activate = blk_activate,
+	.kick = blk_kick,
+	.write_config = blk_write_config,
+	.reset = blk_reset,
+};
+
+static void blk_destroy(struct device *dev)
+{
+	struct blk *blk = (struct blk *)dev;
+
+	if (blk->vdev.class) {
+		virtio_lock(&blk->vdev);
+		/* Nobody runs the loop any more: wait for the disk here. */
+		blk->vdev.active = false;
+		if (blk->inflight)
+			blk->disk->ops->drain(blk->disk);
+		virtio_unlock(&blk->vdev);
+		virtio_detach(&blk->vdev);
+	}
+	loop_unwatch(blk->again_watch);
+	disk_close(blk->disk);
+	blk_free_requests(blk);
+	free(blk->scratch);
+	free(blk);
+}
+
+static void blk_describe(struct device *dev, char *buf, size_t len)
+{
+	struct blk *blk = (struct blk *)dev;
+	char size[32], where[64] = "";
+
+	parse_size_text(blk->disk->size_bytes, size, sizeof(size));
+	virtio_describe(&blk->vdev, where, sizeof(where));
+	snprintf(buf, len, "%s%s%s%s%s", size, blk->disk->readonly ? ", read-only" : "",
+		 blk->serial[0] ? ", serial " : "", blk->serial, where[0] ? ", " : "");
+	if (strlen(buf) + 1 < len)
+		snprintf(buf + strlen(buf), len - strlen(buf), "%s", where);
+}
+
+/* The host changed the image's size, perhaps. */
+static void blk_refresh(struct device *dev)
+{
+	struct blk *blk = (struct blk *)dev;
+	struct err err;
+	int rc;
+
+	virtio_lock(&blk->vdev);
+	rc = blk->disk->ops->refresh(blk->disk, &err);
+	if (rc < 0)
+		log_put(LOG_WARN, "%s: %s", dev->id[0] ? dev->id : "virtio-blk", err.text);
+	if (rc > 0) {
+		fill_config(blk);
+		virtio_config_changed(&blk->vdev);
+	}
+	virtio_unlock(&blk->vdev);
+}
+
+static const struct device_ops blk_ops = {
+	.destroy = blk_destroy,
+	.refresh = blk_refresh,
+	.describe = blk_describe,
+};
+
+static uint64_t features(const struct blk *blk, unsigned nqueues)
+{
+	uint64_t f = 1ull << BLK_F_SEG_MAX | 1ull << BLK_F_BLK_SIZE | 1ull << BLK_F_TOPOLOGY;
+
+	if (blk->disk->readonly)
+		f |= 1ull << BLK_F_RO;
+	else
+		f |= 1ull << BLK_F_FLUSH | 1ull << BLK_F_CONFIG_WCE;
+	if (nqueues > 1)
+		f |= 1ull << BLK_F_MQ;
+	if (blk->discard)
+		f |= 1ull << BLK_F_DISCARD;
+	if (blk->disk->can_write_zeroes)
+		f |= 1ull << BLK_F_WRITE_ZEROES;
+	return f;
+}
+
+int virtio_blk_create(const struct device_env *env, const struct virtio_blk_config *cfg,
+		      struct disk *disk, struct device **out, struct err *err)
+{
+	struct blk *blk = calloc(1, sizeof(*blk));
+	int rc;
+
+	*out = NULL;
+	if (!blk) {
+		disk_close(disk);
+		return err_sys(err, ENOMEM, "virtio-blk");
+	}
+	blk->vdev.dev.type = &virtio_blk_type;
+	blk->vdev.dev.ops = &blk_ops;
+	blk->disk = disk;
+	blk->queue_size = cfg->queue_size;
+	blk->discard = cfg->discard && disk->can_discard;
+	blk->writeback = !disk->readonly;
+	snprintf(blk->vdev.dev.id, sizeof(blk->vdev.dev.id), "%s", cfg->id ? cfg->id : "");
+	snprintf(blk->serial, sizeof(blk->serial), "%s", cfg->serial ? cfg->serial : "");
+	disk->wake = blk_on_wake;
+	disk->wake_opaque = blk;
+	virtio_init(&blk->vdev, &blk_class, env, cfg->nqueues, cfg->queue_size,
+		    features(blk, cfg->nqueues), sizeof(struct blk_space));
+	fill_config(blk);
+	rc = loop_watch_event(env->loop, blk_on_again, blk, &blk->again_watch, &blk->again_fd);
+	if (rc)
+		err_sys(err, -rc, "virtio-blk");
+	else
+		rc = virtio_attach(&blk->vdev, err);
+	if (rc) {
+		blk_destroy(&blk->vdev.dev);
+		return rc;
+	}
+	*out = &blk->vdev.dev;
+	return 0;
+}
+
+/* --- --disk --------------------------------------------------------------------- */
+
+enum { K_PATH, K_RO, K_READONLY, K_SERIAL, K_ID, K_DIRECT, K_DISCARD, K_ENGINE, K_QUEUES, K_SIZE };
+
+static const struct key blk_keys[] = {
+	[K_PATH] = { "path", KEY_PATH, KEY_BARE | KEY_REQUIRED, .meta = "FILE",
+		     .help = "raw image or block device" },
+	[K_RO] = { "ro", KEY_BOOL, .def = "off", .help = "the guest cannot write" },
+	[K_READONLY] = { "readonly", KEY_BOOL, .def = "off", .help = "the same as ro" },
+	[K_SERIAL] = { "serial", KEY_TEXT, .meta = "TEXT",
+		       .help = "serial number, at most 20 characters (/dev/disk/by-id)" },
+	[K_ID] = { "id", KEY_TEXT, .meta = "NAME", .help = "name for the API and the log" },
+	[K_DIRECT] = { "direct", KEY_BOOL, .def = "off",
+		       .help = "O_DIRECT: past the host's page cache" },
+	[K_DISCARD] = { "discard", KEY_BOOL, .def = "on",
+			.help = "what the guest discards is freed on the host" },
+	[K_ENGINE] = { "engine", KEY_CHOICE, .choices = "auto|io_uring|threads", .def = "auto",
+		       .help = "how the host does the I/O" },
+	[K_QUEUES] = { "queues", KEY_NUM, .def = "1", .min = 1, .max = 16, .meta = "N",
+		       .help = "request queues" },
+	[K_SIZE] = { "queue-size", KEY_NUM, .def = "256", .min = 4, .max = 1024, .meta = "N",
+		     .help = "descriptors per queue, a power of two" },
+	{ NULL },
+};
+
+static int create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
+		  struct err *err)
+{
+	const char *serial = keys_text(cfg, K_SERIAL);
+	uint64_t size = keys_num(cfg, K_SIZE);
+	struct virtio_blk_config blk = {
+		.id = keys_text(cfg, K_ID),
+		.serial = serial,
+		.nqueues = (unsigned)keys_num(cfg, K_QUEUES),
+		.queue_size = (uint16_t)size,
+		.discard = keys_num(cfg, K_DISCARD),
+	};
+	struct disk_config disk_cfg = {
+		.path = keys_text(cfg, K_PATH),
+		.readonly = keys_num(cfg, K_RO) || keys_num(cfg, K_READONLY),
+		.direct = keys_num(cfg, K_DIRECT),
+		.engine = keys_text(cfg, K_ENGINE),
+		.loop = env->loop,
+	};
+	struct disk *disk;
+	int rc;
+
+	*out = NULL;
+	if (serial && strlen(serial) > BLK_ID_BYTES)
+		return err_set(err, EINVAL, "%s: serial=%s: at most %u characters", cfg->option,
+			       serial, BLK_ID_BYTES);
+	if (size & (size - 1))
+		return err_set(err, EINVAL, "%s: queue-size=%llu: must be a power of two",
+			       cfg->option, (unsigned long long)size);
+	rc = disk_raw_open(&disk_cfg, &disk, err);
+	if (rc)
+		return rc;
+	return virtio_blk_create(env, &blk, disk, out, err);
+}
+
+const struct device_type virtio_blk_type = {
+	.name = "virtio-blk",
+	.option = "--disk",
+	.repeat = true,
+	.keys = blk_keys,
+	.help = "a disk: raw image or block device",
+	.create = create,
+};

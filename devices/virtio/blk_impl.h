@@ -1,0 +1,75 @@
+/*
+ * blk_impl: what blk.c (requests and queues) and blk_device.c (configuration
+ * space, life and death, --disk) share. Nobody else includes it.
+ */
+#ifndef BANTAM_BLK_IMPL_H
+#define BANTAM_BLK_IMPL_H
+
+#include <pthread.h>
+
+#include "devices/backend/disk.h"
+#include "devices/virtio/blk_req.h"
+#include "devices/virtio/virtio.h"
+
+#define BLK_F_SEG_MAX 2
+#define BLK_F_RO 5
+#define BLK_F_BLK_SIZE 6
+#define BLK_F_FLUSH 9
+#define BLK_F_TOPOLOGY 10
+#define BLK_F_CONFIG_WCE 11
+#define BLK_F_MQ 12
+#define BLK_F_DISCARD 13
+#define BLK_F_WRITE_ZEROES 14
+
+/* Data segments that a request holds without a second allocation. */
+#define INLINE_IOVS 4u
+
+struct blk;
+
+struct blk_req {
+	struct disk_req disk;	/* first */
+	struct blk *blk;
+	struct blk_req *next_free;
+	uint8_t *status_at;
+	uint32_t written_bytes;	/* if it succeeds, with the status */
+	uint16_t head;
+	uint8_t queue;
+	bool flush_after;	/* write-through: not done before it is on the medium */
+	enum blk_what what;
+	struct blk_range *range;	/* DISCARD, ZERO: what is left of them */
+	unsigned nranges;
+	struct iovec *iov;	/* allocated, or NULL: inline_iov */
+	struct iovec inline_iov[INLINE_IOVS];
+};
+
+struct blk {
+	struct virtio_device vdev;	/* first; vdev.dev is the device */
+	struct disk *disk;
+	struct blk_req *free;
+	unsigned inflight;
+	bool aborting;		/* a reset waits for inflight to become 0 */
+	bool discard;		/* offered */
+	bool writeback;
+	uint32_t pushed;	/* queues that were pushed to since their last interrupt decision */
+	uint32_t again;		/* queues that again_fd brings us back to */
+	struct loop_watch *again_watch;
+	int again_fd;
+	uint16_t queue_size;
+	struct iovec *scratch;	/* queue_size: the chain that is being looked at */
+	char serial[BLK_ID_BYTES + 1];
+};
+
+static inline struct blk *blk_of(struct virtio_device *vdev)
+{
+	return (struct blk *)vdev;
+}
+
+/* virtio_class.kick. */
+void blk_kick(struct virtio_device *vdev, unsigned queue);
+/* loop callbacks: again_fd was written; the disk has completions. */
+void blk_on_again(void *opaque);
+void blk_on_wake(void *opaque);
+/* Give back the memory of requests; none is in flight. */
+void blk_free_requests(struct blk *blk);
+
+#endif

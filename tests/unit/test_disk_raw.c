@@ -1,0 +1,525 @@
+/* disk_raw with both engines: data, errors, zeroing, alignment, locks, open's refusals. */
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "devices/backend/disk.h"
+
+#define MIB (1024u * 1024u)
+
+struct ctx {
+	struct loop *loop;
+	struct disk *disk;
+	unsigned done;
+	int result;
+	unsigned *pending;	/* the loop stops when it is 0 */
+	char dir[64];
+	char path[96];
+};
+
+struct tracked {
+	struct disk_req req;
+	struct ctx *ctx;
+	struct iovec iov[8];
+	void *cookie;
+};
+
+static const char *engines[] = { "io_uring", "threads", "auto" };
+
+static void make_file(struct ctx *c, uint64_t bytes)
+{
+	int fd;
+
+	/* Not /tmp if it is a tmpfs: O_DIRECT and holes want a real file system. */
+	snprintf(c->dir, sizeof(c->dir), "/var/tmp/bantam-test-XXXXXX");
+	cr_assert(mkdtemp(c->dir));
+	snprintf(c->path, sizeof(c->path), "%s/disk", c->dir);
+	fd = open(c->path, O_RDWR | O_CREAT, 0600);
+	cr_assert(fd >= 0 && ftruncate(fd, (off_t)bytes) == 0);
+	close(fd);
+}
+
+static void wake(void *opaque)
+{
+	struct ctx *c = opaque;
+
+	c->disk->ops->reap(c->disk);
+	if (c->pending && !*c->pending)
+		loop_stop(c->loop);
+}
+
+static int open_disk(struct ctx *c, const char *engine, bool ro, bool direct, struct err *err)
+{
+	struct disk_config cfg = {
+		.path = c->path, .engine = engine, .readonly = ro, .direct = direct,
+	};
+	int rc;
+
+	if (!c->loop)
+		cr_assert(loop_create(&c->loop, NULL) == 0);
+	cfg.loop = c->loop;
+	rc = disk_raw_open(&cfg, &c->disk, err);
+	if (!rc) {
+		c->disk->wake = wake;
+		c->disk->wake_opaque = c;
+	}
+	return rc;
+}
+
+static void clean(struct ctx *c)
+{
+	disk_close(c->disk);
+	loop_destroy(c->loop);
+	unlink(c->path);
+	rmdir(c->dir);
+}
+
+static void on_done(struct disk_req *req, int result)
+{
+	struct ctx *c = ((struct tracked *)req)->ctx;
+
+	c->done++;
+	c->result = result;
+}
+
+static int run(struct ctx *c, struct tracked *t)
+{
+	c->done = 0;
+	t->ctx = c;
+	t->req.done = on_done;
+	c->disk->ops->submit(c->disk, &t->req);
+	cr_assert_eq(c->done, 0, "done inside submit");
+	c->disk->ops->commit(c->disk);
+	c->disk->ops->drain(c->disk);
+	cr_assert_eq(c->done, 1);
+	return c->result;
+}
+
+static int io(struct ctx *c, enum disk_op op, uint64_t off, void *buf, size_t len)
+{
+	struct tracked t = { .iov = { { buf, len } } };
+
+	t.req.op = op;
+	t.req.offset = off;
+	t.req.len_bytes = len;
+	t.req.iov = t.iov;
+	t.req.niov = buf ? 1 : 0;
+	return run(c, &t);
+}
+
+static int zero(struct ctx *c, enum disk_op op, uint64_t off, uint64_t len, bool unmap)
+{
+	struct tracked t = { .ctx = c };
+
+	t.req.op = op;
+	t.req.unmap = unmap;
+	t.req.offset = off;
+	t.req.len_bytes = len;
+	return run(c, &t);
+}
+
+static blkcnt_t blocks(const struct ctx *c)
+{
+	struct stat st;
+
+	cr_assert(stat(c->path, &st) == 0);
+	return st.st_blocks;
+}
+
+static void fill(uint8_t *p, size_t n, unsigned seed)
+{
+	for (size_t i = 0; i < n; i++)
+		p[i] = (uint8_t)((i * 7 + seed * 31 + (i >> 9)) | 1);
+}
+
+static bool all_zero(const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i])
+			return false;
+	return true;
+}
+
+/* --- data ---------------------------------------------------------------------- */
+
+static void check_ops(const char *engine, bool direct)
+{
+	struct ctx c = { 0 };
+	uint8_t *a = aligned_alloc(4096, MIB), *b = aligned_alloc(4096, MIB);
+	blkcnt_t before;
+
+	make_file(&c, 4 * MIB);
+	cr_assert(open_disk(&c, engine, false, direct, NULL) == 0);
+	cr_assert_eq(c.disk->size_bytes, 4 * MIB);
+	fill(a, MIB, 1);
+	cr_assert_eq(io(&c, DISK_WRITE, 512, a, MIB), 0);
+	cr_assert_eq(io(&c, DISK_READ, 512, b, MIB), 0);
+	cr_assert_arr_eq(a, b, MIB);
+	cr_assert_eq(io(&c, DISK_FLUSH, 0, NULL, 0), 0);
+	/* Past the end of what is there. */
+	cr_assert_eq(io(&c, DISK_READ, 4 * MIB - 512, b, 1024), -EIO);
+
+	before = blocks(&c);
+	cr_assert_eq(zero(&c, DISK_WRITE_ZEROES, 512 + 65536, 131072, true), 0);
+	cr_assert_eq(io(&c, DISK_READ, 512, b, MIB), 0);
+	cr_assert(all_zero(b + 65536, 131072));
+	cr_assert_arr_eq(a, b, 65536);
+	cr_assert_arr_eq(a + 196608, b + 196608, MIB - 196608);
+	cr_assert_lt(blocks(&c), before, "unmap frees");
+
+	before = blocks(&c);
+	cr_assert_eq(zero(&c, DISK_WRITE_ZEROES, 512 + 262144, 65536, false), 0);
+	cr_assert_eq(io(&c, DISK_READ, 512 + 262144, b, 65536), 0);
+	cr_assert(all_zero(b, 65536));
+	cr_assert_eq(blocks(&c), before, "no unmap keeps the blocks");
+
+	cr_assert_eq(zero(&c, DISK_DISCARD, 0, 4 * MIB, true), 0);
+	cr_assert_eq(blocks(&c), 0, "%ld", (long)blocks(&c));
+	cr_assert_eq(c.disk->size_bytes, 4 * MIB);
+	cr_assert_eq(truncate(c.path, 2 * MIB), 0);
+	cr_assert_eq(c.disk->ops->refresh(c.disk, NULL), 1);
+	cr_assert_eq(c.disk->size_bytes, 2 * MIB);
+	cr_assert_eq(c.disk->ops->refresh(c.disk, NULL), 0);
+	cr_assert_eq(truncate(c.path, 3 * MIB + 100), 0);
+	cr_assert_eq(c.disk->ops->refresh(c.disk, NULL), 1);
+	cr_assert_eq(c.disk->size_bytes, 3 * MIB);
+	clean(&c);
+	free(a);
+	free(b);
+}
+
+Test(disk_raw, ops)
+{
+	for (unsigned i = 0; i < 3; i++)
+		check_ops(engines[i], false);
+}
+
+Test(disk_raw, ops_direct)
+{
+	for (unsigned i = 0; i < 3; i++)
+		check_ops(engines[i], true);
+}
+
+/* Buffers and offsets that O_DIRECT refuses still work, and agree with the direct view. */
+Test(disk_raw, direct_misaligned)
+{
+	uint8_t *buf = aligned_alloc(4096, 65536), *ref = malloc(65536);
+
+	for (unsigned e = 0; e < 2; e++) {
+		struct ctx c = { 0 };
+
+		make_file(&c, MIB);
+		cr_assert(open_disk(&c, engines[e], false, true, NULL) == 0);
+		fill(buf, 65536, e);
+		memcpy(ref, buf, 65536);
+		cr_assert_eq(io(&c, DISK_WRITE, 0, buf, 32768), 0);
+		cr_assert_eq(io(&c, DISK_WRITE, 512, buf + 3, 1024), 0);
+		memmove(ref + 512, buf + 3, 1024);
+		cr_assert_eq(io(&c, DISK_READ, 0, buf, 32768), 0);
+		cr_assert_arr_eq(buf, ref, 32768);
+		cr_assert_eq(io(&c, DISK_READ, 0, buf + 1, 32768), 0);
+		cr_assert_arr_eq(buf + 1, ref, 32768);
+		clean(&c);
+	}
+	free(buf);
+	free(ref);
+}
+
+/* A durable write of many pieces. */
+Test(disk_raw, vectors)
+{
+	for (unsigned e = 0; e < 2; e++) {
+		struct ctx c = { 0 };
+		uint8_t a[4096], b[4096];
+		struct tracked t = { .iov = { { a, 100 }, { a + 100, 412 }, { a + 512, 3584 } } };
+
+		make_file(&c, MIB);
+		cr_assert(open_disk(&c, engines[e], false, false, NULL) == 0);
+		fill(a, sizeof(a), 3);
+		t.req.op = DISK_WRITE;
+		t.req.durable = true;
+		t.req.len_bytes = sizeof(a);
+		t.req.iov = t.iov;
+		t.req.niov = 3;
+		cr_assert_eq(run(&c, &t), 0);
+		cr_assert_eq(io(&c, DISK_READ, 0, b, sizeof(b)), 0);
+		cr_assert_arr_eq(a, b, sizeof(a));
+		clean(&c);
+	}
+}
+
+/* --- many at once, against a shadow ----------------------------------------------- */
+
+#define QD 64
+#define SLOTS 256
+#define SLOT_BYTES 4096
+
+struct storm {
+	struct ctx c;
+	uint8_t *shadow;
+	struct tracked t[QD];
+	uint8_t *buf[QD];
+	int slot[QD];
+	bool busy_slot[SLOTS];
+	unsigned inflight, total, rnd;
+};
+
+static unsigned rnd(struct storm *s)
+{
+	s->rnd = s->rnd * 1103515245u + 12345u;
+	return s->rnd >> 8;
+}
+
+static void storm_start(struct storm *s, unsigned i);
+
+static void storm_done(struct disk_req *req, int result)
+{
+	struct tracked *t = (struct tracked *)req;
+	struct storm *s = t->cookie;
+	unsigned i = (unsigned)(t - s->t);
+	uint8_t *shadow = s->shadow + (size_t)s->slot[i] * SLOT_BYTES;
+
+	cr_assert_eq(result, 0);
+	if (req->op == DISK_READ)
+		cr_assert(memcmp(s->buf[i], shadow, SLOT_BYTES) == 0);
+	else if (req->op == DISK_WRITE)
+		memcpy(shadow, s->buf[i], SLOT_BYTES);
+	else if (req->op != DISK_FLUSH)
+		memset(shadow, 0, SLOT_BYTES);
+	if (req->op != DISK_FLUSH)
+		s->busy_slot[s->slot[i]] = false;
+	s->inflight--;
+	if (s->total)
+		storm_start(s, i);
+}
+
+static void storm_start(struct storm *s, unsigned i)
+{
+	static const enum disk_op ops[] = { DISK_READ, DISK_READ, DISK_READ, DISK_WRITE,
+					    DISK_WRITE, DISK_FLUSH, DISK_WRITE_ZEROES,
+					    DISK_DISCARD };
+	struct tracked *t = &s->t[i];
+	unsigned slot = rnd(s) % SLOTS;
+
+	memset(&t->req, 0, sizeof(t->req));
+	t->req.op = ops[rnd(s) % 8];
+	if (t->req.op != DISK_FLUSH) {
+		while (s->busy_slot[slot])
+			slot = (slot + 1) % SLOTS;
+		s->busy_slot[slot] = true;
+		s->slot[i] = (int)slot;
+		t->req.offset = slot * SLOT_BYTES;
+		t->req.len_bytes = SLOT_BYTES;
+	}
+	t->req.unmap = rnd(s) & 1;
+	if (t->req.op == DISK_WRITE)
+		fill(s->buf[i], SLOT_BYTES, rnd(s));
+	t->iov[0] = (struct iovec){ s->buf[i], SLOT_BYTES / 2 };
+	t->iov[1] = (struct iovec){ s->buf[i] + SLOT_BYTES / 2, SLOT_BYTES / 2 };
+	t->req.iov = t->iov;
+	t->req.niov = 2;
+	t->req.done = storm_done;
+	t->cookie = s;
+	s->inflight++;
+	s->total--;
+	s->c.disk->ops->submit(s->c.disk, &t->req);
+}
+
+static void check_storm(const char *engine, bool direct)
+{
+	struct storm *s = calloc(1, sizeof(*s));
+	uint8_t *back = malloc(SLOTS * SLOT_BYTES);
+
+	make_file(&s->c, SLOTS * SLOT_BYTES);
+	cr_assert(open_disk(&s->c, engine, false, direct, NULL) == 0);
+	s->shadow = calloc(SLOTS, SLOT_BYTES);
+	s->total = 6000;
+	s->rnd = 42;
+	for (unsigned i = 0; i < QD; i++) {
+		s->buf[i] = aligned_alloc(4096, SLOT_BYTES);
+		storm_start(s, i);
+	}
+	s->c.disk->ops->commit(s->c.disk);
+	s->c.pending = &s->inflight;
+	if (s->inflight)
+		cr_assert(loop_run(s->c.loop) == 0);
+	cr_assert_eq(s->inflight, 0);
+	cr_assert_eq(s->total, 0);
+	cr_assert_eq(io(&s->c, DISK_READ, 0, back, SLOTS * SLOT_BYTES), 0);
+	cr_assert(memcmp(back, s->shadow, SLOTS * SLOT_BYTES) == 0);
+	for (unsigned i = 0; i < QD; i++)
+		free(s->buf[i]);
+	clean(&s->c);
+	free(s->shadow);
+	free(back);
+	free(s);
+}
+
+Test(disk_raw, storm_uring, .timeout = 120)
+{
+	check_storm("io_uring", false);
+}
+
+Test(disk_raw, storm_threads, .timeout = 120)
+{
+	check_storm("threads", false);
+}
+
+Test(disk_raw, storm_direct, .timeout = 120)
+{
+	check_storm("io_uring", true);
+}
+
+/* --- who may open ------------------------------------------------------------------ */
+
+static int try_open(struct ctx *c, bool ro, char *text)
+{
+	struct ctx other = *c;
+	struct err err = { "" };
+	int rc;
+
+	other.loop = NULL;
+	rc = open_disk(&other, "auto", ro, false, &err);
+	if (!rc)
+		disk_close(other.disk);
+	loop_destroy(other.loop);
+	if (text)
+		strcpy(text, err.text);
+	return rc;
+}
+
+static int in_child(struct ctx *c, bool ro)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(try_open(c, ro, NULL) ? 1 : 0);
+	waitpid(pid, &status, 0);
+	return WEXITSTATUS(status);
+}
+
+Test(disk_raw, locks)
+{
+	struct ctx c = { 0 };
+	char text[512];
+
+	make_file(&c, MIB);
+	cr_assert(open_disk(&c, "auto", false, false, NULL) == 0);
+	cr_assert_eq(try_open(&c, false, text), -EAGAIN);
+	cr_assert(strstr(text, "open in another VM"), "%s", text);
+	cr_assert_eq(try_open(&c, true, text), -EAGAIN);
+	cr_assert_eq(in_child(&c, false), 1);
+	cr_assert_eq(in_child(&c, true), 1);
+	disk_close(c.disk);
+	cr_assert_eq(in_child(&c, false), 0);
+	cr_assert(open_disk(&c, "auto", true, false, NULL) == 0);
+	cr_assert_eq(in_child(&c, true), 0);
+	cr_assert_eq(in_child(&c, false), 1);
+	cr_assert(c.disk->readonly && !c.disk->can_discard && !c.disk->can_write_zeroes);
+	clean(&c);
+}
+
+static int shell(const char *fmt, const char *path)
+{
+	char cmd[256];
+
+	snprintf(cmd, sizeof(cmd), fmt, path);
+	return system(cmd);
+}
+
+/* QEMU's tools respect our locks and we theirs. */
+Test(disk_raw, locks_of_qemu, .timeout = 60)
+{
+	struct ctx c = { 0 };
+	FILE *qemu;
+	char line[128], cmd[256];
+
+	if (system("command -v qemu-io >/dev/null"))
+		cr_skip_test("no qemu-io");
+	make_file(&c, MIB);
+	cr_assert(open_disk(&c, "auto", false, false, NULL) == 0);
+	cr_assert_neq(shell("qemu-io -f raw -c 'write 0 512' %s >/dev/null 2>&1", c.path), 0);
+	/* It only reads, and wants to know that nobody writes meanwhile. */
+	cr_assert_eq(shell("qemu-img convert -O raw %s /dev/null 2>&1 | "
+			   "grep -q 'shared \"write\" lock'", c.path), 0);
+	disk_close(c.disk);
+	cr_assert(open_disk(&c, "auto", true, false, NULL) == 0);
+	cr_assert_eq(shell("qemu-io -r -f raw -c 'read 0 512' %s >/dev/null 2>&1", c.path), 0);
+	cr_assert_neq(shell("qemu-io -f raw -c 'write 0 512' %s >/dev/null 2>&1", c.path), 0);
+	disk_close(c.disk);
+
+	/* qemu-io holds the image while its standard input is open. */
+	snprintf(cmd, sizeof(cmd), "qemu-io -f raw %s >%s/ready 2>&1", c.path, c.dir);
+	qemu = popen(cmd, "w");
+	fputs("write 0 512\n", qemu);
+	fflush(qemu);
+	for (int i = 0; i < 500; i++) {
+		snprintf(line, sizeof(line), "grep -q wrote %s/ready", c.dir);
+		if (!system(line))
+			break;
+		usleep(10000);
+	}
+	cr_assert_eq(try_open(&c, false, NULL), -EAGAIN);
+	cr_assert_eq(try_open(&c, true, NULL), -EAGAIN);
+	pclose(qemu);
+	cr_assert_eq(try_open(&c, false, NULL), 0);
+	shell("rm %s/ready", c.dir);
+	c.disk = NULL;
+	clean(&c);
+}
+
+Test(disk_raw, refusals)
+{
+	struct ctx c = { 0 };
+	char text[512];
+	char keep[96];
+
+	make_file(&c, 1000);
+	cr_assert_eq(try_open(&c, false, text), -EINVAL);
+	cr_assert(strstr(text, "1000 bytes, is not a multiple of 512"), "%s", text);
+	strcpy(keep, c.path);
+	strcat(c.path, "-missing");
+	cr_assert_eq(try_open(&c, false, text), -ENOENT);
+	cr_assert(strstr(text, "No such file"), "%s", text);
+	strcpy(c.path, c.dir);
+	cr_assert_eq(try_open(&c, false, text), -EISDIR);
+	cr_assert(strstr(text, "is a directory"), "%s", text);
+	cr_assert_eq(try_open(&c, true, text), -EISDIR);
+	strcpy(c.path, "/dev/null");
+	cr_assert_eq(try_open(&c, true, text), -EINVAL);
+	cr_assert(strstr(text, "neither a file nor a block device"), "%s", text);
+	snprintf(c.path, sizeof(c.path), "%s/fifo", c.dir);
+	cr_assert_eq(mkfifo(c.path, 0600), 0);
+	cr_assert_eq(try_open(&c, true, text), -EINVAL);
+	unlink(c.path);
+	strcpy(c.path, keep);
+	if (geteuid()) {
+		chmod(c.path, 0400);
+		cr_assert_eq(try_open(&c, false, text), -EACCES);
+		cr_assert(strstr(text, "add ro"), "%s", text);
+	}
+	clean(&c);
+}
+
+/* Nothing is started before the first request, and start is idempotent. */
+Test(disk_raw, lazy)
+{
+	struct ctx c = { 0 };
+
+	make_file(&c, MIB);
+	cr_assert(open_disk(&c, "auto", false, false, NULL) == 0);
+	cr_assert_str_eq(c.disk->engine, "auto");
+	cr_assert_eq(c.disk->ops->start(c.disk, NULL), 0);
+	cr_assert_eq(c.disk->ops->start(c.disk, NULL), 0);
+	cr_assert_str_neq(c.disk->engine, "auto");
+	clean(&c);
+}
