@@ -235,53 +235,86 @@ static void mount_labels(void)
 	}
 }
 
-/* A program of the initrd, or "in DIR CMD..." of another root; the console is its terminal. */
-static int run_program(char **argv)
+static long fork_process(void)
 {
-	static char *const env[] = {"PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/root",
-				    "TERM=linux", "LD_LIBRARY_PATH=/lib:/usr/lib:/lib64", NULL};
-	static const char *const dirs[] = {"/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/"};
-	int status = 0;
-	const char *root = NULL;
-	long pid;
-
-	if (str_eq(argv[0], "in") && argv[1] && argv[2]) {
-		root = argv[1];
-		argv += 2;
-	}
 #if defined(__NR_fork)
-	pid = SYS(fork, 0);
+	return SYS(fork, 0);
 #else
-	pid = SYS(clone, 17 /* SIGCHLD */, 0, 0, 0, 0);
+	return SYS(clone, 17 /* SIGCHLD */, 0, 0, 0, 0);
 #endif
-	if (pid == 0) {
-		long err = -ENOENT;
-		char path[128];
+}
 
-		SYS(setsid, 0);
-		SYS(ioctl, 0, 0x540e /* TIOCSCTTY */, 1);
-		if (root) {
-			SYS(chroot, root);
-			SYS(chdir, "/");
-		}
-		if (argv[0][0] == '/')
-			err = SYS(execve, argv[0], argv, env);
-		for (unsigned i = 0; argv[0][0] != '/' && i < ARRAY_LEN(dirs) && err == -ENOENT;
-		     i++) {
-			str_join(path, sizeof(path), dirs[i], argv[0], "");
-			err = SYS(execve, path, argv, env);
-		}
-		say("%s: cannot run: error %ld", argv[0], -err);
-		SYS(exit_group, 127);
-	}
-	if (pid < 0) {
-		say("%s: fork: error %ld", argv[0], -pid);
-		return 126;
-	}
+/* Waits for that child, and buries others meanwhile; returns what a shell would. */
+static int wait_for(long pid)
+{
+	int status = 0;
+
 	for (long got; (got = SYS(wait4, -1, &status, 0, 0)) != pid;)
 		if (got < 0 && got != -EINTR)
 			return 126;
 	return status & 0x7f ? 128 + (status & 0x7f) : (status >> 8 & 0xff);
+}
+
+/* Until the terminal has sent what it was given. */
+static void drain_output(void)
+{
+	SYS(ioctl, 1, 0x5409 /* TCSBRK */, 1);
+}
+
+static _Noreturn void exec_program(char **argv)
+{
+	static char *const env[] = {"PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/root",
+				    "TERM=linux", "LD_LIBRARY_PATH=/lib:/usr/lib:/lib64", NULL};
+	static const char *const dirs[] = {"/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/"};
+	long err = -ENOENT;
+	char path[128];
+
+	if (str_eq(argv[0], "in") && argv[1] && argv[2]) {
+		SYS(chroot, argv[1]);
+		SYS(chdir, "/");
+		argv += 2;
+	}
+	if (argv[0][0] == '/')
+		err = SYS(execve, argv[0], argv, env);
+	for (unsigned i = 0; argv[0][0] != '/' && i < ARRAY_LEN(dirs) && err == -ENOENT; i++) {
+		str_join(path, sizeof(path), dirs[i], argv[0], "");
+		err = SYS(execve, path, argv, env);
+	}
+	say("%s: cannot run: error %ld", argv[0], -err);
+	SYS(exit_group, 127);
+	for (;;)
+		;
+}
+
+/*
+ * A program of the initrd, or "in DIR CMD..." of another root; the console is its terminal.
+ * Between it and us stands a leader of its session: when that one ends, the kernel throws away
+ * what the terminal has not sent yet, so it waits first.
+ */
+static int run_program(char **argv)
+{
+	uint64_t all = ~0ull, none = 0;
+	long leader, pid;
+
+	leader = fork_process();
+	if (leader == 0) {
+		SYS(setsid, 0);
+		SYS(ioctl, 0, 0x540e /* TIOCSCTTY */, 1);
+		SYS(rt_sigprocmask, 2 /* SIG_SETMASK */, &all, 0, 8); /* ctrl-c is not for it */
+		pid = fork_process();
+		if (pid == 0) {
+			SYS(rt_sigprocmask, 2, &none, 0, 8);
+			exec_program(argv);
+		}
+		pid = pid < 0 ? 126 : wait_for(pid);
+		drain_output();
+		SYS(exit_group, pid);
+	}
+	if (leader < 0) {
+		say("%s: fork: error %ld", argv[0], -leader);
+		return 126;
+	}
+	return wait_for(leader);
 }
 
 /* Splits off the words of one command and runs it. */
@@ -336,6 +369,7 @@ static void end(const char *how, int status)
 {
 	unmount_all();
 	say("end %s", how);
+	drain_output();
 	if (str_eq(how, "exit"))
 		SYS(exit_group, status);
 	else if (str_eq(how, "reboot"))
