@@ -222,7 +222,8 @@ int virtio_blk_create(const struct device_env *env, const struct virtio_blk_conf
 
 /* --- --disk --------------------------------------------------------------------- */
 
-enum { K_PATH, K_RO, K_READONLY, K_SERIAL, K_ID, K_DIRECT, K_DISCARD, K_ENGINE, K_QUEUES, K_SIZE };
+enum { K_PATH, K_RO, K_READONLY, K_SERIAL, K_ID, K_DIRECT, K_DISCARD, K_ENGINE, K_QUEUES, K_SIZE,
+       K_IOTHREAD };
 
 static const struct key blk_keys[] = {
 	[K_PATH] = { "path", KEY_PATH, KEY_BARE | KEY_REQUIRED, .meta = "FILE",
@@ -242,6 +243,8 @@ static const struct key blk_keys[] = {
 		       .help = "request queues" },
 	[K_SIZE] = { "queue-size", KEY_NUM, .def = "256", .min = 4, .max = 1024, .meta = "N",
 		     .help = "descriptors per queue, a power of two" },
+	[K_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
+			 .help = "serve it in a thread of its own" },
 	{ NULL },
 };
 
