@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #include "devices/pci_msix.h"
@@ -119,6 +120,17 @@ static void kicked(void *opaque)
 	virtio_lock(q->dev);
 	virtio_queue_kicked(q->dev, q->index);
 	virtio_unlock(q->dev);
+}
+
+static int take_kicks(struct virtio_device *dev, unsigned queue)
+{
+	loop_watch_events(of_dev(dev)->queue[queue].watch, 0);
+	return of_dev(dev)->queue[queue].fd;
+}
+
+static void return_kicks(struct virtio_device *dev, unsigned queue)
+{
+	loop_watch_events(of_dev(dev)->queue[queue].watch, EPOLLIN);
 }
 
 static struct kick kick_of(const struct virtio_pci *t, const struct pci_queue *q)
@@ -531,6 +543,8 @@ static void describe(struct virtio_device *dev, char *buf, size_t len)
 }
 
 static const struct virtio_transport_ops transport_ops = {
+	.take_kicks = take_kicks,
+	.return_kicks = return_kicks,
 	.signal_queue = signal_queue,
 	.signal_config = signal_config,
 	.activated = activated,

@@ -74,6 +74,22 @@ static void signal_config(struct virtio_device *dev)
 		dev->transport_ops->signal_config(dev);
 }
 
+void virtio_interrupt_always(struct virtio_device *dev, unsigned queue)
+{
+	if (dev->active)
+		dev->transport_ops->signal_queue(dev, queue);
+}
+
+int virtio_take_kicks(struct virtio_device *dev, unsigned queue)
+{
+	return dev->transport_ops->take_kicks(dev, queue);
+}
+
+void virtio_return_kicks(struct virtio_device *dev, unsigned queue)
+{
+	dev->transport_ops->return_kicks(dev, queue);
+}
+
 void virtio_config_changed(struct virtio_device *dev)
 {
 	dev->config_generation++;

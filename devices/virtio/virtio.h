@@ -67,6 +67,9 @@ struct virtio_transport_ops {
 	void (*activated)(struct virtio_device *dev);
 	/* The device has been reset; its status does not read 0 yet. */
 	void (*reset)(struct virtio_device *dev);
+	/* See virtio_take_kicks. */
+	int (*take_kicks)(struct virtio_device *dev, unsigned queue);
+	void (*return_kicks)(struct virtio_device *dev, unsigned queue);
 	/* Detach from bus, unbind kicks and interrupts, free. vCPUs joined. */
 	void (*destroy)(struct virtio_device *dev);
 	/* Where the device sits: "PCI 00:03.0, GSI 19". */
@@ -128,6 +131,15 @@ void virtio_unlock(struct virtio_device *dev);
 
 /* For devices; lock held. */
 void virtio_interrupt(struct virtio_device *dev, unsigned queue);	/* if the driver wants it */
+/* The same for a ring that someone else serves, who has asked the driver's wish already. */
+void virtio_interrupt_always(struct virtio_device *dev, unsigned queue);
+/*
+ * Someone else (a vhost-user daemon, the kernel) serves queue: its kicks no longer reach
+ * class->kick but wait in the eventfd that is returned, which stays the transport's.
+ * Loop's thread. return_kicks undoes it; kicks that wait are then delivered here.
+ */
+int virtio_take_kicks(struct virtio_device *dev, unsigned queue);
+void virtio_return_kicks(struct virtio_device *dev, unsigned queue);
 void virtio_config_changed(struct virtio_device *dev);	/* after changing dev->config */
 /* NEEDS_RESET, no kicks until the driver resets, one line in the log. */
 void virtio_broken(struct virtio_device *dev, const char *why);
