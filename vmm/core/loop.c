@@ -146,7 +146,11 @@ static void dispatch(struct loop_watch *w, uint32_t events)
 		w->fd_fn(w->opaque, events);
 		return;
 	}
-	/* Event and timer: read clears; nothing to read means it was disarmed meanwhile. */
+	if (w->kind == WATCH_EVENT) {
+		w->fn(w->opaque);
+		return;
+	}
+	/* Timer: read clears; nothing to read means it was disarmed meanwhile. */
 	if (read(w->fd, &count, sizeof(count)) == sizeof(count))
 		w->fn(w->opaque);
 }
@@ -255,7 +259,8 @@ static int watch_own(struct loop *loop, enum watch_kind kind, int fd, loop_fn fn
 	if (fd < 0)
 		return -errno;
 	errno = ENOMEM;
-	*out = watch_new(loop, kind, fd, EPOLLIN, opaque);
+	/* Edge-triggered, an event need not be read: each write is an edge. */
+	*out = watch_new(loop, kind, fd, EPOLLIN | (kind == WATCH_EVENT ? EPOLLET : 0u), opaque);
 	if (!*out) {
 		rc = -errno;
 		close(fd);

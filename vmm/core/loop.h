@@ -49,9 +49,9 @@ void loop_watch_events(struct loop_watch *watch, uint32_t events);
 void loop_unwatch(struct loop_watch *watch);
 
 /*
- * An eventfd of its own, watched: fn is called after one or more writes; the
- * counter is read and cleared first. *fd_out may be given to other threads and
- * to KVM. loop_unwatch closes it.
+ * An eventfd of its own, watched: fn is called after one or more writes. The counter is
+ * never read, so an event costs one system call and not two; it would take 2^64 writes to
+ * fill it. *fd_out may be given to other threads and to KVM. loop_unwatch closes it.
  */
 int loop_watch_event(struct loop *loop, loop_fn fn, void *opaque,
 		     struct loop_watch **out, int *fd_out);
