@@ -80,16 +80,6 @@ void virtio_interrupt_always(struct virtio_device *dev, unsigned queue)
 		dev->transport_ops->signal_queue(dev, queue);
 }
 
-int virtio_take_kicks(struct virtio_device *dev, unsigned queue)
-{
-	return dev->transport_ops->take_kicks(dev, queue);
-}
-
-void virtio_return_kicks(struct virtio_device *dev, unsigned queue)
-{
-	dev->transport_ops->return_kicks(dev, queue);
-}
-
 void virtio_config_changed(struct virtio_device *dev)
 {
 	dev->config_generation++;

@@ -67,13 +67,20 @@ struct virtio_transport_ops {
 	void (*activated)(struct virtio_device *dev);
 	/* The device has been reset; its status does not read 0 yet. */
 	void (*reset)(struct virtio_device *dev);
-	/* See virtio_take_kicks. */
-	int (*take_kicks)(struct virtio_device *dev, unsigned queue);
-	void (*return_kicks)(struct virtio_device *dev, unsigned queue);
 	/* Detach from bus, unbind kicks and interrupts, free. vCPUs joined. */
 	void (*destroy)(struct virtio_device *dev);
 	/* Where the device sits: "PCI 00:03.0, GSI 19". */
 	void (*describe)(struct virtio_device *dev, char *buf, size_t len);
+};
+
+/* The eventfd of one queue's notifies; see kicks.h. */
+struct virtio_kick {
+	struct virtio_device *dev;
+	unsigned index;
+	struct loop_watch *watch;
+	int fd;			/* a write is a kick */
+	bool bound;		/* the guest's notify writes reach fd by themselves */
+	struct kick at;
 };
 
 struct virtio_device {
@@ -88,6 +95,7 @@ struct virtio_device {
 
 	unsigned nqueues;
 	struct virtq queue[VIRTIO_MAX_QUEUES];
+	struct virtio_kick kick[VIRTIO_MAX_QUEUES];	/* the transport's, by kicks.h */
 
 	uint64_t offered;	/* features, bit n = feature n */
 	uint64_t acked;
