@@ -365,6 +365,9 @@ void loop_stop(struct loop *loop)
 static struct epoll_event interest(struct loop_watch *w, uint32_t events)
 {
 	w->events = events;
+	/* An event is never read: only its edges count. */
+	if (events && w->kind == WATCH_EVENT)
+		events |= EPOLLET;
 	return (struct epoll_event){ .events = events ? events : EPOLLET | EPOLLONESHOT,
 				     .data.ptr = w };
 }
@@ -415,8 +418,7 @@ static int watch_own(struct loop *loop, enum watch_kind kind, int fd, loop_fn fn
 	if (fd < 0)
 		return -errno;
 	errno = ENOMEM;
-	/* Edge-triggered, an event need not be read: each write is an edge. */
-	*out = watch_new(loop, kind, fd, EPOLLIN | (kind == WATCH_EVENT ? EPOLLET : 0u), opaque);
+	*out = watch_new(loop, kind, fd, EPOLLIN, opaque);
 	if (!*out) {
 		rc = -errno;
 		close(fd);
