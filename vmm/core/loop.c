@@ -380,9 +380,9 @@ static struct loop_watch *watch_new(struct loop *loop, enum watch_kind kind, int
 
 	if (!w)
 		return NULL;
-	ev = interest(w, events);
 	w->loop = loop;
 	w->kind = kind;
+	ev = interest(w, events);
 	w->fd = fd;
 	w->opaque = opaque;
 	if (epoll_ctl(loop->epfd, EPOLL_CTL_ADD, fd, &ev)) {
