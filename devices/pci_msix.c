@@ -104,6 +104,14 @@ void msix_signal(struct msix *m, unsigned vector)
 		fire(m, &m->vector[vector]);
 }
 
+int msix_fd(struct msix *m, unsigned vector)
+{
+	if (!m->enabled || vector >= m->nvectors || is_masked(m, vector) ||
+	    bring_up_to_date(m, &m->vector[vector]))
+		return -1;
+	return m->vector[vector].fd;
+}
+
 static void fire_pending(struct msix *m)
 {
 	if (!m->enabled)

@@ -50,6 +50,9 @@ uint64_t msix_pba_read(const struct msix *m, uint64_t off, unsigned size_bytes);
 
 /* Interrupt by vector, or set its pending bit. Not enabled or no such vector: nothing. */
 void msix_signal(struct msix *m, unsigned vector);
+/* The eventfd of a vector that may interrupt now, its message up to date; -1: masked, not enabled,
+ * or it cannot be had: then interrupts go by msix_signal. Valid until msix_destroy. */
+int msix_fd(struct msix *m, unsigned vector);
 /* The function was reset: forget pending bits. The table stays (it is the bus's). */
 void msix_clear_pending(struct msix *m);
 

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "devices/virtio/mmio.h"
@@ -35,8 +36,71 @@ void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
 	dev->config_bytes = config_bytes;
 }
 
+/* --- queues that are served elsewhere --------------------------------------------- */
+
+static void on_relay(void *opaque)
+{
+	struct virtio_relay *r = opaque;
+
+	virtio_lock(r->dev);
+	if (r->dev->active && r->dev->transport_ops)
+		r->dev->transport_ops->signal_queue(r->dev, r->queue);
+	virtio_unlock(r->dev);
+}
+
+static int create_relays(struct virtio_device *dev)
+{
+	int rc = 0;
+
+	if (!dev->elsewhere)
+		return 0;
+	dev->relay = calloc(dev->nqueues, sizeof(*dev->relay));
+	if (!dev->relay)
+		return -ENOMEM;
+	for (unsigned i = 0; i < dev->nqueues && !rc; i++) {
+		struct virtio_relay *r = &dev->relay[i];
+
+		*r = (struct virtio_relay){ .dev = dev, .queue = i, .fd = -1 };
+		rc = loop_watch_event(dev->env->loop, on_relay, r, &r->watch, &r->fd);
+	}
+	return rc;
+}
+
+static void destroy_relays(struct virtio_device *dev)
+{
+	for (unsigned i = 0; dev->relay && i < dev->nqueues; i++)
+		loop_unwatch(dev->relay[i].watch);
+	free(dev->relay);
+	dev->relay = NULL;
+}
+
+int virtio_kick_fd(struct virtio_device *dev, unsigned queue)
+{
+	return dev->transport_ops->kick_fd(dev, queue);
+}
+
+int virtio_call_fd(struct virtio_device *dev, unsigned queue)
+{
+	int fd = dev->transport_ops->call_fd ? dev->transport_ops->call_fd(dev, queue) : -1;
+
+	return fd >= 0 ? fd : dev->relay[queue].fd;
+}
+
+void virtio_calls_changed(struct virtio_device *dev)
+{
+	for (unsigned i = 0; dev->elsewhere && dev->active && i < dev->nqueues; i++)
+		if (dev->queue[i].ready && dev->class->call_changed)
+			dev->class->call_changed(dev, i);
+}
+
+/* ----------------------------------------------------------------------------------- */
+
 int virtio_attach(struct virtio_device *dev, struct err *err)
 {
+	int rc = create_relays(dev);
+
+	if (rc)
+		return err_sys(err, -rc, "%s: queues", dev->class->name);
 	if (dev->env->pci)
 		return virtio_pci_attach(dev, dev->env->pci, err);
 	BUG_ON(!dev->env->mmio_slots);
@@ -72,12 +136,6 @@ static void signal_config(struct virtio_device *dev)
 {
 	if (dev->status & VIRTIO_STATUS_DRIVER_OK && dev->transport_ops)
 		dev->transport_ops->signal_config(dev);
-}
-
-void virtio_interrupt_always(struct virtio_device *dev, unsigned queue)
-{
-	if (dev->active)
-		dev->transport_ops->signal_queue(dev, queue);
 }
 
 void virtio_config_changed(struct virtio_device *dev)
@@ -283,6 +341,7 @@ void virtio_detach(struct virtio_device *dev)
 		dev->transport_ops->destroy(dev);
 	dev->transport_ops = NULL;
 	dev->transport = NULL;
+	destroy_relays(dev);
 	pthread_cond_destroy(&dev->reset_cond);
 	pthread_mutex_destroy(&dev->lock);
 	dev->class = NULL;

@@ -57,6 +57,11 @@ struct virtio_class {
 	 * keeps its bytes.
 	 */
 	bool (*reset)(struct virtio_device *dev);
+	/*
+	 * What virtio_call_fd says of this queue may be another descriptor now (its vector was
+	 * masked, unmasked, moved). Active devices with queues elsewhere only; else NULL.
+	 */
+	void (*call_changed)(struct virtio_device *dev, unsigned queue);
 };
 
 struct virtio_transport_ops {
@@ -69,18 +74,21 @@ struct virtio_transport_ops {
 	void (*reset)(struct virtio_device *dev);
 	/* Detach from bus, unbind kicks and interrupts, free. vCPUs joined. */
 	void (*destroy)(struct virtio_device *dev);
+	/* An eventfd that a kick of this queue is written to. Valid until destroy. */
+	int (*kick_fd)(struct virtio_device *dev, unsigned queue);
+	/* An eventfd whose write interrupts the guest for this queue without us; -1: not now.
+	 * NULL: never. */
+	int (*call_fd)(struct virtio_device *dev, unsigned queue);
 	/* Where the device sits: "PCI 00:03.0, GSI 19". */
 	void (*describe)(struct virtio_device *dev, char *buf, size_t len);
 };
 
-/* The eventfd of one queue's notifies; see kicks.h. */
-struct virtio_kick {
+/* Interrupts that somebody else asks for, by way of us. */
+struct virtio_relay {
 	struct virtio_device *dev;
-	unsigned index;
+	unsigned queue;
 	struct loop_watch *watch;
-	int fd;			/* a write is a kick */
-	bool bound;		/* the guest's notify writes reach fd by themselves */
-	struct kick at;
+	int fd;
 };
 
 struct virtio_device {
@@ -95,7 +103,13 @@ struct virtio_device {
 
 	unsigned nqueues;
 	struct virtq queue[VIRTIO_MAX_QUEUES];
-	struct virtio_kick kick[VIRTIO_MAX_QUEUES];	/* the transport's, by kicks.h */
+
+	/*
+	 * Bit n: kicks of queue n go to somebody else (vhost, vhost-user) and class->kick is never
+	 * called for it. Set between virtio_init and virtio_attach.
+	 */
+	uint64_t elsewhere;
+	struct virtio_relay *relay;	/* one for each queue, if any is elsewhere */
 
 	uint64_t offered;	/* features, bit n = feature n */
 	uint64_t acked;
@@ -139,19 +153,17 @@ void virtio_unlock(struct virtio_device *dev);
 
 /* For devices; lock held. */
 void virtio_interrupt(struct virtio_device *dev, unsigned queue);	/* if the driver wants it */
-/* The same for a ring that someone else serves, who has asked the driver's wish already. */
-void virtio_interrupt_always(struct virtio_device *dev, unsigned queue);
-/*
- * Someone else (a vhost-user daemon, the kernel) serves queue: its kicks no longer reach
- * class->kick but wait in the eventfd that is returned, which stays the transport's.
- * Loop's thread. return_kicks undoes it; kicks that wait are then delivered here.
- */
-int virtio_take_kicks(struct virtio_device *dev, unsigned queue);
-void virtio_return_kicks(struct virtio_device *dev, unsigned queue);
 void virtio_config_changed(struct virtio_device *dev);	/* after changing dev->config */
 /* NEEDS_RESET, no kicks until the driver resets, one line in the log. */
 void virtio_broken(struct virtio_device *dev, const char *why);
 void virtio_reset_done(struct virtio_device *dev);
+/*
+ * For a device with queues elsewhere: the eventfd that the guest's kicks arrive at, and the one whose
+ * write interrupts the guest: KVM's own if the queue's vector lets it, else one that this process
+ * listens to (a masked vector, INTx, MMIO). Owned by the device; the kick's is fixed.
+ */
+int virtio_kick_fd(struct virtio_device *dev, unsigned queue);
+int virtio_call_fd(struct virtio_device *dev, unsigned queue);
 
 /* For transports; lock held (virtio.c implements the state machine once for both). */
 void virtio_set_status(struct virtio_device *dev, uint8_t status);	/* 0 resets, and waits */
@@ -171,6 +183,8 @@ struct virtq *virtio_queue_setup(struct virtio_device *dev, uint32_t queue);
 /* The driver declares it ready; a bad size or address breaks the device. */
 void virtio_queue_enable(struct virtio_device *dev, uint32_t queue);
 void virtio_queue_kicked(struct virtio_device *dev, unsigned queue);
+/* The state of vectors changed in some way: see call_changed. */
+void virtio_calls_changed(struct virtio_device *dev);
 /* Part of an address register: replaces the low (0) or high (1) 32 bits. */
 void virtio_set_half(gpa_t *addr, unsigned half, uint32_t val);
 

@@ -123,6 +123,13 @@ int virtq_enable(struct virtq *q, const struct mem *mem, bool event_idx)
 	return 0;
 }
 
+void virtq_host_parts(const struct virtq *q, void **desc, void **avail_part, void **used_part)
+{
+	*desc = q->desc_host;
+	*avail_part = q->avail_host;
+	*used_part = q->used_host;
+}
+
 void virtq_reset(struct virtq *q)
 {
 	uint16_t size_max = q->size_max;
@@ -245,11 +252,6 @@ static uint16_t pending(struct virtq *q)
 			publish_avail_event(q);
 	}
 	return (uint16_t)(q->avail_idx - q->next_avail);
-}
-
-bool virtq_has_more(struct virtq *q)
-{
-	return q->ready && !q->broken && pending(q);
 }
 
 int virtq_pop(struct virtq *q, struct chain *chain, struct iovec *iov, unsigned iov_max)

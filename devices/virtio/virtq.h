@@ -64,6 +64,8 @@ struct virtq {
  * above size_max, misaligned or out of memory. mem outlives the queue.
  */
 int virtq_enable(struct virtq *q, const struct mem *mem, bool event_idx);
+/* Where the three parts of an enabled queue lie, for those who serve it elsewhere (vhost). */
+void virtq_host_parts(const struct virtq *q, void **desc, void **avail, void **used);
 /* Back to the state before enabling: no addresses, size = size_max. */
 void virtq_reset(struct virtq *q);
 
@@ -72,8 +74,6 @@ void virtq_reset(struct virtq *q);
  * of more than iov_max descriptors breaks the ring: offer as many as the device told the driver.
  */
 int virtq_pop(struct virtq *q, struct chain *chain, struct iovec *iov, unsigned iov_max);
-/* A chain waits, as far as the avail index says: a pop would not return 0. */
-bool virtq_has_more(struct virtq *q);
 /* Give back the last popped chain, as if never popped. Once, before the next pop or push. */
 void virtq_unpop(struct virtq *q);
 
