@@ -13,7 +13,7 @@ VERSION := 0.1
 B := build$(if $(SAN),/san)$(if $(STATIC),/static)
 
 DEB_BUILD := gcc make pkg-config libc6-dev liburing-dev libseccomp-dev libjansson-dev \
-	libzstd-dev liblzma-dev liblz4-dev zlib1g-dev
+	libzstd-dev liblzma-dev liblz4-dev zlib1g-dev libslirp-dev
 DEB_RUN := qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmod xz-utils zstd lz4 \
 	dosfstools mtools e2fsprogs python3 dpkg apt
 DEB_CHECK := libcriterion-dev clang libclang-rt-14-dev acpica-tools fio socat jq git \
@@ -51,8 +51,11 @@ $B/o/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(TOOLS): $B/%: $B/o/tools/%.o $(LIB)
+$(filter-out $B/bantam-net-user,$(TOOLS)): $B/%: $B/o/tools/%.o $(LIB)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+# A process of its own, so that no VM links libslirp and glib. There is no static libslirp.
+$B/bantam-net-user: $B/o/tools/bantam-net-user.o $(LIB)
+	$(CC) $(filter-out -static-pie,$(LDFLAGS)) $(if $(STATIC),-pie) -o $@ $^ -lseccomp -lslirp
 
 # --- what runs inside the VM: stands alone, no libc -------------------------
 GUEST_CFLAGS := -std=gnu17 -O2 -g -ffreestanding -nostdlib -static -fno-stack-protector -fno-pic \
@@ -119,6 +122,7 @@ fmt:
 
 install: all
 	install -D -m 755 $B/bantam $(DESTDIR)$(PREFIX)/bin/bantam
+	install -D -m 755 $B/bantam-net-user $(DESTDIR)$(PREFIX)/libexec/bantam/bantam-net-user
 	install -D -m 644 vmm/bantam.1 $(DESTDIR)$(PREFIX)/share/man/man1/bantam.1
 
 clean:

@@ -45,10 +45,13 @@ static void on_event(void *opaque, uint32_t events)
 		c->writable(c->opaque, p->queue);
 }
 
+/* A peer that goes is heard of even while nothing is read from it. */
 static void interest(struct net_port *p)
 {
+	uint32_t idle = p->net->has_peer ? EPOLLRDHUP : 0u;
+
 	if (p->watch)
-		loop_watch_events(p->watch, (p->want_read ? EPOLLIN : 0u) |
+		loop_watch_events(p->watch, (p->want_read ? EPOLLIN : idle) |
 						    (p->want_write ? EPOLLOUT : 0u));
 }
 

@@ -89,6 +89,7 @@ struct net {
 	unsigned offloads_in;	/* that it can give to a driver which accepts them */
 	unsigned offloads_out;	/* that it can take */
 	unsigned vnet_hdr_bytes;	/* 0 or NET_HDR_BYTES */
+	bool has_peer;		/* a socket: event sees to EPOLLRDHUP and EPOLLHUP */
 	bool csum_good;		/* what it gives comes from this host: checksums are right */
 	uint16_t mtu;		/* the link's own, 0: unknown */
 	bool up;		/* the peer is there */

@@ -105,6 +105,7 @@ int net_dgram_open(const struct net_config *cfg, int fd, struct net **out, struc
 
 	if (!net)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
+	net->has_peer = true;
 	rc = net_port_open(net, 0, fd);
 	if (rc) {
 		net_free(net);

@@ -264,7 +264,7 @@ static void stream_event(struct net *net, unsigned queue, uint32_t events)
 		net->client.readable(net->client.opaque, 0);
 	if (p->fd < 0)
 		return;
-	if (events & (EPOLLERR | EPOLLHUP) || s->ended) {
+	if (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP) || s->ended) {
 		lost(s);
 		return;
 	}
@@ -318,6 +318,7 @@ static int create(const struct net_config *cfg, struct stream **out, struct err 
 
 	if (!s)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
+	s->net.has_peer = true;
 	snprintf(s->name, sizeof(s->name), "%s", cfg->name);
 	*out = s;
 	return 0;

@@ -1,0 +1,471 @@
+/*
+ * bantam-net-user FRAMES_FD STATUS_FD MTU HOSTFWD: the far side of --net user.
+ *
+ * Theory of operation. libslirp plays a router, DHCP and DNS server at 10.0.2.0/24 and
+ * fec0::/64, and turns what the guest sends into sockets of this process. Frames
+ * come and go as messages of FRAMES_FD; its closing is the end. Before the first frame is
+ * looked at, forwards are bound and everything else is given up: capabilities, new
+ * privileges, files but resolv.conf (Landlock, where there is one), and all system calls
+ * that sockets do not need. What cannot be sent at once is queued, up to a limit; while
+ * much is queued, nothing more is read from the host's sockets.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <linux/landlock.h>
+#include <poll.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <slirp/libslirp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "devices/backend/net_hostfwd.h"
+
+#define FRAME_MAX 65600u
+#define BATCH 16u
+#define POLLS_MAX 4096u
+#define QUEUE_FRAMES 4096u
+#define QUEUE_BYTES_FULL (1u << 20)	/* stop reading from the host */
+#define QUEUE_BYTES_MAX (16u << 20)	/* drop */
+
+struct timer {
+	SlirpTimerCb fn;
+	void *opaque;
+	int64_t at_ms;		/* -1: not armed */
+};
+
+struct frame {
+	uint32_t len;
+	uint8_t *bytes;
+};
+
+static struct {
+	Slirp *slirp;
+	int frames_fd, status_fd;
+	struct pollfd poll[POLLS_MAX];
+	unsigned npolls;
+	struct timer *timer[8];
+	unsigned ntimers;
+	struct frame queue[QUEUE_FRAMES];
+	unsigned first, nqueued;
+	size_t queued_bytes;
+	uint8_t in[BATCH][FRAME_MAX];
+} me;
+
+__attribute__((format(printf, 1, 2)))
+static void tell(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vdprintf(me.status_fd, fmt, ap);
+	va_end(ap);
+}
+
+/* --- frames to the guest ----------------------------------------------------------------- */
+
+static bool send_now(const void *buf, size_t len)
+{
+	if (send(me.frames_fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+		return true;
+	return errno != EAGAIN && errno != ENOBUFS;
+}
+
+static void flush(void)
+{
+	while (me.nqueued) {
+		struct frame *f = &me.queue[me.first];
+
+		if (!send_now(f->bytes, f->len))
+			return;
+		me.queued_bytes -= f->len;
+		free(f->bytes);
+		me.first = (me.first + 1) % QUEUE_FRAMES;
+		me.nqueued--;
+	}
+}
+
+static ssize_t send_packet(const void *buf, size_t len, void *opaque)
+{
+	struct frame *f = &me.queue[(me.first + me.nqueued) % QUEUE_FRAMES];
+
+	if (!me.nqueued && send_now(buf, len))
+		return (ssize_t)len;
+	if (me.nqueued == QUEUE_FRAMES || me.queued_bytes + len > QUEUE_BYTES_MAX)
+		return (ssize_t)len;
+	f->bytes = malloc(len);
+	if (!f->bytes)
+		return (ssize_t)len;
+	memcpy(f->bytes, buf, len);
+	f->len = (uint32_t)len;
+	me.queued_bytes += len;
+	me.nqueued++;
+	return (ssize_t)len;
+}
+
+/* --- what slirp asks of its host ------------------------------------------------------------ */
+
+static void guest_error(const char *msg, void *opaque)
+{
+}
+
+static int64_t clock_ns(void *opaque)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static void *timer_new(SlirpTimerCb fn, void *cb_opaque, void *opaque)
+{
+	struct timer *t = calloc(1, sizeof(*t));
+
+	if (!t || me.ntimers == sizeof(me.timer) / sizeof(me.timer[0]))
+		abort();
+	*t = (struct timer){ fn, cb_opaque, -1 };
+	return me.timer[me.ntimers++] = t;
+}
+
+static void timer_free(void *timer, void *opaque)
+{
+	struct timer *t = timer;
+
+	if (t)
+		t->at_ms = -1;
+}
+
+static void timer_mod(void *timer, int64_t at_ms, void *opaque)
+{
+	((struct timer *)timer)->at_ms = at_ms;
+}
+
+static void nothing_fd(int fd, void *opaque)
+{
+}
+
+static void nothing(void *opaque)
+{
+}
+
+static const SlirpCb callbacks = {
+	.send_packet = send_packet,
+	.guest_error = guest_error,
+	.clock_get_ns = clock_ns,
+	.timer_new = timer_new,
+	.timer_free = timer_free,
+	.timer_mod = timer_mod,
+	.register_poll_fd = nothing_fd,
+	.unregister_poll_fd = nothing_fd,
+	.notify = nothing,
+};
+
+static int add_poll(int fd, int events, void *opaque)
+{
+	short want = 0;
+
+	if (me.npolls == POLLS_MAX)
+		return -1;
+	want |= events & SLIRP_POLL_IN ? POLLIN : 0;
+	want |= events & SLIRP_POLL_OUT ? POLLOUT : 0;
+	want |= events & SLIRP_POLL_PRI ? POLLPRI : 0;
+	me.poll[me.npolls] = (struct pollfd){ fd, want, 0 };
+	return (int)me.npolls++;
+}
+
+static int get_revents(int i, void *opaque)
+{
+	int got = 0, events = i < 0 ? 0 : me.poll[i].revents;
+
+	got |= events & POLLIN ? SLIRP_POLL_IN : 0;
+	got |= events & POLLOUT ? SLIRP_POLL_OUT : 0;
+	got |= events & POLLPRI ? SLIRP_POLL_PRI : 0;
+	got |= events & POLLERR ? SLIRP_POLL_ERR : 0;
+	got |= events & POLLHUP ? SLIRP_POLL_HUP : 0;
+	return got;
+}
+
+/* --- the loop ------------------------------------------------------------------------------------ */
+
+/* Frames of the guest; false: it is gone. */
+static bool take_frames(void)
+{
+	struct mmsghdr msg[BATCH];
+	struct iovec iov[BATCH];
+	int n;
+
+	for (unsigned i = 0; i < BATCH; i++) {
+		iov[i] = (struct iovec){ me.in[i], FRAME_MAX };
+		msg[i].msg_hdr = (struct msghdr){ .msg_iov = &iov[i], .msg_iovlen = 1 };
+	}
+	n = recvmmsg(me.frames_fd, msg, BATCH, MSG_DONTWAIT, NULL);
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	for (int i = 0; i < n; i++) {
+		if (!msg[i].msg_len)
+			return false;
+		slirp_input(me.slirp, me.in[i], (int)msg[i].msg_len);
+	}
+	return n;
+}
+
+static void run_timers(void)
+{
+	int64_t now = clock_ns(NULL) / 1000000;
+
+	for (unsigned i = 0; i < me.ntimers; i++) {
+		struct timer *t = me.timer[i];
+
+		if (t->at_ms < 0 || t->at_ms > now)
+			continue;
+		t->at_ms = -1;
+		t->fn(t->opaque);
+	}
+}
+
+static uint32_t timeout_ms(uint32_t slirp_ms)
+{
+	int64_t now = clock_ns(NULL) / 1000000;
+
+	for (unsigned i = 0; i < me.ntimers; i++) {
+		int64_t left = me.timer[i]->at_ms - now;
+
+		if (me.timer[i]->at_ms >= 0 && left < (int64_t)slirp_ms)
+			slirp_ms = left < 0 ? 0 : (uint32_t)left;
+	}
+	return slirp_ms;
+}
+
+static void serve(void)
+{
+	for (;;) {
+		bool full = me.queued_bytes > QUEUE_BYTES_FULL;
+		uint32_t ms = 60000;
+		int n;
+
+		me.poll[0] = (struct pollfd){ me.frames_fd,
+					      (short)(POLLIN | (me.nqueued ? POLLOUT : 0)), 0 };
+		me.npolls = 1;
+		if (!full)
+			slirp_pollfds_fill(me.slirp, &ms, add_poll, NULL);
+		n = poll(me.poll, me.npolls, (int)timeout_ms(ms));
+		if (n < 0 && errno != EINTR)
+			return;
+		if (me.poll[0].revents & POLLOUT)
+			flush();
+		if (me.poll[0].revents & (POLLIN | POLLHUP | POLLERR) && !take_frames())
+			return;
+		if (!full)
+			slirp_pollfds_poll(me.slirp, n < 0, get_revents, NULL);
+		run_timers();
+	}
+}
+
+/* --- setting up ------------------------------------------------------------------------------------ */
+
+static bool create(unsigned mtu)
+{
+	SlirpConfig cfg = { .version = 1, .in_enabled = true, .in6_enabled = true,
+			    .vprefix_len = 64, .if_mtu = mtu, .if_mru = mtu };
+
+	inet_pton(AF_INET, "10.0.2.0", &cfg.vnetwork);
+	inet_pton(AF_INET, "255.255.255.0", &cfg.vnetmask);
+	inet_pton(AF_INET, "10.0.2.2", &cfg.vhost);
+	inet_pton(AF_INET, "10.0.2.15", &cfg.vdhcp_start);
+	inet_pton(AF_INET, "10.0.2.3", &cfg.vnameserver);
+	inet_pton(AF_INET6, "fec0::", &cfg.vprefix_addr6);
+	inet_pton(AF_INET6, "fec0::2", &cfg.vhost6);
+	inet_pton(AF_INET6, "fec0::3", &cfg.vnameserver6);
+	me.slirp = slirp_new(&cfg, &callbacks, NULL);
+	return me.slirp;
+}
+
+static bool forward(const char *text, unsigned len)
+{
+	struct in_addr any = { 0 };
+	struct sockaddr_in bound;
+	socklen_t bound_len = sizeof(bound);
+	struct net_hostfwd fwd;
+	const char *why = net_hostfwd_parse(text, len, &fwd);
+	char addr[INET_ADDRSTRLEN];
+	int rc, fd;
+
+	if (why) {
+		tell(NET_USER_ERROR "hostfwd=%.*s: %s\n", (int)len, text, why);
+		return false;
+	}
+	/* slirp does not tell its socket; it will be the lowest number that is free. */
+	fd = dup(me.frames_fd);
+	close(fd);
+	rc = slirp_add_hostfwd(me.slirp, fwd.udp, fwd.addr, fwd.host_port, any, fwd.guest_port);
+	/* A network namespace whose loopback is down has no 127.0.0.1: nobody outside it either. */
+	if (rc && errno == EADDRNOTAVAIL && fwd.any_addr)
+		rc = slirp_add_hostfwd(me.slirp, fwd.udp, any, fwd.host_port, any, fwd.guest_port);
+	if (rc) {
+		tell(NET_USER_ERROR "hostfwd=%.*s: %s\n", (int)len, text,
+		     errno == EADDRINUSE ? "the port is in use" : strerror(errno));
+		return false;
+	}
+	if (getsockname(fd, (struct sockaddr *)&bound, &bound_len))
+		memset(&bound, 0, sizeof(bound));
+	inet_ntop(AF_INET, &bound.sin_addr, addr, sizeof(addr));
+	tell(NET_USER_FWD "%s %s:%u -> guest :%u\n", fwd.udp ? "udp" : "tcp", addr,
+	     ntohs(bound.sin_port), fwd.guest_port);
+	return true;
+}
+
+static bool forward_all(const char *text)
+{
+	while (*text) {
+		unsigned len = (unsigned)strcspn(text, ",");
+
+		if (!forward(text, len))
+			return false;
+		text += len + (text[len] == ',');
+	}
+	return true;
+}
+
+/* --- confinement -------------------------------------------------------------------------------------- */
+
+static void allow_read(int ruleset, const char *path)
+{
+	struct landlock_path_beneath_attr rule = { .allowed_access = LANDLOCK_ACCESS_FS_READ_FILE };
+
+	rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
+	if (rule.parent_fd < 0)
+		return;
+	syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+	close(rule.parent_fd);
+}
+
+/* No file but the resolver's configuration. Kernels without Landlock: the filter has to do. */
+static void confine_files(void)
+{
+	struct landlock_ruleset_attr attr = { .handled_access_fs = (1ull << 13) - 1 };
+	int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+	char real[PATH_MAX], *dir;
+
+	if (ruleset < 0)
+		return;
+	allow_read(ruleset, "/etc/resolv.conf");
+	/* A daemon replaces its file: then the directory, if it holds nothing else. */
+	if (realpath("/etc/resolv.conf", real)) {
+		dir = dirname(real);
+		if (!strncmp(dir, "/run/", 5))
+			allow_read(ruleset, dir);
+	}
+	syscall(SYS_landlock_restrict_self, ruleset, 0);
+	close(ruleset);
+}
+
+static const int allowed[] = {
+	SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(recvfrom),
+	SCMP_SYS(recvmsg), SCMP_SYS(recvmmsg), SCMP_SYS(sendto), SCMP_SYS(sendmsg),
+	SCMP_SYS(sendmmsg), SCMP_SYS(bind), SCMP_SYS(listen), SCMP_SYS(accept),
+	SCMP_SYS(accept4), SCMP_SYS(connect), SCMP_SYS(shutdown), SCMP_SYS(getsockname),
+	SCMP_SYS(getpeername), SCMP_SYS(setsockopt), SCMP_SYS(getsockopt), SCMP_SYS(close),
+	SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday),
+	SCMP_SYS(time), SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise),
+	SCMP_SYS(futex), SCMP_SYS(getrandom), SCMP_SYS(exit), SCMP_SYS(exit_group),
+	SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(restart_syscall),
+	SCMP_SYS(fstat), SCMP_SYS(stat), SCMP_SYS(newfstatat), SCMP_SYS(lseek), SCMP_SYS(getpid),
+	SCMP_SYS(gettid), SCMP_SYS(tgkill),
+};
+
+/* An fd that nothing allowed can harm; other sockets than IP cannot be made. */
+static bool confine_calls(void)
+{
+	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	int rc = f ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !rc && i < sizeof(allowed) / sizeof(allowed[0]); i++)
+		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, allowed[i], 0);
+	for (int family = AF_INET; !rc && family <= AF_INET6; family += AF_INET6 - AF_INET)
+		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
+				      SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family));
+	if (!rc)
+		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+				      SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	if (!rc)
+		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
+				      SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, 0));
+	if (!rc)
+		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
+				      SCMP_A1(SCMP_CMP_LE, F_SETFL));
+	if (!rc)
+		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+				      SCMP_A1(SCMP_CMP_EQ, FIONREAD));
+	if (!rc)
+		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+				      SCMP_A1(SCMP_CMP_EQ, FIONBIO));
+	if (!rc)
+		rc = seccomp_load(f);
+	if (f)
+		seccomp_release(f);
+	return !rc;
+}
+
+static bool confine(void)
+{
+	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[2] = { 0 };
+	struct rlimit no_core = { 0, 0 };
+
+	setrlimit(RLIMIT_CORE, &no_core);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0) ||
+	    syscall(SYS_capset, &hdr, none))
+		return false;
+	confine_files();
+	return confine_calls();
+}
+
+static int number(const char *text, long max)
+{
+	char *end;
+	long n = strtol(text, &end, 10);
+
+	return *text && !*end && n >= 0 && n <= max ? (int)n : -1;
+}
+
+int main(int argc, char **argv)
+{
+	int mtu = argc == 5 ? number(argv[3], 65521) : -1;
+
+	me.frames_fd = mtu > 0 ? number(argv[1], INT_MAX) : -1;
+	me.status_fd = mtu > 0 ? number(argv[2], INT_MAX) : -1;
+	if (me.frames_fd < 0 || me.status_fd < 0) {
+		fprintf(stderr, "bantam-net-user: started by bantam run --net user, not by hand\n");
+		return 2;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGPIPE, SIG_IGN);
+	if (!create((unsigned)mtu)) {
+		tell(NET_USER_ERROR "the network cannot be set up\n");
+		return 1;
+	}
+	if (!forward_all(argv[4]))
+		return 1;
+	if (!confine()) {
+		tell(NET_USER_ERROR "cannot give up privileges: %s\n", strerror(errno));
+		return 1;
+	}
+	tell(NET_USER_READY "\n");
+	close(me.status_fd);
+	serve();
+	return 0;
+}
