@@ -23,12 +23,15 @@
 #define GUEST_OFFLOADS                                                                     \
 	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) |           \
 	 BIT(NET_F_GUEST_ECN) | BIT(NET_F_GUEST_UFO))
+/* What vhost has a say in; the rest is between the driver, us and the tap. */
+#define VHOST_FEATURES BIT(NET_F_MRG_RXBUF)
 /* Two VLAN tags on top of Ethernet. */
 #define FRAME_EXTRA (NET_HDR_BYTES + NET_ETH_BYTES + 8u)
 
 enum {
 	KEY_TAP, KEY_FD, KEY_USER, KEY_STREAM, KEY_HOSTFWD, KEY_MAC, KEY_MTU, KEY_QUEUES,
-	KEY_QUEUE_SIZE, KEY_IP, KEY_MASK, KEY_OFFLOAD, KEY_RX_RATE, KEY_RX_BURST, KEY_RX_OPS,
+	KEY_QUEUE_SIZE, KEY_IP, KEY_MASK, KEY_OFFLOAD, KEY_VHOST,
+	 KEY_RX_RATE, KEY_RX_BURST, KEY_RX_OPS,
 	KEY_RX_OPS_BURST, KEY_TX_RATE, KEY_TX_BURST, KEY_TX_OPS, KEY_TX_OPS_BURST,
 };
 
@@ -57,6 +60,8 @@ static const struct key keys[] = {
 	[KEY_MASK] = { "mask", KEY_TEXT, .meta = "MASK", .help = "its mask; without it, /24" },
 	[KEY_OFFLOAD] = { "offload", KEY_BOOL, .def = "on",
 			  .help = "checksums and segmentation are left to the other side" },
+	[KEY_VHOST] = { "vhost", KEY_CHOICE, .choices = "auto|on|off", .def = "auto",
+			.help = "tap: the kernel moves the frames (vhost-net); auto: if it can" },
 	[KEY_RX_RATE] = { "rx-rate", KEY_SIZE, .min = 1, .max = RATE_MAX, .meta = "SIZE",
 			  .help = "the guest receives at most so many bytes a second …" },
 	[KEY_RX_BURST] = { "rx-burst", KEY_SIZE, .min = 1, .max = RATE_MAX, .meta = "SIZE",
@@ -91,7 +96,7 @@ void net_again(struct virtio_net *nic)
 void net_watch(struct virtio_net *nic, unsigned pair)
 {
 	const struct net_queue *rx = &nic->pair[pair].rx, *tx = &nic->pair[pair].tx;
-	bool on = nic->vdev.active && pair < nic->pairs;
+	bool on = nic->vdev.active && pair < nic->pairs && !nic->vhost;
 
 	net_want(nic->net, pair,
 		 on && nic->link && !rx->blocked && !rx->limited &&
@@ -116,6 +121,7 @@ void net_set_pairs(struct virtio_net *nic, unsigned pairs)
 	nic->pairs = pairs;
 	if (nic->net->ops->set_queues)
 		nic->net->ops->set_queues(nic->net, pairs);
+	net_vhost_update(nic);
 }
 
 void net_set_offloads(struct virtio_net *nic, uint64_t features)
@@ -252,7 +258,8 @@ static void update_link(struct virtio_net *nic)
 		if (virtio_has(&nic->vdev, NET_F_STATUS))
 			virtio_config_changed(&nic->vdev);
 	}
-	for (unsigned i = 0; i < nic->pairs; i++) {
+	net_vhost_update(nic);
+	for (unsigned i = 0; i < nic->pairs && !nic->vhost; i++) {
 		net_watch(nic, i);
 		/* What waited for the other end goes now, or is swallowed. */
 		if (nic->vdev.active && !nic->pair[i].tx.blocked)
@@ -308,7 +315,7 @@ static int nic_activate(struct virtio_device *vdev)
 	nic->frame_max = frame_max(nic);
 	net_set_pairs(nic, 1);
 	net_set_offloads(nic, vdev->acked & GUEST_OFFLOADS);
-	return 0;
+	return net_vhost_start(nic);
 }
 
 static void nic_kick(struct virtio_device *vdev, unsigned queue)
@@ -318,6 +325,8 @@ static void nic_kick(struct virtio_device *vdev, unsigned queue)
 	if (queue == nic->ctrl) {
 		if (virtio_has(vdev, NET_F_CTRL_VQ))
 			net_run_ctrl(nic);
+	} else if (nic->vhost) {
+		net_vhost_kick(nic, queue);
 	} else if (queue / 2 >= nic->pairs) {
 		return;
 	} else if (queue % 2) {
@@ -338,6 +347,7 @@ static bool nic_reset(struct virtio_device *vdev)
 {
 	struct virtio_net *nic = virtio_net_of(vdev);
 
+	net_vhost_stop(nic);
 	for (unsigned i = 0; i < nic->max_pairs; i++) {
 		queue_reset(&nic->pair[i].rx);
 		queue_reset(&nic->pair[i].tx);
@@ -356,6 +366,7 @@ static const struct virtio_class nic_class = {
 	.activate = nic_activate,
 	.kick = nic_kick,
 	.reset = nic_reset,
+	.call_changed = net_vhost_call_changed,
 };
 
 /* --- life --------------------------------------------------------------------------------------- */
@@ -365,6 +376,7 @@ static void nic_destroy(struct device *dev)
 	struct virtio_net *nic = (struct virtio_net *)dev;
 
 	virtio_detach(&nic->vdev);
+	net_vhost_close(nic);
 	net_close(nic->net);
 	loop_unwatch(nic->again);
 	loop_unwatch(nic->rx_timer);
@@ -380,8 +392,8 @@ static void nic_describe(struct device *dev, char *buf, size_t len)
 	char at[128];
 
 	virtio_describe(&nic->vdev, at, sizeof(at));
-	snprintf(buf, len, "%s%s%02x:%02x:%02x:%02x:%02x:%02x, %s", at, *at ? ": " : "", m[0],
-		 m[1], m[2], m[3], m[4], m[5], nic->net->what);
+	snprintf(buf, len, "%s%s%02x:%02x:%02x:%02x:%02x:%02x, %s%s", at, *at ? ": " : "", m[0],
+		 m[1], m[2], m[3], m[4], m[5], nic->net->what, nic->vhost ? ", vhost" : "");
 }
 
 static const struct device_ops nic_ops = {
@@ -439,7 +451,8 @@ static uint64_t offered(const struct virtio_net *nic, bool offload)
 	f |= out & NET_TSO6 ? BIT(NET_F_HOST_TSO6) : 0;
 	f |= out & NET_ECN ? BIT(NET_F_HOST_ECN) : 0;
 	f |= out & NET_UFO ? BIT(NET_F_HOST_UFO) : 0;
-	return f;
+	/* What the driver may use of a ring and its headers is the kernel's business then. */
+	return f & (net_vhost_features(nic) | ~VHOST_FEATURES);
 }
 
 static void fill_config(struct virtio_net *nic)
@@ -544,10 +557,15 @@ static int nic_create(const struct device_env *env, const struct keyvals *cfg,
 		goto fail;
 	}
 	init_limits(nic, cfg);
+	rc = net_vhost_choose(nic, env, (enum net_vhost_how)keys_num(cfg, KEY_VHOST), cfg->option,
+			      err);
+	if (rc)
+		goto fail;
 	virtio_init(&nic->vdev, &nic_class, env, 2 * nic->max_pairs + 1,
 		    (uint16_t)keys_num(cfg, KEY_QUEUE_SIZE),
 		    offered(nic, keys_num(cfg, KEY_OFFLOAD)), NET_CONFIG_BYTES);
 	fill_config(nic);
+	nic->vdev.elsewhere = net_vhost_queues(nic);
 	net_attach(nic->net, &(struct net_client){ on_readable, on_writable, on_link, nic });
 	rc = virtio_attach(&nic->vdev, err);
 	if (rc)

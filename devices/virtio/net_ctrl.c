@@ -103,7 +103,7 @@ static bool set_queues(struct virtio_net *nic, unsigned cmd, const struct comman
 		return false;
 	net_set_pairs(nic, pairs);
 	/* Their kicks were ignored up to now. */
-	for (unsigned i = 0; i < nic->max_pairs && nic->vdev.active; i++) {
+	for (unsigned i = 0; i < nic->max_pairs && nic->vdev.active && !nic->vhost; i++) {
 		net_watch(nic, i);
 		if (i < pairs)
 			net_run_rx(nic, i);

@@ -109,6 +109,7 @@ struct net_pair {
 struct virtio_net {
 	struct virtio_device vdev;	/* first */
 	struct net *net;
+	struct net_vhost *vhost;	/* serves the data queues; NULL: we do */
 	struct net_pair *pair;	/* max_pairs of them */
 	unsigned max_pairs;
 	unsigned pairs;		/* in use */
@@ -153,6 +154,20 @@ void net_stash_compact(struct net_stash *s);
 /* net_rx.c, net_tx.c: move what can be moved. */
 void net_run_rx(struct virtio_net *nic, unsigned pair);
 void net_run_tx(struct virtio_net *nic, unsigned pair);
+
+/* net_vhost.c; all but choose do nothing without nic->vhost. */
+enum net_vhost_how { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
+/* Opens it if how says so and it can be; the limits are known already. */
+int net_vhost_choose(struct virtio_net *nic, const struct device_env *env, enum net_vhost_how how,
+		     const char *option, struct err *err);
+void net_vhost_close(struct virtio_net *nic);
+uint64_t net_vhost_queues(const struct virtio_net *nic);	/* for virtio_device.elsewhere */
+void net_vhost_kick(struct virtio_net *nic, unsigned queue);	/* of one that is not there */
+uint64_t net_vhost_features(const struct virtio_net *nic);	/* all, without vhost */
+int net_vhost_start(struct virtio_net *nic);	/* in activate, after offloads and pairs */
+void net_vhost_stop(struct virtio_net *nic);	/* when it returns, the kernel is out */
+void net_vhost_update(struct virtio_net *nic);	/* pairs or link changed */
+void net_vhost_call_changed(struct virtio_device *vdev, unsigned queue);
 
 /* net_ctrl.c */
 void net_run_ctrl(struct virtio_net *nic);

@@ -1,0 +1,40 @@
+/*
+ * vhost: virtqueues that the kernel serves (Linux, include/uapi/linux/vhost.h).
+ *
+ * One object is one open /dev/vhost-…: for vhost-net, two queues of a pair. The kernel
+ * reads rings and buffers through this process's mapping of guest memory, hears kicks
+ * on one eventfd and interrupts by another. It checks rings as strictly as virtq does;
+ * a broken one is told by err_fd. Thread: any, the device's lock held.
+ */
+#ifndef BANTAM_VHOST_H
+#define BANTAM_VHOST_H
+
+#include <stdint.h>
+
+#include "vmm/core/err.h"
+#include "vmm/core/mem.h"
+
+struct vhost {
+	int fd;			/* -1: not open */
+	uint64_t features;	/* that the kernel can do */
+};
+
+/* One ring of a queue, as it lies in this process. */
+struct vhost_ring {
+	uint16_t size;
+	void *desc, *avail, *used;
+	int kick_fd, call_fd, err_fd;
+};
+
+/* -errno, also where there is no such file; nothing is left open then. */
+int vhost_open(struct vhost *v, const char *path, const struct mem *mem);
+void vhost_close(struct vhost *v);
+/* Before the rings: what the driver accepted, of v->features. */
+int vhost_set_features(struct vhost *v, uint64_t features);
+/* From index 0. Only while the queue is not served. */
+int vhost_set_ring(struct vhost *v, unsigned queue, const struct vhost_ring *ring);
+int vhost_set_call(struct vhost *v, unsigned queue, int call_fd);
+/* vhost-net: serve the queue with this tap or socket; -1: stop, and wait until it has. */
+int vhost_net_serve(struct vhost *v, unsigned queue, int fd);
+
+#endif
