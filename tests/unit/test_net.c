@@ -1,0 +1,804 @@
+/*
+ * test_net: virtio-net over a seqpacket socketpair whose other end the test holds:
+ * frames both ways in every split, mergeable buffers, back-pressure, the control queue,
+ * link state, rate limits, broken rings.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "devices/virtio/net.h"
+#include "devices/virtio/net_impl.h"
+#include "tests/unit/fake_driver.h"
+
+#define RX 0
+#define TX 1
+#define CTRL 2
+#define QSIZE 64
+#define HDR NET_HDR_BYTES
+#define BIT(n) (1ull << (n))
+#define F_RING_EVENT BIT(VIRTIO_F_EVENT_IDX)
+
+static struct fake_env f;
+static struct fake_driver d;
+static struct device *dev;
+static int wire = -1;	/* our end of the cable */
+static gpa_t page;	/* 512 KiB of guest memory for buffers */
+static uint8_t *host;
+
+#define PAGE_BYTES (512u << 10)
+
+static int create(const char *text, struct err *err)
+{
+	struct keyvals kv;
+	int rc = keys_parse(&kv, "--net", virtio_net_type.keys, text, err);
+
+	if (!rc)
+		rc = virtio_net_type.create(&f.env, &kv, &dev, err);
+	keys_clear(&kv);
+	return rc;
+}
+
+static void begin_on(enum fake_transport transport, int type, const char *keys)
+{
+	struct err err = { "" };
+	char text[200];
+	int pair[2];
+
+	fake_env_init(&f, transport);
+	cr_assert_eq(socketpair(AF_UNIX, type | SOCK_NONBLOCK, 0, pair), 0);
+	wire = pair[0];
+	snprintf(text, sizeof(text), "fd=%d,mac=02:00:00:00:00:01%s", pair[1], keys);
+	cr_assert_eq(create(text, &err), 0, "%s", err.text);
+	fake_driver_find(&d, &f, 0, true);
+	page = fake_alloc(&f, PAGE_BYTES);
+	host = fake_at(&f, page, PAGE_BYTES);
+}
+
+static void begin(const char *keys)
+{
+	begin_on(FAKE_PCI, SOCK_SEQPACKET, keys);
+}
+
+static void end(void)
+{
+	device_destroy(dev);
+	fake_env_destroy(&f);
+	close(wire);
+}
+
+static struct fake_buf buf(unsigned at, unsigned len)
+{
+	return (struct fake_buf){ page.v + at, len };
+}
+
+static void fill(uint8_t *to, unsigned len, unsigned seed)
+{
+	for (unsigned i = 0; i < len; i++)
+		to[i] = (uint8_t)(i * 7 + i / 251 + seed);
+}
+
+/* Make one buffer available for receiving. */
+static void post(unsigned at, unsigned len)
+{
+	struct fake_buf b = buf(at, len);
+
+	fake_ring_add(&d.ring[RX], NULL, 0, &b, 1);
+}
+
+static void send_frame(unsigned len, unsigned seed)
+{
+	static uint8_t frame[70000];
+
+	fill(frame, len, seed);
+	memset(frame, 0xff, 6);
+	cr_assert_eq(send(wire, frame, len, 0), (ssize_t)len);
+}
+
+static unsigned needs_reset(void)
+{
+	return fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET;
+}
+
+/* --- transmit ------------------------------------------------------------------------ */
+
+Test(net, transmits_in_any_split)
+{
+	static const unsigned split[][8] = {
+		{ 112 }, { 12, 100 }, { 5, 107 }, { 1, 11, 100 }, { 13, 99 }, { 12, 14, 86 },
+		{ 4, 4, 4, 50, 50 }, { 111, 1 }, { 1, 1, 1, 1, 1, 1, 105, 1 },
+	};
+
+	for (int transport = FAKE_PCI; transport <= FAKE_MMIO; transport++) {
+		begin_on(transport, SOCK_SEQPACKET, "");
+		fake_driver_start(&d, 0, 3, QSIZE);
+		for (size_t i = 0; i < sizeof(split) / sizeof(split[0]); i++) {
+			struct fake_buf b[8];
+			struct fake_used_elem e;
+			uint8_t got[200];
+			unsigned n = 0, at = 0;
+
+			fill(host, 112, (unsigned)i);
+			for (; n < 8 && split[i][n]; at += split[i][n++])
+				b[n] = buf(at, split[i][n]);
+			fake_ring_add(&d.ring[TX], b, n, NULL, 0);
+			fake_driver_kick(&d, TX);
+			cr_assert(fake_ring_take(&d.ring[TX], &e), "row %zu", i);
+			cr_expect_eq(e.len, 0);
+			cr_expect_eq(recv(wire, got, sizeof(got), 0), 100, "row %zu", i);
+			cr_expect(!memcmp(got, host + HDR, 100), "row %zu", i);
+		}
+		end();
+	}
+}
+
+Test(net, swallows_what_is_no_frame)
+{
+	static const struct { unsigned len; bool writable; } table[] = {
+		{ 1, false }, { 11, false }, { 12, false }, { 25, false }, { 100, true },
+		{ HDR + NET_FRAME_MAX + 1, false }, { 200000, false },
+	};
+
+	begin("");
+	fake_driver_start(&d, 0, 3, QSIZE);
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct fake_buf b = buf(0, table[i].len);
+		struct fake_used_elem e;
+		uint8_t got[1];
+
+		fake_ring_add(&d.ring[TX], &b, !table[i].writable, &b, table[i].writable);
+		fake_driver_kick(&d, TX);
+		cr_expect(fake_ring_take(&d.ring[TX], &e), "row %zu: not returned", i);
+		cr_expect_eq(recv(wire, got, 1, 0), -1, "row %zu: was sent", i);
+	}
+	cr_expect(!needs_reset());
+	end();
+}
+
+Test(net, a_full_backend_holds_the_guest_back)
+{
+	struct fake_used_elem e;
+	unsigned returned = 0, arrived = 0;
+	uint8_t got[4096];
+
+	begin("");
+	fake_driver_start(&d, F_RING_EVENT, 3, 256);
+	for (unsigned i = 0; i < 200; i++) {
+		struct fake_buf b = buf(i * 2000, HDR + 1500);
+
+		fill(host + i * 2000 + HDR, 1500, i);
+		fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
+	}
+	/* Shrink the socket's buffer: it takes a few frames only. */
+	for (unsigned p = 0; p < 1; p++) {
+		int bytes = 1;
+
+		setsockopt(((struct virtio_net *)dev)->net->port[0].fd, SOL_SOCKET, SO_SNDBUF,
+			   &bytes, sizeof(bytes));
+	}
+	fake_driver_kick(&d, TX);
+	while (fake_ring_take(&d.ring[TX], &e))
+		returned++;
+	cr_assert(returned < 200, "%u", returned);
+	for (unsigned rounds = 0; arrived < 200 && rounds < 1000; rounds++) {
+		while (recv(wire, got, sizeof(got), 0) == 1500) {
+			cr_assert(!memcmp(got, host + arrived * 2000 + HDR, 1500), "%u", arrived);
+			arrived++;
+		}
+		fake_run(&f);
+	}
+	while (fake_ring_take(&d.ring[TX], &e))
+		returned++;
+	cr_expect_eq(arrived, 200);
+	cr_expect_eq(returned, 200);
+	end();
+}
+
+/* --- receive -------------------------------------------------------------------------- */
+
+Test(net, receives_into_any_split)
+{
+	static const unsigned split[][6] = {
+		{ 1600 }, { 12, 1500 }, { 5, 7, 1500 }, { 1, 1, 1, 1, 1, 1600 }, { 13, 1600 },
+		{ 20, 30, 40, 1500 }, { 11, 1, 6, 6, 2, 1500 },
+	};
+
+	begin("");
+	fake_driver_start(&d, 0, 3, QSIZE);
+	for (size_t i = 0; i < sizeof(split) / sizeof(split[0]); i++) {
+		struct fake_used_elem e;
+		struct fake_buf b[6];
+		unsigned n = 0, at = 0;
+		uint8_t want[HDR + 1000] = { [NET_HDR_NUM_BUFFERS] = 1 };
+
+		memset(host, 0xee, 2000);
+		for (; n < 6 && split[i][n]; at += split[i][n++])
+			b[n] = buf(at, split[i][n]);
+		fake_ring_add(&d.ring[RX], NULL, 0, b, n);
+		fake_driver_kick(&d, RX);
+		send_frame(1000, (unsigned)i);
+		fake_run(&f);
+		cr_assert(fake_ring_take(&d.ring[RX], &e), "row %zu", i);
+		cr_expect_eq(e.len, HDR + 1000, "row %zu: %u", i, e.len);
+		fill(want + HDR, 1000, (unsigned)i);
+		memset(want + HDR, 0xff, 6);
+		cr_expect(!memcmp(host, want, sizeof(want)), "row %zu", i);
+	}
+	end();
+}
+
+Test(net, merges_buffers)
+{
+	static const struct { unsigned each, frame, nbufs; } table[] = {
+		{ 128, 60, 1 }, { 128, 116, 1 }, { 128, 117, 2 }, { 128, 1514, 12 },
+		{ 2048, 1514, 1 }, { 12, 60, 6 }, { 13, 1000, 78 }, { 1536, 9000, 6 },
+		{ 1536, 65549, 43 }, { 4096, 65557, 17 },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		unsigned at = 0, left = HDR + table[i].frame, n = 0;
+		struct fake_used_elem e;
+		static uint8_t want[70000];
+
+		begin(",mtu=65535");
+		fake_driver_start(&d, BIT(NET_F_MRG_RXBUF), 3, 256);
+		for (unsigned b = 0; b < 100; b++)
+			post(b * table[i].each, table[i].each);
+		fake_driver_kick(&d, RX);
+		send_frame(table[i].frame, 3);
+		fake_run(&f);
+		for (; fake_ring_take(&d.ring[RX], &e); n++) {
+			unsigned part = left < table[i].each ? left : table[i].each;
+
+			cr_expect_eq(e.len, part, "row %zu: buffer %u has %u", i, n, e.len);
+			at += e.len;
+			left -= part;
+		}
+		cr_expect_eq(n, table[i].nbufs, "row %zu: %u", i, n);
+		memset(want, 0, HDR);
+		want[NET_HDR_NUM_BUFFERS] = (uint8_t)n;
+		fill(want + HDR, table[i].frame, 3);
+		memset(want + HDR, 0xff, 6);
+		cr_expect(at == HDR + table[i].frame && !memcmp(host, want, at), "row %zu", i);
+		end();
+	}
+}
+
+Test(net, waits_for_buffers)
+{
+	struct fake_used_elem e;
+	unsigned n = 0;
+
+	begin(",mtu=9000");
+	fake_driver_start(&d, BIT(NET_F_MRG_RXBUF) | F_RING_EVENT, 3, QSIZE);
+	/* None at all. */
+	for (unsigned i = 0; i < 10; i++)
+		send_frame(100 + i, i);
+	fake_run(&f);
+	cr_assert(!fake_ring_take(&d.ring[RX], &e));
+	for (unsigned i = 0; i < 10; i++) {
+		post(i * 2048, 2048);
+		fake_driver_kick(&d, RX);
+		cr_assert(fake_ring_take(&d.ring[RX], &e), "%u", i);
+		cr_assert_eq(e.len, HDR + 100 + i);
+	}
+	/* The first part of a frame arrives, the rest has no room yet. */
+	post(0, 2048);
+	post(2048, 2048);
+	fake_driver_kick(&d, RX);
+	send_frame(9000, 5);
+	send_frame(60, 6);
+	fake_run(&f);
+	cr_assert(!fake_ring_take(&d.ring[RX], &e), "part of a frame");
+	for (unsigned i = 2; i < 10; i++)
+		post(i * 2048, 2048);
+	fake_driver_kick(&d, RX);
+	while (fake_ring_take(&d.ring[RX], &e))
+		n++;
+	cr_expect_eq(n, 5 + 1, "%u", n);
+	cr_expect_eq(host[NET_HDR_NUM_BUFFERS], 5);
+	{
+		static uint8_t want[9000];
+
+		fill(want, 9000, 5);
+		memset(want, 0xff, 6);
+		cr_expect(!memcmp(host + HDR, want, 9000));
+	}
+	end();
+}
+
+Test(net, drops_what_does_not_fit_a_single_buffer)
+{
+	struct fake_used_elem e;
+
+	begin(",mtu=9000");
+	fake_driver_start(&d, 0, 3, QSIZE);
+	post(0, 1526);
+	fake_driver_kick(&d, RX);
+	send_frame(1515, 1);
+	send_frame(9014, 1);
+	send_frame(5, 1);
+	send_frame(1514, 9);
+	fake_run(&f);
+	cr_assert(fake_ring_take(&d.ring[RX], &e));
+	cr_expect_eq(e.len, 1526);
+	cr_expect_eq(host[HDR + 10], (uint8_t)(70 + 9));
+	cr_expect(!needs_reset());
+	end();
+}
+
+Test(net, one_turn_moves_a_bounded_number_of_frames_and_goes_on)
+{
+	struct fake_used_elem e;
+	unsigned n = 0;
+
+	begin(",queue-size=1024");
+	fake_driver_start(&d, BIT(NET_F_MRG_RXBUF), 3, 1024);
+	for (unsigned i = 0; i < 1000; i++) {
+		struct fake_buf b = buf(i * 128, HDR + 60);
+
+		fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
+	}
+	fake_driver_kick(&d, TX);
+	for (unsigned i = 0; i < 40; i++) {
+		uint8_t got[100];
+
+		while (recv(wire, got, sizeof(got), 0) == 60)
+			n++;
+		fake_run(&f);
+	}
+	cr_expect_eq(n, 1000);
+	for (n = 0; fake_ring_take(&d.ring[TX], &e);)
+		n++;
+	cr_expect_eq(n, 1000);
+	end();
+}
+
+/* --- streams ------------------------------------------------------------------------------ */
+
+Test(net, stream_framing_both_ways)
+{
+	struct fake_used_elem e;
+	uint8_t bytes[4 + 100] = { 0, 0, 0, 100 }, got[300];
+	struct fake_buf b;
+
+	begin_on(FAKE_PCI, SOCK_STREAM, "");
+	fake_driver_start(&d, 0, 3, QSIZE);
+	fill(host, HDR + 100, 1);
+	b = buf(0, HDR + 100);
+	fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
+	fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
+	fake_driver_kick(&d, TX);
+	cr_assert_eq(recv(wire, got, sizeof(got), 0), 208);
+	cr_expect(!memcmp(got, "\0\0\0\x64", 4) && !memcmp(got + 104, "\0\0\0\x64", 4));
+	cr_expect(!memcmp(got + 4, host + HDR, 100) && !memcmp(got + 108, host + HDR, 100));
+	/* Byte by byte, then two at once with an empty one between. */
+	for (unsigned i = 0; i < 3; i++)
+		post(4096 + i * 2048, 2048);
+	fake_driver_kick(&d, RX);
+	fill(bytes + 4, 100, 7);
+	memset(bytes + 4, 0xff, 6);
+	for (unsigned i = 0; i < sizeof(bytes); i++) {
+		cr_assert(!fake_ring_take(&d.ring[RX], &e));
+		cr_assert_eq(send(wire, bytes + i, 1, 0), 1);
+		fake_run(&f);
+	}
+	cr_assert(fake_ring_take(&d.ring[RX], &e));
+	cr_expect_eq(e.len, HDR + 100);
+	cr_expect(!memcmp(host + 4096 + HDR, bytes + 4, 100));
+	send(wire, bytes, sizeof(bytes), 0);
+	send(wire, "\0\0\0\0", 4, 0);
+	send(wire, bytes, sizeof(bytes), 0);
+	fake_run(&f);
+	cr_expect(fake_ring_take(&d.ring[RX], &e) && fake_ring_take(&d.ring[RX], &e));
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), NET_S_LINK_UP);
+	/* A length that no frame has: the link goes down. */
+	send(wire, "\xff\xff\xff\xff", 4, 0);
+	post(0, 2048);
+	fake_driver_kick(&d, RX);
+	fake_run(&f);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), 0);
+	end();
+}
+
+Test(net, stream_keeps_frames_whole_when_it_is_full)
+{
+	static uint8_t got[200 * 1504];
+	size_t have = 0;
+	ssize_t rc;
+
+	begin_on(FAKE_PCI, SOCK_STREAM, "");
+	fake_driver_start(&d, 0, 3, 256);
+	for (unsigned i = 0; i < 200; i++) {
+		struct fake_buf b = buf(i * 2000, HDR + 1500);
+
+		fill(host + i * 2000 + HDR, 1500, i);
+		fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
+	}
+	fake_driver_kick(&d, TX);
+	for (unsigned rounds = 0; have < sizeof(got) && rounds < 5000; rounds++) {
+		/* Odd amounts, so that frames are cut everywhere. */
+		rc = recv(wire, got + have, sizeof(got) - have < 777 ? sizeof(got) - have : 777, 0);
+		have += rc > 0 ? (size_t)rc : 0;
+		fake_run(&f);
+	}
+	cr_assert_eq(have, sizeof(got));
+	for (unsigned i = 0; i < 200; i++) {
+		cr_assert(!memcmp(got + i * 1504, "\0\0\x05\xdc", 4), "%u", i);
+		cr_assert(!memcmp(got + i * 1504 + 4, host + i * 2000 + HDR, 1500), "%u", i);
+	}
+	end();
+}
+
+/* --- control queue ---------------------------------------------------------------------------- */
+
+static int command(const uint8_t *cmd, unsigned len)
+{
+	struct fake_buf out = buf(0x10000, len), in = buf(0x20000, 1);
+	struct fake_used_elem e;
+
+	memcpy(host + 0x10000, cmd, len);
+	host[0x20000] = 0xee;
+	fake_ring_add(&d.ring[CTRL], &out, len ? 1 : 0, &in, 1);
+	fake_driver_kick(&d, CTRL);
+	return fake_ring_take(&d.ring[CTRL], &e) ? host[0x20000] : -1;
+}
+
+#define ALL_CTRL                                                                           \
+	(BIT(NET_F_CTRL_VQ) | BIT(NET_F_CTRL_RX) | BIT(NET_F_CTRL_RX_EXTRA) |              \
+	 BIT(NET_F_CTRL_MAC_ADDR) | BIT(NET_F_GUEST_ANNOUNCE) | BIT(NET_F_STATUS))
+
+Test(net, control_commands)
+{
+	static const struct { uint8_t bytes[24]; unsigned len; int ack; } table[] = {
+		{ { 0 }, 0, 1 },
+		{ { 0 }, 1, 1 },
+		{ { 0, 0 }, 2, 1 },
+		{ { 0, 0, 1 }, 3, 0 },
+		{ { 0, 5, 1 }, 3, 0 },
+		{ { 0, 5, 0, 9, 9 }, 5, 0 },
+		{ { 0, 6, 1 }, 3, 1 },
+		{ { 0, 255, 1 }, 3, 1 },
+		{ { 1, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 10, 0 },
+		{ { 1, 0, 0, 0, 0, 0, 0, 0, 0 }, 9, 1 },
+		{ { 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 9, 0, 0, 0, 0 }, 16, 0 },
+		{ { 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 9, 1, 0, 0, 0 }, 16, 1 },
+		{ { 1, 0, 255, 255, 255, 255, 1, 2, 3, 4, 5, 6 }, 12, 1 },
+		{ { 1, 0, 0, 0, 0, 0, 255, 255, 255, 255 }, 10, 1 },
+		{ { 1, 0, 0xab, 0xaa, 0xaa, 0x2a, 0, 0, 0, 0 }, 10, 1 },	/* times 6 wraps */
+		{ { 1, 1, 2, 3, 4, 5, 6, 7 }, 8, 0 },
+		{ { 1, 1, 2, 3, 4, 5, 6 }, 7, 1 },
+		{ { 1, 2, 0 }, 3, 1 },
+		{ { 2, 0, 1, 0 }, 4, 1 },	/* VLAN: not offered */
+		{ { 3, 0 }, 2, 0 },
+		{ { 3, 1 }, 2, 1 },
+		{ { 4, 0, 1, 0 }, 4, 1 },	/* MQ: not negotiated */
+		{ { 5, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 10, 1 },
+		{ { 99, 99, 99 }, 3, 1 },
+	};
+
+	begin("");
+	fake_driver_start(&d, ALL_CTRL, 3, QSIZE);
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		int ack = command(table[i].bytes, table[i].len);
+
+		cr_expect_eq(ack, table[i].ack, "row %zu: %d", i, ack);
+	}
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC, 4), 0x05040302);
+	/* Without the features, nothing is understood. */
+	fake_driver_start(&d, BIT(NET_F_CTRL_VQ), 3, QSIZE);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC, 4), 0x00000002);
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		cr_expect_eq(command(table[i].bytes, table[i].len), 1, "row %zu", i);
+	end();
+}
+
+Test(net, control_without_room_for_an_answer_breaks_it)
+{
+	struct fake_buf out = buf(0, 3);
+
+	begin("");
+	fake_driver_start(&d, ALL_CTRL, 3, QSIZE);
+	fake_ring_add(&d.ring[CTRL], &out, 1, NULL, 0);
+	fake_driver_kick(&d, CTRL);
+	cr_expect(needs_reset());
+	end();
+}
+
+/* Does a frame to this address arrive? */
+static bool hears(const uint8_t *dst)
+{
+	struct fake_used_elem e;
+	uint8_t frame[60] = { 0 };
+
+	memcpy(frame, dst, 6);
+	cr_assert_eq(send(wire, frame, sizeof(frame), 0), 60);
+	fake_run(&f);
+	if (!fake_ring_take(&d.ring[RX], &e))
+		return false;
+	post(0, 2048);
+	fake_driver_kick(&d, RX);
+	return true;
+}
+
+Test(net, receive_filter)
+{
+	static const uint8_t us[] = { 2, 0, 0, 0, 0, 1 }, other[] = { 2, 0, 0, 0, 0, 9 },
+			     multi[] = { 1, 0, 0x5e, 0, 0, 1 }, all[] = { 255, 255, 255, 255, 255, 255 };
+	static const struct { uint8_t cmd[3]; bool us, other, multi, all; } table[] = {
+		{ { 0, 0, 0 }, true, false, false, true },	/* promiscuous off */
+		{ { 0, 1, 1 }, true, false, true, true },	/* all multicast */
+		{ { 0, 3, 1 }, true, false, false, true },	/* no multicast */
+		{ { 0, 2, 1 }, true, true, false, true },	/* all unicast */
+		{ { 0, 4, 1 }, false, false, false, true },	/* no unicast */
+		{ { 0, 5, 1 }, false, false, false, false },	/* no broadcast */
+		{ { 0, 0, 1 }, true, true, true, true },	/* promiscuous */
+	};
+	static const uint8_t set[] = { 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 9,
+				       1, 0, 0, 0, 1, 0, 0x5e, 0, 0, 1 };
+	uint8_t many[2 + 4 + 100 * 6 + 4] = { 1, 0, 100 };
+
+	begin("");
+	fake_driver_start(&d, ALL_CTRL, 3, QSIZE);
+	post(0, 2048);
+	fake_driver_kick(&d, RX);
+	cr_expect(hears(us) && hears(other) && hears(multi) && hears(all), "at first, everything");
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		cr_assert_eq(command(table[i].cmd, 3), 0);
+		cr_expect_eq(hears(us), table[i].us, "row %zu: us", i);
+		cr_expect_eq(hears(other), table[i].other, "row %zu: other", i);
+		cr_expect_eq(hears(multi), table[i].multi, "row %zu: multi", i);
+		cr_expect_eq(hears(all), table[i].all, "row %zu: all", i);
+	}
+	fake_driver_start(&d, ALL_CTRL, 3, QSIZE);
+	post(0, 2048);
+	fake_driver_kick(&d, RX);
+	cr_assert_eq(command(set, sizeof(set)), 0);
+	cr_expect(hears(us) && hears(other) && hears(multi) && hears(all));
+	/* More than the table holds: all of that kind. */
+	cr_assert_eq(command(many, sizeof(many)), 0);
+	cr_expect(hears(us) && hears(other) && !hears(multi) && hears(all));
+	end();
+}
+
+/* --- link ------------------------------------------------------------------------------------------ */
+
+Test(net, link_down_and_up)
+{
+	struct fake_used_elem e;
+	uint8_t got[100], ack[] = { 3, 0 };
+	struct fake_buf b;
+
+	begin("");
+	fake_driver_start(&d, ALL_CTRL, 3, QSIZE);
+	(void)fake_driver_config_irqs(&d);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), NET_S_LINK_UP);
+	dev->ops->set_link(dev, false);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), 0);
+	cr_expect_eq(fake_driver_config_irqs(&d), 1);
+	post(0, 2048);
+	fake_driver_kick(&d, RX);
+	send_frame(100, 1);
+	b = buf(4096, HDR + 60);
+	fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
+	fake_driver_kick(&d, TX);
+	cr_expect(fake_ring_take(&d.ring[TX], &e), "frames are swallowed");
+	cr_expect_eq(recv(wire, got, sizeof(got), 0), -1);
+	cr_expect(!fake_ring_take(&d.ring[RX], &e));
+	dev->ops->set_link(dev, true);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), NET_S_LINK_UP | NET_S_ANNOUNCE);
+	cr_expect_eq(fake_driver_config_irqs(&d), 1);
+	cr_expect_eq(command(ack, 2), 0);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), NET_S_LINK_UP);
+	fake_run(&f);
+	cr_expect(fake_ring_take(&d.ring[RX], &e));
+	/* The peer goes away for good. */
+	close(wire);
+	wire = dup(0);
+	fake_run(&f);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), 0);
+	fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
+	fake_driver_kick(&d, TX);
+	cr_expect(fake_ring_take(&d.ring[TX], &e));
+	end();
+}
+
+/* --- rate limits -------------------------------------------------------------------------------------- */
+
+static bool all_sent(void *arg)
+{
+	unsigned *n = arg;
+	struct fake_used_elem e;
+
+	while (fake_ring_take(&d.ring[TX], &e))
+		++*n;
+	return *n == 30;
+}
+
+Test(net, transmit_limit)
+{
+	unsigned n = 0;
+
+	begin(",tx-ops=100,tx-ops-burst=10");
+	fake_driver_start(&d, 0, 3, QSIZE);
+	for (unsigned i = 0; i < 30; i++) {
+		struct fake_buf b = buf(i * 128, HDR + 60);
+
+		fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
+	}
+	fake_driver_kick(&d, TX);
+	cr_expect(!all_sent(&n));
+	cr_expect(n >= 10 && n <= 12, "%u at once", n);
+	cr_expect(fake_run_until(&f, all_sent, &n), "%u", n);
+	end();
+}
+
+static bool all_received(void *arg)
+{
+	unsigned *n = arg;
+	struct fake_used_elem e;
+
+	while (fake_ring_take(&d.ring[RX], &e))
+		++*n;
+	return *n == 30;
+}
+
+Test(net, receive_limit)
+{
+	unsigned n = 0;
+
+	begin(",rx-rate=100K,rx-burst=5K");
+	fake_driver_start(&d, BIT(NET_F_MRG_RXBUF), 3, QSIZE);
+	for (unsigned i = 0; i < 40; i++)
+		post(i * 2048, 2048);
+	fake_driver_kick(&d, RX);
+	for (unsigned i = 0; i < 30; i++)
+		send_frame(1000, i);
+	fake_run(&f);
+	cr_expect(!all_received(&n));
+	cr_expect(n >= 5 && n <= 9, "%u at once", n);
+	cr_expect(fake_run_until(&f, all_received, &n), "%u", n);
+	end();
+}
+
+/* --- hostile rings ---------------------------------------------------------------------------------------- */
+
+Test(net, broken_rings)
+{
+	static const struct { unsigned queue; struct fake_buf b; bool writable; } table[] = {
+		{ TX, { 0xdead000000ull, 100 }, false },
+		{ RX, { 0xdead000000ull, 100 }, true },
+		{ TX, { ~0ull - 10, 100 }, false },
+		{ TX, { 0, 0 }, false },
+		{ RX, { 0, 11 }, true },
+		{ RX, { 0, 100 }, false },	/* nothing to write to */
+		{ CTRL, { 0xdead000000ull, 100 }, false },
+	};
+
+	begin("");
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		unsigned q = table[i].queue;
+		struct fake_buf good = buf(0, HDR + 60);
+		struct fake_used_elem e;
+
+		fake_driver_start(&d, BIT(NET_F_MRG_RXBUF) | BIT(NET_F_CTRL_VQ), 3, QSIZE);
+		fake_ring_add(&d.ring[q], &table[i].b, !table[i].writable, &table[i].b,
+			      table[i].writable);
+		fake_driver_kick(&d, q);
+		cr_expect(needs_reset(), "row %zu", i);
+		send_frame(60, 0);
+		fake_run(&f);
+		/* And a reset makes it work again. */
+		fake_driver_start(&d, 0, 3, QSIZE);
+		fake_ring_add(&d.ring[TX], &good, 1, NULL, 0);
+		fake_driver_kick(&d, TX);
+		cr_expect(fake_ring_take(&d.ring[TX], &e), "row %zu", i);
+	}
+	end();
+}
+
+Test(net, a_chain_of_too_many_pieces_is_swallowed)
+{
+	struct fake_desc *table;
+	struct fake_used_elem e;
+	gpa_t at;
+
+	begin("");
+	at = fake_alloc(&f, 1024 * 16);
+	table = fake_at(&f, at, 1024 * 16);
+	fake_driver_start(&d, BIT(VIRTIO_F_INDIRECT_DESC) | BIT(NET_F_MRG_RXBUF), 3, QSIZE);
+	for (unsigned i = 0; i < 1024; i++)
+		table[i] = (struct fake_desc){ page.v + i * 20, 20,
+					       i < 1023 ? FAKE_F_NEXT : 0, (uint16_t)(i + 1) };
+	d.ring[TX].desc[0] = (struct fake_desc){ at.v, 1024 * 16, FAKE_F_INDIRECT, 0 };
+	fake_ring_offer(&d.ring[TX], 0);
+	fake_driver_kick(&d, TX);
+	cr_expect(fake_ring_take(&d.ring[TX], &e));
+	/* The same to receive into: as much of it as can be used, is. */
+	for (unsigned i = 0; i < 1024; i++)
+		table[i].flags |= FAKE_F_WRITE;
+	d.ring[RX].desc[0] = (struct fake_desc){ at.v, 1024 * 16, FAKE_F_INDIRECT, 0 };
+	fake_ring_offer(&d.ring[RX], 0);
+	fake_driver_kick(&d, RX);
+	send_frame(1000, 1);
+	fake_run(&f);
+	cr_expect(fake_ring_take(&d.ring[RX], &e));
+	cr_expect_eq(e.len, HDR + 1000);
+	cr_expect(!needs_reset());
+	end();
+}
+
+/* --- bad input ---------------------------------------------------------------------------------------------- */
+
+Test(net, refusals)
+{
+	static const struct { const char *keys, *words; } table[] = {
+		{ "", "needs one of tap=NAME, fd=N, stream=PATH and user" },
+		{ "user,tap=x", "needs one of" },
+		{ "tap=x,mac=01:00:00:00:00:01", "multicast" },
+		{ "tap=x,mac=00:00:00:00:00:00", "all zeroes" },
+		{ "tap=x,mac=02:00:00:00:00", "not a MAC address" },
+		{ "tap=x,mac=02:00:00:00:00:0g", "not a MAC address" },
+		{ "tap=x,mac=02:00:00:00:00:011", "not a MAC address" },
+		{ "tap=x,mtu=67", "must be from 68 to 65535" },
+		{ "tap=x,mtu=65536", "must be from 68 to 65535" },
+		{ "tap=x,queues=0", "must be from 1 to 16" },
+		{ "tap=x,queues=17", "must be from 1 to 16" },
+		{ "tap=x,queue-size=100", "must be a power of two" },
+		{ "tap=sixteencharacter", "at most 15 characters" },
+		{ "tap=a/b", "not a name for an interface" },
+		{ "tap=x,ip=1.2.3", "not an IPv4 address" },
+		{ "tap=x,ip=1.2.3.4,mask=255.0.255.0", "not a mask" },
+		{ "tap=x,ip=1.2.3.4/33", "not a mask" },
+		{ "tap=x,mask=24", "mask= needs ip=" },
+		{ "user,ip=1.2.3.4", "go with tap= only" },
+		{ "user,queues=2", "goes with tap= only" },
+		{ "tap=x,hostfwd=tcp::1-1", "hostfwd= goes with user only" },
+		{ "user,mtu=65535", "at most 65520" },
+		{ "user,hostfwd=sctp::1-1", "must begin with tcp: or udp:" },
+		{ "user,hostfwd=tcp:1-1", "write it like" },
+		{ "user,hostfwd=tcp::1", "guest's port is missing" },
+		{ "user,hostfwd=tcp::65536-1", "from 0 to 65535" },
+		{ "user,hostfwd=tcp::1-0", "from 1 to 65535" },
+		{ "user,hostfwd=tcp::-1", "from 0 to 65535" },
+		{ "user,hostfwd=tcp:::1:1-1", "only IPv4" },
+		{ "user,hostfwd=tcp:x:1-1", "not an IPv4 address" },
+		{ "fd=x", "must be a number" },
+		{ "fd=999", "not an open file descriptor" },
+		{ "fd=3:", "must be a number" },
+		{ "stream=/nonexistent/socket", "No such file or directory" },
+		{ "stream=fd:999", "not an open stream socket" },
+		{ "frobnicate=1", "unknown key" },
+	};
+
+	fake_env_init(&f, FAKE_PCI);
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct err err = { "" };
+
+		cr_expect_lt(create(table[i].keys, &err), 0, "%s", table[i].keys);
+		cr_expect(strstr(err.text, table[i].words), "%s: %s", table[i].keys, err.text);
+		cr_expect(!strchr(err.text, '\n'));
+	}
+	fake_env_destroy(&f);
+}
+
+/* What the card says of itself with each way to configure it. */
+Test(net, configuration_space)
+{
+	begin(",mtu=9000");
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC, 4), 0x00000002);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC + 4, 2), 0x0100);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAX_PAIRS, 2), 1);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MTU, 2), 9000);
+	cr_expect(fake_driver_offered(&d) & BIT(NET_F_MTU));
+	cr_expect(!(fake_driver_offered(&d) & (BIT(NET_F_CSUM) | BIT(NET_F_HOST_TSO4) | BIT(NET_F_MQ))),
+		  "a socket takes no offloads");
+	/* It is the device's to write. */
+	fake_driver_set_config(&d, NET_CONFIG_MAC, 4, 0xffffffff);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC, 4), 0x00000002);
+	end();
+}
