@@ -257,6 +257,14 @@ Test(loop, event_counts_writes_as_one_and_closes_its_fd)
 	cr_assert_eq(write(fd, &one, 8), 8);
 	settle(10 * MS);
 	cr_expect_eq(s.calls, 1);
+	/* Muted, then watched again: what came meanwhile is one call, not a busy loop. */
+	loop_watch_events(s.watch, 0);
+	cr_assert_eq(write(fd, &one, 8), 8);
+	settle(10 * MS);
+	cr_expect_eq(s.calls, 1);
+	loop_watch_events(s.watch, EPOLLIN);
+	settle(10 * MS);
+	cr_expect_eq(s.calls, 2);
 	loop_unwatch(s.watch);
 	cr_expect_eq(fcntl(fd, F_GETFD), -1);
 }
