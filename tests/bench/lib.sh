@@ -36,7 +36,7 @@ table() {
 				m = split(row[r], f, " ")
 				printf "%-32s", f[1]
 				for (i = 2; i <= m; i++) printf " %12s", f[i]
-				if (base != "" && b > 0 && f[2] + 0 > 0) printf "    %.2f", f[2] / b
+				if (base != "" && b + 0 > 0 && f[2] + 0 > 0) printf "    %.2f", f[2] / b
 				print ""
 			}
 		}'
