@@ -93,7 +93,8 @@ static void check_stock(struct report *r, const struct kvm *kvm, struct probe *p
 	struct err err = { "" };
 
 	if (probe_run(kvm, p, &err)) {
-		snprintf(r->reason, sizeof(r->reason), "the probe failed: %s", err.text);
+		snprintf(r->reason, sizeof(r->reason), "the probe failed: %.280s",
+			 err.text);
 		add(r, "stock kernels", MISSING, NULL, "%s", err.text);
 		return;
 	}
@@ -160,7 +161,7 @@ static void check_kvm(struct report *r)
 	struct kvm kvm;
 	struct err err = { "" };
 	struct probe p = { 0 };
-	char text[320];
+	char text[sizeof(err.text)];
 	char *advice;
 
 	if (kvm_open(&kvm, &err)) {
@@ -171,7 +172,7 @@ static void check_kvm(struct report *r)
 			*advice = 0;
 		add(r, "/dev/kvm", MISSING, advice ? advice + 2 : NULL, "%s",
 		    strncmp(text, "/dev/kvm: ", 10) ? text : text + 10);
-		snprintf(r->reason, sizeof(r->reason), "%s", text);
+		snprintf(r->reason, sizeof(r->reason), "%.280s", text);
 		return;
 	}
 	add(r, "/dev/kvm", OK, NULL, "API version %d%s", KVM_API_VERSION,

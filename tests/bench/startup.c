@@ -10,7 +10,9 @@
  * monitor is killed, and the CPU time of its whole life is read. The commands
  * take turns (A B C A B C …) so that a busy host hurts all alike. A last round
  * under ptrace counts the system calls of all threads until the text (not with -n).
- * Output, one line per command: label, then medians: ms, CPU ms, system calls.
+ * Where allowed, everything runs at a raised priority, so that other work on the
+ * host disturbs less. Output, one line per command: label, median ms, least ms,
+ * median CPU ms, system calls.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -213,6 +215,7 @@ int main(int argc, char **argv)
 		fputs("usage: startup [-n] [-w TEXT] ROUNDS LABEL COMMAND [LABEL COMMAND …]\n", stderr);
 		return 2;
 	}
+	setpriority(PRIO_PROCESS, 0, -15);
 	for (int i = 0; i < n; i++)
 		split(argv[2 + 2 * i], words[i]);
 	for (int i = 0; i < n; i++)
@@ -221,10 +224,11 @@ int main(int argc, char **argv)
 		for (int i = 0; i < n; i++)
 			works[i] = works[i] && run_once(i, r);
 	for (int i = 0; i < n; i++) {
+		double mid = median(wall_ms[i], rounds); /* sorts: the least is the first then */
 		if (!works[i])
 			printf("%s failed\n", argv[1 + 2 * i]);
 		else
-			printf("%s %.3f %.3f %ld\n", argv[1 + 2 * i], median(wall_ms[i], rounds),
+			printf("%s %.3f %.3f %.3f %ld\n", argv[1 + 2 * i], mid, wall_ms[i][0],
 			       median(cpu_ms[i], rounds), count ? count_calls(words[i]) : 0);
 	}
 	return 0;
