@@ -6,6 +6,7 @@
 #include "devices/serial.h"
 #include "devices/virtio/blk.h"
 #include "devices/virtio/console.h"
+#include "devices/virtio/fs.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/rng.h"
 
@@ -15,6 +16,7 @@ const struct device_type *const device_types[] = {
 	&virtio_console_type,
 	&virtio_net_type,
 	&virtio_rng_type,
+	&virtio_fs_type,
 	NULL,
 };
 

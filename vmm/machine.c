@@ -26,7 +26,6 @@
 #include <unistd.h>
 
 #include "devices/backend/chardev.h"
-#include "vmm/arch/x86_64/layout.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 #include "vmm/machine_impl.h"
@@ -131,12 +130,10 @@ static void on_signal(void *opaque, uint32_t events)
 
 	if (read(m->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
-	for (unsigned i = 0; info.ssi_signo == SIGUSR1 && i < m->ndevices; i++)
-		if (m->device[i]->ops->power_button)
-			m->device[i]->ops->power_button(m->device[i]);
-	for (unsigned i = 0; info.ssi_signo == SIGUSR2 && i < m->ndevices; i++)
-		if (m->device[i]->ops->refresh)
-			m->device[i]->ops->refresh(m->device[i]);
+	if (info.ssi_signo == SIGUSR1)
+		machine_press_power_button(m);
+	if (info.ssi_signo == SIGUSR2)
+		machine_refresh_devices(m);
 	if (info.ssi_signo == SIGUSR1 || info.ssi_signo == SIGUSR2)
 		return;
 	if (m->outcome >= 0) {
@@ -181,6 +178,9 @@ static int create_memory(struct machine *m, struct err *err)
 		return err_set(err, ENOMEM, "--memory %s: this host has only %s", text,
 			       parse_size_text(host >> 20 << 20, size, sizeof(size)));
 	arch_memory_hole(&start, &end);
+	for (unsigned i = 0; i < m->config->ndevices; i++)
+		if (m->config->device[i].type->shared_memory)
+			return mem_create_shared(&m->mem, bytes, start, end, err);
 	return mem_create(&m->mem, bytes, start, end, err);
 }
 
@@ -208,127 +208,6 @@ static int create_vm(struct machine *m, struct err *err)
 			m->nvcpus++;
 	}
 	return rc;
-}
-
-/* Where the next device goes; keep counts it once it is there ("off" leaves none). */
-static struct device **next_device(struct machine *m)
-{
-	BUG_ON(m->ndevices == MACHINE_MAX_DEVICES);
-	return &m->device[m->ndevices];
-}
-
-static int keep(struct machine *m, int rc)
-{
-	if (!rc && m->device[m->ndevices])
-		m->ndevices++;
-	return rc;
-}
-
-static int create_transport(struct machine *m, struct err *err)
-{
-	const struct board *b = &m->board;
-	struct pci_host_config cfg = { .ecam_base = b->pci.ecam.base,
-				       .ecam_bytes = b->pci.ecam.len_bytes,
-				       .mmio_base = b->pci.mmio32.base,
-				       .mmio_bytes = b->pci.mmio32.len_bytes };
-
-	if (keys_num(&m->config->vm, CONFIG_TRANSPORT) == TRANSPORT_MMIO) {
-		m->mmio_slots = (struct virtio_mmio_slots){
-			.base = b->mmio[0].window.base,
-			.stride_bytes = b->mmio[0].window.len_bytes,
-			.count = b->nmmio };
-		for (unsigned i = 0; i < b->nmmio; i++)
-			m->mmio_slots.gsi[i] = b->mmio[i].gsi;
-		m->device_env.mmio_slots = &m->mmio_slots;
-		return 0;
-	}
-	memcpy(cfg.gsi, b->pci.gsi, sizeof(cfg.gsi));
-	return pci_host_create(&m->device_env, &cfg, &m->device_env.pci, err);
-}
-
-static int create_platform(struct machine *m, struct err *err)
-{
-	const struct device_env *env = &m->device_env;
-	const struct board *b = &m->board;
-	uint64_t low = m->mem.region[0].len_bytes;
-	struct acpi_pm_config pm_cfg = { .sleep_control_port = b->sleep_control_port,
-					 .sleep_status_port = b->sleep_status_port,
-					 .s5_type = BOARD_S5_TYPE,
-					 .reset_port = b->reset_port,
-					 .reset_value = b->reset_value,
-					 .ged_port = b->ged_port,
-					 .ged_gsi = b->ged_gsi,
-					 .power_button_bit = BOARD_GED_POWER_BUTTON };
-	struct cmos_config cmos_cfg = { .port = PORT_RTC,
-					.below_4g_bytes = low,
-					.above_4g_bytes = m->mem.total_bytes - low };
-	int rc = keep(m, acpi_pm_create(env, &pm_cfg, next_device(m), err));
-	struct device *pm = m->device[0];
-
-	if (!rc)
-		rc = keep(m, i8042_create(env, next_device(m), err));
-	if (!rc)
-		rc = keep(m, cmos_create(env, &cmos_cfg, next_device(m), err));
-	if (!rc)
-		rc = keep(m, pvpanic_create(env, b->pvpanic_port, next_device(m), err));
-	if (!rc)
-		rc = keep(m, vmgenid_create(env, gpa(b->vmgenid), pm, BOARD_GED_VMGENID,
-					    next_device(m), err));
-	return rc;
-}
-
-static int create_device(struct machine *m, const struct device_type *type,
-			 const struct keyvals *kv, struct err *err)
-{
-	struct device **dev = next_device(m);
-	int rc = keep(m, type->create(&m->device_env, kv, dev, err));
-
-	unsigned before = 0;
-
-	for (unsigned i = 0; &m->device[i] < dev; i++)
-		before += m->device[i]->type == type;
-	if (!rc && *dev)
-		snprintf((*dev)->id, sizeof((*dev)->id), "%s%u", type->option + 2, before);
-	return rc;
-}
-
-/* A serial port on stdio is there unless the user says otherwise or gives stdio to a console. */
-static int create_default_serial(struct machine *m, struct err *err)
-{
-	struct keyvals kv;
-	int rc = keys_parse(&kv, serial_type.option, serial_type.keys, "stdio", err);
-
-	if (!rc)
-		rc = create_device(m, &serial_type, &kv, err);
-	keys_clear(&kv);
-	return rc;
-}
-
-static int create_devices(struct machine *m, struct err *err)
-{
-	bool serial = false;
-	int rc = 0;
-
-	for (unsigned i = 0; !rc && i < m->config->ndevices; i++) {
-		const struct config_device *d = &m->config->device[i];
-
-		serial |= d->type == &serial_type;
-		rc = create_device(m, d->type, &d->kv, err);
-	}
-	return rc || serial || chardev_stdio_taken() ? rc : create_default_serial(m, err);
-}
-
-/* What is on the board after the devices took their places. */
-static void finish_board(struct machine *m)
-{
-	struct board *b = &m->board;
-
-	b->ncpus = (unsigned)keys_num(&m->config->vm, CONFIG_CPUS);
-	b->nmmio = m->mmio_slots.used;
-	b->pci.present = m->device_env.pci != NULL;
-	b->pci.slots = b->pci.present ? pci_host_slots(m->device_env.pci) : 0;
-	for (unsigned i = 0; i < m->ndevices; i++)
-		b->serial.present |= m->device[i]->type == &serial_type;
 }
 
 static char *default_cache_dir(void)
@@ -391,14 +270,9 @@ static int build(struct machine *m, struct err *err)
 	m->device_env = (struct device_env){ &m->mem, &m->pio, &m->mmio, m->loop, &env_ops,
 					     &m->env, NULL, NULL };
 	arch_board_init(&m->board);
-	rc = create_transport(m, err);
-	if (!rc)
-		rc = create_platform(m, err);
-	if (!rc)
-		rc = create_devices(m, err);
+	rc = machine_create_devices(m, err);
 	if (rc)
 		return rc;
-	finish_board(m);
 	rc = loop_watch_timer(m->loop, end_panicked, m, &m->panic_timer);
 	if (rc)
 		return err_sys(err, -rc, "timer");
@@ -428,13 +302,6 @@ int machine_create(const struct config *config, struct machine **out, struct err
 	return 0;
 }
 
-static void destroy_devices(struct machine *m)
-{
-	atomic_store(&m->env.closing, true);
-	while (m->ndevices)
-		device_destroy(m->device[--m->ndevices]);
-}
-
 static void *loop_main(void *opaque)
 {
 	struct machine *m = opaque;
@@ -443,7 +310,7 @@ static void *loop_main(void *opaque)
 	if (rc)
 		end_with(m, OUTCOME_ERROR, "event loop: %s", strerror(-rc));
 	else
-		destroy_devices(m);
+		machine_destroy_devices(m);
 	return NULL;
 }
 
@@ -461,6 +328,7 @@ static int run_vcpus(struct machine *m, struct err *err)
 	pthread_attr_destroy(&attr);
 	if (rc)
 		return err_sys(err, rc, "cannot start a thread");
+	rc = machine_start_iothreads(m, err);
 	for (unsigned i = m->nvcpus; !rc && --i > 0;)
 		rc = vcpu_go(m->vcpu[i], err);
 	if (!rc)
@@ -511,7 +379,7 @@ void machine_destroy(struct machine *m)
 		return;
 	for (unsigned i = 0; i < m->nvcpus; i++)
 		vcpu_destroy(m->vcpu[i]);
-	destroy_devices(m);
+	machine_destroy_devices(m);
 	pci_host_destroy(m->device_env.pci);
 	loop_unwatch(m->panic_timer);
 	loop_unwatch(m->signals);

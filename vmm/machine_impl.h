@@ -16,6 +16,8 @@
 
 #define MACHINE_MAX_DEVICES 80
 
+struct iothread;
+
 struct machine {
 	const struct config *config;
 	bool dry_run;
@@ -33,6 +35,7 @@ struct machine {
 	struct pci_host *pci;
 	struct virtio_mmio_slots mmio_slots;
 	struct device *device[MACHINE_MAX_DEVICES];
+	struct iothread *iothread[MACHINE_MAX_DEVICES];	/* of the same device, or NULL */
 	unsigned ndevices;
 	struct board board;
 	struct boot_info boot;
@@ -53,5 +56,15 @@ struct machine {
 	struct loop_watch *signals;
 	int signal_fd;
 };
+
+/*
+ * machine_devices.c. create fills the board as well. destroy ends every I/O thread and belongs
+ * to the loop's thread (or the builder's, when the loop never ran), as do the last two.
+ */
+int machine_create_devices(struct machine *m, struct err *err);
+int machine_start_iothreads(struct machine *m, struct err *err);
+void machine_destroy_devices(struct machine *m);
+void machine_press_power_button(struct machine *m);
+void machine_refresh_devices(struct machine *m);
 
 #endif

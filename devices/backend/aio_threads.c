@@ -2,9 +2,9 @@
  * aio by threads: for hosts that forbid io_uring, and for the few operations
  * that a ring cannot do. See aio.h.
  *
- * Threads start when there is more work than idle ones. A read is first tried
- * in the loop's thread with RWF_NOWAIT: what the page cache holds costs one
- * system call and no switch.
+ * Threads start when there is more work than idle ones. Reads and writes are
+ * first tried in the loop's thread with RWF_NOWAIT: what the page cache can do
+ * costs one system call and no switch.
  */
 #include "devices/backend/aio.h"
 
@@ -34,6 +34,7 @@ struct pool {
 	struct op_list ready;	/* finished without a thread */
 	pthread_t thread[POOL_THREADS];
 	unsigned nthreads;
+	bool no_nowait;		/* this file system cannot write so */
 	/* under lock */
 	pthread_mutex_t lock;
 	pthread_cond_t more;	/* todo grew, or stop */
@@ -158,8 +159,11 @@ static void pool_submit(struct aio *aio, struct aio_op *op)
 {
 	struct pool *pool = (struct pool *)aio;
 
-	if (op->kind == AIO_READ) {
+	if (op->kind == AIO_READ || (op->kind == AIO_WRITE && !op->dsync && !pool->no_nowait)) {
 		int64_t n = transfer(aio->cfg.fd[op->file], op, RWF_NOWAIT);
+
+		if (n < 0 && errno == EOPNOTSUPP && op->kind == AIO_WRITE)
+			pool->no_nowait = true;
 
 		if (n > 0) {
 			op->result = n;

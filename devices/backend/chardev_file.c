@@ -6,11 +6,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
+
+struct file {
+	struct chardev chr;
+	bool made;		/* by this open, and not used yet */
+};
 
 /* The last run's output goes only when this one begins. FIFOs and devices refuse, rightly. */
 static void file_begin(struct chardev *chr)
 {
+	((struct file *)chr)->made = false;
 	if (chr->hold && ftruncate(chr->out_fd, 0) && errno != EINVAL)
 		chardev_fail(chr, errno);
 	pthread_mutex_lock(&chr->lock);
@@ -20,6 +27,9 @@ static void file_begin(struct chardev *chr)
 
 static void file_close(struct chardev *chr)
 {
+	/* A VM that was only built leaves nothing behind. */
+	if (((struct file *)chr)->made)
+		unlink(chr->describe + strlen("file="));
 	if (chr->out_fd >= 0)
 		close(chr->out_fd);
 }
@@ -31,17 +41,21 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 {
 	const char *path = keys_text(cfg, CHARDEV_KEY_FILE);
 	bool append = keys_num(cfg, CHARDEV_KEY_APPEND);
+	/* O_NONBLOCK is for a FIFO: neither opening nor writing may wait for its reader. */
+	int flags = O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | (append ? O_APPEND : 0);
 	struct chardev *chr;
 	int rc;
 
-	rc = chardev_new(cfg, loop, &file_ops, sizeof(*chr), CHARDEV_RING_BYTES, &chr, err,
+	rc = chardev_new(cfg, loop, &file_ops, sizeof(struct file), CHARDEV_RING_BYTES, &chr, err,
 			 "file=%s", path);
 	if (rc)
 		return rc;
 	chr->hold = !append;
-	/* O_NONBLOCK is for a FIFO: neither opening nor writing may wait for its reader. */
-	chr->out_fd = open(path, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC |
-				 (append ? O_APPEND : 0), 0666);
+	chr->out_fd = open(path, flags | O_EXCL, 0666);
+	if (chr->out_fd >= 0)
+		((struct file *)chr)->made = true;
+	else if (errno == EEXIST)
+		chr->out_fd = open(path, flags, 0666);
 	if (chr->out_fd < 0) {
 		rc = errno == ENXIO ? err_set(err, ENXIO, "%s: a FIFO that nobody reads; start "
 					      "its reader first", chr->what) :

@@ -45,3 +45,10 @@ int file_lock(int fd, bool write)
 		rc = test(fd, USED_BASE + PERM_WRITE, 1);
 	return rc;
 }
+
+void file_unlock(int fd)
+{
+	struct flock fl = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+	fcntl(fd, F_OFD_SETLK, &fl);
+}

@@ -17,5 +17,10 @@
  * -errno: this file system has no locks.
  */
 int file_lock(int fd, bool write);
+/*
+ * Give the lock back. Before closing: an io_uring that has the file registered keeps it, and
+ * its locks, for some milliseconds after it was closed.
+ */
+void file_unlock(int fd);
 
 #endif

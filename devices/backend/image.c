@@ -7,10 +7,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/backend/file_lock.h"
 #include "vmm/core/log.h"
+
+/* 20 ms each. */
+#define LOCK_TRIES 10u
 
 struct request {
 	const char *path;
@@ -75,8 +79,16 @@ static int open_file(struct image *image, const struct request *cfg, struct err 
 
 static int lock_file(struct image *image, const struct request *cfg, struct err *err)
 {
+	const struct timespec pause = { .tv_nsec = 20000000 };
 	int rc = file_lock(image->fd, !cfg->readonly);
 
+	/* The kernel takes a moment to clean up after a VM that was killed (see file_unlock). */
+	for (unsigned i = 0; rc == -EAGAIN && i < LOCK_TRIES; i++) {
+		/* Of two that wait for each other one must let go. */
+		file_unlock(image->fd);
+		nanosleep(&pause, NULL);
+		rc = file_lock(image->fd, !cfg->readonly);
+	}
 	if (rc == -EAGAIN && cfg->readonly)
 		return err_set(err, EAGAIN, "disk %s: it is open for writing in another VM",
 			       cfg->path);
@@ -146,9 +158,10 @@ int image_open(struct image *image, const char *path, bool readonly, bool direct
 
 void image_close(struct image *image)
 {
-	/* The locks go with the descriptor. */
-	if (image->fd >= 0)
+	if (image->fd >= 0) {
+		file_unlock(image->fd);
 		close(image->fd);
+	}
 	if (image->cached_fd >= 0)
 		close(image->cached_fd);
 	image->fd = image->cached_fd = -1;

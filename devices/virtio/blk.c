@@ -325,6 +325,20 @@ static unsigned drain_queue(struct blk *blk, unsigned queue, unsigned max)
 	return n;
 }
 
+/*
+ * The queue is empty: poll it for a while if the loop thinks that this pays, else let the
+ * driver's next request wake us. True: there is more already.
+ */
+static bool rest_queue(struct blk *blk, unsigned queue)
+{
+	struct virtq *q = &blk->vdev.queue[queue];
+
+	if (!loop_poll_arm(blk->vdev.env->loop, &blk->poller))
+		return virtq_enable_kicks(q);
+	blk->polled |= 1u << queue;
+	return virtq_has_more(q);
+}
+
 static void run_queue(struct blk *blk, unsigned queue)
 {
 	struct virtq *q = &blk->vdev.queue[queue];
@@ -337,9 +351,50 @@ static void run_queue(struct blk *blk, unsigned queue)
 		left -= n;
 		blk->disk->ops->commit(blk->disk);
 		interrupts(blk);
-	} while (left && blk->vdev.active && virtq_enable_kicks(q));
+	} while (left && blk->vdev.active && rest_queue(blk, queue));
 	if (!left && blk->vdev.active)
 		come_back(blk, queue);
+}
+
+/* Look at the rings that have no kicks now, and at the disk. */
+bool blk_poll(void *opaque)
+{
+	struct blk *blk = opaque;
+	unsigned before;
+	bool any = false;
+
+	virtio_lock(&blk->vdev);
+	before = blk->inflight;
+	if (before) {
+		blk->disk->ops->reap(blk->disk);
+		any = blk->inflight != before;
+	}
+	for (uint32_t left = blk->polled; left && blk->vdev.active; left &= left - 1) {
+		unsigned queue = (unsigned)__builtin_ctz(left);
+
+		if (!virtq_has_more(&blk->vdev.queue[queue]))
+			continue;
+		any = true;
+		run_queue(blk, queue);
+	}
+	interrupts(blk);
+	virtio_unlock(&blk->vdev);
+	return any;
+}
+
+void blk_poll_idle(void *opaque)
+{
+	struct blk *blk = opaque;
+
+	virtio_lock(&blk->vdev);
+	while (blk->polled && blk->vdev.active) {
+		unsigned queue = (unsigned)__builtin_ctz(blk->polled);
+
+		blk->polled &= blk->polled - 1;
+		if (virtq_enable_kicks(&blk->vdev.queue[queue]))
+			come_back(blk, queue);
+	}
+	virtio_unlock(&blk->vdev);
 }
 
 void blk_kick(struct virtio_device *vdev, unsigned queue)

@@ -92,7 +92,7 @@ static bool blk_reset(struct virtio_device *vdev)
 {
 	struct blk *blk = blk_of(vdev);
 
-	blk->pushed = blk->again = 0;
+	blk->pushed = blk->again = blk->polled = 0;
 	blk->writeback = !blk->disk->readonly;
 	fill_config(blk);
 	blk->aborting = blk->inflight;
@@ -122,6 +122,7 @@ static void blk_destroy(struct device *dev)
 		virtio_unlock(&blk->vdev);
 		virtio_detach(&blk->vdev);
 	}
+	loop_poll_disarm(blk->vdev.env->loop, &blk->poller);
 	loop_unwatch(blk->again_watch);
 	disk_close(blk->disk);
 	blk_free_requests(blk);
@@ -202,6 +203,7 @@ int virtio_blk_create(const struct device_env *env, const struct virtio_blk_conf
 	blk->writeback = !disk->readonly;
 	snprintf(blk->vdev.dev.id, sizeof(blk->vdev.dev.id), "%s", cfg->id ? cfg->id : "");
 	snprintf(blk->serial, sizeof(blk->serial), "%s", cfg->serial ? cfg->serial : "");
+	blk->poller = (struct loop_poller){ blk_poll, blk_poll_idle, blk };
 	disk->wake = blk_on_wake;
 	disk->wake_opaque = blk;
 	virtio_init(&blk->vdev, &blk_class, env, cfg->nqueues, cfg->queue_size,
@@ -222,7 +224,8 @@ int virtio_blk_create(const struct device_env *env, const struct virtio_blk_conf
 
 /* --- --disk --------------------------------------------------------------------- */
 
-enum { K_PATH, K_RO, K_READONLY, K_SERIAL, K_ID, K_DIRECT, K_DISCARD, K_ENGINE, K_QUEUES, K_SIZE };
+enum { K_PATH, K_RO, K_READONLY, K_SERIAL, K_ID, K_DIRECT, K_DISCARD, K_ENGINE, K_QUEUES, K_SIZE,
+       K_IOTHREAD };
 
 static const struct key blk_keys[] = {
 	[K_PATH] = { "path", KEY_PATH, KEY_BARE | KEY_REQUIRED, .meta = "FILE",
@@ -242,6 +245,8 @@ static const struct key blk_keys[] = {
 		       .help = "request queues" },
 	[K_SIZE] = { "queue-size", KEY_NUM, .def = "256", .min = 4, .max = 1024, .meta = "N",
 		     .help = "descriptors per queue, a power of two" },
+	[K_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
+			 .help = "serve it in a thread of its own" },
 	{ NULL },
 };
 

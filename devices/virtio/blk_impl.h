@@ -52,6 +52,8 @@ struct blk {
 	bool writeback;
 	uint32_t pushed;	/* queues that were pushed to since their last interrupt decision */
 	uint32_t again;		/* queues that again_fd brings us back to */
+	uint32_t polled;	/* queues whose kicks are off while the loop polls them */
+	struct loop_poller poller;
 	struct loop_watch *again_watch;
 	int again_fd;
 	uint16_t queue_size;
@@ -69,6 +71,9 @@ void blk_kick(struct virtio_device *vdev, unsigned queue);
 /* loop callbacks: again_fd was written; the disk has completions. */
 void blk_on_again(void *opaque);
 void blk_on_wake(void *opaque);
+/* loop_poller's functions. */
+bool blk_poll(void *opaque);
+void blk_poll_idle(void *opaque);
 /* Give back the memory of requests; none is in flight. */
 void blk_free_requests(struct blk *blk);
 

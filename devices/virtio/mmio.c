@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
+
+#include "devices/virtio/kicks.h"
 
 #define MAGIC_VALUE 0x74726976u	/* "virt" */
 #define VERSION_VALUE 2u
@@ -40,14 +41,6 @@ enum {
 #define INT_QUEUE 1u
 #define INT_CONFIG 2u
 
-struct mmio_queue {
-	struct virtio_device *dev;
-	unsigned index;
-	struct loop_watch *watch;
-	int fd;			/* a write is a kick */
-	bool bound;
-};
-
 struct virtio_mmio {
 	struct virtio_device *dev;
 	uint64_t base;
@@ -55,7 +48,6 @@ struct virtio_mmio {
 	bool on_bus;
 	uint32_t device_features_sel, driver_features_sel, queue_sel;
 	uint32_t interrupt_status;
-	struct mmio_queue queue[VIRTIO_MAX_QUEUES];
 };
 
 static struct virtio_mmio *of_dev(const struct virtio_device *dev)
@@ -88,41 +80,21 @@ static void signal_config(struct virtio_device *dev)
 
 /* --- kicks --------------------------------------------------------------------- */
 
-static void kicked(void *opaque)
-{
-	struct mmio_queue *q = opaque;
-
-	virtio_lock(q->dev);
-	virtio_queue_kicked(q->dev, q->index);
-	virtio_unlock(q->dev);
-}
-
-static struct kick kick_of(const struct virtio_mmio *t, const struct mmio_queue *q)
+static struct kick kick_at(const struct virtio_device *dev, unsigned queue)
 {
 	return (struct kick){
 		.space = KICK_MMIO,
-		.addr = t->base + QUEUE_NOTIFY,
+		.addr = of_dev(dev)->base + QUEUE_NOTIFY,
 		.len_bytes = 4,
 		.match = true,
-		.value = q->index,
-		.fd = q->fd,
+		.value = queue,
 	};
 }
 
 static void activated(struct virtio_device *dev)
 {
-	struct virtio_mmio *t = of_dev(dev);
-
-	for (unsigned i = 0; i < dev->nqueues; i++) {
-		struct mmio_queue *q = &t->queue[i];
-		struct kick kick = kick_of(t, q);
-
-		if (!dev->queue[i].ready)
-			continue;
-		if (!q->bound)
-			q->bound = !dev->env->ops->bind_kick(dev->env->vm, &kick);
-		(void)eventfd_write(q->fd, 1);
-	}
+	virtio_kicks_bind(dev, kick_at);
+	virtio_kicks_notify_all(dev);
 }
 
 static void reset(struct virtio_device *dev)
@@ -262,7 +234,7 @@ static void mmio_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t
 
 	if (off == QUEUE_NOTIFY && size_bytes == 4) {
 		if (val < t->dev->nqueues)
-			(void)eventfd_write(t->queue[val].fd, 1);
+			virtio_kicks_notify(t->dev, (unsigned)val);
 		return;
 	}
 	virtio_lock(t->dev);
@@ -285,13 +257,7 @@ static void destroy(struct virtio_device *dev)
 {
 	struct virtio_mmio *t = of_dev(dev);
 
-	for (unsigned i = 0; i < dev->nqueues; i++) {
-		struct kick kick = kick_of(t, &t->queue[i]);
-
-		if (t->queue[i].bound)
-			dev->env->ops->unbind_kick(dev->env->vm, &kick);
-		loop_unwatch(t->queue[i].watch);
-	}
+	virtio_kicks_destroy(dev);
 	if (t->on_bus)
 		bus_remove(dev->env->mmio, t->base);
 	free(t);
@@ -299,7 +265,7 @@ static void destroy(struct virtio_device *dev)
 
 static int kick_fd(struct virtio_device *dev, unsigned queue)
 {
-	return of_dev(dev)->queue[queue].fd;
+	return dev->kick[queue].fd;
 }
 
 static void describe(struct virtio_device *dev, char *buf, size_t len)
@@ -322,7 +288,7 @@ static const struct virtio_transport_ops transport_ops = {
 int virtio_mmio_attach(struct virtio_device *dev, struct virtio_mmio_slots *slots, struct err *err)
 {
 	struct virtio_mmio *t;
-	int rc = 0;
+	int rc;
 
 	BUG_ON(slots->stride_bytes < VIRTIO_MMIO_MIN_STRIDE || slots->stride_bytes % 4 ||
 	       slots->count > VIRTIO_MMIO_MAX_SLOTS);
@@ -335,15 +301,7 @@ int virtio_mmio_attach(struct virtio_device *dev, struct virtio_mmio_slots *slot
 	t->base = virtio_mmio_window(slots, slots->used);
 	t->gsi = slots->gsi[slots->used];
 	dev->transport = t;
-	for (unsigned i = 0; i < dev->nqueues && !rc; i++) {
-		struct mmio_queue *q = &t->queue[i];
-
-		q->dev = dev;
-		q->index = i;
-		rc = loop_watch_event(dev->env->loop, kicked, q, &q->watch, &q->fd);
-		if (!rc && dev->elsewhere >> i & 1)
-			loop_watch_events(q->watch, 0);
-	}
+	rc = virtio_kicks_create(dev);
 	if (!rc)
 		rc = bus_add(dev->env->mmio, t->base, slots->stride_bytes, &mmio_ops, t);
 	if (rc) {

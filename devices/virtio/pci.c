@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include "devices/pci_msix.h"
+#include "devices/virtio/kicks.h"
 #include "vmm/core/log.h"
 
 /* Section 4.1.4: virtio_pci_cap. */
@@ -47,15 +47,6 @@ enum {
 	/* queue_notify_data and queue_reset (0x38, 0x3a) read 0: not offered. */
 };
 
-struct pci_queue {
-	struct virtio_device *dev;
-	unsigned index;
-	struct loop_watch *watch;
-	int fd;			/* a write is a kick */
-	bool bound;		/* the guest's notify writes reach fd by themselves */
-	uint16_t vector;
-};
-
 struct virtio_pci {
 	struct pci_func func;
 	struct virtio_device *dev;
@@ -66,7 +57,7 @@ struct virtio_pci {
 	uint16_t queue_select;
 	uint8_t isr;
 	uint64_t bound_base;	/* where the BAR was when kicks were bound */
-	struct pci_queue queue[VIRTIO_MAX_QUEUES];
+	uint16_t vector[VIRTIO_MAX_QUEUES];	/* of each queue */
 };
 
 static struct virtio_pci *of_dev(const struct virtio_device *dev)
@@ -100,7 +91,7 @@ static void signal_queue(struct virtio_device *dev, unsigned queue)
 {
 	struct virtio_pci *t = of_dev(dev);
 
-	interrupt(t, t->queue[queue].vector, ISR_QUEUE);
+	interrupt(t, t->vector[queue], ISR_QUEUE);
 }
 
 static void signal_config(struct virtio_device *dev)
@@ -112,48 +103,13 @@ static void signal_config(struct virtio_device *dev)
 
 /* --- kicks --------------------------------------------------------------------- */
 
-static void kicked(void *opaque)
-{
-	struct pci_queue *q = opaque;
-
-	virtio_lock(q->dev);
-	virtio_queue_kicked(q->dev, q->index);
-	virtio_unlock(q->dev);
-}
-
-static struct kick kick_of(const struct virtio_pci *t, const struct pci_queue *q)
+static struct kick kick_at(const struct virtio_device *dev, unsigned queue)
 {
 	return (struct kick){
 		.space = KICK_MMIO,
-		.addr = t->bound_base + VIRTIO_PCI_NOTIFY + q->index * VIRTIO_PCI_NOTIFY_STEP,
-		.fd = q->fd,
+		.addr = of_dev(dev)->bound_base + VIRTIO_PCI_NOTIFY +
+			queue * VIRTIO_PCI_NOTIFY_STEP,
 	};
-}
-
-static void unbind_kicks(struct virtio_pci *t)
-{
-	const struct device_env *env = t->dev->env;
-
-	for (unsigned i = 0; i < t->dev->nqueues; i++) {
-		struct kick kick = kick_of(t, &t->queue[i]);
-
-		if (t->queue[i].bound)
-			env->ops->unbind_kick(env->vm, &kick);
-		t->queue[i].bound = false;
-	}
-}
-
-/* A kick that cannot be bound comes through the bus and is only slower. */
-static void bind_kicks(struct virtio_pci *t)
-{
-	const struct device_env *env = t->dev->env;
-
-	for (unsigned i = 0; i < t->dev->nqueues; i++) {
-		struct kick kick = kick_of(t, &t->queue[i]);
-
-		if (!t->queue[i].bound && t->dev->queue[i].ready)
-			t->queue[i].bound = !env->ops->bind_kick(env->vm, &kick);
-	}
 }
 
 /* While decode is off, nothing is taken away: sizing a BAR switches it off for a moment. */
@@ -164,21 +120,17 @@ static void follow_bar(struct virtio_pci *t)
 	if (!pci_func_bar_base(&t->func, VIRTIO_PCI_BAR, &base))
 		return;
 	if (base != t->bound_base) {
-		unbind_kicks(t);
+		virtio_kicks_unbind(t->dev);
 		t->bound_base = base;
 	}
 	if (t->dev->active)
-		bind_kicks(t);
+		virtio_kicks_bind(t->dev, kick_at);
 }
 
 static void activated(struct virtio_device *dev)
 {
-	struct virtio_pci *t = of_dev(dev);
-
-	follow_bar(t);
-	for (unsigned i = 0; i < dev->nqueues; i++)
-		if (dev->queue[i].ready)
-			(void)eventfd_write(t->queue[i].fd, 1);
+	follow_bar(of_dev(dev));
+	virtio_kicks_notify_all(dev);
 }
 
 static void reset(struct virtio_device *dev)
@@ -189,7 +141,7 @@ static void reset(struct virtio_device *dev)
 	t->queue_select = 0;
 	t->config_vector = MSIX_NO_VECTOR;
 	for (unsigned i = 0; i < dev->nqueues; i++)
-		t->queue[i].vector = MSIX_NO_VECTOR;
+		t->vector[i] = MSIX_NO_VECTOR;
 	t->isr = 0;
 	msix_clear_pending(&t->msix);
 	update_intx(t);
@@ -222,7 +174,7 @@ static uint32_t common_dword(const struct virtio_pci *t, unsigned off)
 		return off == QUEUE_SIZE ? (uint32_t)MSIX_NO_VECTOR << 16 : 0;
 	switch (off) {
 	case QUEUE_SIZE:	/* and QUEUE_VECTOR */
-		return q->size | (uint32_t)t->queue[t->queue_select].vector << 16;
+		return q->size | (uint32_t)t->vector[t->queue_select] << 16;
 	case QUEUE_ENABLE:	/* and QUEUE_NOTIFY_OFF */
 		return q->ready | (uint32_t)t->queue_select << 16;
 	case QUEUE_DESC:
@@ -255,7 +207,7 @@ static void queue_write(struct virtio_pci *t, unsigned off, uint32_t val)
 	if (!q)
 		return;
 	if (off == QUEUE_VECTOR) {
-		t->queue[t->queue_select].vector = vector(t, val);
+		t->vector[t->queue_select] = vector(t, val);
 		virtio_calls_changed(t->dev);
 		return;
 	}
@@ -405,7 +357,7 @@ static void bar_write(struct pci_func *f, unsigned bar, uint64_t off, unsigned s
 		uint64_t queue = (off - VIRTIO_PCI_NOTIFY) / VIRTIO_PCI_NOTIFY_STEP;
 
 		if (queue < t->dev->nqueues)
-			(void)eventfd_write(t->queue[queue].fd, 1);
+			virtio_kicks_notify(t->dev, queue);
 		return;
 	}
 	virtio_lock(t->dev);
@@ -517,22 +469,20 @@ static void destroy(struct virtio_device *dev)
 {
 	struct virtio_pci *t = of_dev(dev);
 
-	unbind_kicks(t);
+	virtio_kicks_destroy(dev);
 	pci_func_remove(&t->func);
 	msix_destroy(&t->msix);
-	for (unsigned i = 0; i < dev->nqueues; i++)
-		loop_unwatch(t->queue[i].watch);
 	free(t);
 }
 
 static int kick_fd(struct virtio_device *dev, unsigned queue)
 {
-	return of_dev(dev)->queue[queue].fd;
+	return dev->kick[queue].fd;
 }
 
 static int call_fd(struct virtio_device *dev, unsigned queue)
 {
-	return msix_fd(&of_dev(dev)->msix, of_dev(dev)->queue[queue].vector);
+	return msix_fd(&of_dev(dev)->msix, of_dev(dev)->vector[queue]);
 }
 
 static void describe(struct virtio_device *dev, char *buf, size_t len)
@@ -570,16 +520,10 @@ int virtio_pci_attach(struct virtio_device *dev, struct pci_host *host, struct e
 	dev->transport = t;
 	t->config_vector = MSIX_NO_VECTOR;
 	rc = msix_init(&t->msix, dev->env, dev->nqueues + 1);
-	for (unsigned i = 0; i < dev->nqueues && !rc; i++) {
-		struct pci_queue *q = &t->queue[i];
-
-		q->dev = dev;
-		q->index = i;
-		q->vector = MSIX_NO_VECTOR;
-		rc = loop_watch_event(dev->env->loop, kicked, q, &q->watch, &q->fd);
-		if (!rc && dev->elsewhere >> i & 1)
-			loop_watch_events(q->watch, 0);
-	}
+	for (unsigned i = 0; i < dev->nqueues; i++)
+		t->vector[i] = MSIX_NO_VECTOR;
+	if (!rc)
+		rc = virtio_kicks_create(dev);
 	if (rc) {
 		err_sys(err, -rc, "%s: queues", dev->class->name);
 		goto fail;

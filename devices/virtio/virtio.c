@@ -138,6 +138,12 @@ static void signal_config(struct virtio_device *dev)
 		dev->transport_ops->signal_config(dev);
 }
 
+void virtio_interrupt_always(struct virtio_device *dev, unsigned queue)
+{
+	if (dev->active)
+		dev->transport_ops->signal_queue(dev, queue);
+}
+
 void virtio_config_changed(struct virtio_device *dev)
 {
 	dev->config_generation++;

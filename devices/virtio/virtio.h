@@ -83,6 +83,16 @@ struct virtio_transport_ops {
 	void (*describe)(struct virtio_device *dev, char *buf, size_t len);
 };
 
+/* The eventfd of one queue's notifies; see kicks.h. */
+struct virtio_kick {
+	struct virtio_device *dev;
+	unsigned index;
+	struct loop_watch *watch;
+	int fd;			/* a write is a kick */
+	bool bound;		/* the guest's notify writes reach fd by themselves */
+	struct kick at;
+};
+
 /* Interrupts that somebody else asks for, by way of us. */
 struct virtio_relay {
 	struct virtio_device *dev;
@@ -103,6 +113,7 @@ struct virtio_device {
 
 	unsigned nqueues;
 	struct virtq queue[VIRTIO_MAX_QUEUES];
+	struct virtio_kick kick[VIRTIO_MAX_QUEUES];	/* the transport's, by kicks.h */
 
 	/*
 	 * Bit n: kicks of queue n go to somebody else (vhost, vhost-user) and class->kick is never
@@ -153,6 +164,15 @@ void virtio_unlock(struct virtio_device *dev);
 
 /* For devices; lock held. */
 void virtio_interrupt(struct virtio_device *dev, unsigned queue);	/* if the driver wants it */
+/* The same for a ring that someone else serves, who has asked the driver's wish already. */
+void virtio_interrupt_always(struct virtio_device *dev, unsigned queue);
+/*
+ * Someone else (a vhost-user daemon, the kernel) serves queue: its kicks no longer reach
+ * class->kick but wait in the eventfd that is returned, which stays the transport's.
+ * Loop's thread. return_kicks undoes it; kicks that wait are then delivered here.
+ */
+int virtio_take_kicks(struct virtio_device *dev, unsigned queue);
+void virtio_return_kicks(struct virtio_device *dev, unsigned queue);
 void virtio_config_changed(struct virtio_device *dev);	/* after changing dev->config */
 /* NEEDS_RESET, no kicks until the driver resets, one line in the log. */
 void virtio_broken(struct virtio_device *dev, const char *why);

@@ -254,6 +254,11 @@ static uint16_t pending(struct virtq *q)
 	return (uint16_t)(q->avail_idx - q->next_avail);
 }
 
+bool virtq_has_more(struct virtq *q)
+{
+	return q->ready && !q->broken && pending(q);
+}
+
 int virtq_pop(struct virtq *q, struct chain *chain, struct iovec *iov, unsigned iov_max)
 {
 	uint16_t head, n;

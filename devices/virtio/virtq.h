@@ -74,6 +74,8 @@ void virtq_reset(struct virtq *q);
  * of more than iov_max descriptors breaks the ring: offer as many as the device told the driver.
  */
 int virtq_pop(struct virtq *q, struct chain *chain, struct iovec *iov, unsigned iov_max);
+/* A chain waits, as far as the avail index says: a pop would not return 0. */
+bool virtq_has_more(struct virtq *q);
 /* Give back the last popped chain, as if never popped. Once, before the next pop or push. */
 void virtq_unpop(struct virtq *q);
 

@@ -106,6 +106,7 @@ static void set_line(void *vm, unsigned gsi, unsigned holder, bool level)
 
 	cr_assert(gsi < FAKE_MAX && holder < 32);
 	pthread_mutex_lock(&f->lock);
+	f->line_calls++;
 	before = f->line[gsi];
 	if (level)
 		f->line[gsi] |= 1u << holder;

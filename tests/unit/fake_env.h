@@ -48,6 +48,7 @@ struct fake_env {
 	struct fake_msi msi[FAKE_MAX];
 	unsigned msi_binds, msi_updates, msi_unbinds;
 	uint32_t line[FAKE_MAX];	/* bit h: holder h asserts gsi n */
+	unsigned line_calls;	/* of set_line */
 	unsigned rises[FAKE_MAX];	/* times that gsi n went from low to high */
 	unsigned events[8];	/* by enum vm_event */
 	/* set by a test: these calls fail with -errno */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -461,4 +462,123 @@ Test(loop, a_signal_does_not_end_the_loop)
 	cr_assert_eq(loop_run(loop), 0);
 	cr_expect_geq(now_ns() - start, 12 * MS);
 	pthread_join(t, NULL);
+}
+
+/* --- busy polling ---------------------------------------------------------------- */
+
+static bool one_cpu(void)
+{
+	cpu_set_t set;
+
+	return !sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1;
+}
+
+struct polled {
+	struct loop_poller poller;
+	unsigned polls, idles, work;	/* work: polls that say true */
+	bool armed_first, armed_later;
+};
+
+static bool poll_once(void *opaque)
+{
+	struct polled *p = opaque;
+
+	p->polls++;
+	if (!p->work)
+		return false;
+	p->work--;
+	return true;
+}
+
+static void poll_idle(void *opaque)
+{
+	((struct polled *)opaque)->idles++;
+	loop_stop(loop);
+}
+
+/* The first wait says nothing; after a short one polling is worth a trial. */
+static void arm_twice(void *opaque)
+{
+	struct polled *p = opaque;
+
+	if (!p->polls && !p->armed_later) {
+		p->armed_later = loop_poll_arm(loop, &p->poller);
+		if (!p->armed_later)
+			loop_post(loop, arm_twice, p);
+	}
+}
+
+static void init_polled(struct polled *p)
+{
+	*p = (struct polled){ .poller = { poll_once, poll_idle, p } };
+}
+
+Test(loop, polls_after_a_short_wait_until_idle)
+{
+	struct polled p;
+
+	if (one_cpu())
+		cr_skip_test("one CPU: no polling");
+	init_polled(&p);
+	cr_assert_not(loop_poll_arm(loop, &p.poller), "nothing has been learnt yet");
+	p.work = 5;
+	cr_assert_eq(loop_post(loop, arm_twice, &p), 0);
+	cr_assert_eq(loop_run(loop), 0);
+	cr_assert(p.armed_later);
+	cr_assert_gt(p.polls, 5);
+	cr_assert_eq(p.work, 0);
+	cr_assert_eq(p.idles, 1);
+	cr_assert_not(p.poller.armed);
+	/* That was a failure: not again at once. */
+	cr_assert_not(loop_poll_arm(loop, &p.poller));
+}
+
+static void stop_now(void *opaque)
+{
+	((struct polled *)opaque)->armed_first = true;
+	loop_stop(loop);
+}
+
+/* A poller that always has work does not keep the loop to itself. */
+Test(loop, polling_leaves_time_for_others)
+{
+	struct loop_watch *timer;
+	struct polled p;
+
+	if (one_cpu())
+		cr_skip_test("one CPU: no polling");
+	init_polled(&p);
+	p.work = UINT32_MAX;
+	cr_assert_eq(loop_watch_timer(loop, stop_now, &p, &timer), 0);
+	loop_timer_arm(timer, 20000000);
+	cr_assert_eq(loop_post(loop, arm_twice, &p), 0);
+	cr_assert_eq(loop_run(loop), 0);
+	cr_assert(p.armed_first);
+	cr_assert_gt(p.polls, 10);
+	cr_assert_eq(p.idles, 0);
+	loop_poll_disarm(loop, &p.poller);
+	loop_poll_disarm(loop, &p.poller);
+	loop_unwatch(timer);
+}
+
+static void arm_and_count(void *opaque)
+{
+	struct polled *p = opaque;
+
+	p->armed_first |= loop_poll_arm(loop, &p->poller);
+	if (p->polls++ < 20)
+		loop_post(loop, arm_and_count, p);
+	else
+		loop_stop(loop);
+}
+
+Test(loop, polling_may_be_forbidden)
+{
+	struct polled p;
+
+	init_polled(&p);
+	loop_poll_limit(loop, 0);
+	cr_assert_eq(loop_post(loop, arm_and_count, &p), 0);
+	cr_assert_eq(loop_run(loop), 0);
+	cr_assert_not(p.armed_first);
 }

@@ -263,6 +263,8 @@ Test(pci, intx)
 	pci_func_intx(&t[0].f, true);
 	pci_func_intx(&t[0].f, true);
 	pci_func_intx(&t[1].f, true);
+	fake_config_write(&f, 2, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	cr_expect_eq(f.line_calls, 2, "each call is a system call: only when it changes");
 	cr_expect_eq(f.line[18], 1u << 2 | 1u << 10);
 	cr_expect_eq(f.rises[18], 1);
 	cr_expect_eq(fake_config_read(&f, 2, PCI_STATUS, 2), PCI_STATUS_INTX);

@@ -180,6 +180,16 @@ Test(virtio_pci, msix_messages_are_updated_when_used)
 	cr_expect_eq(r.f.msi_updates, 1);
 	cr_expect_eq(r.f.msi[0].addr, 0x1fee01000ull, "a dword address");
 	cr_expect_eq(fake_take_msis(&r.f, 71), 3, "and the one of b, not yet taken");
+	/* Only the data, only the address: each is another message. */
+	fake_write(&r.f, entry(&r, 1) + 8, 4, 72);
+	rig_echo(&r, 0, "e");
+	cr_expect_eq(r.f.msi_updates, 2);
+	cr_expect_eq(r.f.msi[0].data, 72);
+	fake_write(&r.f, entry(&r, 1), 4, 0xfee02000);
+	rig_echo(&r, 0, "f");
+	cr_expect_eq(r.f.msi_updates, 3);
+	cr_expect_eq(r.f.msi[0].addr, 0x1fee02000ull);
+	fake_write(&r.f, entry(&r, 1) + 8, 4, 71);
 	/* Narrow and unaligned writes are dropped, beyond the table there is nothing. */
 	fake_write(&r.f, entry(&r, 1) + 8, 2, 1);
 	fake_write(&r.f, entry(&r, 1) + 9, 4, 1);
@@ -348,6 +358,7 @@ Test(virtio_pci, access_window)
 	fake_config_write(&r.f, 1, data, 2, 7);
 	fake_config_write(&r.f, 1, at + 8, 4, VIRTIO_PCI_BAR_BYTES);
 	fake_config_write(&r.f, 1, data, 2, 7);
+	cr_expect_eq(fake_config_read(&r.f, 1, data, 2), 7, "no access: what was written stays");
 	fake_config_write(&r.f, 1, at + 8, 4, 0xfffffffe);
 	(void)fake_config_read(&r.f, 1, data, 2);
 	cr_expect_eq(r.echo.v.status, 3);

@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 enum watch_kind { WATCH_FD, WATCH_EVENT, WATCH_TIMER };
@@ -39,6 +41,13 @@ struct loop {
 	struct loop_watch *dead;
 	pthread_mutex_t lock;	/* posted list */
 	struct posted *first, **last;
+	/* the loop's thread only */
+	struct loop_poller *pollers;	/* armed */
+	uint64_t poll_max_ns;
+	uint64_t poll_ns;	/* how long it is worth while now: 0 or the limit */
+	unsigned short_waits;	/* in a row, without polling */
+	unsigned trial_after;	/* so many of them: 1 .. POLL_TRIAL_MAX */
+	uint64_t waited_at;	/* last look at epoll, while polling */
 };
 
 /* The loop that this thread is in. */
@@ -46,6 +55,8 @@ static _Thread_local const struct loop *here;
 
 /* One read of the ready list: enough for a batch, small on the stack. */
 #define LOOP_BATCH 16
+/* A useless trial of polling after so many short waits at most. */
+#define POLL_TRIAL_MAX 256u
 
 static void wake(struct loop *loop)
 {
@@ -68,6 +79,8 @@ int loop_create(struct loop **out, struct err *err)
 		return err_sys(err, ENOMEM, "event loop");
 	pthread_mutex_init(&loop->lock, NULL);
 	loop->last = &loop->first;
+	loop->poll_max_ns = LOOP_POLL_MAX_NS;
+	loop->trial_after = 1;
 	loop->wake_fd = -1;
 	loop->epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epfd < 0)
@@ -146,7 +159,11 @@ static void dispatch(struct loop_watch *w, uint32_t events)
 		w->fd_fn(w->opaque, events);
 		return;
 	}
-	/* Event and timer: read clears; nothing to read means it was disarmed meanwhile. */
+	if (w->kind == WATCH_EVENT) {
+		w->fn(w->opaque);
+		return;
+	}
+	/* Timer: read clears; nothing to read means it was disarmed meanwhile. */
 	if (read(w->fd, &count, sizeof(count)) == sizeof(count))
 		w->fn(w->opaque);
 }
@@ -156,12 +173,155 @@ bool loop_is_here(const struct loop *loop)
 	return here == loop;
 }
 
+/* --- busy polling ------------------------------------------------------------ */
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void cpu_relax(void)
+{
+#ifdef __x86_64__
+	__builtin_ia32_pause();
+#else
+	__asm__ volatile("yield" ::: "memory");
+#endif
+}
+
+bool loop_poll_arm(struct loop *loop, struct loop_poller *poller)
+{
+	if (poller->armed)
+		return true;
+	if (!loop->poll_ns)
+		return false;
+	poller->armed = true;
+	poller->next = loop->pollers;
+	loop->pollers = poller;
+	return true;
+}
+
+void loop_poll_disarm(struct loop *loop, struct loop_poller *poller)
+{
+	struct loop_poller **p = &loop->pollers;
+
+	if (!poller->armed)
+		return;
+	while (*p != poller)
+		p = &(*p)->next;
+	*p = poller->next;
+	poller->armed = false;
+}
+
+void loop_poll_limit(struct loop *loop, uint64_t max_ns)
+{
+	loop->poll_max_ns = max_ns;
+	if (loop->poll_ns > max_ns)
+		loop->poll_ns = max_ns;
+}
+
+/* Once each; a poller may disarm itself. Its neighbour in the list is taken before. */
+static bool poll_all(struct loop *loop)
+{
+	struct loop_poller *next;
+	bool any = false;
+
+	for (struct loop_poller *p = loop->pollers; p; p = next) {
+		next = p->next;
+		any |= p->poll(p->opaque);
+	}
+	return any;
+}
+
+/* True: there was work, and more may come. False: all pollers are disarmed. */
+static bool spin(struct loop *loop, uint64_t begin)
+{
+	uint64_t end = begin + loop->poll_ns;
+
+	for (unsigned i = 1; loop->pollers && !atomic_load(&loop->stop); i++) {
+		if (poll_all(loop))
+			return true;
+		cpu_relax();
+		if (i % 16 == 0 && now_ns() >= end)
+			break;
+	}
+	while (loop->pollers) {
+		struct loop_poller *p = loop->pollers;
+
+		loop_poll_disarm(loop, p);
+		p->idle(p->opaque);
+		/* It found work after all, and expects more. */
+		if (p->armed)
+			return true;
+	}
+	return false;
+}
+
+static bool one_cpu(void)
+{
+	cpu_set_t set;
+
+	return !sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1;
+}
+
+/*
+ * How long the loop blocked says little about when the work was there: being woken takes a
+ * time of its own. So a short wait earns a trial of polling, and its outcome decides how
+ * many short waits the next trial takes.
+ */
+static void learn(struct loop *loop, uint64_t blocked_ns, bool polled)
+{
+	if (polled) {
+		loop->poll_ns = 0;
+		loop->short_waits = 0;
+		if (loop->trial_after < POLL_TRIAL_MAX)
+			loop->trial_after *= 2;
+	}
+	if (blocked_ns > 4 * loop->poll_max_ns) {
+		loop->short_waits = 0;
+		return;
+	}
+	if (++loop->short_waits < loop->trial_after || loop->poll_ns)
+		return;
+	/* On a single CPU whoever shall bring the work would wait for us to stop looking. */
+	if (one_cpu())
+		loop->poll_max_ns = 0;
+	loop->poll_ns = loop->poll_max_ns;
+}
+
+/* Wait for events, polling first if somebody expects work. */
+static int wait_events(struct loop *loop, struct epoll_event *ev)
+{
+	uint64_t begin = now_ns(), now;
+	bool polled = loop->pollers;
+	int n;
+
+	while (loop->pollers) {
+		if (!spin(loop, begin))
+			break;
+		loop->trial_after = 1;
+		now = now_ns();
+		if (now - loop->waited_at >= LOOP_POLL_TURN_NS || atomic_load(&loop->stop)) {
+			loop->waited_at = now;
+			return epoll_wait(loop->epfd, ev, LOOP_BATCH, 0);
+		}
+		begin = now;
+	}
+	n = epoll_wait(loop->epfd, ev, LOOP_BATCH, -1);
+	loop->waited_at = now_ns();
+	learn(loop, loop->waited_at - begin, polled);
+	return n;
+}
+
 static int run(struct loop *loop)
 {
 	struct epoll_event ev[LOOP_BATCH];
 
 	while (!atomic_load(&loop->stop)) {
-		int n = epoll_wait(loop->epfd, ev, LOOP_BATCH, -1);
+		int n = wait_events(loop, ev);
 
 		if (n < 0) {
 			if (errno == EINTR)
@@ -205,6 +365,9 @@ void loop_stop(struct loop *loop)
 static struct epoll_event interest(struct loop_watch *w, uint32_t events)
 {
 	w->events = events;
+	/* An event is never read: only its edges count. */
+	if (events && w->kind == WATCH_EVENT)
+		events |= EPOLLET;
 	return (struct epoll_event){ .events = events ? events : EPOLLET | EPOLLONESHOT,
 				     .data.ptr = w };
 }
@@ -217,9 +380,9 @@ static struct loop_watch *watch_new(struct loop *loop, enum watch_kind kind, int
 
 	if (!w)
 		return NULL;
-	ev = interest(w, events);
 	w->loop = loop;
 	w->kind = kind;
+	ev = interest(w, events);
 	w->fd = fd;
 	w->opaque = opaque;
 	if (epoll_ctl(loop->epfd, EPOLL_CTL_ADD, fd, &ev)) {

@@ -49,9 +49,9 @@ void loop_watch_events(struct loop_watch *watch, uint32_t events);
 void loop_unwatch(struct loop_watch *watch);
 
 /*
- * An eventfd of its own, watched: fn is called after one or more writes; the
- * counter is read and cleared first. *fd_out may be given to other threads and
- * to KVM. loop_unwatch closes it.
+ * An eventfd of its own, watched: fn is called after one or more writes. The counter is
+ * never read, so an event costs one system call and not two; it would take 2^64 writes to
+ * fill it. *fd_out may be given to other threads and to KVM. loop_unwatch closes it.
  */
 int loop_watch_event(struct loop *loop, loop_fn fn, void *opaque,
 		     struct loop_watch **out, int *fd_out);
@@ -60,6 +60,36 @@ int loop_watch_event(struct loop *loop, loop_fn fn, void *opaque,
 int loop_watch_timer(struct loop *loop, loop_fn fn, void *opaque,
 		     struct loop_watch **out);
 void loop_timer_arm(struct loop_watch *watch, uint64_t delay_ns);
+
+/*
+ * Busy polling, for work that is expected within microseconds (the next request of a guest
+ * that was just answered): sleeping and being woken would cost more than looking.
+ *
+ * An armed poller's poll is called over and over instead of blocking; it does what there is
+ * to do and says whether there was anything. When nothing came for as long as is worth
+ * while, idle is called once and the poller is disarmed: it makes sure that the next work
+ * wakes the loop. How long is learnt from how long the loop blocked before, never more than
+ * the limit: an idle VM does not spin. Other watches are looked at in between, at least
+ * every LOOP_POLL_TURN_NS.
+ */
+#define LOOP_POLL_MAX_NS 50000u
+#define LOOP_POLL_TURN_NS 200000u
+
+struct loop_poller {
+	bool (*poll)(void *opaque);
+	void (*idle)(void *opaque);
+	void *opaque;
+	/* private */
+	bool armed;
+	struct loop_poller *next;
+};
+
+/* true: armed (or was already). false: not worth while now; do what idle does. */
+bool loop_poll_arm(struct loop *loop, struct loop_poller *poller);
+/* Without calling idle. Also when it is not armed. */
+void loop_poll_disarm(struct loop *loop, struct loop_poller *poller);
+/* The limit; 0: never. LOOP_POLL_MAX_NS at first. */
+void loop_poll_limit(struct loop *loop, uint64_t max_ns);
 
 /* Run fn(opaque) in the loop's thread, soon. Any thread. 0 or -ENOMEM. */
 int loop_post(struct loop *loop, loop_fn fn, void *opaque);

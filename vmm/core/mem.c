@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41
@@ -14,38 +15,38 @@
 #define HUGE_BYTES (2ull << 20)
 
 /* At a multiple of 2 MiB, or KVM could never map the guest's memory by huge pages. */
-static void *map_aligned(uint64_t len_bytes)
+static void *map_aligned(uint64_t len_bytes, int fd)
 {
+	int flags = (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_NORESERVE;
 	uint64_t head, more = len_bytes + HUGE_BYTES;
-	uint8_t *map = mmap(NULL, len_bytes, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *map = mmap(NULL, len_bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
 
 	if (map == MAP_FAILED || len_bytes < HUGE_BYTES || !((uintptr_t)map % HUGE_BYTES))
 		return map;
 	munmap(map, len_bytes);
-	map = mmap(NULL, more, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	map = mmap(NULL, more, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (map == MAP_FAILED)
 		return map;
 	head = -(uintptr_t)map % HUGE_BYTES;
 	if (head)
 		munmap(map, head);
 	munmap(map + head + len_bytes, HUGE_BYTES - head);
-	return map + head;
+	return mmap(map + head, len_bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
 }
 
-int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
-	       uint64_t hole_end, struct err *err)
+static int create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
+		  uint64_t hole_end, struct err *err)
 {
 	uint64_t low = total_bytes < hole_start ? total_bytes : hole_start;
 
-	memset(mem, 0, sizeof(*mem));
 	BUG_ON(!total_bytes || total_bytes % 4096 || hole_end < hole_start);
-	mem->map = map_aligned(total_bytes);
+	mem->map = map_aligned(total_bytes, mem->fd);
 	if (mem->map == MAP_FAILED) {
+		int code = errno;
+
 		mem->map = NULL;
-		return err_sys(err, errno,
-			       "--memory %llu MiB: cannot map guest memory",
+		mem_destroy(mem);
+		return err_sys(err, code, "--memory %llu MiB: cannot map guest memory",
 			       (unsigned long long)(total_bytes >> 20));
 	}
 	mem->map_bytes = total_bytes;
@@ -61,10 +62,34 @@ int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
 	return 0;
 }
 
+int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
+	       uint64_t hole_end, struct err *err)
+{
+	*mem = (struct mem){ .fd = -1 };
+	return create(mem, total_bytes, hole_start, hole_end, err);
+}
+
+int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
+		      uint64_t hole_end, struct err *err)
+{
+	*mem = (struct mem){ .fd = memfd_create("guest-ram", MFD_CLOEXEC) };
+	if (mem->fd < 0)
+		return err_sys(err, errno, "shared guest memory");
+	if (ftruncate(mem->fd, (off_t)total_bytes)) {
+		int code = errno;
+
+		mem_destroy(mem);
+		return err_sys(err, code, "shared guest memory");
+	}
+	return create(mem, total_bytes, hole_start, hole_end, err);
+}
+
 void mem_destroy(struct mem *mem)
 {
 	if (mem->map)
 		munmap(mem->map, mem->map_bytes);
+	if (mem->fd > 0)
+		close(mem->fd);
 	memset(mem, 0, sizeof(*mem));
 }
 

@@ -39,6 +39,7 @@ struct mem {
 	uint64_t total_bytes;
 	uint8_t *map;		/* the one mapping that all created regions share */
 	uint64_t map_bytes;
+	int fd;			/* of shared memory (region n begins at host - map); else -1 or 0 */
 };
 
 /*
@@ -48,6 +49,9 @@ struct mem {
  */
 int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
 	       uint64_t hole_end, struct err *err);
+/* The same, as a memfd that another process (a vhost-user daemon) can map: mem->fd. */
+int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
+		      uint64_t hole_end, struct err *err);
 void mem_destroy(struct mem *mem);
 
 /* For tests and special pages: add memory that the caller owns. */

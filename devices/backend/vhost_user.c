@@ -1,0 +1,325 @@
+/* vhost_user: see vhost_user.h. */
+#include "devices/backend/vhost_user.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define VERSION 1u
+#define FLAG_REPLY 4u
+#define FLAG_NEED_REPLY 8u
+
+/* Virtio feature bit that the front end itself answers: protocol features exist. */
+#define F_PROTOCOL_FEATURES 30
+
+enum {
+	GET_FEATURES = 1,
+	SET_FEATURES = 2,
+	SET_OWNER = 3,
+	SET_MEM_TABLE = 5,
+	SET_VRING_NUM = 8,
+	SET_VRING_ADDR = 9,
+	SET_VRING_BASE = 10,
+	GET_VRING_BASE = 11,
+	SET_VRING_KICK = 12,
+	SET_VRING_CALL = 13,
+	GET_PROTOCOL_FEATURES = 15,
+	SET_PROTOCOL_FEATURES = 16,
+	GET_QUEUE_NUM = 17,
+	SET_VRING_ENABLE = 18,
+	GET_CONFIG = 24,
+};
+
+struct ring_state {
+	uint32_t index;
+	uint32_t num;
+};
+
+struct ring_addr {
+	uint32_t index;
+	uint32_t flags;
+	uint64_t desc, used, avail, log;	/* addresses in this process */
+};
+
+struct mem_table {
+	uint32_t nregions;
+	uint32_t padding;
+	struct {
+		uint64_t gpa, len_bytes, host, offset;
+	} region[MEM_MAX_REGIONS];
+};
+
+struct config_msg {
+	uint32_t offset, len_bytes, flags;
+	uint8_t data[VHOST_USER_CONFIG_MAX];
+};
+
+struct message {
+	uint32_t request;
+	uint32_t flags;
+	uint32_t len_bytes;
+	union {
+		uint64_t u64;
+		struct ring_state state;
+		struct ring_addr addr;
+		struct mem_table mem;
+		struct config_msg config;
+	} body;
+} __attribute__((packed));
+#define HEAD_BYTES 12u
+
+static int send_message(struct vhost_user *vu, const struct message *m, const int *fds, unsigned nfds)
+{
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(MEM_MAX_REGIONS * sizeof(int))];
+	} control;
+	struct iovec iov = { (void *)m, HEAD_BYTES + m->len_bytes };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	if (nfds) {
+		struct cmsghdr *c;
+
+		msg.msg_control = control.buf;
+		msg.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
+	}
+	do {
+		n = sendmsg(vu->fd, &msg, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	/* A message is far smaller than a socket's buffer. */
+	return (size_t)n == iov.iov_len ? 0 : -EIO;
+}
+
+static int recv_all(struct vhost_user *vu, void *buf, size_t len)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t n = recv(vu->fd, (char *)buf + done, len - done, 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? -ETIMEDOUT : -errno;
+		if (!n)
+			return -EPIPE;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+/* The answer to m's request, into m; its body must have len_bytes. */
+static int recv_reply(struct vhost_user *vu, struct message *m, uint32_t len_bytes)
+{
+	uint32_t request = m->request;
+	int rc = recv_all(vu, m, HEAD_BYTES);
+
+	if (rc)
+		return rc;
+	if (m->request != request || (m->flags & 3) != VERSION || !(m->flags & FLAG_REPLY) ||
+	    m->len_bytes != len_bytes)
+		return -EPROTO;
+	return recv_all(vu, &m->body, len_bytes);
+}
+
+/* A request whose only effect is the daemon's; it is acknowledged where that was agreed. */
+static int tell(struct vhost_user *vu, struct message *m, const int *fds, unsigned nfds)
+{
+	bool ack = vu->protocol >> VHOST_USER_PROTOCOL_REPLY_ACK & 1;
+	int rc;
+
+	m->flags = VERSION | (ack ? FLAG_NEED_REPLY : 0);
+	rc = send_message(vu, m, fds, nfds);
+	if (rc || !ack)
+		return rc;
+	rc = recv_reply(vu, m, sizeof(m->body.u64));
+	if (rc)
+		return rc;
+	return m->body.u64 ? -EREMOTEIO : 0;
+}
+
+static int tell_u64(struct vhost_user *vu, uint32_t request, uint64_t val)
+{
+	struct message m = { .request = request, .len_bytes = 8, .body.u64 = val };
+
+	return tell(vu, &m, NULL, 0);
+}
+
+static int tell_state(struct vhost_user *vu, uint32_t request, unsigned index, unsigned num)
+{
+	struct message m = { .request = request, .len_bytes = sizeof(m.body.state),
+			     .body.state = { index, num } };
+
+	return tell(vu, &m, NULL, 0);
+}
+
+/* KICK and CALL carry the ring's index and an eventfd. */
+static int tell_fd(struct vhost_user *vu, uint32_t request, unsigned index, int fd)
+{
+	struct message m = { .request = request, .len_bytes = 8, .body.u64 = index };
+
+	return tell(vu, &m, &fd, 1);
+}
+
+static int ask_u64(struct vhost_user *vu, uint32_t request, uint64_t *val)
+{
+	struct message m = { .request = request, .flags = VERSION };
+	int rc = send_message(vu, &m, NULL, 0);
+
+	if (!rc)
+		rc = recv_reply(vu, &m, sizeof(m.body.u64));
+	if (!rc)
+		*val = m.body.u64;
+	return rc;
+}
+
+static int agree(struct vhost_user *vu)
+{
+	const uint64_t wanted = 1ull << VHOST_USER_PROTOCOL_MQ |
+				1ull << VHOST_USER_PROTOCOL_REPLY_ACK |
+				1ull << VHOST_USER_PROTOCOL_CONFIG;
+	uint64_t offered;
+	int rc = ask_u64(vu, GET_FEATURES, &vu->features);
+
+	if (!rc && vu->features >> F_PROTOCOL_FEATURES & 1) {
+		rc = ask_u64(vu, GET_PROTOCOL_FEATURES, &offered);
+		if (!rc)
+			rc = tell_u64(vu, SET_PROTOCOL_FEATURES, offered & wanted);
+		if (!rc)
+			vu->protocol = offered & wanted;
+	}
+	vu->queues_max = 1;
+	if (!rc && vu->protocol >> VHOST_USER_PROTOCOL_MQ & 1)
+		rc = ask_u64(vu, GET_QUEUE_NUM, &vu->queues_max);
+	if (!rc) {
+		struct message m = { .request = SET_OWNER };
+
+		rc = tell(vu, &m, NULL, 0);
+	}
+	return rc;
+}
+
+int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	struct timeval timeout = { .tv_sec = VHOST_USER_TIMEOUT_S };
+	int rc;
+
+	*vu = (struct vhost_user){ .fd = -1 };
+	if (strlen(path) >= sizeof(sun.sun_path))
+		return err_set(err, ENAMETOOLONG, "%s: socket path %s: longer than %zu bytes", what,
+			       path, sizeof(sun.sun_path) - 1);
+	memcpy(sun.sun_path, path, strlen(path));
+	vu->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (vu->fd < 0)
+		return err_sys(err, errno, "%s", what);
+	setsockopt(vu->fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+	setsockopt(vu->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+	if (connect(vu->fd, (struct sockaddr *)&sun, sizeof(sun))) {
+		rc = err_sys(err, errno, "%s: %s: start the vhost-user daemon first", what, path);
+		vhost_user_close(vu);
+		return rc;
+	}
+	rc = agree(vu);
+	if (rc) {
+		err_sys(err, -rc, "%s: %s: not a vhost-user daemon's answer", what, path);
+		vhost_user_close(vu);
+	}
+	return rc;
+}
+
+void vhost_user_close(struct vhost_user *vu)
+{
+	if (vu->fd >= 0)
+		close(vu->fd);
+	vu->fd = -1;
+}
+
+int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_bytes)
+{
+	uint32_t body = 12 + len_bytes;
+	struct message m = { .request = GET_CONFIG, .flags = VERSION, .len_bytes = body,
+			     .body.config = { .len_bytes = len_bytes } };
+	int rc;
+
+	if (!(vu->protocol >> VHOST_USER_PROTOCOL_CONFIG & 1))
+		return -EOPNOTSUPP;
+	if (len_bytes > VHOST_USER_CONFIG_MAX)
+		return -EINVAL;
+	rc = send_message(vu, &m, NULL, 0);
+	if (!rc)
+		rc = recv_reply(vu, &m, body);
+	if (!rc)
+		memcpy(config, m.body.config.data, len_bytes);
+	return rc;
+}
+
+int vhost_user_start(struct vhost_user *vu, const struct mem *mem, uint64_t acked)
+{
+	struct message m = { .request = SET_MEM_TABLE, .body.mem.nregions = mem->nregions };
+	int fds[MEM_MAX_REGIONS];
+	/* The protocol features bit is ours to keep: without it rings need no enabling. */
+	int rc = tell_u64(vu, SET_FEATURES, (acked & vu->features) |
+			  (vu->features & 1ull << F_PROTOCOL_FEATURES));
+
+	if (rc)
+		return rc;
+	BUG_ON(mem->fd < 0);
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		const struct mem_region *r = &mem->region[i];
+
+		fds[i] = mem->fd;
+		m.body.mem.region[i].gpa = r->base.v;
+		m.body.mem.region[i].len_bytes = r->len_bytes;
+		m.body.mem.region[i].host = (uintptr_t)r->host;
+		m.body.mem.region[i].offset = (uint64_t)(r->host - mem->map);
+	}
+	m.len_bytes = 8 + mem->nregions * (uint32_t)sizeof(m.body.mem.region[0]);
+	return tell(vu, &m, fds, mem->nregions);
+}
+
+int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
+			  const struct vhost_user_ring *ring)
+{
+	/* virtq_enable has checked the whole ring; the daemon checks again. */
+	struct message m = {
+		.request = SET_VRING_ADDR,
+		.len_bytes = sizeof(m.body.addr),
+		.body.addr = { .index = ring->index,
+			       .desc = (uintptr_t)mem_slice(mem, ring->desc, 1),
+			       .avail = (uintptr_t)mem_slice(mem, ring->avail, 1),
+			       .used = (uintptr_t)mem_slice(mem, ring->used, 1) },
+	};
+	int rc = tell_state(vu, SET_VRING_NUM, ring->index, ring->size);
+
+	if (!rc)
+		rc = tell_state(vu, SET_VRING_BASE, ring->index, 0);
+	if (!rc)
+		rc = tell(vu, &m, NULL, 0);
+	if (!rc)
+		rc = tell_fd(vu, SET_VRING_CALL, ring->index, ring->call_fd);
+	if (!rc)
+		rc = tell_fd(vu, SET_VRING_KICK, ring->index, ring->kick_fd);
+	if (!rc && vu->features >> F_PROTOCOL_FEATURES & 1)
+		rc = tell_state(vu, SET_VRING_ENABLE, ring->index, 1);
+	return rc;
+}
+
+int vhost_user_stop_ring(struct vhost_user *vu, unsigned index)
+{
+	struct message m = { .request = GET_VRING_BASE, .flags = VERSION,
+			     .len_bytes = sizeof(m.body.state), .body.state = { index, 0 } };
+	int rc = send_message(vu, &m, NULL, 0);
+
+	return rc ? rc : recv_reply(vu, &m, sizeof(m.body.state));
+}

@@ -1,0 +1,58 @@
+/*
+ * vhost_user: the front end's half of the vhost-user protocol (QEMU's
+ * docs/interop/vhost-user): messages to a daemon that serves virtqueues.
+ *
+ * Each call sends one message and waits for its answer where there is one, at
+ * most VHOST_USER_TIMEOUT_S: a daemon that hangs costs its own device only. The
+ * daemon is trusted with guest memory (that is its job) but not with this
+ * process: every answer's length and values are checked. Errors are -errno;
+ * after one, only vhost_user_close makes sense. Thread: one at a time.
+ */
+#ifndef BANTAM_VHOST_USER_H
+#define BANTAM_VHOST_USER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/core/err.h"
+#include "vmm/core/mem.h"
+
+#define VHOST_USER_TIMEOUT_S 5
+#define VHOST_USER_CONFIG_MAX 256u
+
+/* Protocol features, bit numbers. */
+#define VHOST_USER_PROTOCOL_MQ 0
+#define VHOST_USER_PROTOCOL_REPLY_ACK 3
+#define VHOST_USER_PROTOCOL_CONFIG 9
+
+struct vhost_user {
+	int fd;			/* the connection; -1: none */
+	uint64_t features;	/* virtio features that the daemon offers */
+	uint64_t protocol;	/* protocol features in use */
+	uint64_t queues_max;
+};
+
+/* A ring in guest memory, as the driver set it up. */
+struct vhost_user_ring {
+	unsigned index;
+	uint16_t size;
+	gpa_t desc, avail, used;
+	int kick_fd, call_fd;
+};
+
+/* Connect to the daemon's socket at path and agree on protocol features. what: "--fs", for err. */
+int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err);
+/* Accepts a closed one. */
+void vhost_user_close(struct vhost_user *vu);
+
+/* The device's configuration space, where the daemon has one (PROTOCOL_CONFIG). */
+int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_bytes);
+
+/* Guest memory (created shared) and the features that the driver took. */
+int vhost_user_start(struct vhost_user *vu, const struct mem *mem, uint64_t acked);
+int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
+			  const struct vhost_user_ring *ring);
+/* When it returns the daemon no longer touches the ring. */
+int vhost_user_stop_ring(struct vhost_user *vu, unsigned index);
+
+#endif

@@ -1,0 +1,100 @@
+/* fs: see fs.h. The daemon does all the work; this page says what the device is. */
+#include "devices/virtio/fs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/virtio/vhost_front.h"
+
+#define FS_TAG_BYTES 36u
+#define FS_QUEUE_SIZE 1024u
+
+/* Section 5.11.4. */
+struct fs_space {
+	char tag[FS_TAG_BYTES];	/* padded with NULs, not terminated when full */
+	uint32_t num_request_queues;
+} __attribute__((packed));
+
+static const struct virtio_class fs_class = VHOST_FRONT_CLASS("virtio-fs", 26, 0x018000);
+
+enum { K_TAG, K_SOCKET, K_QUEUES, K_QUEUE_SIZE, K_IOTHREAD };
+
+static const struct key fs_keys[] = {
+	[K_TAG] = { "tag", KEY_TEXT, KEY_REQUIRED, .meta = "TAG",
+		    .help = "what the guest mounts, at most 36 bytes" },
+	[K_SOCKET] = { "socket", KEY_PATH, KEY_REQUIRED, .meta = "PATH",
+		       .help = "the daemon's socket (virtiofsd --socket-path)" },
+	[K_QUEUES] = { "queues", KEY_NUM, .def = "1", .min = 1,
+		       .max = VHOST_FRONT_MAX_QUEUES - 1, .meta = "N",
+		       .help = "request queues" },
+	[K_QUEUE_SIZE] = { "queue-size", KEY_NUM, .def = "1024", .min = 4, .max = FS_QUEUE_SIZE,
+			   .meta = "N", .help = "descriptors per queue, a power of two" },
+	[K_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
+			 .help = "talk to the daemon in a thread of its own" },
+	{ NULL },
+};
+
+static void fs_describe(struct device *dev, char *buf, size_t len)
+{
+	struct vhost_front *f = (struct vhost_front *)dev;
+	char where[64] = "";
+
+	virtio_describe(&f->vdev, where, sizeof(where));
+	snprintf(buf, len, "tag %.36s, daemon at %s%s%s", (const char *)f->vdev.config, f->path,
+		 where[0] ? ", " : "", where);
+}
+
+static const struct device_ops fs_ops = {
+	.destroy = vhost_front_destroy,
+	.describe = fs_describe,
+};
+
+static int fs_create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
+		     struct err *err)
+{
+	const char *tag = keys_text(cfg, K_TAG);
+	unsigned nqueues = (unsigned)keys_num(cfg, K_QUEUES);
+	uint64_t size = keys_num(cfg, K_QUEUE_SIZE);
+	struct fs_space space = { .num_request_queues = nqueues };
+	struct vhost_front *f;
+	int rc;
+
+	*out = NULL;
+	if (strlen(tag) > FS_TAG_BYTES)
+		return err_set(err, EINVAL, "%s: tag=%s: longer than %u bytes", cfg->option, tag,
+			       FS_TAG_BYTES);
+	if (size & (size - 1))
+		return err_set(err, EINVAL, "%s: queue-size=%s: not a power of two", cfg->option,
+			       keys_text(cfg, K_QUEUE_SIZE));
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return err_sys(err, ENOMEM, "%s", cfg->option);
+	f->vdev.dev.type = &virtio_fs_type;
+	f->vdev.dev.ops = &fs_ops;
+	/* The first queue is for high priority requests. */
+	rc = vhost_front_init(f, &fs_class, env, cfg->option, keys_text(cfg, K_SOCKET),
+			      nqueues + 1, (uint16_t)size, ~0ull, sizeof(space), err);
+	if (!rc) {
+		memcpy(space.tag, tag, strlen(tag));
+		memcpy(f->vdev.config, &space, sizeof(space));
+		rc = virtio_attach(&f->vdev, err);
+	}
+	if (rc) {
+		vhost_front_destroy(&f->vdev.dev);
+		return rc;
+	}
+	*out = &f->vdev.dev;
+	return 0;
+}
+
+const struct device_type virtio_fs_type = {
+	.name = "virtio-fs",
+	.option = "--fs",
+	.repeat = true,
+	.shared_memory = true,
+	.keys = fs_keys,
+	.help = "a host directory, served by virtiofsd",
+	.create = fs_create,
+};

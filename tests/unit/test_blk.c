@@ -1,0 +1,747 @@
+/*
+ * test_blk: virtio-blk over both transports, on a disk in memory: every request
+ * type, every refusal, resets with I/O in flight, size changes, the option's keys.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/virtio/blk.h"
+#include "devices/virtio/blk_req.h"
+#include "tests/unit/fake_disk.h"
+#include "tests/unit/fake_driver.h"
+
+#define F_SEG_MAX (1ull << 2)
+#define F_RO (1ull << 5)
+#define F_FLUSH (1ull << 9)
+#define F_WCE (1ull << 11)
+#define F_MQ (1ull << 12)
+#define F_DISCARD (1ull << 13)
+#define F_ZEROES (1ull << 14)
+#define F_ALL (F_SEG_MAX | F_FLUSH | F_WCE | F_DISCARD | F_ZEROES)
+
+#define SIZE (1u << 20)
+#define SECTORS (SIZE / 512)
+#define QUEUE 64
+
+/* Where things lie in the test's page of guest memory. */
+#define HDR 0u
+#define STATUS 64u
+#define RANGES 128u
+#define DATA 4096u
+
+static struct fake_env f;
+static struct fake_driver d;
+static struct fake_disk disk;
+static struct device *dev;
+static uint8_t *bytes;
+static gpa_t page;
+static uint8_t *host;
+static bool closed;
+
+static void create(enum fake_transport transport, bool ro, unsigned nqueues)
+{
+	struct virtio_blk_config cfg = { .id = "d0", .serial = "serial-17", .nqueues = nqueues,
+					 .queue_size = QUEUE, .discard = true };
+	struct err err = { "" };
+
+	fake_env_init(&f, transport);
+	bytes = calloc(1, SIZE);
+	for (unsigned i = 0; i < SIZE; i++)
+		bytes[i] = (uint8_t)(i ^ i >> 8 ^ i >> 16);
+	fake_disk_init(&disk, bytes, SIZE);
+	disk.disk.readonly = ro;
+	disk.disk.can_discard = disk.disk.can_write_zeroes = !ro;
+	closed = false;
+	disk.closed = &closed;
+	cr_assert_eq(virtio_blk_create(&f.env, &cfg, &disk.disk, &dev, &err), 0, "%s", err.text);
+	fake_driver_find(&d, &f, 0, true);
+	page = fake_alloc(&f, 1 << 17);
+	host = fake_at(&f, page, 1 << 17);
+}
+
+static void begin(enum fake_transport transport, uint64_t features)
+{
+	create(transport, false, 1);
+	fake_driver_start(&d, features, 1, QUEUE);
+}
+
+static void end(void)
+{
+	device_destroy(dev);
+	cr_assert(closed);
+	fake_env_destroy(&f);
+	free(bytes);
+}
+
+static struct fake_buf buf(unsigned at, unsigned len)
+{
+	return (struct fake_buf){ page.v + at, len };
+}
+
+static void header(uint32_t type, uint64_t sector)
+{
+	struct blk_hdr hdr = { .type = type, .sector = sector };
+
+	memcpy(host + HDR, &hdr, sizeof(hdr));
+	host[STATUS] = 0xee;
+}
+
+static bool broken(void)
+{
+	return fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET;
+}
+
+/* Kick, and take the one answer: its status byte, or -1 if there is none. */
+static int answer(uint32_t *written)
+{
+	struct fake_used_elem e;
+
+	fake_driver_kick(&d, 0);
+	if (!fake_ring_take(&d.ring[0], &e))
+		return -1;
+	if (written)
+		*written = e.len;
+	cr_assert_not(fake_ring_take(&d.ring[0], &e));
+	return host[STATUS];
+}
+
+static int out(uint32_t type, uint64_t sector, unsigned len)
+{
+	struct fake_buf o[2] = { buf(HDR, 16), buf(DATA, len) }, i = buf(STATUS, 1);
+
+	header(type, sector);
+	fake_ring_add(&d.ring[0], o, len ? 2 : 1, &i, 1);
+	return answer(NULL);
+}
+
+static int in(uint32_t type, uint64_t sector, unsigned len, uint32_t *written)
+{
+	struct fake_buf o = buf(HDR, 16), i[2] = { buf(DATA, len), buf(STATUS, 1) };
+
+	header(type, sector);
+	fake_ring_add(&d.ring[0], &o, 1, len ? i : i + 1, len ? 2 : 1);
+	return answer(written);
+}
+
+static int ranges(uint32_t type, const struct blk_range *r, unsigned n)
+{
+	struct fake_buf o[2] = { buf(HDR, 16), buf(RANGES, n * 16) }, i = buf(STATUS, 1);
+
+	header(type, 0);
+	memcpy(host + RANGES, r, n * sizeof(*r));
+	fake_ring_add(&d.ring[0], o, 2, &i, 1);
+	return answer(NULL);
+}
+
+static bool all_zero(const uint8_t *p, size_t n)
+{
+	return !*p && !memcmp(p, p + 1, n - 1);
+}
+
+/* --- what works ------------------------------------------------------------------ */
+
+static void check_data(enum fake_transport transport)
+{
+	uint32_t written;
+
+	begin(transport, F_ALL);
+	cr_assert_eq(in(BLK_T_IN, 3, 4096, &written), BLK_S_OK);
+	cr_assert_eq(written, 4097);
+	cr_assert_arr_eq(host + DATA, bytes + 3 * 512, 4096);
+	memset(host + DATA, 0x5a, 8192);
+	cr_assert_eq(out(BLK_T_OUT, 100, 8192), BLK_S_OK);
+	cr_assert_eq(bytes[100 * 512], 0x5a);
+	cr_assert_eq(bytes[100 * 512 + 8191], 0x5a);
+	cr_assert_neq(bytes[100 * 512 + 8192], 0x5a);
+	cr_assert_eq(disk.durable, 0);
+	cr_assert_eq(out(BLK_T_FLUSH, 0, 0), BLK_S_OK);
+	cr_assert_eq(disk.ops[DISK_FLUSH], 1);
+	cr_assert_geq(fake_driver_irqs(&d, 0), 1);
+	/* The very last sector. */
+	cr_assert_eq(in(BLK_T_IN, SECTORS - 1, 512, NULL), BLK_S_OK);
+	end();
+}
+
+Test(blk, data_pci)
+{
+	check_data(FAKE_PCI);
+}
+
+Test(blk, data_mmio)
+{
+	check_data(FAKE_MMIO);
+}
+
+/* The header in three pieces, one of them shared with data; data in odd pieces; status behind. */
+Test(blk, any_layout)
+{
+	struct fake_buf o[4], i[3];
+
+	begin(FAKE_PCI, F_ALL);
+	header(BLK_T_OUT, 8);
+	memset(host + DATA, 0xa5, 1024);
+	memcpy(host + DATA - 4, host + 12, 4);
+	o[0] = buf(0, 5);
+	o[1] = buf(5, 7);
+	o[2] = buf(DATA - 4, 4 + 100);
+	o[3] = buf(DATA + 100, 924);
+	i[0] = buf(STATUS, 1);
+	fake_ring_add(&d.ring[0], o, 4, i, 1);
+	cr_assert_eq(answer(NULL), BLK_S_OK);
+	cr_assert_eq(bytes[8 * 512], 0xa5);
+	cr_assert_eq(bytes[10 * 512 - 1], 0xa5);
+	cr_assert_neq(bytes[10 * 512], 0xa5);
+
+	/* A read of 3 pieces; the status is the last byte of the last. */
+	header(BLK_T_IN, 20);
+	o[0] = buf(HDR, 16);
+	i[0] = buf(DATA, 1);
+	i[1] = buf(DATA + 1, 510);
+	i[2] = buf(DATA + 511, 2);
+	host[DATA + 512] = 0xee;
+	fake_ring_add(&d.ring[0], o, 1, i, 3);
+	answer(NULL);
+	cr_assert_eq(host[DATA + 512], BLK_S_OK);
+	cr_assert_arr_eq(host + DATA, bytes + 20 * 512, 512);
+	end();
+}
+
+/* More segments than a request holds by itself. */
+Test(blk, many_segments)
+{
+	struct fake_buf o[34], i;
+
+	begin(FAKE_PCI, F_ALL);
+	i = buf(STATUS, 1);
+	header(BLK_T_OUT, 64);
+	o[0] = buf(HDR, 16);
+	for (unsigned n = 0; n < 32; n++) {
+		memset(host + DATA + n * 1024, (int)n + 1, 512);
+		o[n + 1] = buf(DATA + n * 1024, 512);
+	}
+	fake_ring_add(&d.ring[0], o, 33, &i, 1);
+	cr_assert_eq(answer(NULL), BLK_S_OK);
+	for (unsigned n = 0; n < 32; n++)
+		cr_assert_eq(bytes[(64 + n) * 512 + 511], n + 1);
+	end();
+}
+
+Test(blk, get_id)
+{
+	uint32_t written;
+
+	begin(FAKE_PCI, F_ALL);
+	memset(host + DATA, 0xee, 32);
+	cr_assert_eq(in(BLK_T_GET_ID, 0, 20, &written), BLK_S_OK);
+	cr_assert_eq(written, 21);
+	cr_assert_arr_eq(host + DATA, "serial-17\0\0\0\0\0\0\0\0\0\0\0\xee", 21);
+	/* Short and long buffers: no more than there is room for, no more than there is. */
+	memset(host + DATA, 0xee, 32);
+	cr_assert_eq(in(BLK_T_GET_ID, 0, 6, &written), BLK_S_OK);
+	cr_assert_eq(written, 7);
+	cr_assert_arr_eq(host + DATA, "serial\xee", 7);
+	cr_assert_eq(in(BLK_T_GET_ID, 0, 30, &written), BLK_S_OK);
+	cr_assert_eq(written, 21);
+	cr_assert_eq(in(BLK_T_GET_ID, 0, 0, &written), BLK_S_OK);
+	end();
+}
+
+Test(blk, discard_and_zeroes)
+{
+	struct blk_range r[BLK_MAX_RANGES];
+
+	begin(FAKE_PCI, F_ALL);
+	r[0] = (struct blk_range){ 10, 4, 0 };
+	r[1] = (struct blk_range){ 20, 0, 0 };
+	r[2] = (struct blk_range){ 30, 2, 0 };
+	cr_assert_eq(ranges(BLK_T_DISCARD, r, 3), BLK_S_OK);
+	cr_assert_eq(disk.ops[DISK_DISCARD], 2, "an empty range is nothing to do");
+	cr_assert(all_zero(bytes + 5120, 2048));
+	cr_assert_neq(bytes[14 * 512 + 1], 0);
+	cr_assert(all_zero(bytes + 30 * 512, 1024));
+	r[0] = (struct blk_range){ 40, 4, 1 };
+	cr_assert_eq(ranges(BLK_T_WRITE_ZEROES, r, 1), BLK_S_OK);
+	cr_assert(disk.last.unmap);
+	r[0].flags = 0;
+	cr_assert_eq(ranges(BLK_T_WRITE_ZEROES, r, 1), BLK_S_OK);
+	cr_assert_not(disk.last.unmap);
+	for (unsigned i = 0; i < BLK_MAX_RANGES; i++)
+		r[i] = (struct blk_range){ i, 1, 0 };
+	cr_assert_eq(ranges(BLK_T_DISCARD, r, BLK_MAX_RANGES), BLK_S_OK);
+	r[0].nsectors = 0;
+	cr_assert_eq(ranges(BLK_T_DISCARD, r, 1), BLK_S_OK);
+	end();
+}
+
+/* --- what is refused --------------------------------------------------------------- */
+
+Test(blk, refused)
+{
+	begin(FAKE_PCI, F_ALL);
+	cr_assert_eq(in(BLK_T_IN, SECTORS, 512, NULL), BLK_S_IOERR);
+	cr_assert_eq(in(BLK_T_IN, SECTORS - 1, 1024, NULL), BLK_S_IOERR);
+	cr_assert_eq(in(BLK_T_IN, UINT64_MAX, 512, NULL), BLK_S_IOERR);
+	cr_assert_eq(in(BLK_T_IN, UINT64_MAX / 512, 1024, NULL), BLK_S_IOERR);
+	cr_assert_eq(in(BLK_T_IN, UINT64_MAX - 1, 4096, NULL), BLK_S_IOERR);
+	cr_assert_eq(in(BLK_T_IN, 1ull << 55, 512, NULL), BLK_S_IOERR);
+	cr_assert_eq(out(BLK_T_OUT, SECTORS, 512), BLK_S_IOERR);
+	cr_assert_eq(in(BLK_T_IN, 0, 511, NULL), BLK_S_IOERR);
+	cr_assert_eq(in(BLK_T_IN, 0, 513, NULL), BLK_S_IOERR);
+	cr_assert_eq(out(BLK_T_OUT, 0, 100), BLK_S_IOERR);
+	cr_assert_eq(in(BLK_T_IN, 0, 0, NULL), BLK_S_OK, "nothing asked, nothing wrong");
+	cr_assert_eq(out(BLK_T_OUT, 0, 0), BLK_S_OK);
+	cr_assert_eq(out(2, 0, 0), BLK_S_UNSUPP, "SCSI commands are long gone");
+	cr_assert_eq(out(0xffffffff, 0, 512), BLK_S_UNSUPP);
+	cr_assert_eq(out(0x80000000, 0, 0), BLK_S_UNSUPP);
+	cr_assert_not(broken());
+	cr_assert_eq(disk.ops[DISK_READ] + disk.ops[DISK_WRITE], 0);
+	/* The host's errors. */
+	disk.fail = -EIO;
+	cr_assert_eq(in(BLK_T_IN, 0, 512, NULL), BLK_S_IOERR);
+	disk.fail = -ENOSPC;
+	cr_assert_eq(out(BLK_T_OUT, 0, 512), BLK_S_IOERR);
+	cr_assert_eq(out(BLK_T_FLUSH, 0, 0), BLK_S_IOERR);
+	disk.fail = 0;
+	cr_assert_eq(in(BLK_T_IN, 0, 512, NULL), BLK_S_OK);
+	end();
+}
+
+Test(blk, refused_ranges)
+{
+	struct blk_range r[BLK_MAX_RANGES + 1] = { { 0, 1, 0 } };
+	struct fake_buf o[2], i;
+
+	begin(FAKE_PCI, F_ALL);
+	o[0] = buf(HDR, 16);
+	i = buf(STATUS, 1);
+	for (unsigned type = BLK_T_DISCARD; type <= BLK_T_WRITE_ZEROES; type += 2) {
+		r[0] = (struct blk_range){ SECTORS, 1, 0 };
+		cr_assert_eq(ranges(type, r, 1), BLK_S_IOERR);
+		r[0] = (struct blk_range){ SECTORS - 1, 2, 0 };
+		cr_assert_eq(ranges(type, r, 1), BLK_S_IOERR);
+		r[0] = (struct blk_range){ UINT64_MAX, 2, 0 };
+		cr_assert_eq(ranges(type, r, 1), BLK_S_IOERR);
+		r[0] = (struct blk_range){ 0, UINT32_MAX, 0 };
+		cr_assert_eq(ranges(type, r, 1), BLK_S_IOERR);
+		r[0] = (struct blk_range){ 0, 1, 2 };
+		cr_assert_eq(ranges(type, r, 1), BLK_S_UNSUPP);
+		r[0] = (struct blk_range){ 0, 1, 0x80000000 };
+		cr_assert_eq(ranges(type, r, 1), BLK_S_UNSUPP);
+		r[0] = (struct blk_range){ 0, 1, 0 };
+		cr_assert_eq(ranges(type, r, BLK_MAX_RANGES + 1), BLK_S_IOERR);
+		cr_assert_eq(out(type, 0, 0), BLK_S_IOERR, "no range at all");
+		for (unsigned len = 1; len < 40; len += 7) {
+			header(type, 0);
+			o[1] = buf(RANGES, len);
+			fake_ring_add(&d.ring[0], o, 2, &i, 1);
+			cr_assert_eq(answer(NULL), BLK_S_IOERR, "%u bytes of ranges", len);
+		}
+	}
+	/* Unmap means something for zeroes only. */
+	r[0] = (struct blk_range){ 0, 1, 1 };
+	cr_assert_eq(ranges(BLK_T_DISCARD, r, 1), BLK_S_UNSUPP);
+	cr_assert_eq(disk.ops[DISK_DISCARD] + disk.ops[DISK_WRITE_ZEROES], 0);
+	/* One bad range of many: an error, whatever was done before. */
+	r[0] = (struct blk_range){ 0, 1, 0 };
+	r[1] = (struct blk_range){ SECTORS, 1, 0 };
+	r[2] = (struct blk_range){ 4, 1, 0 };
+	cr_assert_eq(ranges(BLK_T_DISCARD, r, 3), BLK_S_IOERR);
+	cr_assert_not(broken());
+	end();
+}
+
+Test(blk, not_negotiated)
+{
+	struct blk_range r = { 0, 1, 0 };
+
+	begin(FAKE_PCI, F_FLUSH);
+	cr_assert_eq(ranges(BLK_T_DISCARD, &r, 1), BLK_S_UNSUPP);
+	cr_assert_eq(ranges(BLK_T_WRITE_ZEROES, &r, 1), BLK_S_UNSUPP);
+	end();
+}
+
+Test(blk, readonly)
+{
+	struct blk_range r = { 0, 1, 0 };
+	uint64_t offered;
+
+	create(FAKE_PCI, true, 1);
+	offered = fake_driver_offered(&d);
+	cr_assert(offered & F_RO);
+	cr_assert_not(offered & (F_DISCARD | F_ZEROES | F_FLUSH | F_WCE));
+	/* Also when the driver does not say that it knows. */
+	fake_driver_start(&d, 0, 1, QUEUE);
+	cr_assert_eq(out(BLK_T_OUT, 0, 512), BLK_S_IOERR);
+	cr_assert_eq(ranges(BLK_T_DISCARD, &r, 1), BLK_S_UNSUPP);
+	cr_assert_eq(in(BLK_T_IN, 0, 512, NULL), BLK_S_OK);
+	cr_assert_eq(out(BLK_T_FLUSH, 0, 0), BLK_S_OK);
+	cr_assert_eq(disk.ops[DISK_WRITE], 0);
+	end();
+}
+
+/* A request that cannot even be answered stops the device, not the VM. */
+static void check_broken(const struct fake_buf *o, unsigned no, const struct fake_buf *i,
+			 unsigned ni)
+{
+	fake_driver_start(&d, F_ALL, 1, QUEUE);
+	header(BLK_T_IN, 0);
+	fake_ring_add(&d.ring[0], o, no, i, ni);
+	cr_assert_eq(answer(NULL), -1);
+	cr_assert(broken());
+	cr_assert_geq(fake_driver_config_irqs(&d), 1);
+	fake_driver_kick(&d, 0);
+	/* A reset heals it. */
+	fake_driver_start(&d, F_ALL, 1, QUEUE);
+	cr_assert_not(broken());
+	cr_assert_eq(in(BLK_T_IN, 0, 512, NULL), BLK_S_OK);
+}
+
+Test(blk, broken)
+{
+	create(FAKE_PCI, false, 1);
+	struct fake_buf hdr = buf(HDR, 16), shrt = buf(HDR, 15), status = buf(STATUS, 1);
+	struct fake_buf data[2] = { buf(HDR, 16), buf(DATA, 512) };
+	struct fake_buf in_only[2] = { buf(HDR, 16), buf(STATUS, 1) };
+
+	check_broken(&shrt, 1, &status, 1);
+	check_broken(&hdr, 1, NULL, 0);
+	check_broken(data, 2, NULL, 0);
+	/* Header and status both writable; everything in one readable descriptor. */
+	check_broken(NULL, 0, in_only, 2);
+	check_broken(&data[1], 1, NULL, 0);
+	/* Out of memory's range, and not a head: the ring's own checks. */
+	struct fake_buf far = { 1ull << 40, 16 };
+	check_broken(&far, 1, &status, 1);
+	end();
+}
+
+/* --- completions --------------------------------------------------------------------- */
+
+static unsigned taken(void)
+{
+	struct fake_used_elem e;
+	unsigned n = 0;
+
+	while (fake_ring_take(&d.ring[0], &e))
+		n++;
+	return n;
+}
+
+static void add_reads(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct fake_buf o = buf(HDR, 16);
+		struct fake_buf b[2] = { buf(DATA + i * 512, 512), buf(STATUS + i, 1) };
+
+		fake_ring_add(&d.ring[0], &o, 1, b, 2);
+	}
+	header(BLK_T_IN, 7);
+}
+
+Test(blk, batch)
+{
+	begin(FAKE_PCI, F_ALL);
+	add_reads(20);
+	fake_driver_irqs(&d, 0);
+	fake_driver_kick(&d, 0);
+	cr_assert_eq(taken(), 20);
+	cr_assert_eq(fake_driver_irqs(&d, 0), 1, "one interrupt for a batch");
+	cr_assert_leq(disk.commits, 4);
+	end();
+}
+
+Test(blk, later)
+{
+	begin(FAKE_PCI, F_ALL | 1ull << VIRTIO_F_EVENT_IDX);
+	disk.hold = true;
+	add_reads(10);
+	fake_driver_irqs(&d, 0);
+	fake_driver_kick(&d, 0);
+	cr_assert_eq(taken(), 0);
+	cr_assert_eq(fake_driver_irqs(&d, 0), 0);
+	fake_disk_release(&disk, 4);
+	cr_assert_eq(taken(), 4);
+	cr_assert_eq(fake_driver_irqs(&d, 0), 1);
+	/* The driver wants to hear when the tenth is done. */
+	fake_ring_set_used_event(&d.ring[0], 9);
+	fake_disk_release(&disk, 5);
+	cr_assert_eq(fake_driver_irqs(&d, 0), 0);
+	fake_disk_release(&disk, 5);
+	cr_assert_eq(fake_driver_irqs(&d, 0), 1);
+	cr_assert_eq(taken(), 6);
+	end();
+}
+
+/* Many more than one turn takes. */
+Test(blk, turns)
+{
+	unsigned done = 0;
+
+	begin(FAKE_PCI, F_ALL);
+	for (unsigned round = 0; round < 40; round++) {
+		add_reads(QUEUE / 3);
+		fake_driver_kick(&d, 0);
+		done += taken();
+	}
+	cr_assert_eq(done, 40 * (QUEUE / 3));
+	end();
+}
+
+Test(blk, multi_queue)
+{
+	struct fake_used_elem e;
+	struct fake_buf o, i[2];
+
+	create(FAKE_PCI, false, 4);
+	cr_assert(fake_driver_offered(&d) & F_MQ);
+	cr_assert_eq(fake_driver_config(&d, 34, 2), 4);
+	fake_driver_start(&d, F_ALL | F_MQ, 4, QUEUE);
+	o = buf(HDR, 16);
+	i[0] = buf(DATA, 512);
+	i[1] = buf(STATUS, 1);
+	for (unsigned q = 0; q < 4; q++) {
+		header(BLK_T_IN, q);
+		fake_ring_add(&d.ring[q], &o, 1, i, 2);
+		fake_driver_irqs(&d, q);
+		fake_driver_kick(&d, q);
+		cr_assert(fake_ring_take(&d.ring[q], &e));
+		cr_assert_eq(host[STATUS], 0);
+		cr_assert_eq(fake_driver_irqs(&d, q), 1);
+		cr_assert_arr_eq(host + DATA, bytes + q * 512, 512);
+	}
+	end();
+}
+
+static void *reset_thread(void *arg)
+{
+	fake_driver_set_status(&d, 0);
+	return NULL;
+}
+
+/* The reset waits for what is in flight, and nothing is written to the guest after it. */
+Test(blk, reset_in_flight)
+{
+	pthread_t thread;
+
+	begin(FAKE_PCI, F_ALL);
+	disk.hold = true;
+	add_reads(10);
+	fake_driver_kick(&d, 0);
+	cr_assert_eq(pthread_create(&thread, NULL, reset_thread, NULL), 0);
+	usleep(20000);
+	memset(host + STATUS, 0xee, 10);
+	fake_disk_release(&disk, 4);
+	fake_disk_release(&disk, 6);
+	pthread_join(thread, NULL);
+	cr_assert_eq(fake_driver_status(&d), 0);
+	cr_assert_eq(d.ring[0].used[1], 0);
+	for (unsigned i = 0; i < 10; i++)
+		cr_assert_eq(host[STATUS + i], 0xee);
+	disk.hold = false;
+	fake_driver_start(&d, F_ALL, 1, QUEUE);
+	cr_assert_eq(in(BLK_T_IN, 0, 512, NULL), BLK_S_OK);
+	end();
+}
+
+/* The same in the middle of a discard of many ranges: the rest is not begun. */
+Test(blk, reset_in_ranges)
+{
+	struct blk_range r[3] = { { 0, 1, 0 }, { 2, 1, 0 }, { 4, 1, 0 } };
+	pthread_t thread;
+
+	begin(FAKE_PCI, F_ALL);
+	disk.hold = true;
+	cr_assert_eq(ranges(BLK_T_DISCARD, r, 3), -1);
+	cr_assert_eq(pthread_create(&thread, NULL, reset_thread, NULL), 0);
+	usleep(20000);
+	fake_disk_release(&disk, 1);
+	pthread_join(thread, NULL);
+	cr_assert_eq(disk.ops[DISK_DISCARD], 1);
+	end();
+}
+
+Test(blk, destroy_in_flight)
+{
+	begin(FAKE_PCI, F_ALL);
+	disk.hold = true;
+	add_reads(10);
+	fake_driver_kick(&d, 0);
+	end();
+	cr_assert_eq(disk.drains, 1);
+	cr_assert_eq(disk.ntaken, 0);
+}
+
+/* The guest breaks its ring while requests are in flight. */
+Test(blk, broken_in_flight)
+{
+	begin(FAKE_PCI, F_ALL);
+	disk.hold = true;
+	add_reads(3);
+	fake_driver_kick(&d, 0);
+	fake_ring_offer(&d.ring[0], QUEUE + 1);
+	fake_driver_kick(&d, 0);
+	cr_assert(broken());
+	fake_disk_release(&disk, 3);
+	cr_assert_eq(taken(), 0);
+	disk.hold = false;
+	fake_driver_start(&d, F_ALL, 1, QUEUE);
+	cr_assert_eq(in(BLK_T_IN, 0, 512, NULL), BLK_S_OK);
+	end();
+}
+
+/* --- the cache mode -------------------------------------------------------------------- */
+
+Test(blk, write_through)
+{
+	struct blk_range r[2] = { { 0, 1, 0 }, { 8, 1, 0 } };
+
+	/* A driver that cannot flush. */
+	begin(FAKE_PCI, F_DISCARD | F_ZEROES);
+	cr_assert_eq(out(BLK_T_OUT, 0, 512), BLK_S_OK);
+	cr_assert_eq(disk.durable, 1);
+	cr_assert_eq(ranges(BLK_T_WRITE_ZEROES, r, 2), BLK_S_OK);
+	cr_assert_eq(disk.ops[DISK_FLUSH], 1);
+	/* One that switches the cache off, and on again. */
+	fake_driver_start(&d, F_ALL, 1, QUEUE);
+	cr_assert_eq(fake_driver_config(&d, 32, 1), 1);
+	cr_assert_eq(out(BLK_T_OUT, 0, 512), BLK_S_OK);
+	cr_assert_eq(disk.durable, 1);
+	fake_driver_set_config(&d, 32, 1, 0);
+	cr_assert_eq(fake_driver_config(&d, 32, 1), 0);
+	cr_assert_eq(out(BLK_T_OUT, 0, 512), BLK_S_OK);
+	cr_assert_eq(disk.durable, 2);
+	fake_driver_set_config(&d, 32, 1, 1);
+	cr_assert_eq(out(BLK_T_OUT, 0, 512), BLK_S_OK);
+	cr_assert_eq(disk.durable, 2);
+	/* A reset forgets it. */
+	fake_driver_set_config(&d, 32, 1, 0);
+	fake_driver_start(&d, F_ALL, 1, QUEUE);
+	cr_assert_eq(fake_driver_config(&d, 32, 1), 1);
+	end();
+}
+
+/* Everything but writeback is the device's, whatever the driver writes, and however wide. */
+Test(blk, config)
+{
+	uint8_t before[64];
+
+	begin(FAKE_PCI, F_ALL);
+	cr_assert_eq(fake_driver_config(&d, 0, 4), SECTORS);
+	cr_assert_eq(fake_driver_config(&d, 12, 4), QUEUE - 2);
+	cr_assert_eq(fake_driver_config(&d, 20, 4), 512);
+	cr_assert_eq(fake_driver_config(&d, 24, 1), 3);
+	cr_assert_eq(fake_driver_config(&d, 26, 2), 8);
+	cr_assert_eq(fake_driver_config(&d, 34, 2), 1);
+	cr_assert_eq(fake_driver_config(&d, 40, 4), BLK_MAX_RANGES);
+	for (unsigned i = 0; i < 64; i++)
+		before[i] = (uint8_t)fake_driver_config(&d, i, 1);
+	for (unsigned width = 1; width <= 4; width *= 2)
+		for (unsigned off = 0; off < 64; off += width)
+			fake_driver_set_config(&d, off, width, 0xffffffff);
+	for (unsigned i = 0; i < 64; i++)
+		cr_assert_eq(fake_driver_config(&d, i, 1), before[i], "byte %u", i);
+	/* Not even writeback without the feature. */
+	fake_driver_start(&d, F_FLUSH, 1, QUEUE);
+	fake_driver_set_config(&d, 32, 1, 0);
+	cr_assert_eq(fake_driver_config(&d, 32, 1), 1);
+	end();
+}
+
+Test(blk, size_change)
+{
+	begin(FAKE_PCI, F_ALL);
+	fake_driver_config_irqs(&d);
+	dev->ops->refresh(dev);
+	cr_assert_eq(fake_driver_config_irqs(&d), 0);
+	disk.new_size = SIZE / 2;
+	dev->ops->refresh(dev);
+	cr_assert_eq(fake_driver_config_irqs(&d), 1);
+	cr_assert_eq(fake_driver_config(&d, 0, 4), SECTORS / 2);
+	cr_assert_eq(in(BLK_T_IN, SECTORS / 2, 512, NULL), BLK_S_IOERR);
+	disk.new_size = SIZE;
+	dev->ops->refresh(dev);
+	cr_assert_eq(fake_driver_config_irqs(&d), 1);
+	cr_assert_eq(in(BLK_T_IN, SECTORS / 2, 512, NULL), BLK_S_OK);
+	disk.new_size = 1;
+	dev->ops->refresh(dev);
+	cr_assert_eq(fake_driver_config_irqs(&d), 0);
+	end();
+}
+
+/* --- the option ---------------------------------------------------------------------------- */
+
+static int option(const char *text, struct err *err)
+{
+	struct keyvals kv;
+	int rc = keys_parse(&kv, "--disk", virtio_blk_type.keys, text, err);
+
+	if (!rc)
+		rc = virtio_blk_type.create(&f.env, &kv, &dev, err);
+	keys_clear(&kv);
+	return rc;
+}
+
+static void check_option_io(const char *engine)
+{
+	char path[] = "/tmp/bantam-blk-XXXXXX", text[128];
+	struct err err = { "" };
+	int fd = mkstemp(path);
+
+	cr_assert(fd >= 0 && ftruncate(fd, SIZE) == 0);
+	fake_env_init(&f, FAKE_PCI);
+	snprintf(text, sizeof(text), "%s,serial=abcdefghijklmnopqrst,engine=%s", path, engine);
+	cr_assert_eq(option(text, &err), 0, "%s", err.text);
+	fake_driver_find(&d, &f, 0, true);
+	page = fake_alloc(&f, 1 << 17);
+	host = fake_at(&f, page, 1 << 17);
+	fake_driver_start(&d, F_ALL, 1, QUEUE);
+	memset(host + DATA, 0x77, 4096);
+	for (unsigned i = 0; i < 4; i++) {
+		struct fake_buf o[2] = { buf(HDR, 16), buf(DATA, 4096) }, s = buf(STATUS, 1);
+		struct fake_used_elem e;
+
+		header(BLK_T_OUT, i * 8);
+		fake_ring_add(&d.ring[0], o, 2, &s, 1);
+		fake_driver_kick(&d, 0);
+		for (int n = 0; n < 5000 && !fake_ring_take(&d.ring[0], &e); n++) {
+			usleep(1000);
+			fake_run(&f);
+		}
+		cr_assert_eq(host[STATUS], BLK_S_OK);
+	}
+	cr_assert_eq(pread(fd, host, 4096, 4096), 4096);
+	cr_assert_arr_eq(host, host + DATA, 4096);
+	device_destroy(dev);
+	fake_env_destroy(&f);
+	close(fd);
+	unlink(path);
+}
+
+Test(blk, option_io)
+{
+	check_option_io("io_uring");
+	check_option_io("threads");
+	check_option_io("auto");
+}
+
+Test(blk, option_refusals)
+{
+	struct err err = { "" };
+
+	fake_env_init(&f, FAKE_PCI);
+	cr_assert_eq(option("/no/such", &err), -ENOENT);
+	cr_assert(strstr(err.text, "/no/such"), "%s", err.text);
+	cr_assert_eq(option("/dev/zero,serial=abcdefghijklmnopqrstu", &err), -EINVAL);
+	cr_assert(strstr(err.text, "20"), "%s", err.text);
+	cr_assert_eq(option("/dev/zero,queue-size=100", &err), -EINVAL);
+	cr_assert_eq(option("/dev/zero,queues=17", &err), -EINVAL);
+	cr_assert_eq(option("/dev/zero,engine=aio", &err), -EINVAL);
+	cr_assert_eq(option("ro", &err), -EINVAL);
+	fake_env_destroy(&f);
+}
