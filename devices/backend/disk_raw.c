@@ -61,14 +61,15 @@ static void finish(struct disk_req *req, int result)
  * Cached writes. Some file systems (ext4) cannot write to the page cache without the risk of
  * blocking, so io_uring hands each write to a worker thread, which costs many times what the
  * copy does. There we write in the loop's thread instead: a microsecond or two, unless the
- * host has too many dirty pages or a slow journal. One write that stalls sends the writes of
- * the next second to the workers, so that the VM's other devices do not wait long for a disk.
+ * host has too many dirty pages or a slow journal. A write that stalls sends those of a time
+ * many times as long to the workers: stalls cost the VM's other devices a small share of the
+ * time at most.
  */
 enum cached_writes { WRITES_UNKNOWN, WRITES_BY_AIO, WRITES_HERE };
 
 #define HERE_MAX_BYTES (256u * 1024u)
 #define STALL_NS 1000000u
-#define STALLED_NS 1000000000u
+#define STALL_FACTOR 20u
 
 static bool aligned(const struct raw *raw, const struct disk_req *req)
 {
@@ -387,7 +388,7 @@ static bool write_here(struct raw *raw, const struct disk_req *req)
 	n = pwritev(raw->image.fd, req->iov, (int)req->niov, (off_t)req->offset);
 	end = now_ns();
 	if (end - begin > STALL_NS)
-		raw->stalled_until_ns = end + STALLED_NS;
+		raw->stalled_until_ns = end + STALL_FACTOR * (end - begin);
 	/* Errors and short writes are rare: the usual path does it again, and judges. */
 	return n >= 0 && (uint64_t)n == req->len_bytes;
 }
