@@ -211,6 +211,9 @@ static void uring_destroy(struct aio *aio)
 	BUG_ON(aio->inflight);
 	aio_destroy(u->pool);
 	loop_unwatch(u->watch);
+	/* A ring is freed some time after it is closed, but the files shall be closed when we say. */
+	if (u->fixed)
+		io_uring_unregister_files(&u->ring);
 	if (u->ring_valid)
 		io_uring_queue_exit(&u->ring);
 	free(u);
@@ -259,7 +262,7 @@ static int restrict_ring(struct uring *u)
 		IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE,
 	};
 	const unsigned n = sizeof(allowed);
-	struct io_uring_restriction r[sizeof(allowed) + 2];
+	struct io_uring_restriction r[sizeof(allowed) + 3];
 	int nfiles = u->aio.cfg.fd[1] >= 0 ? 2 : 1;
 	int rc;
 
@@ -273,7 +276,9 @@ static int restrict_ring(struct uring *u)
 	r[n].sqe_flags = u->fixed ? IOSQE_FIXED_FILE : 0;
 	r[n + 1].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
 	r[n + 1].sqe_flags = u->fixed ? IOSQE_FIXED_FILE : 0;
-	rc = io_uring_register_restrictions(&u->ring, r, n + 2);
+	r[n + 2].opcode = IORING_RESTRICTION_REGISTER_OP;
+	r[n + 2].register_op = IORING_UNREGISTER_FILES;
+	rc = io_uring_register_restrictions(&u->ring, r, n + 3);
 	if (rc)
 		return rc;
 	return io_uring_enable_rings(&u->ring);

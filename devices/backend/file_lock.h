@@ -17,10 +17,7 @@
  * -errno: this file system has no locks.
  */
 int file_lock(int fd, bool write);
-/*
- * Give the lock back. Before closing: an io_uring that has the file registered keeps it, and
- * its locks, for some milliseconds after it was closed.
- */
+/* Give the lock back. */
 void file_unlock(int fd);
 
 #endif

@@ -13,8 +13,12 @@
 #include "devices/backend/file_lock.h"
 #include "vmm/core/log.h"
 
-/* 20 ms each. */
-#define LOCK_TRIES 10u
+/*
+ * The kernel takes a moment to clean up after a VM that was killed: its io_uring holds the file,
+ * and with it locks and exclusive use. So what is busy is tried again for a while.
+ */
+#define BUSY_TRIES 10u
+static const struct timespec busy_pause = { .tv_nsec = 20000000 };
 
 struct request {
 	const char *path;
@@ -69,6 +73,10 @@ static int open_file(struct image *image, const struct request *cfg, struct err 
 		/* Exclusive: refused while the host has it mounted. */
 		close(image->fd);
 		image->fd = open(cfg->path, flags | O_EXCL | O_CLOEXEC);
+		for (unsigned i = 0; image->fd < 0 && errno == EBUSY && i < BUSY_TRIES; i++) {
+			nanosleep(&busy_pause, NULL);
+			image->fd = open(cfg->path, flags | O_EXCL | O_CLOEXEC);
+		}
 		if (image->fd < 0)
 			return open_error(cfg, errno, err);
 	} else if (fcntl(image->fd, F_SETFL, flags) < 0) {
@@ -79,14 +87,12 @@ static int open_file(struct image *image, const struct request *cfg, struct err 
 
 static int lock_file(struct image *image, const struct request *cfg, struct err *err)
 {
-	const struct timespec pause = { .tv_nsec = 20000000 };
 	int rc = file_lock(image->fd, !cfg->readonly);
 
-	/* The kernel takes a moment to clean up after a VM that was killed (see file_unlock). */
-	for (unsigned i = 0; rc == -EAGAIN && i < LOCK_TRIES; i++) {
+	for (unsigned i = 0; rc == -EAGAIN && i < BUSY_TRIES; i++) {
 		/* Of two that wait for each other one must let go. */
 		file_unlock(image->fd);
-		nanosleep(&pause, NULL);
+		nanosleep(&busy_pause, NULL);
 		rc = file_lock(image->fd, !cfg->readonly);
 	}
 	if (rc == -EAGAIN && cfg->readonly)

@@ -3,6 +3,7 @@
 #include <criterion/parameterized.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -522,4 +523,95 @@ Test(disk_raw, lazy)
 	cr_assert_eq(c.disk->ops->start(c.disk, NULL), 0);
 	cr_assert_str_neq(c.disk->engine, "auto");
 	clean(&c);
+}
+
+/* --- hosts that are different ------------------------------------------------------- */
+
+/* Where io_uring is forbidden, auto uses threads, and io_uring says what to do. */
+static int without_uring(struct ctx *c)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	struct err err = { "" };
+	uint8_t buf[512] = { 7 };
+
+	if (!filter ||
+	    seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(io_uring_setup), 0) ||
+	    seccomp_load(filter))
+		return 1;
+	if (open_disk(c, "io_uring", false, false, &err) != -EPERM ||
+	    !strstr(err.text, "engine=threads"))
+		return 2;
+	if (open_disk(c, "auto", false, false, NULL))
+		return 3;
+	if (io(c, DISK_WRITE, 512, buf, 512) || io(c, DISK_FLUSH, 0, NULL, 0))
+		return 4;
+	return strcmp(c->disk->engine, "threads") ? 5 : 0;
+}
+
+Test(disk_raw, without_uring)
+{
+	struct ctx c = { 0 };
+	int status;
+	pid_t pid;
+
+	make_file(&c, MIB);
+	pid = fork();
+	if (!pid)
+		_exit(without_uring(&c));
+	waitpid(pid, &status, 0);
+	cr_assert(WIFEXITED(status));
+	cr_assert_eq(WEXITSTATUS(status), 0, "step %d", WEXITSTATUS(status));
+	clean(&c);
+}
+
+/* A block device: its size, discards of whole blocks, zeroes, exclusive writers. */
+Test(disk_raw, block_device, .timeout = 60)
+{
+	uint8_t *buf = aligned_alloc(4096, 65536);
+	struct ctx c = { 0 };
+	char file[96], cmd[160], loopdev[64] = "";
+	struct err err;
+	FILE *losetup;
+	int fd;
+
+	make_file(&c, MIB);
+	strcpy(file, c.path);
+	snprintf(cmd, sizeof(cmd), "losetup -f --show %s 2>/dev/null", file);
+	losetup = popen(cmd, "r");
+	if (!fgets(loopdev, sizeof(loopdev), losetup))
+		loopdev[0] = 0;
+	pclose(losetup);
+	if (!loopdev[0]) {
+		clean(&c);
+		cr_skip_test("no loop devices");
+	}
+	loopdev[strcspn(loopdev, "\n")] = 0;
+	strcpy(c.path, loopdev);
+	for (unsigned i = 0; i < 4; i++) {
+		cr_assert_eq(open_disk(&c, engines[i % 2], false, i & 2, &err), 0, "%s", err.text);
+		cr_assert_eq(c.disk->size_bytes, MIB);
+		fill(buf, 65536, i);
+		cr_assert_eq(io(&c, DISK_WRITE, 65536, buf, 65536), 0);
+		cr_assert_eq(zero(&c, DISK_WRITE_ZEROES, 65536, 512, true), 0);
+		cr_assert_eq(zero(&c, DISK_WRITE_ZEROES, 65536 + 512, 512, false), 0);
+		cr_assert_eq(zero(&c, DISK_DISCARD, 65536 + 4096, 4096, true), 0);
+		cr_assert_eq(zero(&c, DISK_DISCARD, 65536 + 1536, 512, true), 0);
+		cr_assert_eq(io(&c, DISK_FLUSH, 0, NULL, 0), 0);
+		cr_assert_eq(io(&c, DISK_READ, 65536, buf, 65536), 0);
+		cr_assert(all_zero(buf, 1024));
+		cr_assert_neq(buf[1024], 0);
+		cr_assert_neq(buf[8192], 0);
+		disk_close(c.disk);
+	}
+	fd = open(loopdev, O_RDWR | O_EXCL);
+	cr_assert_eq(open_disk(&c, "auto", false, false, &err), -EBUSY);
+	cr_assert(strstr(err.text, "mounted or in use"), "%s", err.text);
+	cr_assert_eq(open_disk(&c, "auto", true, false, &err), 0, "%s", err.text);
+	disk_close(c.disk);
+	c.disk = NULL;
+	close(fd);
+	shell("losetup -d %s", loopdev);
+	strcpy(c.path, file);
+	clean(&c);
+	free(buf);
 }
