@@ -9,6 +9,7 @@
 #include "devices/virtio/fs.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/rng.h"
+#include "devices/virtio/vsock.h"
 
 const struct device_type *const device_types[] = {
 	&serial_type,
@@ -17,6 +18,7 @@ const struct device_type *const device_types[] = {
 	&virtio_net_type,
 	&virtio_rng_type,
 	&virtio_fs_type,
+	&virtio_vsock_type,
 	NULL,
 };
 
