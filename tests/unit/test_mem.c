@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "vmm/core/mem.h"
 
@@ -167,4 +168,46 @@ Test(mem, copies)
 	cr_expect_eq(b[0], 0);
 	cr_expect_not(mem_read(&mem, gpa(0), buf, 1));
 	cr_expect_not(mem_read(&mem, gpa(0x1000), buf, 0));
+}
+
+Test(mem, discard)
+{
+	uint8_t own[8192] __attribute__((aligned(4096)));
+	struct stat st;
+	struct mem mem;
+	struct err err;
+	uint8_t *p;
+
+	cr_assert_eq(mem_create(&mem, 8 * MIB, 4 * MIB, HIGH, &err), 0, "%s", err.text);
+	p = mem_slice(&mem, gpa(0), 4 * MIB);
+	memset(p, 1, 5 * 4096);
+	cr_expect(mem_discard(&mem, gpa(4096), 4096));
+	cr_expect(p[4095] == 1 && p[4096] == 0 && p[8191] == 0 && p[8192] == 1);
+	/* Whole pages only. */
+	cr_expect(mem_discard(&mem, gpa(8193), 8190));
+	cr_expect(p[8192] == 1 && p[12288] == 1 && p[16383] == 1);
+	cr_expect(mem_discard(&mem, gpa(8193), 8192 + 4095));
+	cr_expect(p[8192] == 1 && p[12288] == 0 && p[16384] == 0);
+	cr_expect(mem_discard(&mem, gpa(HIGH + 4 * MIB - 4096), 4096));
+	/* Outside, across, beyond, empty, not ours. */
+	cr_expect_not(mem_discard(&mem, gpa(4 * MIB), 4096));
+	cr_expect_not(mem_discard(&mem, gpa(4 * MIB - 4096), 8192));
+	cr_expect_not(mem_discard(&mem, gpa(HIGH), ~0ull));
+	cr_expect_not(mem_discard(&mem, gpa(~0ull << 12), 4096));
+	cr_expect_not(mem_discard(&mem, gpa(0), 0));
+	own[0] = 1;
+	cr_assert_eq(mem_add(&mem, gpa(HIGH * 2), sizeof(own), own), 0);
+	cr_expect_not(mem_discard(&mem, gpa(HIGH * 2), 4096));
+	cr_expect_eq(own[0], 1);
+	mem_destroy(&mem);
+	/* A file's pages go, too. */
+	cr_assert_eq(mem_create_shared(&mem, 8 * MIB, 8 * MIB, HIGH, &err), 0, "%s", err.text);
+	p = mem_slice(&mem, gpa(0), 8 * MIB);
+	memset(p, 1, 8 * MIB);
+	cr_expect(mem_discard(&mem, gpa(4 * MIB), 4 * MIB));
+	cr_expect(p[4 * MIB - 1] == 1 && p[4 * MIB] == 0);
+	memset(p + 4 * MIB, 0, 1);
+	cr_assert_eq(fstat(mem.fd, &st), 0);
+	cr_expect_leq(st.st_blocks, (4 * MIB + 2 * MIB) / 512);
+	mem_destroy(&mem);
 }

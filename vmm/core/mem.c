@@ -151,3 +151,25 @@ bool mem_write(const struct mem *mem, gpa_t base, const void *src, size_t len_by
 	memcpy(dst, src, len_bytes);
 	return true;
 }
+
+bool mem_discard(const struct mem *mem, gpa_t base, uint64_t len_bytes)
+{
+	void *host = mem_slice(mem, base, len_bytes);
+
+	return host && mem_discard_host(mem, host, len_bytes);
+}
+
+bool mem_discard_host(const struct mem *mem, void *host, uint64_t len_bytes)
+{
+	static const uintptr_t page = 4096;
+	uintptr_t at = (uintptr_t)host, start = (uintptr_t)mem->map, end = at + len_bytes;
+
+	if (!start || at < start || len_bytes > mem->map_bytes ||
+	    at - start > mem->map_bytes - len_bytes)
+		return false;
+	at = (at + page - 1) & ~(page - 1);
+	end &= ~(page - 1);
+	/* EINVAL with larger host pages: then it stays, which a balloon's guest cannot tell. */
+	return at >= end ||
+	       !madvise((void *)at, end - at, mem->fd > 0 ? MADV_REMOVE : MADV_DONTNEED);
+}

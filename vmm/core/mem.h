@@ -81,4 +81,13 @@ uint64_t mem_run(const struct mem *mem, gpa_t base);
 bool mem_read(const struct mem *mem, gpa_t base, void *dst, size_t len_bytes);
 bool mem_write(const struct mem *mem, gpa_t base, const void *src, size_t len_bytes);
 
+/*
+ * Give the memory back to the host; the guest finds zeroes there from now on. Whole host pages
+ * only, what lies around them stays. False (and nothing done): not wholly in one region, or memory
+ * that mem_create did not make.
+ */
+bool mem_discard(const struct mem *mem, gpa_t base, uint64_t len_bytes);
+/* The same of a slice. */
+bool mem_discard_host(const struct mem *mem, void *host, uint64_t len_bytes);
+
 #endif
