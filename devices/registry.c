@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "devices/serial.h"
+#include "devices/virtio/balloon.h"
 #include "devices/virtio/blk.h"
 #include "devices/virtio/console.h"
 #include "devices/virtio/fs.h"
@@ -19,6 +20,7 @@ const struct device_type *const device_types[] = {
 	&virtio_rng_type,
 	&virtio_fs_type,
 	&virtio_vsock_type,
+	&virtio_balloon_type,
 	NULL,
 };
 

@@ -1,0 +1,408 @@
+/*
+ * balloon: virtio-balloon (virtio 1.2, section 5.5).
+ *
+ * Theory of operation. Pages that the guest puts into the balloon, or reports as
+ * free, are dropped from our address space; the guest finds zeroes when it takes them back,
+ * which needs no word from us. Page numbers come one by one and in any order: they
+ * are sorted, and neighbours become one madvise. Statistics: the driver leaves a
+ * buffer with us, which we give back when we want fresh ones.
+ *
+ * Thread: the loop's, with the lock held, but for set_target and get.
+ */
+#include "devices/virtio/balloon.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/virtio/virtio.h"
+#include "vmm/core/log.h"
+
+#define F_STATS_VQ 1
+#define F_DEFLATE_ON_OOM 2
+#define F_PAGE_POISON 4
+#define F_REPORTING 5
+
+#define INFLATE 0
+#define DEFLATE 1
+#define NQUEUES 4
+#define QUEUE_SIZE 128u
+#define PAGE_BYTES 4096u
+
+/* Section 5.5.4, little-endian; poison_val follows a field that we do not offer. */
+#define CONFIG_NUM_PAGES 0
+#define CONFIG_ACTUAL 4
+#define CONFIG_POISON_VAL 12
+#define CONFIG_BYTES 16
+
+/* Page numbers that are looked at together; Linux sends as many in one chain. */
+#define BATCH 256u
+/* Linux sends 1 KiB; what is far longer only keeps the loop busy. */
+#define MAX_REQUEST_BYTES 16384u
+/* Chains that one turn of the loop takes, so that a guest cannot keep the loop to itself. */
+#define TURN_MAX 16u
+/* Of a statistics buffer: tag and value. Linux has ten. */
+#define STAT_BYTES 10u
+#define MAX_STATS 64u
+
+struct balloon {
+	struct virtio_device vdev;	/* first */
+	struct loop_watch *again, *timer;
+	int again_fd;
+	uint32_t num_pages;	/* the target, as config says it */
+	uint64_t interval_ns;	/* 0: no statistics */
+	bool stats_held;	/* the driver's buffer is with us */
+	uint16_t stats_head;
+	uint32_t known;
+	uint64_t stat[BALLOON_NSTATS];
+};
+
+static struct balloon *balloon_of(struct virtio_device *vdev)
+{
+	return (struct balloon *)vdev;
+}
+
+static uint32_t get32(const struct balloon *b, unsigned off)
+{
+	uint32_t v;
+
+	memcpy(&v, b->vdev.config + off, sizeof(v));
+	return v;
+}
+
+static void put32(struct balloon *b, unsigned off, uint32_t v)
+{
+	memcpy(b->vdev.config + off, &v, sizeof(v));
+}
+
+/* Queues exist by what was negotiated, and those behind move up (section 5.5.2). */
+static unsigned stats_queue(const struct balloon *b)
+{
+	return virtio_has(&b->vdev, F_STATS_VQ) ? 2 : NQUEUES;
+}
+
+static unsigned reporting_queue(const struct balloon *b)
+{
+	if (!virtio_has(&b->vdev, F_REPORTING))
+		return NQUEUES;
+	return virtio_has(&b->vdev, F_STATS_VQ) ? 3 : 2;
+}
+
+/* --- pages ----------------------------------------------------------------------------- */
+
+static int by_number(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void discard_pages(struct balloon *b, uint32_t *pfn, unsigned n)
+{
+	unsigned first = 0;
+
+	qsort(pfn, n, sizeof(pfn[0]), by_number);
+	for (unsigned i = 1; i <= n; i++) {
+		uint64_t len;
+
+		if (i < n && pfn[i] - pfn[i - 1] <= 1)
+			continue;
+		len = (pfn[i - 1] - pfn[first] + 1ull) * PAGE_BYTES;
+		/* A run that leaves its region is dropped whole: no driver makes one. */
+		if (!mem_discard(b->vdev.env->mem, gpa((uint64_t)pfn[first] * PAGE_BYTES), len))
+			log_guest("virtio-balloon: page %#x is not memory", pfn[first]);
+		first = i;
+	}
+}
+
+static void inflate(struct balloon *b, const struct chain *chain)
+{
+	uint32_t pfn[BATCH];
+	size_t len;
+
+	for (uint64_t off = 0; (len = chain_read(chain, off, pfn, sizeof(pfn))) >= 4; off += len)
+		discard_pages(b, pfn, (unsigned)(len / 4));
+}
+
+static void report(struct balloon *b, const struct chain *chain)
+{
+	/* The guest would miss its pattern in pages that come back as zeroes. */
+	if (virtio_has(&b->vdev, F_PAGE_POISON) && get32(b, CONFIG_POISON_VAL))
+		return;
+	for (unsigned i = 0; i < chain->nwritable; i++) {
+		const struct iovec *iov = &chain->iov[chain->nreadable + i];
+
+		mem_discard_host(b->vdev.env->mem, iov->iov_base, iov->iov_len);
+	}
+}
+
+/* --- statistics ------------------------------------------------------------------------ */
+
+static void read_stats(struct balloon *b, const struct chain *chain)
+{
+	uint8_t entry[STAT_BYTES];
+
+	b->known = 0;
+	for (unsigned i = 0; i < MAX_STATS; i++) {
+		uint16_t tag;
+
+		if (chain_read(chain, i * STAT_BYTES, entry, STAT_BYTES) < STAT_BYTES)
+			return;
+		memcpy(&tag, entry, sizeof(tag));
+		if (tag >= BALLOON_NSTATS)
+			continue;
+		memcpy(&b->stat[tag], entry + sizeof(tag), sizeof(b->stat[tag]));
+		b->known |= 1u << tag;
+	}
+}
+
+static void want_stats(struct balloon *b)
+{
+	unsigned queue = stats_queue(b);
+
+	if (!b->stats_held)
+		return;
+	b->stats_held = false;
+	virtq_push(&b->vdev.queue[queue], b->stats_head, 0);
+	virtio_interrupt(&b->vdev, queue);
+}
+
+static void on_timer(void *opaque)
+{
+	struct balloon *b = opaque;
+
+	virtio_lock(&b->vdev);
+	if (b->vdev.active)
+		want_stats(b);
+	virtio_unlock(&b->vdev);
+	loop_timer_arm(b->timer, b->interval_ns);
+}
+
+/* --- queues ---------------------------------------------------------------------------- */
+
+static void serve_chain(struct balloon *b, unsigned queue, const struct chain *chain)
+{
+	struct virtq *q = &b->vdev.queue[queue];
+
+	if (queue == stats_queue(b)) {
+		read_stats(b, chain);
+		if (b->stats_held)	/* two at once: the first is of no more use */
+			virtq_push(q, b->stats_head, 0);
+		b->stats_held = true;
+		b->stats_head = chain->head;
+		return;
+	}
+	if (queue == reporting_queue(b))
+		report(b, chain);
+	else if (chain->readable_bytes > MAX_REQUEST_BYTES)
+		log_guest("virtio-balloon: a request has too many pages");
+	else if (queue == INFLATE)
+		inflate(b, chain);
+	virtq_push(q, chain->head, 0);
+}
+
+static bool serve(struct balloon *b, unsigned queue)
+{
+	struct virtq *q = &b->vdev.queue[queue];
+	struct iovec iov[QUEUE_SIZE];
+	struct chain chain;
+	int rc = virtq_pop(q, &chain, iov, QUEUE_SIZE);
+
+	if (rc < 0)
+		virtio_broken(&b->vdev, q->broken_why);
+	if (rc <= 0)
+		return false;
+	serve_chain(b, queue, &chain);
+	return true;
+}
+
+static void balloon_kick(struct virtio_device *vdev, unsigned queue)
+{
+	struct balloon *b = balloon_of(vdev);
+	unsigned left = TURN_MAX;
+	uint64_t one = 1;
+
+	while (left && serve(b, queue))
+		left--;
+	if (!vdev->active)
+		return;
+	virtio_interrupt(vdev, queue);
+	if (!left && write(b->again_fd, &one, sizeof(one)) < 0)
+		return;	/* the counter is full: it is coming anyway */
+}
+
+static void on_again(void *opaque)
+{
+	struct balloon *b = opaque;
+
+	virtio_lock(&b->vdev);
+	for (unsigned q = 0; q < NQUEUES; q++)
+		if (b->vdev.active && b->vdev.queue[q].ready)
+			balloon_kick(&b->vdev, q);
+	virtio_unlock(&b->vdev);
+}
+
+/* --- class ------------------------------------------------------------------------------ */
+
+static int balloon_activate(struct virtio_device *vdev)
+{
+	return 0;
+}
+
+static bool balloon_reset(struct virtio_device *vdev)
+{
+	struct balloon *b = balloon_of(vdev);
+
+	b->stats_held = false;
+	b->known = 0;
+	put32(b, CONFIG_ACTUAL, 0);
+	put32(b, CONFIG_POISON_VAL, 0);
+	return true;
+}
+
+/* The driver owns actual and poison_val; the rest is as it was. */
+static void balloon_write_config(struct virtio_device *vdev, uint32_t off, uint32_t len)
+{
+	struct balloon *b = balloon_of(vdev);
+
+	put32(b, CONFIG_NUM_PAGES, b->num_pages);
+	put32(b, CONFIG_ACTUAL + 4, 0);
+}
+
+static const struct virtio_class balloon_class = {
+	.name = "virtio-balloon",
+	.device_id = 5,
+	.pci_class = 0x00ff00,
+	.activate = balloon_activate,
+	.kick = balloon_kick,
+	.write_config = balloon_write_config,
+	.reset = balloon_reset,
+};
+
+/* --- for the host ------------------------------------------------------------------------- */
+
+int virtio_balloon_set_target(struct device *dev, uint64_t bytes)
+{
+	struct balloon *b = (struct balloon *)dev;
+
+	if (bytes > b->vdev.env->mem->total_bytes || bytes / PAGE_BYTES > UINT32_MAX)
+		return -ERANGE;
+	virtio_lock(&b->vdev);
+	b->num_pages = (uint32_t)(bytes / PAGE_BYTES);
+	put32(b, CONFIG_NUM_PAGES, b->num_pages);
+	virtio_config_changed(&b->vdev);
+	virtio_unlock(&b->vdev);
+	return 0;
+}
+
+void virtio_balloon_get(struct device *dev, struct balloon_state *out)
+{
+	struct balloon *b = (struct balloon *)dev;
+
+	virtio_lock(&b->vdev);
+	out->target_bytes = (uint64_t)b->num_pages * PAGE_BYTES;
+	out->actual_bytes = (uint64_t)get32(b, CONFIG_ACTUAL) * PAGE_BYTES;
+	out->known = b->known;
+	memcpy(out->stat, b->stat, sizeof(out->stat));
+	virtio_unlock(&b->vdev);
+}
+
+/* --- life --------------------------------------------------------------------------------- */
+
+static void balloon_destroy(struct device *dev)
+{
+	struct balloon *b = (struct balloon *)dev;
+
+	virtio_detach(&b->vdev);
+	loop_unwatch(b->timer);
+	loop_unwatch(b->again);
+	free(b);
+}
+
+static void balloon_describe(struct device *dev, char *buf, size_t len)
+{
+	struct balloon *b = (struct balloon *)dev;
+	char at[128];
+
+	virtio_describe(&b->vdev, at, sizeof(at));
+	snprintf(buf, len, "%s%starget %llu MiB", at, *at ? ": " : "",
+		 (unsigned long long)b->num_pages * PAGE_BYTES >> 20);
+}
+
+static const struct device_ops balloon_ops = {
+	.destroy = balloon_destroy,
+	.describe = balloon_describe,
+};
+
+enum { K_SIZE, K_OOM, K_REPORTING, K_INTERVAL };
+
+static const struct key balloon_keys[] = {
+	[K_SIZE] = { "size", KEY_SIZE, KEY_BARE, .def = "0", .meta = "SIZE",
+		     .help = "memory that the guest shall give back" },
+	[K_OOM] = { "deflate-on-oom", KEY_BOOL, .def = "on",
+		    .help = "the guest may take it again before it runs out of memory" },
+	[K_REPORTING] = { "free-page-reporting", KEY_BOOL, .def = "on",
+			  .help = "the host gets what the guest does not use" },
+	[K_INTERVAL] = { "stats-interval", KEY_NUM, .def = "0", .max = 3600, .meta = "SECONDS",
+			 .help = "ask the guest for statistics so often; 0: never" },
+	{ NULL },
+};
+
+static int start(struct balloon *b, const struct keyvals *cfg, struct err *err)
+{
+	const struct device_env *env = b->vdev.env;
+	uint64_t size = keys_num(cfg, K_SIZE);
+	int rc;
+
+	if (size > env->mem->total_bytes || size / PAGE_BYTES > UINT32_MAX)
+		return err_set(err, ERANGE, "%s size=%s: the guest has less memory", cfg->option,
+			       keys_text(cfg, K_SIZE));
+	b->num_pages = (uint32_t)(size / PAGE_BYTES);
+	put32(b, CONFIG_NUM_PAGES, b->num_pages);
+	rc = loop_watch_event(env->loop, on_again, b, &b->again, &b->again_fd);
+	if (!rc && b->interval_ns)
+		rc = loop_watch_timer(env->loop, on_timer, b, &b->timer);
+	if (rc)
+		return err_sys(err, -rc, "%s", cfg->option);
+	if (b->timer)
+		loop_timer_arm(b->timer, b->interval_ns);
+	return virtio_attach(&b->vdev, err);
+}
+
+static int create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
+		  struct err *err)
+{
+	struct balloon *b = calloc(1, sizeof(*b));
+	uint64_t features = 1ull << F_PAGE_POISON;
+	int rc;
+
+	*out = NULL;
+	if (!b)
+		return err_sys(err, ENOMEM, "%s", cfg->option);
+	b->vdev.dev.type = &virtio_balloon_type;
+	b->vdev.dev.ops = &balloon_ops;
+	strcpy(b->vdev.dev.id, "balloon");
+	b->again_fd = -1;
+	b->interval_ns = keys_num(cfg, K_INTERVAL) * 1000000000u;
+	features |= (uint64_t)!!b->interval_ns << F_STATS_VQ;
+	features |= keys_num(cfg, K_OOM) << F_DEFLATE_ON_OOM;
+	features |= keys_num(cfg, K_REPORTING) << F_REPORTING;
+	virtio_init(&b->vdev, &balloon_class, env, NQUEUES, QUEUE_SIZE, features, CONFIG_BYTES);
+	rc = start(b, cfg, err);
+	if (rc) {
+		balloon_destroy(&b->vdev.dev);
+		return rc;
+	}
+	*out = &b->vdev.dev;
+	return 0;
+}
+
+const struct device_type virtio_balloon_type = {
+	.name = "virtio-balloon",
+	.option = "--balloon",
+	.keys = balloon_keys,
+	.help = "memory that the guest gives back",
+	.create = create,
+};
