@@ -97,6 +97,16 @@ tap)
 	ok "large pings" ping -c 3 -s 20000 -W 5 192.168.77.1
 	ping -c 200 -i 0.01 -q 192.168.77.1 2>/dev/null | sed -n 's/^round-trip/figure: round-trip/p'
 	;;
+bench-tap)
+	static "$first"
+	rates 192.168.77.1
+	ping -c 200 -i 0.01 -q 192.168.77.1 2>/dev/null | sed -n 's/^round-trip/figure: round-trip/p'
+	;;
+bench-user)
+	dhcp "$first"
+	rates 10.0.2.2
+	ping -c 200 -i 0.01 -q 10.0.2.2 2>/dev/null | sed -n 's/^round-trip/figure: round-trip/p'
+	;;
 tap-short)
 	static "$first"
 	rates 192.168.77.1
