@@ -2,16 +2,20 @@
 #include "devices/backend/vhost_user.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define VERSION 1u
 #define FLAG_REPLY 4u
 #define FLAG_NEED_REPLY 8u
+
+unsigned vhost_user_timeout_ms = 5000;
 
 /* Virtio feature bit that the front end itself answers: protocol features exist. */
 #define F_PROTOCOL_FEATURES 30
@@ -102,15 +106,34 @@ static int send_message(struct vhost_user *vu, const struct message *m, const in
 	return (size_t)n == iov.iov_len ? 0 : -EIO;
 }
 
-static int recv_all(struct vhost_user *vu, void *buf, size_t len)
+static uint64_t now_ms(void)
 {
-	for (size_t done = 0; done < len;) {
-		ssize_t n = recv(vu->fd, (char *)buf + done, len - done, 0);
+	struct timespec ts;
 
-		if (n < 0 && errno == EINTR)
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* All of buf before the deadline: one byte now and then does not extend it. */
+static int recv_all(struct vhost_user *vu, void *buf, size_t len, uint64_t deadline_ms)
+{
+	struct pollfd pfd = { .fd = vu->fd, .events = POLLIN };
+
+	for (size_t done = 0; done < len;) {
+		uint64_t now = now_ms();
+		ssize_t n;
+
+		n = poll(&pfd, 1, now < deadline_ms ? (int)(deadline_ms - now) : 0);
+		if (!n)
+			return -ETIMEDOUT;
+		if (n > 0)
+			n = recv(vu->fd, (char *)buf + done, len - done, MSG_DONTWAIT);
+		else
+			n = -1;
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (n < 0)
-			return errno == EAGAIN ? -ETIMEDOUT : -errno;
+			return -errno;
 		if (!n)
 			return -EPIPE;
 		done += (size_t)n;
@@ -121,15 +144,16 @@ static int recv_all(struct vhost_user *vu, void *buf, size_t len)
 /* The answer to m's request, into m; its body must have len_bytes. */
 static int recv_reply(struct vhost_user *vu, struct message *m, uint32_t len_bytes)
 {
+	uint64_t deadline_ms = now_ms() + vhost_user_timeout_ms;
 	uint32_t request = m->request;
-	int rc = recv_all(vu, m, HEAD_BYTES);
+	int rc = recv_all(vu, m, HEAD_BYTES, deadline_ms);
 
 	if (rc)
 		return rc;
 	if (m->request != request || (m->flags & 3) != VERSION || !(m->flags & FLAG_REPLY) ||
 	    m->len_bytes != len_bytes)
 		return -EPROTO;
-	return recv_all(vu, &m->body, len_bytes);
+	return recv_all(vu, &m->body, len_bytes, deadline_ms);
 }
 
 /* A request whose only effect is the daemon's; it is acknowledged where that was agreed. */
@@ -198,7 +222,6 @@ static int agree(struct vhost_user *vu)
 		if (!rc)
 			vu->protocol = offered & wanted;
 	}
-	vu->queues_max = 1;
 	if (!rc && vu->protocol >> VHOST_USER_PROTOCOL_MQ & 1)
 		rc = ask_u64(vu, GET_QUEUE_NUM, &vu->queues_max);
 	if (!rc) {
@@ -212,7 +235,8 @@ static int agree(struct vhost_user *vu)
 int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	struct timeval timeout = { .tv_sec = VHOST_USER_TIMEOUT_S };
+	struct timeval timeout = { .tv_sec = vhost_user_timeout_ms / 1000,
+				   .tv_usec = vhost_user_timeout_ms % 1000 * 1000 };
 	int rc;
 
 	*vu = (struct vhost_user){ .fd = -1 };
@@ -223,7 +247,6 @@ int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, s
 	vu->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (vu->fd < 0)
 		return err_sys(err, errno, "%s", what);
-	setsockopt(vu->fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 	setsockopt(vu->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 	if (connect(vu->fd, (struct sockaddr *)&sun, sizeof(sun))) {
 		rc = err_sys(err, errno, "%s: %s: start the vhost-user daemon first", what, path);

@@ -3,7 +3,7 @@
  * docs/interop/vhost-user): messages to a daemon that serves virtqueues.
  *
  * Each call sends one message and waits for its answer where there is one, at
- * most VHOST_USER_TIMEOUT_S: a daemon that hangs costs its own device only. The
+ * most vhost_user_timeout_ms: a daemon that hangs costs its own device only. The
  * daemon is trusted with guest memory (that is its job) but not with this
  * process: every answer's length and values are checked. Errors are -errno;
  * after one, only vhost_user_close makes sense. Thread: one at a time.
@@ -17,7 +17,8 @@
 #include "vmm/core/err.h"
 #include "vmm/core/mem.h"
 
-#define VHOST_USER_TIMEOUT_S 5
+/* For a whole answer, however it drips in; 5 s. Tests make it shorter. */
+extern unsigned vhost_user_timeout_ms;
 #define VHOST_USER_CONFIG_MAX 256u
 
 /* Protocol features, bit numbers. */
@@ -29,7 +30,7 @@ struct vhost_user {
 	int fd;			/* the connection; -1: none */
 	uint64_t features;	/* virtio features that the daemon offers */
 	uint64_t protocol;	/* protocol features in use */
-	uint64_t queues_max;
+	uint64_t queues_max;	/* with PROTOCOL_MQ; else 0: it did not say */
 };
 
 /* A ring in guest memory, as the driver set it up. */

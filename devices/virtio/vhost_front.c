@@ -5,7 +5,8 @@
  * queue is kicked soon after, in the loop's thread, and the first kick of a
  * queue hands it over. From then on its kick eventfd is read by the daemon; the
  * daemon's calls come back as an eventfd that the loop turns into an interrupt.
- * A reset comes from a vCPU: it posts the stopping to the loop and waits.
+ * A reset comes from a vCPU: it asks the loop by an eventfd, which cannot fail,
+ * to stop the daemon, and waits.
  */
 #include "devices/virtio/vhost_front.h"
 
@@ -101,6 +102,10 @@ static void stop(void *opaque)
 	int rc = 0;
 
 	virtio_lock(&f->vdev);
+	if (!f->stopping) {
+		virtio_unlock(&f->vdev);
+		return;
+	}
 	for (unsigned i = 0; i < f->vdev.nqueues; i++) {
 		if (f->ring[i].running && !rc)
 			rc = vhost_user_stop_ring(&f->vu, i);
@@ -120,12 +125,8 @@ bool vhost_front_reset(struct virtio_device *vdev)
 	struct vhost_front *f = front_of(vdev);
 
 	f->stopping = true;
-	if (!loop_post(vdev->env->loop, stop, f))
-		return false;
-	/* No memory for a message to the loop: end the connection, which the daemon obeys. */
-	f->stopping = false;
-	vhost_user_close(&f->vu);
-	return true;
+	(void)eventfd_write(f->stop_fd, 1);
+	return false;
 }
 
 int vhost_front_init(struct vhost_front *f, const struct virtio_class *class,
@@ -143,13 +144,19 @@ int vhost_front_init(struct vhost_front *f, const struct virtio_class *class,
 	rc = vhost_user_open(&f->vu, path, what, err);
 	if (rc)
 		return rc;
-	virtio_init(&f->vdev, class, env, nqueues, queue_size_max, wanted & f->vu.features & DEVICE_FEATURES,
-		    config_bytes);
+	if (f->vu.queues_max && f->vu.queues_max < nqueues)
+		return err_set(err, ENOTSUP, "%s: %s: the daemon serves %llu queues, not %u", what,
+			       path, (unsigned long long)f->vu.queues_max, nqueues);
+	virtio_init(&f->vdev, class, env, nqueues, queue_size_max,
+		    wanted & f->vu.features & DEVICE_FEATURES, config_bytes);
 	/* What virtio_init adds must be the daemon's too. */
 	f->vdev.offered &= f->vu.features;
 	if (!(f->vdev.offered >> VIRTIO_F_VERSION_1 & 1))
 		return err_set(err, ENOTSUP, "%s: %s: the daemon knows no virtio 1", what, path);
-	rc = loop_watch_fd(env->loop, f->vu.fd, EPOLLIN, on_connection, f, &f->watch);
+	rc = loop_watch_event(env->loop, stop, f, &f->stop_watch, &f->stop_fd);
+	if (!rc)
+		rc = loop_watch_fd(env->loop, f->vu.fd, EPOLLIN, on_connection, f,
+				   &f->watch);
 	for (unsigned i = 0; !rc && i < nqueues; i++) {
 		f->ring[i].front = f;
 		rc = loop_watch_event(env->loop, on_call, &f->ring[i].front,
@@ -165,6 +172,7 @@ void vhost_front_destroy(struct device *dev)
 	if (f->vdev.class)
 		virtio_detach(&f->vdev);
 	loop_unwatch(f->watch);
+	loop_unwatch(f->stop_watch);
 	for (unsigned i = 0; i < VHOST_FRONT_MAX_QUEUES; i++)
 		loop_unwatch(f->ring[i].call_watch);
 	vhost_user_close(&f->vu);

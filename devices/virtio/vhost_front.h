@@ -27,6 +27,8 @@ struct vhost_front {
 		int call_fd;
 		bool running;		/* the daemon serves it */
 	} ring[VHOST_FRONT_MAX_QUEUES];
+	struct loop_watch *stop_watch;
+	int stop_fd;			/* a write: the loop shall stop the daemon, for a reset */
 	bool session;			/* features and memory are told */
 	bool stopping;			/* a reset waits for the loop to stop the daemon */
 };
