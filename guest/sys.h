@@ -293,7 +293,7 @@ static void out_write(const char *s, size_t len)
 	sys_out.npending += len;
 }
 
-static void out_reopen(const char *path)
+static inline void out_reopen(const char *path)
 {
 	int fd;
 
