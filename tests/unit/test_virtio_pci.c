@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "devices/virtio/pci.h"
 #include "tests/unit/fake_echo.h"
@@ -380,4 +381,47 @@ Test(virtio_pci, no_slot_left)
 	for (unsigned i = 0; i < 32; i++)
 		virtio_detach(&echo[i].v);
 	fake_env_destroy(&f);
+}
+
+/* Queue 1 is somebody else's: its kicks and interrupts by eventfd, whatever its vector's state. */
+Test(virtio_pci, a_queue_that_is_served_elsewhere)
+{
+	struct rig r = { 0 };
+	struct err err;
+	eventfd_t count;
+	int call, relay;
+
+	fake_env_init(&r.f, FAKE_PCI);
+	echo_init(&r.echo, &r.f);
+	r.echo.v.elsewhere = 2;
+	cr_assert_eq(virtio_attach(&r.echo.v, &err), 0);
+	fake_driver_find(&r.d, &r.f, 0, true);
+	fake_driver_start(&r.d, 0, ECHO_QUEUES, ECHO_SIZE);
+	r.echo.kicked[1] = 0;
+	(void)eventfd_read(virtio_kick_fd(&r.echo.v, 1), &count);
+	fake_driver_kick(&r.d, 1);
+	cr_expect_eq(r.echo.kicked[1], 0);
+	cr_expect(!eventfd_read(virtio_kick_fd(&r.echo.v, 1), &count) && count == 1);
+	rig_echo(&r, 0, "the other one is ours");
+	/* Straight to the guest. */
+	call = virtio_call_fd(&r.echo.v, 1);
+	cr_assert_eq(eventfd_write(call, 1), 0);
+	cr_expect_eq(fake_driver_irqs(&r.d, 1), 1);
+	/* Masked: by way of us, and pending until it is unmasked. */
+	fake_write(&r.f, entry(&r, 2) + 12, 4, 1);
+	relay = virtio_call_fd(&r.echo.v, 1);
+	cr_assert_neq(relay, call);
+	cr_assert_eq(eventfd_write(relay, 1), 0);
+	fake_run(&r.f);
+	cr_expect_eq(fake_driver_irqs(&r.d, 1), 0);
+	fake_write(&r.f, entry(&r, 2) + 12, 4, 0);
+	cr_expect_eq(fake_driver_irqs(&r.d, 1), 1);
+	cr_expect_eq(virtio_call_fd(&r.echo.v, 1), call);
+	/* No MSI-X: the pin. */
+	set_control(&r, 0);
+	cr_expect_eq(virtio_call_fd(&r.echo.v, 1), relay);
+	cr_assert_eq(eventfd_write(relay, 1), 0);
+	fake_run(&r.f);
+	cr_expect_eq(fake_driver_irqs(&r.d, 1), 1);
+	rig_destroy(&r);
 }

@@ -1,0 +1,288 @@
+/*
+ * test_net_backend: what lies behind a network card: port forwards as text, streams that
+ * are lost and found, the user network's helper, taps where they can be made.
+ */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "devices/backend/net.h"
+#include "devices/backend/net_hostfwd.h"
+
+static struct loop *loop;
+static struct net *net;
+static unsigned readable, writable, ups, downs;
+
+static void on_readable(void *opaque, unsigned queue)
+{
+	readable++;
+	net_want(net, queue, false, false);
+}
+
+static void on_writable(void *opaque, unsigned queue)
+{
+	writable++;
+	net_want(net, queue, false, false);
+}
+
+static void on_link(void *opaque, bool up)
+{
+	ups += up;
+	downs += !up;
+}
+
+static void stop(void *opaque)
+{
+	loop_stop(opaque);
+}
+
+/* Run the loop until *what reaches n; false after three seconds. */
+static bool until(const unsigned *what, unsigned n)
+{
+	for (unsigned i = 0; i < 3000 && *what < n; i++) {
+		loop_post(loop, stop, loop);
+		loop_run(loop);
+		usleep(*what < n ? 1000 : 0);
+	}
+	return *what >= n;
+}
+
+static int open_net(struct net_config cfg, struct err *err)
+{
+	const struct net_client client = { on_readable, on_writable, on_link, NULL };
+	int rc;
+
+	readable = writable = ups = downs = 0;
+	/* An instrumented test is not next to it. */
+	setenv("BANTAM_NET_USER", "build/bantam-net-user", 0);
+	if (!loop)
+		cr_assert_eq(loop_create(&loop, err), 0);
+	cfg.option = "--net";
+	cfg.name = "net0";
+	cfg.loop = loop;
+	rc = net_open(&cfg, &net, err);
+	if (!rc)
+		net_attach(net, &client);
+	return rc;
+}
+
+static void end(void)
+{
+	net_close(net);
+	loop_destroy(loop);
+	net = NULL;
+	loop = NULL;
+}
+
+Test(net_backend, hostfwd)
+{
+	static const struct {
+		const char *text, *addr;
+		bool good, udp;
+		unsigned host, guest;
+	} table[] = {
+		{ "tcp::0-22", "127.0.0.1", true, false, 0, 22 },
+		{ "udp::53-5353", "127.0.0.1", true, true, 53, 5353 },
+		{ "tcp:0.0.0.0:65535-65535", "0.0.0.0", true, false, 65535, 65535 },
+		{ "tcp:10.1.2.3:8080-80", "10.1.2.3", true, false, 8080, 80 },
+		{ .text = "" }, { .text = "tcp" }, { .text = "tcp:" }, { .text = "tcp::" },
+		{ .text = "tcp::-" }, { .text = "tcp::1-" }, { .text = "tcp::-1" },
+		{ .text = "tcp::1-0" }, { .text = "tcp::0x10-1" }, { .text = "tcp::1-65536" },
+		{ .text = "tcp::1-2-3" }, { .text = "tcp:::1-2" }, { .text = "TCP::1-2" },
+		{ .text = "tcp:localhost:1-2" }, { .text = "tcp:1.2.3:1-2" },
+		{ .text = "tcp:1.2.3.4.5:1-2" }, { .text = "tcp::1 -2" }, { .text = "icmp::1-2" },
+		{ .text = "tcp:111111111111111111111111111111111111111111111111111111111111:1-2" },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct net_hostfwd f;
+		char addr[32];
+		const char *why = net_hostfwd_parse(table[i].text, (unsigned)strlen(table[i].text), &f);
+
+		cr_expect_eq(!why, table[i].good, "\"%s\": %s", table[i].text, why ? why : "taken");
+		if (why || !table[i].good)
+			continue;
+		inet_ntop(AF_INET, &f.addr, addr, sizeof(addr));
+		cr_expect(!strcmp(addr, table[i].addr) && f.udp == table[i].udp &&
+			  f.host_port == table[i].host && f.guest_port == table[i].guest, "%s",
+			  table[i].text);
+	}
+}
+
+/* --- streams ---------------------------------------------------------------------------- */
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", path);
+	unlink(path);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	cr_assert_eq(listen(fd, 1), 0);
+	return fd;
+}
+
+Test(net_backend, a_stream_is_found_again)
+{
+	struct iovec iov = { (char[64]){ 0 }, 64 };
+	struct net_frame frame = { &iov, 1, 64 };
+	char path[64], buf[100];
+	struct err err = { "" };
+	int listener, peer;
+
+	snprintf(path, sizeof(path), "/tmp/bantam-test-net.%d", getpid());
+	listener = listen_at(path);
+	cr_assert_eq(open_net((struct net_config){ .stream = path }, &err), 0, "%s", err.text);
+	peer = accept(listener, NULL, NULL);
+	cr_assert_eq(net->ops->send(net, 0, &frame, 1), 1);
+	cr_assert_eq(read(peer, buf, sizeof(buf)), 68);
+	/* Nobody listens for a while. */
+	close(peer);
+	close(listener);
+	cr_assert(until(&downs, 1));
+	cr_expect(!net->up);
+	cr_expect_eq(net->ops->send(net, 0, &frame, 1), 1, "frames are swallowed");
+	cr_expect_eq(net->ops->recv(net, 0, &frame, 1), 0);
+	listener = listen_at(path);
+	cr_assert(until(&ups, 1));
+	peer = accept(listener, NULL, NULL);
+	cr_assert_eq(net->ops->send(net, 0, &frame, 1), 1);
+	cr_assert_eq(read(peer, buf, sizeof(buf)), 68);
+	/* Out of step: closed, and tried again. */
+	net_want(net, 0, true, false);
+	cr_assert_eq(write(peer, "\x7f\xff\xff\xff", 4), 4);
+	cr_assert(until(&readable, 1));
+	frame.len_bytes = 64;
+	cr_assert_eq(net->ops->recv(net, 0, &frame, 1), 0);
+	cr_assert(until(&downs, 2));
+	cr_assert(until(&ups, 2));
+	end();
+	close(peer);
+	close(listener);
+	unlink(path);
+}
+
+Test(net_backend, stream_refusals)
+{
+	char path[64], text[200];
+	struct err err = { "" };
+	int fd;
+
+	snprintf(path, sizeof(path), "/tmp/bantam-test-net.%d", getpid());
+	close(listen_at(path));
+	cr_expect_eq(open_net((struct net_config){ .stream = path }, &err), -ECONNREFUSED);
+	cr_expect(strstr(err.text, "nobody listens there"), "%s", err.text);
+	unlink(path);
+	memset(text, 'x', sizeof(text));
+	text[sizeof(text) - 1] = 0;
+	cr_expect_eq(open_net((struct net_config){ .stream = text }, &err), -ENAMETOOLONG);
+	fd = open("/dev/null", O_RDWR);
+	snprintf(text, sizeof(text), "fd:%d", fd);
+	cr_expect_eq(open_net((struct net_config){ .stream = text }, &err), -EBADF);
+	cr_expect_eq(open_net((struct net_config){ .fds = text + 3 }, &err), -EINVAL);
+	cr_expect(strstr(err.text, "neither a tap nor a socket"), "%s", err.text);
+	close(fd);
+	loop_destroy(loop);
+}
+
+/* --- user ----------------------------------------------------------------------------------- */
+
+Test(net_backend, user_answers_arp)
+{
+	static uint8_t arp[60] = { 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 8, 6,
+				   0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 2, 15,
+				   0, 0, 0, 0, 0, 0, 10, 0, 2, 2 };
+	static uint8_t in[2048];
+	struct iovec out_iov = { arp, sizeof(arp) }, in_iov = { in, sizeof(in) };
+	struct net_frame out = { &out_iov, 1, sizeof(arp) }, got;
+	struct err err = { "" };
+	bool answered = false;
+
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22,udp::0-53" },
+			      &err), 0, "%s", err.text);
+	cr_assert_eq(net->ops->send(net, 0, &out, 1), 1);
+	for (unsigned tries = 0; tries < 10 && !answered; tries++) {
+		readable = 0;
+		net_want(net, 0, true, false);
+		cr_assert(until(&readable, 1));
+		got = (struct net_frame){ &in_iov, 1, sizeof(in) };
+		while (!answered && net->ops->recv(net, 0, &got, 1) == 1) {
+			answered = got.len_bytes >= 42 && in[12] == 8 && in[13] == 6 && in[21] == 2 &&
+				   !memcmp(in + 28, "\x0a\0\x02\x02", 4);
+			got.len_bytes = sizeof(in);
+		}
+	}
+	cr_expect(answered);
+	end();
+}
+
+Test(net_backend, user_says_that_a_port_is_in_use)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(at);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct err err = { "" };
+	char fwd[64];
+
+	cr_assert_eq(bind(fd, (struct sockaddr *)&at, len), 0);
+	cr_assert_eq(listen(fd, 1), 0);
+	cr_assert_eq(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+	snprintf(fwd, sizeof(fwd), "tcp::%u-22", ntohs(at.sin_port));
+	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = fwd }, &err), -EADDRINUSE);
+	cr_expect(strstr(err.text, "the port is in use"), "%s", err.text);
+	close(fd);
+	setenv("BANTAM_NET_USER", "/nonexistent", 1);
+	cr_expect_eq(open_net((struct net_config){ .user = true }, &err), -ENOENT);
+	cr_expect(strstr(err.text, "is missing"), "%s", err.text);
+	setenv("BANTAM_NET_USER", "/bin/true", 1);
+	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = fwd }, &err), -EIO);
+	cr_assert_eq(open_net((struct net_config){ .user = true }, &err), 0);
+	cr_expect(until(&downs, 1), "the link goes down when the helper ends");
+	end();
+}
+
+/* --- taps, in a network namespace of their own -------------------------------------------------- */
+
+Test(net_backend, taps)
+{
+	struct net_config made = { .tap = "bttest0", .queues = 1, .ip = "192.0.2.1" };
+	struct net_config mq = { .tap = "bttest0", .queues = 4 };
+	struct err err = { "" };
+	struct net *first;
+
+	if (unshare(CLONE_NEWNET) || access("/dev/net/tun", R_OK | W_OK))
+		cr_skip_test("no network namespace or /dev/net/tun");
+	cr_assert_eq(open_net(made, &err), 0, "%s", err.text);
+	cr_expect(if_nametoindex("bttest0"));
+	cr_expect_eq(net->vnet_hdr_bytes, NET_HDR_BYTES);
+	cr_expect_eq(net->mtu, 1500);
+	first = net;
+	cr_expect_eq(open_net(made, &err), -EBUSY);
+	cr_expect(strstr(err.text, "taken"), "%s", err.text);
+	net_close(first);
+	cr_expect(!if_nametoindex("bttest0"), "removed again");
+	cr_assert_eq(open_net(mq, &err), 0, "%s", err.text);
+	cr_expect_eq(net->nqueues, 4);
+	net->ops->set_queues(net, 1);
+	net->ops->set_queues(net, 4);
+	net->ops->set_offloads(net, NET_OFFLOADS);
+	net->ops->set_link(net, false);
+	net->ops->set_link(net, true);
+	net_close(net);
+	cr_expect_eq(open_net((struct net_config){ .tap = "lo", .queues = 1 }, &err), -EINVAL);
+	cr_expect(strstr(err.text, "is not a tap"), "%s", err.text);
+	net = NULL;
+	loop_destroy(loop);
+}
