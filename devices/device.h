@@ -105,7 +105,8 @@ struct device_type {
 	const char *name;	/* "virtio-blk" */
 	const char *option;	/* "--disk", or NULL: not for the command line */
 	bool repeat;		/* the option may be given more than once */
-	bool shared_memory;	/* another process maps the guest's memory: mem->fd */
+	/* With this configuration another process maps the guest's memory (mem->fd). NULL: never. */
+	bool (*shares_memory)(const struct keyvals *cfg);
 	const struct key *keys;	/* ends with name NULL; NULL without an option */
 	const char *help;	/* one line */
 	/* loop's thread, before the vCPUs run; on failure nothing is left behind. */

@@ -178,9 +178,12 @@ static int create_memory(struct machine *m, struct err *err)
 		return err_set(err, ENOMEM, "--memory %s: this host has only %s", text,
 			       parse_size_text(host >> 20 << 20, size, sizeof(size)));
 	arch_memory_hole(&start, &end);
-	for (unsigned i = 0; i < m->config->ndevices; i++)
-		if (m->config->device[i].type->shared_memory)
+	for (unsigned i = 0; i < m->config->ndevices; i++) {
+		const struct config_device *d = &m->config->device[i];
+
+		if (d->type->shares_memory && d->type->shares_memory(&d->kv))
 			return mem_create_shared(&m->mem, bytes, start, end, err);
+	}
 	return mem_create(&m->mem, bytes, start, end, err);
 }
 

@@ -225,10 +225,10 @@ int virtio_blk_create(const struct device_env *env, const struct virtio_blk_conf
 /* --- --disk --------------------------------------------------------------------- */
 
 enum { K_PATH, K_RO, K_READONLY, K_SERIAL, K_ID, K_DIRECT, K_DISCARD, K_ENGINE, K_QUEUES, K_SIZE,
-       K_IOTHREAD };
+       K_IOTHREAD, K_VHOST_USER };
 
 static const struct key blk_keys[] = {
-	[K_PATH] = { "path", KEY_PATH, KEY_BARE | KEY_REQUIRED, .meta = "FILE",
+	[K_PATH] = { "path", KEY_PATH, KEY_BARE | KEY_REQUIRED | KEY_UNLESS, .meta = "FILE",
 		     .help = "raw image or block device" },
 	[K_RO] = { "ro", KEY_BOOL, .def = "off", .help = "the guest cannot write" },
 	[K_READONLY] = { "readonly", KEY_BOOL, .def = "off", .help = "the same as ro" },
@@ -247,6 +247,8 @@ static const struct key blk_keys[] = {
 		     .help = "descriptors per queue, a power of two" },
 	[K_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
 			 .help = "serve it in a thread of its own" },
+	[K_VHOST_USER] = { "vhost-user", KEY_PATH, KEY_INSTEAD, .meta = "SOCKET",
+			   .help = "served by the vhost-user daemon there, instead of path" },
 	{ NULL },
 };
 
@@ -279,16 +281,32 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	if (size & (size - 1))
 		return err_set(err, EINVAL, "%s: queue-size=%llu: must be a power of two",
 			       cfg->option, (unsigned long long)size);
+	if (keys_has(cfg, K_PATH) == keys_has(cfg, K_VHOST_USER))
+		return err_set(err, EINVAL, "%s: give one of path=FILE and vhost-user=SOCKET",
+			       cfg->option);
+	if (keys_has(cfg, K_VHOST_USER)) {
+		if (serial || disk_cfg.readonly || disk_cfg.direct)
+			return err_set(err, EINVAL, "%s: serial, ro and direct are the daemon's "
+				       "to set, not for vhost-user=", cfg->option);
+		return blk_vhost_create(env, cfg->option, keys_text(cfg, K_VHOST_USER),
+					blk.nqueues, blk.queue_size, out, err);
+	}
 	rc = disk_raw_open(&disk_cfg, &disk, err);
 	if (rc)
 		return rc;
 	return virtio_blk_create(env, &blk, disk, out, err);
 }
 
+static bool shares_memory(const struct keyvals *cfg)
+{
+	return keys_has(cfg, K_VHOST_USER);
+}
+
 const struct device_type virtio_blk_type = {
 	.name = "virtio-blk",
 	.option = "--disk",
 	.repeat = true,
+	.shares_memory = shares_memory,
 	.keys = blk_keys,
 	.help = "a disk: raw image or block device",
 	.create = create,

@@ -77,4 +77,8 @@ void blk_poll_idle(void *opaque);
 /* Give back the memory of requests; none is in flight. */
 void blk_free_requests(struct blk *blk);
 
+/* blk_vhost.c: a disk that a vhost-user daemon serves, at that socket. */
+int blk_vhost_create(const struct device_env *env, const char *option, const char *path,
+		     unsigned nqueues, uint16_t queue_size, struct device **out, struct err *err);
+
 #endif

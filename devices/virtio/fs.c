@@ -89,11 +89,16 @@ static int fs_create(const struct device_env *env, const struct keyvals *cfg, st
 	return 0;
 }
 
+static bool fs_shares_memory(const struct keyvals *cfg)
+{
+	return true;
+}
+
 const struct device_type virtio_fs_type = {
 	.name = "virtio-fs",
 	.option = "--fs",
 	.repeat = true,
-	.shared_memory = true,
+	.shares_memory = fs_shares_memory,
 	.keys = fs_keys,
 	.help = "a host directory, served by virtiofsd",
 	.create = fs_create,

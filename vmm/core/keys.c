@@ -207,6 +207,15 @@ int keys_set(struct keyvals *kv, const char *name, const char *value, struct err
 	return rc;
 }
 
+/* Is there a key that stands in for a required one? */
+static bool instead(const struct keyvals *kv)
+{
+	for (unsigned i = 0; kv->table[i].name; i++)
+		if (kv->table[i].flags & KEY_INSTEAD && kv->val[i].set)
+			return true;
+	return false;
+}
+
 int keys_finish(struct keyvals *kv, struct err *err)
 {
 	for (int i = 0; kv->table[i].name; i++) {
@@ -215,7 +224,7 @@ int keys_finish(struct keyvals *kv, struct err *err)
 
 		if (kv->val[i].set)
 			continue;
-		if (key->flags & KEY_REQUIRED) {
+		if (key->flags & KEY_REQUIRED && !(key->flags & KEY_UNLESS && instead(kv))) {
 			char buf[300];
 
 			return err_set(err, EINVAL, "%s is missing",

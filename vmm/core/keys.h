@@ -20,6 +20,8 @@ enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE };
 #define KEYS_MAX 24
 #define KEY_BARE 1u	/* a first bare word ("--disk FILE") is this key's value */
 #define KEY_REQUIRED 2u
+#define KEY_UNLESS 8u	/* with KEY_REQUIRED: not where a key of KEY_INSTEAD is given */
+#define KEY_INSTEAD 16u
 #define KEY_LIST 4u	/* KEY_TEXT that may be given again: the values are joined by "," */
 
 struct key {

@@ -1,0 +1,62 @@
+/* blk_vhost: --disk vhost-user=SOCKET. The daemon serves the requests and says what the disk is. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/virtio/blk.h"
+#include "devices/virtio/blk_impl.h"
+#include "devices/virtio/vhost_front.h"
+
+#define CONFIG_BYTES 60u	/* struct blk_space */
+#define NUM_QUEUES 34u		/* where it says how many queues there are */
+
+static const struct virtio_class blk_vhost_class = VHOST_FRONT_CLASS("virtio-blk", 2, 0x010000);
+
+static void describe(struct device *dev, char *buf, size_t len)
+{
+	struct vhost_front *f = (struct vhost_front *)dev;
+	char where[64] = "";
+
+	virtio_describe(&f->vdev, where, sizeof(where));
+	snprintf(buf, len, "daemon at %s%s%s", f->path, where[0] ? ", " : "", where);
+}
+
+static const struct device_ops blk_vhost_ops = {
+	.destroy = vhost_front_destroy,
+	.describe = describe,
+};
+
+int blk_vhost_create(const struct device_env *env, const char *option, const char *path,
+		     unsigned nqueues, uint16_t queue_size, struct device **out, struct err *err)
+{
+	/* A driver cannot tell the daemon to write through: SET_CONFIG is not spoken. */
+	uint64_t wanted = ~(1ull << BLK_F_CONFIG_WCE);
+	struct vhost_front *f = calloc(1, sizeof(*f));
+	uint16_t n = (uint16_t)nqueues;
+	int rc;
+
+	*out = NULL;
+	if (!f)
+		return err_sys(err, ENOMEM, "%s", option);
+	f->vdev.dev.type = &virtio_blk_type;
+	f->vdev.dev.ops = &blk_vhost_ops;
+	rc = vhost_front_init(f, &blk_vhost_class, env, option, path, nqueues, queue_size, wanted,
+			      CONFIG_BYTES, err);
+	if (!rc) {
+		rc = vhost_user_get_config(&f->vu, f->vdev.config, CONFIG_BYTES);
+		if (rc)
+			err_sys(err, -rc, "%s: %s: the daemon does not say what its disk is", option,
+				path);
+	}
+	if (!rc) {
+		memcpy(f->vdev.config + NUM_QUEUES, &n, sizeof(n));
+		rc = virtio_attach(&f->vdev, err);
+	}
+	if (rc) {
+		vhost_front_destroy(&f->vdev.dev);
+		return rc;
+	}
+	*out = &f->vdev.dev;
+	return 0;
+}
