@@ -28,6 +28,7 @@
 #include "devices/backend/chardev.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
+#include "vmm/core/thread.h"
 #include "vmm/machine_impl.h"
 
 /* A panicking kernel still prints after it has told pvpanic. */
@@ -320,17 +321,13 @@ static void *loop_main(void *opaque)
 /* The loop's thread, the further vCPUs, and last the first one: here, until the VM ends. */
 static int run_vcpus(struct machine *m, struct err *err)
 {
-	pthread_attr_t attr;
 	pthread_t loop;
 	int rc;
 
 	atomic_store(&m->live_vcpus, m->nvcpus);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, LOOP_STACK_BYTES);
-	rc = pthread_create(&loop, &attr, loop_main, m);
-	pthread_attr_destroy(&attr);
+	rc = thread_start(&loop, LOOP_STACK_BYTES, loop_main, m);
 	if (rc)
-		return err_sys(err, rc, "cannot start a thread");
+		return err_sys(err, -rc, "cannot start a thread");
 	rc = machine_start_iothreads(m, err);
 	for (unsigned i = m->nvcpus; !rc && --i > 0;)
 		rc = vcpu_go(m->vcpu[i], err);

@@ -8,6 +8,7 @@
 
 #include "devices/backend/chardev.h"
 #include "vmm/arch/x86_64/layout.h"
+#include "vmm/core/thread.h"
 #include "vmm/machine_impl.h"
 
 /* Where the next device goes; keep counts it once it is there ("off" leaves none). */
@@ -113,15 +114,10 @@ static void *iothread_main(void *opaque)
 
 static int iothread_start(struct iothread *io, struct err *err)
 {
-	pthread_attr_t attr;
-	int rc;
+	int rc = thread_start(&io->thread, IOTHREAD_STACK_BYTES, iothread_main, io);
 
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, IOTHREAD_STACK_BYTES);
-	rc = pthread_create(&io->thread, &attr, iothread_main, io);
-	pthread_attr_destroy(&attr);
 	if (rc)
-		return err_sys(err, rc, "%s: cannot start its I/O thread", io->dev->id);
+		return err_sys(err, -rc, "%s: cannot start its I/O thread", io->dev->id);
 	io->running = true;
 	return 0;
 }

@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "vmm/core/thread.h"
+
 /* Kicks a thread out of KVM_RUN. The handler does nothing: EINTR is the message. */
 #define SIG_KICK (SIGRTMIN + 1)
 #define STACK_BYTES (128 << 10)
@@ -213,15 +215,10 @@ static void on_kick(int sig)
 
 static int start_thread(struct vcpu *v, struct err *err)
 {
-	pthread_attr_t attr;
-	int rc;
+	int rc = thread_start(&v->thread, STACK_BYTES, thread_main, v);
 
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	rc = pthread_create(&v->thread, &attr, thread_main, v);
-	pthread_attr_destroy(&attr);
 	if (rc)
-		return err_sys(err, rc, "vCPU %u: cannot start its thread", v->id);
+		return err_sys(err, -rc, "vCPU %u: cannot start its thread", v->id);
 	v->threaded = true;
 	return 0;
 }
