@@ -36,7 +36,9 @@ SRC := $(wildcard vmm/*.c vmm/core/*.c vmm/api/*.c vmm/arch/$(ARCH)/*.c \
 	devices/*.c devices/virtio/*.c devices/backend/*.c boot/*.c)
 OBJ := $(patsubst %.c,$B/o/%.o,$(filter-out vmm/main.c,$(SRC)))
 LIB := $B/libbantam.a
-TOOLS := $(patsubst tools/%.c,$B/%,$(wildcard tools/*.c))
+# A helper program is one file, tools/X.c, or a folder of them, tools/X/*.c.
+TOOL_DIRS := $(patsubst tools/%/,%,$(wildcard tools/*/))
+TOOLS := $(patsubst tools/%.c,$B/%,$(wildcard tools/*.c)) $(addprefix $B/,$(TOOL_DIRS))
 
 all: $B/bantam $(TOOLS) guests
 
@@ -51,8 +53,11 @@ $B/o/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(filter-out $B/bantam-net-user,$(TOOLS)): $B/%: $B/o/tools/%.o $(LIB)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+# What a helper needs beyond our libraries; these it may link dynamically.
+.SECONDEXPANSION:
+tool_objs = $(patsubst %.c,$B/o/%.o,$(wildcard tools/$1.c tools/$1/*.c))
+$(filter-out $B/bantam-net-user,$(TOOLS)): $B/%: $$(call tool_objs,$$*) $(LIB)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(LIBS_$*)
 # A process of its own, so that no VM links libslirp and glib. There is no static libslirp.
 $B/bantam-net-user: $B/o/tools/bantam-net-user.o $(LIB)
 	$(CC) $(filter-out -static-pie,$(LDFLAGS)) $(if $(STATIC),-pie) -o $@ $^ -lseccomp -lslirp

@@ -1,9 +1,13 @@
 /* bantam: subcommands; the only place that prints an error and exits. */
+#include <errno.h>
+#include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/config.h"
+#include "vmm/core/helper.h"
 #include "vmm/doctor.h"
 #include "vmm/machine.h"
 
@@ -64,6 +68,32 @@ static int cmd_doctor(int argc, char **argv)
 	return fail("doctor: takes no argument but --json", OUTCOME_USAGE);
 }
 
+/* A command that is a program of its own: no VM carries its code and libraries. */
+static int run_helper(const char *name, char **argv)
+{
+	char path[PATH_MAX + 64];
+
+	if (!helper_find(name, path, sizeof(path))) {
+		fprintf(stderr, "bantam: %s is missing; it belongs next to bantam or in "
+			"../libexec/bantam\n", name);
+		return OUTCOME_ERROR;
+	}
+	/* argv[-1] is the command's own name: "image". */
+	execv(path, argv - 1);
+	fprintf(stderr, "bantam: %s: %s\n", path, strerror(errno));
+	return OUTCOME_ERROR;
+}
+
+static int cmd_image(int argc, char **argv)
+{
+	return run_helper("bantam-image", argv);
+}
+
+static int cmd_seed(int argc, char **argv)
+{
+	return run_helper("bantam-seed", argv);
+}
+
 static int cmd_version(int argc, char **argv)
 {
 	puts("bantam " BANTAM_VERSION);
@@ -78,6 +108,8 @@ static const struct command {
 	const char *help;
 } commands[] = {
 	{ "run", cmd_run, "boot a VM; see bantam run --help" },
+	{ "image", cmd_image, "create, check, convert and look into disk images" },
+	{ "seed", cmd_seed, "build the small disks: cloud-init, service, FAT from a folder" },
 	{ "doctor", cmd_doctor, "say what this host can do (--json)" },
 	{ "version", cmd_version, "print the version" },
 	{ "help", cmd_help, "this text" },

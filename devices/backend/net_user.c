@@ -22,6 +22,7 @@
 
 #include "devices/backend/net_dgram.h"
 #include "devices/backend/net_hostfwd.h"
+#include "vmm/core/helper.h"
 #include "vmm/core/log.h"
 
 #define HELPER "bantam-net-user"
@@ -85,31 +86,6 @@ static const struct net_ops user_ops = {
 };
 
 /* --- starting the helper ------------------------------------------------------------- */
-
-/* Next to this program, or where make install puts it. */
-static bool find_helper(char *path, size_t len)
-{
-	static const char *const dirs[] = { "/", "/../", "/../libexec/bantam/" };
-	const char *set = getenv("BANTAM_NET_USER");
-	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char *slash;
-
-	if (set && *set) {
-		snprintf(path, len, "%s", set);
-		return !access(path, X_OK);
-	}
-	self[n < 0 ? 0 : n] = 0;
-	slash = strrchr(self, '/');
-	if (slash)
-		*slash = 0;
-	for (size_t i = 0; slash && i < sizeof(dirs) / sizeof(dirs[0]); i++) {
-		if (snprintf(path, len, "%s%s%s", self, dirs[i], HELPER) < (int)len &&
-		    !access(path, X_OK))
-			return true;
-	}
-	return false;
-}
 
 static int spawn(struct user *u, const char *path, int frames, int status, const char *mtu,
 		 const char *hostfwd)
@@ -209,7 +185,7 @@ static int start(struct user *u, const struct net_config *cfg, struct err *err)
 	char path[PATH_MAX + 64], mtu[12];
 	int frames[2], status[2], rc;
 
-	if (!find_helper(path, sizeof(path)))
+	if (!helper_find(HELPER, path, sizeof(path)))
 		return err_set(err, ENOENT, "%s user: %s is missing; it belongs next to bantam "
 			       "or in ../libexec/bantam", cfg->option, HELPER);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, frames))

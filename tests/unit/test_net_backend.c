@@ -65,7 +65,7 @@ static int open_net(struct net_config cfg, struct err *err)
 
 	readable = writable = ups = downs = 0;
 	/* An instrumented test is not next to it. */
-	setenv("BANTAM_NET_USER", "build/bantam-net-user", 0);
+	setenv("BANTAM_LIBEXEC", "build", 0);
 	if (!loop)
 		cr_assert_eq(loop_create(&loop, err), 0);
 	cfg.option = "--net";
@@ -234,7 +234,7 @@ Test(net_backend, user_says_that_a_port_is_in_use)
 	socklen_t len = sizeof(at);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct err err = { "" };
-	char fwd[64];
+	char fwd[64], dir[] = "/tmp/bantam-helper-XXXXXX", link[64];
 
 	cr_assert_eq(bind(fd, (struct sockaddr *)&at, len), 0);
 	cr_assert_eq(listen(fd, 1), 0);
@@ -243,13 +243,19 @@ Test(net_backend, user_says_that_a_port_is_in_use)
 	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = fwd }, &err), -EADDRINUSE);
 	cr_expect(strstr(err.text, "the port is in use"), "%s", err.text);
 	close(fd);
-	setenv("BANTAM_NET_USER", "/nonexistent", 1);
+	setenv("BANTAM_LIBEXEC", "/nonexistent", 1);
 	cr_expect_eq(open_net((struct net_config){ .user = true }, &err), -ENOENT);
 	cr_expect(strstr(err.text, "is missing"), "%s", err.text);
-	setenv("BANTAM_NET_USER", "/bin/true", 1);
+	/* A helper that ends at once. */
+	cr_assert(mkdtemp(dir));
+	snprintf(link, sizeof(link), "%s/bantam-net-user", dir);
+	cr_assert_eq(symlink("/bin/true", link), 0);
+	setenv("BANTAM_LIBEXEC", dir, 1);
 	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = fwd }, &err), -EIO);
 	cr_assert_eq(open_net((struct net_config){ .user = true }, &err), 0);
 	cr_expect(until(&downs, 1), "the link goes down when the helper ends");
+	unlink(link);
+	rmdir(dir);
 	end();
 }
 
