@@ -7,9 +7,15 @@
  * disk wakes us. One interrupt decision follows each batch. virtq refuses heads
  * that are in flight, so a queue never has more requests than its size.
  *
- * All disk calls are made in the loop's thread (see aio.h); a kick that arrives on another thread is passed on by an eventfd. The
+ * All disk calls are made in the loop's thread (see aio.h), which is the device's own
+ * with iothread=on; a kick that arrives on another thread is passed on by an eventfd. The
  * same eventfd brings us back to a queue that had more work than one turn may
  * take, so that a guest cannot keep the loop to itself.
+ *
+ * A rate limit is charged as requests are taken from the ring; what it holds back stays in the
+ * ring until a timer fires, so there is nothing to undo at a reset. Reads, writes and flushes
+ * are one operation each, discards and write-zeroes one for each range and no bytes: they move
+ * none. The queues take turns at being first.
  *
  * Reset: requests in flight hold host pointers to guest memory, so the reset
  * waits for them, but they answer nobody: neither status byte nor ring is
@@ -243,6 +249,14 @@ static void answer_id(struct blk *blk, unsigned queue, const struct chain *chain
 	answer(blk, queue, chain, BLK_S_OK, (uint32_t)n + 1);
 }
 
+static void charge(struct blk *blk, const struct blk_cmd *cmd)
+{
+	bool moves = cmd->what == BLK_READ || cmd->what == BLK_WRITE;
+
+	ratelimit_charge(&blk->limit, moves ? cmd->len_bytes : 0,
+			 cmd->nranges ? cmd->nranges : 1);
+}
+
 static void start_io(struct blk *blk, unsigned queue, const struct blk_cmd *cmd,
 		     const struct chain *chain)
 {
@@ -290,6 +304,7 @@ static void serve(struct blk *blk, unsigned queue, const struct chain *chain)
 		answer_id(blk, queue, chain);
 		break;
 	default:
+		charge(blk, &cmd);
 		start_io(blk, queue, &cmd, chain);
 		break;
 	}
@@ -305,13 +320,35 @@ static void come_back(struct blk *blk, unsigned queue)
 	(void)!write(blk->again_fd, &one, sizeof(one));
 }
 
+static void hold_back(struct blk *blk, unsigned queue)
+{
+	blk->limited |= 1u << queue;
+	blk->polled &= ~(1u << queue);
+}
+
+/* True: nothing more may start now, and the timer brings us back to the queue. */
+static bool held_back(struct blk *blk, unsigned queue)
+{
+	uint64_t ns;
+
+	if (!ratelimit_on(&blk->limit))
+		return false;
+	ns = ratelimit_wait_ns(&blk->limit, ratelimit_now_ns());
+	if (!ns)
+		return false;
+	if (!blk->limited)
+		loop_timer_arm(blk->limit_timer, ns);
+	hold_back(blk, queue);
+	return true;
+}
+
 /* Pop and start up to max requests; returns how many were popped. */
 static unsigned drain_queue(struct blk *blk, unsigned queue, unsigned max)
 {
 	struct virtq *q = &blk->vdev.queue[queue];
 	unsigned n = 0;
 
-	while (n < max && blk->vdev.active) {
+	while (n < max && blk->vdev.active && !held_back(blk, queue)) {
 		struct chain chain;
 		int rc = virtq_pop(q, &chain, blk->scratch, blk->queue_size);
 
@@ -345,14 +382,18 @@ static void run_queue(struct blk *blk, unsigned queue)
 	unsigned left = TURN_MAX;
 
 	virtq_disable_kicks(q);
+	if (blk->limited) {
+		hold_back(blk, queue);
+		return;
+	}
 	do {
 		unsigned n = drain_queue(blk, queue, left);
 
 		left -= n;
 		blk->disk->ops->commit(blk->disk);
 		interrupts(blk);
-	} while (left && blk->vdev.active && rest_queue(blk, queue));
-	if (!left && blk->vdev.active)
+	} while (left && blk->vdev.active && !blk->limited && rest_queue(blk, queue));
+	if (!left && blk->vdev.active && !blk->limited)
 		come_back(blk, queue);
 }
 
@@ -417,6 +458,22 @@ void blk_on_again(void *opaque)
 	blk->again = 0;
 	for (; again && blk->vdev.active; again &= again - 1)
 		run_queue(blk, (unsigned)__builtin_ctz(again));
+	virtio_unlock(&blk->vdev);
+}
+
+void blk_on_limit_timer(void *opaque)
+{
+	struct blk *blk = opaque;
+	unsigned first = blk->limit_first, n = blk->vdev.nqueues;
+	uint32_t held;
+
+	virtio_lock(&blk->vdev);
+	held = blk->limited;
+	blk->limited = 0;
+	blk->limit_first = (first + 1) % n;
+	for (unsigned i = 0; i < n && blk->vdev.active; i++)
+		if (held >> (first + i) % n & 1)
+			run_queue(blk, (first + i) % n);
 	virtio_unlock(&blk->vdev);
 }
 

@@ -13,6 +13,8 @@ struct virtio_blk_config {
 	unsigned nqueues;
 	uint16_t queue_size;	/* a power of two from 4 on */
 	bool discard;		/* offer it if the disk can */
+	/* Together for reads and writes, 0: no limit; a burst of 0: see ratelimit.h. */
+	uint64_t bytes_per_s, bytes_burst, ops_per_s, ops_burst;
 };
 
 /* A device on an open disk, which it owns from now on, also when this fails. */

@@ -92,7 +92,8 @@ static bool blk_reset(struct virtio_device *vdev)
 {
 	struct blk *blk = blk_of(vdev);
 
-	blk->pushed = blk->again = blk->polled = 0;
+	/* The limit itself goes on: a reset earns no tokens. */
+	blk->pushed = blk->again = blk->polled = blk->limited = 0;
 	blk->writeback = !blk->disk->readonly;
 	fill_config(blk);
 	blk->aborting = blk->inflight;
@@ -124,6 +125,7 @@ static void blk_destroy(struct device *dev)
 	}
 	loop_poll_disarm(blk->vdev.env->loop, &blk->poller);
 	loop_unwatch(blk->again_watch);
+	loop_unwatch(blk->limit_timer);
 	disk_close(blk->disk);
 	blk_free_requests(blk);
 	free(blk->scratch);
@@ -209,7 +211,11 @@ int virtio_blk_create(const struct device_env *env, const struct virtio_blk_conf
 	virtio_init(&blk->vdev, &blk_class, env, cfg->nqueues, cfg->queue_size,
 		    features(blk, cfg->nqueues), sizeof(struct blk_space));
 	fill_config(blk);
+	ratelimit_init(&blk->limit, cfg->bytes_per_s, cfg->bytes_burst, cfg->ops_per_s,
+		       cfg->ops_burst, ratelimit_now_ns());
 	rc = loop_watch_event(env->loop, blk_on_again, blk, &blk->again_watch, &blk->again_fd);
+	if (!rc && ratelimit_on(&blk->limit))
+		rc = loop_watch_timer(env->loop, blk_on_limit_timer, blk, &blk->limit_timer);
 	if (rc)
 		err_sys(err, -rc, "virtio-blk");
 	else
@@ -225,7 +231,9 @@ int virtio_blk_create(const struct device_env *env, const struct virtio_blk_conf
 /* --- --disk --------------------------------------------------------------------- */
 
 enum { K_PATH, K_RO, K_READONLY, K_SERIAL, K_ID, K_DIRECT, K_DISCARD, K_ENGINE, K_QUEUES, K_SIZE,
-       K_IOTHREAD, K_VHOST_USER };
+       K_IOTHREAD, K_VHOST_USER, K_RATE, K_BURST, K_OPS, K_OPS_BURST };
+
+#define RATE_MAX (1ull << 40)
 
 static const struct key blk_keys[] = {
 	[K_PATH] = { "path", KEY_PATH, KEY_BARE | KEY_REQUIRED | KEY_UNLESS, .meta = "FILE",
@@ -249,8 +257,28 @@ static const struct key blk_keys[] = {
 			 .help = "serve it in a thread of its own" },
 	[K_VHOST_USER] = { "vhost-user", KEY_PATH, KEY_INSTEAD, .meta = "SOCKET",
 			   .help = "served by the vhost-user daemon there, instead of path" },
+	[K_RATE] = { "rate", KEY_SIZE, .min = 1, .max = RATE_MAX, .meta = "SIZE",
+		     .help = "at most so many bytes a second are read and written …" },
+	[K_BURST] = { "burst", KEY_SIZE, .min = 1, .max = RATE_MAX, .meta = "SIZE",
+		      .help = "… and so many at once after a pause" },
+	[K_OPS] = { "ops", KEY_NUM, .min = 1, .max = RATE_MAX, .meta = "N",
+		    .help = "the same for requests a second …" },
+	[K_OPS_BURST] = { "ops-burst", KEY_NUM, .min = 1, .max = RATE_MAX, .meta = "N",
+			  .help = "… and at once" },
 	{ NULL },
 };
+
+static int check_limits(const struct keyvals *cfg, struct err *err)
+{
+	if (keys_has(cfg, K_BURST) && !keys_has(cfg, K_RATE))
+		return err_set(err, EINVAL, "%s: burst= needs rate=", cfg->option);
+	if (keys_has(cfg, K_OPS_BURST) && !keys_has(cfg, K_OPS))
+		return err_set(err, EINVAL, "%s: ops-burst= needs ops=", cfg->option);
+	if (keys_has(cfg, K_VHOST_USER) && (keys_has(cfg, K_RATE) || keys_has(cfg, K_OPS)))
+		return err_set(err, EINVAL, "%s: the daemon of vhost-user= limits its rate itself, "
+			       "not rate= and ops=", cfg->option);
+	return 0;
+}
 
 static int create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
 		  struct err *err)
@@ -263,6 +291,10 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 		.nqueues = (unsigned)keys_num(cfg, K_QUEUES),
 		.queue_size = (uint16_t)size,
 		.discard = keys_num(cfg, K_DISCARD),
+		.bytes_per_s = keys_num(cfg, K_RATE),
+		.bytes_burst = keys_num(cfg, K_BURST),
+		.ops_per_s = keys_num(cfg, K_OPS),
+		.ops_burst = keys_num(cfg, K_OPS_BURST),
 	};
 	struct disk_config disk_cfg = {
 		.path = keys_text(cfg, K_PATH),
@@ -284,6 +316,9 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	if (keys_has(cfg, K_PATH) == keys_has(cfg, K_VHOST_USER))
 		return err_set(err, EINVAL, "%s: give one of path=FILE and vhost-user=SOCKET",
 			       cfg->option);
+	rc = check_limits(cfg, err);
+	if (rc)
+		return rc;
 	if (keys_has(cfg, K_VHOST_USER)) {
 		if (serial || disk_cfg.readonly || disk_cfg.direct)
 			return err_set(err, EINVAL, "%s: serial, ro and direct are the daemon's "

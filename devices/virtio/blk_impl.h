@@ -10,6 +10,7 @@
 #include "devices/backend/disk.h"
 #include "devices/virtio/blk_req.h"
 #include "devices/virtio/virtio.h"
+#include "vmm/core/ratelimit.h"
 
 #define BLK_F_SEG_MAX 2
 #define BLK_F_RO 5
@@ -56,6 +57,10 @@ struct blk {
 	struct loop_poller poller;
 	struct loop_watch *again_watch;
 	int again_fd;
+	struct ratelimit limit;	/* of reads and writes together; lasts over resets */
+	uint32_t limited;	/* queues that wait for limit_timer; their kicks are off */
+	unsigned limit_first;	/* the queue whose turn it is when the timer fires */
+	struct loop_watch *limit_timer;
 	uint16_t queue_size;
 	struct iovec *scratch;	/* queue_size: the chain that is being looked at */
 	char serial[BLK_ID_BYTES + 1];
@@ -68,8 +73,9 @@ static inline struct blk *blk_of(struct virtio_device *vdev)
 
 /* virtio_class.kick. */
 void blk_kick(struct virtio_device *vdev, unsigned queue);
-/* loop callbacks: again_fd was written; the disk has completions. */
+/* loop callbacks: again_fd was written; the limit lets more pass; the disk has completions. */
 void blk_on_again(void *opaque);
+void blk_on_limit_timer(void *opaque);
 void blk_on_wake(void *opaque);
 /* loop_poller's functions. */
 bool blk_poll(void *opaque);

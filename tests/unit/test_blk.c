@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/virtio/blk.h"
@@ -44,12 +45,15 @@ static gpa_t page;
 static uint8_t *host;
 static bool closed;
 
+/* What create asks for; a test changes the limits first. */
+static struct virtio_blk_config cfg = { .id = "d0", .serial = "serial-17", .queue_size = QUEUE,
+					.discard = true };
+
 static void create(enum fake_transport transport, bool ro, unsigned nqueues)
 {
-	struct virtio_blk_config cfg = { .id = "d0", .serial = "serial-17", .nqueues = nqueues,
-					 .queue_size = QUEUE, .discard = true };
 	struct err err = { "" };
 
+	cfg.nqueues = nqueues;
 	fake_env_init(&f, transport);
 	bytes = calloc(1, SIZE);
 	for (unsigned i = 0; i < SIZE; i++)
@@ -595,6 +599,171 @@ Test(blk, broken_in_flight)
 	end();
 }
 
+/* --- rate limits ---------------------------------------------------------------------- */
+
+static double now_s(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* Reads of so many bytes, as many as a ring holds; until all are answered. Seconds. */
+static double timed_reads(unsigned n, unsigned len)
+{
+	double began = now_s();
+	unsigned done = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct fake_buf o = buf(HDR, 16), in[2] = { buf(DATA, len), buf(STATUS, 1) };
+
+		header(BLK_T_IN, 0);
+		fake_ring_add(&d.ring[0], &o, 1, in, 2);
+	}
+	fake_driver_kick(&d, 0);
+	while (done < n && now_s() - began < 5) {
+		done += taken();
+		cr_assert_leq(done, n);
+		fake_run(&f);
+		usleep(500);
+	}
+	cr_assert_eq(done, n);
+	return now_s() - began;
+}
+
+Test(blk, limited_operations)
+{
+	double s;
+
+	cfg.ops_per_s = 50;
+	cfg.ops_burst = 1;
+	begin(FAKE_PCI, F_ALL);
+	s = timed_reads(16, 512);
+	cr_assert(s > 15 / 50.0 - 0.01 && s < 1.5, "%f s", s);
+	/* What answers without the disk is free. */
+	usleep(50000);
+	fake_run(&f);
+	for (unsigned i = 0; i < 20; i++)
+		cr_assert_eq(in(BLK_T_GET_ID, 0, 20, NULL), BLK_S_OK);
+	end();
+}
+
+Test(blk, limited_bytes)
+{
+	double s;
+
+	cfg.bytes_per_s = 1 << 20;
+	cfg.bytes_burst = 1;
+	begin(FAKE_PCI, F_ALL);
+	/* The debt of the last one is not waited for. */
+	s = timed_reads(6, 65536);
+	cr_assert(s > 5 * 65536.0 / (1 << 20) - 0.01 && s < 1.5, "%f s", s);
+	/* Discards and write-zeroes move nothing. */
+	struct blk_range r = { 0, 2048, 0 };
+
+	usleep(70000);
+	cr_assert_eq(ranges(BLK_T_DISCARD, &r, 1), BLK_S_OK);
+	cr_assert_eq(ranges(BLK_T_WRITE_ZEROES, &r, 1), BLK_S_OK);
+	cr_assert_eq(ranges(BLK_T_DISCARD, &r, 1), BLK_S_OK);
+	end();
+}
+
+Test(blk, limited_burst)
+{
+	cfg.ops_per_s = 1;
+	cfg.ops_burst = 10;
+	begin(FAKE_PCI, F_ALL);
+	add_reads(10);
+	fake_driver_kick(&d, 0);
+	cr_assert_eq(taken(), 10);
+	add_reads(1);
+	fake_driver_kick(&d, 0);
+	usleep(20000);
+	fake_run(&f);
+	cr_assert_eq(taken(), 0);
+	/* A discard of many ranges is as many operations. */
+	cr_assert_eq(disk.ops[DISK_READ], 10);
+	end();
+	cfg.ops_per_s = 10;
+	cfg.ops_burst = 4;
+	begin(FAKE_PCI, F_ALL);
+	struct blk_range r[4] = { { 0, 1, 0 }, { 2, 1, 0 }, { 4, 1, 0 }, { 6, 1, 0 } };
+
+	cr_assert_eq(ranges(BLK_T_DISCARD, r, 4), BLK_S_OK);
+	add_reads(1);
+	fake_driver_kick(&d, 0);
+	cr_assert_eq(taken(), 0);
+	end();
+}
+
+/* Held back in the ring, nothing of the device's is in the way of a reset, nor of the end. */
+Test(blk, limited_reset)
+{
+	cfg.ops_per_s = 20;
+	cfg.ops_burst = 2;
+	begin(FAKE_PCI, F_ALL);
+	add_reads(10);
+	fake_driver_kick(&d, 0);
+	cr_assert_eq(taken(), 2);
+	fake_driver_set_status(&d, 0);
+	cr_assert_eq(fake_driver_status(&d), 0);
+	/* The timer of before fires into a device that was reset. */
+	memset(host + STATUS, 0xee, 10);
+	usleep(120000);
+	fake_run(&f);
+	cr_assert_eq(host[STATUS], 0xee);
+	cr_assert_eq(disk.ops[DISK_READ], 2);
+	/* A reset earns no tokens, and the limit goes on for the next driver. */
+	fake_driver_start(&d, F_ALL, 1, QUEUE);
+	timed_reads(4, 512);
+	add_reads(8);
+	fake_driver_kick(&d, 0);
+	cr_assert_lt(taken(), 4);
+	fake_driver_start(&d, F_ALL, 1, QUEUE);
+	add_reads(8);
+	fake_driver_kick(&d, 0);
+	cr_assert_lt(taken(), 4);
+	/* Some in flight, more held back: only the former are waited for. */
+	usleep(110000);
+	disk.hold = true;
+	fake_run(&f);
+	cr_assert_gt(disk.ntaken, 0);
+	end();
+	cr_assert_eq(disk.ntaken, 0);
+}
+
+/* Each queue has its turn, whatever the others ask for. */
+Test(blk, limited_queues)
+{
+	unsigned done[4] = { 0 };
+
+	cfg.ops_per_s = 200;
+	cfg.ops_burst = 1;
+	create(FAKE_PCI, false, 4);
+	fake_driver_start(&d, F_ALL | F_MQ, 4, QUEUE);
+	header(BLK_T_IN, 0);
+	for (unsigned q = 0; q < 4; q++) {
+		for (unsigned i = 0; i < QUEUE / 3; i++) {
+			struct fake_buf o = buf(HDR, 16), in[2] = { buf(DATA, 512), buf(STATUS, 1) };
+
+			fake_ring_add(&d.ring[q], &o, 1, in, 2);
+		}
+		fake_driver_kick(&d, q);
+	}
+	for (double until = now_s() + 0.3; now_s() < until; usleep(500))
+		fake_run(&f);
+	for (unsigned q = 0; q < 4; q++) {
+		struct fake_used_elem e;
+
+		while (fake_ring_take(&d.ring[q], &e))
+			done[q]++;
+		cr_assert_geq(done[q], 3, "queue %u", q);
+	}
+	cr_assert_leq(done[0] + done[1] + done[2] + done[3], 70);
+	end();
+}
+
 /* --- the cache mode -------------------------------------------------------------------- */
 
 Test(blk, write_through)
@@ -743,5 +912,11 @@ Test(blk, option_refusals)
 	cr_assert_eq(option("/dev/zero,queues=17", &err), -EINVAL);
 	cr_assert_eq(option("/dev/zero,engine=aio", &err), -EINVAL);
 	cr_assert_eq(option("ro", &err), -EINVAL);
+	cr_assert_eq(option("/dev/zero,burst=1M", &err), -EINVAL);
+	cr_assert(strstr(err.text, "burst= needs rate="), "%s", err.text);
+	cr_assert_eq(option("/dev/zero,rate=1M,ops-burst=1", &err), -EINVAL);
+	cr_assert_eq(option("/dev/zero,ops=0", &err), -EINVAL);
+	cr_assert_eq(option("vhost-user=/no/such,rate=1M", &err), -EINVAL);
+	cr_assert(strstr(err.text, "daemon"), "%s", err.text);
 	fake_env_destroy(&f);
 }
