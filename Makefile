@@ -95,8 +95,7 @@ $B/unit/%: $B/o/tests/unit/%.o $(UNIT_COMMON) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -Wl,--no-gc-sections -o $@ $^ -lcriterion $(LIBS)
 
-# libFuzzer targets: tests/fuzz/fuzz_X.c includes the sources that it needs by path in its
-# first comment-free line "FUZZ_SRC"; everything is simply linked against a clang build.
+# libFuzzer targets, each linked against a clang build of everything.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_FLAGS := -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 FUZZ_OBJ := $(patsubst %.c,build/fuzz/o/%.o,$(filter-out vmm/main.c,$(SRC)))
@@ -127,7 +126,8 @@ fmt:
 
 install: all
 	install -D -m 755 $B/bantam $(DESTDIR)$(PREFIX)/bin/bantam
-	install -D -m 755 $B/bantam-net-user $(DESTDIR)$(PREFIX)/libexec/bantam/bantam-net-user
+	install -d $(DESTDIR)$(PREFIX)/libexec/bantam
+	install -m 755 $(filter $B/bantam-%,$(TOOLS)) $(DESTDIR)$(PREFIX)/libexec/bantam
 	install -D -m 644 vmm/bantam.1 $(DESTDIR)$(PREFIX)/share/man/man1/bantam.1
 
 clean:
