@@ -4,8 +4,10 @@
  * Queues 2n and 2n+1 receive and transmit for pair n; the control queue comes after
  * the last pair, or after the first where the driver does without MQ. Frames move
  * in net_rx.c and net_tx.c, commands in net_ctrl.c, and what lies behind is struct net.
- * Threads: everything moves in the loop's thread; activate and reset come from a
- * vCPU's and only touch the backend by calls that may come from any thread.
+ * Threads: everything moves in the loop's thread, which is the card's own with iothread=on
+ * (env->loop is that loop then); activate and reset come from a vCPU's and only touch the
+ * backend by calls that may come from any thread. With vhost the kernel's thread moves the
+ * data, and the loop serves the control queue and the link only.
  */
 #include "devices/virtio/net.h"
 
@@ -30,9 +32,8 @@
 
 enum {
 	KEY_TAP, KEY_FD, KEY_USER, KEY_STREAM, KEY_HOSTFWD, KEY_MAC, KEY_MTU, KEY_QUEUES,
-	KEY_QUEUE_SIZE, KEY_IP, KEY_MASK, KEY_OFFLOAD, KEY_VHOST,
-	 KEY_RX_RATE, KEY_RX_BURST, KEY_RX_OPS,
-	KEY_RX_OPS_BURST, KEY_TX_RATE, KEY_TX_BURST, KEY_TX_OPS, KEY_TX_OPS_BURST,
+	KEY_QUEUE_SIZE, KEY_IP, KEY_MASK, KEY_OFFLOAD, KEY_VHOST, KEY_IOTHREAD,
+	KEY_RX_RATE, KEY_RX_BURST, KEY_RX_OPS, KEY_RX_OPS_BURST, KEY_TX_RATE, KEY_TX_BURST, KEY_TX_OPS, KEY_TX_OPS_BURST,
 };
 
 #define RATE_MAX (1ull << 40)
@@ -62,6 +63,8 @@ static const struct key keys[] = {
 			  .help = "checksums and segmentation are left to the other side" },
 	[KEY_VHOST] = { "vhost", KEY_CHOICE, .choices = "auto|on|off", .def = "auto",
 			.help = "tap: the kernel moves the frames (vhost-net); auto: if it can" },
+	[KEY_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
+			   .help = "serve it in a thread of its own" },
 	[KEY_RX_RATE] = { "rx-rate", KEY_SIZE, .min = 1, .max = RATE_MAX, .meta = "SIZE",
 			  .help = "the guest receives at most so many bytes a second …" },
 	[KEY_RX_BURST] = { "rx-burst", KEY_SIZE, .min = 1, .max = RATE_MAX, .meta = "SIZE",
@@ -137,48 +140,6 @@ void net_set_offloads(struct virtio_net *nic, uint64_t features)
 		nic->net->ops->set_offloads(nic->net, offloads);
 }
 
-int net_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, bool writable)
-{
-	struct virtq *q = &nic->vdev.queue[queue];
-	struct iovec *iov = &s->iov[s->niov];
-	struct chain chain;
-	int rc;
-
-	if (s->nchains == NET_STASH_CHAINS || s->niov + VIRTQ_MAX_SIZE > NET_STASH_IOVS)
-		return 0;
-	rc = virtq_pop(q, &chain, iov, VIRTQ_MAX_SIZE);
-	if (rc < 0)
-		virtio_broken(&nic->vdev, q->broken_why);
-	if (rc <= 0)
-		return rc;
-	s->chain[s->nchains++] = (struct net_chain){
-		.head = chain.head,
-		.first = (uint16_t)(s->niov + (writable ? chain.nreadable : 0)),
-		.niov = writable ? chain.nwritable : chain.nreadable,
-		.bytes = (uint32_t)(writable ? chain.writable_bytes : chain.readable_bytes),
-	};
-	s->niov += (unsigned)chain.nreadable + chain.nwritable;
-	return 1;
-}
-
-void net_stash_compact(struct net_stash *s)
-{
-	unsigned n = 0, niov = 0;
-
-	for (unsigned i = 0; i < s->nchains; i++) {
-		struct net_chain c = s->chain[i];
-
-		if (!c.niov)
-			continue;
-		memmove(&s->iov[niov], &s->iov[c.first], c.niov * sizeof(s->iov[0]));
-		c.first = (uint16_t)niov;
-		niov += c.niov;
-		s->chain[n++] = c;
-	}
-	s->nchains = n;
-	s->niov = niov;
-}
-
 /* --- events, in the loop's thread -------------------------------------------------------- */
 
 static void on_readable(void *opaque, unsigned pair)
@@ -222,15 +183,22 @@ static void on_again(void *opaque)
 	virtio_unlock(&nic->vdev);
 }
 
+/* The pairs take turns at being first, or the others would never get a token. */
+static unsigned first_of(const struct virtio_net *nic, unsigned n)
+{
+	return nic->pairs ? n % nic->pairs : 0;
+}
+
 static void on_rx_timer(void *opaque)
 {
 	struct virtio_net *nic = opaque;
 
 	virtio_lock(&nic->vdev);
-	for (unsigned i = 0; nic->vdev.active && i < nic->pairs; i++) {
+	for (unsigned i = 0; i < nic->max_pairs; i++)
 		nic->pair[i].rx.limited = false;
-		net_run_rx(nic, i);
-	}
+	nic->rx_first = first_of(nic, nic->rx_first + 1);
+	for (unsigned i = 0; nic->vdev.active && i < nic->pairs; i++)
+		net_run_rx(nic, first_of(nic, nic->rx_first + i));
 	virtio_unlock(&nic->vdev);
 }
 
@@ -239,9 +207,14 @@ static void on_tx_timer(void *opaque)
 	struct virtio_net *nic = opaque;
 
 	virtio_lock(&nic->vdev);
-	for (unsigned i = 0; nic->vdev.active && i < nic->pairs; i++) {
+	for (unsigned i = 0; i < nic->max_pairs; i++)
 		nic->pair[i].tx.limited = false;
-		net_run_tx(nic, i);
+	nic->tx_first = first_of(nic, nic->tx_first + 1);
+	for (unsigned i = 0; nic->vdev.active && i < nic->pairs; i++) {
+		unsigned pair = first_of(nic, nic->tx_first + i);
+
+		if (!nic->pair[pair].tx.blocked)
+			net_run_tx(nic, pair);
 	}
 	virtio_unlock(&nic->vdev);
 }
@@ -513,6 +486,10 @@ static int check(const struct keyvals *cfg, struct err *err)
 	if (size & (size - 1))
 		return err_set(err, EINVAL, "%s: queue-size=%s: must be a power of two",
 			       cfg->option, keys_text(cfg, KEY_QUEUE_SIZE));
+	for (unsigned i = KEY_RX_RATE; i <= KEY_TX_OPS_BURST; i += 2)
+		if (keys_has(cfg, i + 1) && !keys_has(cfg, i))
+			return err_set(err, EINVAL, "%s: %s= needs %s=", cfg->option,
+				       keys[i + 1].name, keys[i].name);
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 /*
  * net_impl: what the parts of virtio-net share: net.c (the page: keys, life, class),
- * net_rx.c, net_tx.c and net_ctrl.c. Lock held in every function but those called on_….
+ * net_stash.c, net_rx.c, net_tx.c, net_ctrl.c and net_vhost.c. Lock held in every function but those called on_….
  */
 #ifndef BANTAM_VIRTIO_NET_IMPL_H
 #define BANTAM_VIRTIO_NET_IMPL_H
@@ -119,6 +119,7 @@ struct virtio_net {
 	uint8_t mac[NET_MAC_BYTES];	/* as created: what a reset goes back to */
 	struct net_filter filter;
 	struct ratelimit rx_limit, tx_limit;
+	unsigned rx_first, tx_first;	/* the pair whose turn it is when a timer fires */
 	struct loop_watch *again, *rx_timer, *tx_timer;
 	int again_fd;
 	struct iovec iov[NET_STASH_IOVS + NET_BATCH];	/* of the frames being received */
@@ -144,7 +145,7 @@ uint16_t net_status(const struct virtio_net *nic);
 void net_set_status(struct virtio_net *nic, uint16_t status);
 
 /*
- * Pop one chain into the stash: its readable or its writable part. 1; 0: none, or no room;
+ * net_stash.c. Pop one chain into the stash: its readable or its writable part. 1; 0: none, or no room;
  * -EPROTO: the device is broken now.
  */
 int net_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, bool writable);
