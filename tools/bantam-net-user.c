@@ -294,15 +294,69 @@ static bool create(unsigned mtu)
 	return me.slirp;
 }
 
+/* 0, or -1 and errno. The guest's address is the one that DHCP gives or its neighbours know. */
+static int listen_for(const struct net_hostfwd *fwd)
+{
+	struct sockaddr_in6 host = { .sin6_family = AF_INET6, .sin6_addr = fwd->addr6,
+				     .sin6_port = htons(fwd->host_port) };
+	struct sockaddr_in6 guest = { .sin6_family = AF_INET6, .sin6_port = htons(fwd->guest_port) };
+	struct in_addr any = { 0 };
+	int rc;
+
+	if (fwd->v6)
+		return slirp_add_hostxfwd(me.slirp, (struct sockaddr *)&host, sizeof(host),
+					  (struct sockaddr *)&guest, sizeof(guest),
+					  SLIRP_HOSTFWD_V6ONLY | (fwd->udp ? SLIRP_HOSTFWD_UDP : 0));
+	rc = slirp_add_hostfwd(me.slirp, fwd->udp, fwd->addr, fwd->host_port, any, fwd->guest_port);
+	/* A network namespace whose loopback is down has no 127.0.0.1: nobody outside it either. */
+	if (rc && errno == EADDRNOTAVAIL && fwd->any_addr)
+		rc = slirp_add_hostfwd(me.slirp, fwd->udp, any, fwd->host_port, any,
+				       fwd->guest_port);
+	return rc;
+}
+
+static const char *why_not(int error)
+{
+	switch (error) {
+	case EADDRINUSE:
+		return "the port is in use";
+	case EADDRNOTAVAIL:
+		return "this host does not have that address";
+	case EACCES:
+		return "no permission for a port that low; take one from 1024 on, or grant "
+		       "CAP_NET_BIND_SERVICE";
+	case EAFNOSUPPORT:
+		return "this host has no IPv6";
+	default:
+		return strerror(error);
+	}
+}
+
+/* "127.0.0.1:8080" or "[::1]:8080". */
+static void tell_bound(const struct net_hostfwd *fwd, int fd)
+{
+	struct sockaddr_storage bound = { 0 };
+	socklen_t len = sizeof(bound);
+	const struct sockaddr_in *in = (struct sockaddr_in *)&bound;
+	const struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&bound;
+	char addr[INET6_ADDRSTRLEN] = "?";
+
+	if (getsockname(fd, (struct sockaddr *)&bound, &len))
+		memset(&bound, 0, sizeof(bound));
+	if (fwd->v6)
+		inet_ntop(AF_INET6, &in6->sin6_addr, addr, sizeof(addr));
+	else
+		inet_ntop(AF_INET, &in->sin_addr, addr, sizeof(addr));
+	tell(NET_USER_FWD "%s %s%s%s:%u -> guest :%u\n", fwd->udp ? "udp" : "tcp",
+	     fwd->v6 ? "[" : "", addr, fwd->v6 ? "]" : "",
+	     ntohs(fwd->v6 ? in6->sin6_port : in->sin_port), fwd->guest_port);
+}
+
 static bool forward(const char *text, unsigned len)
 {
-	struct in_addr any = { 0 };
-	struct sockaddr_in bound;
-	socklen_t bound_len = sizeof(bound);
 	struct net_hostfwd fwd;
 	const char *why = net_hostfwd_parse(text, len, &fwd);
-	char addr[INET_ADDRSTRLEN];
-	int rc, fd;
+	int fd;
 
 	if (why) {
 		tell(NET_USER_ERROR "hostfwd=%.*s: %s\n", (int)len, text, why);
@@ -311,20 +365,11 @@ static bool forward(const char *text, unsigned len)
 	/* slirp does not tell its socket; it will be the lowest number that is free. */
 	fd = dup(me.frames_fd);
 	close(fd);
-	rc = slirp_add_hostfwd(me.slirp, fwd.udp, fwd.addr, fwd.host_port, any, fwd.guest_port);
-	/* A network namespace whose loopback is down has no 127.0.0.1: nobody outside it either. */
-	if (rc && errno == EADDRNOTAVAIL && fwd.any_addr)
-		rc = slirp_add_hostfwd(me.slirp, fwd.udp, any, fwd.host_port, any, fwd.guest_port);
-	if (rc) {
-		tell(NET_USER_ERROR "hostfwd=%.*s: %s\n", (int)len, text,
-		     errno == EADDRINUSE ? "the port is in use" : strerror(errno));
+	if (listen_for(&fwd)) {
+		tell(NET_USER_ERROR "hostfwd=%.*s: %s\n", (int)len, text, why_not(errno));
 		return false;
 	}
-	if (getsockname(fd, (struct sockaddr *)&bound, &bound_len))
-		memset(&bound, 0, sizeof(bound));
-	inet_ntop(AF_INET, &bound.sin_addr, addr, sizeof(addr));
-	tell(NET_USER_FWD "%s %s:%u -> guest :%u\n", fwd.udp ? "udp" : "tcp", addr,
-	     ntohs(bound.sin_port), fwd.guest_port);
+	tell_bound(&fwd, fd);
 	return true;
 }
 

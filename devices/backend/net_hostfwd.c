@@ -16,9 +16,29 @@ static bool port(const char *text, uint16_t *out)
 	return true;
 }
 
+/* Changes text. NULL, or what is wrong with it. */
+static const char *address(char *text, struct net_hostfwd *out)
+{
+	size_t len = strlen(text);
+
+	out->any_addr = !len;
+	out->v6 = *text == '[';
+	if (!out->v6 && strchr(text, ':'))
+		return "an IPv6 address is written in brackets, like tcp:[::1]:8080-80";
+	if (!out->v6)
+		return inet_pton(AF_INET, len ? text : "127.0.0.1", &out->addr) == 1 ?
+			       NULL : "not an IPv4 address before the ports";
+	if (text[len - 1] != ']')
+		return "the bracket after the IPv6 address is missing";
+	text[len - 1] = 0;
+	return inet_pton(AF_INET6, text + 1, &out->addr6) == 1 ?
+		       NULL : "not an IPv6 address in the brackets";
+}
+
 const char *net_hostfwd_parse(const char *text, unsigned len, struct net_hostfwd *out)
 {
 	char buf[64], *addr, *ports, *dash;
+	const char *why;
 
 	memset(out, 0, sizeof(*out));
 	if (len >= sizeof(buf))
@@ -33,11 +53,9 @@ const char *net_hostfwd_parse(const char *text, unsigned len, struct net_hostfwd
 	if (!ports)
 		return "write it like tcp:127.0.0.1:8080-80 or tcp::0-22";
 	*ports++ = 0;
-	out->any_addr = !*addr;
-	if (strchr(addr, ':'))
-		return "only IPv4 addresses can be forwarded";
-	if (inet_pton(AF_INET, *addr ? addr : "127.0.0.1", &out->addr) != 1)
-		return "not an IPv4 address before the ports";
+	why = address(addr, out);
+	if (why)
+		return why;
 	dash = strchr(ports, '-');
 	if (!dash)
 		return "the guest's port is missing: HOSTPORT-GUESTPORT";

@@ -9,12 +9,17 @@
 struct net_hostfwd {
 	bool udp;
 	bool any_addr;		/* no address was given: 127.0.0.1 */
+	bool v6;		/* addr6, and the guest's IPv6 address; else addr, and its IPv4 one */
 	struct in_addr addr;
+	struct in6_addr addr6;
 	uint16_t host_port;	/* 0: whichever is free */
 	uint16_t guest_port;
 };
 
-/* "tcp:[ADDR]:HOSTPORT-GUESTPORT", len bytes of text. NULL, or what is wrong with it. Pure. */
+/*
+ * "tcp:ADDR:HOSTPORT-GUESTPORT", len bytes of text: ADDR is an IPv4 address, an IPv6 one in
+ * brackets, or nothing. NULL, or what is wrong with it. Pure.
+ */
 const char *net_hostfwd_parse(const char *text, unsigned len, struct net_hostfwd *out);
 
 /*

@@ -96,6 +96,14 @@ Test(net_backend, hostfwd)
 		{ "udp::53-5353", "127.0.0.1", true, true, 53, 5353 },
 		{ "tcp:0.0.0.0:65535-65535", "0.0.0.0", true, false, 65535, 65535 },
 		{ "tcp:10.1.2.3:8080-80", "10.1.2.3", true, false, 8080, 80 },
+		{ "tcp:[::1]:8080-80", "::1", true, false, 8080, 80 },
+		{ "udp:[::]:0-53", "::", true, true, 0, 53 },
+		{ "tcp:[::ffff:255.255.255.255]:65535-65535", "::ffff:255.255.255.255", true, false,
+		  65535, 65535 },
+		{ .text = "tcp:[]:1-2" }, { .text = "tcp:[:1-2" }, { .text = "tcp:]:1-2" },
+		{ .text = "tcp:[::1]1-2" }, { .text = "tcp:[::1:1-2" }, { .text = "tcp:::1]:1-2" },
+		{ .text = "tcp:[::1]" }, { .text = "tcp:[::1]:1" }, { .text = "tcp:[fe80::1%lo]:1-2" },
+		{ .text = "tcp:[[::1]]:1-2" }, { .text = "tcp:[1.2.3.4]:1-2" }, { .text = "tcp:[" },
 		{ .text = "" }, { .text = "tcp" }, { .text = "tcp:" }, { .text = "tcp::" },
 		{ .text = "tcp::-" }, { .text = "tcp::1-" }, { .text = "tcp::-1" },
 		{ .text = "tcp::1-0" }, { .text = "tcp::0x10-1" }, { .text = "tcp::1-65536" },
@@ -107,13 +115,14 @@ Test(net_backend, hostfwd)
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct net_hostfwd f;
-		char addr[32];
+		char addr[INET6_ADDRSTRLEN];
 		const char *why = net_hostfwd_parse(table[i].text, (unsigned)strlen(table[i].text), &f);
 
 		cr_expect_eq(!why, table[i].good, "\"%s\": %s", table[i].text, why ? why : "taken");
 		if (why || !table[i].good)
 			continue;
-		inet_ntop(AF_INET, &f.addr, addr, sizeof(addr));
+		inet_ntop(f.v6 ? AF_INET6 : AF_INET, f.v6 ? (void *)&f.addr6 : (void *)&f.addr, addr,
+			  sizeof(addr));
 		cr_expect(!strcmp(addr, table[i].addr) && f.udp == table[i].udp &&
 			  f.host_port == table[i].host && f.guest_port == table[i].guest, "%s",
 			  table[i].text);
