@@ -78,6 +78,11 @@ struct device_env {
 	/* Exactly one is set: the transport of virtio devices. */
 	struct pci_host *pci;
 	struct virtio_mmio_slots *mmio_slots;
+	/*
+	 * --dry-run: the device will be described and destroyed, never run. create checks what it
+	 * can by looking, but makes nothing on the host, connects to nothing, starts nobody.
+	 */
+	bool dry_run;
 };
 
 struct device;

@@ -434,7 +434,7 @@ int serial_create(const struct device_env *env, const struct keyvals *cfg,
 	ser->s.msr = MSR_IDLE;
 	ser->s.dll = 1;		/* 115200 baud, should anyone ask */
 	pthread_mutex_init(&ser->lock, NULL);
-	rc = chardev_open(cfg, env->loop, &ser->chr, err);
+	rc = chardev_open(cfg, env->loop, env->dry_run, &ser->chr, err);
 	if (rc)
 		goto fail;
 	rc = bus_add(env->pio, config->port, 8, &serial_bus, ser);

@@ -272,7 +272,7 @@ static int build(struct machine *m, struct err *err)
 		return rc;
 	m->env = (struct env){ &m->kvm, &m->irq, m->arch, on_event, m, false };
 	m->device_env = (struct device_env){ &m->mem, &m->pio, &m->mmio, m->loop, &env_ops,
-					     &m->env, NULL, NULL };
+					     &m->env, NULL, NULL, m->dry_run };
 	arch_board_init(&m->board);
 	rc = machine_create_devices(m, err);
 	if (rc)

@@ -50,11 +50,12 @@ bool chardev_off(const struct keyvals *cfg);
 bool chardev_stdio_taken(void);
 
 /*
- * cfg is parsed with chardev_keys and is not "off". Owner: chardev_close, which flushes for at
+ * cfg is parsed with chardev_keys and is not "off". With dry_run the host is only looked at: the
+ * result can be described and closed, and swallows what is written. Owner: chardev_close, which flushes for at
  * most a second, restores the terminal and removes what open created; it accepts NULL. Both
  * belong to the loop's thread, or to the builder while no loop runs.
  */
-int chardev_open(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
+int chardev_open(const struct keyvals *cfg, struct loop *loop, bool dry_run, struct chardev **out,
 		 struct err *err);
 void chardev_close(struct chardev *chr);
 /* Input begins. Loop's thread or builder; user is copied. */

@@ -145,17 +145,31 @@ static int start(struct sock *sock, struct err *err)
 	return 0;
 }
 
+int chardev_check_socket(const struct keyvals *cfg, struct err *err)
+{
+	const char *path = keys_text(cfg, CHARDEV_KEY_SOCKET);
+	size_t room = sizeof(((struct sock *)0)->addr.sun_path);
+	struct stat st;
+
+	if (!*path || strlen(path) >= room)
+		return err_set(err, ENAMETOOLONG, "%s socket=%s: a socket's path has 1 to %zu "
+			       "bytes", cfg->option, path, room - 1);
+	if (!lstat(path, &st) && !S_ISSOCK(st.st_mode))
+		return err_set(err, EEXIST, "%s socket=%s: exists and is not a socket", cfg->option,
+			       path);
+	return 0;
+}
+
 int chardev_open_socket(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 			struct err *err)
 {
 	const char *path = keys_text(cfg, CHARDEV_KEY_SOCKET);
 	struct chardev *chr;
 	struct sock *sock;
-	int rc;
+	int rc = chardev_check_socket(cfg, err);
 
-	if (!*path || strlen(path) >= sizeof(sock->addr.sun_path))
-		return err_set(err, ENAMETOOLONG, "%s socket=%s: a socket's path has 1 to %zu "
-			       "bytes", cfg->option, path, sizeof(sock->addr.sun_path) - 1);
+	if (rc)
+		return rc;
 	rc = chardev_new(cfg, loop, &sock_ops, sizeof(*sock), CHARDEV_REPLAY_BYTES, &chr, err,
 			 "socket=%s", path);
 	if (rc)

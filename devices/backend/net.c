@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,23 @@ struct net *net_new(const struct net_ops *ops, const struct net_config *cfg, siz
 	for (unsigned i = 0; i < NET_MAX_QUEUES; i++)
 		net->port[i] = (struct net_port){ .net = net, .queue = i, .fd = -1 };
 	return net;
+}
+
+int net_describe(const struct net_config *cfg, struct net **out, struct err *err, const char *fmt,
+		 ...)
+{
+	static const struct net_ops ops = { .close = net_free };
+	struct net *net = net_new(&ops, cfg, sizeof(*net));
+	va_list ap;
+
+	if (!net)
+		return err_sys(err, ENOMEM, "%s", cfg->option);
+	va_start(ap, fmt);
+	vsnprintf(net->what, sizeof(net->what), fmt, ap);
+	va_end(ap);
+	net->mtu = (uint16_t)cfg->mtu;
+	*out = net;
+	return 0;
 }
 
 static void on_event(void *opaque, uint32_t events)
@@ -152,6 +170,8 @@ int net_fd_open(const struct net_config *cfg, struct net **out, struct err *err)
 	rc = parse_fds(cfg, fd, &n, err);
 	if (rc)
 		return rc;
+	if (cfg->dry_run)
+		return net_describe(cfg, out, err, "fd %s", cfg->fds);
 	if (!ioctl(fd[0], TUNGETIFF, &ifr))
 		return net_tap_from_fds(cfg, fd, n, out, err);
 	if (n == 1 && !getsockopt(fd[0], SOL_SOCKET, SO_TYPE, &type, &len)) {

@@ -109,6 +109,7 @@ struct net_config {
 	unsigned queues;	/* tap: how many */
 	unsigned mtu;		/* 0: the backend's own */
 	const char *ip, *mask;	/* tap, if open creates it; NULL: none */
+	bool dry_run;		/* check what can be checked by looking; what, mtu, nqueues, close */
 	struct loop *loop;
 };
 
@@ -130,6 +131,9 @@ static inline void net_close(struct net *net)
 
 /* Zeroed, size_bytes long, without fds. NULL: out of memory. */
 struct net *net_new(const struct net_ops *ops, const struct net_config *cfg, size_t size_bytes);
+/* For dry_run: an object that can be closed, and what it would be. */
+int net_describe(const struct net_config *cfg, struct net **out, struct err *err, const char *fmt,
+		 ...) __attribute__((format(printf, 4, 5)));
 /* fd (which the port takes over, non-blocking from now on) serves this queue. */
 int net_port_open(struct net *net, unsigned queue, int fd);
 /* Unwatches and closes; a port without fd is left alone. */

@@ -352,6 +352,8 @@ static int open_fd(const struct net_config *cfg, const char *text, struct net **
 	    getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_STREAM)
 		return err_set(err, EBADF, "%s stream=%s: not an open stream socket", cfg->option,
 			       cfg->stream);
+	if (cfg->dry_run)
+		return net_describe(cfg, out, err, "stream, fd %d", (int)fd);
 	return net_stream_from_fd(cfg, (int)fd, out, err);
 }
 
@@ -365,6 +367,8 @@ int net_stream_open(const struct net_config *cfg, struct net **out, struct err *
 	if (!*cfg->stream || strlen(cfg->stream) >= sizeof(s->addr.sun_path))
 		return err_set(err, ENAMETOOLONG, "%s stream=%s: a socket's path has 1 to %zu "
 			       "bytes", cfg->option, cfg->stream, sizeof(s->addr.sun_path) - 1);
+	if (cfg->dry_run)
+		return net_describe(cfg, out, err, "stream %.100s", cfg->stream);
 	rc = create(cfg, &s, err);
 	if (rc)
 		return rc;

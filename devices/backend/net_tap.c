@@ -385,12 +385,19 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 	rc = parse_ip(cfg, &addr, &mask, err);
 	if (rc)
 		return rc;
+	existed = *cfg->tap && if_nametoindex(cfg->tap);
+	if (cfg->dry_run) {
+		rc = net_describe(cfg, out, err, "tap %s, %u queues%s", cfg->tap,
+				  cfg->queues ? cfg->queues : 1, existed ? "" : ", to be created");
+		if (!rc && cfg->queues)
+			(*out)->nqueues = cfg->queues;
+		return rc;
+	}
 	tap = (struct tap *)net_new(&tap_ops, cfg, sizeof(*tap));
 	if (!tap)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
 	tap->net.nqueues = cfg->queues ? cfg->queues : 1;
 	strcpy(tap->ifname, cfg->tap);
-	existed = *cfg->tap && if_nametoindex(cfg->tap);
 	rc = open_queues(tap, cfg, existed, err);
 	if (!rc)
 		rc = setup(tap, cfg, err);

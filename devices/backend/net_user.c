@@ -180,14 +180,11 @@ static int check_hostfwd(const struct net_config *cfg, struct err *err)
 	return 0;
 }
 
-static int start(struct user *u, const struct net_config *cfg, struct err *err)
+static int start(struct user *u, const struct net_config *cfg, const char *path, struct err *err)
 {
-	char path[PATH_MAX + 64], mtu[12];
 	int frames[2], status[2], rc;
+	char mtu[12];
 
-	if (!helper_find(HELPER, path, sizeof(path)))
-		return err_set(err, ENOENT, "%s user: %s is missing; it belongs next to bantam "
-			       "or in ../libexec/bantam", cfg->option, HELPER);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, frames))
 		return err_sys(err, errno, "%s user", cfg->option);
 	rc = net_port_open(&u->net, 0, frames[0]);
@@ -215,6 +212,7 @@ static int start(struct user *u, const struct net_config *cfg, struct err *err)
 
 int net_user_open(const struct net_config *cfg, struct net **out, struct err *err)
 {
+	char path[PATH_MAX + 64];
 	struct user *u;
 	int rc = check_hostfwd(cfg, err);
 
@@ -223,6 +221,11 @@ int net_user_open(const struct net_config *cfg, struct net **out, struct err *er
 	if (cfg->mtu > MTU_MAX)
 		return err_set(err, EINVAL, "%s user: mtu=%u: at most %u here", cfg->option,
 			       cfg->mtu, MTU_MAX);
+	if (!helper_find(HELPER, path, sizeof(path)))
+		return err_set(err, ENOENT, "%s user: %s is missing; it belongs next to bantam "
+			       "or in ../libexec/bantam", cfg->option, HELPER);
+	if (cfg->dry_run)
+		return net_describe(cfg, out, err, "user network");
 	u = (struct user *)net_new(&user_ops, cfg, sizeof(*u));
 	if (!u)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
@@ -230,7 +233,7 @@ int net_user_open(const struct net_config *cfg, struct net **out, struct err *er
 	u->net.mtu = (uint16_t)(cfg->mtu ? cfg->mtu : MTU_MAX);
 	u->net.csum_good = u->net.has_peer = true;
 	snprintf(u->net.what, sizeof(u->net.what), "user network");
-	rc = start(u, cfg, err);
+	rc = start(u, cfg, path, err);
 	if (rc) {
 		user_close(&u->net);
 		return rc;

@@ -43,7 +43,7 @@ int blk_vhost_create(const struct device_env *env, const char *option, const cha
 	f->vdev.dev.ops = &blk_vhost_ops;
 	rc = vhost_front_init(f, &blk_vhost_class, env, option, path, nqueues, queue_size, wanted,
 			      CONFIG_BYTES, err);
-	if (!rc) {
+	if (!rc && !env->dry_run) {
 		rc = vhost_user_get_config(&f->vu, f->vdev.config, CONFIG_BYTES);
 		if (rc)
 			err_sys(err, -rc, "%s: %s: the daemon does not say what its disk is", option,

@@ -313,7 +313,7 @@ static int console_create(const struct device_env *env, const struct keyvals *cf
 	con->vdev.dev.type = &virtio_console_type;
 	con->vdev.dev.ops = &console_ops;
 	strcpy(con->vdev.dev.id, "console");
-	rc = chardev_open(cfg, env->loop, &con->chr, err);
+	rc = chardev_open(cfg, env->loop, env->dry_run, &con->chr, err);
 	if (rc)
 		goto fail;
 	rc = loop_watch_event(env->loop, on_again, con, &con->again, &con->again_fd);

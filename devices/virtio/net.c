@@ -465,6 +465,7 @@ static int open_backend(struct virtio_net *nic, const struct device_env *env,
 		.ip = keys_text(cfg, KEY_IP),
 		.mask = keys_text(cfg, KEY_MASK),
 		.loop = env->loop,
+		.dry_run = env->dry_run,
 	};
 	int rc;
 
@@ -534,8 +535,9 @@ static int nic_create(const struct device_env *env, const struct keyvals *cfg,
 		goto fail;
 	}
 	init_limits(nic, cfg);
-	rc = net_vhost_choose(nic, env, (enum net_vhost_how)keys_num(cfg, KEY_VHOST), cfg->option,
-			      err);
+	if (!env->dry_run)
+		rc = net_vhost_choose(nic, env, (enum net_vhost_how)keys_num(cfg, KEY_VHOST),
+				      cfg->option, err);
 	if (rc)
 		goto fail;
 	virtio_init(&nic->vdev, &nic_class, env, 2 * nic->max_pairs + 1,

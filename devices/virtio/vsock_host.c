@@ -118,6 +118,8 @@ int vsock_host_listen(struct vsock *vs, const char *option, const char *path, st
 	vs->addr.sun_family = AF_UNIX;
 	strcpy(vs->addr.sun_path, path);
 	vs->next_port = PORT_FIRST;
+	if (vs->vdev.env->dry_run)
+		return 0;
 	vs->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (vs->listen_fd < 0)
 		return err_sys(err, errno, "%s socket=%s", option, path);

@@ -72,7 +72,7 @@ static int try_open(const char *text, struct chardev **out, struct err *err)
 	int rc = keys_parse(&kv, "--serial", chardev_keys, text, err);
 
 	if (!rc)
-		rc = chardev_open(&kv, f.env.loop, out, err);
+		rc = chardev_open(&kv, f.env.loop, f.env.dry_run, out, err);
 	keys_clear(&kv);
 	return rc;
 }

@@ -73,7 +73,7 @@ static _Noreturn void child(enum way way, bool stuck)
 	alarm(40);
 	if (loop_create(&loop, &err) ||
 	    keys_parse(&kv, "--serial", chardev_keys, "stdio", &err) ||
-	    chardev_open(&kv, loop, &chr, &err))
+	    chardev_open(&kv, loop, false, &chr, &err))
 		_exit(99);
 	keys_clear(&kv);
 	chardev_attach(chr, &user);
