@@ -23,7 +23,10 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "devices/virtio/virtq_stranded.h"
 
 #define DESC_F_NEXT 1u
 #define DESC_F_WRITE 2u
@@ -376,6 +379,57 @@ bool virtq_enable_kicks(struct virtq *q)
 		q->avail_idx = atomic_load_explicit(&avail(q)->idx, memory_order_acquire);
 	}
 	return q->avail_idx != q->next_avail;
+}
+
+int virtq_take_over(struct virtq *q)
+{
+	uint16_t avail_idx = atomic_load_explicit(&avail(q)->idx, memory_order_acquire);
+	uint16_t used_idx = atomic_load_explicit(&used(q)->idx, memory_order_acquire);
+	struct stranded_rings rings = { .size = q->size, .avail_idx = avail_idx,
+					.used_idx = used_idx };
+	uint16_t *heads;
+	int rc;
+
+	q->can_unpop = false;
+	q->signalled_valid = false;
+	q->next_avail = q->avail_idx = avail_idx;
+	q->next_used = used_idx;
+	memset(q->in_flight, 0, sizeof(q->in_flight));
+	if ((uint16_t)(avail_idx - used_idx) > q->size)
+		return broke(q, "an avail index that jumped by more than the queue's size");
+	heads = malloc(2 * q->size * sizeof(*heads));
+	if (!heads)
+		return -ENOMEM;
+	for (unsigned i = 0; i < q->size; i++) {
+		uint32_t id = relaxed(&used(q)->ring[i].id);
+
+		heads[i] = relaxed(&avail(q)->ring[i]);
+		heads[q->size + i] = id < q->size ? (uint16_t)id : UINT16_MAX;
+	}
+	rings.avail = heads;
+	rings.used = heads + q->size;
+	rc = virtq_stranded(&rings, q->in_flight);
+	free(heads);
+	/* It may have asked for no kicks. */
+	virtq_enable_kicks(q);
+	return rc;
+}
+
+int virtq_pop_outstanding(struct virtq *q, struct chain *chain, struct iovec *iov, unsigned iov_max)
+{
+	const char *why;
+
+	if (q->broken)
+		return -EPROTO;
+	for (unsigned i = 0; q->ready && i < VIRTQ_MAX_SIZE / 64; i++) {
+		if (!q->in_flight[i])
+			continue;
+		*chain = (struct chain){ .iov = iov };
+		chain->head = (uint16_t)(i * 64 + (unsigned)__builtin_ctzll(q->in_flight[i]));
+		why = chain_walk(q, chain, iov_max);
+		return why ? broke(q, why) : 1;
+	}
+	return 0;
 }
 
 /* Walk the bytes [off, off + len) of n iovecs; to the guest if write. */

@@ -90,6 +90,16 @@ void virtq_publish(struct virtq *q);
 /* After one or more pushes: does the driver want an interrupt? False if nothing was pushed. */
 bool virtq_wants_interrupt(struct virtq *q);
 /*
+ * Serve a ring that somebody else served so far, and who is gone for good. What waits is popped as
+ * ever; the chains that were taken and not returned come from pop_outstanding, in no
+ * order, one at a time: push each before the next. See virtq_stranded.h for how they are found.
+ * The driver is due an interrupt after. -ENOMEM, -EPROTO: broken.
+ */
+int virtq_take_over(struct virtq *q);
+int virtq_pop_outstanding(struct virtq *q, struct chain *chain, struct iovec *iov,
+			  unsigned iov_max);
+
+/*
  * Kick suppression. enable returns true if chains arrived meanwhile: go on
  * popping. Disable before draining, enable when empty. A device that never
  * disables them needs no enable either.
