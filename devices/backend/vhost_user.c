@@ -232,33 +232,40 @@ static int agree(struct vhost_user *vu)
 	return rc;
 }
 
-int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err)
+int vhost_user_adopt(struct vhost_user *vu, int fd)
 {
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	struct timeval timeout = { .tv_sec = vhost_user_timeout_ms / 1000,
 				   .tv_usec = vhost_user_timeout_ms % 1000 * 1000 };
 	int rc;
+
+	*vu = (struct vhost_user){ .fd = fd };
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+	rc = agree(vu);
+	if (rc)
+		vhost_user_close(vu);
+	return rc;
+}
+
+int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd, rc;
 
 	*vu = (struct vhost_user){ .fd = -1 };
 	if (strlen(path) >= sizeof(sun.sun_path))
 		return err_set(err, ENAMETOOLONG, "%s: socket path %s: longer than %zu bytes", what,
 			       path, sizeof(sun.sun_path) - 1);
 	memcpy(sun.sun_path, path, strlen(path));
-	vu->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (vu->fd < 0)
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
 		return err_sys(err, errno, "%s", what);
-	setsockopt(vu->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-	if (connect(vu->fd, (struct sockaddr *)&sun, sizeof(sun))) {
+	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun))) {
 		rc = err_sys(err, errno, "%s: %s: start the vhost-user daemon first", what, path);
-		vhost_user_close(vu);
+		close(fd);
 		return rc;
 	}
-	rc = agree(vu);
-	if (rc) {
-		err_sys(err, -rc, "%s: %s: not a vhost-user daemon's answer", what, path);
-		vhost_user_close(vu);
-	}
-	return rc;
+	rc = vhost_user_adopt(vu, fd);
+	return rc ? err_sys(err, -rc, "%s: %s: not a vhost-user daemon's answer", what, path) : 0;
 }
 
 void vhost_user_close(struct vhost_user *vu)
@@ -336,6 +343,11 @@ int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
 	if (!rc && vu->features >> F_PROTOCOL_FEATURES & 1)
 		rc = tell_state(vu, SET_VRING_ENABLE, ring->index, 1);
 	return rc;
+}
+
+int vhost_user_set_call(struct vhost_user *vu, unsigned index, int call_fd)
+{
+	return tell_fd(vu, SET_VRING_CALL, index, call_fd);
 }
 
 int vhost_user_stop_ring(struct vhost_user *vu, unsigned index)

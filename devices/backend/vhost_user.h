@@ -43,6 +43,8 @@ struct vhost_user_ring {
 
 /* Connect to the daemon's socket at path and agree on protocol features. what: "--fs", for err. */
 int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err);
+/* The same over a connection that is there already, which is vu's from now on. */
+int vhost_user_adopt(struct vhost_user *vu, int fd);
 /* Accepts a closed one. */
 void vhost_user_close(struct vhost_user *vu);
 
@@ -53,6 +55,8 @@ int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_byte
 int vhost_user_start(struct vhost_user *vu, const struct mem *mem, uint64_t acked);
 int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
 			  const struct vhost_user_ring *ring);
+/* Another eventfd for its interrupts; when it returns the daemon uses that (with REPLY_ACK). */
+int vhost_user_set_call(struct vhost_user *vu, unsigned index, int call_fd);
 /* When it returns the daemon no longer touches the ring. */
 int vhost_user_stop_ring(struct vhost_user *vu, unsigned index);
 

@@ -13,6 +13,16 @@
 
 static const struct virtio_class blk_vhost_class = VHOST_FRONT_CLASS("virtio-blk", 2, 0x010000);
 
+/* Section 5.2.6: the last byte is the status. */
+static uint32_t refuse(const struct chain *chain)
+{
+	const uint8_t status = BLK_S_IOERR;
+
+	if (!chain->writable_bytes)
+		return 0;
+	return (uint32_t)chain_write(chain, chain->writable_bytes - 1, &status, 1);
+}
+
 static void describe(struct device *dev, char *buf, size_t len)
 {
 	struct vhost_front *f = (struct vhost_front *)dev;
@@ -41,6 +51,7 @@ int blk_vhost_create(const struct device_env *env, const char *option, const cha
 		return err_sys(err, ENOMEM, "%s", option);
 	f->vdev.dev.type = &virtio_blk_type;
 	f->vdev.dev.ops = &blk_vhost_ops;
+	f->refuse = refuse;
 	rc = vhost_front_init(f, &blk_vhost_class, env, option, path, nqueues, queue_size, wanted,
 			      CONFIG_BYTES, err);
 	if (!rc && !env->dry_run) {

@@ -1,4 +1,7 @@
-/* fs: see fs.h. The daemon does all the work; this page says what the device is. */
+/*
+ * fs: see fs.h. The daemon does all the work; this page says what the device is, and how
+ * requests fail without it (virtio 1.2, section 5.11.6).
+ */
 #include "devices/virtio/fs.h"
 
 #include <errno.h>
@@ -16,6 +19,25 @@ struct fs_space {
 	char tag[FS_TAG_BYTES];	/* padded with NULs, not terminated when full */
 	uint32_t num_request_queues;
 } __attribute__((packed));
+
+/* <linux/fuse.h>: what begins each request and each answer. */
+struct fuse_in {
+	uint32_t len;
+	uint32_t opcode;
+	uint64_t unique;
+	uint64_t nodeid;
+	uint32_t uid, gid, pid;
+	uint32_t padding;
+};
+
+struct fuse_out {
+	uint32_t len;
+	int32_t error;
+	uint64_t unique;
+};
+
+/* These are not answered. */
+enum { FUSE_FORGET = 2, FUSE_INTERRUPT = 36, FUSE_BATCH_FORGET = 42 };
 
 static const struct virtio_class fs_class = VHOST_FRONT_CLASS("virtio-fs", 26, 0x018000);
 
@@ -35,6 +57,20 @@ static const struct key fs_keys[] = {
 			 .help = "talk to the daemon in a thread of its own" },
 	{ NULL },
 };
+
+/* ENOTCONN is what Linux's FUSE itself says of a file system whose server is gone. */
+static uint32_t fs_refuse(const struct chain *chain)
+{
+	struct fuse_out out = { .len = sizeof(out), .error = -ENOTCONN };
+	struct fuse_in in;
+
+	if (chain_read(chain, 0, &in, sizeof(in)) < sizeof(in) ||
+	    chain->writable_bytes < sizeof(out) || in.opcode == FUSE_FORGET ||
+	    in.opcode == FUSE_BATCH_FORGET || in.opcode == FUSE_INTERRUPT)
+		return 0;
+	out.unique = in.unique;
+	return (uint32_t)chain_write(chain, 0, &out, sizeof(out));
+}
 
 static void fs_describe(struct device *dev, char *buf, size_t len)
 {
@@ -73,6 +109,7 @@ static int fs_create(const struct device_env *env, const struct keyvals *cfg, st
 		return err_sys(err, ENOMEM, "%s", cfg->option);
 	f->vdev.dev.type = &virtio_fs_type;
 	f->vdev.dev.ops = &fs_ops;
+	f->refuse = fs_refuse;
 	/* The first queue is for high priority requests. */
 	rc = vhost_front_init(f, &fs_class, env, cfg->option, keys_text(cfg, K_SOCKET),
 			      nqueues + 1, (uint16_t)size, ~0ull, sizeof(space), err);

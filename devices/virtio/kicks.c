@@ -73,13 +73,7 @@ void virtio_kicks_notify_all(struct virtio_device *dev)
 			virtio_kicks_notify(dev, i);
 }
 
-int virtio_take_kicks(struct virtio_device *dev, unsigned queue)
+void virtio_kicks_listen(struct virtio_device *dev, unsigned queue, bool on)
 {
-	loop_watch_events(dev->kick[queue].watch, 0);
-	return dev->kick[queue].fd;
-}
-
-void virtio_return_kicks(struct virtio_device *dev, unsigned queue)
-{
-	loop_watch_events(dev->kick[queue].watch, EPOLLIN);
+	loop_watch_events(dev->kick[queue].watch, on ? EPOLLIN : 0);
 }

@@ -299,7 +299,7 @@ static void nic_kick(struct virtio_device *vdev, unsigned queue)
 		if (virtio_has(vdev, NET_F_CTRL_VQ))
 			net_run_ctrl(nic);
 	} else if (nic->vhost) {
-		net_vhost_kick(nic, queue);
+		return;
 	} else if (queue / 2 >= nic->pairs) {
 		return;
 	} else if (queue % 2) {

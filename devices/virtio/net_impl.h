@@ -163,7 +163,6 @@ int net_vhost_choose(struct virtio_net *nic, const struct device_env *env, enum 
 		     const char *option, struct err *err);
 void net_vhost_close(struct virtio_net *nic);
 uint64_t net_vhost_queues(const struct virtio_net *nic);	/* for virtio_device.elsewhere */
-void net_vhost_kick(struct virtio_net *nic, unsigned queue);	/* of one that is not there */
 uint64_t net_vhost_features(const struct virtio_net *nic);	/* all, without vhost */
 int net_vhost_start(struct virtio_net *nic);	/* in activate, after offloads and pairs */
 void net_vhost_stop(struct virtio_net *nic);	/* when it returns, the kernel is out */

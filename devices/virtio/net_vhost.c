@@ -7,8 +7,6 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "devices/backend/vhost.h"
 #include "devices/virtio/net_impl.h"
@@ -20,11 +18,6 @@ struct net_vhost {
 	unsigned n;		/* pairs */
 	struct loop_watch *err;	/* a ring is broken */
 	int err_fd;
-	/*
-	 * Queue 2 is a receive queue, or the control queue of a driver that does without MQ: its
-	 * kicks come to us first, and are passed on here.
-	 */
-	int kick2_fd;
 	struct {
 		struct vhost vhost;
 		bool ready, served;
@@ -72,7 +65,7 @@ static int set_pair(struct net_vhost *vh, unsigned pair)
 		const struct virtq *q = &vdev->queue[queue];
 		struct vhost_ring ring = { .size = q->size, .err_fd = vh->err_fd };
 
-		ring.kick_fd = queue == 2 ? vh->kick2_fd : virtio_kick_fd(vdev, queue);
+		ring.kick_fd = virtio_kick_fd(vdev, queue);
 		ring.call_fd = virtio_call_fd(vdev, queue);
 		vh->pair[pair].call_fd[i] = ring.call_fd;
 		virtq_host_parts(q, &ring.desc, &ring.avail, &ring.used);
@@ -87,8 +80,11 @@ int net_vhost_start(struct virtio_net *nic)
 	struct net_vhost *vh = nic->vhost;
 	int rc = 0;
 
+	/* Queue 2 is a receive queue, or the control queue of a driver that does without MQ. */
+	for (unsigned i = 0; vh && i < 2 * vh->n; i++)
+		virtio_serve(&nic->vdev, i, i != nic->ctrl);
 	for (unsigned i = 0; vh && i < vh->n && !rc; i++)
-		if (nic->vdev.queue[2 * i].ready && nic->vdev.queue[2 * i + 1].ready)
+		if (2 * i != nic->ctrl && nic->vdev.queue[2 * i].ready && nic->vdev.queue[2 * i + 1].ready)
 			rc = set_pair(vh, i);
 	for (unsigned i = 0; vh && i < nic->pairs && !rc && net_link_up(nic); i++)
 		serve(vh, i, true);
@@ -123,13 +119,7 @@ void net_vhost_call_changed(struct virtio_device *vdev, unsigned queue)
 
 uint64_t net_vhost_queues(const struct virtio_net *nic)
 {
-	return nic->vhost ? ((1ull << (2 * nic->vhost->n)) - 1) & ~4ull : 0;
-}
-
-void net_vhost_kick(struct virtio_net *nic, unsigned queue)
-{
-	if (queue == 2)
-		(void)eventfd_write(nic->vhost->kick2_fd, 1);
+	return nic->vhost ? (1ull << (2 * nic->vhost->n)) - 1 : 0;
 }
 
 uint64_t net_vhost_features(const struct virtio_net *nic)
@@ -146,8 +136,6 @@ void net_vhost_close(struct virtio_net *nic)
 	for (unsigned i = 0; i < vh->n; i++)
 		vhost_close(&vh->pair[i].vhost);
 	loop_unwatch(vh->err);
-	if (vh->kick2_fd >= 0)
-		close(vh->kick2_fd);
 	free(vh);
 	nic->vhost = NULL;
 }
@@ -163,12 +151,10 @@ static int open_vhost(struct virtio_net *nic, const struct device_env *env)
 	vh->nic = nic;
 	vh->n = n;
 	vh->err_fd = -1;
-	vh->kick2_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	nic->vhost = vh;
 	for (unsigned i = 0; i < n; i++)
 		vh->pair[i].vhost.fd = -1;
-	rc = vh->kick2_fd < 0 ? -errno :
-				loop_watch_event(env->loop, on_err, vh, &vh->err, &vh->err_fd);
+	rc = loop_watch_event(env->loop, on_err, vh, &vh->err, &vh->err_fd);
 	for (unsigned i = 0; i < n && !rc; i++)
 		rc = vhost_open(&vh->pair[i].vhost, VHOST_NET, env->mem);
 	if (rc)

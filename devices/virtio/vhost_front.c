@@ -1,12 +1,15 @@
 /*
  * vhost_front: see vhost_front.h.
  *
- * Theory of operation. Activation tells the daemon nothing yet: every ready
- * queue is kicked soon after, in the loop's thread, and the first kick of a
- * queue hands it over. From then on its kick eventfd is read by the daemon; the
- * daemon's calls come back as an eventfd that the loop turns into an interrupt.
- * A reset comes from a vCPU: it asks the loop by an eventfd, which cannot fail,
- * to stop the daemon, and waits.
+ * Theory of operation. All queues are elsewhere (struct virtio_device) from the
+ * start: the daemon reads their kicks and writes their interrupts, and nothing
+ * passes through here. Activation tells it memory and rings, a reset takes them
+ * back and waits for that.
+ *
+ * The daemon's end is heard by the loop, as the end of the connection. Whoever
+ * cannot go on with it earlier (no answer, a wrong one) cuts the connection, so
+ * that there is one way to die. Then the rings are ours: what the daemon has not
+ * answered is refused, and so is all that comes after.
  */
 #include "devices/virtio/vhost_front.h"
 
@@ -15,6 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 
 #include "vmm/core/log.h"
 
@@ -26,108 +30,151 @@ static struct vhost_front *front_of(struct virtio_device *vdev)
 	return (struct vhost_front *)vdev;
 }
 
-/* The daemon is of no more use. Lock held. */
-static void lose(struct vhost_front *f, const char *why)
+/* The daemon is of no more use: on_end follows. Any thread, lock held. */
+static void cut(struct vhost_front *f, int rc)
 {
-	if (f->vu.fd < 0)
+	if (f->why)
 		return;
-	loop_unwatch(f->watch);
-	f->watch = NULL;
-	vhost_user_close(&f->vu);
-	f->session = false;
-	for (unsigned i = 0; i < f->vdev.nqueues; i++)
-		f->ring[i].running = false;
-	log_put(LOG_ERROR, "%s: vhost-user daemon at %s: %s; the device is dead", f->vdev.dev.id,
-		f->path, why);
-	if (f->vdev.active)
-		virtio_broken(&f->vdev, "its vhost-user daemon is gone");
+	/* A closed connection is heard of anyway. */
+	f->why = rc == -EPIPE || rc == -ECONNRESET ? "it ended" : strerror(-rc);
+	(void)shutdown(f->vu.fd, SHUT_RDWR);
 }
 
-static void on_connection(void *opaque, uint32_t events)
+/* --- the daemon is gone ------------------------------------------------------------- */
+
+static bool refuse(struct vhost_front *f, unsigned queue, const struct chain *chain, int rc)
 {
-	struct vhost_front *f = opaque;
+	struct virtq *q = &f->vdev.queue[queue];
 
-	virtio_lock(&f->vdev);
-	/* Nothing comes unasked but the end. */
-	lose(f, events & (EPOLLHUP | EPOLLERR) ? "it ended" : "it speaks out of turn");
-	virtio_unlock(&f->vdev);
-}
-
-static void on_call(void *opaque)
-{
-	struct vhost_front *f = *(struct vhost_front **)opaque;
-	unsigned i;
-
-	for (i = 0; &f->ring[i].front != opaque; i++)
-		;
-	virtio_lock(&f->vdev);
-	virtio_interrupt_always(&f->vdev, i);
-	virtio_unlock(&f->vdev);
-}
-
-int vhost_front_activate(struct virtio_device *vdev)
-{
-	return front_of(vdev)->vu.fd < 0 ? -ENOTCONN : 0;
+	if (rc < 0)
+		virtio_broken(&f->vdev, q->broken ? q->broken_why : strerror(-rc));
+	if (rc > 0)
+		virtq_push(q, chain->head, f->refuse(chain));
+	return rc > 0;
 }
 
 void vhost_front_kick(struct virtio_device *vdev, unsigned queue)
 {
 	struct vhost_front *f = front_of(vdev);
+	struct virtq *q = &vdev->queue[queue];
+	unsigned left = q->size;
+	struct chain chain;
+
+	/* Not for ever, if the driver adds as fast: others want the loop, too. */
+	while (left && refuse(f, queue, &chain, virtq_pop(q, &chain, f->iov, VIRTQ_MAX_SIZE)))
+		left--;
+	if (!left)
+		(void)eventfd_write(virtio_kick_fd(vdev, queue), 1);
+	virtio_interrupt(vdev, queue);
+}
+
+static void take_over(struct vhost_front *f, unsigned queue)
+{
+	struct virtq *q = &f->vdev.queue[queue];
+	struct chain chain;
+	int rc = virtq_take_over(q);
+
+	if (rc)
+		refuse(f, queue, NULL, rc);
+	while (!rc && refuse(f, queue, &chain,
+			     virtq_pop_outstanding(q, &chain, f->iov, VIRTQ_MAX_SIZE)))
+		;
+	virtio_interrupt(&f->vdev, queue);
+}
+
+/* Loop's thread: the connection is at its end. */
+static void on_end(void *opaque, uint32_t events)
+{
+	struct vhost_front *f = opaque;
+
+	virtio_lock(&f->vdev);
+	log_put(LOG_ERROR, "%s: vhost-user daemon at %s: %s; the guest's requests fail from now on",
+		f->vdev.dev.id[0] ? f->vdev.dev.id : f->vdev.class->name, f->path,
+		f->why ? f->why : "it ended");
+	loop_unwatch(f->watch);
+	f->watch = NULL;
+	vhost_user_close(&f->vu);
+	for (unsigned i = 0; i < f->vdev.nqueues; i++) {
+		bool running = f->ring[i].running;
+
+		f->ring[i].running = false;
+		virtio_serve(&f->vdev, i, false);
+		if (!f->vdev.active || !f->vdev.queue[i].ready)
+			continue;
+		if (running)
+			take_over(f, i);
+		/* What arrived since, and what a daemon that was never told of the ring left. */
+		if (f->vdev.active)
+			vhost_front_kick(&f->vdev, i);
+	}
+	virtio_unlock(&f->vdev);
+}
+
+/* --- the daemon serves -------------------------------------------------------------- */
+
+static int start_ring(struct vhost_front *f, unsigned queue)
+{
+	struct virtio_device *vdev = &f->vdev;
 	const struct virtq *q = &vdev->queue[queue];
 	struct vhost_user_ring ring = { .index = queue, .size = q->size, .desc = q->desc,
 					.avail = q->avail, .used = q->used,
-					.call_fd = f->ring[queue].call_fd };
-	int rc = 0;
+					.kick_fd = virtio_kick_fd(vdev, queue),
+					.call_fd = virtio_call_fd(vdev, queue) };
 
-	if (f->vu.fd < 0 || f->ring[queue].running || !q->ready || f->stopping)
-		return;
-	if (!f->session)
-		rc = vhost_user_start(&f->vu, vdev->env->mem, vdev->acked);
-	f->session = !rc;
-	if (!rc) {
-		ring.kick_fd = virtio_take_kicks(vdev, queue);
-		rc = vhost_user_start_ring(&f->vu, vdev->env->mem, &ring);
-		/* The kick that brought us here was for the daemon. */
-		eventfd_write(ring.kick_fd, 1);
-	}
-	f->ring[queue].running = !rc;
-	if (rc)
-		lose(f, strerror(-rc));
+	f->ring[queue].call_fd = ring.call_fd;
+	f->ring[queue].running = true;
+	return vhost_user_start_ring(&f->vu, vdev->env->mem, &ring);
 }
 
-/* Loop's thread: the daemon lets go of every ring. */
-static void stop(void *opaque)
+int vhost_front_activate(struct virtio_device *vdev)
 {
-	struct vhost_front *f = opaque;
-	int rc = 0;
+	struct vhost_front *f = front_of(vdev);
+	int rc;
 
-	virtio_lock(&f->vdev);
-	if (!f->stopping) {
-		virtio_unlock(&f->vdev);
-		return;
-	}
-	for (unsigned i = 0; i < f->vdev.nqueues; i++) {
-		if (f->ring[i].running && !rc)
-			rc = vhost_user_stop_ring(&f->vu, i);
-		f->ring[i].running = false;
-		virtio_return_kicks(&f->vdev, i);
-	}
-	f->session = false;
+	if (f->vu.fd < 0 || f->why)
+		return 0;
+	rc = vhost_user_start(&f->vu, vdev->env->mem, vdev->acked);
+	for (unsigned i = 0; i < vdev->nqueues && !rc; i++)
+		if (vdev->queue[i].ready)
+			rc = start_ring(f, i);
 	if (rc)
-		lose(f, strerror(-rc));
-	f->stopping = false;
-	virtio_reset_done(&f->vdev);
-	virtio_unlock(&f->vdev);
+		cut(f, rc);
+	return 0;
+}
+
+void vhost_front_call_changed(struct virtio_device *vdev, unsigned queue)
+{
+	struct vhost_front *f = front_of(vdev);
+	int fd, rc;
+
+	if (!f->ring[queue].running || f->why)
+		return;
+	fd = virtio_call_fd(vdev, queue);
+	if (fd == f->ring[queue].call_fd)
+		return;
+	f->ring[queue].call_fd = fd;
+	rc = vhost_user_set_call(&f->vu, queue, fd);
+	if (rc)
+		cut(f, rc);
 }
 
 bool vhost_front_reset(struct virtio_device *vdev)
 {
 	struct vhost_front *f = front_of(vdev);
 
-	f->stopping = true;
-	(void)eventfd_write(f->stop_fd, 1);
-	return false;
+	for (unsigned i = 0; i < vdev->nqueues; i++) {
+		int rc = 0;
+
+		if (f->ring[i].running && !f->why)
+			rc = vhost_user_stop_ring(&f->vu, i);
+		if (rc)
+			cut(f, rc);
+		f->ring[i].running = false;
+	}
+	return true;
 }
+
+/* --- life and death ----------------------------------------------------------------- */
 
 int vhost_front_init(struct vhost_front *f, const struct virtio_class *class,
 		     const struct device_env *env, const char *what, const char *path,
@@ -136,7 +183,7 @@ int vhost_front_init(struct vhost_front *f, const struct virtio_class *class,
 {
 	int rc;
 
-	BUG_ON(nqueues > VHOST_FRONT_MAX_QUEUES);
+	BUG_ON(nqueues > VHOST_FRONT_MAX_QUEUES || !f->refuse);
 	f->vu.fd = -1;
 	f->path = strdup(path);
 	if (!f->path)
@@ -155,19 +202,13 @@ int vhost_front_init(struct vhost_front *f, const struct virtio_class *class,
 			       path, (unsigned long long)f->vu.queues_max, nqueues);
 	virtio_init(&f->vdev, class, env, nqueues, queue_size_max,
 		    wanted & f->vu.features & DEVICE_FEATURES, config_bytes);
+	f->vdev.elsewhere = (1ull << nqueues) - 1;
 	/* What virtio_init adds must be the daemon's too. */
 	f->vdev.offered &= f->vu.features;
 	if (!(f->vdev.offered >> VIRTIO_F_VERSION_1 & 1))
 		return err_set(err, ENOTSUP, "%s: %s: the daemon knows no virtio 1", what, path);
-	rc = loop_watch_event(env->loop, stop, f, &f->stop_watch, &f->stop_fd);
-	if (!rc)
-		rc = loop_watch_fd(env->loop, f->vu.fd, EPOLLIN, on_connection, f,
-				   &f->watch);
-	for (unsigned i = 0; !rc && i < nqueues; i++) {
-		f->ring[i].front = f;
-		rc = loop_watch_event(env->loop, on_call, &f->ring[i].front,
-				      &f->ring[i].call_watch, &f->ring[i].call_fd);
-	}
+	/* It says nothing unasked, but that it ends. */
+	rc = loop_watch_fd(env->loop, f->vu.fd, EPOLLRDHUP, on_end, f, &f->watch);
 	return rc ? err_sys(err, -rc, "%s", what) : 0;
 }
 
@@ -178,9 +219,6 @@ void vhost_front_destroy(struct device *dev)
 	if (f->vdev.class)
 		virtio_detach(&f->vdev);
 	loop_unwatch(f->watch);
-	loop_unwatch(f->stop_watch);
-	for (unsigned i = 0; i < VHOST_FRONT_MAX_QUEUES; i++)
-		loop_unwatch(f->ring[i].call_watch);
 	vhost_user_close(&f->vu);
 	free(f->path);
 	free(f);

@@ -2,10 +2,12 @@
  * vhost_front: a virtio device whose queues a vhost-user daemon serves.
  *
  * Written once for every kind of device: fs, and blk and net by vhost-user=S.
- * The page of the device fills its configuration space and offered features;
- * everything else is here. The daemon's death leaves the device broken
- * (NEEDS_RESET) and the VM alive. Thread: all talk with the daemon happens in
- * the loop's thread.
+ * The page of the device fills its configuration space and offered features, and
+ * says how a request is refused; everything else is here. When the daemon is gone,
+ * all queues come back, and every request, old and new, is refused: the guest sees
+ * errors and the VM lives. Thread: the daemon is talked to with the device's lock
+ * held, by whichever thread runs the class function, at most vhost_user_timeout_ms
+ * for each message.
  */
 #ifndef BANTAM_VHOST_FRONT_H
 #define BANTAM_VHOST_FRONT_H
@@ -17,20 +19,20 @@
 
 struct vhost_front {
 	struct virtio_device vdev;	/* first */
-	struct vhost_user vu;
+	/*
+	 * Answer a request that nobody serves any more, as an error; returns the bytes written.
+	 * The page's, set before init.
+	 */
+	uint32_t (*refuse)(const struct chain *chain);
+	struct vhost_user vu;		/* fd -1: the daemon is gone */
 	char *path;
 	struct loop_watch *watch;	/* the connection: hears its end */
+	const char *why;		/* we have cut the connection; NULL: no */
 	struct {
-		struct vhost_front *front;
-		unsigned index;
-		struct loop_watch *call_watch;
-		int call_fd;
 		bool running;		/* the daemon serves it */
+		int call_fd;		/* as the daemon was told last */
 	} ring[VHOST_FRONT_MAX_QUEUES];
-	struct loop_watch *stop_watch;
-	int stop_fd;			/* a write: the loop shall stop the daemon, for a reset */
-	bool session;			/* features and memory are told */
-	bool stopping;			/* a reset waits for the loop to stop the daemon */
+	struct iovec iov[VIRTQ_MAX_SIZE];	/* of the chain that is refused */
 };
 
 /*
@@ -40,17 +42,18 @@ struct vhost_front {
 	{                                                                                      \
 		.name = name_, .device_id = id_, .pci_class = pci_class_,                      \
 		.activate = vhost_front_activate, .kick = vhost_front_kick,                    \
-		.reset = vhost_front_reset,                                                    \
+		.reset = vhost_front_reset, .call_changed = vhost_front_call_changed,          \
 	}
 
 int vhost_front_activate(struct virtio_device *vdev);
 void vhost_front_kick(struct virtio_device *vdev, unsigned queue);
 bool vhost_front_reset(struct virtio_device *vdev);
+void vhost_front_call_changed(struct virtio_device *vdev, unsigned queue);
 
 /*
- * Connect f (zeroed) to the daemon at path, prepare nqueues queues and offer wanted & what the
- * daemon offers. On failure f needs vhost_front_destroy all the same. Afterwards the page fills
- * f->vdev.config and calls virtio_attach.
+ * Connect f (zeroed, but for refuse) to the daemon at path, prepare nqueues queues and offer
+ * wanted & what the daemon offers. On failure f needs vhost_front_destroy all the same. Afterwards
+ * the page fills f->vdev.config and calls virtio_attach.
  */
 int vhost_front_init(struct vhost_front *f, const struct virtio_class *class,
 		     const struct device_env *env, const char *what, const char *path,

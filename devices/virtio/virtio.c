@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/virtio/kicks.h"
 #include "devices/virtio/mmio.h"
 #include "devices/virtio/pci.h"
 #include "vmm/core/log.h"
@@ -79,6 +80,16 @@ int virtio_kick_fd(struct virtio_device *dev, unsigned queue)
 	return dev->transport_ops->kick_fd(dev, queue);
 }
 
+void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere)
+{
+	uint64_t bit = 1ull << queue;
+
+	if (!!(dev->elsewhere & bit) == elsewhere)
+		return;
+	dev->elsewhere ^= bit;
+	virtio_kicks_listen(dev, queue, !elsewhere);
+}
+
 int virtio_call_fd(struct virtio_device *dev, unsigned queue)
 {
 	int fd = dev->transport_ops->call_fd ? dev->transport_ops->call_fd(dev, queue) : -1;
@@ -136,12 +147,6 @@ static void signal_config(struct virtio_device *dev)
 {
 	if (dev->status & VIRTIO_STATUS_DRIVER_OK && dev->transport_ops)
 		dev->transport_ops->signal_config(dev);
-}
-
-void virtio_interrupt_always(struct virtio_device *dev, unsigned queue)
-{
-	if (dev->active)
-		dev->transport_ops->signal_queue(dev, queue);
 }
 
 void virtio_config_changed(struct virtio_device *dev)
@@ -330,7 +335,9 @@ void virtio_set_half(gpa_t *addr, unsigned half, uint32_t val)
 
 void virtio_queue_kicked(struct virtio_device *dev, unsigned queue)
 {
-	if (dev->active && queue < dev->nqueues && dev->queue[queue].ready)
+	/* An event that was on its way when the queue was handed out is somebody else's, too. */
+	if (dev->active && queue < dev->nqueues && dev->queue[queue].ready &&
+	    !(dev->elsewhere >> queue & 1))
 		dev->class->kick(dev, queue);
 }
 

@@ -116,11 +116,12 @@ struct virtio_device {
 	struct virtio_kick kick[VIRTIO_MAX_QUEUES];	/* the transport's, by kicks.h */
 
 	/*
-	 * Bit n: kicks of queue n go to somebody else (vhost, vhost-user) and class->kick is never
-	 * called for it. Set between virtio_init and virtio_attach.
+	 * Bit n: kicks of queue n go to somebody else (vhost, vhost-user) and class->kick is not
+	 * called for it. Set between virtio_init and virtio_attach, for all that may ever be;
+	 * changed by virtio_serve after.
 	 */
 	uint64_t elsewhere;
-	struct virtio_relay *relay;	/* one for each queue, if any is elsewhere */
+	struct virtio_relay *relay;	/* one for each queue, if any was elsewhere at first */
 
 	uint64_t offered;	/* features, bit n = feature n */
 	uint64_t acked;
@@ -164,15 +165,6 @@ void virtio_unlock(struct virtio_device *dev);
 
 /* For devices; lock held. */
 void virtio_interrupt(struct virtio_device *dev, unsigned queue);	/* if the driver wants it */
-/* The same for a ring that someone else serves, who has asked the driver's wish already. */
-void virtio_interrupt_always(struct virtio_device *dev, unsigned queue);
-/*
- * Someone else (a vhost-user daemon, the kernel) serves queue: its kicks no longer reach
- * class->kick but wait in the eventfd that is returned, which stays the transport's.
- * Loop's thread. return_kicks undoes it; kicks that wait are then delivered here.
- */
-int virtio_take_kicks(struct virtio_device *dev, unsigned queue);
-void virtio_return_kicks(struct virtio_device *dev, unsigned queue);
 void virtio_config_changed(struct virtio_device *dev);	/* after changing dev->config */
 /* NEEDS_RESET, no kicks until the driver resets, one line in the log. */
 void virtio_broken(struct virtio_device *dev, const char *why);
@@ -184,6 +176,11 @@ void virtio_reset_done(struct virtio_device *dev);
  */
 int virtio_kick_fd(struct virtio_device *dev, unsigned queue);
 int virtio_call_fd(struct virtio_device *dev, unsigned queue);
+/*
+ * Take a queue back (elsewhere false) or hand it out again: who hears its kicks from now on. Taken
+ * back, kicks that nobody has read yet reach class->kick. Any thread, lock held.
+ */
+void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere);
 
 /* For transports; lock held (virtio.c implements the state machine once for both). */
 void virtio_set_status(struct virtio_device *dev, uint8_t status);	/* 0 resets, and waits */

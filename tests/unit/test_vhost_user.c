@@ -1,6 +1,7 @@
 /*
  * vhost-user's front end against a daemon in a thread: a whole session, every
- * answer that a bad daemon can give, its death, and what a user gets wrong.
+ * answer that a bad daemon can give, its death with requests that it has and has not
+ * answered, and what a user gets wrong.
  */
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -16,7 +17,10 @@
 #include <unistd.h>
 
 #include "devices/backend/vhost_user.h"
+#include "devices/virtio/blk.h"
 #include "devices/virtio/fs.h"
+#include "devices/virtio/pci.h"
+#include "devices/virtio/vhost_front.h"
 #include "tests/unit/fake_driver.h"
 
 #define QUEUE 16
@@ -25,7 +29,7 @@
 
 enum { GET_FEATURES = 1, SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 5, SET_NUM = 8, SET_ADDR,
        SET_BASE, GET_BASE, SET_KICK, SET_CALL, GET_PROTOCOL = 15, SET_PROTOCOL, GET_QUEUES,
-       ENABLE };
+       ENABLE, GET_CONFIG = 24 };
 
 enum how { OBEY, WRONG_REQUEST, WRONG_VERSION, NO_REPLY_FLAG, SHORT, HUGE_LEN, CLOSE, SILENT,
 	   NACK, DRIP, HALF, HOWS };
@@ -49,6 +53,7 @@ static struct {
 	uint64_t features, protocol, nqueues;
 	unsigned at;		/* the request to misbehave at */
 	enum how how;
+	unsigned keep;		/* bit n: the n-th request of a ring is taken and not answered */
 	/* what it was told */
 	atomic_uint told[32], kicks, served;
 	_Atomic uint64_t acked;
@@ -101,9 +106,11 @@ static void serve(struct ring *r)
 		return;
 	atomic_fetch_add(&daemon_.kicks, 1);
 	for (; r->seen != avail[1]; r->seen++) {
+		if (r->seen < 32 && daemon_.keep >> r->seen & 1)
+			continue;
 		struct fake_used_elem e = { avail[2 + r->seen % r->size], ANSWER };
 
-		memcpy((uint8_t *)used + 4 + r->seen % r->size * 8u, &e, sizeof(e));
+		memcpy((uint8_t *)used + 4 + used[1] % r->size * 8u, &e, sizeof(e));
 		atomic_thread_fence(memory_order_release);
 		used[1]++;
 		atomic_fetch_add(&daemon_.served, 1);
@@ -182,6 +189,10 @@ static bool obey(struct message *m, const int *fds, unsigned nfds)
 	case GET_BASE:
 		drop_ring(r);
 		return reply(m, (uint32_t[]){ m->body[0], r->seen }, 8);
+	case GET_CONFIG:
+		memcpy(&val, m->body + 4, 4);
+		memset(m->body + 12, 0x5a, val & 0xff);
+		return reply(m, m->body, m->len);
 	default: ask = false;
 	}
 	if (m->request == SET_FEATURES)
@@ -196,8 +207,11 @@ static bool obey(struct message *m, const int *fds, unsigned nfds)
 		memcpy(r->addr, m->body + 8, 32);
 	if (m->request == SET_KICK)
 		r->kick = fds[0];
-	if (m->request == SET_CALL)
+	if (m->request == SET_CALL) {
+		if (r->call >= 0)
+			close(r->call);
 		r->call = fds[0];
+	}
 	if (m->request == ENABLE)
 		r->enabled = m->body[4];
 	if (ask)
@@ -342,6 +356,21 @@ static void begin_device(enum fake_transport transport)
 	fake_driver_find(&d, &f, 0, true);
 }
 
+static int create_disk(struct err *err)
+{
+	struct keyvals kv;
+	char text[300];
+	int rc;
+
+	snprintf(text, sizeof(text), "vhost-user=%s,queues=2", path);
+	keys_start(&kv, "--disk", virtio_blk_type.keys);
+	rc = keys_parse(&kv, "--disk", virtio_blk_type.keys, text, err);
+	if (!rc)
+		rc = virtio_blk_type.create(&f.env, &kv, &dev, err);
+	keys_clear(&kv);
+	return rc;
+}
+
 static void end(void)
 {
 	device_destroy(dev);
@@ -349,27 +378,9 @@ static void end(void)
 	fake_env_destroy(&f);
 }
 
-static void *reset_main(void *done)
-{
-	fake_driver_set_status(&d, 0);
-	atomic_store((atomic_bool *)done, true);
-	return NULL;
-}
-
-static bool is_done(void *done)
-{
-	return atomic_load((atomic_bool *)done);
-}
-
-/* A vCPU resets the device and waits for the loop, which runs here. */
 static void reset(void)
 {
-	atomic_bool done = false;
-	pthread_t vcpu;
-
-	cr_assert_eq(pthread_create(&vcpu, NULL, reset_main, &done), 0);
-	cr_assert(fake_run_until(&f, is_done, &done), "the reset hangs");
-	pthread_join(vcpu, NULL);
+	fake_driver_set_status(&d, 0);
 	cr_assert_eq(fake_driver_status(&d), 0);
 }
 
@@ -380,9 +391,9 @@ static bool waiting(void *queue)
 	return r->seen != *(volatile uint16_t *)&r->used[1];
 }
 
-static bool broken(void *unused)
+static bool is_gone(void *unused)
 {
-	return fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET;
+	return ((struct vhost_front *)dev)->vu.fd < 0;
 }
 
 static void one_request(unsigned q)
@@ -480,7 +491,94 @@ Test(vhost_user, hostile_at_creation)
 	}
 }
 
-/* The same once the driver has started the device: it is broken, and a reset still works. */
+/* The same to what is asked of a disk: what it is. Sizes are told by the body, too. */
+Test(vhost_user, hostile_configuration)
+{
+	for (enum how how = WRONG_REQUEST; how < HOWS; how++) {
+		unsigned before = open_fds();
+		struct err err = { "" };
+
+		begin(FAKE_PCI);
+		start_daemon(GET_CONFIG, how);
+		if (how == NACK) {
+			/* Bytes are bytes: but a daemon of before there was GET_CONFIG is none for us. */
+			daemon_.protocol &= ~(1ull << 9);
+		}
+		cr_assert_lt(create_disk(&err), 0, "answer %d", how);
+		cr_assert(strstr(err.text, path) && !strchr(err.text, '\n'), "%s", err.text);
+		cr_assert_null(dev);
+		fake_env_destroy(&f);
+		stop_daemon();
+		cr_assert_eq(open_fds(), before, "answer %d", how);
+	}
+}
+
+/* --- without the daemon --------------------------------------------------------- */
+
+#define REQUESTS 0x200000u	/* request n: 0x1000 bytes there, its answer in the upper half */
+#define GETATTR 3
+#define FORGET 2
+#define BATCH_FORGET 42
+#define INTERRUPT 36
+
+struct fuse_in {
+	uint32_t len, opcode;
+	uint64_t unique, nodeid;
+	uint32_t uid, gid, pid, padding;
+};
+
+struct fuse_out {
+	uint32_t len;
+	int32_t error;
+	uint64_t unique;
+};
+
+static void add_fuse(unsigned q, unsigned n, uint32_t opcode, uint32_t in_len, uint32_t out_len)
+{
+	struct fuse_in h = { .len = in_len, .opcode = opcode, .unique = 0x100000000ull + n };
+	struct fake_buf in = { REQUESTS + n * 0x1000, in_len };
+	struct fake_buf out = { REQUESTS + n * 0x1000 + 0x800, out_len };
+
+	memset(fake_at(&f, gpa(in.addr), 0x1000), 0xee, 0x1000);
+	memcpy(fake_at(&f, gpa(in.addr), sizeof(h)), &h, sizeof(h));
+	fake_ring_add(&d.ring[q], &in, 1, &out, out_len ? 1 : 0);
+}
+
+/* How request n was answered: the error, or 1: not at all. */
+static int answer(unsigned n)
+{
+	struct fuse_out *out = fake_at(&f, gpa(REQUESTS + n * 0x1000 + 0x800), sizeof(*out));
+
+	if (out->len == 0xeeeeeeee)
+		return 1;
+	cr_expect_eq(out->len, 16);
+	cr_expect_eq(out->unique, 0x100000000ull + n);
+	return out->error;
+}
+
+static unsigned take_all(unsigned q, uint32_t len)
+{
+	struct fake_used_elem e;
+	unsigned n = 0;
+
+	for (; fake_ring_take(&d.ring[q], &e); n++)
+		cr_expect_eq(e.len, len);
+	return n;
+}
+
+static void expect_refused(unsigned q, unsigned n)
+{
+	add_fuse(q, n, GETATTR, 56, 120);
+	fake_ring_set_used_event(&d.ring[q], d.ring[q].seen);
+	fake_driver_irqs(&d, q);
+	fake_driver_kick(&d, q);
+	cr_expect_eq(take_all(q, 16), 1);
+	cr_expect_eq(answer(n), -ENOTCONN);
+	cr_expect_gt(fake_driver_irqs(&d, q), 0);
+	cr_expect_eq(fake_driver_status(&d), 15);
+}
+
+/* A bad answer once the driver has started the device: the guest sees errors, a reset works. */
 Test(vhost_user, hostile_at_start)
 {
 	static const unsigned at[] = { SET_FEATURES, SET_MEM_TABLE, SET_NUM, SET_BASE, SET_ADDR,
@@ -493,10 +591,13 @@ Test(vhost_user, hostile_at_start)
 			start_daemon(at[i], how);
 			begin_device(FAKE_PCI);
 			fake_driver_start(&d, 0, QUEUES, QUEUE);
-			cr_assert(fake_run_until(&f, broken, NULL), "request %u, answer %d", at[i], how);
-			fake_driver_kick(&d, 1);
-			if (how & 1)
+			cr_assert(fake_run_until(&f, is_gone, NULL), "request %u, answer %d", at[i], how);
+			expect_refused(1, 0);
+			if (how & 1) {
 				reset();
+				fake_driver_start(&d, 0, QUEUES, QUEUE);
+				expect_refused(0, 1);
+			}
 			end();
 			stop_daemon();
 			cr_assert_eq(open_fds(), before, "request %u, answer %d", at[i], how);
@@ -521,42 +622,182 @@ Test(vhost_user, hostile_at_reset)
 	}
 }
 
-Test(vhost_user, death)
+/* A vector that is masked, or moved, is told to the daemon; nothing that it says is lost. */
+Test(vhost_user, masked_vector)
 {
-	for (unsigned busy = 0; busy < 2; busy++) {
-		struct fake_buf b = { 0x1000, 16 };
+	unsigned q = 1, calls;
+	uint64_t entry;
+
+	start_daemon(0, OBEY);
+	begin_device(FAKE_PCI);
+	fake_driver_start(&d, 0, QUEUES, QUEUE);
+	entry = d.base + VIRTIO_PCI_MSIX_TABLE + (q + 1) * 16;
+	one_request(q);
+	calls = daemon_.told[SET_CALL];
+	fake_write(&f, entry + 12, 4, 1);
+	cr_expect_eq(daemon_.told[SET_CALL], calls + 1);
+	add_fuse(q, 0, GETATTR, 56, 120);
+	fake_driver_kick(&d, q);
+	cr_assert(fake_run_until(&f, waiting, &q));
+	usleep(20000);
+	fake_run(&f);
+	cr_expect_eq(fake_driver_irqs(&d, q), 0);
+	fake_write(&f, entry + 12, 4, 0);
+	cr_expect_eq(daemon_.told[SET_CALL], calls + 2);
+	cr_expect_eq(fake_driver_irqs(&d, q), 1);
+	take_all(q, ANSWER);
+	one_request(q);
+	/* Nothing changes: nothing is said. */
+	fake_write(&f, entry + 8, 4, q + 1);
+	cr_expect_eq(daemon_.told[SET_CALL], calls + 2);
+	/* It dies in the middle of that. */
+	stop_daemon();
+	fake_write(&f, entry + 12, 4, 1);
+	fake_write(&f, entry + 12, 4, 0);
+	cr_assert(fake_run_until(&f, is_gone, NULL));
+	expect_refused(q, 1);
+	end();
+}
+
+static bool served_four(void *unused)
+{
+	return daemon_.served == 4;
+}
+
+/* It has answered some, out of order, and not seen others. */
+static void death(enum fake_transport transport, uint64_t features)
+{
+	start_daemon(0, OBEY);
+	daemon_.features |= 1ull << VIRTIO_F_EVENT_IDX;
+	daemon_.keep = 1 << 1 | 1 << 3;
+	begin_device(transport);
+	fake_driver_start(&d, features, QUEUES, QUEUE);
+	for (unsigned i = 0; i < 6; i++)
+		add_fuse(1, i, GETATTR, 56, 120);
+	fake_driver_kick(&d, 1);
+	cr_assert(fake_run_until(&f, served_four, NULL));
+	cr_expect_eq(take_all(1, ANSWER), 4);
+	add_fuse(1, 6, GETATTR, 56, 16);
+	/* Nowhere to put an answer, or no question. */
+	add_fuse(0, 7, FORGET, 48, 0);
+	fake_driver_irqs(&d, 1);
+	stop_daemon();
+	cr_assert(fake_run_until(&f, is_gone, NULL));
+	cr_expect_eq(take_all(1, 16), 3);
+	cr_expect_eq(take_all(0, 0), 1);
+	cr_expect_gt(fake_driver_irqs(&d, 1), 0);
+	for (unsigned i = 0; i < 7; i++)
+		cr_expect_eq(answer(i), i == 1 || i == 3 || i == 6 ? -ENOTCONN : 1, "request %u", i);
+	for (unsigned i = 0; i < 3 * QUEUE; i++)
+		expect_refused(i % QUEUES, 10 + i);
+	add_fuse(0, 1, BATCH_FORGET, 80, 0);
+	add_fuse(0, 2, INTERRUPT, 48, 16);
+	add_fuse(0, 3, GETATTR, 39, 120);	/* cut short */
+	add_fuse(0, 4, GETATTR, 56, 15);
+	fake_driver_kick(&d, 0);
+	cr_expect_eq(take_all(0, 0), 4);
+	/* The driver may begin anew: it is no better then. */
+	reset();
+	fake_driver_start(&d, features, QUEUES, QUEUE);
+	expect_refused(1, 1);
+	end();
+}
+
+Test(vhost_user, death_pci)
+{
+	death(FAKE_PCI, 0);
+	death(FAKE_PCI, 1ull << VIRTIO_F_EVENT_IDX);
+}
+
+Test(vhost_user, death_mmio)
+{
+	death(FAKE_MMIO, 0);
+	death(FAKE_MMIO, 1ull << VIRTIO_F_EVENT_IDX);
+}
+
+static bool broken(void *unused)
+{
+	return fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET;
+}
+
+/* A ring that makes no sense when we get it back. */
+Test(vhost_user, death_with_a_hostile_ring)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		struct fake_ring *r = &d.ring[1];
 
 		start_daemon(0, OBEY);
-		begin_device(FAKE_MMIO);
+		daemon_.keep = ~0u;
+		begin_device(FAKE_PCI);
 		fake_driver_start(&d, 0, QUEUES, QUEUE);
-		one_request(1);
-		stop_daemon();
-		if (busy)
-			fake_ring_add(&d.ring[1], &b, 1, NULL, 0);
+		add_fuse(1, 0, GETATTR, 56, 120);
 		fake_driver_kick(&d, 1);
-		cr_assert(fake_run_until(&f, broken, NULL));
-		fake_driver_kick(&d, 0);
-		if (busy)
-			reset();
+		for (unsigned n = 0; n < 5000 && !daemon_.kicks; n++)
+			usleep(1000);
+		if (i == 0)
+			r->avail[1] += QUEUE + 1;
+		if (i == 1)
+			r->used[1] += 2;
+		if (i == 2)
+			r->desc[0].addr = ~0ull;
+		stop_daemon();
+		cr_assert(fake_run_until(&f, broken, NULL), "ring %u", i);
+		fake_driver_kick(&d, 1);
+		reset();
+		fake_driver_start(&d, 0, QUEUES, QUEUE);
+		expect_refused(1, 1);
 		end();
 	}
 }
 
-/* It dies before the driver comes: activation fails, and says so to the driver. */
+/* It dies before the driver comes. */
 Test(vhost_user, death_before_start)
 {
 	start_daemon(0, OBEY);
 	begin_device(FAKE_PCI);
 	stop_daemon();
-	fake_run(&f);
-	fake_driver_set_status(&d, 1);
-	fake_driver_set_status(&d, 3);
-	fake_driver_accept(&d, 1ull << 32);
-	fake_driver_set_status(&d, 11);
-	fake_driver_set_status(&d, 15);
-	cr_assert(fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET);
-	fake_driver_set_status(&d, 0);
-	cr_assert_eq(fake_driver_status(&d), 0);
+	cr_assert(fake_run_until(&f, is_gone, NULL));
+	fake_driver_start(&d, 0, QUEUES, QUEUE);
+	expect_refused(0, 0);
+	expect_refused(1, 1);
+	end();
+	/* The same, but the loop has not heard of it yet. */
+	start_daemon(0, OBEY);
+	begin_device(FAKE_PCI);
+	stop_daemon();
+	fake_driver_start(&d, 0, QUEUES, QUEUE);
+	expect_refused(1, 1);
+	end();
+}
+
+/* A disk's requests: header, data, status. */
+Test(vhost_user, disk_death)
+{
+	struct fake_buf hdr = { 0x200000, 16 };
+	struct fake_buf in[] = { { 0x201000, 512 }, { 0x202000, 1 } };
+	struct err err = { "" };
+	struct fake_used_elem e;
+
+	start_daemon(0, OBEY);
+	begin(FAKE_PCI);
+	cr_assert_eq(create_disk(&err), 0, "%s", err.text);
+	fake_driver_find(&d, &f, 0, true);
+	cr_expect_eq(fake_driver_config(&d, 0, 4), 0x5a5a5a5a);
+	cr_expect_eq(fake_driver_config(&d, 34, 2), 2);
+	fake_driver_start(&d, 0, QUEUES, QUEUE);
+	one_request(0);
+	stop_daemon();
+	memset(fake_at(&f, gpa(0x201000), 0x1001), 0xee, 0x1001);
+	fake_ring_add(&d.ring[1], &hdr, 1, in, 2);
+	fake_driver_kick(&d, 1);
+	cr_assert(fake_run_until(&f, is_gone, NULL));
+	cr_assert(fake_ring_take(&d.ring[1], &e));
+	cr_expect_eq(*(uint8_t *)fake_at(&f, gpa(0x202000), 1), 1);
+	cr_expect_eq(*(uint8_t *)fake_at(&f, gpa(0x201000), 1), 0xee);
+	fake_ring_add(&d.ring[0], &hdr, 1, NULL, 0);	/* nowhere to answer */
+	fake_driver_kick(&d, 0);
+	cr_assert(fake_ring_take(&d.ring[0], &e));
+	cr_expect_eq(e.len, 0);
 	end();
 }
 

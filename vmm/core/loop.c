@@ -19,7 +19,7 @@ struct loop_watch {
 	struct loop_watch *next, **link;
 	enum watch_kind kind;
 	int fd;
-	uint32_t events;	/* of interest; 0: muted */
+	_Atomic uint32_t events;	/* of interest; 0: muted */
 	bool dead;		/* unwatched inside a callback; freed after the round */
 	loop_fd_fn fd_fn;
 	loop_fn fn;
@@ -149,10 +149,11 @@ static void run_posted(struct loop *loop)
 
 static void dispatch(struct loop_watch *w, uint32_t events)
 {
+	uint32_t wanted = w->events;
 	uint64_t count;
 
 	/* An earlier callback of this round may have lost interest; and see interest(). */
-	events &= w->events ? w->events | EPOLLERR | EPOLLHUP : 0;
+	events &= wanted ? wanted | EPOLLERR | EPOLLHUP : 0;
 	if (w->dead || !events)
 		return;
 	if (w->kind == WATCH_FD) {

@@ -1,9 +1,9 @@
 /*
  * loop: one thread's event loop over epoll.
  *
- * All callbacks run in the thread that calls loop_run. Only loop_stop and
- * loop_post may be called from other threads (and loop_stop from a signal
- * handler); everything else belongs to the loop's thread, or to the builder
+ * All callbacks run in the thread that calls loop_run. Only loop_stop, loop_post
+ * and loop_watch_events may be called from other threads (and loop_stop from a
+ * signal handler); everything else belongs to the loop's thread, or to the builder
  * before loop_run starts.
  */
 #ifndef BANTAM_LOOP_H
@@ -43,7 +43,10 @@ bool loop_is_here(const struct loop *loop);
  */
 int loop_watch_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn fn,
 		  void *opaque, struct loop_watch **out);
-/* Change the events of interest (0 = paused; errors and hang-ups are muted too). */
+/*
+ * Change the events of interest (0 = paused; errors and hang-ups are muted too). From another
+ * thread: one at a time; a callback that has begun goes on.
+ */
 void loop_watch_events(struct loop_watch *watch, uint32_t events);
 /* Safe inside any callback, also of the same watch; accepts NULL. */
 void loop_unwatch(struct loop_watch *watch);
