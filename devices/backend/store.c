@@ -51,18 +51,27 @@ static bool begins_like_qcow2(const char *path)
 	return yes;
 }
 
+int store_choose_format(struct store_options *options, struct err *err)
+{
+	if (options->format != STORE_AUTO)
+		return 0;
+	options->format = store_format_of_name(options->path);
+	if (options->format == STORE_RAW && begins_like_qcow2(options->path))
+		return err_set(err, EINVAL, "disk %s: begins like a qcow2 image and is not named "
+			       ".qcow2; say format=qcow2, or format=raw if a guest wrote that there",
+			       options->path);
+	return 0;
+}
+
 int store_open(const struct store_options *options, struct store **out, struct err *err)
 {
 	struct store_options known = *options;
+	int rc;
 
 	*out = NULL;
-	if (known.format == STORE_AUTO) {
-		known.format = store_format_of_name(known.path);
-		if (known.format == STORE_RAW && begins_like_qcow2(known.path))
-			return err_set(err, EINVAL, "disk %s: begins like a qcow2 image and is not "
-				       "named .qcow2; say format=qcow2, or format=raw if a guest "
-				       "wrote that there", known.path);
-	}
+	rc = store_choose_format(&known, err);
+	if (rc)
+		return rc;
 	return known.format == STORE_QCOW2 ? store_qcow2_open(&known, out, err)
 					   : store_raw_open(&known, out, err);
 }

@@ -73,6 +73,9 @@ struct store_options {
  */
 int store_open(const struct store_options *options, struct store **out, struct err *err);
 
+/* If AUTO, make it RAW or QCOW2 by the rule above. */
+int store_choose_format(struct store_options *options, struct err *err);
+
 /* What a new image shall be. Unset fields are 0. */
 struct store_create {
 	const char *path;

@@ -1,13 +1,189 @@
-/* store_qcow2: not there yet. */
-#include "devices/backend/store.h"
+/* store_qcow2: opening a qcow2 image and the images that it is based on. See qcow2.h. */
+#include "devices/backend/qcow2.h"
 
 #include <errno.h>
-#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static void qcow2_close(struct store *s)
+{
+	struct qcow2 *q = qcow2_of(s);
+
+	store_close(s->backing);
+	qcow2_cache_free(q);
+	qcow2_unpacked_free(q);
+	pthread_mutex_destroy(&q->lock);
+	pthread_cond_destroy(&q->changed);
+	image_close(&q->image);
+	free(q->l1);
+	free(q->reftable);
+	free(q->meta);
+	free(q->backing_name);
+	free(q->path);
+	free(q);
+}
+
+static int qcow2_readonly_write(struct store *s, const struct iovec *iov, unsigned niov,
+				uint64_t offset, uint64_t len)
+{
+	return -EROFS;
+}
+
+static int qcow2_readonly_zero(struct store *s, uint64_t offset, uint64_t len, bool unmap)
+{
+	return -EROFS;
+}
+
+static int qcow2_readonly_discard(struct store *s, uint64_t offset, uint64_t len)
+{
+	return -EROFS;
+}
+
+static int qcow2_readonly_flush(struct store *s)
+{
+	return 0;
+}
+
+static int qcow2_readonly_resize(struct store *s, uint64_t size, struct err *err)
+{
+	return err_set(err, EROFS, "disk %s: is open read-only", qcow2_of(s)->path);
+}
+
+static const struct store_ops qcow2_readonly_ops = {
+	.name = "qcow2",
+	.read = qcow2_read,
+	.write = qcow2_readonly_write,
+	.zero = qcow2_readonly_zero,
+	.discard = qcow2_readonly_discard,
+	.flush = qcow2_readonly_flush,
+	.map = qcow2_extent,
+	.resize = qcow2_readonly_resize,
+	.close = qcow2_close,
+};
+
+/* --- the backing file ----------------------------------------------------------------- */
+
+static bool is_protocol(const char *name)
+{
+	size_t n = strcspn(name, ":/");
+
+	return name[n] == ':' && n;
+}
+
+/* Relative names are relative to the image that holds them. */
+static char *backing_path(const struct qcow2 *q)
+{
+	const char *slash = strrchr(q->path, '/');
+	char *path;
+
+	if (q->backing_name[0] == '/' || !slash)
+		return strdup(q->backing_name);
+	if (asprintf(&path, "%.*s%s", (int)(slash - q->path + 1), q->path, q->backing_name) < 0)
+		return NULL;
+	return path;
+}
+
+static int check_loop(const struct qcow2 *q, const char *path, struct qcow2_chain *here,
+		      const struct qcow2_chain *chain, struct err *err)
+{
+	struct stat st;
+
+	here->above = chain;
+	here->depth = chain ? chain->depth + 1 : 1;
+	here->path = q->path;
+	if (here->depth >= QCOW2_CHAIN_MAX)
+		return err_set(err, ELOOP, "disk %s: its chain of backing files is longer than %u",
+			       q->path, QCOW2_CHAIN_MAX);
+	if (fstat(q->image.fd, &st))
+		return err_sys(err, errno, "disk %s", q->path);
+	here->dev = st.st_dev;
+	here->ino = st.st_ino;
+	if (stat(path, &st))
+		return err_sys(err, errno, "disk %s: its backing file %s", q->path, path);
+	for (const struct qcow2_chain *c = here; c; c = c->above)
+		if (c->dev == st.st_dev && c->ino == st.st_ino)
+			return err_set(err, ELOOP, "disk %s: its backing file %s is an image that "
+				       "is based on it: a loop", q->path, path);
+	return 0;
+}
+
+static int open_image(const struct store_options *options, const struct qcow2_chain *chain,
+		      struct store **out, struct err *err);
+
+static int open_backing(struct qcow2 *q, bool direct, const struct qcow2_chain *chain,
+			struct err *err)
+{
+	struct store_options options = { .readonly = true, .direct = direct };
+	struct qcow2_chain here;
+	char *path;
+	int rc;
+
+	if (!q->backing_name)
+		return 0;
+	if (is_protocol(q->backing_name))
+		return err_set(err, ENOTSUP, "disk %s: its backing file \"%.60s\" is not the name of "
+			       "a file; only files are supported (./ before a name with a colon)",
+			       q->path, q->backing_name);
+	path = backing_path(q);
+	if (!path)
+		return err_sys(err, ENOMEM, "disk %s", q->path);
+	options.path = path;
+	options.format = q->backing_format;
+	rc = check_loop(q, path, &here, chain, err);
+	if (!rc)
+		rc = store_choose_format(&options, err);
+	if (!rc && options.format == STORE_QCOW2)
+		rc = open_image(&options, &here, &q->store.backing, err);
+	else if (!rc)
+		rc = store_raw_open(&options, &q->store.backing, err);
+	free(path);
+	return rc;
+}
+
+static int open_image(const struct store_options *options, const struct qcow2_chain *chain,
+		      struct store **out, struct err *err)
+{
+	struct qcow2 *q = calloc(1, sizeof(*q));
+	int rc;
+
+	*out = NULL;
+	if (!q)
+		return err_sys(err, ENOMEM, "disk %s", options->path);
+	q->store.ops = &qcow2_readonly_ops;
+	q->store.readonly = options->readonly;
+	q->image.fd = q->image.cached_fd = -1;
+	pthread_mutex_init(&q->lock, NULL);
+	pthread_cond_init(&q->changed, NULL);
+	q->path = strdup(options->path);
+	rc = q->path ? image_open(&q->image, options->path, options->readonly, options->direct, err)
+		     : err_sys(err, ENOMEM, "disk %s", options->path);
+	if (rc)
+		goto fail;
+	q->fd = q->image.cached_fd >= 0 ? q->image.cached_fd : q->image.fd;
+	rc = qcow2_header_load(q, err);
+	if (rc)
+		goto fail;
+	qcow2_cache_init(q);
+	rc = open_backing(q, options->direct, chain, err);
+	if (rc)
+		goto fail;
+	*out = &q->store;
+	return 0;
+fail:
+	qcow2_close(&q->store);
+	return rc;
+}
 
 int store_qcow2_open(const struct store_options *options, struct store **out, struct err *err)
 {
-	*out = NULL;
-	return err_set(err, ENOTSUP, "disk %s: qcow2 is not supported yet", options->path);
+	if (!options->readonly) {
+		*out = NULL;
+		return err_set(err, ENOTSUP, "disk %s: qcow2 images can only be read yet; add ro",
+			       options->path);
+	}
+	return open_image(options, NULL, out, err);
 }
 
 int store_qcow2_create(const struct store_create *create, struct err *err)

@@ -1,0 +1,217 @@
+/*
+ * qcow2_compress: compressed clusters, raw deflate or zstd.
+ *
+ * A guest reads a compressed cluster in small pieces, one after the other; the last few
+ * clusters are kept decompressed, so that each is decompressed once. They are told apart by
+ * their L2 entries; freeing a cluster forgets all (read-only images never do).
+ */
+#include "devices/backend/qcow2.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+#include <zstd.h>
+
+/* In all, whatever the cluster size is; two clusters at least. */
+#define KEPT_BYTES (1u << 20)
+#define KEPT_MAX 16u
+/* zlib's window of 4 KiB is what QEMU writes, and it reads no larger one. */
+#define WINDOW_BITS_READ (-15)
+
+struct kept {
+	uint64_t entry;		/* 0: none */
+	uint64_t used;		/* when; the smallest goes first */
+	unsigned users;
+	uint8_t *data;
+};
+
+struct qcow2_unpacked {
+	struct kept kept[KEPT_MAX];
+	unsigned n;
+	uint64_t clock;
+	uint64_t generation;	/* grows when all are forgotten */
+};
+
+void qcow2_packed_extent(const struct qcow2 *q, uint64_t entry, uint64_t *offset, uint64_t *len)
+{
+	unsigned x = 62 - (q->cluster_bits - 8);
+	uint64_t sectors = (entry & ~(QCOW2_COPIED | QCOW2_COMPRESSED)) >> x;
+
+	*offset = entry & ((1ull << x) - 1);
+	*len = (sectors + 1) * 512 - (*offset & 511);
+}
+
+/* --- the two methods ---------------------------------------------------------------- */
+
+static int inflate_cluster(const uint8_t *in, uint64_t in_len, uint8_t *out, uint64_t out_len)
+{
+	z_stream z = { .next_in = (uint8_t *)in, .avail_in = (uInt)in_len, .next_out = out,
+		       .avail_out = (uInt)out_len };
+	int rc;
+
+	if (inflateInit2(&z, WINDOW_BITS_READ) != Z_OK)
+		return -ENOMEM;
+	rc = inflate(&z, Z_FINISH);
+	inflateEnd(&z);
+	/* What lies behind the stream in its last sector is of no concern. */
+	return (rc == Z_STREAM_END || rc == Z_BUF_ERROR) && !z.avail_out ? 0 : -EIO;
+}
+
+static int unzstd_cluster(const uint8_t *in, uint64_t in_len, uint8_t *out, uint64_t out_len)
+{
+	ZSTD_DCtx *ctx = ZSTD_createDCtx();
+	ZSTD_inBuffer src = { in, in_len, 0 };
+	ZSTD_outBuffer dst = { out, out_len, 0 };
+	int rc = 0;
+
+	if (!ctx)
+		return -ENOMEM;
+	while (!rc && dst.pos < dst.size) {
+		size_t in_before = src.pos, out_before = dst.pos;
+		size_t left = ZSTD_decompressStream(ctx, &dst, &src);
+
+		if (ZSTD_isError(left) || (src.pos == in_before && dst.pos == out_before))
+			rc = -EIO;
+	}
+	ZSTD_freeDCtx(ctx);
+	return rc;
+}
+
+static int unpack_cluster(struct qcow2 *q, uint64_t entry, uint8_t *out)
+{
+	uint64_t offset, len;
+	uint8_t *in;
+	int rc;
+
+	qcow2_packed_extent(q, entry, &offset, &len);
+	/* The last one in the file may claim sectors that were never written. */
+	in = malloc(len);
+	if (!in)
+		return -ENOMEM;
+	rc = qcow2_pread(q, in, len, offset);
+	if (!rc && q->zstd)
+		rc = unzstd_cluster(in, len, out, q->cluster_bytes);
+	else if (!rc)
+		rc = inflate_cluster(in, len, out, q->cluster_bytes);
+	free(in);
+	if (rc == -EIO)
+		qcow2_damaged(q, "a compressed cluster cannot be decompressed", offset);
+	return rc;
+}
+
+/* --- what is kept ------------------------------------------------------------------- */
+
+static unsigned room(const struct qcow2 *q)
+{
+	uint64_t n = KEPT_BYTES >> q->cluster_bits;
+
+	return n < 2 ? 2 : n > KEPT_MAX ? KEPT_MAX : (unsigned)n;
+}
+
+static struct kept *find_locked(struct qcow2 *q, uint64_t entry)
+{
+	struct qcow2_unpacked *u = q->unpacked;
+
+	for (unsigned i = 0; u && i < u->n; i++)
+		if (u->kept[i].entry == entry)
+			return &u->kept[i];
+	return NULL;
+}
+
+/* Takes data over, or frees it. */
+static void keep_locked(struct qcow2 *q, uint64_t entry, uint8_t *data)
+{
+	struct qcow2_unpacked *u = q->unpacked;
+	struct kept *oldest = NULL;
+
+	if (find_locked(q, entry)) {
+		free(data);
+		return;
+	}
+	if (u->n < room(q)) {
+		oldest = &u->kept[u->n++];
+	} else {
+		for (unsigned i = 0; i < u->n; i++)
+			if (!u->kept[i].users && (!oldest || u->kept[i].used < oldest->used))
+				oldest = &u->kept[i];
+	}
+	if (!oldest) {
+		free(data);
+		return;
+	}
+	free(oldest->data);
+	*oldest = (struct kept){ .entry = entry, .used = ++u->clock, .data = data };
+}
+
+void qcow2_unpacked_forget_locked(struct qcow2 *q)
+{
+	struct qcow2_unpacked *u = q->unpacked;
+
+	if (!u)
+		return;
+	u->generation++;
+	for (unsigned i = 0; i < u->n; i++)
+		u->kept[i].entry = 0;
+}
+
+void qcow2_unpacked_free(struct qcow2 *q)
+{
+	if (!q->unpacked)
+		return;
+	for (unsigned i = 0; i < q->unpacked->n; i++)
+		free(q->unpacked->kept[i].data);
+	free(q->unpacked);
+	q->unpacked = NULL;
+}
+
+/* From what is kept, if it is there. */
+static bool from_kept(struct qcow2 *q, uint64_t entry, uint64_t from, const struct iovec *iov,
+		      unsigned niov, uint64_t skip, uint64_t len)
+{
+	struct kept *k;
+
+	pthread_mutex_lock(&q->lock);
+	k = find_locked(q, entry);
+	if (k) {
+		k->used = ++q->unpacked->clock;
+		k->users++;
+	}
+	pthread_mutex_unlock(&q->lock);
+	if (!k)
+		return false;
+	qcow2_iov_fill(iov, niov, skip, k->data + from, len);
+	pthread_mutex_lock(&q->lock);
+	k->users--;
+	pthread_mutex_unlock(&q->lock);
+	return true;
+}
+
+int qcow2_unpack(struct qcow2 *q, uint64_t entry, uint64_t from, const struct iovec *iov,
+		 unsigned niov, uint64_t skip, uint64_t len)
+{
+	uint64_t generation;
+	uint8_t *data;
+	int rc = 0;
+
+	if (from_kept(q, entry, from, iov, niov, skip, len))
+		return 0;
+	data = malloc(q->cluster_bytes);
+	if (!data)
+		return -ENOMEM;
+	pthread_mutex_lock(&q->lock);
+	if (!q->unpacked)
+		q->unpacked = calloc(1, sizeof(*q->unpacked));
+	generation = q->unpacked ? q->unpacked->generation : 0;
+	pthread_mutex_unlock(&q->lock);
+	rc = unpack_cluster(q, entry, data);
+	if (!rc)
+		qcow2_iov_fill(iov, niov, skip, data + from, len);
+	pthread_mutex_lock(&q->lock);
+	if (!rc && q->unpacked && generation == q->unpacked->generation)
+		keep_locked(q, entry, data);
+	else
+		free(data);
+	pthread_mutex_unlock(&q->lock);
+	return rc;
+}

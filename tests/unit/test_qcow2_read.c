@@ -1,0 +1,199 @@
+/* Images made by qemu-img with every option claimed, read back; chains of backing files. */
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/qcow2_files.h"
+
+TestSuite(qcow2_read, .init = scratch_enter, .fini = scratch_leave, .timeout = 120);
+
+#define RAW_BYTES (5 * MIB + 3 * 512)
+
+static const char *options[] = {
+	"-o compat=0.10", "-o compat=1.1", "-o compat=1.1,lazy_refcounts=on",
+	"-o cluster_size=512", "-o cluster_size=1k", "-o cluster_size=2k", "-o cluster_size=4k",
+	"-o cluster_size=128k", "-o cluster_size=2M", "-o compat=0.10,cluster_size=512",
+	"-o refcount_bits=1", "-o refcount_bits=2", "-o refcount_bits=4", "-o refcount_bits=8",
+	"-o refcount_bits=32", "-o refcount_bits=64",
+	"-o preallocation=off", "-o preallocation=metadata", "-o preallocation=falloc",
+	"-o preallocation=full", "-S 0",
+	"-c", "-c -o compat=0.10", "-c -o cluster_size=512", "-c -o cluster_size=4k",
+	"-c -o cluster_size=2M", "-c -o compression_type=zstd",
+	"-c -o compression_type=zstd,cluster_size=512",
+	"-c -o compression_type=zstd,cluster_size=2M",
+};
+
+Test(qcow2_read, what_qemu_img_makes)
+{
+	make_raw("raw", RAW_BYTES, 1);
+	for (unsigned i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		struct store *s;
+
+		must("rm -f q.qcow2; qemu-img convert -f raw -O qcow2 %s raw q.qcow2", options[i]);
+		s = must_open("q.qcow2", STORE_AUTO, true);
+		cr_log_info("%s", options[i]);
+		same_as_raw(s, "raw");
+		store_close(s);
+	}
+}
+
+Test(qcow2_read, odd_sizes)
+{
+	static const uint64_t sizes[] = { 512, 1024, 65536, 65536 + 512, 0 };
+
+	for (unsigned i = 0; i < 5; i++) {
+		struct store *s;
+
+		make_raw("raw", sizes[i], 2);
+		must("rm -f q.qcow2; qemu-img convert -f raw -O qcow2 raw q.qcow2");
+		s = must_open("q.qcow2", STORE_AUTO, true);
+		same_as_raw(s, "raw");
+		store_close(s);
+	}
+}
+
+Test(qcow2_read, chains)
+{
+	struct store *s;
+
+	must("mkdir sub");
+	make_raw("sub/base.raw", 3 * MIB, 3);
+	/* A compressed image over a raw one, an overlay over that, a larger one over that. */
+	must("qemu-img convert -c -O qcow2 -f raw sub/base.raw sub/base.qcow2");
+	must("qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 sub/mid.qcow2");
+	must("qemu-io -f qcow2 -c 'write -P 7 1M 70k' -c 'write -z 2M 100k' sub/mid.qcow2");
+	must("qemu-img create -q -f qcow2 -b sub/mid.qcow2 -F qcow2 -o cluster_size=4k top.qcow2 4M");
+	must("qemu-io -f qcow2 -c 'write -P 9 1030k 3k' -c 'write -P 3 3M 5k' top.qcow2");
+	must("qemu-img convert -f qcow2 -O raw top.qcow2 want");
+	s = must_open("top.qcow2", STORE_AUTO, true);
+	same_as_raw(s, "want");
+	store_close(s);
+	/* Raw at the bottom, larger than the overlay; v2 without the format extension. */
+	must("qemu-img create -q -f qcow2 -b sub/base.raw -F raw -o compat=0.10 o.qcow2 1M");
+	must("qemu-io -f qcow2 -c 'write -P 1 100k 1k' o.qcow2");
+	must("qemu-img convert -f qcow2 -O raw o.qcow2 want");
+	s = must_open("o.qcow2", STORE_QCOW2, true);
+	same_as_raw(s, "want");
+	store_close(s);
+}
+
+Test(qcow2_read, snapshots)
+{
+	struct store *s;
+
+	make_raw("raw", 2 * MIB, 4);
+	must("qemu-img convert -f raw -O qcow2 raw q.qcow2");
+	must("qemu-img snapshot -c one q.qcow2");
+	must("qemu-io -f qcow2 -c 'write -P 7 1M 70k' q.qcow2");
+	must("qemu-img snapshot -c two q.qcow2");
+	must("qemu-img convert -f qcow2 -O raw q.qcow2 want");
+	s = must_open("q.qcow2", STORE_AUTO, true);
+	same_as_raw(s, "want");
+	store_close(s);
+}
+
+Test(qcow2_read, extents_add_up)
+{
+	struct store_extent e;
+	struct store *s;
+	uint8_t a[512], b[512];
+
+	make_raw("raw", 3 * MIB, 5);
+	must("qemu-img convert -c -f raw -O qcow2 raw base.qcow2");
+	must("qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 q.qcow2 4M");
+	must("qemu-io -f qcow2 -c 'write -P 7 1M 70k' -c 'write -z 2M 128k' q.qcow2");
+	s = must_open("q.qcow2", STORE_AUTO, true);
+	for (uint64_t at = 0; at < s->size_bytes; at += e.len_bytes) {
+		cr_assert_eq(s->ops->map(s, at, s->size_bytes - at, &e), 0);
+		cr_assert(e.len_bytes && e.len_bytes <= s->size_bytes - at);
+		cr_assert(!(e.zero && e.data));
+		cr_assert_eq(store_read(s, a, at, 512), 0);
+		if (at == MIB)
+			cr_assert(e.in_place && e.depth == 0 && e.len_bytes == 128 * KIB);
+		if (at >= 3 * MIB || (at >= 2 * MIB && at < 2 * MIB + 128 * KIB))
+			cr_assert(e.zero);
+		if (e.compressed)
+			cr_assert_eq(e.depth, 1);
+		memset(b, 0, 512);
+		if (e.in_place)
+			cr_assert(pread(e.fd, b, 512, (off_t)e.offset) == 512);
+		if (e.in_place || e.zero)
+			cr_assert(!memcmp(a, b, 512));
+	}
+	cr_assert_eq(s->ops->map(s, s->size_bytes, 1, &e), -EINVAL);
+	store_close(s);
+}
+
+Test(qcow2_read, refusals)
+{
+	must("qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=64k el2.qcow2 1M");
+	must_refuse("el2.qcow2", STORE_AUTO, true, "extended L2");
+	must("qemu-img create -q -f qcow2 -o data_file=d.raw ext.qcow2 1M");
+	must_refuse("ext.qcow2", STORE_AUTO, true, "external data file");
+	must("qemu-img create -q -f qcow2 --object secret,id=s,data=x "
+	     "-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 luks.qcow2 1M");
+	must_refuse("luks.qcow2", STORE_AUTO, true, "encrypted (LUKS)");
+	must("qemu-img create -q -f qcow 1.qcow 1M");
+	must_refuse("1.qcow", STORE_AUTO, true, "version 1");
+	must("truncate -s 1M x.qcow2");
+	must_refuse("x.qcow2", STORE_AUTO, true, "not a qcow2 image");
+	must("truncate -s 10 x.qcow2");
+	must_refuse("x.qcow2", STORE_AUTO, true, "not a qcow2 image");
+	must_refuse("missing.qcow2", STORE_AUTO, true, "No such file");
+	/* A guest that writes a header into its raw disk gains nothing. */
+	must("qemu-img create -q -f qcow2 evil 1M");
+	must_refuse("evil", STORE_AUTO, true, "format=");
+	store_close(must_open("evil", STORE_RAW, true));
+	store_close(must_open("evil", STORE_QCOW2, true));
+}
+
+Test(qcow2_read, backing_refusals)
+{
+	char name[32];
+
+	must("qemu-img create -q -f qcow2 base.qcow2 1M");
+	/* Itself, and a loop of two. */
+	must("qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 a.qcow2");
+	must("qemu-img rebase -q -u -f qcow2 -b a.qcow2 -F qcow2 base.qcow2");
+	must_refuse("a.qcow2", STORE_AUTO, true, "a loop");
+	must("qemu-img rebase -q -u -f qcow2 -b base.qcow2 -F qcow2 base.qcow2");
+	must_refuse("base.qcow2", STORE_AUTO, true, "a loop");
+	must("qemu-img rebase -q -u -f qcow2 -b gone.qcow2 -F qcow2 a.qcow2");
+	must_refuse("a.qcow2", STORE_AUTO, true, "gone.qcow2");
+	must("qemu-img rebase -q -u -f qcow2 -b nbd://localhost/x -F raw a.qcow2");
+	must_refuse("a.qcow2", STORE_AUTO, true, "nbd:");
+	must("qemu-img rebase -q -u -f qcow2 -b 'json:{\"driver\":\"raw\"}' -F raw a.qcow2");
+	must_refuse("a.qcow2", STORE_AUTO, true, "json:");
+	must("qemu-img rebase -q -u -f qcow2 -b base.qcow2 -F vmdk a.qcow2");
+	must_refuse("a.qcow2", STORE_AUTO, true, "\"vmdk\"");
+	/* No format said, and the name says raw: not believed to be qcow2 by its content. */
+	must("qemu-img create -q -f qcow2 blob 1M");
+	must("qemu-img rebase -q -u -f qcow2 -b blob -F qcow2 a.qcow2");
+	store_close(must_open("a.qcow2", STORE_AUTO, true));
+	must("qemu-img create -q -f qcow2 c0.qcow2 1M");
+	for (int i = 1; i < 66; i++) {
+		snprintf(name, sizeof(name), "c%d.qcow2", i);
+		must("qemu-img create -q -u -f qcow2 -b c%d.qcow2 -F qcow2 %s 1M", i - 1, name);
+		if (i == 63)
+			store_close(must_open(name, STORE_AUTO, true));
+	}
+	must_refuse("c65.qcow2", STORE_AUTO, true, "longer than");
+}
+
+Test(qcow2_read, unknown_features_are_named)
+{
+	static const char entry[48] = "\0\7shiny things";
+	char table[8 + 48 + 8] = { 0 };
+
+	must("qemu-img create -q -f qcow2 q.qcow2 1M");
+	poke64("q.qcow2", 72, 1ull << 7);
+	must_refuse("q.qcow2", STORE_AUTO, true, "bit 7");
+	/* A feature name table of our own in the place of QEMU's. */
+	memcpy(table, "\x68\x03\xf8\x57\0\0\0\x30", 8);
+	memcpy(table + 8, entry, 48);
+	poke("q.qcow2", 112, table, sizeof(table));
+	must_refuse("q.qcow2", STORE_AUTO, true, "\"shiny things\"");
+}
