@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/vhost.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -47,6 +48,17 @@ int vhost_open(struct vhost *v, const char *path, const struct mem *mem)
 	if (rc)
 		vhost_close(v);
 	return rc;
+}
+
+int vhost_refused(const char *option, const char *path, int rc, struct err *err)
+{
+	const char *module = strrchr(path, '/') + 1;	/* modprobe takes - for _ */
+
+	if (rc == -ENOENT || rc == -ENODEV || rc == -ENXIO)
+		return err_set(err, -rc, "%s: vhost=on: %s is missing; load the module %s", option,
+			       path, module);
+	return err_sys(err, -rc, "%s: vhost=on: %s%s", option, path,
+		       rc == -EACCES ? " (grant read and write on it)" : "");
 }
 
 void vhost_close(struct vhost *v)
@@ -95,4 +107,18 @@ int vhost_net_serve(struct vhost *v, unsigned queue, int fd)
 	struct vhost_vring_file file = { queue, fd };
 
 	return call(v, VHOST_NET_SET_BACKEND, &file);
+}
+
+int vhost_vsock_set_cid(struct vhost *v, uint32_t cid)
+{
+	uint64_t arg = cid;
+
+	return call(v, VHOST_VSOCK_SET_GUEST_CID, &arg);
+}
+
+int vhost_vsock_serve(struct vhost *v, bool on)
+{
+	int arg = on;
+
+	return call(v, VHOST_VSOCK_SET_RUNNING, &arg);
 }

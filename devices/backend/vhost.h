@@ -1,8 +1,8 @@
 /*
  * vhost: virtqueues that the kernel serves (Linux, include/uapi/linux/vhost.h).
  *
- * One object is one open /dev/vhost-…: for vhost-net, two queues of a pair. The kernel
- * reads rings and buffers through this process's mapping of guest memory, hears kicks
+ * One object is one open /dev/vhost-…: for vhost-net, the queues of a pair, for vhost-vsock
+ * all that carry data. The kernel reads rings and buffers through this process's mapping of guest memory, hears kicks
  * on one eventfd and interrupts by another. It checks rings as strictly as virtq does;
  * a broken one is told by err_fd. Thread: any, the device's lock held.
  */
@@ -26,8 +26,10 @@ struct vhost_ring {
 	int kick_fd, call_fd, err_fd;
 };
 
-/* -errno, also where there is no such file; nothing is left open then. */
+/* path: /dev/vhost-…. -errno, also where there is no such file; nothing is left open then. */
 int vhost_open(struct vhost *v, const char *path, const struct mem *mem);
+/* Say why vhost_open failed by rc where the user wanted it: fills *err and returns rc. */
+int vhost_refused(const char *option, const char *path, int rc, struct err *err);
 void vhost_close(struct vhost *v);
 /* Before the rings: what the driver accepted, of v->features. */
 int vhost_set_features(struct vhost *v, uint64_t features);
@@ -36,5 +38,9 @@ int vhost_set_ring(struct vhost *v, unsigned queue, const struct vhost_ring *rin
 int vhost_set_call(struct vhost *v, unsigned queue, int call_fd);
 /* vhost-net: serve the queue with this tap or socket; -1: stop, and wait until it has. */
 int vhost_net_serve(struct vhost *v, unsigned queue, int fd);
+/* vhost-vsock: the guest's address. -EADDRINUSE: another VM has it. */
+int vhost_vsock_set_cid(struct vhost *v, uint32_t cid);
+/* vhost-vsock: serve both queues, whose rings are set; off: stop, and wait until it has. */
+int vhost_vsock_serve(struct vhost *v, bool on);
 
 #endif

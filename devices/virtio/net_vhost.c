@@ -8,42 +8,29 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "devices/backend/vhost.h"
 #include "devices/virtio/net_impl.h"
+#include "devices/virtio/vhost_queues.h"
 
 #define VHOST_NET "/dev/vhost-net"
 
 struct net_vhost {
 	struct virtio_net *nic;
 	unsigned n;		/* pairs */
-	struct loop_watch *err;	/* a ring is broken */
-	int err_fd;
 	struct {
-		struct vhost vhost;
-		bool ready, served;
-		int call_fd[2];	/* as the kernel was told last */
+		struct vhost_queues queues;
+		bool served;
 	} pair[];
 };
-
-static void on_err(void *opaque)
-{
-	struct net_vhost *vh = opaque;
-
-	virtio_lock(&vh->nic->vdev);
-	if (vh->nic->vdev.active)
-		virtio_broken(&vh->nic->vdev, "vhost-net found a broken ring");
-	virtio_unlock(&vh->nic->vdev);
-}
 
 static void serve(struct net_vhost *vh, unsigned pair, bool on)
 {
 	struct virtio_net *nic = vh->nic;
 	int fd = on ? nic->net->port[pair].fd : -1;
 
-	if (vh->pair[pair].served == on || !vh->pair[pair].ready)
+	if (vh->pair[pair].served == on || !vh->pair[pair].queues.ready)
 		return;
 	for (unsigned q = 0; q < 2; q++)
-		if (vhost_net_serve(&vh->pair[pair].vhost, q, fd) && on)
+		if (vhost_net_serve(&vh->pair[pair].queues.vhost, q, fd) && on)
 			virtio_broken(&nic->vdev, "vhost-net refuses the tap");
 	vh->pair[pair].served = on;
 }
@@ -52,27 +39,6 @@ void net_vhost_update(struct virtio_net *nic)
 {
 	for (unsigned i = 0; nic->vhost && i < nic->vhost->n; i++)
 		serve(nic->vhost, i, nic->vdev.started && i < nic->pairs && net_link_up(nic));
-}
-
-static int set_pair(struct net_vhost *vh, unsigned pair)
-{
-	struct virtio_device *vdev = &vh->nic->vdev;
-	struct vhost *v = &vh->pair[pair].vhost;
-	int rc = vhost_set_features(v, vdev->acked);
-
-	for (unsigned i = 0; i < 2 && !rc; i++) {
-		unsigned queue = 2 * pair + i;
-		const struct virtq *q = &vdev->queue[queue];
-		struct vhost_ring ring = { .size = q->size, .err_fd = vh->err_fd };
-
-		ring.kick_fd = virtio_kick_fd(vdev, queue);
-		ring.call_fd = virtio_call_fd(vdev, queue);
-		vh->pair[pair].call_fd[i] = ring.call_fd;
-		virtq_host_parts(q, &ring.desc, &ring.avail, &ring.used);
-		rc = vhost_set_ring(v, i, &ring);
-	}
-	vh->pair[pair].ready = !rc;
-	return rc;
 }
 
 int net_vhost_start(struct virtio_net *nic)
@@ -85,7 +51,7 @@ int net_vhost_start(struct virtio_net *nic)
 		virtio_serve(&nic->vdev, i, i != nic->ctrl);
 	for (unsigned i = 0; vh && i < vh->n && !rc; i++)
 		if (2 * i != nic->ctrl && nic->vdev.queue[2 * i].ready && nic->vdev.queue[2 * i + 1].ready)
-			rc = set_pair(vh, i);
+			rc = vhost_queues_start(&vh->pair[i].queues);
 	for (unsigned i = 0; vh && i < nic->pairs && !rc && net_link_up(nic); i++)
 		serve(vh, i, true);
 	return rc;
@@ -97,24 +63,16 @@ void net_vhost_stop(struct virtio_net *nic)
 
 	for (unsigned i = 0; vh && i < vh->n; i++) {
 		serve(vh, i, false);
-		vh->pair[i].ready = false;
+		vhost_queues_stop(&vh->pair[i].queues);
 	}
 }
 
 void net_vhost_call_changed(struct virtio_device *vdev, unsigned queue)
 {
 	struct net_vhost *vh = virtio_net_of(vdev)->vhost;
-	unsigned pair = queue / 2, i = queue % 2;
-	int fd;
 
-	if (!vh || pair >= vh->n || !vh->pair[pair].ready)
-		return;
-	fd = virtio_call_fd(vdev, queue);
-	if (fd == vh->pair[pair].call_fd[i])
-		return;
-	if (vhost_set_call(&vh->pair[pair].vhost, i, fd))
-		virtio_broken(vdev, "vhost-net refuses an interrupt");
-	vh->pair[pair].call_fd[i] = fd;
+	if (vh && queue / 2 < vh->n)
+		vhost_queues_call_changed(&vh->pair[queue / 2].queues, queue);
 }
 
 uint64_t net_vhost_queues(const struct virtio_net *nic)
@@ -124,7 +82,7 @@ uint64_t net_vhost_queues(const struct virtio_net *nic)
 
 uint64_t net_vhost_features(const struct virtio_net *nic)
 {
-	return nic->vhost ? nic->vhost->pair[0].vhost.features : ~0ull;
+	return nic->vhost ? nic->vhost->pair[0].queues.vhost.features : ~0ull;
 }
 
 void net_vhost_close(struct virtio_net *nic)
@@ -134,8 +92,7 @@ void net_vhost_close(struct virtio_net *nic)
 	if (!vh)
 		return;
 	for (unsigned i = 0; i < vh->n; i++)
-		vhost_close(&vh->pair[i].vhost);
-	loop_unwatch(vh->err);
+		vhost_queues_close(&vh->pair[i].queues);
 	free(vh);
 	nic->vhost = NULL;
 }
@@ -144,19 +101,15 @@ static int open_vhost(struct virtio_net *nic, const struct device_env *env)
 {
 	unsigned n = nic->net->nqueues;
 	struct net_vhost *vh = calloc(1, sizeof(*vh) + n * sizeof(vh->pair[0]));
-	int rc;
+	int rc = 0;
 
 	if (!vh)
 		return -ENOMEM;
 	vh->nic = nic;
 	vh->n = n;
-	vh->err_fd = -1;
 	nic->vhost = vh;
-	for (unsigned i = 0; i < n; i++)
-		vh->pair[i].vhost.fd = -1;
-	rc = loop_watch_event(env->loop, on_err, vh, &vh->err, &vh->err_fd);
 	for (unsigned i = 0; i < n && !rc; i++)
-		rc = vhost_open(&vh->pair[i].vhost, VHOST_NET, env->mem);
+		rc = vhost_queues_open(&vh->pair[i].queues, &nic->vdev, env, VHOST_NET, 2 * i);
 	if (rc)
 		net_vhost_close(nic);
 	return rc;
@@ -179,9 +132,5 @@ int net_vhost_choose(struct virtio_net *nic, const struct device_env *env, enum 
 	rc = open_vhost(nic, env);
 	if (!rc || how == NET_VHOST_AUTO)
 		return 0;
-	if (rc == -ENOENT || rc == -ENODEV || rc == -ENXIO)
-		return err_set(err, -rc, "%s: vhost=on: /dev/vhost-net is missing; load the module "
-			       "vhost_net", option);
-	return err_sys(err, -rc, "%s: vhost=on: /dev/vhost-net%s", option,
-		       rc == -EACCES ? " (grant read and write on it)" : "");
+	return vhost_refused(option, VHOST_NET, rc, err);
 }
