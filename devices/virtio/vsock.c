@@ -23,11 +23,9 @@
 #include <unistd.h>
 
 #include "devices/virtio/vsock_impl.h"
+#include "devices/virtio/vsock_vhost.h"
 #include "vmm/core/log.h"
 
-#define NQUEUES 3
-#define F_STREAM 0
-#define CONFIG_BYTES 8
 /* What one turn of the loop does, so that a guest cannot keep the loop to itself. */
 #define TURN_PACKETS 256u
 #define TURN_SERVES 128u
@@ -362,8 +360,8 @@ static void on_again(void *opaque)
 
 static const struct virtio_class vsock_class = {
 	.name = "virtio-vsock",
-	.device_id = 19,
-	.pci_class = 0x028000,
+	.device_id = VSOCK_DEVICE_ID,
+	.pci_class = VSOCK_PCI_CLASS,
 	.activate = vsock_activate,
 	.kick = vsock_kick,
 	.reset = vsock_reset,
@@ -398,13 +396,16 @@ static const struct device_ops vsock_ops = {
 	.describe = vsock_describe,
 };
 
-enum { K_CID, K_SOCKET };
+enum { K_CID, K_SOCKET, K_VHOST };
+enum { VHOST_OFF, VHOST_ON, VHOST_AUTO };
 
 static const struct key vsock_keys[] = {
 	[K_CID] = { "cid", KEY_NUM, KEY_REQUIRED, .min = 3, .max = 0xfffffffe, .meta = "N",
 		    .help = "the guest's address, 3 or more" },
-	[K_SOCKET] = { "socket", KEY_PATH, KEY_REQUIRED, .meta = "PATH",
+	[K_SOCKET] = { "socket", KEY_PATH, KEY_REQUIRED | KEY_UNLESS, .meta = "PATH",
 		       .help = "where host programs connect; PATH_P is port P of the host" },
+	[K_VHOST] = { "vhost", KEY_CHOICE, KEY_INSTEAD, .choices = "off|on|auto", .def = "off",
+		      .help = "on: the host's AF_VSOCK instead of socket (vhost-vsock); auto: if it can" },
 	{ NULL },
 };
 
@@ -419,32 +420,31 @@ static void raise_descriptors(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-static int create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
-		  struct err *err)
+static int create_sockets(const struct device_env *env, const char *option, uint32_t cid,
+			  const char *path, struct device **out, struct err *err)
 {
 	struct vsock *vs = calloc(1, sizeof(*vs));
 	int rc;
 
-	*out = NULL;
 	if (!vs)
-		return err_sys(err, ENOMEM, "%s", cfg->option);
+		return err_sys(err, ENOMEM, "%s", option);
 	vs->vdev.dev.type = &virtio_vsock_type;
 	vs->vdev.dev.ops = &vsock_ops;
 	strcpy(vs->vdev.dev.id, "vsock");
 	vs->again_fd = vs->listen_fd = -1;
-	vs->cid = (uint32_t)keys_num(cfg, K_CID);
+	vs->cid = cid;
 	TAILQ_INIT(&vs->ready);
-	virtio_init(&vs->vdev, &vsock_class, env, NQUEUES, VSOCK_QUEUE_SIZE, 1ull << F_STREAM,
-		    CONFIG_BYTES);
+	virtio_init(&vs->vdev, &vsock_class, env, VSOCK_NQUEUES, VSOCK_QUEUE_SIZE,
+		    1ull << VSOCK_F_STREAM, VSOCK_CONFIG_BYTES);
 	memcpy(vs->vdev.config, &vs->cid, sizeof(vs->cid));	/* little-endian, the rest is 0 */
 	raise_descriptors();
 	rc = loop_watch_event(env->loop, on_again, vs, &vs->again, &vs->again_fd);
 	if (!rc)
 		rc = loop_watch_timer(env->loop, on_tick, vs, &vs->tick);
 	if (rc)
-		err_sys(err, -rc, "%s", cfg->option);
+		err_sys(err, -rc, "%s", option);
 	else
-		rc = vsock_host_listen(vs, cfg->option, keys_text(cfg, K_SOCKET), err);
+		rc = vsock_host_listen(vs, option, path, err);
 	if (!rc)
 		rc = virtio_attach(&vs->vdev, err);
 	if (rc) {
@@ -453,6 +453,28 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	}
 	*out = &vs->vdev.dev;
 	return 0;
+}
+
+static int create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
+		  struct err *err)
+{
+	uint32_t cid = (uint32_t)keys_num(cfg, K_CID);
+	uint64_t vhost = keys_num(cfg, K_VHOST);
+	const char *path = keys_text(cfg, K_SOCKET);
+	bool missing;
+	int rc;
+
+	*out = NULL;
+	if (vhost == VHOST_ON && path)
+		return err_set(err, EINVAL, "%s: give one of socket=PATH and vhost=on", cfg->option);
+	if (vhost != VHOST_ON && !path)
+		return err_set(err, EINVAL, "%s: socket=PATH is missing", cfg->option);
+	if (vhost != VHOST_OFF) {
+		rc = vsock_vhost_create(env, cfg->option, cid, &missing, out, err);
+		if (!rc || vhost == VHOST_ON || !missing)
+			return rc;
+	}
+	return create_sockets(env, cfg->option, cid, path, out, err);
 }
 
 const struct device_type virtio_vsock_type = {

@@ -1,6 +1,7 @@
 /*
  * vsock_impl: what vsock.c (the device and its queues), vsock_conn.c (connections),
- * vsock_send.c (packets to the guest) and vsock_host.c (Unix sockets) share. Nobody else includes it.
+ * vsock_send.c (packets to the guest) and vsock_host.c (Unix sockets) share;
+ * vsock_vhost.c takes the numbers of the device from here. Nobody else includes it.
  *
  * Thread: everything here runs in the device's loop with the device's lock held,
  * unless it says otherwise. Counters of bytes are modulo 2^32, as on the wire.
@@ -15,7 +16,13 @@
 
 #define VSOCK_RX 0
 #define VSOCK_TX 1
+#define VSOCK_NQUEUES 3
 #define VSOCK_QUEUE_SIZE 256u
+#define VSOCK_DEVICE_ID 19
+#define VSOCK_PCI_CLASS 0x028000
+#define VSOCK_CONFIG_BYTES 8
+#define VSOCK_F_STREAM 0
+#define VSOCK_F_SEQPACKET 1
 #define VSOCK_HOST_CID 2u
 #define VSOCK_MAX_CONNS 2048u
 #define VSOCK_BUCKETS 512u

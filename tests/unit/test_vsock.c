@@ -860,7 +860,9 @@ Test(vsock, options)
 	static const char *const bad[] = { "cid=0,socket=/tmp/x", "cid=1,socket=/tmp/x",
 					   "cid=2,socket=/tmp/x", "cid=4294967295,socket=/tmp/x",
 					   "cid=4294967296,socket=/tmp/x", "cid=3", "socket=/tmp/x",
-					   "cid=3,socket=/tmp", "cid=3,socket=/no/such/dir/x" };
+					   "cid=3,socket=/tmp", "cid=3,socket=/no/such/dir/x",
+					   "cid=3,vhost=off", "cid=3,vhost=auto", "vhost=on",
+					   "cid=2,vhost=on", "cid=3,vhost=on,socket=/tmp/x" };
 	struct device *first;
 	struct err err;
 	char keys[256];
@@ -885,6 +887,14 @@ Test(vsock, options)
 	snprintf(keys, sizeof(keys), "cid=3,socket=%s_1", path);
 	cr_assert_eq(create(keys, &err), 0, "%s", err.text);
 	device_destroy(dev);
+	/* Nothing to fall back from, or nothing to fail for. */
+	if (access("/dev/vhost-vsock", F_OK)) {
+		cr_assert_eq(create("cid=3,vhost=on", &err), -ENOENT);
+		cr_assert(strstr(err.text, "load the module vhost-vsock"), "%s", err.text);
+		snprintf(keys, sizeof(keys), "cid=3,vhost=auto,socket=%s_1", path);
+		cr_assert_eq(create(keys, &err), 0, "%s", err.text);
+		device_destroy(dev);
+	}
 	dev = first;
 	end();
 }
