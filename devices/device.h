@@ -97,6 +97,8 @@ struct device_ops {
 	/* … or pulls a network card's cable, or plugs it in. */
 	void (*set_link)(struct device *dev, bool up);
 	void (*describe)(struct device *dev, char *buf, size_t len);	/* --dry-run: one line */
+	/* Optional: one line for --stats, when the guest has ended; "": nothing to say. */
+	void (*stats)(struct device *dev, char *buf, size_t len);
 };
 
 /* Embedded first in every device's own struct. */

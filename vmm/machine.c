@@ -311,10 +311,13 @@ static void *loop_main(void *opaque)
 	struct machine *m = opaque;
 	int rc = loop_run(m->loop);
 
-	if (rc)
+	if (rc) {
 		end_with(m, OUTCOME_ERROR, "event loop: %s", strerror(-rc));
-	else
-		machine_destroy_devices(m);
+		return NULL;
+	}
+	if (keys_num(&m->config->vm, CONFIG_STATS))
+		machine_log_device_stats(m);
+	machine_destroy_devices(m);
 	return NULL;
 }
 

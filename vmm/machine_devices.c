@@ -8,6 +8,7 @@
 
 #include "devices/backend/chardev.h"
 #include "vmm/arch/x86_64/layout.h"
+#include "vmm/core/log.h"
 #include "vmm/core/thread.h"
 #include "vmm/machine_impl.h"
 
@@ -244,6 +245,19 @@ void machine_destroy_devices(struct machine *m)
 			iothread_destroy(m->iothread[i]);
 		else
 			device_destroy(m->device[i]);
+	}
+}
+
+void machine_log_device_stats(struct machine *m)
+{
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		struct device *dev = m->device[i];
+		char line[256] = "";
+
+		if (dev->ops->stats)
+			dev->ops->stats(dev, line, sizeof(line));
+		if (line[0])
+			log_put(LOG_WARN, "%s: %s", dev->id, line);
 	}
 }
 

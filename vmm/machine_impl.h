@@ -59,11 +59,13 @@ struct machine {
 
 /*
  * machine_devices.c. create fills the board as well. destroy ends every I/O thread and belongs
- * to the loop's thread (or the builder's, when the loop never ran), as do the last two.
+ * to the loop's thread (or the builder's, when the loop never ran), as do the last three.
  */
 int machine_create_devices(struct machine *m, struct err *err);
 int machine_start_iothreads(struct machine *m, struct err *err);
 void machine_destroy_devices(struct machine *m);
+/* For --stats, when the vCPUs have left. */
+void machine_log_device_stats(struct machine *m);
 void machine_press_power_button(struct machine *m);
 void machine_refresh_devices(struct machine *m);
 

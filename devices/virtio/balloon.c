@@ -331,9 +331,28 @@ static void balloon_describe(struct device *dev, char *buf, size_t len)
 		 (unsigned long long)b->num_pages * PAGE_BYTES >> 20);
 }
 
+static void balloon_stats(struct device *dev, char *buf, size_t len)
+{
+	static const uint32_t shown = 1u << BALLOON_FREE_BYTES | 1u << BALLOON_TOTAL_BYTES |
+				      1u << BALLOON_AVAILABLE_BYTES;
+	struct balloon_state s;
+	int n;
+
+	virtio_balloon_get(dev, &s);
+	n = snprintf(buf, len, "%llu of %llu MiB given", (unsigned long long)s.actual_bytes >> 20,
+		     (unsigned long long)s.target_bytes >> 20);
+	if ((s.known & shown) == shown && n > 0 && (size_t)n < len)
+		snprintf(buf + n, len - (size_t)n,
+			 "; the guest has %llu MiB free, %llu available, %llu in all",
+			 (unsigned long long)s.stat[BALLOON_FREE_BYTES] >> 20,
+			 (unsigned long long)s.stat[BALLOON_AVAILABLE_BYTES] >> 20,
+			 (unsigned long long)s.stat[BALLOON_TOTAL_BYTES] >> 20);
+}
+
 static const struct device_ops balloon_ops = {
 	.destroy = balloon_destroy,
 	.describe = balloon_describe,
+	.stats = balloon_stats,
 };
 
 enum { K_SIZE, K_OOM, K_REPORTING, K_INTERVAL };

@@ -294,6 +294,30 @@ Test(balloon, statistics)
 	end();
 }
 
+Test(balloon, stats_line)
+{
+	struct fake_buf b = { 0, 30 };
+	char line[128];
+
+	begin(FAKE_PCI, "2M,stats-interval=3600");
+	fake_driver_start(&d, F_STATS, 3, 16);
+	fake_driver_set_config(&d, 4, 4, 256);
+	dev->ops->stats(dev, line, sizeof(line));
+	cr_assert_str_eq(line, "1 of 2 MiB given");
+	b.addr = list.v;
+	put_stat(0, BALLOON_FREE_BYTES, 5 << 20);
+	put_stat(1, BALLOON_TOTAL_BYTES, ~0ull);
+	put_stat(2, BALLOON_AVAILABLE_BYTES, 7 << 20);
+	fake_ring_add(&d.ring[2], &b, 1, NULL, 0);
+	fake_driver_kick(&d, 2);
+	dev->ops->stats(dev, line, sizeof(line));
+	cr_assert_str_eq(line, "1 of 2 MiB given; the guest has 5 MiB free, 7 available, "
+			       "17592186044415 in all");
+	dev->ops->stats(dev, line, 20);	/* cut, not beyond */
+	cr_assert_str_eq(line, "1 of 2 MiB given; t");
+	end();
+}
+
 Test(balloon, target)
 {
 	struct balloon_state state;
