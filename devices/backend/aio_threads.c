@@ -11,15 +11,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "vmm/core/thread.h"
+
 #define POOL_THREADS 8
 /* libc's own needs (TLS, a signal frame) and a few shallow calls. */
-#define POOL_STACK (64 * 1024)
+#define POOL_STACK_BYTES (64 * 1024)
 
 struct op_list {
 	struct aio_op *first, **last;
@@ -142,16 +143,12 @@ static void *pool_main(void *opaque)
 /* Signals belong to the other threads: a pool thread has a small stack. */
 static void start_thread(struct pool *pool)
 {
-	pthread_attr_t attr;
 	sigset_t all, old;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, POOL_STACK);
-	if (!pthread_create(&pool->thread[pool->nthreads], &attr, pool_main, pool))
+	if (!thread_start(&pool->thread[pool->nthreads], POOL_STACK_BYTES, pool_main, pool))
 		pool->nthreads++;
-	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
