@@ -114,24 +114,6 @@ int mem_add(struct mem *mem, gpa_t base, uint64_t len_bytes, void *host)
 	return 0;
 }
 
-static const struct mem_region *find(const struct mem *mem, gpa_t base)
-{
-	for (unsigned i = 0; i < mem->nregions; i++) {
-		const struct mem_region *r = &mem->region[i];
-
-		if (base.v >= r->base.v && base.v - r->base.v < r->len_bytes)
-			return r;
-	}
-	return NULL;
-}
-
-uint64_t mem_run(const struct mem *mem, gpa_t base)
-{
-	const struct mem_region *r = find(mem, base);
-
-	return r ? r->len_bytes - (base.v - r->base.v) : 0;
-}
-
 bool mem_read(const struct mem *mem, gpa_t base, void *dst, size_t len_bytes)
 {
 	const void *src = mem_slice(mem, base, len_bytes);

@@ -58,24 +58,42 @@ void mem_destroy(struct mem *mem);
 int mem_add(struct mem *mem, gpa_t base, uint64_t len_bytes, void *host);
 
 /*
- * The host bytes of [base, base + len). NULL if any byte lies outside one
- * region (a slice never spans two). len 0 is NULL. Inline: every descriptor of every
- * queue comes by here, and there are one or two regions.
+ * The host bytes from base on, and how many of them lie in the same region; NULL: no memory
+ * there. Inline: every descriptor of every queue comes by here, and there are one or two regions.
  */
-static inline void *mem_slice(const struct mem *mem, gpa_t base, uint64_t len_bytes)
+static inline void *mem_find(const struct mem *mem, gpa_t base, uint64_t *run_bytes)
 {
 	for (unsigned i = 0; i < mem->nregions; i++) {
 		const struct mem_region *r = &mem->region[i];
 		uint64_t off = base.v - r->base.v;
 
-		if (off < r->len_bytes)
-			return len_bytes && len_bytes <= r->len_bytes - off ? r->host + off : NULL;
+		if (off < r->len_bytes) {
+			*run_bytes = r->len_bytes - off;
+			return r->host + off;
+		}
 	}
 	return NULL;
 }
 
+/*
+ * The host bytes of [base, base + len). NULL if any byte lies outside one
+ * region (a slice never spans two). len 0 is NULL.
+ */
+static inline void *mem_slice(const struct mem *mem, gpa_t base, uint64_t len_bytes)
+{
+	uint64_t run_bytes;
+	void *host = mem_find(mem, base, &run_bytes);
+
+	return host && len_bytes && len_bytes <= run_bytes ? host : NULL;
+}
+
 /* How many bytes from base on lie in the same region (0: none). */
-uint64_t mem_run(const struct mem *mem, gpa_t base);
+static inline uint64_t mem_run(const struct mem *mem, gpa_t base)
+{
+	uint64_t run_bytes;
+
+	return mem_find(mem, base, &run_bytes) ? run_bytes : 0;
+}
 
 /* Copy; false (and nothing copied) if the range is not wholly in one region. */
 bool mem_read(const struct mem *mem, gpa_t base, void *dst, size_t len_bytes);
