@@ -85,8 +85,8 @@ static void write_fadt(struct aml *t, const struct board *board, uint64_t dsdt)
 	aml_u32(t, 0);		/* FIRMWARE_CTRL: no FACS when hardware-reduced */
 	aml_u32(t, (uint32_t)dsdt);
 	zeros(t, 109 - 44);	/* … CENTURY */
-	aml_u16(t, (uint16_t)((board->serial.present || board->rtc ? IAPC_LEGACY_DEVICES : 0) |
-			      IAPC_NO_VGA | (board->rtc ? 0 : IAPC_NO_CMOS_RTC)));
+	aml_u16(t, (uint16_t)((board->serial.present || board->rtc_port ? IAPC_LEGACY_DEVICES : 0) |
+			      IAPC_NO_VGA | (board->rtc_port ? 0 : IAPC_NO_CMOS_RTC)));
 	/* The 8042 bit stays clear with board->i8042 too: it resets, there is no keyboard to probe. */
 	aml_u8(t, 0);
 	aml_u32(t, FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_FIX_RTC |

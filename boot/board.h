@@ -44,7 +44,7 @@ struct board {
 		uint8_t gsi;			/* edge */
 	} serial;
 
-	bool rtc;				/* ports 0x70-0x71 */
+	uint16_t rtc_port;			/* 2 ports; 0: none */
 	bool i8042;				/* ports 0x60, 0x64: reset only, no keyboard */
 
 	/* ACPI hardware-reduced power management (ACPI 6.4, section 4.8.3.7) */

@@ -198,11 +198,11 @@ static void write_legacy(struct aml *aml, const struct board *board)
 		aml_resources(aml, &res);
 		aml_close(aml, dev);
 	}
-	if (board->rtc) {
+	if (board->rtc_port) {
 		dev = aml_device(aml, "RTC_");
 		aml_name_eisa(aml, "_HID", "PNP0B00");
 		aml_init(&res, buf, sizeof(buf));
-		aml_res_io(&res, 0x70, 2);
+		aml_res_io(&res, board->rtc_port, 2);
 		aml_resources(aml, &res);
 		aml_close(aml, dev);
 	}

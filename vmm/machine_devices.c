@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "devices/backend/chardev.h"
-#include "vmm/arch/x86_64/layout.h"
 #include "vmm/core/log.h"
 #include "vmm/core/thread.h"
 #include "vmm/machine_impl.h"
@@ -61,7 +60,7 @@ static int create_platform(struct machine *m, struct err *err)
 					 .ged_port = b->ged_port,
 					 .ged_gsi = b->ged_gsi,
 					 .power_button_bit = BOARD_GED_POWER_BUTTON };
-	struct cmos_config cmos_cfg = { .port = PORT_RTC,
+	struct cmos_config cmos_cfg = { .port = b->rtc_port,
 					.below_4g_bytes = low,
 					.above_4g_bytes = m->mem.total_bytes - low };
 	int rc = keep(m, acpi_pm_create(env, &pm_cfg, next_device(m), err));

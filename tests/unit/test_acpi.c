@@ -35,7 +35,7 @@ static struct board plain_board(unsigned ncpus)
 		.lapic = 0xfee00000,
 		.ioapic = 0xfec00000,
 		.serial = { true, 0x3f8, 4 },
-		.rtc = true,
+		.rtc_port = 0x70,
 		.i8042 = true,
 		.sleep_control_port = 0x600,
 		.sleep_status_port = 0x601,
@@ -132,7 +132,7 @@ Test(acpi, fadt_fields)
 	for (unsigned i = 148; i < 244; i++)
 		cr_assert_eq(t[i], 0);
 
-	b.rtc = false;
+	b.rtc_port = 0;
 	t = build(&b, "FACP");
 	cr_assert_eq(get16(t + 109), 0x25);
 }

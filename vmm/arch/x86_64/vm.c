@@ -103,7 +103,7 @@ void arch_board_init(struct board *board)
 		board->pci.gsi[i] = GSI_PCI + i % GSI_PCI_COUNT;
 	board->serial.port = PORT_COM1;
 	board->serial.gsi = GSI_COM1;
-	board->rtc = true;
+	board->rtc_port = PORT_RTC;
 	board->i8042 = true;
 	board->sleep_control_port = PORT_SLEEP_CONTROL;
 	board->sleep_status_port = PORT_SLEEP_STATUS;
