@@ -8,6 +8,7 @@
  *   vsockcat storm PORT N        N times: connect, send, and leave without reading
  *   vsockcat refused PORT        connecting must fail by ECONNRESET
  *   vsockcat stall PORT OTHER    fill a connection that nobody reads; an echo at OTHER works
+ *   vsockcat wait PORT           connect, read to the end, say nothing: the host's to end
  *   vsockcat echo PORT N         listen; echo N connections to their ends, all at once
  *
  * Prints "ok: …" or "not ok: …". Needs no library.
@@ -95,6 +96,15 @@ static void receive(unsigned port)
 	sha256_hex(&sum, hex);
 	out("sum %s %lu\n", hex, (unsigned long)total);
 	done(n == 0, "receive", n);
+}
+
+static void wait_for(unsigned port)
+{
+	int fd = dial(port);
+
+	while (sys_read(fd, buf, sizeof(buf)) > 0)
+		;
+	SYS(exit_group, 0);
 }
 
 static void send(unsigned port, uint64_t left)
@@ -259,6 +269,8 @@ int main(int argc, char **argv, char **envp)
 		done(false, "usage", argc);
 	if (str_eq(argv[1], "receive"))
 		receive(port);
+	if (str_eq(argv[1], "wait"))
+		wait_for(port);
 	if (str_eq(argv[1], "send"))
 		send(port, n);
 	if (str_eq(argv[1], "many"))
