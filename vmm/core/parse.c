@@ -205,3 +205,24 @@ const char *parse_size_text(uint64_t bytes, char *buf, size_t len)
 		snprintf(buf, len, "%llu", (unsigned long long)v);
 	return buf;
 }
+
+int32_t parse_utf8(const uint8_t **at)
+{
+	static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
+	const uint8_t *p = *at;
+	unsigned more = *p < 0x80 ? 0 : *p >= 0xc2 && *p < 0xe0 ? 1 : (*p & 0xf0) == 0xe0 ? 2 :
+			*p >= 0xf0 && *p < 0xf5 ? 3 : 4;
+	uint32_t c = more ? *p & (0x3fu >> more) : *p;
+
+	if (more > 3)
+		return -1;
+	for (unsigned i = 1; i <= more; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return -1;
+		c = c << 6 | (p[i] & 0x3f);
+	}
+	if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+		return -1;
+	*at = p + more + 1;
+	return (int32_t)c;
+}
