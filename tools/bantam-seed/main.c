@@ -1,0 +1,482 @@
+/*
+ * bantam-seed: builds the small disks that a VM is started with: cloud-init's, a service's,
+ * or a FAT file system of any folder. `bantam seed` runs it.
+ *
+ * The image appears under its name when it is complete, and not at all otherwise. No
+ * root, no loop device: devices/backend/fat.h writes the file system.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/backend/fat.h"
+#include "tools/bantam-seed/seed.h"
+#include "vmm/core/new_file.h"
+#include "vmm/core/parse.h"
+
+#define EXIT_FAILED 1
+#define EXIT_WRONG_USAGE 2
+
+enum opt {
+	OPT_OUTPUT = 'o', OPT_FORCE = 'f', OPT_HELP = 'h',
+	OPT_SIZE = 256, OPT_LABEL, OPT_FOLLOW, OPT_QUIET,
+	OPT_USER_DATA, OPT_META_DATA, OPT_NETWORK_CONFIG, OPT_VENDOR_DATA,
+	OPT_HOSTNAME, OPT_USER, OPT_SSH_KEY, OPT_PASSWORD, OPT_IP, OPT_GATEWAY, OPT_DNS,
+	OPT_MAC, OPT_INTERFACE, OPT_INSTANCE_ID, OPT_PACKAGE, OPT_RUN,
+	OPT_BINARY, OPT_ENV, OPT_ENV_FILE, OPT_ARG, OPT_KEYSTORE, OPT_LAUNCH,
+};
+
+#define COMMON                                                                                     \
+	{ "output", 1, 0, OPT_OUTPUT }, { "force", 0, 0, OPT_FORCE }, { "help", 0, 0, OPT_HELP },  \
+	{ "size", 1, 0, OPT_SIZE }, { "label", 1, 0, OPT_LABEL }, { "follow", 0, 0, OPT_FOLLOW },  \
+	{ "quiet", 0, 0, OPT_QUIET }, { NULL, 0, 0, 0 }
+
+static const struct option cloud_options[] = {
+	{ "user-data", 1, 0, OPT_USER_DATA }, { "meta-data", 1, 0, OPT_META_DATA },
+	{ "network-config", 1, 0, OPT_NETWORK_CONFIG }, { "vendor-data", 1, 0, OPT_VENDOR_DATA },
+	{ "hostname", 1, 0, OPT_HOSTNAME }, { "user", 1, 0, OPT_USER },
+	{ "ssh-key", 1, 0, OPT_SSH_KEY }, { "password", 1, 0, OPT_PASSWORD },
+	{ "ip", 1, 0, OPT_IP }, { "gateway", 1, 0, OPT_GATEWAY }, { "dns", 1, 0, OPT_DNS },
+	{ "mac", 1, 0, OPT_MAC }, { "interface", 1, 0, OPT_INTERFACE },
+	{ "instance-id", 1, 0, OPT_INSTANCE_ID }, { "package", 1, 0, OPT_PACKAGE },
+	{ "run", 1, 0, OPT_RUN }, COMMON
+};
+
+static const struct option service_options[] = {
+	{ "binary", 1, 0, OPT_BINARY }, { "env", 1, 0, OPT_ENV },
+	{ "env-file", 1, 0, OPT_ENV_FILE }, { "arg", 1, 0, OPT_ARG },
+	{ "keystore", 1, 0, OPT_KEYSTORE }, { "launch", 1, 0, OPT_LAUNCH }, COMMON
+};
+
+static const struct option fat_options[] = { COMMON };
+
+static const char usage[] =
+	"bantam seed: builds the small disks that a VM is started with\n\n"
+	"usage: bantam seed cloud-init -o FILE [OPTION]...\n"
+	"       bantam seed service -o FILE --binary FILE [OPTION]...\n"
+	"       bantam seed fat -o FILE [OPTION]... DIR\n\n"
+	"cloud-init: for its NoCloud data source (label CIDATA)\n"
+	"  --user-data FILE       these documents as they are; - is standard input ...\n"
+	"  --meta-data FILE\n"
+	"  --network-config FILE\n"
+	"  --vendor-data FILE\n"
+	"  --hostname NAME        ... or made from these\n"
+	"  --user NAME            a user who may use sudo\n"
+	"  --ssh-key FILE|KEY     public keys that may log in (repeat)\n"
+	"  --password TEXT        as it is, or as crypt(3) has it: $6$...\n"
+	"  --ip ADDR/PREFIX       instead of DHCP (repeat)\n"
+	"  --gateway ADDR         one for IPv4, one for IPv6\n"
+	"  --dns ADDR             (repeat)\n"
+	"  --mac MAC              which card that is for ...\n"
+	"  --interface NAME       ... or by its name or pattern; e* without either\n"
+	"  --package NAME         to install (repeat)\n"
+	"  --run COMMAND          for the guest's shell, at the end of the first boot (repeat)\n"
+	"  --instance-id ID       made from the content if not given\n\n"
+	"service: a program and how it is started: mount, sh launch (label SERVICEDISK)\n"
+	"  --binary FILE          becomes `service'\n"
+	"  --env NAME=VALUE       what its environment shall have (repeat)\n"
+	"  --env-file FILE        the same, one in a line; --env goes before it\n"
+	"  --arg TEXT             what it shall be given (repeat)\n"
+	"  --keystore DIR         becomes `keystore'\n"
+	"  --launch FILE          instead of the script made from --env and --arg\n\n"
+	"fat: all that is in DIR\n\n"
+	"every one:\n"
+	"  -o, --output FILE      the image, a new file\n"
+	"  -f, --force            replace FILE\n"
+	"  --label TEXT           the volume's label, at most 11 characters\n"
+	"  --size SIZE            at least so large; what does not fit makes it grow\n"
+	"  --follow               symbolic links count as what they lead to\n"
+	"  --quiet                do not say what was made\n\n"
+	"The same input gives the same bytes. Times are those of the files in `fat', and fixed in\n"
+	"the others; none is later than SOURCE_DATE_EPOCH where that is set.\n";
+
+struct request {
+	const char *output, *label, *dir;
+	bool force, follow, quiet;
+	uint64_t size_bytes;
+	/* cloud-init */
+	const char *user_data, *meta_data, *network_config, *vendor_data;
+	struct cloud cloud;
+	/* service */
+	const char *binary, *keystore, *launch;
+	struct list env, env_files, args;
+	/* texts that the lists point into */
+	struct text *held;
+	size_t nheld;
+};
+
+static int hold(struct request *req, const struct text *text)
+{
+	struct text *bigger = realloc(req->held, (req->nheld + 1) * sizeof(*bigger));
+
+	if (!bigger)
+		return -ENOMEM;
+	req->held = bigger;
+	req->held[req->nheld++] = *text;
+	return 0;
+}
+
+static void request_clear(struct request *req)
+{
+	struct list *lists[] = { &req->cloud.keys, &req->cloud.ips, &req->cloud.gateways,
+				 &req->cloud.dns, &req->cloud.packages, &req->cloud.runs, &req->env,
+				 &req->env_files, &req->args };
+
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		list_clear(lists[i]);
+	while (req->nheld)
+		text_clear(&req->held[--req->nheld]);
+	free(req->held);
+}
+
+static int add(struct list *list, struct err *err)
+{
+	return list_add(list, optarg) ? err_sys(err, ENOMEM, "arguments") : 0;
+}
+
+static int add_key(struct request *req, struct err *err)
+{
+	struct text text;
+	int rc = cloud_add_key(&req->cloud, optarg, &text, err);
+
+	if (!text.data)
+		return rc;
+	if (hold(req, &text)) {
+		text_clear(&text);
+		return err_sys(err, ENOMEM, "%s", optarg);
+	}
+	return rc;
+}
+
+static int set_size(struct request *req, struct err *err)
+{
+	int rc = parse_size(optarg, &req->size_bytes);
+
+	if (rc)
+		return err_set(err, -rc, "--size %.40s: not a size; write it like 512M or 2G", optarg);
+	return 0;
+}
+
+/* One option. */
+static int take(struct request *req, int opt, struct err *err)
+{
+	const struct { int opt; const char **to; } texts[] = {
+		{ OPT_OUTPUT, &req->output }, { OPT_LABEL, &req->label },
+		{ OPT_USER_DATA, &req->user_data }, { OPT_META_DATA, &req->meta_data },
+		{ OPT_NETWORK_CONFIG, &req->network_config },
+		{ OPT_VENDOR_DATA, &req->vendor_data }, { OPT_HOSTNAME, &req->cloud.hostname },
+		{ OPT_USER, &req->cloud.user }, { OPT_PASSWORD, &req->cloud.password },
+		{ OPT_MAC, &req->cloud.mac }, { OPT_INTERFACE, &req->cloud.interface },
+		{ OPT_INSTANCE_ID, &req->cloud.instance_id }, { OPT_BINARY, &req->binary },
+		{ OPT_KEYSTORE, &req->keystore }, { OPT_LAUNCH, &req->launch },
+	};
+	const struct { int opt; struct list *to; } lists[] = {
+		{ OPT_IP, &req->cloud.ips }, { OPT_GATEWAY, &req->cloud.gateways },
+		{ OPT_DNS, &req->cloud.dns }, { OPT_PACKAGE, &req->cloud.packages },
+		{ OPT_RUN, &req->cloud.runs }, { OPT_ENV, &req->env },
+		{ OPT_ENV_FILE, &req->env_files }, { OPT_ARG, &req->args },
+	};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		if (texts[i].opt != opt)
+			continue;
+		if (*texts[i].to)
+			return err_set(err, EINVAL, "%.60s: this option is given twice", optarg);
+		*texts[i].to = optarg;
+		return 0;
+	}
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		if (lists[i].opt == opt)
+			return add(lists[i].to, err);
+	if (opt == OPT_SSH_KEY)
+		return add_key(req, err);
+	if (opt == OPT_SIZE)
+		return set_size(req, err);
+	req->force |= opt == OPT_FORCE;
+	req->follow |= opt == OPT_FOLLOW;
+	req->quiet |= opt == OPT_QUIET;
+	return 0;
+}
+
+static int wrong_option(const char *text, int opt, const struct option *options, struct err *err)
+{
+	const char *names[40], *near;
+	size_t n = 0;
+
+	if (opt == ':')
+		return err_set(err, EINVAL, "%.60s: needs a value; see bantam seed --help", text);
+	while (options[n].name) {
+		names[n] = options[n].name;
+		n++;
+	}
+	near = !strncmp(text, "--", 2) ? parse_nearest(text + 2, names, n) : NULL;
+	return err_set(err, EINVAL, "unknown option %.60s%s%s%s", text,
+		       near ? "; did you mean --" : "; see bantam seed --help", near ? near : "",
+		       near ? "?" : "");
+}
+
+/* 1: help was asked for. */
+static int parse(struct request *req, int argc, char **argv, const struct option *options,
+		 bool wants_dir, struct err *err)
+{
+	int opt, rc = 0;
+
+	opterr = 0;
+	while (!rc && (opt = getopt_long(argc, argv, ":o:fh", options, NULL)) != -1) {
+		if (opt == OPT_HELP)
+			return 1;
+		rc = opt == '?' || opt == ':' ? wrong_option(argv[optind - 1], opt, options, err) :
+						take(req, opt, err);
+	}
+	if (rc)
+		return rc;
+	if (wants_dir && optind < argc)
+		req->dir = argv[optind++];
+	if (optind < argc)
+		return err_set(err, EINVAL, "\"%.60s\": one argument too many; see bantam seed --help",
+			       argv[optind]);
+	if (wants_dir && !req->dir)
+		return err_set(err, EINVAL, "the folder DIR is missing; see bantam seed --help");
+	if (!req->output)
+		return err_set(err, EINVAL, "-o FILE is missing: the image to make");
+	return 0;
+}
+
+/* --- what goes into each ------------------------------------------------------- */
+
+static int add_document(struct fat *fat, const char *name, const char *path, struct text *text,
+			struct err *err)
+{
+	int rc = path ? text_load(path, text, err) : 0;
+
+	if (!rc && text->data)
+		rc = fat_add_data(fat, name, text->data, text->len, err);
+	return rc;
+}
+
+static int cloud_conflicts(const struct request *req, struct err *err)
+{
+	const struct cloud *c = &req->cloud;
+
+	if (req->user_data && (c->user || c->password || c->keys.n || c->packages.n || c->runs.n))
+		return err_set(err, EINVAL, "--user-data is the whole document: --user, --ssh-key, "
+			       "--password, --package and --run belong into it");
+	if (req->network_config && (c->ips.n || c->gateways.n || c->dns.n || c->mac || c->interface))
+		return err_set(err, EINVAL, "--network-config is the whole document: --ip, --gateway, "
+			       "--dns, --mac and --interface belong into it");
+	if (req->meta_data && c->instance_id)
+		return err_set(err, EINVAL, "--meta-data is the whole document: --instance-id belongs "
+			       "into it");
+	if (req->meta_data && req->user_data && c->hostname)
+		return err_set(err, EINVAL, "--hostname belongs into --user-data or --meta-data, which "
+			       "are given");
+	return 0;
+}
+
+static int fill_cloud(struct request *req, struct fat *fat, struct err *err)
+{
+	struct text user = { NULL, 0 }, meta = { NULL, 0 }, network = { NULL, 0 };
+	struct text vendor = { NULL, 0 };
+	int rc = 0;
+
+	if (!req->user_data)
+		rc = cloud_user_data(&req->cloud, &user, err);
+	if (!rc)
+		rc = add_document(fat, "user-data", req->user_data, &user, err);
+	if (!rc && !req->network_config)
+		rc = cloud_network_config(&req->cloud, &network, err);
+	if (!rc)
+		rc = add_document(fat, "network-config", req->network_config, &network, err);
+	if (!rc)
+		rc = add_document(fat, "vendor-data", req->vendor_data, &vendor, err);
+	if (!rc && !req->meta_data)
+		rc = cloud_meta_data(&req->cloud, &user, &network, &meta, err);
+	if (!rc)
+		rc = add_document(fat, "meta-data", req->meta_data, &meta, err);
+	text_clear(&user);
+	text_clear(&meta);
+	text_clear(&network);
+	text_clear(&vendor);
+	return rc;
+}
+
+/* The files' lines first: --env wins. */
+static int gather_env(struct request *req, struct list *env, struct err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < req->env_files.n; i++) {
+		const char *path = req->env_files.item[i];
+		struct text text;
+
+		rc = text_load(path, &text, err);
+		if (!rc && hold(req, &text)) {
+			text_clear(&text);
+			rc = err_sys(err, ENOMEM, "%s", path);
+		}
+		if (!rc)
+			rc = launch_parse_env(path, &req->held[req->nheld - 1], env, err);
+	}
+	for (size_t i = 0; !rc && i < req->env.n; i++) {
+		rc = launch_check_env(req->env.item[i], err);
+		if (!rc && list_add(env, req->env.item[i]))
+			rc = err_sys(err, ENOMEM, "--env");
+	}
+	return rc;
+}
+
+static int fill_service(struct request *req, struct fat *fat, struct err *err)
+{
+	struct text script = { NULL, 0 };
+	struct list env = { NULL, 0 };
+	int rc = 0;
+
+	if (!req->launch) {
+		rc = gather_env(req, &env, err);
+		if (!rc)
+			rc = launch_script(&env, &req->args, &script, err);
+	}
+	if (!rc)
+		rc = add_document(fat, "launch", req->launch, &script, err);
+	if (!rc)
+		rc = fat_add_file(fat, "service", req->binary, err);
+	if (!rc && req->keystore)
+		rc = fat_add_tree(fat, "keystore", req->keystore, err);
+	text_clear(&script);
+	list_clear(&env);
+	return rc;
+}
+
+static int fill_fat(struct request *req, struct fat *fat, struct err *err)
+{
+	return fat_add_tree(fat, NULL, req->dir, err);
+}
+
+static int service_conflicts(const struct request *req, struct err *err)
+{
+	if (!req->binary)
+		return err_set(err, EINVAL, "--binary FILE is missing: the service");
+	if (req->launch && (req->env.n || req->env_files.n || req->args.n))
+		return err_set(err, EINVAL, "--launch is the whole script: --env, --env-file and --arg "
+			       "belong into it");
+	return 0;
+}
+
+static int check_cloud(const struct request *req, struct err *err)
+{
+	int rc = cloud_conflicts(req, err);
+
+	return rc ? rc : cloud_check(&req->cloud, err);
+}
+
+static int check_fat(const struct request *req, struct err *err)
+{
+	return 0;
+}
+
+/* --- the image ----------------------------------------------------------------- */
+
+static const struct kind {
+	const char *name, *label;
+	const struct option *options;
+	enum fat_times times;
+	int64_t latest_s;
+	int (*check)(const struct request *req, struct err *err);
+	int (*fill)(struct request *req, struct fat *fat, struct err *err);
+} kinds[] = {
+	{ "cloud-init", "CIDATA", cloud_options, FAT_TIMES_ONE, FAT_EPOCH_S, check_cloud,
+	  fill_cloud },
+	{ "service", "SERVICEDISK", service_options, FAT_TIMES_ONE, FAT_EPOCH_S,
+	  service_conflicts, fill_service },
+	{ "fat", NULL, fat_options, FAT_TIMES_KEPT, FAT_LAST_S, check_fat, fill_fat },
+};
+#define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static void say(const struct request *req, const char *label, const struct fat *fat)
+{
+	struct fat_info info;
+	char size[32];
+
+	fat_get_info(fat, &info);
+	parse_size_text(info.size_bytes, size, sizeof(size));
+	printf("%s: FAT%u, %s%s%s, %u file%s", req->output, info.bits, size,
+	       label ? ", label " : "", label ? label : "", info.files, info.files == 1 ? "" : "s");
+	if (info.folders)
+		printf(" in %u folder%s", info.folders, info.folders == 1 ? "" : "s");
+	putchar('\n');
+}
+
+static int make(struct request *req, const struct kind *kind, struct err *err)
+{
+	struct fat_options options = { .label = req->label ? req->label : kind->label,
+				       .min_bytes = req->size_bytes, .follow = req->follow,
+				       .times = kind->times };
+	struct new_file file = { .fd = -1 };
+	struct fat *fat = NULL;
+	int rc = fat_latest(kind->latest_s, &options.latest_s, err);
+
+	if (!rc)
+		rc = fat_create(&options, &fat, err);
+	if (!rc)
+		rc = new_file_open(&file, req->output, req->force, err);
+	if (!rc && file.had)
+		fat_forbid(fat, &file.old);
+	if (!rc)
+		rc = kind->fill(req, fat, err);
+	if (!rc)
+		rc = fat_layout(fat, err);
+	if (!rc)
+		rc = fat_write(fat, file.fd, req->output, err);
+	if (!rc)
+		rc = new_file_finish(&file, err);
+	if (!rc && !req->quiet)
+		say(req, options.label, fat);
+	new_file_abandon(&file);
+	fat_destroy(fat);
+	return rc;
+}
+
+static int fail(const char *text, int status)
+{
+	fprintf(stderr, "bantam: seed: %s\n", text);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	const struct kind *kind = NULL;
+	struct request req = { 0 };
+	struct err err = { "" };
+	int rc;
+
+	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+		fputs(usage, argc < 2 ? stderr : stdout);
+		return argc < 2 ? EXIT_WRONG_USAGE : 0;
+	}
+	for (size_t i = 0; i < NKINDS; i++)
+		if (!strcmp(argv[1], kinds[i].name))
+			kind = &kinds[i];
+	if (!kind) {
+		err_set(&err, EINVAL, "\"%.60s\": must be cloud-init, service or fat; see bantam seed "
+			"--help", argv[1]);
+		return fail(err.text, EXIT_WRONG_USAGE);
+	}
+	new_file_on_signals();
+	rc = parse(&req, argc - 1, argv + 1, kind->options, kind->options == fat_options, &err);
+	if (rc == 1) {
+		fputs(usage, stdout);
+		request_clear(&req);
+		return 0;
+	}
+	if (!rc)
+		rc = kind->check(&req, &err);
+	if (rc) {
+		request_clear(&req);
+		return fail(err.text, EXIT_WRONG_USAGE);
+	}
+	rc = make(&req, kind, &err);
+	request_clear(&req);
+	return rc ? fail(err.text, EXIT_FAILED) : 0;
+}

@@ -1,0 +1,171 @@
+/* new_file: see new_file.h. */
+#include "vmm/core/new_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+/* What a signal's handler removes. */
+static char *volatile pending;
+
+static void on_signal(int sig)
+{
+	char *temp = pending;
+
+	if (temp)
+		unlink(temp);
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+void new_file_on_signals(void)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction sa = { .sa_handler = on_signal };
+
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		sigaction(signals[i], &sa, NULL);
+}
+
+char *new_file_temp(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	int dir = slash ? (int)(slash + 1 - path) : 0;
+	uint64_t random;
+	char *temp;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		random = (uint64_t)getpid();
+	/* The name's beginning helps who finds it; all of it may be too long. */
+	if (asprintf(&temp, "%.*s.%.80s.%016llx", dir, path, path + dir,
+		     (unsigned long long)random) < 0)
+		return NULL;
+	return temp;
+}
+
+int new_file_publish(const char *temp, const char *path, bool replace)
+{
+	if (replace)
+		return rename(temp, path) ? -errno : 0;
+	if (!renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_NOREPLACE))
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	/* NFS and the like. */
+	if (link(temp, path))
+		return -errno;
+	unlink(temp);
+	return 0;
+}
+
+static int exists(const char *path, struct err *err)
+{
+	return err_set(err, EEXIST, "%s: exists already; --force replaces it", path);
+}
+
+/* Without a name if the file system can. */
+static int open_file(struct new_file *file)
+{
+	const char *slash = strrchr(file->path, '/');
+	char *dir = slash ? strndup(file->path, (size_t)(slash + 1 - file->path)) : strdup(".");
+
+	if (!dir)
+		return -ENOMEM;
+	file->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+	free(dir);
+	if (file->fd >= 0)
+		return 0;
+	if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)
+		return -errno;
+	file->temp = new_file_temp(file->path);
+	if (!file->temp)
+		return -ENOMEM;
+	file->fd = open(file->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	if (file->fd < 0) {
+		int code = errno;
+
+		free(file->temp);
+		file->temp = NULL;
+		return -code;
+	}
+	pending = file->temp;
+	return 0;
+}
+
+int new_file_open(struct new_file *file, const char *path, bool replace, struct err *err)
+{
+	int rc;
+
+	*file = (struct new_file){ .fd = -1, .path = path, .replace = replace };
+	file->had = !lstat(path, &file->old);
+	if (file->had && !replace)
+		return exists(path, err);
+	if (file->had && !S_ISREG(file->old.st_mode))
+		return err_set(err, EEXIST, "%s: is not a file, so it is not replaced", path);
+	if (!*path || path[strlen(path) - 1] == '/')
+		return err_set(err, EISDIR, "%s: is not a file's name", path);
+	rc = open_file(file);
+	return rc ? err_sys(err, -rc, "%s: cannot create", path) : 0;
+}
+
+/* From no name to a name; the temporary one only where another file is in the way. */
+static int give_name(struct new_file *file)
+{
+	char self[64];
+	int rc;
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", file->fd);
+	if (!file->replace || !file->had)
+		return linkat(AT_FDCWD, self, AT_FDCWD, file->path, AT_SYMLINK_FOLLOW) ? -errno : 0;
+	file->temp = new_file_temp(file->path);
+	if (!file->temp)
+		return -ENOMEM;
+	if (linkat(AT_FDCWD, self, AT_FDCWD, file->temp, AT_SYMLINK_FOLLOW)) {
+		rc = -errno;
+		free(file->temp);
+		file->temp = NULL;
+		return rc;
+	}
+	pending = file->temp;
+	return new_file_publish(file->temp, file->path, true);
+}
+
+int new_file_finish(struct new_file *file, struct err *err)
+{
+	int rc = file->temp ? new_file_publish(file->temp, file->path, file->replace) :
+			      give_name(file);
+
+	if (!rc) {
+		pending = NULL;
+		free(file->temp);
+		file->temp = NULL;
+		if (close(file->fd)) {
+			rc = err_sys(err, errno, "%s", file->path);
+			unlink(file->path);
+		}
+		file->fd = -1;
+		return rc;
+	}
+	new_file_abandon(file);
+	if (rc == -EEXIST)
+		return exists(file->path, err);
+	return err_sys(err, -rc, "%s: cannot create", file->path);
+}
+
+void new_file_abandon(struct new_file *file)
+{
+	if (file->temp)
+		unlink(file->temp);
+	pending = NULL;
+	free(file->temp);
+	file->temp = NULL;
+	if (file->fd >= 0)
+		close(file->fd);
+	file->fd = -1;
+}
