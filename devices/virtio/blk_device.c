@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/backend/disk_new.h"
 #include "devices/virtio/blk_impl.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
@@ -231,9 +232,10 @@ int virtio_blk_create(const struct device_env *env, const struct virtio_blk_conf
 /* --- --disk --------------------------------------------------------------------- */
 
 enum { K_PATH, K_RO, K_READONLY, K_SERIAL, K_ID, K_DIRECT, K_DISCARD, K_ENGINE, K_QUEUES, K_SIZE,
-       K_IOTHREAD, K_VHOST_USER, K_RATE, K_BURST, K_OPS, K_OPS_BURST };
+       K_IOTHREAD, K_VHOST_USER, K_RATE, K_BURST, K_OPS, K_OPS_BURST, K_SEED, K_LABEL, K_CREATE };
 
 #define RATE_MAX (1ull << 40)
+#define CREATE_MAX (1ull << 60)
 
 static const struct key blk_keys[] = {
 	[K_PATH] = { "path", KEY_PATH, KEY_BARE | KEY_REQUIRED | KEY_UNLESS, .meta = "FILE",
@@ -265,6 +267,11 @@ static const struct key blk_keys[] = {
 		    .help = "the same for requests a second …" },
 	[K_OPS_BURST] = { "ops-burst", KEY_NUM, .min = 1, .max = RATE_MAX, .meta = "N",
 			  .help = "… and at once" },
+	[K_SEED] = { "seed", KEY_PATH, KEY_INSTEAD, .meta = "DIR",
+		     .help = "a FAT file system of that folder's files, made in memory …" },
+	[K_LABEL] = { "label", KEY_TEXT, .meta = "TEXT", .help = "… and its label, such as CIDATA" },
+	[K_CREATE] = { "create", KEY_SIZE, .min = 512, .max = CREATE_MAX, .meta = "SIZE",
+		       .help = "make the image of path, so large, if it is not there" },
 	{ NULL },
 };
 
@@ -278,6 +285,53 @@ static int check_limits(const struct keyvals *cfg, struct err *err)
 		return err_set(err, EINVAL, "%s: the daemon of vhost-user= limits its rate itself, "
 			       "not rate= and ops=", cfg->option);
 	return 0;
+}
+
+/* Where the disk comes from, and the keys that go with each. */
+static int check_source(const struct keyvals *cfg, struct err *err)
+{
+	bool path = keys_has(cfg, K_PATH), seed = keys_has(cfg, K_SEED);
+
+	if (path + seed + keys_has(cfg, K_VHOST_USER) != 1)
+		return err_set(err, EINVAL, "%s: give one of path=FILE, seed=DIR and vhost-user=SOCKET",
+			       cfg->option);
+	if (keys_has(cfg, K_LABEL) && !seed)
+		return err_set(err, EINVAL, "%s: label= goes with seed=", cfg->option);
+	if (seed && keys_num(cfg, K_DIRECT))
+		return err_set(err, EINVAL, "%s: seed= is in memory, where direct means nothing",
+			       cfg->option);
+	if (!keys_has(cfg, K_CREATE))
+		return 0;
+	if (!path)
+		return err_set(err, EINVAL, "%s: create= goes with path=", cfg->option);
+	if (keys_num(cfg, K_CREATE) % 512)
+		return err_set(err, EINVAL, "%s: create=%s: must be a multiple of 512", cfg->option,
+			       keys_text(cfg, K_CREATE));
+	if (keys_num(cfg, K_RO) || keys_num(cfg, K_READONLY))
+		return err_set(err, EINVAL, "%s: create= and ro: the guest could never fill it",
+			       cfg->option);
+	return 0;
+}
+
+static int open_disk(const struct device_env *env, const struct keyvals *cfg,
+		     const struct disk_config *disk_cfg, struct disk **out, struct err *err)
+{
+	uint64_t size = keys_num(cfg, K_CREATE);
+	int rc;
+
+	if (keys_has(cfg, K_SEED))
+		return disk_seed_open(disk_cfg, keys_text(cfg, K_SEED), keys_text(cfg, K_LABEL), out,
+				      err);
+	if (!size)
+		return disk_raw_open(disk_cfg, out, err);
+	rc = disk_make(disk_cfg->path, store_format_of_name(disk_cfg->path), size, env->dry_run, err);
+	if (rc > 0 && env->dry_run)
+		return disk_blank_open(disk_cfg, size, out, err);
+	rc = rc < 0 ? rc : disk_raw_open(disk_cfg, out, err);
+	if (!rc && (*out)->size_bytes != size)
+		log_put(LOG_INFO, "disk %s: is there already, and keeps its size of %llu bytes",
+			disk_cfg->path, (unsigned long long)(*out)->size_bytes);
+	return rc;
 }
 
 static int create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
@@ -313,10 +367,9 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	if (size & (size - 1))
 		return err_set(err, EINVAL, "%s: queue-size=%llu: must be a power of two",
 			       cfg->option, (unsigned long long)size);
-	if (keys_has(cfg, K_PATH) == keys_has(cfg, K_VHOST_USER))
-		return err_set(err, EINVAL, "%s: give one of path=FILE and vhost-user=SOCKET",
-			       cfg->option);
-	rc = check_limits(cfg, err);
+	rc = check_source(cfg, err);
+	if (!rc)
+		rc = check_limits(cfg, err);
 	if (rc)
 		return rc;
 	if (keys_has(cfg, K_VHOST_USER)) {
@@ -326,7 +379,7 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 		return blk_vhost_create(env, cfg->option, keys_text(cfg, K_VHOST_USER),
 					blk.nqueues, blk.queue_size, out, err);
 	}
-	rc = disk_raw_open(&disk_cfg, &disk, err);
+	rc = open_disk(env, cfg, &disk_cfg, &disk, err);
 	if (rc)
 		return rc;
 	return virtio_blk_create(env, &blk, disk, out, err);
