@@ -95,10 +95,12 @@ $B/unit/%: $B/o/tests/unit/%.o $(UNIT_COMMON) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -Wl,--no-gc-sections -o $@ $^ -lcriterion $(LIBS)
 
-# libFuzzer targets, each linked against a clang build of everything.
+# libFuzzer targets, each linked against a clang build of everything and the fakes.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_FLAGS := -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 FUZZ_OBJ := $(patsubst %.c,build/fuzz/o/%.o,$(filter-out vmm/main.c,$(SRC)))
+FUZZ_COMMON := $(patsubst %.c,build/fuzz/o/%.o,tests/unit/fake_disk.c \
+	$(filter-out $(wildcard tests/fuzz/fuzz_*.c),$(wildcard tests/fuzz/*.c)))
 fuzz: $(FUZZ)
 build/fuzz/o/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -106,7 +108,7 @@ build/fuzz/o/%.o: %.c Makefile
 build/fuzz/libbantam.a: $(FUZZ_OBJ)
 	@rm -f $@
 	ar rcs $@ $^
-build/fuzz/%: build/fuzz/o/tests/fuzz/%.o build/fuzz/libbantam.a
+build/fuzz/%: build/fuzz/o/tests/fuzz/%.o $(FUZZ_COMMON) build/fuzz/libbantam.a
 	clang -fsanitize=fuzzer,address,undefined -pthread -o $@ $^ $(LIBS)
 
 check: deps

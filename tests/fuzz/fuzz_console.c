@@ -6,111 +6,29 @@
  * the host, config accesses, resets. Findings are the sanitizers' and BUG_ON.
  */
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "devices/virtio/console.h"
-#include "devices/virtio/mmio.h"
-#include "vmm/core/log.h"
+#include "tests/fuzz/fake_vm.h"
 
 #define RAM_BYTES 0x4000u
 #define RINGS_BYTES 0x600u	/* of the input */
-#define SLOT 0xd0000000ull
-#define QUEUE_SIZE 16
-#define MAX_KICKS 4
 
-struct vm {
-	uint8_t ram[RAM_BYTES];
-	struct mem mem;
-	struct bus pio, mmio;
-	struct virtio_mmio_slots slots;
-	struct device_env env;
-	struct device *dev;
-	struct kick kick[MAX_KICKS];
-	unsigned nkicks;
+struct fuzz {
+	struct fake_vm vm;
 	int type, show;		/* our ends of its stdin and stdout */
 };
 
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
-}
-
-static int bind_kick(void *opaque, const struct kick *kick)
-{
-	struct vm *vm = opaque;
-
-	check(vm->nkicks < MAX_KICKS);
-	vm->kick[vm->nkicks++] = *kick;
-	return 0;
-}
-
-static void unbind_kick(void *opaque, const struct kick *kick)
-{
-	((struct vm *)opaque)->nkicks--;
-}
-
-static void set_line(void *vm, unsigned gsi, unsigned holder, bool level)
-{
-}
-
-static void event(void *vm, enum vm_event what)
-{
-	check(what == VM_EVENT_LOST_OUTPUT);
-}
-
-static const struct env_ops ops = { .bind_kick = bind_kick, .unbind_kick = unbind_kick,
-				    .set_line = set_line, .event = event };
-
-static void stop(void *loop)
-{
-	loop_stop(loop);
-}
-
-static void run(struct vm *vm)
-{
-	check(!loop_post(vm->env.loop, stop, vm->env.loop));
-	check(!loop_run(vm->env.loop));
-}
-
-static void reg(struct vm *vm, unsigned off, uint32_t val)
-{
-	bus_write(&vm->mmio, SLOT + off, 4, val);
-}
-
-static void start(struct vm *vm, uint32_t features)
-{
-	reg(vm, 0x70, 0);
-	reg(vm, 0x70, 3);
-	reg(vm, 0x24, 0);
-	reg(vm, 0x20, features);
-	reg(vm, 0x24, 1);
-	reg(vm, 0x20, 1);
-	reg(vm, 0x70, 11);
-	for (unsigned q = 0; q < 2; q++) {
-		reg(vm, 0x30, q);
-		reg(vm, 0x38, QUEUE_SIZE);
-		reg(vm, 0x80, q * 0x200);	/* descriptors */
-		reg(vm, 0x90, q * 0x200 + 0x100);	/* available */
-		reg(vm, 0xa0, 0x1000 + q * 0x200);	/* used */
-		reg(vm, 0x44, 1);
-	}
-	reg(vm, 0x70, 15);
-	run(vm);
-}
-
-static void open_host(struct vm *vm, uint8_t how)
+static void open_host(struct fuzz *fz, uint8_t how)
 {
 	int in[2], out[2];
 
-	check(!pipe2(in, O_CLOEXEC) && !pipe2(out, O_CLOEXEC));
+	fake_vm_check(!pipe2(in, O_CLOEXEC) && !pipe2(out, O_CLOEXEC));
 	dup2(in[0], 0);
 	close(in[0]);
-	vm->type = in[1];
-	fcntl(vm->type, F_SETFL, O_NONBLOCK);
+	fz->type = in[1];
+	fcntl(fz->type, F_SETFL, O_NONBLOCK);
 	fcntl(out[1], F_SETPIPE_SZ, 4096);
 	if (how % 3) {
 		close(out[1]);
@@ -118,78 +36,66 @@ static void open_host(struct vm *vm, uint8_t how)
 	}
 	dup2(out[1], 1);
 	close(out[1]);
-	vm->show = out[0];
-	fcntl(vm->show, F_SETFL, O_NONBLOCK);
+	fz->show = out[0];
+	fcntl(fz->show, F_SETFL, O_NONBLOCK);
 }
 
-static void step(struct vm *vm, const uint8_t *op)
+static void step(struct fuzz *fz, const uint8_t *op)
 {
 	unsigned at = (op[1] | op[2] << 8) % RINGS_BYTES;
+	struct fake_vm *vm = &fz->vm;
 	char scrap[4096];
 
 	switch (op[0] % 8) {
 	case 0:
 	case 1:
-		if (vm->nkicks == 2)
-			eventfd_write(vm->kick[op[0] & 1].fd, 1);
-		run(vm);
+		fake_vm_kick(vm, op[0] & 1);
 		break;
 	case 2:
 		vm->ram[at] = op[3];
 		break;
 	case 3:
-		check(write(vm->type, op, 1 + op[1] % 4) <= 4);
-		run(vm);
+		fake_vm_check(write(fz->type, op, 1 + op[1] % 4) <= 4);
+		fake_vm_run(vm);
 		break;
 	case 4:
-		bus_write(&vm->mmio, SLOT + 0x100 + op[1] % 16, 1u << op[2] % 3, op[3]);
-		bus_read(&vm->mmio, SLOT + 0x100 + op[1] % 16, 1u << op[2] % 3);
+		fake_vm_config(vm, op, 16);
 		break;
 	case 5:
-		start(vm, op[1] | (uint32_t)op[2] << 24);
+		fake_vm_start(vm, op[1] | (uint32_t)op[2] << 24);
 		break;
 	case 6:	/* one more buffer in queue op[1] */
-		at = 0x100 + (op[1] & 1) * 0x200;
-		vm->ram[at + 4 + vm->ram[at + 2] % QUEUE_SIZE * 2] = op[2] % QUEUE_SIZE;
-		vm->ram[at + 5 + vm->ram[at + 2] % QUEUE_SIZE * 2] = 0;
-		if (!++vm->ram[at + 2])
-			vm->ram[at + 3]++;
+		fake_vm_offer(vm, op[1] & 1, op[2] % FAKE_VM_QUEUE_SIZE);
 		break;
 	case 7:
-		check(read(vm->show, scrap, sizeof(scrap)) <= (ssize_t)sizeof(scrap));
-		run(vm);
+		fake_vm_check(read(fz->show, scrap, sizeof(scrap)) <= (ssize_t)sizeof(scrap));
+		fake_vm_run(vm);
 		break;
 	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct vm vm;
+	static struct fuzz fz;
+	struct fake_vm *vm = &fz.vm;
 	struct keyvals kv;
 	struct err err;
 
 	if (size < 2 + RINGS_BYTES)
 		return 0;
-	log_set_level(LOG_ERROR - 1);
-	memset(&vm, 0, sizeof(vm));
-	check(!mem_add(&vm.mem, gpa(0), RAM_BYTES, vm.ram));
-	vm.slots = (struct virtio_mmio_slots){ .base = SLOT, .stride_bytes = 0x1000, .count = 1 };
-	vm.env = (struct device_env){ .mem = &vm.mem, .pio = &vm.pio, .mmio = &vm.mmio,
-				      .ops = &ops, .vm = &vm, .mmio_slots = &vm.slots };
-	check(!loop_create(&vm.env.loop, &err));
-	open_host(&vm, data[0]);
-	check(!keys_parse(&kv, "--console", virtio_console_type.keys, "stdio", &err));
-	check(!virtio_console_type.create(&vm.env, &kv, &vm.dev, &err));
+	fake_vm_begin(vm, RAM_BYTES, 2, 0x1000);
+	vm->may_happen = 1u << VM_EVENT_LOST_OUTPUT;
+	open_host(&fz, data[0]);
+	fake_vm_check(!keys_parse(&kv, "--console", virtio_console_type.keys, "stdio", &err));
+	fake_vm_check(!virtio_console_type.create(&vm->env, &kv, &vm->dev, &err));
 	keys_clear(&kv);
-	memcpy(vm.ram, data + 2, RINGS_BYTES);
-	start(&vm, data[1] & 5 | (data[1] & 0x30u) << 24);
+	memcpy(vm->ram, data + 2, RINGS_BYTES);
+	fake_vm_start(vm, data[1] & 5 | (data[1] & 0x30u) << 24);
 	for (data += 2 + RINGS_BYTES, size -= 2 + RINGS_BYTES; size >= 4; data += 4, size -= 4)
-		step(&vm, data);
-	close(vm.type);
-	close(vm.show);
-	run(&vm);
-	device_destroy(vm.dev);
-	loop_destroy(vm.env.loop);
-	check(!vm.mmio.nranges && !vm.nkicks);
+		step(&fz, data);
+	close(fz.type);
+	close(fz.show);
+	fake_vm_run(vm);
+	fake_vm_end(vm);
 	return 0;
 }
