@@ -30,6 +30,7 @@ struct sockaddr_vm {
 	uint8_t svm_flags, svm_zero[3];
 };
 #define VMADDR_CID_ANY 0xffffffffu
+#define SO_VM_SOCKETS_CONNECT_TIMEOUT 6
 
 static uint8_t buf[65536];
 static int fds[MAX_FDS];
@@ -47,10 +48,13 @@ static int try_dial(unsigned port)
 {
 	struct sockaddr_vm addr = {.svm_family = AF_VSOCK, .svm_port = port, .svm_cid = 2};
 	int fd = (int)SYS(socket, AF_VSOCK, SOCK_STREAM, 0);
+	/* Two seconds, as Linux has it, are short behind 1,000 closes in an emulated host. */
+	struct { long s, us; } patience = {30, 0};
 	long err;
 
 	if (fd < 0)
 		return fd;
+	SYS(setsockopt, fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience));
 	err = SYS(connect, fd, &addr, sizeof(addr));
 	if (!err)
 		return fd;
