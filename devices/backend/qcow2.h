@@ -60,6 +60,7 @@ struct qcow2_slice {
 	uint32_t writing_lo, writing_hi;	/* taken by the commit that runs */
 	enum qcow2_table table;
 	bool loading;
+	bool stale;		/* while loading: the cluster was freed */
 	bool writing;
 	uint8_t data[] __attribute__((aligned(8)));
 };
@@ -93,6 +94,7 @@ struct qcow2 {
 	struct image image;
 	int fd;			/* through the page cache */
 	char *path;
+	bool writable;		/* opened completely, and for writing */
 
 	/* As the header says; constant but for resize. */
 	unsigned version;
@@ -133,12 +135,17 @@ struct qcow2 {
 	uint64_t virgin;	/* from here on the file was never written */
 	uint64_t free_hint;	/* cluster number: below it nothing is free */
 
+	struct qcow2_free_list zeroed;	/* free clusters below virgin that read as zeroes */
+	bool slow_alloc;	/* a rare allocation works without the lock; others wait */
+
 	struct qcow2_busy *busy;
 	struct qcow2_free_list freed;	/* by changes that are not committed */
-	struct qcow2_free_list limbo;	/* committed; I/O of older epochs may still use them */
+	struct qcow2_free_list settled;	/* committed */
+	struct qcow2_free_list limbo;	/* I/O of the epoch before may still use them */
+	uint64_t freed_bytes;	/* of freed, about */
+	uint64_t packed_at;	/* where the next compressed cluster may begin; 0: nowhere */
 	unsigned epoch;		/* 0 or 1 */
 	unsigned epoch_io[2];	/* I/O that began in that epoch */
-	bool limbo_waits;	/* epoch_io[!epoch] must become 0 first */
 	bool committing;
 	bool unsafe;		/* damaged: no more writes */
 	bool want_commit;	/* too much is dirty or freed */
@@ -225,6 +232,90 @@ void qcow2_io_end(struct qcow2 *q, unsigned epoch);
 /* The file does not make sense at offset: says so, returns -EIO. */
 int qcow2_damaged(struct qcow2 *q, const char *what, uint64_t offset);
 
+/* qcow2_meta.c: clusters that hold metadata; the header always does. */
+bool qcow2_meta_has(const struct qcow2 *q, uint64_t offset);
+/* 0, -EEXIST, -ENOMEM. */
+int qcow2_meta_add(struct qcow2 *q, uint64_t offset);
+int qcow2_meta_add_run(struct qcow2 *q, uint64_t offset, uint64_t len);
+void qcow2_meta_remove(struct qcow2 *q, uint64_t offset);
+
+/* qcow2_refcount.c: 0, 1 (look again), -errno, as qcow2_slice_locked. */
+int qcow2_refcount_locked(struct qcow2 *q, uint64_t cluster, bool nonblock, uint64_t *out);
+/* Its block must exist: -ERANGE. */
+int qcow2_refcount_set_locked(struct qcow2 *q, uint64_t cluster, uint64_t value);
+
+/* NOW: without I/O, and zeroes only; else -EAGAIN. */
+enum qcow2_alloc { QCOW2_ALLOC_ANY, QCOW2_ALLOC_NOW };
+
+struct qcow2_got {
+	uint64_t host;
+	uint64_t n;		/* clusters: 1 .. want */
+	bool zeroed;		/* they read as zeroes */
+};
+
+/* The refcounts are 1 then. */
+int qcow2_alloc_locked(struct qcow2 *q, uint64_t want, enum qcow2_alloc how,
+		       struct qcow2_got *out);
+/* Give back what was never linked. */
+void qcow2_unalloc_locked(struct qcow2 *q, uint64_t host, uint64_t n);
+/* The file is at least end bytes long then. */
+int qcow2_grow_file_locked(struct qcow2 *q, uint64_t end);
+
+/* qcow2_reftable.c. 1: done, look again. */
+int qcow2_reftable_grow_locked(struct qcow2 *q, uint64_t cluster);
+/* n clusters in one piece, zeroes; blocks, lets the lock go. */
+int qcow2_alloc_behind_locked(struct qcow2 *q, uint64_t n, uint64_t *host);
+
+/* qcow2_commit.c */
+static inline void qcow2_range_add(struct qcow2_range *r, uint64_t lo, uint64_t hi)
+{
+	if (r->lo == r->hi) {
+		*r = (struct qcow2_range){ lo, hi };
+		return;
+	}
+	r->lo = lo < r->lo ? lo : r->lo;
+	r->hi = hi > r->hi ? hi : r->hi;
+}
+
+/* All changes that were made before are on the medium then, and what they refer to. */
+int qcow2_commit(struct qcow2 *q);
+/* Is there anything for it to write? */
+bool qcow2_dirty_locked(const struct qcow2 *q);
+
+/* qcow2_free.c */
+int qcow2_free_add(struct qcow2 *q, struct qcow2_free_list *list, uint64_t offset, uint64_t n);
+/* What an L2 entry referred to, once the change is committed. */
+int qcow2_free_entry_locked(struct qcow2 *q, uint64_t entry);
+/* Decrement what is settled and no longer in use; q->committing is the caller's. */
+int qcow2_free_apply_locked(struct qcow2 *q);
+
+/* qcow2_link.c */
+/* The L2 table for that L1 entry exists and is ours alone. 0, 1, -EAGAIN, -errno. */
+int qcow2_own_l2_locked(struct qcow2 *q, uint64_t l1_index, enum qcow2_alloc how);
+/* Set the L2 entries of n guest clusters (all in one slice): first, first + step, …
+ * What they referred to before is freed. 0, 1, -errno. */
+int qcow2_set_entries_locked(struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t first,
+			     uint64_t step, enum qcow2_alloc how);
+/* Clusters from this one to its slice's end. */
+uint64_t qcow2_slice_left(const struct qcow2 *q, uint64_t cluster);
+
+/* qcow2_write.c */
+int qcow2_write(struct store *s, const struct iovec *iov, unsigned niov, uint64_t offset,
+		uint64_t len);
+/*
+ * Where [offset, …) can be written at once, without I/O or waiting: run->len bytes at run->host.
+ * New clusters are linked already. -EAGAIN: qcow2_write can; -EBUSY: another thread changes it.
+ */
+int qcow2_place_locked(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_run *run);
+void qcow2_busy_begin_locked(struct qcow2 *q, struct qcow2_busy *busy, uint64_t first,
+			     uint64_t n);
+void qcow2_busy_end_locked(struct qcow2 *q, struct qcow2_busy *busy);
+bool qcow2_is_busy_locked(const struct qcow2 *q, uint64_t first, uint64_t n);
+
+/* qcow2_zero.c */
+int qcow2_zero(struct store *s, uint64_t offset, uint64_t len, bool unmap);
+int qcow2_discard(struct store *s, uint64_t offset, uint64_t len);
+
 /* qcow2_compress.c */
 /* Part of the guest cluster that entry describes, [from, from + len), into iov from skip. */
 int qcow2_unpack(struct qcow2 *q, uint64_t entry, uint64_t from, const struct iovec *iov,
@@ -239,6 +330,19 @@ int qcow2_read(struct store *s, const struct iovec *iov, unsigned niov, uint64_t
 	       uint64_t len);
 int qcow2_extent(struct store *s, uint64_t offset, uint64_t max, struct store_extent *out);
 bool qcow2_beyond(const struct store *s, uint64_t offset, uint64_t len);
+
+/* qcow2_resize.c */
+int qcow2_resize(struct store *s, uint64_t size, struct err *err);
+
+/* qcow2_snapshots.c */
+struct qcow2_snapshot_l1 {
+	uint64_t l1_offset;
+	uint32_t l1_size;
+};
+/* The L1 tables of the snapshots (free them), and the bytes of the snapshot table. */
+int qcow2_snapshots_load(struct qcow2 *q, struct qcow2_snapshot_l1 **out, uint64_t *table_bytes);
+/* Add what belongs to snapshots to the metadata. */
+int qcow2_snapshots_know(struct qcow2 *q);
 
 /* store_qcow2.c: chain holds the images above this one. */
 struct qcow2_chain {

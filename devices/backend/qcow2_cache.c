@@ -70,7 +70,7 @@ static struct qcow2_slice *find(struct qcow2 *q, uint64_t offset)
 {
 	struct qcow2_slice *s = *bucket_of(q, offset);
 
-	while (s && s->offset != offset)
+	while (s && (s->offset != offset || s->stale))
 		s = s->hash_next;
 	return s;
 }
@@ -119,10 +119,9 @@ static int load(struct qcow2 *q, uint64_t offset, enum qcow2_table table)
 	pthread_mutex_lock(&q->lock);
 	s->loading = false;
 	pthread_cond_broadcast(&q->changed);
-	if (!rc)
-		return 1;
-	drop(q, s);
-	return rc;
+	if (rc || s->stale)
+		drop(q, s);
+	return rc ? rc : 1;
 }
 
 int qcow2_slice_locked(struct qcow2 *q, uint64_t offset, enum qcow2_table table, bool nonblock,
@@ -189,7 +188,11 @@ void qcow2_slice_drop_locked(struct qcow2 *q, uint64_t offset, uint64_t len)
 
 		if (!s)
 			continue;
-		BUG_ON(s->loading || s->writing);
-		drop(q, s);
+		BUG_ON(s->writing);
+		/* Whoever loads it will look again. */
+		if (s->loading)
+			s->stale = true;
+		else
+			drop(q, s);
 	}
 }

@@ -2,21 +2,47 @@
 #include "devices/backend/qcow2.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/core/log.h"
+
+/* Everything to the medium, freed clusters given back, the file cut to what it needs. */
+static void settle(struct qcow2 *q)
+{
+	int rc = qcow2_commit(q);
+
+	/* What that let go of changes refcounts once more. */
+	if (!rc)
+		rc = qcow2_commit(q);
+	if (!rc && !q->image.is_block && q->grown_bytes > q->file_bytes &&
+	    ftruncate(q->fd, (off_t)q->file_bytes))
+		rc = -errno;
+	if (rc)
+		log_put(LOG_ERROR, "disk %s: its last changes could not be written: %s", q->path,
+			strerror(-rc));
+}
 
 static void qcow2_close(struct store *s)
 {
 	struct qcow2 *q = qcow2_of(s);
 
+	if (q->writable)
+		settle(q);
 	store_close(s->backing);
 	qcow2_cache_free(q);
 	qcow2_unpacked_free(q);
 	pthread_mutex_destroy(&q->lock);
 	pthread_cond_destroy(&q->changed);
 	image_close(&q->image);
+	free(q->freed.run);
+	free(q->settled.run);
+	free(q->limbo.run);
+	free(q->zeroed.run);
 	free(q->l1);
 	free(q->reftable);
 	free(q->meta);
@@ -60,6 +86,23 @@ static const struct store_ops qcow2_readonly_ops = {
 	.flush = qcow2_readonly_flush,
 	.map = qcow2_extent,
 	.resize = qcow2_readonly_resize,
+	.close = qcow2_close,
+};
+
+static int qcow2_flush(struct store *s)
+{
+	return qcow2_commit(qcow2_of(s));
+}
+
+static const struct store_ops qcow2_ops = {
+	.name = "qcow2",
+	.read = qcow2_read,
+	.write = qcow2_write,
+	.zero = qcow2_zero,
+	.discard = qcow2_discard,
+	.flush = qcow2_flush,
+	.map = qcow2_extent,
+	.resize = qcow2_resize,
 	.close = qcow2_close,
 };
 
@@ -142,6 +185,68 @@ static int open_backing(struct qcow2 *q, bool direct, const struct qcow2_chain *
 	return rc;
 }
 
+/* --- opening ------------------------------------------------------------------------- */
+
+/* Which clusters hold metadata; nothing may be two things. */
+static int know_metadata(struct qcow2 *q, struct err *err)
+{
+	int rc = qcow2_meta_add_run(q, q->reftable_offset,
+				    (uint64_t)q->reftable_clusters << q->cluster_bits);
+
+	if (!rc)
+		rc = qcow2_meta_add_run(q, q->l1_offset, (uint64_t)q->l1_size * 8);
+	for (uint64_t i = 0; !rc && i < q->reftable_size; i++)
+		if (q->reftable[i])
+			rc = qcow2_meta_add(q, q->reftable[i]);
+	for (uint32_t i = 0; !rc && i < q->l1_size; i++)
+		if (q->l1[i] & QCOW2_OFFSET_MASK)
+			rc = qcow2_meta_add(q, q->l1[i] & QCOW2_OFFSET_MASK);
+	if (!rc)
+		rc = qcow2_snapshots_know(q);
+	if (rc == -ENOMEM)
+		return err_sys(err, ENOMEM, "disk %s", q->path);
+	return rc ? err_set(err, EINVAL, "disk %s: damaged qcow2 image: its tables overlap; open it "
+			    "ro, or repair it with qemu-img check -r all", q->path) : 0;
+}
+
+/* Features that go stale when somebody writes who does not know them. */
+static int clear_autoclear(struct qcow2 *q, struct err *err)
+{
+	uint64_t none = 0;
+	int rc;
+
+	if (!q->autoclear)
+		return 0;
+	rc = qcow2_header_patch(q, offsetof(struct qcow2_header, autoclear), &none, sizeof(none));
+	q->autoclear = 0;
+	return rc ? err_sys(err, -rc, "disk %s: cannot write", q->path) : 0;
+}
+
+static int begin_writing(struct qcow2 *q, struct err *err)
+{
+	int rc;
+
+	q->virgin = q->file_bytes;
+	q->grown_bytes = q->image.size_bytes;
+	if (q->incompatible & QCOW2_INCOMPAT_DIRTY)
+		return err_set(err, EINVAL, "disk %s: was not closed cleanly (dirty bit); repair it "
+			       "with qemu-img check -r all", q->path);
+	rc = know_metadata(q, err);
+	if (!rc)
+		rc = clear_autoclear(q, err);
+	if (rc)
+		return rc;
+	/* Whole clusters, so that nobody reads beyond the end. */
+	if (!q->image.is_block && q->grown_bytes < q->file_bytes) {
+		if (ftruncate(q->fd, (off_t)q->file_bytes))
+			return err_sys(err, errno, "disk %s: cannot write", q->path);
+		q->grown_bytes = q->file_bytes;
+	}
+	q->store.ops = &qcow2_ops;
+	q->writable = true;
+	return 0;
+}
+
 static int open_image(const struct store_options *options, const struct qcow2_chain *chain,
 		      struct store **out, struct err *err)
 {
@@ -167,6 +272,8 @@ static int open_image(const struct store_options *options, const struct qcow2_ch
 		goto fail;
 	qcow2_cache_init(q);
 	rc = open_backing(q, options->direct, chain, err);
+	if (!rc && !options->readonly)
+		rc = begin_writing(q, err);
 	if (rc)
 		goto fail;
 	*out = &q->store;
@@ -178,15 +285,5 @@ fail:
 
 int store_qcow2_open(const struct store_options *options, struct store **out, struct err *err)
 {
-	if (!options->readonly) {
-		*out = NULL;
-		return err_set(err, ENOTSUP, "disk %s: qcow2 images can only be read yet; add ro",
-			       options->path);
-	}
 	return open_image(options, NULL, out, err);
-}
-
-int store_qcow2_create(const struct store_create *create, struct err *err)
-{
-	return err_set(err, ENOTSUP, "disk %s: qcow2 is not supported yet", create->path);
 }
