@@ -114,6 +114,8 @@ struct device_type {
 	bool repeat;		/* the option may be given more than once */
 	/* With this configuration another process maps the guest's memory (mem->fd). NULL: never. */
 	bool (*shares_memory)(const struct keyvals *cfg);
+	/* Keys that do not go together: wrong usage, told before anything is opened. NULL: all do. */
+	int (*check)(const struct keyvals *cfg, struct err *err);
 	const struct key *keys;	/* ends with name NULL; NULL without an option */
 	const char *help;	/* one line */
 	/* loop's thread, before the vCPUs run; on failure nothing is left behind. */

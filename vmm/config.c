@@ -320,6 +320,9 @@ int config_parse(struct config *config, int argc, char **argv, struct err *err)
 			return rc;
 	}
 	rc = keys_finish(&config->vm, err);
+	for (unsigned i = 0; i < config->ndevices && !rc; i++)
+		if (config->device[i].type->check)
+			rc = config->device[i].type->check(&config->device[i].kv, err);
 	if (!rc && !keys_has(&config->vm, CONFIG_KERNEL) && !keys_num(&config->vm, CONFIG_HELP))
 		rc = err_set(err, EINVAL, "--kernel FILE is missing; see bantam run --help");
 	return rc;

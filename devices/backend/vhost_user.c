@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
@@ -246,6 +247,21 @@ int vhost_user_adopt(struct vhost_user *vu, int fd)
 	return rc;
 }
 
+static int cannot_connect(const char *path, const char *what, int code, struct err *err)
+{
+	struct stat st;
+
+	if (!stat(path, &st) && !S_ISSOCK(st.st_mode))
+		return err_set(err, ENOTSOCK, "%s: %s: not a socket; give the one that the "
+			       "vhost-user daemon listens at", what, path);
+	if (code == ECONNREFUSED)
+		return err_set(err, code, "%s: %s: nobody listens there; start the vhost-user "
+			       "daemon first", what, path);
+	if (code == ENOENT)
+		return err_sys(err, code, "%s: start the vhost-user daemon first: %s", what, path);
+	return err_sys(err, code, "%s: %s", what, path);
+}
+
 int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
@@ -260,12 +276,12 @@ int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, s
 	if (fd < 0)
 		return err_sys(err, errno, "%s", what);
 	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun))) {
-		rc = err_sys(err, errno, "%s: %s: start the vhost-user daemon first", what, path);
+		rc = cannot_connect(path, what, errno, err);
 		close(fd);
 		return rc;
 	}
 	rc = vhost_user_adopt(vu, fd);
-	return rc ? err_sys(err, -rc, "%s: %s: not a vhost-user daemon's answer", what, path) : 0;
+	return rc ? err_sys(err, -rc, "%s: %s: no answer of a vhost-user daemon", what, path) : 0;
 }
 
 void vhost_user_close(struct vhost_user *vu)

@@ -281,7 +281,22 @@ static int check_limits(const struct keyvals *cfg, struct err *err)
 		return err_set(err, EINVAL, "%s: burst= needs rate=", cfg->option);
 	if (keys_has(cfg, K_OPS_BURST) && !keys_has(cfg, K_OPS))
 		return err_set(err, EINVAL, "%s: ops-burst= needs ops=", cfg->option);
-	if (keys_has(cfg, K_VHOST_USER) && (keys_has(cfg, K_RATE) || keys_has(cfg, K_OPS)))
+	return 0;
+}
+
+/* What does not go with vhost-user=. */
+static int check(const struct keyvals *cfg, struct err *err)
+{
+	if (!keys_has(cfg, K_VHOST_USER))
+		return 0;
+	if (keys_has(cfg, K_PATH) || keys_has(cfg, K_SEED))
+		return err_set(err, EINVAL, "%s: give one of path=FILE, seed=DIR and vhost-user=SOCKET",
+			       cfg->option);
+	if (keys_has(cfg, K_SERIAL) || keys_num(cfg, K_RO) || keys_num(cfg, K_READONLY) ||
+	    keys_num(cfg, K_DIRECT))
+		return err_set(err, EINVAL, "%s: serial, ro and direct are the daemon's to set, "
+			       "not for vhost-user=", cfg->option);
+	if (keys_has(cfg, K_RATE) || keys_has(cfg, K_OPS))
 		return err_set(err, EINVAL, "%s: the daemon of vhost-user= limits its rate itself, "
 			       "not rate= and ops=", cfg->option);
 	return 0;
@@ -367,18 +382,16 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	if (size & (size - 1))
 		return err_set(err, EINVAL, "%s: queue-size=%llu: must be a power of two",
 			       cfg->option, (unsigned long long)size);
-	rc = check_source(cfg, err);
+	rc = check(cfg, err);
+	if (!rc)
+		rc = check_source(cfg, err);
 	if (!rc)
 		rc = check_limits(cfg, err);
 	if (rc)
 		return rc;
-	if (keys_has(cfg, K_VHOST_USER)) {
-		if (serial || disk_cfg.readonly || disk_cfg.direct)
-			return err_set(err, EINVAL, "%s: serial, ro and direct are the daemon's "
-				       "to set, not for vhost-user=", cfg->option);
+	if (keys_has(cfg, K_VHOST_USER))
 		return blk_vhost_create(env, cfg->option, keys_text(cfg, K_VHOST_USER),
 					blk.nqueues, blk.queue_size, out, err);
-	}
 	rc = open_disk(env, cfg, &disk_cfg, &disk, err);
 	if (rc)
 		return rc;
@@ -395,6 +408,7 @@ const struct device_type virtio_blk_type = {
 	.option = "--disk",
 	.repeat = true,
 	.shares_memory = shares_memory,
+	.check = check,
 	.keys = blk_keys,
 	.help = "a disk: raw image or block device",
 	.create = create,
