@@ -100,11 +100,33 @@ static void copy(struct device *d, struct input *in)
 	check(n <= len && off + n <= d->chain.writable_bytes + (n ? 0 : off));
 }
 
+/* Somebody else had the ring, and is gone: what we hold is forgotten. */
+static void take_over(struct virtq *q, struct device *d)
+{
+	int rc = virtq_take_over(q);
+	unsigned n = 0;
+
+	d->nheld = 0;
+	d->may_unpop = false;
+	check(rc == 0 || rc == -71);
+	check((rc < 0) <= q->broken);
+	while ((rc = virtq_pop_outstanding(q, &d->chain, d->iov, IOV_MAX_FUZZ)) > 0) {
+		check(n++ < q->size);
+		check_chain(q, &d->chain, IOV_MAX_FUZZ);
+		virtq_push(q, d->chain.head, n);
+	}
+	check((rc < 0) == q->broken);
+}
+
 static void step(struct virtq *q, struct device *d, uint8_t *ram, struct input *in)
 {
-	uint32_t off, n;
+	uint32_t off, n, op = take(in, 1);
 
-	switch (take(in, 1) % 10) {
+	if (op == 255) {
+		take_over(q, d);
+		return;
+	}
+	switch (op % 10) {
 	case 0:
 	case 1:
 		pop(q, d, take(in, 1) % (IOV_MAX_FUZZ + 1));
