@@ -1,45 +1,72 @@
-# What the guest of tests/integration/fs does. Plain busybox.
+# What the guest of tests/integration/fs does. Plain busybox, git and fsload.
+# "manifest" as an argument: only say what is in this directory; the host does that, too.
+manifest() {
+	busybox find . -type d | LC_ALL=C busybox sort
+	busybox find . ! -type d -print0 | LC_ALL=C busybox sort -z | busybox xargs -0 busybox stat -c "%n %f %s %h"
+	busybox find . -type f -print0 | LC_ALL=C busybox sort -z | busybox xargs -0 busybox sha256sum
+}
+[ "$1" = manifest ] && { manifest; exit; }
 busybox mkdir -p /bin /m /tmp
 busybox --install -s /bin
-PATH=/bin
-export PATH
+for c in upload-pack receive-pack; do ln -s git /bin/git-$c; done
+PATH=/bin HOME=/ LC_ALL=C
+export PATH HOME LC_ALL
 ok() { # WHAT COMMAND…
 	what=$1; shift
 	if "$@" >/tmp/out 2>&1; then echo "fs ok: $what"; else echo "fs not ok: $what"; tail -5 /tmp/out; fi
 }
 many() {
-	mkdir /m/many && for i in $(seq 200); do echo "file $i" >/m/many/$i || return 1; done
-	[ "$(cat /m/many/* | wc -l)" = 200 ] && mv /m/many/7 /m/many/seven && rm /m/many/8 &&
-		[ "$(ls /m/many | wc -l)" = 199 ]
+	mkdir /m/t/many && for i in $(seq 200); do echo "file $i" >/m/t/many/$i || return 1; done
+	[ "$(cat /m/t/many/* | wc -l)" = 200 ] && mv /m/t/many/7 /m/t/many/seven && rm /m/t/many/8 &&
+		[ "$(ls /m/t/many | wc -l)" = 199 ]
 }
-tree() { mkdir /m/copy && tar -xf /m/tree.tar -C /m/copy && tar -cf /m/again.tar -C /m/copy .; }
-large() { dd if=/dev/urandom of=/m/large bs=64k count=64 && sha256sum </m/large >/m/large.sum; }
-# Four processes make, rename, link, cut, read and remove in one directory.
-stress() {
-	mkdir /m/stress
-	for p in 1 2 3 4; do
-		(for i in $(seq 6); do
-			f=/m/stress/$p.$((i % 3))
-			dd if=/dev/zero of=$f bs=1k count=$i && ln -sf $f $f.l && cp $f $f.c &&
-				mv $f.c $f.d && truncate -s $((i * 100)) $f && cmp $f $f.l &&
-				chmod 600 $f && rm -f $f.d || { echo $p >>/tmp/bad; break; }
-		done) >/dev/null 2>&1 &
+tree() { mkdir /m/t/copy && tar -xf /m/tree.tar -C /m/t/copy && tar -cf /m/t/again.tar -C /m/t/copy .; }
+large() { dd if=/dev/urandom of=/m/t/large bs=64k count=64; }
+clone() {
+	git clone -q --template= file:///m/repo.git /m/t/clone && cd /m/t/clone && git fsck --full &&
+		echo changed >>boot/acpi.c && git mv core other && git commit -qam "from the guest" &&
+		[ -z "$(git status --porcelain)" ]
+}
+load() { mkdir /m/t/load && fsload /m/t/load 4 10 >/tmp/load; r=$?; cat /tmp/load >/dev/console; return $r; }
+disk() {
+	[ "$(blockdev --getsize64 /dev/vda)" = 33554432 ] || return 1
+	for p in 0 1 2 3; do
+		dd if=/dev/urandom of=/dev/vda bs=32k count=64 seek=$((p * 256 + 5)) conv=notrunc,fsync &
 	done
 	wait
-	[ ! -s /tmp/bad ] && rm -r /m/stress
+	echo 3 >/proc/sys/vm/drop_caches
+	sha256sum </dev/vda >/m/disk.sum
 }
 ok "mount" mount -t virtiofs home /m
+mkdir /m/t
 ok "read" grep -q "from the host" /m/hello
-ok "write" sh -c "echo from the guest >/m/answer"
+ok "write" sh -c "echo from the guest >/m/t/answer"
 ok "200 files" many
 ok "a tree from tar" tree
 ok "4 MiB" large
-ok "four processes" stress
+ok "git clone" clone
+cd /m/t
+ok "fsload" load
+ok "a disk" disk
+manifest >/tmp/manifest
+cp /tmp/manifest /m/manifest
+cd /
 ok "sync" sync
+# What the daemons are busy with when they die.
+mkdir /m/load
+(fsload /m/load 4 1000; while cat /m/hello; do :; done) >/dev/null 2>&1 &
+for p in 0 1 2; do
+	while dd if=/dev/vda of=/dev/null bs=4k skip=$((p * 2048)) count=2048 iflag=direct; do :; done >/dev/null 2>&1 &
+done
+sleep 1
 echo "fs: kill it"
-sleep 2
-# In the background: a request to a daemon that is gone must not stop the VM.
-(cat /m/hello >/dev/null 2>/tmp/err; echo "fs: after the kill: $? $(cat /tmp/err)") &
-sleep 3
-dmesg | tail -1
+wait
+echo "fs: load ended"
+cat /m/hello 2>/tmp/err >/dev/null
+echo "fs: after: read $? $(cat /tmp/err)"
+sh -c "echo more >/m/t/more" 2>/tmp/err
+echo "fs: after: write $? $(cat /tmp/err)"
+dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct 2>/tmp/err
+echo "fs: after: disk $? $(cat /tmp/err)"
+dmesg | tail -2
 echo "fs: end"
