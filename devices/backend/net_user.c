@@ -11,13 +11,10 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "devices/backend/net_dgram.h"
@@ -42,22 +39,6 @@ static struct user *user_of(struct net *net)
 	return (struct user *)net;
 }
 
-/* Wait for the helper: it has seen our close, or is killed. */
-static void reap(struct user *u)
-{
-	for (int waited = 0; u->pid > 0 && waited < STOP_MS; waited += 5) {
-		if (waitpid(u->pid, NULL, WNOHANG))
-			u->pid = 0;
-		else
-			usleep(5000);
-	}
-	if (u->pid <= 0)
-		return;
-	kill(u->pid, SIGKILL);
-	waitpid(u->pid, NULL, 0);
-	u->pid = 0;
-}
-
 static void user_close(struct net *net)
 {
 	struct user *u = user_of(net);
@@ -65,7 +46,8 @@ static void user_close(struct net *net)
 	net_port_close(net, 0);
 	if (u->status_fd >= 0)
 		close(u->status_fd);
-	reap(u);
+	/* It has seen our close. */
+	helper_reap(&u->pid, STOP_MS);
 	net_free(net);
 }
 
@@ -92,33 +74,10 @@ static int spawn(struct user *u, const char *path, int frames, int status, const
 {
 	char frames_fd[12], status_fd[12];
 	char *argv[] = { HELPER, frames_fd, status_fd, (char *)mtu, (char *)hostfwd, NULL };
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	int rc;
 
 	snprintf(frames_fd, sizeof(frames_fd), "%d", frames);
 	snprintf(status_fd, sizeof(status_fd), "%d", status);
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawn_file_actions_init(&actions);
-	/* The same number twice: it stays open. */
-	posix_spawn_file_actions_adddup2(&actions, frames, frames);
-	posix_spawn_file_actions_adddup2(&actions, status, status);
-	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDWR, 0);
-	posix_spawn_file_actions_adddup2(&actions, STDIN_FILENO, STDOUT_FILENO);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	/* Ctrl-C in our terminal is for us. */
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-						POSIX_SPAWN_SETSID);
-	rc = posix_spawn(&u->pid, path, &actions, &attr, argv, (char *[]){ NULL });
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&actions);
-	if (rc)
-		u->pid = 0;
-	return -rc;
+	return helper_spawn(path, argv, (int[]){ frames, status }, 2, &u->pid);
 }
 
 /* One line of the helper's status: 1: ready; 0: go on; -errno. */

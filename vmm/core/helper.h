@@ -9,11 +9,26 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 /*
  * The path of helper name: in $BANTAM_LIBEXEC if that is set (and nowhere else), next to this
  * program, or where make install puts it. false: there is none that can be run.
  */
 bool helper_find(const char *name, char *path, size_t len);
+
+/*
+ * Start the program at path. It has the descriptors of keep, under the same numbers, and
+ * /dev/null for standard input and output; no environment; a session of its own, for a
+ * terminal's signals are ours. Standard error is shared. 0 or -errno; on failure *pid is 0.
+ */
+int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned nkeep,
+		 pid_t *pid);
+
+/*
+ * Wait at most ms for its end, then kill it. The status is waitpid's; -1: it had to be
+ * killed. *pid is 0 afterwards; nothing happens if it was before (and -1 is returned).
+ */
+int helper_reap(pid_t *pid, unsigned ms);
 
 #endif
