@@ -107,7 +107,7 @@ int boot_load(struct mem *mem, const struct boot_request *req, const struct boar
 		return ret;
 	params.kernel = &k;
 	if (req->initrd) {
-		ret = initrd_load(mem, req->initrd, &k, &params.initrd, &params.initrd_bytes, err);
+		ret = initrd_load(mem, req, &k, &params.initrd, &params.initrd_bytes, err);
 		if (ret < 0)
 			return ret;
 	}

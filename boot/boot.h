@@ -23,6 +23,10 @@ enum boot_entry_kind { BOOT_ENTRY_AUTO, BOOT_ENTRY_LINUX64, BOOT_ENTRY_PVH };
 struct boot_request {
 	const char *kernel;	/* path; "-" is not special */
 	const char *initrd;	/* path or NULL */
+	/* If given, they are read from there (and stay open); kernel and initrd only name them. */
+	const int *kernel_fd, *initrd_fd;
+	/* Of kernel_fd's 32 bytes, for the cache; NULL: not known, then it is not cached. */
+	const uint8_t *kernel_sha256;
 	const char *cmdline;	/* never NULL */
 	enum boot_entry_kind entry;
 	/*

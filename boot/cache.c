@@ -130,6 +130,13 @@ static int open_dir(const char *dir, bool make)
 
 static void entry_name(char name[64], const struct file *file)
 {
+	const uint8_t *sum = file->sha256;
+
+	if (sum) {
+		snprintf(name, 64, "sha256-%016llx%016llx", (unsigned long long)get64(sum),
+			 (unsigned long long)get64(sum + 8));
+		return;
+	}
 	snprintf(name, 64, "%llx-%llx", (unsigned long long)file->st.st_dev,
 		 (unsigned long long)file->st.st_ino);
 }
@@ -137,9 +144,14 @@ static void entry_name(char name[64], const struct file *file)
 static void put_key(uint8_t *h, const struct file *file)
 {
 	memcpy(h + H_MAGIC, MAGIC, 8);
+	put64(h + H_SIZE, file->size_bytes);
+	if (file->sha256) {
+		memcpy(h + H_DEV, file->sha256, 16);
+		memcpy(h + H_MTIME, file->sha256 + 16, 16);
+		return;
+	}
 	put64(h + H_DEV, file->st.st_dev);
 	put64(h + H_INO, file->st.st_ino);
-	put64(h + H_SIZE, file->size_bytes);
 	put64(h + H_MTIME, ns(&file->st.st_mtim));
 	put64(h + H_CTIME, ns(&file->st.st_ctim));
 }

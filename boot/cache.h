@@ -3,7 +3,8 @@
  *
  * An entry is one file in DIR/unpacked (0700), named after the device and inode
  * of the kernel file that it was made from. It holds that file's size, mtime
- * and ctime too, the segments as they lie in memory, cut at long runs of
+ * and ctime too (for a kernel that is known by its SHA-256 that takes the place of all but
+ * the size), the segments as they lie in memory, cut at long runs of
  * zeroes, what followed the ELF (relocations), and checksums over all of it.
  * Entries appear by rename only. One that is truncated, corrupt, of another
  * kernel file or of another owner counts as absent, and is written anew; the

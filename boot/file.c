@@ -5,13 +5,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-int file_open(struct file *file, const char *what, const char *path, struct err *err)
+/* file->fd is set, or negative with errno. */
+static int check(struct file *file, const char *what, const char *path, struct err *err)
 {
 	int ret;
 
-	*file = (struct file){ .fd = -1, .what = what, .path = path };
-	/* O_NONBLOCK: a FIFO must be refused, not waited for. */
-	file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	file->what = what;
+	file->path = path;
 	if (file->fd < 0)
 		return err_sys(err, errno, "%s %s", what, path);
 	if (fstat(file->fd, &file->st) < 0) {
@@ -28,6 +28,19 @@ int file_open(struct file *file, const char *what, const char *path, struct err 
 	}
 	file_close(file);
 	return ret;
+}
+
+int file_open(struct file *file, const char *what, const char *path, struct err *err)
+{
+	/* O_NONBLOCK: a FIFO must be refused, not waited for. */
+	*file = (struct file){ .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) };
+	return check(file, what, path, err);
+}
+
+int file_open_fd(struct file *file, const char *what, const char *path, int fd, struct err *err)
+{
+	*file = (struct file){ .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0) };
+	return check(file, what, path, err);
 }
 
 void file_close(struct file *file)

@@ -8,6 +8,7 @@
 #ifndef BANTAM_BOOT_FILE_H
 #define BANTAM_BOOT_FILE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
 
@@ -19,10 +20,13 @@ struct file {
 	const char *path;	/* not owned */
 	uint64_t size_bytes;
 	struct stat st;
+	const uint8_t *sha256;	/* of its bytes, if known: what the cache goes by; not owned */
 };
 
 /* Refuses what is no regular file, and an empty one. On error file->fd is -1. */
 int file_open(struct file *file, const char *what, const char *path, struct err *err);
+/* The same for a descriptor, of which a copy is made; path is only a name. */
+int file_open_fd(struct file *file, const char *what, const char *path, int fd, struct err *err);
 /* Accepts one whose fd is -1. */
 void file_close(struct file *file);
 

@@ -40,13 +40,15 @@ static uint64_t find_place(const struct mem *mem, const struct kernel *k, uint64
 	return at;
 }
 
-int initrd_load(struct mem *mem, const char *path, const struct kernel *k,
+int initrd_load(struct mem *mem, const struct boot_request *req, const struct kernel *k,
 		uint64_t *base, uint64_t *len_bytes, struct err *err)
 {
+	const char *path = req->initrd;
 	struct file file;
 	int ret;
 
-	ret = file_open(&file, "--initrd", path, err);
+	ret = req->initrd_fd ? file_open_fd(&file, "--initrd", path, *req->initrd_fd, err)
+			     : file_open(&file, "--initrd", path, err);
 	if (ret < 0)
 		return ret;
 	*len_bytes = file.size_bytes;

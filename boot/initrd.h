@@ -12,7 +12,7 @@
 
 #include "boot/kernel.h"
 
-int initrd_load(struct mem *mem, const char *path, const struct kernel *k,
+int initrd_load(struct mem *mem, const struct boot_request *req, const struct kernel *k,
 		uint64_t *base, uint64_t *len_bytes, struct err *err);
 
 #endif

@@ -24,6 +24,12 @@ static const char *const elf_formats[UNPACK_KINDS][2] = {
 	[UNPACK_LZ4] = { "ELF (lz4)", "ELF (lz4, cached)" },
 };
 
+/* Memory that someone filled has no identity but its contents. */
+static const char *cache_of(const struct boot_request *req)
+{
+	return req->kernel_fd && !req->kernel_sha256 ? NULL : req->cache_dir;
+}
+
 static int load_elf(struct mem *mem, const struct boot_request *req, const struct file *file,
 		    int kind, struct kernel *k, struct err *err)
 {
@@ -32,7 +38,7 @@ static int load_elf(struct mem *mem, const struct boot_request *req, const struc
 	bool cached;
 	int ret;
 
-	ret = payload_load(mem, req->cache_dir, file, &payload, &image, &cached, err);
+	ret = payload_load(mem, cache_of(req), file, &payload, &image, &cached, err);
 	if (!ret)
 		ret = elf_enter(file, &image, req->entry, k, err);
 	k->format = elf_formats[kind][cached];
@@ -85,7 +91,7 @@ static int load_payload(struct mem *mem, const struct boot_request *req,
 	bool cached;
 	int ret;
 
-	ret = payload_load(mem, req->cache_dir, file, payload, &image, &cached, err);
+	ret = payload_load(mem, cache_of(req), file, payload, &image, &cached, err);
 	if (!ret)
 		ret = elf_enter(file, &image, req->entry, k, err);
 	if (!ret)
@@ -159,9 +165,11 @@ int kernel_load(struct mem *mem, const struct boot_request *req, struct kernel *
 	int kind, ret;
 
 	memset(k, 0, sizeof(*k));
-	ret = file_open(&file, "--kernel", req->kernel, err);
+	ret = req->kernel_fd ? file_open_fd(&file, "--kernel", req->kernel, *req->kernel_fd, err)
+			     : file_open(&file, "--kernel", req->kernel, err);
 	if (ret < 0)
 		return ret;
+	file.sha256 = req->kernel_sha256;
 	n = file.size_bytes < sizeof(head) ? (uint32_t)file.size_bytes : sizeof(head);
 	ret = file_read(&file, 0, head, n, err);
 	kind = ret < 0 ? UNPACK_NONE : (int)unpack_detect(head, n);
