@@ -13,7 +13,7 @@ VERSION := 0.1
 B := build$(if $(SAN),/san)$(if $(STATIC),/static)
 
 DEB_BUILD := gcc make pkg-config libc6-dev liburing-dev libseccomp-dev libjansson-dev \
-	libzstd-dev liblzma-dev liblz4-dev zlib1g-dev libslirp-dev
+	libzstd-dev liblzma-dev liblz4-dev zlib1g-dev libslirp-dev libext2fs-dev nettle-dev
 DEB_RUN := qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmod xz-utils zstd lz4 \
 	dosfstools mtools e2fsprogs python3 dpkg apt
 DEB_CHECK := libcriterion-dev clang libclang-rt-14-dev acpica-tools fio socat jq git \
@@ -54,6 +54,7 @@ $B/o/%.o: %.c Makefile
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # What a helper needs beyond our libraries; these it may link dynamically.
+LIBS_bantam-fs := -Wl,-Bstatic -lext2fs -lcom_err -lnettle $(if $(STATIC),,-Wl,-Bdynamic)
 .SECONDEXPANSION:
 tool_objs = $(patsubst %.c,$B/o/%.o,$(wildcard tools/$1.c tools/$1/*.c))
 $(filter-out $B/bantam-net-user,$(TOOLS)): $B/%: $$(call tool_objs,$$*) $(LIB)

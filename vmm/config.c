@@ -7,13 +7,14 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "vmm/bootdisk.h"
 #include "vmm/core/parse.h"
 
 #define CONFIG_MAX_DEVICES 64
 
 const struct key config_keys[] = {
 	[CONFIG_KERNEL] = { "kernel", KEY_PATH, .meta = "FILE",
-			    .help = "bzImage or vmlinux (also compressed) to boot" },
+			    .help = "bzImage or vmlinux to boot; without it, the one in the first disk" },
 	[CONFIG_INITRD] = { "initrd", KEY_PATH, .meta = "FILE", .help = "initial RAM disk" },
 	[CONFIG_CMDLINE] = { "cmdline", KEY_TEXT, .meta = "TEXT",
 			     .help = "kernel command line; without it, the console that there is" },
@@ -323,8 +324,10 @@ int config_parse(struct config *config, int argc, char **argv, struct err *err)
 	for (unsigned i = 0; i < config->ndevices && !rc; i++)
 		if (config->device[i].type->check)
 			rc = config->device[i].type->check(&config->device[i].kv, err);
-	if (!rc && !keys_has(&config->vm, CONFIG_KERNEL) && !keys_num(&config->vm, CONFIG_HELP))
-		rc = err_set(err, EINVAL, "--kernel FILE is missing; see bantam run --help");
+	if (!rc && !keys_has(&config->vm, CONFIG_KERNEL) && !keys_num(&config->vm, CONFIG_HELP) &&
+	    !bootdisk_possible(config))
+		rc = err_set(err, EINVAL, "--kernel FILE is missing, or a --disk with a kernel in its "
+			     "/boot; see bantam run --help");
 	return rc;
 }
 

@@ -233,6 +233,8 @@ static char *default_cache_dir(void)
 static int load(struct machine *m, struct err *err)
 {
 	const struct keyvals *vm = &m->config->vm;
+	const struct bootdisk *b = m->bootdisk;
+	const char *console = m->board.serial.present ? "console=ttyS0" : "console=hvc0";
 	struct boot_request req = {
 		.kernel = keys_text(vm, CONFIG_KERNEL),
 		.initrd = keys_text(vm, CONFIG_INITRD),
@@ -240,10 +242,17 @@ static int load(struct machine *m, struct err *err)
 		.unpack = (enum boot_unpack)keys_num(vm, CONFIG_UNPACK),
 	};
 
-	if (keys_has(vm, CONFIG_CMDLINE))
-		m->cmdline = strdup(keys_text(vm, CONFIG_CMDLINE));
-	else
-		m->cmdline = strdup(m->board.serial.present ? "console=ttyS0" : "console=hvc0");
+	if (b) {
+		req.kernel = b->kernel;
+		req.kernel_fd = &b->kernel_fd;
+		req.kernel_sha256 = b->has_sum ? b->sha256 : NULL;
+		req.initrd = b->initrd_fd >= 0 ? b->initrd : NULL;
+		req.initrd_fd = &b->initrd_fd;
+		m->cmdline = bootdisk_cmdline(b, console, keys_text(vm, CONFIG_CMDLINE));
+	} else {
+		m->cmdline = strdup(keys_has(vm, CONFIG_CMDLINE) ? keys_text(vm, CONFIG_CMDLINE)
+								 : console);
+	}
 	m->cache_dir = default_cache_dir();
 	if (!m->cmdline)
 		return err_sys(err, ENOMEM, "command line");
@@ -258,6 +267,10 @@ static int build(struct machine *m, struct err *err)
 
 	if (!rc)
 		rc = watch_signals(m, err);
+	/* It looks for the kernel while this builds the VM. */
+	if (!rc)
+		rc = bootdisk_start(m->config, keys_num(&m->config->vm, CONFIG_MEMORY), &m->bootdisk,
+				    err);
 	if (!rc && !m->dry_run)
 		rc = kvm_open(&m->kvm, err);
 	if (!rc)
@@ -274,7 +287,11 @@ static int build(struct machine *m, struct err *err)
 	m->device_env = (struct device_env){ &m->mem, &m->pio, &m->mmio, m->loop, &env_ops,
 					     &m->env, NULL, NULL, m->dry_run };
 	arch_board_init(&m->board);
-	rc = machine_create_devices(m, err);
+	/* Before the disk's device locks the image. */
+	if (m->bootdisk)
+		rc = bootdisk_finish(m->bootdisk, err);
+	if (!rc)
+		rc = machine_create_devices(m, err);
 	if (rc)
 		return rc;
 	rc = loop_watch_timer(m->loop, end_panicked, m, &m->panic_timer);
@@ -394,6 +411,7 @@ void machine_destroy(struct machine *m)
 		irq_destroy(&m->irq);
 	kvm_close(&m->kvm);
 	mem_destroy(&m->mem);
+	bootdisk_destroy(m->bootdisk);
 	free(m->cmdline);
 	free(m->cache_dir);
 	pthread_mutex_destroy(&m->lock);

@@ -39,6 +39,14 @@ static void describe_devices(const struct machine *m, FILE *out)
 	}
 }
 
+static void describe_bootdisk(const struct bootdisk *b, FILE *out)
+{
+	fprintf(out, "boot disk\n  image        %s%s%s\n  kernel       %s\n", b->image,
+		*b->where ? ", " : "", b->where, b->kernel);
+	fprintf(out, "  initrd       %s\n  root         %s\n",
+		b->initrd_fd >= 0 ? b->initrd : "none", b->root);
+}
+
 void machine_describe(const struct machine *m, FILE *out)
 {
 	const struct boot_info *b = &m->boot;
@@ -46,6 +54,8 @@ void machine_describe(const struct machine *m, FILE *out)
 	fprintf(out, "vcpus %u\n", m->board.ncpus);
 	describe_memory(m, out);
 	describe_devices(m, out);
+	if (m->bootdisk)
+		describe_bootdisk(m->bootdisk, out);
 	fprintf(out, "kernel\n  format       %s\n  entry        %s at 0x%llx\n", b->format,
 		b->entry == BOOT_ENTRY_PVH ? "PVH" : "linux64", (unsigned long long)b->rip);
 	fprintf(out, "  loaded       0x%llx-0x%llx\n", (unsigned long long)b->kernel_base,

@@ -10,6 +10,7 @@
 #include "devices/platform.h"
 #include "devices/serial.h"
 #include "devices/virtio/mmio.h"
+#include "vmm/bootdisk.h"
 #include "vmm/env.h"
 #include "vmm/machine.h"
 #include "vmm/vcpu.h"
@@ -39,6 +40,7 @@ struct machine {
 	unsigned ndevices;
 	struct board board;
 	struct boot_info boot;
+	struct bootdisk *bootdisk;	/* NULL: a kernel is given */
 	char *cmdline;
 	char *cache_dir;
 

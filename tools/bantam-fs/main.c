@@ -1,0 +1,336 @@
+/*
+ * bantam-fs: look into the file systems of a disk image, without root or a loop device.
+ *
+ *	bantam-fs ls [-l] [-R] IMAGE [PATH]
+ *	bantam-fs cat IMAGE PATH
+ *	bantam-fs extract IMAGE PATH DEST
+ *	bantam-fs boot …		what bantam run asks: boot.c
+ *
+ * Theory of operation. An image holds what a guest wrote, and libext2fs was not made for
+ * enemies. So one process opens the image (and what it is backed by) and forks; the child
+ * gives up everything but those descriptors, and only then looks at a byte. ls and cat write to
+ * standard output from there. extract sends what it reads through a pipe to the first process,
+ * which trusts no name in it (extract.c). The first process also tells a crash in one
+ * line, and ends a child that computes without getting anywhere.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/bantam-fs/fs.h"
+
+#define STALL_CPU_S 20
+#define CPU_MAX_S 86400u
+
+static const char usage[] =
+	"usage: bantam image ls [-l] [-R] [OPTION]… IMAGE [PATH]\n"
+	"       bantam image cat [OPTION]… IMAGE PATH\n"
+	"       bantam image extract [OPTION]… IMAGE PATH DEST\n\n"
+	"Reads ext2, ext3 and ext4 in a raw or qcow2 image, also in a partition of it (MBR, GPT).\n"
+	"extract makes DEST, or PATH's name in DEST if that is a directory.\n\n"
+	"  -l                   ls: mode, links, owner, group, size and time (UTC) too\n"
+	"  -R                   ls: directories in directories, too\n"
+	"  --partition N        this one; 0: the whole disk [the one that looks like a root]\n"
+	"  --format auto|raw|qcow2  what IMAGE is [auto: by its name]\n";
+
+char *printable(char *text)
+{
+	for (char *c = text; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	return text;
+}
+
+int job_fail(const struct job *job, const struct err *err)
+{
+	char text[sizeof(err->text)];
+
+	memcpy(text, err->text, sizeof(text));
+	fflush(stdout);
+	fprintf(stderr, "bantam: %s: %s\n", job->image, printable(text));
+	return 1;
+}
+
+static int wrong(const char *text, const char *what)
+{
+	fprintf(stderr, "bantam: image %s\"%s\"; see bantam image ls --help\n", text, what);
+	return 2;
+}
+
+/* --- the confined process ------------------------------------------------------------------- */
+
+static int work(struct job *job)
+{
+	struct volumes *all = calloc(1, sizeof(*all));
+	struct volume *v;
+	struct err err;
+
+	if (!all || !confine(UINT64_MAX, CPU_MAX_S)) {
+		err_sys(&err, errno, "cannot give up privileges");
+		return job_fail(job, &err);
+	}
+	if (volumes_open(job->store, all, &err) ||
+	    volumes_choose(all, job->partition, &v, &err))
+		return job_fail(job, &err);
+	if (v->dirty)
+		fprintf(stderr, "bantam: %s: was not unmounted cleanly: what was written last may "
+			"be missing or old\n", job->image);
+	if (*job->command == 'l')
+		return list_run(job, v);
+	return *job->command == 'c' ? cat_run(job, v) : extract_send(job, v);
+}
+
+/* --- the one that watches it ----------------------------------------------------------------- */
+
+static uint64_t cpu_ms(pid_t pid)
+{
+	struct timespec ts;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &ts))
+		return 0;
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+struct watch {
+	const struct job *job;
+	pid_t pid;
+	int status;		/* waitpid's */
+	bool gave_up;
+};
+
+/* A pager that nobody scrolls is no loop: only time on the processor counts. */
+static bool stalled(struct watch *w, uint64_t *seen, uint64_t *since_ms)
+{
+	uint64_t now = cpu_ms(w->pid), progress = atomic_load(w->job->progress);
+
+	if (progress != *seen) {
+		*seen = progress;
+		*since_ms = now;
+	}
+	return now > *since_ms + STALL_CPU_S * 1000;
+}
+
+/* A thread of its own: the other one may be writing what is extracted. */
+static void *watch_main(void *opaque)
+{
+	struct watch *w = opaque;
+	uint64_t seen = 0, since_ms = 0;
+	pid_t pid;
+
+	while (!(pid = waitpid(w->pid, &w->status, WNOHANG))) {
+		/* SIGCHLD, which is blocked, ends the wait at once. */
+		struct timespec second = { 1, 0 };
+		sigset_t set;
+
+		if (!w->gave_up && stalled(w, &seen, &since_ms)) {
+			w->gave_up = true;
+			kill(w->pid, SIGKILL);
+		}
+		sigemptyset(&set);
+		sigaddset(&set, SIGCHLD);
+		sigtimedwait(&set, NULL, &second);
+	}
+	if (pid < 0)
+		w->status = 1 << 8;
+	return NULL;
+}
+
+static int judge(const struct watch *w)
+{
+	const struct job *job = w->job;
+	int status = w->status;
+	struct err err;
+
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	/* Whoever read our output has seen enough. */
+	if (WTERMSIG(status) == SIGPIPE)
+		return 1;
+	if (w->gave_up)
+		err_set(&err, ETIME, "the file system is damaged: its reader found no end");
+	else
+		err_set(&err, EIO, "the file system is damaged: its reader was ended by signal %d (%s)",
+			WTERMSIG(status), strsignal(WTERMSIG(status)));
+	return job_fail(job, &err);
+}
+
+static int start_child(struct job *job, struct watch *w)
+{
+	fflush(NULL);
+	w->pid = fork();
+	if (w->pid < 0) {
+		fprintf(stderr, "bantam: %s: cannot start a process: %s\n", job->image,
+			strerror(errno));
+		return 1;
+	}
+	if (!w->pid) {
+		int rc;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (int sig = 1; sig < 32; sig++)
+			signal(sig, SIG_DFL);
+		rc = work(job);
+		fflush(stdout);
+		_exit(rc);
+	}
+	return 0;
+}
+
+static int run(struct job *job)
+{
+	struct watch w = { .job = job };
+	struct extract *x = NULL;
+	int fds[2] = { -1, -1 }, rc = 0;
+	bool whole = true;
+	pthread_t thread;
+	sigset_t set, old;
+
+	if (*job->command == 'e')
+		rc = extract_prepare(job, &x);
+	if (!rc && x && pipe2(fds, O_CLOEXEC))
+		rc = 1;
+	job->pipe_fd = fds[1];
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (!rc)
+		rc = start_child(job, &w);
+	if (rc)
+		return rc;
+	/* Signals are for this thread. */
+	sigfillset(&set);
+	pthread_sigmask(SIG_BLOCK, &set, &old);
+	if (pthread_create(&thread, NULL, watch_main, &w)) {
+		kill(w.pid, SIGKILL);
+		return 1;
+	}
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (x) {
+		close(fds[1]);
+		whole = extract_receive(x, fds[0]);
+		/* It may wait for us to read more. */
+		close(fds[0]);
+	}
+	pthread_join(thread, NULL);
+	rc = judge(&w);
+	return x ? extract_finish(x, whole && !rc) : rc;
+}
+
+static int parse_partition(const char *text, struct job *job)
+{
+	char *end;
+	long n = strtol(text, &end, 10);
+
+	if (!*text || *end || n < 0 || n > 9999)
+		return wrong("--partition: not a number: ", text);
+	job->partition = (int)n;
+	return 0;
+}
+
+/* One option at argv[i]; *used: how many words it has. */
+static int parse_option(struct job *job, char **argv, int i, int argc, int *used)
+{
+	const char *name = argv[i], *val = strchr(name, '=');
+	size_t len = val ? (size_t)(val - name) : strlen(name);
+
+	*used = 1;
+	if (name[1] != '-' && *job->command == 'l') {
+		for (const char *c = name + 1; *c; c++) {
+			if (*c != 'l' && *c != 'R')
+				return wrong("ls: no such option: ", name);
+			job->details |= *c == 'l';
+			job->recurse |= *c == 'R';
+		}
+		return 0;
+	}
+	if ((len != 11 || strncmp(name, "--partition", len)) &&
+	    (len != 8 || strncmp(name, "--format", len)))
+		return wrong("has no such option: ", name);
+	if (val) {
+		val++;
+	} else if (i + 1 < argc) {
+		val = argv[i + 1];
+		*used = 2;
+	} else {
+		return wrong("needs a value after ", name);
+	}
+	if (len == 11)
+		return parse_partition(val, job);
+	return store_format_parse(val, &job->format) ? wrong("--format is none: ", val) : 0;
+}
+
+static int parse(struct job *job, int argc, char **argv)
+{
+	const char *words[3] = { NULL };
+	bool options = true;
+	int n = 0, used, rc;
+
+	for (int i = 2; i < argc; i += used) {
+		used = 1;
+		if (options && !strcmp(argv[i], "--")) {
+			options = false;
+		} else if (options && argv[i][0] == '-' && argv[i][1]) {
+			rc = parse_option(job, argv, i, argc, &used);
+			if (rc)
+				return rc;
+		} else if (n == 3) {
+			return wrong("takes no more: ", argv[i]);
+		} else {
+			words[n++] = argv[i];
+		}
+	}
+	if (n < (*job->command == 'e' ? 3 : *job->command == 'c' ? 2 : 1) ||
+	    n > (*job->command == 'e' ? 3 : 2)) {
+		fprintf(stderr, "bantam: image %s: wants %s; see bantam image %s --help\n",
+			job->command, *job->command == 'e' ? "IMAGE PATH DEST" :
+			*job->command == 'c' ? "IMAGE PATH" : "IMAGE [PATH]", job->command);
+		return 2;
+	}
+	job->image = words[0];
+	job->path = words[1] && *words[1] ? words[1] : "/";
+	job->dest = words[2];
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct job job = { .command = argc > 1 ? argv[1] : "", .partition = -1, .pipe_fd = -1 };
+	struct err err = { "" };
+	int rc;
+
+	if (!strcmp(job.command, "boot"))
+		return boot_main(argc, argv);
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+			fputs(usage, stdout);
+			return 0;
+		}
+	}
+	if (strcmp(job.command, "ls") && strcmp(job.command, "cat") &&
+	    strcmp(job.command, "extract")) {
+		fputs(usage, stderr);
+		return 2;
+	}
+	rc = parse(&job, argc, argv);
+	if (rc)
+		return rc;
+	job.progress = mmap(NULL, sizeof(*job.progress), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (job.progress == MAP_FAILED ||
+	    store_open(&(struct store_options){ .path = job.image, .format = job.format,
+						.readonly = true }, &job.store, &err)) {
+		fprintf(stderr, "bantam: %s\n", *err.text ? err.text : strerror(errno));
+		return 1;
+	}
+	return run(&job);
+}
