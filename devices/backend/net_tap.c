@@ -387,8 +387,8 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 		return rc;
 	existed = *cfg->tap && if_nametoindex(cfg->tap);
 	if (cfg->dry_run) {
-		rc = net_describe(cfg, out, err, "tap %s, %u queues%s", cfg->tap,
-				  cfg->queues ? cfg->queues : 1, existed ? "" : ", to be created");
+		rc = net_describe(cfg, out, err, "tap %s, %u queue%s%s", cfg->tap,
+				  cfg->queues ? cfg->queues : 1, cfg->queues > 1 ? "s" : "", existed ? "" : ", to be created");
 		if (!rc && cfg->queues)
 			(*out)->nqueues = cfg->queues;
 		return rc;

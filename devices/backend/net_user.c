@@ -23,7 +23,10 @@
 #include "vmm/core/log.h"
 
 #define HELPER "bantam-net-user"
-/* The stack's own limit: one segment moves as much as a large offload would. */
+/*
+ * The stack's own limit: one segment moves as much as a large offload would. Nor is there a
+ * checksum to leave to it: it verifies each, and takes no partial ones.
+ */
 #define MTU_MAX 65520u
 #define START_MS 10000
 #define STOP_MS 1000

@@ -268,6 +268,44 @@ Test(net_backend, user_says_that_a_port_is_in_use)
 	end();
 }
 
+/* Looked at and described; nobody is there to connect to, and nobody is called. */
+Test(net_backend, dry_run)
+{
+	static const struct {
+		struct net_config cfg;
+		const char *what;
+		unsigned queues;
+	} table[] = {
+		{ { .tap = "btdry0", .ip = "192.0.2.1" }, "tap btdry0, 1 queue, to be created", 1 },
+		{ { .tap = "lo", .queues = 4 }, "tap lo, 4 queues", 4 },
+		{ { .stream = "/nonexistent/socket" }, "stream /nonexistent/socket", 1 },
+		{ { .fds = "0" }, "fd 0", 1 },
+		{ { .user = true, .hostfwd = "tcp::1-22", .mtu = 1400 }, "user network", 1 },
+	};
+	struct err err;
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct net_config cfg = table[i].cfg;
+
+		cfg.dry_run = true;
+		cr_assert_eq(open_net(cfg, &err), 0, "%s", err.text);
+		cr_expect_str_eq(net->what, table[i].what);
+		cr_expect_eq(net->nqueues, table[i].queues);
+		cr_expect_eq(net->mtu, cfg.mtu);
+		cr_expect_eq(net->port[0].fd, -1);
+		end();
+	}
+	cr_expect_eq(if_nametoindex("btdry0"), 0);
+	/* What is wrong by itself is said all the same. */
+	cr_expect_eq(open_net((struct net_config){ .tap = "0123456789abcdef", .dry_run = true }, &err),
+		     -ENAMETOOLONG);
+	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = "x", .dry_run = true }, &err),
+		     -EINVAL);
+	cr_expect_eq(fcntl(0, F_GETFD) < 0, 0, "fd=0 is not taken over");
+	loop_destroy(loop);
+	loop = NULL;
+}
+
 /* --- taps, in a network namespace of their own -------------------------------------------------- */
 
 Test(net_backend, taps)
