@@ -36,7 +36,7 @@
 #include "devices/backend/net_hostfwd.h"
 
 #define FRAME_MAX 65600u
-#define BATCH 16u
+#define BATCH 32u	/* frames of one system call; each has a long buffer, touched when it is needed */
 #define POLLS_MAX 4096u
 #define QUEUE_FRAMES 4096u
 #define QUEUE_BYTES_FULL (1u << 20)	/* stop reading from the host */
