@@ -1,4 +1,7 @@
-# What a guest of tests/integration/net does; $1 is its program. Plain busybox.
+# What a guest of tests/integration/net does: net.sh PORT SECONDS CARD…: each card is
+# KIND:NET:MIB, in the order of the machine's network cards; NET is the third number of its
+# network's address, MIB how much data goes each way. PORT is the iperf3 server that is ours
+# alone, SECONDS the length of each of its runs. Plain busybox.
 busybox mkdir -p /bin /usr/share/udhcpc /etc
 busybox --install -s /bin
 PATH=/bin
@@ -10,38 +13,43 @@ ok() { # WHAT COMMAND…
 		echo "not ok: $what"; bad=1; tail -5 /tmp/out
 	fi
 }
-sum=$(cat /sum) mib=$(cat /mib)
+port=$1 seconds=$2
+shift 2
 
 # The first word that the host's echo server sends back.
 echoes() { [ "$(echo "hello $1" | timeout 20 nc "$1" 7 | head -1)" = "hello $1" ]; }
-receives() { [ "$(timeout 300 nc "$1" 9002 </dev/null | sha256sum | cut -d' ' -f1)" = "$sum" ]; }
-# A pattern of as many bytes; both ends compute its sum.
+# ADDRESS MIB: the start of the host's file, whose sum came with us. It is kept … (By bash's
+# sockets: busybox's nc moves a kilobyte at a time.)
+receives() {
+	timeout 300 bash -c "exec 3<>/dev/tcp/$1/9002; echo $2 >&3; cat <&3" >/tmp/data
+	[ "$(sha256sum </tmp/data | cut -d' ' -f1)" = "$(cat "/sum-$2")" ]
+}
+# … and goes back: the host says what it got.
 sends() {
-	mkfifo /tmp/copy
-	sha256sum </tmp/copy >/tmp/mine.raw &
-	pid=$!
-	dd if=/dev/urandom bs=1M count="$mib" 2>/dev/null | tee /tmp/copy | {
-		timeout 300 nc "$1" 9001; } >/tmp/theirs
-	wait $pid
-	cut -d' ' -f1 </tmp/mine.raw >/tmp/mine
-	rm /tmp/copy
-	[ -s /tmp/mine ] && [ "$(cat /tmp/mine)" = "$(cat /tmp/theirs)" ]
+	timeout 300 bash -c "exec 3<>/dev/tcp/$1/9001; echo $2 >&3; cat /tmp/data >&3; cat <&3" >/tmp/theirs
+	[ "$(cat /tmp/theirs)" = "$(cat "/sum-$2")" ]
 }
 # NAME ADDRESS ARG…: one run of iperf3; its rate is a figure.
 rate() {
 	name=$1 addr=$2; shift 2
-	timeout 60 iperf3 -c "$addr" -t 4 -f m "$@" >/tmp/iperf 2>&1 || { tail -3 /tmp/iperf; return 1; }
+	timeout 60 iperf3 -c "$addr" -p "$port" -t "$seconds" -f m "$@" >/tmp/iperf 2>&1 || {
+		tail -3 /tmp/iperf; return 1; }
 	r=$(awk '/receiver/ && (/SUM/ || !/SUM/) { v = $0 } END { print v }' /tmp/iperf |
 		sed -E 's/.* ([0-9.]+ [MG]bits).*/\1/')
-	echo "figure: $name: $r/s" >>/tmp/figures
+	echo "figure: $card: $name: $r/s" >>/tmp/figures
 	[ -n "$r" ]
 }
 rates() {
-	ok "iperf3, guest to host, 1 stream" rate "guest to host, 1 stream" "$1"
-	ok "iperf3, host to guest, 1 stream" rate "host to guest, 1 stream" "$1" -R
-	ok "iperf3, guest to host, 8 streams" rate "guest to host, 8 streams" "$1" -P 8
-	ok "iperf3, host to guest, 8 streams" rate "host to guest, 8 streams" "$1" -P 8 -R
+	ok "$card: iperf3, guest to host, 1 stream" rate "guest to host, 1 stream" "$1"
+	ok "$card: iperf3, host to guest, 1 stream" rate "host to guest, 1 stream" "$1" -R
+	ok "$card: iperf3, guest to host, 8 streams" rate "guest to host, 8 streams" "$1" -P 8
+	ok "$card: iperf3, host to guest, 8 streams" rate "host to guest, 8 streams" "$1" -P 8 -R
 }
+data() { # ADDRESS MIB
+	ok "$card: $2 MiB from the host, same sha256" receives "$1" "$2"
+	ok "$card: $2 MiB to the host, same sha256" sends "$1" "$2"
+}
+round_trip() { ping -c 200 -i 0.01 -q "$1" 2>/dev/null | sed -n "s/^round-trip/figure: round-trip/p"; }
 
 cat >/usr/share/udhcpc/default.script <<'END'
 #!/bin/sh
@@ -50,82 +58,95 @@ ip addr add $ip/${mask:-24} dev $interface
 ip route add default via $router
 echo "nameserver $dns" >/etc/resolv.conf
 END
-chmod +x /usr/share/udhcpc/default.script
+# A server that says whom it served.
+cat >/bin/served <<'END'
+#!/bin/sh
+touch /tmp/served.$$
+exec cat
+END
+chmod +x /usr/share/udhcpc/default.script /bin/served
 
-nic() { ls /sys/class/net | grep -v '^lo$' | sed -n "${1}p"; }
-ip link set lo up
-first=$(nic 1) second=$(nic 2)
-[ -n "$first" ] || { echo "not ok: there is a network card"; ls /sys/class/net; exit 1; }
-echo "features of $first: $(cat /sys/class/net/$first/device/features)"
+# Until the command succeeds, at most 20 seconds.
+soon() {
+	for _ in $(seq 200); do "$@" && return; sleep 0.1; done
+	return 1
+}
+global6() { ip -6 addr show "$1" | grep 'inet6 fec0' | grep -qv tentative; }
+served() { [ "$(ls /tmp/served.* 2>/dev/null | wc -l)" -ge 2 ]; }
 
 dhcp() {
 	ip link set "$1" up
-	ok "DHCP" udhcpc -i "$1" -n -q -t 10 -s /usr/share/udhcpc/default.script
-	ok "address 10.0.2.15" sh -c "ip addr show $1 | grep -q 10.0.2.15/24"
+	ok "$card: DHCP" udhcpc -i "$1" -n -q -t 10 -s /usr/share/udhcpc/default.script
+	ok "$card: address 10.0.2.15" sh -c "ip addr show $1 | grep -q 10.0.2.15/24"
 }
-static() {
-	ip addr add 192.168.77.2/24 dev "$1"
+static() { # DEVICE NET
+	ip addr add "192.168.$2.2/24" dev "$1"
 	ip link set "$1" up
-	ok "ping" ping -c 3 -W 5 192.168.77.1
-	ok "TCP echo" echoes 192.168.77.1
+	ok "$card: ping" ping -c 2 -i 0.2 -W 5 "192.168.$2.1"
+	ok "$card: TCP echo" echoes "192.168.$2.1"
 }
+user() { # DEVICE MIB: everything; the card is down afterwards, for the next one of its kind
+	dhcp "$1"
+	ok "$card: DNS" sh -c 'nslookup -type=a test.bantam 10.0.2.3 | grep -q 192.0.2.7'
+	ok "$card: TCP echo to the host" echoes 10.0.2.2
+	ok "$card: an IPv6 address by router advertisement" soon global6 "$1"
+	ok "$card: TCP echo over IPv6" echoes fec0::2
+	data 10.0.2.2 "$2"
+	rates 10.0.2.2
+}
+lost() { grep -q 0 "/sys/class/net/$1/carrier"; }
+back() { grep -q 1 "/sys/class/net/$1/carrier"; }
 
-case $1 in
-user)
-	dhcp "$first"
-	ok "DNS" sh -c 'nslookup -type=a test.bantam 10.0.2.3 | grep -q 192.0.2.7'
-	ok "TCP echo to the host" echoes 10.0.2.2
-	for i in 1 2 3 4 5 6 7 8 9 10; do
-		ip -6 addr show "$first" | grep -q 'inet6 fec0.*global\|inet6 fec0' && break
-		sleep 1
-	done
-	ok "an IPv6 address by router advertisement" sh -c "ip -6 addr show $first | grep -q 'inet6 fec0'"
-	sleep 2
-	ok "TCP echo over IPv6" echoes fec0::2
-	nc -ll -p 22 -e /bin/cat &
-	echo "server: ready"
-	ok "$mib MiB from the host, same sha256" receives 10.0.2.2
-	ok "$mib MiB to the host, same sha256" sends 10.0.2.2
-	rates 10.0.2.2
-	;;
-tap)
-	static "$first"
-	ok "ping over IPv6" ping -6 -c 3 -W 5 ff02::1%"$first"
-	ok "$mib MiB from the host, same sha256" receives 192.168.77.1
-	ok "$mib MiB to the host, same sha256" sends 192.168.77.1
-	rates 192.168.77.1
-	ok "large pings" ping -c 3 -s 20000 -W 5 192.168.77.1
-	ping -c 200 -i 0.01 -q 192.168.77.1 2>/dev/null | sed -n 's/^round-trip/figure: round-trip/p'
-	;;
-bench-tap)
-	static "$first"
-	rates 192.168.77.1
-	ping -c 200 -i 0.01 -q 192.168.77.1 2>/dev/null | sed -n 's/^round-trip/figure: round-trip/p'
-	;;
-bench-user)
-	dhcp "$first"
-	rates 10.0.2.2
-	ping -c 200 -i 0.01 -q 10.0.2.2 2>/dev/null | sed -n 's/^round-trip/figure: round-trip/p'
-	;;
-tap-short)
-	static "$first"
-	rates 192.168.77.1
-	;;
-two)
-	dhcp "$first"
-	static "$second"
-	ok "TCP echo by the first card" echoes 10.0.2.2
-	ok "TCP echo by the second card" echoes 192.168.77.1
-	;;
-link)
-	ip link set "$first" up
-	ok "carrier" grep -q 1 /sys/class/net/"$first"/carrier
-	echo "link: ready"
-	for i in $(seq 100); do grep -q 0 /sys/class/net/"$first"/carrier && break; sleep 0.05; done
-	ok "carrier is lost with the peer" grep -q 0 /sys/class/net/"$first"/carrier
-	for i in $(seq 100); do grep -q 1 /sys/class/net/"$first"/carrier && break; sleep 0.1; done
-	ok "and comes back with it" grep -q 1 /sys/class/net/"$first"/carrier
-	;;
-esac
+ip link set lo up
+n=0
+for spec; do
+	n=$((n + 1))
+	kind=${spec%%:*} net=${spec#*:} mib=${spec##*:} card="card $n"
+	net=${net%%:*}
+	dev=$(ls /sys/class/net | grep -v '^lo$' | sed -n "${n}p")
+	[ -n "$dev" ] || { echo "not ok: there is a network card $n"; ls /sys/class/net; exit 1; }
+	echo "features of $dev: $(cat /sys/class/net/$dev/device/features)"
+	case $kind in
+	forwarded)
+		user "$dev" "$mib"
+		nc -ll -p 22 -e /bin/served &
+		echo "server: ready"
+		ok "$card: two forwarded connections" soon served
+		ip link set "$dev" down
+		;;
+	user)
+		user "$dev" "$mib"
+		ip link set "$dev" down
+		;;
+	tap)
+		static "$dev" "$net"
+		ok "$card: ping over IPv6" soon ping -6 -c 1 -W 5 ff02::1%"$dev"
+		data "192.168.$net.1" "$mib"
+		rates "192.168.$net.1"
+		ok "$card: large pings" ping -c 2 -i 0.2 -s 20000 -W 5 "192.168.$net.1"
+		;;
+	# Next to others.
+	one-of-user) dhcp "$dev"; one_of="$one_of 10.0.2.2" ;;
+	one-of-tap) static "$dev" "$net"; one_of="$one_of 192.168.$net.1" ;;
+	link)
+		ip link set "$dev" up
+		ok "$card: carrier" soon back "$dev"
+		echo "link: ready"
+		ok "$card: carrier is lost with the peer" soon lost "$dev"
+		ok "$card: and comes back with it" soon back "$dev"
+		;;
+	bench-tap)
+		static "$dev" "$net"
+		rates "192.168.$net.1"
+		round_trip "192.168.$net.1"
+		;;
+	bench-user)
+		dhcp "$dev"
+		rates 10.0.2.2
+		round_trip 10.0.2.2
+		;;
+	esac
+done
+for addr in $one_of; do ok "TCP echo by $addr while the others are up" echoes "$addr"; done
 [ -f /tmp/figures ] && cat /tmp/figures
 exit $bad
