@@ -1,0 +1,255 @@
+/*
+ * test_vsock_conn: what happens on a connection of virtio-vsock: data, credit of both sides,
+ * half-close, close, a reader that stalls.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "devices/virtio/vsock.h"
+#include "tests/unit/vpeer.h"
+
+TestSuite(vsock_conn, .timeout = 60);
+
+static void half_close(void)
+{
+	int server = vpeer_serve(1, 4), fd = vpeer_open_out(server, 10, 1);
+
+	/* The guest has said all; the answer still comes. */
+	vpeer_send_packet(VSOCK_OP_RW, 10, 1, "request", 7);
+	vpeer_send_shutdown(10, 1, VSOCK_SHUT_SEND);
+	cr_assert_eq(read(fd, vp.text, 100), 7);
+	cr_assert(vpeer_at_end(fd));
+	cr_assert_eq(write(fd, "answer", 6), 6);
+	vpeer_expect(VSOCK_OP_RW, 10, 1);
+	cr_assert_arr_eq(vp.got_data, "answer", 6);
+	close(fd);
+	do
+		vpeer_expect(VSOCK_OP_SHUTDOWN, 10, 1);
+	while (vp.got.flags != VSOCK_SHUT_BOTH);
+	/* The other way round. */
+	fd = vpeer_open_out(server, 11, 1);
+	cr_assert_eq(write(fd, "request", 7), 7);
+	shutdown(fd, SHUT_WR);
+	vpeer_expect(VSOCK_OP_RW, 11, 1);
+	vpeer_expect(VSOCK_OP_SHUTDOWN, 11, 1);
+	cr_assert_eq(vp.got.flags, VSOCK_SHUT_SEND);
+	vpeer_send_packet(VSOCK_OP_RW, 11, 1, "answer", 6);
+	cr_assert_eq(read(fd, vp.text, 100), 6);
+	vpeer_send_shutdown(11, 1, VSOCK_SHUT_BOTH);
+	vpeer_expect(VSOCK_OP_RST, 11, 1);
+	cr_assert(vpeer_at_end(fd));
+	close(fd);
+	/* The host program stops reading for good: the guest hears of it. */
+	fd = vpeer_open_out(server, 12, 1);
+	shutdown(fd, SHUT_RD);
+	vpeer_send_packet(VSOCK_OP_RW, 12, 1, "lost", 4);
+	vpeer_expect(VSOCK_OP_SHUTDOWN, 12, 1);
+	cr_assert_eq(vp.got.flags, VSOCK_SHUT_RCV);
+	vpeer_send_packet(VSOCK_OP_RW, 12, 1, "lost too", 8);
+	cr_assert_eq(write(fd, "x", 1), 1);
+	vpeer_expect(VSOCK_OP_RW, 12, 1);
+	/* The guest stops reading: the host program hears of it. */
+	vpeer_send_shutdown(12, 1, VSOCK_SHUT_RCV);
+	
+	cr_assert_eq(sendto(fd, "x", 1, MSG_NOSIGNAL, NULL, 0), -1);
+	cr_assert_eq(errno, EPIPE);
+	/* Data after the end of data. */
+	close(fd);
+	vpeer_drain();
+	fd = vpeer_open_out(server, 13, 1);
+	vpeer_send_shutdown(13, 1, VSOCK_SHUT_SEND);
+	vpeer_send_packet(VSOCK_OP_RW, 13, 1, "more", 4);
+	for (;;) {
+		cr_assert(vpeer_take());
+		if (vp.got.dst_port == 13 && vp.got.op == VSOCK_OP_RST)
+			break;
+	}
+	close(fd);
+	close(server);
+	unlink(strcat(strcpy(vp.text, vp.path), "_1"));
+}
+
+Test(vsock_conn, half_close)
+{
+	vpeer_both(half_close);
+}
+
+/* A host program that does not read: the guest's credit runs out, other connections go on. */
+static void stalled_reader(void)
+{
+	int server = vpeer_serve(1, 4), fd = vpeer_open_out(server, 10, 1), other;
+	uint32_t room = vp.got.buf_alloc, sent = 0, told = 0, n = 0;
+	bool reset = false;
+
+	while (sent - told + 4096 <= room) {
+		uint32_t pattern[1024];
+		bool have = false;
+
+		for (unsigned i = 0; i < 1024; i++)
+			pattern[i] = sent / 4 + i;
+		vpeer_send_packet(VSOCK_OP_RW, 10, 1, pattern, 4096);
+		sent += 4096;
+		cr_assert(sent < 64u << 20, "it ends");
+		while (vpeer_used(&have)) {
+			cr_assert_eq(vp.got.op, VSOCK_OP_CREDIT_UPDATE);
+			told = vp.got.fwd_cnt;
+			have = false;
+		}
+	}
+	other = vpeer_open_out(server, 11, 1);
+	vpeer_send_packet(VSOCK_OP_RW, 11, 1, "quick", 5);
+	cr_assert_eq(read(other, vp.text, 10), 5);
+	close(other);
+	/* It reads after all. All comes, in order. */
+	for (uint32_t word, have = 0; n < sent; n += 4, have -= 4) {
+		ssize_t rc = read(fd, &word, 4);
+
+		for (unsigned i = 0; rc < 0 && i < 100; i++) {
+			fake_run(&vp.f);
+			rc = read(fd, &word, 4);
+		}
+		cr_assert_eq(rc, 4, "at %u of %u", n, sent);
+		cr_assert_eq(word, n / 4);
+	}
+	/* More than its credit. */
+	vp.fwd = 0;
+	for (unsigned i = 0; i < 1000 && !reset; i++) {
+		bool have = false;
+
+		vpeer_send_packet(VSOCK_OP_RW, 10, 1, vp.text, 60000);
+		while (vpeer_used(&have)) {
+			reset |= vp.got.op == VSOCK_OP_RST && vp.got.dst_port == 10;
+			have = false;
+		}
+	}
+	cr_assert(reset, "a guest that ignores credit is cut off");
+	close(fd);
+	close(server);
+	unlink(strcat(strcpy(vp.text, vp.path), "_1"));
+}
+
+Test(vsock_conn, stalled_reader)
+{
+	vpeer_begin(FAKE_PCI);
+	stalled_reader();
+	vpeer_end();
+}
+
+/* What the guest had sent before it closed arrives, however late the host program reads. */
+Test(vsock_conn, close_with_data_kept)
+{
+	int server, fd;
+	size_t n = 0;
+
+	vpeer_begin(FAKE_PCI);
+	server = vpeer_serve(1, 4);
+	fd = vpeer_open_out(server, 10, 1);
+	for (unsigned i = 0; i < 10; i++)
+		vpeer_send_packet(VSOCK_OP_RW, 10, 1, vp.text, 40000);
+	vpeer_send_shutdown(10, 1, VSOCK_SHUT_BOTH);
+	vpeer_send_packet(VSOCK_OP_RST, 10, 1, NULL, 0);
+	for (unsigned i = 0; i < 1000 && n < 400000; i++) {
+		ssize_t rc = read(fd, vp.text, 10000);
+
+		n += rc > 0 ? (size_t)rc : 0;
+		fake_run(&vp.f);
+	}
+	cr_assert_eq(n, 400000);
+	cr_assert(vpeer_at_end(fd));
+	/* And a reset of the device forgets the guest's connections. */
+	vpeer_drain();
+	fd = vpeer_open_out(server, 10, 1);
+	vpeer_reset();
+	cr_assert(vpeer_at_end(fd));
+	vpeer_start();
+	fd = vpeer_open_out(server, 10, 1);
+	close(server);
+	unlink(strcat(strcpy(vp.text, vp.path), "_1"));
+	vpeer_end();
+}
+
+/* A guest that does not read stops us; credit goes on; every byte once. */
+static void guest_credit(void)
+{
+	int server = vpeer_serve(1, 4), fd = vpeer_open_out(server, 10, 1);
+	uint32_t sent = 0, seen = 0;
+
+	while (seen < 1 << 20) {
+		bool have = false;
+
+		while (sent < 1 << 20) {
+			uint32_t word = sent;
+			ssize_t rc = write(fd, &word, 4);
+
+			if (rc != 4)
+				break;
+			sent += 4;
+		}
+		fake_driver_kick(&vp.d, VSOCK_RX);
+		while (vpeer_used(&have)) {
+			have = false;
+			if (vp.got.op == VSOCK_OP_CREDIT_REQUEST) {
+				cr_assert_eq(seen - vp.fwd, VPEER_ROOM, "only when there is none");
+				vp.fwd = seen;
+				vpeer_send_packet(VSOCK_OP_CREDIT_UPDATE, 10, 1, NULL, 0);
+				continue;
+			}
+			cr_assert_eq(vp.got.op, VSOCK_OP_RW);
+			for (unsigned i = 0; i < vp.got.len_bytes; i += 4, seen += 4)
+				cr_assert_eq(*(uint32_t *)(vp.got_data + i), seen);
+			cr_assert(seen - vp.fwd <= VPEER_ROOM);
+		}
+	}
+	close(fd);
+	close(server);
+	unlink(strcat(strcpy(vp.text, vp.path), "_1"));
+}
+
+Test(vsock_conn, guest_credit)
+{
+	vpeer_both(guest_credit);
+}
+
+/* Any credit that a guest can claim, and any order of operations. */
+Test(vsock_conn, hostile_credit)
+{
+	static const uint32_t vals[] = { 0, 1, 44, 65536, 0x7fffffff, 0x80000000, 0xfffffffe, ~0u };
+	int server, fd;
+
+	vpeer_begin(FAKE_PCI);
+	server = vpeer_serve(1, 4);
+	for (unsigned a = 0; a < 8; a++)
+		for (unsigned b = 0; b < 8; b++) {
+			struct vsock_hdr hdr = vpeer_make(VSOCK_OP_CREDIT_UPDATE, 10, 1, 0);
+			bool have = false;
+
+			fd = vpeer_open_out(server, 10, 1);
+			hdr.buf_alloc = vals[a];
+			hdr.fwd_cnt = vals[b];
+			vpeer_send_raw(&hdr, NULL, 0);
+			cr_assert(write(fd, vp.text, 50000) > 0);
+			for (unsigned i = 0; i < 10; i++)
+				fake_driver_kick(&vp.d, VSOCK_RX);
+			vpeer_send_packet(VSOCK_OP_RST, 10, 1, NULL, 0);
+			while (vpeer_used(&have))
+				have = false;
+			close(fd);
+		}
+	srand(1);
+	for (unsigned i = 0; i < 5000; i++) {
+		bool have = false;
+
+		vpeer_send_packet((unsigned)rand() % 8, 10 + (unsigned)rand() % 3, 1, vp.text, (unsigned)rand() % 100);
+		if (rand() % 4 == 0)
+			close(accept(server, NULL, NULL));
+		fake_driver_kick(&vp.d, VSOCK_RX);
+		while (vpeer_used(&have))
+			have = false;
+	}
+	close(server);
+	unlink(strcat(strcpy(vp.text, vp.path), "_1"));
+	vpeer_end();
+}
