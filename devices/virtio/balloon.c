@@ -57,6 +57,8 @@ struct balloon {
 	uint16_t stats_head;
 	uint32_t known;
 	uint64_t stat[BALLOON_NSTATS];
+	/* For --stats, as the last driver left it: Linux resets the device when it powers off. */
+	uint32_t left_actual, left_known;
 };
 
 static struct balloon *balloon_of(struct virtio_device *vdev)
@@ -256,6 +258,8 @@ static bool balloon_reset(struct virtio_device *vdev)
 	struct balloon *b = balloon_of(vdev);
 
 	b->stats_held = false;
+	b->left_actual = get32(b, CONFIG_ACTUAL);
+	b->left_known = b->known;
 	b->known = 0;
 	put32(b, CONFIG_ACTUAL, 0);
 	put32(b, CONFIG_POISON_VAL, 0);
@@ -335,10 +339,15 @@ static void balloon_stats(struct device *dev, char *buf, size_t len)
 {
 	static const uint32_t shown = 1u << BALLOON_FREE_BYTES | 1u << BALLOON_TOTAL_BYTES |
 				      1u << BALLOON_AVAILABLE_BYTES;
+	struct balloon *b = (struct balloon *)dev;
 	struct balloon_state s;
 	int n;
 
 	virtio_balloon_get(dev, &s);
+	if (!b->vdev.started) {
+		s.actual_bytes = (uint64_t)b->left_actual * PAGE_BYTES;
+		s.known = b->left_known;
+	}
 	n = snprintf(buf, len, "%llu of %llu MiB given", (unsigned long long)s.actual_bytes >> 20,
 		     (unsigned long long)s.target_bytes >> 20);
 	if ((s.known & shown) == shown && n > 0 && (size_t)n < len)

@@ -313,8 +313,28 @@ Test(balloon, stats_line)
 	dev->ops->stats(dev, line, sizeof(line));
 	cr_assert_str_eq(line, "1 of 2 MiB given; the guest has 5 MiB free, 7 available, "
 			       "17592186044415 in all");
-	dev->ops->stats(dev, line, 20);	/* cut, not beyond */
-	cr_assert_str_eq(line, "1 of 2 MiB given; t");
+	/* As the driver left it, until there is another. */
+	fake_driver_set_status(&d, 0);
+	dev->ops->stats(dev, line, sizeof(line));
+	cr_assert(strstr(line, "1 of 2 MiB given; the guest has 5"), "%s", line);
+	fake_driver_start(&d, F_STATS, 3, 16);
+	dev->ops->stats(dev, line, 20);
+	cr_assert_str_eq(line, "0 of 2 MiB given");
+	fake_driver_set_status(&d, 0);
+	fake_driver_start(&d, F_STATS, 3, 16);
+	fake_driver_set_status(&d, 0);
+	dev->ops->stats(dev, line, sizeof(line));
+	cr_assert_str_eq(line, "0 of 2 MiB given");
+	end();
+}
+
+Test(balloon, stats_line_cut)
+{
+	char line[128];
+
+	begin(FAKE_PCI, "2M");
+	dev->ops->stats(dev, line, 5);	/* cut, not beyond */
+	cr_assert_str_eq(line, "0 of");
 	end();
 }
 
