@@ -15,7 +15,7 @@ B := build$(if $(SAN),/san)$(if $(STATIC),/static)
 DEB_BUILD := gcc make pkg-config libc6-dev liburing-dev libseccomp-dev libjansson-dev \
 	libzstd-dev liblzma-dev liblz4-dev zlib1g-dev libslirp-dev libext2fs-dev nettle-dev
 DEB_RUN := qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmod xz-utils zstd lz4 \
-	dosfstools mtools e2fsprogs python3 dpkg apt
+	dosfstools mtools e2fsprogs fdisk gdisk python3 dpkg apt
 DEB_CHECK := libcriterion-dev clang libclang-rt-14-dev acpica-tools fio socat jq git \
 	clang-format strace mandoc universal-ctags iperf3 tcpdump iproute2 procps
 export DEBIAN_FRONTEND := noninteractive

@@ -359,8 +359,13 @@ static bool make(struct extract *x, const struct record *r, const char *name)
 	if (r->type == RECORD_DIR)
 		return enter(x, name);
 	if (r->type == RECORD_LINK) {
+		struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = r->mtime_s } };
+
 		x->data[r->data_len] = 0;
-		return !symlinkat((const char *)x->data, dir, name);
+		if (symlinkat((const char *)x->data, dir, name))
+			return false;
+		utimensat(dir, name, times, AT_SYMLINK_NOFOLLOW);
+		return true;
 	}
 	x->file = *r;
 	x->file_fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
