@@ -19,6 +19,7 @@
 #include <sys/uio.h>
 
 #include "devices/backend/aio.h"
+#include "devices/backend/store.h"
 #include "vmm/core/err.h"
 #include "vmm/core/loop.h"
 
@@ -80,6 +81,7 @@ struct disk {
 
 struct disk_config {
 	const char *path;
+	enum store_format format;	/* AUTO: as store_open finds it */
 	bool readonly;
 	bool direct;		/* O_DIRECT */
 	const char *engine;	/* "auto", "io_uring", "threads" */
@@ -87,7 +89,17 @@ struct disk_config {
 };
 
 /* Opens, locks (against a second writer; QEMU's locks are respected), checks. */
+int disk_open(const struct disk_config *cfg, struct disk **out, struct err *err);
+
+/* One format; cfg->format is ignored. */
 int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *err);
+int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err *err);
+/*
+ * I/O on a file that another format has opened: no size, no lock, and close leaves it open and
+ * unflushed. cfg: engine and loop count. image is copied.
+ */
+int disk_raw_attach(const struct disk_config *cfg, const struct image *image, struct disk **out,
+		    struct err *err);
 
 static inline void disk_close(struct disk *disk)
 {

@@ -33,6 +33,7 @@ struct raw {
 	struct disk disk;
 	struct disk_config cfg;
 	struct image image;
+	bool attached;		/* image is another's */
 	bool no_punch;		/* the file system said so once */
 	bool no_zero_range;
 	unsigned writes;	/* that are done */
@@ -460,6 +461,10 @@ static void raw_close(struct disk *disk)
 	struct raw *raw = (struct raw *)disk;
 
 	aio_destroy(raw->aio);
+	if (raw->attached) {
+		free(raw);
+		return;
+	}
 	/* Whoever starts next, on this host or another, finds what the guest wrote. */
 	if (raw->writes != raw->flushed && fdatasync(raw->image.fd))
 		log_put(LOG_ERROR, "a disk lost writes at its last flush: %s", strerror(errno));
@@ -519,22 +524,52 @@ static const char *engine_name(const char *name)
 	return strcmp(name, "threads") ? "auto" : "threads";
 }
 
-int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *err)
+static struct raw *new_raw(const struct disk_config *cfg)
 {
 	struct raw *raw = calloc(1, sizeof(*raw));
+
+	if (!raw)
+		return NULL;
+	raw->disk.ops = &raw_ops;
+	raw->cfg = *cfg;
+	raw->cfg.engine = raw->disk.engine = engine_name(cfg->engine);
+	raw->settled_last = &raw->settled;
+	return raw;
+}
+
+/* O_DIRECT waits for the medium, and block devices can write without blocking. */
+static void choose_cached_writes(struct raw *raw)
+{
+	if (raw->image.cached_fd >= 0 || raw->image.is_block)
+		raw->cached_writes = WRITES_BY_AIO;
+}
+
+int disk_raw_attach(const struct disk_config *cfg, const struct image *image, struct disk **out,
+		    struct err *err)
+{
+	struct raw *raw = new_raw(cfg);
+
+	*out = NULL;
+	if (!raw)
+		return err_sys(err, ENOMEM, "disk");
+	raw->cfg.path = NULL;
+	raw->image = *image;
+	raw->attached = true;
+	choose_cached_writes(raw);
+	*out = &raw->disk;
+	return 0;
+}
+
+int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *err)
+{
+	struct raw *raw = new_raw(cfg);
 	int rc;
 
 	*out = NULL;
 	if (!raw)
 		return err_sys(err, ENOMEM, "disk %s", cfg->path);
-	raw->disk.ops = &raw_ops;
-	raw->cfg = *cfg;
-	raw->cfg.engine = raw->disk.engine = engine_name(cfg->engine);
-	raw->settled_last = &raw->settled;
 	rc = image_open(&raw->image, cfg->path, cfg->readonly, cfg->direct, err);
-	/* O_DIRECT waits for the medium, and block devices can write without blocking. */
-	if (cfg->direct || raw->image.is_block)
-		raw->cached_writes = WRITES_BY_AIO;
+	choose_cached_writes(raw);
 	if (!rc)
 		rc = describe(raw, err);
 	/* Asked for by name: say now that it cannot be had. */

@@ -95,6 +95,7 @@ struct qcow2 {
 	int fd;			/* through the page cache */
 	char *path;
 	bool writable;		/* opened completely, and for writing */
+	bool armed;		/* the file is prepared for the first change: qcow2_arm_locked */
 
 	/* As the header says; constant but for resize. */
 	unsigned version;
@@ -300,6 +301,8 @@ int qcow2_set_entries_locked(struct qcow2 *q, uint64_t cluster, uint64_t n, uint
 uint64_t qcow2_slice_left(const struct qcow2 *q, uint64_t cluster);
 
 /* qcow2_write.c */
+/* Before the first change: clears features that would go stale, completes the last cluster. */
+int qcow2_arm_locked(struct qcow2 *q);
 int qcow2_write(struct store *s, const struct iovec *iov, unsigned niov, uint64_t offset,
 		uint64_t len);
 /*
@@ -320,6 +323,9 @@ int qcow2_discard(struct store *s, uint64_t offset, uint64_t len);
 /* Part of the guest cluster that entry describes, [from, from + len), into iov from skip. */
 int qcow2_unpack(struct qcow2 *q, uint64_t entry, uint64_t from, const struct iovec *iov,
 		 unsigned niov, uint64_t skip, uint64_t len);
+/* From the clusters that are kept decompressed; false: it is not among them. Lock held. */
+bool qcow2_unpacked_locked(struct qcow2 *q, uint64_t entry, uint64_t from,
+			   const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t len);
 void qcow2_unpacked_forget_locked(struct qcow2 *q);
 void qcow2_unpacked_free(struct qcow2 *q);
 /* Bytes of the file that a compressed cluster's sectors take: [*offset, *offset + *len). */
@@ -343,6 +349,9 @@ struct qcow2_snapshot_l1 {
 int qcow2_snapshots_load(struct qcow2 *q, struct qcow2_snapshot_l1 **out, uint64_t *table_bytes);
 /* Add what belongs to snapshots to the metadata. */
 int qcow2_snapshots_know(struct qcow2 *q);
+
+/* store_qcow2.c */
+bool store_is_qcow2(const struct store *s);
 
 /* store_qcow2.c: chain holds the images above this one. */
 struct qcow2_chain {

@@ -187,6 +187,18 @@ static bool from_kept(struct qcow2 *q, uint64_t entry, uint64_t from, const stru
 	return true;
 }
 
+bool qcow2_unpacked_locked(struct qcow2 *q, uint64_t entry, uint64_t from,
+			   const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t len)
+{
+	struct kept *k = find_locked(q, entry);
+
+	if (!k)
+		return false;
+	k->used = ++q->unpacked->clock;
+	qcow2_iov_fill(iov, niov, skip, k->data + from, len);
+	return true;
+}
+
 int qcow2_unpack(struct qcow2 *q, uint64_t entry, uint64_t from, const struct iovec *iov,
 		 unsigned niov, uint64_t skip, uint64_t len)
 {

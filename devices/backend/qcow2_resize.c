@@ -133,6 +133,10 @@ int qcow2_resize(struct store *s, uint64_t size, struct err *err)
 	if (q->nsnapshots)
 		return err_set(err, ENOTSUP, "disk %s: has internal snapshots; it cannot change its "
 			       "size (qemu-img snapshot -d deletes them)", q->path);
-	rc = size > s->size_bytes ? grow(q, size) : shrink(q, size);
+	pthread_mutex_lock(&q->lock);
+	rc = q->armed ? 0 : qcow2_arm_locked(q);
+	pthread_mutex_unlock(&q->lock);
+	if (!rc)
+		rc = size > s->size_bytes ? grow(q, size) : shrink(q, size);
 	return rc ? err_sys(err, -rc, "disk %s: cannot resize", q->path) : 0;
 }

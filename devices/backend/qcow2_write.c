@@ -9,8 +9,10 @@
 #include "devices/backend/qcow2.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Bytes of one copying write. */
 #define COPY_MAX (2u << 20)
@@ -40,6 +42,29 @@ void qcow2_busy_end_locked(struct qcow2 *q, struct qcow2_busy *busy)
 		link = &(*link)->next;
 	*link = busy->next;
 	pthread_cond_broadcast(&q->changed);
+}
+
+/* --- the first change ------------------------------------------------------------------- */
+
+int qcow2_arm_locked(struct qcow2 *q)
+{
+	uint64_t none = 0;
+	int rc = 0;
+
+	if (q->autoclear)
+		rc = qcow2_header_patch(q, offsetof(struct qcow2_header, autoclear), &none,
+					sizeof(none));
+	if (rc)
+		return rc;
+	q->autoclear = 0;
+	/* Whole clusters, so that nobody reads beyond the end. */
+	if (!q->image.is_block && q->grown_bytes < q->file_bytes) {
+		if (ftruncate(q->fd, (off_t)q->file_bytes))
+			return -errno;
+		q->grown_bytes = q->file_bytes;
+	}
+	q->armed = true;
+	return 0;
 }
 
 /* --- in place, and at once -------------------------------------------------------------- */
@@ -105,6 +130,8 @@ static int place(struct qcow2 *q, uint64_t offset, uint64_t len, enum qcow2_allo
 
 	if (q->unsafe)
 		return -EIO;
+	if (!q->armed)
+		return -EAGAIN;
 	if (q->busy && qcow2_is_busy_locked(q, first, n))
 		return -EBUSY;
 	rc = qcow2_map_locked(q, offset, len, how == QCOW2_ALLOC_NOW, run);
@@ -280,9 +307,10 @@ static int write_piece(struct qcow2 *q, const struct iovec *iov, unsigned niov, 
 {
 	struct qcow2_run run;
 	unsigned epoch;
-	int rc;
+	int rc = q->armed ? 0 : qcow2_arm_locked(q);
 
-	rc = place(q, offset, len, QCOW2_ALLOC_ANY, &run);
+	if (!rc)
+		rc = place(q, offset, len, QCOW2_ALLOC_ANY, &run);
 	if (rc == -EBUSY) {
 		pthread_cond_wait(&q->changed, &q->lock);
 		return 1;

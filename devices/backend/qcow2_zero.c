@@ -132,7 +132,9 @@ static int change_clusters(struct qcow2 *q, uint64_t offset, uint64_t len, bool 
 				return rc;
 		}
 		pthread_mutex_lock(&q->lock);
-		rc = change_locked(q, offset, len, discard, unmap, &done);
+		rc = q->armed ? 0 : qcow2_arm_locked(q);
+		if (!rc)
+			rc = change_locked(q, offset, len, discard, unmap, &done);
 		pthread_mutex_unlock(&q->lock);
 		if (rc == 1)
 			continue;

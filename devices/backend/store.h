@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "devices/backend/image.h"
 #include "vmm/core/err.h"
 
 enum store_format { STORE_AUTO, STORE_RAW, STORE_QCOW2 };
@@ -57,6 +58,7 @@ struct store {
 	uint64_t size_bytes;
 	bool readonly;
 	struct store *backing;	/* NULL: none */
+	const struct image *image;	/* its file, for whoever does I/O of its own there */
 };
 
 struct store_options {

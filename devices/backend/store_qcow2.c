@@ -2,7 +2,6 @@
 #include "devices/backend/qcow2.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +30,7 @@ static void qcow2_close(struct store *s)
 {
 	struct qcow2 *q = qcow2_of(s);
 
-	if (q->writable)
+	if (q->writable && q->armed)
 		settle(q);
 	store_close(s->backing);
 	qcow2_cache_free(q);
@@ -105,6 +104,11 @@ static const struct store_ops qcow2_ops = {
 	.resize = qcow2_resize,
 	.close = qcow2_close,
 };
+
+bool store_is_qcow2(const struct store *s)
+{
+	return s->ops == &qcow2_ops || s->ops == &qcow2_readonly_ops;
+}
 
 /* --- the backing file ----------------------------------------------------------------- */
 
@@ -209,19 +213,6 @@ static int know_metadata(struct qcow2 *q, struct err *err)
 			    "ro, or repair it with qemu-img check -r all", q->path) : 0;
 }
 
-/* Features that go stale when somebody writes who does not know them. */
-static int clear_autoclear(struct qcow2 *q, struct err *err)
-{
-	uint64_t none = 0;
-	int rc;
-
-	if (!q->autoclear)
-		return 0;
-	rc = qcow2_header_patch(q, offsetof(struct qcow2_header, autoclear), &none, sizeof(none));
-	q->autoclear = 0;
-	return rc ? err_sys(err, -rc, "disk %s: cannot write", q->path) : 0;
-}
-
 static int begin_writing(struct qcow2 *q, struct err *err)
 {
 	int rc;
@@ -232,16 +223,8 @@ static int begin_writing(struct qcow2 *q, struct err *err)
 		return err_set(err, EINVAL, "disk %s: was not closed cleanly (dirty bit); repair it "
 			       "with qemu-img check -r all", q->path);
 	rc = know_metadata(q, err);
-	if (!rc)
-		rc = clear_autoclear(q, err);
 	if (rc)
 		return rc;
-	/* Whole clusters, so that nobody reads beyond the end. */
-	if (!q->image.is_block && q->grown_bytes < q->file_bytes) {
-		if (ftruncate(q->fd, (off_t)q->file_bytes))
-			return err_sys(err, errno, "disk %s: cannot write", q->path);
-		q->grown_bytes = q->file_bytes;
-	}
 	q->store.ops = &qcow2_ops;
 	q->writable = true;
 	return 0;
@@ -267,6 +250,7 @@ static int open_image(const struct store_options *options, const struct qcow2_ch
 	if (rc)
 		goto fail;
 	q->fd = q->image.cached_fd >= 0 ? q->image.cached_fd : q->image.fd;
+	q->store.image = &q->image;
 	rc = qcow2_header_load(q, err);
 	if (rc)
 		goto fail;

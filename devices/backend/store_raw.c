@@ -217,7 +217,8 @@ int store_raw_open(const struct store_options *options, struct store **out, stru
 		return rc;
 	}
 	raw->store = (struct store){ .ops = &raw_ops, .size_bytes = raw->image.size_bytes,
-				     .readonly = options->readonly };
+				     .readonly = options->readonly,
+				     .image = &raw->image };
 	*out = &raw->store;
 	return 0;
 }

@@ -232,14 +232,15 @@ int virtio_blk_create(const struct device_env *env, const struct virtio_blk_conf
 /* --- --disk --------------------------------------------------------------------- */
 
 enum { K_PATH, K_RO, K_READONLY, K_SERIAL, K_ID, K_DIRECT, K_DISCARD, K_ENGINE, K_QUEUES, K_SIZE,
-       K_IOTHREAD, K_VHOST_USER, K_RATE, K_BURST, K_OPS, K_OPS_BURST, K_SEED, K_LABEL, K_CREATE };
+       K_IOTHREAD, K_VHOST_USER, K_RATE, K_BURST, K_OPS, K_OPS_BURST, K_SEED, K_LABEL, K_CREATE,
+       K_FORMAT };
 
 #define RATE_MAX (1ull << 40)
 #define CREATE_MAX (1ull << 60)
 
 static const struct key blk_keys[] = {
 	[K_PATH] = { "path", KEY_PATH, KEY_BARE | KEY_REQUIRED | KEY_UNLESS, .meta = "FILE",
-		     .help = "raw image or block device" },
+		     .help = "raw or qcow2 image, or block device" },
 	[K_RO] = { "ro", KEY_BOOL, .def = "off", .help = "the guest cannot write" },
 	[K_READONLY] = { "readonly", KEY_BOOL, .def = "off", .help = "the same as ro" },
 	[K_SERIAL] = { "serial", KEY_TEXT, .meta = "TEXT",
@@ -272,6 +273,8 @@ static const struct key blk_keys[] = {
 	[K_LABEL] = { "label", KEY_TEXT, .meta = "TEXT", .help = "… and its label, such as CIDATA" },
 	[K_CREATE] = { "create", KEY_SIZE, .min = 512, .max = CREATE_MAX, .meta = "SIZE",
 		       .help = "make the image of path, so large, if it is not there" },
+	[K_FORMAT] = { "format", KEY_CHOICE, .choices = "auto|raw|qcow2", .def = "auto",
+		       .help = "of the image; auto: qcow2 if its name ends so, else raw" },
 	{ NULL },
 };
 
@@ -315,6 +318,8 @@ static int check_source(const struct keyvals *cfg, struct err *err)
 	if (seed && keys_num(cfg, K_DIRECT))
 		return err_set(err, EINVAL, "%s: seed= is in memory, where direct means nothing",
 			       cfg->option);
+	if (!path && strcmp(keys_text(cfg, K_FORMAT), "auto"))
+		return err_set(err, EINVAL, "%s: format= goes with path=", cfg->option);
 	if (!keys_has(cfg, K_CREATE))
 		return 0;
 	if (!path)
@@ -331,6 +336,7 @@ static int check_source(const struct keyvals *cfg, struct err *err)
 static int open_disk(const struct device_env *env, const struct keyvals *cfg,
 		     const struct disk_config *disk_cfg, struct disk **out, struct err *err)
 {
+	enum store_format format = disk_cfg->format;
 	uint64_t size = keys_num(cfg, K_CREATE);
 	int rc;
 
@@ -338,11 +344,13 @@ static int open_disk(const struct device_env *env, const struct keyvals *cfg,
 		return disk_seed_open(disk_cfg, keys_text(cfg, K_SEED), keys_text(cfg, K_LABEL), out,
 				      err);
 	if (!size)
-		return disk_raw_open(disk_cfg, out, err);
-	rc = disk_make(disk_cfg->path, store_format_of_name(disk_cfg->path), size, env->dry_run, err);
+		return disk_open(disk_cfg, out, err);
+	if (format == STORE_AUTO)
+		format = store_format_of_name(disk_cfg->path);
+	rc = disk_make(disk_cfg->path, format, size, env->dry_run, err);
 	if (rc > 0 && env->dry_run)
 		return disk_blank_open(disk_cfg, size, out, err);
-	rc = rc < 0 ? rc : disk_raw_open(disk_cfg, out, err);
+	rc = rc < 0 ? rc : disk_open(disk_cfg, out, err);
 	if (!rc && (*out)->size_bytes != size)
 		log_put(LOG_INFO, "disk %s: is there already, and keeps its size of %llu bytes",
 			disk_cfg->path, (unsigned long long)(*out)->size_bytes);
@@ -376,6 +384,7 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	int rc;
 
 	*out = NULL;
+	store_format_parse(keys_text(cfg, K_FORMAT), &disk_cfg.format);
 	if (serial && strlen(serial) > BLK_ID_BYTES)
 		return err_set(err, EINVAL, "%s: serial=%s: at most %u characters", cfg->option,
 			       serial, BLK_ID_BYTES);
@@ -410,6 +419,6 @@ const struct device_type virtio_blk_type = {
 	.shares_memory = shares_memory,
 	.check = check,
 	.keys = blk_keys,
-	.help = "a disk: raw image or block device",
+	.help = "a disk: raw or qcow2 image, or block device",
 	.create = create,
 };

@@ -1,0 +1,198 @@
+/*
+ * disk_qcow2_split: where the bytes of a request are, as far as that can be said without I/O.
+ * See disk_qcow2.c.
+ */
+#include <errno.h>
+
+#include "devices/backend/disk_qcow2_impl.h"
+
+int qdisk_get_io(struct qdisk *d, unsigned level)
+{
+	struct level *l = &d->level[level];
+	int rc;
+
+	if (l->io)
+		return 0;
+	rc = disk_raw_attach(&d->cfg, l->store->image, &l->io, NULL);
+	if (rc)
+		return rc;
+	l->io->wake = qdisk_on_wake;
+	l->io->wake_opaque = d;
+	if (level >= d->nio)
+		d->nio = level + 1;
+	return 0;
+}
+
+/* Bytes [skip, + len) of the request, at host of that level's file. -EAGAIN: too many. */
+static int add_piece(struct qdisk *d, struct job *job, unsigned level, uint64_t host,
+		     uint64_t skip, uint64_t len)
+{
+	struct disk_req *req = job->req;
+	struct piece *p = &job->piece[job->npieces];
+	unsigned n;
+
+	if (job->npieces == MAX_PIECES || qdisk_get_io(d, level))
+		return -EAGAIN;
+	p->job = job;
+	p->level = level;
+	p->counted = false;
+	p->req.op = req->op;
+	p->req.unmap = false;
+	p->req.durable = req->durable;
+	p->req.offset = host;
+	p->req.len_bytes = len;
+	p->req.done = qdisk_piece_done;
+	p->req.iov = req->iov;
+	p->req.niov = req->niov;
+	if (len != req->len_bytes) {
+		uint64_t got = 0;
+
+		n = qcow2_iov_slice(job->iov + job->niovs, MAX_IOVS - job->niovs, req->iov,
+				    req->niov, skip, len);
+		for (unsigned i = 0; i < n; i++)
+			got += job->iov[job->niovs + i].iov_len;
+		if (got != len)
+			return -EAGAIN;
+		p->req.iov = job->iov + job->niovs;
+		p->req.niov = n;
+		job->niovs += n;
+	}
+	job->npieces++;
+	return 0;
+}
+
+/* --- where a request's bytes are ---------------------------------------------------------- */
+
+static bool in_file(const struct qcow2 *q, const struct qcow2_run *run)
+{
+	uint64_t end = q->armed ? q->grown_bytes : q->image.size_bytes;
+
+	return run->host <= end && run->len <= end - run->host;
+}
+
+/* A qcow2 image's part of reading; *len becomes what is settled by that. Positive: look in
+ * the level below. */
+static int read_qcow2(struct qdisk *d, struct job *job, unsigned level, uint64_t skip,
+		      uint64_t *len)
+{
+	struct qcow2 *q = d->level[level].q;
+	struct disk_req *req = job->req;
+	uint64_t offset = req->offset + skip;
+	struct qcow2_run r;
+	int rc;
+
+	pthread_mutex_lock(&q->lock);
+	rc = qcow2_map_locked(q, offset, *len, true, &r);
+	if (rc)
+		goto out;
+	*len = r.len;
+	switch (r.kind) {
+	case QCOW2_HOLE:
+		rc = 1;
+		break;
+	case QCOW2_ZEROES:
+		qcow2_iov_zero(req->iov, req->niov, skip, r.len);
+		break;
+	case QCOW2_PACKED:
+		if (!qcow2_unpacked_locked(q, r.entry, offset & (q->cluster_bytes - 1), req->iov,
+					   req->niov, skip, r.len))
+			rc = -EAGAIN;
+		break;
+	case QCOW2_DATA:
+		rc = in_file(q, &r) ? add_piece(d, job, level, r.host, skip, r.len) : -EAGAIN;
+		if (!rc && q->writable) {
+			job->piece[job->npieces - 1].epoch = qcow2_io_begin_locked(q);
+			job->piece[job->npieces - 1].counted = true;
+		}
+		break;
+	}
+out:
+	pthread_mutex_unlock(&q->lock);
+	return rc;
+}
+
+static int read_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *len)
+{
+	struct disk_req *req = job->req;
+
+	for (unsigned i = 0; i < d->nlevels; i++) {
+		uint64_t size = d->level[i].store->size_bytes, offset = req->offset + skip;
+		int rc;
+
+		if (offset >= size)
+			break;
+		if (*len > size - offset)
+			*len = size - offset;
+		if (!d->level[i].q)
+			return add_piece(d, job, i, offset, skip, *len);
+		rc = read_qcow2(d, job, i, skip, len);
+		if (rc <= 0)
+			return rc;
+	}
+	qcow2_iov_zero(req->iov, req->niov, skip, *len);
+	return 0;
+}
+
+static int write_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *len)
+{
+	struct qcow2 *q = d->level[0].q;
+	struct qcow2_run r;
+	int rc;
+
+	pthread_mutex_lock(&q->lock);
+	rc = qcow2_place_locked(q, job->req->offset + skip, *len, &r);
+	/* More than the data must be on the medium then. */
+	if (!rc && job->req->durable && qcow2_dirty_locked(q))
+		rc = -EAGAIN;
+	if (!rc)
+		rc = add_piece(d, job, 0, r.host, skip, r.len);
+	if (!rc) {
+		job->piece[job->npieces - 1].epoch = qcow2_io_begin_locked(q);
+		job->piece[job->npieces - 1].counted = true;
+		*len = r.len;
+	}
+	pthread_mutex_unlock(&q->lock);
+	return rc;
+}
+
+static int transfer(struct qdisk *d, struct job *job)
+{
+	struct disk_req *req = job->req;
+	int rc = 0;
+
+	for (uint64_t done = 0; !rc && done < req->len_bytes;) {
+		uint64_t len = req->len_bytes - done;
+
+		rc = req->op == DISK_READ ? read_part(d, job, done, &len)
+					  : write_part(d, job, done, &len);
+		done += len;
+	}
+	return rc;
+}
+
+static int flush(struct qdisk *d, struct job *job)
+{
+	struct qcow2 *q = d->level[0].q;
+	bool dirty;
+
+	if (!q)
+		return -EAGAIN;
+	pthread_mutex_lock(&q->lock);
+	dirty = qcow2_dirty_locked(q) || q->unsafe;
+	pthread_mutex_unlock(&q->lock);
+	return dirty ? -EAGAIN : add_piece(d, job, 0, 0, 0, 0);
+}
+
+int qdisk_split(struct qdisk *d, struct job *job)
+{
+	switch (job->req->op) {
+	case DISK_READ:
+		return transfer(d, job);
+	case DISK_WRITE:
+		return d->disk.readonly ? -EAGAIN : transfer(d, job);
+	case DISK_FLUSH:
+		return flush(d, job);
+	default:
+		return -EAGAIN;
+	}
+}
