@@ -17,7 +17,8 @@ DEB_BUILD := gcc make pkg-config libc6-dev liburing-dev libseccomp-dev libjansso
 DEB_RUN := qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmod xz-utils zstd lz4 \
 	dosfstools mtools e2fsprogs fdisk gdisk python3 dpkg apt
 DEB_CHECK := libcriterion-dev clang libclang-rt-14-dev acpica-tools fio socat jq git \
-	clang-format strace mandoc universal-ctags iperf3 tcpdump iproute2 procps
+	clang-format strace mandoc universal-ctags iperf3 tcpdump iproute2 procps \
+	mmdebstrap fakeroot fdisk openssh-client
 export DEBIAN_FRONTEND := noninteractive
 
 OPT := $(if $(SAN),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all,-O2 -g)
