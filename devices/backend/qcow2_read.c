@@ -111,7 +111,8 @@ int qcow2_extent(struct store *s, uint64_t offset, uint64_t max, struct store_ex
 	if (rc)
 		return rc;
 	qcow2_io_end(q, epoch);
-	*out = (struct store_extent){ .len_bytes = run.len, .fd = -1 };
+	*out = (struct store_extent){ .len_bytes = run.len, .fd = -1,
+				      .present = run.kind != QCOW2_HOLE };
 	switch (run.kind) {
 	case QCOW2_HOLE:
 		return extent_of_hole(q, offset, out);

@@ -27,6 +27,7 @@ struct store_extent {
 	bool zero;		/* reads as zeroes without a look at any data */
 	bool data;		/* has bytes in some file */
 	bool compressed;
+	bool present;		/* some image of the chain says what it reads as */
 	unsigned depth;		/* 0: this image, 1: its backing file, … */
 	int fd;			/* with in_place: where they are; the store's, -1 otherwise */
 	bool in_place;		/* offset in fd is the bytes' own place */

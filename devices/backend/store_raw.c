@@ -153,8 +153,8 @@ static int raw_map(struct store *s, uint64_t offset, uint64_t max_bytes, struct 
 
 	if (!max_bytes || beyond(s, offset, max_bytes))
 		return -EINVAL;
-	*out = (struct store_extent){ .len_bytes = max_bytes, .data = true, .fd = raw->image.fd,
-				      .in_place = true, .offset = offset };
+	*out = (struct store_extent){ .len_bytes = max_bytes, .data = true, .present = true,
+				      .fd = raw->image.fd, .in_place = true, .offset = offset };
 	/* Block devices, and file systems without holes, have all of it. */
 	data = lseek(raw->image.fd, (off_t)offset, SEEK_DATA);
 	if (data < 0 && errno != ENXIO)
