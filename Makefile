@@ -56,6 +56,7 @@ $B/o/%.o: %.c Makefile
 
 # What a helper needs beyond our libraries; these it may link dynamically.
 LIBS_bantam-fs := -Wl,-Bstatic -lext2fs -lcom_err -lnettle $(if $(STATIC),,-Wl,-Bdynamic)
+LIBS_bantam-image := -Wl,-Bstatic -lnettle $(if $(STATIC),,-Wl,-Bdynamic)
 .SECONDEXPANSION:
 tool_objs = $(patsubst %.c,$B/o/%.o,$(wildcard tools/$1.c tools/$1/*.c))
 $(filter-out $B/bantam-net-user,$(TOOLS)): $B/%: $$(call tool_objs,$$*) $(LIB)

@@ -1,0 +1,48 @@
+/*
+ * args: the command line of one bantam image command.
+ *
+ * Options may stand anywhere; "--" ends them; --name=VALUE and --name VALUE are the same. One
+ * thread.
+ */
+#ifndef BANTAM_IMAGE_ARGS_H
+#define BANTAM_IMAGE_ARGS_H
+
+#include <stdbool.h>
+
+#include "vmm/core/err.h"
+
+#define ARGS_OPTIONS_MAX 16u
+#define ARGS_FILES_MAX 4096u
+
+struct args_option {
+	const char *name;	/* without the dashes; "" : none */
+	char letter;		/* 0: none */
+	const char *value;	/* how help shows it; NULL: a flag */
+	/* The value may be left out, and then is the first of these; NULL: it may not. */
+	const char *const *choices;
+	const char *help;
+};
+
+/* option[] ends with an entry of all zeroes; known: its indices are the command's own. */
+struct args_table {
+	const char *command;
+	const char *usage;	/* what stands behind the command's name */
+	const char *about;	/* a paragraph */
+	const struct args_option *option;
+	unsigned min_files, max_files;
+};
+
+struct args {
+	const char *value[ARGS_OPTIONS_MAX];	/* of option[i]; NULL: not given; flags: "" */
+	char *file[ARGS_FILES_MAX];
+	unsigned nfiles;
+	bool help;
+};
+
+/* 0 or -EINVAL. argv[0] is the first word behind the command. */
+int args_parse(const struct args_table *table, int argc, char **argv, struct args *out,
+	       struct err *err);
+/* The page that --help prints, to standard output. */
+void args_help(const struct args_table *table);
+
+#endif

@@ -1,0 +1,155 @@
+/* convert: bantam image convert. See copy.h for how bytes travel. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/bantam-image/copy.h"
+#include "tools/bantam-image/image.h"
+#include "tools/bantam-image/newimage.h"
+#include "tools/bantam-image/output.h"
+#include "vmm/core/parse.h"
+
+enum { FROM, TO, COMPRESS, BACKING, BACKING_FORMAT, CLUSTER_SIZE, LAZY, COMPAT, THREADS, PROGRESS,
+       FORCE, SYNC };
+
+static const char *const compressions[] = { "zlib", "zstd", NULL };
+static const char *const progresses[] = { "on", "auto", "off", NULL };
+
+static const struct args_option options[] = {
+	[FROM] = { "format", 'f', "raw|qcow2", NULL, "what SRC is [what its name says]" },
+	[TO] = { "output-format", 'O', "raw|qcow2", NULL, "what DST shall be [what its name says, else raw]" },
+	[COMPRESS] = { "compress", 'c', "zlib|zstd", compressions, "compress a qcow2 image [zlib]" },
+	[BACKING] = { "backing", 'B', "FILE", NULL, "leave out what is the same in that image: DST is an overlay" },
+	[BACKING_FORMAT] = { "backing-format", 'F', "raw|qcow2", NULL, "what the backing file is [what its name says]" },
+	[CLUSTER_SIZE] = { "cluster-size", 0, "N", NULL, "qcow2: unit of allocation, 512 to 2M [64K]" },
+	[LAZY] = { "lazy-refcounts", 0, NULL, NULL, "qcow2: QEMU may keep its reference counts late" },
+	[COMPAT] = { "compat", 0, "2|3", NULL, "qcow2: version [3]; 2 is for QEMU before 1.1" },
+	[THREADS] = { "threads", 'm', "N", NULL, "how many work at once [the number of CPUs, at most 8]" },
+	[PROGRESS] = { "progress", 'p', "on|auto|off", progresses, "show how far it is [auto: on a terminal]" },
+	[FORCE] = { "force", 0, NULL, NULL, "replace DST if it exists" },
+	[SYNC] = { "sync", 0, "on|off", NULL, "wait until DST is on stable storage [on]" },
+	{ 0 },
+};
+
+static const struct args_table table = {
+	.command = "convert",
+	.usage = "[OPTION]… SRC DST",
+	.about = "Copies the disk in SRC into a new image DST. Zeroes take no space in it. DST appears\n"
+		 "when it is complete: if anything goes wrong, or ^C is pressed, nothing is left.",
+	.option = options,
+	.min_files = 2,
+	.max_files = 2,
+};
+
+static int parse_rest(const struct args *args, struct copy *c, bool *sync, struct err *err)
+{
+	const char *compress = args->value[COMPRESS];
+
+	*sync = true;
+	if (args->value[SYNC] && parse_bool(args->value[SYNC], sync))
+		return err_set(err, EINVAL, "--sync %.40s: is on or off", args->value[SYNC]);
+	if (compress && strcmp(compress, "zlib") && strcmp(compress, "zstd"))
+		return err_set(err, EINVAL, "--compress %.40s: there are zlib and zstd", compress);
+	c->compress = compress;
+	c->zstd = compress && !strcmp(compress, "zstd");
+	c->writeback = *sync;
+	return image_parse_threads(args->value[THREADS], &c->nthreads, err);
+}
+
+/* Everything but the bytes: *o is to be published. */
+static int fill_output(struct copy *c, struct store_create *create, struct output *o,
+		       struct progress *progress, struct err *err)
+{
+	int rc = 0;
+
+	c->fd = o->fd;
+	if (create->format == STORE_QCOW2) {
+		c->cluster_bytes = create->cluster_bytes;
+		rc = qcow2_writer_create(o->fd, create, &c->writer, err);
+	} else if (ftruncate(o->fd, (off_t)c->size_bytes)) {
+		rc = err_sys(err, errno, "%s: cannot make it %llu bytes", c->dst_path,
+			     (unsigned long long)c->size_bytes);
+	}
+	if (!rc)
+		rc = copy_run(c, progress, err);
+	if (!rc && c->writer) {
+		rc = qcow2_writer_finish(c->writer);
+		if (rc)
+			err_sys(err, -rc, "%s: cannot write", c->dst_path);
+	}
+	if (!rc && image_stopped())
+		rc = -EINTR;
+	return rc;
+}
+
+static int convert(struct copy *c, struct store_create *create, const struct args *args,
+		   bool sync, struct err *err)
+{
+	struct progress progress;
+	struct output o = { .fd = -1, .old = { .fd = -1, .cached_fd = -1 } };
+	int rc;
+
+	if (!c->src->size_bytes)
+		return err_set(err, EINVAL, "%s: is empty", c->src_path);
+	c->size_bytes = c->src->size_bytes;
+	if (create->format == STORE_QCOW2)
+		c->size_bytes = (c->size_bytes + 511) & ~511ull;
+	create->size_bytes = c->size_bytes;
+	if (!create->cluster_bytes)
+		create->cluster_bytes = 65536;
+	if (progress_start(&progress, args->value[PROGRESS], c->size_bytes))
+		return err_set(err, EINVAL, "--progress %.40s: is on, auto or off",
+			       args->value[PROGRESS]);
+	rc = output_create(&o, c->dst_path, args->value[FORCE], err);
+	if (!rc)
+		rc = fill_output(c, create, &o, &progress, err);
+	if (!rc)
+		rc = output_publish(&o, sync, err);
+	progress_end(&progress);
+	output_close(&o);
+	qcow2_writer_destroy(c->writer);
+	return rc;
+}
+
+int image_convert_main(int argc, char **argv)
+{
+	struct copy c = { .fd = -1 };
+	struct store_create create;
+	enum store_format from;
+	struct err err = { "" };
+	struct args args;
+	bool sync;
+	int status, rc;
+
+	if (image_args(&table, argc, argv, &args, IMAGE_USAGE, &status))
+		return status;
+	image_catch_signals();
+	c.src_path = args.file[0];
+	c.dst_path = args.file[1];
+	rc = image_parse_format("--format", args.value[FROM], &from, &err);
+	if (!rc)
+		rc = parse_rest(&args, &c, &sync, &err);
+	if (!rc)
+		rc = newimage_parse(&(struct newimage_words){
+			.format_option = "--output-format", .format = args.value[TO],
+			.backing = args.value[BACKING], .backing_format = args.value[BACKING_FORMAT],
+			.cluster_size = args.value[CLUSTER_SIZE], .compat = args.value[COMPAT],
+			.lazy = args.value[LAZY] }, c.dst_path, &create, &c.base, &err);
+	if (!rc && c.compress && create.format == STORE_RAW)
+		rc = err_set(&err, EINVAL, "%s: a raw image cannot be compressed; say -O qcow2",
+			     c.dst_path);
+	create.zstd = c.zstd;
+	if (!rc)
+		rc = image_open_store(c.src_path, from, true, &c.src, &err);
+	if (!rc)
+		rc = convert(&c, &create, &args, sync, &err);
+	store_close(c.src);
+	store_close(c.base);
+	if (rc == -EINTR && image_stopped()) {
+		/* As whoever started us expects it of a program that was stopped. */
+		signal(image_stopped(), SIG_DFL);
+		raise(image_stopped());
+	}
+	return rc ? image_fail(&err, IMAGE_ERROR) : IMAGE_OK;
+}

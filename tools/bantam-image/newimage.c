@@ -1,0 +1,102 @@
+/* newimage: see newimage.h. */
+#include "tools/bantam-image/newimage.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/bantam-image/image.h"
+#include "vmm/core/parse.h"
+
+static int parse_version(const char *text, unsigned *out, struct err *err)
+{
+	*out = 3;
+	if (!text || !strcmp(text, "3") || !strcmp(text, "v3") || !strcmp(text, "1.1"))
+		return 0;
+	*out = 2;
+	if (!strcmp(text, "2") || !strcmp(text, "v2") || !strcmp(text, "0.10"))
+		return 0;
+	return err_set(err, EINVAL, "--compat %.40s: there are 2 (which QEMU calls 0.10) and 3 (1.1)",
+		       text);
+}
+
+static int parse_cluster(const char *text, uint32_t *out, struct err *err)
+{
+	uint64_t n;
+
+	*out = 0;
+	if (!text)
+		return 0;
+	if (parse_size(text, &n) || n < 512 || n > (2u << 20) || n & (n - 1))
+		return err_set(err, EINVAL, "--cluster-size %.40s: is not a power of two from 512 to "
+			       "2M", text);
+	*out = (uint32_t)n;
+	return 0;
+}
+
+static int open_base(const char *path, struct store_create *create, struct store **base,
+		     struct err *err)
+{
+	const char *slash = strrchr(path, '/');
+	struct err why = { "" };
+	char *full;
+	int rc;
+
+	if (create->backing[0] == '/' || !slash)
+		full = strdup(create->backing);
+	else if (asprintf(&full, "%.*s%s", (int)(slash - path + 1), path, create->backing) < 0)
+		full = NULL;
+	if (!full)
+		return err_sys(err, ENOMEM, "%s", path);
+	if (create->backing_format == STORE_AUTO) {
+		enum store_format content;
+
+		rc = image_detect(full, &content, &why);
+		create->backing_format = store_format_of_name(full);
+		if (!rc && content == STORE_QCOW2 && create->backing_format == STORE_RAW)
+			rc = err_set(&why, EINVAL, "begins like a qcow2 image and is not named .qcow2; "
+				     "say --backing-format qcow2, or raw if a guest may have written "
+				     "that");
+		if (rc) {
+			free(full);
+			return err_set(err, -rc, "backing file %s: %s", create->backing, why.text);
+		}
+	}
+	rc = image_open_store(full, create->backing_format, true, base, err);
+	free(full);
+	return rc;
+}
+
+int newimage_parse(const struct newimage_words *words, const char *path, struct store_create *out,
+		   struct store **base, struct err *err)
+{
+	bool only_qcow2 = words->backing || words->cluster_size || words->compat || words->lazy;
+	int rc;
+
+	*base = NULL;
+	*out = (struct store_create){ .path = path, .backing = words->backing };
+	rc = image_parse_format(words->format_option, words->format, &out->format, err);
+	if (rc)
+		return rc;
+	if (out->format == STORE_AUTO)
+		out->format = store_format_of_name(path);
+	if (out->format == STORE_RAW && only_qcow2)
+		return err_set(err, EINVAL, "%s: a raw image has no %s; say %s qcow2", path,
+			       words->backing ? "backing file" : words->cluster_size ? "clusters" :
+			       words->compat ? "version" : "refcounts", words->format_option);
+	if (words->backing_format && !words->backing)
+		return err_set(err, EINVAL, "--backing-format: is for --backing, which is missing");
+	out->lazy_refcounts = words->lazy;
+	rc = parse_version(words->compat, &out->version, err);
+	if (!rc)
+		rc = parse_cluster(words->cluster_size, &out->cluster_bytes, err);
+	if (!rc)
+		rc = image_parse_format("--backing-format", words->backing_format,
+					&out->backing_format, err);
+	if (!rc && words->backing && !words->backing[0])
+		rc = err_set(err, EINVAL, "--backing: names no file");
+	if (!rc && words->backing)
+		rc = open_base(path, out, base, err);
+	return rc;
+}

@@ -1,0 +1,189 @@
+/* output: see output.h. */
+#include "tools/bantam-image/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TRIES 100u
+
+/* The folder that path is in, with its slash; "" for the current one. */
+static size_t folder_len(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? (size_t)(slash - path) + 1 : 0;
+}
+
+static char *folder(const char *path)
+{
+	size_t n = folder_len(path);
+
+	return n ? strndup(path, n) : strdup(".");
+}
+
+/* A name beside path that nobody has, by what make does with it: 0 or -errno. */
+static int with_temp(struct output *o, int (*make)(struct output *o))
+{
+	size_t n = folder_len(o->path);
+
+	for (unsigned i = 0; i < TRIES; i++) {
+		int rc;
+
+		free(o->temp);
+		if (asprintf(&o->temp, "%.*s.%.200s.%d.%u.part", (int)n, o->path, o->path + n,
+			     (int)getpid(), i) < 0) {
+			o->temp = NULL;
+			return -ENOMEM;
+		}
+		rc = make(o);
+		if (rc != -EEXIST) {
+			if (rc) {
+				free(o->temp);
+				o->temp = NULL;
+			}
+			return rc;
+		}
+	}
+	free(o->temp);
+	o->temp = NULL;
+	return -EEXIST;
+}
+
+static int open_temp(struct output *o)
+{
+	o->fd = open(o->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	return o->fd < 0 ? -errno : 0;
+}
+
+static int link_fd(const struct output *o, const char *to)
+{
+	char from[64];
+
+	snprintf(from, sizeof(from), "/proc/self/fd/%d", o->fd);
+	return linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) ? -errno : 0;
+}
+
+static int link_temp(struct output *o)
+{
+	return link_fd(o, o->temp);
+}
+
+static int take_old(struct output *o, const char *path, bool force, struct err *err)
+{
+	if (lstat(path, &o->old_stat)) {
+		if (errno != ENOENT)
+			return err_sys(err, errno, "%s", path);
+		return 0;
+	}
+	if (!force)
+		return err_set(err, EEXIST, "%s: exists already; --force replaces it", path);
+	if (stat(path, &o->old_stat))
+		return err_sys(err, errno, "%s", path);
+	if (!S_ISREG(o->old_stat.st_mode))
+		return err_set(err, EINVAL, "%s: is not a file, and only a file can be replaced",
+			       path);
+	o->replace = true;
+	/* Not under a VM that uses it. */
+	return image_open(&o->old, o->path, false, false, err);
+}
+
+int output_create(struct output *o, const char *path, bool force, struct err *err)
+{
+	char real[PATH_MAX], *dir;
+	int rc;
+
+	memset(o, 0, sizeof(*o));
+	o->fd = o->old.fd = o->old.cached_fd = -1;
+	o->path = strdup(force && realpath(path, real) ? real : path);
+	if (!o->path)
+		return err_sys(err, ENOMEM, "%s", path);
+	rc = take_old(o, path, force, err);
+	if (rc)
+		return rc;
+	dir = folder(o->path);
+	if (!dir)
+		return err_sys(err, ENOMEM, "%s", path);
+	o->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+	rc = o->fd < 0 ? -errno : 0;
+	free(dir);
+	if (rc == -EOPNOTSUPP || rc == -EISDIR || rc == -EINVAL)
+		rc = with_temp(o, open_temp);
+	if (rc)
+		return err_sys(err, -rc, "%s: cannot create", path);
+	/* Best effort: who replaces a file means its access rights, too. */
+	if (o->replace && (fchown(o->fd, o->old_stat.st_uid, o->old_stat.st_gid) ||
+			   fchmod(o->fd, o->old_stat.st_mode & 07777)))
+		errno = 0;
+	return 0;
+}
+
+static int name_it(struct output *o)
+{
+	int rc;
+
+	if (!o->replace && !o->temp)
+		return link_fd(o, o->path);
+	if (!o->temp) {
+		rc = with_temp(o, link_temp);
+		if (rc)
+			return rc;
+	}
+	if (o->replace) {
+		rc = rename(o->temp, o->path) ? -errno : 0;
+	} else {
+		rc = renameat2(AT_FDCWD, o->temp, AT_FDCWD, o->path, RENAME_NOREPLACE) ? -errno : 0;
+		if (rc == -EINVAL || rc == -ENOSYS) {
+			rc = link(o->temp, o->path) ? -errno : 0;
+			if (!rc)
+				unlink(o->temp);
+		}
+	}
+	if (!rc) {
+		free(o->temp);
+		o->temp = NULL;
+	}
+	return rc;
+}
+
+int output_publish(struct output *o, bool sync, struct err *err)
+{
+	char *dir;
+	int rc, fd;
+
+	if (sync && fsync(o->fd))
+		return err_sys(err, errno, "%s: cannot write", o->path);
+	rc = name_it(o);
+	if (rc == -EEXIST)
+		return err_set(err, EEXIST, "%s: was made by someone else meanwhile; nothing was "
+			       "written", o->path);
+	if (rc)
+		return err_sys(err, -rc, "%s: cannot create", o->path);
+	dir = sync ? folder(o->path) : NULL;
+	fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	free(dir);
+	if (fd >= 0) {
+		/* The file is complete and has its name: a folder that cannot be synced is no
+		 * reason to say otherwise. */
+		fsync(fd);
+		close(fd);
+	}
+	return 0;
+}
+
+void output_close(struct output *o)
+{
+	if (o->temp)
+		unlink(o->temp);
+	if (o->fd >= 0)
+		close(o->fd);
+	image_close(&o->old);
+	free(o->temp);
+	free(o->path);
+	memset(o, 0, sizeof(*o));
+	o->fd = o->old.fd = o->old.cached_fd = -1;
+}
