@@ -181,6 +181,23 @@ def ends():
                kill_after=say("end hang"), checks=[exit_status(143, "."), *BOOTED])
 
 
+def distro():
+    """No --kernel: what a distribution's disk holds, with its options and the right root."""
+    def checked(run):
+        done = subprocess.run(["qemu-img", "check", "-q", run.case.disks[0].path],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return f"qemu-img check: {done.stdout.decode()[-200:]}" if done.returncode else None
+
+    root = "root=UUID=01234567-89ab-cdef-0123-456789abcdef"
+    yield Case(name="distro-disk", kernel="amd64", modules=MODULES, boots_disk=True,
+               disks=[Disk("distro", label="amd64", serial="distro")],
+               checks=[exit_status(0, "powered off"),
+                       never("system: distro with 99"),
+                       shows(f"initrd: {root[5:]} is /dev/vda2",
+                             f"system: quiet from=grub {root} ro console=ttyS0",
+                             "system: root is writable"), checked])
+
+
 def filesystems():
     """ext4 made and checked in the guest, fio's verification with flushes."""
     fio = ("fio --name=verify --filename=/dev/vdc --size=8M --rw=randwrite --bs=4k --iodepth=32 "
@@ -214,6 +231,6 @@ def host_fsck(index):
 
 def all_cases():
     cases = []
-    for make in (filesystems, boots, entries, ends):
+    for make in (distro, filesystems, boots, entries, ends):
         cases += make()
     return cases

@@ -36,7 +36,10 @@ def call(*command):
 
 @dataclasses.dataclass
 class Disk:
-    """A disk to be made for a test: random, zero, ext4 (with a file `hello`) or tools."""
+    """
+    A disk to be made for a test: random, zero, ext4 (with a file `hello`), tools, or distro: a
+    qcow2 overlay over a compressed image with a GPT and a system that boots by itself.
+    """
     kind: str
     size_mib: int = 0
     serial: str = ""
@@ -58,6 +61,9 @@ class Disk:
         self.path = path
         if self.kind == "tools":
             self.path = tools_disk()
+            return
+        if self.kind == "distro":
+            self.path = distro_disk(path, self.label)
             return
         with open(path, "wb") as f:
             if self.kind == "random":
@@ -90,6 +96,7 @@ class Case:
     options: list = dataclasses.field(default_factory=list)
     kill_after: str = ""
     checks: list = dataclasses.field(default_factory=list)
+    boots_disk: bool = False    # no --kernel: what the first disk holds
     in_qemu: bool = False   # in QEMU's q35 instead, to compare with
 
     @property
@@ -127,12 +134,14 @@ class Case:
             f.write(text + "\n")
 
     def command(self, kernel, initrd):
-        words = [os.path.join(ROOT, "build/bantam"), "run", "--kernel", kernel, "--initrd", initrd,
-                 "--memory", MEMORY, "--cpus", str(self.cpus), "--transport", self.transport]
+        words = [os.path.join(ROOT, "build/bantam"), "run"]
+        if not self.boots_disk:
+            words += ["--kernel", kernel, "--initrd", initrd, "--cmdline", self.cmdline]
+        words += ["--memory", MEMORY, "--cpus", str(self.cpus), "--transport", self.transport]
         for disk in self.disks:
             words += ["--disk", f"path={disk.path},serial={disk.serial}"
                       + (",ro" if disk.read_only else "")]
-        return words + self.options + ["--cmdline", self.cmdline]
+        return words + self.options
 
     def q35_command(self, kernel, initrd):
         words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
@@ -206,6 +215,73 @@ def make_initrd(kernel, modules):
              os.path.join(kernel_dir(kernel), "modules"), "-m", modules)
         _initrds[key] = path
     return _initrds[key]
+
+
+# What an initrd of a distribution does, as short as it gets.
+DISTRO_INIT = """#!/bin/busybox sh
+bb=/bin/busybox
+$bb mkdir -p /proc /sys /root
+$bb mount -t proc proc /proc
+$bb mount -t sysfs sys /sys
+$bb mount -t devtmpfs dev /dev
+while read -r m; do set -- $m; $bb insmod "/modules/${1##*/}" 2>/dev/null; done </modules.list
+for w in $($bb cat /proc/cmdline); do case $w in root=*) root=${w#root=} ;; esac; done
+n=0
+until dev=$($bb findfs "$root") || [ $n = 50 ]; do $bb usleep 200000; n=$((n + 1)); done
+$bb mount -o ro "$dev" /root && echo "initrd: $root is $dev"
+exec $bb switch_root /root /sbin/init
+"""
+DISTRO_SYSTEM = """#!/bin/busybox sh
+bb=/bin/busybox
+$bb mount -t proc proc /proc
+echo "system: $($bb cat /etc/hostname) with $($bb uname -r)"
+echo "system: $($bb cat /proc/cmdline)"
+$bb mount -o remount,rw / && echo written >/written && $bb sync && $bb mount -o remount,ro / &&
+    echo "system: root is writable"
+$bb poweroff -f
+"""
+
+
+def distro_disk(path, kernel):
+    """A stock kernel and its initrd in /boot, a newer one without an initrd, and a grub.cfg."""
+    tree = path + ".d"
+    for name in ("boot/grub", "etc", "usr", "sbin", "bin", "proc", "sys", "dev", "root"):
+        os.makedirs(os.path.join(tree, name))
+
+    def write(name, text, mode=0o644):
+        with open(os.path.join(tree, name), "w") as f:
+            f.write(text)
+        os.chmod(os.path.join(tree, name), mode)
+
+    source = kernel_dir(kernel)
+    with open(os.path.join(source, "release")) as f:
+        release = f.read().strip()
+    busybox = shutil.which("busybox") or "/bin/busybox"
+    shutil.copy(busybox, os.path.join(tree, "bin/busybox"))
+    shutil.copy(os.path.join(source, "vmlinuz"), os.path.join(tree, "boot/vmlinuz-" + release))
+    write("boot/vmlinuz-99.0", "not a kernel, and has no initrd")
+    write("boot/grub/grub.cfg", f"linux /boot/vmlinuz-{release} root=UUID=x ro quiet from=grub\n")
+    write("etc/hostname", "distro\n")
+    write("etc/fstab", "UUID=01234567-89ab-cdef-0123-456789abcdef / ext4 defaults 0 1\n")
+    write("sbin/init", DISTRO_SYSTEM, 0o755)
+    with open(path + ".init", "w") as f:
+        f.write(DISTRO_INIT)
+    os.chmod(path + ".init", 0o755)
+    call(os.path.join(ROOT, "build/mkinitrd"), "-z", "-o",
+         os.path.join(tree, "boot/initrd.img-" + release), "-i", path + ".init",
+         "-f", busybox + ":/bin/busybox", "-M", os.path.join(source, "modules"),
+         "-m", "virtio_pci,virtio_blk,ext4")
+    with open(path + ".raw", "wb") as f:
+        f.truncate(80 << 20)
+    call("sgdisk", "-n", "1:2048:6143", "-t", "1:ef00", "-n", "2:6144:0", path + ".raw")
+    call("mkfs.ext4", "-q", "-F", "-d", tree, "-U", "01234567-89ab-cdef-0123-456789abcdef",
+         "-E", f"offset={6144 * 512}", path + ".raw", "70M")
+    call("qemu-img", "convert", "-c", "-O", "qcow2", path + ".raw", path + ".base")
+    call("qemu-img", "create", "-q", "-f", "qcow2", "-b", os.path.basename(path) + ".base",
+         "-F", "qcow2", path + ".qcow2")
+    os.unlink(path + ".raw")
+    shutil.rmtree(tree)
+    return path + ".qcow2"
 
 
 def tools_disk():
