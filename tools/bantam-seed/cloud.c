@@ -129,8 +129,8 @@ static bool is_prefix(const char *text, bool *v6)
 	char addr[64];
 	uint64_t bits;
 
-	if (!slash || slash - text >= (long)sizeof(addr) || !isdigit((uint8_t)slash[1]) ||
-	    strlen(slash + 1) > 3 || parse_u64(slash + 1, &bits))
+	if (!slash || slash - text >= (long)sizeof(addr) || !slash[1] || strlen(slash + 1) > 3 ||
+	    slash[1 + strspn(slash + 1, "0123456789")] || parse_u64(slash + 1, &bits))
 		return false;
 	snprintf(addr, sizeof(addr), "%.*s", (int)(slash - text), text);
 	return is_address(addr, v6) && bits <= (*v6 ? 128u : 32u);

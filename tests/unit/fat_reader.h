@@ -1,0 +1,44 @@
+/*
+ * fat_reader: reads and judges a FAT image without a line of the writer's code. Used by the
+ * unit tests and by the fuzz target.
+ */
+#ifndef BANTAM_FAT_READER_H
+#define BANTAM_FAT_READER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fat_found {
+	char *path;		/* "a/b"; UTF-8 */
+	char alias[13];		/* "NAME.EXT" */
+	bool dir;
+	uint32_t size;
+	uint32_t first;		/* cluster, or 0 */
+	uint16_t date, time;
+	uint8_t tenths;
+};
+
+struct fat_seen {
+	unsigned bits, cluster_bytes;
+	uint32_t clusters, used;
+	uint32_t serial;
+	char label[12], root_label[12];	/* without padding; root_label "": none */
+	struct fat_found *file;	/* folders come before what is in them */
+	size_t nfiles;
+	char fault[300];	/* "": none */
+	/* private */
+	const uint8_t *img;
+	uint64_t len;
+	uint32_t reserved, fat_sectors, root_entries, data_start, root_cluster;
+	uint8_t *owned;
+};
+
+/* Fills *seen; false, and a fault, if anything is not as the specification has it. */
+bool fat_read_image(struct fat_seen *seen, const void *img, uint64_t len);
+void fat_seen_clear(struct fat_seen *seen);
+const struct fat_found *fat_seen_find(const struct fat_seen *seen, const char *path);
+/* Byte at of the file. */
+uint8_t fat_seen_byte(const struct fat_seen *seen, const struct fat_found *file, uint32_t at);
+
+#endif
