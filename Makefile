@@ -17,7 +17,7 @@ DEB_BUILD := gcc make pkg-config libc6-dev liburing-dev libseccomp-dev libjansso
 DEB_RUN := qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmod xz-utils zstd lz4 \
 	dosfstools mtools e2fsprogs fdisk gdisk python3 dpkg apt
 DEB_CHECK := libcriterion-dev clang libclang-rt-14-dev acpica-tools fio socat jq git \
-	clang-format strace mandoc universal-ctags iperf3 tcpdump iproute2 procps \
+	clang-format strace mandoc universal-ctags iperf3 tcpdump iproute2 procps python3-yaml \
 	mmdebstrap fakeroot fdisk openssh-client
 export DEBIAN_FRONTEND := noninteractive
 
@@ -105,7 +105,7 @@ $B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tool
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_FLAGS := -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 FUZZ_OBJ := $(patsubst %.c,build/fuzz/o/%.o,$(filter-out vmm/main.c,$(SRC)))
-FUZZ_COMMON := $(patsubst %.c,build/fuzz/o/%.o,tests/unit/fake_disk.c \
+FUZZ_COMMON := $(patsubst %.c,build/fuzz/o/%.o,tests/unit/fake_disk.c tests/unit/fat_reader.c \
 	$(filter-out $(wildcard tests/fuzz/fuzz_*.c),$(wildcard tests/fuzz/*.c)))
 fuzz: $(FUZZ)
 build/fuzz/o/%.o: %.c Makefile

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "devices/backend/fat.h"
-#include "tests/unit/fat_reader.c"
+#include "tests/unit/fat_reader.h"
 
 #define MAX_FILES 600u
 
