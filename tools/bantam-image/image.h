@@ -20,6 +20,7 @@ enum image_status { IMAGE_OK = 0, IMAGE_ERROR = 1, IMAGE_USAGE = 2 };
 
 int image_create_main(int argc, char **argv);
 int image_info_main(int argc, char **argv);
+int image_check_main(int argc, char **argv);
 int image_convert_main(int argc, char **argv);
 int image_resize_main(int argc, char **argv);
 int image_sha256_main(int argc, char **argv);

@@ -22,6 +22,7 @@ static const struct command {
 } commands[] = {
 	{ "create", image_create_main, "make an image: raw, qcow2, or an overlay on another" },
 	{ "info", image_info_main, "say what an image is (--json)" },
+	{ "check", image_check_main, "look for damage in a qcow2 image (--repair, --json)" },
 	{ "convert", image_convert_main, "copy an image into another format, also compressed" },
 	{ "resize", image_resize_main, "change a disk's size" },
 	{ "map", image_map_main, "list which parts hold data, and where (--json)" },
