@@ -86,11 +86,6 @@ static int run_helper(const char *name, char **argv)
 
 static int cmd_image(int argc, char **argv)
 {
-	static const char *const inside[] = { "ls", "cat", "extract" };
-
-	for (size_t i = 0; argc && i < sizeof(inside) / sizeof(inside[0]); i++)
-		if (!strcmp(argv[0], inside[i]))
-			return run_helper("bantam-fs", argv);
 	return run_helper("bantam-image", argv);
 }
 

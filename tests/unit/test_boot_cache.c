@@ -112,6 +112,45 @@ Test(boot_cache, second_boot_finds_it)
 	cr_assert_eq(st.st_mode & 0777, 0600);
 }
 
+/* From an open descriptor: by its sum, or not at all. */
+static bool boot_open(const uint8_t *sha256)
+{
+	struct fake_guest g;
+	int fd = open(kernel, O_RDONLY | O_CLOEXEC);
+	bool cached;
+
+	fake_guest_init(&g, 16, elf);
+	g.req.kernel = "/boot/vmlinuz";
+	g.req.kernel_fd = &fd;
+	g.req.kernel_sha256 = sha256;
+	g.req.cache_dir = cache;
+	cr_assert_eq(fake_guest_boot(&g), 0, "%s", g.err.text);
+	cached = strstr(g.info.format, "cached");
+	fake_guest_clear(&g);
+	/* It stays the caller's. */
+	cr_assert_eq(close(fd), 0);
+	return cached;
+}
+
+Test(boot_cache, by_content)
+{
+	uint8_t sum[32] = { 1, 2, 3 }, other[32] = { 1, 2, 3, [31] = 1 };
+	struct stat st;
+
+	cr_assert(!boot_open(NULL));
+	cr_assert(!boot_open(NULL));
+	cr_assert_neq(stat(dir, &st), 0);
+	cr_assert(!boot_open(sum));
+	cr_assert(boot_open(sum));
+	cr_assert(strstr(the_entry(), "/sha256-"));
+	/* The same name, another sum. */
+	cr_assert(!boot_open(other));
+	cr_assert(!boot_open(sum));
+	/* A file's own entry is another one. */
+	cr_assert(!boot_cached(kernel));
+	cr_assert(boot_open(sum));
+}
+
 Test(boot_cache, pvh_too)
 {
 	struct fake_guest g;

@@ -138,7 +138,8 @@ Test(config, command_line_refusals)
 	static const struct {
 		const char *args, *says;
 	} table[] = {
-		{ "", "--kernel FILE is missing; see bantam run --help" },
+		{ "", "--kernel FILE is missing, or a --disk with a kernel in its /boot; see bantam "
+		      "run --help" },
 		{ "vmlinux", "\"vmlinux\": not an option; a kernel is given as --kernel FILE" },
 		{ "-kernel|k", "\"-kernel\": not an option; a kernel is given as --kernel FILE" },
 		{ "--", "\"--\": not an option; a kernel is given as --kernel FILE" },
@@ -304,7 +305,8 @@ Test(config, json_refusals)
 			     table[i].json);
 		snprintf(want, sizeof(want), "--config %s: %s", json_path, table[i].says);
 		if (!table[i].says)
-			strcpy(want, "--kernel FILE is missing; see bantam run --help");
+			strcpy(want, "--kernel FILE is missing, or a --disk with a kernel in its /boot; "
+				     "see bantam run --help");
 		cr_expect_str_eq(err.text, want, "%s: %s", table[i].json, err.text);
 	}
 }
