@@ -6,14 +6,23 @@
 
 #include "devices/backend/disk_qcow2_impl.h"
 
+#define PAGE_BYTES 4096u
+
 int qdisk_get_io(struct qdisk *d, unsigned level)
 {
 	struct level *l = &d->level[level];
+	struct image image = *l->store->image;
 	int rc;
 
 	if (l->io)
 		return 0;
-	rc = disk_raw_attach(&d->cfg, l->store->image, &l->io, NULL);
+	/*
+	 * The engine writes through the page cache. If it dirties a page while a part of the same
+	 * page is written past the cache, the next fdatasync fails: so only whole pages are.
+	 */
+	if (image.cached_fd >= 0 && image.offset_align < PAGE_BYTES)
+		image.offset_align = PAGE_BYTES;
+	rc = disk_raw_attach(&d->cfg, &image, &l->io, NULL);
 	if (rc)
 		return rc;
 	l->io->wake = qdisk_on_wake;
