@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/backend/qcow2_check.h"
 #include "vmm/core/log.h"
 
 /* Everything to the medium, freed clusters given back, the file cut to what it needs. */
@@ -213,15 +214,26 @@ static int know_metadata(struct qcow2 *q, struct err *err)
 			    "ro, or repair it with qemu-img check -r all", q->path) : 0;
 }
 
+/* Whoever wrote last, with lazy refcounts, did not come to write them. q is closed. */
+static int repair(const char *path, struct err *err)
+{
+	struct qcow2_check check = { .repair = QCOW2_REPAIR_ALL };
+	int rc;
+
+	log_put(LOG_INFO, "disk %s: was not closed cleanly; its refcounts are made anew", path);
+	rc = qcow2_check(&check, path, err);
+	if (rc || !check.corruptions)
+		return rc;
+	return err_set(err, EINVAL, "disk %s: was not closed cleanly, and has damage that cannot be "
+		       "repaired; open it ro (bantam image check tells what it is)", path);
+}
+
 static int begin_writing(struct qcow2 *q, struct err *err)
 {
 	int rc;
 
 	q->virgin = q->file_bytes;
 	q->grown_bytes = q->image.size_bytes;
-	if (q->incompatible & QCOW2_INCOMPAT_DIRTY)
-		return err_set(err, EINVAL, "disk %s: was not closed cleanly (dirty bit); repair it "
-			       "with qemu-img check -r all", q->path);
 	rc = know_metadata(q, err);
 	if (rc)
 		return rc;
@@ -230,8 +242,8 @@ static int begin_writing(struct qcow2 *q, struct err *err)
 	return 0;
 }
 
-static int open_image(const struct store_options *options, const struct qcow2_chain *chain,
-		      struct store **out, struct err *err)
+/* The file and what its header says. */
+static int open_file(const struct store_options *options, struct qcow2 **out, struct err *err)
 {
 	struct qcow2 *q = calloc(1, sizeof(*q));
 	int rc;
@@ -241,30 +253,64 @@ static int open_image(const struct store_options *options, const struct qcow2_ch
 		return err_sys(err, ENOMEM, "disk %s", options->path);
 	q->store.ops = &qcow2_readonly_ops;
 	q->store.readonly = options->readonly;
+	q->store.image = &q->image;
 	q->image.fd = q->image.cached_fd = -1;
 	pthread_mutex_init(&q->lock, NULL);
 	pthread_cond_init(&q->changed, NULL);
 	q->path = strdup(options->path);
 	rc = q->path ? image_open(&q->image, options->path, options->readonly, options->direct, err)
 		     : err_sys(err, ENOMEM, "disk %s", options->path);
-	if (rc)
-		goto fail;
-	q->fd = q->image.cached_fd >= 0 ? q->image.cached_fd : q->image.fd;
-	q->store.image = &q->image;
-	rc = qcow2_header_load(q, err);
-	if (rc)
-		goto fail;
+	if (!rc) {
+		q->fd = q->image.cached_fd >= 0 ? q->image.cached_fd : q->image.fd;
+		rc = qcow2_header_load(q, err);
+	}
+	if (rc) {
+		qcow2_close(&q->store);
+		return rc;
+	}
 	qcow2_cache_init(q);
+	*out = q;
+	return 0;
+}
+
+static int open_clean_file(const struct store_options *options, struct qcow2 **out,
+			   struct err *err)
+{
+	int rc = open_file(options, out, err);
+
+	if (rc || options->readonly || !((*out)->incompatible & QCOW2_INCOMPAT_DIRTY))
+		return rc;
+	qcow2_close(&(*out)->store);
+	*out = NULL;
+	rc = repair(options->path, err);
+	if (!rc)
+		rc = open_file(options, out, err);
+	if (rc || !((*out)->incompatible & QCOW2_INCOMPAT_DIRTY))
+		return rc;
+	qcow2_close(&(*out)->store);
+	*out = NULL;
+	return err_set(err, EAGAIN, "disk %s: another program has just begun to write to it",
+		       options->path);
+}
+
+static int open_image(const struct store_options *options, const struct qcow2_chain *chain,
+		      struct store **out, struct err *err)
+{
+	struct qcow2 *q;
+	int rc = open_clean_file(options, &q, err);
+
+	*out = NULL;
+	if (rc)
+		return rc;
 	rc = open_backing(q, options->direct, chain, err);
 	if (!rc && !options->readonly)
 		rc = begin_writing(q, err);
-	if (rc)
-		goto fail;
+	if (rc) {
+		qcow2_close(&q->store);
+		return rc;
+	}
 	*out = &q->store;
 	return 0;
-fail:
-	qcow2_close(&q->store);
-	return rc;
 }
 
 int store_qcow2_open(const struct store_options *options, struct store **out, struct err *err)
