@@ -137,6 +137,7 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/libexec/bantam
 	install -m 755 $(filter $B/bantam-%,$(TOOLS)) $(DESTDIR)$(PREFIX)/libexec/bantam
 	install -D -m 644 vmm/bantam.1 $(DESTDIR)$(PREFIX)/share/man/man1/bantam.1
+	install -m 644 tools/bantam-image/bantam-image.1 $(DESTDIR)$(PREFIX)/share/man/man1/bantam-image.1
 
 clean:
 	rm -rf build

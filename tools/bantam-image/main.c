@@ -79,7 +79,7 @@ int image_parse_size(const char *text, uint64_t *out, struct err *err)
 	int rc = parse_size(text, out);
 
 	if (rc == -ERANGE || (!rc && *out > (uint64_t)INT64_MAX / 2))
-		return err_set(err, ERANGE, "size %.40s: is too large; 4E is the most", text);
+		return err_set(err, ERANGE, "size %.40s: is too large; 4 EiB are the most", text);
 	if (rc)
 		return err_set(err, EINVAL, "size %.40s: is not a size; 512M, 20G and 1T are", text);
 	if (!*out)

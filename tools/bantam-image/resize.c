@@ -36,7 +36,7 @@ static int new_size(uint64_t old, const char *text, uint64_t *out, struct err *e
 			       (unsigned long long)old);
 	*out = plus ? old + by : minus ? old - by : by;
 	if (*out > (uint64_t)INT64_MAX / 2)
-		return err_set(err, ERANGE, "size %.40s: makes it too large; 4E is the most", text);
+		return err_set(err, ERANGE, "size %.40s: makes it too large; 4 EiB are the most", text);
 	return 0;
 }
 
