@@ -12,6 +12,7 @@
  * The newest kernel that has an initrd wins; then the newest of all; rescue kernels come last.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <nettle/sha2.h>
 #include <signal.h>
 #include <stdio.h>
@@ -355,7 +356,7 @@ static void tell(struct finder *f, FILE *out)
 	fprintf(out, "done\n");
 }
 
-static int find(struct finder *f, struct store *s, int kernel_fd, int initrd_fd,
+static int find(struct finder *f, struct store *s, int kernel_fd, int initrd_fd, int ready_fd,
 		uint64_t bytes_max)
 {
 	int rc = volumes_open(s, &f->all, f->err);
@@ -370,13 +371,16 @@ static int find(struct finder *f, struct store *s, int kernel_fd, int initrd_fd,
 	rc = settle_root(f);
 	if (!rc)
 		rc = copy_out(f, f->kernel, kernel_fd, bytes_max);
+	/* The kernel is complete. */
+	if (!rc && write(ready_fd, "", 1) != 1)
+		rc = err_sys(f->err, errno, "pipe");
 	if (!rc && *f->initrd)
 		rc = copy_out(f, f->initrd, initrd_fd, bytes_max);
 	return rc;
 }
 
 /* The confined process: everything but the store is its own. */
-static int work(struct store *store, char **argv, int status_fd)
+static int work(struct store *store, char **argv, int status_fd, int ready_fd)
 {
 	struct finder *f = calloc(1, sizeof(*f));
 	struct err err = { "" }, why = { "" };
@@ -390,7 +394,7 @@ static int work(struct store *store, char **argv, int status_fd)
 	if (!confine(bytes_max, CPU_MAX_S))
 		rc = err_sys(&why, errno, "cannot give up privileges");
 	if (!rc)
-		rc = find(f, store, atoi(argv[3]), atoi(argv[4]), bytes_max);
+		rc = find(f, store, atoi(argv[3]), atoi(argv[4]), ready_fd, bytes_max);
 	if (rc) {
 		err_set(&err, -rc, "disk %s: %s", argv[8], why.text);
 		fprintf(out, "error %s\n", printable(err.text));
@@ -400,8 +404,7 @@ static int work(struct store *store, char **argv, int status_fd)
 	return fflush(out) ? 1 : rc != 0;
 }
 
-/* Of what nobody can write to any more. The kernel's cache goes by it. */
-static void tell_sum(int kernel_fd, int sum_fd)
+static void hash(int kernel_fd, int sum_fd)
 {
 	uint8_t buf[65536], digest[SHA256_DIGEST_SIZE];
 	struct sha256_ctx ctx;
@@ -418,18 +421,29 @@ static void tell_sum(int kernel_fd, int sum_fd)
 		return;
 }
 
-static int watch(pid_t pid, char **argv)
+/* Of what nobody can write to any more. The kernel's cache goes by it. */
+static void tell_sum(int kernel_fd, int sum_fd, int ready_fd)
+{
+	const int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK;
+	char go;
+
+	/* While the other process copies the initrd. */
+	if (read(ready_fd, &go, 1) != 1 || fcntl(kernel_fd, F_ADD_SEALS, seals))
+		return;
+	hash(kernel_fd, sum_fd);
+}
+
+static int watch(pid_t pid, char **argv, int ready_fd)
 {
 	int status, status_fd = atoi(argv[2]);
 
+	tell_sum(atoi(argv[3]), atoi(argv[5]), ready_fd);
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return 1;
 	if (WIFSIGNALED(status))
 		dprintf(status_fd, "\nerror disk %s: its file system is damaged: the reader was ended by "
 			"signal %d (%s)\n", argv[8], WTERMSIG(status), strsignal(WTERMSIG(status)));
-	else if (!WEXITSTATUS(status))
-		tell_sum(atoi(argv[3]), atoi(argv[5]));
 	return status != 0;
 }
 
@@ -438,6 +452,7 @@ int boot_main(int argc, char **argv)
 	struct store_options options = { .readonly = true };
 	struct store *store = NULL;
 	struct err err = { "" };
+	int ready[2];
 	pid_t pid;
 
 	if (argc != 9 || store_format_parse(argv[7], &options.format)) {
@@ -450,11 +465,15 @@ int boot_main(int argc, char **argv)
 		dprintf(atoi(argv[2]), "error %s\n", printable(err.text));
 		return 1;
 	}
+	if (pipe2(ready, O_CLOEXEC))
+		return 1;
 	pid = fork();
-	if (pid)
-		return pid < 0 ? 1 : watch(pid, argv);
+	if (pid) {
+		close(ready[1]);
+		return pid < 0 ? 1 : watch(pid, argv, ready[0]);
+	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* What it could write there is not its to say. */
 	close(atoi(argv[5]));
-	_exit(work(store, argv, atoi(argv[2])));
+	_exit(work(store, argv, atoi(argv[2]), ready[1]));
 }
