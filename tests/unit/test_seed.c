@@ -92,6 +92,21 @@ Test(seed, cloud_checked)
 	}
 }
 
+Test(seed, cloud_passwords)
+{
+	static const struct { const char *password, *user; bool good; } table[] = {
+		{ "plain", NULL, true }, { "$ 5", NULL, true }, { "$6$s$h", NULL, true }, { "$y$j9T$s$h", "ann", true },
+		{ "$y$j9T$s$h", NULL, false }, { "", NULL, false }, { "\xff", "ann", false },
+	}, *c;
+
+	EACH(c, table) {
+		struct cloud cloud = { .password = c->password, .user = c->user };
+		struct err err = { "" };
+
+		cr_expect_eq(!cloud_check(&cloud, &err), c->good, "%s: %s", c->password, err.text);
+	}
+}
+
 Test(seed, cloud_scalars)
 {
 	static const struct { const char *text, *want; } table[] = {

@@ -162,6 +162,26 @@ static int check_texts(const char *option, const struct list *list, struct err *
 	return rc;
 }
 
+/* crypt(3)'s own form, or the password itself, which the guest hashes. */
+static bool is_hashed(const char *password)
+{
+	return password[0] == '$' && strchr(password + 1, '$');
+}
+
+/* cloud-init knows the default user's as hashed only if it is of these kinds: not yescrypt. */
+static int check_password(const struct cloud *cloud, struct err *err)
+{
+	static const char *const kinds[] = { "$1$", "$2a$", "$2y$", "$5$", "$6$" };
+
+	if (!cloud->password || cloud->user || !is_hashed(cloud->password))
+		return 0;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (!strncmp(cloud->password, kinds[i], strlen(kinds[i])))
+			return 0;
+	return err_set(err, EINVAL, "--password: cloud-init takes a hash of this kind with --user only; "
+		       "for its default user use $6$ (mkpasswd -m sha-512)");
+}
+
 static int check_network(const struct cloud *cloud, struct err *err)
 {
 	unsigned gateways[2] = { 0, 0 }, ips[2] = { 0, 0 };
@@ -212,6 +232,8 @@ int cloud_check(const struct cloud *cloud, struct err *err)
 	if (fault)
 		return err_set(err, EINVAL, "--user %.80s: %s", cloud->user, fault);
 	rc = check_text("--password", cloud->password, err);
+	if (!rc)
+		rc = check_password(cloud, err);
 	if (!rc)
 		rc = check_text("--instance-id", cloud->instance_id, err);
 	if (!rc)
@@ -287,8 +309,7 @@ static void put_user(FILE *out, const struct cloud *cloud)
 	put_scalar(out, cloud->user);
 	fputs("\n    shell: /bin/bash\n    sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n", out);
 	if (cloud->password) {
-		/* crypt(3)'s own form, or the password itself, which the guest hashes. */
-		bool hashed = cloud->password[0] == '$' && strchr(cloud->password + 1, '$');
+		bool hashed = is_hashed(cloud->password);
 
 		fputs("    lock_passwd: false\n    ", out);
 		put_pair(out, hashed ? "hashed_passwd" : "plain_text_passwd", cloud->password);
