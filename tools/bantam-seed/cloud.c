@@ -371,16 +371,23 @@ int cloud_network_config(const struct cloud *cloud, struct text *text, struct er
 		fputs("    match:\n      ", out);
 		put_pair(out, cloud->mac ? "macaddress" : "name", cloud->mac ? cloud->mac : name);
 	}
+	/* The renderers for networkd and ifupdown take the key for the card's name. */
+	if (cloud->mac) {
+		fputs("    ", out);
+		put_pair(out, "set-name", name);
+	}
 	for (size_t i = 0; i < cloud->ips.n; i++)
 		have_v4 |= is_prefix(cloud->ips.item[i], &v6) && !v6;
 	fprintf(out, "    dhcp4: %s\n", have_v4 ? "false" : "true");
 	put_list(out, "    ", "addresses", &cloud->ips);
-	if (cloud->gateways.n)
-		fputs("    routes:\n", out);
+	/*
+	 * Not "routes": for ifupdown cloud-init makes route(8) commands of them, whose failure
+	 * it ignores, and Debian has no route(8) by default.
+	 */
 	for (size_t i = 0; i < cloud->gateways.n; i++) {
 		is_address(cloud->gateways.item[i], &v6);
-		fprintf(out, "      - to: \"%s\"\n        ", v6 ? "::/0" : "0.0.0.0/0");
-		put_pair(out, "via", cloud->gateways.item[i]);
+		fputs("    ", out);
+		put_pair(out, v6 ? "gateway6" : "gateway4", cloud->gateways.item[i]);
 	}
 	if (cloud->dns.n)
 		fputs("    nameservers:\n", out);
