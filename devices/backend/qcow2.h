@@ -62,7 +62,7 @@ struct qcow2_slice {
 	bool loading;
 	bool stale;		/* while loading: the cluster was freed */
 	bool writing;
-	uint8_t data[] __attribute__((aligned(8)));
+	uint8_t *data;		/* slice_bytes, behind this */
 };
 
 /* Entries [lo, hi) of the L1 or the refcount table that are newer than the file. */

@@ -97,6 +97,7 @@ static struct qcow2_slice *add(struct qcow2 *q, uint64_t offset, enum qcow2_tabl
 	if (!s)
 		return NULL;
 	memset(s, 0, sizeof(*s));
+	s->data = (uint8_t *)(s + 1);
 	s->offset = offset;
 	s->table = table;
 	s->hash_next = *bucket_of(q, offset);
