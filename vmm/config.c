@@ -368,7 +368,7 @@ void config_help(FILE *out)
 {
 	char lead[160];
 
-	fputs("usage: bantam run --kernel FILE [OPTION]…\n\n"
+	fputs("usage: bantam run --kernel FILE | --disk FILE [OPTION]…\n\n"
 	      "Boots one VM and ends with it. Exit status: 0 power-off, 1 error, 2 wrong usage,\n"
 	      "3 reboot, 4 guest panic (pvpanic), 5 emergency restart (panic=N, sysrq-b),\n"
 	      "6 triple fault, 7 KVM cannot run the guest, 128+N killed by signal N.\n\n", out);
