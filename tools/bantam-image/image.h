@@ -47,7 +47,7 @@ int image_open_store(const char *path, enum store_format format, bool readonly,
 /* The format that the file's content has, for commands that do not believe a byte of it. */
 int image_detect(const char *path, enum store_format *out, struct err *err);
 
-/* How many threads --threads asks for; NULL: as many as there are CPUs, at most 8. */
+/* How many threads --threads asks for; NULL: as many as there are CPUs, but 4 to 8. */
 int image_parse_threads(const char *text, unsigned *out, struct err *err);
 
 /* Set when the user wants us to stop (SIGINT, SIGTERM, SIGHUP); 0: not. */

@@ -14,6 +14,8 @@
 
 #define THREADS_MAX 64u
 #define THREADS_DEFAULT_MAX 8u
+/* With fewer CPUs, too: some of them wait for the medium. */
+#define THREADS_DEFAULT_MIN 4u
 
 static const struct command {
 	const char *name;
@@ -103,6 +105,8 @@ int image_parse_threads(const char *text, unsigned *out, struct err *err)
 		return 0;
 	}
 	*out = sched_getaffinity(0, sizeof(set), &set) ? 1 : (unsigned)CPU_COUNT(&set);
+	if (*out < THREADS_DEFAULT_MIN)
+		*out = THREADS_DEFAULT_MIN;
 	if (*out > THREADS_DEFAULT_MAX)
 		*out = THREADS_DEFAULT_MAX;
 	return 0;
