@@ -262,8 +262,11 @@ void vsock_run(struct vsock *vs)
 
 void vsock_arm_tick(struct vsock *vs)
 {
-	if (vs->ntimed || vs->deaf)
-		loop_timer_arm(vs->tick, TICK_NS);
+	/* Arming it anew would put it off, for ever if new deadlines come fast enough. */
+	if (vs->ticking || !(vs->ntimed || vs->deaf))
+		return;
+	vs->ticking = true;
+	loop_timer_arm(vs->tick, TICK_NS);
 }
 
 static void on_tick(void *opaque)
@@ -276,6 +279,7 @@ static void on_tick(void *opaque)
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 	virtio_lock(&vs->vdev);
+	vs->ticking = false;
 	for (c = LIST_FIRST(&vs->conns); c && vs->ntimed; c = next) {
 		next = LIST_NEXT(c, all);
 		if (c->deadline_ns && c->deadline_ns <= now)

@@ -127,6 +127,7 @@ struct vsock {
 	unsigned ntimed;	/* connections with a deadline */
 	bool resetting;		/* on_again finishes the reset */
 	bool tx_blocked;	/* strays are full */
+	bool ticking;		/* the tick is armed */
 	bool deaf;		/* no descriptor for another connection: the tick tries again */
 	LIST_HEAD(, vsock_conn) conns;
 	LIST_HEAD(, vsock_conn) bucket[VSOCK_BUCKETS];

@@ -225,6 +225,40 @@ Test(vsock, backlog)
 	vpeer_end();
 }
 
+/* … also while host programs keep connecting, which starts deadlines of their own. */
+Test(vsock, backlog_and_deadlines)
+{
+	int server, fd[60];
+	bool answered = false;
+	unsigned n;
+
+	vpeer_begin(FAKE_PCI);
+	server = vpeer_serve(1, 0);
+	vpeer_open_out(server, 10, 1);
+	vpeer_send_packet(VSOCK_OP_REQUEST, 11, 1, NULL, 0);
+	vpeer_expect(VSOCK_OP_RESPONSE, 11, 1);
+	vpeer_send_packet(VSOCK_OP_REQUEST, 12, 1, NULL, 0);
+	cr_assert(vpeer_silent());
+	close(accept(server, NULL, NULL));
+	for (n = 0; n < 60 && !answered; n++) {
+		bool have = false;
+
+		fd[n] = vpeer_host_connect("CONNECT 7\n");
+		while (vpeer_used(&have)) {
+			answered |= vp.got.op == VSOCK_OP_RESPONSE && vp.got.dst_port == 12;
+			have = false;
+		}
+		fake_driver_kick(&vp.d, VSOCK_RX);
+		usleep(1000);
+	}
+	cr_assert(answered);
+	while (n)
+		close(fd[--n]);
+	close(server);
+	unlink(strcat(strcpy(vp.text, vp.path), "_1"));
+	vpeer_end();
+}
+
 /* Without receive buffers nothing is lost, and what waits is bounded. */
 Test(vsock, no_buffers)
 {
