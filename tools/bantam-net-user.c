@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "devices/backend/net_hostfwd.h"
+#include "vmm/core/helper.h"
 
 #define FRAME_MAX 65600u
 #define BATCH 32u	/* frames of one system call; each has a long buffer, touched when it is needed */
@@ -497,6 +498,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bantam-net-user: started by bantam run --net user, not by hand\n");
 		return 2;
 	}
+	helper_keep_only((int[]){ me.frames_fd, me.status_fd }, 2);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_IGN);
 	if (!create((unsigned)mtu)) {

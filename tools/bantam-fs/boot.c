@@ -24,6 +24,7 @@
 
 #include "boot/distro.h"
 #include "tools/bantam-fs/fs.h"
+#include "vmm/core/helper.h"
 
 #define CPU_MAX_S 60u
 #define PATH_BYTES 600u
@@ -459,6 +460,7 @@ int boot_main(int argc, char **argv)
 		fprintf(stderr, "bantam-fs boot: started by bantam run, not by hand\n");
 		return 2;
 	}
+	helper_keep_only((int[]){ atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atoi(argv[5]) }, 4);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	options.path = argv[8];
 	if (store_open(&options, &store, &err)) {

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "tools/bantam-fs/fs.h"
+#include "vmm/core/helper.h"
 
 #define STALL_CPU_S 20
 #define CPU_MAX_S 86400u
@@ -321,6 +322,7 @@ int main(int argc, char **argv)
 		fputs(usage, stderr);
 		return 2;
 	}
+	helper_keep_only(NULL, 0);
 	rc = parse(&job, argc, argv);
 	if (rc)
 		return rc;

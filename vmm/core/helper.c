@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define REAP_STEP_MS 5u
+#define OLD_KERNEL_FDS 1024u
 
 static bool runs(char *path, size_t len, const char *dir, const char *sub, const char *name)
 {
@@ -69,6 +70,24 @@ int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned
 	if (rc)
 		*pid = 0;
 	return -rc;
+}
+
+void helper_keep_only(const int *keep, unsigned nkeep)
+{
+	unsigned from = STDERR_FILENO + 1;
+
+	while (from <= INT_MAX) {
+		unsigned next = (unsigned)INT_MAX + 1;
+
+		for (unsigned i = 0; i < nkeep; i++)
+			if (keep[i] >= (int)from && (unsigned)keep[i] < next)
+				next = (unsigned)keep[i];
+		/* Linux before 5.9 has no such call; few hosts give a process more than these. */
+		if (next > from && close_range(from, next - 1, 0))
+			for (unsigned fd = from; fd < next && fd < OLD_KERNEL_FDS; fd++)
+				close((int)fd);
+		from = next + 1;
+	}
 }
 
 /* Returns as soon as it ends where the kernel has pidfds (5.3); else step by step. */

@@ -26,6 +26,12 @@ int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned
 		 pid_t *pid);
 
 /*
+ * For a helper, before all else: close what it inherited beyond standard input, output and
+ * error and those of keep. Whoever started bantam may have left anything open.
+ */
+void helper_keep_only(const int *keep, unsigned nkeep);
+
+/*
  * Wait at most ms for its end, then kill it. The status is waitpid's; -1: it had to be
  * killed. *pid is 0 afterwards; nothing happens if it was before (and -1 is returned).
  */
