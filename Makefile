@@ -101,6 +101,14 @@ $B/unit/%: $B/o/tests/unit/%.o $(UNIT_COMMON) $(LIB)
 # What is tested of a helper program: all of it but its main.
 $B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
 
+# Randomised tests of qcow2; power.c sees what is written to the image by these wrappers.
+TORTURE := $B/tests/qcow2-torture
+TORTURE_WRAP := -Wl,--wrap=pwrite,--wrap=pwritev,--wrap=pwritev2,--wrap=fallocate,--wrap=ftruncate,--wrap=fdatasync
+torture: $(TORTURE)
+$(TORTURE): $(patsubst %.c,$B/o/%.o,$(wildcard tests/qcow2/*.c)) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $(TORTURE_WRAP) -o $@ $^ $(LIBS)
+
 # libFuzzer targets, each linked against a clang build of everything and the fakes.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_FLAGS := -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
@@ -143,5 +151,5 @@ clean:
 	rm -rf build
 
 -include $(shell find $B/o build/fuzz/o -name '*.d' 2>/dev/null)
-.PHONY: all guests unit fuzz check bench run deps fmt install clean
+.PHONY: all guests unit torture fuzz check bench run deps fmt install clean
 .SECONDARY:

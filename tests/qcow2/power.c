@@ -1,0 +1,441 @@
+/*
+ * power: what the image may look like after the host has lost power.
+ *
+ * Every change that the engine makes to the image's file is recorded (the linker's --wrap puts
+ * us before libc), with the time when it began and ended; so is every fdatasync, and what the
+ * guest was told. For a moment chosen at random the file is made anew: what had ended before the
+ * last complete fdatasync began is there; of the rest each sector has an arbitrary part, in
+ * order within the sector alone. Then as in kill.c.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "tests/qcow2/torture.h"
+
+#define DISK_BYTES (4ull << 20)
+#define POINTS 20u	/* of one recording */
+
+enum what { WROTE, SIZE, SYNC };
+
+struct event {
+	enum what what;
+	uint64_t offset, len;	/* SIZE: offset */
+	uint8_t *data;		/* NULL: zeroes */
+	bool dsync;
+	uint64_t begin, end;
+};
+
+struct note {
+	struct op op;
+	bool end;
+	uint64_t mark, at;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool recording;
+static ino_t inode;
+static uint64_t now;
+static struct event *events;
+static size_t nevents, events_room;
+static struct note *notes;
+static size_t nnotes, notes_room;
+
+/* --- recording -------------------------------------------------------------------------------------- */
+
+static bool ours(int fd)
+{
+	struct stat st;
+
+	return __atomic_load_n(&recording, __ATOMIC_ACQUIRE) && !fstat(fd, &st) &&
+	       st.st_ino == inode;
+}
+
+static uint64_t tick(void)
+{
+	return __atomic_add_fetch(&now, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Takes e.data over. */
+static void record(struct event e)
+{
+	pthread_mutex_lock(&lock);
+	e.end = tick();
+	if (nevents == events_room) {
+		events_room = events_room ? events_room * 2 : 1024;
+		events = realloc(events, events_room * sizeof(*events));
+	}
+	if (!events)
+		fail("no memory");
+	events[nevents++] = e;
+	pthread_mutex_unlock(&lock);
+}
+
+static void note(struct driver *d, const struct op *op, bool end, uint64_t mark)
+{
+	if (nnotes == notes_room) {
+		notes_room = notes_room ? notes_room * 2 : 1024;
+		notes = realloc(notes, notes_room * sizeof(*notes));
+	}
+	if (!notes)
+		fail("no memory");
+	notes[nnotes++] = (struct note){ *op, end, mark, tick() };
+}
+
+static uint8_t *copy_iov(const struct iovec *iov, int niov, uint64_t *len)
+{
+	uint8_t *data, *to;
+
+	*len = 0;
+	for (int i = 0; i < niov; i++)
+		*len += iov[i].iov_len;
+	data = to = malloc(*len + 1);
+	if (!data)
+		fail("no memory");
+	for (int i = 0; i < niov; i++) {
+		memcpy(to, iov[i].iov_base, iov[i].iov_len);
+		to += iov[i].iov_len;
+	}
+	return data;
+}
+
+static ssize_t record_write(struct event e, ssize_t n)
+{
+	int error = errno;
+
+	if (n > 0) {
+		e.len = (uint64_t)n;
+		record(e);
+	} else {
+		free(e.data);
+	}
+	errno = error;
+	return n;
+}
+
+ssize_t __real_pwrite(int fd, const void *buf, size_t len, off_t offset);
+ssize_t __real_pwritev(int fd, const struct iovec *iov, int niov, off_t offset);
+ssize_t __real_pwritev2(int fd, const struct iovec *iov, int niov, off_t offset, int flags);
+int __real_fallocate(int fd, int mode, off_t offset, off_t len);
+int __real_ftruncate(int fd, off_t size);
+int __real_fdatasync(int fd);
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t offset);
+ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int niov, off_t offset);
+ssize_t __wrap_pwritev2(int fd, const struct iovec *iov, int niov, off_t offset, int flags);
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t len);
+int __wrap_ftruncate(int fd, off_t size);
+int __wrap_fdatasync(int fd);
+
+ssize_t __wrap_pwritev2(int fd, const struct iovec *iov, int niov, off_t offset, int flags)
+{
+	struct event e = { .what = WROTE, .offset = (uint64_t)offset, .dsync = flags & RWF_DSYNC };
+
+	if (!ours(fd))
+		return __real_pwritev2(fd, iov, niov, offset, flags);
+	e.data = copy_iov(iov, niov, &e.len);
+	e.begin = tick();
+	return record_write(e, __real_pwritev2(fd, iov, niov, offset, flags));
+}
+
+ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+	return __wrap_pwritev2(fd, iov, niov, offset, 0);
+}
+
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t offset)
+{
+	struct iovec iov = { (void *)buf, len };
+
+	return __wrap_pwritev2(fd, &iov, 1, offset, 0);
+}
+
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	struct event e = { .what = WROTE, .offset = (uint64_t)offset, .len = (uint64_t)len };
+	bool log = ours(fd);
+	int rc;
+
+	e.begin = tick();
+	rc = __real_fallocate(fd, mode, offset, len);
+	if (log && !rc)
+		record(e);
+	return rc;
+}
+
+int __wrap_ftruncate(int fd, off_t size)
+{
+	struct event e = { .what = SIZE, .offset = (uint64_t)size };
+	bool log = ours(fd);
+	int rc;
+
+	e.begin = tick();
+	rc = __real_ftruncate(fd, size);
+	if (log && !rc)
+		record(e);
+	return rc;
+}
+
+int __wrap_fdatasync(int fd)
+{
+	struct event e = { .what = SYNC };
+	bool log = ours(fd);
+	int rc;
+
+	e.begin = tick();
+	rc = __real_fdatasync(fd);
+	if (log && !rc)
+		record(e);
+	return rc;
+}
+
+/* --- the file after a loss of power --------------------------------------------------------------------- */
+
+struct file {
+	uint8_t *data;
+	uint64_t size, room;
+};
+
+/* When unit was last written back: an arbitrary moment since the sync. */
+static uint64_t moment(uint64_t salt, uint64_t unit, uint64_t from, uint64_t to)
+{
+	struct rng r = { salt ^ unit * 0x9e3779b97f4a7c15ull };
+
+	switch (rnd(&r, 3)) {
+	case 0:
+		return from;
+	case 1:
+		return to;
+	default:
+		return from + rnd(&r, to - from + 1);
+	}
+}
+
+static void apply(struct file *f, const struct event *e, uint64_t at, uint64_t n)
+{
+	if (at + n > f->room)
+		fail("a write beyond what was recorded");
+	if (e->data)
+		memcpy(f->data + at, e->data + (at - e->offset), n);
+	else
+		memset(f->data + at, 0, n);
+}
+
+/* Which of the file's sectors an O_DSYNC write made durable, and when. */
+static uint64_t *durable_times(uint64_t cut, uint64_t room)
+{
+	uint64_t *t = calloc(room / SECTOR + 1, sizeof(*t));
+
+	if (!t)
+		fail("no memory");
+	for (size_t i = 0; i < nevents; i++) {
+		const struct event *e = &events[i];
+
+		if (e->what != WROTE || !e->dsync || e->end >= cut)
+			continue;
+		for (uint64_t at = e->offset / SECTOR; at * SECTOR < e->offset + e->len; at++)
+			t[at] = e->end + 1;
+	}
+	return t;
+}
+
+static void lose_power(struct file *f, uint64_t cut, struct rng *rng)
+{
+	uint64_t synced = 0, salt = rnd64(rng);
+	/* What is written back at once: a sector, a page, everything. */
+	unsigned shift = (unsigned[]){ 0, 0, 3, 63 }[rnd(rng, 4)];
+	uint64_t *durable = durable_times(cut, f->room), size_time;
+
+	for (size_t i = 0; i < nevents; i++)
+		if (events[i].what == SYNC && events[i].end < cut && events[i].begin > synced)
+			synced = events[i].begin;
+	size_time = moment(salt, ~0ull, synced, cut);
+	for (size_t i = 0; i < nevents; i++) {
+		const struct event *e = &events[i];
+
+		if (e->what == SIZE && e->end < size_time)
+			f->size = e->offset;
+		if (e->what != WROTE || e->begin >= cut)
+			continue;
+		for (uint64_t at = e->offset, n; at < e->offset + e->len; at += n) {
+			uint64_t sector = at / SECTOR;
+			uint64_t when = moment(salt, sector >> shift, synced, cut);
+
+			n = SECTOR - at % SECTOR;
+			if (n > e->offset + e->len - at)
+				n = e->offset + e->len - at;
+			if (when < durable[sector])
+				when = durable[sector];
+			if (e->end < when)
+				apply(f, e, at, n);
+		}
+	}
+	free(durable);
+}
+
+static void write_file(const char *path, const struct file *f)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+	if (fd < 0 || write(fd, f->data, f->size) != (ssize_t)f->size)
+		fail("%s", path);
+	close(fd);
+}
+
+static void replay_notes(struct ledger *l, uint64_t cut)
+{
+	for (size_t i = 0; i < nnotes && notes[i].at < cut; i++) {
+		const struct note *n = &notes[i];
+
+		if (n->op.kind == DISK_FLUSH && n->end)
+			ledger_flush_end(l, n->mark);
+		else if (n->op.kind != DISK_FLUSH && n->end)
+			ledger_done(l, &n->op);
+		else if (n->op.kind != DISK_FLUSH)
+			ledger_issue(l, &n->op);
+	}
+}
+
+/* --- recordings ------------------------------------------------------------------------------------------- */
+
+static void operate(struct rng *rng, uint64_t *seq, struct ledger *l, uint64_t n, bool record_it)
+{
+	struct driver *d = calloc(1, sizeof(*d));
+
+	d->rng = rng;
+	d->seq = seq;
+	d->ledger = l;
+	d->max_sectors = 300;
+	d->note = record_it ? note : NULL;
+	driver_open(d, "top.qcow2", "threads", false);
+	driver_run(d, n);
+	driver_close(d);
+	free(d);
+}
+
+static void load(const char *path, struct file *f)
+{
+	int fd = open(path, O_RDONLY);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st))
+		fail("%s", path);
+	f->size = (uint64_t)st.st_size;
+	f->room = f->size + (256ull << 20);
+	f->data = calloc(1, f->room);
+	if (!f->data || read(fd, f->data, f->size) != (ssize_t)f->size)
+		fail("%s", path);
+	inode = st.st_ino;
+	close(fd);
+}
+
+static void forget(void)
+{
+	for (size_t i = 0; i < nevents; i++)
+		free(events[i].data);
+	nevents = nnotes = 0;
+	now = 0;
+}
+
+static void copy_ledger(struct ledger *to, const struct ledger *from)
+{
+	ledger_init(to, from->nsectors);
+	memcpy(to->stable, from->stable, from->nsectors * 8);
+	memcpy(to->zeroed, from->zeroed, from->nsectors * 8);
+}
+
+static void one_point(const struct file *before, const struct ledger *known, struct rng *rng,
+		      uint64_t seq, unsigned long *leaks)
+{
+	uint64_t cut = rnd(rng, now) + 2, size = before->size;
+	struct file f = { .size = size, .room = before->room };
+	size_t end = strcspn(context, "|");
+	struct ledger l;
+	unsigned long n;
+
+	for (size_t i = 0; i < nevents; i++) {
+		uint64_t reach = events[i].offset + events[i].len;
+
+		size = events[i].what == SYNC || reach < size ? size : reach;
+	}
+	f.room = size;
+	f.data = calloc(1, f.room + 1);
+	memcpy(f.data, before->data, before->size);
+	snprintf(context + end, sizeof(context) - end, "| moment %llu of %llu",
+		 (unsigned long long)cut, (unsigned long long)now);
+	lose_power(&f, cut, rng);
+	write_file("top.qcow2", &f);
+	free(f.data);
+	n = check_image("top.qcow2", true);
+	*leaks = n > *leaks ? n : *leaks;
+	copy_ledger(&l, known);
+	replay_notes(&l, cut);
+	ledger_verify(&l, "top.qcow2", true);
+	/* It can be gone on with. */
+	if (!rnd(rng, 4)) {
+		operate(rng, &seq, &l, 60, false);
+		check_image("top.qcow2", true);
+		ledger_verify(&l, "top.qcow2", false);
+	}
+	ledger_free(&l);
+}
+
+static void make(struct rng *rng)
+{
+	unsigned cluster = 512u << rnd(rng, 9);
+	const char *base = "";
+
+	if (rnd(rng, 2)) {
+		must("qemu-img create -f qcow2 base.qcow2 %llu", DISK_BYTES / 2);
+		base = "-b base.qcow2 -F qcow2";
+	}
+	must("qemu-img create -f qcow2 %s -o cluster_size=%u,compat=%s top.qcow2 %llu", base, cluster,
+	     rnd(rng, 4) ? "1.1" : "0.10", DISK_BYTES);
+}
+
+int torture_power(uint64_t seed, unsigned points, const char *dir)
+{
+	struct rng rng = { seed };
+	unsigned recordings = 0;
+	unsigned long leaks = 0;
+	uint64_t changes = 0;
+
+	for (unsigned i = 0; i < points; recordings++) {
+		struct ledger known, l;
+		struct file before;
+		uint64_t seq = 0;
+
+		snprintf(context, sizeof(context), "torture power %llu %u %s: recording %u ",
+			 (unsigned long long)seed, points, dir, recordings);
+		enter_scratch("/dev/shm");
+		make(&rng);
+		ledger_init(&known, DISK_BYTES / SECTOR);
+		operate(&rng, &seq, &known, rnd(&rng, 200), false);
+		if (rnd(&rng, 4) == 0)
+			must("qemu-img snapshot -c s top.qcow2");
+		ledger_verify(&known, "top.qcow2", true);
+		load("top.qcow2", &before);
+		copy_ledger(&l, &known);
+		__atomic_store_n(&recording, true, __ATOMIC_RELEASE);
+		operate(&rng, &seq, &l, rnd(&rng, 300) + 20, true);
+		__atomic_store_n(&recording, false, __ATOMIC_RELEASE);
+		ledger_free(&l);
+		changes += nevents;
+		for (unsigned k = 0; k < POINTS && i < points; k++, i++)
+			one_point(&before, &known, &rng, seq, &leaks);
+		forget();
+		free(before.data);
+		ledger_free(&known);
+		leave_scratch();
+	}
+	printf("seed %llu: %u losses of power in %u recordings of %llu changes to the file; at most "
+	       "%lu leaked clusters\n", (unsigned long long)seed, points, recordings,
+	       (unsigned long long)changes, leaks);
+	return 0;
+}
