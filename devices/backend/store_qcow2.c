@@ -180,8 +180,10 @@ static int open_backing(struct qcow2 *q, bool direct, const struct qcow2_chain *
 	options.path = path;
 	options.format = q->backing_format;
 	rc = check_loop(q, path, &here, chain, err);
-	if (!rc)
-		rc = store_choose_format(&options, err);
+	if (!rc && store_choose_format(&options, NULL))
+		rc = err_set(err, EINVAL, "disk %s: does not say what format its backing file %s has, "
+			     "and that begins like a qcow2 image; qemu-img rebase -u -F writes it "
+			     "down", q->path, path);
 	if (!rc && options.format == STORE_QCOW2)
 		rc = open_image(&options, &here, &q->store.backing, err);
 	else if (!rc)

@@ -173,6 +173,9 @@ Test(qcow2_read, backing_refusals)
 	must("qemu-img create -q -f qcow2 blob 1M");
 	must("qemu-img rebase -q -u -f qcow2 -b blob -F qcow2 a.qcow2");
 	store_close(must_open("a.qcow2", STORE_AUTO, true));
+	cr_assert_eq(peek64("a.qcow2", 112) >> 32, 0xe2792aca);
+	poke32("a.qcow2", 112, 0x11111111);
+	must_refuse("a.qcow2", STORE_AUTO, true, "does not say what format");
 	must("qemu-img create -q -f qcow2 c0.qcow2 1M");
 	for (int i = 1; i < 66; i++) {
 		snprintf(name, sizeof(name), "c%d.qcow2", i);
