@@ -71,6 +71,28 @@ int qcow2_own_l2_locked(struct qcow2 *q, uint64_t l1_index, enum qcow2_alloc how
 	return old || !got.zeroed ? 1 : 0;
 }
 
+/* A damaged entry must not make us give up what is metadata. */
+static int check_freed(struct qcow2 *q, uint64_t entry, uint64_t at)
+{
+	uint64_t offset = entry & QCOW2_OFFSET_MASK, len = q->cluster_bytes;
+
+	if (entry & QCOW2_COMPRESSED)
+		qcow2_packed_extent(q, entry, &offset, &len);
+	else if (!offset)
+		return 0;
+	for (uint64_t c = offset & ~(q->cluster_bytes - 1); c < offset + len;
+	     c += q->cluster_bytes)
+		if (qcow2_meta_has(q, c))
+			return qcow2_damaged(q, "an L2 entry points to metadata", at);
+	return 0;
+}
+
+/* Other flags alone keep the cluster. */
+static bool frees(uint64_t old, uint64_t new)
+{
+	return old & QCOW2_COMPRESSED || (old ^ new) & QCOW2_OFFSET_MASK;
+}
+
 int qcow2_set_entries_locked(struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t first,
 			     uint64_t step, enum qcow2_alloc how)
 {
@@ -90,12 +112,16 @@ int qcow2_set_entries_locked(struct qcow2 *q, uint64_t cluster, uint64_t n, uint
 		return rc;
 	i = (uint32_t)((at - s->offset) / 8);
 	entry = (uint64_t *)s->data;
+	for (uint64_t k = 0; k < n && !rc; k++)
+		if (frees(be64toh(entry[i + k]), first + k * step))
+			rc = check_freed(q, be64toh(entry[i + k]), at + k * 8);
+	if (rc)
+		return rc;
 	for (uint64_t k = 0; k < n; k++) {
 		uint64_t old = be64toh(entry[i + k]), new = first + k * step;
 
 		entry[i + k] = htobe64(new);
-		/* Cleared or set flags keep their cluster. */
-		if (old & QCOW2_COMPRESSED || (old ^ new) & QCOW2_OFFSET_MASK)
+		if (frees(old, new))
 			qcow2_free_entry_locked(q, old);
 	}
 	qcow2_slice_dirty_locked(q, s, i * 8, (i + (uint32_t)n) * 8);

@@ -9,7 +9,7 @@ refused image as it is; never write guest data where the good image had its tabl
 its backing files; and where QEMU refuses, refuse too, or answer with I/O errors.
 Prints one line for each failure and a summary. Exit status: 0 if nothing failed.
 """
-import concurrent.futures, hashlib, os, random, resource, shutil, struct, subprocess, sys, tempfile
+import concurrent.futures, hashlib, os, random, re, resource, shutil, struct, subprocess, sys, tempfile
 
 PATTERN = b"\xa5" * 512
 OFFSET = 0x00FFFFFFFFFFFE00
@@ -22,7 +22,10 @@ HEADER = {  # name: (offset, width)
     "header_length": (100, 4), "compression_type": (104, 1),
 }
 # QEMU refuses these; we read none of what they say, or they say nothing without a flag that is not set.
-HARMLESS = ("extension encryption", "extension bitmaps", "extension data file", "v2.qcow2: header snapshots_offset")
+HARMLESS = ("extension encryption", "extension bitmaps", "extension data file", "v2.qcow2: header snapshots_offset",
+            "header autoclear_features")
+# They went wrong once.
+ALWAYS = ("wide.qcow2: L2 entry at 0x4080 -> l", "zlib.qcow2: L2 entry at 0x10020 -> ref")
 # What the engine may change of them.
 MAY_CHANGE = {"refcount_table_offset", "refcount_table_clusters", "incompatible_features", "autoclear_features"}
 
@@ -294,18 +297,21 @@ def judge(case, folder):
     after = open(path, "rb").read()
     for line in p.stderr.splitlines():
         if line.startswith("refused: "):
-            if "qcow2" not in line and "raw" not in line or len(line) > 1400:
+            # A backing file has a name of its own.
+            if not re.match("refused: disk [^ ]", line) or "backing" not in case.name and "case.qcow2" not in line:
                 return "the message does not name the file: " + line, became
         elif not line.startswith("bantam: "):
             return "a second line: " + line, became
-    if any(not (" " <= c <= "~") for c in p.stderr.replace("\n", "")):
+    if any(c < " " or "\x7f" <= c <= "\x9f" for c in p.stderr.replace("\n", "")):
         return "control characters in a message", became
     if became != "writable" and after != before:
         return "it was changed, though it was not opened for writing", became
     for field, (at, width) in HEADER.items():
         if field not in MAY_CHANGE and after[at:at + width] != before[at:at + width] and at < len(before):
             return "header field %s was changed" % field, became
-    for at in case.image.meta:
+    # A table that is not marked as the only one is copied, and then it is no table any more.
+    copied = "L1 entry" in case.name and case.name.endswith("-> l2")
+    for at in () if copied else case.image.meta:
         if PATTERN in after[at:at + case.image.cluster] and PATTERN not in before[at:at + case.image.cluster]:
             return "guest data was written over the table at %#x" % at, became
     quiet = ": 0 of " in p.stdout and ", 0 of " in p.stdout
@@ -356,7 +362,8 @@ def main():
         cases += name_cases(images[0])
         # Not each STEPth in a row, which would be always the same field.
         random.Random(7).shuffle(cases)
-        cases = [c for c in cases if only in c.name][::step]
+        cases = [c for c in cases if only in c.name]
+        cases = [c for i, c in enumerate(cases) if i % step == 0 or any(a in c.name for a in ALWAYS)]
         results, n = [], 3
         with concurrent.futures.ThreadPoolExecutor(n) as pool:
             for f in [pool.submit(worker, cases, i, n, results) for i in range(n)]:

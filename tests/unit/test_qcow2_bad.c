@@ -261,12 +261,14 @@ Test(qcow2_bad, entries_that_point_to_metadata)
 	places[3] = good.l2[1];
 	places[4] = good.reftable;
 	places[5] = good.refblock;
-	for (unsigned i = 1; i < 6; i++) {
+	/* To be written in place, or to be copied and then given up. */
+	for (unsigned n = 2; n < 12; n++) {
+		uint64_t copied = n & 1 ? 1ull << 63 : 0;
 		struct store *s;
 		uint8_t buf[CLUSTER];
 
 		copy_good();
-		put(good.l2[0] + 16, 8, places[i] | 1ull << 63);
+		put(good.l2[0] + 16, 8, places[n / 2] | copied);
 		s = must_open("bad", STORE_QCOW2, false);
 		memset(buf, MARK, sizeof(buf));
 		cr_assert_eq(store_write(s, buf, 2 * CLUSTER, CLUSTER), -EIO);
