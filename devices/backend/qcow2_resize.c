@@ -74,10 +74,15 @@ static int grow_l1(struct qcow2 *q, uint64_t entries)
 static int clear_new(struct qcow2 *q, uint64_t old, uint64_t size)
 {
 	struct store *b = q->store.backing;
-	uint64_t end = qcow2_round_up(q, old);
+	uint64_t end = qcow2_round_up(q, old), l2 = q->l1_size;
 
 	if (b && b->size_bytes > end)
 		end = b->size_bytes;
+	/* A shrink that was cut short may have left clusters behind the disk's end. */
+	while (l2 && !q->l1[l2 - 1])
+		l2--;
+	if (l2 << (q->l2_bits + q->cluster_bits) > end)
+		end = l2 << (q->l2_bits + q->cluster_bits);
 	if (end > size)
 		end = size;
 	return end > old ? qcow2_zero(&q->store, old, end - old, true) : 0;

@@ -334,6 +334,27 @@ static void *work(void *opaque)
 	return NULL;
 }
 
+/* The header says the smaller size, and nothing was given back yet. */
+Test(qcow2_write, grows_after_a_shrink_that_was_cut_short)
+{
+	static uint8_t buf[64 * KIB];
+	struct err err = { "" };
+	struct store *s;
+
+	must("qemu-img create -f qcow2 -o cluster_size=4k cut 8M");
+	must("qemu-io -f qcow2 -c 'write -P 1 0 1M' -c 'write -P 2 5M 1M' cut");
+	poke64("cut", 24, MIB);
+	s = must_open("cut", STORE_QCOW2, false);
+	cr_assert_eq(s->ops->resize(s, 8 * MIB, &err), 0, "%s", err.text);
+	cr_assert_eq(store_read(s, buf, 5 * MIB, sizeof(buf)), 0);
+	for (unsigned i = 0; i < sizeof(buf); i++)
+		cr_assert_eq(buf[i], 0);
+	cr_assert_eq(store_read(s, buf, MIB - 1, 1), 0);
+	cr_assert_eq(buf[0], 1);
+	store_close(s);
+	cr_assert_eq(qemu_check("cut"), 0);
+}
+
 Test(qcow2_write, threads)
 {
 	make_raw("raw", 24 * MIB, 4);
