@@ -1,9 +1,10 @@
 /*
- * bantam-net-user FRAMES_FD STATUS_FD MTU HOSTFWD: the far side of --net user.
+ * bantam-net-user PEER_FD STATUS_FD RINGS_FD BELL_FD PEER_BELL_FD MTU HOSTFWD: the far side of --net user.
  *
  * Theory of operation. libslirp plays a router, DHCP and DNS server at 10.0.2.0/24 and
  * fec0::/64, and turns what the guest sends into sockets of this process. Frames
- * come and go as messages of FRAMES_FD; its closing is the end. Before the first frame is
+ * come and go through the rings of RINGS_FD (net_ring.h): BELL_FD wakes us, PEER_BELL_FD
+ * the monitor; the closing of PEER_FD is the end. Before the first frame is
  * looked at, forwards are bound and everything else is given up: capabilities, new
  * privileges, files but resolv.conf (Landlock, where there is one), and all system calls
  * that sockets do not need. What cannot be sent at once is queued, up to a limit; while
@@ -34,10 +35,10 @@
 #include <unistd.h>
 
 #include "devices/backend/net_hostfwd.h"
+#include "devices/backend/net_ring.h"
 #include "vmm/core/helper.h"
 
-#define FRAME_MAX 65600u
-#define BATCH 32u	/* frames of one system call; each has a long buffer, touched when it is needed */
+#define BATCH 64u		/* frames until the host's sockets are looked at again */
 #define POLLS_MAX 4096u
 #define QUEUE_FRAMES 4096u
 #define QUEUE_BYTES_FULL (1u << 20)	/* stop reading from the host */
@@ -56,7 +57,9 @@ struct frame {
 
 static struct {
 	Slirp *slirp;
-	int frames_fd, status_fd;
+	int peer_fd, status_fd, bell_fd, peer_bell_fd;
+	struct net_ring in, out;
+	bool unpublished;
 	struct pollfd poll[POLLS_MAX];
 	unsigned npolls;
 	struct timer *timer[8];
@@ -64,7 +67,6 @@ static struct {
 	struct frame queue[QUEUE_FRAMES];
 	unsigned first, nqueued;
 	size_t queued_bytes;
-	uint8_t in[BATCH][FRAME_MAX];
 } me;
 
 __attribute__((format(printf, 1, 2)))
@@ -79,11 +81,38 @@ static void tell(const char *fmt, ...)
 
 /* --- frames to the guest ----------------------------------------------------------------- */
 
+static void ring_bell(int fd)
+{
+	(void)!write(fd, &(uint64_t){ 1 }, sizeof(uint64_t));
+}
+
+/* False: the ring is full, and the monitor will ring when it is not. */
 static bool send_now(const void *buf, size_t len)
 {
-	if (send(me.frames_fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+	uint8_t *to;
+	int rc;
+
+	if (!len || len > NET_RING_FRAME_MAX)
 		return true;
-	return errno != EAGAIN && errno != ENOBUFS;
+	do
+		rc = net_ring_room(&me.out, (uint32_t)len, &to);
+	while (!rc && !net_ring_await_room(&me.out));
+	if (rc < 0)
+		exit(1);
+	if (!rc)
+		return false;
+	memcpy(to, buf, len);
+	net_ring_put(&me.out, (uint32_t)len);
+	me.unpublished = true;
+	return true;
+}
+
+/* The frames of one turn are shown at once. */
+static void publish(void)
+{
+	if (me.unpublished && net_ring_publish(&me.out))
+		ring_bell(me.peer_bell_fd);
+	me.unpublished = false;
 }
 
 static void flush(void)
@@ -202,26 +231,24 @@ static int get_revents(int i, void *opaque)
 
 /* --- the loop ------------------------------------------------------------------------------------ */
 
-/* Frames of the guest; false: it is gone. */
+/* Frames of the guest; true: there may be more. */
 static bool take_frames(void)
 {
-	struct mmsghdr msg[BATCH];
-	struct iovec iov[BATCH];
-	int n;
+	const uint8_t *frame;
+	unsigned n = 0;
+	int len = 0;
 
-	for (unsigned i = 0; i < BATCH; i++) {
-		iov[i] = (struct iovec){ me.in[i], FRAME_MAX };
-		msg[i].msg_hdr = (struct msghdr){ .msg_iov = &iov[i], .msg_iovlen = 1 };
+	/* In place: slirp copies what is IP before it looks inside; the rest has a fixed form. */
+	while (n < BATCH && (len = net_ring_peek(&me.in, &frame)) > 0) {
+		slirp_input(me.slirp, frame, len);
+		net_ring_take(&me.in, (uint32_t)len);
+		n++;
 	}
-	n = recvmmsg(me.frames_fd, msg, BATCH, MSG_DONTWAIT, NULL);
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR;
-	for (int i = 0; i < n; i++) {
-		if (!msg[i].msg_len)
-			return false;
-		slirp_input(me.slirp, me.in[i], (int)msg[i].msg_len);
-	}
-	return n;
+	if (len < 0)
+		exit(1);
+	if (n && net_ring_release(&me.in))
+		ring_bell(me.peer_bell_fd);
+	return n == BATCH;
 }
 
 static void run_timers(void)
@@ -251,25 +278,39 @@ static uint32_t timeout_ms(uint32_t slirp_ms)
 	return slirp_ms;
 }
 
+/* Forget that the bell rang: what it rang for is looked at anyway. */
+static void hush(void)
+{
+	uint64_t n;
+
+	(void)!read(me.bell_fd, &n, sizeof(n));
+}
+
 static void serve(void)
 {
+	bool more = false;
+
 	for (;;) {
 		bool full = me.queued_bytes > QUEUE_BYTES_FULL;
 		uint32_t ms = 60000;
 		int n;
 
-		me.poll[0] = (struct pollfd){ me.frames_fd,
-					      (short)(POLLIN | (me.nqueued ? POLLOUT : 0)), 0 };
-		me.npolls = 1;
+		me.poll[0] = (struct pollfd){ me.peer_fd, POLLRDHUP, 0 };
+		me.poll[1] = (struct pollfd){ me.bell_fd, POLLIN, 0 };
+		me.npolls = 2;
 		if (!full)
 			slirp_pollfds_fill(me.slirp, &ms, add_poll, NULL);
+		publish();
+		if (more || !net_ring_await_frames(&me.in))
+			ms = 0;
 		n = poll(me.poll, me.npolls, (int)timeout_ms(ms));
-		if (n < 0 && errno != EINTR)
+		if ((n < 0 && errno != EINTR) || me.poll[0].revents)
 			return;
-		if (me.poll[0].revents & POLLOUT)
-			flush();
-		if (me.poll[0].revents & (POLLIN | POLLHUP | POLLERR) && !take_frames())
-			return;
+		if (me.poll[1].revents)
+			hush();
+		flush();
+		more = take_frames();
+		publish();
 		if (!full)
 			slirp_pollfds_poll(me.slirp, n < 0, get_revents, NULL);
 		run_timers();
@@ -364,7 +405,7 @@ static bool forward(const char *text, unsigned len)
 		return false;
 	}
 	/* slirp does not tell its socket; it will be the lowest number that is free. */
-	fd = dup(me.frames_fd);
+	fd = dup(me.peer_fd);
 	close(fd);
 	if (listen_for(&fwd)) {
 		tell(NET_USER_ERROR "hostfwd=%.*s: %s\n", (int)len, text, why_not(errno));
@@ -421,8 +462,7 @@ static void confine_files(void)
 
 static const int allowed[] = {
 	SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(recvfrom),
-	SCMP_SYS(recvmsg), SCMP_SYS(recvmmsg), SCMP_SYS(sendto), SCMP_SYS(sendmsg),
-	SCMP_SYS(sendmmsg), SCMP_SYS(bind), SCMP_SYS(listen), SCMP_SYS(accept),
+	SCMP_SYS(recvmsg), SCMP_SYS(sendto), SCMP_SYS(sendmsg), SCMP_SYS(bind), SCMP_SYS(listen), SCMP_SYS(accept),
 	SCMP_SYS(accept4), SCMP_SYS(connect), SCMP_SYS(shutdown), SCMP_SYS(getsockname),
 	SCMP_SYS(getpeername), SCMP_SYS(setsockopt), SCMP_SYS(getsockopt), SCMP_SYS(close),
 	SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday),
@@ -490,22 +530,31 @@ static int number(const char *text, long max)
 
 int main(int argc, char **argv)
 {
-	int mtu = argc == 5 ? number(argv[3], 65521) : -1;
+	int rings_fd = -1;
+	int *fds[] = { &me.peer_fd, &me.status_fd, &rings_fd, &me.bell_fd, &me.peer_bell_fd };
+	int mtu = argc == 8 ? number(argv[6], 65521) : -1;
+	bool good = mtu > 0;
+	struct net_ring_pair *rings;
 
-	me.frames_fd = mtu > 0 ? number(argv[1], INT_MAX) : -1;
-	me.status_fd = mtu > 0 ? number(argv[2], INT_MAX) : -1;
-	if (me.frames_fd < 0 || me.status_fd < 0) {
+	for (int i = 0; good && i < 5; i++) {
+		*fds[i] = number(argv[1 + i], INT_MAX);
+		good = *fds[i] >= 0;
+	}
+	if (!good || net_ring_map(rings_fd, &rings)) {
 		fprintf(stderr, "bantam-net-user: started by bantam run --net user, not by hand\n");
 		return 2;
 	}
-	helper_keep_only((int[]){ me.frames_fd, me.status_fd }, 2);
+	close(rings_fd);
+	me.in.mem = &rings->to_helper;
+	me.out.mem = &rings->from_helper;
+	helper_keep_only((int[]){ me.peer_fd, me.status_fd, me.bell_fd, me.peer_bell_fd }, 4);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_IGN);
 	if (!create((unsigned)mtu)) {
 		tell(NET_USER_ERROR "the network cannot be set up\n");
 		return 1;
 	}
-	if (!forward_all(argv[4]))
+	if (!forward_all(argv[7]))
 		return 1;
 	if (!confine()) {
 		tell(NET_USER_ERROR "cannot give up privileges: %s\n", strerror(errno));

@@ -68,7 +68,7 @@ static void interest(struct net_port *p)
 {
 	uint32_t idle = p->net->has_peer ? EPOLLRDHUP : 0u;
 
-	if (p->watch)
+	if (p->watch && !p->net->ops->want)
 		loop_watch_events(p->watch, (p->want_read ? EPOLLIN : idle) |
 						    (p->want_write ? EPOLLOUT : 0u));
 }
@@ -86,6 +86,8 @@ int net_port_open(struct net *net, unsigned queue, int fd)
 	if (rc)
 		return rc;
 	p->fd = fd;
+	if (net->ops->want)
+		loop_watch_events(p->watch, EPOLLRDHUP);
 	interest(p);
 	return 0;
 }
@@ -117,6 +119,8 @@ void net_want(struct net *net, unsigned queue, bool read, bool write)
 	p->want_read = read;
 	p->want_write = write;
 	interest(p);
+	if (net->ops->want)
+		net->ops->want(net, queue);
 }
 
 void net_attach(struct net *net, const struct net_client *client)

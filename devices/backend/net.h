@@ -54,6 +54,9 @@ struct net_ops {
 	unsigned (*recv)(struct net *net, unsigned queue, struct net_frame *frame, unsigned n);
 	/* The queue's watch spoke. NULL: events go to the client as they are. */
 	void (*event)(struct net *net, unsigned queue, uint32_t events);
+	/* What the client wants changed; the watch then tells of the peer's end only, and the
+	 * backend itself calls readable and writable. NULL: the watch tells. */
+	void (*want)(struct net *net, unsigned queue);
 	/* Offloads that recv may use from now on; NULL: none are offered. Any thread. */
 	void (*set_offloads)(struct net *net, unsigned offloads);
 	/* How many queues are served, from 1. NULL: there is only one. Any thread. */

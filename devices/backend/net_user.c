@@ -1,6 +1,7 @@
 /*
  * net_user: a network without privileges: a helper process speaks to the host's sockets
- * for the guest, one seqpacket message a frame.
+ * for the guest. Frames go through two rings in shared memory (net_ring.h); a socket pair
+ * carries nothing and tells each end when the other is gone.
  *
  * The helper is a program of its own, bantam-net-user, for two reasons: it parses what
  * the guest sends with a TCP/IP stack that this process need not trust, and that stack's
@@ -14,11 +15,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/backend/net_dgram.h"
+#include "devices/backend/net.h"
 #include "devices/backend/net_hostfwd.h"
+#include "devices/backend/net_ring.h"
 #include "vmm/core/helper.h"
 #include "vmm/core/log.h"
 
@@ -35,6 +40,11 @@ struct user {
 	struct net net;		/* first */
 	pid_t pid;
 	int status_fd;
+	struct net_ring_pair *rings;
+	struct net_ring tx, rx;		/* to and from the helper */
+	struct loop_watch *bell_watch;
+	int bell_fd;			/* ours: closed with its watch */
+	int helper_bell_fd;
 };
 
 static struct user *user_of(struct net *net)
@@ -47,6 +57,11 @@ static void user_close(struct net *net)
 	struct user *u = user_of(net);
 
 	net_port_close(net, 0);
+	loop_unwatch(u->bell_watch);
+	if (u->helper_bell_fd >= 0)
+		close(u->helper_bell_fd);
+	if (u->rings)
+		munmap(u->rings, sizeof(*u->rings));
 	if (u->status_fd >= 0)
 		close(u->status_fd);
 	/* It has seen our close. */
@@ -54,33 +69,151 @@ static void user_close(struct net *net)
 	net_free(net);
 }
 
+static void ring_bell(int fd)
+{
+	/* It cannot fail: the counter would have to be at its end. */
+	(void)!write(fd, &(uint64_t){ 1 }, sizeof(uint64_t));
+}
+
+/* The port's end is heard of by its event: not from in here. */
+static void broken(struct user *u)
+{
+	log_guest("%s wrote nonsense into the ring: closed", HELPER);
+	shutdown(u->net.port[0].fd, SHUT_RDWR);
+}
+
+static unsigned user_send(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
+{
+	struct user *u = user_of(net);
+	unsigned i = 0;
+	int rc = 1;
+
+	if (net->port[0].fd < 0)
+		return n;	/* an unplugged cable swallows everything */
+	while (i < n) {
+		uint8_t *to;
+
+		/* Nobody would take it. */
+		if (!frame[i].len_bytes || frame[i].len_bytes > NET_RING_FRAME_MAX) {
+			i++;
+			continue;
+		}
+		rc = net_ring_room(&u->tx, frame[i].len_bytes, &to);
+		if (!rc && !net_ring_await_room(&u->tx))
+			continue;
+		if (rc <= 0)
+			break;
+		for (unsigned k = 0; k < frame[i].niov; k++) {
+			memcpy(to, frame[i].iov[k].iov_base, frame[i].iov[k].iov_len);
+			to += frame[i].iov[k].iov_len;
+		}
+		net_ring_put(&u->tx, frame[i++].len_bytes);
+	}
+	if (net_ring_publish(&u->tx))
+		ring_bell(u->helper_bell_fd);
+	if (rc >= 0)
+		return i;
+	broken(u);
+	return n;
+}
+
+static void copy_out(const uint8_t *from, uint32_t len, struct net_frame *f)
+{
+	uint32_t left = len;
+
+	for (unsigned i = 0; i < f->niov && left; i++) {
+		uint32_t part = f->iov[i].iov_len < left ? (uint32_t)f->iov[i].iov_len : left;
+
+		memcpy(f->iov[i].iov_base, from, part);
+		from += part;
+		left -= part;
+	}
+	f->len_bytes = len;
+}
+
+static unsigned user_recv(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
+{
+	struct user *u = user_of(net);
+	const uint8_t *from;
+	unsigned i = 0;
+	int len = 0;
+
+	if (net->port[0].fd < 0)
+		return 0;
+	while (i < n) {
+		len = net_ring_peek(&u->rx, &from);
+		if (!len && !net_ring_await_frames(&u->rx))
+			continue;
+		if (len <= 0)
+			break;
+		copy_out(from, (uint32_t)len, &frame[i++]);
+		net_ring_take(&u->rx, (uint32_t)len);
+	}
+	if (net_ring_release(&u->rx))
+		ring_bell(u->helper_bell_fd);
+	if (len < 0)
+		broken(u);
+	return i;
+}
+
+/* The helper has frames, or room, or both. */
+static void on_bell(void *opaque)
+{
+	struct user *u = opaque;
+	struct net_port *p = &u->net.port[0];
+
+	if (p->fd >= 0 && p->want_read)
+		u->net.client.readable(u->net.client.opaque, 0);
+	if (p->fd >= 0 && p->want_write)
+		u->net.client.writable(u->net.client.opaque, 0);
+}
+
+/* The bell may have rung while nobody wanted to hear it. */
+static void user_want(struct net *net, unsigned queue)
+{
+	struct user *u = user_of(net);
+
+	if (net->port[0].want_read && net_ring_has_frames(&u->rx))
+		ring_bell(u->bell_fd);
+}
+
+/* Its end of the socket pair is closed: nothing will ever come again. */
 static void user_event(struct net *net, unsigned queue, uint32_t events)
 {
-	bool up = net->up;
+	struct net_port *p = &net->port[0];
 
-	net_dgram_event(net, queue, events);
-	if (up && !net->up)
-		log_put(LOG_ERROR, "%s ended: the network is gone", HELPER);
+	if (!(events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)))
+		return;
+	net_port_close(net, 0);
+	log_put(LOG_ERROR, "%s ended: the network is gone", HELPER);
+	net_set_up(net, false);
+	if (p->want_write)
+		net->client.writable(net->client.opaque, 0);
 }
 
 static const struct net_ops user_ops = {
-	.send = net_dgram_send,
-	.recv = net_dgram_recv,
+	.send = user_send,
+	.recv = user_recv,
 	.event = user_event,
+	.want = user_want,
 	.close = user_close,
 };
 
 /* --- starting the helper ------------------------------------------------------------- */
 
-static int spawn(struct user *u, const char *path, int frames, int status, const char *mtu,
+static int spawn(struct user *u, const char *path, int peer, int status, int rings,
 		 const char *hostfwd)
 {
-	char frames_fd[12], status_fd[12];
-	char *argv[] = { HELPER, frames_fd, status_fd, (char *)mtu, (char *)hostfwd, NULL };
+	int keep[] = { peer, status, rings, u->helper_bell_fd, u->bell_fd };
+	char text[6][12], *argv[9] = { HELPER };
 
-	snprintf(frames_fd, sizeof(frames_fd), "%d", frames);
-	snprintf(status_fd, sizeof(status_fd), "%d", status);
-	return helper_spawn(path, argv, (int[]){ frames, status }, 2, &u->pid);
+	for (unsigned i = 0; i < 5; i++)
+		snprintf(text[i], sizeof(text[i]), "%d", keep[i]);
+	snprintf(text[5], sizeof(text[5]), "%u", u->net.mtu);
+	for (unsigned i = 0; i < 6; i++)
+		argv[1 + i] = text[i];
+	argv[7] = (char *)hostfwd;
+	return helper_spawn(path, argv, keep, 5, &u->pid);
 }
 
 /* One line of the helper's status: 1: ready; 0: go on; -errno. */
@@ -142,30 +275,45 @@ static int check_hostfwd(const struct net_config *cfg, struct err *err)
 	return 0;
 }
 
+/* Rings and bells. *fd_out: the helper's copy of the memory. 0 or -errno. */
+static int share(struct user *u, int *fd_out)
+{
+	int rc = net_ring_create(fd_out, &u->rings);
+
+	if (rc)
+		return rc;
+	u->tx.mem = &u->rings->to_helper;
+	u->rx.mem = &u->rings->from_helper;
+	atomic_store(&u->rx.mem->hungry, 1);
+	u->helper_bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (u->helper_bell_fd < 0)
+		return -errno;
+	return loop_watch_event(u->net.loop, on_bell, u, &u->bell_watch, &u->bell_fd);
+}
+
 static int start(struct user *u, const struct net_config *cfg, const char *path, struct err *err)
 {
-	int frames[2], status[2], rc;
-	char mtu[12];
+	int peer[2] = { -1, -1 }, status[2] = { -1, -1 }, rings = -1, rc;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, frames))
-		return err_sys(err, errno, "%s user", cfg->option);
-	rc = net_port_open(&u->net, 0, frames[0]);
-	if (rc) {
-		close(frames[0]);
-		close(frames[1]);
-		return err_sys(err, -rc, "%s user", cfg->option);
+	rc = share(u, &rings);
+	if (!rc && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, peer))
+		rc = -errno;
+	if (!rc && pipe2(status, O_CLOEXEC))
+		rc = -errno;
+	if (!rc)
+		rc = net_port_open(&u->net, 0, peer[0]);
+	if (!rc) {
+		peer[0] = -1;
+		u->status_fd = status[0];
+		status[0] = -1;
+		rc = spawn(u, path, peer[1], status[1], rings, cfg->hostfwd ? cfg->hostfwd : "");
 	}
-	if (pipe2(status, O_CLOEXEC)) {
-		close(frames[1]);
-		return err_sys(err, errno, "%s user", cfg->option);
+	for (unsigned i = 0; i < 5; i++) {
+		int fd = ((int[]){ peer[0], peer[1], status[0], status[1], rings })[i];
+
+		if (fd >= 0)
+			close(fd);
 	}
-	u->status_fd = status[0];
-	net_dgram_buffers(frames[0]);
-	net_dgram_buffers(frames[1]);
-	snprintf(mtu, sizeof(mtu), "%u", u->net.mtu);
-	rc = spawn(u, path, frames[1], status[1], mtu, cfg->hostfwd ? cfg->hostfwd : "");
-	close(frames[1]);
-	close(status[1]);
 	if (rc)
 		return err_sys(err, -rc, "%s user: %s", cfg->option, path);
 	/* Without forwards nothing can go wrong that would not show as a link that is down. */
@@ -191,7 +339,7 @@ int net_user_open(const struct net_config *cfg, struct net **out, struct err *er
 	u = (struct user *)net_new(&user_ops, cfg, sizeof(*u));
 	if (!u)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
-	u->status_fd = -1;
+	u->status_fd = u->helper_bell_fd = u->bell_fd = -1;
 	u->net.mtu = (uint16_t)(cfg->mtu ? cfg->mtu : MTU_MAX);
 	u->net.csum_good = u->net.has_peer = true;
 	snprintf(u->net.what, sizeof(u->net.what), "user network");
