@@ -6,15 +6,16 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "devices/backend/net_dgram.h"
+#include "devices/backend/net.h"
 
 #define BATCH 64u
 /* Room for a few of the longest frames in each direction. */
 #define BUFFER_BYTES (4 << 20)
 
-unsigned net_dgram_send(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
+static unsigned dgram_send(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
 {
 	struct mmsghdr msg[BATCH];
 	unsigned done = 0;
@@ -37,7 +38,7 @@ unsigned net_dgram_send(struct net *net, unsigned queue, struct net_frame *frame
 	return n;
 }
 
-unsigned net_dgram_recv(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
+static unsigned dgram_recv(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
 {
 	struct mmsghdr msg[BATCH];
 	unsigned got;
@@ -64,7 +65,7 @@ unsigned net_dgram_recv(struct net *net, unsigned queue, struct net_frame *frame
 	return got;
 }
 
-void net_dgram_event(struct net *net, unsigned queue, uint32_t events)
+static void dgram_event(struct net *net, unsigned queue, uint32_t events)
 {
 	struct net_port *p = &net->port[queue];
 
@@ -83,13 +84,13 @@ void net_dgram_event(struct net *net, unsigned queue, uint32_t events)
 }
 
 static const struct net_ops dgram_ops = {
-	.send = net_dgram_send,
-	.recv = net_dgram_recv,
-	.event = net_dgram_event,
+	.send = dgram_send,
+	.recv = dgram_recv,
+	.event = dgram_event,
 	.close = net_free,
 };
 
-void net_dgram_buffers(int fd)
+static void dgram_buffers(int fd)
 {
 	int bytes = BUFFER_BYTES;
 
@@ -111,7 +112,7 @@ int net_dgram_open(const struct net_config *cfg, int fd, struct net **out, struc
 		net_free(net);
 		return err_sys(err, -rc, "%s fd=%s", cfg->option, cfg->fds);
 	}
-	net_dgram_buffers(fd);
+	dgram_buffers(fd);
 	snprintf(net->what, sizeof(net->what), "datagram socket, fd %d", fd);
 	*out = net;
 	return 0;
