@@ -23,6 +23,9 @@ static int load_one(struct qcow2 *q, uint64_t *at, struct qcow2_snapshot_l1 *out
 	*at += sizeof(s) + (uint64_t)be32toh(s.extra_len) + be16toh(s.id_len) +
 	       be16toh(s.name_len);
 	*at = (*at + 7) & ~7ull;
+	/* Whoever remembers all of it must not be led by a lie. */
+	if (*at > TABLE_MAX || *at > q->file_bytes - q->snapshots_offset)
+		return -EINVAL;
 	if ((uint64_t)out->l1_size * 8 > QCOW2_MAX_L1_BYTES ||
 	    out->l1_offset & (q->cluster_bytes - 1) || out->l1_offset >= q->file_bytes ||
 	    (uint64_t)out->l1_size * 8 > q->file_bytes - out->l1_offset)
