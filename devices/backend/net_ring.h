@@ -17,7 +17,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define NET_RING_BYTES (1u << 20)
+#define NET_RING_BYTES (256u << 10)
 #define NET_RING_FRAME_MAX 65600u	/* no frame is longer (but see NET_FRAME_MAX) */
 
 /* As it lies in the shared memory, zeroed at first. Each line has one writer. */

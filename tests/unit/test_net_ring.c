@@ -83,7 +83,7 @@ Test(net_ring, turns)
 		cr_expect(!put(put_n), "there is no room before release");
 		net_ring_release(&in);
 	}
-	cr_expect_gt(put_n, 40 * 8);
+	cr_expect_gt(put_n, 40 * 4);
 }
 
 Test(net_ring, bells)
