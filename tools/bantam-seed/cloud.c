@@ -331,6 +331,8 @@ int cloud_user_data(const struct cloud *cloud, struct text *text, struct err *er
 		snprintf(name, sizeof(name), "%.*s", dot ? (int)(dot - cloud->hostname) : 63,
 			 cloud->hostname);
 		put_pair(out, "hostname", name);
+		/* In /etc/hosts as well: sudo and others look it up. */
+		put_pair(out, "manage_etc_hosts", "localhost");
 		if (dot)
 			put_pair(out, "fqdn", cloud->hostname);
 	}
