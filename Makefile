@@ -13,7 +13,8 @@ VERSION := 0.1
 B := build$(if $(SAN),/san)$(if $(STATIC),/static)
 
 DEB_BUILD := gcc make pkg-config libc6-dev liburing-dev libseccomp-dev libjansson-dev \
-	libzstd-dev liblzma-dev liblz4-dev zlib1g-dev libslirp-dev libext2fs-dev nettle-dev
+	libzstd-dev liblzma-dev liblz4-dev zlib1g-dev libdeflate-dev libslirp-dev \
+	libext2fs-dev nettle-dev
 DEB_RUN := qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmod xz-utils zstd lz4 \
 	dosfstools mtools e2fsprogs fdisk gdisk python3 dpkg apt
 DEB_CHECK := libcriterion-dev clang libclang-rt-14-dev acpica-tools fio socat jq git \
@@ -31,7 +32,7 @@ LDFLAGS += $(if $(STATIC),-static-pie,-pie) -pthread -Wl,-z,relro,-z,now -Wl,--g
 	-Wl,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
 # Our libraries are linked statically, libc dynamically: each shared library costs start-up
 # time and private pages of every VM (tests/bench/startup measures it).
-LIBS := -Wl,-Bstatic -luring -ljansson -lzstd -llzma -llz4 -lz -lseccomp $(if $(STATIC),,-Wl,-Bdynamic)
+LIBS := -Wl,-Bstatic -luring -ljansson -lzstd -llzma -llz4 -lz -ldeflate -lseccomp $(if $(STATIC),,-Wl,-Bdynamic)
 
 SRC := $(wildcard vmm/*.c vmm/core/*.c vmm/api/*.c vmm/arch/$(ARCH)/*.c \
 	devices/*.c devices/virtio/*.c devices/backend/*.c boot/*.c)

@@ -8,6 +8,7 @@
 #include "devices/backend/qcow2.h"
 
 #include <errno.h>
+#include <libdeflate.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -18,6 +19,9 @@
 #define KEPT_MAX 16u
 /* zlib's window of 4 KiB is what QEMU writes, and it reads no larger one. */
 #define WINDOW_BITS_READ (-15)
+/* Decompressors that wait for their next cluster, and what each may hold on to. */
+#define SPARE_MAX 8u
+#define SPARE_BYTES (512u << 10)
 
 struct kept {
 	uint64_t entry;		/* 0: none */
@@ -26,11 +30,21 @@ struct kept {
 	uint8_t *data;
 };
 
+/* One thread's at a time: making its tables anew takes a good part of a cluster's time. */
+struct unpacker {
+	struct libdeflate_decompressor *deflate;
+	ZSTD_DCtx *zstd;
+	uint8_t *in;		/* a cluster as it is in the file */
+	uint64_t in_room;
+};
+
 struct qcow2_unpacked {
 	struct kept kept[KEPT_MAX];
 	unsigned n;
 	uint64_t clock;
 	uint64_t generation;	/* grows when all are forgotten */
+	struct unpacker *spare[SPARE_MAX];
+	unsigned nspare;
 };
 
 void qcow2_packed_extent(const struct qcow2 *q, uint64_t entry, uint64_t *offset, uint64_t *len)
@@ -44,7 +58,7 @@ void qcow2_packed_extent(const struct qcow2 *q, uint64_t entry, uint64_t *offset
 
 /* --- the two methods ---------------------------------------------------------------- */
 
-static int inflate_cluster(const uint8_t *in, uint64_t in_len, uint8_t *out, uint64_t out_len)
+static int inflate_by_zlib(const uint8_t *in, uint64_t in_len, uint8_t *out, uint64_t out_len)
 {
 	z_stream z = { .next_in = (uint8_t *)in, .avail_in = (uInt)in_len, .next_out = out,
 		       .avail_out = (uInt)out_len };
@@ -58,43 +72,118 @@ static int inflate_cluster(const uint8_t *in, uint64_t in_len, uint8_t *out, uin
 	return (rc == Z_STREAM_END || rc == Z_BUF_ERROR) && !z.avail_out ? 0 : -EIO;
 }
 
-static int unzstd_cluster(const uint8_t *in, uint64_t in_len, uint8_t *out, uint64_t out_len)
+/*
+ * libdeflate is much faster, but wants a whole stream of just that length. QEMU is content when
+ * the cluster is full, whatever follows or lacks then; zlib reads such a one.
+ */
+static int inflate_cluster(struct unpacker *u, uint64_t in_len, uint8_t *out, uint64_t out_len)
 {
-	ZSTD_DCtx *ctx = ZSTD_createDCtx();
-	ZSTD_inBuffer src = { in, in_len, 0 };
+	size_t used;
+
+	if (libdeflate_deflate_decompress_ex(u->deflate, u->in, in_len, out, out_len, &used,
+					     NULL) == LIBDEFLATE_SUCCESS)
+		return 0;
+	return inflate_by_zlib(u->in, in_len, out, out_len);
+}
+
+static int unzstd_cluster(struct unpacker *u, uint64_t in_len, uint8_t *out, uint64_t out_len)
+{
+	ZSTD_inBuffer src = { u->in, in_len, 0 };
 	ZSTD_outBuffer dst = { out, out_len, 0 };
 	int rc = 0;
 
-	if (!ctx)
-		return -ENOMEM;
+	ZSTD_DCtx_reset(u->zstd, ZSTD_reset_session_only);
 	while (!rc && dst.pos < dst.size) {
 		size_t in_before = src.pos, out_before = dst.pos;
-		size_t left = ZSTD_decompressStream(ctx, &dst, &src);
+		size_t left = ZSTD_decompressStream(u->zstd, &dst, &src);
 
 		if (ZSTD_isError(left) || (src.pos == in_before && dst.pos == out_before))
 			rc = -EIO;
 	}
-	ZSTD_freeDCtx(ctx);
 	return rc;
+}
+
+/* --- decompressors ------------------------------------------------------------------ */
+
+static void unpacker_destroy(struct unpacker *u)
+{
+	if (!u)
+		return;
+	libdeflate_free_decompressor(u->deflate);
+	ZSTD_freeDCtx(u->zstd);
+	free(u->in);
+	free(u);
+}
+
+static struct unpacker *unpacker_create(bool zstd)
+{
+	struct unpacker *u = calloc(1, sizeof(*u));
+
+	if (!u)
+		return NULL;
+	if (zstd)
+		u->zstd = ZSTD_createDCtx();
+	else
+		u->deflate = libdeflate_alloc_decompressor();
+	if (u->zstd || u->deflate)
+		return u;
+	unpacker_destroy(u);
+	return NULL;
+}
+
+/* A spare one, or a new one. With room for len bytes; NULL: no memory. */
+static struct unpacker *unpacker_take(struct qcow2 *q, uint64_t len)
+{
+	struct unpacker *u = NULL;
+
+	pthread_mutex_lock(&q->lock);
+	if (q->unpacked && q->unpacked->nspare)
+		u = q->unpacked->spare[--q->unpacked->nspare];
+	pthread_mutex_unlock(&q->lock);
+	if (!u)
+		u = unpacker_create(q->zstd);
+	if (!u || len <= u->in_room)
+		return u;
+	free(u->in);
+	u->in = malloc(len);
+	u->in_room = u->in ? len : 0;
+	if (u->in)
+		return u;
+	unpacker_destroy(u);
+	return NULL;
+}
+
+static void unpacker_give_back(struct qcow2 *q, struct unpacker *u)
+{
+	/* A stream may ask zstd for a window of many megabytes. */
+	bool small = u->in_room + (u->zstd ? ZSTD_sizeof_DCtx(u->zstd) : 0) <= SPARE_BYTES;
+
+	pthread_mutex_lock(&q->lock);
+	if (small && q->unpacked && q->unpacked->nspare < SPARE_MAX) {
+		q->unpacked->spare[q->unpacked->nspare++] = u;
+		u = NULL;
+	}
+	pthread_mutex_unlock(&q->lock);
+	unpacker_destroy(u);
 }
 
 static int unpack_cluster(struct qcow2 *q, uint64_t entry, uint8_t *out)
 {
 	uint64_t offset, len;
-	uint8_t *in;
+	struct unpacker *u;
 	int rc;
 
 	qcow2_packed_extent(q, entry, &offset, &len);
-	/* The last one in the file may claim sectors that were never written. */
-	in = malloc(len);
-	if (!in)
+	u = unpacker_take(q, len);
+	if (!u)
 		return -ENOMEM;
-	rc = qcow2_pread(q, in, len, offset);
+	/* The last one in the file may claim sectors that were never written. */
+	rc = qcow2_pread(q, u->in, len, offset);
 	if (!rc && q->zstd)
-		rc = unzstd_cluster(in, len, out, q->cluster_bytes);
+		rc = unzstd_cluster(u, len, out, q->cluster_bytes);
 	else if (!rc)
-		rc = inflate_cluster(in, len, out, q->cluster_bytes);
-	free(in);
+		rc = inflate_cluster(u, len, out, q->cluster_bytes);
+	unpacker_give_back(q, u);
 	if (rc == -EIO)
 		qcow2_damaged(q, "a compressed cluster cannot be decompressed", offset);
 	return rc;
@@ -161,6 +250,8 @@ void qcow2_unpacked_free(struct qcow2 *q)
 		return;
 	for (unsigned i = 0; i < q->unpacked->n; i++)
 		free(q->unpacked->kept[i].data);
+	while (q->unpacked->nspare)
+		unpacker_destroy(q->unpacked->spare[--q->unpacked->nspare]);
 	free(q->unpacked);
 	q->unpacked = NULL;
 }

@@ -3,8 +3,10 @@
 #include <criterion/parameterized.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "tests/unit/qcow2_files.h"
 
@@ -38,6 +40,88 @@ Test(qcow2_read, what_qemu_img_makes)
 		same_as_raw(s, "raw");
 		store_close(s);
 	}
+}
+
+/* --- compressed streams that are not as they should be ---------------------------------- */
+
+#define CLUSTER (64 * KIB)
+
+static void fill(uint8_t *p, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		p[i] = (uint8_t)(i % 13 + 1);
+}
+
+/* A raw deflate stream of bytes of fill(); returns its length. */
+static uint64_t stream_of(uint64_t bytes, int flush, uint8_t *out, uint64_t room)
+{
+	uint8_t *in = malloc(bytes);
+	z_stream z = { .next_in = in, .avail_in = (uInt)bytes, .next_out = out,
+		       .avail_out = (uInt)room };
+
+	cr_assert(in);
+	fill(in, bytes);
+	cr_assert_eq(deflateInit2(&z, 9, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY), Z_OK);
+	deflate(&z, flush);
+	cr_assert_eq(z.avail_in, 0);
+	deflateEnd(&z);
+	free(in);
+	return room - z.avail_out;
+}
+
+/* QEMU wants a full cluster; what the stream says after that does not matter, if it is sound. */
+Test(qcow2_read, deflate_streams)
+{
+	static const struct {
+		const char *what;
+		uint64_t bytes;
+		int flush;
+		uint8_t then;	/* fills the sector */
+		bool good;
+	} t[] = {
+		{ "whole", CLUSTER, Z_FINISH, 0, true },
+		{ "whole, noise behind it", CLUSTER, Z_FINISH, 0xa7, true },
+		{ "longer than a cluster by a byte", CLUSTER + 1, Z_FINISH, 0, true },
+		{ "two clusters", 2 * CLUSTER, Z_FINISH, 0, true },
+		{ "too short by a byte", CLUSTER - 1, Z_FINISH, 0, false },
+		{ "no end, an invalid block next", CLUSTER, Z_SYNC_FLUSH, 0xff, false },
+		{ "no end, another block next", CLUSTER + 100, Z_SYNC_FLUSH, 0xff, true },
+		{ "nothing", 0, Z_FINISH, 0, false },
+		{ "an invalid block", 0, Z_NO_FLUSH, 0xff, false },
+	};
+	uint8_t *want = malloc(CLUSTER), *got = malloc(CLUSTER);
+	uint64_t host;
+
+	cr_assert(want && got);
+	fill(want, CLUSTER);
+	must("head -c %u /dev/zero | tr '\\0' a > a.raw", CLUSTER);
+	must("qemu-img convert -c -f raw -O qcow2 a.raw a.qcow2");
+	host = peek64("a.qcow2", 40);
+	host = peek64("a.qcow2", host) & 0xfffffffffffe00;
+	host = peek64("a.qcow2", host) & ((1ull << 54) - 1);
+	cr_assert_eq(host % 512, 0);
+	for (unsigned n = 0; n < sizeof(t) / sizeof(t[0]); n++) {
+		uint8_t sector[512];
+		struct store *s;
+		int rc;
+
+		memset(sector, t[n].then, sizeof(sector));
+		if (t[n].flush != Z_NO_FLUSH)
+			stream_of(t[n].bytes, t[n].flush, sector, sizeof(sector));
+		poke("a.qcow2", host, sector, sizeof(sector));
+		s = must_open("a.qcow2", STORE_QCOW2, true);
+		for (unsigned again = 0; again < 2; again++) {
+			memset(got, 0, CLUSTER);
+			rc = store_read(s, got, 0, CLUSTER);
+			cr_assert_eq(rc, t[n].good ? 0 : -EIO, "%s: %d", t[n].what, rc);
+			cr_assert(rc || !memcmp(got, want, CLUSTER), "%s", t[n].what);
+		}
+		store_close(s);
+		rc = sh("qemu-img convert -f qcow2 -O raw a.qcow2 q.raw");
+		cr_assert_eq(!rc, t[n].good, "%s: qemu-img says %d", t[n].what, rc);
+	}
+	free(want);
+	free(got);
 }
 
 Test(qcow2_read, odd_sizes)
