@@ -40,6 +40,7 @@ struct job {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	uint64_t cursor;	/* where the next window begins */
+	uint64_t data_end;	/* from the cursor to here there is data, if it is behind it */
 	uint64_t claimed, placed;	/* windows */
 	unsigned nrunning;
 	int rc;			/* the first error */
@@ -81,8 +82,9 @@ static int write_failed(const struct job *j, int rc, struct err *err)
 
 /* --- what comes next ------------------------------------------------------------------- */
 
-/* Zeroes from offset on: how many bytes can be left out; 0: there is data; or -errno. */
-static int64_t skippable(struct store *s, uint64_t offset, uint64_t max)
+/* Zeroes from offset on: how many bytes can be left out; 0: there is data, to *data_end; or
+ * -errno. */
+static int64_t skippable(struct store *s, uint64_t offset, uint64_t max, uint64_t *data_end)
 {
 	struct store_extent e;
 	int rc;
@@ -92,7 +94,10 @@ static int64_t skippable(struct store *s, uint64_t offset, uint64_t max)
 	rc = s->ops->map(s, offset, min_u64(max, s->size_bytes - offset), &e);
 	if (rc)
 		return rc;
-	return e.zero ? (int64_t)e.len_bytes : 0;
+	if (e.zero)
+		return (int64_t)e.len_bytes;
+	*data_end = offset + e.len_bytes;
+	return 0;
 }
 
 /* Moves the cursor to the next byte that must be looked at. */
@@ -104,11 +109,14 @@ static int seek_data_locked(struct job *j, struct err *err)
 	/* Where the source has ended the backing file may still go on. */
 	if (c->base && c->base->size_bytes > end)
 		end = min_u64(c->base->size_bytes, c->size_bytes);
+	/* Some file systems take long to find where data ends: not again for each window. */
+	if (j->cursor < j->data_end)
+		return 0;
 	while (j->cursor < end) {
-		int64_t n = skippable(c->src, j->cursor, end - j->cursor);
+		int64_t n = skippable(c->src, j->cursor, end - j->cursor, &j->data_end);
 
 		if (n > 0 && c->base)
-			n = skippable(c->base, j->cursor, (uint64_t)n);
+			n = skippable(c->base, j->cursor, (uint64_t)n, &j->data_end);
 		if (n < 0)
 			return read_failed(j, (int)n, j->cursor, err);
 		if (!n)
