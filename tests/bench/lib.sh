@@ -20,23 +20,29 @@ build_tools() {
 	done
 }
 
-# One row a line "LABEL V1 V2 …" on stdin -> a table. table TITLE "HEAD…" BASE: BASE is the
-# label that column 1 is compared with, "" for none.
+# One row a line "LABEL V1 V2 …" on stdin -> a table. table TITLE "HEAD…" "BASE…": each BASE is a
+# label whose V1 the others' are divided by.
 table() {
 	echo
 	echo "== $1"
-	awk -v head="$2" -v base="$3" '
-		{ row[NR] = $0; if ($1 == base) b = $2 }
+	awk -v head="$2" -v bases="$3" '
+		BEGIN { nbases = split(bases, base, " ") }
+		{ row[NR] = $0; value[$1] = $2 }
 		END {
 			n = split(head, h, " ")
 			printf "%-32s", h[1]
 			for (i = 2; i <= n; i++) printf " %12s", h[i]
-			print (base != "" ? "    x " base : "")
+			for (i = 1; i <= nbases; i++) printf "  x %s", base[i]
+			print ""
 			for (r = 1; r <= NR; r++) {
 				m = split(row[r], f, " ")
 				printf "%-32s", f[1]
 				for (i = 2; i <= m; i++) printf " %12s", f[i]
-				if (base != "" && b + 0 > 0 && f[2] + 0 > 0) printf "    %.2f", f[2] / b
+				for (i = 1; i <= nbases; i++) {
+					b = value[base[i]]
+					ratio = b + 0 > 0 && f[2] + 0 > 0 ? sprintf("%.2f", f[2] / b) : "-"
+					printf "  %*s", length(base[i]) + 2, ratio
+				}
 				print ""
 			}
 		}'
