@@ -46,8 +46,8 @@ rates() {
 	ok "$card: iperf3, host to guest, 8 streams" rate "host to guest, 8 streams" "$1" -P 8 -R
 }
 data() { # ADDRESS MIB
-	ok "$card: $2 MiB from the host, same sha256" receives "$1" "$2"
-	ok "$card: $2 MiB to the host, same sha256" sends "$1" "$2"
+	ok "$card: $2 MiB from the host at $1, same sha256" receives "$1" "$2"
+	ok "$card: $2 MiB to the host at $1, same sha256" sends "$1" "$2"
 }
 round_trip() { ping -c 200 -i 0.01 -q "$1" 2>/dev/null | sed -n "s/^round-trip/figure: round-trip/p"; }
 
@@ -84,6 +84,13 @@ static() { # DEVICE NET
 	ip link set "$1" up
 	ok "$card: ping" ping -c 2 -i 0.2 -W 5 "192.168.$2.1"
 	ok "$card: TCP echo" echoes "192.168.$2.1"
+}
+over6() { # DEVICE NET
+	ip -6 addr add "fd00:$2::2/64" dev "$1" nodad
+	ok "$card: TCP echo over IPv6" soon echoes "fd00:$2::1"
+	data "fd00:$2::1" "$(ls / | sed -n 's/^sum-//p' | sort -n | head -1)"
+	ok "$card: iperf3 over IPv6, guest to host" rate "guest to host, IPv6" "fd00:$2::1"
+	ok "$card: iperf3 over IPv6, host to guest" rate "host to guest, IPv6" "fd00:$2::1" -R
 }
 user() { # DEVICE MIB: everything; the card is down afterwards, for the next one of its kind
 	dhcp "$1"
@@ -123,6 +130,8 @@ for spec; do
 		ok "$card: ping over IPv6" soon ping -6 -c 1 -W 5 ff02::1%"$dev"
 		data "192.168.$net.1" "$mib"
 		rates "192.168.$net.1"
+		# Segmentation and checksums of the other kind, once a guest.
+		[ $n != 1 ] || over6 "$dev" "$net"
 		ok "$card: large pings" ping -c 2 -i 0.2 -s 20000 -W 5 "192.168.$net.1"
 		;;
 	# Next to others.
