@@ -1,8 +1,11 @@
 /* mem: regions, slices and their edges. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "vmm/core/mem.h"
 
@@ -209,5 +212,32 @@ Test(mem, discard)
 	memset(p + 4 * MIB, 0, 1);
 	cr_assert_eq(fstat(mem.fd, &st), 0);
 	cr_expect_leq(st.st_blocks, (4 * MIB + 2 * MIB) / 512);
+	mem_destroy(&mem);
+}
+
+/* A daemon that shares the memory cannot take it away from under us, but may read, write and map it. */
+Test(mem, shared_keeps_its_size)
+{
+	struct mem mem;
+	struct err err;
+	uint8_t *p;
+	int fd;
+
+	cr_assert_eq(mem_create_shared(&mem, 8 * MIB, 8 * MIB, HIGH, &err), 0, "%s", err.text);
+	fd = dup(mem.fd);
+	cr_expect_eq(ftruncate(fd, 4096), -1);
+	cr_expect_eq(errno, EPERM);
+	cr_expect_eq(ftruncate(fd, 16 * MIB), -1);
+	/* Nor make it useless by a seal of its own: a balloon needs holes. */
+	cr_expect_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+	cr_expect_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), -1);
+	p = mmap(NULL, 8 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	cr_assert_neq(p, MAP_FAILED);
+	p[8 * MIB - 1] = 7;
+	cr_expect_eq(*(uint8_t *)mem_slice(&mem, gpa(8 * MIB - 1), 1), 7);
+	cr_expect(mem_discard(&mem, gpa(4 * MIB), 4 * MIB));
+	cr_expect_eq(p[8 * MIB - 1], 0);
+	munmap(p, 8 * MIB);
+	close(fd);
 	mem_destroy(&mem);
 }

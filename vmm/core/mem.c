@@ -2,6 +2,7 @@
 #include "vmm/core/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -72,10 +73,13 @@ int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
 int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
 		      uint64_t hole_end, struct err *err)
 {
-	*mem = (struct mem){ .fd = memfd_create("guest-ram", MFD_CLOEXEC) };
+	/* Whoever has it could cut it, and our next access would be a SIGBUS. Holes are still made. */
+	static const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+	*mem = (struct mem){ .fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING) };
 	if (mem->fd < 0)
 		return err_sys(err, errno, "shared guest memory");
-	if (ftruncate(mem->fd, (off_t)total_bytes)) {
+	if (ftruncate(mem->fd, (off_t)total_bytes) || fcntl(mem->fd, F_ADD_SEALS, seals)) {
 		int code = errno;
 
 		mem_destroy(mem);
