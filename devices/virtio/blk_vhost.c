@@ -40,8 +40,11 @@ static const struct device_ops blk_vhost_ops = {
 int blk_vhost_create(const struct device_env *env, const char *option, const char *path,
 		     unsigned nqueues, uint16_t queue_size, struct device **out, struct err *err)
 {
-	/* A driver cannot tell the daemon to write through: SET_CONFIG is not spoken. */
-	uint64_t wanted = ~(1ull << BLK_F_CONFIG_WCE);
+	/*
+	 * Those whose fields our configuration space has (not secure erase, lifetime, zones). And a
+	 * driver cannot tell the daemon to write through: SET_CONFIG is not spoken.
+	 */
+	uint64_t wanted = ((2ull << BLK_F_WRITE_ZEROES) - 1) & ~(1ull << BLK_F_CONFIG_WCE);
 	struct vhost_front *f = calloc(1, sizeof(*f));
 	uint16_t n = (uint16_t)nqueues;
 	int rc;

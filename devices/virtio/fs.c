@@ -110,9 +110,12 @@ static int fs_create(const struct device_env *env, const struct keyvals *cfg, st
 	f->vdev.dev.type = &virtio_fs_type;
 	f->vdev.dev.ops = &fs_ops;
 	f->refuse = fs_refuse;
-	/* The first queue is for high priority requests. */
+	/*
+	 * The first queue is for high priority requests. Of the device's own features none:
+	 * F_NOTIFICATION would come with a queue between that and the others (section 5.11.2).
+	 */
 	rc = vhost_front_init(f, &fs_class, env, cfg->option, keys_text(cfg, K_SOCKET),
-			      nqueues + 1, (uint16_t)size, ~0ull, sizeof(space), err);
+			      nqueues + 1, (uint16_t)size, 0, sizeof(space), err);
 	if (!rc) {
 		memcpy(space.tag, tag, strlen(tag));
 		memcpy(f->vdev.config, &space, sizeof(space));

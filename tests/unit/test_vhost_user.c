@@ -452,6 +452,29 @@ Test(vhost_user, session_mmio)
 	session(FAKE_MMIO);
 }
 
+/* What a daemon offers beyond what we have queues and configuration for is not passed on. */
+Test(vhost_user, features_of_the_page)
+{
+	struct err err = { "" };
+
+	start_daemon(0, OBEY);
+	daemon_.features |= 0xffffff;
+	begin_device(FAKE_PCI);
+	cr_assert_eq(fake_driver_offered(&d), 1ull << 32 | 1ull << 28, "%llx",
+		     (unsigned long long)fake_driver_offered(&d));
+	end();
+	stop_daemon();
+	start_daemon(0, OBEY);
+	daemon_.features |= 0xffffff;
+	begin(FAKE_PCI);
+	cr_assert_eq(create_disk(&err), 0, "%s", err.text);
+	fake_driver_find(&d, &f, 0, true);
+	cr_assert_eq(fake_driver_offered(&d) & 0xffffff, 0x77ff, "%llx",
+		     (unsigned long long)fake_driver_offered(&d));
+	end();
+	stop_daemon();
+}
+
 /* A daemon without protocol features: no acknowledgements, no enabling. */
 Test(vhost_user, plain_daemon)
 {
