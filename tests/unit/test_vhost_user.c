@@ -65,10 +65,20 @@ static struct {
 	unsigned nregions;
 } daemon_;
 
-static char dir[] = "/tmp/bantam-vu-XXXXXX", path[64];
+static char dir[] = "/tmp/bantam-vu-XXXXXX", path[64];	/* path: once there was a daemon */
 static struct fake_env f;
 static struct fake_driver d;
 static struct device *dev;
+
+static void remove_dir(void)
+{
+	if (!path[0])
+		return;
+	unlink(path);
+	cr_expect_eq(rmdir(dir), 0);
+}
+
+TestSuite(vhost_user, .fini = remove_dir);
 
 /* --- the daemon --------------------------------------------------------------- */
 
