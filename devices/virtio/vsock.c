@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/virtio/vsock_impl.h"
@@ -29,7 +28,6 @@
 /* What one turn of the loop does, so that a guest cannot keep the loop to itself. */
 #define TURN_PACKETS 256u
 #define TURN_SERVES 128u
-#define TICK_NS 20000000u
 
 static struct vsock *vsock_of(struct virtio_device *vdev)
 {
@@ -260,35 +258,39 @@ void vsock_run(struct vsock *vs)
 
 /* --- time ---------------------------------------------------------------------------------------- */
 
-void vsock_arm_tick(struct vsock *vs)
+void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns)
 {
-	/* Arming it anew would put it off, for ever if new deadlines come fast enough. */
-	if (vs->ticking || !(vs->ntimed || vs->deaf))
+	uint64_t at = vsock_now_ns() + delay_ns;
+
+	/* Never put off, or it would not come while new deadlines do. */
+	if (vs->tick_ns && vs->tick_ns <= at)
 		return;
-	vs->ticking = true;
-	loop_timer_arm(vs->tick, TICK_NS);
+	vs->tick_ns = at;
+	loop_timer_arm(vs->tick, delay_ns);
 }
 
 static void on_tick(void *opaque)
 {
 	struct vsock *vs = opaque;
+	uint64_t now = vsock_now_ns(), soonest = UINT64_MAX;
 	struct vsock_conn *c, *next;
-	struct timespec ts;
-	uint64_t now;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 	virtio_lock(&vs->vdev);
-	vs->ticking = false;
+	vs->tick_ns = 0;
 	for (c = LIST_FIRST(&vs->conns); c && vs->ntimed; c = next) {
 		next = LIST_NEXT(c, all);
-		if (c->deadline_ns && c->deadline_ns <= now)
-			vsock_conn_reset(c);
-		else if (c->state == VSOCK_DIALING)
+		if (c->deadline_ns && c->deadline_ns <= now) {
+			vsock_conn_expire(c);
+			continue;
+		}
+		if (c->state == VSOCK_DIALING)
 			vsock_host_redial(c);
+		if (c->deadline_ns && c->deadline_ns < soonest)
+			soonest = c->deadline_ns;
 	}
 	vsock_host_listen_again(vs);
-	vsock_arm_tick(vs);
+	if (soonest != UINT64_MAX)
+		vsock_arm_tick(vs, soonest - now > VSOCK_TICK_NS ? soonest - now : VSOCK_TICK_NS);
 	vsock_run(vs);
 	virtio_unlock(&vs->vdev);
 }
@@ -438,6 +440,7 @@ static int create_sockets(const struct device_env *env, const char *option, uint
 	vs->again_fd = vs->listen_fd = -1;
 	vs->cid = cid;
 	TAILQ_INIT(&vs->ready);
+	TAILQ_INIT(&vs->draining);
 	virtio_init(&vs->vdev, &vsock_class, env, VSOCK_NQUEUES, VSOCK_QUEUE_SIZE,
 		    1ull << VSOCK_F_STREAM, VSOCK_CONFIG_BYTES);
 	memcpy(vs->vdev.config, &vs->cid, sizeof(vs->cid));	/* little-endian, the rest is 0 */

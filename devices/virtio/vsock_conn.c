@@ -19,7 +19,9 @@
 
 #include "devices/virtio/vsock_impl.h"
 
-static uint64_t now_ns(void)
+unsigned vsock_patience_ms = 30000;
+
+uint64_t vsock_now_ns(void)
 {
 	struct timespec ts;
 
@@ -48,6 +50,9 @@ struct vsock_conn *vsock_conn_new(struct vsock *vs, enum vsock_state state)
 {
 	struct vsock_conn *c;
 
+	/* A guest that leaves such behind, as fast as it can, must not keep others out for so long. */
+	if (vs->nconns == VSOCK_MAX_CONNS && !TAILQ_EMPTY(&vs->draining))
+		vsock_conn_free(TAILQ_FIRST(&vs->draining));
 	if (vs->nconns == VSOCK_MAX_CONNS)
 		return NULL;
 	c = calloc(1, sizeof(*c));
@@ -105,6 +110,8 @@ void vsock_conn_free(struct vsock_conn *c)
 {
 	forget(c);
 	close_socket(c);
+	if (c->state == VSOCK_DRAINING)
+		TAILQ_REMOVE(&c->vs->draining, c, ready);
 	LIST_REMOVE(c, all);
 	c->vs->nconns--;
 	free(c);
@@ -114,9 +121,9 @@ void vsock_conn_deadline(struct vsock_conn *c, uint64_t delay_ns)
 {
 	c->vs->ntimed += !!delay_ns;
 	c->vs->ntimed -= !!c->deadline_ns;
-	c->deadline_ns = delay_ns ? now_ns() + delay_ns : 0;
+	c->deadline_ns = delay_ns ? vsock_now_ns() + delay_ns : 0;
 	if (delay_ns)
-		vsock_arm_tick(c->vs);
+		vsock_arm_tick(c->vs, delay_ns);
 }
 
 void vsock_conn_send(struct vsock_conn *c, enum vsock_op op)
@@ -232,6 +239,16 @@ static void drained(struct vsock_conn *c)
 		shutdown(c->fd, SHUT_WR);
 }
 
+/* DRAINING, from now on or still: to the end of the line, which the latest deadline has. */
+static void be_patient(struct vsock_conn *c)
+{
+	if (c->state == VSOCK_DRAINING)
+		TAILQ_REMOVE(&c->vs->draining, c, ready);
+	c->state = VSOCK_DRAINING;
+	TAILQ_INSERT_TAIL(&c->vs->draining, c, ready);
+	vsock_conn_deadline(c, vsock_patience_ms * 1000000ull);
+}
+
 /* Write what was kept. c may be gone afterwards: false. */
 static bool flush(struct vsock_conn *c)
 {
@@ -247,6 +264,8 @@ static bool flush(struct vsock_conn *c)
 			break;
 		c->fwd_cnt += (uint32_t)n;
 		c->out_at = (c->out_at + (uint32_t)n) % c->room;
+		if (c->state == VSOCK_DRAINING)
+			be_patient(c);
 	}
 	offer_credit(c);
 	if (kept(c))
@@ -257,6 +276,16 @@ static bool flush(struct vsock_conn *c)
 	}
 	drained(c);
 	return false;
+}
+
+void vsock_conn_expire(struct vsock_conn *c)
+{
+	uint32_t before = c->fwd_cnt;
+
+	/* A Unix socket calls itself writable only when it is nearly empty: a slow reader shows here. */
+	if (c->state == VSOCK_DRAINING && (!flush(c) || c->fwd_cnt != before))
+		return;
+	vsock_conn_reset(c);
 }
 
 /* There is data, or an end: c's turn comes, unless it can do nothing with it. */
@@ -418,7 +447,7 @@ void vsock_conn_orphan(struct vsock_conn *c)
 	}
 	forget(c);
 	c->eof = true;	/* whatever else the host program says, nobody hears it */
-	c->state = VSOCK_DRAINING;
+	be_patient(c);
 	vsock_conn_update(c);
 }
 

@@ -40,13 +40,16 @@ static bool accept_one(struct vsock *vs)
 			return errno == EINTR || errno == ECONNABORTED;
 		vs->deaf = true;
 		loop_watch_events(vs->listen, 0);
-		vsock_arm_tick(vs);
+		vsock_arm_tick(vs, VSOCK_TICK_NS);
 		return false;
 	}
 	c = vsock_conn_new(vs, VSOCK_GREETING);
-	if (!c)
+	if (!c) {
 		close(fd);
-	else if (vsock_conn_socket(c, fd))
+		return true;
+	}
+	vsock_conn_deadline(c, vsock_patience_ms * 1000000ull);
+	if (vsock_conn_socket(c, fd))
 		vsock_conn_free(c);
 	else
 		vsock_host_greet(c);
@@ -258,6 +261,8 @@ void vsock_host_redial(struct vsock_conn *c)
 			vsock_conn_reset(c);
 		else if (!c->deadline_ns)
 			vsock_conn_deadline(c, DIAL_NS);
+		if (full)
+			vsock_arm_tick(c->vs, VSOCK_TICK_NS);
 		return;
 	}
 	c->state = VSOCK_OPEN;

@@ -35,6 +35,7 @@
 /* Receive buffers of the guest that one readv may fill. */
 #define VSOCK_STASH 16u
 #define VSOCK_STASH_IOVS (VSOCK_QUEUE_SIZE + 4 * VSOCK_STASH)
+#define VSOCK_TICK_NS 20000000u	/* between looks at what has no event of its own */
 
 #define VSOCK_TYPE_STREAM 1
 #define VSOCK_SHUT_RCV 1u	/* the sender of the packet receives no more */
@@ -73,16 +74,22 @@ enum vsock_state {
 	VSOCK_DRAINING,	/* the guest has forgotten it; gone when its data is written */
 };
 
+/*
+ * How long a host program may leave its CONNECT line incomplete, or not take a byte of a connection
+ * that the guest has forgotten; 30 s. Tests make it shorter.
+ */
+extern unsigned vsock_patience_ms;
+
 struct vsock;
 
 struct vsock_conn {
 	LIST_ENTRY(vsock_conn) all;
 	LIST_ENTRY(vsock_conn) hash;	/* not GREETING, not DRAINING */
-	TAILQ_ENTRY(vsock_conn) ready;	/* in vsock.ready if linked */
+	TAILQ_ENTRY(vsock_conn) ready;	/* in vsock.ready if linked; DRAINING: in vsock.draining */
 	struct vsock *vs;
 	struct loop_watch *watch;
 	uint8_t *out;		/* ring of room bytes for what the socket did not take, or NULL */
-	uint64_t deadline_ns;	/* ASKED, DIALING; else 0 */
+	uint64_t deadline_ns;	/* GREETING, ASKED, DIALING, DRAINING; else 0 */
 	int fd;
 	uint32_t events;	/* that watch waits for */
 	uint32_t guest_port, host_port;
@@ -127,11 +134,11 @@ struct vsock {
 	unsigned ntimed;	/* connections with a deadline */
 	bool resetting;		/* on_again finishes the reset */
 	bool tx_blocked;	/* strays are full */
-	bool ticking;		/* the tick is armed */
+	uint64_t tick_ns;	/* when the tick comes; 0: it does not */
 	bool deaf;		/* no descriptor for another connection: the tick tries again */
 	LIST_HEAD(, vsock_conn) conns;
 	LIST_HEAD(, vsock_conn) bucket[VSOCK_BUCKETS];
-	TAILQ_HEAD(, vsock_conn) ready;
+	TAILQ_HEAD(, vsock_conn) ready, draining;	/* draining: by deadline */
 	struct vsock_stray stray[VSOCK_MAX_STRAYS];
 	unsigned stray_at, nstrays;
 	struct vsock_buf buf[VSOCK_STASH];
@@ -161,12 +168,16 @@ static inline uint32_t vsock_conn_credit(const struct vsock_conn *c)
 
 /* Move what can be moved to the guest, and resume its packets if they waited for that. */
 void vsock_run(struct vsock *vs);
-/* See to it that the tick comes, if a deadline or the listener needs it. */
-void vsock_arm_tick(struct vsock *vs);
+/* See to it that the tick comes within delay_ns. */
+void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns);
 
 /* --- vsock_conn.c -------------------------------------------------------------------- */
 
-/* NULL: too many, or no memory. The connection has no socket and no ports yet. */
+uint64_t vsock_now_ns(void);
+/*
+ * NULL: too many, or no memory. The connection has no socket and no ports yet. Where there are too
+ * many, one that is DRAINING gives way to it.
+ */
 struct vsock_conn *vsock_conn_new(struct vsock *vs, enum vsock_state state);
 void vsock_conn_free(struct vsock_conn *c);
 struct vsock_conn *vsock_conn_find(struct vsock *vs, uint32_t guest_port, uint32_t host_port);
@@ -178,6 +189,8 @@ int vsock_conn_socket(struct vsock_conn *c, int fd);
 void vsock_conn_update(struct vsock_conn *c);
 void vsock_conn_deadline(struct vsock_conn *c, uint64_t delay_ns);	/* 0: none */
 void vsock_conn_send(struct vsock_conn *c, enum vsock_op op);	/* when its turn comes */
+/* Its deadline is over: it ends, unless the host program has done something about it since. */
+void vsock_conn_expire(struct vsock_conn *c);
 /* Close the socket; the guest gets a reset, and c is gone after that. */
 void vsock_conn_reset(struct vsock_conn *c);
 /* The host program is gone and all that it sent is read: c ends when the guest is told. */

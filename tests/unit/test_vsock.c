@@ -127,10 +127,120 @@ static void greetings(void)
 	close(fd);
 }
 
+/* A host program that says nothing, or not all, is not waited for. */
+Test(vsock, patience)
+{
+	struct vsock *vs;
+	int fd[4];
+
+	vsock_patience_ms = 200;
+	vpeer_begin(FAKE_PCI);
+	vs = (struct vsock *)vp.dev;
+	fd[0] = vpeer_host_connect("");
+	fd[1] = vpeer_host_connect("CONNECT 1");
+	fd[2] = vpeer_host_connect("CONNECT 1\n");
+	cr_assert(vpeer_take());
+	vpeer_send_packet(VSOCK_OP_RESPONSE, 1, vp.got.src_port, NULL, 0);
+	for (unsigned i = 0; i < 200 && vs->nconns > 1; i++) {
+		usleep(10000);
+		fake_run(&vp.f);
+	}
+	cr_assert(vpeer_at_end(fd[0]) && vpeer_at_end(fd[1]));
+	cr_assert(read(fd[2], vp.text, 100) > 3, "the third has its answer");
+	cr_assert(vpeer_silent());
+	cr_assert_eq(vs->nconns, 1);
+	cr_assert_eq(vs->tick_ns, 0, "nothing to wait for");
+	/* The next one has time again. */
+	fd[3] = vpeer_host_connect("CONN");
+	usleep(50000);
+	cr_assert_eq(write(fd[3], "ECT 2\n", 6), 6);
+	cr_assert(vpeer_take());
+	cr_assert_eq(vp.got.op, VSOCK_OP_REQUEST);
+	for (unsigned i = 0; i < 4; i++)
+		close(fd[i]);
+	vpeer_end();
+}
+
 Test(vsock, greetings)
 {
 	vpeer_begin(FAKE_PCI);
 	greetings();
+	vpeer_end();
+}
+
+#define STORM 32
+
+/* The guest answers what comes, or resets it, or says what nobody asked for. */
+static void storm_answer(void)
+{
+	bool have = false;
+
+	fake_driver_kick(&vp.d, VSOCK_RX);
+	for (; vpeer_used(&have); have = false) {
+		uint32_t guest_port = vp.got.dst_port, host_port = vp.got.src_port;
+		unsigned what = (unsigned)rand() % 8;
+
+		if (vp.got.op == VSOCK_OP_RST)
+			continue;
+		if (vp.got.op == VSOCK_OP_REQUEST && what)
+			vpeer_send_packet(VSOCK_OP_RESPONSE, guest_port, host_port, NULL, 0);
+		else if (vp.got.op == VSOCK_OP_SHUTDOWN || what < 2)
+			vpeer_send_packet(VSOCK_OP_RST, guest_port, host_port, NULL, 0);
+		else if (what < 4)
+			vpeer_send_shutdown(guest_port, host_port, what);
+		else
+			vpeer_send_packet(VSOCK_OP_RW, guest_port, host_port, vp.text, 5000);
+	}
+}
+
+/* Host programs come and go at every step of a connection, many at a time. */
+Test(vsock, host_storm)
+{
+	static const char *const lines[] = { "", "CONN", "CONNECT 5\n", "CONNECT 5\nearly", "no\n" };
+	struct vsock *vs;
+	int fd[STORM];
+
+	memset(fd, -1, sizeof(fd));
+	srand(1);
+	vsock_patience_ms = 300;
+	vpeer_begin(FAKE_PCI);
+	vs = (struct vsock *)vp.dev;
+	for (unsigned i = 0; i < 6000; i++) {
+		unsigned n = (unsigned)rand() % STORM, what = (unsigned)rand() % 8;
+
+		if (fd[n] < 0) {
+			fd[n] = vpeer_host_connect(lines[what % 5]);
+		} else if (what < 3) {
+			if (send(fd[n], vp.text, 3000, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+				cr_assert(errno == EPIPE || errno == EAGAIN || errno == ECONNRESET);
+		} else if (what < 5) {
+			if (read(fd[n], vp.text, 100) < 0)
+				cr_assert(errno == EAGAIN || errno == ECONNRESET);
+		} else if (what == 5) {
+			shutdown(fd[n], SHUT_WR);
+		} else {
+			close(fd[n]);
+			fd[n] = -1;
+		}
+		if (rand() % 4 == 0)
+			storm_answer();
+	}
+	for (unsigned i = 0; i < STORM; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+	for (unsigned i = 0; i < 1000 && vs->nconns; i++) {
+		storm_answer();
+		fake_run(&vp.f);
+		usleep(1000);
+	}
+	cr_assert_eq(vs->nconns, 0);
+	cr_assert(TAILQ_EMPTY(&vs->ready) && TAILQ_EMPTY(&vs->draining) && !vs->ntimed);
+	vpeer_drain();
+	/* And all is well. */
+	fd[0] = vpeer_host_connect("CONNECT 5\n");
+	cr_assert(vpeer_take());
+	cr_assert_eq(vp.got.op, VSOCK_OP_REQUEST);
+	close(fd[0]);
 	vpeer_end();
 }
 

@@ -171,6 +171,103 @@ Test(vsock_conn, close_with_data_kept)
 	vpeer_end();
 }
 
+static unsigned connections(void)
+{
+	return ((struct vsock *)vp.dev)->nconns;
+}
+
+static bool nobody_left(void *unused)
+{
+	return !connections();
+}
+
+#define LEFT 60000
+
+/* The guest sends more than the socket takes, and forgets the connection. */
+static int leave_behind(int server, uint32_t guest_port)
+{
+	int fd = vpeer_open_out(server, guest_port, 1), bytes = 4096;
+	struct vsock *vs = (struct vsock *)vp.dev;
+	unsigned before = connections();
+
+	/* The kernel would take 200 KB for each. */
+	setsockopt(LIST_FIRST(&vs->conns)->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	vpeer_send_packet(VSOCK_OP_RW, guest_port, 1, vp.text, LEFT);
+	vpeer_send_shutdown(guest_port, 1, VSOCK_SHUT_BOTH);
+	vpeer_send_packet(VSOCK_OP_RST, guest_port, 1, NULL, 0);
+	vpeer_drain();
+	cr_assert_eq(connections(), before, "data is kept");
+	return fd;
+}
+
+/* … but not for ever: its host program takes nothing. One that is slow is waited for. */
+Test(vsock_conn, patience)
+{
+	int server, fd, slow;
+	ssize_t n, got = 0;
+
+	vsock_patience_ms = 300;
+	vpeer_begin(FAKE_PCI);
+	server = vpeer_serve(1, 4);
+	fd = leave_behind(server, 10);
+	slow = leave_behind(server, 11);
+	for (unsigned i = 0; i < 40; i++) {
+		usleep(20000);
+		n = read(slow, vp.text, 1000);
+		got += n > 0 ? n : 0;
+		fake_run(&vp.f);
+	}
+	cr_assert_eq(connections(), 1, "the one that reads is left");
+	while ((n = read(slow, vp.text, 60000)) != 0) {
+		got += n > 0 ? n : 0;
+		fake_run(&vp.f);
+	}
+	cr_assert_eq(got, LEFT);
+	cr_assert(fake_run_until(&vp.f, nobody_left, NULL));
+	for (got = 0; (n = read(fd, vp.text, 60000)) > 0; got += n)
+		;
+	cr_assert(n == 0 && got > 0 && got < LEFT, "%zd, then %zd", got, n);
+	close(fd);
+	close(slow);
+	close(server);
+	unlink(strcat(strcpy(vp.text, vp.path), "_1"));
+	vpeer_end();
+}
+
+/* All places are taken by such, and the guest goes on: the oldest goes. */
+Test(vsock_conn, left_behind)
+{
+	static int fd[VSOCK_MAX_CONNS];
+	int server, last;
+
+	vpeer_begin(FAKE_PCI);
+	server = vpeer_serve(1, 4096);
+	for (unsigned i = 0; i < VSOCK_MAX_CONNS; i++)
+		fd[i] = leave_behind(server, 10 + i);
+	cr_assert_eq(connections(), VSOCK_MAX_CONNS);
+	last = vpeer_open_out(server, 9, 1);
+	vpeer_send_packet(VSOCK_OP_RW, 9, 1, "hello", 5);
+	cr_assert_eq(read(last, vp.text, 10), 5);
+	/* The first of them now reads; its rest is lost. That of the second is not. */
+	for (unsigned i = 0; i < 2; i++) {
+		ssize_t n, got = 0;
+
+		while ((n = read(fd[i], vp.text, 60000)) != 0) {
+			got += n > 0 ? n : 0;
+			fake_run(&vp.f);
+		}
+		cr_assert(i ? got == LEFT : got < LEFT, "%u: %zd", i, got);
+	}
+	for (unsigned i = 0; i < VSOCK_MAX_CONNS; i++)
+		close(fd[i]);
+	vpeer_send_packet(VSOCK_OP_RST, 9, 1, NULL, 0);
+	cr_assert(fake_run_until(&vp.f, nobody_left, NULL));
+	close(last);
+	close(server);
+	unlink(strcat(strcpy(vp.text, vp.path), "_1"));
+	vpeer_end();
+}
+
 /* A guest that does not read stops us; credit goes on; every byte once. */
 static void guest_credit(void)
 {
