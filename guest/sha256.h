@@ -27,35 +27,56 @@ static inline uint32_t sha256_ror(uint32_t v, unsigned n)
 	return v >> n | v << (32 - n);
 }
 
+/* Round i; what is a of it is b of the next, and so on: the variables move instead of their values. */
+#define SHA256_ROUND(a, b, c, d, e, f, g, h, i)                                                    \
+	do {                                                                                       \
+		uint32_t t_ = h + (sha256_ror(e, 6) ^ sha256_ror(e, 11) ^ sha256_ror(e, 25)) +     \
+			      (g ^ (e & (f ^ g))) + sha256_k[i] + w[(i) & 15];                     \
+		d += t_;                                                                           \
+		h = t_ + (sha256_ror(a, 2) ^ sha256_ror(a, 13) ^ sha256_ror(a, 22)) +              \
+		    ((a & b) | (c & (a | b)));                                                     \
+	} while (0)
+#define SHA256_ROUNDS(i)                                                                           \
+	do {                                                                                       \
+		SHA256_ROUND(a, b, c, d, e, f, g, h, i);                                           \
+		SHA256_ROUND(h, a, b, c, d, e, f, g, i + 1);                                       \
+		SHA256_ROUND(g, h, a, b, c, d, e, f, i + 2);                                       \
+		SHA256_ROUND(f, g, h, a, b, c, d, e, i + 3);                                       \
+		SHA256_ROUND(e, f, g, h, a, b, c, d, i + 4);                                       \
+		SHA256_ROUND(d, e, f, g, h, a, b, c, i + 5);                                       \
+		SHA256_ROUND(c, d, e, f, g, h, a, b, i + 6);                                       \
+		SHA256_ROUND(b, c, d, e, f, g, h, a, i + 7);                                       \
+	} while (0)
+
 static void sha256_block(struct sha256 *s, const uint8_t *p)
 {
-	uint32_t w[64], v[8];
+	uint32_t a = s->h[0], b = s->h[1], c = s->h[2], d = s->h[3];
+	uint32_t e = s->h[4], f = s->h[5], g = s->h[6], h = s->h[7];
+	uint32_t w[16];	/* of the last 16 rounds */
 
 	for (unsigned i = 0; i < 16; i++)
 		w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 |
 		       (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
-	for (unsigned i = 16; i < 64; i++) {
-		uint32_t a = w[i - 15], b = w[i - 2];
+	SHA256_ROUNDS(0);
+	SHA256_ROUNDS(8);
+	for (unsigned n = 16; n < 64; n += 16) {
+		for (unsigned i = 0; i < 16; i++) {
+			uint32_t x = w[(i + 1) & 15], y = w[(i + 14) & 15];
 
-		w[i] = w[i - 16] + w[i - 7] + (sha256_ror(a, 7) ^ sha256_ror(a, 18) ^ a >> 3) +
-		       (sha256_ror(b, 17) ^ sha256_ror(b, 19) ^ b >> 10);
+			w[i] += w[(i + 9) & 15] + (sha256_ror(x, 7) ^ sha256_ror(x, 18) ^ x >> 3) +
+				(sha256_ror(y, 17) ^ sha256_ror(y, 19) ^ y >> 10);
+		}
+		SHA256_ROUNDS(n);
+		SHA256_ROUNDS(n + 8);
 	}
-	for (unsigned i = 0; i < 8; i++)
-		v[i] = s->h[i];
-	for (unsigned i = 0; i < 64; i++) {
-		uint32_t e = v[4], a = v[0];
-		uint32_t t1 = v[7] + (sha256_ror(e, 6) ^ sha256_ror(e, 11) ^ sha256_ror(e, 25)) +
-			      ((e & v[5]) ^ (~e & v[6])) + sha256_k[i] + w[i];
-		uint32_t t2 = (sha256_ror(a, 2) ^ sha256_ror(a, 13) ^ sha256_ror(a, 22)) +
-			      ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-
-		for (unsigned j = 7; j > 0; j--)
-			v[j] = v[j - 1];
-		v[4] += t1;
-		v[0] = t1 + t2;
-	}
-	for (unsigned i = 0; i < 8; i++)
-		s->h[i] += v[i];
+	s->h[0] += a;
+	s->h[1] += b;
+	s->h[2] += c;
+	s->h[3] += d;
+	s->h[4] += e;
+	s->h[5] += f;
+	s->h[6] += g;
+	s->h[7] += h;
 }
 
 static void sha256_init(struct sha256 *s)
