@@ -5,6 +5,8 @@
  * The GED's _EVT method reads the port once and notifies what its bits say; the
  * read clears them, so that no event is told twice and none is lost between
  * two pulses.
+ *
+ * Threads: registers are a vCPU's, notify anybody's; all that changes is pending, which is atomic.
  */
 #include <errno.h>
 #include <stdatomic.h>

@@ -7,6 +7,8 @@
  * last 244 us of each second. Where register A says that no update is near,
  * the time is held for a moment, so that a guest which an exit to userspace
  * delays between two registers cannot read a torn time.
+ *
+ * Threads: any vCPU's, under a lock of its own; it needs no loop.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -6,6 +6,8 @@
  * is read is what Linux calls "No controller found", after 17 reads and one
  * millisecond, where an empty one costs it half a second for each command. The
  * buffer runs dry after GARBAGE reads, for a guest that would empty it for ever.
+ *
+ * Threads: any vCPU's; what changes is atomic, and which of two vCPUs is first does not matter.
  */
 #include <errno.h>
 #include <stdatomic.h>

@@ -7,7 +7,8 @@
  * are sorted, and neighbours become one madvise. Statistics: the driver leaves a
  * buffer with us, which we give back when we want fresh ones.
  *
- * Thread: the loop's, with the lock held, but for set_target and get.
+ * Threads: queues and the timer are the loop's; activate and reset come from a vCPU's, set_target
+ * and get from any. Every field is under the device's lock.
  */
 #include "devices/virtio/balloon.h"
 

@@ -1,4 +1,8 @@
-/* blk_device: virtio-blk's configuration space, creation and end, and --disk. See blk.c. */
+/*
+ * blk_device: virtio-blk's configuration space, creation and end, and --disk. See blk.c.
+ * Threads: the builder creates and destroys; activate, reset and writes to the configuration are
+ * a vCPU's, a change of size is the main loop's: with the lock held.
+ */
 #include "devices/virtio/blk.h"
 
 #include <errno.h>

@@ -1,6 +1,7 @@
 /*
  * blk_impl: what blk.c (requests and queues) and blk_device.c (configuration
- * space, life and death, --disk) share. Nobody else includes it.
+ * space, life and death, --disk) share. Nobody else includes it. Every function is called in the
+ * device's loop or with its lock held, as blk.c says; the loop callbacks take the lock.
  */
 #ifndef BANTAM_BLK_IMPL_H
 #define BANTAM_BLK_IMPL_H

@@ -1,4 +1,7 @@
-/* blk_vhost: --disk vhost-user=SOCKET. The daemon serves the requests and says what the disk is. */
+/*
+ * blk_vhost: --disk vhost-user=SOCKET. The daemon serves the requests and says what the disk is.
+ * Threads: see vhost_front.h; nothing of its own changes after create.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,6 +6,10 @@
  * drains: the guest waits, nothing is lost and nothing grows. Input is refused
  * while the guest has no buffer; the next kick of the receive queue asks for it
  * again. Each queue is left quiet while the other side has the word.
+ *
+ * Threads: queues, input and the sink's callbacks are the loop's; a vCPU's thread writes the
+ * configuration (one emergency character, which chardev_write takes from any thread), activates
+ * and resets. Every field is under the device's lock, which comes before the sink's own.
  */
 #include "devices/virtio/console.h"
 

@@ -1,6 +1,7 @@
 /*
  * fs: see fs.h. The daemon does all the work; this page says what the device is, and how
- * requests fail without it (virtio 1.2, section 5.11.6).
+ * requests fail without it (virtio 1.2, section 5.11.6). Threads: see vhost_front.h; nothing
+ * of its own changes after create.
  */
 #include "devices/virtio/fs.h"
 

@@ -4,6 +4,8 @@
  * A slot is a window of stride bytes (0x200 or more: registers, then the device's
  * configuration from 0x100) and an edge-triggered interrupt of its own. Kicks are
  * bound by queue index at DRIVER_OK, and stay bound over a reset (see pci.h).
+ *
+ * Thread: slots are filled by the builder; registers are any vCPU's, under the device's lock.
  */
 #ifndef BANTAM_VIRTIO_MMIO_H
 #define BANTAM_VIRTIO_MMIO_H

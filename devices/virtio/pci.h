@@ -10,6 +10,9 @@
  * Kicks are bound when the driver sets DRIVER_OK and stay bound over a reset (taking one
  * away waits for milliseconds in KVM; a kick of an idle device is ignored). They
  * follow the BAR when the guest moves it.
+ *
+ * Thread: the builder attaches and detaches; registers and configuration space are any vCPU's,
+ * under the device's lock.
  */
 #ifndef BANTAM_VIRTIO_PCI_H
 #define BANTAM_VIRTIO_PCI_H

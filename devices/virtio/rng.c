@@ -4,7 +4,8 @@
  * Buffers are filled in the loop's thread from getrandom, or from a file that
  * never blocks us (it is opened non-blocking). A turn hands out a bounded number
  * of bytes: a guest that asks for gigabytes gets them, but not while other
- * devices wait. When the source has nothing yet, a timer tries again.
+ * devices wait. When the source has nothing yet, a timer tries again. A reset comes from a vCPU's
+ * thread and leaves the timer alone: all that it finds then is an idle device.
  */
 #include "devices/virtio/rng.h"
 

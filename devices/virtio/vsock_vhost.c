@@ -4,6 +4,9 @@
  * The host's programs reach the guest by AF_VSOCK and its CID, as under QEMU, without a process
  * between: the receive and transmit queues are the kernel's. The event queue is ours, and carries
  * nothing: its one event is for a guest that has moved.
+ *
+ * Threads: packets are moved by a thread of the kernel. Activate, reset and a change of an
+ * interrupt come from a vCPU's, under the device's lock; the loop hears of broken rings only.
  */
 #include "devices/virtio/vsock_vhost.h"
 
