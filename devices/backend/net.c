@@ -193,7 +193,7 @@ int net_open(const struct net_config *cfg, struct net **out, struct err *err)
 
 	*out = NULL;
 	if (given != 1)
-		return err_set(err, EINVAL, "%s: needs one of tap=NAME, fd=N, stream=PATH and user",
+		return err_set(err, EINVAL, "%s: needs one of tap=NAME, fd=N, stream=PATH, user and vhost-user=SOCKET",
 			       cfg->option);
 	if (cfg->hostfwd && !cfg->user)
 		return err_set(err, EINVAL, "%s: hostfwd= goes with user only", cfg->option);

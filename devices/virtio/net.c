@@ -19,6 +19,7 @@
 #include <sys/random.h>
 
 #include "devices/virtio/net_impl.h"
+#include "devices/virtio/net_vhost_user.h"
 #include "vmm/core/log.h"
 
 #define BIT(n) (1ull << (n))
@@ -30,11 +31,7 @@
 /* Two VLAN tags on top of Ethernet. */
 #define FRAME_EXTRA (NET_HDR_BYTES + NET_ETH_BYTES + 8u)
 
-enum {
-	KEY_TAP, KEY_FD, KEY_USER, KEY_STREAM, KEY_HOSTFWD, KEY_MAC, KEY_MTU, KEY_QUEUES,
-	KEY_QUEUE_SIZE, KEY_IP, KEY_MASK, KEY_OFFLOAD, KEY_VHOST, KEY_IOTHREAD,
-	KEY_RX_RATE, KEY_RX_BURST, KEY_RX_OPS, KEY_RX_OPS_BURST, KEY_TX_RATE, KEY_TX_BURST, KEY_TX_OPS, KEY_TX_OPS_BURST,
-};
+unsigned net_cards;
 
 #define RATE_MAX (1ull << 40)
 
@@ -47,6 +44,8 @@ static const struct key keys[] = {
 		       .help = "a network without privileges: DHCP, DNS, the way out" },
 	[KEY_STREAM] = { "stream", KEY_TEXT, .meta = "PATH|fd:N",
 			 .help = "frames on a stream socket, as QEMU and passt speak" },
+	[KEY_VHOST_USER] = { "vhost-user", KEY_PATH, .meta = "SOCKET",
+			     .help = "the vhost-user daemon there moves the frames (passt, OVS, DPDK)" },
 	[KEY_HOSTFWD] = { "hostfwd", KEY_TEXT, KEY_LIST, .meta = "tcp|udp:[ADDR]:PORT-PORT",
 			  .help = "user: a port of the host leads to one of the guest; may be repeated; port 0: any, reported" },
 	[KEY_MAC] = { "mac", KEY_TEXT, .meta = "MAC", .help = "address; without it, a random one" },
@@ -375,7 +374,7 @@ static const struct device_ops nic_ops = {
 	.set_link = virtio_net_set_link,
 };
 
-static int parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err)
+int net_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err)
 {
 	const char *text = keys_text(cfg, KEY_MAC);
 	unsigned b[NET_MAC_BYTES];
@@ -451,7 +450,6 @@ static void init_limits(struct virtio_net *nic, const struct keyvals *cfg)
 static int open_backend(struct virtio_net *nic, const struct device_env *env,
 			const struct keyvals *cfg, struct err *err)
 {
-	static unsigned count;	/* of network cards, for their names */
 	struct net_config net = {
 		.option = cfg->option,
 		.name = nic->name,
@@ -469,11 +467,11 @@ static int open_backend(struct virtio_net *nic, const struct device_env *env,
 	};
 	int rc;
 
-	snprintf(nic->name, sizeof(nic->name), "net%u", count);
+	snprintf(nic->name, sizeof(nic->name), "net%u", net_cards);
 	rc = net_open(&net, &nic->net, err);
 	if (rc)
 		return rc;
-	count++;
+	net_cards++;
 	if (net.mtu)
 		nic->net->mtu = (uint16_t)net.mtu;
 	return 0;
@@ -520,7 +518,7 @@ static int nic_create(const struct device_env *env, const struct keyvals *cfg,
 	nic->vdev.dev.ops = &nic_ops;
 	rc = check(cfg, err);
 	if (!rc)
-		rc = parse_mac(cfg, nic->mac, err);
+		rc = net_parse_mac(cfg, nic->mac, err);
 	if (!rc)
 		rc = open_backend(nic, env, cfg, err);
 	if (rc)
@@ -556,11 +554,20 @@ fail:
 	return rc;
 }
 
+static int create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
+		  struct err *err)
+{
+	return net_vhost_user_wanted(cfg) ? net_vhost_user_create(env, cfg, out, err) :
+					    nic_create(env, cfg, out, err);
+}
+
 const struct device_type virtio_net_type = {
 	.name = "virtio-net",
 	.option = "--net",
 	.repeat = true,
+	.shares_memory = net_vhost_user_wanted,
+	.check = net_vhost_user_check,
 	.keys = keys,
 	.help = "a network card",
-	.create = nic_create,
+	.create = create,
 };

@@ -48,6 +48,14 @@ enum {
 #define NET_S_LINK_UP 1u
 #define NET_S_ANNOUNCE 2u
 
+/* Of --net's table. */
+enum {
+	KEY_TAP, KEY_FD, KEY_USER, KEY_STREAM, KEY_VHOST_USER, KEY_HOSTFWD, KEY_MAC, KEY_MTU,
+	KEY_QUEUES, KEY_QUEUE_SIZE, KEY_IP, KEY_MASK, KEY_OFFLOAD, KEY_VHOST, KEY_IOTHREAD,
+	KEY_RX_RATE, KEY_RX_BURST, KEY_RX_OPS, KEY_RX_OPS_BURST,
+	KEY_TX_RATE, KEY_TX_BURST, KEY_TX_OPS, KEY_TX_OPS_BURST,
+};
+
 /* Offset of num_buffers in the header; the flag that says the checksum is right. */
 #define NET_HDR_NUM_BUFFERS 10u
 #define NET_HDR_DATA_VALID 2u
@@ -137,6 +145,9 @@ static inline bool net_link_up(const struct virtio_net *nic)
 }
 
 /* net.c */
+extern unsigned net_cards;	/* created so far, for their names */
+/* mac=, or a random address. */
+int net_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err);
 void net_again(struct virtio_net *nic);	/* another turn of the loop, soon */
 void net_watch(struct virtio_net *nic, unsigned pair);	/* tell the backend what we wait for */
 void net_set_offloads(struct virtio_net *nic, uint64_t features);	/* NET_F_GUEST_… bits */

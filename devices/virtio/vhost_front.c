@@ -60,6 +60,8 @@ void vhost_front_kick(struct virtio_device *vdev, unsigned queue)
 	unsigned left = q->size;
 	struct chain chain;
 
+	if (f->kept >> queue & 1)
+		return;
 	/* Not for ever, if the driver adds as fast: others want the loop, too. */
 	while (left && refuse(f, queue, &chain, virtq_pop(q, &chain, f->iov, VIRTQ_MAX_SIZE)))
 		left--;
@@ -88,9 +90,10 @@ static void on_end(void *opaque, uint32_t events)
 	struct vhost_front *f = opaque;
 
 	virtio_lock(&f->vdev);
-	log_put(LOG_ERROR, "%s: vhost-user daemon at %s: %s; the guest's requests fail from now on",
+	log_put(LOG_ERROR, "%s: vhost-user daemon at %s: %s; %s",
 		f->vdev.dev.id[0] ? f->vdev.dev.id : f->vdev.class->name, f->path,
-		f->why ? f->why : "it ended");
+		f->why ? f->why : "it ended",
+		f->loss ? f->loss : "the guest's requests fail from now on");
 	loop_unwatch(f->watch);
 	f->watch = NULL;
 	vhost_user_close(&f->vu);
@@ -99,7 +102,7 @@ static void on_end(void *opaque, uint32_t events)
 
 		f->ring[i].running = false;
 		virtio_serve(&f->vdev, i, false);
-		if (!f->vdev.active || !f->vdev.queue[i].ready)
+		if (!f->vdev.active || !f->vdev.queue[i].ready || f->kept >> i & 1)
 			continue;
 		if (running)
 			take_over(f, i);
@@ -107,6 +110,8 @@ static void on_end(void *opaque, uint32_t events)
 		if (f->vdev.active)
 			vhost_front_kick(&f->vdev, i);
 	}
+	if (f->ended)
+		f->ended(f);
 	virtio_unlock(&f->vdev);
 }
 
@@ -181,6 +186,7 @@ int vhost_front_init(struct vhost_front *f, const struct virtio_class *class,
 		     unsigned nqueues, uint16_t queue_size_max, uint64_t wanted,
 		     uint32_t config_bytes, struct err *err)
 {
+	unsigned units = f->unit ? nqueues / f->unit : nqueues;
 	int rc;
 
 	BUG_ON(nqueues > VHOST_FRONT_MAX_QUEUES || !f->refuse);
@@ -197,9 +203,9 @@ int vhost_front_init(struct vhost_front *f, const struct virtio_class *class,
 	rc = vhost_user_open(&f->vu, path, what, err);
 	if (rc)
 		return rc;
-	if (f->vu.queues_max && f->vu.queues_max < nqueues)
+	if (f->vu.queues_max && f->vu.queues_max < units)
 		return err_set(err, ENOTSUP, "%s: %s: the daemon serves %llu queues, not %u", what,
-			       path, (unsigned long long)f->vu.queues_max, nqueues);
+			       path, (unsigned long long)f->vu.queues_max, units);
 	virtio_init(&f->vdev, class, env, nqueues, queue_size_max,
 		    wanted & f->vu.features & DEVICE_FEATURES, config_bytes);
 	f->vdev.elsewhere = (1ull << nqueues) - 1;

@@ -5,7 +5,7 @@
  * The page of the device fills its configuration space and offered features, and
  * says how a request is refused; everything else is here. When the daemon is gone,
  * all queues come back, and every request, old and new, is refused: the guest sees
- * errors and the VM lives. Thread: the daemon is talked to with the device's lock
+ * errors (a card's link goes down) and the VM lives. Thread: the daemon is talked to with the device's lock
  * held, by whichever thread runs the class function, at most vhost_user_timeout_ms
  * for each message.
  */
@@ -24,6 +24,11 @@ struct vhost_front {
 	 * The page's, set before init.
 	 */
 	uint32_t (*refuse)(const struct chain *chain);
+	/* More of the page's, set before init; all may be 0. */
+	uint64_t kept;			/* bit n: queue n holds buffers, which are not given back */
+	void (*ended)(struct vhost_front *f);	/* the daemon is gone. Loop's thread, lock held */
+	const char *loss;		/* what the log says of that; NULL: requests fail */
+	unsigned unit;			/* queues that count as one of the daemon's; 0: 1 */
 	struct vhost_user vu;		/* fd -1: the daemon is gone */
 	char *path;
 	struct loop_watch *watch;	/* the connection: hears its end */
@@ -51,7 +56,7 @@ bool vhost_front_reset(struct virtio_device *vdev);
 void vhost_front_call_changed(struct virtio_device *vdev, unsigned queue);
 
 /*
- * Connect f (zeroed, but for refuse) to the daemon at path, prepare nqueues queues and offer
+ * Connect f (zeroed, but for what is the page's) to the daemon at path, prepare nqueues queues and offer
  * wanted & what the daemon offers. On failure f needs vhost_front_destroy all the same. Afterwards
  * the page fills f->vdev.config and calls virtio_attach.
  */

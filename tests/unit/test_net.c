@@ -737,7 +737,7 @@ Test(net, a_chain_of_too_many_pieces_is_swallowed)
 Test(net, refusals)
 {
 	static const struct { const char *keys, *words; } table[] = {
-		{ "", "needs one of tap=NAME, fd=N, stream=PATH and user" },
+		{ "", "needs one of tap=NAME, fd=N, stream=PATH, user and vhost-user=SOCKET" },
 		{ "user,tap=x", "needs one of" },
 		{ "tap=x,mac=01:00:00:00:00:01", "multicast" },
 		{ "tap=x,mac=00:00:00:00:00:00", "all zeroes" },

@@ -19,6 +19,8 @@
 #include "devices/backend/vhost_user.h"
 #include "devices/virtio/blk.h"
 #include "devices/virtio/fs.h"
+#include "devices/virtio/net.h"
+#include "devices/virtio/net_impl.h"
 #include "devices/virtio/pci.h"
 #include "devices/virtio/vhost_front.h"
 #include "tests/unit/fake_driver.h"
@@ -350,11 +352,17 @@ static void begin(enum fake_transport transport)
 {
 	struct err err = { "" };
 
-	vhost_user_timeout_ms = 200;
+	vhost_user_timeout_ms = 5000;
 	fake_env_init(&f, transport);
 	mem_destroy(&f.mem);
 	cr_assert_eq(mem_create_shared(&f.mem, FAKE_LOW_BYTES + FAKE_HIGH_BYTES, FAKE_LOW_BYTES,
 				       FAKE_HIGH_BASE, &err), 0, "%s", err.text);
+}
+
+/* From now on the daemon may be one that does not answer. A good one has more time: the host is busy. */
+static void be_short(void)
+{
+	vhost_user_timeout_ms = 200;
 }
 
 static void begin_device(enum fake_transport transport)
@@ -364,6 +372,23 @@ static void begin_device(enum fake_transport transport)
 	begin(transport);
 	cr_assert_eq(create(path, &err), 0, "%s", err.text);
 	fake_driver_find(&d, &f, 0, true);
+}
+
+static int create_net(const char *more, struct err *err)
+{
+	struct keyvals kv;
+	char text[300];
+	int rc;
+
+	snprintf(text, sizeof(text), "vhost-user=%s,mac=02:00:00:00:00:07%s",
+		 path[0] ? path : "/no/such", more);
+	rc = keys_parse(&kv, "--net", virtio_net_type.keys, text, err);
+	if (!rc)
+		rc = virtio_net_type.check(&kv, err);
+	if (!rc)
+		rc = virtio_net_type.create(&f.env, &kv, &dev, err);
+	keys_clear(&kv);
+	return rc;
 }
 
 static int create_disk(struct err *err)
@@ -513,6 +538,7 @@ Test(vhost_user, hostile_at_creation)
 			if (at[i] == SET_PROTOCOL || (how == NACK && at[i] != SET_OWNER))
 				continue;
 			begin(FAKE_PCI);
+			be_short();
 			start_daemon(at[i], how);
 			cr_assert_lt(create(path, &err), 0, "request %u, answer %d", at[i], how);
 			cr_assert(strstr(err.text, path) && !strchr(err.text, '\n'), "%s", err.text);
@@ -532,6 +558,7 @@ Test(vhost_user, hostile_configuration)
 		struct err err = { "" };
 
 		begin(FAKE_PCI);
+		be_short();
 		start_daemon(GET_CONFIG, how);
 		if (how == NACK) {
 			/* Bytes are bytes: but a daemon of before there was GET_CONFIG is none for us. */
@@ -623,6 +650,7 @@ Test(vhost_user, hostile_at_start)
 
 			start_daemon(at[i], how);
 			begin_device(FAKE_PCI);
+			be_short();
 			fake_driver_start(&d, 0, QUEUES, QUEUE);
 			cr_assert(fake_run_until(&f, is_gone, NULL), "request %u, answer %d", at[i], how);
 			expect_refused(1, 0);
@@ -648,6 +676,7 @@ Test(vhost_user, hostile_at_reset)
 		begin_device(FAKE_PCI);
 		fake_driver_start(&d, 0, QUEUES, QUEUE);
 		one_request(1);
+		be_short();
 		if (how & 1)
 			reset();
 		end();
@@ -832,6 +861,143 @@ Test(vhost_user, disk_death)
 	cr_assert(fake_ring_take(&d.ring[0], &e));
 	cr_expect_eq(e.len, 0);
 	end();
+}
+
+/* --- a network card --------------------------------------------------------------- */
+
+#define NET_BIT(n) (1ull << NET_F_##n)
+/* All that we take from a daemon that offers everything. */
+#define NET_TAKEN                                                                                   \
+	(NET_BIT(CSUM) | NET_BIT(GUEST_CSUM) | NET_BIT(GUEST_TSO4) | NET_BIT(GUEST_TSO6) |          \
+	 NET_BIT(GUEST_ECN) | NET_BIT(GUEST_UFO) | NET_BIT(HOST_TSO4) | NET_BIT(HOST_TSO6) |        \
+	 NET_BIT(HOST_ECN) | NET_BIT(HOST_UFO) | NET_BIT(MRG_RXBUF))
+#define NET_OURS (NET_BIT(MAC) | NET_BIT(STATUS))	/* no daemon has these, nor MTU */
+
+static void begin_card(enum fake_transport transport, const char *more)
+{
+	struct err err = { "" };
+
+	start_daemon(0, OBEY);
+	daemon_.features |= 0xffffff & ~(NET_OURS | NET_BIT(MTU));
+	daemon_.nqueues = 1;	/* they count pairs of a card */
+	begin(transport);
+	cr_assert_eq(create_net(more, &err), 0, "%s", err.text);
+	fake_driver_find(&d, &f, 0, true);
+}
+
+static void card(enum fake_transport transport)
+{
+	begin_card(transport, ",mtu=1400");
+	cr_expect_eq(fake_driver_offered(&d) & 0xffffff, NET_TAKEN | NET_OURS | NET_BIT(MTU));
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC, 4), 2);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC + 4, 2), 0x700);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), NET_S_LINK_UP);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MTU, 2), 1400);
+	for (unsigned round = 0; round < 2; round++) {
+		fake_driver_start(&d, NET_TAKEN | NET_OURS | NET_BIT(MTU), QUEUES, QUEUE);
+		for (unsigned i = 0; i < 20; i++)
+			one_request(i % QUEUES);
+		/* Of ours it hears nothing. */
+		cr_expect_eq(daemon_.acked & 0xffffff, NET_TAKEN);
+		reset();
+	}
+	end();
+	stop_daemon();
+	begin_card(transport, ",offload=off");
+	cr_expect_eq(fake_driver_offered(&d) & 0xffffff, NET_BIT(MRG_RXBUF) | NET_OURS);
+	end();
+	stop_daemon();
+}
+
+Test(vhost_user, card_pci)
+{
+	card(FAKE_PCI);
+}
+
+Test(vhost_user, card_mmio)
+{
+	card(FAKE_MMIO);
+}
+
+static bool kicked(void *unused)
+{
+	return daemon_.kicks == 1;
+}
+
+/* The link goes down; what the guest sends is swallowed; its empty buffers are not given back. */
+static void card_death(enum fake_transport transport)
+{
+	struct fake_buf frame = { 0x200000, 100 }, room = { 0x201000, 1526 };
+	struct fake_used_elem e;
+
+	begin_card(transport, "");
+	fake_driver_start(&d, NET_OURS, QUEUES, QUEUE);
+	daemon_.keep = ~0u;
+	fake_ring_add(&d.ring[0], NULL, 0, &room, 1);
+	fake_driver_kick(&d, 0);
+	fake_ring_add(&d.ring[1], &frame, 1, NULL, 0);
+	fake_driver_kick(&d, 1);
+	fake_run_until(&f, kicked, NULL);
+	fake_driver_irqs(&d, 0);
+	stop_daemon();
+	cr_assert(fake_run_until(&f, is_gone, NULL));
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), 0);
+	cr_expect_eq(take_all(1, 0), 1);
+	for (unsigned i = 0; i < 3 * QUEUE; i++) {
+		fake_ring_add(&d.ring[1], &frame, 1, NULL, 0);
+		fake_driver_kick(&d, 1);
+		cr_assert(fake_ring_take(&d.ring[1], &e), "frame %u", i);
+	}
+	fake_ring_add(&d.ring[0], NULL, 0, &room, 1);
+	fake_driver_kick(&d, 0);
+	fake_run(&f);
+	cr_expect_eq(take_all(0, 0), 0);
+	cr_expect_eq(fake_driver_status(&d), 15);
+	/* It is no better for the next driver. */
+	reset();
+	fake_driver_start(&d, NET_OURS, QUEUES, QUEUE);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), 0);
+	fake_ring_add(&d.ring[0], NULL, 0, &room, 1);
+	fake_driver_kick(&d, 0);
+	fake_ring_add(&d.ring[1], &frame, 1, NULL, 0);
+	fake_driver_kick(&d, 1);
+	cr_expect_eq(take_all(1, 0), 1);
+	cr_expect_eq(take_all(0, 0), 0);
+	end();
+}
+
+Test(vhost_user, card_death_pci)
+{
+	card_death(FAKE_PCI);
+}
+
+Test(vhost_user, card_death_mmio)
+{
+	card_death(FAKE_MMIO);
+}
+
+Test(vhost_user, card_users)
+{
+	static const struct {
+		const char *more, *says;
+	} bad[] = {
+		{ ",tap=tap0", "give one of tap=NAME" },	{ ",user", "and vhost-user=SOCKET" },
+		{ ",stream=x", "give one of" },			{ ",fd=3", "give one of" },
+		{ ",queues=2", "queues= is not for" },		{ ",hostfwd=tcp::1-1", "hostfwd= is" },
+		{ ",ip=10.0.0.1", "ip= is not" },		{ ",rx-rate=1M", "rx-rate= is" },
+		{ ",tx-ops=1", "tx-ops= is" },			{ ",vhost=on", "vhost=on is" },
+		{ ",queue-size=100", "a power of two" },
+	};
+
+	begin(FAKE_PCI);
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct err err = { "" };
+
+		cr_expect_eq(create_net(bad[i].more, &err), -EINVAL, "%s", bad[i].more);
+		cr_expect(strstr(err.text, bad[i].says), "%s: %s", bad[i].more, err.text);
+		cr_expect_null(dev);
+	}
+	fake_env_destroy(&f);
 }
 
 Test(vhost_user, users)

@@ -1,0 +1,147 @@
+/*
+ * net_vhost_user: see net_vhost_user.h (virtio 1.2, section 5.1).
+ *
+ * The daemon moves the frames of one pair of queues and says what it can do with them. Address,
+ * MTU and link are ours to tell. There is no control queue: daemons leave that to us, and but for
+ * several pairs its commands would be for a filter that they do not have. When the daemon is gone
+ * the link is down: the guest's frames are swallowed, and its receive buffers stay where they are.
+ * Threads: see vhost_front.h; the link goes down in the loop's, with the lock held.
+ */
+#include "devices/virtio/net_vhost_user.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/virtio/net.h"
+#include "devices/virtio/net_impl.h"
+#include "devices/virtio/vhost_front.h"
+
+#define BIT(n) (1ull << (n))
+#define OFFLOADS                                                                             \
+	(BIT(NET_F_CSUM) | BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) |                   \
+	 BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_ECN) | BIT(NET_F_GUEST_UFO) |               \
+	 BIT(NET_F_HOST_TSO4) | BIT(NET_F_HOST_TSO6) | BIT(NET_F_HOST_ECN) | BIT(NET_F_HOST_UFO))
+#define NQUEUES 2u
+
+static const struct virtio_class nvu_class = VHOST_FRONT_CLASS("virtio-net", 1, 0x020000);
+
+static void put16(uint8_t *at, unsigned v)
+{
+	at[0] = (uint8_t)v;
+	at[1] = (uint8_t)(v >> 8);
+}
+
+/* A frame that nobody takes. */
+static uint32_t refuse(const struct chain *chain)
+{
+	return 0;
+}
+
+static void link_down(struct vhost_front *f)
+{
+	put16(f->vdev.config + NET_CONFIG_STATUS, 0);
+	if (virtio_has(&f->vdev, NET_F_STATUS))
+		virtio_config_changed(&f->vdev);
+}
+
+static void describe(struct device *dev, char *buf, size_t len)
+{
+	struct vhost_front *f = (struct vhost_front *)dev;
+	const uint8_t *m = f->vdev.config + NET_CONFIG_MAC;
+	char at[128];
+
+	virtio_describe(&f->vdev, at, sizeof(at));
+	snprintf(buf, len, "%s%s%02x:%02x:%02x:%02x:%02x:%02x, daemon at %s", at, *at ? ": " : "",
+		 m[0], m[1], m[2], m[3], m[4], m[5], f->path);
+}
+
+static const struct device_ops nvu_ops = {
+	.destroy = vhost_front_destroy,
+	.describe = describe,
+};
+
+bool net_vhost_user_wanted(const struct keyvals *cfg)
+{
+	return keys_has(cfg, KEY_VHOST_USER);
+}
+
+int net_vhost_user_check(const struct keyvals *cfg, struct err *err)
+{
+	static const uint8_t not[] = { KEY_HOSTFWD, KEY_QUEUES, KEY_IP, KEY_MASK, KEY_RX_RATE,
+				       KEY_RX_OPS, KEY_TX_RATE, KEY_TX_OPS };
+
+	if (!net_vhost_user_wanted(cfg))
+		return 0;
+	if (keys_has(cfg, KEY_TAP) || keys_has(cfg, KEY_FD) || keys_has(cfg, KEY_STREAM) ||
+	    keys_num(cfg, KEY_USER))
+		return err_set(err, EINVAL, "%s: give one of tap=NAME, fd=N, stream=PATH, user and "
+			       "vhost-user=SOCKET", cfg->option);
+	for (unsigned i = 0; i < sizeof(not); i++)
+		if (keys_has(cfg, not[i]))
+			return err_set(err, EINVAL, "%s: %s= is not for vhost-user=, where the "
+				       "daemon has one pair of queues and the rest is its business",
+				       cfg->option, cfg->table[not[i]].name);
+	if (keys_num(cfg, KEY_VHOST) == NET_VHOST_ON)
+		return err_set(err, EINVAL, "%s: vhost=on is the kernel's, vhost-user= another "
+			       "process; give one of them", cfg->option);
+	return 0;
+}
+
+static int connect_daemon(struct vhost_front *f, const struct device_env *env,
+			  const struct keyvals *cfg, struct err *err)
+{
+	uint64_t wanted = BIT(NET_F_MRG_RXBUF) | (keys_num(cfg, KEY_OFFLOAD) ? OFFLOADS : 0);
+	uint64_t size = keys_num(cfg, KEY_QUEUE_SIZE);
+	unsigned mtu = (unsigned)keys_num(cfg, KEY_MTU);
+	uint8_t *c = f->vdev.config, mac[NET_MAC_BYTES];
+	int rc = net_parse_mac(cfg, mac, err);
+
+	if (!rc && size & (size - 1))
+		rc = err_set(err, EINVAL, "%s: queue-size=%s: must be a power of two", cfg->option,
+			     keys_text(cfg, KEY_QUEUE_SIZE));
+	if (!rc)
+		rc = vhost_front_init(f, &nvu_class, env, cfg->option,
+				      keys_text(cfg, KEY_VHOST_USER), NQUEUES, (uint16_t)size, wanted,
+				      NET_CONFIG_BYTES, err);
+	if (rc)
+		return rc;
+	/* These are not the daemon's to know; vhost_user_start keeps them from it. */
+	f->vdev.offered |= BIT(NET_F_MAC) | BIT(NET_F_STATUS) | (mtu ? BIT(NET_F_MTU) : 0);
+	memcpy(c + NET_CONFIG_MAC, mac, NET_MAC_BYTES);
+	put16(c + NET_CONFIG_STATUS, NET_S_LINK_UP);
+	put16(c + NET_CONFIG_MAX_PAIRS, 1);
+	put16(c + NET_CONFIG_MTU, mtu);
+	return virtio_attach(&f->vdev, err);
+}
+
+int net_vhost_user_create(const struct device_env *env, const struct keyvals *cfg,
+			  struct device **out, struct err *err)
+{
+	struct vhost_front *f = calloc(1, sizeof(*f));
+	int rc;
+
+	*out = NULL;
+	if (!f)
+		return err_sys(err, ENOMEM, "%s", cfg->option);
+	f->vu.fd = -1;
+	f->vdev.dev.type = &virtio_net_type;
+	f->vdev.dev.ops = &nvu_ops;
+	snprintf(f->vdev.dev.id, sizeof(f->vdev.dev.id), "net%u", net_cards);
+	f->refuse = refuse;
+	f->kept = 1;
+	f->ended = link_down;
+	f->loss = "the guest's link is down";
+	f->unit = 2;
+	rc = net_vhost_user_check(cfg, err);
+	if (!rc)
+		rc = connect_daemon(f, env, cfg, err);
+	if (rc) {
+		vhost_front_destroy(&f->vdev.dev);
+		return rc;
+	}
+	net_cards++;
+	*out = &f->vdev.dev;
+	return 0;
+}
