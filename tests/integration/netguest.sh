@@ -86,7 +86,8 @@ static() { # DEVICE NET
 	ok "$card: TCP echo" echoes "192.168.$2.1"
 }
 over6() { # DEVICE NET
-	ip -6 addr add "fd00:$2::2/64" dev "$1" nodad
+	echo 0 >/proc/sys/net/ipv6/conf/"$1"/accept_dad
+	ip -6 addr add "fd00:$2::2/64" dev "$1"
 	ok "$card: TCP echo over IPv6" soon echoes "fd00:$2::1"
 	data "fd00:$2::1" "$(ls / | sed -n 's/^sum-//p' | sort -n | head -1)"
 	ok "$card: iperf3 over IPv6, guest to host" rate "guest to host, IPv6" "fd00:$2::1"
