@@ -99,6 +99,11 @@ $B/unit/%: $B/o/tests/unit/%.o $(UNIT_COMMON) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -Wl,--no-gc-sections -o $@ $^ -lcriterion $(LIBS)
 
+# Calls that fail when the test says so.
+$B/unit/test_qcow2_faults: private LDFLAGS += \
+	-Wl,--wrap=pwritev,--wrap=pwritev2,--wrap=preadv,--wrap=fallocate,--wrap=ftruncate,--wrap=fdatasync \
+	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+
 # What is tested of a helper program: all of it but its main.
 $B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
 

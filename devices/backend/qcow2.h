@@ -244,6 +244,12 @@ void qcow2_meta_remove(struct qcow2 *q, uint64_t offset);
 int qcow2_refcount_locked(struct qcow2 *q, uint64_t cluster, bool nonblock, uint64_t *out);
 /* Its block must exist: -ERANGE. */
 int qcow2_refcount_set_locked(struct qcow2 *q, uint64_t cluster, uint64_t value);
+/* Is the cluster free (or without a block), and how many from there on are as it is? At least 1,
+ * as far as one look tells. */
+int qcow2_refcount_run_locked(struct qcow2 *q, uint64_t cluster, bool *free, uint64_t *n);
+/* A new block, zeroes in the file, where [first, + n), all of which it counts, have the refcount
+ * 1. 0 or -ENOMEM, then nothing has changed. */
+int qcow2_new_block_locked(struct qcow2 *q, uint64_t block, uint64_t first, uint64_t n);
 
 /* NOW: without I/O, and zeroes only; else -EAGAIN. */
 enum qcow2_alloc { QCOW2_ALLOC_ANY, QCOW2_ALLOC_NOW };
@@ -259,13 +265,15 @@ int qcow2_alloc_locked(struct qcow2 *q, uint64_t want, enum qcow2_alloc how,
 		       struct qcow2_got *out);
 /* Give back what was never linked. */
 void qcow2_unalloc_locked(struct qcow2 *q, uint64_t host, uint64_t n);
+/* They may be written to from now on. */
+void qcow2_unzeroed_locked(struct qcow2 *q, uint64_t cluster, uint64_t n);
 /* The file is at least end bytes long then. */
 int qcow2_grow_file_locked(struct qcow2 *q, uint64_t end);
 
-/* qcow2_reftable.c. 1: done, look again. */
+/* qcow2_reftable.c. 1: done, look again; -errno: nothing has changed. */
 int qcow2_reftable_grow_locked(struct qcow2 *q, uint64_t cluster);
-/* n clusters in one piece, zeroes; blocks, lets the lock go. */
-int qcow2_alloc_behind_locked(struct qcow2 *q, uint64_t n, uint64_t *host);
+/* n clusters in one piece, zeroes, for metadata; blocks, lets the lock go. */
+int qcow2_alloc_run_locked(struct qcow2 *q, uint64_t n, uint64_t *host);
 
 /* qcow2_commit.c */
 static inline void qcow2_range_add(struct qcow2_range *r, uint64_t lo, uint64_t hi)

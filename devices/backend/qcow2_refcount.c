@@ -125,6 +125,27 @@ int qcow2_refcount_set_locked(struct qcow2 *q, uint64_t cluster, uint64_t value)
 	return 0;
 }
 
+int qcow2_refcount_run_locked(struct qcow2 *q, uint64_t cluster, bool *free, uint64_t *n)
+{
+	uint64_t per_slice = ((uint64_t)q->slice_bytes * 8) >> q->refcount_order;
+	struct qcow2_slice *s;
+	uint64_t entry, count = 0;
+	int rc = find(q, cluster, false, &s, &entry);
+
+	if (rc)
+		return rc;
+	if (!s) {
+		*free = true;
+		*n = (1ull << q->refblock_bits) - (cluster & ((1ull << q->refblock_bits) - 1));
+		return 0;
+	}
+	*free = !get_entry(q, s->data, entry);
+	while (entry + count < per_slice && !get_entry(q, s->data, entry + count) == *free)
+		count++;
+	*n = count;
+	return 0;
+}
+
 /* --- what is known to read as zeroes -------------------------------------------------- */
 
 /* Zeroes from cluster on? *n is cut where that changes. */
@@ -151,21 +172,24 @@ static bool is_zeroed(const struct qcow2 *q, uint64_t cluster, uint64_t *n)
 	return false;
 }
 
-/* [cluster, +n) lies in one run, if in any. */
-static void unzeroed(struct qcow2 *q, uint64_t cluster, uint64_t n)
+void qcow2_unzeroed_locked(struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
-	for (size_t i = 0; i < q->zeroed.n; i++) {
+	size_t i = 0;
+
+	while (i < q->zeroed.n) {
 		struct qcow2_free *f = &q->zeroed.run[i];
 		uint64_t first = f->offset >> q->cluster_bits, end = first + f->nclusters;
 
-		if (cluster < first || cluster >= end)
-			continue;
-		/* What lies before is forgotten: a hint, and rare. */
-		f->offset = (cluster + n) << q->cluster_bits;
-		f->nclusters = end - (cluster + n);
-		if (!f->nclusters)
+		if (cluster >= end || cluster + n <= first) {
+			i++;
+		} else if (end <= cluster + n) {
 			*f = q->zeroed.run[--q->zeroed.n];
-		return;
+		} else {
+			/* What lies before is forgotten: a hint, and rare. */
+			f->offset = (cluster + n) << q->cluster_bits;
+			f->nclusters = end - (cluster + n);
+			i++;
+		}
 	}
 }
 
@@ -198,36 +222,53 @@ static void took(struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
 	uint64_t end = (cluster + n) << q->cluster_bits;
 
-	unzeroed(q, cluster, n);
+	qcow2_unzeroed_locked(q, cluster, n);
 	if (end > q->file_bytes)
 		q->file_bytes = end;
 	if (end > q->virgin)
 		q->virgin = end;
 }
 
+int qcow2_new_block_locked(struct qcow2 *q, uint64_t block, uint64_t first, uint64_t n)
+{
+	uint64_t per_slice = ((uint64_t)q->slice_bytes * 8) >> q->refcount_order;
+	uint64_t index = first >> q->refblock_bits;
+
+	for (uint64_t done = 0; done < n;) {
+		uint64_t within = (first + done) & ((1ull << q->refblock_bits) - 1);
+		uint64_t entry = within % per_slice;
+		struct qcow2_slice *s;
+		int rc = qcow2_slice_new_locked(q, block + within / per_slice * q->slice_bytes,
+						QCOW2_REFCOUNTS, &s);
+
+		if (rc) {
+			qcow2_slice_drop_locked(q, block, q->cluster_bytes);
+			return rc;
+		}
+		for (; entry < per_slice && done < n; entry++, done++)
+			store_entry(q, s, entry, 1);
+	}
+	q->reftable[index] = block;
+	qcow2_range_add(&q->reftable_dirty, index, index + 1);
+	return 0;
+}
+
 /* Makes the block that counts cluster of that cluster itself, which is zeroes. */
 static int make_block(struct qcow2 *q, uint64_t cluster)
 {
-	uint64_t index = cluster >> q->refblock_bits;
-	uint64_t within = cluster & ((1ull << q->refblock_bits) - 1);
-	uint64_t at = ((within << q->refcount_order) / 8) & ~(uint64_t)(q->slice_bytes - 1);
 	uint64_t block = cluster << q->cluster_bits;
-	struct qcow2_slice *s;
 	int rc = qcow2_grow_file_locked(q, block + q->cluster_bytes);
 
 	if (!rc)
 		rc = qcow2_meta_add(q, block);
 	if (rc)
 		return rc == -EEXIST ? qcow2_damaged(q, "metadata has no refcount", block) : rc;
-	rc = qcow2_slice_new_locked(q, block + at, QCOW2_REFCOUNTS, &s);
+	rc = qcow2_new_block_locked(q, block, cluster, 1);
 	if (rc) {
 		qcow2_meta_remove(q, block);
 		return rc;
 	}
 	took(q, cluster, 1);
-	store_entry(q, s, within - ((at * 8) >> q->refcount_order), 1);
-	q->reftable[index] = block;
-	qcow2_range_add(&q->reftable_dirty, index, index + 1);
 	return 0;
 }
 

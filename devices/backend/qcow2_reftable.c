@@ -1,14 +1,28 @@
 /*
  * qcow2_reftable: the refcount table when it must grow, and clusters in one piece. See qcow2.h.
  *
- * Both are rare. They take what lies behind all that the file has, so that nothing has to be
- * searched for: first the refcount blocks that the new clusters need, then the clusters.
+ * Both are rare. A file gets longer for them, so that little has to be searched; of a block
+ * device, whose clusters may all be in use, the refcounts tell where there is room. The first
+ * clusters of what is found become the refcount blocks that it needs.
+ *
+ * What can fail comes first and is no more than a search, zeroes in free clusters, memory and
+ * refcounts that are too high (a leak). Then all that others can find changes at once, under
+ * the lock. So a failure (no space, no memory, a limit) leaves an image as good as before, and
+ * the next try begins anew.
  */
 #include "devices/backend/qcow2.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Host offsets have 56 bits. */
+#define HOST_MAX (1ull << 56)
+
+struct run {
+	uint64_t first;		/* cluster */
+	uint64_t nblocks, n;	/* clusters: refcount blocks, and what was asked for behind them */
+};
 
 static uint64_t missing_blocks(const struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
@@ -39,88 +53,164 @@ static int enlarge(struct qcow2 *q, uint64_t entries)
 	return 0;
 }
 
-static int set_counts(struct qcow2 *q, uint64_t cluster, uint64_t n)
-{
-	for (uint64_t i = 0; i < n; i++) {
-		uint64_t old;
-		int rc;
+/* --- a run of free clusters --------------------------------------------------------- */
 
-		do
-			rc = qcow2_refcount_locked(q, cluster + i, false, &old);
-		while (rc == 1);
-		if (!rc && old)
-			rc = qcow2_damaged(q, "clusters behind the file's end have refcounts",
-					   (cluster + i) << q->cluster_bits);
-		if (!rc)
-			rc = qcow2_refcount_set_locked(q, cluster + i, 1);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
-/* The blocks that count [cluster, + n) are the first of these clusters. */
-static int place_blocks(struct qcow2 *q, uint64_t cluster, uint64_t n)
-{
-	uint64_t at = cluster << q->cluster_bits;
-
-	for (uint64_t i = cluster >> q->refblock_bits; i <= (cluster + n - 1) >> q->refblock_bits;
-	     i++) {
-		int rc;
-
-		if (q->reftable[i])
-			continue;
-		rc = qcow2_meta_add(q, at);
-		if (rc)
-			return rc;
-		q->reftable[i] = at;
-		qcow2_range_add(&q->reftable_dirty, i, i + 1);
-		at += q->cluster_bytes;
-	}
-	return 0;
-}
-
-/* Zeroes on the medium and in no slice; the lock is let go, slow_alloc keeps others away. */
-static int prepare(struct qcow2 *q, uint64_t offset, uint64_t len)
+static int look(struct qcow2 *q, uint64_t cluster, bool *free, uint64_t *n)
 {
 	int rc;
 
-	if (q->image.is_block && offset + len > q->grown_bytes)
-		return -ENOSPC;
+	do
+		rc = qcow2_refcount_run_locked(q, cluster, free, n);
+	while (rc == 1);
+	return rc;
+}
+
+static void with_blocks(const struct qcow2 *q, struct run *r)
+{
+	r->nblocks = 0;
+	while (missing_blocks(q, r->first, r->n + r->nblocks) > r->nblocks)
+		r->nblocks = missing_blocks(q, r->first, r->n + r->nblocks);
+}
+
+/* Where r->n clusters and their blocks are free. Lets the lock go; slow_alloc is set. */
+static int find_run(struct qcow2 *q, struct run *r)
+{
+	uint64_t limit = (q->image.is_block ? q->grown_bytes : HOST_MAX) >> q->cluster_bits;
+	uint64_t have = 0;
+
+	r->first = q->image.is_block ? q->free_hint : q->file_bytes >> q->cluster_bits;
+	for (;;) {
+		uint64_t n;
+		bool free;
+		int rc;
+
+		with_blocks(q, r);
+		if (r->first + r->nblocks + r->n > limit)
+			return -ENOSPC;
+		if (have >= r->nblocks + r->n)
+			break;
+		rc = look(q, r->first + have, &free, &n);
+		if (rc)
+			return rc;
+		if (!free)
+			r->first += have + n;
+		have = free ? have + n : 0;
+	}
+	for (uint64_t i = 0; i < r->nblocks + r->n; i++)
+		if (qcow2_meta_has(q, (r->first + i) << q->cluster_bits))
+			return qcow2_damaged(q, "metadata has the refcount 0",
+					     (r->first + i) << q->cluster_bits);
+	return 0;
+}
+
+/* The file has them, and they are zeroes. Lets the lock go. */
+static int prepare(struct qcow2 *q, const struct run *r)
+{
+	uint64_t offset = r->first << q->cluster_bits;
+	uint64_t len = (r->nblocks + r->n) << q->cluster_bits;
+	int rc;
+
+	if (!q->image.is_block)
+		return qcow2_grow_file_locked(q, offset + len);
 	pthread_mutex_unlock(&q->lock);
-	rc = q->image.is_block ? qcow2_pzero(q, len, offset) : 0;
+	rc = qcow2_pzero(q, len, offset);
 	pthread_mutex_lock(&q->lock);
 	return rc;
 }
 
-/* slow_alloc is set. 1: the refcount table is too small. */
-static int alloc_behind(struct qcow2 *q, uint64_t n, uint64_t *host)
-{
-	uint64_t cluster = q->file_bytes >> q->cluster_bits;
-	uint64_t blocks = 0, all, end;
-	int rc;
+/* --- taking it ------------------------------------------------------------------------ */
 
-	while (missing_blocks(q, cluster, n + blocks) > blocks)
-		blocks = missing_blocks(q, cluster, n + blocks);
-	all = n + blocks;
-	end = (cluster + all) << q->cluster_bits;
-	if ((cluster + all - 1) >> q->refblock_bits >= q->reftable_size)
-		return 1;
-	rc = qcow2_grow_file_locked(q, end);
-	if (!rc)
-		rc = prepare(q, cluster << q->cluster_bits, all << q->cluster_bits);
-	if (rc)
-		return rc;
-	/* From here on nobody else finds these clusters, whatever fails. */
-	q->file_bytes = end;
-	if (q->virgin < end)
-		q->virgin = end;
-	rc = place_blocks(q, cluster, all);
-	if (!rc)
-		rc = set_counts(q, cluster, all);
-	*host = (cluster + blocks) << q->cluster_bits;
+/* The refcounts of those that have a block already. Lets the lock go. */
+static int count(struct qcow2 *q, const struct run *r)
+{
+	int rc = 0;
+
+	for (uint64_t i = 0; !rc && i < r->nblocks + r->n; i++) {
+		if (!q->reftable[(r->first + i) >> q->refblock_bits])
+			continue;
+		do
+			rc = qcow2_refcount_set_locked(q, r->first + i, 1);
+		while (rc == 1);
+	}
 	return rc;
 }
+
+static void uncount(struct qcow2 *q, const struct run *r)
+{
+	qcow2_unalloc_locked(q, r->first << q->cluster_bits, r->nblocks + r->n);
+}
+
+/* All of the run is metadata; the new blocks, in memory only so far, count it. No I/O. */
+static int take(struct qcow2 *q, const struct run *r)
+{
+	uint64_t end = r->first + r->nblocks + r->n, at = r->first, known = r->first;
+	uint64_t first = r->first >> q->refblock_bits, last = (end - 1) >> q->refblock_bits, i;
+	int rc = 0;
+
+	for (; known < end; known++) {
+		rc = qcow2_meta_add(q, known << q->cluster_bits);
+		if (rc)
+			goto fail;
+	}
+	for (i = first; i <= last; i++) {
+		uint64_t from = i << q->refblock_bits, to = (i + 1) << q->refblock_bits;
+
+		if (q->reftable[i])
+			continue;
+		from = from < r->first ? r->first : from;
+		to = to > end ? end : to;
+		qcow2_slice_drop_locked(q, at << q->cluster_bits, q->cluster_bytes);
+		rc = qcow2_new_block_locked(q, at << q->cluster_bits, from, to - from);
+		if (rc)
+			goto fail;
+		at++;
+	}
+	if (q->file_bytes < end << q->cluster_bits)
+		q->file_bytes = end << q->cluster_bits;
+	if (q->virgin < end << q->cluster_bits)
+		q->virgin = end << q->cluster_bits;
+	qcow2_unzeroed_locked(q, r->first, end - r->first);
+	return 0;
+fail:
+	for (i = first; i <= last; i++) {
+		uint64_t block = q->reftable[i] >> q->cluster_bits;
+
+		if (block < r->first || block >= at)
+			continue;
+		qcow2_slice_drop_locked(q, q->reftable[i], q->cluster_bytes);
+		q->reftable[i] = 0;
+	}
+	while (known-- > r->first)
+		qcow2_meta_remove(q, known << q->cluster_bits);
+	return rc;
+}
+
+/* slow_alloc is set. 1: the refcount table is too small to count clusters up to *host. */
+static int alloc_run(struct qcow2 *q, uint64_t n, uint64_t *host)
+{
+	struct run r = { .n = n };
+	uint64_t last;
+	int rc = find_run(q, &r);
+
+	if (rc)
+		return rc;
+	last = r.first + r.nblocks + n - 1;
+	*host = last << q->cluster_bits;
+	if (last >> q->refblock_bits >= q->reftable_size)
+		return 1;
+	rc = prepare(q, &r);
+	if (rc)
+		return rc;
+	rc = count(q, &r);
+	if (!rc)
+		rc = take(q, &r);
+	if (rc)
+		uncount(q, &r);
+	*host = (r.first + r.nblocks) << q->cluster_bits;
+	return rc;
+}
+
+/* --- the two of them ------------------------------------------------------------------ */
 
 static int begin_slow(struct qcow2 *q)
 {
@@ -139,7 +229,7 @@ static void end_slow(struct qcow2 *q)
 /* A table half as large again, at a new place; the commit writes it and lets go of the old. */
 static int move_table(struct qcow2 *q, uint64_t cluster)
 {
-	uint64_t want = (cluster >> q->refblock_bits) + 1, n, host;
+	uint64_t want = (cluster >> q->refblock_bits) + 1, was = q->reftable_size, n, host;
 	int rc;
 
 	want += want / 2 + 8;
@@ -151,15 +241,14 @@ static int move_table(struct qcow2 *q, uint64_t cluster)
 	if (rc)
 		return rc;
 	n = q->reftable_size * 8 >> q->cluster_bits;
-	rc = alloc_behind(q, n, &host);
-	if (rc == 1)
-		rc = -EFBIG;
-	if (!rc)
-		rc = qcow2_meta_add_run(q, host, n << q->cluster_bits);
-	if (!rc)
-		rc = qcow2_free_add(q, &q->freed, q->reftable_offset, q->reftable_clusters);
-	if (rc)
-		return rc;
+	rc = alloc_run(q, n, &host);
+	if (rc) {
+		/* What only memory has room for would never be written. */
+		q->reftable_size = was;
+		return rc == 1 ? -EFBIG : rc;
+	}
+	/* Without memory to remember the old one it stays a leak. */
+	qcow2_free_add(q, &q->freed, q->reftable_offset, q->reftable_clusters);
 	q->reftable_offset = host;
 	q->reftable_clusters = (uint32_t)n;
 	q->reftable_moved = true;
@@ -175,28 +264,23 @@ int qcow2_reftable_grow_locked(struct qcow2 *q, uint64_t cluster)
 	if (!rc)
 		rc = move_table(q, cluster);
 	end_slow(q);
-	/* Half of it in memory only: nothing of it is referred to. But go no further. */
-	if (rc < 0)
-		q->unsafe = true;
 	return rc;
 }
 
-int qcow2_alloc_behind_locked(struct qcow2 *q, uint64_t n, uint64_t *host)
+int qcow2_alloc_run_locked(struct qcow2 *q, uint64_t n, uint64_t *host)
 {
 	int rc = begin_slow(q);
 
 	if (!rc)
-		rc = alloc_behind(q, n, host);
+		rc = alloc_run(q, n, host);
 	if (rc == 1) {
 		/* Half as many again: room for its blocks, and its own. */
-		rc = move_table(q, (q->file_bytes >> q->cluster_bits) + n + n / 2);
+		rc = move_table(q, (*host >> q->cluster_bits) + n / 2);
 		if (rc == 1)
-			rc = alloc_behind(q, n, host);
+			rc = alloc_run(q, n, host);
 		if (rc == 1)
 			rc = -EFBIG;
 	}
 	end_slow(q);
-	if (rc < 0)
-		q->unsafe = true;
 	return rc;
 }

@@ -29,6 +29,16 @@ static int write_size(struct qcow2 *q, uint64_t size)
 	return rc;
 }
 
+/* The new table was never named: its clusters are free again. */
+static void give_back(struct qcow2 *q, uint64_t host, uint64_t bytes)
+{
+	pthread_mutex_lock(&q->lock);
+	for (uint64_t at = host; at < host + bytes; at += q->cluster_bytes)
+		qcow2_meta_remove(q, at);
+	qcow2_unalloc_locked(q, host, bytes >> q->cluster_bits);
+	pthread_mutex_unlock(&q->lock);
+}
+
 /* A longer L1 table at a new place: written, then named by the header, then the old one goes. */
 static int grow_l1(struct qcow2 *q, uint64_t entries)
 {
@@ -37,22 +47,24 @@ static int grow_l1(struct qcow2 *q, uint64_t entries)
 	uint64_t *l1 = calloc(1, bytes), *be = calloc(1, bytes);
 	struct l1_place place;
 	int rc = l1 && be ? 0 : -ENOMEM;
+	bool got = false;
 
 	if (!rc) {
 		memcpy(l1, q->l1, (size_t)q->l1_size * 8);
 		for (uint32_t i = 0; i < q->l1_size; i++)
 			be[i] = htobe64(l1[i]);
 		pthread_mutex_lock(&q->lock);
-		rc = qcow2_alloc_behind_locked(q, bytes >> q->cluster_bits, &host);
-		if (!rc)
-			rc = qcow2_meta_add_run(q, host, bytes);
+		rc = qcow2_alloc_run_locked(q, bytes >> q->cluster_bits, &host);
 		pthread_mutex_unlock(&q->lock);
+		got = !rc;
 	}
 	if (!rc)
 		rc = qcow2_pwrite(q, be, bytes, host);
 	/* Its refcounts before the header's word, too. */
 	if (!rc)
 		rc = qcow2_commit(q);
+	if (rc && got)
+		give_back(q, host, bytes);
 	place = (struct l1_place){ htobe32((uint32_t)entries), htobe64(host) };
 	if (!rc)
 		rc = qcow2_header_patch(q, offsetof(struct qcow2_header, l1_size), &place,

@@ -1,0 +1,305 @@
+/*
+ * qcow2 when the host fails: no space, no memory, I/O errors, at any call of those that an operation makes
+ * (the linker's --wrap puts us before libc). Whatever fails: the image is not corrupt, nobody marks it so,
+ * what was there is there, and the next try succeeds.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "devices/backend/qcow2_check.h"
+#include "tests/unit/qcow2_files.h"
+#include "vmm/core/log.h"
+
+static void enter(void)
+{
+	log_set_level(LOG_ERROR - 1);
+	signal(SIGXFSZ, SIG_IGN);
+	scratch_enter();
+}
+
+TestSuite(qcow2_faults, .init = enter, .fini = scratch_leave, .timeout = 240);
+
+/* --- calls that fail ------------------------------------------------------------------- */
+
+enum call { CALL_SIZE, CALL_WRITE, CALL_READ, CALL_SYNC, CALL_ALLOCATE, CALL_MEMORY, NCALLS };
+
+static struct {
+	bool armed;
+	enum call call;
+	unsigned after;		/* so many succeed before */
+	unsigned times;		/* so many fail then */
+	int error;
+	unsigned hits;
+} fault;
+
+static bool hit(enum call call)
+{
+	if (!fault.armed || fault.call != call)
+		return false;
+	if (fault.after) {
+		fault.after--;
+		return false;
+	}
+	if (!fault.times)
+		return false;
+	fault.times--;
+	fault.hits++;
+	errno = fault.error;
+	return true;
+}
+
+static void arm(enum call call, unsigned after, unsigned times, int error)
+{
+	fault.call = call;
+	fault.after = after;
+	fault.times = times;
+	fault.error = error;
+	fault.hits = 0;
+	fault.armed = true;
+}
+
+static void disarm(void)
+{
+	fault.armed = false;
+}
+
+#define WRAP(call, type, failed, name, params, ...)		\
+	type __real_##name params;				\
+	type __wrap_##name params;				\
+	type __wrap_##name params				\
+	{							\
+		return hit(call) ? failed : __real_##name(__VA_ARGS__);	\
+	}
+
+WRAP(CALL_SIZE, int, -1, ftruncate, (int fd, off_t size), fd, size)
+WRAP(CALL_WRITE, ssize_t, -1, pwritev, (int fd, const struct iovec *iov, int n, off_t at), fd, iov, n, at)
+WRAP(CALL_WRITE, ssize_t, -1, pwritev2, (int fd, const struct iovec *iov, int n, off_t at, int flags), fd, iov, n,
+     at, flags)
+WRAP(CALL_READ, ssize_t, -1, preadv, (int fd, const struct iovec *iov, int n, off_t at), fd, iov, n, at)
+WRAP(CALL_SYNC, int, -1, fdatasync, (int fd), fd)
+WRAP(CALL_ALLOCATE, int, -1, fallocate, (int fd, int mode, off_t at, off_t len), fd, mode, at, len)
+WRAP(CALL_MEMORY, void *, NULL, malloc, (size_t n), n)
+WRAP(CALL_MEMORY, void *, NULL, calloc, (size_t n, size_t size), n, size)
+WRAP(CALL_MEMORY, void *, NULL, realloc, (void *p, size_t n), p, n)
+
+/* --- growing ------------------------------------------------------------------------------ */
+
+#define FILLED (1960 * KIB)
+#define MORE (64 * KIB)
+
+/* Its refcount table, one cluster, counts 2 MiB of file: the next writes need another. */
+static void make_nearly_full(const char *path)
+{
+	static uint8_t buf[FILLED];
+	struct store *s;
+
+	must("rm -f %s; qemu-img create -q -f qcow2 -o cluster_size=512,refcount_bits=64 %s 8M", path, path);
+	s = must_open(path, STORE_QCOW2, false);
+	pattern(buf, FILLED, 1);
+	cr_assert_eq(store_write(s, buf, 0, FILLED), 0);
+	store_close(s);
+}
+
+static void check_good(const char *path, const char *what)
+{
+	struct qcow2_check c = { .repair = QCOW2_REPAIR_NONE };
+	struct err err = { "" };
+
+	cr_assert_eq(qcow2_check(&c, path, &err), 0, "%s: %s", what, err.text);
+	cr_assert_eq(c.corruptions, 0, "%s: %lu corruptions", what, c.corruptions);
+	cr_assert_eq(peek64(path, 72) & 2, 0, "%s: marked corrupt", what);
+}
+
+static void check_pattern(struct store *s, uint64_t at, uint64_t n, uint64_t seed, const char *what)
+{
+	static uint8_t got[FILLED], want[FILLED];
+
+	cr_assert_eq(store_read(s, got, at, n), 0, "%s", what);
+	pattern(want, n, seed);
+	cr_assert(!memcmp(got, want, n), "%s", what);
+}
+
+static int grow_by_writing(struct store *s)
+{
+	static uint8_t buf[MORE];
+	int rc;
+
+	pattern(buf, MORE, 2);
+	rc = store_write(s, buf, FILLED, MORE);
+	return rc ? rc : s->ops->flush(s);
+}
+
+static int grow_by_resize(struct store *s)
+{
+	struct err err = { "" };
+	int rc = s->ops->resize(s, 300 * MIB, &err);
+
+	cr_assert(!rc || err.text[0]);
+	return rc;
+}
+
+/* The call number after fails while it grows; false: it makes no such call. */
+static bool try(int (*grow)(struct store *s), enum call call, unsigned after, unsigned times, int error)
+{
+	struct store *s;
+	char what[64];
+	int rc;
+
+	snprintf(what, sizeof(what), "call %d, number %u, %u times", (int)call, after, times);
+	must("cp full q.qcow2");
+	s = must_open("q.qcow2", STORE_QCOW2, false);
+	arm(call, after, times, error);
+	rc = grow(s);
+	disarm();
+	/* What punches holes may fail: the cluster is not known to be zeroes then, and that is all. */
+	cr_assert(!rc || fault.hits, "%s: %s", what, strerror(-rc));
+	check_pattern(s, 0, FILLED, 1, what);
+	/* After a failed fdatasync nothing is durable any more; else it goes on. */
+	if (call != CALL_SYNC)
+		cr_assert_eq(grow(s), 0, "%s", what);
+	store_close(s);
+	check_good("q.qcow2", what);
+	if (!(after % 16))
+		cr_assert(qemu_check("q.qcow2") != 2, "%s", what);
+	s = must_open("q.qcow2", STORE_QCOW2, false);
+	check_pattern(s, 0, FILLED, 1, what);
+	cr_assert_eq(grow(s), 0, "%s", what);
+	store_close(s);
+	check_good("q.qcow2", what);
+	return fault.hits;
+}
+
+static void try_all(int (*grow)(struct store *s))
+{
+	static const int errors[NCALLS] = { EFBIG, ENOSPC, EIO, EIO, EOPNOTSUPP, ENOMEM };
+
+	make_nearly_full("full");
+	for (enum call call = 0; call < NCALLS; call++) {
+		unsigned n = 0;
+
+		/* One call, and all from there on; of many alike some. */
+		while (try(grow, call, n, 1, errors[call])) {
+			try(grow, call, n, ~0u, errors[call]);
+			n += n < 20 ? 1 : 8;
+		}
+		cr_log_info("about %u calls of kind %d", n, (int)call);
+	}
+}
+
+Test(qcow2_faults, growing_by_writing)
+{
+	try_all(grow_by_writing);
+}
+
+Test(qcow2_faults, growing_by_resize)
+{
+	try_all(grow_by_resize);
+}
+
+static void limit_file(rlim_t bytes)
+{
+	struct rlimit l;
+
+	cr_assert(!getrlimit(RLIMIT_FSIZE, &l));
+	l.rlim_cur = bytes;
+	cr_assert(!setrlimit(RLIMIT_FSIZE, &l));
+}
+
+/* A longer L1 table than may be written, and then it may. */
+Test(qcow2_faults, resize_beyond_the_limit_of_file_sizes)
+{
+	struct err err = { "" };
+	struct store *s;
+
+	must("qemu-img create -q -f qcow2 -o cluster_size=4k q.qcow2 1G");
+	s = must_open("q.qcow2", STORE_QCOW2, false);
+	limit_file(3 * MIB);
+	cr_assert_eq(s->ops->resize(s, 1ull << 40, &err), -EFBIG, "%s", err.text);
+	limit_file(RLIM_INFINITY);
+	store_close(s);
+	check_good("q.qcow2", "refused");
+	cr_assert_eq(qemu_check("q.qcow2"), 0);
+	s = must_open("q.qcow2", STORE_QCOW2, false);
+	cr_assert_eq(s->ops->resize(s, 1ull << 40, &err), 0, "%s", err.text);
+	store_close(s);
+	cr_assert_eq(qemu_check("q.qcow2"), 0);
+}
+
+/* --- block devices ------------------------------------------------------------------------- */
+
+static char loop[64];
+
+static void detach(void)
+{
+	if (loop[0])
+		sh("losetup -d %s", loop);
+	scratch_leave();
+}
+
+/* Full of something that is not zeroes, so that nobody takes it for them. */
+static void attach(unsigned mib)
+{
+	FILE *f;
+
+	must("head -c %uM /dev/zero | tr '\\0' Z > device", mib);
+	if (sh("losetup --show -f device > name") || !(f = fopen("name", "r")))
+		cr_skip_test("no loop device can be had here");
+	cr_assert(fscanf(f, "%63s", loop) == 1);
+	fclose(f);
+}
+
+Test(qcow2_faults, a_longer_l1_table_on_a_block_device, .fini = detach)
+{
+	struct err err = { "" };
+	struct store *s;
+
+	attach(16);
+	must("qemu-img create -q -f qcow2 -o cluster_size=4k %s 1G", loop);
+	s = must_open(loop, STORE_QCOW2, false);
+	cr_assert_eq(s->ops->resize(s, 20ull << 30, &err), 0, "%s", err.text);
+	/* 8 MiB of table: half of the device; and then one that does not fit. */
+	cr_assert_eq(s->ops->resize(s, 2ull << 40, &err), 0, "%s", err.text);
+	cr_assert_eq(s->ops->resize(s, 5ull << 40, &err), -ENOSPC);
+	cr_assert_eq(grow_by_writing(s), 0);
+	store_close(s);
+	cr_assert_eq(qemu_check(loop), 0);
+	check_good(loop, "device");
+}
+
+Test(qcow2_faults, the_refcount_table_moves_on_a_block_device, .fini = detach)
+{
+	static uint8_t buf[MIB];
+	struct store *s;
+	int rc = 0;
+
+	attach(24);
+	must("qemu-img create -q -f qcow2 -o cluster_size=512,refcount_bits=64 %s 64M", loop);
+	s = must_open(loop, STORE_QCOW2, false);
+	for (uint64_t at = 0; at < 20 * MIB; at += MIB) {
+		pattern(buf, MIB, at);
+		cr_assert_eq(store_write(s, buf, at, MIB), 0);
+		if (at % (4 * MIB) == 0)
+			cr_assert_eq(s->ops->flush(s), 0);
+	}
+	/* Until it is full, which is no damage. */
+	for (uint64_t at = 20 * MIB; !rc && at < 30 * MIB; at += MIB)
+		rc = store_write(s, buf, at, MIB);
+	cr_assert_eq(rc, -ENOSPC);
+	cr_assert_eq(s->ops->discard(s, 2 * MIB, 4 * MIB), 0);
+	cr_assert_eq(s->ops->flush(s), 0);
+	cr_assert_eq(s->ops->flush(s), 0);
+	cr_assert_eq(store_write(s, buf, 40 * MIB, MIB), 0);
+	for (uint64_t at = 6 * MIB; at < 20 * MIB; at += MIB)
+		check_pattern(s, at, MIB, at, "written before");
+	store_close(s);
+	cr_assert(qemu_check(loop) != 2);
+	check_good(loop, "device");
+}
