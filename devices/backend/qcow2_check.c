@@ -10,11 +10,8 @@
 #define REPORTED_MAX 40u
 #define AUTOCLEAR_BITMAPS 1ull
 
-enum owner { OWN_NOBODY, OWN_HEADER, OWN_L1, OWN_L2, OWN_REFTABLE, OWN_REFBLOCK, OWN_SNAPSHOTS,
-	     OWN_DATA };
-
 static const char *const owner_names[] = { "nothing", "the header", "an L1 table", "an L2 table",
-	"the refcount table", "a refcount block", "the snapshot table", "data" };
+	"the refcount table", "a refcount block", "the snapshot table", "data", "several things" };
 
 static void report(struct check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -50,6 +47,7 @@ static void use_cluster(struct check *c, uint64_t i, enum owner who)
 		       owner_names[c->kind[i]], owner_names[who]);
 		c->corruptions++;
 		/* Which of them is the owner nobody can tell. */
+		c->kind[i] = OWN_SEVERAL;
 		c->lost = true;
 	}
 }
@@ -363,6 +361,13 @@ static void check_copied_entry(struct check *c, const char *what, uint64_t numbe
 	c->copied_wrong++;
 }
 
+uint64_t check_l2_of(const struct check *c, uint64_t entry)
+{
+	uint64_t offset = entry & QCOW2_OFFSET_MASK, i = offset >> c->q->cluster_bits;
+
+	return misaligned(c, offset) || i >= c->nclusters || c->kind[i] != OWN_L2 ? 0 : offset;
+}
+
 static int check_copied(struct check *c)
 {
 	const struct qcow2 *q = c->q;
@@ -370,10 +375,10 @@ static int check_copied(struct check *c)
 	int rc = l2 ? 0 : -ENOMEM;
 
 	for (uint64_t i = 0; !rc && i < q->l1_size; i++) {
-		uint64_t offset = q->l1[i] & QCOW2_OFFSET_MASK;
+		uint64_t offset = check_l2_of(c, q->l1[i]);
 
 		check_copied_entry(c, "L1 entry", i, q->l1[i]);
-		if (!offset || misaligned(c, offset) || offset >> q->cluster_bits >= c->nclusters)
+		if (!offset)
 			continue;
 		rc = qcow2_pread(q, l2, q->cluster_bytes, offset);
 		for (uint64_t e = 0; !rc && e < 1ull << q->l2_bits; e++)

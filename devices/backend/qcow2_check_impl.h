@@ -5,12 +5,15 @@
 #include "devices/backend/qcow2_check.h"
 #include "devices/backend/qcow2_inspect.h"
 
+enum owner { OWN_NOBODY, OWN_HEADER, OWN_L1, OWN_L2, OWN_REFTABLE, OWN_REFBLOCK, OWN_SNAPSHOTS,
+	     OWN_DATA, OWN_SEVERAL };
+
 struct check {
 	struct qcow2_check *out;
 	struct qcow2 *q;
 	uint64_t nclusters;	/* of the file */
 	uint32_t *refs;		/* how often each is used */
-	uint8_t *kind;		/* by what: enum owner in qcow2_check.c */
+	uint8_t *kind;		/* by what: enum owner */
 	uint8_t *stored;	/* refcounts as the file has them; 2: or more */
 	uint64_t *reftable;	/* host byte order; entries that make no sense are 0 */
 	uint64_t reftable_size;
@@ -32,6 +35,9 @@ void check_refcount_set(uint8_t *block, unsigned order, uint64_t i, uint64_t val
 /* Is COPIED of a table entry what the refcount of its cluster asks for; the stored one, or what
  * it should be? */
 bool check_copied_ok(const struct check *c, uint64_t entry, bool stored);
+/* Where the L2 table of an L1 entry is; 0: there is none, or it lies where no L2 table can be,
+ * and nobody may take what is there for one. After the pass has seen all owners. */
+uint64_t check_l2_of(const struct check *c, uint64_t entry);
 
 /* After a pass: 0 or -errno with *err. */
 int check_repair(struct check *c, struct err *err);

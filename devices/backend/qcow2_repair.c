@@ -68,7 +68,7 @@ static int fix_copied(struct check *c)
 	int rc = l2 ? 0 : -ENOMEM;
 
 	for (uint64_t i = 0; !rc && i < q->l1_size; i++) {
-		uint64_t offset = q->l1[i] & QCOW2_OFFSET_MASK;
+		uint64_t offset = check_l2_of(c, q->l1[i]);
 		bool changed = false;
 
 		if (fix_entry(c, &q->l1[i])) {

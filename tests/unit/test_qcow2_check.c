@@ -167,3 +167,36 @@ Test(qcow2_check, a_corrupt_image_is_read_but_not_written)
 	cr_assert_eq(r.corruptions, 0);
 	store_close(must_open("q.qcow2", STORE_AUTO, false));
 }
+
+#define ENTRY_OFFSET 0x00fffffffffffe00ull
+#define COPIED (1ull << 63)
+
+/* A flag is to be repaired, and another L1 entry leads to where no L2 table is. */
+Test(qcow2_check, flags_are_not_repaired_where_no_table_is)
+{
+	make_raw("raw", 4 * MIB, 1);
+	must("qemu-img convert -S 0 -f raw -O qcow2 -o cluster_size=4k raw good.qcow2");
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t l1 = peek64("good.qcow2", 40), l2 = peek64("good.qcow2", l1) & ENTRY_OFFSET;
+		uint64_t data = peek64("good.qcow2", l2) & ENTRY_OFFSET;
+		const uint64_t where[] = { data + 512, 1ull << 40, data, l1 };
+		struct qcow2_check r = { .repair = QCOW2_REPAIR_ALL };
+		struct err err = { "" };
+
+		must("cp good.qcow2 q.qcow2");
+		/* The guest's data looks like entries without their flags. */
+		for (unsigned k = 0; k < 2 * 4 * KIB; k += 8)
+			poke64("q.qcow2", data + k, data + 8 * 4 * KIB);
+		poke64("q.qcow2", l2 + 16, peek64("q.qcow2", l2 + 16) & ~COPIED);
+		poke64("q.qcow2", l1 + 8, where[i] | COPIED);
+		must("stat -c %%s q.qcow2 > size");
+		cr_assert_eq(qcow2_check(&r, "q.qcow2", &err), 0, "%s", err.text);
+		cr_assert(r.corruptions, "%u", i);
+		/* The L1 table read as an L2 table claims the good one, too: hands off. */
+		cr_assert(i == 3 || peek64("q.qcow2", l2 + 16) & COPIED, "%u", i);
+		for (unsigned k = 0; k < 2 * 4 * KIB; k += 8)
+			cr_assert_eq(peek64("q.qcow2", data + k), data + 8 * 4 * KIB, "%u", i);
+		cr_assert_eq(peek64("q.qcow2", l1) & ENTRY_OFFSET, l2, "%u", i);
+		must("stat -c %%s q.qcow2 | cmp - size");
+	}
+}
