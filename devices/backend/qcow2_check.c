@@ -100,6 +100,7 @@ static void count_data(struct check *c, uint64_t host, bool packed, uint64_t *ne
 	*next = host + c->q->cluster_bytes;
 }
 
+/* An entry that leads nowhere had a cluster once: what nobody else seems to use may be it. */
 static void check_entry(struct check *c, uint64_t entry, uint64_t number, bool active,
 			uint64_t *next)
 {
@@ -114,7 +115,9 @@ static void check_entry(struct check *c, uint64_t entry, uint64_t number, bool a
 		if (offset < c->nclusters << q->cluster_bits &&
 		    len > (c->nclusters << q->cluster_bits) - offset)
 			len = (c->nclusters << q->cluster_bits) - offset;
-		if (!use(c, offset, len, OWN_DATA, "L2 entry", number) && active)
+		if (use(c, offset, len, OWN_DATA, "L2 entry", number))
+			c->lost = true;
+		else if (active)
 			count_data(c, offset, true, next);
 		return;
 	}
@@ -123,10 +126,14 @@ static void check_entry(struct check *c, uint64_t entry, uint64_t number, bool a
 	offset = entry & QCOW2_OFFSET_MASK;
 	if (!offset)
 		return;
-	if (misaligned(c, offset))
+	if (misaligned(c, offset)) {
 		wrong(c, "L2 entry", number, "is not aligned", entry);
-	else if (!use(c, offset, q->cluster_bytes, OWN_DATA, "L2 entry", number) && active)
+		c->lost = true;
+	} else if (use(c, offset, q->cluster_bytes, OWN_DATA, "L2 entry", number)) {
+		c->lost = true;
+	} else if (active) {
 		count_data(c, offset, false, next);
+	}
 }
 
 /* An L1 table in memory (host byte order): its L2 tables and what they map. */

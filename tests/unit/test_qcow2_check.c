@@ -200,3 +200,28 @@ Test(qcow2_check, flags_are_not_repaired_where_no_table_is)
 		must("stat -c %%s q.qcow2 | cmp - size");
 	}
 }
+
+/* The data of a damaged entry has no other reference: it is no leak. */
+Test(qcow2_check, no_leak_is_freed_beside_an_entry_that_leads_nowhere)
+{
+	make_raw("raw", 2 * MIB, 1);
+	must("qemu-img convert -S 0 -f raw -O qcow2 -o cluster_size=4k raw good.qcow2");
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t l2 = peek64("good.qcow2", peek64("good.qcow2", 40)) & ENTRY_OFFSET;
+		uint64_t entry = peek64("good.qcow2", l2 + 80);
+		const uint64_t lies[] = { entry + 512, entry | 1ull << 45, 1ull << 62 | 1ull << 40 };
+		uint64_t blocks = peek64("good.qcow2", peek64("good.qcow2", 48));
+		struct qcow2_check r;
+
+		must("cp good.qcow2 q.qcow2");
+		poke64("q.qcow2", l2 + 80, lies[i]);
+		for (enum qcow2_repair repair = QCOW2_REPAIR_LEAKS; repair <= QCOW2_REPAIR_ALL; repair++) {
+			r = check(repair);
+			cr_assert_eq(r.corruptions, 1, "%u", i);
+			cr_assert_eq(r.leaks, 1, "%u", i);
+		}
+		must("cmp -n 4096 -i %lu good.qcow2 q.qcow2", blocks);
+		poke64("q.qcow2", l2 + 80, entry);
+		cr_assert_eq(qemu_check("q.qcow2"), 0);
+	}
+}
