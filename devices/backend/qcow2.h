@@ -355,7 +355,7 @@ struct qcow2_snapshot_l1 {
 };
 /* The L1 tables of the snapshots (free them), and the bytes of the snapshot table. */
 int qcow2_snapshots_load(struct qcow2 *q, struct qcow2_snapshot_l1 **out, uint64_t *table_bytes);
-/* Add what belongs to snapshots to the metadata. */
+/* Add what belongs to snapshots to the metadata. -E2BIG: more than anybody shall remember. */
 int qcow2_snapshots_know(struct qcow2 *q);
 
 /* store_qcow2.c */

@@ -304,7 +304,8 @@ static int check_reftable(struct check *c)
 
 static void compare(struct check *c, uint64_t i, uint64_t stored)
 {
-	c->stored[i] = stored > 2 ? 2 : (uint8_t)stored;
+	if (stored)
+		c->stored[i] = stored > 2 ? 2 : (uint8_t)stored;
 	if (stored || c->refs[i])
 		c->out->end_bytes = (i + 1) << c->q->cluster_bits;
 	if (stored == c->refs[i])
@@ -435,6 +436,20 @@ void check_pass_end(struct check *c)
 	*c = (struct check){ .out = c->out };
 }
 
+/* A sparse file costs its maker nothing, and must not cost us more. */
+static int check_size(const struct check *c, struct err *err)
+{
+	uint64_t n = c->q->file_bytes >> c->q->cluster_bits;
+	bool more = c->out->at_open && n <= QCOW2_CHECK_MAX;
+
+	if (n <= (c->out->at_open ? QCOW2_CHECK_MAX_OPEN : QCOW2_CHECK_MAX))
+		return 0;
+	return err_set(err, EFBIG, "disk %s: its file has %llu clusters of %llu bytes, too many to count "
+		       "their uses%s", c->q->path, (unsigned long long)n,
+		       (unsigned long long)c->q->cluster_bytes, more ? " whenever it is opened; bantam image "
+		       "check --repair does it" : "; if it can be read, convert it with larger clusters");
+}
+
 static int begin(struct check *c, const char *path, bool write, struct err *err)
 {
 	int rc = qcow2_inspect(path, write ? QCOW2_LOCK_WRITE : QCOW2_LOCK_READ, &c->q, err);
@@ -444,6 +459,9 @@ static int begin(struct check *c, const char *path, bool write, struct err *err)
 	if (c->q->autoclear & AUTOCLEAR_BITMAPS)
 		return err_set(err, ENOTSUP, "disk %s: has dirty bitmaps, which are not supported; "
 			       "qemu-img check knows them", path);
+	rc = check_size(c, err);
+	if (rc)
+		return rc;
 	rc = check_pass(c);
 	return rc ? err_sys(err, -rc, "disk %s: cannot read all of its tables", path) : 0;
 }

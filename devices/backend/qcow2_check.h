@@ -5,7 +5,8 @@
  * Leaks (a refcount is too high) cost space. A refcount that is too low, a pointer out of the file,
  * two owners of one cluster, a wrong COPIED flag are corruptions: a write may destroy data.
  * Corruptions of dirty images (lazy refcounts) are what the dirty bit announces. Backing files
- * are not looked at. One thread; memory: 6 bytes for each cluster of the file.
+ * are not looked at. One thread; memory: 6 bytes for each cluster that is used, 6 for each of the
+ * file of address space. What a sparse file pretends to be is bounded.
  */
 #ifndef BANTAM_QCOW2_CHECK_H
 #define BANTAM_QCOW2_CHECK_H
@@ -21,9 +22,14 @@ enum qcow2_repair {
 	QCOW2_REPAIR_ALL,	/* refcounts and COPIED flags; lost data stays lost */
 };
 
+/* Clusters of the file: 1.5 GiB of memory, if all are used; 384 MiB for who only opens it. */
+#define QCOW2_CHECK_MAX (1ull << 28)
+#define QCOW2_CHECK_MAX_OPEN (1ull << 26)
+
 struct qcow2_check {
-	/* in; report: a line for each finding, or NULL */
+	/* in; at_open: nobody asked for it; report: a line for each finding, or NULL */
 	enum qcow2_repair repair;
+	bool at_open;
 	void (*report)(void *opaque, const char *line);
 	void *opaque;
 	/* out: what is left after the repair */

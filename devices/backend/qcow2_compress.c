@@ -19,6 +19,11 @@
 #define KEPT_MAX 16u
 /* zlib's window of 4 KiB is what QEMU writes, and it reads no larger one. */
 #define WINDOW_BITS_READ (-15)
+/*
+ * QEMU's frames need no window larger than a cluster, 2 MiB at most. 8 MiB is what RFC 8878 asks
+ * decoders to support; zstd's own limit would let an image ask for 128 MiB in each worker.
+ */
+#define ZSTD_WINDOW_LOG_MAX 23
 /* Decompressors that wait for their next cluster, and what each may hold on to. */
 #define SPARE_MAX 8u
 #define SPARE_BYTES (512u << 10)
@@ -125,7 +130,8 @@ static struct unpacker *unpacker_create(bool zstd)
 		u->zstd = ZSTD_createDCtx();
 	else
 		u->deflate = libdeflate_alloc_decompressor();
-	if (u->zstd || u->deflate)
+	if (u->deflate || (u->zstd && !ZSTD_isError(ZSTD_DCtx_setParameter(
+						u->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG_MAX))))
 		return u;
 	unpacker_destroy(u);
 	return NULL;

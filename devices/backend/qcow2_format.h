@@ -17,6 +17,8 @@
 #define QCOW2_MAX_REFTABLE_BYTES (8u << 20)
 #define QCOW2_MAX_SNAPSHOTS 65536u
 #define QCOW2_MAX_NAME 1023u
+/* Ours: of all snapshots' L1 tables. 32 MiB of memory; 64 GiB of tables in clusters of 64 KiB. */
+#define QCOW2_MAX_SNAPSHOT_CLUSTERS (1u << 20)
 
 /* Of version 2 the first 72 bytes. */
 struct qcow2_header {

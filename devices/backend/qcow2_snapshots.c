@@ -60,9 +60,14 @@ int qcow2_snapshots_load(struct qcow2 *q, struct qcow2_snapshot_l1 **out, uint64
 int qcow2_snapshots_know(struct qcow2 *q)
 {
 	struct qcow2_snapshot_l1 *list;
-	uint64_t bytes;
+	uint64_t bytes, clusters = 0;
 	int rc = qcow2_snapshots_load(q, &list, &bytes);
 
+	/* Each is remembered. */
+	for (uint32_t i = 0; !rc && i < q->nsnapshots; i++)
+		clusters += qcow2_round_up(q, (uint64_t)list[i].l1_size * 8) >> q->cluster_bits;
+	if (clusters > QCOW2_MAX_SNAPSHOT_CLUSTERS)
+		rc = -E2BIG;
 	if (!rc && bytes)
 		rc = qcow2_meta_add_run(q, q->snapshots_offset, bytes);
 	for (uint32_t i = 0; !rc && i < q->nsnapshots; i++)

@@ -212,6 +212,10 @@ static int know_metadata(struct qcow2 *q, struct err *err)
 		rc = qcow2_snapshots_know(q);
 	if (rc == -ENOMEM)
 		return err_sys(err, ENOMEM, "disk %s", q->path);
+	if (rc == -E2BIG)
+		return err_set(err, E2BIG, "disk %s: the L1 tables of its snapshots have more than %u "
+			       "clusters; qemu-img snapshot -d deletes some", q->path,
+			       QCOW2_MAX_SNAPSHOT_CLUSTERS);
 	return rc ? err_set(err, EINVAL, "disk %s: damaged qcow2 image: its tables overlap; open it "
 			    "ro, or repair it with qemu-img check -r all", q->path) : 0;
 }
@@ -219,7 +223,7 @@ static int know_metadata(struct qcow2 *q, struct err *err)
 /* Whoever wrote last, with lazy refcounts, did not come to write them. q is closed. */
 static int repair(const char *path, struct err *err)
 {
-	struct qcow2_check check = { .repair = QCOW2_REPAIR_ALL };
+	struct qcow2_check check = { .repair = QCOW2_REPAIR_ALL, .at_open = true };
 	int rc;
 
 	log_put(LOG_INFO, "disk %s: was not closed cleanly; its refcounts are made anew", path);

@@ -330,3 +330,51 @@ Test(qcow2_bad, cut_short)
 		}
 	}
 }
+
+/* Sparse files pretend to be large at no cost. Nobody counts or remembers as much as they like. */
+Test(qcow2_bad, what_a_sparse_file_may_cost)
+{
+	struct qcow2_check check = { .repair = QCOW2_REPAIR_NONE };
+	struct err err = { "" };
+
+	log_set_level(LOG_ERROR - 1);
+	must("qemu-img create -q -f qcow2 -o cluster_size=512,lazy_refcounts=on bad 1M");
+	/* 17 snapshots with L1 tables of 32 MiB each. */
+	must("truncate -s 2G bad");
+	for (unsigned i = 0; i < 17; i++) {
+		poke64("bad", 65536 + i * 40, (1ull << 30) + i * (32ull << 20));
+		poke32("bad", 65536 + i * 40 + 8, 4u << 20);
+	}
+	poke32("bad", 60, 17);
+	poke64("bad", 64, 65536);
+	must_refuse("bad", STORE_QCOW2, false, "snapshots");
+	poke32("bad", 60, 0);
+	/* Marked dirty, so that the check begins by itself. */
+	poke64("bad", 72, 1);
+	must("truncate -s 40G bad");
+	must_refuse("bad", STORE_QCOW2, false, "check --repair");
+	must("truncate -s 200G bad");
+	cr_assert_eq(qcow2_check(&check, "bad", &err), -EFBIG);
+	cr_assert(strstr(err.text, "too many") && strstr(err.text, "convert"), "%s", err.text);
+	bounds();
+}
+
+/* A zstd frame says how much memory its reader needs. */
+Test(qcow2_bad, what_a_compressed_cluster_may_cost)
+{
+	static uint8_t buf[65536];
+	uint64_t at;
+	struct store *s;
+
+	log_set_level(LOG_ERROR - 1);
+	must("yes 'much of the same' | head -c 65536 > raw");
+	must("qemu-img convert -c -o compression_type=zstd -f raw -O qcow2 raw bad");
+	at = peek64("bad", peek64("bad", peek64("bad", 40)) & 0xfffffffffffe00) & ((1ull << 54) - 1);
+	for (unsigned i = 0; i < 2; i++) {
+		must("cat raw | zstd -q --long=%u | dd of=bad bs=1 seek=%lu conv=notrunc", i ? 27 : 23, at);
+		s = must_open("bad", STORE_QCOW2, true);
+		cr_assert_eq(store_read(s, buf, 0, sizeof(buf)), i ? -EIO : 0, "%u", i);
+		cr_assert(i || !memcmp(buf, "much of", 7));
+		store_close(s);
+	}
+}
