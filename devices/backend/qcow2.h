@@ -156,6 +156,7 @@ struct qcow2 {
 	size_t meta_n, meta_room;
 
 	struct qcow2_unpacked *unpacked;
+	bool told_packed;	/* of one that cannot be decompressed */
 };
 
 static inline struct qcow2 *qcow2_of(struct store *s)

@@ -14,6 +14,8 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "vmm/core/log.h"
+
 /* In all, whatever the cluster size is; two clusters at least. */
 #define KEPT_BYTES (1u << 20)
 #define KEPT_MAX 16u
@@ -173,6 +175,19 @@ static void unpacker_give_back(struct qcow2 *q, struct unpacker *u)
 	unpacker_destroy(u);
 }
 
+/*
+ * The metadata is as it should be: only this cluster's data is lost. The guest may write it anew,
+ * and everything else.
+ */
+static void tell(struct qcow2 *q, uint64_t offset)
+{
+	if (__atomic_exchange_n(&q->told_packed, true, __ATOMIC_RELAXED))
+		return;
+	log_put(LOG_ERROR, "disk %s: a compressed cluster at offset %#llx of the file cannot be "
+		"decompressed; the guest gets I/O errors where it reads it", q->path,
+		(unsigned long long)offset);
+}
+
 static int unpack_cluster(struct qcow2 *q, uint64_t entry, uint8_t *out)
 {
 	uint64_t offset, len;
@@ -185,13 +200,13 @@ static int unpack_cluster(struct qcow2 *q, uint64_t entry, uint8_t *out)
 		return -ENOMEM;
 	/* The last one in the file may claim sectors that were never written. */
 	rc = qcow2_pread(q, u->in, len, offset);
-	if (!rc && q->zstd)
-		rc = unzstd_cluster(u, len, out, q->cluster_bytes);
-	else if (!rc)
-		rc = inflate_cluster(u, len, out, q->cluster_bytes);
+	if (!rc) {
+		rc = q->zstd ? unzstd_cluster(u, len, out, q->cluster_bytes)
+			     : inflate_cluster(u, len, out, q->cluster_bytes);
+		if (rc == -EIO)
+			tell(q, offset);
+	}
 	unpacker_give_back(q, u);
-	if (rc == -EIO)
-		qcow2_damaged(q, "a compressed cluster cannot be decompressed", offset);
 	return rc;
 }
 

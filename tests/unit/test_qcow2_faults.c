@@ -233,6 +233,45 @@ Test(qcow2_faults, resize_beyond_the_limit_of_file_sizes)
 	cr_assert_eq(qemu_check("q.qcow2"), 0);
 }
 
+/* --- compressed clusters -------------------------------------------------------------------- */
+
+/* What the host cannot read, or zlib cannot unpack, is lost where it is and nowhere else. */
+Test(qcow2_faults, a_compressed_cluster_that_cannot_be_read)
+{
+	static uint8_t buf[64 * KIB];
+	struct store *s;
+	uint64_t at;
+
+	must("yes 'much of the same' | head -c 1M > raw");
+	must("qemu-img convert -c -f raw -O qcow2 raw q.qcow2");
+	s = must_open("q.qcow2", STORE_QCOW2, false);
+	cr_assert_eq(store_read(s, buf, MIB / 2, 1), 0);
+	arm(CALL_READ, 0, 1, EIO);
+	cr_assert_eq(store_read(s, buf, 0, sizeof(buf)), -EIO);
+	disarm();
+	cr_assert_eq(fault.hits, 1);
+	cr_assert_eq(store_read(s, buf, 0, sizeof(buf)), 0);
+	cr_assert_eq(store_write(s, buf, MIB / 4, 3000), 0);
+	store_close(s);
+	check_good("q.qcow2", "read error");
+
+	at = peek64("q.qcow2", peek64("q.qcow2", peek64("q.qcow2", 40)) & 0xfffffffffffe00) &
+	     ((1ull << 54) - 1);
+	poke("q.qcow2", at, "\xff\xff\xff\xff", 4);
+	s = must_open("q.qcow2", STORE_QCOW2, false);
+	cr_assert_eq(store_read(s, buf, 0, 512), -EIO);
+	cr_assert_eq(store_write(s, buf, 512, 512), -EIO);
+	cr_assert_eq(store_read(s, buf, 64 * KIB, sizeof(buf)), 0);
+	cr_assert_eq(store_write(s, buf, 100 * KIB, 3000), 0);
+	cr_assert_eq(s->ops->flush(s), 0);
+	/* Written as a whole it is good again. */
+	cr_assert_eq(store_write(s, buf, 0, sizeof(buf)), 0);
+	cr_assert_eq(store_read(s, buf, 0, sizeof(buf)), 0);
+	store_close(s);
+	check_good("q.qcow2", "bad stream");
+	cr_assert_eq(qemu_check("q.qcow2"), 0);
+}
+
 /* --- block devices ------------------------------------------------------------------------- */
 
 static char loop[64];
