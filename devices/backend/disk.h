@@ -73,6 +73,13 @@ struct disk {
 	bool readonly;
 	bool can_discard;
 	bool can_write_zeroes;
+	/*
+	 * -errno once the host has failed to write what it had in its page cache. It says so once and
+	 * then takes the pages for clean, so a later flush would succeed with data lost: every flush,
+	 * and every durable write, fails with this from then on. 0 for good with O_DIRECT, where
+	 * nothing waits in the page cache.
+	 */
+	int lost_writes;
 	/* Set by the owner before the first submit: completions wait, call reap. The loop's
 	 * thread, no lock held. */
 	void (*wake)(void *opaque);

@@ -130,6 +130,9 @@ void qdisk_piece_done(struct disk_req *req, int result)
 		qcow2_io_end(d->level[p->level].q, p->epoch);
 	p->counted = false;
 	job->failed |= result < 0;
+	/* The engine does it again, but a flush again would say that all is well. */
+	if (result < 0 && d->level[p->level].io->lost_writes)
+		qcow2_set_lost_writes(d->level[p->level].q, d->level[p->level].io->lost_writes);
 	if (--job->left)
 		return;
 	/* Errors, and what ends beyond a file's end, are the engine's to judge. */

@@ -151,7 +151,7 @@ static int write_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t 
 	pthread_mutex_lock(&q->lock);
 	rc = qcow2_place_locked(q, job->req->offset + skip, *len, &r);
 	/* More than the data must be on the medium then. */
-	if (!rc && job->req->durable && qcow2_dirty_locked(q))
+	if (!rc && job->req->durable && (qcow2_dirty_locked(q) || qcow2_get_lost_writes(q)))
 		rc = -EAGAIN;
 	if (!rc)
 		rc = add_piece(d, job, 0, r.host, skip, r.len);
@@ -187,7 +187,7 @@ static int flush(struct qdisk *d, struct job *job)
 	if (!q)
 		return -EAGAIN;
 	pthread_mutex_lock(&q->lock);
-	dirty = qcow2_dirty_locked(q) || q->unsafe;
+	dirty = qcow2_dirty_locked(q) || q->unsafe || qcow2_get_lost_writes(q);
 	pthread_mutex_unlock(&q->lock);
 	return dirty ? -EAGAIN : add_piece(d, job, 0, 0, 0, 0);
 }

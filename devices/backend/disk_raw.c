@@ -33,9 +33,11 @@ struct raw {
 	struct disk disk;
 	struct disk_config cfg;
 	struct image image;
+	char *path;		/* for messages; NULL: attached */
 	bool attached;		/* image is another's */
 	bool no_punch;		/* the file system said so once */
 	bool no_zero_range;
+	bool cached;		/* something was written through the page cache, or may have been */
 	unsigned writes;	/* that are done */
 	unsigned flushed;	/* writes when the last good flush was submitted */
 	struct aio *aio;	/* NULL until the first request */
@@ -82,6 +84,13 @@ static bool aligned(const struct raw *raw, const struct disk_req *req)
 		bits |= req->iov[i].iov_len;
 	}
 	return !(bits & (raw->image.offset_align - 1)) && !(mem & (raw->image.mem_align - 1));
+}
+
+/* With O_DIRECT: not this one. */
+static void use_cache(struct raw *raw, struct disk_req *req)
+{
+	req->aio.file = FILE_CACHED;
+	raw->cached |= req->op != DISK_READ;
 }
 
 /* --- zeroing and discarding: which operation is next ------------------------ */
@@ -132,7 +141,7 @@ static int prepare_zeroes(struct raw *raw, struct disk_req *req)
 		return -ENOMEM;
 	/* Any alignment, and the data stays out of the way of O_DIRECT's demands. */
 	if (raw->image.cached_fd >= 0)
-		req->aio.file = FILE_CACHED;
+		use_cache(raw, req);
 	prepare_zero_write(req);
 	return 0;
 }
@@ -185,9 +194,11 @@ static int prepare(struct raw *raw, struct disk_req *req)
 	case DISK_WRITE:
 		op->kind = req->op == DISK_READ ? AIO_READ : AIO_WRITE;
 		if (raw->image.cached_fd >= 0 && !aligned(raw, req))
-			op->file = FILE_CACHED;
-		return 0;
+			use_cache(raw, req);
+		return req->durable ? raw->disk.lost_writes : 0;
 	case DISK_FLUSH:
+		if (raw->disk.lost_writes)
+			return raw->disk.lost_writes;
 		op->kind = AIO_SYNC;
 		req->step = raw->writes;
 		return 0;
@@ -213,7 +224,7 @@ static int advance(struct raw *raw, struct disk_req *req, uint64_t n)
 	op->len_bytes -= n;
 	/* The rest may start anywhere. */
 	if (raw->image.cached_fd >= 0)
-		op->file = FILE_CACHED;
+		use_cache(raw, req);
 	if (req->op == DISK_WRITE_ZEROES) {
 		prepare_zero_write(req);
 		return 0;
@@ -249,7 +260,7 @@ static int transferred(struct raw *raw, struct disk_req *req, int64_t result)
 		return 1;
 	if (result == -EINVAL && raw->image.cached_fd >= 0 && op->file == FILE_MAIN) {
 		/* O_DIRECT with demands that the host did not tell. */
-		op->file = FILE_CACHED;
+		use_cache(raw, req);
 		return 1;
 	}
 	if (result < 0)
@@ -291,6 +302,25 @@ static int discarded(struct disk_req *req, int64_t result)
 	return unsupported(result) ? 0 : (int)result;
 }
 
+/*
+ * Did pages get lost that others may have written? A flush tells; so does a durable write, but
+ * when there was no room for it, it did not come so far.
+ */
+static void judge_loss(struct raw *raw, const struct disk_req *req, int rc)
+{
+	bool full = rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG;
+
+	if (!(req->op == DISK_FLUSH || (req->durable && !full)) || !raw->cached ||
+	    raw->disk.lost_writes)
+		return;
+	raw->disk.lost_writes = rc;
+	/* An attached one's owner knows its name. */
+	if (raw->path)
+		log_put(LOG_ERROR, "disk %s: the host could not write what it had in memory: %s; "
+			"nobody knows what is lost, so every flush fails from now on", raw->path,
+			strerror(-rc));
+}
+
 static void raw_done(void *opaque, struct aio_op *op, int64_t result)
 {
 	struct raw *raw = opaque;
@@ -316,6 +346,8 @@ static void raw_done(void *opaque, struct aio_op *op, int64_t result)
 		aio_submit(raw->aio, op);
 		return;
 	}
+	if (rc < 0)
+		judge_loss(raw, req, rc);
 	if (req->op == DISK_FLUSH && !rc)
 		raw->flushed = req->step;
 	else if (req->op != DISK_READ)
@@ -466,9 +498,11 @@ static void raw_close(struct disk *disk)
 		return;
 	}
 	/* Whoever starts next, on this host or another, finds what the guest wrote. */
-	if (raw->writes != raw->flushed && fdatasync(raw->image.fd))
-		log_put(LOG_ERROR, "a disk lost writes at its last flush: %s", strerror(errno));
+	if (!raw->disk.lost_writes && raw->writes != raw->flushed && fdatasync(raw->image.fd))
+		log_put(LOG_ERROR, "disk %s: lost writes at its last flush: %s", raw->path,
+			strerror(errno));
 	image_close(&raw->image);
+	free(raw->path);
 	free(raw);
 }
 
@@ -542,6 +576,8 @@ static void choose_cached_writes(struct raw *raw)
 {
 	if (raw->image.cached_fd >= 0 || raw->image.is_block)
 		raw->cached_writes = WRITES_BY_AIO;
+	/* The other format writes its metadata so. */
+	raw->cached = raw->image.cached_fd < 0 || raw->attached;
 }
 
 int disk_raw_attach(const struct disk_config *cfg, const struct image *image, struct disk **out,
@@ -568,7 +604,10 @@ int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *
 	*out = NULL;
 	if (!raw)
 		return err_sys(err, ENOMEM, "disk %s", cfg->path);
-	rc = image_open(&raw->image, cfg->path, cfg->readonly, cfg->direct, err);
+	raw->image.fd = raw->image.cached_fd = -1;
+	raw->path = strdup(cfg->path);
+	rc = raw->path ? image_open(&raw->image, cfg->path, cfg->readonly, cfg->direct, err)
+		       : err_sys(err, ENOMEM, "disk %s", cfg->path);
 	choose_cached_writes(raw);
 	if (!rc)
 		rc = describe(raw, err);

@@ -156,6 +156,7 @@ struct qcow2 {
 	size_t meta_n, meta_room;
 
 	struct qcow2_unpacked *unpacked;
+	int lost_writes;		/* -errno of the first flush that failed; atomic */
 	bool told_packed;	/* of one that cannot be decompressed */
 };
 
@@ -186,7 +187,18 @@ int qcow2_preadv(const struct qcow2 *q, const struct iovec *iov, unsigned niov, 
 int qcow2_pwritev(const struct qcow2 *q, const struct iovec *iov, unsigned niov, uint64_t skip,
 		  uint64_t len, uint64_t offset);
 int qcow2_pzero(const struct qcow2 *q, uint64_t len, uint64_t offset);
-int qcow2_sync(const struct qcow2 *q);
+/*
+ * What the host failed to write back once, it forgets: the pages count as clean, the next fdatasync
+ * succeeds, and data is lost. So the first failure is remembered, until the image is closed.
+ */
+int qcow2_sync(struct qcow2 *q);
+static inline int qcow2_get_lost_writes(const struct qcow2 *q)
+{
+	return __atomic_load_n(&q->lost_writes, __ATOMIC_RELAXED);
+}
+
+/* Somebody else's flush of the file failed. */
+void qcow2_set_lost_writes(struct qcow2 *q, int error);
 /* Parts of an iovec, from skip bytes in. */
 void qcow2_iov_zero(const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t len);
 void qcow2_iov_fill(const struct iovec *iov, unsigned niov, uint64_t skip, const void *from,

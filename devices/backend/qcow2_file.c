@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/core/log.h"
+
 #define PARTS 64u
 #define ZERO_BYTES 65536u
 
@@ -152,7 +154,24 @@ int qcow2_pzero(const struct qcow2 *q, uint64_t len, uint64_t offset)
 	return 0;
 }
 
-int qcow2_sync(const struct qcow2 *q)
+void qcow2_set_lost_writes(struct qcow2 *q, int error)
 {
-	return fdatasync(q->fd) ? -errno : 0;
+	int none = 0;
+
+	if (__atomic_compare_exchange_n(&q->lost_writes, &none, error, false, __ATOMIC_RELAXED,
+					__ATOMIC_RELAXED))
+		log_put(LOG_ERROR, "disk %s: the host could not write what it had in memory: %s; "
+			"nobody knows what is lost, so every flush fails from now on", q->path,
+			strerror(-error));
+}
+
+int qcow2_sync(struct qcow2 *q)
+{
+	int error = qcow2_get_lost_writes(q);
+
+	if (!error && fdatasync(q->fd)) {
+		error = -errno;
+		qcow2_set_lost_writes(q, error);
+	}
+	return error;
 }

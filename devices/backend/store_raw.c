@@ -23,6 +23,7 @@
 struct raw {
 	struct store store;	/* first */
 	struct image image;
+	int lost_writes;	/* as struct disk has it; atomic */
 };
 
 static const uint8_t zeroes[ZERO_BYTES];
@@ -143,7 +144,14 @@ static int raw_discard(struct store *s, uint64_t offset, uint64_t len_bytes)
 
 static int raw_flush(struct store *s)
 {
-	return fdatasync(raw_of(s)->image.fd) ? -errno : 0;
+	struct raw *raw = raw_of(s);
+	int rc = __atomic_load_n(&raw->lost_writes, __ATOMIC_RELAXED);
+
+	if (!rc && fdatasync(raw->image.fd)) {
+		rc = -errno;
+		__atomic_store_n(&raw->lost_writes, rc, __ATOMIC_RELAXED);
+	}
+	return rc;
 }
 
 static int raw_map(struct store *s, uint64_t offset, uint64_t max_bytes, struct store_extent *out)

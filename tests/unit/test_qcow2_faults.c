@@ -14,6 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "devices/backend/disk.h"
 #include "devices/backend/qcow2_check.h"
 #include "tests/unit/qcow2_files.h"
 #include "vmm/core/log.h"
@@ -231,6 +232,127 @@ Test(qcow2_faults, resize_beyond_the_limit_of_file_sizes)
 	cr_assert_eq(s->ops->resize(s, 1ull << 40, &err), 0, "%s", err.text);
 	store_close(s);
 	cr_assert_eq(qemu_check("q.qcow2"), 0);
+}
+
+/* --- flushes --------------------------------------------------------------------------------- */
+
+struct guest {
+	struct loop *loop;
+	struct disk *disk;
+	int result;
+	unsigned done;
+};
+
+static struct guest guest;
+
+static void wake(void *opaque)
+{
+	guest.disk->ops->reap(guest.disk);
+}
+
+static void guest_open(const char *path, const char *engine, bool direct)
+{
+	struct disk_config cfg = { .path = path, .engine = engine, .direct = direct };
+	struct err err = { "" };
+
+	if (!guest.loop)
+		cr_assert_eq(loop_create(&guest.loop, &err), 0, "%s", err.text);
+	cfg.loop = guest.loop;
+	cr_assert_eq(disk_open(&cfg, &guest.disk, &err), 0, "%s", err.text);
+	guest.disk->wake = wake;
+}
+
+static void guest_close(void)
+{
+	disk_close(guest.disk);
+	guest.disk = NULL;
+}
+
+static void guest_done(struct disk_req *req, int result)
+{
+	guest.result = result;
+	guest.done++;
+}
+
+static int guest_do(enum disk_op op, uint64_t offset, void *buf, uint64_t len, bool durable)
+{
+	struct iovec iov = { buf, len };
+	struct disk_req req = { .op = op, .offset = offset, .len_bytes = len, .iov = &iov, .niov = 1,
+				.done = guest_done, .durable = durable };
+
+	guest.done = 0;
+	guest.disk->ops->submit(guest.disk, &req);
+	guest.disk->ops->commit(guest.disk);
+	guest.disk->ops->drain(guest.disk);
+	cr_assert_eq(guest.done, 1);
+	return guest.result;
+}
+
+/* The host says it once; we go on saying it. */
+Test(qcow2_faults, a_flush_that_failed_fails_again)
+{
+	static const char *const names[] = { "disk.raw", "disk.qcow2", "disk.raw" };
+	void *buf;
+
+	cr_assert(!posix_memalign(&buf, 4096, 4096));
+	for (unsigned i = 0; i < 3; i++) {
+		bool direct = i == 2;
+
+		must("rm -f disk.*; qemu-img create -q -f raw disk.raw 4M; "
+		     "qemu-img create -q -f qcow2 disk.qcow2 4M");
+		for (unsigned durable = 0; durable < 2; durable++) {
+			guest_open(names[i], "threads", direct);
+			pattern(buf, 4096, i);
+			cr_assert_eq(guest_do(DISK_WRITE, 0, buf, 4096, false), 0);
+			cr_assert_eq(guest_do(DISK_FLUSH, 0, NULL, 0, false), 0);
+			cr_assert_eq(guest_do(DISK_WRITE, 0, buf, 4096, false), 0);
+			arm(durable ? CALL_WRITE : CALL_SYNC, 0, 1, EIO);
+			if (durable)
+				cr_assert_eq(guest_do(DISK_WRITE, 0, buf, 4096, true), -EIO);
+			else
+				cr_assert_eq(guest_do(DISK_FLUSH, 0, NULL, 0, false), -EIO);
+			disarm();
+			cr_assert_eq(fault.hits, 1);
+			for (unsigned k = 0; k < 3; k++) {
+				int want = direct ? 0 : -EIO;
+
+				cr_assert_eq(guest_do(DISK_FLUSH, 0, NULL, 0, false), want);
+				cr_assert_eq(guest_do(DISK_WRITE, 0, buf, 4096, true), want);
+				cr_assert_eq(guest_do(DISK_WRITE, 0, buf, 4096, false), 0);
+			}
+			guest_close();
+		}
+		/* A new start. */
+		guest_open(names[i], "threads", direct);
+		cr_assert_eq(guest_do(DISK_FLUSH, 0, NULL, 0, false), 0);
+		guest_close();
+		if (i == 1)
+			check_good(names[i], "flush");
+	}
+	free(buf);
+}
+
+/* In all the steps of a commit, and without a guest. */
+Test(qcow2_faults, a_commit_whose_flush_failed)
+{
+	for (unsigned n = 0; n < 8; n++) {
+		struct store *s;
+		uint8_t buf[512];
+		int rc;
+
+		must("rm -f q.qcow2; qemu-img create -q -f qcow2 q.qcow2 4M");
+		s = must_open("q.qcow2", STORE_QCOW2, false);
+		pattern(buf, sizeof(buf), 1);
+		cr_assert_eq(store_write(s, buf, MIB, sizeof(buf)), 0);
+		arm(CALL_SYNC, n, 1, EIO);
+		rc = s->ops->flush(s);
+		disarm();
+		cr_assert_eq(rc, fault.hits ? -EIO : 0);
+		cr_assert_eq(s->ops->flush(s), rc);
+		cr_assert_eq(store_write(s, buf, 2 * MIB, sizeof(buf)), 0);
+		store_close(s);
+		check_good("q.qcow2", "flush");
+	}
 }
 
 /* --- compressed clusters -------------------------------------------------------------------- */
