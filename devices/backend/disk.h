@@ -91,6 +91,7 @@ struct disk_config {
 	enum store_format format;	/* AUTO: as store_open finds it */
 	bool readonly;
 	bool direct;		/* O_DIRECT */
+	bool dry_run;		/* as store_options has it; no requests */
 	const char *engine;	/* "auto", "io_uring", "threads" */
 	struct loop *loop;
 };

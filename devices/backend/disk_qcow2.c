@@ -348,7 +348,8 @@ static int describe(struct qdisk *d, struct err *err)
 int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err *err)
 {
 	struct store_options options = { .path = cfg->path, .format = STORE_QCOW2,
-					 .readonly = cfg->readonly, .direct = cfg->direct };
+					 .readonly = cfg->readonly, .direct = cfg->direct,
+					 .dry_run = cfg->dry_run };
 	struct qdisk *d = calloc(1, sizeof(*d));
 	int rc;
 

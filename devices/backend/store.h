@@ -67,6 +67,8 @@ struct store_options {
 	enum store_format format;
 	bool readonly;
 	bool direct;		/* O_DIRECT */
+	bool dry_run;		/* opened and locked as asked, to see whether it can be; but nothing
+				 * is changed: what needs a repair is not repaired, nor written */
 };
 
 /*

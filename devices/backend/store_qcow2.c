@@ -286,6 +286,11 @@ static int open_clean_file(const struct store_options *options, struct qcow2 **o
 
 	if (rc || options->readonly || !((*out)->incompatible & QCOW2_INCOMPAT_DIRTY))
 		return rc;
+	if (options->dry_run) {
+		log_put(LOG_INFO, "disk %s: was not closed cleanly; its refcounts are made anew when it "
+			"is used", options->path);
+		return 0;
+	}
 	qcow2_close(&(*out)->store);
 	*out = NULL;
 	rc = repair(options->path, err);
@@ -309,7 +314,8 @@ static int open_image(const struct store_options *options, const struct qcow2_ch
 	if (rc)
 		return rc;
 	rc = open_backing(q, options->direct, chain, err);
-	if (!rc && !options->readonly)
+	/* Still dirty: in a dry run alone. */
+	if (!rc && !options->readonly && !(q->incompatible & QCOW2_INCOMPAT_DIRTY))
 		rc = begin_writing(q, err);
 	if (rc) {
 		qcow2_close(&q->store);

@@ -381,6 +381,7 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 		.path = keys_text(cfg, K_PATH),
 		.readonly = keys_num(cfg, K_RO) || keys_num(cfg, K_READONLY),
 		.direct = keys_num(cfg, K_DIRECT),
+		.dry_run = env->dry_run,
 		.engine = keys_text(cfg, K_ENGINE),
 		.loop = env->loop,
 	};

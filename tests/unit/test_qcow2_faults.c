@@ -292,7 +292,7 @@ static int guest_do(enum disk_op op, uint64_t offset, void *buf, uint64_t len, b
 Test(qcow2_faults, a_flush_that_failed_fails_again)
 {
 	static const char *const names[] = { "disk.raw", "disk.qcow2", "disk.raw" };
-	void *buf;
+	void *buf = NULL;
 
 	cr_assert(!posix_memalign(&buf, 4096, 4096));
 	for (unsigned i = 0; i < 3; i++) {
