@@ -86,6 +86,10 @@ struct disk {
 	void *wake_opaque;
 };
 
+/* What the log says then. */
+#define DISK_LOST_WRITES "disk %s: the host could not write what it had in memory: %s; nobody " \
+	"knows what is lost, so every flush fails from now on"
+
 struct disk_config {
 	const char *path;
 	enum store_format format;	/* AUTO: as store_open finds it */

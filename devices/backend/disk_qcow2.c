@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "devices/backend/disk_qcow2_impl.h"
+#include "vmm/core/log.h"
 
 static void list_init(struct job_list *l)
 {
@@ -44,10 +45,23 @@ static struct job *list_take(struct job_list *l)
 	return job;
 }
 
+static void tell_loss(struct qdisk *d)
+{
+	const struct qcow2 *q = d->level[0].q;
+	int error = q ? qcow2_get_lost_writes(q) : 0;
+
+	if (!error || d->disk.lost_writes)
+		return;
+	d->disk.lost_writes = error;
+	log_put(LOG_ERROR, DISK_LOST_WRITES, q->path, strerror(-error));
+}
+
 static void finish(struct qdisk *d, struct job *job, int result)
 {
 	struct disk_req *req = job->req;
 
+	if (result < 0)
+		tell_loss(d);
 	job->work.next = (struct disk_work *)d->free;
 	d->free = job;
 	d->inflight--;
@@ -291,6 +305,18 @@ static int qdisk_refresh(struct disk *disk, struct err *err)
 	return 0;
 }
 
+/* Nobody is left whom an error could be given to. */
+static void close_store(struct qdisk *d)
+{
+	char *path = d->level[0].q ? strdup(d->level[0].q->path) : NULL;
+	int rc = store_close(d->level[0].store);
+
+	if (rc)
+		log_put(LOG_ERROR, "disk %s: its last changes could not be written: %s",
+			path ? path : "", strerror(-rc));
+	free(path);
+}
+
 static void qdisk_close(struct disk *disk)
 {
 	struct qdisk *d = (struct qdisk *)disk;
@@ -298,7 +324,7 @@ static void qdisk_close(struct disk *disk)
 	disk_workers_destroy(d->workers);
 	for (unsigned i = 0; i < d->nio; i++)
 		disk_close(d->level[i].io);
-	store_close(d->level[0].store);
+	close_store(d);
 	while (d->free) {
 		struct job *job = d->free;
 

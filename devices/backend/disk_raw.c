@@ -316,9 +316,7 @@ static void judge_loss(struct raw *raw, const struct disk_req *req, int rc)
 	raw->disk.lost_writes = rc;
 	/* An attached one's owner knows its name. */
 	if (raw->path)
-		log_put(LOG_ERROR, "disk %s: the host could not write what it had in memory: %s; "
-			"nobody knows what is lost, so every flush fails from now on", raw->path,
-			strerror(-rc));
+		log_put(LOG_ERROR, DISK_LOST_WRITES, raw->path, strerror(-rc));
 }
 
 static void raw_done(void *opaque, struct aio_op *op, int64_t result)

@@ -7,8 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/core/log.h"
-
 #define PARTS 64u
 #define ZERO_BYTES 65536u
 
@@ -158,11 +156,8 @@ void qcow2_set_lost_writes(struct qcow2 *q, int error)
 {
 	int none = 0;
 
-	if (__atomic_compare_exchange_n(&q->lost_writes, &none, error, false, __ATOMIC_RELAXED,
-					__ATOMIC_RELAXED))
-		log_put(LOG_ERROR, "disk %s: the host could not write what it had in memory: %s; "
-			"nobody knows what is lost, so every flush fails from now on", q->path,
-			strerror(-error));
+	__atomic_compare_exchange_n(&q->lost_writes, &none, error, false, __ATOMIC_RELAXED,
+				    __ATOMIC_RELAXED);
 }
 
 int qcow2_sync(struct qcow2 *q)

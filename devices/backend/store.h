@@ -51,7 +51,8 @@ struct store_ops {
 	/* How [offset, offset + max_bytes) begins. */
 	int (*map)(struct store *s, uint64_t offset, uint64_t max_bytes, struct store_extent *out);
 	int (*resize)(struct store *s, uint64_t size_bytes, struct err *err);
-	void (*close)(struct store *s);
+	/* Closed in any case; -errno: the last changes are not on stable storage. */
+	int (*close)(struct store *s);
 };
 
 struct store {
@@ -107,10 +108,9 @@ enum store_format store_format_of_name(const char *path);
 int store_read(struct store *s, void *buf, uint64_t offset, uint64_t len_bytes);
 int store_write(struct store *s, const void *buf, uint64_t offset, uint64_t len_bytes);
 
-static inline void store_close(struct store *s)
+static inline int store_close(struct store *s)
 {
-	if (s)
-		s->ops->close(s);
+	return s ? s->ops->close(s) : 0;
 }
 
 /* The formats. */

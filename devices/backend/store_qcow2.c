@@ -12,7 +12,7 @@
 #include "vmm/core/log.h"
 
 /* Everything to the medium, freed clusters given back, the file cut to what it needs. */
-static void settle(struct qcow2 *q)
+static int settle(struct qcow2 *q)
 {
 	int rc = qcow2_commit(q);
 
@@ -22,17 +22,14 @@ static void settle(struct qcow2 *q)
 	if (!rc && !q->image.is_block && q->grown_bytes > q->file_bytes &&
 	    ftruncate(q->fd, (off_t)q->file_bytes))
 		rc = -errno;
-	if (rc)
-		log_put(LOG_ERROR, "disk %s: its last changes could not be written: %s", q->path,
-			strerror(-rc));
+	return rc;
 }
 
-static void qcow2_close(struct store *s)
+static int qcow2_close(struct store *s)
 {
 	struct qcow2 *q = qcow2_of(s);
+	int rc = q->writable && q->armed ? settle(q) : 0;
 
-	if (q->writable && q->armed)
-		settle(q);
 	store_close(s->backing);
 	qcow2_cache_free(q);
 	qcow2_unpacked_free(q);
@@ -49,6 +46,7 @@ static void qcow2_close(struct store *s)
 	free(q->backing_name);
 	free(q->path);
 	free(q);
+	return rc;
 }
 
 static int qcow2_readonly_write(struct store *s, const struct iovec *iov, unsigned niov,

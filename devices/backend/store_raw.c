@@ -193,10 +193,11 @@ static int raw_resize(struct store *s, uint64_t size_bytes, struct err *err)
 	return 0;
 }
 
-static void raw_close(struct store *s)
+static int raw_close(struct store *s)
 {
 	image_close(&raw_of(s)->image);
 	free(s);
+	return 0;
 }
 
 static const struct store_ops raw_ops = {

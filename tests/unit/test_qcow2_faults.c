@@ -355,6 +355,28 @@ Test(qcow2_faults, a_commit_whose_flush_failed)
 	}
 }
 
+/* Whoever closes is told: `bantam image resize` must not say that all is well. */
+Test(qcow2_faults, a_close_that_fails_says_so)
+{
+	for (enum call call = CALL_SIZE; call <= CALL_SYNC; call++) {
+		struct err err = { "" };
+		struct store *s;
+
+		if (call == CALL_READ)
+			continue;
+		must("rm -f q.qcow2; qemu-img create -q -f qcow2 -o preallocation=full q.qcow2 4M");
+		s = must_open("q.qcow2", STORE_QCOW2, false);
+		cr_assert_eq(s->ops->resize(s, MIB, &err), 0, "%s", err.text);
+		cr_assert_eq(store_write(s, "x", 0, 1), 0);
+		cr_assert_eq(s->ops->resize(s, 300ull << 30, &err), 0, "%s", err.text);
+		cr_assert_eq(store_write(s, "x", 200 * MIB, 1), 0);
+		arm(call, 0, 1, EIO);
+		cr_assert_eq(store_close(s), -EIO, "%d", (int)call);
+		disarm();
+		check_good("q.qcow2", "close");
+	}
+}
+
 /* --- compressed clusters -------------------------------------------------------------------- */
 
 /* What the host cannot read, or zlib cannot unpack, is lost where it is and nowhere else. */

@@ -68,7 +68,7 @@ int image_resize_main(int argc, char **argv)
 	struct err err = { "" };
 	struct store *s = NULL;
 	struct args args;
-	int status, rc;
+	int status, rc, closed;
 
 	if (image_args(&table, argc, argv, &args, IMAGE_USAGE, &status))
 		return status;
@@ -77,6 +77,10 @@ int image_resize_main(int argc, char **argv)
 		rc = image_open_store(args.file[0], format, false, &s, &err);
 	if (!rc)
 		rc = resize(s, &args, &err);
-	store_close(s);
+	closed = store_close(s);
+	/* Clusters that were given back, the file's new end. */
+	if (!rc && closed)
+		rc = err_sys(&err, -closed, "%s: has its new size, but cannot be written to the end",
+			     args.file[0]);
 	return rc ? image_fail(&err, IMAGE_ERROR) : IMAGE_OK;
 }
