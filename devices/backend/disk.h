@@ -70,6 +70,7 @@ struct disk {
 	uint64_t size_bytes;	/* multiple of 512 */
 	uint32_t block_bytes;	/* logical block: 512 .. 4096; smaller requests work, slowly */
 	uint32_t physical_bytes;	/* what the host writes without read-modify-write */
+	uint32_t discard_bytes;	/* parts of such blocks a discard leaves as they are; a power of two */
 	bool readonly;
 	bool can_discard;
 	bool can_write_zeroes;

@@ -366,6 +366,9 @@ static int describe(struct qdisk *d, struct err *err)
 	disk->size_bytes = s->size_bytes;
 	disk->block_bytes = s->image->block_bytes;
 	disk->physical_bytes = s->image->physical_bytes;
+	disk->discard_bytes = disk->block_bytes;
+	if (d->level[0].q->cluster_bytes > disk->discard_bytes)
+		disk->discard_bytes = (uint32_t)d->level[0].q->cluster_bytes;
 	disk->readonly = s->readonly;
 	disk->can_discard = disk->can_write_zeroes = !disk->readonly;
 	return 0;

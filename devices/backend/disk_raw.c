@@ -543,6 +543,7 @@ static int describe(struct raw *raw, struct err *err)
 	disk->size_bytes = image->size_bytes;
 	disk->block_bytes = image->block_bytes;
 	disk->physical_bytes = image->physical_bytes;
+	disk->discard_bytes = image->block_bytes;
 	disk->readonly = raw->cfg.readonly;
 	disk->can_discard = disk->can_write_zeroes = !disk->readonly;
 	return 0;

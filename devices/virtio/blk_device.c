@@ -44,7 +44,6 @@ _Static_assert(sizeof(struct blk_space) == 60, "as in section 5.2.4");
 static void fill_config(struct blk *blk)
 {
 	const struct disk *disk = blk->disk;
-	uint32_t per_block = disk->block_bytes / BLK_SECTOR;
 	struct blk_space space = {
 		.capacity = disk->size_bytes / BLK_SECTOR,
 		.seg_max = blk->queue_size - 2u,
@@ -60,7 +59,8 @@ static void fill_config(struct blk *blk)
 	if (blk->discard) {
 		space.max_discard_sectors = BLK_MAX_DISCARD_SECTORS;
 		space.max_discard_seg = BLK_MAX_RANGES;
-		space.discard_sector_alignment = per_block;
+		/* Linux takes it for the granularity: fstrim asks for nothing smaller then. */
+		space.discard_sector_alignment = disk->discard_bytes / BLK_SECTOR;
 	}
 	if (disk->can_write_zeroes) {
 		space.max_write_zeroes_sectors = BLK_MAX_ZERO_SECTORS;

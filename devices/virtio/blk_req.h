@@ -28,7 +28,8 @@
 #define BLK_S_UNSUPP 2
 
 #define BLK_MAX_RANGES 32u
-#define BLK_MAX_DISCARD_SECTORS 0x3fffffu	/* 2 GiB less a sector */
+/* 2 GiB less 2 MiB: a driver cuts here, and a cut inside a cluster of any size leaves it whole. */
+#define BLK_MAX_DISCARD_SECTORS 0x3ff000u
 #define BLK_MAX_ZERO_SECTORS 0x40000u		/* 128 MiB: zeroes may have to be written */
 
 struct blk_hdr {

@@ -122,6 +122,7 @@ void fake_disk_init(struct fake_disk *f, uint8_t *data, uint64_t size_bytes)
 		.size_bytes = size_bytes,
 		.block_bytes = 512,
 		.physical_bytes = 4096,
+		.discard_bytes = 65536,
 		.can_discard = true,
 		.can_write_zeroes = true,
 	};

@@ -807,7 +807,10 @@ Test(blk, config)
 	cr_assert_eq(fake_driver_config(&d, 24, 1), 3);
 	cr_assert_eq(fake_driver_config(&d, 26, 2), 8);
 	cr_assert_eq(fake_driver_config(&d, 34, 2), 1);
+	/* Discards: whole clusters of 2 MiB, and of this disk's 64 KiB. */
+	cr_assert_eq(fake_driver_config(&d, 36, 4) % 4096, 0);
 	cr_assert_eq(fake_driver_config(&d, 40, 4), BLK_MAX_RANGES);
+	cr_assert_eq(fake_driver_config(&d, 44, 4), 128);
 	for (unsigned i = 0; i < 64; i++)
 		before[i] = (uint8_t)fake_driver_config(&d, i, 1);
 	for (unsigned width = 1; width <= 4; width *= 2)

@@ -249,6 +249,7 @@ Test(disk_qcow2, flushed_means_readable_by_others)
 
 	must("qemu-img create -q -f qcow2 q.qcow2 1M");
 	open_disk(&c, "q.qcow2", "auto", false, false);
+	cr_assert_eq(c.disk->discard_bytes, 64 * KIB);
 	pattern(buf, sizeof(buf), 1);
 	cr_assert_eq(one(&c, DISK_WRITE, 64 * KIB, buf, sizeof(buf)), 0);
 	cr_assert_eq(one(&c, DISK_FLUSH, 0, NULL, 0), 0);
