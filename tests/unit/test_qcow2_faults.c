@@ -10,7 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -375,6 +378,140 @@ Test(qcow2_faults, a_close_that_fails_says_so)
 		disarm();
 		check_good("q.qcow2", "close");
 	}
+}
+
+/* --- no room, and room again ------------------------------------------------------------------ */
+
+#define PIECE (48 * KIB)
+#define NPIECES 120u
+#define STRIDE (96 * KIB)
+
+/* Writes and flushes until it failed thrice; which pieces are written? */
+static unsigned fill(bool *written, uint8_t *buf)
+{
+	unsigned failed = 0;
+
+	for (unsigned i = 0; i < NPIECES && failed < 3; i++) {
+		int rc;
+
+		pattern(buf, PIECE, i);
+		rc = guest_do(DISK_WRITE, i * STRIDE, buf, PIECE, i % 5 == 4);
+		written[i] = !rc;
+		if (rc || (i % 3 == 2 && (rc = guest_do(DISK_FLUSH, 0, NULL, 0, false))))
+			failed++;
+		cr_assert(!rc || rc == -ENOSPC || rc == -EFBIG, "%s", strerror(-rc));
+	}
+	return failed;
+}
+
+static void check_written(const bool *written, uint8_t *buf)
+{
+	static uint8_t want[PIECE];
+
+	for (unsigned i = 0; i < NPIECES; i++) {
+		if (!written[i])
+			continue;
+		cr_assert_eq(guest_do(DISK_READ, i * STRIDE, buf, PIECE, false), 0);
+		pattern(want, PIECE, i);
+		cr_assert(!memcmp(buf, want, PIECE), "piece %u", i);
+	}
+}
+
+/* The guest's writes fail, and the VM lives on; the image is not corrupt, now or if we die. */
+static void no_room(const char *image, const char *engine, bool direct, void (*make_room)(void))
+{
+	bool written[NPIECES] = { false };
+	uint8_t *buf = NULL;
+	int rc;
+
+	cr_assert(!posix_memalign((void **)&buf, 4096, PIECE));
+	guest_open(image, engine, direct);
+	cr_assert(fill(written, buf));
+	check_written(written, buf);
+	/* As a kill would leave it. */
+	must("mkdir -p ../copy; cp %s ../copy/q.qcow2", image);
+	rc = qemu_check("../copy/q.qcow2");
+	cr_assert(!rc || rc == 3);
+	check_good("../copy/q.qcow2", "no room");
+	make_room();
+	check_written(written, buf);
+	cr_assert_eq(fill(written, buf), 0);
+	cr_assert_eq(guest_do(DISK_FLUSH, 0, NULL, 0, false), 0);
+	check_written(written, buf);
+	guest_close();
+	rc = qemu_check(image);
+	cr_assert(!rc || rc == 3);
+	check_good(image, "room again");
+	guest_open(image, engine, direct);
+	check_written(written, buf);
+	guest_close();
+	free(buf);
+}
+
+static const struct {
+	const char *create, *engine;
+	bool direct;
+} rooms[] = {
+	{ "", "threads", false },
+	{ "", "auto", false },
+	{ "-o cluster_size=512,refcount_bits=64", "threads", false },
+	{ "-o cluster_size=4k", "auto", true },
+	{ "-o cluster_size=2M", "threads", false },
+	{ "-b ../base.qcow2 -F qcow2", "auto", false },
+};
+
+static void unlimited(void)
+{
+	limit_file(RLIM_INFINITY);
+}
+
+Test(qcow2_faults, a_limit_of_file_sizes_under_a_running_guest)
+{
+	struct stat st;
+
+	must("mkdir dir; qemu-img create -q -f qcow2 base.qcow2 4M; "
+	     "qemu-io -f qcow2 -c 'write -P 1 0 4M' base.qcow2");
+	cr_assert(!chdir("dir"));
+	for (unsigned i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
+		must("rm -f q.qcow2; qemu-img create -q -f qcow2 %s q.qcow2 16M", rooms[i].create);
+		cr_assert(!stat("q.qcow2", &st));
+		limit_file((rlim_t)st.st_size + 3 * MIB);
+		no_room("q.qcow2", rooms[i].engine, rooms[i].direct, unlimited);
+	}
+	cr_assert(!chdir(".."));
+}
+
+static void remove_filler(void)
+{
+	cr_assert(!unlink("filler"));
+}
+
+static void leave_mount(void)
+{
+	/* A test that failed may have left us in it. */
+	if (umount2("small", MNT_DETACH) && !chdir(".."))
+		umount2("small", MNT_DETACH);
+	scratch_leave();
+}
+
+/* The file is there, sparse, and its pages are not to be had. */
+Test(qcow2_faults, a_full_file_system_under_a_running_guest, .fini = leave_mount)
+{
+	/* Of our own: nobody else sees it, and it ends with us. */
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mkdir("small", 0700) ||
+	    mount("tmpfs", "small", "tmpfs", 0, "size=24M"))
+		cr_skip_test("no file system can be mounted here");
+	must("qemu-img create -q -f qcow2 base.qcow2 4M; qemu-io -f qcow2 -c 'write -P 1 0 4M' base.qcow2");
+	cr_assert(!chdir("small"));
+	for (unsigned i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
+		if (rooms[i].direct)
+			continue;
+		must("rm -f q.qcow2; qemu-img create -q -f qcow2 %s q.qcow2 16M", rooms[i].create);
+		/* 2 MiB are left. */
+		must("! head -c 30M /dev/zero > filler; truncate -s -2M filler");
+		no_room("q.qcow2", rooms[i].engine, false, remove_filler);
+	}
+	cr_assert(!chdir(".."));
 }
 
 /* --- compressed clusters -------------------------------------------------------------------- */
