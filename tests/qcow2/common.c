@@ -164,7 +164,7 @@ static void *shared(uint64_t bytes)
 void ledger_init(struct ledger *l, uint64_t nsectors)
 {
 	memset(l, 0, sizeof(*l));
-	l->nsectors = nsectors;
+	l->nsectors = l->size[0] = l->size[1] = nsectors;
 	l->stable = shared(nsectors * 8);
 	l->zeroed = shared(nsectors * 8);
 }
@@ -226,12 +226,13 @@ void ledger_verify(struct ledger *l, const char *image, bool adopt)
 {
 	struct store *s = must_open(image, STORE_QCOW2, true);
 	enum { CHUNK = 512 };
+	uint64_t size = s->size_bytes / SECTOR;
 	uint8_t *buf = malloc(CHUNK * SECTOR);
 
-	if (s->size_bytes != l->nsectors * SECTOR)
+	if (size != l->size[0] && size != l->size[1])
 		fail("%s has %llu bytes", image, (unsigned long long)s->size_bytes);
-	for (uint64_t at = 0; at < l->nsectors; at += CHUNK) {
-		uint64_t n = l->nsectors - at < CHUNK ? l->nsectors - at : CHUNK;
+	for (uint64_t at = 0; at < size; at += CHUNK) {
+		uint64_t n = size - at < CHUNK ? size - at : CHUNK;
 		int rc = store_read(s, buf, at * SECTOR, n * SECTOR);
 
 		if (rc)

@@ -5,7 +5,8 @@
  * us before libc), with the time when it began and ended; so is every fdatasync, and what the
  * guest was told. For a moment chosen at random the file is made anew: what had ended before the
  * last complete fdatasync began is there; of the rest each sector has an arbitrary part, in
- * order within the sector alone. Then as in kill.c.
+ * order within the sector alone. Then as in kill.c. Some recordings are past the page cache, and
+ * in some the disk changes its size.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,6 +46,7 @@ static ino_t inode;
 static uint64_t now;
 static struct event *events;
 static size_t nevents, events_room;
+static uint64_t resize_begin, resize_end;	/* 0: none */
 static struct note *notes;
 static size_t nnotes, notes_room;
 
@@ -304,7 +306,8 @@ static void replay_notes(struct ledger *l, uint64_t cut)
 
 /* --- recordings ------------------------------------------------------------------------------------------- */
 
-static void operate(struct rng *rng, uint64_t *seq, struct ledger *l, uint64_t n, bool record_it)
+static void operate(struct rng *rng, uint64_t *seq, struct ledger *l, uint64_t n, bool record_it,
+		    bool direct)
 {
 	struct driver *d = calloc(1, sizeof(*d));
 
@@ -313,10 +316,23 @@ static void operate(struct rng *rng, uint64_t *seq, struct ledger *l, uint64_t n
 	d->ledger = l;
 	d->max_sectors = 300;
 	d->note = record_it ? note : NULL;
-	driver_open(d, "top.qcow2", "threads", false);
+	driver_open(d, "top.qcow2", "threads", direct);
 	driver_run(d, n);
 	driver_close(d);
 	free(d);
+}
+
+static void resize(uint64_t nsectors)
+{
+	struct store *s = must_open("top.qcow2", STORE_QCOW2, false);
+	struct err err = { "" };
+
+	resize_begin = tick();
+	if (s->ops->resize(s, nsectors * SECTOR, &err))
+		fail("resize: %s", err.text);
+	resize_end = tick();
+	if (store_close(s))
+		fail("close after a resize");
 }
 
 static void load(const char *path, struct file *f)
@@ -340,7 +356,7 @@ static void forget(void)
 	for (size_t i = 0; i < nevents; i++)
 		free(events[i].data);
 	nevents = nnotes = 0;
-	now = 0;
+	now = resize_begin = resize_end = 0;
 }
 
 static void copy_ledger(struct ledger *to, const struct ledger *from)
@@ -348,10 +364,12 @@ static void copy_ledger(struct ledger *to, const struct ledger *from)
 	ledger_init(to, from->nsectors);
 	memcpy(to->stable, from->stable, from->nsectors * 8);
 	memcpy(to->zeroed, from->zeroed, from->nsectors * 8);
+	memcpy(to->size, from->size, sizeof(to->size));
 }
 
+/* resized: sectors, if resize_end. */
 static void one_point(const struct file *before, const struct ledger *known, struct rng *rng,
-		      uint64_t seq, unsigned long *leaks)
+		      uint64_t seq, uint64_t resized, unsigned long *leaks)
 {
 	uint64_t cut = rnd(rng, now) + 2, size = before->size;
 	struct file f = { .size = size, .room = before->room };
@@ -375,18 +393,22 @@ static void one_point(const struct file *before, const struct ledger *known, str
 	n = check_image("top.qcow2", true);
 	*leaks = n > *leaks ? n : *leaks;
 	copy_ledger(&l, known);
+	if (resize_end && resize_begin < cut)
+		l.size[1] = resized;
+	if (resize_end && resize_end < cut)
+		l.size[0] = resized;
 	replay_notes(&l, cut);
 	ledger_verify(&l, "top.qcow2", true);
 	/* It can be gone on with. */
 	if (!rnd(rng, 4)) {
-		operate(rng, &seq, &l, 60, false);
+		operate(rng, &seq, &l, 60, false, false);
 		check_image("top.qcow2", true);
 		ledger_verify(&l, "top.qcow2", false);
 	}
 	ledger_free(&l);
 }
 
-static void make(struct rng *rng)
+static void make(struct rng *rng, uint64_t nsectors)
 {
 	unsigned cluster = 512u << rnd(rng, 9);
 	const char *base = "";
@@ -396,46 +418,66 @@ static void make(struct rng *rng)
 		base = "-b base.qcow2 -F qcow2";
 	}
 	must("qemu-img create -f qcow2 %s -o cluster_size=%u,compat=%s top.qcow2 %llu", base, cluster,
-	     rnd(rng, 4) ? "1.1" : "0.10", DISK_BYTES);
+	     rnd(rng, 4) ? "1.1" : "0.10", (unsigned long long)nsectors * SECTOR);
+}
+
+/* resized: a new size, in the middle; 0: none. */
+static void record_life(struct rng *rng, uint64_t *seq, struct ledger *l, uint64_t resized,
+			bool direct)
+{
+	uint64_t n = rnd(rng, 300) + 20;
+
+	__atomic_store_n(&recording, true, __ATOMIC_RELEASE);
+	operate(rng, seq, l, resized ? n / 2 : n, true, direct);
+	if (resized) {
+		resize(resized);
+		operate(rng, seq, l, n / 2, true, direct);
+	}
+	__atomic_store_n(&recording, false, __ATOMIC_RELEASE);
 }
 
 int torture_power(uint64_t seed, unsigned points, const char *dir)
 {
+	unsigned recordings = 0, directs = 0, resizes = 0;
 	struct rng rng = { seed };
-	unsigned recordings = 0;
 	unsigned long leaks = 0;
 	uint64_t changes = 0;
 
 	for (unsigned i = 0; i < points; recordings++) {
+		uint64_t size = (DISK_BYTES / 2 + rnd(&rng, DISK_BYTES)) / SECTOR, resized = 0, seq = 0;
+		bool direct = !rnd(&rng, 4);
 		struct ledger known, l;
 		struct file before;
-		uint64_t seq = 0;
 
-		snprintf(context, sizeof(context), "torture power %llu %u %s: recording %u ",
-			 (unsigned long long)seed, points, dir, recordings);
-		enter_scratch("/dev/shm");
-		make(&rng);
-		ledger_init(&known, DISK_BYTES / SECTOR);
-		operate(&rng, &seq, &known, rnd(&rng, 200), false);
-		if (rnd(&rng, 4) == 0)
+		snprintf(context, sizeof(context), "torture power %llu %u %s: recording %u%s ",
+			 (unsigned long long)seed, points, dir, recordings, direct ? ", direct" : "");
+		/* A tmpfs knows no O_DIRECT. */
+		enter_scratch(direct ? dir : "/dev/shm");
+		make(&rng, size);
+		if (!rnd(&rng, 2))
+			resized = (DISK_BYTES / 4 + rnd(&rng, 2 * DISK_BYTES)) / SECTOR;
+		ledger_init(&known, size > resized ? size : resized);
+		known.size[0] = known.size[1] = size;
+		operate(&rng, &seq, &known, rnd(&rng, 200), false, false);
+		if (rnd(&rng, 4) == 0 && !resized)
 			must("qemu-img snapshot -c s top.qcow2");
 		ledger_verify(&known, "top.qcow2", true);
 		load("top.qcow2", &before);
 		copy_ledger(&l, &known);
-		__atomic_store_n(&recording, true, __ATOMIC_RELEASE);
-		operate(&rng, &seq, &l, rnd(&rng, 300) + 20, true);
-		__atomic_store_n(&recording, false, __ATOMIC_RELEASE);
+		record_life(&rng, &seq, &l, resized, direct);
 		ledger_free(&l);
 		changes += nevents;
+		directs += direct;
+		resizes += !!resized;
 		for (unsigned k = 0; k < POINTS && i < points; k++, i++)
-			one_point(&before, &known, &rng, seq, &leaks);
+			one_point(&before, &known, &rng, seq, resized, &leaks);
 		forget();
 		free(before.data);
 		ledger_free(&known);
 		leave_scratch();
 	}
-	printf("seed %llu: %u losses of power in %u recordings of %llu changes to the file; at most "
-	       "%lu leaked clusters\n", (unsigned long long)seed, points, recordings,
-	       (unsigned long long)changes, leaks);
+	printf("seed %llu: %u losses of power in %u recordings (%u with O_DIRECT, %u with a resize) of "
+	       "%llu changes to the file; at most %lu leaked clusters\n", (unsigned long long)seed,
+	       points, recordings, directs, resizes, (unsigned long long)changes, leaks);
 	return 0;
 }

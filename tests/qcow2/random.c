@@ -182,8 +182,7 @@ static void own_op(struct worker *t, uint8_t *buf)
 		discard_own(t, at, len, buf);
 		break;
 	case 11:
-		if (!rnd(&t->rng, 4))
-			check_rc(s->ops->flush(s), "flush", 0, 0);
+		check_rc(s->ops->flush(s), "flush", 0, 0);
 		break;
 	default:
 		check_rc(s->ops->read(s, iov, 3, at, len), "read", at, len);
@@ -249,8 +248,7 @@ static void shared_op(struct worker *t, uint8_t *buf)
 		check_rc(s->ops->discard(s, first * SECTOR, n * SECTOR), "discard", first, n);
 		break;
 	case 8:
-		if (!rnd(&t->rng, 4))
-			check_rc(s->ops->flush(s), "flush", 0, 0);
+		check_rc(s->ops->flush(s), "flush", 0, 0);
 		break;
 	default:
 		check_rc(store_read(s, buf, first * SECTOR, n * SECTOR), "read", first, n);

@@ -60,7 +60,8 @@ struct op {
  * may have left zeroes; a sector that was never written was zeroed by operation 0.
  */
 struct ledger {
-	uint64_t nsectors;
+	uint64_t nsectors;	/* of the largest disk */
+	uint64_t size[2];	/* sectors: the disk has either; equal but around a resize */
 	uint64_t issued;	/* the last seq */
 	uint64_t *stable, *zeroed;
 	struct op *done;	/* not below a flush yet, oldest first */
