@@ -592,7 +592,7 @@ static void campaign(struct world *w, uint64_t left)
 	map_mirror(w);
 	judge(w);
 	for (unsigned i = 0; i < phases && left; i++) {
-		uint64_t n = rnd(&w->rng, 3) ? rnd(&w->rng, 700) + 100 : rnd(&w->rng, 3000) + 100;
+		uint64_t n = rnd(&w->rng, 3) ? rnd(&w->rng, 450) + 75 : rnd(&w->rng, 1400) + 75;
 
 		n = n > left ? left : n;
 		left -= n;
