@@ -1,0 +1,253 @@
+/*
+ * fuzz_disk_qcow2: requests on a healthy image as virtio-blk makes them, several in flight, beside an
+ * array. fuzz_qcow2_io does the same without the asynchronous half.
+ *
+ * Input: a byte for the kind of image (cluster size, version, an image below it), then 6
+ * bytes for each request. Requests on the same sectors wait for each other, for their order means
+ * something here. In the end the check must find neither corruption nor leaks.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/backend/disk.h"
+#include "devices/backend/qcow2_check.h"
+#include "vmm/core/log.h"
+
+#define SECTOR 512u
+#define DISK_SECTORS 1536u
+#define BASE_SECTORS 1001u
+#define MOST_SECTORS 256u
+#define DEPTH 6u
+
+struct slot {
+	struct disk_req req;	/* first */
+	struct iovec iov[2];
+	uint8_t *buf;
+	unsigned first, n;	/* sectors */
+	bool busy;
+};
+
+static uint8_t want[DISK_SECTORS * SECTOR];
+static char base[64], image[64];
+static struct slot slot[DEPTH];
+static struct loop *loop;
+static struct disk *disk;
+
+static void check(bool ok)
+{
+	if (!ok)
+		abort();
+}
+
+static void wake(void *opaque)
+{
+}
+
+static void open_disk(const char *path)
+{
+	struct disk_config cfg = { .path = path, .format = STORE_QCOW2, .engine = "threads", .loop = loop };
+	struct err err;
+
+	check(!disk_open(&cfg, &disk, &err));
+	disk->wake = wake;
+}
+
+static void done(struct disk_req *req, int result)
+{
+	struct slot *s = (struct slot *)req;
+	uint8_t *m = want + s->first * SECTOR;
+
+	check(!result && s->busy);
+	s->busy = false;
+	switch (req->op) {
+	case DISK_READ:
+		check(!memcmp(m, s->buf, s->n * SECTOR));
+		break;
+	case DISK_WRITE:
+		memcpy(m, s->buf, s->n * SECTOR);
+		break;
+	case DISK_WRITE_ZEROES:
+		memset(m, 0, s->n * SECTOR);
+		break;
+	default:
+		break;
+	}
+}
+
+static void drain(void)
+{
+	disk->ops->commit(disk);
+	disk->ops->drain(disk);
+	for (unsigned i = 0; i < DEPTH; i++)
+		check(!slot[i].busy);
+}
+
+/* One that nothing in flight overlaps; waits if need be. */
+static struct slot *get_slot(unsigned first, unsigned n)
+{
+	struct slot *s = NULL;
+	bool wait = false;
+
+	for (unsigned i = 0; i < DEPTH; i++) {
+		if (!slot[i].busy)
+			s = &slot[i];
+		else if (first < slot[i].first + slot[i].n && slot[i].first < first + n)
+			wait = true;
+	}
+	if (wait || !s)
+		drain();
+	return s ? s : &slot[0];
+}
+
+static void submit(enum disk_op op, unsigned first, unsigned n, uint8_t fill)
+{
+	struct slot *s = get_slot(first, n);
+	uint64_t len = (uint64_t)n * SECTOR, part = len * (fill & 7) / 8;
+
+	s->first = first;
+	s->n = n;
+	if (op == DISK_WRITE)
+		memset(s->buf, fill | 1, len);
+	s->iov[0] = (struct iovec){ s->buf, part };
+	s->iov[1] = (struct iovec){ s->buf + part, len - part };
+	s->busy = true;
+	s->req = (struct disk_req){ .op = op, .unmap = fill & 1, .durable = op == DISK_WRITE && !(fill & 0x18),
+				    .offset = (uint64_t)first * SECTOR, .len_bytes = len, .iov = s->iov,
+				    .niov = 2, .done = done };
+	disk->ops->submit(disk, &s->req);
+}
+
+static void done_now(struct disk_req *req, int result)
+{
+	check(!result);
+}
+
+/* Old bytes or zeroes: whatever the disk says now. */
+static void discard(unsigned first, unsigned n)
+{
+	static uint8_t got[MOST_SECTORS * SECTOR];
+	struct iovec iov = { got, (uint64_t)n * SECTOR };
+	struct disk_req req = { .op = DISK_DISCARD, .offset = (uint64_t)first * SECTOR,
+				.len_bytes = iov.iov_len, .iov = &iov, .niov = 1, .done = done_now };
+	uint8_t *m = want + first * SECTOR;
+
+	get_slot(first, n);
+	disk->ops->submit(disk, &req);
+	drain();
+	req.op = DISK_READ;
+	disk->ops->submit(disk, &req);
+	drain();
+	for (unsigned i = 0; i < n * SECTOR; i++)
+		check(!got[i] || got[i] == m[i]);
+	memcpy(m, got, n * SECTOR);
+}
+
+static void step(const uint8_t *op)
+{
+	unsigned first = (unsigned)(op[1] | op[2] << 8) % DISK_SECTORS;
+	unsigned n = op[3] % MOST_SECTORS + 1;
+
+	if (op[4] & 1)
+		n = n % 8 + 1;
+	if (n > DISK_SECTORS - first)
+		n = DISK_SECTORS - first;
+	switch (op[0] % 8) {
+	case 0 ... 2:
+		submit(DISK_WRITE, first, n, op[5]);
+		break;
+	case 3:
+		submit(DISK_WRITE_ZEROES, first, n, op[5]);
+		break;
+	case 4:
+		discard(first, n);
+		break;
+	case 5:
+		submit(DISK_FLUSH, 0, 0, 0);
+		break;
+	case 6:
+		submit(DISK_READ, first, n, op[5]);
+		break;
+	case 7:
+		drain();
+		disk_close(disk);
+		open_disk(image);
+		break;
+	}
+	if (op[4] & 2)
+		disk->ops->commit(disk);
+	if (op[4] & 4)
+		drain();
+}
+
+/* --- images ------------------------------------------------------------------------------------ */
+
+static void make(const char *path, uint64_t sectors, uint8_t kind)
+{
+	static const uint32_t clusters[] = { 512, 1024, 4096, 65536 };
+	struct store_create c = { .path = path, .format = STORE_QCOW2, .size_bytes = sectors * SECTOR,
+				  .cluster_bytes = clusters[kind & 3],
+				  .version = kind & 4 ? 2 : 3 };
+	struct err err;
+
+	unlink(path);
+	memset(want, 0, sizeof(want));
+	if (kind & 8) {
+		c.backing = strrchr(base, '/') + 1;
+		c.backing_format = STORE_QCOW2;
+		for (unsigned i = 0; i < BASE_SECTORS * SECTOR; i++)
+			want[i] = (uint8_t)(i / 997 % 255 + 1);
+	}
+	check(!store_create(&c, &err));
+}
+
+static void gone(void)
+{
+	unlink(base);
+	unlink(image);
+}
+
+static void begin(void)
+{
+	const char *dir = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
+	struct store_options options = { .path = base, .format = STORE_QCOW2 };
+	struct store *s;
+	struct err err;
+
+	log_set_level(LOG_ERROR - 1);
+	atexit(gone);
+	snprintf(base, sizeof(base), "%s/fuzz-%d-base.qcow2", dir, getpid());
+	snprintf(image, sizeof(image), "%s/fuzz-%d.qcow2", dir, getpid());
+	check(!loop_create(&loop, NULL));
+	for (unsigned i = 0; i < DEPTH; i++)
+		check((slot[i].buf = malloc(MOST_SECTORS * SECTOR)));
+	make(base, BASE_SECTORS, 2);
+	/* Anything, to have what it must hold. */
+	make(image, DISK_SECTORS, 8 | 2);
+	check(!store_open(&options, &s, &err));
+	check(!store_write(s, want, 0, BASE_SECTORS * SECTOR));
+	store_close(s);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct qcow2_check result = { .repair = QCOW2_REPAIR_NONE };
+	struct err err;
+
+	if (size < 1)
+		return 0;
+	if (!loop)
+		begin();
+	make(image, DISK_SECTORS, data[0]);
+	open_disk(image);
+	for (data++, size--; size >= 6; data += 6, size -= 6)
+		step(data);
+	for (unsigned at = 0; at < DISK_SECTORS; at += MOST_SECTORS)
+		submit(DISK_READ, at, MOST_SECTORS, 3);
+	drain();
+	disk_close(disk);
+	check(!qcow2_check(&result, image, &err));
+	check(!result.corruptions && !result.leaks);
+	return 0;
+}
