@@ -15,10 +15,10 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/backend/image.h"
+#include "devices/backend/write_here.h"
 #include "vmm/core/log.h"
 
 /* Zeroes are written from here: never written to, so it costs no memory. */
@@ -42,8 +42,7 @@ struct raw {
 	unsigned flushed;	/* writes when the last good flush was submitted */
 	struct aio *aio;	/* NULL until the first request */
 	struct aio_op *settled, **settled_last;	/* results without I/O */
-	unsigned cached_writes;	/* enum cached_writes */
-	uint64_t stalled_until_ns;
+	struct write_here here;
 };
 
 static uint8_t zeroes[ZERO_BYTES] __attribute__((aligned(4096)));
@@ -59,20 +58,6 @@ static void finish(struct disk_req *req, int result)
 	req->rest = NULL;
 	req->done(req, result);
 }
-
-/*
- * Cached writes. Some file systems (ext4) cannot write to the page cache without the risk of
- * blocking, so io_uring hands each write to a worker thread, which costs many times what the
- * copy does. There we write in the loop's thread instead: a microsecond or two, unless the
- * host has too many dirty pages or a slow journal. A write that stalls sends those of a time
- * many times as long to the workers: stalls cost the VM's other devices a small share of the
- * time at most.
- */
-enum cached_writes { WRITES_UNKNOWN, WRITES_BY_AIO, WRITES_HERE };
-
-#define HERE_MAX_BYTES (256u * 1024u)
-#define STALL_NS 1000000u
-#define STALL_FACTOR 20u
 
 static bool aligned(const struct raw *raw, const struct disk_req *req)
 {
@@ -389,41 +374,6 @@ static void settle(struct raw *raw, struct disk_req *req, int result)
 	raw->settled_last = &req->aio.next;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-/* See enum cached_writes. True: the whole request is done. */
-static bool write_here(struct raw *raw, const struct disk_req *req)
-{
-	uint64_t begin, end;
-	ssize_t n;
-
-	if (req->op != DISK_WRITE || req->durable || req->len_bytes > HERE_MAX_BYTES ||
-	    raw->cached_writes == WRITES_BY_AIO)
-		return false;
-	if (raw->cached_writes == WRITES_UNKNOWN) {
-		n = pwritev2(raw->image.fd, req->iov, (int)req->niov, (off_t)req->offset,
-			     RWF_NOWAIT);
-		raw->cached_writes = n < 0 && errno == EOPNOTSUPP ? WRITES_HERE : WRITES_BY_AIO;
-		if (raw->cached_writes == WRITES_BY_AIO)
-			return n >= 0 && (uint64_t)n == req->len_bytes;
-	}
-	begin = now_ns();
-	if (begin < raw->stalled_until_ns)
-		return false;
-	n = pwritev(raw->image.fd, req->iov, (int)req->niov, (off_t)req->offset);
-	end = now_ns();
-	if (end - begin > STALL_NS)
-		raw->stalled_until_ns = end + STALL_FACTOR * (end - begin);
-	/* Errors and short writes are rare: the usual path does it again, and judges. */
-	return n >= 0 && (uint64_t)n == req->len_bytes;
-}
-
 static void raw_submit(struct disk *disk, struct disk_req *req)
 {
 	struct raw *raw = (struct raw *)disk;
@@ -433,7 +383,8 @@ static void raw_submit(struct disk *disk, struct disk_req *req)
 		rc = prepare(raw, req);
 	if (rc)
 		settle(raw, req, rc);
-	else if (write_here(raw, req))
+	else if (req->op == DISK_WRITE && !req->durable &&
+		 write_here(&raw->here, raw->image.fd, req->iov, req->niov, req->offset, req->len_bytes))
 		settle(raw, req, 0);
 	else if (req->aio.kind == AIO_DISCARD && !req->aio.len_bytes)
 		settle(raw, req, 0);
@@ -571,10 +522,10 @@ static struct raw *new_raw(const struct disk_config *cfg)
 }
 
 /* O_DIRECT waits for the medium, and block devices can write without blocking. */
-static void choose_cached_writes(struct raw *raw)
+static void judge_cache(struct raw *raw)
 {
 	if (raw->image.cached_fd >= 0 || raw->image.is_block)
-		raw->cached_writes = WRITES_BY_AIO;
+		raw->here.state = WRITE_HERE_NEVER;
 	/* The other format writes its metadata so. */
 	raw->cached = raw->image.cached_fd < 0 || raw->attached;
 }
@@ -590,7 +541,7 @@ int disk_raw_attach(const struct disk_config *cfg, const struct image *image, st
 	raw->cfg.path = NULL;
 	raw->image = *image;
 	raw->attached = true;
-	choose_cached_writes(raw);
+	judge_cache(raw);
 	*out = &raw->disk;
 	return 0;
 }
@@ -607,7 +558,7 @@ int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *
 	raw->path = strdup(cfg->path);
 	rc = raw->path ? image_open(&raw->image, cfg->path, cfg->readonly, cfg->direct, err)
 		       : err_sys(err, ENOMEM, "disk %s", cfg->path);
-	choose_cached_writes(raw);
+	judge_cache(raw);
 	if (!rc)
 		rc = describe(raw, err);
 	/* Asked for by name: say now that it cannot be had. */

@@ -1,0 +1,42 @@
+/* write_here: see write_here.h. */
+#include "devices/backend/write_here.h"
+
+#include <errno.h>
+#include <time.h>
+
+#define HERE_MAX_BYTES (256u * 1024u)
+#define STALL_NS 1000000u
+#define STALL_FACTOR 20u
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+bool write_here(struct write_here *w, int fd, const struct iovec *iov, unsigned niov,
+		uint64_t offset, uint64_t len_bytes)
+{
+	uint64_t begin, end;
+	ssize_t n;
+
+	if (len_bytes > HERE_MAX_BYTES || w->state == WRITE_HERE_NEVER)
+		return false;
+	if (w->state == WRITE_HERE_UNKNOWN) {
+		n = pwritev2(fd, iov, (int)niov, (off_t)offset, RWF_NOWAIT);
+		w->state = n < 0 && errno == EOPNOTSUPP ? WRITE_HERE_OFTEN : WRITE_HERE_NEVER;
+		if (w->state == WRITE_HERE_NEVER)
+			return n >= 0 && (uint64_t)n == len_bytes;
+	}
+	begin = now_ns();
+	if (begin < w->stalled_until_ns)
+		return false;
+	n = pwritev(fd, iov, (int)niov, (off_t)offset);
+	end = now_ns();
+	if (end - begin > STALL_NS)
+		w->stalled_until_ns = end + STALL_FACTOR * (end - begin);
+	/* Errors and short writes are rare: the usual path does it again, and judges. */
+	return n >= 0 && (uint64_t)n == len_bytes;
+}

@@ -1,0 +1,28 @@
+/*
+ * write_here: a write to the page cache in the caller's thread, where that is the faster way.
+ *
+ * Some file systems (ext4) cannot write to the page cache without the risk of blocking, so
+ * io_uring hands each write to a worker thread, which costs many times what the copy does.
+ * There we write in the loop's thread instead: a microsecond or two, unless the host has too
+ * many dirty pages or a slow journal. A write that stalls sends those of a time many times as
+ * long to the workers: stalls cost the VM's other devices a small share of the time at most.
+ */
+#ifndef BANTAM_WRITE_HERE_H
+#define BANTAM_WRITE_HERE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct write_here {
+	/* NEVER is the owner's to set: O_DIRECT waits for the medium, and block devices can
+	 * write without blocking. */
+	enum { WRITE_HERE_UNKNOWN, WRITE_HERE_NEVER, WRITE_HERE_OFTEN } state;
+	uint64_t stalled_until_ns;
+};
+
+/* True: all of it is written; false: do it in the usual way. */
+bool write_here(struct write_here *w, int fd, const struct iovec *iov, unsigned niov,
+		uint64_t offset, uint64_t len_bytes);
+
+#endif
