@@ -17,6 +17,7 @@
 #include "devices/device.h"
 #include "vmm/core/helper.h"
 #include "vmm/core/log.h"
+#include "vmm/core/printable.h"
 
 #define HELPER "bantam-fs"
 /* A slow host may copy for long; without any progress, or longer than anyone would wait: no. */
@@ -175,9 +176,8 @@ static bool take_line(struct bootdisk *b, char *line, bool *done, struct err *er
 {
 	const char *val;
 
-	for (char *c = line; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			return false;
+	if (!printable_is(line))
+		return false;
 	*done = !strcmp(line, "done");
 	if (!*line || *done)
 		return true;

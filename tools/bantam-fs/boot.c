@@ -25,6 +25,7 @@
 #include "boot/distro.h"
 #include "tools/bantam-fs/fs.h"
 #include "vmm/core/helper.h"
+#include "vmm/core/printable.h"
 
 #define CPU_MAX_S 60u
 #define PATH_BYTES 600u
@@ -398,7 +399,7 @@ static int work(struct store *store, char **argv, int status_fd, int ready_fd)
 		rc = find(f, store, atoi(argv[3]), atoi(argv[4]), ready_fd, bytes_max);
 	if (rc) {
 		err_set(&err, -rc, "disk %s: %s", argv[8], why.text);
-		fprintf(out, "error %s\n", printable(err.text));
+		fprintf(out, "error %s\n", err.text);
 	} else {
 		tell(f, out);
 	}
@@ -464,7 +465,7 @@ int boot_main(int argc, char **argv)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	options.path = argv[8];
 	if (store_open(&options, &store, &err)) {
-		dprintf(atoi(argv[2]), "error %s\n", printable(err.text));
+		dprintf(atoi(argv[2]), "error %s\n", err.text);
 		return 1;
 	}
 	if (pipe2(ready, O_CLOEXEC))

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "tools/bantam-fs/fs.h"
+#include "vmm/core/printable.h"
 
 #define DEPTH_MAX 128u
 #define DATA_MAX (1u << 20)
@@ -427,7 +428,7 @@ bool extract_receive(struct extract *x, int fd)
 		name[r.name_len] = 0;
 		rc = take(x, &r, name);
 		if (rc < 0)
-			say(x, !x->made || !*name ? x->name : printable(name));
+			say(x, !x->made || !*name ? x->name : name);
 	}
 	return !rc;
 }

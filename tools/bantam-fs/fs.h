@@ -17,6 +17,7 @@ struct job {
 	int partition;		/* -1: the one that looks right */
 	bool details;		/* ls -l */
 	bool recurse;		/* ls -R */
+	bool tty;		/* standard output is a terminal */
 	struct store *store;
 	int pipe_fd;		/* extract: to the one who writes */
 	/* Shared: goes up when something came out, so that a loop can be told from work. */
@@ -25,8 +26,6 @@ struct job {
 
 /* One line on standard error: "bantam: IMAGE: TEXT". Returns 1, the exit status. */
 int job_fail(const struct job *job, const struct err *err);
-/* Text of others as a terminal may see it, in place. */
-char *printable(char *text);
 
 /*
  * Give up everything that the open descriptors do not stand for: privileges, the file system, the

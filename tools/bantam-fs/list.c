@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "tools/bantam-fs/fs.h"
+#include "vmm/core/printable.h"
 
 /* Deeper trees than any system has, shallower than our stack. */
 #define DEPTH_MAX 128u
@@ -14,15 +15,16 @@
 struct lister {
 	struct job *job;
 	struct volume *v;
-	bool tty;
 	int status;
 };
 
 static void put_name(const struct lister *l, const char *name)
 {
 	/* To a terminal as ls does it; to a program the bytes themselves. */
-	for (const char *c = name; *c; c++)
-		putchar(l->tty && ((unsigned char)*c < ' ' || *c == 0x7f) ? '?' : *c);
+	if (l->job->tty)
+		printable_put(stdout, name);
+	else
+		fputs(name, stdout);
 	atomic_fetch_add(l->job->progress, 1);
 }
 
@@ -135,7 +137,7 @@ static void list_dir(struct lister *l, const struct node *dir, const char *path,
 
 int list_run(struct job *job, struct volume *v)
 {
-	struct lister l = { job, v, isatty(STDOUT_FILENO), 0 };
+	struct lister l = { job, v, 0 };
 	struct node node;
 	struct err err;
 

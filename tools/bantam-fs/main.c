@@ -43,21 +43,10 @@ static const char usage[] =
 	"  --partition N        this one; 0: the whole disk [the one that looks like a root]\n"
 	"  --format auto|raw|qcow2  what IMAGE is [auto: by its name]\n";
 
-char *printable(char *text)
-{
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
-	return text;
-}
-
 int job_fail(const struct job *job, const struct err *err)
 {
-	char text[sizeof(err->text)];
-
-	memcpy(text, err->text, sizeof(text));
 	fflush(stdout);
-	fprintf(stderr, "bantam: %s: %s\n", job->image, printable(text));
+	fprintf(stderr, "bantam: %s: %s\n", job->image, err->text);
 	return 1;
 }
 
@@ -323,6 +312,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	helper_keep_only(NULL, 0);
+	/* Who is confined may not ask. */
+	job.tty = isatty(STDOUT_FILENO);
 	rc = parse(&job, argc, argv);
 	if (rc)
 		return rc;

@@ -57,7 +57,7 @@ void image_catch_signals(void);
 /* True if all n bytes are zero. */
 bool image_is_zero(const void *bytes, uint64_t n);
 
-/* JSON text, quoted; bytes that are not UTF-8 are shown as Latin-1. */
+/* JSON text, quoted, without control characters; bytes that are not UTF-8 are shown as Latin-1. */
 void image_json_string(FILE *f, const char *text);
 
 #endif

@@ -13,6 +13,7 @@
 #include "devices/backend/qcow2_inspect.h"
 #include "tools/bantam-image/image.h"
 #include "vmm/core/parse.h"
+#include "vmm/core/printable.h"
 
 enum { FORMAT, JSON, CHAIN };
 
@@ -159,7 +160,10 @@ static void print_text(const struct facts *f)
 	const struct qcow2 *q = f->q;
 	char size[32], disk[32];
 
-	printf("image: %s\nfile format: %s\n", f->path, q ? "qcow2" : "raw");
+	/* One image names the next, so none of the names is the user's own. */
+	fputs("image: ", stdout);
+	printable_put(stdout, f->path);
+	printf("\nfile format: %s\n", q ? "qcow2" : "raw");
 	printf("virtual size: %s (%" PRIu64 " bytes)\n",
 	       parse_size_text(f->size_bytes, size, sizeof(size)), f->size_bytes);
 	printf("disk size: %s\n", parse_size_text(f->disk_bytes, disk, sizeof(disk)));
@@ -167,9 +171,13 @@ static void print_text(const struct facts *f)
 		return;
 	printf("cluster_size: %" PRIu64 "\n", q->cluster_bytes);
 	if (q->backing_name) {
-		printf("backing file: %s", q->backing_name);
-		if (strcmp(q->backing_name, f->backing))
-			printf(" (actual path: %s)", f->backing);
+		fputs("backing file: ", stdout);
+		printable_put(stdout, q->backing_name);
+		if (strcmp(q->backing_name, f->backing)) {
+			fputs(" (actual path: ", stdout);
+			printable_put(stdout, f->backing);
+			putchar(')');
+		}
 		putchar('\n');
 		if (q->backing_format != STORE_AUTO)
 			printf("backing file format: %s\n", store_format_name(q->backing_format));

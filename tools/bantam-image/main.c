@@ -38,14 +38,8 @@ static const struct command {
 
 int image_fail(const struct err *err, int status)
 {
-	char text[sizeof(err->text)];
-
-	snprintf(text, sizeof(text), "%s", err->text);
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
 	fflush(stdout);
-	fprintf(stderr, "bantam: %s\n", text);
+	fprintf(stderr, "bantam: %s\n", err->text);
 	return status;
 }
 
@@ -231,36 +225,22 @@ bool image_is_zero(const void *bytes, uint64_t n)
 	return true;
 }
 
-/* Length of the UTF-8 sequence at p, 0: it is none. */
-static unsigned utf8_len(const unsigned char *p)
-{
-	unsigned n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 :
-		     *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
-
-	for (unsigned i = 1; i < n; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) ||
-	    (*p == 0xf0 && p[1] < 0x90) || (*p == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return n;
-}
-
 void image_json_string(FILE *f, const char *text)
 {
-	const unsigned char *p = (const unsigned char *)text;
+	const uint8_t *at = (const uint8_t *)text;
 
 	putc('"', f);
-	while (*p) {
-		unsigned n = utf8_len(p);
+	while (*at) {
+		const uint8_t *from = at;
+		int32_t c = parse_utf8(&at);
 
-		if (!n || *p < ' ' || *p == 0x7f)
-			fprintf(f, "\\u%04x", *p);
-		else if (*p == '"' || *p == '\\')
-			fprintf(f, "\\%c", *p);
+		/* A JSON text may hold C1 controls as they are; it may as well go to a terminal. */
+		if (c < ' ' || (c >= 0x7f && c < 0xa0))
+			fprintf(f, "\\u%04x", c < 0 ? *at++ : (unsigned)c);
+		else if (c == '"' || c == '\\')
+			fprintf(f, "\\%c", c);
 		else
-			fwrite(p, 1, n, f);
-		p += n ? n : 1;
+			fwrite(from, 1, (size_t)(at - from), f);
 	}
 	putc('"', f);
 }

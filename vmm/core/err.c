@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/core/printable.h"
+
 static void put(struct err *err, int sys, const char *fmt, va_list ap)
 {
 	int n;
@@ -18,9 +20,7 @@ static void put(struct err *err, int sys, const char *fmt, va_list ap)
 		snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %s",
 			 strerror(sys));
 	/* One line, whatever a file name or a library message contained. */
-	for (char *c = err->text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
+	printable(err->text);
 }
 
 int err_set(struct err *err, int code, const char *fmt, ...)

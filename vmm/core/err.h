@@ -12,7 +12,7 @@
 #include <stdarg.h>
 
 struct err {
-	char text[512];		/* one line, no newline, NUL-terminated; "" = none */
+	char text[512];		/* one printable line, NUL-terminated; "" = none */
 };
 
 /* Fill err (NULL is allowed) and return -code; code is a positive errno. */

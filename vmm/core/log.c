@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/core/printable.h"
+
 static _Atomic int level_now = LOG_WARN;
 static _Atomic int crlf;
 
@@ -42,9 +44,8 @@ void log_put(enum log_level level, const char *fmt, ...)
 	n += len;
 	if (n > (int)sizeof(line) - 3)
 		n = (int)sizeof(line) - 3;
-	for (int i = 0; i < n; i++)
-		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
-			line[i] = '?';
+	line[n] = 0;
+	printable(line);
 	if (crlf)
 		line[n++] = '\r';
 	line[n++] = '\n';
