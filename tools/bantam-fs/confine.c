@@ -49,10 +49,16 @@ static bool confine_calls(void)
 	return !rc;
 }
 
+/* Never more than we have: root alone could, and whoever set it (ulimit) meant it. */
 static bool limit(int what, uint64_t max)
 {
-	struct rlimit l = { max, max };
+	struct rlimit l;
 
+	if (getrlimit((__rlimit_resource_t)what, &l))
+		return false;
+	if (l.rlim_cur < max)
+		max = l.rlim_cur;
+	l = (struct rlimit){ max, max };
 	return !setrlimit((__rlimit_resource_t)what, &l);
 }
 

@@ -154,7 +154,8 @@ static int judge(const struct watch *w)
 	return job_fail(job, &err);
 }
 
-static int start_child(struct job *job, struct watch *w)
+/* other_fd, if not -1: the end of the pipe that the child must not keep open. */
+static int start_child(struct job *job, int other_fd, struct watch *w)
 {
 	fflush(NULL);
 	w->pid = fork();
@@ -167,8 +168,11 @@ static int start_child(struct job *job, struct watch *w)
 		int rc;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (other_fd >= 0)
+			close(other_fd);
 		for (int sig = 1; sig < 32; sig++)
-			signal(sig, SIG_DFL);
+			if (sig != SIGXFSZ)
+				signal(sig, SIG_DFL);
 		rc = work(job);
 		fflush(stdout);
 		_exit(rc);
@@ -194,7 +198,7 @@ static int run(struct job *job)
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	if (!rc)
-		rc = start_child(job, &w);
+		rc = start_child(job, fds[0], &w);
 	if (rc)
 		return rc;
 	/* Signals are for this thread. */
@@ -298,6 +302,8 @@ int main(int argc, char **argv)
 	struct err err = { "" };
 	int rc;
 
+	/* What must not grow further (ulimit -f) is an error, not the end; for boot's copies, too. */
+	signal(SIGXFSZ, SIG_IGN);
 	if (!strcmp(job.command, "boot"))
 		return boot_main(argc, argv);
 	for (int i = 1; i < argc; i++) {
