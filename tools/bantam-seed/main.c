@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -463,6 +464,8 @@ int main(int argc, char **argv)
 			"--help", argv[1]);
 		return fail(err.text, EXIT_WRONG_USAGE);
 	}
+	/* A file that must not grow further (ulimit -f) is an error, not the end. */
+	signal(SIGXFSZ, SIG_IGN);
 	new_file_on_signals();
 	rc = parse(&req, argc - 1, argv + 1, kind->options, kind->options == fat_options, &err);
 	if (rc == 1) {
