@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -419,14 +418,6 @@ static bool unchanged(const struct file *file)
 	       ns(&st.st_mtim) == ns(&file->st.st_mtim) && ns(&st.st_ctim) == ns(&file->st.st_ctim);
 }
 
-/* A file size limit would mean SIGXFSZ, not an error. */
-static bool limited(void)
-{
-	struct rlimit limit;
-
-	return getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur != RLIM_INFINITY;
-}
-
 void cache_store(const struct mem *mem, const char *dir, const struct file *file,
 		 const struct kernel_image *image)
 {
@@ -435,7 +426,7 @@ void cache_store(const struct mem *mem, const char *dir, const struct file *file
 	int dirfd, fd = -1;
 	bool ok = false;
 
-	if (!unchanged(file) || limited())
+	if (!unchanged(file))
 		return;
 	dirfd = open_dir(dir, true);
 	if (dirfd < 0) {

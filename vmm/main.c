@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -128,6 +129,8 @@ int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
 
+	/* A file that must not grow further (ulimit -f) is an error, not the end. */
+	signal(SIGXFSZ, SIG_IGN);
 	/* One heap for all threads: an arena each would cost pages and time. */
 	mallopt(M_ARENA_MAX, 1);
 	if (!name) {

@@ -64,7 +64,6 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 		return rc;
 	}
 	chardev_ignore_signal(SIGPIPE);
-	chardev_ignore_signal(SIGXFSZ);
 	*out = chr;
 	return 0;
 }

@@ -345,7 +345,6 @@ int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct char
 	if (io->tty_in && io->size_fd < 0)
 		io->size_fd = STDIN_FILENO;
 	chardev_ignore_signal(SIGPIPE);
-	chardev_ignore_signal(SIGXFSZ);
 	if (io->tty_in) {
 		rc = loop_watch_timer(loop, look_again, io, &io->foreground);
 		if (rc) {
