@@ -86,8 +86,10 @@ static int send_node(struct sender *s, const char *name, const char *path, const
 static int send_dir(struct sender *s, const char *path, const struct node *dir, unsigned depth)
 {
 	struct entries entries;
-	int rc = volume_list(s->v, dir, path, &entries, s->err);
+	int rc = volume_enter(s->v, dir, path, s->err);
 
+	if (!rc)
+		rc = volume_list(s->v, dir, path, &entries, s->err);
 	if (rc)
 		return rc;
 	for (size_t i = 0; !rc && i < entries.n; i++) {

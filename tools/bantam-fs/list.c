@@ -103,7 +103,8 @@ static void list_dir(struct lister *l, const struct node *dir, const char *path,
 	struct entries entries;
 	struct err err;
 
-	if (volume_list(l->v, dir, path, &entries, &err)) {
+	if ((l->job->recurse && volume_enter(l->v, dir, path, &err)) ||
+	    volume_list(l->v, dir, path, &entries, &err)) {
 		l->status = job_fail(l->job, &err);
 		return;
 	}
@@ -119,7 +120,6 @@ static void list_dir(struct lister *l, const struct node *dir, const char *path,
 
 		if (e->broken || !LINUX_S_ISDIR(e->node.inode.i_mode))
 			continue;
-		/* A directory that holds itself would go on for ever. */
 		if (depth == DEPTH_MAX) {
 			err_set(&err, ELOOP, "%s/%s: too deep", path, e->name);
 			l->status = job_fail(l->job, &err);

@@ -325,6 +325,19 @@ int volume_list(struct volume *v, const struct node *dir, const char *path,
 	return 0;
 }
 
+int volume_enter(struct volume *v, const struct node *dir, const char *path, struct err *err)
+{
+	/* A bit for each inode would be by the superblock's word: up to 512 MiB. */
+	v->fs->default_bitmap_type = EXT2FS_BMAP64_RBTREE;
+	if (!v->entered && ext2fs_allocate_inode_bitmap(v->fs, "entered", &v->entered))
+		return err_sys(err, ENOMEM, "%s", path);
+	if (ext2fs_test_inode_bitmap2(v->entered, dir->ino))
+		return err_set(err, ELOOP, "%s: this directory is in the tree more than once; the "
+			       "file system is damaged there", path);
+	ext2fs_mark_inode_bitmap2(v->entered, dir->ino);
+	return 0;
+}
+
 void volume_free_entries(struct entries *entries)
 {
 	for (size_t i = 0; i < entries->n; i++)

@@ -24,6 +24,7 @@ struct volume {
 	char uuid[37];		/* "": none */
 	char label[17];
 	bool dirty;		/* its journal has to be replayed */
+	ext2fs_inode_bitmap entered;	/* NULL: none yet */
 };
 
 struct volumes {
@@ -67,6 +68,12 @@ bool volume_has(struct volume *v, const char *path);
 int volume_list(struct volume *v, const struct node *dir, const char *path,
 		struct entries *out, struct err *err);
 void volume_free_entries(struct entries *entries);
+/*
+ * For who walks a whole tree, before each directory: -ELOOP if the walk was in it before. A
+ * directory has one parent; one that holds itself twice, or a chain of them that each hold
+ * the next twice, is a tree without end.
+ */
+int volume_enter(struct volume *v, const struct node *dir, const char *path, struct err *err);
 /* The target of a symbolic link; len at least VOLUME_PATH_MAX. */
 int volume_read_link(struct volume *v, const struct node *node, char *target, size_t len);
 
