@@ -8,10 +8,17 @@
  *
  * Theory of operation. An image holds what a guest wrote, and libext2fs was not made for
  * enemies. So one process opens the image (and what it is backed by) and forks; the child
- * gives up everything but those descriptors, and only then looks at a byte. ls and cat write to
- * standard output from there. extract sends what it reads through a pipe to the first process,
- * which trusts no name in it (extract.c). The first process also tells a crash in one
- * line, and ends a child that computes without getting anywhere.
+ * gives up everything but those descriptors, and only then looks at what is in the disk. ls and
+ * cat write to standard output from there. extract sends what it reads through a pipe to the
+ * first process, which trusts no name in it (extract.c). The first process also tells a crash
+ * in one line, and ends a child that computes without getting anywhere.
+ *
+ * A qcow2 image's header, L1 and refcount tables are read before that. Which backing files to
+ * open is written in the headers, one after the other. To read those confined, the child would
+ * have to ask someone for files by name, and one that was taken over would ask for others:
+ * a worse hole than the one to be closed. That code is our own, made for hostile images
+ * (and fuzzed as such), and bantam run trusts it with the same image in any case. Clusters,
+ * compressed ones too, are read by the child.
  */
 #include <errno.h>
 #include <fcntl.h>
