@@ -155,6 +155,8 @@ int disk_make(const char *path, enum store_format format, uint64_t size_bytes, b
 			rc = new_file_publish(temp, path, false);
 		if (rc)
 			unlink(temp);
+		else
+			new_file_sync_name(path);
 		/* Another VM was faster: it is that one's, and the lock will say so. */
 		if (rc == -EEXIST) {
 			free(temp);

@@ -289,7 +289,7 @@ Test(seed, new_file_appears_when_complete)
 	cr_assert_eq(new_file_open(&file, "out", false, &err), 0, "%s", err.text);
 	cr_assert_eq(write(file.fd, "new", 3), 3);
 	cr_expect_neq(access("out", F_OK), 0);
-	cr_assert_eq(new_file_finish(&file, &err), 0, "%s", err.text);
+	cr_assert_eq(new_file_finish(&file, true, &err), 0, "%s", err.text);
 	content("out", "new");
 	/* A second one is refused, and replaces when told to. */
 	cr_expect_eq(new_file_open(&file, "out", false, &err), -EEXIST);
@@ -297,7 +297,7 @@ Test(seed, new_file_appears_when_complete)
 	cr_assert_eq(new_file_open(&file, "out", true, &err), 0);
 	cr_assert_eq(write(file.fd, "newer", 5), 5);
 	content("out", "new");
-	cr_assert_eq(new_file_finish(&file, &err), 0, "%s", err.text);
+	cr_assert_eq(new_file_finish(&file, false, &err), 0, "%s", err.text);
 	content("out", "newer");
 	/* Given up: nothing changes. */
 	cr_assert_eq(new_file_open(&file, "out", true, &err), 0);
@@ -307,7 +307,7 @@ Test(seed, new_file_appears_when_complete)
 	/* Somebody else was faster. */
 	cr_assert_eq(new_file_open(&file, "race", false, &err), 0);
 	write_file("race", "theirs", 6);
-	cr_expect_eq(new_file_finish(&file, &err), -EEXIST);
+	cr_expect_eq(new_file_finish(&file, false, &err), -EEXIST);
 	content("race", "theirs");
 	cr_expect_eq(names_here(), 2);
 }

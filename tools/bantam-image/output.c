@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/core/new_file.h"
+
 #define TRIES 100u
 
 /* The folder that path is in, with its slash; "" for the current one. */
@@ -152,8 +154,7 @@ static int name_it(struct output *o)
 
 int output_publish(struct output *o, bool sync, struct err *err)
 {
-	char *dir;
-	int rc, fd;
+	int rc;
 
 	if (sync && fsync(o->fd))
 		return err_sys(err, errno, "%s: cannot write", o->path);
@@ -163,15 +164,8 @@ int output_publish(struct output *o, bool sync, struct err *err)
 			       "written", o->path);
 	if (rc)
 		return err_sys(err, -rc, "%s: cannot create", o->path);
-	dir = sync ? folder(o->path) : NULL;
-	fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	free(dir);
-	if (fd >= 0) {
-		/* The file is complete and has its name: a folder that cannot be synced is no
-		 * reason to say otherwise. */
-		fsync(fd);
-		close(fd);
-	}
+	if (sync)
+		new_file_sync_name(o->path);
 	return 0;
 }
 

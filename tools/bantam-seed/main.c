@@ -22,7 +22,7 @@
 
 enum opt {
 	OPT_OUTPUT = 'o', OPT_FORCE = 'f', OPT_HELP = 'h',
-	OPT_SIZE = 256, OPT_LABEL, OPT_FOLLOW, OPT_QUIET,
+	OPT_SIZE = 256, OPT_LABEL, OPT_FOLLOW, OPT_QUIET, OPT_SYNC,
 	OPT_USER_DATA, OPT_META_DATA, OPT_NETWORK_CONFIG, OPT_VENDOR_DATA,
 	OPT_HOSTNAME, OPT_USER, OPT_SSH_KEY, OPT_PASSWORD, OPT_IP, OPT_GATEWAY, OPT_DNS,
 	OPT_MAC, OPT_INTERFACE, OPT_INSTANCE_ID, OPT_PACKAGE, OPT_RUN,
@@ -32,7 +32,7 @@ enum opt {
 #define COMMON                                                                                     \
 	{ "output", 1, 0, OPT_OUTPUT }, { "force", 0, 0, OPT_FORCE }, { "help", 0, 0, OPT_HELP },  \
 	{ "size", 1, 0, OPT_SIZE }, { "label", 1, 0, OPT_LABEL }, { "follow", 0, 0, OPT_FOLLOW },  \
-	{ "quiet", 0, 0, OPT_QUIET }, { NULL, 0, 0, 0 }
+	{ "quiet", 0, 0, OPT_QUIET }, { "sync", 1, 0, OPT_SYNC }, { NULL, 0, 0, 0 }
 
 static const struct option cloud_options[] = {
 	{ "user-data", 1, 0, OPT_USER_DATA }, { "meta-data", 1, 0, OPT_META_DATA },
@@ -89,13 +89,14 @@ static const char usage[] =
 	"  --label TEXT           the volume's label, at most 11 characters\n"
 	"  --size SIZE            at least so large; what does not fit makes it grow\n"
 	"  --follow               symbolic links count as what they lead to\n"
-	"  --quiet                do not say what was made\n\n"
+	"  --quiet                do not say what was made\n"
+	"  --sync on|off          wait until it is on stable storage [on]\n\n"
 	"The same input gives the same bytes. Times are those of the files in `fat', and fixed in\n"
 	"the others; none is later than SOURCE_DATE_EPOCH where that is set.\n";
 
 struct request {
 	const char *output, *label, *dir;
-	bool force, follow, quiet;
+	bool force, follow, quiet, sync;
 	uint64_t size_bytes;
 	/* cloud-init */
 	const char *user_data, *meta_data, *network_config, *vendor_data;
@@ -195,6 +196,8 @@ static int take(struct request *req, int opt, struct err *err)
 		return add_key(req, err);
 	if (opt == OPT_SIZE)
 		return set_size(req, err);
+	if (opt == OPT_SYNC && parse_bool(optarg, &req->sync))
+		return err_set(err, EINVAL, "--sync %.40s: is on or off", optarg);
 	req->force |= opt == OPT_FORCE;
 	req->follow |= opt == OPT_FOLLOW;
 	req->quiet |= opt == OPT_QUIET;
@@ -421,17 +424,20 @@ static int make(struct request *req, const struct kind *kind, struct err *err)
 	if (!rc)
 		rc = fat_create(&options, &fat, err);
 	if (!rc)
-		rc = new_file_open(&file, req->output, req->force, err);
+		rc = new_file_look(&file, req->output, req->force, err);
 	if (!rc && file.had)
 		fat_forbid(fat, &file.old);
 	if (!rc)
 		rc = kind->fill(req, fat, err);
 	if (!rc)
 		rc = fat_layout(fat, err);
+	/* After the names are gathered: where it needs one of its own, it may lie among them. */
+	if (!rc)
+		rc = new_file_open(&file, req->output, req->force, err);
 	if (!rc)
 		rc = fat_write(fat, file.fd, req->output, err);
 	if (!rc)
-		rc = new_file_finish(&file, err);
+		rc = new_file_finish(&file, req->sync, err);
 	if (!rc && !req->quiet)
 		say(req, options.label, fat);
 	new_file_abandon(&file);
@@ -448,7 +454,7 @@ static int fail(const char *text, int status)
 int main(int argc, char **argv)
 {
 	const struct kind *kind = NULL;
-	struct request req = { 0 };
+	struct request req = { .sync = true };
 	struct err err = { "" };
 	int rc;
 

@@ -69,11 +69,31 @@ static int exists(const char *path, struct err *err)
 	return err_set(err, EEXIST, "%s: exists already; --force replaces it", path);
 }
 
+static char *folder_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? strndup(path, (size_t)(slash + 1 - path)) : strdup(".");
+}
+
+void new_file_sync_name(const char *path)
+{
+	char *dir = folder_of(path);
+	int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	/* The file is complete and has its name: a folder that cannot be synced is no reason
+	 * to say otherwise. */
+	if (fd >= 0) {
+		fsync(fd);
+		close(fd);
+	}
+	free(dir);
+}
+
 /* Without a name if the file system can. */
 static int open_file(struct new_file *file)
 {
-	const char *slash = strrchr(file->path, '/');
-	char *dir = slash ? strndup(file->path, (size_t)(slash + 1 - file->path)) : strdup(".");
+	char *dir = folder_of(file->path);
 
 	if (!dir)
 		return -ENOMEM;
@@ -98,10 +118,8 @@ static int open_file(struct new_file *file)
 	return 0;
 }
 
-int new_file_open(struct new_file *file, const char *path, bool replace, struct err *err)
+int new_file_look(struct new_file *file, const char *path, bool replace, struct err *err)
 {
-	int rc;
-
 	*file = (struct new_file){ .fd = -1, .path = path, .replace = replace };
 	file->had = !lstat(path, &file->old);
 	if (file->had && !replace)
@@ -110,6 +128,15 @@ int new_file_open(struct new_file *file, const char *path, bool replace, struct 
 		return err_set(err, EEXIST, "%s: is not a file, so it is not replaced", path);
 	if (!*path || path[strlen(path) - 1] == '/')
 		return err_set(err, EISDIR, "%s: is not a file's name", path);
+	return 0;
+}
+
+int new_file_open(struct new_file *file, const char *path, bool replace, struct err *err)
+{
+	int rc = new_file_look(file, path, replace, err);
+
+	if (rc)
+		return rc;
 	rc = open_file(file);
 	return rc ? err_sys(err, -rc, "%s: cannot create", path) : 0;
 }
@@ -136,11 +163,15 @@ static int give_name(struct new_file *file)
 	return new_file_publish(file->temp, file->path, true);
 }
 
-int new_file_finish(struct new_file *file, struct err *err)
+int new_file_finish(struct new_file *file, bool sync, struct err *err)
 {
-	int rc = file->temp ? new_file_publish(file->temp, file->path, file->replace) :
-			      give_name(file);
+	int rc = sync && fsync(file->fd) ? -errno : 0;
 
+	if (rc) {
+		new_file_abandon(file);
+		return err_sys(err, -rc, "%s", file->path);
+	}
+	rc = file->temp ? new_file_publish(file->temp, file->path, file->replace) : give_name(file);
 	if (!rc) {
 		pending = NULL;
 		free(file->temp);
@@ -150,6 +181,8 @@ int new_file_finish(struct new_file *file, struct err *err)
 			unlink(file->path);
 		}
 		file->fd = -1;
+		if (!rc && sync)
+			new_file_sync_name(file->path);
 		return rc;
 	}
 	new_file_abandon(file);

@@ -23,10 +23,18 @@ struct new_file {
 	struct stat old;	/* … which is this */
 };
 
-/* -EEXIST if there is one at path and replace is false. Never replaces what is no file. */
+/*
+ * What is at path now, into had and old; nothing is made. -EEXIST if there is something and
+ * replace is false. Never replaces what is no file.
+ */
+int new_file_look(struct new_file *file, const char *path, bool replace, struct err *err);
+/* Looks, and makes it. */
 int new_file_open(struct new_file *file, const char *path, bool replace, struct err *err);
-/* Gives it its name; closes and, on failure, removes it. */
-int new_file_finish(struct new_file *file, struct err *err);
+/*
+ * Gives it its name; closes and, on failure, removes it. sync: it is on the medium before it
+ * has its name, so that no power failure leaves half of one there; and so is then the name.
+ */
+int new_file_finish(struct new_file *file, bool sync, struct err *err);
 /* Closes and removes it; accepts one that is finished, or zeroed with fd -1. */
 void new_file_abandon(struct new_file *file);
 
@@ -37,5 +45,7 @@ void new_file_on_signals(void);
 char *new_file_temp(const char *path);
 /* temp becomes path, if nothing is there: 0, or -EEXIST and the like; temp stays then. */
 int new_file_publish(const char *temp, const char *path, bool replace);
+/* The name that path has just got goes to the medium, if its folder can do that. */
+void new_file_sync_name(const char *path);
 
 #endif
