@@ -130,7 +130,7 @@ struct virtio_net {
 	unsigned rx_first, tx_first;	/* the pair whose turn it is when a timer fires */
 	struct loop_watch *again, *rx_timer, *tx_timer;
 	int again_fd;
-	struct iovec iov[NET_STASH_IOVS + NET_BATCH];	/* of the frames being received */
+	struct iovec iov[NET_STASH_IOVS + NET_BATCH];	/* of the frames being received, or the command */
 	char name[16];		/* "net0" */
 };
 
