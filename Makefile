@@ -119,7 +119,8 @@ $(TORTURE): $(patsubst %.c,$B/o/%.o,$(wildcard tests/qcow2/*.c)) $(LIB)
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_FLAGS := -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 FUZZ_OBJ := $(patsubst %.c,build/fuzz/o/%.o,$(filter-out vmm/main.c,$(SRC)))
-FUZZ_COMMON := $(patsubst %.c,build/fuzz/o/%.o,tests/unit/fake_disk.c tests/unit/fat_reader.c \
+FUZZ_COMMON := $(patsubst %.c,build/fuzz/o/%.o,tests/unit/fake_disk.c tests/unit/fake_net.c \
+	tests/unit/fat_reader.c \
 	$(filter-out $(wildcard tests/fuzz/fuzz_*.c),$(wildcard tests/fuzz/*.c)))
 fuzz: $(FUZZ)
 build/fuzz/o/%.o: %.c Makefile

@@ -503,15 +503,18 @@ static int watch(struct virtio_net *nic, const struct device_env *env)
 	return rc;
 }
 
-static int nic_create(const struct device_env *env, const struct keyvals *cfg,
-		      struct device **out, struct err *err)
+int net_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
+		  struct device **out, struct err *err)
 {
 	struct virtio_net *nic = calloc(1, sizeof(*nic));
 	int rc;
 
 	*out = NULL;
-	if (!nic)
+	if (!nic) {
+		net_close(net);
 		return err_sys(err, ENOMEM, "%s", cfg->option);
+	}
+	nic->net = net;
 	nic->again_fd = -1;
 	nic->link = true;
 	nic->vdev.dev.type = &virtio_net_type;
@@ -519,7 +522,7 @@ static int nic_create(const struct device_env *env, const struct keyvals *cfg,
 	rc = check(cfg, err);
 	if (!rc)
 		rc = net_parse_mac(cfg, nic->mac, err);
-	if (!rc)
+	if (!rc && !net)
 		rc = open_backend(nic, env, cfg, err);
 	if (rc)
 		goto fail;
@@ -558,7 +561,7 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 		  struct err *err)
 {
 	return net_vhost_user_wanted(cfg) ? net_vhost_user_create(env, cfg, out, err) :
-					    nic_create(env, cfg, out, err);
+					    net_create_on(NULL, env, cfg, out, err);
 }
 
 const struct device_type virtio_net_type = {

@@ -148,6 +148,10 @@ static inline bool net_link_up(const struct virtio_net *nic)
 extern unsigned net_cards;	/* created so far, for their names */
 /* mac=, or a random address. */
 int net_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err);
+/* A card on net, which is its to close, also when this fails. NULL: what cfg says is opened; only
+ * tests bring another. */
+int net_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
+		  struct device **out, struct err *err);
 void net_again(struct virtio_net *nic);	/* another turn of the loop, soon */
 void net_watch(struct virtio_net *nic, unsigned pair);	/* tell the backend what we wait for */
 void net_set_offloads(struct virtio_net *nic, uint64_t features);	/* NET_F_GUEST_… bits */

@@ -14,6 +14,7 @@
 #include "devices/virtio/net.h"
 #include "devices/virtio/net_impl.h"
 #include "tests/unit/fake_driver.h"
+#include "tests/unit/fake_net.h"
 
 #define RX 0
 #define TX 1
@@ -29,6 +30,7 @@ static struct device *dev;
 static int wire = -1;	/* our end of the cable */
 static gpa_t page;	/* 512 KiB of guest memory for buffers */
 static uint8_t *host;
+static unsigned ctrl = CTRL;
 
 #define PAGE_BYTES (512u << 10)
 
@@ -68,7 +70,10 @@ static void end(void)
 {
 	device_destroy(dev);
 	fake_env_destroy(&f);
-	close(wire);
+	if (wire >= 0)
+		close(wire);
+	wire = -1;
+	ctrl = CTRL;
 }
 
 static struct fake_buf buf(unsigned at, unsigned len)
@@ -443,9 +448,9 @@ static int command(const uint8_t *cmd, unsigned len)
 
 	memcpy(host + 0x10000, cmd, len);
 	host[0x20000] = 0xee;
-	fake_ring_add(&d.ring[CTRL], &out, len ? 1 : 0, &in, 1);
-	fake_driver_kick(&d, CTRL);
-	return fake_ring_take(&d.ring[CTRL], &e) ? host[0x20000] : -1;
+	fake_ring_add(&d.ring[ctrl], &out, len ? 1 : 0, &in, 1);
+	fake_driver_kick(&d, ctrl);
+	return fake_ring_take(&d.ring[ctrl], &e) ? host[0x20000] : -1;
 }
 
 #define ALL_CTRL                                                                           \
@@ -506,6 +511,169 @@ Test(net, control_without_room_for_an_answer_breaks_it)
 	fake_ring_add(&d.ring[CTRL], &out, 1, NULL, 0);
 	fake_driver_kick(&d, CTRL);
 	cr_expect(needs_reset());
+	end();
+}
+
+/* A turn runs a few commands only; all are run in the end, each once. */
+Test(net, many_commands)
+{
+	struct virtio_net *nic;
+	struct fake_used_elem e;
+	unsigned n = 0;
+
+	begin("");
+	nic = (struct virtio_net *)dev;
+	fake_driver_start(&d, ALL_CTRL, 3, 256);
+	for (unsigned i = 0; i < 120; i++) {
+		struct fake_buf out = buf(0x10000, 3), in = buf(0x20000 + i, 1);
+
+		host[0x20000 + i] = 0xee;
+		fake_ring_add(&d.ring[CTRL], &out, 1, &in, 1);
+	}
+	memcpy(host + 0x10000, (uint8_t[]){ 0, 0, 1 }, 3);
+	virtio_lock(&nic->vdev);
+	net_run_ctrl(nic);
+	virtio_unlock(&nic->vdev);
+	while (fake_ring_take(&d.ring[CTRL], &e))
+		n++;
+	cr_expect_eq(n, 8, "%u in one turn", n);
+	for (unsigned i = 0; i < 20; i++)
+		fake_run(&f);
+	while (fake_ring_take(&d.ring[CTRL], &e))
+		n++;
+	cr_expect_eq(n, 120, "%u", n);
+	for (unsigned i = 0; i < 120; i++)
+		cr_expect_eq(host[0x20000 + i], 0, "command %u: %u", i, host[0x20000 + i]);
+	end();
+}
+
+/* --- several queues ------------------------------------------------------------------------------- */
+
+#define MQ_CTRL 4
+#define MQ_FEATURES (BIT(NET_F_MQ) | BIT(NET_F_CTRL_VQ) | BIT(NET_F_MRG_RXBUF))
+
+/* Two pairs with vnet headers; what is behind them. */
+static struct fake_net *begin_pairs(uint64_t features)
+{
+	struct fake_net *fake;
+	struct err err = { "" };
+	struct keyvals kv;
+
+	fake_env_init(&f, FAKE_PCI);
+	cr_assert_eq(keys_parse(&kv, "--net", virtio_net_type.keys, "vhost=off", &err), 0);
+	fake = fake_net_create(f.env.loop, 2);
+	cr_assert_eq(net_create_on(&fake->net, &f.env, &kv, &dev, &err), 0, "%s", err.text);
+	keys_clear(&kv);
+	fake_driver_find(&d, &f, 0, true);
+	page = fake_alloc(&f, PAGE_BYTES);
+	host = fake_at(&f, page, PAGE_BYTES);
+	ctrl = features & BIT(NET_F_MQ) ? MQ_CTRL : CTRL;
+	fake_driver_start(&d, features, ctrl + 1, QSIZE);
+	return fake;
+}
+
+/* A frame comes in on this pair's wire, whether or not anybody looks. */
+static void pair_send(struct fake_net *fake, unsigned pair, unsigned seed)
+{
+	uint8_t frame[HDR + 100] = { 0 };
+
+	fill(frame + HDR, 100, seed);
+	cr_assert_eq(send(fake->wire[pair], frame, sizeof(frame), 0), (ssize_t)sizeof(frame));
+}
+
+/* The next frame that the guest has from this pair is pair_send's; buffers are from at on, in order. */
+static bool pair_received(unsigned pair, unsigned at, unsigned seed)
+{
+	struct fake_used_elem e;
+	uint8_t want[HDR + 100] = { [NET_HDR_NUM_BUFFERS] = 1 };
+
+	fill(want + HDR, 100, seed);
+	return fake_ring_take(&d.ring[2 * pair], &e) && e.len == sizeof(want) &&
+	       !memcmp(host + at, want, sizeof(want));
+}
+
+Test(net, pairs)
+{
+	uint8_t one[] = { 4, 0, 1, 0 }, two[] = { 4, 0, 2, 0 }, three[] = { 4, 0, 3, 0 };
+	uint8_t none[] = { 4, 0, 0, 0 }, got[HDR + 100];
+	struct fake_net *fake = begin_pairs(MQ_FEATURES);
+	struct fake_used_elem e;
+	struct fake_buf b;
+
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAX_PAIRS, 2), 2);
+	cr_expect_eq(fake->queues, 1);
+	/* All buffers are there before the command, and frames wait on both wires. */
+	for (unsigned pair = 0; pair < 2; pair++) {
+		for (unsigned i = 0; i < 8; i++) {
+			b = buf(pair * 0x8000 + i * 2048, 2048);
+			fake_ring_add(&d.ring[2 * pair], NULL, 0, &b, 1);
+		}
+		fake_driver_kick(&d, 2 * pair);
+	}
+	fill(host + 0x30000, HDR + 100, 9);
+	b = buf(0x30000, HDR + 100);
+	fake_ring_add(&d.ring[3], &b, 1, NULL, 0);
+	fake_driver_kick(&d, 3);
+	pair_send(fake, 0, 1);
+	pair_send(fake, 1, 2);
+	fake_run(&f);
+	cr_expect(pair_received(0, 0, 1));
+	cr_expect(!fake_ring_take(&d.ring[2], &e) && !fake_ring_take(&d.ring[3], &e), "one pair");
+	pair_send(fake, 0, 3);
+	cr_expect_eq(command(two, 4), 0);
+	cr_expect_eq(fake->queues, 2);
+	fake_run(&f);
+	cr_expect(pair_received(0, 2048, 3));
+	cr_expect(pair_received(1, 0x8000, 2), "what waited");
+	cr_expect(fake_ring_take(&d.ring[3], &e));
+	cr_expect_eq(recv(fake->wire[1], got, sizeof(got), 0), HDR + 100);
+	cr_expect(!memcmp(got, host + 0x30000, sizeof(got)));
+	for (unsigned i = 1; i < 4; i++) {
+		pair_send(fake, 1, i);
+		fake_run(&f);
+		cr_expect(pair_received(1, 0x8000 + i * 2048, i), "%u", i);
+	}
+	cr_expect_eq(command(none, 4), 1);
+	cr_expect_eq(command(three, 4), 1);
+	cr_expect_eq(fake->queues, 2);
+	cr_expect_eq(command(one, 4), 0);
+	cr_expect_eq(fake->queues, 1);
+	pair_send(fake, 1, 5);
+	fake_run(&f);
+	cr_expect(!fake_ring_take(&d.ring[2], &e), "not served any more");
+	cr_expect_eq(command(two, 4), 0);
+	cr_expect(pair_received(1, 0x8000 + 4 * 2048, 5));
+	cr_expect(!needs_reset());
+	end();
+}
+
+/* With vnet headers the backend writes what the driver reads, and reads what it wrote. */
+Test(net, vnet_headers)
+{
+	uint8_t offloads[] = { 5, 0, 1 << NET_F_GUEST_CSUM, 0, 0, 0, 0, 0, 0, 0 };
+	struct fake_net *fake = begin_pairs(BIT(NET_F_CTRL_VQ) | BIT(NET_F_CTRL_GUEST_OFFLOADS) |
+					    BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4));
+	uint8_t frame[HDR + 100] = { 1, 1 }, got[sizeof(frame)];
+	struct fake_used_elem e;
+	struct fake_buf b;
+
+	cr_expect_eq(fake->offloads, NET_CSUM | NET_TSO4);
+	cr_expect_eq(command(offloads, sizeof(offloads)), 0);
+	cr_expect_eq(fake->offloads, NET_CSUM);
+	fill(frame + HDR, 100, 3);
+	post(0, 2048);
+	fake_driver_kick(&d, RX);
+	cr_assert_eq(send(fake->wire[0], frame, sizeof(frame), 0), (ssize_t)sizeof(frame));
+	fake_run(&f);
+	cr_assert(fake_ring_take(&d.ring[RX], &e));
+	frame[NET_HDR_NUM_BUFFERS] = 1;
+	cr_expect(e.len == sizeof(frame) && !memcmp(host, frame, sizeof(frame)));
+	b = buf(0, sizeof(frame));
+	fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
+	fake_driver_kick(&d, TX);
+	cr_expect_eq(recv(fake->wire[0], got, sizeof(got), 0), (ssize_t)sizeof(got));
+	cr_expect(!memcmp(got, frame, sizeof(frame)));
+	/* MQ was offered and not taken: queue 2 is the control queue. */
 	end();
 }
 
