@@ -2,8 +2,9 @@
  * fuzz_net: a virtio-net driver that puts anything on its rings.
  *
  * Input: a byte for the kind of cable and the rate limits, four for the features, then guest
- * memory's first bytes (three rings lie there), then steps: kicks, memory writes, frames
- * and bytes from the other end, link changes, resets. Findings are the sanitizers' and
+ * memory's first bytes (the rings lie there: three, or five where the cable has two pairs of
+ * queues and vnet headers), then steps: kicks, memory writes, frames and bytes from the
+ * other end, link changes, resets. Findings are the sanitizers' and
  * BUG_ON.
  */
 #include <stdio.h>
@@ -12,15 +13,17 @@
 #include <unistd.h>
 
 #include "devices/virtio/net.h"
+#include "devices/virtio/net_impl.h"
 #include "tests/fuzz/fake_vm.h"
+#include "tests/unit/fake_net.h"
 
 #define RAM_BYTES 0x20000u
-#define QUEUES 3
-#define RINGS_BYTES (QUEUES * 0x200u)	/* of the input */
+#define HOW_PAIRS 0x20	/* first byte */
 
 struct fuzz {
 	struct fake_vm vm;
-	int wire;
+	struct fake_net *pairs;	/* NULL: one pair, on a socket */
+	int wire;		/* of the pair whose turn it is */
 };
 
 /* What the device does not offer would only end the driver's start. */
@@ -38,6 +41,17 @@ static void open_cable(struct fuzz *fz, uint8_t how)
 	char text[128];
 	int pair[2];
 
+	fz->pairs = NULL;
+	if (how & HOW_PAIRS) {
+		fz->pairs = fake_net_create(fz->vm.env.loop, 2);
+		fz->wire = fz->pairs->wire[0];
+		snprintf(text, sizeof(text), "vhost=off,queue-size=64%s",
+			 how & 0x80 ? ",tx-ops=1000000,rx-rate=1T" : "");
+		fake_vm_check(!keys_parse(&kv, "--net", virtio_net_type.keys, text, &err));
+		fake_vm_check(!net_create_on(&fz->pairs->net, &fz->vm.env, &kv, &fz->vm.dev, &err));
+		keys_clear(&kv);
+		return;
+	}
 	fake_vm_check(!socketpair(AF_UNIX, types[how % 3] | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair));
 	fz->wire = pair[0];
 	snprintf(text, sizeof(text), "fd=%d,mac=02:00:00:00:00:01,queue-size=64%s%s", pair[1],
@@ -49,21 +63,23 @@ static void open_cable(struct fuzz *fz, uint8_t how)
 
 static void step(struct fuzz *fz, const uint8_t *op)
 {
-	unsigned at = (op[1] | op[2] << 8) % RINGS_BYTES;
 	struct fake_vm *vm = &fz->vm;
+	unsigned at = (op[1] | op[2] << 8) % (vm->nqueues * FAKE_VM_QUEUE_BYTES);
 	static uint8_t scrap[70000];
 
 	switch (op[0] % 10) {
 	case 0:
 	case 1:
 	case 2:
-		fake_vm_kick(vm, op[0] % 10);
+		fake_vm_kick(vm, (op[0] % 10 + op[1]) % vm->nqueues);
 		break;
 	case 3:
 		vm->ram[at] = op[3];
 		break;
 	case 4:	/* a frame, or a part of a stream */
 		memset(scrap, op[3], 16);
+		if (fz->pairs)
+			fz->wire = fz->pairs->wire[op[3] & 1];
 		(void)!send(fz->wire, scrap, (op[1] | op[2] << 8) & 0x3fff, MSG_NOSIGNAL);
 		fake_vm_run(vm);
 		break;
@@ -72,7 +88,7 @@ static void step(struct fuzz *fz, const uint8_t *op)
 		fake_vm_run(vm);
 		break;
 	case 6:	/* one more buffer in a queue */
-		fake_vm_offer(vm, op[1] % QUEUES, op[2] % FAKE_VM_QUEUE_SIZE);
+		fake_vm_offer(vm, op[1] % vm->nqueues, op[2] % FAKE_VM_QUEUE_SIZE);
 		break;
 	case 7:
 		(void)!recv(fz->wire, scrap, sizeof(scrap), 0);
@@ -86,7 +102,7 @@ static void step(struct fuzz *fz, const uint8_t *op)
 				  (op[1] & 0x30u) << 24);
 		break;
 	case 9:	/* a descriptor that makes sense: queue, index, flags */
-		at = op[1] % QUEUES * 0x200 + op[2] % FAKE_VM_QUEUE_SIZE * 16;
+		at = op[1] % vm->nqueues * FAKE_VM_QUEUE_BYTES + op[2] % FAKE_VM_QUEUE_SIZE * 16;
 		memset(vm->ram + at, 0, 16);
 		vm->ram[at + 1] = 0x20;
 		vm->ram[at + 2] = op[2] & 1;
@@ -102,17 +118,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct fuzz fz;
 	struct fake_vm *vm = &fz.vm;
+	unsigned queues = size && data[0] & HOW_PAIRS ? 5 : 3, rings = queues * FAKE_VM_QUEUE_BYTES;
 
-	if (size < 5 + RINGS_BYTES)
+	if (size < 5 + rings)
 		return 0;
-	fake_vm_begin(vm, RAM_BYTES, QUEUES, 0x1000);
+	fake_vm_begin(vm, RAM_BYTES, queues, 0x1000);
 	open_cable(&fz, data[0]);
-	memcpy(vm->ram, data + 5, RINGS_BYTES);
+	memcpy(vm->ram, data + 5, rings);
 	start(vm, data[1] | (uint32_t)data[2] << 8 | (uint32_t)data[3] << 16 |
 		   (uint32_t)data[4] << 24);
-	for (data += 5 + RINGS_BYTES, size -= 5 + RINGS_BYTES; size >= 4; data += 4, size -= 4)
+	for (data += 5 + rings, size -= 5 + rings; size >= 4; data += 4, size -= 4)
 		step(&fz, data);
-	close(fz.wire);
+	if (!fz.pairs)
+		close(fz.wire);
 	fake_vm_run(vm);
 	fake_vm_end(vm);
 	return 0;
