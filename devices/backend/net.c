@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 
 struct net *net_new(const struct net_ops *ops, const struct net_config *cfg, size_t size_bytes)
@@ -26,6 +27,7 @@ struct net *net_new(const struct net_ops *ops, const struct net_config *cfg, siz
 	net->loop = cfg->loop;
 	net->nqueues = 1;
 	net->up = true;
+	snprintf(net->name, sizeof(net->name), "%s", cfg->name);
 	for (unsigned i = 0; i < NET_MAX_QUEUES; i++)
 		net->port[i] = (struct net_port){ .net = net, .queue = i, .fd = -1 };
 	return net;
@@ -51,16 +53,18 @@ int net_describe(const struct net_config *cfg, struct net **out, struct err *err
 static void on_event(void *opaque, uint32_t events)
 {
 	struct net_port *p = opaque;
-	const struct net_client *c = &p->net->client;
 
-	if (p->net->ops->event) {
-		p->net->ops->event(p->net, p->queue, events);
-		return;
-	}
-	if (events & (EPOLLIN | EPOLLERR | EPOLLHUP) && p->want_read)
-		c->readable(c->opaque, p->queue);
-	if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP) && p->want_write)
-		c->writable(c->opaque, p->queue);
+	p->net->ops->event(p->net, p->queue, events);
+}
+
+void net_tell(struct net *net, unsigned queue, uint32_t events)
+{
+	const struct net_port *p = &net->port[queue];
+
+	if (events & (EPOLLIN | EPOLLERR) && p->want_read)
+		net->client.readable(net->client.opaque, queue);
+	if (events & (EPOLLOUT | EPOLLERR) && p->want_write)
+		net->client.writable(net->client.opaque, queue);
 }
 
 /* A peer that goes is heard of even while nothing is read from it. */
@@ -135,6 +139,17 @@ void net_set_up(struct net *net, bool up)
 	net->up = up;
 	if (changed && net->client.link)
 		net->client.link(net->client.opaque, up);
+}
+
+void net_lost(struct net *net, const char *why)
+{
+	if (!net->up)
+		return;
+	log_put(LOG_WARN, "%s: %s: %s; the guest's link is down", net->name, net->what, why);
+	net_set_up(net, false);
+	for (unsigned i = 0; i < net->nqueues; i++)
+		if (net->port[i].want_write)
+			net->client.writable(net->client.opaque, i);
 }
 
 /* "7" or "7:8:9". */

@@ -52,7 +52,7 @@ struct net_ops {
 	/* Returns how many were filled. Fewer than n: no more now. Else there may be more, and
 	 * readable need not say so: ask again. A tap cuts silently. */
 	unsigned (*recv)(struct net *net, unsigned queue, struct net_frame *frame, unsigned n);
-	/* The queue's watch spoke. NULL: events go to the client as they are. */
+	/* The queue's watch spoke. */
 	void (*event)(struct net *net, unsigned queue, uint32_t events);
 	/* What the client wants changed; the watch then tells of the peer's end only, and the
 	 * backend itself calls readable and writable. NULL: the watch tells. */
@@ -96,6 +96,7 @@ struct net {
 	bool csum_good;		/* what it gives comes from this host: checksums are right */
 	uint16_t mtu;		/* the link's own, 0: unknown */
 	bool up;		/* the peer is there */
+	char name[16];		/* "net0", for messages */
 	char what[128];		/* "tap tap0 (2 queues)", for --dry-run and messages */
 	struct net_port port[NET_MAX_QUEUES];
 };
@@ -143,8 +144,13 @@ int net_port_open(struct net *net, unsigned queue, int fd);
 void net_port_close(struct net *net, unsigned queue);
 /* All ports, then the memory. */
 void net_free(struct net *net);
+/* Call the client's readable and writable, as far as these events are what it wants. */
+void net_tell(struct net *net, unsigned queue, uint32_t events);
 /* Tell the client, if there is one and it changed. */
 void net_set_up(struct net *net, bool up);
+/* What is behind is gone, and why; said once for each time. The link goes down, and what the client
+ * wants to send is swallowed from now on. Loop's thread, not from inside send or recv. */
+void net_lost(struct net *net, const char *why);
 
 int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err);
 int net_fd_open(const struct net_config *cfg, struct net **out, struct err *err);

@@ -4,6 +4,7 @@
  * A whole batch goes in one system call, straight from and into guest memory.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -65,6 +66,23 @@ static unsigned dgram_recv(struct net *net, unsigned queue, struct net_frame *fr
 	return got;
 }
 
+/*
+ * An error that the socket reports and goes on after (UDP: nobody listens there now) is taken
+ * from it, or the watch would speak of it for ever. False: it stays; the socket is of no use.
+ */
+static bool take_error(int fd)
+{
+	struct pollfd p = { fd, 0, 0 };
+	struct msghdr msg = { 0 };
+	int error;
+	socklen_t len = sizeof(error);
+
+	(void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	for (unsigned i = 0; i < BATCH && recvmsg(fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0; i++)
+		;
+	return poll(&p, 1, 0) >= 0 && !(p.revents & POLLERR);
+}
+
 static void dgram_event(struct net *net, unsigned queue, uint32_t events)
 {
 	struct net_port *p = &net->port[queue];
@@ -72,15 +90,15 @@ static void dgram_event(struct net *net, unsigned queue, uint32_t events)
 	/* A seqpacket peer that is gone: nothing will ever come again. */
 	if (events & (EPOLLHUP | EPOLLRDHUP)) {
 		net_port_close(net, queue);
-		net_set_up(net, false);
-		if (p->want_write)
-			net->client.writable(net->client.opaque, queue);
+		net_lost(net, "the other end is gone");
 		return;
 	}
-	if (events & (EPOLLIN | EPOLLERR) && p->want_read)
-		net->client.readable(net->client.opaque, queue);
-	if (events & (EPOLLOUT | EPOLLERR) && p->want_write)
-		net->client.writable(net->client.opaque, queue);
+	if (events & EPOLLERR && !take_error(p->fd)) {
+		net_port_close(net, queue);
+		net_lost(net, "the socket reports an error for good");
+		return;
+	}
+	net_tell(net, queue, events);
 }
 
 static const struct net_ops dgram_ops = {

@@ -34,7 +34,6 @@ struct stream {
 	struct net net;		/* first */
 	struct sockaddr_un addr;	/* sun_path "": an fd, which cannot be had again */
 	struct loop_watch *retry;
-	char name[32];
 	bool ended;		/* the socket will give nothing more, or is out of step */
 	uint32_t tail_at, tail_end;	/* bytes of tail that are still to be sent */
 	uint32_t in_at, in_end;	/* bytes of in that are read and not yet taken */
@@ -50,19 +49,12 @@ static struct stream *stream_of(struct net *net)
 /* The connection is of no use any more. Loop's thread; calls the client. */
 static void lost(struct stream *s)
 {
-	bool wants = s->net.port[0].want_write;
-
 	net_port_close(&s->net, 0);
 	s->tail_at = s->tail_end = s->in_at = s->in_end = 0;
 	s->ended = false;
 	if (s->addr.sun_path[0])
 		loop_timer_arm(s->retry, RETRY_NS);
-	if (!s->net.up)
-		return;
-	log_put(LOG_INFO, "%s: %s: the other end is gone", s->name, s->net.what);
-	net_set_up(&s->net, false);
-	if (wants)
-		s->net.client.writable(s->net.client.opaque, 0);
+	net_lost(&s->net, "the other end is gone");
 }
 
 /* --- sending ------------------------------------------------------------------------ */
@@ -232,7 +224,7 @@ static unsigned stream_recv(struct net *net, unsigned queue, struct net_frame *f
 		int len = next_frame(s);
 
 		if (len < 0) {
-			log_guest("%s: %s: a frame's length makes no sense; closed", s->name,
+			log_guest("%s: %s: a frame's length makes no sense; closed", net->name,
 				  net->what);
 			/* It is closed at the next event: not from in here. */
 			shutdown(net->port[0].fd, SHUT_RDWR);
@@ -295,7 +287,7 @@ static void on_retry(void *opaque)
 		loop_timer_arm(s->retry, RETRY_NS);
 		return;
 	}
-	log_put(LOG_INFO, "%s: %s: connected again", s->name, s->net.what);
+	log_put(LOG_WARN, "%s: %s: connected again", s->net.name, s->net.what);
 	net_set_up(&s->net, true);
 }
 
@@ -312,25 +304,24 @@ static const struct net_ops stream_ops = {
 	.close = stream_close,
 };
 
-static int create(const struct net_config *cfg, struct stream **out, struct err *err)
+static struct stream *create(const struct net_config *cfg, struct err *err)
 {
 	struct stream *s = (struct stream *)net_new(&stream_ops, cfg, sizeof(*s));
 
-	if (!s)
-		return err_sys(err, ENOMEM, "%s", cfg->option);
-	s->net.has_peer = true;
-	snprintf(s->name, sizeof(s->name), "%s", cfg->name);
-	*out = s;
-	return 0;
+	if (s)
+		s->net.has_peer = true;
+	else
+		err_sys(err, ENOMEM, "%s", cfg->option);
+	return s;
 }
 
 int net_stream_from_fd(const struct net_config *cfg, int fd, struct net **out, struct err *err)
 {
-	struct stream *s;
-	int rc = create(cfg, &s, err);
+	struct stream *s = create(cfg, err);
+	int rc;
 
-	if (rc)
-		return rc;
+	if (!s)
+		return -ENOMEM;
 	rc = net_port_open(&s->net, 0, fd);
 	if (rc) {
 		net_free(&s->net);
@@ -369,9 +360,9 @@ int net_stream_open(const struct net_config *cfg, struct net **out, struct err *
 			       "bytes", cfg->option, cfg->stream, sizeof(s->addr.sun_path) - 1);
 	if (cfg->dry_run)
 		return net_describe(cfg, out, err, "stream %.100s", cfg->stream);
-	rc = create(cfg, &s, err);
-	if (rc)
-		return rc;
+	s = create(cfg, err);
+	if (!s)
+		return -ENOMEM;
 	s->addr.sun_family = AF_UNIX;
 	strcpy(s->addr.sun_path, cfg->stream);
 	snprintf(s->net.what, sizeof(s->net.what), "stream %.100s", cfg->stream);

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -63,6 +64,21 @@ static unsigned tap_recv(struct net *net, unsigned queue, struct net_frame *fram
 		frame[i].len_bytes = (uint32_t)rc;
 	}
 	return n;
+}
+
+/* The interface was deleted: its queues report that without end. The descriptors stay open, for
+ * other threads may be about to use them; the kernel refuses whatever they ask. */
+static void tap_event(struct net *net, unsigned queue, uint32_t events)
+{
+	if (events & (EPOLLERR | EPOLLHUP)) {
+		for (unsigned i = 0; i < net->nqueues; i++) {
+			loop_unwatch(net->port[i].watch);
+			net->port[i].watch = NULL;
+		}
+		net_lost(net, "the interface is gone");
+		return;
+	}
+	net_tell(net, queue, events);
 }
 
 static void tap_set_offloads(struct net *net, unsigned offloads)
@@ -119,6 +135,7 @@ static void tap_close(struct net *net)
 static const struct net_ops tap_ops = {
 	.send = tap_send,
 	.recv = tap_recv,
+	.event = tap_event,
 	.set_offloads = tap_set_offloads,
 	.set_queues = tap_set_queues,
 	.set_link = tap_set_link,

@@ -48,6 +48,7 @@ static void fake_close(struct net *net)
 static const struct net_ops fake_ops = {
 	.send = fake_send,
 	.recv = fake_recv,
+	.event = net_tell,
 	.set_offloads = fake_set_offloads,
 	.set_queues = fake_set_queues,
 	.close = fake_close,

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,12 +48,20 @@ static void stop(void *opaque)
 	loop_stop(opaque);
 }
 
+/* What is due in the loop. */
+static void turns(unsigned n)
+{
+	while (n--) {
+		loop_post(loop, stop, loop);
+		loop_run(loop);
+	}
+}
+
 /* Run the loop until *what reaches n; false after three seconds. */
 static bool until(const unsigned *what, unsigned n)
 {
 	for (unsigned i = 0; i < 3000 && *what < n; i++) {
-		loop_post(loop, stop, loop);
-		loop_run(loop);
+		turns(1);
 		usleep(*what < n ? 1000 : 0);
 	}
 	return *what >= n;
@@ -206,6 +215,42 @@ Test(net_backend, stream_refusals)
 	loop_destroy(loop);
 }
 
+/* --- datagrams --------------------------------------------------------------------------- */
+
+/* UDP: nobody listens there. That is no reason to spin, nor to give up. */
+Test(net_backend, an_error_of_a_datagram_socket_is_taken)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(at);
+	int fd = socket(AF_INET, SOCK_DGRAM, 0), there = socket(AF_INET, SOCK_DGRAM, 0), on = 1;
+	struct iovec iov = { (char[64]){ 1 }, 64 };
+	struct net_frame frame = { &iov, 1, 64 };
+	struct pollfd p = { fd, 0, 0 };
+	struct err err = { "" };
+	char text[16], buf[100];
+
+	cr_assert_eq(bind(there, (struct sockaddr *)&at, len), 0);
+	cr_assert_eq(getsockname(there, (struct sockaddr *)&at, &len), 0);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&at, len), 0);
+	cr_assert_eq(setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof(on)), 0);
+	close(there);
+	snprintf(text, sizeof(text), "%d", fd);
+	cr_assert_eq(open_net((struct net_config){ .fds = text }, &err), 0, "%s", err.text);
+	/* A guest without buffers neither reads nor waits to write. */
+	cr_assert_eq(net->ops->send(net, 0, &frame, 1), 1);
+	cr_assert_eq(poll(&p, 1, 3000), 1);
+	cr_assert(p.revents & POLLERR);
+	turns(20);
+	cr_expect_eq(poll(&p, 1, 0), 0, "the error is taken");
+	cr_expect(net->up && !downs);
+	there = socket(AF_INET, SOCK_DGRAM, 0);
+	cr_assert_eq(bind(there, (struct sockaddr *)&at, len), 0);
+	cr_assert_eq(net->ops->send(net, 0, &frame, 1), 1);
+	cr_expect_eq(recv(there, buf, sizeof(buf), 0), 64);
+	close(there);
+	end();
+}
+
 /* --- user ----------------------------------------------------------------------------------- */
 
 Test(net_backend, user_answers_arp)
@@ -308,6 +353,41 @@ Test(net_backend, dry_run)
 
 /* --- taps, in a network namespace of their own -------------------------------------------------- */
 
+static void own_namespace(void)
+{
+	if (unshare(CLONE_NEWNET) || access("/dev/net/tun", R_OK | W_OK))
+		cr_skip_test("no network namespace or /dev/net/tun");
+}
+
+Test(net_backend, a_tap_that_is_deleted)
+{
+	struct iovec iov = { (char[80]){ 0 }, 80 };
+	struct net_frame frame = { &iov, 1, 80 };
+	struct err err = { "" };
+
+	own_namespace();
+	for (unsigned queues = 1; queues <= 2; queues++) {
+		cr_assert_eq(open_net((struct net_config){ .tap = "bttest0", .queues = queues }, &err),
+			     0, "%s", err.text);
+		net->ops->set_queues(net, 1);
+		net_want(net, 0, true, false);
+		cr_assert_eq(system("ip link del bttest0"), 0);
+		cr_assert(until(&downs, 1));
+		cr_expect(!net->up);
+		for (unsigned i = 0; i < queues; i++)
+			cr_expect(!net->port[i].watch, "the loop would spin");
+		net_want(net, 0, true, true);
+		turns(3);
+		cr_expect_eq(downs, 1);
+		cr_expect_eq(net->ops->send(net, 0, &frame, 1), 1, "frames are swallowed");
+		cr_expect_eq(net->ops->recv(net, 0, &frame, 1), 0);
+		net->ops->set_queues(net, queues);
+		net->ops->set_offloads(net, NET_OFFLOADS);
+		net->ops->set_link(net, false);
+		end();
+	}
+}
+
 Test(net_backend, taps)
 {
 	struct net_config made = { .tap = "bttest0", .queues = 1, .ip = "192.0.2.1" };
@@ -315,8 +395,7 @@ Test(net_backend, taps)
 	struct err err = { "" };
 	struct net *first;
 
-	if (unshare(CLONE_NEWNET) || access("/dev/net/tun", R_OK | W_OK))
-		cr_skip_test("no network namespace or /dev/net/tun");
+	own_namespace();
 	cr_assert_eq(open_net(made, &err), 0, "%s", err.text);
 	cr_expect(if_nametoindex("bttest0"));
 	cr_expect_eq(net->vnet_hdr_bytes, NET_HDR_BYTES);
