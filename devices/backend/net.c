@@ -189,8 +189,15 @@ int net_fd_open(const struct net_config *cfg, struct net **out, struct err *err)
 	rc = parse_fds(cfg, fd, &n, err);
 	if (rc)
 		return rc;
-	if (cfg->dry_run)
-		return net_describe(cfg, out, err, "fd %s", cfg->fds);
+	if (cfg->queues && cfg->queues != n)
+		return err_set(err, EINVAL, "%s fd=%s: queues=%u does not fit: there is one for each "
+			       "descriptor; leave it out", cfg->option, cfg->fds, cfg->queues);
+	if (cfg->dry_run) {
+		rc = net_describe(cfg, out, err, "fd %s", cfg->fds);
+		if (!rc)
+			(*out)->nqueues = n;
+		return rc;
+	}
 	if (!ioctl(fd[0], TUNGETIFF, &ifr))
 		return net_tap_from_fds(cfg, fd, n, out, err);
 	if (n == 1 && !getsockopt(fd[0], SOL_SOCKET, SO_TYPE, &type, &len)) {
@@ -215,7 +222,7 @@ int net_open(const struct net_config *cfg, struct net **out, struct err *err)
 	if ((cfg->ip || cfg->mask) && !cfg->tap)
 		return err_set(err, EINVAL, "%s: ip= and mask= go with tap= only", cfg->option);
 	if (cfg->queues > 1 && !cfg->tap && !cfg->fds)
-		return err_set(err, EINVAL, "%s: queues=%u goes with tap= only", cfg->option,
+		return err_set(err, EINVAL, "%s: queues=%u goes with tap= and fd= only", cfg->option,
 			       cfg->queues);
 	if (cfg->tap)
 		return net_tap_open(cfg, out, err);

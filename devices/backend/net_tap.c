@@ -31,6 +31,7 @@ struct tap {
 	bool multi_queue;
 	bool attached[NET_MAX_QUEUES];
 	unsigned offloads;	/* as the kernel was told last */
+	int found_hdr_bytes;	/* of vnet headers, before us; 0: not touched */
 };
 
 static struct tap *tap_of(struct net *net)
@@ -127,8 +128,12 @@ static void tap_set_link(struct net *net, bool up)
 
 static void tap_close(struct net *net)
 {
+	struct tap *tap = tap_of(net);
+
 	/* A tap that lives on shall be as it was found. */
 	tap_set_offloads(net, 0);
+	if (tap->found_hdr_bytes)
+		(void)ioctl(net->port[0].fd, TUNSETVNETHDRSZ, &tap->found_hdr_bytes);
 	net_free(net);
 }
 
@@ -159,8 +164,17 @@ static int setup(struct tap *tap, const struct net_config *cfg, struct err *err)
 		return err_set(err, EINVAL, "%s: tap %s was opened without IFF_NO_PI", cfg->option,
 			       tap->ifname);
 	tap->multi_queue = ifr.ifr_flags & IFF_MULTI_QUEUE;
+	for (unsigned i = 1; i < net->nqueues; i++) {
+		struct ifreq other;
+
+		if (ioctl(net->port[i].fd, TUNGETIFF, &other) || strcmp(other.ifr_name, tap->ifname))
+			return err_set(err, EINVAL, "%s fd=%s: %d is not a queue of tap %s, as %d is",
+				       cfg->option, cfg->fds, net->port[i].fd, tap->ifname,
+				       net->port[0].fd);
+	}
 	if (!(ifr.ifr_flags & IFF_VNET_HDR))
 		return 0;
+	(void)ioctl(net->port[0].fd, TUNGETVNETHDRSZ, &tap->found_hdr_bytes);
 	for (unsigned i = 0; i < net->nqueues; i++)
 		if (ioctl(net->port[i].fd, TUNSETVNETHDRSZ, &hdr))
 			return err_sys(err, errno, "%s: tap %s: 12-byte vnet headers", cfg->option,
@@ -451,7 +465,7 @@ int net_tap_from_fds(const struct net_config *cfg, const int *fd, unsigned n, st
 	if (!rc)
 		rc = setup(tap, cfg, err);
 	if (rc) {
-		net_free(&tap->net);
+		tap_close(&tap->net);
 		return rc;
 	}
 	read_mtu(tap);

@@ -55,7 +55,7 @@ static const struct key keys[] = {
 			 .help = "tap: receive and transmit queues [1]" },
 	[KEY_QUEUE_SIZE] = { "queue-size", KEY_NUM, .def = "256", .min = 64, .max = VIRTQ_MAX_SIZE,
 			     .meta = "N", .help = "entries of each queue, a power of two" },
-	[KEY_IP] = { "ip", KEY_TEXT, .meta = "ADDR",
+	[KEY_IP] = { "ip", KEY_TEXT, .meta = "ADDR[/BITS]",
 		     .help = "the host's address on a tap that is created" },
 	[KEY_MASK] = { "mask", KEY_TEXT, .meta = "MASK", .help = "its mask; without it, /24" },
 	[KEY_OFFLOAD] = { "offload", KEY_BOOL, .def = "on",

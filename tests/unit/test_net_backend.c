@@ -7,12 +7,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -417,4 +419,67 @@ Test(net_backend, taps)
 	cr_expect(strstr(err.text, "is not a tap"), "%s", err.text);
 	net = NULL;
 	loop_destroy(loop);
+}
+
+/* A queue of a tap, as others open one. */
+static int open_queue(const char *name, int flags)
+{
+	struct ifreq ifr = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | flags) };
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+	cr_assert_eq(ioctl(fd, TUNSETIFF, &ifr), 0, "%s", strerror(errno));
+	return fd;
+}
+
+/* Descriptors of open queues, as an orchestrator hands them over. */
+Test(net_backend, queues_that_were_passed_in)
+{
+	static uint8_t out[NET_HDR_BYTES + 60], in[2048];
+	struct iovec out_iov = { out, sizeof(out) }, in_iov = { in, sizeof(in) };
+	struct net_frame frame = { &out_iov, 1, sizeof(out) }, got = { &in_iov, 1, sizeof(in) };
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(9) };
+	struct err err = { "" };
+	int fd[3], hdr = 0;
+	char text[32];
+
+	own_namespace();
+	for (unsigned i = 0; i < 2; i++)
+		fd[i] = open_queue("bttest0", IFF_MULTI_QUEUE | IFF_VNET_HDR);
+	fd[2] = open_queue("bttest1", IFF_MULTI_QUEUE | IFF_VNET_HDR);
+	cr_assert_eq(system("ip link set bttest0 up"), 0);
+	snprintf(text, sizeof(text), "%d:%d", fd[0], fcntl(fd[2], F_DUPFD, 0));
+	cr_expect_eq(open_net((struct net_config){ .fds = text }, &err), -EINVAL);
+	cr_expect(strstr(err.text, "is not a queue of tap bttest0"), "%s", err.text);
+	close(fd[2]);
+	fd[0] = open_queue("bttest0", IFF_MULTI_QUEUE | IFF_VNET_HDR);
+	snprintf(text, sizeof(text), "%d:%d", fd[0], fd[1]);
+	cr_expect_eq(open_net((struct net_config){ .fds = text, .queues = 4 }, &err), -EINVAL);
+	cr_assert_eq(open_net((struct net_config){ .fds = text, .queues = 2 }, &err), 0, "%s",
+		     err.text);
+	cr_expect_str_eq(net->what, "tap bttest0, 2 queues");
+	cr_expect_eq(net->nqueues, 2);
+	cr_expect_eq(net->vnet_hdr_bytes, NET_HDR_BYTES);
+	cr_expect_eq(net->mtu, 1500);
+	cr_expect_eq(ioctl(fd[1], TUNGETVNETHDRSZ, &hdr), 0);
+	cr_expect_eq(hdr, NET_HDR_BYTES);
+	net->ops->set_queues(net, 1);
+	net->ops->set_queues(net, 2);
+	/* What one queue sends, the interface receives; what it sends, one of them receives. */
+	memset(out + NET_HDR_BYTES, 0xff, 12);
+	cr_expect_eq(net->ops->send(net, 1, &frame, 1), 1);
+	cr_expect_eq(system("ip -s link show bttest0 | grep -A1 RX: | grep -q '60 *1 '"), 0);
+	cr_assert_eq(system("ip addr add 192.0.2.1/24 dev bttest0 && ip neigh add 192.0.2.2 "
+			    "lladdr 02:00:00:00:00:02 dev bttest0"), 0);
+	inet_pton(AF_INET, "192.0.2.2", &at.sin_addr);
+	fd[2] = socket(AF_INET, SOCK_DGRAM, 0);
+	cr_assert_eq(sendto(fd[2], "hello", 5, 0, (struct sockaddr *)&at, sizeof(at)), 5);
+	close(fd[2]);
+	net_want(net, 0, true, false);
+	net_want(net, 1, true, false);
+	cr_assert(until(&readable, 1));
+	cr_expect(net->ops->recv(net, 0, &got, 1) + net->ops->recv(net, 1, &got, 1) >= 1);
+	cr_expect(got.len_bytes >= NET_HDR_BYTES + 42, "%u", got.len_bytes);
+	end();
+	cr_expect(!if_nametoindex("bttest0"), "closed");
 }
