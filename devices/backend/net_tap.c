@@ -13,7 +13,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +25,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 
 struct tap {
@@ -311,22 +314,82 @@ static int configure(const struct tap *tap, const struct net_config *cfg, struct
 	return rc ? err_sys(err, -rc, "%s tap=%s: bringing it up", cfg->option, tap->ifname) : 0;
 }
 
+static const struct rtattr *attribute(const struct rtattr *a, long len, unsigned type)
+{
+	for (; RTA_OK(a, len); a = RTA_NEXT(a, len))
+		if ((a->rta_type & NLA_TYPE_MASK) == type)
+			return a;
+	return NULL;
+}
+
+/*
+ * Has a tap of many queues more open ones than these, attached or not? Then they are another
+ * process's, with whom we would share the frames: of these taps the kernel refuses nobody. False
+ * also where it does not tell (before 4.17).
+ */
+static bool is_shared(const char *ifname, unsigned ours)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg link;
+	} ask = { { sizeof(ask), RTM_GETLINK, NLM_F_REQUEST, 0, 0 },
+		  { .ifi_index = (int)if_nametoindex(ifname) } };
+	union {
+		struct nlmsghdr h;
+		char bytes[8192];
+	} got;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	const struct rtattr *a, *data = NULL;
+	unsigned open = 0;
+	ssize_t len = -1;
+
+	if (fd < 0)
+		return false;
+	if (ask.link.ifi_index && send(fd, &ask, sizeof(ask), 0) == sizeof(ask))
+		len = recv(fd, &got, sizeof(got), 0);
+	close(fd);
+	if (len < (ssize_t)NLMSG_SPACE(sizeof(ask.link)) || got.h.nlmsg_type != RTM_NEWLINK)
+		return false;
+	a = attribute(IFLA_RTA(NLMSG_DATA(&got.h)), len - (ssize_t)NLMSG_SPACE(sizeof(ask.link)),
+		      IFLA_LINKINFO);
+	if (a)
+		data = attribute(RTA_DATA(a), RTA_PAYLOAD(a), IFLA_INFO_DATA);
+	for (unsigned type = IFLA_TUN_NUM_QUEUES; data && type <= IFLA_TUN_NUM_DISABLED_QUEUES; type++) {
+		a = attribute(RTA_DATA(data), RTA_PAYLOAD(data), type);
+		open += a ? *(uint32_t *)RTA_DATA(a) : 0;
+	}
+	return open > ours;
+}
+
+/* One that exists may be for its owner to bring up, and its owner may not be root. */
+static void bring_up_found(const struct tap *tap)
+{
+	int rc = bring_up(tap);
+
+	if (rc)
+		log_put(LOG_WARN, "%s: tap %s: is down, and bringing it up failed: %s; no frame will "
+			"pass before root does: ip link set %s up", tap->net.name, tap->ifname,
+			strerror(-rc), tap->ifname);
+}
+
 /* --- opening ----------------------------------------------------------------------------- */
 
 static int refuse(const struct net_config *cfg, int code, bool existed, struct err *err)
 {
-	const char *o = cfg->option, *t = cfg->tap;
+	const char *o = cfg->option, *t = cfg->tap, *name = *t ? t : "tap0";
+	const char *mq = cfg->queues > 1 ? " multi_queue" : "";
 
 	switch (code) {
 	case EBUSY:
 		return err_set(err, code, "%s tap=%s: taken: another process uses it", o, t);
 	case EPERM:
 		if (existed)
-			return err_set(err, code, "%s tap=%s: belongs to another user; make it "
-				       "yours: ip tuntap add %s mode tap user $USER", o, t, t);
+			return err_set(err, code, "%s tap=%s: belongs to another user; as root: "
+				       "ip link del %s && ip tuntap add %s mode tap%s user %u && "
+				       "ip link set %s up", o, t, t, t, mq, geteuid(), t);
 		return err_set(err, code, "%s tap=%s: no permission to create it; grant "
-			       "CAP_NET_ADMIN, or make it beforehand: ip tuntap add %s mode tap "
-			       "user $USER", o, t, t);
+			       "CAP_NET_ADMIN, or as root: ip tuntap add %s mode tap%s user %u && "
+			       "ip link set %s up", o, t, name, mq, geteuid(), name);
 	case EINVAL:
 		if (!existed)
 			return err_set(err, code, "%s tap=%s: not a name for an interface", o, t);
@@ -365,6 +428,8 @@ static int open_queues(struct tap *tap, const struct net_config *cfg, bool exist
 
 	if (cfg->queues > 1)
 		flags |= IFF_MULTI_QUEUE;
+	if (existed && is_shared(tap->ifname, 0))
+		return refuse(cfg, EBUSY, existed, err);
 	for (unsigned i = 0; i < tap->net.nqueues; i++) {
 		struct ifreq ifr = { 0 };
 		int fd = open_queue(cfg, tap->ifname, &flags), rc;
@@ -388,6 +453,9 @@ static int open_queues(struct tap *tap, const struct net_config *cfg, bool exist
 		if (!ioctl(fd, TUNGETIFF, &ifr))
 			memcpy(tap->ifname, ifr.ifr_name, IFNAMSIZ - 1);
 	}
+	/* Who came at the same time. */
+	if (flags & IFF_MULTI_QUEUE && is_shared(tap->ifname, tap->net.nqueues))
+		return refuse(cfg, EBUSY, existed, err);
 	return 0;
 }
 
@@ -435,12 +503,11 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 	if (!rc && !existed)
 		rc = configure(tap, cfg, err);
 	if (rc) {
-		net_free(&tap->net);
+		tap_close(&tap->net);
 		return rc;
 	}
-	/* One that exists may be for its owner to bring up. */
 	if (existed)
-		(void)bring_up(tap);
+		bring_up_found(tap);
 	read_mtu(tap);
 	describe(tap);
 	*out = &tap->net;

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <poll.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -482,4 +484,80 @@ Test(net_backend, queues_that_were_passed_in)
 	cr_expect(got.len_bytes >= NET_HDR_BYTES + 42, "%u", got.len_bytes);
 	end();
 	cr_expect(!if_nametoindex("bttest0"), "closed");
+}
+
+/* Two VMs on a tap of many queues would each see a part of the frames. */
+Test(net_backend, a_tap_of_many_queues_is_not_shared)
+{
+	struct net_config one = { .tap = "bttest0", .queues = 1 }, two = { .tap = "bttest0", .queues = 2 };
+	struct err err = { "" };
+	struct net *first;
+	int hdr = 0, fd;
+
+	own_namespace();
+	cr_assert_eq(system("ip tuntap add bttest0 mode tap multi_queue vnet_hdr"), 0);
+	for (unsigned queues = 1; queues <= 2; queues++) {
+		cr_assert_eq(open_net(queues == 1 ? one : two, &err), 0, "%s", err.text);
+		first = net;
+		first->ops->set_queues(first, 1);
+		cr_expect_eq(open_net(one, &err), -EBUSY);
+		cr_expect(strstr(err.text, "taken"), "%s", err.text);
+		cr_expect_eq(open_net(two, &err), -EBUSY);
+		net = first;
+		end();
+	}
+	/* As it was: 10-byte headers for those who know no others. */
+	fd = open_queue("bttest0", IFF_MULTI_QUEUE | IFF_VNET_HDR);
+	cr_assert_eq(ioctl(fd, TUNGETVNETHDRSZ, &hdr), 0);
+	cr_expect_eq(hdr, 10);
+	close(fd);
+}
+
+static void drop_net_admin(void)
+{
+	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct cap[2];
+
+	cr_assert_eq(syscall(SYS_capget, &hdr, cap), 0);
+	cap[0].effective &= ~(1u << CAP_NET_ADMIN);
+	cap[0].permitted &= ~(1u << CAP_NET_ADMIN);
+	cr_assert_eq(syscall(SYS_capset, &hdr, cap), 0);
+}
+
+/* What is refused says what to do; who does that has a tap that works. A program that we run has
+ * root's capabilities again. */
+Test(net_backend, taps_without_privileges)
+{
+	for (unsigned queues = 1; queues <= 2; queues++) {
+		struct net_config cfg = { .tap = "bttest0", .queues = queues };
+		struct err err = { "" };
+		char *advice;
+
+		if (queues == 1) {
+			own_namespace();
+			drop_net_admin();
+		}
+		cr_expect_eq(open_net(cfg, &err), -EPERM);
+		advice = strstr(err.text, "as root: ");
+		cr_assert(advice, "%s", err.text);
+		cr_assert_eq(system(advice + strlen("as root: ")), 0, "%s", err.text);
+		cr_assert_eq(open_net(cfg, &err), 0, "%s", err.text);
+		end();
+		cr_assert_eq(system("ip -br link show bttest0 | grep -q '<.*UP'"), 0);
+		/* Down, and not ours to bring up: that is said and no reason to refuse. */
+		cr_assert_eq(system("ip link set bttest0 down"), 0);
+		cr_assert_eq(open_net(cfg, &err), 0, "%s", err.text);
+		end();
+		/* Another user's. */
+		cr_assert_eq(system(queues == 1 ?
+				    "ip link del bttest0; ip tuntap add bttest0 mode tap user 65534" :
+				    "ip link del bttest0; ip tuntap add bttest0 mode tap multi_queue user 65534"), 0);
+		cr_expect_eq(open_net(cfg, &err), -EPERM);
+		advice = strstr(err.text, "as root: ");
+		cr_assert(advice, "%s", err.text);
+		cr_assert_eq(system(advice + strlen("as root: ")), 0, "%s", err.text);
+		cr_assert_eq(open_net(cfg, &err), 0, "%s", err.text);
+		end();
+		cr_assert_eq(system("ip -br link show bttest0 | grep -q '<.*UP' && ip link del bttest0"), 0);
+	}
 }
