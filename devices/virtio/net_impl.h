@@ -32,7 +32,6 @@ enum {
 	NET_F_GUEST_ANNOUNCE = 21,
 	NET_F_MQ = 22,
 	NET_F_CTRL_MAC_ADDR = 23,
-	NET_F_SPEED_DUPLEX = 63,
 };
 
 /* Section 5.1.4, little-endian. */
@@ -41,9 +40,7 @@ enum {
 	NET_CONFIG_STATUS = 6,
 	NET_CONFIG_MAX_PAIRS = 8,
 	NET_CONFIG_MTU = 10,
-	NET_CONFIG_SPEED = 12,
-	NET_CONFIG_DUPLEX = 16,
-	NET_CONFIG_BYTES = 17,
+	NET_CONFIG_BYTES = 12,	/* speed and duplex (SPEED_DUPLEX): nothing here has them */
 };
 #define NET_S_LINK_UP 1u
 #define NET_S_ANNOUNCE 2u
