@@ -177,18 +177,26 @@ static void user_want(struct net *net, unsigned queue)
 		ring_bell(u->bell_fd);
 }
 
+/* Why it ended, if it said so and nobody read that yet (it was not waited for). */
+static void tell_reason(struct user *u)
+{
+	char buf[256];
+	ssize_t n = read(u->status_fd, buf, sizeof(buf) - 1);
+
+	buf[n > 0 ? n : 0] = 0;
+	buf[strcspn(buf, "\n")] = 0;
+	if (!strncmp(buf, NET_USER_ERROR, strlen(NET_USER_ERROR)))
+		log_put(LOG_ERROR, "%s: %s: %s", u->net.name, HELPER, buf + strlen(NET_USER_ERROR));
+}
+
 /* Its end of the socket pair is closed: nothing will ever come again. */
 static void user_event(struct net *net, unsigned queue, uint32_t events)
 {
-	struct net_port *p = &net->port[0];
-
 	if (!(events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)))
 		return;
 	net_port_close(net, 0);
-	log_put(LOG_ERROR, "%s ended: the network is gone", HELPER);
-	net_set_up(net, false);
-	if (p->want_write)
-		net->client.writable(net->client.opaque, 0);
+	tell_reason(user_of(net));
+	net_lost(net, HELPER " ended");
 }
 
 static const struct net_ops user_ops = {
@@ -298,7 +306,7 @@ static int start(struct user *u, const struct net_config *cfg, const char *path,
 	rc = share(u, &rings);
 	if (!rc && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, peer))
 		rc = -errno;
-	if (!rc && pipe2(status, O_CLOEXEC))
+	if (!rc && pipe2(status, O_CLOEXEC | O_NONBLOCK))
 		rc = -errno;
 	if (!rc)
 		rc = net_port_open(&u->net, 0, peer[0]);

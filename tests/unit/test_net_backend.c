@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
@@ -313,6 +314,34 @@ Test(net_backend, user_says_that_a_port_is_in_use)
 	cr_assert_eq(open_net((struct net_config){ .user = true }, &err), 0);
 	cr_expect(until(&downs, 1), "the link goes down when the helper ends");
 	unlink(link);
+	rmdir(dir);
+	end();
+}
+
+/* Nobody waits for a helper without forwards, but what it said is not lost. */
+Test(net_backend, user_says_why_the_helper_ended)
+{
+	char dir[] = "/tmp/bantam-helper-XXXXXX", path[64], said[400];
+	struct err err = { "" };
+	FILE *script, *log = tmpfile();
+	size_t n;
+
+	cr_assert(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/bantam-net-user", dir);
+	script = fopen(path, "w");
+	fprintf(script, "#!/bin/bash\neval \"echo 'error for a reason' >&$2\"\n");
+	fclose(script);
+	cr_assert_eq(chmod(path, 0755), 0);
+	setenv("BANTAM_LIBEXEC", dir, 1);
+	cr_assert_eq(open_net((struct net_config){ .user = true }, &err), 0, "%s", err.text);
+	dup2(fileno(log), STDERR_FILENO);
+	cr_expect(until(&downs, 1));
+	rewind(log);
+	n = fread(said, 1, sizeof(said) - 1, log);
+	said[n] = 0;
+	cr_expect_str_eq(said, "bantam: net0: bantam-net-user: for a reason\n"
+			 "bantam: net0: user network: bantam-net-user ended; the guest's link is down\n");
+	unlink(path);
 	rmdir(dir);
 	end();
 }
