@@ -63,7 +63,7 @@ tool_objs = $(patsubst %.c,$B/o/%.o,$(wildcard tools/$1.c tools/$1/*.c))
 $(filter-out $B/bantam-net-user,$(TOOLS)): $B/%: $$(call tool_objs,$$*) $(LIB)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(LIBS_$*)
 # A process of its own, so that no VM links libslirp and glib. There is no static libslirp.
-$B/bantam-net-user: $B/o/tools/bantam-net-user.o $(LIB)
+$B/bantam-net-user: $(call tool_objs,bantam-net-user) $(LIB)
 	$(CC) $(filter-out -static-pie,$(LDFLAGS)) $(if $(STATIC),-pie) -o $@ $^ -lseccomp -lslirp
 
 # --- what runs inside the VM: stands alone, no libc -------------------------
