@@ -1,10 +1,9 @@
 /*
  * test_net_backend: what lies behind a network card: port forwards as text, streams that
- * are lost and found, the user network's helper, taps where they can be made.
+ * are lost and found, taps where they can be made. test_net_user has the user network.
  */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -17,87 +16,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/backend/net.h"
 #include "devices/backend/net_hostfwd.h"
-
-static struct loop *loop;
-static struct net *net;
-static unsigned readable, writable, ups, downs;
-
-static void on_readable(void *opaque, unsigned queue)
-{
-	readable++;
-	net_want(net, queue, false, false);
-}
-
-static void on_writable(void *opaque, unsigned queue)
-{
-	writable++;
-	net_want(net, queue, false, false);
-}
-
-static void on_link(void *opaque, bool up)
-{
-	ups += up;
-	downs += !up;
-}
-
-static void stop(void *opaque)
-{
-	loop_stop(opaque);
-}
-
-/* What is due in the loop. */
-static void turns(unsigned n)
-{
-	while (n--) {
-		loop_post(loop, stop, loop);
-		loop_run(loop);
-	}
-}
-
-/* Run the loop until *what reaches n; false after three seconds. */
-static bool until(const unsigned *what, unsigned n)
-{
-	for (unsigned i = 0; i < 3000 && *what < n; i++) {
-		turns(1);
-		usleep(*what < n ? 1000 : 0);
-	}
-	return *what >= n;
-}
-
-static int open_net(struct net_config cfg, struct err *err)
-{
-	const struct net_client client = { on_readable, on_writable, on_link, NULL };
-	int rc;
-
-	readable = writable = ups = downs = 0;
-	/* An instrumented test is not next to it. */
-	setenv("BANTAM_LIBEXEC", "build", 0);
-	if (!loop)
-		cr_assert_eq(loop_create(&loop, err), 0);
-	cfg.option = "--net";
-	cfg.name = "net0";
-	cfg.loop = loop;
-	rc = net_open(&cfg, &net, err);
-	if (!rc)
-		net_attach(net, &client);
-	return rc;
-}
-
-static void end(void)
-{
-	net_close(net);
-	loop_destroy(loop);
-	net = NULL;
-	loop = NULL;
-}
+#include "tests/unit/net_client.h"
 
 Test(net_backend, hostfwd)
 {
@@ -253,96 +178,6 @@ Test(net_backend, an_error_of_a_datagram_socket_is_taken)
 	cr_assert_eq(net->ops->send(net, 0, &frame, 1), 1);
 	cr_expect_eq(recv(there, buf, sizeof(buf), 0), 64);
 	close(there);
-	end();
-}
-
-/* --- user ----------------------------------------------------------------------------------- */
-
-Test(net_backend, user_answers_arp)
-{
-	static uint8_t arp[60] = { 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 8, 6,
-				   0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 2, 15,
-				   0, 0, 0, 0, 0, 0, 10, 0, 2, 2 };
-	static uint8_t in[2048];
-	struct iovec out_iov = { arp, sizeof(arp) }, in_iov = { in, sizeof(in) };
-	struct net_frame out = { &out_iov, 1, sizeof(arp) }, got;
-	struct err err = { "" };
-	bool answered = false;
-
-	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22,udp::0-53" },
-			      &err), 0, "%s", err.text);
-	cr_assert_eq(net->ops->send(net, 0, &out, 1), 1);
-	for (unsigned tries = 0; tries < 10 && !answered; tries++) {
-		readable = 0;
-		net_want(net, 0, true, false);
-		cr_assert(until(&readable, 1));
-		got = (struct net_frame){ &in_iov, 1, sizeof(in) };
-		while (!answered && net->ops->recv(net, 0, &got, 1) == 1) {
-			answered = got.len_bytes >= 42 && in[12] == 8 && in[13] == 6 && in[21] == 2 &&
-				   !memcmp(in + 28, "\x0a\0\x02\x02", 4);
-			got.len_bytes = sizeof(in);
-		}
-	}
-	cr_expect(answered);
-	end();
-}
-
-Test(net_backend, user_says_that_a_port_is_in_use)
-{
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t len = sizeof(at);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct err err = { "" };
-	char fwd[64], dir[] = "/tmp/bantam-helper-XXXXXX", link[64];
-
-	cr_assert_eq(bind(fd, (struct sockaddr *)&at, len), 0);
-	cr_assert_eq(listen(fd, 1), 0);
-	cr_assert_eq(getsockname(fd, (struct sockaddr *)&at, &len), 0);
-	snprintf(fwd, sizeof(fwd), "tcp::%u-22", ntohs(at.sin_port));
-	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = fwd }, &err), -EADDRINUSE);
-	cr_expect(strstr(err.text, "the port is in use"), "%s", err.text);
-	close(fd);
-	setenv("BANTAM_LIBEXEC", "/nonexistent", 1);
-	cr_expect_eq(open_net((struct net_config){ .user = true }, &err), -ENOENT);
-	cr_expect(strstr(err.text, "is missing"), "%s", err.text);
-	/* A helper that ends at once. */
-	cr_assert(mkdtemp(dir));
-	snprintf(link, sizeof(link), "%s/bantam-net-user", dir);
-	cr_assert_eq(symlink("/bin/true", link), 0);
-	setenv("BANTAM_LIBEXEC", dir, 1);
-	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = fwd }, &err), -EIO);
-	cr_assert_eq(open_net((struct net_config){ .user = true }, &err), 0);
-	cr_expect(until(&downs, 1), "the link goes down when the helper ends");
-	unlink(link);
-	rmdir(dir);
-	end();
-}
-
-/* Nobody waits for a helper without forwards, but what it said is not lost. */
-Test(net_backend, user_says_why_the_helper_ended)
-{
-	char dir[] = "/tmp/bantam-helper-XXXXXX", path[64], said[400];
-	struct err err = { "" };
-	FILE *script, *log = tmpfile();
-	size_t n;
-
-	cr_assert(mkdtemp(dir));
-	snprintf(path, sizeof(path), "%s/bantam-net-user", dir);
-	script = fopen(path, "w");
-	fprintf(script, "#!/bin/bash\neval \"echo 'error for a reason' >&$2\"\n");
-	fclose(script);
-	cr_assert_eq(chmod(path, 0755), 0);
-	setenv("BANTAM_LIBEXEC", dir, 1);
-	cr_assert_eq(open_net((struct net_config){ .user = true }, &err), 0, "%s", err.text);
-	dup2(fileno(log), STDERR_FILENO);
-	cr_expect(until(&downs, 1));
-	rewind(log);
-	n = fread(said, 1, sizeof(said) - 1, log);
-	said[n] = 0;
-	cr_expect_str_eq(said, "bantam: net0: bantam-net-user: for a reason\n"
-			 "bantam: net0: user network: bantam-net-user ended; the guest's link is down\n");
-	unlink(path);
-	rmdir(dir);
 	end();
 }
 

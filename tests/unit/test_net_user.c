@@ -1,0 +1,238 @@
+/*
+ * test_net_user: the user network and its helper, from the guest's end of the cable and from
+ * the host's: what passes.
+ */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/unit/net_client.h"
+
+static void own_network(void)
+{
+	if (unshare(CLONE_NEWNET) || system("ip link set lo up"))
+		cr_skip_test("no network namespace");
+}
+
+static struct sockaddr_in address(const char *addr, unsigned port)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+
+	cr_assert_eq(inet_pton(AF_INET, addr, &at.sin_addr), 1);
+	return at;
+}
+
+/* --- the guest ----------------------------------------------------------------------------- */
+
+#define ETH 14
+#define IP 20
+#define GUEST "\x0a\x00\x02\x0f"
+
+static uint16_t sum(const uint8_t *at, unsigned len, uint32_t start)
+{
+	for (unsigned i = 0; i < len; i++)
+		start += i & 1 ? at[i] : (uint32_t)at[i] << 8;
+	while (start >> 16)
+		start = (start & 0xffff) + (start >> 16);
+	return (uint16_t)start;
+}
+
+static void put16(uint8_t *at, unsigned v)
+{
+	at[0] = (uint8_t)(v >> 8);
+	at[1] = (uint8_t)v;
+}
+
+/* An IPv4 packet in a frame, around len bytes that are there already; its length. */
+static unsigned make_ip(uint8_t *f, uint8_t proto, const char *src, const char *dst, unsigned id,
+			unsigned frag, unsigned len)
+{
+	uint8_t *ip = f + ETH;
+
+	memcpy(f, "\x52\x55\x0a\0\x02\x02" "\x02\0\0\0\0\x01" "\x08", ETH);
+	memset(ip, 0, IP);
+	ip[0] = 0x45;
+	put16(ip + 2, IP + len);
+	put16(ip + 4, id);
+	put16(ip + 6, frag);
+	ip[8] = 64;
+	ip[9] = proto;
+	memcpy(ip + 12, src, 4);
+	memcpy(ip + 16, dst, 4);
+	put16(ip + 10, (uint16_t)~sum(ip, IP, 0));
+	return ETH + IP + len;
+}
+
+static void guest_sends(const uint8_t *frame, unsigned len)
+{
+	struct iovec iov = { (void *)frame, len };
+	struct net_frame f = { &iov, 1, len };
+
+	while (!net->ops->send(net, 0, &f, 1))
+		turns(1);
+}
+
+static void guest_sends_udp(const char *dst, unsigned sport, unsigned dport, const char *text)
+{
+	uint8_t f[200] = { 0 }, *udp = f + ETH + IP;
+	unsigned len = (unsigned)strlen(text);
+
+	put16(udp, sport);
+	put16(udp + 2, dport);
+	put16(udp + 4, 8 + len);
+	memcpy(udp + 8, text, len);
+	guest_sends(f, make_ip(f, IPPROTO_UDP, GUEST, dst, 1, 0, 8 + len));
+}
+
+/* The next IPv4 frame of this protocol, of at most 2000 bytes; who asks for our address is told. */
+static bool guest_receives(uint8_t *f, uint8_t proto)
+{
+	for (unsigned tries = 0; tries < 30; tries++) {
+		struct iovec iov = { f, 2000 };
+		struct net_frame got = { &iov, 1, 2000 };
+
+		/* What is there first: only after an empty look are we told of more. */
+		for (; net->ops->recv(net, 0, &got, 1) == 1; got.len_bytes = 2000) {
+			if (got.len_bytes > ETH + IP && f[12] == 8 && !f[13] && f[ETH + 9] == proto)
+				return true;
+			if (got.len_bytes < 42 || f[13] != 6 || f[21] != 1 || memcmp(f + 38, GUEST, 4))
+				continue;
+			/* ARP: from whom to whom. */
+			memcpy(f, f + 6, 6);
+			memcpy(f + 6, "\x02\0\0\0\0\x01", 6);
+			f[21] = 2;
+			memcpy(f + 32, f + 22, 10);
+			memcpy(f + 22, "\x02\0\0\0\0\x01" GUEST, 10);
+			guest_sends(f, 42);
+		}
+		readable = 0;
+		net_want(net, 0, true, false);
+		if (!until(&readable, 1))
+			return false;
+	}
+	return false;
+}
+
+/* --- what passes, and what is said ------------------------------------------------------------ */
+
+Test(net_user, answers_arp)
+{
+	static uint8_t arp[60] = { 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 8, 6,
+				   0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 2, 15,
+				   0, 0, 0, 0, 0, 0, 10, 0, 2, 2 };
+	static uint8_t in[2048];
+	struct iovec out_iov = { arp, sizeof(arp) }, in_iov = { in, sizeof(in) };
+	struct net_frame out = { &out_iov, 1, sizeof(arp) }, got;
+	struct err err = { "" };
+	bool answered = false;
+
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22,udp::0-53" },
+			      &err), 0, "%s", err.text);
+	cr_assert_eq(net->ops->send(net, 0, &out, 1), 1);
+	for (unsigned tries = 0; tries < 10 && !answered; tries++) {
+		readable = 0;
+		net_want(net, 0, true, false);
+		cr_assert(until(&readable, 1));
+		got = (struct net_frame){ &in_iov, 1, sizeof(in) };
+		while (!answered && net->ops->recv(net, 0, &got, 1) == 1) {
+			answered = got.len_bytes >= 42 && in[12] == 8 && in[13] == 6 && in[21] == 2 &&
+				   !memcmp(in + 28, "\x0a\0\x02\x02", 4);
+			got.len_bytes = sizeof(in);
+		}
+	}
+	cr_expect(answered);
+	end();
+}
+
+Test(net_user, says_that_a_port_is_in_use)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(at);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct err err = { "" };
+	char fwd[64], dir[] = "/tmp/bantam-helper-XXXXXX", link[64];
+
+	cr_assert_eq(bind(fd, (struct sockaddr *)&at, len), 0);
+	cr_assert_eq(listen(fd, 1), 0);
+	cr_assert_eq(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+	snprintf(fwd, sizeof(fwd), "tcp::%u-22", ntohs(at.sin_port));
+	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = fwd }, &err), -EADDRINUSE);
+	cr_expect(strstr(err.text, "the port is in use"), "%s", err.text);
+	close(fd);
+	setenv("BANTAM_LIBEXEC", "/nonexistent", 1);
+	cr_expect_eq(open_net((struct net_config){ .user = true }, &err), -ENOENT);
+	cr_expect(strstr(err.text, "is missing"), "%s", err.text);
+	/* A helper that ends at once. */
+	cr_assert(mkdtemp(dir));
+	snprintf(link, sizeof(link), "%s/bantam-net-user", dir);
+	cr_assert_eq(symlink("/bin/true", link), 0);
+	setenv("BANTAM_LIBEXEC", dir, 1);
+	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = fwd }, &err), -EIO);
+	cr_assert_eq(open_net((struct net_config){ .user = true }, &err), 0);
+	cr_expect(until(&downs, 1), "the link goes down when the helper ends");
+	unlink(link);
+	rmdir(dir);
+	end();
+}
+
+/* Nobody waits for a helper without forwards, but what it said is not lost. */
+Test(net_user, says_why_the_helper_ended)
+{
+	char dir[] = "/tmp/bantam-helper-XXXXXX", path[64], said[400];
+	struct err err = { "" };
+	FILE *script, *log = tmpfile();
+	size_t n;
+
+	cr_assert(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/bantam-net-user", dir);
+	script = fopen(path, "w");
+	fprintf(script, "#!/bin/bash\neval \"echo 'error for a reason' >&$2\"\n");
+	fclose(script);
+	cr_assert_eq(chmod(path, 0755), 0);
+	setenv("BANTAM_LIBEXEC", dir, 1);
+	cr_assert_eq(open_net((struct net_config){ .user = true }, &err), 0, "%s", err.text);
+	dup2(fileno(log), STDERR_FILENO);
+	cr_expect(until(&downs, 1));
+	rewind(log);
+	n = fread(said, 1, sizeof(said) - 1, log);
+	said[n] = 0;
+	cr_expect_str_eq(said, "bantam: net0: bantam-net-user: for a reason\n"
+			 "bantam: net0: user network: bantam-net-user ended; the guest's link is down\n");
+	unlink(path);
+	rmdir(dir);
+	end();
+}
+
+Test(net_user, udp_forward_both_ways)
+{
+	struct sockaddr_in at = address("127.0.0.1", 4053);
+	struct err err = { "" };
+	uint8_t f[2000], *udp = f + ETH + IP;
+	char buf[100] = "";
+	int fd;
+
+	own_network();
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "udp::4053-53" }, &err), 0,
+		     "%s", err.text);
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert_eq(sendto(fd, "to the guest", 12, 0, (struct sockaddr *)&at, sizeof(at)), 12);
+		cr_assert(guest_receives(f, IPPROTO_UDP));
+		cr_expect(!memcmp(f + ETH + 16, GUEST, 4));
+		cr_expect_eq(udp[2] << 8 | udp[3], 53);
+		cr_expect(!memcmp(udp + 8, "to the guest", 12));
+		guest_sends_udp((char *)f + ETH + 12, 53, (unsigned)(udp[0] << 8 | udp[1]), "and back");
+		cr_assert_eq(recv(fd, buf, sizeof(buf), 0), 8);
+		cr_expect(!memcmp(buf, "and back", 8));
+	}
+	close(fd);
+	end();
+}
