@@ -1,6 +1,6 @@
 /*
  * test_net_user: the user network and its helper, from the guest's end of the cable and from
- * the host's: what passes.
+ * the host's: what passes, and what the helper gives up.
  */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -121,7 +122,30 @@ static bool guest_receives(uint8_t *f, uint8_t proto)
 	return false;
 }
 
-/* --- what passes, and what is said ------------------------------------------------------------ */
+/* --- the helper ------------------------------------------------------------------------------- */
+
+/* Our only child. */
+static pid_t helper(void)
+{
+	char path[64];
+	int pid = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", gettid());
+	f = fopen(path, "r");
+	cr_assert(f && fscanf(f, "%d", &pid) == 1);
+	fclose(f);
+	return pid;
+}
+
+/* Does a file about it have a line that matches this? */
+static bool proc_says(pid_t pid, const char *file, const char *regex)
+{
+	char command[200];
+
+	snprintf(command, sizeof(command), "grep -qE '%s' /proc/%d/%s", regex, pid, file);
+	return !system(command);
+}
 
 Test(net_user, answers_arp)
 {
@@ -234,5 +258,60 @@ Test(net_user, udp_forward_both_ways)
 		cr_expect(!memcmp(buf, "and back", 8));
 	}
 	close(fd);
+	end();
+}
+
+/* --- what the helper gives up ------------------------------------------------------------------- */
+
+Test(net_user, confinement)
+{
+	struct err err = { "" };
+	pid_t pid;
+
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22" }, &err), 0,
+		     "%s", err.text);
+	pid = helper();
+	cr_expect(proc_says(pid, "status", "^CapPrm:.0{16}$"));
+	cr_expect(proc_says(pid, "status", "^CapEff:.0{16}$"));
+	cr_expect(proc_says(pid, "status", "^Seccomp:.2$"));
+	cr_expect(proc_says(pid, "status", "^NoNewPrivs:.1$"));
+	/* Root can, unless its capabilities were taken away. */
+	if (!system("setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null")) {
+		cr_expect(proc_says(pid, "status", "^Uid:.0.65534.0.65534$"));
+		cr_expect(proc_says(pid, "status", "^Gid:.65534.65534.65534.65534$"));
+	}
+	end();
+}
+
+/* The resolver's configuration is replaced, as editors and daemons do it. */
+Test(net_user, name_server_changes)
+{
+	struct sockaddr_in one = address("127.0.0.1", 53), two = address("127.0.0.2", 53);
+	struct timeval patience = { .tv_sec = 3 };
+	struct err err = { "" };
+	char buf[100];
+	int fd[2];
+
+	own_network();
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("none", "/etc", "tmpfs", 0, "mode=755"))
+		cr_skip_test("no mount namespace");
+	cr_assert_eq(system("echo nameserver 127.0.0.1 > /etc/resolv.conf"), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		fd[i] = socket(AF_INET, SOCK_DGRAM, 0);
+		setsockopt(fd[i], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+		cr_assert_eq(bind(fd[i], (struct sockaddr *)(i ? &two : &one), sizeof(one)), 0);
+	}
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22" }, &err), 0,
+		     "%s", err.text);
+	guest_sends_udp("\x0a\0\x02\x03", 1000, 53, "first");
+	cr_assert_eq(recv(fd[0], buf, sizeof(buf), 0), 5);
+	cr_assert_eq(system("echo nameserver 127.0.0.2 > /etc/new && mv /etc/new /etc/resolv.conf"), 0);
+	/* slirp looks once a second. */
+	usleep(1100000);
+	guest_sends_udp("\x0a\0\x02\x03", 1001, 53, "second");
+	cr_expect_eq(recv(fd[1], buf, sizeof(buf), 0), 6);
+	close(fd[0]);
+	close(fd[1]);
 	end();
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <libgen.h>
 #include <limits.h>
 #include <linux/capability.h>
@@ -16,8 +17,25 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define NOBODY 65534u		/* as on every Linux */
+
+/*
+ * Of root's user only what lets a monitor without CAP_KILL end us (the real and saved ones, which no
+ * system call that is left brings back): files are opened as nobody. False: not possible here, or
+ * nobody could not read resolv.conf.
+ */
+static bool become_nobody(void)
+{
+	struct stat st;
+
+	if (!stat("/etc/resolv.conf", &st) && !(st.st_mode & S_IROTH))
+		return false;
+	return !setgroups(0, NULL) && !setresgid(NOBODY, NOBODY, NOBODY) && !seteuid(NOBODY);
+}
 
 static void allow_read(int ruleset, const char *path)
 {
@@ -30,8 +48,13 @@ static void allow_read(int ruleset, const char *path)
 	close(rule.parent_fd);
 }
 
-/* No file but the resolver's configuration. Kernels without Landlock: the filter has to do. */
-static void confine_files(void)
+/*
+ * No file but the resolver's configuration. Kernels without Landlock: the filter has to do. slirp
+ * opens it again when it was changed, and whoever changes it may put another file in its place
+ * (or in that of a link to it): what is allowed is the directory, unless we are still root, who
+ * can read secrets in /etc.
+ */
+static void confine_files(bool root)
 {
 	struct landlock_ruleset_attr attr = { .handled_access_fs = (1ull << 13) - 1 };
 	int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
@@ -39,9 +62,9 @@ static void confine_files(void)
 
 	if (ruleset < 0)
 		return;
-	allow_read(ruleset, "/etc/resolv.conf");
-	/* A daemon replaces its file: then the directory, if it holds nothing else. */
+	allow_read(ruleset, root ? "/etc/resolv.conf" : "/etc");
 	if (realpath("/etc/resolv.conf", real)) {
+		allow_read(ruleset, real);
 		dir = dirname(real);
 		if (!strncmp(dir, "/run/", 5))
 			allow_read(ruleset, dir);
@@ -60,7 +83,7 @@ static const int allowed[] = {
 	SCMP_SYS(futex), SCMP_SYS(getrandom), SCMP_SYS(exit), SCMP_SYS(exit_group),
 	SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(restart_syscall),
 	SCMP_SYS(fstat), SCMP_SYS(stat), SCMP_SYS(newfstatat), SCMP_SYS(lseek), SCMP_SYS(getpid),
-	SCMP_SYS(gettid), SCMP_SYS(tgkill),
+	SCMP_SYS(gettid),
 };
 
 /* An fd that nothing allowed can harm; other sockets than IP cannot be made. */
@@ -74,6 +97,10 @@ static bool confine_calls(void)
 	for (int family = AF_INET; !rc && family <= AF_INET6; family += AF_INET6 - AF_INET)
 		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
 				      SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family));
+	/* abort() */
+	if (!rc)
+		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+				      SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
 	if (!rc)
 		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
 				      SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
@@ -100,12 +127,14 @@ bool confine(void)
 {
 	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct none[2] = { 0 };
+	bool root = !geteuid() && !become_nobody();
 	struct rlimit no_core = { 0, 0 };
 
 	setrlimit(RLIMIT_CORE, &no_core);
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0) ||
-	    syscall(SYS_capset, &hdr, none))
+	/* A change of user takes back both of the former. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || prctl(PR_SET_DUMPABLE, 0) ||
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_capset, &hdr, none))
 		return false;
-	confine_files();
+	confine_files(root);
 	return confine_calls();
 }

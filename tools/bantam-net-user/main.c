@@ -5,7 +5,7 @@
  * fec0::/64, and turns what the guest sends into sockets of this process. Frames
  * come and go through the rings of RINGS_FD (net_ring.h): BELL_FD wakes us, PEER_BELL_FD
  * the monitor; the closing of PEER_FD is the end. Before the first frame is
- * looked at, forwards are bound and everything else is given up: capabilities, new
+ * looked at, forwards are bound and everything else is given up: root, capabilities, new
  * privileges, files but resolv.conf (Landlock, where there is one), and all system calls
  * that sockets do not need. What cannot be sent at once is queued, up to a limit; while
  * much is queued, nothing more is read from the host's sockets.
