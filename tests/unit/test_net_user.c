@@ -6,11 +6,13 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -70,6 +72,25 @@ static unsigned make_ip(uint8_t *f, uint8_t proto, const char *src, const char *
 	memcpy(ip + 16, dst, 4);
 	put16(ip + 10, (uint16_t)~sum(ip, IP, 0));
 	return ETH + IP + len;
+}
+
+/* A TCP segment without data. */
+static unsigned make_tcp(uint8_t *f, const char *src, const char *dst, unsigned sport, unsigned dport,
+			 uint32_t ack, uint8_t flags)
+{
+	uint8_t *tcp = f + ETH + IP;
+
+	memset(tcp, 0, 20);
+	put16(tcp, sport);
+	put16(tcp + 2, dport);
+	put16(tcp + 8, ack >> 16);
+	put16(tcp + 10, ack);
+	tcp[12] = 5 << 4;
+	tcp[13] = flags;
+	put16(tcp + 14, 1000);
+	make_ip(f, IPPROTO_TCP, src, dst, 1, 0, 20);
+	put16(tcp + 16, (uint16_t)~sum(f + ETH + 12, 28, IPPROTO_TCP + 20));
+	return ETH + IP + 20;
 }
 
 static void guest_sends(const uint8_t *frame, unsigned len)
@@ -138,6 +159,20 @@ static pid_t helper(void)
 	return pid;
 }
 
+static unsigned cpu_ms(pid_t pid)
+{
+	unsigned long user = 0, sys = 0;
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "r");
+	cr_assert(f && fscanf(f, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+			      &user, &sys) == 2);
+	fclose(f);
+	return (unsigned)((user + sys) * 1000 / (unsigned long)sysconf(_SC_CLK_TCK));
+}
+
 /* Does a file about it have a line that matches this? */
 static bool proc_says(pid_t pid, const char *file, const char *regex)
 {
@@ -145,6 +180,22 @@ static bool proc_says(pid_t pid, const char *file, const char *regex)
 
 	snprintf(command, sizeof(command), "grep -qE '%s' /proc/%d/%s", regex, pid, file);
 	return !system(command);
+}
+
+/* A helper that is started with this line of shell before. */
+static void wrap(const char *line)
+{
+	char dir[] = "/tmp/bantam-helper-XXXXXX", path[64], real[PATH_MAX];
+	FILE *script;
+
+	cr_assert(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/bantam-net-user", dir);
+	script = fopen(path, "w");
+	cr_assert(script && realpath("build/bantam-net-user", real));
+	fprintf(script, "#!/bin/bash\nrm -r %s; %s; exec %s \"$@\"\n", dir, line, real);
+	fclose(script);
+	cr_assert_eq(chmod(path, 0755), 0);
+	setenv("BANTAM_LIBEXEC", dir, 1);
 }
 
 Test(net_user, answers_arp)
@@ -266,6 +317,8 @@ Test(net_user, udp_forward_both_ways)
 Test(net_user, confinement)
 {
 	struct err err = { "" };
+	struct rlimit fds;
+	char text[64];
 	pid_t pid;
 
 	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22" }, &err), 0,
@@ -280,6 +333,89 @@ Test(net_user, confinement)
 		cr_expect(proc_says(pid, "status", "^Uid:.0.65534.0.65534$"));
 		cr_expect(proc_says(pid, "status", "^Gid:.65534.65534.65534.65534$"));
 	}
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &fds), 0);
+	fds.rlim_cur = fds.rlim_max < 2048 ? fds.rlim_max : 2048;
+	snprintf(text, sizeof(text), "^Max open files +%lu ", fds.rlim_cur);
+	cr_expect(proc_says(pid, "limits", text), "%s", text);
+	snprintf(text, sizeof(text), "^Max data size +%lu ", (fds.rlim_cur * 256 << 10) + (256 << 20));
+	cr_expect(proc_says(pid, "limits", text), "%s", text);
+	end();
+}
+
+/* Parts of packets whose rest never comes: the guest loses its network, and the host little. */
+Test(net_user, fragments_do_not_fill_the_host)
+{
+	static uint8_t f[ETH + IP + 60000];
+	struct err err = { "" };
+	unsigned sent = 0;
+
+	/* The limit itself is looked at above; here, what becomes of whoever reaches it. */
+	wrap("ulimit -d 65536");
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22" }, &err), 0,
+		     "%s", err.text);
+	for (; sent < 5000 && !downs; sent++) {
+		unsigned len = make_ip(f, IPPROTO_UDP, GUEST, "\x0a\0\x02\x02", sent, 0x2000, 60000);
+
+		guest_sends(f, len);
+		turns(1);
+	}
+	cr_expect(until(&downs, 1), "%u fragments", sent);
+	cr_expect(sent > 500 && sent < 2000, "%u fragments", sent);
+	guest_sends(f, 1000);
+	end();
+}
+
+/* The next connection to the guest that has not been seen; false: none for a while. */
+static bool new_connection(bool seen[1 << 16], uint8_t *f)
+{
+	uint8_t *tcp = f + ETH + IP;
+
+	while (guest_receives(f, IPPROTO_TCP)) {
+		bool *port = &seen[tcp[0] << 8 | tcp[1]];
+
+		if (tcp[13] != 2 || *port)
+			continue;	/* said again */
+		return *port = true;
+	}
+	return false;
+}
+
+/* Connections that cannot be accepted wait, and nobody spins. */
+Test(net_user, no_descriptors_left)
+{
+	struct sockaddr_in at = address("127.0.0.1", 4022);
+	static bool seen[1 << 16];
+	struct err err = { "" };
+	unsigned before, ms, n = 0, port = 0;
+	uint32_t seq = 0;
+	uint8_t f[2000], *tcp = f + ETH + IP;
+	int fd[40];
+	pid_t pid;
+
+	own_network();
+	wrap("ulimit -n 32");
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::4022-22" }, &err), 0,
+		     "%s", err.text);
+	pid = helper();
+	for (unsigned i = 0; i < 40; i++) {
+		fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		(void)connect(fd[i], (struct sockaddr *)&at, sizeof(at));
+		if (!new_connection(seen, f))
+			break;
+		port = (unsigned)(tcp[0] << 8 | tcp[1]);
+		seq = (uint32_t)tcp[4] << 24 | (uint32_t)tcp[5] << 16 | (uint32_t)tcp[6] << 8 | tcp[7];
+		n++;
+	}
+	cr_expect(n > 10 && n < 32, "%u", n);
+	before = cpu_ms(pid);
+	usleep(600000);
+	ms = cpu_ms(pid) - before;
+	cr_expect(ms < 200, "%u of 600 ms", ms);
+	/* The guest refuses the last one: there is room for another. */
+	guest_sends(f, make_tcp(f, GUEST, "\x0a\0\x02\x02", 22, port, seq + 1, 0x14));
+	cr_expect(new_connection(seen, f));
+	for (unsigned i = 0; i <= n; i++)
+		close(fd[i]);
 	end();
 }
 

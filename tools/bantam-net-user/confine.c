@@ -21,7 +21,25 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define FD_BYTES (256u << 10)	/* the buffers of a TCP connection */
+#define OTHER_BYTES (256u << 20)	/* program, queue, packets that are not whole yet */
 #define NOBODY 65534u		/* as on every Linux */
+
+/* Not more than was allowed anyway. */
+static void limit(__rlimit_resource_t what, rlim_t at_most)
+{
+	struct rlimit r;
+
+	if (getrlimit(what, &r))
+		return;
+	r.rlim_cur = r.rlim_max < at_most ? r.rlim_max : at_most;
+	setrlimit(what, &r);
+}
+
+void confine_fds(void)
+{
+	limit(RLIMIT_NOFILE, CONFINE_FDS_MAX);
+}
 
 /*
  * Of root's user only what lets a monitor without CAP_KILL end us (the real and saved ones, which no
@@ -128,9 +146,13 @@ bool confine(void)
 	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct none[2] = { 0 };
 	bool root = !geteuid() && !become_nobody();
-	struct rlimit no_core = { 0, 0 };
+	struct rlimit fds = { CONFINE_FDS_MAX, CONFINE_FDS_MAX };
 
-	setrlimit(RLIMIT_CORE, &no_core);
+	limit(RLIMIT_CORE, 0);
+	(void)getrlimit(RLIMIT_NOFILE, &fds);
+#ifndef __SANITIZE_ADDRESS__	/* which has more than that, of addresses */
+	limit(RLIMIT_DATA, fds.rlim_cur * FD_BYTES + OTHER_BYTES);
+#endif
 	/* A change of user takes back both of the former. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || prctl(PR_SET_DUMPABLE, 0) ||
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_capset, &hdr, none))

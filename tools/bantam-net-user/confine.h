@@ -4,6 +4,10 @@
 
 #include <stdbool.h>
 
+#define CONFINE_FDS_MAX 2048u	/* connections and all */
+
+/* Before anything is opened: as many descriptors as the hard limit allows, up to that. */
+void confine_fds(void);
 /* Whatever it needs to open or bind, but resolv.conf and IP sockets, is open and bound. False: errno. */
 bool confine(void);
 

@@ -8,7 +8,8 @@
  * looked at, forwards are bound and everything else is given up: root, capabilities, new
  * privileges, files but resolv.conf (Landlock, where there is one), and all system calls
  * that sockets do not need. What cannot be sent at once is queued, up to a limit; while
- * much is queued, nothing more is read from the host's sockets.
+ * much is queued, nothing more is read from the host's sockets. A guest can make libslirp
+ * keep what it sends (parts of packets whose rest never comes): beyond a limit we end.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,7 +24,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,7 +34,9 @@
 #include "vmm/core/helper.h"
 
 #define BATCH 64u		/* frames until the host's sockets are looked at again */
-#define POLLS_MAX 4096u
+#define FDS_MAX CONFINE_FDS_MAX
+#define POLLS_MAX (FDS_MAX + 2)
+#define FDS_WAIT_MS 100u	/* until it is tried again whether there is a free one */
 #define QUEUE_FRAMES 4096u
 #define QUEUE_BYTES_FULL (1u << 20)	/* stop reading from the host */
 #define QUEUE_BYTES_MAX (16u << 20)	/* drop */
@@ -57,6 +59,8 @@ static struct {
 	bool unpublished;
 	struct pollfd poll[POLLS_MAX];
 	unsigned npolls;
+	bool forward[FDS_MAX];	/* by descriptor: takes connections from the host */
+	int64_t no_fds_until_ms;	/* 0: there may be some */
 	struct timer *timer[8];
 	unsigned ntimers;
 	struct frame queue[QUEUE_FRAMES];
@@ -156,6 +160,11 @@ static int64_t clock_ns(void *opaque)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+static int64_t now_ms(void)
+{
+	return clock_ns(NULL) / 1000000;
+}
+
 static void *timer_new(SlirpTimerCb fn, void *cb_opaque, void *opaque)
 {
 	struct timer *t = calloc(1, sizeof(*t));
@@ -199,6 +208,20 @@ static const SlirpCb callbacks = {
 	.notify = nothing,
 };
 
+static bool takes_connections(int fd)
+{
+	return (unsigned)fd < FDS_MAX && me.forward[fd];
+}
+
+static bool can_open(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 static int add_poll(int fd, int events, void *opaque)
 {
 	short want = 0;
@@ -208,6 +231,8 @@ static int add_poll(int fd, int events, void *opaque)
 	want |= events & SLIRP_POLL_IN ? POLLIN : 0;
 	want |= events & SLIRP_POLL_OUT ? POLLOUT : 0;
 	want |= events & SLIRP_POLL_PRI ? POLLPRI : 0;
+	if (me.no_fds_until_ms && takes_connections(fd))
+		want = 0;
 	me.poll[me.npolls] = (struct pollfd){ fd, want, 0 };
 	return (int)me.npolls++;
 }
@@ -216,6 +241,12 @@ static int get_revents(int i, void *opaque)
 {
 	int got = 0, events = i < 0 ? 0 : me.poll[i].revents;
 
+	/* A connection that cannot be accepted waits, and would wake us again at once. */
+	if (events & POLLIN && takes_connections(me.poll[i].fd) &&
+	    (me.no_fds_until_ms || !can_open())) {
+		me.no_fds_until_ms = now_ms() + FDS_WAIT_MS;
+		return 0;
+	}
 	got |= events & POLLIN ? SLIRP_POLL_IN : 0;
 	got |= events & POLLOUT ? SLIRP_POLL_OUT : 0;
 	got |= events & POLLPRI ? SLIRP_POLL_PRI : 0;
@@ -248,7 +279,7 @@ static bool take_frames(void)
 
 static void run_timers(void)
 {
-	int64_t now = clock_ns(NULL) / 1000000;
+	int64_t now = now_ms();
 
 	for (unsigned i = 0; i < me.ntimers; i++) {
 		struct timer *t = me.timer[i];
@@ -262,7 +293,7 @@ static void run_timers(void)
 
 static uint32_t timeout_ms(uint32_t slirp_ms)
 {
-	int64_t now = clock_ns(NULL) / 1000000;
+	int64_t now = now_ms();
 
 	for (unsigned i = 0; i < me.ntimers; i++) {
 		int64_t left = me.timer[i]->at_ms - now;
@@ -270,6 +301,8 @@ static uint32_t timeout_ms(uint32_t slirp_ms)
 		if (me.timer[i]->at_ms >= 0 && left < (int64_t)slirp_ms)
 			slirp_ms = left < 0 ? 0 : (uint32_t)left;
 	}
+	if (me.no_fds_until_ms && slirp_ms > FDS_WAIT_MS)
+		slirp_ms = FDS_WAIT_MS;
 	return slirp_ms;
 }
 
@@ -293,6 +326,8 @@ static void serve(void)
 		me.poll[0] = (struct pollfd){ me.peer_fd, POLLRDHUP, 0 };
 		me.poll[1] = (struct pollfd){ me.bell_fd, POLLIN, 0 };
 		me.npolls = 2;
+		if (me.no_fds_until_ms && now_ms() >= me.no_fds_until_ms)
+			me.no_fds_until_ms = 0;
 		if (!full)
 			slirp_pollfds_fill(me.slirp, &ms, add_poll, NULL);
 		publish();
@@ -406,6 +441,8 @@ static bool forward(const char *text, unsigned len)
 		tell(NET_USER_ERROR "hostfwd=%.*s: %s\n", (int)len, text, why_not(errno));
 		return false;
 	}
+	if ((unsigned)fd < FDS_MAX)
+		me.forward[fd] = !fwd.udp;
 	tell_bound(&fwd, fd);
 	return true;
 }
@@ -452,6 +489,7 @@ int main(int argc, char **argv)
 	helper_keep_only((int[]){ me.peer_fd, me.status_fd, me.bell_fd, me.peer_bell_fd }, 4);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_IGN);
+	confine_fds();
 	if (!create((unsigned)mtu)) {
 		tell(NET_USER_ERROR "the network cannot be set up\n");
 		return 1;
