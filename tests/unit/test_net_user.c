@@ -7,10 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -450,4 +454,83 @@ Test(net_user, name_server_changes)
 	close(fd[0]);
 	close(fd[1]);
 	end();
+}
+
+/* --- a loopback that is down ------------------------------------------------------------------------ */
+
+/*
+ * A tap that leads to this host as 192.0.2.1. Before Linux has had any address in a namespace it
+ * lets every one be bound, also without a loopback.
+ */
+static int other_interface(uint8_t mac[6])
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI, .ifr_name = "bttest0" };
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	cr_assert_eq(ioctl(fd, TUNSETIFF, &ifr), 0);
+	cr_assert_eq(system("ip addr add 192.0.2.1/24 dev bttest0 && ip link set bttest0 up && "
+			    "ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev bttest0"), 0);
+	cr_assert_eq(ioctl(fd, SIOCGIFHWADDR, &ifr), 0);
+	memcpy(mac, ifr.ifr_hwaddr.sa_data, 6);
+	return fd;
+}
+
+/* What is answered to a SYN that comes in there: the flags. 0: nothing. */
+static unsigned answer_to_syn(int fd, const uint8_t mac[6], unsigned port)
+{
+	uint8_t f[2000] = { 0 };
+	unsigned len = make_tcp(f, "\xc0\0\x02\x02", "\xc0\0\x02\x01", 5000, port, 0, 2);
+	struct pollfd p = { fd, POLLIN, 0 };
+
+	memcpy(f, mac, 6);
+	cr_assert_eq(write(fd, f, len), (ssize_t)len);
+	while (poll(&p, 1, 3000) > 0) {
+		ssize_t n = read(fd, f, sizeof(f));
+
+		if (n >= ETH + IP + 20 && f[12] == 8 && !f[13] && f[ETH + 9] == IPPROTO_TCP)
+			return f[ETH + IP + 13];
+	}
+	return 0;
+}
+
+Test(net_user, a_forward_is_for_this_host_only)
+{
+	static const struct { const char *hostfwd; unsigned answer; } table[] = {
+		{ "tcp::4022-22", 0x14 },		/* reset */
+		{ "tcp:127.0.0.1:4022-22", 0x14 },
+		{ "tcp:0.0.0.0:4022-22", 0x12 },
+	};
+	struct sockaddr_in at = address("127.0.0.1", 4022);
+	struct err err = { "" };
+
+	own_network();
+	if (access("/dev/net/tun", R_OK | W_OK))
+		cr_skip_test("no /dev/net/tun");
+	for (unsigned up = 0; up < 2; up++)
+		for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+			uint8_t mac[6];
+			int fd, rc, tap;
+
+			/* Only a loopback that never was up has no address. */
+			cr_assert_eq(unshare(CLONE_NEWNET), 0);
+			tap = other_interface(mac);
+			cr_assert(!up || !system("ip link set lo up"));
+			rc = open_net((struct net_config){ .user = true, .hostfwd = table[i].hostfwd }, &err);
+			if (i == 1 && !up) {
+				cr_expect_eq(rc, -EADDRINUSE);
+				cr_expect(strstr(err.text, "does not have that address"), "%s", err.text);
+				close(tap);
+				continue;
+			}
+			cr_assert_eq(rc, 0, "%s", err.text);
+			cr_expect_eq(answer_to_syn(tap, mac, 4022), table[i].answer, "%s",
+				     table[i].hostfwd);
+			cr_assert_eq(system("ip link set lo up"), 0);
+			fd = socket(AF_INET, SOCK_STREAM, 0);
+			cr_expect_eq(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0, "%s",
+				     table[i].hostfwd);
+			close(fd);
+			close(tap);
+			end();
+		}
 }

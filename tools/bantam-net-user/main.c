@@ -366,8 +366,11 @@ static bool create(unsigned mtu)
 	return me.slirp;
 }
 
-/* 0, or -1 and errno. The guest's address is the one that DHCP gives or its neighbours know. */
-static int listen_for(const struct net_hostfwd *fwd)
+/*
+ * 0, or -1 and errno. The guest's address is the one that DHCP gives or its neighbours know. fd is
+ * what slirp's socket will be.
+ */
+static int listen_for(const struct net_hostfwd *fwd, int fd)
 {
 	struct sockaddr_in6 host = { .sin6_family = AF_INET6, .sin6_addr = fwd->addr6,
 				     .sin6_port = htons(fwd->host_port) };
@@ -380,19 +383,28 @@ static int listen_for(const struct net_hostfwd *fwd)
 					  (struct sockaddr *)&guest, sizeof(guest),
 					  SLIRP_HOSTFWD_V6ONLY | (fwd->udp ? SLIRP_HOSTFWD_UDP : 0));
 	rc = slirp_add_hostfwd(me.slirp, fwd->udp, fwd->addr, fwd->host_port, any, fwd->guest_port);
-	/* A network namespace whose loopback is down has no 127.0.0.1: nobody outside it either. */
-	if (rc && errno == EADDRNOTAVAIL && fwd->any_addr)
+	/* Where the loopback is down there is no 127.0.0.1. What only the loopback leads to is the
+	 * same, once it is up; and other interfaces may be up now, or come. */
+	if (rc && errno == EADDRNOTAVAIL && fwd->any_addr) {
 		rc = slirp_add_hostfwd(me.slirp, fwd->udp, any, fwd->host_port, any,
 				       fwd->guest_port);
+		/* Linux before 5.7 wants CAP_NET_RAW for it. */
+		if (!rc && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", sizeof("lo"))) {
+			errno = EADDRNOTAVAIL;
+			rc = -1;
+		}
+	}
 	return rc;
 }
 
-static const char *why_not(int error)
+static const char *why_not(const struct net_hostfwd *fwd, int error)
 {
 	switch (error) {
 	case EADDRINUSE:
 		return "the port is in use";
 	case EADDRNOTAVAIL:
+		if (fwd->any_addr)
+			return "there is no 127.0.0.1 here; ip link set lo up";
 		return "this host does not have that address";
 	case EACCES:
 		return "no permission for a port that low; take one from 1024 on, or grant "
@@ -418,7 +430,7 @@ static void tell_bound(const struct net_hostfwd *fwd, int fd)
 	if (fwd->v6)
 		inet_ntop(AF_INET6, &in6->sin6_addr, addr, sizeof(addr));
 	else
-		inet_ntop(AF_INET, &in->sin_addr, addr, sizeof(addr));
+		inet_ntop(AF_INET, fwd->any_addr ? &fwd->addr : &in->sin_addr, addr, sizeof(addr));
 	tell(NET_USER_FWD "%s %s%s%s:%u -> guest :%u\n", fwd->udp ? "udp" : "tcp",
 	     fwd->v6 ? "[" : "", addr, fwd->v6 ? "]" : "",
 	     ntohs(fwd->v6 ? in6->sin6_port : in->sin_port), fwd->guest_port);
@@ -437,8 +449,8 @@ static bool forward(const char *text, unsigned len)
 	/* slirp does not tell its socket; it will be the lowest number that is free. */
 	fd = dup(me.peer_fd);
 	close(fd);
-	if (listen_for(&fwd)) {
-		tell(NET_USER_ERROR "hostfwd=%.*s: %s\n", (int)len, text, why_not(errno));
+	if (listen_for(&fwd, fd)) {
+		tell(NET_USER_ERROR "hostfwd=%.*s: %s\n", (int)len, text, why_not(&fwd, errno));
 		return false;
 	}
 	if ((unsigned)fd < FDS_MAX)
