@@ -27,16 +27,29 @@ static inline uint32_t sha256_ror(uint32_t v, unsigned n)
 	return v >> n | v << (32 - n);
 }
 
-/* Round i; what is a of it is b of the next, and so on: the variables move instead of their values. */
+static inline uint32_t sha256_word0(uint32_t v)
+{
+	return sha256_ror(v, 7) ^ sha256_ror(v, 18) ^ v >> 3;
+}
+
+static inline uint32_t sha256_word1(uint32_t v)
+{
+	return sha256_ror(v, 17) ^ sha256_ror(v, 19) ^ v >> 10;
+}
+
+/* Round n + i; what is a of it is b of the next, and so on: the variables move, not their values. */
 #define SHA256_ROUND(a, b, c, d, e, f, g, h, i)                                                    \
 	do {                                                                                       \
 		uint32_t t_ = h + (sha256_ror(e, 6) ^ sha256_ror(e, 11) ^ sha256_ror(e, 25)) +     \
-			      (g ^ (e & (f ^ g))) + sha256_k[i] + w[(i) & 15];                     \
+			      (g ^ (e & (f ^ g))) + sha256_k[n + i] + w[i];                        \
 		d += t_;                                                                           \
 		h = t_ + (sha256_ror(a, 2) ^ sha256_ror(a, 13) ^ sha256_ror(a, 22)) +              \
 		    ((a & b) | (c & (a | b)));                                                     \
+		/* For 16 rounds later. */                                                         \
+		w[i] += w[(i + 9) & 15] + sha256_word0(w[(i + 1) & 15]) +                          \
+			sha256_word1(w[(i + 14) & 15]);                                            \
 	} while (0)
-#define SHA256_ROUNDS(i)                                                                           \
+#define SHA256_8_ROUNDS(i)                                                                         \
 	do {                                                                                       \
 		SHA256_ROUND(a, b, c, d, e, f, g, h, i);                                           \
 		SHA256_ROUND(h, a, b, c, d, e, f, g, i + 1);                                       \
@@ -52,22 +65,14 @@ static void sha256_block(struct sha256 *s, const uint8_t *p)
 {
 	uint32_t a = s->h[0], b = s->h[1], c = s->h[2], d = s->h[3];
 	uint32_t e = s->h[4], f = s->h[5], g = s->h[6], h = s->h[7];
-	uint32_t w[16];	/* of the last 16 rounds */
+	uint32_t w[16];
 
 	for (unsigned i = 0; i < 16; i++)
 		w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 |
 		       (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
-	SHA256_ROUNDS(0);
-	SHA256_ROUNDS(8);
-	for (unsigned n = 16; n < 64; n += 16) {
-		for (unsigned i = 0; i < 16; i++) {
-			uint32_t x = w[(i + 1) & 15], y = w[(i + 14) & 15];
-
-			w[i] += w[(i + 9) & 15] + (sha256_ror(x, 7) ^ sha256_ror(x, 18) ^ x >> 3) +
-				(sha256_ror(y, 17) ^ sha256_ror(y, 19) ^ y >> 10);
-		}
-		SHA256_ROUNDS(n);
-		SHA256_ROUNDS(n + 8);
+	for (unsigned n = 0; n < 64; n += 16) {
+		SHA256_8_ROUNDS(0);
+		SHA256_8_ROUNDS(8);
 	}
 	s->h[0] += a;
 	s->h[1] += b;
