@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/backend/image.h"
@@ -158,6 +159,7 @@ static int raw_map(struct store *s, uint64_t offset, uint64_t max_bytes, struct 
 {
 	struct raw *raw = raw_of(s);
 	off_t data, hole;
+	struct stat st;
 
 	if (!max_bytes || beyond(s, offset, max_bytes))
 		return -EINVAL;
@@ -167,6 +169,10 @@ static int raw_map(struct store *s, uint64_t offset, uint64_t max_bytes, struct 
 	data = lseek(raw->image.fd, (off_t)offset, SEEK_DATA);
 	if (data < 0 && errno != ENXIO)
 		return 0;
+	/* A hole up to the end, or the end has come nearer: what is lost is not zeroes. */
+	if (data < 0 && !raw->image.is_block &&
+	    (fstat(raw->image.fd, &st) || (uint64_t)st.st_size < s->size_bytes))
+		return -EIO;
 	if (data < 0 || (uint64_t)data > offset) {
 		out->data = false;
 		out->zero = true;
