@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <lzma.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -549,8 +548,6 @@ int main(int argc, char **argv)
 	char compression = 0, *rest;
 	int opt;
 
-	/* A file that must not grow further (ulimit -f) is an error, not the end. */
-	signal(SIGXFSZ, SIG_IGN);
 	rd.list_file = need(open_memstream(&rd.list, &rd.list_len));
 	add_entry("dev", DIRECTORY, 0755, NULL, 0);
 	add_entry("dev/console", CONSOLE, 0600, NULL, 0);
