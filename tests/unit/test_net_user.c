@@ -4,6 +4,7 @@
  */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -186,6 +187,21 @@ static bool proc_says(pid_t pid, const char *file, const char *regex)
 	return !system(command);
 }
 
+static int count_fds(pid_t pid)
+{
+	char path[64];
+	int n = -2;	/* . and .. */
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	cr_assert(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
 /* A helper that is started with this line of shell before. */
 static void wrap(const char *line)
 {
@@ -341,7 +357,7 @@ Test(net_user, confinement)
 	fds.rlim_cur = fds.rlim_max < 2048 ? fds.rlim_max : 2048;
 	snprintf(text, sizeof(text), "^Max open files +%lu ", fds.rlim_cur);
 	cr_expect(proc_says(pid, "limits", text), "%s", text);
-	snprintf(text, sizeof(text), "^Max data size +%lu ", (fds.rlim_cur * 256 << 10) + (256 << 20));
+	snprintf(text, sizeof(text), "^Max data size +%lu ", (fds.rlim_cur * 512 << 10) + (256 << 20));
 	cr_expect(proc_says(pid, "limits", text), "%s", text);
 	end();
 }
@@ -366,6 +382,47 @@ Test(net_user, fragments_do_not_fill_the_host)
 	cr_expect(until(&downs, 1), "%u fragments", sent);
 	cr_expect(sent > 500 && sent < 2000, "%u fragments", sent);
 	guest_sends(f, 1000);
+	end();
+}
+
+static void swallow(uint8_t *f)
+{
+	struct iovec iov = { f, 2000 };
+	struct net_frame got = { &iov, 1, 2000 };
+
+	while (net->ops->recv(net, 0, &got, 1) == 1)
+		got.len_bytes = 2000;
+}
+
+/* As many as there are descriptors fit into the memory; those that are too many are refused. */
+Test(net_user, all_connections_that_may_be)
+{
+	struct sockaddr_in at = address("127.0.0.1", 4999);
+	int listener, fds, last = -1;
+	struct err err = { "" };
+	struct rlimit ours;
+	uint8_t f[2000];
+
+	own_network();
+	listener = socket(AF_INET, SOCK_STREAM, 0);
+	cr_assert_eq(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
+	cr_assert_eq(listen(listener, 4096), 0);
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::4022-22" }, &err), 0,
+		     "%s", err.text);
+	for (unsigned i = 0; i < 2300; i++) {
+		guest_sends(f, make_tcp(f, GUEST, "\x0a\0\x02\x02", 10000 + i, 4999, 0, 2));
+		swallow(f);
+	}
+	for (unsigned tries = 0; (fds = count_fds(helper())) != last && tries < 50; tries++) {
+		last = fds;
+		swallow(f);
+		turns(1);
+		usleep(200000);
+	}
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &ours), 0);
+	cr_expect_eq(fds, (int)(ours.rlim_max < 2048 ? ours.rlim_max : 2048), "%d", fds);
+	cr_expect_eq(downs, 0);
+	close(listener);
 	end();
 }
 

@@ -21,7 +21,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define FD_BYTES (256u << 10)	/* the buffers of a TCP connection */
+/* A TCP connection's: two buffers of 128 KiB, rounded up to its segments of nearly 64 KiB, and the
+ * first one of these, kept until the host has answered. */
+#define FD_BYTES (512u << 10)
 #define OTHER_BYTES (256u << 20)	/* program, queue, packets that are not whole yet */
 #define NOBODY 65534u		/* as on every Linux */
 
