@@ -66,6 +66,8 @@ struct ledger {
 	uint64_t *stable, *zeroed;
 	struct op *done;	/* not below a flush yet, oldest first */
 	uint64_t ndone, room, first_done;
+	bool may_tear;		/* a process was killed while it wrote, see sector_torn in common.c */
+	unsigned torn;		/* sectors so found */
 };
 
 /* In memory that a child shares. */
