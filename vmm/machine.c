@@ -157,8 +157,6 @@ static int watch_signals(struct machine *m, struct err *err)
 		sigaddset(&set, handled[i]);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	/* A limit of file sizes is an I/O error of a guest's disk, and no end of the VM. */
-	signal(SIGXFSZ, SIG_IGN);
 	m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (m->signal_fd < 0)
 		return err_sys(err, errno, "signals");

@@ -129,7 +129,7 @@ int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
 
-	/* A file that must not grow further (ulimit -f) is an error, not the end. */
+	/* A file that must not grow further (ulimit -f) is an error, also of a guest's disk, not the end. */
 	signal(SIGXFSZ, SIG_IGN);
 	/* One heap for all threads: an arena each would cost pages and time. */
 	mallopt(M_ARENA_MAX, 1);
