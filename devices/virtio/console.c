@@ -197,18 +197,12 @@ static void run_rx(struct console *con)
 
 /* --- configuration --------------------------------------------------------- */
 
-static void put16(uint8_t *at, uint16_t v)
-{
-	at[0] = (uint8_t)v;
-	at[1] = (uint8_t)(v >> 8);
-}
-
 /* Lock held. */
 static void fill_config(struct console *con)
 {
 	memset(con->vdev.config, 0, CONFIG_BYTES);
-	put16(con->vdev.config + CONFIG_COLS, con->cols);
-	put16(con->vdev.config + CONFIG_ROWS, con->rows);
+	virtio_put16(con->vdev.config + CONFIG_COLS, con->cols);
+	virtio_put16(con->vdev.config + CONFIG_ROWS, con->rows);
 }
 
 static void console_resized(void *opaque, uint16_t cols, uint16_t rows)

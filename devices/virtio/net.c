@@ -82,12 +82,6 @@ static const struct key keys[] = {
 	{ 0 },
 };
 
-static void put16(uint8_t *at, unsigned v)
-{
-	at[0] = (uint8_t)v;
-	at[1] = (uint8_t)(v >> 8);
-}
-
 /* --- what the parts share ------------------------------------------------------------- */
 
 void net_again(struct virtio_net *nic)
@@ -115,7 +109,7 @@ uint16_t net_status(const struct virtio_net *nic)
 
 void net_set_status(struct virtio_net *nic, uint16_t status)
 {
-	put16(nic->vdev.config + NET_CONFIG_STATUS, status);
+	virtio_put16(nic->vdev.config + NET_CONFIG_STATUS, status);
 }
 
 void net_set_pairs(struct virtio_net *nic, unsigned pairs)
@@ -432,9 +426,9 @@ static void fill_config(struct virtio_net *nic)
 	uint8_t *c = nic->vdev.config;
 
 	memcpy(c + NET_CONFIG_MAC, nic->mac, NET_MAC_BYTES);
-	put16(c + NET_CONFIG_STATUS, net_link_up(nic) ? NET_S_LINK_UP : 0);
-	put16(c + NET_CONFIG_MAX_PAIRS, nic->max_pairs);
-	put16(c + NET_CONFIG_MTU, nic->net->mtu);
+	virtio_put16(c + NET_CONFIG_STATUS, net_link_up(nic) ? NET_S_LINK_UP : 0);
+	virtio_put16(c + NET_CONFIG_MAX_PAIRS, nic->max_pairs);
+	virtio_put16(c + NET_CONFIG_MTU, nic->net->mtu);
 }
 
 static void init_limits(struct virtio_net *nic, const struct keyvals *cfg)

@@ -27,12 +27,6 @@
 
 static const struct virtio_class nvu_class = VHOST_FRONT_CLASS("virtio-net", 1, 0x020000);
 
-static void put16(uint8_t *at, unsigned v)
-{
-	at[0] = (uint8_t)v;
-	at[1] = (uint8_t)(v >> 8);
-}
-
 /* A frame that nobody takes. */
 static uint32_t refuse(const struct chain *chain)
 {
@@ -41,7 +35,7 @@ static uint32_t refuse(const struct chain *chain)
 
 static void link_down(struct vhost_front *f)
 {
-	put16(f->vdev.config + NET_CONFIG_STATUS, 0);
+	virtio_put16(f->vdev.config + NET_CONFIG_STATUS, 0);
 	if (virtio_has(&f->vdev, NET_F_STATUS))
 		virtio_config_changed(&f->vdev);
 }
@@ -110,9 +104,9 @@ static int connect_daemon(struct vhost_front *f, const struct device_env *env,
 	/* These are not the daemon's to know; vhost_user_start keeps them from it. */
 	f->vdev.offered |= BIT(NET_F_MAC) | BIT(NET_F_STATUS) | (mtu ? BIT(NET_F_MTU) : 0);
 	memcpy(c + NET_CONFIG_MAC, mac, NET_MAC_BYTES);
-	put16(c + NET_CONFIG_STATUS, NET_S_LINK_UP);
-	put16(c + NET_CONFIG_MAX_PAIRS, 1);
-	put16(c + NET_CONFIG_MTU, mtu);
+	virtio_put16(c + NET_CONFIG_STATUS, NET_S_LINK_UP);
+	virtio_put16(c + NET_CONFIG_MAX_PAIRS, 1);
+	virtio_put16(c + NET_CONFIG_MTU, mtu);
 	return virtio_attach(&f->vdev, err);
 }
 
