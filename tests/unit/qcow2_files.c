@@ -40,6 +40,12 @@ static int run(const char *fmt, va_list ap)
 	return WEXITSTATUS(status);
 }
 
+static void show_log(void)
+{
+	if (system("tail -5 log >&2"))
+		fputs("(no log)\n", stderr);
+}
+
 int sh(const char *fmt, ...)
 {
 	va_list ap;
@@ -60,7 +66,7 @@ void must(const char *fmt, ...)
 	rc = run(fmt, ap);
 	va_end(ap);
 	if (rc)
-		system("tail -5 log >&2");
+		show_log();
 	cr_assert_eq(rc, 0, "%s: exit status %d", fmt, rc);
 }
 
@@ -69,7 +75,7 @@ int qemu_check(const char *image)
 	int rc = sh("qemu-img check -f qcow2 %s", image);
 
 	if (rc && rc != 3)
-		system("tail -5 log >&2");
+		show_log();
 	return rc;
 }
 

@@ -528,6 +528,23 @@ static void *reset_thread(void *arg)
 	return NULL;
 }
 
+/* A vCPU resets the device and waits for its I/O. */
+static pthread_t begin_reset(void)
+{
+	struct virtio_device *vdev = (struct virtio_device *)dev;
+	pthread_t thread;
+	bool waits = false;
+
+	cr_assert_eq(pthread_create(&thread, NULL, reset_thread, NULL), 0);
+	while (!waits) {
+		usleep(100);
+		virtio_lock(vdev);
+		waits = vdev->resetting && vdev->io_pending;
+		virtio_unlock(vdev);
+	}
+	return thread;
+}
+
 /* The reset waits for what is in flight, and nothing is written to the guest after it. */
 Test(blk, reset_in_flight)
 {
@@ -537,8 +554,7 @@ Test(blk, reset_in_flight)
 	disk.hold = true;
 	add_reads(10);
 	fake_driver_kick(&d, 0);
-	cr_assert_eq(pthread_create(&thread, NULL, reset_thread, NULL), 0);
-	usleep(20000);
+	thread = begin_reset();
 	memset(host + STATUS, 0xee, 10);
 	fake_disk_release(&disk, 4);
 	fake_disk_release(&disk, 6);
@@ -562,8 +578,7 @@ Test(blk, reset_in_ranges)
 	begin(FAKE_PCI, F_ALL);
 	disk.hold = true;
 	cr_assert_eq(ranges(BLK_T_DISCARD, r, 3), -1);
-	cr_assert_eq(pthread_create(&thread, NULL, reset_thread, NULL), 0);
-	usleep(20000);
+	thread = begin_reset();
 	fake_disk_release(&disk, 1);
 	pthread_join(thread, NULL);
 	cr_assert_eq(disk.ops[DISK_DISCARD], 1);

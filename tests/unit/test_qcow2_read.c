@@ -218,8 +218,11 @@ Test(qcow2_read, refusals)
 	must("qemu-img create -q -f qcow2 -o data_file=d.raw ext.qcow2 1M");
 	must_refuse("ext.qcow2", STORE_AUTO, true, "external data file");
 	must("qemu-img create -q -f qcow2 --object secret,id=s,data=x "
-	     "-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 luks.qcow2 1M");
-	must_refuse("luks.qcow2", STORE_AUTO, true, "encrypted (LUKS)");
+	     "-o encrypt.format=aes,encrypt.key-secret=s crypt.qcow2 1M");
+	must_refuse("crypt.qcow2", STORE_AUTO, true, "encrypted (AES)");
+	/* LUKS by its header alone: qemu-img measures key stretching, and fails where the host's CPU clock is coarse. */
+	poke32("crypt.qcow2", 32, 2);
+	must_refuse("crypt.qcow2", STORE_AUTO, true, "encrypted (LUKS)");
 	must("qemu-img create -q -f qcow 1.qcow 1M");
 	must_refuse("1.qcow", STORE_AUTO, true, "version 1");
 	must("truncate -s 1M x.qcow2");
