@@ -237,8 +237,11 @@ static bool poll_all(struct loop *loop)
 	return any;
 }
 
-/* True: there was work, and more may come. False: all pollers are disarmed. */
-static bool spin(struct loop *loop, uint64_t begin)
+/*
+ * True: there was work, and more may come; or *n events are there. False: all pollers are
+ * disarmed.
+ */
+static bool spin(struct loop *loop, uint64_t begin, struct epoll_event *ev, int *n)
 {
 	uint64_t end = begin + loop->poll_ns;
 
@@ -246,7 +249,12 @@ static bool spin(struct loop *loop, uint64_t begin)
 		if (poll_all(loop))
 			return true;
 		cpu_relax();
-		if (i % 16 == 0 && now_ns() >= end)
+		if (i % 8)
+			continue;
+		*n = epoll_wait(loop->epfd, ev, LOOP_BATCH, 0);
+		if (*n)
+			return true;
+		if (now_ns() >= end)
 			break;
 	}
 	while (loop->pollers) {
@@ -301,10 +309,15 @@ static int wait_events(struct loop *loop, struct epoll_event *ev)
 	int n;
 
 	while (loop->pollers) {
-		if (!spin(loop, begin))
+		n = 0;
+		if (!spin(loop, begin, ev, &n))
 			break;
 		loop->trial_after = 1;
 		now = now_ns();
+		if (n) {
+			loop->waited_at = now;
+			return n;
+		}
 		if (now - loop->waited_at >= LOOP_POLL_TURN_NS || atomic_load(&loop->stop)) {
 			loop->waited_at = now;
 			return epoll_wait(loop->epfd, ev, LOOP_BATCH, 0);

@@ -72,8 +72,8 @@ void loop_timer_arm(struct loop_watch *watch, uint64_t delay_ns);
  * to do and says whether there was anything. When nothing came for as long as is worth
  * while, idle is called once and the poller is disarmed: it makes sure that the next work
  * wakes the loop. How long is learnt from how long the loop blocked before, never more than
- * the limit: an idle VM does not spin. Other watches are looked at in between, at least
- * every LOOP_POLL_TURN_NS.
+ * the limit: an idle VM does not spin. Other watches are looked at in between: after a few
+ * polls that found nothing, and at least every LOOP_POLL_TURN_NS.
  */
 #define LOOP_POLL_MAX_NS 50000u
 #define LOOP_POLL_TURN_NS 200000u
