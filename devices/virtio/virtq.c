@@ -361,9 +361,16 @@ void virtq_disable_kicks(struct virtq *q)
 	if (!q->ready || q->kicks_off)
 		return;
 	q->kicks_off = true;
-	/* With event_idx, leaving avail_event behind is enough. */
-	if (!q->event_idx)
+	if (!q->event_idx) {
 		put_relaxed(&used(q)->flags, USED_F_NO_NOTIFY);
+		return;
+	}
+	/* Leaving avail_event behind is enough, unless the driver stands right before it. */
+	if (q->avail_event == q->next_avail &&
+	    atomic_load_explicit(&avail(q)->idx, memory_order_relaxed) == q->next_avail) {
+		q->avail_event = (uint16_t)(q->next_avail - 1);
+		put_relaxed(avail_event(q), q->avail_event);
+	}
 }
 
 bool virtq_enable_kicks(struct virtq *q)

@@ -615,6 +615,15 @@ Test(virtq, avail_event_suppresses_kicks)
 		virtq_push(&t.q, chain.head, 0);
 		cr_assert_eq(virtq_pop(&t.q, &chain, iov, 2), 0);
 		cr_assert(!virtq_enable_kicks(&t.q));
+		/* Disabled at rest, to be looked at. */
+		virtq_disable_kicks(&t.q);
+		old = t.r.avail[1];
+		fake_ring_add(&t.r, &b, 1, NULL, 0);
+		cr_assert(!driver_kicks(&t, old), "polled: round %u", round);
+		cr_assert(virtq_has_more(&t.q));
+		cr_assert_eq(virtq_pop(&t.q, &chain, iov, 2), 1);
+		virtq_push(&t.q, chain.head, 0);
+		cr_assert(!virtq_enable_kicks(&t.q));
 		while (fake_ring_take(&t.r, &e))
 			;
 	}
