@@ -54,6 +54,8 @@ struct net_ops {
 	unsigned (*recv)(struct net *net, unsigned queue, struct net_frame *frame, unsigned n);
 	/* The queue's watch spoke. */
 	void (*event)(struct net *net, unsigned queue, uint32_t events);
+	/* Cheap: are there frames? Asked over and over while net->polled. NULL: its watch tells. */
+	bool (*ready)(struct net *net, unsigned queue);
 	/* What the client wants changed; the watch then tells of the peer's end only, and the
 	 * backend itself calls readable and writable. NULL: the watch tells. */
 	void (*want)(struct net *net, unsigned queue);
@@ -96,6 +98,7 @@ struct net {
 	bool csum_good;		/* what it gives comes from this host: checksums are right */
 	uint16_t mtu;		/* the link's own, 0: unknown */
 	bool up;		/* the peer is there */
+	bool polled;		/* the client asks ready(): nobody need call it */
 	char name[16];		/* "net0", for messages */
 	char what[128];		/* "tap tap0 (2 queues)", for --dry-run and messages */
 	struct net_port port[NET_MAX_QUEUES];

@@ -142,7 +142,7 @@ static unsigned user_recv(struct net *net, unsigned queue, struct net_frame *fra
 		return 0;
 	while (i < n) {
 		len = net_ring_peek(&u->rx, &from);
-		if (!len && !net_ring_await_frames(&u->rx))
+		if (!len && !net->polled && !net_ring_await_frames(&u->rx))
 			continue;
 		if (len <= 0)
 			break;
@@ -166,6 +166,11 @@ static void on_bell(void *opaque)
 		u->net.client.readable(u->net.client.opaque, 0);
 	if (p->fd >= 0 && p->want_write)
 		u->net.client.writable(u->net.client.opaque, 0);
+}
+
+static bool user_ready(struct net *net, unsigned queue)
+{
+	return net_ring_has_frames(&user_of(net)->rx);
 }
 
 /* The bell may have rung while nobody wanted to hear it. */
@@ -203,6 +208,7 @@ static const struct net_ops user_ops = {
 	.send = user_send,
 	.recv = user_recv,
 	.event = user_event,
+	.ready = user_ready,
 	.want = user_want,
 	.close = user_close,
 };

@@ -3,7 +3,7 @@
  *
  * Queues 2n and 2n+1 receive and transmit for pair n; the control queue comes after
  * the last pair, or after the first where the driver does without MQ. Frames move
- * in net_rx.c and net_tx.c, commands in net_ctrl.c, and what lies behind is struct net.
+ * in net_rx.c and net_tx.c (and net_poll.c), commands in net_ctrl.c, and what lies behind is struct net.
  * Threads: everything moves in the loop's thread, which is the card's own with iothread=on
  * (env->loop is that loop then); activate and reset come from a vCPU's and only touch the
  * backend by calls that may come from any thread. With vhost the kernel's thread moves the
@@ -314,6 +314,7 @@ static bool nic_reset(struct virtio_device *vdev)
 	struct virtio_net *nic = virtio_net_of(vdev);
 
 	net_vhost_stop(nic);
+	nic->polled = 0;
 	for (unsigned i = 0; i < nic->max_pairs; i++) {
 		queue_reset(&nic->pair[i].rx);
 		queue_reset(&nic->pair[i].tx);
@@ -342,6 +343,7 @@ static void nic_destroy(struct device *dev)
 	struct virtio_net *nic = (struct virtio_net *)dev;
 
 	virtio_detach(&nic->vdev);
+	net_poll_close(nic);
 	net_vhost_close(nic);
 	net_close(nic->net);
 	loop_unwatch(nic->again);
@@ -530,6 +532,7 @@ int net_create_on(struct net *net, const struct device_env *env, const struct ke
 		goto fail;
 	}
 	init_limits(nic, cfg);
+	net_poll_init(nic);
 	if (!env->dry_run)
 		rc = net_vhost_choose(nic, env, (enum net_vhost_how)keys_num(cfg, KEY_VHOST),
 				      cfg->option, err);

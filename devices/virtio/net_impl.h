@@ -1,6 +1,7 @@
 /*
  * net_impl: what the parts of virtio-net share: net.c (the page: keys, life, class),
- * net_stash.c, net_rx.c, net_tx.c, net_ctrl.c and net_vhost.c. Lock held in every function but those called on_….
+ * net_stash.c, net_rx.c, net_tx.c, net_poll.c, net_ctrl.c and net_vhost.c. Lock held in every
+ * function but those called on_… and the loop's own callbacks.
  */
 #ifndef BANTAM_VIRTIO_NET_IMPL_H
 #define BANTAM_VIRTIO_NET_IMPL_H
@@ -124,6 +125,8 @@ struct virtio_net {
 	uint8_t mac[NET_MAC_BYTES];	/* as created: what a reset goes back to */
 	struct net_filter filter;
 	struct ratelimit rx_limit, tx_limit;
+	uint32_t polled;	/* pairs whose transmit queue is at rest, without kicks: net_poll.c */
+	struct loop_poller poller;
 	unsigned rx_first, tx_first;	/* the pair whose turn it is when a timer fires */
 	struct loop_watch *again, *rx_timer, *tx_timer;
 	int again_fd;
@@ -167,6 +170,16 @@ void net_stash_compact(struct net_stash *s);
 /* net_rx.c, net_tx.c: move what can be moved. */
 void net_run_rx(struct virtio_net *nic, unsigned pair);
 void net_run_tx(struct virtio_net *nic, unsigned pair);
+
+/*
+ * net_poll.c. A transmit queue is empty: poll it for a while if that pays, else let the driver's
+ * next frame wake us. True: there is more already.
+ */
+bool net_rest(struct virtio_net *nic, unsigned pair);
+/* The guest was given frames, and may answer: poll its transmit queue, if it is at rest. */
+void net_expect(struct virtio_net *nic, unsigned pair);
+void net_poll_init(struct virtio_net *nic);
+void net_poll_close(struct virtio_net *nic);	/* also of a card that is half made */
 
 /* net_vhost.c; all but choose do nothing without nic->vhost. */
 enum net_vhost_how { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };

@@ -288,6 +288,8 @@ void net_run_rx(struct virtio_net *nic, unsigned pair)
 		return;
 	virtq_publish(q);
 	virtio_interrupt(&nic->vdev, 2 * pair);
+	if (left < NET_TURN_MAX)
+		net_expect(nic, pair);
 	if (!left && !rx->blocked && !rx->limited) {
 		rx->more = true;
 		net_again(nic);

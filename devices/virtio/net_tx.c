@@ -5,7 +5,8 @@
  * returned; those that the backend cannot take wait there, and nothing more is
  * popped until it can: the guest's ring fills up, which is how it learns to wait. The
  * header goes to backends that understand it as the guest wrote it (the kernel
- * checks it); for others it is cut off. Kicks are off while we look at the ring anyway.
+ * checks it); for others it is cut off. Kicks are off while we look at the ring anyway, and
+ * while net_poll.c does.
  */
 #include <string.h>
 
@@ -131,12 +132,13 @@ void net_run_tx(struct virtio_net *nic, unsigned pair)
 	if (tx->limited || !q->ready)
 		return;
 	tx->more = false;
+	nic->polled &= ~(1u << pair);
 	virtq_disable_kicks(q);
 	do {
 		while (left && nic->vdev.active && serve(nic, pair, &left))
 			;
 	} while (left && nic->vdev.active && !tx->blocked && !tx->limited &&
-		 virtq_enable_kicks(q));
+		 net_rest(nic, pair));
 	if (!nic->vdev.active)
 		return;
 	virtio_interrupt(&nic->vdev, 2 * pair + 1);
