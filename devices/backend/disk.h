@@ -58,6 +58,9 @@ struct disk_ops {
 	void (*reap)(struct disk *disk);
 	/* Block until no request is in flight. */
 	void (*drain)(struct disk *disk);
+	/* Do other threads work on requests? Then whoever waits had better sleep than poll and take
+	 * their CPU from them. NULL: never. */
+	bool (*busy_elsewhere)(const struct disk *disk);
 	/* Ask the host for the size again: 1: size_bytes has changed, 0: not, -errno. */
 	int (*refresh)(struct disk *disk, struct err *err);
 	/* No request is in flight. */

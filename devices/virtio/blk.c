@@ -362,6 +362,18 @@ static unsigned drain_queue(struct blk *blk, unsigned queue, unsigned max)
 	return n;
 }
 
+/* Let the drivers' requests wake us again. */
+static void stop_polling(struct blk *blk)
+{
+	while (blk->polled && blk->vdev.active) {
+		unsigned queue = (unsigned)__builtin_ctz(blk->polled);
+
+		blk->polled &= blk->polled - 1;
+		if (virtq_enable_kicks(&blk->vdev.queue[queue]))
+			come_back(blk, queue);
+	}
+}
+
 /*
  * The queue is empty: poll it for a while if the loop thinks that this pays, else let the
  * driver's next request wake us. True: there is more already.
@@ -369,7 +381,14 @@ static unsigned drain_queue(struct blk *blk, unsigned queue, unsigned max)
 static bool rest_queue(struct blk *blk, unsigned queue)
 {
 	struct virtq *q = &blk->vdev.queue[queue];
+	const struct disk_ops *ops = blk->disk->ops;
 
+	if (ops->busy_elsewhere && ops->busy_elsewhere(blk->disk)) {
+		loop_poll_disarm(blk->vdev.env->loop, &blk->poller);
+		blk->polled &= ~(1u << queue);
+		stop_polling(blk);
+		return virtq_enable_kicks(q);
+	}
 	if (!loop_poll_arm(blk->vdev.env->loop, &blk->poller))
 		return virtq_enable_kicks(q);
 	blk->polled |= 1u << queue;
@@ -428,13 +447,7 @@ void blk_poll_idle(void *opaque)
 	struct blk *blk = opaque;
 
 	virtio_lock(&blk->vdev);
-	while (blk->polled && blk->vdev.active) {
-		unsigned queue = (unsigned)__builtin_ctz(blk->polled);
-
-		blk->polled &= blk->polled - 1;
-		if (virtq_enable_kicks(&blk->vdev.queue[queue]))
-			come_back(blk, queue);
-	}
+	stop_polling(blk);
 	virtio_unlock(&blk->vdev);
 }
 

@@ -103,11 +103,19 @@ static void fake_close(struct disk *disk)
 		*f->closed = true;
 }
 
+static bool fake_busy_elsewhere(const struct disk *disk)
+{
+	const struct fake_disk *f = (const struct fake_disk *)disk;
+
+	return f->elsewhere && f->ntaken;
+}
+
 static const struct disk_ops fake_ops = {
 	.submit = fake_submit,
 	.commit = fake_commit,
 	.reap = fake_reap,
 	.drain = fake_drain,
+	.busy_elsewhere = fake_busy_elsewhere,
 	.refresh = fake_refresh,
 	.close = fake_close,
 };

@@ -19,6 +19,7 @@ struct fake_disk {
 	unsigned ntaken;
 	unsigned nready;	/* of taken: reap finishes these */
 	bool hold;
+	bool elsewhere;		/* as if threads had what is held */
 	int fail;		/* every result from now on, if negative */
 	uint64_t new_size;	/* what refresh finds; 0: no change; 1: it fails */
 	bool *closed;		/* set to true by close, if given */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "devices/virtio/blk.h"
+#include "devices/virtio/blk_impl.h"
 #include "devices/virtio/blk_req.h"
 #include "tests/unit/fake_disk.h"
 #include "tests/unit/fake_driver.h"
@@ -519,6 +521,38 @@ Test(blk, multi_queue)
 		cr_assert_eq(fake_driver_irqs(&d, q), 1);
 		cr_assert_arr_eq(host + DATA, bytes + q * 512, 512);
 	}
+	end();
+}
+
+/* Polled, until the disk's threads have something to do: the loop sleeps then, and wants kicks. */
+Test(blk, polls_unless_threads_work)
+{
+	struct fake_used_elem e;
+	const struct blk *blk;
+	cpu_set_t set;
+
+	if (!sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1)
+		cr_skip_test("one CPU: no polling");
+	create(FAKE_PCI, false, 2);
+	fake_driver_start(&d, F_ALL | F_MQ, 2, QUEUE);
+	blk = (const struct blk *)dev;
+	/* Short waits teach the loop that it pays; the second queue is left polled as well. */
+	for (unsigned i = 0; i < 10 && blk->polled != 3; i++) {
+		in(BLK_T_IN, 0, 512, NULL);
+		fake_driver_kick(&d, 1);
+	}
+	cr_assert_eq(blk->polled, 3);
+	disk.hold = disk.elsewhere = true;
+	add_reads(1);
+	fake_run(&f);
+	cr_assert_eq(disk.ntaken, 1);
+	cr_assert_eq(blk->polled, 0);
+	cr_assert_not(blk->poller.armed);
+	disk.hold = disk.elsewhere = false;
+	fake_disk_release(&disk, 1);
+	fake_run(&f);
+	cr_assert(fake_ring_take(&d.ring[0], &e));
+	cr_assert_eq(in(BLK_T_IN, 0, 512, NULL), BLK_S_OK);
 	end();
 }
 
