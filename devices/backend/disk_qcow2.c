@@ -5,9 +5,10 @@
  * metadata is in memory, and hands the pieces to disk_raw on the image's file or on the file of
  * a backing image (each has one, made when it is first needed): on allocated clusters a qcow2
  * disk is a raw disk with another offset, and all of disk_raw's ways (io_uring or threads,
- * O_DIRECT, cached writes) are ours. New clusters that need no copying are linked there, too.
+ * O_DIRECT, cached writes) are ours. New clusters that need no copying are linked there, too, and
+ * those that do are copied there as long as the page cache is quick (write_here.h).
  *
- * All else, namely what must load metadata, copy, decompress, commit, or went wrong, is done by
+ * All else, namely what must load metadata, decompress, commit, or went wrong, is done by
  * the synchronous engine in a worker (disk_workers.h). A request that meets a cluster which a
  * worker changes waits until a worker has finished.
  */
@@ -238,6 +239,7 @@ static void qdisk_commit(struct disk *disk)
 {
 	struct qdisk *d = (struct qdisk *)disk;
 
+	d->here_ns = 0;
 	/* What is done may submit more, to a level that was already looked at. */
 	do {
 		hand_settled(d);
@@ -299,6 +301,11 @@ static void qdisk_drain(struct disk *disk)
 	}
 }
 
+static bool qdisk_busy_elsewhere(const struct disk *disk)
+{
+	return ((const struct qdisk *)disk)->working;
+}
+
 /* The header says how large it is, and nobody else may change it. */
 static int qdisk_refresh(struct disk *disk, struct err *err)
 {
@@ -340,6 +347,7 @@ static const struct disk_ops qdisk_ops = {
 	.commit = qdisk_commit,
 	.reap = qdisk_reap,
 	.drain = qdisk_drain,
+	.busy_elsewhere = qdisk_busy_elsewhere,
 	.refresh = qdisk_refresh,
 	.close = qdisk_close,
 };
@@ -393,6 +401,8 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 			!strcmp(cfg->engine, "threads") ? "threads" : "auto";
 	list_init(&d->settled);
 	list_init(&d->waiting);
+	if (cfg->direct)
+		d->here.state = WRITE_HERE_NEVER;
 	rc = store_open(&options, &d->level[0].store, err);
 	if (!rc) {
 		find_levels(d);

@@ -8,6 +8,7 @@
 #include "devices/backend/disk.h"
 #include "devices/backend/disk_workers.h"
 #include "devices/backend/qcow2.h"
+#include "devices/backend/write_here.h"
 
 #define MAX_PIECES 6u
 #define MAX_IOVS 64u
@@ -57,6 +58,8 @@ struct qdisk {
 	struct job_list settled;	/* work.result waits for commit */
 	struct job_list waiting;	/* for a busy cluster */
 	struct disk_req *refused;	/* no memory; linked by backend[1] */
+	struct write_here here;	/* copying to new clusters in the loop's thread */
+	uint64_t here_ns;	/* so long since commit */
 	bool submitted;		/* to some disk_raw, since commit looked */
 };
 

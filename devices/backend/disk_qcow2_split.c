@@ -7,6 +7,8 @@
 #include "devices/backend/disk_qcow2_impl.h"
 
 #define PAGE_BYTES 4096u
+/* So much of one turn of the loop may go into copying: other devices want their turn. */
+#define HERE_TURN_NS 1000000u
 
 int qdisk_get_io(struct qdisk *d, unsigned level)
 {
@@ -142,6 +144,26 @@ static int read_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *
 	return 0;
 }
 
+/*
+ * New clusters that old data is copied to, or that hold none of it: most often a matter of some ten
+ * microseconds of the page cache, and a worker would cost as much again. Lock held. -EAGAIN: not now.
+ */
+static int copy_here(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *len)
+{
+	struct disk_req *req = job->req;
+	uint64_t begin, done = 0;
+	int rc;
+
+	if (req->durable || d->here_ns > HERE_TURN_NS || !write_here_may(&d->here, &begin))
+		return -EAGAIN;
+	rc = qcow2_copy_now_locked(d->level[0].q, req->iov, req->niov, skip, req->offset + skip,
+				   *len, &done);
+	d->here_ns += write_here_took(&d->here, begin);
+	if (!rc)
+		*len = done;
+	return rc;
+}
+
 static int write_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *len)
 {
 	struct qcow2 *q = d->level[0].q;
@@ -153,6 +175,10 @@ static int write_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t 
 	/* More than the data must be on the medium then. */
 	if (!rc && job->req->durable && (qcow2_dirty_locked(q) || qcow2_get_lost_writes(q)))
 		rc = -EAGAIN;
+	if (rc == -EAGAIN) {
+		rc = copy_here(d, job, skip, len);
+		goto out;
+	}
 	if (!rc)
 		rc = add_piece(d, job, 0, r.host, skip, r.len);
 	if (!rc) {
@@ -160,6 +186,7 @@ static int write_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t 
 		job->piece[job->npieces - 1].counted = true;
 		*len = r.len;
 	}
+out:
 	pthread_mutex_unlock(&q->lock);
 	return rc;
 }

@@ -331,6 +331,13 @@ int qcow2_write(struct store *s, const struct iovec *iov, unsigned niov, uint64_
  * New clusters are linked already. -EAGAIN: qcow2_write can; -EBUSY: another thread changes it.
  */
 int qcow2_place_locked(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_run *run);
+/*
+ * Writes the beginning of [offset, + len), *done bytes, to new clusters, which old data is copied to:
+ * without loading metadata, decompressing, or waiting for others; the files themselves are read
+ * and written (the lock is let go meanwhile). -EAGAIN and -EBUSY as above, and -errno.
+ */
+int qcow2_copy_now_locked(struct qcow2 *q, const struct iovec *iov, unsigned niov, uint64_t skip,
+			  uint64_t offset, uint64_t len, uint64_t *done);
 void qcow2_busy_begin_locked(struct qcow2 *q, struct qcow2_busy *busy, uint64_t first,
 			     uint64_t n);
 void qcow2_busy_end_locked(struct qcow2 *q, struct qcow2_busy *busy);

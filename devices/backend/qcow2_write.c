@@ -229,7 +229,7 @@ static void plan_copy(const struct qcow2 *q, uint64_t offset, uint64_t len, uint
 
 /* Host clusters for what must be copied; c->n may become less. */
 static int get_host(struct qcow2 *q, const struct qcow2_run *run, uint64_t offset, uint64_t len,
-		    struct copy *c)
+		    enum qcow2_alloc how, struct copy *c)
 {
 	struct qcow2_got got;
 	int rc;
@@ -240,7 +240,7 @@ static int get_host(struct qcow2 *q, const struct qcow2_run *run, uint64_t offse
 		return check_host(q, run);
 	}
 	do
-		rc = qcow2_alloc_locked(q, c->n, QCOW2_ALLOC_ANY, &got);
+		rc = qcow2_alloc_locked(q, c->n, how, &got);
 	while (rc == 1);
 	if (rc)
 		return rc;
@@ -250,13 +250,13 @@ static int get_host(struct qcow2 *q, const struct qcow2_run *run, uint64_t offse
 	return 0;
 }
 
-static int link_copy(struct qcow2 *q, const struct copy *c)
+static int link_copy(struct qcow2 *q, const struct copy *c, enum qcow2_alloc how)
 {
 	int rc;
 
 	do
 		rc = qcow2_set_entries_locked(q, c->cluster, c->n, c->host | QCOW2_COPIED,
-					      q->cluster_bytes, QCOW2_ALLOC_ANY);
+					      q->cluster_bytes, how);
 	while (rc == 1);
 	if (rc && !c->own)
 		qcow2_unalloc_locked(q, c->host, c->n);
@@ -266,7 +266,7 @@ static int link_copy(struct qcow2 *q, const struct copy *c)
 /* Lock held at entry and exit. *done: bytes written. */
 static int copy_locked(struct qcow2 *q, const struct qcow2_run *run, const struct iovec *iov,
 		       unsigned niov, uint64_t skip, uint64_t offset, uint64_t len,
-		       uint64_t *done)
+		       enum qcow2_alloc how, uint64_t *done)
 {
 	struct qcow2_busy busy;
 	struct copy c = { 0 };
@@ -282,7 +282,7 @@ static int copy_locked(struct qcow2 *q, const struct qcow2_run *run, const struc
 		n = ((offset + run->len - 1) >> q->cluster_bits) - first + 1;
 	plan_copy(q, offset, len, n, &c);
 	qcow2_busy_begin_locked(q, &busy, first, n);
-	rc = get_host(q, run, offset, len, &c);
+	rc = get_host(q, run, offset, len, how, &c);
 	if (!rc) {
 		unsigned epoch = qcow2_io_begin_locked(q);
 
@@ -291,13 +291,63 @@ static int copy_locked(struct qcow2 *q, const struct qcow2_run *run, const struc
 		pthread_mutex_lock(&q->lock);
 		qcow2_io_end_locked(q, epoch);
 		if (!rc)
-			rc = link_copy(q, &c);
+			rc = link_copy(q, &c, how);
 		else if (!c.own)
 			qcow2_unalloc_locked(q, c.host, c.n);
 	}
 	qcow2_busy_end_locked(q, &busy);
 	*done = c.len;
 	return rc;
+}
+
+/* --- copying, in the caller's thread ------------------------------------------------------- */
+
+/* Whether [offset, + len) can be read without loading metadata and without decompressing. */
+static bool plain(struct store *s, uint64_t offset, uint64_t len)
+{
+	for (; s && store_is_qcow2(s) && offset < s->size_bytes; s = s->backing) {
+		struct qcow2 *q = qcow2_of(s);
+		struct qcow2_run run;
+		int rc;
+
+		if (len > s->size_bytes - offset)
+			len = s->size_bytes - offset;
+		pthread_mutex_lock(&q->lock);
+		rc = qcow2_map_locked(q, offset, len, true, &run);
+		pthread_mutex_unlock(&q->lock);
+		if (rc || run.len < len || run.kind == QCOW2_PACKED)
+			return false;
+		if (run.kind != QCOW2_HOLE)
+			return true;
+	}
+	return true;
+}
+
+int qcow2_copy_now_locked(struct qcow2 *q, const struct iovec *iov, unsigned niov, uint64_t skip,
+			  uint64_t offset, uint64_t len, uint64_t *done)
+{
+	uint64_t first = offset >> q->cluster_bits, begin = first << q->cluster_bits;
+	uint64_t n = ((offset + len - 1) >> q->cluster_bits) - first + 1;
+	uint64_t end = (first + n) << q->cluster_bits;
+	struct qcow2_run run;
+	int rc;
+
+	if (!q->armed || q->unsafe || q->want_commit)
+		return -EAGAIN;
+	if (q->busy && qcow2_is_busy_locked(q, first, n))
+		return -EBUSY;
+	rc = qcow2_map_locked(q, offset, len, true, &run);
+	if (rc)
+		return rc;
+	if (run.kind == QCOW2_PACKED || (run.kind == QCOW2_DATA && run.copied))
+		return -EAGAIN;
+	/* What is overwritten as a whole needs no reading. */
+	if (run.kind == QCOW2_HOLE && (begin != offset || end != offset + len) &&
+	    !plain(q->store.backing, begin, end - begin))
+		return -EAGAIN;
+	/* The table and its slice first: most likely they are there when the data is written. */
+	rc = qcow2_set_entries_locked(q, first, 0, 0, 0, QCOW2_ALLOC_NOW);
+	return rc ? rc : copy_locked(q, &run, iov, niov, skip, offset, len, QCOW2_ALLOC_NOW, done);
 }
 
 /* --- all of them -------------------------------------------------------------------------- */
@@ -322,7 +372,8 @@ static int write_piece(struct qcow2 *q, const struct iovec *iov, unsigned niov, 
 		return rc ? rc : 1;
 	}
 	if (rc == -EAGAIN)
-		return copy_locked(q, &run, iov, niov, skip, offset, len, done);
+		return copy_locked(q, &run, iov, niov, skip, offset, len, QCOW2_ALLOC_ANY,
+				   done);
 	if (rc)
 		return rc;
 	epoch = qcow2_io_begin_locked(q);

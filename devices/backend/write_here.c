@@ -16,10 +16,25 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+bool write_here_may(const struct write_here *w, uint64_t *begin_ns)
+{
+	*begin_ns = now_ns();
+	return w->state != WRITE_HERE_NEVER && *begin_ns >= w->stalled_until_ns;
+}
+
+uint64_t write_here_took(struct write_here *w, uint64_t begin_ns)
+{
+	uint64_t end = now_ns(), took = end - begin_ns;
+
+	if (took > STALL_NS)
+		w->stalled_until_ns = end + STALL_FACTOR * took;
+	return took;
+}
+
 bool write_here(struct write_here *w, int fd, const struct iovec *iov, unsigned niov,
 		uint64_t offset, uint64_t len_bytes)
 {
-	uint64_t begin, end;
+	uint64_t begin;
 	ssize_t n;
 
 	if (len_bytes > HERE_MAX_BYTES || w->state == WRITE_HERE_NEVER)
@@ -30,13 +45,10 @@ bool write_here(struct write_here *w, int fd, const struct iovec *iov, unsigned 
 		if (w->state == WRITE_HERE_NEVER)
 			return n >= 0 && (uint64_t)n == len_bytes;
 	}
-	begin = now_ns();
-	if (begin < w->stalled_until_ns)
+	if (!write_here_may(w, &begin))
 		return false;
 	n = pwritev(fd, iov, (int)niov, (off_t)offset);
-	end = now_ns();
-	if (end - begin > STALL_NS)
-		w->stalled_until_ns = end + STALL_FACTOR * (end - begin);
+	write_here_took(w, begin);
 	/* Errors and short writes are rare: the usual path does it again, and judges. */
 	return n >= 0 && (uint64_t)n == len_bytes;
 }

@@ -21,6 +21,14 @@ struct write_here {
 	uint64_t stalled_until_ns;
 };
 
+/*
+ * Around other work of that kind. May it be done here now? True: *begin_ns is what took wants when
+ * it is done.
+ */
+bool write_here_may(const struct write_here *w, uint64_t *begin_ns);
+/* Returns how long it took, in ns. */
+uint64_t write_here_took(struct write_here *w, uint64_t begin_ns);
+
 /* True: all of it is written; false: do it in the usual way. */
 bool write_here(struct write_here *w, int fd, const struct iovec *iov, unsigned niov,
 		uint64_t offset, uint64_t len_bytes);
