@@ -3,7 +3,8 @@
  * speed under any KVM. Polling (interrupts suppressed) with EVENT_IDX, as fast
  * as a driver can be: what is left is the monitor's data path.
  *
- * Command line: ms=N (each test's time, default 1000). Prints one line a test:
+ * Command line: ms=N (each test's time, default 1000), tests=MASK (bit n: test n of the table
+ * below; default all). Prints one line a test:
  *   NAME iops N mbs N avg_us N p50_us N p99_us N
  */
 #include "guest/bare/lib/apic.h"
@@ -42,7 +43,7 @@ static struct blk b;
 static struct slot slot[MAX_DEPTH] __attribute__((aligned(64)));
 static uint8_t data[MAX_DEPTH * BIG] __attribute__((aligned(4096)));
 static uint32_t histogram[HISTOGRAM];
-static uint64_t khz, run_ms = 1000;
+static uint64_t khz, run_ms = 1000, mask = ~0ull;
 static volatile uint16_t *avail_event;
 static bool event_idx;
 static struct {
@@ -138,7 +139,7 @@ static void run(const struct test *t)
 static void benchmark(void)
 {
 	for (uint64_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (tests[i].type == BLK_OUT && (b.offered & BLK_F_RO))
+		if (!(mask >> i & 1) || (tests[i].type == BLK_OUT && (b.offered & BLK_F_RO)))
 			continue;
 		run(&tests[i]);
 		user_call(CALL_REPORT, i, 0);
@@ -171,12 +172,23 @@ static void called(uint64_t op, uint64_t a, uint64_t unused)
 		 result.errors);
 }
 
+static uint64_t number(const char *s)
+{
+	uint64_t n = 0;
+
+	while (*s >= '0' && *s <= '9')
+		n = n * 10 + (uint64_t)(*s++ - '0');
+	return n;
+}
+
 void main(void)
 {
-	for (const char *s = boot_cmdline; *s; s++)
+	for (const char *s = boot_cmdline; *s; s++) {
 		if (!memcmp(s, "ms=", 3))
-			for (run_ms = 0, s += 3; *s >= '0' && *s <= '9'; s++)
-				run_ms = run_ms * 10 + (uint64_t)(*s - '0');
+			run_ms = number(s + 3);
+		if (!memcmp(s, "tests=", 6))
+			mask = number(s + 6);
+	}
 	lapic_enable();
 	khz = tsc_khz();
 	if (!khz)
