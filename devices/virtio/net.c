@@ -2,8 +2,8 @@
  * net: virtio-net (virtio 1.2, section 5.1): keys, life and class.
  *
  * Queues 2n and 2n+1 receive and transmit for pair n; the control queue comes after
- * the last pair, or after the first where the driver does without MQ. Frames move
- * in net_rx.c and net_tx.c (and net_poll.c), commands in net_ctrl.c, and what lies behind is struct net.
+ * the last pair, or after the first where the driver does without MQ. Frames move in net_rx.c
+ * and net_tx.c, polled by net_poll.c, commands in net_ctrl.c, and what lies behind is struct net.
  * Threads: everything moves in the loop's thread, which is the card's own with iothread=on
  * (env->loop is that loop then); activate and reset come from a vCPU's and only touch the
  * backend by calls that may come from any thread. With vhost the kernel's thread moves the

@@ -73,10 +73,11 @@ static void idle(void *opaque)
 		bool was_polled = nic->polled >> i & 1;
 
 		nic->polled &= ~(1u << i);
-		if (was_polled && virtq_enable_kicks(&nic->vdev.queue[2 * i + 1]))
+		/* The driver may use fewer pairs by now. */
+		if (was_polled && virtq_enable_kicks(&nic->vdev.queue[2 * i + 1]) && i < nic->pairs)
 			net_run_tx(nic, i);
 		/* Its recv asks for the bell; frames that came before would not ring it. */
-		if (can_receive(nic, i))
+		if (i < nic->pairs && can_receive(nic, i))
 			net_run_rx(nic, i);
 	}
 	virtio_unlock(&nic->vdev);
