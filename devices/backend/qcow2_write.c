@@ -121,12 +121,12 @@ static int link_now(struct qcow2 *q, uint64_t offset, enum qcow2_alloc how,
 	return 0;
 }
 
-static int place(struct qcow2 *q, uint64_t offset, uint64_t len, enum qcow2_alloc how,
-		 struct qcow2_run *run)
+/* How it begins, if it may be written to now. */
+static int look(struct qcow2 *q, uint64_t offset, uint64_t len, enum qcow2_alloc how,
+		struct qcow2_run *run)
 {
 	uint64_t first = offset >> q->cluster_bits;
 	uint64_t n = ((offset + len - 1) >> q->cluster_bits) - first + 1;
-	int rc;
 
 	if (q->unsafe)
 		return -EIO;
@@ -134,7 +134,14 @@ static int place(struct qcow2 *q, uint64_t offset, uint64_t len, enum qcow2_allo
 		return -EAGAIN;
 	if (q->busy && qcow2_is_busy_locked(q, first, n))
 		return -EBUSY;
-	rc = qcow2_map_locked(q, offset, len, how == QCOW2_ALLOC_NOW, run);
+	return qcow2_map_locked(q, offset, len, how == QCOW2_ALLOC_NOW, run);
+}
+
+static int place(struct qcow2 *q, uint64_t offset, uint64_t len, enum qcow2_alloc how,
+		 struct qcow2_run *run)
+{
+	int rc = look(q, offset, len, how, run);
+
 	if (rc)
 		return rc;
 	if (run->kind == QCOW2_DATA && run->copied)
@@ -332,14 +339,10 @@ int qcow2_copy_now_locked(struct qcow2 *q, const struct iovec *iov, unsigned nio
 	struct qcow2_run run;
 	int rc;
 
-	if (!q->armed || q->unsafe || q->want_commit)
-		return -EAGAIN;
-	if (q->busy && qcow2_is_busy_locked(q, first, n))
-		return -EBUSY;
-	rc = qcow2_map_locked(q, offset, len, true, &run);
+	rc = look(q, offset, len, QCOW2_ALLOC_NOW, &run);
 	if (rc)
 		return rc;
-	if (run.kind == QCOW2_PACKED || (run.kind == QCOW2_DATA && run.copied))
+	if (q->want_commit || run.kind == QCOW2_PACKED || (run.kind == QCOW2_DATA && run.copied))
 		return -EAGAIN;
 	/* What is overwritten as a whole needs no reading. */
 	if (run.kind == QCOW2_HOLE && (begin != offset || end != offset + len) &&
