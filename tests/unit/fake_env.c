@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -236,6 +237,27 @@ void fake_config_write(struct fake_env *f, unsigned slot, unsigned off, unsigned
 static void stop_loop(void *opaque)
 {
 	loop_stop(opaque);
+}
+
+int fake_create(struct fake_env *f, const struct device_type *type, const char *text,
+		struct device **out, struct err *err)
+{
+	struct keyvals kv;
+	int rc = keys_parse(&kv, type->option, type->keys, text, err);
+
+	if (!rc && type->check)
+		rc = type->check(&kv, err);
+	if (!rc)
+		rc = type->create(&f->env, &kv, out, err);
+	keys_clear(&kv);
+	return rc;
+}
+
+bool fake_one_cpu(void)
+{
+	cpu_set_t set;
+
+	return !sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1;
 }
 
 void fake_run(struct fake_env *f)

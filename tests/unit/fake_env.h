@@ -71,6 +71,12 @@ uint32_t fake_config_read(struct fake_env *f, unsigned slot, unsigned off, unsig
 void fake_config_write(struct fake_env *f, unsigned slot, unsigned off, unsigned size_bytes,
 		       uint32_t val);
 
+/* The device that this text asks for, as the command line does it. -errno and why. */
+int fake_create(struct fake_env *f, const struct device_type *type, const char *text,
+		struct device **out, struct err *err);
+
+/* Then the loop does not poll. */
+bool fake_one_cpu(void);
 /* Run the loop's callbacks that are due; they may make others due, a few levels deep. */
 void fake_run(struct fake_env *f);
 /* Run the loop until cond(arg); false after five seconds. */

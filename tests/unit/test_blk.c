@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -529,9 +528,8 @@ Test(blk, polls_unless_threads_work)
 {
 	struct fake_used_elem e;
 	const struct blk *blk;
-	cpu_set_t set;
 
-	if (!sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1)
+	if (fake_one_cpu())
 		cr_skip_test("one CPU: no polling");
 	create(FAKE_PCI, false, 2);
 	fake_driver_start(&d, F_ALL | F_MQ, 2, QUEUE);

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/unit/fake_env.h"
 #include "vmm/core/loop.h"
 
 #define MS 1000000ull
@@ -466,13 +467,6 @@ Test(loop, a_signal_does_not_end_the_loop)
 
 /* --- busy polling ---------------------------------------------------------------- */
 
-static bool one_cpu(void)
-{
-	cpu_set_t set;
-
-	return !sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1;
-}
-
 struct polled {
 	struct loop_poller poller;
 	unsigned polls, idles, work;	/* work: polls that say true */
@@ -517,7 +511,7 @@ Test(loop, polls_after_a_short_wait_until_idle)
 {
 	struct polled p;
 
-	if (one_cpu())
+	if (fake_one_cpu())
 		cr_skip_test("one CPU: no polling");
 	init_polled(&p);
 	cr_assert_not(loop_poll_arm(loop, &p.poller), "nothing has been learnt yet");
@@ -545,7 +539,7 @@ Test(loop, polling_leaves_time_for_others)
 	struct loop_watch *timer;
 	struct polled p;
 
-	if (one_cpu())
+	if (fake_one_cpu())
 		cr_skip_test("one CPU: no polling");
 	init_polled(&p);
 	p.work = UINT32_MAX;

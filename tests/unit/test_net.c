@@ -36,13 +36,7 @@ static unsigned ctrl = CTRL;
 
 static int create(const char *text, struct err *err)
 {
-	struct keyvals kv;
-	int rc = keys_parse(&kv, "--net", virtio_net_type.keys, text, err);
-
-	if (!rc)
-		rc = virtio_net_type.create(&f.env, &kv, &dev, err);
-	keys_clear(&kv);
-	return rc;
+	return fake_create(&f, &virtio_net_type, text, &dev, err);
 }
 
 static void begin_on(enum fake_transport transport, int type, const char *keys)

@@ -3,7 +3,6 @@
  * with them again before the loop sleeps.
  */
 #include <criterion/criterion.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,18 +39,14 @@ static void start(void)
 static void create(const char *backend)
 {
 	struct err err = { "" };
-	struct keyvals kv;
 	char text[100];
-	cpu_set_t set;
 
-	if (!sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1)
+	if (fake_one_cpu())
 		cr_skip_test("one CPU: no polling");
 	setenv("BANTAM_LIBEXEC", "build", 0);
 	fake_env_init(&f, FAKE_PCI);
 	snprintf(text, sizeof(text), "%s,mac=02:00:00:00:00:01", backend);
-	cr_assert_eq(keys_parse(&kv, "--net", virtio_net_type.keys, text, &err), 0, "%s", err.text);
-	cr_assert_eq(virtio_net_type.create(&f.env, &kv, &dev, &err), 0, "%s", err.text);
-	keys_clear(&kv);
+	cr_assert_eq(fake_create(&f, &virtio_net_type, text, &dev, &err), 0, "%s", err.text);
 	fake_driver_find(&d, &f, 0, true);
 	page = fake_alloc(&f, 8 * BUFFER);
 	host = fake_at(&f, page, 8 * BUFFER);

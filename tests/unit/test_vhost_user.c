@@ -376,19 +376,11 @@ static void begin_device(enum fake_transport transport)
 
 static int create_net(const char *more, struct err *err)
 {
-	struct keyvals kv;
 	char text[300];
-	int rc;
 
 	snprintf(text, sizeof(text), "vhost-user=%s,mac=02:00:00:00:00:07%s",
 		 path[0] ? path : "/no/such", more);
-	rc = keys_parse(&kv, "--net", virtio_net_type.keys, text, err);
-	if (!rc)
-		rc = virtio_net_type.check(&kv, err);
-	if (!rc)
-		rc = virtio_net_type.create(&f.env, &kv, &dev, err);
-	keys_clear(&kv);
-	return rc;
+	return fake_create(&f, &virtio_net_type, text, &dev, err);
 }
 
 static int create_disk(struct err *err)
