@@ -4,9 +4,9 @@
  * Theory of operation. The loop's thread looks up where a request's bytes are, as far as the
  * metadata is in memory, and hands the pieces to disk_raw on the image's file or on the file of
  * a backing image (each has one, made when it is first needed): on allocated clusters a qcow2
- * disk is a raw disk with another offset, and all of disk_raw's ways (io_uring or threads,
- * O_DIRECT, cached writes) are ours. New clusters that need no copying are linked there, too, and
- * those that do are copied there as long as the page cache is quick (write_here.h).
+ * disk is a raw disk with another offset, and disk_raw's ways (io_uring or threads, O_DIRECT) are
+ * ours. New clusters that need no copying are linked there, too. As long as the page cache is quick
+ * (write_here.h) writes are done there at once, and so is the copying of those that need it.
  *
  * All else, namely what must load metadata, decompress, commit, or went wrong, is done by
  * the synchronous engine in a worker (disk_workers.h). A request that meets a cluster which a
@@ -402,12 +402,14 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 	list_init(&d->settled);
 	list_init(&d->waiting);
 	if (cfg->direct)
-		d->here.state = WRITE_HERE_NEVER;
+		d->write_here.state = d->copy_here.state = WRITE_HERE_NEVER;
 	rc = store_open(&options, &d->level[0].store, err);
 	if (!rc) {
 		find_levels(d);
 		rc = describe(d, err);
 	}
+	if (!rc && d->level[0].store->image->is_block)
+		d->write_here.state = WRITE_HERE_NEVER;
 	/* Asked for by name: say now that it cannot be had. */
 	if (!rc && !strcmp(cfg->engine, "io_uring"))
 		rc = qdisk_start(&d->disk, err);

@@ -58,8 +58,9 @@ struct qdisk {
 	struct job_list settled;	/* work.result waits for commit */
 	struct job_list waiting;	/* for a busy cluster */
 	struct disk_req *refused;	/* no memory; linked by backend[1] */
-	struct write_here here;	/* copying to new clusters in the loop's thread */
-	uint64_t here_ns;	/* so long since commit */
+	struct write_here write_here;	/* to clusters that are ours, in the loop's thread */
+	struct write_here copy_here;	/* and copying to new ones */
+	uint64_t here_ns;	/* so long since commit, for copying */
 	bool submitted;		/* to some disk_raw, since commit looked */
 };
 

@@ -34,15 +34,37 @@ int qdisk_get_io(struct qdisk *d, unsigned level)
 	return 0;
 }
 
+/*
+ * Memory of bytes [skip, + len) of the request; valid until the next part is cut, or kept by adding
+ * *niov to job->niovs if it is not the request's own. False: too many pieces.
+ */
+static bool part_iov(struct job *job, uint64_t skip, uint64_t len, const struct iovec **iov,
+		     unsigned *niov)
+{
+	struct disk_req *req = job->req;
+	struct iovec *part = job->iov + job->niovs;
+	uint64_t got = 0;
+
+	*iov = req->iov;
+	*niov = req->niov;
+	if (len == req->len_bytes)
+		return true;
+	*iov = part;
+	*niov = qcow2_iov_slice(part, MAX_IOVS - job->niovs, req->iov, req->niov, skip, len);
+	for (unsigned i = 0; i < *niov; i++)
+		got += part[i].iov_len;
+	return got == len;
+}
+
 /* Bytes [skip, + len) of the request, at host of that level's file. -EAGAIN: too many. */
 static int add_piece(struct qdisk *d, struct job *job, unsigned level, uint64_t host,
 		     uint64_t skip, uint64_t len)
 {
 	struct disk_req *req = job->req;
 	struct piece *p = &job->piece[job->npieces];
-	unsigned n;
 
-	if (job->npieces == MAX_PIECES || qdisk_get_io(d, level))
+	if (job->npieces == MAX_PIECES || qdisk_get_io(d, level) ||
+	    !part_iov(job, skip, len, &p->req.iov, &p->req.niov))
 		return -EAGAIN;
 	p->job = job;
 	p->level = level;
@@ -53,21 +75,8 @@ static int add_piece(struct qdisk *d, struct job *job, unsigned level, uint64_t 
 	p->req.offset = host;
 	p->req.len_bytes = len;
 	p->req.done = qdisk_piece_done;
-	p->req.iov = req->iov;
-	p->req.niov = req->niov;
-	if (len != req->len_bytes) {
-		uint64_t got = 0;
-
-		n = qcow2_iov_slice(job->iov + job->niovs, MAX_IOVS - job->niovs, req->iov,
-				    req->niov, skip, len);
-		for (unsigned i = 0; i < n; i++)
-			got += job->iov[job->niovs + i].iov_len;
-		if (got != len)
-			return -EAGAIN;
-		p->req.iov = job->iov + job->niovs;
-		p->req.niov = n;
-		job->niovs += n;
-	}
+	if (p->req.iov != req->iov)
+		job->niovs += p->req.niov;
 	job->npieces++;
 	return 0;
 }
@@ -154,14 +163,27 @@ static int copy_here(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *
 	uint64_t begin, done = 0;
 	int rc;
 
-	if (req->durable || d->here_ns > HERE_TURN_NS || !write_here_may(&d->here, &begin))
+	if (req->durable || d->here_ns > HERE_TURN_NS || !write_here_may(&d->copy_here, &begin))
 		return -EAGAIN;
 	rc = qcow2_copy_now_locked(d->level[0].q, req->iov, req->niov, skip, req->offset + skip,
 				   *len, &done);
-	d->here_ns += write_here_took(&d->here, begin);
+	d->here_ns += write_here_took(&d->copy_here, begin);
 	if (!rc)
 		*len = done;
 	return rc;
+}
+
+/*
+ * A cluster that is ours: disk_raw would write it here, too, where that is the faster way, but what
+ * is done under the lock needs neither a piece nor an epoch. Lock held.
+ */
+static bool write_in_place(struct qdisk *d, struct job *job, const struct qcow2_run *r, uint64_t skip)
+{
+	const struct iovec *iov;
+	unsigned niov;
+
+	return !job->req->durable && part_iov(job, skip, r->len, &iov, &niov) &&
+	       write_here(&d->write_here, d->level[0].q->fd, iov, niov, r->host, r->len);
 }
 
 static int write_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *len)
@@ -179,12 +201,15 @@ static int write_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t 
 		rc = copy_here(d, job, skip, len);
 		goto out;
 	}
-	if (!rc)
-		rc = add_piece(d, job, 0, r.host, skip, r.len);
+	if (rc)
+		goto out;
+	*len = r.len;
+	if (write_in_place(d, job, &r, skip))
+		goto out;
+	rc = add_piece(d, job, 0, r.host, skip, r.len);
 	if (!rc) {
 		job->piece[job->npieces - 1].epoch = qcow2_io_begin_locked(q);
 		job->piece[job->npieces - 1].counted = true;
-		*len = r.len;
 	}
 out:
 	pthread_mutex_unlock(&q->lock);

@@ -521,10 +521,11 @@ static struct raw *new_raw(const struct disk_config *cfg)
 	return raw;
 }
 
-/* O_DIRECT waits for the medium, and block devices can write without blocking. */
+/* O_DIRECT waits for the medium, block devices can write without blocking, and the other format
+ * has tried it. */
 static void judge_cache(struct raw *raw)
 {
-	if (raw->image.cached_fd >= 0 || raw->image.is_block)
+	if (raw->image.cached_fd >= 0 || raw->image.is_block || raw->attached)
 		raw->here.state = WRITE_HERE_NEVER;
 	/* The other format writes its metadata so. */
 	raw->cached = raw->image.cached_fd < 0 || raw->attached;
