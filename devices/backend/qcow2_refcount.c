@@ -7,13 +7,14 @@
 #include "devices/backend/qcow2.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /* How far the file is grown ahead. */
 #define GROW_MIN (1u << 20)
-#define GROW_MAX (64u << 20)
+#define GROW_MAX (16u << 20)
 /* Host offsets have 56 bits. */
 #define HOST_MAX (1ull << 56)
 
@@ -213,6 +214,8 @@ int qcow2_grow_file_locked(struct qcow2 *q, uint64_t end)
 		if (ftruncate(q->fd, (off_t)size))
 			return -errno;
 	}
+	/* That it cannot, or has no room for all of it, is no error yet. */
+	(void)!fallocate(q->fd, 0, (off_t)q->grown_bytes, (off_t)(size - q->grown_bytes));
 	q->grown_bytes = size;
 	return 0;
 }

@@ -253,6 +253,33 @@ Test(qcow2_write, freed_space_is_used_again)
 	cr_assert(st.st_blocks * 512 < MIB, "%ld blocks", st.st_blocks);
 }
 
+static uint64_t room_of(const char *path)
+{
+	struct stat st;
+
+	cr_assert_eq(stat(path, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+Test(qcow2_write, room_is_asked_for_ahead_and_given_back)
+{
+	static uint8_t buf[64 * KIB];
+	struct store *s;
+	int fd = open("probe", O_RDWR | O_CREAT, 0600);
+
+	if (fallocate(fd, 0, 0, MIB))
+		cr_skip("this file system does not know fallocate");
+	close(fd);
+	must("qemu-img create -q -f qcow2 q.qcow2 64M");
+	s = must_open("q.qcow2", STORE_AUTO, false);
+	pattern(buf, sizeof(buf), 1);
+	cr_assert_eq(store_write(s, buf, 0, sizeof(buf)), 0);
+	cr_assert_geq(room_of("q.qcow2"), MIB);
+	cr_assert_eq(store_close(s), 0);
+	cr_assert_lt(room_of("q.qcow2"), MIB);
+	cr_assert_eq(qemu_check("q.qcow2"), 0);
+}
+
 Test(qcow2_write, the_refcount_table_moves)
 {
 	/* 512-byte clusters, 64-bit counts: a table of one cluster counts 2 MiB of file. */
