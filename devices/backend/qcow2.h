@@ -28,10 +28,10 @@
  * reads as zeroes anyway, such a cluster is linked before its data is written: there is nothing
  * to copy, nothing that a crash could show, and later writes to it need not wait.
  *
- * Locking. q->lock guards all of it and is never held over I/O, except for the ftruncate
- * and fallocate that grow the file. Functions named _locked want it held. What finds that a slice is not in
- * memory loads it without the lock and answers 1: the world may have changed, look again; with
- * nonblock it answers -EAGAIN instead. A guest cluster that is being copied or allocated is
+ * Locking. q->lock guards all of it and is never held over I/O that waits, except for the ftruncate
+ * and fallocate that grow the file. Functions named _locked want it held. What finds that a slice is
+ * not in memory loads it without the lock and answers 1: the world may have changed, look again;
+ * with nonblock it takes it from the page cache, or answers -EAGAIN. A guest cluster that is being copied or allocated is
  * entered in q->busy; whoever wants to change the same cluster waits (nonblock: -EBUSY).
  */
 #ifndef BANTAM_QCOW2_H
@@ -182,6 +182,8 @@ int qcow2_header_incompatible(struct qcow2 *q, uint64_t features);
 /* qcow2_file.c: whole transfers of the image file; 0 or -errno. Reads beyond the end of the
  * file give zeroes. */
 int qcow2_pread(const struct qcow2 *q, void *buf, uint64_t len, uint64_t offset);
+/* False: not without waiting, if at all. */
+bool qcow2_pread_now(const struct qcow2 *q, void *buf, uint64_t len, uint64_t offset);
 int qcow2_pwrite(const struct qcow2 *q, const void *buf, uint64_t len, uint64_t offset);
 int qcow2_preadv(const struct qcow2 *q, const struct iovec *iov, unsigned niov, uint64_t skip,
 		 uint64_t len, uint64_t offset);

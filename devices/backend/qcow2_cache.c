@@ -125,6 +125,18 @@ static int load(struct qcow2 *q, uint64_t offset, enum qcow2_table table)
 	return rc ? rc : 1;
 }
 
+/* Without waiting: NULL if the page cache does not have it. */
+static struct qcow2_slice *load_now(struct qcow2 *q, uint64_t offset, enum qcow2_table table)
+{
+	struct qcow2_slice *s = add(q, offset, table);
+
+	if (s && !qcow2_pread_now(q, s->data, q->slice_bytes, offset)) {
+		drop(q, s);
+		s = NULL;
+	}
+	return s;
+}
+
 int qcow2_slice_locked(struct qcow2 *q, uint64_t offset, enum qcow2_table table, bool nonblock,
 		       struct qcow2_slice **out)
 {
@@ -132,6 +144,8 @@ int qcow2_slice_locked(struct qcow2 *q, uint64_t offset, enum qcow2_table table,
 
 	offset &= ~(uint64_t)(q->slice_bytes - 1);
 	s = find(q, offset);
+	if (!s && nonblock)
+		s = load_now(q, offset, table);
 	if (s && !s->loading) {
 		/* One cluster as two kinds of table: its owner is damaged. */
 		if (s->table != table)

@@ -128,6 +128,13 @@ int qcow2_pread(const struct qcow2 *q, void *buf, uint64_t len, uint64_t offset)
 	return qcow2_preadv(q, &iov, 1, 0, len, offset);
 }
 
+bool qcow2_pread_now(const struct qcow2 *q, void *buf, uint64_t len, uint64_t offset)
+{
+	struct iovec iov = { buf, len };
+
+	return preadv2(q->fd, &iov, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)len;
+}
+
 int qcow2_pwrite(const struct qcow2 *q, const void *buf, uint64_t len, uint64_t offset)
 {
 	struct iovec iov = { (void *)buf, len };
