@@ -109,6 +109,13 @@ int vhost_net_serve(struct vhost *v, unsigned queue, int fd)
 	return call(v, VHOST_NET_SET_BACKEND, &file);
 }
 
+void vhost_net_poll(struct vhost *v, unsigned queue, unsigned us)
+{
+	struct vhost_vring_state state = { queue, us };
+
+	call(v, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, &state);
+}
+
 int vhost_vsock_set_cid(struct vhost *v, uint32_t cid)
 {
 	uint64_t arg = cid;

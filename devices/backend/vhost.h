@@ -38,6 +38,9 @@ int vhost_set_ring(struct vhost *v, unsigned queue, const struct vhost_ring *rin
 int vhost_set_call(struct vhost *v, unsigned queue, int call_fd);
 /* vhost-net: serve the queue with this tap or socket; -1: stop, and wait until it has. */
 int vhost_net_serve(struct vhost *v, unsigned queue, int fd);
+/* vhost-net: look for more frames for so long before sleeping, unless others want the CPU; Linux
+ * before 4.7 does not. */
+void vhost_net_poll(struct vhost *v, unsigned queue, unsigned us);
 /* vhost-vsock: the guest's address. -EADDRINUSE: another VM has it. */
 int vhost_vsock_set_cid(struct vhost *v, uint32_t cid);
 /* vhost-vsock: serve both queues, whose rings are set; off: stop, and wait until it has. */

@@ -12,6 +12,8 @@
 #include "devices/virtio/vhost_queues.h"
 
 #define VHOST_NET "/dev/vhost-net"
+/* As our own loop does: the next frame is near, and being woken takes as long. */
+#define POLL_US (LOOP_POLL_MAX_NS / 1000u)
 
 struct net_vhost {
 	struct virtio_net *nic;
@@ -29,9 +31,14 @@ static void serve(struct net_vhost *vh, unsigned pair, bool on)
 
 	if (vh->pair[pair].served == on || !vh->pair[pair].queues.ready)
 		return;
-	for (unsigned q = 0; q < 2; q++)
-		if (vhost_net_serve(&vh->pair[pair].queues.vhost, q, fd) && on)
+	for (unsigned q = 0; q < 2; q++) {
+		struct vhost *v = &vh->pair[pair].queues.vhost;
+
+		if (on)
+			vhost_net_poll(v, q, POLL_US);
+		if (vhost_net_serve(v, q, fd) && on)
 			virtio_broken(&nic->vdev, "vhost-net refuses the tap");
+	}
 	vh->pair[pair].served = on;
 }
 
