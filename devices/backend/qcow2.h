@@ -39,6 +39,7 @@
 
 #include <endian.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -56,10 +57,11 @@ enum qcow2_table { QCOW2_L2, QCOW2_REFCOUNTS };
 struct qcow2_slice {
 	uint64_t offset;	/* in the file */
 	struct qcow2_slice *hash_next;
-	struct qcow2_slice *prev, *next;	/* least recently used first */
+	struct qcow2_slice *prev, *next;	/* the next to be given up first */
 	uint32_t dirty_lo, dirty_hi;	/* bytes; equal: clean */
 	uint32_t writing_lo, writing_hi;	/* taken by the commit that runs */
 	enum qcow2_table table;
+	bool used;		/* since it was last looked at whether to give it up */
 	bool loading;
 	bool stale;		/* while loading: the cluster was freed */
 	bool writing;
@@ -116,7 +118,7 @@ struct qcow2 {
 	enum store_format backing_format;	/* AUTO: not said */
 
 	pthread_mutex_t lock;
-	pthread_cond_t changed;	/* a slice was loaded, busy shrank, a commit or an epoch ended */
+	pthread_cond_t changed;	/* a slice was loaded, busy shrank, a commit ended */
 	uint64_t *l1;
 	uint64_t l1_offset;
 	uint32_t l1_size;
@@ -129,7 +131,7 @@ struct qcow2 {
 	bool reftable_moved;	/* offset and clusters are not in the header yet */
 
 	struct qcow2_slice *bucket[QCOW2_BUCKETS];
-	struct qcow2_slice lru;	/* list head */
+	struct qcow2_slice slices;	/* list head */
 	unsigned nslices, max_slices, ndirty;
 
 	uint64_t file_bytes;	/* no mapping may reach beyond; a multiple of clusters */
@@ -147,7 +149,7 @@ struct qcow2 {
 	uint64_t freed_bytes;	/* of freed, about */
 	uint64_t packed_at;	/* where the next compressed cluster may begin; 0: nowhere */
 	unsigned epoch;		/* 0 or 1 */
-	unsigned epoch_io[2];	/* I/O that began in that epoch */
+	_Atomic unsigned epoch_io[2];	/* I/O that began in that epoch; grows under the lock */
 	bool committing;
 	bool unsafe;		/* damaged: no more writes */
 	bool want_commit;	/* too much is dirty or freed */
@@ -244,7 +246,7 @@ int qcow2_map_locked(struct qcow2 *q, uint64_t offset, uint64_t max, bool nonblo
 int qcow2_map(struct qcow2 *q, uint64_t offset, uint64_t max, struct qcow2_run *run,
 	      unsigned *epoch);
 unsigned qcow2_io_begin_locked(struct qcow2 *q);
-void qcow2_io_end_locked(struct qcow2 *q, unsigned epoch);
+/* With or without the lock. */
 void qcow2_io_end(struct qcow2 *q, unsigned epoch);
 /* The file does not make sense at offset: says so, returns -EIO. */
 int qcow2_damaged(struct qcow2 *q, const char *what, uint64_t offset);

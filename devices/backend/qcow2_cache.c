@@ -1,9 +1,9 @@
 /*
  * qcow2_cache: slices of L2 tables and refcount blocks, as the file has them.
  *
- * Bounded: beyond max_slices the least recently used clean one makes room. If all are dirty it
- * grows a little and asks for a commit (want_commit), which the next change waits for. See
- * qcow2.h for the locking.
+ * Bounded: beyond max_slices a clean one that was not used lately makes room (second chance: being
+ * used costs a flag). If all are dirty it grows a little and asks for a commit (want_commit), which the
+ * next change waits for. See qcow2.h for the locking.
  */
 #include "devices/backend/qcow2.h"
 
@@ -24,20 +24,20 @@ _Static_assert(QCOW2_BUCKETS == 1u << (64 - 54), "bucket_of takes 10 bits");
 
 void qcow2_cache_init(struct qcow2 *q)
 {
-	q->lru.next = q->lru.prev = &q->lru;
+	q->slices.next = q->slices.prev = &q->slices;
 	q->max_slices = QCOW2_CACHE_BYTES / q->slice_bytes;
 }
 
-static void unlink_lru(struct qcow2_slice *s)
+static void unlink_slice(struct qcow2_slice *s)
 {
 	s->prev->next = s->next;
 	s->next->prev = s->prev;
 }
 
-static void push_lru(struct qcow2 *q, struct qcow2_slice *s)
+static void append_slice(struct qcow2 *q, struct qcow2_slice *s)
 {
-	s->prev = q->lru.prev;
-	s->next = &q->lru;
+	s->prev = q->slices.prev;
+	s->next = &q->slices;
 	s->prev->next = s->next->prev = s;
 }
 
@@ -53,7 +53,7 @@ static void drop(struct qcow2 *q, struct qcow2_slice *s)
 	while (*link != s)
 		link = &(*link)->hash_next;
 	*link = s->hash_next;
-	unlink_lru(s);
+	unlink_slice(s);
 	if (s->dirty_lo != s->dirty_hi)
 		q->ndirty--;
 	q->nslices--;
@@ -62,8 +62,8 @@ static void drop(struct qcow2 *q, struct qcow2_slice *s)
 
 void qcow2_cache_free(struct qcow2 *q)
 {
-	while (q->lru.next && q->lru.next != &q->lru)
-		drop(q, q->lru.next);
+	while (q->slices.next && q->slices.next != &q->slices)
+		drop(q, q->slices.next);
 }
 
 static struct qcow2_slice *find(struct qcow2 *q, uint64_t offset)
@@ -77,14 +77,16 @@ static struct qcow2_slice *find(struct qcow2 *q, uint64_t offset)
 
 static void make_room(struct qcow2 *q)
 {
-	struct qcow2_slice *s = q->lru.next;
+	for (size_t looks = 2 * q->nslices; looks && q->nslices >= q->max_slices; looks--) {
+		struct qcow2_slice *s = q->slices.next;
 
-	while (q->nslices >= q->max_slices && s != &q->lru) {
-		struct qcow2_slice *next = s->next;
-
-		if (clean(s))
+		if (clean(s) && !s->used) {
 			drop(q, s);
-		s = next;
+			continue;
+		}
+		s->used = false;
+		unlink_slice(s);
+		append_slice(q, s);
 	}
 }
 
@@ -102,7 +104,7 @@ static struct qcow2_slice *add(struct qcow2 *q, uint64_t offset, enum qcow2_tabl
 	s->table = table;
 	s->hash_next = *bucket_of(q, offset);
 	*bucket_of(q, offset) = s;
-	push_lru(q, s);
+	append_slice(q, s);
 	q->nslices++;
 	return s;
 }
@@ -151,10 +153,7 @@ int qcow2_slice_locked(struct qcow2 *q, uint64_t offset, enum qcow2_table table,
 		if (s->table != table)
 			return qcow2_damaged(q, "a cluster is an L2 table and a refcount block",
 					     offset);
-		if (s->next != &q->lru) {
-			unlink_lru(s);
-			push_lru(q, s);
-		}
+		s->used = true;
 		*out = s;
 		return 0;
 	}

@@ -53,12 +53,12 @@ static int copy_slices(struct qcow2 *q, struct snapshot *snap)
 	if (!q->ndirty)
 		return 0;
 	snap->piece = malloc(q->ndirty * sizeof(*snap->piece));
-	for (struct qcow2_slice *s = q->lru.next; s != &q->lru; s = s->next)
+	for (struct qcow2_slice *s = q->slices.next; s != &q->slices; s = s->next)
 		bytes += s->dirty_hi - s->dirty_lo;
 	snap->buf = to = malloc(bytes);
 	if (!snap->piece || !snap->buf)
 		return -ENOMEM;
-	for (struct qcow2_slice *s = q->lru.next; s != &q->lru; s = s->next) {
+	for (struct qcow2_slice *s = q->slices.next; s != &q->slices; s = s->next) {
 		uint32_t len = s->dirty_hi - s->dirty_lo;
 
 		if (!len)

@@ -156,7 +156,7 @@ int qcow2_free_apply_locked(struct qcow2 *q)
 
 	/* At most twice: what was in limbo, and what is settled. */
 	for (unsigned turn = 0; turn < 2 && !rc; turn++) {
-		if (q->epoch_io[!q->epoch])
+		if (atomic_load_explicit(&q->epoch_io[!q->epoch], memory_order_acquire))
 			return 0;
 		if (q->limbo.n)
 			rc = release(q);

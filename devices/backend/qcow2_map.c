@@ -18,22 +18,15 @@ int qcow2_damaged(struct qcow2 *q, const char *what, uint64_t offset)
 
 unsigned qcow2_io_begin_locked(struct qcow2 *q)
 {
-	q->epoch_io[q->epoch]++;
+	atomic_fetch_add_explicit(&q->epoch_io[q->epoch], 1, memory_order_relaxed);
 	return q->epoch;
-}
-
-void qcow2_io_end_locked(struct qcow2 *q, unsigned epoch)
-{
-	BUG_ON(!q->epoch_io[epoch]);
-	if (!--q->epoch_io[epoch] && epoch != q->epoch)
-		pthread_cond_broadcast(&q->changed);
 }
 
 void qcow2_io_end(struct qcow2 *q, unsigned epoch)
 {
-	pthread_mutex_lock(&q->lock);
-	qcow2_io_end_locked(q, epoch);
-	pthread_mutex_unlock(&q->lock);
+	unsigned was = atomic_fetch_sub_explicit(&q->epoch_io[epoch], 1, memory_order_release);
+
+	BUG_ON(!was);
 }
 
 /* --- one entry ------------------------------------------------------------------- */

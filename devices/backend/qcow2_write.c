@@ -296,7 +296,7 @@ static int copy_locked(struct qcow2 *q, const struct qcow2_run *run, const struc
 		pthread_mutex_unlock(&q->lock);
 		rc = write_copy(q, &c, iov, niov, skip, offset);
 		pthread_mutex_lock(&q->lock);
-		qcow2_io_end_locked(q, epoch);
+		qcow2_io_end(q, epoch);
 		if (!rc)
 			rc = link_copy(q, &c, how);
 		else if (!c.own)
@@ -383,7 +383,7 @@ static int write_piece(struct qcow2 *q, const struct iovec *iov, unsigned niov, 
 	pthread_mutex_unlock(&q->lock);
 	rc = qcow2_pwritev(q, iov, niov, skip, run.len, run.host);
 	pthread_mutex_lock(&q->lock);
-	qcow2_io_end_locked(q, epoch);
+	qcow2_io_end(q, epoch);
 	*done = run.len;
 	return rc;
 }
