@@ -175,7 +175,8 @@ static int copy_here(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *
 
 /*
  * A cluster that is ours: disk_raw would write it here, too, where that is the faster way, but what
- * is done under the lock needs neither a piece nor an epoch. Lock held.
+ * is done under the lock needs neither a piece nor an epoch. A stall, which is rare, holds up the
+ * workers, too. Lock held.
  */
 static bool write_in_place(struct qdisk *d, struct job *job, const struct qcow2_run *r, uint64_t skip)
 {

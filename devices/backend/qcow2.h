@@ -23,16 +23,18 @@
  * decremented and the cluster used again.
  *
  * Zeroes for free. The file is grown ahead (ftruncate) of allocation. Clusters that lie beyond
- * what the file had at open ("virgin") read as zeroes until written. The host is asked for room
- * (fallocate) as far as the file is grown: it takes a fraction of the time then to write there. Where the guest's cluster
+ * what the file had at open ("virgin") read as zeroes until written. Where the guest's cluster
  * reads as zeroes anyway, such a cluster is linked before its data is written: there is nothing
- * to copy, nothing that a crash could show, and later writes to it need not wait.
+ * to copy, nothing that a crash could show, and later writes to it need not wait. The host is
+ * asked for room (fallocate) as far as the file is grown: to write there takes a fraction of
+ * the time then. Closing gives back what was not needed.
  *
- * Locking. q->lock guards all of it and is never held over I/O that waits, except for the ftruncate
- * and fallocate that grow the file. Functions named _locked want it held. What finds that a slice is
- * not in memory loads it without the lock and answers 1: the world may have changed, look again;
- * with nonblock it takes it from the page cache, or answers -EAGAIN. A guest cluster that is being copied or allocated is
- * entered in q->busy; whoever wants to change the same cluster waits (nonblock: -EBUSY).
+ * Locking. q->lock guards all of it and is never held over I/O that waits, except for the
+ * ftruncate and fallocate that grow the file. Functions named _locked want it held. What finds
+ * that a slice is not in memory loads it without the lock and answers 1: the world may have
+ * changed, look again; with nonblock it takes it from the page cache, or answers -EAGAIN. A
+ * guest cluster that is being copied or allocated is entered in q->busy; whoever wants to change
+ * the same cluster waits (nonblock: -EBUSY).
  */
 #ifndef BANTAM_QCOW2_H
 #define BANTAM_QCOW2_H
