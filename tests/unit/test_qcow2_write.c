@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "devices/backend/qcow2.h"
 #include "tests/unit/qcow2_files.h"
 
 TestSuite(qcow2_write, .init = scratch_enter, .fini = scratch_leave, .timeout = 240);
@@ -277,6 +278,40 @@ Test(qcow2_write, room_is_asked_for_ahead_and_given_back)
 	cr_assert_geq(room_of("q.qcow2"), MIB);
 	cr_assert_eq(store_close(s), 0);
 	cr_assert_lt(room_of("q.qcow2"), MIB);
+	cr_assert_eq(qemu_check("q.qcow2"), 0);
+}
+
+/* More tables than the cache holds, each a slice of its own, with 4 KiB of data in each. */
+Test(qcow2_write, the_cache_is_bounded)
+{
+	const uint64_t reach = 2 * MIB, n = QCOW2_CACHE_BYTES / QCOW2_SLICE_BYTES + 500;
+	uint8_t buf[4096], got[4096];
+	struct store *s;
+	struct qcow2 *q;
+
+	must("qemu-img create -q -f qcow2 -o cluster_size=4k q.qcow2 %lu", n * reach);
+	s = must_open("q.qcow2", STORE_AUTO, false);
+	q = qcow2_of(s);
+	for (uint64_t i = 0; i < n; i++) {
+		pattern(buf, sizeof(buf), (unsigned)i);
+		cr_assert_eq(store_write(s, buf, i * reach, sizeof(buf)), 0);
+	}
+	cr_assert_eq(s->ops->flush(s), 0);
+	/* The first table is used all the time, and stays. */
+	for (uint64_t i = 0; i < n; i++) {
+		const struct qcow2_slice *slice;
+
+		pattern(buf, sizeof(buf), (unsigned)i);
+		cr_assert_eq(store_read(s, got, i * reach, sizeof(got)), 0);
+		cr_assert(!memcmp(buf, got, sizeof(buf)), "table %lu", i);
+		cr_assert_leq(q->nslices, q->max_slices + 1);
+		for (slice = q->slices.next; slice != &q->slices; slice = slice->next)
+			if (slice->offset == (q->l1[0] & QCOW2_OFFSET_MASK))
+				break;
+		cr_assert(slice != &q->slices, "given up at table %lu", i);
+		cr_assert_eq(store_read(s, got, 0, 512), 0);
+	}
+	cr_assert_eq(store_close(s), 0);
 	cr_assert_eq(qemu_check("q.qcow2"), 0);
 }
 
