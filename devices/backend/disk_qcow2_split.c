@@ -81,6 +81,15 @@ static int add_piece(struct qdisk *d, struct job *job, unsigned level, uint64_t 
 	return 0;
 }
 
+/* The last piece's clusters are not used for anything else before it is through. Lock held. */
+static void count_piece(struct job *job, struct qcow2 *q)
+{
+	struct piece *p = &job->piece[job->npieces - 1];
+
+	p->epoch = qcow2_io_begin_locked(q);
+	p->counted = true;
+}
+
 /* --- where a request's bytes are ---------------------------------------------------------- */
 
 static bool in_file(const struct qcow2 *q, const struct qcow2_run *run)
@@ -120,10 +129,8 @@ static int read_qcow2(struct qdisk *d, struct job *job, unsigned level, uint64_t
 		break;
 	case QCOW2_DATA:
 		rc = in_file(q, &r) ? add_piece(d, job, level, r.host, skip, r.len) : -EAGAIN;
-		if (!rc && q->writable) {
-			job->piece[job->npieces - 1].epoch = qcow2_io_begin_locked(q);
-			job->piece[job->npieces - 1].counted = true;
-		}
+		if (!rc && q->writable)
+			count_piece(job, q);
 		break;
 	}
 out:
@@ -208,10 +215,8 @@ static int write_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t 
 	if (write_in_place(d, job, &r, skip))
 		goto out;
 	rc = add_piece(d, job, 0, r.host, skip, r.len);
-	if (!rc) {
-		job->piece[job->npieces - 1].epoch = qcow2_io_begin_locked(q);
-		job->piece[job->npieces - 1].counted = true;
-	}
+	if (!rc)
+		count_piece(job, q);
 out:
 	pthread_mutex_unlock(&q->lock);
 	return rc;
