@@ -401,15 +401,15 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 			!strcmp(cfg->engine, "threads") ? "threads" : "auto";
 	list_init(&d->settled);
 	list_init(&d->waiting);
+	/* Where a block device is copied to, a worker would be no quicker. */
 	if (cfg->direct)
-		d->write_here.state = d->copy_here.state = WRITE_HERE_NEVER;
+		d->copy_here.state = WRITE_HERE_NEVER;
 	rc = store_open(&options, &d->level[0].store, err);
 	if (!rc) {
 		find_levels(d);
+		write_here_init(&d->write_here, d->level[0].store->image);
 		rc = describe(d, err);
 	}
-	if (!rc && d->level[0].store->image->is_block)
-		d->write_here.state = WRITE_HERE_NEVER;
 	/* Asked for by name: say now that it cannot be had. */
 	if (!rc && !strcmp(cfg->engine, "io_uring"))
 		rc = qdisk_start(&d->disk, err);

@@ -521,13 +521,13 @@ static struct raw *new_raw(const struct disk_config *cfg)
 	return raw;
 }
 
-/* O_DIRECT waits for the medium, block devices can write without blocking, and the other format
- * has tried it. */
 static void judge_cache(struct raw *raw)
 {
-	if (raw->image.cached_fd >= 0 || raw->image.is_block || raw->attached)
+	write_here_init(&raw->here, &raw->image);
+	/* The other format has tried it. */
+	if (raw->attached)
 		raw->here.state = WRITE_HERE_NEVER;
-	/* The other format writes its metadata so. */
+	/* And it writes its metadata so. */
 	raw->cached = raw->image.cached_fd < 0 || raw->attached;
 }
 

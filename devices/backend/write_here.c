@@ -16,6 +16,13 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+void write_here_init(struct write_here *w, const struct image *image)
+{
+	bool never = image->cached_fd >= 0 || image->is_block;
+
+	*w = (struct write_here){ never ? WRITE_HERE_NEVER : WRITE_HERE_UNKNOWN, 0 };
+}
+
 bool write_here_may(const struct write_here *w, uint64_t *begin_ns)
 {
 	*begin_ns = now_ns();

@@ -14,12 +14,16 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "devices/backend/image.h"
+
 struct write_here {
-	/* NEVER is the owner's to set: O_DIRECT waits for the medium, and block devices can
-	 * write without blocking. */
 	enum { WRITE_HERE_UNKNOWN, WRITE_HERE_NEVER, WRITE_HERE_OFTEN } state;
 	uint64_t stalled_until_ns;
 };
+
+/* Before anything else: never, if this image waits for the medium (O_DIRECT), or can write without
+ * blocking (a block device). */
+void write_here_init(struct write_here *w, const struct image *image);
 
 /*
  * Around other work of that kind. May it be done here now? True: *begin_ns is what took wants when
