@@ -12,78 +12,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#define VERSION 1u
-#define FLAG_REPLY 4u
-#define FLAG_NEED_REPLY 8u
+#include "devices/backend/vhost_user_msg.h"
 
 unsigned vhost_user_timeout_ms = 5000;
 
-/* Virtio feature bit that the front end itself answers: protocol features exist. */
-#define F_PROTOCOL_FEATURES 30
-
-enum {
-	GET_FEATURES = 1,
-	SET_FEATURES = 2,
-	SET_OWNER = 3,
-	SET_MEM_TABLE = 5,
-	SET_VRING_NUM = 8,
-	SET_VRING_ADDR = 9,
-	SET_VRING_BASE = 10,
-	GET_VRING_BASE = 11,
-	SET_VRING_KICK = 12,
-	SET_VRING_CALL = 13,
-	GET_PROTOCOL_FEATURES = 15,
-	SET_PROTOCOL_FEATURES = 16,
-	GET_QUEUE_NUM = 17,
-	SET_VRING_ENABLE = 18,
-	GET_CONFIG = 24,
-};
-
-struct ring_state {
-	uint32_t index;
-	uint32_t num;
-};
-
-struct ring_addr {
-	uint32_t index;
-	uint32_t flags;
-	uint64_t desc, used, avail, log;	/* addresses in this process */
-};
-
-struct mem_table {
-	uint32_t nregions;
-	uint32_t padding;
-	struct {
-		uint64_t gpa, len_bytes, host, offset;
-	} region[MEM_MAX_REGIONS];
-};
-
-struct config_msg {
-	uint32_t offset, len_bytes, flags;
-	uint8_t data[VHOST_USER_CONFIG_MAX];
-};
-
-struct message {
-	uint32_t request;
-	uint32_t flags;
-	uint32_t len_bytes;
-	union {
-		uint64_t u64;
-		struct ring_state state;
-		struct ring_addr addr;
-		struct mem_table mem;
-		struct config_msg config;
-	} body;
-} __attribute__((packed));
-#define HEAD_BYTES 12u
-
-static int send_message(struct vhost_user *vu, const struct message *m, const int *fds, unsigned nfds)
+static int send_message(struct vhost_user *vu, const struct vhost_user_msg *m, const int *fds, unsigned nfds)
 {
 	union {
 		struct cmsghdr align;
 		char buf[CMSG_SPACE(MEM_MAX_REGIONS * sizeof(int))];
 	} control;
-	struct iovec iov = { (void *)m, HEAD_BYTES + m->len_bytes };
+	struct iovec iov = { (void *)m, VU_HEAD_BYTES + m->len_bytes };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t n;
 
@@ -143,27 +82,27 @@ static int recv_all(struct vhost_user *vu, void *buf, size_t len, uint64_t deadl
 }
 
 /* The answer to m's request, into m; its body must have len_bytes. */
-static int recv_reply(struct vhost_user *vu, struct message *m, uint32_t len_bytes)
+static int recv_reply(struct vhost_user *vu, struct vhost_user_msg *m, uint32_t len_bytes)
 {
 	uint64_t deadline_ms = now_ms() + vhost_user_timeout_ms;
 	uint32_t request = m->request;
-	int rc = recv_all(vu, m, HEAD_BYTES, deadline_ms);
+	int rc = recv_all(vu, m, VU_HEAD_BYTES, deadline_ms);
 
 	if (rc)
 		return rc;
-	if (m->request != request || (m->flags & 3) != VERSION || !(m->flags & FLAG_REPLY) ||
+	if (m->request != request || (m->flags & 3) != VU_VERSION || !(m->flags & VU_FLAG_REPLY) ||
 	    m->len_bytes != len_bytes)
 		return -EPROTO;
 	return recv_all(vu, &m->body, len_bytes, deadline_ms);
 }
 
 /* A request whose only effect is the daemon's; it is acknowledged where that was agreed. */
-static int tell(struct vhost_user *vu, struct message *m, const int *fds, unsigned nfds)
+static int tell(struct vhost_user *vu, struct vhost_user_msg *m, const int *fds, unsigned nfds)
 {
 	bool ack = vu->protocol >> VHOST_USER_PROTOCOL_REPLY_ACK & 1;
 	int rc;
 
-	m->flags = VERSION | (ack ? FLAG_NEED_REPLY : 0);
+	m->flags = VU_VERSION | (ack ? VU_FLAG_NEED_REPLY : 0);
 	rc = send_message(vu, m, fds, nfds);
 	if (rc || !ack)
 		return rc;
@@ -175,14 +114,14 @@ static int tell(struct vhost_user *vu, struct message *m, const int *fds, unsign
 
 static int tell_u64(struct vhost_user *vu, uint32_t request, uint64_t val)
 {
-	struct message m = { .request = request, .len_bytes = 8, .body.u64 = val };
+	struct vhost_user_msg m = { .request = request, .len_bytes = 8, .body.u64 = val };
 
 	return tell(vu, &m, NULL, 0);
 }
 
 static int tell_state(struct vhost_user *vu, uint32_t request, unsigned index, unsigned num)
 {
-	struct message m = { .request = request, .len_bytes = sizeof(m.body.state),
+	struct vhost_user_msg m = { .request = request, .len_bytes = sizeof(m.body.state),
 			     .body.state = { index, num } };
 
 	return tell(vu, &m, NULL, 0);
@@ -191,14 +130,14 @@ static int tell_state(struct vhost_user *vu, uint32_t request, unsigned index, u
 /* KICK and CALL carry the ring's index and an eventfd. */
 static int tell_fd(struct vhost_user *vu, uint32_t request, unsigned index, int fd)
 {
-	struct message m = { .request = request, .len_bytes = 8, .body.u64 = index };
+	struct vhost_user_msg m = { .request = request, .len_bytes = 8, .body.u64 = index };
 
 	return tell(vu, &m, &fd, 1);
 }
 
 static int ask_u64(struct vhost_user *vu, uint32_t request, uint64_t *val)
 {
-	struct message m = { .request = request, .flags = VERSION };
+	struct vhost_user_msg m = { .request = request, .flags = VU_VERSION };
 	int rc = send_message(vu, &m, NULL, 0);
 
 	if (!rc)
@@ -214,19 +153,19 @@ static int agree(struct vhost_user *vu)
 				1ull << VHOST_USER_PROTOCOL_REPLY_ACK |
 				1ull << VHOST_USER_PROTOCOL_CONFIG;
 	uint64_t offered;
-	int rc = ask_u64(vu, GET_FEATURES, &vu->features);
+	int rc = ask_u64(vu, VU_GET_FEATURES, &vu->features);
 
-	if (!rc && vu->features >> F_PROTOCOL_FEATURES & 1) {
-		rc = ask_u64(vu, GET_PROTOCOL_FEATURES, &offered);
+	if (!rc && vu->features >> VU_F_PROTOCOL_FEATURES & 1) {
+		rc = ask_u64(vu, VU_GET_PROTOCOL_FEATURES, &offered);
 		if (!rc)
-			rc = tell_u64(vu, SET_PROTOCOL_FEATURES, offered & wanted);
+			rc = tell_u64(vu, VU_SET_PROTOCOL_FEATURES, offered & wanted);
 		if (!rc)
 			vu->protocol = offered & wanted;
 	}
 	if (!rc && vu->protocol >> VHOST_USER_PROTOCOL_MQ & 1)
-		rc = ask_u64(vu, GET_QUEUE_NUM, &vu->queues_max);
+		rc = ask_u64(vu, VU_GET_QUEUE_NUM, &vu->queues_max);
 	if (!rc) {
-		struct message m = { .request = SET_OWNER };
+		struct vhost_user_msg m = { .request = VU_SET_OWNER };
 
 		rc = tell(vu, &m, NULL, 0);
 	}
@@ -294,7 +233,7 @@ void vhost_user_close(struct vhost_user *vu)
 int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_bytes)
 {
 	uint32_t body = 12 + len_bytes;
-	struct message m = { .request = GET_CONFIG, .flags = VERSION, .len_bytes = body,
+	struct vhost_user_msg m = { .request = VU_GET_CONFIG, .flags = VU_VERSION, .len_bytes = body,
 			     .body.config = { .len_bytes = len_bytes } };
 	int rc;
 
@@ -312,11 +251,11 @@ int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_byte
 
 int vhost_user_start(struct vhost_user *vu, const struct mem *mem, uint64_t acked)
 {
-	struct message m = { .request = SET_MEM_TABLE, .body.mem.nregions = mem->nregions };
+	struct vhost_user_msg m = { .request = VU_SET_MEM_TABLE, .body.mem.nregions = mem->nregions };
 	int fds[MEM_MAX_REGIONS];
 	/* The protocol features bit is ours to keep: without it rings need no enabling. */
-	int rc = tell_u64(vu, SET_FEATURES, (acked & vu->features) |
-			  (vu->features & 1ull << F_PROTOCOL_FEATURES));
+	int rc = tell_u64(vu, VU_SET_FEATURES, (acked & vu->features) |
+			  (vu->features & 1ull << VU_F_PROTOCOL_FEATURES));
 
 	if (rc)
 		return rc;
@@ -338,37 +277,37 @@ int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
 			  const struct vhost_user_ring *ring)
 {
 	/* virtq_enable has checked the whole ring; the daemon checks again. */
-	struct message m = {
-		.request = SET_VRING_ADDR,
+	struct vhost_user_msg m = {
+		.request = VU_SET_VRING_ADDR,
 		.len_bytes = sizeof(m.body.addr),
 		.body.addr = { .index = ring->index,
 			       .desc = (uintptr_t)mem_slice(mem, ring->desc, 1),
 			       .avail = (uintptr_t)mem_slice(mem, ring->avail, 1),
 			       .used = (uintptr_t)mem_slice(mem, ring->used, 1) },
 	};
-	int rc = tell_state(vu, SET_VRING_NUM, ring->index, ring->size);
+	int rc = tell_state(vu, VU_SET_VRING_NUM, ring->index, ring->size);
 
 	if (!rc)
-		rc = tell_state(vu, SET_VRING_BASE, ring->index, 0);
+		rc = tell_state(vu, VU_SET_VRING_BASE, ring->index, 0);
 	if (!rc)
 		rc = tell(vu, &m, NULL, 0);
 	if (!rc)
-		rc = tell_fd(vu, SET_VRING_CALL, ring->index, ring->call_fd);
+		rc = tell_fd(vu, VU_SET_VRING_CALL, ring->index, ring->call_fd);
 	if (!rc)
-		rc = tell_fd(vu, SET_VRING_KICK, ring->index, ring->kick_fd);
-	if (!rc && vu->features >> F_PROTOCOL_FEATURES & 1)
-		rc = tell_state(vu, SET_VRING_ENABLE, ring->index, 1);
+		rc = tell_fd(vu, VU_SET_VRING_KICK, ring->index, ring->kick_fd);
+	if (!rc && vu->features >> VU_F_PROTOCOL_FEATURES & 1)
+		rc = tell_state(vu, VU_SET_VRING_ENABLE, ring->index, 1);
 	return rc;
 }
 
 int vhost_user_set_call(struct vhost_user *vu, unsigned index, int call_fd)
 {
-	return tell_fd(vu, SET_VRING_CALL, index, call_fd);
+	return tell_fd(vu, VU_SET_VRING_CALL, index, call_fd);
 }
 
 int vhost_user_stop_ring(struct vhost_user *vu, unsigned index)
 {
-	struct message m = { .request = GET_VRING_BASE, .flags = VERSION,
+	struct vhost_user_msg m = { .request = VU_GET_VRING_BASE, .flags = VU_VERSION,
 			     .len_bytes = sizeof(m.body.state), .body.state = { index, 0 } };
 	int rc = send_message(vu, &m, NULL, 0);
 
