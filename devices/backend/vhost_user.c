@@ -147,7 +147,7 @@ static int ask_u64(struct vhost_user *vu, uint32_t request, uint64_t *val)
 	return rc;
 }
 
-static int agree(struct vhost_user *vu)
+int vhost_user_agree(struct vhost_user *vu)
 {
 	const uint64_t wanted = 1ull << VHOST_USER_PROTOCOL_MQ |
 				1ull << VHOST_USER_PROTOCOL_REPLY_ACK |
@@ -169,21 +169,17 @@ static int agree(struct vhost_user *vu)
 
 		rc = tell(vu, &m, NULL, 0);
 	}
+	vu->agreed = !rc;
 	return rc;
 }
 
-int vhost_user_adopt(struct vhost_user *vu, int fd)
+void vhost_user_adopt(struct vhost_user *vu, int fd)
 {
 	struct timeval timeout = { .tv_sec = vhost_user_timeout_ms / 1000,
 				   .tv_usec = vhost_user_timeout_ms % 1000 * 1000 };
-	int rc;
 
 	*vu = (struct vhost_user){ .fd = fd };
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-	rc = agree(vu);
-	if (rc)
-		vhost_user_close(vu);
-	return rc;
 }
 
 static int cannot_connect(const char *path, const char *what, int code, struct err *err)
@@ -219,8 +215,12 @@ int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, s
 		close(fd);
 		return rc;
 	}
-	rc = vhost_user_adopt(vu, fd);
-	return rc ? err_sys(err, -rc, "%s: %s: no answer of a vhost-user daemon", what, path) : 0;
+	vhost_user_adopt(vu, fd);
+	rc = vhost_user_agree(vu);
+	if (!rc)
+		return 0;
+	vhost_user_close(vu);
+	return err_sys(err, -rc, "%s: %s: no answer of a vhost-user daemon", what, path);
 }
 
 void vhost_user_close(struct vhost_user *vu)
@@ -252,11 +252,12 @@ int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_byte
 int vhost_user_start(struct vhost_user *vu, const struct mem *mem, uint64_t acked)
 {
 	struct vhost_user_msg m = { .request = VU_SET_MEM_TABLE, .body.mem.nregions = mem->nregions };
-	int fds[MEM_MAX_REGIONS];
-	/* The protocol features bit is ours to keep: without it rings need no enabling. */
-	int rc = tell_u64(vu, VU_SET_FEATURES, (acked & vu->features) |
-			  (vu->features & 1ull << VU_F_PROTOCOL_FEATURES));
+	int fds[MEM_MAX_REGIONS], rc = vu->agreed ? 0 : vhost_user_agree(vu);
 
+	/* The protocol features bit is ours to keep: without it rings need no enabling. */
+	if (!rc)
+		rc = tell_u64(vu, VU_SET_FEATURES, (acked & vu->features) |
+			      (vu->features & 1ull << VU_F_PROTOCOL_FEATURES));
 	if (rc)
 		return rc;
 	BUG_ON(mem->fd < 0);
@@ -294,10 +295,17 @@ int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
 	if (!rc)
 		rc = tell_fd(vu, VU_SET_VRING_CALL, ring->index, ring->call_fd);
 	if (!rc)
+		rc = tell_fd(vu, VU_SET_VRING_ERR, ring->index, ring->err_fd);
+	if (!rc)
 		rc = tell_fd(vu, VU_SET_VRING_KICK, ring->index, ring->kick_fd);
-	if (!rc && vu->features >> VU_F_PROTOCOL_FEATURES & 1)
-		rc = tell_state(vu, VU_SET_VRING_ENABLE, ring->index, 1);
-	return rc;
+	return rc ? rc : vhost_user_enable_ring(vu, ring->index, true);
+}
+
+int vhost_user_enable_ring(struct vhost_user *vu, unsigned index, bool on)
+{
+	if (!(vu->features >> VU_F_PROTOCOL_FEATURES & 1))
+		return on ? 0 : -EOPNOTSUPP;
+	return tell_state(vu, VU_SET_VRING_ENABLE, index, on);
 }
 
 int vhost_user_set_call(struct vhost_user *vu, unsigned index, int call_fd)

@@ -28,6 +28,7 @@ extern unsigned vhost_user_timeout_ms;
 
 struct vhost_user {
 	int fd;			/* the connection; -1: none */
+	bool agreed;		/* on the three below */
 	uint64_t features;	/* virtio features that the daemon offers */
 	uint64_t protocol;	/* protocol features in use */
 	uint64_t queues_max;	/* with PROTOCOL_MQ; else 0: it did not say */
@@ -39,12 +40,15 @@ struct vhost_user_ring {
 	uint16_t size;
 	gpa_t desc, avail, used;
 	int kick_fd, call_fd;
+	int err_fd;		/* written to when the daemon finds the ring broken */
 };
 
 /* Connect to the daemon's socket at path and agree on protocol features. what: "--fs", for err. */
 int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err);
-/* The same over a connection that is there already, which is vu's from now on. */
-int vhost_user_adopt(struct vhost_user *vu, int fd);
+/* A connection that is there already is vu's from now on; nothing is said yet. */
+void vhost_user_adopt(struct vhost_user *vu, int fd);
+/* The first words over it: features of both kinds. Where nobody did it, start does. */
+int vhost_user_agree(struct vhost_user *vu);
 /* Accepts a closed one. */
 void vhost_user_close(struct vhost_user *vu);
 
@@ -55,6 +59,8 @@ int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_byte
 int vhost_user_start(struct vhost_user *vu, const struct mem *mem, uint64_t acked);
 int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
 			  const struct vhost_user_ring *ring);
+/* A ring that is started and not enabled: what it holds is dropped, and nothing is put there. */
+int vhost_user_enable_ring(struct vhost_user *vu, unsigned index, bool on);
 /* Another eventfd for its interrupts; when it returns the daemon uses that (with REPLY_ACK). */
 int vhost_user_set_call(struct vhost_user *vu, unsigned index, int call_fd);
 /* When it returns the daemon no longer touches the ring. */

@@ -21,10 +21,6 @@
 /* Virtio feature bit that the two ends keep to themselves: protocol features exist. */
 #define VU_F_PROTOCOL_FEATURES 30
 
-/* SET_VRING_KICK and _CALL: the ring's index, and whether no descriptor comes with it. */
-#define VU_FD_INDEX 0xffu
-#define VU_FD_NONE 0x100u
-
 enum {
 	VU_GET_FEATURES = 1,
 	VU_SET_FEATURES = 2,
@@ -36,6 +32,7 @@ enum {
 	VU_GET_VRING_BASE = 11,
 	VU_SET_VRING_KICK = 12,
 	VU_SET_VRING_CALL = 13,
+	VU_SET_VRING_ERR = 14,
 	VU_GET_PROTOCOL_FEATURES = 15,
 	VU_SET_PROTOCOL_FEATURES = 16,
 	VU_GET_QUEUE_NUM = 17,

@@ -1,6 +1,6 @@
 /*
  * blk_vhost: --disk vhost-user=SOCKET. The daemon serves the requests and says what the disk is.
- * Threads: see vhost_front.h; nothing of its own changes after create.
+ * Threads: see vhost_device.h; nothing of its own changes after create.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,12 +9,12 @@
 
 #include "devices/virtio/blk.h"
 #include "devices/virtio/blk_impl.h"
-#include "devices/virtio/vhost_front.h"
+#include "devices/virtio/vhost_device.h"
 
 #define CONFIG_BYTES 60u	/* struct blk_space */
 #define NUM_QUEUES 34u		/* where it says how many queues there are */
 
-static const struct virtio_class blk_vhost_class = VHOST_FRONT_CLASS("virtio-blk", 2, 0x010000);
+static const struct virtio_class blk_vhost_class = VHOST_DEVICE_CLASS("virtio-blk", 2, 0x010000);
 
 /* Section 5.2.6: the last byte is the status. */
 static uint32_t refuse(const struct chain *chain)
@@ -28,15 +28,15 @@ static uint32_t refuse(const struct chain *chain)
 
 static void describe(struct device *dev, char *buf, size_t len)
 {
-	struct vhost_front *f = (struct vhost_front *)dev;
+	struct vhost_device *d = (struct vhost_device *)dev;
 	char where[64] = "";
 
-	virtio_describe(&f->vdev, where, sizeof(where));
-	snprintf(buf, len, "daemon at %s%s%s", f->path, where[0] ? ", " : "", where);
+	virtio_describe(&d->vdev, where, sizeof(where));
+	snprintf(buf, len, "daemon at %s%s%s", d->path, where[0] ? ", " : "", where);
 }
 
 static const struct device_ops blk_vhost_ops = {
-	.destroy = vhost_front_destroy,
+	.destroy = vhost_device_destroy,
 	.describe = describe,
 };
 
@@ -48,32 +48,32 @@ int blk_vhost_create(const struct device_env *env, const char *option, const cha
 	 * driver cannot tell the daemon to write through: SET_CONFIG is not spoken.
 	 */
 	uint64_t wanted = ((2ull << BLK_F_WRITE_ZEROES) - 1) & ~(1ull << BLK_F_CONFIG_WCE);
-	struct vhost_front *f = calloc(1, sizeof(*f));
+	struct vhost_device *d = calloc(1, sizeof(*d));
 	uint16_t n = (uint16_t)nqueues;
 	int rc;
 
 	*out = NULL;
-	if (!f)
+	if (!d)
 		return err_sys(err, ENOMEM, "%s", option);
-	f->vdev.dev.type = &virtio_blk_type;
-	f->vdev.dev.ops = &blk_vhost_ops;
-	f->refuse = refuse;
-	rc = vhost_front_init(f, &blk_vhost_class, env, option, path, nqueues, queue_size, wanted,
+	d->vdev.dev.type = &virtio_blk_type;
+	d->vdev.dev.ops = &blk_vhost_ops;
+	d->front.refuse = refuse;
+	rc = vhost_device_init(d, &blk_vhost_class, env, option, path, nqueues, queue_size, wanted,
 			      CONFIG_BYTES, err);
 	if (!rc && !env->dry_run) {
-		rc = vhost_user_get_config(&f->vu, f->vdev.config, CONFIG_BYTES);
+		rc = vhost_user_get_config(&d->front.vu, d->vdev.config, CONFIG_BYTES);
 		if (rc)
 			err_sys(err, -rc, "%s: %s: the daemon does not say what its disk is", option,
 				path);
 	}
 	if (!rc) {
-		memcpy(f->vdev.config + NUM_QUEUES, &n, sizeof(n));
-		rc = virtio_attach(&f->vdev, err);
+		memcpy(d->vdev.config + NUM_QUEUES, &n, sizeof(n));
+		rc = virtio_attach(&d->vdev, err);
 	}
 	if (rc) {
-		vhost_front_destroy(&f->vdev.dev);
+		vhost_device_destroy(&d->vdev.dev);
 		return rc;
 	}
-	*out = &f->vdev.dev;
+	*out = &d->vdev.dev;
 	return 0;
 }

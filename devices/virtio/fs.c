@@ -1,6 +1,6 @@
 /*
  * fs: see fs.h. The daemon does all the work; this page says what the device is, and how
- * requests fail without it (virtio 1.2, section 5.11.6). Threads: see vhost_front.h; nothing
+ * requests fail without it (virtio 1.2, section 5.11.6). Threads: see vhost_device.h; nothing
  * of its own changes after create.
  */
 #include "devices/virtio/fs.h"
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/virtio/vhost_front.h"
+#include "devices/virtio/vhost_device.h"
 
 #define FS_TAG_BYTES 36u
 #define FS_QUEUE_SIZE 1024u
@@ -40,7 +40,7 @@ struct fuse_out {
 /* These are not answered. */
 enum { FUSE_FORGET = 2, FUSE_INTERRUPT = 36, FUSE_BATCH_FORGET = 42 };
 
-static const struct virtio_class fs_class = VHOST_FRONT_CLASS("virtio-fs", 26, 0x018000);
+static const struct virtio_class fs_class = VHOST_DEVICE_CLASS("virtio-fs", 26, 0x018000);
 
 enum { K_TAG, K_SOCKET, K_QUEUES, K_QUEUE_SIZE, K_IOTHREAD };
 
@@ -75,16 +75,16 @@ static uint32_t fs_refuse(const struct chain *chain)
 
 static void fs_describe(struct device *dev, char *buf, size_t len)
 {
-	struct vhost_front *f = (struct vhost_front *)dev;
+	struct vhost_device *d = (struct vhost_device *)dev;
 	char where[64] = "";
 
-	virtio_describe(&f->vdev, where, sizeof(where));
-	snprintf(buf, len, "tag %.36s, daemon at %s%s%s", (const char *)f->vdev.config, f->path,
+	virtio_describe(&d->vdev, where, sizeof(where));
+	snprintf(buf, len, "tag %.36s, daemon at %s%s%s", (const char *)d->vdev.config, d->path,
 		 where[0] ? ", " : "", where);
 }
 
 static const struct device_ops fs_ops = {
-	.destroy = vhost_front_destroy,
+	.destroy = vhost_device_destroy,
 	.describe = fs_describe,
 };
 
@@ -95,7 +95,7 @@ static int fs_create(const struct device_env *env, const struct keyvals *cfg, st
 	unsigned nqueues = (unsigned)keys_num(cfg, K_QUEUES);
 	uint64_t size = keys_num(cfg, K_QUEUE_SIZE);
 	struct fs_space space = { .num_request_queues = nqueues };
-	struct vhost_front *f;
+	struct vhost_device *d;
 	int rc;
 
 	*out = NULL;
@@ -105,28 +105,28 @@ static int fs_create(const struct device_env *env, const struct keyvals *cfg, st
 	if (size & (size - 1))
 		return err_set(err, EINVAL, "%s: queue-size=%s: not a power of two", cfg->option,
 			       keys_text(cfg, K_QUEUE_SIZE));
-	f = calloc(1, sizeof(*f));
-	if (!f)
+	d = calloc(1, sizeof(*d));
+	if (!d)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
-	f->vdev.dev.type = &virtio_fs_type;
-	f->vdev.dev.ops = &fs_ops;
-	f->refuse = fs_refuse;
+	d->vdev.dev.type = &virtio_fs_type;
+	d->vdev.dev.ops = &fs_ops;
+	d->front.refuse = fs_refuse;
 	/*
 	 * The first queue is for high priority requests. Of the device's own features none:
 	 * F_NOTIFICATION would come with a queue between that and the others (section 5.11.2).
 	 */
-	rc = vhost_front_init(f, &fs_class, env, cfg->option, keys_text(cfg, K_SOCKET),
+	rc = vhost_device_init(d, &fs_class, env, cfg->option, keys_text(cfg, K_SOCKET),
 			      nqueues + 1, (uint16_t)size, 0, sizeof(space), err);
 	if (!rc) {
 		memcpy(space.tag, tag, strlen(tag));
-		memcpy(f->vdev.config, &space, sizeof(space));
-		rc = virtio_attach(&f->vdev, err);
+		memcpy(d->vdev.config, &space, sizeof(space));
+		rc = virtio_attach(&d->vdev, err);
 	}
 	if (rc) {
-		vhost_front_destroy(&f->vdev.dev);
+		vhost_device_destroy(&d->vdev.dev);
 		return rc;
 	}
-	*out = &f->vdev.dev;
+	*out = &d->vdev.dev;
 	return 0;
 }
 

@@ -1,11 +1,10 @@
 /*
- * vhost_front: a virtio device whose queues a vhost-user daemon serves.
+ * vhost_front: queues of a virtio device that a vhost-user daemon serves.
  *
- * Written once for every kind of device: fs, and blk and net by vhost-user=S.
- * The page of the device fills its configuration space and offered features, and
- * says how a request is refused; everything else is here. When the daemon is gone,
- * all queues come back, and every request, old and new, is refused: the guest sees
- * errors (a card's link goes down) and the VM lives. Thread: the daemon is talked to with the device's lock
+ * Written once for every kind of device. The page of the device says how a request is refused;
+ * everything else is here. The queues are the device's first ones. When the daemon is gone they
+ * come back, and every request, old and new, is refused: the guest sees errors (a card's link
+ * goes down) and the VM lives. Thread: the daemon is talked to with the device's lock
  * held, by whichever thread runs the class function, at most vhost_user_timeout_ms
  * for each message.
  */
@@ -18,20 +17,21 @@
 #define VHOST_FRONT_MAX_QUEUES 17
 
 struct vhost_front {
-	struct virtio_device vdev;	/* first */
-	/*
-	 * Answer a request that nobody serves any more, as an error; returns the bytes written.
-	 * The page's, set before init.
-	 */
+	/* The page's to set, before anything else. */
+	struct virtio_device *vdev;
+	unsigned nqueues;
+	/* Answer a request that nobody serves any more, as an error; returns the bytes written. */
 	uint32_t (*refuse)(const struct chain *chain);
-	/* More of the page's, set before init; all may be 0. */
+	struct vhost_user vu;		/* fd -1: the daemon is gone */
+	/* … and these, which may be 0. */
 	uint64_t kept;			/* bit n: queue n holds buffers, which are not given back */
 	void (*ended)(struct vhost_front *f);	/* the daemon is gone. Loop's thread, lock held */
-	const char *loss;		/* what the log says of that; NULL: requests fail */
-	unsigned unit;			/* queues that count as one of the daemon's; 0: 1 */
-	struct vhost_user vu;		/* fd -1: the daemon is gone */
-	char *path;
+	const char *who;		/* the socket, for the log; NULL: others tell that it ended */
+	const char *loss;		/* what that costs; NULL: requests fail */
+	/* Private. */
 	struct loop_watch *watch;	/* the connection: hears its end */
+	struct loop_watch *err;		/* the daemon found a ring broken */
+	int err_fd;
 	const char *why;		/* we have cut the connection; NULL: no */
 	struct {
 		bool running;		/* the daemon serves it */
@@ -40,31 +40,20 @@ struct vhost_front {
 	struct iovec iov[VIRTQ_MAX_SIZE];	/* of the chain that is refused */
 };
 
-/*
- * A class for one kind of device; the functions are vhost_front's.
- */
-#define VHOST_FRONT_CLASS(name_, id_, pci_class_)                                              \
-	{                                                                                      \
-		.name = name_, .device_id = id_, .pci_class = pci_class_,                      \
-		.activate = vhost_front_activate, .kick = vhost_front_kick,                    \
-		.reset = vhost_front_reset, .call_changed = vhost_front_call_changed,          \
-	}
+/* Builder's thread, vu connected: listen for its end in that loop, the device's. 0 or -errno. */
+int vhost_front_watch(struct vhost_front *f, struct loop *loop);
+/* Also of one that is half made. */
+void vhost_front_close(struct vhost_front *f);
 
-int vhost_front_activate(struct virtio_device *vdev);
-void vhost_front_kick(struct virtio_device *vdev, unsigned queue);
-bool vhost_front_reset(struct virtio_device *vdev);
-void vhost_front_call_changed(struct virtio_device *vdev, unsigned queue);
-
-/*
- * Connect f (zeroed, but for what is the page's) to the daemon at path, prepare nqueues queues and offer
- * wanted & what the daemon offers. On failure f needs vhost_front_destroy all the same. Afterwards
- * the page fills f->vdev.config and calls virtio_attach.
- */
-int vhost_front_init(struct vhost_front *f, const struct virtio_class *class,
-		     const struct device_env *env, const char *what, const char *path,
-		     unsigned nqueues, uint16_t queue_size_max, uint64_t wanted,
-		     uint32_t config_bytes, struct err *err);
-/* device_ops.destroy of such a device: frees f. */
-void vhost_front_destroy(struct device *dev);
+/* In activate: memory, and the rings that are ready. */
+void vhost_front_start(struct vhost_front *f);
+/* In reset; when it returns, guest memory is not touched any more. */
+void vhost_front_stop(struct vhost_front *f);
+/* Between them: see vhost_user_enable_ring. */
+void vhost_front_enable(struct vhost_front *f, bool on);
+/* For class->kick: a queue that came back. */
+void vhost_front_kick(struct vhost_front *f, unsigned queue);
+/* For class->call_changed; queues that are not f's are ignored. */
+void vhost_front_call_changed(struct vhost_front *f, unsigned queue);
 
 #endif

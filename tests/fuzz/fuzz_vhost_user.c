@@ -106,7 +106,8 @@ static bool request(struct vhost_user *vu, const struct mem *mem, unsigned what)
 {
 	struct vhost_user_ring ring = { .index = 1, .size = 8, .desc = gpa(0x1000),
 					.avail = gpa(0x2000), .used = gpa(0x3000),
-					.kick_fd = STDERR_FILENO, .call_fd = STDERR_FILENO };
+					.kick_fd = STDERR_FILENO, .call_fd = STDERR_FILENO,
+					.err_fd = STDERR_FILENO };
 	bool good;
 
 	switch (what) {
@@ -115,7 +116,8 @@ static bool request(struct vhost_user *vu, const struct mem *mem, unsigned what)
 		check(!vhost_user_start(vu, mem, 1ull << 32) == good);
 		return good;
 	case 1:
-		good = acks(8) && acks(10) && acks(9) && acks(13) && acks(12) &&
+		good = acks(8) && acks(10) && acks(9) && acks(13) && acks(14) &&
+		       acks(12) &&
 		       (!(vu->features >> F_PROTOCOL & 1) || acks(18));
 		check(!vhost_user_start_ring(vu, mem, &ring) == good);
 		return good;
@@ -139,9 +141,8 @@ static void session(struct vhost_user *vu, int fd, uint8_t plan)
 
 	if (!mem.nregions)
 		check(!mem_create_shared(&mem, 1 << 20, 1 << 20, 1ull << 32, &err));
-	check(!vhost_user_adopt(vu, fd) == good);
-	if (!good)
-		check(vu->fd < 0);
+	vhost_user_adopt(vu, fd);
+	check(!vhost_user_agree(vu) == good);
 	if (!good)
 		return;
 	check(vu->features == features && vu->protocol == protocol && vu->queues_max == queues);

@@ -22,7 +22,7 @@
 #include "devices/virtio/net.h"
 #include "devices/virtio/net_impl.h"
 #include "devices/virtio/pci.h"
-#include "devices/virtio/vhost_front.h"
+#include "devices/virtio/vhost_device.h"
 #include "tests/unit/fake_driver.h"
 
 #define QUEUE 16
@@ -420,7 +420,7 @@ static bool waiting(void *queue)
 
 static bool is_gone(void *unused)
 {
-	return ((struct vhost_front *)dev)->vu.fd < 0;
+	return ((struct vhost_device *)dev)->front.vu.fd < 0;
 }
 
 static void one_request(unsigned q)
