@@ -10,10 +10,11 @@
 
 #include "devices/virtio/net_impl.h"
 #include "devices/virtio/vhost_queues.h"
+#include "vmm/core/busypoll.h"
 
 #define VHOST_NET "/dev/vhost-net"
 /* As our own loop does: the next frame is near, and being woken takes as long. */
-#define POLL_US (LOOP_POLL_MAX_NS / 1000u)
+#define POLL_US (BUSYPOLL_MAX_NS / 1000u)
 
 struct net_vhost {
 	struct virtio_net *nic;

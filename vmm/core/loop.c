@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -11,6 +10,8 @@
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "vmm/core/busypoll.h"
 
 enum watch_kind { WATCH_FD, WATCH_EVENT, WATCH_TIMER };
 
@@ -43,10 +44,7 @@ struct loop {
 	struct posted *first, **last;
 	/* the loop's thread only */
 	struct loop_poller *pollers;	/* armed */
-	uint64_t poll_max_ns;
-	uint64_t poll_ns;	/* how long it is worth while now: 0 or the limit */
-	unsigned short_waits;	/* in a row, without polling */
-	unsigned trial_after;	/* so many of them: 1 .. POLL_TRIAL_MAX */
+	struct busypoll busy;
 	uint64_t waited_at;	/* last look at epoll, while polling */
 };
 
@@ -55,8 +53,6 @@ static _Thread_local const struct loop *here;
 
 /* One read of the ready list: enough for a batch, small on the stack. */
 #define LOOP_BATCH 16
-/* A useless trial of polling after so many short waits at most. */
-#define POLL_TRIAL_MAX 256u
 
 static void wake(struct loop *loop)
 {
@@ -79,8 +75,7 @@ int loop_create(struct loop **out, struct err *err)
 		return err_sys(err, ENOMEM, "event loop");
 	pthread_mutex_init(&loop->lock, NULL);
 	loop->last = &loop->first;
-	loop->poll_max_ns = LOOP_POLL_MAX_NS;
-	loop->trial_after = 1;
+	busypoll_init(&loop->busy, BUSYPOLL_MAX_NS);
 	loop->wake_fd = -1;
 	loop->epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epfd < 0)
@@ -184,20 +179,11 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static void cpu_relax(void)
-{
-#ifdef __x86_64__
-	__builtin_ia32_pause();
-#else
-	__asm__ volatile("yield" ::: "memory");
-#endif
-}
-
 bool loop_poll_arm(struct loop *loop, struct loop_poller *poller)
 {
 	if (poller->armed)
 		return true;
-	if (!loop->poll_ns)
+	if (!loop->busy.ns)
 		return false;
 	poller->armed = true;
 	poller->next = loop->pollers;
@@ -219,9 +205,7 @@ void loop_poll_disarm(struct loop *loop, struct loop_poller *poller)
 
 void loop_poll_limit(struct loop *loop, uint64_t max_ns)
 {
-	loop->poll_max_ns = max_ns;
-	if (loop->poll_ns > max_ns)
-		loop->poll_ns = max_ns;
+	busypoll_init(&loop->busy, max_ns);
 }
 
 /* Once each; a poller may disarm itself. Its neighbour in the list is taken before. */
@@ -243,12 +227,12 @@ static bool poll_all(struct loop *loop)
  */
 static bool spin(struct loop *loop, uint64_t begin, struct epoll_event *ev, int *n)
 {
-	uint64_t end = begin + loop->poll_ns;
+	uint64_t end = begin + loop->busy.ns;
 
 	for (unsigned i = 1; loop->pollers && !atomic_load(&loop->stop); i++) {
 		if (poll_all(loop))
 			return true;
-		cpu_relax();
+		busypoll_relax();
 		if (i % 8)
 			continue;
 		*n = epoll_wait(loop->epfd, ev, LOOP_BATCH, 0);
@@ -269,38 +253,6 @@ static bool spin(struct loop *loop, uint64_t begin, struct epoll_event *ev, int 
 	return false;
 }
 
-static bool one_cpu(void)
-{
-	cpu_set_t set;
-
-	return !sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1;
-}
-
-/*
- * How long the loop blocked says little about when the work was there: being woken takes a
- * time of its own. So a short wait earns a trial of polling, and its outcome decides how
- * many short waits the next trial takes.
- */
-static void learn(struct loop *loop, uint64_t blocked_ns, bool polled)
-{
-	if (polled) {
-		loop->poll_ns = 0;
-		loop->short_waits = 0;
-		if (loop->trial_after < POLL_TRIAL_MAX)
-			loop->trial_after *= 2;
-	}
-	if (blocked_ns > 4 * loop->poll_max_ns) {
-		loop->short_waits = 0;
-		return;
-	}
-	if (++loop->short_waits < loop->trial_after || loop->poll_ns)
-		return;
-	/* On a single CPU whoever shall bring the work would wait for us to stop looking. */
-	if (one_cpu())
-		loop->poll_max_ns = 0;
-	loop->poll_ns = loop->poll_max_ns;
-}
-
 /* Wait for events, polling first if somebody expects work. */
 static int wait_events(struct loop *loop, struct epoll_event *ev)
 {
@@ -312,7 +264,7 @@ static int wait_events(struct loop *loop, struct epoll_event *ev)
 		n = 0;
 		if (!spin(loop, begin, ev, &n))
 			break;
-		loop->trial_after = 1;
+		busypoll_paid(&loop->busy);
 		now = now_ns();
 		if (n) {
 			loop->waited_at = now;
@@ -326,7 +278,7 @@ static int wait_events(struct loop *loop, struct epoll_event *ev)
 	}
 	n = epoll_wait(loop->epfd, ev, LOOP_BATCH, -1);
 	loop->waited_at = now_ns();
-	learn(loop, loop->waited_at - begin, polled);
+	busypoll_learn(&loop->busy, loop->waited_at - begin, polled);
 	return n;
 }
 

@@ -70,12 +70,10 @@ void loop_timer_arm(struct loop_watch *watch, uint64_t delay_ns);
  *
  * An armed poller's poll is called over and over instead of blocking; it does what there is
  * to do and says whether there was anything. When nothing came for as long as is worth
- * while, idle is called once and the poller is disarmed: it makes sure that the next work
- * wakes the loop. How long is learnt from how long the loop blocked before, never more than
- * the limit: an idle VM does not spin. Other watches are looked at in between: after a few
+ * while (busypoll.h), idle is called once and the poller is disarmed: it makes sure that the next
+ * work wakes the loop. An idle VM does not spin. Other watches are looked at in between: after a few
  * polls that found nothing, and at least every LOOP_POLL_TURN_NS.
  */
-#define LOOP_POLL_MAX_NS 50000u
 #define LOOP_POLL_TURN_NS 200000u
 
 struct loop_poller {
@@ -91,7 +89,7 @@ struct loop_poller {
 bool loop_poll_arm(struct loop *loop, struct loop_poller *poller);
 /* Without calling idle. Also when it is not armed. */
 void loop_poll_disarm(struct loop *loop, struct loop_poller *poller);
-/* The limit; 0: never. LOOP_POLL_MAX_NS at first. */
+/* The limit; 0: never. BUSYPOLL_MAX_NS at first. */
 void loop_poll_limit(struct loop *loop, uint64_t max_ns);
 
 /* Run fn(opaque) in the loop's thread, soon. Any thread. 0 or -ENOMEM. */

@@ -1,0 +1,45 @@
+/*
+ * busypoll: see busypoll.h.
+ *
+ * How long we slept says little about when the work was there: being woken takes a
+ * time of its own. So a short wait earns a trial of looking, and its outcome decides how
+ * many short waits the next trial takes.
+ */
+#include "vmm/core/busypoll.h"
+
+#include <sched.h>
+
+/* A useless trial after so many short waits at most. */
+#define TRIAL_MAX 256u
+
+void busypoll_init(struct busypoll *b, uint64_t max_ns)
+{
+	*b = (struct busypoll){ .max_ns = max_ns, .trial_after = 1 };
+}
+
+static bool one_cpu(void)
+{
+	cpu_set_t set;
+
+	return !sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1;
+}
+
+void busypoll_learn(struct busypoll *b, uint64_t waited_ns, bool looked)
+{
+	if (looked) {
+		b->ns = 0;
+		b->short_waits = 0;
+		if (b->trial_after < TRIAL_MAX)
+			b->trial_after *= 2;
+	}
+	if (waited_ns > 4 * b->max_ns) {
+		b->short_waits = 0;
+		return;
+	}
+	if (++b->short_waits < b->trial_after || b->ns)
+		return;
+	/* On a single CPU whoever shall bring the work would wait for us to stop looking. */
+	if (one_cpu())
+		b->max_ns = 0;
+	b->ns = b->max_ns;
+}
