@@ -130,7 +130,9 @@ build/fuzz/libbantam.a: $(FUZZ_OBJ)
 	@rm -f $@
 	ar rcs $@ $^
 build/fuzz/%: build/fuzz/o/tests/fuzz/%.o $(FUZZ_COMMON) build/fuzz/libbantam.a
-	clang -fsanitize=fuzzer,address,undefined -pthread -o $@ $^ $(LIBS)
+	clang -fsanitize=fuzzer,address,undefined -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
+# What is tested of a helper program.
+build/fuzz/fuzz_net_queues: build/fuzz/o/tools/bantam-net-user/queue_end.o
 
 check: deps
 	tests/check

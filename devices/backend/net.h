@@ -99,6 +99,8 @@ struct net {
 	uint16_t mtu;		/* the link's own, 0: unknown */
 	bool up;		/* the peer is there */
 	bool polled;		/* the client asks ready(): nobody need call it */
+	int vhost_fd;		/* a vhost-user daemon, which can serve the client's queues in place of
+				 * send and recv; who does that takes it. -1: none */
 	char name[16];		/* "net0", for messages */
 	char what[128];		/* "tap tap0 (2 queues)", for --dry-run and messages */
 	struct net_port port[NET_MAX_QUEUES];
@@ -112,6 +114,7 @@ struct net_config {
 	const char *fds;	/* "7" or "7:8", one for each queue; taken over in any case */
 	const char *stream;	/* a path or "fd:N" */
 	bool user;
+	bool memory_shared;	/* user: the client's queues can be served by another process */
 	const char *hostfwd;	/* user: "tcp:[ADDR]:PORT-PORT,…" or NULL */
 	unsigned queues;	/* tap: how many */
 	unsigned mtu;		/* 0: the backend's own */

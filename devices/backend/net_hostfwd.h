@@ -30,4 +30,8 @@ const char *net_hostfwd_parse(const char *text, unsigned len, struct net_hostfwd
 #define NET_USER_READY "ready"
 #define NET_USER_ERROR "error "
 
+/* What leads to the guest, of its arguments: net_ring.h's rings, or vhost-user. */
+#define NET_USER_RINGS "rings"
+#define NET_USER_QUEUES "queues"
+
 #endif

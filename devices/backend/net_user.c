@@ -1,7 +1,8 @@
 /*
  * net_user: a network without privileges: a helper process speaks to the host's sockets
- * for the guest. Frames go through two rings in shared memory (net_ring.h); a socket pair
- * carries nothing and tells each end when the other is gone.
+ * for the guest. Where guest memory can be shared with it, the helper serves the card's queues
+ * itself (net.vhost_fd), and no frame comes by here; else they go through two rings in shared
+ * memory (net_ring.h). A socket pair carries nothing and tells each end when the other is gone.
  *
  * The helper is a program of its own, bantam-net-user, for two reasons: it parses what
  * the guest sends with a TCP/IP stack that this process need not trust, and that stack's
@@ -88,7 +89,7 @@ static unsigned user_send(struct net *net, unsigned queue, struct net_frame *fra
 	unsigned i = 0;
 	int rc = 1;
 
-	if (net->port[0].fd < 0)
+	if (net->port[0].fd < 0 || !u->rings)
 		return n;	/* an unplugged cable swallows everything */
 	while (i < n) {
 		uint8_t *to;
@@ -138,7 +139,7 @@ static unsigned user_recv(struct net *net, unsigned queue, struct net_frame *fra
 	unsigned i = 0;
 	int len = 0;
 
-	if (net->port[0].fd < 0)
+	if (net->port[0].fd < 0 || !u->rings)
 		return 0;
 	while (i < n) {
 		len = net_ring_peek(&u->rx, &from);
@@ -170,7 +171,7 @@ static void on_bell(void *opaque)
 
 static bool user_ready(struct net *net, unsigned queue)
 {
-	return net_ring_has_frames(&user_of(net)->rx);
+	return user_of(net)->rings && net_ring_has_frames(&user_of(net)->rx);
 }
 
 /* The bell may have rung while nobody wanted to hear it. */
@@ -178,7 +179,7 @@ static void user_want(struct net *net, unsigned queue)
 {
 	struct user *u = user_of(net);
 
-	if (net->port[0].want_read && net_ring_has_frames(&u->rx))
+	if (net->port[0].want_read && user_ready(net, queue))
 		ring_bell(u->bell_fd);
 }
 
@@ -215,19 +216,26 @@ static const struct net_ops user_ops = {
 
 /* --- starting the helper ------------------------------------------------------------- */
 
-static int spawn(struct user *u, const char *path, int peer, int status, int rings,
-		 const char *hostfwd)
+/* kind and its n descriptors: see NET_USER_RINGS. */
+static int spawn(struct user *u, const struct net_config *cfg, const char *path, int peer, int status,
+		 const char *kind, const int *fd, unsigned n)
 {
-	int keep[] = { peer, status, rings, u->helper_bell_fd, u->bell_fd };
-	char text[6][12], *argv[9] = { HELPER };
+	int keep[5] = { peer, status };
+	char text[5][12], mtu[12], *argv[11] = { HELPER };
+	unsigned argc = 6;
 
-	for (unsigned i = 0; i < 5; i++)
+	memcpy(&keep[2], fd, n * sizeof(*fd));
+	for (unsigned i = 0; i < 2 + n; i++)
 		snprintf(text[i], sizeof(text[i]), "%d", keep[i]);
-	snprintf(text[5], sizeof(text[5]), "%u", u->net.mtu);
-	for (unsigned i = 0; i < 6; i++)
-		argv[1 + i] = text[i];
-	argv[7] = (char *)hostfwd;
-	return helper_spawn(path, argv, keep, 5, &u->pid);
+	snprintf(mtu, sizeof(mtu), "%u", u->net.mtu);
+	argv[1] = text[0];
+	argv[2] = text[1];
+	argv[3] = mtu;
+	argv[4] = (char *)(cfg->hostfwd ? cfg->hostfwd : "");
+	argv[5] = (char *)kind;
+	for (unsigned i = 0; i < n; i++)
+		argv[argc++] = text[2 + i];
+	return helper_spawn(path, argv, keep, 2 + n, &u->pid);
 }
 
 /* One line of the helper's status: 1: ready; 0: go on; -errno. */
@@ -290,7 +298,7 @@ static int check_hostfwd(const struct net_config *cfg, struct err *err)
 }
 
 /* Rings and bells. *fd_out: the helper's copy of the memory. 0 or -errno. */
-static int share(struct user *u, int *fd_out)
+static int create_rings(struct user *u, int *fd_out)
 {
 	int rc = net_ring_create(fd_out, &u->rings);
 
@@ -305,12 +313,37 @@ static int share(struct user *u, int *fd_out)
 	return loop_watch_event(u->net.loop, on_bell, u, &u->bell_watch, &u->bell_fd);
 }
 
+static int spawn_with_rings(struct user *u, const struct net_config *cfg, const char *path, int peer,
+			    int status)
+{
+	int rings = -1, rc = create_rings(u, &rings);
+
+	if (!rc)
+		rc = spawn(u, cfg, path, peer, status, NET_USER_RINGS,
+			   (int[]){ rings, u->helper_bell_fd, u->bell_fd }, 3);
+	if (rings >= 0)
+		close(rings);
+	return rc;
+}
+
+static int spawn_with_queues(struct user *u, const struct net_config *cfg, const char *path, int peer,
+			     int status)
+{
+	int vhost[2], rc;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, vhost))
+		return -errno;
+	u->net.vhost_fd = vhost[0];
+	rc = spawn(u, cfg, path, peer, status, NET_USER_QUEUES, &vhost[1], 1);
+	close(vhost[1]);
+	return rc;
+}
+
 static int start(struct user *u, const struct net_config *cfg, const char *path, struct err *err)
 {
-	int peer[2] = { -1, -1 }, status[2] = { -1, -1 }, rings = -1, rc;
+	int peer[2] = { -1, -1 }, status[2] = { -1, -1 }, rc = 0;
 
-	rc = share(u, &rings);
-	if (!rc && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, peer))
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, peer))
 		rc = -errno;
 	if (!rc && pipe2(status, O_CLOEXEC | O_NONBLOCK))
 		rc = -errno;
@@ -320,10 +353,11 @@ static int start(struct user *u, const struct net_config *cfg, const char *path,
 		peer[0] = -1;
 		u->status_fd = status[0];
 		status[0] = -1;
-		rc = spawn(u, path, peer[1], status[1], rings, cfg->hostfwd ? cfg->hostfwd : "");
+		rc = cfg->memory_shared ? spawn_with_queues(u, cfg, path, peer[1], status[1]) :
+					  spawn_with_rings(u, cfg, path, peer[1], status[1]);
 	}
-	for (unsigned i = 0; i < 5; i++) {
-		int fd = ((int[]){ peer[0], peer[1], status[0], status[1], rings })[i];
+	for (unsigned i = 0; i < 4; i++) {
+		int fd = ((int[]){ peer[0], peer[1], status[0], status[1] })[i];
 
 		if (fd >= 0)
 			close(fd);

@@ -26,8 +26,8 @@
 #define GUEST_OFFLOADS                                                                     \
 	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) |           \
 	 BIT(NET_F_GUEST_ECN) | BIT(NET_F_GUEST_UFO))
-/* What vhost has a say in; the rest is between the driver, us and the tap. */
-#define VHOST_FEATURES BIT(NET_F_MRG_RXBUF)
+/* What a net_server has a say in; the rest is between the driver, us and the backend. */
+#define SERVER_FEATURES BIT(NET_F_MRG_RXBUF)
 /* Two VLAN tags on top of Ethernet. */
 #define FRAME_EXTRA (NET_HDR_BYTES + NET_ETH_BYTES + 8u)
 
@@ -92,7 +92,7 @@ void net_again(struct virtio_net *nic)
 void net_watch(struct virtio_net *nic, unsigned pair)
 {
 	const struct net_queue *rx = &nic->pair[pair].rx, *tx = &nic->pair[pair].tx;
-	bool on = nic->vdev.active && pair < nic->pairs && !nic->vhost;
+	bool on = nic->vdev.active && pair < nic->pairs && !nic->server;
 
 	net_want(nic->net, pair,
 		 on && nic->link && !rx->blocked && !rx->limited &&
@@ -117,7 +117,8 @@ void net_set_pairs(struct virtio_net *nic, unsigned pairs)
 	nic->pairs = pairs;
 	if (nic->net->ops->set_queues)
 		nic->net->ops->set_queues(nic->net, pairs);
-	net_vhost_update(nic);
+	if (nic->server)
+		nic->server->update(nic);
 }
 
 void net_set_offloads(struct virtio_net *nic, uint64_t features)
@@ -224,8 +225,9 @@ static void update_link(struct virtio_net *nic)
 		if (virtio_has(&nic->vdev, NET_F_STATUS))
 			virtio_config_changed(&nic->vdev);
 	}
-	net_vhost_update(nic);
-	for (unsigned i = 0; i < nic->pairs && !nic->vhost; i++) {
+	if (nic->server)
+		nic->server->update(nic);
+	for (unsigned i = 0; i < nic->pairs && !nic->server; i++) {
 		net_watch(nic, i);
 		/* What waited for the other end goes now, or is swallowed. */
 		if (nic->vdev.active && !nic->pair[i].tx.blocked)
@@ -281,7 +283,7 @@ static int nic_activate(struct virtio_device *vdev)
 	nic->frame_max = frame_max(nic);
 	net_set_pairs(nic, 1);
 	net_set_offloads(nic, vdev->acked & GUEST_OFFLOADS);
-	return net_vhost_start(nic);
+	return nic->server ? nic->server->start(nic) : 0;
 }
 
 static void nic_kick(struct virtio_device *vdev, unsigned queue)
@@ -291,8 +293,9 @@ static void nic_kick(struct virtio_device *vdev, unsigned queue)
 	if (queue == nic->ctrl) {
 		if (virtio_has(vdev, NET_F_CTRL_VQ))
 			net_run_ctrl(nic);
-	} else if (nic->vhost) {
-		return;
+	} else if (nic->server) {
+		if (nic->server->kick && queue < nic->ctrl)
+			nic->server->kick(nic, queue);
 	} else if (queue / 2 >= nic->pairs) {
 		return;
 	} else if (queue % 2) {
@@ -313,7 +316,8 @@ static bool nic_reset(struct virtio_device *vdev)
 {
 	struct virtio_net *nic = virtio_net_of(vdev);
 
-	net_vhost_stop(nic);
+	if (nic->server)
+		nic->server->stop(nic);
 	nic->polled = 0;
 	for (unsigned i = 0; i < nic->max_pairs; i++) {
 		queue_reset(&nic->pair[i].rx);
@@ -326,6 +330,14 @@ static bool nic_reset(struct virtio_device *vdev)
 	return true;
 }
 
+static void nic_call_changed(struct virtio_device *vdev, unsigned queue)
+{
+	struct virtio_net *nic = virtio_net_of(vdev);
+
+	if (nic->server)
+		nic->server->call_changed(nic, queue);
+}
+
 static const struct virtio_class nic_class = {
 	.name = "virtio-net",
 	.device_id = 1,
@@ -333,7 +345,7 @@ static const struct virtio_class nic_class = {
 	.activate = nic_activate,
 	.kick = nic_kick,
 	.reset = nic_reset,
-	.call_changed = net_vhost_call_changed,
+	.call_changed = nic_call_changed,
 };
 
 /* --- life --------------------------------------------------------------------------------------- */
@@ -344,7 +356,8 @@ static void nic_destroy(struct device *dev)
 
 	virtio_detach(&nic->vdev);
 	net_poll_close(nic);
-	net_vhost_close(nic);
+	if (nic->server)
+		nic->server->close(nic);
 	net_close(nic->net);
 	loop_unwatch(nic->again);
 	loop_unwatch(nic->rx_timer);
@@ -360,8 +373,9 @@ static void nic_describe(struct device *dev, char *buf, size_t len)
 	char at[128];
 
 	virtio_describe(&nic->vdev, at, sizeof(at));
-	snprintf(buf, len, "%s%s%02x:%02x:%02x:%02x:%02x:%02x, %s%s", at, *at ? ": " : "", m[0],
-		 m[1], m[2], m[3], m[4], m[5], nic->net->what, nic->vhost ? ", vhost" : "");
+	snprintf(buf, len, "%s%s%02x:%02x:%02x:%02x:%02x:%02x, %s%s%s", at, *at ? ": " : "", m[0],
+		 m[1], m[2], m[3], m[4], m[5], nic->net->what, nic->server ? ", " : "",
+		 nic->server ? nic->server->what : "");
 }
 
 static const struct device_ops nic_ops = {
@@ -420,7 +434,7 @@ static uint64_t offered(const struct virtio_net *nic, bool offload)
 	f |= out & NET_ECN ? BIT(NET_F_HOST_ECN) : 0;
 	f |= out & NET_UFO ? BIT(NET_F_HOST_UFO) : 0;
 	/* What the driver may use of a ring and its headers is the kernel's business then. */
-	return f & (net_vhost_features(nic) | ~VHOST_FEATURES);
+	return nic->server ? f & (nic->server->features | ~SERVER_FEATURES) : f;
 }
 
 static void fill_config(struct virtio_net *nic)
@@ -443,6 +457,15 @@ static void init_limits(struct virtio_net *nic, const struct keyvals *cfg)
 		       keys_num(cfg, KEY_TX_OPS), keys_num(cfg, KEY_TX_OPS_BURST), now);
 }
 
+/* Shall the user network's helper serve the queues, where it can have the memory? */
+static bool helper_wanted(const struct keyvals *cfg)
+{
+	bool limits = keys_has(cfg, KEY_RX_RATE) || keys_has(cfg, KEY_RX_OPS) ||
+		      keys_has(cfg, KEY_TX_RATE) || keys_has(cfg, KEY_TX_OPS);
+
+	return keys_num(cfg, KEY_USER) && keys_num(cfg, KEY_VHOST) != NET_VHOST_OFF && !limits;
+}
+
 static int open_backend(struct virtio_net *nic, const struct device_env *env,
 			const struct keyvals *cfg, struct err *err)
 {
@@ -453,6 +476,7 @@ static int open_backend(struct virtio_net *nic, const struct device_env *env,
 		.fds = keys_text(cfg, KEY_FD),
 		.stream = keys_text(cfg, KEY_STREAM),
 		.user = keys_num(cfg, KEY_USER),
+		.memory_shared = env->mem->fd > 0 && helper_wanted(cfg),
 		.hostfwd = keys_text(cfg, KEY_HOSTFWD),
 		.queues = (unsigned)keys_num(cfg, KEY_QUEUES),
 		.mtu = (unsigned)keys_num(cfg, KEY_MTU),
@@ -499,6 +523,20 @@ static int watch(struct virtio_net *nic, const struct device_env *env)
 	return rc;
 }
 
+static int choose_server(struct virtio_net *nic, const struct device_env *env,
+			 const struct keyvals *cfg, struct err *err)
+{
+	int rc;
+
+	if (env->dry_run)
+		return 0;
+	if (nic->net->vhost_fd < 0)
+		return net_vhost_choose(nic, env, (enum net_vhost_how)keys_num(cfg, KEY_VHOST),
+					cfg->option, err);
+	rc = net_helper_open(nic, env);
+	return rc ? err_sys(err, -rc, "%s", cfg->option) : 0;
+}
+
 int net_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
 		  struct device **out, struct err *err)
 {
@@ -533,16 +571,14 @@ int net_create_on(struct net *net, const struct device_env *env, const struct ke
 	}
 	init_limits(nic, cfg);
 	net_poll_init(nic);
-	if (!env->dry_run)
-		rc = net_vhost_choose(nic, env, (enum net_vhost_how)keys_num(cfg, KEY_VHOST),
-				      cfg->option, err);
+	rc = choose_server(nic, env, cfg, err);
 	if (rc)
 		goto fail;
 	virtio_init(&nic->vdev, &nic_class, env, 2 * nic->max_pairs + 1,
 		    (uint16_t)keys_num(cfg, KEY_QUEUE_SIZE),
 		    offered(nic, keys_num(cfg, KEY_OFFLOAD)), NET_CONFIG_BYTES);
 	fill_config(nic);
-	nic->vdev.elsewhere = net_vhost_queues(nic);
+	nic->vdev.elsewhere = nic->server ? nic->server->queues : 0;
 	net_attach(nic->net, &(struct net_client){ on_readable, on_writable, on_link, nic });
 	rc = virtio_attach(&nic->vdev, err);
 	if (rc)
@@ -561,11 +597,16 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 					    net_create_on(NULL, env, cfg, out, err);
 }
 
+static bool shares_memory(const struct keyvals *cfg)
+{
+	return net_vhost_user_wanted(cfg) || helper_wanted(cfg);
+}
+
 const struct device_type virtio_net_type = {
 	.name = "virtio-net",
 	.option = "--net",
 	.repeat = true,
-	.shares_memory = net_vhost_user_wanted,
+	.shares_memory = shares_memory,
 	.check = net_vhost_user_check,
 	.keys = keys,
 	.help = "a network card",

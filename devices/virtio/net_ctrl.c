@@ -104,7 +104,7 @@ static bool set_queues(struct virtio_net *nic, unsigned cmd, const struct comman
 	if (!pairs || pairs > nic->max_pairs)
 		return false;
 	net_set_pairs(nic, pairs);
-	if (nic->vhost)
+	if (nic->server)
 		return true;
 	/* Their kicks were ignored up to now. Not from in here: receiving uses nic->iov too, and the
 	 * answer has still to be written through it. */

@@ -1,6 +1,6 @@
 /*
  * net_impl: what the parts of virtio-net share: net.c (the page: keys, life, class),
- * net_stash.c, net_rx.c, net_tx.c, net_poll.c, net_ctrl.c and net_vhost.c. Lock held in every
+ * net_stash.c, net_rx.c, net_tx.c, net_poll.c, net_ctrl.c, net_vhost.c and net_helper.c. Lock held in every
  * function but those called on_… and the loop's own callbacks.
  */
 #ifndef BANTAM_VIRTIO_NET_IMPL_H
@@ -112,10 +112,30 @@ struct net_pair {
 	struct net_spill spill;
 };
 
+struct virtio_net;
+
+/*
+ * Somebody else serves the data queues: the kernel (net_vhost.c), or the backend's own process
+ * (net_helper.c). The control queue, the link and the configuration stay here; the receive
+ * filter is not applied then, and rates cannot be limited. See struct virtio_device.elsewhere for
+ * kicks and interrupts.
+ */
+struct net_server {
+	const char *what;	/* for describe */
+	uint64_t queues;	/* for virtio_device.elsewhere */
+	uint64_t features;	/* what a driver may use of rings and their headers */
+	int (*start)(struct virtio_net *nic);	/* in activate, after offloads and pairs */
+	void (*stop)(struct virtio_net *nic);	/* when it returns, guest memory is left alone */
+	void (*update)(struct virtio_net *nic);	/* pairs or link changed */
+	void (*call_changed)(struct virtio_net *nic, unsigned queue);
+	void (*kick)(struct virtio_net *nic, unsigned queue);	/* of a queue that came back; may be NULL */
+	void (*close)(struct virtio_net *nic);
+};
+
 struct virtio_net {
 	struct virtio_device vdev;	/* first */
 	struct net *net;
-	struct net_vhost *vhost;	/* serves the data queues; NULL: we do */
+	struct net_server *server;	/* serves the data queues; NULL: we do */
 	struct net_pair *pair;	/* max_pairs of them */
 	unsigned max_pairs;
 	unsigned pairs;		/* in use */
@@ -181,18 +201,12 @@ void net_expect(struct virtio_net *nic, unsigned pair);
 void net_poll_init(struct virtio_net *nic);
 void net_poll_close(struct virtio_net *nic);	/* also of a card that is half made */
 
-/* net_vhost.c; all but choose do nothing without nic->vhost. */
+/* net_vhost.c: opens it if how says so and it can be; the limits are known already. */
 enum net_vhost_how { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
-/* Opens it if how says so and it can be; the limits are known already. */
 int net_vhost_choose(struct virtio_net *nic, const struct device_env *env, enum net_vhost_how how,
 		     const char *option, struct err *err);
-void net_vhost_close(struct virtio_net *nic);
-uint64_t net_vhost_queues(const struct virtio_net *nic);	/* for virtio_device.elsewhere */
-uint64_t net_vhost_features(const struct virtio_net *nic);	/* all, without vhost */
-int net_vhost_start(struct virtio_net *nic);	/* in activate, after offloads and pairs */
-void net_vhost_stop(struct virtio_net *nic);	/* when it returns, the kernel is out */
-void net_vhost_update(struct virtio_net *nic);	/* pairs or link changed */
-void net_vhost_call_changed(struct virtio_device *vdev, unsigned queue);
+/* net_helper.c: by net->vhost_fd. 0 or -errno. */
+int net_helper_open(struct virtio_net *nic, const struct device_env *env);
 
 /* net_ctrl.c */
 void net_run_ctrl(struct virtio_net *nic);

@@ -1,9 +1,7 @@
 /*
  * net_vhost: the data queues of a tap's card, served by the kernel (vhost-net).
  *
- * The control queue, the link and the configuration stay here. A pair is served while
- * the driver uses it and the link is up. The receive filter is the tap's business then, and
- * rate limits are not possible. See struct virtio_device.elsewhere for kicks and interrupts.
+ * A pair is served while the driver uses it and the link is up.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,6 +15,7 @@
 #define POLL_US (BUSYPOLL_MAX_NS / 1000u)
 
 struct net_vhost {
+	struct net_server server;	/* first */
 	struct virtio_net *nic;
 	unsigned n;		/* pairs */
 	struct {
@@ -24,6 +23,11 @@ struct net_vhost {
 		bool served;
 	} pair[];
 };
+
+static struct net_vhost *vhost_of(struct virtio_net *nic)
+{
+	return (struct net_vhost *)nic->server;
+}
 
 static void serve(struct net_vhost *vh, unsigned pair, bool on)
 {
@@ -43,66 +47,56 @@ static void serve(struct net_vhost *vh, unsigned pair, bool on)
 	vh->pair[pair].served = on;
 }
 
-void net_vhost_update(struct virtio_net *nic)
+static void kernel_update(struct virtio_net *nic)
 {
-	for (unsigned i = 0; nic->vhost && i < nic->vhost->n; i++)
-		serve(nic->vhost, i, nic->vdev.started && i < nic->pairs && net_link_up(nic));
+	struct net_vhost *vh = vhost_of(nic);
+
+	for (unsigned i = 0; i < vh->n; i++)
+		serve(vh, i, nic->vdev.started && i < nic->pairs && net_link_up(nic));
 }
 
-int net_vhost_start(struct virtio_net *nic)
+static int kernel_start(struct virtio_net *nic)
 {
-	struct net_vhost *vh = nic->vhost;
+	struct net_vhost *vh = vhost_of(nic);
 	int rc = 0;
 
 	/* Queue 2 is a receive queue, or the control queue of a driver that does without MQ. */
-	for (unsigned i = 0; vh && i < 2 * vh->n; i++)
+	for (unsigned i = 0; i < 2 * vh->n; i++)
 		virtio_serve(&nic->vdev, i, i != nic->ctrl);
-	for (unsigned i = 0; vh && i < vh->n && !rc; i++)
+	for (unsigned i = 0; i < vh->n && !rc; i++)
 		if (2 * i != nic->ctrl && nic->vdev.queue[2 * i].ready && nic->vdev.queue[2 * i + 1].ready)
 			rc = vhost_queues_start(&vh->pair[i].queues);
-	for (unsigned i = 0; vh && i < nic->pairs && !rc && net_link_up(nic); i++)
+	for (unsigned i = 0; i < nic->pairs && !rc && net_link_up(nic); i++)
 		serve(vh, i, true);
 	return rc;
 }
 
-void net_vhost_stop(struct virtio_net *nic)
+static void kernel_stop(struct virtio_net *nic)
 {
-	struct net_vhost *vh = nic->vhost;
+	struct net_vhost *vh = vhost_of(nic);
 
-	for (unsigned i = 0; vh && i < vh->n; i++) {
+	for (unsigned i = 0; i < vh->n; i++) {
 		serve(vh, i, false);
 		vhost_queues_stop(&vh->pair[i].queues);
 	}
 }
 
-void net_vhost_call_changed(struct virtio_device *vdev, unsigned queue)
+static void kernel_call_changed(struct virtio_net *nic, unsigned queue)
 {
-	struct net_vhost *vh = virtio_net_of(vdev)->vhost;
+	struct net_vhost *vh = vhost_of(nic);
 
-	if (vh && queue / 2 < vh->n)
+	if (queue / 2 < vh->n)
 		vhost_queues_call_changed(&vh->pair[queue / 2].queues, queue);
 }
 
-uint64_t net_vhost_queues(const struct virtio_net *nic)
+static void kernel_close(struct virtio_net *nic)
 {
-	return nic->vhost ? (1ull << (2 * nic->vhost->n)) - 1 : 0;
-}
+	struct net_vhost *vh = vhost_of(nic);
 
-uint64_t net_vhost_features(const struct virtio_net *nic)
-{
-	return nic->vhost ? nic->vhost->pair[0].queues.vhost.features : ~0ull;
-}
-
-void net_vhost_close(struct virtio_net *nic)
-{
-	struct net_vhost *vh = nic->vhost;
-
-	if (!vh)
-		return;
 	for (unsigned i = 0; i < vh->n; i++)
 		vhost_queues_close(&vh->pair[i].queues);
 	free(vh);
-	nic->vhost = NULL;
+	nic->server = NULL;
 }
 
 static int open_vhost(struct virtio_net *nic, const struct device_env *env)
@@ -113,13 +107,17 @@ static int open_vhost(struct virtio_net *nic, const struct device_env *env)
 
 	if (!vh)
 		return -ENOMEM;
+	vh->server = (struct net_server){ "vhost", (1ull << (2 * n)) - 1, 0, kernel_start, kernel_stop,
+					  kernel_update, kernel_call_changed, NULL, kernel_close };
 	vh->nic = nic;
 	vh->n = n;
-	nic->vhost = vh;
+	nic->server = &vh->server;
 	for (unsigned i = 0; i < n && !rc; i++)
 		rc = vhost_queues_open(&vh->pair[i].queues, &nic->vdev, env, VHOST_NET, 2 * i);
 	if (rc)
-		net_vhost_close(nic);
+		kernel_close(nic);
+	else
+		vh->server.features = vh->pair[0].queues.vhost.features;
 	return rc;
 }
 

@@ -103,7 +103,7 @@ static const int allowed[] = {
 	SCMP_SYS(futex), SCMP_SYS(getrandom), SCMP_SYS(exit), SCMP_SYS(exit_group),
 	SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(restart_syscall),
 	SCMP_SYS(fstat), SCMP_SYS(stat), SCMP_SYS(newfstatat), SCMP_SYS(lseek), SCMP_SYS(getpid),
-	SCMP_SYS(gettid),
+	SCMP_SYS(gettid), SCMP_SYS(sched_getaffinity),
 };
 
 /* An fd that nothing allowed can harm; other sockets than IP cannot be made. */

@@ -1,10 +1,10 @@
 /*
- * bantam-net-user PEER_FD STATUS_FD RINGS_FD BELL_FD PEER_BELL_FD MTU HOSTFWD: the far side of --net user.
+ * bantam-net-user PEER_FD STATUS_FD MTU HOSTFWD queues VHOST_FD | rings RINGS_FD BELL_FD PEER_BELL_FD:
+ * the far side of --net user.
  *
  * Theory of operation. libslirp plays a router, DHCP and DNS server at 10.0.2.0/24 and
  * fec0::/64, and turns what the guest sends into sockets of this process. Frames
- * come and go through the rings of RINGS_FD (net_ring.h): BELL_FD wakes us, PEER_BELL_FD
- * the monitor; the closing of PEER_FD is the end. Before the first frame is
+ * come and go as guest_end.h says; the closing of PEER_FD is the end. Before the first frame is
  * looked at, forwards are bound and everything else is given up: root, capabilities, new
  * privileges, files but resolv.conf (Landlock, where there is one), and all system calls
  * that sockets do not need. What cannot be sent at once is queued, up to a limit; while
@@ -22,20 +22,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "devices/backend/net_hostfwd.h"
-#include "devices/backend/net_ring.h"
 #include "tools/bantam-net-user/confine.h"
+#include "tools/bantam-net-user/guest_end.h"
+#include "vmm/core/busypoll.h"
 #include "vmm/core/helper.h"
 
-#define BATCH 64u		/* frames until the host's sockets are looked at again */
+#define UNPOLLED_MAX 8u		/* turns for the guest alone */
+#define LOOKS_UNPOLLED 16u	/* looks for its frames, when there are none */
 #define FDS_MAX CONFINE_FDS_MAX
-#define POLLS_MAX (FDS_MAX + 2)
+#define POLLS_MAX (FDS_MAX + 1 + GUEST_END_POLLS)
 #define FDS_WAIT_MS 100u	/* until it is tried again whether there is a free one */
 #define QUEUE_FRAMES 4096u
 #define QUEUE_BYTES_FULL (1u << 20)	/* stop reading from the host */
@@ -54,11 +55,12 @@ struct frame {
 
 static struct {
 	Slirp *slirp;
-	int peer_fd, status_fd, bell_fd, peer_bell_fd;
-	struct net_ring in, out;
-	bool unpublished;
+	int peer_fd, status_fd;
+	const struct guest_end *guest;
 	struct pollfd poll[POLLS_MAX];
 	unsigned npolls;
+	unsigned unpolled;	/* turns since the last poll */
+	struct busypoll busy;
 	bool forward[FDS_MAX];	/* by descriptor: takes connections from the host */
 	int64_t no_fds_until_ms;	/* 0: there may be some */
 	struct timer *timer[8];
@@ -80,46 +82,12 @@ static void tell(const char *fmt, ...)
 
 /* --- frames to the guest ----------------------------------------------------------------- */
 
-static void ring_bell(int fd)
-{
-	(void)!write(fd, &(uint64_t){ 1 }, sizeof(uint64_t));
-}
-
-/* False: the ring is full, and the monitor will ring when it is not. */
-static bool send_now(const void *buf, size_t len)
-{
-	uint8_t *to;
-	int rc;
-
-	if (!len || len > NET_RING_FRAME_MAX)
-		return true;
-	do
-		rc = net_ring_room(&me.out, (uint32_t)len, &to);
-	while (!rc && !net_ring_await_room(&me.out));
-	if (rc < 0)
-		exit(1);
-	if (!rc)
-		return false;
-	memcpy(to, buf, len);
-	net_ring_put(&me.out, (uint32_t)len);
-	me.unpublished = true;
-	return true;
-}
-
-/* The frames of one turn are shown at once. */
-static void publish(void)
-{
-	if (me.unpublished && net_ring_publish(&me.out))
-		ring_bell(me.peer_bell_fd);
-	me.unpublished = false;
-}
-
 static void flush(void)
 {
 	while (me.nqueued) {
 		struct frame *f = &me.queue[me.first];
 
-		if (!send_now(f->bytes, f->len))
+		if (!me.guest->send(f->bytes, f->len))
 			return;
 		me.queued_bytes -= f->len;
 		free(f->bytes);
@@ -132,7 +100,7 @@ static ssize_t send_packet(const void *buf, size_t len, void *opaque)
 {
 	struct frame *f = &me.queue[(me.first + me.nqueued) % QUEUE_FRAMES];
 
-	if (!me.nqueued && send_now(buf, len))
+	if (!me.nqueued && me.guest->send(buf, len))
 		return (ssize_t)len;
 	if (me.nqueued == QUEUE_FRAMES || me.queued_bytes + len > QUEUE_BYTES_MAX)
 		return (ssize_t)len;
@@ -257,24 +225,10 @@ static int get_revents(int i, void *opaque)
 
 /* --- the loop ------------------------------------------------------------------------------------ */
 
-/* Frames of the guest; true: there may be more. */
-static bool take_frames(void)
+/* slirp copies what is IP before it looks inside; the rest has a fixed form. */
+static void on_frame(const uint8_t *frame, size_t len_bytes)
 {
-	const uint8_t *frame;
-	unsigned n = 0;
-	int len = 0;
-
-	/* In place: slirp copies what is IP before it looks inside; the rest has a fixed form. */
-	while (n < BATCH && (len = net_ring_peek(&me.in, &frame)) > 0) {
-		slirp_input(me.slirp, frame, len);
-		net_ring_take(&me.in, (uint32_t)len);
-		n++;
-	}
-	if (len < 0)
-		exit(1);
-	if (n && net_ring_release(&me.in))
-		ring_bell(me.peer_bell_fd);
-	return n == BATCH;
+	slirp_input(me.slirp, frame, (int)len_bytes);
 }
 
 static void run_timers(void)
@@ -306,12 +260,44 @@ static uint32_t timeout_ms(uint32_t slirp_ms)
 	return slirp_ms;
 }
 
-/* Forget that the bell rang: what it rang for is looked at anyway. */
-static void hush(void)
+/* Look for frames of the guest before we sleep. True: there are some, or *n is what poll says. */
+static bool look(uint64_t until_ns, int *n)
 {
-	uint64_t n;
+	for (unsigned i = 1;; i++) {
+		bool ready = me.guest->ready();
 
-	(void)!read(me.bell_fd, &n, sizeof(n));
+		/* The host's sockets have their turn. */
+		if (ready && ++me.unpolled < UNPOLLED_MAX)
+			return true;
+		if (ready || !(i % LOOKS_UNPOLLED)) {
+			me.unpolled = 0;
+			*n = poll(me.poll, me.npolls, 0);
+			if (ready || *n)
+				return true;
+			if ((uint64_t)clock_ns(NULL) >= until_ns)
+				return false;
+		}
+		busypoll_relax();
+	}
+}
+
+/* Until there is something to do; returns what poll says, which is not asked each time. */
+static int await(int ms)
+{
+	uint64_t begin = (uint64_t)clock_ns(NULL);
+	bool looked = ms && me.guest->ready && me.busy.ns;
+	int n = 0;
+
+	if (looked && look(begin + me.busy.ns, &n)) {
+		busypoll_paid(&me.busy);
+		return n;
+	}
+	if (ms && !me.guest->rest())
+		ms = 0;
+	n = poll(me.poll, me.npolls, ms);
+	if (ms && me.guest->ready)
+		busypoll_learn(&me.busy, (uint64_t)clock_ns(NULL) - begin, looked);
+	return n;
 }
 
 static void serve(void)
@@ -324,23 +310,18 @@ static void serve(void)
 		int n;
 
 		me.poll[0] = (struct pollfd){ me.peer_fd, POLLRDHUP, 0 };
-		me.poll[1] = (struct pollfd){ me.bell_fd, POLLIN, 0 };
-		me.npolls = 2;
+		me.npolls = 1 + me.guest->polls(&me.poll[1]);
 		if (me.no_fds_until_ms && now_ms() >= me.no_fds_until_ms)
 			me.no_fds_until_ms = 0;
 		if (!full)
 			slirp_pollfds_fill(me.slirp, &ms, add_poll, NULL);
-		publish();
-		if (more || !net_ring_await_frames(&me.in))
-			ms = 0;
-		n = poll(me.poll, me.npolls, (int)timeout_ms(ms));
-		if ((n < 0 && errno != EINTR) || me.poll[0].revents)
+		me.guest->publish();
+		n = await(more ? 0 : (int)timeout_ms(ms));
+		if ((n < 0 && errno != EINTR) || me.poll[0].revents || !me.guest->polled(&me.poll[1]))
 			return;
-		if (me.poll[1].revents)
-			hush();
 		flush();
-		more = take_frames();
-		publish();
+		more = me.guest->take(on_frame);
+		me.guest->publish();
 		if (!full)
 			slirp_pollfds_poll(me.slirp, n < 0, get_revents, NULL);
 		run_timers();
@@ -479,34 +460,45 @@ static int number(const char *text, long max)
 	return *text && !*end && n >= 0 && n <= max ? (int)n : -1;
 }
 
+/* What leads to the guest: "queues", or "rings", and descriptors. */
+static const struct guest_end *open_guest(const char *kind, const int *fd, unsigned nfds)
+{
+	if (!strcmp(kind, NET_USER_QUEUES) && nfds == 1)
+		return queue_end_open(fd[0]);
+	if (!strcmp(kind, NET_USER_RINGS) && nfds == 3)
+		return ring_end_open(fd[0], fd[1], fd[2]);
+	errno = EINVAL;
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
-	int rings_fd = -1;
-	int *fds[] = { &me.peer_fd, &me.status_fd, &rings_fd, &me.bell_fd, &me.peer_bell_fd };
-	int mtu = argc == 8 ? number(argv[6], 65521) : -1;
+	int mtu = argc > 6 && argc < 10 ? number(argv[3], 65521) : -1, fd[5];
+	unsigned nfds = 0;
 	bool good = mtu > 0;
-	struct net_ring_pair *rings;
 
-	for (int i = 0; good && i < 5; i++) {
-		*fds[i] = number(argv[1 + i], INT_MAX);
-		good = *fds[i] >= 0;
+	for (int i = 1; good && i < argc; i++) {
+		if (i > 2 && i < 6)
+			continue;
+		fd[nfds] = number(argv[i], INT_MAX);
+		good = fd[nfds++] >= 0;
 	}
-	if (!good || net_ring_map(rings_fd, &rings)) {
+	if (!good) {
 		fprintf(stderr, "bantam-net-user: started by bantam run --net user, not by hand\n");
 		return 2;
 	}
-	close(rings_fd);
-	me.in.mem = &rings->to_helper;
-	me.out.mem = &rings->from_helper;
-	helper_keep_only((int[]){ me.peer_fd, me.status_fd, me.bell_fd, me.peer_bell_fd }, 4);
+	helper_keep_only(fd, nfds);
+	me.peer_fd = fd[0];
+	me.status_fd = fd[1];
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_IGN);
 	confine_fds();
-	if (!create((unsigned)mtu)) {
+	me.guest = open_guest(argv[5], &fd[2], nfds - 2);
+	if (!me.guest || !create((unsigned)mtu)) {
 		tell(NET_USER_ERROR "the network cannot be set up\n");
 		return 1;
 	}
-	if (!forward_all(argv[7]))
+	if (!forward_all(argv[4]))
 		return 1;
 	if (!confine()) {
 		tell(NET_USER_ERROR "cannot give up privileges: %s\n", strerror(errno));
@@ -514,6 +506,7 @@ int main(int argc, char **argv)
 	}
 	tell(NET_USER_READY "\n");
 	close(me.status_fd);
+	busypoll_init(&me.busy, BUSYPOLL_MAX_NS);
 	serve();
 	return 0;
 }
