@@ -1,0 +1,136 @@
+/*
+ * huge_file: see huge_file.h.
+ *
+ * Theory of operation. Whether a file in memory takes huge pages is an option of the tmpfs that it
+ * is in; only the kernel's own one, where memfds and shared anonymous memory are, obeys
+ * shmem_enabled. So the file is made in a tmpfs of its own, with huge=advise. Any user may mount
+ * one who is root of a user namespace and has a mount namespace in that. We must not be there
+ * ourselves (what we open and spawn later would have other rights), so a child goes there, which
+ * shares our memory and our descriptors, makes the file and ends. The tmpfs is never attached
+ * anywhere: it and the user namespace live as long as the file, the mount namespace dies with the
+ * child.
+ *
+ * As after vfork, this thread waits meanwhile: the child may use our errno, and must close what it
+ * opens. It has a stack of its own, no signals, and no signal at its end, so nobody who handles
+ * SIGCHLD or waits for any child hears of it.
+ */
+#include "vmm/core/huge_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define STACK_BYTES (64u << 10)
+#define POLICY "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+
+struct order {
+	char uid_map[40], gid_map[40];
+	int fd;		/* the answer: the file or -errno */
+};
+
+static int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = write(fd, text, strlen(text)) < 0 ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+/* The file gets our uid and gid: tmpfs refuses those that its user namespace does not know. */
+static int map_ids(const struct order *o)
+{
+	int rc = write_text("/proc/self/uid_map", o->uid_map);
+
+	if (!rc)
+		rc = write_text("/proc/self/setgroups", "deny");
+	return rc ? rc : write_text("/proc/self/gid_map", o->gid_map);
+}
+
+static long set(int fs, const char *option, const char *value)
+{
+	return syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, option, value, 0);
+}
+
+static int mount_tmpfs(void)
+{
+	int fs = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC), mnt = -1, code;
+
+	if (fs < 0)
+		return -errno;
+	/* Refused only where the kernel or the CPU has no huge pages: nor has other memory then. */
+	set(fs, "huge", "advise");
+	/* No limit: its default is half the host's memory. */
+	if (!set(fs, "size", "0") && !syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+		mnt = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
+	code = errno;
+	close(fs);
+	return mnt < 0 ? -code : mnt;
+}
+
+static int child(void *opaque)
+{
+	struct order *o = opaque;
+	int rc = map_ids(o), mnt = rc ? rc : mount_tmpfs();
+
+	o->fd = mnt;
+	if (mnt < 0)
+		return 0;
+	o->fd = openat(mnt, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (o->fd < 0)
+		o->fd = -errno;
+	close(mnt);
+	return 0;
+}
+
+static bool denied(void)
+{
+	char text[128] = "";
+	int fd = open(POLICY, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	return n > 0 && strstr(text, "[deny]");
+}
+
+int huge_file_create(void)
+{
+	struct order o = { .fd = -ECHILD };	/* should the child be killed */
+	sigset_t all, before;
+	uint8_t *stack;
+	pid_t pid;
+
+	if (denied())
+		return -ENOTSUP;
+	stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	if (stack == MAP_FAILED)
+		return -errno;
+	snprintf(o.uid_map, sizeof(o.uid_map), "%u %u 1", geteuid(), geteuid());
+	snprintf(o.gid_map, sizeof(o.gid_map), "%u %u 1", getegid(), getegid());
+	/* A handler of ours would run in the child, with our memory. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pid = clone(child, stack + STACK_BYTES,
+		    CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_NEWUSER | CLONE_NEWNS, &o);
+	if (pid < 0)
+		o.fd = -errno;
+	else
+		waitpid(pid, NULL, __WALL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	munmap(stack, STACK_BYTES);
+	return o.fd;
+}
