@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -239,5 +240,110 @@ Test(mem, shared_keeps_its_size)
 	cr_expect_eq(p[8 * MIB - 1], 0);
 	munmap(p, 8 * MIB);
 	close(fd);
+	mem_destroy(&mem);
+}
+
+static void need_huge_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start)
+{
+	int rc = mem_create_huge_shared(mem, total_bytes, hole_start, HIGH);
+
+	if (rc)
+		cr_skip_test("no huge files here: %s", strerror(-rc));
+}
+
+/* How much of [from, from + len) is mapped by huge pages, of shared or of private memory. */
+static uint64_t huge_bytes(const void *from, uint64_t len_bytes)
+{
+	uintptr_t begin = (uintptr_t)from, end = begin + len_bytes;
+	unsigned long long start, stop, kib, sum = 0;
+	FILE *smaps = fopen("/proc/self/smaps", "r");
+	bool ours = false;
+	char line[512];
+
+	cr_assert_not_null(smaps);
+	while (fgets(line, sizeof(line), smaps))
+		if (sscanf(line, "%llx-%llx ", &start, &stop) == 2)
+			ours = start >= begin && stop <= end;
+		else if (ours && (sscanf(line, "ShmemPmdMapped: %llu", &kib) == 1 ||
+				  sscanf(line, "AnonHugePages: %llu", &kib) == 1))
+			sum += kib << 10;
+	fclose(smaps);
+	return sum;
+}
+
+#define HUGE_TEST_BYTES (32 * MIB)
+
+/* As many as private memory has; and there, too, none in the first 2 MiB. */
+Test(mem, huge_shared_has_huge_pages)
+{
+	uint64_t private_bytes, shared_bytes;
+	struct mem mem;
+	struct err err;
+
+	cr_assert_eq(mem_create(&mem, HUGE_TEST_BYTES, HOLE, HIGH, &err), 0, "%s", err.text);
+	memset(mem.map, 1, HUGE_TEST_BYTES);
+	private_bytes = huge_bytes(mem.map, HUGE_TEST_BYTES);
+	mem_destroy(&mem);
+	need_huge_shared(&mem, HUGE_TEST_BYTES, HOLE);
+	cr_expect_eq((uintptr_t)mem.map % (2 * MIB), 0);
+	cr_expect_eq(mem.map[HUGE_TEST_BYTES - 1], 0);
+	memset(mem.map, 1, HUGE_TEST_BYTES);
+	shared_bytes = huge_bytes(mem.map, HUGE_TEST_BYTES);
+	cr_expect_eq(huge_bytes(mem.map, 2 * MIB), 0);
+	mem_destroy(&mem);
+	if (!private_bytes)
+		cr_skip_test("this host has no huge pages now");
+	cr_expect_gt(shared_bytes, 0, "private memory: %llu", (unsigned long long)private_bytes);
+}
+
+Test(mem, huge_shared_is_shared)
+{
+	struct mem mem;
+	uint8_t *p;
+
+	need_huge_shared(&mem, 8 * MIB, 4 * MIB);
+	cr_expect_eq(mem.nregions, 2);
+	p = mmap(NULL, 8 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, mem.fd, 0);
+	cr_assert_neq(p, MAP_FAILED);
+	*(uint8_t *)mem_slice(&mem, gpa(HIGH), 1) = 7;
+	cr_expect_eq(p[4 * MIB], 7);
+	p[4 * MIB - 1] = 8;
+	cr_expect_eq(*(uint8_t *)mem_slice(&mem, gpa(4 * MIB - 1), 1), 8);
+	munmap(p, 8 * MIB);
+	mem_destroy(&mem);
+	cr_expect_eq(mem.fd, 0);
+	/* What cannot be mapped leaves nothing. */
+	cr_expect_lt(mem_create_huge_shared(&mem, 1ull << 52, HOLE, HIGH), 0);
+	cr_expect_null(mem.map);
+}
+
+static int64_t blocks(const struct mem *mem)
+{
+	struct stat st;
+
+	cr_assert_eq(fstat(mem->fd, &st), 0);
+	return st.st_blocks;
+}
+
+/* One page out of a huge one goes back to the host, too. */
+Test(mem, huge_shared_discard)
+{
+	static const uint64_t page = 9 * MIB + 4096;
+	int64_t before;
+	struct mem mem;
+	uint8_t *p;
+
+	need_huge_shared(&mem, 16 * MIB, HOLE);
+	p = mem.map;
+	memset(p, 1, 16 * MIB);
+	before = blocks(&mem);
+	cr_expect_eq(before, 16 * MIB / 512);
+	cr_expect(mem_discard(&mem, gpa(4 * MIB), 4 * MIB));
+	cr_expect_eq(blocks(&mem), before - (int64_t)(4 * MIB / 512));
+	cr_expect(p[4 * MIB - 1] == 1 && p[4 * MIB] == 0 && p[8 * MIB - 1] == 0 && p[8 * MIB] == 1);
+	before = blocks(&mem);
+	cr_expect(mem_discard(&mem, gpa(page), 4096));
+	cr_expect_leq(blocks(&mem), before - 4096 / 512);
+	cr_expect(p[page - 1] == 1 && p[page] == 0 && p[page + 4095] == 0 && p[page + 4096] == 1);
 	mem_destroy(&mem);
 }

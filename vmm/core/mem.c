@@ -8,6 +8,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "vmm/core/huge_file.h"
+
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41
 #define PR_SET_VMA_ANON_NAME 0
@@ -86,6 +88,23 @@ int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start
 		return err_sys(err, code, "shared guest memory");
 	}
 	return create(mem, total_bytes, hole_start, hole_end, err);
+}
+
+int mem_create_huge_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
+			   uint64_t hole_end)
+{
+	int fd = huge_file_create();
+
+	*mem = (struct mem){ .fd = fd };
+	if (fd < 0)
+		return fd;
+	if (ftruncate(fd, (off_t)total_bytes)) {
+		int code = errno;
+
+		mem_destroy(mem);
+		return -code;
+	}
+	return create(mem, total_bytes, hole_start, hole_end, NULL);
 }
 
 void mem_destroy(struct mem *mem)

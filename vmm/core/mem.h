@@ -52,6 +52,14 @@ int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
 /* The same, as a memfd that another process (a vhost-user daemon) can map: mem->fd. */
 int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
 		      uint64_t hole_end, struct err *err);
+/*
+ * The same, and shared memory has huge pages as mem_create's has: a huge_file, which cannot be
+ * sealed. So mem->fd is only for helpers of ours that are confined and cannot cut it (ftruncate,
+ * fallocate), never for a daemon of others. Who maps it asks for huge pages himself (MADV_HUGEPAGE).
+ * -errno without a message: not on this host; take other memory.
+ */
+int mem_create_huge_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
+			   uint64_t hole_end);
 void mem_destroy(struct mem *mem);
 
 /* For tests and special pages: add memory that the caller owns. */
