@@ -85,6 +85,13 @@ struct device_env {
 	bool dry_run;
 };
 
+/* The guest's memory, by who maps it besides us: of all devices' wishes the strongest is done. */
+enum device_memory {
+	MEMORY_ANY,		/* nobody does */
+	MEMORY_HUGE_SHARED,	/* a confined helper of ours, if mem->fd > 0: not at the price of huge pages */
+	MEMORY_SHARED,		/* a daemon of others: mem->fd is a memfd, sealed */
+};
+
 struct device;
 
 struct device_ops {
@@ -112,8 +119,8 @@ struct device_type {
 	const char *name;	/* "virtio-blk" */
 	const char *option;	/* "--disk", or NULL: not for the command line */
 	bool repeat;		/* the option may be given more than once */
-	/* With this configuration another process maps the guest's memory (mem->fd). NULL: never. */
-	bool (*shares_memory)(const struct keyvals *cfg);
+	/* What it wants of the guest's memory with this configuration. NULL: MEMORY_ANY. */
+	enum device_memory (*memory)(const struct keyvals *cfg);
 	/* Keys that do not go together: wrong usage, told before anything is opened. NULL: all do. */
 	int (*check)(const struct keyvals *cfg, struct err *err);
 	const struct key *keys;	/* ends with name NULL; NULL without an option */

@@ -164,10 +164,25 @@ static int watch_signals(struct machine *m, struct err *err)
 	return rc ? err_sys(err, -rc, "signals") : 0;
 }
 
+static enum device_memory strongest_wish(const struct config *config)
+{
+	enum device_memory strongest = MEMORY_ANY;
+
+	for (unsigned i = 0; i < config->ndevices; i++) {
+		const struct config_device *d = &config->device[i];
+		enum device_memory wish = d->type->memory ? d->type->memory(&d->kv) : MEMORY_ANY;
+
+		if (wish > strongest)
+			strongest = wish;
+	}
+	return strongest;
+}
+
 static int create_memory(struct machine *m, struct err *err)
 {
 	const char *text = keys_text(&m->config->vm, CONFIG_MEMORY);
 	uint64_t bytes = keys_num(&m->config->vm, CONFIG_MEMORY), host, start, end;
+	enum device_memory wish;
 	char size[32];
 	struct sysinfo si;
 
@@ -179,12 +194,11 @@ static int create_memory(struct machine *m, struct err *err)
 		return err_set(err, ENOMEM, "--memory %s: this host has only %s", text,
 			       parse_size_text(host >> 20 << 20, size, sizeof(size)));
 	arch_memory_hole(&start, &end);
-	for (unsigned i = 0; i < m->config->ndevices; i++) {
-		const struct config_device *d = &m->config->device[i];
-
-		if (d->type->shares_memory && d->type->shares_memory(&d->kv))
-			return mem_create_shared(&m->mem, bytes, start, end, err);
-	}
+	wish = strongest_wish(m->config);
+	if (wish == MEMORY_SHARED)
+		return mem_create_shared(&m->mem, bytes, start, end, err);
+	if (wish == MEMORY_HUGE_SHARED && !mem_create_huge_shared(&m->mem, bytes, start, end))
+		return 0;
 	return mem_create(&m->mem, bytes, start, end, err);
 }
 

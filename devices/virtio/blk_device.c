@@ -412,16 +412,16 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	return virtio_blk_create(env, &blk, disk, out, err);
 }
 
-static bool shares_memory(const struct keyvals *cfg)
+static enum device_memory memory(const struct keyvals *cfg)
 {
-	return keys_has(cfg, K_VHOST_USER);
+	return keys_has(cfg, K_VHOST_USER) ? MEMORY_SHARED : MEMORY_ANY;
 }
 
 const struct device_type virtio_blk_type = {
 	.name = "virtio-blk",
 	.option = "--disk",
 	.repeat = true,
-	.shares_memory = shares_memory,
+	.memory = memory,
 	.check = check,
 	.keys = blk_keys,
 	.help = "a disk: raw or qcow2 image, or block device",

@@ -130,16 +130,16 @@ static int fs_create(const struct device_env *env, const struct keyvals *cfg, st
 	return 0;
 }
 
-static bool fs_shares_memory(const struct keyvals *cfg)
+static enum device_memory fs_memory(const struct keyvals *cfg)
 {
-	return true;
+	return MEMORY_SHARED;
 }
 
 const struct device_type virtio_fs_type = {
 	.name = "virtio-fs",
 	.option = "--fs",
 	.repeat = true,
-	.shares_memory = fs_shares_memory,
+	.memory = fs_memory,
 	.keys = fs_keys,
 	.help = "a host directory, served by virtiofsd",
 	.create = fs_create,

@@ -597,16 +597,18 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 					    net_create_on(NULL, env, cfg, out, err);
 }
 
-static bool shares_memory(const struct keyvals *cfg)
+static enum device_memory memory(const struct keyvals *cfg)
 {
-	return net_vhost_user_wanted(cfg) || helper_wanted(cfg);
+	if (net_vhost_user_wanted(cfg))
+		return MEMORY_SHARED;
+	return helper_wanted(cfg) ? MEMORY_HUGE_SHARED : MEMORY_ANY;
 }
 
 const struct device_type virtio_net_type = {
 	.name = "virtio-net",
 	.option = "--net",
 	.repeat = true,
-	.shares_memory = shares_memory,
+	.memory = memory,
 	.check = net_vhost_user_check,
 	.keys = keys,
 	.help = "a network card",
