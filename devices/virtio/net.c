@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/random.h>
 
 #include "devices/virtio/net_impl.h"
 #include "devices/virtio/net_vhost_user.h"
@@ -30,8 +29,6 @@
 #define SERVER_FEATURES BIT(NET_F_MRG_RXBUF)
 /* Two VLAN tags on top of Ethernet. */
 #define FRAME_EXTRA (NET_HDR_BYTES + NET_ETH_BYTES + 8u)
-
-unsigned net_cards;
 
 #define RATE_MAX (1ull << 40)
 
@@ -61,7 +58,7 @@ static const struct key keys[] = {
 	[KEY_OFFLOAD] = { "offload", KEY_BOOL, .def = "on",
 			  .help = "checksums and segmentation are left to the other side" },
 	[KEY_VHOST] = { "vhost", KEY_CHOICE, .choices = "auto|on|off", .def = "auto",
-			.help = "tap: the kernel moves the frames (vhost-net); auto: if it can" },
+			.help = "served elsewhere: tap: by the kernel (vhost-net), user: by its helper; auto: if it can" },
 	[KEY_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
 			   .help = "serve it in a thread of its own" },
 	[KEY_RX_RATE] = { "rx-rate", KEY_SIZE, .min = 1, .max = RATE_MAX, .meta = "SIZE",
@@ -384,34 +381,6 @@ static const struct device_ops nic_ops = {
 	.set_link = virtio_net_set_link,
 };
 
-int net_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err)
-{
-	const char *text = keys_text(cfg, KEY_MAC);
-	unsigned b[NET_MAC_BYTES];
-	int end = 0;
-
-	if (!text) {
-		if (getrandom(mac, NET_MAC_BYTES, 0) != (ssize_t)NET_MAC_BYTES)
-			return err_sys(err, errno, "%s: random address", cfg->option);
-		mac[0] = 0x02;	/* unicast, locally administered */
-		return 0;
-	}
-	if (strlen(text) != 17 || strspn(text, "0123456789abcdefABCDEF:-") != 17 ||
-	    sscanf(text, "%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%n", &b[0], &b[1],
-		   &b[2], &b[3], &b[4], &b[5], &end) != 6 || end != 17)
-		return err_set(err, EINVAL, "%s: mac=%s: not a MAC address; write it like "
-			       "02:00:00:00:00:01", cfg->option, text);
-	for (unsigned i = 0; i < NET_MAC_BYTES; i++)
-		mac[i] = (uint8_t)b[i];
-	if (mac[0] & 1)
-		return err_set(err, EINVAL, "%s: mac=%s: is a multicast address; the first byte "
-			       "of a card's own is even", cfg->option, text);
-	if (!(b[0] | b[1] | b[2] | b[3] | b[4] | b[5]))
-		return err_set(err, EINVAL, "%s: mac=%s: all zeroes is no card's address",
-			       cfg->option, text);
-	return 0;
-}
-
 static uint64_t offered(const struct virtio_net *nic, bool offload)
 {
 	const struct net *net = nic->net;
@@ -447,71 +416,6 @@ static void fill_config(struct virtio_net *nic)
 	virtio_put16(c + NET_CONFIG_MTU, nic->net->mtu);
 }
 
-static void init_limits(struct virtio_net *nic, const struct keyvals *cfg)
-{
-	uint64_t now = ratelimit_now_ns();
-
-	ratelimit_init(&nic->rx_limit, keys_num(cfg, KEY_RX_RATE), keys_num(cfg, KEY_RX_BURST),
-		       keys_num(cfg, KEY_RX_OPS), keys_num(cfg, KEY_RX_OPS_BURST), now);
-	ratelimit_init(&nic->tx_limit, keys_num(cfg, KEY_TX_RATE), keys_num(cfg, KEY_TX_BURST),
-		       keys_num(cfg, KEY_TX_OPS), keys_num(cfg, KEY_TX_OPS_BURST), now);
-}
-
-/* Shall the user network's helper serve the queues, where it can have the memory? */
-static bool helper_wanted(const struct keyvals *cfg)
-{
-	bool limits = keys_has(cfg, KEY_RX_RATE) || keys_has(cfg, KEY_RX_OPS) ||
-		      keys_has(cfg, KEY_TX_RATE) || keys_has(cfg, KEY_TX_OPS);
-
-	return keys_num(cfg, KEY_USER) && keys_num(cfg, KEY_VHOST) != NET_VHOST_OFF && !limits;
-}
-
-static int open_backend(struct virtio_net *nic, const struct device_env *env,
-			const struct keyvals *cfg, struct err *err)
-{
-	struct net_config net = {
-		.option = cfg->option,
-		.name = nic->name,
-		.tap = keys_text(cfg, KEY_TAP),
-		.fds = keys_text(cfg, KEY_FD),
-		.stream = keys_text(cfg, KEY_STREAM),
-		.user = keys_num(cfg, KEY_USER),
-		.memory_shared = env->mem->fd > 0 && helper_wanted(cfg),
-		.hostfwd = keys_text(cfg, KEY_HOSTFWD),
-		.queues = (unsigned)keys_num(cfg, KEY_QUEUES),
-		.mtu = (unsigned)keys_num(cfg, KEY_MTU),
-		.ip = keys_text(cfg, KEY_IP),
-		.mask = keys_text(cfg, KEY_MASK),
-		.loop = env->loop,
-		.dry_run = env->dry_run,
-	};
-	int rc;
-
-	snprintf(nic->name, sizeof(nic->name), "net%u", net_cards);
-	rc = net_open(&net, &nic->net, err);
-	if (rc)
-		return rc;
-	net_cards++;
-	if (net.mtu)
-		nic->net->mtu = (uint16_t)net.mtu;
-	return 0;
-}
-
-/* What can be wrong without opening anything. */
-static int check(const struct keyvals *cfg, struct err *err)
-{
-	uint64_t size = keys_num(cfg, KEY_QUEUE_SIZE);
-
-	if (size & (size - 1))
-		return err_set(err, EINVAL, "%s: queue-size=%s: must be a power of two",
-			       cfg->option, keys_text(cfg, KEY_QUEUE_SIZE));
-	for (unsigned i = KEY_RX_RATE; i <= KEY_TX_OPS_BURST; i += 2)
-		if (keys_has(cfg, i + 1) && !keys_has(cfg, i))
-			return err_set(err, EINVAL, "%s: %s= needs %s=", cfg->option,
-				       keys[i + 1].name, keys[i].name);
-	return 0;
-}
-
 static int watch(struct virtio_net *nic, const struct device_env *env)
 {
 	int rc = loop_watch_event(env->loop, on_again, nic, &nic->again, &nic->again_fd);
@@ -526,15 +430,20 @@ static int watch(struct virtio_net *nic, const struct device_env *env)
 static int choose_server(struct virtio_net *nic, const struct device_env *env,
 			 const struct keyvals *cfg, struct err *err)
 {
+	enum net_vhost_how how = (enum net_vhost_how)keys_num(cfg, KEY_VHOST);
 	int rc;
 
 	if (env->dry_run)
 		return 0;
-	if (nic->net->vhost_fd < 0)
-		return net_vhost_choose(nic, env, (enum net_vhost_how)keys_num(cfg, KEY_VHOST),
-					cfg->option, err);
-	rc = net_helper_open(nic, env);
-	return rc ? err_sys(err, -rc, "%s", cfg->option) : 0;
+	if (nic->net->vhost_fd >= 0) {
+		rc = net_helper_open(nic, env);
+		return rc ? err_sys(err, -rc, "%s", cfg->option) : 0;
+	}
+	if (how == NET_VHOST_ON && net_memory(cfg) == MEMORY_HUGE_SHARED)
+		return err_set(err, ENOTSUP, "%s: vhost=on: this host allows no memory that has huge pages "
+			       "and can be shared with the helper (no user namespaces?); leave it out",
+			       cfg->option);
+	return net_vhost_choose(nic, env, how, cfg->option, err);
 }
 
 int net_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
@@ -553,11 +462,11 @@ int net_create_on(struct net *net, const struct device_env *env, const struct ke
 	nic->link = true;
 	nic->vdev.dev.type = &virtio_net_type;
 	nic->vdev.dev.ops = &nic_ops;
-	rc = check(cfg, err);
+	rc = net_check_options(cfg, err);
 	if (!rc)
 		rc = net_parse_mac(cfg, nic->mac, err);
 	if (!rc && !net)
-		rc = open_backend(nic, env, cfg, err);
+		rc = net_open_backend(nic, env, cfg, err);
 	if (rc)
 		goto fail;
 	snprintf(nic->vdev.dev.id, sizeof(nic->vdev.dev.id), "%s", nic->name);
@@ -569,7 +478,7 @@ int net_create_on(struct net *net, const struct device_env *env, const struct ke
 		err_sys(err, -rc, "%s", cfg->option);
 		goto fail;
 	}
-	init_limits(nic, cfg);
+	net_init_limits(nic, cfg);
 	net_poll_init(nic);
 	rc = choose_server(nic, env, cfg, err);
 	if (rc)
@@ -597,18 +506,11 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 					    net_create_on(NULL, env, cfg, out, err);
 }
 
-static enum device_memory memory(const struct keyvals *cfg)
-{
-	if (net_vhost_user_wanted(cfg))
-		return MEMORY_SHARED;
-	return helper_wanted(cfg) ? MEMORY_HUGE_SHARED : MEMORY_ANY;
-}
-
 const struct device_type virtio_net_type = {
 	.name = "virtio-net",
 	.option = "--net",
 	.repeat = true,
-	.memory = memory,
+	.memory = net_memory,
 	.check = net_vhost_user_check,
 	.keys = keys,
 	.help = "a network card",

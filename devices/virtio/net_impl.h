@@ -1,7 +1,7 @@
 /*
- * net_impl: what the parts of virtio-net share: net.c (the page: keys, life, class),
- * net_stash.c, net_rx.c, net_tx.c, net_poll.c, net_ctrl.c, net_vhost.c and net_helper.c. Lock held in every
- * function but those called on_… and the loop's own callbacks.
+ * net_impl: what the parts of virtio-net share: net.c (the page: keys, life, class), net_options.c,
+ * net_stash.c, net_rx.c, net_tx.c, net_poll.c, net_ctrl.c, net_vhost.c and net_helper.c. Lock held
+ * in every function but those called on_… and the loop's own callbacks.
  */
 #ifndef BANTAM_VIRTIO_NET_IMPL_H
 #define BANTAM_VIRTIO_NET_IMPL_H
@@ -164,10 +164,19 @@ static inline bool net_link_up(const struct virtio_net *nic)
 	return nic->link && nic->net->up;
 }
 
-/* net.c */
+/* net_options.c */
 extern unsigned net_cards;	/* created so far, for their names */
+/* What can be wrong without opening anything. */
+int net_check_options(const struct keyvals *cfg, struct err *err);
+enum device_memory net_memory(const struct keyvals *cfg);
 /* mac=, or a random address. */
 int net_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err);
+void net_init_limits(struct virtio_net *nic, const struct keyvals *cfg);
+/* nic->net and nic->name. */
+int net_open_backend(struct virtio_net *nic, const struct device_env *env, const struct keyvals *cfg,
+		     struct err *err);
+
+/* net.c */
 /* A card on net, which is its to close, also when this fails. NULL: what cfg says is opened; only
  * tests bring another. */
 int net_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
