@@ -30,7 +30,7 @@
 #define ANSWER 7u	/* the length in every used element that the daemon writes */
 
 enum { GET_FEATURES = 1, SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 5, SET_NUM = 8, SET_ADDR,
-       SET_BASE, GET_BASE, SET_KICK, SET_CALL, GET_PROTOCOL = 15, SET_PROTOCOL, GET_QUEUES,
+       SET_BASE, GET_BASE, SET_KICK, SET_CALL, SET_ERR, GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES,
        ENABLE, GET_CONFIG = 24 };
 
 enum how { OBEY, WRONG_REQUEST, WRONG_VERSION, NO_REPLY_FLAG, SHORT, HUGE_LEN, CLOSE, SILENT,
@@ -42,7 +42,7 @@ struct message {
 };
 
 struct ring {
-	int kick, call;
+	int kick, call, err;
 	uint32_t size;
 	uint16_t seen;
 	bool enabled;
@@ -105,7 +105,9 @@ static void drop_ring(struct ring *r)
 		close(r->kick);
 	if (r->call >= 0)
 		close(r->call);
-	r->kick = r->call = -1;
+	if (r->err >= 0)
+		close(r->err);
+	r->kick = r->call = r->err = -1;
 	r->enabled = false;
 }
 
@@ -224,6 +226,11 @@ static bool obey(struct message *m, const int *fds, unsigned nfds)
 			close(r->call);
 		r->call = fds[0];
 	}
+	if (m->request == SET_ERR) {
+		if (r->err >= 0)
+			close(r->err);
+		r->err = fds[0];
+	}
 	if (m->request == ENABLE)
 		r->enabled = m->body[4];
 	if (ask)
@@ -304,7 +311,7 @@ static void start_daemon(unsigned at, enum how how)
 	daemon_.protocol = 1 | 1 << 3 | 1 << 9;
 	daemon_.nqueues = QUEUES;
 	for (unsigned i = 0; i < QUEUES; i++)
-		daemon_.ring[i].kick = daemon_.ring[i].call = -1;
+		daemon_.ring[i].kick = daemon_.ring[i].call = daemon_.ring[i].err = -1;
 	strcpy(sun.sun_path, path);
 	daemon_.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	daemon_.stop = eventfd(0, EFD_CLOEXEC);
@@ -634,7 +641,7 @@ static void expect_refused(unsigned q, unsigned n)
 Test(vhost_user, hostile_at_start)
 {
 	static const unsigned at[] = { SET_FEATURES, SET_MEM_TABLE, SET_NUM, SET_BASE, SET_ADDR,
-				       SET_CALL, SET_KICK, ENABLE };
+				       SET_CALL, SET_ERR, SET_KICK, ENABLE };
 
 	for (unsigned i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
 		for (enum how how = WRONG_REQUEST; how < HOWS; how++) {
