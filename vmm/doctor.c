@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/arch/probe.h"
+#include "vmm/core/huge_file.h"
 #include "vmm/kvm.h"
 
 #define MAX_CHECKS 48
@@ -236,6 +237,22 @@ static void check_uring(struct report *r)
 	    "disks use a thread pool instead: %s", strerror(-rc));
 }
 
+static void check_shared_memory(struct report *r)
+{
+	int fd = huge_file_create();
+
+	if (fd >= 0) {
+		close(fd);
+		add(r, "shared huge pages", OK, NULL, "the user network's helper serves the guest's queues");
+		return;
+	}
+	add(r, "shared huge pages", ABSENT,
+	    fd == -ENOTSUP ? "echo never > /sys/kernel/mm/transparent_hugepage/shmem_enabled" :
+			     "allow user namespaces: sysctl user.max_user_namespaces, the container's "
+			     "seccomp profile",
+	    "the user network's frames cross to its helper by rings: %s", strerror(-fd));
+}
+
 /* --- output --------------------------------------------------------------------- */
 static void print_text(const struct report *r, bool ok)
 {
@@ -282,6 +299,7 @@ int doctor_run(bool json)
 	check_device(r, "/dev/vhost-net", "networking in the kernel", "modprobe vhost_net");
 	check_device(r, "/dev/vhost-vsock", "vsock in the kernel", "modprobe vhost_vsock");
 	check_uring(r);
+	check_shared_memory(r);
 	for (unsigned i = 0; i < r->n; i++)
 		ok = ok && r->check[i].status != MISSING;
 	if (json)
