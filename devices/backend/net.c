@@ -27,7 +27,7 @@ struct net *net_new(const struct net_ops *ops, const struct net_config *cfg, siz
 	net->loop = cfg->loop;
 	net->nqueues = 1;
 	net->up = true;
-	net->vhost_fd = -1;
+	net->vhost.fd = -1;
 	snprintf(net->name, sizeof(net->name), "%s", cfg->name);
 	for (unsigned i = 0; i < NET_MAX_QUEUES; i++)
 		net->port[i] = (struct net_port){ .net = net, .queue = i, .fd = -1 };
@@ -112,8 +112,8 @@ void net_free(struct net *net)
 {
 	for (unsigned i = 0; i < NET_MAX_QUEUES; i++)
 		net_port_close(net, i);
-	if (net->vhost_fd >= 0)
-		close(net->vhost_fd);
+	vhost_user_close(&net->vhost);
+	free(net->daemon);
 	free(net);
 }
 
@@ -214,7 +214,7 @@ int net_fd_open(const struct net_config *cfg, struct net **out, struct err *err)
 
 int net_open(const struct net_config *cfg, struct net **out, struct err *err)
 {
-	unsigned given = !!cfg->tap + !!cfg->fds + !!cfg->stream + cfg->user;
+	unsigned given = !!cfg->tap + !!cfg->fds + !!cfg->stream + !!cfg->daemon + cfg->user;
 
 	*out = NULL;
 	if (given != 1)
@@ -224,14 +224,16 @@ int net_open(const struct net_config *cfg, struct net **out, struct err *err)
 		return err_set(err, EINVAL, "%s: hostfwd= goes with user only", cfg->option);
 	if ((cfg->ip || cfg->mask) && !cfg->tap)
 		return err_set(err, EINVAL, "%s: ip= and mask= go with tap= only", cfg->option);
-	if (cfg->queues > 1 && !cfg->tap && !cfg->fds)
-		return err_set(err, EINVAL, "%s: queues=%u goes with tap= and fd= only", cfg->option,
-			       cfg->queues);
+	if (cfg->queues > 1 && !cfg->tap && !cfg->fds && !cfg->daemon)
+		return err_set(err, EINVAL, "%s: queues=%u goes with tap=, fd= and vhost-user= only",
+			       cfg->option, cfg->queues);
 	if (cfg->tap)
 		return net_tap_open(cfg, out, err);
 	if (cfg->fds)
 		return net_fd_open(cfg, out, err);
 	if (cfg->stream)
 		return net_stream_open(cfg, out, err);
+	if (cfg->daemon)
+		return net_daemon_open(cfg, out, err);
 	return net_user_open(cfg, out, err);
 }

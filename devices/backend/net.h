@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "devices/backend/vhost_user.h"
 #include "vmm/core/err.h"
 #include "vmm/core/loop.h"
 
@@ -59,7 +60,7 @@ struct net_ops {
 	/* What the client wants changed; the watch then tells of the peer's end only, and the
 	 * backend itself calls readable and writable. NULL: the watch tells. */
 	void (*want)(struct net *net, unsigned queue);
-	/* Offloads that recv may use from now on; NULL: none are offered. Any thread. */
+	/* Offloads that recv may use from now on; NULL: all, or none are offered. Any thread. */
 	void (*set_offloads)(struct net *net, unsigned offloads);
 	/* How many queues are served, from 1. NULL: there is only one. Any thread. */
 	void (*set_queues)(struct net *net, unsigned queues);
@@ -99,8 +100,10 @@ struct net {
 	uint16_t mtu;		/* the link's own, 0: unknown */
 	bool up;		/* the peer is there */
 	bool polled;		/* the client asks ready(): nobody need call it */
-	int vhost_fd;		/* a vhost-user daemon, which can serve the client's queues in place of
-				 * send and recv; who does that takes it. -1: none */
+	struct vhost_user vhost;	/* a daemon that can serve the client's queues in place of send
+				 * and recv; who lets it takes this, and sets fd to -1. fd -1: none */
+	char *daemon;		/* where it listens; NULL: the backend's own process, whose end the
+				 * backend tells */
 	char name[16];		/* "net0", for messages */
 	char what[128];		/* "tap tap0 (2 queues)", for --dry-run and messages */
 	struct net_port port[NET_MAX_QUEUES];
@@ -109,14 +112,15 @@ struct net {
 struct net_config {
 	const char *option;	/* "--net", for messages */
 	const char *name;	/* "net0", for reports */
-	/* Exactly one of the four. */
+	/* Exactly one of the five. */
 	const char *tap;	/* its name; "" lets the kernel choose */
 	const char *fds;	/* "7" or "7:8", one for each queue; taken over in any case */
 	const char *stream;	/* a path or "fd:N" */
+	const char *daemon;	/* vhost-user: the path of its socket */
 	bool user;
 	bool memory_shared;	/* user: the client's queues can be served by another process */
 	const char *hostfwd;	/* user: "tcp:[ADDR]:PORT-PORT,…" or NULL */
-	unsigned queues;	/* tap: how many */
+	unsigned queues;	/* tap and daemon: how many */
 	unsigned mtu;		/* 0: the backend's own */
 	const char *ip, *mask;	/* tap, if open creates it; NULL: none */
 	bool dry_run;		/* check what can be checked by looking; what, mtu, nqueues, close */
@@ -167,6 +171,7 @@ int net_tap_from_fds(const struct net_config *cfg, const int *fd, unsigned n, st
 int net_dgram_open(const struct net_config *cfg, int fd, struct net **out, struct err *err);
 int net_stream_open(const struct net_config *cfg, struct net **out, struct err *err);
 int net_stream_from_fd(const struct net_config *cfg, int fd, struct net **out, struct err *err);
+int net_daemon_open(const struct net_config *cfg, struct net **out, struct err *err);
 int net_user_open(const struct net_config *cfg, struct net **out, struct err *err);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * net_user: a network without privileges: a helper process speaks to the host's sockets
  * for the guest. Where guest memory can be shared with it, the helper serves the card's queues
- * itself (net.vhost_fd), and no frame comes by here; else they go through two rings in shared
+ * itself (net.vhost), and no frame comes by here; else they go through two rings in shared
  * memory (net_ring.h). A socket pair carries nothing and tells each end when the other is gone.
  *
  * The helper is a program of its own, bantam-net-user, for two reasons: it parses what
@@ -333,7 +333,7 @@ static int spawn_with_queues(struct user *u, const struct net_config *cfg, const
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, vhost))
 		return -errno;
-	u->net.vhost_fd = vhost[0];
+	vhost_user_adopt(&u->net.vhost, vhost[0]);
 	rc = spawn(u, cfg, path, peer, status, NET_USER_QUEUES, &vhost[1], 1);
 	close(vhost[1]);
 	return rc;

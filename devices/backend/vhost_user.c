@@ -298,13 +298,15 @@ int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
 		rc = tell_fd(vu, VU_SET_VRING_ERR, ring->index, ring->err_fd);
 	if (!rc)
 		rc = tell_fd(vu, VU_SET_VRING_KICK, ring->index, ring->kick_fd);
-	return rc ? rc : vhost_user_enable_ring(vu, ring->index, true);
+	if (!rc && vu->features >> VU_F_PROTOCOL_FEATURES & 1)
+		rc = vhost_user_enable_ring(vu, ring->index, !ring->disabled);
+	return rc;
 }
 
 int vhost_user_enable_ring(struct vhost_user *vu, unsigned index, bool on)
 {
 	if (!(vu->features >> VU_F_PROTOCOL_FEATURES & 1))
-		return on ? 0 : -EOPNOTSUPP;
+		return -EOPNOTSUPP;
 	return tell_state(vu, VU_SET_VRING_ENABLE, index, on);
 }
 

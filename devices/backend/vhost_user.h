@@ -40,6 +40,7 @@ struct vhost_user_ring {
 	uint16_t size;
 	gpa_t desc, avail, used;
 	int kick_fd, call_fd;
+	bool disabled;		/* at first; where the daemon can do that */
 	int err_fd;		/* written to when the daemon finds the ring broken */
 };
 

@@ -50,7 +50,7 @@ static const struct key fs_keys[] = {
 	[K_SOCKET] = { "socket", KEY_PATH, KEY_REQUIRED, .meta = "PATH",
 		       .help = "the daemon's socket (virtiofsd --socket-path)" },
 	[K_QUEUES] = { "queues", KEY_NUM, .def = "1", .min = 1,
-		       .max = VHOST_FRONT_MAX_QUEUES - 1, .meta = "N",
+		       .max = 16, .meta = "N",
 		       .help = "request queues" },
 	[K_QUEUE_SIZE] = { "queue-size", KEY_NUM, .def = "1024", .min = 4, .max = FS_QUEUE_SIZE,
 			   .meta = "N", .help = "descriptors per queue, a power of two" },

@@ -18,7 +18,6 @@
 #include <sys/eventfd.h>
 
 #include "devices/virtio/net_impl.h"
-#include "devices/virtio/net_vhost_user.h"
 #include "vmm/core/log.h"
 
 #define BIT(n) (1ull << (n))
@@ -26,7 +25,8 @@
 	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) |           \
 	 BIT(NET_F_GUEST_ECN) | BIT(NET_F_GUEST_UFO))
 /* What a net_server has a say in; the rest is between the driver, us and the backend. */
-#define SERVER_FEATURES BIT(NET_F_MRG_RXBUF)
+#define SERVER_FEATURES                                                                    \
+	(BIT(NET_F_MRG_RXBUF) | BIT(VIRTIO_F_INDIRECT_DESC) | BIT(VIRTIO_F_EVENT_IDX))
 /* Two VLAN tags on top of Ethernet. */
 #define FRAME_EXTRA (NET_HDR_BYTES + NET_ETH_BYTES + 8u)
 
@@ -49,7 +49,7 @@ static const struct key keys[] = {
 	[KEY_MTU] = { "mtu", KEY_NUM, .min = NET_MTU_MIN, .max = NET_MTU_MAX, .meta = "N",
 		      .help = "longest IP packet, told to the guest; without it, what the other end has" },
 	[KEY_QUEUES] = { "queues", KEY_NUM, .min = 1, .max = NET_MAX_QUEUES, .meta = "N",
-			 .help = "tap: receive and transmit queues [1]" },
+			 .help = "tap, vhost-user: receive and transmit queues [1]" },
 	[KEY_QUEUE_SIZE] = { "queue-size", KEY_NUM, .def = "256", .min = 64, .max = VIRTQ_MAX_SIZE,
 			     .meta = "N", .help = "entries of each queue, a power of two" },
 	[KEY_IP] = { "ip", KEY_TEXT, .meta = "ADDR[/BITS]",
@@ -211,7 +211,7 @@ static void on_tx_timer(void *opaque)
 }
 
 /* The link as the guest sees it; an announcement after it came back. Lock held. */
-static void update_link(struct virtio_net *nic)
+void net_update_link(struct virtio_net *nic)
 {
 	uint16_t status = net_link_up(nic) ? NET_S_LINK_UP : 0, was = net_status(nic);
 
@@ -239,7 +239,7 @@ static void on_link(void *opaque, bool up)
 	struct virtio_net *nic = opaque;
 
 	virtio_lock(&nic->vdev);
-	update_link(nic);
+	net_update_link(nic);
 	virtio_unlock(&nic->vdev);
 }
 
@@ -252,7 +252,7 @@ void virtio_net_set_link(struct device *dev, bool up)
 		nic->link = up;
 		if (nic->net->ops->set_link)
 			nic->net->ops->set_link(nic->net, up);
-		update_link(nic);
+		net_update_link(nic);
 	}
 	virtio_unlock(&nic->vdev);
 }
@@ -391,7 +391,8 @@ static uint64_t offered(const struct virtio_net *nic, bool offload)
 
 	f |= net->mtu ? BIT(NET_F_MTU) : 0;
 	f |= nic->max_pairs > 1 ? BIT(NET_F_MQ) : 0;
-	f |= in & NET_CSUM ? BIT(NET_F_GUEST_CSUM) | BIT(NET_F_CTRL_GUEST_OFFLOADS) : 0;
+	f |= in & NET_CSUM ? BIT(NET_F_GUEST_CSUM) : 0;
+	f |= in & NET_CSUM && net->ops->set_offloads ? BIT(NET_F_CTRL_GUEST_OFFLOADS) : 0;
 	f |= offload && net->csum_good ? BIT(NET_F_GUEST_CSUM) : 0;
 	f |= in & NET_TSO4 ? BIT(NET_F_GUEST_TSO4) : 0;
 	f |= in & NET_TSO6 ? BIT(NET_F_GUEST_TSO6) : 0;
@@ -402,8 +403,7 @@ static uint64_t offered(const struct virtio_net *nic, bool offload)
 	f |= out & NET_TSO6 ? BIT(NET_F_HOST_TSO6) : 0;
 	f |= out & NET_ECN ? BIT(NET_F_HOST_ECN) : 0;
 	f |= out & NET_UFO ? BIT(NET_F_HOST_UFO) : 0;
-	/* What the driver may use of a ring and its headers is the kernel's business then. */
-	return nic->server ? f & (nic->server->features | ~SERVER_FEATURES) : f;
+	return f;
 }
 
 static void fill_config(struct virtio_net *nic)
@@ -435,8 +435,8 @@ static int choose_server(struct virtio_net *nic, const struct device_env *env,
 
 	if (env->dry_run)
 		return 0;
-	if (nic->net->vhost_fd >= 0) {
-		rc = net_helper_open(nic, env);
+	if (nic->net->vhost.fd >= 0) {
+		rc = net_vhost_user_open(nic, env);
 		return rc ? err_sys(err, -rc, "%s", cfg->option) : 0;
 	}
 	if (how == NET_VHOST_ON && net_memory(cfg) == MEMORY_HUGE_SHARED)
@@ -487,7 +487,11 @@ int net_create_on(struct net *net, const struct device_env *env, const struct ke
 		    (uint16_t)keys_num(cfg, KEY_QUEUE_SIZE),
 		    offered(nic, keys_num(cfg, KEY_OFFLOAD)), NET_CONFIG_BYTES);
 	fill_config(nic);
-	nic->vdev.elsewhere = nic->server ? nic->server->queues : 0;
+	if (nic->server) {
+		nic->vdev.elsewhere = nic->server->queues;
+		/* What the driver may use of a ring and its headers is its business. */
+		nic->vdev.offered &= nic->server->features | ~SERVER_FEATURES;
+	}
 	net_attach(nic->net, &(struct net_client){ on_readable, on_writable, on_link, nic });
 	rc = virtio_attach(&nic->vdev, err);
 	if (rc)
@@ -502,8 +506,7 @@ fail:
 static int create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
 		  struct err *err)
 {
-	return net_vhost_user_wanted(cfg) ? net_vhost_user_create(env, cfg, out, err) :
-					    net_create_on(NULL, env, cfg, out, err);
+	return net_create_on(NULL, env, cfg, out, err);
 }
 
 const struct device_type virtio_net_type = {
@@ -511,7 +514,7 @@ const struct device_type virtio_net_type = {
 	.option = "--net",
 	.repeat = true,
 	.memory = net_memory,
-	.check = net_vhost_user_check,
+	.check = net_check_daemon,
 	.keys = keys,
 	.help = "a network card",
 	.create = create,

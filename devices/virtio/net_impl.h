@@ -1,6 +1,6 @@
 /*
  * net_impl: what the parts of virtio-net share: net.c (the page: keys, life, class), net_options.c,
- * net_stash.c, net_rx.c, net_tx.c, net_poll.c, net_ctrl.c, net_vhost.c and net_helper.c. Lock held
+ * net_stash.c, net_rx.c, net_tx.c, net_poll.c, net_ctrl.c, net_vhost.c and net_vhost_user.c. Lock held
  * in every function but those called on_… and the loop's own callbacks.
  */
 #ifndef BANTAM_VIRTIO_NET_IMPL_H
@@ -115,8 +115,8 @@ struct net_pair {
 struct virtio_net;
 
 /*
- * Somebody else serves the data queues: the kernel (net_vhost.c), or the backend's own process
- * (net_helper.c). The control queue, the link and the configuration stay here; the receive
+ * Somebody else serves the data queues: the kernel (net_vhost.c), or a vhost-user daemon
+ * (net_vhost_user.c). The control queue, the link and the configuration stay here; the receive
  * filter is not applied then, and rates cannot be limited. See struct virtio_device.elsewhere for
  * kicks and interrupts.
  */
@@ -168,6 +168,8 @@ static inline bool net_link_up(const struct virtio_net *nic)
 extern unsigned net_cards;	/* created so far, for their names */
 /* What can be wrong without opening anything. */
 int net_check_options(const struct keyvals *cfg, struct err *err);
+/* … and what does not go with vhost-user=. */
+int net_check_daemon(const struct keyvals *cfg, struct err *err);
 enum device_memory net_memory(const struct keyvals *cfg);
 /* mac=, or a random address. */
 int net_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err);
@@ -181,6 +183,7 @@ int net_open_backend(struct virtio_net *nic, const struct device_env *env, const
  * tests bring another. */
 int net_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
 		  struct device **out, struct err *err);
+void net_update_link(struct virtio_net *nic);	/* the guest's view of it, after a change */
 void net_again(struct virtio_net *nic);	/* another turn of the loop, soon */
 void net_watch(struct virtio_net *nic, unsigned pair);	/* tell the backend what we wait for */
 void net_set_offloads(struct virtio_net *nic, uint64_t features);	/* NET_F_GUEST_… bits */
@@ -214,8 +217,8 @@ void net_poll_close(struct virtio_net *nic);	/* also of a card that is half made
 enum net_vhost_how { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
 int net_vhost_choose(struct virtio_net *nic, const struct device_env *env, enum net_vhost_how how,
 		     const char *option, struct err *err);
-/* net_helper.c: by net->vhost_fd. 0 or -errno. */
-int net_helper_open(struct virtio_net *nic, const struct device_env *env);
+/* net_vhost_user.c: by net->vhost. 0 or -errno. */
+int net_vhost_user_open(struct virtio_net *nic, const struct device_env *env);
 
 /* net_ctrl.c */
 void net_run_ctrl(struct virtio_net *nic);

@@ -5,7 +5,6 @@
 #include <sys/random.h>
 
 #include "devices/virtio/net_impl.h"
-#include "devices/virtio/net_vhost_user.h"
 
 unsigned net_cards;
 
@@ -20,6 +19,27 @@ int net_check_options(const struct keyvals *cfg, struct err *err)
 		if (keys_has(cfg, i + 1) && !keys_has(cfg, i))
 			return err_set(err, EINVAL, "%s: %s= needs %s=", cfg->option,
 				       cfg->table[i + 1].name, cfg->table[i].name);
+	return 0;
+}
+
+int net_check_daemon(const struct keyvals *cfg, struct err *err)
+{
+	static const uint8_t not[] = { KEY_HOSTFWD, KEY_IP, KEY_MASK, KEY_RX_RATE, KEY_RX_OPS,
+				       KEY_TX_RATE, KEY_TX_OPS };
+
+	if (!keys_has(cfg, KEY_VHOST_USER))
+		return 0;
+	if (keys_has(cfg, KEY_TAP) || keys_has(cfg, KEY_FD) || keys_has(cfg, KEY_STREAM) ||
+	    keys_num(cfg, KEY_USER))
+		return err_set(err, EINVAL, "%s: give one of tap=NAME, fd=N, stream=PATH, user and "
+			       "vhost-user=SOCKET", cfg->option);
+	for (unsigned i = 0; i < sizeof(not); i++)
+		if (keys_has(cfg, not[i]))
+			return err_set(err, EINVAL, "%s: %s= is not for vhost-user=, where that is the "
+				       "daemon's business", cfg->option, cfg->table[not[i]].name);
+	if (keys_num(cfg, KEY_VHOST) == NET_VHOST_ON)
+		return err_set(err, EINVAL, "%s: vhost=on is the kernel's, vhost-user= another "
+			       "process; give one of them", cfg->option);
 	return 0;
 }
 
@@ -72,7 +92,7 @@ static bool helper_wanted(const struct keyvals *cfg)
 
 enum device_memory net_memory(const struct keyvals *cfg)
 {
-	if (net_vhost_user_wanted(cfg))
+	if (keys_has(cfg, KEY_VHOST_USER))
 		return MEMORY_SHARED;
 	return helper_wanted(cfg) ? MEMORY_HUGE_SHARED : MEMORY_ANY;
 }
@@ -86,6 +106,7 @@ int net_open_backend(struct virtio_net *nic, const struct device_env *env,
 		.tap = keys_text(cfg, KEY_TAP),
 		.fds = keys_text(cfg, KEY_FD),
 		.stream = keys_text(cfg, KEY_STREAM),
+		.daemon = keys_text(cfg, KEY_VHOST_USER),
 		.user = keys_num(cfg, KEY_USER),
 		.memory_shared = env->mem->fd > 0 && helper_wanted(cfg),
 		.hostfwd = keys_text(cfg, KEY_HOSTFWD),

@@ -107,8 +107,15 @@ static int open_vhost(struct virtio_net *nic, const struct device_env *env)
 
 	if (!vh)
 		return -ENOMEM;
-	vh->server = (struct net_server){ "vhost", (1ull << (2 * n)) - 1, 0, kernel_start, kernel_stop,
-					  kernel_update, kernel_call_changed, NULL, kernel_close };
+	vh->server = (struct net_server){
+		.what = "vhost",
+		.queues = (1ull << (2 * n)) - 1,
+		.start = kernel_start,
+		.stop = kernel_stop,
+		.update = kernel_update,
+		.call_changed = kernel_call_changed,
+		.close = kernel_close,
+	};
 	vh->nic = nic;
 	vh->n = n;
 	nic->server = &vh->server;

@@ -126,7 +126,8 @@ static int start_ring(struct vhost_front *f, unsigned queue)
 					.avail = q->avail, .used = q->used,
 					.kick_fd = virtio_kick_fd(vdev, queue),
 					.call_fd = virtio_call_fd(vdev, queue),
-					.err_fd = f->err_fd };
+					.err_fd = f->err_fd,
+					.disabled = f->ring[queue].disabled };
 
 	f->ring[queue].call_fd = ring.call_fd;
 	f->ring[queue].running = true;
@@ -147,14 +148,16 @@ void vhost_front_start(struct vhost_front *f)
 		cut(f, rc);
 }
 
-void vhost_front_enable(struct vhost_front *f, bool on)
+void vhost_front_enable(struct vhost_front *f, unsigned queue, bool on)
 {
 	int rc = 0;
 
-	for (unsigned i = 0; i < f->nqueues && !f->why && !rc; i++)
-		if (f->ring[i].running)
-			rc = vhost_user_enable_ring(&f->vu, i, on);
-	if (rc)
+	if (f->ring[queue].disabled == !on)
+		return;
+	f->ring[queue].disabled = !on;
+	if (f->ring[queue].running && !f->why)
+		rc = vhost_user_enable_ring(&f->vu, queue, on);
+	if (rc && rc != -EOPNOTSUPP)
 		cut(f, rc);
 }
 

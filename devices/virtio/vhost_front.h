@@ -14,7 +14,7 @@
 #include "devices/backend/vhost_user.h"
 #include "devices/virtio/virtio.h"
 
-#define VHOST_FRONT_MAX_QUEUES 17
+#define VHOST_FRONT_MAX_QUEUES 32
 
 struct vhost_front {
 	/* The page's to set, before anything else. */
@@ -35,6 +35,7 @@ struct vhost_front {
 	const char *why;		/* we have cut the connection; NULL: no */
 	struct {
 		bool running;		/* the daemon serves it */
+		bool disabled;
 		int call_fd;		/* as the daemon was told last */
 	} ring[VHOST_FRONT_MAX_QUEUES];
 	struct iovec iov[VIRTQ_MAX_SIZE];	/* of the chain that is refused */
@@ -49,8 +50,8 @@ void vhost_front_close(struct vhost_front *f);
 void vhost_front_start(struct vhost_front *f);
 /* In reset; when it returns, guest memory is not touched any more. */
 void vhost_front_stop(struct vhost_front *f);
-/* Between them: see vhost_user_enable_ring. */
-void vhost_front_enable(struct vhost_front *f, bool on);
+/* At any time, on at first: see vhost_user_enable_ring. A daemon that cannot do it goes on. */
+void vhost_front_enable(struct vhost_front *f, unsigned queue, bool on);
 /* For class->kick: a queue that came back. */
 void vhost_front_kick(struct vhost_front *f, unsigned queue);
 /* For class->call_changed; queues that are not f's are ignored. */

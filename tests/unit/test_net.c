@@ -918,7 +918,7 @@ Test(net, refusals)
 		{ "tap=x,ip=1.2.3.4/33", "not a mask" },
 		{ "tap=x,mask=24", "mask= needs ip=" },
 		{ "user,ip=1.2.3.4", "go with tap= only" },
-		{ "user,queues=2", "goes with tap= and fd= only" },
+		{ "user,queues=2", "goes with tap=, fd= and vhost-user= only" },
 		{ "tap=x,hostfwd=tcp::1-1", "hostfwd= goes with user only" },
 		{ "user,mtu=65535", "at most 65520" },
 		{ "user,hostfwd=sctp::1-1", "must begin with tcp: or udp:" },

@@ -26,7 +26,8 @@
 #include "tests/unit/fake_driver.h"
 
 #define QUEUE 16
-#define QUEUES 2	/* of --fs with one request queue */
+#define QUEUES 2	/* of --fs with one request queue, and of a card */
+#define RINGS 4		/* that the daemon can serve */
 #define ANSWER 7u	/* the length in every used element that the daemon writes */
 
 enum { GET_FEATURES = 1, SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 5, SET_NUM = 8, SET_ADDR,
@@ -59,7 +60,7 @@ static struct {
 	/* what it was told */
 	atomic_uint told[32], kicks, served;
 	_Atomic uint64_t acked;
-	struct ring ring[QUEUES];
+	struct ring ring[RINGS];
 	struct {
 		uint64_t gpa, len, host, offset;
 		uint8_t *map;
@@ -192,7 +193,7 @@ static bool reply(struct message *m, const void *body, uint32_t len)
 static bool obey(struct message *m, const int *fds, unsigned nfds)
 {
 	bool ask = true;
-	struct ring *r = &daemon_.ring[m->body[0] % QUEUES];
+	struct ring *r = &daemon_.ring[m->body[0] % RINGS];
 	uint64_t val = 0;
 
 	atomic_fetch_add(&daemon_.told[m->request % 32], 1);
@@ -267,26 +268,26 @@ static bool receive(void)
 
 static void *daemon_main(void *unused)
 {
-	struct pollfd p[2 + QUEUES] = { { daemon_.stop, POLLIN, 0 }, { daemon_.listener, POLLIN, 0 } };
+	struct pollfd p[2 + RINGS] = { { daemon_.stop, POLLIN, 0 }, { daemon_.listener, POLLIN, 0 } };
 
 	daemon_.fd = -1;
 	for (;;) {
-		for (unsigned i = 0; i < QUEUES; i++)
+		for (unsigned i = 0; i < RINGS; i++)
 			p[2 + i] = (struct pollfd){ daemon_.ring[i].enabled ? daemon_.ring[i].kick : -1,
 						    POLLIN, 0 };
 		p[1].fd = daemon_.fd < 0 ? daemon_.listener : daemon_.fd;
-		poll(p, 2 + QUEUES, -1);
+		poll(p, 2 + RINGS, -1);
 		if (p[0].revents)
 			break;
 		if (p[1].revents && daemon_.fd < 0)
 			daemon_.fd = accept4(daemon_.listener, NULL, NULL, SOCK_CLOEXEC);
 		else if (p[1].revents && !receive())
 			break;
-		for (unsigned i = 0; i < QUEUES; i++)
+		for (unsigned i = 0; i < RINGS; i++)
 			if (p[2 + i].revents && daemon_.ring[i].enabled)
 				serve(&daemon_.ring[i]);
 	}
-	for (unsigned i = 0; i < QUEUES; i++)
+	for (unsigned i = 0; i < RINGS; i++)
 		drop_ring(&daemon_.ring[i]);
 	if (daemon_.fd >= 0)
 		close(daemon_.fd);
@@ -310,7 +311,7 @@ static void start_daemon(unsigned at, enum how how)
 	daemon_.features = 1ull << 32 | 1ull << 30 | 1ull << 28;
 	daemon_.protocol = 1 | 1 << 3 | 1 << 9;
 	daemon_.nqueues = QUEUES;
-	for (unsigned i = 0; i < QUEUES; i++)
+	for (unsigned i = 0; i < RINGS; i++)
 		daemon_.ring[i].kick = daemon_.ring[i].call = daemon_.ring[i].err = -1;
 	strcpy(sun.sun_path, path);
 	daemon_.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -870,14 +871,17 @@ Test(vhost_user, disk_death)
 	(NET_BIT(CSUM) | NET_BIT(GUEST_CSUM) | NET_BIT(GUEST_TSO4) | NET_BIT(GUEST_TSO6) |          \
 	 NET_BIT(GUEST_ECN) | NET_BIT(GUEST_UFO) | NET_BIT(HOST_TSO4) | NET_BIT(HOST_TSO6) |        \
 	 NET_BIT(HOST_ECN) | NET_BIT(HOST_UFO) | NET_BIT(MRG_RXBUF))
-#define NET_OURS (NET_BIT(MAC) | NET_BIT(STATUS))	/* no daemon has these, nor MTU */
+/* No daemon has these, nor MTU and MQ. */
+#define NET_OURS                                                                                    \
+	(NET_BIT(MAC) | NET_BIT(STATUS) | NET_BIT(CTRL_VQ) | NET_BIT(CTRL_RX) |                     \
+	 NET_BIT(CTRL_RX_EXTRA) | NET_BIT(CTRL_MAC_ADDR) | NET_BIT(GUEST_ANNOUNCE))
 
 static void begin_card(enum fake_transport transport, const char *more)
 {
 	struct err err = { "" };
 
 	start_daemon(0, OBEY);
-	daemon_.features |= 0xffffff & ~(NET_OURS | NET_BIT(MTU));
+	daemon_.features |= 0xffffff & ~(NET_OURS | NET_BIT(MTU) | NET_BIT(MQ));
 	daemon_.nqueues = 1;	/* they count pairs of a card */
 	begin(transport);
 	cr_assert_eq(create_net(more, &err), 0, "%s", err.text);
@@ -923,6 +927,11 @@ static bool kicked(void *unused)
 	return daemon_.kicks == 1;
 }
 
+static bool link_is_down(void *unused)
+{
+	return !(fake_driver_config(&d, NET_CONFIG_STATUS, 2) & NET_S_LINK_UP);
+}
+
 /* The link goes down; what the guest sends is swallowed; its empty buffers are not given back. */
 static void card_death(enum fake_transport transport)
 {
@@ -939,8 +948,7 @@ static void card_death(enum fake_transport transport)
 	fake_run_until(&f, kicked, NULL);
 	fake_driver_irqs(&d, 0);
 	stop_daemon();
-	cr_assert(fake_run_until(&f, is_gone, NULL));
-	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), 0);
+	cr_assert(fake_run_until(&f, link_is_down, NULL));
 	cr_expect_eq(take_all(1, 0), 1);
 	for (unsigned i = 0; i < 3 * QUEUE; i++) {
 		fake_ring_add(&d.ring[1], &frame, 1, NULL, 0);
@@ -975,6 +983,85 @@ Test(vhost_user, card_death_mmio)
 	card_death(FAKE_MMIO);
 }
 
+/* The host's switch: a ring that is disabled is not served. */
+Test(vhost_user, card_link)
+{
+	unsigned told;
+
+	begin_card(FAKE_PCI, "");
+	fake_driver_start(&d, NET_OURS, QUEUES, QUEUE);
+	one_request(1);
+	told = daemon_.told[ENABLE];
+	dev->ops->set_link(dev, false);
+	cr_expect(link_is_down(NULL));
+	cr_expect_eq(daemon_.told[ENABLE], told + QUEUES);
+	cr_expect(!daemon_.ring[0].enabled && !daemon_.ring[1].enabled);
+	reset();
+	fake_driver_start(&d, NET_OURS, QUEUES, QUEUE);
+	cr_expect(!daemon_.ring[0].enabled && !daemon_.ring[1].enabled);
+	dev->ops->set_link(dev, true);
+	cr_expect(daemon_.ring[0].enabled && daemon_.ring[1].enabled);
+	one_request(1);
+	end();
+	stop_daemon();
+}
+
+static bool set_pairs(uint16_t pairs)
+{
+	uint8_t *at = fake_at(&f, gpa(0x210000), 16);
+	struct fake_buf out = { 0x210000, 4 }, in = { 0x210008, 1 };
+	struct fake_used_elem e;
+
+	at[0] = 4;	/* class MQ, command VQ_PAIRS_SET */
+	at[1] = 0;
+	at[2] = (uint8_t)pairs;
+	at[3] = 0;
+	at[8] = 0xff;
+	fake_ring_add(&d.ring[4], &out, 1, &in, 1);
+	fake_driver_kick(&d, 4);
+	return fake_ring_take(&d.ring[4], &e) && !at[8];
+}
+
+Test(vhost_user, card_with_two_pairs)
+{
+	struct err err = { "" };
+
+	start_daemon(0, OBEY);
+	daemon_.features |= NET_BIT(MQ);
+	daemon_.nqueues = 1;
+	begin(FAKE_PCI);
+	cr_expect_eq(create_net(",queues=2", &err), -ENOTSUP);
+	cr_expect(strstr(err.text, "serves 1 queues, not 2"), "%s", err.text);
+	fake_env_destroy(&f);
+	stop_daemon();
+	start_daemon(0, OBEY);
+	daemon_.features |= NET_BIT(MQ);
+	daemon_.nqueues = 2;
+	begin(FAKE_PCI);
+	cr_assert_eq(create_net(",queues=2", &err), 0, "%s", err.text);
+	fake_driver_find(&d, &f, 0, true);
+	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAX_PAIRS, 2), 2);
+	fake_driver_start(&d, NET_OURS | NET_BIT(MQ), 5, QUEUE);
+	cr_expect(daemon_.acked & NET_BIT(MQ));
+	one_request(1);
+	cr_expect(daemon_.ring[0].enabled && daemon_.ring[1].enabled);
+	cr_expect(!daemon_.ring[2].enabled && !daemon_.ring[3].enabled);
+	cr_assert(set_pairs(2));
+	cr_expect(daemon_.ring[2].enabled && daemon_.ring[3].enabled);
+	for (unsigned i = 0; i < 8; i++)
+		one_request(i % 4);
+	cr_assert(set_pairs(1));
+	cr_expect(!daemon_.ring[2].enabled && !daemon_.ring[3].enabled);
+	one_request(1);
+	/* A driver that does without: its control queue is the third. */
+	reset();
+	fake_driver_start(&d, NET_OURS, 3, QUEUE);
+	one_request(1);
+	cr_expect(!daemon_.ring[2].enabled);
+	end();
+	stop_daemon();
+}
+
 Test(vhost_user, card_users)
 {
 	static const struct {
@@ -982,9 +1069,9 @@ Test(vhost_user, card_users)
 	} bad[] = {
 		{ ",tap=tap0", "give one of tap=NAME" },	{ ",user", "and vhost-user=SOCKET" },
 		{ ",stream=x", "give one of" },			{ ",fd=3", "give one of" },
-		{ ",queues=2", "queues= is not for" },		{ ",hostfwd=tcp::1-1", "hostfwd= is" },
+		{ ",vhost=on", "vhost=on is" },			{ ",hostfwd=tcp::1-1", "hostfwd= is" },
 		{ ",ip=10.0.0.1", "ip= is not" },		{ ",rx-rate=1M", "rx-rate= is" },
-		{ ",tx-ops=1", "tx-ops= is" },			{ ",vhost=on", "vhost=on is" },
+		{ ",tx-ops=1", "tx-ops= is" },
 		{ ",queue-size=100", "a power of two" },
 	};
 
