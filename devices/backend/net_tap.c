@@ -31,6 +31,8 @@
 struct tap {
 	struct net net;		/* first */
 	char ifname[IFNAMSIZ];
+	struct loop_watch *news;	/* of the host's links */
+	int news_fd;
 	bool multi_queue;
 	bool attached[NET_MAX_QUEUES];
 	unsigned offloads;	/* as the kernel was told last */
@@ -85,17 +87,50 @@ static unsigned tap_recv(struct net *net, unsigned queue, struct net_frame *fram
 
 /* The interface was deleted: its queues report that without end. The descriptors stay open, for
  * other threads may be about to use them; the kernel refuses whatever they ask. */
+static void on_gone(void *opaque)
+{
+	struct net *net = opaque;
+
+	for (unsigned i = 0; i < net->nqueues; i++) {
+		loop_unwatch(net->port[i].watch);
+		net->port[i].watch = NULL;
+	}
+	net_lost(net, "the interface is gone");
+}
+
+/*
+ * Something happened to some link of the host. Where vhost reads the tap, its queues are not polled by us
+ * and tell nothing. That the interface has left this namespace is no news: the queues still work.
+ */
+static void on_news(void *opaque, uint32_t events)
+{
+	struct tap *tap = opaque;
+	struct ifreq ifr;
+	char byte;
+
+	/* ENOBUFS: there was more than fits. What is said is not parsed: we look for ourselves. */
+	while (recv(tap->news_fd, &byte, sizeof(byte), 0) >= 0 || errno == ENOBUFS || errno == EINTR)
+		;
+	if (ioctl(tap->net.port[0].fd, TUNGETIFF, &ifr))
+		on_gone(&tap->net);
+}
+
+/* Best effort. */
+static void watch_links(struct tap *tap)
+{
+	struct sockaddr_nl at = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
+
+	tap->news_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+	if (tap->news_fd >= 0 && !bind(tap->news_fd, (struct sockaddr *)&at, sizeof(at)))
+		(void)loop_watch_fd(tap->net.loop, tap->news_fd, EPOLLIN, on_news, tap, &tap->news);
+}
+
 static void tap_event(struct net *net, unsigned queue, uint32_t events)
 {
-	if (events & (EPOLLERR | EPOLLHUP)) {
-		for (unsigned i = 0; i < net->nqueues; i++) {
-			loop_unwatch(net->port[i].watch);
-			net->port[i].watch = NULL;
-		}
-		net_lost(net, "the interface is gone");
-		return;
-	}
-	net_tell(net, queue, events);
+	if (events & (EPOLLERR | EPOLLHUP))
+		on_gone(net);
+	else
+		net_tell(net, queue, events);
 }
 
 static void tap_set_offloads(struct net *net, unsigned offloads)
@@ -146,6 +181,9 @@ static void tap_close(struct net *net)
 {
 	struct tap *tap = tap_of(net);
 
+	loop_unwatch(tap->news);
+	if (tap->news_fd >= 0)
+		close(tap->news_fd);
 	/* A tap that lives on shall be as it was found. */
 	tap_set_offloads(net, 0);
 	if (tap->found_hdr_bytes)
@@ -508,6 +546,7 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 	tap = (struct tap *)net_new(&tap_ops, cfg, sizeof(*tap));
 	if (!tap)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
+	tap->news_fd = -1;
 	tap->net.nqueues = cfg->queues ? cfg->queues : 1;
 	strcpy(tap->ifname, cfg->tap);
 	rc = open_queues(tap, cfg, existed, err);
@@ -521,6 +560,7 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 	}
 	if (existed)
 		bring_up_found(tap);
+	watch_links(tap);
 	read_mtu(tap);
 	describe(tap);
 	*out = &tap->net;
@@ -535,6 +575,7 @@ int net_tap_from_fds(const struct net_config *cfg, const int *fd, unsigned n, st
 
 	if (!tap)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
+	tap->news_fd = -1;
 	tap->net.nqueues = n;
 	for (unsigned i = 0; i < n && !rc; i++) {
 		rc = net_port_open(&tap->net, i, fd[i]);
@@ -548,6 +589,7 @@ int net_tap_from_fds(const struct net_config *cfg, const int *fd, unsigned n, st
 		tap_close(&tap->net);
 		return rc;
 	}
+	watch_links(tap);
 	read_mtu(tap);
 	describe(tap);
 	*out = &tap->net;
