@@ -9,6 +9,7 @@
  *   vsockcat refused PORT        connecting must fail by ECONNRESET
  *   vsockcat stall PORT OTHER    fill a connection that nobody reads; an echo at OTHER works
  *   vsockcat wait PORT           connect, read to the end, say nothing: the host's to end
+ *   vsockcat fill PORT BYTES     connect, send so many, shut down writing, wait for the host's end
  *   vsockcat echo PORT N         listen; echo N connections to their ends, all at once
  *
  * Prints "ok: …" or "not ok: …". Needs no library.
@@ -108,6 +109,21 @@ static void wait_for(unsigned port)
 	while (sys_read(fd, buf, sizeof(buf)) > 0)
 		;
 	SYS(exit_group, 0);
+}
+
+static void fill(unsigned port, uint64_t left)
+{
+	int fd = dial(port);
+
+	while (left) {
+		size_t part = left < sizeof(buf) ? left : sizeof(buf);
+
+		if (!write_all(fd, buf, part))
+			done(false, "fill: bytes left", (long)left);
+		left -= part;
+	}
+	SYS(shutdown, fd, 1);
+	SYS(exit_group, sys_read(fd, buf, 1) != 0);
 }
 
 static void send(unsigned port, uint64_t left)
@@ -283,6 +299,8 @@ int main(int argc, char **argv, char **envp)
 		receive(port);
 	if (str_eq(argv[1], "wait"))
 		wait_for(port);
+	if (str_eq(argv[1], "fill"))
+		fill(port, n);
 	if (str_eq(argv[1], "send"))
 		send(port, n);
 	if (str_eq(argv[1], "many"))
