@@ -3,8 +3,8 @@
  *
  * Theory of operation. Whether a file in memory takes huge pages is an option of the tmpfs that it
  * is in; only the kernel's own one, where memfds and shared anonymous memory are, obeys
- * shmem_enabled. So the file is made in a tmpfs of its own, with huge=advise. Any user may mount
- * one who is root of a user namespace and has a mount namespace in that. We must not be there
+ * shmem_enabled. So the file is made in a tmpfs of its own, with huge=advise. Root may mount one,
+ * and any user who is root of a user namespace and has a mount namespace in that. We must not be there
  * ourselves (what we open and spawn later would have other rights), so a child goes there, which
  * shares our memory and our descriptors, makes the file and ends. The tmpfs is never attached
  * anywhere: it and the user namespace live as long as the file, the mount namespace dies with the
@@ -80,18 +80,26 @@ static int mount_tmpfs(void)
 	return mnt < 0 ? -code : mnt;
 }
 
+/* The file or -errno. */
+static int make_file(void)
+{
+	int mnt = mount_tmpfs(), fd;
+
+	if (mnt < 0)
+		return mnt;
+	fd = openat(mnt, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		fd = -errno;
+	close(mnt);
+	return fd;
+}
+
 static int child(void *opaque)
 {
 	struct order *o = opaque;
-	int rc = map_ids(o), mnt = rc ? rc : mount_tmpfs();
+	int rc = map_ids(o);
 
-	o->fd = mnt;
-	if (mnt < 0)
-		return 0;
-	o->fd = openat(mnt, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (o->fd < 0)
-		o->fd = -errno;
-	close(mnt);
+	o->fd = rc ? rc : make_file();
 	return 0;
 }
 
@@ -106,15 +114,13 @@ static bool denied(void)
 	return n > 0 && strstr(text, "[deny]");
 }
 
-int huge_file_create(void)
+static int make_file_in_child(void)
 {
 	struct order o = { .fd = -ECHILD };	/* should the child be killed */
 	sigset_t all, before;
 	uint8_t *stack;
 	pid_t pid;
 
-	if (denied())
-		return -ENOTSUP;
 	stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (stack == MAP_FAILED)
@@ -133,4 +139,14 @@ int huge_file_create(void)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	munmap(stack, STACK_BYTES);
 	return o.fd;
+}
+
+int huge_file_create(void)
+{
+	int fd;
+
+	if (denied())
+		return -ENOTSUP;
+	fd = make_file();
+	return fd == -EPERM ? make_file_in_child() : fd;
 }
