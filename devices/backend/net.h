@@ -46,6 +46,7 @@ struct net_frame {
 
 struct net;
 
+/* Where the client's queues are served by net.vhost, send and recv are not called: NULL. */
 struct net_ops {
 	/* Returns how many were taken (sent, or dropped for good). Fewer than n: full; the
 	 * client's writable is called when want says so. */

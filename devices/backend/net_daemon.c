@@ -1,6 +1,6 @@
 /*
  * net_daemon: a vhost-user daemon at a socket (passt, Open vSwitch, DPDK), which serves the card's
- * queues itself (net.vhost): no frame comes by here, but those that a guest sends when it is gone.
+ * queues itself (net.vhost): no frame comes by here.
  */
 #include <errno.h>
 #include <linux/virtio_config.h>
@@ -10,19 +10,7 @@
 
 #include "devices/backend/net.h"
 
-static unsigned daemon_send(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
-{
-	return n;
-}
-
-static unsigned daemon_recv(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
-{
-	return 0;
-}
-
 static const struct net_ops daemon_ops = {
-	.send = daemon_send,
-	.recv = daemon_recv,
 	.close = net_free,
 };
 

@@ -89,7 +89,7 @@ static unsigned user_send(struct net *net, unsigned queue, struct net_frame *fra
 	unsigned i = 0;
 	int rc = 1;
 
-	if (net->port[0].fd < 0 || !u->rings)
+	if (net->port[0].fd < 0)
 		return n;	/* an unplugged cable swallows everything */
 	while (i < n) {
 		uint8_t *to;
@@ -139,7 +139,7 @@ static unsigned user_recv(struct net *net, unsigned queue, struct net_frame *fra
 	unsigned i = 0;
 	int len = 0;
 
-	if (net->port[0].fd < 0 || !u->rings)
+	if (net->port[0].fd < 0)
 		return 0;
 	while (i < n) {
 		len = net_ring_peek(&u->rx, &from);
@@ -171,7 +171,7 @@ static void on_bell(void *opaque)
 
 static bool user_ready(struct net *net, unsigned queue)
 {
-	return user_of(net)->rings && net_ring_has_frames(&user_of(net)->rx);
+	return net_ring_has_frames(&user_of(net)->rx);
 }
 
 /* The bell may have rung while nobody wanted to hear it. */
@@ -205,7 +205,13 @@ static void user_event(struct net *net, unsigned queue, uint32_t events)
 	net_lost(net, HELPER " ended");
 }
 
-static const struct net_ops user_ops = {
+/* Its queues are the helper's. */
+static const struct net_ops queues_ops = {
+	.event = user_event,
+	.close = user_close,
+};
+
+static const struct net_ops rings_ops = {
 	.send = user_send,
 	.recv = user_recv,
 	.event = user_event,
@@ -384,7 +390,7 @@ int net_user_open(const struct net_config *cfg, struct net **out, struct err *er
 			       "or in ../libexec/bantam", cfg->option, HELPER);
 	if (cfg->dry_run)
 		return net_describe(cfg, out, err, "user network");
-	u = (struct user *)net_new(&user_ops, cfg, sizeof(*u));
+	u = (struct user *)net_new(cfg->memory_shared ? &queues_ops : &rings_ops, cfg, sizeof(*u));
 	if (!u)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
 	u->status_fd = u->helper_bell_fd = u->bell_fd = -1;

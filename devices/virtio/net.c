@@ -488,7 +488,7 @@ int net_create_on(struct net *net, const struct device_env *env, const struct ke
 		    offered(nic, keys_num(cfg, KEY_OFFLOAD)), NET_CONFIG_BYTES);
 	fill_config(nic);
 	if (nic->server) {
-		nic->vdev.elsewhere = nic->server->queues;
+		nic->vdev.elsewhere = (1ull << (2 * nic->max_pairs)) - 1;
 		/* What the driver may use of a ring and its headers is its business. */
 		nic->vdev.offered &= nic->server->features | ~SERVER_FEATURES;
 	}

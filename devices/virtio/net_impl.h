@@ -122,7 +122,6 @@ struct virtio_net;
  */
 struct net_server {
 	const char *what;	/* for describe */
-	uint64_t queues;	/* for virtio_device.elsewhere */
 	uint64_t features;	/* what a driver may use of rings and their headers */
 	int (*start)(struct virtio_net *nic);	/* in activate, after offloads and pairs */
 	void (*stop)(struct virtio_net *nic);	/* when it returns, guest memory is left alone */

@@ -109,7 +109,6 @@ static int open_vhost(struct virtio_net *nic, const struct device_env *env)
 		return -ENOMEM;
 	vh->server = (struct net_server){
 		.what = "vhost",
-		.queues = (1ull << (2 * n)) - 1,
 		.start = kernel_start,
 		.stop = kernel_stop,
 		.update = kernel_update,

@@ -89,7 +89,6 @@ int net_vhost_user_open(struct virtio_net *nic, const struct device_env *env)
 		return -ENOMEM;
 	n->server = (struct net_server){
 		.what = "vhost-user",
-		.queues = (1ull << (2 * nic->max_pairs)) - 1,
 		/* One that was not asked is ours, and knows all that we offer. */
 		.features = nic->net->vhost.agreed ? nic->net->vhost.features : ~0ull,
 		.start = front_start,
