@@ -16,7 +16,8 @@
 
 unsigned vhost_user_timeout_ms = 5000;
 
-static int send_message(struct vhost_user *vu, const struct vhost_user_msg *m, const int *fds, unsigned nfds)
+static int send_message(struct vhost_user *vu, const struct vhost_user_msg *m, const int *fds,
+			unsigned nfds)
 {
 	union {
 		struct cmsghdr align;
@@ -90,7 +91,7 @@ static int recv_reply(struct vhost_user *vu, struct vhost_user_msg *m, uint32_t 
 
 	if (rc)
 		return rc;
-	if (m->request != request || (m->flags & 3) != VU_VERSION || !(m->flags & VU_FLAG_REPLY) ||
+	if (m->request != request || (m->flags & VU_VERSION_MASK) != VU_VERSION || !(m->flags & VU_FLAG_REPLY) ||
 	    m->len_bytes != len_bytes)
 		return -EPROTO;
 	return recv_all(vu, &m->body, len_bytes, deadline_ms);
@@ -122,7 +123,7 @@ static int tell_u64(struct vhost_user *vu, uint32_t request, uint64_t val)
 static int tell_state(struct vhost_user *vu, uint32_t request, unsigned index, unsigned num)
 {
 	struct vhost_user_msg m = { .request = request, .len_bytes = sizeof(m.body.state),
-			     .body.state = { index, num } };
+				    .body.state = { index, num } };
 
 	return tell(vu, &m, NULL, 0);
 }
@@ -234,7 +235,7 @@ int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_byte
 {
 	uint32_t body = 12 + len_bytes;
 	struct vhost_user_msg m = { .request = VU_GET_CONFIG, .flags = VU_VERSION, .len_bytes = body,
-			     .body.config = { .len_bytes = len_bytes } };
+				    .body.config = { .len_bytes = len_bytes } };
 	int rc;
 
 	if (!(vu->protocol >> VHOST_USER_PROTOCOL_CONFIG & 1))
@@ -318,7 +319,7 @@ int vhost_user_set_call(struct vhost_user *vu, unsigned index, int call_fd)
 int vhost_user_stop_ring(struct vhost_user *vu, unsigned index)
 {
 	struct vhost_user_msg m = { .request = VU_GET_VRING_BASE, .flags = VU_VERSION,
-			     .len_bytes = sizeof(m.body.state), .body.state = { index, 0 } };
+				    .len_bytes = sizeof(m.body.state), .body.state = { index, 0 } };
 	int rc = send_message(vu, &m, NULL, 0);
 
 	return rc ? rc : recv_reply(vu, &m, sizeof(m.body.state));

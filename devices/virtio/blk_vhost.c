@@ -59,7 +59,7 @@ int blk_vhost_create(const struct device_env *env, const char *option, const cha
 	d->vdev.dev.ops = &blk_vhost_ops;
 	d->front.refuse = refuse;
 	rc = vhost_device_init(d, &blk_vhost_class, env, option, path, nqueues, queue_size, wanted,
-			      CONFIG_BYTES, err);
+			       CONFIG_BYTES, err);
 	if (!rc && !env->dry_run) {
 		rc = vhost_user_get_config(&d->front.vu, d->vdev.config, CONFIG_BYTES);
 		if (rc)

@@ -116,7 +116,7 @@ static int fs_create(const struct device_env *env, const struct keyvals *cfg, st
 	 * F_NOTIFICATION would come with a queue between that and the others (section 5.11.2).
 	 */
 	rc = vhost_device_init(d, &fs_class, env, cfg->option, keys_text(cfg, K_SOCKET),
-			      nqueues + 1, (uint16_t)size, 0, sizeof(space), err);
+			       nqueues + 1, (uint16_t)size, 0, sizeof(space), err);
 	if (!rc) {
 		memcpy(space.tag, tag, strlen(tag));
 		memcpy(d->vdev.config, &space, sizeof(space));

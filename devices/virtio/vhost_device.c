@@ -40,7 +40,6 @@ int vhost_device_init(struct vhost_device *d, const struct virtio_class *class,
 		      unsigned nqueues, uint16_t queue_size_max, uint64_t wanted,
 		      uint32_t config_bytes, struct err *err)
 {
-	unsigned units = d->unit ? nqueues / d->unit : nqueues;
 	struct vhost_front *f = &d->front;
 	int rc;
 
@@ -60,9 +59,9 @@ int vhost_device_init(struct vhost_device *d, const struct virtio_class *class,
 	rc = vhost_user_open(&f->vu, path, what, err);
 	if (rc)
 		return rc;
-	if (f->vu.queues_max && f->vu.queues_max < units)
+	if (f->vu.queues_max && f->vu.queues_max < nqueues)
 		return err_set(err, ENOTSUP, "%s: %s: the daemon serves %llu queues, not %u", what,
-			       path, (unsigned long long)f->vu.queues_max, units);
+			       path, (unsigned long long)f->vu.queues_max, nqueues);
 	virtio_init(&d->vdev, class, env, nqueues, queue_size_max,
 		    wanted & f->vu.features & DEVICE_FEATURES, config_bytes);
 	d->vdev.elsewhere = (1ull << nqueues) - 1;

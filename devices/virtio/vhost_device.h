@@ -1,6 +1,6 @@
 /*
- * vhost_device: a virtio device all of whose queues a vhost-user daemon serves: fs, and blk and net
- * by vhost-user=S.
+ * vhost_device: a virtio device all of whose queues a vhost-user daemon serves: fs, and blk by
+ * vhost-user=S.
  *
  * The page fills the configuration space and the offered features, and says how requests are
  * refused; everything else is here and in vhost_front.
@@ -12,8 +12,7 @@
 
 struct vhost_device {
 	struct virtio_device vdev;	/* first */
-	struct vhost_front front;	/* refuse, kept, ended and loss: the page's, set before init */
-	unsigned unit;			/* queues that count as one of the daemon's; 0: 1. The page's */
+	struct vhost_front front;	/* refuse: the page's, set before init */
 	char *path;			/* the daemon's socket */
 };
 

@@ -219,27 +219,27 @@ static void forget_memory(void)
 
 static bool set_memory(const struct vhost_user_msg *m, const int *fd, unsigned nfds)
 {
-	struct vhost_user_mem mem = m->body.mem, *table = &mem;
+	const struct vhost_user_mem table = m->body.mem;
 
-	if (table->nregions > nfds || me.queue[RX].q.ready || me.queue[TX].q.ready ||
-	    m->len_bytes != 8 + table->nregions * sizeof(table->region[0]))
+	if (table.nregions > nfds || me.queue[RX].q.ready || me.queue[TX].q.ready ||
+	    m->len_bytes != 8 + table.nregions * sizeof(table.region[0]))
 		return false;
 	forget_memory();
-	for (unsigned i = 0; i < table->nregions; i++) {
-		uint64_t len = table->region[i].len_bytes;
+	for (unsigned i = 0; i < table.nregions; i++) {
+		uint64_t len = table.region[i].len_bytes;
 		void *host = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd[i],
-				  (off_t)table->region[i].offset);
+				  (off_t)table.region[i].offset);
 
 		if (host == MAP_FAILED)
 			return false;
 		/* A page that we are the first to touch shall not be the one that is small. */
 		madvise(host, len, MADV_HUGEPAGE);
-		if (mem_add(&me.mem, gpa(table->region[i].gpa), len, host)) {
+		if (mem_add(&me.mem, gpa(table.region[i].gpa), len, host)) {
 			munmap(host, len);
 			return false;
 		}
 	}
-	me.table = *table;
+	me.table = table;
 	return true;
 }
 

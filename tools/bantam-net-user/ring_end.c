@@ -1,6 +1,5 @@
 /* ring_end: see guest_end.h. The rings of net_ring.h, and a bell (an eventfd) at each end. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -32,7 +31,7 @@ static bool ring_send(const uint8_t *frame, size_t len_bytes)
 	while (!rc && !net_ring_await_room(&me.out));
 	me.nonsense |= rc < 0;
 	if (rc <= 0)
-		return rc;
+		return rc < 0;	/* no room will come */
 	memcpy(to, frame, len_bytes);
 	net_ring_put(&me.out, (uint32_t)len_bytes);
 	me.unpublished = true;
