@@ -153,7 +153,8 @@ Test(huge_file, as_who_we_are)
 	cr_expect_eq(made(), FINE);
 }
 
-Test(huge_file, as_an_ordinary_user)
+/* made by an ordinary user, who is dumpable or not. */
+static int made_by_another(int dumpable)
 {
 	pid_t pid;
 
@@ -161,29 +162,20 @@ Test(huge_file, as_an_ordinary_user)
 	if (geteuid())
 		cr_skip_test("not root: cannot become another");
 	pid = fork();
-	if (!pid) {
-		if (!become_ordinary(1))
-			_exit(NO_SETUP);
-		_exit(made());
-	}
-	cr_expect_eq(status_of(pid), FINE);
+	if (!pid)
+		_exit(become_ordinary(dumpable) ? made() : NO_SETUP);
+	return status_of(pid);
+}
+
+Test(huge_file, as_an_ordinary_user)
+{
+	cr_expect_eq(made_by_another(1), FINE);
 }
 
 /* Who became an ordinary user just now, without an exec, cannot open its own uid_map. */
 Test(huge_file, no_access_to_proc)
 {
-	pid_t pid;
-
-	need_namespaces();
-	if (geteuid())
-		cr_skip_test("not root: cannot become another");
-	pid = fork();
-	if (!pid) {
-		if (!become_ordinary(0))
-			_exit(NO_SETUP);
-		_exit(made());
-	}
-	cr_expect_eq(status_of(pid), ENO + EACCES);
+	cr_expect_eq(made_by_another(0), ENO + EACCES);
 }
 
 Test(huge_file, no_user_namespaces)

@@ -3,7 +3,6 @@
  * real helper at the other end, guest memory that is shared with it.
  */
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 #include "devices/virtio/net.h"
 #include "devices/virtio/net_impl.h"
 #include "tests/unit/fake_driver.h"
+#include "tests/unit/proc.h"
 
 #define SIZE 16u
 #define ARP_BYTES 42u
@@ -27,18 +27,6 @@ static struct fake_env f;
 static struct fake_driver d;
 static struct device *dev;
 static uint64_t tx_at, rx_at;	/* buffers: an ARP request with its header; room for what comes */
-
-static unsigned open_fds(void)
-{
-	DIR *fds = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	cr_assert(fds);
-	while (readdir(fds))
-		n++;
-	closedir(fds);
-	return n;
-}
 
 static int create(const char *more, struct err *err)
 {
@@ -103,9 +91,9 @@ static struct fake_used_elem used(unsigned queue)
 	return e;
 }
 
-static void offer_rx(unsigned n, uint32_t len)
+static void offer_rx(unsigned first, unsigned n, uint32_t len)
 {
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = first; i < first + n; i++) {
 		struct fake_buf b = { rx_at + i * 4096ull, len };
 
 		fake_ring_add(&d.ring[RX], NULL, 0, &b, 1);
@@ -146,9 +134,17 @@ static void expect_answer(unsigned n, uint32_t len, uint8_t flags)
 	cr_expect(!memcmp(frame + HDR + 28, "\x0a\0\x02\x02", 4));
 }
 
+/* A question, and its answer in one buffer. */
+static void ask_and_hear(uint8_t flags)
+{
+	offer_rx(0, 1, 1526);
+	ask();
+	expect_answer(1, 1526, flags);
+}
+
 Test(net_helper, a_driver_comes_and_goes)
 {
-	unsigned before = open_fds();
+	unsigned before = proc_fds(0);
 
 	begin();
 	for (unsigned round = 0; round < 3; round++) {
@@ -156,9 +152,7 @@ Test(net_helper, a_driver_comes_and_goes)
 
 		fake_driver_start(&d, MERGED | 1ull << NET_F_GUEST_CSUM, 3, SIZE);
 		for (unsigned i = 0; i < 40; i++) {
-			offer_rx(1, 1526);
-			ask();
-			expect_answer(1, 1526, NET_HDR_DATA_VALID);
+			ask_and_hear(NET_HDR_DATA_VALID);
 		}
 		for (unsigned i = 0; i < 100 && !irqs; i++) {
 			fake_run(&f);
@@ -170,7 +164,7 @@ Test(net_helper, a_driver_comes_and_goes)
 		cr_assert_eq(fake_driver_status(&d), 0);
 	}
 	finish();
-	cr_expect_eq(open_fds(), before, "descriptors are left open");
+	cr_expect_eq(proc_fds(0), before, "descriptors are left open");
 	cr_expect_eq(waitpid(-1, NULL, WNOHANG), -1, "the helper is left");
 }
 
@@ -178,9 +172,7 @@ Test(net_helper, without_event_idx_and_checksums)
 {
 	begin();
 	fake_driver_start(&d, MERGED | 1ull << VIRTIO_F_EVENT_IDX, 3, SIZE);
-	offer_rx(1, 1526);
-	ask();
-	expect_answer(1, 1526, 0);
+	ask_and_hear(0);
 	finish();
 }
 
@@ -188,7 +180,7 @@ Test(net_helper, a_frame_in_several_buffers)
 {
 	begin();
 	fake_driver_start(&d, MERGED, 3, SIZE);
-	offer_rx(8, 13);
+	offer_rx(0, 8, 13);
 	ask();
 	expect_answer(6, 13, 0);
 	finish();
@@ -201,16 +193,11 @@ Test(net_helper, buffers_come_late)
 	begin();
 	fake_driver_start(&d, MERGED, 3, SIZE);
 	ask();
-	offer_rx(1, 20);
+	offer_rx(0, 1, 20);
 	usleep(20000);
 	fake_run(&f);
 	cr_expect(!waiting(&queue), "part of a frame is not to be seen");
-	for (unsigned i = 1; i < 5; i++) {
-		struct fake_buf b = { rx_at + i * 4096ull, 20 };
-
-		fake_ring_add(&d.ring[RX], NULL, 0, &b, 1);
-	}
-	fake_driver_kick(&d, RX);
+	offer_rx(1, 4, 20);
 	expect_answer(4, 20, 0);
 	finish();
 }
@@ -219,7 +206,7 @@ Test(net_helper, no_room_without_mergeable_buffers)
 {
 	begin();
 	fake_driver_start(&d, 1ull << NET_F_STATUS, 3, SIZE);
-	offer_rx(1, 30);
+	offer_rx(0, 1, 30);
 	ask();
 	/* That frame is gone, and the buffer is still there. */
 	usleep(20000);
@@ -236,7 +223,7 @@ Test(net_helper, cable)
 
 	begin();
 	fake_driver_start(&d, MERGED, 3, SIZE);
-	offer_rx(1, 1526);
+	offer_rx(0, 1, 1526);
 	dev->ops->set_link(dev, false);
 	cr_expect(link_is_down(NULL));
 	for (unsigned i = 0; i < 20; i++)
@@ -251,7 +238,7 @@ Test(net_helper, cable)
 	/* It is down when the driver comes back. */
 	dev->ops->set_link(dev, false);
 	fake_driver_start(&d, MERGED, 3, SIZE);
-	offer_rx(1, 1526);
+	offer_rx(0, 1, 1526);
 	ask();
 	usleep(20000);
 	cr_expect(!waiting(&queue));
@@ -261,35 +248,22 @@ Test(net_helper, cable)
 	finish();
 }
 
-static pid_t helper(void)
-{
-	char path[64];
-	int pid = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/children", gettid());
-	file = fopen(path, "r");
-	cr_assert(file && fscanf(file, "%d", &pid) == 1);
-	fclose(file);
-	return pid;
-}
-
 Test(net_helper, its_end)
 {
 	struct fake_buf b = { 0, HDR + ARP_BYTES };
 
 	begin();
 	fake_driver_start(&d, MERGED, 3, SIZE);
-	offer_rx(2, 1526);
+	offer_rx(0, 2, 1526);
 	ask();
 	expect_answer(1, 1526, 0);
 	/* Frames that it has not taken, and never will, are swallowed; buffers stay where they are. */
-	cr_assert_eq(kill(helper(), SIGSTOP), 0);
+	cr_assert_eq(kill(proc_child(), SIGSTOP), 0);
 	b.addr = tx_at;
 	for (unsigned i = 0; i < 5; i++)
 		fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
 	fake_driver_kick(&d, TX);
-	cr_assert_eq(kill(helper(), SIGKILL), 0);
+	cr_assert_eq(kill(proc_child(), SIGKILL), 0);
 	for (unsigned i = 0; i < 5; i++)
 		used(TX);
 	cr_assert(fake_run_until(&f, link_is_down, NULL));
@@ -302,7 +276,7 @@ Test(net_helper, its_end)
 	fake_driver_start(&d, MERGED, 3, SIZE);
 	cr_expect(link_is_down(NULL));
 	ask();
-	offer_rx(1, 1526);
+	offer_rx(0, 1, 1526);
 	finish();
 }
 
@@ -369,9 +343,7 @@ Test(net_helper, hostile_rings)
 	}
 	/* The helper serves on. */
 	fake_driver_start(&d, MERGED, 3, SIZE);
-	offer_rx(1, 1526);
-	ask();
-	expect_answer(1, 1526, 0);
+	ask_and_hear(0);
 	finish();
 }
 
@@ -389,9 +361,7 @@ Test(net_helper, frames_that_are_none)
 		fake_driver_kick(&d, TX);
 		used(TX);
 	}
-	offer_rx(1, 1526);
-	ask();
-	expect_answer(1, 1526, 0);
+	ask_and_hear(0);
 	finish();
 }
 

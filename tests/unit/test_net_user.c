@@ -4,7 +4,6 @@
  */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -23,6 +22,7 @@
 #include <unistd.h>
 
 #include "tests/unit/net_client.h"
+#include "tests/unit/proc.h"
 
 static void own_network(void)
 {
@@ -150,20 +150,6 @@ static bool guest_receives(uint8_t *f, uint8_t proto)
 
 /* --- the helper ------------------------------------------------------------------------------- */
 
-/* Our only child. */
-static pid_t helper(void)
-{
-	char path[64];
-	int pid = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/children", gettid());
-	f = fopen(path, "r");
-	cr_assert(f && fscanf(f, "%d", &pid) == 1);
-	fclose(f);
-	return pid;
-}
-
 static unsigned cpu_ms(pid_t pid)
 {
 	unsigned long user = 0, sys = 0;
@@ -185,21 +171,6 @@ static bool proc_says(pid_t pid, const char *file, const char *regex)
 
 	snprintf(command, sizeof(command), "grep -qE '%s' /proc/%d/%s", regex, pid, file);
 	return !system(command);
-}
-
-static int count_fds(pid_t pid)
-{
-	char path[64];
-	int n = -2;	/* . and .. */
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	dir = opendir(path);
-	cr_assert(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
 }
 
 /* A helper that is started with this line of shell before. */
@@ -343,7 +314,7 @@ Test(net_user, confinement)
 
 	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22" }, &err), 0,
 		     "%s", err.text);
-	pid = helper();
+	pid = proc_child();
 	cr_expect(proc_says(pid, "status", "^CapPrm:.0{16}$"));
 	cr_expect(proc_says(pid, "status", "^CapEff:.0{16}$"));
 	cr_expect(proc_says(pid, "status", "^Seccomp:.2$"));
@@ -413,7 +384,7 @@ Test(net_user, all_connections_that_may_be)
 		guest_sends(f, make_tcp(f, GUEST, "\x0a\0\x02\x02", 10000 + i, 4999, 0, 2));
 		swallow(f);
 	}
-	for (unsigned tries = 0; (fds = count_fds(helper())) != last && tries < 50; tries++) {
+	for (unsigned tries = 0; (fds = proc_fds(proc_child())) != last && tries < 50; tries++) {
 		last = fds;
 		swallow(f);
 		turns(1);
@@ -457,7 +428,7 @@ Test(net_user, no_descriptors_left)
 	wrap("ulimit -n 32");
 	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::4022-22" }, &err), 0,
 		     "%s", err.text);
-	pid = helper();
+	pid = proc_child();
 	for (unsigned i = 0; i < 40; i++) {
 		fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 		(void)connect(fd[i], (struct sockaddr *)&at, sizeof(at));

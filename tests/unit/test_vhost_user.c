@@ -4,7 +4,6 @@
  * answered, and what a user gets wrong.
  */
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -24,6 +23,7 @@
 #include "devices/virtio/pci.h"
 #include "devices/virtio/vhost_device.h"
 #include "tests/unit/fake_driver.h"
+#include "tests/unit/proc.h"
 
 #define QUEUE 16
 #define QUEUES 2	/* of --fs with one request queue, and of a card */
@@ -330,17 +330,6 @@ static void stop_daemon(void)
 
 /* --- the device -------------------------------------------------------------- */
 
-static unsigned open_fds(void)
-{
-	DIR *fds = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	while (readdir(fds))
-		n++;
-	closedir(fds);
-	return n;
-}
-
 static int create(const char *socket, struct err *err)
 {
 	struct keyvals kv;
@@ -452,7 +441,7 @@ static void one_request(unsigned q)
 
 static void session(enum fake_transport transport)
 {
-	unsigned before = open_fds();
+	unsigned before = proc_fds(0);
 
 	start_daemon(0, OBEY);
 	begin_device(transport);
@@ -474,7 +463,7 @@ static void session(enum fake_transport transport)
 	cr_assert_eq(daemon_.region[1].offset, FAKE_LOW_BYTES);
 	end();
 	stop_daemon();
-	cr_assert_eq(open_fds(), before, "descriptors are left open");
+	cr_assert_eq(proc_fds(0), before, "descriptors are left open");
 }
 
 Test(vhost_user, session_pci)
@@ -531,7 +520,7 @@ Test(vhost_user, hostile_at_creation)
 
 	for (unsigned i = 0; i < 5; i++) {
 		for (enum how how = WRONG_REQUEST; how < HOWS; how++) {
-			unsigned before = open_fds();
+			unsigned before = proc_fds(0);
 			struct err err = { "" };
 
 			/* Values are not acknowledgements, and nothing is acknowledged yet there. */
@@ -545,7 +534,7 @@ Test(vhost_user, hostile_at_creation)
 			cr_assert_null(dev);
 			fake_env_destroy(&f);
 			stop_daemon();
-			cr_assert_eq(open_fds(), before, "request %u, answer %d", at[i], how);
+			cr_assert_eq(proc_fds(0), before, "request %u, answer %d", at[i], how);
 		}
 	}
 }
@@ -554,7 +543,7 @@ Test(vhost_user, hostile_at_creation)
 Test(vhost_user, hostile_configuration)
 {
 	for (enum how how = WRONG_REQUEST; how < HOWS; how++) {
-		unsigned before = open_fds();
+		unsigned before = proc_fds(0);
 		struct err err = { "" };
 
 		begin(FAKE_PCI);
@@ -569,7 +558,7 @@ Test(vhost_user, hostile_configuration)
 		cr_assert_null(dev);
 		fake_env_destroy(&f);
 		stop_daemon();
-		cr_assert_eq(open_fds(), before, "answer %d", how);
+		cr_assert_eq(proc_fds(0), before, "answer %d", how);
 	}
 }
 
@@ -646,7 +635,7 @@ Test(vhost_user, hostile_at_start)
 
 	for (unsigned i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
 		for (enum how how = WRONG_REQUEST; how < HOWS; how++) {
-			unsigned before = open_fds();
+			unsigned before = proc_fds(0);
 
 			start_daemon(at[i], how);
 			begin_device(FAKE_PCI);
@@ -661,7 +650,7 @@ Test(vhost_user, hostile_at_start)
 			}
 			end();
 			stop_daemon();
-			cr_assert_eq(open_fds(), before, "request %u, answer %d", at[i], how);
+			cr_assert_eq(proc_fds(0), before, "request %u, answer %d", at[i], how);
 		}
 	}
 }

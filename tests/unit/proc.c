@@ -1,0 +1,36 @@
+/* proc: see proc.h. */
+#include "tests/unit/proc.h"
+
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <unistd.h>
+
+pid_t proc_child(void)
+{
+	char path[64];
+	int pid = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", gettid());
+	f = fopen(path, "r");
+	cr_assert(f && fscanf(f, "%d", &pid) == 1);
+	fclose(f);
+	return pid;
+}
+
+unsigned proc_fds(pid_t pid)
+{
+	unsigned n = 0;
+	char path[64];
+	DIR *dir;
+
+	/* Our own look takes one, and is not counted. */
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid ? pid : getpid());
+	dir = opendir(path);
+	cr_assert(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n - 2 - !pid;	/* . and .. */
+}
