@@ -20,9 +20,9 @@
 /* FADT flags (ACPI 6.4, table 5.10). */
 #define FADT_WBINVD (1u << 0)
 #define FADT_PROC_C1 (1u << 2)
-#define FADT_PWR_BUTTON (1u << 4)	/* 1: not a fixed one */
+#define FADT_PWR_BUTTON (1u << 4) /* 1: not a fixed one */
 #define FADT_SLP_BUTTON (1u << 5)
-#define FADT_FIX_RTC (1u << 6)		/* 1: no RTC wake status in fixed registers */
+#define FADT_FIX_RTC (1u << 6) /* 1: no RTC wake status in fixed registers */
 #define FADT_RESET_REG_SUP (1u << 10)
 #define FADT_HW_REDUCED (1u << 20)
 
@@ -71,10 +71,10 @@ static void zeros(struct aml *t, unsigned n)
 /* Generic address structure: an 8-bit I/O port (section 5.2.3.2). */
 static void gas_port8(struct aml *t, uint16_t port)
 {
-	aml_u8(t, 1);	/* system I/O */
-	aml_u8(t, 8);	/* bits wide */
-	aml_u8(t, 0);	/* bit offset */
-	aml_u8(t, 1);	/* byte access */
+	aml_u8(t, 1); /* system I/O */
+	aml_u8(t, 8); /* bits wide */
+	aml_u8(t, 0); /* bit offset */
+	aml_u8(t, 1); /* byte access */
 	aml_u64(t, port);
 }
 
@@ -82,9 +82,9 @@ static void gas_port8(struct aml *t, uint16_t port)
 static void write_fadt(struct aml *t, const struct board *board, uint64_t dsdt)
 {
 	table_begin(t, "FACP", 6);
-	aml_u32(t, 0);		/* FIRMWARE_CTRL: no FACS when hardware-reduced */
+	aml_u32(t, 0); /* FIRMWARE_CTRL: no FACS when hardware-reduced */
 	aml_u32(t, (uint32_t)dsdt);
-	zeros(t, 109 - 44);	/* … CENTURY */
+	zeros(t, 109 - 44); /* … CENTURY */
 	aml_u16(t, (uint16_t)((board->serial.present || board->rtc_port ? IAPC_LEGACY_DEVICES : 0) |
 			      IAPC_NO_VGA | (board->rtc_port ? 0 : IAPC_NO_CMOS_RTC)));
 	/* The 8042 bit stays clear with board->i8042 too: it resets, there is no keyboard to probe. */
@@ -93,14 +93,14 @@ static void write_fadt(struct aml *t, const struct board *board, uint64_t dsdt)
 			   FADT_RESET_REG_SUP | FADT_HW_REDUCED);
 	gas_port8(t, board->reset_port);
 	aml_u8(t, board->reset_value);
-	aml_u16(t, 0);		/* ARM_BOOT_ARCH */
-	aml_u8(t, 4);		/* minor revision */
-	aml_u64(t, 0);		/* X_FIRMWARE_CTRL */
+	aml_u16(t, 0); /* ARM_BOOT_ARCH */
+	aml_u8(t, 4);  /* minor revision */
+	aml_u64(t, 0); /* X_FIRMWARE_CTRL */
 	aml_u64(t, dsdt);
-	zeros(t, 244 - 148);	/* X_PM1a_EVT_BLK … X_GPE1_BLK */
+	zeros(t, 244 - 148); /* X_PM1a_EVT_BLK … X_GPE1_BLK */
 	gas_port8(t, board->sleep_control_port);
 	gas_port8(t, board->sleep_status_port);
-	aml_bytes(t, "bantam\0\0", 8);	/* hypervisor vendor identity */
+	aml_bytes(t, "bantam\0\0", 8); /* hypervisor vendor identity */
 	table_end(t);
 }
 
@@ -108,25 +108,25 @@ static void write_madt(struct aml *t, const struct board *board)
 {
 	table_begin(t, "APIC", 5);
 	aml_u32(t, (uint32_t)board->lapic);
-	aml_u32(t, 0);		/* no PCAT_COMPAT: there is no 8259 */
+	aml_u32(t, 0); /* no PCAT_COMPAT: there is no 8259 */
 	for (unsigned i = 0; i < board->ncpus; i++) {
-		aml_u8(t, 0);	/* local APIC */
+		aml_u8(t, 0); /* local APIC */
 		aml_u8(t, 8);
-		aml_u8(t, (uint8_t)i);	/* processor UID */
-		aml_u8(t, (uint8_t)i);	/* APIC id */
-		aml_u32(t, 1);	/* enabled */
+		aml_u8(t, (uint8_t)i); /* processor UID */
+		aml_u8(t, (uint8_t)i); /* APIC id */
+		aml_u32(t, 1);	       /* enabled */
 	}
-	aml_u8(t, 1);		/* I/O APIC */
+	aml_u8(t, 1); /* I/O APIC */
 	aml_u8(t, 12);
-	aml_u8(t, 0);		/* id */
+	aml_u8(t, 0); /* id */
 	aml_u8(t, 0);
 	aml_u32(t, (uint32_t)board->ioapic);
-	aml_u32(t, 0);		/* first GSI */
-	aml_u8(t, 4);		/* local APIC NMI */
+	aml_u32(t, 0); /* first GSI */
+	aml_u8(t, 4);  /* local APIC NMI */
 	aml_u8(t, 6);
-	aml_u8(t, 0xff);	/* of all processors */
-	aml_u16(t, 0);		/* polarity and trigger of the bus */
-	aml_u8(t, 1);		/* LINT1 */
+	aml_u8(t, 0xff); /* of all processors */
+	aml_u16(t, 0);	 /* polarity and trigger of the bus */
+	aml_u8(t, 1);	 /* LINT1 */
 	table_end(t);
 }
 
@@ -135,7 +135,7 @@ static void write_mcfg(struct aml *t, const struct board *board)
 	table_begin(t, "MCFG", 1);
 	aml_u64(t, 0);
 	aml_u64(t, board->pci.ecam.base);
-	aml_u16(t, 0);		/* segment */
+	aml_u16(t, 0); /* segment */
 	aml_u8(t, 0);
 	aml_u8(t, (uint8_t)((board->pci.ecam.len_bytes >> 20) - 1));
 	aml_u32(t, 0);
@@ -147,7 +147,7 @@ static void write_rsdp(uint8_t *p, uint64_t xsdt)
 	memset(p, 0, RSDP_BYTES);
 	memcpy(p, "RSD PTR ", 8);
 	memcpy(p + 9, OEM_ID, 6);
-	p[15] = 2;		/* ACPI 2.0 and later */
+	p[15] = 2; /* ACPI 2.0 and later */
 	put32(p + 20, RSDP_BYTES);
 	put64(p + 24, xsdt);
 	p[8] = checksum(p, 20);
@@ -187,7 +187,8 @@ int64_t acpi_build(struct mem *mem, const struct board *board, gpa_t base, uint6
 	uint64_t entry[MAX_TABLES], dsdt, xsdt;
 	unsigned n = 0;
 	struct aml t;
-	struct tables ts = { .buf = mem_slice(mem, base, len_bytes), .base = base.v,
+	struct tables ts = { .buf = mem_slice(mem, base, len_bytes),
+			     .base = base.v,
 			     .cap = len_bytes };
 
 	if (!ts.buf || base.v % TABLE_ALIGN || len_bytes < RSDP_BYTES + TABLE_ALIGN)

@@ -91,7 +91,7 @@ void aml_name_string(struct aml *aml, const char *name)
 void aml_int(struct aml *aml, uint64_t val)
 {
 	if (val <= 1) {
-		aml_u8(aml, (uint8_t)val);	/* ZeroOp, OneOp */
+		aml_u8(aml, (uint8_t)val); /* ZeroOp, OneOp */
 	} else if (val <= UINT8_MAX) {
 		aml_u8(aml, BYTE_PREFIX);
 		aml_u8(aml, (uint8_t)val);
@@ -141,8 +141,7 @@ void aml_eisa_id(struct aml *aml, const char *id)
 void aml_uuid(struct aml *aml, const char *uuid)
 {
 	/* Where each byte stands in the text aabbccdd-eeff-gghh-iijj-kkllmmnnoopp. */
-	static const uint8_t at[16] = { 6,  4,	2,  0,	11, 9,	16, 14,
-					19, 21, 24, 26, 28, 30, 32, 34 };
+	static const uint8_t at[16] = { 6, 4, 2, 0, 11, 9, 16, 14, 19, 21, 24, 26, 28, 30, 32, 34 };
 	uint8_t b[16];
 
 	BUG_ON(strlen(uuid) != 36);
@@ -301,7 +300,7 @@ void aml_field_dword(struct aml *aml, const char *region, const char *name, uint
 	aml_mark mark = open_term(aml, 1, EXT_FIELD);
 
 	aml_name_string(aml, region);
-	aml_u8(aml, 3);		/* DWordAcc, NoLock, Preserve */
+	aml_u8(aml, 3); /* DWordAcc, NoLock, Preserve */
 	aml_name_string(aml, name);
 	aml_bytes(aml, length, pkg_length(length, bits));
 	aml_close(aml, mark);
@@ -309,19 +308,19 @@ void aml_field_dword(struct aml *aml, const char *region, const char *name, uint
 
 void aml_res_io(struct aml *res, uint16_t port, uint8_t len)
 {
-	aml_u8(res, 0x47);	/* I/O port descriptor, 7 bytes */
-	aml_u8(res, 1);		/* decodes 16 bits */
+	aml_u8(res, 0x47); /* I/O port descriptor, 7 bytes */
+	aml_u8(res, 1);	   /* decodes 16 bits */
 	aml_u16(res, port);
 	aml_u16(res, port);
-	aml_u8(res, 0);		/* alignment: fixed */
+	aml_u8(res, 0); /* alignment: fixed */
 	aml_u8(res, len);
 }
 
 void aml_res_irq(struct aml *res, uint32_t gsi)
 {
-	aml_u8(res, 0x89);	/* extended interrupt descriptor */
+	aml_u8(res, 0x89); /* extended interrupt descriptor */
 	aml_u16(res, 6);
-	aml_u8(res, 0x03);	/* consumer, edge, active high, exclusive */
+	aml_u8(res, 0x03); /* consumer, edge, active high, exclusive */
 	aml_u8(res, 1);
 	aml_u32(res, gsi);
 }
@@ -347,7 +346,7 @@ static void address_space(struct aml *res, unsigned width, uint8_t type, uint8_t
 	}
 }
 
-#define FIXED 0x0cu	/* both ends are fixed, positive decode, producer */
+#define FIXED 0x0cu /* both ends are fixed, positive decode, producer */
 #define CONSUMER 0x01u
 #define READ_WRITE 0x01u
 
@@ -357,7 +356,7 @@ void aml_res_memory(struct aml *res, uint64_t base, uint64_t len_bytes)
 		address_space(res, 8, 0, FIXED | CONSUMER, READ_WRITE, base, base + len_bytes - 1);
 		return;
 	}
-	aml_u8(res, 0x86);	/* 32-bit fixed memory range */
+	aml_u8(res, 0x86); /* 32-bit fixed memory range */
 	aml_u16(res, 9);
 	aml_u8(res, READ_WRITE);
 	aml_u32(res, (uint32_t)base);
@@ -378,7 +377,7 @@ void aml_res_memory_window(struct aml *res, uint64_t base, uint64_t len_bytes)
 
 void aml_resources(struct aml *aml, struct aml *res)
 {
-	aml_u8(res, 0x79);	/* end tag; a checksum of 0 means: not computed */
+	aml_u8(res, 0x79); /* end tag; a checksum of 0 means: not computed */
 	aml_u8(res, 0);
 	aml->full = aml->full || res->full;
 	aml_name(aml, "_CRS");

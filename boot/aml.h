@@ -30,13 +30,13 @@ void aml_u64(struct aml *aml, uint64_t val);
 
 /* Terms without a body. */
 void aml_name_string(struct aml *aml, const char *name);
-void aml_int(struct aml *aml, uint64_t val);	/* the shortest form */
+void aml_int(struct aml *aml, uint64_t val); /* the shortest form */
 void aml_string(struct aml *aml, const char *text);
 /* A compressed EISA id, such as "PNP0A08", as an integer. */
 void aml_eisa_id(struct aml *aml, const char *id);
-void aml_uuid(struct aml *aml, const char *uuid);	/* a 16-byte buffer, ToUUID's order */
+void aml_uuid(struct aml *aml, const char *uuid); /* a 16-byte buffer, ToUUID's order */
 void aml_buffer(struct aml *aml, const void *src, size_t n);
-void aml_name(struct aml *aml, const char *name);	/* Name(name, <next term>) */
+void aml_name(struct aml *aml, const char *name); /* Name(name, <next term>) */
 void aml_name_int(struct aml *aml, const char *name, uint64_t val);
 void aml_name_string_val(struct aml *aml, const char *name, const char *text);
 void aml_name_eisa(struct aml *aml, const char *name, const char *id);
@@ -50,7 +50,7 @@ aml_mark aml_scope(struct aml *aml, const char *name);
 aml_mark aml_device(struct aml *aml, const char *name);
 aml_mark aml_method(struct aml *aml, const char *name, unsigned nargs, bool serialized);
 aml_mark aml_package(struct aml *aml, uint8_t count);
-aml_mark aml_if(struct aml *aml);	/* the predicate comes first */
+aml_mark aml_if(struct aml *aml); /* the predicate comes first */
 aml_mark aml_else(struct aml *aml);
 void aml_close(struct aml *aml, aml_mark mark);
 
@@ -62,11 +62,11 @@ enum aml_op {
 	AML_ARG1 = 0x69,
 	AML_ARG2 = 0x6a,
 	AML_ARG3 = 0x6b,
-	AML_STORE = 0x70,	/* source, target */
-	AML_AND = 0x7b,		/* a, b, target */
+	AML_STORE = 0x70, /* source, target */
+	AML_AND = 0x7b,	  /* a, b, target */
 	AML_OR = 0x7d,
-	AML_NOTIFY = 0x86,	/* object, value */
-	AML_CREATE_DWORD_FIELD = 0x8a,	/* buffer, byte index, name */
+	AML_NOTIFY = 0x86,	       /* object, value */
+	AML_CREATE_DWORD_FIELD = 0x8a, /* buffer, byte index, name */
 	AML_LNOT = 0x92,
 	AML_LEQUAL = 0x93,
 	AML_RETURN = 0xa4,
@@ -78,7 +78,7 @@ void aml_op(struct aml *aml, enum aml_op op);
  * own that aml_resources then wraps: Name(_CRS, ResourceTemplate() {…}).
  */
 void aml_res_io(struct aml *res, uint16_t port, uint8_t len);
-void aml_res_irq(struct aml *res, uint32_t gsi);	/* consumer, edge, active high */
+void aml_res_irq(struct aml *res, uint32_t gsi); /* consumer, edge, active high */
 /* Fixed memory, read-write: the 32-bit descriptor where it fits, else the 64-bit one. */
 void aml_res_memory(struct aml *res, uint64_t base, uint64_t len_bytes);
 /* Windows that a bridge hands on. */

@@ -19,8 +19,8 @@
 #define E820_RAM 1u
 #define E820_RESERVED 2u
 
-static void add(struct boot_map_entry *map, unsigned max, unsigned *n, uint64_t base,
-		uint64_t end, uint32_t type)
+static void add(struct boot_map_entry *map, unsigned max, unsigned *n, uint64_t base, uint64_t end,
+		uint32_t type)
 {
 	if (base >= end)
 		return;
@@ -81,10 +81,16 @@ static int write_cmdline(struct mem *mem, const char *cmdline, const struct kern
 static void write_reset_vector(struct mem *mem, const struct board *board)
 {
 	const uint8_t code[] = {
-		0xba, (uint8_t)board->reset_port, (uint8_t)(board->reset_port >> 8), /* mov dx */
-		0xb0, board->reset_value,					     /* mov al */
-		0xee,								     /* out dx, al */
-		0xfa, 0xf4, 0xeb, 0xfc,						     /* cli, hlt */
+		0xba,
+		(uint8_t)board->reset_port,
+		(uint8_t)(board->reset_port >> 8), /* mov dx */
+		0xb0,
+		board->reset_value, /* mov al */
+		0xee,		    /* out dx, al */
+		0xfa,
+		0xf4,
+		0xeb,
+		0xfc, /* cli, hlt */
 	};
 
 	BUG_ON(!mem_write(mem, gpa(LAYOUT_RESET_VECTOR), code, sizeof(code)));

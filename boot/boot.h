@@ -21,13 +21,13 @@ enum boot_unpack { BOOT_UNPACK_AUTO, BOOT_UNPACK_ON, BOOT_UNPACK_OFF };
 enum boot_entry_kind { BOOT_ENTRY_AUTO, BOOT_ENTRY_LINUX64, BOOT_ENTRY_PVH };
 
 struct boot_request {
-	const char *kernel;	/* path; "-" is not special */
-	const char *initrd;	/* path or NULL */
+	const char *kernel; /* path; "-" is not special */
+	const char *initrd; /* path or NULL */
 	/* If given, they are read from there (and stay open); kernel and initrd only name them. */
 	const int *kernel_fd, *initrd_fd;
 	/* Of kernel_fd's 32 bytes, for the cache; NULL: not known, then it is not cached. */
 	const uint8_t *kernel_sha256;
-	const char *cmdline;	/* never NULL */
+	const char *cmdline; /* never NULL */
 	enum boot_entry_kind entry;
 	/*
 	 * bzImage: whether to unpack its payload on the host. AUTO leaves to the
@@ -42,14 +42,14 @@ struct boot_request {
 };
 
 struct boot_info {
-	enum boot_entry_kind entry;	/* LINUX64 or PVH */
-	const char *format;		/* "bzImage", "bzImage payload (xz, cached)", "ELF" … */
+	enum boot_entry_kind entry; /* LINUX64 or PVH */
+	const char *format;	    /* "bzImage", "bzImage payload (xz, cached)", "ELF" … */
 	uint64_t rip;
-	uint64_t rsi;			/* LINUX64: boot_params (arch sets it in RSI) */
-	uint64_t rbx;			/* PVH: hvm_start_info */
-	uint64_t cr3;			/* LINUX64: identity map of the first 4 GiB at least */
-	uint64_t gdt;			/* table of gdt_bytes that holds flat segments */
-	uint16_t gdt_bytes;		/* selector 0x10 code, 0x18 data, 0x20 TSS */
+	uint64_t rsi;	    /* LINUX64: boot_params (arch sets it in RSI) */
+	uint64_t rbx;	    /* PVH: hvm_start_info */
+	uint64_t cr3;	    /* LINUX64: identity map of the first 4 GiB at least */
+	uint64_t gdt;	    /* table of gdt_bytes that holds flat segments */
+	uint16_t gdt_bytes; /* selector 0x10 code, 0x18 data, 0x20 TSS */
 	uint64_t kernel_base, kernel_bytes;
 	uint64_t initrd_base, initrd_bytes;
 	uint64_t cmdline_base;

@@ -28,11 +28,11 @@ enum {
 	HEADER_END_MIN = 0x264,
 };
 
-#define SETUP_MAGIC 0x53726448u	/* "HdrS" */
+#define SETUP_MAGIC 0x53726448u /* "HdrS" */
 #define LOADED_HIGH 1u
 #define XLF_KERNEL_64 1u
 #define XLF_CAN_BE_LOADED_ABOVE_4G 2u
-#define ENTRY_64 0x200u		/* of the 64-bit entry, in the protected-mode part */
+#define ENTRY_64 0x200u /* of the 64-bit entry, in the protected-mode part */
 #define SECTOR 512u
 
 bool bzimage_detect(const uint8_t *head, uint32_t n)
@@ -58,10 +58,11 @@ static int parse_body(const struct file *file, const uint8_t *h, struct bzimage 
 	bz->body_bytes = file->size_bytes - bz->body;
 	/* What follows syssize is no part of the kernel: a signature, padding. */
 	if (syssize > bz->body_bytes)
-		return err_set(err, ENOEXEC,
-			       "%s %s: bad bzImage: truncated: %llu bytes where its header says %llu",
-			       file->what, file->path, (unsigned long long)file->size_bytes,
-			       (unsigned long long)(bz->body + syssize));
+		return err_set(
+			err, ENOEXEC,
+			"%s %s: bad bzImage: truncated: %llu bytes where its header says %llu",
+			file->what, file->path, (unsigned long long)file->size_bytes,
+			(unsigned long long)(bz->body + syssize));
 	if (syssize)
 		bz->body_bytes = syssize;
 	if (bz->body_bytes <= ENTRY_64)
@@ -80,8 +81,7 @@ static int parse_body(const struct file *file, const uint8_t *h, struct bzimage 
 	return 0;
 }
 
-int bzimage_parse(const struct file *file, struct bzimage *bz, struct kernel *k,
-		  struct err *err)
+int bzimage_parse(const struct file *file, struct bzimage *bz, struct kernel *k, struct err *err)
 {
 	uint8_t h[SETUP_HEADER_END_MAX] = { 0 };
 	unsigned version, end;
@@ -100,9 +100,10 @@ int bzimage_parse(const struct file *file, struct bzimage *bz, struct kernel *k,
 		return bad(file, err, "no 0xaa55 at the end of its first sector");
 	version = get16(h + VERSION);
 	if (version < 0x20c || end < HEADER_END_MIN)
-		return err_set(err, ENOEXEC,
-			       "%s %s: boot protocol %u.%02u; bantam needs 2.12 (Linux 3.8) or later",
-			       file->what, file->path, version >> 8, version & 0xff);
+		return err_set(
+			err, ENOEXEC,
+			"%s %s: boot protocol %u.%02u; bantam needs 2.12 (Linux 3.8) or later",
+			file->what, file->path, version >> 8, version & 0xff);
 	if (!(get16(h + XLOADFLAGS) & XLF_KERNEL_64))
 		return err_set(err, ENOEXEC,
 			       "%s %s: a 32-bit kernel; bantam enters x86-64 kernels only",
@@ -117,8 +118,8 @@ int bzimage_parse(const struct file *file, struct bzimage *bz, struct kernel *k,
 	bz->init_size = get32(h + INIT_SIZE);
 	bz->kernel_alignment = get32(h + KERNEL_ALIGNMENT);
 	bz->relocatable = h[RELOCATABLE];
-	if (bz->relocatable && (!bz->kernel_alignment ||
-				(bz->kernel_alignment & (bz->kernel_alignment - 1))))
+	if (bz->relocatable &&
+	    (!bz->kernel_alignment || (bz->kernel_alignment & (bz->kernel_alignment - 1))))
 		return bad(file, err, "kernel_alignment is not a power of two");
 
 	k->is_linux = true;
@@ -151,14 +152,16 @@ int bzimage_place(const struct mem *mem, const struct file *file, const struct b
 			base = (base + mask) & ~mask;
 	}
 	if (base < LAYOUT_HIGH || base >= LAYOUT_4G)
-		return err_set(err, ENOEXEC,
-			       "%s %s: bad bzImage: wants to run at %#llx; bantam loads kernels at 1 MiB to 4 GiB",
-			       file->what, file->path, (unsigned long long)base);
+		return err_set(
+			err, ENOEXEC,
+			"%s %s: bad bzImage: wants to run at %#llx; bantam loads kernels at 1 MiB to 4 GiB",
+			file->what, file->path, (unsigned long long)base);
 	if (base + need > LAYOUT_4G || !mem_slice(mem, gpa(base), need))
-		return err_set(err, ENOMEM,
-			       "%s %s: needs memory from %llu to %llu MiB; the guest has %llu MiB: give it more (--memory)",
-			       file->what, file->path, (unsigned long long)(base >> 20),
-			       (unsigned long long)((base + need + 0xfffff) >> 20), mem_mib(mem));
+		return err_set(
+			err, ENOMEM,
+			"%s %s: needs memory from %llu to %llu MiB; the guest has %llu MiB: give it more (--memory)",
+			file->what, file->path, (unsigned long long)(base >> 20),
+			(unsigned long long)((base + need + 0xfffff) >> 20), mem_mib(mem));
 	k->base = base;
 	k->end = base + need;
 	return 0;

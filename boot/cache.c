@@ -24,8 +24,8 @@
 
 #define SUBDIR "unpacked"
 #define PAGE 4096ull
-#define PIECE (256u << 10)	/* read, then summed while hot */
-#define ZERO_RUN (64u << 10)	/* zeroes that are worth a cut */
+#define PIECE (256u << 10)   /* read, then summed while hot */
+#define ZERO_RUN (64u << 10) /* zeroes that are worth a cut */
 #define TEMP_PREFIX "tmp."
 #define TEMP_MAX_AGE_S 3600
 
@@ -37,7 +37,7 @@ enum {
 	H_SIZE = 24,
 	H_MTIME = 32,
 	H_CTIME = 40,
-	H_TOTAL = 48,		/* of this file */
+	H_TOTAL = 48, /* of this file */
 	H_DATA_SUM = 56,
 	H_ENTRY = 64,
 	H_PVH_ENTRY = 72,
@@ -45,7 +45,7 @@ enum {
 	H_NSEGS = 88,
 	H_TAIL = 96,
 	H_TAIL_BYTES = 104,
-	H_SEGS = 128,		/* paddr, file_bytes, mem_bytes, offset */
+	H_SEGS = 128, /* paddr, file_bytes, mem_bytes, offset */
 	SEG_BYTES = 32,
 	H_HEAD_SUM = 4088,
 };
@@ -246,7 +246,7 @@ bool cache_load(struct mem *mem, const char *dir, const struct file *file,
 		ok = read_entry(mem, &entry, file, image);
 		if (!ok)
 			log_put(LOG_INFO, "cache: %s/" SUBDIR "/%s is of no use", dir, name);
-		else	/* pruning goes by use; relatime would not tell */
+		else /* pruning goes by use; relatime would not tell */
 			futimens(entry.fd, (struct timespec[2]){ { .tv_nsec = UTIME_NOW },
 								 { .tv_nsec = UTIME_OMIT } });
 	}
@@ -298,9 +298,9 @@ static void cut_segments(const struct mem *mem, const struct kernel_image *image
 
 			content = last ? left : run(b + at, left, false);
 			zeroes = run(b + at + content, left - content, true);
-			cut->seg[cut->nsegs++] = (struct kernel_segment){
-				s->paddr + at, content, content + zeroes, offset
-			};
+			cut->seg[cut->nsegs++] = (struct kernel_segment){ s->paddr + at, content,
+									  content + zeroes,
+									  offset };
 			at += content + zeroes;
 			offset += (content + PAGE - 1) & ~(PAGE - 1);
 		}
@@ -338,7 +338,8 @@ static bool write_entry(int fd, const struct mem *mem, const struct file *file,
 		uint8_t *p = h + H_SEGS + i * SEG_BYTES;
 
 		for (uint64_t at = 0; at < s->file_bytes; at += PIECE)
-			sum_add(&sum, b + at, s->file_bytes - at < PIECE ? s->file_bytes - at : PIECE);
+			sum_add(&sum, b + at,
+				s->file_bytes - at < PIECE ? s->file_bytes - at : PIECE);
 		if (!write_all(fd, b, s->file_bytes, s->offset))
 			return false;
 		put64(p, s->paddr);
@@ -436,7 +437,8 @@ void cache_store(const struct mem *mem, const char *dir, const struct file *file
 	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) == sizeof(random)) {
 		entry_name(name, file);
 		snprintf(temp, sizeof(temp), TEMP_PREFIX "%016llx", (unsigned long long)random);
-		fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+			    0600);
 	}
 	if (fd >= 0) {
 		ok = write_entry(fd, mem, file, image);

@@ -31,10 +31,11 @@ static const char *base_name(const char *path)
 const char *distro_kernel_version(const char *name)
 {
 	static const char *const prefixes[] = { "vmlinuz", "vmlinux", "kernel", "bzImage" };
-	static const char *const aside[] = { ".old", ".bak", ".orig", ".sig", ".sign", ".hmac",
-					     ".sha512hmac", ".rpmsave", ".rpmnew", ".rpmorig", "~",
-					     ".img", ".dpkg-new", ".dpkg-old", ".dpkg-tmp",
-					     ".dpkg-dist", ".dpkg-bak", ".tmp", ".efi" };
+	static const char *const aside[] = { ".old",	  ".bak",      ".orig",	      ".sig",
+					     ".sign",	  ".hmac",     ".sha512hmac", ".rpmsave",
+					     ".rpmnew",	  ".rpmorig",  "~",	      ".img",
+					     ".dpkg-new", ".dpkg-old", ".dpkg-tmp",   ".dpkg-dist",
+					     ".dpkg-bak", ".tmp",      ".efi" };
 	const char *version = NULL;
 
 	for (size_t i = 0; !version && i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
@@ -234,7 +235,8 @@ bool distro_grub_options(const char *cfg, const char *kernel, char options[DISTR
 		if (s && (!strcmp(word, "linux") || !strcmp(word, "linux16") ||
 			  !strcmp(word, "linuxefi"))) {
 			s = grub_word(s, end, word, &variable);
-			if (s && !strcmp(base_name(word), kernel) && take_grub_words(s, end, options))
+			if (s && !strcmp(base_name(word), kernel) &&
+			    take_grub_words(s, end, options))
 				return true;
 		}
 		line = end;
@@ -274,7 +276,8 @@ static void take_words(const char *s, const char *grubenv, char *options)
 			append(options, DISTRO_OPTIONS_MAX, word);
 			continue;
 		}
-		for (const char *line = grubenv; word[0] == '$' && line && *line; line += *line != 0) {
+		for (const char *line = grubenv; word[0] == '$' && line && *line;
+		     line += *line != 0) {
 			const char *value = value_of(line, word + 1, '=');
 
 			/* Without grubenv: once is enough. */
@@ -304,8 +307,7 @@ bool distro_bls_options(const char *entry, const char *kernel, const char *grube
 	return ours && *options;
 }
 
-bool distro_extlinux_options(const char *conf, const char *kernel,
-			     char options[DISTRO_OPTIONS_MAX])
+bool distro_extlinux_options(const char *conf, const char *kernel, char options[DISTRO_OPTIONS_MAX])
 {
 	bool ours = false;
 

@@ -45,8 +45,8 @@ bool distro_extlinux_options(const char *conf, const char *kernel,
 /* Options without what this boot decides: root=, ro, rw, console=, BOOT_IMAGE=, initrd=. */
 struct distro_options {
 	char rest[DISTRO_OPTIONS_MAX];
-	char root[256];		/* "UUID=…", "/dev/sda1"; "": not said */
-	int rw;			/* 1: rw, 0: ro, -1: not said */
+	char root[256]; /* "UUID=…", "/dev/sda1"; "": not said */
+	int rw;		/* 1: rw, 0: ro, -1: not said */
 };
 void distro_split_options(const char *options, struct distro_options *out);
 

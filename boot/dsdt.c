@@ -120,8 +120,8 @@ static void write_prt(struct aml *aml, const struct board *board)
 			continue;
 		one = aml_package(aml, 4);
 		aml_int(aml, (uint64_t)slot << 16 | 0xffff);
-		aml_int(aml, 0);	/* INTA */
-		aml_int(aml, 0);	/* no link device: the next is a GSI */
+		aml_int(aml, 0); /* INTA */
+		aml_int(aml, 0); /* no link device: the next is a GSI */
 		aml_int(aml, board->pci.gsi[slot]);
 		aml_close(aml, one);
 	}
@@ -247,7 +247,7 @@ static void write_notify_if(struct aml *aml, uint32_t bit, const char *target)
 	aml_op(aml, AML_AND);
 	aml_op(aml, AML_LOCAL0);
 	aml_int(aml, bit);
-	aml_int(aml, 0);	/* target of And: none */
+	aml_int(aml, 0); /* target of And: none */
 	aml_op(aml, AML_NOTIFY);
 	aml_name_string(aml, target);
 	aml_int(aml, 0x80);

@@ -61,8 +61,8 @@ static const char *machine_name(unsigned machine)
 	}
 }
 
-static int parse_header(const struct file *file, const uint8_t *b, uint32_t n,
-			struct header *h, struct err *err)
+static int parse_header(const struct file *file, const uint8_t *b, uint32_t n, struct header *h,
+			struct err *err)
 {
 	unsigned machine, type;
 
@@ -100,8 +100,7 @@ static int parse_header(const struct file *file, const uint8_t *b, uint32_t n,
 			       file->what, file->path, h->phnum, MAX_PHDRS);
 	if (h->phentsize != (h->is64 ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr)))
 		return bad(file, err, "program headers of a wrong size");
-	if (h->phoff > SOURCE_HEAD_MAX ||
-	    h->phoff + h->phnum * h->phentsize > SOURCE_HEAD_MAX)
+	if (h->phoff > SOURCE_HEAD_MAX || h->phoff + h->phnum * h->phentsize > SOURCE_HEAD_MAX)
 		return bad(file, err, "program headers too far from the file's beginning");
 	return 0;
 }
@@ -158,16 +157,18 @@ int elf_check_segments(const struct mem *mem, const struct file *file,
 		const struct kernel_segment *s = &elf->seg[i];
 
 		if (s->paddr < LAYOUT_HIGH)
-			return err_set(err, ENOEXEC,
-				       "%s %s: a segment at %#llx; below 1 MiB is bantam's own boot data",
-				       file->what, file->path, (unsigned long long)s->paddr);
+			return err_set(
+				err, ENOEXEC,
+				"%s %s: a segment at %#llx; below 1 MiB is bantam's own boot data",
+				file->what, file->path, (unsigned long long)s->paddr);
 		if (!mem_slice(mem, gpa(s->paddr), s->mem_bytes))
-			return err_set(err, ENOMEM,
-				       "%s %s: a segment of %llu KiB at %#llx lies outside the guest's %llu MiB of memory",
-				       file->what, file->path,
-				       (unsigned long long)(s->mem_bytes + 1023) >> 10,
-				       (unsigned long long)s->paddr,
-				       (unsigned long long)mem->total_bytes >> 20);
+			return err_set(
+				err, ENOMEM,
+				"%s %s: a segment of %llu KiB at %#llx lies outside the guest's %llu MiB of memory",
+				file->what, file->path,
+				(unsigned long long)(s->mem_bytes + 1023) >> 10,
+				(unsigned long long)s->paddr,
+				(unsigned long long)mem->total_bytes >> 20);
 		/* No sum overflows: each lies in memory. */
 		for (unsigned j = 0; j < i; j++) {
 			const struct kernel_segment *t = &elf->seg[j];
@@ -280,7 +281,8 @@ int elf_load(struct mem *mem, struct source *src, struct kernel_image *elf, stru
 		const struct kernel_segment *s = &elf->seg[i];
 
 		if (s->file_bytes)
-			ret = source_read(src, s->offset, mem_slice(mem, gpa(s->paddr), s->file_bytes),
+			ret = source_read(src, s->offset,
+					  mem_slice(mem, gpa(s->paddr), s->file_bytes),
 					  s->file_bytes, err);
 	}
 	for (unsigned i = 0; !ret && i < h.phnum; i++) {
@@ -294,8 +296,8 @@ int elf_load(struct mem *mem, struct source *src, struct kernel_image *elf, stru
 	return ret;
 }
 
-int elf_enter(const struct file *file, const struct kernel_image *elf,
-	      enum boot_entry_kind want, struct kernel *k, struct err *err)
+int elf_enter(const struct file *file, const struct kernel_image *elf, enum boot_entry_kind want,
+	      struct kernel *k, struct err *err)
 {
 	k->is_linux = k->is_linux || elf->is_linux || !elf->has_pvh;
 	/*
@@ -305,14 +307,17 @@ int elf_enter(const struct file *file, const struct kernel_image *elf,
 	if (want == BOOT_ENTRY_AUTO)
 		want = elf->entry_ok && k->is_linux ? BOOT_ENTRY_LINUX64 : BOOT_ENTRY_PVH;
 	if (want == BOOT_ENTRY_PVH && !elf->has_pvh)
-		return err_set(err, ENOEXEC,
-			       "%s %s: no %s: no PVH note (Linux: CONFIG_PVH)%s", file->what,
-			       file->path, elf->entry_ok ? "PVH entry" : "entry that bantam knows",
-			       elf->entry_ok ? "" : ", and e_entry is no physical address of 64-bit code in it");
+		return err_set(err, ENOEXEC, "%s %s: no %s: no PVH note (Linux: CONFIG_PVH)%s",
+			       file->what, file->path,
+			       elf->entry_ok ? "PVH entry" : "entry that bantam knows",
+			       elf->entry_ok ?
+				       "" :
+				       ", and e_entry is no physical address of 64-bit code in it");
 	if (want == BOOT_ENTRY_LINUX64 && !elf->entry_ok)
-		return err_set(err, ENOEXEC,
-			       "%s %s: no 64-bit entry: e_entry %#llx is no physical address of 64-bit code in it",
-			       file->what, file->path, (unsigned long long)elf->entry);
+		return err_set(
+			err, ENOEXEC,
+			"%s %s: no 64-bit entry: e_entry %#llx is no physical address of 64-bit code in it",
+			file->what, file->path, (unsigned long long)elf->entry);
 	k->entry = want;
 	k->rip = want == BOOT_ENTRY_PVH ? elf->pvh_entry : elf->entry;
 	if (!k->end)

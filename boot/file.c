@@ -50,8 +50,7 @@ void file_close(struct file *file)
 	file->fd = -1;
 }
 
-int file_read(const struct file *file, uint64_t off, void *dst, uint64_t len_bytes,
-	      struct err *err)
+int file_read(const struct file *file, uint64_t off, void *dst, uint64_t len_bytes, struct err *err)
 {
 	uint8_t *to = dst;
 

@@ -16,11 +16,11 @@
 
 struct file {
 	int fd;
-	const char *what;	/* "--kernel": how errors call it; not owned */
-	const char *path;	/* not owned */
+	const char *what; /* "--kernel": how errors call it; not owned */
+	const char *path; /* not owned */
 	uint64_t size_bytes;
 	struct stat st;
-	const uint8_t *sha256;	/* of its bytes, if known: what the cache goes by; not owned */
+	const uint8_t *sha256; /* of its bytes, if known: what the cache goes by; not owned */
 };
 
 /* Refuses what is no regular file, and an empty one. On error file->fd is -1. */

@@ -47,19 +47,19 @@ int initrd_load(struct mem *mem, const struct boot_request *req, const struct ke
 	struct file file;
 	int ret;
 
-	ret = req->initrd_fd ? file_open_fd(&file, "--initrd", path, *req->initrd_fd, err)
-			     : file_open(&file, "--initrd", path, err);
+	ret = req->initrd_fd ? file_open_fd(&file, "--initrd", path, *req->initrd_fd, err) :
+			       file_open(&file, "--initrd", path, err);
 	if (ret < 0)
 		return ret;
 	*len_bytes = file.size_bytes;
 	*base = find_place(mem, k, file.size_bytes);
 	if (!*base)
-		ret = err_set(err, ENOMEM,
-			      "--initrd %s: %llu KiB do not fit beside the kernel (%llu KiB at %#llx) in %llu MiB of memory: give the guest more (--memory)",
-			      path, (unsigned long long)(file.size_bytes + 1023) >> 10,
-			      (unsigned long long)(k->end - k->base + 1023) >> 10,
-			      (unsigned long long)k->base,
-			      (unsigned long long)mem->total_bytes >> 20);
+		ret = err_set(
+			err, ENOMEM,
+			"--initrd %s: %llu KiB do not fit beside the kernel (%llu KiB at %#llx) in %llu MiB of memory: give the guest more (--memory)",
+			path, (unsigned long long)(file.size_bytes + 1023) >> 10,
+			(unsigned long long)(k->end - k->base + 1023) >> 10,
+			(unsigned long long)k->base, (unsigned long long)mem->total_bytes >> 20);
 	else
 		ret = file_read(&file, 0, mem_slice(mem, gpa(*base), file.size_bytes),
 				file.size_bytes, err);

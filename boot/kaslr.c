@@ -21,8 +21,8 @@
 #include "boot/kernel.h"
 #include "vmm/core/log.h"
 
-#define START_KERNEL_MAP 0x80000000u	/* the low half of 0xffffffff80000000 */
-#define KERNEL_IMAGE_SIZE (1ull << 30)	/* with CONFIG_RANDOMIZE_BASE */
+#define START_KERNEL_MAP 0x80000000u   /* the low half of 0xffffffff80000000 */
+#define KERNEL_IMAGE_SIZE (1ull << 30) /* with CONFIG_RANDOMIZE_BASE */
 
 #define LOADFLAGS (0x211 - SETUP_HEADER)
 #define KERNEL_ALIGNMENT (0x230 - SETUP_HEADER)
@@ -55,8 +55,7 @@ static uint8_t *place(const struct window *w, uint32_t word, unsigned width)
 }
 
 /* The list that ends before *end, which moves to before its zero. False: none. */
-static bool take(const uint8_t *begin, const uint8_t **end, const struct window *w,
-		 struct list *l)
+static bool take(const uint8_t *begin, const uint8_t **end, const struct window *w, struct list *l)
 {
 	const uint8_t *p = *end;
 

@@ -50,8 +50,8 @@ static int load_elf(struct mem *mem, const struct boot_request *req, const struc
  * What the payload is. Packed, its last four bytes are its unpacked size; gzip's
  * own trailer already ends with that.
  */
-static int find_payload(const struct file *file, const struct bzimage *bz,
-			struct payload *payload, const char **why, struct err *err)
+static int find_payload(const struct file *file, const struct bzimage *bz, struct payload *payload,
+			const char **why, struct err *err)
 {
 	uint8_t head[8], size[4];
 	int ret;
@@ -83,9 +83,8 @@ static int find_payload(const struct file *file, const struct bzimage *bz,
 	return 0;
 }
 
-static int load_payload(struct mem *mem, const struct boot_request *req,
-			const struct file *file, const struct payload *payload,
-			struct kernel *k, struct err *err)
+static int load_payload(struct mem *mem, const struct boot_request *req, const struct file *file,
+			const struct payload *payload, struct kernel *k, struct err *err)
 {
 	struct kernel_image image;
 	bool cached;
@@ -101,8 +100,8 @@ static int load_payload(struct mem *mem, const struct boot_request *req,
 	return ret;
 }
 
-static int load_bzimage(struct mem *mem, const struct boot_request *req,
-			const struct file *file, struct kernel *k, struct err *err)
+static int load_bzimage(struct mem *mem, const struct boot_request *req, const struct file *file,
+			struct kernel *k, struct err *err)
 {
 	struct payload payload = { 0 };
 	const char *why = NULL;
@@ -119,7 +118,8 @@ static int load_bzimage(struct mem *mem, const struct boot_request *req,
 	if (req->unpack != BOOT_UNPACK_OFF && !why) {
 		ret = load_payload(mem, req, file, &payload, k, err);
 		/* What is inside is no ELF that we can enter: the guest may know better. */
-		if (ret != -ENOEXEC || req->unpack == BOOT_UNPACK_ON || req->entry == BOOT_ENTRY_PVH)
+		if (ret != -ENOEXEC || req->unpack == BOOT_UNPACK_ON ||
+		    req->entry == BOOT_ENTRY_PVH)
 			return ret;
 		if (err) {
 			log_put(LOG_INFO, "%s; the guest unpacks it", err->text);
@@ -129,35 +129,38 @@ static int load_bzimage(struct mem *mem, const struct boot_request *req,
 		if (ret < 0)
 			return ret;
 	} else if (req->unpack == BOOT_UNPACK_ON) {
-		return err_set(err, ENOTSUP,
-			       "--kernel %s: cannot unpack it: %s; leave it to the guest (unpack=off)",
-			       file->path, why);
+		return err_set(
+			err, ENOTSUP,
+			"--kernel %s: cannot unpack it: %s; leave it to the guest (unpack=off)",
+			file->path, why);
 	}
 	if (req->entry == BOOT_ENTRY_PVH)
-		return err_set(err, ENOTSUP,
-			       "--kernel %s: a bzImage that bantam does not unpack has no PVH entry",
-			       file->path);
+		return err_set(
+			err, ENOTSUP,
+			"--kernel %s: a bzImage that bantam does not unpack has no PVH entry",
+			file->path);
 	k->format = "bzImage";
 	return bzimage_load(mem, file, &bz, k, err);
 }
 
-static int refuse(const struct file *file, const uint8_t *head, uint32_t n,
-		  enum unpack_kind kind, struct err *err)
+static int refuse(const struct file *file, const uint8_t *head, uint32_t n, enum unpack_kind kind,
+		  struct err *err)
 {
 	if (kind != UNPACK_NONE)
-		return err_set(err, ENOEXEC,
-			       "--kernel %s: compressed with %s: unpack it first, or use gzip, xz, zstd or lz4",
-			       file->path, unpack_name(kind));
+		return err_set(
+			err, ENOEXEC,
+			"--kernel %s: compressed with %s: unpack it first, or use gzip, xz, zstd or lz4",
+			file->path, unpack_name(kind));
 	if (n >= 0x40 && !memcmp(head + 0x38, "ARM\x64", 4))
 		return err_set(err, ENOEXEC, "--kernel %s: an arm64 Image; the guest is x86-64",
 			       file->path);
-	return err_set(err, ENOEXEC,
-		       "--kernel %s: no kernel that bantam knows: neither bzImage nor ELF, nor an ELF packed with gzip, xz, zstd or lz4",
-		       file->path);
+	return err_set(
+		err, ENOEXEC,
+		"--kernel %s: no kernel that bantam knows: neither bzImage nor ELF, nor an ELF packed with gzip, xz, zstd or lz4",
+		file->path);
 }
 
-int kernel_load(struct mem *mem, const struct boot_request *req, struct kernel *k,
-		struct err *err)
+int kernel_load(struct mem *mem, const struct boot_request *req, struct kernel *k, struct err *err)
 {
 	uint8_t head[1024];
 	struct file file;
@@ -165,8 +168,8 @@ int kernel_load(struct mem *mem, const struct boot_request *req, struct kernel *
 	int kind, ret;
 
 	memset(k, 0, sizeof(*k));
-	ret = req->kernel_fd ? file_open_fd(&file, "--kernel", req->kernel, *req->kernel_fd, err)
-			     : file_open(&file, "--kernel", req->kernel, err);
+	ret = req->kernel_fd ? file_open_fd(&file, "--kernel", req->kernel, *req->kernel_fd, err) :
+			       file_open(&file, "--kernel", req->kernel, err);
 	if (ret < 0)
 		return ret;
 	file.sha256 = req->kernel_sha256;

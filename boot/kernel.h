@@ -30,15 +30,15 @@
 
 /* A kernel in guest memory, and what it told about itself. */
 struct kernel {
-	enum boot_entry_kind entry;	/* LINUX64 or PVH */
-	const char *format;		/* static text */
+	enum boot_entry_kind entry; /* LINUX64 or PVH */
+	const char *format;	    /* static text */
 	uint64_t rip;
-	uint64_t base, end;		/* the memory it needs before it knows its map */
+	uint64_t base, end; /* the memory it needs before it knows its map */
 	bool is_linux;
 	/* For the initrd: the address of its last byte at most, when below 4 GiB. */
 	uint64_t initrd_max;
 	bool initrd_above_4g;
-	uint32_t cmdline_max;		/* without the NUL */
+	uint32_t cmdline_max; /* without the NUL */
 	/* As found in a bzImage, or made up: bytes from SETUP_HEADER on. */
 	uint8_t setup[SETUP_HEADER_END_MAX - SETUP_HEADER];
 	unsigned setup_bytes;
@@ -46,8 +46,8 @@ struct kernel {
 
 /* The fields of a bzImage that we use, checked. Offsets are into the file. */
 struct bzimage {
-	uint64_t body, body_bytes;	/* the protected-mode part */
-	uint64_t payload, payload_bytes;/* 0: does not say */
+	uint64_t body, body_bytes;	 /* the protected-mode part */
+	uint64_t payload, payload_bytes; /* 0: does not say */
 	uint64_t pref_address;
 	uint64_t init_size;
 	uint32_t kernel_alignment;
@@ -57,8 +57,7 @@ struct bzimage {
 /* True if head (the first n bytes of the file) begins a bzImage. */
 bool bzimage_detect(const uint8_t *head, uint32_t n);
 /* Checks the header; fills *bz and the fields of *k that come from it. */
-int bzimage_parse(const struct file *file, struct bzimage *bz, struct kernel *k,
-		  struct err *err);
+int bzimage_parse(const struct file *file, struct bzimage *bz, struct kernel *k, struct err *err);
 /* Finds and checks its memory: sets k->base and k->end. */
 int bzimage_place(const struct mem *mem, const struct file *file, const struct bzimage *bz,
 		  struct kernel *k, struct err *err);
@@ -72,19 +71,19 @@ struct kernel_segment {
 	uint64_t paddr;
 	uint64_t file_bytes;
 	uint64_t mem_bytes;
-	uint64_t offset;	/* of the content, in the file that it comes from */
+	uint64_t offset; /* of the content, in the file that it comes from */
 };
 
 /* An ELF that was loaded, and what may be needed of it. */
 struct kernel_image {
-	struct kernel_segment seg[KERNEL_MAX_SEGMENTS];	/* sorted by offset */
+	struct kernel_segment seg[KERNEL_MAX_SEGMENTS]; /* sorted by offset */
 	unsigned nsegs;
-	uint64_t entry;		/* e_entry */
-	bool entry_ok;		/* 64-bit code at e_entry, a physical address in a segment */
+	uint64_t entry; /* e_entry */
+	bool entry_ok;	/* 64-bit code at e_entry, a physical address in a segment */
 	bool has_pvh;
 	uint64_t pvh_entry;
-	bool is_linux;		/* carries a note of owner "Linux" */
-	uint8_t *tail;		/* what follows the segments in a bzImage's payload: relocations */
+	bool is_linux; /* carries a note of owner "Linux" */
+	uint8_t *tail; /* what follows the segments in a bzImage's payload: relocations */
 	uint64_t tail_bytes;
 };
 #define KERNEL_MAX_TAIL (16u << 20)
@@ -106,8 +105,8 @@ bool elf_entry_ok(const struct kernel_image *image, uint64_t addr);
  * Sets entry and rip of *k as wanted, and widens base and end to the segments.
  * Limits are made up unless k->setup_bytes says that a bzImage gave them.
  */
-int elf_enter(const struct file *file, const struct kernel_image *image,
-	      enum boot_entry_kind want, struct kernel *k, struct err *err);
+int elf_enter(const struct file *file, const struct kernel_image *image, enum boot_entry_kind want,
+	      struct kernel *k, struct err *err);
 
 /*
  * Move a Linux image in mem to another virtual address, as its own decompressor
@@ -120,8 +119,8 @@ void kaslr_apply(struct mem *mem, const struct kernel_image *image, const char *
 /* An ELF inside a file, packed or (UNPACK_NONE) as it is. */
 struct payload {
 	uint64_t off, len_bytes;
-	int kind;			/* enum unpack_kind */
-	uint64_t unpacked_bytes;	/* as a bzImage says; then the tail is kept. 0: unknown */
+	int kind;		 /* enum unpack_kind */
+	uint64_t unpacked_bytes; /* as a bzImage says; then the tail is kept. 0: unknown */
 };
 /*
  * Load it, from cache_dir (NULL: none) if it is there; *cached tells. The
@@ -132,7 +131,6 @@ int payload_load(struct mem *mem, const char *cache_dir, const struct file *file
 		 struct err *err);
 
 /* The whole job: open req->kernel and load it. */
-int kernel_load(struct mem *mem, const struct boot_request *req, struct kernel *k,
-		struct err *err);
+int kernel_load(struct mem *mem, const struct boot_request *req, struct kernel *k, struct err *err);
 
 #endif

@@ -29,13 +29,13 @@
 #define LAYOUT_BOOT_PARAMS 0x7000ull
 #define LAYOUT_PAGE_TABLES 0x9000ull
 #define LAYOUT_CMDLINE 0x20000ull
-#define LAYOUT_CMDLINE_MAX 0xffffu	/* without the NUL */
+#define LAYOUT_CMDLINE_MAX 0xffffu /* without the NUL */
 #define LAYOUT_EBDA 0x9fc00ull
 #define LAYOUT_VGA 0xa0000ull
 #define LAYOUT_ACPI 0xe0000ull
 #define LAYOUT_ACPI_BYTES 0x1f000ull
 #define LAYOUT_RESET_VECTOR 0xffff0ull
-#define LAYOUT_HIGH 0x100000ull		/* where kernels may begin */
+#define LAYOUT_HIGH 0x100000ull /* where kernels may begin */
 
 #define LAYOUT_4G 0x100000000ull
 

@@ -50,7 +50,7 @@ static void make_up_header(uint8_t *bp, const struct kernel *k)
 	put32(bp + BP_INITRD_ADDR_MAX, (uint32_t)k->initrd_max);
 	put32(bp + BP_KERNEL_ALIGNMENT, 0x1000000);
 	put32(bp + BP_CMDLINE_SIZE, k->cmdline_max);
-	put16(bp + BP_XLOADFLAGS, 3);	/* 64-bit entry, may lie above 4 GiB */
+	put16(bp + BP_XLOADFLAGS, 3); /* 64-bit entry, may lie above 4 GiB */
 	put32(bp + BP_INIT_SIZE, (uint32_t)(k->end - k->base));
 }
 
@@ -104,9 +104,9 @@ void params_write_pvh(struct mem *mem, const struct params *p)
 	BUG_ON(!si);
 	memset(si, 0, SI_MAP + p->nmap * SI_MAP_BYTES);
 	put32(si, XEN_HVM_START_MAGIC);
-	put32(si + 4, 1);			/* version: with a memory map */
+	put32(si + 4, 1); /* version: with a memory map */
 	if (p->initrd_bytes) {
-		put32(si + 12, 1);		/* nr_modules */
+		put32(si + 12, 1); /* nr_modules */
 		put64(si + 16, LAYOUT_PVH + SI_MODULE);
 		put64(si + SI_MODULE, p->initrd);
 		put64(si + SI_MODULE + 8, p->initrd_bytes);

@@ -19,7 +19,7 @@
 struct params {
 	const struct kernel *kernel;
 	uint64_t cmdline;
-	uint64_t initrd, initrd_bytes;	/* 0: none */
+	uint64_t initrd, initrd_bytes; /* 0: none */
 	uint64_t rsdp;
 	struct boot_map_entry map[PARAMS_MAX_MAP];
 	unsigned nmap;

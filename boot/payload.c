@@ -13,7 +13,8 @@
 /* Mapped, not from the heap: a megabyte that is needed for a few milliseconds. */
 bool kernel_image_alloc_tail(struct kernel_image *image, uint64_t tail_bytes)
 {
-	void *p = mmap(NULL, tail_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p = mmap(NULL, tail_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0);
 
 	if (p == MAP_FAILED)
 		return false;
@@ -30,8 +31,8 @@ void kernel_image_clear(struct kernel_image *image)
 }
 
 /* The rest of the stream: kept where it may be relocations, decoded in any case. */
-static int read_rest(struct source *src, const struct payload *payload,
-		     struct kernel_image *image, struct err *err)
+static int read_rest(struct source *src, const struct payload *payload, struct kernel_image *image,
+		     struct err *err)
 {
 	uint64_t end = 0;
 	int ret = 0;

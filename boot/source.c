@@ -7,8 +7,7 @@
 
 #include "boot/unpack.h"
 
-void source_plain(struct source *src, const struct file *file, uint64_t off,
-		  uint64_t len_bytes)
+void source_plain(struct source *src, const struct file *file, uint64_t off, uint64_t len_bytes)
 {
 	*src = (struct source){ .file = file, .off = off, .len_bytes = len_bytes };
 }
@@ -19,17 +18,16 @@ static int64_t decode(struct source *src, void *dst, uint64_t len_bytes, struct 
 	int64_t n;
 
 	if (len_bytes > src->max_bytes - src->pos)
-		return err_set(err, E2BIG, "%s %s: unpacks to more than %llu MiB",
-			       src->file->what, src->file->path,
-			       (unsigned long long)src->max_bytes >> 20);
+		return err_set(err, E2BIG, "%s %s: unpacks to more than %llu MiB", src->file->what,
+			       src->file->path, (unsigned long long)src->max_bytes >> 20);
 	n = unpack_read(src->unpack, dst, len_bytes, err);
 	if (n > 0)
 		src->pos += (uint64_t)n;
 	return n;
 }
 
-int source_packed(struct source *src, const struct file *file, uint64_t off,
-		  uint64_t len_bytes, int kind, uint64_t max_bytes, struct err *err)
+int source_packed(struct source *src, const struct file *file, uint64_t off, uint64_t len_bytes,
+		  int kind, uint64_t max_bytes, struct err *err)
 {
 	void *head;
 	int64_t n;
@@ -41,8 +39,8 @@ int source_packed(struct source *src, const struct file *file, uint64_t off,
 	if (ret < 0)
 		return ret;
 	/* Not from the heap, which would stay that much larger. */
-	head = mmap(NULL, SOURCE_HEAD_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		    -1, 0);
+	head = mmap(NULL, SOURCE_HEAD_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		    0);
 	if (head == MAP_FAILED)
 		return err_sys(err, errno, "%s %s", file->what, file->path);
 	src->head = head;
@@ -86,8 +84,7 @@ static int skip(struct source *src, uint64_t len_bytes, struct err *err)
 	return 0;
 }
 
-int source_read(struct source *src, uint64_t pos, void *dst, uint64_t len_bytes,
-		struct err *err)
+int source_read(struct source *src, uint64_t pos, void *dst, uint64_t len_bytes, struct err *err)
 {
 	uint8_t *to = dst;
 	int64_t n;

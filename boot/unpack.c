@@ -13,14 +13,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <zlib.h>
-#define ZSTD_STATIC_LINKING_ONLY	/* for ZSTD_createDCtx_advanced: our own memory */
+#define ZSTD_STATIC_LINKING_ONLY /* for ZSTD_createDCtx_advanced: our own memory */
 #include <zstd.h>
 #include <zstd_errors.h>
 
 #include "boot/bytes.h"
 
 #define IN_BYTES (256u << 10)
-#define SCRATCH_HEADER 64u	/* keeps what follows aligned for any decoder */
+#define SCRATCH_HEADER 64u /* keeps what follows aligned for any decoder */
 #define HUGE_PAGE (2u << 20)
 
 /* The legacy LZ4 frame: blocks of at most 8 MiB, each with its packed length before it. */
@@ -29,15 +29,15 @@
 #define LZ4_BLOCK (8u << 20)
 
 struct lz4 {
-	uint8_t *in;			/* LZ4_COMPRESSBOUND(LZ4_BLOCK) */
-	uint8_t *out;			/* LZ4_BLOCK */
-	uint32_t out_at, out_len;	/* what is left of the last block */
+	uint8_t *in;		  /* LZ4_COMPRESSBOUND(LZ4_BLOCK) */
+	uint8_t *out;		  /* LZ4_BLOCK */
+	uint32_t out_at, out_len; /* what is left of the last block */
 };
 
 struct unpack {
 	enum unpack_kind kind;
 	const struct file *file;
-	uint64_t pos, end;		/* what is left to read from the file */
+	uint64_t pos, end; /* what is left to read from the file */
 	uint64_t scratch_bytes;
 	bool done;
 	uint8_t *in;
@@ -63,14 +63,17 @@ static const struct {
 	[UNPACK_BZIP2] = { "bzip2", false, { 'B', 'Z', 'h' }, 3 },
 	[UNPACK_LZMA] = { "lzma", false, { 0x5d, 0, 0 }, 3 },
 	[UNPACK_LZO] = { "lzo", false, { 0x89, 'L', 'Z', 'O', 0 }, 5 },
-	[UNPACK_LZ4_FRAME] = { "lz4 (not its legacy frame: use lz4 -l)", false,
-			       { 0x04, 0x22, 0x4d, 0x18 }, 4 },
+	[UNPACK_LZ4_FRAME] = { "lz4 (not its legacy frame: use lz4 -l)",
+			       false,
+			       { 0x04, 0x22, 0x4d, 0x18 },
+			       4 },
 };
 
 enum unpack_kind unpack_detect(const uint8_t *head, uint32_t n)
 {
 	for (unsigned i = UNPACK_NONE + 1; i < UNPACK_KINDS; i++)
-		if (n >= kinds[i].magic_bytes && !memcmp(head, kinds[i].magic, kinds[i].magic_bytes))
+		if (n >= kinds[i].magic_bytes &&
+		    !memcmp(head, kinds[i].magic, kinds[i].magic_bytes))
 			return (enum unpack_kind)i;
 	return UNPACK_NONE;
 }
@@ -137,15 +140,14 @@ static void *zlib_alloc(void *opaque, unsigned count, unsigned n)
 
 static int corrupt(const struct unpack *u, struct err *err)
 {
-	return err_set(err, EINVAL, "%s %s: its %s data is corrupt", u->file->what,
-		       u->file->path, unpack_name(u->kind));
+	return err_set(err, EINVAL, "%s %s: its %s data is corrupt", u->file->what, u->file->path,
+		       unpack_name(u->kind));
 }
 
 static int no_memory(const struct unpack *u, struct err *err)
 {
 	return err_set(err, ENOMEM, "%s %s: unpacking its %s data takes more than %llu MiB",
-		       u->file->what, u->file->path, unpack_name(u->kind),
-		       UNPACK_MEMORY_MAX >> 20);
+		       u->file->what, u->file->path, unpack_name(u->kind), UNPACK_MEMORY_MAX >> 20);
 }
 
 static int open_decoder(struct unpack *u)
@@ -167,15 +169,15 @@ static int open_decoder(struct unpack *u)
 	case UNPACK_LZ4:
 		u->lz4.in = scratch_alloc(u, LZ4_COMPRESSBOUND(LZ4_BLOCK));
 		u->lz4.out = scratch_alloc(u, LZ4_BLOCK);
-		u->pos += u->pos < u->end ? 4 : 0;	/* the magic */
+		u->pos += u->pos < u->end ? 4 : 0; /* the magic */
 		return u->lz4.in && u->lz4.out ? 0 : -ENOMEM;
 	default:
 		BUG_ON(true);
 	}
 }
 
-int unpack_open(struct unpack **out, enum unpack_kind kind, const struct file *file,
-		uint64_t off, uint64_t len_bytes, struct err *err)
+int unpack_open(struct unpack **out, enum unpack_kind kind, const struct file *file, uint64_t off,
+		uint64_t len_bytes, struct err *err)
 {
 	struct unpack first = { .kind = kind, .file = file, .pos = off, .end = off + len_bytes };
 	struct unpack *u;
@@ -199,7 +201,7 @@ void unpack_close(struct unpack *u)
 
 	if (!u)
 		return;
-	inflateEnd(&u->z);	/* each of them accepts what was not begun */
+	inflateEnd(&u->z); /* each of them accepts what was not begun */
 	lzma_end(&u->xz);
 	ZSTD_freeDCtx(u->zstd);
 	scratch_free(u, u->lz4.in);
@@ -281,7 +283,8 @@ static int64_t step_zstd(struct unpack *u, uint8_t *dst, uint32_t n, struct err 
 
 		return code == ZSTD_error_memory_allocation ||
 				       code == ZSTD_error_frameParameter_windowTooLarge ?
-			       no_memory(u, err) : corrupt(u, err);
+			       no_memory(u, err) :
+			       corrupt(u, err);
 	}
 	u->done = !ret;
 	return (int64_t)out.pos;
@@ -312,7 +315,7 @@ static int64_t step_lz4(struct unpack *u, uint8_t *dst, uint32_t n, struct err *
 		return ret;
 	u->pos += 4;
 	packed = get32(word);
-	if (packed == LZ4_LEGACY_MAGIC)	/* another frame follows */
+	if (packed == LZ4_LEGACY_MAGIC) /* another frame follows */
 		return 0;
 	if (!packed || packed > LZ4_COMPRESSBOUND(LZ4_BLOCK) || packed > u->end - u->pos)
 		return corrupt(u, err);

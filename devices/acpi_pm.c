@@ -104,8 +104,9 @@ static void acpi_pm_describe(struct device *dev, char *buf, size_t len)
 {
 	struct acpi_pm *pm = (struct acpi_pm *)dev;
 
-	snprintf(buf, len, "sleep at port 0x%x, reset at port 0x%x, events at port 0x%x, irq %u", pm->config.sleep_control_port,
-		 pm->config.reset_port, pm->config.ged_port, pm->config.ged_gsi);
+	snprintf(buf, len, "sleep at port 0x%x, reset at port 0x%x, events at port 0x%x, irq %u",
+		 pm->config.sleep_control_port, pm->config.reset_port, pm->config.ged_port,
+		 pm->config.ged_gsi);
 }
 
 static const struct device_ops acpi_pm_ops = {
@@ -117,7 +118,8 @@ static const struct device_ops acpi_pm_ops = {
 int acpi_pm_create(const struct device_env *env, const struct acpi_pm_config *config,
 		   struct device **out, struct err *err)
 {
-	static const struct bus_ops *const ops[] = { &sleep_bus, &status_bus, &reset_bus, &ged_bus };
+	static const struct bus_ops *const ops[] = { &sleep_bus, &status_bus, &reset_bus,
+						     &ged_bus };
 	struct acpi_pm *pm = calloc(1, sizeof(*pm));
 	uint16_t port[4];
 

@@ -27,7 +27,7 @@ enum {
 	REG_SECONDS = 0,
 	REG_MINUTES = 2,
 	REG_HOURS = 4,
-	REG_WEEKDAY = 6,	/* 1 = Sunday */
+	REG_WEEKDAY = 6, /* 1 = Sunday */
 	REG_DAY = 7,
 	REG_MONTH = 8,
 	REG_YEAR = 9,
@@ -35,15 +35,15 @@ enum {
 	REG_B = 0x0b,
 	REG_C = 0x0c,
 	REG_D = 0x0d,
-	REG_BASE_MEM = 0x15,	/* KiB, 2 bytes */
-	REG_EXT_MEM = 0x17,	/* KiB above 1 MiB, 2 bytes; again at 0x30 */
+	REG_BASE_MEM = 0x15, /* KiB, 2 bytes */
+	REG_EXT_MEM = 0x17,  /* KiB above 1 MiB, 2 bytes; again at 0x30 */
 	REG_EXT_MEM2 = 0x30,
 	REG_CENTURY = 0x32,
-	REG_HIGH_MEM = 0x34,	/* 64 KiB units above 16 MiB, 2 bytes */
-	REG_4G_MEM = 0x5b,	/* 64 KiB units above 4 GiB, 3 bytes */
+	REG_HIGH_MEM = 0x34, /* 64 KiB units above 16 MiB, 2 bytes */
+	REG_4G_MEM = 0x5b,   /* 64 KiB units above 4 GiB, 3 bytes */
 };
 
-#define MAX_OFFSET_S 100000000000ll	/* 3000 years */
+#define MAX_OFFSET_S 100000000000ll /* 3000 years */
 
 #define A_UIP 0x80
 #define A_DIVIDER(a) ((a) >> 4 & 7)
@@ -56,10 +56,10 @@ enum {
 /* All that a snapshot needs. */
 struct cmos_state {
 	uint8_t index;
-	uint8_t ram[128];	/* the time registers in it are what was held last */
+	uint8_t ram[128]; /* the time registers in it are what was held last */
 	/* The guest's clock minus the host's. Two fields: a guest may set the year 25755. */
 	int64_t offset_s;
-	int64_t offset_ns;	/* 0 … 999999999 */
+	int64_t offset_ns; /* 0 … 999999999 */
 };
 
 struct cmos {
@@ -68,7 +68,7 @@ struct cmos {
 	uint16_t port;
 	pthread_mutex_t lock;
 	struct cmos_state s;
-	int64_t held_ns;	/* host time of what ram holds */
+	int64_t held_ns; /* host time of what ram holds */
 };
 
 static const struct device_type cmos_type = { .name = "cmos" };
@@ -250,7 +250,7 @@ static void cmos_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t
 	pthread_mutex_lock(&cmos->lock);
 	for (unsigned i = 0; i < size_bytes; i++, val >>= 8) {
 		if (off + i == 0)
-			cmos->s.index = val & 0x7f;	/* bit 7 masks the NMI */
+			cmos->s.index = val & 0x7f; /* bit 7 masks the NMI */
 		else
 			write_reg(cmos, cmos->s.index, (uint8_t)val);
 	}
@@ -302,8 +302,8 @@ static const struct device_ops cmos_ops = {
 	.describe = cmos_describe,
 };
 
-int cmos_create(const struct device_env *env, const struct cmos_config *config,
-		struct device **out, struct err *err)
+int cmos_create(const struct device_env *env, const struct cmos_config *config, struct device **out,
+		struct err *err)
 {
 	struct cmos *cmos = calloc(1, sizeof(*cmos));
 	int rc;
@@ -316,7 +316,7 @@ int cmos_create(const struct device_env *env, const struct cmos_config *config,
 	cmos->env = env;
 	cmos->port = config->port;
 	cmos->s.offset_s = config->offset_s;
-	cmos->s.ram[REG_A] = 0x26;	/* 32.768 kHz, 1024 Hz periodic rate */
+	cmos->s.ram[REG_A] = 0x26; /* 32.768 kHz, 1024 Hz periodic rate */
 	cmos->s.ram[REG_B] = B_24H;
 	cmos->s.ram[REG_D] = D_VALID;
 	fill_sizes(&cmos->s, config);

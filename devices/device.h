@@ -19,11 +19,11 @@
 
 /* What a guest can tell its VM. */
 enum vm_event {
-	VM_EVENT_POWEROFF,	/* ACPI S5 */
-	VM_EVENT_RESET,		/* ACPI reset register, i8042, 0xcf9 */
-	VM_EVENT_PANIC,		/* pvpanic bit 0 */
-	VM_EVENT_CRASH_LOADED,	/* pvpanic bit 1: a crash kernel took over */
-	VM_EVENT_LOST_OUTPUT,	/* a host sink failed (disk full): guest output was lost */
+	VM_EVENT_POWEROFF,     /* ACPI S5 */
+	VM_EVENT_RESET,	       /* ACPI reset register, i8042, 0xcf9 */
+	VM_EVENT_PANIC,	       /* pvpanic bit 0 */
+	VM_EVENT_CRASH_LOADED, /* pvpanic bit 1: a crash kernel took over */
+	VM_EVENT_LOST_OUTPUT,  /* a host sink failed (disk full): guest output was lost */
 };
 
 enum kick_space { KICK_PIO, KICK_MMIO };
@@ -74,7 +74,7 @@ struct device_env {
 	struct bus *mmio;
 	struct loop *loop;
 	const struct env_ops *ops;
-	void *vm;		/* first argument of every op */
+	void *vm; /* first argument of every op */
 	/* Exactly one is set: the transport of virtio devices. */
 	struct pci_host *pci;
 	struct virtio_mmio_slots *mmio_slots;
@@ -87,9 +87,9 @@ struct device_env {
 
 /* The guest's memory, by who maps it besides us: of all devices' wishes the strongest is done. */
 enum device_memory {
-	MEMORY_ANY,		/* nobody does */
-	MEMORY_HUGE_SHARED,	/* a confined helper of ours, if mem->fd > 0: not at the price of huge pages */
-	MEMORY_SHARED,		/* a daemon of others: mem->fd is a memfd, sealed */
+	MEMORY_ANY,	    /* nobody does */
+	MEMORY_HUGE_SHARED, /* a confined helper of ours, if mem->fd > 0: not at the price of huge pages */
+	MEMORY_SHARED, /* a daemon of others: mem->fd is a memfd, sealed */
 };
 
 struct device;
@@ -103,7 +103,7 @@ struct device_ops {
 	void (*refresh)(struct device *dev);
 	/* … or pulls a network card's cable, or plugs it in. */
 	void (*set_link)(struct device *dev, bool up);
-	void (*describe)(struct device *dev, char *buf, size_t len);	/* --dry-run: one line */
+	void (*describe)(struct device *dev, char *buf, size_t len); /* --dry-run: one line */
 	/* Optional: one line for --stats, when the guest has ended; "": nothing to say. */
 	void (*stats)(struct device *dev, char *buf, size_t len);
 };
@@ -116,18 +116,18 @@ struct device {
 };
 
 struct device_type {
-	const char *name;	/* "virtio-blk" */
-	const char *option;	/* "--disk", or NULL: not for the command line */
-	bool repeat;		/* the option may be given more than once */
+	const char *name;   /* "virtio-blk" */
+	const char *option; /* "--disk", or NULL: not for the command line */
+	bool repeat;	    /* the option may be given more than once */
 	/* What it wants of the guest's memory with this configuration. NULL: MEMORY_ANY. */
 	enum device_memory (*memory)(const struct keyvals *cfg);
 	/* Keys that do not go together: wrong usage, told before anything is opened. NULL: all do. */
 	int (*check)(const struct keyvals *cfg, struct err *err);
-	const struct key *keys;	/* ends with name NULL; NULL without an option */
+	const struct key *keys; /* ends with name NULL; NULL without an option */
 	const char *help;	/* one line */
 	/* loop's thread, before the vCPUs run; on failure nothing is left behind. */
-	int (*create)(const struct device_env *env, const struct keyvals *cfg,
-		      struct device **out, struct err *err);
+	int (*create)(const struct device_env *env, const struct keyvals *cfg, struct device **out,
+		      struct err *err);
 };
 
 /* registry.c: every type, in the order of --help. Ends with NULL. */

@@ -21,14 +21,14 @@
 #define GARBAGE 64u
 
 #define STATUS_OUTPUT_FULL 0x01
-#define STATUS_SYSTEM 0x04	/* self-test passed; input buffer (bit 1) is always empty */
+#define STATUS_SYSTEM 0x04 /* self-test passed; input buffer (bit 1) is always empty */
 #define COMMAND_WRITE_OUTPUT_PORT 0xd1
 
 struct i8042 {
 	struct device dev;
 	const struct device_env *env;
 	atomic_uint nreads;
-	atomic_bool output_port;	/* the next data byte is for the output port */
+	atomic_bool output_port; /* the next data byte is for the output port */
 	unsigned nadded;
 };
 
@@ -56,8 +56,7 @@ static uint64_t status_read(void *opaque, uint64_t off, unsigned size_bytes)
 {
 	struct i8042 *kbc = opaque;
 
-	return STATUS_SYSTEM |
-	       (atomic_load(&kbc->nreads) < GARBAGE ? STATUS_OUTPUT_FULL : 0);
+	return STATUS_SYSTEM | (atomic_load(&kbc->nreads) < GARBAGE ? STATUS_OUTPUT_FULL : 0);
 }
 
 static void command_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t val)

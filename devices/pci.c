@@ -15,11 +15,11 @@
 struct pci_host {
 	const struct device_env *env;
 	struct pci_host_config cfg;
-	pthread_mutex_t lock;	/* every field below, and those of the functions */
+	pthread_mutex_t lock; /* every field below, and those of the functions */
 	struct pci_func *slot[PCI_SLOTS];
-	uint64_t next_bar;	/* the window is handed out upwards */
-	uint32_t config_address;	/* port 0xcf8 */
-	uint8_t reset_control;		/* port 0xcf9 */
+	uint64_t next_bar;	 /* the window is handed out upwards */
+	uint32_t config_address; /* port 0xcf8 */
+	uint8_t reset_control;	 /* port 0xcf9 */
 	bool has_ecam, has_window, has_ports;
 	struct pci_func bridge;
 };

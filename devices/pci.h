@@ -48,10 +48,10 @@
 
 struct pci_host_config {
 	uint64_t ecam_base;
-	uint64_t ecam_bytes;	/* 1 MiB per bus; 0: no ECAM */
-	uint64_t mmio_base;	/* for BARs; the window ends below 4 GiB */
+	uint64_t ecam_bytes; /* 1 MiB per bus; 0: no ECAM */
+	uint64_t mmio_base;  /* for BARs; the window ends below 4 GiB */
 	uint64_t mmio_bytes;
-	uint8_t gsi[PCI_SLOTS];	/* of each slot's INTA */
+	uint8_t gsi[PCI_SLOTS]; /* of each slot's INTA */
 };
 
 struct pci_func;
@@ -77,12 +77,12 @@ struct pci_func {
 	struct pci_host *host;
 	unsigned slot;
 	uint8_t config[PCI_CONFIG_BYTES];
-	uint8_t writable[PCI_CONFIG_BYTES];	/* bits that the guest may change */
-	uint32_t bar_bytes[PCI_BARS];	/* 0: none */
-	unsigned next_cap;		/* where the next capability goes */
+	uint8_t writable[PCI_CONFIG_BYTES]; /* bits that the guest may change */
+	uint32_t bar_bytes[PCI_BARS];	    /* 0: none */
+	unsigned next_cap;		    /* where the next capability goes */
 	unsigned last_cap;
-	bool intx;			/* asserted by the function */
-	bool line;			/* as set_line was last told */
+	bool intx; /* asserted by the function */
+	bool line; /* as set_line was last told */
 };
 
 /* env outlives the host. Errors: -ENOMEM, or a window that collides with another range. */

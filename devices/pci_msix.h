@@ -13,10 +13,10 @@
 
 #define MSIX_MAX_VECTORS 64u
 #define MSIX_NO_VECTOR 0xffffu
-#define MSIX_CAP_CONTROL 2u	/* offset of message control in the capability */
+#define MSIX_CAP_CONTROL 2u /* offset of message control in the capability */
 
 struct msix_vector {
-	uint32_t word[4];	/* as in the table: address low, high, data, control */
+	uint32_t word[4]; /* as in the table: address low, high, data, control */
 	bool bound;
 	unsigned id;
 	int fd;
@@ -28,9 +28,9 @@ struct msix {
 	const struct device_env *env;
 	unsigned nvectors;
 	struct msix_vector *vector;
-	uint64_t pending;	/* bit n: vector n fired while masked */
+	uint64_t pending; /* bit n: vector n fired while masked */
 	bool enabled;
-	bool masked;		/* function mask */
+	bool masked; /* function mask */
 };
 
 /* 0 or -ENOMEM. env outlives it. */

@@ -14,15 +14,15 @@
 /* --- acpi_pm: power management of the hardware-reduced model, and the GED ------------------- */
 
 struct acpi_pm_config {
-	uint16_t sleep_control_port;	/* 1 byte; ACPI 6.4, table 4.19 */
-	uint16_t sleep_status_port;	/* 1 byte; table 4.20 */
-	uint8_t s5_type;		/* SLP_TYPx that \_S5 gives */
-	uint16_t reset_port;		/* 1 byte; section 4.8.3.6 */
+	uint16_t sleep_control_port; /* 1 byte; ACPI 6.4, table 4.19 */
+	uint16_t sleep_status_port;  /* 1 byte; table 4.20 */
+	uint8_t s5_type;	     /* SLP_TYPx that \_S5 gives */
+	uint16_t reset_port;	     /* 1 byte; section 4.8.3.6 */
 	uint8_t reset_value;
-	uint16_t ged_port;		/* 4 bytes: reading gives and clears the pending bits */
-	uint8_t ged_gsi;		/* pulsed when a bit is raised; edge */
-	uint8_t ged_holder;		/* of that line, below 32 */
-	uint32_t power_button_bit;	/* what device_ops.power_button raises */
+	uint16_t ged_port;	   /* 4 bytes: reading gives and clears the pending bits */
+	uint8_t ged_gsi;	   /* pulsed when a bit is raised; edge */
+	uint8_t ged_holder;	   /* of that line, below 32 */
+	uint32_t power_button_bit; /* what device_ops.power_button raises */
 };
 
 /* S5 gives VM_EVENT_POWEROFF, the reset register VM_EVENT_RESET. */
@@ -39,14 +39,14 @@ int i8042_create(const struct device_env *env, struct device **out, struct err *
 /* --- cmos: MC146818A clock and its memory --------------------------------------------------- */
 
 struct cmos_config {
-	uint16_t port;			/* 0x70: index, and data after it */
-	uint64_t below_4g_bytes;	/* guest memory below 4 GiB, for firmware-style readers */
+	uint16_t port;		 /* 0x70: index, and data after it */
+	uint64_t below_4g_bytes; /* guest memory below 4 GiB, for firmware-style readers */
 	uint64_t above_4g_bytes;
-	int64_t offset_s;		/* the guest's clock minus the host's UTC; within 3000 years */
+	int64_t offset_s; /* the guest's clock minus the host's UTC; within 3000 years */
 };
 
-int cmos_create(const struct device_env *env, const struct cmos_config *config,
-		struct device **out, struct err *err);
+int cmos_create(const struct device_env *env, const struct cmos_config *config, struct device **out,
+		struct err *err);
 
 /* --- pvpanic: the guest says that it panicked (QEMU's docs/specs/pvpanic) ------------------- */
 
@@ -65,8 +65,8 @@ int pvpanic_create(const struct device_env *env, uint16_t port, struct device **
  * Writes a random GUID to the 16 bytes of guest memory at addr (8-byte aligned, in memory that
  * the guest's memory map reserves). pm is told of changes by ged_bit and outlives the device.
  */
-int vmgenid_create(const struct device_env *env, gpa_t addr, struct device *pm,
-		   uint32_t ged_bit, struct device **out, struct err *err);
+int vmgenid_create(const struct device_env *env, gpa_t addr, struct device *pm, uint32_t ged_bit,
+		   struct device **out, struct err *err);
 /* After a snapshot was restored: a new GUID, and the guest is told. Any thread. */
 int vmgenid_regenerate(struct device *dev, struct err *err);
 

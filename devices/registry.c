@@ -13,15 +13,9 @@
 #include "devices/virtio/vsock.h"
 
 const struct device_type *const device_types[] = {
-	&serial_type,
-	&virtio_blk_type,
-	&virtio_console_type,
-	&virtio_net_type,
-	&virtio_rng_type,
-	&virtio_fs_type,
-	&virtio_vsock_type,
-	&virtio_balloon_type,
-	NULL,
+	&serial_type,	    &virtio_blk_type,	  &virtio_console_type,
+	&virtio_net_type,   &virtio_rng_type,	  &virtio_fs_type,
+	&virtio_vsock_type, &virtio_balloon_type, NULL,
 };
 
 const struct device_type *device_type_find(const char *name)

@@ -25,23 +25,23 @@
 #include "devices/backend/chardev.h"
 
 #define FIFO_BYTES 16u
-#define POLLS 16u	/* Linux's driver reads LSR twice in a row while it starts */
-#define MSR_IDLE (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS)	/* a peer that is always there */
+#define POLLS 16u /* Linux's driver reads LSR twice in a row while it starts */
+#define MSR_IDLE (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS) /* a peer that is always there */
 #define LSR_ERRORS (UART_LSR_BI | UART_LSR_FE | UART_LSR_PE)
 
 /* All that a snapshot needs. */
 struct serial_state {
 	uint8_t ier, lcr, mcr, scr, fcr;
-	uint8_t overrun;	/* LSR's OE */
+	uint8_t overrun; /* LSR's OE */
 	uint8_t msr;
 	uint8_t dll, dlm;
-	bool thre_pending;	/* the interrupt, not the status */
-	bool polls;		/* the guest reads without interrupts */
-	uint8_t lsr_reads;	/* in a row */
+	bool thre_pending; /* the interrupt, not the status */
+	bool polls;	   /* the guest reads without interrupts */
+	uint8_t lsr_reads; /* in a row */
 	uint8_t rx_len, tx_len;
-	uint8_t rx[FIFO_BYTES];	/* oldest first */
-	uint8_t rx_error[FIFO_BYTES];	/* LSR_ERRORS of each */
-	uint8_t tx[FIFO_BYTES];	/* only while the sink is full */
+	uint8_t rx[FIFO_BYTES];	      /* oldest first */
+	uint8_t rx_error[FIFO_BYTES]; /* LSR_ERRORS of each */
+	uint8_t tx[FIFO_BYTES];	      /* only while the sink is full */
 };
 
 struct serial {
@@ -84,7 +84,7 @@ static uint8_t lsr(const struct serial_state *s)
 		v |= UART_LSR_THRE | UART_LSR_TEMT;
 	for (unsigned i = 0; fifo_on(s) && i < s->rx_len; i++)
 		if (s->rx_error[i])
-			v |= 0x80;	/* an error somewhere in the FIFO */
+			v |= 0x80; /* an error somewhere in the FIFO */
 	return v;
 }
 
@@ -298,7 +298,7 @@ static void write_reg(struct serial *ser, unsigned reg, uint8_t v)
 	case UART_SCR:
 		s->scr = v;
 		break;
-	default:	/* LSR and MSR are read-only */
+	default: /* LSR and MSR are read-only */
 		break;
 	}
 }
@@ -415,8 +415,10 @@ static const struct device_ops serial_ops = {
 int serial_create(const struct device_env *env, const struct keyvals *cfg,
 		  const struct serial_config *config, struct device **out, struct err *err)
 {
-	struct chardev_user user = { .input = serial_input, .drained = serial_drained,
-				     .send_break = serial_break, .failed = serial_failed };
+	struct chardev_user user = { .input = serial_input,
+				     .drained = serial_drained,
+				     .send_break = serial_break,
+				     .failed = serial_failed };
 	struct serial *ser;
 	int rc;
 
@@ -432,7 +434,7 @@ int serial_create(const struct device_env *env, const struct keyvals *cfg,
 	ser->env = env;
 	ser->config = *config;
 	ser->s.msr = MSR_IDLE;
-	ser->s.dll = 1;		/* 115200 baud, should anyone ask */
+	ser->s.dll = 1; /* 115200 baud, should anyone ask */
 	pthread_mutex_init(&ser->lock, NULL);
 	rc = chardev_open(cfg, env->loop, env->dry_run, &ser->chr, err);
 	if (rc)
@@ -452,8 +454,8 @@ fail:
 	return rc;
 }
 
-static int create_com1(const struct device_env *env, const struct keyvals *cfg,
-		       struct device **out, struct err *err)
+static int create_com1(const struct device_env *env, const struct keyvals *cfg, struct device **out,
+		       struct err *err)
 {
 	static const struct serial_config com1 = { SERIAL_COM1_PORT, SERIAL_COM1_GSI, 0 };
 

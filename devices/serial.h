@@ -12,9 +12,9 @@
 #include "devices/device.h"
 
 struct serial_config {
-	uint16_t port;		/* 8 ports from here */
+	uint16_t port; /* 8 ports from here */
 	uint8_t gsi;
-	uint8_t holder;		/* of the line, below 32 */
+	uint8_t holder; /* of the line, below 32 */
 };
 
 /* COM1: what device_type.create uses. */

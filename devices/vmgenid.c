@@ -63,8 +63,8 @@ static const struct device_ops vmgenid_ops = {
 	.describe = vmgenid_describe,
 };
 
-int vmgenid_create(const struct device_env *env, gpa_t addr, struct device *pm,
-		   uint32_t ged_bit, struct device **out, struct err *err)
+int vmgenid_create(const struct device_env *env, gpa_t addr, struct device *pm, uint32_t ged_bit,
+		   struct device **out, struct err *err)
 {
 	struct vmgenid *gen = calloc(1, sizeof(*gen));
 	int rc;
@@ -72,8 +72,9 @@ int vmgenid_create(const struct device_env *env, gpa_t addr, struct device *pm,
 	*out = NULL;
 	if (!gen)
 		return err_sys(err, ENOMEM, "vmgenid");
-	*gen = (struct vmgenid){ { &vmgenid_type, &vmgenid_ops, "vmgenid" }, env, addr, pm,
-				 ged_bit };
+	*gen = (struct vmgenid){
+		{ &vmgenid_type, &vmgenid_ops, "vmgenid" }, env, addr, pm, ged_bit
+	};
 	rc = write_guid(gen, err);
 	if (rc) {
 		free(gen);

@@ -165,8 +165,8 @@ static int cmd_hex(int argc, char **argv)
 		return fail("hex", argc > 1 ? argv[1] : "", fd);
 	if (count > 256)
 		count = 256;
-	n = argc > 3 ? SYS(pread64, fd, io_buf, count, str_number(argv[3]))
-		     : sys_read(fd, io_buf, count);
+	n = argc > 3 ? SYS(pread64, fd, io_buf, count, str_number(argv[3])) :
+		       sys_read(fd, io_buf, count);
 	sys_close(fd);
 	if (n < 0)
 		return fail("hex", argv[1], n);
@@ -365,14 +365,14 @@ static const struct {
 	const char *name;
 	int (*fn)(int argc, char **argv);
 } builtins[] = {
-    {"disks", cmd_disks},   {"cat", cmd_cat},	    {"echo", cmd_echo},
-    {"ls", cmd_ls},	    {"cpus", cmd_cpus},	    {"mem", cmd_mem},
-    {"uname", cmd_uname},   {"time", cmd_time},	    {"dmesg", cmd_dmesg},
-    {"hex", cmd_hex},	    {"sha256", cmd_sha256}, {"pattern", cmd_pattern},
-    {"discard", cmd_range}, {"zeroout", cmd_range}, {"drop", cmd_drop},
-    {"sync", cmd_sync},	    {"mount", cmd_mount},   {"umount", cmd_umount},
-    {"write", cmd_write},   {"sleep", cmd_sleep},   {"true", cmd_true},
-    {"false", cmd_true},
+	{ "disks", cmd_disks },	  { "cat", cmd_cat },	    { "echo", cmd_echo },
+	{ "ls", cmd_ls },	  { "cpus", cmd_cpus },	    { "mem", cmd_mem },
+	{ "uname", cmd_uname },	  { "time", cmd_time },	    { "dmesg", cmd_dmesg },
+	{ "hex", cmd_hex },	  { "sha256", cmd_sha256 }, { "pattern", cmd_pattern },
+	{ "discard", cmd_range }, { "zeroout", cmd_range }, { "drop", cmd_drop },
+	{ "sync", cmd_sync },	  { "mount", cmd_mount },   { "umount", cmd_umount },
+	{ "write", cmd_write },	  { "sleep", cmd_sleep },   { "true", cmd_true },
+	{ "false", cmd_true },
 };
 
 static bool run_builtin(int argc, char **argv, int *status)

@@ -148,7 +148,7 @@ static void disk_make_node(const char *name)
 /* Disks and partitions, but loop, RAM and other devices without hardware. */
 static unsigned disk_scan(struct disk *disks, unsigned max)
 {
-	static struct names names = {.by_length = true};
+	static struct names names = { .by_length = true };
 	unsigned n = 0;
 	char text[64];
 

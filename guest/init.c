@@ -29,9 +29,9 @@
 #include "guest/disk.h"
 #include "guest/sha256.h"
 
-#define NAME	  "bantam-init: "
+#define NAME "bantam-init: "
 #define MAX_DISKS 40
-#define MAX_RUN	  16
+#define MAX_RUN 16
 
 static struct {
 	char cmdline[4096];
@@ -47,9 +47,9 @@ static struct {
 	unsigned ndisks;
 	char mounted[MAX_DISKS][64];
 	unsigned nmounted;
-} init = {.wait_s = 10, .mount = "", .end = "poweroff"};
+} init = { .wait_s = 10, .mount = "", .end = "poweroff" };
 
-#define say(fmt, ...)  out(NAME fmt "\n", ##__VA_ARGS__)
+#define say(fmt, ...) out(NAME fmt "\n", ##__VA_ARGS__)
 #define tell(fmt, ...) (init.quiet ? (void)0 : say(fmt, ##__VA_ARGS__))
 
 static void scan_disks(void)
@@ -263,9 +263,9 @@ static void drain_output(void)
 
 static _Noreturn void exec_program(char **argv)
 {
-	static char *const env[] = {"PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/root",
-				    "TERM=linux", "LD_LIBRARY_PATH=/lib:/usr/lib:/lib64", NULL};
-	static const char *const dirs[] = {"/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/"};
+	static char *const env[] = { "PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/root",
+				     "TERM=linux", "LD_LIBRARY_PATH=/lib:/usr/lib:/lib64", NULL };
+	static const char *const dirs[] = { "/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/" };
 	long err = -ENOENT;
 	char path[128];
 

@@ -111,14 +111,14 @@ struct sys_timespec {
 
 static inline void sys_sleep_ms(unsigned ms)
 {
-	struct sys_timespec ts = {ms / 1000, (int64_t)(ms % 1000) * 1000000};
+	struct sys_timespec ts = { ms / 1000, (int64_t)(ms % 1000) * 1000000 };
 
 	SYS(nanosleep, &ts, 0);
 }
 
 static inline uint64_t sys_clock_ms(int clock)
 {
-	struct sys_timespec ts = {0, 0};
+	struct sys_timespec ts = { 0, 0 };
 
 	SYS(clock_gettime, clock, &ts);
 	return (uint64_t)ts.sec * 1000 + (uint64_t)ts.nsec / 1000000;

@@ -46,10 +46,12 @@ static _Noreturn void done(bool good, const char *what, long number)
 
 static int try_dial(unsigned port)
 {
-	struct sockaddr_vm addr = {.svm_family = AF_VSOCK, .svm_port = port, .svm_cid = 2};
+	struct sockaddr_vm addr = { .svm_family = AF_VSOCK, .svm_port = port, .svm_cid = 2 };
 	int fd = (int)SYS(socket, AF_VSOCK, SOCK_STREAM, 0);
 	/* Two seconds, as Linux has it, are short behind 1,000 closes in an emulated host. */
-	struct { long s, us; } patience = {30, 0};
+	struct {
+		long s, us;
+	} patience = { 30, 0 };
 	long err;
 
 	if (fd < 0)
@@ -213,7 +215,7 @@ static void stall(unsigned port, unsigned other)
 	unsigned quiet = 0;
 
 	SYS(fcntl, fd, F_SETFL, O_NONBLOCK);
-	while (quiet < 20) {	/* until nothing moves for a second */
+	while (quiet < 20) { /* until nothing moves for a second */
 		long n = sys_write(fd, buf, sizeof(buf));
 
 		if (n > 0) {
@@ -243,7 +245,7 @@ static bool echo_some(int fd)
 
 static bool watch(int epfd, int fd)
 {
-	struct epoll_event ev = {.events = EPOLLIN, .data = (unsigned)fd};
+	struct epoll_event ev = { .events = EPOLLIN, .data = (unsigned)fd };
 
 	return SYS(epoll_ctl, epfd, EPOLL_CTL_ADD, fd, &ev) == 0;
 }
@@ -251,8 +253,9 @@ static bool watch(int epfd, int fd)
 /* By epoll: asking 1,000 sockets for each that has something takes an emulated CPU a minute. */
 static void echo(unsigned port, unsigned n)
 {
-	struct sockaddr_vm addr = {.svm_family = AF_VSOCK, .svm_port = port,
-				   .svm_cid = VMADDR_CID_ANY};
+	struct sockaddr_vm addr = { .svm_family = AF_VSOCK,
+				    .svm_port = port,
+				    .svm_cid = VMADDR_CID_ANY };
 	int fd = (int)SYS(socket, AF_VSOCK, SOCK_STREAM, 0);
 	int epfd = (int)SYS(epoll_create1, 0);
 	unsigned open = 0, accepted = 0;
@@ -268,7 +271,7 @@ static void echo(unsigned port, unsigned n)
 			int from = (int)ready[i].data;
 
 			if (from != fd) {
-				open -= !echo_some(from);	/* closing it ends the watch */
+				open -= !echo_some(from); /* closing it ends the watch */
 				continue;
 			}
 			from = accepted < n ? (int)SYS(accept4, fd, 0, 0, 0) : -1;
@@ -287,7 +290,9 @@ static void echo(unsigned port, unsigned n)
 
 int main(int argc, char **argv, char **envp)
 {
-	struct { uint64_t now, max; } limit = {4096, 4096};
+	struct {
+		uint64_t now, max;
+	} limit = { 4096, 4096 };
 	unsigned port = argc > 2 ? (unsigned)str_number(argv[2]) : 0;
 	uint64_t n = argc > 3 ? str_number(argv[3]) : 0;
 

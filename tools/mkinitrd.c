@@ -45,15 +45,15 @@ struct module {
 };
 
 static const char usage[] =
-    "usage: mkinitrd -o FILE [options]\n"
-    "  -i FILE             program to run first, as /init\n"
-    "  -M DIR              tree with modules.dep (/lib/modules/RELEASE)\n"
-    "  -m NAME[?][:ARGS]   module with what it needs; '?': if this kernel has it;\n"
-    "                      several apart by commas when they have no arguments\n"
-    "  -f SRC:DST          host file and its path in the initrd\n"
-    "  -l                  with the shared libraries of each -f that follows\n"
-    "  -t DST=TEXT         file with that text and a newline\n"
-    "  -z, -Z              compress with gzip, with zstd\n";
+	"usage: mkinitrd -o FILE [options]\n"
+	"  -i FILE             program to run first, as /init\n"
+	"  -M DIR              tree with modules.dep (/lib/modules/RELEASE)\n"
+	"  -m NAME[?][:ARGS]   module with what it needs; '?': if this kernel has it;\n"
+	"                      several apart by commas when they have no arguments\n"
+	"  -f SRC:DST          host file and its path in the initrd\n"
+	"  -l                  with the shared libraries of each -f that follows\n"
+	"  -t DST=TEXT         file with that text and a newline\n"
+	"  -z, -Z              compress with gzip, with zstd\n";
 
 static struct {
 	struct entry *entries;
@@ -149,7 +149,7 @@ static void add_entry(const char *name, enum kind kind, unsigned perm, char *dat
 		*slash = '/';
 	}
 	rd.entries = need(realloc(rd.entries, (rd.nentries + 1) * sizeof(*rd.entries)));
-	rd.entries[rd.nentries++] = (struct entry){copy, kind, perm, data, len};
+	rd.entries[rd.nentries++] = (struct entry){ copy, kind, perm, data, len };
 }
 
 static void add_host_file(const char *source, const char *name)
@@ -251,9 +251,9 @@ static void read_dep(char *line, void *arg)
 		return;
 	*colon = 0;
 	rd.modules = need(realloc(rd.modules, (rd.nmodules + 1) * sizeof(*rd.modules)));
-	rd.modules[rd.nmodules++] = (struct module){.name = module_name(line),
-						    .path = need(strdup(line)),
-						    .needs = need(strdup(colon + 1))};
+	rd.modules[rd.nmodules++] = (struct module){ .name = module_name(line),
+						     .path = need(strdup(line)),
+						     .needs = need(strdup(colon + 1)) };
 }
 
 /* arg points to the name sought; it becomes NULL when found. */
@@ -379,7 +379,7 @@ static void add_module(const char *spec)
 	     *paths[64];
 	const char *colon = strchr(spec, ':');
 	const char *sought = name;
-	struct alias_query alias = {.alias = plain};
+	struct alias_query alias = { .alias = plain };
 	struct module *module = find_module(name);
 	size_t n = 0;
 
@@ -450,7 +450,7 @@ static void write_archive(FILE *out)
 
 static void *compress_gzip(const char *data, size_t len, size_t *out_len)
 {
-	z_stream z = {0};
+	z_stream z = { 0 };
 	void *buf;
 
 	if (len > UINT_MAX ||
@@ -494,8 +494,8 @@ static void write_out(const char *path, char compression)
 		memory = need(open_memstream(&data, &len));
 		write_archive(memory);
 		fclose(memory);
-		packed = compression == 'z' ? compress_gzip(data, len, &len)
-					    : compress_zstd(data, len, &len);
+		packed = compression == 'z' ? compress_gzip(data, len, &len) :
+					      compress_zstd(data, len, &len);
 		fwrite(packed, 1, len, out);
 	} else {
 		write_archive(out);

@@ -75,13 +75,17 @@ static int spawn(struct bootdisk *b, uint64_t bytes_max, int status, int sum, st
 {
 	char path[PATH_MAX + 64], fd[4][12], bytes[24];
 	int fds[] = { status, b->kernel_fd, b->initrd_fd, sum };
-	char *argv[] = { HELPER, "boot", fd[0], fd[1], fd[2], fd[3], bytes, (char *)b->format,
-			 (char *)b->image, NULL };
+	char *argv[] = {
+		HELPER,		  "boot", fd[0], fd[1], fd[2], fd[3], bytes, (char *)b->format,
+		(char *)b->image, NULL
+	};
 	int rc;
 
 	if (!helper_find(HELPER, path, sizeof(path)))
-		return err_set(err, ENOENT, "--disk %s: to boot from it, %s is needed, and missing; it "
-			       "belongs next to bantam or in ../libexec/bantam", b->image, HELPER);
+		return err_set(err, ENOENT,
+			       "--disk %s: to boot from it, %s is needed, and missing; it "
+			       "belongs next to bantam or in ../libexec/bantam",
+			       b->image, HELPER);
 	for (unsigned i = 0; i < 4; i++)
 		snprintf(fd[i], sizeof(fd[i]), "%d", fds[i]);
 	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)bytes_max);
@@ -121,9 +125,10 @@ int bootdisk_start(const struct config *config, uint64_t bytes_max, struct bootd
 	if (keys_has(&config->vm, CONFIG_KERNEL))
 		return 0;
 	disk = find_disk(config, &before);
-	BUG_ON(!disk);	/* config_parse has seen one */
+	BUG_ON(!disk); /* config_parse has seen one */
 	if (keys_has(&config->vm, CONFIG_INITRD))
-		return err_set(err, EINVAL, "--initrd: needs --kernel; without, both come from the disk");
+		return err_set(err, EINVAL,
+			       "--initrd: needs --kernel; without, both come from the disk");
 	b = calloc(1, sizeof(*b));
 	if (!b)
 		return err_sys(err, ENOMEM, "--disk");

@@ -18,17 +18,17 @@
 #define BOOTDISK_SUM_BYTES 32
 
 struct bootdisk {
-	const char *image;		/* of the configuration */
+	const char *image; /* of the configuration */
 	const char *format;
 	bool readonly;
-	char letter;			/* the guest calls the disk vda, vdb … */
-	pid_t pid;			/* the helper; 0: it has ended */
+	char letter; /* the guest calls the disk vda, vdb … */
+	pid_t pid;   /* the helper; 0: it has ended */
 	int status_fd, sum_fd;
-	int kernel_fd, initrd_fd;	/* sealed memory; initrd_fd -1: there is none */
-	char kernel[640], initrd[640];	/* paths in the image */
-	char where[64];			/* "partition 1"; "": the whole disk */
+	int kernel_fd, initrd_fd;      /* sealed memory; initrd_fd -1: there is none */
+	char kernel[640], initrd[640]; /* paths in the image */
+	char where[64];		       /* "partition 1"; "": the whole disk */
 	char options[2048];
-	char root[300];			/* as after root= */
+	char root[300]; /* as after root= */
 	bool rw;
 	uint8_t sha256[BOOTDISK_SUM_BYTES];
 	bool has_sum;

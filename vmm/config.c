@@ -18,8 +18,8 @@ const struct key config_keys[] = {
 	[CONFIG_INITRD] = { "initrd", KEY_PATH, .meta = "FILE", .help = "initial RAM disk" },
 	[CONFIG_CMDLINE] = { "cmdline", KEY_TEXT, .meta = "TEXT",
 			     .help = "kernel command line; without it, the console that there is" },
-	[CONFIG_CPUS] = { "cpus", KEY_NUM, .def = "1", .min = 1, .max = BOARD_MAX_CPUS,
-			  .meta = "N", .help = "number of vCPUs" },
+	[CONFIG_CPUS] = { "cpus", KEY_NUM, .def = "1", .min = 1, .max = BOARD_MAX_CPUS, .meta = "N",
+			  .help = "number of vCPUs" },
 	[CONFIG_MEMORY] = { "memory", KEY_SIZE, .def = "512M", .min = 4 << 20, .max = 1ull << 42,
 			    .meta = "SIZE", .help = "guest memory, such as 512M or 2G" },
 	[CONFIG_TRANSPORT] = { "transport", KEY_CHOICE, .choices = "pci|mmio", .def = "pci",
@@ -188,16 +188,17 @@ static int set_json(struct keyvals *kv, const char *name, const json_t *val, str
 
 	while (key->name && strcmp(key->name, name))
 		key++;
-	if (!key->name)		/* keys_set says what is near */
+	if (!key->name) /* keys_set says what is near */
 		return keys_set(kv, name, NULL, err);
 	if ((key->flags & KEY_LIST) && json_is_array(val)) {
 		size_t i;
 		json_t *item;
 
-		json_array_foreach(val, i, item) {
-			int rc = json_is_array(item)
-					 ? err_set(err, EINVAL, "\"%s\": a list in a list", name)
-					 : set_json(kv, name, item, err);
+		json_array_foreach(val, i, item)
+		{
+			int rc = json_is_array(item) ?
+					 err_set(err, EINVAL, "\"%s\": a list in a list", name) :
+					 set_json(kv, name, item, err);
 
 			if (rc)
 				return rc;
@@ -227,7 +228,8 @@ static int load_device(struct config *config, unsigned at, const struct device_t
 	if (!json_is_object(val) && !json_is_true(val))
 		return err_set(err, EINVAL, "\"%s\": must be a text, an object or true",
 			       type->option + 2);
-	json_object_foreach(val, name, item) {
+	json_object_foreach(val, name, item)
+	{
 		rc = set_json(kv, name, item, err);
 		if (rc)
 			return rc;
@@ -297,7 +299,8 @@ static int load_file(struct config *config, const char *path, struct err *err)
 	if (!json_is_object(root))
 		rc = err_set(&why, EINVAL, "must hold one JSON object");
 	else
-		json_object_foreach(root, name, val) {
+		json_object_foreach(root, name, val)
+		{
 			rc = load_entry(config, &at, name, val, &why);
 			if (rc)
 				break;
@@ -326,7 +329,8 @@ int config_parse(struct config *config, int argc, char **argv, struct err *err)
 			rc = config->device[i].type->check(&config->device[i].kv, err);
 	if (!rc && !keys_has(&config->vm, CONFIG_KERNEL) && !keys_num(&config->vm, CONFIG_HELP) &&
 	    !bootdisk_possible(config))
-		rc = err_set(err, EINVAL, "--kernel FILE is missing, or a --disk with a kernel in its "
+		rc = err_set(err, EINVAL,
+			     "--kernel FILE is missing, or a --disk with a kernel in its "
 			     "/boot; see bantam run --help");
 	return rc;
 }
@@ -371,7 +375,8 @@ void config_help(FILE *out)
 	fputs("usage: bantam run --kernel FILE | --disk FILE [OPTION]…\n\n"
 	      "Boots one VM and ends with it. Exit status: 0 power-off, 1 error, 2 wrong usage,\n"
 	      "3 reboot, 4 guest panic (pvpanic), 5 emergency restart (panic=N, sysrq-b),\n"
-	      "6 triple fault, 7 KVM cannot run the guest, 128+N killed by signal N.\n\n", out);
+	      "6 triple fault, 7 KVM cannot run the guest, 128+N killed by signal N.\n\n",
+	      out);
 	for (const struct key *k = config_keys; k->name; k++) {
 		snprintf(lead, sizeof(lead), "--%s%s%s", k->name, k->meta ? " " : "",
 			 k->meta ? k->meta : "");

@@ -28,14 +28,14 @@ struct check {
 	char name[48];
 	enum status status;
 	char value[320];
-	char advice[320];	/* what to do, or "" */
+	char advice[320]; /* what to do, or "" */
 };
 
 struct report {
 	struct check check[MAX_CHECKS];
 	unsigned n;
 	bool stock_kernels;
-	char reason[320];	/* why not; "" if they run */
+	char reason[320]; /* why not; "" if they run */
 	double mips;
 };
 
@@ -81,8 +81,8 @@ static void check_caps(struct report *r, const struct kvm *kvm)
 			add(r, need->name, OK, NULL, "%s", need->why);
 		else
 			add(r, need->name, need->required ? MISSING : ABSENT,
-			    need->required ? "bantam cannot run on this kernel: use a newer one"
-					   : "not needed by every guest",
+			    need->required ? "bantam cannot run on this kernel: use a newer one" :
+					     "not needed by every guest",
 			    "%s", need->why);
 	}
 	add(r, "vcpus", OK, NULL, "at most %d for one VM, %d recommended",
@@ -94,8 +94,7 @@ static void check_stock(struct report *r, const struct kvm *kvm, struct probe *p
 	struct err err = { "" };
 
 	if (probe_run(kvm, p, &err)) {
-		snprintf(r->reason, sizeof(r->reason), "the probe failed: %.280s",
-			 err.text);
+		snprintf(r->reason, sizeof(r->reason), "the probe failed: %.280s", err.text);
 		add(r, "stock kernels", MISSING, NULL, "%s", err.text);
 		return;
 	}
@@ -179,7 +178,8 @@ static void check_kvm(struct report *r)
 	add(r, "/dev/kvm", OK, NULL, "API version %d%s", KVM_API_VERSION,
 	    !access("/sys/module/kvm_intel", F_OK) ? ", kvm_intel" :
 	    !access("/sys/module/kvm_amd", F_OK)   ? ", kvm_amd" :
-	    !access("/sys/module/kvm_pvm", F_OK)   ? ", kvm_pvm" : "");
+	    !access("/sys/module/kvm_pvm", F_OK)   ? ", kvm_pvm" :
+						     "");
 	check_caps(r, &kvm);
 	check_stock(r, &kvm, &p);
 	check_creation(r, &p);
@@ -194,7 +194,8 @@ static void check_huge_pages(struct report *r)
 
 	read_line("/sys/kernel/mm/transparent_hugepage/enabled", thp, sizeof(thp));
 	mode = strstr(thp, "[always]")	? "always" :
-	       strstr(thp, "[madvise]") ? "where asked for (madvise)" : "never";
+	       strstr(thp, "[madvise]") ? "where asked for (madvise)" :
+					  "never";
 	add(r, "transparent huge pages", strcmp(mode, "never") ? OK : ABSENT,
 	    "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled", "%s", mode);
 	read_line("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", total, sizeof(total));
@@ -232,8 +233,9 @@ static void check_uring(struct report *r)
 		return;
 	}
 	add(r, "io_uring", ABSENT,
-	    rc == -EPERM ? "sysctl kernel.io_uring_disabled=0, or allow it in the container's seccomp profile" :
-			   "use Linux 5.6 or later with CONFIG_IO_URING",
+	    rc == -EPERM ?
+		    "sysctl kernel.io_uring_disabled=0, or allow it in the container's seccomp profile" :
+		    "use Linux 5.6 or later with CONFIG_IO_URING",
 	    "disks use a thread pool instead: %s", strerror(-rc));
 }
 
@@ -243,13 +245,15 @@ static void check_shared_memory(struct report *r)
 
 	if (fd >= 0) {
 		close(fd);
-		add(r, "shared huge pages", OK, NULL, "the user network's helper serves the guest's queues");
+		add(r, "shared huge pages", OK, NULL,
+		    "the user network's helper serves the guest's queues");
 		return;
 	}
 	add(r, "shared huge pages", ABSENT,
-	    fd == -ENOTSUP ? "echo never > /sys/kernel/mm/transparent_hugepage/shmem_enabled" :
-			     "allow user namespaces: sysctl user.max_user_namespaces, the container's "
-			     "seccomp profile",
+	    fd == -ENOTSUP ?
+		    "echo never > /sys/kernel/mm/transparent_hugepage/shmem_enabled" :
+		    "allow user namespaces: sysctl user.max_user_namespaces, the container's "
+		    "seccomp profile",
 	    "the user network's frames cross to its helper by rings: %s", strerror(-fd));
 }
 
@@ -268,8 +272,8 @@ static void print_text(const struct report *r, bool ok)
 static int print_json(const struct report *r, bool ok)
 {
 	json_t *root = json_pack("{s:b, s:b, s:s, s:f, s:[]}", "ok", ok, "stock_kernels",
-				 r->stock_kernels, "reason", r->reason, "kernel_mode_mips",
-				 r->mips, "checks");
+				 r->stock_kernels, "reason", r->reason, "kernel_mode_mips", r->mips,
+				 "checks");
 	json_t *checks = json_object_get(root, "checks");
 	int rc = 0;
 

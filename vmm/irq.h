@@ -16,7 +16,7 @@
 
 struct irq_route {
 	bool used;
-	int fd;			/* -1 for IOAPIC pins */
+	int fd; /* -1 for IOAPIC pins */
 	uint64_t addr;
 	uint32_t data;
 };
@@ -24,7 +24,7 @@ struct irq_route {
 struct irq {
 	const struct kvm *kvm;
 	pthread_mutex_t lock;
-	struct irq_route *route;	/* index = GSI; pins of the IOAPIC first */
+	struct irq_route *route; /* index = GSI; pins of the IOAPIC first */
 	unsigned nroutes;
 };
 

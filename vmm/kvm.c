@@ -8,7 +8,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define NEED(cap, required, why) { cap, #cap, required, why }
+#define NEED(cap, required, why)                                                                   \
+	{                                                                                          \
+		cap, #cap, required, why                                                           \
+	}
 
 const struct kvm_need kvm_needs[] = {
 	NEED(KVM_CAP_USER_MEMORY, true, "guest memory"),
@@ -44,8 +47,9 @@ int kvm_open(struct kvm *kvm, struct err *err)
 	if (kvm->dev_fd < 0) {
 		switch (errno) {
 		case ENOENT:
-			return err_set(err, ENOENT,
-				       "/dev/kvm: not there; load kvm_intel or kvm_amd, or give the container the device");
+			return err_set(
+				err, ENOENT,
+				"/dev/kvm: not there; load kvm_intel or kvm_amd, or give the container the device");
 		case EACCES:
 		case EPERM:
 			return err_set(err, errno,
@@ -65,8 +69,7 @@ int kvm_open(struct kvm *kvm, struct err *err)
 
 int kvm_create_vm(struct kvm *kvm, struct err *err)
 {
-	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP,
-					.args = { KVM_IOAPIC_PINS } };
+	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { KVM_IOAPIC_PINS } };
 	int rc = kvm_ioctl(kvm->dev_fd, KVM_CREATE_VM, NULL);
 
 	if (rc < 0)
@@ -74,7 +77,8 @@ int kvm_create_vm(struct kvm *kvm, struct err *err)
 	kvm->vm_fd = rc;
 	rc = kvm_ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &split);
 	if (rc < 0)
-		return err_sys(err, -rc, "/dev/kvm: no split irqchip (Linux 4.5 or later is needed)");
+		return err_sys(err, -rc,
+			       "/dev/kvm: no split irqchip (Linux 4.5 or later is needed)");
 	return 0;
 }
 
@@ -105,8 +109,8 @@ int kvm_set_memory(const struct kvm *kvm, unsigned slot, uint64_t gpa, uint64_t 
 	int rc = kvm_ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
 
 	return rc < 0 ? err_sys(err, -rc, "KVM: guest memory of %llu MiB at 0x%llx",
-				(unsigned long long)(len_bytes >> 20), (unsigned long long)gpa)
-		      : 0;
+				(unsigned long long)(len_bytes >> 20), (unsigned long long)gpa) :
+			0;
 }
 
 int kvm_create_vcpu(const struct kvm *kvm, unsigned id, int *fd, struct kvm_run **run,

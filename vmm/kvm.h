@@ -21,8 +21,8 @@
 #define KVM_IOAPIC_PINS 24
 
 struct kvm {
-	int dev_fd;	/* /dev/kvm */
-	int vm_fd;	/* -1: no VM yet */
+	int dev_fd; /* /dev/kvm */
+	int vm_fd;  /* -1: no VM yet */
 };
 
 /* A capability that bantam uses; the list ends with name NULL. */

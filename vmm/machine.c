@@ -35,8 +35,8 @@
 #define PANIC_GRACE_NS 1000000000ull
 #define LOOP_STACK_BYTES (256 << 10)
 
-__attribute__((format(printf, 3, 4)))
-static void end_with(struct machine *m, int outcome, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static void end_with(struct machine *m, int outcome,
+							   const char *fmt, ...)
 {
 	va_list ap;
 
@@ -99,8 +99,7 @@ static void on_event(void *opaque, enum vm_event event)
 		on_reset(m);
 		return;
 	case VM_EVENT_PANIC:
-		if (!atomic_exchange(&m->panicked, true) &&
-		    loop_post(m->loop, arm_panic_timer, m))
+		if (!atomic_exchange(&m->panicked, true) && loop_post(m->loop, arm_panic_timer, m))
 			end_panicked(m);
 		return;
 	case VM_EVENT_CRASH_LOADED:
@@ -205,7 +204,7 @@ static int create_memory(struct machine *m, struct err *err)
 static int create_vm(struct machine *m, struct err *err)
 {
 	unsigned ncpus = (unsigned)keys_num(&m->config->vm, CONFIG_CPUS);
-	struct vcpu_env vcpu_env = { &m->kvm, NULL, &m->pio, &m->mmio, on_vcpu_end,
+	struct vcpu_env vcpu_env = { &m->kvm,	       NULL, &m->pio, &m->mmio, on_vcpu_end,
 				     on_vcpu_finished, m };
 	int rc = kvm_create_vm(&m->kvm, err);
 
@@ -264,8 +263,8 @@ static int load(struct machine *m, struct err *err)
 		req.initrd_fd = &b->initrd_fd;
 		m->cmdline = bootdisk_cmdline(b, console, keys_text(vm, CONFIG_CMDLINE));
 	} else {
-		m->cmdline = strdup(keys_has(vm, CONFIG_CMDLINE) ? keys_text(vm, CONFIG_CMDLINE)
-								 : console);
+		m->cmdline = strdup(keys_has(vm, CONFIG_CMDLINE) ? keys_text(vm, CONFIG_CMDLINE) :
+								   console);
 	}
 	m->cache_dir = default_cache_dir();
 	if (!m->cmdline)
@@ -283,8 +282,8 @@ static int build(struct machine *m, struct err *err)
 		rc = watch_signals(m, err);
 	/* It looks for the kernel while this builds the VM. */
 	if (!rc)
-		rc = bootdisk_start(m->config, keys_num(&m->config->vm, CONFIG_MEMORY), &m->bootdisk,
-				    err);
+		rc = bootdisk_start(m->config, keys_num(&m->config->vm, CONFIG_MEMORY),
+				    &m->bootdisk, err);
 	if (!rc && !m->dry_run)
 		rc = kvm_open(&m->kvm, err);
 	if (!rc)
@@ -298,8 +297,8 @@ static int build(struct machine *m, struct err *err)
 	if (rc)
 		return rc;
 	m->env = (struct env){ &m->kvm, &m->irq, m->arch, on_event, m, false };
-	m->device_env = (struct device_env){ &m->mem, &m->pio, &m->mmio, m->loop, &env_ops,
-					     &m->env, NULL, NULL, m->dry_run };
+	m->device_env = (struct device_env){ &m->mem, &m->pio, &m->mmio, m->loop,   &env_ops,
+					     &m->env, NULL,    NULL,	 m->dry_run };
 	arch_board_init(&m->board);
 	/* Before the disk's device locks the image. */
 	if (m->bootdisk)

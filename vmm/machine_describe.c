@@ -19,8 +19,8 @@ static void describe_memory(const struct machine *m, FILE *out)
 					     m->board.pci.mmio32.len_bytes - 1));
 		fprintf(out, "  0x%012llx-0x%012llx PCI ECAM\n",
 			(unsigned long long)m->board.pci.ecam.base,
-			(unsigned long long)(m->board.pci.ecam.base +
-					     m->board.pci.ecam.len_bytes - 1));
+			(unsigned long long)(m->board.pci.ecam.base + m->board.pci.ecam.len_bytes -
+					     1));
 	}
 	fprintf(out, "  0x%012llx              IOAPIC\n", (unsigned long long)m->board.ioapic);
 	fprintf(out, "  0x%012llx              local APIC\n", (unsigned long long)m->board.lapic);

@@ -37,7 +37,8 @@ static int create_transport(struct machine *m, struct err *err)
 		m->mmio_slots = (struct virtio_mmio_slots){
 			.base = b->mmio[0].window.base,
 			.stride_bytes = b->mmio[0].window.len_bytes,
-			.count = b->nmmio };
+			.count = b->nmmio
+		};
 		for (unsigned i = 0; i < b->nmmio; i++)
 			m->mmio_slots.gsi[i] = b->mmio[i].gsi;
 		m->device_env.mmio_slots = &m->mmio_slots;
@@ -82,7 +83,7 @@ static int create_platform(struct machine *m, struct err *err)
 
 struct iothread {
 	struct loop *loop;
-	struct device_env env;	/* the machine's, with this loop */
+	struct device_env env; /* the machine's, with this loop */
 	struct device *dev;
 	pthread_t thread;
 	bool running;

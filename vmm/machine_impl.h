@@ -36,23 +36,23 @@ struct machine {
 	struct pci_host *pci;
 	struct virtio_mmio_slots mmio_slots;
 	struct device *device[MACHINE_MAX_DEVICES];
-	struct iothread *iothread[MACHINE_MAX_DEVICES];	/* of the same device, or NULL */
+	struct iothread *iothread[MACHINE_MAX_DEVICES]; /* of the same device, or NULL */
 	unsigned ndevices;
 	struct board board;
 	struct boot_info boot;
-	struct bootdisk *bootdisk;	/* NULL: a kernel is given */
+	struct bootdisk *bootdisk; /* NULL: a kernel is given */
 	char *cmdline;
 	char *cache_dir;
 
 	struct vcpu *vcpu[BOARD_MAX_CPUS];
 	unsigned nvcpus;
-	atomic_uint live_vcpus;	/* the loop runs until the last one has left */
+	atomic_uint live_vcpus; /* the loop runs until the last one has left */
 
 	/* How the VM ended: the first event wins. */
 	pthread_mutex_t lock;
-	int outcome;		/* -1: still running */
+	int outcome; /* -1: still running */
 	struct err why;
-	atomic_bool panicked;	/* pvpanic spoke; the VM ends soon */
+	atomic_bool panicked; /* pvpanic spoke; the VM ends soon */
 	atomic_bool output_lost;
 	struct loop_watch *panic_timer;
 	struct loop_watch *signals;

@@ -75,8 +75,10 @@ static int run_helper(const char *name, char **argv)
 	char path[PATH_MAX + 64];
 
 	if (!helper_find(name, path, sizeof(path))) {
-		fprintf(stderr, "bantam: %s is missing; it belongs next to bantam or in "
-			"../libexec/bantam\n", name);
+		fprintf(stderr,
+			"bantam: %s is missing; it belongs next to bantam or in "
+			"../libexec/bantam\n",
+			name);
 		return OUTCOME_ERROR;
 	}
 	/* argv[-1] is the command's own name: "image". */

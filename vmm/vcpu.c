@@ -26,12 +26,12 @@ struct vcpu {
 	struct kvm_run *run;
 	int run_bytes;
 	pthread_t thread;
-	bool threaded;		/* thread is its own, to be joined */
+	bool threaded; /* thread is its own, to be joined */
 	atomic_bool stop;
 
-	pthread_mutex_t lock;	/* the fields below, until the vCPU runs */
+	pthread_mutex_t lock; /* the fields below, until the vCPU runs */
 	pthread_cond_t cond;
-	bool ready;		/* prepared, or failed with rc */
+	bool ready; /* prepared, or failed with rc */
 	bool go;
 	int rc;
 	struct err err;
@@ -115,10 +115,12 @@ static void end_kvm(struct vcpu *v, const char *what, unsigned detail)
 	if (v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
 	    v->run->emulation_failure.suberror == KVM_INTERNAL_ERROR_EMULATION &&
 	    v->run->emulation_failure.ndata >= 1 &&
-	    (v->run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {
+	    (v->run->emulation_failure.flags &
+	     KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {
 		n += snprintf(text + n, sizeof(text) - (size_t)n, " bytes");
-		for (unsigned i = 0; i < v->run->emulation_failure.insn_size && i < 15 &&
-				     n < (int)sizeof(text) - 4; i++)
+		for (unsigned i = 0;
+		     i < v->run->emulation_failure.insn_size && i < 15 && n < (int)sizeof(text) - 4;
+		     i++)
 			n += snprintf(text + n, sizeof(text) - (size_t)n, " %02x",
 				      v->run->emulation_failure.insn_bytes[i]);
 	}

@@ -16,7 +16,7 @@
 /* Why a vCPU ended the VM. */
 enum vcpu_end {
 	VCPU_END_TRIPLE_FAULT,
-	VCPU_END_KVM,	/* KVM cannot run this guest: text says why */
+	VCPU_END_KVM, /* KVM cannot run this guest: text says why */
 };
 
 struct vcpu_env {

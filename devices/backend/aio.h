@@ -25,9 +25,9 @@
 enum aio_kind {
 	AIO_READ,
 	AIO_WRITE,
-	AIO_SYNC,	/* fdatasync */
-	AIO_ALLOCATE,	/* fallocate with mode */
-	AIO_DISCARD,	/* BLKDISCARD: block devices */
+	AIO_SYNC,     /* fdatasync */
+	AIO_ALLOCATE, /* fallocate with mode */
+	AIO_DISCARD,  /* BLKDISCARD: block devices */
 };
 
 struct aio;
@@ -35,12 +35,12 @@ struct aio;
 /* The caller owns it, and iov, until done, and fills all but the private fields. */
 struct aio_op {
 	enum aio_kind kind;
-	unsigned file;		/* index into cfg.fd */
-	bool dsync;		/* WRITE: as with O_DSYNC */
-	int mode;		/* ALLOCATE: FALLOC_FL_… */
+	unsigned file; /* index into cfg.fd */
+	bool dsync;    /* WRITE: as with O_DSYNC */
+	int mode;      /* ALLOCATE: FALLOC_FL_… */
 	const struct iovec *iov;
 	unsigned niov;
-	uint64_t offset;	/* bytes */
+	uint64_t offset; /* bytes */
 	uint64_t len_bytes;
 	/* private */
 	int64_t result;
@@ -49,9 +49,9 @@ struct aio_op {
 
 struct aio_config {
 	struct loop *loop;
-	int fd[2];		/* the caller's; [1] may be -1; open until aio_destroy */
-	void (*done)(void *opaque, struct aio_op *op, int64_t result);	/* bytes, 0 or -errno */
-	void (*wake)(void *opaque);	/* loop's thread: call aio_reap */
+	int fd[2]; /* the caller's; [1] may be -1; open until aio_destroy */
+	void (*done)(void *opaque, struct aio_op *op, int64_t result); /* bytes, 0 or -errno */
+	void (*wake)(void *opaque); /* loop's thread: call aio_reap */
 	void *opaque;
 };
 
@@ -67,12 +67,11 @@ struct aio_ops {
 struct aio {
 	const struct aio_ops *ops;
 	struct aio_config cfg;
-	unsigned inflight;	/* submitted and not yet done */
+	unsigned inflight; /* submitted and not yet done */
 };
 
 /* engine: "auto" (the ring if the host lets us, else threads), "io_uring", "threads". */
-int aio_create(const struct aio_config *cfg, const char *engine, struct aio **out,
-	       struct err *err);
+int aio_create(const struct aio_config *cfg, const char *engine, struct aio **out, struct err *err);
 int aio_uring_create(const struct aio_config *cfg, struct aio **out, struct err *err);
 int aio_threads_create(const struct aio_config *cfg, struct aio **out, struct err *err);
 

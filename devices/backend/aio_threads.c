@@ -31,15 +31,15 @@ struct pool {
 	struct loop_watch *watch;
 	int event_fd;
 	/* the loop's thread only */
-	struct op_list batch;	/* submitted, not yet committed */
-	struct op_list ready;	/* finished without a thread */
+	struct op_list batch; /* submitted, not yet committed */
+	struct op_list ready; /* finished without a thread */
 	pthread_t thread[POOL_THREADS];
 	unsigned nthreads;
-	bool no_nowait;		/* this file system cannot write so */
+	bool no_nowait; /* this file system cannot write so */
 	/* under lock */
 	pthread_mutex_t lock;
-	pthread_cond_t more;	/* todo grew, or stop */
-	pthread_cond_t some;	/* finished grew */
+	pthread_cond_t more; /* todo grew, or stop */
+	pthread_cond_t some; /* finished grew */
 	struct op_list todo;
 	struct op_list finished;
 	unsigned ntodo;

@@ -25,11 +25,11 @@ struct uring {
 	struct aio aio;
 	struct io_uring ring;
 	bool ring_valid;
-	bool fixed;		/* files are registered: sqe->fd is an index */
-	unsigned in_kernel;	/* queued or submitted, no completion seen */
+	bool fixed;	    /* files are registered: sqe->fd is an index */
+	unsigned in_kernel; /* queued or submitted, no completion seen */
 	struct aio_op *held, **held_last;
 	struct loop_watch *watch;
-	struct aio *pool;	/* for what a ring cannot do; NULL until needed */
+	struct aio *pool; /* for what a ring cannot do; NULL until needed */
 };
 
 static void prepare(struct uring *u, struct io_uring_sqe *sqe, struct aio_op *op)
@@ -40,15 +40,15 @@ static void prepare(struct uring *u, struct io_uring_sqe *sqe, struct aio_op *op
 	switch (op->kind) {
 	case AIO_READ:
 		if (op->niov == 1)
-			io_uring_prep_read(sqe, fd, op->iov->iov_base,
-					   (unsigned)op->iov->iov_len, op->offset);
+			io_uring_prep_read(sqe, fd, op->iov->iov_base, (unsigned)op->iov->iov_len,
+					   op->offset);
 		else
 			io_uring_prep_readv(sqe, fd, op->iov, op->niov, op->offset);
 		break;
 	case AIO_WRITE:
 		if (op->niov == 1)
-			io_uring_prep_write(sqe, fd, op->iov->iov_base,
-					    (unsigned)op->iov->iov_len, op->offset);
+			io_uring_prep_write(sqe, fd, op->iov->iov_base, (unsigned)op->iov->iov_len,
+					    op->offset);
 		else
 			io_uring_prep_writev(sqe, fd, op->iov, op->niov, op->offset);
 		sqe->rw_flags = (int)dsync;
@@ -57,8 +57,7 @@ static void prepare(struct uring *u, struct io_uring_sqe *sqe, struct aio_op *op
 		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
 		break;
 	default:
-		io_uring_prep_fallocate(sqe, fd, op->mode, (off_t)op->offset,
-					(off_t)op->len_bytes);
+		io_uring_prep_fallocate(sqe, fd, op->mode, (off_t)op->offset, (off_t)op->len_bytes);
 		break;
 	}
 	if (u->fixed)
@@ -258,7 +257,7 @@ static int setup(struct uring *u)
 static int restrict_ring(struct uring *u)
 {
 	static const uint8_t allowed[] = {
-		IORING_OP_READ,	 IORING_OP_WRITE, IORING_OP_READV,
+		IORING_OP_READ,	  IORING_OP_WRITE, IORING_OP_READV,
 		IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE,
 	};
 	const unsigned n = sizeof(allowed);
@@ -316,8 +315,7 @@ int aio_uring_create(const struct aio_config *cfg, struct aio **out, struct err 
 	return 0;
 }
 
-int aio_create(const struct aio_config *cfg, const char *engine, struct aio **out,
-	       struct err *err)
+int aio_create(const struct aio_config *cfg, const char *engine, struct aio **out, struct err *err)
 {
 	if (strcmp(engine, "threads") == 0)
 		return aio_threads_create(cfg, out, err);

@@ -25,7 +25,7 @@
 
 #include "vmm/core/log.h"
 
-#define FLUSH_NS 20000000u	/* the first byte went at once; this much later no person sees */
+#define FLUSH_NS 20000000u /* the first byte went at once; this much later no person sees */
 #define STALL_NS 1000000000ull
 #define CLOSE_MS 1000
 #define CHUNK_BYTES 4096u
@@ -39,7 +39,7 @@ void chardev_wake(const struct chardev *chr)
 	uint64_t one = 1;
 
 	if (chr->event_fd >= 0 && write(chr->event_fd, &one, sizeof(one)) < 0)
-		return;	/* EAGAIN: the counter is full, so the loop is woken already */
+		return; /* EAGAIN: the counter is full, so the loop is woken already */
 }
 
 static ssize_t put_out(const struct chardev *chr, const uint8_t *buf, size_t len);
@@ -56,7 +56,7 @@ static size_t put_direct(struct chardev *chr, const void *buf, size_t len)
 		return 0;
 	n = put_out(chr, buf, len);
 	if (n <= 0)
-		return 0;	/* the loop will see the same, and handle it */
+		return 0; /* the loop will see the same, and handle it */
 	chr->scheduled = true;
 	loop_timer_arm(chr->timer, FLUSH_NS);
 	return (size_t)n;
@@ -140,9 +140,8 @@ static void wait_out(struct chardev *chr)
 		chardev_update_events(chr);
 	else if (chr->out_watch)
 		loop_watch_events(chr->out_watch, EPOLLOUT);
-	else if (loop_watch_fd(chr->loop, chr->out_fd, EPOLLOUT, out_ready, chr,
-			       &chr->out_watch))
-		chr->out_wait = false;	/* the burst's timer tries again */
+	else if (loop_watch_fd(chr->loop, chr->out_fd, EPOLLOUT, out_ready, chr, &chr->out_watch))
+		chr->out_wait = false; /* the burst's timer tries again */
 }
 
 void chardev_fail(struct chardev *chr, int error)
@@ -448,7 +447,7 @@ int chardev_new(const struct keyvals *cfg, struct loop *loop, const struct chard
 	*out = NULL;
 	if (!chr)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
-	memset(chr, 0, size);	/* not the ring: its pages cost nothing until they are used */
+	memset(chr, 0, size); /* not the ring: its pages cost nothing until they are used */
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
@@ -476,7 +475,7 @@ int chardev_new(const struct keyvals *cfg, struct loop *loop, const struct chard
 	return 0;
 fail:
 	err_sys(err, -rc, "%s", cfg->option);
-	chr->ops = &no_ops;	/* the sink has not begun */
+	chr->ops = &no_ops; /* the sink has not begun */
 	chardev_close(chr);
 	return rc;
 }

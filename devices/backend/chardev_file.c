@@ -11,7 +11,7 @@
 
 struct file {
 	struct chardev chr;
-	bool made;		/* by this open, and not used yet */
+	bool made; /* by this open, and not used yet */
 };
 
 /* The last run's output goes only when this one begins. FIFOs and devices refuse, rightly. */
@@ -42,7 +42,8 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 	const char *path = keys_text(cfg, CHARDEV_KEY_FILE);
 	bool append = keys_num(cfg, CHARDEV_KEY_APPEND);
 	/* O_NONBLOCK is for a FIFO: neither opening nor writing may wait for its reader. */
-	int flags = O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | (append ? O_APPEND : 0);
+	int flags = O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC |
+		    (append ? O_APPEND : 0);
 	struct chardev *chr;
 	int rc;
 
@@ -57,8 +58,10 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 	else if (errno == EEXIST)
 		chr->out_fd = open(path, flags, 0666);
 	if (chr->out_fd < 0) {
-		rc = errno == ENXIO ? err_set(err, ENXIO, "%s: a FIFO that nobody reads; start "
-					      "its reader first", chr->what) :
+		rc = errno == ENXIO ? err_set(err, ENXIO,
+					      "%s: a FIFO that nobody reads; start "
+					      "its reader first",
+					      chr->what) :
 				      err_sys(err, errno, "%s", chr->what);
 		chardev_close(chr);
 		return rc;

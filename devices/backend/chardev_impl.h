@@ -19,14 +19,19 @@
 #define CHARDEV_IN_BYTES 512u
 
 /* Index into chardev_keys. */
-enum { CHARDEV_KEY_SINK, CHARDEV_KEY_FILE, CHARDEV_KEY_SOCKET, CHARDEV_KEY_APPEND,
-       CHARDEV_KEY_LINK };
+enum {
+	CHARDEV_KEY_SINK,
+	CHARDEV_KEY_FILE,
+	CHARDEV_KEY_SOCKET,
+	CHARDEV_KEY_APPEND,
+	CHARDEV_KEY_LINK
+};
 
 /* How to write without ever waiting. */
 enum chardev_out {
-	CHARDEV_OUT_WRITE,	/* non-blocking, or a regular file */
-	CHARDEV_OUT_SEND,	/* a socket: MSG_DONTWAIT */
-	CHARDEV_OUT_POLL,	/* blocking and shared: ask poll first, write little */
+	CHARDEV_OUT_WRITE, /* non-blocking, or a regular file */
+	CHARDEV_OUT_SEND,  /* a socket: MSG_DONTWAIT */
+	CHARDEV_OUT_POLL,  /* blocking and shared: ask poll first, write little */
 };
 
 /* All may be NULL. */
@@ -55,37 +60,37 @@ struct chardev {
 	struct chardev_user user;
 	bool attached;
 	bool begun;
-	char *what;			/* "--serial file=/x": begins every message */
-	const char *describe;		/* the part after the option */
-	int event_fd;			/* any thread and signal handlers: wakes the loop */
+	char *what;	      /* "--serial file=/x": begins every message */
+	const char *describe; /* the part after the option */
+	int event_fd;	      /* any thread and signal handlers: wakes the loop */
 	struct loop_watch *event_watch;
-	struct loop_watch *timer;	/* the next flush of a burst */
+	struct loop_watch *timer; /* the next flush of a burst */
 
-	pthread_mutex_t lock;		/* guards up to the next comment */
-	uint8_t *ring;			/* NULL: a null sink */
-	uint32_t ring_bytes;		/* a power of two */
-	uint64_t head, tail;		/* bytes ever put in, bytes ever taken out */
-	uint64_t dropped;		/* that a reader should have got */
-	bool lossy;			/* overwrite the oldest instead of holding back */
-	bool connected;			/* lossy: there is a reader */
-	bool scheduled;			/* a flush will come without a kick */
-	bool urgent;			/* kicked although scheduled */
-	bool blocked;			/* the user waits for drained */
+	pthread_mutex_t lock; /* guards up to the next comment */
+	uint8_t *ring;	      /* NULL: a null sink */
+	uint32_t ring_bytes;  /* a power of two */
+	uint64_t head, tail;  /* bytes ever put in, bytes ever taken out */
+	uint64_t dropped;     /* that a reader should have got */
+	bool lossy;	      /* overwrite the oldest instead of holding back */
+	bool connected;	      /* lossy: there is a reader */
+	bool scheduled;	      /* a flush will come without a kick */
+	bool urgent;	      /* kicked although scheduled */
+	bool blocked;	      /* the user waits for drained */
 	bool failed;
-	bool hold;			/* nothing goes out before begin */
+	bool hold; /* nothing goes out before begin */
 
-	int in_fd, out_fd;		/* -1: none; may be equal */
+	int in_fd, out_fd; /* -1: none; may be equal */
 	enum chardev_out out_how;
 	struct loop_watch *in_watch, *out_watch;
-	bool in_on;			/* the sink wants input read */
+	bool in_on; /* the sink wants input read */
 	bool in_ended;
-	bool in_always;			/* a file that epoll does not know: ready until its end */
-	bool in_discard;		/* the guest is stuck: read on, for the escapes' sake */
-	bool out_wait;			/* for EPOLLOUT */
-	uint32_t in_events;		/* as told to the loop */
-	struct loop_watch *stall;	/* only with a filter */
+	bool in_always;		  /* a file that epoll does not know: ready until its end */
+	bool in_discard;	  /* the guest is stuck: read on, for the escapes' sake */
+	bool out_wait;		  /* for EPOLLOUT */
+	uint32_t in_events;	  /* as told to the loop */
+	struct loop_watch *stall; /* only with a filter */
 	bool stall_armed;
-	atomic_bool in_paused;		/* the user shall call chardev_resume */
+	atomic_bool in_paused; /* the user shall call chardev_resume */
 	uint8_t in[CHARDEV_IN_BYTES];
 	unsigned in_off, in_len;
 };

@@ -24,7 +24,7 @@ const struct key chardev_keys[] = {
 	{ 0 },
 };
 
-enum sink { SINK_STDIO, SINK_PTY, SINK_NULL, SINK_OFF };	/* in the order of "sink" */
+enum sink { SINK_STDIO, SINK_PTY, SINK_NULL, SINK_OFF }; /* in the order of "sink" */
 
 static int open_null(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 		     struct err *err)
@@ -60,8 +60,7 @@ static int look_at_file(const char *option, const char *path, struct err *err)
 }
 
 /* What open would have opened, with no trace of it on the host. */
-static int look(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
-		struct err *err)
+static int look(const struct keyvals *cfg, struct loop *loop, struct chardev **out, struct err *err)
 {
 	static const struct chardev_ops ops;
 	const char *file = keys_text(cfg, CHARDEV_KEY_FILE);
@@ -75,8 +74,12 @@ static int look(const struct keyvals *cfg, struct loop *loop, struct chardev **o
 	if (rc)
 		return rc;
 	return chardev_new(cfg, loop, &ops, sizeof(struct chardev), 0, out, err, "%s%s",
-			   file ? "file=" : path ? "socket=" : "pty",
-			   file ? file : path ? path : "");
+			   file ? "file=" :
+			   path ? "socket=" :
+				  "pty",
+			   file ? file :
+			   path ? path :
+				  "");
 }
 
 int chardev_open(const struct keyvals *cfg, struct loop *loop, bool dry_run, struct chardev **out,

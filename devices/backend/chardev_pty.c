@@ -24,7 +24,7 @@ struct pty {
 	int master;
 	int notify_fd;
 	struct loop_watch *notify;
-	char *link;		/* set once it is ours */
+	char *link; /* set once it is ours */
 	char slave[64];
 };
 
@@ -49,8 +49,7 @@ static void pty_opened(void *opaque, uint32_t events)
 	if (chr->connected || chardev_watch_input(chr))
 		return;
 	chardev_connect(chr, true);
-	if (chr->attached && chr->user.resized && !ioctl(pty->master, TIOCGWINSZ, &ws) &&
-	    ws.ws_col)
+	if (chr->attached && chr->user.resized && !ioctl(pty->master, TIOCGWINSZ, &ws) && ws.ws_col)
 		chr->user.resized(chr->user.opaque, ws.ws_col, ws.ws_row);
 }
 
@@ -138,8 +137,7 @@ int chardev_open_pty(const struct keyvals *cfg, struct loop *loop, struct charde
 	char *what;
 	int rc;
 
-	rc = chardev_new(cfg, loop, &pty_ops, sizeof(*pty), CHARDEV_REPLAY_BYTES, &chr, err,
-			 "pty");
+	rc = chardev_new(cfg, loop, &pty_ops, sizeof(*pty), CHARDEV_REPLAY_BYTES, &chr, err, "pty");
 	if (rc)
 		return rc;
 	pty = (struct pty *)chr;

@@ -20,7 +20,7 @@ struct sock {
 	int listen_fd;
 	struct loop_watch *listen;
 	struct sockaddr_un addr;
-	dev_t dev;		/* of the path as we made it; ino 0: not made */
+	dev_t dev; /* of the path as we made it; ino 0: not made */
 	ino_t ino;
 };
 
@@ -132,7 +132,7 @@ static int start(struct sock *sock, struct err *err)
 	sock->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (sock->listen_fd < 0)
 		return err_sys(err, errno, "%s", sock->chr.what);
-	fchmod(sock->listen_fd, 0600);	/* Linux: the mode that bind gives the path */
+	fchmod(sock->listen_fd, 0600); /* Linux: the mode that bind gives the path */
 	rc = bind_path(sock, err);
 	if (rc)
 		return rc;
@@ -152,8 +152,9 @@ int chardev_check_socket(const struct keyvals *cfg, struct err *err)
 	struct stat st;
 
 	if (!*path || strlen(path) >= room)
-		return err_set(err, ENAMETOOLONG, "%s socket=%s: a socket's path has 1 to %zu "
-			       "bytes", cfg->option, path, room - 1);
+		return err_set(err, ENAMETOOLONG,
+			       "%s socket=%s: a socket's path has 1 to %zu bytes", cfg->option,
+			       path, room - 1);
 	if (!lstat(path, &st) && !S_ISSOCK(st.st_mode))
 		return err_set(err, EEXIST, "%s socket=%s: exists and is not a socket", cfg->option,
 			       path);

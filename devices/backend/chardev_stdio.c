@@ -26,15 +26,15 @@
 
 #include "vmm/core/log.h"
 
-#define ESCAPE 1u			/* Ctrl-A */
-#define FOREGROUND_NS 300000000ull	/* how often a background process looks */
+#define ESCAPE 1u		   /* Ctrl-A */
+#define FOREGROUND_NS 300000000ull /* how often a background process looks */
 
 struct stdio {
 	struct chardev chr;
 	bool tty_in;
-	int size_fd;			/* the terminal whose size counts, -1: none */
-	bool escape;			/* Ctrl-A came last */
-	struct loop_watch *foreground;	/* timer */
+	int size_fd;		       /* the terminal whose size counts, -1: none */
+	bool escape;		       /* Ctrl-A came last */
+	struct loop_watch *foreground; /* timer */
 	uint16_t cols, rows;
 };
 
@@ -42,9 +42,9 @@ struct stdio {
 static struct {
 	struct stdio *owner;
 	struct termios saved;
-	volatile sig_atomic_t changed;	/* the terminal is raw by our doing */
+	volatile sig_atomic_t changed; /* the terminal is raw by our doing */
 	volatile sig_atomic_t event_fd;
-	volatile sig_atomic_t signalled;	/* SIGWINCH or SIGCONT came */
+	volatile sig_atomic_t signalled; /* SIGWINCH or SIGCONT came */
 } term = { .event_fd = -1 };
 
 /* --- the terminal ---------------------------------------------------------- */
@@ -86,16 +86,16 @@ static void make_raw(void)
 	cfmakeraw(&tio);
 	tio.c_cc[VMIN] = 1;
 	tio.c_cc[VTIME] = 0;
-	term.changed = 1;	/* first: a signal in between must find it */
+	term.changed = 1; /* first: a signal in between must find it */
 	set_terminal(&tio);
 	log_set_crlf(isatty(STDERR_FILENO));
 }
 
 /* --- signals --------------------------------------------------------------- */
 
-static const int caught[] = { SIGWINCH, SIGCONT, SIGTSTP, SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGABRT,
-			      SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGPIPE, SIGALRM, SIGUSR1,
-			      SIGUSR2, SIGXCPU };
+static const int caught[] = { SIGWINCH, SIGCONT, SIGTSTP, SIGINT,  SIGTERM, SIGQUIT,
+			      SIGHUP,	SIGABRT, SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,
+			      SIGSYS,	SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU };
 #define NCAUGHT (sizeof(caught) / sizeof(caught[0]))
 
 static void wake_loop(void)
@@ -105,7 +105,7 @@ static void wake_loop(void)
 
 	term.signalled = 1;
 	if (term.event_fd >= 0 && write(term.event_fd, &one, sizeof(one)) < 0)
-		errno = saved;	/* the counter is full: awake already */
+		errno = saved; /* the counter is full: awake already */
 	errno = saved;
 }
 
@@ -118,7 +118,7 @@ static void on_signal(int sig)
 		break;
 	case SIGTSTP:
 		chardev_restore_terminal();
-		kill(getpid(), SIGSTOP);	/* SIGCONT makes it raw again */
+		kill(getpid(), SIGSTOP); /* SIGCONT makes it raw again */
 		break;
 	default:
 		chardev_restore_terminal();
@@ -228,7 +228,7 @@ static void escaped(struct stdio *io, uint8_t key)
 	switch (key) {
 	case 'x':
 	case 'X':
-		kill(getpid(), SIGTERM);	/* the same way out as from outside */
+		kill(getpid(), SIGTERM); /* the same way out as from outside */
 		break;
 	case 'b':
 	case 'B':
@@ -330,8 +330,10 @@ int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct char
 	int rc;
 
 	if (term.owner)
-		return err_set(err, EBUSY, "%s stdio: another option has stdio already; choose a "
-			       "pty, a socket or off for one of them", cfg->option);
+		return err_set(err, EBUSY,
+			       "%s stdio: another option has stdio already; choose a "
+			       "pty, a socket or off for one of them",
+			       cfg->option);
 	tty = !tcgetattr(STDIN_FILENO, &term.saved);
 	rc = chardev_new(cfg, loop, tty ? &tty_ops : &pipe_ops, sizeof(*io), CHARDEV_RING_BYTES,
 			 &chr, err, "stdio");

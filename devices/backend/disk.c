@@ -12,6 +12,6 @@ int disk_open(const struct disk_config *cfg, struct disk **out, struct err *err)
 	rc = store_choose_format(&options, err);
 	if (rc)
 		return rc;
-	return options.format == STORE_QCOW2 ? disk_qcow2_open(cfg, out, err)
-					     : disk_raw_open(cfg, out, err);
+	return options.format == STORE_QCOW2 ? disk_qcow2_open(cfg, out, err) :
+					       disk_raw_open(cfg, out, err);
 }

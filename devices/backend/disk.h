@@ -32,16 +32,16 @@ typedef void (*disk_done_fn)(struct disk_req *req, int result);
 /* The caller owns it (and iov) until done; no field above the line changes meanwhile. */
 struct disk_req {
 	enum disk_op op;
-	bool unmap;		/* WRITE_ZEROES: may deallocate */
-	bool durable;		/* WRITE: on stable storage when done */
-	uint64_t offset;	/* bytes */
-	uint64_t len_bytes;	/* READ, WRITE: the sum of iov; FLUSH: 0 */
+	bool unmap;	    /* WRITE_ZEROES: may deallocate */
+	bool durable;	    /* WRITE: on stable storage when done */
+	uint64_t offset;    /* bytes */
+	uint64_t len_bytes; /* READ, WRITE: the sum of iov; FLUSH: 0 */
 	const struct iovec *iov;
 	unsigned niov;
 	disk_done_fn done;
 	/* the backend's own scratch from here */
 	struct aio_op aio;
-	struct iovec *rest;	/* after a short transfer: what is left */
+	struct iovec *rest; /* after a short transfer: what is left */
 	unsigned step;
 	unsigned retries;
 	void *backend[2];
@@ -69,11 +69,12 @@ struct disk_ops {
 
 struct disk {
 	const struct disk_ops *ops;
-	const char *engine;	/* "io_uring", "threads"; "auto" until started */
-	uint64_t size_bytes;	/* multiple of 512 */
-	uint32_t block_bytes;	/* logical block: 512 .. 4096; smaller requests work, slowly */
-	uint32_t physical_bytes;	/* what the host writes without read-modify-write */
-	uint32_t discard_bytes;	/* parts of such blocks a discard leaves as they are; a power of two */
+	const char *engine;	 /* "io_uring", "threads"; "auto" until started */
+	uint64_t size_bytes;	 /* multiple of 512 */
+	uint32_t block_bytes;	 /* logical block: 512 .. 4096; smaller requests work, slowly */
+	uint32_t physical_bytes; /* what the host writes without read-modify-write */
+	uint32_t
+		discard_bytes; /* parts of such blocks a discard leaves as they are; a power of two */
 	bool readonly;
 	bool can_discard;
 	bool can_write_zeroes;
@@ -91,16 +92,17 @@ struct disk {
 };
 
 /* What the log says then. */
-#define DISK_LOST_WRITES "disk %s: the host could not write what it had in memory: %s; nobody " \
+#define DISK_LOST_WRITES                                                                           \
+	"disk %s: the host could not write what it had in memory: %s; nobody "                     \
 	"knows what is lost, so every flush fails from now on"
 
 struct disk_config {
 	const char *path;
-	enum store_format format;	/* AUTO: as store_open finds it */
+	enum store_format format; /* AUTO: as store_open finds it */
 	bool readonly;
-	bool direct;		/* O_DIRECT */
-	bool dry_run;		/* as store_options has it; no requests */
-	const char *engine;	/* "auto", "io_uring", "threads" */
+	bool direct;	    /* O_DIRECT */
+	bool dry_run;	    /* as store_options has it; no requests */
+	const char *engine; /* "auto", "io_uring", "threads" */
 	struct loop *loop;
 };
 

@@ -34,14 +34,16 @@ static int write_seed(struct fat *fat, const char *dir, int *fd, struct err *err
 
 	fat_get_info(fat, &info);
 	if (info.data_bytes > DISK_SEED_MAX_BYTES)
-		return err_set(err, EFBIG, "disk seed=%s: %s are too much for memory; make a file of it: "
-			       "bantam seed fat", dir,
-			       parse_size_text(info.data_bytes, size, sizeof(size)));
+		return err_set(err, EFBIG,
+			       "disk seed=%s: %s are too much for memory; make a file of it: "
+			       "bantam seed fat",
+			       dir, parse_size_text(info.data_bytes, size, sizeof(size)));
 	*fd = memfd_create("seed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (*fd < 0)
 		return err_sys(err, errno, "disk seed=%s", dir);
 	rc = fat_write(fat, *fd, "memory", err);
-	if (!rc && fcntl(*fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL))
+	if (!rc &&
+	    fcntl(*fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL))
 		rc = err_sys(err, errno, "disk seed=%s", dir);
 	return rc;
 }

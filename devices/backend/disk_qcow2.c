@@ -368,9 +368,10 @@ static int describe(struct qdisk *d, struct err *err)
 	struct disk *disk = &d->disk;
 
 	if (s->size_bytes % 512)
-		return err_set(err, EINVAL, "disk %s: its size, %llu bytes, is not a multiple of "
-			       "512; bantam image resize makes it one", d->cfg.path,
-			       (unsigned long long)s->size_bytes);
+		return err_set(err, EINVAL,
+			       "disk %s: its size, %llu bytes, is not a multiple of "
+			       "512; bantam image resize makes it one",
+			       d->cfg.path, (unsigned long long)s->size_bytes);
 	disk->size_bytes = s->size_bytes;
 	disk->block_bytes = s->image->block_bytes;
 	disk->physical_bytes = s->image->physical_bytes;
@@ -384,8 +385,10 @@ static int describe(struct qdisk *d, struct err *err)
 
 int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err *err)
 {
-	struct store_options options = { .path = cfg->path, .format = STORE_QCOW2,
-					 .readonly = cfg->readonly, .direct = cfg->direct,
+	struct store_options options = { .path = cfg->path,
+					 .format = STORE_QCOW2,
+					 .readonly = cfg->readonly,
+					 .direct = cfg->direct,
 					 .dry_run = cfg->dry_run };
 	struct qdisk *d = calloc(1, sizeof(*d));
 	int rc;
@@ -398,7 +401,8 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 	d->cfg = *cfg;
 	/* Our own text: the rings are created long after the caller's is gone. */
 	d->cfg.engine = !strcmp(cfg->engine, "io_uring") ? "io_uring" :
-			!strcmp(cfg->engine, "threads") ? "threads" : "auto";
+			!strcmp(cfg->engine, "threads")	 ? "threads" :
+							   "auto";
 	list_init(&d->settled);
 	list_init(&d->waiting);
 	/* Where a block device is copied to, a worker would be no quicker. */
@@ -413,7 +417,7 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 	/* Asked for by name: say now that it cannot be had. */
 	if (!rc && !strcmp(cfg->engine, "io_uring"))
 		rc = qdisk_start(&d->disk, err);
-	d->cfg.path = NULL;	/* the caller's, not ours to keep */
+	d->cfg.path = NULL; /* the caller's, not ours to keep */
 	if (rc) {
 		qdisk_close(&d->disk);
 		return rc;

@@ -17,18 +17,18 @@ struct job;
 
 /* A part of a request, by disk_raw. */
 struct piece {
-	struct disk_req req;	/* first */
+	struct disk_req req; /* first */
 	struct job *job;
 	unsigned level;
 	unsigned epoch;
-	bool counted;		/* epoch is to be ended */
+	bool counted; /* epoch is to be ended */
 };
 
 struct job {
-	struct disk_work work;	/* first; work.next also links the other lists */
+	struct disk_work work; /* first; work.next also links the other lists */
 	struct disk_req *req;
-	unsigned left;		/* pieces that are not done */
-	bool failed;		/* one went wrong: a worker does it all again */
+	unsigned left; /* pieces that are not done */
+	bool failed;   /* one went wrong: a worker does it all again */
 	unsigned npieces, niovs;
 	struct piece piece[MAX_PIECES];
 	struct iovec iov[MAX_IOVS];
@@ -41,27 +41,27 @@ struct job_list {
 /* An image of the chain; 0 is the top. */
 struct level {
 	struct store *store;
-	struct qcow2 *q;	/* NULL: raw */
-	struct disk *io;	/* NULL until needed */
+	struct qcow2 *q; /* NULL: raw */
+	struct disk *io; /* NULL until needed */
 };
 
 struct qdisk {
-	struct disk disk;	/* first */
+	struct disk disk; /* first */
 	struct disk_config cfg;
 	struct level level[QCOW2_CHAIN_MAX + 1];
 	unsigned nlevels;
-	unsigned nio;		/* levels [0, nio) may have io */
-	struct disk_workers *workers;	/* NULL until needed */
-	unsigned working;	/* jobs that workers have */
-	unsigned inflight;	/* requests */
+	unsigned nio;		      /* levels [0, nio) may have io */
+	struct disk_workers *workers; /* NULL until needed */
+	unsigned working;	      /* jobs that workers have */
+	unsigned inflight;	      /* requests */
 	struct job *free;
-	struct job_list settled;	/* work.result waits for commit */
-	struct job_list waiting;	/* for a busy cluster */
-	struct disk_req *refused;	/* no memory; linked by backend[1] */
-	struct write_here write_here;	/* to clusters that are ours, in the loop's thread */
-	struct write_here copy_here;	/* and copying to new ones */
-	uint64_t here_ns;	/* so long since commit, for copying */
-	bool submitted;		/* to some disk_raw, since commit looked */
+	struct job_list settled;      /* work.result waits for commit */
+	struct job_list waiting;      /* for a busy cluster */
+	struct disk_req *refused;     /* no memory; linked by backend[1] */
+	struct write_here write_here; /* to clusters that are ours, in the loop's thread */
+	struct write_here copy_here;  /* and copying to new ones */
+	uint64_t here_ns;	      /* so long since commit, for copying */
+	bool submitted;		      /* to some disk_raw, since commit looked */
 };
 
 /* disk_qcow2.c: a piece is through; the disk below has something to tell. */

@@ -57,8 +57,8 @@ static bool part_iov(struct job *job, uint64_t skip, uint64_t len, const struct 
 }
 
 /* Bytes [skip, + len) of the request, at host of that level's file. -EAGAIN: too many. */
-static int add_piece(struct qdisk *d, struct job *job, unsigned level, uint64_t host,
-		     uint64_t skip, uint64_t len)
+static int add_piece(struct qdisk *d, struct job *job, unsigned level, uint64_t host, uint64_t skip,
+		     uint64_t len)
 {
 	struct disk_req *req = job->req;
 	struct piece *p = &job->piece[job->npieces];
@@ -185,7 +185,8 @@ static int copy_here(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *
  * is done under the lock needs neither a piece nor an epoch. A stall, which is rare, holds up the
  * workers, too. Lock held.
  */
-static bool write_in_place(struct qdisk *d, struct job *job, const struct qcow2_run *r, uint64_t skip)
+static bool write_in_place(struct qdisk *d, struct job *job, const struct qcow2_run *r,
+			   uint64_t skip)
 {
 	const struct iovec *iov;
 	unsigned niov;
@@ -230,8 +231,8 @@ static int transfer(struct qdisk *d, struct job *job)
 	for (uint64_t done = 0; !rc && done < req->len_bytes;) {
 		uint64_t len = req->len_bytes - done;
 
-		rc = req->op == DISK_READ ? read_part(d, job, done, &len)
-					  : write_part(d, job, done, &len);
+		rc = req->op == DISK_READ ? read_part(d, job, done, &len) :
+					    write_part(d, job, done, &len);
 		done += len;
 	}
 	return rc;

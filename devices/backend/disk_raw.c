@@ -33,15 +33,15 @@ struct raw {
 	struct disk disk;
 	struct disk_config cfg;
 	struct image image;
-	char *path;		/* for messages; NULL: attached */
-	bool attached;		/* image is another's */
-	bool no_punch;		/* the file system said so once */
+	char *path;    /* for messages; NULL: attached */
+	bool attached; /* image is another's */
+	bool no_punch; /* the file system said so once */
 	bool no_zero_range;
-	bool cached;		/* something was written through the page cache, or may have been */
-	unsigned writes;	/* that are done */
-	unsigned flushed;	/* writes when the last good flush was submitted */
-	struct aio *aio;	/* NULL until the first request */
-	struct aio_op *settled, **settled_last;	/* results without I/O */
+	bool cached;	  /* something was written through the page cache, or may have been */
+	unsigned writes;  /* that are done */
+	unsigned flushed; /* writes when the last good flush was submitted */
+	struct aio *aio;  /* NULL until the first request */
+	struct aio_op *settled, **settled_last; /* results without I/O */
 	struct write_here here;
 };
 
@@ -154,8 +154,7 @@ static bool transient(struct disk_req *req, int64_t result)
 
 static bool unsupported(int64_t result)
 {
-	return result == -EOPNOTSUPP || result == -ENOTTY || result == -ENOSYS ||
-	       result == -ENODEV;
+	return result == -EOPNOTSUPP || result == -ENOTTY || result == -ENOSYS || result == -ENODEV;
 }
 
 /* --- submission and completion ---------------------------------------------- */
@@ -384,7 +383,8 @@ static void raw_submit(struct disk *disk, struct disk_req *req)
 	if (rc)
 		settle(raw, req, rc);
 	else if (req->op == DISK_WRITE && !req->durable &&
-		 write_here(&raw->here, raw->image.fd, req->iov, req->niov, req->offset, req->len_bytes))
+		 write_here(&raw->here, raw->image.fd, req->iov, req->niov, req->offset,
+			    req->len_bytes))
 		settle(raw, req, 0);
 	else if (req->aio.kind == AIO_DISCARD && !req->aio.len_bytes)
 		settle(raw, req, 0);
@@ -488,7 +488,8 @@ static int describe(struct raw *raw, struct err *err)
 	struct disk *disk = &raw->disk;
 
 	if (image->size_bytes % 512)
-		return err_set(err, EINVAL, "disk %s: its size, %llu bytes, is not a multiple of "
+		return err_set(err, EINVAL,
+			       "disk %s: its size, %llu bytes, is not a multiple of "
 			       "512; is it a disk image? (truncate -s %%512 pads it)",
 			       raw->cfg.path, (unsigned long long)image->size_bytes);
 	disk->size_bytes = image->size_bytes;
@@ -557,15 +558,15 @@ int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *
 		return err_sys(err, ENOMEM, "disk %s", cfg->path);
 	raw->image.fd = raw->image.cached_fd = -1;
 	raw->path = strdup(cfg->path);
-	rc = raw->path ? image_open(&raw->image, cfg->path, cfg->readonly, cfg->direct, err)
-		       : err_sys(err, ENOMEM, "disk %s", cfg->path);
+	rc = raw->path ? image_open(&raw->image, cfg->path, cfg->readonly, cfg->direct, err) :
+			 err_sys(err, ENOMEM, "disk %s", cfg->path);
 	judge_cache(raw);
 	if (!rc)
 		rc = describe(raw, err);
 	/* Asked for by name: say now that it cannot be had. */
 	if (!rc && strcmp(cfg->engine, "io_uring") == 0)
 		rc = raw_start(&raw->disk, err);
-	raw->cfg.path = NULL;	/* the caller's, not ours to keep */
+	raw->cfg.path = NULL; /* the caller's, not ours to keep */
 	if (rc) {
 		raw_close(&raw->disk);
 		return rc;

@@ -24,7 +24,7 @@ struct disk_workers {
 	unsigned nthreads;
 	/* under lock */
 	pthread_mutex_t lock;
-	pthread_cond_t more, some;	/* todo, finished grew */
+	pthread_cond_t more, some; /* todo, finished grew */
 	struct work_list todo, finished;
 	unsigned ntodo, idle;
 	bool stop;

@@ -19,8 +19,8 @@ struct disk_work {
 
 struct disk_workers_config {
 	struct loop *loop;
-	int (*run)(void *opaque, struct disk_work *work);	/* a worker's thread: the result */
-	void (*wake)(void *opaque);	/* the loop's thread: take what is finished */
+	int (*run)(void *opaque, struct disk_work *work); /* a worker's thread: the result */
+	void (*wake)(void *opaque); /* the loop's thread: take what is finished */
 	void *opaque;
 };
 

@@ -138,13 +138,17 @@ static int judge(const struct fat *fat, const struct fat_node *parent, const cha
 		 const struct stat *st, struct err *err)
 {
 	if (S_ISLNK(st->st_mode))
-		return path_error(path, EINVAL, "is a symbolic link, which FAT cannot hold (bantam "
-				  "seed --follow copies what it leads to)", err);
+		return path_error(path, EINVAL,
+				  "is a symbolic link, which FAT cannot hold (bantam "
+				  "seed --follow copies what it leads to)",
+				  err);
 	if (S_ISDIR(st->st_mode) && is_ancestor(parent, st))
 		return path_error(path, ELOOP, "this link leads to a folder that it lies in", err);
 	if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode))
-		return path_error(path, EINVAL, "is neither a file nor a folder (a device, socket "
-				  "or pipe), which FAT cannot hold", err);
+		return path_error(path, EINVAL,
+				  "is neither a file nor a folder (a device, socket "
+				  "or pipe), which FAT cannot hold",
+				  err);
 	if (S_ISREG(st->st_mode) && (uint64_t)st->st_size > FAT_FILE_MAX)
 		return path_error(path, EFBIG, "is larger than FAT's 4 GiB - 1", err);
 	if (fat->forbidden_set && st->st_dev == fat->forbidden.st_dev &&
@@ -170,7 +174,7 @@ static int take_file(struct fat *fat, struct fat_node *node, const char *path,
 static int read_names(struct fat *fat, struct fat_node *dir, struct err *err)
 {
 	int fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK |
-		      (dir->parent && !fat->options.follow ? O_NOFOLLOW : 0));
+					 (dir->parent && !fat->options.follow ? O_NOFOLLOW : 0));
 	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	int rc = 0;
@@ -194,8 +198,8 @@ static int read_names(struct fat *fat, struct fat_node *dir, struct err *err)
 		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
 			continue;
 		if (dir->nchild >= FAT_DIR_MAX)
-			rc = path_error(dir->path, EFBIG, "has more names than a FAT folder can hold",
-					err);
+			rc = path_error(dir->path, EFBIG,
+					"has more names than a FAT folder can hold", err);
 		else if (!node_add(fat, dir, entry->d_name, false))
 			rc = err_sys(err, ENOMEM, "FAT");
 	}
@@ -215,13 +219,16 @@ static int scan(struct fat *fat, struct fat_node *dir, struct err *err)
 		char *path;
 
 		if (node->path || node->data)
-			continue;	/* the root had it before */
+			continue; /* the root had it before */
 		if (asprintf(&path, "%s%s%s", dir->path,
 			     dir->path[strlen(dir->path) - 1] == '/' ? "" : "/", node->name) < 0)
 			return err_sys(err, ENOMEM, "FAT");
 		if (fat->options.follow ? stat(path, &st) : lstat(path, &st))
-			rc = path_error(path, errno, errno == ENOENT ?
-					"vanished, or is a link that leads nowhere" : NULL, err);
+			rc = path_error(path, errno,
+					errno == ENOENT ?
+						"vanished, or is a link that leads nowhere" :
+						NULL,
+					err);
 		if (!rc)
 			rc = judge(fat, dir, path, &st, err);
 		if (!rc && S_ISDIR(st.st_mode)) {
@@ -285,8 +292,7 @@ int fat_add_file(struct fat *fat, const char *name, const char *host_path, struc
 	return rc ? rc : take_file(fat, node, host_path, &st, err);
 }
 
-int fat_add_data(struct fat *fat, const char *name, const void *data, size_t len,
-		 struct err *err)
+int fat_add_data(struct fat *fat, const char *name, const void *data, size_t len, struct err *err)
 {
 	struct fat_node *node = node_add(fat, fat->root, name, false);
 
@@ -310,8 +316,9 @@ int fat_latest(int64_t unset, int64_t *latest_s, struct err *err)
 	if (!text)
 		return 0;
 	if (parse_u64(text, &num) || num > INT64_MAX)
-		return err_set(err, EINVAL, "SOURCE_DATE_EPOCH=%.40s: must be a number of seconds "
-			       "since 1970", text);
+		return err_set(err, EINVAL,
+			       "SOURCE_DATE_EPOCH=%.40s: must be a number of seconds since 1970",
+			       text);
 	*latest_s = (int64_t)num;
 	return 0;
 }

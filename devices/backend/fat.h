@@ -27,30 +27,30 @@
 #include "vmm/core/err.h"
 
 #define FAT_LABEL_MAX 11u
-#define FAT_FILE_MAX 0xffffffffull	/* bytes */
+#define FAT_FILE_MAX 0xffffffffull /* bytes */
 
 struct fat;
 
 enum fat_times {
-	FAT_TIMES_KEPT,		/* of the host's files, but none later than latest_s */
-	FAT_TIMES_ONE,		/* all are latest_s */
+	FAT_TIMES_KEPT, /* of the host's files, but none later than latest_s */
+	FAT_TIMES_ONE,	/* all are latest_s */
 };
 
 struct fat_options {
-	const char *label;	/* 1 to 11 characters; NULL: none */
-	uint64_t min_bytes;	/* the image is at least so large */
-	bool follow;		/* symbolic links count as what they lead to */
+	const char *label;  /* 1 to 11 characters; NULL: none */
+	uint64_t min_bytes; /* the image is at least so large */
+	bool follow;	    /* symbolic links count as what they lead to */
 	enum fat_times times;
-	int64_t latest_s;	/* Unix time; fat_latest() */
+	int64_t latest_s; /* Unix time; fat_latest() */
 };
 
 struct fat_info {
-	unsigned bits;		/* 12, 16, 32 */
+	unsigned bits; /* 12, 16, 32 */
 	unsigned cluster_bytes;
 	uint32_t clusters;
-	uint64_t size_bytes;	/* of the image: a multiple of 16 KiB */
-	uint64_t data_bytes;	/* of all files together */
-	unsigned files, folders;	/* the root is none */
+	uint64_t size_bytes;	 /* of the image: a multiple of 16 KiB */
+	uint64_t data_bytes;	 /* of all files together */
+	unsigned files, folders; /* the root is none */
 };
 
 /* The options are copied. On failure *out is NULL. */
@@ -63,8 +63,7 @@ int fat_add_tree(struct fat *fat, const char *name, const char *host_dir, struct
 /* One file in the root. A symbolic link that is named here is followed. */
 int fat_add_file(struct fat *fat, const char *name, const char *host_path, struct err *err);
 /* One file in the root that holds these bytes, which are copied. */
-int fat_add_data(struct fat *fat, const char *name, const void *data, size_t len,
-		 struct err *err);
+int fat_add_data(struct fat *fat, const char *name, const void *data, size_t len, struct err *err);
 /* A file that must not be among the sources: the image's own. */
 void fat_forbid(struct fat *fat, const struct stat *st);
 
@@ -82,7 +81,7 @@ int fat_write(struct fat *fat, int fd, const char *where, struct err *err);
 
 /* The environment's SOURCE_DATE_EPOCH, or unset when there is none. */
 int fat_latest(int64_t unset, int64_t *latest_s, struct err *err);
-#define FAT_EPOCH_S 315532800	/* 1980-01-01, the first day that FAT knows */
-#define FAT_LAST_S 4354819198	/* 2107-12-31 23:59:58 */
+#define FAT_EPOCH_S 315532800 /* 1980-01-01, the first day that FAT knows */
+#define FAT_LAST_S 4354819198 /* 2107-12-31 23:59:58 */
 
 #endif

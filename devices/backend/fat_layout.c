@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEAST_SECTORS 2048u	/* 1 MiB */
+#define LEAST_SECTORS 2048u /* 1 MiB */
 /* BIOS geometry: mtools wants the volume to be whole tracks. */
 #define TRACK_SECTORS 32u
-#define ALIGN_SECTORS 8u	/* clusters begin at multiples of 4 KiB in the image */
+#define ALIGN_SECTORS 8u /* clusters begin at multiples of 4 KiB in the image */
 #define MARGIN 16u
 #define LAST_FAT12 (4084u - MARGIN)
 #define FIRST_FAT16 (4085u + MARGIN)
@@ -27,9 +27,9 @@ static const struct row {
 	uint32_t max_sectors;
 	uint8_t cluster_sectors, bits;
 } rows[] = {
-	{ 4096, 1, 12 }, { 8384, 4, 12 },
-	{ 32672, 2, 16 }, { 262144, 4, 16 }, { 524288, 8, 16 }, { 1048576, 16, 16 },
-	{ 16777216, 8, 32 }, { 33554432, 16, 32 }, { 67108864, 32, 32 }, { 0xffffffe0, 64, 32 },
+	{ 4096, 1, 12 },      { 8384, 4, 12 },	      { 32672, 2, 16 },	   { 262144, 4, 16 },
+	{ 524288, 8, 16 },    { 1048576, 16, 16 },    { 16777216, 8, 32 }, { 33554432, 16, 32 },
+	{ 67108864, 32, 32 }, { 0xffffffe0, 64, 32 },
 };
 
 static uint32_t fat_sectors_for(unsigned bits, uint64_t clusters)
@@ -53,10 +53,14 @@ static void split(struct fat_geometry *geo, uint64_t sectors)
 		if (geo->fat_sectors && fat_sectors_for(geo->bits, clusters) > fat)
 			return;
 		*geo = (struct fat_geometry){
-			.bits = geo->bits, .cluster_sectors = geo->cluster_sectors,
-			.root_entries = geo->root_entries, .reserved = first + pad,
-			.fat_sectors = fat, .data_start = (uint32_t)(start + pad),
-			.clusters = (uint32_t)clusters, .sectors = sectors,
+			.bits = geo->bits,
+			.cluster_sectors = geo->cluster_sectors,
+			.root_entries = geo->root_entries,
+			.reserved = first + pad,
+			.fat_sectors = fat,
+			.data_start = (uint32_t)(start + pad),
+			.clusters = (uint32_t)clusters,
+			.sectors = sectors,
 		};
 		if (fat == 1)
 			return;
@@ -146,17 +150,19 @@ static int prepare(struct fat_node *dir, uint32_t own_entries, struct err *err)
 	for (size_t i = 0; !rc && i < dir->nchild; i++) {
 		const struct fat_node *node = dir->child[i];
 
-		n += 1 + (node->has_long ? (node->nwide + FAT_UNITS_PER_ENTRY - 1) /
-					   FAT_UNITS_PER_ENTRY : 0);
+		n += 1 + (node->has_long ?
+				  (node->nwide + FAT_UNITS_PER_ENTRY - 1) / FAT_UNITS_PER_ENTRY :
+				  0);
 	}
 	if (!rc && n > FAT_DIR_MAX)
-		return err_set(err, EFBIG, "%s: has more names than a FAT folder can hold (65520 "
+		return err_set(err, EFBIG,
+			       "%s: has more names than a FAT folder can hold (65520 "
 			       "entries, of which a long name takes several)",
 			       fat_name_print(dir->path ? dir->path : "/", buf, sizeof(buf)));
 	dir->nentries = (uint32_t)n;
 	for (size_t i = 0; !rc && i < dir->nchild; i++)
 		if (dir->child[i]->dir)
-			rc = prepare(dir->child[i], 2, err);	/* "." and ".." */
+			rc = prepare(dir->child[i], 2, err); /* "." and ".." */
 	return rc;
 }
 

@@ -16,16 +16,20 @@
 
 #include "vmm/core/parse.h"
 
-#define TAILS_IN_TURN 4u	/* NAME~1 to NAME~4, as other systems do */
+#define TAILS_IN_TURN 4u /* NAME~1 to NAME~4, as other systems do */
 #define PRINT_BYTES 240u
 
 static const char *char_fault(int32_t c)
 {
 	static const char *const faults[] = {
-		['"'] = "has a \", which FAT cannot hold", ['*'] = "has a *, which FAT cannot hold",
-		['/'] = "has a /, which FAT cannot hold", [':'] = "has a :, which FAT cannot hold",
-		['<'] = "has a <, which FAT cannot hold", ['>'] = "has a >, which FAT cannot hold",
-		['?'] = "has a ?, which FAT cannot hold", ['|'] = "has a |, which FAT cannot hold",
+		['"'] = "has a \", which FAT cannot hold",
+		['*'] = "has a *, which FAT cannot hold",
+		['/'] = "has a /, which FAT cannot hold",
+		[':'] = "has a :, which FAT cannot hold",
+		['<'] = "has a <, which FAT cannot hold",
+		['>'] = "has a >, which FAT cannot hold",
+		['?'] = "has a ?, which FAT cannot hold",
+		['|'] = "has a |, which FAT cannot hold",
 		['\\'] = "has a \\, which FAT cannot hold",
 	};
 
@@ -73,15 +77,15 @@ static uint16_t fold(uint16_t c)
 	static const struct {
 		uint16_t first, last, delta, step;
 	} ranges[] = {
-		{ 0x41, 0x5a, 32, 1 }, { 0xc0, 0xd6, 32, 1 }, { 0xd8, 0xde, 32, 1 },
-		{ 0x100, 0x12e, 1, 2 }, { 0x132, 0x136, 1, 2 }, { 0x139, 0x147, 1, 2 },
-		{ 0x14a, 0x176, 1, 2 }, { 0x179, 0x17d, 1, 2 }, { 0x1cd, 0x1db, 1, 2 },
-		{ 0x1de, 0x1ee, 1, 2 }, { 0x1f8, 0x21e, 1, 2 }, { 0x222, 0x232, 1, 2 },
-		{ 0x388, 0x38a, 37, 1 }, { 0x391, 0x3a1, 32, 1 }, { 0x3a3, 0x3ab, 32, 1 },
-		{ 0x386, 0x386, 38, 1 }, { 0x38c, 0x38c, 64, 1 }, { 0x38e, 0x38f, 63, 1 },
-		{ 0x400, 0x40f, 80, 1 }, { 0x410, 0x42f, 32, 1 }, { 0x460, 0x480, 1, 2 },
-		{ 0x48a, 0x4be, 1, 2 }, { 0x4c1, 0x4cd, 1, 2 }, { 0x4d0, 0x52e, 1, 2 },
-		{ 0x531, 0x556, 48, 1 }, { 0x1e00, 0x1e94, 1, 2 }, { 0x1ea0, 0x1efe, 1, 2 },
+		{ 0x41, 0x5a, 32, 1 },	   { 0xc0, 0xd6, 32, 1 },     { 0xd8, 0xde, 32, 1 },
+		{ 0x100, 0x12e, 1, 2 },	   { 0x132, 0x136, 1, 2 },    { 0x139, 0x147, 1, 2 },
+		{ 0x14a, 0x176, 1, 2 },	   { 0x179, 0x17d, 1, 2 },    { 0x1cd, 0x1db, 1, 2 },
+		{ 0x1de, 0x1ee, 1, 2 },	   { 0x1f8, 0x21e, 1, 2 },    { 0x222, 0x232, 1, 2 },
+		{ 0x388, 0x38a, 37, 1 },   { 0x391, 0x3a1, 32, 1 },   { 0x3a3, 0x3ab, 32, 1 },
+		{ 0x386, 0x386, 38, 1 },   { 0x38c, 0x38c, 64, 1 },   { 0x38e, 0x38f, 63, 1 },
+		{ 0x400, 0x40f, 80, 1 },   { 0x410, 0x42f, 32, 1 },   { 0x460, 0x480, 1, 2 },
+		{ 0x48a, 0x4be, 1, 2 },	   { 0x4c1, 0x4cd, 1, 2 },    { 0x4d0, 0x52e, 1, 2 },
+		{ 0x531, 0x556, 48, 1 },   { 0x1e00, 0x1e94, 1, 2 },  { 0x1ea0, 0x1efe, 1, 2 },
 		{ 0x2160, 0x216f, 16, 1 }, { 0x24b6, 0x24cf, 26, 1 }, { 0xff21, 0xff3a, 32, 1 },
 	};
 
@@ -91,8 +95,9 @@ static uint16_t fold(uint16_t c)
 		return 0x3c3;
 	for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++)
 		if (c >= ranges[i].first && c <= ranges[i].last)
-			return (c - ranges[i].first) % ranges[i].step ? c :
-				(uint16_t)(c + ranges[i].delta);
+			return (c - ranges[i].first) % ranges[i].step ?
+				       c :
+				       (uint16_t)(c + ranges[i].delta);
 	return c;
 }
 
@@ -208,7 +213,7 @@ static unsigned alias_letters(const char *from, const char *end, uint8_t *to, un
 		uint8_t c = (uint8_t)*from;
 
 		if (c == ' ' || c == '.' || (c & 0xc0) == 0x80)
-			continue;	/* also the later bytes of a character */
+			continue; /* also the later bytes of a character */
 		to[n++] = c < 0x80 && alias_char(c) ? (uint8_t)toupper(c) : '_';
 	}
 	return n;
@@ -346,7 +351,8 @@ static int find_twins(struct folded *folded, size_t n, struct err *err)
 			path = b->path ? b->path : b->name;
 			b = a;
 		}
-		return err_set(err, EINVAL, "%s and %s: FAT does not tell capital letters from small "
+		return err_set(err, EINVAL,
+			       "%s and %s: FAT does not tell capital letters from small "
 			       "ones, so one of them must go",
 			       fat_name_print(path, first, sizeof(first)),
 			       fat_name_print(b->name, second, sizeof(second)));

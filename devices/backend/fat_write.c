@@ -32,7 +32,7 @@ struct writer {
 	const char *where;
 	struct err *err;
 	uint32_t sum;
-	uint8_t *buf;		/* BUFFER_BYTES */
+	uint8_t *buf; /* BUFFER_BYTES */
 	/* The FAT's bits on their way. */
 	size_t fill;
 	uint64_t fat_at;
@@ -224,7 +224,8 @@ static int put_file(struct writer *w, const struct fat_node *node)
 static void put_times(uint8_t *entry, int64_t unix_s)
 {
 	time_t t = (time_t)(unix_s < FAT_EPOCH_S ? FAT_EPOCH_S :
-			    unix_s > FAT_LAST_S ? FAT_LAST_S : unix_s);
+			    unix_s > FAT_LAST_S	 ? FAT_LAST_S :
+						   unix_s);
 	unsigned date, clock;
 	struct tm tm;
 
@@ -254,8 +255,8 @@ static uint8_t *put_entry(uint8_t *at, const uint8_t *name, uint8_t attr, int64_
 /* The long name in pieces of 13, the last piece first. */
 static uint8_t *put_long(uint8_t *at, const struct fat_node *node)
 {
-	static const uint8_t places[FAT_UNITS_PER_ENTRY] = { 1, 3, 5, 7, 9, 14, 16, 18, 20, 22,
-							     24, 28, 30 };
+	static const uint8_t places[FAT_UNITS_PER_ENTRY] = { 1,	 3,  5,	 7,  9,	 14, 16,
+							     18, 20, 22, 24, 28, 30 };
 	unsigned pieces = (node->nwide + FAT_UNITS_PER_ENTRY - 1) / FAT_UNITS_PER_ENTRY;
 	uint8_t sum = fat_alias_sum(node->alias);
 	uint16_t wide[FAT_NAME_MAX];
@@ -269,8 +270,9 @@ static uint8_t *put_long(uint8_t *at, const struct fat_node *node)
 		for (unsigned i = 0; i < FAT_UNITS_PER_ENTRY; i++) {
 			unsigned n = (piece - 1) * FAT_UNITS_PER_ENTRY + i;
 
-			put16(at + places[i], n < node->nwide ? wide[n] :
-					      n == node->nwide ? 0 : 0xffff);
+			put16(at + places[i], n < node->nwide  ? wide[n] :
+					      n == node->nwide ? 0 :
+								 0xffff);
 		}
 	}
 	return at;
@@ -312,8 +314,9 @@ static int put_folder(struct writer *w, const struct fat_node *dir)
 			       node->cluster, node->dir ? 0 : (uint32_t)node->len_bytes);
 	}
 	BUG_ON(at != buf + len);
-	offset = dir->cluster ? cluster_offset(fat, dir->cluster) :
-		 (uint64_t)(fat->geo.data_start - fat->geo.root_entries / 16) * FAT_SECTOR;
+	offset = dir->cluster ?
+			 cluster_offset(fat, dir->cluster) :
+			 (uint64_t)(fat->geo.data_start - fat->geo.root_entries / 16) * FAT_SECTOR;
 	mix(w, buf, len);
 	rc = put(w, buf, len, offset);
 	free(buf);
@@ -398,12 +401,12 @@ static void fill_boot(const struct writer *w, uint8_t *b)
 	else
 		put32(b + 32, (uint32_t)geo->sectors);
 	b[21] = MEDIA;
-	put16(b + 24, 32);	/* sectors of a track */
-	put16(b + 26, 64);	/* heads */
+	put16(b + 24, 32); /* sectors of a track */
+	put16(b + 26, 64); /* heads */
 	if (geo->bits == 32) {
 		put32(b + 36, geo->fat_sectors);
 		put32(b + 44, fat->root->cluster);
-		put16(b + 48, 1);	/* FSInfo */
+		put16(b + 48, 1); /* FSInfo */
 		put16(b + 50, BACKUP_SECTOR);
 	} else {
 		put16(b + 22, geo->fat_sectors);
@@ -412,7 +415,10 @@ static void fill_boot(const struct writer *w, uint8_t *b)
 	tail[2] = 0x29;
 	put32(tail + 3, w->sum ? w->sum : 1);
 	pad_name(tail + 7, fat->label[0] ? fat->label : "NO NAME");
-	memcpy(tail + 18, geo->bits == 12 ? "FAT12   " : geo->bits == 16 ? "FAT16   " : "FAT32   ",
+	memcpy(tail + 18,
+	       geo->bits == 12 ? "FAT12   " :
+	       geo->bits == 16 ? "FAT16   " :
+				 "FAT32   ",
 	       8);
 	/* Not for booting: halt for ever. */
 	memcpy(tail + 26, "\xfa\xf4\xeb\xfd", 4);

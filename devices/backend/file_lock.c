@@ -11,8 +11,7 @@
 
 static int claim(int fd, off_t first, off_t n)
 {
-	struct flock fl = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = first,
-			    .l_len = n };
+	struct flock fl = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = n };
 
 	if (fcntl(fd, F_OFD_SETLK, &fl) == 0)
 		return 0;
@@ -22,8 +21,7 @@ static int claim(int fd, off_t first, off_t n)
 /* Does anybody else hold a lock there? */
 static int test(int fd, off_t first, off_t n)
 {
-	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first,
-			    .l_len = n };
+	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = n };
 
 	if (fcntl(fd, F_OFD_GETLK, &fl))
 		return -errno;

@@ -46,11 +46,14 @@ static int open_error(const struct request *cfg, int code, struct err *err)
 	if (code == EISDIR)
 		return err_set(err, code, "disk %s: is a directory, not an image", cfg->path);
 	if (code == EINVAL && cfg->direct)
-		return err_set(err, code, "disk %s: this file system cannot do O_DIRECT; "
-			       "remove direct", cfg->path);
+		return err_set(err, code,
+			       "disk %s: this file system cannot do O_DIRECT; remove direct",
+			       cfg->path);
 	if (code == EBUSY)
-		return err_set(err, code, "disk %s: the block device is mounted or in use; "
-			       "unmount it or add ro", cfg->path);
+		return err_set(err, code,
+			       "disk %s: the block device is mounted or in use; "
+			       "unmount it or add ro",
+			       cfg->path);
 	return err_sys(err, code, "disk %s", cfg->path);
 }
 
@@ -99,11 +102,15 @@ static int lock_file(struct image *image, const struct request *cfg, struct err 
 		return err_set(err, EAGAIN, "disk %s: it is open for writing in another VM",
 			       cfg->path);
 	if (rc == -EAGAIN)
-		return err_set(err, EAGAIN, "disk %s: it is open in another VM, or twice in this one; "
-			       "only a disk that is ro everywhere can be shared", cfg->path);
+		return err_set(err, EAGAIN,
+			       "disk %s: it is open in another VM, or twice in this one; "
+			       "only a disk that is ro everywhere can be shared",
+			       cfg->path);
 	if (rc)
-		log_put(LOG_WARN, "disk %s: this file system has no locks (%s); nothing stops "
-			"a second VM from writing to it", cfg->path, strerror(-rc));
+		log_put(LOG_WARN,
+			"disk %s: this file system has no locks (%s); nothing stops "
+			"a second VM from writing to it",
+			cfg->path, strerror(-rc));
 	return 0;
 }
 
@@ -131,8 +138,8 @@ static int probe(struct image *image, const struct request *cfg, struct err *err
 	unsigned physical = 4096;
 	int rc = image_size(image, &image->size_bytes);
 
-	if (!rc && image->is_block && (ioctl(image->fd, BLKSSZGET, &logical) ||
-				       ioctl(image->fd, BLKPBSZGET, &physical)))
+	if (!rc && image->is_block &&
+	    (ioctl(image->fd, BLKSSZGET, &logical) || ioctl(image->fd, BLKPBSZGET, &physical)))
 		rc = -errno;
 	if (rc)
 		return err_sys(err, -rc, "disk %s", cfg->path);
@@ -141,8 +148,7 @@ static int probe(struct image *image, const struct request *cfg, struct err *err
 	return 0;
 }
 
-int image_open(struct image *image, const char *path, bool readonly, bool direct,
-	       struct err *err)
+int image_open(struct image *image, const char *path, bool readonly, bool direct, struct err *err)
 {
 	struct request cfg = { path, readonly, direct };
 	int rc;

@@ -14,12 +14,12 @@
 
 struct image {
 	int fd;
-	int cached_fd;		/* with direct: the same file without O_DIRECT, else -1 */
+	int cached_fd; /* with direct: the same file without O_DIRECT, else -1 */
 	bool is_block;
-	uint64_t size_bytes;	/* as it was at open; any number */
-	uint32_t block_bytes;	/* logical block of a device; 512 of a file */
-	uint32_t physical_bytes;	/* what the host writes without read-modify-write */
-	uint32_t mem_align;	/* O_DIRECT's demands, powers of two; without: 1 */
+	uint64_t size_bytes;	 /* as it was at open; any number */
+	uint32_t block_bytes;	 /* logical block of a device; 512 of a file */
+	uint32_t physical_bytes; /* what the host writes without read-modify-write */
+	uint32_t mem_align;	 /* O_DIRECT's demands, powers of two; without: 1 */
 	uint32_t offset_align;
 };
 
@@ -27,8 +27,7 @@ struct image {
  * Open and lock (against a second writer; QEMU's locks are respected). On
  * failure *err says why in one line and *image holds nothing open.
  */
-int image_open(struct image *image, const char *path, bool readonly, bool direct,
-	       struct err *err);
+int image_open(struct image *image, const char *path, bool readonly, bool direct, struct err *err);
 /* Accepts what image_open failed on, and a second call. */
 void image_close(struct image *image);
 /* The size now; 0 or -errno. */

@@ -84,8 +84,7 @@ int net_port_open(struct net *net, unsigned queue, int fd)
 	int flags = fcntl(fd, F_GETFL), rc;
 
 	BUG_ON(queue >= NET_MAX_QUEUES || p->fd >= 0);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) ||
-	    fcntl(fd, F_SETFD, FD_CLOEXEC))
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) || fcntl(fd, F_SETFD, FD_CLOEXEC))
 		return -errno;
 	rc = loop_watch_fd(net->loop, fd, 0, on_event, p, &p->watch);
 	if (rc)
@@ -168,8 +167,9 @@ static int parse_fds(const struct net_config *cfg, int *fd, unsigned *n, struct 
 		if (len < sizeof(one))
 			memcpy(one, at, len);
 		if (parse_u64(one, &num) || num > INT32_MAX)
-			return err_set(err, EINVAL, "%s fd=%s: must be a number, or one for each "
-				       "queue: fd=7:8", cfg->option, cfg->fds);
+			return err_set(err, EINVAL,
+				       "%s fd=%s: must be a number, or one for each queue: fd=7:8",
+				       cfg->option, cfg->fds);
 		if (fcntl((int)num, F_GETFD) < 0)
 			return err_set(err, EBADF, "%s fd=%s: %s is not an open file descriptor",
 				       cfg->option, cfg->fds, one);
@@ -193,8 +193,10 @@ int net_fd_open(const struct net_config *cfg, struct net **out, struct err *err)
 	if (rc)
 		return rc;
 	if (cfg->queues && cfg->queues != n)
-		return err_set(err, EINVAL, "%s fd=%s: queues=%u does not fit: there is one for each "
-			       "descriptor; leave it out", cfg->option, cfg->fds, cfg->queues);
+		return err_set(err, EINVAL,
+			       "%s fd=%s: queues=%u does not fit: there is one for each "
+			       "descriptor; leave it out",
+			       cfg->option, cfg->fds, cfg->queues);
 	if (cfg->dry_run) {
 		rc = net_describe(cfg, out, err, "fd %s", cfg->fds);
 		if (!rc)
@@ -218,14 +220,17 @@ int net_open(const struct net_config *cfg, struct net **out, struct err *err)
 
 	*out = NULL;
 	if (given != 1)
-		return err_set(err, EINVAL, "%s: needs one of tap=NAME, fd=N, stream=PATH, user and vhost-user=SOCKET",
-			       cfg->option);
+		return err_set(
+			err, EINVAL,
+			"%s: needs one of tap=NAME, fd=N, stream=PATH, user and vhost-user=SOCKET",
+			cfg->option);
 	if (cfg->hostfwd && !cfg->user)
 		return err_set(err, EINVAL, "%s: hostfwd= goes with user only", cfg->option);
 	if ((cfg->ip || cfg->mask) && !cfg->tap)
 		return err_set(err, EINVAL, "%s: ip= and mask= go with tap= only", cfg->option);
 	if (cfg->queues > 1 && !cfg->tap && !cfg->fds && !cfg->daemon)
-		return err_set(err, EINVAL, "%s: queues=%u goes with tap=, fd= and vhost-user= only",
+		return err_set(err, EINVAL,
+			       "%s: queues=%u goes with tap=, fd= and vhost-user= only",
 			       cfg->option, cfg->queues);
 	if (cfg->tap)
 		return net_tap_open(cfg, out, err);

@@ -21,8 +21,8 @@
 #include "vmm/core/loop.h"
 
 #define NET_MAX_QUEUES 16u
-#define NET_IOV_MAX 1023u	/* a stream's frame has one more */
-#define NET_HDR_BYTES 12u	/* struct virtio_net_hdr_v1 */
+#define NET_IOV_MAX 1023u /* a stream's frame has one more */
+#define NET_HDR_BYTES 12u /* struct virtio_net_hdr_v1 */
 #define NET_MAC_BYTES 6u
 /* The longest frame there is: 64 KiB of IP, Ethernet header, two VLAN tags. */
 #define NET_FRAME_MAX 65557u
@@ -30,17 +30,17 @@
 #define NET_MTU_MAX 65535u
 
 /* What the guest's driver can take from us, or we from it. */
-#define NET_CSUM 1u		/* partial checksums */
+#define NET_CSUM 1u /* partial checksums */
 #define NET_TSO4 2u
 #define NET_TSO6 4u
-#define NET_ECN 8u		/* TSO of segments with ECN */
+#define NET_ECN 8u /* TSO of segments with ECN */
 #define NET_UFO 16u
 #define NET_OFFLOADS 31u
 
 struct net_frame {
 	struct iovec *iov;
-	unsigned niov;		/* at most NET_IOV_MAX */
-	uint32_t len_bytes;	/* send: its length; recv: room, then what came. More than the
+	unsigned niov;	    /* at most NET_IOV_MAX */
+	uint32_t len_bytes; /* send: its length; recv: room, then what came. More than the
 				 * room: it was cut, and what there is of it is worthless */
 };
 
@@ -82,9 +82,9 @@ struct net_client {
 struct net_port {
 	struct net *net;
 	unsigned queue;
-	int fd;			/* -1: none now */
+	int fd; /* -1: none now */
 	struct loop_watch *watch;
-	bool want_read, want_write;	/* what the client asked for */
+	bool want_read, want_write; /* what the client asked for */
 };
 
 /* A backend embeds it first. */
@@ -93,38 +93,38 @@ struct net {
 	struct loop *loop;
 	struct net_client client;
 	unsigned nqueues;
-	unsigned offloads_in;	/* that it can give to a driver which accepts them */
-	unsigned offloads_out;	/* that it can take */
-	unsigned vnet_hdr_bytes;	/* 0 or NET_HDR_BYTES */
-	bool has_peer;		/* a socket: event sees to EPOLLRDHUP and EPOLLHUP */
-	bool csum_good;		/* what it gives comes from this host: checksums are right */
-	uint16_t mtu;		/* the link's own, 0: unknown */
-	bool up;		/* the peer is there */
-	bool polled;		/* the client asks ready(): nobody need call it */
-	struct vhost_user vhost;	/* a daemon that can serve the client's queues in place of send
+	unsigned offloads_in;	 /* that it can give to a driver which accepts them */
+	unsigned offloads_out;	 /* that it can take */
+	unsigned vnet_hdr_bytes; /* 0 or NET_HDR_BYTES */
+	bool has_peer;		 /* a socket: event sees to EPOLLRDHUP and EPOLLHUP */
+	bool csum_good;		 /* what it gives comes from this host: checksums are right */
+	uint16_t mtu;		 /* the link's own, 0: unknown */
+	bool up;		 /* the peer is there */
+	bool polled;		 /* the client asks ready(): nobody need call it */
+	struct vhost_user vhost; /* a daemon that can serve the client's queues in place of send
 				 * and recv; who lets it takes this, and sets fd to -1. fd -1: none */
-	char *daemon;		/* where it listens; NULL: the backend's own process, whose end the
+	char *daemon;		 /* where it listens; NULL: the backend's own process, whose end the
 				 * backend tells */
-	char name[16];		/* "net0", for messages */
-	char what[128];		/* "tap tap0 (2 queues)", for --dry-run and messages */
+	char name[16];		 /* "net0", for messages */
+	char what[128];		 /* "tap tap0 (2 queues)", for --dry-run and messages */
 	struct net_port port[NET_MAX_QUEUES];
 };
 
 struct net_config {
-	const char *option;	/* "--net", for messages */
-	const char *name;	/* "net0", for reports */
+	const char *option; /* "--net", for messages */
+	const char *name;   /* "net0", for reports */
 	/* Exactly one of the five. */
-	const char *tap;	/* its name; "" lets the kernel choose */
-	const char *fds;	/* "7" or "7:8", one for each queue; taken over in any case */
-	const char *stream;	/* a path or "fd:N" */
-	const char *daemon;	/* vhost-user: the path of its socket */
+	const char *tap;    /* its name; "" lets the kernel choose */
+	const char *fds;    /* "7" or "7:8", one for each queue; taken over in any case */
+	const char *stream; /* a path or "fd:N" */
+	const char *daemon; /* vhost-user: the path of its socket */
 	bool user;
-	bool memory_shared;	/* user: the client's queues can be served by another process */
-	const char *hostfwd;	/* user: "tcp:[ADDR]:PORT-PORT,…" or NULL */
-	unsigned queues;	/* tap and daemon: how many */
-	unsigned mtu;		/* 0: the backend's own */
-	const char *ip, *mask;	/* tap, if open creates it; NULL: none */
-	bool dry_run;		/* check what can be checked by looking; what, mtu, nqueues, close */
+	bool memory_shared;    /* user: the client's queues can be served by another process */
+	const char *hostfwd;   /* user: "tcp:[ADDR]:PORT-PORT,…" or NULL */
+	unsigned queues;       /* tap and daemon: how many */
+	unsigned mtu;	       /* 0: the backend's own */
+	const char *ip, *mask; /* tap, if open creates it; NULL: none */
+	bool dry_run;	       /* check what can be checked by looking; what, mtu, nqueues, close */
 	struct loop *loop;
 };
 

@@ -15,8 +15,8 @@ static const struct net_ops daemon_ops = {
 };
 
 /* By the bits of the five in one direction. */
-static unsigned offloads(uint64_t features, unsigned csum, unsigned tso4, unsigned tso6, unsigned ecn,
-			 unsigned ufo)
+static unsigned offloads(uint64_t features, unsigned csum, unsigned tso4, unsigned tso6,
+			 unsigned ecn, unsigned ufo)
 {
 	const unsigned bit[] = { csum, tso4, tso6, ecn, ufo };
 	static const unsigned offload[] = { NET_CSUM, NET_TSO4, NET_TSO6, NET_ECN, NET_UFO };
@@ -38,8 +38,8 @@ static int connect_daemon(struct net *net, const struct net_config *cfg, struct 
 	/* Without MQ it does not say: then it is one. */
 	pairs = vu->queues_max ? vu->queues_max : 1;
 	if (pairs < net->nqueues)
-		return err_set(err, ENOTSUP, "%s: %s: the daemon serves %llu queues, not %u", cfg->option,
-			       cfg->daemon, (unsigned long long)pairs, net->nqueues);
+		return err_set(err, ENOTSUP, "%s: %s: the daemon serves %llu queues, not %u",
+			       cfg->option, cfg->daemon, (unsigned long long)pairs, net->nqueues);
 	if (!(vu->features >> VIRTIO_F_VERSION_1 & 1))
 		return err_set(err, ENOTSUP, "%s: %s: the daemon knows no virtio 1", cfg->option,
 			       cfg->daemon);

@@ -22,7 +22,7 @@ static unsigned dgram_send(struct net *net, unsigned queue, struct net_frame *fr
 	unsigned done = 0;
 
 	if (net->port[queue].fd < 0)
-		return n;	/* an unplugged cable swallows everything */
+		return n; /* an unplugged cable swallows everything */
 	while (done < n) {
 		unsigned batch = n - done < BATCH ? n - done : BATCH;
 		int rc;

@@ -27,12 +27,14 @@ static const char *address(char *text, struct net_hostfwd *out)
 		return "an IPv6 address is written in brackets, like tcp:[::1]:8080-80";
 	if (!out->v6)
 		return inet_pton(AF_INET, len ? text : "127.0.0.1", &out->addr) == 1 ?
-			       NULL : "not an IPv4 address before the ports";
+			       NULL :
+			       "not an IPv4 address before the ports";
 	if (text[len - 1] != ']')
 		return "the bracket after the IPv6 address is missing";
 	text[len - 1] = 0;
 	return inet_pton(AF_INET6, text + 1, &out->addr6) == 1 ?
-		       NULL : "not an IPv6 address in the brackets";
+		       NULL :
+		       "not an IPv6 address in the brackets";
 }
 
 const char *net_hostfwd_parse(const char *text, unsigned len, struct net_hostfwd *out)

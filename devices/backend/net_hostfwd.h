@@ -8,11 +8,11 @@
 
 struct net_hostfwd {
 	bool udp;
-	bool any_addr;		/* no address was given: 127.0.0.1 */
-	bool v6;		/* addr6, and the guest's IPv6 address; else addr, and its IPv4 one */
+	bool any_addr; /* no address was given: 127.0.0.1 */
+	bool v6;       /* addr6, and the guest's IPv6 address; else addr, and its IPv4 one */
 	struct in_addr addr;
 	struct in6_addr addr6;
-	uint16_t host_port;	/* 0: whichever is free */
+	uint16_t host_port; /* 0: whichever is free */
 	uint16_t guest_port;
 };
 
@@ -26,7 +26,7 @@ const char *net_hostfwd_parse(const char *text, unsigned len, struct net_hostfwd
  * Lines that bantam-net-user writes to its status descriptor, in this order: a NET_USER_FWD
  * line for each forward, then NET_USER_READY; or one NET_USER_ERROR line instead of any.
  */
-#define NET_USER_FWD "fwd "	/* "fwd tcp 127.0.0.1:40123 -> guest :22" */
+#define NET_USER_FWD "fwd " /* "fwd tcp 127.0.0.1:40123 -> guest :22" */
 #define NET_USER_READY "ready"
 #define NET_USER_ERROR "error "
 

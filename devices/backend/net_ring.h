@@ -18,22 +18,22 @@
 #include <sys/types.h>
 
 #define NET_RING_BYTES (256u << 10)
-#define NET_RING_FRAME_MAX 65600u	/* no frame is longer (but see NET_FRAME_MAX) */
+#define NET_RING_FRAME_MAX 65600u /* no frame is longer (but see NET_FRAME_MAX) */
 
 /* As it lies in the shared memory, zeroed at first. Each line has one writer. */
 struct net_ring_mem {
-	_Atomic uint32_t head;		/* bytes ever produced, modulo 2^32 */
-	_Alignas(64) _Atomic uint32_t tail;	/* … and consumed */
-	_Alignas(64) _Atomic uint32_t hungry;	/* the consumer waits for frames */
-	_Atomic uint32_t stuck;		/* the producer waits for room */
+	_Atomic uint32_t head;		      /* bytes ever produced, modulo 2^32 */
+	_Alignas(64) _Atomic uint32_t tail;   /* … and consumed */
+	_Alignas(64) _Atomic uint32_t hungry; /* the consumer waits for frames */
+	_Atomic uint32_t stuck;		      /* the producer waits for room */
 	_Alignas(64) uint8_t data[NET_RING_BYTES];
 };
 
 /* One end's own view; zeroed but for mem. */
 struct net_ring {
 	struct net_ring_mem *mem;
-	uint32_t pos;		/* our end; the other one sees it after publish or release */
-	uint32_t seen;		/* the other end, as it was when we looked */
+	uint32_t pos;  /* our end; the other one sees it after publish or release */
+	uint32_t seen; /* the other end, as it was when we looked */
 };
 
 /* Both directions: a sealed memfd, for to_helper and from_helper. */

@@ -31,12 +31,12 @@
 #define LEN_BYTES 4u
 
 struct stream {
-	struct net net;		/* first */
-	struct sockaddr_un addr;	/* sun_path "": an fd, which cannot be had again */
+	struct net net;		 /* first */
+	struct sockaddr_un addr; /* sun_path "": an fd, which cannot be had again */
 	struct loop_watch *retry;
-	bool ended;		/* the socket will give nothing more, or is out of step */
-	uint32_t tail_at, tail_end;	/* bytes of tail that are still to be sent */
-	uint32_t in_at, in_end;	/* bytes of in that are read and not yet taken */
+	bool ended;		    /* the socket will give nothing more, or is out of step */
+	uint32_t tail_at, tail_end; /* bytes of tail that are still to be sent */
+	uint32_t in_at, in_end;	    /* bytes of in that are read and not yet taken */
 	uint8_t tail[NET_FRAME_MAX + LEN_BYTES];
 	uint8_t in[IN_BYTES];
 };
@@ -63,8 +63,8 @@ static void lost(struct stream *s)
 static bool send_tail(struct stream *s)
 {
 	while (s->tail_at < s->tail_end) {
-		ssize_t rc = send(s->net.port[0].fd, s->tail + s->tail_at,
-				  s->tail_end - s->tail_at, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t rc = send(s->net.port[0].fd, s->tail + s->tail_at, s->tail_end - s->tail_at,
+				  MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (rc <= 0)
 			return false;
@@ -356,8 +356,9 @@ int net_stream_open(const struct net_config *cfg, struct net **out, struct err *
 	if (!strncmp(cfg->stream, "fd:", 3))
 		return open_fd(cfg, cfg->stream + 3, out, err);
 	if (!*cfg->stream || strlen(cfg->stream) >= sizeof(s->addr.sun_path))
-		return err_set(err, ENAMETOOLONG, "%s stream=%s: a socket's path has 1 to %zu "
-			       "bytes", cfg->option, cfg->stream, sizeof(s->addr.sun_path) - 1);
+		return err_set(err, ENAMETOOLONG,
+			       "%s stream=%s: a socket's path has 1 to %zu bytes", cfg->option,
+			       cfg->stream, sizeof(s->addr.sun_path) - 1);
 	if (cfg->dry_run)
 		return net_describe(cfg, out, err, "stream %.100s", cfg->stream);
 	s = create(cfg, err);

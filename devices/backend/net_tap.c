@@ -29,14 +29,14 @@
 #include "vmm/core/parse.h"
 
 struct tap {
-	struct net net;		/* first */
+	struct net net; /* first */
 	char ifname[IFNAMSIZ];
-	struct loop_watch *news;	/* of the host's links */
+	struct loop_watch *news; /* of the host's links */
 	int news_fd;
 	bool multi_queue;
 	bool attached[NET_MAX_QUEUES];
-	unsigned offloads;	/* as the kernel was told last */
-	int found_hdr_bytes;	/* of vnet headers, before us; 0: not touched */
+	unsigned offloads;   /* as the kernel was told last */
+	int found_hdr_bytes; /* of vnet headers, before us; 0: not touched */
 };
 
 static struct tap *tap_of(struct net *net)
@@ -109,7 +109,8 @@ static void on_news(void *opaque, uint32_t events)
 	char byte;
 
 	/* ENOBUFS: there was more than fits. What is said is not parsed: we look for ourselves. */
-	while (recv(tap->news_fd, &byte, sizeof(byte), 0) >= 0 || errno == ENOBUFS || errno == EINTR)
+	while (recv(tap->news_fd, &byte, sizeof(byte), 0) >= 0 || errno == ENOBUFS ||
+	       errno == EINTR)
 		;
 	if (ioctl(tap->net.port[0].fd, TUNGETIFF, &ifr))
 		on_gone(&tap->net);
@@ -221,8 +222,10 @@ static int setup(struct tap *tap, const struct net_config *cfg, struct err *err)
 	for (unsigned i = 1; i < net->nqueues; i++) {
 		struct ifreq other;
 
-		if (ioctl(net->port[i].fd, TUNGETIFF, &other) || strcmp(other.ifr_name, tap->ifname))
-			return err_set(err, EINVAL, "%s fd=%s: %d is not a queue of tap %s, as %d is",
+		if (ioctl(net->port[i].fd, TUNGETIFF, &other) ||
+		    strcmp(other.ifr_name, tap->ifname))
+			return err_set(err, EINVAL,
+				       "%s fd=%s: %d is not a queue of tap %s, as %d is",
 				       cfg->option, cfg->fds, net->port[i].fd, tap->ifname,
 				       net->port[0].fd);
 	}
@@ -237,7 +240,7 @@ static int setup(struct tap *tap, const struct net_config *cfg, struct err *err)
 	net->vnet_hdr_bytes = NET_HDR_BYTES;
 	net->offloads_out = NET_OFFLOADS;
 	net->offloads_in = NET_OFFLOADS;
-	tap->offloads = NET_OFFLOADS;	/* whatever they are: not none */
+	tap->offloads = NET_OFFLOADS; /* whatever they are: not none */
 	/* Kernels that have no UFO to give say so here. */
 	tap_set_offloads(net, NET_OFFLOADS & ~NET_UFO);
 	tap_set_offloads(net, NET_OFFLOADS);
@@ -332,8 +335,9 @@ static int parse_ip(const struct net_config *cfg, struct in_addr *addr, struct i
 	if (inet_pton(AF_INET, ip, addr) != 1)
 		return err_set(err, EINVAL, "%s ip=%s: not an IPv4 address", cfg->option, cfg->ip);
 	if (!parse_mask(m, mask))
-		return err_set(err, EINVAL, "%s: \"%s\": not a mask; write it like 255.255.255.0 "
-			       "or 24", cfg->option, m);
+		return err_set(err, EINVAL,
+			       "%s: \"%s\": not a mask; write it like 255.255.255.0 or 24",
+			       cfg->option, m);
 	return 0;
 }
 
@@ -405,7 +409,8 @@ static bool is_shared(const char *ifname, unsigned ours)
 		      IFLA_LINKINFO);
 	if (a)
 		data = attribute(RTA_DATA(a), RTA_PAYLOAD(a), IFLA_INFO_DATA);
-	for (unsigned type = IFLA_TUN_NUM_QUEUES; data && type <= IFLA_TUN_NUM_DISABLED_QUEUES; type++) {
+	for (unsigned type = IFLA_TUN_NUM_QUEUES; data && type <= IFLA_TUN_NUM_DISABLED_QUEUES;
+	     type++) {
 		a = attribute(RTA_DATA(data), RTA_PAYLOAD(data), type);
 		open += a ? *(uint32_t *)RTA_DATA(a) : 0;
 	}
@@ -418,9 +423,10 @@ static void bring_up_found(const struct tap *tap)
 	int rc = bring_up(tap);
 
 	if (rc)
-		log_put(LOG_WARN, "%s: tap %s: is down, and bringing it up failed: %s; no frame will "
-			"pass before root does: ip link set %s up", tap->net.name, tap->ifname,
-			strerror(-rc), tap->ifname);
+		log_put(LOG_WARN,
+			"%s: tap %s: is down, and bringing it up failed: %s; no frame will "
+			"pass before root does: ip link set %s up",
+			tap->net.name, tap->ifname, strerror(-rc), tap->ifname);
 }
 
 /* --- opening ----------------------------------------------------------------------------- */
@@ -435,12 +441,16 @@ static int refuse(const struct net_config *cfg, int code, bool existed, struct e
 		return err_set(err, code, "%s tap=%s: taken: another process uses it", o, t);
 	case EPERM:
 		if (existed)
-			return err_set(err, code, "%s tap=%s: belongs to another user; as root: "
+			return err_set(err, code,
+				       "%s tap=%s: belongs to another user; as root: "
 				       "ip link del %s && ip tuntap add %s mode tap%s user %u && "
-				       "ip link set %s up", o, t, t, t, mq, geteuid(), t);
-		return err_set(err, code, "%s tap=%s: no permission to create it; grant "
+				       "ip link set %s up",
+				       o, t, t, t, mq, geteuid(), t);
+		return err_set(err, code,
+			       "%s tap=%s: no permission to create it; grant "
 			       "CAP_NET_ADMIN, or as root: ip tuntap add %s mode tap%s user %u && "
-			       "ip link set %s up", o, t, name, mq, geteuid(), name);
+			       "ip link set %s up",
+			       o, t, name, mq, geteuid(), name);
 	case EINVAL:
 		if (!existed)
 			return err_set(err, code, "%s tap=%s: not a name for an interface", o, t);
@@ -472,8 +482,7 @@ static int open_queue(const struct net_config *cfg, const char *ifname, short *f
 	return fd;
 }
 
-static int open_queues(struct tap *tap, const struct net_config *cfg, bool existed,
-		       struct err *err)
+static int open_queues(struct tap *tap, const struct net_config *cfg, bool existed, struct err *err)
 {
 	short flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 
@@ -486,10 +495,13 @@ static int open_queues(struct tap *tap, const struct net_config *cfg, bool exist
 		int fd = open_queue(cfg, tap->ifname, &flags), rc;
 
 		if (fd == -ENOENT || fd == -ENODEV)
-			return err_set(err, -fd, "%s tap=%s: /dev/net/tun is missing; load the "
-				       "module tun, or use --net user", cfg->option, cfg->tap);
+			return err_set(err, -fd,
+				       "%s tap=%s: /dev/net/tun is missing; load the "
+				       "module tun, or use --net user",
+				       cfg->option, cfg->tap);
 		if (fd == -EACCES)
-			return err_set(err, -fd, "%s tap=%s: no permission to open /dev/net/tun; "
+			return err_set(err, -fd,
+				       "%s tap=%s: no permission to open /dev/net/tun; "
 				       "grant read and write on it, or use --net user",
 				       cfg->option, cfg->tap);
 		if (fd < 0)
@@ -527,8 +539,9 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 	int rc;
 
 	if (strlen(cfg->tap) >= IFNAMSIZ)
-		return err_set(err, ENAMETOOLONG, "%s tap=%s: an interface's name has at most %d "
-			       "characters", cfg->option, cfg->tap, IFNAMSIZ - 1);
+		return err_set(err, ENAMETOOLONG,
+			       "%s tap=%s: an interface's name has at most %d characters",
+			       cfg->option, cfg->tap, IFNAMSIZ - 1);
 	if (strchr(cfg->tap, '%') || strchr(cfg->tap, '/'))
 		return err_set(err, EINVAL, "%s tap=%s: not a name for an interface", cfg->option,
 			       cfg->tap);
@@ -538,7 +551,8 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 	existed = *cfg->tap && if_nametoindex(cfg->tap);
 	if (cfg->dry_run) {
 		rc = net_describe(cfg, out, err, "tap %s, %u queue%s%s", cfg->tap,
-				  cfg->queues ? cfg->queues : 1, cfg->queues > 1 ? "s" : "", existed ? "" : ", to be created");
+				  cfg->queues ? cfg->queues : 1, cfg->queues > 1 ? "s" : "",
+				  existed ? "" : ", to be created");
 		if (!rc && cfg->queues)
 			(*out)->nqueues = cfg->queues;
 		return rc;

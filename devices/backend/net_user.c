@@ -38,13 +38,13 @@
 #define STOP_MS 1000
 
 struct user {
-	struct net net;		/* first */
+	struct net net; /* first */
 	pid_t pid;
 	int status_fd;
 	struct net_ring_pair *rings;
-	struct net_ring tx, rx;		/* to and from the helper */
+	struct net_ring tx, rx; /* to and from the helper */
 	struct loop_watch *bell_watch;
-	int bell_fd;			/* ours: closed with its watch */
+	int bell_fd; /* ours: closed with its watch */
 	int helper_bell_fd;
 };
 
@@ -90,7 +90,7 @@ static unsigned user_send(struct net *net, unsigned queue, struct net_frame *fra
 	int rc = 1;
 
 	if (net->port[0].fd < 0)
-		return n;	/* an unplugged cable swallows everything */
+		return n; /* an unplugged cable swallows everything */
 	while (i < n) {
 		uint8_t *to;
 
@@ -223,8 +223,8 @@ static const struct net_ops rings_ops = {
 /* --- starting the helper ------------------------------------------------------------- */
 
 /* kind and its n descriptors: see NET_USER_RINGS. */
-static int spawn(struct user *u, const struct net_config *cfg, const char *path, int peer, int status,
-		 const char *kind, const int *fd, unsigned n)
+static int spawn(struct user *u, const struct net_config *cfg, const char *path, int peer,
+		 int status, const char *kind, const int *fd, unsigned n)
 {
 	int keep[5] = { peer, status };
 	char text[5][12], mtu[12], *argv[11] = { HELPER };
@@ -319,8 +319,8 @@ static int create_rings(struct user *u, int *fd_out)
 	return loop_watch_event(u->net.loop, on_bell, u, &u->bell_watch, &u->bell_fd);
 }
 
-static int spawn_with_rings(struct user *u, const struct net_config *cfg, const char *path, int peer,
-			    int status)
+static int spawn_with_rings(struct user *u, const struct net_config *cfg, const char *path,
+			    int peer, int status)
 {
 	int rings = -1, rc = create_rings(u, &rings);
 
@@ -332,8 +332,8 @@ static int spawn_with_rings(struct user *u, const struct net_config *cfg, const 
 	return rc;
 }
 
-static int spawn_with_queues(struct user *u, const struct net_config *cfg, const char *path, int peer,
-			     int status)
+static int spawn_with_queues(struct user *u, const struct net_config *cfg, const char *path,
+			     int peer, int status)
 {
 	int vhost[2], rc;
 
@@ -386,8 +386,10 @@ int net_user_open(const struct net_config *cfg, struct net **out, struct err *er
 		return err_set(err, EINVAL, "%s user: mtu=%u: at most %u here", cfg->option,
 			       cfg->mtu, MTU_MAX);
 	if (!helper_find(HELPER, path, sizeof(path)))
-		return err_set(err, ENOENT, "%s user: %s is missing; it belongs next to bantam "
-			       "or in ../libexec/bantam", cfg->option, HELPER);
+		return err_set(err, ENOENT,
+			       "%s user: %s is missing; it belongs next to bantam "
+			       "or in ../libexec/bantam",
+			       cfg->option, HELPER);
 	if (cfg->dry_run)
 		return net_describe(cfg, out, err, "user network");
 	u = (struct user *)net_new(cfg->memory_shared ? &queues_ops : &rings_ops, cfg, sizeof(*u));

@@ -39,7 +39,8 @@ static struct partition *add(struct store *s, struct partitions *out, unsigned n
 		return NULL;
 	if (nsectors > limit - sector)
 		nsectors = limit - sector;
-	*p = (struct partition){ .number = number, .offset = sector * out->sector_bytes,
+	*p = (struct partition){ .number = number,
+				 .offset = sector * out->sector_bytes,
 				 .len_bytes = nsectors * out->sector_bytes };
 	out->n++;
 	return p;
@@ -165,9 +166,12 @@ static bool read_header(struct store *s, uint32_t sector_bytes, uint64_t lba, st
 		return false;
 	crc = le32(b + 16);
 	memset(b + 16, 0, 4);
-	*gpt = (struct gpt){ .lba = le64(b + 24), .alternate_lba = le64(b + 32),
-			     .entries_lba = le64(b + 72), .nentries = le32(b + 80),
-			     .entry_bytes = le32(b + 84), .entries_crc = le32(b + 88) };
+	*gpt = (struct gpt){ .lba = le64(b + 24),
+			     .alternate_lba = le64(b + 32),
+			     .entries_lba = le64(b + 72),
+			     .nentries = le32(b + 80),
+			     .entry_bytes = le32(b + 84),
+			     .entries_crc = le32(b + 88) };
 	return crc32(0, b, header_bytes) == crc && gpt->lba == lba;
 }
 
@@ -254,7 +258,8 @@ static int read_gpt(struct store *s, struct partitions *out, uint32_t sector_byt
 	have_first = read_header(s, sector_bytes, 1, &first);
 	if (have_first && entries_ok(s, sector_bytes, &first)) {
 		gpt = first;
-	} else if ((read_header(s, sector_bytes, last, &gpt) && entries_ok(s, sector_bytes, &gpt)) ||
+	} else if ((read_header(s, sector_bytes, last, &gpt) &&
+		    entries_ok(s, sector_bytes, &gpt)) ||
 		   /* The image has grown since. */
 		   (have_first && read_header(s, sector_bytes, first.alternate_lba, &gpt) &&
 		    entries_ok(s, sector_bytes, &gpt))) {
@@ -284,7 +289,8 @@ int partitions_read(struct store *s, struct partitions *out, struct err *err)
 			rc = read_gpt(s, out, 4096);
 		if (rc > 0)
 			return 0;
-		return err_set(err, EINVAL, "its GPT is damaged, and so is the GPT's copy at the end");
+		return err_set(err, EINVAL,
+			       "its GPT is damaged, and so is the GPT's copy at the end");
 	}
 	if (is_mbr(sector)) {
 		read_mbr(s, out, sector);

@@ -17,17 +17,17 @@ enum part_table { PART_TABLE_NONE, PART_TABLE_MBR, PART_TABLE_GPT };
 enum part_role { PART_ROLE_OTHER, PART_ROLE_ROOT, PART_ROLE_BOOT, PART_ROLE_ESP };
 
 struct partition {
-	unsigned number;	/* 1 is vda1; 0: the whole disk */
+	unsigned number; /* 1 is vda1; 0: the whole disk */
 	enum part_role role;
 	uint64_t offset;
-	uint64_t len_bytes;	/* at least 1 */
-	char partuuid[40];	/* as after PARTUUID=; "": has none */
+	uint64_t len_bytes; /* at least 1 */
+	char partuuid[40];  /* as after PARTUUID=; "": has none */
 };
 
 struct partitions {
 	enum part_table table;
-	uint32_t sector_bytes;	/* 512 or 4096 */
-	bool from_backup;	/* the first GPT header is damaged */
+	uint32_t sector_bytes; /* 512 or 4096 */
+	bool from_backup;      /* the first GPT header is damaged */
 	unsigned n;
 	struct partition part[PARTITIONS_MAX];
 };

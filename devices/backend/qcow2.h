@@ -57,17 +57,17 @@
 enum qcow2_table { QCOW2_L2, QCOW2_REFCOUNTS };
 
 struct qcow2_slice {
-	uint64_t offset;	/* in the file */
+	uint64_t offset; /* in the file */
 	struct qcow2_slice *hash_next;
-	struct qcow2_slice *prev, *next;	/* the next to be given up first */
-	uint32_t dirty_lo, dirty_hi;	/* bytes; equal: clean */
-	uint32_t writing_lo, writing_hi;	/* taken by the commit that runs */
+	struct qcow2_slice *prev, *next; /* the next to be given up first */
+	uint32_t dirty_lo, dirty_hi;	 /* bytes; equal: clean */
+	uint32_t writing_lo, writing_hi; /* taken by the commit that runs */
 	enum qcow2_table table;
-	bool used;		/* since it was last looked at whether to give it up */
+	bool used; /* since it was last looked at whether to give it up */
 	bool loading;
-	bool stale;		/* while loading: the cluster was freed */
+	bool stale; /* while loading: the cluster was freed */
 	bool writing;
-	uint8_t *data;		/* slice_bytes, behind this */
+	uint8_t *data; /* slice_bytes, behind this */
 };
 
 /* Entries [lo, hi) of the L1 or the refcount table that are newer than the file. */
@@ -92,77 +92,77 @@ struct qcow2_busy {
 	struct qcow2_busy *next;
 };
 
-struct qcow2_unpacked;	/* decompressed clusters: qcow2_compress.c */
+struct qcow2_unpacked; /* decompressed clusters: qcow2_compress.c */
 
 struct qcow2 {
-	struct store store;	/* first */
+	struct store store; /* first */
 	struct image image;
-	int fd;			/* through the page cache */
+	int fd; /* through the page cache */
 	char *path;
-	bool writable;		/* opened completely, and for writing */
-	bool armed;		/* the file is prepared for the first change: qcow2_arm_locked */
+	bool writable; /* opened completely, and for writing */
+	bool armed;    /* the file is prepared for the first change: qcow2_arm_locked */
 
 	/* As the header says; constant but for resize. */
 	unsigned version;
 	unsigned cluster_bits;
 	uint64_t cluster_bytes;
-	unsigned l2_bits;	/* log2 of the entries of an L2 table */
+	unsigned l2_bits; /* log2 of the entries of an L2 table */
 	unsigned refcount_order;
-	unsigned refblock_bits;	/* log2 of the entries of a refcount block */
+	unsigned refblock_bits; /* log2 of the entries of a refcount block */
 	uint64_t refcount_max;
 	uint32_t slice_bytes;
 	uint64_t incompatible, compatible, autoclear;
 	bool zstd;
 	uint32_t nsnapshots;
 	uint64_t snapshots_offset;
-	uint64_t snapshots_bytes;	/* writable images */
-	char *backing_name;	/* as written, NULL: none */
-	enum store_format backing_format;	/* AUTO: not said */
+	uint64_t snapshots_bytes;	  /* writable images */
+	char *backing_name;		  /* as written, NULL: none */
+	enum store_format backing_format; /* AUTO: not said */
 
 	pthread_mutex_t lock;
-	pthread_cond_t changed;	/* a slice was loaded, busy shrank, a commit ended */
+	pthread_cond_t changed; /* a slice was loaded, busy shrank, a commit ended */
 	uint64_t *l1;
 	uint64_t l1_offset;
 	uint32_t l1_size;
 	struct qcow2_range l1_dirty;
 	uint64_t *reftable;
 	uint64_t reftable_offset;
-	uint32_t reftable_clusters;	/* in the file */
-	uint64_t reftable_size;	/* entries in memory */
+	uint32_t reftable_clusters; /* in the file */
+	uint64_t reftable_size;	    /* entries in memory */
 	struct qcow2_range reftable_dirty;
-	bool reftable_moved;	/* offset and clusters are not in the header yet */
+	bool reftable_moved; /* offset and clusters are not in the header yet */
 
 	struct qcow2_slice *bucket[QCOW2_BUCKETS];
-	struct qcow2_slice slices;	/* list head */
+	struct qcow2_slice slices; /* list head */
 	unsigned nslices, max_slices, ndirty;
 
-	uint64_t file_bytes;	/* no mapping may reach beyond; a multiple of clusters */
-	uint64_t grown_bytes;	/* the file's size: at least file_bytes if we may write */
-	uint64_t virgin;	/* from here on the file was never written */
-	uint64_t free_hint;	/* cluster number: below it nothing is free */
+	uint64_t file_bytes;  /* no mapping may reach beyond; a multiple of clusters */
+	uint64_t grown_bytes; /* the file's size: at least file_bytes if we may write */
+	uint64_t virgin;      /* from here on the file was never written */
+	uint64_t free_hint;   /* cluster number: below it nothing is free */
 
-	struct qcow2_free_list zeroed;	/* free clusters below virgin that read as zeroes */
-	bool slow_alloc;	/* a rare allocation works without the lock; others wait */
+	struct qcow2_free_list zeroed; /* free clusters below virgin that read as zeroes */
+	bool slow_alloc;	       /* a rare allocation works without the lock; others wait */
 
 	struct qcow2_busy *busy;
 	struct qcow2_free_list freed;	/* by changes that are not committed */
-	struct qcow2_free_list settled;	/* committed */
+	struct qcow2_free_list settled; /* committed */
 	struct qcow2_free_list limbo;	/* I/O of the epoch before may still use them */
-	uint64_t freed_bytes;	/* of freed, about */
-	uint64_t packed_at;	/* where the next compressed cluster may begin; 0: nowhere */
-	unsigned epoch;		/* 0 or 1 */
-	_Atomic unsigned epoch_io[2];	/* I/O that began in that epoch; grows under the lock */
+	uint64_t freed_bytes;		/* of freed, about */
+	uint64_t packed_at;	      /* where the next compressed cluster may begin; 0: nowhere */
+	unsigned epoch;		      /* 0 or 1 */
+	_Atomic unsigned epoch_io[2]; /* I/O that began in that epoch; grows under the lock */
 	bool committing;
-	bool unsafe;		/* damaged: no more writes */
-	bool want_commit;	/* too much is dirty or freed */
+	bool unsafe;	  /* damaged: no more writes */
+	bool want_commit; /* too much is dirty or freed */
 
 	/* Open addressing: offsets of clusters that hold metadata, 0: free place. */
 	uint64_t *meta;
 	size_t meta_n, meta_room;
 
 	struct qcow2_unpacked *unpacked;
-	int lost_writes;		/* -errno of the first flush that failed; atomic */
-	bool told_packed;	/* of one that cannot be decompressed */
+	int lost_writes;  /* -errno of the first flush that failed; atomic */
+	bool told_packed; /* of one that cannot be decompressed */
 };
 
 static inline struct qcow2 *qcow2_of(struct store *s)
@@ -210,8 +210,7 @@ void qcow2_set_lost_writes(struct qcow2 *q, int error);
 void qcow2_iov_zero(const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t len);
 void qcow2_iov_fill(const struct iovec *iov, unsigned niov, uint64_t skip, const void *from,
 		    uint64_t len);
-void qcow2_iov_take(const struct iovec *iov, unsigned niov, uint64_t skip, void *to,
-		    uint64_t len);
+void qcow2_iov_take(const struct iovec *iov, unsigned niov, uint64_t skip, void *to, uint64_t len);
 /* At most max parts; returns how many. */
 unsigned qcow2_iov_slice(struct iovec *to, unsigned max, const struct iovec *iov, unsigned niov,
 			 uint64_t skip, uint64_t len);
@@ -234,11 +233,11 @@ void qcow2_slice_drop_locked(struct qcow2 *q, uint64_t offset, uint64_t len);
 enum qcow2_kind { QCOW2_HOLE, QCOW2_ZEROES, QCOW2_DATA, QCOW2_PACKED };
 
 struct qcow2_run {
-	enum qcow2_kind kind;	/* HOLE: the backing file's, if there is one */
-	uint64_t len;		/* bytes from the offset asked for */
-	uint64_t host;		/* DATA, preallocated ZEROES: where in the file; else 0 */
-	uint64_t entry;		/* PACKED: the L2 entry; len ends with the cluster */
-	bool copied;		/* DATA, ZEROES: may be written in place */
+	enum qcow2_kind kind; /* HOLE: the backing file's, if there is one */
+	uint64_t len;	      /* bytes from the offset asked for */
+	uint64_t host;	      /* DATA, preallocated ZEROES: where in the file; else 0 */
+	uint64_t entry;	      /* PACKED: the L2 entry; len ends with the cluster */
+	bool copied;	      /* DATA, ZEROES: may be written in place */
 };
 
 /* How [offset, offset + max) begins; max > 0. 0, 1, -EAGAIN, -EIO, … as above. */
@@ -276,13 +275,12 @@ enum qcow2_alloc { QCOW2_ALLOC_ANY, QCOW2_ALLOC_NOW };
 
 struct qcow2_got {
 	uint64_t host;
-	uint64_t n;		/* clusters: 1 .. want */
-	bool zeroed;		/* they read as zeroes */
+	uint64_t n;  /* clusters: 1 .. want */
+	bool zeroed; /* they read as zeroes */
 };
 
 /* The refcounts are 1 then. */
-int qcow2_alloc_locked(struct qcow2 *q, uint64_t want, enum qcow2_alloc how,
-		       struct qcow2_got *out);
+int qcow2_alloc_locked(struct qcow2 *q, uint64_t want, enum qcow2_alloc how, struct qcow2_got *out);
 /* Give back what was never linked. */
 void qcow2_unalloc_locked(struct qcow2 *q, uint64_t host, uint64_t n);
 /* They may be written to from now on. */
@@ -345,8 +343,7 @@ int qcow2_place_locked(struct qcow2 *q, uint64_t offset, uint64_t len, struct qc
  */
 int qcow2_copy_now_locked(struct qcow2 *q, const struct iovec *iov, unsigned niov, uint64_t skip,
 			  uint64_t offset, uint64_t len, uint64_t *done);
-void qcow2_busy_begin_locked(struct qcow2 *q, struct qcow2_busy *busy, uint64_t first,
-			     uint64_t n);
+void qcow2_busy_begin_locked(struct qcow2 *q, struct qcow2_busy *busy, uint64_t first, uint64_t n);
 void qcow2_busy_end_locked(struct qcow2 *q, struct qcow2_busy *busy);
 bool qcow2_is_busy_locked(const struct qcow2 *q, uint64_t first, uint64_t n);
 
@@ -359,8 +356,8 @@ int qcow2_discard(struct store *s, uint64_t offset, uint64_t len);
 int qcow2_unpack(struct qcow2 *q, uint64_t entry, uint64_t from, const struct iovec *iov,
 		 unsigned niov, uint64_t skip, uint64_t len);
 /* From the clusters that are kept decompressed; false: it is not among them. Lock held. */
-bool qcow2_unpacked_locked(struct qcow2 *q, uint64_t entry, uint64_t from,
-			   const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t len);
+bool qcow2_unpacked_locked(struct qcow2 *q, uint64_t entry, uint64_t from, const struct iovec *iov,
+			   unsigned niov, uint64_t skip, uint64_t len);
 void qcow2_unpacked_forget_locked(struct qcow2 *q);
 void qcow2_unpacked_free(struct qcow2 *q);
 /* Bytes of the file that a compressed cluster's sectors take: [*offset, *offset + *len). */
@@ -393,7 +390,7 @@ struct qcow2_chain {
 	uint64_t dev, ino;
 	unsigned depth;
 	const struct qcow2_chain *above;
-	const char *path;	/* of the image above */
+	const char *path; /* of the image above */
 };
 
 #endif

@@ -10,8 +10,15 @@
 #define REPORTED_MAX 40u
 #define AUTOCLEAR_BITMAPS 1ull
 
-static const char *const owner_names[] = { "nothing", "the header", "an L1 table", "an L2 table",
-	"the refcount table", "a refcount block", "the snapshot table", "data", "several things" };
+static const char *const owner_names[] = { "nothing",
+					   "the header",
+					   "an L1 table",
+					   "an L2 table",
+					   "the refcount table",
+					   "a refcount block",
+					   "the snapshot table",
+					   "data",
+					   "several things" };
 
 static void report(struct check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -164,7 +171,8 @@ static int check_l1(struct check *c, const uint64_t *l1, uint64_t n, bool active
 		rc = qcow2_pread(q, l2, q->cluster_bytes, offset);
 		for (uint64_t e = 0; !rc && e < 1ull << q->l2_bits; e++)
 			if (l2[e])
-				check_entry(c, be64toh(l2[e]), (i << q->l2_bits) + e, active, &next);
+				check_entry(c, be64toh(l2[e]), (i << q->l2_bits) + e, active,
+					    &next);
 	}
 	free(l2);
 	return rc;
@@ -287,7 +295,8 @@ static int check_reftable(struct check *c)
 		if (!offset)
 			continue;
 		if (offset & QCOW2_REFTABLE_RESERVED || misaligned(c, offset)) {
-			wrong(c, "refcount block", i, "is not aligned, or has reserved bits set", offset);
+			wrong(c, "refcount block", i, "is not aligned, or has reserved bits set",
+			      offset);
 			c->rebuild = true;
 		} else if (cluster < c->nclusters && c->refs[cluster]) {
 			/* Whoever wrote it wrote over something: its content means nothing. */
@@ -363,8 +372,8 @@ static void check_copied_entry(struct check *c, const char *what, uint64_t numbe
 
 	if (check_copied_ok(c, entry, true))
 		return;
-	report(c, "ERROR COPIED flag of %s %" PRIu64 ": entry=%#" PRIx64 " refcount=%s%u", what, number,
-	       entry, c->stored[i] > 1 ? "at least " : "", c->stored[i]);
+	report(c, "ERROR COPIED flag of %s %" PRIu64 ": entry=%#" PRIx64 " refcount=%s%u", what,
+	       number, entry, c->stored[i] > 1 ? "at least " : "", c->stored[i]);
 	c->corruptions++;
 	c->copied_wrong++;
 }
@@ -444,10 +453,12 @@ static int check_size(const struct check *c, struct err *err)
 
 	if (n <= (c->out->at_open ? QCOW2_CHECK_MAX_OPEN : QCOW2_CHECK_MAX))
 		return 0;
-	return err_set(err, EFBIG, "disk %s: its file has %llu clusters of %llu bytes, too many to count "
-		       "their uses%s", c->q->path, (unsigned long long)n,
-		       (unsigned long long)c->q->cluster_bytes, more ? " whenever it is opened; bantam image "
-		       "check --repair does it" : "; if it can be read, convert it with larger clusters");
+	return err_set(err, EFBIG,
+		       "disk %s: its file has %llu clusters of %llu bytes, too many to count "
+		       "their uses%s",
+		       c->q->path, (unsigned long long)n, (unsigned long long)c->q->cluster_bytes,
+		       more ? " whenever it is opened; bantam image check --repair does it" :
+			      "; if it can be read, convert it with larger clusters");
 }
 
 static int begin(struct check *c, const char *path, bool write, struct err *err)
@@ -457,8 +468,10 @@ static int begin(struct check *c, const char *path, bool write, struct err *err)
 	if (rc)
 		return rc;
 	if (c->q->autoclear & AUTOCLEAR_BITMAPS)
-		return err_set(err, ENOTSUP, "disk %s: has dirty bitmaps, which are not supported; "
-			       "qemu-img check knows them", path);
+		return err_set(err, ENOTSUP,
+			       "disk %s: has dirty bitmaps, which are not supported; "
+			       "qemu-img check knows them",
+			       path);
 	rc = check_size(c, err);
 	if (rc)
 		return rc;
@@ -485,12 +498,13 @@ int qcow2_check(struct qcow2_check *out, const char *path, struct err *err)
 			rc = begin(&c, path, false, err);
 		if (!rc) {
 			out->corruptions_fixed = out->corruptions > c.corruptions ?
-						 out->corruptions - c.corruptions : 0;
+							 out->corruptions - c.corruptions :
+							 0;
 			out->leaks_fixed = out->leaks > c.leaks ? out->leaks - c.leaks : 0;
 			out->corruptions = c.corruptions;
 			out->leaks = c.leaks;
 			out->dirty_fixed = dirty && !(c.q->incompatible & (QCOW2_INCOMPAT_DIRTY |
-									QCOW2_INCOMPAT_CORRUPT));
+									   QCOW2_INCOMPAT_CORRUPT));
 		}
 	}
 	check_pass_end(&c);

@@ -18,8 +18,8 @@
 
 enum qcow2_repair {
 	QCOW2_REPAIR_NONE,
-	QCOW2_REPAIR_LEAKS,	/* and all refcounts of an image that is marked dirty */
-	QCOW2_REPAIR_ALL,	/* refcounts and COPIED flags; lost data stays lost */
+	QCOW2_REPAIR_LEAKS, /* and all refcounts of an image that is marked dirty */
+	QCOW2_REPAIR_ALL,   /* refcounts and COPIED flags; lost data stays lost */
 };
 
 /* Clusters of the file: 1.5 GiB of memory, if all are used; 384 MiB for who only opens it. */
@@ -36,7 +36,7 @@ struct qcow2_check {
 	uint64_t corruptions, leaks;
 	uint64_t corruptions_fixed, leaks_fixed;
 	uint64_t total_clusters, allocated_clusters, compressed_clusters, fragmented_clusters;
-	uint64_t end_bytes;	/* behind the last cluster that is used */
+	uint64_t end_bytes; /* behind the last cluster that is used */
 	bool dirty_fixed;
 };
 

@@ -5,23 +5,32 @@
 #include "devices/backend/qcow2_check.h"
 #include "devices/backend/qcow2_inspect.h"
 
-enum owner { OWN_NOBODY, OWN_HEADER, OWN_L1, OWN_L2, OWN_REFTABLE, OWN_REFBLOCK, OWN_SNAPSHOTS,
-	     OWN_DATA, OWN_SEVERAL };
+enum owner {
+	OWN_NOBODY,
+	OWN_HEADER,
+	OWN_L1,
+	OWN_L2,
+	OWN_REFTABLE,
+	OWN_REFBLOCK,
+	OWN_SNAPSHOTS,
+	OWN_DATA,
+	OWN_SEVERAL
+};
 
 struct check {
 	struct qcow2_check *out;
 	struct qcow2 *q;
-	uint64_t nclusters;	/* of the file */
-	uint32_t *refs;		/* how often each is used */
-	uint8_t *kind;		/* by what: enum owner */
-	uint8_t *stored;	/* refcounts as the file has them; 2: or more */
-	uint64_t *reftable;	/* host byte order; entries that make no sense are 0 */
+	uint64_t nclusters; /* of the file */
+	uint32_t *refs;	    /* how often each is used */
+	uint8_t *kind;	    /* by what: enum owner */
+	uint8_t *stored;    /* refcounts as the file has them; 2: or more */
+	uint64_t *reftable; /* host byte order; entries that make no sense are 0 */
 	uint64_t reftable_size;
 	uint64_t corruptions, leaks;
-	uint64_t copied_wrong;	/* of corruptions: COPIED flags */
-	uint64_t too_low;	/* of corruptions: refcounts */
-	bool rebuild;		/* the refcounts' own tables are damaged, or too small */
-	bool lost;		/* something could not be followed: not everything is counted */
+	uint64_t copied_wrong; /* of corruptions: COPIED flags */
+	uint64_t too_low;      /* of corruptions: refcounts */
+	bool rebuild;	       /* the refcounts' own tables are damaged, or too small */
+	bool lost;	       /* something could not be followed: not everything is counted */
 	uint64_t reported;
 };
 

@@ -15,7 +15,7 @@ struct piece {
 	struct qcow2_slice *slice;
 	uint64_t offset;
 	uint32_t len;
-	uint8_t *bytes;		/* in the snapshot's buffer */
+	uint8_t *bytes; /* in the snapshot's buffer */
 };
 
 /* The header's fields for the refcount table lie side by side. */
@@ -28,7 +28,7 @@ struct snapshot {
 	struct piece *piece;
 	unsigned npieces;
 	uint8_t *buf;
-	uint64_t *l1, *reftable;	/* big-endian */
+	uint64_t *l1, *reftable; /* big-endian */
 	struct qcow2_range l1_range, reftable_range;
 	uint64_t l1_offset, reftable_offset;
 	bool moved;
@@ -65,7 +65,7 @@ static int copy_slices(struct qcow2 *q, struct snapshot *snap)
 			continue;
 		memcpy(to, s->data + s->dirty_lo, len);
 		snap->piece[snap->npieces++] = (struct piece){ s, s->offset + s->dirty_lo, len,
-								to };
+							       to };
 		to += len;
 	}
 	return 0;
@@ -171,8 +171,7 @@ static int write_slices(struct qcow2 *q, const struct snapshot *snap, enum qcow2
 	return 0;
 }
 
-static int write_table(struct qcow2 *q, const uint64_t *copy, struct qcow2_range r,
-		       uint64_t offset)
+static int write_table(struct qcow2 *q, const uint64_t *copy, struct qcow2_range r, uint64_t offset)
 {
 	return r.lo == r.hi ? 0 : qcow2_pwrite(q, copy, (r.hi - r.lo) * 8, offset + r.lo * 8);
 }
@@ -191,8 +190,9 @@ static int write_refcounts(struct qcow2 *q, const struct snapshot *snap, bool *a
 	if (rc || !snap->moved)
 		return rc;
 	rc = qcow2_sync(q);
-	return rc ? rc : qcow2_pwrite(q, &snap->place, sizeof(snap->place),
-				      offsetof(struct qcow2_header, reftable_offset));
+	return rc ? rc :
+		    qcow2_pwrite(q, &snap->place, sizeof(snap->place),
+				 offsetof(struct qcow2_header, reftable_offset));
 }
 
 static int write_out(struct qcow2 *q, const struct snapshot *snap)

@@ -31,8 +31,8 @@
 #define SPARE_BYTES (512u << 10)
 
 struct kept {
-	uint64_t entry;		/* 0: none */
-	uint64_t used;		/* when; the smallest goes first */
+	uint64_t entry; /* 0: none */
+	uint64_t used;	/* when; the smallest goes first */
 	unsigned users;
 	uint8_t *data;
 };
@@ -41,7 +41,7 @@ struct kept {
 struct unpacker {
 	struct libdeflate_decompressor *deflate;
 	ZSTD_DCtx *zstd;
-	uint8_t *in;		/* a cluster as it is in the file */
+	uint8_t *in; /* a cluster as it is in the file */
 	uint64_t in_room;
 };
 
@@ -49,7 +49,7 @@ struct qcow2_unpacked {
 	struct kept kept[KEPT_MAX];
 	unsigned n;
 	uint64_t clock;
-	uint64_t generation;	/* grows when all are forgotten */
+	uint64_t generation; /* grows when all are forgotten */
 	struct unpacker *spare[SPARE_MAX];
 	unsigned nspare;
 };
@@ -67,7 +67,9 @@ void qcow2_packed_extent(const struct qcow2 *q, uint64_t entry, uint64_t *offset
 
 static int inflate_by_zlib(const uint8_t *in, uint64_t in_len, uint8_t *out, uint64_t out_len)
 {
-	z_stream z = { .next_in = (uint8_t *)in, .avail_in = (uInt)in_len, .next_out = out,
+	z_stream z = { .next_in = (uint8_t *)in,
+		       .avail_in = (uInt)in_len,
+		       .next_out = out,
 		       .avail_out = (uInt)out_len };
 	int rc;
 
@@ -132,8 +134,9 @@ static struct unpacker *unpacker_create(bool zstd)
 		u->zstd = ZSTD_createDCtx();
 	else
 		u->deflate = libdeflate_alloc_decompressor();
-	if (u->deflate || (u->zstd && !ZSTD_isError(ZSTD_DCtx_setParameter(
-						u->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG_MAX))))
+	if (u->deflate ||
+	    (u->zstd && !ZSTD_isError(ZSTD_DCtx_setParameter(u->zstd, ZSTD_d_windowLogMax,
+							     ZSTD_WINDOW_LOG_MAX))))
 		return u;
 	unpacker_destroy(u);
 	return NULL;
@@ -183,9 +186,10 @@ static void tell(struct qcow2 *q, uint64_t offset)
 {
 	if (__atomic_exchange_n(&q->told_packed, true, __ATOMIC_RELAXED))
 		return;
-	log_put(LOG_ERROR, "disk %s: a compressed cluster at offset %#llx of the file cannot be "
-		"decompressed; the guest gets I/O errors where it reads it", q->path,
-		(unsigned long long)offset);
+	log_put(LOG_ERROR,
+		"disk %s: a compressed cluster at offset %#llx of the file cannot be "
+		"decompressed; the guest gets I/O errors where it reads it",
+		q->path, (unsigned long long)offset);
 }
 
 static int unpack_cluster(struct qcow2 *q, uint64_t entry, uint8_t *out)
@@ -201,8 +205,8 @@ static int unpack_cluster(struct qcow2 *q, uint64_t entry, uint8_t *out)
 	/* The last one in the file may claim sectors that were never written. */
 	rc = qcow2_pread(q, u->in, len, offset);
 	if (!rc) {
-		rc = q->zstd ? unzstd_cluster(u, len, out, q->cluster_bytes)
-			     : inflate_cluster(u, len, out, q->cluster_bytes);
+		rc = q->zstd ? unzstd_cluster(u, len, out, q->cluster_bytes) :
+			       inflate_cluster(u, len, out, q->cluster_bytes);
 		if (rc == -EIO)
 			tell(q, offset);
 	}
@@ -299,8 +303,8 @@ static bool from_kept(struct qcow2 *q, uint64_t entry, uint64_t from, const stru
 	return true;
 }
 
-bool qcow2_unpacked_locked(struct qcow2 *q, uint64_t entry, uint64_t from,
-			   const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t len)
+bool qcow2_unpacked_locked(struct qcow2 *q, uint64_t entry, uint64_t from, const struct iovec *iov,
+			   unsigned niov, uint64_t skip, uint64_t len)
 {
 	struct kept *k = find_locked(q, entry);
 

@@ -33,8 +33,9 @@ static int plan(const struct store_create *c, struct layout *l, struct err *err)
 	uint64_t per_block = bytes / REFCOUNT_BYTES;
 
 	if (bytes & (bytes - 1) || bytes < 512 || bytes > 2u << 20)
-		return err_set(err, EINVAL, "disk %s: cluster size %llu: must be a power of two from "
-			       "512 to 2M", c->path, (unsigned long long)bytes);
+		return err_set(err, EINVAL,
+			       "disk %s: cluster size %llu: must be a power of two from 512 to 2M",
+			       c->path, (unsigned long long)bytes);
 	if (c->version && c->version != 2 && c->version != 3)
 		return err_set(err, EINVAL, "disk %s: qcow2 has the versions 2 and 3", c->path);
 	if (c->version == 2 && (c->zstd || c->lazy_refcounts))
@@ -114,8 +115,7 @@ static void put_header(const struct store_create *c, const struct layout *l, uin
 	memcpy(cluster, &h, len);
 }
 
-static int check_backing_name(const struct store_create *c, const struct layout *l,
-			      struct err *err)
+static int check_backing_name(const struct store_create *c, const struct layout *l, struct err *err)
 {
 	/* Header, two extensions, the name. */
 	uint64_t room = l->cluster_bytes - sizeof(struct qcow2_header) - 16 - 8 - 8;
@@ -123,8 +123,9 @@ static int check_backing_name(const struct store_create *c, const struct layout 
 	if (room > QCOW2_MAX_NAME)
 		room = QCOW2_MAX_NAME;
 	if (!c->backing[0] || strlen(c->backing) > room)
-		return err_set(err, EINVAL, "disk %s: the backing file's name must have 1 to %llu "
-			       "bytes", c->path, (unsigned long long)room);
+		return err_set(err, EINVAL,
+			       "disk %s: the backing file's name must have 1 to %llu bytes",
+			       c->path, (unsigned long long)room);
 	return 0;
 }
 

@@ -72,8 +72,7 @@ void qcow2_iov_fill(const struct iovec *iov, unsigned niov, uint64_t skip, const
 	copy(COPY_FILL, iov, niov, skip, (uint8_t *)from, len);
 }
 
-void qcow2_iov_take(const struct iovec *iov, unsigned niov, uint64_t skip, void *to,
-		    uint64_t len)
+void qcow2_iov_take(const struct iovec *iov, unsigned niov, uint64_t skip, void *to, uint64_t len)
 {
 	copy(COPY_TAKE, iov, niov, skip, to, len);
 }

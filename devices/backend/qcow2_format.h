@@ -29,7 +29,7 @@ struct qcow2_header {
 	uint32_t cluster_bits;
 	uint64_t size;
 	uint32_t crypt_method;
-	uint32_t l1_size;		/* entries */
+	uint32_t l1_size; /* entries */
 	uint64_t l1_offset;
 	uint64_t reftable_offset;
 	uint32_t reftable_clusters;
@@ -40,7 +40,7 @@ struct qcow2_header {
 	uint64_t autoclear;
 	uint32_t refcount_order;
 	uint32_t header_len;
-	uint8_t compression_type;	/* if header_len says that it is there */
+	uint8_t compression_type; /* if header_len says that it is there */
 	uint8_t padding[7];
 } __attribute__((packed));
 _Static_assert(sizeof(struct qcow2_header) == 112, "as the specification lays it out");
@@ -62,9 +62,9 @@ struct qcow2_extension {
 };
 
 struct qcow2_feature {
-	uint8_t type;		/* 0: incompatible, 1: compatible, 2: autoclear */
+	uint8_t type; /* 0: incompatible, 1: compatible, 2: autoclear */
 	uint8_t bit;
-	char name[46];		/* padded with zeroes */
+	char name[46]; /* padded with zeroes */
 };
 
 /* L1 and L2 entries. */

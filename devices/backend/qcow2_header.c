@@ -55,30 +55,35 @@ static int refuse_feature(const struct qcow2 *q, unsigned bit, const char *names
 			printable(name, sizeof(name), f->name, sizeof(f->name));
 		names += sizeof(*f);
 	}
-	return err_set(err, ENOTSUP, "disk %s: uses the qcow2 feature %s%s%s(incompatible feature "
-		       "bit %u), which is not supported", q->path, name[0] ? "\"" : "", name,
-		       name[0] ? "\" " : "", bit);
+	return err_set(err, ENOTSUP,
+		       "disk %s: uses the qcow2 feature %s%s%s(incompatible feature "
+		       "bit %u), which is not supported",
+		       q->path, name[0] ? "\"" : "", name, name[0] ? "\" " : "", bit);
 }
 
 static int check_features(const struct qcow2 *q, const char *names, size_t len, struct err *err)
 {
-	uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT |
-			 QCOW2_INCOMPAT_COMPRESSION;
+	uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION;
 	uint64_t unknown = q->incompatible & ~known;
 
 	if (q->incompatible & QCOW2_INCOMPAT_DATA_FILE)
-		return err_set(err, ENOTSUP, "disk %s: keeps its data in an external data file, "
+		return err_set(err, ENOTSUP,
+			       "disk %s: keeps its data in an external data file, "
 			       "which is not supported; qemu-img convert makes one file of it",
 			       q->path);
 	if (q->incompatible & QCOW2_INCOMPAT_EXTENDED_L2)
-		return err_set(err, ENOTSUP, "disk %s: has extended L2 entries (subclusters), "
+		return err_set(err, ENOTSUP,
+			       "disk %s: has extended L2 entries (subclusters), "
 			       "which are not supported; qemu-img convert -o extended_l2=off "
-			       "makes an image without", q->path);
+			       "makes an image without",
+			       q->path);
 	if (unknown)
 		return refuse_feature(q, (unsigned)__builtin_ctzll(unknown), names, len, err);
 	if (q->incompatible & QCOW2_INCOMPAT_CORRUPT && !q->store.readonly)
-		return err_set(err, EINVAL, "disk %s: is marked corrupt; open it ro, or repair it "
-			       "with qemu-img check -r all", q->path);
+		return err_set(err, EINVAL,
+			       "disk %s: is marked corrupt; open it ro, or repair it "
+			       "with qemu-img check -r all",
+			       q->path);
 	return 0;
 }
 
@@ -120,8 +125,7 @@ static int walk_extensions(const struct qcow2 *q, const char *first, uint64_t at
 }
 
 static int take_backing(struct qcow2 *q, const char *first, uint64_t first_len,
-			const struct qcow2_header *h, const struct extensions *ext,
-			struct err *err)
+			const struct qcow2_header *h, const struct extensions *ext, struct err *err)
 {
 	uint64_t offset = be64toh(h->backing_offset);
 	uint32_t len = be32toh(h->backing_len);
@@ -139,8 +143,10 @@ static int take_backing(struct qcow2 *q, const char *first, uint64_t first_len,
 		return err_sys(err, ENOMEM, "disk %s", q->path);
 	if (ext->has_format && (store_format_parse(ext->format, &q->backing_format) ||
 				q->backing_format == STORE_AUTO))
-		return err_set(err, ENOTSUP, "disk %s: its backing file has the format \"%s\"; only "
-			       "raw and qcow2 are supported", q->path, ext->format);
+		return err_set(err, ENOTSUP,
+			       "disk %s: its backing file has the format \"%s\"; only "
+			       "raw and qcow2 are supported",
+			       q->path, ext->format);
 	return 0;
 }
 
@@ -207,8 +213,8 @@ static int take_snapshots(struct qcow2 *q, const struct qcow2_header *h, struct 
 	q->snapshots_offset = be64toh(h->snapshots_offset);
 	if (q->nsnapshots > QCOW2_MAX_SNAPSHOTS)
 		return bad(q, err, "more than 65536 snapshots");
-	if (q->nsnapshots && (misaligned(q, q->snapshots_offset) ||
-			      !inside(q, q->snapshots_offset, 1)))
+	if (q->nsnapshots &&
+	    (misaligned(q, q->snapshots_offset) || !inside(q, q->snapshots_offset, 1)))
 		return bad(q, err, "the snapshot table does not lie inside the file");
 	return 0;
 }
@@ -222,8 +228,8 @@ static int take_geometry(struct qcow2 *q, const struct qcow2_header *h, struct e
 		return bad(q, err, "its cluster size is not between 512 bytes and 2 MiB");
 	q->cluster_bytes = 1ull << q->cluster_bits;
 	q->l2_bits = q->cluster_bits - 3;
-	q->slice_bytes = q->cluster_bytes < QCOW2_SLICE_BYTES ? (uint32_t)q->cluster_bytes
-							      : QCOW2_SLICE_BYTES;
+	q->slice_bytes = q->cluster_bytes < QCOW2_SLICE_BYTES ? (uint32_t)q->cluster_bytes :
+								QCOW2_SLICE_BYTES;
 	q->file_bytes = qcow2_round_up(q, q->image.size_bytes);
 	q->store.size_bytes = be64toh(h->size);
 	if (q->store.size_bytes > INT64_MAX)
@@ -255,10 +261,12 @@ static int take_v3(struct qcow2 *q, const struct qcow2_header *h, uint32_t *head
 	q->refblock_bits = q->cluster_bits + 3 - q->refcount_order;
 	q->refcount_max = ~0ull >> (64 - (1u << q->refcount_order));
 	if (type > 1)
-		return err_set(err, ENOTSUP, "disk %s: compression type %u is not supported (zlib "
-			       "and zstd are)", q->path, type);
+		return err_set(err, ENOTSUP,
+			       "disk %s: compression type %u is not supported (zlib and zstd are)",
+			       q->path, type);
 	if (!type != !(q->incompatible & QCOW2_INCOMPAT_COMPRESSION))
-		return bad(q, err, "the compression type and its feature bit contradict each other");
+		return bad(q, err,
+			   "the compression type and its feature bit contradict each other");
 	q->zstd = type == 1;
 	return 0;
 }
@@ -267,8 +275,10 @@ static int check_crypt(const struct qcow2 *q, uint32_t method, struct err *err)
 {
 	if (!method)
 		return 0;
-	return err_set(err, ENOTSUP, "disk %s: is encrypted (%s), which is not supported",
-		       q->path, method == 1 ? "AES" : method == 2 ? "LUKS" : "unknown method");
+	return err_set(err, ENOTSUP, "disk %s: is encrypted (%s), which is not supported", q->path,
+		       method == 1 ? "AES" :
+		       method == 2 ? "LUKS" :
+				     "unknown method");
 }
 
 static int parse(struct qcow2 *q, const char *first, uint64_t first_len, struct err *err)
@@ -307,12 +317,15 @@ static int parse(struct qcow2 *q, const char *first, uint64_t first_len, struct 
 static int check_magic(struct qcow2 *q, const struct qcow2_header *h, struct err *err)
 {
 	if (q->image.size_bytes < QCOW2_V2_HEADER_BYTES || be32toh(h->magic) != QCOW2_MAGIC)
-		return err_set(err, EINVAL, "disk %s: is not a qcow2 image (format=raw opens it as "
-			       "it is)", q->path);
+		return err_set(err, EINVAL,
+			       "disk %s: is not a qcow2 image (format=raw opens it as it is)",
+			       q->path);
 	q->version = be32toh(h->version);
 	if (q->version != 2 && q->version != 3)
-		return err_set(err, ENOTSUP, "disk %s: is a qcow image of version %u; versions 2 and "
-			       "3 are supported", q->path, q->version);
+		return err_set(err, ENOTSUP,
+			       "disk %s: is a qcow image of version %u; versions 2 and "
+			       "3 are supported",
+			       q->path, q->version);
 	if (q->version == 3 && q->image.size_bytes < QCOW2_V3_HEADER_BYTES)
 		return bad(q, err, "its header is cut short");
 	return 0;

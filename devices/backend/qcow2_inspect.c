@@ -24,8 +24,7 @@ static int glance(struct image *image, const char *path, struct err *err)
 	return rc ? err_sys(err, -rc, "disk %s", path) : 0;
 }
 
-int qcow2_inspect(const char *path, enum qcow2_access access, struct qcow2 **out,
-		  struct err *err)
+int qcow2_inspect(const char *path, enum qcow2_access access, struct qcow2 **out, struct err *err)
 {
 	struct qcow2 *q = calloc(1, sizeof(*q));
 	int rc;

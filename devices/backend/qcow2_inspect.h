@@ -10,13 +10,12 @@
 #include "devices/backend/qcow2.h"
 
 enum qcow2_access {
-	QCOW2_GLANCE,	/* reading, also while someone writes */
-	QCOW2_LOCK_READ,	/* as image.h says */
+	QCOW2_GLANCE,	 /* reading, also while someone writes */
+	QCOW2_LOCK_READ, /* as image.h says */
 	QCOW2_LOCK_WRITE,
 };
 
-int qcow2_inspect(const char *path, enum qcow2_access access, struct qcow2 **out,
-		  struct err *err);
+int qcow2_inspect(const char *path, enum qcow2_access access, struct qcow2 **out, struct err *err);
 /* Accepts NULL. */
 void qcow2_inspect_end(struct qcow2 *q);
 

@@ -80,8 +80,7 @@ static int check_freed(struct qcow2 *q, uint64_t entry, uint64_t at)
 		qcow2_packed_extent(q, entry, &offset, &len);
 	else if (!offset)
 		return 0;
-	for (uint64_t c = offset & ~(q->cluster_bytes - 1); c < offset + len;
-	     c += q->cluster_bytes)
+	for (uint64_t c = offset & ~(q->cluster_bytes - 1); c < offset + len; c += q->cluster_bytes)
 		if (qcow2_meta_has(q, c))
 			return qcow2_damaged(q, "an L2 entry points to metadata", at);
 	return 0;
@@ -118,7 +117,7 @@ int qcow2_set_entries_locked(struct qcow2 *q, uint64_t cluster, uint64_t n, uint
 	if (rc)
 		return rc;
 	for (uint64_t k = 0; k < n; k++) {
-		uint64_t old = be64toh(entry[i + k]), new = first + k * step;
+		uint64_t old = be64toh(entry[i + k]), new = first + k *step;
 
 		entry[i + k] = htobe64(new);
 		if (frees(old, new))

@@ -33,7 +33,7 @@ struct qcow2_packer {
 	bool zstd;
 	bool z_ready;
 	z_stream z;
-	ZSTD_CCtx *ctx;		/* zstd's own level, or the glance */
+	ZSTD_CCtx *ctx; /* zstd's own level, or the glance */
 };
 
 struct qcow2_packer *qcow2_packer_create(bool zstd, uint32_t cluster_bytes)

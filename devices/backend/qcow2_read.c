@@ -50,8 +50,8 @@ static int read_run(struct qcow2 *q, const struct qcow2_run *run, const struct i
 	case QCOW2_DATA:
 		return qcow2_preadv(q, iov, niov, skip, run->len, run->host);
 	case QCOW2_PACKED:
-		return qcow2_unpack(q, run->entry, offset & (q->cluster_bytes - 1), iov, niov,
-				    skip, run->len);
+		return qcow2_unpack(q, run->entry, offset & (q->cluster_bytes - 1), iov, niov, skip,
+				    run->len);
 	}
 	return -EIO;
 }
@@ -111,7 +111,8 @@ int qcow2_extent(struct store *s, uint64_t offset, uint64_t max, struct store_ex
 	if (rc)
 		return rc;
 	qcow2_io_end(q, epoch);
-	*out = (struct store_extent){ .len_bytes = run.len, .fd = -1,
+	*out = (struct store_extent){ .len_bytes = run.len,
+				      .fd = -1,
 				      .present = run.kind != QCOW2_HOLE };
 	switch (run.kind) {
 	case QCOW2_HOLE:

@@ -167,7 +167,7 @@ static bool is_zeroed(const struct qcow2 *q, uint64_t cluster, uint64_t *n)
 				*n = first + f->nclusters - cluster;
 			return true;
 		}
-		if (cluster < first && *n > first - cluster)
+		if (cluster<first && * n> first - cluster)
 			*n = first - cluster;
 	}
 	return false;
@@ -360,8 +360,7 @@ static void mark_run(struct qcow2 *q, uint64_t cluster, uint64_t n)
 	took(q, cluster, n);
 }
 
-int qcow2_alloc_locked(struct qcow2 *q, uint64_t want, enum qcow2_alloc how,
-		       struct qcow2_got *out)
+int qcow2_alloc_locked(struct qcow2 *q, uint64_t want, enum qcow2_alloc how, struct qcow2_got *out)
 {
 	bool nonblock = how == QCOW2_ALLOC_NOW;
 	uint64_t cluster, n;

@@ -20,8 +20,8 @@
 #define HOST_MAX (1ull << 56)
 
 struct run {
-	uint64_t first;		/* cluster */
-	uint64_t nblocks, n;	/* clusters: refcount blocks, and what was asked for behind them */
+	uint64_t first;	     /* cluster */
+	uint64_t nblocks, n; /* clusters: refcount blocks, and what was asked for behind them */
 };
 
 static uint64_t missing_blocks(const struct qcow2 *q, uint64_t cluster, uint64_t n)

@@ -45,8 +45,8 @@ static int fix_refcounts(struct check *c, enum direction how)
 	uint8_t *block = malloc(c->q->cluster_bytes);
 	int rc = block ? 0 : -ENOMEM;
 
-	for (uint64_t b = 0; !rc && b < c->reftable_size &&
-			     b << c->q->refblock_bits < c->nclusters; b++)
+	for (uint64_t b = 0; !rc && b < c->reftable_size && b << c->q->refblock_bits < c->nclusters;
+	     b++)
 		if (c->reftable[b])
 			rc = fix_block(c, b, block, how);
 	free(block);
@@ -96,7 +96,7 @@ static int fix_copied(struct check *c)
 /* --- anew ------------------------------------------------------------------------------------ */
 
 struct rebuilt {
-	uint64_t nblocks, ntable, total;	/* clusters */
+	uint64_t nblocks, ntable, total; /* clusters */
 };
 
 /* The old tables are used no more. */
@@ -126,7 +126,8 @@ static int put_blocks(struct check *c, const struct rebuilt *r)
 
 			check_refcount_set(block, q->refcount_order, i, n);
 		}
-		rc = qcow2_pwrite(q, block, q->cluster_bytes, (c->nclusters + b) << q->cluster_bits);
+		rc = qcow2_pwrite(q, block, q->cluster_bytes,
+				  (c->nclusters + b) << q->cluster_bits);
 	}
 	free(block);
 	return rc;
@@ -153,9 +154,11 @@ static int put_table(struct check *c, const struct rebuilt *r)
 	if (!rc)
 		rc = qcow2_sync(q);
 	_Static_assert(offsetof(struct qcow2_header, reftable_clusters) ==
-		       offsetof(struct qcow2_header, reftable_offset) + 8, "one write");
-	return rc ? rc : qcow2_header_patch(q, offsetof(struct qcow2_header, reftable_offset), &field,
-					    sizeof(field));
+			       offsetof(struct qcow2_header, reftable_offset) + 8,
+		       "one write");
+	return rc ? rc :
+		    qcow2_header_patch(q, offsetof(struct qcow2_header, reftable_offset), &field,
+				       sizeof(field));
 }
 
 static int rebuild(struct check *c)
@@ -214,17 +217,21 @@ int check_repair(struct check *c, struct err *err)
 	int rc;
 
 	if (!fits(c))
-		return err_set(err, EOVERFLOW, "disk %s: a cluster is used more often than refcounts of "
-			       "%u bits can tell", q->path, 1u << q->refcount_order);
+		return err_set(err, EOVERFLOW,
+			       "disk %s: a cluster is used more often than refcounts of "
+			       "%u bits can tell",
+			       q->path, 1u << q->refcount_order);
 	if (c->lost && all && c->rebuild)
-		return err_set(err, EIO, "disk %s: too much is damaged to be repaired; convert it, to save "
-			       "what can be read", q->path);
+		return err_set(err, EIO,
+			       "disk %s: too much is damaged to be repaired; convert it, to save "
+			       "what can be read",
+			       q->path);
 	rc = fix(c, all);
 	/* All that was wrong is right now, if it was of these kinds. */
-	whole = !c->lost && (all ? c->corruptions == c->too_low + c->copied_wrong || c->rebuild
-				 : !c->corruptions);
+	whole = !c->lost && (all ? c->corruptions == c->too_low + c->copied_wrong || c->rebuild :
+				   !c->corruptions);
 	if (!rc && whole && q->incompatible & (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT))
 		rc = qcow2_header_incompatible(q, q->incompatible & ~(QCOW2_INCOMPAT_DIRTY |
-								    QCOW2_INCOMPAT_CORRUPT));
+								      QCOW2_INCOMPAT_CORRUPT));
 	return rc ? err_sys(err, -rc, "disk %s: cannot repair", q->path) : 0;
 }

@@ -148,8 +148,10 @@ int qcow2_resize(struct store *s, uint64_t size, struct err *err)
 			       q->path, (unsigned long long)size,
 			       (unsigned long long)q->cluster_bytes);
 	if (q->nsnapshots)
-		return err_set(err, ENOTSUP, "disk %s: has internal snapshots; it cannot change its "
-			       "size (qemu-img snapshot -d deletes them)", q->path);
+		return err_set(err, ENOTSUP,
+			       "disk %s: has internal snapshots; it cannot change its "
+			       "size (qemu-img snapshot -d deletes them)",
+			       q->path);
 	pthread_mutex_lock(&q->lock);
 	rc = q->armed ? 0 : qcow2_arm_locked(q);
 	pthread_mutex_unlock(&q->lock);

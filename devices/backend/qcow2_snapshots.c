@@ -20,8 +20,7 @@ static int load_one(struct qcow2 *q, uint64_t *at, struct qcow2_snapshot_l1 *out
 		return rc;
 	out->l1_offset = be64toh(s.l1_offset);
 	out->l1_size = be32toh(s.l1_size);
-	*at += sizeof(s) + (uint64_t)be32toh(s.extra_len) + be16toh(s.id_len) +
-	       be16toh(s.name_len);
+	*at += sizeof(s) + (uint64_t)be32toh(s.extra_len) + be16toh(s.id_len) + be16toh(s.name_len);
 	*at = (*at + 7) & ~7ull;
 	/* Whoever remembers all of it must not be led by a lie. */
 	if (*at > TABLE_MAX || *at > q->file_bytes - q->snapshots_offset)

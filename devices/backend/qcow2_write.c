@@ -86,11 +86,11 @@ static bool bare(const struct qcow2 *q, const struct qcow2_run *run, uint64_t of
 
 	if (run->kind == QCOW2_ZEROES)
 		return !run->host;
-	return run->kind == QCOW2_HOLE && (!b || (offset & ~(q->cluster_bytes - 1)) >= b->size_bytes);
+	return run->kind == QCOW2_HOLE &&
+	       (!b || (offset & ~(q->cluster_bytes - 1)) >= b->size_bytes);
 }
 
-static int link_now(struct qcow2 *q, uint64_t offset, enum qcow2_alloc how,
-		    struct qcow2_run *run)
+static int link_now(struct qcow2 *q, uint64_t offset, enum qcow2_alloc how, struct qcow2_run *run)
 {
 	uint64_t cluster = offset >> q->cluster_bits;
 	uint64_t within = offset & (q->cluster_bytes - 1);
@@ -106,8 +106,8 @@ static int link_now(struct qcow2 *q, uint64_t offset, enum qcow2_alloc how,
 		rc = qcow2_alloc_locked(q, n, QCOW2_ALLOC_NOW, &got);
 	if (rc)
 		return rc;
-	rc = qcow2_set_entries_locked(q, cluster, got.n, got.host | QCOW2_COPIED,
-				      q->cluster_bytes, QCOW2_ALLOC_NOW);
+	rc = qcow2_set_entries_locked(q, cluster, got.n, got.host | QCOW2_COPIED, q->cluster_bytes,
+				      QCOW2_ALLOC_NOW);
 	/* Adding slices for refcounts may have pushed it out. */
 	if (rc) {
 		qcow2_unalloc_locked(q, got.host, got.n);
@@ -159,11 +159,11 @@ int qcow2_place_locked(struct qcow2 *q, uint64_t offset, uint64_t len, struct qc
 /* --- copying ---------------------------------------------------------------------------- */
 
 struct copy {
-	uint64_t cluster, n;	/* guest's */
-	uint64_t head, tail;	/* bytes before and behind the data, to whole clusters */
-	uint64_t len;		/* data */
+	uint64_t cluster, n; /* guest's */
+	uint64_t head, tail; /* bytes before and behind the data, to whole clusters */
+	uint64_t len;	     /* data */
 	uint64_t host;
-	bool own;		/* host was the guest cluster's already: a preallocated zero */
+	bool own; /* host was the guest cluster's already: a preallocated zero */
 };
 
 /* The guest's old bytes; beyond the disk's end zeroes. */
@@ -180,8 +180,8 @@ static int read_old(struct qcow2 *q, uint8_t *buf, uint64_t offset, uint64_t len
 }
 
 /* Head, data and tail in one write. */
-static int write_copy(struct qcow2 *q, const struct copy *c, const struct iovec *iov,
-		      unsigned niov, uint64_t skip, uint64_t offset)
+static int write_copy(struct qcow2 *q, const struct copy *c, const struct iovec *iov, unsigned niov,
+		      uint64_t skip, uint64_t offset)
 {
 	uint8_t *buf = malloc(c->head + c->tail + 1);
 	struct iovec part[PARTS];
@@ -375,8 +375,7 @@ static int write_piece(struct qcow2 *q, const struct iovec *iov, unsigned niov, 
 		return rc ? rc : 1;
 	}
 	if (rc == -EAGAIN)
-		return copy_locked(q, &run, iov, niov, skip, offset, len, QCOW2_ALLOC_ANY,
-				   done);
+		return copy_locked(q, &run, iov, niov, skip, offset, len, QCOW2_ALLOC_ANY, done);
 	if (rc)
 		return rc;
 	epoch = qcow2_io_begin_locked(q);

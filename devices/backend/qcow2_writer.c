@@ -10,7 +10,7 @@
 
 #include "devices/backend/qcow2_format.h"
 
-#define REFCOUNT_BYTES 2u	/* order 4, the only one of version 2 */
+#define REFCOUNT_BYTES 2u /* order 4, the only one of version 2 */
 #define SHARED_MAX 65535u
 #define STEP_BYTES (1u << 20)
 
@@ -24,12 +24,12 @@ struct qcow2_writer {
 	bool zstd, lazy;
 	char *backing;
 	enum store_format backing_format;
-	uint64_t **l2;		/* l1_size tables, host byte order; NULL: none */
+	uint64_t **l2; /* l1_size tables, host byte order; NULL: none */
 	uint64_t l1_size;
-	uint64_t tail;		/* clusters that are taken: the next new one's number */
-	uint64_t packed_at;	/* where the next compressed cluster begins, if it fits */
+	uint64_t tail;	    /* clusters that are taken: the next new one's number */
+	uint64_t packed_at; /* where the next compressed cluster begins, if it fits */
 	uint64_t packed_end;
-	uint16_t *shared;	/* refcounts of clusters below nshared; 0: 1 */
+	uint16_t *shared; /* refcounts of clusters below nshared; 0: 1 */
 	uint64_t nshared;
 };
 
@@ -65,14 +65,20 @@ static int judge(struct qcow2_writer *w, const struct store_create *c, struct er
 	w->l1_size = div_up(w->size_bytes, w->cluster_bytes << w->l2_bits);
 	l1_bytes = w->l1_size * 8;
 	if (!w->size_bytes || w->size_bytes > INT64_MAX || l1_bytes > QCOW2_MAX_L1_BYTES)
-		return err_set(err, EINVAL, "a qcow2 image with clusters of %u bytes cannot hold a "
-			       "disk of %llu bytes%s", cluster, (unsigned long long)c->size_bytes,
-			       l1_bytes > QCOW2_MAX_L1_BYTES && w->cluster_bits < QCOW2_MAX_CLUSTER_BITS ?
-			       "; larger clusters can" : "");
-	if (c->backing && (strlen(c->backing) > QCOW2_MAX_NAME ||
-			   header + strlen(c->backing) > w->cluster_bytes))
-		return err_set(err, ENAMETOOLONG, "the backing file's name is too long for the "
-			       "image's header (%zu bytes)", strlen(c->backing));
+		return err_set(err, EINVAL,
+			       "a qcow2 image with clusters of %u bytes cannot hold a "
+			       "disk of %llu bytes%s",
+			       cluster, (unsigned long long)c->size_bytes,
+			       l1_bytes > QCOW2_MAX_L1_BYTES &&
+					       w->cluster_bits < QCOW2_MAX_CLUSTER_BITS ?
+				       "; larger clusters can" :
+				       "");
+	if (c->backing &&
+	    (strlen(c->backing) > QCOW2_MAX_NAME || header + strlen(c->backing) > w->cluster_bytes))
+		return err_set(err, ENAMETOOLONG,
+			       "the backing file's name is too long for the "
+			       "image's header (%zu bytes)",
+			       strlen(c->backing));
 	return 0;
 }
 
@@ -314,7 +320,8 @@ static int put_header(const struct qcow2_writer *w, uint64_t reftable, uint32_t 
 	uint8_t *first = calloc(1, w->cluster_bytes), *at;
 	struct qcow2_header *h = (void *)first;
 	uint32_t len = w->version < 3 ? QCOW2_V2_HEADER_BYTES :
-		       w->zstd ? sizeof(*h) : QCOW2_V3_HEADER_BYTES;
+		       w->zstd	      ? sizeof(*h) :
+					QCOW2_V3_HEADER_BYTES;
 	int rc;
 
 	if (!first)

@@ -20,17 +20,17 @@
 #include "devices/backend/store.h"
 
 enum qcow2_piece_kind {
-	QCOW2_PIECE_DATA,	/* a whole cluster */
-	QCOW2_PIECE_PACKED,	/* a compressed one */
-	QCOW2_PIECE_ZERO,	/* zeroes where the backing file has something */
+	QCOW2_PIECE_DATA,   /* a whole cluster */
+	QCOW2_PIECE_PACKED, /* a compressed one */
+	QCOW2_PIECE_ZERO,   /* zeroes where the backing file has something */
 };
 
 /* A guest cluster. Of ZERO nothing is to be written, unless version 2 gives it a place. */
 struct qcow2_piece {
 	enum qcow2_piece_kind kind;
-	uint64_t cluster;	/* number of the guest's cluster; none twice */
-	uint32_t len_bytes;	/* PACKED: at least 1, less than a cluster */
-	uint64_t host;		/* out: where in the file the bytes go; 0: nowhere */
+	uint64_t cluster;   /* number of the guest's cluster; none twice */
+	uint32_t len_bytes; /* PACKED: at least 1, less than a cluster */
+	uint64_t host;	    /* out: where in the file the bytes go; 0: nowhere */
 };
 
 struct qcow2_writer;

@@ -119,8 +119,7 @@ static int change_locked(struct qcow2 *q, uint64_t offset, uint64_t len, bool di
 	return qcow2_set_entries_locked(q, cluster, n, first, step, QCOW2_ALLOC_ANY);
 }
 
-static int change_clusters(struct qcow2 *q, uint64_t offset, uint64_t len, bool discard,
-			   bool unmap)
+static int change_clusters(struct qcow2 *q, uint64_t offset, uint64_t len, bool discard, bool unmap)
 {
 	while (len) {
 		uint64_t done = 0;

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 static const char *const names[] = {
-	[STORE_AUTO] = "auto", [STORE_RAW] = "raw", [STORE_QCOW2] = "qcow2",
+	[STORE_AUTO] = "auto",
+	[STORE_RAW] = "raw",
+	[STORE_QCOW2] = "qcow2",
 };
 #define NFORMATS (sizeof(names) / sizeof(names[0]))
 
@@ -57,9 +59,11 @@ int store_choose_format(struct store_options *options, struct err *err)
 		return 0;
 	options->format = store_format_of_name(options->path);
 	if (options->format == STORE_RAW && begins_like_qcow2(options->path))
-		return err_set(err, EINVAL, "disk %s: begins like a qcow2 image and is not named "
-			       ".qcow2; say format=qcow2, or format=raw if a guest wrote that there",
-			       options->path);
+		return err_set(
+			err, EINVAL,
+			"disk %s: begins like a qcow2 image and is not named "
+			".qcow2; say format=qcow2, or format=raw if a guest wrote that there",
+			options->path);
 	return 0;
 }
 
@@ -72,14 +76,14 @@ int store_open(const struct store_options *options, struct store **out, struct e
 	rc = store_choose_format(&known, err);
 	if (rc)
 		return rc;
-	return known.format == STORE_QCOW2 ? store_qcow2_open(&known, out, err)
-					   : store_raw_open(&known, out, err);
+	return known.format == STORE_QCOW2 ? store_qcow2_open(&known, out, err) :
+					     store_raw_open(&known, out, err);
 }
 
 int store_create(const struct store_create *create, struct err *err)
 {
-	return create->format == STORE_QCOW2 ? store_qcow2_create(create, err)
-					     : store_raw_create(create, err);
+	return create->format == STORE_QCOW2 ? store_qcow2_create(create, err) :
+					       store_raw_create(create, err);
 }
 
 int store_read(struct store *s, void *buf, uint64_t offset, uint64_t len_bytes)

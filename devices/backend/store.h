@@ -23,21 +23,21 @@ enum store_format { STORE_AUTO, STORE_RAW, STORE_QCOW2 };
 
 /* A run of bytes that are stored in the same way. */
 struct store_extent {
-	uint64_t len_bytes;	/* at least 1 */
-	bool zero;		/* reads as zeroes without a look at any data */
-	bool data;		/* has bytes in some file */
+	uint64_t len_bytes; /* at least 1 */
+	bool zero;	    /* reads as zeroes without a look at any data */
+	bool data;	    /* has bytes in some file */
 	bool compressed;
-	bool present;		/* some image of the chain says what it reads as */
-	unsigned depth;		/* 0: this image, 1: its backing file, … */
-	int fd;			/* with in_place: where they are; the store's, -1 otherwise */
-	bool in_place;		/* offset in fd is the bytes' own place */
-	uint64_t offset;	/* in the file of that depth */
+	bool present;	 /* some image of the chain says what it reads as */
+	unsigned depth;	 /* 0: this image, 1: its backing file, … */
+	int fd;		 /* with in_place: where they are; the store's, -1 otherwise */
+	bool in_place;	 /* offset in fd is the bytes' own place */
+	uint64_t offset; /* in the file of that depth */
 };
 
 struct store;
 
 struct store_ops {
-	const char *name;	/* "raw", "qcow2" */
+	const char *name; /* "raw", "qcow2" */
 	int (*read)(struct store *s, const struct iovec *iov, unsigned niov, uint64_t offset,
 		    uint64_t len_bytes);
 	int (*write)(struct store *s, const struct iovec *iov, unsigned niov, uint64_t offset,
@@ -59,16 +59,16 @@ struct store {
 	const struct store_ops *ops;
 	uint64_t size_bytes;
 	bool readonly;
-	struct store *backing;	/* NULL: none */
-	const struct image *image;	/* its file, for whoever does I/O of its own there */
+	struct store *backing;	   /* NULL: none */
+	const struct image *image; /* its file, for whoever does I/O of its own there */
 };
 
 struct store_options {
 	const char *path;
 	enum store_format format;
 	bool readonly;
-	bool direct;		/* O_DIRECT */
-	bool dry_run;		/* opened and locked as asked, to see whether it can be; but nothing
+	bool direct;  /* O_DIRECT */
+	bool dry_run; /* opened and locked as asked, to see whether it can be; but nothing
 				 * is changed: what needs a repair is not repaired, nor written */
 };
 
@@ -85,14 +85,14 @@ int store_choose_format(struct store_options *options, struct err *err);
 /* What a new image shall be. Unset fields are 0. */
 struct store_create {
 	const char *path;
-	enum store_format format;	/* not AUTO */
-	uint64_t size_bytes;		/* 0 with backing: as large as that */
-	const char *backing;		/* as written into the image: absolute, or relative to it */
+	enum store_format format; /* not AUTO */
+	uint64_t size_bytes;	  /* 0 with backing: as large as that */
+	const char *backing;	  /* as written into the image: absolute, or relative to it */
 	enum store_format backing_format;
-	uint32_t cluster_bytes;		/* 0: 65536 */
-	unsigned version;		/* qcow2: 2 or 3; 0: 3 */
+	uint32_t cluster_bytes; /* 0: 65536 */
+	unsigned version;	/* qcow2: 2 or 3; 0: 3 */
 	bool lazy_refcounts;
-	bool zstd;			/* compression type of compressed clusters */
+	bool zstd; /* compression type of compressed clusters */
 };
 
 /* Makes the file; -EEXIST if there is one. On failure none is left. */

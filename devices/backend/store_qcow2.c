@@ -150,8 +150,10 @@ static int check_loop(const struct qcow2 *q, const char *path, struct qcow2_chai
 		return err_sys(err, errno, "disk %s: its backing file %s", q->path, path);
 	for (const struct qcow2_chain *c = here; c; c = c->above)
 		if (c->dev == st.st_dev && c->ino == st.st_ino)
-			return err_set(err, ELOOP, "disk %s: its backing file %s is an image that "
-				       "is based on it: a loop", q->path, path);
+			return err_set(err, ELOOP,
+				       "disk %s: its backing file %s is an image that "
+				       "is based on it: a loop",
+				       q->path, path);
 	return 0;
 }
 
@@ -169,7 +171,8 @@ static int open_backing(struct qcow2 *q, bool direct, const struct qcow2_chain *
 	if (!q->backing_name)
 		return 0;
 	if (is_protocol(q->backing_name))
-		return err_set(err, ENOTSUP, "disk %s: its backing file \"%.60s\" is not the name of "
+		return err_set(err, ENOTSUP,
+			       "disk %s: its backing file \"%.60s\" is not the name of "
 			       "a file; only files are supported (./ before a name with a colon)",
 			       q->path, q->backing_name);
 	path = backing_path(q);
@@ -179,9 +182,11 @@ static int open_backing(struct qcow2 *q, bool direct, const struct qcow2_chain *
 	options.format = q->backing_format;
 	rc = check_loop(q, path, &here, chain, err);
 	if (!rc && store_choose_format(&options, NULL))
-		rc = err_set(err, EINVAL, "disk %s: does not say what format its backing file %s has, "
+		rc = err_set(err, EINVAL,
+			     "disk %s: does not say what format its backing file %s has, "
 			     "and that begins like a qcow2 image; qemu-img rebase -u -F writes it "
-			     "down", q->path, path);
+			     "down",
+			     q->path, path);
 	if (!rc && options.format == STORE_QCOW2)
 		rc = open_image(&options, &here, &q->store.backing, err);
 	else if (!rc)
@@ -211,11 +216,15 @@ static int know_metadata(struct qcow2 *q, struct err *err)
 	if (rc == -ENOMEM)
 		return err_sys(err, ENOMEM, "disk %s", q->path);
 	if (rc == -E2BIG)
-		return err_set(err, E2BIG, "disk %s: the L1 tables of its snapshots have more than %u "
-			       "clusters; qemu-img snapshot -d deletes some", q->path,
-			       QCOW2_MAX_SNAPSHOT_CLUSTERS);
-	return rc ? err_set(err, EINVAL, "disk %s: damaged qcow2 image: its tables overlap; open it "
-			    "ro, or repair it with qemu-img check -r all", q->path) : 0;
+		return err_set(err, E2BIG,
+			       "disk %s: the L1 tables of its snapshots have more than %u "
+			       "clusters; qemu-img snapshot -d deletes some",
+			       q->path, QCOW2_MAX_SNAPSHOT_CLUSTERS);
+	return rc ? err_set(err, EINVAL,
+			    "disk %s: damaged qcow2 image: its tables overlap; open it "
+			    "ro, or repair it with qemu-img check -r all",
+			    q->path) :
+		    0;
 }
 
 /* Whoever wrote last, with lazy refcounts, did not come to write them. q is closed. */
@@ -228,8 +237,10 @@ static int repair(const char *path, struct err *err)
 	rc = qcow2_check(&check, path, err);
 	if (rc || !check.corruptions)
 		return rc;
-	return err_set(err, EINVAL, "disk %s: was not closed cleanly, and has damage that cannot be "
-		       "repaired; open it ro (bantam image check tells what it is)", path);
+	return err_set(err, EINVAL,
+		       "disk %s: was not closed cleanly, and has damage that cannot be "
+		       "repaired; open it ro (bantam image check tells what it is)",
+		       path);
 }
 
 static int begin_writing(struct qcow2 *q, struct err *err)
@@ -262,8 +273,9 @@ static int open_file(const struct store_options *options, struct qcow2 **out, st
 	pthread_mutex_init(&q->lock, NULL);
 	pthread_cond_init(&q->changed, NULL);
 	q->path = strdup(options->path);
-	rc = q->path ? image_open(&q->image, options->path, options->readonly, options->direct, err)
-		     : err_sys(err, ENOMEM, "disk %s", options->path);
+	rc = q->path ?
+		     image_open(&q->image, options->path, options->readonly, options->direct, err) :
+		     err_sys(err, ENOMEM, "disk %s", options->path);
 	if (!rc) {
 		q->fd = q->image.cached_fd >= 0 ? q->image.cached_fd : q->image.fd;
 		rc = qcow2_header_load(q, err);
@@ -277,16 +289,17 @@ static int open_file(const struct store_options *options, struct qcow2 **out, st
 	return 0;
 }
 
-static int open_clean_file(const struct store_options *options, struct qcow2 **out,
-			   struct err *err)
+static int open_clean_file(const struct store_options *options, struct qcow2 **out, struct err *err)
 {
 	int rc = open_file(options, out, err);
 
 	if (rc || options->readonly || !((*out)->incompatible & QCOW2_INCOMPAT_DIRTY))
 		return rc;
 	if (options->dry_run) {
-		log_put(LOG_INFO, "disk %s: was not closed cleanly; its refcounts are made anew when it "
-			"is used", options->path);
+		log_put(LOG_INFO,
+			"disk %s: was not closed cleanly; its refcounts are made anew when it "
+			"is used",
+			options->path);
 		return 0;
 	}
 	qcow2_close(&(*out)->store);

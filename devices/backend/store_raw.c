@@ -22,9 +22,9 @@
 #define ZERO_BYTES 65536u
 
 struct raw {
-	struct store store;	/* first */
+	struct store store; /* first */
 	struct image image;
-	int lost_writes;	/* as struct disk has it; atomic */
+	int lost_writes; /* as struct disk has it; atomic */
 };
 
 static const uint8_t zeroes[ZERO_BYTES];
@@ -75,13 +75,13 @@ static int transfer(struct store *s, bool write, const struct iovec *iov, unsign
 	while (done < len_bytes) {
 		struct iovec part[IOV_STEP];
 		unsigned n = slice(part, iov, niov, done, len_bytes - done);
-		ssize_t got = write ? pwritev(fd, part, (int)n, (off_t)(offset + done))
-				    : preadv(fd, part, (int)n, (off_t)(offset + done));
+		ssize_t got = write ? pwritev(fd, part, (int)n, (off_t)(offset + done)) :
+				      preadv(fd, part, (int)n, (off_t)(offset + done));
 
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
-			return got ? -errno : -EIO;	/* it shrank */
+			return got ? -errno : -EIO; /* it shrank */
 		done += (uint64_t)got;
 	}
 	return 0;
@@ -137,8 +137,10 @@ static int raw_discard(struct store *s, uint64_t offset, uint64_t len_bytes)
 	/* A hint: a host that cannot is no failure. */
 	if (raw->image.is_block)
 		ioctl(raw->image.fd, BLKDISCARD, range);
-	else if (len_bytes && fallocate(raw->image.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					(off_t)offset, (off_t)len_bytes) && errno == EIO)
+	else if (len_bytes &&
+		 fallocate(raw->image.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+			   (off_t)len_bytes) &&
+		 errno == EIO)
 		return -EIO;
 	return 0;
 }
@@ -163,8 +165,12 @@ static int raw_map(struct store *s, uint64_t offset, uint64_t max_bytes, struct 
 
 	if (!max_bytes || beyond(s, offset, max_bytes))
 		return -EINVAL;
-	*out = (struct store_extent){ .len_bytes = max_bytes, .data = true, .present = true,
-				      .fd = raw->image.fd, .in_place = true, .offset = offset };
+	*out = (struct store_extent){ .len_bytes = max_bytes,
+				      .data = true,
+				      .present = true,
+				      .fd = raw->image.fd,
+				      .in_place = true,
+				      .offset = offset };
 	/* Block devices, and file systems without holes, have all of it. */
 	data = lseek(raw->image.fd, (off_t)offset, SEEK_DATA);
 	if (data < 0 && errno != ENXIO)
@@ -231,7 +237,8 @@ int store_raw_open(const struct store_options *options, struct store **out, stru
 		free(raw);
 		return rc;
 	}
-	raw->store = (struct store){ .ops = &raw_ops, .size_bytes = raw->image.size_bytes,
+	raw->store = (struct store){ .ops = &raw_ops,
+				     .size_bytes = raw->image.size_bytes,
 				     .readonly = options->readonly,
 				     .image = &raw->image };
 	*out = &raw->store;

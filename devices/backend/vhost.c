@@ -52,7 +52,7 @@ int vhost_open(struct vhost *v, const char *path, const struct mem *mem)
 
 int vhost_refused(const char *option, const char *path, int rc, struct err *err)
 {
-	const char *module = strrchr(path, '/') + 1;	/* modprobe takes - for _ */
+	const char *module = strrchr(path, '/') + 1; /* modprobe takes - for _ */
 
 	if (rc == -ENOENT || rc == -ENODEV || rc == -ENXIO)
 		return err_set(err, -rc, "%s: vhost=on: %s is missing; load the module %s", option,

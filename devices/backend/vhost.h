@@ -15,8 +15,8 @@
 #include "vmm/core/mem.h"
 
 struct vhost {
-	int fd;			/* -1: not open */
-	uint64_t features;	/* that the kernel can do */
+	int fd;		   /* -1: not open */
+	uint64_t features; /* that the kernel can do */
 };
 
 /* One ring of a queue, as it lies in this process. */

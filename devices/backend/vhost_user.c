@@ -91,8 +91,8 @@ static int recv_reply(struct vhost_user *vu, struct vhost_user_msg *m, uint32_t 
 
 	if (rc)
 		return rc;
-	if (m->request != request || (m->flags & VU_VERSION_MASK) != VU_VERSION || !(m->flags & VU_FLAG_REPLY) ||
-	    m->len_bytes != len_bytes)
+	if (m->request != request || (m->flags & VU_VERSION_MASK) != VU_VERSION ||
+	    !(m->flags & VU_FLAG_REPLY) || m->len_bytes != len_bytes)
 		return -EPROTO;
 	return recv_all(vu, &m->body, len_bytes, deadline_ms);
 }
@@ -122,7 +122,8 @@ static int tell_u64(struct vhost_user *vu, uint32_t request, uint64_t val)
 
 static int tell_state(struct vhost_user *vu, uint32_t request, unsigned index, unsigned num)
 {
-	struct vhost_user_msg m = { .request = request, .len_bytes = sizeof(m.body.state),
+	struct vhost_user_msg m = { .request = request,
+				    .len_bytes = sizeof(m.body.state),
 				    .body.state = { index, num } };
 
 	return tell(vu, &m, NULL, 0);
@@ -188,11 +189,14 @@ static int cannot_connect(const char *path, const char *what, int code, struct e
 	struct stat st;
 
 	if (!stat(path, &st) && !S_ISSOCK(st.st_mode))
-		return err_set(err, ENOTSOCK, "%s: %s: not a socket; give the one that the "
-			       "vhost-user daemon listens at", what, path);
+		return err_set(err, ENOTSOCK,
+			       "%s: %s: not a socket; give the one that the "
+			       "vhost-user daemon listens at",
+			       what, path);
 	if (code == ECONNREFUSED)
-		return err_set(err, code, "%s: %s: nobody listens there; start the vhost-user "
-			       "daemon first", what, path);
+		return err_set(err, code,
+			       "%s: %s: nobody listens there; start the vhost-user daemon first",
+			       what, path);
 	if (code == ENOENT)
 		return err_sys(err, code, "%s: start the vhost-user daemon first: %s", what, path);
 	return err_sys(err, code, "%s: %s", what, path);
@@ -234,7 +238,9 @@ void vhost_user_close(struct vhost_user *vu)
 int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_bytes)
 {
 	uint32_t body = 12 + len_bytes;
-	struct vhost_user_msg m = { .request = VU_GET_CONFIG, .flags = VU_VERSION, .len_bytes = body,
+	struct vhost_user_msg m = { .request = VU_GET_CONFIG,
+				    .flags = VU_VERSION,
+				    .len_bytes = body,
 				    .body.config = { .len_bytes = len_bytes } };
 	int rc;
 
@@ -252,13 +258,15 @@ int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_byte
 
 int vhost_user_start(struct vhost_user *vu, const struct mem *mem, uint64_t acked)
 {
-	struct vhost_user_msg m = { .request = VU_SET_MEM_TABLE, .body.mem.nregions = mem->nregions };
+	struct vhost_user_msg m = { .request = VU_SET_MEM_TABLE,
+				    .body.mem.nregions = mem->nregions };
 	int fds[MEM_MAX_REGIONS], rc = vu->agreed ? 0 : vhost_user_agree(vu);
 
 	/* The protocol features bit is ours to keep: without it rings need no enabling. */
 	if (!rc)
-		rc = tell_u64(vu, VU_SET_FEATURES, (acked & vu->features) |
-			      (vu->features & 1ull << VU_F_PROTOCOL_FEATURES));
+		rc = tell_u64(vu, VU_SET_FEATURES,
+			      (acked & vu->features) |
+				      (vu->features & 1ull << VU_F_PROTOCOL_FEATURES));
 	if (rc)
 		return rc;
 	BUG_ON(mem->fd < 0);
@@ -318,8 +326,10 @@ int vhost_user_set_call(struct vhost_user *vu, unsigned index, int call_fd)
 
 int vhost_user_stop_ring(struct vhost_user *vu, unsigned index)
 {
-	struct vhost_user_msg m = { .request = VU_GET_VRING_BASE, .flags = VU_VERSION,
-				    .len_bytes = sizeof(m.body.state), .body.state = { index, 0 } };
+	struct vhost_user_msg m = { .request = VU_GET_VRING_BASE,
+				    .flags = VU_VERSION,
+				    .len_bytes = sizeof(m.body.state),
+				    .body.state = { index, 0 } };
 	int rc = send_message(vu, &m, NULL, 0);
 
 	return rc ? rc : recv_reply(vu, &m, sizeof(m.body.state));

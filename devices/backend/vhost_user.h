@@ -27,11 +27,11 @@ extern unsigned vhost_user_timeout_ms;
 #define VHOST_USER_PROTOCOL_CONFIG 9
 
 struct vhost_user {
-	int fd;			/* the connection; -1: none */
-	bool agreed;		/* on the three below */
-	uint64_t features;	/* virtio features that the daemon offers */
-	uint64_t protocol;	/* protocol features in use */
-	uint64_t queues_max;	/* with PROTOCOL_MQ; else 0: it did not say */
+	int fd;		     /* the connection; -1: none */
+	bool agreed;	     /* on the three below */
+	uint64_t features;   /* virtio features that the daemon offers */
+	uint64_t protocol;   /* protocol features in use */
+	uint64_t queues_max; /* with PROTOCOL_MQ; else 0: it did not say */
 };
 
 /* A ring in guest memory, as the driver set it up. */
@@ -40,8 +40,8 @@ struct vhost_user_ring {
 	uint16_t size;
 	gpa_t desc, avail, used;
 	int kick_fd, call_fd;
-	bool disabled;		/* at first; where the daemon can do that */
-	int err_fd;		/* written to when the daemon finds the ring broken */
+	bool disabled; /* at first; where the daemon can do that */
+	int err_fd;    /* written to when the daemon finds the ring broken */
 };
 
 /* Connect to the daemon's socket at path and agree on protocol features. what: "--fs", for err. */

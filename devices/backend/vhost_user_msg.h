@@ -69,7 +69,7 @@ struct vhost_user_config {
 struct vhost_user_msg {
 	uint32_t request;
 	uint32_t flags;
-	uint32_t len_bytes;	/* of the body */
+	uint32_t len_bytes; /* of the body */
 	union {
 		uint64_t u64;
 		struct vhost_user_state state;

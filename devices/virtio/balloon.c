@@ -49,12 +49,12 @@
 #define MAX_STATS 64u
 
 struct balloon {
-	struct virtio_device vdev;	/* first */
+	struct virtio_device vdev; /* first */
 	struct loop_watch *again, *timer;
 	int again_fd;
-	uint32_t num_pages;	/* the target, as config says it */
-	uint64_t interval_ns;	/* 0: no statistics */
-	bool stats_held;	/* the driver's buffer is with us */
+	uint32_t num_pages;   /* the target, as config says it */
+	uint64_t interval_ns; /* 0: no statistics */
+	bool stats_held;      /* the driver's buffer is with us */
 	uint16_t stats_head;
 	uint32_t known;
 	uint64_t stat[BALLOON_NSTATS];
@@ -191,7 +191,7 @@ static void serve_chain(struct balloon *b, unsigned queue, const struct chain *c
 
 	if (queue == stats_queue(b)) {
 		read_stats(b, chain);
-		if (b->stats_held)	/* two at once: the first is of no more use */
+		if (b->stats_held) /* two at once: the first is of no more use */
 			virtq_push(q, b->stats_head, 0);
 		b->stats_held = true;
 		b->stats_head = chain->head;
@@ -233,7 +233,7 @@ static void balloon_kick(struct virtio_device *vdev, unsigned queue)
 		return;
 	virtio_interrupt(vdev, queue);
 	if (!left && write(b->again_fd, &one, sizeof(one)) < 0)
-		return;	/* the counter is full: it is coming anyway */
+		return; /* the counter is full: it is coming anyway */
 }
 
 static void on_again(void *opaque)
@@ -415,7 +415,7 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	strcpy(b->vdev.dev.id, "balloon");
 	b->again_fd = -1;
 	b->interval_ns = keys_num(cfg, K_INTERVAL) * 1000000000u;
-	features |= (uint64_t)!!b->interval_ns << F_STATS_VQ;
+	features |= (uint64_t) !!b->interval_ns << F_STATS_VQ;
 	features |= keys_num(cfg, K_OOM) << F_DEFLATE_ON_OOM;
 	features |= keys_num(cfg, K_REPORTING) << F_REPORTING;
 	virtio_init(&b->vdev, &balloon_class, env, NQUEUES, QUEUE_SIZE, features, CONFIG_BYTES);

@@ -22,9 +22,9 @@ enum balloon_stat {
 };
 
 struct balloon_state {
-	uint64_t target_bytes;	/* what the host wants */
-	uint64_t actual_bytes;	/* what the guest says it has given */
-	uint32_t known;		/* bit n: stat[n] is what the guest said last */
+	uint64_t target_bytes; /* what the host wants */
+	uint64_t actual_bytes; /* what the guest says it has given */
+	uint32_t known;	       /* bit n: stat[n] is what the guest said last */
 	uint64_t stat[BALLOON_NSTATS];
 };
 

@@ -253,8 +253,7 @@ static void charge(struct blk *blk, const struct blk_cmd *cmd)
 {
 	bool moves = cmd->what == BLK_READ || cmd->what == BLK_WRITE;
 
-	ratelimit_charge(&blk->limit, moves ? cmd->len_bytes : 0,
-			 cmd->nranges ? cmd->nranges : 1);
+	ratelimit_charge(&blk->limit, moves ? cmd->len_bytes : 0, cmd->nranges ? cmd->nranges : 1);
 }
 
 static void start_io(struct blk *blk, unsigned queue, const struct blk_cmd *cmd,

@@ -18,7 +18,7 @@
 
 /* Section 5.2.4. */
 struct blk_space {
-	uint64_t capacity;	/* sectors */
+	uint64_t capacity; /* sectors */
 	uint32_t size_max;
 	uint32_t seg_max;
 	uint16_t cylinders;
@@ -53,8 +53,8 @@ static void fill_config(struct blk *blk)
 	};
 
 	if (disk->physical_bytes > disk->block_bytes)
-		space.physical_block_exp =
-			(uint8_t)__builtin_ctz(disk->physical_bytes / disk->block_bytes);
+		space.physical_block_exp = (uint8_t)__builtin_ctz(disk->physical_bytes /
+								  disk->block_bytes);
 	space.min_io_blocks = (uint16_t)(1u << space.physical_block_exp);
 	if (blk->discard) {
 		space.max_discard_sectors = BLK_MAX_DISCARD_SECTORS;
@@ -235,9 +235,28 @@ int virtio_blk_create(const struct device_env *env, const struct virtio_blk_conf
 
 /* --- --disk --------------------------------------------------------------------- */
 
-enum { K_PATH, K_RO, K_READONLY, K_SERIAL, K_ID, K_DIRECT, K_DISCARD, K_ENGINE, K_QUEUES, K_SIZE,
-       K_IOTHREAD, K_VHOST_USER, K_RATE, K_BURST, K_OPS, K_OPS_BURST, K_SEED, K_LABEL, K_CREATE,
-       K_FORMAT };
+enum {
+	K_PATH,
+	K_RO,
+	K_READONLY,
+	K_SERIAL,
+	K_ID,
+	K_DIRECT,
+	K_DISCARD,
+	K_ENGINE,
+	K_QUEUES,
+	K_SIZE,
+	K_IOTHREAD,
+	K_VHOST_USER,
+	K_RATE,
+	K_BURST,
+	K_OPS,
+	K_OPS_BURST,
+	K_SEED,
+	K_LABEL,
+	K_CREATE,
+	K_FORMAT
+};
 
 #define RATE_MAX (1ull << 40)
 #define CREATE_MAX (1ull << 60)
@@ -274,7 +293,8 @@ static const struct key blk_keys[] = {
 			  .help = "… and at once" },
 	[K_SEED] = { "seed", KEY_PATH, KEY_INSTEAD, .meta = "DIR",
 		     .help = "a FAT file system of that folder's files, made in memory …" },
-	[K_LABEL] = { "label", KEY_TEXT, .meta = "TEXT", .help = "… and its label, such as CIDATA" },
+	[K_LABEL] = { "label", KEY_TEXT, .meta = "TEXT",
+		      .help = "… and its label, such as CIDATA" },
 	[K_CREATE] = { "create", KEY_SIZE, .min = 512, .max = CREATE_MAX, .meta = "SIZE",
 		       .help = "make the image of path, so large, if it is not there" },
 	[K_FORMAT] = { "format", KEY_CHOICE, .choices = "auto|raw|qcow2", .def = "auto",
@@ -297,15 +317,20 @@ static int check(const struct keyvals *cfg, struct err *err)
 	if (!keys_has(cfg, K_VHOST_USER))
 		return 0;
 	if (keys_has(cfg, K_PATH) || keys_has(cfg, K_SEED))
-		return err_set(err, EINVAL, "%s: give one of path=FILE, seed=DIR and vhost-user=SOCKET",
+		return err_set(err, EINVAL,
+			       "%s: give one of path=FILE, seed=DIR and vhost-user=SOCKET",
 			       cfg->option);
 	if (keys_has(cfg, K_SERIAL) || keys_num(cfg, K_RO) || keys_num(cfg, K_READONLY) ||
 	    keys_num(cfg, K_DIRECT))
-		return err_set(err, EINVAL, "%s: serial, ro and direct are the daemon's to set, "
-			       "not for vhost-user=", cfg->option);
+		return err_set(err, EINVAL,
+			       "%s: serial, ro and direct are the daemon's to set, "
+			       "not for vhost-user=",
+			       cfg->option);
 	if (keys_has(cfg, K_RATE) || keys_has(cfg, K_OPS))
-		return err_set(err, EINVAL, "%s: the daemon of vhost-user= limits its rate itself, "
-			       "not rate= and ops=", cfg->option);
+		return err_set(err, EINVAL,
+			       "%s: the daemon of vhost-user= limits its rate itself, "
+			       "not rate= and ops=",
+			       cfg->option);
 	return 0;
 }
 
@@ -315,7 +340,8 @@ static int check_source(const struct keyvals *cfg, struct err *err)
 	bool path = keys_has(cfg, K_PATH), seed = keys_has(cfg, K_SEED);
 
 	if (path + seed + keys_has(cfg, K_VHOST_USER) != 1)
-		return err_set(err, EINVAL, "%s: give one of path=FILE, seed=DIR and vhost-user=SOCKET",
+		return err_set(err, EINVAL,
+			       "%s: give one of path=FILE, seed=DIR and vhost-user=SOCKET",
 			       cfg->option);
 	if (keys_has(cfg, K_LABEL) && !seed)
 		return err_set(err, EINVAL, "%s: label= goes with seed=", cfg->option);
@@ -345,8 +371,8 @@ static int open_disk(const struct device_env *env, const struct keyvals *cfg,
 	int rc;
 
 	if (keys_has(cfg, K_SEED))
-		return disk_seed_open(disk_cfg, keys_text(cfg, K_SEED), keys_text(cfg, K_LABEL), out,
-				      err);
+		return disk_seed_open(disk_cfg, keys_text(cfg, K_SEED), keys_text(cfg, K_LABEL),
+				      out, err);
 	if (!size)
 		return disk_open(disk_cfg, out, err);
 	if (format == STORE_AUTO)
@@ -404,8 +430,8 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	if (rc)
 		return rc;
 	if (keys_has(cfg, K_VHOST_USER))
-		return blk_vhost_create(env, cfg->option, keys_text(cfg, K_VHOST_USER),
-					blk.nqueues, blk.queue_size, out, err);
+		return blk_vhost_create(env, cfg->option, keys_text(cfg, K_VHOST_USER), blk.nqueues,
+					blk.queue_size, out, err);
 	rc = open_disk(env, cfg, &disk_cfg, &disk, err);
 	if (rc)
 		return rc;

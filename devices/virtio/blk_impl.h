@@ -29,41 +29,41 @@
 struct blk;
 
 struct blk_req {
-	struct disk_req disk;	/* first */
+	struct disk_req disk; /* first */
 	struct blk *blk;
 	struct blk_req *next_free;
 	uint8_t *status_at;
-	uint32_t written_bytes;	/* if it succeeds, with the status */
+	uint32_t written_bytes; /* if it succeeds, with the status */
 	uint16_t head;
 	uint8_t queue;
-	bool flush_after;	/* write-through: not done before it is on the medium */
+	bool flush_after; /* write-through: not done before it is on the medium */
 	enum blk_what what;
-	struct blk_range *range;	/* DISCARD, ZERO: what is left of them */
+	struct blk_range *range; /* DISCARD, ZERO: what is left of them */
 	unsigned nranges;
-	struct iovec *iov;	/* allocated, or NULL: inline_iov */
+	struct iovec *iov; /* allocated, or NULL: inline_iov */
 	struct iovec inline_iov[INLINE_IOVS];
 };
 
 struct blk {
-	struct virtio_device vdev;	/* first; vdev.dev is the device */
+	struct virtio_device vdev; /* first; vdev.dev is the device */
 	struct disk *disk;
 	struct blk_req *free;
 	unsigned inflight;
-	bool aborting;		/* a reset waits for inflight to become 0 */
-	bool discard;		/* offered */
+	bool aborting; /* a reset waits for inflight to become 0 */
+	bool discard;  /* offered */
 	bool writeback;
-	uint32_t pushed;	/* queues that were pushed to since their last interrupt decision */
-	uint32_t again;		/* queues that again_fd brings us back to */
-	uint32_t polled;	/* queues whose kicks are off while the loop polls them */
+	uint32_t pushed; /* queues that were pushed to since their last interrupt decision */
+	uint32_t again;	 /* queues that again_fd brings us back to */
+	uint32_t polled; /* queues whose kicks are off while the loop polls them */
 	struct loop_poller poller;
 	struct loop_watch *again_watch;
 	int again_fd;
-	struct ratelimit limit;	/* of reads and writes together; lasts over resets */
+	struct ratelimit limit; /* of reads and writes together; lasts over resets */
 	uint32_t limited;	/* queues that wait for limit_timer; their kicks are off */
 	unsigned limit_first;	/* the queue whose turn it is when the timer fires */
 	struct loop_watch *limit_timer;
 	uint16_t queue_size;
-	struct iovec *scratch;	/* queue_size: the chain that is being looked at */
+	struct iovec *scratch; /* queue_size: the chain that is being looked at */
 	char serial[BLK_ID_BYTES + 1];
 };
 

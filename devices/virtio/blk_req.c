@@ -67,8 +67,7 @@ void blk_req_parse(const void *hdr_bytes_at, uint32_t hdr_bytes, const struct ch
 		parse_data(cmd, BLK_READ, hdr.sector, chain->writable_bytes - 1, limits);
 		break;
 	case BLK_T_OUT:
-		parse_data(cmd, BLK_WRITE, hdr.sector, chain->readable_bytes - sizeof(hdr),
-			   limits);
+		parse_data(cmd, BLK_WRITE, hdr.sector, chain->readable_bytes - sizeof(hdr), limits);
 		break;
 	case BLK_T_FLUSH:
 		/* Harmless when not negotiated, and some firmware sends it all the same. */

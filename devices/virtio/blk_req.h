@@ -30,7 +30,7 @@
 #define BLK_MAX_RANGES 32u
 /* 2 GiB less 2 MiB: a driver cuts here, and a cut inside a cluster of any size leaves it whole. */
 #define BLK_MAX_DISCARD_SECTORS 0x3ff000u
-#define BLK_MAX_ZERO_SECTORS 0x40000u		/* 128 MiB: zeroes may have to be written */
+#define BLK_MAX_ZERO_SECTORS 0x40000u /* 128 MiB: zeroes may have to be written */
 
 struct blk_hdr {
 	uint32_t type;
@@ -41,23 +41,23 @@ struct blk_hdr {
 struct blk_range {
 	uint64_t sector;
 	uint32_t nsectors;
-	uint32_t flags;		/* bit 0: unmap */
+	uint32_t flags; /* bit 0: unmap */
 };
 
 struct blk_limits {
 	uint64_t capacity_bytes;
 	bool readonly;
-	bool discard, write_zeroes;	/* negotiated */
+	bool discard, write_zeroes; /* negotiated */
 };
 
 enum blk_what {
-	BLK_BROKEN,	/* no header or nowhere to put the status: why says */
-	BLK_STATUS,	/* nothing to do but to answer status */
-	BLK_READ,	/* [offset, offset + len) into the writable part, less the status byte */
-	BLK_WRITE,	/* from the readable part, less the header */
+	BLK_BROKEN, /* no header or nowhere to put the status: why says */
+	BLK_STATUS, /* nothing to do but to answer status */
+	BLK_READ,   /* [offset, offset + len) into the writable part, less the status byte */
+	BLK_WRITE,  /* from the readable part, less the header */
 	BLK_FLUSH,
 	BLK_ID,
-	BLK_DISCARD,	/* nranges, by blk_req_range */
+	BLK_DISCARD, /* nranges, by blk_req_range */
 	BLK_ZERO,
 };
 

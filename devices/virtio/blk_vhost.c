@@ -11,8 +11,8 @@
 #include "devices/virtio/blk_impl.h"
 #include "devices/virtio/vhost_device.h"
 
-#define CONFIG_BYTES 60u	/* struct blk_space */
-#define NUM_QUEUES 34u		/* where it says how many queues there are */
+#define CONFIG_BYTES 60u /* struct blk_space */
+#define NUM_QUEUES 34u	 /* where it says how many queues there are */
 
 static const struct virtio_class blk_vhost_class = VHOST_DEVICE_CLASS("virtio-blk", 2, 0x010000);
 
@@ -63,8 +63,8 @@ int blk_vhost_create(const struct device_env *env, const char *option, const cha
 	if (!rc && !env->dry_run) {
 		rc = vhost_user_get_config(&d->front.vu, d->vdev.config, CONFIG_BYTES);
 		if (rc)
-			err_sys(err, -rc, "%s: %s: the daemon does not say what its disk is", option,
-				path);
+			err_sys(err, -rc, "%s: %s: the daemon does not say what its disk is",
+				option, path);
 	}
 	if (!rc) {
 		memcpy(d->vdev.config + NUM_QUEUES, &n, sizeof(n));

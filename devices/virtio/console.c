@@ -39,14 +39,14 @@
 #define CONFIG_BYTES 12
 
 struct console {
-	struct virtio_device vdev;	/* first */
+	struct virtio_device vdev; /* first */
 	struct chardev *chr;
 	struct loop_watch *again;
 	int again_fd;
 	uint16_t cols, rows;
-	uint64_t tx_off;	/* bytes of the chain in front that are sent already */
-	bool tx_blocked;	/* until the sink drains */
-	bool rx_hungry;		/* input waits for a buffer */
+	uint64_t tx_off; /* bytes of the chain in front that are sent already */
+	bool tx_blocked; /* until the sink drains */
+	bool rx_hungry;	 /* input waits for a buffer */
 };
 
 static struct console *console_of(struct virtio_device *vdev)
@@ -115,7 +115,7 @@ static void run_tx(struct console *con)
 		return;
 	virtio_interrupt(vdev, TX);
 	if (!left && write(con->again_fd, &one, sizeof(one)) < 0)
-		return;	/* the counter is full: it is coming anyway */
+		return; /* the counter is full: it is coming anyway */
 }
 
 static void on_again(void *opaque)
@@ -225,7 +225,7 @@ static void console_write_config(struct virtio_device *vdev, uint32_t off, uint3
 
 	if (off <= CONFIG_EMERG_WR && off + len > CONFIG_EMERG_WR)
 		chardev_write(con->chr, &vdev->config[CONFIG_EMERG_WR], 1);
-	fill_config(con);	/* the rest is read-only */
+	fill_config(con); /* the rest is read-only */
 }
 
 /* --- class and life -------------------------------------------------------- */
@@ -296,8 +296,10 @@ static const struct device_ops console_ops = {
 static int console_create(const struct device_env *env, const struct keyvals *cfg,
 			  struct device **out, struct err *err)
 {
-	struct chardev_user user = { .input = console_input, .drained = console_drained,
-				     .resized = console_resized, .failed = console_failed };
+	struct chardev_user user = { .input = console_input,
+				     .drained = console_drained,
+				     .resized = console_resized,
+				     .failed = console_failed };
 	struct console *con;
 	int rc;
 

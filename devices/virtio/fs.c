@@ -17,7 +17,7 @@
 
 /* Section 5.11.4. */
 struct fs_space {
-	char tag[FS_TAG_BYTES];	/* padded with NULs, not terminated when full */
+	char tag[FS_TAG_BYTES]; /* padded with NULs, not terminated when full */
 	uint32_t num_request_queues;
 } __attribute__((packed));
 
@@ -49,8 +49,7 @@ static const struct key fs_keys[] = {
 		    .help = "what the guest mounts, at most 36 bytes" },
 	[K_SOCKET] = { "socket", KEY_PATH, KEY_REQUIRED, .meta = "PATH",
 		       .help = "the daemon's socket (virtiofsd --socket-path)" },
-	[K_QUEUES] = { "queues", KEY_NUM, .def = "1", .min = 1,
-		       .max = 16, .meta = "N",
+	[K_QUEUES] = { "queues", KEY_NUM, .def = "1", .min = 1, .max = 16, .meta = "N",
 		       .help = "request queues" },
 	[K_QUEUE_SIZE] = { "queue-size", KEY_NUM, .def = "1024", .min = 4, .max = FS_QUEUE_SIZE,
 			   .meta = "N", .help = "descriptors per queue, a power of two" },

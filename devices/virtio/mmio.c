@@ -8,7 +8,7 @@
 
 #include "devices/virtio/kicks.h"
 
-#define MAGIC_VALUE 0x74726976u	/* "virt" */
+#define MAGIC_VALUE 0x74726976u /* "virt" */
 #define VERSION_VALUE 2u
 #define VENDOR_VALUE 0x1af4u
 

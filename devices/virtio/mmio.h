@@ -19,10 +19,10 @@
 /* Plain data: the machine fills it, zero slots used at first; it outlives the devices. */
 struct virtio_mmio_slots {
 	uint64_t base;
-	uint64_t stride_bytes;	/* a multiple of 4, VIRTIO_MMIO_MIN_STRIDE or more */
-	unsigned count;		/* slots there are */
+	uint64_t stride_bytes; /* a multiple of 4, VIRTIO_MMIO_MIN_STRIDE or more */
+	unsigned count;	       /* slots there are */
 	uint8_t gsi[VIRTIO_MMIO_MAX_SLOTS];
-	unsigned used;		/* slots 0 … used-1 hold (or held) a device */
+	unsigned used; /* slots 0 … used-1 hold (or held) a device */
 };
 
 static inline uint64_t virtio_mmio_window(const struct virtio_mmio_slots *slots, unsigned slot)
@@ -31,7 +31,6 @@ static inline uint64_t virtio_mmio_window(const struct virtio_mmio_slots *slots,
 }
 
 /* Called by virtio_attach: the next slot. As virtio_pci_attach. */
-int virtio_mmio_attach(struct virtio_device *dev, struct virtio_mmio_slots *slots,
-		       struct err *err);
+int virtio_mmio_attach(struct virtio_device *dev, struct virtio_mmio_slots *slots, struct err *err);
 
 #endif

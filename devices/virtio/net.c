@@ -21,11 +21,11 @@
 #include "vmm/core/log.h"
 
 #define BIT(n) (1ull << (n))
-#define GUEST_OFFLOADS                                                                     \
-	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) |           \
+#define GUEST_OFFLOADS                                                                             \
+	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) |                   \
 	 BIT(NET_F_GUEST_ECN) | BIT(NET_F_GUEST_UFO))
 /* What a net_server has a say in; the rest is between the driver, us and the backend. */
-#define SERVER_FEATURES                                                                    \
+#define SERVER_FEATURES                                                                            \
 	(BIT(NET_F_MRG_RXBUF) | BIT(VIRTIO_F_INDIRECT_DESC) | BIT(VIRTIO_F_EVENT_IDX))
 /* Two VLAN tags on top of Ethernet. */
 #define FRAME_EXTRA (NET_HDR_BYTES + NET_ETH_BYTES + 8u)
@@ -92,8 +92,7 @@ void net_watch(struct virtio_net *nic, unsigned pair)
 	bool on = nic->vdev.active && pair < nic->pairs && !nic->server;
 
 	net_want(nic->net, pair,
-		 on && nic->link && !rx->blocked && !rx->limited &&
-			 nic->vdev.queue[2 * pair].ready,
+		 on && nic->link && !rx->blocked && !rx->limited && nic->vdev.queue[2 * pair].ready,
 		 on && tx->blocked);
 }
 
@@ -440,9 +439,11 @@ static int choose_server(struct virtio_net *nic, const struct device_env *env,
 		return rc ? err_sys(err, -rc, "%s", cfg->option) : 0;
 	}
 	if (how == NET_VHOST_ON && net_memory(cfg) == MEMORY_HUGE_SHARED)
-		return err_set(err, ENOTSUP, "%s: vhost=on: this host allows no memory that has huge pages "
-			       "and can be shared with the helper (no user namespaces?); leave it out",
-			       cfg->option);
+		return err_set(
+			err, ENOTSUP,
+			"%s: vhost=on: this host allows no memory that has huge pages "
+			"and can be shared with the helper (no user namespaces?); leave it out",
+			cfg->option);
 	return net_vhost_choose(nic, env, how, cfg->option, err);
 }
 

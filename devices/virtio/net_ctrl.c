@@ -220,8 +220,8 @@ bool net_filter_wants(const struct virtio_net *nic, const uint8_t dst[NET_MAC_BY
 	if (!memcmp(dst, broadcast, NET_MAC_BYTES))
 		return !f->nobcast;
 	if (dst[0] & 1)
-		return !f->nomulti && (f->allmulti || f->multi_overflow ||
-				       in_table(f->multi, f->nmulti, dst));
+		return !f->nomulti &&
+		       (f->allmulti || f->multi_overflow || in_table(f->multi, f->nmulti, dst));
 	return !f->nouni && (f->alluni || f->uni_overflow ||
 			     !memcmp(dst, nic->vdev.config + NET_CONFIG_MAC, NET_MAC_BYTES) ||
 			     in_table(f->uni, f->nuni, dst));

@@ -24,22 +24,28 @@ int net_check_options(const struct keyvals *cfg, struct err *err)
 
 int net_check_daemon(const struct keyvals *cfg, struct err *err)
 {
-	static const uint8_t not[] = { KEY_HOSTFWD, KEY_IP, KEY_MASK, KEY_RX_RATE, KEY_RX_OPS,
-				       KEY_TX_RATE, KEY_TX_OPS };
+	static const uint8_t not [] = { KEY_HOSTFWD, KEY_IP,	  KEY_MASK,  KEY_RX_RATE,
+					KEY_RX_OPS,  KEY_TX_RATE, KEY_TX_OPS };
 
 	if (!keys_has(cfg, KEY_VHOST_USER))
 		return 0;
 	if (keys_has(cfg, KEY_TAP) || keys_has(cfg, KEY_FD) || keys_has(cfg, KEY_STREAM) ||
 	    keys_num(cfg, KEY_USER))
-		return err_set(err, EINVAL, "%s: give one of tap=NAME, fd=N, stream=PATH, user and "
-			       "vhost-user=SOCKET", cfg->option);
-	for (unsigned i = 0; i < sizeof(not); i++)
-		if (keys_has(cfg, not[i]))
-			return err_set(err, EINVAL, "%s: %s= is not for vhost-user=, where that is the "
-				       "daemon's business", cfg->option, cfg->table[not[i]].name);
+		return err_set(err, EINVAL,
+			       "%s: give one of tap=NAME, fd=N, stream=PATH, user and "
+			       "vhost-user=SOCKET",
+			       cfg->option);
+	for (unsigned i = 0; i < sizeof(not ); i++)
+		if (keys_has(cfg, not [i]))
+			return err_set(err, EINVAL,
+				       "%s: %s= is not for vhost-user=, where that is the "
+				       "daemon's business",
+				       cfg->option, cfg->table[not [i]].name);
 	if (keys_num(cfg, KEY_VHOST) == NET_VHOST_ON)
-		return err_set(err, EINVAL, "%s: vhost=on is the kernel's, vhost-user= another "
-			       "process; give one of them", cfg->option);
+		return err_set(err, EINVAL,
+			       "%s: vhost=on is the kernel's, vhost-user= another "
+			       "process; give one of them",
+			       cfg->option);
 	return 0;
 }
 
@@ -52,19 +58,23 @@ int net_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct 
 	if (!text) {
 		if (getrandom(mac, NET_MAC_BYTES, 0) != (ssize_t)NET_MAC_BYTES)
 			return err_sys(err, errno, "%s: random address", cfg->option);
-		mac[0] = 0x02;	/* unicast, locally administered */
+		mac[0] = 0x02; /* unicast, locally administered */
 		return 0;
 	}
 	if (strlen(text) != 17 || strspn(text, "0123456789abcdefABCDEF:-") != 17 ||
 	    sscanf(text, "%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%n", &b[0], &b[1],
-		   &b[2], &b[3], &b[4], &b[5], &end) != 6 || end != 17)
-		return err_set(err, EINVAL, "%s: mac=%s: not a MAC address; write it like "
-			       "02:00:00:00:00:01", cfg->option, text);
+		   &b[2], &b[3], &b[4], &b[5], &end) != 6 ||
+	    end != 17)
+		return err_set(err, EINVAL,
+			       "%s: mac=%s: not a MAC address; write it like 02:00:00:00:00:01",
+			       cfg->option, text);
 	for (unsigned i = 0; i < NET_MAC_BYTES; i++)
 		mac[i] = (uint8_t)b[i];
 	if (mac[0] & 1)
-		return err_set(err, EINVAL, "%s: mac=%s: is a multicast address; the first byte "
-			       "of a card's own is even", cfg->option, text);
+		return err_set(err, EINVAL,
+			       "%s: mac=%s: is a multicast address; the first byte "
+			       "of a card's own is even",
+			       cfg->option, text);
 	if (!(b[0] | b[1] | b[2] | b[3] | b[4] | b[5]))
 		return err_set(err, EINVAL, "%s: mac=%s: all zeroes is no card's address",
 			       cfg->option, text);

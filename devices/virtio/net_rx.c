@@ -16,7 +16,7 @@
 /* A frame's share of the stash. */
 struct share {
 	unsigned first, nchains;
-	uint32_t room;		/* of guest buffers; with our header, if the backend has none */
+	uint32_t room; /* of guest buffers; with our header, if the backend has none */
 };
 
 /* What one call of the backend works on; the loop's thread has no deep stack. */
@@ -24,7 +24,7 @@ struct batch {
 	unsigned n;
 	struct share share[NET_BATCH];
 	struct net_frame frame[NET_BATCH];
-	bool spills;		/* the last one ends in our own buffer */
+	bool spills; /* the last one ends in our own buffer */
 };
 
 static void put(const struct net_stash *s, const struct share *sh, uint64_t off, const void *from,
@@ -219,8 +219,7 @@ static bool deliver_spill(struct virtio_net *nic, unsigned pair)
 		put(s, &sh, spill->room, spill->buf, spill->frame_bytes - spill->room);
 		deliver(nic, pair, &sh, spill->frame_bytes);
 		net_stash_compact(s);
-	} else if (s->nchains < nic->vdev.queue[2 * pair].size &&
-		   s->nchains < NET_STASH_CHAINS &&
+	} else if (s->nchains < nic->vdev.queue[2 * pair].size && s->nchains < NET_STASH_CHAINS &&
 		   s->niov + VIRTQ_MAX_SIZE <= NET_STASH_IOVS) {
 		return false;
 	}
@@ -257,8 +256,8 @@ static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 		return false;
 	got = nic->net->ops->recv(nic->net, pair, b.frame, b.n);
 	for (unsigned i = 0; i < got; i++) {
-		ratelimit_charge(&nic->rx_limit,
-				 b.frame[i].len_bytes - nic->net->vnet_hdr_bytes, 1);
+		ratelimit_charge(&nic->rx_limit, b.frame[i].len_bytes - nic->net->vnet_hdr_bytes,
+				 1);
 		received(nic, pair, &b.share[i], b.frame[i].len_bytes, b.spills);
 	}
 	*left -= *left < got ? *left : got;

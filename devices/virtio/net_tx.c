@@ -137,8 +137,7 @@ void net_run_tx(struct virtio_net *nic, unsigned pair)
 	do {
 		while (left && nic->vdev.active && serve(nic, pair, &left))
 			;
-	} while (left && nic->vdev.active && !tx->blocked && !tx->limited &&
-		 net_rest(nic, pair));
+	} while (left && nic->vdev.active && !tx->blocked && !tx->limited && net_rest(nic, pair));
 	if (!nic->vdev.active)
 		return;
 	virtio_interrupt(&nic->vdev, 2 * pair + 1);

@@ -15,9 +15,9 @@
 #define POLL_US (BUSYPOLL_MAX_NS / 1000u)
 
 struct net_vhost {
-	struct net_server server;	/* first */
+	struct net_server server; /* first */
 	struct virtio_net *nic;
-	unsigned n;		/* pairs */
+	unsigned n; /* pairs */
 	struct {
 		struct vhost_queues queues;
 		bool served;
@@ -64,7 +64,8 @@ static int kernel_start(struct virtio_net *nic)
 	for (unsigned i = 0; i < 2 * vh->n; i++)
 		virtio_serve(&nic->vdev, i, i != nic->ctrl);
 	for (unsigned i = 0; i < vh->n && !rc; i++)
-		if (2 * i != nic->ctrl && nic->vdev.queue[2 * i].ready && nic->vdev.queue[2 * i + 1].ready)
+		if (2 * i != nic->ctrl && nic->vdev.queue[2 * i].ready &&
+		    nic->vdev.queue[2 * i + 1].ready)
 			rc = vhost_queues_start(&vh->pair[i].queues);
 	for (unsigned i = 0; i < nic->pairs && !rc && net_link_up(nic); i++)
 		serve(vh, i, true);

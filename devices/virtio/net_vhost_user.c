@@ -16,7 +16,7 @@
 #define RECEIVE_QUEUES 0x5555555555555555ull
 
 struct net_vhost_user {
-	struct net_server server;	/* first */
+	struct net_server server; /* first */
 	struct vhost_front front;
 };
 

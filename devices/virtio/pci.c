@@ -51,13 +51,13 @@ struct virtio_pci {
 	struct pci_func func;
 	struct virtio_device *dev;
 	struct msix msix;
-	unsigned msix_at, pci_cfg_at;	/* offsets of these capabilities */
+	unsigned msix_at, pci_cfg_at; /* offsets of these capabilities */
 	uint32_t device_feature_select, driver_feature_select;
 	uint16_t config_vector;
 	uint16_t queue_select;
 	uint8_t isr;
-	uint64_t bound_base;	/* where the BAR was when kicks were bound */
-	uint16_t vector[VIRTIO_MAX_QUEUES];	/* of each queue */
+	uint64_t bound_base;		    /* where the BAR was when kicks were bound */
+	uint16_t vector[VIRTIO_MAX_QUEUES]; /* of each queue */
 };
 
 static struct virtio_pci *of_dev(const struct virtio_device *dev)
@@ -163,9 +163,9 @@ static uint32_t common_dword(const struct virtio_pci *t, unsigned off)
 		return t->driver_feature_select;
 	case DRIVER_FEATURE:
 		return virtio_acked_word(dev, t->driver_feature_select);
-	case CONFIG_VECTOR:	/* and NUM_QUEUES */
+	case CONFIG_VECTOR: /* and NUM_QUEUES */
 		return t->config_vector | dev->nqueues << 16;
-	case STATUS:	/* and GENERATION, QUEUE_SELECT */
+	case STATUS: /* and GENERATION, QUEUE_SELECT */
 		return dev->status | (uint32_t)dev->config_generation << 8 |
 		       (uint32_t)t->queue_select << 16;
 	}
@@ -173,9 +173,9 @@ static uint32_t common_dword(const struct virtio_pci *t, unsigned off)
 	if (!q)
 		return off == QUEUE_SIZE ? (uint32_t)MSIX_NO_VECTOR << 16 : 0;
 	switch (off) {
-	case QUEUE_SIZE:	/* and QUEUE_VECTOR */
+	case QUEUE_SIZE: /* and QUEUE_VECTOR */
 		return q->size | (uint32_t)t->vector[t->queue_select] << 16;
-	case QUEUE_ENABLE:	/* and QUEUE_NOTIFY_OFF */
+	case QUEUE_ENABLE: /* and QUEUE_NOTIFY_OFF */
 		return q->ready | (uint32_t)t->queue_select << 16;
 	case QUEUE_DESC:
 		return (uint32_t)q->desc.v;
@@ -310,8 +310,8 @@ static uint64_t locked_read(struct virtio_pci *t, uint64_t off, unsigned size_by
 	if (off >= VIRTIO_PCI_NOTIFY)
 		return 0;
 	if (size_bytes == 8)
-		return config_page_read(t, off, 4) |
-		       (uint64_t)config_page_read(t, off + 4, 4) << 32;
+		return config_page_read(t, off, 4) | (uint64_t)config_page_read(t, off + 4, 4)
+							     << 32;
 	return config_page_read(t, off, size_bytes);
 }
 
@@ -428,7 +428,7 @@ static unsigned add_cap(struct virtio_pci *t, uint8_t type, uint32_t off, uint32
 {
 	uint8_t body[18] = { 0 };
 
-	body[0] = extra ? 20 : 16;	/* cap_len */
+	body[0] = extra ? 20 : 16; /* cap_len */
 	body[1] = type;
 	body[2] = VIRTIO_PCI_BAR;
 	memcpy(body + 6, &off, 4);
@@ -443,10 +443,11 @@ static void build_function(struct virtio_pci *t)
 	const struct virtio_class *class = t->dev->class;
 	const uint32_t step = VIRTIO_PCI_NOTIFY_STEP, zero = 0;
 	/* bar, offset, length and data of the access window are the driver's. */
-	static const uint8_t window[18] = { [2] = 0xff, [6] = 0xff, [7] = 0xff, [8] = 0xff,
-					    [9] = 0xff, [10] = 0xff, [11] = 0xff, [12] = 0xff,
-					    [13] = 0xff, [14] = 0xff, [15] = 0xff, [16] = 0xff,
-					    [17] = 0xff };
+	static const uint8_t window[18] = {
+		[2] = 0xff,  [6] = 0xff,  [7] = 0xff,  [8] = 0xff,  [9] = 0xff,
+		[10] = 0xff, [11] = 0xff, [12] = 0xff, [13] = 0xff, [14] = 0xff,
+		[15] = 0xff, [16] = 0xff, [17] = 0xff
+	};
 	struct pci_func *f = &t->func;
 
 	pci_func_init(f, &func_ops, VIRTIO_PCI_VENDOR,

@@ -21,7 +21,7 @@
 #include "devices/virtio/virtio.h"
 
 #define VIRTIO_PCI_VENDOR 0x1af4
-#define VIRTIO_PCI_DEVICE_BASE 0x1040	/* + device id */
+#define VIRTIO_PCI_DEVICE_BASE 0x1040 /* + device id */
 #define VIRTIO_PCI_BAR 0
 #define VIRTIO_PCI_BAR_BYTES 0x4000u
 #define VIRTIO_PCI_ISR 0x0100u

@@ -23,12 +23,12 @@
 #define RNG_QUEUE_SIZE 64u
 /* About 100 us of getrandom. */
 #define TURN_BYTES 32768u
-#define EMPTY_NS 10000000u	/* the source has nothing yet */
+#define EMPTY_NS 10000000u /* the source has nothing yet */
 #define ERROR_NS 1000000000u
 
 struct rng {
-	struct virtio_device vdev;	/* first */
-	int fd;			/* the source, or -1: getrandom */
+	struct virtio_device vdev; /* first */
+	int fd;			   /* the source, or -1: getrandom */
 	struct loop_watch *timer;
 };
 
@@ -143,7 +143,7 @@ static bool rng_reset(struct virtio_device *vdev)
 static const struct virtio_class rng_class = {
 	.name = "virtio-rng",
 	.device_id = 4,
-	.pci_class = 0x00ff00,	/* unclassified, as nothing fits */
+	.pci_class = 0x00ff00, /* unclassified, as nothing fits */
 	.activate = rng_activate,
 	.kick = rng_kick,
 	.reset = rng_reset,

@@ -11,19 +11,19 @@
 #include "devices/virtio/vhost_front.h"
 
 struct vhost_device {
-	struct virtio_device vdev;	/* first */
-	struct vhost_front front;	/* refuse: the page's, set before init */
-	char *path;			/* the daemon's socket */
+	struct virtio_device vdev; /* first */
+	struct vhost_front front;  /* refuse: the page's, set before init */
+	char *path;		   /* the daemon's socket */
 };
 
 /*
  * A class for one kind of device; the functions are vhost_device's.
  */
-#define VHOST_DEVICE_CLASS(name_, id_, pci_class_)                                             \
-	{                                                                                      \
-		.name = name_, .device_id = id_, .pci_class = pci_class_,                      \
-		.activate = vhost_device_activate, .kick = vhost_device_kick,                  \
-		.reset = vhost_device_reset, .call_changed = vhost_device_call_changed,        \
+#define VHOST_DEVICE_CLASS(name_, id_, pci_class_)                                                 \
+	{                                                                                          \
+		.name = name_, .device_id = id_, .pci_class = pci_class_,                          \
+		.activate = vhost_device_activate, .kick = vhost_device_kick,                      \
+		.reset = vhost_device_reset, .call_changed = vhost_device_call_changed,            \
 	}
 
 int vhost_device_activate(struct virtio_device *vdev);

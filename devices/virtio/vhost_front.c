@@ -68,8 +68,8 @@ static void take_over(struct vhost_front *f, unsigned queue)
 
 	if (rc)
 		refuse(f, queue, NULL, rc);
-	while (!rc && refuse(f, queue, &chain,
-			     virtq_pop_outstanding(q, &chain, f->iov, VIRTQ_MAX_SIZE)))
+	while (!rc &&
+	       refuse(f, queue, &chain, virtq_pop_outstanding(q, &chain, f->iov, VIRTQ_MAX_SIZE)))
 		;
 	virtio_interrupt(f->vdev, queue);
 }
@@ -122,8 +122,11 @@ static int start_ring(struct vhost_front *f, unsigned queue)
 {
 	struct virtio_device *vdev = f->vdev;
 	const struct virtq *q = &vdev->queue[queue];
-	struct vhost_user_ring ring = { .index = queue, .size = q->size, .desc = q->desc,
-					.avail = q->avail, .used = q->used,
+	struct vhost_user_ring ring = { .index = queue,
+					.size = q->size,
+					.desc = q->desc,
+					.avail = q->avail,
+					.used = q->used,
 					.kick_fd = virtio_kick_fd(vdev, queue),
 					.call_fd = virtio_call_fd(vdev, queue),
 					.err_fd = f->err_fd,

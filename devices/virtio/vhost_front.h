@@ -22,23 +22,23 @@ struct vhost_front {
 	unsigned nqueues;
 	/* Answer a request that nobody serves any more, as an error; returns the bytes written. */
 	uint32_t (*refuse)(const struct chain *chain);
-	struct vhost_user vu;		/* fd -1: the daemon is gone */
+	struct vhost_user vu; /* fd -1: the daemon is gone */
 	/* … and these, which may be 0. */
-	uint64_t kept;			/* bit n: queue n holds buffers, which are not given back */
-	void (*ended)(struct vhost_front *f);	/* the daemon is gone. Loop's thread, lock held */
-	const char *who;		/* the socket, for the log; NULL: others tell that it ended */
-	const char *loss;		/* what that costs; NULL: requests fail */
+	uint64_t kept; /* bit n: queue n holds buffers, which are not given back */
+	void (*ended)(struct vhost_front *f); /* the daemon is gone. Loop's thread, lock held */
+	const char *who;  /* the socket, for the log; NULL: others tell that it ended */
+	const char *loss; /* what that costs; NULL: requests fail */
 	/* Private. */
-	struct loop_watch *watch;	/* the connection: hears its end */
-	struct loop_watch *err;		/* the daemon found a ring broken */
+	struct loop_watch *watch; /* the connection: hears its end */
+	struct loop_watch *err;	  /* the daemon found a ring broken */
 	int err_fd;
-	const char *why;		/* we have cut the connection; NULL: no */
+	const char *why; /* we have cut the connection; NULL: no */
 	struct {
-		bool running;		/* the daemon serves it */
+		bool running; /* the daemon serves it */
 		bool disabled;
-		int call_fd;		/* as the daemon was told last */
+		int call_fd; /* as the daemon was told last */
 	} ring[VHOST_FRONT_MAX_QUEUES];
-	struct iovec iov[VIRTQ_MAX_SIZE];	/* of the chain that is refused */
+	struct iovec iov[VIRTQ_MAX_SIZE]; /* of the chain that is refused */
 };
 
 /* Builder's thread, vu connected: listen for its end in that loop, the device's. 0 or -errno. */

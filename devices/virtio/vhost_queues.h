@@ -20,9 +20,9 @@ struct vhost_queues {
 	struct virtio_device *vdev;
 	unsigned first;
 	bool ready;		/* the kernel knows the rings */
-	struct loop_watch *err;	/* a ring is broken */
+	struct loop_watch *err; /* a ring is broken */
 	int err_fd;
-	int call_fd[VHOST_QUEUES];	/* as the kernel was told last */
+	int call_fd[VHOST_QUEUES]; /* as the kernel was told last */
 };
 
 /* path as for vhost_open. -errno; close is due in every case, and accepts a zeroed object. */

@@ -255,8 +255,8 @@ void virtio_set_status(struct virtio_device *dev, uint8_t status)
 	}
 	/* Section 2.1.1: the driver only ever adds bits. */
 	added = status & (uint8_t)~dev->status;
-	dev->status |= added & (VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER |
-				VIRTIO_STATUS_FAILED);
+	dev->status |= added &
+		       (VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FAILED);
 	/* Section 3.1.1: the driver reads the bit back to learn whether we agree. */
 	if (added & VIRTIO_STATUS_FEATURES_OK && !(dev->acked & ~dev->offered) &&
 	    virtio_has(dev, VIRTIO_F_VERSION_1))

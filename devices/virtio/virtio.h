@@ -36,9 +36,9 @@
 struct virtio_device;
 
 struct virtio_class {
-	const char *name;	/* "virtio-blk" */
-	uint16_t device_id;	/* section 5 */
-	uint32_t pci_class;	/* 24-bit class code, e.g. 0x010000 */
+	const char *name;   /* "virtio-blk" */
+	uint16_t device_id; /* section 5 */
+	uint32_t pci_class; /* 24-bit class code, e.g. 0x010000 */
 	/*
 	 * DRIVER_OK: features are final, ready queues are enabled. -errno: NEEDS_RESET, and
 	 * reset is not called for this activation. Every ready queue is kicked soon after.
@@ -88,8 +88,8 @@ struct virtio_kick {
 	struct virtio_device *dev;
 	unsigned index;
 	struct loop_watch *watch;
-	int fd;			/* a write is a kick */
-	bool bound;		/* the guest's notify writes reach fd by themselves */
+	int fd;	    /* a write is a kick */
+	bool bound; /* the guest's notify writes reach fd by themselves */
 	struct kick at;
 };
 
@@ -104,16 +104,16 @@ struct virtio_relay {
 struct virtio_device {
 	struct device dev;
 	const struct virtio_class *class;
-	const struct device_env *env;	/* outlives the device */
+	const struct device_env *env; /* outlives the device */
 	pthread_mutex_t lock;
 	pthread_cond_t reset_cond;
-	bool resetting;		/* a thread is in a reset: others wait */
-	bool io_pending;	/* … and class->reset has not been answered yet */
-	bool detaching;		/* it is virtio_detach that waits, in the loop */
+	bool resetting;	 /* a thread is in a reset: others wait */
+	bool io_pending; /* … and class->reset has not been answered yet */
+	bool detaching;	 /* it is virtio_detach that waits, in the loop */
 
 	unsigned nqueues;
 	struct virtq queue[VIRTIO_MAX_QUEUES];
-	struct virtio_kick kick[VIRTIO_MAX_QUEUES];	/* the transport's, by kicks.h */
+	struct virtio_kick kick[VIRTIO_MAX_QUEUES]; /* the transport's, by kicks.h */
 
 	/*
 	 * Bit n: kicks of queue n go to somebody else (vhost, vhost-user) and class->kick is not
@@ -121,19 +121,19 @@ struct virtio_device {
 	 * changed by virtio_serve after.
 	 */
 	uint64_t elsewhere;
-	struct virtio_relay *relay;	/* one for each queue, if any was elsewhere at first */
+	struct virtio_relay *relay; /* one for each queue, if any was elsewhere at first */
 
-	uint64_t offered;	/* features, bit n = feature n */
+	uint64_t offered; /* features, bit n = feature n */
 	uint64_t acked;
 	uint8_t status;
-	bool active;		/* DRIVER_OK and activate succeeded, not broken */
-	bool started;		/* activate succeeded, class->reset was not called since */
+	bool active;  /* DRIVER_OK and activate succeeded, not broken */
+	bool started; /* activate succeeded, class->reset was not called since */
 	uint8_t config[VIRTIO_CONFIG_MAX];
 	uint32_t config_bytes;
 	uint8_t config_generation;
 
 	const struct virtio_transport_ops *transport_ops;
-	void *transport;	/* virtio_pci or virtio_mmio */
+	void *transport; /* virtio_pci or virtio_mmio */
 };
 
 /*
@@ -171,8 +171,8 @@ void virtio_lock(struct virtio_device *dev);
 void virtio_unlock(struct virtio_device *dev);
 
 /* For devices; lock held. */
-void virtio_interrupt(struct virtio_device *dev, unsigned queue);	/* if the driver wants it */
-void virtio_config_changed(struct virtio_device *dev);	/* after changing dev->config */
+void virtio_interrupt(struct virtio_device *dev, unsigned queue); /* if the driver wants it */
+void virtio_config_changed(struct virtio_device *dev);		  /* after changing dev->config */
 /* NEEDS_RESET, no kicks until the driver resets, one line in the log. */
 void virtio_broken(struct virtio_device *dev, const char *why);
 void virtio_reset_done(struct virtio_device *dev);
@@ -190,7 +190,7 @@ int virtio_call_fd(struct virtio_device *dev, unsigned queue);
 void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere);
 
 /* For transports; lock held (virtio.c implements the state machine once for both). */
-void virtio_set_status(struct virtio_device *dev, uint8_t status);	/* 0 resets, and waits */
+void virtio_set_status(struct virtio_device *dev, uint8_t status); /* 0 resets, and waits */
 void virtio_set_features(struct virtio_device *dev, unsigned word, uint32_t bits);
 uint32_t virtio_offered_word(const struct virtio_device *dev, uint32_t word);
 uint32_t virtio_acked_word(const struct virtio_device *dev, uint32_t word);

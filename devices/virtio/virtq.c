@@ -392,7 +392,8 @@ int virtq_take_over(struct virtq *q)
 {
 	uint16_t avail_idx = atomic_load_explicit(&avail(q)->idx, memory_order_acquire);
 	uint16_t used_idx = atomic_load_explicit(&used(q)->idx, memory_order_acquire);
-	struct stranded_rings rings = { .size = q->size, .avail_idx = avail_idx,
+	struct stranded_rings rings = { .size = q->size,
+					.avail_idx = avail_idx,
 					.used_idx = used_idx };
 	uint16_t *heads;
 	int rc;

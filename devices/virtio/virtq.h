@@ -28,15 +28,15 @@ struct chain {
 	uint16_t head;
 	uint16_t nreadable;
 	uint16_t nwritable;
-	uint64_t readable_bytes;	/* sums; each < 2^32 (a longer chain breaks the ring) */
+	uint64_t readable_bytes; /* sums; each < 2^32 (a longer chain breaks the ring) */
 	uint64_t writable_bytes;
-	struct iovec *iov;		/* the caller's array: nreadable + nwritable used */
+	struct iovec *iov; /* the caller's array: nreadable + nwritable used */
 };
 
 struct virtq {
 	/* set by the transport before enabling */
-	uint16_t size_max;		/* the device's limit, a power of two */
-	uint16_t size;			/* as the driver chose */
+	uint16_t size_max; /* the device's limit, a power of two */
+	uint16_t size;	   /* as the driver chose */
 	gpa_t desc, avail, used;
 	bool ready;
 	/* private to virtq.c from here */
@@ -46,17 +46,17 @@ struct virtq {
 	void *used_host;
 	uint16_t next_avail;
 	uint16_t next_used;
-	uint16_t signalled_used;	/* used index at the last interrupt decision */
+	uint16_t signalled_used; /* used index at the last interrupt decision */
 	bool signalled_valid;
-	bool event_idx;			/* the transport may set it again before DRIVER_OK */
+	bool event_idx; /* the transport may set it again before DRIVER_OK */
 	bool broken;
 	const char *broken_why;
-	uint16_t avail_idx;		/* the driver's index as last read */
-	uint16_t avail_event;		/* as last published */
-	bool kicks_off;			/* by virtq_disable_kicks */
+	uint16_t avail_idx;   /* the driver's index as last read */
+	uint16_t avail_event; /* as last published */
+	bool kicks_off;	      /* by virtq_disable_kicks */
 	bool can_unpop;
 	uint16_t last_head;
-	uint64_t in_flight[VIRTQ_MAX_SIZE / 64];	/* bit n: head n is with the device */
+	uint64_t in_flight[VIRTQ_MAX_SIZE / 64]; /* bit n: head n is with the device */
 };
 
 /*

@@ -28,18 +28,18 @@
 
 struct work {
 	const struct stranded_rings *r;
-	unsigned n;		/* outstanding */
+	unsigned n; /* outstanding */
 	unsigned size;
 	/*
 	 * Positions count from the oldest avail entry: avail has [0, size), used ends at size - n
 	 * and begins n before 0.
 	 */
-	int end;		/* of used: size - n */
+	int end; /* of used: size - n */
 	struct {
-		int avail, used;	/* the newest positions, or NEVER (avail), INT16_MIN (used) */
-		int balance;		/* in a window: made available less used */
+		int avail, used; /* the newest positions, or NEVER (avail), INT16_MIN (used) */
+		int balance;	 /* in a window: made available less used */
 	} head[1024];
-	uint64_t sum[1025];	/* D(i), hashed */
+	uint64_t sum[1025]; /* D(i), hashed */
 };
 
 static uint16_t avail_at(const struct work *w, int pos)
@@ -87,7 +87,7 @@ static bool agrees(const struct work *w)
 {
 	for (unsigned h = 0; h < w->size; h++) {
 		if (w->head[h].balance ? surely_used(w, h) :
-		    w->head[h].avail != NEVER && w->head[h].used == INT16_MIN)
+					 w->head[h].avail != NEVER && w->head[h].used == INT16_MIN)
 			return false;
 	}
 	return true;

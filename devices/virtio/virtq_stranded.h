@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 struct stranded_rings {
-	uint16_t size;			/* a power of two */
-	uint16_t avail_idx, used_idx;	/* avail_idx - used_idx <= size */
+	uint16_t size;		      /* a power of two */
+	uint16_t avail_idx, used_idx; /* avail_idx - used_idx <= size */
 	const uint16_t *avail, *used;
 };
 

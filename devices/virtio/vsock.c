@@ -61,7 +61,7 @@ static void run_again(struct vsock *vs)
 	uint64_t one = 1;
 
 	if (write(vs->again_fd, &one, sizeof(one)) < 0)
-		return;	/* the counter is full: it is coming anyway */
+		return; /* the counter is full: it is coming anyway */
 }
 
 /* --- to the guest --------------------------------------------------------------------------- */
@@ -131,9 +131,12 @@ static void stash_drop(struct vsock *vs, unsigned n)
 static void serve_stray(struct vsock *vs)
 {
 	const struct vsock_stray *stray = &vs->stray[vs->stray_at];
-	struct vsock_hdr hdr = { .src_cid = stray->src_cid, .dst_cid = vs->cid,
-				 .src_port = stray->src_port, .dst_port = stray->dst_port,
-				 .type = stray->type, .op = VSOCK_OP_RST };
+	struct vsock_hdr hdr = { .src_cid = stray->src_cid,
+				 .dst_cid = vs->cid,
+				 .src_port = stray->src_port,
+				 .dst_port = stray->dst_port,
+				 .type = stray->type,
+				 .op = VSOCK_OP_RST };
 	struct chain chain = { .nwritable = (uint16_t)vs->buf[0].niov, .iov = vs->buf[0].iov };
 
 	chain_write(&chain, 0, &hdr, sizeof(hdr));
@@ -176,8 +179,11 @@ static void answer_reset(struct vsock *vs, const struct vsock_hdr *hdr)
 	if (hdr->op == VSOCK_OP_RST)
 		return;
 	vs->stray[(vs->stray_at + vs->nstrays++) % VSOCK_MAX_STRAYS] = (struct vsock_stray){
-		.src_cid = hdr->dst_cid, .src_port = hdr->dst_port,
-		.dst_port = hdr->src_port, .type = hdr->type };
+		.src_cid = hdr->dst_cid,
+		.src_port = hdr->dst_port,
+		.dst_port = hdr->src_port,
+		.type = hdr->type
+	};
 }
 
 static void packet(struct vsock *vs, const struct chain *chain)
@@ -339,11 +345,11 @@ static bool vsock_reset(struct virtio_device *vdev)
 	struct vsock_conn *c;
 
 	LIST_FOREACH(c, &vs->conns, all)
-		if (guest_has(c)) {	/* only the loop's thread may close it */
-			vs->resetting = true;
-			run_again(vs);
-			return false;
-		}
+	if (guest_has(c)) { /* only the loop's thread may close it */
+		vs->resetting = true;
+		run_again(vs);
+		return false;
+	}
 	forget_guest(vs);
 	return true;
 }
@@ -443,7 +449,7 @@ static int create_sockets(const struct device_env *env, const char *option, uint
 	TAILQ_INIT(&vs->draining);
 	virtio_init(&vs->vdev, &vsock_class, env, VSOCK_NQUEUES, VSOCK_QUEUE_SIZE,
 		    1ull << VSOCK_F_STREAM, VSOCK_CONFIG_BYTES);
-	memcpy(vs->vdev.config, &vs->cid, sizeof(vs->cid));	/* little-endian, the rest is 0 */
+	memcpy(vs->vdev.config, &vs->cid, sizeof(vs->cid)); /* little-endian, the rest is 0 */
 	raise_descriptors();
 	rc = loop_watch_event(env->loop, on_again, vs, &vs->again, &vs->again_fd);
 	if (!rc)
@@ -473,7 +479,8 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 
 	*out = NULL;
 	if (vhost == VHOST_ON && path)
-		return err_set(err, EINVAL, "%s: give one of socket=PATH and vhost=on", cfg->option);
+		return err_set(err, EINVAL, "%s: give one of socket=PATH and vhost=on",
+			       cfg->option);
 	if (vhost != VHOST_ON && !path)
 		return err_set(err, EINVAL, "%s: socket=PATH is missing", cfg->option);
 	if (vhost != VHOST_OFF) {

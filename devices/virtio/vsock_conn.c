@@ -41,8 +41,8 @@ struct vsock_conn *vsock_conn_find(struct vsock *vs, uint32_t guest_port, uint32
 	struct vsock_conn *c;
 
 	LIST_FOREACH(c, &vs->bucket[bucket_of(guest_port, host_port)], hash)
-		if (c->guest_port == guest_port && c->host_port == host_port)
-			return c;
+	if (c->guest_port == guest_port && c->host_port == host_port)
+		return c;
 	return NULL;
 }
 
@@ -135,7 +135,7 @@ void vsock_conn_send(struct vsock_conn *c, enum vsock_op op)
 void vsock_conn_reset(struct vsock_conn *c)
 {
 	close_socket(c);
-	if (!c->hashed) {	/* the guest does not know it */
+	if (!c->hashed) { /* the guest does not know it */
 		vsock_conn_free(c);
 		return;
 	}
@@ -169,7 +169,7 @@ void vsock_conn_update(struct vsock_conn *c)
 		events = EPOLLIN;
 		break;
 	case VSOCK_ASKED:
-		events = EPOLLPRI;	/* never comes, but a hang-up does */
+		events = EPOLLPRI; /* never comes, but a hang-up does */
 		break;
 	case VSOCK_OPEN:
 	case VSOCK_DRAINING:
@@ -327,7 +327,7 @@ static void on_socket(void *opaque, uint32_t events)
 		vsock_host_greet(c);
 		break;
 	case VSOCK_ASKED:
-		vsock_conn_reset(c);	/* only a hang-up comes here */
+		vsock_conn_reset(c); /* only a hang-up comes here */
 		break;
 	case VSOCK_OPEN:
 		on_open(c, events);
@@ -446,7 +446,7 @@ void vsock_conn_orphan(struct vsock_conn *c)
 		return;
 	}
 	forget(c);
-	c->eof = true;	/* whatever else the host program says, nobody hears it */
+	c->eof = true; /* whatever else the host program says, nobody hears it */
 	be_patient(c);
 	vsock_conn_update(c);
 }
@@ -471,8 +471,8 @@ static void update_credit(struct vsock_conn *c, const struct vsock_hdr *hdr)
 		vsock_conn_link(c);
 }
 
-void vsock_conn_packet(struct vsock_conn *c, const struct vsock_hdr *hdr,
-		       const struct iovec *iov, unsigned n)
+void vsock_conn_packet(struct vsock_conn *c, const struct vsock_hdr *hdr, const struct iovec *iov,
+		       unsigned n)
 {
 	update_credit(c, hdr);
 	switch (hdr->op) {
@@ -498,7 +498,7 @@ void vsock_conn_packet(struct vsock_conn *c, const struct vsock_hdr *hdr,
 		else if (c->state != VSOCK_DYING)
 			vsock_conn_reset(c);
 		break;
-	default:	/* a REQUEST for ports that are in use, or nonsense */
+	default: /* a REQUEST for ports that are in use, or nonsense */
 		vsock_conn_reset(c);
 		break;
 	}

@@ -18,14 +18,14 @@
 #include "vmm/core/parse.h"
 
 #define BACKLOG 1024
-#define ACCEPTS 64u	/* in one turn of the loop */
-#define SUFFIX_BYTES 11u	/* "_4294967295" */
+#define ACCEPTS 64u	 /* in one turn of the loop */
+#define SUFFIX_BYTES 11u /* "_4294967295" */
 #define PORT_ANY 0xffffffffu
 /* Ports of host programs, which did not choose one: above what servers use. */
 #define PORT_FIRST 0x40000000u
 #define PORT_LAST 0x7fffffffu
-#define ANSWER_NS 10000000000u	/* the guest is busy, or has no driver any more */
-#define DIAL_NS 2000000000u	/* Linux waits as long */
+#define ANSWER_NS 10000000000u /* the guest is busy, or has no driver any more */
+#define DIAL_NS 2000000000u    /* Linux waits as long */
 
 /* --- the listening socket ---------------------------------------------------------------- */
 
@@ -99,7 +99,8 @@ static int bind_path(struct vsock *vs, const char *option, struct err *err)
 	if (errno != EADDRINUSE)
 		return err_sys(err, errno, "%s socket=%s", option, path);
 	if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
-		return err_set(err, EEXIST, "%s socket=%s: exists and is not a socket", option, path);
+		return err_set(err, EEXIST, "%s socket=%s: exists and is not a socket", option,
+			       path);
 	if (live(&vs->addr))
 		return err_set(err, EADDRINUSE, "%s socket=%s: another process listens there",
 			       option, path);
@@ -126,7 +127,7 @@ int vsock_host_listen(struct vsock *vs, const char *option, const char *path, st
 	vs->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (vs->listen_fd < 0)
 		return err_sys(err, errno, "%s socket=%s", option, path);
-	fchmod(vs->listen_fd, 0600);	/* Linux: the mode that bind gives the path */
+	fchmod(vs->listen_fd, 0600); /* Linux: the mode that bind gives the path */
 	rc = bind_path(vs, option, err);
 	if (rc)
 		return rc;

@@ -28,18 +28,18 @@
 #define VSOCK_BUCKETS 512u
 /* Room that the guest is told of, which bounds what a host that does not read makes us keep. */
 #define VSOCK_ROOM 262144u
-#define VSOCK_ROOM_CROWDED 65536u	/* for connections beyond the first VSOCK_ROOMY */
+#define VSOCK_ROOM_CROWDED 65536u /* for connections beyond the first VSOCK_ROOMY */
 #define VSOCK_ROOMY 64u
 #define VSOCK_MAX_STRAYS 64u
-#define VSOCK_PACKET_BYTES 65536u	/* of data, at most */
+#define VSOCK_PACKET_BYTES 65536u /* of data, at most */
 /* Receive buffers of the guest that one readv may fill. */
 #define VSOCK_STASH 16u
 #define VSOCK_STASH_IOVS (VSOCK_QUEUE_SIZE + 4 * VSOCK_STASH)
-#define VSOCK_TICK_NS 20000000u	/* between looks at what has no event of its own */
+#define VSOCK_TICK_NS 20000000u /* between looks at what has no event of its own */
 
 #define VSOCK_TYPE_STREAM 1
-#define VSOCK_SHUT_RCV 1u	/* the sender of the packet receives no more */
-#define VSOCK_SHUT_SEND 2u	/* … sends no more */
+#define VSOCK_SHUT_RCV 1u  /* the sender of the packet receives no more */
+#define VSOCK_SHUT_SEND 2u /* … sends no more */
 #define VSOCK_SHUT_BOTH 3u
 
 enum vsock_op {
@@ -66,12 +66,12 @@ struct vsock_hdr {
 _Static_assert(sizeof(struct vsock_hdr) == VSOCK_HDR_BYTES, "section 5.10.6");
 
 enum vsock_state {
-	VSOCK_GREETING,	/* a host program has connected; its CONNECT line is not complete */
+	VSOCK_GREETING, /* a host program has connected; its CONNECT line is not complete */
 	VSOCK_ASKED,	/* the guest was sent a REQUEST */
 	VSOCK_DIALING,	/* the guest asked; the host program's backlog is full: we try again */
 	VSOCK_OPEN,
 	VSOCK_DYING,	/* no socket any more; gone when its last packet is sent */
-	VSOCK_DRAINING,	/* the guest has forgotten it; gone when its data is written */
+	VSOCK_DRAINING, /* the guest has forgotten it; gone when its data is written */
 };
 
 /*
@@ -84,32 +84,32 @@ struct vsock;
 
 struct vsock_conn {
 	LIST_ENTRY(vsock_conn) all;
-	LIST_ENTRY(vsock_conn) hash;	/* not GREETING, not DRAINING */
-	TAILQ_ENTRY(vsock_conn) ready;	/* in vsock.ready if linked; DRAINING: in vsock.draining */
+	LIST_ENTRY(vsock_conn) hash;   /* not GREETING, not DRAINING */
+	TAILQ_ENTRY(vsock_conn) ready; /* in vsock.ready if linked; DRAINING: in vsock.draining */
 	struct vsock *vs;
 	struct loop_watch *watch;
-	uint8_t *out;		/* ring of room bytes for what the socket did not take, or NULL */
-	uint64_t deadline_ns;	/* GREETING, ASKED, DIALING, DRAINING; else 0 */
+	uint8_t *out;	      /* ring of room bytes for what the socket did not take, or NULL */
+	uint64_t deadline_ns; /* GREETING, ASKED, DIALING, DRAINING; else 0 */
 	int fd;
-	uint32_t events;	/* that watch waits for */
+	uint32_t events; /* that watch waits for */
 	uint32_t guest_port, host_port;
-	uint32_t room;		/* our buf_alloc */
-	uint32_t rx_cnt, fwd_cnt;	/* from the guest: received, written to the socket */
-	uint32_t fwd_told;	/* fwd_cnt as the guest knows it */
-	uint32_t tx_cnt;	/* to the guest: sent */
+	uint32_t room;		  /* our buf_alloc */
+	uint32_t rx_cnt, fwd_cnt; /* from the guest: received, written to the socket */
+	uint32_t fwd_told;	  /* fwd_cnt as the guest knows it */
+	uint32_t tx_cnt;	  /* to the guest: sent */
 	uint32_t peer_alloc, peer_fwd;
-	uint32_t out_at;	/* of the ring's oldest byte; it holds rx_cnt - fwd_cnt */
-	uint16_t pending;	/* bit n: send a packet with operation n */
+	uint32_t out_at;  /* of the ring's oldest byte; it holds rx_cnt - fwd_cnt */
+	uint16_t pending; /* bit n: send a packet with operation n */
 	uint8_t state;
-	uint8_t shut;		/* flags of the SHUTDOWN to send, and that was sent */
-	uint8_t guest_shut;	/* flags of the guest's SHUTDOWN */
+	uint8_t shut;	    /* flags of the SHUTDOWN to send, and that was sent */
+	uint8_t guest_shut; /* flags of the guest's SHUTDOWN */
 	uint8_t line_bytes;
 	bool hashed, linked;
-	bool readable;		/* the socket had data when last asked */
-	bool muted;		/* … and shall not tell again before it is served */
-	bool eof, hup;		/* the host program has shut down its writing; is gone */
-	bool asked;		/* for credit, and none came since */
-	char line[24];		/* GREETING: of "CONNECT 4294967295\n" */
+	bool readable; /* the socket had data when last asked */
+	bool muted;    /* … and shall not tell again before it is served */
+	bool eof, hup; /* the host program has shut down its writing; is gone */
+	bool asked;    /* for credit, and none came since */
+	char line[24]; /* GREETING: of "CONNECT 4294967295\n" */
 };
 
 /* A reset for packets that belong to no connection. */
@@ -127,18 +127,18 @@ struct vsock_buf {
 };
 
 struct vsock {
-	struct virtio_device vdev;	/* first */
+	struct virtio_device vdev; /* first */
 	uint32_t cid;
 	uint32_t next_port;
 	unsigned nconns;
-	unsigned ntimed;	/* connections with a deadline */
-	bool resetting;		/* on_again finishes the reset */
-	bool tx_blocked;	/* strays are full */
-	uint64_t tick_ns;	/* when the tick comes; 0: it does not */
-	bool deaf;		/* no descriptor for another connection: the tick tries again */
+	unsigned ntimed;  /* connections with a deadline */
+	bool resetting;	  /* on_again finishes the reset */
+	bool tx_blocked;  /* strays are full */
+	uint64_t tick_ns; /* when the tick comes; 0: it does not */
+	bool deaf;	  /* no descriptor for another connection: the tick tries again */
 	LIST_HEAD(, vsock_conn) conns;
 	LIST_HEAD(, vsock_conn) bucket[VSOCK_BUCKETS];
-	TAILQ_HEAD(, vsock_conn) ready, draining;	/* draining: by deadline */
+	TAILQ_HEAD(, vsock_conn) ready, draining; /* draining: by deadline */
 	struct vsock_stray stray[VSOCK_MAX_STRAYS];
 	unsigned stray_at, nstrays;
 	struct vsock_buf buf[VSOCK_STASH];
@@ -148,7 +148,7 @@ struct vsock {
 	struct loop_watch *again, *tick, *listen;
 	int again_fd, listen_fd;
 	struct sockaddr_un addr;
-	dev_t sock_dev;		/* of the path as we made it; ino 0: not made */
+	dev_t sock_dev; /* of the path as we made it; ino 0: not made */
 	ino_t sock_ino;
 };
 
@@ -187,8 +187,8 @@ void vsock_conn_name(struct vsock_conn *c, uint32_t guest_port, uint32_t host_po
 int vsock_conn_socket(struct vsock_conn *c, int fd);
 /* Wait for what its state can use. */
 void vsock_conn_update(struct vsock_conn *c);
-void vsock_conn_deadline(struct vsock_conn *c, uint64_t delay_ns);	/* 0: none */
-void vsock_conn_send(struct vsock_conn *c, enum vsock_op op);	/* when its turn comes */
+void vsock_conn_deadline(struct vsock_conn *c, uint64_t delay_ns); /* 0: none */
+void vsock_conn_send(struct vsock_conn *c, enum vsock_op op);	   /* when its turn comes */
 /* Its deadline is over: it ends, unless the host program has done something about it since. */
 void vsock_conn_expire(struct vsock_conn *c);
 /* Close the socket; the guest gets a reset, and c is gone after that. */
@@ -205,8 +205,8 @@ void vsock_conn_opened(struct vsock_conn *c);
  * A packet of the guest for c. data: hdr->len_bytes of guest memory (only for RW). c may be
  * gone afterwards.
  */
-void vsock_conn_packet(struct vsock_conn *c, const struct vsock_hdr *hdr,
-		       const struct iovec *data, unsigned ndata);
+void vsock_conn_packet(struct vsock_conn *c, const struct vsock_hdr *hdr, const struct iovec *data,
+		       unsigned ndata);
 
 /* --- vsock_send.c -------------------------------------------------------------------- */
 

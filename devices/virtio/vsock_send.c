@@ -10,31 +10,36 @@ static void put_packet(struct vsock_conn *c, struct vsock_buf *buf, enum vsock_o
 		       uint32_t len_bytes)
 {
 	struct vsock *vs = c->vs;
-	struct vsock_hdr hdr = { .src_cid = VSOCK_HOST_CID, .dst_cid = vs->cid,
-				 .src_port = c->host_port, .dst_port = c->guest_port,
-				 .len_bytes = len_bytes, .type = VSOCK_TYPE_STREAM,
+	struct vsock_hdr hdr = { .src_cid = VSOCK_HOST_CID,
+				 .dst_cid = vs->cid,
+				 .src_port = c->host_port,
+				 .dst_port = c->guest_port,
+				 .len_bytes = len_bytes,
+				 .type = VSOCK_TYPE_STREAM,
 				 .op = (uint16_t)op,
 				 .flags = op == VSOCK_OP_SHUTDOWN ? c->shut : 0,
-				 .buf_alloc = c->room, .fwd_cnt = c->fwd_cnt };
+				 .buf_alloc = c->room,
+				 .fwd_cnt = c->fwd_cnt };
 	struct chain chain = { .nwritable = (uint16_t)buf->niov, .iov = buf->iov };
 
 	chain_write(&chain, 0, &hdr, sizeof(hdr));
 	virtq_put(&vs->vdev.queue[VSOCK_RX], buf->head, VSOCK_HDR_BYTES + len_bytes);
 	c->fwd_told = c->fwd_cnt;
-	c->pending &= (uint16_t)~(1u << VSOCK_OP_CREDIT_UPDATE);
+	c->pending &= (uint16_t) ~(1u << VSOCK_OP_CREDIT_UPDATE);
 }
 
 /* Packets without data, in the order in which they may have to precede each other. */
 static bool serve_control(struct vsock_conn *c)
 {
-	static const uint8_t order[] = { VSOCK_OP_REQUEST, VSOCK_OP_RESPONSE, VSOCK_OP_RST,
-					 VSOCK_OP_SHUTDOWN, VSOCK_OP_CREDIT_REQUEST,
-					 VSOCK_OP_CREDIT_UPDATE };
+	static const uint8_t order[] = {
+		VSOCK_OP_REQUEST,  VSOCK_OP_RESPONSE,	    VSOCK_OP_RST,
+		VSOCK_OP_SHUTDOWN, VSOCK_OP_CREDIT_REQUEST, VSOCK_OP_CREDIT_UPDATE
+	};
 
 	for (unsigned i = 0; i < sizeof(order); i++) {
 		if (!(c->pending >> order[i] & 1))
 			continue;
-		c->pending &= (uint16_t)~(1u << order[i]);
+		c->pending &= (uint16_t) ~(1u << order[i]);
 		put_packet(c, &c->vs->buf[0], order[i], 0);
 		return true;
 	}
@@ -85,7 +90,7 @@ static unsigned serve_data(struct vsock_conn *c)
 	unsigned niov = gather(c, iov, &total), used = 0;
 	ssize_t n;
 
-	if (!niov)	/* buffers that hold a header and nothing else, or no credit */
+	if (!niov) /* buffers that hold a header and nothing else, or no credit */
 		return 0;
 	do {
 		n = readv(c->fd, iov, (int)niov);

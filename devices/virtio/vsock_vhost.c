@@ -24,7 +24,7 @@
 #define VHOST_VSOCK "/dev/vhost-vsock"
 
 struct vsock_vhost {
-	struct virtio_device vdev;	/* first */
+	struct virtio_device vdev; /* first */
 	struct vhost_queues queues;
 	uint32_t cid;
 };
@@ -112,8 +112,10 @@ static int open_kernel(struct vsock_vhost *vv, const struct device_env *env, con
 		return 0;
 	rc = vhost_vsock_set_cid(&vv->queues.vhost, vv->cid);
 	if (rc == -EADDRINUSE)
-		return err_set(err, EADDRINUSE, "%s cid=%u: another VM of this host has it; with "
-			       "vhost=on each needs its own", option, vv->cid);
+		return err_set(err, EADDRINUSE,
+			       "%s cid=%u: another VM of this host has it; with "
+			       "vhost=on each needs its own",
+			       option, vv->cid);
 	return rc ? err_sys(err, -rc, "%s cid=%u", option, vv->cid) : 0;
 }
 
@@ -138,7 +140,7 @@ int vsock_vhost_create(const struct device_env *env, const char *option, uint32_
 		/* Rings and packets are what the kernel knows of; streams every one of them does. */
 		vv->vdev.offered &= vv->queues.vhost.features;
 		vv->vdev.offered |= 1ull << VSOCK_F_STREAM;
-		memcpy(vv->vdev.config, &cid, sizeof(cid));	/* little-endian, the rest is 0 */
+		memcpy(vv->vdev.config, &cid, sizeof(cid)); /* little-endian, the rest is 0 */
 		vv->vdev.elsewhere = 1ull << VSOCK_RX | 1ull << VSOCK_TX;
 		rc = virtio_attach(&vv->vdev, err);
 	}

@@ -35,7 +35,8 @@ void main(void)
 		ok(acpi.sleep_control.addr != 0, "FADT: sleep control at %lx",
 		   acpi.sleep_control.addr);
 	else
-		ok(acpi.pm1a_control.addr != 0, "FADT: PM1a control at %lx", acpi.pm1a_control.addr);
+		ok(acpi.pm1a_control.addr != 0, "FADT: PM1a control at %lx",
+		   acpi.pm1a_control.addr);
 	ok(acpi.reset.addr != 0, "FADT: reset register at %lx", acpi.reset.addr);
 	rt_print("# S5 type %u, ECAM %lx, %u buses\n", acpi.s5_type, acpi.ecam_base,
 		 acpi.ecam_buses);

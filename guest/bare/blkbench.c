@@ -15,7 +15,7 @@
 #define MAX_DEPTH 32u
 #define BLOCK 4096u
 #define BIG (128u * 1024u)
-#define HISTOGRAM 8192u		/* in half microseconds; the last one holds all slower */
+#define HISTOGRAM 8192u /* in half microseconds; the last one holds all slower */
 
 struct slot {
 	struct blk_header header;
@@ -207,8 +207,8 @@ void main(void)
 	}
 	event_idx = b.offered >> 29 & 1;
 	avail_event = (volatile uint16_t *)&b.r.used->ring[size];
-	b.r.avail->flags = 1;			/* no interrupts: with EVENT_IDX, by an … */
-	b.r.avail->ring[size] = 0x7fff;		/* … event that is far away; a few are lost */
+	b.r.avail->flags = 1;		/* no interrupts: with EVENT_IDX, by an … */
+	b.r.avail->ring[size] = 0x7fff; /* … event that is far away; a few are lost */
 	rt_print("# %s, queue of %u, %lu MiB\n", b.v.is_pci ? "PCI" : "MMIO", size,
 		 b.nsectors >> 11);
 	user_enter(benchmark, called);

@@ -30,15 +30,15 @@ static void make(void)
 		len++;
 	}
 	memcpy(image[0], "QFI\xfb", 4);
-	put32(image[0] + 4, 2);			/* version */
+	put32(image[0] + 4, 2); /* version */
 	put32(image[0] + 12, NAME_AT);
 	put32(image[0] + 16, len);
-	put32(image[0] + 20, 16);		/* cluster_bits */
-	put32(image[0] + 28, 1u << 20);		/* size */
-	put32(image[0] + 36, 1);		/* l1_size */
+	put32(image[0] + 20, 16);	/* cluster_bits */
+	put32(image[0] + 28, 1u << 20); /* size */
+	put32(image[0] + 36, 1);	/* l1_size */
 	put32(image[0] + 44, CLUSTER);
-	put32(image[0] + 52, 2 * CLUSTER);	/* refcount table … */
-	put32(image[0] + 56, 1);		/* … of so many clusters */
+	put32(image[0] + 52, 2 * CLUSTER); /* refcount table … */
+	put32(image[0] + 56, 1);	   /* … of so many clusters */
 	put32(image[2] + 4, 3 * CLUSTER);
 	for (unsigned i = 0; i < 4; i++)
 		image[3][2 * i + 1] = 1;

@@ -17,7 +17,7 @@ static void on_serial(struct trap_frame *f)
 static void arm(void)
 {
 	outb(COM1 + 1, 0);
-	outb(COM1 + 1, 2);	/* transmitter empty: true at once */
+	outb(COM1 + 1, 2); /* transmitter empty: true at once */
 }
 
 void main(void)
@@ -33,7 +33,7 @@ void main(void)
 		       (ioapic_read(0x10 + 2 * pin) & 0x100ff) == (IOAPIC_MASKED | (0x30 + pin));
 	}
 	ok(kept, "every pin's entry keeps what is written");
-	outb(COM1 + 4, 8);	/* OUT2 gates the interrupt on a PC */
+	outb(COM1 + 4, 8); /* OUT2 gates the interrupt on a PC */
 	ioapic_route(COM1_PIN, VECTOR, IOAPIC_MASKED);
 	/* Printing makes the transmitter busy and empty again: only between the trials. */
 	arm();

@@ -17,7 +17,7 @@
 #define SIZE 256u
 #define BUF_BYTES 2048u
 #define BURST 64u
-#define HISTOGRAM 8192u		/* in half microseconds; the last one holds all slower */
+#define HISTOGRAM 8192u /* in half microseconds; the last one holds all slower */
 
 enum { SEND, RECEIVE, ECHO };
 
@@ -26,8 +26,8 @@ static const struct test {
 	int kind;
 	uint32_t bytes;
 } tests[] = {
-	{ "tx-60", SEND, 60 },	   { "tx-1514", SEND, 1514 }, { "rx-60", RECEIVE, 60 },
-	{ "rx-1514", RECEIVE, 1514 }, { "echo-60", ECHO, 60 }, { "echo-1514", ECHO, 1514 },
+	{ "tx-60", SEND, 60 },	      { "tx-1514", SEND, 1514 }, { "rx-60", RECEIVE, 60 },
+	{ "rx-1514", RECEIVE, 1514 }, { "echo-60", ECHO, 60 },	 { "echo-1514", ECHO, 1514 },
 };
 
 static struct vio v;
@@ -61,8 +61,8 @@ static void kick_if_wanted(struct ring *r, uint16_t old)
 
 static void make(uint32_t bytes, uint8_t times)
 {
-	static const uint8_t request[] = { 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 2, 15,
-					   0, 0, 0, 0, 0, 0, 10, 0, 2, 2 };
+	static const uint8_t request[] = { 0,  1, 8, 0,	 6, 4, 0, 1, 2, 0, 0,  0, 0, 1,
+					   10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10, 0, 2, 2 };
 	uint8_t *eth = out + HDR;
 
 	for (unsigned i = 0; i < bytes; i++)
@@ -226,8 +226,8 @@ static void called(uint64_t op, uint64_t a, uint64_t unused)
 	rt_print("%s pps %lu mbit %lu avg_us %lu.%lu p50_us %lu.%lu p99_us %lu.%lu kicks %lu "
 		 "frames %lu lost %lu\n",
 		 t->name, result.frames * 1000000 / us, result.frames * t->bytes * 8 / us,
-		 tenths / 10, tenths % 10, p50 / 2, p50 % 2 * 5, p99 / 2, p99 % 2 * 5,
-		 result.kicks, result.frames, result.lost);
+		 tenths / 10, tenths % 10, p50 / 2, p50 % 2 * 5, p99 / 2, p99 % 2 * 5, result.kicks,
+		 result.frames, result.lost);
 }
 
 void main(void)
@@ -254,7 +254,7 @@ void main(void)
 		ring_desc(&rx, i, in[i], BUF_BYTES, D_WRITE, 0);
 		ring_offer(&rx, (uint16_t)i);
 	}
-	rx.avail->flags = tx.avail->flags = 1;	/* no interrupts: see blkbench */
+	rx.avail->flags = tx.avail->flags = 1; /* no interrupts: see blkbench */
 	rx.avail->ring[SIZE] = tx.avail->ring[SIZE] = 0x7fff;
 	ring_enable(&v, &rx, 0, NO_VECTOR);
 	ring_enable(&v, &tx, 1, NO_VECTOR);

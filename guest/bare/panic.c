@@ -12,5 +12,5 @@ void main(void)
 	ok(events & 1, "pvpanic at port %lx reports event bits %x", d.base, events);
 	rt_print("panicking\n");
 	outb((uint16_t)d.base, 1);
-	rt_halt();	/* a monitor may wait for the panic's last words */
+	rt_halt(); /* a monitor may wait for the panic's last words */
 }

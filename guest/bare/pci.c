@@ -23,8 +23,8 @@ static void check_bars(uint16_t bdf)
 			continue;
 		placed = placed && base && !(base & (len - 1)) && !(len & (len - 1));
 		for (unsigned k = 0; k < nbars; k++)
-			apart = apart && (base >= bars[k].base + bars[k].len ||
-					  bars[k].base >= base + len);
+			apart = apart &&
+				(base >= bars[k].base + bars[k].len || bars[k].base >= base + len);
 		if (nbars < 64) {
 			bars[nbars].base = base;
 			bars[nbars++].len = len;

@@ -17,7 +17,7 @@ static void on_ap(unsigned index)
 	uint32_t r[4], id = lapic_id();
 
 	cpuid(1, 0, r);
-	if (r[1] >> 24 == (id & 0xff))	/* CPUID agrees with the APIC */
+	if (r[1] >> 24 == (id & 0xff)) /* CPUID agrees with the APIC */
 		__atomic_or_fetch(&seen[id >> 5 & 7], 1u << (id & 31), __ATOMIC_SEQ_CST);
 	__atomic_add_fetch(&ready, 1, __ATOMIC_SEQ_CST);
 	__asm__ volatile("sti");

@@ -31,7 +31,7 @@ void main(void)
 	lapic_enable();
 	lapic_write(LAPIC_TIMER_DIVIDE, 0xb);
 	lapic_write(LAPIC_LVT_TIMER, VECTOR);
-	lapic_write(LAPIC_TIMER_COUNT, 1000000);	/* 1 ms: KVM's bus runs at 1 GHz */
+	lapic_write(LAPIC_TIMER_COUNT, 1000000); /* 1 ms: KVM's bus runs at 1 GHz */
 	ok(wait_for(&ticks, 1, 1000), "one-shot timer");
 	cpuid(1, 0, r);
 	if (!(r[2] >> 24 & 1)) {

@@ -66,7 +66,7 @@ void main(void)
 	ok(start(), "the driver is accepted");
 	fill();
 	for (unsigned i = 0; i < PAGES / 2; i++)
-		pfn[i] = number(PAGES - 1 - 2 * i);	/* each second one, from the end */
+		pfn[i] = number(PAGES - 1 - 2 * i); /* each second one, from the end */
 	ok(put(&inflate, pfn, PAGES / 2 * 4, 0), "pages are taken");
 	for (unsigned i = 0; i < PAGES; i++)
 		good = good && (i & 1 ? zero(i) : page[i][0] == 0x5a && page[i][4095] == 0x5a);

@@ -10,7 +10,7 @@
 #include "guest/bare/lib/rt.h"
 
 #define VECTOR 0x45
-#define PIN_VECTOR 0x48		/* … + 24 */
+#define PIN_VECTOR 0x48 /* … + 24 */
 #define PATTERN_SECTOR (2048u - 128u)
 
 static struct blk b;
@@ -20,7 +20,7 @@ static volatile uint32_t hits;
 
 static void pattern(uint8_t *p, uint32_t len, uint64_t seed)
 {
-	for (uint32_t i = 0; i < len; i += 64)	/* sparse: a software KVM is slow */
+	for (uint32_t i = 0; i < len; i += 64) /* sparse: a software KVM is slow */
 		*(uint64_t *)(p + i) = seed * 0x9e3779b97f4a7c15ull + i;
 }
 
@@ -51,7 +51,8 @@ static void writing(void)
 	struct blk_range range = { .sector = PATTERN_SECTOR - 256, .nsectors = 128 };
 
 	if (b.offered & BLK_F_RO) {
-		ok(blk_io(&b, BLK_OUT, 1, buf, 512) == BLK_S_IOERR, "a read-only disk refuses writes");
+		ok(blk_io(&b, BLK_OUT, 1, buf, 512) == BLK_S_IOERR,
+		   "a read-only disk refuses writes");
 		return;
 	}
 	pattern(buf, sizeof(buf), 1);
@@ -219,7 +220,7 @@ static void on_pin(struct trap_frame *f)
 	if (vio_isr(&b.v) & 1)
 		pin_hits++;
 	pin = (uint32_t)f->vector - PIN_VECTOR;
-	if (pin_hits > 100)	/* a line that never falls */
+	if (pin_hits > 100) /* a line that never falls */
 		ioapic_write(0x10 + 2 * pin, IOAPIC_MASKED);
 }
 
@@ -239,7 +240,8 @@ static void by_pin(void)
 		if (!b.v.is_pci && i != b.v.gsi)
 			continue;
 		trap_set(PIN_VECTOR + i, on_pin);
-		ioapic_route(i, PIN_VECTOR + i, level ? IOAPIC_LEVEL | (b.v.is_pci ? IOAPIC_LOW : 0) : 0);
+		ioapic_route(i, PIN_VECTOR + i,
+			     level ? IOAPIC_LEVEL | (b.v.is_pci ? IOAPIC_LOW : 0) : 0);
 	}
 	blk_start(&b, b.offered & ~F_EVENT_IDX, 64, NO_VECTOR);
 	vio_isr(&b.v);
@@ -267,7 +269,7 @@ void main(void)
 	full_ring(4);
 	msix();
 	by_pin();
-	ok(blk_start(&b, b.offered, 64, NO_VECTOR) &&
-		   blk_io(&b, BLK_IN, 0, buf, 512) == BLK_S_OK, "still works after all that");
+	ok(blk_start(&b, b.offered, 64, NO_VECTOR) && blk_io(&b, BLK_IN, 0, buf, 512) == BLK_S_OK,
+	   "still works after all that");
 	vio_reset(&b.v);
 }

@@ -14,20 +14,31 @@ static uint8_t buf[512];
 static uint64_t read_wide(uint64_t a, unsigned size)
 {
 	switch (size) {
-	case 1: return mmio_r8(a);
-	case 2: return mmio_r16(a);
-	case 4: return mmio_r32(a);
-	default: return *(volatile uint64_t *)a;
+	case 1:
+		return mmio_r8(a);
+	case 2:
+		return mmio_r16(a);
+	case 4:
+		return mmio_r32(a);
+	default:
+		return *(volatile uint64_t *)a;
 	}
 }
 
 static void write_wide(uint64_t a, unsigned size, uint64_t v)
 {
 	switch (size) {
-	case 1: mmio_w8(a, v); break;
-	case 2: mmio_w16(a, v); break;
-	case 4: mmio_w32(a, v); break;
-	default: *(volatile uint64_t *)a = v;
+	case 1:
+		mmio_w8(a, v);
+		break;
+	case 2:
+		mmio_w16(a, v);
+		break;
+	case 4:
+		mmio_w32(a, v);
+		break;
+	default:
+		*(volatile uint64_t *)a = v;
 	}
 }
 

@@ -9,21 +9,21 @@
 #include "guest/bare/lib/rt.h"
 
 /* What a device may do with it. */
-#define MAY_STOP 1u	/* NEEDS_RESET */
-#define MAY_FAIL 2u	/* a used element, status not OK */
-#define MAY_WORK 4u	/* a used element, status OK */
-#define MAY_IGNORE 8u	/* nothing at all */
+#define MAY_STOP 1u   /* NEEDS_RESET */
+#define MAY_FAIL 2u   /* a used element, status not OK */
+#define MAY_WORK 4u   /* a used element, status OK */
+#define MAY_IGNORE 8u /* nothing at all */
 #define BAD (MAY_STOP | MAY_FAIL)
 #define ANY 15u
 
 #define RING 8u
-#define NOWHERE 0x4000000000ull	/* 256 GiB: no RAM */
+#define NOWHERE 0x4000000000ull /* 256 GiB: no RAM */
 
 static struct blk b;
 static uint8_t buf[8192] __attribute__((aligned(4096)));
 static struct vdesc table[32];
 static struct blk_range range;
-static uint64_t ram_end;	/* of the range that holds this guest */
+static uint64_t ram_end; /* of the range that holds this guest */
 
 /* A plain read of sector 0 in descriptors 0, 1, 2, to be spoiled by a test. */
 static void plain(uint32_t type, uint64_t sector, uint32_t len)
@@ -42,6 +42,8 @@ static void offer(void)
 }
 
 /* --- the ring ------------------------------------------------------------------ */
+/* A line for each hostile chain. */
+/* clang-format off */
 static void head_is_size(void) { plain(BLK_IN, 0, 512); ring_offer(&b.r, RING); }
 static void head_is_max(void) { plain(BLK_IN, 0, 512); ring_offer(&b.r, 0xffff); }
 static void next_is_size(void) { plain(BLK_IN, 0, 512); b.r.desc[1].next = RING; offer(); }
@@ -242,6 +244,7 @@ static void zeroes_end(void) { ranged(BLK_WRITE_ZEROES, b.nsectors, 8, 0, 16); }
 static void zeroes_wraps(void) { ranged(BLK_WRITE_ZEROES, 1ull << 63, 8, 0, 16); }
 static void zeroes_huge(void) { ranged(BLK_WRITE_ZEROES, 0, 0xffffffff, 0, 16); }
 static void zeroes_flags(void) { ranged(BLK_WRITE_ZEROES, 1024, 8, 0xfffffffe, 16); }
+/* clang-format on */
 
 static const struct hostile {
 	const char *name;

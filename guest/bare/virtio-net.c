@@ -131,7 +131,8 @@ static void split(void)
 	bool got = ring_wait(&rx, 5000, NULL, &len);
 	for (unsigned i = HDR + 15; i < HDR + 100; i++)
 		n += in[0][i] != out[i];
-	ok(got && len == HDR + 502 && !n, "and received in six others (%u bytes, %u wrong)", len, n);
+	ok(got && len == HDR + 502 && !n, "and received in six others (%u bytes, %u wrong)", len,
+	   n);
 }
 
 static void burst(void)
@@ -188,7 +189,8 @@ static void control(uint64_t offered)
 	static uint8_t other[6] = { 2, 1, 1, 1, 1, 2 }, off, on = 1, junk[64];
 	unsigned n;
 
-	if ((offered & (F_CTRL_VQ | F_CTRL_RX | F_CTRL_MAC)) != (F_CTRL_VQ | F_CTRL_RX | F_CTRL_MAC)) {
+	if ((offered & (F_CTRL_VQ | F_CTRL_RX | F_CTRL_MAC)) !=
+	    (F_CTRL_VQ | F_CTRL_RX | F_CTRL_MAC)) {
 		skip("control queue", "not offered");
 		return;
 	}
@@ -215,7 +217,7 @@ static void control(uint64_t offered)
 	memset(junk, 0xff, sizeof(junk));
 	n = command(0, 77, &on, 1) == 1;
 	n += command(77, 0, junk, 64) == 1;
-	n += command(1, 0, junk, 64) == 1;	/* four billion addresses */
+	n += command(1, 0, junk, 64) == 1; /* four billion addresses */
 	n += command(1, 0, junk, 3) == 1;
 	n += command(1, 1, junk, 5) == 1;
 	n += command(4, 0, junk, 2) == 1;

@@ -37,7 +37,7 @@ void main(void)
 	ok(memcmp(buf[0], buf[1], n < m ? n : m) != 0, "they differ");
 	ok(fill(buf[0], 4096) > 0, "a page");
 	ok(fill(buf[0], 1) == 1, "one byte");
-	ring_desc(&r, 0, buf[0], 64, 0, 0);	/* nothing to write to */
+	ring_desc(&r, 0, buf[0], 64, 0, 0); /* nothing to write to */
 	ring_offer(&r, 0);
 	ring_kick(&v, &r);
 	uint32_t got = 0;

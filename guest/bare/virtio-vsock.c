@@ -47,8 +47,14 @@ static bool start(void)
 
 static bool send(uint16_t op, uint32_t port, uint32_t len)
 {
-	out.hdr = (struct hdr){ .src_cid = cid, .dst_cid = 2, .src_port = 1000, .dst_port = port,
-				.len = len, .type = 1, .op = op, .buf_alloc = 65536,
+	out.hdr = (struct hdr){ .src_cid = cid,
+				.dst_cid = 2,
+				.src_port = 1000,
+				.dst_port = port,
+				.len = len,
+				.type = 1,
+				.op = op,
+				.buf_alloc = 65536,
 				.fwd_cnt = fwd };
 	ring_desc(&tx, 0, &out, (uint32_t)sizeof(out.hdr) + len, 0, 0);
 	ring_offer(&tx, 0);

@@ -15,12 +15,12 @@
 
 #define VIRTIO_VSOCK 19
 #define NRX 128u
-#define RX_BYTES 4096u		/* as Linux gives them */
+#define RX_BYTES 4096u /* as Linux gives them */
 #define NTX 16u
-#define TX_BYTES 65536u		/* the longest packet */
-#define ROOM_SMALL 3000u	/* less than a buffer takes */
+#define TX_BYTES 65536u	 /* the longest packet */
+#define ROOM_SMALL 3000u /* less than a buffer takes */
 #define ROOM 262144u
-#define SMALL_BYTES (1u << 20)	/* so much at first with little room, told only when asked */
+#define SMALL_BYTES (1u << 20) /* so much at first with little room, told only when asked */
 #define PATIENCE_MS 20000u
 enum { REQUEST = 1, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST };
 enum { SHUT_SEND = 2, SHUT_BOTH };
@@ -48,11 +48,11 @@ static bool event_idx;
 /* The connection of this time. */
 static struct {
 	uint32_t port, host_port;
-	uint32_t room, received, told;	/* ours: fwd_cnt as the host knows it */
-	uint32_t sent, alloc, fwd;	/* the host's room, and what it has taken */
-	bool opened, reset, over;	/* over: the host sends no more */
-	bool beyond;			/* the host sent more than its credit */
-	unsigned asked, waited;		/* requests for credit; times that there was no credit */
+	uint32_t room, received, told; /* ours: fwd_cnt as the host knows it */
+	uint32_t sent, alloc, fwd;     /* the host's room, and what it has taken */
+	bool opened, reset, over;      /* over: the host sends no more */
+	bool beyond;		       /* the host sent more than its credit */
+	unsigned asked, waited;	       /* requests for credit; times that there was no credit */
 	char sum[65];
 	unsigned sum_bytes;
 } c;
@@ -90,9 +90,16 @@ static void put(uint16_t op, uint32_t port, uint32_t host_port, uint32_t len, ui
 {
 	uint16_t old = tx.avail->idx, i = old % NTX;
 
-	out[i].hdr = (struct hdr){ .src_cid = cid, .dst_cid = 2, .src_port = port,
-				   .dst_port = host_port, .len = len, .type = 1, .op = op,
-				   .flags = flags, .buf_alloc = c.room, .fwd_cnt = c.received };
+	out[i].hdr = (struct hdr){ .src_cid = cid,
+				   .dst_cid = 2,
+				   .src_port = port,
+				   .dst_port = host_port,
+				   .len = len,
+				   .type = 1,
+				   .op = op,
+				   .flags = flags,
+				   .buf_alloc = c.room,
+				   .fwd_cnt = c.received };
 	if (port == c.port)
 		c.told = c.received;
 	ring_desc(&tx, 2u * i, &out[i].hdr, sizeof(struct hdr), len ? D_NEXT : 0,
@@ -147,9 +154,10 @@ static void on_storm(const struct hdr *h, const uint8_t *data)
 	if (h->op == RW)
 		memcpy(out[tx.avail->idx % NTX].data, data, h->len);
 	stormed += h->op == REQUEST;
-	put(h->op == RW			      ? RW :
-	    h->op == REQUEST && stormed % 4   ? RESPONSE :
-	    h->op == CREDIT_REQUEST	      ? CREDIT_UPDATE : RST,
+	put(h->op == RW			    ? RW :
+	    h->op == REQUEST && stormed % 4 ? RESPONSE :
+	    h->op == CREDIT_REQUEST	    ? CREDIT_UPDATE :
+					      RST,
 	    h->dst_port, h->src_port, h->op == RW ? h->len : 0, 0);
 }
 
@@ -280,7 +288,7 @@ static void parts(void)
 {
 	uint64_t begin = rdtsc();
 
-	total = 0;	/* of what comes nothing is summed: it is the host's sum */
+	total = 0; /* of what comes nothing is summed: it is the host's sum */
 	lost = !open(1, ROOM) || !send_all(mib << 20);
 	sha256_hex(&sha, own);
 	say(SHUTDOWN, SHUT_SEND);
@@ -324,7 +332,8 @@ static void called(uint64_t op, uint64_t a, uint64_t b)
 	} else if (op == CALL_IN) {
 		rt_print("# %s: %lu MiB/s, %u requests for credit\n", own, rate(), c.asked);
 		ok(same, "%lu MiB from the host, sums agree", mib);
-		ok(c.asked >= SMALL_BYTES / ROOM_SMALL, "the host asked for credit when it had none");
+		ok(c.asked >= SMALL_BYTES / ROOM_SMALL,
+		   "the host asked for credit when it had none");
 		ok(!c.beyond, "the host never sent more than its credit");
 	} else {
 		c.sum[c.sum_bytes] = 0;

@@ -14,12 +14,21 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define CHECK(x) ({ long r_ = (long)(x); if (r_ < 0) _exit(__LINE__ & 0x7f); r_; })
+#define CHECK(x)                                                                                   \
+	({                                                                                         \
+		long r_ = (long)(x);                                                               \
+		if (r_ < 0)                                                                        \
+			_exit(__LINE__ & 0x7f);                                                    \
+		r_;                                                                                \
+	})
 #define GUEST_CODE 0x100000u
 #define PAGE_TABLES 0x9000u
 
 static const uint8_t code[] = { 0x66, 0xba, 0xf8, 0x03, 0xb0, '!', 0xee, 0xf4 };
-static struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entry[256]; } cpuid;
+static struct {
+	struct kvm_cpuid2 head;
+	struct kvm_cpuid_entry2 entry[256];
+} cpuid;
 
 int main(int argc, char **argv)
 {
@@ -55,14 +64,16 @@ int main(int argc, char **argv)
 
 	struct kvm_sregs s;
 	CHECK(ioctl(vcpu, KVM_GET_SREGS, &s));
-	s.cs = (struct kvm_segment){ .limit = ~0u, .selector = 0x10, .type = 11, .present = 1,
-				     .s = 1, .l = 1, .g = 1 };
-	s.ds = s.es = s.ss = (struct kvm_segment){ .limit = ~0u, .selector = 0x18, .type = 3,
-						   .present = 1, .s = 1, .db = 1, .g = 1 };
+	s.cs = (struct kvm_segment){
+		.limit = ~0u, .selector = 0x10, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1
+	};
+	s.ds = s.es = s.ss = (struct kvm_segment){
+		.limit = ~0u, .selector = 0x18, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1
+	};
 	s.cr3 = PAGE_TABLES;
-	s.cr4 |= 0x20;		/* PAE */
-	s.cr0 = 0x80000011;	/* PG, ET, PE */
-	s.efer = 0x500;		/* LME, LMA */
+	s.cr4 |= 0x20;	    /* PAE */
+	s.cr0 = 0x80000011; /* PG, ET, PE */
+	s.efer = 0x500;	    /* LME, LMA */
 	CHECK(ioctl(vcpu, KVM_SET_SREGS, &s));
 	struct kvm_regs regs = { .rip = GUEST_CODE, .rflags = 2 };
 	CHECK(ioctl(vcpu, KVM_SET_REGS, &regs));

@@ -141,8 +141,9 @@ static long count_calls(char **argv)
 	size_t at = 0;
 
 	if (waitpid(pid, &status, WUNTRACED) != pid ||
-	    ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE |
-		   PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_EXITKILL))
+	    ptrace(PTRACE_SEIZE, pid, 0,
+		   PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK |
+			   PTRACE_O_TRACEVFORK | PTRACE_O_EXITKILL))
 		calls = -1;
 	kill(pid, SIGCONT);
 	while (calls >= 0 && !seen) {
@@ -212,7 +213,8 @@ int main(int argc, char **argv)
 	rounds = argc > 2 ? atoi(argv[0]) : 0;
 	n = (argc - 1) / 2;
 	if (rounds < 1 || rounds > MAX_ROUNDS || n < 1 || n > MAX_COMMANDS || argc % 2 == 0) {
-		fputs("usage: startup [-n] [-w TEXT] ROUNDS LABEL COMMAND [LABEL COMMAND …]\n", stderr);
+		fputs("usage: startup [-n] [-w TEXT] ROUNDS LABEL COMMAND [LABEL COMMAND …]\n",
+		      stderr);
 		return 2;
 	}
 	setpriority(PRIO_PROCESS, 0, -15);

@@ -38,8 +38,10 @@ static void event(void *opaque, enum vm_event what)
 	fake_vm_check(((struct fake_vm *)opaque)->may_happen >> what & 1);
 }
 
-static const struct env_ops ops = { .bind_kick = bind_kick, .unbind_kick = unbind_kick,
-				    .set_line = set_line, .event = event };
+static const struct env_ops ops = { .bind_kick = bind_kick,
+				    .unbind_kick = unbind_kick,
+				    .set_line = set_line,
+				    .event = event };
 
 void fake_vm_begin(struct fake_vm *vm, uint32_t ram_bytes, unsigned nqueues, uint32_t used_at)
 {
@@ -53,8 +55,12 @@ void fake_vm_begin(struct fake_vm *vm, uint32_t ram_bytes, unsigned nqueues, uin
 	vm->nqueues = nqueues;
 	vm->used_at = used_at;
 	vm->slots = (struct virtio_mmio_slots){ .base = SLOT, .stride_bytes = 0x1000, .count = 1 };
-	vm->env = (struct device_env){ .mem = &vm->mem, .pio = &vm->pio, .mmio = &vm->mmio,
-				       .ops = &ops, .vm = vm, .mmio_slots = &vm->slots };
+	vm->env = (struct device_env){ .mem = &vm->mem,
+				       .pio = &vm->pio,
+				       .mmio = &vm->mmio,
+				       .ops = &ops,
+				       .vm = vm,
+				       .mmio_slots = &vm->slots };
 	fake_vm_check(!loop_create(&vm->env.loop, &err));
 }
 
@@ -112,9 +118,9 @@ void fake_vm_start(struct fake_vm *vm, uint32_t features)
 	for (unsigned q = 0; q < vm->nqueues; q++) {
 		reg(vm, 0x30, q);
 		reg(vm, 0x38, FAKE_VM_QUEUE_SIZE);
-		reg(vm, 0x80, q * FAKE_VM_QUEUE_BYTES);			/* descriptors */
-		reg(vm, 0x90, q * FAKE_VM_QUEUE_BYTES + 0x100);		/* available */
-		reg(vm, 0xa0, vm->used_at + q * FAKE_VM_QUEUE_BYTES);	/* used */
+		reg(vm, 0x80, q * FAKE_VM_QUEUE_BYTES);		      /* descriptors */
+		reg(vm, 0x90, q * FAKE_VM_QUEUE_BYTES + 0x100);	      /* available */
+		reg(vm, 0xa0, vm->used_at + q * FAKE_VM_QUEUE_BYTES); /* used */
 		reg(vm, 0x44, 1);
 	}
 	reg(vm, 0x70, 15);

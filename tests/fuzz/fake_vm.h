@@ -17,12 +17,12 @@
 #define FAKE_VM_MAX_QUEUES 5u
 
 struct fake_vm {
-	uint8_t *ram;		/* guest memory, from address 0 */
+	uint8_t *ram; /* guest memory, from address 0 */
 	unsigned nqueues;
 	uint32_t used_at;
-	uint32_t may_happen;	/* bit n: enum vm_event n */
+	uint32_t may_happen; /* bit n: enum vm_event n */
 	struct device_env env;
-	struct device *dev;	/* the target creates it, end destroys it */
+	struct device *dev; /* the target creates it, end destroys it */
 	struct mem mem;
 	struct bus pio, mmio;
 	struct virtio_mmio_slots slots;

@@ -12,7 +12,7 @@
 #include "tests/fuzz/fake_vm.h"
 
 #define RAM_BYTES 0x4000u
-#define RINGS_BYTES 0x800u	/* of the input */
+#define RINGS_BYTES 0x800u /* of the input */
 #define NQUEUES 4
 
 static void step(struct fake_vm *vm, const uint8_t *op)
@@ -38,7 +38,7 @@ static void step(struct fake_vm *vm, const uint8_t *op)
 	case 5:
 		fake_vm_start(vm, op[1] | (uint32_t)op[2] << 24);
 		break;
-	case 6:	/* one more buffer in queue op[1] */
+	case 6: /* one more buffer in queue op[1] */
 		fake_vm_offer(vm, op[1] % NQUEUES, op[2] % FAKE_VM_QUEUE_SIZE);
 		break;
 	case 7:
@@ -57,7 +57,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 2 + RINGS_BYTES)
 		return 0;
 	fake_vm_begin(&vm, RAM_BYTES, NQUEUES, 0x2000);
-	fake_vm_check(!keys_parse(&kv, "--balloon", virtio_balloon_type.keys, "8K,stats-interval=3600", &err));
+	fake_vm_check(!keys_parse(&kv, "--balloon", virtio_balloon_type.keys,
+				  "8K,stats-interval=3600", &err));
 	fake_vm_check(!virtio_balloon_type.create(&vm.env, &kv, &vm.dev, &err));
 	keys_clear(&kv);
 	memcpy(vm.ram, data + 2, RINGS_BYTES);

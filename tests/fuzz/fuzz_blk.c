@@ -15,7 +15,7 @@
 #include "tests/unit/fake_disk.h"
 
 #define RAM_BYTES 0x4000u
-#define INPUT_BYTES 0x400u	/* of the memory */
+#define INPUT_BYTES 0x400u /* of the memory */
 #define DISK_BYTES 16384u
 
 struct fuzz {
@@ -62,7 +62,7 @@ static void step(struct fuzz *fz, const uint8_t *op)
 		else
 			fake_vm_run(vm);
 		break;
-	case 7:	/* only when idle: what is in flight was judged by the old size */
+	case 7: /* only when idle: what is in flight was judged by the old size */
 		if (fz->disk.ntaken)
 			break;
 		fz->disk.new_size = (op[1] % (DISK_BYTES / 512) + 1) * 512u;
@@ -75,8 +75,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct fuzz fz;
 	struct fake_vm *vm = &fz.vm;
-	struct virtio_blk_config cfg = { .serial = "fuzz", .nqueues = 1,
-					 .queue_size = FAKE_VM_QUEUE_SIZE, .discard = true };
+	struct virtio_blk_config cfg = {
+		.serial = "fuzz", .nqueues = 1, .queue_size = FAKE_VM_QUEUE_SIZE, .discard = true
+	};
 	struct err err;
 
 	if (size < 4 + INPUT_BYTES)

@@ -66,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (!strcmp(argv[argc], "@"))
 			argv[argc] = path;
 		else if (strstr(argv[argc], "config=") || argv[argc][0] == '/')
-			argv[argc][0] = 0;	/* no file but ours */
+			argv[argc][0] = 0; /* no file but ours */
 		argc++;
 	}
 	if (json) {

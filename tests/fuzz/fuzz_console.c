@@ -13,11 +13,11 @@
 #include "tests/fuzz/fake_vm.h"
 
 #define RAM_BYTES 0x4000u
-#define RINGS_BYTES 0x600u	/* of the input */
+#define RINGS_BYTES 0x600u /* of the input */
 
 struct fuzz {
 	struct fake_vm vm;
-	int type, show;		/* our ends of its stdin and stdout */
+	int type, show; /* our ends of its stdin and stdout */
 };
 
 static void open_host(struct fuzz *fz, uint8_t how)
@@ -64,7 +64,7 @@ static void step(struct fuzz *fz, const uint8_t *op)
 	case 5:
 		fake_vm_start(vm, op[1] | (uint32_t)op[2] << 24);
 		break;
-	case 6:	/* one more buffer in queue op[1] */
+	case 6: /* one more buffer in queue op[1] */
 		fake_vm_offer(vm, op[1] & 1, op[2] % FAKE_VM_QUEUE_SIZE);
 		break;
 	case 7:

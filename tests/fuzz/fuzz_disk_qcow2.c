@@ -22,10 +22,10 @@
 #define DEPTH 6u
 
 struct slot {
-	struct disk_req req;	/* first */
+	struct disk_req req; /* first */
 	struct iovec iov[2];
 	uint8_t *buf;
-	unsigned first, n;	/* sectors */
+	unsigned first, n; /* sectors */
 	bool busy;
 };
 
@@ -47,7 +47,9 @@ static void wake(void *opaque)
 
 static void open_disk(const char *path)
 {
-	struct disk_config cfg = { .path = path, .format = STORE_QCOW2, .engine = "threads", .loop = loop };
+	struct disk_config cfg = {
+		.path = path, .format = STORE_QCOW2, .engine = "threads", .loop = loop
+	};
 	struct err err;
 
 	check(!disk_open(&cfg, &disk, &err));
@@ -113,9 +115,14 @@ static void submit(enum disk_op op, unsigned first, unsigned n, uint8_t fill)
 	s->iov[0] = (struct iovec){ s->buf, part };
 	s->iov[1] = (struct iovec){ s->buf + part, len - part };
 	s->busy = true;
-	s->req = (struct disk_req){ .op = op, .unmap = fill & 1, .durable = op == DISK_WRITE && !(fill & 0x18),
-				    .offset = (uint64_t)first * SECTOR, .len_bytes = len, .iov = s->iov,
-				    .niov = 2, .done = done };
+	s->req = (struct disk_req){ .op = op,
+				    .unmap = fill & 1,
+				    .durable = op == DISK_WRITE && !(fill & 0x18),
+				    .offset = (uint64_t)first * SECTOR,
+				    .len_bytes = len,
+				    .iov = s->iov,
+				    .niov = 2,
+				    .done = done };
 	disk->ops->submit(disk, &s->req);
 }
 
@@ -129,8 +136,12 @@ static void discard(unsigned first, unsigned n)
 {
 	static uint8_t got[MOST_SECTORS * SECTOR];
 	struct iovec iov = { got, (uint64_t)n * SECTOR };
-	struct disk_req req = { .op = DISK_DISCARD, .offset = (uint64_t)first * SECTOR,
-				.len_bytes = iov.iov_len, .iov = &iov, .niov = 1, .done = done_now };
+	struct disk_req req = { .op = DISK_DISCARD,
+				.offset = (uint64_t)first * SECTOR,
+				.len_bytes = iov.iov_len,
+				.iov = &iov,
+				.niov = 1,
+				.done = done_now };
 	uint8_t *m = want + first * SECTOR;
 
 	get_slot(first, n);
@@ -186,7 +197,9 @@ static void step(const uint8_t *op)
 static void make(const char *path, uint64_t sectors, uint8_t kind)
 {
 	static const uint32_t clusters[] = { 512, 1024, 4096, 65536 };
-	struct store_create c = { .path = path, .format = STORE_QCOW2, .size_bytes = sectors * SECTOR,
+	struct store_create c = { .path = path,
+				  .format = STORE_QCOW2,
+				  .size_bytes = sectors * SECTOR,
 				  .cluster_bytes = clusters[kind & 3],
 				  .version = kind & 4 ? 2 : 3 };
 	struct err err;

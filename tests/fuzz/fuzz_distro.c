@@ -41,13 +41,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	else
 		second = text + size;
 	{
-		int ab = distro_compare_versions(text, second), ba = distro_compare_versions(second, text);
+		int ab = distro_compare_versions(text, second),
+		    ba = distro_compare_versions(second, text);
 
 		BUG_ON((ab < 0) != (ba > 0) || (ab == 0) != (ba == 0));
 		BUG_ON(distro_compare_versions(text, text));
 	}
 	if (distro_kernel_version(text))
-		for (unsigned i = 0; distro_initrd_name(i, distro_kernel_version(text), name, sizeof(name)); i++)
+		for (unsigned i = 0;
+		     distro_initrd_name(i, distro_kernel_version(text), name, sizeof(name)); i++)
 			BUG_ON(strlen(name) >= sizeof(name));
 	free(text);
 	return 0;

@@ -24,20 +24,23 @@ static int file_of(const void *b, size_t len, char path[64])
 	return fd;
 }
 
-#define check(cond)                                                            \
-	do {                                                                   \
-		if (!(cond)) {                                                 \
-			fprintf(stderr, "broken promise: %s\n", #cond);        \
-			abort();                                               \
-		}                                                              \
+#define check(cond)                                                                                \
+	do {                                                                                       \
+		if (!(cond)) {                                                                     \
+			fprintf(stderr, "broken promise: %s\n", #cond);                            \
+			abort();                                                                   \
+		}                                                                                  \
 	} while (0)
 
 static void load(const char *kernel, const char *initrd, enum boot_entry_kind entry,
 		 enum boot_unpack unpack)
 {
 	static uint8_t *ram;
-	struct boot_request req = { .kernel = kernel, .initrd = initrd, .cmdline = "quiet",
-				    .entry = entry, .unpack = unpack };
+	struct boot_request req = { .kernel = kernel,
+				    .initrd = initrd,
+				    .cmdline = "quiet",
+				    .entry = entry,
+				    .unpack = unpack };
 	struct board board = { .ncpus = 1, .sleep_control_port = 0x600 };
 	struct boot_info info;
 	struct mem mem = { 0 };

@@ -18,11 +18,11 @@
 #include "tests/unit/fake_net.h"
 
 #define RAM_BYTES 0x20000u
-#define HOW_PAIRS 0x20	/* first byte */
+#define HOW_PAIRS 0x20 /* first byte */
 
 struct fuzz {
 	struct fake_vm vm;
-	struct fake_net *pairs;	/* NULL: one pair, on a socket */
+	struct fake_net *pairs; /* NULL: one pair, on a socket */
 	int wire;		/* of the pair whose turn it is */
 };
 
@@ -76,7 +76,7 @@ static void step(struct fuzz *fz, const uint8_t *op)
 	case 3:
 		vm->ram[at] = op[3];
 		break;
-	case 4:	/* a frame, or a part of a stream */
+	case 4: /* a frame, or a part of a stream */
 		memset(scrap, op[3], 16);
 		if (fz->pairs)
 			fz->wire = fz->pairs->wire[op[3] & 1];
@@ -87,7 +87,7 @@ static void step(struct fuzz *fz, const uint8_t *op)
 		(void)!send(fz->wire, op, 1 + op[1] % 4, MSG_NOSIGNAL);
 		fake_vm_run(vm);
 		break;
-	case 6:	/* one more buffer in a queue */
+	case 6: /* one more buffer in a queue */
 		fake_vm_offer(vm, op[1] % vm->nqueues, op[2] % FAKE_VM_QUEUE_SIZE);
 		break;
 	case 7:
@@ -99,9 +99,9 @@ static void step(struct fuzz *fz, const uint8_t *op)
 			vm->dev->ops->set_link(vm->dev, op[1] & 2);
 		else
 			start(vm, op[1] | (uint32_t)op[2] << 8 | (uint32_t)op[3] << 16 |
-				  (op[1] & 0x30u) << 24);
+					  (op[1] & 0x30u) << 24);
 		break;
-	case 9:	/* a descriptor that makes sense: queue, index, flags */
+	case 9: /* a descriptor that makes sense: queue, index, flags */
 		at = op[1] % vm->nqueues * FAKE_VM_QUEUE_BYTES + op[2] % FAKE_VM_QUEUE_SIZE * 16;
 		memset(vm->ram + at, 0, 16);
 		vm->ram[at + 1] = 0x20;
@@ -125,8 +125,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fake_vm_begin(vm, RAM_BYTES, queues, 0x1000);
 	open_cable(&fz, data[0]);
 	memcpy(vm->ram, data + 5, rings);
-	start(vm, data[1] | (uint32_t)data[2] << 8 | (uint32_t)data[3] << 16 |
-		   (uint32_t)data[4] << 24);
+	start(vm,
+	      data[1] | (uint32_t)data[2] << 8 | (uint32_t)data[3] << 16 | (uint32_t)data[4] << 24);
 	for (data += 5 + rings, size -= 5 + rings; size >= 4; data += 4, size -= 4)
 		step(&fz, data);
 	if (!fz.pairs)

@@ -18,17 +18,17 @@
 #include "tools/bantam-net-user/guest_end.h"
 
 #define RAM_BYTES 0x4000u
-#define RINGS_BYTES 0x800u	/* of the input */
-#define QUEUE_BYTES 0x200u	/* descriptors, and the available ring 0x100 above */
+#define RINGS_BYTES 0x800u /* of the input */
+#define QUEUE_BYTES 0x200u /* descriptors, and the available ring 0x100 above */
 #define USED_AT 0x2000u
 #define QUEUE_SIZE 16u
-#define HOST 0x7f0000000000ull	/* where the monitor has the memory */
+#define HOST 0x7f0000000000ull /* where the monitor has the memory */
 
 static uint8_t *ram;
 static int ram_fd, monitor, event_fd;
 static const struct guest_end *end;
-static bool gone;		/* the helper has had enough */
-static uint32_t waiting;	/* a frame of so many bytes has to come next; 0: none */
+static bool gone;	 /* the helper has had enough */
+static uint32_t waiting; /* a frame of so many bytes has to come next; 0: none */
 
 static void check(bool ok)
 {
@@ -71,19 +71,25 @@ static void say(struct vhost_user_msg *m, int fd)
 
 static void say_number(uint32_t request, uint32_t index, uint32_t num, int fd)
 {
-	struct vhost_user_msg m = { .request = request, .len_bytes = 8, .body.state = { index, num } };
+	struct vhost_user_msg m = { .request = request,
+				    .len_bytes = 8,
+				    .body.state = { index, num } };
 
 	say(&m, fd);
 }
 
 static void start(uint8_t features)
 {
-	struct vhost_user_msg m = { .request = VU_SET_FEATURES, .len_bytes = 8,
-		.body.u64 = (features & 1u) << 1 | (features >> 1 & 1ull) << 15 |
-			    (features >> 2 & 1ull) << 29 | 1ull << 32 };
+	struct vhost_user_msg m = { .request = VU_SET_FEATURES,
+				    .len_bytes = 8,
+				    .body.u64 = (features & 1u) << 1 |
+						(features >> 1 & 1ull) << 15 |
+						(features >> 2 & 1ull) << 29 | 1ull << 32 };
 
 	say(&m, -1);
-	m = (struct vhost_user_msg){ .request = VU_SET_MEM_TABLE, .len_bytes = 40, .body.mem.nregions = 1 };
+	m = (struct vhost_user_msg){ .request = VU_SET_MEM_TABLE,
+				     .len_bytes = 40,
+				     .body.mem.nregions = 1 };
 	m.body.mem.region[0].len_bytes = RAM_BYTES;
 	m.body.mem.region[0].host = HOST;
 	say(&m, ram_fd);
@@ -91,10 +97,12 @@ static void start(uint8_t features)
 		say_number(VU_SET_VRING_NUM, i, QUEUE_SIZE, -1);
 		say_number(VU_SET_VRING_BASE, i, 0, -1);
 		m = (struct vhost_user_msg){ .request = VU_SET_VRING_ADDR,
-			.len_bytes = sizeof(m.body.addr),
-			.body.addr = { .index = i, .desc = HOST + i * QUEUE_BYTES,
-				       .avail = HOST + i * QUEUE_BYTES + 0x100,
-				       .used = HOST + USED_AT + i * QUEUE_BYTES } };
+					     .len_bytes = sizeof(m.body.addr),
+					     .body.addr = { .index = i,
+							    .desc = HOST + i * QUEUE_BYTES,
+							    .avail = HOST + i * QUEUE_BYTES + 0x100,
+							    .used = HOST + USED_AT +
+								    i * QUEUE_BYTES } };
 		say(&m, -1);
 		say_number(VU_SET_VRING_CALL, i, 0, event_fd);
 		say_number(VU_SET_VRING_ERR, i, 0, event_fd);
@@ -141,7 +149,7 @@ static void step(const uint8_t *op)
 	case 4:
 		ram[(op[1] | op[2] << 8) % RINGS_BYTES] = op[3];
 		break;
-	case 5:	/* one more head in a queue's ring */
+	case 5: /* one more head in a queue's ring */
 		ram[(op[1] & 1) * QUEUE_BYTES + 0x104 +
 		    2 * (ram[(op[1] & 1) * QUEUE_BYTES + 0x102] % QUEUE_SIZE)] = op[2] % QUEUE_SIZE;
 		ram[(op[1] & 1) * QUEUE_BYTES + 0x102]++;
@@ -178,7 +186,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(ram, data + 1, RINGS_BYTES);
 	start(data[0]);
 	check(!gone);
-	for (data += 1 + RINGS_BYTES, size -= 1 + RINGS_BYTES; size >= 4 && !gone; data += 4, size -= 4)
+	for (data += 1 + RINGS_BYTES, size -= 1 + RINGS_BYTES; size >= 4 && !gone;
+	     data += 4, size -= 4)
 		step(data);
 	stop();
 	close(fd[0]);

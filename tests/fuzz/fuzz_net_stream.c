@@ -23,7 +23,7 @@ static void check(bool ok)
 static struct {
 	struct net *net;
 	uint8_t all[1 << 16];	/* what was written */
-	uint32_t written, seen;	/* seen: up to where frames came out */
+	uint32_t written, seen; /* seen: up to where frames came out */
 	bool down;
 } me;
 
@@ -122,7 +122,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			size -= 1 + len;
 		}
 		if (len)
-			check(send(pair[0], me.all + me.written, len, MSG_NOSIGNAL) == (ssize_t)len);
+			check(send(pair[0], me.all + me.written, len, MSG_NOSIGNAL) ==
+			      (ssize_t)len);
 		me.written += len;
 		run(cfg.loop);
 		check(me.down || !expected());

@@ -6,7 +6,7 @@
 #include "devices/backend/partitions.h"
 
 struct fake {
-	struct store store;	/* first */
+	struct store store; /* first */
 	const uint8_t *bytes;
 };
 

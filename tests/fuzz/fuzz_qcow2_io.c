@@ -39,7 +39,9 @@ static struct store *must_open(const char *path)
 static void make(uint8_t kind)
 {
 	static const uint32_t clusters[] = { 512, 1024, 4096, 65536 };
-	struct store_create c = { .path = image, .format = STORE_QCOW2, .size_bytes = DISK_BYTES,
+	struct store_create c = { .path = image,
+				  .format = STORE_QCOW2,
+				  .size_bytes = DISK_BYTES,
 				  .cluster_bytes = clusters[kind & 3],
 				  .version = kind & 4 ? 2 : 3 };
 	struct err err;
@@ -57,8 +59,9 @@ static void make(uint8_t kind)
 
 static void make_base(void)
 {
-	struct store_create c = { .path = base, .format = STORE_QCOW2, .size_bytes = BASE_BYTES,
-				  .cluster_bytes = 4096 };
+	struct store_create c = {
+		.path = base, .format = STORE_QCOW2, .size_bytes = BASE_BYTES, .cluster_bytes = 4096
+	};
 	const char *dir = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
 	struct store *s;
 	struct err err;

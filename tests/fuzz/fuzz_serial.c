@@ -13,7 +13,7 @@
 #include "vmm/core/log.h"
 
 static int line;
-static unsigned budget;	/* of bytes printed in bulk: enough to fill pipe and ring */
+static unsigned budget; /* of bytes printed in bulk: enough to fill pipe and ring */
 
 static void check(bool ok)
 {
@@ -88,7 +88,7 @@ static void step(struct bus *pio, struct loop *loop, int type, const uint8_t *op
 	case 6:
 		run(loop);
 		break;
-	case 7:	/* much output */
+	case 7: /* much output */
 		for (unsigned i = 0; i < op[2] * 16u && budget; i++, budget--)
 			bus_write(pio, 0x3f8, 1, 'x');
 		break;

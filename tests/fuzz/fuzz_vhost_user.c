@@ -13,8 +13,9 @@
 
 #include "devices/backend/vhost_user.h"
 
-#define FRONT_FEATURES (1ull << VHOST_USER_PROTOCOL_MQ | 1ull << VHOST_USER_PROTOCOL_REPLY_ACK | \
-			1ull << VHOST_USER_PROTOCOL_CONFIG)
+#define FRONT_FEATURES                                                                             \
+	(1ull << VHOST_USER_PROTOCOL_MQ | 1ull << VHOST_USER_PROTOCOL_REPLY_ACK |                  \
+	 1ull << VHOST_USER_PROTOCOL_CONFIG)
 #define F_PROTOCOL 30
 #define CONFIG_BYTES 60u
 #define MAX_INPUT 4096u
@@ -28,7 +29,7 @@ static void check(bool ok)
 static struct {
 	const uint8_t *at;
 	size_t left;
-	bool acks;	/* REPLY_ACK is agreed */
+	bool acks; /* REPLY_ACK is agreed */
 } said;
 
 /* The next answer, to this request, with a body of len bytes; NULL: there is none, or it is wrong. */
@@ -104,9 +105,13 @@ static bool get_config(struct vhost_user *vu)
 /* What follows the greeting; false: the daemon is of no more use. */
 static bool request(struct vhost_user *vu, const struct mem *mem, unsigned what)
 {
-	struct vhost_user_ring ring = { .index = 1, .size = 8, .desc = gpa(0x1000),
-					.avail = gpa(0x2000), .used = gpa(0x3000),
-					.kick_fd = STDERR_FILENO, .call_fd = STDERR_FILENO,
+	struct vhost_user_ring ring = { .index = 1,
+					.size = 8,
+					.desc = gpa(0x1000),
+					.avail = gpa(0x2000),
+					.used = gpa(0x3000),
+					.kick_fd = STDERR_FILENO,
+					.call_fd = STDERR_FILENO,
 					.err_fd = STDERR_FILENO };
 	bool good;
 
@@ -116,8 +121,7 @@ static bool request(struct vhost_user *vu, const struct mem *mem, unsigned what)
 		check(!vhost_user_start(vu, mem, 1ull << 32) == good);
 		return good;
 	case 1:
-		good = acks(8) && acks(10) && acks(9) && acks(13) && acks(14) &&
-		       acks(12) &&
+		good = acks(8) && acks(10) && acks(9) && acks(13) && acks(14) && acks(12) &&
 		       (!(vu->features >> F_PROTOCOL & 1) || acks(18));
 		check(!vhost_user_start_ring(vu, mem, &ring) == good);
 		return good;

@@ -34,9 +34,9 @@ struct vm {
 	struct virtio_device v;
 	struct kick kick[MAX_BOUND];
 	unsigned nkicks;
-	int msi_fd[MAX_BOUND];	/* -1: free */
+	int msi_fd[MAX_BOUND]; /* -1: free */
 	bool started;
-	uint64_t base;	/* of the device's registers, as far as a driver knows */
+	uint64_t base; /* of the device's registers, as far as a driver knows */
 };
 
 static void check(bool ok)
@@ -346,8 +346,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(&vm, 0, sizeof(vm));
 	memset(vm.msi_fd, -1, sizeof(vm.msi_fd));
 	mem_add(&vm.mem, gpa(0), RAM_BYTES, vm.ram);
-	vm.env = (struct device_env){ .mem = &vm.mem, .pio = &vm.pio, .mmio = &vm.mmio,
-				      .ops = &ops, .vm = &vm };
+	vm.env = (struct device_env){
+		.mem = &vm.mem, .pio = &vm.pio, .mmio = &vm.mmio, .ops = &ops, .vm = &vm
+	};
 	check(!loop_create(&vm.loop, NULL));
 	vm.env.loop = vm.loop;
 	vm.slots = (struct virtio_mmio_slots){ SLOT, STRIDE, 1, { 5 }, 0 };

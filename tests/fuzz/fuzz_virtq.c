@@ -93,7 +93,7 @@ static void copy(struct device *d, struct input *in)
 	size_t len = take(in, 1), n;
 
 	if (!d->may_unpop)
-		return;	/* no chain, or one that was given back */
+		return; /* no chain, or one that was given back */
 	n = chain_read(&d->chain, off, buf, len);
 	check(n <= len && off + n <= d->chain.readable_bytes + (n ? 0 : off));
 	n = chain_write(&d->chain, off, buf, len);

@@ -15,15 +15,15 @@
 #include "tests/fuzz/fake_vm.h"
 
 #define RAM_BYTES 0x8000u
-#define RINGS_BYTES 0x800u	/* of the input */
+#define RINGS_BYTES 0x800u /* of the input */
 #define NQUEUES 3
 #define NHOSTS 8
 #define CID 3
 
 struct fuzz {
 	struct fake_vm vm;
-	uint8_t port[8];	/* of the last connection that the host asked for */
-	int server, host[NHOSTS];	/* at PATH_1; its and others' connections, or -1 */
+	uint8_t port[8];	  /* of the last connection that the host asked for */
+	int server, host[NHOSTS]; /* at PATH_1; its and others' connections, or -1 */
 };
 
 /*
@@ -33,9 +33,17 @@ struct fuzz {
 static void packet(struct fuzz *fz, const uint8_t *op)
 {
 	static const uint32_t sizes[] = { 0, 1, 100, 4000 };
-	uint32_t hdr[11] = { CID, 0, 2, 0, 10 + op[2] % 4, 1 + op[2] / 4 % 2, sizes[op[2] >> 6],
-			     1u | (uint32_t)(op[1] & 15) << 16, op[3] & 3,
-			     op[3] & 4 ? op[3] * 1000u : 65536, op[3] & 8 ? op[3] : 0 };
+	uint32_t hdr[11] = { CID,
+			     0,
+			     2,
+			     0,
+			     10 + op[2] % 4,
+			     1 + op[2] / 4 % 2,
+			     sizes[op[2] >> 6],
+			     1u | (uint32_t)(op[1] & 15) << 16,
+			     op[3] & 3,
+			     op[3] & 4 ? op[3] * 1000u : 65536,
+			     op[3] & 8 ? op[3] : 0 };
 	uint64_t at = 0x4000;
 	uint32_t len = sizeof(hdr) + sizes[op[2] >> 6];
 	struct fake_vm *vm = &fz->vm;
@@ -143,7 +151,7 @@ static void step(struct fuzz *fz, const uint8_t *op)
 		packet(fz, op);
 		feed(fz);
 		break;
-	case 6:	/* one more buffer in queue op[1] */
+	case 6: /* one more buffer in queue op[1] */
 		fake_vm_offer(vm, op[1] % NQUEUES, op[2] % FAKE_VM_QUEUE_SIZE);
 		break;
 	case 7:
@@ -167,7 +175,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	address(&addr, "_1");
 	unlink(addr.sun_path);
 	fz.server = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	fake_vm_check(!bind(fz.server, (struct sockaddr *)&addr, sizeof(addr)) && !listen(fz.server, 2));
+	fake_vm_check(!bind(fz.server, (struct sockaddr *)&addr, sizeof(addr)) &&
+		      !listen(fz.server, 2));
 	memset(fz.host, -1, sizeof(fz.host));
 	snprintf(keys, sizeof(keys), "cid=%u,socket=/tmp/fuzz_vsock.%d", CID, getpid());
 	fake_vm_check(!keys_parse(&kv, "--vsock", virtio_vsock_type.keys, keys, &err));

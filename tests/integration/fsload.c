@@ -22,7 +22,7 @@
 #define FILE_MAX 65536
 
 static struct {
-	int size;		/* -1: not there */
+	int size; /* -1: not there */
 	char bytes[FILE_MAX];
 } file[FILES];
 static unsigned seed;

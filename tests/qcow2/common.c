@@ -261,8 +261,8 @@ void ledger_verify(struct ledger *l, const char *image, bool adopt)
 			     strerror(-rc));
 		for (uint64_t i = at; i < at + n; i++) {
 			uint64_t seq = sector_seq(buf + (i - at) * SECTOR, i);
-			bool good = seq ? seq != NOT_OURS && seq >= l->stable[i]
-					: l->zeroed[i] >= l->stable[i];
+			bool good = seq ? seq != NOT_OURS && seq >= l->stable[i] :
+					  l->zeroed[i] >= l->stable[i];
 
 			if (!good && l->may_tear && seq == NOT_OURS &&
 			    sector_torn(buf + (i - at) * SECTOR, i, l->stable[i])) {
@@ -271,10 +271,12 @@ void ledger_verify(struct ledger *l, const char *image, bool adopt)
 			}
 			if (!good)
 				fail("%s: sector %llu holds %s%llu; the flushed operation is %llu, "
-				     "the last zeroing %llu, the last of all %llu", image,
-				     (unsigned long long)i, seq == NOT_OURS ? "garbage " : "",
-				     (unsigned long long)seq, (unsigned long long)l->stable[i],
-				     (unsigned long long)l->zeroed[i], (unsigned long long)l->issued);
+				     "the last zeroing %llu, the last of all %llu",
+				     image, (unsigned long long)i,
+				     seq == NOT_OURS ? "garbage " : "", (unsigned long long)seq,
+				     (unsigned long long)l->stable[i],
+				     (unsigned long long)l->zeroed[i],
+				     (unsigned long long)l->issued);
 			if (!adopt)
 				continue;
 			l->stable[i] = seq;

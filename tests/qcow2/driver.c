@@ -18,8 +18,9 @@ static void wake(void *opaque)
 
 void driver_open(struct driver *d, const char *image, const char *engine, bool direct)
 {
-	struct disk_config cfg = { .path = image, .format = STORE_QCOW2, .engine = engine,
-				   .direct = direct };
+	struct disk_config cfg = {
+		.path = image, .format = STORE_QCOW2, .engine = engine, .direct = direct
+	};
 	struct err err = { "" };
 
 	if (loop_create(&d->loop, &err))
@@ -130,9 +131,10 @@ static uint64_t pick_length(struct driver *d)
 
 static void start(struct driver *d, struct slot *s)
 {
-	static const enum disk_op kinds[] = {
-		DISK_READ, DISK_READ, DISK_WRITE, DISK_WRITE, DISK_WRITE, DISK_WRITE, DISK_WRITE,
-		DISK_WRITE, DISK_WRITE_ZEROES, DISK_WRITE_ZEROES, DISK_DISCARD, DISK_FLUSH };
+	static const enum disk_op kinds[] = { DISK_READ,	 DISK_READ,    DISK_WRITE,
+					      DISK_WRITE,	 DISK_WRITE,   DISK_WRITE,
+					      DISK_WRITE,	 DISK_WRITE,   DISK_WRITE_ZEROES,
+					      DISK_WRITE_ZEROES, DISK_DISCARD, DISK_FLUSH };
 	struct op op = { .kind = kinds[rnd(d->rng, 12)], .durable = !rnd(d->rng, 16) };
 	uint64_t len, part;
 
@@ -158,9 +160,14 @@ static void start(struct driver *d, struct slot *s)
 	s->busy = true;
 	s->iov[0] = (struct iovec){ s->buf, part };
 	s->iov[1] = (struct iovec){ s->buf + part, len - part };
-	s->req = (struct disk_req){ .op = op.kind, .unmap = rnd(d->rng, 2), .durable = op.durable,
-				    .offset = op.first * SECTOR, .len_bytes = len, .iov = s->iov,
-				    .niov = part == len ? 1 : 2, .done = done };
+	s->req = (struct disk_req){ .op = op.kind,
+				    .unmap = rnd(d->rng, 2),
+				    .durable = op.durable,
+				    .offset = op.first * SECTOR,
+				    .len_bytes = len,
+				    .iov = s->iov,
+				    .niov = part == len ? 1 : 2,
+				    .done = done };
 	d->inflight++;
 	s->mark = 0;
 	if (d->ledger && op.kind == DISK_FLUSH)

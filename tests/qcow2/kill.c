@@ -15,10 +15,10 @@
 
 #include "tests/qcow2/torture.h"
 
-#define ROUNDS 25u	/* of one image */
+#define ROUNDS 25u /* of one image */
 #define DISK_BYTES (12ull << 20)
 
-static unsigned late;		/* ms waited for locks */
+static unsigned late; /* ms waited for locks */
 
 struct shared {
 	uint64_t seq;
@@ -100,14 +100,15 @@ static void make(struct ledger *l, struct rng *rng)
 		base = "-b base.qcow2 -F qcow2";
 	}
 	must("qemu-img create -f qcow2 %s -o cluster_size=%u,compat=%s,refcount_bits=%u top.qcow2 "
-	     "%llu", base, bits, v3 ? "1.1" : "0.10", v3 ? 1u << rnd(rng, 7) : 16, DISK_BYTES);
+	     "%llu",
+	     base, bits, v3 ? "1.1" : "0.10", v3 ? 1u << rnd(rng, 7) : 16, DISK_BYTES);
 	ledger_init(l, DISK_BYTES / SECTOR);
 }
 
 int torture_kill(uint64_t seed, unsigned rounds, const char *dir)
 {
-	struct shared *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
-				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+				     -1, 0);
 	struct rng rng = { seed };
 	unsigned long most = 0, leaks;
 	unsigned images = 0, torn = 0;
@@ -125,8 +126,9 @@ int torture_kill(uint64_t seed, unsigned rounds, const char *dir)
 		images++;
 		shared->seq = 0;
 		for (unsigned k = 0; k < ROUNDS && i < rounds; k++, i++) {
-			snprintf(context, sizeof(context), "torture kill %llu %u %s: round %u, %u of "
-				 "this image, %s", (unsigned long long)seed, rounds, dir, i, k,
+			snprintf(context, sizeof(context),
+				 "torture kill %llu %u %s: round %u, %u of this image, %s",
+				 (unsigned long long)seed, rounds, dir, i, k,
 				 disk ? "disk" : "tmpfs");
 			round_of(&l, shared, &rng, disk);
 			reopen();
@@ -137,7 +139,7 @@ int torture_kill(uint64_t seed, unsigned rounds, const char *dir)
 			if (l.torn) {
 				torn += l.torn;
 				i++;
-				break;	/* what it holds has no number to go on from */
+				break; /* what it holds has no number to go on from */
 			}
 			if (k % 8)
 				continue;
@@ -152,6 +154,7 @@ int torture_kill(uint64_t seed, unsigned rounds, const char *dir)
 	munmap(shared, 4096);
 	printf("seed %llu: %u rounds on %u images, %llu operations; at most %lu leaked clusters "
 	       "after %u rounds without repair; %u sectors torn; waited %u ms for locks\n",
-	       (unsigned long long)seed, rounds, images, (unsigned long long)ops, most, ROUNDS, torn, late);
+	       (unsigned long long)seed, rounds, images, (unsigned long long)ops, most, ROUNDS,
+	       torn, late);
 	return 0;
 }

@@ -22,14 +22,14 @@
 #include "tests/qcow2/torture.h"
 
 #define DISK_BYTES (4ull << 20)
-#define POINTS 20u	/* of one recording */
+#define POINTS 20u /* of one recording */
 
 enum what { WROTE, SIZE, SYNC };
 
 struct event {
 	enum what what;
-	uint64_t offset, len;	/* SIZE: offset */
-	uint8_t *data;		/* NULL: zeroes */
+	uint64_t offset, len; /* SIZE: offset */
+	uint8_t *data;	      /* NULL: zeroes */
 	bool dsync;
 	uint64_t begin, end;
 };
@@ -46,7 +46,7 @@ static ino_t inode;
 static uint64_t now;
 static struct event *events;
 static size_t nevents, events_room;
-static uint64_t resize_begin, resize_end;	/* 0: none */
+static uint64_t resize_begin, resize_end; /* 0: none */
 static struct note *notes;
 static size_t nnotes, notes_room;
 
@@ -417,8 +417,8 @@ static void make(struct rng *rng, uint64_t nsectors)
 		must("qemu-img create -f qcow2 base.qcow2 %llu", DISK_BYTES / 2);
 		base = "-b base.qcow2 -F qcow2";
 	}
-	must("qemu-img create -f qcow2 %s -o cluster_size=%u,compat=%s top.qcow2 %llu", base, cluster,
-	     rnd(rng, 4) ? "1.1" : "0.10", (unsigned long long)nsectors * SECTOR);
+	must("qemu-img create -f qcow2 %s -o cluster_size=%u,compat=%s top.qcow2 %llu", base,
+	     cluster, rnd(rng, 4) ? "1.1" : "0.10", (unsigned long long)nsectors * SECTOR);
 }
 
 /* resized: a new size, in the middle; 0: none. */
@@ -444,13 +444,15 @@ int torture_power(uint64_t seed, unsigned points, const char *dir)
 	uint64_t changes = 0;
 
 	for (unsigned i = 0; i < points; recordings++) {
-		uint64_t size = (DISK_BYTES / 2 + rnd(&rng, DISK_BYTES)) / SECTOR, resized = 0, seq = 0;
+		uint64_t size = (DISK_BYTES / 2 + rnd(&rng, DISK_BYTES)) / SECTOR, resized = 0,
+			 seq = 0;
 		bool direct = !rnd(&rng, 4);
 		struct ledger known, l;
 		struct file before;
 
 		snprintf(context, sizeof(context), "torture power %llu %u %s: recording %u%s ",
-			 (unsigned long long)seed, points, dir, recordings, direct ? ", direct" : "");
+			 (unsigned long long)seed, points, dir, recordings,
+			 direct ? ", direct" : "");
 		/* A tmpfs knows no O_DIRECT. */
 		enter_scratch(direct ? dir : "/dev/shm");
 		make(&rng, size);
@@ -477,7 +479,8 @@ int torture_power(uint64_t seed, unsigned points, const char *dir)
 		leave_scratch();
 	}
 	printf("seed %llu: %u losses of power in %u recordings (%u with O_DIRECT, %u with a resize) of "
-	       "%llu changes to the file; at most %lu leaked clusters\n", (unsigned long long)seed,
-	       points, recordings, directs, resizes, (unsigned long long)changes, leaks);
+	       "%llu changes to the file; at most %lu leaked clusters\n",
+	       (unsigned long long)seed, points, recordings, directs, resizes,
+	       (unsigned long long)changes, leaks);
 	return 0;
 }

@@ -93,8 +93,13 @@ static void done(struct disk_req *req, int result)
 static void request(enum disk_op op, uint8_t *buf, uint64_t at, uint64_t n)
 {
 	struct iovec iov = { buf, n };
-	struct disk_req req = { .op = op, .offset = at, .len_bytes = n, .iov = &iov, .niov = 1,
-				.done = done, .unmap = true };
+	struct disk_req req = { .op = op,
+				.offset = at,
+				.len_bytes = n,
+				.iov = &iov,
+				.niov = 1,
+				.done = done,
+				.unmap = true };
 
 	guest.busy = true;
 	guest.disk->ops->submit(guest.disk, &req);
@@ -109,8 +114,9 @@ static void request(enum disk_op op, uint8_t *buf, uint64_t at, uint64_t n)
 
 static int by_disk(const char *image, bool readonly, uint8_t *buf, struct err *err)
 {
-	struct disk_config cfg = { .path = image, .format = STORE_QCOW2, .engine = "threads",
-				   .readonly = readonly };
+	struct disk_config cfg = {
+		.path = image, .format = STORE_QCOW2, .engine = "threads", .readonly = readonly
+	};
 	uint64_t size;
 	int rc;
 
@@ -166,8 +172,11 @@ int torture_probe(const char *image)
 	err.text[0] = 0;
 	if (by_disk(image, options.readonly, buf, &err))
 		fprintf(stderr, "refused: %s\n", err.text);
-	printf("%s: %u of %u reads failed, %u of %u writes failed\n", rc ? "refused" :
-	       options.readonly ? "read-only" : "writable", bad_reads, reads, bad_writes, writes);
+	printf("%s: %u of %u reads failed, %u of %u writes failed\n",
+	       rc		? "refused" :
+	       options.readonly ? "read-only" :
+				  "writable",
+	       bad_reads, reads, bad_writes, writes);
 	free(buf);
 	return 0;
 }

@@ -29,13 +29,13 @@ struct world {
 	uint8_t *mirror;
 	uint8_t *maybe;
 	uint64_t bytes;
-	char top[32];		/* the image's name */
-	char base[32];		/* its backing file, "": none */
+	char top[32];  /* the image's name */
+	char base[32]; /* its backing file, "": none */
 	const char *base_format;
 	unsigned noverlays, cluster_bits;
 	bool snapshots_ok, base_frozen;
-	unsigned nsnapshots;	/* of the image in top */
-	bool on_disk;		/* not a tmpfs */
+	unsigned nsnapshots; /* of the image in top */
+	bool on_disk;	     /* not a tmpfs */
 	uint64_t ops, phases, campaigns, resizes, overlays, rebases, commits, snaps, foreign;
 };
 
@@ -98,7 +98,7 @@ struct worker {
 	unsigned index;
 	uint64_t nops;
 	bool overlap, hot;
-	uint64_t stripe;	/* sectors */
+	uint64_t stripe; /* sectors */
 };
 
 /* A range that belongs to this thread alone; bytes, of any alignment. */
@@ -127,8 +127,8 @@ static uint64_t pick_own(struct worker *t, uint64_t *len)
 static void check_rc(int rc, const char *what, uint64_t at, uint64_t len)
 {
 	if (rc)
-		fail("%s at %llu + %llu: %s", what, (unsigned long long)at,
-		     (unsigned long long)len, strerror(-rc));
+		fail("%s at %llu + %llu: %s", what, (unsigned long long)at, (unsigned long long)len,
+		     strerror(-rc));
 }
 
 static void discard_own(struct worker *t, uint64_t at, uint64_t len, uint8_t *buf)
@@ -307,9 +307,13 @@ static void threads_phase(struct world *w, uint64_t nops, bool overlap)
 	while (stripe * SECTOR * THREADS > w->bytes)
 		stripe = stripe / 2 + 1;
 	for (unsigned i = 0; i < THREADS; i++) {
-		worker[i] = (struct worker){ .w = w, .store = s, .rng = { rnd64(&w->rng) },
-					     .index = i, .nops = nops / THREADS,
-					     .overlap = overlap, .hot = hot,
+		worker[i] = (struct worker){ .w = w,
+					     .store = s,
+					     .rng = { rnd64(&w->rng) },
+					     .index = i,
+					     .nops = nops / THREADS,
+					     .overlap = overlap,
+					     .hot = hot,
 					     .stripe = stripe };
 		if (pthread_create(&thread[i], NULL, worker_main, &worker[i]))
 			fail("pthread_create");
@@ -363,8 +367,8 @@ static void phase(struct world *w, uint64_t nops)
 
 static void resize(struct world *w)
 {
-	uint64_t size = rnd(&w->rng, 2) ? w->bytes + (rnd(&w->rng, 3 * MIB / SECTOR) + 1) * SECTOR
-					: (rnd(&w->rng, w->bytes / SECTOR) + 8) * SECTOR;
+	uint64_t size = rnd(&w->rng, 2) ? w->bytes + (rnd(&w->rng, 3 * MIB / SECTOR) + 1) * SECTOR :
+					  (rnd(&w->rng, w->bytes / SECTOR) + 8) * SECTOR;
 	struct err err = { "" };
 	struct store *s;
 
@@ -459,7 +463,8 @@ static void commit(struct world *w)
 	if (!w->base[0] || w->base_frozen)
 		return;
 	forget_snapshots(w);
-	if (!strcmp(w->base_format, "raw") && (stat(w->base, &st) || (uint64_t)st.st_size > w->bytes))
+	if (!strcmp(w->base_format, "raw") &&
+	    (stat(w->base, &st) || (uint64_t)st.st_size > w->bytes))
 		return;
 	if (!strcmp(w->base_format, "qcow2") && qemu_cannot_commit(w))
 		return;
@@ -478,8 +483,9 @@ static void foreign(struct world *w)
 		if (n > w->bytes - at)
 			n = w->bytes - at;
 		if (zero)
-			must("qemu-io -f qcow2 -c 'write -z %s %llu %llu' %s", rnd(&w->rng, 2) ? "-u" : "",
-			     (unsigned long long)at, (unsigned long long)n, w->top);
+			must("qemu-io -f qcow2 -c 'write -z %s %llu %llu' %s",
+			     rnd(&w->rng, 2) ? "-u" : "", (unsigned long long)at,
+			     (unsigned long long)n, w->top);
 		else
 			must("qemu-io -f qcow2 -c 'write -P %u %llu %llu' %s", value,
 			     (unsigned long long)at, (unsigned long long)n, w->top);
@@ -552,8 +558,8 @@ static void make_backing(struct world *w)
 		return;
 	/* QEMU does not compress the last cluster of a disk that ends inside it. */
 	must("qemu-img convert %s -f raw -O qcow2 -o cluster_size=%u,compression_type=%s base.raw "
-	     "base.qcow2 && qemu-img convert -f qcow2 -O raw base.qcow2 base.raw", kind > 3 ? "-c" : "",
-	     4096u << rnd(&w->rng, 7), rnd(&w->rng, 2) ? "zlib" : "zstd");
+	     "base.qcow2 && qemu-img convert -f qcow2 -O raw base.qcow2 base.raw",
+	     kind > 3 ? "-c" : "", 4096u << rnd(&w->rng, 7), rnd(&w->rng, 2) ? "zlib" : "zstd");
 	strcpy(w->base, "base.qcow2");
 	w->base_format = "qcow2";
 }
@@ -565,12 +571,16 @@ static void make_image(struct world *w)
 	bool lazy = version == 3 && !rnd(&w->rng, 4), ours = rnd(&w->rng, 3) == 0;
 	static const char *const pre[] = { "off", "off", "metadata", "falloc" };
 	const char *how = w->base[0] ? "off" : pre[rnd(&w->rng, 4)];
-	struct store_create c = { .path = "top.qcow2", .format = STORE_QCOW2,
-				  .size_bytes = w->bytes, .version = version,
-				  .cluster_bytes = 1u << w->cluster_bits, .lazy_refcounts = lazy,
+	struct store_create c = { .path = "top.qcow2",
+				  .format = STORE_QCOW2,
+				  .size_bytes = w->bytes,
+				  .version = version,
+				  .cluster_bytes = 1u << w->cluster_bits,
+				  .lazy_refcounts = lazy,
 				  .backing = w->base[0] ? w->base : NULL,
 				  .backing_format = w->base[0] && w->base_format[0] == 'q' ?
-						    STORE_QCOW2 : STORE_RAW };
+							    STORE_QCOW2 :
+							    STORE_RAW };
 	struct err err = { "" };
 
 	refcount_bits = ours ? 16 : refcount_bits;
@@ -579,20 +589,20 @@ static void make_image(struct world *w)
 	w->nsnapshots = w->noverlays = 0;
 	snprintf(context + strlen(context), sizeof(context) - strlen(context),
 		 "campaign %llu, %s, %llu bytes, version %u, clusters of %u, refcounts of %u bits, "
-		 "preallocation %s, made by %s, on \"%s\"%s ", (unsigned long long)w->campaigns,
-		 w->on_disk ? "disk" : "tmpfs", (unsigned long long)w->bytes, version,
-		 1u << w->cluster_bits, refcount_bits, ours ? "off" : how, ours ? "us" : "QEMU",
-		 w->base, lazy ? ", lazy" : "");
+		 "preallocation %s, made by %s, on \"%s\"%s ",
+		 (unsigned long long)w->campaigns, w->on_disk ? "disk" : "tmpfs",
+		 (unsigned long long)w->bytes, version, 1u << w->cluster_bits, refcount_bits,
+		 ours ? "off" : how, ours ? "us" : "QEMU", w->base, lazy ? ", lazy" : "");
 	if (ours) {
 		if (store_create(&c, &err))
 			fail("create: %s", err.text);
 		return;
 	}
 	must("qemu-img create -f qcow2 %s%s %s%s -o compat=%s,cluster_size=%u,refcount_bits=%u,"
-	     "lazy_refcounts=%s,preallocation=%s top.qcow2 %llu", w->base[0] ? "-b " : "", w->base,
-	     w->base[0] ? "-F " : "", w->base[0] ? w->base_format : "", version == 3 ? "1.1" : "0.10",
-	     1u << w->cluster_bits, refcount_bits, lazy ? "on" : "off", how,
-	     (unsigned long long)w->bytes);
+	     "lazy_refcounts=%s,preallocation=%s top.qcow2 %llu",
+	     w->base[0] ? "-b " : "", w->base, w->base[0] ? "-F " : "",
+	     w->base[0] ? w->base_format : "", version == 3 ? "1.1" : "0.10", 1u << w->cluster_bits,
+	     refcount_bits, lazy ? "on" : "off", how, (unsigned long long)w->bytes);
 }
 
 static void campaign(struct world *w, uint64_t left)
@@ -618,7 +628,8 @@ static void campaign(struct world *w, uint64_t left)
 	}
 	for (unsigned i = 0; i < w->nsnapshots; i++)
 		must("qemu-img convert -l snapshot.name=s%u -f qcow2 -O raw %s old && "
-		     "qemu-img compare -f raw -F raw old %s.s%u", i, w->top, w->top, i);
+		     "qemu-img compare -f raw -F raw old %s.s%u",
+		     i, w->top, w->top, i);
 	unmap_mirror(w);
 	w->campaigns++;
 }
@@ -629,18 +640,20 @@ int torture_random(uint64_t seed, uint64_t nops, const char *dir)
 
 	while (w.ops < nops) {
 		w.on_disk = rnd(&w.rng, 3) == 0;
-		snprintf(context, sizeof(context), "torture random %llu %llu %s: ",
-			 (unsigned long long)seed, (unsigned long long)nops, dir);
+		snprintf(context, sizeof(context),
+			 "torture random %llu %llu %s: ", (unsigned long long)seed,
+			 (unsigned long long)nops, dir);
 		enter_scratch(w.on_disk ? dir : "/dev/shm");
 		campaign(&w, nops - w.ops);
 		leave_scratch();
 	}
 	printf("seed %llu: %llu operations, %llu images, %llu phases, each checked and compared; "
 	       "%llu resizes, %llu overlays, %llu rebases, %llu commits, %llu snapshots, %llu times "
-	       "qemu-io\n", (unsigned long long)seed, (unsigned long long)w.ops,
-	       (unsigned long long)w.campaigns, (unsigned long long)w.phases,
-	       (unsigned long long)w.resizes, (unsigned long long)w.overlays,
-	       (unsigned long long)w.rebases, (unsigned long long)w.commits,
-	       (unsigned long long)w.snaps, (unsigned long long)w.foreign);
+	       "qemu-io\n",
+	       (unsigned long long)seed, (unsigned long long)w.ops, (unsigned long long)w.campaigns,
+	       (unsigned long long)w.phases, (unsigned long long)w.resizes,
+	       (unsigned long long)w.overlays, (unsigned long long)w.rebases,
+	       (unsigned long long)w.commits, (unsigned long long)w.snaps,
+	       (unsigned long long)w.foreign);
 	return 0;
 }

@@ -15,7 +15,7 @@
 #include "devices/backend/store.h"
 
 #define SECTOR 512u
-#define MAX_SECTORS 1200u	/* of one operation */
+#define MAX_SECTORS 1200u /* of one operation */
 #define NOT_OURS UINT64_MAX
 
 struct rng {
@@ -51,7 +51,7 @@ struct op {
 	enum disk_op kind;
 	bool durable;
 	uint64_t seq;
-	uint64_t first, n;	/* sectors */
+	uint64_t first, n; /* sectors */
 };
 
 /*
@@ -60,14 +60,14 @@ struct op {
  * may have left zeroes; a sector that was never written was zeroed by operation 0.
  */
 struct ledger {
-	uint64_t nsectors;	/* of the largest disk */
-	uint64_t size[2];	/* sectors: the disk has either; equal but around a resize */
-	uint64_t issued;	/* the last seq */
+	uint64_t nsectors; /* of the largest disk */
+	uint64_t size[2];  /* sectors: the disk has either; equal but around a resize */
+	uint64_t issued;   /* the last seq */
 	uint64_t *stable, *zeroed;
-	struct op *done;	/* not below a flush yet, oldest first */
+	struct op *done; /* not below a flush yet, oldest first */
 	uint64_t ndone, room, first_done;
-	bool may_tear;		/* a process was killed while it wrote, see sector_torn in common.c */
-	unsigned torn;		/* sectors so found */
+	bool may_tear; /* a process was killed while it wrote, see sector_torn in common.c */
+	unsigned torn; /* sectors so found */
 };
 
 /* In memory that a child shares. */
@@ -87,7 +87,7 @@ void ledger_verify(struct ledger *l, const char *image, bool adopt);
 struct driver;
 
 struct slot {
-	struct disk_req req;	/* first */
+	struct disk_req req; /* first */
 	struct driver *driver;
 	struct op op;
 	struct iovec iov[3];
@@ -102,14 +102,14 @@ struct driver {
 	struct disk *disk;
 	uint64_t nsectors;
 	unsigned inflight;
-	uint64_t *seq;		/* the last operation */
-	uint8_t *mirror;	/* NULL: no comparison */
-	struct ledger *ledger;	/* NULL: none */
+	uint64_t *seq;	       /* the last operation */
+	uint8_t *mirror;       /* NULL: no comparison */
+	struct ledger *ledger; /* NULL: none */
 	/* begin and end of an operation or flush, for traces; may be NULL */
 	void (*note)(struct driver *d, const struct op *op, bool end, uint64_t mark);
 	unsigned max_sectors;
-	bool hot;		/* most of it in the first clusters */
-	uint8_t *maybe;		/* with mirror, per sector: discarded, old data or zeroes */
+	bool hot;	/* most of it in the first clusters */
+	uint8_t *maybe; /* with mirror, per sector: discarded, old data or zeroes */
 	struct slot slot[DEPTH];
 };
 

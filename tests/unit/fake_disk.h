@@ -13,20 +13,20 @@
 #define FAKE_DISK_MAX 4096
 
 struct fake_disk {
-	struct disk disk;	/* first */
-	uint8_t *data;		/* the caller's */
+	struct disk disk; /* first */
+	uint8_t *data;	  /* the caller's */
 	struct disk_req *taken[FAKE_DISK_MAX];
 	unsigned ntaken;
-	unsigned nready;	/* of taken: reap finishes these */
+	unsigned nready; /* of taken: reap finishes these */
 	bool hold;
-	bool elsewhere;		/* as if threads had what is held */
-	int fail;		/* every result from now on, if negative */
-	uint64_t new_size;	/* what refresh finds; 0: no change; 1: it fails */
-	bool *closed;		/* set to true by close, if given */
+	bool elsewhere;	   /* as if threads had what is held */
+	int fail;	   /* every result from now on, if negative */
+	uint64_t new_size; /* what refresh finds; 0: no change; 1: it fails */
+	bool *closed;	   /* set to true by close, if given */
 	/* records */
 	unsigned commits, reaps, drains;
 	unsigned ops[DISK_WRITE_ZEROES + 1];
-	unsigned durable;	/* writes that asked for it */
+	unsigned durable; /* writes that asked for it */
 	struct disk_req last;
 };
 

@@ -39,7 +39,8 @@ uint16_t fake_ring_add(struct fake_ring *r, const struct fake_buf *out, unsigned
 		uint16_t next = (uint16_t)((r->free + 1) % r->size);
 
 		r->desc[r->free] = (struct fake_desc){
-			b->addr, b->len,
+			b->addr,
+			b->len,
 			(uint16_t)((i < nout ? 0 : FAKE_F_WRITE) |
 				   (i + 1 < nout + nin ? FAKE_F_NEXT : 0)),
 			next,

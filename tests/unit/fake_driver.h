@@ -31,17 +31,17 @@ struct fake_ring {
 	uint16_t size;
 	gpa_t desc_at, avail_at, used_at;
 	struct fake_desc *desc;
-	uint16_t *avail;	/* flags, idx, ring[size], used_event */
-	uint16_t *used;		/* flags, idx, then elements, avail_event */
-	uint16_t free;		/* the next descriptor to use; they are taken round robin */
-	uint16_t seen;		/* used elements taken */
+	uint16_t *avail; /* flags, idx, ring[size], used_event */
+	uint16_t *used;	 /* flags, idx, then elements, avail_event */
+	uint16_t free;	 /* the next descriptor to use; they are taken round robin */
+	uint16_t seen;	 /* used elements taken */
 };
 
 struct fake_driver {
 	struct fake_env *f;
 	bool pci;
-	unsigned slot;		/* PCI */
-	uint64_t base;		/* of the BAR or the window */
+	unsigned slot; /* PCI */
+	uint64_t base; /* of the BAR or the window */
 	unsigned gsi;
 	struct fake_ring ring[VIRTIO_MAX_QUEUES];
 };

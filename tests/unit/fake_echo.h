@@ -7,7 +7,7 @@
 
 #include "tests/unit/fake_driver.h"
 
-#define ECHO_CONFIG 13u	/* bytes 0xa0, 0xa1, …; no multiple of 4 */
+#define ECHO_CONFIG 13u /* bytes 0xa0, 0xa1, …; no multiple of 4 */
 #define ECHO_QUEUES 2
 #define ECHO_SIZE 16
 #define ECHO_FEATURE 5
@@ -16,9 +16,9 @@ struct echo {
 	struct virtio_device v;
 	unsigned activated, kicks, resets, config_writes;
 	unsigned kicked[ECHO_QUEUES];
-	uint32_t config_off, config_len;	/* of the last write */
-	int activate_rc;	/* what activate shall say */
-	bool slow_reset;	/* reset answers false; someone else calls virtio_reset_done */
+	uint32_t config_off, config_len; /* of the last write */
+	int activate_rc;		 /* what activate shall say */
+	bool slow_reset; /* reset answers false; someone else calls virtio_reset_done */
 };
 
 enum rig_how { RIG_MSIX, RIG_INTX, RIG_MMIO, RIG_HOWS };

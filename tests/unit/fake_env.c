@@ -63,8 +63,8 @@ static int msi_bind(void *vm, uint64_t addr, uint32_t data, unsigned *id, int *f
 		for (unsigned i = 0; i < FAKE_MAX && rc; i++) {
 			if (f->msi[i].bound)
 				continue;
-			f->msi[i] = (struct fake_msi){ true, addr, data,
-						       eventfd(0, EFD_NONBLOCK), 0 };
+			f->msi[i] = (struct fake_msi){ true, addr, data, eventfd(0, EFD_NONBLOCK),
+						       0 };
 			*id = i;
 			*fd = f->msi[i].fd;
 			rc = 0;
@@ -149,10 +149,15 @@ void fake_env_init(struct fake_env *f, enum fake_transport transport)
 	memset(f, 0, sizeof(*f));
 	pthread_mutex_init(&f->lock, NULL);
 	cr_assert_eq(mem_create(&f->mem, FAKE_LOW_BYTES + FAKE_HIGH_BYTES, FAKE_LOW_BYTES,
-				FAKE_HIGH_BASE, &err), 0, "%s", err.text);
+				FAKE_HIGH_BASE, &err),
+		     0, "%s", err.text);
 	f->next_alloc = 0x1000;
 	f->env = (struct device_env){
-		.mem = &f->mem, .pio = &f->pio, .mmio = &f->mmio, .ops = &ops, .vm = f,
+		.mem = &f->mem,
+		.pio = &f->pio,
+		.mmio = &f->mmio,
+		.ops = &ops,
+		.vm = f,
 	};
 	cr_assert_eq(loop_create(&f->env.loop, &err), 0, "%s", err.text);
 	if (transport == FAKE_PCI) {
@@ -162,7 +167,9 @@ void fake_env_init(struct fake_env *f, enum fake_transport transport)
 		return;
 	}
 	f->slots = (struct virtio_mmio_slots){
-		.base = FAKE_SLOTS, .stride_bytes = FAKE_STRIDE, .count = 8,
+		.base = FAKE_SLOTS,
+		.stride_bytes = FAKE_STRIDE,
+		.count = 8,
 	};
 	for (unsigned s = 0; s < 8; s++)
 		f->slots.gsi[s] = (uint8_t)(5 + s);
@@ -212,8 +219,7 @@ void fake_write(struct fake_env *f, uint64_t addr, unsigned size_bytes, uint64_t
 		const struct kick *k = &f->kick[i];
 
 		if (k->space == KICK_MMIO && k->addr == addr &&
-		    (!k->len_bytes || k->len_bytes == size_bytes) &&
-		    (!k->match || k->value == val))
+		    (!k->len_bytes || k->len_bytes == size_bytes) && (!k->match || k->value == val))
 			fd = k->fd;
 	}
 	pthread_mutex_unlock(&f->lock);

@@ -15,9 +15,9 @@
 #include "devices/pci.h"
 #include "devices/virtio/mmio.h"
 
-#define FAKE_LOW_BYTES (4ull << 20)	/* memory at 0 */
+#define FAKE_LOW_BYTES (4ull << 20) /* memory at 0 */
 #define FAKE_HIGH_BASE (1ull << 32)
-#define FAKE_HIGH_BYTES (4ull << 20)	/* memory at 4 GiB */
+#define FAKE_HIGH_BYTES (4ull << 20) /* memory at 4 GiB */
 #define FAKE_ECAM 0xb0000000ull
 #define FAKE_BARS 0xc0000000ull
 #define FAKE_BARS_BYTES (1ull << 20)
@@ -39,18 +39,18 @@ struct fake_env {
 	struct mem mem;
 	struct bus pio, mmio;
 	struct virtio_mmio_slots slots;
-	struct device_env env;	/* give &f->env to devices */
+	struct device_env env; /* give &f->env to devices */
 	uint64_t next_alloc;
 
-	pthread_mutex_t lock;	/* what follows: the record */
-	struct kick kick[FAKE_MAX];	/* bound now */
+	pthread_mutex_t lock;	    /* what follows: the record */
+	struct kick kick[FAKE_MAX]; /* bound now */
 	unsigned nkicks, binds, unbinds;
 	struct fake_msi msi[FAKE_MAX];
 	unsigned msi_binds, msi_updates, msi_unbinds;
-	uint32_t line[FAKE_MAX];	/* bit h: holder h asserts gsi n */
-	unsigned line_calls;	/* of set_line */
-	unsigned rises[FAKE_MAX];	/* times that gsi n went from low to high */
-	unsigned events[8];	/* by enum vm_event */
+	uint32_t line[FAKE_MAX];  /* bit h: holder h asserts gsi n */
+	unsigned line_calls;	  /* of set_line */
+	unsigned rises[FAKE_MAX]; /* times that gsi n went from low to high */
+	unsigned events[8];	  /* by enum vm_event */
 	/* set by a test: these calls fail with -errno */
 	int fail_bind_kick, fail_msi_bind;
 };

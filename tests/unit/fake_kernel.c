@@ -17,8 +17,9 @@
 struct blob blob_new(size_t len, uint8_t with)
 {
 	/* Mapped: tests that do not free it are no leak. */
-	struct blob blob = { mmap(NULL, len + 1, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), len };
+	struct blob blob = {
+		mmap(NULL, len + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), len
+	};
 
 	cr_assert_neq(blob.b, MAP_FAILED);
 	blob.room = len + 1;
@@ -57,7 +58,8 @@ struct blob fake_elf(int pvh, int linux_note)
 {
 	struct blob e = blob_new(FAKE_ELF_DATA + FAKE_KERNEL_BYTES, 0);
 	Elf64_Ehdr h = {
-		.e_ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
+		.e_ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB,
+			     EV_CURRENT },
 		.e_type = ET_EXEC,
 		.e_machine = EM_X86_64,
 		.e_version = EV_CURRENT,
@@ -67,14 +69,17 @@ struct blob fake_elf(int pvh, int linux_note)
 		.e_phentsize = sizeof(Elf64_Phdr),
 		.e_phnum = FAKE_ELF_NPHDRS,
 	};
-	Elf64_Phdr p[FAKE_ELF_NPHDRS] = { {
-		.p_type = PT_LOAD,
-		.p_offset = FAKE_ELF_DATA,
-		.p_vaddr = 0xffffffff80000000 + FAKE_KERNEL_AT,
-		.p_paddr = FAKE_KERNEL_AT,
-		.p_filesz = FAKE_KERNEL_BYTES,
-		.p_memsz = FAKE_KERNEL_MEM,
-	}, { .p_type = PT_NOTE, .p_offset = FAKE_ELF_NOTES, .p_align = 4 } };
+	Elf64_Phdr p[FAKE_ELF_NPHDRS] = {
+		{
+			.p_type = PT_LOAD,
+			.p_offset = FAKE_ELF_DATA,
+			.p_vaddr = 0xffffffff80000000 + FAKE_KERNEL_AT,
+			.p_paddr = FAKE_KERNEL_AT,
+			.p_filesz = FAKE_KERNEL_BYTES,
+			.p_memsz = FAKE_KERNEL_MEM,
+		},
+		{ .p_type = PT_NOTE, .p_offset = FAKE_ELF_NOTES, .p_align = 4 }
+	};
 	size_t n = 0;
 
 	for (size_t i = FAKE_ELF_DATA; i < e.len; i++)
@@ -96,22 +101,22 @@ struct blob fake_bzimage(struct blob payload, uint32_t size)
 	size_t body = (FAKE_BZ_PAYLOAD - FAKE_BZ_BODY + packed + 15) & ~15ul;
 	struct blob z = blob_new(FAKE_BZ_BODY + body, 0);
 
-	z.b[0x1f1] = 1;				/* setup_sects */
+	z.b[0x1f1] = 1; /* setup_sects */
 	put32(z.b + 0x1f4, (uint32_t)(body / 16));
 	put16(z.b + 0x1fe, 0xaa55);
-	put16(z.b + 0x200, 0x6aeb);		/* jmp over the header */
+	put16(z.b + 0x200, 0x6aeb); /* jmp over the header */
 	memcpy(z.b + 0x202, "HdrS", 4);
 	put16(z.b + 0x206, 0x20f);
-	z.b[0x211] = 1;				/* LOADED_HIGH */
-	put32(z.b + 0x22c, 0x7fffffff);		/* initrd_addr_max */
+	z.b[0x211] = 1;			/* LOADED_HIGH */
+	put32(z.b + 0x22c, 0x7fffffff); /* initrd_addr_max */
 	put32(z.b + 0x230, 0x200000);
-	z.b[0x234] = 1;				/* relocatable */
-	put16(z.b + 0x236, 0x3);		/* KERNEL_64, CAN_BE_LOADED_ABOVE_4G */
+	z.b[0x234] = 1;		 /* relocatable */
+	put16(z.b + 0x236, 0x3); /* KERNEL_64, CAN_BE_LOADED_ABOVE_4G */
 	put32(z.b + 0x238, 2047);
 	put32(z.b + 0x248, FAKE_BZ_PAYLOAD - FAKE_BZ_BODY);
 	put32(z.b + 0x24c, (uint32_t)packed);
 	put64(z.b + 0x258, FAKE_KERNEL_AT);
-	put32(z.b + 0x260, 0x100000);		/* init_size */
+	put32(z.b + 0x260, 0x100000); /* init_size */
 	memcpy(z.b + FAKE_BZ_PAYLOAD, payload.b, payload.len);
 	if (size)
 		put32(z.b + FAKE_BZ_PAYLOAD + payload.len, size);
@@ -121,7 +126,9 @@ struct blob fake_bzimage(struct blob payload, uint32_t size)
 static struct blob pack_gzip(struct blob plain)
 {
 	struct blob out = blob_new(plain.len + 1024, 0);
-	z_stream z = { .next_in = plain.b, .avail_in = (uInt)plain.len, .next_out = out.b,
+	z_stream z = { .next_in = plain.b,
+		       .avail_in = (uInt)plain.len,
+		       .next_out = out.b,
 		       .avail_out = (uInt)out.len };
 
 	cr_assert_eq(deflateInit2(&z, 9, Z_DEFLATED, 16 + MAX_WBITS, 9, Z_DEFAULT_STRATEGY), Z_OK);
@@ -162,7 +169,8 @@ struct blob fake_pack(struct blob plain, int kind)
 	case UNPACK_XZ:
 		out = blob_new(lzma_stream_buffer_bound(plain.len), 0);
 		cr_assert_eq(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC32, NULL, plain.b, plain.len,
-						     out.b, &n, out.len), LZMA_OK);
+						     out.b, &n, out.len),
+			     LZMA_OK);
 		break;
 	case UNPACK_ZSTD:
 		out = blob_new(ZSTD_compressBound(plain.len), 0);

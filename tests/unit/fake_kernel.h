@@ -16,15 +16,15 @@
 
 struct blob {
 	uint8_t *b;
-	size_t len;	/* tests may shorten it */
-	size_t room;	/* 0: not from blob_new */
+	size_t len;  /* tests may shorten it */
+	size_t room; /* 0: not from blob_new */
 };
 
 struct blob blob_new(size_t len, uint8_t with);
 
 #define FAKE_MIB (1ull << 20)
 #define FAKE_KERNEL_AT (2 * FAKE_MIB)
-#define FAKE_KERNEL_BYTES 0x3000u	/* content of the one segment */
+#define FAKE_KERNEL_BYTES 0x3000u /* content of the one segment */
 #define FAKE_KERNEL_MEM 0x5000u
 
 /* A 64-bit ELF with one segment of FAKE_KERNEL_BYTES at FAKE_KERNEL_AT; PVH and Linux notes if asked. */
@@ -32,13 +32,13 @@ struct blob fake_elf(int pvh, int linux_note);
 /* Offsets in it that tests change. */
 #define FAKE_ELF_PHDR 64u
 #define FAKE_ELF_NPHDRS 2u
-#define FAKE_ELF_DATA 0x1000u	/* file offset of the segment */
-#define FAKE_ELF_NOTES 0x2000u	/* within the segment */
+#define FAKE_ELF_DATA 0x1000u  /* file offset of the segment */
+#define FAKE_ELF_NOTES 0x2000u /* within the segment */
 
 /* A bzImage around a payload, whose unpacked size is appended if size is not 0. */
 struct blob fake_bzimage(struct blob payload, uint32_t size);
-#define FAKE_BZ_BODY 1024u	/* file offset of the protected-mode part */
-#define FAKE_BZ_PAYLOAD 2048u	/* file offset of the payload */
+#define FAKE_BZ_BODY 1024u    /* file offset of the protected-mode part */
+#define FAKE_BZ_PAYLOAD 2048u /* file offset of the payload */
 
 /* One of enum unpack_kind. */
 struct blob fake_pack(struct blob plain, int kind);

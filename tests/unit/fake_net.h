@@ -9,9 +9,9 @@
 #include "devices/backend/net.h"
 
 struct fake_net {
-	struct net net;		/* first */
-	int wire[NET_MAX_QUEUES];	/* a frame with its header each; closed with net */
-	unsigned offloads, queues;	/* as set last */
+	struct net net;		   /* first */
+	int wire[NET_MAX_QUEUES];  /* a frame with its header each; closed with net */
+	unsigned offloads, queues; /* as set last */
 };
 
 /* Aborts where that cannot be made. */

@@ -16,8 +16,7 @@ static uint32_t get32(const uint8_t *p)
 	return get16(p) | (uint32_t)get16(p + 2) << 16;
 }
 
-__attribute__((format(printf, 2, 3)))
-static bool bad(struct fat_seen *s, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static bool bad(struct fat_seen *s, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -93,7 +92,11 @@ static bool read_boot(struct fat_seen *s)
 		return bad(s, "no serial number");
 	s->serial = get32(tail + 3);
 	trim(s->label, tail + 7, 11);
-	if (memcmp(tail + 18, s->bits == 12 ? "FAT12   " : s->bits == 16 ? "FAT16   " : "FAT32   ", 8))
+	if (memcmp(tail + 18,
+		   s->bits == 12 ? "FAT12   " :
+		   s->bits == 16 ? "FAT16   " :
+				   "FAT32   ",
+		   8))
 		return bad(s, "file system's name");
 	if (s->bits != 32)
 		return true;
@@ -173,7 +176,7 @@ static bool alias_text(struct fat_seen *s, const uint8_t *e, char *out)
 
 struct long_name {
 	uint16_t wide[260];
-	unsigned pieces;	/* still to come; 0: none begun, or complete */
+	unsigned pieces; /* still to come; 0: none begun, or complete */
 	unsigned total;
 	uint8_t sum;
 };
@@ -211,9 +214,11 @@ static bool read_folder(struct fat_seen *s, uint32_t first, uint32_t parent, con
 static bool take_entry(struct fat_seen *s, struct long_name *l, const uint8_t *e, uint32_t dir,
 		       const char *path)
 {
-	struct fat_found f = { .dir = e[11] & 0x10, .size = get32(e + 28),
+	struct fat_found f = { .dir = e[11] & 0x10,
+			       .size = get32(e + 28),
 			       .first = get16(e + 26) | (uint32_t)get16(e + 20) << 16,
-			       .date = (uint16_t)get16(e + 24), .time = (uint16_t)get16(e + 22),
+			       .date = (uint16_t)get16(e + 24),
+			       .time = (uint16_t)get16(e + 22),
 			       .tenths = e[13] };
 	char *name, *full;
 	unsigned n = 0;
@@ -263,8 +268,10 @@ static const uint8_t *entry_at(const struct fat_seen *s, uint32_t first, uint32_
 	uint32_t per = s->cluster_bytes / 32;
 
 	if (!first)
-		return i < s->root_entries ? s->img + (s->data_start - s->root_entries / 16) * 512ull +
-						     i * 32ull : NULL;
+		return i < s->root_entries ?
+			       s->img + (s->data_start - s->root_entries / 16) * 512ull +
+				       i * 32ull :
+			       NULL;
 	for (; i >= per; i -= per) {
 		first = link_of(s, 0, first);
 		if (is_end(s, first))
@@ -297,11 +304,13 @@ static bool read_folder(struct fat_seen *s, uint32_t first, uint32_t parent, con
 		return false;
 	if (*path) {
 		e = entry_at(s, first, 0);
-		if (memcmp(e, ".          \x10", 12) || (get16(e + 26) | (uint32_t)get16(e + 20) << 16) != first)
+		if (memcmp(e, ".          \x10", 12) ||
+		    (get16(e + 26) | (uint32_t)get16(e + 20) << 16) != first)
 			return bad(s, "%s: .", path);
 		e = entry_at(s, first, 1);
-		if (memcmp(e, "..         \x10", 12) || (get16(e + 26) | (uint32_t)get16(e + 20) << 16) !=
-		    (parent == s->root_cluster ? 0 : parent))
+		if (memcmp(e, "..         \x10", 12) ||
+		    (get16(e + 26) | (uint32_t)get16(e + 20) << 16) !=
+			    (parent == s->root_cluster ? 0 : parent))
 			return bad(s, "%s: ..", path);
 		i = 2;
 	}

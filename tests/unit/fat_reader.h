@@ -10,11 +10,11 @@
 #include <stdint.h>
 
 struct fat_found {
-	char *path;		/* "a/b"; UTF-8 */
-	char alias[13];		/* "NAME.EXT" */
+	char *path;	/* "a/b"; UTF-8 */
+	char alias[13]; /* "NAME.EXT" */
 	bool dir;
 	uint32_t size;
-	uint32_t first;		/* cluster, or 0 */
+	uint32_t first; /* cluster, or 0 */
 	uint16_t date, time;
 	uint8_t tenths;
 };
@@ -23,10 +23,10 @@ struct fat_seen {
 	unsigned bits, cluster_bytes;
 	uint32_t clusters, used;
 	uint32_t serial;
-	char label[12], root_label[12];	/* without padding; root_label "": none */
-	struct fat_found *file;	/* folders come before what is in them */
+	char label[12], root_label[12]; /* without padding; root_label "": none */
+	struct fat_found *file;		/* folders come before what is in them */
 	size_t nfiles;
-	char fault[300];	/* "": none */
+	char fault[300]; /* "": none */
 	/* private */
 	const uint8_t *img;
 	uint64_t len;

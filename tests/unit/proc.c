@@ -32,5 +32,5 @@ unsigned proc_fds(pid_t pid)
 	while (readdir(dir))
 		n++;
 	closedir(dir);
-	return n - 2 - !pid;	/* . and .. */
+	return n - 2 - !pid; /* . and .. */
 }

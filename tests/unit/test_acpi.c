@@ -232,7 +232,8 @@ static int judge(void)
 		 "cd %s && rm -f log && for t in *.aml; do n=${t%%.aml}; "
 		 "iasl -d $t >>log 2>&1 && iasl -oa -p new-$n $n.dsl >>log 2>&1 || exit 1; "
 		 "cmp -i 36 $t new-$n.aml >>log 2>&1 || exit 2; done; "
-		 "grep -Eq ' (Warning|Error|Remark) ' log && exit 3; exit 0", dir);
+		 "grep -Eq ' (Warning|Error|Remark) ' log && exit 3; exit 0",
+		 dir);
 	status = system(cmd);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
@@ -288,8 +289,12 @@ Test(acpi, iasl_mmio)
 Test(acpi, iasl_least_and_most)
 {
 	struct board least = {
-		.ncpus = 1, .sleep_control_port = 0x600, .sleep_status_port = 0x601,
-		.reset_port = 0x602, .ged_port = 0x604, .ged_gsi = 5,
+		.ncpus = 1,
+		.sleep_control_port = 0x600,
+		.sleep_status_port = 0x601,
+		.reset_port = 0x602,
+		.ged_port = 0x604,
+		.ged_gsi = 5,
 	};
 	struct board most = plain_board(254);
 
@@ -310,17 +315,19 @@ static void ask_osc(const char *uuid, unsigned revision, const char *words, uint
 	bool found = false;
 	FILE *f;
 
-	snprintf(cmd, sizeof(cmd),
-		 "cd %s && timeout 60 acpiexec -b 'evaluate \\_SB.PCI0._OSC (%s) %u 3 (%s)' DSDT.aml 2>&1",
-		 dir, uuid, revision, words);
+	snprintf(
+		cmd, sizeof(cmd),
+		"cd %s && timeout 60 acpiexec -b 'evaluate \\_SB.PCI0._OSC (%s) %u 3 (%s)' DSDT.aml 2>&1",
+		dir, uuid, revision, words);
 	f = popen(cmd, "r");
 	cr_assert(f);
 	while (fgets(line, sizeof(line), f)) {
 		unsigned b[12];
 		char *p = strstr(line, "[Buffer] Length 0C =     0000: ");
 
-		if (!p || sscanf(p + 31, "%x %x %x %x %x %x %x %x %x %x %x %x", b, b + 1, b + 2, b + 3,
-				 b + 4, b + 5, b + 6, b + 7, b + 8, b + 9, b + 10, b + 11) != 12)
+		if (!p ||
+		    sscanf(p + 31, "%x %x %x %x %x %x %x %x %x %x %x %x", b, b + 1, b + 2, b + 3,
+			   b + 4, b + 5, b + 6, b + 7, b + 8, b + 9, b + 10, b + 11) != 12)
 			continue;
 		found = true;
 		for (unsigned i = 0; i < 3; i++)

@@ -48,7 +48,7 @@ Test(aml, names)
 	aml_name_string(&aml, "\\_SB_");
 	aml_name_string(&aml, "\\_SB_.PCI0");
 	aml_name_string(&aml, "\\_SB_.PCI0.S000");
-	EXPECT(&aml, "ABCD" "\\_SB_" "\\\x2e_SB_PCI0" "\\\x2f\x03_SB_PCI0S000");
+	EXPECT(&aml, "ABCD\\_SB_\\\x2e_SB_PCI0\\\x2f\x03_SB_PCI0S000");
 }
 
 Test(aml, eisa_ids)
@@ -65,7 +65,8 @@ Test(aml, uuid_has_its_bytes_in_the_mixed_order)
 	struct aml aml = fresh();
 
 	aml_uuid(&aml, "33db4d5b-1ff7-401c-9657-7441c03dd766");
-	EXPECT(&aml, "\x11\x13\x0a\x10\x5b\x4d\xdb\x33\xf7\x1f\x1c\x40\x96\x57\x74\x41\xc0\x3d\xd7\x66");
+	EXPECT(&aml,
+	       "\x11\x13\x0a\x10\x5b\x4d\xdb\x33\xf7\x1f\x1c\x40\x96\x57\x74\x41\xc0\x3d\xd7\x66");
 }
 
 /* PkgLength counts itself: the forms change where the sum crosses 63, 4095, 2^20 - 1. */
@@ -74,9 +75,9 @@ Test(aml, package_lengths_at_every_edge)
 	static const struct {
 		size_t body;
 		unsigned n;
-	} edge[] = { { 0, 1 },	       { 1, 1 },	 { 62, 1 },	   { 63, 2 },
-		     { 64, 2 },	       { 4093, 2 },	 { 4094, 3 },	   { 4095, 3 },
-		     { 1048572, 3 },   { 1048573, 4 },	 { 1048574, 4 } };
+	} edge[] = { { 0, 1 },	     { 1, 1 },	     { 62, 1 },	    { 63, 2 },
+		     { 64, 2 },	     { 4093, 2 },    { 4094, 3 },   { 4095, 3 },
+		     { 1048572, 3 }, { 1048573, 4 }, { 1048574, 4 } };
 
 	for (unsigned i = 0; i < sizeof(edge) / sizeof(edge[0]); i++) {
 		struct aml aml = fresh();
@@ -109,7 +110,8 @@ Test(aml, nesting)
 	aml_name_int(&aml, "_UID", 3);
 	aml_close(&aml, dev);
 	aml_close(&aml, scope);
-	EXPECT(&aml, "\x10\x13_SB_\x5b\x82\x0c" "DEV0\x08_UID\x0a\x03");
+	EXPECT(&aml, "\x10\x13_SB_\x5b\x82\x0c"
+		     "DEV0\x08_UID\x0a\x03");
 }
 
 Test(aml, methods_and_fields)
@@ -124,7 +126,8 @@ Test(aml, methods_and_fields)
 	aml_op(&aml, AML_ARG0);
 	aml_close(&aml, m);
 	EXPECT(&aml, "\x5b\x80REGN\x01\x0b\x04\x06\x0a\x04"
-		     "\x5b\x81\x0bREGN\x03" "FLD0\x20"
+		     "\x5b\x81\x0bREGN\x03"
+		     "FLD0\x20"
 		     "\x14\x08MTHD\x09\xa4\x68");
 }
 

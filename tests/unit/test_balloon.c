@@ -19,7 +19,7 @@
 static struct fake_env f;
 static struct fake_driver d;
 static struct device *dev;
-static gpa_t list, pages;	/* page numbers; 64 pages of data */
+static gpa_t list, pages; /* page numbers; 64 pages of data */
 
 static int create(const char *text, struct err *err)
 {
@@ -210,7 +210,8 @@ Test(balloon, many_chains)
 
 static void report(unsigned q)
 {
-	struct fake_buf b[3] = { { pages.v, 8 * 4096 }, { pages.v + 10 * 4096 + 100, 2 * 4096 },
+	struct fake_buf b[3] = { { pages.v, 8 * 4096 },
+				 { pages.v + 10 * 4096 + 100, 2 * 4096 },
 				 { pages.v + 20 * 4096, 100 } };
 	struct fake_used_elem e;
 
@@ -275,7 +276,7 @@ Test(balloon, statistics)
 	put_stat(1, 99, 1);
 	put_stat(2, BALLOON_TOTAL_BYTES, 1ull << 40);
 	put_stat(3, 65535, ~0ull);
-	put_stat(4, BALLOON_SWAP_IN, 5);	/* only half of it is in the buffer */
+	put_stat(4, BALLOON_SWAP_IN, 5); /* only half of it is in the buffer */
 	fake_ring_add(&d.ring[2], &b, 1, NULL, 0);
 	fake_driver_kick(&d, 2);
 	virtio_balloon_get(dev, &state);
@@ -333,7 +334,7 @@ Test(balloon, stats_line_cut)
 	char line[128];
 
 	begin(FAKE_PCI, "2M");
-	dev->ops->stats(dev, line, 5);	/* cut, not beyond */
+	dev->ops->stats(dev, line, 5); /* cut, not beyond */
 	cr_assert_str_eq(line, "0 of");
 	end();
 }
@@ -353,7 +354,7 @@ Test(balloon, target)
 	cr_assert_eq(fake_driver_config(&d, 0, 4), 256);
 	cr_assert_eq(virtio_balloon_set_target(dev, 1ull << 40), -ERANGE);
 	fake_driver_set_config(&d, 4, 4, 250);
-	for (unsigned off = 0; off < 20; off += 2)	/* whatever it writes elsewhere */
+	for (unsigned off = 0; off < 20; off += 2) /* whatever it writes elsewhere */
 		if (off < 4 || off >= 8)
 			fake_driver_set_config(&d, off, 2, 0xffff);
 	virtio_balloon_get(dev, &state);
@@ -366,8 +367,9 @@ Test(balloon, target)
 
 static void broken_rings(enum fake_transport transport)
 {
-	static const struct fake_buf bad[] = { { 0x10, 0 }, { ~0ull, 64 }, { 1ull << 40, 64 },
-					       { FAKE_LOW_BYTES - 2, 64 } };
+	static const struct fake_buf bad[] = {
+		{ 0x10, 0 }, { ~0ull, 64 }, { 1ull << 40, 64 }, { FAKE_LOW_BYTES - 2, 64 }
+	};
 
 	begin(transport, "stats-interval=1");
 	for (unsigned q = 0; q < 4; q++)
@@ -376,7 +378,8 @@ static void broken_rings(enum fake_transport transport)
 			fake_ring_add(&d.ring[q], q < 3 ? &bad[i] : NULL, q < 3,
 				      q < 3 ? NULL : &bad[i], q == 3);
 			fake_driver_kick(&d, q);
-			cr_assert(fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET, "%u %u", q, i);
+			cr_assert(fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET, "%u %u", q,
+				  i);
 		}
 	end();
 }

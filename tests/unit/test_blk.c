@@ -47,7 +47,9 @@ static uint8_t *host;
 static bool closed;
 
 /* What create asks for; a test changes the limits first. */
-static struct virtio_blk_config cfg = { .id = "d0", .serial = "serial-17", .queue_size = QUEUE,
+static struct virtio_blk_config cfg = { .id = "d0",
+					.serial = "serial-17",
+					.queue_size = QUEUE,
 					.discard = true };
 
 static void create(enum fake_transport transport, bool ro, unsigned nqueues)
@@ -792,7 +794,8 @@ Test(blk, limited_queues)
 	header(BLK_T_IN, 0);
 	for (unsigned q = 0; q < 4; q++) {
 		for (unsigned i = 0; i < QUEUE / 3; i++) {
-			struct fake_buf o = buf(HDR, 16), in[2] = { buf(DATA, 512), buf(STATUS, 1) };
+			struct fake_buf o = buf(HDR, 16),
+					in[2] = { buf(DATA, 512), buf(STATUS, 1) };
 
 			fake_ring_add(&d.ring[q], &o, 1, in, 2);
 		}

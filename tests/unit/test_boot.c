@@ -44,7 +44,8 @@ Test(boot, elf_by_its_64_bit_entry)
 	cr_assert_str_eq(g.info.format, "ELF");
 	cr_assert_eq(g.info.entry, BOOT_ENTRY_LINUX64);
 	cr_assert_eq(g.info.rip, FAKE_KERNEL_AT);
-	cr_assert_eq(memcmp(at(&g, FAKE_KERNEL_AT, 1), elf.b + FAKE_ELF_DATA, FAKE_KERNEL_BYTES), 0);
+	cr_assert_eq(memcmp(at(&g, FAKE_KERNEL_AT, 1), elf.b + FAKE_ELF_DATA, FAKE_KERNEL_BYTES),
+		     0);
 	cr_assert_eq(g.info.kernel_base, FAKE_KERNEL_AT);
 	cr_assert_eq(g.info.kernel_bytes, FAKE_KERNEL_MEM);
 	/* The initrd: highest, page aligned. */
@@ -106,10 +107,10 @@ Test(boot, which_entry)
 {
 	static const struct {
 		int pvh, linux_note;
-		enum boot_entry_kind want, got;	/* AUTO: refused */
+		enum boot_entry_kind want, got; /* AUTO: refused */
 	} t[] = {
 		{ 0, 0, BOOT_ENTRY_AUTO, BOOT_ENTRY_LINUX64 },
-		{ 1, 0, BOOT_ENTRY_AUTO, BOOT_ENTRY_PVH },	/* e_entry may mean anything */
+		{ 1, 0, BOOT_ENTRY_AUTO, BOOT_ENTRY_PVH }, /* e_entry may mean anything */
 		{ 1, 1, BOOT_ENTRY_AUTO, BOOT_ENTRY_LINUX64 },
 		{ 1, 1, BOOT_ENTRY_PVH, BOOT_ENTRY_PVH },
 		{ 1, 0, BOOT_ENTRY_LINUX64, BOOT_ENTRY_LINUX64 },
@@ -143,7 +144,8 @@ Test(boot, bzimage_unpacked_by_the_guest)
 	cr_assert_str_eq(g.info.format, "bzImage");
 	cr_assert_eq(g.info.rip, FAKE_KERNEL_AT + 0x200);
 	cr_assert_eq(g.info.kernel_bytes, 0x100000, "init_size");
-	cr_assert_eq(memcmp(at(&g, FAKE_KERNEL_AT, 1), z.b + FAKE_BZ_BODY, z.len - FAKE_BZ_BODY), 0);
+	cr_assert_eq(memcmp(at(&g, FAKE_KERNEL_AT, 1), z.b + FAKE_BZ_BODY, z.len - FAKE_BZ_BODY),
+		     0);
 	bp = at(&g, g.info.rsi, 4096);
 	/* The setup header as it is in the file, but for what a loader fills in. */
 	cr_assert_eq(get64(bp + 0x258), FAKE_KERNEL_AT);
@@ -173,13 +175,16 @@ Test(boot, every_compression_inside_a_bzimage)
 		struct blob packed = fake_pack(elf, kind);
 		struct fake_guest g;
 
-		fake_guest_init(&g, 16, fake_bzimage(packed, kind > UNPACK_GZIP ? (uint32_t)elf.len : 0));
+		fake_guest_init(&g, 16,
+				fake_bzimage(packed, kind > UNPACK_GZIP ? (uint32_t)elf.len : 0));
 		expect_boot(&g);
-		cr_assert(strstr(g.info.format, kind ? unpack_name((enum unpack_kind)kind) : "payload"),
+		cr_assert(strstr(g.info.format,
+				 kind ? unpack_name((enum unpack_kind)kind) : "payload"),
 			  "%s", g.info.format);
 		cr_assert_eq(g.info.rip, FAKE_KERNEL_AT);
 		cr_assert_eq(memcmp(at(&g, FAKE_KERNEL_AT, 1), elf.b + FAKE_ELF_DATA,
-				    FAKE_KERNEL_BYTES), 0);
+				    FAKE_KERNEL_BYTES),
+			     0);
 		g.req.entry = BOOT_ENTRY_PVH;
 		expect_boot(&g);
 		cr_assert_eq(g.info.rip, FAKE_KERNEL_AT + 0x100);
@@ -198,7 +203,8 @@ Test(boot, every_compression_of_a_whole_elf)
 		expect_boot(&g);
 		cr_assert(strstr(g.info.format, "ELF ("));
 		cr_assert_eq(memcmp(at(&g, FAKE_KERNEL_AT, 1), elf.b + FAKE_ELF_DATA,
-				    FAKE_KERNEL_BYTES), 0);
+				    FAKE_KERNEL_BYTES),
+			     0);
 		fake_guest_clear(&g);
 	}
 }
@@ -209,10 +215,8 @@ Test(boot, what_cannot_be_unpacked_is_left_to_the_guest)
 		const char *head;
 		const char *name;
 	} t[] = {
-		{ "BZh91AY&SY", "bzip2" },
-		{ "\x5d\0\0\x80\0\xff\xff\xff", "lzma" },
-		{ "\x89LZO\0\r\n\x1a\n", "lzo" },
-		{ "\x04\x22\x4d\x18\x64\x40\xa7\x01", "lz4" },
+		{ "BZh91AY&SY", "bzip2" },	  { "\x5d\0\0\x80\0\xff\xff\xff", "lzma" },
+		{ "\x89LZO\0\r\n\x1a\n", "lzo" }, { "\x04\x22\x4d\x18\x64\x40\xa7\x01", "lz4" },
 		{ "whatever", "unknown" },
 	};
 
@@ -292,7 +296,7 @@ Test(boot, initrd_below_the_kernels_limit)
 	cr_assert_eq(g.info.initrd_base, FAKE_MIB);
 	fake_guest_clear(&g);
 
-	put16(z.b + 0x236, 1);	/* no memory above 4 GiB for this kernel */
+	put16(z.b + 0x236, 1); /* no memory above 4 GiB for this kernel */
 	fake_guest_init(&g, 16, z);
 	g.req.initrd = fake_file(blob_new(FAKE_MIB + 1, 1));
 	expect_error(&g, ENOMEM, "do not fit");
@@ -366,14 +370,21 @@ Test(boot, files_that_cannot_be_read)
 Test(boot, command_lines)
 {
 	static const struct {
-		uint32_t max;	/* of the bzImage; 0: an ELF */
+		uint32_t max; /* of the bzImage; 0: an ELF */
 		size_t len;
 		bool fits;
 	} t[] = {
-		{ 2047, 0, true },	 { 2047, 2047, true },	{ 2047, 2048, false },
-		{ 255, 255, true },	 { 255, 256, false },	{ 0xffffffff, 65535, true },
-		{ 0xffffffff, 65536, false }, { 1, 1, true },	{ 1, 2, false },
-		{ 0, 2047, true },	 { 0, 2048, false },
+		{ 2047, 0, true },
+		{ 2047, 2047, true },
+		{ 2047, 2048, false },
+		{ 255, 255, true },
+		{ 255, 256, false },
+		{ 0xffffffff, 65535, true },
+		{ 0xffffffff, 65536, false },
+		{ 1, 1, true },
+		{ 1, 2, false },
+		{ 0, 2047, true },
+		{ 0, 2048, false },
 	};
 
 	for (unsigned i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
@@ -428,12 +439,9 @@ Test(boot, memory_map)
 	cr_assert_eq(mem_create(&mem, 5ull << 30, 3ull << 30, 4ull << 30, NULL), 0);
 	cr_assert_eq(boot_memory_map(&mem, &board, map, 16), 6);
 	static const struct boot_map_entry want[] = {
-		{ 0, 0x9fc00, 1 },
-		{ 0x9fc00, 0x400, 2 },
-		{ 0xe0000, 0x20000, 2 },
-		{ 0x100000, 0xbff00000, 1 },
-		{ 0xe0000000, 0x100000, 2 },
-		{ 0x100000000, 0x80000000, 1 },
+		{ 0, 0x9fc00, 1 },	     { 0x9fc00, 0x400, 2 },
+		{ 0xe0000, 0x20000, 2 },     { 0x100000, 0xbff00000, 1 },
+		{ 0xe0000000, 0x100000, 2 }, { 0x100000000, 0x80000000, 1 },
 	};
 	for (unsigned i = 0; i < 6; i++) {
 		cr_assert_eq(map[i].base, want[i].base, "entry %u", i);

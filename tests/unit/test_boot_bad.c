@@ -90,8 +90,10 @@ Test(boot_bad, truncated_payloads)
 			cut.len = n;
 			cr_assert_lt(try(cut, &err), 0, "%s: %zu of %zu", unpack_name(kind), n,
 				     packed.len);
-			cr_assert_lt(try(fake_bzimage(cut, kind == UNPACK_GZIP ? 0 : (uint32_t)elf.len),
-					 &err), 0);
+			cr_assert_lt(try(fake_bzimage(cut,
+						      kind == UNPACK_GZIP ? 0 : (uint32_t)elf.len),
+					 &err),
+				     0);
 		}
 	}
 }
@@ -123,10 +125,36 @@ Test(boot_bad, flipped_bits_in_payloads)
 }
 
 static const uint64_t extremes[] = {
-	0, 1, 2, 3, 0x1f, 0x20, 0x7f, 0xff, 0x100, 0xfff, 0x1000, 0x7fff, 0xffff, 0x10000,
-	0xfffff, 0x100000, 0x1fffff, 0x200000, 0x7fffff, 0x800000, 0x7fffffff, 0x80000000,
-	0xfffff000, 0xffffffff, 0x100000000, 0x7fffffffffffffff, 0x8000000000000000,
-	0xfffffffffffff000, 0xffffffffffe00000, 0xffffffffffffffff,
+	0,
+	1,
+	2,
+	3,
+	0x1f,
+	0x20,
+	0x7f,
+	0xff,
+	0x100,
+	0xfff,
+	0x1000,
+	0x7fff,
+	0xffff,
+	0x10000,
+	0xfffff,
+	0x100000,
+	0x1fffff,
+	0x200000,
+	0x7fffff,
+	0x800000,
+	0x7fffffff,
+	0x80000000,
+	0xfffff000,
+	0xffffffff,
+	0x100000000,
+	0x7fffffffffffffff,
+	0x8000000000000000,
+	0xfffffffffffff000,
+	0xffffffffffe00000,
+	0xffffffffffffffff,
 };
 #define NEXTREMES (sizeof(extremes) / sizeof(extremes[0]))
 
@@ -164,19 +192,26 @@ Test(boot_bad, bzimage_fields)
 		{ 0x238, 4 }, { 0x248, 4 }, { 0x24c, 4 }, { 0x258, 8 }, { 0x260, 4 },
 	};
 
-	damage_fields(fake_bzimage(blob_new(4096, 0x5a), 0), field, sizeof(field) / sizeof(field[0]));
+	damage_fields(fake_bzimage(blob_new(4096, 0x5a), 0), field,
+		      sizeof(field) / sizeof(field[0]));
 }
 
 Test(boot_bad, elf_fields)
 {
-#define E(f) { offsetof(Elf64_Ehdr, f), sizeof(((Elf64_Ehdr *)0)->f) }
-#define P(i, f) { FAKE_ELF_PHDR + (i) * sizeof(Elf64_Phdr) + offsetof(Elf64_Phdr, f), \
-		  sizeof(((Elf64_Phdr *)0)->f) }
+#define E(f)                                                                                       \
+	{                                                                                          \
+		offsetof(Elf64_Ehdr, f), sizeof(((Elf64_Ehdr *)0)->f)                              \
+	}
+#define P(i, f)                                                                                    \
+	{                                                                                          \
+		FAKE_ELF_PHDR + (i) * sizeof(Elf64_Phdr) + offsetof(Elf64_Phdr, f),                \
+			sizeof(((Elf64_Phdr *)0)->f)                                               \
+	}
 	static const uint16_t field[][2] = {
-		{ EI_CLASS, 1 }, { EI_DATA, 1 }, E(e_type), E(e_machine), E(e_entry), E(e_phoff),
-		E(e_phentsize), E(e_phnum), P(0, p_type), P(0, p_offset), P(0, p_filesz),
-		P(0, p_memsz), P(0, p_paddr), P(1, p_offset), P(1, p_filesz), P(1, p_align),
-		P(1, p_type), P(1, p_memsz), P(1, p_paddr),
+		{ EI_CLASS, 1 }, { EI_DATA, 1 }, E(e_type),	E(e_machine),	E(e_entry),
+		E(e_phoff),	 E(e_phentsize), E(e_phnum),	P(0, p_type),	P(0, p_offset),
+		P(0, p_filesz),	 P(0, p_memsz),	 P(0, p_paddr), P(1, p_offset), P(1, p_filesz),
+		P(1, p_align),	 P(1, p_type),	 P(1, p_memsz), P(1, p_paddr),
 	};
 
 	damage_fields(fake_elf(1, 1), field, sizeof(field) / sizeof(field[0]));
@@ -192,7 +227,8 @@ Test(boot_bad, notes)
 			struct blob elf = fake_elf(1, 1);
 
 			put(elf.b + FAKE_ELF_NOTES + 4 * word, 4, extremes[v]);
-			cr_assert_eq(try(elf, &err), 0, "notes are no reason to refuse: %s", err.text);
+			cr_assert_eq(try(elf, &err), 0, "notes are no reason to refuse: %s",
+				     err.text);
 			blob_free(&elf);
 		}
 	}
@@ -253,8 +289,11 @@ Test(boot_bad, bzimages_that_say_why)
 static struct blob two_segments(uint64_t paddr, uint64_t memsz, uint64_t offset, uint64_t filesz)
 {
 	struct blob elf = fake_elf(0, 0);
-	Elf64_Phdr p = { .p_type = PT_LOAD, .p_offset = offset, .p_paddr = paddr,
-			 .p_filesz = filesz, .p_memsz = memsz };
+	Elf64_Phdr p = { .p_type = PT_LOAD,
+			 .p_offset = offset,
+			 .p_paddr = paddr,
+			 .p_filesz = filesz,
+			 .p_memsz = memsz };
 
 	memcpy(elf.b + FAKE_ELF_PHDR + sizeof(p), &p, sizeof(p));
 	return elf;
@@ -295,7 +334,8 @@ Test(boot_bad, too_many_segments)
 
 		put16(elf.b + 56, (uint16_t)n);
 		for (unsigned i = 0; i < n; i++) {
-			Elf64_Phdr p = { .p_type = PT_LOAD, .p_memsz = 0x1000,
+			Elf64_Phdr p = { .p_type = PT_LOAD,
+					 .p_memsz = 0x1000,
 					 .p_paddr = FAKE_KERNEL_AT + i * 0x1000 };
 
 			memcpy(elf.b + FAKE_ELF_PHDR + i * sizeof(p), &p, sizeof(p));
@@ -336,7 +376,8 @@ Test(boot_bad, decoders_that_want_too_much_memory)
 	lzma_filter filter[] = { { LZMA_FILTER_LZMA2, &lzma }, { LZMA_VLI_UNKNOWN, NULL } };
 	struct blob out = blob_new(1 << 16, 0);
 	lzma_stream_flags flags = { .check = LZMA_CHECK_NONE };
-	lzma_block block = { .check = LZMA_CHECK_NONE, .filters = filter,
+	lzma_block block = { .check = LZMA_CHECK_NONE,
+			     .filters = filter,
 			     .compressed_size = LZMA_VLI_UNKNOWN,
 			     .uncompressed_size = LZMA_VLI_UNKNOWN };
 

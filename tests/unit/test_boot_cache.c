@@ -64,7 +64,8 @@ static bool boot_cached(const char *path)
 	cr_assert_eq(fake_guest_boot(&g), 0, "%s", g.err.text);
 	cr_assert_eq(g.info.rip, FAKE_KERNEL_AT);
 	cr_assert_eq(memcmp(mem_slice(&g.mem, gpa(FAKE_KERNEL_AT), FAKE_KERNEL_BYTES),
-			    elf.b + FAKE_ELF_DATA, FAKE_KERNEL_BYTES), 0);
+			    elf.b + FAKE_ELF_DATA, FAKE_KERNEL_BYTES),
+		     0);
 	cached = strstr(g.info.format, "cached");
 	fake_guest_clear(&g);
 	return cached;
@@ -351,7 +352,8 @@ Test(boot_cache, zeroes)
 		cr_assert_eq(!!strstr(g.info.format, "cached"), i);
 		cr_assert_eq(g.info.kernel_bytes, big.len);
 		cr_assert_eq(memcmp(mem_slice(&g.mem, gpa(FAKE_KERNEL_AT), big.len),
-				    big.b + FAKE_ELF_DATA, big.len - FAKE_ELF_DATA), 0);
+				    big.b + FAKE_ELF_DATA, big.len - FAKE_ELF_DATA),
+			     0);
 		fake_guest_clear(&g);
 	}
 	cr_assert_eq(stat(the_entry(), &st), 0);
@@ -431,11 +433,13 @@ Test(boot_cache, kaslr)
 /* A list with one place that cannot be is not a list. */
 Test(boot_cache, kaslr_damaged)
 {
-	static const uint32_t bad[] = { 1, 0x7fffffff, 0x80000000, PLACE(0) - 1, PLACE(0x100000),
-					PLACE(0xffff9), 0xffffffff };
+	static const uint32_t bad[] = {
+		1, 0x7fffffff, 0x80000000, PLACE(0) - 1, PLACE(0x100000), PLACE(0xffff9), 0xffffffff
+	};
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		cr_assert_eq(moved(with_relocations(true, bad[i]), "quiet", false), 0, "%#x", bad[i]);
+		cr_assert_eq(moved(with_relocations(true, bad[i]), "quiet", false), 0, "%#x",
+			     bad[i]);
 	for (unsigned cut = 1; cut < 20; cut++) {
 		struct blob e = with_relocations(true, 0);
 

@@ -46,7 +46,7 @@ Test(bus, finds_the_range)
 	static const struct {
 		uint64_t addr;
 		unsigned size;
-		char who;	/* 0: nobody */
+		char who; /* 0: nobody */
 		uint64_t off;
 	} table[] = {
 		{ 0x0f, 1, 0, 0 },
@@ -83,7 +83,8 @@ Test(bus, finds_the_range)
 		cr_expect_eq(last.off, table[i].off, "row %zu", i);
 		bus_write(&bus, table[i].addr, table[i].size, 0xfedcba9876543210ull);
 		cr_expect_eq(last.calls, table[i].who ? 2 : 0, "row %zu", i);
-		cr_expect_eq(last.val, table[i].who ? 0xfedcba9876543210ull & all : 0, "row %zu", i);
+		cr_expect_eq(last.val, table[i].who ? 0xfedcba9876543210ull & all : 0, "row %zu",
+			     i);
 	}
 }
 
@@ -119,7 +120,7 @@ Test(bus, fills_up_and_empties)
 	for (; n < BUS_MAX_RANGES; n++)
 		cr_expect_eq(bus_add(&bus, 0x10000 + n * 0x10ull, 0x10, &ops, "n"), 0);
 	cr_expect_eq(bus_add(&bus, 0x900000, 1, &ops, "n"), -ENOSPC);
-	bus_remove(&bus, 0x11);		/* no range starts there */
+	bus_remove(&bus, 0x11); /* no range starts there */
 	bus_remove(&bus, 0x900000);
 	cr_expect_eq(bus.nranges, BUS_MAX_RANGES);
 	bus_remove(&bus, 0x100);

@@ -79,8 +79,8 @@ static int try_open(const char *text, struct chardev **out, struct err *err)
 
 static struct chardev *open_ok(const char *fmt, const char *arg)
 {
-	static const struct chardev_user table = { input, drained, resized, send_break, failed,
-						   &user };
+	static const struct chardev_user table = { input,      drained, resized,
+						   send_break, failed,	&user };
 	struct chardev *c;
 	char text[256];
 	struct err err = { "" };
@@ -139,7 +139,11 @@ static void run_ms(unsigned ms)
 	}
 }
 
-static struct { int fd; char *buf; size_t len, want; } reading;
+static struct {
+	int fd;
+	char *buf;
+	size_t len, want;
+} reading;
 
 static bool read_enough(void *arg)
 {
@@ -312,7 +316,7 @@ Test(chardev, file_size_limit_is_told)
 {
 	struct rlimit lim = { 8, 8 };
 
-	signal(SIGXFSZ, SIG_IGN);	/* as main does */
+	signal(SIGXFSZ, SIG_IGN); /* as main does */
 	chr = open_ok("file=%s", path);
 	setrlimit(RLIMIT_FSIZE, &lim);
 	put("0123456789");

@@ -23,12 +23,19 @@ static const struct key serial_keys[] = {
 };
 static const struct key rng_keys[] = { { "src", KEY_PATH, .help = "source" }, { 0 } };
 
-static const struct device_type disk = { .name = "virtio-blk", .option = "--disk",
-					 .repeat = true, .keys = disk_keys, .help = "a disk" };
-static const struct device_type serial = { .name = "serial", .option = "--serial",
-					   .keys = serial_keys, .help = "a serial port" };
-static const struct device_type rng = { .name = "virtio-rng", .option = "--rng",
-					.keys = rng_keys, .help = "entropy" };
+static const struct device_type disk = { .name = "virtio-blk",
+					 .option = "--disk",
+					 .repeat = true,
+					 .keys = disk_keys,
+					 .help = "a disk" };
+static const struct device_type serial = { .name = "serial",
+					   .option = "--serial",
+					   .keys = serial_keys,
+					   .help = "a serial port" };
+static const struct device_type rng = { .name = "virtio-rng",
+					.option = "--rng",
+					.keys = rng_keys,
+					.help = "entropy" };
 static const struct device_type hidden = { .name = "i8042" };
 
 /* In the place of registry.c. */
@@ -112,7 +119,8 @@ Test(config, forms)
 {
 	cr_assert_eq(parse("--kernel=k=1|--cpus=4|--memory|1.5G|--dry-run|--quiet=off|"
 			   "--cmdline=--foo a=b,c|--disk|a,ro|--rng|--disk=path=b|--transport|mmio|"
-			   "--serial|--stats"), 0, "%s", err.text);
+			   "--serial|--stats"),
+		     0, "%s", err.text);
 	cr_expect_str_eq(keys_text(&config.vm, CONFIG_KERNEL), "k=1");
 	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 4);
 	cr_expect_eq(keys_num(&config.vm, CONFIG_MEMORY), 3ull << 29);
@@ -138,8 +146,9 @@ Test(config, command_line_refusals)
 	static const struct {
 		const char *args, *says;
 	} table[] = {
-		{ "", "--kernel FILE is missing, or a --disk with a kernel in its /boot; see bantam "
-		      "run --help" },
+		{ "",
+		  "--kernel FILE is missing, or a --disk with a kernel in its /boot; see bantam "
+		  "run --help" },
 		{ "vmlinux", "\"vmlinux\": not an option; a kernel is given as --kernel FILE" },
 		{ "-kernel|k", "\"-kernel\": not an option; a kernel is given as --kernel FILE" },
 		{ "--", "\"--\": not an option; a kernel is given as --kernel FILE" },
@@ -200,13 +209,16 @@ Test(config, too_many_devices)
 
 Test(config, json)
 {
-	cr_assert_eq(parse_json("--config|@",
-				"{ \"kernel\": \"k\", \"cpus\": 2, \"memory\": \"1G\", \"dry-run\": true,\n"
-				"  \"quiet\": false, \"unpack\": false, \"rng\": true,\n"
-				"  \"disk\": [ \"a,ro\", { \"path\": \"b,c\", \"ro\": true, \"queues\": 4,\n"
-				"    \"bytes\": 4096, \"cache\": true, \"serial\": \"s\",\n"
-				"    \"alias\": [ \"x\", \"y\" ] } ],\n"
-				"  \"serial\": { \"sink\": \"off\" } }"), 0, "%s", err.text);
+	cr_assert_eq(
+		parse_json(
+			"--config|@",
+			"{ \"kernel\": \"k\", \"cpus\": 2, \"memory\": \"1G\", \"dry-run\": true,\n"
+			"  \"quiet\": false, \"unpack\": false, \"rng\": true,\n"
+			"  \"disk\": [ \"a,ro\", { \"path\": \"b,c\", \"ro\": true, \"queues\": 4,\n"
+			"    \"bytes\": 4096, \"cache\": true, \"serial\": \"s\",\n"
+			"    \"alias\": [ \"x\", \"y\" ] } ],\n"
+			"  \"serial\": { \"sink\": \"off\" } }"),
+		0, "%s", err.text);
 	cr_expect_str_eq(keys_text(&config.vm, CONFIG_KERNEL), "k");
 	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 2);
 	cr_expect_eq(keys_num(&config.vm, CONFIG_MEMORY), 1 << 30);
@@ -225,7 +237,8 @@ Test(config, json)
 
 Test(config, command_line_wins)
 {
-	const char *json = "{ \"kernel\": \"k\", \"cpus\": 2, \"serial\": \"file\", \"disk\": \"a\" }";
+	const char *json =
+		"{ \"kernel\": \"k\", \"cpus\": 2, \"serial\": \"file\", \"disk\": \"a\" }";
 
 	cr_assert_eq(parse_json("--config|@|--cpus|3|--disk|z|--serial|stdio|--memory|8M", json), 0,
 		     "%s", err.text);
@@ -246,7 +259,7 @@ Test(config, command_line_wins)
 Test(config, json_refusals)
 {
 	static const struct {
-		const char *json, *says;	/* after "--config FILE: " */
+		const char *json, *says; /* after "--config FILE: " */
 	} table[] = {
 		{ "", "line 1: '[' or '{' expected near end of file" },
 		{ "{", "line 1: string or '}' expected near end of file" },
@@ -255,7 +268,8 @@ Test(config, json_refusals)
 		{ "[]", "must hold one JSON object" },
 		{ "[ \"kernel\" ]", "must hold one JSON object" },
 		{ "{}", NULL },
-		{ "{\"kernel\": \"k\", \"kernel\": \"k\"}", "line 1: duplicate object key near '\"kernel\"'" },
+		{ "{\"kernel\": \"k\", \"kernel\": \"k\"}",
+		  "line 1: duplicate object key near '\"kernel\"'" },
 		{ "{\"kernal\": \"k\"}", "unknown option --kernal; did you mean --kernel?" },
 		{ "{\"\": 1}", "unknown option --; see bantam run --help" },
 		{ "{\"i8042\": 1}", "unknown option --i8042; see bantam run --help" },
@@ -267,15 +281,18 @@ Test(config, json_refusals)
 		{ "{\"kernel\": {}}", "\"kernel\": must be a text" },
 		{ "{\"kernel\": [\"a\"]}", "\"kernel\": must be a text" },
 		{ "{\"kernel\": \"\"}", "--kernel: needs a value (FILE)" },
-		{ "{\"kernel\": \"a\\u0000b\"}", "line 1: \\u0000 is not allowed without JSON_ALLOW_NUL near '\"a\\u0000b\"'" },
+		{ "{\"kernel\": \"a\\u0000b\"}",
+		  "line 1: \\u0000 is not allowed without JSON_ALLOW_NUL near '\"a\\u0000b\"'" },
 		{ "{\"cpus\": true}", "\"cpus\": must be a whole number" },
 		{ "{\"cpus\": 1.5}", "\"cpus\": must be a whole number" },
 		{ "{\"cpus\": null}", "\"cpus\": must be a whole number" },
 		{ "{\"cpus\": -1}", "--cpus -1: not a whole number" },
 		{ "{\"cpus\": 0}", "--cpus 0: must be from 1 to 254" },
 		{ "{\"cpus\": \"two\"}", "--cpus two: not a whole number" },
-		{ "{\"cpus\": 99999999999999999999}", "line 1: too big integer near '99999999999999999999'" },
-		{ "{\"memory\": 1e9}", "\"memory\": must be a size such as \"512M\", or a number of bytes" },
+		{ "{\"cpus\": 99999999999999999999}",
+		  "line 1: too big integer near '99999999999999999999'" },
+		{ "{\"memory\": 1e9}",
+		  "\"memory\": must be a size such as \"512M\", or a number of bytes" },
 		{ "{\"memory\": 1}", "--memory 1: must be from 4M to 4T" },
 		{ "{\"dry-run\": 1}", "\"dry-run\": must be true or false" },
 		{ "{\"dry-run\": \"maybe\"}", "--dry-run maybe: must be on or off" },
@@ -288,10 +305,13 @@ Test(config, json_refusals)
 		{ "{\"disk\": true}", "--disk: path=FILE is missing" },
 		{ "{\"disk\": {}}", "--disk: path=FILE is missing" },
 		{ "{\"disk\": {\"ro\": true}}", "--disk: path=FILE is missing" },
-		{ "{\"disk\": {\"path\": \"a\", \"rw\": true}}", "--disk: unknown key \"rw\"; did you mean \"ro\"?" },
+		{ "{\"disk\": {\"path\": \"a\", \"rw\": true}}",
+		  "--disk: unknown key \"rw\"; did you mean \"ro\"?" },
 		{ "{\"disk\": {\"path\": 1}}", "--disk: \"path\": must be a text" },
-		{ "{\"disk\": {\"path\": \"a\", \"ro\": 1}}", "--disk: \"ro\": must be true or false" },
-		{ "{\"disk\": {\"path\": \"a\", \"path\": \"b\"}}", "line 1: duplicate object key near '\"path\"'" },
+		{ "{\"disk\": {\"path\": \"a\", \"ro\": 1}}",
+		  "--disk: \"ro\": must be true or false" },
+		{ "{\"disk\": {\"path\": \"a\", \"path\": \"b\"}}",
+		  "line 1: duplicate object key near '\"path\"'" },
 		{ "{\"disk\": {\"alias\": [[\"a\"]]}}", "\"alias\": a list in a list" },
 		{ "{\"disk\": {\"alias\": [1]}}", "--disk: \"alias\": must be a text" },
 		{ "{\"disk\": {\"serial\": [\"a\"]}}", "--disk: \"serial\": must be a text" },
@@ -305,8 +325,9 @@ Test(config, json_refusals)
 			     table[i].json);
 		snprintf(want, sizeof(want), "--config %s: %s", json_path, table[i].says);
 		if (!table[i].says)
-			strcpy(want, "--kernel FILE is missing, or a --disk with a kernel in its /boot; "
-				     "see bantam run --help");
+			strcpy(want,
+			       "--kernel FILE is missing, or a --disk with a kernel in its /boot; "
+			       "see bantam run --help");
 		cr_expect_str_eq(err.text, want, "%s: %s", table[i].json, err.text);
 	}
 }

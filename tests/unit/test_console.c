@@ -24,7 +24,7 @@ static struct fake_env f;
 static struct fake_driver d;
 static struct device *dev;
 static int to_guest = -1, from_guest = -1;
-static gpa_t page;	/* 64 KiB of guest memory for buffers */
+static gpa_t page; /* 64 KiB of guest memory for buffers */
 static uint8_t *host;
 
 static int create(const char *text, struct err *err)
@@ -81,7 +81,10 @@ static void send(unsigned at, const char *text)
 	fake_driver_kick(&d, TX);
 }
 
-static struct { char text[1 << 16]; size_t len, want; } out;
+static struct {
+	char text[1 << 16];
+	size_t len, want;
+} out;
 
 static bool read_enough(void *arg)
 {
@@ -278,7 +281,7 @@ static void reset_while_blocked(void)
 	send(0, "new");
 	cr_assert(take(TX));
 	got(3);
-	while (strcmp(out.text, "new"))	/* after what the ring still had */
+	while (strcmp(out.text, "new")) /* after what the ring still had */
 		got(3);
 }
 
@@ -313,8 +316,9 @@ Test(console, config_space)
 
 static void broken_rings(void)
 {
-	static const struct fake_buf bad[] = { { 0x10, 0 }, { ~0ull, 4 }, { 1ull << 40, 4 },
-					       { FAKE_LOW_BYTES - 2, 4 } };
+	static const struct fake_buf bad[] = {
+		{ 0x10, 0 }, { ~0ull, 4 }, { 1ull << 40, 4 }, { FAKE_LOW_BYTES - 2, 4 }
+	};
 	struct fake_buf none = buf(0, 4);
 
 	for (unsigned q = 0; q < 2; q++)
@@ -327,13 +331,15 @@ static void broken_rings(void)
 			fake_driver_kick(&d, q);
 			cr_assert_eq(write(to_guest, "k", 1), 1);
 			run_ms(3);
-			cr_assert(fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET, "%u %u", q, i);
+			cr_assert(fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET, "%u %u", q,
+				  i);
 		}
 	fake_driver_start(&d, 0, 2, 16);
 	fake_ring_add(&d.ring[RX], &none, 1, NULL, 0);
 	fake_driver_kick(&d, RX);
 	run_ms(3);
-	cr_assert(fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET, "no room in a buffer for input");
+	cr_assert(fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET,
+		  "no room in a buffer for input");
 	/* And after all that it works. */
 	fake_driver_start(&d, 0, 2, 16);
 	send(0, "fine");

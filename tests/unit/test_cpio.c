@@ -17,7 +17,7 @@ struct archive {
 
 static struct archive archive_new(void)
 {
-	struct archive a = {0};
+	struct archive a = { 0 };
 
 	return a;
 }
@@ -39,7 +39,7 @@ static void stop(struct archive *a)
 /* Field n (0 = inode … 11 = name size, 12 = check) of the header at data. */
 static unsigned long field(const char *data, unsigned n)
 {
-	char digits[9] = {0};
+	char digits[9] = { 0 };
 
 	memcpy(digits, data + 6 + 8 * n, 8);
 	return strtoul(digits, NULL, 16);
@@ -77,7 +77,7 @@ Test(cpio, every_name_and_content_alignment)
 	for (unsigned name_len = 1; name_len <= 9; name_len++) {
 		for (unsigned len = 0; len <= 9; len++) {
 			struct archive a;
-			char name[16] = {0};
+			char name[16] = { 0 };
 			size_t at;
 
 			memset(name, 'n', name_len);
@@ -115,8 +115,9 @@ Test(cpio, kinds)
 
 Test(cpio, bad_names_are_refused_and_the_error_sticks)
 {
-	static const char *const bad[] = {
-	    "", "/", "///", ".", "..", "a/../b", "a/..", "./a", "a//b", "a/", "/../etc/passwd"};
+	static const char *const bad[] = { "",	   "/",	     "///",	      ".",
+					   "..",   "a/../b", "a/..",	      "./a",
+					   "a//b", "a/",     "/../etc/passwd" };
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct archive a;
@@ -174,7 +175,7 @@ Test(cpio, gnu_cpio_agrees)
 				   "-rw-r----- dir/file\n"
 				   "lrwxrwxrwx dir/link -> file\n"
 				   "-rwxr-xr-x init\n";
-	char path[] = "/tmp/bantam-cpio-XXXXXX", command[256], text[1024] = {0};
+	char path[] = "/tmp/bantam-cpio-XXXXXX", command[256], text[1024] = { 0 };
 	int fd = mkstemp(path);
 	struct cpio cpio;
 	FILE *out, *list;

@@ -61,9 +61,12 @@ static void make(const struct leaf *leaf, size_t n, unsigned ncpus, bool tsc_dea
 	cpuid = calloc(1, sizeof(*cpuid) + CPUID_MAX_ENTRIES * sizeof(cpuid->entries[0]));
 	cpuid->nent = (uint32_t)n;
 	for (size_t i = 0; i < n; i++)
-		cpuid->entries[i] = (struct kvm_cpuid_entry2){
-			.function = leaf[i].v[0], .index = leaf[i].v[1], .eax = leaf[i].v[2],
-			.ebx = leaf[i].v[3], .ecx = leaf[i].v[4], .edx = leaf[i].v[5] };
+		cpuid->entries[i] = (struct kvm_cpuid_entry2){ .function = leaf[i].v[0],
+							       .index = leaf[i].v[1],
+							       .eax = leaf[i].v[2],
+							       .ebx = leaf[i].v[3],
+							       .ecx = leaf[i].v[4],
+							       .edx = leaf[i].v[5] };
 	cpuid_normalise(cpuid, ncpus, tsc_deadline);
 }
 #define MAKE(table, ncpus) make(table, sizeof(table) / sizeof(table[0]), ncpus, true)
@@ -103,20 +106,15 @@ TestSuite(cpuid, .fini = done);
 static const struct {
 	unsigned ncpus, ids, bits, cache_cores;
 } counts[] = {
-	{ 1, 1, 0, 0 },
-	{ 2, 2, 1, 1 },
-	{ 3, 4, 2, 3 },
-	{ 6, 8, 3, 7 },
-	{ 64, 64, 6, 63 },
-	{ 65, 128, 7, 63 },
-	{ 128, 128, 7, 63 },
-	{ 254, 255, 8, 63 },
+	{ 1, 1, 0, 0 },	   { 2, 2, 1, 1 },     { 3, 4, 2, 3 },	    { 6, 8, 3, 7 },
+	{ 64, 64, 6, 63 }, { 65, 128, 7, 63 }, { 128, 128, 7, 63 }, { 254, 255, 8, 63 },
 };
 #define EACH_COUNT(i) for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
 
 Test(cpuid, features)
 {
-	EACH_COUNT(i) {
+	EACH_COUNT(i)
+	{
 		const struct kvm_cpuid_entry2 *e;
 		unsigned n = counts[i].ncpus;
 
@@ -162,7 +160,8 @@ Test(cpuid, no_pmu)
 
 Test(cpuid, extended_topology)
 {
-	EACH_COUNT(i) {
+	EACH_COUNT(i)
+	{
 		unsigned n = counts[i].ncpus;
 
 		MAKE(intel, n);
@@ -193,7 +192,8 @@ Test(cpuid, extended_topology)
 
 Test(cpuid, intel_caches)
 {
-	EACH_COUNT(i) {
+	EACH_COUNT(i)
+	{
 		unsigned n = counts[i].ncpus;
 
 		MAKE(intel, n);
@@ -202,7 +202,8 @@ Test(cpuid, intel_caches)
 			unsigned sharing = c == 3 ? (1u << counts[i].bits) - 1 : 0;
 
 			cr_expect_eq(e->eax >> 14 & 0xfff, sharing, "cache %u, %u CPUs", c, n);
-			cr_expect_eq(e->eax >> 26, counts[i].cache_cores, "cache %u, %u CPUs", c, n);
+			cr_expect_eq(e->eax >> 26, counts[i].cache_cores, "cache %u, %u CPUs", c,
+				     n);
 			cr_expect_eq(e->eax & 0x3fff, intel[2 + c].v[2] & 0x3fff);
 			cr_expect_eq(e->ebx, intel[2 + c].v[3]);
 		}
@@ -212,7 +213,8 @@ Test(cpuid, intel_caches)
 
 Test(cpuid, amd_topology)
 {
-	EACH_COUNT(i) {
+	EACH_COUNT(i)
+	{
 		unsigned n = counts[i].ncpus;
 		const struct kvm_cpuid_entry2 *e;
 

@@ -21,12 +21,12 @@ struct ctx {
 	struct disk *disk;
 	unsigned inflight;
 	unsigned state;
-	bool worked;		/* a worker had the last request of one() */
+	bool worked; /* a worker had the last request of one() */
 	uint8_t *want;
 };
 
 struct slot {
-	struct disk_req req;	/* first */
+	struct disk_req req; /* first */
 	struct ctx *ctx;
 	struct iovec iov[5];
 	uint8_t *buf;
@@ -51,8 +51,9 @@ static void wake(void *opaque)
 
 static void open_disk(struct ctx *c, const char *path, const char *engine, bool ro, bool direct)
 {
-	struct disk_config cfg = { .path = path, .engine = engine, .readonly = ro,
-				   .direct = direct };
+	struct disk_config cfg = {
+		.path = path, .engine = engine, .readonly = ro, .direct = direct
+	};
 	struct err err = { "" };
 
 	if (!c->loop)
@@ -101,8 +102,9 @@ static bool overlaps(const struct slot *slots, uint64_t offset, uint64_t len)
 
 static void start(struct ctx *c, struct slot *slots, struct slot *s)
 {
-	static const enum disk_op ops[] = { DISK_READ, DISK_READ, DISK_READ, DISK_WRITE, DISK_WRITE,
-					    DISK_WRITE, DISK_WRITE, DISK_WRITE_ZEROES, DISK_FLUSH };
+	static const enum disk_op ops[] = { DISK_READ,	DISK_READ,	   DISK_READ,
+					    DISK_WRITE, DISK_WRITE,	   DISK_WRITE,
+					    DISK_WRITE, DISK_WRITE_ZEROES, DISK_FLUSH };
 	enum disk_op op = ops[rnd(c, 9)];
 	uint64_t sectors = rnd(c, 4) ? rnd(c, 16) + 1 : rnd(c, 500) + 1;
 	uint64_t offset = rnd(c, (unsigned)(DISK_BYTES / 512 - sectors)) * 512ull;
@@ -124,9 +126,14 @@ static void start(struct ctx *c, struct slot *slots, struct slot *s)
 	s->iov[2] = (struct iovec){ s->buf + part + 3, len - part - 3 };
 	if (rnd(c, 2))
 		s->iov[0].iov_len = len;
-	s->req = (struct disk_req){ .op = op, .offset = offset, .len_bytes = len, .iov = s->iov,
-				    .niov = s->iov[0].iov_len == len ? 1 : 3, .done = done,
-				    .unmap = rnd(c, 2), .durable = !rnd(c, 8) };
+	s->req = (struct disk_req){ .op = op,
+				    .offset = offset,
+				    .len_bytes = len,
+				    .iov = s->iov,
+				    .niov = s->iov[0].iov_len == len ? 1 : 3,
+				    .done = done,
+				    .unmap = rnd(c, 2),
+				    .durable = !rnd(c, 8) };
 	c->inflight++;
 	c->disk->ops->submit(c->disk, &s->req);
 	cr_assert(s->busy, "done inside submit");
@@ -216,7 +223,7 @@ Test(disk_qcow2, many_in_flight_over_a_snapshot)
 }
 
 struct one {
-	struct disk_req req;	/* first */
+	struct disk_req req; /* first */
 	int result;
 	unsigned count;
 };
@@ -232,8 +239,12 @@ static void one_done(struct disk_req *req, int result)
 static int one(struct ctx *c, enum disk_op op, uint64_t offset, void *buf, uint64_t len)
 {
 	struct iovec iov = { buf, len };
-	struct one o = { .req = { .op = op, .offset = offset, .len_bytes = len, .iov = &iov,
-				  .niov = 1, .done = one_done } };
+	struct one o = { .req = { .op = op,
+				  .offset = offset,
+				  .len_bytes = len,
+				  .iov = &iov,
+				  .niov = 1,
+				  .done = one_done } };
 
 	c->disk->ops->submit(c->disk, &o.req);
 	c->disk->ops->commit(c->disk);

@@ -21,7 +21,7 @@ struct ctx {
 	struct disk *disk;
 	unsigned done;
 	int result;
-	unsigned *pending;	/* the loop stops when it is 0 */
+	unsigned *pending; /* the loop stops when it is 0 */
 	char dir[64];
 	char path[96];
 };
@@ -60,7 +60,10 @@ static void wake(void *opaque)
 static int open_disk(struct ctx *c, const char *engine, bool ro, bool direct, struct err *err)
 {
 	struct disk_config cfg = {
-		.path = c->path, .engine = engine, .readonly = ro, .direct = direct,
+		.path = c->path,
+		.engine = engine,
+		.readonly = ro,
+		.direct = direct,
 	};
 	int rc;
 
@@ -304,9 +307,10 @@ static void storm_done(struct disk_req *req, int result)
 
 static void storm_start(struct storm *s, unsigned i)
 {
-	static const enum disk_op ops[] = { DISK_READ, DISK_READ, DISK_READ, DISK_WRITE,
-					    DISK_WRITE, DISK_FLUSH, DISK_WRITE_ZEROES,
-					    DISK_DISCARD };
+	static const enum disk_op ops[] = {
+		DISK_READ,  DISK_READ,	DISK_READ,	   DISK_WRITE,
+		DISK_WRITE, DISK_FLUSH, DISK_WRITE_ZEROES, DISK_DISCARD
+	};
 	struct tracked *t = &s->t[i];
 	unsigned slot = rnd(s) % SLOTS;
 
@@ -451,7 +455,9 @@ Test(disk_raw, locks_of_qemu, .timeout = 60)
 	cr_assert_neq(shell("qemu-io -f raw -c 'write 0 512' %s >/dev/null 2>&1", c.path), 0);
 	/* It only reads, and wants to know that nobody writes meanwhile. */
 	cr_assert_eq(shell("qemu-img convert -O raw %s /dev/null 2>&1 | "
-			   "grep -q 'shared \"write\" lock'", c.path), 0);
+			   "grep -q 'shared \"write\" lock'",
+			   c.path),
+		     0);
 	disk_close(c.disk);
 	cr_assert(open_disk(&c, "auto", true, false, NULL) == 0);
 	cr_assert_eq(shell("qemu-io -r -f raw -c 'read 0 512' %s >/dev/null 2>&1", c.path), 0);

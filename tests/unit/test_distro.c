@@ -8,14 +8,29 @@
 
 Test(distro, kernel_names)
 {
-	static const struct { const char *name, *version; } t[] = {
-		{ "vmlinuz-6.1.0-27-amd64", "6.1.0-27-amd64" }, { "vmlinuz", "" },
-		{ "vmlinux-5.10", "5.10" }, { "kernel-6.6.1-gentoo", "6.6.1-gentoo" },
-		{ "bzImage-6", "6" }, { "vmlinuz-lts", "lts" }, { "vmlinuz-linux", "linux" },
-		{ "vmlinuz-", NULL }, { "vmlinuzx", NULL }, { "initrd.img-6.1", NULL }, { "", NULL },
-		{ ".vmlinuz-6.1.hmac", NULL }, { "vmlinuz-6.1.old", NULL }, { "vmlinuz.old", NULL },
-		{ "vmlinuz-6.1.dpkg-new", NULL }, { "vmlinuz-6.1~", NULL }, { "System.map-6.1", NULL },
-		{ "vmlinuz-6.1.sig", NULL }, { "config-6.1", NULL }, { "memtest86+x64.bin", NULL },
+	static const struct {
+		const char *name, *version;
+	} t[] = {
+		{ "vmlinuz-6.1.0-27-amd64", "6.1.0-27-amd64" },
+		{ "vmlinuz", "" },
+		{ "vmlinux-5.10", "5.10" },
+		{ "kernel-6.6.1-gentoo", "6.6.1-gentoo" },
+		{ "bzImage-6", "6" },
+		{ "vmlinuz-lts", "lts" },
+		{ "vmlinuz-linux", "linux" },
+		{ "vmlinuz-", NULL },
+		{ "vmlinuzx", NULL },
+		{ "initrd.img-6.1", NULL },
+		{ "", NULL },
+		{ ".vmlinuz-6.1.hmac", NULL },
+		{ "vmlinuz-6.1.old", NULL },
+		{ "vmlinuz.old", NULL },
+		{ "vmlinuz-6.1.dpkg-new", NULL },
+		{ "vmlinuz-6.1~", NULL },
+		{ "System.map-6.1", NULL },
+		{ "vmlinuz-6.1.sig", NULL },
+		{ "config-6.1", NULL },
+		{ "memtest86+x64.bin", NULL },
 	};
 
 	for (size_t i = 0; i < N(t); i++) {
@@ -33,20 +48,34 @@ Test(distro, kernel_names)
 Test(distro, version_order)
 {
 	static const char *const order[] = {
-		"", "5.10.0-9-amd64", "5.10.0-10-amd64", "6.1.0~rc1", "6.1.0-rc1", "6.1.0-rc2-amd64",
-		"6.1.0-rc10", "6.1.0", "6.1.0-9-amd64", "6.1.0-9-cloud-amd64", "6.1.0-27-amd64",
-		"6.1.0-100-amd64", "6.2.0-pre1", "6.2.0", "6.11.4-300.fc41.x86_64",
-		"6.11.4-301.fc41.x86_64", "6.11.10-1.fc41.x86_64",
-		"6.99999999999999999999999999999998", "6.99999999999999999999999999999999",
+		"",
+		"5.10.0-9-amd64",
+		"5.10.0-10-amd64",
+		"6.1.0~rc1",
+		"6.1.0-rc1",
+		"6.1.0-rc2-amd64",
+		"6.1.0-rc10",
+		"6.1.0",
+		"6.1.0-9-amd64",
+		"6.1.0-9-cloud-amd64",
+		"6.1.0-27-amd64",
+		"6.1.0-100-amd64",
+		"6.2.0-pre1",
+		"6.2.0",
+		"6.11.4-300.fc41.x86_64",
+		"6.11.4-301.fc41.x86_64",
+		"6.11.10-1.fc41.x86_64",
+		"6.99999999999999999999999999999998",
+		"6.99999999999999999999999999999999",
 	};
 
 	for (size_t i = 0; i < N(order); i++) {
 		cr_assert_eq(distro_compare_versions(order[i], order[i]), 0);
 		for (size_t k = i + 1; k < N(order); k++) {
-			cr_assert_lt(distro_compare_versions(order[i], order[k]), 0, "%s %s", order[i],
-				     order[k]);
-			cr_assert_gt(distro_compare_versions(order[k], order[i]), 0, "%s %s", order[i],
-				     order[k]);
+			cr_assert_lt(distro_compare_versions(order[i], order[k]), 0, "%s %s",
+				     order[i], order[k]);
+			cr_assert_gt(distro_compare_versions(order[k], order[i]), 0, "%s %s",
+				     order[i], order[k]);
 		}
 	}
 	cr_assert_eq(distro_compare_versions("6.01", "6.1"), 0);
@@ -65,18 +94,22 @@ Test(distro, initrd_names)
 	cr_assert(distro_initrd_name(0, "", name, sizeof(name)));
 	cr_assert_str_eq(name, "initrd.img");
 	cr_assert_not(distro_initrd_name(5, "6.1", name, sizeof(name)));
-	cr_assert_not(distro_initrd_name(0, "a-version-too-long-for-its-buffer", name, sizeof(name)));
+	cr_assert_not(
+		distro_initrd_name(0, "a-version-too-long-for-its-buffer", name, sizeof(name)));
 }
 
 Test(distro, grub)
 {
-	static const struct { const char *cfg, *options; } t[] = {
+	static const struct {
+		const char *cfg, *options;
+	} t[] = {
 		{ "\tlinux\t/boot/vmlinuz-1 root=UUID=x ro  quiet\n", "root=UUID=x ro quiet" },
 		{ "linux /vmlinuz-2 other\nlinux16 /@/boot/vmlinuz-1 a\n", "a" },
 		{ "linuxefi /vmlinuz-1 a", "a" },
 		{ "linux /vmlinuz-1 ro single\nlinux /vmlinuz-1 a b", "a b" },
 		{ "linux /vmlinuz-1 a $x ${y} b=${z}c d\n", "a d" },
-		{ "linux /vmlinuz-1 'a b' c=\"d e\" f\\ g h\\\"i\n", "\"a b\" \"c=d e\" \"f g\" h\"i" },
+		{ "linux /vmlinuz-1 'a b' c=\"d e\" f\\ g h\\\"i\n",
+		  "\"a b\" \"c=d e\" \"f g\" h\"i" },
 		{ "linux \"/vmlinuz-1\" a; initrd /x }\n", "a" },
 		{ "linux /vmlinuz-1 'never ended\n", "\"never ended\"" },
 		{ "linux /vmlinuz-1 a\x1b[2J b\n", "b" },
@@ -100,9 +133,12 @@ Test(distro, grub)
 Test(distro, loader_entries)
 {
 	static const char env[] = "# GRUB\nkernelopts=root=/dev/sda1 ro\nother=$kernelopts\n";
-	static const struct { const char *entry, *options; } t[] = {
+	static const struct {
+		const char *entry, *options;
+	} t[] = {
 		{ "title X\nlinux /vmlinuz-1\noptions a b\noptions c\n", "a b c" },
-		{ "linux /boot/vmlinuz-1\noptions $kernelopts $tuned_params q\n", "root=/dev/sda1 ro q" },
+		{ "linux /boot/vmlinuz-1\noptions $kernelopts $tuned_params q\n",
+		  "root=/dev/sda1 ro q" },
 		{ "linux /vmlinuz-1\noptions $other x\n", "x" },
 		{ "linux /vmlinuz-2\noptions a\n", NULL },
 		{ "linux /vmlinuz-1\n", NULL },
@@ -124,7 +160,8 @@ Test(distro, extlinux)
 	char options[DISTRO_OPTIONS_MAX];
 
 	cr_assert(distro_extlinux_options("DEFAULT a\nLABEL lts\n  LINUX vmlinuz-lts\n  INITRD i\n"
-					  "  APPEND root=UUID=x modules=ext4\n", "vmlinuz-lts", options));
+					  "  APPEND root=UUID=x modules=ext4\n",
+					  "vmlinuz-lts", options));
 	cr_assert_str_eq(options, "root=UUID=x modules=ext4");
 	cr_assert_not(distro_extlinux_options("LABEL a\nKERNEL vmlinuz-lts\nLABEL b\nAPPEND x\n",
 					      "vmlinuz-lts", options));
@@ -136,7 +173,8 @@ Test(distro, split)
 	static char longest[3 * DISTRO_OPTIONS_MAX];
 
 	distro_split_options("BOOT_IMAGE=/x root=UUID=1 ro a=\"b ro c\" console=tty0 rw "
-			     "rootflags=subvol=root initrd=/i console=ttyS0", &o);
+			     "rootflags=subvol=root initrd=/i console=ttyS0",
+			     &o);
 	cr_assert_str_eq(o.rest, "a=\"b ro c\" rootflags=subvol=root");
 	cr_assert_str_eq(o.root, "UUID=1");
 	cr_assert_eq(o.rw, 1);

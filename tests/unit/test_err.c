@@ -22,7 +22,9 @@ Test(err, control_characters_become_question_marks)
 {
 	struct err err;
 
-	err_set(&err, EINVAL, "%s", "a\nb\r\033[31mc\x7f\td\xc3\xa9\xc2\x9b" "0m");
+	err_set(&err, EINVAL, "%s",
+		"a\nb\r\033[31mc\x7f\td\xc3\xa9\xc2\x9b"
+		"0m");
 	cr_expect_str_eq(err.text, "a?b??[31mc??d\xc3\xa9??0m");
 }
 

@@ -16,7 +16,8 @@
 #include "devices/backend/fat_impl.h"
 #include "tests/unit/fat_reader.h"
 
-#define EACH(c, table) for (size_t i_ = 0; i_ < sizeof(table) / sizeof(table[0]) && (c = &table[i_]); i_++)
+#define EACH(c, table)                                                                             \
+	for (size_t i_ = 0; i_ < sizeof(table) / sizeof(table[0]) && (c = &table[i_]); i_++)
 
 static const struct fat_options plain = { .latest_s = FAT_LAST_S };
 
@@ -26,7 +27,7 @@ struct made {
 	int fd;
 	uint8_t *img;
 	uint64_t len;
-	uint64_t stored;	/* bytes that are no hole */
+	uint64_t stored; /* bytes that are no hole */
 	struct fat_seen seen;
 };
 
@@ -127,7 +128,9 @@ TestSuite(fat_host, .init = make_dir, .fini = remove_dir);
 
 Test(fat, names_judged)
 {
-	static const struct { const char *name, *why; } table[] = {
+	static const struct {
+		const char *name, *why;
+	} table[] = {
 		{ "a", NULL }, { "README", NULL }, { ".hidden", NULL }, { "..x", NULL },
 		{ " lead", NULL }, { "a b", NULL }, { "+,;=[]", NULL }, { "~1", NULL },
 		{ "grün", NULL }, { "日本語.txt", NULL }, { "😀", NULL }, { "e\xcc\x81", NULL },
@@ -142,7 +145,8 @@ Test(fat, names_judged)
 		{ "\x80", "UTF-8" }, { "\xf8\x88\x80\x80\x80", "UTF-8" }, { "a\xe2\x82", "UTF-8" },
 	}, *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		uint16_t wide[FAT_NAME_MAX];
 		const char *why;
 		unsigned n = fat_name_wide(c->name, wide, &why);
@@ -173,10 +177,30 @@ Test(fat, names_counted_in_units)
 Test(fat, names_survive)
 {
 	static const char *const names[] = {
-		"user-data", "README", "Readme.md", ".profile", "a.b.c.d", "thirteen_long", "fourteen__long",
-		"26 characters and no more!", "grüße an ÄÖÜ.txt", "日本語のファイル名.テキスト", "😀😀.😀",
-		"e\xcc\x81 combining", "FOO~1.TXT", "foo long name.txt", "foo long name2.txt", "FOOLON~2.TXT",
-		"foolon~3.txt", "+,;=[]", " lead", "....x", "no.ext.", "UPPER.lower", "x.LONGEXT", X255,
+		"user-data",
+		"README",
+		"Readme.md",
+		".profile",
+		"a.b.c.d",
+		"thirteen_long",
+		"fourteen__long",
+		"26 characters and no more!",
+		"grüße an ÄÖÜ.txt",
+		"日本語のファイル名.テキスト",
+		"😀😀.😀",
+		"e\xcc\x81 combining",
+		"FOO~1.TXT",
+		"foo long name.txt",
+		"foo long name2.txt",
+		"FOOLON~2.TXT",
+		"foolon~3.txt",
+		"+,;=[]",
+		" lead",
+		"....x",
+		"no.ext.",
+		"UPPER.lower",
+		"x.LONGEXT",
+		X255,
 	};
 	struct made m;
 	unsigned n = 0;
@@ -213,7 +237,10 @@ Test(fat, names_survive)
 
 Test(fat, twins_refused)
 {
-	static const struct { const char *a, *b; bool same; } table[] = {
+	static const struct {
+		const char *a, *b;
+		bool same;
+	} table[] = {
 		{ "a", "A", true }, { "Readme", "README", true }, { "ä", "Ä", true }, { "ω", "Ω", true },
 		{ "ж", "Ж", true }, { "ё", "Ё", true }, { "ÿ", "Ÿ", true }, { "ő", "Ő", true }, { "ž", "Ž", true },
 		{ "ａ", "Ａ", true }, { "x", "x", true },
@@ -221,7 +248,8 @@ Test(fat, twins_refused)
 		{ "ĸ", "Ĺ", false }, { "e\xcc\x81", "é", false },
 	}, *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		struct made m;
 		int rc;
 
@@ -232,21 +260,25 @@ Test(fat, twins_refused)
 		rc = finish(&m);
 		cr_expect_eq(rc, c->same ? -EINVAL : 0, "%s %s: %d %s", c->a, c->b, rc, m.err.text);
 		if (c->same)
-			cr_expect(strstr(m.err.text, c->a) && strstr(m.err.text, c->b), "%s", m.err.text);
+			cr_expect(strstr(m.err.text, c->a) && strstr(m.err.text, c->b), "%s",
+				  m.err.text);
 		done(&m);
 	}
 }
 
 Test(fat, printed_on_one_line)
 {
-	static const struct { const char *name, *want; } table[] = {
+	static const struct {
+		const char *name, *want;
+	} table[] = {
 		{ "a", "a" }, { "a\nb\x1b[31m", "a\\x0ab\\x1b[31m" }, { "\xff\xfe", "\\xff\\xfe" },
 		{ "grün", "grün" }, { "\xc2\x85", "\\xc2\\x85" },
 		{ "0123456789012345678901234567890123456789", "…1234567890123456789" "0123456789" },
 	}, *c;
 	char buf[33];
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		fat_name_print(c->name, buf, sizeof(buf));
 		if (strlen(c->name) < sizeof(buf))
 			cr_expect_str_eq(buf, c->want);
@@ -257,13 +289,17 @@ Test(fat, printed_on_one_line)
 
 Test(fat, labels)
 {
-	static const struct { const char *label; bool good; } table[] = {
+	static const struct {
+		const char *label;
+		bool good;
+	} table[] = {
 		{ "CIDATA", true }, { "cidata", true }, { "SERVICEDISK", true }, { "A B", true }, { "X", true },
 		{ "", false }, { "TWELVECHARSX", false }, { "A.B", false }, { " A", false }, { "A ", false },
 		{ "Ä", false }, { "A\n", false }, { "a/b", false }, { "a\"b", false },
 	}, *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		struct fat_options options = { .label = c->label, .latest_s = FAT_EPOCH_S };
 		struct made m = { .fd = -1 };
 		int rc = fat_create(&options, &m.fat, &m.err);
@@ -339,7 +375,8 @@ static void check_geometry(uint64_t bytes, uint64_t min_sectors, uint32_t root_e
 	cr_assert_eq(fat_geometry_find(&g, min_sectors, root_entries, need, &w), 0);
 	bits = g.clusters < 4085 ? 12 : g.clusters < 65525 ? 16 : 32;
 	cr_expect_eq(g.bits, bits, "%llu bytes, %llu sectors: %u clusters and FAT%u",
-		     (unsigned long long)bytes, (unsigned long long)min_sectors, g.clusters, g.bits);
+		     (unsigned long long)bytes, (unsigned long long)min_sectors, g.clusters,
+		     g.bits);
 	cr_expect(g.clusters <= 4068 || g.clusters >= 4101, "%u clusters", g.clusters);
 	cr_expect(g.clusters <= 65508 || g.clusters >= 65541, "%u clusters", g.clusters);
 	cr_expect_geq((uint64_t)g.fat_sectors * 4096, (g.clusters + 2ull) * bits);
@@ -357,10 +394,27 @@ static void check_geometry(uint64_t bytes, uint64_t min_sectors, uint32_t root_e
 Test(fat, geometry_near_every_limit)
 {
 	static const uint64_t around[] = {
-		0, 4084ull * 512, 4084ull * 2048, 4084ull * 1024, 65524ull * 512, 65524ull * 1024,
-		65524ull * 2048, 65524ull * 4096, 65524ull * 8192, 65524ull * 16384, 1ull << 30,
-		4ull << 30, 8ull << 30, 16ull << 30, 32ull << 30, 1ull << 40,
-		4096ull * 512, 8384ull * 512, 32672ull * 512, 262144ull * 512, 524288ull * 512,
+		0,
+		4084ull * 512,
+		4084ull * 2048,
+		4084ull * 1024,
+		65524ull * 512,
+		65524ull * 1024,
+		65524ull * 2048,
+		65524ull * 4096,
+		65524ull * 8192,
+		65524ull * 16384,
+		1ull << 30,
+		4ull << 30,
+		8ull << 30,
+		16ull << 30,
+		32ull << 30,
+		1ull << 40,
+		4096ull * 512,
+		8384ull * 512,
+		32672ull * 512,
+		262144ull * 512,
+		524288ull * 512,
 		1048576ull * 512,
 	};
 
@@ -418,12 +472,16 @@ Test(fat, sizes_of_files)
 
 Test(fat, every_kind)
 {
-	static const struct { uint64_t min_bytes; unsigned bits, cluster_bytes; } table[] = {
+	static const struct {
+		uint64_t min_bytes;
+		unsigned bits, cluster_bytes;
+	} table[] = {
 		{ 0, 12, 512 }, { 3 << 20, 12, 2048 }, { 5 << 20, 16, 1024 }, { 64 << 20, 16, 2048 },
 		{ 200 << 20, 16, 4096 }, { 400 << 20, 16, 8192 }, { 600 << 20, 32, 4096 },
 	}, *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		struct fat_options options = plain;
 		struct made m;
 
@@ -454,7 +512,11 @@ static int add_dir(struct made *m, bool follow, int64_t latest_s)
 Test(fat_host, times)
 {
 	/* As section "Date and Time Formats" has them. */
-	static const struct { time_t mtime; uint16_t date, time; uint8_t tenths; } table[] = {
+	static const struct {
+		time_t mtime;
+		uint16_t date, time;
+		uint8_t tenths;
+	} table[] = {
 		{ 315532800, 0x21, 0, 0 }, { 0, 0x21, 0, 0 }, { -5, 0x21, 0, 0 }, { 315532801, 0x21, 0, 100 },
 		{ 951782399, (20 << 9 | 2 << 5 | 28), (23 << 11 | 59 << 5 | 29), 100 },
 		{ 951782400, (20 << 9 | 2 << 5 | 29), 0, 0 },
@@ -464,13 +526,15 @@ Test(fat_host, times)
 	char name[8];
 	struct made m;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		snprintf(name, sizeof(name), "f%zu", i_);
 		write_file(name, "x", c->mtime);
 	}
 	cr_assert_eq(add_dir(&m, false, FAT_LAST_S), 0);
 	check(&m);
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		const struct fat_found *f;
 
 		snprintf(name, sizeof(name), "f%zu", i_);
@@ -586,7 +650,9 @@ static void make_odd(const char *what)
 
 Test(fat_host, refused)
 {
-	static const struct { const char *what, *why; } table[] = {
+	static const struct {
+		const char *what, *why;
+	} table[] = {
 		{ "fifo", "fifo: is neither a file nor a folder" }, { "sock", "sock: is neither" },
 		{ "link", "link: is a symbolic link" }, { "large", "large: is larger than FAT's 4 GiB - 1" },
 		{ "large-1", NULL }, { "a:b", "a:b: the name has a :" },
@@ -594,7 +660,8 @@ Test(fat_host, refused)
 		{ "\xff", "\\xff: the name is not UTF-8" },
 	}, *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		struct made m;
 		int rc;
 
@@ -604,7 +671,8 @@ Test(fat_host, refused)
 			rc = fat_layout(m.fat, &m.err);
 		cr_expect_eq(!rc, !c->why, "%s: %s", c->what, m.err.text);
 		if (c->why)
-			cr_expect(strstr(m.err.text, c->why) && !strchr(m.err.text, '\n'), "%s", m.err.text);
+			cr_expect(strstr(m.err.text, c->why) && !strchr(m.err.text, '\n'), "%s",
+				  m.err.text);
 		done(&m);
 		cr_assert_eq(unlink(at(c->what)), 0);
 	}
@@ -661,8 +729,8 @@ Test(fat_host, sources_that_change)
 		}
 		rc = finish(&m);
 		cr_expect_eq(rc, i == 4 ? -ENOENT : -ESTALE, "%s: %d", how[i], rc);
-		cr_expect(strstr(m.err.text, i == 4 ? "/f: vanished" : "/f: changed"), "%s: %s", how[i],
-			  m.err.text);
+		cr_expect(strstr(m.err.text, i == 4 ? "/f: vanished" : "/f: changed"), "%s: %s",
+			  how[i], m.err.text);
 		done(&m);
 		unlink(at("f"));
 	}
@@ -706,12 +774,17 @@ Test(fat_host, no_room)
 
 Test(fat, source_date_epoch)
 {
-	static const struct { const char *text; int64_t want; bool good; } table[] = {
+	static const struct {
+		const char *text;
+		int64_t want;
+		bool good;
+	} table[] = {
 		{ NULL, 7, true }, { "0", 0, true }, { "1700000000", 1700000000, true },
 		{ "", 0, false }, { "x", 0, false }, { "-1", 0, false }, { "99999999999999999999", 0, false },
 	}, *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		struct err err;
 		int64_t got;
 		int rc;

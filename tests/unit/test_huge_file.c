@@ -72,7 +72,8 @@ static bool same(const struct trace *before)
 	struct trace now = look();
 
 	return !memcmp(now.fds, before->fds, sizeof(now.fds)) && !strcmp(now.user, before->user) &&
-	       !strcmp(now.mnt, before->mnt) && !memcmp(&now.mask, &before->mask, sizeof(now.mask)) &&
+	       !strcmp(now.mnt, before->mnt) &&
+	       !memcmp(&now.mask, &before->mask, sizeof(now.mask)) &&
 	       waitpid(-1, NULL, WNOHANG | __WALL) == -1 && errno == ECHILD && !nsignals;
 }
 
@@ -82,9 +83,10 @@ static bool good(int fd)
 	struct stat st;
 
 	return !fstat(fd, &st) && S_ISREG(st.st_mode) && !st.st_size && !st.st_nlink &&
-	       st.st_uid == geteuid() && st.st_gid == getegid() && fcntl(fd, F_GETFD) == FD_CLOEXEC &&
-	       !fstatfs(fd, &fs) && fs.f_type == TMPFS_MAGIC && !fs.f_blocks &&
-	       !ftruncate(fd, 1ll << 40) && pwrite(fd, "x", 1, (1ll << 40) - 1) == 1;
+	       st.st_uid == geteuid() && st.st_gid == getegid() &&
+	       fcntl(fd, F_GETFD) == FD_CLOEXEC && !fstatfs(fd, &fs) && fs.f_type == TMPFS_MAGIC &&
+	       !fs.f_blocks && !ftruncate(fd, 1ll << 40) &&
+	       pwrite(fd, "x", 1, (1ll << 40) - 1) == 1;
 }
 
 /* Exit statuses of the processes that the tests fork; from ENO on: an errno less that. */
@@ -141,7 +143,8 @@ static void need_namespaces(void)
 	pid_t pid = fork();
 
 	if (!pid)
-		_exit(!become_root_of_a_namespace(CLONE_NEWNS) || mount("none", "/", "tmpfs", 0, NULL));
+		_exit(!become_root_of_a_namespace(CLONE_NEWNS) ||
+		      mount("none", "/", "tmpfs", 0, NULL));
 	if (status_of(pid))
 		cr_skip_test("no tmpfs in a user namespace");
 }
@@ -236,14 +239,16 @@ Test(huge_file, each_call_refused)
 		int call, code;
 		struct scmp_arg_cmp cmp;
 	} table[] = {
-		{ "clone", SCMP_SYS(clone), EPERM, SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_NEWUSER, CLONE_NEWUSER) },
+		{ "clone", SCMP_SYS(clone), EPERM,
+		  SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_NEWUSER, CLONE_NEWUSER) },
 		/* Standard error is left to the sanitizers. */
 		{ "maps", SCMP_SYS(write), EPERM, SCMP_A0(SCMP_CMP_GT, STDERR_FILENO) },
 		{ "fsopen", SCMP_SYS(fsopen), ENOSYS, SCMP_A0(SCMP_CMP_NE, 0) },
 		{ "size", SCMP_SYS(fsconfig), ENOMEM, SCMP_A1(SCMP_CMP_EQ, FSCONFIG_SET_STRING) },
 		{ "create", SCMP_SYS(fsconfig), EBUSY, SCMP_A1(SCMP_CMP_EQ, FSCONFIG_CMD_CREATE) },
 		{ "fsmount", SCMP_SYS(fsmount), EPERM, SCMP_A2(SCMP_CMP_EQ, 0) },
-		{ "file", SCMP_SYS(openat), EOVERFLOW, SCMP_A2(SCMP_CMP_MASKED_EQ, __O_TMPFILE, __O_TMPFILE) },
+		{ "file", SCMP_SYS(openat), EOVERFLOW,
+		  SCMP_A2(SCMP_CMP_MASKED_EQ, __O_TMPFILE, __O_TMPFILE) },
 	};
 
 	need_namespaces();

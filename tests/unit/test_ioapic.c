@@ -110,8 +110,8 @@ Test(ioapic, message_of_an_entry)
 		{ 0x00 | 4 << 8, 0, 0xfee00000, 0x4400 },
 		{ 0x00 | 7 << 8, 0, 0xfee00000, 0x4700 },
 		{ 0x50 | LEVEL, 1, 0xfee01000, 0xc050 },
-		{ 0x50 | LEVEL | 1 << 13, 1, 0xfee01000, 0xc050 },	/* polarity is not ours */
-		{ 0xfffe0000 | 0x30, 0, 0xfee00000, 0x4030 },		/* reserved bits */
+		{ 0x50 | LEVEL | 1 << 13, 1, 0xfee01000, 0xc050 }, /* polarity is not ours */
+		{ 0xfffe0000 | 0x30, 0, 0xfee00000, 0x4030 },	   /* reserved bits */
 	};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -234,7 +234,7 @@ Test(ioapic, shared_line)
 	ioapic_set_line(&io, 18, 0, false);
 	ioapic_eoi(&io, 0x52);
 	cr_expect_eq(seen.messages, 2, "the other holder still drives it");
-	ioapic_set_line(&io, 18, 0, false);	/* not held: nothing */
+	ioapic_set_line(&io, 18, 0, false); /* not held: nothing */
 	ioapic_set_line(&io, 18, 31, false);
 	ioapic_eoi(&io, 0x52);
 	cr_expect_eq(seen.messages, 2);
@@ -269,7 +269,7 @@ Test(ioapic, read_only_bits)
 	cr_expect_eq(low_of(18), 0x52 | LEVEL | MASKED);
 	set_pin(18, 0x52 | LEVEL, 0);
 	ioapic_set_line(&io, 18, 0, true);
-	set_pin(18, 0x52 | LEVEL, 0);	/* cannot be cleared by hand */
+	set_pin(18, 0x52 | LEVEL, 0); /* cannot be cleared by hand */
 	cr_expect_eq(low_of(18), 0x52 | LEVEL | REMOTE_IRR);
 }
 

@@ -33,10 +33,10 @@ static void teardown(void)
 
 TestSuite(irq, .init = setup, .fini = teardown, .timeout = 60);
 
-#define NEED_KVM()                                                             \
-	do {                                                                   \
-		if (kvm.vm_fd < 0)                                             \
-			cr_skip_test("no usable /dev/kvm");                    \
+#define NEED_KVM()                                                                                 \
+	do {                                                                                       \
+		if (kvm.vm_fd < 0)                                                                 \
+			cr_skip_test("no usable /dev/kvm");                                        \
 	} while (0)
 
 static bool is_open(int fd)
@@ -162,8 +162,9 @@ Test(irq, pins)
 /* A guest writes any address and data into its MSI-X table. */
 Test(irq, hostile_messages)
 {
-	static const uint64_t addr[] = { 0, 1, LAPIC | 0xfffff, UINT64_MAX, 1ull << 32 | LAPIC,
-					 0xffffff00ull << 32 | LAPIC };
+	static const uint64_t addr[] = {
+		0, 1, LAPIC | 0xfffff, UINT64_MAX, 1ull << 32 | LAPIC, 0xffffff00ull << 32 | LAPIC
+	};
 	static const uint32_t data[] = { 0, 0xffffffff, 0x700, 0x4000, 0x8000 };
 	unsigned id, good;
 	int vcpu, fd, good_fd;

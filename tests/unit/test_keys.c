@@ -38,7 +38,8 @@ Test(keys, defaults_and_values)
 	struct err err;
 
 	cr_assert_eq(keys_parse(&kv, "--disk", disk, "path=/a=b,,c,ro,cache=through,bytes=1.5G",
-				&err), 0, "%s", err.text);
+				&err),
+		     0, "%s", err.text);
 	cr_expect_str_eq(keys_text(&kv, PATH), "/a=b,c");
 	cr_expect(kv.val[PATH].set);
 	cr_expect_eq(keys_num(&kv, RO), 1);
@@ -49,15 +50,27 @@ Test(keys, defaults_and_values)
 	cr_expect_eq(keys_num(&kv, BYTES), 3ull << 29);
 	cr_expect_eq(keys_num(&kv, CACHE), 2);
 	keys_clear(&kv);
-	keys_clear(&kv);	/* twice is harmless */
+	keys_clear(&kv); /* twice is harmless */
 }
 
 Test(keys, accepts)
 {
 	static const char *const good[] = {
-		"/dev/sda", "path=x", "x,ro", "x,ro=on", "x,ro=off", "x,ro=yes,queues=16",
-		"x,queues=0x10", "x,bytes=1M", "x,bytes=1T", "x,many=3", "x,cache=writeback",
-		"ro,path=x", "path=q,serial=a=b", "rox", "x,serial=\xc3\xa9",
+		"/dev/sda",
+		"path=x",
+		"x,ro",
+		"x,ro=on",
+		"x,ro=off",
+		"x,ro=yes,queues=16",
+		"x,queues=0x10",
+		"x,bytes=1M",
+		"x,bytes=1T",
+		"x,many=3",
+		"x,cache=writeback",
+		"ro,path=x",
+		"path=q,serial=a=b",
+		"rox",
+		"x,serial=\xc3\xa9",
 	};
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -96,7 +109,8 @@ Test(keys, refusals_of_an_option)
 		{ "x,queues=", "--disk: queues: needs a value (N)" },
 		{ "x,queues=two", "--disk: queues=two: not a whole number" },
 		{ "x,queues=-1", "--disk: queues=-1: not a whole number" },
-		{ "x,queues=99999999999999999999", "--disk: queues=99999999999999999999: must be from 1 to 16" },
+		{ "x,queues=99999999999999999999",
+		  "--disk: queues=99999999999999999999: must be from 1 to 16" },
 		{ "x,queues=0", "--disk: queues=0: must be from 1 to 16" },
 		{ "x,queues=17", "--disk: queues=17: must be from 1 to 16" },
 		{ "x,many=2", "--disk: many=2: must be at least 3" },

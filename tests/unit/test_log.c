@@ -64,7 +64,9 @@ Test(log, raw_terminal)
 /* A guest's text cannot drive the terminal or fake a line. */
 Test(log, control_characters)
 {
-	log_put(LOG_WARN, "%s", "a\nb\rc\033[2Jd\x7f" "e\tf\x01g");
+	log_put(LOG_WARN, "%s",
+		"a\nb\rc\033[2Jd\x7f"
+		"e\tf\x01g");
 	cr_expect_str_eq(said(), "bantam: a?b?c?[2Jd?e?f?g\n");
 	log_put(LOG_WARN, "%s", "caf\xc3\xa9");
 	cr_expect_str_eq(said(), "bantam: caf\xc3\xa9\n");

@@ -181,7 +181,8 @@ Test(loop, a_muted_watch_hears_no_hang_up)
 	cr_expect_eq(s.calls, 1);
 	cr_expect(s.events & EPOLLIN);
 	cr_expect_lt((after.tv_sec - before.tv_sec) * 1000 +
-			     (after.tv_nsec - before.tv_nsec) / 1000000, 25, "the loop was busy");
+			     (after.tv_nsec - before.tv_nsec) / 1000000,
+		     25, "the loop was busy");
 	close(sv[0]);
 }
 
@@ -219,7 +220,7 @@ static void unwatch_both(void *opaque, uint32_t events)
 	count_fd(opaque, events);
 	loop_unwatch(s->other);
 	loop_unwatch(s->watch);
-	loop_unwatch(s->watch);		/* twice, still inside the round */
+	loop_unwatch(s->watch); /* twice, still inside the round */
 }
 
 Test(loop, unwatch_inside_a_callback)
@@ -468,7 +469,7 @@ Test(loop, a_signal_does_not_end_the_loop)
 
 struct polled {
 	struct loop_poller poller;
-	unsigned polls, idles, work;	/* work: polls that say true */
+	unsigned polls, idles, work; /* work: polls that say true */
 	bool armed_first, armed_later;
 };
 

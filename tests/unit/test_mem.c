@@ -50,7 +50,8 @@ Test(mem, create_around_the_hole)
 		cr_expect_eq(mem.total_bytes, table[i].total);
 		cr_expect_eq(mem.region[0].len_bytes, table[i].low);
 		cr_expect_eq(mem.nregions, table[i].high ? 2 : 1);
-		cr_expect(table[i].total < 2 * MIB || (uintptr_t)mem.region[0].host % (2 * MIB) == 0,
+		cr_expect(table[i].total < 2 * MIB ||
+				  (uintptr_t)mem.region[0].host % (2 * MIB) == 0,
 			  "no huge pages at %p", (void *)mem.region[0].host);
 		if (table[i].high) {
 			cr_expect_eq(mem.region[1].base.v, HIGH);
@@ -131,14 +132,10 @@ Test(mem, add_refuses)
 		uint64_t base, len;
 		int rc;
 	} table[] = {
-		{ 0x5000, 0, -EINVAL },
-		{ UINT64_MAX, 2, -EINVAL },
-		{ 0x5000, UINT64_MAX, -EINVAL },
-		{ 0x0fff, 2, -EEXIST },
-		{ 0x1000, 0x1000, -EEXIST },
-		{ 0x2000, 0x800, -EEXIST },
-		{ 0x3fff, 1, -EEXIST },
-		{ 0x0, 0x5000, -EEXIST },
+		{ 0x5000, 0, -EINVAL },		 { UINT64_MAX, 2, -EINVAL },
+		{ 0x5000, UINT64_MAX, -EINVAL }, { 0x0fff, 2, -EEXIST },
+		{ 0x1000, 0x1000, -EEXIST },	 { 0x2000, 0x800, -EEXIST },
+		{ 0x3fff, 1, -EEXIST },		 { 0x0, 0x5000, -EEXIST },
 		{ 0x0, 0x1001, -EEXIST },
 	};
 	struct mem mem;

@@ -27,8 +27,8 @@
 static struct fake_env f;
 static struct fake_driver d;
 static struct device *dev;
-static int wire = -1;	/* our end of the cable */
-static gpa_t page;	/* 512 KiB of guest memory for buffers */
+static int wire = -1; /* our end of the cable */
+static gpa_t page;    /* 512 KiB of guest memory for buffers */
 static uint8_t *host;
 static unsigned ctrl = CTRL;
 
@@ -108,8 +108,15 @@ static unsigned needs_reset(void)
 Test(net, transmits_in_any_split)
 {
 	static const unsigned split[][8] = {
-		{ 112 }, { 12, 100 }, { 5, 107 }, { 1, 11, 100 }, { 13, 99 }, { 12, 14, 86 },
-		{ 4, 4, 4, 50, 50 }, { 111, 1 }, { 1, 1, 1, 1, 1, 1, 105, 1 },
+		{ 112 },
+		{ 12, 100 },
+		{ 5, 107 },
+		{ 1, 11, 100 },
+		{ 13, 99 },
+		{ 12, 14, 86 },
+		{ 4, 4, 4, 50, 50 },
+		{ 111, 1 },
+		{ 1, 1, 1, 1, 1, 1, 105, 1 },
 	};
 
 	for (int transport = FAKE_PCI; transport <= FAKE_MMIO; transport++) {
@@ -137,9 +144,13 @@ Test(net, transmits_in_any_split)
 
 Test(net, swallows_what_is_no_frame)
 {
-	static const struct { unsigned len; bool writable; } table[] = {
-		{ 1, false }, { 11, false }, { 12, false }, { 25, false }, { 100, true },
-		{ HDR + NET_FRAME_MAX + 1, false }, { 200000, false },
+	static const struct {
+		unsigned len;
+		bool writable;
+	} table[] = {
+		{ 1, false },	   { 11, false }, { 12, false },
+		{ 25, false },	   { 100, true }, { HDR + NET_FRAME_MAX + 1, false },
+		{ 200000, false },
 	};
 
 	begin("");
@@ -202,8 +213,13 @@ Test(net, a_full_backend_holds_the_guest_back)
 Test(net, receives_into_any_split)
 {
 	static const unsigned split[][6] = {
-		{ 1600 }, { 12, 1500 }, { 5, 7, 1500 }, { 1, 1, 1, 1, 1, 1600 }, { 13, 1600 },
-		{ 20, 30, 40, 1500 }, { 11, 1, 6, 6, 2, 1500 },
+		{ 1600 },
+		{ 12, 1500 },
+		{ 5, 7, 1500 },
+		{ 1, 1, 1, 1, 1, 1600 },
+		{ 13, 1600 },
+		{ 20, 30, 40, 1500 },
+		{ 11, 1, 6, 6, 2, 1500 },
 	};
 
 	begin("");
@@ -232,9 +248,11 @@ Test(net, receives_into_any_split)
 
 Test(net, merges_buffers)
 {
-	static const struct { unsigned each, frame, nbufs; } table[] = {
-		{ 128, 60, 1 }, { 128, 116, 1 }, { 128, 117, 2 }, { 128, 1514, 12 },
-		{ 2048, 1514, 1 }, { 12, 60, 6 }, { 13, 1000, 78 }, { 1536, 9000, 6 },
+	static const struct {
+		unsigned each, frame, nbufs;
+	} table[] = {
+		{ 128, 60, 1 },	     { 128, 116, 1 },	  { 128, 117, 2 },  { 128, 1514, 12 },
+		{ 2048, 1514, 1 },   { 12, 60, 6 },	  { 13, 1000, 78 }, { 1536, 9000, 6 },
 		{ 1536, 65549, 43 }, { 4096, 65557, 17 },
 	};
 
@@ -447,13 +465,17 @@ static int command(const uint8_t *cmd, unsigned len)
 	return fake_ring_take(&d.ring[ctrl], &e) ? host[0x20000] : -1;
 }
 
-#define ALL_CTRL                                                                           \
-	(BIT(NET_F_CTRL_VQ) | BIT(NET_F_CTRL_RX) | BIT(NET_F_CTRL_RX_EXTRA) |              \
+#define ALL_CTRL                                                                                   \
+	(BIT(NET_F_CTRL_VQ) | BIT(NET_F_CTRL_RX) | BIT(NET_F_CTRL_RX_EXTRA) |                      \
 	 BIT(NET_F_CTRL_MAC_ADDR) | BIT(NET_F_GUEST_ANNOUNCE) | BIT(NET_F_STATUS))
 
 Test(net, control_commands)
 {
-	static const struct { uint8_t bytes[24]; unsigned len; int ack; } table[] = {
+	static const struct {
+		uint8_t bytes[24];
+		unsigned len;
+		int ack;
+	} table[] = {
 		{ { 0 }, 0, 1 },
 		{ { 0 }, 1, 1 },
 		{ { 0, 0 }, 2, 1 },
@@ -468,14 +490,14 @@ Test(net, control_commands)
 		{ { 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 9, 1, 0, 0, 0 }, 16, 1 },
 		{ { 1, 0, 255, 255, 255, 255, 1, 2, 3, 4, 5, 6 }, 12, 1 },
 		{ { 1, 0, 0, 0, 0, 0, 255, 255, 255, 255 }, 10, 1 },
-		{ { 1, 0, 0xab, 0xaa, 0xaa, 0x2a, 0, 0, 0, 0 }, 10, 1 },	/* times 6 wraps */
+		{ { 1, 0, 0xab, 0xaa, 0xaa, 0x2a, 0, 0, 0, 0 }, 10, 1 }, /* times 6 wraps */
 		{ { 1, 1, 2, 3, 4, 5, 6, 7 }, 8, 0 },
 		{ { 1, 1, 2, 3, 4, 5, 6 }, 7, 1 },
 		{ { 1, 2, 0 }, 3, 1 },
-		{ { 2, 0, 1, 0 }, 4, 1 },	/* VLAN: not offered */
+		{ { 2, 0, 1, 0 }, 4, 1 }, /* VLAN: not offered */
 		{ { 3, 0 }, 2, 0 },
 		{ { 3, 1 }, 2, 1 },
-		{ { 4, 0, 1, 0 }, 4, 1 },	/* MQ: not negotiated */
+		{ { 4, 0, 1, 0 }, 4, 1 }, /* MQ: not negotiated */
 		{ { 5, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 10, 1 },
 		{ { 99, 99, 99 }, 3, 1 },
 	};
@@ -690,18 +712,22 @@ static bool hears(const uint8_t *dst)
 Test(net, receive_filter)
 {
 	static const uint8_t us[] = { 2, 0, 0, 0, 0, 1 }, other[] = { 2, 0, 0, 0, 0, 9 },
-			     multi[] = { 1, 0, 0x5e, 0, 0, 1 }, all[] = { 255, 255, 255, 255, 255, 255 };
-	static const struct { uint8_t cmd[3]; bool us, other, multi, all; } table[] = {
-		{ { 0, 0, 0 }, true, false, false, true },	/* promiscuous off */
-		{ { 0, 1, 1 }, true, false, true, true },	/* all multicast */
-		{ { 0, 3, 1 }, true, false, false, true },	/* no multicast */
-		{ { 0, 2, 1 }, true, true, false, true },	/* all unicast */
-		{ { 0, 4, 1 }, false, false, false, true },	/* no unicast */
-		{ { 0, 5, 1 }, false, false, false, false },	/* no broadcast */
-		{ { 0, 0, 1 }, true, true, true, true },	/* promiscuous */
+			     multi[] = { 1, 0, 0x5e, 0, 0, 1 },
+			     all[] = { 255, 255, 255, 255, 255, 255 };
+	static const struct {
+		uint8_t cmd[3];
+		bool us, other, multi, all;
+	} table[] = {
+		{ { 0, 0, 0 }, true, false, false, true },   /* promiscuous off */
+		{ { 0, 1, 1 }, true, false, true, true },    /* all multicast */
+		{ { 0, 3, 1 }, true, false, false, true },   /* no multicast */
+		{ { 0, 2, 1 }, true, true, false, true },    /* all unicast */
+		{ { 0, 4, 1 }, false, false, false, true },  /* no unicast */
+		{ { 0, 5, 1 }, false, false, false, false }, /* no broadcast */
+		{ { 0, 0, 1 }, true, true, true, true },     /* promiscuous */
 	};
-	static const uint8_t set[] = { 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 9,
-				       1, 0, 0, 0, 1, 0, 0x5e, 0, 0, 1 };
+	static const uint8_t set[] = { 1, 0, 1, 0, 0, 0, 2, 0,	  0, 0, 0,
+				       9, 1, 0, 0, 0, 1, 0, 0x5e, 0, 0, 1 };
 	uint8_t many[2 + 4 + 100 * 6 + 4] = { 1, 0, 100 };
 
 	begin("");
@@ -831,13 +857,17 @@ Test(net, receive_limit)
 
 Test(net, broken_rings)
 {
-	static const struct { unsigned queue; struct fake_buf b; bool writable; } table[] = {
+	static const struct {
+		unsigned queue;
+		struct fake_buf b;
+		bool writable;
+	} table[] = {
 		{ TX, { 0xdead000000ull, 100 }, false },
 		{ RX, { 0xdead000000ull, 100 }, true },
 		{ TX, { ~0ull - 10, 100 }, false },
 		{ TX, { 0, 0 }, false },
 		{ RX, { 0, 11 }, true },
-		{ RX, { 0, 100 }, false },	/* nothing to write to */
+		{ RX, { 0, 100 }, false }, /* nothing to write to */
 		{ CTRL, { 0xdead000000ull, 100 }, false },
 	};
 
@@ -874,8 +904,8 @@ Test(net, a_chain_of_too_many_pieces_is_swallowed)
 	table = fake_at(&f, at, 1024 * 16);
 	fake_driver_start(&d, BIT(VIRTIO_F_INDIRECT_DESC) | BIT(NET_F_MRG_RXBUF), 3, QSIZE);
 	for (unsigned i = 0; i < 1024; i++)
-		table[i] = (struct fake_desc){ page.v + i * 20, 20,
-					       i < 1023 ? FAKE_F_NEXT : 0, (uint16_t)(i + 1) };
+		table[i] = (struct fake_desc){ page.v + i * 20, 20, i < 1023 ? FAKE_F_NEXT : 0,
+					       (uint16_t)(i + 1) };
 	d.ring[TX].desc[0] = (struct fake_desc){ at.v, 1024 * 16, FAKE_F_INDIRECT, 0 };
 	fake_ring_offer(&d.ring[TX], 0);
 	fake_driver_kick(&d, TX);
@@ -898,7 +928,9 @@ Test(net, a_chain_of_too_many_pieces_is_swallowed)
 
 Test(net, refusals)
 {
-	static const struct { const char *keys, *words; } table[] = {
+	static const struct {
+		const char *keys, *words;
+	} table[] = {
 		{ "", "needs one of tap=NAME, fd=N, stream=PATH, user and vhost-user=SOCKET" },
 		{ "user,tap=x", "needs one of" },
 		{ "tap=x,mac=01:00:00:00:00:01", "multicast" },
@@ -962,7 +994,8 @@ Test(net, configuration_space)
 	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAX_PAIRS, 2), 1);
 	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MTU, 2), 9000);
 	cr_expect(fake_driver_offered(&d) & BIT(NET_F_MTU));
-	cr_expect(!(fake_driver_offered(&d) & (BIT(NET_F_CSUM) | BIT(NET_F_HOST_TSO4) | BIT(NET_F_MQ))),
+	cr_expect(!(fake_driver_offered(&d) &
+		    (BIT(NET_F_CSUM) | BIT(NET_F_HOST_TSO4) | BIT(NET_F_MQ))),
 		  "a socket takes no offloads");
 	/* It is the device's to write. */
 	fake_driver_set_config(&d, NET_CONFIG_MAC, 4, 0xffffffff);

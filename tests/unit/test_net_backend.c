@@ -39,32 +39,53 @@ Test(net_backend, hostfwd)
 		{ "udp:[::]:0-53", "::", true, true, 0, 53 },
 		{ "tcp:[::ffff:255.255.255.255]:65535-65535", "::ffff:255.255.255.255", true, false,
 		  65535, 65535 },
-		{ .text = "tcp:[]:1-2" }, { .text = "tcp:[:1-2" }, { .text = "tcp:]:1-2" },
-		{ .text = "tcp:[::1]1-2" }, { .text = "tcp:[::1:1-2" }, { .text = "tcp:::1]:1-2" },
-		{ .text = "tcp:[::1]" }, { .text = "tcp:[::1]:1" }, { .text = "tcp:[fe80::1%lo]:1-2" },
-		{ .text = "tcp:[[::1]]:1-2" }, { .text = "tcp:[1.2.3.4]:1-2" }, { .text = "tcp:[" },
-		{ .text = "" }, { .text = "tcp" }, { .text = "tcp:" }, { .text = "tcp::" },
-		{ .text = "tcp::-" }, { .text = "tcp::1-" }, { .text = "tcp::-1" },
-		{ .text = "tcp::1-0" }, { .text = "tcp::0x10-1" }, { .text = "tcp::1-65536" },
-		{ .text = "tcp::1-2-3" }, { .text = "tcp:::1-2" }, { .text = "TCP::1-2" },
-		{ .text = "tcp:localhost:1-2" }, { .text = "tcp:1.2.3:1-2" },
-		{ .text = "tcp:1.2.3.4.5:1-2" }, { .text = "tcp::1 -2" }, { .text = "icmp::1-2" },
+		{ .text = "tcp:[]:1-2" },
+		{ .text = "tcp:[:1-2" },
+		{ .text = "tcp:]:1-2" },
+		{ .text = "tcp:[::1]1-2" },
+		{ .text = "tcp:[::1:1-2" },
+		{ .text = "tcp:::1]:1-2" },
+		{ .text = "tcp:[::1]" },
+		{ .text = "tcp:[::1]:1" },
+		{ .text = "tcp:[fe80::1%lo]:1-2" },
+		{ .text = "tcp:[[::1]]:1-2" },
+		{ .text = "tcp:[1.2.3.4]:1-2" },
+		{ .text = "tcp:[" },
+		{ .text = "" },
+		{ .text = "tcp" },
+		{ .text = "tcp:" },
+		{ .text = "tcp::" },
+		{ .text = "tcp::-" },
+		{ .text = "tcp::1-" },
+		{ .text = "tcp::-1" },
+		{ .text = "tcp::1-0" },
+		{ .text = "tcp::0x10-1" },
+		{ .text = "tcp::1-65536" },
+		{ .text = "tcp::1-2-3" },
+		{ .text = "tcp:::1-2" },
+		{ .text = "TCP::1-2" },
+		{ .text = "tcp:localhost:1-2" },
+		{ .text = "tcp:1.2.3:1-2" },
+		{ .text = "tcp:1.2.3.4.5:1-2" },
+		{ .text = "tcp::1 -2" },
+		{ .text = "icmp::1-2" },
 		{ .text = "tcp:111111111111111111111111111111111111111111111111111111111111:1-2" },
 	};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct net_hostfwd f;
 		char addr[INET6_ADDRSTRLEN];
-		const char *why = net_hostfwd_parse(table[i].text, (unsigned)strlen(table[i].text), &f);
+		const char *why = net_hostfwd_parse(table[i].text, (unsigned)strlen(table[i].text),
+						    &f);
 
 		cr_expect_eq(!why, table[i].good, "\"%s\": %s", table[i].text, why ? why : "taken");
 		if (why || !table[i].good)
 			continue;
-		inet_ntop(f.v6 ? AF_INET6 : AF_INET, f.v6 ? (void *)&f.addr6 : (void *)&f.addr, addr,
-			  sizeof(addr));
+		inet_ntop(f.v6 ? AF_INET6 : AF_INET, f.v6 ? (void *)&f.addr6 : (void *)&f.addr,
+			  addr, sizeof(addr));
 		cr_expect(!strcmp(addr, table[i].addr) && f.udp == table[i].udp &&
-			  f.host_port == table[i].host && f.guest_port == table[i].guest, "%s",
-			  table[i].text);
+				  f.host_port == table[i].host && f.guest_port == table[i].guest,
+			  "%s", table[i].text);
 	}
 }
 
@@ -150,7 +171,8 @@ Test(net_backend, stream_refusals)
 /* UDP: nobody listens there. That is no reason to spin, nor to give up. */
 Test(net_backend, an_error_of_a_datagram_socket_is_taken)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(at);
 	int fd = socket(AF_INET, SOCK_DGRAM, 0), there = socket(AF_INET, SOCK_DGRAM, 0), on = 1;
 	struct iovec iov = { (char[64]){ 1 }, 64 };
@@ -210,9 +232,11 @@ Test(net_backend, dry_run)
 	}
 	cr_expect_eq(if_nametoindex("btdry0"), 0);
 	/* What is wrong by itself is said all the same. */
-	cr_expect_eq(open_net((struct net_config){ .tap = "0123456789abcdef", .dry_run = true }, &err),
+	cr_expect_eq(open_net((struct net_config){ .tap = "0123456789abcdef", .dry_run = true },
+			      &err),
 		     -ENAMETOOLONG);
-	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = "x", .dry_run = true }, &err),
+	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = "x", .dry_run = true },
+			      &err),
 		     -EINVAL);
 	cr_expect_eq(fcntl(0, F_GETFD) < 0, 0, "fd=0 is not taken over");
 	loop_destroy(loop);
@@ -237,14 +261,17 @@ Test(net_backend, a_tap_that_is_deleted)
 	for (unsigned i = 0; i < 4; i++) {
 		unsigned queues = 1 + i % 2;
 
-		cr_assert_eq(open_net((struct net_config){ .tap = "bttest0", .queues = queues }, &err),
+		cr_assert_eq(open_net((struct net_config){ .tap = "bttest0", .queues = queues },
+				      &err),
 			     0, "%s", err.text);
 		net->ops->set_queues(net, 1);
 		/* Unless vhost is the one that reads. */
 		net_want(net, 0, i < 2, false);
 		turns(3);
-		cr_assert_eq(system("ip link set bttest0 mtu 1400; ip link add btother type dummy 2>/dev/null; "
-				    "ip link del btother 2>/dev/null; ip link del bttest0"), 0);
+		cr_assert_eq(
+			system("ip link set bttest0 mtu 1400; ip link add btother type dummy 2>/dev/null; "
+			       "ip link del btother 2>/dev/null; ip link del bttest0"),
+			0);
 		cr_assert(until(&downs, 1));
 		cr_expect(!net->up);
 		for (unsigned k = 0; k < queues; k++)
@@ -355,7 +382,8 @@ Test(net_backend, queues_that_were_passed_in)
 	cr_expect_eq(net->ops->send(net, 1, &frame, 1), 1);
 	cr_expect_eq(system("ip -s link show bttest0 | grep -A1 RX: | grep -q '60 *1 '"), 0);
 	cr_assert_eq(system("ip addr add 192.0.2.1/24 dev bttest0 && ip neigh add 192.0.2.2 "
-			    "lladdr 02:00:00:00:00:02 dev bttest0"), 0);
+			    "lladdr 02:00:00:00:00:02 dev bttest0"),
+		     0);
 	inet_pton(AF_INET, "192.0.2.2", &at.sin_addr);
 	fd[2] = socket(AF_INET, SOCK_DGRAM, 0);
 	cr_assert_eq(sendto(fd[2], "hello", 5, 0, (struct sockaddr *)&at, sizeof(at)), 5);
@@ -372,7 +400,8 @@ Test(net_backend, queues_that_were_passed_in)
 /* Two VMs on a tap of many queues would each see a part of the frames. */
 Test(net_backend, a_tap_of_many_queues_is_not_shared)
 {
-	struct net_config one = { .tap = "bttest0", .queues = 1 }, two = { .tap = "bttest0", .queues = 2 };
+	struct net_config one = { .tap = "bttest0", .queues = 1 },
+			  two = { .tap = "bttest0", .queues = 2 };
 	struct err err = { "" };
 	struct net *first;
 	int hdr = 0, fd;
@@ -432,15 +461,19 @@ Test(net_backend, taps_without_privileges)
 		cr_assert_eq(open_net(cfg, &err), 0, "%s", err.text);
 		end();
 		/* Another user's. */
-		cr_assert_eq(system(queues == 1 ?
-				    "ip link del bttest0; ip tuntap add bttest0 mode tap user 65534" :
-				    "ip link del bttest0; ip tuntap add bttest0 mode tap multi_queue user 65534"), 0);
+		cr_assert_eq(
+			system(queues == 1 ?
+				       "ip link del bttest0; ip tuntap add bttest0 mode tap user 65534" :
+				       "ip link del bttest0; ip tuntap add bttest0 mode tap multi_queue user 65534"),
+			0);
 		cr_expect_eq(open_net(cfg, &err), -EPERM);
 		advice = strstr(err.text, "as root: ");
 		cr_assert(advice, "%s", err.text);
 		cr_assert_eq(system(advice + strlen("as root: ")), 0, "%s", err.text);
 		cr_assert_eq(open_net(cfg, &err), 0, "%s", err.text);
 		end();
-		cr_assert_eq(system("ip -br link show bttest0 | grep -q '<.*UP' && ip link del bttest0"), 0);
+		cr_assert_eq(
+			system("ip -br link show bttest0 | grep -q '<.*UP' && ip link del bttest0"),
+			0);
 	}
 }

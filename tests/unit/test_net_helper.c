@@ -17,7 +17,7 @@
 
 #define SIZE 16u
 #define ARP_BYTES 42u
-#define REPLY_BYTES 64u	/* as slirp pads it */
+#define REPLY_BYTES 64u /* as slirp pads it */
 #define HDR NET_HDR_BYTES
 #define MERGED (1ull << NET_F_MRG_RXBUF | 1ull << NET_F_STATUS)
 
@@ -26,7 +26,7 @@ enum { RX, TX };
 static struct fake_env f;
 static struct fake_driver d;
 static struct device *dev;
-static uint64_t tx_at, rx_at;	/* buffers: an ARP request with its header; room for what comes */
+static uint64_t tx_at, rx_at; /* buffers: an ARP request with its header; room for what comes */
 
 static int create(const char *more, struct err *err)
 {
@@ -39,16 +39,18 @@ static int create(const char *more, struct err *err)
 
 static void begin(void)
 {
-	static const uint8_t arp[ARP_BYTES] = {
-		255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1,
-		2, 0, 0, 0, 0, 1, 10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10, 0, 2, 2 };
+	static const uint8_t arp[ARP_BYTES] = { 255, 255, 255, 255, 255, 255, 2,  0, 0, 0,  0,
+						1,   8,	  6,   0,   1,	 8,   0,  6, 4, 0,  1,
+						2,   0,	  0,   0,   0,	 1,   10, 0, 2, 15, 0,
+						0,   0,	  0,   0,   0,	 10,  0,  2, 2 };
 	struct err err = { "" };
 	char what[200];
 
 	fake_env_init(&f, FAKE_PCI);
 	mem_destroy(&f.mem);
 	cr_assert_eq(mem_create_shared(&f.mem, FAKE_LOW_BYTES + FAKE_HIGH_BYTES, FAKE_LOW_BYTES,
-				       FAKE_HIGH_BASE, &err), 0, "%s", err.text);
+				       FAKE_HIGH_BASE, &err),
+		     0, "%s", err.text);
 	cr_assert_eq(create("", &err), 0, "%s", err.text);
 	dev->ops->describe(dev, what, sizeof(what));
 	cr_assert(strstr(what, "vhost-user"), "%s", what);
@@ -288,14 +290,38 @@ static void offer(unsigned queue, uint64_t addr, uint32_t len, uint16_t flags, u
 	fake_ring_offer(&d.ring[queue], 0);
 }
 
-static void head_out_of_range(void) { fake_ring_offer(&d.ring[TX], SIZE); }
-static void avail_jumps(void) { d.ring[TX].avail[1] += SIZE + 1; }
-static void loop_of_descriptors(void) { offer(TX, tx_at, 60, FAKE_F_NEXT, 0); }
-static void next_out_of_range(void) { offer(TX, tx_at, 60, FAKE_F_NEXT, SIZE); }
-static void outside_memory(void) { offer(TX, FAKE_LOW_BYTES, 60, 0, 0); }
-static void across_the_end(void) { offer(TX, FAKE_LOW_BYTES - 8, 60, 0, 0); }
-static void top_of_addresses(void) { offer(TX, UINT64_MAX - 8, 60, 0, 0); }
-static void no_bytes(void) { offer(TX, tx_at, 0, 0, 0); }
+static void head_out_of_range(void)
+{
+	fake_ring_offer(&d.ring[TX], SIZE);
+}
+static void avail_jumps(void)
+{
+	d.ring[TX].avail[1] += SIZE + 1;
+}
+static void loop_of_descriptors(void)
+{
+	offer(TX, tx_at, 60, FAKE_F_NEXT, 0);
+}
+static void next_out_of_range(void)
+{
+	offer(TX, tx_at, 60, FAKE_F_NEXT, SIZE);
+}
+static void outside_memory(void)
+{
+	offer(TX, FAKE_LOW_BYTES, 60, 0, 0);
+}
+static void across_the_end(void)
+{
+	offer(TX, FAKE_LOW_BYTES - 8, 60, 0, 0);
+}
+static void top_of_addresses(void)
+{
+	offer(TX, UINT64_MAX - 8, 60, 0, 0);
+}
+static void no_bytes(void)
+{
+	offer(TX, tx_at, 0, 0, 0);
+}
 static void indirect_twice(void)
 {
 	struct fake_desc *table = fake_at(&f, gpa(rx_at), sizeof(*table));
@@ -350,7 +376,9 @@ Test(net_helper, hostile_rings)
 /* Frames that are too short or too long are taken, and nothing else happens. */
 Test(net_helper, frames_that_are_none)
 {
-	static const uint32_t len[] = { 1, HDR - 1, HDR, HDR + 13, HDR + NET_FRAME_MAX + 1, 1 << 20 };
+	static const uint32_t len[] = {
+		1, HDR - 1, HDR, HDR + 13, HDR + NET_FRAME_MAX + 1, 1 << 20
+	};
 
 	begin();
 	fake_driver_start(&d, MERGED, 3, SIZE);
@@ -375,7 +403,9 @@ Test(net_helper, rings_where_asked_for_or_limited)
 
 	fake_env_init(&f, FAKE_PCI);
 	mem_destroy(&f.mem);
-	cr_assert_eq(mem_create_shared(&f.mem, FAKE_LOW_BYTES, FAKE_LOW_BYTES, FAKE_HIGH_BASE, &err), 0);
+	cr_assert_eq(mem_create_shared(&f.mem, FAKE_LOW_BYTES, FAKE_LOW_BYTES, FAKE_HIGH_BASE,
+				       &err),
+		     0);
 	for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
 		cr_assert_eq(create(more[i], &err), 0, "%s", err.text);
 		dev->ops->describe(dev, what, sizeof(what));

@@ -27,7 +27,7 @@ static struct device *dev;
 static gpa_t page;
 static uint8_t *host;
 static int wire = -1;
-static uint16_t received;	/* as the ring counts */
+static uint16_t received; /* as the ring counts */
 static const char any[FRAME];
 
 static void start(void)
@@ -211,7 +211,7 @@ Test(net_poll, reset_meanwhile)
 	fake_driver_kick(&d, TX);
 	cr_assert_eq(on_wire(), 1);
 	until_polled();
-	end();	/* and destroyed while it is polled */
+	end(); /* and destroyed while it is polled */
 }
 
 /* A queue that waits for the backend, or for the rate limit, is not one at rest. */

@@ -118,8 +118,8 @@ Test(net_ring, nonsense_for_the_consumer)
 {
 	static const struct {
 		const char *what;
-		uint32_t pos, head;	/* head relative to pos */
-		uint32_t len, next;	/* at pos, and at the ring's start */
+		uint32_t pos, head; /* head relative to pos */
+		uint32_t len, next; /* at pos, and at the ring's start */
 	} table[] = {
 		{ "more than the ring", 0, NET_RING_BYTES + 8, 60, 0 },
 		{ "backwards", 64, -8u, 60, 0 },

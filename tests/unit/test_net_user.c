@@ -65,7 +65,11 @@ static unsigned make_ip(uint8_t *f, uint8_t proto, const char *src, const char *
 {
 	uint8_t *ip = f + ETH;
 
-	memcpy(f, "\x52\x55\x0a\0\x02\x02" "\x02\0\0\0\0\x01" "\x08", ETH);
+	memcpy(f,
+	       "\x52\x55\x0a\0\x02\x02"
+	       "\x02\0\0\0\0\x01"
+	       "\x08",
+	       ETH);
 	memset(ip, 0, IP);
 	ip[0] = 0x45;
 	put16(ip + 2, IP + len);
@@ -80,8 +84,8 @@ static unsigned make_ip(uint8_t *f, uint8_t proto, const char *src, const char *
 }
 
 /* A TCP segment without data. */
-static unsigned make_tcp(uint8_t *f, const char *src, const char *dst, unsigned sport, unsigned dport,
-			 uint32_t ack, uint8_t flags)
+static unsigned make_tcp(uint8_t *f, const char *src, const char *dst, unsigned sport,
+			 unsigned dport, uint32_t ack, uint8_t flags)
 {
 	uint8_t *tcp = f + ETH + IP;
 
@@ -130,7 +134,8 @@ static bool guest_receives(uint8_t *f, uint8_t proto)
 		for (; net->ops->recv(net, 0, &got, 1) == 1; got.len_bytes = 2000) {
 			if (got.len_bytes > ETH + IP && f[12] == 8 && !f[13] && f[ETH + 9] == proto)
 				return true;
-			if (got.len_bytes < 42 || f[13] != 6 || f[21] != 1 || memcmp(f + 38, GUEST, 4))
+			if (got.len_bytes < 42 || f[13] != 6 || f[21] != 1 ||
+			    memcmp(f + 38, GUEST, 4))
 				continue;
 			/* ARP: from whom to whom. */
 			memcpy(f, f + 6, 6);
@@ -191,9 +196,9 @@ static void wrap(const char *line)
 
 Test(net_user, answers_arp)
 {
-	static uint8_t arp[60] = { 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 8, 6,
-				   0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 2, 15,
-				   0, 0, 0, 0, 0, 0, 10, 0, 2, 2 };
+	static uint8_t arp[60] = { 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0,	 1, 8, 6,
+				   0,	1,   8,	  0,   6,   4,	 0, 1, 2, 0, 0,	 0, 0, 1,
+				   10,	0,   2,	  15,  0,   0,	 0, 0, 0, 0, 10, 0, 2, 2 };
 	static uint8_t in[2048];
 	struct iovec out_iov = { arp, sizeof(arp) }, in_iov = { in, sizeof(in) };
 	struct net_frame out = { &out_iov, 1, sizeof(arp) }, got;
@@ -201,7 +206,8 @@ Test(net_user, answers_arp)
 	bool answered = false;
 
 	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22,udp::0-53" },
-			      &err), 0, "%s", err.text);
+			      &err),
+		     0, "%s", err.text);
 	cr_assert_eq(net->ops->send(net, 0, &out, 1), 1);
 	for (unsigned tries = 0; tries < 10 && !answered; tries++) {
 		readable = 0;
@@ -209,8 +215,8 @@ Test(net_user, answers_arp)
 		cr_assert(until(&readable, 1));
 		got = (struct net_frame){ &in_iov, 1, sizeof(in) };
 		while (!answered && net->ops->recv(net, 0, &got, 1) == 1) {
-			answered = got.len_bytes >= 42 && in[12] == 8 && in[13] == 6 && in[21] == 2 &&
-				   !memcmp(in + 28, "\x0a\0\x02\x02", 4);
+			answered = got.len_bytes >= 42 && in[12] == 8 && in[13] == 6 &&
+				   in[21] == 2 && !memcmp(in + 28, "\x0a\0\x02\x02", 4);
 			got.len_bytes = sizeof(in);
 		}
 	}
@@ -220,7 +226,8 @@ Test(net_user, answers_arp)
 
 Test(net_user, says_that_a_port_is_in_use)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(at);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct err err = { "" };
@@ -230,7 +237,8 @@ Test(net_user, says_that_a_port_is_in_use)
 	cr_assert_eq(listen(fd, 1), 0);
 	cr_assert_eq(getsockname(fd, (struct sockaddr *)&at, &len), 0);
 	snprintf(fwd, sizeof(fwd), "tcp::%u-22", ntohs(at.sin_port));
-	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = fwd }, &err), -EADDRINUSE);
+	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = fwd }, &err),
+		     -EADDRINUSE);
 	cr_expect(strstr(err.text, "the port is in use"), "%s", err.text);
 	close(fd);
 	setenv("BANTAM_LIBEXEC", "/nonexistent", 1);
@@ -270,8 +278,10 @@ Test(net_user, says_why_the_helper_ended)
 	rewind(log);
 	n = fread(said, 1, sizeof(said) - 1, log);
 	said[n] = 0;
-	cr_expect_str_eq(said, "bantam: net0: bantam-net-user: for a reason\n"
-			 "bantam: net0: user network: bantam-net-user ended; the guest's link is down\n");
+	cr_expect_str_eq(
+		said,
+		"bantam: net0: bantam-net-user: for a reason\n"
+		"bantam: net0: user network: bantam-net-user ended; the guest's link is down\n");
 	unlink(path);
 	rmdir(dir);
 	end();
@@ -287,15 +297,17 @@ Test(net_user, udp_forward_both_ways)
 
 	own_network();
 	fd = socket(AF_INET, SOCK_DGRAM, 0);
-	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "udp::4053-53" }, &err), 0,
-		     "%s", err.text);
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "udp::4053-53" }, &err),
+		     0, "%s", err.text);
 	for (unsigned i = 0; i < 3; i++) {
-		cr_assert_eq(sendto(fd, "to the guest", 12, 0, (struct sockaddr *)&at, sizeof(at)), 12);
+		cr_assert_eq(sendto(fd, "to the guest", 12, 0, (struct sockaddr *)&at, sizeof(at)),
+			     12);
 		cr_assert(guest_receives(f, IPPROTO_UDP));
 		cr_expect(!memcmp(f + ETH + 16, GUEST, 4));
 		cr_expect_eq(udp[2] << 8 | udp[3], 53);
 		cr_expect(!memcmp(udp + 8, "to the guest", 12));
-		guest_sends_udp((char *)f + ETH + 12, 53, (unsigned)(udp[0] << 8 | udp[1]), "and back");
+		guest_sends_udp((char *)f + ETH + 12, 53, (unsigned)(udp[0] << 8 | udp[1]),
+				"and back");
 		cr_assert_eq(recv(fd, buf, sizeof(buf), 0), 8);
 		cr_expect(!memcmp(buf, "and back", 8));
 	}
@@ -328,7 +340,8 @@ Test(net_user, confinement)
 	fds.rlim_cur = fds.rlim_max < 2048 ? fds.rlim_max : 2048;
 	snprintf(text, sizeof(text), "^Max open files +%lu ", fds.rlim_cur);
 	cr_expect(proc_says(pid, "limits", text), "%s", text);
-	snprintf(text, sizeof(text), "^Max data size +%lu ", (fds.rlim_cur * 512 << 10) + (256 << 20));
+	snprintf(text, sizeof(text), "^Max data size +%lu ",
+		 (fds.rlim_cur * 512 << 10) + (256 << 20));
 	cr_expect(proc_says(pid, "limits", text), "%s", text);
 	end();
 }
@@ -345,7 +358,8 @@ Test(net_user, fragments_do_not_fill_the_host)
 	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22" }, &err), 0,
 		     "%s", err.text);
 	for (; sent < 5000 && !downs; sent++) {
-		unsigned len = make_ip(f, IPPROTO_UDP, GUEST, "\x0a\0\x02\x02", sent, 0x2000, 60000);
+		unsigned len = make_ip(f, IPPROTO_UDP, GUEST, "\x0a\0\x02\x02", sent, 0x2000,
+				       60000);
 
 		guest_sends(f, len);
 		turns(1);
@@ -378,8 +392,8 @@ Test(net_user, all_connections_that_may_be)
 	listener = socket(AF_INET, SOCK_STREAM, 0);
 	cr_assert_eq(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
 	cr_assert_eq(listen(listener, 4096), 0);
-	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::4022-22" }, &err), 0,
-		     "%s", err.text);
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::4022-22" }, &err),
+		     0, "%s", err.text);
 	for (unsigned i = 0; i < 2300; i++) {
 		guest_sends(f, make_tcp(f, GUEST, "\x0a\0\x02\x02", 10000 + i, 4999, 0, 2));
 		swallow(f);
@@ -406,7 +420,7 @@ static bool new_connection(bool seen[1 << 16], uint8_t *f)
 		bool *port = &seen[tcp[0] << 8 | tcp[1]];
 
 		if (tcp[13] != 2 || *port)
-			continue;	/* said again */
+			continue; /* said again */
 		return *port = true;
 	}
 	return false;
@@ -426,8 +440,8 @@ Test(net_user, no_descriptors_left)
 
 	own_network();
 	wrap("ulimit -n 32");
-	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::4022-22" }, &err), 0,
-		     "%s", err.text);
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::4022-22" }, &err),
+		     0, "%s", err.text);
 	pid = proc_child();
 	for (unsigned i = 0; i < 40; i++) {
 		fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -435,7 +449,8 @@ Test(net_user, no_descriptors_left)
 		if (!new_connection(seen, f))
 			break;
 		port = (unsigned)(tcp[0] << 8 | tcp[1]);
-		seq = (uint32_t)tcp[4] << 24 | (uint32_t)tcp[5] << 16 | (uint32_t)tcp[6] << 8 | tcp[7];
+		seq = (uint32_t)tcp[4] << 24 | (uint32_t)tcp[5] << 16 | (uint32_t)tcp[6] << 8 |
+		      tcp[7];
 		n++;
 	}
 	cr_expect(n > 10 && n < 32, "%u", n);
@@ -474,7 +489,8 @@ Test(net_user, name_server_changes)
 		     "%s", err.text);
 	guest_sends_udp("\x0a\0\x02\x03", 1000, 53, "first");
 	cr_assert_eq(recv(fd[0], buf, sizeof(buf), 0), 5);
-	cr_assert_eq(system("echo nameserver 127.0.0.2 > /etc/new && mv /etc/new /etc/resolv.conf"), 0);
+	cr_assert_eq(system("echo nameserver 127.0.0.2 > /etc/new && mv /etc/new /etc/resolv.conf"),
+		     0);
 	/* slirp looks once a second. */
 	usleep(1100000);
 	guest_sends_udp("\x0a\0\x02\x03", 1001, 53, "second");
@@ -497,7 +513,8 @@ static int other_interface(uint8_t mac[6])
 
 	cr_assert_eq(ioctl(fd, TUNSETIFF, &ifr), 0);
 	cr_assert_eq(system("ip addr add 192.0.2.1/24 dev bttest0 && ip link set bttest0 up && "
-			    "ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev bttest0"), 0);
+			    "ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev bttest0"),
+		     0);
 	cr_assert_eq(ioctl(fd, SIOCGIFHWADDR, &ifr), 0);
 	memcpy(mac, ifr.ifr_hwaddr.sa_data, 6);
 	return fd;
@@ -523,8 +540,11 @@ static unsigned answer_to_syn(int fd, const uint8_t mac[6], unsigned port)
 
 Test(net_user, a_forward_is_for_this_host_only)
 {
-	static const struct { const char *hostfwd; unsigned answer; } table[] = {
-		{ "tcp::4022-22", 0x14 },		/* reset */
+	static const struct {
+		const char *hostfwd;
+		unsigned answer;
+	} table[] = {
+		{ "tcp::4022-22", 0x14 }, /* reset */
 		{ "tcp:127.0.0.1:4022-22", 0x14 },
 		{ "tcp:0.0.0.0:4022-22", 0x12 },
 	};
@@ -543,10 +563,13 @@ Test(net_user, a_forward_is_for_this_host_only)
 			cr_assert_eq(unshare(CLONE_NEWNET), 0);
 			tap = other_interface(mac);
 			cr_assert(!up || !system("ip link set lo up"));
-			rc = open_net((struct net_config){ .user = true, .hostfwd = table[i].hostfwd }, &err);
+			rc = open_net((struct net_config){ .user = true,
+							   .hostfwd = table[i].hostfwd },
+				      &err);
 			if (i == 1 && !up) {
 				cr_expect_eq(rc, -EADDRINUSE);
-				cr_expect(strstr(err.text, "does not have that address"), "%s", err.text);
+				cr_expect(strstr(err.text, "does not have that address"), "%s",
+					  err.text);
 				close(tap);
 				continue;
 			}

@@ -13,7 +13,8 @@ struct number_case {
 	uint64_t val;
 };
 
-#define EACH(c, table) for (size_t i_ = 0; i_ < sizeof(table) / sizeof(table[0]) && (c = &table[i_]); i_++)
+#define EACH(c, table)                                                                             \
+	for (size_t i_ = 0; i_ < sizeof(table) / sizeof(table[0]) && (c = &table[i_]); i_++)
 
 Test(parse, u64)
 {
@@ -46,7 +47,8 @@ Test(parse, u64)
 	};
 	const struct number_case *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		uint64_t val = 42;
 		int rc = parse_u64(c->text, &val);
 
@@ -105,7 +107,8 @@ Test(parse, size)
 	};
 	const struct number_case *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		uint64_t val = 42;
 		int rc = parse_size(c->text, &val);
 
@@ -168,8 +171,8 @@ Test(parse, boolean)
 
 Test(parse, nearest)
 {
-	static const char *const names[] = { "kernel", "initrd", "cmdline", "cpus", "memory",
-					     "ro", "serial", "transport" };
+	static const char *const names[] = { "kernel", "initrd", "cmdline", "cpus",
+					     "memory", "ro",	 "serial",  "transport" };
 	static const struct {
 		const char *text, *near;
 	} table[] = {

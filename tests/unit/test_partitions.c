@@ -11,9 +11,9 @@
 
 /* A disk in memory. */
 struct fake {
-	struct store store;	/* first */
+	struct store store; /* first */
 	uint8_t *bytes;
-	int fail_from;		/* reads from this sector on fail; 0: none */
+	int fail_from; /* reads from this sector on fail; 0: none */
 };
 
 static int fake_read(struct store *s, const struct iovec *iov, unsigned niov, uint64_t offset,
@@ -204,7 +204,9 @@ static void gpt(uint64_t first, uint64_t last)
 
 Test(partitions, gpt_sizes)
 {
-	static const uint32_t sizes[][2] = { { 512, 128 }, { 512, 256 }, { 4096, 128 }, { 512, 1024 } };
+	static const uint32_t sizes[][2] = {
+		{ 512, 128 }, { 512, 256 }, { 4096, 128 }, { 512, 1024 }
+	};
 
 	for (unsigned i = 0; i < 4; i++) {
 		memset(disk.bytes, 0, SECTORS * 512);
@@ -224,17 +226,17 @@ Test(partitions, gpt_sizes)
 Test(partitions, gpt_copies)
 {
 	gpt(30, 39);
-	sector(1)[40] ^= 1;		/* the first header */
+	sector(1)[40] ^= 1; /* the first header */
 	cr_assert_eq(read_table(), 0);
 	cr_assert(got.from_backup);
 	cr_assert_eq(got.n, 2);
-	sector(SECTORS - 1)[40] ^= 1;	/* and the second */
+	sector(SECTORS - 1)[40] ^= 1; /* and the second */
 	cr_assert_eq(read_table(), -EINVAL);
 	gpt(30, 39);
-	sector(2)[130] ^= 1;		/* the first entries */
+	sector(2)[130] ^= 1; /* the first entries */
 	cr_assert_eq(read_table(), 0);
 	cr_assert(got.from_backup);
-	sector(SECTORS - 21)[130] ^= 1;	/* and the second */
+	sector(SECTORS - 21)[130] ^= 1; /* and the second */
 	cr_assert_eq(read_table(), -EINVAL);
 	gpt(30, 39);
 	/* The image has grown, and the first header is gone. */
@@ -249,11 +251,25 @@ Test(partitions, gpt_copies)
 
 Test(partitions, gpt_hostile_numbers)
 {
-	static const struct { unsigned at, bytes; uint64_t val; } fields[] = {
-		{ 12, 4, 91 }, { 12, 4, 513 }, { 12, 4, 0xffffffff }, { 24, 8, 2 },
-		{ 72, 8, 0 }, { 72, 8, UINT64_MAX }, { 72, 8, UINT64_MAX / 512 + 2 }, { 72, 8, SECTORS },
-		{ 80, 4, 0xffffffff }, { 80, 4, 1025 }, { 84, 4, 0 }, { 84, 4, 127 }, { 84, 4, 129 },
-		{ 84, 4, 0x80000000 }, { 84, 4, 8192 },
+	static const struct {
+		unsigned at, bytes;
+		uint64_t val;
+	} fields[] = {
+		{ 12, 4, 91 },
+		{ 12, 4, 513 },
+		{ 12, 4, 0xffffffff },
+		{ 24, 8, 2 },
+		{ 72, 8, 0 },
+		{ 72, 8, UINT64_MAX },
+		{ 72, 8, UINT64_MAX / 512 + 2 },
+		{ 72, 8, SECTORS },
+		{ 80, 4, 0xffffffff },
+		{ 80, 4, 1025 },
+		{ 84, 4, 0 },
+		{ 84, 4, 127 },
+		{ 84, 4, 129 },
+		{ 84, 4, 0x80000000 },
+		{ 84, 4, 8192 },
 	};
 
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
@@ -274,9 +290,16 @@ Test(partitions, gpt_hostile_numbers)
 
 Test(partitions, gpt_hostile_entries)
 {
-	static const struct { uint64_t first, last; unsigned n; } e[] = {
-		{ 39, 30, 1 }, { 0, UINT64_MAX, 1 }, { UINT64_MAX, UINT64_MAX, 1 },
-		{ SECTORS, SECTORS + 5, 1 }, { 30, UINT64_MAX - 1, 2 }, { 0, 0, 2 },
+	static const struct {
+		uint64_t first, last;
+		unsigned n;
+	} e[] = {
+		{ 39, 30, 1 },
+		{ 0, UINT64_MAX, 1 },
+		{ UINT64_MAX, UINT64_MAX, 1 },
+		{ SECTORS, SECTORS + 5, 1 },
+		{ 30, UINT64_MAX - 1, 2 },
+		{ 0, 0, 2 },
 	};
 
 	for (size_t i = 0; i < sizeof(e) / sizeof(e[0]); i++) {

@@ -8,7 +8,7 @@
 
 struct func {
 	struct pci_func f;
-	uint64_t off, val;	/* of the last access */
+	uint64_t off, val; /* of the last access */
 	unsigned bar, size, reads, writes, config_reads, config_writes;
 };
 
@@ -122,7 +122,8 @@ Test(pci, identity_at_every_width)
 
 			for (unsigned i = 0; i < size; i++)
 				want |= (uint32_t)head[off + i] << (i * 8);
-			cr_expect_eq(fake_config_read(&f, 5, off, size), want, "%u at %u", size, off);
+			cr_expect_eq(fake_config_read(&f, 5, off, size), want, "%u at %u", size,
+				     off);
 		}
 	}
 	cr_expect_eq(fake_read(&f, FAKE_ECAM + (5 << 15), 8), 0x0000000056781234ull);

@@ -167,7 +167,8 @@ Test(platform, i8042)
 	out(0x60, 1, 0xfe);
 	cr_assert_eq(f.events[VM_EVENT_RESET], 1);
 	for (unsigned w = 1; w < 4; w++) {
-		cr_assert_eq(in(0x64, widths[w]), widths[w] == 8 ? ~0ull : (1ull << 8 * widths[w]) - 1);
+		cr_assert_eq(in(0x64, widths[w]),
+			     widths[w] == 8 ? ~0ull : (1ull << 8 * widths[w]) - 1);
 		out(0x60, widths[w], ~0ull);
 	}
 	device_destroy(dev);
@@ -263,8 +264,11 @@ static time_t read_clock(void)
 
 	while (reg(0x0a) & 0x80)
 		;
-	tm = (struct tm){ .tm_sec = bcd(reg(0)), .tm_min = bcd(reg(2)), .tm_hour = bcd(reg(4)),
-			  .tm_mday = bcd(reg(7)), .tm_mon = bcd(reg(8)) - 1,
+	tm = (struct tm){ .tm_sec = bcd(reg(0)),
+			  .tm_min = bcd(reg(2)),
+			  .tm_hour = bcd(reg(4)),
+			  .tm_mday = bcd(reg(7)),
+			  .tm_mon = bcd(reg(8)) - 1,
 			  .tm_year = bcd(reg(9)) + bcd(reg(0x32)) * 100 - 1900 };
 	tm.tm_isdst = 0;
 	return timegm(&tm);
@@ -414,7 +418,8 @@ Test(platform, cmos_every_width)
 		for (unsigned off = 0; off < 2; off++)
 			for (unsigned w = 0; w < 4; w++) {
 				out(0x70, 1, i);
-				out((uint16_t)(0x70 + off), widths[w], 0x1111111111111111ull * (i & 15));
+				out((uint16_t)(0x70 + off), widths[w],
+				    0x1111111111111111ull * (i & 15));
 				in((uint16_t)(0x70 + off), widths[w]);
 			}
 	/* Index and data in one access, as ISA splits it. */

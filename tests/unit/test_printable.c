@@ -8,30 +8,38 @@
 TestSuite(printable, .timeout = 30);
 
 static const struct {
-	const char *text, *want;	/* NULL: as it is */
+	const char *text, *want; /* NULL: as it is */
 } cases[] = {
 	{ "", NULL },
 	{ "plain text ~!", NULL },
 	{ "gr\xc3\xbc\xc3\x9f dich \xe6\x97\xa5\xe6\x9c\xac \xf0\x9f\x98\x80", NULL },
-	{ "\xc2\xa0", NULL },			/* U+00A0, after the last control */
-	{ "\xc4\x9b \xd0\x9b", NULL },		/* U+011B, U+041B: 9B is a part of them */
-	{ "\xf4\x8f\xbf\xbf", NULL },		/* U+10FFFF */
+	{ "\xc2\xa0", NULL },	       /* U+00A0, after the last control */
+	{ "\xc4\x9b \xd0\x9b", NULL }, /* U+011B, U+041B: 9B is a part of them */
+	{ "\xf4\x8f\xbf\xbf", NULL },  /* U+10FFFF */
 	{ "a\nb\r\tc\x7f", "a?b??c?" },
 	{ "\033[2J\033]0;title\007", "?[2J?]0;title?" },
 	{ "\xc2\x80", "??" },
-	{ "\xc2\x9b" "31m", "??31m" },		/* CSI in UTF-8 */
-	{ "\xc2\x9d" "0;x\xc2\x9c", "??0;x??" },	/* OSC, ST */
+	{ "\xc2\x9b"
+	  "31m",
+	  "??31m" }, /* CSI in UTF-8 */
+	{ "\xc2\x9d"
+	  "0;x\xc2\x9c",
+	  "??0;x??" }, /* OSC, ST */
 	{ "\xc2\x9f", "??" },
-	{ "\x9b" "2J", "?2J" },			/* CSI in Latin-1 */
+	{ "\x9b"
+	  "2J",
+	  "?2J" }, /* CSI in Latin-1 */
 	{ "caf\xe9", "caf?" },
-	{ "\xc0\x9b" "x", "??x" },		/* overlong: ESC, U+001B */
+	{ "\xc0\x9b"
+	  "x",
+	  "??x" }, /* overlong: ESC, U+001B */
 	{ "\xc0\x8a", "??" },
-	{ "\xe0\x82\x9b", "???" },		/* overlong: U+009B */
-	{ "\xed\xa0\x80", "???" },		/* a surrogate */
-	{ "\xf4\x90\x80\x80", "????" },		/* beyond Unicode */
+	{ "\xe0\x82\x9b", "???" },	/* overlong: U+009B */
+	{ "\xed\xa0\x80", "???" },	/* a surrogate */
+	{ "\xf4\x90\x80\x80", "????" }, /* beyond Unicode */
 	{ "\xff\xfe", "??" },
 	{ "cut \xe6\x97", "cut ??" },
-	{ "\xc3\033x", "??x" },			/* its second byte is none */
+	{ "\xc3\033x", "??x" }, /* its second byte is none */
 };
 
 static void judge(const char *text, const char *want)

@@ -162,8 +162,10 @@ static void try_open(bool readonly, const char *what)
 }
 
 static const uint64_t values[] = {
-	0, 1, 2, 3, 511, 512, 4096, 4097, 8192, 65536, 1u << 20, 0x7fffffff, 0x80000000, 0xffffffff,
-	1ull << 40, 1ull << 55, 1ull << 56, 1ull << 60, 1ull << 62, 1ull << 63, INT64_MAX, UINT64_MAX,
+	0,	    1,		2,	    3,		511,	    512,
+	4096,	    4097,	8192,	    65536,	1u << 20,   0x7fffffff,
+	0x80000000, 0xffffffff, 1ull << 40, 1ull << 55, 1ull << 56, 1ull << 60,
+	1ull << 62, 1ull << 63, INT64_MAX,  UINT64_MAX,
 };
 #define NVALUES (sizeof(values) / sizeof(values[0]))
 
@@ -206,13 +208,25 @@ static void bounds(void)
 Test(qcow2_bad, header_fields)
 {
 	static const struct field fields[] = {
-		{ "version", 4, 4 }, { "backing_offset", 8, 8 }, { "backing_len", 16, 4 },
-		{ "cluster_bits", 20, 4 }, { "size", 24, 8 }, { "crypt", 32, 4 },
-		{ "l1_size", 36, 4 }, { "l1_offset", 40, 8 }, { "reftable_offset", 48, 8 },
-		{ "reftable_clusters", 56, 4 }, { "nsnapshots", 60, 4 },
-		{ "snapshots_offset", 64, 8 }, { "incompatible", 72, 8 }, { "compatible", 80, 8 },
-		{ "autoclear", 88, 8 }, { "refcount_order", 96, 4 }, { "header_len", 100, 4 },
-		{ "compression", 104, 1 }, { "extension type", 112, 4 },
+		{ "version", 4, 4 },
+		{ "backing_offset", 8, 8 },
+		{ "backing_len", 16, 4 },
+		{ "cluster_bits", 20, 4 },
+		{ "size", 24, 8 },
+		{ "crypt", 32, 4 },
+		{ "l1_size", 36, 4 },
+		{ "l1_offset", 40, 8 },
+		{ "reftable_offset", 48, 8 },
+		{ "reftable_clusters", 56, 4 },
+		{ "nsnapshots", 60, 4 },
+		{ "snapshots_offset", 64, 8 },
+		{ "incompatible", 72, 8 },
+		{ "compatible", 80, 8 },
+		{ "autoclear", 88, 8 },
+		{ "refcount_order", 96, 4 },
+		{ "header_len", 100, 4 },
+		{ "compression", 104, 1 },
+		{ "extension type", 112, 4 },
 		{ "extension length", 116, 4 },
 	};
 
@@ -226,10 +240,11 @@ Test(qcow2_bad, header_fields)
 Test(qcow2_bad, tables)
 {
 	struct field fields[] = {
-		{ "l1[0]", 0, 8 }, { "l1[1]", 8, 8 }, { "reftable[0]", 0, 8 },
-		{ "reftable[1]", 8, 8 }, { "refblock", 0, 8 }, { "refblock behind", 100 * 2, 8 },
-		{ "l2 data", 16, 8 }, { "l2 zero", 16 * 8, 8 }, { "l2 packed", 160 * 8, 8 },
-		{ "l2 of l1[1]", 16, 8 },
+		{ "l1[0]", 0, 8 },	     { "l1[1]", 8, 8 },
+		{ "reftable[0]", 0, 8 },     { "reftable[1]", 8, 8 },
+		{ "refblock", 0, 8 },	     { "refblock behind", 100 * 2, 8 },
+		{ "l2 data", 16, 8 },	     { "l2 zero", 16 * 8, 8 },
+		{ "l2 packed", 160 * 8, 8 }, { "l2 of l1[1]", 16, 8 },
 	};
 
 	log_set_level(LOG_ERROR - 1);
@@ -315,7 +330,9 @@ Test(qcow2_bad, cut_short)
 	make_good();
 	for (uint64_t n = 0; n < good.bytes; n += n < 256 ? 8 : 2048) {
 		for (int ro = 0; ro < 2; ro++) {
-			struct store_options o = { .path = "bad", .format = STORE_QCOW2, .readonly = ro };
+			struct store_options o = { .path = "bad",
+						   .format = STORE_QCOW2,
+						   .readonly = ro };
 			struct err err = { "" };
 			struct store *s;
 
@@ -369,9 +386,11 @@ Test(qcow2_bad, what_a_compressed_cluster_may_cost)
 	log_set_level(LOG_ERROR - 1);
 	must("yes 'much of the same' | head -c 65536 > raw");
 	must("qemu-img convert -c -o compression_type=zstd -f raw -O qcow2 raw bad");
-	at = peek64("bad", peek64("bad", peek64("bad", 40)) & 0xfffffffffffe00) & ((1ull << 54) - 1);
+	at = peek64("bad", peek64("bad", peek64("bad", 40)) & 0xfffffffffffe00) &
+	     ((1ull << 54) - 1);
 	for (unsigned i = 0; i < 2; i++) {
-		must("cat raw | zstd -q --long=%u | dd of=bad bs=1 seek=%lu conv=notrunc", i ? 27 : 23, at);
+		must("cat raw | zstd -q --long=%u | dd of=bad bs=1 seek=%lu conv=notrunc",
+		     i ? 27 : 23, at);
 		s = must_open("bad", STORE_QCOW2, true);
 		cr_assert_eq(store_read(s, buf, 0, sizeof(buf)), i ? -EIO : 0, "%u", i);
 		cr_assert(i || !memcmp(buf, "much of", 7));

@@ -24,8 +24,8 @@ static uint64_t qemu_says(const char *field)
 	char line[64] = "";
 	FILE *f;
 
-	sh("qemu-img check -f qcow2 --output=json q.qcow2 > json; "
-	   "jq '.[\"%s\"] // 0' json > value", field);
+	sh("qemu-img check -f qcow2 --output=json q.qcow2 > json; jq '.[\"%s\"] // 0' json > value",
+	   field);
 	f = fopen("value", "r");
 	cr_assert(f && fgets(line, sizeof(line), f));
 	fclose(f);
@@ -41,15 +41,22 @@ static void same_as_qemu(void)
 	cr_assert_eq(r.total_clusters, qemu_says("total-clusters"));
 	cr_assert_eq(r.allocated_clusters, qemu_says("allocated-clusters"));
 	cr_assert_eq(r.compressed_clusters, qemu_says("compressed-clusters"));
-	cr_assert_eq(r.fragmented_clusters, qemu_says("fragmented-clusters"), "%lu, not %lu", r.fragmented_clusters, qemu_says("fragmented-clusters"));
+	cr_assert_eq(r.fragmented_clusters, qemu_says("fragmented-clusters"), "%lu, not %lu",
+		     r.fragmented_clusters, qemu_says("fragmented-clusters"));
 	cr_assert_eq(r.end_bytes, qemu_says("image-end-offset"));
 }
 
 Test(qcow2_check, healthy_images)
 {
 	static const char *how[] = {
-		"", "-c", "-o cluster_size=512", "-c -o cluster_size=2M", "-o refcount_bits=1",
-		"-o refcount_bits=64,cluster_size=4k", "-o compat=0.10", "-o preallocation=metadata",
+		"",
+		"-c",
+		"-o cluster_size=512",
+		"-c -o cluster_size=2M",
+		"-o refcount_bits=1",
+		"-o refcount_bits=64,cluster_size=4k",
+		"-o compat=0.10",
+		"-o preallocation=metadata",
 	};
 
 	make_raw("raw", 3 * MIB, 1);
@@ -177,7 +184,8 @@ Test(qcow2_check, flags_are_not_repaired_where_no_table_is)
 	make_raw("raw", 4 * MIB, 1);
 	must("qemu-img convert -S 0 -f raw -O qcow2 -o cluster_size=4k raw good.qcow2");
 	for (unsigned i = 0; i < 4; i++) {
-		uint64_t l1 = peek64("good.qcow2", 40), l2 = peek64("good.qcow2", l1) & ENTRY_OFFSET;
+		uint64_t l1 = peek64("good.qcow2", 40),
+			 l2 = peek64("good.qcow2", l1) & ENTRY_OFFSET;
 		uint64_t data = peek64("good.qcow2", l2) & ENTRY_OFFSET;
 		const uint64_t where[] = { data + 512, 1ull << 40, data, l1 };
 		struct qcow2_check r = { .repair = QCOW2_REPAIR_ALL };
@@ -209,13 +217,15 @@ Test(qcow2_check, no_leak_is_freed_beside_an_entry_that_leads_nowhere)
 	for (unsigned i = 0; i < 3; i++) {
 		uint64_t l2 = peek64("good.qcow2", peek64("good.qcow2", 40)) & ENTRY_OFFSET;
 		uint64_t entry = peek64("good.qcow2", l2 + 80);
-		const uint64_t lies[] = { entry + 512, entry | 1ull << 45, 1ull << 62 | 1ull << 40 };
+		const uint64_t lies[] = { entry + 512, entry | 1ull << 45,
+					  1ull << 62 | 1ull << 40 };
 		uint64_t blocks = peek64("good.qcow2", peek64("good.qcow2", 48));
 		struct qcow2_check r;
 
 		must("cp good.qcow2 q.qcow2");
 		poke64("q.qcow2", l2 + 80, lies[i]);
-		for (enum qcow2_repair repair = QCOW2_REPAIR_LEAKS; repair <= QCOW2_REPAIR_ALL; repair++) {
+		for (enum qcow2_repair repair = QCOW2_REPAIR_LEAKS; repair <= QCOW2_REPAIR_ALL;
+		     repair++) {
 			r = check(repair);
 			cr_assert_eq(r.corruptions, 1, "%u", i);
 			cr_assert_eq(r.leaks, 1, "%u", i);

@@ -38,8 +38,8 @@ enum call { CALL_SIZE, CALL_WRITE, CALL_READ, CALL_SYNC, CALL_ALLOCATE, CALL_MEM
 static struct {
 	bool armed;
 	enum call call;
-	unsigned after;		/* so many succeed before */
-	unsigned times;		/* so many fail then */
+	unsigned after; /* so many succeed before */
+	unsigned times; /* so many fail then */
 	int error;
 	unsigned hits;
 } fault;
@@ -75,19 +75,21 @@ static void disarm(void)
 	fault.armed = false;
 }
 
-#define WRAP(call, type, failed, name, params, ...)		\
-	type __real_##name params;				\
-	type __wrap_##name params;				\
-	type __wrap_##name params				\
-	{							\
-		return hit(call) ? failed : __real_##name(__VA_ARGS__);	\
+#define WRAP(call, type, failed, name, params, ...)                                                \
+	type __real_##name params;                                                                 \
+	type __wrap_##name params;                                                                 \
+	type __wrap_##name params                                                                  \
+	{                                                                                          \
+		return hit(call) ? failed : __real_##name(__VA_ARGS__);                            \
 	}
 
 WRAP(CALL_SIZE, int, -1, ftruncate, (int fd, off_t size), fd, size)
-WRAP(CALL_WRITE, ssize_t, -1, pwritev, (int fd, const struct iovec *iov, int n, off_t at), fd, iov, n, at)
-WRAP(CALL_WRITE, ssize_t, -1, pwritev2, (int fd, const struct iovec *iov, int n, off_t at, int flags), fd, iov, n,
-     at, flags)
-WRAP(CALL_READ, ssize_t, -1, preadv, (int fd, const struct iovec *iov, int n, off_t at), fd, iov, n, at)
+WRAP(CALL_WRITE, ssize_t, -1, pwritev, (int fd, const struct iovec *iov, int n, off_t at), fd, iov,
+     n, at)
+WRAP(CALL_WRITE, ssize_t, -1, pwritev2,
+     (int fd, const struct iovec *iov, int n, off_t at, int flags), fd, iov, n, at, flags)
+WRAP(CALL_READ, ssize_t, -1, preadv, (int fd, const struct iovec *iov, int n, off_t at), fd, iov, n,
+     at)
 WRAP(CALL_SYNC, int, -1, fdatasync, (int fd), fd)
 WRAP(CALL_ALLOCATE, int, -1, fallocate, (int fd, int mode, off_t at, off_t len), fd, mode, at, len)
 WRAP(CALL_MEMORY, void *, NULL, malloc, (size_t n), n)
@@ -105,7 +107,8 @@ static void make_nearly_full(const char *path)
 	static uint8_t buf[FILLED];
 	struct store *s;
 
-	must("rm -f %s; qemu-img create -q -f qcow2 -o cluster_size=512,refcount_bits=64 %s 8M", path, path);
+	must("rm -f %s; qemu-img create -q -f qcow2 -o cluster_size=512,refcount_bits=64 %s 8M",
+	     path, path);
 	s = must_open(path, STORE_QCOW2, false);
 	pattern(buf, FILLED, 1);
 	cr_assert_eq(store_write(s, buf, 0, FILLED), 0);
@@ -151,7 +154,8 @@ static int grow_by_resize(struct store *s)
 }
 
 /* The call number after fails while it grows; false: it makes no such call. */
-static bool try(int (*grow)(struct store *s), enum call call, unsigned after, unsigned times, int error)
+static bool try(int (*grow)(struct store *s), enum call call, unsigned after, unsigned times,
+		int error)
 {
 	struct store *s;
 	char what[64];
@@ -280,8 +284,13 @@ static void guest_done(struct disk_req *req, int result)
 static int guest_do(enum disk_op op, uint64_t offset, void *buf, uint64_t len, bool durable)
 {
 	struct iovec iov = { buf, len };
-	struct disk_req req = { .op = op, .offset = offset, .len_bytes = len, .iov = &iov, .niov = 1,
-				.done = guest_done, .durable = durable };
+	struct disk_req req = { .op = op,
+				.offset = offset,
+				.len_bytes = len,
+				.iov = &iov,
+				.niov = 1,
+				.done = guest_done,
+				.durable = durable };
 
 	guest.done = 0;
 	guest.disk->ops->submit(guest.disk, &req);
@@ -498,8 +507,8 @@ static void leave_mount(void)
 Test(qcow2_faults, a_full_file_system_under_a_running_guest, .fini = leave_mount)
 {
 	/* Of our own: nobody else sees it, and it ends with us. */
-	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mkdir("small", 0700) ||
-	    mount("tmpfs", "small", "tmpfs", 0, "size=24M"))
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mkdir("small", 0700) || mount("tmpfs", "small", "tmpfs", 0, "size=24M"))
 		cr_skip_test("no file system can be mounted here");
 	must("qemu-img create -q -f qcow2 base.qcow2 4M; qemu-io -f qcow2 -c 'write -P 1 0 4M' base.qcow2");
 	cr_assert(!chdir("small"));

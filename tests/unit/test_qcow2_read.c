@@ -15,15 +15,33 @@ TestSuite(qcow2_read, .init = scratch_enter, .fini = scratch_leave, .timeout = 1
 #define RAW_BYTES (5 * MIB + 3 * 512)
 
 static const char *options[] = {
-	"-o compat=0.10", "-o compat=1.1", "-o compat=1.1,lazy_refcounts=on",
-	"-o cluster_size=512", "-o cluster_size=1k", "-o cluster_size=2k", "-o cluster_size=4k",
-	"-o cluster_size=128k", "-o cluster_size=2M", "-o compat=0.10,cluster_size=512",
-	"-o refcount_bits=1", "-o refcount_bits=2", "-o refcount_bits=4", "-o refcount_bits=8",
-	"-o refcount_bits=32", "-o refcount_bits=64",
-	"-o preallocation=off", "-o preallocation=metadata", "-o preallocation=falloc",
-	"-o preallocation=full", "-S 0",
-	"-c", "-c -o compat=0.10", "-c -o cluster_size=512", "-c -o cluster_size=4k",
-	"-c -o cluster_size=2M", "-c -o compression_type=zstd",
+	"-o compat=0.10",
+	"-o compat=1.1",
+	"-o compat=1.1,lazy_refcounts=on",
+	"-o cluster_size=512",
+	"-o cluster_size=1k",
+	"-o cluster_size=2k",
+	"-o cluster_size=4k",
+	"-o cluster_size=128k",
+	"-o cluster_size=2M",
+	"-o compat=0.10,cluster_size=512",
+	"-o refcount_bits=1",
+	"-o refcount_bits=2",
+	"-o refcount_bits=4",
+	"-o refcount_bits=8",
+	"-o refcount_bits=32",
+	"-o refcount_bits=64",
+	"-o preallocation=off",
+	"-o preallocation=metadata",
+	"-o preallocation=falloc",
+	"-o preallocation=full",
+	"-S 0",
+	"-c",
+	"-c -o compat=0.10",
+	"-c -o cluster_size=512",
+	"-c -o cluster_size=4k",
+	"-c -o cluster_size=2M",
+	"-c -o compression_type=zstd",
 	"-c -o compression_type=zstd,cluster_size=512",
 	"-c -o compression_type=zstd,cluster_size=2M",
 };
@@ -56,8 +74,9 @@ static void fill(uint8_t *p, uint64_t n)
 static uint64_t stream_of(uint64_t bytes, int flush, uint8_t *out, uint64_t room)
 {
 	uint8_t *in = malloc(bytes);
-	z_stream z = { .next_in = in, .avail_in = (uInt)bytes, .next_out = out,
-		       .avail_out = (uInt)room };
+	z_stream z = {
+		.next_in = in, .avail_in = (uInt)bytes, .next_out = out, .avail_out = (uInt)room
+	};
 
 	cr_assert(in);
 	fill(in, bytes);
@@ -76,7 +95,7 @@ Test(qcow2_read, deflate_streams)
 		const char *what;
 		uint64_t bytes;
 		int flush;
-		uint8_t then;	/* fills the sector */
+		uint8_t then; /* fills the sector */
 		bool good;
 	} t[] = {
 		{ "whole", CLUSTER, Z_FINISH, 0, true },

@@ -115,11 +115,23 @@ static void random_ops(const char *image, unsigned seed, unsigned nops)
 }
 
 static const char *options[] = {
-	"compat=1.1", "compat=0.10", "cluster_size=512", "cluster_size=4k", "cluster_size=2M",
-	"compat=0.10,cluster_size=512", "lazy_refcounts=on", "refcount_bits=1", "refcount_bits=2",
-	"refcount_bits=4,cluster_size=512", "refcount_bits=8", "refcount_bits=32",
-	"refcount_bits=64,cluster_size=512", "preallocation=metadata", "preallocation=falloc",
-	"preallocation=full", "compression_type=zstd",
+	"compat=1.1",
+	"compat=0.10",
+	"cluster_size=512",
+	"cluster_size=4k",
+	"cluster_size=2M",
+	"compat=0.10,cluster_size=512",
+	"lazy_refcounts=on",
+	"refcount_bits=1",
+	"refcount_bits=2",
+	"refcount_bits=4,cluster_size=512",
+	"refcount_bits=8",
+	"refcount_bits=32",
+	"refcount_bits=64,cluster_size=512",
+	"preallocation=metadata",
+	"preallocation=falloc",
+	"preallocation=full",
+	"compression_type=zstd",
 };
 
 Test(qcow2_write, fresh_images_of_qemu_img)
@@ -135,8 +147,12 @@ Test(qcow2_write, fresh_images_of_qemu_img)
 Test(qcow2_write, over_data_of_qemu_img)
 {
 	static const char *how[] = {
-		"", "-c", "-c -o compat=0.10", "-c -o cluster_size=512",
-		"-c -o compression_type=zstd,cluster_size=4k", "-o preallocation=metadata -S 0",
+		"",
+		"-c",
+		"-c -o compat=0.10",
+		"-c -o cluster_size=512",
+		"-c -o compression_type=zstd,cluster_size=4k",
+		"-o preallocation=metadata -S 0",
 	};
 
 	for (unsigned i = 0; i < sizeof(how) / sizeof(how[0]); i++) {
@@ -150,8 +166,11 @@ Test(qcow2_write, over_data_of_qemu_img)
 Test(qcow2_write, overlays)
 {
 	static const char *how[] = {
-		"-b base.qcow2 -F qcow2", "-b raw -F raw", "-b base.qcow2 -F qcow2 -o compat=0.10",
-		"-b raw -F raw -o cluster_size=512", "-b raw -F raw -o cluster_size=512,compat=0.10",
+		"-b base.qcow2 -F qcow2",
+		"-b raw -F raw",
+		"-b base.qcow2 -F qcow2 -o compat=0.10",
+		"-b raw -F raw -o cluster_size=512",
+		"-b raw -F raw -o cluster_size=512,compat=0.10",
 		"-b base.qcow2 -F qcow2 -o cluster_size=2M",
 	};
 
@@ -196,9 +215,12 @@ Test(qcow2_write, our_own_images)
 	static const uint64_t sizes[] = { 0, 512, DISK_BYTES };
 
 	for (unsigned i = 0; i < 24; i++) {
-		struct store_create c = { .path = "q.qcow2", .format = STORE_QCOW2,
-					  .size_bytes = sizes[i % 3], .cluster_bytes = clusters[i / 3 % 4],
-					  .version = i / 12 ? 2 : 3, .lazy_refcounts = i == 2,
+		struct store_create c = { .path = "q.qcow2",
+					  .format = STORE_QCOW2,
+					  .size_bytes = sizes[i % 3],
+					  .cluster_bytes = clusters[i / 3 % 4],
+					  .version = i / 12 ? 2 : 3,
+					  .lazy_refcounts = i == 2,
 					  .zstd = i == 5 };
 		struct err err = { "" };
 
@@ -216,8 +238,10 @@ Test(qcow2_write, our_own_images)
 
 Test(qcow2_write, our_own_overlays)
 {
-	struct store_create c = { .path = "sub/o.qcow2", .format = STORE_QCOW2,
-				  .backing = "../raw", .backing_format = STORE_RAW };
+	struct store_create c = { .path = "sub/o.qcow2",
+				  .format = STORE_QCOW2,
+				  .backing = "../raw",
+				  .backing_format = STORE_RAW };
 	struct err err;
 
 	make_raw("raw", DISK_BYTES, 9);
@@ -342,7 +366,8 @@ Test(qcow2_write, resize)
 {
 	static const char *how[] = { "-o cluster_size=512", "", "-b raw -F raw",
 				     "-b raw -F raw -o compat=0.10,cluster_size=4k" };
-	static const uint64_t sizes[] = { MIB, 700 * KIB + 512, 3 * MIB, 80 * MIB, MIB + 1024, 5 * MIB };
+	static const uint64_t sizes[] = { MIB,	    700 * KIB + 512, 3 * MIB,
+					  80 * MIB, MIB + 1024,	     5 * MIB };
 
 	make_raw("raw", 2 * MIB, 3);
 	for (unsigned i = 0; i < 4; i++) {
@@ -389,7 +414,8 @@ static void *work(void *opaque)
 		if (!w->rc && i % 50 == w->id)
 			w->rc = w->s->ops->flush(w->s);
 		if (!w->rc && i % 10 == 0)
-			w->rc = w->s->ops->discard(w->s, 20 * MIB + (i * 64 % 2048) * KIB, 256 * KIB);
+			w->rc = w->s->ops->discard(w->s, 20 * MIB + (i * 64 % 2048) * KIB,
+						   256 * KIB);
 		if (!w->rc && i % 10 == 5)
 			w->rc = store_write(w->s, buf, 20 * MIB + (i * 96 % 2048) * KIB, 3000);
 	}

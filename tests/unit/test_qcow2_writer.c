@@ -88,8 +88,10 @@ Test(qcow2_writer, mixture)
 		for (unsigned how = 0; how < 3; how++)
 			mixture(&(struct store_create){
 				.size_bytes = cluster < 65536 ? 301ull * cluster : 31ull * cluster,
-				.cluster_bytes = cluster, .version = how == 1 ? 2 : 3,
-				.zstd = how == 2, .lazy_refcounts = how == 2 });
+				.cluster_bytes = cluster,
+				.version = how == 1 ? 2 : 3,
+				.zstd = how == 2,
+				.lazy_refcounts = how == 2 });
 	}
 }
 
@@ -105,7 +107,9 @@ Test(qcow2_writer, full_refcount)
 
 	w = begin(&fd, &create);
 	for (uint64_t i = 0; i < 70000; i++) {
-		struct qcow2_piece p = { .kind = QCOW2_PIECE_PACKED, .cluster = i, .len_bytes = 20 };
+		struct qcow2_piece p = { .kind = QCOW2_PIECE_PACKED,
+					 .cluster = i,
+					 .len_bytes = 20 };
 
 		cr_assert(!qcow2_writer_place(w, &p, 1));
 		if (last && p.host != last + 20)

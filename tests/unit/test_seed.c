@@ -14,7 +14,8 @@
 #include "tools/bantam-seed/seed.h"
 #include "vmm/core/new_file.h"
 
-#define EACH(c, table) for (size_t i_ = 0; i_ < sizeof(table) / sizeof(table[0]) && (c = &table[i_]); i_++)
+#define EACH(c, table)                                                                             \
+	for (size_t i_ = 0; i_ < sizeof(table) / sizeof(table[0]) && (c = &table[i_]); i_++)
 
 static char dir[64];
 
@@ -70,8 +71,11 @@ Test(seed, cloud_checked)
 		{ .interface = "a\"b", .dns = "1.1.1.1", .why = "interface" },
 	}, *c;
 
-	EACH(c, table) {
-		struct cloud cloud = { .hostname = c->host, .user = c->user, .mac = c->mac,
+	EACH(c, table)
+	{
+		struct cloud cloud = { .hostname = c->host,
+				       .user = c->user,
+				       .mac = c->mac,
 				       .interface = c->interface };
 		struct err err = { "" };
 		int rc;
@@ -94,12 +98,16 @@ Test(seed, cloud_checked)
 
 Test(seed, cloud_passwords)
 {
-	static const struct { const char *password, *user; bool good; } table[] = {
+	static const struct {
+		const char *password, *user;
+		bool good;
+	} table[] = {
 		{ "plain", NULL, true }, { "$ 5", NULL, true }, { "$6$s$h", NULL, true }, { "$y$j9T$s$h", "ann", true },
 		{ "$y$j9T$s$h", NULL, false }, { "", NULL, false }, { "\xff", "ann", false },
 	}, *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		struct cloud cloud = { .password = c->password, .user = c->user };
 		struct err err = { "" };
 
@@ -109,7 +117,9 @@ Test(seed, cloud_passwords)
 
 Test(seed, cloud_scalars)
 {
-	static const struct { const char *text, *want; } table[] = {
+	static const struct {
+		const char *text, *want;
+	} table[] = {
 		{ "plain", "\"plain\"" }, { "\"\\", "\"\\\"\\\\\"" }, { "a\nb\t", "\"a\\u000Ab\\u0009\"" },
 		{ "'#: {}[]&*!|>%@`", "\"'#: {}[]&*!|>%@`\"" }, { "\x7f", "\"\\u007F\"" },
 		{ "\xc2\x85", "\"\\u0085\"" }, { "\xe2\x80\xa8", "\"\\u2028\"" },
@@ -118,7 +128,8 @@ Test(seed, cloud_scalars)
 		{ "\xf0\x9f\xbf\xbe", "\"\\U0001FFFE\"" },
 	}, *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		struct cloud cloud = { .instance_id = c->text };
 		struct text user = { "", 0 }, network = { NULL, 0 }, meta = { NULL, 0 };
 		char want[128];
@@ -150,7 +161,11 @@ Test(seed, cloud_id_follows_content)
 
 Test(seed, ssh_keys)
 {
-	static const struct { const char *text; unsigned keys; const char *why; } table[] = {
+	static const struct {
+		const char *text;
+		unsigned keys;
+		const char *why;
+	} table[] = {
 		{ "ssh-ed25519 AAAA me@host\n", 1, NULL },
 		{ "# mine\n\nssh-rsa AAAA\r\necdsa-sha2-nistp256 BBBB x\n", 2, NULL },
 		{ "no-pty,command=\"x y\" ssh-ed25519 AAAA\n", 1, NULL },
@@ -159,7 +174,8 @@ Test(seed, ssh_keys)
 		{ "-----BEGIN OPENSSH PRIVATE KEY-----\n", 0, "private key" },
 	}, *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		struct cloud cloud = { NULL };
 		struct text hold;
 		struct err err = { "" };
@@ -181,13 +197,17 @@ Test(seed, ssh_keys)
 
 Test(seed, env_names)
 {
-	static const struct { const char *text; bool good; } table[] = {
+	static const struct {
+		const char *text;
+		bool good;
+	} table[] = {
 		{ "A=1", true }, { "A=", true }, { "_x.y-z=1", true }, { "A==", true }, { "PPID=1", true },
 		{ "", false }, { "A", false }, { "=1", false }, { "1A=1", false }, { "-A=1", false },
 		{ ".A=1", false }, { "A B=1", false }, { "A'=1", false }, { "Ä=1", false }, { "A\n=1", false },
 	}, *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		struct err err = { "" };
 
 		cr_expect_eq(!launch_check_env(c->text, &err), c->good, "%s", c->text);
@@ -198,7 +218,12 @@ Test(seed, env_names)
 
 Test(seed, env_files)
 {
-	static const struct { const char *text; size_t len; const char *items[4]; const char *why; } table[] = {
+	static const struct {
+		const char *text;
+		size_t len;
+		const char *items[4];
+		const char *why;
+	} table[] = {
 		{ "A=1\nB=two words\n", 16, { "A=1", "B=two words" }, NULL },
 		{ "\n  \n# x\nA='q' # no\n", 19, { "A='q' # no" }, NULL },
 		{ "A=1\r\nB=2", 8, { "A=1", "B=2" }, NULL },
@@ -207,7 +232,8 @@ Test(seed, env_files)
 		{ "A=1\nB=\0\n", 8, { NULL }, "NUL" },
 	}, *c;
 
-	EACH(c, table) {
+	EACH(c, table)
+	{
 		struct list env = { NULL, 0 };
 		struct text text;
 		struct err err = { "" };
@@ -238,8 +264,10 @@ Test(seed, last_of_a_name_wins)
 	list_add(&args, "$(x)");
 	cr_assert_eq(launch_script(&env, &args, &out, &err), 0);
 	cr_expect(!strstr(out.data, "first"));
-	cr_expect(strstr(out.data, "exec env \\\n\t'AB=other' \\\n\t'A=it'\\''s' \\\n\t\"$service\" \\\n\t'$(x)' \"$@\"\n"),
-		  "%s", out.data);
+	cr_expect(
+		strstr(out.data,
+		       "exec env \\\n\t'AB=other' \\\n\t'A=it'\\''s' \\\n\t\"$service\" \\\n\t'$(x)' \"$@\"\n"),
+		"%s", out.data);
 	text_clear(&out);
 	list_clear(&env);
 	list_clear(&args);
@@ -314,7 +342,10 @@ Test(seed, new_file_appears_when_complete)
 
 Test(seed, new_file_refuses)
 {
-	static const struct { const char *path; int rc; } table[] = {
+	static const struct {
+		const char *path;
+		int rc;
+	} table[] = {
 		{ "folder", -EEXIST }, { "link", -EEXIST }, { "fifo", -EEXIST }, { "no/where", -ENOENT },
 		{ "", -EISDIR }, { "x/", -EISDIR },
 	}, *c;
@@ -323,7 +354,7 @@ Test(seed, new_file_refuses)
 
 	cr_assert_eq(mkdir("folder", 0700) || symlink("target", "link") || mkfifo("fifo", 0600), 0);
 	EACH(c, table)
-		cr_expect_eq(new_file_open(&file, c->path, true, &err), c->rc, "%s: %s", c->path, err.text);
+	cr_expect_eq(new_file_open(&file, c->path, true, &err), c->rc, "%s: %s", c->path, err.text);
 	cr_expect_eq(names_here(), 3);
 }
 
@@ -421,7 +452,9 @@ Test(seed, disk_of_a_folder)
 	disk_close(disk);
 	cr_expect_eq(disk_seed_open(&cfg, "nowhere", "CIDATA", &disk, &err), -ENOENT);
 	cr_expect_eq(disk_seed_open(&cfg, "d", "TOO LONG A LABEL", &disk, &err), -EINVAL);
-	cr_assert_eq(open("d/large", O_WRONLY | O_CREAT, 0600) < 0 || truncate("d/large", 1100 << 20), 0);
+	cr_assert_eq(open("d/large", O_WRONLY | O_CREAT, 0600) < 0 ||
+			     truncate("d/large", 1100 << 20),
+		     0);
 	cr_expect_eq(disk_seed_open(&cfg, "d", NULL, &disk, &err), -EFBIG);
 	loop_destroy(cfg.loop);
 }

@@ -87,12 +87,12 @@ static bool line_up(void)
 
 static bool can_send(void)
 {
-	return in(UART_LSR) & UART_LSR_THRE;
+	return in(UART_LSR)&UART_LSR_THRE;
 }
 
 static bool has_data(void)
 {
-	return in(UART_LSR) & UART_LSR_DR;
+	return in(UART_LSR)&UART_LSR_DR;
 }
 
 static bool lost(void)
@@ -194,12 +194,12 @@ Test(serial, linux_finds_a_16550a)
 	uint8_t v;
 
 	out(UART_IER, 0);
-	cr_assert_eq(in(UART_IER) & 0xf, 0);
+	cr_assert_eq(in(UART_IER)&0xf, 0);
 	out(UART_IER, 0x0f);
-	cr_assert_eq(in(UART_IER) & 0xf, 0x0f);
+	cr_assert_eq(in(UART_IER)&0xf, 0x0f);
 	out(UART_IER, 0);
 	out(UART_MCR, UART_MCR_LOOP | UART_MCR_OUT2 | UART_MCR_RTS);
-	cr_assert_eq(in(UART_MSR) & 0xf0, UART_MSR_DCD | UART_MSR_CTS);
+	cr_assert_eq(in(UART_MSR)&0xf0, UART_MSR_DCD | UART_MSR_CTS);
 	out(UART_MCR, 0);
 	out(UART_LCR, 0xbf);
 	out(2, 0);
@@ -223,14 +223,14 @@ Test(serial, linux_finds_a_16550a)
 	out(UART_FCR, UART_FCR_ENABLE_FIFO | UART_FCR7_64BYTE);
 	cr_assert_eq(in(UART_IIR) >> 5, 6, "looks like a TI16750");
 	out(UART_IER, 0x40);
-	cr_assert_eq(in(UART_IER) & 0x40, 0, "looks like an XScale");
+	cr_assert_eq(in(UART_IER)&0x40, 0, "looks like an XScale");
 	/* The THRE and TXEN bug tests. */
 	out(UART_IER, UART_IER_THRI);
-	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_THRI);
+	cr_assert_eq(in(UART_IIR)&0xf, UART_IIR_THRI);
 	out(UART_IER, 0);
 	out(UART_IER, UART_IER_THRI);
-	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_THRI);
-	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_NO_INT);
+	cr_assert_eq(in(UART_IIR)&0xf, UART_IIR_THRI);
+	cr_assert_eq(in(UART_IIR)&0xf, UART_IIR_NO_INT);
 	out(UART_IER, 0);
 	cr_assert_not(line());
 }
@@ -276,7 +276,7 @@ Test(serial, input_waits_for_a_reader)
 	in(UART_LSR);
 	in(UART_LSR);
 	pass_ms(20);
-	cr_assert_not(in(UART_LSR) & UART_LSR_DR);
+	cr_assert_not(in(UART_LSR)&UART_LSR_DR);
 	in(UART_RX);
 	/* set_termios: the receiver, and then the FIFO. */
 	out(UART_FCR, 0);
@@ -315,7 +315,7 @@ Test(serial, long_input_is_not_lost)
 	open_port();
 	while (n < sizeof(text) - 1) {
 		cr_assert(within(5000, line_up), "after %zu bytes", n);
-		while (in(UART_LSR) & UART_LSR_DR) {
+		while (in(UART_LSR)&UART_LSR_DR) {
 			cr_assert_eq(in(UART_RX), text[n], "byte %zu", n);
 			n++;
 		}
@@ -346,8 +346,8 @@ Test(serial, overrun)
 	for (unsigned i = 0; i < 17; i++)
 		out(UART_TX, (uint8_t)('a' + i));
 	cr_assert_eq(in(UART_IIR), 0xc0 | UART_IIR_RLSI, "line status comes first");
-	cr_assert(in(UART_LSR) & UART_LSR_OE);
-	cr_assert_not(in(UART_LSR) & UART_LSR_OE, "reading the LSR clears it");
+	cr_assert(in(UART_LSR)&UART_LSR_OE);
+	cr_assert_not(in(UART_LSR)&UART_LSR_OE, "reading the LSR clears it");
 	cr_assert_eq(in(UART_IIR), 0xc0 | UART_IIR_RDI);
 	for (unsigned i = 0; i < 16; i++)
 		cr_assert_eq(in(UART_RX), 'a' + i, "a full FIFO keeps what it has");
@@ -358,7 +358,7 @@ Test(serial, overrun)
 	out(UART_TX, '1');
 	cr_assert_eq(in(UART_IIR), UART_IIR_RDI);
 	out(UART_TX, '2');
-	cr_assert(in(UART_LSR) & UART_LSR_OE);
+	cr_assert(in(UART_LSR)&UART_LSR_OE);
 	cr_assert_eq(in(UART_RX), '2');
 	cr_assert_eq(in(UART_RX), 0);
 }
@@ -371,7 +371,7 @@ Test(serial, loopback_stays_inside)
 	cr_assert_eq(in(UART_RX), 'q');
 	type("z");
 	pass_ms(20);
-	cr_assert_not(in(UART_LSR) & UART_LSR_DR, "the host's input waits outside");
+	cr_assert_not(in(UART_LSR)&UART_LSR_DR, "the host's input waits outside");
 	out(UART_MCR, 0);
 	print("end");
 	cr_assert_str_eq(got(3), "end");
@@ -379,9 +379,13 @@ Test(serial, loopback_stays_inside)
 
 Test(serial, modem_status)
 {
-	static const struct { uint8_t mcr, msr; } map[] = {
-		{ UART_MCR_DTR, UART_MSR_DSR }, { UART_MCR_RTS, UART_MSR_CTS },
-		{ UART_MCR_OUT1, UART_MSR_RI }, { UART_MCR_OUT2, UART_MSR_DCD },
+	static const struct {
+		uint8_t mcr, msr;
+	} map[] = {
+		{ UART_MCR_DTR, UART_MSR_DSR },
+		{ UART_MCR_RTS, UART_MSR_CTS },
+		{ UART_MCR_OUT1, UART_MSR_RI },
+		{ UART_MCR_OUT2, UART_MSR_DCD },
 	};
 
 	out(UART_IER, UART_IER_MSI);
@@ -395,8 +399,7 @@ Test(serial, modem_status)
 
 		out(UART_MCR, UART_MCR_LOOP | map[i].mcr);
 		/* RI tells only when it ends. */
-		cr_assert_eq(in(UART_MSR),
-			     map[i].msr | (map[i].msr == UART_MSR_RI ? 0 : delta));
+		cr_assert_eq(in(UART_MSR), map[i].msr | (map[i].msr == UART_MSR_RI ? 0 : delta));
 		out(UART_MCR, UART_MCR_LOOP);
 		cr_assert_eq(in(UART_MSR), delta);
 	}
@@ -411,16 +414,16 @@ Test(serial, priorities)
 	out(UART_MCR, UART_MCR_LOOP);
 	for (unsigned i = 0; i < 17; i++)
 		out(UART_TX, 'p');
-	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_RLSI);
+	cr_assert_eq(in(UART_IIR)&0xf, UART_IIR_RLSI);
 	in(UART_LSR);
-	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_RDI);
-	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_RDI, "only reading the data ends it");
+	cr_assert_eq(in(UART_IIR)&0xf, UART_IIR_RDI);
+	cr_assert_eq(in(UART_IIR)&0xf, UART_IIR_RDI, "only reading the data ends it");
 	out(UART_FCR, UART_FCR_ENABLE_FIFO | UART_FCR_CLEAR_RCVR);
-	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_THRI);
-	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_MSI);
+	cr_assert_eq(in(UART_IIR)&0xf, UART_IIR_THRI);
+	cr_assert_eq(in(UART_IIR)&0xf, UART_IIR_MSI);
 	cr_assert(line());
 	in(UART_MSR);
-	cr_assert_eq(in(UART_IIR) & 0xf, UART_IIR_NO_INT);
+	cr_assert_eq(in(UART_IIR)&0xf, UART_IIR_NO_INT);
 	cr_assert_not(line());
 }
 
@@ -430,10 +433,10 @@ Test(serial, fifo_control)
 	out(UART_MCR, UART_MCR_LOOP);
 	out(UART_TX, 'a');
 	out(UART_FCR, UART_FCR_ENABLE_FIFO);
-	cr_assert(in(UART_LSR) & UART_LSR_DR, "nothing asked to clear");
+	cr_assert(in(UART_LSR)&UART_LSR_DR, "nothing asked to clear");
 	out(UART_FCR, UART_FCR_CLEAR_RCVR);
 	cr_assert_eq(in(UART_IIR) >> 6, 0);
-	cr_assert_not(in(UART_LSR) & UART_LSR_DR, "switching the FIFO clears it");
+	cr_assert_not(in(UART_LSR)&UART_LSR_DR, "switching the FIFO clears it");
 	out(UART_FCR, UART_FCR_TRIGGER_14);
 	out(UART_IER, UART_IER_RDI);
 	out(UART_TX, 'a');
@@ -447,12 +450,12 @@ Test(serial, a_full_sink_holds_the_guest_back)
 	out(UART_FCR, UART_FCR_ENABLE_FIFO);
 	/* The pipe, the ring, and no more. */
 	for (;;) {
-		while (n < 100000 && in(UART_LSR) & UART_LSR_THRE) {
+		while (n < 100000 && in(UART_LSR)&UART_LSR_THRE) {
 			out(UART_TX, (uint8_t)('a' + n % 26));
 			n++;
 		}
 		pass_ms(100);
-		if (!(in(UART_LSR) & UART_LSR_THRE))
+		if (!(in(UART_LSR)&UART_LSR_THRE))
 			break;
 		cr_assert_lt(n, 100000);
 	}

@@ -62,8 +62,8 @@ static void ignore(void *opaque)
 
 static _Noreturn void child(enum way way, bool stuck)
 {
-	struct chardev_user user = { input, ignore, resized, send_break, ignore,
-				     stuck ? &stuck : NULL };
+	struct chardev_user user = { input,	 ignore, resized,
+				     send_break, ignore, stuck ? &stuck : NULL };
 	struct keyvals kv;
 	struct loop *loop;
 	struct err err;
@@ -71,8 +71,7 @@ static _Noreturn void child(enum way way, bool stuck)
 	dup2(slave, 0);
 	dup2(slave, 1);
 	alarm(40);
-	if (loop_create(&loop, &err) ||
-	    keys_parse(&kv, "--serial", chardev_keys, "stdio", &err) ||
+	if (loop_create(&loop, &err) || keys_parse(&kv, "--serial", chardev_keys, "stdio", &err) ||
 	    chardev_open(&kv, loop, false, &chr, &err))
 		_exit(99);
 	keys_clear(&kv);
@@ -183,8 +182,8 @@ static void killed_by(int sig)
 
 Test(terminal, signals)
 {
-	static const int sigs[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGABRT, SIGSEGV, SIGBUS,
-				    SIGFPE, SIGILL, SIGSYS, SIGALRM, SIGUSR1 };
+	static const int sigs[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGABRT, SIGSEGV,
+				    SIGBUS,  SIGFPE, SIGILL,  SIGSYS, SIGALRM, SIGUSR1 };
 
 	for (size_t i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
 		killed_by(sigs[i]);
@@ -211,12 +210,13 @@ Test(terminal, keys_and_escapes)
 	cr_assert_str_eq(shown(16), "<61><03><1a><0d>", "Ctrl-C and Ctrl-Z are the guest's");
 	type("\x01\x01");
 	cr_assert_str_eq(shown(4), "<01>");
-	type("\x01" "b\x01qz");
+	type("\x01"
+	     "b\x01qz");
 	cr_assert_str_eq(shown(11), "<break><7a>");
 	type("\x01h");
 	cr_assert_not_null(strstr(shown(80), "Ctrl-A x  end the VM\r\n"));
 	cr_assert_eq(ioctl(slave, TIOCSWINSZ, &ws), 0);
-	kill(pid, SIGWINCH);	/* no session here that would get it */
+	kill(pid, SIGWINCH); /* no session here that would get it */
 	tcflush(master, TCIFLUSH);
 	type("\x01");
 	type("x");

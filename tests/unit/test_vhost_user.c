@@ -26,16 +26,43 @@
 #include "tests/unit/proc.h"
 
 #define QUEUE 16
-#define QUEUES 2	/* of --fs with one request queue, and of a card */
-#define RINGS 4		/* that the daemon can serve */
-#define ANSWER 7u	/* the length in every used element that the daemon writes */
+#define QUEUES 2  /* of --fs with one request queue, and of a card */
+#define RINGS 4	  /* that the daemon can serve */
+#define ANSWER 7u /* the length in every used element that the daemon writes */
 
-enum { GET_FEATURES = 1, SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 5, SET_NUM = 8, SET_ADDR,
-       SET_BASE, GET_BASE, SET_KICK, SET_CALL, SET_ERR, GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES,
-       ENABLE, GET_CONFIG = 24 };
+enum {
+	GET_FEATURES = 1,
+	SET_FEATURES,
+	SET_OWNER,
+	SET_MEM_TABLE = 5,
+	SET_NUM = 8,
+	SET_ADDR,
+	SET_BASE,
+	GET_BASE,
+	SET_KICK,
+	SET_CALL,
+	SET_ERR,
+	GET_PROTOCOL,
+	SET_PROTOCOL,
+	GET_QUEUES,
+	ENABLE,
+	GET_CONFIG = 24
+};
 
-enum how { OBEY, WRONG_REQUEST, WRONG_VERSION, NO_REPLY_FLAG, SHORT, HUGE_LEN, CLOSE, SILENT,
-	   NACK, DRIP, HALF, HOWS };
+enum how {
+	OBEY,
+	WRONG_REQUEST,
+	WRONG_VERSION,
+	NO_REPLY_FLAG,
+	SHORT,
+	HUGE_LEN,
+	CLOSE,
+	SILENT,
+	NACK,
+	DRIP,
+	HALF,
+	HOWS
+};
 
 struct message {
 	uint32_t request, flags, len;
@@ -47,16 +74,16 @@ struct ring {
 	uint32_t size;
 	uint16_t seen;
 	bool enabled;
-	uint64_t addr[4];	/* desc, used, avail, log */
+	uint64_t addr[4]; /* desc, used, avail, log */
 };
 
 static struct {
 	pthread_t thread;
 	int listener, stop, fd;
 	uint64_t features, protocol, nqueues;
-	unsigned at;		/* the request to misbehave at */
+	unsigned at; /* the request to misbehave at */
 	enum how how;
-	unsigned keep;		/* bit n: the n-th request of a ring is taken and not answered */
+	unsigned keep; /* bit n: the n-th request of a ring is taken and not answered */
 	/* what it was told */
 	atomic_uint told[32], kicks, served;
 	_Atomic uint64_t acked;
@@ -68,7 +95,7 @@ static struct {
 	unsigned nregions;
 } daemon_;
 
-static char dir[] = "/tmp/bantam-vu-XXXXXX", path[64];	/* path: once there was a daemon */
+static char dir[] = "/tmp/bantam-vu-XXXXXX", path[64]; /* path: once there was a daemon */
 static struct fake_env f;
 static struct fake_driver d;
 static struct device *dev;
@@ -198,9 +225,15 @@ static bool obey(struct message *m, const int *fds, unsigned nfds)
 
 	atomic_fetch_add(&daemon_.told[m->request % 32], 1);
 	switch (m->request) {
-	case GET_FEATURES: val = daemon_.features; break;
-	case GET_PROTOCOL: val = daemon_.protocol; break;
-	case GET_QUEUES: val = daemon_.nqueues; break;
+	case GET_FEATURES:
+		val = daemon_.features;
+		break;
+	case GET_PROTOCOL:
+		val = daemon_.protocol;
+		break;
+	case GET_QUEUES:
+		val = daemon_.nqueues;
+		break;
 	case GET_BASE:
 		drop_ring(r);
 		return reply(m, (uint32_t[]){ m->body[0], r->seen }, 8);
@@ -208,7 +241,8 @@ static bool obey(struct message *m, const int *fds, unsigned nfds)
 		memcpy(&val, m->body + 4, 4);
 		memset(m->body + 12, 0x5a, val & 0xff);
 		return reply(m, m->body, m->len);
-	default: ask = false;
+	default:
+		ask = false;
 	}
 	if (m->request == SET_FEATURES)
 		memcpy(&val, m->body, 8), daemon_.acked = val;
@@ -247,7 +281,9 @@ static bool receive(void)
 	} control;
 	struct message m = { 0 };
 	struct iovec iov = { &m, 12 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = &control,
 			      .msg_controllen = sizeof(control) };
 	unsigned nfds = 0;
 	int fds[8];
@@ -268,12 +304,14 @@ static bool receive(void)
 
 static void *daemon_main(void *unused)
 {
-	struct pollfd p[2 + RINGS] = { { daemon_.stop, POLLIN, 0 }, { daemon_.listener, POLLIN, 0 } };
+	struct pollfd p[2 + RINGS] = { { daemon_.stop, POLLIN, 0 },
+				       { daemon_.listener, POLLIN, 0 } };
 
 	daemon_.fd = -1;
 	for (;;) {
 		for (unsigned i = 0; i < RINGS; i++)
-			p[2 + i] = (struct pollfd){ daemon_.ring[i].enabled ? daemon_.ring[i].kick : -1,
+			p[2 + i] = (struct pollfd){ daemon_.ring[i].enabled ? daemon_.ring[i].kick :
+									      -1,
 						    POLLIN, 0 };
 		p[1].fd = daemon_.fd < 0 ? daemon_.listener : daemon_.fd;
 		poll(p, 2 + RINGS, -1);
@@ -353,7 +391,8 @@ static void begin(enum fake_transport transport)
 	fake_env_init(&f, transport);
 	mem_destroy(&f.mem);
 	cr_assert_eq(mem_create_shared(&f.mem, FAKE_LOW_BYTES + FAKE_HIGH_BYTES, FAKE_LOW_BYTES,
-				       FAKE_HIGH_BASE, &err), 0, "%s", err.text);
+				       FAKE_HIGH_BASE, &err),
+		     0, "%s", err.text);
 }
 
 /* From now on the daemon may be one that does not answer. A good one has more time: the host is busy. */
@@ -530,7 +569,8 @@ Test(vhost_user, hostile_at_creation)
 			be_short();
 			start_daemon(at[i], how);
 			cr_assert_lt(create(path, &err), 0, "request %u, answer %d", at[i], how);
-			cr_assert(strstr(err.text, path) && !strchr(err.text, '\n'), "%s", err.text);
+			cr_assert(strstr(err.text, path) && !strchr(err.text, '\n'), "%s",
+				  err.text);
 			cr_assert_null(dev);
 			fake_env_destroy(&f);
 			stop_daemon();
@@ -564,7 +604,7 @@ Test(vhost_user, hostile_configuration)
 
 /* --- without the daemon --------------------------------------------------------- */
 
-#define REQUESTS 0x200000u	/* request n: 0x1000 bytes there, its answer in the upper half */
+#define REQUESTS 0x200000u /* request n: 0x1000 bytes there, its answer in the upper half */
 #define GETATTR 3
 #define FORGET 2
 #define BATCH_FORGET 42
@@ -630,8 +670,8 @@ static void expect_refused(unsigned q, unsigned n)
 /* A bad answer once the driver has started the device: the guest sees errors, a reset works. */
 Test(vhost_user, hostile_at_start)
 {
-	static const unsigned at[] = { SET_FEATURES, SET_MEM_TABLE, SET_NUM, SET_BASE, SET_ADDR,
-				       SET_CALL, SET_ERR, SET_KICK, ENABLE };
+	static const unsigned at[] = { SET_FEATURES, SET_MEM_TABLE, SET_NUM,  SET_BASE, SET_ADDR,
+				       SET_CALL,     SET_ERR,	    SET_KICK, ENABLE };
 
 	for (unsigned i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
 		for (enum how how = WRONG_REQUEST; how < HOWS; how++) {
@@ -641,7 +681,8 @@ Test(vhost_user, hostile_at_start)
 			begin_device(FAKE_PCI);
 			be_short();
 			fake_driver_start(&d, 0, QUEUES, QUEUE);
-			cr_assert(fake_run_until(&f, is_gone, NULL), "request %u, answer %d", at[i], how);
+			cr_assert(fake_run_until(&f, is_gone, NULL), "request %u, answer %d", at[i],
+				  how);
 			expect_refused(1, 0);
 			if (how & 1) {
 				reset();
@@ -738,12 +779,13 @@ static void death(enum fake_transport transport, uint64_t features)
 	cr_expect_eq(take_all(0, 0), 1);
 	cr_expect_gt(fake_driver_irqs(&d, 1), 0);
 	for (unsigned i = 0; i < 7; i++)
-		cr_expect_eq(answer(i), i == 1 || i == 3 || i == 6 ? -ENOTCONN : 1, "request %u", i);
+		cr_expect_eq(answer(i), i == 1 || i == 3 || i == 6 ? -ENOTCONN : 1, "request %u",
+			     i);
 	for (unsigned i = 0; i < 3 * QUEUE; i++)
 		expect_refused(i % QUEUES, 10 + i);
 	add_fuse(0, 1, BATCH_FORGET, 80, 0);
 	add_fuse(0, 2, INTERRUPT, 48, 16);
-	add_fuse(0, 3, GETATTR, 39, 120);	/* cut short */
+	add_fuse(0, 3, GETATTR, 39, 120); /* cut short */
 	add_fuse(0, 4, GETATTR, 56, 15);
 	fake_driver_kick(&d, 0);
 	cr_expect_eq(take_all(0, 0), 4);
@@ -845,7 +887,7 @@ Test(vhost_user, disk_death)
 	cr_assert(fake_ring_take(&d.ring[1], &e));
 	cr_expect_eq(*(uint8_t *)fake_at(&f, gpa(0x202000), 1), 1);
 	cr_expect_eq(*(uint8_t *)fake_at(&f, gpa(0x201000), 1), 0xee);
-	fake_ring_add(&d.ring[0], &hdr, 1, NULL, 0);	/* nowhere to answer */
+	fake_ring_add(&d.ring[0], &hdr, 1, NULL, 0); /* nowhere to answer */
 	fake_driver_kick(&d, 0);
 	cr_assert(fake_ring_take(&d.ring[0], &e));
 	cr_expect_eq(e.len, 0);
@@ -856,13 +898,13 @@ Test(vhost_user, disk_death)
 
 #define NET_BIT(n) (1ull << NET_F_##n)
 /* All that we take from a daemon that offers everything. */
-#define NET_TAKEN                                                                                   \
-	(NET_BIT(CSUM) | NET_BIT(GUEST_CSUM) | NET_BIT(GUEST_TSO4) | NET_BIT(GUEST_TSO6) |          \
-	 NET_BIT(GUEST_ECN) | NET_BIT(GUEST_UFO) | NET_BIT(HOST_TSO4) | NET_BIT(HOST_TSO6) |        \
+#define NET_TAKEN                                                                                  \
+	(NET_BIT(CSUM) | NET_BIT(GUEST_CSUM) | NET_BIT(GUEST_TSO4) | NET_BIT(GUEST_TSO6) |         \
+	 NET_BIT(GUEST_ECN) | NET_BIT(GUEST_UFO) | NET_BIT(HOST_TSO4) | NET_BIT(HOST_TSO6) |       \
 	 NET_BIT(HOST_ECN) | NET_BIT(HOST_UFO) | NET_BIT(MRG_RXBUF))
 /* No daemon has these, nor MTU and MQ. */
-#define NET_OURS                                                                                    \
-	(NET_BIT(MAC) | NET_BIT(STATUS) | NET_BIT(CTRL_VQ) | NET_BIT(CTRL_RX) |                     \
+#define NET_OURS                                                                                   \
+	(NET_BIT(MAC) | NET_BIT(STATUS) | NET_BIT(CTRL_VQ) | NET_BIT(CTRL_RX) |                    \
 	 NET_BIT(CTRL_RX_EXTRA) | NET_BIT(CTRL_MAC_ADDR) | NET_BIT(GUEST_ANNOUNCE))
 
 static void begin_card(enum fake_transport transport, const char *more)
@@ -871,7 +913,7 @@ static void begin_card(enum fake_transport transport, const char *more)
 
 	start_daemon(0, OBEY);
 	daemon_.features |= 0xffffff & ~(NET_OURS | NET_BIT(MTU) | NET_BIT(MQ));
-	daemon_.nqueues = 1;	/* they count pairs of a card */
+	daemon_.nqueues = 1; /* they count pairs of a card */
 	begin(transport);
 	cr_assert_eq(create_net(more, &err), 0, "%s", err.text);
 	fake_driver_find(&d, &f, 0, true);
@@ -1001,7 +1043,7 @@ static bool set_pairs(uint16_t pairs)
 	struct fake_buf out = { 0x210000, 4 }, in = { 0x210008, 1 };
 	struct fake_used_elem e;
 
-	at[0] = 4;	/* class MQ, command VQ_PAIRS_SET */
+	at[0] = 4; /* class MQ, command VQ_PAIRS_SET */
 	at[1] = 0;
 	at[2] = (uint8_t)pairs;
 	at[3] = 0;
@@ -1056,12 +1098,11 @@ Test(vhost_user, card_users)
 	static const struct {
 		const char *more, *says;
 	} bad[] = {
-		{ ",tap=tap0", "give one of tap=NAME" },	{ ",user", "and vhost-user=SOCKET" },
-		{ ",stream=x", "give one of" },			{ ",fd=3", "give one of" },
-		{ ",vhost=on", "vhost=on is" },			{ ",hostfwd=tcp::1-1", "hostfwd= is" },
-		{ ",ip=10.0.0.1", "ip= is not" },		{ ",rx-rate=1M", "rx-rate= is" },
-		{ ",tx-ops=1", "tx-ops= is" },
-		{ ",queue-size=100", "a power of two" },
+		{ ",tap=tap0", "give one of tap=NAME" }, { ",user", "and vhost-user=SOCKET" },
+		{ ",stream=x", "give one of" },		 { ",fd=3", "give one of" },
+		{ ",vhost=on", "vhost=on is" },		 { ",hostfwd=tcp::1-1", "hostfwd= is" },
+		{ ",ip=10.0.0.1", "ip= is not" },	 { ",rx-rate=1M", "rx-rate= is" },
+		{ ",tx-ops=1", "tx-ops= is" },		 { ",queue-size=100", "a power of two" },
 	};
 
 	begin(FAKE_PCI);

@@ -49,17 +49,17 @@ EVERY_TRANSPORT(virtio, features)
 	} row[] = {
 		{ F_VERSION, true },
 		{ 0, false },
-		{ 1u << ECHO_FEATURE, false },	/* legacy drivers are not served */
+		{ 1u << ECHO_FEATURE, false }, /* legacy drivers are not served */
 		{ F_VERSION | 1u << ECHO_FEATURE | F_EVENT, true },
-		{ F_VERSION | 1, false },	/* not offered */
+		{ F_VERSION | 1, false }, /* not offered */
 		{ F_VERSION | 1ull << 63, false },
 		{ ~0ull, false },
 	};
 	struct rig r;
 
 	rig_init(&r, *how);
-	cr_expect_eq(fake_driver_offered(&r.d), F_VERSION | F_EVENT | 1u << VIRTIO_F_INDIRECT_DESC |
-						1u << ECHO_FEATURE);
+	cr_expect_eq(fake_driver_offered(&r.d),
+		     F_VERSION | F_EVENT | 1u << VIRTIO_F_INDIRECT_DESC | 1u << ECHO_FEATURE);
 	for (unsigned i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
 		fake_driver_set_status(&r.d, 0);
 		fake_driver_set_status(&r.d, 1);
@@ -89,7 +89,8 @@ EVERY_TRANSPORT(virtio, status_transitions)
 	fake_driver_set_status(&r.d, 2);
 	cr_expect_eq(fake_driver_status(&r.d), 3, "bits are only ever added");
 	fake_driver_set_status(&r.d, 3 | 64 | 32 | 16);
-	cr_expect_eq(fake_driver_status(&r.d), 3, "NEEDS_RESET is the device's, others are nobody's");
+	cr_expect_eq(fake_driver_status(&r.d), 3,
+		     "NEEDS_RESET is the device's, others are nobody's");
 	fake_driver_set_status(&r.d, 3 | 128);
 	cr_expect_eq(fake_driver_status(&r.d), 131, "FAILED");
 	cr_expect_eq(r.echo.activated + r.echo.resets, 0);
@@ -135,14 +136,11 @@ EVERY_TRANSPORT(virtio, bad_queues)
 	static const struct {
 		const char *what;
 		uint16_t size;
-		uint64_t desc;	/* 0: as allocated */
+		uint64_t desc; /* 0: as allocated */
 	} row[] = {
-		{ "size 0", 0, 0 },
-		{ "not a power of two", 12, 0 },
-		{ "too large", 32, 0 },
-		{ "32768", 32768, 0 },
-		{ "misaligned", 16, 0x1004 },
-		{ "no memory there", 16, 0xfffffffffffff000ull },
+		{ "size 0", 0, 0 },	      { "not a power of two", 12, 0 },
+		{ "too large", 32, 0 },	      { "32768", 32768, 0 },
+		{ "misaligned", 16, 0x1004 }, { "no memory there", 16, 0xfffffffffffff000ull },
 	};
 	struct rig r;
 
@@ -222,7 +220,8 @@ EVERY_TRANSPORT(virtio, config_reads)
 			for (unsigned i = 0; i < size; i++)
 				if (off + i < ECHO_CONFIG)
 					want |= (uint64_t)(0xa0 + off + i) << (i * 8);
-			cr_expect_eq(fake_read(&r.f, base + off, size), want, "%u at %u", size, off);
+			cr_expect_eq(fake_read(&r.f, base + off, size), want, "%u at %u", size,
+				     off);
 		}
 	}
 	rig_destroy(&r);
@@ -235,8 +234,9 @@ EVERY_TRANSPORT(virtio, config_writes)
 	rig_init(&r, *how);
 	for (unsigned size = 1; size <= 4; size *= 2) {
 		for (unsigned off = 0; off < 20; off++) {
-			unsigned inside = off >= ECHO_CONFIG ? 0 :
-					  off + size > ECHO_CONFIG ? ECHO_CONFIG - off : size;
+			unsigned inside = off >= ECHO_CONFIG	   ? 0 :
+					  off + size > ECHO_CONFIG ? ECHO_CONFIG - off :
+								     size;
 			uint8_t before[ECHO_CONFIG];
 
 			memcpy(before, r.echo.v.config, ECHO_CONFIG);
@@ -349,7 +349,7 @@ EVERY_TRANSPORT(virtio, detach_waits_for_io)
 	fake_driver_start(&r.d, 0, 2, 16);
 	r.echo.slow_reset = true;
 	cr_assert_eq(loop_post(r.f.env.loop, io_comes_back, &r), 0);
-	loop_stop(r.f.env.loop);	/* one too many */
+	loop_stop(r.f.env.loop); /* one too many */
 	rig_destroy(&r);
 }
 

@@ -65,7 +65,8 @@ Test(virtio_pci, capabilities)
 		seen |= 1u << fake_config_read(&r.f, 1, at + 3, 1);
 		cr_expect_eq(fake_config_read(&r.f, 1, at + 4, 1), 0);
 		cr_expect(fake_config_read(&r.f, 1, at + 8, 4) +
-			  fake_config_read(&r.f, 1, at + 12, 4) <= VIRTIO_PCI_BAR_BYTES);
+				  fake_config_read(&r.f, 1, at + 12, 4) <=
+			  VIRTIO_PCI_BAR_BYTES);
 		if (fake_config_read(&r.f, 1, at + 3, 1) == 2)
 			cr_expect_eq(fake_config_read(&r.f, 1, at + 16, 4), 4);
 		if (fake_config_read(&r.f, 1, at + 3, 1) == 4)
@@ -271,7 +272,7 @@ Test(virtio_pci, kicks_of_any_width_and_value)
 	struct rig r;
 
 	rig_init(&r, RIG_INTX);
-	r.f.fail_bind_kick = ENOSPC;	/* all through the bus */
+	r.f.fail_bind_kick = ENOSPC; /* all through the bus */
 	fake_driver_start(&r.d, 0, 2, 16);
 	cr_expect_eq(r.f.nkicks, 0);
 	rig_echo(&r, 0, "slow");
@@ -330,8 +331,8 @@ Test(virtio_pci, access_window)
 
 	rig_init(&r, RIG_INTX);
 	fake_config_write(&r.f, 1, PCI_COMMAND, 2, 0);
-	for (at = msix_cap_at(&r); fake_config_read(&r.f, 1, at, 1) != 9 ||
-				   fake_config_read(&r.f, 1, at + 3, 1) != 5;)
+	for (at = msix_cap_at(&r);
+	     fake_config_read(&r.f, 1, at, 1) != 9 || fake_config_read(&r.f, 1, at + 3, 1) != 5;)
 		at = fake_config_read(&r.f, 1, at + 1, 1);
 	data = at + 16;
 	/* num_queues */

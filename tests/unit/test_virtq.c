@@ -13,7 +13,7 @@ struct rig {
 	struct fake_env f;
 	struct fake_ring r;
 	struct virtq q;
-	gpa_t buf;		/* 64 KiB */
+	gpa_t buf; /* 64 KiB */
 };
 
 static void rig_init(struct rig *t, uint16_t size, bool event_idx)
@@ -22,8 +22,11 @@ static void rig_init(struct rig *t, uint16_t size, bool event_idx)
 	fake_env_init(&t->f, FAKE_MMIO);
 	fake_ring_init(&t->r, &t->f, size);
 	t->buf = fake_alloc(&t->f, 65536);
-	t->q = (struct virtq){ .size_max = 1024, .size = size, .desc = t->r.desc_at,
-			       .avail = t->r.avail_at, .used = t->r.used_at };
+	t->q = (struct virtq){ .size_max = 1024,
+			       .size = size,
+			       .desc = t->r.desc_at,
+			       .avail = t->r.avail_at,
+			       .used = t->r.used_at };
 	cr_assert_eq(virtq_enable(&t->q, &t->f.mem, event_idx), 0);
 }
 
@@ -71,8 +74,11 @@ Test(virtq, enable_checks_size_and_addresses)
 
 	fake_env_init(&f, FAKE_MMIO);
 	for (unsigned i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
-		struct virtq q = { .size_max = 1024, .size = row[i].size, .desc = gpa(row[i].desc),
-				   .avail = gpa(row[i].avail), .used = gpa(row[i].used) };
+		struct virtq q = { .size_max = 1024,
+				   .size = row[i].size,
+				   .desc = gpa(row[i].desc),
+				   .avail = gpa(row[i].avail),
+				   .used = gpa(row[i].used) };
 		struct chain chain;
 		struct iovec iov[4];
 
@@ -546,11 +552,10 @@ Test(virtq, used_event_suppresses_interrupts)
 		while (fake_ring_take(&t.r, &e))
 			;
 		if (rand() % 4 == 0)
-			continue;	/* a device may push several times before it asks */
+			continue; /* a device may push several times before it asks */
 		for (uint16_t i = decided; i != t.r.used[1]; i++)
 			want |= i == event;
-		cr_assert_eq(virtq_wants_interrupt(&t.q), want,
-			     "round %u", round);
+		cr_assert_eq(virtq_wants_interrupt(&t.q), want, "round %u", round);
 		decided = t.r.used[1];
 		want ? fired++ : quiet++;
 	}

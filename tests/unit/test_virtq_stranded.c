@@ -22,11 +22,11 @@ static unsigned rnd(unsigned n)
 }
 
 enum order {
-	IN_ORDER,	/* a single worker */
-	POOL,		/* a few: one request overtakes a few others */
-	ANY,		/* all at once, at a steady depth */
-	ANY_BURSTS,	/* the same, the depth changes */
-	STUCK,		/* in order, but for one that never ends */
+	IN_ORDER,   /* a single worker */
+	POOL,	    /* a few: one request overtakes a few others */
+	ANY,	    /* all at once, at a steady depth */
+	ANY_BURSTS, /* the same, the depth changes */
+	STUCK,	    /* in order, but for one that never ends */
 };
 
 static struct {
@@ -103,8 +103,10 @@ static unsigned popcount(const uint64_t *set, unsigned size)
 
 static bool found(void)
 {
-	struct stranded_rings r = { .size = (uint16_t)sim.size, .avail_idx = sim.avail_idx,
-				    .used_idx = sim.used_idx, .avail = sim.avail,
+	struct stranded_rings r = { .size = (uint16_t)sim.size,
+				    .avail_idx = sim.avail_idx,
+				    .used_idx = sim.used_idx,
+				    .avail = sim.avail,
 				    .used = sim.used };
 	uint64_t set[MAX / 64] = { 0 };
 	bool good = true;

@@ -96,10 +96,17 @@ Test(vsock, host_to_guest)
 
 static void greetings(void)
 {
-	static const char *const bad[] = {
-		"\n", "CONNECT\n", "CONNECT \n", "connect 1\n", "CONNECT -1\n", "CONNECT 1x\n",
-		"CONNECT 4294967295\n", "CONNECT 99999999999\n", "CONNECT 1 2\n",
-		"GET / HTTP/1.1\r\nHost: nobody\r\n", "CONNECT 00000000000000000000000000001\n" };
+	static const char *const bad[] = { "\n",
+					   "CONNECT\n",
+					   "CONNECT \n",
+					   "connect 1\n",
+					   "CONNECT -1\n",
+					   "CONNECT 1x\n",
+					   "CONNECT 4294967295\n",
+					   "CONNECT 99999999999\n",
+					   "CONNECT 1 2\n",
+					   "GET / HTTP/1.1\r\nHost: nobody\r\n",
+					   "CONNECT 00000000000000000000000000001\n" };
 	int fd;
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -196,7 +203,8 @@ static void storm_answer(void)
 /* Host programs come and go at every step of a connection, many at a time. */
 Test(vsock, host_storm)
 {
-	static const char *const lines[] = { "", "CONN", "CONNECT 5\n", "CONNECT 5\nearly", "no\n" };
+	static const char *const lines[] = { "", "CONN", "CONNECT 5\n", "CONNECT 5\nearly",
+					     "no\n" };
 	struct vsock *vs;
 	int fd[STORM];
 
@@ -403,7 +411,7 @@ static void hostile(void)
 {
 	static const struct {
 		const char *what;
-		unsigned at, len;	/* of the header */
+		unsigned at, len; /* of the header */
 		uint64_t val;
 		bool answered;
 	} bad[] = {
@@ -453,8 +461,9 @@ Test(vsock, hostile)
 
 static void broken_rings(void)
 {
-	static const struct fake_buf bad[] = { { 0x10, 0 }, { ~0ull, 64 }, { 1ull << 40, 64 },
-					       { FAKE_LOW_BYTES - 2, 64 } };
+	static const struct fake_buf bad[] = {
+		{ 0x10, 0 }, { ~0ull, 64 }, { 1ull << 40, 64 }, { FAKE_LOW_BYTES - 2, 64 }
+	};
 	struct fake_buf small = { vp.tx_at.v, 44 }, b = { vp.tx_at.v, 43 };
 	struct fake_used_elem e;
 
@@ -468,9 +477,10 @@ static void broken_rings(void)
 			fake_driver_kick(&vp.d, q);
 			if (q == VSOCK_RX)
 				vpeer_send_packet(VSOCK_OP_RW, 1, 1, NULL, 0);
-			cr_assert(fake_driver_status(&vp.d) & VIRTIO_STATUS_NEEDS_RESET, "%u %u", q, i);
+			cr_assert(fake_driver_status(&vp.d) & VIRTIO_STATUS_NEEDS_RESET, "%u %u", q,
+				  i);
 		}
-	for (unsigned i = 0; i < 2; i++) {	/* not writable; no room behind the header */
+	for (unsigned i = 0; i < 2; i++) { /* not writable; no room behind the header */
 		fake_driver_start(&vp.d, 0, 3, 64);
 		fake_ring_add(&vp.d.ring[VSOCK_RX], &small, !i, &small, i);
 		vpeer_send_packet(VSOCK_OP_RW, 1, 1, NULL, 0);
@@ -481,7 +491,8 @@ static void broken_rings(void)
 	fake_ring_add(&vp.d.ring[VSOCK_TX], &b, 1, NULL, 0);
 	fake_ring_add(&vp.d.ring[VSOCK_TX], NULL, 0, &b, 1);
 	fake_driver_kick(&vp.d, VSOCK_TX);
-	cr_assert(fake_ring_take(&vp.d.ring[VSOCK_TX], &e) && fake_ring_take(&vp.d.ring[VSOCK_TX], &e));
+	cr_assert(fake_ring_take(&vp.d.ring[VSOCK_TX], &e) &&
+		  fake_ring_take(&vp.d.ring[VSOCK_TX], &e));
 	fake_driver_kick(&vp.d, 2);
 	vpeer_send_packet(VSOCK_OP_REQUEST, 1000, 99, NULL, 0);
 	vpeer_expect(VSOCK_OP_RST, 1000, 99);
@@ -494,12 +505,20 @@ Test(vsock, broken_rings)
 
 Test(vsock, options)
 {
-	static const char *const bad[] = { "cid=0,socket=/tmp/x", "cid=1,socket=/tmp/x",
-					   "cid=2,socket=/tmp/x", "cid=4294967295,socket=/tmp/x",
-					   "cid=4294967296,socket=/tmp/x", "cid=3", "socket=/tmp/x",
-					   "cid=3,socket=/tmp", "cid=3,socket=/no/such/dir/x",
-					   "cid=3,vhost=off", "cid=3,vhost=auto", "vhost=on",
-					   "cid=2,vhost=on", "cid=3,vhost=on,socket=/tmp/x" };
+	static const char *const bad[] = { "cid=0,socket=/tmp/x",
+					   "cid=1,socket=/tmp/x",
+					   "cid=2,socket=/tmp/x",
+					   "cid=4294967295,socket=/tmp/x",
+					   "cid=4294967296,socket=/tmp/x",
+					   "cid=3",
+					   "socket=/tmp/x",
+					   "cid=3,socket=/tmp",
+					   "cid=3,socket=/no/such/dir/x",
+					   "cid=3,vhost=off",
+					   "cid=3,vhost=auto",
+					   "vhost=on",
+					   "cid=2,vhost=on",
+					   "cid=3,vhost=on,socket=/tmp/x" };
 	struct device *first;
 	struct err err;
 	char keys[256];

@@ -53,7 +53,7 @@ static void half_close(void)
 	vpeer_expect(VSOCK_OP_RW, 12, 1);
 	/* The guest stops reading: the host program hears of it. */
 	vpeer_send_shutdown(12, 1, VSOCK_SHUT_RCV);
-	
+
 	cr_assert_eq(sendto(fd, "x", 1, MSG_NOSIGNAL, NULL, 0), -1);
 	cr_assert_eq(errno, EPIPE);
 	/* Data after the end of data. */
@@ -339,7 +339,8 @@ Test(vsock_conn, hostile_credit)
 	for (unsigned i = 0; i < 5000; i++) {
 		bool have = false;
 
-		vpeer_send_packet((unsigned)rand() % 8, 10 + (unsigned)rand() % 3, 1, vp.text, (unsigned)rand() % 100);
+		vpeer_send_packet((unsigned)rand() % 8, 10 + (unsigned)rand() % 3, 1, vp.text,
+				  (unsigned)rand() % 100);
 		if (rand() % 4 == 0)
 			close(accept(server, NULL, NULL));
 		fake_driver_kick(&vp.d, VSOCK_RX);

@@ -156,9 +156,15 @@ bool vpeer_silent(void)
 
 struct vsock_hdr vpeer_make(unsigned op, uint32_t guest_port, uint32_t host_port, uint32_t len)
 {
-	return (struct vsock_hdr){ .src_cid = VPEER_CID, .dst_cid = 2, .src_port = guest_port,
-				   .dst_port = host_port, .len_bytes = len, .type = 1,
-				   .op = (uint16_t)op, .buf_alloc = VPEER_ROOM, .fwd_cnt = vp.fwd };
+	return (struct vsock_hdr){ .src_cid = VPEER_CID,
+				   .dst_cid = 2,
+				   .src_port = guest_port,
+				   .dst_port = host_port,
+				   .len_bytes = len,
+				   .type = 1,
+				   .op = (uint16_t)op,
+				   .buf_alloc = VPEER_ROOM,
+				   .fwd_cnt = vp.fwd };
 }
 
 /* hdr and have bytes of data, in two descriptors. */
@@ -177,7 +183,7 @@ void vpeer_send_raw(const struct vsock_hdr *hdr, const void *data, uint32_t have
 }
 
 void vpeer_send_packet(unsigned op, uint32_t guest_port, uint32_t host_port, const void *data,
-		 uint32_t len)
+		       uint32_t len)
 {
 	struct vsock_hdr hdr = vpeer_make(op, guest_port, host_port, len);
 

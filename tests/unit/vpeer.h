@@ -9,19 +9,19 @@
 #include "tests/unit/fake_driver.h"
 
 #define VPEER_CID 42u
-#define VPEER_NRX 16u	/* receive buffers */
+#define VPEER_NRX 16u /* receive buffers */
 #define VPEER_RX_BYTES 4096u
-#define VPEER_ROOM 65536u	/* of the guest, for each connection */
+#define VPEER_ROOM 65536u /* of the guest, for each connection */
 
 struct vpeer {
 	struct fake_env f;
 	struct fake_driver d;
 	struct device *dev;
-	char dir[32], path[64], text[1 << 16];	/* text: scratch */
+	char dir[32], path[64], text[1 << 16]; /* text: scratch */
 	gpa_t rx_at, tx_at;
 	uint8_t *rx_host, *tx_host;
-	uint32_t fwd;	/* what the guest says in every packet */
-	struct vsock_hdr got;	/* what the guest received last */
+	uint32_t fwd;	      /* what the guest says in every packet */
+	struct vsock_hdr got; /* what the guest received last */
 	uint8_t *got_data;
 };
 

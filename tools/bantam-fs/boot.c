@@ -32,10 +32,10 @@
 
 struct finder {
 	struct volumes all;
-	struct volume *root;		/* NULL: not one that we can read */
-	struct volume *v;		/* where the kernel is */
-	const char *dir;		/* in it: "/boot" or "/" */
-	char kernel[EXT2_NAME_LEN + 1], initrd[EXT2_NAME_LEN + 1];	/* names in dir */
+	struct volume *root; /* NULL: not one that we can read */
+	struct volume *v;    /* where the kernel is */
+	const char *dir;     /* in it: "/boot" or "/" */
+	char kernel[EXT2_NAME_LEN + 1], initrd[EXT2_NAME_LEN + 1]; /* names in dir */
 	struct distro_options options;
 	char root_spec[280];
 	bool rw;
@@ -180,7 +180,8 @@ static int find_kernel(struct finder *f)
 			look_in(f, &f->all.v[i], is_root(&f->all.v[i]) ? "/boot" : "/");
 	if (*f->kernel)
 		return 0;
-	return err_set(f->err, ENOENT, "no kernel (vmlinuz-…) in /boot of an ext2, ext3 or ext4 file "
+	return err_set(f->err, ENOENT,
+		       "no kernel (vmlinuz-…) in /boot of an ext2, ext3 or ext4 file "
 		       "system to boot from (%s); give --kernel",
 		       volumes_text(&f->all, text, sizeof(text)));
 }
@@ -287,13 +288,14 @@ static int settle_root(struct finder *f)
 		/* A root that we cannot read (btrfs, LVM …): the distribution knows it. */
 		snprintf(f->root_spec, sizeof(f->root_spec), "%s", f->options.root);
 	} else {
-		return err_set(f->err, ENOENT, "it has a kernel, but which of its file systems is "
+		return err_set(f->err, ENOENT,
+			       "it has a kernel, but which of its file systems is "
 			       "the root is not clear (%s); give --kernel, --initrd and --cmdline",
 			       volumes_text(&f->all, text, sizeof(text)));
 	}
 	/* Without a line in fstab nothing would make it writable later. */
-	f->rw = f->options.rw >= 0 ? f->options.rw
-				   : f->root && !fstab_spec(f->root, "/", spec, sizeof(spec));
+	f->rw = f->options.rw >= 0 ? f->options.rw :
+				     f->root && !fstab_spec(f->root, "/", spec, sizeof(spec));
 	return 0;
 }
 
@@ -353,8 +355,10 @@ static void tell(struct finder *f, FILE *out)
 	if (f->v->part.number)
 		fprintf(out, "where partition %u\n", f->v->part.number);
 	if (f->v->dirty)
-		fprintf(out, "note %s was not unmounted cleanly: a kernel that was installed just "
-			"before may be missed\n", "its file system with /boot");
+		fprintf(out,
+			"note %s was not unmounted cleanly: a kernel that was installed just "
+			"before may be missed\n",
+			"its file system with /boot");
 	fprintf(out, "done\n");
 }
 
@@ -444,8 +448,10 @@ static int watch(pid_t pid, char **argv, int ready_fd)
 		if (errno != EINTR)
 			return 1;
 	if (WIFSIGNALED(status))
-		dprintf(status_fd, "\nerror disk %s: its file system is damaged: the reader was ended by "
-			"signal %d (%s)\n", argv[8], WTERMSIG(status), strsignal(WTERMSIG(status)));
+		dprintf(status_fd,
+			"\nerror disk %s: its file system is damaged: the reader was ended by "
+			"signal %d (%s)\n",
+			argv[8], WTERMSIG(status), strsignal(WTERMSIG(status)));
 	return status != 0;
 }
 

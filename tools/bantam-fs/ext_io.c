@@ -14,13 +14,13 @@
 #define NLINES 16u
 
 struct line {
-	uint64_t at;		/* offset in the volume */
-	uint64_t used;		/* tick of the last use; 0: empty */
+	uint64_t at;   /* offset in the volume */
+	uint64_t used; /* tick of the last use; 0: empty */
 	uint8_t *bytes;
 };
 
 struct ext_io {
-	struct struct_io_channel channel;	/* first */
+	struct struct_io_channel channel; /* first */
 	struct store *store;
 	uint64_t offset, len_bytes;
 	uint64_t tick;
@@ -53,7 +53,8 @@ static errcode_t io_open(const char *name, int flags, io_channel *out)
 		return EXT2_ET_NO_MEMORY;
 	io->channel = (struct struct_io_channel){ .magic = EXT2_ET_MAGIC_IO_CHANNEL,
 						  .manager = &ext_io_manager,
-						  .block_size = 1024, .refcount = 1 };
+						  .block_size = 1024,
+						  .refcount = 1 };
 	io->channel.name = strdup(name);
 	io->store = next.store;
 	io->offset = next.offset;
@@ -137,8 +138,8 @@ static errcode_t read_cached(struct ext_io *io, uint64_t at, uint8_t *to, uint64
 static errcode_t io_read_blk64(io_channel channel, unsigned long long block, int count, void *to)
 {
 	struct ext_io *io = io_of(channel);
-	uint64_t at, len = count < 0 ? (uint64_t)-(int64_t)count
-				     : (uint64_t)count * (uint64_t)channel->block_size;
+	uint64_t at, len = count < 0 ? (uint64_t) - (int64_t)count :
+				       (uint64_t)count * (uint64_t)channel->block_size;
 
 	if (__builtin_mul_overflow(block, (uint64_t)channel->block_size, &at) ||
 	    beyond(io, at, len)) {
@@ -159,8 +160,7 @@ static errcode_t io_write_blk64(io_channel channel, unsigned long long block, in
 	return EXT2_ET_RO_FILSYS;
 }
 
-static errcode_t io_write_blk(io_channel channel, unsigned long block, int count,
-			      const void *from)
+static errcode_t io_write_blk(io_channel channel, unsigned long block, int count, const void *from)
 {
 	return EXT2_ET_RO_FILSYS;
 }

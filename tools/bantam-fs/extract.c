@@ -29,10 +29,10 @@ enum record_type { RECORD_DIR = 1, RECORD_UP, RECORD_FILE, RECORD_DATA, RECORD_L
 struct record {
 	uint32_t type;
 	uint32_t mode;
-	uint32_t name_len;	/* follows */
-	uint32_t data_len;	/* follows the name: bytes of a file, target of a link */
-	uint64_t offset;	/* DATA */
-	uint64_t size_bytes;	/* FILE */
+	uint32_t name_len;   /* follows */
+	uint32_t data_len;   /* follows the name: bytes of a file, target of a link */
+	uint64_t offset;     /* DATA */
+	uint64_t size_bytes; /* FILE */
 	int64_t mtime_s;
 };
 
@@ -115,7 +115,8 @@ static int send_node(struct sender *s, const char *name, const char *path, const
 		     unsigned depth)
 {
 	uint16_t mode = node->inode.i_mode;
-	struct record r = { .mode = mode, .name_len = (uint32_t)strlen(name),
+	struct record r = { .mode = mode,
+			    .name_len = (uint32_t)strlen(name),
 			    .mtime_s = (int32_t)node->inode.i_mtime,
 			    .size_bytes = EXT2_I_SIZE(&node->inode) };
 	char target[VOLUME_PATH_MAX];
@@ -152,8 +153,7 @@ int extract_send(struct job *job, struct volume *v)
 	struct sender s = { job, v, 0, &err };
 	struct node node;
 
-	if (volume_find(v, job->path, true, &node, &err) ||
-	    send_node(&s, "", job->path, &node, 0))
+	if (volume_find(v, job->path, true, &node, &err) || send_node(&s, "", job->path, &node, 0))
 		return job_fail(job, &err);
 	send_record(&s, &end, "", "");
 	if (s.nspecial)
@@ -166,12 +166,12 @@ int extract_send(struct job *job, struct volume *v)
 
 struct extract {
 	const struct job *job;
-	int parent_fd;			/* where the new name goes */
+	int parent_fd; /* where the new name goes */
 	char name[256], temp[48];
-	bool made;			/* temp is there */
+	bool made; /* temp is there */
 	mode_t mask;
-	int dir_fd[DEPTH_MAX + 2];	/* open directories, from parent_fd down */
-	unsigned depth;			/* of the last one */
+	int dir_fd[DEPTH_MAX + 2]; /* open directories, from parent_fd down */
+	unsigned depth;		   /* of the last one */
 	int file_fd;
 	uint64_t file_bytes;
 	struct record file;
@@ -322,7 +322,8 @@ static bool enter(struct extract *x, const char *name)
 	}
 	if (mkdirat(parent, name, 0700))
 		return false;
-	x->dir_fd[x->depth + 1] = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	x->dir_fd[x->depth + 1] = openat(parent, name,
+					 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (x->dir_fd[x->depth + 1] < 0)
 		return false;
 	x->depth++;

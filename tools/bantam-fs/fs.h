@@ -14,12 +14,12 @@ struct job {
 	const char *path;
 	const char *dest;
 	enum store_format format;
-	int partition;		/* -1: the one that looks right */
-	bool details;		/* ls -l */
-	bool recurse;		/* ls -R */
-	bool tty;		/* standard output is a terminal */
+	int partition; /* -1: the one that looks right */
+	bool details;  /* ls -l */
+	bool recurse;  /* ls -R */
+	bool tty;      /* standard output is a terminal */
 	struct store *store;
-	int pipe_fd;		/* extract: to the one who writes */
+	int pipe_fd; /* extract: to the one who writes */
 	/* Shared: goes up when something came out, so that a loop can be told from work. */
 	_Atomic uint64_t *progress;
 };

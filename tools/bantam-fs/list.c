@@ -30,9 +30,14 @@ static void put_name(const struct lister *l, const char *name)
 
 static char type_of(uint16_t mode)
 {
-	return LINUX_S_ISDIR(mode)  ? 'd' : LINUX_S_ISREG(mode)  ? '-' : LINUX_S_ISLNK(mode) ? 'l' :
-	       LINUX_S_ISCHR(mode)  ? 'c' : LINUX_S_ISBLK(mode)  ? 'b' : LINUX_S_ISFIFO(mode) ? 'p' :
-	       LINUX_S_ISSOCK(mode) ? 's' : '?';
+	return LINUX_S_ISDIR(mode)  ? 'd' :
+	       LINUX_S_ISREG(mode)  ? '-' :
+	       LINUX_S_ISLNK(mode)  ? 'l' :
+	       LINUX_S_ISCHR(mode)  ? 'c' :
+	       LINUX_S_ISBLK(mode)  ? 'b' :
+	       LINUX_S_ISFIFO(mode) ? 'p' :
+	       LINUX_S_ISSOCK(mode) ? 's' :
+				      '?';
 }
 
 static void put_mode(uint16_t mode)
@@ -161,7 +166,7 @@ int list_run(struct job *job, struct volume *v)
 struct output {
 	struct job *job;
 	uint64_t at;
-	int error;		/* of the output, not of the image */
+	int error; /* of the output, not of the image */
 };
 
 static int write_out(struct output *o, const uint8_t *b, uint64_t len)
@@ -189,8 +194,8 @@ static int fill_to(struct output *o, uint64_t offset)
 	int rc = 0;
 
 	while (!rc && o->at < offset)
-		rc = write_out(o, zeroes, offset - o->at < sizeof(zeroes) ? offset - o->at
-									: sizeof(zeroes));
+		rc = write_out(o, zeroes,
+			       offset - o->at < sizeof(zeroes) ? offset - o->at : sizeof(zeroes));
 	return rc;
 }
 

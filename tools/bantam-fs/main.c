@@ -75,12 +75,13 @@ static int work(struct job *job)
 		err_sys(&err, errno, "cannot give up privileges");
 		return job_fail(job, &err);
 	}
-	if (volumes_open(job->store, all, &err) ||
-	    volumes_choose(all, job->partition, &v, &err))
+	if (volumes_open(job->store, all, &err) || volumes_choose(all, job->partition, &v, &err))
 		return job_fail(job, &err);
 	if (v->dirty)
-		fprintf(stderr, "bantam: %s: was not unmounted cleanly: what was written last may "
-			"be missing or old\n", job->image);
+		fprintf(stderr,
+			"bantam: %s: was not unmounted cleanly: what was written last may "
+			"be missing or old\n",
+			job->image);
 	if (*job->command == 'l')
 		return list_run(job, v);
 	return *job->command == 'c' ? cat_run(job, v) : extract_send(job, v);
@@ -101,7 +102,7 @@ static uint64_t cpu_ms(pid_t pid)
 struct watch {
 	const struct job *job;
 	pid_t pid;
-	int status;		/* waitpid's */
+	int status; /* waitpid's */
 	bool gave_up;
 };
 
@@ -156,7 +157,8 @@ static int judge(const struct watch *w)
 	if (w->gave_up)
 		err_set(&err, ETIME, "the file system is damaged: its reader found no end");
 	else
-		err_set(&err, EIO, "the file system is damaged: its reader was ended by signal %d (%s)",
+		err_set(&err, EIO,
+			"the file system is damaged: its reader was ended by signal %d (%s)",
 			WTERMSIG(status), strsignal(WTERMSIG(status)));
 	return job_fail(job, &err);
 }
@@ -290,11 +292,16 @@ static int parse(struct job *job, int argc, char **argv)
 			words[n++] = argv[i];
 		}
 	}
-	if (n < (*job->command == 'e' ? 3 : *job->command == 'c' ? 2 : 1) ||
+	if (n < (*job->command == 'e' ? 3 :
+		 *job->command == 'c' ? 2 :
+					1) ||
 	    n > (*job->command == 'e' ? 3 : 2)) {
 		fprintf(stderr, "bantam: image %s: wants %s; see bantam image %s --help\n",
-			job->command, *job->command == 'e' ? "IMAGE PATH DEST" :
-			*job->command == 'c' ? "IMAGE PATH" : "IMAGE [PATH]", job->command);
+			job->command,
+			*job->command == 'e' ? "IMAGE PATH DEST" :
+			*job->command == 'c' ? "IMAGE PATH" :
+					       "IMAGE [PATH]",
+			job->command);
 		return 2;
 	}
 	job->image = words[0];
@@ -332,9 +339,10 @@ int main(int argc, char **argv)
 		return rc;
 	job.progress = mmap(NULL, sizeof(*job.progress), PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (job.progress == MAP_FAILED ||
-	    store_open(&(struct store_options){ .path = job.image, .format = job.format,
-						.readonly = true }, &job.store, &err)) {
+	if (job.progress == MAP_FAILED || store_open(&(struct store_options){ .path = job.image,
+									      .format = job.format,
+									      .readonly = true },
+						     &job.store, &err)) {
 		fprintf(stderr, "bantam: %s\n", *err.text ? err.text : strerror(errno));
 		return 1;
 	}

@@ -13,11 +13,11 @@
 struct reading {
 	struct volume *v;
 	uint64_t size_bytes;
-	uint64_t at;		/* all before is handed out, or a hole */
+	uint64_t at; /* all before is handed out, or a hole */
 	volume_sink sink;
 	void *opaque;
 	uint8_t *piece;
-	int rc;			/* of the sink or the store */
+	int rc; /* of the sink or the store */
 	/* A run of blocks that is not read yet: files without extents come block by block. */
 	uint64_t run_lblk, run_pblk, run_len;
 };
@@ -66,7 +66,8 @@ static int read_extents(struct reading *r, const struct node *node)
 		op = EXT2_EXTENT_NEXT;
 		if (code)
 			rc = -EIO;
-		else if (e.e_flags & EXT2_EXTENT_FLAGS_LEAF && !(e.e_flags & EXT2_EXTENT_FLAGS_UNINIT))
+		else if (e.e_flags & EXT2_EXTENT_FLAGS_LEAF &&
+			 !(e.e_flags & EXT2_EXTENT_FLAGS_UNINIT))
 			rc = take_run(r, e.e_lblk, e.e_pblk, e.e_len);
 	}
 	ext2fs_extent_free(handle);
@@ -131,8 +132,9 @@ static int read_inline(struct reading *r, const struct node *node)
 
 static int read_contents(struct volume *v, const struct node *node, volume_sink sink, void *opaque)
 {
-	struct reading r = { .v = v, .size_bytes = EXT2_I_SIZE(&node->inode), .sink = sink,
-			     .opaque = opaque };
+	struct reading r = {
+		.v = v, .size_bytes = EXT2_I_SIZE(&node->inode), .sink = sink, .opaque = opaque
+	};
 	int rc;
 
 	if (node->inode.i_flags & EXT4_INLINE_DATA_FL)
@@ -186,8 +188,7 @@ int volume_read_link(struct volume *v, const struct node *node, char *target, si
 
 	if (!LINUX_S_ISLNK(inode.i_mode))
 		return -EINVAL;
-	if (!size || size >= len || size >= VOLUME_PATH_MAX ||
-	    inode.i_flags & EXT4_ENCRYPT_FL)
+	if (!size || size >= len || size >= VOLUME_PATH_MAX || inode.i_flags & EXT4_ENCRYPT_FL)
 		return -EIO;
 	memset(target, 0, size + 1);
 	if (!(inode.i_flags & EXT4_INLINE_DATA_FL) && ext2fs_is_fast_symlink(&inode)) {

@@ -89,8 +89,7 @@ static bool looks_like_root(struct volume *v)
 	return volume_has(v, "/etc") && (volume_has(v, "/usr") || volume_has(v, "/sbin"));
 }
 
-static int choose_number(struct volumes *all, unsigned number, struct volume **out,
-			 struct err *err)
+static int choose_number(struct volumes *all, unsigned number, struct volume **out, struct err *err)
 {
 	char text[300];
 
@@ -102,8 +101,9 @@ static int choose_number(struct volumes *all, unsigned number, struct volume **o
 		*out = v;
 		if (v->fs)
 			return 0;
-		return err_set(err, EINVAL, "partition %u holds %s%s%s; only ext2, ext3 and ext4 "
-			       "can be read", number, v->content ? v->content : "no known file system",
+		return err_set(err, EINVAL,
+			       "partition %u holds %s%s%s; only ext2, ext3 and ext4 can be read",
+			       number, v->content ? v->content : "no known file system",
 			       *v->why ? ": " : "", v->why);
 	}
 	return err_set(err, ENOENT, "there is no partition %u (%s)", number,
@@ -132,10 +132,12 @@ int volumes_choose(struct volumes *all, int number, struct volume **out, struct 
 		}
 	}
 	if (!n)
-		return err_set(err, EINVAL, "no file system that can be read, which is ext2, ext3 or "
-			       "ext4 (%s)", volumes_text(all, text, sizeof(text)));
+		return err_set(err, EINVAL,
+			       "no file system that can be read, which is ext2, ext3 or ext4 (%s)",
+			       volumes_text(all, text, sizeof(text)));
 	if (n > 1 && nroots != 1)
-		return err_set(err, EINVAL, "several file systems; choose one with --partition (%s)",
+		return err_set(err, EINVAL,
+			       "several file systems; choose one with --partition (%s)",
 			       volumes_text(all, text, sizeof(text)));
 	*out = n == 1 ? only : root;
 	return 0;
@@ -152,15 +154,14 @@ static int read_node(struct volume *v, ext2_ino_t ino, struct node *out)
 
 /* How far a path has been walked. */
 struct walk {
-	struct node stack[DEPTH_MAX];	/* from the root to here */
+	struct node stack[DEPTH_MAX]; /* from the root to here */
 	unsigned depth;
 	unsigned links;
-	char rest[2 * VOLUME_PATH_MAX];	/* still to go */
+	char rest[2 * VOLUME_PATH_MAX]; /* still to go */
 };
 
 /* The link's text goes in front of what is left. */
-static int follow_link(struct volume *v, struct walk *w, const struct node *link,
-		       const char *left)
+static int follow_link(struct volume *v, struct walk *w, const struct node *link, const char *left)
 {
 	char target[VOLUME_PATH_MAX], joined[sizeof(w->rest)];
 	int rc;
@@ -232,8 +233,7 @@ static int walk(struct volume *v, struct walk *w, const char *path, bool follow)
 	return rc;
 }
 
-int volume_find(struct volume *v, const char *path, bool follow, struct node *out,
-		struct err *err)
+int volume_find(struct volume *v, const char *path, bool follow, struct node *out, struct err *err)
 {
 	struct walk *w = calloc(1, sizeof(*w));
 	int rc = w ? walk(v, w, path, follow) : -ENOMEM;
@@ -302,8 +302,8 @@ static int by_name(const void *a, const void *b)
 	return strcmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
 }
 
-int volume_list(struct volume *v, const struct node *dir, const char *path,
-		struct entries *out, struct err *err)
+int volume_list(struct volume *v, const struct node *dir, const char *path, struct entries *out,
+		struct err *err)
 {
 	struct listing l = { v, out, 0, 0 };
 	errcode_t code;
@@ -315,8 +315,8 @@ int volume_list(struct volume *v, const struct node *dir, const char *path,
 	if (code || l.rc) {
 		volume_free_entries(out);
 		return code ? err_set(err, EIO, "%s: the directory is damaged: %s", path,
-				      error_message(code))
-			    : err_sys(err, -l.rc, "%s", path);
+				      error_message(code)) :
+			      err_sys(err, -l.rc, "%s", path);
 	}
 	if (out->n)
 		qsort(out->e, out->n, sizeof(*out->e), by_name);
@@ -332,8 +332,10 @@ int volume_enter(struct volume *v, const struct node *dir, const char *path, str
 	if (!v->entered && ext2fs_allocate_inode_bitmap(v->fs, "entered", &v->entered))
 		return err_sys(err, ENOMEM, "%s", path);
 	if (ext2fs_test_inode_bitmap2(v->entered, dir->ino))
-		return err_set(err, ELOOP, "%s: this directory is in the tree more than once; the "
-			       "file system is damaged there", path);
+		return err_set(err, ELOOP,
+			       "%s: this directory is in the tree more than once; the "
+			       "file system is damaged there",
+			       path);
 	ext2fs_mark_inode_bitmap2(v->entered, dir->ino);
 	return 0;
 }

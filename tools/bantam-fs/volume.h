@@ -18,13 +18,13 @@
 
 struct volume {
 	struct partition part;
-	const char *content;	/* "ext4", "xfs" …; NULL: unknown */
-	ext2_filsys fs;		/* NULL: cannot be read */
-	char why[200];		/* ext4, and still cannot be read */
-	char uuid[37];		/* "": none */
+	const char *content; /* "ext4", "xfs" …; NULL: unknown */
+	ext2_filsys fs;	     /* NULL: cannot be read */
+	char why[200];	     /* ext4, and still cannot be read */
+	char uuid[37];	     /* "": none */
 	char label[17];
-	bool dirty;		/* its journal has to be replayed */
-	ext2fs_inode_bitmap entered;	/* NULL: none yet */
+	bool dirty;		     /* its journal has to be replayed */
+	ext2fs_inode_bitmap entered; /* NULL: none yet */
 };
 
 struct volumes {
@@ -52,7 +52,7 @@ struct node {
 struct entry {
 	char *name;
 	struct node node;
-	bool broken;		/* its inode cannot be read */
+	bool broken; /* its inode cannot be read */
 };
 
 struct entries {
@@ -61,12 +61,11 @@ struct entries {
 };
 
 /* follow: also a symbolic link at the end. -ENOENT, -ENOTDIR, -ELOOP …; the err names path. */
-int volume_find(struct volume *v, const char *path, bool follow, struct node *out,
-		struct err *err);
+int volume_find(struct volume *v, const char *path, bool follow, struct node *out, struct err *err);
 bool volume_has(struct volume *v, const char *path);
 /* Sorted by name, without "." and "..". volume_free_entries in any case. */
-int volume_list(struct volume *v, const struct node *dir, const char *path,
-		struct entries *out, struct err *err);
+int volume_list(struct volume *v, const struct node *dir, const char *path, struct entries *out,
+		struct err *err);
 void volume_free_entries(struct entries *entries);
 /*
  * For who walks a whole tree, before each directory: -ELOOP if the walk was in it before. A

@@ -61,8 +61,8 @@ static bool is_choice(const struct args_option *option, const char *text)
 }
 
 /* Takes the value of option i: what is attached to it, or the next word. *at is at the option. */
-static int take(const struct args_table *table, int i, const char *attached, int argc,
-		char **argv, int *at, struct args *out, struct err *err)
+static int take(const struct args_table *table, int i, const char *attached, int argc, char **argv,
+		int *at, struct args *out, struct err *err)
 {
 	const struct args_option *option = &table->option[i];
 	const char *word = argv[*at];
@@ -142,9 +142,11 @@ int args_parse(const struct args_table *table, int argc, char **argv, struct arg
 		if (ended || argv[at][0] != '-' || !argv[at][1] ||
 		    (argv[at][1] >= '0' && argv[at][1] <= '9')) {
 			if (out->nfiles >= table->max_files)
-				return err_set(err, EINVAL, "image %s: \"%.80s\" is one argument too "
-					       "many; usage: bantam image %s %s", table->command,
-					       argv[at], table->command, table->usage);
+				return err_set(err, EINVAL,
+					       "image %s: \"%.80s\" is one argument too "
+					       "many; usage: bantam image %s %s",
+					       table->command, argv[at], table->command,
+					       table->usage);
 			out->file[out->nfiles++] = argv[at];
 			continue;
 		}
@@ -155,7 +157,8 @@ int args_parse(const struct args_table *table, int argc, char **argv, struct arg
 			return 0;
 	}
 	if (out->nfiles < table->min_files)
-		return err_set(err, EINVAL, "image %s: too few arguments; usage: bantam image %s %s",
+		return err_set(err, EINVAL,
+			       "image %s: too few arguments; usage: bantam image %s %s",
 			       table->command, table->command, table->usage);
 	for (unsigned i = 0; i < out->nfiles; i++)
 		if (!out->file[i][0])

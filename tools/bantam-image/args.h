@@ -15,9 +15,9 @@
 #define ARGS_FILES_MAX 4096u
 
 struct args_option {
-	const char *name;	/* without the dashes; "" : none */
-	char letter;		/* 0: none */
-	const char *value;	/* how help shows it; NULL: a flag */
+	const char *name;  /* without the dashes; "" : none */
+	char letter;	   /* 0: none */
+	const char *value; /* how help shows it; NULL: a flag */
 	/* The value may be left out, and then is the first of these; NULL: it may not. */
 	const char *const *choices;
 	const char *help;
@@ -26,14 +26,14 @@ struct args_option {
 /* option[] ends with an entry of all zeroes; known: its indices are the command's own. */
 struct args_table {
 	const char *command;
-	const char *usage;	/* what stands behind the command's name */
-	const char *about;	/* a paragraph */
+	const char *usage; /* what stands behind the command's name */
+	const char *about; /* a paragraph */
 	const struct args_option *option;
 	unsigned min_files, max_files;
 };
 
 struct args {
-	const char *value[ARGS_OPTIONS_MAX];	/* of option[i]; NULL: not given; flags: "" */
+	const char *value[ARGS_OPTIONS_MAX]; /* of option[i]; NULL: not given; flags: "" */
 	char *file[ARGS_FILES_MAX];
 	unsigned nfiles;
 	bool help;

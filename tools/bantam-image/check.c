@@ -17,7 +17,8 @@ static const char *const repairs[] = { "leaks", "all", NULL };
 
 static const struct args_option options[] = {
 	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "what FILE is [what its name says]" },
-	[REPAIR] = { "repair", 'r', "leaks|all", repairs, "leaks: give lost space back; all: refcounts, too [leaks]" },
+	[REPAIR] = { "repair", 'r', "leaks|all", repairs,
+		     "leaks: give lost space back; all: refcounts, too [leaks]" },
 	[JSON] = { "json", 0, NULL, NULL, "as JSON, with qemu-img's keys" },
 	{ 0 },
 };
@@ -25,9 +26,10 @@ static const struct args_option options[] = {
 static const struct args_table table = {
 	.command = "check",
 	.usage = "[OPTION]… FILE",
-	.about = "Looks for damage in the tables of a qcow2 image. Exit status 0: none, 1: it could not be\n"
-		 "checked, 2: it is corrupt, 3: only space is lost (leaks), 63: raw images have no tables.\n"
-		 "An image that is marked dirty (QEMU's lazy refcounts) gets its refcounts from --repair.",
+	.about =
+		"Looks for damage in the tables of a qcow2 image. Exit status 0: none, 1: it could not be\n"
+		"checked, 2: it is corrupt, 3: only space is lost (leaks), 63: raw images have no tables.\n"
+		"An image that is marked dirty (QEMU's lazy refcounts) gets its refcounts from --repair.",
 	.option = options,
 	.min_files = 1,
 	.max_files = 1,
@@ -53,7 +55,8 @@ static void print_json(const struct qcow2_check *c, const char *path)
 	if (c->leaks_fixed)
 		printf("    \"leaks-fixed\": %" PRIu64 ",\n", c->leaks_fixed);
 	printf("    \"total-clusters\": %" PRIu64 ",\n    \"allocated-clusters\": %" PRIu64
-	       ",\n    \"fragmented-clusters\": %" PRIu64 ",\n    \"compressed-clusters\": %" PRIu64 "\n}\n",
+	       ",\n    \"fragmented-clusters\": %" PRIu64 ",\n    \"compressed-clusters\": %" PRIu64
+	       "\n}\n",
 	       c->total_clusters, c->allocated_clusters, c->fragmented_clusters,
 	       c->compressed_clusters);
 }
@@ -66,20 +69,25 @@ static double percent(uint64_t part, uint64_t of)
 static void print_text(const struct qcow2_check *c)
 {
 	if (c->leaks_fixed || c->corruptions_fixed)
-		printf("Repaired: %" PRIu64 " leaked clusters, %" PRIu64 " corruptions.\n", c->leaks_fixed,
-		       c->corruptions_fixed);
+		printf("Repaired: %" PRIu64 " leaked clusters, %" PRIu64 " corruptions.\n",
+		       c->leaks_fixed, c->corruptions_fixed);
 	else if (c->dirty_fixed)
 		printf("Repaired: the image is no longer marked dirty or corrupt.\n");
 	if (c->corruptions)
-		printf("%" PRIu64 " errors were found on the image.\nData may be corrupted, or further "
-		       "writes to the image may corrupt it.\n", c->corruptions);
+		printf("%" PRIu64
+		       " errors were found on the image.\nData may be corrupted, or further "
+		       "writes to the image may corrupt it.\n",
+		       c->corruptions);
 	if (c->leaks)
-		printf("%" PRIu64 " leaked clusters were found on the image.\nThis means waste of disk "
-		       "space, but no harm to data.\n", c->leaks);
+		printf("%" PRIu64
+		       " leaked clusters were found on the image.\nThis means waste of disk "
+		       "space, but no harm to data.\n",
+		       c->leaks);
 	if (!c->corruptions && !c->leaks)
 		printf("No errors were found on the image.\n");
 	printf("%" PRIu64 "/%" PRIu64 " = %.2f%% allocated, %.2f%% fragmented, %.2f%% compressed "
-	       "clusters\nImage end offset: %" PRIu64 "\n", c->allocated_clusters, c->total_clusters,
+	       "clusters\nImage end offset: %" PRIu64 "\n",
+	       c->allocated_clusters, c->total_clusters,
 	       percent(c->allocated_clusters, c->total_clusters),
 	       percent(c->fragmented_clusters, c->allocated_clusters),
 	       percent(c->compressed_clusters, c->allocated_clusters), c->end_bytes);
@@ -121,7 +129,8 @@ int image_check_main(int argc, char **argv)
 		if (image_open_store(args.file[0], STORE_RAW, true, &s, &err))
 			return image_fail(&err, STATUS_FAILED);
 		store_close(s);
-		err_set(&err, ENOTSUP, "%s: is a raw image, which has no tables to check", args.file[0]);
+		err_set(&err, ENOTSUP, "%s: is a raw image, which has no tables to check",
+			args.file[0]);
 		return image_fail(&err, STATUS_UNSUPPORTED);
 	}
 	if (!args.value[JSON])

@@ -17,7 +17,8 @@ enum { FORMAT_A, FORMAT_B, STRICT, QUIET };
 static const struct args_option options[] = {
 	[FORMAT_A] = { "format", 'f', "raw|qcow2", NULL, "what A is [what its name says]" },
 	[FORMAT_B] = { "second-format", 'F', "raw|qcow2", NULL, "what B is [what its name says]" },
-	[STRICT] = { "strict", 's', NULL, NULL, "disks of different sizes differ, even by zeroes only" },
+	[STRICT] = { "strict", 's', NULL, NULL,
+		     "disks of different sizes differ, even by zeroes only" },
 	[QUIET] = { "quiet", 'q', NULL, NULL, "say nothing, only exit" },
 	{ 0 },
 };
@@ -25,8 +26,9 @@ static const struct args_option options[] = {
 static const struct args_table table = {
 	.command = "compare",
 	.usage = "[OPTION]… A B",
-	.about = "Compares what guests would read. Exit status 0: the same, 1: different, 2: an error.\n"
-		 "A disk that is longer by zeroes only is the same, unless --strict.",
+	.about =
+		"Compares what guests would read. Exit status 0: the same, 1: different, 2: an error.\n"
+		"A disk that is longer by zeroes only is the same, unless --strict.",
 	.option = options,
 	.min_files = 2,
 	.max_files = 2,
@@ -104,8 +106,8 @@ static int compare(const struct side *a, const struct side *b, uint64_t *differ,
 	return 0;
 }
 
-static int judge(const struct side *a, const struct side *b, const struct args *args,
-		 int *status, struct err *err)
+static int judge(const struct side *a, const struct side *b, const struct args *args, int *status,
+		 struct err *err)
 {
 	bool quiet = args->value[QUIET], same_size = a->s->size_bytes == b->s->size_bytes;
 	uint64_t differ;
@@ -127,7 +129,8 @@ static int judge(const struct side *a, const struct side *b, const struct args *
 	}
 	*status = IMAGE_OK;
 	if (!quiet)
-		printf("%sImages are identical.\n", same_size ? "" : "Warning: Image size mismatch!\n");
+		printf("%sImages are identical.\n",
+		       same_size ? "" : "Warning: Image size mismatch!\n");
 	return 0;
 }
 

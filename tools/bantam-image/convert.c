@@ -10,23 +10,43 @@
 #include "tools/bantam-image/output.h"
 #include "vmm/core/parse.h"
 
-enum { FROM, TO, COMPRESS, BACKING, BACKING_FORMAT, CLUSTER_SIZE, LAZY, COMPAT, THREADS, PROGRESS,
-       FORCE, SYNC };
+enum {
+	FROM,
+	TO,
+	COMPRESS,
+	BACKING,
+	BACKING_FORMAT,
+	CLUSTER_SIZE,
+	LAZY,
+	COMPAT,
+	THREADS,
+	PROGRESS,
+	FORCE,
+	SYNC
+};
 
 static const char *const compressions[] = { "zlib", "zstd", NULL };
 static const char *const progresses[] = { "on", "auto", "off", NULL };
 
 static const struct args_option options[] = {
 	[FROM] = { "format", 'f', "raw|qcow2", NULL, "what SRC is [what its name says]" },
-	[TO] = { "output-format", 'O', "raw|qcow2", NULL, "what DST shall be [what its name says, else raw]" },
-	[COMPRESS] = { "compress", 'c', "zlib|zstd", compressions, "compress a qcow2 image [zlib]" },
-	[BACKING] = { "backing", 'B', "FILE", NULL, "leave out what is the same in that image: DST is an overlay" },
-	[BACKING_FORMAT] = { "backing-format", 'F', "raw|qcow2", NULL, "what the backing file is [what its name says]" },
-	[CLUSTER_SIZE] = { "cluster-size", 0, "N", NULL, "qcow2: unit of allocation, 512 to 2M [64K]" },
-	[LAZY] = { "lazy-refcounts", 0, NULL, NULL, "qcow2: QEMU may keep its reference counts late" },
+	[TO] = { "output-format", 'O', "raw|qcow2", NULL,
+		 "what DST shall be [what its name says, else raw]" },
+	[COMPRESS] = { "compress", 'c', "zlib|zstd", compressions,
+		       "compress a qcow2 image [zlib]" },
+	[BACKING] = { "backing", 'B', "FILE", NULL,
+		      "leave out what is the same in that image: DST is an overlay" },
+	[BACKING_FORMAT] = { "backing-format", 'F', "raw|qcow2", NULL,
+			     "what the backing file is [what its name says]" },
+	[CLUSTER_SIZE] = { "cluster-size", 0, "N", NULL,
+			   "qcow2: unit of allocation, 512 to 2M [64K]" },
+	[LAZY] = { "lazy-refcounts", 0, NULL, NULL,
+		   "qcow2: QEMU may keep its reference counts late" },
 	[COMPAT] = { "compat", 0, "2|3", NULL, "qcow2: version [3]; 2 is for QEMU before 1.1" },
-	[THREADS] = { "threads", 'm', "N", NULL, "how many work at once [the number of CPUs, from 4 to 8]" },
-	[PROGRESS] = { "progress", 'p', "on|auto|off", progresses, "show how far it is [auto: on a terminal]" },
+	[THREADS] = { "threads", 'm', "N", NULL,
+		      "how many work at once [the number of CPUs, from 4 to 8]" },
+	[PROGRESS] = { "progress", 'p', "on|auto|off", progresses,
+		       "show how far it is [auto: on a terminal]" },
 	[FORCE] = { "force", 0, NULL, NULL, "replace DST if it exists" },
 	[SYNC] = { "sync", 0, "on|off", NULL, "wait until DST is on stable storage [on]" },
 	{ 0 },
@@ -35,8 +55,9 @@ static const struct args_option options[] = {
 static const struct args_table table = {
 	.command = "convert",
 	.usage = "[OPTION]… SRC DST",
-	.about = "Copies the disk in SRC into a new image DST. Zeroes take no space in it. DST appears\n"
-		 "when it is complete: if anything goes wrong, or ^C is pressed, nothing is left.",
+	.about =
+		"Copies the disk in SRC into a new image DST. Zeroes take no space in it. DST appears\n"
+		"when it is complete: if anything goes wrong, or ^C is pressed, nothing is left.",
 	.option = options,
 	.min_files = 2,
 	.max_files = 2,
@@ -83,8 +104,8 @@ static int fill_output(struct copy *c, struct store_create *create, struct outpu
 	return rc;
 }
 
-static int convert(struct copy *c, struct store_create *create, const struct args *args,
-		   bool sync, struct err *err)
+static int convert(struct copy *c, struct store_create *create, const struct args *args, bool sync,
+		   struct err *err)
 {
 	struct progress progress;
 	struct output o = { .fd = -1, .old = { .fd = -1, .cached_fd = -1 } };
@@ -131,11 +152,16 @@ int image_convert_main(int argc, char **argv)
 	if (!rc)
 		rc = parse_rest(&args, &c, &sync, &err);
 	if (!rc)
-		rc = newimage_parse(&(struct newimage_words){
-			.format_option = "--output-format", .format = args.value[TO],
-			.backing = args.value[BACKING], .backing_format = args.value[BACKING_FORMAT],
-			.cluster_size = args.value[CLUSTER_SIZE], .compat = args.value[COMPAT],
-			.lazy = args.value[LAZY] }, c.dst_path, &create, &c.base, &err);
+		rc = newimage_parse(&(struct newimage_words){ .format_option = "--output-format",
+							      .format = args.value[TO],
+							      .backing = args.value[BACKING],
+							      .backing_format =
+								      args.value[BACKING_FORMAT],
+							      .cluster_size =
+								      args.value[CLUSTER_SIZE],
+							      .compat = args.value[COMPAT],
+							      .lazy = args.value[LAZY] },
+				    c.dst_path, &create, &c.base, &err);
 	if (!rc && c.compress && create.format == STORE_RAW)
 		rc = err_set(&err, EINVAL, "%s: a raw image cannot be compressed; say -O qcow2",
 			     c.dst_path);

@@ -24,9 +24,9 @@ enum slot_state { SLOT_FREE, SLOT_FILLING, SLOT_FILLED, SLOT_PLACED, SLOT_WRITIN
 
 struct slot {
 	enum slot_state state;
-	uint64_t offset, len_bytes;	/* of the disk */
-	uint8_t *data;		/* as the guest sees it */
-	uint8_t *packed;	/* compressed clusters, each at its cluster's place */
+	uint64_t offset, len_bytes; /* of the disk */
+	uint8_t *data;		    /* as the guest sees it */
+	uint8_t *packed;	    /* compressed clusters, each at its cluster's place */
 	uint8_t *base;
 	struct qcow2_piece *piece;
 	unsigned npieces;
@@ -35,15 +35,15 @@ struct slot {
 struct job {
 	const struct copy *what;
 	uint32_t window_bytes;
-	struct slot *slot;	/* ring: window number n of those copied is in n % nslots */
+	struct slot *slot; /* ring: window number n of those copied is in n % nslots */
 	unsigned nslots;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	uint64_t cursor;	/* where the next window begins */
-	uint64_t data_end;	/* from the cursor to here there is data, if it is behind it */
-	uint64_t claimed, placed;	/* windows */
+	uint64_t cursor;	  /* where the next window begins */
+	uint64_t data_end;	  /* from the cursor to here there is data, if it is behind it */
+	uint64_t claimed, placed; /* windows */
 	unsigned nrunning;
-	int rc;			/* the first error */
+	int rc; /* the first error */
 	struct err err;
 	_Atomic uint64_t copied_bytes;
 };
@@ -66,8 +66,10 @@ static void give_up_locked(struct job *j, int rc, const struct err *err)
 static int read_failed(const struct job *j, int rc, uint64_t offset, struct err *err)
 {
 	if (rc == -EIO)
-		return err_set(err, EIO, "%s: cannot read at %llu: an I/O error, a damaged image, or "
-			       "it was cut short", j->what->src_path, (unsigned long long)offset);
+		return err_set(err, EIO,
+			       "%s: cannot read at %llu: an I/O error, a damaged image, or "
+			       "it was cut short",
+			       j->what->src_path, (unsigned long long)offset);
 	return err_sys(err, -rc, "%s: cannot read at %llu", j->what->src_path,
 		       (unsigned long long)offset);
 }
@@ -75,8 +77,10 @@ static int read_failed(const struct job *j, int rc, uint64_t offset, struct err 
 static int write_failed(const struct job *j, int rc, struct err *err)
 {
 	if (rc == -EFBIG)
-		return err_set(err, EFBIG, "%s: this file system, or a limit on the size of files, "
-			       "has no room for it", j->what->dst_path);
+		return err_set(err, EFBIG,
+			       "%s: this file system, or a limit on the size of files, "
+			       "has no room for it",
+			       j->what->dst_path);
 	return err_sys(err, -rc, "%s: cannot write", j->what->dst_path);
 }
 
@@ -408,7 +412,8 @@ static void watch(struct job *j, struct progress *progress)
 			until.tv_nsec -= 1000000000;
 		}
 		/* Each finished window wakes us; only time shows. */
-		while (j->nrunning && pthread_cond_timedwait(&j->changed, &j->lock, &until) != ETIMEDOUT)
+		while (j->nrunning &&
+		       pthread_cond_timedwait(&j->changed, &j->lock, &until) != ETIMEDOUT)
 			;
 		if (!j->nrunning)
 			break;
@@ -456,7 +461,9 @@ static void free_slots(struct job *j)
 
 int copy_run(const struct copy *what, struct progress *progress, struct err *err)
 {
-	struct job j = { .what = what, .window_bytes = WINDOW_BYTES, .nslots = 2 * what->nthreads + 1 };
+	struct job j = { .what = what,
+			 .window_bytes = WINDOW_BYTES,
+			 .nslots = 2 * what->nthreads + 1 };
 	pthread_t thread[64];
 	unsigned n = 0;
 	int rc;

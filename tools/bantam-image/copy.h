@@ -17,14 +17,14 @@
 
 struct copy {
 	struct store *src;
-	struct store *base;	/* what equals its bytes is left out; NULL: none */
+	struct store *base; /* what equals its bytes is left out; NULL: none */
 	const char *src_path, *dst_path;
-	int fd;			/* the new file */
-	uint64_t size_bytes;	/* of the new disk; at least the source's */
-	struct qcow2_writer *writer;	/* NULL: raw */
+	int fd;			     /* the new file */
+	uint64_t size_bytes;	     /* of the new disk; at least the source's */
+	struct qcow2_writer *writer; /* NULL: raw */
 	uint32_t cluster_bytes;
 	bool compress, zstd;
-	bool writeback;		/* begin to write to the medium early */
+	bool writeback; /* begin to write to the medium early */
 	unsigned nthreads;
 };
 

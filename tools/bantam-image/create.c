@@ -11,11 +11,16 @@
 enum { FORMAT, BACKING, BACKING_FORMAT, CLUSTER_SIZE, LAZY, COMPAT };
 
 static const struct args_option options[] = {
-	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "what to make [what FILE's name says, else raw]" },
-	[BACKING] = { "backing", 'b', "FILE", NULL, "an overlay on that image, which must not change any more" },
-	[BACKING_FORMAT] = { "backing-format", 'F', "raw|qcow2", NULL, "what the backing file is [what its name says]" },
-	[CLUSTER_SIZE] = { "cluster-size", 0, "N", NULL, "qcow2: unit of allocation, 512 to 2M [64K]" },
-	[LAZY] = { "lazy-refcounts", 0, NULL, NULL, "qcow2: QEMU may keep its reference counts late" },
+	[FORMAT] = { "format", 'f', "raw|qcow2", NULL,
+		     "what to make [what FILE's name says, else raw]" },
+	[BACKING] = { "backing", 'b', "FILE", NULL,
+		      "an overlay on that image, which must not change any more" },
+	[BACKING_FORMAT] = { "backing-format", 'F', "raw|qcow2", NULL,
+			     "what the backing file is [what its name says]" },
+	[CLUSTER_SIZE] = { "cluster-size", 0, "N", NULL,
+			   "qcow2: unit of allocation, 512 to 2M [64K]" },
+	[LAZY] = { "lazy-refcounts", 0, NULL, NULL,
+		   "qcow2: QEMU may keep its reference counts late" },
 	[COMPAT] = { "compat", 0, "2|3", NULL, "qcow2: version [3]; 2 is for QEMU before 1.1" },
 	{ 0 },
 };
@@ -23,9 +28,10 @@ static const struct args_option options[] = {
 static const struct args_table table = {
 	.command = "create",
 	.usage = "[OPTION]… FILE [SIZE]",
-	.about = "Makes a new image. Sizes are bytes, or have a suffix: K, M, G, T (powers of 1024).\n"
-		 "With --backing SIZE may be left out: it is the backing file's then. The backing file's\n"
-		 "name is written into the image as given, and relative to the image's folder.",
+	.about =
+		"Makes a new image. Sizes are bytes, or have a suffix: K, M, G, T (powers of 1024).\n"
+		"With --backing SIZE may be left out: it is the backing file's then. The backing file's\n"
+		"name is written into the image as given, and relative to the image's folder.",
 	.option = options,
 	.min_files = 1,
 	.max_files = 2,
@@ -48,9 +54,10 @@ static int make(const struct store_create *create, struct err *err)
 		rc = -errno;
 	}
 	if (rc == -EFBIG)
-		err_set(err, EFBIG, "%s: this file system, or a limit on the size of files, has no "
-			"room for a disk of %llu bytes", create->path,
-			(unsigned long long)create->size_bytes);
+		err_set(err, EFBIG,
+			"%s: this file system, or a limit on the size of files, has no "
+			"room for a disk of %llu bytes",
+			create->path, (unsigned long long)create->size_bytes);
 	else if (rc)
 		err_sys(err, -rc, "%s: cannot write", create->path);
 	else
@@ -71,11 +78,14 @@ int image_create_main(int argc, char **argv)
 
 	if (image_args(&table, argc, argv, &args, IMAGE_USAGE, &status))
 		return status;
-	rc = newimage_parse(&(struct newimage_words){
-		.format_option = "--format", .format = args.value[FORMAT],
-		.backing = args.value[BACKING], .backing_format = args.value[BACKING_FORMAT],
-		.cluster_size = args.value[CLUSTER_SIZE], .compat = args.value[COMPAT],
-		.lazy = args.value[LAZY] }, args.file[0], &create, &base, &err);
+	rc = newimage_parse(&(struct newimage_words){ .format_option = "--format",
+						      .format = args.value[FORMAT],
+						      .backing = args.value[BACKING],
+						      .backing_format = args.value[BACKING_FORMAT],
+						      .cluster_size = args.value[CLUSTER_SIZE],
+						      .compat = args.value[COMPAT],
+						      .lazy = args.value[LAZY] },
+			    args.file[0], &create, &base, &err);
 	if (!rc && args.nfiles > 1)
 		rc = image_parse_size(args.file[1], &create.size_bytes, &err);
 	else if (!rc && base)

@@ -41,8 +41,8 @@ int image_parse_format(const char *option, const char *text, enum store_format *
 int image_parse_size(const char *text, uint64_t *out, struct err *err);
 
 /* Open for reading (or writing), with messages in terms of -f. */
-int image_open_store(const char *path, enum store_format format, bool readonly,
-		     struct store **out, struct err *err);
+int image_open_store(const char *path, enum store_format format, bool readonly, struct store **out,
+		     struct err *err);
 
 /* The format that the file's content has, for commands that do not believe a byte of it. */
 int image_detect(const char *path, enum store_format *out, struct err *err);

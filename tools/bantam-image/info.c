@@ -38,8 +38,8 @@ struct facts {
 	uint64_t size_bytes, disk_bytes;
 	dev_t dev;
 	ino_t ino;
-	struct qcow2 *q;	/* NULL: raw */
-	char *backing;		/* as seen from here */
+	struct qcow2 *q; /* NULL: raw */
+	char *backing;	 /* as seen from here */
 };
 
 static void forget(struct facts *f)
@@ -52,7 +52,9 @@ static void forget(struct facts *f)
 
 static int learn_raw(struct facts *f, struct err *err)
 {
-	struct store_options options_raw = { .path = f->path, .format = STORE_RAW, .readonly = true };
+	struct store_options options_raw = { .path = f->path,
+					     .format = STORE_RAW,
+					     .readonly = true };
 	struct store *s;
 	struct stat st;
 	int rc;
@@ -127,13 +129,15 @@ static void print_json(const struct facts *f, const char *in)
 	if (q) {
 		printf("%s    \"cluster-size\": %" PRIu64 ",\n", in, q->cluster_bytes);
 		printf("%s    \"format-specific\": {\n%s        \"type\": \"qcow2\",\n"
-		       "%s        \"data\": {\n", in, in, in);
+		       "%s        \"data\": {\n",
+		       in, in, in);
 		printf("%s            \"compat\": \"%s\",\n", in, q->version < 3 ? "0.10" : "1.1");
-		printf("%s            \"compression-type\": \"%s\",\n", in, q->zstd ? "zstd" : "zlib");
+		printf("%s            \"compression-type\": \"%s\",\n", in,
+		       q->zstd ? "zstd" : "zlib");
 		if (q->version >= 3)
 			printf("%s            \"lazy-refcounts\": %s,\n%s            \"corrupt\": %s,\n"
-			       "%s            \"extended-l2\": false,\n", in,
-			       yes(q->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS), in,
+			       "%s            \"extended-l2\": false,\n",
+			       in, yes(q->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS), in,
 			       yes(q->incompatible & QCOW2_INCOMPAT_CORRUPT), in);
 		printf("%s            \"refcount-bits\": %u\n%s        }\n%s    },\n", in,
 		       1u << q->refcount_order, in, in);
@@ -151,8 +155,8 @@ static void print_json(const struct facts *f, const char *in)
 	}
 	printf("%s    \"format\": \"%s\",\n", in, q ? "qcow2" : "raw");
 	printf("%s    \"actual-size\": %" PRIu64 ",\n", in, f->disk_bytes);
-	printf("%s    \"dirty-flag\": %s\n%s}", in, yes(q && q->incompatible & QCOW2_INCOMPAT_DIRTY),
-	       in);
+	printf("%s    \"dirty-flag\": %s\n%s}", in,
+	       yes(q && q->incompatible & QCOW2_INCOMPAT_DIRTY), in);
 }
 
 static void print_text(const struct facts *f)
@@ -187,10 +191,12 @@ static void print_text(const struct facts *f)
 	printf("Format specific information:\n    compat: %s\n    compression type: %s\n",
 	       q->version < 3 ? "0.10" : "1.1", q->zstd ? "zstd" : "zlib");
 	if (q->version >= 3)
-		printf("    lazy refcounts: %s\n", yes(q->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS));
+		printf("    lazy refcounts: %s\n",
+		       yes(q->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS));
 	printf("    refcount bits: %u\n", 1u << q->refcount_order);
 	if (q->version >= 3)
-		printf("    dirty: %s\n    corrupt: %s\n", yes(q->incompatible & QCOW2_INCOMPAT_DIRTY),
+		printf("    dirty: %s\n    corrupt: %s\n",
+		       yes(q->incompatible & QCOW2_INCOMPAT_DIRTY),
 		       yes(q->incompatible & QCOW2_INCOMPAT_CORRUPT));
 }
 
@@ -204,8 +210,9 @@ static int learn_chain(struct facts *f, unsigned *n, const char *path, enum stor
 		const struct facts *top = &f[*n - 1];
 
 		if (*n == QCOW2_CHAIN_MAX)
-			return err_set(err, ELOOP, "disk %s: its chain of backing files is longer than "
-				       "%u", path, QCOW2_CHAIN_MAX);
+			return err_set(err, ELOOP,
+				       "disk %s: its chain of backing files is longer than %u",
+				       path, QCOW2_CHAIN_MAX);
 		format = top->q->backing_format;
 		/* What a VM would take it for, and not what a guest may have written into it. */
 		if (format == STORE_AUTO)
@@ -213,8 +220,10 @@ static int learn_chain(struct facts *f, unsigned *n, const char *path, enum stor
 		rc = learn(&f[(*n)++], top->backing, format, err);
 		for (unsigned i = 0; !rc && i + 1 < *n; i++)
 			if (f[i].dev == f[*n - 1].dev && f[i].ino == f[*n - 1].ino)
-				return err_set(err, ELOOP, "disk %s: its backing file %s is an image "
-					       "that is based on it: a loop", top->path, top->backing);
+				return err_set(err, ELOOP,
+					       "disk %s: its backing file %s is an image "
+					       "that is based on it: a loop",
+					       top->path, top->backing);
 	}
 	return rc;
 }

@@ -19,7 +19,7 @@
 
 static const struct command {
 	const char *name;
-	int (*run)(int argc, char **argv);	/* NULL: bantam-fs does it */
+	int (*run)(int argc, char **argv); /* NULL: bantam-fs does it */
 	const char *help;
 } commands[] = {
 	{ "create", image_create_main, "make an image: raw, qcow2, or an overlay on another" },
@@ -77,12 +77,15 @@ int image_parse_size(const char *text, uint64_t *out, struct err *err)
 	if (rc == -ERANGE || (!rc && *out > (uint64_t)INT64_MAX / 2))
 		return err_set(err, ERANGE, "size %.40s: is too large; 4 EiB are the most", text);
 	if (rc)
-		return err_set(err, EINVAL, "size %.40s: is not a size; 512M, 20G and 1T are", text);
+		return err_set(err, EINVAL, "size %.40s: is not a size; 512M, 20G and 1T are",
+			       text);
 	if (!*out)
 		return err_set(err, EINVAL, "size %.40s: a disk needs at least 512 bytes", text);
 	if (*out % 512)
-		return err_set(err, EINVAL, "size %.40s: is not a multiple of 512 bytes, which is a "
-			       "disk's sector", text);
+		return err_set(err, EINVAL,
+			       "size %.40s: is not a multiple of 512 bytes, which is a "
+			       "disk's sector",
+			       text);
 	return 0;
 }
 
@@ -149,14 +152,16 @@ int image_detect(const char *path, enum store_format *out, struct err *err)
 	const char *other = foreign(head, len);
 
 	if (other && store_format_of_name(path) == STORE_RAW)
-		return err_set(err, ENOTSUP, "disk %s: is a %s image; only raw and qcow2 are "
-			       "supported (qemu-img convert makes a qcow2 of it)", path, other);
+		return err_set(err, ENOTSUP,
+			       "disk %s: is a %s image; only raw and qcow2 are "
+			       "supported (qemu-img convert makes a qcow2 of it)",
+			       path, other);
 	*out = begins(head, len, "QFI\xfb", 4) ? STORE_QCOW2 : STORE_RAW;
 	return 0;
 }
 
-int image_open_store(const char *path, enum store_format format, bool readonly,
-		     struct store **out, struct err *err)
+int image_open_store(const char *path, enum store_format format, bool readonly, struct store **out,
+		     struct err *err)
 {
 	struct store_options options = { .path = path, .format = format, .readonly = readonly };
 	enum store_format content;
@@ -170,9 +175,11 @@ int image_open_store(const char *path, enum store_format format, bool readonly,
 		options.format = store_format_of_name(path);
 		/* A guest can write this into its raw disk, with any file as backing file. */
 		if (content == STORE_QCOW2 && options.format == STORE_RAW)
-			return err_set(err, EINVAL, "disk %s: begins like a qcow2 image and is not "
+			return err_set(err, EINVAL,
+				       "disk %s: begins like a qcow2 image and is not "
 				       "named .qcow2; say -f qcow2, or -f raw if a guest may have "
-				       "written that", path);
+				       "written that",
+				       path);
 	}
 	return store_open(&options, out, err);
 }
@@ -267,8 +274,9 @@ static int run_fs(char **argv, struct err *err)
 		return err_sys(err, ENOMEM, "image %s", argv[0]);
 	if (!helper_find("bantam-fs", path, sizeof(path))) {
 		free(next);
-		return err_set(err, ENOENT, "image %s: bantam-fs is missing; it belongs next to "
-			       "bantam-image", argv[0]);
+		return err_set(err, ENOENT,
+			       "image %s: bantam-fs is missing; it belongs next to bantam-image",
+			       argv[0]);
 	}
 	next[n++] = path;
 	while (*argv && n < ARGS_FILES_MAX - 1)
@@ -286,8 +294,9 @@ static int no_command(const char *name)
 	for (size_t i = 0; i < NCOMMANDS; i++)
 		names[i] = commands[i].name;
 	near = parse_nearest(name, names, NCOMMANDS);
-	err_set(&err, EINVAL, near ? "image: no command \"%.40s\"; did you mean %s?" :
-				     "image: no command \"%.40s\"; see bantam image --help",
+	err_set(&err, EINVAL,
+		near ? "image: no command \"%.40s\"; did you mean %s?" :
+		       "image: no command \"%.40s\"; see bantam image --help",
 		name, near);
 	return image_fail(&err, IMAGE_USAGE);
 }

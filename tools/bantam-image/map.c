@@ -5,7 +5,6 @@
 
 #include "tools/bantam-image/image.h"
 
-
 enum { FORMAT, JSON };
 
 static const struct args_option options[] = {
@@ -17,8 +16,9 @@ static const struct args_option options[] = {
 static const struct args_table table = {
 	.command = "map",
 	.usage = "[OPTION]… FILE",
-	.about = "Lists the parts of a disk that hold data, the file each is in (FILE or one of its backing\n"
-		 "files), and where in it. --json lists everything, zeroes and holes too.",
+	.about =
+		"Lists the parts of a disk that hold data, the file each is in (FILE or one of its backing\n"
+		"files), and where in it. --json lists everything, zeroes and holes too.",
 	.option = options,
 	.min_files = 1,
 	.max_files = 1,
@@ -29,15 +29,17 @@ static bool continues(const struct store_extent *a, const struct store_extent *b
 {
 	return a->zero == b->zero && a->data == b->data && a->present == b->present &&
 	       a->compressed == b->compressed && a->depth == b->depth &&
-	       a->in_place == b->in_place && (!a->in_place || b->offset == a->offset + a->len_bytes);
+	       a->in_place == b->in_place &&
+	       (!a->in_place || b->offset == a->offset + a->len_bytes);
 }
 
 static void print_json(const struct store_extent *e, uint64_t start, bool first)
 {
-	printf("%s{ \"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"depth\": %u, \"present\": %s, "
-	       "\"zero\": %s, \"data\": %s, \"compressed\": %s", first ? "[" : ",\n", start,
-	       e->len_bytes, e->depth, e->present ? "true" : "false", e->zero ? "true" : "false",
-	       e->data ? "true" : "false", e->compressed ? "true" : "false");
+	printf("%s{ \"start\": %" PRIu64 ", \"length\": %" PRIu64
+	       ", \"depth\": %u, \"present\": %s, \"zero\": %s, \"data\": %s, \"compressed\": %s",
+	       first ? "[" : ",\n", start, e->len_bytes, e->depth, e->present ? "true" : "false",
+	       e->zero ? "true" : "false", e->data ? "true" : "false",
+	       e->compressed ? "true" : "false");
 	if (e->in_place)
 		printf(", \"offset\": %" PRIu64, e->offset);
 	putchar('}');

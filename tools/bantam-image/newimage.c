@@ -17,8 +17,8 @@ static int parse_version(const char *text, unsigned *out, struct err *err)
 	*out = 2;
 	if (!strcmp(text, "2") || !strcmp(text, "v2") || !strcmp(text, "0.10"))
 		return 0;
-	return err_set(err, EINVAL, "--compat %.40s: there are 2 (which QEMU calls 0.10) and 3 (1.1)",
-		       text);
+	return err_set(err, EINVAL,
+		       "--compat %.40s: there are 2 (which QEMU calls 0.10) and 3 (1.1)", text);
 }
 
 static int parse_cluster(const char *text, uint32_t *out, struct err *err)
@@ -29,8 +29,8 @@ static int parse_cluster(const char *text, uint32_t *out, struct err *err)
 	if (!text)
 		return 0;
 	if (parse_size(text, &n) || n < 512 || n > (2u << 20) || n & (n - 1))
-		return err_set(err, EINVAL, "--cluster-size %.40s: is not a power of two from 512 to "
-			       "2M", text);
+		return err_set(err, EINVAL,
+			       "--cluster-size %.40s: is not a power of two from 512 to 2M", text);
 	*out = (uint32_t)n;
 	return 0;
 }
@@ -55,9 +55,11 @@ static int open_base(const char *path, struct store_create *create, struct store
 		rc = image_detect(full, &content, &why);
 		create->backing_format = store_format_of_name(full);
 		if (!rc && content == STORE_QCOW2 && create->backing_format == STORE_RAW)
-			rc = err_set(&why, EINVAL, "begins like a qcow2 image and is not named .qcow2; "
-				     "say --backing-format qcow2, or raw if a guest may have written "
-				     "that");
+			rc = err_set(
+				&why, EINVAL,
+				"begins like a qcow2 image and is not named .qcow2; "
+				"say --backing-format qcow2, or raw if a guest may have written "
+				"that");
 		if (rc) {
 			free(full);
 			return err_set(err, -rc, "backing file %s: %s", create->backing, why.text);
@@ -83,8 +85,11 @@ int newimage_parse(const struct newimage_words *words, const char *path, struct 
 		out->format = store_format_of_name(path);
 	if (out->format == STORE_RAW && only_qcow2)
 		return err_set(err, EINVAL, "%s: a raw image has no %s; say %s qcow2", path,
-			       words->backing ? "backing file" : words->cluster_size ? "clusters" :
-			       words->compat ? "version" : "refcounts", words->format_option);
+			       words->backing	   ? "backing file" :
+			       words->cluster_size ? "clusters" :
+			       words->compat	   ? "version" :
+						     "refcounts",
+			       words->format_option);
 	if (words->backing_format && !words->backing)
 		return err_set(err, EINVAL, "--backing-format: is for --backing, which is missing");
 	out->lazy_refcounts = words->lazy;

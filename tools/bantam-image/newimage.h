@@ -6,7 +6,7 @@
 
 /* The words, NULL: not given. */
 struct newimage_words {
-	const char *format_option;	/* what the option is called, for messages */
+	const char *format_option; /* what the option is called, for messages */
 	const char *format, *backing, *backing_format, *cluster_size, *compat, *lazy;
 };
 

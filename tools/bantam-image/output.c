@@ -160,8 +160,9 @@ int output_publish(struct output *o, bool sync, struct err *err)
 		return err_sys(err, errno, "%s: cannot write", o->path);
 	rc = name_it(o);
 	if (rc == -EEXIST)
-		return err_set(err, EEXIST, "%s: was made by someone else meanwhile; nothing was "
-			       "written", o->path);
+		return err_set(err, EEXIST,
+			       "%s: was made by someone else meanwhile; nothing was written",
+			       o->path);
 	if (rc)
 		return err_sys(err, -rc, "%s: cannot create", o->path);
 	if (sync)

@@ -16,10 +16,10 @@
 
 struct output {
 	int fd;
-	char *path;		/* the final name; links followed */
-	char *temp;		/* NULL: no name yet */
+	char *path; /* the final name; links followed */
+	char *temp; /* NULL: no name yet */
 	bool replace;
-	struct image old;	/* locked, with replace */
+	struct image old; /* locked, with replace */
 	struct stat old_stat;
 };
 

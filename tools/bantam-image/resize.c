@@ -8,16 +8,18 @@ enum { FORMAT, SHRINK };
 
 static const struct args_option options[] = {
 	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "what FILE is [what its name says]" },
-	[SHRINK] = { "shrink", 0, NULL, NULL, "allow a smaller disk: what is beyond its end is lost" },
+	[SHRINK] = { "shrink", 0, NULL, NULL,
+		     "allow a smaller disk: what is beyond its end is lost" },
 	{ 0 },
 };
 
 static const struct args_table table = {
 	.command = "resize",
 	.usage = "[OPTION]… FILE SIZE|+SIZE|-SIZE",
-	.about = "Gives a disk another size, or makes it larger or smaller by one. What is new reads as\n"
-		 "zeroes. Partitions and file systems in it are the guest's to grow (and, before\n"
-		 "--shrink, to make smaller).",
+	.about =
+		"Gives a disk another size, or makes it larger or smaller by one. What is new reads as\n"
+		"zeroes. Partitions and file systems in it are the guest's to grow (and, before\n"
+		"--shrink, to make smaller).",
 	.option = options,
 	.min_files = 2,
 	.max_files = 2,
@@ -36,7 +38,8 @@ static int new_size(uint64_t old, const char *text, uint64_t *out, struct err *e
 			       (unsigned long long)old);
 	*out = plus ? old + by : minus ? old - by : by;
 	if (*out > (uint64_t)INT64_MAX / 2)
-		return err_set(err, ERANGE, "size %.40s: makes it too large; 4 EiB are the most", text);
+		return err_set(err, ERANGE, "size %.40s: makes it too large; 4 EiB are the most",
+			       text);
 	return 0;
 }
 
@@ -50,9 +53,10 @@ static int resize(struct store *s, const struct args *args, struct err *err)
 	if (rc)
 		return rc;
 	if (size < s->size_bytes && !args->value[SHRINK])
-		return err_set(err, EINVAL, "%s: %llu bytes are less than its %llu, and what is beyond "
-			       "would be lost; --shrink allows it", path, (unsigned long long)size,
-			       (unsigned long long)s->size_bytes);
+		return err_set(err, EINVAL,
+			       "%s: %llu bytes are less than its %llu, and what is beyond "
+			       "would be lost; --shrink allows it",
+			       path, (unsigned long long)size, (unsigned long long)s->size_bytes);
 	if (size == s->size_bytes)
 		return 0;
 	rc = s->ops->resize(s, size, &why);
@@ -80,7 +84,8 @@ int image_resize_main(int argc, char **argv)
 	closed = store_close(s);
 	/* Clusters that were given back, the file's new end. */
 	if (!rc && closed)
-		rc = err_sys(&err, -closed, "%s: has its new size, but cannot be written to the end",
+		rc = err_sys(&err, -closed,
+			     "%s: has its new size, but cannot be written to the end",
 			     args.file[0]);
 	return rc ? image_fail(&err, IMAGE_ERROR) : IMAGE_OK;
 }

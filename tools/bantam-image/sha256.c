@@ -11,15 +11,17 @@
 enum { FORMAT };
 
 static const struct args_option options[] = {
-	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "what the files are [what their names say]" },
+	[FORMAT] = { "format", 'f', "raw|qcow2", NULL,
+		     "what the files are [what their names say]" },
 	{ 0 },
 };
 
 static const struct args_table table = {
 	.command = "sha256",
 	.usage = "[OPTION]… FILE…",
-	.about = "Prints the SHA-256 of each disk's bytes as a guest reads them: an image has the same in\n"
-		 "every format. A raw image's is what sha256sum prints, and the lines look the same.",
+	.about =
+		"Prints the SHA-256 of each disk's bytes as a guest reads them: an image has the same in\n"
+		"every format. A raw image's is what sha256sum prints, and the lines look the same.",
 	.option = options,
 	.min_files = 1,
 	.max_files = ARGS_FILES_MAX,

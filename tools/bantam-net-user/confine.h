@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#define CONFINE_FDS_MAX 2048u	/* connections and all */
+#define CONFINE_FDS_MAX 2048u /* connections and all */
 
 /* Before anything is opened: as many descriptors as the hard limit allows, up to that. */
 void confine_fds(void);

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define GUEST_END_POLLS 3u
-#define GUEST_END_BATCH 64u	/* frames until the host's sockets are looked at again */
+#define GUEST_END_BATCH 64u /* frames until the host's sockets are looked at again */
 
 /* A frame of the guest, which may change it at any time. */
 typedef void (*guest_frame_fn)(const uint8_t *frame, size_t len_bytes);

@@ -33,19 +33,19 @@
 #include "vmm/core/busypoll.h"
 #include "vmm/core/helper.h"
 
-#define UNPOLLED_MAX 8u		/* turns for the guest alone */
-#define LOOKS_UNPOLLED 16u	/* looks for its frames, when there are none */
+#define UNPOLLED_MAX 8u	   /* turns for the guest alone */
+#define LOOKS_UNPOLLED 16u /* looks for its frames, when there are none */
 #define FDS_MAX CONFINE_FDS_MAX
 #define POLLS_MAX (FDS_MAX + 1 + GUEST_END_POLLS)
-#define FDS_WAIT_MS 100u	/* until it is tried again whether there is a free one */
+#define FDS_WAIT_MS 100u /* until it is tried again whether there is a free one */
 #define QUEUE_FRAMES 4096u
-#define QUEUE_BYTES_FULL (1u << 20)	/* stop reading from the host */
-#define QUEUE_BYTES_MAX (16u << 20)	/* drop */
+#define QUEUE_BYTES_FULL (1u << 20) /* stop reading from the host */
+#define QUEUE_BYTES_MAX (16u << 20) /* drop */
 
 struct timer {
 	SlirpTimerCb fn;
 	void *opaque;
-	int64_t at_ms;		/* -1: not armed */
+	int64_t at_ms; /* -1: not armed */
 };
 
 struct frame {
@@ -59,10 +59,10 @@ static struct {
 	const struct guest_end *guest;
 	struct pollfd poll[POLLS_MAX];
 	unsigned npolls;
-	unsigned unpolled;	/* turns since the last poll */
+	unsigned unpolled; /* turns since the last poll */
 	struct busypoll busy;
-	bool forward[FDS_MAX];	/* by descriptor: takes connections from the host */
-	int64_t no_fds_until_ms;	/* 0: there may be some */
+	bool forward[FDS_MAX];	 /* by descriptor: takes connections from the host */
+	int64_t no_fds_until_ms; /* 0: there may be some */
 	struct timer *timer[8];
 	unsigned ntimers;
 	struct frame queue[QUEUE_FRAMES];
@@ -70,8 +70,7 @@ static struct {
 	size_t queued_bytes;
 } me;
 
-__attribute__((format(printf, 1, 2)))
-static void tell(const char *fmt, ...)
+__attribute__((format(printf, 1, 2))) static void tell(const char *fmt, ...)
 {
 	va_list ap;
 
@@ -317,7 +316,8 @@ static void serve(void)
 			slirp_pollfds_fill(me.slirp, &ms, add_poll, NULL);
 		me.guest->publish();
 		n = await(more ? 0 : (int)timeout_ms(ms));
-		if ((n < 0 && errno != EINTR) || me.poll[0].revents || !me.guest->polled(&me.poll[1]))
+		if ((n < 0 && errno != EINTR) || me.poll[0].revents ||
+		    !me.guest->polled(&me.poll[1]))
 			return;
 		flush();
 		more = me.guest->take(on_frame);
@@ -332,8 +332,12 @@ static void serve(void)
 
 static bool create(unsigned mtu)
 {
-	SlirpConfig cfg = { .version = 1, .in_enabled = true, .in6_enabled = true,
-			    .vprefix_len = 64, .if_mtu = mtu, .if_mru = mtu };
+	SlirpConfig cfg = { .version = 1,
+			    .in_enabled = true,
+			    .in6_enabled = true,
+			    .vprefix_len = 64,
+			    .if_mtu = mtu,
+			    .if_mru = mtu };
 
 	inet_pton(AF_INET, "10.0.2.0", &cfg.vnetwork);
 	inet_pton(AF_INET, "255.255.255.0", &cfg.vnetmask);
@@ -353,16 +357,19 @@ static bool create(unsigned mtu)
  */
 static int listen_for(const struct net_hostfwd *fwd, int fd)
 {
-	struct sockaddr_in6 host = { .sin6_family = AF_INET6, .sin6_addr = fwd->addr6,
+	struct sockaddr_in6 host = { .sin6_family = AF_INET6,
+				     .sin6_addr = fwd->addr6,
 				     .sin6_port = htons(fwd->host_port) };
-	struct sockaddr_in6 guest = { .sin6_family = AF_INET6, .sin6_port = htons(fwd->guest_port) };
+	struct sockaddr_in6 guest = { .sin6_family = AF_INET6,
+				      .sin6_port = htons(fwd->guest_port) };
 	struct in_addr any = { 0 };
 	int rc;
 
 	if (fwd->v6)
 		return slirp_add_hostxfwd(me.slirp, (struct sockaddr *)&host, sizeof(host),
 					  (struct sockaddr *)&guest, sizeof(guest),
-					  SLIRP_HOSTFWD_V6ONLY | (fwd->udp ? SLIRP_HOSTFWD_UDP : 0));
+					  SLIRP_HOSTFWD_V6ONLY |
+						  (fwd->udp ? SLIRP_HOSTFWD_UDP : 0));
 	rc = slirp_add_hostfwd(me.slirp, fwd->udp, fwd->addr, fwd->host_port, any, fwd->guest_port);
 	/* Where the loopback is down there is no 127.0.0.1. What only the loopback leads to is the
 	 * same, once it is up; and other interfaces may be up now, or come. */

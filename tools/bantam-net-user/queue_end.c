@@ -25,9 +25,9 @@
 enum { RX, TX, NQUEUES };
 
 #define BIT(n) (1ull << (n))
-#define FEATURES                                                                              \
-	(BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_MRG_RXBUF) |                         \
-	 BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |                    \
+#define FEATURES                                                                                   \
+	(BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_MRG_RXBUF) |                              \
+	 BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |                         \
 	 BIT(VIRTIO_F_VERSION_1) | BIT(VU_F_PROTOCOL_FEATURES))
 
 #define ETH_BYTES 14u
@@ -36,18 +36,18 @@ enum { RX, TX, NQUEUES };
 
 struct queue {
 	struct virtq q;
-	bool enabled;		/* else frames are dropped, both ways */
+	bool enabled; /* else frames are dropped, both ways */
 	int kick_fd, call_fd, err_fd;
 };
 
 static struct {
-	int fd;			/* the monitor */
-	bool acks;		/* PROTOCOL_REPLY_ACK was agreed on */
-	uint64_t features;	/* the driver's */
-	struct vhost_user_mem table;	/* as the monitor told it */
+	int fd;			     /* the monitor */
+	bool acks;		     /* PROTOCOL_REPLY_ACK was agreed on */
+	uint64_t features;	     /* the driver's */
+	struct vhost_user_mem table; /* as the monitor told it */
 	struct mem mem;
 	struct queue queue[NQUEUES];
-	bool starved;		/* a frame waits for buffers */
+	bool starved; /* a frame waits for buffers */
 	/* The frame that is being written: bytes of it (with header), buffers so far, and the first one. */
 	uint32_t done;
 	unsigned nbuffers;
@@ -358,7 +358,9 @@ static bool receive(struct vhost_user_msg *m, int *fd, unsigned *nfds)
 		char buf[CMSG_SPACE(MEM_MAX_REGIONS * sizeof(int))];
 	} control;
 	struct iovec iov = { m, VU_HEAD_BYTES };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control.buf,
 			      .msg_controllen = sizeof(control.buf) };
 	ssize_t n = recvmsg(me.fd, &msg, MSG_WAITALL | MSG_CMSG_CLOEXEC);
 	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;

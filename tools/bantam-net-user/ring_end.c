@@ -11,7 +11,7 @@ static struct {
 	int bell_fd, peer_bell_fd;
 	struct net_ring in, out;
 	bool unpublished;
-	bool nonsense;		/* was in a ring */
+	bool nonsense; /* was in a ring */
 } me;
 
 static void ring_bell(void)
@@ -31,7 +31,7 @@ static bool ring_send(const uint8_t *frame, size_t len_bytes)
 	while (!rc && !net_ring_await_room(&me.out));
 	me.nonsense |= rc < 0;
 	if (rc <= 0)
-		return rc < 0;	/* no room will come */
+		return rc < 0; /* no room will come */
 	memcpy(to, frame, len_bytes);
 	net_ring_put(&me.out, (uint32_t)len_bytes);
 	me.unpublished = true;

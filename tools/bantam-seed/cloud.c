@@ -178,7 +178,8 @@ static int check_password(const struct cloud *cloud, struct err *err)
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (!strncmp(cloud->password, kinds[i], strlen(kinds[i])))
 			return 0;
-	return err_set(err, EINVAL, "--password: cloud-init takes a hash of this kind with --user only; "
+	return err_set(err, EINVAL,
+		       "--password: cloud-init takes a hash of this kind with --user only; "
 		       "for its default user use $6$ (mkpasswd -m sha-512)");
 }
 
@@ -189,8 +190,10 @@ static int check_network(const struct cloud *cloud, struct err *err)
 
 	for (size_t i = 0; i < cloud->ips.n; i++) {
 		if (!is_prefix(cloud->ips.item[i], &v6))
-			return err_set(err, EINVAL, "--ip %.80s: must be an address and the length of its "
-				       "prefix, like 192.0.2.5/24 or 2001:db8::5/64", cloud->ips.item[i]);
+			return err_set(err, EINVAL,
+				       "--ip %.80s: must be an address and the length of its "
+				       "prefix, like 192.0.2.5/24 or 2001:db8::5/64",
+				       cloud->ips.item[i]);
 		ips[v6]++;
 	}
 	for (size_t i = 0; i < cloud->gateways.n; i++) {
@@ -199,24 +202,30 @@ static int check_network(const struct cloud *cloud, struct err *err)
 		if (!is_address(at, &v6))
 			return err_set(err, EINVAL, "--gateway %.80s: is not an IP address", at);
 		if (!ips[v6])
-			return err_set(err, EINVAL, "--gateway %.80s: needs an --ip of its family", at);
+			return err_set(err, EINVAL, "--gateway %.80s: needs an --ip of its family",
+				       at);
 		if (gateways[v6]++)
-			return err_set(err, EINVAL, "--gateway %.80s: is the second of its family", at);
+			return err_set(err, EINVAL, "--gateway %.80s: is the second of its family",
+				       at);
 	}
 	for (size_t i = 0; i < cloud->dns.n; i++)
 		if (!is_address(cloud->dns.item[i], &v6))
 			return err_set(err, EINVAL, "--dns %.80s: is not an IP address",
 				       cloud->dns.item[i]);
 	if (cloud->mac && !is_mac(cloud->mac))
-		return err_set(err, EINVAL, "--mac %.80s: must be like 52:54:00:12:34:56", cloud->mac);
+		return err_set(err, EINVAL, "--mac %.80s: must be like 52:54:00:12:34:56",
+			       cloud->mac);
 	if (cloud->mac && cloud->interface)
 		return err_set(err, EINVAL, "--mac and --interface: give one of them");
-	if (cloud->interface && (!*cloud->interface || strlen(cloud->interface) > 15 ||
-				 strpbrk(cloud->interface, "/ :\"\\") || !is_utf8(cloud->interface)))
-		return err_set(err, EINVAL, "--interface: must be a name like eth0, or a pattern "
+	if (cloud->interface &&
+	    (!*cloud->interface || strlen(cloud->interface) > 15 ||
+	     strpbrk(cloud->interface, "/ :\"\\") || !is_utf8(cloud->interface)))
+		return err_set(err, EINVAL,
+			       "--interface: must be a name like eth0, or a pattern "
 			       "like en*, of at most 15 characters");
 	if ((cloud->mac || cloud->interface) && !cloud->ips.n && !cloud->dns.n)
-		return err_set(err, EINVAL, "--mac and --interface say what --ip and --dns are for; "
+		return err_set(err, EINVAL,
+			       "--mac and --interface say what --ip and --dns are for; "
 			       "give one of those");
 	return 0;
 }
@@ -249,8 +258,8 @@ int cloud_check(const struct cloud *cloud, struct err *err)
 
 static bool begins_key(const char *text)
 {
-	static const char *const kinds[] = { "ssh-rsa ", "ssh-ed25519 ", "ssh-dss ", "ecdsa-sha2-",
-					     "sk-ssh-", "sk-ecdsa-" };
+	static const char *const kinds[] = { "ssh-rsa ",    "ssh-ed25519 ", "ssh-dss ",
+					     "ecdsa-sha2-", "sk-ssh-",	    "sk-ecdsa-" };
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (!strncmp(text, kinds[i], strlen(kinds[i])) && strchr(text, ' '))
@@ -282,16 +291,17 @@ int cloud_add_key(struct cloud *cloud, const char *arg, struct text *hold, struc
 	if (rc)
 		return rc;
 	if (strstr(hold->data, "PRIVATE KEY"))
-		return err_set(err, EINVAL, "%s: is a private key; give the public one, which ends in "
-			       ".pub", arg);
+		return err_set(err, EINVAL,
+			       "%s: is a private key; give the public one, which ends in .pub",
+			       arg);
 	if (strlen(hold->data) == hold->len) {
 		for (char *line = strtok_r(hold->data, "\r\n", &save); line;
 		     line = strtok_r(NULL, "\r\n", &save)) {
 			if (!*line || *line == '#')
 				continue;
 			if (!has_key(line))
-				return err_set(err, EINVAL, "%s: has a line that is no SSH public key",
-					       arg);
+				return err_set(err, EINVAL,
+					       "%s: has a line that is no SSH public key", arg);
 			if (list_add(&cloud->keys, line))
 				return err_sys(err, ENOMEM, "--ssh-key");
 		}

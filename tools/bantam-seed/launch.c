@@ -47,9 +47,10 @@ int launch_check_env(const char *assignment, struct err *err)
 	for (size_t i = 0; i < n; i++)
 		if ((unsigned char)assignment[i] < ' ' || assignment[i] == 0x7f)
 			return err_set(err, EINVAL, "environment: a name has a control character");
-	return err_set(err, EINVAL, "environment: \"%.*s\": must be NAME=VALUE, the name of letters, "
-		       "digits, _, . and -, beginning with a letter or _", (int)(n < 60 ? n : 60),
-		       assignment);
+	return err_set(err, EINVAL,
+		       "environment: \"%.*s\": must be NAME=VALUE, the name of letters, "
+		       "digits, _, . and -, beginning with a letter or _",
+		       (int)(n < 60 ? n : 60), assignment);
 }
 
 int launch_parse_env(const char *path, struct text *text, struct list *env, struct err *err)
@@ -58,7 +59,8 @@ int launch_parse_env(const char *path, struct text *text, struct list *env, stru
 	unsigned number = 1;
 
 	if (memchr(text->data, 0, text->len))
-		return err_set(err, EINVAL, "%s: has a NUL byte, which no environment can hold", path);
+		return err_set(err, EINVAL, "%s: has a NUL byte, which no environment can hold",
+			       path);
 	for (; line < end; line = next, number++) {
 		char *newline = memchr(line, '\n', (size_t)(end - line));
 		struct err why;

@@ -21,35 +21,72 @@
 #define EXIT_WRONG_USAGE 2
 
 enum opt {
-	OPT_OUTPUT = 'o', OPT_FORCE = 'f', OPT_HELP = 'h',
-	OPT_SIZE = 256, OPT_LABEL, OPT_FOLLOW, OPT_QUIET, OPT_SYNC,
-	OPT_USER_DATA, OPT_META_DATA, OPT_NETWORK_CONFIG, OPT_VENDOR_DATA,
-	OPT_HOSTNAME, OPT_USER, OPT_SSH_KEY, OPT_PASSWORD, OPT_IP, OPT_GATEWAY, OPT_DNS,
-	OPT_MAC, OPT_INTERFACE, OPT_INSTANCE_ID, OPT_PACKAGE, OPT_RUN,
-	OPT_BINARY, OPT_ENV, OPT_ENV_FILE, OPT_ARG, OPT_KEYSTORE, OPT_LAUNCH,
+	OPT_OUTPUT = 'o',
+	OPT_FORCE = 'f',
+	OPT_HELP = 'h',
+	OPT_SIZE = 256,
+	OPT_LABEL,
+	OPT_FOLLOW,
+	OPT_QUIET,
+	OPT_SYNC,
+	OPT_USER_DATA,
+	OPT_META_DATA,
+	OPT_NETWORK_CONFIG,
+	OPT_VENDOR_DATA,
+	OPT_HOSTNAME,
+	OPT_USER,
+	OPT_SSH_KEY,
+	OPT_PASSWORD,
+	OPT_IP,
+	OPT_GATEWAY,
+	OPT_DNS,
+	OPT_MAC,
+	OPT_INTERFACE,
+	OPT_INSTANCE_ID,
+	OPT_PACKAGE,
+	OPT_RUN,
+	OPT_BINARY,
+	OPT_ENV,
+	OPT_ENV_FILE,
+	OPT_ARG,
+	OPT_KEYSTORE,
+	OPT_LAUNCH,
 };
 
 #define COMMON                                                                                     \
 	{ "output", 1, 0, OPT_OUTPUT }, { "force", 0, 0, OPT_FORCE }, { "help", 0, 0, OPT_HELP },  \
-	{ "size", 1, 0, OPT_SIZE }, { "label", 1, 0, OPT_LABEL }, { "follow", 0, 0, OPT_FOLLOW },  \
-	{ "quiet", 0, 0, OPT_QUIET }, { "sync", 1, 0, OPT_SYNC }, { NULL, 0, 0, 0 }
+		{ "size", 1, 0, OPT_SIZE }, { "label", 1, 0, OPT_LABEL },                          \
+		{ "follow", 0, 0, OPT_FOLLOW }, { "quiet", 0, 0, OPT_QUIET },                      \
+		{ "sync", 1, 0, OPT_SYNC },                                                        \
+	{                                                                                          \
+		NULL, 0, 0, 0                                                                      \
+	}
 
-static const struct option cloud_options[] = {
-	{ "user-data", 1, 0, OPT_USER_DATA }, { "meta-data", 1, 0, OPT_META_DATA },
-	{ "network-config", 1, 0, OPT_NETWORK_CONFIG }, { "vendor-data", 1, 0, OPT_VENDOR_DATA },
-	{ "hostname", 1, 0, OPT_HOSTNAME }, { "user", 1, 0, OPT_USER },
-	{ "ssh-key", 1, 0, OPT_SSH_KEY }, { "password", 1, 0, OPT_PASSWORD },
-	{ "ip", 1, 0, OPT_IP }, { "gateway", 1, 0, OPT_GATEWAY }, { "dns", 1, 0, OPT_DNS },
-	{ "mac", 1, 0, OPT_MAC }, { "interface", 1, 0, OPT_INTERFACE },
-	{ "instance-id", 1, 0, OPT_INSTANCE_ID }, { "package", 1, 0, OPT_PACKAGE },
-	{ "run", 1, 0, OPT_RUN }, COMMON
-};
+static const struct option cloud_options[] = { { "user-data", 1, 0, OPT_USER_DATA },
+					       { "meta-data", 1, 0, OPT_META_DATA },
+					       { "network-config", 1, 0, OPT_NETWORK_CONFIG },
+					       { "vendor-data", 1, 0, OPT_VENDOR_DATA },
+					       { "hostname", 1, 0, OPT_HOSTNAME },
+					       { "user", 1, 0, OPT_USER },
+					       { "ssh-key", 1, 0, OPT_SSH_KEY },
+					       { "password", 1, 0, OPT_PASSWORD },
+					       { "ip", 1, 0, OPT_IP },
+					       { "gateway", 1, 0, OPT_GATEWAY },
+					       { "dns", 1, 0, OPT_DNS },
+					       { "mac", 1, 0, OPT_MAC },
+					       { "interface", 1, 0, OPT_INTERFACE },
+					       { "instance-id", 1, 0, OPT_INSTANCE_ID },
+					       { "package", 1, 0, OPT_PACKAGE },
+					       { "run", 1, 0, OPT_RUN },
+					       COMMON };
 
-static const struct option service_options[] = {
-	{ "binary", 1, 0, OPT_BINARY }, { "env", 1, 0, OPT_ENV },
-	{ "env-file", 1, 0, OPT_ENV_FILE }, { "arg", 1, 0, OPT_ARG },
-	{ "keystore", 1, 0, OPT_KEYSTORE }, { "launch", 1, 0, OPT_LAUNCH }, COMMON
-};
+static const struct option service_options[] = { { "binary", 1, 0, OPT_BINARY },
+						 { "env", 1, 0, OPT_ENV },
+						 { "env-file", 1, 0, OPT_ENV_FILE },
+						 { "arg", 1, 0, OPT_ARG },
+						 { "keystore", 1, 0, OPT_KEYSTORE },
+						 { "launch", 1, 0, OPT_LAUNCH },
+						 COMMON };
 
 static const struct option fat_options[] = { COMMON };
 
@@ -122,9 +159,9 @@ static int hold(struct request *req, const struct text *text)
 
 static void request_clear(struct request *req)
 {
-	struct list *lists[] = { &req->cloud.keys, &req->cloud.ips, &req->cloud.gateways,
-				 &req->cloud.dns, &req->cloud.packages, &req->cloud.runs, &req->env,
-				 &req->env_files, &req->args };
+	struct list *lists[] = { &req->cloud.keys, &req->cloud.ips,	 &req->cloud.gateways,
+				 &req->cloud.dns,  &req->cloud.packages, &req->cloud.runs,
+				 &req->env,	   &req->env_files,	 &req->args };
 
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		list_clear(lists[i]);
@@ -157,27 +194,41 @@ static int set_size(struct request *req, struct err *err)
 	int rc = parse_size(optarg, &req->size_bytes);
 
 	if (rc)
-		return err_set(err, -rc, "--size %.40s: not a size; write it like 512M or 2G", optarg);
+		return err_set(err, -rc, "--size %.40s: not a size; write it like 512M or 2G",
+			       optarg);
 	return 0;
 }
 
 /* One option. */
 static int take(struct request *req, int opt, struct err *err)
 {
-	const struct { int opt; const char **to; } texts[] = {
-		{ OPT_OUTPUT, &req->output }, { OPT_LABEL, &req->label },
-		{ OPT_USER_DATA, &req->user_data }, { OPT_META_DATA, &req->meta_data },
+	const struct {
+		int opt;
+		const char **to;
+	} texts[] = {
+		{ OPT_OUTPUT, &req->output },
+		{ OPT_LABEL, &req->label },
+		{ OPT_USER_DATA, &req->user_data },
+		{ OPT_META_DATA, &req->meta_data },
 		{ OPT_NETWORK_CONFIG, &req->network_config },
-		{ OPT_VENDOR_DATA, &req->vendor_data }, { OPT_HOSTNAME, &req->cloud.hostname },
-		{ OPT_USER, &req->cloud.user }, { OPT_PASSWORD, &req->cloud.password },
-		{ OPT_MAC, &req->cloud.mac }, { OPT_INTERFACE, &req->cloud.interface },
-		{ OPT_INSTANCE_ID, &req->cloud.instance_id }, { OPT_BINARY, &req->binary },
-		{ OPT_KEYSTORE, &req->keystore }, { OPT_LAUNCH, &req->launch },
+		{ OPT_VENDOR_DATA, &req->vendor_data },
+		{ OPT_HOSTNAME, &req->cloud.hostname },
+		{ OPT_USER, &req->cloud.user },
+		{ OPT_PASSWORD, &req->cloud.password },
+		{ OPT_MAC, &req->cloud.mac },
+		{ OPT_INTERFACE, &req->cloud.interface },
+		{ OPT_INSTANCE_ID, &req->cloud.instance_id },
+		{ OPT_BINARY, &req->binary },
+		{ OPT_KEYSTORE, &req->keystore },
+		{ OPT_LAUNCH, &req->launch },
 	};
-	const struct { int opt; struct list *to; } lists[] = {
-		{ OPT_IP, &req->cloud.ips }, { OPT_GATEWAY, &req->cloud.gateways },
-		{ OPT_DNS, &req->cloud.dns }, { OPT_PACKAGE, &req->cloud.packages },
-		{ OPT_RUN, &req->cloud.runs }, { OPT_ENV, &req->env },
+	const struct {
+		int opt;
+		struct list *to;
+	} lists[] = {
+		{ OPT_IP, &req->cloud.ips },	   { OPT_GATEWAY, &req->cloud.gateways },
+		{ OPT_DNS, &req->cloud.dns },	   { OPT_PACKAGE, &req->cloud.packages },
+		{ OPT_RUN, &req->cloud.runs },	   { OPT_ENV, &req->env },
 		{ OPT_ENV_FILE, &req->env_files }, { OPT_ARG, &req->args },
 	};
 
@@ -239,7 +290,8 @@ static int parse(struct request *req, int argc, char **argv, const struct option
 	if (wants_dir && optind < argc)
 		req->dir = argv[optind++];
 	if (optind < argc)
-		return err_set(err, EINVAL, "\"%.60s\": one argument too many; see bantam seed --help",
+		return err_set(err, EINVAL,
+			       "\"%.60s\": one argument too many; see bantam seed --help",
 			       argv[optind]);
 	if (wants_dir && !req->dir)
 		return err_set(err, EINVAL, "the folder DIR is missing; see bantam seed --help");
@@ -265,16 +317,20 @@ static int cloud_conflicts(const struct request *req, struct err *err)
 	const struct cloud *c = &req->cloud;
 
 	if (req->user_data && (c->user || c->password || c->keys.n || c->packages.n || c->runs.n))
-		return err_set(err, EINVAL, "--user-data is the whole document: --user, --ssh-key, "
+		return err_set(err, EINVAL,
+			       "--user-data is the whole document: --user, --ssh-key, "
 			       "--password, --package and --run belong into it");
-	if (req->network_config && (c->ips.n || c->gateways.n || c->dns.n || c->mac || c->interface))
-		return err_set(err, EINVAL, "--network-config is the whole document: --ip, --gateway, "
+	if (req->network_config &&
+	    (c->ips.n || c->gateways.n || c->dns.n || c->mac || c->interface))
+		return err_set(err, EINVAL,
+			       "--network-config is the whole document: --ip, --gateway, "
 			       "--dns, --mac and --interface belong into it");
 	if (req->meta_data && c->instance_id)
-		return err_set(err, EINVAL, "--meta-data is the whole document: --instance-id belongs "
-			       "into it");
+		return err_set(err, EINVAL,
+			       "--meta-data is the whole document: --instance-id belongs into it");
 	if (req->meta_data && req->user_data && c->hostname)
-		return err_set(err, EINVAL, "--hostname belongs into --user-data or --meta-data, which "
+		return err_set(err, EINVAL,
+			       "--hostname belongs into --user-data or --meta-data, which "
 			       "are given");
 	return 0;
 }
@@ -363,7 +419,8 @@ static int service_conflicts(const struct request *req, struct err *err)
 	if (!req->binary)
 		return err_set(err, EINVAL, "--binary FILE is missing: the service");
 	if (req->launch && (req->env.n || req->env_files.n || req->args.n))
-		return err_set(err, EINVAL, "--launch is the whole script: --env, --env-file and --arg "
+		return err_set(err, EINVAL,
+			       "--launch is the whole script: --env, --env-file and --arg "
 			       "belong into it");
 	return 0;
 }
@@ -392,8 +449,8 @@ static const struct kind {
 } kinds[] = {
 	{ "cloud-init", "CIDATA", cloud_options, FAT_TIMES_ONE, FAT_EPOCH_S, check_cloud,
 	  fill_cloud },
-	{ "service", "SERVICEDISK", service_options, FAT_TIMES_ONE, FAT_EPOCH_S,
-	  service_conflicts, fill_service },
+	{ "service", "SERVICEDISK", service_options, FAT_TIMES_ONE, FAT_EPOCH_S, service_conflicts,
+	  fill_service },
 	{ "fat", NULL, fat_options, FAT_TIMES_KEPT, FAT_LAST_S, check_fat, fill_fat },
 };
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
@@ -415,7 +472,8 @@ static void say(const struct request *req, const char *label, const struct fat *
 static int make(struct request *req, const struct kind *kind, struct err *err)
 {
 	struct fat_options options = { .label = req->label ? req->label : kind->label,
-				       .min_bytes = req->size_bytes, .follow = req->follow,
+				       .min_bytes = req->size_bytes,
+				       .follow = req->follow,
 				       .times = kind->times };
 	struct new_file file = { .fd = -1 };
 	struct fat *fat = NULL;
@@ -466,8 +524,9 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[1], kinds[i].name))
 			kind = &kinds[i];
 	if (!kind) {
-		err_set(&err, EINVAL, "\"%.60s\": must be cloud-init, service or fat; see bantam seed "
-			"--help", argv[1]);
+		err_set(&err, EINVAL,
+			"\"%.60s\": must be cloud-init, service or fat; see bantam seed --help",
+			argv[1]);
 		return fail(err.text, EXIT_WRONG_USAGE);
 	}
 	/* A file that must not grow further (ulimit -f) is an error, not the end. */

@@ -35,7 +35,7 @@ int text_load(const char *path, struct text *out, struct err *err);
 
 struct cloud {
 	const char *hostname, *user, *password, *instance_id, *mac, *interface;
-	struct list keys;	/* SSH public keys, one each */
+	struct list keys; /* SSH public keys, one each */
 	struct list ips, gateways, dns, packages, runs;
 };
 

@@ -34,8 +34,7 @@ void arch_set_line(struct arch_vm *vm, unsigned gsi, unsigned holder, bool level
 /* A fresh vCPU: CPUID, MSRs, local APIC. */
 int arch_vcpu_init(struct arch_vm *vm, int vcpu_fd, unsigned id, struct err *err);
 /* The first vCPU's registers at the kernel's entry. */
-int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info,
-		   struct err *err);
+int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info, struct err *err);
 /* An exit that only this architecture knows; false: nobody does. */
 bool arch_vcpu_exit(struct arch_vm *vm, int vcpu_fd, struct kvm_run *run);
 /*

@@ -16,11 +16,11 @@
 #include "vmm/kvm.h"
 
 struct probe {
-	bool stock_kernels;	/* nothing refused, and fast enough to boot */
-	char refused[256];	/* "cmpxchg16b, int3", or "" */
-	double mips;		/* kernel-mode speed: million instructions a second */
-	bool interpreted;	/* too slow for a stock kernel */
-	uint64_t create_us;	/* what KVM_CREATE_VM took: tens of ms where the host has a trap */
+	bool stock_kernels; /* nothing refused, and fast enough to boot */
+	char refused[256];  /* "cmpxchg16b, int3", or "" */
+	double mips;	    /* kernel-mode speed: million instructions a second */
+	bool interpreted;   /* too slow for a stock kernel */
+	uint64_t create_us; /* what KVM_CREATE_VM took: tens of ms where the host has a trap */
 };
 
 /* kvm: opened, no VM yet; the probe makes a VM of its own and removes it. */

@@ -29,14 +29,13 @@ static const struct bus_range *find(const struct bus *bus, uint64_t addr, unsign
 	if (!at || !size_bytes || size_bytes > 8 || (size_bytes & (size_bytes - 1)))
 		return NULL;
 	r = &bus->range[at - 1];
-	if (addr - r->base >= r->len_bytes ||
-	    size_bytes > r->len_bytes - (addr - r->base))
+	if (addr - r->base >= r->len_bytes || size_bytes > r->len_bytes - (addr - r->base))
 		return NULL;
 	return r;
 }
 
-int bus_add(struct bus *bus, uint64_t base, uint64_t len_bytes,
-	    const struct bus_ops *ops, void *opaque)
+int bus_add(struct bus *bus, uint64_t base, uint64_t len_bytes, const struct bus_ops *ops,
+	    void *opaque)
 {
 	unsigned at = upper(bus, base);
 
@@ -48,8 +47,7 @@ int bus_add(struct bus *bus, uint64_t base, uint64_t len_bytes,
 		return -EEXIST;
 	if (at < bus->nranges && bus->range[at].base - base < len_bytes)
 		return -EEXIST;
-	memmove(&bus->range[at + 1], &bus->range[at],
-		(bus->nranges - at) * sizeof(bus->range[0]));
+	memmove(&bus->range[at + 1], &bus->range[at], (bus->nranges - at) * sizeof(bus->range[0]));
 	bus->range[at] = (struct bus_range){ base, len_bytes, ops, opaque };
 	bus->nranges++;
 	return 0;
@@ -61,8 +59,7 @@ void bus_remove(struct bus *bus, uint64_t base)
 
 	if (!at || bus->range[at - 1].base != base)
 		return;
-	memmove(&bus->range[at - 1], &bus->range[at],
-		(bus->nranges - at) * sizeof(bus->range[0]));
+	memmove(&bus->range[at - 1], &bus->range[at], (bus->nranges - at) * sizeof(bus->range[0]));
 	bus->nranges--;
 }
 

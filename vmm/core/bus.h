@@ -31,13 +31,13 @@ struct bus_range {
 };
 
 struct bus {
-	struct bus_range range[BUS_MAX_RANGES];	/* sorted by base */
+	struct bus_range range[BUS_MAX_RANGES]; /* sorted by base */
 	unsigned nranges;
 };
 
 /* 0, -EEXIST on overlap, -ENOSPC when full, -EINVAL on an empty or wrapping range. */
-int bus_add(struct bus *bus, uint64_t base, uint64_t len_bytes,
-	    const struct bus_ops *ops, void *opaque);
+int bus_add(struct bus *bus, uint64_t base, uint64_t len_bytes, const struct bus_ops *ops,
+	    void *opaque);
 void bus_remove(struct bus *bus, uint64_t base);
 
 uint64_t bus_read(struct bus *bus, uint64_t addr, unsigned size_bytes);

@@ -14,11 +14,11 @@
 #define BUSYPOLL_MAX_NS 50000u
 
 struct busypoll {
-	uint64_t ns;		/* how long it is worth while now: 0 or the limit */
+	uint64_t ns; /* how long it is worth while now: 0 or the limit */
 	/* private */
 	uint64_t max_ns;
-	unsigned short_waits;	/* in a row, without looking */
-	unsigned trial_after;	/* so many of them: 1 .. */
+	unsigned short_waits; /* in a row, without looking */
+	unsigned trial_after; /* so many of them: 1 .. */
 };
 
 /* The limit; 0: never. */

@@ -17,8 +17,7 @@ static void put(struct err *err, int sys, const char *fmt, va_list ap)
 	if (n < 0)
 		n = 0;
 	if (sys && (size_t)n < sizeof(err->text))
-		snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %s",
-			 strerror(sys));
+		snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %s", strerror(sys));
 	/* One line, whatever a file name or a library message contained. */
 	printable(err->text);
 }

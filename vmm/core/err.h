@@ -12,24 +12,22 @@
 #include <stdarg.h>
 
 struct err {
-	char text[512];		/* one printable line, NUL-terminated; "" = none */
+	char text[512]; /* one printable line, NUL-terminated; "" = none */
 };
 
 /* Fill err (NULL is allowed) and return -code; code is a positive errno. */
-int err_set(struct err *err, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* As err_set, and appends ": " and the text of the errno. */
-int err_sys(struct err *err, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+int err_sys(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 _Noreturn void bug_die(const char *cond, const char *file, int line);
 
 /* A broken promise of our own code. Always compiled in; cond has no effects. */
-#define BUG_ON(cond)                                                           \
-	do {                                                                   \
-		if (__builtin_expect(!!(cond), 0))                             \
-			bug_die(#cond, __FILE__, __LINE__);                    \
+#define BUG_ON(cond)                                                                               \
+	do {                                                                                       \
+		if (__builtin_expect(!!(cond), 0))                                                 \
+			bug_die(#cond, __FILE__, __LINE__);                                        \
 	} while (0)
 
 #endif

@@ -43,8 +43,7 @@ bool helper_find(const char *name, char *path, size_t len)
 	return false;
 }
 
-int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned nkeep,
-		 pid_t *pid)
+int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned nkeep, pid_t *pid)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;

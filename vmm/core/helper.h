@@ -22,8 +22,7 @@ bool helper_find(const char *name, char *path, size_t len);
  * /dev/null for standard input and output; no environment; a session of its own, for a
  * terminal's signals are ours. Standard error is shared. 0 or -errno; on failure *pid is 0.
  */
-int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned nkeep,
-		 pid_t *pid);
+int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned nkeep, pid_t *pid);
 
 /*
  * For a helper, before all else: close what it inherited beyond standard input, output and

@@ -35,7 +35,7 @@
 
 struct order {
 	char uid_map[40], gid_map[40];
-	int fd;		/* the answer: the file or -errno */
+	int fd; /* the answer: the file or -errno */
 };
 
 static int write_text(const char *path, const char *text)
@@ -116,7 +116,7 @@ static bool denied(void)
 
 static int make_file_in_child(void)
 {
-	struct order o = { .fd = -ECHILD };	/* should the child be killed */
+	struct order o = { .fd = -ECHILD }; /* should the child be killed */
 	sigset_t all, before;
 	uint8_t *stack;
 	pid_t pid;

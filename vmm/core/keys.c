@@ -37,8 +37,8 @@ static int unknown(const struct keyvals *kv, const char *name, struct err *err)
 			       near ? "; did you mean \"" : "; see bantam run --help",
 			       near ? near : "", near ? "\"?" : "");
 	return err_set(err, EINVAL, "unknown option --%s%s%s%s", name,
-		       near ? "; did you mean --" : "; see bantam run --help",
-		       near ? near : "", near ? "?" : "");
+		       near ? "; did you mean --" : "; see bantam run --help", near ? near : "",
+		       near ? "?" : "");
 }
 
 /* How the user wrote it: "--disk: ro=maybe", or at the top level "--cpus 0". */
@@ -55,10 +55,10 @@ static const char *said(const struct keyvals *kv, const char *name, const char *
 
 static int needs_value(const struct keyvals *kv, const struct key *key, struct err *err)
 {
-	const char *what = key->meta		      ? key->meta :
+	const char *what = key->meta		   ? key->meta :
 			   key->kind == KEY_CHOICE ? key->choices :
-			   key->kind == KEY_BOOL	      ? "on|off" :
-						      "text";
+			   key->kind == KEY_BOOL   ? "on|off" :
+						     "text";
 	char buf[300];
 
 	return err_set(err, EINVAL, "%s: needs a value (%s)",
@@ -102,8 +102,8 @@ static int range(const struct key *key, const char *as, uint64_t num, bool too_b
 	return err_set(err, EINVAL, "%s: must be from %s to %s", as, lo, hi);
 }
 
-static int convert(const struct keyvals *kv, const struct key *key, const char *text,
-		   uint64_t *num, struct err *err)
+static int convert(const struct keyvals *kv, const struct key *key, const char *text, uint64_t *num,
+		   struct err *err)
 {
 	char buf[300];
 	const char *as = said(kv, key->name, text, buf, sizeof(buf));
@@ -238,8 +238,8 @@ int keys_finish(struct keyvals *kv, struct err *err)
 	return 0;
 }
 
-int keys_parse(struct keyvals *kv, const char *option, const struct key *table,
-	       const char *text, struct err *err)
+int keys_parse(struct keyvals *kv, const char *option, const struct key *table, const char *text,
+	       struct err *err)
 {
 	struct parse_pair pair[KEYS_MAX];
 	size_t n;

@@ -18,31 +18,31 @@
 enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE };
 
 #define KEYS_MAX 24
-#define KEY_BARE 1u	/* a first bare word ("--disk FILE") is this key's value */
+#define KEY_BARE 1u /* a first bare word ("--disk FILE") is this key's value */
 #define KEY_REQUIRED 2u
-#define KEY_UNLESS 8u	/* with KEY_REQUIRED: not where a key of KEY_INSTEAD is given */
+#define KEY_UNLESS 8u /* with KEY_REQUIRED: not where a key of KEY_INSTEAD is given */
 #define KEY_INSTEAD 16u
-#define KEY_LIST 4u	/* KEY_TEXT that may be given again: the values are joined by "," */
+#define KEY_LIST 4u /* KEY_TEXT that may be given again: the values are joined by "," */
 
 struct key {
 	const char *name;
 	enum key_kind kind;
 	unsigned flags;
-	const char *choices;	/* KEY_CHOICE: "pci|mmio" */
-	const char *def;	/* default as text, or NULL: unset */
-	uint64_t min, max;	/* KEY_NUM and KEY_SIZE; both 0: any */
-	const char *meta;	/* how --help shows the value: "FILE" */
-	const char *help;	/* one line */
+	const char *choices; /* KEY_CHOICE: "pci|mmio" */
+	const char *def;     /* default as text, or NULL: unset */
+	uint64_t min, max;   /* KEY_NUM and KEY_SIZE; both 0: any */
+	const char *meta;    /* how --help shows the value: "FILE" */
+	const char *help;    /* one line */
 };
 
 /* Values by their index in the table. Owned text is freed by keys_clear. */
 struct keyvals {
-	const char *option;	/* "--disk", for messages; "": the keys are options themselves */
-	const struct key *table;	/* ends with name NULL */
+	const char *option;	 /* "--disk", for messages; "": the keys are options themselves */
+	const struct key *table; /* ends with name NULL */
 	struct {
-		char *text;	/* as written, or the default's; NULL: unset */
-		uint64_t num;	/* size, number, bool (0/1), choice (its index) */
-		bool set;	/* the user wrote it */
+		char *text;   /* as written, or the default's; NULL: unset */
+		uint64_t num; /* size, number, bool (0/1), choice (its index) */
+		bool set;     /* the user wrote it */
 	} val[KEYS_MAX];
 };
 
@@ -50,8 +50,8 @@ struct keyvals {
  * Parse "k=v,…" against table. -EINVAL and one line that names the option, the
  * key and the nearest valid one. *kv needs keys_clear in every case.
  */
-int keys_parse(struct keyvals *kv, const char *option, const struct key *table,
-	       const char *text, struct err *err);
+int keys_parse(struct keyvals *kv, const char *option, const struct key *table, const char *text,
+	       struct err *err);
 
 /* The same, key by key (JSON, the API): start, set each, finish (defaults, required). */
 void keys_start(struct keyvals *kv, const char *option, const struct key *table);

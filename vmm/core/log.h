@@ -20,8 +20,7 @@ enum log_level log_level(void);
 /* A terminal in raw mode wants CR LF; serial's stdio sink says so. */
 void log_set_crlf(int on);
 
-void log_put(enum log_level level, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+void log_put(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 struct log_limit {
 	_Atomic uint64_t window_ns;
@@ -31,11 +30,11 @@ struct log_limit {
 /* True if the site may speak now (at most 5 lines a second each). */
 int log_limit_ok(struct log_limit *limit);
 
-#define log_guest(...)                                                         \
-	do {                                                                   \
-		static struct log_limit limit_;                                \
-		if (log_limit_ok(&limit_))                                     \
-			log_put(LOG_WARN, __VA_ARGS__);                        \
+#define log_guest(...)                                                                             \
+	do {                                                                                       \
+		static struct log_limit limit_;                                                    \
+		if (log_limit_ok(&limit_))                                                         \
+			log_put(LOG_WARN, __VA_ARGS__);                                            \
 	} while (0)
 
 #endif

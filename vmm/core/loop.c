@@ -20,8 +20,8 @@ struct loop_watch {
 	struct loop_watch *next, **link;
 	enum watch_kind kind;
 	int fd;
-	_Atomic uint32_t events;	/* of interest; 0: muted */
-	bool dead;		/* unwatched inside a callback; freed after the round */
+	_Atomic uint32_t events; /* of interest; 0: muted */
+	bool dead;		 /* unwatched inside a callback; freed after the round */
 	loop_fd_fn fd_fn;
 	loop_fn fn;
 	void *opaque;
@@ -40,12 +40,12 @@ struct loop {
 	bool dispatching;
 	struct loop_watch *watches;
 	struct loop_watch *dead;
-	pthread_mutex_t lock;	/* posted list */
+	pthread_mutex_t lock; /* posted list */
 	struct posted *first, **last;
 	/* the loop's thread only */
-	struct loop_poller *pollers;	/* armed */
+	struct loop_poller *pollers; /* armed */
 	struct busypoll busy;
-	uint64_t waited_at;	/* last look at epoll, while polling */
+	uint64_t waited_at; /* last look at epoll, while polling */
 };
 
 /* The loop that this thread is in. */
@@ -57,7 +57,7 @@ static _Thread_local const struct loop *here;
 static void wake(struct loop *loop)
 {
 	uint64_t one = 1;
-	int saved = errno;	/* loop_stop may run in a signal handler */
+	int saved = errno; /* loop_stop may run in a signal handler */
 
 	/* Only a full counter can fail, and then the loop is awake anyway. */
 	(void)!write(loop->wake_fd, &one, sizeof(one));
@@ -363,8 +363,8 @@ static struct loop_watch *watch_new(struct loop *loop, enum watch_kind kind, int
 	return w;
 }
 
-int loop_watch_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn fn,
-		  void *opaque, struct loop_watch **out)
+int loop_watch_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn fn, void *opaque,
+		  struct loop_watch **out)
 {
 	errno = ENOMEM;
 	*out = watch_new(loop, WATCH_FD, fd, events, opaque);
@@ -375,8 +375,8 @@ int loop_watch_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn fn,
 }
 
 /* An event or timer owns its fd. */
-static int watch_own(struct loop *loop, enum watch_kind kind, int fd, loop_fn fn,
-		     void *opaque, struct loop_watch **out)
+static int watch_own(struct loop *loop, enum watch_kind kind, int fd, loop_fn fn, void *opaque,
+		     struct loop_watch **out)
 {
 	int rc;
 
@@ -394,11 +394,11 @@ static int watch_own(struct loop *loop, enum watch_kind kind, int fd, loop_fn fn
 	return 0;
 }
 
-int loop_watch_event(struct loop *loop, loop_fn fn, void *opaque,
-		     struct loop_watch **out, int *fd_out)
+int loop_watch_event(struct loop *loop, loop_fn fn, void *opaque, struct loop_watch **out,
+		     int *fd_out)
 {
-	int rc = watch_own(loop, WATCH_EVENT, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), fn,
-			   opaque, out);
+	int rc = watch_own(loop, WATCH_EVENT, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), fn, opaque,
+			   out);
 
 	*fd_out = rc ? -1 : (*out)->fd;
 	return rc;

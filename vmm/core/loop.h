@@ -41,8 +41,8 @@ bool loop_is_here(const struct loop *loop);
  * Watch fd (level-triggered). The caller keeps fd open until loop_unwatch.
  * -EPERM: a regular file, which is always ready.
  */
-int loop_watch_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn fn,
-		  void *opaque, struct loop_watch **out);
+int loop_watch_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn fn, void *opaque,
+		  struct loop_watch **out);
 /*
  * Change the events of interest (0 = paused; errors and hang-ups are muted too). From another
  * thread: one at a time; a callback that has begun goes on.
@@ -56,12 +56,11 @@ void loop_unwatch(struct loop_watch *watch);
  * never read, so an event costs one system call and not two; it would take 2^64 writes to
  * fill it. *fd_out may be given to other threads and to KVM. loop_unwatch closes it.
  */
-int loop_watch_event(struct loop *loop, loop_fn fn, void *opaque,
-		     struct loop_watch **out, int *fd_out);
+int loop_watch_event(struct loop *loop, loop_fn fn, void *opaque, struct loop_watch **out,
+		     int *fd_out);
 
 /* A one-shot timer, not armed at first. delay_ns 0 disarms. */
-int loop_watch_timer(struct loop *loop, loop_fn fn, void *opaque,
-		     struct loop_watch **out);
+int loop_watch_timer(struct loop *loop, loop_fn fn, void *opaque, struct loop_watch **out);
 void loop_timer_arm(struct loop_watch *watch, uint64_t delay_ns);
 
 /*

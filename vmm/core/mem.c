@@ -37,8 +37,8 @@ static void *map_aligned(uint64_t len_bytes, int fd)
 	return mmap(map + head, len_bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
 }
 
-static int create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
-		  uint64_t hole_end, struct err *err)
+static int create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint64_t hole_end,
+		  struct err *err)
 {
 	uint64_t low = total_bytes < hole_start ? total_bytes : hole_start;
 
@@ -65,15 +65,15 @@ static int create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
 	return 0;
 }
 
-int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
-	       uint64_t hole_end, struct err *err)
+int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint64_t hole_end,
+	       struct err *err)
 {
 	*mem = (struct mem){ .fd = -1 };
 	return create(mem, total_bytes, hole_start, hole_end, err);
 }
 
-int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
-		      uint64_t hole_end, struct err *err)
+int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint64_t hole_end,
+		      struct err *err)
 {
 	/* Whoever has it could cut it, and our next access would be a SIGBUS. Holes are still made. */
 	static const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
@@ -120,8 +120,7 @@ int mem_add(struct mem *mem, gpa_t base, uint64_t len_bytes, void *host)
 {
 	unsigned at = 0;
 
-	if (mem->nregions == MEM_MAX_REGIONS || !len_bytes ||
-	    base.v + len_bytes < base.v)
+	if (mem->nregions == MEM_MAX_REGIONS || !len_bytes || base.v + len_bytes < base.v)
 		return -EINVAL;
 	while (at < mem->nregions && mem->region[at].base.v < base.v)
 		at++;

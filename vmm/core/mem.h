@@ -37,9 +37,9 @@ struct mem {
 	struct mem_region region[MEM_MAX_REGIONS];
 	unsigned nregions;
 	uint64_t total_bytes;
-	uint8_t *map;		/* the one mapping that all created regions share */
+	uint8_t *map; /* the one mapping that all created regions share */
 	uint64_t map_bytes;
-	int fd;			/* of shared memory (region n begins at host - map); else -1 or 0 */
+	int fd; /* of shared memory (region n begins at host - map); else -1 or 0 */
 };
 
 /*
@@ -47,11 +47,11 @@ struct mem {
  * hole_start below, the rest from hole_end up. Owner: destroys with
  * mem_destroy, which accepts a zeroed object.
  */
-int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
-	       uint64_t hole_end, struct err *err);
+int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint64_t hole_end,
+	       struct err *err);
 /* The same, as a memfd that another process (a vhost-user daemon) can map: mem->fd. */
-int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
-		      uint64_t hole_end, struct err *err);
+int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint64_t hole_end,
+		      struct err *err);
 /*
  * The same, and shared memory has huge pages as mem_create's has: a huge_file, which cannot be
  * sealed. So mem->fd is only for helpers of ours that are confined and cannot cut it (ftruncate,

@@ -15,12 +15,12 @@
 #include "vmm/core/err.h"
 
 struct new_file {
-	int fd;			/* read and write */
-	const char *path;	/* the caller's, until finish or abandon */
-	char *temp;		/* NULL: has no name yet */
+	int fd;		  /* read and write */
+	const char *path; /* the caller's, until finish or abandon */
+	char *temp;	  /* NULL: has no name yet */
 	bool replace;
-	bool had;		/* there was one … */
-	struct stat old;	/* … which is this */
+	bool had;	 /* there was one … */
+	struct stat old; /* … which is this */
 };
 
 /*

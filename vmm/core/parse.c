@@ -142,7 +142,8 @@ const char *parse_nearest(const char *text, const char *const *names, size_t n)
 		size_t d = distance(text, names[i]);
 
 		/* A prefix of three letters or more is a good guess as well. */
-		if (d > 2 && tl >= 3 && (!strncmp(text, names[i], tl) || !strncmp(text, names[i], len)))
+		if (d > 2 && tl >= 3 &&
+		    (!strncmp(text, names[i], tl) || !strncmp(text, names[i], len)))
 			d = 2;
 		if (d < best_d && d * 3 <= (len > tl ? len : tl) + 2) {
 			best_d = d;
@@ -210,8 +211,11 @@ int32_t parse_utf8(const uint8_t **at)
 {
 	static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
 	const uint8_t *p = *at;
-	unsigned more = *p < 0x80 ? 0 : *p >= 0xc2 && *p < 0xe0 ? 1 : (*p & 0xf0) == 0xe0 ? 2 :
-			*p >= 0xf0 && *p < 0xf5 ? 3 : 4;
+	unsigned more = *p < 0x80		? 0 :
+			*p >= 0xc2 && *p < 0xe0 ? 1 :
+			(*p & 0xf0) == 0xe0	? 2 :
+			*p >= 0xf0 && *p < 0xf5 ? 3 :
+						  4;
 	uint32_t c = more ? *p & (0x3fu >> more) : *p;
 
 	if (more > 3)

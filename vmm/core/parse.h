@@ -31,8 +31,7 @@ struct parse_pair {
 	const char *key;
 	const char *val;
 };
-int parse_pairs(const char *text, struct parse_pair *pair, size_t max,
-		size_t *n, char **copy);
+int parse_pairs(const char *text, struct parse_pair *pair, size_t max, size_t *n, char **copy);
 
 /* One character of NUL-terminated UTF-8; advances *at. -1: it is none (also overlong forms, surrogates). */
 int32_t parse_utf8(const uint8_t **at);

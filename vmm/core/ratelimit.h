@@ -14,10 +14,10 @@
 #include <stdint.h>
 
 struct ratelimit_bucket {
-	uint64_t per_s;		/* 0: no limit */
-	uint64_t burst;		/* what may pass at once after a pause */
-	int64_t level;		/* bytes or operations that may pass now */
-	uint64_t then_ns;	/* when level was right */
+	uint64_t per_s;	  /* 0: no limit */
+	uint64_t burst;	  /* what may pass at once after a pause */
+	int64_t level;	  /* bytes or operations that may pass now */
+	uint64_t then_ns; /* when level was right */
 };
 
 struct ratelimit {

@@ -135,7 +135,7 @@ void acpi_reset(void)
 static void read_resources(const uint8_t *p, const uint8_t *end, struct acpi_device *d)
 {
 	for (; p + 12 <= end; p++) {
-		if (p[0] == 0x5b && p[1] == 0x82)	/* DeviceOp: the next one */
+		if (p[0] == 0x5b && p[1] == 0x82) /* DeviceOp: the next one */
 			return;
 		if (p[0] == 0x47 && p[1] == 0x01 && !d->base) {
 			d->port = true;

@@ -12,9 +12,9 @@
 #include <stdint.h>
 
 struct acpi_reg {
-	uint8_t space;		/* 0 memory, 1 port */
+	uint8_t space; /* 0 memory, 1 port */
 	uint8_t width_bits;
-	uint64_t addr;		/* 0: absent */
+	uint64_t addr; /* 0: absent */
 };
 
 struct acpi_info {
@@ -24,9 +24,9 @@ struct acpi_info {
 	struct acpi_reg sleep_control, reset, pm1a_control;
 	uint8_t reset_value;
 	uint8_t s5_type;
-	uint64_t ecam_base;	/* 0: no MCFG */
+	uint64_t ecam_base; /* 0: no MCFG */
 	unsigned ecam_buses;
-	unsigned ncpus;		/* enabled local APICs */
+	unsigned ncpus; /* enabled local APICs */
 	uint32_t apic_id[256];
 	uint64_t ioapic;
 	unsigned bad_checksums;
@@ -48,8 +48,8 @@ struct acpi_device {
 	uint64_t base;
 	uint32_t len;
 	bool port;
-	uint32_t gsi;		/* 0: none */
-	uint8_t irq_flags;	/* of the extended interrupt descriptor: bit 1 edge, bit 2 low */
+	uint32_t gsi;	   /* 0: none */
+	uint8_t irq_flags; /* of the extended interrupt descriptor: bit 1 edge, bit 2 low */
 };
 bool acpi_find(const char *hid, unsigned nth, struct acpi_device *out);
 

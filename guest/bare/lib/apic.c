@@ -113,9 +113,9 @@ unsigned smp_start(void (*fn)(unsigned index))
 		uint32_t want = aps_up + 1;
 		if (acpi.apic_id[i] == self)
 			continue;
-		lapic_icr(acpi.apic_id[i], 0x4500);	/* INIT, assert */
+		lapic_icr(acpi.apic_id[i], 0x4500); /* INIT, assert */
 		lapic_icr(acpi.apic_id[i], 0x4600 | SMP_TRAMPOLINE >> 12);
-		if (!wait_for(&aps_up, want, 50))	/* the second SIPI of the old algorithm */
+		if (!wait_for(&aps_up, want, 50)) /* the second SIPI of the old algorithm */
 			lapic_icr(acpi.apic_id[i], 0x4600 | SMP_TRAMPOLINE >> 12);
 		wait_for(&aps_up, want, 2000);
 	}

@@ -214,7 +214,8 @@ static void traps_init(void)
 
 	for (unsigned i = 0; i < NVECTORS; i++) {
 		uint64_t a = (uint64_t)trap_stubs + i * STUB_BYTES;
-		idt[2 * i] = (a & 0xffff) | 0x10ull << 16 | 0x8e00ull << 32 | (a >> 16 & 0xffff) << 48;
+		idt[2 * i] = (a & 0xffff) | 0x10ull << 16 | 0x8e00ull << 32 |
+			     (a >> 16 & 0xffff) << 48;
 		idt[2 * i + 1] = a >> 32;
 	}
 	trap_load_idt();
@@ -251,7 +252,8 @@ static void read_start_info(const uint8_t *si)
 		return;
 	const uint8_t *map = (const uint8_t *)load64(si + 40);
 	for (unsigned i = 0; i < load32(si + 48); i++)
-		add_range(load64(map + 24 * i), load64(map + 24 * i + 8), load32(map + 24 * i + 16));
+		add_range(load64(map + 24 * i), load64(map + 24 * i + 8),
+			  load32(map + 24 * i + 16));
 }
 
 void rt_start(void)

@@ -118,14 +118,14 @@ _Noreturn void rt_halt(void);
 /* --- boot information (rt.c fills it before main) ---------------------------- */
 struct ram_range {
 	uint64_t base, len;
-	uint32_t type;		/* 1: RAM */
+	uint32_t type; /* 1: RAM */
 };
 #define MAX_RANGES 32
 extern struct ram_range ram_range[MAX_RANGES];
 extern unsigned ram_ranges;
 extern uint64_t boot_rsdp;
 extern const char *boot_cmdline;
-extern uint64_t boot_kind;	/* 1: Linux 64-bit entry, 2: PVH */
+extern uint64_t boot_kind; /* 1: Linux 64-bit entry, 2: PVH */
 extern uint64_t boot_ptr;
 extern char image_end[];
 

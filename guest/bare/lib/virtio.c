@@ -185,7 +185,8 @@ uint64_t vio_config(const struct vio *v, unsigned off, unsigned size)
 	if (size == 8)
 		return mmio_r32(v->cfg + off) | (uint64_t)mmio_r32(v->cfg + off + 4) << 32;
 	return size == 1 ? mmio_r8(v->cfg + off) :
-	       size == 2 ? mmio_r16(v->cfg + off) : mmio_r32(v->cfg + off);
+	       size == 2 ? mmio_r16(v->cfg + off) :
+			   mmio_r32(v->cfg + off);
 }
 
 static void select_queue(const struct vio *v, unsigned q)
@@ -246,15 +247,15 @@ void ring_enable_raw(const struct vio *v, unsigned queue, unsigned size, uint64_
 void ring_enable(const struct vio *v, struct ring *r, unsigned queue, unsigned vector)
 {
 	r->queue = queue;
-	ring_enable_raw(v, queue, r->size, (uint64_t)r->desc, (uint64_t)r->avail,
-			(uint64_t)r->used, vector);
-	r->notify = v->is_pci ? v->notify + (uint64_t)mmio_r16(v->common + C_QNOTIFY) *
-						    v->notify_mul :
-				v->mmio + M_QNOTIFY;
+	ring_enable_raw(v, queue, r->size, (uint64_t)r->desc, (uint64_t)r->avail, (uint64_t)r->used,
+			vector);
+	r->notify = v->is_pci ?
+			    v->notify + (uint64_t)mmio_r16(v->common + C_QNOTIFY) * v->notify_mul :
+			    v->mmio + M_QNOTIFY;
 }
 
-void ring_desc(struct ring *r, unsigned i, const volatile void *addr, uint32_t len,
-	       uint16_t flags, uint16_t next)
+void ring_desc(struct ring *r, unsigned i, const volatile void *addr, uint32_t len, uint16_t flags,
+	       uint16_t next)
 {
 	r->desc[i] = (struct vdesc){ (uint64_t)addr, len, flags, next };
 }

@@ -30,12 +30,12 @@
 struct vio {
 	bool is_pci;
 	uint16_t bdf;
-	uint64_t common, notify, isr, cfg;	/* PCI: structures in BARs */
+	uint64_t common, notify, isr, cfg; /* PCI: structures in BARs */
 	uint64_t common_len, cfg_len;
 	uint32_t notify_mul;
 	struct pci_msix msix;
 	bool has_msix;
-	uint64_t mmio;				/* MMIO: the register window */
+	uint64_t mmio; /* MMIO: the register window */
 	uint32_t gsi;
 	uint8_t irq_flags;
 };
@@ -51,7 +51,7 @@ uint64_t vio_features(const struct vio *v);
 void vio_set_features(const struct vio *v, uint64_t features);
 /* Reset, ACKNOWLEDGE, DRIVER, features (masked by the offer), FEATURES_OK; false if refused. */
 bool vio_negotiate(const struct vio *v, uint64_t want);
-uint32_t vio_isr(const struct vio *v);	/* reads, and acknowledges */
+uint32_t vio_isr(const struct vio *v); /* reads, and acknowledges */
 uint8_t vio_generation(const struct vio *v);
 uint64_t vio_config(const struct vio *v, unsigned off, unsigned size);
 unsigned vio_queue_max(const struct vio *v, unsigned q);
@@ -83,7 +83,7 @@ struct ring {
 	unsigned size;
 	unsigned queue;
 	uint16_t last_used;
-	uint64_t notify;	/* address of the queue's notify register */
+	uint64_t notify; /* address of the queue's notify register */
 };
 
 /* Lays ring out in memory of n (0 … 3), zeroed, not told to the device. */
@@ -93,8 +93,8 @@ void ring_enable(const struct vio *v, struct ring *r, unsigned queue, unsigned v
 /* The same with any size and addresses, as a hostile driver does. */
 void ring_enable_raw(const struct vio *v, unsigned queue, unsigned size, uint64_t desc,
 		     uint64_t avail, uint64_t used, unsigned vector);
-void ring_desc(struct ring *r, unsigned i, const volatile void *addr, uint32_t len,
-	       uint16_t flags, uint16_t next);
+void ring_desc(struct ring *r, unsigned i, const volatile void *addr, uint32_t len, uint16_t flags,
+	       uint16_t next);
 void ring_offer(struct ring *r, uint16_t head);
 void ring_kick(const struct vio *v, const struct ring *r);
 /* Waits for one more used element; false after timeout_ms. */

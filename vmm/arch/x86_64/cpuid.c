@@ -68,13 +68,12 @@ static bool is_amd(const struct kvm_cpuid2 *cpuid)
 {
 	for (unsigned i = 0; i < cpuid->nent; i++)
 		if (cpuid->entries[i].function == 0)
-			return cpuid->entries[i].ebx == 0x68747541 ||	/* "Auth"enticAMD */
-			       cpuid->entries[i].ebx == 0x6f677948;	/* "Hygo"nGenuine */
+			return cpuid->entries[i].ebx == 0x68747541 || /* "Auth"enticAMD */
+			       cpuid->entries[i].ebx == 0x6f677948;   /* "Hygo"nGenuine */
 	return false;
 }
 
-static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc_deadline,
-			    bool amd)
+static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc_deadline, bool amd)
 {
 	switch (e->function) {
 	case 1:
@@ -117,8 +116,8 @@ static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc
 		share_cache(e, ncpus, false);
 		break;
 	case 0x8000001e:
-		e->ebx &= ~0xff00u;	/* one thread a core */
-		e->ecx = 0;		/* one node */
+		e->ebx &= ~0xff00u; /* one thread a core */
+		e->ecx = 0;	    /* one node */
 		break;
 	}
 }

@@ -14,7 +14,7 @@
 
 struct cpuid_table {
 	struct kvm_cpuid2 head;
-	struct kvm_cpuid_entry2 entry[CPUID_MAX_ENTRIES];	/* are head.entries */
+	struct kvm_cpuid_entry2 entry[CPUID_MAX_ENTRIES]; /* are head.entries */
 };
 
 /* Once per VM; tsc_deadline: KVM emulates that timer mode. */

@@ -107,9 +107,9 @@ static void write_entry(struct ioapic *io, unsigned pin, bool high, uint32_t val
 	else
 		new = (old & ~0xffffffffull) | val;
 	new &= ~(RTE_READ_ONLY | RTE_RESERVED);
-	new |= old & RTE_READ_ONLY;
+	new |= old &RTE_READ_ONLY;
 	/* An edge pin has no remote IRR: switching the mode clears it. */
-	if (!(new & RTE_LEVEL))
+	if (!(new &RTE_LEVEL))
 		new &= ~RTE_REMOTE_IRR;
 	io->entry[pin] = new;
 
@@ -118,11 +118,11 @@ static void write_entry(struct ioapic *io, unsigned pin, bool high, uint32_t val
 	 * threaded handlers and to move an interrupt), and without the EOI the remote IRR
 	 * would block the pin for ever.
 	 */
-	if (!(new & RTE_LEVEL)) {
+	if (!(new &RTE_LEVEL)) {
 		if (io->watched & 1u << pin)
 			io->ops->watch_eoi(io->opaque, pin, 0, 0);
 		io->watched &= ~(1u << pin);
-	} else if (!(new & RTE_MASKED)) {
+	} else if (!(new &RTE_MASKED)) {
 		io->watched |= 1u << pin;
 		io->ops->watch_eoi(io->opaque, pin, message_addr(new), message_data(new));
 		if (io->line[pin])

@@ -30,14 +30,14 @@ struct ioapic {
 	uint8_t select;
 	uint8_t id;
 	uint64_t entry[IOAPIC_PINS];
-	uint32_t line[IOAPIC_PINS];	/* bit n: holder n drives the pin */
-	uint32_t watched;		/* bit n: EOIs of pin n are reported */
+	uint32_t line[IOAPIC_PINS]; /* bit n: holder n drives the pin */
+	uint32_t watched;	    /* bit n: EOIs of pin n are reported */
 };
 
 void ioapic_init(struct ioapic *io, const struct ioapic_ops *ops, void *opaque);
 void ioapic_destroy(struct ioapic *io);
 
-extern const struct bus_ops ioapic_bus_ops;	/* opaque: the struct ioapic; 4 KiB */
+extern const struct bus_ops ioapic_bus_ops; /* opaque: the struct ioapic; 4 KiB */
 
 void ioapic_set_line(struct ioapic *io, unsigned pin, unsigned holder, bool level);
 /* Is any pin unmasked? */

@@ -44,7 +44,7 @@
 #define GSI_GED 5
 /* Virtio-mmio slots take the pins from 6 up, without the RTC's 8. */
 #define GSI_MMIO 6
-#define GSI_PCI 16	/* INTA of slot n: GSI_PCI + n % GSI_PCI_COUNT */
+#define GSI_PCI 16 /* INTA of slot n: GSI_PCI + n % GSI_PCI_COUNT */
 #define GSI_PCI_COUNT 8
 
 #endif

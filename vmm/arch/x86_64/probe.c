@@ -42,7 +42,7 @@
 #define SPEED_LOOPS 1000u
 
 struct guest {
-	struct kvm kvm;		/* dev_fd is borrowed */
+	struct kvm kvm; /* dev_fd is borrowed */
 	uint8_t *ram;
 	int vcpu;
 	struct kvm_run *run;
@@ -56,8 +56,8 @@ struct snippet {
 	const char *name;
 	const char *code;
 	unsigned len_bytes;
-	int trap;		/* the exception that must come, or -1 */
-	uint32_t needs;		/* bits of CPUID 1 ECX without which kernels do not use it */
+	int trap;	/* the exception that must come, or -1 */
+	uint32_t needs; /* bits of CPUID 1 ECX without which kernels do not use it */
 };
 
 #define CODE_BYTES(s) s, sizeof(s) - 1
@@ -87,9 +87,14 @@ static double seconds(void)
 
 static struct kvm_segment flat(uint16_t selector, bool code)
 {
-	return (struct kvm_segment){ .limit = 0xffffffff, .selector = selector,
-				     .type = code ? 11 : 3, .present = 1, .s = 1,
-				     .l = code, .db = !code, .g = 1 };
+	return (struct kvm_segment){ .limit = 0xffffffff,
+				     .selector = selector,
+				     .type = code ? 11 : 3,
+				     .present = 1,
+				     .s = 1,
+				     .l = code,
+				     .db = !code,
+				     .g = 1 };
 }
 
 static void fill_memory(uint8_t *ram)
@@ -100,7 +105,7 @@ static void fill_memory(uint8_t *ram)
 
 	pml4[0] = PDPT | 3;
 	pdpt[0] = PD | 3;
-	pd[0] = 0x83;	/* one 2 MiB page */
+	pd[0] = 0x83; /* one 2 MiB page */
 	gdt[2] = 0x00af9a000000ffffull;
 	gdt[3] = 0x00cf92000000ffffull;
 	for (unsigned v = 0; v < 32; v++) {
@@ -145,8 +150,8 @@ static int set_registers(struct guest *g)
 	s.cr3 = PML4;
 	s.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT |
 		(g->leaf1_ecx & LEAF1_ECX_XSAVE ? CR4_OSXSAVE : 0);
-	s.cr0 = 0x80010033;	/* PG, WP, NE, ET, MP, PE */
-	s.efer = 0x500;		/* LMA, LME */
+	s.cr0 = 0x80010033; /* PG, WP, NE, ET, MP, PE */
+	s.efer = 0x500;	    /* LMA, LME */
 	rc = kvm_ioctl(g->vcpu, KVM_SET_SREGS, &s);
 	return rc ? rc : kvm_ioctl(g->vcpu, KVM_SET_REGS, &r);
 }
@@ -187,7 +192,7 @@ static double measure_mips(struct guest *g)
 		if (took < best[round & 1])
 			best[round & 1] = took;
 	}
-	if (best[1] - best[0] < 1e-7)	/* lost in the noise: far faster than any interpreter */
+	if (best[1] - best[0] < 1e-7) /* lost in the noise: far faster than any interpreter */
 		return 2.0 * SPEED_LOOPS / 1e-7 / 1e6;
 	return 2.0 * SPEED_LOOPS / (best[1] - best[0]) / 1e6;
 }

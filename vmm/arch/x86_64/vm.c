@@ -14,7 +14,7 @@ struct arch_vm {
 	const struct kvm *kvm;
 	struct irq *irq;
 	struct ioapic ioapic;
-	struct cpuid_table *cpuid;	/* the template; const once the vCPUs start */
+	struct cpuid_table *cpuid; /* the template; const once the vCPUs start */
 };
 
 static void ioapic_message(void *opaque, uint64_t addr, uint32_t data)
@@ -119,7 +119,8 @@ void arch_board_init(struct board *board)
 			continue;
 		board->mmio[i].window = (struct board_window){
 			LAYOUT_VIRTIO_MMIO + i * LAYOUT_VIRTIO_MMIO_STRIDE,
-			LAYOUT_VIRTIO_MMIO_STRIDE };
+			LAYOUT_VIRTIO_MMIO_STRIDE
+		};
 		board->mmio[i].gsi = (uint8_t)gsi;
 		board->nmmio = ++i;
 	}
@@ -176,8 +177,9 @@ static int init_msrs(int fd, unsigned id, struct err *err)
 	};
 	int rc = kvm_ioctl(fd, KVM_SET_MSRS, &msrs);
 
-	return rc == 2 ? 0 : err_set(err, EIO, "KVM: vCPU %u refuses MSR 0x%x", id,
-				     msrs.entry[rc < 0 ? 0 : rc].index);
+	return rc == 2 ? 0 :
+			 err_set(err, EIO, "KVM: vCPU %u refuses MSR 0x%x", id,
+				 msrs.entry[rc < 0 ? 0 : rc].index);
 }
 
 int arch_vcpu_init(struct arch_vm *vm, int vcpu_fd, unsigned id, struct err *err)
@@ -210,11 +212,12 @@ static struct kvm_segment flat(uint16_t selector, uint8_t type, bool code64)
 }
 
 /* Linux Documentation/arch/x86/boot.rst, 64-bit protocol; Xen's PVH: 32-bit, paging off. */
-int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info,
-		   struct err *err)
+int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info, struct err *err)
 {
 	bool long_mode = info->entry == BOOT_ENTRY_LINUX64;
-	struct kvm_regs regs = { .rip = info->rip, .rsi = info->rsi, .rbx = info->rbx, .rflags = 2 };
+	struct kvm_regs regs = {
+		.rip = info->rip, .rsi = info->rsi, .rbx = info->rbx, .rflags = 2
+	};
 	struct kvm_sregs s;
 	int rc = kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &s);
 
@@ -227,14 +230,14 @@ int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info
 	s.gdt.limit = info->gdt_bytes ? (uint16_t)(info->gdt_bytes - 1) : 0;
 	s.idt.base = 0;
 	s.idt.limit = 0;
-	s.cr0 = 0x31;			/* PE, ET, NE */
+	s.cr0 = 0x31; /* PE, ET, NE */
 	s.cr4 = 0;
 	s.efer = 0;
 	if (long_mode) {
-		s.cr0 |= 1u << 31;	/* PG */
+		s.cr0 |= 1u << 31; /* PG */
 		s.cr3 = info->cr3;
-		s.cr4 = 1u << 5;	/* PAE */
-		s.efer = 1u << 8 | 1u << 10;	/* LME, LMA */
+		s.cr4 = 1u << 5;	     /* PAE */
+		s.efer = 1u << 8 | 1u << 10; /* LME, LMA */
 	}
 	rc = kvm_ioctl(vcpu_fd, KVM_SET_SREGS, &s);
 	if (rc >= 0)
