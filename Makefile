@@ -34,8 +34,9 @@ LDFLAGS += $(if $(STATIC),-static-pie,-pie) -pthread -Wl,-z,relro,-z,now -Wl,--g
 # time and private pages of every VM (tests/bench/startup measures it).
 LIBS := -Wl,-Bstatic -luring -ljansson -lzstd -llzma -llz4 -lz -ldeflate -lseccomp $(if $(STATIC),,-Wl,-Bdynamic)
 
-SRC := $(wildcard vmm/*.c vmm/core/*.c vmm/api/*.c vmm/arch/$(ARCH)/*.c \
-	devices/*.c devices/virtio/*.c devices/backend/*.c boot/*.c)
+# Every folder's sources; below an arch or boot folder named after a processor, this one's only.
+SRC := $(sort $(shell find vmm devices boot -name '*.c' | grep -vE '^(vmm/arch|boot)/(x86_64|aarch64)/') \
+	$(wildcard vmm/arch/$(ARCH)/*.c boot/$(ARCH)/*.c))
 OBJ := $(patsubst %.c,$B/o/%.o,$(filter-out vmm/main.c,$(SRC)))
 LIB := $B/libbantam.a
 # A helper program is one file, tools/X.c, or a folder of them, tools/X/*.c.
@@ -49,7 +50,7 @@ $B/bantam: $B/o/vmm/main.o $(LIB)
 
 $(LIB): $(OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(AR) rcsP $@ $^
 
 $B/o/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -128,7 +129,7 @@ build/fuzz/o/%.o: %.c Makefile
 	clang $(CPPFLAGS) -std=gnu17 $(FUZZ_FLAGS) -pthread -MMD -MP -c -o $@ $<
 build/fuzz/libbantam.a: $(FUZZ_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	ar rcsP $@ $^
 build/fuzz/%: build/fuzz/o/tests/fuzz/%.o $(FUZZ_COMMON) build/fuzz/libbantam.a
 	clang -fsanitize=fuzzer,address,undefined -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 # What is tested of a helper program.

@@ -1,5 +1,5 @@
 /*
- * board: the machine as plain data, handed from vmm/machine.c to boot.
+ * board: the machine as plain data, handed from vmm/machine/machine.c to boot.
  *
  * boot writes the tables that describe it to the guest; it knows no device and
  * no KVM. Addresses are guest-physical, lengths bytes, gsi = IOAPIC pin.

@@ -13,8 +13,8 @@
 
 #include "boot/initrd.h"
 #include "boot/kernel.h"
-#include "boot/layout.h"
-#include "boot/params.h"
+#include "boot/x86_64/layout.h"
+#include "boot/x86_64/params.h"
 
 #define E820_RAM 1u
 #define E820_RESERVED 2u

@@ -58,7 +58,7 @@ struct boot_info {
 
 /*
  * Everything in one call. mem is fresh: zero where nothing was written yet (what
- * a kernel wants zeroed is not written again). Addresses: boot/layout.h.
+ * a kernel wants zeroed is not written again). Addresses: boot/x86_64/layout.h.
  */
 int boot_load(struct mem *mem, const struct boot_request *req, const struct board *board,
 	      struct boot_info *info, struct err *err);

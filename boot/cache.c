@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "boot/bytes.h"
-#include "boot/layout.h"
+#include "boot/x86_64/layout.h"
 #include "vmm/core/log.h"
 
 #define SUBDIR "unpacked"

@@ -11,7 +11,7 @@
 
 #include "boot/bytes.h"
 #include "boot/kernel.h"
-#include "boot/layout.h"
+#include "boot/x86_64/layout.h"
 
 #define MAX_PHDRS 128u
 #define MAX_NOTE_BYTES 65536u

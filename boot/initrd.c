@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "boot/layout.h"
+#include "boot/x86_64/layout.h"
 
 #define PAGE 4096ull
 

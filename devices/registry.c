@@ -5,12 +5,12 @@
 
 #include "devices/serial.h"
 #include "devices/virtio/balloon.h"
-#include "devices/virtio/blk.h"
+#include "devices/virtio/blk/blk.h"
 #include "devices/virtio/console.h"
 #include "devices/virtio/fs.h"
-#include "devices/virtio/net.h"
+#include "devices/virtio/net/nic.h"
 #include "devices/virtio/rng.h"
-#include "devices/virtio/vsock.h"
+#include "devices/virtio/vsock/vsock.h"
 
 const struct device_type *const device_types[] = {
 	&serial_type,	    &virtio_blk_type,	  &virtio_console_type,

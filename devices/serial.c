@@ -22,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/backend/chardev.h"
+#include "devices/backend/chardev/chardev.h"
 
 #define FIFO_BYTES 16u
 #define POLLS 16u /* Linux's driver reads LSR twice in a row while it starts */

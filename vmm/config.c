@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "vmm/bootdisk.h"
+#include "vmm/machine/bootdisk.h"
 #include "vmm/core/parse.h"
 
 #define CONFIG_MAX_DEVICES 64

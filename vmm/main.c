@@ -10,7 +10,7 @@
 #include "vmm/config.h"
 #include "vmm/core/helper.h"
 #include "vmm/doctor.h"
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 static int fail(const char *text, int status)
 {

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/virtio/virtio.h"
+#include "devices/virtio/core/virtio.h"
 #include "vmm/core/log.h"
 
 #define F_STATS_VQ 1

@@ -19,8 +19,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/backend/chardev.h"
-#include "devices/virtio/virtio.h"
+#include "devices/backend/chardev/chardev.h"
+#include "devices/virtio/core/virtio.h"
 
 #define CONSOLE_F_SIZE 0
 #define CONSOLE_F_EMERG_WRITE 2

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/virtio/vhost_device.h"
+#include "devices/virtio/vhost/user_device.h"
 
 #define FS_TAG_BYTES 36u
 #define FS_QUEUE_SIZE 1024u

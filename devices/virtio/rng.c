@@ -17,7 +17,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "devices/virtio/virtio.h"
+#include "devices/virtio/core/virtio.h"
 #include "vmm/core/log.h"
 
 #define RNG_QUEUE_SIZE 64u

@@ -10,7 +10,7 @@
 #define BANTAM_FAKE_VM_H
 
 #include "devices/device.h"
-#include "devices/virtio/mmio.h"
+#include "devices/virtio/core/mmio.h"
 
 #define FAKE_VM_QUEUE_SIZE 16u
 #define FAKE_VM_QUEUE_BYTES 0x200u

@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "devices/virtio/blk.h"
+#include "devices/virtio/blk/blk.h"
 #include "tests/fuzz/fake_vm.h"
 #include "tests/unit/fake_disk.h"
 

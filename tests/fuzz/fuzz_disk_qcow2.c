@@ -11,8 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/backend/disk.h"
-#include "devices/backend/qcow2_check.h"
+#include "devices/backend/disk/disk.h"
+#include "devices/backend/qcow2/check.h"
 #include "vmm/core/log.h"
 
 #define SECTOR 512u

@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "devices/backend/fat.h"
+#include "devices/backend/fat/fat.h"
 #include "tests/unit/fat_reader.h"
 
 #define MAX_FILES 600u

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "devices/backend/net_hostfwd.h"
+#include "devices/backend/net/hostfwd.h"
 #include "vmm/core/err.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/virtio/net.h"
-#include "devices/virtio/net_impl.h"
+#include "devices/virtio/net/nic.h"
+#include "devices/virtio/net/nic_impl.h"
 #include "tests/fuzz/fake_vm.h"
 #include "tests/unit/fake_net.h"
 

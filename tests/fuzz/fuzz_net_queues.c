@@ -13,8 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/backend/net.h"
-#include "devices/backend/vhost_user_msg.h"
+#include "devices/backend/net/net.h"
+#include "devices/backend/vhost/user_msg.h"
 #include "tools/bantam-net-user/guest_end.h"
 
 #define RAM_BYTES 0x4000u

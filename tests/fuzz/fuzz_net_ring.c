@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "devices/backend/net_ring.h"
+#include "devices/backend/net/ring.h"
 
 static void check(bool ok)
 {

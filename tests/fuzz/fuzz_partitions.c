@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/backend/partitions.h"
+#include "devices/backend/store/partitions.h"
 
 struct fake {
 	struct store store; /* first */

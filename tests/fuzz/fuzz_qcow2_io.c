@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/backend/qcow2_check.h"
-#include "devices/backend/store.h"
+#include "devices/backend/qcow2/check.h"
+#include "devices/backend/store/store.h"
 #include "vmm/core/log.h"
 
 #define DISK_BYTES (768u * 1024u)

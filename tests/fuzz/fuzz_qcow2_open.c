@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "devices/backend/store.h"
+#include "devices/backend/store/store.h"
 #include "vmm/core/log.h"
 
 #define BYTES 8192u

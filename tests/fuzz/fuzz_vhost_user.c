@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/backend/vhost_user.h"
+#include "devices/backend/vhost/user.h"
 
 #define FRONT_FEATURES                                                                             \
 	(1ull << VHOST_USER_PROTOCOL_MQ | 1ull << VHOST_USER_PROTOCOL_REPLY_ACK |                  \

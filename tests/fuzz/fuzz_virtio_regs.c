@@ -11,9 +11,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "devices/pci.h"
-#include "devices/virtio/mmio.h"
-#include "devices/virtio/pci.h"
+#include "devices/pci/pci.h"
+#include "devices/virtio/core/mmio.h"
+#include "devices/virtio/core/pci.h"
 #include "vmm/core/log.h"
 
 #define RAM_BYTES 0x10000u

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/virtio/virtq.h"
+#include "devices/virtio/core/virtq.h"
 
 #define LOW_BYTES 0x10000u
 #define HIGH_BASE 0x100000000ull

@@ -11,7 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "devices/virtio/vsock.h"
+#include "devices/virtio/vsock/vsock.h"
 #include "tests/fuzz/fake_vm.h"
 
 #define RAM_BYTES 0x8000u

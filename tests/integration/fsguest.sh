@@ -24,7 +24,7 @@ tree() { mkdir /m/t/copy && tar -xf /m/tree.tar -C /m/t/copy && tar -cf /m/t/aga
 large() { dd if=/dev/urandom of=/m/t/large bs=64k count=64; }
 clone() {
 	git clone -q --template= file:///m/repo.git /m/t/clone && cd /m/t/clone && git fsck --full &&
-		echo changed >>boot/acpi.c && git mv core other && git commit -qam "from the guest" &&
+		echo changed >>boot/acpi/acpi.c && git mv core other && git commit -qam "from the guest" &&
 		[ -z "$(git status --porcelain)" ]
 }
 load() { mkdir /m/t/load && fsload /m/t/load 4 10 >/tmp/load; r=$?; cat /tmp/load >/dev/console; return $r; }

@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "devices/backend/disk.h"
-#include "devices/backend/store.h"
+#include "devices/backend/disk/disk.h"
+#include "devices/backend/store/store.h"
 
 #define SECTOR 512u
 #define MAX_SECTORS 1200u /* of one operation */

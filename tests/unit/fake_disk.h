@@ -8,7 +8,7 @@
 #ifndef BANTAM_FAKE_DISK_H
 #define BANTAM_FAKE_DISK_H
 
-#include "devices/backend/disk.h"
+#include "devices/backend/disk/disk.h"
 
 #define FAKE_DISK_MAX 4096
 

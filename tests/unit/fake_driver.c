@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "devices/virtio/pci.h"
+#include "devices/virtio/core/pci.h"
 
 void fake_ring_init(struct fake_ring *r, struct fake_env *f, uint16_t size)
 {

@@ -12,8 +12,8 @@
 #include <pthread.h>
 
 #include "devices/device.h"
-#include "devices/pci.h"
-#include "devices/virtio/mmio.h"
+#include "devices/pci/pci.h"
+#include "devices/virtio/core/mmio.h"
 
 #define FAKE_LOW_BYTES (4ull << 20) /* memory at 0 */
 #define FAKE_HIGH_BASE (1ull << 32)

@@ -12,7 +12,7 @@
 
 #include "boot/boot.h"
 #include "boot/bytes.h"
-#include "boot/layout.h"
+#include "boot/x86_64/layout.h"
 
 struct blob {
 	uint8_t *b;

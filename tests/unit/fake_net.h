@@ -6,7 +6,7 @@
 #ifndef BANTAM_FAKE_NET_H
 #define BANTAM_FAKE_NET_H
 
-#include "devices/backend/net.h"
+#include "devices/backend/net/net.h"
 
 struct fake_net {
 	struct net net;		   /* first */

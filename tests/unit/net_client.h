@@ -5,7 +5,7 @@
 #ifndef BANTAM_NET_CLIENT_H
 #define BANTAM_NET_CLIENT_H
 
-#include "devices/backend/net.h"
+#include "devices/backend/net/net.h"
 
 extern struct loop *loop;
 extern struct net *net;

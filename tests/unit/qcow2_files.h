@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "devices/backend/store.h"
+#include "devices/backend/store/store.h"
 
 #define KIB 1024u
 #define MIB (1024u * KIB)

@@ -12,7 +12,7 @@
 
 #include "boot/boot.h"
 #include "boot/bytes.h"
-#include "boot/layout.h"
+#include "boot/x86_64/layout.h"
 
 #define AT LAYOUT_ACPI
 #define ROOM LAYOUT_ACPI_BYTES

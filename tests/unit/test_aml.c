@@ -2,7 +2,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "boot/aml.h"
+#include "boot/acpi/aml.h"
 
 static uint8_t buf[1 << 21];
 

@@ -12,9 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "devices/virtio/blk.h"
-#include "devices/virtio/blk_impl.h"
-#include "devices/virtio/blk_req.h"
+#include "devices/virtio/blk/blk.h"
+#include "devices/virtio/blk/blk_impl.h"
+#include "devices/virtio/blk/req.h"
 #include "tests/unit/fake_disk.h"
 #include "tests/unit/fake_driver.h"
 

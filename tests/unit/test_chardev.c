@@ -15,7 +15,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "devices/backend/chardev.h"
+#include "devices/backend/chardev/chardev.h"
 #include "tests/unit/fake_env.h"
 
 /* What the sink told its user. */

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "devices/backend/disk.h"
+#include "devices/backend/disk/disk.h"
 #include "tests/unit/qcow2_files.h"
 
 TestSuite(disk_qcow2, .init = scratch_enter, .fini = scratch_leave, .timeout = 240);

@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "devices/backend/fat_impl.h"
+#include "devices/backend/fat/fat_impl.h"
 #include "tests/unit/fat_reader.h"
 
 #define EACH(c, table)                                                                             \

@@ -20,8 +20,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "devices/backend/net.h"
-#include "devices/backend/net_hostfwd.h"
+#include "devices/backend/net/net.h"
+#include "devices/backend/net/hostfwd.h"
 #include "tests/unit/net_client.h"
 
 Test(net_backend, hostfwd)

@@ -10,8 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "devices/virtio/net.h"
-#include "devices/virtio/net_impl.h"
+#include "devices/virtio/net/nic.h"
+#include "devices/virtio/net/nic_impl.h"
 #include "tests/unit/fake_driver.h"
 #include "tests/unit/proc.h"
 

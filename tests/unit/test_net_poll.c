@@ -9,8 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/virtio/net.h"
-#include "devices/virtio/net_impl.h"
+#include "devices/virtio/net/nic.h"
+#include "devices/virtio/net/nic_impl.h"
 #include "tests/unit/fake_driver.h"
 
 #define RX 0

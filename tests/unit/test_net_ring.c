@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "devices/backend/net_ring.h"
+#include "devices/backend/net/ring.h"
 
 static struct net_ring_pair *pair;
 static struct net_ring in, out;

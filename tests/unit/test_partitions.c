@@ -5,7 +5,7 @@
 #include <string.h>
 #include <zlib.h>
 
-#include "devices/backend/partitions.h"
+#include "devices/backend/store/partitions.h"
 
 #define SECTORS 2048u
 

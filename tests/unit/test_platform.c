@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "devices/platform.h"
+#include "devices/board/platform.h"
 #include "tests/unit/fake_env.h"
 
 static struct fake_env f;

@@ -17,8 +17,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "devices/backend/disk.h"
-#include "devices/backend/qcow2_check.h"
+#include "devices/backend/disk/disk.h"
+#include "devices/backend/qcow2/check.h"
 #include "tests/unit/qcow2_files.h"
 #include "vmm/core/log.h"
 

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "devices/backend/qcow2.h"
+#include "devices/backend/qcow2/qcow2.h"
 #include "tests/unit/qcow2_files.h"
 
 TestSuite(qcow2_write, .init = scratch_enter, .fini = scratch_leave, .timeout = 240);

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/backend/qcow2_check.h"
-#include "devices/backend/qcow2_inspect.h"
-#include "devices/backend/qcow2_writer.h"
+#include "devices/backend/qcow2/check.h"
+#include "devices/backend/qcow2/inspect.h"
+#include "devices/backend/qcow2/writer.h"
 #include "tests/unit/qcow2_files.h"
 
 TestSuite(qcow2_writer, .init = scratch_enter, .fini = scratch_leave, .timeout = 120);

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "devices/backend/chardev.h"
+#include "devices/backend/chardev/chardev.h"
 
 static int master, slave;
 

@@ -15,13 +15,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "devices/backend/vhost_user.h"
-#include "devices/virtio/blk.h"
+#include "devices/backend/vhost/user.h"
+#include "devices/virtio/blk/blk.h"
 #include "devices/virtio/fs.h"
-#include "devices/virtio/net.h"
-#include "devices/virtio/net_impl.h"
-#include "devices/virtio/pci.h"
-#include "devices/virtio/vhost_device.h"
+#include "devices/virtio/net/nic.h"
+#include "devices/virtio/net/nic_impl.h"
+#include "devices/virtio/core/pci.h"
+#include "devices/virtio/vhost/user_device.h"
 #include "tests/unit/fake_driver.h"
 #include "tests/unit/proc.h"
 

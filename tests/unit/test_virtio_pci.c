@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "devices/virtio/pci.h"
+#include "devices/virtio/core/pci.h"
 #include "tests/unit/fake_echo.h"
 
 static unsigned msix_cap_at(struct rig *r)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/virtio/virtq.h"
+#include "devices/virtio/core/virtq.h"
 #include "tests/unit/fake_driver.h"
 
 #define SIZE 8

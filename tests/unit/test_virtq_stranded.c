@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "devices/virtio/virtq_stranded.h"
+#include "devices/virtio/core/virtq_stranded.h"
 
 #define MAX 1024
 

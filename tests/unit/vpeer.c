@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/virtio/vsock.h"
+#include "devices/virtio/vsock/vsock.h"
 
 struct vpeer vp;
 

@@ -5,7 +5,7 @@
 #ifndef BANTAM_VPEER_H
 #define BANTAM_VPEER_H
 
-#include "devices/virtio/vsock_impl.h"
+#include "devices/virtio/vsock/vsock_impl.h"
 #include "tests/unit/fake_driver.h"
 
 #define VPEER_CID 42u

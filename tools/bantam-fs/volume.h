@@ -12,7 +12,7 @@
 
 #include <ext2fs/ext2fs.h>
 
-#include "devices/backend/partitions.h"
+#include "devices/backend/store/partitions.h"
 
 #define VOLUME_PATH_MAX 4096u
 

@@ -11,8 +11,8 @@
 #ifndef BANTAM_IMAGE_COPY_H
 #define BANTAM_IMAGE_COPY_H
 
-#include "devices/backend/qcow2_writer.h"
-#include "devices/backend/store.h"
+#include "devices/backend/qcow2/writer.h"
+#include "devices/backend/store/store.h"
 #include "tools/bantam-image/progress.h"
 
 struct copy {

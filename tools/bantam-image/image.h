@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "devices/backend/store.h"
+#include "devices/backend/store/store.h"
 #include "tools/bantam-image/args.h"
 #include "vmm/core/err.h"
 

@@ -2,7 +2,7 @@
 #ifndef BANTAM_IMAGE_NEWIMAGE_H
 #define BANTAM_IMAGE_NEWIMAGE_H
 
-#include "devices/backend/store.h"
+#include "devices/backend/store/store.h"
 
 /* The words, NULL: not given. */
 struct newimage_words {

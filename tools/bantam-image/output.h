@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
-#include "devices/backend/image.h"
+#include "devices/backend/store/image_file.h"
 #include "vmm/core/err.h"
 
 struct output {

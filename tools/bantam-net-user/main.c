@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "devices/backend/net_hostfwd.h"
+#include "devices/backend/net/hostfwd.h"
 #include "tools/bantam-net-user/confine.h"
 #include "tools/bantam-net-user/guest_end.h"
 #include "vmm/core/busypoll.h"

@@ -17,9 +17,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/backend/net.h"
-#include "devices/backend/vhost_user_msg.h"
-#include "devices/virtio/virtq.h"
+#include "devices/backend/net/net.h"
+#include "devices/backend/vhost/user_msg.h"
+#include "devices/virtio/core/virtq.h"
 #include "tools/bantam-net-user/guest_end.h"
 
 enum { RX, TX, NQUEUES };

@@ -4,7 +4,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "devices/backend/net_ring.h"
+#include "devices/backend/net/ring.h"
 #include "tools/bantam-net-user/guest_end.h"
 
 static struct {

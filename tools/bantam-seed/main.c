@@ -3,7 +3,7 @@
  * or a FAT file system of any folder. `bantam seed` runs it.
  *
  * The image appears under its name when it is complete, and not at all otherwise. No
- * root, no loop device: devices/backend/fat.h writes the file system.
+ * root, no loop device: devices/backend/fat/fat.h writes the file system.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/backend/fat.h"
+#include "devices/backend/fat/fat.h"
 #include "tools/bantam-seed/seed.h"
 #include "vmm/core/new_file.h"
 #include "vmm/core/parse.h"

@@ -1,7 +1,7 @@
 /*
  * layout: the PC's guest-physical addresses, ports and interrupt pins.
  *
- *   0           … 3 GiB         RAM (as much as there is); below 1 MiB see boot/layout.h
+ *   0           … 3 GiB         RAM (as much as there is); below 1 MiB see boot/x86_64/layout.h
  *   0x000ff000                  VM generation id
  *   0xc0000000  … 0xdfffffff    BARs of PCI devices
  *   0xe0000000  … 0xe00fffff    ECAM, bus 0

@@ -1,0 +1,229 @@
+/* acpi: see acpi.h. */
+#include "boot/acpi/acpi.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "boot/boot.h"
+#include "boot/bytes.h"
+#include "vmm/core/err.h"
+
+#define OEM_ID "BANTAM"
+#define OEM_TABLE_ID "BANTAMVM"
+#define OEM_REVISION 1u
+#define CREATOR_ID "BNTM"
+
+#define RSDP_BYTES 36u
+#define TABLE_ALIGN 16u
+#define MAX_TABLES 4
+
+/* FADT flags (ACPI 6.4, table 5.10). */
+#define FADT_WBINVD (1u << 0)
+#define FADT_PROC_C1 (1u << 2)
+#define FADT_PWR_BUTTON (1u << 4) /* 1: not a fixed one */
+#define FADT_SLP_BUTTON (1u << 5)
+#define FADT_FIX_RTC (1u << 6) /* 1: no RTC wake status in fixed registers */
+#define FADT_RESET_REG_SUP (1u << 10)
+#define FADT_HW_REDUCED (1u << 20)
+
+/* IA-PC boot architecture flags (table 5.11). */
+#define IAPC_LEGACY_DEVICES (1u << 0)
+#define IAPC_NO_VGA (1u << 2)
+#define IAPC_NO_CMOS_RTC (1u << 5)
+
+static uint8_t checksum(const uint8_t *b, size_t n)
+{
+	uint8_t sum = 0;
+
+	while (n--)
+		sum = (uint8_t)(sum + *b++);
+	return (uint8_t)-sum;
+}
+
+/* A table's header; length and checksum come with table_end. */
+static void table_begin(struct aml *t, const char *signature, uint8_t revision)
+{
+	aml_bytes(t, signature, 4);
+	aml_u32(t, 0);
+	aml_u8(t, revision);
+	aml_u8(t, 0);
+	aml_bytes(t, OEM_ID, 6);
+	aml_bytes(t, OEM_TABLE_ID, 8);
+	aml_u32(t, OEM_REVISION);
+	aml_bytes(t, CREATOR_ID, 4);
+	aml_u32(t, OEM_REVISION);
+}
+
+static void table_end(struct aml *t)
+{
+	if (t->full)
+		return;
+	put32(t->buf + 4, (uint32_t)t->len);
+	t->buf[9] = checksum(t->buf, t->len);
+}
+
+static void zeros(struct aml *t, unsigned n)
+{
+	while (n--)
+		aml_u8(t, 0);
+}
+
+/* Generic address structure: an 8-bit I/O port (section 5.2.3.2). */
+static void gas_port8(struct aml *t, uint16_t port)
+{
+	aml_u8(t, 1); /* system I/O */
+	aml_u8(t, 8); /* bits wide */
+	aml_u8(t, 0); /* bit offset */
+	aml_u8(t, 1); /* byte access */
+	aml_u64(t, port);
+}
+
+/* Revision 6.4. Fields of the fixed hardware that the board has not are zero. */
+static void write_fadt(struct aml *t, const struct board *board, uint64_t dsdt)
+{
+	table_begin(t, "FACP", 6);
+	aml_u32(t, 0); /* FIRMWARE_CTRL: no FACS when hardware-reduced */
+	aml_u32(t, (uint32_t)dsdt);
+	zeros(t, 109 - 44); /* … CENTURY */
+	aml_u16(t, (uint16_t)((board->serial.present || board->rtc_port ? IAPC_LEGACY_DEVICES : 0) |
+			      IAPC_NO_VGA | (board->rtc_port ? 0 : IAPC_NO_CMOS_RTC)));
+	/* The 8042 bit stays clear with board->i8042 too: it resets, there is no keyboard to probe. */
+	aml_u8(t, 0);
+	aml_u32(t, FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_FIX_RTC |
+			   FADT_RESET_REG_SUP | FADT_HW_REDUCED);
+	gas_port8(t, board->reset_port);
+	aml_u8(t, board->reset_value);
+	aml_u16(t, 0); /* ARM_BOOT_ARCH */
+	aml_u8(t, 4);  /* minor revision */
+	aml_u64(t, 0); /* X_FIRMWARE_CTRL */
+	aml_u64(t, dsdt);
+	zeros(t, 244 - 148); /* X_PM1a_EVT_BLK … X_GPE1_BLK */
+	gas_port8(t, board->sleep_control_port);
+	gas_port8(t, board->sleep_status_port);
+	aml_bytes(t, "bantam\0\0", 8); /* hypervisor vendor identity */
+	table_end(t);
+}
+
+static void write_madt(struct aml *t, const struct board *board)
+{
+	table_begin(t, "APIC", 5);
+	aml_u32(t, (uint32_t)board->lapic);
+	aml_u32(t, 0); /* no PCAT_COMPAT: there is no 8259 */
+	for (unsigned i = 0; i < board->ncpus; i++) {
+		aml_u8(t, 0); /* local APIC */
+		aml_u8(t, 8);
+		aml_u8(t, (uint8_t)i); /* processor UID */
+		aml_u8(t, (uint8_t)i); /* APIC id */
+		aml_u32(t, 1);	       /* enabled */
+	}
+	aml_u8(t, 1); /* I/O APIC */
+	aml_u8(t, 12);
+	aml_u8(t, 0); /* id */
+	aml_u8(t, 0);
+	aml_u32(t, (uint32_t)board->ioapic);
+	aml_u32(t, 0); /* first GSI */
+	aml_u8(t, 4);  /* local APIC NMI */
+	aml_u8(t, 6);
+	aml_u8(t, 0xff); /* of all processors */
+	aml_u16(t, 0);	 /* polarity and trigger of the bus */
+	aml_u8(t, 1);	 /* LINT1 */
+	table_end(t);
+}
+
+static void write_mcfg(struct aml *t, const struct board *board)
+{
+	table_begin(t, "MCFG", 1);
+	aml_u64(t, 0);
+	aml_u64(t, board->pci.ecam.base);
+	aml_u16(t, 0); /* segment */
+	aml_u8(t, 0);
+	aml_u8(t, (uint8_t)((board->pci.ecam.len_bytes >> 20) - 1));
+	aml_u32(t, 0);
+	table_end(t);
+}
+
+static void write_rsdp(uint8_t *p, uint64_t xsdt)
+{
+	memset(p, 0, RSDP_BYTES);
+	memcpy(p, "RSD PTR ", 8);
+	memcpy(p + 9, OEM_ID, 6);
+	p[15] = 2; /* ACPI 2.0 and later */
+	put32(p + 20, RSDP_BYTES);
+	put64(p + 24, xsdt);
+	p[8] = checksum(p, 20);
+	p[32] = checksum(p, RSDP_BYTES);
+}
+
+/* Tables are written one after the other straight to guest memory. */
+struct tables {
+	uint8_t *buf;
+	uint64_t base;
+	size_t len, cap;
+	bool full;
+};
+
+static struct aml next_table(const struct tables *ts)
+{
+	struct aml t;
+
+	aml_init(&t, ts->buf + ts->len, ts->cap - ts->len);
+	return t;
+}
+
+/* Account for a finished table; returns its guest address. */
+static uint64_t take(struct tables *ts, const struct aml *t)
+{
+	uint64_t at = ts->base + ts->len;
+	size_t padded = (t->len + TABLE_ALIGN - 1) & ~(size_t)(TABLE_ALIGN - 1);
+
+	ts->full = ts->full || t->full;
+	ts->len += padded < ts->cap - ts->len ? padded : ts->cap - ts->len;
+	return at;
+}
+
+int64_t acpi_build(struct mem *mem, const struct board *board, gpa_t base, uint64_t len_bytes,
+		   struct err *err)
+{
+	uint64_t entry[MAX_TABLES], dsdt, xsdt;
+	unsigned n = 0;
+	struct aml t;
+	struct tables ts = { .buf = mem_slice(mem, base, len_bytes),
+			     .base = base.v,
+			     .cap = len_bytes };
+
+	if (!ts.buf || base.v % TABLE_ALIGN || len_bytes < RSDP_BYTES + TABLE_ALIGN)
+		return err_set(err, EINVAL, "ACPI tables: no guest memory at %#llx",
+			       (unsigned long long)base.v);
+	ts.len = (RSDP_BYTES + TABLE_ALIGN - 1) & ~(TABLE_ALIGN - 1);
+
+	t = next_table(&ts);
+	/* Revision 2: integers are 64 bits wide. */
+	table_begin(&t, "DSDT", 2);
+	dsdt_write(&t, board);
+	table_end(&t);
+	dsdt = take(&ts, &t);
+
+	t = next_table(&ts);
+	write_fadt(&t, board, dsdt);
+	entry[n++] = take(&ts, &t);
+	t = next_table(&ts);
+	write_madt(&t, board);
+	entry[n++] = take(&ts, &t);
+	if (board->pci.present) {
+		t = next_table(&ts);
+		write_mcfg(&t, board);
+		entry[n++] = take(&ts, &t);
+	}
+
+	t = next_table(&ts);
+	table_begin(&t, "XSDT", 1);
+	for (unsigned i = 0; i < n; i++)
+		aml_u64(&t, entry[i]);
+	table_end(&t);
+	xsdt = take(&ts, &t);
+	if (ts.full)
+		return err_set(err, ENOSPC, "ACPI tables: they need more than %llu bytes",
+			       (unsigned long long)len_bytes);
+	write_rsdp(ts.buf, xsdt);
+	return (int64_t)ts.len;
+}

@@ -1,0 +1,322 @@
+/* dsdt: see acpi.h. Comments show the ASL that the calls write. */
+#include <stdio.h>
+#include <string.h>
+
+#include "boot/acpi/acpi.h"
+
+#define PRESENT_AND_WORKING 0x0fu
+
+/* Room for one resource template. */
+#define RES_BYTES 256
+
+/* Processor devices: Linux binds its driver to them; the MADT has the APIC ids. */
+static void write_cpus(struct aml *aml, const struct board *board)
+{
+	char name[8];
+
+	for (unsigned i = 0; i < board->ncpus; i++) {
+		snprintf(name, sizeof(name), "C%03X", i & 0xfff);
+		aml_mark dev = aml_device(aml, name);
+
+		aml_name_string_val(aml, "_HID", "ACPI0007");
+		aml_name_int(aml, "_UID", i);
+		aml_close(aml, dev);
+	}
+}
+
+/*
+ * Method (_OSC, 4) {
+ *   CreateDWordField (Arg3, 0, CDW1)
+ *   If (Arg0 == ToUUID (PCI host bridge)) {
+ *     CreateDWordField (Arg3, 8, CDW3)
+ *     Local0 = CDW3
+ *     CDW3 = Local0 & granted
+ *     If (Arg1 != 1) { CDW1 |= 0x08 }		// unknown revision
+ *     If (CDW3 != Local0) { CDW1 |= 0x10 }	// some were masked
+ *   } Else { CDW1 |= 0x04 }			// unknown UUID
+ *   Return (Arg3)
+ * }
+ *
+ * No firmware runs beside the guest, so all that the guest asks to control of
+ * PCI Express is its own: hot plug, PME, AER, capability structure, LTR, DPC.
+ */
+static void write_osc(struct aml *aml)
+{
+	const uint32_t granted = 0xbf;
+	aml_mark method = aml_method(aml, "_OSC", 4, true), block, inner;
+
+	aml_op(aml, AML_CREATE_DWORD_FIELD);
+	aml_op(aml, AML_ARG3);
+	aml_int(aml, 0);
+	aml_name_string(aml, "CDW1");
+
+	block = aml_if(aml);
+	aml_op(aml, AML_LEQUAL);
+	aml_op(aml, AML_ARG0);
+	aml_uuid(aml, "33db4d5b-1ff7-401c-9657-7441c03dd766");
+	aml_op(aml, AML_CREATE_DWORD_FIELD);
+	aml_op(aml, AML_ARG3);
+	aml_int(aml, 8);
+	aml_name_string(aml, "CDW3");
+	aml_op(aml, AML_STORE);
+	aml_name_string(aml, "CDW3");
+	aml_op(aml, AML_LOCAL0);
+	aml_op(aml, AML_AND);
+	aml_op(aml, AML_LOCAL0);
+	aml_int(aml, granted);
+	aml_name_string(aml, "CDW3");
+
+	inner = aml_if(aml);
+	aml_op(aml, AML_LNOT);
+	aml_op(aml, AML_LEQUAL);
+	aml_op(aml, AML_ARG1);
+	aml_int(aml, 1);
+	aml_op(aml, AML_OR);
+	aml_name_string(aml, "CDW1");
+	aml_int(aml, 0x08);
+	aml_name_string(aml, "CDW1");
+	aml_close(aml, inner);
+
+	inner = aml_if(aml);
+	aml_op(aml, AML_LNOT);
+	aml_op(aml, AML_LEQUAL);
+	aml_name_string(aml, "CDW3");
+	aml_op(aml, AML_LOCAL0);
+	aml_op(aml, AML_OR);
+	aml_name_string(aml, "CDW1");
+	aml_int(aml, 0x10);
+	aml_name_string(aml, "CDW1");
+	aml_close(aml, inner);
+	aml_close(aml, block);
+
+	block = aml_else(aml);
+	aml_op(aml, AML_OR);
+	aml_name_string(aml, "CDW1");
+	aml_int(aml, 0x04);
+	aml_name_string(aml, "CDW1");
+	aml_close(aml, block);
+
+	aml_op(aml, AML_RETURN);
+	aml_op(aml, AML_ARG3);
+	aml_close(aml, method);
+}
+
+static unsigned count_bits(uint32_t bits)
+{
+	return (unsigned)__builtin_popcount(bits);
+}
+
+/* INTA of every slot that is there, wired to an IOAPIC pin for good. */
+static void write_prt(struct aml *aml, const struct board *board)
+{
+	aml_mark all;
+
+	aml_name(aml, "_PRT");
+	all = aml_package(aml, (uint8_t)count_bits(board->pci.slots));
+	for (unsigned slot = 0; slot < BOARD_MAX_SLOTS; slot++) {
+		aml_mark one;
+
+		if (!(board->pci.slots >> slot & 1))
+			continue;
+		one = aml_package(aml, 4);
+		aml_int(aml, (uint64_t)slot << 16 | 0xffff);
+		aml_int(aml, 0); /* INTA */
+		aml_int(aml, 0); /* no link device: the next is a GSI */
+		aml_int(aml, board->pci.gsi[slot]);
+		aml_close(aml, one);
+	}
+	aml_close(aml, all);
+}
+
+static void write_pci(struct aml *aml, const struct board *board)
+{
+	uint8_t buf[RES_BYTES];
+	struct aml res;
+	char name[8];
+	aml_mark bus = aml_device(aml, "PCI0");
+
+	aml_name_eisa(aml, "_HID", "PNP0A08");
+	aml_name_eisa(aml, "_CID", "PNP0A03");
+	aml_name_int(aml, "_UID", 0);
+	aml_name_int(aml, "_SEG", 0);
+	aml_name_int(aml, "_BBN", 0);
+	aml_init(&res, buf, sizeof(buf));
+	aml_res_bus_window(&res, 0, (uint16_t)((board->pci.ecam.len_bytes >> 20) - 1));
+	aml_res_io(&res, 0xcf8, 8);
+	aml_res_memory_window(&res, board->pci.mmio32.base, board->pci.mmio32.len_bytes);
+	aml_resources(aml, &res);
+	write_prt(aml, board);
+	write_osc(aml);
+	for (unsigned slot = 0; slot < BOARD_MAX_SLOTS; slot++) {
+		aml_mark dev;
+
+		if (!(board->pci.slots >> slot & 1))
+			continue;
+		snprintf(name, sizeof(name), "S%03X", slot);
+		dev = aml_device(aml, name);
+		aml_name_int(aml, "_ADR", (uint64_t)slot << 16);
+		aml_name_int(aml, "_SUN", slot);
+		aml_close(aml, dev);
+	}
+	aml_close(aml, bus);
+}
+
+/* What no driver claims but is taken: Linux wants ECAM reserved before it uses it. */
+static void write_motherboard(struct aml *aml, const struct board *board)
+{
+	uint8_t buf[RES_BYTES];
+	struct aml res;
+	aml_mark dev = aml_device(aml, "MBRD");
+
+	aml_name_eisa(aml, "_HID", "PNP0C02");
+	aml_name_int(aml, "_UID", 0);
+	aml_init(&res, buf, sizeof(buf));
+	if (board->pci.present)
+		aml_res_memory(&res, board->pci.ecam.base, board->pci.ecam.len_bytes);
+	aml_res_io(&res, board->sleep_control_port, 1);
+	aml_res_io(&res, board->sleep_status_port, 1);
+	aml_res_io(&res, board->reset_port, 1);
+	aml_res_io(&res, board->ged_port, 4);
+	aml_resources(aml, &res);
+	aml_close(aml, dev);
+}
+
+static void write_legacy(struct aml *aml, const struct board *board)
+{
+	uint8_t buf[RES_BYTES];
+	struct aml res;
+	aml_mark dev;
+
+	if (board->serial.present) {
+		dev = aml_device(aml, "COM1");
+		aml_name_eisa(aml, "_HID", "PNP0501");
+		aml_name_int(aml, "_UID", 1);
+		aml_name_string_val(aml, "_DDN", "COM1");
+		aml_init(&res, buf, sizeof(buf));
+		aml_res_io(&res, board->serial.port, 8);
+		aml_res_irq(&res, board->serial.gsi);
+		aml_resources(aml, &res);
+		aml_close(aml, dev);
+	}
+	if (board->rtc_port) {
+		dev = aml_device(aml, "RTC_");
+		aml_name_eisa(aml, "_HID", "PNP0B00");
+		aml_init(&res, buf, sizeof(buf));
+		aml_res_io(&res, board->rtc_port, 2);
+		aml_resources(aml, &res);
+		aml_close(aml, dev);
+	}
+	if (board->pvpanic_port) {
+		dev = aml_device(aml, "PEVT");
+		aml_name_string_val(aml, "_HID", "QEMU0001");
+		aml_name_int(aml, "_STA", PRESENT_AND_WORKING);
+		aml_init(&res, buf, sizeof(buf));
+		aml_res_io(&res, board->pvpanic_port, 1);
+		aml_resources(aml, &res);
+		aml_close(aml, dev);
+	}
+}
+
+static void write_mmio(struct aml *aml, const struct board *board)
+{
+	uint8_t buf[RES_BYTES];
+	struct aml res;
+	char name[8];
+
+	for (unsigned i = 0; i < board->nmmio; i++) {
+		aml_mark dev;
+
+		snprintf(name, sizeof(name), "VR%02X", i & 0xff);
+		dev = aml_device(aml, name);
+		aml_name_string_val(aml, "_HID", "LNRO0005");
+		aml_name_int(aml, "_UID", i);
+		aml_name_int(aml, "_CCA", 1);
+		aml_init(&res, buf, sizeof(buf));
+		aml_res_memory(&res, board->mmio[i].window.base, board->mmio[i].window.len_bytes);
+		aml_res_irq(&res, board->mmio[i].gsi);
+		aml_resources(aml, &res);
+		aml_close(aml, dev);
+	}
+}
+
+/* If (Local0 & bit) { Notify (target, 0x80) } */
+static void write_notify_if(struct aml *aml, uint32_t bit, const char *target)
+{
+	aml_mark block = aml_if(aml);
+
+	aml_op(aml, AML_AND);
+	aml_op(aml, AML_LOCAL0);
+	aml_int(aml, bit);
+	aml_int(aml, 0); /* target of And: none */
+	aml_op(aml, AML_NOTIFY);
+	aml_name_string(aml, target);
+	aml_int(aml, 0x80);
+	aml_close(aml, block);
+}
+
+/*
+ * Events: the GED's interrupt says that there are some, its port which, and
+ * reading the port clears them.
+ */
+static void write_events(struct aml *aml, const struct board *board)
+{
+	uint8_t buf[RES_BYTES];
+	struct aml res;
+	aml_mark dev, method, pkg;
+
+	dev = aml_device(aml, "PWRB");
+	aml_name_eisa(aml, "_HID", "PNP0C0C");
+	aml_close(aml, dev);
+
+	if (board->vmgenid) {
+		dev = aml_device(aml, "VGEN");
+		aml_name_string_val(aml, "_HID", "BNTM0001");
+		aml_name_string_val(aml, "_CID", "VM_Gen_Counter");
+		aml_name_string_val(aml, "_DDN", "VM_Gen_Counter");
+		aml_name(aml, "ADDR");
+		pkg = aml_package(aml, 2);
+		aml_int(aml, board->vmgenid & UINT32_MAX);
+		aml_int(aml, board->vmgenid >> 32);
+		aml_close(aml, pkg);
+		aml_close(aml, dev);
+	}
+
+	dev = aml_device(aml, "GED_");
+	aml_name_string_val(aml, "_HID", "ACPI0013");
+	aml_name_int(aml, "_UID", 0);
+	aml_init(&res, buf, sizeof(buf));
+	aml_res_irq(&res, board->ged_gsi);
+	aml_resources(aml, &res);
+	aml_op_region_io(aml, "GEDR", board->ged_port, 4);
+	aml_field_dword(aml, "GEDR", "GEVT", 32);
+	method = aml_method(aml, "_EVT", 1, true);
+	aml_op(aml, AML_STORE);
+	aml_name_string(aml, "GEVT");
+	aml_op(aml, AML_LOCAL0);
+	write_notify_if(aml, BOARD_GED_POWER_BUTTON, "\\_SB_.PWRB");
+	if (board->vmgenid)
+		write_notify_if(aml, BOARD_GED_VMGENID, "\\_SB_.VGEN");
+	aml_close(aml, method);
+	aml_close(aml, dev);
+}
+
+void dsdt_write(struct aml *aml, const struct board *board)
+{
+	aml_mark scope = aml_scope(aml, "\\_SB_"), pkg;
+
+	write_cpus(aml, board);
+	write_motherboard(aml, board);
+	if (board->pci.present)
+		write_pci(aml, board);
+	write_mmio(aml, board);
+	write_legacy(aml, board);
+	write_events(aml, board);
+	aml_close(aml, scope);
+
+	aml_name(aml, "\\_S5_");
+	pkg = aml_package(aml, 4);
+	aml_int(aml, BOARD_S5_TYPE);
+	for (unsigned i = 0; i < 3; i++)
+		aml_int(aml, 0);
+	aml_close(aml, pkg);
+}

@@ -1,0 +1,72 @@
+/*
+ * chardev_file: output to a file, a FIFO or a terminal device. No input.
+ */
+#include "devices/backend/chardev/chardev_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+struct file {
+	struct chardev chr;
+	bool made; /* by this open, and not used yet */
+};
+
+/* The last run's output goes only when this one begins. FIFOs and devices refuse, rightly. */
+static void file_begin(struct chardev *chr)
+{
+	((struct file *)chr)->made = false;
+	if (chr->hold && ftruncate(chr->out_fd, 0) && errno != EINVAL)
+		chardev_fail(chr, errno);
+	pthread_mutex_lock(&chr->lock);
+	chr->hold = false;
+	pthread_mutex_unlock(&chr->lock);
+}
+
+static void file_close(struct chardev *chr)
+{
+	/* A VM that was only built leaves nothing behind. */
+	if (((struct file *)chr)->made)
+		unlink(chr->describe + strlen("file="));
+	if (chr->out_fd >= 0)
+		close(chr->out_fd);
+}
+
+static const struct chardev_ops file_ops = { .begin = file_begin, .close = file_close };
+
+int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
+		      struct err *err)
+{
+	const char *path = keys_text(cfg, CHARDEV_KEY_FILE);
+	bool append = keys_num(cfg, CHARDEV_KEY_APPEND);
+	/* O_NONBLOCK is for a FIFO: neither opening nor writing may wait for its reader. */
+	int flags = O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC |
+		    (append ? O_APPEND : 0);
+	struct chardev *chr;
+	int rc;
+
+	rc = chardev_new(cfg, loop, &file_ops, sizeof(struct file), CHARDEV_RING_BYTES, &chr, err,
+			 "file=%s", path);
+	if (rc)
+		return rc;
+	chr->hold = !append;
+	chr->out_fd = open(path, flags | O_EXCL, 0666);
+	if (chr->out_fd >= 0)
+		((struct file *)chr)->made = true;
+	else if (errno == EEXIST)
+		chr->out_fd = open(path, flags, 0666);
+	if (chr->out_fd < 0) {
+		rc = errno == ENXIO ? err_set(err, ENXIO,
+					      "%s: a FIFO that nobody reads; start "
+					      "its reader first",
+					      chr->what) :
+				      err_sys(err, errno, "%s", chr->what);
+		chardev_close(chr);
+		return rc;
+	}
+	chardev_ignore_signal(SIGPIPE);
+	*out = chr;
+	return 0;
+}

@@ -1,0 +1,113 @@
+/*
+ * chardev_open: the keys of --serial and --console, and which sink they mean.
+ */
+#include "devices/backend/chardev/chardev_impl.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const struct key chardev_keys[] = {
+	[CHARDEV_KEY_SINK] = { "sink", KEY_CHOICE, KEY_BARE, "stdio|pty|null|off", NULL, 0, 0,
+			       "stdio|pty|null|off", "where characters go to and come from" },
+	[CHARDEV_KEY_FILE] = { "file", KEY_PATH, 0, NULL, NULL, 0, 0, "FILE",
+			       "write output to FILE (no input)" },
+	[CHARDEV_KEY_SOCKET] = { "socket", KEY_PATH, 0, NULL, NULL, 0, 0, "PATH",
+				 "listen on a Unix socket; a new client gets the last 64 KiB" },
+	[CHARDEV_KEY_APPEND] = { "append", KEY_BOOL, 0, NULL, NULL, 0, 0, NULL,
+				 "with file: keep what FILE holds" },
+	[CHARDEV_KEY_LINK] = { "link", KEY_PATH, 0, NULL, NULL, 0, 0, "PATH",
+			       "with pty: a symbolic link to the terminal" },
+	{ 0 },
+};
+
+enum sink { SINK_STDIO, SINK_PTY, SINK_NULL, SINK_OFF }; /* in the order of "sink" */
+
+static int open_null(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
+		     struct err *err)
+{
+	static const struct chardev_ops ops;
+
+	return chardev_new(cfg, loop, &ops, sizeof(struct chardev), 0, out, err, "null");
+}
+
+bool chardev_off(const struct keyvals *cfg)
+{
+	return keys_has(cfg, CHARDEV_KEY_SINK) && keys_num(cfg, CHARDEV_KEY_SINK) == SINK_OFF;
+}
+
+/* Could this path be written to (or, if it is not there, made)? Opening it might be noticed. */
+static int look_at_file(const char *option, const char *path, struct err *err)
+{
+	char buf[PATH_MAX];
+	struct stat st;
+
+	if (strlen(path) >= sizeof(buf))
+		return err_sys(err, ENAMETOOLONG, "%s file=%s", option, path);
+	if (!stat(path, &st)) {
+		if (S_ISDIR(st.st_mode))
+			return err_sys(err, EISDIR, "%s file=%s", option, path);
+	} else {
+		strcpy(buf, path);
+		path = dirname(buf);
+	}
+	if (access(path, W_OK))
+		return err_sys(err, errno, "%s file=%s", option, path);
+	return 0;
+}
+
+/* What open would have opened, with no trace of it on the host. */
+static int look(const struct keyvals *cfg, struct loop *loop, struct chardev **out, struct err *err)
+{
+	static const struct chardev_ops ops;
+	const char *file = keys_text(cfg, CHARDEV_KEY_FILE);
+	const char *path = keys_text(cfg, CHARDEV_KEY_SOCKET);
+	int rc = 0;
+
+	if (file)
+		rc = look_at_file(cfg->option, file, err);
+	else if (path)
+		rc = chardev_check_socket(cfg, err);
+	if (rc)
+		return rc;
+	return chardev_new(cfg, loop, &ops, sizeof(struct chardev), 0, out, err, "%s%s",
+			   file ? "file=" :
+			   path ? "socket=" :
+				  "pty",
+			   file ? file :
+			   path ? path :
+				  "");
+}
+
+int chardev_open(const struct keyvals *cfg, struct loop *loop, bool dry_run, struct chardev **out,
+		 struct err *err)
+{
+	bool sink = keys_has(cfg, CHARDEV_KEY_SINK);
+	bool file = keys_has(cfg, CHARDEV_KEY_FILE);
+	bool socket_path = keys_has(cfg, CHARDEV_KEY_SOCKET);
+	bool pty = sink && keys_num(cfg, CHARDEV_KEY_SINK) == SINK_PTY;
+
+	*out = NULL;
+	if (sink + file + socket_path != 1)
+		return err_set(err, EINVAL,
+			       "%s: give one of stdio, pty, null, off, file=FILE, socket=PATH",
+			       cfg->option);
+	if (keys_num(cfg, CHARDEV_KEY_APPEND) && !file)
+		return err_set(err, EINVAL, "%s: append goes with file=FILE only", cfg->option);
+	if (keys_has(cfg, CHARDEV_KEY_LINK) && !pty)
+		return err_set(err, EINVAL, "%s: link=PATH goes with pty only", cfg->option);
+	if (dry_run && (file || socket_path || pty))
+		return look(cfg, loop, out, err);
+	if (file)
+		return chardev_open_file(cfg, loop, out, err);
+	if (socket_path)
+		return chardev_open_socket(cfg, loop, out, err);
+	if (pty)
+		return chardev_open_pty(cfg, loop, out, err);
+	if (keys_num(cfg, CHARDEV_KEY_SINK) == SINK_STDIO)
+		return chardev_open_stdio(cfg, loop, out, err);
+	return open_null(cfg, loop, out, err);
+}

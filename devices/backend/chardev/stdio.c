@@ -1,0 +1,367 @@
+/*
+ * chardev_stdio: the process's own stdin and stdout.
+ *
+ * Theory of operation. stdin that is a terminal goes raw, so that every key,
+ * Ctrl-C too, reaches the guest; Ctrl-A is the way out. What was changed is
+ * kept in one static place, from where exit, the signals that kill, and
+ * SIGTSTP put it back. Only a process in the terminal's foreground may change
+ * it; a background one waits, and reads nothing, until it is brought forward.
+ *
+ * stdin and stdout are open file descriptions shared with other processes:
+ * O_NONBLOCK is never set on them. stdout is opened once more instead, through
+ * /proc/self/fd, which gives a description of our own; where that is refused
+ * poll is asked before each small write.
+ */
+#include "devices/backend/chardev/chardev_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "vmm/core/log.h"
+
+#define ESCAPE 1u		   /* Ctrl-A */
+#define FOREGROUND_NS 300000000ull /* how often a background process looks */
+
+struct stdio {
+	struct chardev chr;
+	bool tty_in;
+	int size_fd;		       /* the terminal whose size counts, -1: none */
+	bool escape;		       /* Ctrl-A came last */
+	struct loop_watch *foreground; /* timer */
+	uint16_t cols, rows;
+};
+
+/* For signal handlers; one stdio sink at a time. */
+static struct {
+	struct stdio *owner;
+	struct termios saved;
+	volatile sig_atomic_t changed; /* the terminal is raw by our doing */
+	volatile sig_atomic_t event_fd;
+	volatile sig_atomic_t signalled; /* SIGWINCH or SIGCONT came */
+} term = { .event_fd = -1 };
+
+/* --- the terminal ---------------------------------------------------------- */
+
+/* Not our session's terminal at all (ENOTTY) means that nobody else rules it. Signal-safe. */
+static bool in_foreground(void)
+{
+	pid_t pgrp = tcgetpgrp(STDIN_FILENO);
+
+	return pgrp < 0 || pgrp == getpgrp();
+}
+
+static void set_terminal(const struct termios *tio)
+{
+	sigset_t ttou, old;
+
+	/* Should the shell take the foreground right now, be refused rather than stopped. */
+	sigemptyset(&ttou);
+	sigaddset(&ttou, SIGTTOU);
+	pthread_sigmask(SIG_BLOCK, &ttou, &old);
+	tcsetattr(STDIN_FILENO, TCSANOW, tio);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+void chardev_restore_terminal(void)
+{
+	int saved = errno;
+
+	if (term.changed && in_foreground())
+		set_terminal(&term.saved);
+	term.changed = 0;
+	errno = saved;
+}
+
+static void make_raw(void)
+{
+	struct termios tio = term.saved;
+
+	cfmakeraw(&tio);
+	tio.c_cc[VMIN] = 1;
+	tio.c_cc[VTIME] = 0;
+	term.changed = 1; /* first: a signal in between must find it */
+	set_terminal(&tio);
+	log_set_crlf(isatty(STDERR_FILENO));
+}
+
+/* --- signals --------------------------------------------------------------- */
+
+static const int caught[] = { SIGWINCH, SIGCONT, SIGTSTP, SIGINT,  SIGTERM, SIGQUIT,
+			      SIGHUP,	SIGABRT, SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,
+			      SIGSYS,	SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU };
+#define NCAUGHT (sizeof(caught) / sizeof(caught[0]))
+
+static void wake_loop(void)
+{
+	uint64_t one = 1;
+	int saved = errno;
+
+	term.signalled = 1;
+	if (term.event_fd >= 0 && write(term.event_fd, &one, sizeof(one)) < 0)
+		errno = saved; /* the counter is full: awake already */
+	errno = saved;
+}
+
+static void on_signal(int sig)
+{
+	switch (sig) {
+	case SIGWINCH:
+	case SIGCONT:
+		wake_loop();
+		break;
+	case SIGTSTP:
+		chardev_restore_terminal();
+		kill(getpid(), SIGSTOP); /* SIGCONT makes it raw again */
+		break;
+	default:
+		chardev_restore_terminal();
+		signal(sig, SIG_DFL);
+		raise(sig);
+	}
+}
+
+/* Only signals that nobody handles yet: the machine's own handlers call restore themselves. */
+static void catch_signals(bool on)
+{
+	struct sigaction act = { .sa_handler = on ? on_signal : SIG_DFL };
+	struct sigaction old;
+
+	for (size_t i = 0; i < NCAUGHT; i++) {
+		act.sa_flags = SA_RESTART;
+		sigemptyset(&act.sa_mask);
+		if (sigaction(caught[i], NULL, &old) || old.sa_flags & SA_SIGINFO)
+			continue;
+		if (old.sa_handler == (on ? SIG_DFL : on_signal))
+			sigaction(caught[i], &act, NULL);
+	}
+}
+
+/* --- the sink -------------------------------------------------------------- */
+
+static void tell_size(struct stdio *io)
+{
+	struct winsize ws;
+	struct chardev *chr = &io->chr;
+
+	if (io->size_fd < 0 || !chr->attached || !chr->user.resized ||
+	    ioctl(io->size_fd, TIOCGWINSZ, &ws))
+		return;
+	if (ws.ws_col == io->cols && ws.ws_row == io->rows)
+		return;
+	io->cols = ws.ws_col;
+	io->rows = ws.ws_row;
+	chr->user.resized(chr->user.opaque, ws.ws_col, ws.ws_row);
+}
+
+/* Raw and reading if the terminal is ours now; else quiet, and look again later. */
+static void take_terminal(struct stdio *io)
+{
+	struct chardev *chr = &io->chr;
+	bool ours = in_foreground();
+
+	if (ours)
+		make_raw();
+	else
+		loop_timer_arm(io->foreground, FOREGROUND_NS);
+	chr->in_on = ours;
+	chardev_update_events(chr);
+}
+
+/* Reading in the background fails: SIGTTIN, which would stop the whole VM, is ignored. */
+static void stdio_in_ended(struct chardev *chr)
+{
+	if (in_foreground())
+		return;
+	chr->in_ended = false;
+	take_terminal((struct stdio *)chr);
+}
+
+static void look_again(void *opaque)
+{
+	take_terminal(opaque);
+}
+
+static void stdio_poked(struct chardev *chr)
+{
+	struct stdio *io = (struct stdio *)chr;
+
+	if (!term.signalled)
+		return;
+	term.signalled = 0;
+	if (io->tty_in)
+		take_terminal(io);
+	tell_size(io);
+}
+
+static void stdio_attached(struct chardev *chr)
+{
+	struct stdio *io = (struct stdio *)chr;
+
+	chr->in_fd = STDIN_FILENO;
+	/* No stdin at all (closed) is a stdin at its end. */
+	if (chardev_watch_input(chr) || io->tty_in)
+		chr->in_on = false;
+	chardev_update_events(chr);
+	tell_size(io);
+}
+
+/* From flush too, which at close runs without a loop: no terminal is taken for that. */
+static void stdio_begin(struct chardev *chr)
+{
+	if (chr->attached)
+		take_terminal((struct stdio *)chr);
+}
+
+static void escaped(struct stdio *io, uint8_t key)
+{
+	static const char help[] = "\r\nCtrl-A x  end the VM\r\nCtrl-A b  send a break (SysRq)\r\n"
+				   "Ctrl-A Ctrl-A  send Ctrl-A\r\n";
+	struct chardev *chr = &io->chr;
+
+	switch (key) {
+	case 'x':
+	case 'X':
+		kill(getpid(), SIGTERM); /* the same way out as from outside */
+		break;
+	case 'b':
+	case 'B':
+		if (chr->attached && chr->user.send_break)
+			chr->user.send_break(chr->user.opaque);
+		break;
+	case 'h':
+	case '?':
+		chardev_write(chr, help, sizeof(help) - 1);
+		break;
+	default:
+		break;
+	}
+}
+
+static size_t stdio_filter(struct chardev *chr, uint8_t *buf, size_t len)
+{
+	struct stdio *io = (struct stdio *)chr;
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (!io->escape && buf[i] == ESCAPE) {
+			io->escape = true;
+		} else if (io->escape && buf[i] != ESCAPE) {
+			io->escape = false;
+			escaped(io, buf[i]);
+		} else {
+			io->escape = false;
+			buf[n++] = buf[i];
+		}
+	}
+	return n;
+}
+
+static void stdio_close(struct chardev *chr)
+{
+	struct stdio *io = (struct stdio *)chr;
+
+	if (io->tty_in) {
+		catch_signals(false);
+		chardev_restore_terminal();
+		log_set_crlf(0);
+	}
+	term.event_fd = -1;
+	if (term.owner == io)
+		term.owner = NULL;
+	loop_unwatch(io->foreground);
+	if (chr->out_fd > STDERR_FILENO)
+		close(chr->out_fd);
+}
+
+static const struct chardev_ops tty_ops = {
+	.attached = stdio_attached,
+	.begin = stdio_begin,
+	.filter = stdio_filter,
+	.poked = stdio_poked,
+	.in_ended = stdio_in_ended,
+	.close = stdio_close,
+};
+
+static const struct chardev_ops pipe_ops = {
+	.attached = stdio_attached,
+	.close = stdio_close,
+};
+
+/* An fd for output that never waits, without changing what others share. */
+static void open_out(struct chardev *chr)
+{
+	struct stat st;
+	int fd;
+
+	chr->out_fd = STDOUT_FILENO;
+	chr->out_how = CHARDEV_OUT_WRITE;
+	if (fstat(STDOUT_FILENO, &st) || S_ISREG(st.st_mode))
+		return;
+	if (S_ISSOCK(st.st_mode)) {
+		chr->out_how = CHARDEV_OUT_SEND;
+		return;
+	}
+	fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd >= 0)
+		chr->out_fd = fd;
+	else
+		chr->out_how = CHARDEV_OUT_POLL;
+}
+
+bool chardev_stdio_taken(void)
+{
+	return term.owner;
+}
+
+int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
+		       struct err *err)
+{
+	static bool at_exit;
+	struct chardev *chr;
+	struct stdio *io;
+	bool tty;
+	int rc;
+
+	if (term.owner)
+		return err_set(err, EBUSY,
+			       "%s stdio: another option has stdio already; choose a "
+			       "pty, a socket or off for one of them",
+			       cfg->option);
+	tty = !tcgetattr(STDIN_FILENO, &term.saved);
+	rc = chardev_new(cfg, loop, tty ? &tty_ops : &pipe_ops, sizeof(*io), CHARDEV_RING_BYTES,
+			 &chr, err, "stdio");
+	if (rc)
+		return rc;
+	io = (struct stdio *)chr;
+	term.owner = io;
+	io->tty_in = tty;
+	open_out(chr);
+	io->size_fd = isatty(STDOUT_FILENO) ? STDOUT_FILENO : -1;
+	if (io->tty_in && io->size_fd < 0)
+		io->size_fd = STDIN_FILENO;
+	chardev_ignore_signal(SIGPIPE);
+	if (io->tty_in) {
+		rc = loop_watch_timer(loop, look_again, io, &io->foreground);
+		if (rc) {
+			err_sys(err, -rc, "%s", chr->what);
+			chardev_close(chr);
+			return rc;
+		}
+		if (!at_exit)
+			atexit(chardev_restore_terminal);
+		at_exit = true;
+		chardev_ignore_signal(SIGTTIN);
+		term.signalled = 0;
+		term.event_fd = chr->event_fd;
+		catch_signals(true);
+	}
+	*out = chr;
+	return 0;
+}

@@ -1,0 +1,303 @@
+/*
+ * aio by threads: for hosts that forbid io_uring, and for the few operations
+ * that a ring cannot do. See aio.h.
+ *
+ * Threads start when there is more work than idle ones. Reads and writes are
+ * first tried in the loop's thread with RWF_NOWAIT: what the page cache can do
+ * costs one system call and no switch.
+ */
+#include "devices/backend/disk/aio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "vmm/core/thread.h"
+
+#define POOL_THREADS 8
+/* libc's own needs (TLS, a signal frame) and a few shallow calls. */
+#define POOL_STACK_BYTES (64 * 1024)
+
+struct op_list {
+	struct aio_op *first, **last;
+};
+
+struct pool {
+	struct aio aio;
+	struct loop_watch *watch;
+	int event_fd;
+	/* the loop's thread only */
+	struct op_list batch; /* submitted, not yet committed */
+	struct op_list ready; /* finished without a thread */
+	pthread_t thread[POOL_THREADS];
+	unsigned nthreads;
+	bool no_nowait; /* this file system cannot write so */
+	/* under lock */
+	pthread_mutex_t lock;
+	pthread_cond_t more; /* todo grew, or stop */
+	pthread_cond_t some; /* finished grew */
+	struct op_list todo;
+	struct op_list finished;
+	unsigned ntodo;
+	unsigned idle;
+	bool stop;
+};
+
+static void list_init(struct op_list *l)
+{
+	l->first = NULL;
+	l->last = &l->first;
+}
+
+static void list_add(struct op_list *l, struct aio_op *op)
+{
+	op->next = NULL;
+	*l->last = op;
+	l->last = &op->next;
+}
+
+static struct aio_op *list_take(struct op_list *l)
+{
+	struct aio_op *op = l->first;
+
+	if (op) {
+		l->first = op->next;
+		if (!l->first)
+			l->last = &l->first;
+	}
+	return op;
+}
+
+static int64_t transfer(int fd, const struct aio_op *op, int flags)
+{
+	if (op->kind == AIO_READ)
+		return preadv2(fd, op->iov, (int)op->niov, (off_t)op->offset, flags);
+	return pwritev2(fd, op->iov, (int)op->niov, (off_t)op->offset,
+			flags | (op->dsync ? RWF_DSYNC : 0));
+}
+
+int64_t aio_run(int fd, const struct aio_op *op)
+{
+	uint64_t range[2] = { op->offset, op->len_bytes };
+	int64_t n;
+
+	do {
+		switch (op->kind) {
+		case AIO_READ:
+		case AIO_WRITE:
+			n = transfer(fd, op, 0);
+			break;
+		case AIO_SYNC:
+			n = fdatasync(fd);
+			break;
+		case AIO_ALLOCATE:
+			n = fallocate(fd, op->mode, (off_t)op->offset, (off_t)op->len_bytes);
+			break;
+		case AIO_DISCARD:
+			n = ioctl(fd, BLKDISCARD, range);
+			break;
+		default:
+			return -EINVAL;
+		}
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+static void *pool_main(void *opaque)
+{
+	struct pool *pool = opaque;
+	uint64_t one = 1;
+
+	pthread_mutex_lock(&pool->lock);
+	for (;;) {
+		struct aio_op *op = list_take(&pool->todo);
+		bool first;
+
+		if (!op && pool->stop)
+			break;
+		if (!op) {
+			pool->idle++;
+			pthread_cond_wait(&pool->more, &pool->lock);
+			pool->idle--;
+			continue;
+		}
+		pool->ntodo--;
+		pthread_mutex_unlock(&pool->lock);
+		op->result = aio_run(pool->aio.cfg.fd[op->file], op);
+		pthread_mutex_lock(&pool->lock);
+		first = !pool->finished.first;
+		list_add(&pool->finished, op);
+		pthread_cond_signal(&pool->some);
+		/* One wake-up for all that finish before the loop looks. */
+		if (first)
+			(void)!write(pool->event_fd, &one, sizeof(one));
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return NULL;
+}
+
+/* Signals belong to the other threads: a pool thread has a small stack. */
+static void start_thread(struct pool *pool)
+{
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	if (!thread_start(&pool->thread[pool->nthreads], POOL_STACK_BYTES, pool_main, pool))
+		pool->nthreads++;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+static void pool_submit(struct aio *aio, struct aio_op *op)
+{
+	struct pool *pool = (struct pool *)aio;
+
+	if (op->kind == AIO_READ || (op->kind == AIO_WRITE && !op->dsync && !pool->no_nowait)) {
+		int64_t n = transfer(aio->cfg.fd[op->file], op, RWF_NOWAIT);
+
+		if (n < 0 && errno == EOPNOTSUPP && op->kind == AIO_WRITE)
+			pool->no_nowait = true;
+
+		if (n > 0) {
+			op->result = n;
+			list_add(&pool->ready, op);
+			return;
+		}
+	}
+	list_add(&pool->batch, op);
+}
+
+static void pool_start_batch(struct pool *pool)
+{
+	struct aio_op *op;
+	unsigned want;
+
+	if (!pool->batch.first)
+		return;
+	pthread_mutex_lock(&pool->lock);
+	while ((op = list_take(&pool->batch))) {
+		list_add(&pool->todo, op);
+		pool->ntodo++;
+		pthread_cond_signal(&pool->more);
+	}
+	want = pool->ntodo > pool->idle ? pool->ntodo - pool->idle : 0;
+	pthread_mutex_unlock(&pool->lock);
+	while (want-- && pool->nthreads < POOL_THREADS)
+		start_thread(pool);
+	if (pool->nthreads)
+		return;
+	/* Not one thread to be had: slow, but correct. */
+	while ((op = list_take(&pool->todo))) {
+		pool->ntodo--;
+		op->result = aio_run(pool->aio.cfg.fd[op->file], op);
+		list_add(&pool->ready, op);
+	}
+}
+
+static void hand_back(struct pool *pool, struct op_list *l)
+{
+	struct aio_op *op;
+
+	while ((op = list_take(l))) {
+		pool->aio.inflight--;
+		pool->aio.cfg.done(pool->aio.cfg.opaque, op, op->result);
+	}
+}
+
+static void pool_commit(struct aio *aio)
+{
+	struct pool *pool = (struct pool *)aio;
+
+	/* done may submit again. */
+	do {
+		pool_start_batch(pool);
+		hand_back(pool, &pool->ready);
+	} while (pool->batch.first);
+}
+
+static void pool_reap(struct aio *aio)
+{
+	struct pool *pool = (struct pool *)aio;
+	struct op_list l;
+
+	list_init(&l);
+	pthread_mutex_lock(&pool->lock);
+	if (pool->finished.first) {
+		l = pool->finished;
+		list_init(&pool->finished);
+	}
+	pthread_mutex_unlock(&pool->lock);
+	hand_back(pool, &l);
+	pool_commit(aio);
+}
+
+static void pool_wait(struct aio *aio)
+{
+	struct pool *pool = (struct pool *)aio;
+
+	pool_start_batch(pool);
+	if (!pool->ready.first) {
+		pthread_mutex_lock(&pool->lock);
+		while (!pool->finished.first)
+			pthread_cond_wait(&pool->some, &pool->lock);
+		pthread_mutex_unlock(&pool->lock);
+	}
+	pool_reap(aio);
+}
+
+static void pool_destroy(struct aio *aio)
+{
+	struct pool *pool = (struct pool *)aio;
+
+	BUG_ON(aio->inflight);
+	pthread_mutex_lock(&pool->lock);
+	pool->stop = true;
+	pthread_cond_broadcast(&pool->more);
+	pthread_mutex_unlock(&pool->lock);
+	for (unsigned i = 0; i < pool->nthreads; i++)
+		pthread_join(pool->thread[i], NULL);
+	loop_unwatch(pool->watch);
+	pthread_mutex_destroy(&pool->lock);
+	pthread_cond_destroy(&pool->more);
+	pthread_cond_destroy(&pool->some);
+	free(pool);
+}
+
+static const struct aio_ops pool_ops = {
+	.name = "threads",
+	.submit = pool_submit,
+	.commit = pool_commit,
+	.reap = pool_reap,
+	.wait = pool_wait,
+	.destroy = pool_destroy,
+};
+
+int aio_threads_create(const struct aio_config *cfg, struct aio **out, struct err *err)
+{
+	struct pool *pool = calloc(1, sizeof(*pool));
+	int rc;
+
+	*out = NULL;
+	if (!pool)
+		return err_sys(err, ENOMEM, "disk threads");
+	pool->aio.ops = &pool_ops;
+	pool->aio.cfg = *cfg;
+	list_init(&pool->batch);
+	list_init(&pool->ready);
+	list_init(&pool->todo);
+	list_init(&pool->finished);
+	rc = loop_watch_event(cfg->loop, cfg->wake, cfg->opaque, &pool->watch, &pool->event_fd);
+	if (rc) {
+		free(pool);
+		return err_sys(err, -rc, "disk threads");
+	}
+	pthread_mutex_init(&pool->lock, NULL);
+	pthread_cond_init(&pool->more, NULL);
+	pthread_cond_init(&pool->some, NULL);
+	*out = &pool->aio;
+	return 0;
+}

@@ -1,0 +1,17 @@
+/* disk: which format a disk's image has. See disk.h. */
+#include "devices/backend/disk/disk.h"
+
+#include <stddef.h>
+
+int disk_open(const struct disk_config *cfg, struct disk **out, struct err *err)
+{
+	struct store_options options = { .path = cfg->path, .format = cfg->format };
+	int rc;
+
+	*out = NULL;
+	rc = store_choose_format(&options, err);
+	if (rc)
+		return rc;
+	return options.format == STORE_QCOW2 ? disk_qcow2_open(cfg, out, err) :
+					       disk_raw_open(cfg, out, err);
+}

@@ -1,0 +1,427 @@
+/*
+ * disk_qcow2: a qcow2 image as virtio-blk's disk. See disk.h and qcow2.h.
+ *
+ * Theory of operation. The loop's thread looks up where a request's bytes are, as far as the
+ * metadata is in memory, and hands the pieces to disk_raw on the image's file or on the file of
+ * a backing image (each has one, made when it is first needed): on allocated clusters a qcow2
+ * disk is a raw disk with another offset, and disk_raw's ways (io_uring or threads, O_DIRECT) are
+ * ours. New clusters that need no copying are linked there, too. As long as the page cache is quick
+ * (write_here.h) writes are done there at once, and so is the copying of those that need it.
+ *
+ * All else, namely what must load metadata, decompress, commit, or went wrong, is done by
+ * the synchronous engine in a worker (disk_workers.h). A request that meets a cluster which a
+ * worker changes waits until a worker has finished.
+ */
+#include "devices/backend/disk/disk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/backend/disk/qcow2_impl.h"
+#include "vmm/core/log.h"
+
+static void list_init(struct job_list *l)
+{
+	l->first = NULL;
+	l->last = &l->first;
+}
+
+static void list_add(struct job_list *l, struct job *job)
+{
+	job->work.next = NULL;
+	*l->last = job;
+	l->last = (struct job **)&job->work.next;
+}
+
+static struct job *list_take(struct job_list *l)
+{
+	struct job *job = l->first;
+
+	if (job) {
+		l->first = (struct job *)job->work.next;
+		if (!l->first)
+			l->last = &l->first;
+	}
+	return job;
+}
+
+static void tell_loss(struct qdisk *d)
+{
+	const struct qcow2 *q = d->level[0].q;
+	int error = q ? qcow2_get_lost_writes(q) : 0;
+
+	if (!error || d->disk.lost_writes)
+		return;
+	d->disk.lost_writes = error;
+	log_put(LOG_ERROR, DISK_LOST_WRITES, q->path, strerror(-error));
+}
+
+static void finish(struct qdisk *d, struct job *job, int result)
+{
+	struct disk_req *req = job->req;
+
+	if (result < 0)
+		tell_loss(d);
+	job->work.next = (struct disk_work *)d->free;
+	d->free = job;
+	d->inflight--;
+	req->done(req, result);
+}
+
+static void settle(struct qdisk *d, struct job *job, int result)
+{
+	job->work.result = result;
+	list_add(&d->settled, job);
+}
+
+/* --- workers ------------------------------------------------------------------------- */
+
+static int run(void *opaque, struct disk_work *work)
+{
+	struct qdisk *d = opaque;
+	struct disk_req *req = ((struct job *)work)->req;
+	struct store *s = d->level[0].store;
+	int rc = -EINVAL;
+
+	switch (req->op) {
+	case DISK_READ:
+		return s->ops->read(s, req->iov, req->niov, req->offset, req->len_bytes);
+	case DISK_WRITE:
+		rc = s->ops->write(s, req->iov, req->niov, req->offset, req->len_bytes);
+		return rc || !req->durable ? rc : s->ops->flush(s);
+	case DISK_FLUSH:
+		return s->ops->flush(s);
+	case DISK_DISCARD:
+		return s->ops->discard(s, req->offset, req->len_bytes);
+	case DISK_WRITE_ZEROES:
+		return s->ops->zero(s, req->offset, req->len_bytes, req->unmap);
+	}
+	return rc;
+}
+
+void qdisk_on_wake(void *opaque)
+{
+	struct qdisk *d = opaque;
+
+	d->disk.wake(d->disk.wake_opaque);
+}
+
+static void give(struct qdisk *d, struct job *job)
+{
+	struct disk_workers_config cfg = { d->cfg.loop, run, qdisk_on_wake, d };
+	int rc = 0;
+
+	if (!d->workers)
+		rc = disk_workers_create(&cfg, &d->workers, NULL);
+	if (rc) {
+		settle(d, job, rc);
+		return;
+	}
+	d->working++;
+	disk_workers_give(d->workers, &job->work);
+}
+
+/* --- pieces ---------------------------------------------------------------------------- */
+
+static void end_epochs(struct qdisk *d, struct job *job)
+{
+	for (unsigned i = 0; i < job->npieces; i++) {
+		struct piece *p = &job->piece[i];
+
+		if (p->counted)
+			qcow2_io_end(d->level[p->level].q, p->epoch);
+		p->counted = false;
+	}
+}
+
+void qdisk_piece_done(struct disk_req *req, int result)
+{
+	struct piece *p = (struct piece *)req;
+	struct job *job = p->job;
+	struct qdisk *d = job->req->backend[0];
+
+	if (p->counted)
+		qcow2_io_end(d->level[p->level].q, p->epoch);
+	p->counted = false;
+	job->failed |= result < 0;
+	/* The engine does it again, but a flush again would say that all is well. */
+	if (result < 0 && d->level[p->level].io->lost_writes)
+		qcow2_set_lost_writes(d->level[p->level].q, d->level[p->level].io->lost_writes);
+	if (--job->left)
+		return;
+	/* Errors, and what ends beyond a file's end, are the engine's to judge. */
+	if (job->failed)
+		give(d, job);
+	else
+		finish(d, job, 0);
+}
+
+/* --- requests ------------------------------------------------------------ */
+
+static void try_job(struct qdisk *d, struct job *job)
+{
+	int rc;
+
+	job->npieces = job->niovs = 0;
+	job->failed = false;
+	rc = qdisk_split(d, job);
+	job->left = job->npieces;
+	if (rc) {
+		end_epochs(d, job);
+		if (rc == -EBUSY)
+			list_add(&d->waiting, job);
+		else
+			give(d, job);
+	} else if (!job->left) {
+		settle(d, job, 0);
+	} else {
+		d->submitted = true;
+		/* done comes from commit at the earliest. */
+		for (unsigned i = 0; i < job->npieces; i++) {
+			struct disk *io = d->level[job->piece[i].level].io;
+
+			io->ops->submit(io, &job->piece[i].req);
+		}
+	}
+}
+
+/* --- disk_ops ------------------------------------------------------------------------------- */
+
+static int qdisk_start(struct disk *disk, struct err *err)
+{
+	struct qdisk *d = (struct qdisk *)disk;
+	int rc = qdisk_get_io(d, 0);
+
+	if (rc)
+		return err_sys(err, -rc, "disk");
+	rc = d->level[0].io->ops->start(d->level[0].io, err);
+	disk->engine = d->level[0].io->engine;
+	return rc;
+}
+
+static void qdisk_submit(struct disk *disk, struct disk_req *req)
+{
+	struct qdisk *d = (struct qdisk *)disk;
+	struct job *job = d->free;
+
+	if (job)
+		d->free = (struct job *)job->work.next;
+	else
+		job = malloc(sizeof(*job));
+	d->inflight++;
+	if (!job) {
+		req->backend[1] = d->refused;
+		d->refused = req;
+		return;
+	}
+	job->req = req;
+	req->backend[0] = d;
+	try_job(d, job);
+}
+
+static void hand_settled(struct qdisk *d)
+{
+	struct job *job;
+
+	while ((job = list_take(&d->settled)))
+		finish(d, job, job->work.result);
+	while (d->refused) {
+		struct disk_req *req = d->refused;
+
+		d->refused = req->backend[1];
+		d->inflight--;
+		req->done(req, -ENOMEM);
+	}
+}
+
+static void qdisk_commit(struct disk *disk)
+{
+	struct qdisk *d = (struct qdisk *)disk;
+
+	d->here_ns = 0;
+	/* What is done may submit more, to a level that was already looked at. */
+	do {
+		hand_settled(d);
+		d->submitted = false;
+		for (unsigned i = 0; i < d->nio; i++)
+			if (d->level[i].io)
+				d->level[i].io->ops->commit(d->level[i].io);
+	} while (d->settled.first || d->refused || d->submitted);
+}
+
+static void take_finished(struct qdisk *d, bool wait)
+{
+	struct disk_work *work = disk_workers_take(d->workers, wait);
+	struct job_list again = d->waiting;
+	struct job *job;
+
+	if (!work)
+		return;
+	/* Before done may submit more. */
+	if (d->waiting.first)
+		list_init(&d->waiting);
+	else
+		list_init(&again);
+	while (work) {
+		struct disk_work *next = work->next;
+
+		d->working--;
+		finish(d, (struct job *)work, work->result);
+		work = next;
+	}
+	while ((job = list_take(&again)))
+		try_job(d, job);
+}
+
+static void qdisk_reap(struct disk *disk)
+{
+	struct qdisk *d = (struct qdisk *)disk;
+
+	if (d->working)
+		take_finished(d, false);
+	for (unsigned i = 0; i < d->nio; i++)
+		if (d->level[i].io)
+			d->level[i].io->ops->reap(d->level[i].io);
+	qdisk_commit(disk);
+}
+
+static void qdisk_drain(struct disk *disk)
+{
+	struct qdisk *d = (struct qdisk *)disk;
+
+	while (d->inflight) {
+		hand_settled(d);
+		for (unsigned i = 0; i < d->nio; i++)
+			if (d->level[i].io)
+				d->level[i].io->ops->drain(d->level[i].io);
+		/* Workers may wait for each other, and for nobody else. */
+		if (!d->settled.first && !d->refused && d->working)
+			take_finished(d, true);
+	}
+}
+
+static bool qdisk_busy_elsewhere(const struct disk *disk)
+{
+	return ((const struct qdisk *)disk)->working;
+}
+
+/* The header says how large it is, and nobody else may change it. */
+static int qdisk_refresh(struct disk *disk, struct err *err)
+{
+	return 0;
+}
+
+/* Nobody is left whom an error could be given to. */
+static void close_store(struct qdisk *d)
+{
+	char *path = d->level[0].q ? strdup(d->level[0].q->path) : NULL;
+	int rc = store_close(d->level[0].store);
+
+	if (rc)
+		log_put(LOG_ERROR, "disk %s: its last changes could not be written: %s",
+			path ? path : "", strerror(-rc));
+	free(path);
+}
+
+static void qdisk_close(struct disk *disk)
+{
+	struct qdisk *d = (struct qdisk *)disk;
+
+	disk_workers_destroy(d->workers);
+	for (unsigned i = 0; i < d->nio; i++)
+		disk_close(d->level[i].io);
+	close_store(d);
+	while (d->free) {
+		struct job *job = d->free;
+
+		d->free = (struct job *)job->work.next;
+		free(job);
+	}
+	free(d);
+}
+
+static const struct disk_ops qdisk_ops = {
+	.start = qdisk_start,
+	.submit = qdisk_submit,
+	.commit = qdisk_commit,
+	.reap = qdisk_reap,
+	.drain = qdisk_drain,
+	.busy_elsewhere = qdisk_busy_elsewhere,
+	.refresh = qdisk_refresh,
+	.close = qdisk_close,
+};
+
+static void find_levels(struct qdisk *d)
+{
+	for (struct store *s = d->level[0].store; s; s = s->backing) {
+		struct level *l = &d->level[d->nlevels++];
+
+		l->store = s;
+		l->q = store_is_qcow2(s) ? qcow2_of(s) : NULL;
+	}
+}
+
+static int describe(struct qdisk *d, struct err *err)
+{
+	const struct store *s = d->level[0].store;
+	struct disk *disk = &d->disk;
+
+	if (s->size_bytes % 512)
+		return err_set(err, EINVAL,
+			       "disk %s: its size, %llu bytes, is not a multiple of "
+			       "512; bantam image resize makes it one",
+			       d->cfg.path, (unsigned long long)s->size_bytes);
+	disk->size_bytes = s->size_bytes;
+	disk->block_bytes = s->image->block_bytes;
+	disk->physical_bytes = s->image->physical_bytes;
+	disk->discard_bytes = disk->block_bytes;
+	if (d->level[0].q->cluster_bytes > disk->discard_bytes)
+		disk->discard_bytes = (uint32_t)d->level[0].q->cluster_bytes;
+	disk->readonly = s->readonly;
+	disk->can_discard = disk->can_write_zeroes = !disk->readonly;
+	return 0;
+}
+
+int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err *err)
+{
+	struct store_options options = { .path = cfg->path,
+					 .format = STORE_QCOW2,
+					 .readonly = cfg->readonly,
+					 .direct = cfg->direct,
+					 .dry_run = cfg->dry_run };
+	struct qdisk *d = calloc(1, sizeof(*d));
+	int rc;
+
+	*out = NULL;
+	if (!d)
+		return err_sys(err, ENOMEM, "disk %s", cfg->path);
+	d->disk.ops = &qdisk_ops;
+	d->disk.engine = "auto";
+	d->cfg = *cfg;
+	/* Our own text: the rings are created long after the caller's is gone. */
+	d->cfg.engine = !strcmp(cfg->engine, "io_uring") ? "io_uring" :
+			!strcmp(cfg->engine, "threads")	 ? "threads" :
+							   "auto";
+	list_init(&d->settled);
+	list_init(&d->waiting);
+	/* Where a block device is copied to, a worker would be no quicker. */
+	if (cfg->direct)
+		d->copy_here.state = WRITE_HERE_NEVER;
+	rc = store_open(&options, &d->level[0].store, err);
+	if (!rc) {
+		find_levels(d);
+		write_here_init(&d->write_here, d->level[0].store->image);
+		rc = describe(d, err);
+	}
+	/* Asked for by name: say now that it cannot be had. */
+	if (!rc && !strcmp(cfg->engine, "io_uring"))
+		rc = qdisk_start(&d->disk, err);
+	d->cfg.path = NULL; /* the caller's, not ours to keep */
+	if (rc) {
+		qdisk_close(&d->disk);
+		return rc;
+	}
+	*out = &d->disk;
+	return 0;
+}

@@ -1,0 +1,266 @@
+/*
+ * disk_qcow2_split: where the bytes of a request are, as far as that can be said without I/O.
+ * See disk_qcow2.c.
+ */
+#include <errno.h>
+
+#include "devices/backend/disk/qcow2_impl.h"
+
+#define PAGE_BYTES 4096u
+/* So much of one turn of the loop may go into copying: other devices want their turn. */
+#define HERE_TURN_NS 1000000u
+
+int qdisk_get_io(struct qdisk *d, unsigned level)
+{
+	struct level *l = &d->level[level];
+	struct image image = *l->store->image;
+	int rc;
+
+	if (l->io)
+		return 0;
+	/*
+	 * The engine writes through the page cache. If it dirties a page while a part of the same
+	 * page is written past the cache, the next fdatasync fails: so only whole pages are.
+	 */
+	if (image.cached_fd >= 0 && image.offset_align < PAGE_BYTES)
+		image.offset_align = PAGE_BYTES;
+	rc = disk_raw_attach(&d->cfg, &image, &l->io, NULL);
+	if (rc)
+		return rc;
+	l->io->wake = qdisk_on_wake;
+	l->io->wake_opaque = d;
+	if (level >= d->nio)
+		d->nio = level + 1;
+	return 0;
+}
+
+/*
+ * Memory of bytes [skip, + len) of the request; valid until the next part is cut, or kept by adding
+ * *niov to job->niovs if it is not the request's own. False: too many pieces.
+ */
+static bool part_iov(struct job *job, uint64_t skip, uint64_t len, const struct iovec **iov,
+		     unsigned *niov)
+{
+	struct disk_req *req = job->req;
+	struct iovec *part = job->iov + job->niovs;
+	uint64_t got = 0;
+
+	*iov = req->iov;
+	*niov = req->niov;
+	if (len == req->len_bytes)
+		return true;
+	*iov = part;
+	*niov = qcow2_iov_slice(part, MAX_IOVS - job->niovs, req->iov, req->niov, skip, len);
+	for (unsigned i = 0; i < *niov; i++)
+		got += part[i].iov_len;
+	return got == len;
+}
+
+/* Bytes [skip, + len) of the request, at host of that level's file. -EAGAIN: too many. */
+static int add_piece(struct qdisk *d, struct job *job, unsigned level, uint64_t host, uint64_t skip,
+		     uint64_t len)
+{
+	struct disk_req *req = job->req;
+	struct piece *p = &job->piece[job->npieces];
+
+	if (job->npieces == MAX_PIECES || qdisk_get_io(d, level) ||
+	    !part_iov(job, skip, len, &p->req.iov, &p->req.niov))
+		return -EAGAIN;
+	p->job = job;
+	p->level = level;
+	p->counted = false;
+	p->req.op = req->op;
+	p->req.unmap = false;
+	p->req.durable = req->durable;
+	p->req.offset = host;
+	p->req.len_bytes = len;
+	p->req.done = qdisk_piece_done;
+	if (p->req.iov != req->iov)
+		job->niovs += p->req.niov;
+	job->npieces++;
+	return 0;
+}
+
+/* The last piece's clusters are not used for anything else before it is through. Lock held. */
+static void count_piece(struct job *job, struct qcow2 *q)
+{
+	struct piece *p = &job->piece[job->npieces - 1];
+
+	p->epoch = qcow2_io_begin_locked(q);
+	p->counted = true;
+}
+
+/* --- where a request's bytes are ---------------------------------------------------------- */
+
+static bool in_file(const struct qcow2 *q, const struct qcow2_run *run)
+{
+	uint64_t end = q->armed ? q->grown_bytes : q->image.size_bytes;
+
+	return run->host <= end && run->len <= end - run->host;
+}
+
+/* A qcow2 image's part of reading; *len becomes what is settled by that. Positive: look in
+ * the level below. */
+static int read_qcow2(struct qdisk *d, struct job *job, unsigned level, uint64_t skip,
+		      uint64_t *len)
+{
+	struct qcow2 *q = d->level[level].q;
+	struct disk_req *req = job->req;
+	uint64_t offset = req->offset + skip;
+	struct qcow2_run r;
+	int rc;
+
+	pthread_mutex_lock(&q->lock);
+	rc = qcow2_map_locked(q, offset, *len, true, &r);
+	if (rc)
+		goto out;
+	*len = r.len;
+	switch (r.kind) {
+	case QCOW2_HOLE:
+		rc = 1;
+		break;
+	case QCOW2_ZEROES:
+		qcow2_iov_zero(req->iov, req->niov, skip, r.len);
+		break;
+	case QCOW2_PACKED:
+		if (!qcow2_unpacked_locked(q, r.entry, offset & (q->cluster_bytes - 1), req->iov,
+					   req->niov, skip, r.len))
+			rc = -EAGAIN;
+		break;
+	case QCOW2_DATA:
+		rc = in_file(q, &r) ? add_piece(d, job, level, r.host, skip, r.len) : -EAGAIN;
+		if (!rc && q->writable)
+			count_piece(job, q);
+		break;
+	}
+out:
+	pthread_mutex_unlock(&q->lock);
+	return rc;
+}
+
+static int read_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *len)
+{
+	struct disk_req *req = job->req;
+
+	for (unsigned i = 0; i < d->nlevels; i++) {
+		uint64_t size = d->level[i].store->size_bytes, offset = req->offset + skip;
+		int rc;
+
+		if (offset >= size)
+			break;
+		if (*len > size - offset)
+			*len = size - offset;
+		if (!d->level[i].q)
+			return add_piece(d, job, i, offset, skip, *len);
+		rc = read_qcow2(d, job, i, skip, len);
+		if (rc <= 0)
+			return rc;
+	}
+	qcow2_iov_zero(req->iov, req->niov, skip, *len);
+	return 0;
+}
+
+/*
+ * New clusters that old data is copied to, or that hold none of it: most often a matter of some ten
+ * microseconds of the page cache, and a worker would cost as much again. Lock held. -EAGAIN: not now.
+ */
+static int copy_here(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *len)
+{
+	struct disk_req *req = job->req;
+	uint64_t begin, done = 0;
+	int rc;
+
+	if (req->durable || d->here_ns > HERE_TURN_NS || !write_here_may(&d->copy_here, &begin))
+		return -EAGAIN;
+	rc = qcow2_copy_now_locked(d->level[0].q, req->iov, req->niov, skip, req->offset + skip,
+				   *len, &done);
+	d->here_ns += write_here_took(&d->copy_here, begin);
+	if (!rc)
+		*len = done;
+	return rc;
+}
+
+/*
+ * A cluster that is ours: disk_raw would write it here, too, where that is the faster way, but what
+ * is done under the lock needs neither a piece nor an epoch. A stall, which is rare, holds up the
+ * workers, too. Lock held.
+ */
+static bool write_in_place(struct qdisk *d, struct job *job, const struct qcow2_run *r,
+			   uint64_t skip)
+{
+	const struct iovec *iov;
+	unsigned niov;
+
+	return !job->req->durable && part_iov(job, skip, r->len, &iov, &niov) &&
+	       write_here(&d->write_here, d->level[0].q->fd, iov, niov, r->host, r->len);
+}
+
+static int write_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *len)
+{
+	struct qcow2 *q = d->level[0].q;
+	struct qcow2_run r;
+	int rc;
+
+	pthread_mutex_lock(&q->lock);
+	rc = qcow2_place_locked(q, job->req->offset + skip, *len, &r);
+	/* More than the data must be on the medium then. */
+	if (!rc && job->req->durable && (qcow2_dirty_locked(q) || qcow2_get_lost_writes(q)))
+		rc = -EAGAIN;
+	if (rc == -EAGAIN) {
+		rc = copy_here(d, job, skip, len);
+		goto out;
+	}
+	if (rc)
+		goto out;
+	*len = r.len;
+	if (write_in_place(d, job, &r, skip))
+		goto out;
+	rc = add_piece(d, job, 0, r.host, skip, r.len);
+	if (!rc)
+		count_piece(job, q);
+out:
+	pthread_mutex_unlock(&q->lock);
+	return rc;
+}
+
+static int transfer(struct qdisk *d, struct job *job)
+{
+	struct disk_req *req = job->req;
+	int rc = 0;
+
+	for (uint64_t done = 0; !rc && done < req->len_bytes;) {
+		uint64_t len = req->len_bytes - done;
+
+		rc = req->op == DISK_READ ? read_part(d, job, done, &len) :
+					    write_part(d, job, done, &len);
+		done += len;
+	}
+	return rc;
+}
+
+static int flush(struct qdisk *d, struct job *job)
+{
+	struct qcow2 *q = d->level[0].q;
+	bool dirty;
+
+	if (!q)
+		return -EAGAIN;
+	pthread_mutex_lock(&q->lock);
+	dirty = qcow2_dirty_locked(q) || q->unsafe || qcow2_get_lost_writes(q);
+	pthread_mutex_unlock(&q->lock);
+	return dirty ? -EAGAIN : add_piece(d, job, 0, 0, 0, 0);
+}
+
+int qdisk_split(struct qdisk *d, struct job *job)
+{
+	switch (job->req->op) {
+	case DISK_READ:
+		return transfer(d, job);
+	case DISK_WRITE:
+		return d->disk.readonly ? -EAGAIN : transfer(d, job);
+	case DISK_FLUSH:
+		return flush(d, job);
+	default:
+		return -EAGAIN;
+	}
+}

@@ -1,0 +1,576 @@
+/*
+ * disk_raw: a file or block device whose bytes are the disk's bytes. See disk.h.
+ *
+ * Theory of operation: each disk_req becomes one aio_op at a time. What comes
+ * back short is submitted again for the rest; a zeroing that the file system
+ * cannot do falls back step by step (punch a hole, zero the range, write
+ * zeroes). With O_DIRECT a second, cached descriptor serves the requests whose
+ * alignment the host refuses: the page cache is the bounce buffer, and the
+ * kernel keeps both views coherent.
+ */
+#include "devices/backend/disk/disk.h"
+
+#include <errno.h>
+#include <linux/falloc.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/backend/store/image_file.h"
+#include "devices/backend/disk/write_here.h"
+#include "vmm/core/log.h"
+
+/* Zeroes are written from here: never written to, so it costs no memory. */
+#define ZERO_BYTES 65536u
+#define ZERO_IOVS 16u
+/* EINTR and EAGAIN in a row: the host is in trouble, and so is whoever retries for ever. */
+#define MAX_RETRIES 64u
+
+enum { FILE_MAIN, FILE_CACHED };
+
+struct raw {
+	struct disk disk;
+	struct disk_config cfg;
+	struct image image;
+	char *path;    /* for messages; NULL: attached */
+	bool attached; /* image is another's */
+	bool no_punch; /* the file system said so once */
+	bool no_zero_range;
+	bool cached;	  /* something was written through the page cache, or may have been */
+	unsigned writes;  /* that are done */
+	unsigned flushed; /* writes when the last good flush was submitted */
+	struct aio *aio;  /* NULL until the first request */
+	struct aio_op *settled, **settled_last; /* results without I/O */
+	struct write_here here;
+};
+
+static uint8_t zeroes[ZERO_BYTES] __attribute__((aligned(4096)));
+
+static struct disk_req *req_of(struct aio_op *op)
+{
+	return (struct disk_req *)((char *)op - offsetof(struct disk_req, aio));
+}
+
+static void finish(struct disk_req *req, int result)
+{
+	free(req->rest);
+	req->rest = NULL;
+	req->done(req, result);
+}
+
+static bool aligned(const struct raw *raw, const struct disk_req *req)
+{
+	uint64_t bits = req->offset;
+	uint64_t mem = 0;
+
+	for (unsigned i = 0; i < req->niov; i++) {
+		mem |= (uintptr_t)req->iov[i].iov_base;
+		bits |= req->iov[i].iov_len;
+	}
+	return !(bits & (raw->image.offset_align - 1)) && !(mem & (raw->image.mem_align - 1));
+}
+
+/* With O_DIRECT: not this one. */
+static void use_cache(struct raw *raw, struct disk_req *req)
+{
+	req->aio.file = FILE_CACHED;
+	raw->cached |= req->op != DISK_READ;
+}
+
+/* --- zeroing and discarding: which operation is next ------------------------ */
+
+enum zero_step { ZERO_PUNCH, ZERO_RANGE, ZERO_WRITE, ZERO_DONE };
+
+static bool zero_step_possible(const struct raw *raw, const struct disk_req *req)
+{
+	switch (req->step) {
+	case ZERO_PUNCH:
+		return req->unmap && !raw->no_punch;
+	case ZERO_RANGE:
+		return !raw->no_zero_range;
+	default:
+		return true;
+	}
+}
+
+static void prepare_zero_write(struct disk_req *req)
+{
+	uint64_t left = req->aio.len_bytes;
+	unsigned n = 0;
+
+	for (; left && n < ZERO_IOVS; n++) {
+		uint64_t len = left < ZERO_BYTES ? left : ZERO_BYTES;
+
+		req->rest[n] = (struct iovec){ zeroes, len };
+		left -= len;
+	}
+	req->aio.kind = AIO_WRITE;
+	req->aio.iov = req->rest;
+	req->aio.niov = n;
+}
+
+/* 0, or -errno when it cannot be tried. */
+static int prepare_zeroes(struct raw *raw, struct disk_req *req)
+{
+	while (!zero_step_possible(raw, req))
+		req->step++;
+	req->aio.kind = AIO_ALLOCATE;
+	req->aio.mode = FALLOC_FL_KEEP_SIZE |
+			(req->step == ZERO_PUNCH ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+	if (req->step != ZERO_WRITE)
+		return 0;
+	if (!req->rest)
+		req->rest = malloc(ZERO_IOVS * sizeof(*req->rest));
+	if (!req->rest)
+		return -ENOMEM;
+	/* Any alignment, and the data stays out of the way of O_DIRECT's demands. */
+	if (raw->image.cached_fd >= 0)
+		use_cache(raw, req);
+	prepare_zero_write(req);
+	return 0;
+}
+
+/* The part of a discard that the block device can do: whole blocks. */
+static void prepare_discard(struct raw *raw, struct disk_req *req)
+{
+	uint64_t mask = raw->disk.block_bytes - 1;
+	uint64_t start = (req->offset + mask) & ~mask;
+	uint64_t end = (req->offset + req->len_bytes) & ~mask;
+
+	req->aio.kind = AIO_ALLOCATE;
+	req->aio.mode = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE;
+	if (!raw->image.is_block)
+		return;
+	req->aio.kind = AIO_DISCARD;
+	req->aio.offset = start;
+	req->aio.len_bytes = end > start ? end - start : 0;
+}
+
+static bool transient(struct disk_req *req, int64_t result)
+{
+	return (result == -EINTR || result == -EAGAIN) && ++req->retries < MAX_RETRIES;
+}
+
+static bool unsupported(int64_t result)
+{
+	return result == -EOPNOTSUPP || result == -ENOTTY || result == -ENOSYS || result == -ENODEV;
+}
+
+/* --- submission and completion ---------------------------------------------- */
+
+static int prepare(struct raw *raw, struct disk_req *req)
+{
+	struct aio_op *op = &req->aio;
+
+	*op = (struct aio_op){
+		.file = FILE_MAIN,
+		.dsync = req->durable,
+		.iov = req->iov,
+		.niov = req->niov,
+		.offset = req->offset,
+		.len_bytes = req->len_bytes,
+	};
+	req->rest = NULL;
+	req->step = req->retries = 0;
+	switch (req->op) {
+	case DISK_READ:
+	case DISK_WRITE:
+		op->kind = req->op == DISK_READ ? AIO_READ : AIO_WRITE;
+		if (raw->image.cached_fd >= 0 && !aligned(raw, req))
+			use_cache(raw, req);
+		return req->durable ? raw->disk.lost_writes : 0;
+	case DISK_FLUSH:
+		if (raw->disk.lost_writes)
+			return raw->disk.lost_writes;
+		op->kind = AIO_SYNC;
+		req->step = raw->writes;
+		return 0;
+	case DISK_DISCARD:
+		prepare_discard(raw, req);
+		return 0;
+	case DISK_WRITE_ZEROES:
+		return prepare_zeroes(raw, req);
+	}
+	return -EINVAL;
+}
+
+/*
+ * n bytes are through: describe the rest. A transfer that came back short is
+ * rare, so it may cost an allocation. 0 or -ENOMEM.
+ */
+static int advance(struct raw *raw, struct disk_req *req, uint64_t n)
+{
+	struct aio_op *op = &req->aio;
+	unsigned i = 0;
+
+	op->offset += n;
+	op->len_bytes -= n;
+	/* The rest may start anywhere. */
+	if (raw->image.cached_fd >= 0)
+		use_cache(raw, req);
+	if (req->op == DISK_WRITE_ZEROES) {
+		prepare_zero_write(req);
+		return 0;
+	}
+	if (!req->rest) {
+		req->rest = malloc(req->niov * sizeof(*req->rest));
+		if (!req->rest)
+			return -ENOMEM;
+		memcpy(req->rest, req->iov, req->niov * sizeof(*req->rest));
+		op->iov = req->rest;
+	}
+	/* op->iov points into rest from here on. */
+	struct iovec *iov = (struct iovec *)op->iov;
+
+	while (n && n >= iov[i].iov_len)
+		n -= iov[i++].iov_len;
+	if (n) {
+		iov[i].iov_base = (uint8_t *)iov[i].iov_base + n;
+		iov[i].iov_len -= n;
+	}
+	op->iov += i;
+	op->niov -= i;
+	return 0;
+}
+
+/* A transfer of data came back. 1: go on with what op says now; else the result. */
+static int transferred(struct raw *raw, struct disk_req *req, int64_t result)
+{
+	struct aio_op *op = &req->aio;
+	int rc;
+
+	if (transient(req, result))
+		return 1;
+	if (result == -EINVAL && raw->image.cached_fd >= 0 && op->file == FILE_MAIN) {
+		/* O_DIRECT with demands that the host did not tell. */
+		use_cache(raw, req);
+		return 1;
+	}
+	if (result < 0)
+		return (int)result;
+	/* End of file: it shrank under us; or nothing could be written. */
+	if (result == 0 && op->len_bytes)
+		return -EIO;
+	if ((uint64_t)result >= op->len_bytes)
+		return 0;
+	rc = advance(raw, req, (uint64_t)result);
+	return rc ? rc : 1;
+}
+
+static int zeroed(struct raw *raw, struct disk_req *req, int64_t result)
+{
+	int rc;
+
+	if (req->aio.kind == AIO_WRITE)
+		return transferred(raw, req, result);
+	if (transient(req, result))
+		return 1;
+	/* Block devices refuse ranges that are not whole blocks by EINVAL. */
+	if (!unsupported(result) && !(result == -EINVAL && raw->image.is_block))
+		return (int)result;
+	if (unsupported(result) && req->step == ZERO_PUNCH)
+		raw->no_punch = true;
+	if (unsupported(result) && req->step == ZERO_RANGE)
+		raw->no_zero_range = true;
+	req->step++;
+	rc = prepare_zeroes(raw, req);
+	return rc ? rc : 1;
+}
+
+static int discarded(struct disk_req *req, int64_t result)
+{
+	if (transient(req, result))
+		return 1;
+	/* A hint: a host that cannot follow it has not failed. */
+	return unsupported(result) ? 0 : (int)result;
+}
+
+/*
+ * Did pages get lost that others may have written? A flush tells; so does a durable write, but
+ * when there was no room for it, it did not come so far.
+ */
+static void judge_loss(struct raw *raw, const struct disk_req *req, int rc)
+{
+	bool full = rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG;
+
+	if (!(req->op == DISK_FLUSH || (req->durable && !full)) || !raw->cached ||
+	    raw->disk.lost_writes)
+		return;
+	raw->disk.lost_writes = rc;
+	/* An attached one's owner knows its name. */
+	if (raw->path)
+		log_put(LOG_ERROR, DISK_LOST_WRITES, raw->path, strerror(-rc));
+}
+
+static void raw_done(void *opaque, struct aio_op *op, int64_t result)
+{
+	struct raw *raw = opaque;
+	struct disk_req *req = req_of(op);
+	int rc;
+
+	switch (req->op) {
+	case DISK_READ:
+	case DISK_WRITE:
+		rc = transferred(raw, req, result);
+		break;
+	case DISK_WRITE_ZEROES:
+		rc = zeroed(raw, req, result);
+		break;
+	case DISK_DISCARD:
+		rc = discarded(req, result);
+		break;
+	default:
+		rc = transient(req, result) ? 1 : (int)result;
+		break;
+	}
+	if (rc > 0) {
+		aio_submit(raw->aio, op);
+		return;
+	}
+	if (rc < 0)
+		judge_loss(raw, req, rc);
+	if (req->op == DISK_FLUSH && !rc)
+		raw->flushed = req->step;
+	else if (req->op != DISK_READ)
+		raw->writes++;
+	finish(req, rc);
+}
+
+static void raw_wake(void *opaque)
+{
+	struct raw *raw = opaque;
+
+	raw->disk.wake(raw->disk.wake_opaque);
+}
+
+static int raw_start(struct disk *disk, struct err *err)
+{
+	struct raw *raw = (struct raw *)disk;
+	struct aio_config cfg = {
+		.loop = raw->cfg.loop,
+		.fd = { raw->image.fd, raw->image.cached_fd },
+		.done = raw_done,
+		.wake = raw_wake,
+		.opaque = raw,
+	};
+	int rc;
+
+	if (raw->aio)
+		return 0;
+	rc = aio_create(&cfg, raw->cfg.engine, &raw->aio, err);
+	if (!rc)
+		disk->engine = raw->aio->ops->name;
+	return rc;
+}
+
+/* A result that needs no I/O waits for commit: done is never called from submit. */
+static void settle(struct raw *raw, struct disk_req *req, int result)
+{
+	req->aio.result = result;
+	req->aio.next = NULL;
+	*raw->settled_last = &req->aio;
+	raw->settled_last = &req->aio.next;
+}
+
+static void raw_submit(struct disk *disk, struct disk_req *req)
+{
+	struct raw *raw = (struct raw *)disk;
+	int rc = raw_start(disk, NULL);
+
+	if (!rc)
+		rc = prepare(raw, req);
+	if (rc)
+		settle(raw, req, rc);
+	else if (req->op == DISK_WRITE && !req->durable &&
+		 write_here(&raw->here, raw->image.fd, req->iov, req->niov, req->offset,
+			    req->len_bytes))
+		settle(raw, req, 0);
+	else if (req->aio.kind == AIO_DISCARD && !req->aio.len_bytes)
+		settle(raw, req, 0);
+	else
+		aio_submit(raw->aio, &req->aio);
+}
+
+static void hand_settled(struct raw *raw)
+{
+	while (raw->settled) {
+		struct aio_op *op = raw->settled;
+
+		raw->settled = op->next;
+		if (!raw->settled)
+			raw->settled_last = &raw->settled;
+		raw->writes += req_of(op)->op != DISK_READ;
+		finish(req_of(op), (int)op->result);
+	}
+}
+
+static void raw_commit(struct disk *disk)
+{
+	struct raw *raw = (struct raw *)disk;
+
+	do {
+		hand_settled(raw);
+		if (raw->aio)
+			aio_commit(raw->aio);
+	} while (raw->settled);
+}
+
+static void raw_reap(struct disk *disk)
+{
+	struct raw *raw = (struct raw *)disk;
+
+	if (raw->aio)
+		aio_reap(raw->aio);
+	if (raw->settled)
+		raw_commit(disk);
+}
+
+static void raw_drain(struct disk *disk)
+{
+	struct raw *raw = (struct raw *)disk;
+
+	do {
+		hand_settled(raw);
+		while (raw->aio && raw->aio->inflight)
+			aio_wait(raw->aio);
+	} while (raw->settled);
+}
+
+static void raw_close(struct disk *disk)
+{
+	struct raw *raw = (struct raw *)disk;
+
+	aio_destroy(raw->aio);
+	if (raw->attached) {
+		free(raw);
+		return;
+	}
+	/* Whoever starts next, on this host or another, finds what the guest wrote. */
+	if (!raw->disk.lost_writes && raw->writes != raw->flushed && fdatasync(raw->image.fd))
+		log_put(LOG_ERROR, "disk %s: lost writes at its last flush: %s", raw->path,
+			strerror(errno));
+	image_close(&raw->image);
+	free(raw->path);
+	free(raw);
+}
+
+/* --- opening ----------------------------------------------------------------- */
+
+static int raw_refresh(struct disk *disk, struct err *err)
+{
+	uint64_t size_bytes;
+	int rc = image_size(&((struct raw *)disk)->image, &size_bytes);
+
+	if (rc)
+		return err_sys(err, -rc, "disk size");
+	/* A part of a sector cannot be shown to a guest. */
+	size_bytes &= ~511ull;
+	if (size_bytes == disk->size_bytes)
+		return 0;
+	disk->size_bytes = size_bytes;
+	return 1;
+}
+
+static const struct disk_ops raw_ops = {
+	.start = raw_start,
+	.submit = raw_submit,
+	.commit = raw_commit,
+	.reap = raw_reap,
+	.drain = raw_drain,
+	.refresh = raw_refresh,
+	.close = raw_close,
+};
+
+static int describe(struct raw *raw, struct err *err)
+{
+	const struct image *image = &raw->image;
+	struct disk *disk = &raw->disk;
+
+	if (image->size_bytes % 512)
+		return err_set(err, EINVAL,
+			       "disk %s: its size, %llu bytes, is not a multiple of "
+			       "512; is it a disk image? (truncate -s %%512 pads it)",
+			       raw->cfg.path, (unsigned long long)image->size_bytes);
+	disk->size_bytes = image->size_bytes;
+	disk->block_bytes = image->block_bytes;
+	disk->physical_bytes = image->physical_bytes;
+	disk->discard_bytes = image->block_bytes;
+	disk->readonly = raw->cfg.readonly;
+	disk->can_discard = disk->can_write_zeroes = !disk->readonly;
+	return 0;
+}
+
+/* Our own text: the ring is created long after the caller's is gone. */
+static const char *engine_name(const char *name)
+{
+	if (!strcmp(name, "io_uring"))
+		return "io_uring";
+	return strcmp(name, "threads") ? "auto" : "threads";
+}
+
+static struct raw *new_raw(const struct disk_config *cfg)
+{
+	struct raw *raw = calloc(1, sizeof(*raw));
+
+	if (!raw)
+		return NULL;
+	raw->disk.ops = &raw_ops;
+	raw->cfg = *cfg;
+	raw->cfg.engine = raw->disk.engine = engine_name(cfg->engine);
+	raw->settled_last = &raw->settled;
+	return raw;
+}
+
+static void judge_cache(struct raw *raw)
+{
+	write_here_init(&raw->here, &raw->image);
+	/* The other format has tried it. */
+	if (raw->attached)
+		raw->here.state = WRITE_HERE_NEVER;
+	/* And it writes its metadata so. */
+	raw->cached = raw->image.cached_fd < 0 || raw->attached;
+}
+
+int disk_raw_attach(const struct disk_config *cfg, const struct image *image, struct disk **out,
+		    struct err *err)
+{
+	struct raw *raw = new_raw(cfg);
+
+	*out = NULL;
+	if (!raw)
+		return err_sys(err, ENOMEM, "disk");
+	raw->cfg.path = NULL;
+	raw->image = *image;
+	raw->attached = true;
+	judge_cache(raw);
+	*out = &raw->disk;
+	return 0;
+}
+
+int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *err)
+{
+	struct raw *raw = new_raw(cfg);
+	int rc;
+
+	*out = NULL;
+	if (!raw)
+		return err_sys(err, ENOMEM, "disk %s", cfg->path);
+	raw->image.fd = raw->image.cached_fd = -1;
+	raw->path = strdup(cfg->path);
+	rc = raw->path ? image_open(&raw->image, cfg->path, cfg->readonly, cfg->direct, err) :
+			 err_sys(err, ENOMEM, "disk %s", cfg->path);
+	judge_cache(raw);
+	if (!rc)
+		rc = describe(raw, err);
+	/* Asked for by name: say now that it cannot be had. */
+	if (!rc && strcmp(cfg->engine, "io_uring") == 0)
+		rc = raw_start(&raw->disk, err);
+	raw->cfg.path = NULL; /* the caller's, not ours to keep */
+	if (rc) {
+		raw_close(&raw->disk);
+		return rc;
+	}
+	*out = &raw->disk;
+	return 0;
+}

@@ -1,0 +1,61 @@
+/* write_here: see write_here.h. */
+#include "devices/backend/disk/write_here.h"
+
+#include <errno.h>
+#include <time.h>
+
+#define HERE_MAX_BYTES (256u * 1024u)
+#define STALL_NS 1000000u
+#define STALL_FACTOR 20u
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+void write_here_init(struct write_here *w, const struct image *image)
+{
+	bool never = image->cached_fd >= 0 || image->is_block;
+
+	*w = (struct write_here){ never ? WRITE_HERE_NEVER : WRITE_HERE_UNKNOWN, 0 };
+}
+
+bool write_here_may(const struct write_here *w, uint64_t *begin_ns)
+{
+	*begin_ns = now_ns();
+	return w->state != WRITE_HERE_NEVER && *begin_ns >= w->stalled_until_ns;
+}
+
+uint64_t write_here_took(struct write_here *w, uint64_t begin_ns)
+{
+	uint64_t end = now_ns(), took = end - begin_ns;
+
+	if (took > STALL_NS)
+		w->stalled_until_ns = end + STALL_FACTOR * took;
+	return took;
+}
+
+bool write_here(struct write_here *w, int fd, const struct iovec *iov, unsigned niov,
+		uint64_t offset, uint64_t len_bytes)
+{
+	uint64_t begin;
+	ssize_t n;
+
+	if (len_bytes > HERE_MAX_BYTES || w->state == WRITE_HERE_NEVER)
+		return false;
+	if (w->state == WRITE_HERE_UNKNOWN) {
+		n = pwritev2(fd, iov, (int)niov, (off_t)offset, RWF_NOWAIT);
+		w->state = n < 0 && errno == EOPNOTSUPP ? WRITE_HERE_OFTEN : WRITE_HERE_NEVER;
+		if (w->state == WRITE_HERE_NEVER)
+			return n >= 0 && (uint64_t)n == len_bytes;
+	}
+	if (!write_here_may(w, &begin))
+		return false;
+	n = pwritev(fd, iov, (int)niov, (off_t)offset);
+	write_here_took(w, begin);
+	/* Errors and short writes are rare: the usual path does it again, and judges. */
+	return n >= 0 && (uint64_t)n == len_bytes;
+}

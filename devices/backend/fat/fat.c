@@ -1,0 +1,324 @@
+/* fat: the tree of names that will be written, and where it comes from. See fat.h. */
+#include "devices/backend/fat/fat_impl.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/core/parse.h"
+
+#define PRINT_BYTES 240u
+
+static struct fat_node *node_create(const char *name, bool dir)
+{
+	struct fat_node *node = calloc(1, sizeof(*node));
+
+	if (!node)
+		return NULL;
+	node->dir = dir;
+	node->name = strdup(name);
+	if (node->name)
+		return node;
+	free(node);
+	return NULL;
+}
+
+static void node_destroy(struct fat_node *node)
+{
+	if (!node)
+		return;
+	for (size_t i = 0; i < node->nchild; i++)
+		node_destroy(node->child[i]);
+	free(node->child);
+	free(node->name);
+	free(node->path);
+	free(node->data);
+	free(node);
+}
+
+/* A new member of dir; NULL: no memory. */
+static struct fat_node *node_add(struct fat *fat, struct fat_node *dir, const char *name,
+				 bool is_dir)
+{
+	struct fat_node *node = node_create(name, is_dir);
+
+	if (!node)
+		return NULL;
+	if (dir->nchild == dir->child_room) {
+		size_t room = dir->child_room ? dir->child_room * 2 : 8;
+		struct fat_node **child = realloc(dir->child, room * sizeof(*child));
+
+		if (!child) {
+			node_destroy(node);
+			return NULL;
+		}
+		dir->child = child;
+		dir->child_room = room;
+	}
+	dir->child[dir->nchild++] = node;
+	node->parent = dir;
+	*(is_dir ? &fat->folders : &fat->files) += 1;
+	return node;
+}
+
+int fat_create(const struct fat_options *options, struct fat **out, struct err *err)
+{
+	const char *fault = options->label ? fat_label_fault(options->label) : NULL;
+	struct fat *fat = NULL;
+	char buf[64];
+
+	*out = NULL;
+	if (fault)
+		return err_set(err, EINVAL, "label \"%s\": %s",
+			       fat_name_print(options->label, buf, sizeof(buf)), fault);
+	fat = calloc(1, sizeof(*fat));
+	if (fat)
+		fat->root = node_create("", true);
+	if (!fat || !fat->root) {
+		free(fat);
+		return err_sys(err, ENOMEM, "FAT");
+	}
+	fat->options = *options;
+	fat->options.label = NULL;
+	if (options->label)
+		snprintf(fat->label, sizeof(fat->label), "%s", options->label);
+	fat->root->mtime_s = options->latest_s;
+	*out = fat;
+	return 0;
+}
+
+void fat_destroy(struct fat *fat)
+{
+	if (!fat)
+		return;
+	node_destroy(fat->root);
+	free(fat->order);
+	free(fat);
+}
+
+void fat_forbid(struct fat *fat, const struct stat *st)
+{
+	fat->forbidden = *st;
+	fat->forbidden_set = true;
+}
+
+/* --- what the host has --------------------------------------------------------- */
+
+static int path_error(const char *path, int code, const char *what, struct err *err)
+{
+	char buf[PRINT_BYTES];
+
+	fat_name_print(path, buf, sizeof(buf));
+	if (what)
+		return err_set(err, code, "%s: %s", buf, what);
+	return err_sys(err, code, "%s", buf);
+}
+
+static int64_t time_of(const struct fat *fat, int64_t mtime_s)
+{
+	if (fat->options.times == FAT_TIMES_ONE || mtime_s > fat->options.latest_s)
+		return fat->options.latest_s;
+	return mtime_s;
+}
+
+/* Follows a link that leads to a folder around itself only so far. */
+static bool is_ancestor(const struct fat_node *dir, const struct stat *st)
+{
+	for (; dir; dir = dir->parent)
+		if (dir->was.st_dev == st->st_dev && dir->was.st_ino == st->st_ino)
+			return true;
+	return false;
+}
+
+static int judge(const struct fat *fat, const struct fat_node *parent, const char *path,
+		 const struct stat *st, struct err *err)
+{
+	if (S_ISLNK(st->st_mode))
+		return path_error(path, EINVAL,
+				  "is a symbolic link, which FAT cannot hold (bantam "
+				  "seed --follow copies what it leads to)",
+				  err);
+	if (S_ISDIR(st->st_mode) && is_ancestor(parent, st))
+		return path_error(path, ELOOP, "this link leads to a folder that it lies in", err);
+	if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode))
+		return path_error(path, EINVAL,
+				  "is neither a file nor a folder (a device, socket "
+				  "or pipe), which FAT cannot hold",
+				  err);
+	if (S_ISREG(st->st_mode) && (uint64_t)st->st_size > FAT_FILE_MAX)
+		return path_error(path, EFBIG, "is larger than FAT's 4 GiB - 1", err);
+	if (fat->forbidden_set && st->st_dev == fat->forbidden.st_dev &&
+	    st->st_ino == fat->forbidden.st_ino)
+		return path_error(path, EINVAL, "is the output itself; put it elsewhere", err);
+	return 0;
+}
+
+static int take_file(struct fat *fat, struct fat_node *node, const char *path,
+		     const struct stat *st, struct err *err)
+{
+	node->path = strdup(path);
+	if (!node->path)
+		return err_sys(err, ENOMEM, "FAT");
+	node->was = *st;
+	node->mtime_s = time_of(fat, st->st_mtim.tv_sec);
+	node->len_bytes = (uint64_t)st->st_size;
+	fat->data_bytes += node->len_bytes;
+	return 0;
+}
+
+/* The names of a host folder, all of them before anything is looked into: one descriptor at a time. */
+static int read_names(struct fat *fat, struct fat_node *dir, struct err *err)
+{
+	int fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK |
+					 (dir->parent && !fat->options.follow ? O_NOFOLLOW : 0));
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	int rc = 0;
+
+	if (!stream) {
+		rc = path_error(dir->path, errno, NULL, err);
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
+	if (fstat(fd, &dir->was))
+		rc = path_error(dir->path, errno, NULL, err);
+	while (!rc) {
+		errno = 0;
+		entry = readdir(stream);
+		if (!entry) {
+			if (errno)
+				rc = path_error(dir->path, errno, NULL, err);
+			break;
+		}
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+			continue;
+		if (dir->nchild >= FAT_DIR_MAX)
+			rc = path_error(dir->path, EFBIG,
+					"has more names than a FAT folder can hold", err);
+		else if (!node_add(fat, dir, entry->d_name, false))
+			rc = err_sys(err, ENOMEM, "FAT");
+	}
+	closedir(stream);
+	return rc;
+}
+
+/* dir->path is set. As deep as the host's longest path allows. */
+static int scan(struct fat *fat, struct fat_node *dir, struct err *err)
+{
+	int rc = read_names(fat, dir, err);
+
+	dir->mtime_s = time_of(fat, dir->was.st_mtim.tv_sec);
+	for (size_t i = 0; !rc && i < dir->nchild; i++) {
+		struct fat_node *node = dir->child[i];
+		struct stat st;
+		char *path;
+
+		if (node->path || node->data)
+			continue; /* the root had it before */
+		if (asprintf(&path, "%s%s%s", dir->path,
+			     dir->path[strlen(dir->path) - 1] == '/' ? "" : "/", node->name) < 0)
+			return err_sys(err, ENOMEM, "FAT");
+		if (fat->options.follow ? stat(path, &st) : lstat(path, &st))
+			rc = path_error(path, errno,
+					errno == ENOENT ?
+						"vanished, or is a link that leads nowhere" :
+						NULL,
+					err);
+		if (!rc)
+			rc = judge(fat, dir, path, &st, err);
+		if (!rc && S_ISDIR(st.st_mode)) {
+			node->dir = true;
+			node->path = strdup(path);
+			fat->files--;
+			fat->folders++;
+			rc = node->path ? scan(fat, node, err) : err_sys(err, ENOMEM, "FAT");
+		} else if (!rc) {
+			rc = take_file(fat, node, path, &st, err);
+		}
+		free(path);
+	}
+	return rc;
+}
+
+/* --- adding -------------------------------------------------------------------- */
+
+int fat_add_tree(struct fat *fat, const char *name, const char *host_dir, struct err *err)
+{
+	struct fat_node *dir = name ? node_add(fat, fat->root, name, true) : fat->root;
+
+	if (!*host_dir)
+		return err_set(err, ENOENT, "the folder's name is empty");
+	if (dir) {
+		free(dir->path);
+		dir->path = strdup(host_dir);
+	}
+	if (!dir || !dir->path)
+		return err_sys(err, ENOMEM, "FAT");
+	/* The user named it, so a link is fine: judged by what it leads to. */
+	if (dir != fat->root) {
+		struct stat st;
+
+		if (stat(host_dir, &st))
+			return path_error(host_dir, errno, NULL, err);
+		if (!S_ISDIR(st.st_mode))
+			return path_error(host_dir, ENOTDIR, NULL, err);
+		dir->parent = NULL;
+	}
+	int rc = scan(fat, dir, err);
+
+	if (dir != fat->root)
+		dir->parent = fat->root;
+	return rc;
+}
+
+int fat_add_file(struct fat *fat, const char *name, const char *host_path, struct err *err)
+{
+	struct fat_node *node = node_add(fat, fat->root, name, false);
+	struct stat st;
+	int rc;
+
+	if (!node)
+		return err_sys(err, ENOMEM, "FAT");
+	if (stat(host_path, &st))
+		return path_error(host_path, errno, NULL, err);
+	if (S_ISDIR(st.st_mode))
+		return path_error(host_path, EISDIR, NULL, err);
+	rc = judge(fat, fat->root, host_path, &st, err);
+	return rc ? rc : take_file(fat, node, host_path, &st, err);
+}
+
+int fat_add_data(struct fat *fat, const char *name, const void *data, size_t len, struct err *err)
+{
+	struct fat_node *node = node_add(fat, fat->root, name, false);
+
+	if (node)
+		node->data = malloc(len + 1);
+	if (!node || !node->data)
+		return err_sys(err, ENOMEM, "FAT");
+	memcpy(node->data, data, len);
+	node->len_bytes = len;
+	node->mtime_s = fat->options.latest_s;
+	fat->data_bytes += len;
+	return 0;
+}
+
+int fat_latest(int64_t unset, int64_t *latest_s, struct err *err)
+{
+	const char *text = getenv("SOURCE_DATE_EPOCH");
+	uint64_t num;
+
+	*latest_s = unset;
+	if (!text)
+		return 0;
+	if (parse_u64(text, &num) || num > INT64_MAX)
+		return err_set(err, EINVAL,
+			       "SOURCE_DATE_EPOCH=%.40s: must be a number of seconds since 1970",
+			       text);
+	*latest_s = (int64_t)num;
+	return 0;
+}

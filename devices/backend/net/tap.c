@@ -1,0 +1,611 @@
+/*
+ * net_tap: a tap interface of the host (Linux, Documentation/networking/tuntap.rst).
+ *
+ * One fd for each queue, one system call for each frame. With IFF_VNET_HDR the
+ * kernel reads and writes struct virtio_net_hdr_v1 itself, so that checksums and
+ * segmentation are left to whoever needs them. An interface that open creates
+ * is not persistent: the kernel removes it with its last fd, however we end.
+ * A queue that is not served is detached, or the kernel would still spread flows to it.
+ */
+#include "devices/backend/net/net.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/if_link.h>
+#include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/core/log.h"
+#include "vmm/core/parse.h"
+
+struct tap {
+	struct net net; /* first */
+	char ifname[IFNAMSIZ];
+	struct loop_watch *news; /* of the host's links */
+	int news_fd;
+	bool multi_queue;
+	bool attached[NET_MAX_QUEUES];
+	unsigned offloads;   /* as the kernel was told last */
+	int found_hdr_bytes; /* of vnet headers, before us; 0: not touched */
+};
+
+static struct tap *tap_of(struct net *net)
+{
+	return (struct tap *)net;
+}
+
+/* Most frames lie in one piece, and a list of one costs the kernel a tenth of the whole call. */
+static ssize_t write_frame(int fd, const struct net_frame *f)
+{
+	return f->niov == 1 ? write(fd, f->iov->iov_base, f->iov->iov_len) :
+			      writev(fd, f->iov, (int)f->niov);
+}
+
+static ssize_t read_frame(int fd, const struct net_frame *f)
+{
+	return f->niov == 1 ? read(fd, f->iov->iov_base, f->iov->iov_len) :
+			      readv(fd, f->iov, (int)f->niov);
+}
+
+static unsigned tap_send(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
+{
+	int fd = net->port[queue].fd;
+
+	for (unsigned i = 0; i < n; i++) {
+		ssize_t rc = write_frame(fd, &frame[i]);
+
+		/* Any other error is about this frame, or the interface is down: dropped. */
+		if (rc < 0 && errno == EAGAIN)
+			return i;
+	}
+	return n;
+}
+
+static unsigned tap_recv(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
+{
+	int fd = net->port[queue].fd;
+
+	for (unsigned i = 0; i < n; i++) {
+		ssize_t rc = read_frame(fd, &frame[i]);
+
+		if (rc <= 0)
+			return i;
+		frame[i].len_bytes = (uint32_t)rc;
+	}
+	return n;
+}
+
+/* The interface was deleted: its queues report that without end. The descriptors stay open, for
+ * other threads may be about to use them; the kernel refuses whatever they ask. */
+static void on_gone(void *opaque)
+{
+	struct net *net = opaque;
+
+	for (unsigned i = 0; i < net->nqueues; i++) {
+		loop_unwatch(net->port[i].watch);
+		net->port[i].watch = NULL;
+	}
+	net_lost(net, "the interface is gone");
+}
+
+/*
+ * Something happened to some link of the host. Where vhost reads the tap, its queues are not polled by us
+ * and tell nothing. That the interface has left this namespace is no news: the queues still work.
+ */
+static void on_news(void *opaque, uint32_t events)
+{
+	struct tap *tap = opaque;
+	struct ifreq ifr;
+	char byte;
+
+	/* ENOBUFS: there was more than fits. What is said is not parsed: we look for ourselves. */
+	while (recv(tap->news_fd, &byte, sizeof(byte), 0) >= 0 || errno == ENOBUFS ||
+	       errno == EINTR)
+		;
+	if (ioctl(tap->net.port[0].fd, TUNGETIFF, &ifr))
+		on_gone(&tap->net);
+}
+
+/* Best effort. */
+static void watch_links(struct tap *tap)
+{
+	struct sockaddr_nl at = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
+
+	tap->news_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+	if (tap->news_fd >= 0 && !bind(tap->news_fd, (struct sockaddr *)&at, sizeof(at)))
+		(void)loop_watch_fd(tap->net.loop, tap->news_fd, EPOLLIN, on_news, tap, &tap->news);
+}
+
+static void tap_event(struct net *net, unsigned queue, uint32_t events)
+{
+	if (events & (EPOLLERR | EPOLLHUP))
+		on_gone(net);
+	else
+		net_tell(net, queue, events);
+}
+
+static void tap_set_offloads(struct net *net, unsigned offloads)
+{
+	struct tap *tap = tap_of(net);
+	unsigned tun = 0;
+
+	offloads &= net->offloads_in;
+	/* Without checksums the kernel refuses the rest; and so does the specification. */
+	if (!(offloads & NET_CSUM))
+		offloads = 0;
+	if (offloads == tap->offloads)
+		return;
+	tun |= offloads & NET_CSUM ? TUN_F_CSUM : 0u;
+	tun |= offloads & NET_TSO4 ? TUN_F_TSO4 : 0u;
+	tun |= offloads & NET_TSO6 ? TUN_F_TSO6 : 0u;
+	tun |= offloads & NET_UFO ? TUN_F_UFO : 0u;
+	if (offloads & NET_ECN && offloads & (NET_TSO4 | NET_TSO6))
+		tun |= TUN_F_TSO_ECN;
+	if (!ioctl(net->port[0].fd, TUNSETOFFLOAD, (unsigned long)tun))
+		tap->offloads = offloads;
+}
+
+static void tap_set_queues(struct net *net, unsigned queues)
+{
+	struct tap *tap = tap_of(net);
+
+	for (unsigned i = 0; tap->multi_queue && i < net->nqueues; i++) {
+		bool on = i < queues;
+		struct ifreq ifr = { .ifr_flags = on ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE };
+
+		if (on == tap->attached[i])
+			continue;
+		if (!ioctl(net->port[i].fd, TUNSETQUEUE, &ifr))
+			tap->attached[i] = on;
+	}
+}
+
+static void tap_set_link(struct net *net, bool up)
+{
+	int carrier = up;
+
+	/* Best effort: the host's side then sees NO-CARRIER. */
+	(void)ioctl(net->port[0].fd, TUNSETCARRIER, &carrier);
+}
+
+static void tap_close(struct net *net)
+{
+	struct tap *tap = tap_of(net);
+
+	loop_unwatch(tap->news);
+	if (tap->news_fd >= 0)
+		close(tap->news_fd);
+	/* A tap that lives on shall be as it was found. */
+	tap_set_offloads(net, 0);
+	if (tap->found_hdr_bytes)
+		(void)ioctl(net->port[0].fd, TUNSETVNETHDRSZ, &tap->found_hdr_bytes);
+	net_free(net);
+}
+
+static const struct net_ops tap_ops = {
+	.send = tap_send,
+	.recv = tap_recv,
+	.event = tap_event,
+	.set_offloads = tap_set_offloads,
+	.set_queues = tap_set_queues,
+	.set_link = tap_set_link,
+	.close = tap_close,
+};
+
+/* Vnet headers and what the kernel can do with them. */
+static int setup(struct tap *tap, const struct net_config *cfg, struct err *err)
+{
+	struct net *net = &tap->net;
+	struct ifreq ifr = { 0 };
+	int hdr = NET_HDR_BYTES, le = 1;
+
+	if (ioctl(net->port[0].fd, TUNGETIFF, &ifr))
+		return err_sys(err, errno, "%s: not a tap", cfg->option);
+	memcpy(tap->ifname, ifr.ifr_name, IFNAMSIZ - 1);
+	if (!(ifr.ifr_flags & IFF_TAP))
+		return err_set(err, EINVAL, "%s: %s is a tun, not a tap: it carries no Ethernet",
+			       cfg->option, tap->ifname);
+	if (!(ifr.ifr_flags & IFF_NO_PI))
+		return err_set(err, EINVAL, "%s: tap %s was opened without IFF_NO_PI", cfg->option,
+			       tap->ifname);
+	tap->multi_queue = ifr.ifr_flags & IFF_MULTI_QUEUE;
+	for (unsigned i = 1; i < net->nqueues; i++) {
+		struct ifreq other;
+
+		if (ioctl(net->port[i].fd, TUNGETIFF, &other) ||
+		    strcmp(other.ifr_name, tap->ifname))
+			return err_set(err, EINVAL,
+				       "%s fd=%s: %d is not a queue of tap %s, as %d is",
+				       cfg->option, cfg->fds, net->port[i].fd, tap->ifname,
+				       net->port[0].fd);
+	}
+	if (!(ifr.ifr_flags & IFF_VNET_HDR))
+		return 0;
+	(void)ioctl(net->port[0].fd, TUNGETVNETHDRSZ, &tap->found_hdr_bytes);
+	for (unsigned i = 0; i < net->nqueues; i++)
+		if (ioctl(net->port[i].fd, TUNSETVNETHDRSZ, &hdr))
+			return err_sys(err, errno, "%s: tap %s: 12-byte vnet headers", cfg->option,
+				       tap->ifname);
+	(void)ioctl(net->port[0].fd, TUNSETVNETLE, &le);
+	net->vnet_hdr_bytes = NET_HDR_BYTES;
+	net->offloads_out = NET_OFFLOADS;
+	net->offloads_in = NET_OFFLOADS;
+	tap->offloads = NET_OFFLOADS; /* whatever they are: not none */
+	/* Kernels that have no UFO to give say so here. */
+	tap_set_offloads(net, NET_OFFLOADS & ~NET_UFO);
+	tap_set_offloads(net, NET_OFFLOADS);
+	if (tap->offloads != NET_OFFLOADS)
+		net->offloads_in = tap->offloads;
+	tap_set_offloads(net, 0);
+	return 0;
+}
+
+static void describe(struct tap *tap)
+{
+	if (tap->net.nqueues > 1)
+		snprintf(tap->net.what, sizeof(tap->net.what), "tap %s, %u queues", tap->ifname,
+			 tap->net.nqueues);
+	else
+		snprintf(tap->net.what, sizeof(tap->net.what), "tap %s", tap->ifname);
+}
+
+/* --- interface settings --------------------------------------------------------------- */
+
+static int ctl(unsigned long op, struct ifreq *ifr)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = ioctl(fd, op, ifr) ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+static struct ifreq request(const struct tap *tap)
+{
+	struct ifreq ifr = { 0 };
+
+	memcpy(ifr.ifr_name, tap->ifname, IFNAMSIZ);
+	return ifr;
+}
+
+static int bring_up(const struct tap *tap)
+{
+	struct ifreq ifr = request(tap);
+	int rc = ctl(SIOCGIFFLAGS, &ifr);
+
+	if (rc || ifr.ifr_flags & IFF_UP)
+		return rc;
+	ifr.ifr_flags |= IFF_UP;
+	return ctl(SIOCSIFFLAGS, &ifr);
+}
+
+static int set_addr(const struct tap *tap, unsigned long op, struct in_addr addr)
+{
+	struct ifreq ifr = request(tap);
+	struct sockaddr_in *in = (struct sockaddr_in *)&ifr.ifr_addr;
+
+	*in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr = addr };
+	return ctl(op, &ifr);
+}
+
+/* "255.255.255.0" or "24". */
+static bool parse_mask(const char *text, struct in_addr *mask)
+{
+	uint64_t bits;
+	uint32_t m;
+
+	if (!parse_u64(text, &bits)) {
+		if (bits > 32)
+			return false;
+		mask->s_addr = htonl(bits ? ~0u << (32 - bits) : 0);
+		return true;
+	}
+	if (inet_pton(AF_INET, text, mask) != 1)
+		return false;
+	m = ~ntohl(mask->s_addr);
+	return !(m & (m + 1));
+}
+
+/* ip=ADDR[/BITS], mask=; also called when the tap is there already, to refuse nonsense. */
+static int parse_ip(const struct net_config *cfg, struct in_addr *addr, struct in_addr *mask,
+		    struct err *err)
+{
+	const char *slash = cfg->ip ? strchr(cfg->ip, '/') : NULL;
+	const char *m = cfg->mask ? cfg->mask : slash ? slash + 1 : "24";
+	char ip[INET_ADDRSTRLEN] = "";
+
+	if (!cfg->ip && cfg->mask)
+		return err_set(err, EINVAL, "%s: mask= needs ip=", cfg->option);
+	if (!cfg->ip)
+		return 0;
+	snprintf(ip, sizeof(ip), "%.*s", (int)(slash ? slash - cfg->ip : (long)strlen(cfg->ip)),
+		 cfg->ip);
+	if (inet_pton(AF_INET, ip, addr) != 1)
+		return err_set(err, EINVAL, "%s ip=%s: not an IPv4 address", cfg->option, cfg->ip);
+	if (!parse_mask(m, mask))
+		return err_set(err, EINVAL,
+			       "%s: \"%s\": not a mask; write it like 255.255.255.0 or 24",
+			       cfg->option, m);
+	return 0;
+}
+
+/* Only for an interface that we made. */
+static int configure(const struct tap *tap, const struct net_config *cfg, struct err *err)
+{
+	struct in_addr addr, mask;
+	struct ifreq ifr = request(tap);
+	int rc = parse_ip(cfg, &addr, &mask, err);
+
+	if (rc)
+		return rc;
+	if (cfg->ip) {
+		rc = set_addr(tap, SIOCSIFADDR, addr);
+		if (!rc)
+			rc = set_addr(tap, SIOCSIFNETMASK, mask);
+		if (rc)
+			return err_sys(err, -rc, "%s tap=%s: setting ip=%s", cfg->option,
+				       tap->ifname, cfg->ip);
+	}
+	if (cfg->mtu) {
+		ifr.ifr_mtu = (int)cfg->mtu;
+		rc = ctl(SIOCSIFMTU, &ifr);
+		if (rc)
+			return err_sys(err, -rc, "%s tap=%s: setting mtu=%u", cfg->option,
+				       tap->ifname, cfg->mtu);
+	}
+	rc = bring_up(tap);
+	return rc ? err_sys(err, -rc, "%s tap=%s: bringing it up", cfg->option, tap->ifname) : 0;
+}
+
+static const struct rtattr *attribute(const struct rtattr *a, long len, unsigned type)
+{
+	for (; RTA_OK(a, len); a = RTA_NEXT(a, len))
+		if ((a->rta_type & NLA_TYPE_MASK) == type)
+			return a;
+	return NULL;
+}
+
+/*
+ * Has a tap of many queues more open ones than these, attached or not? Then they are another
+ * process's, with whom we would share the frames: of these taps the kernel refuses nobody. False
+ * also where it does not tell (before 4.17).
+ */
+static bool is_shared(const char *ifname, unsigned ours)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg link;
+	} ask = { { sizeof(ask), RTM_GETLINK, NLM_F_REQUEST, 0, 0 },
+		  { .ifi_index = (int)if_nametoindex(ifname) } };
+	union {
+		struct nlmsghdr h;
+		char bytes[8192];
+	} got;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	const struct rtattr *a, *data = NULL;
+	unsigned open = 0;
+	ssize_t len = -1;
+
+	if (fd < 0)
+		return false;
+	if (ask.link.ifi_index && send(fd, &ask, sizeof(ask), 0) == sizeof(ask))
+		len = recv(fd, &got, sizeof(got), 0);
+	close(fd);
+	if (len < (ssize_t)NLMSG_SPACE(sizeof(ask.link)) || got.h.nlmsg_type != RTM_NEWLINK)
+		return false;
+	a = attribute(IFLA_RTA(NLMSG_DATA(&got.h)), len - (ssize_t)NLMSG_SPACE(sizeof(ask.link)),
+		      IFLA_LINKINFO);
+	if (a)
+		data = attribute(RTA_DATA(a), RTA_PAYLOAD(a), IFLA_INFO_DATA);
+	for (unsigned type = IFLA_TUN_NUM_QUEUES; data && type <= IFLA_TUN_NUM_DISABLED_QUEUES;
+	     type++) {
+		a = attribute(RTA_DATA(data), RTA_PAYLOAD(data), type);
+		open += a ? *(uint32_t *)RTA_DATA(a) : 0;
+	}
+	return open > ours;
+}
+
+/* One that exists may be for its owner to bring up, and its owner may not be root. */
+static void bring_up_found(const struct tap *tap)
+{
+	int rc = bring_up(tap);
+
+	if (rc)
+		log_put(LOG_WARN,
+			"%s: tap %s: is down, and bringing it up failed: %s; no frame will "
+			"pass before root does: ip link set %s up",
+			tap->net.name, tap->ifname, strerror(-rc), tap->ifname);
+}
+
+/* --- opening ----------------------------------------------------------------------------- */
+
+static int refuse(const struct net_config *cfg, int code, bool existed, struct err *err)
+{
+	const char *o = cfg->option, *t = cfg->tap, *name = *t ? t : "tap0";
+	const char *mq = cfg->queues > 1 ? " multi_queue" : "";
+
+	switch (code) {
+	case EBUSY:
+		return err_set(err, code, "%s tap=%s: taken: another process uses it", o, t);
+	case EPERM:
+		if (existed)
+			return err_set(err, code,
+				       "%s tap=%s: belongs to another user; as root: "
+				       "ip link del %s && ip tuntap add %s mode tap%s user %u && "
+				       "ip link set %s up",
+				       o, t, t, t, mq, geteuid(), t);
+		return err_set(err, code,
+			       "%s tap=%s: no permission to create it; grant "
+			       "CAP_NET_ADMIN, or as root: ip tuntap add %s mode tap%s user %u && "
+			       "ip link set %s up",
+			       o, t, name, mq, geteuid(), name);
+	case EINVAL:
+		if (!existed)
+			return err_set(err, code, "%s tap=%s: not a name for an interface", o, t);
+		return err_set(err, code, "%s tap=%s: exists and is not a tap%s", o, t,
+			       cfg->queues > 1 ? " with multi_queue" : "");
+	default:
+		return err_sys(err, code, "%s tap=%s", o, t);
+	}
+}
+
+/* The queue's fd, or -errno. A tap of many queues can only be opened as such. */
+static int open_queue(const struct net_config *cfg, const char *ifname, short *flags)
+{
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK), rc;
+	struct ifreq ifr = { .ifr_flags = *flags };
+
+	if (fd < 0)
+		return -errno;
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", ifname);
+	rc = ioctl(fd, TUNSETIFF, &ifr) ? errno : 0;
+	if (rc == EINVAL && !(*flags & IFF_MULTI_QUEUE) && *ifname) {
+		ifr.ifr_flags = *flags |= IFF_MULTI_QUEUE;
+		rc = ioctl(fd, TUNSETIFF, &ifr) ? errno : 0;
+	}
+	if (rc) {
+		close(fd);
+		return -rc;
+	}
+	return fd;
+}
+
+static int open_queues(struct tap *tap, const struct net_config *cfg, bool existed, struct err *err)
+{
+	short flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+
+	if (cfg->queues > 1)
+		flags |= IFF_MULTI_QUEUE;
+	if (existed && is_shared(tap->ifname, 0))
+		return refuse(cfg, EBUSY, existed, err);
+	for (unsigned i = 0; i < tap->net.nqueues; i++) {
+		struct ifreq ifr = { 0 };
+		int fd = open_queue(cfg, tap->ifname, &flags), rc;
+
+		if (fd == -ENOENT || fd == -ENODEV)
+			return err_set(err, -fd,
+				       "%s tap=%s: /dev/net/tun is missing; load the "
+				       "module tun, or use --net user",
+				       cfg->option, cfg->tap);
+		if (fd == -EACCES)
+			return err_set(err, -fd,
+				       "%s tap=%s: no permission to open /dev/net/tun; "
+				       "grant read and write on it, or use --net user",
+				       cfg->option, cfg->tap);
+		if (fd < 0)
+			return refuse(cfg, -fd, existed, err);
+		rc = net_port_open(&tap->net, i, fd);
+		if (rc) {
+			close(fd);
+			return err_sys(err, -rc, "%s tap=%s", cfg->option, cfg->tap);
+		}
+		tap->attached[i] = true;
+		/* The kernel may have chosen the name. */
+		if (!ioctl(fd, TUNGETIFF, &ifr))
+			memcpy(tap->ifname, ifr.ifr_name, IFNAMSIZ - 1);
+	}
+	/* Who came at the same time. */
+	if (flags & IFF_MULTI_QUEUE && is_shared(tap->ifname, tap->net.nqueues))
+		return refuse(cfg, EBUSY, existed, err);
+	return 0;
+}
+
+static void read_mtu(struct tap *tap)
+{
+	struct ifreq ifr = request(tap);
+
+	if (!ctl(SIOCGIFMTU, &ifr) && ifr.ifr_mtu >= (int)NET_MTU_MIN &&
+	    ifr.ifr_mtu <= (int)NET_MTU_MAX)
+		tap->net.mtu = (uint16_t)ifr.ifr_mtu;
+}
+
+int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err)
+{
+	struct in_addr addr, mask;
+	struct tap *tap;
+	bool existed;
+	int rc;
+
+	if (strlen(cfg->tap) >= IFNAMSIZ)
+		return err_set(err, ENAMETOOLONG,
+			       "%s tap=%s: an interface's name has at most %d characters",
+			       cfg->option, cfg->tap, IFNAMSIZ - 1);
+	if (strchr(cfg->tap, '%') || strchr(cfg->tap, '/'))
+		return err_set(err, EINVAL, "%s tap=%s: not a name for an interface", cfg->option,
+			       cfg->tap);
+	rc = parse_ip(cfg, &addr, &mask, err);
+	if (rc)
+		return rc;
+	existed = *cfg->tap && if_nametoindex(cfg->tap);
+	if (cfg->dry_run) {
+		rc = net_describe(cfg, out, err, "tap %s, %u queue%s%s", cfg->tap,
+				  cfg->queues ? cfg->queues : 1, cfg->queues > 1 ? "s" : "",
+				  existed ? "" : ", to be created");
+		if (!rc && cfg->queues)
+			(*out)->nqueues = cfg->queues;
+		return rc;
+	}
+	tap = (struct tap *)net_new(&tap_ops, cfg, sizeof(*tap));
+	if (!tap)
+		return err_sys(err, ENOMEM, "%s", cfg->option);
+	tap->news_fd = -1;
+	tap->net.nqueues = cfg->queues ? cfg->queues : 1;
+	strcpy(tap->ifname, cfg->tap);
+	rc = open_queues(tap, cfg, existed, err);
+	if (!rc)
+		rc = setup(tap, cfg, err);
+	if (!rc && !existed)
+		rc = configure(tap, cfg, err);
+	if (rc) {
+		tap_close(&tap->net);
+		return rc;
+	}
+	if (existed)
+		bring_up_found(tap);
+	watch_links(tap);
+	read_mtu(tap);
+	describe(tap);
+	*out = &tap->net;
+	return 0;
+}
+
+int net_tap_from_fds(const struct net_config *cfg, const int *fd, unsigned n, struct net **out,
+		     struct err *err)
+{
+	struct tap *tap = (struct tap *)net_new(&tap_ops, cfg, sizeof(*tap));
+	int rc = 0;
+
+	if (!tap)
+		return err_sys(err, ENOMEM, "%s", cfg->option);
+	tap->news_fd = -1;
+	tap->net.nqueues = n;
+	for (unsigned i = 0; i < n && !rc; i++) {
+		rc = net_port_open(&tap->net, i, fd[i]);
+		tap->attached[i] = true;
+		if (rc)
+			err_sys(err, -rc, "%s fd=%s", cfg->option, cfg->fds);
+	}
+	if (!rc)
+		rc = setup(tap, cfg, err);
+	if (rc) {
+		tap_close(&tap->net);
+		return rc;
+	}
+	watch_links(tap);
+	read_mtu(tap);
+	describe(tap);
+	*out = &tap->net;
+	return 0;
+}

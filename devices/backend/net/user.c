@@ -1,0 +1,409 @@
+/*
+ * net_user: a network without privileges: a helper process speaks to the host's sockets
+ * for the guest. Where guest memory can be shared with it, the helper serves the card's queues
+ * itself (net.vhost), and no frame comes by here; else they go through two rings in shared
+ * memory (net_ring.h). A socket pair carries nothing and tells each end when the other is gone.
+ *
+ * The helper is a program of its own, bantam-net-user, for two reasons: it parses what
+ * the guest sends with a TCP/IP stack that this process need not trust, and that stack's
+ * library is not linked here. It confines itself, ends when our end of the socket
+ * closes, and is killed if we die otherwise. If it dies, the guest's link goes down.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "devices/backend/net/net.h"
+#include "devices/backend/net/hostfwd.h"
+#include "devices/backend/net/ring.h"
+#include "vmm/core/helper.h"
+#include "vmm/core/log.h"
+
+#define HELPER "bantam-net-user"
+/*
+ * The stack's own limit: one segment moves as much as a large offload would. Nor is there a
+ * checksum to leave to it: it verifies each, and takes no partial ones.
+ */
+#define MTU_MAX 65520u
+#define START_MS 10000
+#define STOP_MS 1000
+
+struct user {
+	struct net net; /* first */
+	pid_t pid;
+	int status_fd;
+	struct net_ring_pair *rings;
+	struct net_ring tx, rx; /* to and from the helper */
+	struct loop_watch *bell_watch;
+	int bell_fd; /* ours: closed with its watch */
+	int helper_bell_fd;
+};
+
+static struct user *user_of(struct net *net)
+{
+	return (struct user *)net;
+}
+
+static void user_close(struct net *net)
+{
+	struct user *u = user_of(net);
+
+	net_port_close(net, 0);
+	loop_unwatch(u->bell_watch);
+	if (u->helper_bell_fd >= 0)
+		close(u->helper_bell_fd);
+	if (u->rings)
+		munmap(u->rings, sizeof(*u->rings));
+	if (u->status_fd >= 0)
+		close(u->status_fd);
+	/* It has seen our close. */
+	helper_reap(&u->pid, STOP_MS);
+	net_free(net);
+}
+
+static void ring_bell(int fd)
+{
+	/* It cannot fail: the counter would have to be at its end. */
+	(void)!write(fd, &(uint64_t){ 1 }, sizeof(uint64_t));
+}
+
+/* The port's end is heard of by its event: not from in here. */
+static void broken(struct user *u)
+{
+	log_guest("%s wrote nonsense into the ring: closed", HELPER);
+	shutdown(u->net.port[0].fd, SHUT_RDWR);
+}
+
+static unsigned user_send(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
+{
+	struct user *u = user_of(net);
+	unsigned i = 0;
+	int rc = 1;
+
+	if (net->port[0].fd < 0)
+		return n; /* an unplugged cable swallows everything */
+	while (i < n) {
+		uint8_t *to;
+
+		/* Nobody would take it. */
+		if (!frame[i].len_bytes || frame[i].len_bytes > NET_RING_FRAME_MAX) {
+			i++;
+			continue;
+		}
+		rc = net_ring_room(&u->tx, frame[i].len_bytes, &to);
+		if (!rc && !net_ring_await_room(&u->tx))
+			continue;
+		if (rc <= 0)
+			break;
+		for (unsigned k = 0; k < frame[i].niov; k++) {
+			memcpy(to, frame[i].iov[k].iov_base, frame[i].iov[k].iov_len);
+			to += frame[i].iov[k].iov_len;
+		}
+		net_ring_put(&u->tx, frame[i++].len_bytes);
+	}
+	if (net_ring_publish(&u->tx))
+		ring_bell(u->helper_bell_fd);
+	if (rc >= 0)
+		return i;
+	broken(u);
+	return n;
+}
+
+static void copy_out(const uint8_t *from, uint32_t len, struct net_frame *f)
+{
+	uint32_t left = len;
+
+	for (unsigned i = 0; i < f->niov && left; i++) {
+		uint32_t part = f->iov[i].iov_len < left ? (uint32_t)f->iov[i].iov_len : left;
+
+		memcpy(f->iov[i].iov_base, from, part);
+		from += part;
+		left -= part;
+	}
+	f->len_bytes = len;
+}
+
+static unsigned user_recv(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
+{
+	struct user *u = user_of(net);
+	const uint8_t *from;
+	unsigned i = 0;
+	int len = 0;
+
+	if (net->port[0].fd < 0)
+		return 0;
+	while (i < n) {
+		len = net_ring_peek(&u->rx, &from);
+		if (!len && !net->polled && !net_ring_await_frames(&u->rx))
+			continue;
+		if (len <= 0)
+			break;
+		copy_out(from, (uint32_t)len, &frame[i++]);
+		net_ring_take(&u->rx, (uint32_t)len);
+	}
+	if (net_ring_release(&u->rx))
+		ring_bell(u->helper_bell_fd);
+	if (len < 0)
+		broken(u);
+	return i;
+}
+
+/* The helper has frames, or room, or both. */
+static void on_bell(void *opaque)
+{
+	struct user *u = opaque;
+	struct net_port *p = &u->net.port[0];
+
+	if (p->fd >= 0 && p->want_read)
+		u->net.client.readable(u->net.client.opaque, 0);
+	if (p->fd >= 0 && p->want_write)
+		u->net.client.writable(u->net.client.opaque, 0);
+}
+
+static bool user_ready(struct net *net, unsigned queue)
+{
+	return net_ring_has_frames(&user_of(net)->rx);
+}
+
+/* The bell may have rung while nobody wanted to hear it. */
+static void user_want(struct net *net, unsigned queue)
+{
+	struct user *u = user_of(net);
+
+	if (net->port[0].want_read && user_ready(net, queue))
+		ring_bell(u->bell_fd);
+}
+
+/* Why it ended, if it said so and nobody read that yet (it was not waited for). */
+static void tell_reason(struct user *u)
+{
+	char buf[256];
+	ssize_t n = read(u->status_fd, buf, sizeof(buf) - 1);
+
+	buf[n > 0 ? n : 0] = 0;
+	buf[strcspn(buf, "\n")] = 0;
+	if (!strncmp(buf, NET_USER_ERROR, strlen(NET_USER_ERROR)))
+		log_put(LOG_ERROR, "%s: %s: %s", u->net.name, HELPER, buf + strlen(NET_USER_ERROR));
+}
+
+/* Its end of the socket pair is closed: nothing will ever come again. */
+static void user_event(struct net *net, unsigned queue, uint32_t events)
+{
+	if (!(events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)))
+		return;
+	net_port_close(net, 0);
+	tell_reason(user_of(net));
+	net_lost(net, HELPER " ended");
+}
+
+/* Its queues are the helper's. */
+static const struct net_ops queues_ops = {
+	.event = user_event,
+	.close = user_close,
+};
+
+static const struct net_ops rings_ops = {
+	.send = user_send,
+	.recv = user_recv,
+	.event = user_event,
+	.ready = user_ready,
+	.want = user_want,
+	.close = user_close,
+};
+
+/* --- starting the helper ------------------------------------------------------------- */
+
+/* kind and its n descriptors: see NET_USER_RINGS. */
+static int spawn(struct user *u, const struct net_config *cfg, const char *path, int peer,
+		 int status, const char *kind, const int *fd, unsigned n)
+{
+	int keep[5] = { peer, status };
+	char text[5][12], mtu[12], *argv[11] = { HELPER };
+	unsigned argc = 6;
+
+	memcpy(&keep[2], fd, n * sizeof(*fd));
+	for (unsigned i = 0; i < 2 + n; i++)
+		snprintf(text[i], sizeof(text[i]), "%d", keep[i]);
+	snprintf(mtu, sizeof(mtu), "%u", u->net.mtu);
+	argv[1] = text[0];
+	argv[2] = text[1];
+	argv[3] = mtu;
+	argv[4] = (char *)(cfg->hostfwd ? cfg->hostfwd : "");
+	argv[5] = (char *)kind;
+	for (unsigned i = 0; i < n; i++)
+		argv[argc++] = text[2 + i];
+	return helper_spawn(path, argv, keep, 2 + n, &u->pid);
+}
+
+/* One line of the helper's status: 1: ready; 0: go on; -errno. */
+static int on_line(const struct net_config *cfg, const char *line, struct err *err)
+{
+	if (!strcmp(line, NET_USER_READY))
+		return 1;
+	if (!strncmp(line, NET_USER_ERROR, strlen(NET_USER_ERROR)))
+		return err_set(err, EADDRINUSE, "%s user: %s", cfg->option,
+			       line + strlen(NET_USER_ERROR));
+	/* Whoever asked for any free port has to read it somewhere. */
+	if (!strncmp(line, NET_USER_FWD, strlen(NET_USER_FWD)))
+		log_put(LOG_WARN, "%s: %s", cfg->name, line + strlen(NET_USER_FWD));
+	return 0;
+}
+
+static int await(struct user *u, const struct net_config *cfg, struct err *err)
+{
+	char buf[4096];
+	size_t n = 0;
+
+	for (;;) {
+		struct pollfd p = { u->status_fd, POLLIN, 0 };
+		ssize_t got = 0;
+		char *nl;
+		int rc;
+
+		if (poll(&p, 1, START_MS) > 0)
+			got = read(u->status_fd, buf + n, sizeof(buf) - 1 - n);
+		if (got <= 0)
+			return err_set(err, EIO, "%s user: %s did not start", cfg->option, HELPER);
+		n += (size_t)got;
+		buf[n] = 0;
+		while ((nl = strchr(buf, '\n')) != NULL) {
+			*nl++ = 0;
+			rc = on_line(cfg, buf, err);
+			if (rc)
+				return rc < 0 ? rc : 0;
+			n = strlen(nl);
+			memmove(buf, nl, n + 1);
+		}
+	}
+}
+
+static int check_hostfwd(const struct net_config *cfg, struct err *err)
+{
+	const char *at = cfg->hostfwd;
+	struct net_hostfwd fwd;
+
+	while (at && *at) {
+		unsigned len = (unsigned)strcspn(at, ",");
+		const char *why = net_hostfwd_parse(at, len, &fwd);
+
+		if (why)
+			return err_set(err, EINVAL, "%s user: hostfwd=%.*s: %s", cfg->option,
+				       (int)len, at, why);
+		at += len + (at[len] == ',');
+	}
+	return 0;
+}
+
+/* Rings and bells. *fd_out: the helper's copy of the memory. 0 or -errno. */
+static int create_rings(struct user *u, int *fd_out)
+{
+	int rc = net_ring_create(fd_out, &u->rings);
+
+	if (rc)
+		return rc;
+	u->tx.mem = &u->rings->to_helper;
+	u->rx.mem = &u->rings->from_helper;
+	atomic_store(&u->rx.mem->hungry, 1);
+	u->helper_bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (u->helper_bell_fd < 0)
+		return -errno;
+	return loop_watch_event(u->net.loop, on_bell, u, &u->bell_watch, &u->bell_fd);
+}
+
+static int spawn_with_rings(struct user *u, const struct net_config *cfg, const char *path,
+			    int peer, int status)
+{
+	int rings = -1, rc = create_rings(u, &rings);
+
+	if (!rc)
+		rc = spawn(u, cfg, path, peer, status, NET_USER_RINGS,
+			   (int[]){ rings, u->helper_bell_fd, u->bell_fd }, 3);
+	if (rings >= 0)
+		close(rings);
+	return rc;
+}
+
+static int spawn_with_queues(struct user *u, const struct net_config *cfg, const char *path,
+			     int peer, int status)
+{
+	int vhost[2], rc;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, vhost))
+		return -errno;
+	vhost_user_adopt(&u->net.vhost, vhost[0]);
+	rc = spawn(u, cfg, path, peer, status, NET_USER_QUEUES, &vhost[1], 1);
+	close(vhost[1]);
+	return rc;
+}
+
+static int start(struct user *u, const struct net_config *cfg, const char *path, struct err *err)
+{
+	int peer[2] = { -1, -1 }, status[2] = { -1, -1 }, rc = 0;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, peer))
+		rc = -errno;
+	if (!rc && pipe2(status, O_CLOEXEC | O_NONBLOCK))
+		rc = -errno;
+	if (!rc)
+		rc = net_port_open(&u->net, 0, peer[0]);
+	if (!rc) {
+		peer[0] = -1;
+		u->status_fd = status[0];
+		status[0] = -1;
+		rc = cfg->memory_shared ? spawn_with_queues(u, cfg, path, peer[1], status[1]) :
+					  spawn_with_rings(u, cfg, path, peer[1], status[1]);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		int fd = ((int[]){ peer[0], peer[1], status[0], status[1] })[i];
+
+		if (fd >= 0)
+			close(fd);
+	}
+	if (rc)
+		return err_sys(err, -rc, "%s user: %s", cfg->option, path);
+	/* Without forwards nothing can go wrong that would not show as a link that is down. */
+	return cfg->hostfwd ? await(u, cfg, err) : 0;
+}
+
+int net_user_open(const struct net_config *cfg, struct net **out, struct err *err)
+{
+	char path[PATH_MAX + 64];
+	struct user *u;
+	int rc = check_hostfwd(cfg, err);
+
+	if (rc)
+		return rc;
+	if (cfg->mtu > MTU_MAX)
+		return err_set(err, EINVAL, "%s user: mtu=%u: at most %u here", cfg->option,
+			       cfg->mtu, MTU_MAX);
+	if (!helper_find(HELPER, path, sizeof(path)))
+		return err_set(err, ENOENT,
+			       "%s user: %s is missing; it belongs next to bantam "
+			       "or in ../libexec/bantam",
+			       cfg->option, HELPER);
+	if (cfg->dry_run)
+		return net_describe(cfg, out, err, "user network");
+	u = (struct user *)net_new(cfg->memory_shared ? &queues_ops : &rings_ops, cfg, sizeof(*u));
+	if (!u)
+		return err_sys(err, ENOMEM, "%s", cfg->option);
+	u->status_fd = u->helper_bell_fd = u->bell_fd = -1;
+	u->net.mtu = (uint16_t)(cfg->mtu ? cfg->mtu : MTU_MAX);
+	u->net.csum_good = u->net.has_peer = true;
+	snprintf(u->net.what, sizeof(u->net.what), "user network");
+	rc = start(u, cfg, path, err);
+	if (rc) {
+		user_close(&u->net);
+		return rc;
+	}
+	*out = &u->net;
+	return 0;
+}

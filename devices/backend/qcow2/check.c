@@ -1,0 +1,512 @@
+/* qcow2_check: see qcow2_check.h. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/backend/qcow2/check_impl.h"
+
+#define REPORTED_MAX 40u
+#define AUTOCLEAR_BITMAPS 1ull
+
+static const char *const owner_names[] = { "nothing",
+					   "the header",
+					   "an L1 table",
+					   "an L2 table",
+					   "the refcount table",
+					   "a refcount block",
+					   "the snapshot table",
+					   "data",
+					   "several things" };
+
+static void report(struct check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void report(struct check *c, const char *fmt, ...)
+{
+	char line[200];
+	va_list ap;
+
+	if (!c->out->report || c->reported++ > REPORTED_MAX)
+		return;
+	if (c->reported > REPORTED_MAX) {
+		c->out->report(c->out->opaque, "… and more of this");
+		return;
+	}
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	c->out->report(c->out->opaque, line);
+}
+
+/* --- who uses what -------------------------------------------------------------------- */
+
+static void use_cluster(struct check *c, uint64_t i, enum owner who)
+{
+	bool may_share = who == OWN_DATA || who == OWN_L2;
+
+	if (c->refs[i] < UINT32_MAX)
+		c->refs[i]++;
+	if (c->kind[i] == OWN_NOBODY) {
+		c->kind[i] = (uint8_t)who;
+	} else if (c->kind[i] != who || !may_share) {
+		report(c, "ERROR cluster %" PRIu64 " is used for %s and for %s", i,
+		       owner_names[c->kind[i]], owner_names[who]);
+		c->corruptions++;
+		/* Which of them is the owner nobody can tell. */
+		c->kind[i] = OWN_SEVERAL;
+		c->lost = true;
+	}
+}
+
+/* Bytes of the file; -EIO: they are not all in it. */
+static int use(struct check *c, uint64_t offset, uint64_t len, enum owner who, const char *what,
+	       uint64_t number)
+{
+	unsigned bits = c->q->cluster_bits;
+
+	if (!len)
+		return 0;
+	if (offset >> bits >= c->nclusters || (len - 1) >> bits >= c->nclusters ||
+	    (offset + len - 1) >> bits >= c->nclusters) {
+		report(c, "ERROR %s %" PRIu64 " points out of the file: %#" PRIx64, what, number,
+		       offset);
+		c->corruptions++;
+		return -EIO;
+	}
+	for (uint64_t i = offset >> bits; i <= (offset + len - 1) >> bits; i++)
+		use_cluster(c, i, who);
+	return 0;
+}
+
+static void wrong(struct check *c, const char *what, uint64_t number, const char *why,
+		  uint64_t entry)
+{
+	report(c, "ERROR %s %" PRIu64 " %s: %#" PRIx64, what, number, why, entry);
+	c->corruptions++;
+}
+
+static bool misaligned(const struct check *c, uint64_t offset)
+{
+	return offset & (c->q->cluster_bytes - 1);
+}
+
+/* --- data ------------------------------------------------------------------------------- */
+
+/* QEMU's idea of fragmentation: how often the next cluster is not the next one of the file. */
+static void count_data(struct check *c, uint64_t host, bool packed, uint64_t *next)
+{
+	c->out->allocated_clusters++;
+	if (packed) {
+		c->out->compressed_clusters++;
+		c->out->fragmented_clusters++;
+		return;
+	}
+	if (*next && host != *next)
+		c->out->fragmented_clusters++;
+	*next = host + c->q->cluster_bytes;
+}
+
+/* An entry that leads nowhere had a cluster once: what nobody else seems to use may be it. */
+static void check_entry(struct check *c, uint64_t entry, uint64_t number, bool active,
+			uint64_t *next)
+{
+	const struct qcow2 *q = c->q;
+	uint64_t offset, len;
+
+	if (entry & QCOW2_COMPRESSED) {
+		if (entry & QCOW2_COPIED)
+			wrong(c, "L2 entry", number, "is compressed and says COPIED", entry);
+		qcow2_packed_extent(q, entry, &offset, &len);
+		/* The last one need not fill the sectors that it claims. */
+		if (offset < c->nclusters << q->cluster_bits &&
+		    len > (c->nclusters << q->cluster_bits) - offset)
+			len = (c->nclusters << q->cluster_bits) - offset;
+		if (use(c, offset, len, OWN_DATA, "L2 entry", number))
+			c->lost = true;
+		else if (active)
+			count_data(c, offset, true, next);
+		return;
+	}
+	if (entry & QCOW2_L2_RESERVED || (entry & QCOW2_ZERO && q->version < 3))
+		wrong(c, "L2 entry", number, "has reserved bits set", entry);
+	offset = entry & QCOW2_OFFSET_MASK;
+	if (!offset)
+		return;
+	if (misaligned(c, offset)) {
+		wrong(c, "L2 entry", number, "is not aligned", entry);
+		c->lost = true;
+	} else if (use(c, offset, q->cluster_bytes, OWN_DATA, "L2 entry", number)) {
+		c->lost = true;
+	} else if (active) {
+		count_data(c, offset, false, next);
+	}
+}
+
+/* An L1 table in memory (host byte order): its L2 tables and what they map. */
+static int check_l1(struct check *c, const uint64_t *l1, uint64_t n, bool active)
+{
+	const struct qcow2 *q = c->q;
+	uint64_t *l2 = malloc(q->cluster_bytes);
+	int rc = l2 ? 0 : -ENOMEM;
+
+	for (uint64_t i = 0; !rc && i < n; i++) {
+		uint64_t offset = l1[i] & QCOW2_OFFSET_MASK, next = 0;
+
+		if (l1[i] & QCOW2_L1_RESERVED)
+			wrong(c, "L1 entry", i, "has reserved bits set", l1[i]);
+		else if (l1[i] && !offset)
+			wrong(c, "L1 entry", i, "has flags and points nowhere", l1[i]);
+		if (!offset)
+			continue;
+		if (misaligned(c, offset)) {
+			wrong(c, "L1 entry", i, "is not aligned", l1[i]);
+			c->lost = true;
+			continue;
+		}
+		if (use(c, offset, q->cluster_bytes, OWN_L2, "L1 entry", i)) {
+			c->lost = true;
+			continue;
+		}
+		rc = qcow2_pread(q, l2, q->cluster_bytes, offset);
+		for (uint64_t e = 0; !rc && e < 1ull << q->l2_bits; e++)
+			if (l2[e])
+				check_entry(c, be64toh(l2[e]), (i << q->l2_bits) + e, active,
+					    &next);
+	}
+	free(l2);
+	return rc;
+}
+
+/* --- snapshots ---------------------------------------------------------------------------- */
+
+static int check_snapshot_l1(struct check *c, const struct qcow2_snapshot *s, uint32_t number)
+{
+	uint64_t offset = be64toh(s->l1_offset), len = (uint64_t)be32toh(s->l1_size) * 8;
+	uint64_t *l1;
+	int rc;
+
+	if (len > QCOW2_MAX_L1_BYTES || misaligned(c, offset)) {
+		wrong(c, "snapshot", number, "has an impossible L1 table", offset);
+		c->lost = true;
+		return 0;
+	}
+	if (use(c, offset, len, OWN_L1, "snapshot", number)) {
+		c->lost = true;
+		return 0;
+	}
+	l1 = malloc(len ? len : 8);
+	if (!l1)
+		return -ENOMEM;
+	rc = qcow2_pread(c->q, l1, len, offset);
+	for (uint64_t i = 0; i < len / 8; i++)
+		l1[i] = be64toh(l1[i]);
+	if (!rc)
+		rc = check_l1(c, l1, len / 8, false);
+	free(l1);
+	return rc;
+}
+
+static int check_snapshots(struct check *c)
+{
+	uint64_t at = c->q->snapshots_offset;
+
+	for (uint32_t i = 0; i < c->q->nsnapshots; i++) {
+		struct qcow2_snapshot s;
+		int rc;
+
+		at = (at + 7) & ~7ull;
+		if (at + sizeof(s) > c->nclusters << c->q->cluster_bits) {
+			wrong(c, "snapshot", i, "lies outside the file", at);
+			c->lost = true;
+			break;
+		}
+		rc = qcow2_pread(c->q, &s, sizeof(s), at);
+		if (!rc)
+			rc = check_snapshot_l1(c, &s, i);
+		if (rc)
+			return rc;
+		at += sizeof(s) + be32toh(s.extra_len) + be16toh(s.id_len) + be16toh(s.name_len);
+	}
+	if (c->q->nsnapshots && use(c, c->q->snapshots_offset, at - c->q->snapshots_offset,
+				    OWN_SNAPSHOTS, "the snapshot table", 0))
+		c->lost = true;
+	return 0;
+}
+
+/* --- refcounts ------------------------------------------------------------------------------ */
+
+uint64_t check_refcount_get(const uint8_t *block, unsigned order, uint64_t i)
+{
+	unsigned bits = 1u << order, per_byte;
+	uint64_t value = 0;
+
+	if (bits < 8) {
+		per_byte = 8 / bits;
+		return block[i / per_byte] >> (i % per_byte * bits) & ((1u << bits) - 1);
+	}
+	for (unsigned b = 0; b < bits / 8; b++)
+		value = value << 8 | block[i * (bits / 8) + b];
+	return value;
+}
+
+void check_refcount_set(uint8_t *block, unsigned order, uint64_t i, uint64_t value)
+{
+	unsigned bits = 1u << order;
+
+	if (bits < 8) {
+		unsigned shift = (unsigned)(i % (8 / bits)) * bits;
+		uint8_t mask = (uint8_t)(((1u << bits) - 1) << shift);
+		uint8_t *byte = &block[i / (8 / bits)];
+
+		*byte = (uint8_t)((*byte & ~mask) | (value << shift & mask));
+		return;
+	}
+	for (unsigned b = bits / 8; b--; value >>= 8)
+		block[i * (bits / 8) + b] = (uint8_t)value;
+}
+
+/* The table and its blocks are clusters like others. */
+static int check_reftable(struct check *c)
+{
+	const struct qcow2 *q = c->q;
+	uint64_t bytes = (uint64_t)q->reftable_clusters << q->cluster_bits;
+	int rc;
+
+	c->rebuild = true;
+	if (!bytes || bytes > QCOW2_MAX_REFTABLE_BYTES || misaligned(c, q->reftable_offset) ||
+	    !q->reftable_offset) {
+		wrong(c, "the refcount table", 0, "is impossible", q->reftable_offset);
+		return 0;
+	}
+	if (use(c, q->reftable_offset, bytes, OWN_REFTABLE, "the refcount table", 0))
+		return 0;
+	c->rebuild = false;
+	c->reftable = malloc(bytes);
+	if (!c->reftable)
+		return -ENOMEM;
+	c->reftable_size = bytes / 8;
+	rc = qcow2_pread(q, c->reftable, bytes, q->reftable_offset);
+	for (uint64_t i = 0; !rc && i < c->reftable_size; i++) {
+		uint64_t offset = be64toh(c->reftable[i]);
+		uint64_t cluster = offset >> q->cluster_bits;
+
+		c->reftable[i] = 0;
+		if (!offset)
+			continue;
+		if (offset & QCOW2_REFTABLE_RESERVED || misaligned(c, offset)) {
+			wrong(c, "refcount block", i, "is not aligned, or has reserved bits set",
+			      offset);
+			c->rebuild = true;
+		} else if (cluster < c->nclusters && c->refs[cluster]) {
+			/* Whoever wrote it wrote over something: its content means nothing. */
+			wrong(c, "refcount block", i, "lies where something else is", offset);
+			c->rebuild = true;
+		} else if (use(c, offset, q->cluster_bytes, OWN_REFBLOCK, "refcount block", i)) {
+			c->rebuild = true;
+		} else {
+			c->reftable[i] = offset;
+		}
+	}
+	return rc;
+}
+
+static void compare(struct check *c, uint64_t i, uint64_t stored)
+{
+	if (stored)
+		c->stored[i] = stored > 2 ? 2 : (uint8_t)stored;
+	if (stored || c->refs[i])
+		c->out->end_bytes = (i + 1) << c->q->cluster_bits;
+	if (stored == c->refs[i])
+		return;
+	report(c, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%u",
+	       stored > c->refs[i] ? "Leaked" : "ERROR", i, stored, c->refs[i]);
+	if (stored > c->refs[i]) {
+		c->leaks++;
+	} else {
+		c->corruptions++;
+		c->too_low++;
+	}
+}
+
+static int compare_refcounts(struct check *c)
+{
+	const struct qcow2 *q = c->q;
+	uint64_t per_block = 1ull << q->refblock_bits;
+	uint8_t *block = malloc(q->cluster_bytes);
+	int rc = block ? 0 : -ENOMEM;
+
+	for (uint64_t first = 0; !rc && first < c->nclusters; first += per_block) {
+		uint64_t b = first >> q->refblock_bits;
+		uint64_t offset = b < c->reftable_size ? c->reftable[b] : 0;
+		uint64_t before = c->too_low;
+
+		if (offset)
+			rc = qcow2_pread(q, block, q->cluster_bytes, offset);
+		else
+			memset(block, 0, q->cluster_bytes);
+		for (uint64_t i = 0; !rc && i < per_block && first + i < c->nclusters; i++)
+			compare(c, first + i, check_refcount_get(block, q->refcount_order, i));
+		if (!offset && c->too_low != before)
+			c->rebuild = true;
+	}
+	free(block);
+	return rc;
+}
+
+/* --- COPIED ----------------------------------------------------------------------------------- */
+
+bool check_copied_ok(const struct check *c, uint64_t entry, bool stored)
+{
+	uint64_t i = (entry & QCOW2_OFFSET_MASK) >> c->q->cluster_bits;
+
+	if (entry & QCOW2_COMPRESSED || !(entry & QCOW2_OFFSET_MASK) || i >= c->nclusters ||
+	    misaligned(c, entry & QCOW2_OFFSET_MASK))
+		return true;
+	return !(entry & QCOW2_COPIED) == ((stored ? c->stored[i] : c->refs[i]) != 1);
+}
+
+static void check_copied_entry(struct check *c, const char *what, uint64_t number, uint64_t entry)
+{
+	uint64_t i = (entry & QCOW2_OFFSET_MASK) >> c->q->cluster_bits;
+
+	if (check_copied_ok(c, entry, true))
+		return;
+	report(c, "ERROR COPIED flag of %s %" PRIu64 ": entry=%#" PRIx64 " refcount=%s%u", what,
+	       number, entry, c->stored[i] > 1 ? "at least " : "", c->stored[i]);
+	c->corruptions++;
+	c->copied_wrong++;
+}
+
+uint64_t check_l2_of(const struct check *c, uint64_t entry)
+{
+	uint64_t offset = entry & QCOW2_OFFSET_MASK, i = offset >> c->q->cluster_bits;
+
+	return misaligned(c, offset) || i >= c->nclusters || c->kind[i] != OWN_L2 ? 0 : offset;
+}
+
+static int check_copied(struct check *c)
+{
+	const struct qcow2 *q = c->q;
+	uint64_t *l2 = malloc(q->cluster_bytes);
+	int rc = l2 ? 0 : -ENOMEM;
+
+	for (uint64_t i = 0; !rc && i < q->l1_size; i++) {
+		uint64_t offset = check_l2_of(c, q->l1[i]);
+
+		check_copied_entry(c, "L1 entry", i, q->l1[i]);
+		if (!offset)
+			continue;
+		rc = qcow2_pread(q, l2, q->cluster_bytes, offset);
+		for (uint64_t e = 0; !rc && e < 1ull << q->l2_bits; e++)
+			check_copied_entry(c, "L2 entry", (i << q->l2_bits) + e, be64toh(l2[e]));
+	}
+	free(l2);
+	return rc;
+}
+
+/* --- all of it ---------------------------------------------------------------------------------- */
+
+int check_pass(struct check *c)
+{
+	struct qcow2 *q = c->q;
+	int rc;
+
+	c->nclusters = q->file_bytes >> q->cluster_bits;
+	c->refs = calloc(c->nclusters, sizeof(*c->refs));
+	c->kind = calloc(c->nclusters, sizeof(*c->kind));
+	c->stored = calloc(c->nclusters, sizeof(*c->stored));
+	if (!c->refs || !c->kind || !c->stored)
+		return -ENOMEM;
+	c->out->total_clusters = q->store.size_bytes / q->cluster_bytes +
+				 !!(q->store.size_bytes % q->cluster_bytes);
+	c->out->allocated_clusters = c->out->compressed_clusters = c->out->fragmented_clusters = 0;
+	c->out->end_bytes = 0;
+	use_cluster(c, 0, OWN_HEADER);
+	if (use(c, q->l1_offset, (uint64_t)q->l1_size * 8, OWN_L1, "the L1 table", 0))
+		c->lost = true;
+	rc = check_l1(c, q->l1, q->l1_size, true);
+	if (!rc)
+		rc = check_snapshots(c);
+	if (!rc)
+		rc = check_reftable(c);
+	if (!rc)
+		rc = compare_refcounts(c);
+	return rc ? rc : check_copied(c);
+}
+
+void check_pass_end(struct check *c)
+{
+	free(c->refs);
+	free(c->kind);
+	free(c->stored);
+	free(c->reftable);
+	qcow2_inspect_end(c->q);
+	*c = (struct check){ .out = c->out };
+}
+
+/* A sparse file costs its maker nothing, and must not cost us more. */
+static int check_size(const struct check *c, struct err *err)
+{
+	uint64_t n = c->q->file_bytes >> c->q->cluster_bits;
+	bool more = c->out->at_open && n <= QCOW2_CHECK_MAX;
+
+	if (n <= (c->out->at_open ? QCOW2_CHECK_MAX_OPEN : QCOW2_CHECK_MAX))
+		return 0;
+	return err_set(err, EFBIG,
+		       "disk %s: its file has %llu clusters of %llu bytes, too many to count "
+		       "their uses%s",
+		       c->q->path, (unsigned long long)n, (unsigned long long)c->q->cluster_bytes,
+		       more ? " whenever it is opened; bantam image check --repair does it" :
+			      "; if it can be read, convert it with larger clusters");
+}
+
+static int begin(struct check *c, const char *path, bool write, struct err *err)
+{
+	int rc = qcow2_inspect(path, write ? QCOW2_LOCK_WRITE : QCOW2_LOCK_READ, &c->q, err);
+
+	if (rc)
+		return rc;
+	if (c->q->autoclear & AUTOCLEAR_BITMAPS)
+		return err_set(err, ENOTSUP,
+			       "disk %s: has dirty bitmaps, which are not supported; "
+			       "qemu-img check knows them",
+			       path);
+	rc = check_size(c, err);
+	if (rc)
+		return rc;
+	rc = check_pass(c);
+	return rc ? err_sys(err, -rc, "disk %s: cannot read all of its tables", path) : 0;
+}
+
+int qcow2_check(struct qcow2_check *out, const char *path, struct err *err)
+{
+	struct check c = { .out = out };
+	bool repair = out->repair != QCOW2_REPAIR_NONE, dirty;
+	int rc = begin(&c, path, repair, err);
+
+	out->corruptions = c.corruptions;
+	out->leaks = c.leaks;
+	out->corruptions_fixed = out->leaks_fixed = 0;
+	dirty = !rc && c.q->incompatible & (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
+	if (!rc && repair && (c.corruptions || c.leaks || dirty)) {
+		rc = check_repair(&c, err);
+		check_pass_end(&c);
+		/* What the repair achieved is what a second look finds; its lines are known. */
+		out->report = NULL;
+		if (!rc)
+			rc = begin(&c, path, false, err);
+		if (!rc) {
+			out->corruptions_fixed = out->corruptions > c.corruptions ?
+							 out->corruptions - c.corruptions :
+							 0;
+			out->leaks_fixed = out->leaks > c.leaks ? out->leaks - c.leaks : 0;
+			out->corruptions = c.corruptions;
+			out->leaks = c.leaks;
+			out->dirty_fixed = dirty && !(c.q->incompatible & (QCOW2_INCOMPAT_DIRTY |
+									   QCOW2_INCOMPAT_CORRUPT));
+		}
+	}
+	check_pass_end(&c);
+	return rc;
+}

@@ -1,0 +1,178 @@
+/* qcow2_file: whole transfers of the image file, and parts of iovecs. See qcow2.h. */
+#include "devices/backend/qcow2/qcow2.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PARTS 64u
+#define ZERO_BYTES 65536u
+
+static const uint8_t zeroes[ZERO_BYTES];
+
+unsigned qcow2_iov_slice(struct iovec *to, unsigned max, const struct iovec *iov, unsigned niov,
+			 uint64_t skip, uint64_t len)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < niov && n < max && len; i++) {
+		uint64_t part = iov[i].iov_len;
+
+		if (skip >= part) {
+			skip -= part;
+			continue;
+		}
+		part -= skip;
+		if (part > len)
+			part = len;
+		to[n++] = (struct iovec){ (char *)iov[i].iov_base + skip, part };
+		len -= part;
+		skip = 0;
+	}
+	return n;
+}
+
+enum copy { COPY_ZERO, COPY_FILL, COPY_TAKE };
+
+static void copy(enum copy what, const struct iovec *iov, unsigned niov, uint64_t skip,
+		 uint8_t *other, uint64_t len)
+{
+	while (len) {
+		struct iovec part[PARTS];
+		unsigned n = qcow2_iov_slice(part, PARTS, iov, niov, skip, len);
+
+		BUG_ON(!n);
+		for (unsigned i = 0; i < n; i++) {
+			uint64_t bytes = part[i].iov_len;
+
+			if (what == COPY_ZERO)
+				memset(part[i].iov_base, 0, bytes);
+			else if (what == COPY_FILL)
+				memcpy(part[i].iov_base, other, bytes);
+			else
+				memcpy(other, part[i].iov_base, bytes);
+			if (what != COPY_ZERO)
+				other += bytes;
+			len -= bytes;
+			skip += bytes;
+		}
+	}
+}
+
+void qcow2_iov_zero(const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t len)
+{
+	copy(COPY_ZERO, iov, niov, skip, NULL, len);
+}
+
+void qcow2_iov_fill(const struct iovec *iov, unsigned niov, uint64_t skip, const void *from,
+		    uint64_t len)
+{
+	copy(COPY_FILL, iov, niov, skip, (uint8_t *)from, len);
+}
+
+void qcow2_iov_take(const struct iovec *iov, unsigned niov, uint64_t skip, void *to, uint64_t len)
+{
+	copy(COPY_TAKE, iov, niov, skip, to, len);
+}
+
+int qcow2_preadv(const struct qcow2 *q, const struct iovec *iov, unsigned niov, uint64_t skip,
+		 uint64_t len, uint64_t offset)
+{
+	while (len) {
+		struct iovec part[PARTS];
+		unsigned n = qcow2_iov_slice(part, PARTS, iov, niov, skip, len);
+		ssize_t got = preadv(q->fd, part, (int)n, (off_t)offset);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (!got) {
+			/* Writers need not fill the last cluster. */
+			qcow2_iov_zero(iov, niov, skip, len);
+			return 0;
+		}
+		skip += (uint64_t)got;
+		offset += (uint64_t)got;
+		len -= (uint64_t)got;
+	}
+	return 0;
+}
+
+int qcow2_pwritev(const struct qcow2 *q, const struct iovec *iov, unsigned niov, uint64_t skip,
+		  uint64_t len, uint64_t offset)
+{
+	while (len) {
+		struct iovec part[PARTS];
+		unsigned n = qcow2_iov_slice(part, PARTS, iov, niov, skip, len);
+		ssize_t put = pwritev(q->fd, part, (int)n, (off_t)offset);
+
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put <= 0)
+			return put ? -errno : -EIO;
+		skip += (uint64_t)put;
+		offset += (uint64_t)put;
+		len -= (uint64_t)put;
+	}
+	return 0;
+}
+
+int qcow2_pread(const struct qcow2 *q, void *buf, uint64_t len, uint64_t offset)
+{
+	struct iovec iov = { buf, len };
+
+	return qcow2_preadv(q, &iov, 1, 0, len, offset);
+}
+
+bool qcow2_pread_now(const struct qcow2 *q, void *buf, uint64_t len, uint64_t offset)
+{
+	struct iovec iov = { buf, len };
+
+	return preadv2(q->fd, &iov, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)len;
+}
+
+int qcow2_pwrite(const struct qcow2 *q, const void *buf, uint64_t len, uint64_t offset)
+{
+	struct iovec iov = { (void *)buf, len };
+
+	return qcow2_pwritev(q, &iov, 1, 0, len, offset);
+}
+
+int qcow2_pzero(const struct qcow2 *q, uint64_t len, uint64_t offset)
+{
+	if (!len || !fallocate(q->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+			       (off_t)len))
+		return 0;
+	while (len) {
+		uint64_t part = len < ZERO_BYTES ? len : ZERO_BYTES;
+		int rc = qcow2_pwrite(q, zeroes, part, offset);
+
+		if (rc)
+			return rc;
+		offset += part;
+		len -= part;
+	}
+	return 0;
+}
+
+void qcow2_set_lost_writes(struct qcow2 *q, int error)
+{
+	int none = 0;
+
+	__atomic_compare_exchange_n(&q->lost_writes, &none, error, false, __ATOMIC_RELAXED,
+				    __ATOMIC_RELAXED);
+}
+
+int qcow2_sync(struct qcow2 *q)
+{
+	int error = qcow2_get_lost_writes(q);
+
+	if (!error && fdatasync(q->fd)) {
+		error = -errno;
+		qcow2_set_lost_writes(q, error);
+	}
+	return error;
+}

@@ -1,0 +1,109 @@
+/*
+ * qcow2_meta: the set of clusters that hold metadata, so that no damaged entry can make us
+ * write guest data there. Open addressing with linear probing, at most half full.
+ */
+#include "devices/backend/qcow2/qcow2.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define FIRST_ROOM 64u
+
+static size_t place(const struct qcow2 *q, uint64_t offset)
+{
+	return (size_t)(((offset >> q->cluster_bits) * 0x9e3779b97f4a7c15ull) >> 20) &
+	       (q->meta_room - 1);
+}
+
+bool qcow2_meta_has(const struct qcow2 *q, uint64_t offset)
+{
+	size_t i;
+
+	offset &= ~(q->cluster_bytes - 1);
+	/* The header. */
+	if (!offset)
+		return true;
+	if (!q->meta_room)
+		return false;
+	for (i = place(q, offset); q->meta[i]; i = (i + 1) & (q->meta_room - 1))
+		if (q->meta[i] == offset)
+			return true;
+	return false;
+}
+
+static void put(struct qcow2 *q, uint64_t offset)
+{
+	size_t i = place(q, offset);
+
+	while (q->meta[i])
+		i = (i + 1) & (q->meta_room - 1);
+	q->meta[i] = offset;
+}
+
+static int grow(struct qcow2 *q)
+{
+	size_t room = q->meta_room, want = room ? room * 2 : FIRST_ROOM;
+	uint64_t *old = q->meta, *new = calloc(want, sizeof(*new));
+
+	if (!new)
+		return -ENOMEM;
+	q->meta = new;
+	q->meta_room = want;
+	for (size_t i = 0; i < room; i++)
+		if (old[i])
+			put(q, old[i]);
+	free(old);
+	return 0;
+}
+
+int qcow2_meta_add(struct qcow2 *q, uint64_t offset)
+{
+	int rc = 0;
+
+	if (qcow2_meta_has(q, offset))
+		return -EEXIST;
+	if (2 * (q->meta_n + 1) > q->meta_room)
+		rc = grow(q);
+	if (rc)
+		return rc;
+	put(q, offset);
+	q->meta_n++;
+	return 0;
+}
+
+int qcow2_meta_add_run(struct qcow2 *q, uint64_t offset, uint64_t len)
+{
+	int rc = 0;
+
+	for (uint64_t at = offset; !rc && at < offset + len; at += q->cluster_bytes)
+		rc = qcow2_meta_add(q, at);
+	return rc;
+}
+
+void qcow2_meta_remove(struct qcow2 *q, uint64_t offset)
+{
+	size_t mask = q->meta_room - 1, i, hole;
+
+	if (!q->meta_room)
+		return;
+	for (i = place(q, offset); q->meta[i] != offset; i = (i + 1) & mask)
+		if (!q->meta[i])
+			return;
+	q->meta_n--;
+	/* Whatever probed past this place must still be found. */
+	for (hole = i;;) {
+		q->meta[hole] = 0;
+		for (;;) {
+			size_t home;
+
+			i = (i + 1) & mask;
+			if (!q->meta[i])
+				return;
+			home = place(q, q->meta[i]);
+			if (((i - home) & mask) >= ((i - hole) & mask))
+				break;
+		}
+		q->meta[hole] = q->meta[i];
+		hole = i;
+	}
+}

@@ -1,0 +1,180 @@
+/* image: see image.h. */
+#include "devices/backend/store/image_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "devices/backend/store/file_lock.h"
+#include "vmm/core/log.h"
+
+/*
+ * The kernel takes a moment to clean up after a VM that was killed: its io_uring holds the file,
+ * and with it locks and exclusive use. So what is busy is tried again for a while.
+ */
+#define BUSY_TRIES 10u
+static const struct timespec busy_pause = { .tv_nsec = 20000000 };
+
+struct request {
+	const char *path;
+	bool readonly, direct;
+};
+
+int image_size(const struct image *image, uint64_t *size_bytes)
+{
+	struct stat st;
+
+	if (image->is_block)
+		return ioctl(image->fd, BLKGETSIZE64, size_bytes) ? -errno : 0;
+	if (fstat(image->fd, &st))
+		return -errno;
+	*size_bytes = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int open_error(const struct request *cfg, int code, struct err *err)
+{
+	if (code == EACCES || code == EROFS || code == EPERM)
+		return err_sys(err, code, "disk %s: cannot open for %s%s", cfg->path,
+			       cfg->readonly ? "reading" : "writing",
+			       cfg->readonly ? "" : " (add ro if the guest only reads)");
+	if (code == EISDIR)
+		return err_set(err, code, "disk %s: is a directory, not an image", cfg->path);
+	if (code == EINVAL && cfg->direct)
+		return err_set(err, code,
+			       "disk %s: this file system cannot do O_DIRECT; remove direct",
+			       cfg->path);
+	if (code == EBUSY)
+		return err_set(err, code,
+			       "disk %s: the block device is mounted or in use; "
+			       "unmount it or add ro",
+			       cfg->path);
+	return err_sys(err, code, "disk %s", cfg->path);
+}
+
+/* O_NONBLOCK so that a FIFO does not stop us; a file must not keep it (io_uring honours it). */
+static int open_file(struct image *image, const struct request *cfg, struct err *err)
+{
+	struct stat st;
+	int flags = (cfg->readonly ? O_RDONLY : O_RDWR) | (cfg->direct ? O_DIRECT : 0);
+
+	image->fd = open(cfg->path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (image->fd < 0 || fstat(image->fd, &st))
+		return open_error(cfg, errno, err);
+	if (S_ISDIR(st.st_mode))
+		return open_error(cfg, EISDIR, err);
+	image->is_block = S_ISBLK(st.st_mode);
+	if (!S_ISREG(st.st_mode) && !image->is_block)
+		return err_set(err, EINVAL, "disk %s: neither a file nor a block device",
+			       cfg->path);
+	if (image->is_block && !cfg->readonly) {
+		/* Exclusive: refused while the host has it mounted. */
+		close(image->fd);
+		image->fd = open(cfg->path, flags | O_EXCL | O_CLOEXEC);
+		for (unsigned i = 0; image->fd < 0 && errno == EBUSY && i < BUSY_TRIES; i++) {
+			nanosleep(&busy_pause, NULL);
+			image->fd = open(cfg->path, flags | O_EXCL | O_CLOEXEC);
+		}
+		if (image->fd < 0)
+			return open_error(cfg, errno, err);
+	} else if (fcntl(image->fd, F_SETFL, flags) < 0) {
+		return open_error(cfg, errno, err);
+	}
+	return 0;
+}
+
+static int lock_file(struct image *image, const struct request *cfg, struct err *err)
+{
+	int rc = file_lock(image->fd, !cfg->readonly);
+
+	for (unsigned i = 0; rc == -EAGAIN && i < BUSY_TRIES; i++) {
+		/* Of two that wait for each other one must let go. */
+		file_unlock(image->fd);
+		nanosleep(&busy_pause, NULL);
+		rc = file_lock(image->fd, !cfg->readonly);
+	}
+	if (rc == -EAGAIN && cfg->readonly)
+		return err_set(err, EAGAIN, "disk %s: it is open for writing in another VM",
+			       cfg->path);
+	if (rc == -EAGAIN)
+		return err_set(err, EAGAIN,
+			       "disk %s: it is open in another VM, or twice in this one; "
+			       "only a disk that is ro everywhere can be shared",
+			       cfg->path);
+	if (rc)
+		log_put(LOG_WARN,
+			"disk %s: this file system has no locks (%s); nothing stops "
+			"a second VM from writing to it",
+			cfg->path, strerror(-rc));
+	return 0;
+}
+
+/* What O_DIRECT demands, and the descriptor for requests that do not comply. */
+static int open_cached(struct image *image, const struct request *cfg, struct err *err)
+{
+	int flags = (cfg->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+	struct statx sx;
+
+	image->mem_align = image->offset_align = 512;
+	if (!statx(image->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) &&
+	    sx.stx_mask & STATX_DIOALIGN && sx.stx_dio_offset_align) {
+		image->mem_align = sx.stx_dio_mem_align;
+		image->offset_align = sx.stx_dio_offset_align;
+	}
+	image->cached_fd = open(cfg->path, flags);
+	if (image->cached_fd < 0)
+		return open_error(cfg, errno, err);
+	return 0;
+}
+
+static int probe(struct image *image, const struct request *cfg, struct err *err)
+{
+	int logical = 512;
+	unsigned physical = 4096;
+	int rc = image_size(image, &image->size_bytes);
+
+	if (!rc && image->is_block &&
+	    (ioctl(image->fd, BLKSSZGET, &logical) || ioctl(image->fd, BLKPBSZGET, &physical)))
+		rc = -errno;
+	if (rc)
+		return err_sys(err, -rc, "disk %s", cfg->path);
+	image->block_bytes = (uint32_t)logical;
+	image->physical_bytes = physical;
+	return 0;
+}
+
+int image_open(struct image *image, const char *path, bool readonly, bool direct, struct err *err)
+{
+	struct request cfg = { path, readonly, direct };
+	int rc;
+
+	memset(image, 0, sizeof(*image));
+	image->fd = image->cached_fd = -1;
+	image->mem_align = image->offset_align = 1;
+	rc = open_file(image, &cfg, err);
+	if (!rc)
+		rc = lock_file(image, &cfg, err);
+	if (!rc)
+		rc = probe(image, &cfg, err);
+	if (!rc && direct)
+		rc = open_cached(image, &cfg, err);
+	if (rc)
+		image_close(image);
+	return rc;
+}
+
+void image_close(struct image *image)
+{
+	if (image->fd >= 0) {
+		file_unlock(image->fd);
+		close(image->fd);
+	}
+	if (image->cached_fd >= 0)
+		close(image->cached_fd);
+	image->fd = image->cached_fd = -1;
+}

@@ -1,0 +1,47 @@
+/*
+ * partitions: what a disk's image is divided into, and what lies in each part.
+ *
+ * GPT (UEFI specification 2.10, chapter 5: both headers, CRCs, any entry size) and MBR with
+ * logical partitions, numbered as Linux numbers them. Every byte is hostile: what is
+ * returned lies within the image. One thread.
+ */
+#ifndef BANTAM_PARTITIONS_H
+#define BANTAM_PARTITIONS_H
+
+#include "devices/backend/store/store.h"
+
+#define PARTITIONS_MAX 128
+
+enum part_table { PART_TABLE_NONE, PART_TABLE_MBR, PART_TABLE_GPT };
+/* What a GPT type says of its purpose (UAPI group's Discoverable Partitions Specification). */
+enum part_role { PART_ROLE_OTHER, PART_ROLE_ROOT, PART_ROLE_BOOT, PART_ROLE_ESP };
+
+struct partition {
+	unsigned number; /* 1 is vda1; 0: the whole disk */
+	enum part_role role;
+	uint64_t offset;
+	uint64_t len_bytes; /* at least 1 */
+	char partuuid[40];  /* as after PARTUUID=; "": has none */
+};
+
+struct partitions {
+	enum part_table table;
+	uint32_t sector_bytes; /* 512 or 4096 */
+	bool from_backup;      /* the first GPT header is damaged */
+	unsigned n;
+	struct partition part[PARTITIONS_MAX];
+};
+
+/*
+ * A disk without a table is one partition of number 0. -EIO: cannot be read; -EINVAL: there
+ * is a GPT and both copies are damaged.
+ */
+int partitions_read(struct store *s, struct partitions *out, struct err *err);
+
+/*
+ * What begins at offset: "ext4" (also for ext2 and 3), "xfs", "btrfs", "vfat", "LVM", "LUKS",
+ * "swap" …, or NULL: nothing known. What cannot be read is nothing known.
+ */
+const char *partitions_content(struct store *s, uint64_t offset, uint64_t len_bytes);
+
+#endif

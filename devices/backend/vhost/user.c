@@ -1,0 +1,336 @@
+/* vhost_user: see vhost_user.h. */
+#include "devices/backend/vhost/user.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "devices/backend/vhost/user_msg.h"
+
+unsigned vhost_user_timeout_ms = 5000;
+
+static int send_message(struct vhost_user *vu, const struct vhost_user_msg *m, const int *fds,
+			unsigned nfds)
+{
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(MEM_MAX_REGIONS * sizeof(int))];
+	} control;
+	struct iovec iov = { (void *)m, VU_HEAD_BYTES + m->len_bytes };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	if (nfds) {
+		struct cmsghdr *c;
+
+		msg.msg_control = control.buf;
+		msg.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
+	}
+	do {
+		n = sendmsg(vu->fd, &msg, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	/* A message is far smaller than a socket's buffer. */
+	return (size_t)n == iov.iov_len ? 0 : -EIO;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* All of buf before the deadline: one byte now and then does not extend it. */
+static int recv_all(struct vhost_user *vu, void *buf, size_t len, uint64_t deadline_ms)
+{
+	struct pollfd pfd = { .fd = vu->fd, .events = POLLIN };
+
+	for (size_t done = 0; done < len;) {
+		uint64_t now = now_ms();
+		ssize_t n;
+
+		n = poll(&pfd, 1, now < deadline_ms ? (int)(deadline_ms - now) : 0);
+		if (!n)
+			return -ETIMEDOUT;
+		if (n > 0)
+			n = recv(vu->fd, (char *)buf + done, len - done, MSG_DONTWAIT);
+		else
+			n = -1;
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			return -EPIPE;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+/* The answer to m's request, into m; its body must have len_bytes. */
+static int recv_reply(struct vhost_user *vu, struct vhost_user_msg *m, uint32_t len_bytes)
+{
+	uint64_t deadline_ms = now_ms() + vhost_user_timeout_ms;
+	uint32_t request = m->request;
+	int rc = recv_all(vu, m, VU_HEAD_BYTES, deadline_ms);
+
+	if (rc)
+		return rc;
+	if (m->request != request || (m->flags & VU_VERSION_MASK) != VU_VERSION ||
+	    !(m->flags & VU_FLAG_REPLY) || m->len_bytes != len_bytes)
+		return -EPROTO;
+	return recv_all(vu, &m->body, len_bytes, deadline_ms);
+}
+
+/* A request whose only effect is the daemon's; it is acknowledged where that was agreed. */
+static int tell(struct vhost_user *vu, struct vhost_user_msg *m, const int *fds, unsigned nfds)
+{
+	bool ack = vu->protocol >> VHOST_USER_PROTOCOL_REPLY_ACK & 1;
+	int rc;
+
+	m->flags = VU_VERSION | (ack ? VU_FLAG_NEED_REPLY : 0);
+	rc = send_message(vu, m, fds, nfds);
+	if (rc || !ack)
+		return rc;
+	rc = recv_reply(vu, m, sizeof(m->body.u64));
+	if (rc)
+		return rc;
+	return m->body.u64 ? -EREMOTEIO : 0;
+}
+
+static int tell_u64(struct vhost_user *vu, uint32_t request, uint64_t val)
+{
+	struct vhost_user_msg m = { .request = request, .len_bytes = 8, .body.u64 = val };
+
+	return tell(vu, &m, NULL, 0);
+}
+
+static int tell_state(struct vhost_user *vu, uint32_t request, unsigned index, unsigned num)
+{
+	struct vhost_user_msg m = { .request = request,
+				    .len_bytes = sizeof(m.body.state),
+				    .body.state = { index, num } };
+
+	return tell(vu, &m, NULL, 0);
+}
+
+/* KICK and CALL carry the ring's index and an eventfd. */
+static int tell_fd(struct vhost_user *vu, uint32_t request, unsigned index, int fd)
+{
+	struct vhost_user_msg m = { .request = request, .len_bytes = 8, .body.u64 = index };
+
+	return tell(vu, &m, &fd, 1);
+}
+
+static int ask_u64(struct vhost_user *vu, uint32_t request, uint64_t *val)
+{
+	struct vhost_user_msg m = { .request = request, .flags = VU_VERSION };
+	int rc = send_message(vu, &m, NULL, 0);
+
+	if (!rc)
+		rc = recv_reply(vu, &m, sizeof(m.body.u64));
+	if (!rc)
+		*val = m.body.u64;
+	return rc;
+}
+
+int vhost_user_agree(struct vhost_user *vu)
+{
+	const uint64_t wanted = 1ull << VHOST_USER_PROTOCOL_MQ |
+				1ull << VHOST_USER_PROTOCOL_REPLY_ACK |
+				1ull << VHOST_USER_PROTOCOL_CONFIG;
+	uint64_t offered;
+	int rc = ask_u64(vu, VU_GET_FEATURES, &vu->features);
+
+	if (!rc && vu->features >> VU_F_PROTOCOL_FEATURES & 1) {
+		rc = ask_u64(vu, VU_GET_PROTOCOL_FEATURES, &offered);
+		if (!rc)
+			rc = tell_u64(vu, VU_SET_PROTOCOL_FEATURES, offered & wanted);
+		if (!rc)
+			vu->protocol = offered & wanted;
+	}
+	if (!rc && vu->protocol >> VHOST_USER_PROTOCOL_MQ & 1)
+		rc = ask_u64(vu, VU_GET_QUEUE_NUM, &vu->queues_max);
+	if (!rc) {
+		struct vhost_user_msg m = { .request = VU_SET_OWNER };
+
+		rc = tell(vu, &m, NULL, 0);
+	}
+	vu->agreed = !rc;
+	return rc;
+}
+
+void vhost_user_adopt(struct vhost_user *vu, int fd)
+{
+	struct timeval timeout = { .tv_sec = vhost_user_timeout_ms / 1000,
+				   .tv_usec = vhost_user_timeout_ms % 1000 * 1000 };
+
+	*vu = (struct vhost_user){ .fd = fd };
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+}
+
+static int cannot_connect(const char *path, const char *what, int code, struct err *err)
+{
+	struct stat st;
+
+	if (!stat(path, &st) && !S_ISSOCK(st.st_mode))
+		return err_set(err, ENOTSOCK,
+			       "%s: %s: not a socket; give the one that the "
+			       "vhost-user daemon listens at",
+			       what, path);
+	if (code == ECONNREFUSED)
+		return err_set(err, code,
+			       "%s: %s: nobody listens there; start the vhost-user daemon first",
+			       what, path);
+	if (code == ENOENT)
+		return err_sys(err, code, "%s: start the vhost-user daemon first: %s", what, path);
+	return err_sys(err, code, "%s: %s", what, path);
+}
+
+int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd, rc;
+
+	*vu = (struct vhost_user){ .fd = -1 };
+	if (strlen(path) >= sizeof(sun.sun_path))
+		return err_set(err, ENAMETOOLONG, "%s: socket path %s: longer than %zu bytes", what,
+			       path, sizeof(sun.sun_path) - 1);
+	memcpy(sun.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_sys(err, errno, "%s", what);
+	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun))) {
+		rc = cannot_connect(path, what, errno, err);
+		close(fd);
+		return rc;
+	}
+	vhost_user_adopt(vu, fd);
+	rc = vhost_user_agree(vu);
+	if (!rc)
+		return 0;
+	vhost_user_close(vu);
+	return err_sys(err, -rc, "%s: %s: no answer of a vhost-user daemon", what, path);
+}
+
+void vhost_user_close(struct vhost_user *vu)
+{
+	if (vu->fd >= 0)
+		close(vu->fd);
+	vu->fd = -1;
+}
+
+int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_bytes)
+{
+	uint32_t body = 12 + len_bytes;
+	struct vhost_user_msg m = { .request = VU_GET_CONFIG,
+				    .flags = VU_VERSION,
+				    .len_bytes = body,
+				    .body.config = { .len_bytes = len_bytes } };
+	int rc;
+
+	if (!(vu->protocol >> VHOST_USER_PROTOCOL_CONFIG & 1))
+		return -EOPNOTSUPP;
+	if (len_bytes > VHOST_USER_CONFIG_MAX)
+		return -EINVAL;
+	rc = send_message(vu, &m, NULL, 0);
+	if (!rc)
+		rc = recv_reply(vu, &m, body);
+	if (!rc)
+		memcpy(config, m.body.config.data, len_bytes);
+	return rc;
+}
+
+int vhost_user_start(struct vhost_user *vu, const struct mem *mem, uint64_t acked)
+{
+	struct vhost_user_msg m = { .request = VU_SET_MEM_TABLE,
+				    .body.mem.nregions = mem->nregions };
+	int fds[MEM_MAX_REGIONS], rc = vu->agreed ? 0 : vhost_user_agree(vu);
+
+	/* The protocol features bit is ours to keep: without it rings need no enabling. */
+	if (!rc)
+		rc = tell_u64(vu, VU_SET_FEATURES,
+			      (acked & vu->features) |
+				      (vu->features & 1ull << VU_F_PROTOCOL_FEATURES));
+	if (rc)
+		return rc;
+	BUG_ON(mem->fd < 0);
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		const struct mem_region *r = &mem->region[i];
+
+		fds[i] = mem->fd;
+		m.body.mem.region[i].gpa = r->base.v;
+		m.body.mem.region[i].len_bytes = r->len_bytes;
+		m.body.mem.region[i].host = (uintptr_t)r->host;
+		m.body.mem.region[i].offset = (uint64_t)(r->host - mem->map);
+	}
+	m.len_bytes = 8 + mem->nregions * (uint32_t)sizeof(m.body.mem.region[0]);
+	return tell(vu, &m, fds, mem->nregions);
+}
+
+int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
+			  const struct vhost_user_ring *ring)
+{
+	/* virtq_enable has checked the whole ring; the daemon checks again. */
+	struct vhost_user_msg m = {
+		.request = VU_SET_VRING_ADDR,
+		.len_bytes = sizeof(m.body.addr),
+		.body.addr = { .index = ring->index,
+			       .desc = (uintptr_t)mem_slice(mem, ring->desc, 1),
+			       .avail = (uintptr_t)mem_slice(mem, ring->avail, 1),
+			       .used = (uintptr_t)mem_slice(mem, ring->used, 1) },
+	};
+	int rc = tell_state(vu, VU_SET_VRING_NUM, ring->index, ring->size);
+
+	if (!rc)
+		rc = tell_state(vu, VU_SET_VRING_BASE, ring->index, 0);
+	if (!rc)
+		rc = tell(vu, &m, NULL, 0);
+	if (!rc)
+		rc = tell_fd(vu, VU_SET_VRING_CALL, ring->index, ring->call_fd);
+	if (!rc)
+		rc = tell_fd(vu, VU_SET_VRING_ERR, ring->index, ring->err_fd);
+	if (!rc)
+		rc = tell_fd(vu, VU_SET_VRING_KICK, ring->index, ring->kick_fd);
+	if (!rc && vu->features >> VU_F_PROTOCOL_FEATURES & 1)
+		rc = vhost_user_enable_ring(vu, ring->index, !ring->disabled);
+	return rc;
+}
+
+int vhost_user_enable_ring(struct vhost_user *vu, unsigned index, bool on)
+{
+	if (!(vu->features >> VU_F_PROTOCOL_FEATURES & 1))
+		return -EOPNOTSUPP;
+	return tell_state(vu, VU_SET_VRING_ENABLE, index, on);
+}
+
+int vhost_user_set_call(struct vhost_user *vu, unsigned index, int call_fd)
+{
+	return tell_fd(vu, VU_SET_VRING_CALL, index, call_fd);
+}
+
+int vhost_user_stop_ring(struct vhost_user *vu, unsigned index)
+{
+	struct vhost_user_msg m = { .request = VU_GET_VRING_BASE,
+				    .flags = VU_VERSION,
+				    .len_bytes = sizeof(m.body.state),
+				    .body.state = { index, 0 } };
+	int rc = send_message(vu, &m, NULL, 0);
+
+	return rc ? rc : recv_reply(vu, &m, sizeof(m.body.state));
+}

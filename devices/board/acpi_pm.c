@@ -1,0 +1,145 @@
+/*
+ * acpi_pm: sleep and reset registers of hardware-reduced ACPI, and the port
+ * behind the Generic Event Device (ACPI 6.4, sections 4.8.3.7, 4.8.3.6, 5.6.9).
+ *
+ * The GED's _EVT method reads the port once and notifies what its bits say; the
+ * read clears them, so that no event is told twice and none is lost between
+ * two pulses.
+ *
+ * Threads: registers are a vCPU's, notify anybody's; all that changes is pending, which is atomic.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/board/platform.h"
+
+#define SLP_EN (1u << 5)
+#define SLP_TYP(v) ((v) >> 2 & 7)
+#define GED_BYTES 4
+
+struct acpi_pm {
+	struct device dev;
+	const struct device_env *env;
+	struct acpi_pm_config config;
+	_Atomic uint32_t pending;
+	unsigned nadded;
+};
+
+static const struct device_type acpi_pm_type = { .name = "acpi-pm" };
+
+static void sleep_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t val)
+{
+	struct acpi_pm *pm = opaque;
+
+	if (val & SLP_EN && SLP_TYP(val) == pm->config.s5_type)
+		pm->env->ops->event(pm->env->vm, VM_EVENT_POWEROFF);
+}
+
+/* SLP_TYP and SLP_EN are write-only; WAK_STS never sets, for the VM never sleeps. */
+static uint64_t zero_read(void *opaque, uint64_t off, unsigned size_bytes)
+{
+	return 0;
+}
+
+static void reset_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t val)
+{
+	struct acpi_pm *pm = opaque;
+
+	if (val == pm->config.reset_value)
+		pm->env->ops->event(pm->env->vm, VM_EVENT_RESET);
+}
+
+static uint64_t ged_read(void *opaque, uint64_t off, unsigned size_bytes)
+{
+	struct acpi_pm *pm = opaque;
+	unsigned shift = 8 * (unsigned)off;
+	uint32_t mask = (uint32_t)((1ull << 8 * size_bytes) - 1) << shift;
+
+	return (atomic_fetch_and(&pm->pending, ~mask) & mask) >> shift;
+}
+
+static const struct bus_ops sleep_bus = { zero_read, sleep_write };
+static const struct bus_ops status_bus = { zero_read, NULL };
+static const struct bus_ops reset_bus = { zero_read, reset_write };
+static const struct bus_ops ged_bus = { ged_read, NULL };
+
+void acpi_pm_notify(struct device *dev, uint32_t bits)
+{
+	struct acpi_pm *pm = (struct acpi_pm *)dev;
+	const struct device_env *env = pm->env;
+
+	atomic_fetch_or(&pm->pending, bits);
+	env->ops->set_line(env->vm, pm->config.ged_gsi, pm->config.ged_holder, true);
+	env->ops->set_line(env->vm, pm->config.ged_gsi, pm->config.ged_holder, false);
+}
+
+static void acpi_pm_power_button(struct device *dev)
+{
+	acpi_pm_notify(dev, ((struct acpi_pm *)dev)->config.power_button_bit);
+}
+
+static void ports(const struct acpi_pm *pm, uint16_t port[4])
+{
+	port[0] = pm->config.sleep_control_port;
+	port[1] = pm->config.sleep_status_port;
+	port[2] = pm->config.reset_port;
+	port[3] = pm->config.ged_port;
+}
+
+static void acpi_pm_destroy(struct device *dev)
+{
+	struct acpi_pm *pm = (struct acpi_pm *)dev;
+	uint16_t port[4];
+
+	ports(pm, port);
+	while (pm->nadded)
+		bus_remove(pm->env->pio, port[--pm->nadded]);
+	free(pm);
+}
+
+static void acpi_pm_describe(struct device *dev, char *buf, size_t len)
+{
+	struct acpi_pm *pm = (struct acpi_pm *)dev;
+
+	snprintf(buf, len, "sleep at port 0x%x, reset at port 0x%x, events at port 0x%x, irq %u",
+		 pm->config.sleep_control_port, pm->config.reset_port, pm->config.ged_port,
+		 pm->config.ged_gsi);
+}
+
+static const struct device_ops acpi_pm_ops = {
+	.destroy = acpi_pm_destroy,
+	.power_button = acpi_pm_power_button,
+	.describe = acpi_pm_describe,
+};
+
+int acpi_pm_create(const struct device_env *env, const struct acpi_pm_config *config,
+		   struct device **out, struct err *err)
+{
+	static const struct bus_ops *const ops[] = { &sleep_bus, &status_bus, &reset_bus,
+						     &ged_bus };
+	struct acpi_pm *pm = calloc(1, sizeof(*pm));
+	uint16_t port[4];
+
+	*out = NULL;
+	if (!pm)
+		return err_sys(err, ENOMEM, "acpi-pm");
+	pm->dev = (struct device){ &acpi_pm_type, &acpi_pm_ops, "acpi-pm" };
+	pm->env = env;
+	pm->config = *config;
+	ports(pm, port);
+	for (; pm->nadded < 4; pm->nadded++) {
+		int rc = bus_add(env->pio, port[pm->nadded], pm->nadded == 3 ? GED_BYTES : 1,
+				 ops[pm->nadded], pm);
+
+		if (rc) {
+			err_sys(err, -rc, "acpi-pm: port 0x%x", port[pm->nadded]);
+			acpi_pm_destroy(&pm->dev);
+			return rc;
+		}
+	}
+	*out = &pm->dev;
+	return 0;
+}

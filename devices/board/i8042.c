@@ -1,0 +1,120 @@
+/*
+ * i8042: the keyboard controller's reset line, and nothing else.
+ *
+ * There is no keyboard. What matters besides 0xfe is how soon a driver that
+ * probes the ports gives up: an output buffer that stays full however often it
+ * is read is what Linux calls "No controller found", after 17 reads and one
+ * millisecond, where an empty one costs it half a second for each command. The
+ * buffer runs dry after GARBAGE reads, for a guest that would empty it for ever.
+ *
+ * Threads: any vCPU's; what changes is atomic, and which of two vCPUs is first does not matter.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "devices/board/platform.h"
+
+#define PORT_DATA 0x60
+#define PORT_COMMAND 0x64
+#define GARBAGE 64u
+
+#define STATUS_OUTPUT_FULL 0x01
+#define STATUS_SYSTEM 0x04 /* self-test passed; input buffer (bit 1) is always empty */
+#define COMMAND_WRITE_OUTPUT_PORT 0xd1
+
+struct i8042 {
+	struct device dev;
+	const struct device_env *env;
+	atomic_uint nreads;
+	atomic_bool output_port; /* the next data byte is for the output port */
+	unsigned nadded;
+};
+
+static const struct device_type i8042_type = { .name = "i8042" };
+
+static uint64_t data_read(void *opaque, uint64_t off, unsigned size_bytes)
+{
+	struct i8042 *kbc = opaque;
+
+	if (atomic_load(&kbc->nreads) < GARBAGE)
+		atomic_fetch_add(&kbc->nreads, 1);
+	return 0;
+}
+
+static void data_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t val)
+{
+	struct i8042 *kbc = opaque;
+
+	/* Bit 0 of the output port is the CPU's reset line, active low. */
+	if (atomic_exchange(&kbc->output_port, false) && !(val & 1))
+		kbc->env->ops->event(kbc->env->vm, VM_EVENT_RESET);
+}
+
+static uint64_t status_read(void *opaque, uint64_t off, unsigned size_bytes)
+{
+	struct i8042 *kbc = opaque;
+
+	return STATUS_SYSTEM | (atomic_load(&kbc->nreads) < GARBAGE ? STATUS_OUTPUT_FULL : 0);
+}
+
+static void command_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t val)
+{
+	struct i8042 *kbc = opaque;
+	uint8_t command = (uint8_t)val;
+
+	atomic_store(&kbc->output_port, command == COMMAND_WRITE_OUTPUT_PORT);
+	/* 0xf0 … 0xff pulse the output lines whose bit is clear. */
+	if ((command & 0xf0) == 0xf0 && !(command & 1))
+		kbc->env->ops->event(kbc->env->vm, VM_EVENT_RESET);
+}
+
+static const struct bus_ops data_bus = { data_read, data_write };
+static const struct bus_ops command_bus = { status_read, command_write };
+
+static void i8042_destroy(struct device *dev)
+{
+	struct i8042 *kbc = (struct i8042 *)dev;
+
+	if (kbc->nadded > 1)
+		bus_remove(kbc->env->pio, PORT_COMMAND);
+	if (kbc->nadded > 0)
+		bus_remove(kbc->env->pio, PORT_DATA);
+	free(kbc);
+}
+
+static void i8042_describe(struct device *dev, char *buf, size_t len)
+{
+	snprintf(buf, len, "ports 0x60 and 0x64: reset only");
+}
+
+static const struct device_ops i8042_ops = {
+	.destroy = i8042_destroy,
+	.describe = i8042_describe,
+};
+
+int i8042_create(const struct device_env *env, struct device **out, struct err *err)
+{
+	struct i8042 *kbc = calloc(1, sizeof(*kbc));
+	int rc;
+
+	*out = NULL;
+	if (!kbc)
+		return err_sys(err, ENOMEM, "i8042");
+	kbc->dev = (struct device){ &i8042_type, &i8042_ops, "i8042" };
+	kbc->env = env;
+	rc = bus_add(env->pio, PORT_DATA, 1, &data_bus, kbc);
+	if (!rc) {
+		kbc->nadded++;
+		rc = bus_add(env->pio, PORT_COMMAND, 1, &command_bus, kbc);
+		kbc->nadded += !rc;
+	}
+	if (rc) {
+		err_sys(err, -rc, "i8042: ports 0x60 and 0x64");
+		i8042_destroy(&kbc->dev);
+		return rc;
+	}
+	*out = &kbc->dev;
+	return 0;
+}

@@ -1,0 +1,190 @@
+/* pci_msix: see pci_msix.h. */
+#include "devices/pci/msix.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "vmm/core/log.h"
+
+#define CAP_ID_MSIX 0x11
+#define CONTROL_ENABLE 0x8000u
+#define CONTROL_MASK 0x4000u
+#define VECTOR_MASKED 1u
+#define VECTOR_BYTES 16u
+
+enum { ADDR_LOW, ADDR_HIGH, DATA, CONTROL };
+
+int msix_init(struct msix *m, const struct device_env *env, unsigned nvectors)
+{
+	BUG_ON(!nvectors || nvectors > MSIX_MAX_VECTORS);
+	m->env = env;
+	m->vector = calloc(nvectors, sizeof(*m->vector));
+	if (!m->vector)
+		return -ENOMEM;
+	m->nvectors = nvectors;
+	for (unsigned i = 0; i < nvectors; i++)
+		m->vector[i].word[CONTROL] = VECTOR_MASKED;
+	return 0;
+}
+
+void msix_destroy(struct msix *m)
+{
+	for (unsigned i = 0; i < m->nvectors; i++)
+		if (m->vector[i].bound)
+			m->env->ops->msi_unbind(m->env->vm, m->vector[i].id);
+	free(m->vector);
+	memset(m, 0, sizeof(*m));
+}
+
+unsigned msix_cap(const struct msix *m, struct pci_func *f, unsigned bar, uint32_t table_off,
+		  uint32_t pba_off)
+{
+	uint32_t table = table_off | bar, pba = pba_off | bar;
+	uint16_t control = (uint16_t)(m->nvectors - 1);
+	uint16_t writable_control = CONTROL_ENABLE | CONTROL_MASK;
+	uint8_t body[10], writable[10] = { 0 };
+
+	memcpy(body, &control, 2);
+	memcpy(body + 2, &table, 4);
+	memcpy(body + 6, &pba, 4);
+	memcpy(writable, &writable_control, 2);
+	return pci_func_cap(f, CAP_ID_MSIX, body, writable, sizeof(body));
+}
+
+/* Bound, with the message that the table holds now. */
+static int bring_up_to_date(struct msix *m, struct msix_vector *v)
+{
+	const struct device_env *env = m->env;
+	uint64_t addr = (uint64_t)v->word[ADDR_HIGH] << 32 | v->word[ADDR_LOW];
+	uint32_t data = v->word[DATA];
+	int rc;
+
+	if (v->bound && addr == v->bound_addr && data == v->bound_data)
+		return 0;
+	rc = v->bound ? env->ops->msi_update(env->vm, v->id, addr, data) :
+			env->ops->msi_bind(env->vm, addr, data, &v->id, &v->fd);
+	if (rc)
+		return rc;
+	v->bound = true;
+	v->bound_addr = addr;
+	v->bound_data = data;
+	return 0;
+}
+
+static void fire(struct msix *m, struct msix_vector *v)
+{
+	int rc = bring_up_to_date(m, v);
+
+	if (rc) {
+		static struct log_limit limit;
+
+		if (log_limit_ok(&limit))
+			log_put(LOG_ERROR, "cannot route a message-signalled interrupt: %s",
+				strerror(-rc));
+		return;
+	}
+	/* A counter that is full is an interrupt on its way. */
+	(void)eventfd_write(v->fd, 1);
+}
+
+static bool is_masked(const struct msix *m, unsigned i)
+{
+	return m->masked || m->vector[i].word[CONTROL] & VECTOR_MASKED;
+}
+
+void msix_signal(struct msix *m, unsigned vector)
+{
+	if (!m->enabled || vector >= m->nvectors)
+		return;
+	if (is_masked(m, vector))
+		m->pending |= 1ull << vector;
+	else
+		fire(m, &m->vector[vector]);
+}
+
+int msix_fd(struct msix *m, unsigned vector)
+{
+	if (!m->enabled || vector >= m->nvectors || is_masked(m, vector) ||
+	    bring_up_to_date(m, &m->vector[vector]))
+		return -1;
+	return m->vector[vector].fd;
+}
+
+static void fire_pending(struct msix *m)
+{
+	if (!m->enabled)
+		return;
+	for (unsigned i = 0; m->pending && i < m->nvectors; i++) {
+		if (!(m->pending >> i & 1) || is_masked(m, i))
+			continue;
+		m->pending &= ~(1ull << i);
+		fire(m, &m->vector[i]);
+	}
+}
+
+void msix_clear_pending(struct msix *m)
+{
+	m->pending = 0;
+}
+
+void msix_set_control(struct msix *m, uint16_t control)
+{
+	bool enabled = control & CONTROL_ENABLE;
+
+	if (m->enabled && !enabled)
+		m->pending = 0;
+	m->enabled = enabled;
+	m->masked = control & CONTROL_MASK;
+	fire_pending(m);
+}
+
+/* One dword of the table; NULL when beyond it or not aligned. */
+static uint32_t *word(const struct msix *m, uint64_t off)
+{
+	if (off % 4 || off / VECTOR_BYTES >= m->nvectors)
+		return NULL;
+	return &m->vector[off / VECTOR_BYTES].word[off % VECTOR_BYTES / 4];
+}
+
+uint64_t msix_table_read(const struct msix *m, uint64_t off, unsigned size_bytes)
+{
+	unsigned shift = (unsigned)(off % 4);
+	const uint32_t *at = word(m, off - shift);
+	uint64_t val = at ? *at : 0;
+
+	if (size_bytes == 8 && !shift) {
+		at = word(m, off + 4);
+		return val | (uint64_t)(at ? *at : 0) << 32;
+	}
+	return val >> (shift * 8);
+}
+
+/* Software writes dwords and qwords only (section 6.8.2); other widths are dropped. */
+void msix_table_write(struct msix *m, uint64_t off, unsigned size_bytes, uint64_t val)
+{
+	unsigned field = (unsigned)(off % VECTOR_BYTES / 4);
+	uint32_t *at;
+
+	if (size_bytes == 8) {
+		msix_table_write(m, off, 4, (uint32_t)val);
+		msix_table_write(m, off + 4, 4, val >> 32);
+		return;
+	}
+	at = size_bytes == 4 ? word(m, off) : NULL;
+	if (!at)
+		return;
+	if (field == ADDR_LOW)
+		val &= ~3ull;
+	if (field == CONTROL)
+		val &= VECTOR_MASKED;
+	*at = (uint32_t)val;
+	if (field == CONTROL)
+		fire_pending(m);
+}
+
+uint64_t msix_pba_read(const struct msix *m, uint64_t off, unsigned size_bytes)
+{
+	return off < 8 && size_bytes <= 8 ? m->pending >> (off * 8) : 0;
+}

@@ -1,0 +1,91 @@
+/*
+ * blk_impl: what blk.c (requests and queues) and blk_device.c (configuration
+ * space, life and death, --disk) share. Nobody else includes it. Every function is called in the
+ * device's loop or with its lock held, as blk.c says; the loop callbacks take the lock.
+ */
+#ifndef BANTAM_BLK_IMPL_H
+#define BANTAM_BLK_IMPL_H
+
+#include <pthread.h>
+
+#include "devices/backend/disk/disk.h"
+#include "devices/virtio/blk/req.h"
+#include "devices/virtio/core/virtio.h"
+#include "vmm/core/ratelimit.h"
+
+#define BLK_F_SEG_MAX 2
+#define BLK_F_RO 5
+#define BLK_F_BLK_SIZE 6
+#define BLK_F_FLUSH 9
+#define BLK_F_TOPOLOGY 10
+#define BLK_F_CONFIG_WCE 11
+#define BLK_F_MQ 12
+#define BLK_F_DISCARD 13
+#define BLK_F_WRITE_ZEROES 14
+
+/* Data segments that a request holds without a second allocation. */
+#define INLINE_IOVS 4u
+
+struct blk;
+
+struct blk_req {
+	struct disk_req disk; /* first */
+	struct blk *blk;
+	struct blk_req *next_free;
+	uint8_t *status_at;
+	uint32_t written_bytes; /* if it succeeds, with the status */
+	uint16_t head;
+	uint8_t queue;
+	bool flush_after; /* write-through: not done before it is on the medium */
+	enum blk_what what;
+	struct blk_range *range; /* DISCARD, ZERO: what is left of them */
+	unsigned nranges;
+	struct iovec *iov; /* allocated, or NULL: inline_iov */
+	struct iovec inline_iov[INLINE_IOVS];
+};
+
+struct blk {
+	struct virtio_device vdev; /* first; vdev.dev is the device */
+	struct disk *disk;
+	struct blk_req *free;
+	unsigned inflight;
+	bool aborting; /* a reset waits for inflight to become 0 */
+	bool discard;  /* offered */
+	bool writeback;
+	uint32_t pushed; /* queues that were pushed to since their last interrupt decision */
+	uint32_t again;	 /* queues that again_fd brings us back to */
+	uint32_t polled; /* queues whose kicks are off while the loop polls them */
+	struct loop_poller poller;
+	struct loop_watch *again_watch;
+	int again_fd;
+	struct ratelimit limit; /* of reads and writes together; lasts over resets */
+	uint32_t limited;	/* queues that wait for limit_timer; their kicks are off */
+	unsigned limit_first;	/* the queue whose turn it is when the timer fires */
+	struct loop_watch *limit_timer;
+	uint16_t queue_size;
+	struct iovec *scratch; /* queue_size: the chain that is being looked at */
+	char serial[BLK_ID_BYTES + 1];
+};
+
+static inline struct blk *blk_of(struct virtio_device *vdev)
+{
+	return (struct blk *)vdev;
+}
+
+/* virtio_class.kick. */
+void blk_kick(struct virtio_device *vdev, unsigned queue);
+/* loop callbacks: again_fd was written; the limit lets more pass; the disk has completions. */
+void blk_on_again(void *opaque);
+void blk_on_limit_timer(void *opaque);
+void blk_on_wake(void *opaque);
+/* loop_poller's functions. */
+bool blk_poll(void *opaque);
+void blk_poll_idle(void *opaque);
+/* Give back the memory of requests; none is in flight. */
+void blk_free_requests(struct blk *blk);
+
+/* blk_vhost.c: a disk that a vhost-user daemon serves, at that socket. */
+int blk_vhost_create(const struct device_env *env, const char *option, const char *path,
+		     unsigned nqueues, uint16_t queue_size, struct device **out, struct err *err);
+
+#endif

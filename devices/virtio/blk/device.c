@@ -1,0 +1,455 @@
+/*
+ * blk_device: virtio-blk's configuration space, creation and end, and --disk. See blk.c.
+ * Threads: the builder creates and destroys; activate, reset and writes to the configuration are
+ * a vCPU's, a change of size is the main loop's: with the lock held.
+ */
+#include "devices/virtio/blk/blk.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/backend/disk/new.h"
+#include "devices/virtio/blk/blk_impl.h"
+#include "vmm/core/log.h"
+#include "vmm/core/parse.h"
+
+/* Section 5.2.4. */
+struct blk_space {
+	uint64_t capacity; /* sectors */
+	uint32_t size_max;
+	uint32_t seg_max;
+	uint16_t cylinders;
+	uint8_t heads, sectors;
+	uint32_t blk_size;
+	uint8_t physical_block_exp;
+	uint8_t alignment_offset;
+	uint16_t min_io_blocks;
+	uint32_t opt_io_blocks;
+	uint8_t writeback;
+	uint8_t unused0;
+	uint16_t num_queues;
+	uint32_t max_discard_sectors;
+	uint32_t max_discard_seg;
+	uint32_t discard_sector_alignment;
+	uint32_t max_write_zeroes_sectors;
+	uint32_t max_write_zeroes_seg;
+	uint8_t write_zeroes_may_unmap;
+	uint8_t unused1[3];
+} __attribute__((packed));
+_Static_assert(sizeof(struct blk_space) == 60, "as in section 5.2.4");
+
+static void fill_config(struct blk *blk)
+{
+	const struct disk *disk = blk->disk;
+	struct blk_space space = {
+		.capacity = disk->size_bytes / BLK_SECTOR,
+		.seg_max = blk->queue_size - 2u,
+		.blk_size = disk->block_bytes,
+		.writeback = blk->writeback,
+		.num_queues = (uint16_t)blk->vdev.nqueues,
+	};
+
+	if (disk->physical_bytes > disk->block_bytes)
+		space.physical_block_exp = (uint8_t)__builtin_ctz(disk->physical_bytes /
+								  disk->block_bytes);
+	space.min_io_blocks = (uint16_t)(1u << space.physical_block_exp);
+	if (blk->discard) {
+		space.max_discard_sectors = BLK_MAX_DISCARD_SECTORS;
+		space.max_discard_seg = BLK_MAX_RANGES;
+		/* Linux takes it for the granularity: fstrim asks for nothing smaller then. */
+		space.discard_sector_alignment = disk->discard_bytes / BLK_SECTOR;
+	}
+	if (disk->can_write_zeroes) {
+		space.max_write_zeroes_sectors = BLK_MAX_ZERO_SECTORS;
+		space.max_write_zeroes_seg = BLK_MAX_RANGES;
+		space.write_zeroes_may_unmap = blk->discard;
+	}
+	memcpy(blk->vdev.config, &space, sizeof(space));
+}
+
+/* Only writeback is the driver's to write, and only if it said that it would (5.2.5). */
+static void blk_write_config(struct virtio_device *vdev, uint32_t off, uint32_t len)
+{
+	struct blk *blk = blk_of(vdev);
+	uint8_t wce = vdev->config[offsetof(struct blk_space, writeback)];
+
+	if (virtio_has(vdev, BLK_F_CONFIG_WCE))
+		blk->writeback = wce & 1;
+	fill_config(blk);
+}
+
+/* Section 5.2.5.1: a driver that cannot flush gets a disk that needs no flushing. */
+static int blk_activate(struct virtio_device *vdev)
+{
+	struct blk *blk = blk_of(vdev);
+
+	if (!virtio_has(vdev, BLK_F_CONFIG_WCE))
+		blk->writeback = virtio_has(vdev, BLK_F_FLUSH);
+	if (!blk->scratch)
+		blk->scratch = malloc(blk->queue_size * sizeof(*blk->scratch));
+	return blk->scratch ? 0 : -ENOMEM;
+}
+
+static bool blk_reset(struct virtio_device *vdev)
+{
+	struct blk *blk = blk_of(vdev);
+
+	/* The limit itself goes on: a reset earns no tokens. */
+	blk->pushed = blk->again = blk->polled = blk->limited = 0;
+	blk->writeback = !blk->disk->readonly;
+	fill_config(blk);
+	blk->aborting = blk->inflight;
+	return !blk->inflight;
+}
+
+static const struct virtio_class blk_class = {
+	.name = "virtio-blk",
+	.device_id = 2,
+	.pci_class = 0x010000,
+	.activate = blk_activate,
+	.kick = blk_kick,
+	.write_config = blk_write_config,
+	.reset = blk_reset,
+};
+
+static void blk_destroy(struct device *dev)
+{
+	struct blk *blk = (struct blk *)dev;
+
+	if (blk->vdev.class) {
+		virtio_lock(&blk->vdev);
+		/* Nobody runs the loop any more: wait for the disk here. */
+		blk->vdev.active = false;
+		if (blk->inflight)
+			blk->disk->ops->drain(blk->disk);
+		virtio_unlock(&blk->vdev);
+		virtio_detach(&blk->vdev);
+	}
+	loop_poll_disarm(blk->vdev.env->loop, &blk->poller);
+	loop_unwatch(blk->again_watch);
+	loop_unwatch(blk->limit_timer);
+	disk_close(blk->disk);
+	blk_free_requests(blk);
+	free(blk->scratch);
+	free(blk);
+}
+
+static void blk_describe(struct device *dev, char *buf, size_t len)
+{
+	struct blk *blk = (struct blk *)dev;
+	char size[32], where[64] = "";
+
+	parse_size_text(blk->disk->size_bytes, size, sizeof(size));
+	virtio_describe(&blk->vdev, where, sizeof(where));
+	snprintf(buf, len, "%s%s%s%s%s", size, blk->disk->readonly ? ", read-only" : "",
+		 blk->serial[0] ? ", serial " : "", blk->serial, where[0] ? ", " : "");
+	if (strlen(buf) + 1 < len)
+		snprintf(buf + strlen(buf), len - strlen(buf), "%s", where);
+}
+
+/* The host changed the image's size, perhaps. */
+static void blk_refresh(struct device *dev)
+{
+	struct blk *blk = (struct blk *)dev;
+	struct err err;
+	int rc;
+
+	virtio_lock(&blk->vdev);
+	rc = blk->disk->ops->refresh(blk->disk, &err);
+	if (rc < 0)
+		log_put(LOG_WARN, "%s: %s", dev->id[0] ? dev->id : "virtio-blk", err.text);
+	if (rc > 0) {
+		fill_config(blk);
+		virtio_config_changed(&blk->vdev);
+	}
+	virtio_unlock(&blk->vdev);
+}
+
+static const struct device_ops blk_ops = {
+	.destroy = blk_destroy,
+	.refresh = blk_refresh,
+	.describe = blk_describe,
+};
+
+static uint64_t features(const struct blk *blk, unsigned nqueues)
+{
+	uint64_t f = 1ull << BLK_F_SEG_MAX | 1ull << BLK_F_BLK_SIZE | 1ull << BLK_F_TOPOLOGY;
+
+	if (blk->disk->readonly)
+		f |= 1ull << BLK_F_RO;
+	else
+		f |= 1ull << BLK_F_FLUSH | 1ull << BLK_F_CONFIG_WCE;
+	if (nqueues > 1)
+		f |= 1ull << BLK_F_MQ;
+	if (blk->discard)
+		f |= 1ull << BLK_F_DISCARD;
+	if (blk->disk->can_write_zeroes)
+		f |= 1ull << BLK_F_WRITE_ZEROES;
+	return f;
+}
+
+int virtio_blk_create(const struct device_env *env, const struct virtio_blk_config *cfg,
+		      struct disk *disk, struct device **out, struct err *err)
+{
+	struct blk *blk = calloc(1, sizeof(*blk));
+	int rc;
+
+	*out = NULL;
+	if (!blk) {
+		disk_close(disk);
+		return err_sys(err, ENOMEM, "virtio-blk");
+	}
+	blk->vdev.dev.type = &virtio_blk_type;
+	blk->vdev.dev.ops = &blk_ops;
+	blk->disk = disk;
+	blk->queue_size = cfg->queue_size;
+	blk->discard = cfg->discard && disk->can_discard;
+	blk->writeback = !disk->readonly;
+	snprintf(blk->vdev.dev.id, sizeof(blk->vdev.dev.id), "%s", cfg->id ? cfg->id : "");
+	snprintf(blk->serial, sizeof(blk->serial), "%s", cfg->serial ? cfg->serial : "");
+	blk->poller = (struct loop_poller){ blk_poll, blk_poll_idle, blk };
+	disk->wake = blk_on_wake;
+	disk->wake_opaque = blk;
+	virtio_init(&blk->vdev, &blk_class, env, cfg->nqueues, cfg->queue_size,
+		    features(blk, cfg->nqueues), sizeof(struct blk_space));
+	fill_config(blk);
+	ratelimit_init(&blk->limit, cfg->bytes_per_s, cfg->bytes_burst, cfg->ops_per_s,
+		       cfg->ops_burst, ratelimit_now_ns());
+	rc = loop_watch_event(env->loop, blk_on_again, blk, &blk->again_watch, &blk->again_fd);
+	if (!rc && ratelimit_on(&blk->limit))
+		rc = loop_watch_timer(env->loop, blk_on_limit_timer, blk, &blk->limit_timer);
+	if (rc)
+		err_sys(err, -rc, "virtio-blk");
+	else
+		rc = virtio_attach(&blk->vdev, err);
+	if (rc) {
+		blk_destroy(&blk->vdev.dev);
+		return rc;
+	}
+	*out = &blk->vdev.dev;
+	return 0;
+}
+
+/* --- --disk --------------------------------------------------------------------- */
+
+enum {
+	K_PATH,
+	K_RO,
+	K_READONLY,
+	K_SERIAL,
+	K_ID,
+	K_DIRECT,
+	K_DISCARD,
+	K_ENGINE,
+	K_QUEUES,
+	K_SIZE,
+	K_IOTHREAD,
+	K_VHOST_USER,
+	K_RATE,
+	K_BURST,
+	K_OPS,
+	K_OPS_BURST,
+	K_SEED,
+	K_LABEL,
+	K_CREATE,
+	K_FORMAT
+};
+
+#define RATE_MAX (1ull << 40)
+#define CREATE_MAX (1ull << 60)
+
+static const struct key blk_keys[] = {
+	[K_PATH] = { "path", KEY_PATH, KEY_BARE | KEY_REQUIRED | KEY_UNLESS, .meta = "FILE",
+		     .help = "raw or qcow2 image, or block device" },
+	[K_RO] = { "ro", KEY_BOOL, .def = "off", .help = "the guest cannot write" },
+	[K_READONLY] = { "readonly", KEY_BOOL, .def = "off", .help = "the same as ro" },
+	[K_SERIAL] = { "serial", KEY_TEXT, .meta = "TEXT",
+		       .help = "serial number, at most 20 characters (/dev/disk/by-id)" },
+	[K_ID] = { "id", KEY_TEXT, .meta = "NAME", .help = "name for the API and the log" },
+	[K_DIRECT] = { "direct", KEY_BOOL, .def = "off",
+		       .help = "O_DIRECT: past the host's page cache" },
+	[K_DISCARD] = { "discard", KEY_BOOL, .def = "on",
+			.help = "what the guest discards is freed on the host" },
+	[K_ENGINE] = { "engine", KEY_CHOICE, .choices = "auto|io_uring|threads", .def = "auto",
+		       .help = "how the host does the I/O" },
+	[K_QUEUES] = { "queues", KEY_NUM, .def = "1", .min = 1, .max = 16, .meta = "N",
+		       .help = "request queues" },
+	[K_SIZE] = { "queue-size", KEY_NUM, .def = "256", .min = 4, .max = 1024, .meta = "N",
+		     .help = "descriptors per queue, a power of two" },
+	[K_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
+			 .help = "serve it in a thread of its own" },
+	[K_VHOST_USER] = { "vhost-user", KEY_PATH, KEY_INSTEAD, .meta = "SOCKET",
+			   .help = "served by the vhost-user daemon there, instead of path" },
+	[K_RATE] = { "rate", KEY_SIZE, .min = 1, .max = RATE_MAX, .meta = "SIZE",
+		     .help = "at most so many bytes a second are read and written …" },
+	[K_BURST] = { "burst", KEY_SIZE, .min = 1, .max = RATE_MAX, .meta = "SIZE",
+		      .help = "… and so many at once after a pause" },
+	[K_OPS] = { "ops", KEY_NUM, .min = 1, .max = RATE_MAX, .meta = "N",
+		    .help = "the same for requests a second …" },
+	[K_OPS_BURST] = { "ops-burst", KEY_NUM, .min = 1, .max = RATE_MAX, .meta = "N",
+			  .help = "… and at once" },
+	[K_SEED] = { "seed", KEY_PATH, KEY_INSTEAD, .meta = "DIR",
+		     .help = "a FAT file system of that folder's files, made in memory …" },
+	[K_LABEL] = { "label", KEY_TEXT, .meta = "TEXT",
+		      .help = "… and its label, such as CIDATA" },
+	[K_CREATE] = { "create", KEY_SIZE, .min = 512, .max = CREATE_MAX, .meta = "SIZE",
+		       .help = "make the image of path, so large, if it is not there" },
+	[K_FORMAT] = { "format", KEY_CHOICE, .choices = "auto|raw|qcow2", .def = "auto",
+		       .help = "of the image; auto: qcow2 if its name ends so, else raw" },
+	{ NULL },
+};
+
+static int check_limits(const struct keyvals *cfg, struct err *err)
+{
+	if (keys_has(cfg, K_BURST) && !keys_has(cfg, K_RATE))
+		return err_set(err, EINVAL, "%s: burst= needs rate=", cfg->option);
+	if (keys_has(cfg, K_OPS_BURST) && !keys_has(cfg, K_OPS))
+		return err_set(err, EINVAL, "%s: ops-burst= needs ops=", cfg->option);
+	return 0;
+}
+
+/* What does not go with vhost-user=. */
+static int check(const struct keyvals *cfg, struct err *err)
+{
+	if (!keys_has(cfg, K_VHOST_USER))
+		return 0;
+	if (keys_has(cfg, K_PATH) || keys_has(cfg, K_SEED))
+		return err_set(err, EINVAL,
+			       "%s: give one of path=FILE, seed=DIR and vhost-user=SOCKET",
+			       cfg->option);
+	if (keys_has(cfg, K_SERIAL) || keys_num(cfg, K_RO) || keys_num(cfg, K_READONLY) ||
+	    keys_num(cfg, K_DIRECT))
+		return err_set(err, EINVAL,
+			       "%s: serial, ro and direct are the daemon's to set, "
+			       "not for vhost-user=",
+			       cfg->option);
+	if (keys_has(cfg, K_RATE) || keys_has(cfg, K_OPS))
+		return err_set(err, EINVAL,
+			       "%s: the daemon of vhost-user= limits its rate itself, "
+			       "not rate= and ops=",
+			       cfg->option);
+	return 0;
+}
+
+/* Where the disk comes from, and the keys that go with each. */
+static int check_source(const struct keyvals *cfg, struct err *err)
+{
+	bool path = keys_has(cfg, K_PATH), seed = keys_has(cfg, K_SEED);
+
+	if (path + seed + keys_has(cfg, K_VHOST_USER) != 1)
+		return err_set(err, EINVAL,
+			       "%s: give one of path=FILE, seed=DIR and vhost-user=SOCKET",
+			       cfg->option);
+	if (keys_has(cfg, K_LABEL) && !seed)
+		return err_set(err, EINVAL, "%s: label= goes with seed=", cfg->option);
+	if (seed && keys_num(cfg, K_DIRECT))
+		return err_set(err, EINVAL, "%s: seed= is in memory, where direct means nothing",
+			       cfg->option);
+	if (!path && strcmp(keys_text(cfg, K_FORMAT), "auto"))
+		return err_set(err, EINVAL, "%s: format= goes with path=", cfg->option);
+	if (!keys_has(cfg, K_CREATE))
+		return 0;
+	if (!path)
+		return err_set(err, EINVAL, "%s: create= goes with path=", cfg->option);
+	if (keys_num(cfg, K_CREATE) % 512)
+		return err_set(err, EINVAL, "%s: create=%s: must be a multiple of 512", cfg->option,
+			       keys_text(cfg, K_CREATE));
+	if (keys_num(cfg, K_RO) || keys_num(cfg, K_READONLY))
+		return err_set(err, EINVAL, "%s: create= and ro: the guest could never fill it",
+			       cfg->option);
+	return 0;
+}
+
+static int open_disk(const struct device_env *env, const struct keyvals *cfg,
+		     const struct disk_config *disk_cfg, struct disk **out, struct err *err)
+{
+	enum store_format format = disk_cfg->format;
+	uint64_t size = keys_num(cfg, K_CREATE);
+	int rc;
+
+	if (keys_has(cfg, K_SEED))
+		return disk_seed_open(disk_cfg, keys_text(cfg, K_SEED), keys_text(cfg, K_LABEL),
+				      out, err);
+	if (!size)
+		return disk_open(disk_cfg, out, err);
+	if (format == STORE_AUTO)
+		format = store_format_of_name(disk_cfg->path);
+	rc = disk_make(disk_cfg->path, format, size, env->dry_run, err);
+	if (rc > 0 && env->dry_run)
+		return disk_blank_open(disk_cfg, size, out, err);
+	rc = rc < 0 ? rc : disk_open(disk_cfg, out, err);
+	if (!rc && (*out)->size_bytes != size)
+		log_put(LOG_INFO, "disk %s: is there already, and keeps its size of %llu bytes",
+			disk_cfg->path, (unsigned long long)(*out)->size_bytes);
+	return rc;
+}
+
+static int create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
+		  struct err *err)
+{
+	const char *serial = keys_text(cfg, K_SERIAL);
+	uint64_t size = keys_num(cfg, K_SIZE);
+	struct virtio_blk_config blk = {
+		.id = keys_text(cfg, K_ID),
+		.serial = serial,
+		.nqueues = (unsigned)keys_num(cfg, K_QUEUES),
+		.queue_size = (uint16_t)size,
+		.discard = keys_num(cfg, K_DISCARD),
+		.bytes_per_s = keys_num(cfg, K_RATE),
+		.bytes_burst = keys_num(cfg, K_BURST),
+		.ops_per_s = keys_num(cfg, K_OPS),
+		.ops_burst = keys_num(cfg, K_OPS_BURST),
+	};
+	struct disk_config disk_cfg = {
+		.path = keys_text(cfg, K_PATH),
+		.readonly = keys_num(cfg, K_RO) || keys_num(cfg, K_READONLY),
+		.direct = keys_num(cfg, K_DIRECT),
+		.dry_run = env->dry_run,
+		.engine = keys_text(cfg, K_ENGINE),
+		.loop = env->loop,
+	};
+	struct disk *disk;
+	int rc;
+
+	*out = NULL;
+	store_format_parse(keys_text(cfg, K_FORMAT), &disk_cfg.format);
+	if (serial && strlen(serial) > BLK_ID_BYTES)
+		return err_set(err, EINVAL, "%s: serial=%s: at most %u characters", cfg->option,
+			       serial, BLK_ID_BYTES);
+	if (size & (size - 1))
+		return err_set(err, EINVAL, "%s: queue-size=%llu: must be a power of two",
+			       cfg->option, (unsigned long long)size);
+	rc = check(cfg, err);
+	if (!rc)
+		rc = check_source(cfg, err);
+	if (!rc)
+		rc = check_limits(cfg, err);
+	if (rc)
+		return rc;
+	if (keys_has(cfg, K_VHOST_USER))
+		return blk_vhost_create(env, cfg->option, keys_text(cfg, K_VHOST_USER), blk.nqueues,
+					blk.queue_size, out, err);
+	rc = open_disk(env, cfg, &disk_cfg, &disk, err);
+	if (rc)
+		return rc;
+	return virtio_blk_create(env, &blk, disk, out, err);
+}
+
+static enum device_memory memory(const struct keyvals *cfg)
+{
+	return keys_has(cfg, K_VHOST_USER) ? MEMORY_SHARED : MEMORY_ANY;
+}
+
+const struct device_type virtio_blk_type = {
+	.name = "virtio-blk",
+	.option = "--disk",
+	.repeat = true,
+	.memory = memory,
+	.check = check,
+	.keys = blk_keys,
+	.help = "a disk: raw or qcow2 image, or block device",
+	.create = create,
+};

@@ -1,0 +1,79 @@
+/*
+ * blk_vhost: --disk vhost-user=SOCKET. The daemon serves the requests and says what the disk is.
+ * Threads: see vhost_device.h; nothing of its own changes after create.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/virtio/blk/blk.h"
+#include "devices/virtio/blk/blk_impl.h"
+#include "devices/virtio/vhost/user_device.h"
+
+#define CONFIG_BYTES 60u /* struct blk_space */
+#define NUM_QUEUES 34u	 /* where it says how many queues there are */
+
+static const struct virtio_class blk_vhost_class = VHOST_DEVICE_CLASS("virtio-blk", 2, 0x010000);
+
+/* Section 5.2.6: the last byte is the status. */
+static uint32_t refuse(const struct chain *chain)
+{
+	const uint8_t status = BLK_S_IOERR;
+
+	if (!chain->writable_bytes)
+		return 0;
+	return (uint32_t)chain_write(chain, chain->writable_bytes - 1, &status, 1);
+}
+
+static void describe(struct device *dev, char *buf, size_t len)
+{
+	struct vhost_device *d = (struct vhost_device *)dev;
+	char where[64] = "";
+
+	virtio_describe(&d->vdev, where, sizeof(where));
+	snprintf(buf, len, "daemon at %s%s%s", d->path, where[0] ? ", " : "", where);
+}
+
+static const struct device_ops blk_vhost_ops = {
+	.destroy = vhost_device_destroy,
+	.describe = describe,
+};
+
+int blk_vhost_create(const struct device_env *env, const char *option, const char *path,
+		     unsigned nqueues, uint16_t queue_size, struct device **out, struct err *err)
+{
+	/*
+	 * Those whose fields our configuration space has (not secure erase, lifetime, zones). And a
+	 * driver cannot tell the daemon to write through: SET_CONFIG is not spoken.
+	 */
+	uint64_t wanted = ((2ull << BLK_F_WRITE_ZEROES) - 1) & ~(1ull << BLK_F_CONFIG_WCE);
+	struct vhost_device *d = calloc(1, sizeof(*d));
+	uint16_t n = (uint16_t)nqueues;
+	int rc;
+
+	*out = NULL;
+	if (!d)
+		return err_sys(err, ENOMEM, "%s", option);
+	d->vdev.dev.type = &virtio_blk_type;
+	d->vdev.dev.ops = &blk_vhost_ops;
+	d->front.refuse = refuse;
+	rc = vhost_device_init(d, &blk_vhost_class, env, option, path, nqueues, queue_size, wanted,
+			       CONFIG_BYTES, err);
+	if (!rc && !env->dry_run) {
+		rc = vhost_user_get_config(&d->front.vu, d->vdev.config, CONFIG_BYTES);
+		if (rc)
+			err_sys(err, -rc, "%s: %s: the daemon does not say what its disk is",
+				option, path);
+	}
+	if (!rc) {
+		memcpy(d->vdev.config + NUM_QUEUES, &n, sizeof(n));
+		rc = virtio_attach(&d->vdev, err);
+	}
+	if (rc) {
+		vhost_device_destroy(&d->vdev.dev);
+		return rc;
+	}
+	*out = &d->vdev.dev;
+	return 0;
+}

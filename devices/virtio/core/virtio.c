@@ -1,0 +1,361 @@
+/*
+ * virtio: see virtio.h. The state machine of section 2.1 and 3.1, for both transports.
+ *
+ * A reset may have to wait for I/O, and the wait releases the lock. Meanwhile
+ * another vCPU of a hostile guest may use the same registers: resetting makes
+ * every change of state wait until the first reset is complete, and queue
+ * registers are not writable because the old status still stands.
+ */
+#include "devices/virtio/core/virtio.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/virtio/core/kicks.h"
+#include "devices/virtio/core/mmio.h"
+#include "devices/virtio/core/pci.h"
+#include "vmm/core/log.h"
+
+void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
+		 const struct device_env *env, unsigned nqueues, uint16_t queue_size_max,
+		 uint64_t offered, uint32_t config_bytes)
+{
+	BUG_ON(nqueues > VIRTIO_MAX_QUEUES || config_bytes > VIRTIO_CONFIG_MAX);
+	BUG_ON(!queue_size_max || queue_size_max > VIRTQ_MAX_SIZE ||
+	       queue_size_max & (queue_size_max - 1));
+	dev->class = class;
+	dev->env = env;
+	pthread_mutex_init(&dev->lock, NULL);
+	pthread_cond_init(&dev->reset_cond, NULL);
+	dev->nqueues = nqueues;
+	for (unsigned i = 0; i < nqueues; i++)
+		dev->queue[i].size = dev->queue[i].size_max = queue_size_max;
+	dev->offered = offered | 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_INDIRECT_DESC |
+		       1ull << VIRTIO_F_EVENT_IDX;
+	dev->config_bytes = config_bytes;
+}
+
+/* --- queues that are served elsewhere --------------------------------------------- */
+
+static void on_relay(void *opaque)
+{
+	struct virtio_relay *r = opaque;
+
+	virtio_lock(r->dev);
+	if (r->dev->active && r->dev->transport_ops)
+		r->dev->transport_ops->signal_queue(r->dev, r->queue);
+	virtio_unlock(r->dev);
+}
+
+static int create_relays(struct virtio_device *dev)
+{
+	int rc = 0;
+
+	if (!dev->elsewhere)
+		return 0;
+	dev->relay = calloc(dev->nqueues, sizeof(*dev->relay));
+	if (!dev->relay)
+		return -ENOMEM;
+	for (unsigned i = 0; i < dev->nqueues && !rc; i++) {
+		struct virtio_relay *r = &dev->relay[i];
+
+		*r = (struct virtio_relay){ .dev = dev, .queue = i, .fd = -1 };
+		rc = loop_watch_event(dev->env->loop, on_relay, r, &r->watch, &r->fd);
+	}
+	return rc;
+}
+
+static void destroy_relays(struct virtio_device *dev)
+{
+	for (unsigned i = 0; dev->relay && i < dev->nqueues; i++)
+		loop_unwatch(dev->relay[i].watch);
+	free(dev->relay);
+	dev->relay = NULL;
+}
+
+int virtio_kick_fd(struct virtio_device *dev, unsigned queue)
+{
+	return dev->transport_ops->kick_fd(dev, queue);
+}
+
+void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere)
+{
+	uint64_t bit = 1ull << queue;
+
+	if (!!(dev->elsewhere & bit) == elsewhere)
+		return;
+	dev->elsewhere ^= bit;
+	virtio_kicks_listen(dev, queue, !elsewhere);
+}
+
+int virtio_call_fd(struct virtio_device *dev, unsigned queue)
+{
+	int fd = dev->transport_ops->call_fd ? dev->transport_ops->call_fd(dev, queue) : -1;
+
+	return fd >= 0 ? fd : dev->relay[queue].fd;
+}
+
+void virtio_calls_changed(struct virtio_device *dev)
+{
+	for (unsigned i = 0; dev->elsewhere && dev->active && i < dev->nqueues; i++)
+		if (dev->queue[i].ready && dev->class->call_changed)
+			dev->class->call_changed(dev, i);
+}
+
+/* ----------------------------------------------------------------------------------- */
+
+int virtio_attach(struct virtio_device *dev, struct err *err)
+{
+	int rc = create_relays(dev);
+
+	if (rc)
+		return err_sys(err, -rc, "%s: queues", dev->class->name);
+	if (dev->env->pci)
+		return virtio_pci_attach(dev, dev->env->pci, err);
+	BUG_ON(!dev->env->mmio_slots);
+	return virtio_mmio_attach(dev, dev->env->mmio_slots, err);
+}
+
+void virtio_describe(struct virtio_device *dev, char *buf, size_t len)
+{
+	if (dev->transport_ops)
+		dev->transport_ops->describe(dev, buf, len);
+	else if (len)
+		buf[0] = 0;
+}
+
+void virtio_lock(struct virtio_device *dev)
+{
+	pthread_mutex_lock(&dev->lock);
+}
+
+void virtio_unlock(struct virtio_device *dev)
+{
+	pthread_mutex_unlock(&dev->lock);
+}
+
+void virtio_interrupt(struct virtio_device *dev, unsigned queue)
+{
+	if (virtq_wants_interrupt(&dev->queue[queue]) && dev->transport_ops)
+		dev->transport_ops->signal_queue(dev, queue);
+}
+
+/* Before DRIVER_OK nobody listens (section 2.1.2). */
+static void signal_config(struct virtio_device *dev)
+{
+	if (dev->status & VIRTIO_STATUS_DRIVER_OK && dev->transport_ops)
+		dev->transport_ops->signal_config(dev);
+}
+
+void virtio_config_changed(struct virtio_device *dev)
+{
+	dev->config_generation++;
+	signal_config(dev);
+}
+
+void virtio_broken(struct virtio_device *dev, const char *why)
+{
+	dev->active = false;
+	if (dev->status & VIRTIO_STATUS_NEEDS_RESET)
+		return;
+	dev->status |= VIRTIO_STATUS_NEEDS_RESET;
+	log_guest("%s%s%s: stopped until its driver resets it: %s", dev->class->name,
+		  dev->dev.id[0] ? " " : "", dev->dev.id, why);
+	signal_config(dev);
+}
+
+void virtio_reset_done(struct virtio_device *dev)
+{
+	dev->io_pending = false;
+	pthread_cond_broadcast(&dev->reset_cond);
+	if (dev->detaching)
+		loop_stop(dev->env->loop);
+}
+
+/* Until no I/O is in flight. A vCPU sleeps; the loop's own thread has to run the loop. */
+static void wait_for_io(struct virtio_device *dev)
+{
+	while (dev->io_pending) {
+		if (!dev->detaching) {
+			pthread_cond_wait(&dev->reset_cond, &dev->lock);
+			continue;
+		}
+		virtio_unlock(dev);
+		BUG_ON(loop_run(dev->env->loop));
+		virtio_lock(dev);
+	}
+}
+
+static void stop(struct virtio_device *dev)
+{
+	dev->active = false;
+	if (dev->started) {
+		dev->started = false;
+		dev->io_pending = true;
+		if (dev->class->reset(dev))
+			dev->io_pending = false;
+		wait_for_io(dev);
+	}
+	for (unsigned i = 0; i < dev->nqueues; i++)
+		virtq_reset(&dev->queue[i]);
+}
+
+static void reset(struct virtio_device *dev)
+{
+	dev->resetting = true;
+	stop(dev);
+	dev->acked = 0;
+	if (dev->transport_ops)
+		dev->transport_ops->reset(dev);
+	dev->status = 0;
+	dev->resetting = false;
+	pthread_cond_broadcast(&dev->reset_cond);
+}
+
+static void start(struct virtio_device *dev)
+{
+	int rc;
+
+	if (!(dev->status & VIRTIO_STATUS_FEATURES_OK)) {
+		log_guest("%s: DRIVER_OK without FEATURES_OK is ignored", dev->class->name);
+		return;
+	}
+	dev->status |= VIRTIO_STATUS_DRIVER_OK;
+	if (dev->status & VIRTIO_STATUS_NEEDS_RESET) {
+		signal_config(dev);
+		return;
+	}
+	/* A driver may have enabled a queue before its features were final. */
+	for (unsigned i = 0; i < dev->nqueues; i++)
+		dev->queue[i].event_idx = virtio_has(dev, VIRTIO_F_EVENT_IDX);
+	rc = dev->class->activate(dev);
+	if (rc) {
+		virtio_broken(dev, strerror(-rc));
+		return;
+	}
+	dev->started = true;
+	if (dev->status & VIRTIO_STATUS_NEEDS_RESET)
+		return;
+	dev->active = true;
+	if (dev->transport_ops)
+		dev->transport_ops->activated(dev);
+}
+
+void virtio_set_status(struct virtio_device *dev, uint8_t status)
+{
+	uint8_t added;
+
+	while (dev->resetting)
+		pthread_cond_wait(&dev->reset_cond, &dev->lock);
+	if (!status) {
+		reset(dev);
+		return;
+	}
+	/* Section 2.1.1: the driver only ever adds bits. */
+	added = status & (uint8_t)~dev->status;
+	dev->status |= added &
+		       (VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FAILED);
+	/* Section 3.1.1: the driver reads the bit back to learn whether we agree. */
+	if (added & VIRTIO_STATUS_FEATURES_OK && !(dev->acked & ~dev->offered) &&
+	    virtio_has(dev, VIRTIO_F_VERSION_1))
+		dev->status |= VIRTIO_STATUS_FEATURES_OK;
+	if (added & VIRTIO_STATUS_DRIVER_OK)
+		start(dev);
+}
+
+void virtio_set_features(struct virtio_device *dev, unsigned word, uint32_t bits)
+{
+	if (dev->resetting || dev->status & VIRTIO_STATUS_FEATURES_OK || word > 1)
+		return;
+	dev->acked &= ~(0xffffffffull << (word * 32));
+	dev->acked |= (uint64_t)bits << (word * 32);
+}
+
+uint32_t virtio_offered_word(const struct virtio_device *dev, uint32_t word)
+{
+	return word > 1 ? 0 : (uint32_t)(dev->offered >> (word * 32));
+}
+
+uint32_t virtio_acked_word(const struct virtio_device *dev, uint32_t word)
+{
+	return word > 1 ? 0 : (uint32_t)(dev->acked >> (word * 32));
+}
+
+uint32_t virtio_config_read(struct virtio_device *dev, uint64_t off, unsigned size_bytes)
+{
+	uint32_t val = 0;
+
+	for (unsigned i = 0; i < size_bytes && i < 4; i++)
+		if (off < dev->config_bytes && i < dev->config_bytes - off)
+			val |= (uint32_t)dev->config[off + i] << (i * 8);
+	return val;
+}
+
+void virtio_config_write(struct virtio_device *dev, uint64_t off, unsigned size_bytes, uint32_t val)
+{
+	unsigned i;
+
+	if (!dev->class->write_config || dev->resetting || off >= dev->config_bytes)
+		return;
+	for (i = 0; i < size_bytes && i < 4 && i < dev->config_bytes - off; i++)
+		dev->config[off + i] = (uint8_t)(val >> (i * 8));
+	if (i)
+		dev->class->write_config(dev, (uint32_t)off, i);
+}
+
+struct virtq *virtio_queue(struct virtio_device *dev, uint32_t queue)
+{
+	return queue < dev->nqueues ? &dev->queue[queue] : NULL;
+}
+
+struct virtq *virtio_queue_setup(struct virtio_device *dev, uint32_t queue)
+{
+	struct virtq *q = virtio_queue(dev, queue);
+
+	if (!q || q->ready || dev->resetting || dev->status & VIRTIO_STATUS_DRIVER_OK)
+		return NULL;
+	return q;
+}
+
+void virtio_queue_enable(struct virtio_device *dev, uint32_t queue)
+{
+	struct virtq *q = virtio_queue_setup(dev, queue);
+
+	if (q && virtq_enable(q, dev->env->mem, virtio_has(dev, VIRTIO_F_EVENT_IDX)))
+		virtio_broken(dev, "a queue of a bad size or address");
+}
+
+void virtio_set_half(gpa_t *addr, unsigned half, uint32_t val)
+{
+	addr->v &= ~(0xffffffffull << (half * 32));
+	addr->v |= (uint64_t)val << (half * 32);
+}
+
+void virtio_queue_kicked(struct virtio_device *dev, unsigned queue)
+{
+	/* An event that was on its way when the queue was handed out is somebody else's, too. */
+	if (dev->active && queue < dev->nqueues && dev->queue[queue].ready &&
+	    !(dev->elsewhere >> queue & 1))
+		dev->class->kick(dev, queue);
+}
+
+void virtio_detach(struct virtio_device *dev)
+{
+	if (!dev->class)
+		return;
+	virtio_lock(dev);
+	dev->detaching = true;
+	dev->resetting = true;
+	stop(dev);
+	virtio_unlock(dev);
+	if (dev->transport_ops)
+		dev->transport_ops->destroy(dev);
+	dev->transport_ops = NULL;
+	dev->transport = NULL;
+	destroy_relays(dev);
+	pthread_cond_destroy(&dev->reset_cond);
+	pthread_mutex_destroy(&dev->lock);
+	dev->class = NULL;
+}

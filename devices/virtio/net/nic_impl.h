@@ -1,0 +1,249 @@
+/*
+ * net_impl: what the parts of virtio-net share: net.c (the page: keys, life, class), net_options.c,
+ * net_stash.c, net_rx.c, net_tx.c, net_poll.c, net_ctrl.c, net_vhost.c and net_vhost_user.c. Lock held
+ * in every function but those called on_… and the loop's own callbacks.
+ */
+#ifndef BANTAM_VIRTIO_NET_IMPL_H
+#define BANTAM_VIRTIO_NET_IMPL_H
+
+#include "devices/backend/net/net.h"
+#include "devices/virtio/core/virtio.h"
+#include "vmm/core/ratelimit.h"
+
+/* Section 5.1.3. */
+enum {
+	NET_F_CSUM = 0,
+	NET_F_GUEST_CSUM = 1,
+	NET_F_CTRL_GUEST_OFFLOADS = 2,
+	NET_F_MTU = 3,
+	NET_F_MAC = 5,
+	NET_F_GUEST_TSO4 = 7,
+	NET_F_GUEST_TSO6 = 8,
+	NET_F_GUEST_ECN = 9,
+	NET_F_GUEST_UFO = 10,
+	NET_F_HOST_TSO4 = 11,
+	NET_F_HOST_TSO6 = 12,
+	NET_F_HOST_ECN = 13,
+	NET_F_HOST_UFO = 14,
+	NET_F_MRG_RXBUF = 15,
+	NET_F_STATUS = 16,
+	NET_F_CTRL_VQ = 17,
+	NET_F_CTRL_RX = 18,
+	NET_F_CTRL_RX_EXTRA = 20,
+	NET_F_GUEST_ANNOUNCE = 21,
+	NET_F_MQ = 22,
+	NET_F_CTRL_MAC_ADDR = 23,
+};
+
+/* Section 5.1.4, little-endian. */
+enum {
+	NET_CONFIG_MAC = 0,
+	NET_CONFIG_STATUS = 6,
+	NET_CONFIG_MAX_PAIRS = 8,
+	NET_CONFIG_MTU = 10,
+	NET_CONFIG_BYTES = 12, /* speed and duplex (SPEED_DUPLEX): nothing here has them */
+};
+#define NET_S_LINK_UP 1u
+#define NET_S_ANNOUNCE 2u
+
+/* Of --net's table. */
+enum {
+	KEY_TAP,
+	KEY_FD,
+	KEY_USER,
+	KEY_STREAM,
+	KEY_VHOST_USER,
+	KEY_HOSTFWD,
+	KEY_MAC,
+	KEY_MTU,
+	KEY_QUEUES,
+	KEY_QUEUE_SIZE,
+	KEY_IP,
+	KEY_MASK,
+	KEY_OFFLOAD,
+	KEY_VHOST,
+	KEY_IOTHREAD,
+	KEY_RX_RATE,
+	KEY_RX_BURST,
+	KEY_RX_OPS,
+	KEY_RX_OPS_BURST,
+	KEY_TX_RATE,
+	KEY_TX_BURST,
+	KEY_TX_OPS,
+	KEY_TX_OPS_BURST,
+};
+
+/* Offset of num_buffers in the header; the flag that says the checksum is right. */
+#define NET_HDR_NUM_BUFFERS 10u
+#define NET_HDR_DATA_VALID 2u
+#define NET_ETH_BYTES 14u
+
+/* Frames that one turn of the loop moves for one queue: no guest keeps the loop to itself. */
+#define NET_TURN_MAX 256u
+#define NET_BATCH 64u
+/* Chains that may be out of a ring at a time, and their iovecs: twice the longest chain. */
+#define NET_STASH_CHAINS 256u
+#define NET_STASH_IOVS (2u * VIRTQ_MAX_SIZE)
+
+#define NET_MACS_MAX 64u
+
+struct net_chain {
+	uint16_t head;
+	uint16_t first, niov; /* in the stash's iov */
+	uint32_t bytes;	      /* sum of them */
+};
+
+/*
+ * Chains that are popped and not yet back: rx: buffers for the next frames; tx: frames
+ * that the backend could not take yet.
+ */
+struct net_stash {
+	unsigned nchains, niov;
+	struct net_chain chain[NET_STASH_CHAINS];
+	struct iovec iov[NET_STASH_IOVS];
+};
+
+struct net_queue {
+	struct net_stash stash;
+	bool more;    /* the turn's budget was used up */
+	bool blocked; /* tx: the backend is full; rx: the guest has no buffers */
+	bool limited; /* waits for the rate limit's timer */
+};
+
+/* A frame that was longer than the buffers that the guest had made available. */
+struct net_spill {
+	uint32_t frame_bytes; /* 0: none waits; else of the whole frame, header and all */
+	uint32_t room;	      /* its first bytes, which are in the stash's buffers already */
+	uint8_t buf[NET_FRAME_MAX + NET_HDR_BYTES];
+};
+
+/* Section 5.1.6.5.1; with room for as many addresses as Linux hands over in practice. */
+struct net_filter {
+	bool on; /* the driver has said what it wants */
+	bool promisc, allmulti, alluni, nomulti, nouni, nobcast;
+	bool uni_overflow, multi_overflow; /* more addresses than we keep: take all */
+	unsigned nuni, nmulti;
+	uint8_t uni[NET_MACS_MAX][NET_MAC_BYTES], multi[NET_MACS_MAX][NET_MAC_BYTES];
+};
+
+struct net_pair {
+	struct net_queue rx, tx;
+	struct net_spill spill;
+};
+
+struct virtio_net;
+
+/*
+ * Somebody else serves the data queues: the kernel (net_vhost.c), or a vhost-user daemon
+ * (net_vhost_user.c). The control queue, the link and the configuration stay here; the receive
+ * filter is not applied then, and rates cannot be limited. See struct virtio_device.elsewhere for
+ * kicks and interrupts.
+ */
+struct net_server {
+	const char *what;		      /* for describe */
+	uint64_t features;		      /* what a driver may use of rings and their headers */
+	int (*start)(struct virtio_net *nic); /* in activate, after offloads and pairs */
+	void (*stop)(struct virtio_net *nic); /* when it returns, guest memory is left alone */
+	void (*update)(struct virtio_net *nic); /* pairs or link changed */
+	void (*call_changed)(struct virtio_net *nic, unsigned queue);
+	void (*kick)(struct virtio_net *nic,
+		     unsigned queue); /* of a queue that came back; may be NULL */
+	void (*close)(struct virtio_net *nic);
+};
+
+struct virtio_net {
+	struct virtio_device vdev; /* first */
+	struct net *net;
+	struct net_server *server; /* serves the data queues; NULL: we do */
+	struct net_pair *pair;	   /* max_pairs of them */
+	unsigned max_pairs;
+	unsigned pairs;		    /* in use */
+	unsigned ctrl;		    /* index of the control queue, as negotiated */
+	bool link;		    /* the host's switch */
+	uint32_t frame_max;	    /* of a received frame, with header */
+	uint8_t mac[NET_MAC_BYTES]; /* as created: what a reset goes back to */
+	struct net_filter filter;
+	struct ratelimit rx_limit, tx_limit;
+	uint32_t polled; /* pairs whose transmit queue is at rest, without kicks: net_poll.c */
+	struct loop_poller poller;
+	unsigned rx_first, tx_first; /* the pair whose turn it is when a timer fires */
+	struct loop_watch *again, *rx_timer, *tx_timer;
+	int again_fd;
+	struct iovec
+		iov[NET_STASH_IOVS + NET_BATCH]; /* of the frames being received, or the command */
+	char name[16];				 /* "net0" */
+};
+
+static inline struct virtio_net *virtio_net_of(struct virtio_device *vdev)
+{
+	return (struct virtio_net *)vdev;
+}
+
+static inline bool net_link_up(const struct virtio_net *nic)
+{
+	return nic->link && nic->net->up;
+}
+
+/* net_options.c */
+extern unsigned net_cards; /* created so far, for their names */
+/* What can be wrong without opening anything. */
+int net_check_options(const struct keyvals *cfg, struct err *err);
+/* … and what does not go with vhost-user=. */
+int net_check_daemon(const struct keyvals *cfg, struct err *err);
+enum device_memory net_memory(const struct keyvals *cfg);
+/* mac=, or a random address. */
+int net_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err);
+void net_init_limits(struct virtio_net *nic, const struct keyvals *cfg);
+/* nic->net and nic->name. */
+int net_open_backend(struct virtio_net *nic, const struct device_env *env,
+		     const struct keyvals *cfg, struct err *err);
+
+/* net.c */
+/* A card on net, which is its to close, also when this fails. NULL: what cfg says is opened; only
+ * tests bring another. */
+int net_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
+		  struct device **out, struct err *err);
+void net_update_link(struct virtio_net *nic);	       /* the guest's view of it, after a change */
+void net_again(struct virtio_net *nic);		       /* another turn of the loop, soon */
+void net_watch(struct virtio_net *nic, unsigned pair); /* tell the backend what we wait for */
+void net_set_offloads(struct virtio_net *nic, uint64_t features); /* NET_F_GUEST_… bits */
+void net_set_pairs(struct virtio_net *nic, unsigned pairs);
+uint16_t net_status(const struct virtio_net *nic);
+void net_set_status(struct virtio_net *nic, uint16_t status);
+
+/*
+ * net_stash.c. Pop one chain into the stash: its readable or its writable part. 1; 0: none, or no room;
+ * -EPROTO: the device is broken now.
+ */
+int net_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, bool writable);
+/* Forget the chains whose niov is 0, and close the gaps. */
+void net_stash_compact(struct net_stash *s);
+
+/* net_rx.c, net_tx.c: move what can be moved. */
+void net_run_rx(struct virtio_net *nic, unsigned pair);
+void net_run_tx(struct virtio_net *nic, unsigned pair);
+
+/*
+ * net_poll.c. A transmit queue is empty: poll it for a while if that pays, else let the driver's
+ * next frame wake us. True: there is more already.
+ */
+bool net_rest(struct virtio_net *nic, unsigned pair);
+/* The guest was given frames, and may answer: poll its transmit queue, if it is at rest. */
+void net_expect(struct virtio_net *nic, unsigned pair);
+void net_poll_init(struct virtio_net *nic);
+void net_poll_close(struct virtio_net *nic); /* also of a card that is half made */
+
+/* net_vhost.c: opens it if how says so and it can be; the limits are known already. */
+enum net_vhost_how { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
+int net_vhost_choose(struct virtio_net *nic, const struct device_env *env, enum net_vhost_how how,
+		     const char *option, struct err *err);
+/* net_vhost_user.c: by net->vhost. 0 or -errno. */
+int net_vhost_user_open(struct virtio_net *nic, const struct device_env *env);
+
+/* net_ctrl.c */
+void net_run_ctrl(struct virtio_net *nic);
+void net_filter_reset(struct net_filter *f);
+/* Does the guest want a frame with this destination? */
+bool net_filter_wants(const struct virtio_net *nic, const uint8_t dst[NET_MAC_BYTES]);
+
+#endif

@@ -1,0 +1,140 @@
+/* net_options: what --net's keys mean for a card: its address, limits and backend, the memory that it wants. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "devices/virtio/net/nic_impl.h"
+
+unsigned net_cards;
+
+int net_check_options(const struct keyvals *cfg, struct err *err)
+{
+	uint64_t size = keys_num(cfg, KEY_QUEUE_SIZE);
+
+	if (size & (size - 1))
+		return err_set(err, EINVAL, "%s: queue-size=%s: must be a power of two",
+			       cfg->option, keys_text(cfg, KEY_QUEUE_SIZE));
+	for (unsigned i = KEY_RX_RATE; i <= KEY_TX_OPS_BURST; i += 2)
+		if (keys_has(cfg, i + 1) && !keys_has(cfg, i))
+			return err_set(err, EINVAL, "%s: %s= needs %s=", cfg->option,
+				       cfg->table[i + 1].name, cfg->table[i].name);
+	return 0;
+}
+
+int net_check_daemon(const struct keyvals *cfg, struct err *err)
+{
+	static const uint8_t not [] = { KEY_HOSTFWD, KEY_IP,	  KEY_MASK,  KEY_RX_RATE,
+					KEY_RX_OPS,  KEY_TX_RATE, KEY_TX_OPS };
+
+	if (!keys_has(cfg, KEY_VHOST_USER))
+		return 0;
+	if (keys_has(cfg, KEY_TAP) || keys_has(cfg, KEY_FD) || keys_has(cfg, KEY_STREAM) ||
+	    keys_num(cfg, KEY_USER))
+		return err_set(err, EINVAL,
+			       "%s: give one of tap=NAME, fd=N, stream=PATH, user and "
+			       "vhost-user=SOCKET",
+			       cfg->option);
+	for (unsigned i = 0; i < sizeof(not ); i++)
+		if (keys_has(cfg, not [i]))
+			return err_set(err, EINVAL,
+				       "%s: %s= is not for vhost-user=, where that is the "
+				       "daemon's business",
+				       cfg->option, cfg->table[not [i]].name);
+	if (keys_num(cfg, KEY_VHOST) == NET_VHOST_ON)
+		return err_set(err, EINVAL,
+			       "%s: vhost=on is the kernel's, vhost-user= another "
+			       "process; give one of them",
+			       cfg->option);
+	return 0;
+}
+
+int net_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err)
+{
+	const char *text = keys_text(cfg, KEY_MAC);
+	unsigned b[NET_MAC_BYTES];
+	int end = 0;
+
+	if (!text) {
+		if (getrandom(mac, NET_MAC_BYTES, 0) != (ssize_t)NET_MAC_BYTES)
+			return err_sys(err, errno, "%s: random address", cfg->option);
+		mac[0] = 0x02; /* unicast, locally administered */
+		return 0;
+	}
+	if (strlen(text) != 17 || strspn(text, "0123456789abcdefABCDEF:-") != 17 ||
+	    sscanf(text, "%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%n", &b[0], &b[1],
+		   &b[2], &b[3], &b[4], &b[5], &end) != 6 ||
+	    end != 17)
+		return err_set(err, EINVAL,
+			       "%s: mac=%s: not a MAC address; write it like 02:00:00:00:00:01",
+			       cfg->option, text);
+	for (unsigned i = 0; i < NET_MAC_BYTES; i++)
+		mac[i] = (uint8_t)b[i];
+	if (mac[0] & 1)
+		return err_set(err, EINVAL,
+			       "%s: mac=%s: is a multicast address; the first byte "
+			       "of a card's own is even",
+			       cfg->option, text);
+	if (!(b[0] | b[1] | b[2] | b[3] | b[4] | b[5]))
+		return err_set(err, EINVAL, "%s: mac=%s: all zeroes is no card's address",
+			       cfg->option, text);
+	return 0;
+}
+
+void net_init_limits(struct virtio_net *nic, const struct keyvals *cfg)
+{
+	uint64_t now = ratelimit_now_ns();
+
+	ratelimit_init(&nic->rx_limit, keys_num(cfg, KEY_RX_RATE), keys_num(cfg, KEY_RX_BURST),
+		       keys_num(cfg, KEY_RX_OPS), keys_num(cfg, KEY_RX_OPS_BURST), now);
+	ratelimit_init(&nic->tx_limit, keys_num(cfg, KEY_TX_RATE), keys_num(cfg, KEY_TX_BURST),
+		       keys_num(cfg, KEY_TX_OPS), keys_num(cfg, KEY_TX_OPS_BURST), now);
+}
+
+/* Shall the user network's helper serve the queues, where it can have the memory? */
+static bool helper_wanted(const struct keyvals *cfg)
+{
+	bool limits = keys_has(cfg, KEY_RX_RATE) || keys_has(cfg, KEY_RX_OPS) ||
+		      keys_has(cfg, KEY_TX_RATE) || keys_has(cfg, KEY_TX_OPS);
+
+	return keys_num(cfg, KEY_USER) && keys_num(cfg, KEY_VHOST) != NET_VHOST_OFF && !limits;
+}
+
+enum device_memory net_memory(const struct keyvals *cfg)
+{
+	if (keys_has(cfg, KEY_VHOST_USER))
+		return MEMORY_SHARED;
+	return helper_wanted(cfg) ? MEMORY_HUGE_SHARED : MEMORY_ANY;
+}
+
+int net_open_backend(struct virtio_net *nic, const struct device_env *env,
+		     const struct keyvals *cfg, struct err *err)
+{
+	struct net_config net = {
+		.option = cfg->option,
+		.name = nic->name,
+		.tap = keys_text(cfg, KEY_TAP),
+		.fds = keys_text(cfg, KEY_FD),
+		.stream = keys_text(cfg, KEY_STREAM),
+		.daemon = keys_text(cfg, KEY_VHOST_USER),
+		.user = keys_num(cfg, KEY_USER),
+		.memory_shared = env->mem->fd > 0 && helper_wanted(cfg),
+		.hostfwd = keys_text(cfg, KEY_HOSTFWD),
+		.queues = (unsigned)keys_num(cfg, KEY_QUEUES),
+		.mtu = (unsigned)keys_num(cfg, KEY_MTU),
+		.ip = keys_text(cfg, KEY_IP),
+		.mask = keys_text(cfg, KEY_MASK),
+		.loop = env->loop,
+		.dry_run = env->dry_run,
+	};
+	int rc;
+
+	snprintf(nic->name, sizeof(nic->name), "net%u", net_cards);
+	rc = net_open(&net, &nic->net, err);
+	if (rc)
+		return rc;
+	net_cards++;
+	if (net.mtu)
+		nic->net->mtu = (uint16_t)net.mtu;
+	return 0;
+}

@@ -1,0 +1,95 @@
+/*
+ * net_poll: looking at the rings instead of being told (loop.h, busy polling).
+ *
+ * Theory of operation. A guest that has just sent a frame will soon send another, or wants an
+ * answer. Where that pays, its transmit queue is left without kicks for some microseconds and
+ * looked at over and over, and so is a backend that tells cheaply whether it has frames
+ * (net_ops.ready; nobody rings for it meanwhile). Frames of others come by their watch, at which
+ * the loop looks too. When nothing came, kicks and bells are back before the loop sleeps.
+ */
+#include "devices/virtio/net/nic_impl.h"
+
+/* False: not worth while now. */
+static bool begin(struct virtio_net *nic, unsigned pair)
+{
+	struct loop *loop = nic->vdev.env->loop;
+
+	/* The host's switch of the link may come from another thread. */
+	if (!loop_is_here(loop) || !loop_poll_arm(loop, &nic->poller))
+		return false;
+	nic->polled |= 1u << pair;
+	nic->net->polled = true;
+	return true;
+}
+
+bool net_rest(struct virtio_net *nic, unsigned pair)
+{
+	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
+
+	return begin(nic, pair) ? virtq_has_more(q) : virtq_enable_kicks(q);
+}
+
+void net_expect(struct virtio_net *nic, unsigned pair)
+{
+	const struct net_queue *tx = &nic->pair[pair].tx;
+	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
+
+	if (q->ready && !tx->blocked && !tx->limited && !tx->more && begin(nic, pair))
+		virtq_disable_kicks(q);
+}
+
+static bool can_receive(const struct virtio_net *nic, unsigned pair)
+{
+	return nic->vdev.active && nic->net->ops->ready && nic->net->port[pair].want_read;
+}
+
+static bool poll_rings(void *opaque)
+{
+	struct virtio_net *nic = opaque;
+	bool any = false;
+
+	virtio_lock(&nic->vdev);
+	for (unsigned i = 0; i < nic->pairs && nic->vdev.active; i++) {
+		if (nic->polled >> i & 1 && virtq_has_more(&nic->vdev.queue[2 * i + 1])) {
+			any = true;
+			net_run_tx(nic, i);
+		}
+		if (can_receive(nic, i) && nic->net->ops->ready(nic->net, i)) {
+			any = true;
+			net_run_rx(nic, i);
+		}
+	}
+	virtio_unlock(&nic->vdev);
+	return any;
+}
+
+static void idle(void *opaque)
+{
+	struct virtio_net *nic = opaque;
+
+	virtio_lock(&nic->vdev);
+	nic->net->polled = false;
+	for (unsigned i = 0; i < nic->max_pairs && nic->vdev.active; i++) {
+		bool was_polled = nic->polled >> i & 1;
+
+		nic->polled &= ~(1u << i);
+		/* The driver may use fewer pairs by now. */
+		if (was_polled && virtq_enable_kicks(&nic->vdev.queue[2 * i + 1]) && i < nic->pairs)
+			net_run_tx(nic, i);
+		/* Its recv asks for the bell; frames that came before would not ring it. */
+		if (i < nic->pairs && can_receive(nic, i))
+			net_run_rx(nic, i);
+	}
+	virtio_unlock(&nic->vdev);
+}
+
+void net_poll_init(struct virtio_net *nic)
+{
+	nic->poller = (struct loop_poller){ poll_rings, idle, nic };
+}
+
+void net_poll_close(struct virtio_net *nic)
+{
+	if (nic->poller.armed)
+		loop_poll_disarm(nic->vdev.env->loop, &nic->poller);
+}

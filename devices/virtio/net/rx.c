@@ -1,0 +1,297 @@
+/*
+ * net_rx: from the backend to the guest (virtio 1.2, section 5.1.6.3 and .4).
+ *
+ * Theory of operation. Buffers are popped into the stash ahead of time, and frames are read
+ * straight into them. How long a frame is shows only afterwards, so each is
+ * offered room for the longest (frame_max) by as many buffers as that takes; those that it
+ * did not need stay in the stash for the next. Where the guest's buffers end too early, a
+ * buffer of ours comes last: with MRG_RXBUF the frame waits there until the guest
+ * has made more available, without it the frame is dropped. A frame in several buffers
+ * is published in one go: the driver must not see part of it.
+ */
+#include <string.h>
+
+#include "devices/virtio/net/nic_impl.h"
+
+/* A frame's share of the stash. */
+struct share {
+	unsigned first, nchains;
+	uint32_t room; /* of guest buffers; with our header, if the backend has none */
+};
+
+/* What one call of the backend works on; the loop's thread has no deep stack. */
+struct batch {
+	unsigned n;
+	struct share share[NET_BATCH];
+	struct net_frame frame[NET_BATCH];
+	bool spills; /* the last one ends in our own buffer */
+};
+
+static void put(const struct net_stash *s, const struct share *sh, uint64_t off, const void *from,
+		size_t len)
+{
+	const struct net_chain *c = &s->chain[sh->first];
+	const struct net_chain *last = &s->chain[sh->first + sh->nchains - 1];
+	struct chain all = { .nwritable = (uint16_t)(last->first + last->niov - c->first),
+			     .iov = (struct iovec *)&s->iov[c->first] };
+
+	chain_write(&all, off, from, len);
+}
+
+/* The first bytes of a frame, as they came. */
+static void get(const struct net_stash *s, const struct share *sh, uint64_t off, void *to,
+		size_t len)
+{
+	const struct net_chain *c = &s->chain[sh->first];
+	const struct net_chain *last = &s->chain[sh->first + sh->nchains - 1];
+	struct chain all = { .nreadable = (uint16_t)(last->first + last->niov - c->first),
+			     .iov = (struct iovec *)&s->iov[c->first] };
+
+	memset(to, 0, len);
+	chain_read(&all, off, to, len);
+}
+
+/* Buffers into the stash; false: broken. */
+static bool refill(struct virtio_net *nic, unsigned pair, struct net_stash *s)
+{
+	int rc;
+
+	do {
+		rc = net_stash_pop(nic, 2 * pair, s, true);
+		if (rc > 0 && s->chain[s->nchains - 1].bytes < NET_HDR_BYTES) {
+			virtio_broken(&nic->vdev, "a receive buffer shorter than a header");
+			return false;
+		}
+	} while (rc > 0);
+	return rc >= 0;
+}
+
+/* Chains from first on that make room for one frame. */
+static struct share take(const struct virtio_net *nic, const struct net_stash *s, unsigned first)
+{
+	bool mergeable = virtio_has(&nic->vdev, NET_F_MRG_RXBUF);
+	struct share sh = { .first = first };
+	unsigned niov = 0;
+
+	for (unsigned i = first; i < s->nchains; i++) {
+		/* One iovec is for our own buffer. */
+		if (niov + s->chain[i].niov > NET_IOV_MAX - 1 && sh.nchains)
+			break;
+		niov += s->chain[i].niov;
+		sh.room += s->chain[i].bytes;
+		sh.nchains++;
+		if (sh.room >= nic->frame_max || !mergeable)
+			break;
+	}
+	return sh;
+}
+
+/* The iovecs of a share, without the header if the backend has none; fewer if too many. */
+static struct net_frame frame_of(const struct virtio_net *nic, struct net_stash *s,
+				 struct share *sh, struct iovec *out)
+{
+	uint32_t hidden = NET_HDR_BYTES - nic->net->vnet_hdr_bytes, skip = hidden;
+	const struct net_chain *c = &s->chain[sh->first];
+	const struct net_chain *last = &s->chain[sh->first + sh->nchains - 1];
+	struct net_frame f = { .iov = out };
+
+	for (unsigned i = c->first; i < (unsigned)last->first + last->niov; i++) {
+		struct iovec v = s->iov[i];
+
+		if (skip >= v.iov_len) {
+			skip -= (uint32_t)v.iov_len;
+			continue;
+		}
+		v.iov_base = (uint8_t *)v.iov_base + skip;
+		v.iov_len -= skip;
+		skip = 0;
+		if (f.niov == NET_IOV_MAX - 1)
+			break;
+		f.len_bytes += (uint32_t)v.iov_len;
+		out[f.niov++] = v;
+	}
+	sh->room = f.len_bytes + hidden;
+	return f;
+}
+
+/* As many frames as the stash has room for; at most max. */
+static void prepare(struct virtio_net *nic, unsigned pair, unsigned max, struct batch *b)
+{
+	struct net_stash *s = &nic->pair[pair].rx.stash;
+	struct net_spill *spill = &nic->pair[pair].spill;
+	unsigned first = 0, niov = 0;
+
+	b->n = 0;
+	b->spills = false;
+	while (b->n < max && first < s->nchains && !b->spills) {
+		struct share sh = take(nic, s, first);
+		struct net_frame f;
+
+		/* Our own buffer is there once: such a frame goes alone. */
+		if (sh.room < nic->frame_max && b->n)
+			break;
+		f = frame_of(nic, s, &sh, &nic->iov[niov]);
+		if (sh.room < nic->frame_max) {
+			f.iov[f.niov++] = (struct iovec){ spill->buf, sizeof(spill->buf) };
+			f.len_bytes += (uint32_t)sizeof(spill->buf);
+			b->spills = true;
+		}
+		niov += f.niov;
+		b->share[b->n] = sh;
+		b->frame[b->n++] = f;
+		first += sh.nchains;
+	}
+}
+
+/* A whole frame of bytes (header and all) is in the share's buffers: give it to the guest. */
+static void deliver(struct virtio_net *nic, unsigned pair, const struct share *sh, uint32_t bytes)
+{
+	struct net_stash *s = &nic->pair[pair].rx.stash;
+	struct virtq *q = &nic->vdev.queue[2 * pair];
+	uint32_t left = bytes;
+	unsigned used = 0;
+	uint8_t num[2];
+
+	while (left) {
+		struct net_chain *c = &s->chain[sh->first + used++];
+		uint32_t part = left < c->bytes ? left : c->bytes;
+
+		virtq_put(q, c->head, part);
+		left -= part;
+	}
+	/* Before the iovecs are forgotten; the driver sees nothing until publish. */
+	num[0] = (uint8_t)used;
+	num[1] = (uint8_t)(used >> 8);
+	put(s, sh, NET_HDR_NUM_BUFFERS, num, sizeof(num));
+	for (unsigned i = 0; i < used; i++)
+		s->chain[sh->first + i].niov = 0;
+}
+
+/* The header, for a backend that has none. */
+static void put_header(struct virtio_net *nic, unsigned pair, const struct share *sh)
+{
+	uint8_t hdr[NET_HDR_BYTES] = { 0 };
+
+	if (nic->net->csum_good && virtio_has(&nic->vdev, NET_F_GUEST_CSUM))
+		hdr[0] = NET_HDR_DATA_VALID;
+	put(&nic->pair[pair].rx.stash, sh, 0, hdr, sizeof(hdr));
+}
+
+/* What came for one share. */
+static void received(struct virtio_net *nic, unsigned pair, const struct share *sh, uint32_t got,
+		     bool spills)
+{
+	struct net_spill *spill = &nic->pair[pair].spill;
+	struct net_stash *s = &nic->pair[pair].rx.stash;
+	uint32_t bytes = got + NET_HDR_BYTES - nic->net->vnet_hdr_bytes;
+	uint8_t dst[NET_MAC_BYTES];
+
+	if (bytes < NET_HDR_BYTES + NET_ETH_BYTES || bytes > NET_FRAME_MAX + NET_HDR_BYTES)
+		return;
+	if (bytes > sh->room && !(spills && virtio_has(&nic->vdev, NET_F_MRG_RXBUF)))
+		return;
+	if (nic->filter.on) {
+		get(s, sh, NET_HDR_BYTES, dst, sizeof(dst));
+		/* A first buffer that ends within the address is not worth a look elsewhere. */
+		if (sh->room >= NET_HDR_BYTES + NET_MAC_BYTES && !net_filter_wants(nic, dst))
+			return;
+	}
+	if (!nic->net->vnet_hdr_bytes)
+		put_header(nic, pair, sh);
+	if (bytes > sh->room) {
+		spill->frame_bytes = bytes;
+		spill->room = sh->room;
+		return;
+	}
+	deliver(nic, pair, sh, bytes);
+}
+
+/* A frame waits for buffers. True: it was delivered (or can never be). */
+static bool deliver_spill(struct virtio_net *nic, unsigned pair)
+{
+	struct net_spill *spill = &nic->pair[pair].spill;
+	struct net_stash *s = &nic->pair[pair].rx.stash;
+	struct share sh = { 0 };
+
+	while (sh.nchains < s->nchains && sh.room < spill->frame_bytes)
+		sh.room += s->chain[sh.nchains++].bytes;
+	if (sh.room >= spill->frame_bytes) {
+		put(s, &sh, spill->room, spill->buf, spill->frame_bytes - spill->room);
+		deliver(nic, pair, &sh, spill->frame_bytes);
+		net_stash_compact(s);
+	} else if (s->nchains < nic->vdev.queue[2 * pair].size && s->nchains < NET_STASH_CHAINS &&
+		   s->niov + VIRTQ_MAX_SIZE <= NET_STASH_IOVS) {
+		return false;
+	}
+	spill->frame_bytes = 0;
+	return true;
+}
+
+/* One batch: false when there is nothing more to do now. */
+static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
+{
+	struct net_queue *rx = &nic->pair[pair].rx;
+	bool limit = ratelimit_on(&nic->rx_limit);
+	struct batch b;
+	unsigned got;
+
+	if (limit) {
+		uint64_t ns = ratelimit_wait_ns(&nic->rx_limit, ratelimit_now_ns());
+
+		rx->limited = ns;
+		if (ns)
+			loop_timer_arm(nic->rx_timer, ns);
+		if (ns)
+			return false;
+	}
+	if (!refill(nic, pair, &rx->stash))
+		return false;
+	if (nic->pair[pair].spill.frame_bytes && !deliver_spill(nic, pair)) {
+		rx->blocked = true;
+		return false;
+	}
+	prepare(nic, pair, limit ? 1 : NET_BATCH, &b);
+	rx->blocked = !b.n;
+	if (!b.n)
+		return false;
+	got = nic->net->ops->recv(nic->net, pair, b.frame, b.n);
+	for (unsigned i = 0; i < got; i++) {
+		ratelimit_charge(&nic->rx_limit, b.frame[i].len_bytes - nic->net->vnet_hdr_bytes,
+				 1);
+		received(nic, pair, &b.share[i], b.frame[i].len_bytes, b.spills);
+	}
+	*left -= *left < got ? *left : got;
+	if (got && !nic->pair[pair].spill.frame_bytes)
+		net_stash_compact(&rx->stash);
+	return got == b.n;
+}
+
+void net_run_rx(struct virtio_net *nic, unsigned pair)
+{
+	struct net_queue *rx = &nic->pair[pair].rx;
+	struct virtq *q = &nic->vdev.queue[2 * pair];
+	unsigned left = NET_TURN_MAX;
+
+	if (rx->limited || !q->ready || !net_link_up(nic)) {
+		net_watch(nic, pair);
+		return;
+	}
+	rx->more = false;
+	virtq_disable_kicks(q);
+	do {
+		while (left && nic->vdev.active && serve(nic, pair, &left))
+			;
+		/* Kicks are wanted only while the guest's buffers are what is missing. */
+	} while (left && nic->vdev.active && rx->blocked && virtq_enable_kicks(q));
+	if (!nic->vdev.active)
+		return;
+	virtq_publish(q);
+	virtio_interrupt(&nic->vdev, 2 * pair);
+	if (left < NET_TURN_MAX)
+		net_expect(nic, pair);
+	if (!left && !rx->blocked && !rx->limited) {
+		rx->more = true;
+		net_again(nic);
+	}
+	net_watch(nic, pair);
+}

@@ -1,0 +1,46 @@
+/* net_stash: chains that virtio-net has taken from a ring and not given back yet. */
+#include <string.h>
+
+#include "devices/virtio/net/nic_impl.h"
+
+int net_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, bool writable)
+{
+	struct virtq *q = &nic->vdev.queue[queue];
+	struct iovec *iov = &s->iov[s->niov];
+	struct chain chain;
+	int rc;
+
+	if (s->nchains == NET_STASH_CHAINS || s->niov + VIRTQ_MAX_SIZE > NET_STASH_IOVS)
+		return 0;
+	rc = virtq_pop(q, &chain, iov, VIRTQ_MAX_SIZE);
+	if (rc < 0)
+		virtio_broken(&nic->vdev, q->broken_why);
+	if (rc <= 0)
+		return rc;
+	s->chain[s->nchains++] = (struct net_chain){
+		.head = chain.head,
+		.first = (uint16_t)(s->niov + (writable ? chain.nreadable : 0)),
+		.niov = writable ? chain.nwritable : chain.nreadable,
+		.bytes = (uint32_t)(writable ? chain.writable_bytes : chain.readable_bytes),
+	};
+	s->niov += (unsigned)chain.nreadable + chain.nwritable;
+	return 1;
+}
+
+void net_stash_compact(struct net_stash *s)
+{
+	unsigned n = 0, niov = 0;
+
+	for (unsigned i = 0; i < s->nchains; i++) {
+		struct net_chain c = s->chain[i];
+
+		if (!c.niov)
+			continue;
+		memmove(&s->iov[niov], &s->iov[c.first], c.niov * sizeof(s->iov[0]));
+		c.first = (uint16_t)niov;
+		niov += c.niov;
+		s->chain[n++] = c;
+	}
+	s->nchains = n;
+	s->niov = niov;
+}

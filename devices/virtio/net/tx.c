@@ -1,0 +1,149 @@
+/*
+ * net_tx: from the guest to the backend (virtio 1.2, section 5.1.6.2).
+ *
+ * Theory of operation. Chains are popped into the stash, sent as one batch and
+ * returned; those that the backend cannot take wait there, and nothing more is
+ * popped until it can: the guest's ring fills up, which is how it learns to wait. The
+ * header goes to backends that understand it as the guest wrote it (the kernel
+ * checks it); for others it is cut off. Kicks are off while we look at the ring anyway, and
+ * while net_poll.c does.
+ */
+#include <string.h>
+
+#include "devices/virtio/net/nic_impl.h"
+
+/* Cut the header off the chain's front. False: there is not even a header. */
+static bool skip(struct net_stash *s, struct net_chain *c, uint32_t bytes)
+{
+	if (c->bytes <= bytes)
+		return false;
+	c->bytes -= bytes;
+	while (bytes >= s->iov[c->first].iov_len) {
+		bytes -= (uint32_t)s->iov[c->first].iov_len;
+		c->first++;
+		c->niov--;
+	}
+	s->iov[c->first].iov_base = (uint8_t *)s->iov[c->first].iov_base + bytes;
+	s->iov[c->first].iov_len -= bytes;
+	return true;
+}
+
+/* What nobody can send is returned at once: too short, too long, in too many pieces. */
+static bool sendable(struct virtio_net *nic, struct net_stash *s, struct net_chain *c)
+{
+	uint32_t hdr = nic->net->vnet_hdr_bytes;
+
+	if (c->bytes < NET_HDR_BYTES + NET_ETH_BYTES || c->bytes > NET_HDR_BYTES + NET_FRAME_MAX)
+		return false;
+	return skip(s, c, NET_HDR_BYTES - hdr) && c->niov <= NET_IOV_MAX;
+}
+
+/* Fill the stash up to max chains; false: broken. *dropped counts what was returned unsent. */
+static bool fill(struct virtio_net *nic, unsigned queue, struct net_stash *s, unsigned max,
+		 unsigned *dropped)
+{
+	struct virtq *q = &nic->vdev.queue[queue];
+	int rc = 1;
+
+	while (s->nchains < max && *dropped < NET_TURN_MAX) {
+		struct net_chain *c;
+
+		rc = net_stash_pop(nic, queue, s, false);
+		if (rc <= 0)
+			break;
+		c = &s->chain[s->nchains - 1];
+		if (sendable(nic, s, c) && net_link_up(nic))
+			continue;
+		virtq_put(q, c->head, 0);
+		++*dropped;
+		s->nchains--;
+		s->niov = s->nchains ? (unsigned)(c[-1].first + c[-1].niov) : 0;
+	}
+	return rc >= 0;
+}
+
+/* Send the stash, return what went. How many. */
+static unsigned flush(struct virtio_net *nic, unsigned pair, struct net_stash *s)
+{
+	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
+	struct net_frame frame[NET_BATCH];
+	uint64_t bytes = 0;
+	unsigned sent;
+
+	for (unsigned i = 0; i < s->nchains; i++)
+		frame[i] = (struct net_frame){ &s->iov[s->chain[i].first], s->chain[i].niov,
+					       s->chain[i].bytes };
+	sent = nic->net->ops->send(nic->net, pair, frame, s->nchains);
+	for (unsigned i = 0; i < sent; i++) {
+		virtq_put(q, s->chain[i].head, 0);
+		bytes += s->chain[i].bytes - nic->net->vnet_hdr_bytes;
+		s->chain[i].niov = 0;
+	}
+	ratelimit_charge(&nic->tx_limit, bytes, sent);
+	if (sent == s->nchains)
+		s->nchains = s->niov = 0;
+	else
+		net_stash_compact(s);
+	return sent;
+}
+
+/* True: nothing may be sent yet, and the timer will say when. */
+static bool limited(struct virtio_net *nic, struct net_queue *tx)
+{
+	uint64_t ns;
+
+	if (!ratelimit_on(&nic->tx_limit))
+		return false;
+	ns = ratelimit_wait_ns(&nic->tx_limit, ratelimit_now_ns());
+	tx->limited = ns;
+	if (ns)
+		loop_timer_arm(nic->tx_timer, ns);
+	return ns;
+}
+
+/* One batch: false when there is nothing more to do now. */
+static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
+{
+	struct net_queue *tx = &nic->pair[pair].tx;
+	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
+	unsigned dropped = 0, sent = 0, max = ratelimit_on(&nic->tx_limit) ? 1 : NET_BATCH;
+
+	if (limited(nic, tx))
+		return false;
+	if (!fill(nic, 2 * pair + 1, &tx->stash, max, &dropped))
+		return false;
+	if (tx->stash.nchains) {
+		sent = flush(nic, pair, &tx->stash);
+		tx->blocked = tx->stash.nchains;
+	}
+	if (!sent && !dropped)
+		return false;
+	virtq_publish(q);
+	*left -= *left < sent + dropped ? *left : sent + dropped;
+	return !tx->blocked;
+}
+
+void net_run_tx(struct virtio_net *nic, unsigned pair)
+{
+	struct net_queue *tx = &nic->pair[pair].tx;
+	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
+	unsigned left = NET_TURN_MAX;
+
+	if (tx->limited || !q->ready)
+		return;
+	tx->more = false;
+	nic->polled &= ~(1u << pair);
+	virtq_disable_kicks(q);
+	do {
+		while (left && nic->vdev.active && serve(nic, pair, &left))
+			;
+	} while (left && nic->vdev.active && !tx->blocked && !tx->limited && net_rest(nic, pair));
+	if (!nic->vdev.active)
+		return;
+	virtio_interrupt(&nic->vdev, 2 * pair + 1);
+	if (!left && !tx->blocked && !tx->limited) {
+		tx->more = true;
+		net_again(nic);
+	}
+	net_watch(nic, pair);
+}

@@ -1,0 +1,149 @@
+/*
+ * net_vhost: the data queues of a tap's card, served by the kernel (vhost-net).
+ *
+ * A pair is served while the driver uses it and the link is up.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "devices/virtio/net/nic_impl.h"
+#include "devices/virtio/vhost/kernel_queues.h"
+#include "vmm/core/busypoll.h"
+
+#define VHOST_NET "/dev/vhost-net"
+/* As our own loop does: the next frame is near, and being woken takes as long. */
+#define POLL_US (BUSYPOLL_MAX_NS / 1000u)
+
+struct net_vhost {
+	struct net_server server; /* first */
+	struct virtio_net *nic;
+	unsigned n; /* pairs */
+	struct {
+		struct vhost_queues queues;
+		bool served;
+	} pair[];
+};
+
+static struct net_vhost *vhost_of(struct virtio_net *nic)
+{
+	return (struct net_vhost *)nic->server;
+}
+
+static void serve(struct net_vhost *vh, unsigned pair, bool on)
+{
+	struct virtio_net *nic = vh->nic;
+	int fd = on ? nic->net->port[pair].fd : -1;
+
+	if (vh->pair[pair].served == on || !vh->pair[pair].queues.ready)
+		return;
+	for (unsigned q = 0; q < 2; q++) {
+		struct vhost *v = &vh->pair[pair].queues.vhost;
+
+		if (on)
+			vhost_net_poll(v, q, POLL_US);
+		if (vhost_net_serve(v, q, fd) && on)
+			virtio_broken(&nic->vdev, "vhost-net refuses the tap");
+	}
+	vh->pair[pair].served = on;
+}
+
+static void kernel_update(struct virtio_net *nic)
+{
+	struct net_vhost *vh = vhost_of(nic);
+
+	for (unsigned i = 0; i < vh->n; i++)
+		serve(vh, i, nic->vdev.started && i < nic->pairs && net_link_up(nic));
+}
+
+static int kernel_start(struct virtio_net *nic)
+{
+	struct net_vhost *vh = vhost_of(nic);
+	int rc = 0;
+
+	/* Queue 2 is a receive queue, or the control queue of a driver that does without MQ. */
+	for (unsigned i = 0; i < 2 * vh->n; i++)
+		virtio_serve(&nic->vdev, i, i != nic->ctrl);
+	for (unsigned i = 0; i < vh->n && !rc; i++)
+		if (2 * i != nic->ctrl && nic->vdev.queue[2 * i].ready &&
+		    nic->vdev.queue[2 * i + 1].ready)
+			rc = vhost_queues_start(&vh->pair[i].queues);
+	for (unsigned i = 0; i < nic->pairs && !rc && net_link_up(nic); i++)
+		serve(vh, i, true);
+	return rc;
+}
+
+static void kernel_stop(struct virtio_net *nic)
+{
+	struct net_vhost *vh = vhost_of(nic);
+
+	for (unsigned i = 0; i < vh->n; i++) {
+		serve(vh, i, false);
+		vhost_queues_stop(&vh->pair[i].queues);
+	}
+}
+
+static void kernel_call_changed(struct virtio_net *nic, unsigned queue)
+{
+	struct net_vhost *vh = vhost_of(nic);
+
+	if (queue / 2 < vh->n)
+		vhost_queues_call_changed(&vh->pair[queue / 2].queues, queue);
+}
+
+static void kernel_close(struct virtio_net *nic)
+{
+	struct net_vhost *vh = vhost_of(nic);
+
+	for (unsigned i = 0; i < vh->n; i++)
+		vhost_queues_close(&vh->pair[i].queues);
+	free(vh);
+	nic->server = NULL;
+}
+
+static int open_vhost(struct virtio_net *nic, const struct device_env *env)
+{
+	unsigned n = nic->net->nqueues;
+	struct net_vhost *vh = calloc(1, sizeof(*vh) + n * sizeof(vh->pair[0]));
+	int rc = 0;
+
+	if (!vh)
+		return -ENOMEM;
+	vh->server = (struct net_server){
+		.what = "vhost",
+		.start = kernel_start,
+		.stop = kernel_stop,
+		.update = kernel_update,
+		.call_changed = kernel_call_changed,
+		.close = kernel_close,
+	};
+	vh->nic = nic;
+	vh->n = n;
+	nic->server = &vh->server;
+	for (unsigned i = 0; i < n && !rc; i++)
+		rc = vhost_queues_open(&vh->pair[i].queues, &nic->vdev, env, VHOST_NET, 2 * i);
+	if (rc)
+		kernel_close(nic);
+	else
+		vh->server.features = vh->pair[0].queues.vhost.features;
+	return rc;
+}
+
+int net_vhost_choose(struct virtio_net *nic, const struct device_env *env, enum net_vhost_how how,
+		     const char *option, struct err *err)
+{
+	bool limits = ratelimit_on(&nic->rx_limit) || ratelimit_on(&nic->tx_limit);
+	int rc;
+
+	if (how == NET_VHOST_OFF)
+		return 0;
+	if (!nic->net->vnet_hdr_bytes || limits) {
+		if (how == NET_VHOST_AUTO)
+			return 0;
+		return err_set(err, EINVAL, "%s: vhost=on %s", option,
+			       limits ? "cannot limit rates" : "needs a tap with vnet headers");
+	}
+	rc = open_vhost(nic, env);
+	if (!rc || how == NET_VHOST_AUTO)
+		return 0;
+	return vhost_refused(option, VHOST_NET, rc, err);
+}

@@ -1,0 +1,115 @@
+/*
+ * net_vhost_user: the data queues of a card, served by a vhost-user daemon: the one at vhost-user=S,
+ * or the user network's helper (net->vhost).
+ *
+ * A daemon is not spoken to before the driver is there, unless its backend has done so: the VM's
+ * start does not wait for a helper that is about to start, too. The pairs that the driver uses are
+ * enabled while the link is up. When the daemon is gone, so is the link: what the guest sends
+ * is swallowed, its receive buffers stay where they are.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "devices/virtio/net/nic_impl.h"
+#include "devices/virtio/vhost/user_front.h"
+
+#define RECEIVE_QUEUES 0x5555555555555555ull
+
+struct net_vhost_user {
+	struct net_server server; /* first */
+	struct vhost_front front;
+};
+
+static struct vhost_front *front_of(struct virtio_net *nic)
+{
+	return &((struct net_vhost_user *)nic->server)->front;
+}
+
+static void front_update(struct virtio_net *nic)
+{
+	for (unsigned i = 0; i < 2 * nic->max_pairs; i++)
+		vhost_front_enable(front_of(nic), i, i / 2 < nic->pairs && net_link_up(nic));
+}
+
+static int front_start(struct virtio_net *nic)
+{
+	struct vhost_front *f = front_of(nic);
+
+	/* Without MQ the control queue comes after the first pair. */
+	f->nqueues = nic->ctrl;
+	for (unsigned i = 0; i < 2 * nic->max_pairs; i++)
+		virtio_serve(&nic->vdev, i, i < nic->ctrl && f->vu.fd >= 0);
+	vhost_front_start(f);
+	return 0;
+}
+
+static void front_stop(struct virtio_net *nic)
+{
+	vhost_front_stop(front_of(nic));
+}
+
+static void front_call_changed(struct virtio_net *nic, unsigned queue)
+{
+	vhost_front_call_changed(front_of(nic), queue);
+}
+
+static void front_kick(struct virtio_net *nic, unsigned queue)
+{
+	vhost_front_kick(front_of(nic), queue);
+}
+
+static void front_close(struct virtio_net *nic)
+{
+	vhost_front_close(front_of(nic));
+	free(nic->server);
+	nic->server = NULL;
+}
+
+/* A frame that nobody takes. */
+static uint32_t refuse(const struct chain *chain)
+{
+	return 0;
+}
+
+static void ended(struct vhost_front *f)
+{
+	struct virtio_net *nic = virtio_net_of(f->vdev);
+
+	nic->net->up = false;
+	net_update_link(nic);
+}
+
+int net_vhost_user_open(struct virtio_net *nic, const struct device_env *env)
+{
+	struct net_vhost_user *n = calloc(1, sizeof(*n));
+	struct vhost_front *f = &n->front;
+	int rc;
+
+	if (!n)
+		return -ENOMEM;
+	n->server = (struct net_server){
+		.what = "vhost-user",
+		/* One that was not asked is ours, and knows all that we offer. */
+		.features = nic->net->vhost.agreed ? nic->net->vhost.features : ~0ull,
+		.start = front_start,
+		.stop = front_stop,
+		.update = front_update,
+		.call_changed = front_call_changed,
+		.kick = front_kick,
+		.close = front_close,
+	};
+	f->vdev = &nic->vdev;
+	f->nqueues = 2 * nic->max_pairs;
+	f->kept = RECEIVE_QUEUES;
+	f->refuse = refuse;
+	f->ended = nic->net->daemon ? ended : NULL;
+	f->who = nic->net->daemon;
+	f->loss = "the guest's link is down";
+	f->vu = nic->net->vhost;
+	nic->net->vhost.fd = -1;
+	nic->server = &n->server;
+	rc = vhost_front_watch(f, env->loop);
+	if (rc)
+		front_close(nic);
+	return rc;
+}

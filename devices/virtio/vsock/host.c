@@ -1,0 +1,289 @@
+/*
+ * vsock_host: the host's end of vsock connections: Unix stream sockets.
+ *
+ * PATH is ours: a host program connects, sends "CONNECT <port>\n" for a port of the guest, and
+ * reads "OK <port>\n" with the port that it was given when the guest has accepted;
+ * else it reads the end of the stream. PATH_P belongs to the host program that serves port P.
+ * The line is read to its newline and no further: what follows is the guest's.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "devices/virtio/vsock/vsock_impl.h"
+#include "vmm/core/parse.h"
+
+#define BACKLOG 1024
+#define ACCEPTS 64u	 /* in one turn of the loop */
+#define SUFFIX_BYTES 11u /* "_4294967295" */
+#define PORT_ANY 0xffffffffu
+/* Ports of host programs, which did not choose one: above what servers use. */
+#define PORT_FIRST 0x40000000u
+#define PORT_LAST 0x7fffffffu
+#define ANSWER_NS 10000000000u /* the guest is busy, or has no driver any more */
+#define DIAL_NS 2000000000u    /* Linux waits as long */
+
+/* --- the listening socket ---------------------------------------------------------------- */
+
+/* A host program has connected. False: there was none, or not now. */
+static bool accept_one(struct vsock *vs)
+{
+	int fd = accept4(vs->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct vsock_conn *c;
+
+	if (fd < 0) {
+		if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
+			return errno == EINTR || errno == ECONNABORTED;
+		vs->deaf = true;
+		loop_watch_events(vs->listen, 0);
+		vsock_arm_tick(vs, VSOCK_TICK_NS);
+		return false;
+	}
+	c = vsock_conn_new(vs, VSOCK_GREETING);
+	if (!c) {
+		close(fd);
+		return true;
+	}
+	vsock_conn_deadline(c, vsock_patience_ms * 1000000ull);
+	if (vsock_conn_socket(c, fd))
+		vsock_conn_free(c);
+	else
+		vsock_host_greet(c);
+	return true;
+}
+
+static void on_listen(void *opaque, uint32_t events)
+{
+	struct vsock *vs = opaque;
+	unsigned left = ACCEPTS;
+
+	virtio_lock(&vs->vdev);
+	while (left && accept_one(vs))
+		left--;
+	vsock_run(vs);
+	virtio_unlock(&vs->vdev);
+}
+
+void vsock_host_listen_again(struct vsock *vs)
+{
+	if (!vs->deaf)
+		return;
+	vs->deaf = false;
+	loop_watch_events(vs->listen, EPOLLIN);
+}
+
+/* Is anybody listening at addr? Else what lies there is a dead VM's. */
+static bool live(const struct sockaddr_un *addr)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	bool yes = fd < 0 || !connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) ||
+		   errno != ECONNREFUSED;
+
+	if (fd >= 0)
+		close(fd);
+	return yes;
+}
+
+static int bind_path(struct vsock *vs, const char *option, struct err *err)
+{
+	const struct sockaddr *addr = (const struct sockaddr *)&vs->addr;
+	const char *path = vs->addr.sun_path;
+	struct stat st;
+
+	if (!bind(vs->listen_fd, addr, sizeof(vs->addr)))
+		return 0;
+	if (errno != EADDRINUSE)
+		return err_sys(err, errno, "%s socket=%s", option, path);
+	if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
+		return err_set(err, EEXIST, "%s socket=%s: exists and is not a socket", option,
+			       path);
+	if (live(&vs->addr))
+		return err_set(err, EADDRINUSE, "%s socket=%s: another process listens there",
+			       option, path);
+	unlink(path);
+	if (bind(vs->listen_fd, addr, sizeof(vs->addr)))
+		return err_sys(err, errno, "%s socket=%s", option, path);
+	return 0;
+}
+
+int vsock_host_listen(struct vsock *vs, const char *option, const char *path, struct err *err)
+{
+	struct stat st;
+	int rc;
+
+	/* The longest name of a host program's socket must fit, too. */
+	if (!*path || strlen(path) + SUFFIX_BYTES >= sizeof(vs->addr.sun_path))
+		return err_set(err, ENAMETOOLONG, "%s socket=%s: a path has 1 to %zu bytes here",
+			       option, path, sizeof(vs->addr.sun_path) - 1 - SUFFIX_BYTES);
+	vs->addr.sun_family = AF_UNIX;
+	strcpy(vs->addr.sun_path, path);
+	vs->next_port = PORT_FIRST;
+	if (vs->vdev.env->dry_run)
+		return 0;
+	vs->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (vs->listen_fd < 0)
+		return err_sys(err, errno, "%s socket=%s", option, path);
+	fchmod(vs->listen_fd, 0600); /* Linux: the mode that bind gives the path */
+	rc = bind_path(vs, option, err);
+	if (rc)
+		return rc;
+	if (!lstat(path, &st)) {
+		vs->sock_dev = st.st_dev;
+		vs->sock_ino = st.st_ino;
+	}
+	if (listen(vs->listen_fd, BACKLOG))
+		return err_sys(err, errno, "%s socket=%s", option, path);
+	rc = loop_watch_fd(vs->vdev.env->loop, vs->listen_fd, EPOLLIN, on_listen, vs, &vs->listen);
+	return rc ? err_sys(err, -rc, "%s socket=%s", option, path) : 0;
+}
+
+void vsock_host_close(struct vsock *vs)
+{
+	struct stat st;
+
+	loop_unwatch(vs->listen);
+	vs->listen = NULL;
+	if (vs->listen_fd >= 0)
+		close(vs->listen_fd);
+	vs->listen_fd = -1;
+	/* Not if somebody else has put his own there meanwhile. */
+	if (vs->sock_ino && !lstat(vs->addr.sun_path, &st) && st.st_dev == vs->sock_dev &&
+	    st.st_ino == vs->sock_ino)
+		unlink(vs->addr.sun_path);
+}
+
+/* --- from host to guest -------------------------------------------------------------------- */
+
+/* A port that no connection with guest_port has. Fewer connections than ports: it ends. */
+static uint32_t free_port(struct vsock *vs, uint32_t guest_port)
+{
+	uint32_t port;
+
+	do {
+		port = vs->next_port;
+		vs->next_port = port == PORT_LAST ? PORT_FIRST : port + 1;
+	} while (vsock_conn_find(vs, guest_port, port));
+	return port;
+}
+
+/* The line is complete, without its newline: its port, or false. */
+static bool parse_line(const char *line, uint32_t *port)
+{
+	uint64_t n;
+
+	if (strncmp(line, "CONNECT ", 8) || line[8] < '0' || line[8] > '9' ||
+	    parse_u64(line + 8, &n) || n >= PORT_ANY)
+		return false;
+	*port = (uint32_t)n;
+	return true;
+}
+
+/* 1: c->line is complete; 0: not yet; -1: it never will be. */
+static int read_line(struct vsock_conn *c)
+{
+	char *end;
+
+	for (;;) {
+		size_t room = sizeof(c->line) - c->line_bytes;
+		ssize_t n = recv(c->fd, c->line + c->line_bytes, room, MSG_PEEK);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? 0 : -1;
+		if (!n)
+			return -1;
+		end = memchr(c->line + c->line_bytes, '\n', (size_t)n);
+		if (end)
+			n = end + 1 - (c->line + c->line_bytes);
+		if (recv(c->fd, c->line + c->line_bytes, (size_t)n, 0) != n)
+			return -1;
+		c->line_bytes = (uint8_t)(c->line_bytes + n);
+		if (end) {
+			*end = 0;
+			return 1;
+		}
+		if (c->line_bytes == sizeof(c->line))
+			return -1;
+	}
+}
+
+void vsock_host_greet(struct vsock_conn *c)
+{
+	struct vsock *vs = c->vs;
+	int rc = read_line(c);
+	uint32_t port;
+
+	if (!rc)
+		return;
+	/* Without a driver nobody listens. */
+	if (rc < 0 || !parse_line(c->line, &port) || !vs->vdev.active) {
+		vsock_conn_free(c);
+		return;
+	}
+	vsock_conn_name(c, port, free_port(vs, port));
+	c->state = VSOCK_ASKED;
+	vsock_conn_update(c);
+	vsock_conn_deadline(c, ANSWER_NS);
+	vsock_conn_send(c, VSOCK_OP_REQUEST);
+}
+
+bool vsock_host_welcome(struct vsock_conn *c)
+{
+	char line[24];
+	int n = snprintf(line, sizeof(line), "OK %u\n", c->host_port);
+
+	/* Nothing was written before: there is room, or the program is gone. */
+	return send(c->fd, line, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == n;
+}
+
+/* --- from guest to host -------------------------------------------------------------------- */
+
+void vsock_host_redial(struct vsock_conn *c)
+{
+	struct sockaddr_un addr = c->vs->addr;
+	size_t len = strlen(addr.sun_path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	snprintf(addr.sun_path + len, sizeof(addr.sun_path) - len, "_%u", c->host_port);
+	if (fd < 0) {
+		vsock_conn_reset(c);
+		return;
+	}
+	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr))) {
+		bool full = errno == EAGAIN;
+
+		close(fd);
+		if (!full)
+			vsock_conn_reset(c);
+		else if (!c->deadline_ns)
+			vsock_conn_deadline(c, DIAL_NS);
+		if (full)
+			vsock_arm_tick(c->vs, VSOCK_TICK_NS);
+		return;
+	}
+	c->state = VSOCK_OPEN;
+	if (vsock_conn_socket(c, fd)) {
+		vsock_conn_reset(c);
+		return;
+	}
+	vsock_conn_opened(c);
+	vsock_conn_send(c, VSOCK_OP_RESPONSE);
+}
+
+bool vsock_host_dial(struct vsock *vs, const struct vsock_hdr *hdr)
+{
+	struct vsock_conn *c = vsock_conn_new(vs, VSOCK_DIALING);
+
+	if (!c)
+		return false;
+	vsock_conn_name(c, hdr->src_port, hdr->dst_port);
+	c->peer_alloc = hdr->buf_alloc;
+	c->peer_fwd = hdr->fwd_cnt;
+	vsock_host_redial(c);
+	return true;
+}

@@ -1,0 +1,140 @@
+/*
+ * vsock_send: what a connection sends to the guest when it is its turn: packets of
+ * control, or as many of data as one readv fills.
+ */
+#include <errno.h>
+
+#include "devices/virtio/vsock/vsock_impl.h"
+
+static void put_packet(struct vsock_conn *c, struct vsock_buf *buf, enum vsock_op op,
+		       uint32_t len_bytes)
+{
+	struct vsock *vs = c->vs;
+	struct vsock_hdr hdr = { .src_cid = VSOCK_HOST_CID,
+				 .dst_cid = vs->cid,
+				 .src_port = c->host_port,
+				 .dst_port = c->guest_port,
+				 .len_bytes = len_bytes,
+				 .type = VSOCK_TYPE_STREAM,
+				 .op = (uint16_t)op,
+				 .flags = op == VSOCK_OP_SHUTDOWN ? c->shut : 0,
+				 .buf_alloc = c->room,
+				 .fwd_cnt = c->fwd_cnt };
+	struct chain chain = { .nwritable = (uint16_t)buf->niov, .iov = buf->iov };
+
+	chain_write(&chain, 0, &hdr, sizeof(hdr));
+	virtq_put(&vs->vdev.queue[VSOCK_RX], buf->head, VSOCK_HDR_BYTES + len_bytes);
+	c->fwd_told = c->fwd_cnt;
+	c->pending &= (uint16_t) ~(1u << VSOCK_OP_CREDIT_UPDATE);
+}
+
+/* Packets without data, in the order in which they may have to precede each other. */
+static bool serve_control(struct vsock_conn *c)
+{
+	static const uint8_t order[] = {
+		VSOCK_OP_REQUEST,  VSOCK_OP_RESPONSE,	    VSOCK_OP_RST,
+		VSOCK_OP_SHUTDOWN, VSOCK_OP_CREDIT_REQUEST, VSOCK_OP_CREDIT_UPDATE
+	};
+
+	for (unsigned i = 0; i < sizeof(order); i++) {
+		if (!(c->pending >> order[i] & 1))
+			continue;
+		c->pending &= (uint16_t) ~(1u << order[i]);
+		put_packet(c, &c->vs->buf[0], order[i], 0);
+		return true;
+	}
+	return false;
+}
+
+/* Where the next readv puts data: *total of it at most. Returns the elements. */
+static unsigned gather(const struct vsock_conn *c, struct iovec *iov, uint32_t *total)
+{
+	struct vsock *vs = c->vs;
+	uint32_t room = vsock_conn_credit(c), n = 0;
+
+	*total = 0;
+	for (unsigned i = 0; i < vs->nbufs && room; i++) {
+		const struct vsock_buf *buf = &vs->buf[i];
+		uint32_t part = buf->bytes - VSOCK_HDR_BYTES;
+
+		part = part < VSOCK_PACKET_BYTES ? part : VSOCK_PACKET_BYTES;
+		part = part < room ? part : room;
+		n += vsock_iov_slice(buf->iov, buf->niov, VSOCK_HDR_BYTES, part, iov + n);
+		room -= part;
+		*total += part;
+	}
+	return n;
+}
+
+static unsigned put_data(struct vsock_conn *c, uint32_t len_bytes)
+{
+	unsigned i = 0;
+
+	while (len_bytes) {
+		struct vsock_buf *buf = &c->vs->buf[i++];
+		uint32_t part = buf->bytes - VSOCK_HDR_BYTES;
+
+		part = part < VSOCK_PACKET_BYTES ? part : VSOCK_PACKET_BYTES;
+		part = part < len_bytes ? part : len_bytes;
+		c->tx_cnt += part;
+		len_bytes -= part;
+		put_packet(c, buf, VSOCK_OP_RW, part);
+	}
+	return i;
+}
+
+static unsigned serve_data(struct vsock_conn *c)
+{
+	struct iovec iov[VSOCK_STASH_IOVS];
+	uint32_t total;
+	unsigned niov = gather(c, iov, &total), used = 0;
+	ssize_t n;
+
+	if (!niov) /* buffers that hold a header and nothing else, or no credit */
+		return 0;
+	do {
+		n = readv(c->fd, iov, (int)niov);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0 && errno != EAGAIN) {
+		vsock_conn_reset(c);
+		return 0;
+	}
+	if (n > 0)
+		used = put_data(c, (uint32_t)n);
+	c->readable = n == (ssize_t)total;
+	if (!n) {
+		c->eof = true;
+		c->shut |= VSOCK_SHUT_SEND;
+		if (c->hup) {
+			vsock_conn_finish(c);
+			return 0;
+		}
+		vsock_conn_send(c, VSOCK_OP_SHUTDOWN);
+	}
+	c->muted = c->readable && c->muted;
+	vsock_conn_update(c);
+	return used;
+}
+
+unsigned vsock_conn_serve(struct vsock_conn *c)
+{
+	unsigned used = 0;
+
+	if (serve_control(c)) {
+		used = 1;
+		if (c->state == VSOCK_DYING && !c->pending) {
+			vsock_conn_free(c);
+			return used;
+		}
+	} else if (c->readable && c->state == VSOCK_OPEN && vsock_conn_credit(c)) {
+		used = serve_data(c);
+		/* Gone it is not: only packets of control end a connection. */
+	}
+	if (c->readable && c->state == VSOCK_OPEN && !vsock_conn_credit(c) && !c->asked) {
+		c->asked = true;
+		vsock_conn_send(c, VSOCK_OP_CREDIT_REQUEST);
+	}
+	if (c->pending || (c->readable && c->state == VSOCK_OPEN && vsock_conn_credit(c)))
+		vsock_conn_link(c);
+	return used;
+}

@@ -1,0 +1,153 @@
+/*
+ * vsock_vhost: see vsock_vhost.h.
+ *
+ * The host's programs reach the guest by AF_VSOCK and its CID, as under QEMU, without a process
+ * between: the receive and transmit queues are the kernel's. The event queue is ours, and carries
+ * nothing: its one event is for a guest that has moved.
+ *
+ * Threads: packets are moved by a thread of the kernel. Activate, reset and a change of an
+ * interrupt come from a vCPU's, under the device's lock; the loop hears of broken rings only.
+ */
+#include "devices/virtio/vsock/vhost_kernel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/virtio/vhost/kernel_queues.h"
+#include "devices/virtio/vsock/vsock.h"
+#include "devices/virtio/vsock/vsock_impl.h"
+
+#define VHOST_VSOCK "/dev/vhost-vsock"
+
+struct vsock_vhost {
+	struct virtio_device vdev; /* first */
+	struct vhost_queues queues;
+	uint32_t cid;
+};
+
+static struct vsock_vhost *vsock_vhost_of(struct virtio_device *vdev)
+{
+	return (struct vsock_vhost *)vdev;
+}
+
+static int activate(struct virtio_device *vdev)
+{
+	struct vsock_vhost *vv = vsock_vhost_of(vdev);
+	int rc;
+
+	if (!vdev->queue[VSOCK_RX].ready || !vdev->queue[VSOCK_TX].ready)
+		return -EINVAL;
+	rc = vhost_queues_start(&vv->queues);
+	return rc ? rc : vhost_vsock_serve(&vv->queues.vhost, true);
+}
+
+static void kick(struct virtio_device *vdev, unsigned queue)
+{
+}
+
+static bool reset(struct virtio_device *vdev)
+{
+	struct vsock_vhost *vv = vsock_vhost_of(vdev);
+
+	BUG_ON(vhost_vsock_serve(&vv->queues.vhost, false));
+	vhost_queues_stop(&vv->queues);
+	return true;
+}
+
+static void call_changed(struct virtio_device *vdev, unsigned queue)
+{
+	vhost_queues_call_changed(&vsock_vhost_of(vdev)->queues, queue);
+}
+
+static const struct virtio_class vsock_vhost_class = {
+	.name = "virtio-vsock",
+	.device_id = VSOCK_DEVICE_ID,
+	.pci_class = VSOCK_PCI_CLASS,
+	.activate = activate,
+	.kick = kick,
+	.reset = reset,
+	.call_changed = call_changed,
+};
+
+static void destroy(struct device *dev)
+{
+	struct vsock_vhost *vv = (struct vsock_vhost *)dev;
+
+	virtio_detach(&vv->vdev);
+	vhost_queues_close(&vv->queues);
+	free(vv);
+}
+
+static void describe(struct device *dev, char *buf, size_t len)
+{
+	struct vsock_vhost *vv = (struct vsock_vhost *)dev;
+	char at[128];
+
+	virtio_describe(&vv->vdev, at, sizeof(at));
+	snprintf(buf, len, "%s%sCID %u, vhost", at, *at ? ": " : "", vv->cid);
+}
+
+static const struct device_ops vsock_vhost_ops = {
+	.destroy = destroy,
+	.describe = describe,
+};
+
+static int open_kernel(struct vsock_vhost *vv, const struct device_env *env, const char *option,
+		       bool *missing, struct err *err)
+{
+	int rc;
+
+	if (env->dry_run)
+		rc = faccessat(AT_FDCWD, VHOST_VSOCK, R_OK | W_OK, AT_EACCESS) ? -errno : 0;
+	else
+		rc = vhost_queues_open(&vv->queues, &vv->vdev, env, VHOST_VSOCK, VSOCK_RX);
+	*missing = rc;
+	if (rc)
+		return vhost_refused(option, VHOST_VSOCK, rc, err);
+	if (env->dry_run)
+		return 0;
+	rc = vhost_vsock_set_cid(&vv->queues.vhost, vv->cid);
+	if (rc == -EADDRINUSE)
+		return err_set(err, EADDRINUSE,
+			       "%s cid=%u: another VM of this host has it; with "
+			       "vhost=on each needs its own",
+			       option, vv->cid);
+	return rc ? err_sys(err, -rc, "%s cid=%u", option, vv->cid) : 0;
+}
+
+int vsock_vhost_create(const struct device_env *env, const char *option, uint32_t cid,
+		       bool *missing, struct device **out, struct err *err)
+{
+	struct vsock_vhost *vv = calloc(1, sizeof(*vv));
+	int rc;
+
+	*out = NULL;
+	*missing = false;
+	if (!vv)
+		return err_sys(err, ENOMEM, "%s", option);
+	vv->vdev.dev.type = &virtio_vsock_type;
+	vv->vdev.dev.ops = &vsock_vhost_ops;
+	strcpy(vv->vdev.dev.id, "vsock");
+	vv->cid = cid;
+	rc = open_kernel(vv, env, option, missing, err);
+	if (!rc) {
+		virtio_init(&vv->vdev, &vsock_vhost_class, env, VSOCK_NQUEUES, VSOCK_QUEUE_SIZE,
+			    1ull << VSOCK_F_SEQPACKET, VSOCK_CONFIG_BYTES);
+		/* Rings and packets are what the kernel knows of; streams every one of them does. */
+		vv->vdev.offered &= vv->queues.vhost.features;
+		vv->vdev.offered |= 1ull << VSOCK_F_STREAM;
+		memcpy(vv->vdev.config, &cid, sizeof(cid)); /* little-endian, the rest is 0 */
+		vv->vdev.elsewhere = 1ull << VSOCK_RX | 1ull << VSOCK_TX;
+		rc = virtio_attach(&vv->vdev, err);
+	}
+	if (rc) {
+		destroy(&vv->vdev.dev);
+		return rc;
+	}
+	*out = &vv->vdev.dev;
+	return 0;
+}

@@ -1,0 +1,348 @@
+/* bootdisk: see bootdisk.h. tools/bantam-fs/boot.c is the other side. */
+#include "vmm/machine/bootdisk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "devices/device.h"
+#include "vmm/core/helper.h"
+#include "vmm/core/log.h"
+#include "vmm/core/printable.h"
+
+#define HELPER "bantam-fs"
+/* A slow host may copy for long; without any progress, or longer than anyone would wait: no. */
+#define STALL_MS 20000u
+#define TOTAL_MS 120000u
+#define REPORT_MAX 16384u
+
+static bool is_disk(const struct config_device *d)
+{
+	return !strcmp(d->type->option ? d->type->option : "", "--disk");
+}
+
+/* A disk's key by its name: keys are the device's own business, these are everybody's. */
+static const char *key_text(const struct keyvals *kv, const char *name)
+{
+	for (unsigned i = 0; kv->table[i].name; i++)
+		if (!strcmp(kv->table[i].name, name))
+			return keys_text(kv, i);
+	return NULL;
+}
+
+static bool key_on(const struct keyvals *kv, const char *name)
+{
+	for (unsigned i = 0; kv->table[i].name; i++)
+		if (!strcmp(kv->table[i].name, name))
+			return keys_num(kv, i);
+	return false;
+}
+
+static const struct config_device *find_disk(const struct config *config, unsigned *before)
+{
+	*before = 0;
+	for (unsigned i = 0; i < config->ndevices; i++) {
+		const struct config_device *d = &config->device[i];
+
+		if (!is_disk(d))
+			continue;
+		if (key_text(&d->kv, "path"))
+			return d;
+		++*before;
+	}
+	return NULL;
+}
+
+bool bootdisk_possible(const struct config *config)
+{
+	unsigned before;
+
+	return find_disk(config, &before);
+}
+
+/* --- start ------------------------------------------------------------------------------------- */
+
+static int spawn(struct bootdisk *b, uint64_t bytes_max, int status, int sum, struct err *err)
+{
+	char path[PATH_MAX + 64], fd[4][12], bytes[24];
+	int fds[] = { status, b->kernel_fd, b->initrd_fd, sum };
+	char *argv[] = {
+		HELPER,		  "boot", fd[0], fd[1], fd[2], fd[3], bytes, (char *)b->format,
+		(char *)b->image, NULL
+	};
+	int rc;
+
+	if (!helper_find(HELPER, path, sizeof(path)))
+		return err_set(err, ENOENT,
+			       "--disk %s: to boot from it, %s is needed, and missing; it "
+			       "belongs next to bantam or in ../libexec/bantam",
+			       b->image, HELPER);
+	for (unsigned i = 0; i < 4; i++)
+		snprintf(fd[i], sizeof(fd[i]), "%d", fds[i]);
+	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)bytes_max);
+	rc = helper_spawn(path, argv, fds, 4, &b->pid);
+	return rc ? err_sys(err, -rc, "--disk %s: %s", b->image, path) : 0;
+}
+
+static int start(struct bootdisk *b, uint64_t bytes_max, struct err *err)
+{
+	int status[2] = { -1, -1 }, sum[2] = { -1, -1 }, rc;
+
+	b->kernel_fd = memfd_create("kernel", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	b->initrd_fd = memfd_create("initrd", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (b->kernel_fd < 0 || b->initrd_fd < 0 || pipe2(status, O_CLOEXEC) ||
+	    pipe2(sum, O_CLOEXEC))
+		rc = err_sys(err, errno, "--disk %s: cannot start %s", b->image, HELPER);
+	else
+		rc = spawn(b, bytes_max, status[1], sum[1], err);
+	b->status_fd = status[0];
+	b->sum_fd = sum[0];
+	if (status[1] >= 0)
+		close(status[1]);
+	if (sum[1] >= 0)
+		close(sum[1]);
+	return rc;
+}
+
+int bootdisk_start(const struct config *config, uint64_t bytes_max, struct bootdisk **out,
+		   struct err *err)
+{
+	const struct config_device *disk;
+	struct bootdisk *b;
+	unsigned before;
+	int rc;
+
+	*out = NULL;
+	if (keys_has(&config->vm, CONFIG_KERNEL))
+		return 0;
+	disk = find_disk(config, &before);
+	BUG_ON(!disk); /* config_parse has seen one */
+	if (keys_has(&config->vm, CONFIG_INITRD))
+		return err_set(err, EINVAL,
+			       "--initrd: needs --kernel; without, both come from the disk");
+	b = calloc(1, sizeof(*b));
+	if (!b)
+		return err_sys(err, ENOMEM, "--disk");
+	b->image = key_text(&disk->kv, "path");
+	b->format = key_text(&disk->kv, "format");
+	if (!b->format)
+		b->format = "auto";
+	b->readonly = key_on(&disk->kv, "ro") || key_on(&disk->kv, "readonly");
+	b->letter = (char)('a' + (before < 26 ? before : 25));
+	b->status_fd = b->sum_fd = b->kernel_fd = b->initrd_fd = -1;
+	rc = start(b, bytes_max, err);
+	if (rc) {
+		bootdisk_destroy(b);
+		return rc;
+	}
+	*out = b;
+	return 0;
+}
+
+/* --- what it says ------------------------------------------------------------------------------- */
+
+static bool copy(char *to, size_t len, const char *text)
+{
+	return snprintf(to, len, "%s", text) < (int)len;
+}
+
+static const char *after(const char *line, const char *word)
+{
+	size_t n = strlen(word);
+
+	return !strncmp(line, word, n) && line[n] == ' ' ? line + n + 1 : NULL;
+}
+
+static bool take_root(struct bootdisk *b, const char *text)
+{
+	char *end;
+	unsigned long n;
+
+	if (*text != '@')
+		return *text && !strchr(text, ' ') && copy(b->root, sizeof(b->root), text);
+	n = strtoul(text + 1, &end, 10);
+	if (*end || n > 9999)
+		return false;
+	snprintf(b->root, sizeof(b->root), n ? "/dev/vd%c%lu" : "/dev/vd%c", b->letter, n);
+	return true;
+}
+
+/* False: no helper of ours says that. */
+static bool take_line(struct bootdisk *b, char *line, bool *done, struct err *err)
+{
+	const char *val;
+
+	if (!printable_is(line))
+		return false;
+	*done = !strcmp(line, "done");
+	if (!*line || *done)
+		return true;
+	if ((val = after(line, "error"))) {
+		err_set(err, ENOENT, "%s", val);
+		return true;
+	}
+	if ((val = after(line, "kernel")))
+		return copy(b->kernel, sizeof(b->kernel), val);
+	if ((val = after(line, "initrd")))
+		return copy(b->initrd, sizeof(b->initrd), val);
+	if ((val = after(line, "options")))
+		return copy(b->options, sizeof(b->options), val);
+	if ((val = after(line, "where")))
+		return copy(b->where, sizeof(b->where), val);
+	if ((val = after(line, "root")))
+		return take_root(b, val);
+	if ((val = after(line, "rw"))) {
+		b->rw = *val == '1' && !b->readonly;
+		return true;
+	}
+	val = after(line, "note");
+	if (val)
+		log_put(LOG_INFO, "--disk %s: %s", b->image, val);
+	return val;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static uint64_t copied(const struct bootdisk *b)
+{
+	struct stat kernel = { 0 }, initrd = { 0 };
+
+	fstat(b->kernel_fd, &kernel);
+	fstat(b->initrd_fd, &initrd);
+	return (uint64_t)kernel.st_blocks + (uint64_t)initrd.st_blocks;
+}
+
+/* All that it says, NUL-terminated; -ETIME: it does not get on. */
+static int read_report(struct bootdisk *b, char *report)
+{
+	uint64_t began = now_ms(), last = copied(b), before;
+	size_t n = 0;
+
+	for (;;) {
+		struct pollfd p = { b->status_fd, POLLIN, 0 };
+		int ready = poll(&p, 1, (int)STALL_MS);
+		ssize_t got;
+
+		if (ready < 0 && errno == EINTR)
+			continue;
+		before = last;
+		last = copied(b);
+		if ((!ready && last == before) || now_ms() - began > TOTAL_MS)
+			return -ETIME;
+		if (!ready)
+			continue;
+		got = read(b->status_fd, report + n, REPORT_MAX - 1 - n);
+		if (got < 0)
+			return -errno;
+		n += (size_t)got;
+		report[n] = 0;
+		if (!got)
+			return 0;
+		if (n == REPORT_MAX - 1)
+			return -EPROTO;
+	}
+}
+
+static int take_report(struct bootdisk *b, char *report, struct err *err)
+{
+	struct err said = { "" };
+	bool ok = true, done = false;
+	char *next;
+
+	for (char *line = report; ok && line && *line; line = next) {
+		next = strchr(line, '\n');
+		if (next)
+			*next++ = 0;
+		ok = take_line(b, line, &done, &said);
+	}
+	if (ok && *said.text)
+		return err_set(err, ENOENT, "%s", said.text);
+	if (!ok || !done || !*b->kernel || !*b->root)
+		return err_set(err, EIO, "--disk %s: %s ended without a result; give --kernel",
+			       b->image, HELPER);
+	return 0;
+}
+
+/* Nobody shall change what is being read, now that it is complete. */
+static int seal(struct bootdisk *b, struct err *err)
+{
+	const int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+
+	if (!*b->initrd) {
+		close(b->initrd_fd);
+		b->initrd_fd = -1;
+	}
+	if (fcntl(b->kernel_fd, F_ADD_SEALS, seals) ||
+	    (b->initrd_fd >= 0 && fcntl(b->initrd_fd, F_ADD_SEALS, seals)))
+		return err_sys(err, errno, "--disk %s: what %s found cannot be sealed", b->image,
+			       HELPER);
+	b->has_sum = read(b->sum_fd, b->sha256, sizeof(b->sha256)) == sizeof(b->sha256);
+	return 0;
+}
+
+int bootdisk_finish(struct bootdisk *b, struct err *err)
+{
+	char *report = calloc(1, REPORT_MAX);
+	int rc = report ? read_report(b, report) : -ENOMEM;
+
+	/* It has closed its end; no more than its exit is left. */
+	if (rc)
+		rc = err_set(err, -rc, "--disk %s: %s does not get on with it (%s); give --kernel",
+			     b->image, HELPER, strerror(-rc));
+	else
+		rc = take_report(b, report, err);
+	free(report);
+	helper_reap(&b->pid, rc ? 0 : 1000);
+	return rc ? rc : seal(b, err);
+}
+
+/* --- what becomes of it -------------------------------------------------------------------------- */
+
+static bool names_console(const char *text)
+{
+	for (const char *at = text; (at = strstr(at, "console=")); at++)
+		if (at == text || at[-1] == ' ')
+			return true;
+	return false;
+}
+
+char *bootdisk_cmdline(const struct bootdisk *b, const char *console, const char *user)
+{
+	bool own = !user || !names_console(user);
+	char *text;
+
+	if (asprintf(&text, "%s%sroot=%s %s%s%s%s%s", b->options, *b->options ? " " : "", b->root,
+		     b->rw ? "rw" : "ro", own ? " " : "", own ? console : "",
+		     user && *user ? " " : "", user ? user : "") < 0)
+		return NULL;
+	return text;
+}
+
+void bootdisk_destroy(struct bootdisk *b)
+{
+	int fds[4];
+
+	if (!b)
+		return;
+	helper_reap(&b->pid, 0);
+	memcpy(fds, (int[]){ b->status_fd, b->sum_fd, b->kernel_fd, b->initrd_fd }, sizeof(fds));
+	for (unsigned i = 0; i < 4; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	free(b);
+}

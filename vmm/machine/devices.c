@@ -1,0 +1,288 @@
+/*
+ * machine_devices: the devices of a machine: the transport, the board's own, what
+ * the user asked for, and the threads that serve them.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/backend/chardev/chardev.h"
+#include "vmm/core/log.h"
+#include "vmm/core/thread.h"
+#include "vmm/machine/machine_impl.h"
+
+/* Where the next device goes; keep counts it once it is there ("off" leaves none). */
+static struct device **next_device(struct machine *m)
+{
+	BUG_ON(m->ndevices == MACHINE_MAX_DEVICES);
+	return &m->device[m->ndevices];
+}
+
+static int keep(struct machine *m, int rc)
+{
+	if (!rc && m->device[m->ndevices])
+		m->ndevices++;
+	return rc;
+}
+
+static int create_transport(struct machine *m, struct err *err)
+{
+	const struct board *b = &m->board;
+	struct pci_host_config cfg = { .ecam_base = b->pci.ecam.base,
+				       .ecam_bytes = b->pci.ecam.len_bytes,
+				       .mmio_base = b->pci.mmio32.base,
+				       .mmio_bytes = b->pci.mmio32.len_bytes };
+
+	if (keys_num(&m->config->vm, CONFIG_TRANSPORT) == TRANSPORT_MMIO) {
+		m->mmio_slots = (struct virtio_mmio_slots){
+			.base = b->mmio[0].window.base,
+			.stride_bytes = b->mmio[0].window.len_bytes,
+			.count = b->nmmio
+		};
+		for (unsigned i = 0; i < b->nmmio; i++)
+			m->mmio_slots.gsi[i] = b->mmio[i].gsi;
+		m->device_env.mmio_slots = &m->mmio_slots;
+		return 0;
+	}
+	memcpy(cfg.gsi, b->pci.gsi, sizeof(cfg.gsi));
+	return pci_host_create(&m->device_env, &cfg, &m->device_env.pci, err);
+}
+
+static int create_platform(struct machine *m, struct err *err)
+{
+	const struct device_env *env = &m->device_env;
+	const struct board *b = &m->board;
+	uint64_t low = m->mem.region[0].len_bytes;
+	struct acpi_pm_config pm_cfg = { .sleep_control_port = b->sleep_control_port,
+					 .sleep_status_port = b->sleep_status_port,
+					 .s5_type = BOARD_S5_TYPE,
+					 .reset_port = b->reset_port,
+					 .reset_value = b->reset_value,
+					 .ged_port = b->ged_port,
+					 .ged_gsi = b->ged_gsi,
+					 .power_button_bit = BOARD_GED_POWER_BUTTON };
+	struct cmos_config cmos_cfg = { .port = b->rtc_port,
+					.below_4g_bytes = low,
+					.above_4g_bytes = m->mem.total_bytes - low };
+	int rc = keep(m, acpi_pm_create(env, &pm_cfg, next_device(m), err));
+	struct device *pm = m->device[0];
+
+	if (!rc)
+		rc = keep(m, i8042_create(env, next_device(m), err));
+	if (!rc)
+		rc = keep(m, cmos_create(env, &cmos_cfg, next_device(m), err));
+	if (!rc)
+		rc = keep(m, pvpanic_create(env, b->pvpanic_port, next_device(m), err));
+	if (!rc)
+		rc = keep(m, vmgenid_create(env, gpa(b->vmgenid), pm, BOARD_GED_VMGENID,
+					    next_device(m), err));
+	return rc;
+}
+
+/* --- I/O threads: a device with iothread=on has a loop and a thread of its own ----- */
+
+struct iothread {
+	struct loop *loop;
+	struct device_env env; /* the machine's, with this loop */
+	struct device *dev;
+	pthread_t thread;
+	bool running;
+};
+
+#define IOTHREAD_STACK_BYTES (256 << 10)
+
+static void iothread_destroy(struct iothread *io)
+{
+	if (io->running) {
+		loop_stop(io->loop);
+		pthread_join(io->thread, NULL);
+	}
+	device_destroy(io->dev);
+	loop_destroy(io->loop);
+	free(io);
+}
+
+/* As the machine's own loop: the thread that ran the device's I/O destroys it. */
+static void *iothread_main(void *opaque)
+{
+	struct iothread *io = opaque;
+
+	BUG_ON(loop_run(io->loop));
+	device_destroy(io->dev);
+	io->dev = NULL;
+	return NULL;
+}
+
+static int iothread_start(struct iothread *io, struct err *err)
+{
+	int rc = thread_start(&io->thread, IOTHREAD_STACK_BYTES, iothread_main, io);
+
+	if (rc)
+		return err_sys(err, -rc, "%s: cannot start its I/O thread", io->dev->id);
+	io->running = true;
+	return 0;
+}
+
+int machine_start_iothreads(struct machine *m, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < m->ndevices; i++)
+		if (m->iothread[i])
+			rc = iothread_start(m->iothread[i], err);
+	return rc;
+}
+
+static bool wants_iothread(const struct keyvals *kv)
+{
+	for (unsigned i = 0; kv->table[i].name; i++)
+		if (!strcmp(kv->table[i].name, "iothread"))
+			return keys_num(kv, i);
+	return false;
+}
+
+static int create_in_iothread(struct machine *m, const struct device_type *type,
+			      const struct keyvals *kv, struct err *err)
+{
+	struct iothread *io = calloc(1, sizeof(*io));
+	int rc;
+
+	if (!io)
+		return err_sys(err, ENOMEM, "%s", type->option);
+	io->env = m->device_env;
+	rc = loop_create(&io->loop, err);
+	io->env.loop = io->loop;
+	if (!rc)
+		rc = type->create(&io->env, kv, &io->dev, err);
+	if (rc || !io->dev) {
+		iothread_destroy(io);
+		return rc;
+	}
+	m->iothread[m->ndevices] = io;
+	*next_device(m) = io->dev;
+	return keep(m, 0);
+}
+
+/* --- what the user asked for --------------------------------------------------------- */
+
+static int create_device(struct machine *m, const struct device_type *type,
+			 const struct keyvals *kv, struct err *err)
+{
+	struct device **dev = next_device(m);
+	unsigned before = 0;
+	int rc;
+
+	for (unsigned i = 0; i < m->ndevices; i++)
+		before += m->device[i]->type == type;
+	if (wants_iothread(kv))
+		rc = create_in_iothread(m, type, kv, err);
+	else
+		rc = keep(m, type->create(&m->device_env, kv, dev, err));
+	if (!rc && *dev)
+		snprintf((*dev)->id, sizeof((*dev)->id), "%s%u", type->option + 2, before);
+	return rc;
+}
+
+/* A serial port on stdio is there unless the user says otherwise or gives stdio to a console. */
+static int create_default_serial(struct machine *m, struct err *err)
+{
+	struct keyvals kv;
+	int rc = keys_parse(&kv, serial_type.option, serial_type.keys, "stdio", err);
+
+	if (!rc)
+		rc = create_device(m, &serial_type, &kv, err);
+	keys_clear(&kv);
+	return rc;
+}
+
+static int create_devices(struct machine *m, struct err *err)
+{
+	bool serial = false;
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < m->config->ndevices; i++) {
+		const struct config_device *d = &m->config->device[i];
+
+		serial |= d->type == &serial_type;
+		rc = create_device(m, d->type, &d->kv, err);
+	}
+	return rc || serial || chardev_stdio_taken() ? rc : create_default_serial(m, err);
+}
+
+/* What is on the board after the devices took their places. */
+static void finish_board(struct machine *m)
+{
+	struct board *b = &m->board;
+
+	b->ncpus = (unsigned)keys_num(&m->config->vm, CONFIG_CPUS);
+	b->nmmio = m->mmio_slots.used;
+	b->pci.present = m->device_env.pci != NULL;
+	b->pci.slots = b->pci.present ? pci_host_slots(m->device_env.pci) : 0;
+	for (unsigned i = 0; i < m->ndevices; i++)
+		b->serial.present |= m->device[i]->type == &serial_type;
+}
+
+int machine_create_devices(struct machine *m, struct err *err)
+{
+	int rc = create_transport(m, err);
+
+	if (!rc)
+		rc = create_platform(m, err);
+	if (!rc)
+		rc = create_devices(m, err);
+	if (!rc)
+		finish_board(m);
+	return rc;
+}
+
+void machine_destroy_devices(struct machine *m)
+{
+	atomic_store(&m->env.closing, true);
+	while (m->ndevices) {
+		unsigned i = --m->ndevices;
+
+		if (m->iothread[i])
+			iothread_destroy(m->iothread[i]);
+		else
+			device_destroy(m->device[i]);
+	}
+}
+
+void machine_log_device_stats(struct machine *m)
+{
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		struct device *dev = m->device[i];
+		char line[256] = "";
+
+		if (dev->ops->stats)
+			dev->ops->stats(dev, line, sizeof(line));
+		if (line[0])
+			log_put(LOG_WARN, "%s: %s", dev->id, line);
+	}
+}
+
+void machine_press_power_button(struct machine *m)
+{
+	for (unsigned i = 0; i < m->ndevices; i++)
+		if (m->device[i]->ops->power_button)
+			m->device[i]->ops->power_button(m->device[i]);
+}
+
+static void refresh(void *opaque)
+{
+	struct device *dev = opaque;
+
+	dev->ops->refresh(dev);
+}
+
+void machine_refresh_devices(struct machine *m)
+{
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		if (!m->device[i]->ops->refresh)
+			continue;
+		if (m->iothread[i])
+			loop_post(m->iothread[i]->loop, refresh, m->device[i]);
+		else
+			refresh(m->device[i]);
+	}
+}

@@ -1,0 +1,432 @@
+/*
+ * machine: see machine.h.
+ *
+ * Theory of operation. The order of building is what KVM makes cheap: memory
+ * slots before anything is registered on an I/O bus (a later slot would wait
+ * for a grace period), then the vCPUs; all but the first are prepared by threads
+ * of their own while this one makes the devices and loads the kernel. ioeventfds
+ * and irqfds are bound when a driver starts a device, not here. The builder's
+ * thread then becomes the first vCPU, and the loop gets a thread.
+ *
+ * An event that ends the VM may come from any thread: end_with notes the first
+ * one and stops the vCPUs. A vCPU may be waiting for a device's I/O, so the
+ * loop goes on until the last of them has left. Then its thread, which is the one
+ * that knows their I/O, destroys the devices, and the builder's the rest,
+ * backward. A second SIGTERM does not wait.
+ */
+#include "vmm/machine/machine.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "devices/backend/chardev/chardev.h"
+#include "vmm/core/log.h"
+#include "vmm/core/parse.h"
+#include "vmm/core/thread.h"
+#include "vmm/machine/machine_impl.h"
+
+/* A panicking kernel still prints after it has told pvpanic. */
+#define PANIC_GRACE_NS 1000000000ull
+#define LOOP_STACK_BYTES (256 << 10)
+
+__attribute__((format(printf, 3, 4))) static void end_with(struct machine *m, int outcome,
+							   const char *fmt, ...)
+{
+	va_list ap;
+
+	pthread_mutex_lock(&m->lock);
+	if (m->outcome < 0) {
+		m->outcome = outcome;
+		va_start(ap, fmt);
+		vsnprintf(m->why.text, sizeof(m->why.text), fmt, ap);
+		va_end(ap);
+	}
+	pthread_mutex_unlock(&m->lock);
+	for (unsigned i = 0; i < m->nvcpus; i++)
+		vcpu_stop(m->vcpu[i]);
+}
+
+static void on_vcpu_finished(void *opaque)
+{
+	struct machine *m = opaque;
+
+	if (atomic_fetch_sub(&m->live_vcpus, 1) == 1)
+		loop_stop(m->loop);
+}
+
+static void end_panicked(void *opaque)
+{
+	end_with(opaque, OUTCOME_PANIC, "the guest panicked (pvpanic)");
+}
+
+static void arm_panic_timer(void *opaque)
+{
+	struct machine *m = opaque;
+
+	loop_timer_arm(m->panic_timer, PANIC_GRACE_NS);
+}
+
+static void on_reset(struct machine *m)
+{
+	if (atomic_load(&m->panicked))
+		end_panicked(m);
+	else if (vcpu_emergency())
+		end_with(m, OUTCOME_EMERGENCY,
+			 "the guest restarted in an emergency (its kernel panicked, or sysrq-b)");
+	else
+		end_with(m, OUTCOME_REBOOT, "the guest asked for a reboot");
+}
+
+/* Any thread. */
+static void on_event(void *opaque, enum vm_event event)
+{
+	struct machine *m = opaque;
+
+	switch (event) {
+	case VM_EVENT_POWEROFF:
+		if (atomic_load(&m->panicked))
+			end_panicked(m);
+		else
+			end_with(m, OUTCOME_POWEROFF, "the guest powered off");
+		return;
+	case VM_EVENT_RESET:
+		on_reset(m);
+		return;
+	case VM_EVENT_PANIC:
+		if (!atomic_exchange(&m->panicked, true) && loop_post(m->loop, arm_panic_timer, m))
+			end_panicked(m);
+		return;
+	case VM_EVENT_CRASH_LOADED:
+		log_put(LOG_INFO, "the guest panicked and starts its crash kernel");
+		return;
+	case VM_EVENT_LOST_OUTPUT:
+		atomic_store(&m->output_lost, true);
+		return;
+	}
+}
+
+static void on_vcpu_end(void *opaque, enum vcpu_end end, const char *text)
+{
+	struct machine *m = opaque;
+
+	if (end == VCPU_END_TRIPLE_FAULT && atomic_load(&m->panicked))
+		end_panicked(m);
+	else if (end == VCPU_END_TRIPLE_FAULT)
+		end_with(m, OUTCOME_TRIPLE_FAULT, "the guest crashed (triple fault)");
+	else
+		end_with(m, OUTCOME_KVM, "KVM cannot run this guest: %s", text);
+}
+
+static void on_signal(void *opaque, uint32_t events)
+{
+	struct machine *m = opaque;
+	struct signalfd_siginfo info;
+
+	if (read(m->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGUSR1)
+		machine_press_power_button(m);
+	if (info.ssi_signo == SIGUSR2)
+		machine_refresh_devices(m);
+	if (info.ssi_signo == SIGUSR1 || info.ssi_signo == SIGUSR2)
+		return;
+	if (m->outcome >= 0) {
+		chardev_restore_terminal();
+		_exit(m->outcome);
+	}
+	end_with(m, OUTCOME_SIGNAL + (int)info.ssi_signo, "killed by SIG%s",
+		 sigabbrev_np((int)info.ssi_signo));
+}
+
+/* Before any thread starts, so that all of them inherit the mask. */
+static int watch_signals(struct machine *m, struct err *err)
+{
+	static const int handled[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 };
+	sigset_t set;
+	int rc;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(handled) / sizeof(handled[0]); i++)
+		sigaddset(&set, handled[i]);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (m->signal_fd < 0)
+		return err_sys(err, errno, "signals");
+	rc = loop_watch_fd(m->loop, m->signal_fd, EPOLLIN, on_signal, m, &m->signals);
+	return rc ? err_sys(err, -rc, "signals") : 0;
+}
+
+static enum device_memory strongest_wish(const struct config *config)
+{
+	enum device_memory strongest = MEMORY_ANY;
+
+	for (unsigned i = 0; i < config->ndevices; i++) {
+		const struct config_device *d = &config->device[i];
+		enum device_memory wish = d->type->memory ? d->type->memory(&d->kv) : MEMORY_ANY;
+
+		if (wish > strongest)
+			strongest = wish;
+	}
+	return strongest;
+}
+
+static int create_memory(struct machine *m, struct err *err)
+{
+	const char *text = keys_text(&m->config->vm, CONFIG_MEMORY);
+	uint64_t bytes = keys_num(&m->config->vm, CONFIG_MEMORY), host, start, end;
+	enum device_memory wish;
+	char size[32];
+	struct sysinfo si;
+
+	if (bytes % 4096)
+		return err_set(err, EINVAL, "--memory %s: not a multiple of 4 KiB", text);
+	sysinfo(&si);
+	host = ((uint64_t)si.totalram + si.totalswap) * si.mem_unit;
+	if (bytes > host)
+		return err_set(err, ENOMEM, "--memory %s: this host has only %s", text,
+			       parse_size_text(host >> 20 << 20, size, sizeof(size)));
+	arch_memory_hole(&start, &end);
+	wish = strongest_wish(m->config);
+	if (wish == MEMORY_SHARED)
+		return mem_create_shared(&m->mem, bytes, start, end, err);
+	if (wish == MEMORY_HUGE_SHARED && !mem_create_huge_shared(&m->mem, bytes, start, end))
+		return 0;
+	return mem_create(&m->mem, bytes, start, end, err);
+}
+
+static int create_vm(struct machine *m, struct err *err)
+{
+	unsigned ncpus = (unsigned)keys_num(&m->config->vm, CONFIG_CPUS);
+	struct vcpu_env vcpu_env = { &m->kvm,	       NULL, &m->pio, &m->mmio, on_vcpu_end,
+				     on_vcpu_finished, m };
+	int rc = kvm_create_vm(&m->kvm, err);
+
+	for (unsigned i = 0; !rc && i < m->mem.nregions; i++) {
+		const struct mem_region *r = &m->mem.region[i];
+
+		rc = kvm_set_memory(&m->kvm, i, r->base.v, r->len_bytes, r->host, err);
+	}
+	if (rc)
+		return rc;
+	rc = arch_vm_create(&m->kvm, &m->irq, &m->mmio, ncpus, &m->arch, err);
+	if (rc)
+		return rc;
+	vcpu_env.arch = m->arch;
+	for (unsigned i = 0; !rc && i < ncpus; i++) {
+		rc = vcpu_create(&vcpu_env, i, &m->vcpu[i], err);
+		if (!rc)
+			m->nvcpus++;
+	}
+	return rc;
+}
+
+static char *default_cache_dir(void)
+{
+	const char *base = getenv("BANTAM_CACHE");
+	char *dir = NULL;
+
+	if (base && *base)
+		return strdup(base);
+	base = getenv("XDG_CACHE_HOME");
+	if (base && *base)
+		return asprintf(&dir, "%s/bantam", base) < 0 ? NULL : dir;
+	base = getenv("HOME");
+	if (base && *base)
+		return asprintf(&dir, "%s/.cache/bantam", base) < 0 ? NULL : dir;
+	return NULL;
+}
+
+static int load(struct machine *m, struct err *err)
+{
+	const struct keyvals *vm = &m->config->vm;
+	const struct bootdisk *b = m->bootdisk;
+	const char *console = m->board.serial.present ? "console=ttyS0" : "console=hvc0";
+	struct boot_request req = {
+		.kernel = keys_text(vm, CONFIG_KERNEL),
+		.initrd = keys_text(vm, CONFIG_INITRD),
+		.entry = (enum boot_entry_kind)keys_num(vm, CONFIG_ENTRY),
+		.unpack = (enum boot_unpack)keys_num(vm, CONFIG_UNPACK),
+	};
+
+	if (b) {
+		req.kernel = b->kernel;
+		req.kernel_fd = &b->kernel_fd;
+		req.kernel_sha256 = b->has_sum ? b->sha256 : NULL;
+		req.initrd = b->initrd_fd >= 0 ? b->initrd : NULL;
+		req.initrd_fd = &b->initrd_fd;
+		m->cmdline = bootdisk_cmdline(b, console, keys_text(vm, CONFIG_CMDLINE));
+	} else {
+		m->cmdline = strdup(keys_has(vm, CONFIG_CMDLINE) ? keys_text(vm, CONFIG_CMDLINE) :
+								   console);
+	}
+	m->cache_dir = default_cache_dir();
+	if (!m->cmdline)
+		return err_sys(err, ENOMEM, "command line");
+	req.cmdline = m->cmdline;
+	req.cache_dir = m->cache_dir;
+	return boot_load(&m->mem, &req, &m->board, &m->boot, err);
+}
+
+static int build(struct machine *m, struct err *err)
+{
+	int rc = loop_create(&m->loop, err);
+
+	if (!rc)
+		rc = watch_signals(m, err);
+	/* It looks for the kernel while this builds the VM. */
+	if (!rc)
+		rc = bootdisk_start(m->config, keys_num(&m->config->vm, CONFIG_MEMORY),
+				    &m->bootdisk, err);
+	if (!rc && !m->dry_run)
+		rc = kvm_open(&m->kvm, err);
+	if (!rc)
+		rc = create_memory(m, err);
+	if (rc)
+		return rc;
+	irq_init(&m->irq, &m->kvm);
+	m->irq_ready = true;
+	if (!m->dry_run)
+		rc = create_vm(m, err);
+	if (rc)
+		return rc;
+	m->env = (struct env){ &m->kvm, &m->irq, m->arch, on_event, m, false };
+	m->device_env = (struct device_env){ &m->mem, &m->pio, &m->mmio, m->loop,   &env_ops,
+					     &m->env, NULL,    NULL,	 m->dry_run };
+	arch_board_init(&m->board);
+	/* Before the disk's device locks the image. */
+	if (m->bootdisk)
+		rc = bootdisk_finish(m->bootdisk, err);
+	if (!rc)
+		rc = machine_create_devices(m, err);
+	if (rc)
+		return rc;
+	rc = loop_watch_timer(m->loop, end_panicked, m, &m->panic_timer);
+	if (rc)
+		return err_sys(err, -rc, "timer");
+	return load(m, err);
+}
+
+int machine_create(const struct config *config, struct machine **out, struct err *err)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	int rc;
+
+	*out = NULL;
+	if (!m)
+		return err_sys(err, ENOMEM, "machine");
+	m->config = config;
+	m->dry_run = keys_num(&config->vm, CONFIG_DRY_RUN);
+	m->kvm = (struct kvm){ -1, -1 };
+	m->signal_fd = -1;
+	m->outcome = -1;
+	pthread_mutex_init(&m->lock, NULL);
+	rc = build(m, err);
+	if (rc) {
+		machine_destroy(m);
+		return rc;
+	}
+	*out = m;
+	return 0;
+}
+
+static void *loop_main(void *opaque)
+{
+	struct machine *m = opaque;
+	int rc = loop_run(m->loop);
+
+	if (rc) {
+		end_with(m, OUTCOME_ERROR, "event loop: %s", strerror(-rc));
+		return NULL;
+	}
+	if (keys_num(&m->config->vm, CONFIG_STATS))
+		machine_log_device_stats(m);
+	machine_destroy_devices(m);
+	return NULL;
+}
+
+/* The loop's thread, the further vCPUs, and last the first one: here, until the VM ends. */
+static int run_vcpus(struct machine *m, struct err *err)
+{
+	pthread_t loop;
+	int rc;
+
+	atomic_store(&m->live_vcpus, m->nvcpus);
+	rc = thread_start(&loop, LOOP_STACK_BYTES, loop_main, m);
+	if (rc)
+		return err_sys(err, -rc, "cannot start a thread");
+	rc = machine_start_iothreads(m, err);
+	for (unsigned i = m->nvcpus; !rc && --i > 0;)
+		rc = vcpu_go(m->vcpu[i], err);
+	if (!rc)
+		rc = vcpu_run_first(m->vcpu[0], &m->boot, err);
+	if (rc)
+		loop_stop(m->loop);
+	pthread_join(loop, NULL);
+	return rc;
+}
+
+int machine_run(struct machine *m, struct err *why, struct err *err)
+{
+	int rc = run_vcpus(m, err);
+
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&m->lock);
+	*why = m->why;
+	rc = m->outcome;
+	pthread_mutex_unlock(&m->lock);
+	if (rc == OUTCOME_POWEROFF && atomic_load(&m->output_lost)) {
+		err_set(why, EIO, "the guest powered off, but some of its output was lost");
+		rc = OUTCOME_ERROR;
+	}
+	return rc;
+}
+
+void machine_print_stats(const struct machine *m, FILE *out)
+{
+	const char *name;
+	uint64_t count, total;
+
+	for (unsigned at = 0;; at++) {
+		total = 0;
+		for (unsigned i = 0; i < m->nvcpus; i++) {
+			if (!vcpu_exit_count(m->vcpu[i], at, &name, &count))
+				return;
+			total += count;
+		}
+		if (total)
+			fprintf(out, "bantam: exits: %s %llu\n", name, (unsigned long long)total);
+	}
+}
+
+void machine_destroy(struct machine *m)
+{
+	if (!m)
+		return;
+	for (unsigned i = 0; i < m->nvcpus; i++)
+		vcpu_destroy(m->vcpu[i]);
+	machine_destroy_devices(m);
+	pci_host_destroy(m->device_env.pci);
+	loop_unwatch(m->panic_timer);
+	loop_unwatch(m->signals);
+	if (m->signal_fd >= 0)
+		close(m->signal_fd);
+	loop_destroy(m->loop);
+	arch_vm_destroy(m->arch);
+	if (m->irq_ready)
+		irq_destroy(&m->irq);
+	kvm_close(&m->kvm);
+	mem_destroy(&m->mem);
+	bootdisk_destroy(m->bootdisk);
+	free(m->cmdline);
+	free(m->cache_dir);
+	pthread_mutex_destroy(&m->lock);
+	free(m);
+}

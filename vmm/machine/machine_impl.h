@@ -1,0 +1,74 @@
+/* machine_impl: the parts of a machine, for machine*.c only. */
+#ifndef BANTAM_MACHINE_IMPL_H
+#define BANTAM_MACHINE_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "boot/boot.h"
+#include "devices/pci/pci.h"
+#include "devices/board/platform.h"
+#include "devices/serial.h"
+#include "devices/virtio/core/mmio.h"
+#include "vmm/machine/bootdisk.h"
+#include "vmm/machine/env.h"
+#include "vmm/machine/machine.h"
+#include "vmm/machine/vcpu.h"
+
+#define MACHINE_MAX_DEVICES 80
+
+struct iothread;
+
+struct machine {
+	const struct config *config;
+	bool dry_run;
+
+	struct kvm kvm;
+	struct mem mem;
+	struct bus pio;
+	struct bus mmio;
+	struct irq irq;
+	bool irq_ready;
+	struct arch_vm *arch;
+	struct loop *loop;
+	struct env env;
+	struct device_env device_env;
+	struct pci_host *pci;
+	struct virtio_mmio_slots mmio_slots;
+	struct device *device[MACHINE_MAX_DEVICES];
+	struct iothread *iothread[MACHINE_MAX_DEVICES]; /* of the same device, or NULL */
+	unsigned ndevices;
+	struct board board;
+	struct boot_info boot;
+	struct bootdisk *bootdisk; /* NULL: a kernel is given */
+	char *cmdline;
+	char *cache_dir;
+
+	struct vcpu *vcpu[BOARD_MAX_CPUS];
+	unsigned nvcpus;
+	atomic_uint live_vcpus; /* the loop runs until the last one has left */
+
+	/* How the VM ended: the first event wins. */
+	pthread_mutex_t lock;
+	int outcome; /* -1: still running */
+	struct err why;
+	atomic_bool panicked; /* pvpanic spoke; the VM ends soon */
+	atomic_bool output_lost;
+	struct loop_watch *panic_timer;
+	struct loop_watch *signals;
+	int signal_fd;
+};
+
+/*
+ * machine_devices.c. create fills the board as well. destroy ends every I/O thread and belongs
+ * to the loop's thread (or the builder's, when the loop never ran), as do the last three.
+ */
+int machine_create_devices(struct machine *m, struct err *err);
+int machine_start_iothreads(struct machine *m, struct err *err);
+void machine_destroy_devices(struct machine *m);
+/* For --stats, when the vCPUs have left. */
+void machine_log_device_stats(struct machine *m);
+void machine_press_power_button(struct machine *m);
+void machine_refresh_devices(struct machine *m);
+
+#endif

@@ -1,0 +1,326 @@
+/* vcpu: see vcpu.h. */
+#include "vmm/machine/vcpu.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vmm/core/thread.h"
+
+/* Kicks a thread out of KVM_RUN. The handler does nothing: EINTR is the message. */
+#define SIG_KICK (SIGRTMIN + 1)
+#define STACK_BYTES (128 << 10)
+#define NREASONS 48
+
+struct vcpu {
+	struct vcpu_env env;
+	unsigned id;
+	int fd;
+	struct kvm_run *run;
+	int run_bytes;
+	pthread_t thread;
+	bool threaded; /* thread is its own, to be joined */
+	atomic_bool stop;
+
+	pthread_mutex_t lock; /* the fields below, until the vCPU runs */
+	pthread_cond_t cond;
+	bool ready; /* prepared, or failed with rc */
+	bool go;
+	int rc;
+	struct err err;
+
+	uint64_t exits[NREASONS];
+};
+
+static _Thread_local struct vcpu *current;
+
+static const char *const reason_name[NREASONS] = {
+	[KVM_EXIT_UNKNOWN] = "unknown",
+	[KVM_EXIT_IO] = "io",
+	[KVM_EXIT_HLT] = "hlt",
+	[KVM_EXIT_MMIO] = "mmio",
+	[KVM_EXIT_SHUTDOWN] = "shutdown",
+	[KVM_EXIT_FAIL_ENTRY] = "fail-entry",
+	[KVM_EXIT_INTR] = "signal",
+	[KVM_EXIT_INTERNAL_ERROR] = "internal-error",
+	[KVM_EXIT_SYSTEM_EVENT] = "system-event",
+	[KVM_EXIT_IOAPIC_EOI] = "ioapic-eoi",
+};
+
+bool vcpu_exit_count(const struct vcpu *vcpu, unsigned index, const char **name, uint64_t *count)
+{
+	if (index >= NREASONS)
+		return false;
+	*name = reason_name[index] ? reason_name[index] : "other";
+	*count = vcpu->exits[index];
+	return true;
+}
+
+static void handle_io(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	unsigned size = run->io.size;
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+
+	for (uint32_t i = 0; i < run->io.count; i++, data += size) {
+		uint64_t val = 0;
+
+		if (run->io.direction == KVM_EXIT_IO_OUT) {
+			memcpy(&val, data, size);
+			bus_write(v->env.pio, run->io.port, size, val);
+		} else {
+			val = bus_read(v->env.pio, run->io.port, size);
+			memcpy(data, &val, size);
+		}
+	}
+}
+
+static void handle_mmio(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	unsigned len = run->mmio.len;
+	uint64_t val = 0;
+
+	BUG_ON(len > sizeof(val));
+	if (run->mmio.is_write) {
+		memcpy(&val, run->mmio.data, len);
+		bus_write(v->env.mmio, run->mmio.phys_addr, len, val);
+	} else {
+		val = bus_read(v->env.mmio, run->mmio.phys_addr, len);
+		memcpy(run->mmio.data, &val, len);
+	}
+}
+
+static void end(struct vcpu *v, enum vcpu_end why, const char *text)
+{
+	atomic_store(&v->stop, true);
+	v->env.ended(v->env.opaque, why, text);
+}
+
+static void end_kvm(struct vcpu *v, const char *what, unsigned detail)
+{
+	char where[160], text[256];
+	int n;
+
+	arch_vcpu_where(v->fd, where, sizeof(where));
+	n = snprintf(text, sizeof(text), "vCPU %u: %s %u at %s", v->id, what, detail, where);
+	/* The instruction that KVM could not emulate, when it tells. */
+	if (v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
+	    v->run->emulation_failure.suberror == KVM_INTERNAL_ERROR_EMULATION &&
+	    v->run->emulation_failure.ndata >= 1 &&
+	    (v->run->emulation_failure.flags &
+	     KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {
+		n += snprintf(text + n, sizeof(text) - (size_t)n, " bytes");
+		for (unsigned i = 0;
+		     i < v->run->emulation_failure.insn_size && i < 15 && n < (int)sizeof(text) - 4;
+		     i++)
+			n += snprintf(text + n, sizeof(text) - (size_t)n, " %02x",
+				      v->run->emulation_failure.insn_bytes[i]);
+	}
+	end(v, VCPU_END_KVM, text);
+}
+
+static void handle_exit(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	if (run->exit_reason < NREASONS)
+		v->exits[run->exit_reason]++;
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		handle_io(v);
+		return;
+	case KVM_EXIT_MMIO:
+		handle_mmio(v);
+		return;
+	case KVM_EXIT_INTR:
+		return;
+	case KVM_EXIT_SHUTDOWN:
+		end(v, VCPU_END_TRIPLE_FAULT, "");
+		return;
+	case KVM_EXIT_FAIL_ENTRY:
+		end_kvm(v, "the processor refuses the guest's state, reason",
+			(unsigned)run->fail_entry.hardware_entry_failure_reason);
+		return;
+	case KVM_EXIT_INTERNAL_ERROR:
+		end_kvm(v, "KVM internal error", run->internal.suberror);
+		return;
+	default:
+		if (!arch_vcpu_exit(v->env.arch, v->fd, run))
+			end_kvm(v, "unexpected exit", run->exit_reason);
+	}
+}
+
+static void run_guest(struct vcpu *v)
+{
+	while (!atomic_load_explicit(&v->stop, memory_order_acquire)) {
+		int rc = ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0;
+
+		if (rc == 0)
+			handle_exit(v);
+		else if (rc == -EAGAIN || rc == -EINTR)
+			v->exits[KVM_EXIT_INTR]++;
+		else if (rc == -EFAULT)
+			end_kvm(v, "guest memory cannot be reached, errno", EFAULT);
+		else
+			end_kvm(v, "KVM_RUN failed, errno", (unsigned)-rc);
+	}
+}
+
+static int prepare(struct vcpu *v)
+{
+	int rc = kvm_create_vcpu(v->env.kvm, v->id, &v->fd, &v->run, &v->err);
+
+	if (rc < 0)
+		return rc;
+	v->run_bytes = rc;
+	return arch_vcpu_init(v->env.arch, v->fd, v->id, &v->err);
+}
+
+/* Prepared: say so, and wait for vcpu_go. True: run. */
+static bool wait_for_go(struct vcpu *v, int rc)
+{
+	bool go;
+
+	pthread_mutex_lock(&v->lock);
+	v->rc = rc;
+	v->ready = true;
+	pthread_cond_broadcast(&v->cond);
+	while (!v->go && !v->rc && !atomic_load(&v->stop))
+		pthread_cond_wait(&v->cond, &v->lock);
+	go = v->go && !v->rc;
+	pthread_mutex_unlock(&v->lock);
+	return go;
+}
+
+static void *thread_main(void *opaque)
+{
+	struct vcpu *v = opaque;
+
+	current = v;
+	if (wait_for_go(v, prepare(v)))
+		run_guest(v);
+	v->env.finished(v->env.opaque);
+	return NULL;
+}
+
+static void on_kick(int sig)
+{
+}
+
+static int start_thread(struct vcpu *v, struct err *err)
+{
+	int rc = thread_start(&v->thread, STACK_BYTES, thread_main, v);
+
+	if (rc)
+		return err_sys(err, -rc, "vCPU %u: cannot start its thread", v->id);
+	v->threaded = true;
+	return 0;
+}
+
+static int prepare_first(struct vcpu *v, struct err *err)
+{
+	struct sigaction act = { .sa_handler = on_kick };
+	int rc;
+
+	sigaction(SIG_KICK, &act, NULL);
+	v->thread = pthread_self();
+	rc = prepare(v);
+	v->ready = true;
+	if (rc)
+		*err = v->err;
+	return rc;
+}
+
+int vcpu_create(const struct vcpu_env *env, unsigned id, struct vcpu **out, struct err *err)
+{
+	struct vcpu *v = calloc(1, sizeof(*v));
+	int rc;
+
+	*out = NULL;
+	if (!v)
+		return err_sys(err, ENOMEM, "vCPU %u", id);
+	v->env = *env;
+	v->id = id;
+	v->fd = -1;
+	pthread_mutex_init(&v->lock, NULL);
+	pthread_cond_init(&v->cond, NULL);
+	rc = id ? start_thread(v, err) : prepare_first(v, err);
+	if (rc) {
+		vcpu_destroy(v);
+		return rc;
+	}
+	*out = v;
+	return 0;
+}
+
+int vcpu_go(struct vcpu *v, struct err *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&v->lock);
+	while (!v->ready)
+		pthread_cond_wait(&v->cond, &v->lock);
+	rc = v->rc;
+	if (rc)
+		*err = v->err;
+	v->go = true;
+	pthread_cond_broadcast(&v->cond);
+	pthread_mutex_unlock(&v->lock);
+	return rc;
+}
+
+int vcpu_run_first(struct vcpu *v, const struct boot_info *boot, struct err *err)
+{
+	int rc = arch_vcpu_boot(v->env.arch, v->fd, boot, err);
+
+	if (rc)
+		return rc;
+	current = v;
+	run_guest(v);
+	v->env.finished(v->env.opaque);
+	return 0;
+}
+
+void vcpu_stop(struct vcpu *v)
+{
+	atomic_store(&v->stop, true);
+	pthread_mutex_lock(&v->lock);
+	/* Not before the shared page is there; then KVM_RUN returns at once even if the signal
+	 * comes before it. */
+	if (v->ready && v->run)
+		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	pthread_cond_broadcast(&v->cond);
+	pthread_mutex_unlock(&v->lock);
+	if (!pthread_equal(v->thread, pthread_self()))
+		pthread_kill(v->thread, SIG_KICK);
+}
+
+void vcpu_destroy(struct vcpu *v)
+{
+	if (!v)
+		return;
+	if (v->threaded) {
+		vcpu_stop(v);
+		pthread_join(v->thread, NULL);
+	}
+	if (v->run)
+		munmap(v->run, (size_t)v->run_bytes);
+	if (v->fd >= 0)
+		close(v->fd);
+	pthread_mutex_destroy(&v->lock);
+	pthread_cond_destroy(&v->cond);
+	free(v);
+}
+
+bool vcpu_emergency(void)
+{
+	return current && arch_vcpu_emergency(current->env.arch, current->fd);
+}
