@@ -127,7 +127,7 @@ static int open_dir(const char *dir, bool make)
 	return fd;
 }
 
-static void entry_name(char name[64], const struct file *file)
+static void entry_name(char name[64], const struct boot_file *file)
 {
 	const uint8_t *sum = file->sha256;
 
@@ -140,7 +140,7 @@ static void entry_name(char name[64], const struct file *file)
 		 (unsigned long long)file->st.st_ino);
 }
 
-static void put_key(uint8_t *h, const struct file *file)
+static void put_key(uint8_t *h, const struct boot_file *file)
 {
 	memcpy(h + H_MAGIC, MAGIC, 8);
 	put64(h + H_SIZE, file->size_bytes);
@@ -156,7 +156,7 @@ static void put_key(uint8_t *h, const struct file *file)
 }
 
 /* Header to *image; false if it is not of this kernel file or makes no sense. */
-static bool parse(const uint8_t *h, const struct file *file, uint64_t total,
+static bool parse(const uint8_t *h, const struct boot_file *file, uint64_t total,
 		  struct kernel_image *image)
 {
 	uint8_t key[H_TOTAL];
@@ -187,13 +187,13 @@ static bool parse(const uint8_t *h, const struct file *file, uint64_t total,
 	return !get64(h + H_TAIL_BYTES) || kernel_image_alloc_tail(image, get64(h + H_TAIL_BYTES));
 }
 
-static bool read_summed(const struct file *entry, uint64_t off, uint8_t *to, uint64_t n,
+static bool read_summed(const struct boot_file *entry, uint64_t off, uint8_t *to, uint64_t n,
 			struct sum *sum)
 {
 	while (n) {
 		uint64_t part = n < PIECE ? n : PIECE;
 
-		if (file_read(entry, off, to, part, NULL) < 0)
+		if (boot_file_read(entry, off, to, part, NULL) < 0)
 			return false;
 		sum_add(sum, to, part);
 		to += part;
@@ -203,13 +203,13 @@ static bool read_summed(const struct file *entry, uint64_t off, uint8_t *to, uin
 	return true;
 }
 
-static bool read_entry(struct mem *mem, const struct file *entry, const struct file *file,
+static bool read_entry(struct mem *mem, const struct boot_file *entry, const struct boot_file *file,
 		       struct kernel_image *image)
 {
 	uint8_t h[PAGE];
 	struct sum sum = { 0 };
 
-	if (file_read(entry, 0, h, sizeof(h), NULL) < 0 ||
+	if (boot_file_read(entry, 0, h, sizeof(h), NULL) < 0 ||
 	    !parse(h, file, entry->size_bytes, image) ||
 	    elf_check_segments(mem, file, image, NULL) < 0)
 		return false;
@@ -225,10 +225,10 @@ static bool read_entry(struct mem *mem, const struct file *entry, const struct f
 	return sum_end(&sum) == get64(h + H_DATA_SUM);
 }
 
-bool cache_load(struct mem *mem, const char *dir, const struct file *file,
-		struct kernel_image *image)
+bool boot_cache_load(struct mem *mem, const char *dir, const struct boot_file *file,
+		     struct kernel_image *image)
 {
-	struct file entry = { .fd = -1, .what = "cache", .path = dir };
+	struct boot_file entry = { .fd = -1, .what = "cache", .path = dir };
 	bool ok = false;
 	char name[64];
 	int dirfd;
@@ -250,7 +250,7 @@ bool cache_load(struct mem *mem, const char *dir, const struct file *file,
 			futimens(entry.fd, (struct timespec[2]){ { .tv_nsec = UTIME_NOW },
 								 { .tv_nsec = UTIME_OMIT } });
 	}
-	file_close(&entry);
+	boot_file_close(&entry);
 	if (!ok)
 		kernel_image_clear(image);
 	return ok;
@@ -323,7 +323,7 @@ static bool write_all(int fd, const uint8_t *b, uint64_t n, uint64_t off)
 	return true;
 }
 
-static bool write_entry(int fd, const struct mem *mem, const struct file *file,
+static bool write_entry(int fd, const struct mem *mem, const struct boot_file *file,
 			const struct kernel_image *image)
 {
 	struct kernel_image cut;
@@ -411,7 +411,7 @@ static void prune(int dirfd)
 }
 
 /* Whether the file is still what it was when it was opened. */
-static bool unchanged(const struct file *file)
+static bool unchanged(const struct boot_file *file)
 {
 	struct stat st;
 
@@ -419,8 +419,8 @@ static bool unchanged(const struct file *file)
 	       ns(&st.st_mtim) == ns(&file->st.st_mtim) && ns(&st.st_ctim) == ns(&file->st.st_ctim);
 }
 
-void cache_store(const struct mem *mem, const char *dir, const struct file *file,
-		 const struct kernel_image *image)
+void boot_cache_store(const struct mem *mem, const char *dir, const struct boot_file *file,
+		      const struct kernel_image *image)
 {
 	char name[64], temp[64];
 	uint64_t random = 0;

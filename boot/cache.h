@@ -21,10 +21,10 @@
 #define CACHE_MAX_ENTRIES 8
 
 /* True: *image is filled and its segments are in mem. Else mem may have been written to. */
-bool cache_load(struct mem *mem, const char *dir, const struct file *file,
-		struct kernel_image *image);
+bool boot_cache_load(struct mem *mem, const char *dir, const struct boot_file *file,
+		     struct kernel_image *image);
 /* Keep the image that was just loaded into mem, as it was loaded. */
-void cache_store(const struct mem *mem, const char *dir, const struct file *file,
-		 const struct kernel_image *image);
+void boot_cache_store(const struct mem *mem, const char *dir, const struct boot_file *file,
+		      const struct kernel_image *image);
 
 #endif

@@ -38,7 +38,7 @@ bool elf_detect(const uint8_t *head, uint32_t n)
 	return n >= SELFMAG && !memcmp(head, ELFMAG, SELFMAG);
 }
 
-static int bad(const struct file *file, struct err *err, const char *why)
+static int bad(const struct boot_file *file, struct err *err, const char *why)
 {
 	return err_set(err, ENOEXEC, "%s %s: bad ELF: %s", file->what, file->path, why);
 }
@@ -61,8 +61,8 @@ static const char *machine_name(unsigned machine)
 	}
 }
 
-static int parse_header(const struct file *file, const uint8_t *b, uint32_t n, struct header *h,
-			struct err *err)
+static int parse_header(const struct boot_file *file, const uint8_t *b, uint32_t n,
+			struct header *h, struct err *err)
 {
 	unsigned machine, type;
 
@@ -125,7 +125,7 @@ static void parse_phdr(bool is64, const uint8_t *b, struct phdr *p)
 	}
 }
 
-static int add_segment(const struct file *file, struct kernel_image *elf, const struct phdr *p,
+static int add_segment(const struct boot_file *file, struct kernel_image *elf, const struct phdr *p,
 		       struct err *err)
 {
 	unsigned at = elf->nsegs;
@@ -150,7 +150,7 @@ static int add_segment(const struct file *file, struct kernel_image *elf, const 
 	return 0;
 }
 
-int elf_check_segments(const struct mem *mem, const struct file *file,
+int elf_check_segments(const struct mem *mem, const struct boot_file *file,
 		       const struct kernel_image *elf, struct err *err)
 {
 	for (unsigned i = 0; i < elf->nsegs; i++) {
@@ -213,7 +213,7 @@ static void scan_notes(struct kernel_image *elf, const uint8_t *b, uint64_t n, u
 }
 
 /* Notes of a plain file are read from it; those of a packed one from a loaded segment. */
-static int load_notes(struct mem *mem, struct source *src, struct kernel_image *elf,
+static int load_notes(struct mem *mem, struct boot_source *src, struct kernel_image *elf,
 		      const struct phdr *p, struct err *err)
 {
 	uint8_t buf[4096];
@@ -234,7 +234,7 @@ static int load_notes(struct mem *mem, struct source *src, struct kernel_image *
 		return 0;
 	if (n > sizeof(buf))
 		n = sizeof(buf);
-	if (source_read(src, p->offset, buf, n, err) < 0)
+	if (boot_source_read(src, p->offset, buf, n, err) < 0)
 		return bad(src->file, err, "its notes lie outside the file");
 	scan_notes(elf, buf, n, p->align);
 	return 0;
@@ -250,9 +250,9 @@ bool elf_entry_ok(const struct kernel_image *elf, uint64_t addr)
 	return false;
 }
 
-int elf_load(struct mem *mem, struct source *src, struct kernel_image *elf, struct err *err)
+int elf_load(struct mem *mem, struct boot_source *src, struct kernel_image *elf, struct err *err)
 {
-	const struct file *file = src->file;
+	const struct boot_file *file = src->file;
 	uint8_t b[MAX_PHDRS * sizeof(Elf64_Phdr)];
 	struct header h = { 0 };
 	struct phdr p;
@@ -260,13 +260,13 @@ int elf_load(struct mem *mem, struct source *src, struct kernel_image *elf, stru
 	int ret;
 
 	memset(elf, 0, sizeof(*elf));
-	n = source_head(src, b, sizeof(Elf64_Ehdr), err);
+	n = boot_source_head(src, b, sizeof(Elf64_Ehdr), err);
 	if (n < 0)
 		return (int)n;
 	ret = parse_header(file, b, (uint32_t)n, &h, err);
 	if (ret < 0)
 		return ret;
-	if (source_read(src, h.phoff, b, h.phnum * h.phentsize, err) < 0)
+	if (boot_source_read(src, h.phoff, b, h.phnum * h.phentsize, err) < 0)
 		return bad(file, err, "truncated within its program headers");
 	for (unsigned i = 0; i < h.phnum; i++) {
 		parse_phdr(h.is64, b + i * h.phentsize, &p);
@@ -281,9 +281,9 @@ int elf_load(struct mem *mem, struct source *src, struct kernel_image *elf, stru
 		const struct kernel_segment *s = &elf->seg[i];
 
 		if (s->file_bytes)
-			ret = source_read(src, s->offset,
-					  mem_slice(mem, gpa(s->paddr), s->file_bytes),
-					  s->file_bytes, err);
+			ret = boot_source_read(src, s->offset,
+					       mem_slice(mem, gpa(s->paddr), s->file_bytes),
+					       s->file_bytes, err);
 	}
 	for (unsigned i = 0; !ret && i < h.phnum; i++) {
 		parse_phdr(h.is64, b + i * h.phentsize, &p);
@@ -296,8 +296,8 @@ int elf_load(struct mem *mem, struct source *src, struct kernel_image *elf, stru
 	return ret;
 }
 
-int elf_enter(const struct file *file, const struct kernel_image *elf, enum boot_entry_kind want,
-	      struct kernel *k, struct err *err)
+int elf_enter(const struct boot_file *file, const struct kernel_image *elf,
+	      enum boot_entry_kind want, struct kernel *k, struct err *err)
 {
 	k->is_linux = k->is_linux || elf->is_linux || !elf->has_pvh;
 	/*

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 /* file->fd is set, or negative with errno. */
-static int check(struct file *file, const char *what, const char *path, struct err *err)
+static int check(struct boot_file *file, const char *what, const char *path, struct err *err)
 {
 	int ret;
 
@@ -26,31 +26,34 @@ static int check(struct file *file, const char *what, const char *path, struct e
 		file->size_bytes = (uint64_t)file->st.st_size;
 		return 0;
 	}
-	file_close(file);
+	boot_file_close(file);
 	return ret;
 }
 
-int file_open(struct file *file, const char *what, const char *path, struct err *err)
+int boot_file_open(struct boot_file *file, const char *what, const char *path, struct err *err)
 {
 	/* O_NONBLOCK: a FIFO must be refused, not waited for. */
-	*file = (struct file){ .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) };
+	*file = (struct boot_file){ .fd = open(path,
+					       O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) };
 	return check(file, what, path, err);
 }
 
-int file_open_fd(struct file *file, const char *what, const char *path, int fd, struct err *err)
+int boot_file_open_fd(struct boot_file *file, const char *what, const char *path, int fd,
+		      struct err *err)
 {
-	*file = (struct file){ .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0) };
+	*file = (struct boot_file){ .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0) };
 	return check(file, what, path, err);
 }
 
-void file_close(struct file *file)
+void boot_file_close(struct boot_file *file)
 {
 	if (file->fd >= 0)
 		close(file->fd);
 	file->fd = -1;
 }
 
-int file_read(const struct file *file, uint64_t off, void *dst, uint64_t len_bytes, struct err *err)
+int boot_file_read(const struct boot_file *file, uint64_t off, void *dst, uint64_t len_bytes,
+		   struct err *err)
 {
 	uint8_t *to = dst;
 

@@ -14,7 +14,7 @@
 
 #include "vmm/core/err.h"
 
-struct file {
+struct boot_file {
 	int fd;
 	const char *what; /* "--kernel": how errors call it; not owned */
 	const char *path; /* not owned */
@@ -24,14 +24,15 @@ struct file {
 };
 
 /* Refuses what is no regular file, and an empty one. On error file->fd is -1. */
-int file_open(struct file *file, const char *what, const char *path, struct err *err);
+int boot_file_open(struct boot_file *file, const char *what, const char *path, struct err *err);
 /* The same for a descriptor, of which a copy is made; path is only a name. */
-int file_open_fd(struct file *file, const char *what, const char *path, int fd, struct err *err);
+int boot_file_open_fd(struct boot_file *file, const char *what, const char *path, int fd,
+		      struct err *err);
 /* Accepts one whose fd is -1. */
-void file_close(struct file *file);
+void boot_file_close(struct boot_file *file);
 
 /* Exactly len_bytes at off, or an error (also when the file ends before). */
-int file_read(const struct file *file, uint64_t off, void *dst, uint64_t len_bytes,
-	      struct err *err);
+int boot_file_read(const struct boot_file *file, uint64_t off, void *dst, uint64_t len_bytes,
+		   struct err *err);
 
 #endif

@@ -44,11 +44,11 @@ int initrd_load(struct mem *mem, const struct boot_request *req, const struct ke
 		uint64_t *base, uint64_t *len_bytes, struct err *err)
 {
 	const char *path = req->initrd;
-	struct file file;
+	struct boot_file file;
 	int ret;
 
-	ret = req->initrd_fd ? file_open_fd(&file, "--initrd", path, *req->initrd_fd, err) :
-			       file_open(&file, "--initrd", path, err);
+	ret = req->initrd_fd ? boot_file_open_fd(&file, "--initrd", path, *req->initrd_fd, err) :
+			       boot_file_open(&file, "--initrd", path, err);
 	if (ret < 0)
 		return ret;
 	*len_bytes = file.size_bytes;
@@ -61,8 +61,8 @@ int initrd_load(struct mem *mem, const struct boot_request *req, const struct ke
 			(unsigned long long)(k->end - k->base + 1023) >> 10,
 			(unsigned long long)k->base, (unsigned long long)mem->total_bytes >> 20);
 	else
-		ret = file_read(&file, 0, mem_slice(mem, gpa(*base), file.size_bytes),
-				file.size_bytes, err);
-	file_close(&file);
+		ret = boot_file_read(&file, 0, mem_slice(mem, gpa(*base), file.size_bytes),
+				     file.size_bytes, err);
+	boot_file_close(&file);
 	return ret;
 }

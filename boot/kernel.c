@@ -30,7 +30,7 @@ static const char *cache_of(const struct boot_request *req)
 	return req->kernel_fd && !req->kernel_sha256 ? NULL : req->cache_dir;
 }
 
-static int load_elf(struct mem *mem, const struct boot_request *req, const struct file *file,
+static int load_elf(struct mem *mem, const struct boot_request *req, const struct boot_file *file,
 		    int kind, struct kernel *k, struct err *err)
 {
 	struct payload payload = { .len_bytes = file->size_bytes, .kind = kind };
@@ -38,7 +38,7 @@ static int load_elf(struct mem *mem, const struct boot_request *req, const struc
 	bool cached;
 	int ret;
 
-	ret = payload_load(mem, cache_of(req), file, &payload, &image, &cached, err);
+	ret = boot_payload_load(mem, cache_of(req), file, &payload, &image, &cached, err);
 	if (!ret)
 		ret = elf_enter(file, &image, req->entry, k, err);
 	k->format = elf_formats[kind][cached];
@@ -50,8 +50,8 @@ static int load_elf(struct mem *mem, const struct boot_request *req, const struc
  * What the payload is. Packed, its last four bytes are its unpacked size; gzip's
  * own trailer already ends with that.
  */
-static int find_payload(const struct file *file, const struct bzimage *bz, struct payload *payload,
-			const char **why, struct err *err)
+static int find_payload(const struct boot_file *file, const struct bzimage *bz,
+			struct payload *payload, const char **why, struct err *err)
 {
 	uint8_t head[8], size[4];
 	int ret;
@@ -60,9 +60,9 @@ static int find_payload(const struct file *file, const struct bzimage *bz, struc
 	if (bz->payload_bytes < sizeof(head))
 		return 0;
 	*payload = (struct payload){ .off = bz->payload, .len_bytes = bz->payload_bytes };
-	ret = file_read(file, bz->payload, head, sizeof(head), err);
+	ret = boot_file_read(file, bz->payload, head, sizeof(head), err);
 	if (!ret)
-		ret = file_read(file, bz->payload + bz->payload_bytes - 4, size, 4, err);
+		ret = boot_file_read(file, bz->payload + bz->payload_bytes - 4, size, 4, err);
 	if (ret < 0)
 		return ret;
 	payload->kind = unpack_detect(head, sizeof(head));
@@ -83,14 +83,15 @@ static int find_payload(const struct file *file, const struct bzimage *bz, struc
 	return 0;
 }
 
-static int load_payload(struct mem *mem, const struct boot_request *req, const struct file *file,
-			const struct payload *payload, struct kernel *k, struct err *err)
+static int load_payload(struct mem *mem, const struct boot_request *req,
+			const struct boot_file *file, const struct payload *payload,
+			struct kernel *k, struct err *err)
 {
 	struct kernel_image image;
 	bool cached;
 	int ret;
 
-	ret = payload_load(mem, cache_of(req), file, payload, &image, &cached, err);
+	ret = boot_payload_load(mem, cache_of(req), file, payload, &image, &cached, err);
 	if (!ret)
 		ret = elf_enter(file, &image, req->entry, k, err);
 	if (!ret)
@@ -100,8 +101,8 @@ static int load_payload(struct mem *mem, const struct boot_request *req, const s
 	return ret;
 }
 
-static int load_bzimage(struct mem *mem, const struct boot_request *req, const struct file *file,
-			struct kernel *k, struct err *err)
+static int load_bzimage(struct mem *mem, const struct boot_request *req,
+			const struct boot_file *file, struct kernel *k, struct err *err)
 {
 	struct payload payload = { 0 };
 	const char *why = NULL;
@@ -143,8 +144,8 @@ static int load_bzimage(struct mem *mem, const struct boot_request *req, const s
 	return bzimage_load(mem, file, &bz, k, err);
 }
 
-static int refuse(const struct file *file, const uint8_t *head, uint32_t n, enum unpack_kind kind,
-		  struct err *err)
+static int refuse(const struct boot_file *file, const uint8_t *head, uint32_t n,
+		  enum unpack_kind kind, struct err *err)
 {
 	if (kind != UNPACK_NONE)
 		return err_set(
@@ -163,18 +164,19 @@ static int refuse(const struct file *file, const uint8_t *head, uint32_t n, enum
 int kernel_load(struct mem *mem, const struct boot_request *req, struct kernel *k, struct err *err)
 {
 	uint8_t head[1024];
-	struct file file;
+	struct boot_file file;
 	uint32_t n;
 	int kind, ret;
 
 	memset(k, 0, sizeof(*k));
-	ret = req->kernel_fd ? file_open_fd(&file, "--kernel", req->kernel, *req->kernel_fd, err) :
-			       file_open(&file, "--kernel", req->kernel, err);
+	ret = req->kernel_fd ?
+		      boot_file_open_fd(&file, "--kernel", req->kernel, *req->kernel_fd, err) :
+		      boot_file_open(&file, "--kernel", req->kernel, err);
 	if (ret < 0)
 		return ret;
 	file.sha256 = req->kernel_sha256;
 	n = file.size_bytes < sizeof(head) ? (uint32_t)file.size_bytes : sizeof(head);
-	ret = file_read(&file, 0, head, n, err);
+	ret = boot_file_read(&file, 0, head, n, err);
 	kind = ret < 0 ? UNPACK_NONE : (int)unpack_detect(head, n);
 	if (ret < 0)
 		; /* said */
@@ -186,6 +188,6 @@ int kernel_load(struct mem *mem, const struct boot_request *req, struct kernel *
 		ret = load_elf(mem, req, &file, kind, k, err);
 	else
 		ret = refuse(&file, head, n, (enum unpack_kind)kind, err);
-	file_close(&file);
+	boot_file_close(&file);
 	return ret;
 }

@@ -57,12 +57,13 @@ struct bzimage {
 /* True if head (the first n bytes of the file) begins a bzImage. */
 bool bzimage_detect(const uint8_t *head, uint32_t n);
 /* Checks the header; fills *bz and the fields of *k that come from it. */
-int bzimage_parse(const struct file *file, struct bzimage *bz, struct kernel *k, struct err *err);
+int bzimage_parse(const struct boot_file *file, struct bzimage *bz, struct kernel *k,
+		  struct err *err);
 /* Finds and checks its memory: sets k->base and k->end. */
-int bzimage_place(const struct mem *mem, const struct file *file, const struct bzimage *bz,
+int bzimage_place(const struct mem *mem, const struct boot_file *file, const struct bzimage *bz,
 		  struct kernel *k, struct err *err);
 /* Load it there as it is: the guest unpacks itself. */
-int bzimage_load(struct mem *mem, const struct file *file, const struct bzimage *bz,
+int bzimage_load(struct mem *mem, const struct boot_file *file, const struct bzimage *bz,
 		 struct kernel *k, struct err *err);
 
 /* A part of an ELF: file_bytes of content, zero from there to mem_bytes. */
@@ -95,9 +96,9 @@ void kernel_image_clear(struct kernel_image *image);
 
 bool elf_detect(const uint8_t *head, uint32_t n);
 /* Loads the segments of an ELF. Nothing is decided about its entry yet. */
-int elf_load(struct mem *mem, struct source *src, struct kernel_image *image, struct err *err);
+int elf_load(struct mem *mem, struct boot_source *src, struct kernel_image *image, struct err *err);
 /* Checks that the segments lie in guest memory, above 1 MiB and apart from each other. */
-int elf_check_segments(const struct mem *mem, const struct file *file,
+int elf_check_segments(const struct mem *mem, const struct boot_file *file,
 		       const struct kernel_image *image, struct err *err);
 /* True if addr lies in a segment and below 4 GiB. */
 bool elf_entry_ok(const struct kernel_image *image, uint64_t addr);
@@ -105,8 +106,8 @@ bool elf_entry_ok(const struct kernel_image *image, uint64_t addr);
  * Sets entry and rip of *k as wanted, and widens base and end to the segments.
  * Limits are made up unless k->setup_bytes says that a bzImage gave them.
  */
-int elf_enter(const struct file *file, const struct kernel_image *image, enum boot_entry_kind want,
-	      struct kernel *k, struct err *err);
+int elf_enter(const struct boot_file *file, const struct kernel_image *image,
+	      enum boot_entry_kind want, struct kernel *k, struct err *err);
 
 /*
  * Move a Linux image in mem to another virtual address, as its own decompressor
@@ -126,9 +127,9 @@ struct payload {
  * Load it, from cache_dir (NULL: none) if it is there; *cached tells. The
  * caller clears *image in any case.
  */
-int payload_load(struct mem *mem, const char *cache_dir, const struct file *file,
-		 const struct payload *payload, struct kernel_image *image, bool *cached,
-		 struct err *err);
+int boot_payload_load(struct mem *mem, const char *cache_dir, const struct boot_file *file,
+		      const struct payload *payload, struct kernel_image *image, bool *cached,
+		      struct err *err);
 
 /* The whole job: open req->kernel and load it. */
 int kernel_load(struct mem *mem, const struct boot_request *req, struct kernel *k, struct err *err);

@@ -31,8 +31,8 @@ void kernel_image_clear(struct kernel_image *image)
 }
 
 /* The rest of the stream: kept where it may be relocations, decoded in any case. */
-static int read_rest(struct source *src, const struct payload *payload, struct kernel_image *image,
-		     struct err *err)
+static int read_rest(struct boot_source *src, const struct payload *payload,
+		     struct kernel_image *image, struct err *err)
 {
 	uint64_t end = 0;
 	int ret = 0;
@@ -43,10 +43,10 @@ static int read_rest(struct source *src, const struct payload *payload, struct k
 	if (payload->unpacked_bytes > end && payload->unpacked_bytes - end <= KERNEL_MAX_TAIL) {
 		if (!kernel_image_alloc_tail(image, payload->unpacked_bytes - end))
 			return err_sys(err, ENOMEM, "%s %s", src->file->what, src->file->path);
-		ret = source_read(src, end, image->tail, image->tail_bytes, err);
+		ret = boot_source_read(src, end, image->tail, image->tail_bytes, err);
 	}
 	if (!ret)
-		ret = source_drain(src, err);
+		ret = boot_source_drain(src, err);
 	if (!ret && src->unpack && payload->unpacked_bytes && src->pos != payload->unpacked_bytes)
 		ret = err_set(err, EINVAL, "%s %s: unpacks to %llu bytes where it says %llu",
 			      src->file->what, src->file->path, (unsigned long long)src->pos,
@@ -54,32 +54,32 @@ static int read_rest(struct source *src, const struct payload *payload, struct k
 	return ret;
 }
 
-int payload_load(struct mem *mem, const char *cache_dir, const struct file *file,
-		 const struct payload *payload, struct kernel_image *image, bool *cached,
-		 struct err *err)
+int boot_payload_load(struct mem *mem, const char *cache_dir, const struct boot_file *file,
+		      const struct payload *payload, struct kernel_image *image, bool *cached,
+		      struct err *err)
 {
-	struct source src;
+	struct boot_source src;
 	int ret;
 
 	memset(image, 0, sizeof(*image));
 	*cached = false;
 	if (payload->kind == UNPACK_NONE) {
-		source_plain(&src, file, payload->off, payload->len_bytes);
+		boot_source_plain(&src, file, payload->off, payload->len_bytes);
 		ret = elf_load(mem, &src, image, err);
 		return ret < 0 ? ret : read_rest(&src, payload, image, err);
 	}
-	if (cache_dir && cache_load(mem, cache_dir, file, image)) {
+	if (cache_dir && boot_cache_load(mem, cache_dir, file, image)) {
 		*cached = true;
 		return 0;
 	}
-	ret = source_packed(&src, file, payload->off, payload->len_bytes, payload->kind,
-			    mem->total_bytes + SLACK_BYTES, err);
+	ret = boot_source_packed(&src, file, payload->off, payload->len_bytes, payload->kind,
+				 mem->total_bytes + SLACK_BYTES, err);
 	if (!ret)
 		ret = elf_load(mem, &src, image, err);
 	if (!ret)
 		ret = read_rest(&src, payload, image, err);
-	source_close(&src);
+	boot_source_close(&src);
 	if (!ret && cache_dir)
-		cache_store(mem, cache_dir, file, image);
+		boot_cache_store(mem, cache_dir, file, image);
 	return ret;
 }

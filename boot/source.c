@@ -7,13 +7,14 @@
 
 #include "boot/unpack.h"
 
-void source_plain(struct source *src, const struct file *file, uint64_t off, uint64_t len_bytes)
+void boot_source_plain(struct boot_source *src, const struct boot_file *file, uint64_t off,
+		       uint64_t len_bytes)
 {
-	*src = (struct source){ .file = file, .off = off, .len_bytes = len_bytes };
+	*src = (struct boot_source){ .file = file, .off = off, .len_bytes = len_bytes };
 }
 
 /* Decode up to len_bytes to dst; the count or -errno. */
-static int64_t decode(struct source *src, void *dst, uint64_t len_bytes, struct err *err)
+static int64_t decode(struct boot_source *src, void *dst, uint64_t len_bytes, struct err *err)
 {
 	int64_t n;
 
@@ -26,14 +27,14 @@ static int64_t decode(struct source *src, void *dst, uint64_t len_bytes, struct 
 	return n;
 }
 
-int source_packed(struct source *src, const struct file *file, uint64_t off, uint64_t len_bytes,
-		  int kind, uint64_t max_bytes, struct err *err)
+int boot_source_packed(struct boot_source *src, const struct boot_file *file, uint64_t off,
+		       uint64_t len_bytes, int kind, uint64_t max_bytes, struct err *err)
 {
 	void *head;
 	int64_t n;
 	int ret;
 
-	source_plain(src, file, off, len_bytes);
+	boot_source_plain(src, file, off, len_bytes);
 	src->max_bytes = max_bytes;
 	ret = unpack_open(&src->unpack, (enum unpack_kind)kind, file, off, len_bytes, err);
 	if (ret < 0)
@@ -51,7 +52,7 @@ int source_packed(struct source *src, const struct file *file, uint64_t off, uin
 	return 0;
 }
 
-void source_close(struct source *src)
+void boot_source_close(struct boot_source *src)
 {
 	unpack_close(src->unpack);
 	if (src->head)
@@ -60,14 +61,14 @@ void source_close(struct source *src)
 	src->head = NULL;
 }
 
-static int ends_early(const struct source *src, struct err *err)
+static int ends_early(const struct boot_source *src, struct err *err)
 {
 	return err_set(err, EINVAL, "%s %s: the kernel inside is truncated", src->file->what,
 		       src->file->path);
 }
 
 /* Decode and forget len_bytes, or what there is. */
-static int skip(struct source *src, uint64_t len_bytes, struct err *err)
+static int skip(struct boot_source *src, uint64_t len_bytes, struct err *err)
 {
 	uint8_t sink[4096];
 
@@ -84,7 +85,8 @@ static int skip(struct source *src, uint64_t len_bytes, struct err *err)
 	return 0;
 }
 
-int source_read(struct source *src, uint64_t pos, void *dst, uint64_t len_bytes, struct err *err)
+int boot_source_read(struct boot_source *src, uint64_t pos, void *dst, uint64_t len_bytes,
+		     struct err *err)
 {
 	uint8_t *to = dst;
 	int64_t n;
@@ -95,7 +97,7 @@ int source_read(struct source *src, uint64_t pos, void *dst, uint64_t len_bytes,
 			return err_set(err, EINVAL, "%s %s: truncated: it ends at byte %llu",
 				       src->file->what, src->file->path,
 				       (unsigned long long)(src->off + src->len_bytes));
-		return file_read(src->file, src->off + pos, dst, len_bytes, err);
+		return boot_file_read(src->file, src->off + pos, dst, len_bytes, err);
 	}
 	if (pos < src->head_bytes) {
 		uint64_t part = src->head_bytes - pos;
@@ -121,18 +123,18 @@ int source_read(struct source *src, uint64_t pos, void *dst, uint64_t len_bytes,
 	return (uint64_t)n == len_bytes ? 0 : ends_early(src, err);
 }
 
-int64_t source_head(struct source *src, void *dst, uint32_t len_bytes, struct err *err)
+int64_t boot_source_head(struct boot_source *src, void *dst, uint32_t len_bytes, struct err *err)
 {
 	uint64_t have = src->unpack ? src->head_bytes : src->len_bytes;
 	int ret;
 
 	if (len_bytes > have)
 		len_bytes = (uint32_t)have;
-	ret = source_read(src, 0, dst, len_bytes, err);
+	ret = boot_source_read(src, 0, dst, len_bytes, err);
 	return ret < 0 ? ret : (int64_t)len_bytes;
 }
 
-int source_drain(struct source *src, struct err *err)
+int boot_source_drain(struct boot_source *src, struct err *err)
 {
 	return src->unpack ? skip(src, UINT64_MAX, err) : 0;
 }

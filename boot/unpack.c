@@ -36,7 +36,7 @@ struct lz4 {
 
 struct unpack {
 	enum unpack_kind kind;
-	const struct file *file;
+	const struct boot_file *file;
 	uint64_t pos, end; /* what is left to read from the file */
 	uint64_t scratch_bytes;
 	bool done;
@@ -176,8 +176,8 @@ static int open_decoder(struct unpack *u)
 	}
 }
 
-int unpack_open(struct unpack **out, enum unpack_kind kind, const struct file *file, uint64_t off,
-		uint64_t len_bytes, struct err *err)
+int unpack_open(struct unpack **out, enum unpack_kind kind, const struct boot_file *file,
+		uint64_t off, uint64_t len_bytes, struct err *err)
 {
 	struct unpack first = { .kind = kind, .file = file, .pos = off, .end = off + len_bytes };
 	struct unpack *u;
@@ -222,7 +222,7 @@ static int refill(struct unpack *u, struct err *err)
 		return 0;
 	if (n > IN_BYTES)
 		n = IN_BYTES;
-	ret = file_read(u->file, u->pos, u->in, n, err);
+	ret = boot_file_read(u->file, u->pos, u->in, n, err);
 	if (ret < 0)
 		return ret;
 	u->pos += n;
@@ -310,7 +310,7 @@ static int64_t step_lz4(struct unpack *u, uint8_t *dst, uint32_t n, struct err *
 		u->done = true;
 		return 0;
 	}
-	ret = file_read(u->file, u->pos, word, 4, err);
+	ret = boot_file_read(u->file, u->pos, word, 4, err);
 	if (ret < 0)
 		return ret;
 	u->pos += 4;
@@ -319,7 +319,7 @@ static int64_t step_lz4(struct unpack *u, uint8_t *dst, uint32_t n, struct err *
 		return 0;
 	if (!packed || packed > LZ4_COMPRESSBOUND(LZ4_BLOCK) || packed > u->end - u->pos)
 		return corrupt(u, err);
-	ret = file_read(u->file, u->pos, l->in, packed, err);
+	ret = boot_file_read(u->file, u->pos, l->in, packed, err);
 	if (ret < 0)
 		return ret;
 	u->pos += packed;

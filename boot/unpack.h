@@ -40,8 +40,8 @@ bool unpack_supported(enum unpack_kind kind);
 struct unpack;
 
 /* The packed bytes are [off, off + len_bytes) of file, which stays open until the close. */
-int unpack_open(struct unpack **out, enum unpack_kind kind, const struct file *file, uint64_t off,
-		uint64_t len_bytes, struct err *err);
+int unpack_open(struct unpack **out, enum unpack_kind kind, const struct boot_file *file,
+		uint64_t off, uint64_t len_bytes, struct err *err);
 /* Decode up to len_bytes to dst: fewer only at the end of the stream. The count or -errno. */
 int64_t unpack_read(struct unpack *unpack, void *dst, uint64_t len_bytes, struct err *err);
 /* Accepts NULL. */

@@ -9,8 +9,8 @@
  * sleep and reset are registers, events come by the Generic Event Device. No
  * 8259, no PIT: GSIs are IOAPIC pins and need no overrides.
  */
-#ifndef BANTAM_BOOT_ACPI_H
-#define BANTAM_BOOT_ACPI_H
+#ifndef BANTAM_ACPI_H
+#define BANTAM_ACPI_H
 
 #include "boot/acpi/aml.h"
 #include "boot/board.h"

@@ -8,8 +8,8 @@
  * end. Names are written as in ASL: "_SB_", "\\_SB_.PCI0", each segment four
  * characters. Pure; any thread.
  */
-#ifndef BANTAM_BOOT_AML_H
-#define BANTAM_BOOT_AML_H
+#ifndef BANTAM_ACPI_AML_H
+#define BANTAM_ACPI_AML_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -40,13 +40,13 @@ bool bzimage_detect(const uint8_t *head, uint32_t n)
 	return n >= MAGIC + 4 && get32(head + MAGIC) == SETUP_MAGIC;
 }
 
-static int bad(const struct file *file, struct err *err, const char *why)
+static int bad(const struct boot_file *file, struct err *err, const char *why)
 {
 	return err_set(err, ENOEXEC, "%s %s: bad bzImage: %s", file->what, file->path, why);
 }
 
 /* Where the protected-mode part lies. */
-static int parse_body(const struct file *file, const uint8_t *h, struct bzimage *bz,
+static int parse_body(const struct boot_file *file, const uint8_t *h, struct bzimage *bz,
 		      struct err *err)
 {
 	uint64_t sects = h[SETUP_SECTS] ? h[SETUP_SECTS] : 4;
@@ -81,15 +81,16 @@ static int parse_body(const struct file *file, const uint8_t *h, struct bzimage 
 	return 0;
 }
 
-int bzimage_parse(const struct file *file, struct bzimage *bz, struct kernel *k, struct err *err)
+int bzimage_parse(const struct boot_file *file, struct bzimage *bz, struct kernel *k,
+		  struct err *err)
 {
 	uint8_t h[SETUP_HEADER_END_MAX] = { 0 };
 	unsigned version, end;
 	int ret;
 
 	memset(bz, 0, sizeof(*bz));
-	ret = file_read(file, 0, h, file->size_bytes < sizeof(h) ? file->size_bytes : sizeof(h),
-			err);
+	ret = boot_file_read(file, 0, h,
+			     file->size_bytes < sizeof(h) ? file->size_bytes : sizeof(h), err);
 	if (ret < 0)
 		return ret;
 	/* The jump over the header ends where the header does. */
@@ -137,7 +138,7 @@ static unsigned long long mem_mib(const struct mem *mem)
 	return mem->total_bytes >> 20;
 }
 
-int bzimage_place(const struct mem *mem, const struct file *file, const struct bzimage *bz,
+int bzimage_place(const struct mem *mem, const struct boot_file *file, const struct bzimage *bz,
 		  struct kernel *k, struct err *err)
 {
 	uint64_t base = bz->pref_address;
@@ -167,11 +168,11 @@ int bzimage_place(const struct mem *mem, const struct file *file, const struct b
 	return 0;
 }
 
-int bzimage_load(struct mem *mem, const struct file *file, const struct bzimage *bz,
+int bzimage_load(struct mem *mem, const struct boot_file *file, const struct bzimage *bz,
 		 struct kernel *k, struct err *err)
 {
 	k->entry = BOOT_ENTRY_LINUX64;
 	k->rip = k->base + ENTRY_64;
-	return file_read(file, bz->body, mem_slice(mem, gpa(k->base), bz->body_bytes),
-			 bz->body_bytes, err);
+	return boot_file_read(file, bz->body, mem_slice(mem, gpa(k->base), bz->body_bytes),
+			      bz->body_bytes, err);
 }

@@ -19,8 +19,8 @@
  * first, and switches to page tables of its own). All of it is real memory:
  * the guest may write to the tables, which is its own loss.
  */
-#ifndef BANTAM_BOOT_LAYOUT_H
-#define BANTAM_BOOT_LAYOUT_H
+#ifndef BANTAM_X86_64_LAYOUT_H
+#define BANTAM_X86_64_LAYOUT_H
 
 #define LAYOUT_GDT 0x1000ull
 #define LAYOUT_GDT_BYTES 0x30u

@@ -6,8 +6,8 @@
  * public/arch-x86/hvm/start_info.h), a GDT. Addresses are those of layout.h,
  * which the caller has found to be memory. Thread: the builder.
  */
-#ifndef BANTAM_BOOT_PARAMS_H
-#define BANTAM_BOOT_PARAMS_H
+#ifndef BANTAM_X86_64_PARAMS_H
+#define BANTAM_X86_64_PARAMS_H
 
 #include <stdint.h>
 

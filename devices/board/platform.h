@@ -6,8 +6,8 @@
  * device_destroy; on failure nothing is left behind and *out is NULL. All
  * registers may be accessed from any vCPU thread.
  */
-#ifndef BANTAM_PLATFORM_H
-#define BANTAM_PLATFORM_H
+#ifndef BANTAM_BOARD_PLATFORM_H
+#define BANTAM_BOARD_PLATFORM_H
 
 #include "devices/device.h"
 

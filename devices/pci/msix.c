@@ -1,4 +1,4 @@
-/* pci_msix: see pci_msix.h. */
+/* msix: see pci/msix.h. */
 #include "devices/pci/msix.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@
 
 enum { ADDR_LOW, ADDR_HIGH, DATA, CONTROL };
 
-int msix_init(struct msix *m, const struct device_env *env, unsigned nvectors)
+int pci_msix_init(struct pci_msix *m, const struct device_env *env, unsigned nvectors)
 {
 	BUG_ON(!nvectors || nvectors > MSIX_MAX_VECTORS);
 	m->env = env;
@@ -29,7 +29,7 @@ int msix_init(struct msix *m, const struct device_env *env, unsigned nvectors)
 	return 0;
 }
 
-void msix_destroy(struct msix *m)
+void pci_msix_destroy(struct pci_msix *m)
 {
 	for (unsigned i = 0; i < m->nvectors; i++)
 		if (m->vector[i].bound)
@@ -38,8 +38,8 @@ void msix_destroy(struct msix *m)
 	memset(m, 0, sizeof(*m));
 }
 
-unsigned msix_cap(const struct msix *m, struct pci_func *f, unsigned bar, uint32_t table_off,
-		  uint32_t pba_off)
+unsigned pci_msix_cap(const struct pci_msix *m, struct pci_func *f, unsigned bar,
+		      uint32_t table_off, uint32_t pba_off)
 {
 	uint32_t table = table_off | bar, pba = pba_off | bar;
 	uint16_t control = (uint16_t)(m->nvectors - 1);
@@ -54,7 +54,7 @@ unsigned msix_cap(const struct msix *m, struct pci_func *f, unsigned bar, uint32
 }
 
 /* Bound, with the message that the table holds now. */
-static int bring_up_to_date(struct msix *m, struct msix_vector *v)
+static int bring_up_to_date(struct pci_msix *m, struct msix_vector *v)
 {
 	const struct device_env *env = m->env;
 	uint64_t addr = (uint64_t)v->word[ADDR_HIGH] << 32 | v->word[ADDR_LOW];
@@ -73,7 +73,7 @@ static int bring_up_to_date(struct msix *m, struct msix_vector *v)
 	return 0;
 }
 
-static void fire(struct msix *m, struct msix_vector *v)
+static void fire(struct pci_msix *m, struct msix_vector *v)
 {
 	int rc = bring_up_to_date(m, v);
 
@@ -89,12 +89,12 @@ static void fire(struct msix *m, struct msix_vector *v)
 	(void)eventfd_write(v->fd, 1);
 }
 
-static bool is_masked(const struct msix *m, unsigned i)
+static bool is_masked(const struct pci_msix *m, unsigned i)
 {
 	return m->masked || m->vector[i].word[CONTROL] & VECTOR_MASKED;
 }
 
-void msix_signal(struct msix *m, unsigned vector)
+void pci_msix_signal(struct pci_msix *m, unsigned vector)
 {
 	if (!m->enabled || vector >= m->nvectors)
 		return;
@@ -104,7 +104,7 @@ void msix_signal(struct msix *m, unsigned vector)
 		fire(m, &m->vector[vector]);
 }
 
-int msix_fd(struct msix *m, unsigned vector)
+int pci_msix_fd(struct pci_msix *m, unsigned vector)
 {
 	if (!m->enabled || vector >= m->nvectors || is_masked(m, vector) ||
 	    bring_up_to_date(m, &m->vector[vector]))
@@ -112,7 +112,7 @@ int msix_fd(struct msix *m, unsigned vector)
 	return m->vector[vector].fd;
 }
 
-static void fire_pending(struct msix *m)
+static void fire_pending(struct pci_msix *m)
 {
 	if (!m->enabled)
 		return;
@@ -124,12 +124,12 @@ static void fire_pending(struct msix *m)
 	}
 }
 
-void msix_clear_pending(struct msix *m)
+void pci_msix_clear_pending(struct pci_msix *m)
 {
 	m->pending = 0;
 }
 
-void msix_set_control(struct msix *m, uint16_t control)
+void pci_msix_set_control(struct pci_msix *m, uint16_t control)
 {
 	bool enabled = control & CONTROL_ENABLE;
 
@@ -141,14 +141,14 @@ void msix_set_control(struct msix *m, uint16_t control)
 }
 
 /* One dword of the table; NULL when beyond it or not aligned. */
-static uint32_t *word(const struct msix *m, uint64_t off)
+static uint32_t *word(const struct pci_msix *m, uint64_t off)
 {
 	if (off % 4 || off / VECTOR_BYTES >= m->nvectors)
 		return NULL;
 	return &m->vector[off / VECTOR_BYTES].word[off % VECTOR_BYTES / 4];
 }
 
-uint64_t msix_table_read(const struct msix *m, uint64_t off, unsigned size_bytes)
+uint64_t pci_msix_table_read(const struct pci_msix *m, uint64_t off, unsigned size_bytes)
 {
 	unsigned shift = (unsigned)(off % 4);
 	const uint32_t *at = word(m, off - shift);
@@ -162,14 +162,14 @@ uint64_t msix_table_read(const struct msix *m, uint64_t off, unsigned size_bytes
 }
 
 /* Software writes dwords and qwords only (section 6.8.2); other widths are dropped. */
-void msix_table_write(struct msix *m, uint64_t off, unsigned size_bytes, uint64_t val)
+void pci_msix_table_write(struct pci_msix *m, uint64_t off, unsigned size_bytes, uint64_t val)
 {
 	unsigned field = (unsigned)(off % VECTOR_BYTES / 4);
 	uint32_t *at;
 
 	if (size_bytes == 8) {
-		msix_table_write(m, off, 4, (uint32_t)val);
-		msix_table_write(m, off + 4, 4, val >> 32);
+		pci_msix_table_write(m, off, 4, (uint32_t)val);
+		pci_msix_table_write(m, off + 4, 4, val >> 32);
 		return;
 	}
 	at = size_bytes == 4 ? word(m, off) : NULL;
@@ -184,7 +184,7 @@ void msix_table_write(struct msix *m, uint64_t off, unsigned size_bytes, uint64_
 		fire_pending(m);
 }
 
-uint64_t msix_pba_read(const struct msix *m, uint64_t off, unsigned size_bytes)
+uint64_t pci_msix_pba_read(const struct pci_msix *m, uint64_t off, unsigned size_bytes)
 {
 	return off < 8 && size_bytes <= 8 ? m->pending >> (off * 8) : 0;
 }

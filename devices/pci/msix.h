@@ -1,10 +1,10 @@
 /*
- * pci_msix: the MSI-X table of one function (PCI Local Bus 3.0, section 6.8.2).
+ * msix: the MSI-X table of one function (PCI Local Bus 3.0, section 6.8.2).
  *
  * A vector is bound to the VM (env->ops->msi_bind) at its first interrupt and
  * its message is updated at the first interrupt after a change: each of the two costs a
  * change of KVM's routing table, and drivers program far more messages than they
- * use. Bindings last until msix_destroy. Thread: the owner's lock is held in every call.
+ * use. Bindings last until pci_msix_destroy. Thread: the owner's lock is held in every call.
  */
 #ifndef BANTAM_PCI_MSIX_H
 #define BANTAM_PCI_MSIX_H
@@ -24,7 +24,7 @@ struct msix_vector {
 	uint32_t bound_data;
 };
 
-struct msix {
+struct pci_msix {
 	const struct device_env *env;
 	unsigned nvectors;
 	struct msix_vector *vector;
@@ -34,26 +34,26 @@ struct msix {
 };
 
 /* 0 or -ENOMEM. env outlives it. */
-int msix_init(struct msix *m, const struct device_env *env, unsigned nvectors);
+int pci_msix_init(struct pci_msix *m, const struct device_env *env, unsigned nvectors);
 /* Unbinds; accepts a zeroed object. */
-void msix_destroy(struct msix *m);
+void pci_msix_destroy(struct pci_msix *m);
 /* Append the capability: table and pending bits at these offsets of one BAR. */
-unsigned msix_cap(const struct msix *m, struct pci_func *f, unsigned bar, uint32_t table_off,
-		  uint32_t pba_off);
+unsigned pci_msix_cap(const struct pci_msix *m, struct pci_func *f, unsigned bar,
+		      uint32_t table_off, uint32_t pba_off);
 
 /* Message control as the guest wrote it; fires what an unmask lets through. */
-void msix_set_control(struct msix *m, uint16_t control);
+void pci_msix_set_control(struct pci_msix *m, uint16_t control);
 /* off relative to the table (nvectors * 16 bytes) or the pending bits; beyond: 0, ignored. */
-uint64_t msix_table_read(const struct msix *m, uint64_t off, unsigned size_bytes);
-void msix_table_write(struct msix *m, uint64_t off, unsigned size_bytes, uint64_t val);
-uint64_t msix_pba_read(const struct msix *m, uint64_t off, unsigned size_bytes);
+uint64_t pci_msix_table_read(const struct pci_msix *m, uint64_t off, unsigned size_bytes);
+void pci_msix_table_write(struct pci_msix *m, uint64_t off, unsigned size_bytes, uint64_t val);
+uint64_t pci_msix_pba_read(const struct pci_msix *m, uint64_t off, unsigned size_bytes);
 
 /* Interrupt by vector, or set its pending bit. Not enabled or no such vector: nothing. */
-void msix_signal(struct msix *m, unsigned vector);
+void pci_msix_signal(struct pci_msix *m, unsigned vector);
 /* The eventfd of a vector that may interrupt now, its message up to date; -1: masked, not enabled,
- * or it cannot be had: then interrupts go by msix_signal. Valid until msix_destroy. */
-int msix_fd(struct msix *m, unsigned vector);
+ * or it cannot be had: then interrupts go by pci_msix_signal. Valid until pci_msix_destroy. */
+int pci_msix_fd(struct pci_msix *m, unsigned vector);
 /* The function was reset: forget pending bits. The table stays (it is the bus's). */
-void msix_clear_pending(struct msix *m);
+void pci_msix_clear_pending(struct pci_msix *m);
 
 #endif

@@ -125,7 +125,8 @@ static void inflate(struct balloon *b, const struct chain *chain)
 	uint32_t pfn[BATCH];
 	size_t len;
 
-	for (uint64_t off = 0; (len = chain_read(chain, off, pfn, sizeof(pfn))) >= 4; off += len)
+	for (uint64_t off = 0; (len = virtq_chain_read(chain, off, pfn, sizeof(pfn))) >= 4;
+	     off += len)
 		discard_pages(b, pfn, (unsigned)(len / 4));
 }
 
@@ -151,7 +152,7 @@ static void read_stats(struct balloon *b, const struct chain *chain)
 	for (unsigned i = 0; i < MAX_STATS; i++) {
 		uint16_t tag;
 
-		if (chain_read(chain, i * STAT_BYTES, entry, STAT_BYTES) < STAT_BYTES)
+		if (virtq_chain_read(chain, i * STAT_BYTES, entry, STAT_BYTES) < STAT_BYTES)
 			return;
 		memcpy(&tag, entry, sizeof(tag));
 		if (tag >= BALLOON_NSTATS)
@@ -288,7 +289,7 @@ static const struct virtio_class balloon_class = {
 
 /* --- for the host ------------------------------------------------------------------------- */
 
-int virtio_balloon_set_target(struct device *dev, uint64_t bytes)
+int balloon_set_target(struct device *dev, uint64_t bytes)
 {
 	struct balloon *b = (struct balloon *)dev;
 
@@ -302,7 +303,7 @@ int virtio_balloon_set_target(struct device *dev, uint64_t bytes)
 	return 0;
 }
 
-void virtio_balloon_get(struct device *dev, struct balloon_state *out)
+void balloon_get(struct device *dev, struct balloon_state *out)
 {
 	struct balloon *b = (struct balloon *)dev;
 
@@ -344,7 +345,7 @@ static void balloon_stats(struct device *dev, char *buf, size_t len)
 	struct balloon_state s;
 	int n;
 
-	virtio_balloon_get(dev, &s);
+	balloon_get(dev, &s);
 	if (!b->vdev.started) {
 		s.actual_bytes = (uint64_t)b->left_actual * PAGE_BYTES;
 		s.known = b->left_known;

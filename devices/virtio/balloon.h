@@ -32,8 +32,8 @@ struct balloon_state {
  * Ask the guest to give so many bytes (rounded down to 4 KiB), or to take back what it gave
  * beyond them. It does so when it can. -ERANGE: more than the guest has. Any thread.
  */
-int virtio_balloon_set_target(struct device *dev, uint64_t bytes);
+int balloon_set_target(struct device *dev, uint64_t bytes);
 /* Any thread. */
-void virtio_balloon_get(struct device *dev, struct balloon_state *out);
+void balloon_get(struct device *dev, struct balloon_state *out);
 
 #endif

@@ -66,7 +66,7 @@ static bool send(struct console *con, const struct chain *chain)
 	while (con->tx_off < chain->readable_bytes) {
 		size_t sent;
 
-		len = chain_read(chain, con->tx_off, buf, sizeof(buf));
+		len = virtq_chain_read(chain, con->tx_off, buf, sizeof(buf));
 		sent = chardev_write(con->chr, buf, len);
 		con->tx_off += sent;
 		if (sent < len)
@@ -162,7 +162,7 @@ static size_t receive(struct console *con, const uint8_t *buf, size_t len)
 		virtio_broken(&con->vdev, "a receive buffer has no writable byte");
 		return 0;
 	}
-	n = chain_write(&chain, 0, buf, len);
+	n = virtq_chain_write(&chain, 0, buf, len);
 	virtq_push(q, chain.head, (uint32_t)n);
 	return n;
 }

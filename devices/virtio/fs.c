@@ -1,6 +1,6 @@
 /*
  * fs: see fs.h. The daemon does all the work; this page says what the device is, and how
- * requests fail without it (virtio 1.2, section 5.11.6). Threads: see vhost_device.h; nothing
+ * requests fail without it (virtio 1.2, section 5.11.6). Threads: see vhost/user_device.h; nothing
  * of its own changes after create.
  */
 #include "devices/virtio/fs.h"
@@ -64,17 +64,17 @@ static uint32_t fs_refuse(const struct chain *chain)
 	struct fuse_out out = { .len = sizeof(out), .error = -ENOTCONN };
 	struct fuse_in in;
 
-	if (chain_read(chain, 0, &in, sizeof(in)) < sizeof(in) ||
+	if (virtq_chain_read(chain, 0, &in, sizeof(in)) < sizeof(in) ||
 	    chain->writable_bytes < sizeof(out) || in.opcode == FUSE_FORGET ||
 	    in.opcode == FUSE_BATCH_FORGET || in.opcode == FUSE_INTERRUPT)
 		return 0;
 	out.unique = in.unique;
-	return (uint32_t)chain_write(chain, 0, &out, sizeof(out));
+	return (uint32_t)virtq_chain_write(chain, 0, &out, sizeof(out));
 }
 
 static void fs_describe(struct device *dev, char *buf, size_t len)
 {
-	struct vhost_device *d = (struct vhost_device *)dev;
+	struct vhost_user_device *d = (struct vhost_user_device *)dev;
 	char where[64] = "";
 
 	virtio_describe(&d->vdev, where, sizeof(where));
@@ -83,7 +83,7 @@ static void fs_describe(struct device *dev, char *buf, size_t len)
 }
 
 static const struct device_ops fs_ops = {
-	.destroy = vhost_device_destroy,
+	.destroy = vhost_user_device_destroy,
 	.describe = fs_describe,
 };
 
@@ -94,7 +94,7 @@ static int fs_create(const struct device_env *env, const struct keyvals *cfg, st
 	unsigned nqueues = (unsigned)keys_num(cfg, K_QUEUES);
 	uint64_t size = keys_num(cfg, K_QUEUE_SIZE);
 	struct fs_space space = { .num_request_queues = nqueues };
-	struct vhost_device *d;
+	struct vhost_user_device *d;
 	int rc;
 
 	*out = NULL;
@@ -114,15 +114,15 @@ static int fs_create(const struct device_env *env, const struct keyvals *cfg, st
 	 * The first queue is for high priority requests. Of the device's own features none:
 	 * F_NOTIFICATION would come with a queue between that and the others (section 5.11.2).
 	 */
-	rc = vhost_device_init(d, &fs_class, env, cfg->option, keys_text(cfg, K_SOCKET),
-			       nqueues + 1, (uint16_t)size, 0, sizeof(space), err);
+	rc = vhost_user_device_init(d, &fs_class, env, cfg->option, keys_text(cfg, K_SOCKET),
+				    nqueues + 1, (uint16_t)size, 0, sizeof(space), err);
 	if (!rc) {
 		memcpy(space.tag, tag, strlen(tag));
 		memcpy(d->vdev.config, &space, sizeof(space));
 		rc = virtio_attach(&d->vdev, err);
 	}
 	if (rc) {
-		vhost_device_destroy(&d->vdev.dev);
+		vhost_user_device_destroy(&d->vdev.dev);
 		return rc;
 	}
 	*out = &d->vdev.dev;

@@ -29,7 +29,7 @@ static void step(struct fake_vm *vm, const uint8_t *op)
 		vm->ram[at] = op[3];
 		break;
 	case 3:
-		fake_vm_check(virtio_balloon_set_target(vm->dev, op[1] << 8) ==
+		fake_vm_check(balloon_set_target(vm->dev, op[1] << 8) ==
 			      (op[1] << 8 > RAM_BYTES ? -ERANGE : 0));
 		break;
 	case 4:
@@ -42,7 +42,7 @@ static void step(struct fake_vm *vm, const uint8_t *op)
 		fake_vm_offer(vm, op[1] % NQUEUES, op[2] % FAKE_VM_QUEUE_SIZE);
 		break;
 	case 7:
-		virtio_balloon_get(vm->dev, &state);
+		balloon_get(vm->dev, &state);
 		fake_vm_run(vm);
 		break;
 	}

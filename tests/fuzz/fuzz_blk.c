@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fz.disk.disk.readonly = data[0] & 1;
 	fz.disk.disk.can_discard = fz.disk.disk.can_write_zeroes = !(data[0] & 1);
 	fz.disk.hold = data[0] & 2;
-	fake_vm_check(!virtio_blk_create(&vm->env, &cfg, &fz.disk.disk, &vm->dev, &err));
+	fake_vm_check(!blk_create(&vm->env, &cfg, &fz.disk.disk, &vm->dev, &err));
 	memcpy(vm->ram, data + 4, INPUT_BYTES);
 	start(&fz, data[1] | (uint32_t)data[2] << 8 | (uint32_t)data[3] << 24);
 	for (data += 4 + INPUT_BYTES, size -= 4 + INPUT_BYTES; size >= 4; data += 4, size -= 4)

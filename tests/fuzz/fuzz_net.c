@@ -48,7 +48,7 @@ static void open_cable(struct fuzz *fz, uint8_t how)
 		snprintf(text, sizeof(text), "vhost=off,queue-size=64%s",
 			 how & 0x80 ? ",tx-ops=1000000,rx-rate=1T" : "");
 		fake_vm_check(!keys_parse(&kv, "--net", virtio_net_type.keys, text, &err));
-		fake_vm_check(!net_create_on(&fz->pairs->net, &fz->vm.env, &kv, &fz->vm.dev, &err));
+		fake_vm_check(!nic_create_on(&fz->pairs->net, &fz->vm.env, &kv, &fz->vm.dev, &err));
 		keys_clear(&kv);
 		return;
 	}

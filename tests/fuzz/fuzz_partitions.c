@@ -25,10 +25,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct store_ops ops = { .name = "fake", .read = fake_read };
 	struct fake disk = { { .ops = &ops, .size_bytes = size }, data };
-	static struct partitions parts;
+	static struct store_partitions parts;
 	struct err err = { "" };
 
-	if (partitions_read(&disk.store, &parts, &err)) {
+	if (store_partitions_read(&disk.store, &parts, &err)) {
 		BUG_ON(!*err.text);
 		return 0;
 	}
@@ -38,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		BUG_ON(!p->len_bytes || p->offset > size || p->len_bytes > size - p->offset);
 		BUG_ON(strlen(p->partuuid) >= sizeof(p->partuuid));
-		partitions_content(&disk.store, p->offset, p->len_bytes);
+		store_partitions_content(&disk.store, p->offset, p->len_bytes);
 	}
 	return 0;
 }

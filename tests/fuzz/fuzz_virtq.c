@@ -94,9 +94,9 @@ static void copy(struct device *d, struct input *in)
 
 	if (!d->may_unpop)
 		return; /* no chain, or one that was given back */
-	n = chain_read(&d->chain, off, buf, len);
+	n = virtq_chain_read(&d->chain, off, buf, len);
 	check(n <= len && off + n <= d->chain.readable_bytes + (n ? 0 : off));
-	n = chain_write(&d->chain, off, buf, len);
+	n = virtq_chain_write(&d->chain, off, buf, len);
 	check(n <= len && off + n <= d->chain.writable_bytes + (n ? 0 : off));
 }
 

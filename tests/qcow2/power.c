@@ -199,7 +199,7 @@ int __wrap_fdatasync(int fd)
 
 /* --- the file after a loss of power --------------------------------------------------------------------- */
 
-struct file {
+struct boot_file {
 	uint8_t *data;
 	uint64_t size, room;
 };
@@ -219,7 +219,7 @@ static uint64_t moment(uint64_t salt, uint64_t unit, uint64_t from, uint64_t to)
 	}
 }
 
-static void apply(struct file *f, const struct event *e, uint64_t at, uint64_t n)
+static void apply(struct boot_file *f, const struct event *e, uint64_t at, uint64_t n)
 {
 	if (at + n > f->room)
 		fail("a write beyond what was recorded");
@@ -247,7 +247,7 @@ static uint64_t *durable_times(uint64_t cut, uint64_t room)
 	return t;
 }
 
-static void lose_power(struct file *f, uint64_t cut, struct rng *rng)
+static void lose_power(struct boot_file *f, uint64_t cut, struct rng *rng)
 {
 	uint64_t synced = 0, salt = rnd64(rng);
 	/* What is written back at once: a sector, a page, everything. */
@@ -281,7 +281,7 @@ static void lose_power(struct file *f, uint64_t cut, struct rng *rng)
 	free(durable);
 }
 
-static void write_file(const char *path, const struct file *f)
+static void write_file(const char *path, const struct boot_file *f)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
 
@@ -335,7 +335,7 @@ static void resize(uint64_t nsectors)
 		fail("close after a resize");
 }
 
-static void load(const char *path, struct file *f)
+static void load(const char *path, struct boot_file *f)
 {
 	int fd = open(path, O_RDONLY);
 	struct stat st;
@@ -368,11 +368,11 @@ static void copy_ledger(struct ledger *to, const struct ledger *from)
 }
 
 /* resized: sectors, if resize_end. */
-static void one_point(const struct file *before, const struct ledger *known, struct rng *rng,
+static void one_point(const struct boot_file *before, const struct ledger *known, struct rng *rng,
 		      uint64_t seq, uint64_t resized, unsigned long *leaks)
 {
 	uint64_t cut = rnd(rng, now) + 2, size = before->size;
-	struct file f = { .size = size, .room = before->room };
+	struct boot_file f = { .size = size, .room = before->room };
 	size_t end = strcspn(context, "|");
 	struct ledger l;
 	unsigned long n;
@@ -448,7 +448,7 @@ int torture_power(uint64_t seed, unsigned points, const char *dir)
 			 seq = 0;
 		bool direct = !rnd(&rng, 4);
 		struct ledger known, l;
-		struct file before;
+		struct boot_file before;
 
 		snprintf(context, sizeof(context), "torture power %llu %u %s: recording %u%s ",
 			 (unsigned long long)seed, points, dir, recordings,

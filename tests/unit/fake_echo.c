@@ -28,9 +28,9 @@ static void echo_kick(struct virtio_device *v, unsigned queue)
 	do {
 		virtq_disable_kicks(q);
 		while ((rc = virtq_pop(q, &chain, iov, 8)) > 0) {
-			size_t n = chain_read(&chain, 0, buf, sizeof(buf));
+			size_t n = virtq_chain_read(&chain, 0, buf, sizeof(buf));
 
-			virtq_push(q, chain.head, (uint32_t)chain_write(&chain, 0, buf, n));
+			virtq_push(q, chain.head, (uint32_t)virtq_chain_write(&chain, 0, buf, n));
 		}
 	} while (!rc && virtq_enable_kicks(q));
 	if (rc < 0)

@@ -279,7 +279,7 @@ Test(balloon, statistics)
 	put_stat(4, BALLOON_SWAP_IN, 5); /* only half of it is in the buffer */
 	fake_ring_add(&d.ring[2], &b, 1, NULL, 0);
 	fake_driver_kick(&d, 2);
-	virtio_balloon_get(dev, &state);
+	balloon_get(dev, &state);
 	cr_assert_eq(state.known, 1u << BALLOON_FREE_BYTES | 1u << BALLOON_TOTAL_BYTES);
 	cr_assert_eq(state.stat[BALLOON_FREE_BYTES], 123456);
 	cr_assert_eq(state.stat[BALLOON_TOTAL_BYTES], 1ull << 40);
@@ -348,16 +348,16 @@ Test(balloon, target)
 	cr_assert_eq(fake_driver_offered(&d) & 0x3f, F_POISON);
 	fake_driver_start(&d, 0, 2, 16);
 	generation = fake_driver_generation(&d);
-	cr_assert_eq(virtio_balloon_set_target(dev, 1 << 20), 0);
+	cr_assert_eq(balloon_set_target(dev, 1 << 20), 0);
 	cr_assert_eq(fake_driver_config_irqs(&d), 1);
 	cr_assert_neq(fake_driver_generation(&d), generation);
 	cr_assert_eq(fake_driver_config(&d, 0, 4), 256);
-	cr_assert_eq(virtio_balloon_set_target(dev, 1ull << 40), -ERANGE);
+	cr_assert_eq(balloon_set_target(dev, 1ull << 40), -ERANGE);
 	fake_driver_set_config(&d, 4, 4, 250);
 	for (unsigned off = 0; off < 20; off += 2) /* whatever it writes elsewhere */
 		if (off < 4 || off >= 8)
 			fake_driver_set_config(&d, off, 2, 0xffff);
-	virtio_balloon_get(dev, &state);
+	balloon_get(dev, &state);
 	cr_assert_eq(state.target_bytes, 1 << 20);
 	cr_assert_eq(state.actual_bytes, 250 * 4096);
 	cr_assert_eq(fake_driver_config(&d, 0, 4), 256);

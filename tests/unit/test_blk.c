@@ -66,7 +66,7 @@ static void create(enum fake_transport transport, bool ro, unsigned nqueues)
 	disk.disk.can_discard = disk.disk.can_write_zeroes = !ro;
 	closed = false;
 	disk.closed = &closed;
-	cr_assert_eq(virtio_blk_create(&f.env, &cfg, &disk.disk, &dev, &err), 0, "%s", err.text);
+	cr_assert_eq(blk_create(&f.env, &cfg, &disk.disk, &dev, &err), 0, "%s", err.text);
 	fake_driver_find(&d, &f, 0, true);
 	page = fake_alloc(&f, 1 << 17);
 	host = fake_at(&f, page, 1 << 17);

@@ -548,7 +548,7 @@ Test(net, many_commands)
 	}
 	memcpy(host + 0x10000, (uint8_t[]){ 0, 0, 1 }, 3);
 	virtio_lock(&nic->vdev);
-	net_run_ctrl(nic);
+	nic_run_ctrl(nic);
 	virtio_unlock(&nic->vdev);
 	while (fake_ring_take(&d.ring[CTRL], &e))
 		n++;
@@ -578,7 +578,7 @@ static struct fake_net *begin_pairs(uint64_t features)
 	fake_env_init(&f, FAKE_PCI);
 	cr_assert_eq(keys_parse(&kv, "--net", virtio_net_type.keys, "vhost=off", &err), 0);
 	fake = fake_net_create(f.env.loop, 2);
-	cr_assert_eq(net_create_on(&fake->net, &f.env, &kv, &dev, &err), 0, "%s", err.text);
+	cr_assert_eq(nic_create_on(&fake->net, &f.env, &kv, &dev, &err), 0, "%s", err.text);
 	keys_clear(&kv);
 	fake_driver_find(&d, &f, 0, true);
 	page = fake_alloc(&f, PAGE_BYTES);

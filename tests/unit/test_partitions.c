@@ -32,7 +32,7 @@ static int fake_read(struct store *s, const struct iovec *iov, unsigned niov, ui
 
 static const struct store_ops fake_ops = { .name = "fake", .read = fake_read };
 static struct fake disk;
-static struct partitions got;
+static struct store_partitions got;
 
 static void setup(void)
 {
@@ -79,7 +79,7 @@ static int read_table(void)
 {
 	struct err err;
 
-	return partitions_read(&disk.store, &got, &err);
+	return store_partitions_read(&disk.store, &got, &err);
 }
 
 static void is_part(unsigned i, unsigned number, uint64_t start, uint64_t len, const char *uuid)
@@ -328,12 +328,12 @@ Test(partitions, roles)
 
 Test(partitions, content)
 {
-	cr_assert_null(partitions_content(&disk.store, 0, SECTORS * 512));
+	cr_assert_null(store_partitions_content(&disk.store, 0, SECTORS * 512));
 	memcpy(sector(10) + 1024 + 56, "\x53\xef", 2);
-	cr_assert_str_eq(partitions_content(&disk.store, 5120, 4096), "ext4");
+	cr_assert_str_eq(store_partitions_content(&disk.store, 5120, 4096), "ext4");
 	/* Outside of the partition, or of the disk. */
-	cr_assert_null(partitions_content(&disk.store, 5120, 1024));
-	cr_assert_null(partitions_content(&disk.store, SECTORS * 512 - 1, UINT64_MAX / 2));
+	cr_assert_null(store_partitions_content(&disk.store, 5120, 1024));
+	cr_assert_null(store_partitions_content(&disk.store, SECTORS * 512 - 1, UINT64_MAX / 2));
 	memcpy(sector(20), "XFSB", 4);
-	cr_assert_str_eq(partitions_content(&disk.store, 10240, 4096), "xfs");
+	cr_assert_str_eq(store_partitions_content(&disk.store, 10240, 4096), "xfs");
 }

@@ -456,7 +456,7 @@ static bool waiting(void *queue)
 
 static bool is_gone(void *unused)
 {
-	return ((struct vhost_device *)dev)->front.vu.fd < 0;
+	return ((struct vhost_user_device *)dev)->front.vu.fd < 0;
 }
 
 static void one_request(unsigned q)

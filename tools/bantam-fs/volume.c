@@ -42,20 +42,20 @@ static void open_volume(struct store *s, struct volume *v)
 
 int volumes_open(struct store *s, struct volumes *out, struct err *err)
 {
-	struct partitions *parts = calloc(1, sizeof(*parts));
+	struct store_partitions *parts = calloc(1, sizeof(*parts));
 	int rc;
 
 	memset(out, 0, sizeof(*out));
 	if (!parts)
 		return err_sys(err, ENOMEM, "partitions");
 	initialize_ext2_error_table();
-	rc = partitions_read(s, parts, err);
+	rc = store_partitions_read(s, parts, err);
 	out->table = parts->table;
 	for (unsigned i = 0; !rc && i < parts->n; i++) {
 		struct volume *v = &out->v[out->n++];
 
 		v->part = parts->part[i];
-		v->content = partitions_content(s, v->part.offset, v->part.len_bytes);
+		v->content = store_partitions_content(s, v->part.offset, v->part.len_bytes);
 		if (v->content && !strcmp(v->content, "ext4"))
 			open_volume(s, v);
 	}

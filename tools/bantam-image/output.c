@@ -91,7 +91,7 @@ static int take_old(struct output *o, const char *path, bool force, struct err *
 			       path);
 	o->replace = true;
 	/* Not under a VM that uses it. */
-	return image_open(&o->old, o->path, false, false, err);
+	return store_image_open(&o->old, o->path, false, false, err);
 }
 
 int output_create(struct output *o, const char *path, bool force, struct err *err)
@@ -176,7 +176,7 @@ void output_close(struct output *o)
 		unlink(o->temp);
 	if (o->fd >= 0)
 		close(o->fd);
-	image_close(&o->old);
+	store_image_close(&o->old);
 	free(o->temp);
 	free(o->path);
 	memset(o, 0, sizeof(*o));

@@ -19,7 +19,7 @@ struct output {
 	char *path; /* the final name; links followed */
 	char *temp; /* NULL: no name yet */
 	bool replace;
-	struct image old; /* locked, with replace */
+	struct store_image old; /* locked, with replace */
 	struct stat old_stat;
 };
 

@@ -80,7 +80,7 @@ static bool finish(struct virtq *q)
 {
 	const uint8_t num[2] = { (uint8_t)me.nbuffers, (uint8_t)(me.nbuffers >> 8) };
 
-	chain_write(&me.first, HDR_NUM_BUFFERS, num, sizeof(num));
+	virtq_chain_write(&me.first, HDR_NUM_BUFFERS, num, sizeof(num));
 	virtq_publish(q);
 	forget_frame();
 	return true;
@@ -94,7 +94,7 @@ static void begin_frame(const struct chain *chain)
 	me.first.iov = me.first_iov;
 	memcpy(me.first_iov, chain->iov,
 	       ((size_t)chain->nreadable + chain->nwritable) * sizeof(chain->iov[0]));
-	chain_write(chain, 0, hdr, sizeof(hdr));
+	virtq_chain_write(chain, 0, hdr, sizeof(hdr));
 	me.done = NET_HDR_BYTES;
 }
 
@@ -120,8 +120,8 @@ static bool queue_send(const uint8_t *frame, size_t len_bytes)
 		}
 		if (!me.nbuffers)
 			begin_frame(&chain);
-		part = (uint32_t)chain_write(&chain, at, frame + me.done - NET_HDR_BYTES,
-					     all - me.done);
+		part = (uint32_t)virtq_chain_write(&chain, at, frame + me.done - NET_HDR_BYTES,
+						   all - me.done);
 		me.done += part;
 		me.nbuffers++;
 		virtq_put(q, chain.head, at + part);
@@ -159,7 +159,7 @@ static bool queue_take(guest_frame_fn fn)
 
 	virtq_disable_kicks(q);
 	while (n < GUEST_END_BATCH && (rc = virtq_pop(q, &chain, me.iov, VIRTQ_MAX_SIZE)) > 0) {
-		size_t len = chain_read(&chain, NET_HDR_BYTES, me.frame, sizeof(me.frame));
+		size_t len = virtq_chain_read(&chain, NET_HDR_BYTES, me.frame, sizeof(me.frame));
 
 		virtq_put(q, chain.head, 0);
 		n++;

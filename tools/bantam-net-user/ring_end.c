@@ -1,4 +1,4 @@
-/* ring_end: see guest_end.h. The rings of net_ring.h, and a bell (an eventfd) at each end. */
+/* ring_end: see guest_end.h. The rings of net/ring.h, and a bell (an eventfd) at each end. */
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>

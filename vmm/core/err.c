@@ -42,7 +42,7 @@ int err_sys(struct err *err, int code, const char *fmt, ...)
 	return -code;
 }
 
-void bug_die(const char *cond, const char *file, int line)
+void err_bug(const char *cond, const char *file, int line)
 {
 	fprintf(stderr, "bantam: bug at %s:%d: %s\n", file, line, cond);
 	abort();

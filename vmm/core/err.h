@@ -21,13 +21,13 @@ int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((form
 /* As err_set, and appends ": " and the text of the errno. */
 int err_sys(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-_Noreturn void bug_die(const char *cond, const char *file, int line);
+_Noreturn void err_bug(const char *cond, const char *file, int line);
 
 /* A broken promise of our own code. Always compiled in; cond has no effects. */
 #define BUG_ON(cond)                                                                               \
 	do {                                                                                       \
 		if (__builtin_expect(!!(cond), 0))                                                 \
-			bug_die(#cond, __FILE__, __LINE__);                                        \
+			err_bug(#cond, __FILE__, __LINE__);                                        \
 	} while (0)
 
 #endif

@@ -6,8 +6,8 @@
  * opens it. What it says comes from a guest's disk and is taken as text only. Thread: the
  * builder.
  */
-#ifndef BANTAM_BOOTDISK_H
-#define BANTAM_BOOTDISK_H
+#ifndef BANTAM_MACHINE_BOOTDISK_H
+#define BANTAM_MACHINE_BOOTDISK_H
 
 #include <stdbool.h>
 #include <stdint.h>

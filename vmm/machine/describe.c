@@ -1,4 +1,4 @@
-/* machine_describe: what --dry-run prints. */
+/* describe: what --dry-run prints. */
 #include "vmm/machine/machine_impl.h"
 
 static void describe_memory(const struct machine *m, FILE *out)

@@ -1,5 +1,5 @@
 /*
- * machine_devices: the devices of a machine: the transport, the board's own, what
+ * devices: the devices of a machine: the transport, the board's own, what
  * the user asked for, and the threads that serve them.
  */
 #include <errno.h>

@@ -2,8 +2,8 @@
  * env: the production side of device_env: what devices ask for becomes
  * ioeventfds, irqfds and IOAPIC lines.
  */
-#ifndef BANTAM_ENV_H
-#define BANTAM_ENV_H
+#ifndef BANTAM_MACHINE_ENV_H
+#define BANTAM_MACHINE_ENV_H
 
 #include <stdatomic.h>
 

@@ -60,7 +60,7 @@ struct machine {
 };
 
 /*
- * machine_devices.c. create fills the board as well. destroy ends every I/O thread and belongs
+ * machine/devices.c. create fills the board as well. destroy ends every I/O thread and belongs
  * to the loop's thread (or the builder's, when the loop never ran), as do the last three.
  */
 int machine_create_devices(struct machine *m, struct err *err);

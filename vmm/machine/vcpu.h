@@ -6,8 +6,8 @@
  * of its own, which prepares it while the builder goes on. A vCPU belongs to
  * the thread that runs it; vcpu_stop may come from any.
  */
-#ifndef BANTAM_VCPU_H
-#define BANTAM_VCPU_H
+#ifndef BANTAM_MACHINE_VCPU_H
+#define BANTAM_MACHINE_VCPU_H
 
 #include <stdint.h>
 

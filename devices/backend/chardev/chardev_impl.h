@@ -1,5 +1,5 @@
 /*
- * chardev_impl: between chardev.c and the sinks, and for nobody else.
+ * chardev/chardev_impl: between chardev.c and the sinks, and for nobody else.
  *
  * chardev.c owns the ring, the flushing and the input queue; a sink owns how
  * its descriptors come to be and go away. A sink embeds struct chardev first.

@@ -1,5 +1,5 @@
 /*
- * chardev_file: output to a file, a FIFO or a terminal device. No input.
+ * chardev/file: output to a file, a FIFO or a terminal device. No input.
  */
 #include "devices/backend/chardev/chardev_impl.h"
 
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-struct file {
+struct boot_file {
 	struct chardev chr;
 	bool made; /* by this open, and not used yet */
 };
@@ -17,7 +17,7 @@ struct file {
 /* The last run's output goes only when this one begins. FIFOs and devices refuse, rightly. */
 static void file_begin(struct chardev *chr)
 {
-	((struct file *)chr)->made = false;
+	((struct boot_file *)chr)->made = false;
 	if (chr->hold && ftruncate(chr->out_fd, 0) && errno != EINVAL)
 		chardev_fail(chr, errno);
 	pthread_mutex_lock(&chr->lock);
@@ -28,7 +28,7 @@ static void file_begin(struct chardev *chr)
 static void file_close(struct chardev *chr)
 {
 	/* A VM that was only built leaves nothing behind. */
-	if (((struct file *)chr)->made)
+	if (((struct boot_file *)chr)->made)
 		unlink(chr->describe + strlen("file="));
 	if (chr->out_fd >= 0)
 		close(chr->out_fd);
@@ -47,14 +47,14 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 	struct chardev *chr;
 	int rc;
 
-	rc = chardev_new(cfg, loop, &file_ops, sizeof(struct file), CHARDEV_RING_BYTES, &chr, err,
-			 "file=%s", path);
+	rc = chardev_new(cfg, loop, &file_ops, sizeof(struct boot_file), CHARDEV_RING_BYTES, &chr,
+			 err, "file=%s", path);
 	if (rc)
 		return rc;
 	chr->hold = !append;
 	chr->out_fd = open(path, flags | O_EXCL, 0666);
 	if (chr->out_fd >= 0)
-		((struct file *)chr)->made = true;
+		((struct boot_file *)chr)->made = true;
 	else if (errno == EEXIST)
 		chr->out_fd = open(path, flags, 0666);
 	if (chr->out_fd < 0) {

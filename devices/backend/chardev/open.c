@@ -1,5 +1,5 @@
 /*
- * chardev_open: the keys of --serial and --console, and which sink they mean.
+ * chardev/open: the keys of --serial and --console, and which sink they mean.
  */
 #include "devices/backend/chardev/chardev_impl.h"
 

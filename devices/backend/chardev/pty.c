@@ -1,5 +1,5 @@
 /*
- * chardev_pty: a pseudo-terminal that a person or tool opens whenever they like.
+ * chardev/pty: a pseudo-terminal that a person or tool opens whenever they like.
  *
  * The slave side is not kept open here, so that the kernel tells when the last
  * reader has gone (EPOLLHUP on the master); inotify tells when one comes.

@@ -1,5 +1,5 @@
 /*
- * chardev_ring: the bytes between a device and its sink. Positions count all
+ * chardev/ring: the bytes between a device and its sink. Positions count all
  * bytes ever; head - tail are there, never more than the ring holds.
  */
 #include "devices/backend/chardev/chardev_impl.h"

@@ -1,5 +1,5 @@
 /*
- * chardev_socket: a listening Unix stream socket, one client at a time.
+ * chardev/socket: a listening Unix stream socket, one client at a time.
  *
  * The socket is readable and writable by its owner alone: what it leads to is
  * often a root shell. A second client is told so and sent away, unless the

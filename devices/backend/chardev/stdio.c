@@ -1,5 +1,5 @@
 /*
- * chardev_stdio: the process's own stdin and stdout.
+ * chardev/stdio: the process's own stdin and stdout.
  *
  * Theory of operation. stdin that is a terminal goes raw, so that every key,
  * Ctrl-C too, reaches the guest; Ctrl-A is the way out. What was changed is

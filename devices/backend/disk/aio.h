@@ -1,5 +1,5 @@
 /*
- * aio: asynchronous operations on one or two open files, by io_uring or by a
+ * disk/aio: asynchronous operations on one or two open files, by io_uring or by a
  * pool of threads.
  *
  * submit queues, commit starts (one io_uring_enter for a batch) and at once
@@ -12,8 +12,8 @@
  * request in the context of the thread that submitted it, and a vCPU has better
  * things to do.
  */
-#ifndef BANTAM_AIO_H
-#define BANTAM_AIO_H
+#ifndef BANTAM_DISK_AIO_H
+#define BANTAM_DISK_AIO_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -71,12 +71,13 @@ struct aio {
 };
 
 /* engine: "auto" (the ring if the host lets us, else threads), "io_uring", "threads". */
-int aio_create(const struct aio_config *cfg, const char *engine, struct aio **out, struct err *err);
-int aio_uring_create(const struct aio_config *cfg, struct aio **out, struct err *err);
-int aio_threads_create(const struct aio_config *cfg, struct aio **out, struct err *err);
+int disk_aio_create(const struct aio_config *cfg, const char *engine, struct aio **out,
+		    struct err *err);
+int disk_aio_uring_create(const struct aio_config *cfg, struct aio **out, struct err *err);
+int disk_aio_threads_create(const struct aio_config *cfg, struct aio **out, struct err *err);
 
 /* One operation, now, in this thread: bytes, 0 or -errno. */
-int64_t aio_run(int fd, const struct aio_op *op);
+int64_t disk_aio_run(int fd, const struct aio_op *op);
 
 static inline void aio_submit(struct aio *aio, struct aio_op *op)
 {

@@ -80,7 +80,7 @@ static int64_t transfer(int fd, const struct aio_op *op, int flags)
 			flags | (op->dsync ? RWF_DSYNC : 0));
 }
 
-int64_t aio_run(int fd, const struct aio_op *op)
+int64_t disk_aio_run(int fd, const struct aio_op *op)
 {
 	uint64_t range[2] = { op->offset, op->len_bytes };
 	int64_t n;
@@ -127,7 +127,7 @@ static void *pool_main(void *opaque)
 		}
 		pool->ntodo--;
 		pthread_mutex_unlock(&pool->lock);
-		op->result = aio_run(pool->aio.cfg.fd[op->file], op);
+		op->result = disk_aio_run(pool->aio.cfg.fd[op->file], op);
 		pthread_mutex_lock(&pool->lock);
 		first = !pool->finished.first;
 		list_add(&pool->finished, op);
@@ -193,7 +193,7 @@ static void pool_start_batch(struct pool *pool)
 	/* Not one thread to be had: slow, but correct. */
 	while ((op = list_take(&pool->todo))) {
 		pool->ntodo--;
-		op->result = aio_run(pool->aio.cfg.fd[op->file], op);
+		op->result = disk_aio_run(pool->aio.cfg.fd[op->file], op);
 		list_add(&pool->ready, op);
 	}
 }
@@ -276,7 +276,7 @@ static const struct aio_ops pool_ops = {
 	.destroy = pool_destroy,
 };
 
-int aio_threads_create(const struct aio_config *cfg, struct aio **out, struct err *err)
+int disk_aio_threads_create(const struct aio_config *cfg, struct aio **out, struct err *err)
 {
 	struct pool *pool = calloc(1, sizeof(*pool));
 	int rc;

@@ -129,7 +129,7 @@ static void uring_submit(struct aio *aio, struct aio_op *op)
 		cfg.wake = pool_wake;
 		cfg.opaque = u;
 		if (!u->pool)
-			aio_threads_create(&cfg, &u->pool, NULL);
+			disk_aio_threads_create(&cfg, &u->pool, NULL);
 		if (u->pool) {
 			aio_submit(u->pool, op);
 			return;
@@ -290,7 +290,7 @@ static void on_ring(void *opaque, uint32_t events)
 	u->aio.cfg.wake(u->aio.cfg.opaque);
 }
 
-int aio_uring_create(const struct aio_config *cfg, struct aio **out, struct err *err)
+int disk_aio_uring_create(const struct aio_config *cfg, struct aio **out, struct err *err)
 {
 	struct uring *u = calloc(1, sizeof(*u));
 	int rc;
@@ -315,13 +315,14 @@ int aio_uring_create(const struct aio_config *cfg, struct aio **out, struct err 
 	return 0;
 }
 
-int aio_create(const struct aio_config *cfg, const char *engine, struct aio **out, struct err *err)
+int disk_aio_create(const struct aio_config *cfg, const char *engine, struct aio **out,
+		    struct err *err)
 {
 	if (strcmp(engine, "threads") == 0)
-		return aio_threads_create(cfg, out, err);
+		return disk_aio_threads_create(cfg, out, err);
 	if (strcmp(engine, "io_uring") == 0)
-		return aio_uring_create(cfg, out, err);
-	if (aio_uring_create(cfg, out, NULL) == 0)
+		return disk_aio_uring_create(cfg, out, err);
+	if (disk_aio_uring_create(cfg, out, NULL) == 0)
 		return 0;
-	return aio_threads_create(cfg, out, err);
+	return disk_aio_threads_create(cfg, out, err);
 }

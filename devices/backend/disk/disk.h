@@ -116,8 +116,8 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
  * I/O on a file that another format has opened: no size, no lock, and close leaves it open and
  * unflushed. cfg: engine and loop count. image is copied.
  */
-int disk_raw_attach(const struct disk_config *cfg, const struct image *image, struct disk **out,
-		    struct err *err);
+int disk_raw_attach(const struct disk_config *cfg, const struct store_image *image,
+		    struct disk **out, struct err *err);
 
 static inline void disk_close(struct disk *disk)
 {

@@ -1,4 +1,4 @@
-/* disk_new: see disk_new.h. */
+/* disk/new: see disk/new.h. */
 #include "devices/backend/disk/new.h"
 
 #include <errno.h>

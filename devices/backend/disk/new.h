@@ -1,5 +1,5 @@
 /*
- * disk_new: disks that bantam makes itself: a folder's files in memory (--disk seed=),
+ * disk/new: disks that bantam makes itself: a folder's files in memory (--disk seed=),
  * and an image at its first start (--disk create=). See disk.h for what they then are.
  *
  * Thread: the builder's.

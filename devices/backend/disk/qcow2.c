@@ -1,5 +1,5 @@
 /*
- * disk_qcow2: a qcow2 image as virtio-blk's disk. See disk.h and qcow2.h.
+ * disk/qcow2: a qcow2 image as virtio-blk's disk. See disk.h and qcow2.h.
  *
  * Theory of operation. The loop's thread looks up where a request's bytes are, as far as the
  * metadata is in memory, and hands the pieces to disk_raw on the image's file or on the file of
@@ -9,7 +9,7 @@
  * (write_here.h) writes are done there at once, and so is the copying of those that need it.
  *
  * All else, namely what must load metadata, decompress, commit, or went wrong, is done by
- * the synchronous engine in a worker (disk_workers.h). A request that meets a cluster which a
+ * the synchronous engine in a worker (disk/workers.h). A request that meets a cluster which a
  * worker changes waits until a worker has finished.
  */
 #include "devices/backend/disk/disk.h"
@@ -46,7 +46,7 @@ static struct job *list_take(struct job_list *l)
 	return job;
 }
 
-static void tell_loss(struct qdisk *d)
+static void tell_loss(struct disk_qcow2 *d)
 {
 	const struct qcow2 *q = d->level[0].q;
 	int error = q ? qcow2_get_lost_writes(q) : 0;
@@ -57,7 +57,7 @@ static void tell_loss(struct qdisk *d)
 	log_put(LOG_ERROR, DISK_LOST_WRITES, q->path, strerror(-error));
 }
 
-static void finish(struct qdisk *d, struct job *job, int result)
+static void finish(struct disk_qcow2 *d, struct job *job, int result)
 {
 	struct disk_req *req = job->req;
 
@@ -69,7 +69,7 @@ static void finish(struct qdisk *d, struct job *job, int result)
 	req->done(req, result);
 }
 
-static void settle(struct qdisk *d, struct job *job, int result)
+static void settle(struct disk_qcow2 *d, struct job *job, int result)
 {
 	job->work.result = result;
 	list_add(&d->settled, job);
@@ -79,7 +79,7 @@ static void settle(struct qdisk *d, struct job *job, int result)
 
 static int run(void *opaque, struct disk_work *work)
 {
-	struct qdisk *d = opaque;
+	struct disk_qcow2 *d = opaque;
 	struct disk_req *req = ((struct job *)work)->req;
 	struct store *s = d->level[0].store;
 	int rc = -EINVAL;
@@ -100,16 +100,16 @@ static int run(void *opaque, struct disk_work *work)
 	return rc;
 }
 
-void qdisk_on_wake(void *opaque)
+void disk_qcow2_on_wake(void *opaque)
 {
-	struct qdisk *d = opaque;
+	struct disk_qcow2 *d = opaque;
 
 	d->disk.wake(d->disk.wake_opaque);
 }
 
-static void give(struct qdisk *d, struct job *job)
+static void give(struct disk_qcow2 *d, struct job *job)
 {
-	struct disk_workers_config cfg = { d->cfg.loop, run, qdisk_on_wake, d };
+	struct disk_workers_config cfg = { d->cfg.loop, run, disk_qcow2_on_wake, d };
 	int rc = 0;
 
 	if (!d->workers)
@@ -124,7 +124,7 @@ static void give(struct qdisk *d, struct job *job)
 
 /* --- pieces ---------------------------------------------------------------------------- */
 
-static void end_epochs(struct qdisk *d, struct job *job)
+static void end_epochs(struct disk_qcow2 *d, struct job *job)
 {
 	for (unsigned i = 0; i < job->npieces; i++) {
 		struct piece *p = &job->piece[i];
@@ -135,11 +135,11 @@ static void end_epochs(struct qdisk *d, struct job *job)
 	}
 }
 
-void qdisk_piece_done(struct disk_req *req, int result)
+void disk_qcow2_piece_done(struct disk_req *req, int result)
 {
 	struct piece *p = (struct piece *)req;
 	struct job *job = p->job;
-	struct qdisk *d = job->req->backend[0];
+	struct disk_qcow2 *d = job->req->backend[0];
 
 	if (p->counted)
 		qcow2_io_end(d->level[p->level].q, p->epoch);
@@ -159,13 +159,13 @@ void qdisk_piece_done(struct disk_req *req, int result)
 
 /* --- requests ------------------------------------------------------------ */
 
-static void try_job(struct qdisk *d, struct job *job)
+static void try_job(struct disk_qcow2 *d, struct job *job)
 {
 	int rc;
 
 	job->npieces = job->niovs = 0;
 	job->failed = false;
-	rc = qdisk_split(d, job);
+	rc = disk_qcow2_split(d, job);
 	job->left = job->npieces;
 	if (rc) {
 		end_epochs(d, job);
@@ -190,8 +190,8 @@ static void try_job(struct qdisk *d, struct job *job)
 
 static int qdisk_start(struct disk *disk, struct err *err)
 {
-	struct qdisk *d = (struct qdisk *)disk;
-	int rc = qdisk_get_io(d, 0);
+	struct disk_qcow2 *d = (struct disk_qcow2 *)disk;
+	int rc = disk_qcow2_get_io(d, 0);
 
 	if (rc)
 		return err_sys(err, -rc, "disk");
@@ -202,7 +202,7 @@ static int qdisk_start(struct disk *disk, struct err *err)
 
 static void qdisk_submit(struct disk *disk, struct disk_req *req)
 {
-	struct qdisk *d = (struct qdisk *)disk;
+	struct disk_qcow2 *d = (struct disk_qcow2 *)disk;
 	struct job *job = d->free;
 
 	if (job)
@@ -220,7 +220,7 @@ static void qdisk_submit(struct disk *disk, struct disk_req *req)
 	try_job(d, job);
 }
 
-static void hand_settled(struct qdisk *d)
+static void hand_settled(struct disk_qcow2 *d)
 {
 	struct job *job;
 
@@ -237,7 +237,7 @@ static void hand_settled(struct qdisk *d)
 
 static void qdisk_commit(struct disk *disk)
 {
-	struct qdisk *d = (struct qdisk *)disk;
+	struct disk_qcow2 *d = (struct disk_qcow2 *)disk;
 
 	d->here_ns = 0;
 	/* What is done may submit more, to a level that was already looked at. */
@@ -250,7 +250,7 @@ static void qdisk_commit(struct disk *disk)
 	} while (d->settled.first || d->refused || d->submitted);
 }
 
-static void take_finished(struct qdisk *d, bool wait)
+static void take_finished(struct disk_qcow2 *d, bool wait)
 {
 	struct disk_work *work = disk_workers_take(d->workers, wait);
 	struct job_list again = d->waiting;
@@ -276,7 +276,7 @@ static void take_finished(struct qdisk *d, bool wait)
 
 static void qdisk_reap(struct disk *disk)
 {
-	struct qdisk *d = (struct qdisk *)disk;
+	struct disk_qcow2 *d = (struct disk_qcow2 *)disk;
 
 	if (d->working)
 		take_finished(d, false);
@@ -288,7 +288,7 @@ static void qdisk_reap(struct disk *disk)
 
 static void qdisk_drain(struct disk *disk)
 {
-	struct qdisk *d = (struct qdisk *)disk;
+	struct disk_qcow2 *d = (struct disk_qcow2 *)disk;
 
 	while (d->inflight) {
 		hand_settled(d);
@@ -303,7 +303,7 @@ static void qdisk_drain(struct disk *disk)
 
 static bool qdisk_busy_elsewhere(const struct disk *disk)
 {
-	return ((const struct qdisk *)disk)->working;
+	return ((const struct disk_qcow2 *)disk)->working;
 }
 
 /* The header says how large it is, and nobody else may change it. */
@@ -313,7 +313,7 @@ static int qdisk_refresh(struct disk *disk, struct err *err)
 }
 
 /* Nobody is left whom an error could be given to. */
-static void close_store(struct qdisk *d)
+static void close_store(struct disk_qcow2 *d)
 {
 	char *path = d->level[0].q ? strdup(d->level[0].q->path) : NULL;
 	int rc = store_close(d->level[0].store);
@@ -326,7 +326,7 @@ static void close_store(struct qdisk *d)
 
 static void qdisk_close(struct disk *disk)
 {
-	struct qdisk *d = (struct qdisk *)disk;
+	struct disk_qcow2 *d = (struct disk_qcow2 *)disk;
 
 	disk_workers_destroy(d->workers);
 	for (unsigned i = 0; i < d->nio; i++)
@@ -352,17 +352,17 @@ static const struct disk_ops qdisk_ops = {
 	.close = qdisk_close,
 };
 
-static void find_levels(struct qdisk *d)
+static void find_levels(struct disk_qcow2 *d)
 {
 	for (struct store *s = d->level[0].store; s; s = s->backing) {
 		struct level *l = &d->level[d->nlevels++];
 
 		l->store = s;
-		l->q = store_is_qcow2(s) ? qcow2_of(s) : NULL;
+		l->q = qcow2_is_image(s) ? qcow2_of(s) : NULL;
 	}
 }
 
-static int describe(struct qdisk *d, struct err *err)
+static int describe(struct disk_qcow2 *d, struct err *err)
 {
 	const struct store *s = d->level[0].store;
 	struct disk *disk = &d->disk;
@@ -390,7 +390,7 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 					 .readonly = cfg->readonly,
 					 .direct = cfg->direct,
 					 .dry_run = cfg->dry_run };
-	struct qdisk *d = calloc(1, sizeof(*d));
+	struct disk_qcow2 *d = calloc(1, sizeof(*d));
 	int rc;
 
 	*out = NULL;
@@ -411,7 +411,7 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 	rc = store_open(&options, &d->level[0].store, err);
 	if (!rc) {
 		find_levels(d);
-		write_here_init(&d->write_here, d->level[0].store->image);
+		disk_write_here_init(&d->write_here, d->level[0].store->image);
 		rc = describe(d, err);
 	}
 	/* Asked for by name: say now that it cannot be had. */

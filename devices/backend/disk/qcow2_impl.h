@@ -1,5 +1,5 @@
 /*
- * disk_qcow2_impl: what disk_qcow2.c (requests and their life) and disk_qcow2_split.c (where
+ * disk/qcow2_impl: what disk/qcow2.c (requests and their life) and disk/qcow2_split.c (where
  * their bytes are) share. Nobody else includes it.
  */
 #ifndef BANTAM_DISK_QCOW2_IMPL_H
@@ -45,7 +45,7 @@ struct level {
 	struct disk *io; /* NULL until needed */
 };
 
-struct qdisk {
+struct disk_qcow2 {
 	struct disk disk; /* first */
 	struct disk_config cfg;
 	struct level level[QCOW2_CHAIN_MAX + 1];
@@ -55,25 +55,25 @@ struct qdisk {
 	unsigned working;	      /* jobs that workers have */
 	unsigned inflight;	      /* requests */
 	struct job *free;
-	struct job_list settled;      /* work.result waits for commit */
-	struct job_list waiting;      /* for a busy cluster */
-	struct disk_req *refused;     /* no memory; linked by backend[1] */
-	struct write_here write_here; /* to clusters that are ours, in the loop's thread */
-	struct write_here copy_here;  /* and copying to new ones */
-	uint64_t here_ns;	      /* so long since commit, for copying */
-	bool submitted;		      /* to some disk_raw, since commit looked */
+	struct job_list settled;	   /* work.result waits for commit */
+	struct job_list waiting;	   /* for a busy cluster */
+	struct disk_req *refused;	   /* no memory; linked by backend[1] */
+	struct disk_write_here write_here; /* to clusters that are ours, in the loop's thread */
+	struct disk_write_here copy_here;  /* and copying to new ones */
+	uint64_t here_ns;		   /* so long since commit, for copying */
+	bool submitted;			   /* to some disk_raw, since commit looked */
 };
 
-/* disk_qcow2.c: a piece is through; the disk below has something to tell. */
-void qdisk_piece_done(struct disk_req *req, int result);
-void qdisk_on_wake(void *opaque);
+/* disk/qcow2.c: a piece is through; the disk below has something to tell. */
+void disk_qcow2_piece_done(struct disk_req *req, int result);
+void disk_qcow2_on_wake(void *opaque);
 
-/* disk_qcow2_split.c: the disk_raw of that level exists then. 0 or -errno. */
-int qdisk_get_io(struct qdisk *d, unsigned level);
+/* disk/qcow2_split.c: the disk_raw of that level exists then. 0 or -errno. */
+int disk_qcow2_get_io(struct disk_qcow2 *d, unsigned level);
 /*
  * Cut the job's request into pieces (none: it is done), which are not submitted yet. Other than
  * 0: -EBUSY: a worker changes it; -EAGAIN and all else: the engine must do it.
  */
-int qdisk_split(struct qdisk *d, struct job *job);
+int disk_qcow2_split(struct disk_qcow2 *d, struct job *job);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * disk_qcow2_split: where the bytes of a request are, as far as that can be said without I/O.
- * See disk_qcow2.c.
+ * disk/qcow2_split: where the bytes of a request are, as far as that can be said without I/O.
+ * See disk/qcow2.c.
  */
 #include <errno.h>
 
@@ -10,10 +10,10 @@
 /* So much of one turn of the loop may go into copying: other devices want their turn. */
 #define HERE_TURN_NS 1000000u
 
-int qdisk_get_io(struct qdisk *d, unsigned level)
+int disk_qcow2_get_io(struct disk_qcow2 *d, unsigned level)
 {
 	struct level *l = &d->level[level];
-	struct image image = *l->store->image;
+	struct store_image image = *l->store->image;
 	int rc;
 
 	if (l->io)
@@ -27,7 +27,7 @@ int qdisk_get_io(struct qdisk *d, unsigned level)
 	rc = disk_raw_attach(&d->cfg, &image, &l->io, NULL);
 	if (rc)
 		return rc;
-	l->io->wake = qdisk_on_wake;
+	l->io->wake = disk_qcow2_on_wake;
 	l->io->wake_opaque = d;
 	if (level >= d->nio)
 		d->nio = level + 1;
@@ -57,13 +57,13 @@ static bool part_iov(struct job *job, uint64_t skip, uint64_t len, const struct 
 }
 
 /* Bytes [skip, + len) of the request, at host of that level's file. -EAGAIN: too many. */
-static int add_piece(struct qdisk *d, struct job *job, unsigned level, uint64_t host, uint64_t skip,
-		     uint64_t len)
+static int add_piece(struct disk_qcow2 *d, struct job *job, unsigned level, uint64_t host,
+		     uint64_t skip, uint64_t len)
 {
 	struct disk_req *req = job->req;
 	struct piece *p = &job->piece[job->npieces];
 
-	if (job->npieces == MAX_PIECES || qdisk_get_io(d, level) ||
+	if (job->npieces == MAX_PIECES || disk_qcow2_get_io(d, level) ||
 	    !part_iov(job, skip, len, &p->req.iov, &p->req.niov))
 		return -EAGAIN;
 	p->job = job;
@@ -74,7 +74,7 @@ static int add_piece(struct qdisk *d, struct job *job, unsigned level, uint64_t 
 	p->req.durable = req->durable;
 	p->req.offset = host;
 	p->req.len_bytes = len;
-	p->req.done = qdisk_piece_done;
+	p->req.done = disk_qcow2_piece_done;
 	if (p->req.iov != req->iov)
 		job->niovs += p->req.niov;
 	job->npieces++;
@@ -101,7 +101,7 @@ static bool in_file(const struct qcow2 *q, const struct qcow2_run *run)
 
 /* A qcow2 image's part of reading; *len becomes what is settled by that. Positive: look in
  * the level below. */
-static int read_qcow2(struct qdisk *d, struct job *job, unsigned level, uint64_t skip,
+static int read_qcow2(struct disk_qcow2 *d, struct job *job, unsigned level, uint64_t skip,
 		      uint64_t *len)
 {
 	struct qcow2 *q = d->level[level].q;
@@ -138,7 +138,7 @@ out:
 	return rc;
 }
 
-static int read_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *len)
+static int read_part(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint64_t *len)
 {
 	struct disk_req *req = job->req;
 
@@ -164,17 +164,18 @@ static int read_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *
  * New clusters that old data is copied to, or that hold none of it: most often a matter of some ten
  * microseconds of the page cache, and a worker would cost as much again. Lock held. -EAGAIN: not now.
  */
-static int copy_here(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *len)
+static int copy_here(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint64_t *len)
 {
 	struct disk_req *req = job->req;
 	uint64_t begin, done = 0;
 	int rc;
 
-	if (req->durable || d->here_ns > HERE_TURN_NS || !write_here_may(&d->copy_here, &begin))
+	if (req->durable || d->here_ns > HERE_TURN_NS ||
+	    !disk_write_here_may(&d->copy_here, &begin))
 		return -EAGAIN;
 	rc = qcow2_copy_now_locked(d->level[0].q, req->iov, req->niov, skip, req->offset + skip,
 				   *len, &done);
-	d->here_ns += write_here_took(&d->copy_here, begin);
+	d->here_ns += disk_write_here_took(&d->copy_here, begin);
 	if (!rc)
 		*len = done;
 	return rc;
@@ -185,17 +186,17 @@ static int copy_here(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *
  * is done under the lock needs neither a piece nor an epoch. A stall, which is rare, holds up the
  * workers, too. Lock held.
  */
-static bool write_in_place(struct qdisk *d, struct job *job, const struct qcow2_run *r,
+static bool write_in_place(struct disk_qcow2 *d, struct job *job, const struct qcow2_run *r,
 			   uint64_t skip)
 {
 	const struct iovec *iov;
 	unsigned niov;
 
 	return !job->req->durable && part_iov(job, skip, r->len, &iov, &niov) &&
-	       write_here(&d->write_here, d->level[0].q->fd, iov, niov, r->host, r->len);
+	       disk_write_here(&d->write_here, d->level[0].q->fd, iov, niov, r->host, r->len);
 }
 
-static int write_part(struct qdisk *d, struct job *job, uint64_t skip, uint64_t *len)
+static int write_part(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint64_t *len)
 {
 	struct qcow2 *q = d->level[0].q;
 	struct qcow2_run r;
@@ -223,7 +224,7 @@ out:
 	return rc;
 }
 
-static int transfer(struct qdisk *d, struct job *job)
+static int transfer(struct disk_qcow2 *d, struct job *job)
 {
 	struct disk_req *req = job->req;
 	int rc = 0;
@@ -238,7 +239,7 @@ static int transfer(struct qdisk *d, struct job *job)
 	return rc;
 }
 
-static int flush(struct qdisk *d, struct job *job)
+static int flush(struct disk_qcow2 *d, struct job *job)
 {
 	struct qcow2 *q = d->level[0].q;
 	bool dirty;
@@ -251,7 +252,7 @@ static int flush(struct qdisk *d, struct job *job)
 	return dirty ? -EAGAIN : add_piece(d, job, 0, 0, 0, 0);
 }
 
-int qdisk_split(struct qdisk *d, struct job *job)
+int disk_qcow2_split(struct disk_qcow2 *d, struct job *job)
 {
 	switch (job->req->op) {
 	case DISK_READ:

@@ -1,5 +1,5 @@
 /*
- * disk_raw: a file or block device whose bytes are the disk's bytes. See disk.h.
+ * disk/raw: a file or block device whose bytes are the disk's bytes. See disk.h.
  *
  * Theory of operation: each disk_req becomes one aio_op at a time. What comes
  * back short is submitted again for the rest; a zeroing that the file system
@@ -32,7 +32,7 @@ enum { FILE_MAIN, FILE_CACHED };
 struct raw {
 	struct disk disk;
 	struct disk_config cfg;
-	struct image image;
+	struct store_image image;
 	char *path;    /* for messages; NULL: attached */
 	bool attached; /* image is another's */
 	bool no_punch; /* the file system said so once */
@@ -42,7 +42,7 @@ struct raw {
 	unsigned flushed; /* writes when the last good flush was submitted */
 	struct aio *aio;  /* NULL until the first request */
 	struct aio_op *settled, **settled_last; /* results without I/O */
-	struct write_here here;
+	struct disk_write_here here;
 };
 
 static uint8_t zeroes[ZERO_BYTES] __attribute__((aligned(4096)));
@@ -358,7 +358,7 @@ static int raw_start(struct disk *disk, struct err *err)
 
 	if (raw->aio)
 		return 0;
-	rc = aio_create(&cfg, raw->cfg.engine, &raw->aio, err);
+	rc = disk_aio_create(&cfg, raw->cfg.engine, &raw->aio, err);
 	if (!rc)
 		disk->engine = raw->aio->ops->name;
 	return rc;
@@ -383,8 +383,8 @@ static void raw_submit(struct disk *disk, struct disk_req *req)
 	if (rc)
 		settle(raw, req, rc);
 	else if (req->op == DISK_WRITE && !req->durable &&
-		 write_here(&raw->here, raw->image.fd, req->iov, req->niov, req->offset,
-			    req->len_bytes))
+		 disk_write_here(&raw->here, raw->image.fd, req->iov, req->niov, req->offset,
+				 req->len_bytes))
 		settle(raw, req, 0);
 	else if (req->aio.kind == AIO_DISCARD && !req->aio.len_bytes)
 		settle(raw, req, 0);
@@ -450,7 +450,7 @@ static void raw_close(struct disk *disk)
 	if (!raw->disk.lost_writes && raw->writes != raw->flushed && fdatasync(raw->image.fd))
 		log_put(LOG_ERROR, "disk %s: lost writes at its last flush: %s", raw->path,
 			strerror(errno));
-	image_close(&raw->image);
+	store_image_close(&raw->image);
 	free(raw->path);
 	free(raw);
 }
@@ -460,7 +460,7 @@ static void raw_close(struct disk *disk)
 static int raw_refresh(struct disk *disk, struct err *err)
 {
 	uint64_t size_bytes;
-	int rc = image_size(&((struct raw *)disk)->image, &size_bytes);
+	int rc = store_image_size(&((struct raw *)disk)->image, &size_bytes);
 
 	if (rc)
 		return err_sys(err, -rc, "disk size");
@@ -484,7 +484,7 @@ static const struct disk_ops raw_ops = {
 
 static int describe(struct raw *raw, struct err *err)
 {
-	const struct image *image = &raw->image;
+	const struct store_image *image = &raw->image;
 	struct disk *disk = &raw->disk;
 
 	if (image->size_bytes % 512)
@@ -524,7 +524,7 @@ static struct raw *new_raw(const struct disk_config *cfg)
 
 static void judge_cache(struct raw *raw)
 {
-	write_here_init(&raw->here, &raw->image);
+	disk_write_here_init(&raw->here, &raw->image);
 	/* The other format has tried it. */
 	if (raw->attached)
 		raw->here.state = WRITE_HERE_NEVER;
@@ -532,8 +532,8 @@ static void judge_cache(struct raw *raw)
 	raw->cached = raw->image.cached_fd < 0 || raw->attached;
 }
 
-int disk_raw_attach(const struct disk_config *cfg, const struct image *image, struct disk **out,
-		    struct err *err)
+int disk_raw_attach(const struct disk_config *cfg, const struct store_image *image,
+		    struct disk **out, struct err *err)
 {
 	struct raw *raw = new_raw(cfg);
 
@@ -558,7 +558,7 @@ int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *
 		return err_sys(err, ENOMEM, "disk %s", cfg->path);
 	raw->image.fd = raw->image.cached_fd = -1;
 	raw->path = strdup(cfg->path);
-	rc = raw->path ? image_open(&raw->image, cfg->path, cfg->readonly, cfg->direct, err) :
+	rc = raw->path ? store_image_open(&raw->image, cfg->path, cfg->readonly, cfg->direct, err) :
 			 err_sys(err, ENOMEM, "disk %s", cfg->path);
 	judge_cache(raw);
 	if (!rc)

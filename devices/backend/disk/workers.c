@@ -1,4 +1,4 @@
-/* disk_workers: see disk_workers.h. */
+/* disk/workers: see disk/workers.h. */
 #include "devices/backend/disk/workers.h"
 
 #include <errno.h>

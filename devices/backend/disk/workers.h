@@ -1,5 +1,5 @@
 /*
- * disk_workers: threads that do what would block the loop's: a few, started when there is work.
+ * disk/workers: threads that do what would block the loop's: a few, started when there is work.
  *
  * Thread: the loop's for every function; only cfg.run is called in a worker.
  */

@@ -1,4 +1,4 @@
-/* write_here: see write_here.h. */
+/* disk/write_here: see write_here.h. */
 #include "devices/backend/disk/write_here.h"
 
 #include <errno.h>
@@ -16,20 +16,20 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-void write_here_init(struct write_here *w, const struct image *image)
+void disk_write_here_init(struct disk_write_here *w, const struct store_image *image)
 {
 	bool never = image->cached_fd >= 0 || image->is_block;
 
-	*w = (struct write_here){ never ? WRITE_HERE_NEVER : WRITE_HERE_UNKNOWN, 0 };
+	*w = (struct disk_write_here){ never ? WRITE_HERE_NEVER : WRITE_HERE_UNKNOWN, 0 };
 }
 
-bool write_here_may(const struct write_here *w, uint64_t *begin_ns)
+bool disk_write_here_may(const struct disk_write_here *w, uint64_t *begin_ns)
 {
 	*begin_ns = now_ns();
 	return w->state != WRITE_HERE_NEVER && *begin_ns >= w->stalled_until_ns;
 }
 
-uint64_t write_here_took(struct write_here *w, uint64_t begin_ns)
+uint64_t disk_write_here_took(struct disk_write_here *w, uint64_t begin_ns)
 {
 	uint64_t end = now_ns(), took = end - begin_ns;
 
@@ -38,8 +38,8 @@ uint64_t write_here_took(struct write_here *w, uint64_t begin_ns)
 	return took;
 }
 
-bool write_here(struct write_here *w, int fd, const struct iovec *iov, unsigned niov,
-		uint64_t offset, uint64_t len_bytes)
+bool disk_write_here(struct disk_write_here *w, int fd, const struct iovec *iov, unsigned niov,
+		     uint64_t offset, uint64_t len_bytes)
 {
 	uint64_t begin;
 	ssize_t n;
@@ -52,10 +52,10 @@ bool write_here(struct write_here *w, int fd, const struct iovec *iov, unsigned 
 		if (w->state == WRITE_HERE_NEVER)
 			return n >= 0 && (uint64_t)n == len_bytes;
 	}
-	if (!write_here_may(w, &begin))
+	if (!disk_write_here_may(w, &begin))
 		return false;
 	n = pwritev(fd, iov, (int)niov, (off_t)offset);
-	write_here_took(w, begin);
+	disk_write_here_took(w, begin);
 	/* Errors and short writes are rare: the usual path does it again, and judges. */
 	return n >= 0 && (uint64_t)n == len_bytes;
 }

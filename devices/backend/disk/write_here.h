@@ -1,5 +1,5 @@
 /*
- * write_here: a write to the page cache in the caller's thread, where that is the faster way.
+ * disk/write_here: a write to the page cache in the caller's thread, where that is the faster way.
  *
  * Some file systems (ext4) cannot write to the page cache without the risk of blocking, so
  * io_uring hands each write to a worker thread, which costs many times what the copy does.
@@ -7,8 +7,8 @@
  * many dirty pages or a slow journal. A write that stalls sends those of a time many times as
  * long to the workers: stalls cost the VM's other devices a small share of the time at most.
  */
-#ifndef BANTAM_WRITE_HERE_H
-#define BANTAM_WRITE_HERE_H
+#ifndef BANTAM_DISK_WRITE_HERE_H
+#define BANTAM_DISK_WRITE_HERE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,25 +16,25 @@
 
 #include "devices/backend/store/image_file.h"
 
-struct write_here {
+struct disk_write_here {
 	enum { WRITE_HERE_UNKNOWN, WRITE_HERE_NEVER, WRITE_HERE_OFTEN } state;
 	uint64_t stalled_until_ns;
 };
 
 /* Before anything else: never, if this image waits for the medium (O_DIRECT), or can write without
  * blocking (a block device). */
-void write_here_init(struct write_here *w, const struct image *image);
+void disk_write_here_init(struct disk_write_here *w, const struct store_image *image);
 
 /*
  * Around other work of that kind. May it be done here now? True: *begin_ns is what took wants when
  * it is done.
  */
-bool write_here_may(const struct write_here *w, uint64_t *begin_ns);
+bool disk_write_here_may(const struct disk_write_here *w, uint64_t *begin_ns);
 /* Returns how long it took, in ns. */
-uint64_t write_here_took(struct write_here *w, uint64_t begin_ns);
+uint64_t disk_write_here_took(struct disk_write_here *w, uint64_t begin_ns);
 
 /* True: all of it is written; false: do it in the usual way. */
-bool write_here(struct write_here *w, int fd, const struct iovec *iov, unsigned niov,
-		uint64_t offset, uint64_t len_bytes);
+bool disk_write_here(struct disk_write_here *w, int fd, const struct iovec *iov, unsigned niov,
+		     uint64_t offset, uint64_t len_bytes);
 
 #endif

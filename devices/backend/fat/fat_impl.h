@@ -1,6 +1,6 @@
 /*
- * fat_impl: what the files of fat.h share: fat.c (the tree), fat_name.c, fat_layout.c
- * (geometry) and fat_write.c (bytes). Tests look in here too; nobody else.
+ * fat/fat_impl: what the files of fat.h share: fat.c (the tree), fat/name.c, fat/layout.c
+ * (geometry) and fat/write.c (bytes). Tests look in here too; nobody else.
  */
 #ifndef BANTAM_FAT_IMPL_H
 #define BANTAM_FAT_IMPL_H
@@ -59,7 +59,7 @@ struct fat {
 	uint32_t used; /* clusters */
 };
 
-/* --- fat_name.c ---------------------------------------------------------------- */
+/* --- fat/name.c ---------------------------------------------------------------- */
 
 /*
  * The name in UTF-16, into wide[FAT_NAME_MAX]: its length, or 0 and in *why what FAT has
@@ -77,7 +77,7 @@ uint8_t fat_alias_sum(const uint8_t *alias);
 /* Judges and sorts a folder's names and gives each an alias. */
 int fat_name_folder(struct fat_node *dir, struct err *err);
 
-/* --- fat_layout.c -------------------------------------------------------------- */
+/* --- fat/layout.c -------------------------------------------------------------- */
 
 /* The smallest fitting geometry; -EFBIG if there is none. need: clusters for all but a fixed root. */
 int fat_geometry_find(struct fat_geometry *geo, uint64_t min_sectors, uint32_t root_entries,

@@ -1,5 +1,5 @@
 /*
- * fat_layout: how large, which FAT, and where everything goes. See fat.h.
+ * fat/layout: how large, which FAT, and where everything goes. See fat.h.
  *
  * "Spec" is Microsoft's "FAT: General Overview of On-Disk Format". A volume with fewer than
  * 4085 clusters is FAT12, with fewer than 65525 FAT16, else FAT32, and nothing else decides.

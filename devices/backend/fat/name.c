@@ -1,5 +1,5 @@
 /*
- * fat_name: which names FAT can hold, and the 8.3 alias of each. See fat.h.
+ * fat/name: which names FAT can hold, and the 8.3 alias of each. See fat.h.
  *
  * Long names are UTF-16. Every name also has an alias of 8 and 3 characters, unique in
  * its folder: the name itself where it is one, else one made of its letters, a tilde and

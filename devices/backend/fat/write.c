@@ -1,5 +1,5 @@
 /*
- * fat_write: the bytes of a FAT file system that has been laid out. See fat.h.
+ * fat/write: the bytes of a FAT file system that has been laid out. See fat.h.
  *
  * Data first, then folders, then the FATs, and the boot sector last: the serial number in it
  * is a checksum of what was written. Blocks of zeroes are neither written nor summed, so

@@ -1,5 +1,5 @@
 /*
- * net_daemon: a vhost-user daemon at a socket (passt, Open vSwitch, DPDK), which serves the card's
+ * net/daemon: a vhost-user daemon at a socket (passt, Open vSwitch, DPDK), which serves the card's
  * queues itself (net.vhost): no frame comes by here.
  */
 #include <errno.h>

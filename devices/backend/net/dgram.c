@@ -1,5 +1,5 @@
 /*
- * net_dgram: a socket that keeps frames apart (datagram or seqpacket), one each.
+ * net/dgram: a socket that keeps frames apart (datagram or seqpacket), one each.
  *
  * A whole batch goes in one system call, straight from and into guest memory.
  */

@@ -1,4 +1,4 @@
-/* net_hostfwd: see net_hostfwd.h. */
+/* net/hostfwd: see net/hostfwd.h. */
 #include "devices/backend/net/hostfwd.h"
 
 #include <arpa/inet.h>

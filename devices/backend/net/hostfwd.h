@@ -1,4 +1,4 @@
-/* net_hostfwd: a port forward as people write it, for the user network's two halves. */
+/* net/hostfwd: a port forward as people write it, for the user network's two halves. */
 #ifndef BANTAM_NET_HOSTFWD_H
 #define BANTAM_NET_HOSTFWD_H
 
@@ -30,7 +30,7 @@ const char *net_hostfwd_parse(const char *text, unsigned len, struct net_hostfwd
 #define NET_USER_READY "ready"
 #define NET_USER_ERROR "error "
 
-/* What leads to the guest, of its arguments: net_ring.h's rings, or vhost-user. */
+/* What leads to the guest, of its arguments: net/ring.h's rings, or vhost-user. */
 #define NET_USER_RINGS "rings"
 #define NET_USER_QUEUES "queues"
 

@@ -1,4 +1,4 @@
-/* net_ring: see net_ring.h. */
+/* net/ring: see net/ring.h. */
 #include "devices/backend/net/ring.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /*
- * net_ring: frames through memory that two processes share, one ring for each direction.
+ * net/ring: frames through memory that two processes share, one ring for each direction.
  *
  * One producer, one consumer, each a single thread. A record is its length (32 bits) and the
  * frame in one piece, padded to 8 bytes; where it would not fit before the end of the ring,

@@ -1,5 +1,5 @@
 /*
- * net_stream: frames on a stream socket, each after its length as 4 bytes, big-endian:
+ * net/stream: frames on a stream socket, each after its length as 4 bytes, big-endian:
  * what QEMU's -netdev stream and passt speak.
  *
  * Theory of operation. Sending gathers many frames, straight from guest memory, into one

@@ -1,5 +1,5 @@
 /*
- * net_tap: a tap interface of the host (Linux, Documentation/networking/tuntap.rst).
+ * net/tap: a tap interface of the host (Linux, Documentation/networking/tuntap.rst).
  *
  * One fd for each queue, one system call for each frame. With IFF_VNET_HDR the
  * kernel reads and writes struct virtio_net_hdr_v1 itself, so that checksums and

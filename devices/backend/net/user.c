@@ -1,8 +1,8 @@
 /*
- * net_user: a network without privileges: a helper process speaks to the host's sockets
+ * net/user: a network without privileges: a helper process speaks to the host's sockets
  * for the guest. Where guest memory can be shared with it, the helper serves the card's queues
  * itself (net.vhost), and no frame comes by here; else they go through two rings in shared
- * memory (net_ring.h). A socket pair carries nothing and tells each end when the other is gone.
+ * memory (net/ring.h). A socket pair carries nothing and tells each end when the other is gone.
  *
  * The helper is a program of its own, bantam-net-user, for two reasons: it parses what
  * the guest sends with a TCP/IP stack that this process need not trust, and that stack's

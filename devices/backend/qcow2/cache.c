@@ -1,5 +1,5 @@
 /*
- * qcow2_cache: slices of L2 tables and refcount blocks, as the file has them.
+ * qcow2/cache: slices of L2 tables and refcount blocks, as the file has them.
  *
  * Bounded: beyond max_slices a clean one that was not used lately makes room (second chance: being
  * used costs a flag). If all are dirty it grows a little and asks for a commit (want_commit), which the

@@ -1,4 +1,4 @@
-/* qcow2_check: see qcow2_check.h. */
+/* qcow2/check: see qcow2/check.h. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -236,7 +236,7 @@ static int check_snapshots(struct check *c)
 
 /* --- refcounts ------------------------------------------------------------------------------ */
 
-uint64_t check_refcount_get(const uint8_t *block, unsigned order, uint64_t i)
+uint64_t qcow2_check_refcount_get(const uint8_t *block, unsigned order, uint64_t i)
 {
 	unsigned bits = 1u << order, per_byte;
 	uint64_t value = 0;
@@ -250,7 +250,7 @@ uint64_t check_refcount_get(const uint8_t *block, unsigned order, uint64_t i)
 	return value;
 }
 
-void check_refcount_set(uint8_t *block, unsigned order, uint64_t i, uint64_t value)
+void qcow2_check_refcount_set(uint8_t *block, unsigned order, uint64_t i, uint64_t value)
 {
 	unsigned bits = 1u << order;
 
@@ -346,7 +346,8 @@ static int compare_refcounts(struct check *c)
 		else
 			memset(block, 0, q->cluster_bytes);
 		for (uint64_t i = 0; !rc && i < per_block && first + i < c->nclusters; i++)
-			compare(c, first + i, check_refcount_get(block, q->refcount_order, i));
+			compare(c, first + i,
+				qcow2_check_refcount_get(block, q->refcount_order, i));
 		if (!offset && c->too_low != before)
 			c->rebuild = true;
 	}
@@ -356,7 +357,7 @@ static int compare_refcounts(struct check *c)
 
 /* --- COPIED ----------------------------------------------------------------------------------- */
 
-bool check_copied_ok(const struct check *c, uint64_t entry, bool stored)
+bool qcow2_check_copied_ok(const struct check *c, uint64_t entry, bool stored)
 {
 	uint64_t i = (entry & QCOW2_OFFSET_MASK) >> c->q->cluster_bits;
 
@@ -370,7 +371,7 @@ static void check_copied_entry(struct check *c, const char *what, uint64_t numbe
 {
 	uint64_t i = (entry & QCOW2_OFFSET_MASK) >> c->q->cluster_bits;
 
-	if (check_copied_ok(c, entry, true))
+	if (qcow2_check_copied_ok(c, entry, true))
 		return;
 	report(c, "ERROR COPIED flag of %s %" PRIu64 ": entry=%#" PRIx64 " refcount=%s%u", what,
 	       number, entry, c->stored[i] > 1 ? "at least " : "", c->stored[i]);
@@ -378,7 +379,7 @@ static void check_copied_entry(struct check *c, const char *what, uint64_t numbe
 	c->copied_wrong++;
 }
 
-uint64_t check_l2_of(const struct check *c, uint64_t entry)
+uint64_t qcow2_check_l2_of(const struct check *c, uint64_t entry)
 {
 	uint64_t offset = entry & QCOW2_OFFSET_MASK, i = offset >> c->q->cluster_bits;
 
@@ -392,7 +393,7 @@ static int check_copied(struct check *c)
 	int rc = l2 ? 0 : -ENOMEM;
 
 	for (uint64_t i = 0; !rc && i < q->l1_size; i++) {
-		uint64_t offset = check_l2_of(c, q->l1[i]);
+		uint64_t offset = qcow2_check_l2_of(c, q->l1[i]);
 
 		check_copied_entry(c, "L1 entry", i, q->l1[i]);
 		if (!offset)
@@ -407,7 +408,7 @@ static int check_copied(struct check *c)
 
 /* --- all of it ---------------------------------------------------------------------------------- */
 
-int check_pass(struct check *c)
+int qcow2_check_pass(struct check *c)
 {
 	struct qcow2 *q = c->q;
 	int rc;
@@ -435,7 +436,7 @@ int check_pass(struct check *c)
 	return rc ? rc : check_copied(c);
 }
 
-void check_pass_end(struct check *c)
+void qcow2_check_pass_end(struct check *c)
 {
 	free(c->refs);
 	free(c->kind);
@@ -475,7 +476,7 @@ static int begin(struct check *c, const char *path, bool write, struct err *err)
 	rc = check_size(c, err);
 	if (rc)
 		return rc;
-	rc = check_pass(c);
+	rc = qcow2_check_pass(c);
 	return rc ? err_sys(err, -rc, "disk %s: cannot read all of its tables", path) : 0;
 }
 
@@ -490,8 +491,8 @@ int qcow2_check(struct qcow2_check *out, const char *path, struct err *err)
 	out->corruptions_fixed = out->leaks_fixed = 0;
 	dirty = !rc && c.q->incompatible & (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
 	if (!rc && repair && (c.corruptions || c.leaks || dirty)) {
-		rc = check_repair(&c, err);
-		check_pass_end(&c);
+		rc = qcow2_check_repair(&c, err);
+		qcow2_check_pass_end(&c);
 		/* What the repair achieved is what a second look finds; its lines are known. */
 		out->report = NULL;
 		if (!rc)
@@ -507,6 +508,6 @@ int qcow2_check(struct qcow2_check *out, const char *path, struct err *err)
 									   QCOW2_INCOMPAT_CORRUPT));
 		}
 	}
-	check_pass_end(&c);
+	qcow2_check_pass_end(&c);
 	return rc;
 }

@@ -1,5 +1,5 @@
 /*
- * qcow2_check: is every cluster of a qcow2 image counted as often as it is used, and does every
+ * qcow2/check: is every cluster of a qcow2 image counted as often as it is used, and does every
  * pointer lead to where it may? And repair of what can be repaired without a guess.
  *
  * Leaks (a refcount is too high) cost space. A refcount that is too low, a pointer out of the file,

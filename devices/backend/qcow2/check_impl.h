@@ -1,4 +1,4 @@
-/* qcow2_check_impl: what finding (qcow2_check.c) and repairing (qcow2_repair.c) share. */
+/* qcow2/check_impl: what finding (qcow2/check.c) and repairing (qcow2/repair.c) share. */
 #ifndef BANTAM_QCOW2_CHECK_IMPL_H
 #define BANTAM_QCOW2_CHECK_IMPL_H
 
@@ -35,20 +35,20 @@ struct check {
 };
 
 /* One pass. 0 or -errno: it could not be finished. */
-int check_pass(struct check *c);
-void check_pass_end(struct check *c);
+int qcow2_check_pass(struct check *c);
+void qcow2_check_pass_end(struct check *c);
 
 /* Cluster number's refcount in a block of big-endian entries of 2^order bits. */
-uint64_t check_refcount_get(const uint8_t *block, unsigned order, uint64_t i);
-void check_refcount_set(uint8_t *block, unsigned order, uint64_t i, uint64_t value);
+uint64_t qcow2_check_refcount_get(const uint8_t *block, unsigned order, uint64_t i);
+void qcow2_check_refcount_set(uint8_t *block, unsigned order, uint64_t i, uint64_t value);
 /* Is COPIED of a table entry what the refcount of its cluster asks for; the stored one, or what
  * it should be? */
-bool check_copied_ok(const struct check *c, uint64_t entry, bool stored);
+bool qcow2_check_copied_ok(const struct check *c, uint64_t entry, bool stored);
 /* Where the L2 table of an L1 entry is; 0: there is none, or it lies where no L2 table can be,
  * and nobody may take what is there for one. After the pass has seen all owners. */
-uint64_t check_l2_of(const struct check *c, uint64_t entry);
+uint64_t qcow2_check_l2_of(const struct check *c, uint64_t entry);
 
 /* After a pass: 0 or -errno with *err. */
-int check_repair(struct check *c, struct err *err);
+int qcow2_check_repair(struct check *c, struct err *err);
 
 #endif

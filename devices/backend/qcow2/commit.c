@@ -1,5 +1,5 @@
 /*
- * qcow2_commit: metadata to the medium, in the order of "Crash consistency" in qcow2.h.
+ * qcow2/commit: metadata to the medium, in the order of "Crash consistency" in qcow2.h.
  *
  * A step's bytes are copied under the lock, all steps at the same instant, so that what is
  * written is one consistent state; then they are written without the lock.

@@ -1,5 +1,5 @@
 /*
- * qcow2_compress: compressed clusters, raw deflate or zstd.
+ * qcow2/compress: compressed clusters, raw deflate or zstd.
  *
  * A guest reads a compressed cluster in small pieces, one after the other; the last few
  * clusters are kept decompressed, so that each is decompressed once. They are told apart by

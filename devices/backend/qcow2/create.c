@@ -1,5 +1,5 @@
 /*
- * qcow2_create: a new image: header, refcount table, refcount blocks, L1 table.
+ * qcow2/create: a new image: header, refcount table, refcount blocks, L1 table.
  *
  * It gets its name when it is complete (O_TMPFILE and a link), where the file system can.
  */
@@ -265,7 +265,7 @@ static int look_at_backing(struct store_create *c, struct err *err)
 	return rc;
 }
 
-int store_qcow2_create(const struct store_create *create, struct err *err)
+int qcow2_store_create(const struct store_create *create, struct err *err)
 {
 	struct store_create c = *create;
 	struct layout l;

@@ -1,5 +1,5 @@
 /*
- * qcow2_format: the bytes of a qcow2 image, as QEMU's docs/interop/qcow2 describes
+ * qcow2/format: the bytes of a qcow2 image, as QEMU's docs/interop/qcow2 describes
  * them. All numbers are big-endian.
  */
 #ifndef BANTAM_QCOW2_FORMAT_H

@@ -1,5 +1,5 @@
 /*
- * qcow2_free: clusters that lose a reference. See "Freeing" in qcow2.h.
+ * qcow2/free: clusters that lose a reference. See "Freeing" in qcow2.h.
  *
  * freed (by changes in memory) -> settled (a commit has written these changes) -> limbo (until
  * the I/O that began before has ended) -> hole punched, refcount decremented, free to be used.

@@ -1,4 +1,4 @@
-/* qcow2_inspect: see qcow2_inspect.h. */
+/* qcow2/inspect: see qcow2/inspect.h. */
 #include "devices/backend/qcow2/inspect.h"
 
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 /* Without a lock: a VM may go on writing. */
-static int glance(struct image *image, const char *path, struct err *err)
+static int glance(struct store_image *image, const char *path, struct err *err)
 {
 	struct stat st;
 	int rc;
@@ -20,7 +20,7 @@ static int glance(struct image *image, const char *path, struct err *err)
 	image->is_block = S_ISBLK(st.st_mode);
 	if (!S_ISREG(st.st_mode) && !image->is_block)
 		return err_set(err, EINVAL, "disk %s: neither a file nor a block device", path);
-	rc = image_size(image, &image->size_bytes);
+	rc = store_image_size(image, &image->size_bytes);
 	return rc ? err_sys(err, -rc, "disk %s", path) : 0;
 }
 
@@ -41,7 +41,7 @@ int qcow2_inspect(const char *path, enum qcow2_access access, struct qcow2 **out
 	else if (access == QCOW2_GLANCE)
 		rc = glance(&q->image, path, err);
 	else
-		rc = image_open(&q->image, path, access != QCOW2_LOCK_WRITE, false, err);
+		rc = store_image_open(&q->image, path, access != QCOW2_LOCK_WRITE, false, err);
 	q->fd = q->image.fd;
 	if (!rc)
 		rc = qcow2_header_load(q, err);
@@ -56,7 +56,7 @@ void qcow2_inspect_end(struct qcow2 *q)
 {
 	if (!q)
 		return;
-	image_close(&q->image);
+	store_image_close(&q->image);
 	free(q->l1);
 	free(q->reftable);
 	free(q->backing_name);

@@ -1,5 +1,5 @@
 /*
- * qcow2_inspect: an image's header without its engine, for `bantam image info` and check.
+ * qcow2/inspect: an image's header without its engine, for `bantam image info` and check.
  *
  * The header is judged as for reading; backing files are not opened. Of struct qcow2 only what
  * the header says is there, and l1. Any thread.

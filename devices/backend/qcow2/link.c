@@ -1,4 +1,4 @@
-/* qcow2_link: L2 tables that are ours to change, and changing them. See qcow2.h. */
+/* qcow2/link: L2 tables that are ours to change, and changing them. See qcow2.h. */
 #include "devices/backend/qcow2/qcow2.h"
 
 #include <errno.h>

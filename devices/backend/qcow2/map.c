@@ -1,4 +1,4 @@
-/* qcow2_map: where the guest's bytes are. See qcow2.h. */
+/* qcow2/map: where the guest's bytes are. See qcow2.h. */
 #include "devices/backend/qcow2/qcow2.h"
 
 #include <errno.h>

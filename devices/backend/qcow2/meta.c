@@ -1,5 +1,5 @@
 /*
- * qcow2_meta: the set of clusters that hold metadata, so that no damaged entry can make us
+ * qcow2/meta: the set of clusters that hold metadata, so that no damaged entry can make us
  * write guest data there. Open addressing with linear probing, at most half full.
  */
 #include "devices/backend/qcow2/qcow2.h"

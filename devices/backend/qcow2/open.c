@@ -1,4 +1,4 @@
-/* store_qcow2: opening a qcow2 image and the images that it is based on. See qcow2.h. */
+/* qcow2/open: opening a qcow2 image and the images that it is based on. See qcow2.h. */
 #include "devices/backend/qcow2/qcow2.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ static int qcow2_close(struct store *s)
 	qcow2_unpacked_free(q);
 	pthread_mutex_destroy(&q->lock);
 	pthread_cond_destroy(&q->changed);
-	image_close(&q->image);
+	store_image_close(&q->image);
 	free(q->freed.run);
 	free(q->settled.run);
 	free(q->limbo.run);
@@ -104,7 +104,7 @@ static const struct store_ops qcow2_ops = {
 	.close = qcow2_close,
 };
 
-bool store_is_qcow2(const struct store *s)
+bool qcow2_is_image(const struct store *s)
 {
 	return s->ops == &qcow2_ops || s->ops == &qcow2_readonly_ops;
 }
@@ -273,9 +273,9 @@ static int open_file(const struct store_options *options, struct qcow2 **out, st
 	pthread_mutex_init(&q->lock, NULL);
 	pthread_cond_init(&q->changed, NULL);
 	q->path = strdup(options->path);
-	rc = q->path ?
-		     image_open(&q->image, options->path, options->readonly, options->direct, err) :
-		     err_sys(err, ENOMEM, "disk %s", options->path);
+	rc = q->path ? store_image_open(&q->image, options->path, options->readonly,
+					options->direct, err) :
+		       err_sys(err, ENOMEM, "disk %s", options->path);
 	if (!rc) {
 		q->fd = q->image.cached_fd >= 0 ? q->image.cached_fd : q->image.fd;
 		rc = qcow2_header_load(q, err);
@@ -336,7 +336,7 @@ static int open_image(const struct store_options *options, const struct qcow2_ch
 	return 0;
 }
 
-int store_qcow2_open(const struct store_options *options, struct store **out, struct err *err)
+int qcow2_store_open(const struct store_options *options, struct store **out, struct err *err)
 {
 	return open_image(options, NULL, out, err);
 }

@@ -1,5 +1,5 @@
 /*
- * qcow2_pack: compresses clusters. See qcow2_writer.h.
+ * qcow2/pack: compresses clusters. See qcow2/writer.h.
  *
  * Noise is not deflated: it would take as long as text, and gain nothing. A sample of the
  * cluster's bytes tells most of what is no noise. Where it does not, zstd's fastest level looks

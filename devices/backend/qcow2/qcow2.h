@@ -92,11 +92,11 @@ struct qcow2_busy {
 	struct qcow2_busy *next;
 };
 
-struct qcow2_unpacked; /* decompressed clusters: qcow2_compress.c */
+struct qcow2_unpacked; /* decompressed clusters: qcow2/compress.c */
 
 struct qcow2 {
 	struct store store; /* first */
-	struct image image;
+	struct store_image image;
 	int fd; /* through the page cache */
 	char *path;
 	bool writable; /* opened completely, and for writing */
@@ -175,7 +175,7 @@ static inline uint64_t qcow2_round_up(const struct qcow2 *q, uint64_t bytes)
 	return (bytes + q->cluster_bytes - 1) & ~(q->cluster_bytes - 1);
 }
 
-/* qcow2_header.c: read and judge the header; q->fd is open. On success fills everything that
+/* qcow2/header.c: read and judge the header; q->fd is open. On success fills everything that
  * the header says, l1 and reftable (writable images). */
 int qcow2_header_load(struct qcow2 *q, struct err *err);
 /* Patch len bytes of the header at offset (on the medium when it returns). */
@@ -183,7 +183,7 @@ int qcow2_header_patch(struct qcow2 *q, uint64_t offset, const void *bytes, uint
 /* Set or clear incompatible feature bits in the file. */
 int qcow2_header_incompatible(struct qcow2 *q, uint64_t features);
 
-/* qcow2_file.c: whole transfers of the image file; 0 or -errno. Reads beyond the end of the
+/* qcow2/file.c: whole transfers of the image file; 0 or -errno. Reads beyond the end of the
  * file give zeroes. */
 int qcow2_pread(const struct qcow2 *q, void *buf, uint64_t len, uint64_t offset);
 /* False: not without waiting, if at all. */
@@ -215,7 +215,7 @@ void qcow2_iov_take(const struct iovec *iov, unsigned niov, uint64_t skip, void 
 unsigned qcow2_iov_slice(struct iovec *to, unsigned max, const struct iovec *iov, unsigned niov,
 			 uint64_t skip, uint64_t len);
 
-/* qcow2_cache.c */
+/* qcow2/cache.c */
 void qcow2_cache_init(struct qcow2 *q);
 void qcow2_cache_free(struct qcow2 *q);
 /* The slice that holds the byte at offset: 0; 1: loaded, but look again; -EAGAIN; -errno.
@@ -229,7 +229,7 @@ void qcow2_slice_dirty_locked(struct qcow2 *q, struct qcow2_slice *s, uint32_t l
 /* Forget the slices of a cluster that is being freed or used anew. */
 void qcow2_slice_drop_locked(struct qcow2 *q, uint64_t offset, uint64_t len);
 
-/* qcow2_map.c */
+/* qcow2/map.c */
 enum qcow2_kind { QCOW2_HOLE, QCOW2_ZEROES, QCOW2_DATA, QCOW2_PACKED };
 
 struct qcow2_run {
@@ -252,14 +252,14 @@ void qcow2_io_end(struct qcow2 *q, unsigned epoch);
 /* The file does not make sense at offset: says so, returns -EIO. */
 int qcow2_damaged(struct qcow2 *q, const char *what, uint64_t offset);
 
-/* qcow2_meta.c: clusters that hold metadata; the header always does. */
+/* qcow2/meta.c: clusters that hold metadata; the header always does. */
 bool qcow2_meta_has(const struct qcow2 *q, uint64_t offset);
 /* 0, -EEXIST, -ENOMEM. */
 int qcow2_meta_add(struct qcow2 *q, uint64_t offset);
 int qcow2_meta_add_run(struct qcow2 *q, uint64_t offset, uint64_t len);
 void qcow2_meta_remove(struct qcow2 *q, uint64_t offset);
 
-/* qcow2_refcount.c: 0, 1 (look again), -errno, as qcow2_slice_locked. */
+/* qcow2/refcount.c: 0, 1 (look again), -errno, as qcow2_slice_locked. */
 int qcow2_refcount_locked(struct qcow2 *q, uint64_t cluster, bool nonblock, uint64_t *out);
 /* Its block must exist: -ERANGE. */
 int qcow2_refcount_set_locked(struct qcow2 *q, uint64_t cluster, uint64_t value);
@@ -288,12 +288,12 @@ void qcow2_unzeroed_locked(struct qcow2 *q, uint64_t cluster, uint64_t n);
 /* The file is at least end bytes long then. */
 int qcow2_grow_file_locked(struct qcow2 *q, uint64_t end);
 
-/* qcow2_reftable.c. 1: done, look again; -errno: nothing has changed. */
+/* qcow2/reftable.c. 1: done, look again; -errno: nothing has changed. */
 int qcow2_reftable_grow_locked(struct qcow2 *q, uint64_t cluster);
 /* n clusters in one piece, zeroes, for metadata; blocks, lets the lock go. */
 int qcow2_alloc_run_locked(struct qcow2 *q, uint64_t n, uint64_t *host);
 
-/* qcow2_commit.c */
+/* qcow2/commit.c */
 static inline void qcow2_range_add(struct qcow2_range *r, uint64_t lo, uint64_t hi)
 {
 	if (r->lo == r->hi) {
@@ -309,14 +309,14 @@ int qcow2_commit(struct qcow2 *q);
 /* Is there anything for it to write? */
 bool qcow2_dirty_locked(const struct qcow2 *q);
 
-/* qcow2_free.c */
+/* qcow2/free.c */
 int qcow2_free_add(struct qcow2 *q, struct qcow2_free_list *list, uint64_t offset, uint64_t n);
 /* What an L2 entry referred to, once the change is committed. */
 int qcow2_free_entry_locked(struct qcow2 *q, uint64_t entry);
 /* Decrement what is settled and no longer in use; q->committing is the caller's. */
 int qcow2_free_apply_locked(struct qcow2 *q);
 
-/* qcow2_link.c */
+/* qcow2/link.c */
 /* The L2 table for that L1 entry exists and is ours alone. 0, 1, -EAGAIN, -errno. */
 int qcow2_own_l2_locked(struct qcow2 *q, uint64_t l1_index, enum qcow2_alloc how);
 /* Set the L2 entries of n guest clusters (all in one slice): first, first + step, …
@@ -326,7 +326,7 @@ int qcow2_set_entries_locked(struct qcow2 *q, uint64_t cluster, uint64_t n, uint
 /* Clusters from this one to its slice's end. */
 uint64_t qcow2_slice_left(const struct qcow2 *q, uint64_t cluster);
 
-/* qcow2_write.c */
+/* qcow2/write.c */
 /* Before the first change: clears features that would go stale, completes the last cluster. */
 int qcow2_arm_locked(struct qcow2 *q);
 int qcow2_write(struct store *s, const struct iovec *iov, unsigned niov, uint64_t offset,
@@ -347,11 +347,11 @@ void qcow2_busy_begin_locked(struct qcow2 *q, struct qcow2_busy *busy, uint64_t 
 void qcow2_busy_end_locked(struct qcow2 *q, struct qcow2_busy *busy);
 bool qcow2_is_busy_locked(const struct qcow2 *q, uint64_t first, uint64_t n);
 
-/* qcow2_zero.c */
+/* qcow2/zero.c */
 int qcow2_zero(struct store *s, uint64_t offset, uint64_t len, bool unmap);
 int qcow2_discard(struct store *s, uint64_t offset, uint64_t len);
 
-/* qcow2_compress.c */
+/* qcow2/compress.c */
 /* Part of the guest cluster that entry describes, [from, from + len), into iov from skip. */
 int qcow2_unpack(struct qcow2 *q, uint64_t entry, uint64_t from, const struct iovec *iov,
 		 unsigned niov, uint64_t skip, uint64_t len);
@@ -363,16 +363,16 @@ void qcow2_unpacked_free(struct qcow2 *q);
 /* Bytes of the file that a compressed cluster's sectors take: [*offset, *offset + *len). */
 void qcow2_packed_extent(const struct qcow2 *q, uint64_t entry, uint64_t *offset, uint64_t *len);
 
-/* qcow2_read.c */
+/* qcow2/read.c */
 int qcow2_read(struct store *s, const struct iovec *iov, unsigned niov, uint64_t offset,
 	       uint64_t len);
 int qcow2_extent(struct store *s, uint64_t offset, uint64_t max, struct store_extent *out);
 bool qcow2_beyond(const struct store *s, uint64_t offset, uint64_t len);
 
-/* qcow2_resize.c */
+/* qcow2/resize.c */
 int qcow2_resize(struct store *s, uint64_t size, struct err *err);
 
-/* qcow2_snapshots.c */
+/* qcow2/snapshots.c */
 struct qcow2_snapshot_l1 {
 	uint64_t l1_offset;
 	uint32_t l1_size;
@@ -382,10 +382,10 @@ int qcow2_snapshots_load(struct qcow2 *q, struct qcow2_snapshot_l1 **out, uint64
 /* Add what belongs to snapshots to the metadata. -E2BIG: more than anybody shall remember. */
 int qcow2_snapshots_know(struct qcow2 *q);
 
-/* store_qcow2.c */
-bool store_is_qcow2(const struct store *s);
+/* qcow2/open.c */
+bool qcow2_is_image(const struct store *s);
 
-/* store_qcow2.c: chain holds the images above this one. */
+/* qcow2/open.c: chain holds the images above this one. */
 struct qcow2_chain {
 	uint64_t dev, ino;
 	unsigned depth;

@@ -1,4 +1,4 @@
-/* qcow2_read: reading, through the chain of backing files. See qcow2.h. */
+/* qcow2/read: reading, through the chain of backing files. See qcow2.h. */
 #include "devices/backend/qcow2/qcow2.h"
 
 #include <errno.h>

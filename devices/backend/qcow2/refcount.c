@@ -1,5 +1,5 @@
 /*
- * qcow2_refcount: reference counts, and clusters taken from the free ones. See qcow2.h.
+ * qcow2/refcount: reference counts, and clusters taken from the free ones. See qcow2.h.
  *
  * The lowest free cluster is taken first, as QEMU does: what was freed is filled before the
  * file grows. A refcount block that is missing is made from the first cluster that it counts.

@@ -1,5 +1,5 @@
 /*
- * qcow2_reftable: the refcount table when it must grow, and clusters in one piece. See qcow2.h.
+ * qcow2/reftable: the refcount table when it must grow, and clusters in one piece. See qcow2.h.
  *
  * Both are rare. A file gets longer for them, so that little has to be searched; of a block
  * device, whose clusters may all be in use, the refcounts tell where there is room. The first

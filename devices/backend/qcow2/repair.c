@@ -1,5 +1,5 @@
 /*
- * qcow2_repair: what qcow2_check found is put right. See qcow2_check.h.
+ * qcow2/repair: what qcow2_check found is put right. See qcow2/check.h.
  *
  * In an order that is safe to be interrupted in: refcounts grow, => COPIED flags become right,
  * => refcounts shrink, => the header's flags are cleared. If the refcounts' own tables are damaged or
@@ -29,12 +29,12 @@ static int fix_block(struct check *c, uint64_t b, uint8_t *block, enum direction
 	int rc = qcow2_pread(q, block, q->cluster_bytes, c->reftable[b]);
 
 	for (uint64_t i = 0; !rc && i < 1ull << q->refblock_bits && first + i < c->nclusters; i++) {
-		uint64_t stored = check_refcount_get(block, q->refcount_order, i);
+		uint64_t stored = qcow2_check_refcount_get(block, q->refcount_order, i);
 		uint64_t used = c->refs[first + i];
 
 		if (how == RAISE ? used <= stored : used >= stored)
 			continue;
-		check_refcount_set(block, q->refcount_order, i, used);
+		qcow2_check_refcount_set(block, q->refcount_order, i, used);
 		changed = true;
 	}
 	return rc || !changed ? rc : qcow2_pwrite(q, block, q->cluster_bytes, c->reftable[b]);
@@ -55,7 +55,7 @@ static int fix_refcounts(struct check *c, enum direction how)
 
 static bool fix_entry(const struct check *c, uint64_t *entry)
 {
-	if (check_copied_ok(c, *entry, false))
+	if (qcow2_check_copied_ok(c, *entry, false))
 		return false;
 	*entry ^= QCOW2_COPIED;
 	return true;
@@ -68,7 +68,7 @@ static int fix_copied(struct check *c)
 	int rc = l2 ? 0 : -ENOMEM;
 
 	for (uint64_t i = 0; !rc && i < q->l1_size; i++) {
-		uint64_t offset = check_l2_of(c, q->l1[i]);
+		uint64_t offset = qcow2_check_l2_of(c, q->l1[i]);
 		bool changed = false;
 
 		if (fix_entry(c, &q->l1[i])) {
@@ -124,7 +124,7 @@ static int put_blocks(struct check *c, const struct rebuilt *r)
 			uint64_t cluster = (b << q->refblock_bits) + i;
 			uint64_t n = cluster < c->nclusters ? c->refs[cluster] : cluster < r->total;
 
-			check_refcount_set(block, q->refcount_order, i, n);
+			qcow2_check_refcount_set(block, q->refcount_order, i, n);
 		}
 		rc = qcow2_pwrite(q, block, q->cluster_bytes,
 				  (c->nclusters + b) << q->cluster_bits);
@@ -208,7 +208,7 @@ static int fix(struct check *c, bool all)
 	return rc;
 }
 
-int check_repair(struct check *c, struct err *err)
+int qcow2_check_repair(struct check *c, struct err *err)
 {
 	struct qcow2 *q = c->q;
 	bool dirty = q->incompatible & QCOW2_INCOMPAT_DIRTY;

@@ -1,4 +1,4 @@
-/* qcow2_resize: another size for the disk. Nothing else runs meanwhile. See qcow2.h. */
+/* qcow2/resize: another size for the disk. Nothing else runs meanwhile. See qcow2.h. */
 #include "devices/backend/qcow2/qcow2.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* qcow2_snapshots: internal snapshots, as far as others need to know of them. See qcow2.h. */
+/* qcow2/snapshots: internal snapshots, as far as others need to know of them. See qcow2.h. */
 #include "devices/backend/qcow2/qcow2.h"
 
 #include <errno.h>

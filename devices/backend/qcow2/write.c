@@ -1,5 +1,5 @@
 /*
- * qcow2_write: writing, with new clusters where they are needed. See qcow2.h.
+ * qcow2/write: writing, with new clusters where they are needed. See qcow2.h.
  *
  * Three ways. In place: the cluster is ours alone. At once: the guest's cluster reads as zeroes,
  * and so does a free one; it is linked before it is written. Copying: the new cluster is
@@ -312,7 +312,7 @@ static int copy_locked(struct qcow2 *q, const struct qcow2_run *run, const struc
 /* Whether [offset, + len) can be read without loading metadata and without decompressing. */
 static bool plain(struct store *s, uint64_t offset, uint64_t len)
 {
-	for (; s && store_is_qcow2(s) && offset < s->size_bytes; s = s->backing) {
+	for (; s && qcow2_is_image(s) && offset < s->size_bytes; s = s->backing) {
 		struct qcow2 *q = qcow2_of(s);
 		struct qcow2_run run;
 		int rc;

@@ -1,4 +1,4 @@
-/* qcow2_writer: see qcow2_writer.h. */
+/* qcow2/writer: see qcow2/writer.h. */
 #include "devices/backend/qcow2/writer.h"
 
 #include <endian.h>

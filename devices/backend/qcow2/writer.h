@@ -1,5 +1,5 @@
 /*
- * qcow2_writer: a new qcow2 image, written once from its beginning to its end.
+ * qcow2/writer: a new qcow2 image, written once from its beginning to its end.
  *
  * For `bantam image create` and `convert`: nobody reads the file before it is complete, so all
  * metadata stays in memory until qcow2_writer_finish, and any number of threads may write data

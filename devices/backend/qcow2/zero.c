@@ -1,5 +1,5 @@
 /*
- * qcow2_zero: zeroing and discarding, cluster by cluster in the L2 tables.
+ * qcow2/zero: zeroing and discarding, cluster by cluster in the L2 tables.
  *
  * Where there is no backing file below, an empty entry is zeroes in every version; where there
  * is, version 3 has a flag for it, and version 2 needs real zeroes (a discard is dropped then:

@@ -1,4 +1,4 @@
-/* file_lock: see file_lock.h. */
+/* store/file_lock: see file_lock.h. */
 #include "devices/backend/store/file_lock.h"
 
 #include <errno.h>
@@ -28,7 +28,7 @@ static int test(int fd, off_t first, off_t n)
 	return fl.l_type == F_UNLCK ? 0 : -EAGAIN;
 }
 
-int file_lock(int fd, bool write)
+int store_file_lock(int fd, bool write)
 {
 	off_t nperms = write ? PERM_WRITE + 1 : PERM_READ + 1;
 	int rc;
@@ -44,7 +44,7 @@ int file_lock(int fd, bool write)
 	return rc;
 }
 
-void file_unlock(int fd)
+void store_file_unlock(int fd)
 {
 	struct flock fl = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
 

@@ -1,13 +1,13 @@
 /*
- * file_lock: who may open an image, agreed with other VMs and with QEMU.
+ * store/file_lock: who may open an image, agreed with other VMs and with QEMU.
  *
  * QEMU (block/file-posix.c) marks each permission i that it uses by a shared
  * lock on byte 100+i, and each that it does not grant to others on byte 200+i;
  * 0 is "consistent read", 1 is "write". We do the same with open file
  * description locks: they belong to the descriptor and go when it is closed.
  */
-#ifndef BANTAM_FILE_LOCK_H
-#define BANTAM_FILE_LOCK_H
+#ifndef BANTAM_STORE_FILE_LOCK_H
+#define BANTAM_STORE_FILE_LOCK_H
 
 #include <stdbool.h>
 
@@ -16,8 +16,8 @@
  * write in either case. 0; -EAGAIN: someone else's claim conflicts; another
  * -errno: this file system has no locks.
  */
-int file_lock(int fd, bool write);
+int store_file_lock(int fd, bool write);
 /* Give the lock back. */
-void file_unlock(int fd);
+void store_file_unlock(int fd);
 
 #endif

@@ -1,4 +1,4 @@
-/* image: see image.h. */
+/* store/image_file: see image.h. */
 #include "devices/backend/store/image_file.h"
 
 #include <errno.h>
@@ -25,7 +25,7 @@ struct request {
 	bool readonly, direct;
 };
 
-int image_size(const struct image *image, uint64_t *size_bytes)
+int store_image_size(const struct store_image *image, uint64_t *size_bytes)
 {
 	struct stat st;
 
@@ -58,7 +58,7 @@ static int open_error(const struct request *cfg, int code, struct err *err)
 }
 
 /* O_NONBLOCK so that a FIFO does not stop us; a file must not keep it (io_uring honours it). */
-static int open_file(struct image *image, const struct request *cfg, struct err *err)
+static int open_file(struct store_image *image, const struct request *cfg, struct err *err)
 {
 	struct stat st;
 	int flags = (cfg->readonly ? O_RDONLY : O_RDWR) | (cfg->direct ? O_DIRECT : 0);
@@ -88,15 +88,15 @@ static int open_file(struct image *image, const struct request *cfg, struct err 
 	return 0;
 }
 
-static int lock_file(struct image *image, const struct request *cfg, struct err *err)
+static int lock_file(struct store_image *image, const struct request *cfg, struct err *err)
 {
-	int rc = file_lock(image->fd, !cfg->readonly);
+	int rc = store_file_lock(image->fd, !cfg->readonly);
 
 	for (unsigned i = 0; rc == -EAGAIN && i < BUSY_TRIES; i++) {
 		/* Of two that wait for each other one must let go. */
-		file_unlock(image->fd);
+		store_file_unlock(image->fd);
 		nanosleep(&busy_pause, NULL);
-		rc = file_lock(image->fd, !cfg->readonly);
+		rc = store_file_lock(image->fd, !cfg->readonly);
 	}
 	if (rc == -EAGAIN && cfg->readonly)
 		return err_set(err, EAGAIN, "disk %s: it is open for writing in another VM",
@@ -115,7 +115,7 @@ static int lock_file(struct image *image, const struct request *cfg, struct err 
 }
 
 /* What O_DIRECT demands, and the descriptor for requests that do not comply. */
-static int open_cached(struct image *image, const struct request *cfg, struct err *err)
+static int open_cached(struct store_image *image, const struct request *cfg, struct err *err)
 {
 	int flags = (cfg->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC;
 	struct statx sx;
@@ -132,11 +132,11 @@ static int open_cached(struct image *image, const struct request *cfg, struct er
 	return 0;
 }
 
-static int probe(struct image *image, const struct request *cfg, struct err *err)
+static int probe(struct store_image *image, const struct request *cfg, struct err *err)
 {
 	int logical = 512;
 	unsigned physical = 4096;
-	int rc = image_size(image, &image->size_bytes);
+	int rc = store_image_size(image, &image->size_bytes);
 
 	if (!rc && image->is_block &&
 	    (ioctl(image->fd, BLKSSZGET, &logical) || ioctl(image->fd, BLKPBSZGET, &physical)))
@@ -148,7 +148,8 @@ static int probe(struct image *image, const struct request *cfg, struct err *err
 	return 0;
 }
 
-int image_open(struct image *image, const char *path, bool readonly, bool direct, struct err *err)
+int store_image_open(struct store_image *image, const char *path, bool readonly, bool direct,
+		     struct err *err)
 {
 	struct request cfg = { path, readonly, direct };
 	int rc;
@@ -164,14 +165,14 @@ int image_open(struct image *image, const char *path, bool readonly, bool direct
 	if (!rc && direct)
 		rc = open_cached(image, &cfg, err);
 	if (rc)
-		image_close(image);
+		store_image_close(image);
 	return rc;
 }
 
-void image_close(struct image *image)
+void store_image_close(struct store_image *image)
 {
 	if (image->fd >= 0) {
-		file_unlock(image->fd);
+		store_file_unlock(image->fd);
 		close(image->fd);
 	}
 	if (image->cached_fd >= 0)

@@ -1,18 +1,18 @@
 /*
- * image: an image file as the host has it: opened, locked, and judged.
+ * store/image_file: an image file as the host has it: opened, locked, and judged.
  *
  * What every disk format needs before it looks at a byte. Loop's thread or the
  * builder's; nothing here blocks for longer than open does.
  */
-#ifndef BANTAM_IMAGE_H
-#define BANTAM_IMAGE_H
+#ifndef BANTAM_STORE_IMAGE_FILE_H
+#define BANTAM_STORE_IMAGE_FILE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "vmm/core/err.h"
 
-struct image {
+struct store_image {
 	int fd;
 	int cached_fd; /* with direct: the same file without O_DIRECT, else -1 */
 	bool is_block;
@@ -27,10 +27,11 @@ struct image {
  * Open and lock (against a second writer; QEMU's locks are respected). On
  * failure *err says why in one line and *image holds nothing open.
  */
-int image_open(struct image *image, const char *path, bool readonly, bool direct, struct err *err);
-/* Accepts what image_open failed on, and a second call. */
-void image_close(struct image *image);
+int store_image_open(struct store_image *image, const char *path, bool readonly, bool direct,
+		     struct err *err);
+/* Accepts what store_image_open failed on, and a second call. */
+void store_image_close(struct store_image *image);
 /* The size now; 0 or -errno. */
-int image_size(const struct image *image, uint64_t *size_bytes);
+int store_image_size(const struct store_image *image, uint64_t *size_bytes);
 
 #endif

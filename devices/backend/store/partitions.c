@@ -1,4 +1,4 @@
-/* partitions: see partitions.h. */
+/* store/partitions: see partitions.h. */
 #include "devices/backend/store/partitions.h"
 
 #include <errno.h>
@@ -29,7 +29,7 @@ static uint64_t le64(const uint8_t *p)
 }
 
 /* Adds it if it has a byte within the image; what goes beyond the end is cut off. */
-static struct partition *add(struct store *s, struct partitions *out, unsigned number,
+static struct partition *add(struct store *s, struct store_partitions *out, unsigned number,
 			     uint64_t sector, uint64_t nsectors)
 {
 	struct partition *p = &out->part[out->n];
@@ -75,7 +75,7 @@ static bool is_mbr(const uint8_t *sector)
 	return used;
 }
 
-static void add_mbr(struct store *s, struct partitions *out, uint32_t disk, unsigned number,
+static void add_mbr(struct store *s, struct store_partitions *out, uint32_t disk, unsigned number,
 		    uint64_t sector, uint64_t nsectors)
 {
 	struct partition *p = add(s, out, number, sector, nsectors);
@@ -86,7 +86,8 @@ static void add_mbr(struct store *s, struct partitions *out, uint32_t disk, unsi
 }
 
 /* A chain of sectors, each with one logical partition and the place of the next. */
-static void read_logical(struct store *s, struct partitions *out, uint32_t disk, uint64_t base)
+static void read_logical(struct store *s, struct store_partitions *out, uint32_t disk,
+			 uint64_t base)
 {
 	uint64_t at = base;
 	unsigned number = 5;
@@ -114,7 +115,7 @@ static void read_logical(struct store *s, struct partitions *out, uint32_t disk,
 	}
 }
 
-static void read_mbr(struct store *s, struct partitions *out, const uint8_t *sector)
+static void read_mbr(struct store *s, struct store_partitions *out, const uint8_t *sector)
 {
 	uint32_t disk = le32(sector + 440);
 	bool seen = false;
@@ -220,7 +221,7 @@ static enum part_role role_of(const uint8_t *type)
 	return PART_ROLE_OTHER;
 }
 
-static void add_entries(struct store *s, struct partitions *out, const struct gpt *gpt)
+static void add_entries(struct store *s, struct store_partitions *out, const struct gpt *gpt)
 {
 	static const uint8_t unused[16];
 	uint8_t e[GPT_ENTRY_BYTES_MIN];
@@ -245,7 +246,7 @@ static void add_entries(struct store *s, struct partitions *out, const struct gp
 }
 
 /* With sectors of this size; 1: there is one, 0: no sign of it, -EINVAL: it is damaged. */
-static int read_gpt(struct store *s, struct partitions *out, uint32_t sector_bytes)
+static int read_gpt(struct store *s, struct store_partitions *out, uint32_t sector_bytes)
 {
 	uint64_t last = s->size_bytes / sector_bytes;
 	struct gpt first, gpt;
@@ -272,7 +273,7 @@ static int read_gpt(struct store *s, struct partitions *out, uint32_t sector_byt
 	return 1;
 }
 
-int partitions_read(struct store *s, struct partitions *out, struct err *err)
+int store_partitions_read(struct store *s, struct store_partitions *out, struct err *err)
 {
 	uint8_t sector[512] = { 0 };
 	int rc = 0;
@@ -329,7 +330,7 @@ static const struct signature {
 	{ "vfat", 54, 3, "FAT" },
 };
 
-const char *partitions_content(struct store *s, uint64_t offset, uint64_t len_bytes)
+const char *store_partitions_content(struct store *s, uint64_t offset, uint64_t len_bytes)
 {
 	uint8_t b[16];
 

@@ -1,12 +1,12 @@
 /*
- * partitions: what a disk's image is divided into, and what lies in each part.
+ * store/partitions: what a disk's image is divided into, and what lies in each part.
  *
  * GPT (UEFI specification 2.10, chapter 5: both headers, CRCs, any entry size) and MBR with
  * logical partitions, numbered as Linux numbers them. Every byte is hostile: what is
  * returned lies within the image. One thread.
  */
-#ifndef BANTAM_PARTITIONS_H
-#define BANTAM_PARTITIONS_H
+#ifndef BANTAM_STORE_PARTITIONS_H
+#define BANTAM_STORE_PARTITIONS_H
 
 #include "devices/backend/store/store.h"
 
@@ -24,7 +24,7 @@ struct partition {
 	char partuuid[40];  /* as after PARTUUID=; "": has none */
 };
 
-struct partitions {
+struct store_partitions {
 	enum part_table table;
 	uint32_t sector_bytes; /* 512 or 4096 */
 	bool from_backup;      /* the first GPT header is damaged */
@@ -36,12 +36,12 @@ struct partitions {
  * A disk without a table is one partition of number 0. -EIO: cannot be read; -EINVAL: there
  * is a GPT and both copies are damaged.
  */
-int partitions_read(struct store *s, struct partitions *out, struct err *err);
+int store_partitions_read(struct store *s, struct store_partitions *out, struct err *err);
 
 /*
  * What begins at offset: "ext4" (also for ext2 and 3), "xfs", "btrfs", "vfat", "LVM", "LUKS",
  * "swap" …, or NULL: nothing known. What cannot be read is nothing known.
  */
-const char *partitions_content(struct store *s, uint64_t offset, uint64_t len_bytes);
+const char *store_partitions_content(struct store *s, uint64_t offset, uint64_t len_bytes);
 
 #endif

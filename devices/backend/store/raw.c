@@ -1,5 +1,5 @@
 /*
- * store_raw: a file or block device whose bytes are the disk's bytes. See store.h.
+ * store/raw: a file or block device whose bytes are the disk's bytes. See store.h.
  *
  * No lock: the host's file system has its own, and two writers of the same bytes
  * race as they do on a real disk.
@@ -23,7 +23,7 @@
 
 struct raw {
 	struct store store; /* first */
-	struct image image;
+	struct store_image image;
 	int lost_writes; /* as struct disk has it; atomic */
 };
 
@@ -207,7 +207,7 @@ static int raw_resize(struct store *s, uint64_t size_bytes, struct err *err)
 
 static int raw_close(struct store *s)
 {
-	image_close(&raw_of(s)->image);
+	store_image_close(&raw_of(s)->image);
 	free(s);
 	return 0;
 }
@@ -232,7 +232,7 @@ int store_raw_open(const struct store_options *options, struct store **out, stru
 	*out = NULL;
 	if (!raw)
 		return err_sys(err, ENOMEM, "disk %s", options->path);
-	rc = image_open(&raw->image, options->path, options->readonly, options->direct, err);
+	rc = store_image_open(&raw->image, options->path, options->readonly, options->direct, err);
 	if (rc) {
 		free(raw);
 		return rc;

@@ -76,13 +76,13 @@ int store_open(const struct store_options *options, struct store **out, struct e
 	rc = store_choose_format(&known, err);
 	if (rc)
 		return rc;
-	return known.format == STORE_QCOW2 ? store_qcow2_open(&known, out, err) :
+	return known.format == STORE_QCOW2 ? qcow2_store_open(&known, out, err) :
 					     store_raw_open(&known, out, err);
 }
 
 int store_create(const struct store_create *create, struct err *err)
 {
-	return create->format == STORE_QCOW2 ? store_qcow2_create(create, err) :
+	return create->format == STORE_QCOW2 ? qcow2_store_create(create, err) :
 					       store_raw_create(create, err);
 }
 

@@ -59,8 +59,8 @@ struct store {
 	const struct store_ops *ops;
 	uint64_t size_bytes;
 	bool readonly;
-	struct store *backing;	   /* NULL: none */
-	const struct image *image; /* its file, for whoever does I/O of its own there */
+	struct store *backing;		 /* NULL: none */
+	const struct store_image *image; /* its file, for whoever does I/O of its own there */
 };
 
 struct store_options {
@@ -116,7 +116,7 @@ static inline int store_close(struct store *s)
 /* The formats. */
 int store_raw_open(const struct store_options *options, struct store **out, struct err *err);
 int store_raw_create(const struct store_create *create, struct err *err);
-int store_qcow2_open(const struct store_options *options, struct store **out, struct err *err);
-int store_qcow2_create(const struct store_create *create, struct err *err);
+int qcow2_store_open(const struct store_options *options, struct store **out, struct err *err);
+int qcow2_store_create(const struct store_create *create, struct err *err);
 
 #endif

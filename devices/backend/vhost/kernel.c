@@ -1,4 +1,4 @@
-/* vhost: see vhost.h. */
+/* vhost/kernel: see vhost/kernel.h. */
 #include "devices/backend/vhost/kernel.h"
 
 #include <errno.h>
@@ -9,12 +9,12 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-static int call(struct vhost *v, unsigned long op, void *arg)
+static int call(struct vhost_kernel *v, unsigned long op, void *arg)
 {
 	return ioctl(v->fd, op, arg) < 0 ? -errno : 0;
 }
 
-static int set_memory(struct vhost *v, const struct mem *mem)
+static int set_memory(struct vhost_kernel *v, const struct mem *mem)
 {
 	struct vhost_memory *m = calloc(1, sizeof(*m) + mem->nregions * sizeof(m->regions[0]));
 	int rc;
@@ -33,7 +33,7 @@ static int set_memory(struct vhost *v, const struct mem *mem)
 	return rc;
 }
 
-int vhost_open(struct vhost *v, const char *path, const struct mem *mem)
+int vhost_kernel_open(struct vhost_kernel *v, const char *path, const struct mem *mem)
 {
 	int rc;
 
@@ -46,11 +46,11 @@ int vhost_open(struct vhost *v, const char *path, const struct mem *mem)
 	if (!rc)
 		rc = set_memory(v, mem);
 	if (rc)
-		vhost_close(v);
+		vhost_kernel_close(v);
 	return rc;
 }
 
-int vhost_refused(const char *option, const char *path, int rc, struct err *err)
+int vhost_kernel_refused(const char *option, const char *path, int rc, struct err *err)
 {
 	const char *module = strrchr(path, '/') + 1; /* modprobe takes - for _ */
 
@@ -61,20 +61,20 @@ int vhost_refused(const char *option, const char *path, int rc, struct err *err)
 		       rc == -EACCES ? " (grant read and write on it)" : "");
 }
 
-void vhost_close(struct vhost *v)
+void vhost_kernel_close(struct vhost_kernel *v)
 {
 	if (v->fd >= 0)
 		close(v->fd);
 	v->fd = -1;
 }
 
-int vhost_set_features(struct vhost *v, uint64_t features)
+int vhost_kernel_set_features(struct vhost_kernel *v, uint64_t features)
 {
 	features &= v->features;
 	return call(v, VHOST_SET_FEATURES, &features);
 }
 
-int vhost_set_ring(struct vhost *v, unsigned queue, const struct vhost_ring *ring)
+int vhost_kernel_set_ring(struct vhost_kernel *v, unsigned queue, const struct vhost_ring *ring)
 {
 	struct vhost_vring_state size = { queue, ring->size }, base = { queue, 0 };
 	struct vhost_vring_addr addr = { .index = queue,
@@ -91,39 +91,39 @@ int vhost_set_ring(struct vhost *v, unsigned queue, const struct vhost_ring *rin
 	if (!rc)
 		rc = call(v, VHOST_SET_VRING_ERR, &err);
 	if (!rc)
-		rc = vhost_set_call(v, queue, ring->call_fd);
+		rc = vhost_kernel_set_call(v, queue, ring->call_fd);
 	return rc ? rc : call(v, VHOST_SET_VRING_KICK, &kick);
 }
 
-int vhost_set_call(struct vhost *v, unsigned queue, int call_fd)
+int vhost_kernel_set_call(struct vhost_kernel *v, unsigned queue, int call_fd)
 {
 	struct vhost_vring_file file = { queue, call_fd };
 
 	return call(v, VHOST_SET_VRING_CALL, &file);
 }
 
-int vhost_net_serve(struct vhost *v, unsigned queue, int fd)
+int vhost_kernel_net_serve(struct vhost_kernel *v, unsigned queue, int fd)
 {
 	struct vhost_vring_file file = { queue, fd };
 
 	return call(v, VHOST_NET_SET_BACKEND, &file);
 }
 
-void vhost_net_poll(struct vhost *v, unsigned queue, unsigned us)
+void vhost_kernel_net_poll(struct vhost_kernel *v, unsigned queue, unsigned us)
 {
 	struct vhost_vring_state state = { queue, us };
 
 	call(v, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, &state);
 }
 
-int vhost_vsock_set_cid(struct vhost *v, uint32_t cid)
+int vhost_kernel_vsock_set_cid(struct vhost_kernel *v, uint32_t cid)
 {
 	uint64_t arg = cid;
 
 	return call(v, VHOST_VSOCK_SET_GUEST_CID, &arg);
 }
 
-int vhost_vsock_serve(struct vhost *v, bool on)
+int vhost_kernel_vsock_serve(struct vhost_kernel *v, bool on)
 {
 	int arg = on;
 

@@ -1,20 +1,20 @@
 /*
- * vhost: virtqueues that the kernel serves (Linux, include/uapi/linux/vhost.h).
+ * vhost/kernel: virtqueues that the kernel serves (Linux, include/uapi/linux/vhost.h).
  *
  * One object is one open /dev/vhost-…: for vhost-net, the queues of a pair, for vhost-vsock
  * all that carry data. The kernel reads rings and buffers through this process's mapping of guest memory, hears kicks
  * on one eventfd and interrupts by another. It checks rings as strictly as virtq does;
  * a broken one is told by err_fd. Thread: any, the device's lock held.
  */
-#ifndef BANTAM_VHOST_H
-#define BANTAM_VHOST_H
+#ifndef BANTAM_VHOST_KERNEL_H
+#define BANTAM_VHOST_KERNEL_H
 
 #include <stdint.h>
 
 #include "vmm/core/err.h"
 #include "vmm/core/mem.h"
 
-struct vhost {
+struct vhost_kernel {
 	int fd;		   /* -1: not open */
 	uint64_t features; /* that the kernel can do */
 };
@@ -27,23 +27,23 @@ struct vhost_ring {
 };
 
 /* path: /dev/vhost-…. -errno, also where there is no such file; nothing is left open then. */
-int vhost_open(struct vhost *v, const char *path, const struct mem *mem);
-/* Say why vhost_open failed by rc where the user wanted it: fills *err and returns rc. */
-int vhost_refused(const char *option, const char *path, int rc, struct err *err);
-void vhost_close(struct vhost *v);
+int vhost_kernel_open(struct vhost_kernel *v, const char *path, const struct mem *mem);
+/* Say why vhost_kernel_open failed by rc where the user wanted it: fills *err and returns rc. */
+int vhost_kernel_refused(const char *option, const char *path, int rc, struct err *err);
+void vhost_kernel_close(struct vhost_kernel *v);
 /* Before the rings: what the driver accepted, of v->features. */
-int vhost_set_features(struct vhost *v, uint64_t features);
+int vhost_kernel_set_features(struct vhost_kernel *v, uint64_t features);
 /* From index 0. Only while the queue is not served. */
-int vhost_set_ring(struct vhost *v, unsigned queue, const struct vhost_ring *ring);
-int vhost_set_call(struct vhost *v, unsigned queue, int call_fd);
+int vhost_kernel_set_ring(struct vhost_kernel *v, unsigned queue, const struct vhost_ring *ring);
+int vhost_kernel_set_call(struct vhost_kernel *v, unsigned queue, int call_fd);
 /* vhost-net: serve the queue with this tap or socket; -1: stop, and wait until it has. */
-int vhost_net_serve(struct vhost *v, unsigned queue, int fd);
+int vhost_kernel_net_serve(struct vhost_kernel *v, unsigned queue, int fd);
 /* vhost-net: look for more frames for so long before sleeping, unless others want the CPU; Linux
  * before 4.7 does not. */
-void vhost_net_poll(struct vhost *v, unsigned queue, unsigned us);
+void vhost_kernel_net_poll(struct vhost_kernel *v, unsigned queue, unsigned us);
 /* vhost-vsock: the guest's address. -EADDRINUSE: another VM has it. */
-int vhost_vsock_set_cid(struct vhost *v, uint32_t cid);
+int vhost_kernel_vsock_set_cid(struct vhost_kernel *v, uint32_t cid);
 /* vhost-vsock: serve both queues, whose rings are set; off: stop, and wait until it has. */
-int vhost_vsock_serve(struct vhost *v, bool on);
+int vhost_kernel_vsock_serve(struct vhost_kernel *v, bool on);
 
 #endif

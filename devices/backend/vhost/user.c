@@ -1,4 +1,4 @@
-/* vhost_user: see vhost_user.h. */
+/* vhost/user: see vhost/user.h. */
 #include "devices/backend/vhost/user.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /*
- * vhost_user: the front end's half of the vhost-user protocol (QEMU's
+ * vhost/user: the front end's half of the vhost-user protocol (QEMU's
  * docs/interop/vhost-user): messages to a daemon that serves virtqueues.
  *
  * Each call sends one message and waits for its answer where there is one, at

@@ -1,5 +1,5 @@
 /*
- * vhost_user_msg: the messages of the vhost-user protocol (QEMU's docs/interop/vhost-user), as they
+ * vhost/user_msg: the messages of the vhost-user protocol (QEMU's docs/interop/vhost-user), as they
  * lie on the socket: those that we send (vhost_user.c) or serve (tools/bantam-net-user).
  *
  * Numbers are the host's. What comes from the other end is checked by whoever reads it.

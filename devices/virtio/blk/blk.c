@@ -187,7 +187,8 @@ static bool take_ranges(struct blk_req *req, const struct chain *chain, unsigned
 	size_t bytes = n * sizeof(*req->range);
 
 	req->range = malloc(bytes);
-	if (!req->range || chain_read(chain, sizeof(struct blk_hdr), req->range, bytes) != bytes)
+	if (!req->range ||
+	    virtq_chain_read(chain, sizeof(struct blk_hdr), req->range, bytes) != bytes)
 		return false;
 	req->nranges = n;
 	return true;
@@ -245,7 +246,7 @@ static void answer_id(struct blk *blk, unsigned queue, const struct chain *chain
 	size_t n = room < sizeof(id) ? (size_t)room : sizeof(id);
 
 	memcpy(id, blk->serial, strnlen(blk->serial, sizeof(id)));
-	chain_write(chain, 0, id, n);
+	virtq_chain_write(chain, 0, id, n);
 	answer(blk, queue, chain, BLK_S_OK, (uint32_t)n + 1);
 }
 
@@ -288,7 +289,7 @@ static void serve(struct blk *blk, unsigned queue, const struct chain *chain)
 	struct blk_limits limits;
 	struct blk_hdr hdr;
 	struct blk_cmd cmd;
-	size_t n = chain_read(chain, 0, &hdr, sizeof(hdr));
+	size_t n = virtq_chain_read(chain, 0, &hdr, sizeof(hdr));
 
 	blk_limits(blk, &limits);
 	blk_req_parse(&hdr, (uint32_t)n, chain, &limits, &cmd);

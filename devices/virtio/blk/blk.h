@@ -1,6 +1,6 @@
 /* blk: what the rest of bantam may ask of a virtio-blk device. */
-#ifndef BANTAM_VIRTIO_BLK_H
-#define BANTAM_VIRTIO_BLK_H
+#ifndef BANTAM_BLK_H
+#define BANTAM_BLK_H
 
 #include "devices/backend/disk/disk.h"
 #include "devices/device.h"
@@ -18,7 +18,7 @@ struct virtio_blk_config {
 };
 
 /* A device on an open disk, which it owns from now on, also when this fails. */
-int virtio_blk_create(const struct device_env *env, const struct virtio_blk_config *cfg,
-		      struct disk *disk, struct device **out, struct err *err);
+int blk_create(const struct device_env *env, const struct virtio_blk_config *cfg, struct disk *disk,
+	       struct device **out, struct err *err);
 
 #endif

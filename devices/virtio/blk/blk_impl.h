@@ -1,5 +1,5 @@
 /*
- * blk_impl: what blk.c (requests and queues) and blk_device.c (configuration
+ * blk/blk_impl: what blk.c (requests and queues) and blk/device.c (configuration
  * space, life and death, --disk) share. Nobody else includes it. Every function is called in the
  * device's loop or with its lock held, as blk.c says; the loop callbacks take the lock.
  */
@@ -84,8 +84,9 @@ void blk_poll_idle(void *opaque);
 /* Give back the memory of requests; none is in flight. */
 void blk_free_requests(struct blk *blk);
 
-/* blk_vhost.c: a disk that a vhost-user daemon serves, at that socket. */
-int blk_vhost_create(const struct device_env *env, const char *option, const char *path,
-		     unsigned nqueues, uint16_t queue_size, struct device **out, struct err *err);
+/* blk/vhost_user.c: a disk that a vhost-user daemon serves, at that socket. */
+int blk_vhost_user_create(const struct device_env *env, const char *option, const char *path,
+			  unsigned nqueues, uint16_t queue_size, struct device **out,
+			  struct err *err);
 
 #endif

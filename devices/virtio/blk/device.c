@@ -1,5 +1,5 @@
 /*
- * blk_device: virtio-blk's configuration space, creation and end, and --disk. See blk.c.
+ * blk/device: virtio-blk's configuration space, creation and end, and --disk. See blk.c.
  * Threads: the builder creates and destroys; activate, reset and writes to the configuration are
  * a vCPU's, a change of size is the main loop's: with the lock held.
  */
@@ -191,8 +191,8 @@ static uint64_t features(const struct blk *blk, unsigned nqueues)
 	return f;
 }
 
-int virtio_blk_create(const struct device_env *env, const struct virtio_blk_config *cfg,
-		      struct disk *disk, struct device **out, struct err *err)
+int blk_create(const struct device_env *env, const struct virtio_blk_config *cfg, struct disk *disk,
+	       struct device **out, struct err *err)
 {
 	struct blk *blk = calloc(1, sizeof(*blk));
 	int rc;
@@ -430,12 +430,12 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	if (rc)
 		return rc;
 	if (keys_has(cfg, K_VHOST_USER))
-		return blk_vhost_create(env, cfg->option, keys_text(cfg, K_VHOST_USER), blk.nqueues,
-					blk.queue_size, out, err);
+		return blk_vhost_user_create(env, cfg->option, keys_text(cfg, K_VHOST_USER),
+					     blk.nqueues, blk.queue_size, out, err);
 	rc = open_disk(env, cfg, &disk_cfg, &disk, err);
 	if (rc)
 		return rc;
-	return virtio_blk_create(env, &blk, disk, out, err);
+	return blk_create(env, &blk, disk, out, err);
 }
 
 static enum device_memory memory(const struct keyvals *cfg)

@@ -1,4 +1,4 @@
-/* blk_req: see blk_req.h. */
+/* blk/req: see blk/req.h. */
 #include "devices/virtio/blk/req.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /*
- * blk_req: what a virtio-blk request asks for (virtio 1.2, section 5.2.6).
+ * blk/req: what a virtio-blk request asks for (virtio 1.2, section 5.2.6).
  *
  * Pure: no I/O and no state, so that it can be tested and fuzzed by itself.
  * The header and the ranges are copied from guest memory once; only the copies

@@ -1,6 +1,6 @@
 /*
- * blk_vhost: --disk vhost-user=SOCKET. The daemon serves the requests and says what the disk is.
- * Threads: see vhost_device.h; nothing of its own changes after create.
+ * blk/vhost_user: --disk vhost-user=SOCKET. The daemon serves the requests and says what the disk is.
+ * Threads: see vhost/user_device.h; nothing of its own changes after create.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -23,12 +23,12 @@ static uint32_t refuse(const struct chain *chain)
 
 	if (!chain->writable_bytes)
 		return 0;
-	return (uint32_t)chain_write(chain, chain->writable_bytes - 1, &status, 1);
+	return (uint32_t)virtq_chain_write(chain, chain->writable_bytes - 1, &status, 1);
 }
 
 static void describe(struct device *dev, char *buf, size_t len)
 {
-	struct vhost_device *d = (struct vhost_device *)dev;
+	struct vhost_user_device *d = (struct vhost_user_device *)dev;
 	char where[64] = "";
 
 	virtio_describe(&d->vdev, where, sizeof(where));
@@ -36,19 +36,20 @@ static void describe(struct device *dev, char *buf, size_t len)
 }
 
 static const struct device_ops blk_vhost_ops = {
-	.destroy = vhost_device_destroy,
+	.destroy = vhost_user_device_destroy,
 	.describe = describe,
 };
 
-int blk_vhost_create(const struct device_env *env, const char *option, const char *path,
-		     unsigned nqueues, uint16_t queue_size, struct device **out, struct err *err)
+int blk_vhost_user_create(const struct device_env *env, const char *option, const char *path,
+			  unsigned nqueues, uint16_t queue_size, struct device **out,
+			  struct err *err)
 {
 	/*
 	 * Those whose fields our configuration space has (not secure erase, lifetime, zones). And a
 	 * driver cannot tell the daemon to write through: SET_CONFIG is not spoken.
 	 */
 	uint64_t wanted = ((2ull << BLK_F_WRITE_ZEROES) - 1) & ~(1ull << BLK_F_CONFIG_WCE);
-	struct vhost_device *d = calloc(1, sizeof(*d));
+	struct vhost_user_device *d = calloc(1, sizeof(*d));
 	uint16_t n = (uint16_t)nqueues;
 	int rc;
 
@@ -58,8 +59,8 @@ int blk_vhost_create(const struct device_env *env, const char *option, const cha
 	d->vdev.dev.type = &virtio_blk_type;
 	d->vdev.dev.ops = &blk_vhost_ops;
 	d->front.refuse = refuse;
-	rc = vhost_device_init(d, &blk_vhost_class, env, option, path, nqueues, queue_size, wanted,
-			       CONFIG_BYTES, err);
+	rc = vhost_user_device_init(d, &blk_vhost_class, env, option, path, nqueues, queue_size,
+				    wanted, CONFIG_BYTES, err);
 	if (!rc && !env->dry_run) {
 		rc = vhost_user_get_config(&d->front.vu, d->vdev.config, CONFIG_BYTES);
 		if (rc)
@@ -71,7 +72,7 @@ int blk_vhost_create(const struct device_env *env, const char *option, const cha
 		rc = virtio_attach(&d->vdev, err);
 	}
 	if (rc) {
-		vhost_device_destroy(&d->vdev.dev);
+		vhost_user_device_destroy(&d->vdev.dev);
 		return rc;
 	}
 	*out = &d->vdev.dev;

@@ -1,4 +1,4 @@
-/* kicks: see kicks.h. */
+/* virtio/kicks: see kicks.h. */
 #include "devices/virtio/core/kicks.h"
 
 #include <sys/epoll.h>

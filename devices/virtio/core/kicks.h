@@ -1,5 +1,5 @@
 /*
- * kicks: the eventfds by which a driver notifies its queues, the same on every transport.
+ * virtio/kicks: the eventfds by which a driver notifies its queues, the same on every transport.
  *
  * One eventfd a queue, watched by the device's loop. At DRIVER_OK the transport
  * binds each to the guest's notify address (no exit to userspace); a notify that

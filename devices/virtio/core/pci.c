@@ -50,7 +50,7 @@ enum {
 struct virtio_pci {
 	struct pci_func func;
 	struct virtio_device *dev;
-	struct msix msix;
+	struct pci_msix msix;
 	unsigned msix_at, pci_cfg_at; /* offsets of these capabilities */
 	uint32_t device_feature_select, driver_feature_select;
 	uint16_t config_vector;
@@ -80,7 +80,7 @@ static void update_intx(struct virtio_pci *t)
 static void interrupt(struct virtio_pci *t, uint16_t vector, uint8_t isr)
 {
 	if (t->msix.enabled) {
-		msix_signal(&t->msix, vector);
+		pci_msix_signal(&t->msix, vector);
 		return;
 	}
 	t->isr |= isr;
@@ -143,7 +143,7 @@ static void reset(struct virtio_device *dev)
 	for (unsigned i = 0; i < dev->nqueues; i++)
 		t->vector[i] = MSIX_NO_VECTOR;
 	t->isr = 0;
-	msix_clear_pending(&t->msix);
+	pci_msix_clear_pending(&t->msix);
 	update_intx(t);
 }
 
@@ -304,9 +304,9 @@ static uint32_t config_page_read(struct virtio_pci *t, uint64_t off, unsigned si
 static uint64_t locked_read(struct virtio_pci *t, uint64_t off, unsigned size_bytes)
 {
 	if (off >= VIRTIO_PCI_MSIX_PBA)
-		return msix_pba_read(&t->msix, off - VIRTIO_PCI_MSIX_PBA, size_bytes);
+		return pci_msix_pba_read(&t->msix, off - VIRTIO_PCI_MSIX_PBA, size_bytes);
 	if (off >= VIRTIO_PCI_MSIX_TABLE)
-		return msix_table_read(&t->msix, off - VIRTIO_PCI_MSIX_TABLE, size_bytes);
+		return pci_msix_table_read(&t->msix, off - VIRTIO_PCI_MSIX_TABLE, size_bytes);
 	if (off >= VIRTIO_PCI_NOTIFY)
 		return 0;
 	if (size_bytes == 8)
@@ -328,7 +328,7 @@ static void locked_write(struct virtio_pci *t, uint64_t off, unsigned size_bytes
 	if (off >= VIRTIO_PCI_MSIX_PBA)
 		return;
 	if (off >= VIRTIO_PCI_MSIX_TABLE) {
-		msix_table_write(&t->msix, off - VIRTIO_PCI_MSIX_TABLE, size_bytes, val);
+		pci_msix_table_write(&t->msix, off - VIRTIO_PCI_MSIX_TABLE, size_bytes, val);
 		virtio_calls_changed(t->dev);
 		return;
 	}
@@ -408,7 +408,7 @@ static void config_written(struct pci_func *f, unsigned off, unsigned size_bytes
 		return;
 	}
 	virtio_lock(t->dev);
-	msix_set_control(&t->msix, (uint16_t)pci_func_get(f, t->msix_at + MSIX_CAP_CONTROL, 2));
+	pci_msix_set_control(&t->msix, (uint16_t)pci_func_get(f, t->msix_at + MSIX_CAP_CONTROL, 2));
 	virtio_calls_changed(t->dev);
 	update_intx(t);
 	follow_bar(t);
@@ -456,8 +456,8 @@ static void build_function(struct virtio_pci *t)
 	/* Section 4.1.2.1: 0x40 or higher. */
 	f->config[PCI_SUBSYSTEM_ID] = (uint8_t)(0x40 + class->device_id);
 	pci_func_bar(f, VIRTIO_PCI_BAR, VIRTIO_PCI_BAR_BYTES);
-	t->msix_at = msix_cap(&t->msix, f, VIRTIO_PCI_BAR, VIRTIO_PCI_MSIX_TABLE,
-			      VIRTIO_PCI_MSIX_PBA);
+	t->msix_at = pci_msix_cap(&t->msix, f, VIRTIO_PCI_BAR, VIRTIO_PCI_MSIX_TABLE,
+				  VIRTIO_PCI_MSIX_PBA);
 	add_cap(t, CFG_COMMON, 0, VIRTIO_PCI_COMMON_BYTES, NULL, NULL);
 	add_cap(t, CFG_NOTIFY, VIRTIO_PCI_NOTIFY, t->dev->nqueues * step, &step, NULL);
 	add_cap(t, CFG_ISR, VIRTIO_PCI_ISR, 1, NULL, NULL);
@@ -472,7 +472,7 @@ static void destroy(struct virtio_device *dev)
 
 	virtio_kicks_destroy(dev);
 	pci_func_remove(&t->func);
-	msix_destroy(&t->msix);
+	pci_msix_destroy(&t->msix);
 	free(t);
 }
 
@@ -483,7 +483,7 @@ static int kick_fd(struct virtio_device *dev, unsigned queue)
 
 static int call_fd(struct virtio_device *dev, unsigned queue)
 {
-	return msix_fd(&of_dev(dev)->msix, of_dev(dev)->vector[queue]);
+	return pci_msix_fd(&of_dev(dev)->msix, of_dev(dev)->vector[queue]);
 }
 
 static void describe(struct virtio_device *dev, char *buf, size_t len)
@@ -520,7 +520,7 @@ int virtio_pci_attach(struct virtio_device *dev, struct pci_host *host, struct e
 	t->dev = dev;
 	dev->transport = t;
 	t->config_vector = MSIX_NO_VECTOR;
-	rc = msix_init(&t->msix, dev->env, dev->nqueues + 1);
+	rc = pci_msix_init(&t->msix, dev->env, dev->nqueues + 1);
 	for (unsigned i = 0; i < dev->nqueues; i++)
 		t->vector[i] = MSIX_NO_VECTOR;
 	if (!rc)

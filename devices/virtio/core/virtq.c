@@ -1,5 +1,5 @@
 /*
- * virtq: see virtq.h.
+ * virtio/virtq: see virtq.h.
  *
  * Theory of operation. The three parts of a ring are resolved to host pointers
  * once, when the driver enables the queue. From then on the guest may write any
@@ -466,12 +466,12 @@ static size_t copy(const struct iovec *iov, unsigned n, uint64_t off, void *buf,
 	return done;
 }
 
-size_t chain_read(const struct chain *chain, uint64_t off, void *dst, size_t len_bytes)
+size_t virtq_chain_read(const struct chain *chain, uint64_t off, void *dst, size_t len_bytes)
 {
 	return copy(chain->iov, chain->nreadable, off, dst, len_bytes, false);
 }
 
-size_t chain_write(const struct chain *chain, uint64_t off, const void *src, size_t len_bytes)
+size_t virtq_chain_write(const struct chain *chain, uint64_t off, const void *src, size_t len_bytes)
 {
 	return copy(chain->iov + chain->nreadable, chain->nwritable, off, (void *)(uintptr_t)src,
 		    len_bytes, true);

@@ -1,5 +1,5 @@
 /*
- * virtq: the sole reader and writer of split virtqueues (virtio 1.2, section 2.7).
+ * virtio/virtq: the sole reader and writer of split virtqueues (virtio 1.2, section 2.7).
  *
  * The ring lies in guest memory and is hostile: each descriptor is copied once
  * and checked (index, loops, count, direction order, range), then only the copy
@@ -12,8 +12,8 @@
  * them longer than the queue); a buffer that is not wholly in one memory region; a
  * head that is made available again before it was used.
  */
-#ifndef BANTAM_VIRTQ_H
-#define BANTAM_VIRTQ_H
+#ifndef BANTAM_VIRTIO_VIRTQ_H
+#define BANTAM_VIRTIO_VIRTQ_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -108,7 +108,8 @@ void virtq_disable_kicks(struct virtq *q);
 bool virtq_enable_kicks(struct virtq *q);
 
 /* Copy between a flat buffer and a chain's iovecs; returns the bytes copied. */
-size_t chain_read(const struct chain *chain, uint64_t off, void *dst, size_t len_bytes);
-size_t chain_write(const struct chain *chain, uint64_t off, const void *src, size_t len_bytes);
+size_t virtq_chain_read(const struct chain *chain, uint64_t off, void *dst, size_t len_bytes);
+size_t virtq_chain_write(const struct chain *chain, uint64_t off, const void *src,
+			 size_t len_bytes);
 
 #endif

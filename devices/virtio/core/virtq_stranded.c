@@ -1,5 +1,5 @@
 /*
- * virtq_stranded: see virtq_stranded.h.
+ * virtio/virtq_stranded: see virtq_stranded.h.
  *
  * Theory of operation. Both rings are histories of their last size events, but
  * nothing tells how the two interleave. If the first B requests of each were the

@@ -1,12 +1,12 @@
 /*
- * virtq_stranded: which requests of a ring are outstanding, when whoever served it is gone.
+ * virtio/virtq_stranded: which requests of a ring are outstanding, when whoever served it is gone.
  *
  * Pure. avail and used are copies of the rings' heads, size entries each, in the ring's own
  * order (entry i at i % size), with the indices that go with them. Hostile values are fine:
  * heads of size or more are taken for none.
  */
-#ifndef BANTAM_VIRTQ_STRANDED_H
-#define BANTAM_VIRTQ_STRANDED_H
+#ifndef BANTAM_VIRTIO_VIRTQ_STRANDED_H
+#define BANTAM_VIRTIO_VIRTQ_STRANDED_H
 
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
 /*
- * net_ctrl: the control queue (virtio 1.2, section 5.1.6.5): receive filter, MAC, queue
+ * net/ctrl: the control queue (virtio 1.2, section 5.1.6.5): receive filter, MAC, queue
  * pairs, announcements, offloads. Each command is answered by one byte, also those that
  * make no sense. The filter saves the guest work and is not a boundary.
  */
@@ -26,7 +26,7 @@ static bool read_at(const struct command *c, uint64_t off, void *to, size_t len)
 {
 	if (off > c->len || len > c->len - off)
 		return false;
-	return chain_read(c->chain, COMMAND_HDR_BYTES + off, to, len) == len;
+	return virtq_chain_read(c->chain, COMMAND_HDR_BYTES + off, to, len) == len;
 }
 
 static uint32_t le32(const uint8_t b[4])
@@ -103,7 +103,7 @@ static bool set_queues(struct virtio_net *nic, unsigned cmd, const struct comman
 	pairs = b[0] | (unsigned)b[1] << 8;
 	if (!pairs || pairs > nic->max_pairs)
 		return false;
-	net_set_pairs(nic, pairs);
+	nic_set_pairs(nic, pairs);
 	if (nic->server)
 		return true;
 	/* Their kicks were ignored up to now. Not from in here: receiving uses nic->iov too, and the
@@ -111,9 +111,9 @@ static bool set_queues(struct virtio_net *nic, unsigned cmd, const struct comman
 	for (unsigned i = 0; i < nic->max_pairs; i++) {
 		nic->pair[i].rx.more = i < pairs;
 		nic->pair[i].tx.more = i < pairs && !nic->pair[i].tx.blocked;
-		net_watch(nic, i);
+		nic_watch(nic, i);
 	}
-	net_again(nic);
+	nic_again(nic);
 	return true;
 }
 
@@ -128,7 +128,7 @@ static bool set_offloads(struct virtio_net *nic, unsigned cmd, const struct comm
 	want = le32(b) | (uint64_t)le32(b + 4) << 32;
 	if (want & ~nic->vdev.acked)
 		return false;
-	net_set_offloads(nic, want);
+	nic_set_offloads(nic, want);
 	return true;
 }
 
@@ -136,7 +136,7 @@ static bool announced(struct virtio_net *nic, unsigned cmd)
 {
 	if (cmd || !virtio_has(&nic->vdev, NET_F_GUEST_ANNOUNCE))
 		return false;
-	net_set_status(nic, (uint16_t)(net_status(nic) & ~NET_S_ANNOUNCE));
+	nic_set_status(nic, (uint16_t)(nic_status(nic) & ~NET_S_ANNOUNCE));
 	return true;
 }
 
@@ -145,7 +145,7 @@ static bool run(struct virtio_net *nic, const struct chain *chain)
 	struct command c = { chain, chain->readable_bytes - COMMAND_HDR_BYTES };
 	uint8_t hdr[COMMAND_HDR_BYTES];
 
-	if (chain_read(chain, 0, hdr, sizeof(hdr)) != sizeof(hdr))
+	if (virtq_chain_read(chain, 0, hdr, sizeof(hdr)) != sizeof(hdr))
 		return false;
 	switch (hdr[0]) {
 	case CLASS_RX:
@@ -164,7 +164,7 @@ static bool run(struct virtio_net *nic, const struct chain *chain)
 }
 
 /* Kicks stay on here: a command is rare, and its sender waits. */
-void net_run_ctrl(struct virtio_net *nic)
+void nic_run_ctrl(struct virtio_net *nic)
 {
 	struct virtq *q = &nic->vdev.queue[nic->ctrl];
 	struct chain chain;
@@ -184,20 +184,20 @@ void net_run_ctrl(struct virtio_net *nic)
 			return;
 		}
 		ack = run(nic, &chain) ? ACK_OK : ACK_ERR;
-		chain_write(&chain, 0, &ack, 1);
+		virtq_chain_write(&chain, 0, &ack, 1);
 		virtq_push(q, chain.head, 1);
 	}
 	if (!nic->vdev.active)
 		return;
 	virtio_interrupt(&nic->vdev, nic->ctrl);
 	if (!left)
-		net_again(nic);
+		nic_again(nic);
 }
 
 /* --- the receive filter -------------------------------------------------------------- */
 
 /* Until the driver says otherwise, everything is wanted. */
-void net_filter_reset(struct net_filter *f)
+void nic_filter_reset(struct net_filter *f)
 {
 	memset(f, 0, sizeof(*f));
 }
@@ -210,7 +210,7 @@ static bool in_table(uint8_t table[][NET_MAC_BYTES], unsigned n, const uint8_t *
 	return false;
 }
 
-bool net_filter_wants(const struct virtio_net *nic, const uint8_t dst[NET_MAC_BYTES])
+bool nic_filter_wants(const struct virtio_net *nic, const uint8_t dst[NET_MAC_BYTES])
 {
 	static const uint8_t broadcast[NET_MAC_BYTES] = { 255, 255, 255, 255, 255, 255 };
 	struct net_filter *f = (struct net_filter *)&nic->filter;

@@ -1,9 +1,9 @@
 /*
- * net: virtio-net (virtio 1.2, section 5.1): keys, life and class.
+ * net/nic: virtio-net (virtio 1.2, section 5.1): keys, life and class.
  *
  * Queues 2n and 2n+1 receive and transmit for pair n; the control queue comes after
- * the last pair, or after the first where the driver does without MQ. Frames move in net_rx.c
- * and net_tx.c, polled by net_poll.c, commands in net_ctrl.c, and what lies behind is struct net.
+ * the last pair, or after the first where the driver does without MQ. Frames move in net/rx.c
+ * and net/tx.c, polled by net/poll.c, commands in net/ctrl.c, and what lies behind is struct net.
  * Threads: everything moves in the loop's thread, which is the card's own with iothread=on
  * (env->loop is that loop then); activate and reset come from a vCPU's and only touch the
  * backend by calls that may come from any thread. With vhost the kernel's thread moves the
@@ -81,12 +81,12 @@ static const struct key keys[] = {
 
 /* --- what the parts share ------------------------------------------------------------- */
 
-void net_again(struct virtio_net *nic)
+void nic_again(struct virtio_net *nic)
 {
 	(void)eventfd_write(nic->again_fd, 1);
 }
 
-void net_watch(struct virtio_net *nic, unsigned pair)
+void nic_watch(struct virtio_net *nic, unsigned pair)
 {
 	const struct net_queue *rx = &nic->pair[pair].rx, *tx = &nic->pair[pair].tx;
 	bool on = nic->vdev.active && pair < nic->pairs && !nic->server;
@@ -96,19 +96,19 @@ void net_watch(struct virtio_net *nic, unsigned pair)
 		 on && tx->blocked);
 }
 
-uint16_t net_status(const struct virtio_net *nic)
+uint16_t nic_status(const struct virtio_net *nic)
 {
 	const uint8_t *at = nic->vdev.config + NET_CONFIG_STATUS;
 
 	return (uint16_t)(at[0] | at[1] << 8);
 }
 
-void net_set_status(struct virtio_net *nic, uint16_t status)
+void nic_set_status(struct virtio_net *nic, uint16_t status)
 {
 	virtio_put16(nic->vdev.config + NET_CONFIG_STATUS, status);
 }
 
-void net_set_pairs(struct virtio_net *nic, unsigned pairs)
+void nic_set_pairs(struct virtio_net *nic, unsigned pairs)
 {
 	nic->pairs = pairs;
 	if (nic->net->ops->set_queues)
@@ -117,7 +117,7 @@ void net_set_pairs(struct virtio_net *nic, unsigned pairs)
 		nic->server->update(nic);
 }
 
-void net_set_offloads(struct virtio_net *nic, uint64_t features)
+void nic_set_offloads(struct virtio_net *nic, uint64_t features)
 {
 	unsigned offloads = 0;
 
@@ -138,9 +138,9 @@ static void on_readable(void *opaque, unsigned pair)
 
 	virtio_lock(&nic->vdev);
 	if (nic->vdev.active && pair < nic->pairs)
-		net_run_rx(nic, pair);
+		nic_run_rx(nic, pair);
 	else
-		net_watch(nic, pair);
+		nic_watch(nic, pair);
 	virtio_unlock(&nic->vdev);
 }
 
@@ -151,9 +151,9 @@ static void on_writable(void *opaque, unsigned pair)
 	virtio_lock(&nic->vdev);
 	nic->pair[pair].tx.blocked = false;
 	if (nic->vdev.active && pair < nic->pairs)
-		net_run_tx(nic, pair);
+		nic_run_tx(nic, pair);
 	else
-		net_watch(nic, pair);
+		nic_watch(nic, pair);
 	virtio_unlock(&nic->vdev);
 }
 
@@ -164,12 +164,12 @@ static void on_again(void *opaque)
 	virtio_lock(&nic->vdev);
 	for (unsigned i = 0; nic->vdev.active && i < nic->pairs; i++) {
 		if (nic->pair[i].tx.more)
-			net_run_tx(nic, i);
+			nic_run_tx(nic, i);
 		if (nic->vdev.active && nic->pair[i].rx.more)
-			net_run_rx(nic, i);
+			nic_run_rx(nic, i);
 	}
 	if (nic->vdev.active && virtio_has(&nic->vdev, NET_F_CTRL_VQ))
-		net_run_ctrl(nic);
+		nic_run_ctrl(nic);
 	virtio_unlock(&nic->vdev);
 }
 
@@ -188,7 +188,7 @@ static void on_rx_timer(void *opaque)
 		nic->pair[i].rx.limited = false;
 	nic->rx_first = first_of(nic, nic->rx_first + 1);
 	for (unsigned i = 0; nic->vdev.active && i < nic->pairs; i++)
-		net_run_rx(nic, first_of(nic, nic->rx_first + i));
+		nic_run_rx(nic, first_of(nic, nic->rx_first + i));
 	virtio_unlock(&nic->vdev);
 }
 
@@ -204,32 +204,32 @@ static void on_tx_timer(void *opaque)
 		unsigned pair = first_of(nic, nic->tx_first + i);
 
 		if (!nic->pair[pair].tx.blocked)
-			net_run_tx(nic, pair);
+			nic_run_tx(nic, pair);
 	}
 	virtio_unlock(&nic->vdev);
 }
 
 /* The link as the guest sees it; an announcement after it came back. Lock held. */
-void net_update_link(struct virtio_net *nic)
+void nic_update_link(struct virtio_net *nic)
 {
-	uint16_t status = net_link_up(nic) ? NET_S_LINK_UP : 0, was = net_status(nic);
+	uint16_t status = net_link_up(nic) ? NET_S_LINK_UP : 0, was = nic_status(nic);
 
 	if (status && !(was & NET_S_LINK_UP) && virtio_has(&nic->vdev, NET_F_GUEST_ANNOUNCE))
 		status |= NET_S_ANNOUNCE;
 	if ((status ^ was) & NET_S_LINK_UP) {
-		net_set_status(nic, status);
+		nic_set_status(nic, status);
 		if (virtio_has(&nic->vdev, NET_F_STATUS))
 			virtio_config_changed(&nic->vdev);
 	}
 	if (nic->server)
 		nic->server->update(nic);
 	for (unsigned i = 0; i < nic->pairs && !nic->server; i++) {
-		net_watch(nic, i);
+		nic_watch(nic, i);
 		/* What waited for the other end goes now, or is swallowed. */
 		if (nic->vdev.active && !nic->pair[i].tx.blocked)
-			net_run_tx(nic, i);
+			nic_run_tx(nic, i);
 		if (nic->vdev.active)
-			net_run_rx(nic, i);
+			nic_run_rx(nic, i);
 	}
 }
 
@@ -238,11 +238,11 @@ static void on_link(void *opaque, bool up)
 	struct virtio_net *nic = opaque;
 
 	virtio_lock(&nic->vdev);
-	net_update_link(nic);
+	nic_update_link(nic);
 	virtio_unlock(&nic->vdev);
 }
 
-void virtio_net_set_link(struct device *dev, bool up)
+void nic_set_link(struct device *dev, bool up)
 {
 	struct virtio_net *nic = (struct virtio_net *)dev;
 
@@ -251,7 +251,7 @@ void virtio_net_set_link(struct device *dev, bool up)
 		nic->link = up;
 		if (nic->net->ops->set_link)
 			nic->net->ops->set_link(nic->net, up);
-		net_update_link(nic);
+		nic_update_link(nic);
 	}
 	virtio_unlock(&nic->vdev);
 }
@@ -277,8 +277,8 @@ static int nic_activate(struct virtio_device *vdev)
 
 	nic->ctrl = virtio_has(vdev, NET_F_MQ) ? 2 * nic->max_pairs : 2;
 	nic->frame_max = frame_max(nic);
-	net_set_pairs(nic, 1);
-	net_set_offloads(nic, vdev->acked & GUEST_OFFLOADS);
+	nic_set_pairs(nic, 1);
+	nic_set_offloads(nic, vdev->acked & GUEST_OFFLOADS);
 	return nic->server ? nic->server->start(nic) : 0;
 }
 
@@ -288,7 +288,7 @@ static void nic_kick(struct virtio_device *vdev, unsigned queue)
 
 	if (queue == nic->ctrl) {
 		if (virtio_has(vdev, NET_F_CTRL_VQ))
-			net_run_ctrl(nic);
+			nic_run_ctrl(nic);
 	} else if (nic->server) {
 		if (nic->server->kick && queue < nic->ctrl)
 			nic->server->kick(nic, queue);
@@ -296,9 +296,9 @@ static void nic_kick(struct virtio_device *vdev, unsigned queue)
 		return;
 	} else if (queue % 2) {
 		if (!nic->pair[queue / 2].tx.blocked)
-			net_run_tx(nic, queue / 2);
+			nic_run_tx(nic, queue / 2);
 	} else {
-		net_run_rx(nic, queue / 2);
+		nic_run_rx(nic, queue / 2);
 	}
 }
 
@@ -320,9 +320,9 @@ static bool nic_reset(struct virtio_device *vdev)
 		queue_reset(&nic->pair[i].tx);
 		nic->pair[i].spill.frame_bytes = 0;
 	}
-	net_filter_reset(&nic->filter);
+	nic_filter_reset(&nic->filter);
 	memcpy(vdev->config + NET_CONFIG_MAC, nic->mac, NET_MAC_BYTES);
-	net_set_status(nic, net_status(nic) & NET_S_LINK_UP);
+	nic_set_status(nic, nic_status(nic) & NET_S_LINK_UP);
 	return true;
 }
 
@@ -351,7 +351,7 @@ static void nic_destroy(struct device *dev)
 	struct virtio_net *nic = (struct virtio_net *)dev;
 
 	virtio_detach(&nic->vdev);
-	net_poll_close(nic);
+	nic_poll_close(nic);
 	if (nic->server)
 		nic->server->close(nic);
 	net_close(nic->net);
@@ -377,7 +377,7 @@ static void nic_describe(struct device *dev, char *buf, size_t len)
 static const struct device_ops nic_ops = {
 	.destroy = nic_destroy,
 	.describe = nic_describe,
-	.set_link = virtio_net_set_link,
+	.set_link = nic_set_link,
 };
 
 static uint64_t offered(const struct virtio_net *nic, bool offload)
@@ -435,19 +435,19 @@ static int choose_server(struct virtio_net *nic, const struct device_env *env,
 	if (env->dry_run)
 		return 0;
 	if (nic->net->vhost.fd >= 0) {
-		rc = net_vhost_user_open(nic, env);
+		rc = nic_vhost_user_open(nic, env);
 		return rc ? err_sys(err, -rc, "%s", cfg->option) : 0;
 	}
-	if (how == NET_VHOST_ON && net_memory(cfg) == MEMORY_HUGE_SHARED)
+	if (how == NET_VHOST_ON && nic_memory(cfg) == MEMORY_HUGE_SHARED)
 		return err_set(
 			err, ENOTSUP,
 			"%s: vhost=on: this host allows no memory that has huge pages "
 			"and can be shared with the helper (no user namespaces?); leave it out",
 			cfg->option);
-	return net_vhost_choose(nic, env, how, cfg->option, err);
+	return nic_vhost_kernel_choose(nic, env, how, cfg->option, err);
 }
 
-int net_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
+int nic_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
 		  struct device **out, struct err *err)
 {
 	struct virtio_net *nic = calloc(1, sizeof(*nic));
@@ -463,11 +463,11 @@ int net_create_on(struct net *net, const struct device_env *env, const struct ke
 	nic->link = true;
 	nic->vdev.dev.type = &virtio_net_type;
 	nic->vdev.dev.ops = &nic_ops;
-	rc = net_check_options(cfg, err);
+	rc = nic_check_options(cfg, err);
 	if (!rc)
-		rc = net_parse_mac(cfg, nic->mac, err);
+		rc = nic_parse_mac(cfg, nic->mac, err);
 	if (!rc && !net)
-		rc = net_open_backend(nic, env, cfg, err);
+		rc = nic_open_backend(nic, env, cfg, err);
 	if (rc)
 		goto fail;
 	snprintf(nic->vdev.dev.id, sizeof(nic->vdev.dev.id), "%s", nic->name);
@@ -479,8 +479,8 @@ int net_create_on(struct net *net, const struct device_env *env, const struct ke
 		err_sys(err, -rc, "%s", cfg->option);
 		goto fail;
 	}
-	net_init_limits(nic, cfg);
-	net_poll_init(nic);
+	nic_init_limits(nic, cfg);
+	nic_poll_init(nic);
 	rc = choose_server(nic, env, cfg, err);
 	if (rc)
 		goto fail;
@@ -507,15 +507,15 @@ fail:
 static int create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
 		  struct err *err)
 {
-	return net_create_on(NULL, env, cfg, out, err);
+	return nic_create_on(NULL, env, cfg, out, err);
 }
 
 const struct device_type virtio_net_type = {
 	.name = "virtio-net",
 	.option = "--net",
 	.repeat = true,
-	.memory = net_memory,
-	.check = net_check_daemon,
+	.memory = nic_memory,
+	.check = nic_check_daemon,
 	.keys = keys,
 	.help = "a network card",
 	.create = create,

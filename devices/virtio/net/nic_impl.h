@@ -1,10 +1,10 @@
 /*
- * net_impl: what the parts of virtio-net share: net.c (the page: keys, life, class), net_options.c,
- * net_stash.c, net_rx.c, net_tx.c, net_poll.c, net_ctrl.c, net_vhost.c and net_vhost_user.c. Lock held
+ * net/nic_impl: what the parts of virtio-net share: net.c (the page: keys, life, class), net/options.c,
+ * net/stash.c, net/rx.c, net/tx.c, net/poll.c, net/ctrl.c, net/vhost_kernel.c and net/vhost_user.c. Lock held
  * in every function but those called on_… and the loop's own callbacks.
  */
-#ifndef BANTAM_VIRTIO_NET_IMPL_H
-#define BANTAM_VIRTIO_NET_IMPL_H
+#ifndef BANTAM_NET_NIC_IMPL_H
+#define BANTAM_NET_NIC_IMPL_H
 
 #include "devices/backend/net/net.h"
 #include "devices/virtio/core/virtio.h"
@@ -134,8 +134,8 @@ struct net_pair {
 struct virtio_net;
 
 /*
- * Somebody else serves the data queues: the kernel (net_vhost.c), or a vhost-user daemon
- * (net_vhost_user.c). The control queue, the link and the configuration stay here; the receive
+ * Somebody else serves the data queues: the kernel (net/vhost_kernel.c), or a vhost-user daemon
+ * (net/vhost_user.c). The control queue, the link and the configuration stay here; the receive
  * filter is not applied then, and rates cannot be limited. See struct virtio_device.elsewhere for
  * kicks and interrupts.
  */
@@ -164,7 +164,7 @@ struct virtio_net {
 	uint8_t mac[NET_MAC_BYTES]; /* as created: what a reset goes back to */
 	struct net_filter filter;
 	struct ratelimit rx_limit, tx_limit;
-	uint32_t polled; /* pairs whose transmit queue is at rest, without kicks: net_poll.c */
+	uint32_t polled; /* pairs whose transmit queue is at rest, without kicks: net/poll.c */
 	struct loop_poller poller;
 	unsigned rx_first, tx_first; /* the pair whose turn it is when a timer fires */
 	struct loop_watch *again, *rx_timer, *tx_timer;
@@ -184,66 +184,66 @@ static inline bool net_link_up(const struct virtio_net *nic)
 	return nic->link && nic->net->up;
 }
 
-/* net_options.c */
+/* net/options.c */
 extern unsigned net_cards; /* created so far, for their names */
 /* What can be wrong without opening anything. */
-int net_check_options(const struct keyvals *cfg, struct err *err);
+int nic_check_options(const struct keyvals *cfg, struct err *err);
 /* … and what does not go with vhost-user=. */
-int net_check_daemon(const struct keyvals *cfg, struct err *err);
-enum device_memory net_memory(const struct keyvals *cfg);
+int nic_check_daemon(const struct keyvals *cfg, struct err *err);
+enum device_memory nic_memory(const struct keyvals *cfg);
 /* mac=, or a random address. */
-int net_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err);
-void net_init_limits(struct virtio_net *nic, const struct keyvals *cfg);
+int nic_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err);
+void nic_init_limits(struct virtio_net *nic, const struct keyvals *cfg);
 /* nic->net and nic->name. */
-int net_open_backend(struct virtio_net *nic, const struct device_env *env,
+int nic_open_backend(struct virtio_net *nic, const struct device_env *env,
 		     const struct keyvals *cfg, struct err *err);
 
 /* net.c */
 /* A card on net, which is its to close, also when this fails. NULL: what cfg says is opened; only
  * tests bring another. */
-int net_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
+int nic_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
 		  struct device **out, struct err *err);
-void net_update_link(struct virtio_net *nic);	       /* the guest's view of it, after a change */
-void net_again(struct virtio_net *nic);		       /* another turn of the loop, soon */
-void net_watch(struct virtio_net *nic, unsigned pair); /* tell the backend what we wait for */
-void net_set_offloads(struct virtio_net *nic, uint64_t features); /* NET_F_GUEST_… bits */
-void net_set_pairs(struct virtio_net *nic, unsigned pairs);
-uint16_t net_status(const struct virtio_net *nic);
-void net_set_status(struct virtio_net *nic, uint16_t status);
+void nic_update_link(struct virtio_net *nic);	       /* the guest's view of it, after a change */
+void nic_again(struct virtio_net *nic);		       /* another turn of the loop, soon */
+void nic_watch(struct virtio_net *nic, unsigned pair); /* tell the backend what we wait for */
+void nic_set_offloads(struct virtio_net *nic, uint64_t features); /* NET_F_GUEST_… bits */
+void nic_set_pairs(struct virtio_net *nic, unsigned pairs);
+uint16_t nic_status(const struct virtio_net *nic);
+void nic_set_status(struct virtio_net *nic, uint16_t status);
 
 /*
- * net_stash.c. Pop one chain into the stash: its readable or its writable part. 1; 0: none, or no room;
+ * net/stash.c. Pop one chain into the stash: its readable or its writable part. 1; 0: none, or no room;
  * -EPROTO: the device is broken now.
  */
-int net_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, bool writable);
+int nic_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, bool writable);
 /* Forget the chains whose niov is 0, and close the gaps. */
-void net_stash_compact(struct net_stash *s);
+void nic_stash_compact(struct net_stash *s);
 
-/* net_rx.c, net_tx.c: move what can be moved. */
-void net_run_rx(struct virtio_net *nic, unsigned pair);
-void net_run_tx(struct virtio_net *nic, unsigned pair);
+/* net/rx.c, net/tx.c: move what can be moved. */
+void nic_run_rx(struct virtio_net *nic, unsigned pair);
+void nic_run_tx(struct virtio_net *nic, unsigned pair);
 
 /*
- * net_poll.c. A transmit queue is empty: poll it for a while if that pays, else let the driver's
+ * net/poll.c. A transmit queue is empty: poll it for a while if that pays, else let the driver's
  * next frame wake us. True: there is more already.
  */
-bool net_rest(struct virtio_net *nic, unsigned pair);
+bool nic_rest(struct virtio_net *nic, unsigned pair);
 /* The guest was given frames, and may answer: poll its transmit queue, if it is at rest. */
-void net_expect(struct virtio_net *nic, unsigned pair);
-void net_poll_init(struct virtio_net *nic);
-void net_poll_close(struct virtio_net *nic); /* also of a card that is half made */
+void nic_expect(struct virtio_net *nic, unsigned pair);
+void nic_poll_init(struct virtio_net *nic);
+void nic_poll_close(struct virtio_net *nic); /* also of a card that is half made */
 
-/* net_vhost.c: opens it if how says so and it can be; the limits are known already. */
+/* net/vhost_kernel.c: opens it if how says so and it can be; the limits are known already. */
 enum net_vhost_how { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
-int net_vhost_choose(struct virtio_net *nic, const struct device_env *env, enum net_vhost_how how,
-		     const char *option, struct err *err);
-/* net_vhost_user.c: by net->vhost. 0 or -errno. */
-int net_vhost_user_open(struct virtio_net *nic, const struct device_env *env);
+int nic_vhost_kernel_choose(struct virtio_net *nic, const struct device_env *env,
+			    enum net_vhost_how how, const char *option, struct err *err);
+/* net/vhost_user.c: by net->vhost. 0 or -errno. */
+int nic_vhost_user_open(struct virtio_net *nic, const struct device_env *env);
 
-/* net_ctrl.c */
-void net_run_ctrl(struct virtio_net *nic);
-void net_filter_reset(struct net_filter *f);
+/* net/ctrl.c */
+void nic_run_ctrl(struct virtio_net *nic);
+void nic_filter_reset(struct net_filter *f);
 /* Does the guest want a frame with this destination? */
-bool net_filter_wants(const struct virtio_net *nic, const uint8_t dst[NET_MAC_BYTES]);
+bool nic_filter_wants(const struct virtio_net *nic, const uint8_t dst[NET_MAC_BYTES]);
 
 #endif

@@ -1,4 +1,4 @@
-/* net_options: what --net's keys mean for a card: its address, limits and backend, the memory that it wants. */
+/* net/options: what --net's keys mean for a card: its address, limits and backend, the memory that it wants. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 
 unsigned net_cards;
 
-int net_check_options(const struct keyvals *cfg, struct err *err)
+int nic_check_options(const struct keyvals *cfg, struct err *err)
 {
 	uint64_t size = keys_num(cfg, KEY_QUEUE_SIZE);
 
@@ -22,7 +22,7 @@ int net_check_options(const struct keyvals *cfg, struct err *err)
 	return 0;
 }
 
-int net_check_daemon(const struct keyvals *cfg, struct err *err)
+int nic_check_daemon(const struct keyvals *cfg, struct err *err)
 {
 	static const uint8_t not [] = { KEY_HOSTFWD, KEY_IP,	  KEY_MASK,  KEY_RX_RATE,
 					KEY_RX_OPS,  KEY_TX_RATE, KEY_TX_OPS };
@@ -49,7 +49,7 @@ int net_check_daemon(const struct keyvals *cfg, struct err *err)
 	return 0;
 }
 
-int net_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err)
+int nic_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err)
 {
 	const char *text = keys_text(cfg, KEY_MAC);
 	unsigned b[NET_MAC_BYTES];
@@ -81,7 +81,7 @@ int net_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct 
 	return 0;
 }
 
-void net_init_limits(struct virtio_net *nic, const struct keyvals *cfg)
+void nic_init_limits(struct virtio_net *nic, const struct keyvals *cfg)
 {
 	uint64_t now = ratelimit_now_ns();
 
@@ -100,14 +100,14 @@ static bool helper_wanted(const struct keyvals *cfg)
 	return keys_num(cfg, KEY_USER) && keys_num(cfg, KEY_VHOST) != NET_VHOST_OFF && !limits;
 }
 
-enum device_memory net_memory(const struct keyvals *cfg)
+enum device_memory nic_memory(const struct keyvals *cfg)
 {
 	if (keys_has(cfg, KEY_VHOST_USER))
 		return MEMORY_SHARED;
 	return helper_wanted(cfg) ? MEMORY_HUGE_SHARED : MEMORY_ANY;
 }
 
-int net_open_backend(struct virtio_net *nic, const struct device_env *env,
+int nic_open_backend(struct virtio_net *nic, const struct device_env *env,
 		     const struct keyvals *cfg, struct err *err)
 {
 	struct net_config net = {

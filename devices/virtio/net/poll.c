@@ -1,5 +1,5 @@
 /*
- * net_poll: looking at the rings instead of being told (loop.h, busy polling).
+ * net/poll: looking at the rings instead of being told (loop.h, busy polling).
  *
  * Theory of operation. A guest that has just sent a frame will soon send another, or wants an
  * answer. Where that pays, its transmit queue is left without kicks for some microseconds and
@@ -22,14 +22,14 @@ static bool begin(struct virtio_net *nic, unsigned pair)
 	return true;
 }
 
-bool net_rest(struct virtio_net *nic, unsigned pair)
+bool nic_rest(struct virtio_net *nic, unsigned pair)
 {
 	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
 
 	return begin(nic, pair) ? virtq_has_more(q) : virtq_enable_kicks(q);
 }
 
-void net_expect(struct virtio_net *nic, unsigned pair)
+void nic_expect(struct virtio_net *nic, unsigned pair)
 {
 	const struct net_queue *tx = &nic->pair[pair].tx;
 	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
@@ -52,11 +52,11 @@ static bool poll_rings(void *opaque)
 	for (unsigned i = 0; i < nic->pairs && nic->vdev.active; i++) {
 		if (nic->polled >> i & 1 && virtq_has_more(&nic->vdev.queue[2 * i + 1])) {
 			any = true;
-			net_run_tx(nic, i);
+			nic_run_tx(nic, i);
 		}
 		if (can_receive(nic, i) && nic->net->ops->ready(nic->net, i)) {
 			any = true;
-			net_run_rx(nic, i);
+			nic_run_rx(nic, i);
 		}
 	}
 	virtio_unlock(&nic->vdev);
@@ -75,20 +75,20 @@ static void idle(void *opaque)
 		nic->polled &= ~(1u << i);
 		/* The driver may use fewer pairs by now. */
 		if (was_polled && virtq_enable_kicks(&nic->vdev.queue[2 * i + 1]) && i < nic->pairs)
-			net_run_tx(nic, i);
+			nic_run_tx(nic, i);
 		/* Its recv asks for the bell; frames that came before would not ring it. */
 		if (i < nic->pairs && can_receive(nic, i))
-			net_run_rx(nic, i);
+			nic_run_rx(nic, i);
 	}
 	virtio_unlock(&nic->vdev);
 }
 
-void net_poll_init(struct virtio_net *nic)
+void nic_poll_init(struct virtio_net *nic)
 {
 	nic->poller = (struct loop_poller){ poll_rings, idle, nic };
 }
 
-void net_poll_close(struct virtio_net *nic)
+void nic_poll_close(struct virtio_net *nic)
 {
 	if (nic->poller.armed)
 		loop_poll_disarm(nic->vdev.env->loop, &nic->poller);

@@ -1,5 +1,5 @@
 /*
- * net_rx: from the backend to the guest (virtio 1.2, section 5.1.6.3 and .4).
+ * net/rx: from the backend to the guest (virtio 1.2, section 5.1.6.3 and .4).
  *
  * Theory of operation. Buffers are popped into the stash ahead of time, and frames are read
  * straight into them. How long a frame is shows only afterwards, so each is
@@ -35,7 +35,7 @@ static void put(const struct net_stash *s, const struct share *sh, uint64_t off,
 	struct chain all = { .nwritable = (uint16_t)(last->first + last->niov - c->first),
 			     .iov = (struct iovec *)&s->iov[c->first] };
 
-	chain_write(&all, off, from, len);
+	virtq_chain_write(&all, off, from, len);
 }
 
 /* The first bytes of a frame, as they came. */
@@ -48,7 +48,7 @@ static void get(const struct net_stash *s, const struct share *sh, uint64_t off,
 			     .iov = (struct iovec *)&s->iov[c->first] };
 
 	memset(to, 0, len);
-	chain_read(&all, off, to, len);
+	virtq_chain_read(&all, off, to, len);
 }
 
 /* Buffers into the stash; false: broken. */
@@ -57,7 +57,7 @@ static bool refill(struct virtio_net *nic, unsigned pair, struct net_stash *s)
 	int rc;
 
 	do {
-		rc = net_stash_pop(nic, 2 * pair, s, true);
+		rc = nic_stash_pop(nic, 2 * pair, s, true);
 		if (rc > 0 && s->chain[s->nchains - 1].bytes < NET_HDR_BYTES) {
 			virtio_broken(&nic->vdev, "a receive buffer shorter than a header");
 			return false;
@@ -193,7 +193,7 @@ static void received(struct virtio_net *nic, unsigned pair, const struct share *
 	if (nic->filter.on) {
 		get(s, sh, NET_HDR_BYTES, dst, sizeof(dst));
 		/* A first buffer that ends within the address is not worth a look elsewhere. */
-		if (sh->room >= NET_HDR_BYTES + NET_MAC_BYTES && !net_filter_wants(nic, dst))
+		if (sh->room >= NET_HDR_BYTES + NET_MAC_BYTES && !nic_filter_wants(nic, dst))
 			return;
 	}
 	if (!nic->net->vnet_hdr_bytes)
@@ -218,7 +218,7 @@ static bool deliver_spill(struct virtio_net *nic, unsigned pair)
 	if (sh.room >= spill->frame_bytes) {
 		put(s, &sh, spill->room, spill->buf, spill->frame_bytes - spill->room);
 		deliver(nic, pair, &sh, spill->frame_bytes);
-		net_stash_compact(s);
+		nic_stash_compact(s);
 	} else if (s->nchains < nic->vdev.queue[2 * pair].size && s->nchains < NET_STASH_CHAINS &&
 		   s->niov + VIRTQ_MAX_SIZE <= NET_STASH_IOVS) {
 		return false;
@@ -262,18 +262,18 @@ static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 	}
 	*left -= *left < got ? *left : got;
 	if (got && !nic->pair[pair].spill.frame_bytes)
-		net_stash_compact(&rx->stash);
+		nic_stash_compact(&rx->stash);
 	return got == b.n;
 }
 
-void net_run_rx(struct virtio_net *nic, unsigned pair)
+void nic_run_rx(struct virtio_net *nic, unsigned pair)
 {
 	struct net_queue *rx = &nic->pair[pair].rx;
 	struct virtq *q = &nic->vdev.queue[2 * pair];
 	unsigned left = NET_TURN_MAX;
 
 	if (rx->limited || !q->ready || !net_link_up(nic)) {
-		net_watch(nic, pair);
+		nic_watch(nic, pair);
 		return;
 	}
 	rx->more = false;
@@ -288,10 +288,10 @@ void net_run_rx(struct virtio_net *nic, unsigned pair)
 	virtq_publish(q);
 	virtio_interrupt(&nic->vdev, 2 * pair);
 	if (left < NET_TURN_MAX)
-		net_expect(nic, pair);
+		nic_expect(nic, pair);
 	if (!left && !rx->blocked && !rx->limited) {
 		rx->more = true;
-		net_again(nic);
+		nic_again(nic);
 	}
-	net_watch(nic, pair);
+	nic_watch(nic, pair);
 }

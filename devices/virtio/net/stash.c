@@ -1,9 +1,9 @@
-/* net_stash: chains that virtio-net has taken from a ring and not given back yet. */
+/* net/stash: chains that virtio-net has taken from a ring and not given back yet. */
 #include <string.h>
 
 #include "devices/virtio/net/nic_impl.h"
 
-int net_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, bool writable)
+int nic_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, bool writable)
 {
 	struct virtq *q = &nic->vdev.queue[queue];
 	struct iovec *iov = &s->iov[s->niov];
@@ -27,7 +27,7 @@ int net_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, b
 	return 1;
 }
 
-void net_stash_compact(struct net_stash *s)
+void nic_stash_compact(struct net_stash *s)
 {
 	unsigned n = 0, niov = 0;
 

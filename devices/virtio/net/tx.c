@@ -1,12 +1,12 @@
 /*
- * net_tx: from the guest to the backend (virtio 1.2, section 5.1.6.2).
+ * net/tx: from the guest to the backend (virtio 1.2, section 5.1.6.2).
  *
  * Theory of operation. Chains are popped into the stash, sent as one batch and
  * returned; those that the backend cannot take wait there, and nothing more is
  * popped until it can: the guest's ring fills up, which is how it learns to wait. The
  * header goes to backends that understand it as the guest wrote it (the kernel
  * checks it); for others it is cut off. Kicks are off while we look at the ring anyway, and
- * while net_poll.c does.
+ * while net/poll.c does.
  */
 #include <string.h>
 
@@ -48,7 +48,7 @@ static bool fill(struct virtio_net *nic, unsigned queue, struct net_stash *s, un
 	while (s->nchains < max && *dropped < NET_TURN_MAX) {
 		struct net_chain *c;
 
-		rc = net_stash_pop(nic, queue, s, false);
+		rc = nic_stash_pop(nic, queue, s, false);
 		if (rc <= 0)
 			break;
 		c = &s->chain[s->nchains - 1];
@@ -83,7 +83,7 @@ static unsigned flush(struct virtio_net *nic, unsigned pair, struct net_stash *s
 	if (sent == s->nchains)
 		s->nchains = s->niov = 0;
 	else
-		net_stash_compact(s);
+		nic_stash_compact(s);
 	return sent;
 }
 
@@ -123,7 +123,7 @@ static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 	return !tx->blocked;
 }
 
-void net_run_tx(struct virtio_net *nic, unsigned pair)
+void nic_run_tx(struct virtio_net *nic, unsigned pair)
 {
 	struct net_queue *tx = &nic->pair[pair].tx;
 	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
@@ -137,13 +137,13 @@ void net_run_tx(struct virtio_net *nic, unsigned pair)
 	do {
 		while (left && nic->vdev.active && serve(nic, pair, &left))
 			;
-	} while (left && nic->vdev.active && !tx->blocked && !tx->limited && net_rest(nic, pair));
+	} while (left && nic->vdev.active && !tx->blocked && !tx->limited && nic_rest(nic, pair));
 	if (!nic->vdev.active)
 		return;
 	virtio_interrupt(&nic->vdev, 2 * pair + 1);
 	if (!left && !tx->blocked && !tx->limited) {
 		tx->more = true;
-		net_again(nic);
+		nic_again(nic);
 	}
-	net_watch(nic, pair);
+	nic_watch(nic, pair);
 }

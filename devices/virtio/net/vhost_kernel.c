@@ -1,5 +1,5 @@
 /*
- * net_vhost: the data queues of a tap's card, served by the kernel (vhost-net).
+ * net/vhost_kernel: the data queues of a tap's card, served by the kernel (vhost-net).
  *
  * A pair is served while the driver uses it and the link is up.
  */
@@ -19,7 +19,7 @@ struct net_vhost {
 	struct virtio_net *nic;
 	unsigned n; /* pairs */
 	struct {
-		struct vhost_queues queues;
+		struct vhost_kernel_queues queues;
 		bool served;
 	} pair[];
 };
@@ -37,11 +37,11 @@ static void serve(struct net_vhost *vh, unsigned pair, bool on)
 	if (vh->pair[pair].served == on || !vh->pair[pair].queues.ready)
 		return;
 	for (unsigned q = 0; q < 2; q++) {
-		struct vhost *v = &vh->pair[pair].queues.vhost;
+		struct vhost_kernel *v = &vh->pair[pair].queues.vhost;
 
 		if (on)
-			vhost_net_poll(v, q, POLL_US);
-		if (vhost_net_serve(v, q, fd) && on)
+			vhost_kernel_net_poll(v, q, POLL_US);
+		if (vhost_kernel_net_serve(v, q, fd) && on)
 			virtio_broken(&nic->vdev, "vhost-net refuses the tap");
 	}
 	vh->pair[pair].served = on;
@@ -66,7 +66,7 @@ static int kernel_start(struct virtio_net *nic)
 	for (unsigned i = 0; i < vh->n && !rc; i++)
 		if (2 * i != nic->ctrl && nic->vdev.queue[2 * i].ready &&
 		    nic->vdev.queue[2 * i + 1].ready)
-			rc = vhost_queues_start(&vh->pair[i].queues);
+			rc = vhost_kernel_queues_start(&vh->pair[i].queues);
 	for (unsigned i = 0; i < nic->pairs && !rc && net_link_up(nic); i++)
 		serve(vh, i, true);
 	return rc;
@@ -78,7 +78,7 @@ static void kernel_stop(struct virtio_net *nic)
 
 	for (unsigned i = 0; i < vh->n; i++) {
 		serve(vh, i, false);
-		vhost_queues_stop(&vh->pair[i].queues);
+		vhost_kernel_queues_stop(&vh->pair[i].queues);
 	}
 }
 
@@ -87,7 +87,7 @@ static void kernel_call_changed(struct virtio_net *nic, unsigned queue)
 	struct net_vhost *vh = vhost_of(nic);
 
 	if (queue / 2 < vh->n)
-		vhost_queues_call_changed(&vh->pair[queue / 2].queues, queue);
+		vhost_kernel_queues_call_changed(&vh->pair[queue / 2].queues, queue);
 }
 
 static void kernel_close(struct virtio_net *nic)
@@ -95,7 +95,7 @@ static void kernel_close(struct virtio_net *nic)
 	struct net_vhost *vh = vhost_of(nic);
 
 	for (unsigned i = 0; i < vh->n; i++)
-		vhost_queues_close(&vh->pair[i].queues);
+		vhost_kernel_queues_close(&vh->pair[i].queues);
 	free(vh);
 	nic->server = NULL;
 }
@@ -120,7 +120,8 @@ static int open_vhost(struct virtio_net *nic, const struct device_env *env)
 	vh->n = n;
 	nic->server = &vh->server;
 	for (unsigned i = 0; i < n && !rc; i++)
-		rc = vhost_queues_open(&vh->pair[i].queues, &nic->vdev, env, VHOST_NET, 2 * i);
+		rc = vhost_kernel_queues_open(&vh->pair[i].queues, &nic->vdev, env, VHOST_NET,
+					      2 * i);
 	if (rc)
 		kernel_close(nic);
 	else
@@ -128,8 +129,8 @@ static int open_vhost(struct virtio_net *nic, const struct device_env *env)
 	return rc;
 }
 
-int net_vhost_choose(struct virtio_net *nic, const struct device_env *env, enum net_vhost_how how,
-		     const char *option, struct err *err)
+int nic_vhost_kernel_choose(struct virtio_net *nic, const struct device_env *env,
+			    enum net_vhost_how how, const char *option, struct err *err)
 {
 	bool limits = ratelimit_on(&nic->rx_limit) || ratelimit_on(&nic->tx_limit);
 	int rc;
@@ -145,5 +146,5 @@ int net_vhost_choose(struct virtio_net *nic, const struct device_env *env, enum 
 	rc = open_vhost(nic, env);
 	if (!rc || how == NET_VHOST_AUTO)
 		return 0;
-	return vhost_refused(option, VHOST_NET, rc, err);
+	return vhost_kernel_refused(option, VHOST_NET, rc, err);
 }

@@ -1,5 +1,5 @@
 /*
- * net_vhost_user: the data queues of a card, served by a vhost-user daemon: the one at vhost-user=S,
+ * net/vhost_user: the data queues of a card, served by a vhost-user daemon: the one at vhost-user=S,
  * or the user network's helper (net->vhost).
  *
  * A daemon is not spoken to before the driver is there, unless its backend has done so: the VM's
@@ -17,10 +17,10 @@
 
 struct net_vhost_user {
 	struct net_server server; /* first */
-	struct vhost_front front;
+	struct vhost_user_front front;
 };
 
-static struct vhost_front *front_of(struct virtio_net *nic)
+static struct vhost_user_front *front_of(struct virtio_net *nic)
 {
 	return &((struct net_vhost_user *)nic->server)->front;
 }
@@ -28,39 +28,39 @@ static struct vhost_front *front_of(struct virtio_net *nic)
 static void front_update(struct virtio_net *nic)
 {
 	for (unsigned i = 0; i < 2 * nic->max_pairs; i++)
-		vhost_front_enable(front_of(nic), i, i / 2 < nic->pairs && net_link_up(nic));
+		vhost_user_front_enable(front_of(nic), i, i / 2 < nic->pairs && net_link_up(nic));
 }
 
 static int front_start(struct virtio_net *nic)
 {
-	struct vhost_front *f = front_of(nic);
+	struct vhost_user_front *f = front_of(nic);
 
 	/* Without MQ the control queue comes after the first pair. */
 	f->nqueues = nic->ctrl;
 	for (unsigned i = 0; i < 2 * nic->max_pairs; i++)
 		virtio_serve(&nic->vdev, i, i < nic->ctrl && f->vu.fd >= 0);
-	vhost_front_start(f);
+	vhost_user_front_start(f);
 	return 0;
 }
 
 static void front_stop(struct virtio_net *nic)
 {
-	vhost_front_stop(front_of(nic));
+	vhost_user_front_stop(front_of(nic));
 }
 
 static void front_call_changed(struct virtio_net *nic, unsigned queue)
 {
-	vhost_front_call_changed(front_of(nic), queue);
+	vhost_user_front_call_changed(front_of(nic), queue);
 }
 
 static void front_kick(struct virtio_net *nic, unsigned queue)
 {
-	vhost_front_kick(front_of(nic), queue);
+	vhost_user_front_kick(front_of(nic), queue);
 }
 
 static void front_close(struct virtio_net *nic)
 {
-	vhost_front_close(front_of(nic));
+	vhost_user_front_close(front_of(nic));
 	free(nic->server);
 	nic->server = NULL;
 }
@@ -71,18 +71,18 @@ static uint32_t refuse(const struct chain *chain)
 	return 0;
 }
 
-static void ended(struct vhost_front *f)
+static void ended(struct vhost_user_front *f)
 {
 	struct virtio_net *nic = virtio_net_of(f->vdev);
 
 	nic->net->up = false;
-	net_update_link(nic);
+	nic_update_link(nic);
 }
 
-int net_vhost_user_open(struct virtio_net *nic, const struct device_env *env)
+int nic_vhost_user_open(struct virtio_net *nic, const struct device_env *env)
 {
 	struct net_vhost_user *n = calloc(1, sizeof(*n));
-	struct vhost_front *f = &n->front;
+	struct vhost_user_front *f = &n->front;
 	int rc;
 
 	if (!n)
@@ -108,7 +108,7 @@ int net_vhost_user_open(struct virtio_net *nic, const struct device_env *env)
 	f->vu = nic->net->vhost;
 	nic->net->vhost.fd = -1;
 	nic->server = &n->server;
-	rc = vhost_front_watch(f, env->loop);
+	rc = vhost_user_front_watch(f, env->loop);
 	if (rc)
 		front_close(nic);
 	return rc;

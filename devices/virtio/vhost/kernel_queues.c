@@ -1,9 +1,9 @@
-/* vhost_queues: see vhost_queues.h. */
+/* vhost/kernel_queues: see vhost/kernel_queues.h. */
 #include "devices/virtio/vhost/kernel_queues.h"
 
 static void on_err(void *opaque)
 {
-	struct vhost_queues *q = opaque;
+	struct vhost_kernel_queues *q = opaque;
 
 	virtio_lock(q->vdev);
 	if (q->vdev->active)
@@ -11,28 +11,30 @@ static void on_err(void *opaque)
 	virtio_unlock(q->vdev);
 }
 
-int vhost_queues_open(struct vhost_queues *q, struct virtio_device *vdev,
-		      const struct device_env *env, const char *path, unsigned first)
+int vhost_kernel_queues_open(struct vhost_kernel_queues *q, struct virtio_device *vdev,
+			     const struct device_env *env, const char *path, unsigned first)
 {
 	int rc;
 
-	*q = (struct vhost_queues){ .vhost.fd = -1, .vdev = vdev, .first = first, .err_fd = -1 };
-	rc = vhost_open(&q->vhost, path, env->mem);
+	*q = (struct vhost_kernel_queues){
+		.vhost.fd = -1, .vdev = vdev, .first = first, .err_fd = -1
+	};
+	rc = vhost_kernel_open(&q->vhost, path, env->mem);
 	return rc ? rc : loop_watch_event(env->loop, on_err, q, &q->err, &q->err_fd);
 }
 
-void vhost_queues_close(struct vhost_queues *q)
+void vhost_kernel_queues_close(struct vhost_kernel_queues *q)
 {
 	if (!q->vdev)
 		return;
-	vhost_close(&q->vhost);
+	vhost_kernel_close(&q->vhost);
 	loop_unwatch(q->err);
 	q->vdev = NULL;
 }
 
-int vhost_queues_start(struct vhost_queues *q)
+int vhost_kernel_queues_start(struct vhost_kernel_queues *q)
 {
-	int rc = vhost_set_features(&q->vhost, q->vdev->acked);
+	int rc = vhost_kernel_set_features(&q->vhost, q->vdev->acked);
 
 	for (unsigned i = 0; i < VHOST_QUEUES && !rc; i++) {
 		const struct virtq *vq = &q->vdev->queue[q->first + i];
@@ -41,18 +43,18 @@ int vhost_queues_start(struct vhost_queues *q)
 		ring.kick_fd = virtio_kick_fd(q->vdev, q->first + i);
 		ring.call_fd = q->call_fd[i] = virtio_call_fd(q->vdev, q->first + i);
 		virtq_host_parts(vq, &ring.desc, &ring.avail, &ring.used);
-		rc = vhost_set_ring(&q->vhost, i, &ring);
+		rc = vhost_kernel_set_ring(&q->vhost, i, &ring);
 	}
 	q->ready = !rc;
 	return rc;
 }
 
-void vhost_queues_stop(struct vhost_queues *q)
+void vhost_kernel_queues_stop(struct vhost_kernel_queues *q)
 {
 	q->ready = false;
 }
 
-void vhost_queues_call_changed(struct vhost_queues *q, unsigned queue)
+void vhost_kernel_queues_call_changed(struct vhost_kernel_queues *q, unsigned queue)
 {
 	unsigned i = queue - q->first;
 	int fd;
@@ -62,7 +64,7 @@ void vhost_queues_call_changed(struct vhost_queues *q, unsigned queue)
 	fd = virtio_call_fd(q->vdev, queue);
 	if (fd == q->call_fd[i])
 		return;
-	if (vhost_set_call(&q->vhost, i, fd))
+	if (vhost_kernel_set_call(&q->vhost, i, fd))
 		virtio_broken(q->vdev, "the kernel (vhost) refuses an interrupt");
 	q->call_fd[i] = fd;
 }

@@ -1,4 +1,4 @@
-/* vhost_device: see vhost_device.h. */
+/* vhost/user_device: see vhost/user_device.h. */
 #include "devices/virtio/vhost/user_device.h"
 
 #include <errno.h>
@@ -8,39 +8,39 @@
 /* Bits that belong to the device type; transport bits are virtio.c's to offer (section 6). */
 #define DEVICE_FEATURES 0xffffffull
 
-static struct vhost_front *front_of(struct virtio_device *vdev)
+static struct vhost_user_front *front_of(struct virtio_device *vdev)
 {
-	return &((struct vhost_device *)vdev)->front;
+	return &((struct vhost_user_device *)vdev)->front;
 }
 
-int vhost_device_activate(struct virtio_device *vdev)
+int vhost_user_device_activate(struct virtio_device *vdev)
 {
-	vhost_front_start(front_of(vdev));
+	vhost_user_front_start(front_of(vdev));
 	return 0;
 }
 
-void vhost_device_kick(struct virtio_device *vdev, unsigned queue)
+void vhost_user_device_kick(struct virtio_device *vdev, unsigned queue)
 {
-	vhost_front_kick(front_of(vdev), queue);
+	vhost_user_front_kick(front_of(vdev), queue);
 }
 
-bool vhost_device_reset(struct virtio_device *vdev)
+bool vhost_user_device_reset(struct virtio_device *vdev)
 {
-	vhost_front_stop(front_of(vdev));
+	vhost_user_front_stop(front_of(vdev));
 	return true;
 }
 
-void vhost_device_call_changed(struct virtio_device *vdev, unsigned queue)
+void vhost_user_device_call_changed(struct virtio_device *vdev, unsigned queue)
 {
-	vhost_front_call_changed(front_of(vdev), queue);
+	vhost_user_front_call_changed(front_of(vdev), queue);
 }
 
-int vhost_device_init(struct vhost_device *d, const struct virtio_class *class,
-		      const struct device_env *env, const char *what, const char *path,
-		      unsigned nqueues, uint16_t queue_size_max, uint64_t wanted,
-		      uint32_t config_bytes, struct err *err)
+int vhost_user_device_init(struct vhost_user_device *d, const struct virtio_class *class,
+			   const struct device_env *env, const char *what, const char *path,
+			   unsigned nqueues, uint16_t queue_size_max, uint64_t wanted,
+			   uint32_t config_bytes, struct err *err)
 {
-	struct vhost_front *f = &d->front;
+	struct vhost_user_front *f = &d->front;
 	int rc;
 
 	BUG_ON(nqueues > VHOST_FRONT_MAX_QUEUES || !f->refuse);
@@ -69,17 +69,17 @@ int vhost_device_init(struct vhost_device *d, const struct virtio_class *class,
 	d->vdev.offered &= f->vu.features;
 	if (!(d->vdev.offered >> VIRTIO_F_VERSION_1 & 1))
 		return err_set(err, ENOTSUP, "%s: %s: the daemon knows no virtio 1", what, path);
-	rc = vhost_front_watch(f, env->loop);
+	rc = vhost_user_front_watch(f, env->loop);
 	return rc ? err_sys(err, -rc, "%s", what) : 0;
 }
 
-void vhost_device_destroy(struct device *dev)
+void vhost_user_device_destroy(struct device *dev)
 {
-	struct vhost_device *d = (struct vhost_device *)dev;
+	struct vhost_user_device *d = (struct vhost_user_device *)dev;
 
 	if (d->vdev.class)
 		virtio_detach(&d->vdev);
-	vhost_front_close(&d->front);
+	vhost_user_front_close(&d->front);
 	free(d->path);
 	free(d);
 }

@@ -1,5 +1,5 @@
 /*
- * vhost_front: see vhost_front.h.
+ * vhost/user_front: see vhost/user_front.h.
  *
  * Theory of operation. All queues are elsewhere (struct virtio_device) from the
  * start: the daemon reads their kicks and writes their interrupts, and nothing
@@ -22,7 +22,7 @@
 #include "vmm/core/log.h"
 
 /* The daemon is of no more use: on_end follows. Any thread, lock held. */
-static void cut(struct vhost_front *f, int rc)
+static void cut(struct vhost_user_front *f, int rc)
 {
 	if (f->why)
 		return;
@@ -33,7 +33,7 @@ static void cut(struct vhost_front *f, int rc)
 
 /* --- the daemon is gone ------------------------------------------------------------- */
 
-static bool refuse(struct vhost_front *f, unsigned queue, const struct chain *chain, int rc)
+static bool refuse(struct vhost_user_front *f, unsigned queue, const struct chain *chain, int rc)
 {
 	struct virtq *q = &f->vdev->queue[queue];
 
@@ -44,7 +44,7 @@ static bool refuse(struct vhost_front *f, unsigned queue, const struct chain *ch
 	return rc > 0;
 }
 
-void vhost_front_kick(struct vhost_front *f, unsigned queue)
+void vhost_user_front_kick(struct vhost_user_front *f, unsigned queue)
 {
 	struct virtq *q = &f->vdev->queue[queue];
 	unsigned left = q->size;
@@ -60,7 +60,7 @@ void vhost_front_kick(struct vhost_front *f, unsigned queue)
 	virtio_interrupt(f->vdev, queue);
 }
 
-static void take_over(struct vhost_front *f, unsigned queue)
+static void take_over(struct vhost_user_front *f, unsigned queue)
 {
 	struct virtq *q = &f->vdev->queue[queue];
 	struct chain chain;
@@ -77,7 +77,7 @@ static void take_over(struct vhost_front *f, unsigned queue)
 /* Loop's thread: the connection is at its end. */
 static void on_end(void *opaque, uint32_t events)
 {
-	struct vhost_front *f = opaque;
+	struct vhost_user_front *f = opaque;
 
 	virtio_lock(f->vdev);
 	if (f->who)
@@ -99,7 +99,7 @@ static void on_end(void *opaque, uint32_t events)
 			take_over(f, i);
 		/* What arrived since, and what a daemon that was never told of the ring left. */
 		if (f->vdev->active)
-			vhost_front_kick(f, i);
+			vhost_user_front_kick(f, i);
 	}
 	if (f->ended)
 		f->ended(f);
@@ -108,7 +108,7 @@ static void on_end(void *opaque, uint32_t events)
 
 static void on_err(void *opaque)
 {
-	struct vhost_front *f = opaque;
+	struct vhost_user_front *f = opaque;
 
 	virtio_lock(f->vdev);
 	if (f->vdev->active)
@@ -118,7 +118,7 @@ static void on_err(void *opaque)
 
 /* --- the daemon serves -------------------------------------------------------------- */
 
-static int start_ring(struct vhost_front *f, unsigned queue)
+static int start_ring(struct vhost_user_front *f, unsigned queue)
 {
 	struct virtio_device *vdev = f->vdev;
 	const struct virtq *q = &vdev->queue[queue];
@@ -137,7 +137,7 @@ static int start_ring(struct vhost_front *f, unsigned queue)
 	return vhost_user_start_ring(&f->vu, vdev->env->mem, &ring);
 }
 
-void vhost_front_start(struct vhost_front *f)
+void vhost_user_front_start(struct vhost_user_front *f)
 {
 	int rc;
 
@@ -151,7 +151,7 @@ void vhost_front_start(struct vhost_front *f)
 		cut(f, rc);
 }
 
-void vhost_front_enable(struct vhost_front *f, unsigned queue, bool on)
+void vhost_user_front_enable(struct vhost_user_front *f, unsigned queue, bool on)
 {
 	int rc = 0;
 
@@ -164,7 +164,7 @@ void vhost_front_enable(struct vhost_front *f, unsigned queue, bool on)
 		cut(f, rc);
 }
 
-void vhost_front_call_changed(struct vhost_front *f, unsigned queue)
+void vhost_user_front_call_changed(struct vhost_user_front *f, unsigned queue)
 {
 	int fd, rc;
 
@@ -179,7 +179,7 @@ void vhost_front_call_changed(struct vhost_front *f, unsigned queue)
 		cut(f, rc);
 }
 
-void vhost_front_stop(struct vhost_front *f)
+void vhost_user_front_stop(struct vhost_user_front *f)
 {
 	for (unsigned i = 0; i < f->nqueues; i++) {
 		int rc = 0;
@@ -194,7 +194,7 @@ void vhost_front_stop(struct vhost_front *f)
 
 /* --- life and death ----------------------------------------------------------------- */
 
-int vhost_front_watch(struct vhost_front *f, struct loop *loop)
+int vhost_user_front_watch(struct vhost_user_front *f, struct loop *loop)
 {
 	/* It says nothing unasked, but that it ends. */
 	int rc = loop_watch_fd(loop, f->vu.fd, EPOLLRDHUP, on_end, f, &f->watch);
@@ -202,7 +202,7 @@ int vhost_front_watch(struct vhost_front *f, struct loop *loop)
 	return rc ? rc : loop_watch_event(loop, on_err, f, &f->err, &f->err_fd);
 }
 
-void vhost_front_close(struct vhost_front *f)
+void vhost_user_front_close(struct vhost_user_front *f)
 {
 	loop_unwatch(f->watch);
 	loop_unwatch(f->err);

@@ -1,5 +1,5 @@
 /*
- * vhost_front: queues of a virtio device that a vhost-user daemon serves.
+ * vhost/user_front: queues of a virtio device that a vhost-user daemon serves.
  *
  * Written once for every kind of device. The page of the device says how a request is refused;
  * everything else is here. The queues are the device's first ones. When the daemon is gone they
@@ -8,15 +8,15 @@
  * held, by whichever thread runs the class function, at most vhost_user_timeout_ms
  * for each message.
  */
-#ifndef BANTAM_VHOST_FRONT_H
-#define BANTAM_VHOST_FRONT_H
+#ifndef BANTAM_VHOST_USER_FRONT_H
+#define BANTAM_VHOST_USER_FRONT_H
 
 #include "devices/backend/vhost/user.h"
 #include "devices/virtio/core/virtio.h"
 
 #define VHOST_FRONT_MAX_QUEUES 32
 
-struct vhost_front {
+struct vhost_user_front {
 	/* The page's to set, before anything else. */
 	struct virtio_device *vdev;
 	unsigned nqueues;
@@ -25,7 +25,8 @@ struct vhost_front {
 	struct vhost_user vu; /* fd -1: the daemon is gone */
 	/* … and these, which may be 0. */
 	uint64_t kept; /* bit n: queue n holds buffers, which are not given back */
-	void (*ended)(struct vhost_front *f); /* the daemon is gone. Loop's thread, lock held */
+	void (*ended)(
+		struct vhost_user_front *f); /* the daemon is gone. Loop's thread, lock held */
 	const char *who;  /* the socket, for the log; NULL: others tell that it ended */
 	const char *loss; /* what that costs; NULL: requests fail */
 	/* Private. */
@@ -42,19 +43,19 @@ struct vhost_front {
 };
 
 /* Builder's thread, vu connected: listen for its end in that loop, the device's. 0 or -errno. */
-int vhost_front_watch(struct vhost_front *f, struct loop *loop);
+int vhost_user_front_watch(struct vhost_user_front *f, struct loop *loop);
 /* Also of one that is half made. */
-void vhost_front_close(struct vhost_front *f);
+void vhost_user_front_close(struct vhost_user_front *f);
 
 /* In activate: memory, and the rings that are ready. */
-void vhost_front_start(struct vhost_front *f);
+void vhost_user_front_start(struct vhost_user_front *f);
 /* In reset; when it returns, guest memory is not touched any more. */
-void vhost_front_stop(struct vhost_front *f);
+void vhost_user_front_stop(struct vhost_user_front *f);
 /* At any time, on at first: see vhost_user_enable_ring. A daemon that cannot do it goes on. */
-void vhost_front_enable(struct vhost_front *f, unsigned queue, bool on);
+void vhost_user_front_enable(struct vhost_user_front *f, unsigned queue, bool on);
 /* For class->kick: a queue that came back. */
-void vhost_front_kick(struct vhost_front *f, unsigned queue);
+void vhost_user_front_kick(struct vhost_user_front *f, unsigned queue);
 /* For class->call_changed; queues that are not f's are ignored. */
-void vhost_front_call_changed(struct vhost_front *f, unsigned queue);
+void vhost_user_front_call_changed(struct vhost_user_front *f, unsigned queue);
 
 #endif

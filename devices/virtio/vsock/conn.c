@@ -1,5 +1,5 @@
 /*
- * vsock_conn: one stream between a guest's socket and a Unix socket.
+ * vsock/conn: one stream between a guest's socket and a Unix socket.
  *
  * Theory of operation. Towards the guest nothing is kept: when it is a
  * connection's turn, one readv puts the socket's bytes straight behind the headers

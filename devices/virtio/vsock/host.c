@@ -1,5 +1,5 @@
 /*
- * vsock_host: the host's end of vsock connections: Unix stream sockets.
+ * vsock/host: the host's end of vsock connections: Unix stream sockets.
  *
  * PATH is ours: a host program connects, sends "CONNECT <port>\n" for a port of the guest, and
  * reads "OK <port>\n" with the port that it was given when the guest has accepted;

@@ -1,5 +1,5 @@
 /*
- * vsock_send: what a connection sends to the guest when it is its turn: packets of
+ * vsock/send: what a connection sends to the guest when it is its turn: packets of
  * control, or as many of data as one readv fills.
  */
 #include <errno.h>
@@ -22,7 +22,7 @@ static void put_packet(struct vsock_conn *c, struct vsock_buf *buf, enum vsock_o
 				 .fwd_cnt = c->fwd_cnt };
 	struct chain chain = { .nwritable = (uint16_t)buf->niov, .iov = buf->iov };
 
-	chain_write(&chain, 0, &hdr, sizeof(hdr));
+	virtq_chain_write(&chain, 0, &hdr, sizeof(hdr));
 	virtq_put(&vs->vdev.queue[VSOCK_RX], buf->head, VSOCK_HDR_BYTES + len_bytes);
 	c->fwd_told = c->fwd_cnt;
 	c->pending &= (uint16_t) ~(1u << VSOCK_OP_CREDIT_UPDATE);

@@ -1,5 +1,5 @@
 /*
- * vsock_vhost: see vsock_vhost.h.
+ * vsock/vhost_kernel: see vsock/vhost_kernel.h.
  *
  * The host's programs reach the guest by AF_VSOCK and its CID, as under QEMU, without a process
  * between: the receive and transmit queues are the kernel's. The event queue is ours, and carries
@@ -25,7 +25,7 @@
 
 struct vsock_vhost {
 	struct virtio_device vdev; /* first */
-	struct vhost_queues queues;
+	struct vhost_kernel_queues queues;
 	uint32_t cid;
 };
 
@@ -41,8 +41,8 @@ static int activate(struct virtio_device *vdev)
 
 	if (!vdev->queue[VSOCK_RX].ready || !vdev->queue[VSOCK_TX].ready)
 		return -EINVAL;
-	rc = vhost_queues_start(&vv->queues);
-	return rc ? rc : vhost_vsock_serve(&vv->queues.vhost, true);
+	rc = vhost_kernel_queues_start(&vv->queues);
+	return rc ? rc : vhost_kernel_vsock_serve(&vv->queues.vhost, true);
 }
 
 static void kick(struct virtio_device *vdev, unsigned queue)
@@ -53,14 +53,14 @@ static bool reset(struct virtio_device *vdev)
 {
 	struct vsock_vhost *vv = vsock_vhost_of(vdev);
 
-	BUG_ON(vhost_vsock_serve(&vv->queues.vhost, false));
-	vhost_queues_stop(&vv->queues);
+	BUG_ON(vhost_kernel_vsock_serve(&vv->queues.vhost, false));
+	vhost_kernel_queues_stop(&vv->queues);
 	return true;
 }
 
 static void call_changed(struct virtio_device *vdev, unsigned queue)
 {
-	vhost_queues_call_changed(&vsock_vhost_of(vdev)->queues, queue);
+	vhost_kernel_queues_call_changed(&vsock_vhost_of(vdev)->queues, queue);
 }
 
 static const struct virtio_class vsock_vhost_class = {
@@ -78,7 +78,7 @@ static void destroy(struct device *dev)
 	struct vsock_vhost *vv = (struct vsock_vhost *)dev;
 
 	virtio_detach(&vv->vdev);
-	vhost_queues_close(&vv->queues);
+	vhost_kernel_queues_close(&vv->queues);
 	free(vv);
 }
 
@@ -104,13 +104,13 @@ static int open_kernel(struct vsock_vhost *vv, const struct device_env *env, con
 	if (env->dry_run)
 		rc = faccessat(AT_FDCWD, VHOST_VSOCK, R_OK | W_OK, AT_EACCESS) ? -errno : 0;
 	else
-		rc = vhost_queues_open(&vv->queues, &vv->vdev, env, VHOST_VSOCK, VSOCK_RX);
+		rc = vhost_kernel_queues_open(&vv->queues, &vv->vdev, env, VHOST_VSOCK, VSOCK_RX);
 	*missing = rc;
 	if (rc)
-		return vhost_refused(option, VHOST_VSOCK, rc, err);
+		return vhost_kernel_refused(option, VHOST_VSOCK, rc, err);
 	if (env->dry_run)
 		return 0;
-	rc = vhost_vsock_set_cid(&vv->queues.vhost, vv->cid);
+	rc = vhost_kernel_vsock_set_cid(&vv->queues.vhost, vv->cid);
 	if (rc == -EADDRINUSE)
 		return err_set(err, EADDRINUSE,
 			       "%s cid=%u: another VM of this host has it; with "
@@ -119,8 +119,8 @@ static int open_kernel(struct vsock_vhost *vv, const struct device_env *env, con
 	return rc ? err_sys(err, -rc, "%s cid=%u", option, vv->cid) : 0;
 }
 
-int vsock_vhost_create(const struct device_env *env, const char *option, uint32_t cid,
-		       bool *missing, struct device **out, struct err *err)
+int vsock_vhost_kernel_create(const struct device_env *env, const char *option, uint32_t cid,
+			      bool *missing, struct device **out, struct err *err)
 {
 	struct vsock_vhost *vv = calloc(1, sizeof(*vv));
 	int rc;

@@ -1,6 +1,6 @@
-/* vsock_vhost: virtio-vsock that the host's kernel serves (--vsock vhost=on). */
-#ifndef BANTAM_VSOCK_VHOST_H
-#define BANTAM_VSOCK_VHOST_H
+/* vsock/vhost_kernel: virtio-vsock that the host's kernel serves (--vsock vhost=on). */
+#ifndef BANTAM_VSOCK_VHOST_KERNEL_H
+#define BANTAM_VSOCK_VHOST_KERNEL_H
 
 #include "devices/device.h"
 
@@ -8,7 +8,7 @@
  * *missing: the failure is that there is no /dev/vhost-vsock, or none for us: a device without
  * vhost would do. As device_type.create otherwise.
  */
-int vsock_vhost_create(const struct device_env *env, const char *option, uint32_t cid,
-		       bool *missing, struct device **out, struct err *err);
+int vsock_vhost_kernel_create(const struct device_env *env, const char *option, uint32_t cid,
+			      bool *missing, struct device **out, struct err *err);
 
 #endif

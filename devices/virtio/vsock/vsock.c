@@ -139,7 +139,7 @@ static void serve_stray(struct vsock *vs)
 				 .op = VSOCK_OP_RST };
 	struct chain chain = { .nwritable = (uint16_t)vs->buf[0].niov, .iov = vs->buf[0].iov };
 
-	chain_write(&chain, 0, &hdr, sizeof(hdr));
+	virtq_chain_write(&chain, 0, &hdr, sizeof(hdr));
 	virtq_put(&vs->vdev.queue[VSOCK_RX], vs->buf[0].head, VSOCK_HDR_BYTES);
 	vs->stray_at = (vs->stray_at + 1) % VSOCK_MAX_STRAYS;
 	vs->nstrays--;
@@ -193,7 +193,7 @@ static void packet(struct vsock *vs, const struct chain *chain)
 	struct vsock_hdr hdr;
 	unsigned n;
 
-	if (chain_read(chain, 0, &hdr, sizeof(hdr)) < sizeof(hdr)) {
+	if (virtq_chain_read(chain, 0, &hdr, sizeof(hdr)) < sizeof(hdr)) {
 		log_guest("virtio-vsock: a packet is shorter than its header");
 		return;
 	}
@@ -484,7 +484,7 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	if (vhost != VHOST_ON && !path)
 		return err_set(err, EINVAL, "%s: socket=PATH is missing", cfg->option);
 	if (vhost != VHOST_OFF) {
-		rc = vsock_vhost_create(env, cfg->option, cid, &missing, out, err);
+		rc = vsock_vhost_kernel_create(env, cfg->option, cid, &missing, out, err);
 		if (!rc || vhost == VHOST_ON || !missing)
 			return rc;
 	}

@@ -1,6 +1,6 @@
 /* vsock: virtio-vsock, stream sockets between guest and host (virtio 1.2, section 5.10). */
-#ifndef BANTAM_VIRTIO_VSOCK_H
-#define BANTAM_VIRTIO_VSOCK_H
+#ifndef BANTAM_VSOCK_H
+#define BANTAM_VSOCK_H
 
 #include "devices/device.h"
 

@@ -1,7 +1,7 @@
 /*
- * vsock_impl: what vsock.c (the device and its queues), vsock_conn.c (connections),
- * vsock_send.c (packets to the guest) and vsock_host.c (Unix sockets) share;
- * vsock_vhost.c takes the numbers of the device from here. Nobody else includes it.
+ * vsock/vsock_impl: what vsock.c (the device and its queues), vsock/conn.c (connections),
+ * vsock/send.c (packets to the guest) and vsock/host.c (Unix sockets) share;
+ * vsock/vhost_kernel.c takes the numbers of the device from here. Nobody else includes it.
  *
  * Thread: everything here runs in the device's loop with the device's lock held,
  * unless it says otherwise. Counters of bytes are modulo 2^32, as on the wire.
@@ -171,7 +171,7 @@ void vsock_run(struct vsock *vs);
 /* See to it that the tick comes within delay_ns. */
 void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns);
 
-/* --- vsock_conn.c -------------------------------------------------------------------- */
+/* --- vsock/conn.c -------------------------------------------------------------------- */
 
 uint64_t vsock_now_ns(void);
 /*
@@ -208,7 +208,7 @@ void vsock_conn_opened(struct vsock_conn *c);
 void vsock_conn_packet(struct vsock_conn *c, const struct vsock_hdr *hdr, const struct iovec *data,
 		       unsigned ndata);
 
-/* --- vsock_send.c -------------------------------------------------------------------- */
+/* --- vsock/send.c -------------------------------------------------------------------- */
 
 /*
  * c's turn: fills some of the stash's buffers (there is at least one), by one packet of control or
@@ -217,7 +217,7 @@ void vsock_conn_packet(struct vsock_conn *c, const struct vsock_hdr *hdr, const 
  */
 unsigned vsock_conn_serve(struct vsock_conn *c);
 
-/* --- vsock_host.c -------------------------------------------------------------------- */
+/* --- vsock/host.c -------------------------------------------------------------------- */
 
 /* Listen at path. Loop's thread or the builder; no lock. One line on failure. */
 int vsock_host_listen(struct vsock *vs, const char *option, const char *path, struct err *err);
