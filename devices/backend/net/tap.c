@@ -6,6 +6,7 @@
  * segmentation are left to whoever needs them. An interface that open creates
  * is not persistent: the kernel removes it with its last fd, however we end.
  * A queue that is not served is detached, or the kernel would still spread flows to it.
+ * long: to be split in two with the room net.
  */
 #include "devices/backend/net/net.h"
 
