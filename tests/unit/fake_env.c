@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/core/clock.h"
+
 static bool same_kick(const struct kick *a, const struct kick *b)
 {
 	return a->space == b->space && a->addr == b->addr && a->len_bytes == b->len_bytes &&
@@ -276,14 +278,11 @@ void fake_run(struct fake_env *f)
 
 bool fake_run_until(struct fake_env *f, bool (*cond)(void *arg), void *arg)
 {
-	struct timespec now, nap = { .tv_nsec = 200000 };
-	time_t end;
+	struct timespec nap = { .tv_nsec = 200000 };
+	uint64_t end = clock_now_ns() + 5 * CLOCK_NS_PER_S;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	end = now.tv_sec + 5;
 	while (!cond(arg)) {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (now.tv_sec > end)
+		if (clock_now_ns() > end)
 			return false;
 		fake_run(f);
 		if (!cond(arg))

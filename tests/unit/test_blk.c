@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/virtio/blk/blk.h"
@@ -17,6 +16,7 @@
 #include "devices/virtio/blk/req.h"
 #include "tests/unit/fake_disk.h"
 #include "tests/unit/fake_driver.h"
+#include "vmm/core/clock.h"
 
 #define F_SEG_MAX (1ull << 2)
 #define F_RO (1ull << 5)
@@ -650,18 +650,10 @@ Test(blk, broken_in_flight)
 
 /* --- rate limits ---------------------------------------------------------------------- */
 
-static double now_s(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
 /* Reads of so many bytes, as many as a ring holds; until all are answered. Seconds. */
 static double timed_reads(unsigned n, unsigned len)
 {
-	double began = now_s();
+	double began = clock_now_s();
 	unsigned done = 0;
 
 	for (unsigned i = 0; i < n; i++) {
@@ -671,14 +663,14 @@ static double timed_reads(unsigned n, unsigned len)
 		fake_ring_add(&d.ring[0], &o, 1, in, 2);
 	}
 	fake_driver_kick(&d, 0);
-	while (done < n && now_s() - began < 5) {
+	while (done < n && clock_now_s() - began < 5) {
 		done += taken();
 		cr_assert_leq(done, n);
 		fake_run(&f);
 		usleep(500);
 	}
 	cr_assert_eq(done, n);
-	return now_s() - began;
+	return clock_now_s() - began;
 }
 
 Test(blk, limited_operations)
@@ -801,7 +793,7 @@ Test(blk, limited_queues)
 		}
 		fake_driver_kick(&d, q);
 	}
-	for (double until = now_s() + 0.3; now_s() < until; usleep(500))
+	for (double until = clock_now_s() + 0.3; clock_now_s() < until; usleep(500))
 		fake_run(&f);
 	for (unsigned q = 0; q < 4; q++) {
 		struct fake_used_elem e;

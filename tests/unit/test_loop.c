@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "tests/unit/fake_env.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/loop.h"
 
 #define MS 1000000ull
@@ -40,14 +41,6 @@ static void teardown(void)
 }
 
 TestSuite(loop, .init = setup, .fini = teardown, .timeout = 30);
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
 
 static void stop(void *opaque)
 {
@@ -287,12 +280,12 @@ Test(loop, event_unwatched_by_itself)
 Test(loop, timer_fires_once_and_in_time)
 {
 	struct seen s = { 0 };
-	uint64_t start = now_ns();
+	uint64_t start = clock_now_ns();
 
 	cr_assert_eq(loop_watch_timer(loop, stop, NULL, &s.watch), 0);
 	loop_timer_arm(s.watch, 20 * MS);
 	cr_assert_eq(loop_run(loop), 0);
-	cr_expect_geq(now_ns() - start, 20 * MS);
+	cr_expect_geq(clock_now_ns() - start, 20 * MS);
 }
 
 Test(loop, timer_disarmed_and_rearmed)
@@ -456,12 +449,12 @@ Test(loop, a_signal_does_not_end_the_loop)
 {
 	struct sigaction act = { .sa_handler = ignore };
 	pthread_t self = pthread_self(), t;
-	uint64_t start = now_ns();
+	uint64_t start = clock_now_ns();
 
 	sigaction(SIGUSR1, &act, NULL);
 	pthread_create(&t, NULL, interrupt, &self);
 	cr_assert_eq(loop_run(loop), 0);
-	cr_expect_geq(now_ns() - start, 12 * MS);
+	cr_expect_geq(clock_now_ns() - start, 12 * MS);
 	pthread_join(t, NULL);
 }
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/core/clock.h"
+
 #define BAR 30
 
 int progress_start(struct progress *p, const char *how, uint64_t total_bytes)
@@ -17,22 +19,19 @@ int progress_start(struct progress *p, const char *how, uint64_t total_bytes)
 		p->on = true;
 	else if (strcmp(how, "off"))
 		return -EINVAL;
-	clock_gettime(CLOCK_MONOTONIC, &p->began);
+	p->began_s = clock_now_s();
 	return 0;
 }
 
 void progress_show(struct progress *p, uint64_t position, uint64_t bytes)
 {
 	double part = p->total_bytes ? (double)position / (double)p->total_bytes : 1;
-	struct timespec now;
 	double seconds, left;
 	char bar[BAR + 1];
 
 	if (!p->on)
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	seconds = (double)(now.tv_sec - p->began.tv_sec) +
-		  (double)(now.tv_nsec - p->began.tv_nsec) / 1e9;
+	seconds = clock_now_s() - p->began_s;
 	if (seconds <= 0)
 		seconds = 1e-9;
 	for (int i = 0; i < BAR; i++)

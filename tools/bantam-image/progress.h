@@ -4,13 +4,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
 
 struct progress {
 	bool on;
 	bool shown;
 	uint64_t total_bytes;
-	struct timespec began;
+	double began_s; /* clock_now_s() */
 };
 
 /* how: "on", "off", NULL or "auto": if standard error is a terminal. -EINVAL: none of them. */

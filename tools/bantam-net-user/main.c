@@ -24,13 +24,13 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/backend/net/hostfwd.h"
 #include "tools/bantam-net-user/confine.h"
 #include "tools/bantam-net-user/guest_end.h"
 #include "vmm/core/busypoll.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/helper.h"
 
 #define UNPOLLED_MAX 8u	   /* turns for the guest alone */
@@ -61,8 +61,8 @@ static struct {
 	unsigned npolls;
 	unsigned unpolled; /* turns since the last poll */
 	struct busypoll busy;
-	bool forward[FDS_MAX];	 /* by descriptor: takes connections from the host */
-	int64_t no_fds_until_ms; /* 0: there may be some */
+	bool forward[FDS_MAX];	  /* by descriptor: takes connections from the host */
+	uint64_t no_fds_until_ms; /* 0: there may be some */
 	struct timer *timer[8];
 	unsigned ntimers;
 	struct frame queue[QUEUE_FRAMES];
@@ -121,15 +121,7 @@ static void guest_error(const char *msg, void *opaque)
 
 static int64_t clock_ns(void *opaque)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
-static int64_t now_ms(void)
-{
-	return clock_ns(NULL) / 1000000;
+	return (int64_t)clock_now_ns();
 }
 
 static void *timer_new(SlirpTimerCb fn, void *cb_opaque, void *opaque)
@@ -211,7 +203,7 @@ static int get_revents(int i, void *opaque)
 	/* A connection that cannot be accepted waits, and would wake us again at once. */
 	if (events & POLLIN && takes_connections(me.poll[i].fd) &&
 	    (me.no_fds_until_ms || !can_open())) {
-		me.no_fds_until_ms = now_ms() + FDS_WAIT_MS;
+		me.no_fds_until_ms = clock_now_ms() + FDS_WAIT_MS;
 		return 0;
 	}
 	got |= events & POLLIN ? SLIRP_POLL_IN : 0;
@@ -232,7 +224,7 @@ static void on_frame(const uint8_t *frame, size_t len_bytes)
 
 static void run_timers(void)
 {
-	int64_t now = now_ms();
+	int64_t now = (int64_t)clock_now_ms();
 
 	for (unsigned i = 0; i < me.ntimers; i++) {
 		struct timer *t = me.timer[i];
@@ -246,7 +238,7 @@ static void run_timers(void)
 
 static uint32_t timeout_ms(uint32_t slirp_ms)
 {
-	int64_t now = now_ms();
+	int64_t now = (int64_t)clock_now_ms();
 
 	for (unsigned i = 0; i < me.ntimers; i++) {
 		int64_t left = me.timer[i]->at_ms - now;
@@ -310,7 +302,7 @@ static void serve(void)
 
 		me.poll[0] = (struct pollfd){ me.peer_fd, POLLRDHUP, 0 };
 		me.npolls = 1 + me.guest->polls(&me.poll[1]);
-		if (me.no_fds_until_ms && now_ms() >= me.no_fds_until_ms)
+		if (me.no_fds_until_ms && clock_now_ms() >= me.no_fds_until_ms)
 			me.no_fds_until_ms = 0;
 		if (!full)
 			slirp_pollfds_fill(me.slirp, &ms, add_poll, NULL);

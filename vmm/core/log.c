@@ -4,9 +4,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "vmm/core/clock.h"
 #include "vmm/core/printable.h"
 
 static _Atomic int level_now = LOG_WARN;
@@ -54,12 +54,9 @@ void log_put(enum log_level level, const char *fmt, ...)
 
 int log_limit_ok(struct log_limit *limit)
 {
-	struct timespec ts;
-	uint64_t now, start = limit->window_ns;
+	uint64_t now = clock_now_ns(), start = limit->window_ns;
 
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	now = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-	if (!start || now - start > 1000000000) {
+	if (!start || now - start > CLOCK_NS_PER_S) {
 		limit->window_ns = now;
 		limit->count = 0;
 	}

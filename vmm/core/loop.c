@@ -8,10 +8,10 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "vmm/core/busypoll.h"
+#include "vmm/core/clock.h"
 
 enum watch_kind { WATCH_FD, WATCH_EVENT, WATCH_TIMER };
 
@@ -171,14 +171,6 @@ bool loop_is_here(const struct loop *loop)
 
 /* --- busy polling ------------------------------------------------------------ */
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 bool loop_poll_arm(struct loop *loop, struct loop_poller *poller)
 {
 	if (poller->armed)
@@ -238,7 +230,7 @@ static bool spin(struct loop *loop, uint64_t begin, struct epoll_event *ev, int 
 		*n = epoll_wait(loop->epfd, ev, LOOP_BATCH, 0);
 		if (*n)
 			return true;
-		if (now_ns() >= end)
+		if (clock_now_ns() >= end)
 			break;
 	}
 	while (loop->pollers) {
@@ -256,7 +248,7 @@ static bool spin(struct loop *loop, uint64_t begin, struct epoll_event *ev, int 
 /* Wait for events, polling first if somebody expects work. */
 static int wait_events(struct loop *loop, struct epoll_event *ev)
 {
-	uint64_t begin = now_ns(), now;
+	uint64_t begin = clock_now_ns(), now;
 	bool polled = loop->pollers;
 	int n;
 
@@ -265,7 +257,7 @@ static int wait_events(struct loop *loop, struct epoll_event *ev)
 		if (!spin(loop, begin, ev, &n))
 			break;
 		busypoll_paid(&loop->busy);
-		now = now_ns();
+		now = clock_now_ns();
 		if (n) {
 			loop->waited_at = now;
 			return n;
@@ -277,7 +269,7 @@ static int wait_events(struct loop *loop, struct epoll_event *ev)
 		begin = now;
 	}
 	n = epoll_wait(loop->epfd, ev, LOOP_BATCH, -1);
-	loop->waited_at = now_ns();
+	loop->waited_at = clock_now_ns();
 	busypoll_learn(&loop->busy, loop->waited_at - begin, polled);
 	return n;
 }
@@ -413,8 +405,8 @@ int loop_watch_timer(struct loop *loop, loop_fn fn, void *opaque, struct loop_wa
 
 void loop_timer_arm(struct loop_watch *watch, uint64_t delay_ns)
 {
-	struct itimerspec when = { .it_value = { .tv_sec = (time_t)(delay_ns / 1000000000),
-						 .tv_nsec = (long)(delay_ns % 1000000000) } };
+	struct itimerspec when = { .it_value = { .tv_sec = (time_t)(delay_ns / CLOCK_NS_PER_S),
+						 .tv_nsec = (long)(delay_ns % CLOCK_NS_PER_S) } };
 
 	BUG_ON(watch->kind != WATCH_TIMER);
 	timerfd_settime(watch->fd, 0, &when, NULL);

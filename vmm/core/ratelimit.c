@@ -1,9 +1,7 @@
 /* ratelimit: see ratelimit.h. */
+#include "vmm/core/clock.h"
 #include "vmm/core/ratelimit.h"
 
-#include <time.h>
-
-#define S_NS 1000000000ull
 /* A timer for less would cost more than it limits. */
 #define MIN_WAIT_NS 1000000ull
 /* Far below overflow, and more than any device does. */
@@ -29,7 +27,7 @@ void ratelimit_init(struct ratelimit *r, uint64_t bytes_per_s, uint64_t bytes_bu
 static void refill(struct ratelimit_bucket *b, uint64_t now_ns)
 {
 	uint64_t passed = now_ns - b->then_ns;
-	unsigned __int128 grown = (unsigned __int128)passed * b->per_s / S_NS;
+	unsigned __int128 grown = (unsigned __int128)passed * b->per_s / CLOCK_NS_PER_S;
 
 	if (now_ns <= b->then_ns || !grown)
 		return;
@@ -39,7 +37,7 @@ static void refill(struct ratelimit_bucket *b, uint64_t now_ns)
 		return;
 	}
 	b->level += (int64_t)grown;
-	b->then_ns += (uint64_t)(grown * S_NS / b->per_s);
+	b->then_ns += (uint64_t)(grown * CLOCK_NS_PER_S / b->per_s);
 }
 
 static uint64_t wait(struct ratelimit_bucket *b, uint64_t now_ns)
@@ -51,7 +49,7 @@ static uint64_t wait(struct ratelimit_bucket *b, uint64_t now_ns)
 	refill(b, now_ns);
 	if (b->level > 0)
 		return 0;
-	ns = (unsigned __int128)(uint64_t)(1 - b->level) * S_NS / b->per_s + 1;
+	ns = (unsigned __int128)(uint64_t)(1 - b->level) * CLOCK_NS_PER_S / b->per_s + 1;
 	return ns > UINT64_MAX / 2 ? UINT64_MAX / 2 : (uint64_t)ns;
 }
 
@@ -76,12 +74,4 @@ void ratelimit_charge(struct ratelimit *r, uint64_t bytes, uint64_t ops)
 {
 	charge(&r->bytes, bytes);
 	charge(&r->ops, ops);
-}
-
-uint64_t ratelimit_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * S_NS + (uint64_t)ts.tv_nsec;
 }

@@ -24,7 +24,7 @@ struct ratelimit {
 	struct ratelimit_bucket bytes, ops;
 };
 
-/* burst 0: as much as passes in a tenth of a second. now_ns: any monotonic clock. */
+/* burst 0: as much as passes in a tenth of a second. now_ns: clock_now_ns(). */
 void ratelimit_init(struct ratelimit *r, uint64_t bytes_per_s, uint64_t bytes_burst,
 		    uint64_t ops_per_s, uint64_t ops_burst, uint64_t now_ns);
 /* 0: the next operation may start. Else how long until it may, at least 1 ms. */
@@ -35,8 +35,5 @@ static inline bool ratelimit_on(const struct ratelimit *r)
 {
 	return r->bytes.per_s || r->ops.per_s;
 }
-
-/* CLOCK_MONOTONIC. */
-uint64_t ratelimit_now_ns(void);
 
 #endif

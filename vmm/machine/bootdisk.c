@@ -11,10 +11,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/device.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/helper.h"
 #include "vmm/core/log.h"
 #include "vmm/core/printable.h"
@@ -210,14 +210,6 @@ static bool take_line(struct bootdisk *b, char *line, bool *done, struct err *er
 	return val;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static uint64_t copied(const struct bootdisk *b)
 {
 	struct stat kernel = { 0 }, initrd = { 0 };
@@ -230,7 +222,7 @@ static uint64_t copied(const struct bootdisk *b)
 /* All that it says, NUL-terminated; -ETIME: it does not get on. */
 static int read_report(struct bootdisk *b, char *report)
 {
-	uint64_t began = now_ms(), last = copied(b), before;
+	uint64_t began = clock_now_ms(), last = copied(b), before;
 	size_t n = 0;
 
 	for (;;) {
@@ -242,7 +234,7 @@ static int read_report(struct bootdisk *b, char *report)
 			continue;
 		before = last;
 		last = copied(b);
-		if ((!ready && last == before) || now_ms() - began > TOTAL_MS)
+		if ((!ready && last == before) || clock_now_ms() - began > TOTAL_MS)
 			return -ETIME;
 		if (!ready)
 			continue;

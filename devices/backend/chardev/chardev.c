@@ -20,9 +20,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 
 #define FLUSH_NS 20000000u /* the first byte went at once; this much later no person sees */
@@ -493,24 +493,19 @@ void chardev_attach(struct chardev *chr, const struct chardev_user *user)
 /* What the guest said last is what a person needs most: wait for it, but not for ever. */
 static void flush_last(struct chardev *chr)
 {
-	struct timespec from, now;
-	uint64_t pos;
+	uint64_t until = clock_now_ms() + CLOSE_MS, now, pos;
 	uint8_t byte;
 
-	clock_gettime(CLOCK_MONOTONIC, &from);
 	while (chr->ring && chr->out_fd >= 0 && chardev_ring_peek(chr, &byte, 1, &pos)) {
 		struct pollfd pfd = { .fd = chr->out_fd, .events = POLLOUT };
-		long ms;
 
 		chr->out_wait = false;
 		flush(chr);
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		ms = CLOSE_MS - (now.tv_sec - from.tv_sec) * 1000 -
-		     (now.tv_nsec - from.tv_nsec) / 1000000;
-		if (ms <= 0)
+		now = clock_now_ms();
+		if (now >= until)
 			break;
 		if (chr->out_wait)
-			poll(&pfd, 1, (int)ms);
+			poll(&pfd, 1, (int)(until - now));
 	}
 	if (chardev_ring_peek(chr, &byte, 1, &pos))
 		log_put(LOG_WARN, "%s: %llu bytes of output were dropped: nobody reads them",

@@ -2,19 +2,12 @@
 #include "devices/backend/disk/write_here.h"
 
 #include <errno.h>
-#include <time.h>
+
+#include "vmm/core/clock.h"
 
 #define HERE_MAX_BYTES (256u * 1024u)
 #define STALL_NS 1000000u
 #define STALL_FACTOR 20u
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 void disk_write_here_init(struct disk_write_here *w, const struct store_image *image)
 {
@@ -25,13 +18,13 @@ void disk_write_here_init(struct disk_write_here *w, const struct store_image *i
 
 bool disk_write_here_may(const struct disk_write_here *w, uint64_t *begin_ns)
 {
-	*begin_ns = now_ns();
+	*begin_ns = clock_now_ns();
 	return w->state != WRITE_HERE_NEVER && *begin_ns >= w->stalled_until_ns;
 }
 
 uint64_t disk_write_here_took(struct disk_write_here *w, uint64_t begin_ns)
 {
-	uint64_t end = now_ns(), took = end - begin_ns;
+	uint64_t end = clock_now_ns(), took = end - begin_ns;
 
 	if (took > STALL_NS)
 		w->stalled_until_ns = end + STALL_FACTOR * took;

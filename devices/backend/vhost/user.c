@@ -9,10 +9,10 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/backend/vhost/user_msg.h"
+#include "vmm/core/clock.h"
 
 unsigned vhost_user_timeout_ms = 5000;
 
@@ -47,21 +47,13 @@ static int send_message(struct vhost_user *vu, const struct vhost_user_msg *m, c
 	return (size_t)n == iov.iov_len ? 0 : -EIO;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 /* All of buf before the deadline: one byte now and then does not extend it. */
 static int recv_all(struct vhost_user *vu, void *buf, size_t len, uint64_t deadline_ms)
 {
 	struct pollfd pfd = { .fd = vu->fd, .events = POLLIN };
 
 	for (size_t done = 0; done < len;) {
-		uint64_t now = now_ms();
+		uint64_t now = clock_now_ms();
 		ssize_t n;
 
 		n = poll(&pfd, 1, now < deadline_ms ? (int)(deadline_ms - now) : 0);
@@ -85,7 +77,7 @@ static int recv_all(struct vhost_user *vu, void *buf, size_t len, uint64_t deadl
 /* The answer to m's request, into m; its body must have len_bytes. */
 static int recv_reply(struct vhost_user *vu, struct vhost_user_msg *m, uint32_t len_bytes)
 {
-	uint64_t deadline_ms = now_ms() + vhost_user_timeout_ms;
+	uint64_t deadline_ms = clock_now_ms() + vhost_user_timeout_ms;
 	uint32_t request = m->request;
 	int rc = recv_all(vu, m, VU_HEAD_BYTES, deadline_ms);
 

@@ -28,6 +28,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/core/clock.h"
+
 /* Requests that one turn of the loop takes from one queue. */
 #define TURN_MAX 256u
 
@@ -333,7 +335,7 @@ static bool held_back(struct blk *blk, unsigned queue)
 
 	if (!ratelimit_on(&blk->limit))
 		return false;
-	ns = ratelimit_wait_ns(&blk->limit, ratelimit_now_ns());
+	ns = ratelimit_wait_ns(&blk->limit, clock_now_ns());
 	if (!ns)
 		return false;
 	if (!blk->limited)

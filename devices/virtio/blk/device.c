@@ -13,6 +13,7 @@
 
 #include "devices/backend/disk/new.h"
 #include "devices/virtio/blk/blk_impl.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 
@@ -217,7 +218,7 @@ int blk_create(const struct device_env *env, const struct virtio_blk_config *cfg
 		    features(blk, cfg->nqueues), sizeof(struct blk_space));
 	fill_config(blk);
 	ratelimit_init(&blk->limit, cfg->bytes_per_s, cfg->bytes_burst, cfg->ops_per_s,
-		       cfg->ops_burst, ratelimit_now_ns());
+		       cfg->ops_burst, clock_now_ns());
 	rc = loop_watch_event(env->loop, blk_on_again, blk, &blk->again_watch, &blk->again_fd);
 	if (!rc && ratelimit_on(&blk->limit))
 		rc = loop_watch_timer(env->loop, blk_on_limit_timer, blk, &blk->limit_timer);

@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include "devices/virtio/net/nic_impl.h"
+#include "vmm/core/clock.h"
 
 unsigned net_cards;
 
@@ -83,7 +84,7 @@ int nic_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct 
 
 void nic_init_limits(struct virtio_net *nic, const struct keyvals *cfg)
 {
-	uint64_t now = ratelimit_now_ns();
+	uint64_t now = clock_now_ns();
 
 	ratelimit_init(&nic->rx_limit, keys_num(cfg, KEY_RX_RATE), keys_num(cfg, KEY_RX_BURST),
 		       keys_num(cfg, KEY_RX_OPS), keys_num(cfg, KEY_RX_OPS_BURST), now);

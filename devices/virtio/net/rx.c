@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "devices/virtio/net/nic_impl.h"
+#include "vmm/core/clock.h"
 
 /* A frame's share of the stash. */
 struct share {
@@ -236,7 +237,7 @@ static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 	unsigned got;
 
 	if (limit) {
-		uint64_t ns = ratelimit_wait_ns(&nic->rx_limit, ratelimit_now_ns());
+		uint64_t ns = ratelimit_wait_ns(&nic->rx_limit, clock_now_ns());
 
 		rx->limited = ns;
 		if (ns)

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "devices/virtio/net/nic_impl.h"
+#include "vmm/core/clock.h"
 
 /* Cut the header off the chain's front. False: there is not even a header. */
 static bool skip(struct net_stash *s, struct net_chain *c, uint32_t bytes)
@@ -94,7 +95,7 @@ static bool limited(struct virtio_net *nic, struct net_queue *tx)
 
 	if (!ratelimit_on(&nic->tx_limit))
 		return false;
-	ns = ratelimit_wait_ns(&nic->tx_limit, ratelimit_now_ns());
+	ns = ratelimit_wait_ns(&nic->tx_limit, clock_now_ns());
 	tx->limited = ns;
 	if (ns)
 		loop_timer_arm(nic->tx_timer, ns);

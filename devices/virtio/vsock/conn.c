@@ -14,20 +14,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/virtio/vsock/vsock_impl.h"
+#include "vmm/core/clock.h"
 
 unsigned vsock_patience_ms = 30000;
-
-uint64_t vsock_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 /* --- the table ------------------------------------------------------------------------ */
 
@@ -121,7 +113,7 @@ void vsock_conn_deadline(struct vsock_conn *c, uint64_t delay_ns)
 {
 	c->vs->ntimed += !!delay_ns;
 	c->vs->ntimed -= !!c->deadline_ns;
-	c->deadline_ns = delay_ns ? vsock_now_ns() + delay_ns : 0;
+	c->deadline_ns = delay_ns ? clock_now_ns() + delay_ns : 0;
 	if (delay_ns)
 		vsock_arm_tick(c->vs, delay_ns);
 }

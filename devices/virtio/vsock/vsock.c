@@ -23,6 +23,7 @@
 
 #include "devices/virtio/vsock/vsock_impl.h"
 #include "devices/virtio/vsock/vhost_kernel.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 
 /* What one turn of the loop does, so that a guest cannot keep the loop to itself. */
@@ -266,7 +267,7 @@ void vsock_run(struct vsock *vs)
 
 void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns)
 {
-	uint64_t at = vsock_now_ns() + delay_ns;
+	uint64_t at = clock_now_ns() + delay_ns;
 
 	/* Never put off, or it would not come while new deadlines do. */
 	if (vs->tick_ns && vs->tick_ns <= at)
@@ -278,7 +279,7 @@ void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns)
 static void on_tick(void *opaque)
 {
 	struct vsock *vs = opaque;
-	uint64_t now = vsock_now_ns(), soonest = UINT64_MAX;
+	uint64_t now = clock_now_ns(), soonest = UINT64_MAX;
 	struct vsock_conn *c, *next;
 
 	virtio_lock(&vs->vdev);

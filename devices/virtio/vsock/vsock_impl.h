@@ -173,7 +173,6 @@ void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns);
 
 /* --- vsock/conn.c -------------------------------------------------------------------- */
 
-uint64_t vsock_now_ns(void);
 /*
  * NULL: too many, or no memory. The connection has no socket and no ports yet. Where there are too
  * many, one that is DRAINING gives way to it.

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "vmm/core/clock.h"
 
 /*
  * The guest's 64 KiB, mapped one to one. Port 0x10 says that a snippet ended;
@@ -76,14 +77,6 @@ static const struct snippet snippets[] = {
 	{ "swapgs", CODE_BYTES("\x0f\x01\xf8"), -1, 0 },
 	{ "fninit", CODE_BYTES("\xdb\xe3"), -1, 0 },
 };
-
-static double seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static struct kvm_segment flat(uint16_t selector, bool code)
 {
@@ -185,10 +178,10 @@ static double measure_mips(struct guest *g)
 		double begin, took;
 
 		memcpy(loop + 1, &counts[round & 1], 4);
-		begin = seconds();
+		begin = clock_now_s();
 		if (!run(g, loop, sizeof(loop) - 1, -1))
 			return 0;
-		took = seconds() - begin;
+		took = clock_now_s() - begin;
 		if (took < best[round & 1])
 			best[round & 1] = took;
 	}
@@ -222,9 +215,9 @@ static int guest_create(struct guest *g, const struct kvm *kvm, struct err *err)
 		return err_sys(err, ENOMEM, "memory for the probe's guest");
 	}
 	fill_memory(g->ram);
-	begin = seconds();
+	begin = clock_now_s();
 	rc = kvm_create_vm(&g->kvm, err);
-	g->create_us = (uint64_t)((seconds() - begin) * 1e6);
+	g->create_us = (uint64_t)((clock_now_s() - begin) * 1e6);
 	if (!rc)
 		rc = kvm_set_memory(&g->kvm, 0, 0, MEM_BYTES, g->ram, err);
 	if (!rc)
