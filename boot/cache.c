@@ -18,8 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "boot/bytes.h"
 #include "boot/x86_64/layout.h"
+#include "vmm/core/bytes.h"
 #include "vmm/core/log.h"
 
 #define SUBDIR "unpacked"

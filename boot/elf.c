@@ -9,9 +9,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "boot/bytes.h"
 #include "boot/kernel.h"
 #include "boot/x86_64/layout.h"
+#include "vmm/core/bytes.h"
 
 #define MAX_PHDRS 128u
 #define MAX_NOTE_BYTES 65536u

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "boot/bytes.h"
 #include "boot/unpack.h"
+#include "vmm/core/bytes.h"
 #include "vmm/core/log.h"
 
 /* How an unpacked kernel is called, by its compression and whether the cache had it. */

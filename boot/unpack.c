@@ -17,7 +17,7 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
-#include "boot/bytes.h"
+#include "vmm/core/bytes.h"
 
 #define IN_BYTES (256u << 10)
 #define SCRATCH_HEADER 64u /* keeps what follows aligned for any decoder */

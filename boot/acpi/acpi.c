@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "boot/boot.h"
-#include "boot/bytes.h"
+#include "vmm/core/bytes.h"
 #include "vmm/core/err.h"
 
 #define OEM_ID "BANTAM"

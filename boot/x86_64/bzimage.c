@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "boot/bytes.h"
 #include "boot/x86_64/layout.h"
+#include "vmm/core/bytes.h"
 
 /* Offsets of the setup header's fields in the file (boot.rst, "The Real-Mode Kernel Header"). */
 enum {

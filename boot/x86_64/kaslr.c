@@ -17,8 +17,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "boot/bytes.h"
 #include "boot/kernel.h"
+#include "vmm/core/bytes.h"
 #include "vmm/core/log.h"
 
 #define START_KERNEL_MAP 0x80000000u   /* the low half of 0xffffffff80000000 */

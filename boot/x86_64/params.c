@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "boot/bytes.h"
 #include "boot/x86_64/layout.h"
+#include "vmm/core/bytes.h"
 
 /* boot_params: offsets of the fields that we fill. */
 enum {

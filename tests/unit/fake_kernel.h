@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 #include "boot/boot.h"
-#include "boot/bytes.h"
 #include "boot/x86_64/layout.h"
+#include "vmm/core/bytes.h"
 
 struct blob {
 	uint8_t *b;

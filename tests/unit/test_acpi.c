@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "boot/boot.h"
-#include "boot/bytes.h"
 #include "boot/x86_64/layout.h"
+#include "vmm/core/bytes.h"
 
 #define AT LAYOUT_ACPI
 #define ROOM LAYOUT_ACPI_BYTES

@@ -3,8 +3,8 @@
  *
  * The caller has checked that the bytes are there. Pure; any thread.
  */
-#ifndef BANTAM_BOOT_BYTES_H
-#define BANTAM_BOOT_BYTES_H
+#ifndef BANTAM_CORE_BYTES_H
+#define BANTAM_CORE_BYTES_H
 
 #include <stdint.h>
 
