@@ -132,8 +132,8 @@ static void entry_name(char name[64], const struct boot_file *file)
 	const uint8_t *sum = file->sha256;
 
 	if (sum) {
-		snprintf(name, 64, "sha256-%016llx%016llx", (unsigned long long)get64(sum),
-			 (unsigned long long)get64(sum + 8));
+		snprintf(name, 64, "sha256-%016llx%016llx", (unsigned long long)get_le64(sum),
+			 (unsigned long long)get_le64(sum + 8));
 		return;
 	}
 	snprintf(name, 64, "%llx-%llx", (unsigned long long)file->st.st_dev,
@@ -143,16 +143,16 @@ static void entry_name(char name[64], const struct boot_file *file)
 static void put_key(uint8_t *h, const struct boot_file *file)
 {
 	memcpy(h + H_MAGIC, MAGIC, 8);
-	put64(h + H_SIZE, file->size_bytes);
+	put_le64(h + H_SIZE, file->size_bytes);
 	if (file->sha256) {
 		memcpy(h + H_DEV, file->sha256, 16);
 		memcpy(h + H_MTIME, file->sha256 + 16, 16);
 		return;
 	}
-	put64(h + H_DEV, file->st.st_dev);
-	put64(h + H_INO, file->st.st_ino);
-	put64(h + H_MTIME, ns(&file->st.st_mtim));
-	put64(h + H_CTIME, ns(&file->st.st_ctim));
+	put_le64(h + H_DEV, file->st.st_dev);
+	put_le64(h + H_INO, file->st.st_ino);
+	put_le64(h + H_MTIME, ns(&file->st.st_mtim));
+	put_le64(h + H_CTIME, ns(&file->st.st_ctim));
 }
 
 /* Header to *image; false if it is not of this kernel file or makes no sense. */
@@ -164,27 +164,30 @@ static bool parse(const uint8_t *h, const struct boot_file *file, uint64_t total
 
 	sum_add(&sum, h, H_HEAD_SUM);
 	put_key(key, file);
-	if (memcmp(h, key, sizeof(key)) || get64(h + H_HEAD_SUM) != sum_end(&sum) ||
-	    get64(h + H_TOTAL) != total || get64(h + H_NSEGS) > KERNEL_MAX_SEGMENTS ||
-	    !get64(h + H_NSEGS))
+	if (memcmp(h, key, sizeof(key)) || get_le64(h + H_HEAD_SUM) != sum_end(&sum) ||
+	    get_le64(h + H_TOTAL) != total || get_le64(h + H_NSEGS) > KERNEL_MAX_SEGMENTS ||
+	    !get_le64(h + H_NSEGS))
 		return false;
-	image->entry = get64(h + H_ENTRY);
-	image->pvh_entry = get64(h + H_PVH_ENTRY);
-	image->is_linux = get64(h + H_FLAGS) & FLAG_LINUX;
-	image->nsegs = (unsigned)get64(h + H_NSEGS);
+	image->entry = get_le64(h + H_ENTRY);
+	image->pvh_entry = get_le64(h + H_PVH_ENTRY);
+	image->is_linux = get_le64(h + H_FLAGS) & FLAG_LINUX;
+	image->nsegs = (unsigned)get_le64(h + H_NSEGS);
 	for (unsigned i = 0; i < image->nsegs; i++) {
 		const uint8_t *s = h + H_SEGS + i * SEG_BYTES;
 
-		image->seg[i] = (struct kernel_segment){ get64(s), get64(s + 8), get64(s + 16),
-							 get64(s + 24) };
+		image->seg[i] = (struct kernel_segment){ get_le64(s), get_le64(s + 8),
+							 get_le64(s + 16), get_le64(s + 24) };
 		if (image->seg[i].file_bytes > image->seg[i].mem_bytes)
 			return false;
 	}
-	image->entry_ok = (get64(h + H_FLAGS) & FLAG_ENTRY_OK) && elf_entry_ok(image, image->entry);
-	image->has_pvh = (get64(h + H_FLAGS) & FLAG_PVH) && elf_entry_ok(image, image->pvh_entry);
-	if (get64(h + H_TAIL_BYTES) > KERNEL_MAX_TAIL)
+	image->entry_ok = (get_le64(h + H_FLAGS) & FLAG_ENTRY_OK) &&
+			  elf_entry_ok(image, image->entry);
+	image->has_pvh = (get_le64(h + H_FLAGS) & FLAG_PVH) &&
+			 elf_entry_ok(image, image->pvh_entry);
+	if (get_le64(h + H_TAIL_BYTES) > KERNEL_MAX_TAIL)
 		return false;
-	return !get64(h + H_TAIL_BYTES) || kernel_image_alloc_tail(image, get64(h + H_TAIL_BYTES));
+	return !get_le64(h + H_TAIL_BYTES) ||
+	       kernel_image_alloc_tail(image, get_le64(h + H_TAIL_BYTES));
 }
 
 static bool read_summed(const struct boot_file *entry, uint64_t off, uint8_t *to, uint64_t n,
@@ -220,9 +223,9 @@ static bool read_entry(struct mem *mem, const struct boot_file *entry, const str
 				 s->file_bytes, &sum))
 			return false;
 	}
-	if (!read_summed(entry, get64(h + H_TAIL), image->tail, image->tail_bytes, &sum))
+	if (!read_summed(entry, get_le64(h + H_TAIL), image->tail, image->tail_bytes, &sum))
 		return false;
-	return sum_end(&sum) == get64(h + H_DATA_SUM);
+	return sum_end(&sum) == get_le64(h + H_DATA_SUM);
 }
 
 bool boot_cache_load(struct mem *mem, const char *dir, const struct boot_file *file,
@@ -342,15 +345,15 @@ static bool write_entry(int fd, const struct mem *mem, const struct boot_file *f
 				s->file_bytes - at < PIECE ? s->file_bytes - at : PIECE);
 		if (!write_all(fd, b, s->file_bytes, s->offset))
 			return false;
-		put64(p, s->paddr);
-		put64(p + 8, s->file_bytes);
-		put64(p + 16, s->mem_bytes);
-		put64(p + 24, s->offset);
+		put_le64(p, s->paddr);
+		put_le64(p + 8, s->file_bytes);
+		put_le64(p + 16, s->mem_bytes);
+		put_le64(p + 24, s->offset);
 		if (s->file_bytes)
 			total = s->offset + s->file_bytes;
 	}
-	put64(h + H_TAIL, total);
-	put64(h + H_TAIL_BYTES, image->tail_bytes);
+	put_le64(h + H_TAIL, total);
+	put_le64(h + H_TAIL_BYTES, image->tail_bytes);
 	for (uint64_t at = 0; at < image->tail_bytes; at += PIECE)
 		sum_add(&sum, image->tail + at,
 			image->tail_bytes - at < PIECE ? image->tail_bytes - at : PIECE);
@@ -359,15 +362,16 @@ static bool write_entry(int fd, const struct mem *mem, const struct boot_file *f
 	total += image->tail_bytes;
 
 	put_key(h, file);
-	put64(h + H_TOTAL, total);
-	put64(h + H_DATA_SUM, sum_end(&sum));
-	put64(h + H_ENTRY, image->entry);
-	put64(h + H_PVH_ENTRY, image->pvh_entry);
-	put64(h + H_FLAGS, (image->entry_ok ? FLAG_ENTRY_OK : 0) | (image->has_pvh ? FLAG_PVH : 0) |
-				   (image->is_linux ? FLAG_LINUX : 0));
-	put64(h + H_NSEGS, cut.nsegs);
+	put_le64(h + H_TOTAL, total);
+	put_le64(h + H_DATA_SUM, sum_end(&sum));
+	put_le64(h + H_ENTRY, image->entry);
+	put_le64(h + H_PVH_ENTRY, image->pvh_entry);
+	put_le64(h + H_FLAGS, (image->entry_ok ? FLAG_ENTRY_OK : 0) |
+				      (image->has_pvh ? FLAG_PVH : 0) |
+				      (image->is_linux ? FLAG_LINUX : 0));
+	put_le64(h + H_NSEGS, cut.nsegs);
 	sum_add(&head, h, H_HEAD_SUM);
-	put64(h + H_HEAD_SUM, sum_end(&head));
+	put_le64(h + H_HEAD_SUM, sum_end(&head));
 	return write_all(fd, h, sizeof(h), 0);
 }
 

@@ -73,8 +73,8 @@ static int parse_header(const struct boot_file *file, const uint8_t *b, uint32_t
 		return bad(file, err, "neither 32- nor 64-bit little endian");
 	if (h->is64 && n < sizeof(Elf64_Ehdr))
 		return bad(file, err, "truncated within its header");
-	type = get16(b + offsetof(Elf64_Ehdr, e_type));
-	machine = get16(b + offsetof(Elf64_Ehdr, e_machine));
+	type = get_le16(b + offsetof(Elf64_Ehdr, e_type));
+	machine = get_le16(b + offsetof(Elf64_Ehdr, e_machine));
 	if (machine != EM_X86_64 && machine != EM_386)
 		return err_set(err, ENOEXEC, "%s %s: an ELF for %s; the guest is x86-64",
 			       file->what, file->path, machine_name(machine));
@@ -83,15 +83,15 @@ static int parse_header(const struct boot_file *file, const uint8_t *b, uint32_t
 	if (type != ET_EXEC && type != ET_DYN)
 		return bad(file, err, "not an executable");
 	if (h->is64) {
-		h->entry = get64(b + offsetof(Elf64_Ehdr, e_entry));
-		h->phoff = get64(b + offsetof(Elf64_Ehdr, e_phoff));
-		h->phentsize = get16(b + offsetof(Elf64_Ehdr, e_phentsize));
-		h->phnum = get16(b + offsetof(Elf64_Ehdr, e_phnum));
+		h->entry = get_le64(b + offsetof(Elf64_Ehdr, e_entry));
+		h->phoff = get_le64(b + offsetof(Elf64_Ehdr, e_phoff));
+		h->phentsize = get_le16(b + offsetof(Elf64_Ehdr, e_phentsize));
+		h->phnum = get_le16(b + offsetof(Elf64_Ehdr, e_phnum));
 	} else {
-		h->entry = get32(b + offsetof(Elf32_Ehdr, e_entry));
-		h->phoff = get32(b + offsetof(Elf32_Ehdr, e_phoff));
-		h->phentsize = get16(b + offsetof(Elf32_Ehdr, e_phentsize));
-		h->phnum = get16(b + offsetof(Elf32_Ehdr, e_phnum));
+		h->entry = get_le32(b + offsetof(Elf32_Ehdr, e_entry));
+		h->phoff = get_le32(b + offsetof(Elf32_Ehdr, e_phoff));
+		h->phentsize = get_le16(b + offsetof(Elf32_Ehdr, e_phentsize));
+		h->phnum = get_le16(b + offsetof(Elf32_Ehdr, e_phnum));
 	}
 	if (!h->phnum)
 		return bad(file, err, "no program headers");
@@ -107,21 +107,21 @@ static int parse_header(const struct boot_file *file, const uint8_t *b, uint32_t
 
 static void parse_phdr(bool is64, const uint8_t *b, struct phdr *p)
 {
-	p->type = get32(b);
+	p->type = get_le32(b);
 	if (is64) {
-		p->offset = get64(b + offsetof(Elf64_Phdr, p_offset));
-		p->vaddr = get64(b + offsetof(Elf64_Phdr, p_vaddr));
-		p->paddr = get64(b + offsetof(Elf64_Phdr, p_paddr));
-		p->filesz = get64(b + offsetof(Elf64_Phdr, p_filesz));
-		p->memsz = get64(b + offsetof(Elf64_Phdr, p_memsz));
-		p->align = get64(b + offsetof(Elf64_Phdr, p_align));
+		p->offset = get_le64(b + offsetof(Elf64_Phdr, p_offset));
+		p->vaddr = get_le64(b + offsetof(Elf64_Phdr, p_vaddr));
+		p->paddr = get_le64(b + offsetof(Elf64_Phdr, p_paddr));
+		p->filesz = get_le64(b + offsetof(Elf64_Phdr, p_filesz));
+		p->memsz = get_le64(b + offsetof(Elf64_Phdr, p_memsz));
+		p->align = get_le64(b + offsetof(Elf64_Phdr, p_align));
 	} else {
-		p->offset = get32(b + offsetof(Elf32_Phdr, p_offset));
-		p->vaddr = get32(b + offsetof(Elf32_Phdr, p_vaddr));
-		p->paddr = get32(b + offsetof(Elf32_Phdr, p_paddr));
-		p->filesz = get32(b + offsetof(Elf32_Phdr, p_filesz));
-		p->memsz = get32(b + offsetof(Elf32_Phdr, p_memsz));
-		p->align = get32(b + offsetof(Elf32_Phdr, p_align));
+		p->offset = get_le32(b + offsetof(Elf32_Phdr, p_offset));
+		p->vaddr = get_le32(b + offsetof(Elf32_Phdr, p_vaddr));
+		p->paddr = get_le32(b + offsetof(Elf32_Phdr, p_paddr));
+		p->filesz = get_le32(b + offsetof(Elf32_Phdr, p_filesz));
+		p->memsz = get_le32(b + offsetof(Elf32_Phdr, p_memsz));
+		p->align = get_le32(b + offsetof(Elf32_Phdr, p_align));
 	}
 }
 
@@ -191,8 +191,8 @@ static void scan_notes(struct kernel_image *elf, const uint8_t *b, uint64_t n, u
 	uint64_t at = 0;
 
 	while (n - at >= 12) {
-		uint64_t namesz = get32(b + at), descsz = get32(b + at + 4);
-		uint32_t type = get32(b + at + 8);
+		uint64_t namesz = get_le32(b + at), descsz = get_le32(b + at + 4);
+		uint32_t type = get_le32(b + at + 8);
 		uint64_t name = at + 12;
 		uint64_t desc = name + ((namesz + mask) & ~mask);
 		uint64_t next = desc + ((descsz + mask) & ~mask);
@@ -202,7 +202,7 @@ static void scan_notes(struct kernel_image *elf, const uint8_t *b, uint64_t n, u
 		if (namesz == 4 && !memcmp(b + name, "Xen", 4) &&
 		    type == XEN_ELFNOTE_PHYS32_ENTRY && (descsz == 4 || descsz == 8)) {
 			elf->has_pvh = true;
-			elf->pvh_entry = descsz == 8 ? get64(b + desc) : get32(b + desc);
+			elf->pvh_entry = descsz == 8 ? get_le64(b + desc) : get_le32(b + desc);
 		}
 		if (namesz == 6 && !memcmp(b + name, "Linux", 6))
 			elf->is_linux = true;

@@ -77,7 +77,7 @@ static int find_payload(const struct boot_file *file, const struct bzimage *bz,
 		*why = unpack_name(payload->kind);
 		return 0;
 	}
-	payload->unpacked_bytes = get32(size);
+	payload->unpacked_bytes = get_le32(size);
 	if (payload->kind != UNPACK_GZIP)
 		payload->len_bytes -= 4;
 	return 0;

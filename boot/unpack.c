@@ -314,7 +314,7 @@ static int64_t step_lz4(struct unpack *u, uint8_t *dst, uint32_t n, struct err *
 	if (ret < 0)
 		return ret;
 	u->pos += 4;
-	packed = get32(word);
+	packed = get_le32(word);
 	if (packed == LZ4_LEGACY_MAGIC) /* another frame follows */
 		return 0;
 	if (!packed || packed > LZ4_COMPRESSBOUND(LZ4_BLOCK) || packed > u->end - u->pos)

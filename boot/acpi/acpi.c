@@ -58,7 +58,7 @@ static void table_end(struct aml *t)
 {
 	if (t->full)
 		return;
-	put32(t->buf + 4, (uint32_t)t->len);
+	put_le32(t->buf + 4, (uint32_t)t->len);
 	t->buf[9] = checksum(t->buf, t->len);
 }
 
@@ -148,8 +148,8 @@ static void write_rsdp(uint8_t *p, uint64_t xsdt)
 	memcpy(p, "RSD PTR ", 8);
 	memcpy(p + 9, OEM_ID, 6);
 	p[15] = 2; /* ACPI 2.0 and later */
-	put32(p + 20, RSDP_BYTES);
-	put64(p + 24, xsdt);
+	put_le32(p + 20, RSDP_BYTES);
+	put_le64(p + 24, xsdt);
 	p[8] = checksum(p, 20);
 	p[32] = checksum(p, RSDP_BYTES);
 }

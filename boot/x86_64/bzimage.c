@@ -37,7 +37,7 @@ enum {
 
 bool bzimage_detect(const uint8_t *head, uint32_t n)
 {
-	return n >= MAGIC + 4 && get32(head + MAGIC) == SETUP_MAGIC;
+	return n >= MAGIC + 4 && get_le32(head + MAGIC) == SETUP_MAGIC;
 }
 
 static int bad(const struct boot_file *file, struct err *err, const char *why)
@@ -50,7 +50,7 @@ static int parse_body(const struct boot_file *file, const uint8_t *h, struct bzi
 		      struct err *err)
 {
 	uint64_t sects = h[SETUP_SECTS] ? h[SETUP_SECTS] : 4;
-	uint64_t syssize = (uint64_t)get32(h + SYSSIZE) * 16;
+	uint64_t syssize = (uint64_t)get_le32(h + SYSSIZE) * 16;
 
 	bz->body = (sects + 1) * SECTOR;
 	if (bz->body >= file->size_bytes)
@@ -68,8 +68,8 @@ static int parse_body(const struct boot_file *file, const uint8_t *h, struct bzi
 	if (bz->body_bytes <= ENTRY_64)
 		return bad(file, err, "no code at its 64-bit entry");
 
-	bz->payload_bytes = get32(h + PAYLOAD_LENGTH);
-	bz->payload = get32(h + PAYLOAD_OFFSET);
+	bz->payload_bytes = get_le32(h + PAYLOAD_LENGTH);
+	bz->payload = get_le32(h + PAYLOAD_OFFSET);
 	if (!bz->payload_bytes || !bz->payload) {
 		bz->payload = bz->payload_bytes = 0;
 	} else if (bz->payload > bz->body_bytes ||
@@ -97,15 +97,15 @@ int bzimage_parse(const struct boot_file *file, struct bzimage *bz, struct kerne
 	end = MAGIC + h[JUMP_LEN];
 	if (file->size_bytes < HEADER_END_MIN || file->size_bytes < end)
 		return bad(file, err, "truncated within its setup header");
-	if (get16(h + BOOT_FLAG) != 0xaa55)
+	if (get_le16(h + BOOT_FLAG) != 0xaa55)
 		return bad(file, err, "no 0xaa55 at the end of its first sector");
-	version = get16(h + VERSION);
+	version = get_le16(h + VERSION);
 	if (version < 0x20c || end < HEADER_END_MIN)
 		return err_set(
 			err, ENOEXEC,
 			"%s %s: boot protocol %u.%02u; bantam needs 2.12 (Linux 3.8) or later",
 			file->what, file->path, version >> 8, version & 0xff);
-	if (!(get16(h + XLOADFLAGS) & XLF_KERNEL_64))
+	if (!(get_le16(h + XLOADFLAGS) & XLF_KERNEL_64))
 		return err_set(err, ENOEXEC,
 			       "%s %s: a 32-bit kernel; bantam enters x86-64 kernels only",
 			       file->what, file->path);
@@ -115,18 +115,18 @@ int bzimage_parse(const struct boot_file *file, struct bzimage *bz, struct kerne
 	if (ret < 0)
 		return ret;
 
-	bz->pref_address = get64(h + PREF_ADDRESS);
-	bz->init_size = get32(h + INIT_SIZE);
-	bz->kernel_alignment = get32(h + KERNEL_ALIGNMENT);
+	bz->pref_address = get_le64(h + PREF_ADDRESS);
+	bz->init_size = get_le32(h + INIT_SIZE);
+	bz->kernel_alignment = get_le32(h + KERNEL_ALIGNMENT);
 	bz->relocatable = h[RELOCATABLE];
 	if (bz->relocatable &&
 	    (!bz->kernel_alignment || (bz->kernel_alignment & (bz->kernel_alignment - 1))))
 		return bad(file, err, "kernel_alignment is not a power of two");
 
 	k->is_linux = true;
-	k->initrd_max = get32(h + INITRD_ADDR_MAX);
-	k->initrd_above_4g = get16(h + XLOADFLAGS) & XLF_CAN_BE_LOADED_ABOVE_4G;
-	k->cmdline_max = get32(h + CMDLINE_SIZE);
+	k->initrd_max = get_le32(h + INITRD_ADDR_MAX);
+	k->initrd_above_4g = get_le16(h + XLOADFLAGS) & XLF_CAN_BE_LOADED_ABOVE_4G;
+	k->cmdline_max = get_le32(h + CMDLINE_SIZE);
 	k->setup_bytes = (end < sizeof(h) ? end : (unsigned)sizeof(h)) - SETUP_HEADER;
 	memcpy(k->setup, h + SETUP_HEADER, k->setup_bytes);
 	return 0;

@@ -60,9 +60,9 @@ static bool take(const uint8_t *begin, const uint8_t **end, const struct window 
 	const uint8_t *p = *end;
 
 	l->end = p;
-	while (p - begin >= 4 && get32(p - 4)) {
+	while (p - begin >= 4 && get_le32(p - 4)) {
 		p -= 4;
-		if (!place(w, get32(p), 8))
+		if (!place(w, get_le32(p), 8))
 			return false;
 	}
 	if (p - begin < 4)
@@ -78,7 +78,7 @@ static bool is_64(const struct list *l, const struct window *w)
 	size_t n = 0;
 
 	for (const uint8_t *p = l->first; p < l->end; p += 4)
-		n += get32(place(w, get32(p), 8) + 4) == UINT32_MAX;
+		n += get_le32(place(w, get_le32(p), 8) + 4) == UINT32_MAX;
 	return n && n >= count(l) / 2;
 }
 
@@ -88,7 +88,7 @@ static bool is_32(const struct list *l, const struct window *w)
 	size_t n = 0;
 
 	for (const uint8_t *p = l->first; p < l->end; p += 4)
-		n += get32(place(w, get32(p), 4)) >= START_KERNEL_MAP;
+		n += get_le32(place(w, get_le32(p), 4)) >= START_KERNEL_MAP;
 	return n && n >= count(l) / 2;
 }
 
@@ -105,19 +105,19 @@ static bool has_word(const char *cmdline, const char *word)
 static void apply(const struct window *w, const struct list *l, unsigned width, uint64_t delta)
 {
 	for (const uint8_t *p = l->first; p < l->end; p += 4) {
-		uint8_t *at = place(w, get32(p), width);
+		uint8_t *at = place(w, get_le32(p), width);
 
 		if (width == 8)
-			put64(at, get64(at) + delta);
+			put_le64(at, get_le64(at) + delta);
 		else
-			put32(at, get32(at) + (uint32_t)delta);
+			put_le32(at, get_le32(at) + (uint32_t)delta);
 	}
 }
 
 /* A random multiple of the alignment that keeps the image in its address space; 0: none. */
 static uint64_t choose(const struct kernel *k)
 {
-	uint64_t align = get32(k->setup + KERNEL_ALIGNMENT), slots, random;
+	uint64_t align = get_le32(k->setup + KERNEL_ALIGNMENT), slots, random;
 
 	if (!align || k->end > KERNEL_IMAGE_SIZE)
 		return 0;

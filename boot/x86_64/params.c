@@ -43,15 +43,15 @@ enum {
 /* For an ELF, which brings no setup header: what a bzImage of it would say. */
 static void make_up_header(uint8_t *bp, const struct kernel *k)
 {
-	put16(bp + BP_BOOT_FLAG, 0xaa55);
+	put_le16(bp + BP_BOOT_FLAG, 0xaa55);
 	memcpy(bp + BP_MAGIC, "HdrS", 4);
-	put16(bp + BP_VERSION, 0x20c);
+	put_le16(bp + BP_VERSION, 0x20c);
 	bp[BP_LOADFLAGS] = LOADED_HIGH;
-	put32(bp + BP_INITRD_ADDR_MAX, (uint32_t)k->initrd_max);
-	put32(bp + BP_KERNEL_ALIGNMENT, 0x1000000);
-	put32(bp + BP_CMDLINE_SIZE, k->cmdline_max);
-	put16(bp + BP_XLOADFLAGS, 3); /* 64-bit entry, may lie above 4 GiB */
-	put32(bp + BP_INIT_SIZE, (uint32_t)(k->end - k->base));
+	put_le32(bp + BP_INITRD_ADDR_MAX, (uint32_t)k->initrd_max);
+	put_le32(bp + BP_KERNEL_ALIGNMENT, 0x1000000);
+	put_le32(bp + BP_CMDLINE_SIZE, k->cmdline_max);
+	put_le16(bp + BP_XLOADFLAGS, 3); /* 64-bit entry, may lie above 4 GiB */
+	put_le32(bp + BP_INIT_SIZE, (uint32_t)(k->end - k->base));
 }
 
 void params_write_linux64(struct mem *mem, const struct params *p)
@@ -65,24 +65,24 @@ void params_write_linux64(struct mem *mem, const struct params *p)
 	else
 		make_up_header(bp, p->kernel);
 	bp[BP_SENTINEL] = 0;
-	put16(bp + BP_VID_MODE, VID_MODE_NORMAL);
+	put_le16(bp + BP_VID_MODE, VID_MODE_NORMAL);
 	bp[BP_TYPE_OF_LOADER] = LOADER_UNDEFINED;
-	put32(bp + BP_CODE32_START, (uint32_t)p->kernel->base);
-	put32(bp + BP_CMD_LINE_PTR, (uint32_t)p->cmdline);
-	put32(bp + BP_EXT_CMD_LINE_PTR, (uint32_t)(p->cmdline >> 32));
-	put32(bp + BP_RAMDISK_IMAGE, (uint32_t)p->initrd);
-	put32(bp + BP_EXT_RAMDISK_IMAGE, (uint32_t)(p->initrd >> 32));
-	put32(bp + BP_RAMDISK_SIZE, (uint32_t)p->initrd_bytes);
-	put32(bp + BP_EXT_RAMDISK_SIZE, (uint32_t)(p->initrd_bytes >> 32));
-	put64(bp + BP_SETUP_DATA, 0);
-	put64(bp + BP_ACPI_RSDP, p->rsdp);
+	put_le32(bp + BP_CODE32_START, (uint32_t)p->kernel->base);
+	put_le32(bp + BP_CMD_LINE_PTR, (uint32_t)p->cmdline);
+	put_le32(bp + BP_EXT_CMD_LINE_PTR, (uint32_t)(p->cmdline >> 32));
+	put_le32(bp + BP_RAMDISK_IMAGE, (uint32_t)p->initrd);
+	put_le32(bp + BP_EXT_RAMDISK_IMAGE, (uint32_t)(p->initrd >> 32));
+	put_le32(bp + BP_RAMDISK_SIZE, (uint32_t)p->initrd_bytes);
+	put_le32(bp + BP_EXT_RAMDISK_SIZE, (uint32_t)(p->initrd_bytes >> 32));
+	put_le64(bp + BP_SETUP_DATA, 0);
+	put_le64(bp + BP_ACPI_RSDP, p->rsdp);
 	bp[BP_E820_ENTRIES] = (uint8_t)p->nmap;
 	for (unsigned i = 0; i < p->nmap; i++) {
 		uint8_t *e = bp + BP_E820 + i * E820_BYTES;
 
-		put64(e, p->map[i].base);
-		put64(e + 8, p->map[i].len_bytes);
-		put32(e + 16, p->map[i].type);
+		put_le64(e, p->map[i].base);
+		put_le64(e + 8, p->map[i].len_bytes);
+		put_le32(e + 16, p->map[i].type);
 	}
 }
 
@@ -103,24 +103,24 @@ void params_write_pvh(struct mem *mem, const struct params *p)
 
 	BUG_ON(!si);
 	memset(si, 0, SI_MAP + p->nmap * SI_MAP_BYTES);
-	put32(si, XEN_HVM_START_MAGIC);
-	put32(si + 4, 1); /* version: with a memory map */
+	put_le32(si, XEN_HVM_START_MAGIC);
+	put_le32(si + 4, 1); /* version: with a memory map */
 	if (p->initrd_bytes) {
-		put32(si + 12, 1); /* nr_modules */
-		put64(si + 16, LAYOUT_PVH + SI_MODULE);
-		put64(si + SI_MODULE, p->initrd);
-		put64(si + SI_MODULE + 8, p->initrd_bytes);
+		put_le32(si + 12, 1); /* nr_modules */
+		put_le64(si + 16, LAYOUT_PVH + SI_MODULE);
+		put_le64(si + SI_MODULE, p->initrd);
+		put_le64(si + SI_MODULE + 8, p->initrd_bytes);
 	}
-	put64(si + 24, p->cmdline);
-	put64(si + 32, p->rsdp);
-	put64(si + 40, LAYOUT_PVH + SI_MAP);
-	put32(si + 48, p->nmap);
+	put_le64(si + 24, p->cmdline);
+	put_le64(si + 32, p->rsdp);
+	put_le64(si + 40, LAYOUT_PVH + SI_MAP);
+	put_le32(si + 48, p->nmap);
 	for (unsigned i = 0; i < p->nmap; i++) {
 		uint8_t *e = si + SI_MAP + i * SI_MAP_BYTES;
 
-		put64(e, p->map[i].base);
-		put64(e + 8, p->map[i].len_bytes);
-		put32(e + 16, p->map[i].type);
+		put_le64(e, p->map[i].base);
+		put_le64(e + 8, p->map[i].len_bytes);
+		put_le32(e + 16, p->map[i].type);
 	}
 }
 
@@ -132,11 +132,11 @@ void params_write_page_tables(struct mem *mem)
 
 	BUG_ON(!t);
 	memset(t, 0, 2 * 4096);
-	put64(t, (LAYOUT_PAGE_TABLES + 4096) | rw);
+	put_le64(t, (LAYOUT_PAGE_TABLES + 4096) | rw);
 	for (unsigned i = 0; i < 4; i++)
-		put64(t + 4096 + 8 * i, (LAYOUT_PAGE_TABLES + (2 + i) * 4096) | rw);
+		put_le64(t + 4096 + 8 * i, (LAYOUT_PAGE_TABLES + (2 + i) * 4096) | rw);
 	for (uint64_t i = 0; i < 4 * 512; i++)
-		put64(t + 2 * 4096 + 8 * i, i << 21 | large | rw);
+		put_le64(t + 2 * 4096 + 8 * i, i << 21 | large | rw);
 }
 
 void params_write_gdt(struct mem *mem, enum boot_entry_kind entry)
@@ -146,8 +146,9 @@ void params_write_gdt(struct mem *mem, enum boot_entry_kind entry)
 	BUG_ON(!gdt);
 	memset(gdt, 0, LAYOUT_GDT_BYTES);
 	/* Flat, present, accessed: execute/read (64-bit, or 32-bit for PVH), read/write. */
-	put64(gdt + 0x10, entry == BOOT_ENTRY_PVH ? 0x00cf9b000000ffffull : 0x00af9b000000ffffull);
-	put64(gdt + 0x18, 0x00cf93000000ffffull);
+	put_le64(gdt + 0x10,
+		 entry == BOOT_ENTRY_PVH ? 0x00cf9b000000ffffull : 0x00af9b000000ffffull);
+	put_le64(gdt + 0x18, 0x00cf93000000ffffull);
 	/* A busy TSS of 0x68 bytes at 0: VM entry wants one, nothing uses it. */
-	put64(gdt + 0x20, 0x00008b0000000067ull);
+	put_le64(gdt + 0x20, 0x00008b0000000067ull);
 }

@@ -21,6 +21,7 @@
 
 #include "devices/backend/chardev/chardev.h"
 #include "devices/virtio/core/virtio.h"
+#include "vmm/core/bytes.h"
 
 #define CONSOLE_F_SIZE 0
 #define CONSOLE_F_EMERG_WRITE 2
@@ -201,8 +202,8 @@ static void run_rx(struct console *con)
 static void fill_config(struct console *con)
 {
 	memset(con->vdev.config, 0, CONFIG_BYTES);
-	virtio_put16(con->vdev.config + CONFIG_COLS, con->cols);
-	virtio_put16(con->vdev.config + CONFIG_ROWS, con->rows);
+	put_le16(con->vdev.config + CONFIG_COLS, con->cols);
+	put_le16(con->vdev.config + CONFIG_ROWS, con->rows);
 }
 
 static void console_resized(void *opaque, uint16_t cols, uint16_t rows)

@@ -46,11 +46,11 @@ static size_t put_note(uint8_t *b, const char *owner, uint32_t type, uint32_t de
 {
 	uint32_t namesz = (uint32_t)strlen(owner) + 1, padded = (namesz + 3) & ~3u;
 
-	put32(b, namesz);
-	put32(b + 4, 4);
-	put32(b + 8, type);
+	put_le32(b, namesz);
+	put_le32(b + 4, 4);
+	put_le32(b + 8, type);
 	memcpy(b + 12, owner, namesz);
-	put32(b + 12 + padded, desc);
+	put_le32(b + 12 + padded, desc);
 	return 16 + padded;
 }
 
@@ -102,24 +102,24 @@ struct blob fake_bzimage(struct blob payload, uint32_t size)
 	struct blob z = blob_new(FAKE_BZ_BODY + body, 0);
 
 	z.b[0x1f1] = 1; /* setup_sects */
-	put32(z.b + 0x1f4, (uint32_t)(body / 16));
-	put16(z.b + 0x1fe, 0xaa55);
-	put16(z.b + 0x200, 0x6aeb); /* jmp over the header */
+	put_le32(z.b + 0x1f4, (uint32_t)(body / 16));
+	put_le16(z.b + 0x1fe, 0xaa55);
+	put_le16(z.b + 0x200, 0x6aeb); /* jmp over the header */
 	memcpy(z.b + 0x202, "HdrS", 4);
-	put16(z.b + 0x206, 0x20f);
-	z.b[0x211] = 1;			/* LOADED_HIGH */
-	put32(z.b + 0x22c, 0x7fffffff); /* initrd_addr_max */
-	put32(z.b + 0x230, 0x200000);
-	z.b[0x234] = 1;		 /* relocatable */
-	put16(z.b + 0x236, 0x3); /* KERNEL_64, CAN_BE_LOADED_ABOVE_4G */
-	put32(z.b + 0x238, 2047);
-	put32(z.b + 0x248, FAKE_BZ_PAYLOAD - FAKE_BZ_BODY);
-	put32(z.b + 0x24c, (uint32_t)packed);
-	put64(z.b + 0x258, FAKE_KERNEL_AT);
-	put32(z.b + 0x260, 0x100000); /* init_size */
+	put_le16(z.b + 0x206, 0x20f);
+	z.b[0x211] = 1;			   /* LOADED_HIGH */
+	put_le32(z.b + 0x22c, 0x7fffffff); /* initrd_addr_max */
+	put_le32(z.b + 0x230, 0x200000);
+	z.b[0x234] = 1;		    /* relocatable */
+	put_le16(z.b + 0x236, 0x3); /* KERNEL_64, CAN_BE_LOADED_ABOVE_4G */
+	put_le32(z.b + 0x238, 2047);
+	put_le32(z.b + 0x248, FAKE_BZ_PAYLOAD - FAKE_BZ_BODY);
+	put_le32(z.b + 0x24c, (uint32_t)packed);
+	put_le64(z.b + 0x258, FAKE_KERNEL_AT);
+	put_le32(z.b + 0x260, 0x100000); /* init_size */
 	memcpy(z.b + FAKE_BZ_PAYLOAD, payload.b, payload.len);
 	if (size)
-		put32(z.b + FAKE_BZ_PAYLOAD + payload.len, size);
+		put_le32(z.b + FAKE_BZ_PAYLOAD + payload.len, size);
 	return z;
 }
 
@@ -151,7 +151,7 @@ static struct blob pack_lz4(struct blob plain)
 					       (int)(out.len - at - 4));
 
 		cr_assert_gt(got, 0);
-		put32(out.b + at, (uint32_t)got);
+		put_le32(out.b + at, (uint32_t)got);
 		at += 4 + (size_t)got;
 	}
 	out.len = at;

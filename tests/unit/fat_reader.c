@@ -6,15 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static unsigned get16(const uint8_t *p)
-{
-	return (unsigned)(p[0] | p[1] << 8);
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-	return get16(p) | (uint32_t)get16(p + 2) << 16;
-}
+#include "vmm/core/bytes.h"
 
 __attribute__((format(printf, 2, 3))) static bool bad(struct fat_seen *s, const char *fmt, ...)
 {
@@ -31,10 +23,10 @@ static uint32_t link_of(const struct fat_seen *s, unsigned copy, uint32_t n)
 	const uint8_t *fat = s->img + (s->reserved + (uint64_t)copy * s->fat_sectors) * 512;
 
 	if (s->bits == 32)
-		return get32(fat + n * 4ull) & 0x0fffffff;
+		return get_le32(fat + n * 4ull) & 0x0fffffff;
 	if (s->bits == 16)
-		return get16(fat + n * 2ull);
-	return n & 1 ? get16(fat + n * 3ull / 2) >> 4 : get16(fat + n * 3ull / 2) & 0xfff;
+		return get_le16(fat + n * 2ull);
+	return n & 1 ? get_le16(fat + n * 3ull / 2) >> 4 : get_le16(fat + n * 3ull / 2) & 0xfff;
 }
 
 static bool is_end(const struct fat_seen *s, uint32_t link)
@@ -59,20 +51,20 @@ static bool read_boot(struct fat_seen *s)
 {
 	const uint8_t *b = s->img, *tail;
 	uint64_t sectors, start;
-	uint32_t total16 = get16(b + 19), fat16 = get16(b + 22);
+	uint32_t total16 = get_le16(b + 19), fat16 = get_le16(b + 22);
 
-	if (s->len < 512 || get16(b + 510) != 0xaa55 || (b[0] != 0xeb && b[0] != 0xe9))
+	if (s->len < 512 || get_le16(b + 510) != 0xaa55 || (b[0] != 0xeb && b[0] != 0xe9))
 		return bad(s, "no boot sector");
-	if (get16(b + 11) != 512 || !b[13] || b[13] & (b[13] - 1) || b[16] != 2 || b[21] != 0xf8)
+	if (get_le16(b + 11) != 512 || !b[13] || b[13] & (b[13] - 1) || b[16] != 2 || b[21] != 0xf8)
 		return bad(s, "parameter block");
 	s->cluster_bytes = b[13] * 512u;
-	s->reserved = get16(b + 14);
-	s->root_entries = get16(b + 17);
-	sectors = total16 ? total16 : get32(b + 32);
-	s->fat_sectors = fat16 ? fat16 : get32(b + 36);
+	s->reserved = get_le16(b + 14);
+	s->root_entries = get_le16(b + 17);
+	sectors = total16 ? total16 : get_le32(b + 32);
+	s->fat_sectors = fat16 ? fat16 : get_le32(b + 36);
 	if (!s->reserved || s->root_entries % 16 || sectors * 512 > s->len)
 		return bad(s, "parameter block: sizes");
-	if (sectors % get16(b + 24))
+	if (sectors % get_le16(b + 24))
 		return bad(s, "not whole tracks");
 	start = s->reserved + 2ull * s->fat_sectors + s->root_entries / 16;
 	if (start >= sectors)
@@ -90,7 +82,7 @@ static bool read_boot(struct fat_seen *s)
 	tail = b + (s->bits == 32 ? 64 : 36);
 	if (tail[2] != 0x29)
 		return bad(s, "no serial number");
-	s->serial = get32(tail + 3);
+	s->serial = get_le32(tail + 3);
 	trim(s->label, tail + 7, 11);
 	if (memcmp(tail + 18,
 		   s->bits == 12 ? "FAT12   " :
@@ -100,10 +92,10 @@ static bool read_boot(struct fat_seen *s)
 		return bad(s, "file system's name");
 	if (s->bits != 32)
 		return true;
-	s->root_cluster = get32(b + 44);
-	if (memcmp(b, b + 512 * get16(b + 50), 1024))
+	s->root_cluster = get_le32(b + 44);
+	if (memcmp(b, b + 512 * get_le16(b + 50), 1024))
 		return bad(s, "the backup boot sector differs");
-	return get32(b + 512 * get16(b + 48)) == 0x41615252 ? true : bad(s, "no FSInfo");
+	return get_le32(b + 512 * get_le16(b + 48)) == 0x41615252 ? true : bad(s, "no FSInfo");
 }
 
 /* Claims the chain; its length in clusters, or 0 and a fault. */
@@ -192,10 +184,11 @@ static bool take_long(struct fat_seen *s, struct long_name *l, const uint8_t *e)
 		l->total = l->pieces = piece;
 		l->sum = e[13];
 	}
-	if (!piece || piece != l->pieces || piece > 20 || e[13] != l->sum || e[12] || get16(e + 26))
+	if (!piece || piece != l->pieces || piece > 20 || e[13] != l->sum || e[12] ||
+	    get_le16(e + 26))
 		return bad(s, "long name's piece %u", piece);
 	for (unsigned i = 0; i < 13; i++)
-		l->wide[(piece - 1) * 13 + i] = (uint16_t)get16(e + places[i]);
+		l->wide[(piece - 1) * 13 + i] = (uint16_t)get_le16(e + places[i]);
 	l->pieces--;
 	return true;
 }
@@ -215,10 +208,10 @@ static bool take_entry(struct fat_seen *s, struct long_name *l, const uint8_t *e
 		       const char *path)
 {
 	struct fat_found f = { .dir = e[11] & 0x10,
-			       .size = get32(e + 28),
-			       .first = get16(e + 26) | (uint32_t)get16(e + 20) << 16,
-			       .date = (uint16_t)get16(e + 24),
-			       .time = (uint16_t)get16(e + 22),
+			       .size = get_le32(e + 28),
+			       .first = get_le16(e + 26) | (uint32_t)get_le16(e + 20) << 16,
+			       .date = (uint16_t)get_le16(e + 24),
+			       .time = (uint16_t)get_le16(e + 22),
 			       .tenths = e[13] };
 	char *name, *full;
 	unsigned n = 0;
@@ -305,11 +298,11 @@ static bool read_folder(struct fat_seen *s, uint32_t first, uint32_t parent, con
 	if (*path) {
 		e = entry_at(s, first, 0);
 		if (memcmp(e, ".          \x10", 12) ||
-		    (get16(e + 26) | (uint32_t)get16(e + 20) << 16) != first)
+		    (get_le16(e + 26) | (uint32_t)get_le16(e + 20) << 16) != first)
 			return bad(s, "%s: .", path);
 		e = entry_at(s, first, 1);
 		if (memcmp(e, "..         \x10", 12) ||
-		    (get16(e + 26) | (uint32_t)get16(e + 20) << 16) !=
+		    (get_le16(e + 26) | (uint32_t)get_le16(e + 20) << 16) !=
 			    (parent == s->root_cluster ? 0 : parent))
 			return bad(s, "%s: ..", path);
 		i = 2;
@@ -353,7 +346,7 @@ bool fat_read_image(struct fat_seen *s, const void *img, uint64_t len)
 			return bad(s, "cluster %u is lost", i);
 	if (strcmp(s->label, s->root_label[0] ? s->root_label : "NO NAME"))
 		return bad(s, "labels \"%s\" and \"%s\"", s->label, s->root_label);
-	if (s->bits == 32 && get32(s->img + 512 + 488) != s->clusters - s->used)
+	if (s->bits == 32 && get_le32(s->img + 512 + 488) != s->clusters - s->used)
 		return bad(s, "FSInfo's free clusters");
 	return true;
 }

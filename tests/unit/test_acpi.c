@@ -89,23 +89,23 @@ static uint8_t *build(const struct board *b, const char *signature)
 	cr_assert_eq(memcmp(rsdp, "RSD PTR ", 8), 0);
 	cr_assert_eq(sum(rsdp, 20), 0);
 	cr_assert_eq(sum(rsdp, 36), 0);
-	cr_assert_eq(get32(rsdp + 20), 36);
-	xsdt = ram + get64(rsdp + 24);
+	cr_assert_eq(get_le32(rsdp + 20), 36);
+	xsdt = ram + get_le64(rsdp + 24);
 	cr_assert_eq(memcmp(xsdt, "XSDT", 4), 0);
-	for (unsigned i = 0; i <= (get32(xsdt + 4) - 36) / 8; i++) {
-		uint8_t *t = i ? ram + get64(xsdt + 36 + 8 * (i - 1)) : xsdt;
+	for (unsigned i = 0; i <= (get_le32(xsdt + 4) - 36) / 8; i++) {
+		uint8_t *t = i ? ram + get_le64(xsdt + 36 + 8 * (i - 1)) : xsdt;
 
 		cr_assert_geq(t, ram + AT);
 		cr_assert_eq((t - ram) % 16, 0);
-		cr_assert_leq(t + get32(t + 4), ram + AT + used);
-		cr_assert_eq(sum(t, get32(t + 4)), 0, "checksum of %.4s", (char *)t);
+		cr_assert_leq(t + get_le32(t + 4), ram + AT + used);
+		cr_assert_eq(sum(t, get_le32(t + 4)), 0, "checksum of %.4s", (char *)t);
 		if (!memcmp(t, signature, 4))
 			found = t;
 		if (!memcmp(t, "FACP", 4)) {
-			uint8_t *dsdt = ram + get64(t + 140);
+			uint8_t *dsdt = ram + get_le64(t + 140);
 
-			cr_assert_eq(get32(t + 40), get64(t + 140));
-			cr_assert_eq(sum(dsdt, get32(dsdt + 4)), 0);
+			cr_assert_eq(get_le32(t + 40), get_le64(t + 140));
+			cr_assert_eq(sum(dsdt, get_le32(dsdt + 4)), 0);
 			if (!strcmp(signature, "DSDT"))
 				found = dsdt;
 		}
@@ -118,23 +118,23 @@ Test(acpi, fadt_fields)
 	struct board b = plain_board(1);
 	uint8_t *t = build(&b, "FACP");
 
-	cr_assert_eq(get32(t + 4), 276);
+	cr_assert_eq(get_le32(t + 4), 276);
 	cr_assert_eq(t[8], 6);
-	cr_assert_eq(get32(t + 36), 0, "no FACS");
-	cr_assert_eq(get16(t + 109), 0x05, "legacy devices, no VGA, an RTC, no keyboard");
-	cr_assert_eq(get32(t + 112) >> 20 & 1, 1, "hardware-reduced");
-	cr_assert_eq(get32(t + 112) >> 10 & 1, 1, "reset register");
+	cr_assert_eq(get_le32(t + 36), 0, "no FACS");
+	cr_assert_eq(get_le16(t + 109), 0x05, "legacy devices, no VGA, an RTC, no keyboard");
+	cr_assert_eq(get_le32(t + 112) >> 20 & 1, 1, "hardware-reduced");
+	cr_assert_eq(get_le32(t + 112) >> 10 & 1, 1, "reset register");
 	cr_assert_eq(t[116], 1);
-	cr_assert_eq(get64(t + 120), 0x602);
+	cr_assert_eq(get_le64(t + 120), 0x602);
 	cr_assert_eq(t[128], 0xf);
-	cr_assert_eq(get64(t + 248), 0x600);
-	cr_assert_eq(get64(t + 260), 0x601);
+	cr_assert_eq(get_le64(t + 248), 0x600);
+	cr_assert_eq(get_le64(t + 260), 0x601);
 	for (unsigned i = 148; i < 244; i++)
 		cr_assert_eq(t[i], 0);
 
 	b.rtc_port = 0;
 	t = build(&b, "FACP");
-	cr_assert_eq(get16(t + 109), 0x25);
+	cr_assert_eq(get_le16(t + 109), 0x25);
 }
 
 Test(acpi, madt_names_every_cpu)
@@ -143,21 +143,21 @@ Test(acpi, madt_names_every_cpu)
 
 	for (unsigned i = 0; i < 4; i++) {
 		struct board b = plain_board(counts[i]);
-		uint8_t *t = build(&b, "APIC"), *e = t + 44, *end = t + get32(t + 4);
+		uint8_t *t = build(&b, "APIC"), *e = t + 44, *end = t + get_le32(t + 4);
 		unsigned cpus = 0, ioapics = 0, nmis = 0;
 
-		cr_assert_eq(get32(t + 36), 0xfee00000);
-		cr_assert_eq(get32(t + 40), 0, "no 8259");
+		cr_assert_eq(get_le32(t + 36), 0xfee00000);
+		cr_assert_eq(get_le32(t + 40), 0, "no 8259");
 		for (; e < end; e += e[1]) {
 			cr_assert_gt(e[1], 1);
 			if (e[0] == 0) {
 				cr_assert_eq(e[2], cpus);
 				cr_assert_eq(e[3], cpus);
-				cr_assert_eq(get32(e + 4), 1);
+				cr_assert_eq(get_le32(e + 4), 1);
 				cpus++;
 			} else if (e[0] == 1) {
-				cr_assert_eq(get32(e + 4), 0xfec00000);
-				cr_assert_eq(get32(e + 8), 0);
+				cr_assert_eq(get_le32(e + 4), 0xfec00000);
+				cr_assert_eq(get_le32(e + 8), 0);
 				ioapics++;
 			} else if (e[0] == 4) {
 				cr_assert_eq(e[2], 0xff);
@@ -181,8 +181,8 @@ Test(acpi, mcfg_only_with_pci)
 	add_pci(&b, 1);
 	t = build(&b, "MCFG");
 	cr_assert(t);
-	cr_assert_eq(get32(t + 4), 60);
-	cr_assert_eq(get64(t + 44), 0xe0000000);
+	cr_assert_eq(get_le32(t + 4), 60);
+	cr_assert_eq(get_le64(t + 44), 0xe0000000);
 	cr_assert_eq(t[54], 0);
 	cr_assert_eq(t[55], 0);
 }
@@ -217,7 +217,7 @@ static void write_table(const uint8_t *t)
 	snprintf(path, sizeof(path), "%s/%.4s.aml", dir, (const char *)t);
 	f = fopen(path, "w");
 	cr_assert(f);
-	cr_assert_eq(fwrite(t, 1, get32(t + 4), f), get32(t + 4));
+	cr_assert_eq(fwrite(t, 1, get_le32(t + 4), f), get_le32(t + 4));
 	fclose(f);
 }
 

@@ -54,27 +54,27 @@ Test(boot, elf_by_its_64_bit_entry)
 	cr_assert_eq(memcmp(at(&g, g.info.initrd_base, 1), initrd.b, initrd.len), 0);
 	/* boot_params */
 	bp = at(&g, g.info.rsi, 4096);
-	cr_assert_eq(get16(bp + 0x1fe), 0xaa55);
+	cr_assert_eq(get_le16(bp + 0x1fe), 0xaa55);
 	cr_assert_eq(memcmp(bp + 0x202, "HdrS", 4), 0);
 	cr_assert_eq(bp[0x210], 0xff);
 	cr_assert_eq(bp[0x1ef], 0, "the sentinel is clear");
-	cr_assert_eq(get32(bp + 0x228), g.info.cmdline_base);
-	cr_assert_eq(get32(bp + 0x218), g.info.initrd_base);
-	cr_assert_eq(get32(bp + 0x21c), 5000);
-	cr_assert_eq(get64(bp + 0x70), g.info.rsdp);
-	cr_assert_eq(get64(bp + 0x250), 0, "no setup_data");
+	cr_assert_eq(get_le32(bp + 0x228), g.info.cmdline_base);
+	cr_assert_eq(get_le32(bp + 0x218), g.info.initrd_base);
+	cr_assert_eq(get_le32(bp + 0x21c), 5000);
+	cr_assert_eq(get_le64(bp + 0x70), g.info.rsdp);
+	cr_assert_eq(get_le64(bp + 0x250), 0, "no setup_data");
 	cr_assert_str_eq((char *)at(&g, g.info.cmdline_base, 100), "console=ttyS0");
 	/* e820: as boot_memory_map says. */
 	cr_assert_eq(bp[0x1e8], 4);
-	cr_assert_eq(get64(bp + 0x2d0 + 3 * 20), FAKE_MIB);
-	cr_assert_eq(get64(bp + 0x2d0 + 3 * 20 + 8), 15 * FAKE_MIB);
-	cr_assert_eq(get32(bp + 0x2d0 + 3 * 20 + 16), 1);
+	cr_assert_eq(get_le64(bp + 0x2d0 + 3 * 20), FAKE_MIB);
+	cr_assert_eq(get_le64(bp + 0x2d0 + 3 * 20 + 8), 15 * FAKE_MIB);
+	cr_assert_eq(get_le32(bp + 0x2d0 + 3 * 20 + 16), 1);
 	/* GDT and the identity map. */
-	cr_assert_eq(get64(at(&g, g.info.gdt + 0x10, 8)), 0x00af9b000000ffff);
+	cr_assert_eq(get_le64(at(&g, g.info.gdt + 0x10, 8)), 0x00af9b000000ffff);
 	pt = at(&g, g.info.cr3, 6 * 4096);
-	cr_assert_eq(get64(pt), (g.info.cr3 + 4096) | 3);
-	cr_assert_eq(get64(pt + 4096 + 24), (g.info.cr3 + 5 * 4096) | 3);
-	cr_assert_eq(get64(pt + 5 * 4096 + 511 * 8), 0xffe00000 | 0x83);
+	cr_assert_eq(get_le64(pt), (g.info.cr3 + 4096) | 3);
+	cr_assert_eq(get_le64(pt + 4096 + 24), (g.info.cr3 + 5 * 4096) | 3);
+	cr_assert_eq(get_le64(pt + 5 * 4096 + 511 * 8), 0xffe00000 | 0x83);
 	fake_guest_clear(&g);
 }
 
@@ -90,16 +90,16 @@ Test(boot, elf_by_pvh)
 	cr_assert_eq(g.info.rip, FAKE_KERNEL_AT + 0x100);
 	cr_assert_eq(g.info.cr3, 0);
 	si = at(&g, g.info.rbx, 4096);
-	cr_assert_eq(get32(si), 0x336ec578);
-	cr_assert_eq(get32(si + 4), 1);
-	cr_assert_eq(get32(si + 12), 1);
-	cr_assert_eq(get64(at(&g, get64(si + 16), 32)), g.info.initrd_base);
-	cr_assert_eq(get64(at(&g, get64(si + 16) + 8, 8)), 1);
-	cr_assert_eq(get64(si + 24), g.info.cmdline_base);
-	cr_assert_eq(get64(si + 32), g.info.rsdp);
-	cr_assert_eq(get32(si + 48), 4);
-	cr_assert_eq(get64(at(&g, get64(si + 40) + 3 * 24, 8)), FAKE_MIB);
-	cr_assert_eq(get64(at(&g, g.info.gdt + 0x10, 8)), 0x00cf9b000000ffff);
+	cr_assert_eq(get_le32(si), 0x336ec578);
+	cr_assert_eq(get_le32(si + 4), 1);
+	cr_assert_eq(get_le32(si + 12), 1);
+	cr_assert_eq(get_le64(at(&g, get_le64(si + 16), 32)), g.info.initrd_base);
+	cr_assert_eq(get_le64(at(&g, get_le64(si + 16) + 8, 8)), 1);
+	cr_assert_eq(get_le64(si + 24), g.info.cmdline_base);
+	cr_assert_eq(get_le64(si + 32), g.info.rsdp);
+	cr_assert_eq(get_le32(si + 48), 4);
+	cr_assert_eq(get_le64(at(&g, get_le64(si + 40) + 3 * 24, 8)), FAKE_MIB);
+	cr_assert_eq(get_le64(at(&g, g.info.gdt + 0x10, 8)), 0x00cf9b000000ffff);
 	fake_guest_clear(&g);
 }
 
@@ -148,8 +148,8 @@ Test(boot, bzimage_unpacked_by_the_guest)
 		     0);
 	bp = at(&g, g.info.rsi, 4096);
 	/* The setup header as it is in the file, but for what a loader fills in. */
-	cr_assert_eq(get64(bp + 0x258), FAKE_KERNEL_AT);
-	cr_assert_eq(get32(bp + 0x260), 0x100000);
+	cr_assert_eq(get_le64(bp + 0x258), FAKE_KERNEL_AT);
+	cr_assert_eq(get_le32(bp + 0x260), 0x100000);
 	cr_assert_eq(bp[0x210], 0xff);
 	fake_guest_clear(&g);
 }
@@ -274,14 +274,14 @@ Test(boot, initrd_below_the_kernels_limit)
 	struct blob z = fake_bzimage(blob_new(4096, 0x5a), 0);
 	struct fake_guest g;
 
-	put32(z.b + 0x22c, 8 * FAKE_MIB - 1);
+	put_le32(z.b + 0x22c, 8 * FAKE_MIB - 1);
 	fake_guest_init(&g, 16, z);
 	g.req.initrd = fake_file(blob_new(4096, 1));
 	expect_boot(&g);
 	cr_assert_eq(g.info.initrd_base, 8 * FAKE_MIB - 4096);
 	fake_guest_clear(&g);
 
-	put32(z.b + 0x22c, 8 * FAKE_MIB - 2);
+	put_le32(z.b + 0x22c, 8 * FAKE_MIB - 2);
 	fake_guest_init(&g, 16, z);
 	g.req.initrd = fake_file(blob_new(4096, 1));
 	expect_boot(&g);
@@ -289,14 +289,14 @@ Test(boot, initrd_below_the_kernels_limit)
 	fake_guest_clear(&g);
 
 	/* Only the mebibyte below the kernel is left. */
-	put32(z.b + 0x22c, 3 * FAKE_MIB - 1);
+	put_le32(z.b + 0x22c, 3 * FAKE_MIB - 1);
 	fake_guest_init(&g, 16, z);
 	g.req.initrd = fake_file(blob_new(FAKE_MIB, 1));
 	expect_boot(&g);
 	cr_assert_eq(g.info.initrd_base, FAKE_MIB);
 	fake_guest_clear(&g);
 
-	put16(z.b + 0x236, 1); /* no memory above 4 GiB for this kernel */
+	put_le16(z.b + 0x236, 1); /* no memory above 4 GiB for this kernel */
 	fake_guest_init(&g, 16, z);
 	g.req.initrd = fake_file(blob_new(FAKE_MIB + 1, 1));
 	expect_error(&g, ENOMEM, "do not fit");
@@ -311,7 +311,7 @@ Test(boot, initrd_above_4g)
 	uint8_t *bp;
 
 	for (int can = 0; can < 2; can++) {
-		put16(z.b + 0x236, can ? 3 : 1);
+		put_le16(z.b + 0x236, can ? 3 : 1);
 		fake_guest_init(&g, 1, z);
 		mem_destroy(&g.mem);
 		cr_assert_eq(mem_create(&g.mem, 24 * FAKE_MIB, 8 * FAKE_MIB, 4ull << 30, NULL), 0);
@@ -322,9 +322,9 @@ Test(boot, initrd_above_4g)
 			expect_boot(&g);
 			cr_assert_eq(g.info.initrd_base, (4ull << 30) + 6 * FAKE_MIB);
 			bp = at(&g, g.info.rsi, 4096);
-			cr_assert_eq(get32(bp + 0xc0), 1);
-			cr_assert_eq(get32(bp + 0x218), 6 * FAKE_MIB);
-			cr_assert_eq(get32(bp + 0xc4), 0);
+			cr_assert_eq(get_le32(bp + 0xc0), 1);
+			cr_assert_eq(get_le32(bp + 0x218), 6 * FAKE_MIB);
+			cr_assert_eq(get_le32(bp + 0xc4), 0);
 		}
 		fake_guest_clear(&g);
 	}
@@ -394,7 +394,7 @@ Test(boot, command_lines)
 
 		memset(line, 'x', t[i].len);
 		if (t[i].max)
-			put32(k.b + 0x238, t[i].max);
+			put_le32(k.b + 0x238, t[i].max);
 		fake_guest_init(&g, 16, k);
 		g.req.cmdline = line;
 		if (t[i].fits) {

@@ -249,13 +249,13 @@ Test(boot_bad, not_kernels)
 	memcpy(b.b, "BZh91AY&SY", 10);
 	refused(b, "bzip2");
 	b = fake_elf(0, 0);
-	put16(b.b + 18, EM_AARCH64);
+	put_le16(b.b + 18, EM_AARCH64);
 	refused(b, "arm64");
 	b = fake_elf(0, 0);
-	put16(b.b + 16, ET_REL);
+	put_le16(b.b + 16, ET_REL);
 	refused(b, "not linked");
 	b = fake_elf(0, 0);
-	put64(b.b + 24, 0xffffffff80200000);
+	put_le64(b.b + 24, 0xffffffff80200000);
 	refused(b, "e_entry");
 }
 
@@ -264,25 +264,25 @@ Test(boot_bad, bzimages_that_say_why)
 	struct blob z = fake_bzimage(blob_new(4096, 0x5a), 0), b;
 
 	b = blob_dup(z);
-	put16(b.b + 0x206, 0x20b);
+	put_le16(b.b + 0x206, 0x20b);
 	refused(b, "boot protocol 2.11");
 	b = blob_dup(z);
-	put16(b.b + 0x236, 0);
+	put_le16(b.b + 0x236, 0);
 	refused(b, "32-bit");
 	b = blob_dup(z);
-	put32(b.b + 0x1f4, 0xffffffff);
+	put_le32(b.b + 0x1f4, 0xffffffff);
 	refused(b, "truncated");
 	b = blob_dup(z);
-	put32(b.b + 0x260, 0x7fffffff);
+	put_le32(b.b + 0x260, 0x7fffffff);
 	refused(b, "give it more");
 	b = blob_dup(z);
-	put32(b.b + 0x24c, 0x7fffffff);
+	put_le32(b.b + 0x24c, 0x7fffffff);
 	refused(b, "payload");
 	b = blob_dup(z);
-	put32(b.b + 0x230, 0x3);
+	put_le32(b.b + 0x230, 0x3);
 	refused(b, "power of two");
 	b = blob_dup(z);
-	put64(b.b + 0x258, 1ull << 33);
+	put_le64(b.b + 0x258, 1ull << 33);
 	refused(b, "wants to run");
 }
 
@@ -319,9 +319,9 @@ Test(boot_bad, elf_segments)
 	refused(two_segments(0x400000, 0x1000, UINT64_MAX, 0x1000), "overflows");
 	refused(two_segments(0x400000, 0x1000, 1 << 30, 0x1000), "truncated");
 	b = fake_elf(0, 0);
-	put16(b.b + 56, 129);
+	put_le16(b.b + 56, 129);
 	refused(b, "129 program headers");
-	put16(b.b + 56, 0);
+	put_le16(b.b + 56, 0);
 	refused(b, "no program headers");
 }
 
@@ -332,7 +332,7 @@ Test(boot_bad, too_many_segments)
 		struct blob elf = fake_elf(0, 0);
 		struct err err;
 
-		put16(elf.b + 56, (uint16_t)n);
+		put_le16(elf.b + 56, (uint16_t)n);
 		for (unsigned i = 0; i < n; i++) {
 			Elf64_Phdr p = { .p_type = PT_LOAD,
 					 .p_memsz = 0x1000,
@@ -360,10 +360,10 @@ Test(boot_bad, bombs)
 	refused(packed, "unpacks to more than");
 	/* The segment's content lies far behind the header: fine within reason … */
 	plain.len = 64 << 20;
-	put64(plain.b + offset, plain.len - FAKE_KERNEL_BYTES);
+	put_le64(plain.b + offset, plain.len - FAKE_KERNEL_BYTES);
 	cr_assert_eq(try(fake_pack(plain, UNPACK_ZSTD), &err), 0, "%s", err.text);
 	/* … and never come to an end otherwise. */
-	put64(plain.b + offset, 1ull << 40);
+	put_le64(plain.b + offset, 1ull << 40);
 	refused(fake_pack(plain, UNPACK_ZSTD), "truncated");
 	refused(fake_pack(plain, UNPACK_GZIP), "truncated");
 	blob_free(&plain);
@@ -414,7 +414,7 @@ Test(boot_bad, packed_segments_that_overlap_in_the_file)
 
 	elf = two_segments(0x400000, 0x20000, 0x18000, 0x20000);
 	memcpy(big.b, elf.b, elf.len);
-	put64(big.b + FAKE_ELF_PHDR + offsetof(Elf64_Phdr, p_filesz), 0x20000);
-	put64(big.b + FAKE_ELF_PHDR + offsetof(Elf64_Phdr, p_memsz), 0x20000);
+	put_le64(big.b + FAKE_ELF_PHDR + offsetof(Elf64_Phdr, p_filesz), 0x20000);
+	put_le64(big.b + FAKE_ELF_PHDR + offsetof(Elf64_Phdr, p_memsz), 0x20000);
 	refused(fake_pack(big, UNPACK_ZSTD), "out of order");
 }

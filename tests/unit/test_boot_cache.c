@@ -338,8 +338,8 @@ Test(boot_cache, zeroes)
 	struct fake_guest g;
 
 	memcpy(big.b, elf.b, elf.len);
-	put64(big.b + FAKE_ELF_PHDR + offsetof(Elf64_Phdr, p_filesz), big.len - FAKE_ELF_DATA);
-	put64(big.b + FAKE_ELF_PHDR + offsetof(Elf64_Phdr, p_memsz), big.len);
+	put_le64(big.b + FAKE_ELF_PHDR + offsetof(Elf64_Phdr, p_filesz), big.len - FAKE_ELF_DATA);
+	put_le64(big.b + FAKE_ELF_PHDR + offsetof(Elf64_Phdr, p_memsz), big.len);
 	for (size_t i = 1 << 20; i < 3 << 20; i += 40000)
 		big.b[i] = 1;
 	big.b[big.len - 1] = 2;
@@ -372,21 +372,21 @@ static struct blob with_relocations(bool negated, uint32_t extra)
 	uint8_t *data = e.b + FAKE_ELF_DATA, *p = e.b + elf.len;
 
 	memcpy(e.b, elf.b, elf.len);
-	put64(data + 0x10, 0xffffffff80200123);
-	put64(data + 0x20, 0xffffffff80200456);
-	put32(data + 0x30, 0x80200789);
-	put32(data + 0x40, 0x7ff00000);
-	put32(p, 0), p += 4;
-	put32(p, PLACE(0x10)), p += 4;
-	put32(p, PLACE(0x20)), p += 4;
-	put32(p, 0), p += 4;
+	put_le64(data + 0x10, 0xffffffff80200123);
+	put_le64(data + 0x20, 0xffffffff80200456);
+	put_le32(data + 0x30, 0x80200789);
+	put_le32(data + 0x40, 0x7ff00000);
+	put_le32(p, 0), p += 4;
+	put_le32(p, PLACE(0x10)), p += 4;
+	put_le32(p, PLACE(0x20)), p += 4;
+	put_le32(p, 0), p += 4;
 	if (negated) {
-		put32(p, PLACE(0x40)), p += 4;
-		put32(p, 0), p += 4;
+		put_le32(p, PLACE(0x40)), p += 4;
+		put_le32(p, 0), p += 4;
 	}
-	put32(p, PLACE(0x30)), p += 4;
+	put_le32(p, PLACE(0x30)), p += 4;
 	if (extra)
-		put32(p, extra), p += 4;
+		put_le32(p, extra), p += 4;
 	e.len = (size_t)(p - e.b);
 	return e;
 }
@@ -402,10 +402,10 @@ static uint64_t moved(struct blob e, const char *cmdline, bool negated)
 	g.req.cmdline = cmdline;
 	cr_assert_eq(fake_guest_boot(&g), 0, "%s", g.err.text);
 	data = mem_slice(&g.mem, gpa(FAKE_KERNEL_AT), 0x1000);
-	delta = get64(data + 0x10) - 0xffffffff80200123;
-	cr_assert_eq(get64(data + 0x20) - 0xffffffff80200456, delta);
-	cr_assert_eq(get32(data + 0x30) - 0x80200789, (uint32_t)delta);
-	cr_assert_eq(get32(data + 0x40) - (negated ? 0x7ff00000 : get32(data + 0x40)),
+	delta = get_le64(data + 0x10) - 0xffffffff80200123;
+	cr_assert_eq(get_le64(data + 0x20) - 0xffffffff80200456, delta);
+	cr_assert_eq(get_le32(data + 0x30) - 0x80200789, (uint32_t)delta);
+	cr_assert_eq(get_le32(data + 0x40) - (negated ? 0x7ff00000 : get_le32(data + 0x40)),
 		     negated ? -(uint32_t)delta : 0);
 	cr_assert_eq(delta % 0x200000, 0);
 	cr_assert_lt(delta, 1 << 30);

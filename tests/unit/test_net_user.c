@@ -23,6 +23,7 @@
 
 #include "tests/unit/net_client.h"
 #include "tests/unit/proc.h"
+#include "vmm/core/bytes.h"
 
 static void own_network(void)
 {
@@ -53,12 +54,6 @@ static uint16_t sum(const uint8_t *at, unsigned len, uint32_t start)
 	return (uint16_t)start;
 }
 
-static void put16(uint8_t *at, unsigned v)
-{
-	at[0] = (uint8_t)(v >> 8);
-	at[1] = (uint8_t)v;
-}
-
 /* An IPv4 packet in a frame, around len bytes that are there already; its length. */
 static unsigned make_ip(uint8_t *f, uint8_t proto, const char *src, const char *dst, unsigned id,
 			unsigned frag, unsigned len)
@@ -72,14 +67,14 @@ static unsigned make_ip(uint8_t *f, uint8_t proto, const char *src, const char *
 	       ETH);
 	memset(ip, 0, IP);
 	ip[0] = 0x45;
-	put16(ip + 2, IP + len);
-	put16(ip + 4, id);
-	put16(ip + 6, frag);
+	put_be16(ip + 2, IP + len);
+	put_be16(ip + 4, id);
+	put_be16(ip + 6, frag);
 	ip[8] = 64;
 	ip[9] = proto;
 	memcpy(ip + 12, src, 4);
 	memcpy(ip + 16, dst, 4);
-	put16(ip + 10, (uint16_t)~sum(ip, IP, 0));
+	put_be16(ip + 10, (uint16_t)~sum(ip, IP, 0));
 	return ETH + IP + len;
 }
 
@@ -90,15 +85,15 @@ static unsigned make_tcp(uint8_t *f, const char *src, const char *dst, unsigned 
 	uint8_t *tcp = f + ETH + IP;
 
 	memset(tcp, 0, 20);
-	put16(tcp, sport);
-	put16(tcp + 2, dport);
-	put16(tcp + 8, ack >> 16);
-	put16(tcp + 10, ack);
+	put_be16(tcp, sport);
+	put_be16(tcp + 2, dport);
+	put_be16(tcp + 8, ack >> 16);
+	put_be16(tcp + 10, ack);
 	tcp[12] = 5 << 4;
 	tcp[13] = flags;
-	put16(tcp + 14, 1000);
+	put_be16(tcp + 14, 1000);
 	make_ip(f, IPPROTO_TCP, src, dst, 1, 0, 20);
-	put16(tcp + 16, (uint16_t)~sum(f + ETH + 12, 28, IPPROTO_TCP + 20));
+	put_be16(tcp + 16, (uint16_t)~sum(f + ETH + 12, 28, IPPROTO_TCP + 20));
 	return ETH + IP + 20;
 }
 
@@ -116,9 +111,9 @@ static void guest_sends_udp(const char *dst, unsigned sport, unsigned dport, con
 	uint8_t f[200] = { 0 }, *udp = f + ETH + IP;
 	unsigned len = (unsigned)strlen(text);
 
-	put16(udp, sport);
-	put16(udp + 2, dport);
-	put16(udp + 4, 8 + len);
+	put_be16(udp, sport);
+	put_be16(udp + 2, dport);
+	put_be16(udp + 4, 8 + len);
 	memcpy(udp + 8, text, len);
 	guest_sends(f, make_ip(f, IPPROTO_UDP, GUEST, dst, 1, 0, 8 + len));
 }

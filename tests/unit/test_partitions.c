@@ -6,6 +6,7 @@
 #include <zlib.h>
 
 #include "devices/backend/store/partitions.h"
+#include "vmm/core/bytes.h"
 
 #define SECTORS 2048u
 
@@ -47,18 +48,6 @@ static void teardown(void)
 
 TestSuite(partitions, .init = setup, .fini = teardown);
 
-static void put32(uint8_t *p, uint32_t v)
-{
-	for (unsigned i = 0; i < 4; i++)
-		p[i] = (uint8_t)(v >> 8 * i);
-}
-
-static void put64(uint8_t *p, uint64_t v)
-{
-	put32(p, (uint32_t)v);
-	put32(p + 4, (uint32_t)(v >> 32));
-}
-
 static uint8_t *sector(uint64_t i)
 {
 	return disk.bytes + i * 512;
@@ -69,8 +58,8 @@ static void mbr_entry(uint64_t at, unsigned i, uint8_t type, uint32_t start, uin
 	uint8_t *e = sector(at) + 446 + 16 * i;
 
 	e[4] = type;
-	put32(e + 8, start);
-	put32(e + 12, len);
+	put_le32(e + 8, start);
+	put_le32(e + 12, len);
 	sector(at)[510] = 0x55;
 	sector(at)[511] = 0xaa;
 }
@@ -106,7 +95,7 @@ Test(partitions, none)
 
 Test(partitions, mbr)
 {
-	put32(sector(0) + 440, 0xdeadbeef);
+	put_le32(sector(0) + 440, 0xdeadbeef);
 	mbr_entry(0, 0, 0x83, 100, 50);
 	mbr_entry(0, 2, 0x83, 200, 1u << 31);
 	/* Beyond the end, and of no length. */
@@ -117,7 +106,7 @@ Test(partitions, mbr)
 	cr_assert_eq(got.n, 2);
 	is_part(0, 1, 100, 50, "deadbeef-01");
 	is_part(1, 3, 200, SECTORS - 200, "deadbeef-03");
-	put32(sector(0) + 440, 0);
+	put_le32(sector(0) + 440, 0);
 	cr_assert_eq(read_table(), 0);
 	is_part(0, 1, 100, 50, "");
 	/* A boot sector of FAT looks like that. */
@@ -128,7 +117,7 @@ Test(partitions, mbr)
 
 Test(partitions, logical)
 {
-	put32(sector(0) + 440, 1);
+	put_le32(sector(0) + 440, 1);
 	mbr_entry(0, 0, 0x83, 10, 5);
 	mbr_entry(0, 1, 0x05, 100, 1000);
 	mbr_entry(100, 0, 0x83, 1, 20);
@@ -167,15 +156,15 @@ static void gpt_header(uint64_t at, uint64_t alternate, uint64_t entries)
 
 	memset(h, 0, gpt_ss);
 	memcpy(h, "EFI PART", 8);
-	put32(h + 8, 0x10000);
-	put32(h + 12, 92);
-	put64(h + 24, at);
-	put64(h + 32, alternate);
-	put64(h + 72, entries);
-	put32(h + 80, gpt_entries);
-	put32(h + 84, gpt_entry_bytes);
-	put32(h + 88, (uint32_t)crc32(0, lba(entries), gpt_entries * gpt_entry_bytes));
-	put32(h + 16, (uint32_t)crc32(0, h, 92));
+	put_le32(h + 8, 0x10000);
+	put_le32(h + 12, 92);
+	put_le64(h + 24, at);
+	put_le64(h + 32, alternate);
+	put_le64(h + 72, entries);
+	put_le32(h + 80, gpt_entries);
+	put_le32(h + 84, gpt_entry_bytes);
+	put_le32(h + 88, (uint32_t)crc32(0, lba(entries), gpt_entries * gpt_entry_bytes));
+	put_le32(h + 16, (uint32_t)crc32(0, h, 92));
 }
 
 static void gpt_entry(uint64_t entries, unsigned i, uint64_t first, uint64_t last)
@@ -184,8 +173,8 @@ static void gpt_entry(uint64_t entries, unsigned i, uint64_t first, uint64_t las
 
 	memcpy(e, linux_type, 16);
 	memset(e + 16, 0x11 * (int)(i + 1), 16);
-	put64(e + 32, first);
-	put64(e + 40, last);
+	put_le64(e + 32, first);
+	put_le64(e + 40, last);
 }
 
 static void gpt(uint64_t first, uint64_t last)
@@ -279,11 +268,11 @@ Test(partitions, gpt_hostile_numbers)
 		gpt(30, 39);
 		memset(sector(SECTORS - 1), 0, 512);
 		if (fields[i].bytes == 8)
-			put64(h + fields[i].at, fields[i].val);
+			put_le64(h + fields[i].at, fields[i].val);
 		else
-			put32(h + fields[i].at, (uint32_t)fields[i].val);
-		put32(h + 16, 0);
-		put32(h + 16, (uint32_t)crc32(0, h, 92));
+			put_le32(h + fields[i].at, (uint32_t)fields[i].val);
+		put_le32(h + 16, 0);
+		put_le32(h + 16, (uint32_t)crc32(0, h, 92));
 		cr_assert_eq(read_table(), -EINVAL, "field %zu", i);
 	}
 }

@@ -21,6 +21,7 @@
 #include "devices/backend/vhost/user_msg.h"
 #include "devices/virtio/core/virtq.h"
 #include "tools/bantam-net-user/guest_end.h"
+#include "vmm/core/bytes.h"
 
 enum { RX, TX, NQUEUES };
 
@@ -78,8 +79,9 @@ static void forget_frame(void)
 /* All of the frame that the guest will get: it may see it. */
 static bool finish(struct virtq *q)
 {
-	const uint8_t num[2] = { (uint8_t)me.nbuffers, (uint8_t)(me.nbuffers >> 8) };
+	uint8_t num[2];
 
+	put_le16(num, (uint16_t)me.nbuffers);
 	virtq_chain_write(&me.first, HDR_NUM_BUFFERS, num, sizeof(num));
 	virtq_publish(q);
 	forget_frame();

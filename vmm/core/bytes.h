@@ -1,35 +1,39 @@
 /*
- * bytes: little-endian numbers at any alignment, in files and guest tables.
+ * bytes: numbers in files, in guest tables and on the wire: their bytes, at any alignment.
  *
- * The caller has checked that the bytes are there. Pure; any thread.
+ * get_le32(at) reads 4 bytes, the least significant first; put_be16(at, val) writes 2, the
+ * most significant first; and so on. They give the same on every host. The caller has
+ * checked that the bytes are there. Pure; any thread.
  */
 #ifndef BANTAM_CORE_BYTES_H
 #define BANTAM_CORE_BYTES_H
 
 #include <stdint.h>
 
-static inline uint16_t get16(const void *at)
+/* --- little-endian ------------------------------------------------------------------ */
+
+static inline uint16_t get_le16(const void *at)
 {
 	const uint8_t *p = at;
 
 	return (uint16_t)(p[0] | p[1] << 8);
 }
 
-static inline uint32_t get32(const void *at)
+static inline uint32_t get_le32(const void *at)
 {
 	const uint8_t *p = at;
 
-	return get16(p) | (uint32_t)get16(p + 2) << 16;
+	return get_le16(p) | (uint32_t)get_le16(p + 2) << 16;
 }
 
-static inline uint64_t get64(const void *at)
+static inline uint64_t get_le64(const void *at)
 {
 	const uint8_t *p = at;
 
-	return get32(p) | (uint64_t)get32(p + 4) << 32;
+	return get_le32(p) | (uint64_t)get_le32(p + 4) << 32;
 }
 
-static inline void put16(void *at, uint16_t val)
+static inline void put_le16(void *at, uint16_t val)
 {
 	uint8_t *p = at;
 
@@ -37,16 +41,59 @@ static inline void put16(void *at, uint16_t val)
 	p[1] = (uint8_t)(val >> 8);
 }
 
-static inline void put32(void *at, uint32_t val)
+static inline void put_le32(void *at, uint32_t val)
 {
-	put16(at, (uint16_t)val);
-	put16((uint8_t *)at + 2, (uint16_t)(val >> 16));
+	put_le16(at, (uint16_t)val);
+	put_le16((uint8_t *)at + 2, (uint16_t)(val >> 16));
 }
 
-static inline void put64(void *at, uint64_t val)
+static inline void put_le64(void *at, uint64_t val)
 {
-	put32(at, (uint32_t)val);
-	put32((uint8_t *)at + 4, (uint32_t)(val >> 32));
+	put_le32(at, (uint32_t)val);
+	put_le32((uint8_t *)at + 4, (uint32_t)(val >> 32));
+}
+
+/* --- big-endian --------------------------------------------------------------------- */
+
+static inline uint16_t get_be16(const void *at)
+{
+	const uint8_t *p = at;
+
+	return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static inline uint32_t get_be32(const void *at)
+{
+	const uint8_t *p = at;
+
+	return (uint32_t)get_be16(p) << 16 | get_be16(p + 2);
+}
+
+static inline uint64_t get_be64(const void *at)
+{
+	const uint8_t *p = at;
+
+	return (uint64_t)get_be32(p) << 32 | get_be32(p + 4);
+}
+
+static inline void put_be16(void *at, uint16_t val)
+{
+	uint8_t *p = at;
+
+	p[0] = (uint8_t)(val >> 8);
+	p[1] = (uint8_t)val;
+}
+
+static inline void put_be32(void *at, uint32_t val)
+{
+	put_be16(at, (uint16_t)(val >> 16));
+	put_be16((uint8_t *)at + 2, (uint16_t)val);
+}
+
+static inline void put_be64(void *at, uint64_t val)
+{
+	put_be32(at, (uint32_t)(val >> 32));
+	put_be32((uint8_t *)at + 4, (uint32_t)val);
 }
 
 #endif

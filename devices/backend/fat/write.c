@@ -15,6 +15,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "vmm/core/bytes.h"
+
 #define BLOCK_BYTES 4096u
 #define BUFFER_BYTES (256u * 1024u)
 #define ATTR_LABEL 0x08
@@ -39,18 +41,6 @@ struct writer {
 	uint64_t bits;
 	unsigned nbits;
 };
-
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)v;
-	p[1] = (uint8_t)(v >> 8);
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	put16(p, v);
-	put16(p + 2, v >> 16);
-}
 
 static void mix(struct writer *w, const void *data, size_t len)
 {
@@ -233,11 +223,11 @@ static void put_times(uint8_t *entry, int64_t unix_s)
 	date = (unsigned)((tm.tm_year - 80) << 9 | (tm.tm_mon + 1) << 5 | tm.tm_mday);
 	clock = (unsigned)(tm.tm_hour << 11 | tm.tm_min << 5 | tm.tm_sec / 2);
 	entry[13] = (uint8_t)(tm.tm_sec % 2 * 100);
-	put16(entry + 14, clock);
-	put16(entry + 16, date);
-	put16(entry + 18, date);
-	put16(entry + 22, clock);
-	put16(entry + 24, date);
+	put_le16(entry + 14, clock);
+	put_le16(entry + 16, date);
+	put_le16(entry + 18, date);
+	put_le16(entry + 22, clock);
+	put_le16(entry + 24, date);
 }
 
 static uint8_t *put_entry(uint8_t *at, const uint8_t *name, uint8_t attr, int64_t mtime_s,
@@ -246,9 +236,9 @@ static uint8_t *put_entry(uint8_t *at, const uint8_t *name, uint8_t attr, int64_
 	memcpy(at, name, FAT_ALIAS);
 	at[11] = attr;
 	put_times(at, mtime_s);
-	put16(at + 20, cluster >> 16);
-	put16(at + 26, cluster);
-	put32(at + 28, len_bytes);
+	put_le16(at + 20, cluster >> 16);
+	put_le16(at + 26, cluster);
+	put_le32(at + 28, len_bytes);
 	return at + FAT_ENTRY_BYTES;
 }
 
@@ -270,9 +260,9 @@ static uint8_t *put_long(uint8_t *at, const struct fat_node *node)
 		for (unsigned i = 0; i < FAT_UNITS_PER_ENTRY; i++) {
 			unsigned n = (piece - 1) * FAT_UNITS_PER_ENTRY + i;
 
-			put16(at + places[i], n < node->nwide  ? wide[n] :
-					      n == node->nwide ? 0 :
-								 0xffff);
+			put_le16(at + places[i], n < node->nwide  ? wide[n] :
+						 n == node->nwide ? 0 :
+								    0xffff);
 		}
 	}
 	return at;
@@ -391,29 +381,29 @@ static void fill_boot(const struct writer *w, uint8_t *b)
 	b[1] = (uint8_t)(tail + 26 - b - 2);
 	b[2] = 0x90;
 	memcpy(b + 3, "bantam  ", 8);
-	put16(b + 11, FAT_SECTOR);
+	put_le16(b + 11, FAT_SECTOR);
 	b[13] = (uint8_t)geo->cluster_sectors;
-	put16(b + 14, geo->reserved);
+	put_le16(b + 14, geo->reserved);
 	b[16] = 2;
-	put16(b + 17, geo->root_entries);
+	put_le16(b + 17, geo->root_entries);
 	if (geo->sectors < 0x10000 && geo->bits != 32)
-		put16(b + 19, (uint32_t)geo->sectors);
+		put_le16(b + 19, (uint32_t)geo->sectors);
 	else
-		put32(b + 32, (uint32_t)geo->sectors);
+		put_le32(b + 32, (uint32_t)geo->sectors);
 	b[21] = MEDIA;
-	put16(b + 24, 32); /* sectors of a track */
-	put16(b + 26, 64); /* heads */
+	put_le16(b + 24, 32); /* sectors of a track */
+	put_le16(b + 26, 64); /* heads */
 	if (geo->bits == 32) {
-		put32(b + 36, geo->fat_sectors);
-		put32(b + 44, fat->root->cluster);
-		put16(b + 48, 1); /* FSInfo */
-		put16(b + 50, BACKUP_SECTOR);
+		put_le32(b + 36, geo->fat_sectors);
+		put_le32(b + 44, fat->root->cluster);
+		put_le16(b + 48, 1); /* FSInfo */
+		put_le16(b + 50, BACKUP_SECTOR);
 	} else {
-		put16(b + 22, geo->fat_sectors);
+		put_le16(b + 22, geo->fat_sectors);
 	}
 	tail[0] = 0x80;
 	tail[2] = 0x29;
-	put32(tail + 3, w->sum ? w->sum : 1);
+	put_le32(tail + 3, w->sum ? w->sum : 1);
 	pad_name(tail + 7, fat->label[0] ? fat->label : "NO NAME");
 	memcpy(tail + 18,
 	       geo->bits == 12 ? "FAT12   " :
@@ -422,7 +412,7 @@ static void fill_boot(const struct writer *w, uint8_t *b)
 	       8);
 	/* Not for booting: halt for ever. */
 	memcpy(tail + 26, "\xfa\xf4\xeb\xfd", 4);
-	put16(b + 510, 0xaa55);
+	put_le16(b + 510, 0xaa55);
 }
 
 static int put_boot(struct writer *w)
@@ -436,11 +426,11 @@ static int put_boot(struct writer *w)
 	if (fat->geo.bits != 32)
 		return put(w, sector, FAT_SECTOR, 0);
 	/* Section "FSInfo": how much is free, and where the search for it begins. */
-	put32(sector[1], 0x41615252);
-	put32(sector[1] + 484, 0x61417272);
-	put32(sector[1] + 488, fat->geo.clusters - fat->used);
-	put32(sector[1] + 492, 1 + fat->used);
-	put32(sector[1] + 508, 0xaa550000);
+	put_le32(sector[1], 0x41615252);
+	put_le32(sector[1] + 484, 0x61417272);
+	put_le32(sector[1] + 488, fat->geo.clusters - fat->used);
+	put_le32(sector[1] + 492, 1 + fat->used);
+	put_le32(sector[1] + 508, 0xaa550000);
 	rc = put(w, sector, sizeof(sector), 0);
 	return rc ? rc : put(w, sector, sizeof(sector), BACKUP_SECTOR * FAT_SECTOR);
 }

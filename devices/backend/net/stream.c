@@ -12,7 +12,6 @@
  */
 #include "devices/backend/net/net.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -22,6 +21,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "vmm/core/bytes.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 
@@ -110,7 +110,7 @@ static unsigned send_some(struct stream *s, const struct net_frame *frame, unsig
 	ssize_t rc;
 
 	for (i = 0; i < n && i < BATCH && msg.msg_iovlen + frame[i].niov < IOV_MAX; i++) {
-		len_be[i] = htonl(frame[i].len_bytes);
+		put_be32(&len_be[i], frame[i].len_bytes);
 		iov[msg.msg_iovlen++] = (struct iovec){ &len_be[i], sizeof(len_be[i]) };
 		memcpy(&iov[msg.msg_iovlen], frame[i].iov, frame[i].niov * sizeof(*iov));
 		msg.msg_iovlen += frame[i].niov;
@@ -168,8 +168,7 @@ static int next_frame(struct stream *s)
 	for (;;) {
 		if (have < LEN_BYTES)
 			return 0;
-		memcpy(&len, s->in + s->in_at, sizeof(len));
-		len = ntohl(len);
+		len = get_be32(s->in + s->in_at);
 		if (len > NET_FRAME_MAX)
 			return -EPROTO;
 		if (len)

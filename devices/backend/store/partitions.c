@@ -6,6 +6,8 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "vmm/core/bytes.h"
+
 #define SECTOR_MAX 4096u
 #define MBR_ENTRIES 446u
 #define MBR_ENTRY_BYTES 16u
@@ -17,16 +19,6 @@
 #define GPT_ENTRY_BYTES_MIN 128u
 #define GPT_ENTRY_BYTES_MAX 4096u
 #define GPT_ENTRIES_MAX 1024u
-
-static uint32_t le32(const uint8_t *p)
-{
-	return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
-static uint64_t le64(const uint8_t *p)
-{
-	return le32(p) | (uint64_t)le32(p + 4) << 32;
-}
 
 /* Adds it if it has a byte within the image; what goes beyond the end is cut off. */
 static struct partition *add(struct store *s, struct store_partitions *out, unsigned number,
@@ -70,7 +62,7 @@ static bool is_mbr(const uint8_t *sector)
 
 		if (e[0] & 0x7f)
 			return false;
-		used += e[4] && le32(e + 12);
+		used += e[4] && get_le32(e + 12);
 	}
 	return used;
 }
@@ -102,22 +94,23 @@ static void read_logical(struct store *s, struct store_partitions *out, uint32_t
 		for (unsigned k = 0; k < 4; k++) {
 			const uint8_t *e = mbr_entry(sector, k);
 
-			if (!le32(e + 12))
+			if (!get_le32(e + 12))
 				continue;
 			if (is_extended(e[4]))
 				next = next ? next : e;
 			else if (e[4])
-				add_mbr(s, out, disk, number++, at + le32(e + 8), le32(e + 12));
+				add_mbr(s, out, disk, number++, at + get_le32(e + 8),
+					get_le32(e + 12));
 		}
-		if (!next || !le32(next + 8))
+		if (!next || !get_le32(next + 8))
 			return;
-		at = base + le32(next + 8);
+		at = base + get_le32(next + 8);
 	}
 }
 
 static void read_mbr(struct store *s, struct store_partitions *out, const uint8_t *sector)
 {
-	uint32_t disk = le32(sector + 440);
+	uint32_t disk = get_le32(sector + 440);
 	bool seen = false;
 
 	out->table = PART_TABLE_MBR;
@@ -126,14 +119,14 @@ static void read_mbr(struct store *s, struct store_partitions *out, const uint8_
 		const uint8_t *e = mbr_entry(sector, i);
 
 		if (e[4] && !is_extended(e[4]))
-			add_mbr(s, out, disk, i + 1, le32(e + 8), le32(e + 12));
+			add_mbr(s, out, disk, i + 1, get_le32(e + 8), get_le32(e + 12));
 	}
 	for (unsigned i = 0; i < 4 && !seen; i++) {
 		const uint8_t *e = mbr_entry(sector, i);
 
-		seen = is_extended(e[4]) && le32(e + 12);
+		seen = is_extended(e[4]) && get_le32(e + 12);
 		if (seen)
-			read_logical(s, out, disk, le32(e + 8));
+			read_logical(s, out, disk, get_le32(e + 8));
 	}
 }
 
@@ -162,17 +155,17 @@ static bool read_header(struct store *s, uint32_t sector_bytes, uint64_t lba, st
 	if (lba >= s->size_bytes / sector_bytes ||
 	    store_read(s, b, lba * sector_bytes, sector_bytes) || memcmp(b, "EFI PART", 8))
 		return false;
-	header_bytes = le32(b + 12);
+	header_bytes = get_le32(b + 12);
 	if (header_bytes < GPT_HEADER_BYTES || header_bytes > sector_bytes)
 		return false;
-	crc = le32(b + 16);
+	crc = get_le32(b + 16);
 	memset(b + 16, 0, 4);
-	*gpt = (struct gpt){ .lba = le64(b + 24),
-			     .alternate_lba = le64(b + 32),
-			     .entries_lba = le64(b + 72),
-			     .nentries = le32(b + 80),
-			     .entry_bytes = le32(b + 84),
-			     .entries_crc = le32(b + 88) };
+	*gpt = (struct gpt){ .lba = get_le64(b + 24),
+			     .alternate_lba = get_le64(b + 32),
+			     .entries_lba = get_le64(b + 72),
+			     .nentries = get_le32(b + 80),
+			     .entry_bytes = get_le32(b + 84),
+			     .entries_crc = get_le32(b + 88) };
 	return crc32(0, b, header_bytes) == crc && gpt->lba == lba;
 }
 
@@ -201,9 +194,9 @@ static bool entries_ok(struct store *s, uint32_t sector_bytes, const struct gpt 
 /* As text: the first three groups are little-endian numbers. */
 static void guid_text(const uint8_t *g, char text[37])
 {
-	snprintf(text, 37, "%08x-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x", le32(g),
-		 (unsigned)(g[4] | g[5] << 8), (unsigned)(g[6] | g[7] << 8), g[8], g[9], g[10],
-		 g[11], g[12], g[13], g[14], g[15]);
+	snprintf(text, 37, "%08x-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x", get_le32(g),
+		 get_le16(g + 4), get_le16(g + 6), g[8], g[9], g[10], g[11], g[12], g[13], g[14],
+		 g[15]);
 }
 
 static enum part_role role_of(const uint8_t *type)
@@ -233,8 +226,8 @@ static void add_entries(struct store *s, struct store_partitions *out, const str
 
 		if (store_read(s, e, at, sizeof(e)) || !memcmp(e, unused, 16))
 			continue;
-		first = le64(e + 32);
-		last = le64(e + 40);
+		first = get_le64(e + 32);
+		last = get_le64(e + 40);
 		if (last < first || last == UINT64_MAX)
 			continue;
 		p = add(s, out, i + 1, first, last - first + 1);

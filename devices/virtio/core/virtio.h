@@ -155,13 +155,6 @@ void virtio_detach(struct virtio_device *dev);
 /* One line for --dry-run: where the device sits. "" when not attached. */
 void virtio_describe(struct virtio_device *dev, char *buf, size_t len);
 
-/* A field of the configuration space: little-endian. */
-static inline void virtio_put16(uint8_t *at, unsigned v)
-{
-	at[0] = (uint8_t)v;
-	at[1] = (uint8_t)(v >> 8);
-}
-
 static inline bool virtio_has(const struct virtio_device *dev, unsigned feature)
 {
 	return dev->acked >> feature & 1;

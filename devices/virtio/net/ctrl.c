@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "devices/virtio/net/nic_impl.h"
+#include "vmm/core/bytes.h"
 
 #define ACK_OK 0u
 #define ACK_ERR 1u
@@ -27,11 +28,6 @@ static bool read_at(const struct command *c, uint64_t off, void *to, size_t len)
 	if (off > c->len || len > c->len - off)
 		return false;
 	return virtq_chain_read(c->chain, COMMAND_HDR_BYTES + off, to, len) == len;
-}
-
-static uint32_t le32(const uint8_t b[4])
-{
-	return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
 }
 
 static bool set_rx_mode(struct virtio_net *nic, unsigned cmd, const struct command *c)
@@ -59,7 +55,7 @@ static bool read_table(const struct command *c, uint64_t *off, unsigned *n, bool
 	if (!read_at(c, *off, b, sizeof(b)))
 		return false;
 	*off += sizeof(b);
-	count = le32(b);
+	count = get_le32(b);
 	if (count > (c->len - *off) / NET_MAC_BYTES)
 		return false;
 	*overflow = count > NET_MACS_MAX;
@@ -100,7 +96,7 @@ static bool set_queues(struct virtio_net *nic, unsigned cmd, const struct comman
 	if (cmd || !virtio_has(&nic->vdev, NET_F_MQ) || c->len != sizeof(b) ||
 	    !read_at(c, 0, b, sizeof(b)))
 		return false;
-	pairs = b[0] | (unsigned)b[1] << 8;
+	pairs = get_le16(b);
 	if (!pairs || pairs > nic->max_pairs)
 		return false;
 	nic_set_pairs(nic, pairs);
@@ -125,7 +121,7 @@ static bool set_offloads(struct virtio_net *nic, unsigned cmd, const struct comm
 	if (cmd || !virtio_has(&nic->vdev, NET_F_CTRL_GUEST_OFFLOADS) || c->len != sizeof(b) ||
 	    !read_at(c, 0, b, sizeof(b)))
 		return false;
-	want = le32(b) | (uint64_t)le32(b + 4) << 32;
+	want = get_le64(b);
 	if (want & ~nic->vdev.acked)
 		return false;
 	nic_set_offloads(nic, want);

@@ -18,6 +18,7 @@
 #include <sys/eventfd.h>
 
 #include "devices/virtio/net/nic_impl.h"
+#include "vmm/core/bytes.h"
 #include "vmm/core/log.h"
 
 #define BIT(n) (1ull << (n))
@@ -98,14 +99,12 @@ void nic_watch(struct virtio_net *nic, unsigned pair)
 
 uint16_t nic_status(const struct virtio_net *nic)
 {
-	const uint8_t *at = nic->vdev.config + NET_CONFIG_STATUS;
-
-	return (uint16_t)(at[0] | at[1] << 8);
+	return get_le16(nic->vdev.config + NET_CONFIG_STATUS);
 }
 
 void nic_set_status(struct virtio_net *nic, uint16_t status)
 {
-	virtio_put16(nic->vdev.config + NET_CONFIG_STATUS, status);
+	put_le16(nic->vdev.config + NET_CONFIG_STATUS, status);
 }
 
 void nic_set_pairs(struct virtio_net *nic, unsigned pairs)
@@ -410,9 +409,9 @@ static void fill_config(struct virtio_net *nic)
 	uint8_t *c = nic->vdev.config;
 
 	memcpy(c + NET_CONFIG_MAC, nic->mac, NET_MAC_BYTES);
-	virtio_put16(c + NET_CONFIG_STATUS, net_link_up(nic) ? NET_S_LINK_UP : 0);
-	virtio_put16(c + NET_CONFIG_MAX_PAIRS, nic->max_pairs);
-	virtio_put16(c + NET_CONFIG_MTU, nic->net->mtu);
+	put_le16(c + NET_CONFIG_STATUS, net_link_up(nic) ? NET_S_LINK_UP : 0);
+	put_le16(c + NET_CONFIG_MAX_PAIRS, nic->max_pairs);
+	put_le16(c + NET_CONFIG_MTU, nic->net->mtu);
 }
 
 static int watch(struct virtio_net *nic, const struct device_env *env)

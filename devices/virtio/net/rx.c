@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "devices/virtio/net/nic_impl.h"
+#include "vmm/core/bytes.h"
 #include "vmm/core/clock.h"
 
 /* A frame's share of the stash. */
@@ -161,8 +162,7 @@ static void deliver(struct virtio_net *nic, unsigned pair, const struct share *s
 		left -= part;
 	}
 	/* Before the iovecs are forgotten; the driver sees nothing until publish. */
-	num[0] = (uint8_t)used;
-	num[1] = (uint8_t)(used >> 8);
+	put_le16(num, (uint16_t)used);
 	put(s, sh, NET_HDR_NUM_BUFFERS, num, sizeof(num));
 	for (unsigned i = 0; i < used; i++)
 		s->chain[sh->first + i].niov = 0;
