@@ -3,11 +3,14 @@
 #         make check      all tests; the last line counts them
 #         make bench      measure against QEMU
 #         make deps       install packages, nothing else
+#         make install    into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away
+#         make dist       build/bantam-VERSION.tar.xz, the sources of the last commit
 # STATIC=1 links statically; SAN=address,undefined instruments; WERROR=1 is for CI.
 
 CC ?= gcc
 PREFIX ?= /usr/local
 ARCH := $(shell uname -m)
+# The only place that says it: the program, the man pages and the packages have it from here.
 VERSION := 0.1
 
 B := build$(if $(SAN),/san)$(if $(STATIC),/static)
@@ -148,18 +151,43 @@ deps:
 	@tools/deps $(DEB_BUILD) $(DEB_RUN) $(DEB_CHECK)
 
 fmt:
-	clang-format -i $$(git ls-files '*.[ch]')
+	clang-format -i $$(tools/sources)
 
-install: all
-	install -D -m 755 $B/bantam $(DESTDIR)$(PREFIX)/bin/bantam
-	install -d $(DESTDIR)$(PREFIX)/libexec/bantam
-	install -m 755 $(filter $B/bantam-%,$(TOOLS)) $(DESTDIR)$(PREFIX)/libexec/bantam
-	install -D -m 644 vmm/bantam.1 $(DESTDIR)$(PREFIX)/share/man/man1/bantam.1
-	install -m 644 tools/bantam-image/bantam-image.1 $(DESTDIR)$(PREFIX)/share/man/man1/bantam-image.1
+# --- installing and packing ------------------------------------------------
+# Man pages can be read as they are; installed ones name the version.
+MAN := $(patsubst %.1,$B/man/%.1,$(notdir vmm/bantam.1 $(wildcard tools/*/*.1)))
+vpath %.1 vmm $(wildcard tools/*/)
+$B/man/%.1: %.1 Makefile
+	@mkdir -p $(@D)
+	sed 's/^\.Os bantam$$/.Os bantam $(VERSION)/' $< >$@
+
+HELPERS := $(filter $B/bantam-%,$(TOOLS))
+ROOT := $(DESTDIR)$(PREFIX)
+INSTALLED := bin/bantam $(addprefix libexec/bantam/,$(notdir $(HELPERS))) \
+	$(addprefix share/man/man1/,$(notdir $(MAN)))
+
+install: $B/bantam $(HELPERS) $(MAN)
+	install -d $(addprefix $(ROOT)/,$(sort $(dir $(INSTALLED))))
+	install -m 755 $B/bantam $(ROOT)/bin
+	install -m 755 $(HELPERS) $(ROOT)/libexec/bantam
+	install -m 644 $(MAN) $(ROOT)/share/man/man1
+
+uninstall:
+	rm -f $(addprefix $(ROOT)/,$(INSTALLED))
+	[ ! -d $(ROOT)/libexec/bantam ] || rmdir --ignore-fail-on-non-empty $(ROOT)/libexec/bantam
+
+# The same commit gives the same bytes.
+DIST := build/bantam-$(VERSION).tar
+dist:
+	@[ -e .git ] || { echo "make dist: packs a commit; this folder is no git checkout" >&2; exit 1; }
+	@git diff --quiet HEAD -- || echo "make dist: packs the last commit without the changes since" >&2
+	@mkdir -p build
+	git archive --prefix=bantam-$(VERSION)/ -o $(DIST) HEAD
+	xz -6 -T1 -f $(DIST)
 
 clean:
 	rm -rf build
 
 -include $(shell find $B/o build/fuzz/o -name '*.d' 2>/dev/null)
-.PHONY: all guests unit torture fuzz check bench run deps fmt install clean
+.PHONY: all guests unit torture fuzz check bench run deps fmt install uninstall dist clean
 .SECONDARY:
