@@ -35,9 +35,11 @@
 
 #include "tools/bantam-fs/fs.h"
 #include "vmm/core/helper.h"
+#include "vmm/core/thread.h"
 
 #define STALL_CPU_S 20
 #define CPU_MAX_S 86400u
+#define WATCH_STACK_BYTES (128u << 10)
 
 static const char usage[] =
 	"usage: bantam image ls [-l] [-R] [OPTION]… IMAGE [PATH]\n"
@@ -196,7 +198,7 @@ static int run(struct job *job)
 	int fds[2] = { -1, -1 }, rc = 0;
 	bool whole = true;
 	pthread_t thread;
-	sigset_t set, old;
+	sigset_t set;
 
 	if (*job->command == 'e')
 		rc = extract_prepare(job, &x);
@@ -210,14 +212,10 @@ static int run(struct job *job)
 		rc = start_child(job, fds[0], &w);
 	if (rc)
 		return rc;
-	/* Signals are for this thread. */
-	sigfillset(&set);
-	pthread_sigmask(SIG_BLOCK, &set, &old);
-	if (pthread_create(&thread, NULL, watch_main, &w)) {
+	if (thread_start(&thread, THREAD_HELPER, "watch", WATCH_STACK_BYTES, watch_main, &w)) {
 		kill(w.pid, SIGKILL);
 		return 1;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (x) {
 		close(fds[1]);
 		whole = extract_receive(x, fds[0]);

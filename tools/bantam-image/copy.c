@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tools/bantam-image/image.h"
+#include "vmm/core/thread.h"
 
 #define WINDOW_BYTES (1u << 20)
 /* A raw file's hole: what file systems can leave out. */
@@ -19,6 +20,7 @@
 #define PARTS 256u
 #define SHOW_NS 100000000
 #define ALIGN 4096u
+#define STACK_BYTES (1u << 20)
 
 enum slot_state { SLOT_FREE, SLOT_FILLING, SLOT_FILLED, SLOT_PLACED, SLOT_WRITING };
 
@@ -477,7 +479,8 @@ int copy_run(const struct copy *what, struct progress *progress, struct err *err
 	if (rc)
 		err_sys(err, -rc, "image convert");
 	pthread_mutex_lock(&j.lock);
-	while (!rc && n < what->nthreads && !pthread_create(&thread[n], NULL, thread_main, &j))
+	while (!rc && n < what->nthreads &&
+	       !thread_start(&thread[n], THREAD_WORKER, "copy", STACK_BYTES, thread_main, &j))
 		n++;
 	j.nrunning = n;
 	pthread_mutex_unlock(&j.lock);

@@ -1,14 +1,68 @@
 /* thread: see thread.h. */
 #include "vmm/core/thread.h"
 
-int thread_start(pthread_t *out, size_t stack_bytes, void *(*fn)(void *), void *opaque)
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+
+struct start {
+	void *(*fn)(void *);
+	void *opaque;
+	enum thread_kind kind;
+	char name[THREAD_NAME_BYTES];
+};
+
+static _Thread_local enum thread_kind kind_here;
+
+/* The new thread names itself: one system call, and not in its parent's time. */
+static void *thread_main(void *opaque)
 {
+	struct start start = *(struct start *)opaque;
+
+	free(opaque);
+	kind_here = start.kind;
+	prctl(PR_SET_NAME, start.name);
+	return start.fn(start.opaque);
+}
+
+static void blocked_signals(sigset_t *set)
+{
+	static const int open[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGTRAP, SIGABRT };
+
+	sigfillset(set);
+	for (size_t i = 0; i < sizeof(open) / sizeof(open[0]); i++)
+		sigdelset(set, open[i]);
+	for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
+		sigdelset(set, sig);
+}
+
+int thread_start(pthread_t *out, enum thread_kind kind, const char *name, size_t stack_bytes,
+		 void *(*fn)(void *), void *opaque)
+{
+	struct start *start = malloc(sizeof(*start));
 	pthread_attr_t attr;
+	sigset_t blocked;
 	int rc;
 
+	if (!start)
+		return -ENOMEM;
+	*start = (struct start){ .fn = fn, .opaque = opaque, .kind = kind };
+	snprintf(start->name, sizeof(start->name), "%s", name);
+	blocked_signals(&blocked);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, stack_bytes);
-	rc = pthread_create(out, &attr, fn, opaque);
+	rc = pthread_attr_setsigmask_np(&attr, &blocked);
+	if (!rc)
+		rc = pthread_create(out, &attr, thread_main, start);
 	pthread_attr_destroy(&attr);
+	if (rc)
+		free(start);
 	return -rc;
+}
+
+enum thread_kind thread_kind(void)
+{
+	return kind_here;
 }

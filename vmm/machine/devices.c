@@ -115,8 +115,14 @@ static void *iothread_main(void *opaque)
 
 static int iothread_start(struct iothread *io, struct err *err)
 {
-	int rc = thread_start(&io->thread, IOTHREAD_STACK_BYTES, iothread_main, io);
+	char name[THREAD_NAME_BYTES];
+	int rc;
 
+	/* "_disk0_q0", "_net0_qp0" (of a pair of queues): programs that pin such threads look
+	 * for these names. */
+	snprintf(name, sizeof(name), "_%.9s_q%s0", io->dev->id,
+		 strcmp(io->dev->type->option, "--net") ? "" : "p");
+	rc = thread_start(&io->thread, THREAD_IO, name, IOTHREAD_STACK_BYTES, iothread_main, io);
 	if (rc)
 		return err_sys(err, -rc, "%s: cannot start its I/O thread", io->dev->id);
 	io->running = true;

@@ -358,7 +358,7 @@ static int run_vcpus(struct machine *m, struct err *err)
 	int rc;
 
 	atomic_store(&m->live_vcpus, m->nvcpus);
-	rc = thread_start(&loop, LOOP_STACK_BYTES, loop_main, m);
+	rc = thread_start(&loop, THREAD_LOOP, "loop", LOOP_STACK_BYTES, loop_main, m);
 	if (rc)
 		return err_sys(err, -rc, "cannot start a thread");
 	rc = machine_start_iothreads(m, err);

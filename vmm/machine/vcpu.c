@@ -217,8 +217,11 @@ static void on_kick(int sig)
 
 static int start_thread(struct vcpu *v, struct err *err)
 {
-	int rc = thread_start(&v->thread, STACK_BYTES, thread_main, v);
+	char name[THREAD_NAME_BYTES];
+	int rc;
 
+	snprintf(name, sizeof(name), "vcpu%u", v->id);
+	rc = thread_start(&v->thread, THREAD_VCPU, name, STACK_BYTES, thread_main, v);
 	if (rc)
 		return err_sys(err, -rc, "vCPU %u: cannot start its thread", v->id);
 	v->threaded = true;

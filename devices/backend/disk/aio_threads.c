@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -19,7 +18,7 @@
 #include "vmm/core/thread.h"
 
 #define POOL_THREADS 8
-/* libc's own needs (TLS, a signal frame) and a few shallow calls. */
+/* libc's own needs (TLS) and a few shallow calls. */
 #define POOL_STACK_BYTES (64 * 1024)
 
 struct op_list {
@@ -140,16 +139,11 @@ static void *pool_main(void *opaque)
 	return NULL;
 }
 
-/* Signals belong to the other threads: a pool thread has a small stack. */
 static void start_thread(struct pool *pool)
 {
-	sigset_t all, old;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	if (!thread_start(&pool->thread[pool->nthreads], POOL_STACK_BYTES, pool_main, pool))
+	if (!thread_start(&pool->thread[pool->nthreads], THREAD_WORKER, "disk-aio",
+			  POOL_STACK_BYTES, pool_main, pool))
 		pool->nthreads++;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 static void pool_submit(struct aio *aio, struct aio_op *op)

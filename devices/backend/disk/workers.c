@@ -122,7 +122,8 @@ void disk_workers_give(struct disk_workers *w, struct disk_work *work)
 	start = ++w->ntodo > w->idle && w->nthreads < MAX_THREADS;
 	pthread_cond_signal(&w->more);
 	pthread_mutex_unlock(&w->lock);
-	if (start && !thread_start(&w->thread[w->nthreads], STACK_BYTES, thread_main, w))
+	if (start && !thread_start(&w->thread[w->nthreads], THREAD_WORKER, "disk-worker",
+				   STACK_BYTES, thread_main, w))
 		w->nthreads++;
 	if (w->nthreads)
 		return;
