@@ -7,10 +7,13 @@
 static void kicked(void *opaque)
 {
 	struct virtio_kick *k = opaque;
+	struct virtio_device *dev = k->dev;
 
-	virtio_lock(k->dev);
-	virtio_queue_kicked(k->dev, k->index);
-	virtio_unlock(k->dev);
+	virtio_lock(dev);
+	/* An event that was on its way when the queue was handed out belongs to its new server. */
+	if (dev->active && dev->queue[k->index].ready && !(dev->elsewhere >> k->index & 1))
+		dev->class->kick(dev, k->index);
+	virtio_unlock(dev);
 }
 
 int virtio_kicks_create(struct virtio_device *dev)
@@ -73,7 +76,12 @@ void virtio_kicks_notify_all(struct virtio_device *dev)
 			virtio_kicks_notify(dev, i);
 }
 
-void virtio_kicks_listen(struct virtio_device *dev, unsigned queue, bool on)
+void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere)
 {
-	loop_watch_events(dev->kick[queue].watch, on ? EPOLLIN : 0);
+	uint64_t bit = 1ull << queue;
+
+	if (!!(dev->elsewhere & bit) == elsewhere)
+		return;
+	dev->elsewhere ^= bit;
+	loop_watch_events(dev->kick[queue].watch, elsewhere ? 0 : EPOLLIN);
 }

@@ -3,8 +3,8 @@
  *
  * One eventfd a queue, watched by the device's loop. At DRIVER_OK the transport
  * binds each to the guest's notify address (no exit to userspace); a notify that
- * arrives by the bus instead writes the eventfd. Somebody else reads that of a queue
- * which is served elsewhere. Lock held, but for create and destroy.
+ * arrives by the bus instead writes the eventfd. Of a queue that is served
+ * elsewhere, its server reads the eventfd. Lock held, but for create and destroy.
  */
 #ifndef BANTAM_VIRTIO_KICKS_H
 #define BANTAM_VIRTIO_KICKS_H
@@ -26,8 +26,5 @@ void virtio_kicks_unbind(struct virtio_device *dev);
 void virtio_kicks_notify(struct virtio_device *dev, unsigned queue);
 /* The same for every ready queue. */
 void virtio_kicks_notify_all(struct virtio_device *dev);
-
-/* Whether the loop hears queue's kicks; at first it does unless the queue is elsewhere. */
-void virtio_kicks_listen(struct virtio_device *dev, unsigned queue, bool on);
 
 #endif

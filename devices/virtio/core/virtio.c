@@ -9,13 +9,8 @@
 #include "devices/virtio/core/virtio.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "devices/virtio/core/kicks.h"
-#include "devices/virtio/core/mmio.h"
-#include "devices/virtio/core/pci.h"
 #include "vmm/core/log.h"
 
 void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
@@ -39,55 +34,9 @@ void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
 
 /* --- queues that are served elsewhere --------------------------------------------- */
 
-static void on_relay(void *opaque)
-{
-	struct virtio_relay *r = opaque;
-
-	virtio_lock(r->dev);
-	if (r->dev->active && r->dev->transport_ops)
-		r->dev->transport_ops->signal_queue(r->dev, r->queue);
-	virtio_unlock(r->dev);
-}
-
-static int create_relays(struct virtio_device *dev)
-{
-	int rc = 0;
-
-	if (!dev->elsewhere)
-		return 0;
-	dev->relay = calloc(dev->nqueues, sizeof(*dev->relay));
-	if (!dev->relay)
-		return -ENOMEM;
-	for (unsigned i = 0; i < dev->nqueues && !rc; i++) {
-		struct virtio_relay *r = &dev->relay[i];
-
-		*r = (struct virtio_relay){ .dev = dev, .queue = i, .fd = -1 };
-		rc = loop_watch_event(dev->env->loop, on_relay, r, &r->watch, &r->fd);
-	}
-	return rc;
-}
-
-static void destroy_relays(struct virtio_device *dev)
-{
-	for (unsigned i = 0; dev->relay && i < dev->nqueues; i++)
-		loop_unwatch(dev->relay[i].watch);
-	free(dev->relay);
-	dev->relay = NULL;
-}
-
 int virtio_kick_fd(struct virtio_device *dev, unsigned queue)
 {
 	return dev->transport_ops->kick_fd(dev, queue);
-}
-
-void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere)
-{
-	uint64_t bit = 1ull << queue;
-
-	if (!!(dev->elsewhere & bit) == elsewhere)
-		return;
-	dev->elsewhere ^= bit;
-	virtio_kicks_listen(dev, queue, !elsewhere);
 }
 
 int virtio_call_fd(struct virtio_device *dev, unsigned queue)
@@ -105,18 +54,6 @@ void virtio_calls_changed(struct virtio_device *dev)
 }
 
 /* ----------------------------------------------------------------------------------- */
-
-int virtio_attach(struct virtio_device *dev, struct err *err)
-{
-	int rc = create_relays(dev);
-
-	if (rc)
-		return err_sys(err, -rc, "%s: queues", dev->class->name);
-	if (dev->env->pci)
-		return virtio_pci_attach(dev, dev->env->pci, err);
-	BUG_ON(!dev->env->mmio_slots);
-	return virtio_mmio_attach(dev, dev->env->mmio_slots, err);
-}
 
 void virtio_describe(struct virtio_device *dev, char *buf, size_t len)
 {
@@ -200,6 +137,15 @@ static void stop(struct virtio_device *dev)
 	}
 	for (unsigned i = 0; i < dev->nqueues; i++)
 		virtq_reset(&dev->queue[i]);
+}
+
+void virtio_stop_last(struct virtio_device *dev)
+{
+	virtio_lock(dev);
+	dev->detaching = true;
+	dev->resetting = true;
+	stop(dev);
+	virtio_unlock(dev);
 }
 
 static void reset(struct virtio_device *dev)
@@ -331,31 +277,4 @@ void virtio_set_half(gpa_t *addr, unsigned half, uint32_t val)
 {
 	addr->v &= ~(0xffffffffull << (half * 32));
 	addr->v |= (uint64_t)val << (half * 32);
-}
-
-void virtio_queue_kicked(struct virtio_device *dev, unsigned queue)
-{
-	/* An event that was on its way when the queue was handed out is somebody else's, too. */
-	if (dev->active && queue < dev->nqueues && dev->queue[queue].ready &&
-	    !(dev->elsewhere >> queue & 1))
-		dev->class->kick(dev, queue);
-}
-
-void virtio_detach(struct virtio_device *dev)
-{
-	if (!dev->class)
-		return;
-	virtio_lock(dev);
-	dev->detaching = true;
-	dev->resetting = true;
-	stop(dev);
-	virtio_unlock(dev);
-	if (dev->transport_ops)
-		dev->transport_ops->destroy(dev);
-	dev->transport_ops = NULL;
-	dev->transport = NULL;
-	destroy_relays(dev);
-	pthread_cond_destroy(&dev->reset_cond);
-	pthread_mutex_destroy(&dev->lock);
-	dev->class = NULL;
 }

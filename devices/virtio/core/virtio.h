@@ -199,9 +199,10 @@ struct virtq *virtio_queue(struct virtio_device *dev, uint32_t queue);
 struct virtq *virtio_queue_setup(struct virtio_device *dev, uint32_t queue);
 /* The driver declares it ready; a bad size or address breaks the device. */
 void virtio_queue_enable(struct virtio_device *dev, uint32_t queue);
-void virtio_queue_kicked(struct virtio_device *dev, unsigned queue);
 /* The state of vectors changed in some way: see call_changed. */
 void virtio_calls_changed(struct virtio_device *dev);
+/* The stop that no start follows: as virtio_detach says. Takes the lock itself. For attach.c. */
+void virtio_stop_last(struct virtio_device *dev);
 /* Part of an address register: replaces the low (0) or high (1) 32 bits. */
 void virtio_set_half(gpa_t *addr, unsigned half, uint32_t val);
 

@@ -1,0 +1,79 @@
+/*
+ * virtio/attach: a device comes onto its transport, PCI or MMIO, and goes. See virtio.h.
+ *
+ * The only file that knows which transports there are: virtio.c and the devices see a
+ * virtio_transport_ops.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "devices/virtio/core/mmio.h"
+#include "devices/virtio/core/pci.h"
+#include "devices/virtio/core/virtio.h"
+
+/* --- interrupts of queues that are served elsewhere ------------------------------- */
+
+static void on_relay(void *opaque)
+{
+	struct virtio_relay *r = opaque;
+
+	virtio_lock(r->dev);
+	if (r->dev->active && r->dev->transport_ops)
+		r->dev->transport_ops->signal_queue(r->dev, r->queue);
+	virtio_unlock(r->dev);
+}
+
+static int create_relays(struct virtio_device *dev)
+{
+	int rc = 0;
+
+	if (!dev->elsewhere)
+		return 0;
+	dev->relay = calloc(dev->nqueues, sizeof(*dev->relay));
+	if (!dev->relay)
+		return -ENOMEM;
+	for (unsigned i = 0; i < dev->nqueues && !rc; i++) {
+		struct virtio_relay *r = &dev->relay[i];
+
+		*r = (struct virtio_relay){ .dev = dev, .queue = i, .fd = -1 };
+		rc = loop_watch_event(dev->env->loop, on_relay, r, &r->watch, &r->fd);
+	}
+	return rc;
+}
+
+static void destroy_relays(struct virtio_device *dev)
+{
+	for (unsigned i = 0; dev->relay && i < dev->nqueues; i++)
+		loop_unwatch(dev->relay[i].watch);
+	free(dev->relay);
+	dev->relay = NULL;
+}
+
+/* ----------------------------------------------------------------------------------- */
+
+int virtio_attach(struct virtio_device *dev, struct err *err)
+{
+	int rc = create_relays(dev);
+
+	if (rc)
+		return err_sys(err, -rc, "%s: queues", dev->class->name);
+	if (dev->env->pci)
+		return virtio_pci_attach(dev, dev->env->pci, err);
+	BUG_ON(!dev->env->mmio_slots);
+	return virtio_mmio_attach(dev, dev->env->mmio_slots, err);
+}
+
+void virtio_detach(struct virtio_device *dev)
+{
+	if (!dev->class)
+		return;
+	virtio_stop_last(dev);
+	if (dev->transport_ops)
+		dev->transport_ops->destroy(dev);
+	dev->transport_ops = NULL;
+	dev->transport = NULL;
+	destroy_relays(dev);
+	pthread_cond_destroy(&dev->reset_cond);
+	pthread_mutex_destroy(&dev->lock);
+	dev->class = NULL;
+}
