@@ -1,7 +1,8 @@
 /*
- * net/nic_impl: what the parts of virtio-net share: net.c (the page: keys, life, class), net/options.c,
- * net/stash.c, net/rx.c, net/tx.c, net/poll.c, net/ctrl.c, net/vhost_kernel.c and net/vhost_user.c. Lock held
- * in every function but those called on_… and the loop's own callbacks.
+ * net/nic_impl: what the parts of virtio-net share, from the top down: device.c (the page: keys, life,
+ * class), options.c, vhost_kernel.c, vhost_user.c, link.c, poll.c, rx.c and tx.c, ctrl.c, stash.c,
+ * nic.c. Each calls only those after it. Lock held in every function but those called on_… and the
+ * loop's own callbacks.
  */
 #ifndef BANTAM_NET_NIC_IMPL_H
 #define BANTAM_NET_NIC_IMPL_H
@@ -185,7 +186,6 @@ static inline bool net_link_up(const struct virtio_net *nic)
 }
 
 /* net/options.c */
-extern unsigned net_cards; /* created so far, for their names */
 /* What can be wrong without opening anything. */
 int nic_check_options(const struct keyvals *cfg, struct err *err);
 /* … and what does not go with vhost-user=. */
@@ -198,18 +198,34 @@ void nic_init_limits(struct virtio_net *nic, const struct keyvals *cfg);
 int nic_open_backend(struct virtio_net *nic, const struct device_env *env,
 		     const struct keyvals *cfg, struct err *err);
 
-/* net.c */
+/* net/device.c */
 /* A card on net, which is its to close, also when this fails. NULL: what cfg says is opened; only
  * tests bring another. */
 int nic_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
 		  struct device **out, struct err *err);
-void nic_update_link(struct virtio_net *nic);	       /* the guest's view of it, after a change */
+
+/* net/link.c */
+/* The link as the guest sees it, after a change; an announcement after it came back. */
+void nic_update_link(struct virtio_net *nic);
+/* net_client's: the backend's end went up or down. Loop's thread; takes the lock. */
+void nic_on_link(void *opaque, bool up);
+/* device_ops.set_link. */
+void nic_set_link(struct device *dev, bool up);
+
+/* net/nic.c */
 void nic_again(struct virtio_net *nic);		       /* another turn of the loop, soon */
 void nic_watch(struct virtio_net *nic, unsigned pair); /* tell the backend what we wait for */
 void nic_set_offloads(struct virtio_net *nic, uint64_t features); /* NET_F_GUEST_… bits */
 void nic_set_pairs(struct virtio_net *nic, unsigned pairs);
 uint16_t nic_status(const struct virtio_net *nic);
 void nic_set_status(struct virtio_net *nic, uint16_t status);
+/*
+ * A transmit queue is empty: poll it for a while if that pays, else let the driver's next frame
+ * wake us. True: there is more already.
+ */
+bool nic_rest(struct virtio_net *nic, unsigned pair);
+/* The guest was given frames, and may answer: poll its transmit queue, if it is at rest. */
+void nic_expect(struct virtio_net *nic, unsigned pair);
 
 /*
  * net/stash.c. Pop one chain into the stash: its readable or its writable part. 1; 0: none, or no room;
@@ -223,13 +239,7 @@ void nic_stash_compact(struct net_stash *s);
 void nic_run_rx(struct virtio_net *nic, unsigned pair);
 void nic_run_tx(struct virtio_net *nic, unsigned pair);
 
-/*
- * net/poll.c. A transmit queue is empty: poll it for a while if that pays, else let the driver's
- * next frame wake us. True: there is more already.
- */
-bool nic_rest(struct virtio_net *nic, unsigned pair);
-/* The guest was given frames, and may answer: poll its transmit queue, if it is at rest. */
-void nic_expect(struct virtio_net *nic, unsigned pair);
+/* net/poll.c */
 void nic_poll_init(struct virtio_net *nic);
 void nic_poll_close(struct virtio_net *nic); /* also of a card that is half made */
 

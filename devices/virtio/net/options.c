@@ -7,7 +7,7 @@
 #include "devices/virtio/net/nic_impl.h"
 #include "vmm/core/clock.h"
 
-unsigned net_cards;
+static unsigned net_cards; /* created so far, for their names */
 
 int nic_check_options(const struct keyvals *cfg, struct err *err)
 {

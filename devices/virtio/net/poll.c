@@ -9,35 +9,6 @@
  */
 #include "devices/virtio/net/nic_impl.h"
 
-/* False: not worth while now. */
-static bool begin(struct virtio_net *nic, unsigned pair)
-{
-	struct loop *loop = nic->vdev.env->loop;
-
-	/* The host's switch of the link may come from another thread. */
-	if (!loop_is_here(loop) || !loop_poll_arm(loop, &nic->poller))
-		return false;
-	nic->polled |= 1u << pair;
-	nic->net->polled = true;
-	return true;
-}
-
-bool nic_rest(struct virtio_net *nic, unsigned pair)
-{
-	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
-
-	return begin(nic, pair) ? virtq_has_more(q) : virtq_enable_kicks(q);
-}
-
-void nic_expect(struct virtio_net *nic, unsigned pair)
-{
-	const struct net_queue *tx = &nic->pair[pair].tx;
-	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
-
-	if (q->ready && !tx->blocked && !tx->limited && !tx->more && begin(nic, pair))
-		virtq_disable_kicks(q);
-}
-
 static bool can_receive(const struct virtio_net *nic, unsigned pair)
 {
 	return nic->vdev.active && nic->net->ops->ready && nic->net->port[pair].want_read;

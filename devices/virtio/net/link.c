@@ -1,0 +1,48 @@
+/* net/link: the card's cable: the host's switch and the backend's end, and what the guest sees of them. */
+#include "devices/virtio/net/nic_impl.h"
+
+void nic_update_link(struct virtio_net *nic)
+{
+	uint16_t status = net_link_up(nic) ? NET_S_LINK_UP : 0, was = nic_status(nic);
+
+	if (status && !(was & NET_S_LINK_UP) && virtio_has(&nic->vdev, NET_F_GUEST_ANNOUNCE))
+		status |= NET_S_ANNOUNCE;
+	if ((status ^ was) & NET_S_LINK_UP) {
+		nic_set_status(nic, status);
+		if (virtio_has(&nic->vdev, NET_F_STATUS))
+			virtio_config_changed(&nic->vdev);
+	}
+	if (nic->server)
+		nic->server->update(nic);
+	for (unsigned i = 0; i < nic->pairs && !nic->server; i++) {
+		nic_watch(nic, i);
+		/* What waited for the other end goes now, or is swallowed. */
+		if (nic->vdev.active && !nic->pair[i].tx.blocked)
+			nic_run_tx(nic, i);
+		if (nic->vdev.active)
+			nic_run_rx(nic, i);
+	}
+}
+
+void nic_on_link(void *opaque, bool up)
+{
+	struct virtio_net *nic = opaque;
+
+	virtio_lock(&nic->vdev);
+	nic_update_link(nic);
+	virtio_unlock(&nic->vdev);
+}
+
+void nic_set_link(struct device *dev, bool up)
+{
+	struct virtio_net *nic = (struct virtio_net *)dev;
+
+	virtio_lock(&nic->vdev);
+	if (nic->link != up) {
+		nic->link = up;
+		if (nic->net->ops->set_link)
+			nic->net->ops->set_link(nic->net, up);
+		nic_update_link(nic);
+	}
+	virtio_unlock(&nic->vdev);
+}
