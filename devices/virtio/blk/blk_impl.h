@@ -84,7 +84,7 @@ void blk_poll_idle(void *opaque);
 /* Give back the memory of requests; none is in flight. */
 void blk_free_requests(struct blk *blk);
 
-/* blk/vhost_user.c: a disk that a vhost-user daemon serves, at that socket. */
+/* blk/vhost_user.c: a disk that a vhost-user daemon serves, at that socket. The caller sets its type. */
 int blk_vhost_user_create(const struct device_env *env, const char *option, const char *path,
 			  unsigned nqueues, uint16_t queue_size, struct device **out,
 			  struct err *err);

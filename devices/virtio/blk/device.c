@@ -430,9 +430,13 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 		rc = check_limits(cfg, err);
 	if (rc)
 		return rc;
-	if (keys_has(cfg, K_VHOST_USER))
-		return blk_vhost_user_create(env, cfg->option, keys_text(cfg, K_VHOST_USER),
-					     blk.nqueues, blk.queue_size, out, err);
+	if (keys_has(cfg, K_VHOST_USER)) {
+		rc = blk_vhost_user_create(env, cfg->option, keys_text(cfg, K_VHOST_USER),
+					   blk.nqueues, blk.queue_size, out, err);
+		if (!rc)
+			(*out)->type = &virtio_blk_type;
+		return rc;
+	}
 	rc = open_disk(env, cfg, &disk_cfg, &disk, err);
 	if (rc)
 		return rc;

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/virtio/blk/blk.h"
 #include "devices/virtio/blk/blk_impl.h"
 #include "devices/virtio/vhost/user_device.h"
 
@@ -56,7 +55,6 @@ int blk_vhost_user_create(const struct device_env *env, const char *option, cons
 	*out = NULL;
 	if (!d)
 		return err_sys(err, ENOMEM, "%s", option);
-	d->vdev.dev.type = &virtio_blk_type;
 	d->vdev.dev.ops = &blk_vhost_ops;
 	d->front.refuse = refuse;
 	rc = vhost_user_device_init(d, &blk_vhost_class, env, option, path, nqueues, queue_size,
