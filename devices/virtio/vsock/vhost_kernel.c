@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #include "devices/virtio/vhost/kernel_queues.h"
-#include "devices/virtio/vsock/vsock.h"
 #include "devices/virtio/vsock/vsock_impl.h"
 
 #define VHOST_VSOCK "/dev/vhost-vsock"
@@ -129,7 +128,6 @@ int vsock_vhost_kernel_create(const struct device_env *env, const char *option, 
 	*missing = false;
 	if (!vv)
 		return err_sys(err, ENOMEM, "%s", option);
-	vv->vdev.dev.type = &virtio_vsock_type;
 	vv->vdev.dev.ops = &vsock_vhost_ops;
 	strcpy(vv->vdev.dev.id, "vsock");
 	vv->cid = cid;

@@ -8,32 +8,17 @@
  * ahead into a stash, so that a readv can fill several. Resets for packets of no
  * connection wait in a short ring of their own: while it is full, the guest's packets wait,
  * which only a guest without receive buffers can bring about.
- *
- * The lists, the sockets and the timer belong to the loop's thread. A reset that the driver
- * asks for in a vCPU's thread is therefore finished by the loop.
  */
-#include "devices/virtio/vsock/vsock.h"
-
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "devices/virtio/vsock/vsock_impl.h"
-#include "devices/virtio/vsock/vhost_kernel.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 
 /* What one turn of the loop does, so that a guest cannot keep the loop to itself. */
 #define TURN_PACKETS 256u
 #define TURN_SERVES 128u
-
-static struct vsock *vsock_of(struct virtio_device *vdev)
-{
-	return (struct vsock *)vdev;
-}
 
 unsigned vsock_iov_slice(const struct iovec *iov, unsigned n, size_t skip, size_t len_bytes,
 			 struct iovec *out)
@@ -57,7 +42,7 @@ unsigned vsock_iov_slice(const struct iovec *iov, unsigned n, size_t skip, size_
 	return used;
 }
 
-static void run_again(struct vsock *vs)
+void vsock_run_again(struct vsock *vs)
 {
 	uint64_t one = 1;
 
@@ -170,7 +155,7 @@ static void run_rx(struct vsock *vs)
 	virtq_publish(&vs->vdev.queue[VSOCK_RX]);
 	virtio_interrupt(&vs->vdev, VSOCK_RX);
 	if (!left)
-		run_again(vs);
+		vsock_run_again(vs);
 }
 
 /* --- from the guest --------------------------------------------------------------------------- */
@@ -237,7 +222,7 @@ static bool serve_tx(struct vsock *vs)
 	return true;
 }
 
-static void run_tx(struct vsock *vs)
+void vsock_run_tx(struct vsock *vs)
 {
 	struct virtq *q = &vs->vdev.queue[VSOCK_TX];
 	unsigned left = TURN_PACKETS;
@@ -252,7 +237,7 @@ static void run_tx(struct vsock *vs)
 		return;
 	virtio_interrupt(&vs->vdev, VSOCK_TX);
 	if (!left)
-		run_again(vs);
+		vsock_run_again(vs);
 }
 
 void vsock_run(struct vsock *vs)
@@ -260,7 +245,7 @@ void vsock_run(struct vsock *vs)
 	if (vs->vdev.active && vs->vdev.queue[VSOCK_RX].ready)
 		run_rx(vs);
 	if (vs->vdev.active && vs->tx_blocked && vs->nstrays < VSOCK_MAX_STRAYS)
-		run_again(vs);
+		vsock_run_again(vs);
 }
 
 /* --- time ---------------------------------------------------------------------------------------- */
@@ -276,7 +261,7 @@ void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns)
 	loop_timer_arm(vs->tick, delay_ns);
 }
 
-static void on_tick(void *opaque)
+void vsock_on_tick(void *opaque)
 {
 	struct vsock *vs = opaque;
 	uint64_t now = clock_now_ns(), soonest = UINT64_MAX;
@@ -301,201 +286,3 @@ static void on_tick(void *opaque)
 	vsock_run(vs);
 	virtio_unlock(&vs->vdev);
 }
-
-/* --- class --------------------------------------------------------------------------------------- */
-
-static int vsock_activate(struct virtio_device *vdev)
-{
-	return 0;
-}
-
-static void vsock_kick(struct virtio_device *vdev, unsigned queue)
-{
-	struct vsock *vs = vsock_of(vdev);
-
-	if (queue == VSOCK_RX)
-		virtq_disable_kicks(&vdev->queue[VSOCK_RX]);
-	else if (queue == VSOCK_TX)
-		run_tx(vs);
-	vsock_run(vs);
-}
-
-static bool guest_has(const struct vsock_conn *c)
-{
-	return c->state != VSOCK_GREETING && c->state != VSOCK_DRAINING;
-}
-
-/* The guest's connections are over; greetings and what is kept are not. */
-static void forget_guest(struct vsock *vs)
-{
-	struct vsock_conn *c, *next;
-
-	for (c = LIST_FIRST(&vs->conns); c; c = next) {
-		next = LIST_NEXT(c, all);
-		if (guest_has(c))
-			vsock_conn_orphan(c);
-	}
-	vs->nstrays = vs->stray_at = 0;
-	vs->nbufs = vs->npool = 0;
-	vs->tx_blocked = false;
-}
-
-static bool vsock_reset(struct virtio_device *vdev)
-{
-	struct vsock *vs = vsock_of(vdev);
-	struct vsock_conn *c;
-
-	LIST_FOREACH(c, &vs->conns, all)
-	if (guest_has(c)) { /* only the loop's thread may close it */
-		vs->resetting = true;
-		run_again(vs);
-		return false;
-	}
-	forget_guest(vs);
-	return true;
-}
-
-static void on_again(void *opaque)
-{
-	struct vsock *vs = opaque;
-
-	virtio_lock(&vs->vdev);
-	if (vs->resetting) {
-		forget_guest(vs);
-		vs->resetting = false;
-		virtio_reset_done(&vs->vdev);
-	} else if (vs->vdev.active) {
-		run_tx(vs);
-		vsock_run(vs);
-	}
-	virtio_unlock(&vs->vdev);
-}
-
-static const struct virtio_class vsock_class = {
-	.name = "virtio-vsock",
-	.device_id = VSOCK_DEVICE_ID,
-	.pci_class = VSOCK_PCI_CLASS,
-	.activate = vsock_activate,
-	.kick = vsock_kick,
-	.reset = vsock_reset,
-};
-
-/* --- life ---------------------------------------------------------------------------------------- */
-
-static void vsock_destroy(struct device *dev)
-{
-	struct vsock *vs = (struct vsock *)dev;
-
-	virtio_detach(&vs->vdev);
-	vsock_host_close(vs);
-	while (!LIST_EMPTY(&vs->conns))
-		vsock_conn_free(LIST_FIRST(&vs->conns));
-	loop_unwatch(vs->tick);
-	loop_unwatch(vs->again);
-	free(vs);
-}
-
-static void vsock_describe(struct device *dev, char *buf, size_t len)
-{
-	struct vsock *vs = (struct vsock *)dev;
-	char at[128];
-
-	virtio_describe(&vs->vdev, at, sizeof(at));
-	snprintf(buf, len, "%s%sCID %u, %s", at, *at ? ": " : "", vs->cid, vs->addr.sun_path);
-}
-
-static const struct device_ops vsock_ops = {
-	.destroy = vsock_destroy,
-	.describe = vsock_describe,
-};
-
-enum { K_CID, K_SOCKET, K_VHOST };
-enum { VHOST_OFF, VHOST_ON, VHOST_AUTO };
-
-static const struct key vsock_keys[] = {
-	[K_CID] = { "cid", KEY_NUM, KEY_REQUIRED, .min = 3, .max = 0xfffffffe, .meta = "N",
-		    .help = "the guest's address, 3 or more" },
-	[K_SOCKET] = { "socket", KEY_PATH, KEY_REQUIRED | KEY_UNLESS, .meta = "PATH",
-		       .help = "where host programs connect; PATH_P is port P of the host" },
-	[K_VHOST] = { "vhost", KEY_CHOICE, KEY_INSTEAD, .choices = "off|on|auto", .def = "off",
-		      .help = "on: the host's AF_VSOCK instead of socket (vhost-vsock); auto: if it can" },
-	{ NULL },
-};
-
-/* Each connection is a descriptor. Best effort: what the host forbids is refused later, one by one. */
-static void raise_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= limit.rlim_max)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-static int create_sockets(const struct device_env *env, const char *option, uint32_t cid,
-			  const char *path, struct device **out, struct err *err)
-{
-	struct vsock *vs = calloc(1, sizeof(*vs));
-	int rc;
-
-	if (!vs)
-		return err_sys(err, ENOMEM, "%s", option);
-	vs->vdev.dev.type = &virtio_vsock_type;
-	vs->vdev.dev.ops = &vsock_ops;
-	strcpy(vs->vdev.dev.id, "vsock");
-	vs->again_fd = vs->listen_fd = -1;
-	vs->cid = cid;
-	TAILQ_INIT(&vs->ready);
-	TAILQ_INIT(&vs->draining);
-	virtio_init(&vs->vdev, &vsock_class, env, VSOCK_NQUEUES, VSOCK_QUEUE_SIZE,
-		    1ull << VSOCK_F_STREAM, VSOCK_CONFIG_BYTES);
-	memcpy(vs->vdev.config, &vs->cid, sizeof(vs->cid)); /* little-endian, the rest is 0 */
-	raise_descriptors();
-	rc = loop_watch_event(env->loop, on_again, vs, &vs->again, &vs->again_fd);
-	if (!rc)
-		rc = loop_watch_timer(env->loop, on_tick, vs, &vs->tick);
-	if (rc)
-		err_sys(err, -rc, "%s", option);
-	else
-		rc = vsock_host_listen(vs, option, path, err);
-	if (!rc)
-		rc = virtio_attach(&vs->vdev, err);
-	if (rc) {
-		vsock_destroy(&vs->vdev.dev);
-		return rc;
-	}
-	*out = &vs->vdev.dev;
-	return 0;
-}
-
-static int create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
-		  struct err *err)
-{
-	uint32_t cid = (uint32_t)keys_num(cfg, K_CID);
-	uint64_t vhost = keys_num(cfg, K_VHOST);
-	const char *path = keys_text(cfg, K_SOCKET);
-	bool missing;
-	int rc;
-
-	*out = NULL;
-	if (vhost == VHOST_ON && path)
-		return err_set(err, EINVAL, "%s: give one of socket=PATH and vhost=on",
-			       cfg->option);
-	if (vhost != VHOST_ON && !path)
-		return err_set(err, EINVAL, "%s: socket=PATH is missing", cfg->option);
-	if (vhost != VHOST_OFF) {
-		rc = vsock_vhost_kernel_create(env, cfg->option, cid, &missing, out, err);
-		if (!rc || vhost == VHOST_ON || !missing)
-			return rc;
-	}
-	return create_sockets(env, cfg->option, cid, path, out, err);
-}
-
-const struct device_type virtio_vsock_type = {
-	.name = "virtio-vsock",
-	.option = "--vsock",
-	.keys = vsock_keys,
-	.help = "sockets between guest and host",
-	.create = create,
-};

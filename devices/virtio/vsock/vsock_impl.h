@@ -168,6 +168,12 @@ static inline uint32_t vsock_conn_credit(const struct vsock_conn *c)
 
 /* Move what can be moved to the guest, and resume its packets if they waited for that. */
 void vsock_run(struct vsock *vs);
+/* The guest's packets, one turn of them. */
+void vsock_run_tx(struct vsock *vs);
+/* Another turn of the loop, soon. Any thread. */
+void vsock_run_again(struct vsock *vs);
+/* The tick's callback; takes the lock. */
+void vsock_on_tick(void *opaque);
 /* See to it that the tick comes within delay_ns. */
 void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns);
 
