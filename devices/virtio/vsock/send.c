@@ -3,8 +3,45 @@
  * control, or as many of data as one readv fills.
  */
 #include <errno.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "devices/virtio/vsock/vsock_impl.h"
+
+/* What one turn of the loop does, so that a guest cannot keep the loop to itself. */
+#define TURN_SERVES 128u
+
+unsigned vsock_iov_slice(const struct iovec *iov, unsigned n, size_t skip, size_t len_bytes,
+			 struct iovec *out)
+{
+	unsigned used = 0;
+
+	for (unsigned i = 0; i < n && len_bytes; i++) {
+		size_t part = iov[i].iov_len;
+
+		if (skip >= part) {
+			skip -= part;
+			continue;
+		}
+		part -= skip;
+		part = part < len_bytes ? part : len_bytes;
+		out[used].iov_base = (uint8_t *)iov[i].iov_base + skip;
+		out[used++].iov_len = part;
+		len_bytes -= part;
+		skip = 0;
+	}
+	return used;
+}
+
+void vsock_run_again(struct vsock *vs)
+{
+	uint64_t one = 1;
+
+	if (write(vs->again_fd, &one, sizeof(one)) < 0)
+		return; /* the counter is full: it is coming anyway */
+}
+
+/* --- one connection ---------------------------------------------------------------------- */
 
 static void put_packet(struct vsock_conn *c, struct vsock_buf *buf, enum vsock_op op,
 		       uint32_t len_bytes)
@@ -116,7 +153,7 @@ static unsigned serve_data(struct vsock_conn *c)
 	return used;
 }
 
-unsigned vsock_conn_serve(struct vsock_conn *c)
+static unsigned serve(struct vsock_conn *c)
 {
 	unsigned used = 0;
 
@@ -137,4 +174,120 @@ unsigned vsock_conn_serve(struct vsock_conn *c)
 	if (c->pending || (c->readable && c->state == VSOCK_OPEN && vsock_conn_credit(c)))
 		vsock_conn_link(c);
 	return used;
+}
+
+/* --- all of them ------------------------------------------------------------------------- */
+
+/* Pop one buffer into the stash: false if there is none, or no room. */
+static bool stash_one(struct vsock *vs)
+{
+	struct virtq *q = &vs->vdev.queue[VSOCK_RX];
+	struct vsock_buf *buf = &vs->buf[vs->nbufs];
+	struct chain chain;
+	int rc;
+
+	if (vs->nbufs == VSOCK_STASH || VSOCK_STASH_IOVS - vs->npool < VSOCK_QUEUE_SIZE)
+		return false;
+	rc = virtq_pop(q, &chain, vs->pool + vs->npool, VSOCK_QUEUE_SIZE);
+	if (rc < 0)
+		virtio_broken(&vs->vdev, q->broken_why);
+	if (rc <= 0)
+		return false;
+	if (chain.writable_bytes <= VSOCK_HDR_BYTES) {
+		virtio_broken(&vs->vdev, "a receive buffer has no room for a packet");
+		return false;
+	}
+	buf->head = chain.head;
+	buf->bytes = (uint32_t)chain.writable_bytes;
+	buf->iov = vs->pool + vs->npool + chain.nreadable;
+	buf->niov = chain.nwritable;
+	vs->npool += chain.nreadable + chain.nwritable;
+	vs->nbufs++;
+	return true;
+}
+
+/* Fill the stash: false if it stays empty; a kick tells when it need not. */
+static bool stash_fill(struct vsock *vs)
+{
+	struct virtq *q = &vs->vdev.queue[VSOCK_RX];
+
+	while (stash_one(vs))
+		;
+	if (!vs->vdev.active || vs->nbufs)
+		return vs->vdev.active;
+	if (virtq_enable_kicks(q)) {
+		virtq_disable_kicks(q);
+		while (stash_one(vs))
+			;
+	}
+	return vs->vdev.active && vs->nbufs;
+}
+
+/* The first n buffers are used. */
+static void stash_drop(struct vsock *vs, unsigned n)
+{
+	unsigned at = 0;
+
+	vs->nbufs -= n;
+	memmove(vs->buf, vs->buf + n, vs->nbufs * sizeof(vs->buf[0]));
+	for (unsigned i = 0; i < vs->nbufs; i++) {
+		struct vsock_buf *buf = &vs->buf[i];
+
+		memmove(vs->pool + at, buf->iov, buf->niov * sizeof(buf->iov[0]));
+		buf->iov = vs->pool + at;
+		at += buf->niov;
+	}
+	vs->npool = at;
+}
+
+static void serve_stray(struct vsock *vs)
+{
+	const struct vsock_stray *stray = &vs->stray[vs->stray_at];
+	struct vsock_hdr hdr = { .src_cid = stray->src_cid,
+				 .dst_cid = vs->cid,
+				 .src_port = stray->src_port,
+				 .dst_port = stray->dst_port,
+				 .type = stray->type,
+				 .op = VSOCK_OP_RST };
+	struct chain chain = { .nwritable = (uint16_t)vs->buf[0].niov, .iov = vs->buf[0].iov };
+
+	virtq_chain_write(&chain, 0, &hdr, sizeof(hdr));
+	virtq_put(&vs->vdev.queue[VSOCK_RX], vs->buf[0].head, VSOCK_HDR_BYTES);
+	vs->stray_at = (vs->stray_at + 1) % VSOCK_MAX_STRAYS;
+	vs->nstrays--;
+	stash_drop(vs, 1);
+}
+
+static void run_rx(struct vsock *vs)
+{
+	unsigned left = TURN_SERVES;
+	bool any = false;
+
+	while (left && (vs->nstrays || !TAILQ_EMPTY(&vs->ready)) && stash_fill(vs)) {
+		struct vsock_conn *c = TAILQ_FIRST(&vs->ready);
+
+		left--;
+		any = true;
+		if (vs->nstrays) {
+			serve_stray(vs);
+			continue;
+		}
+		TAILQ_REMOVE(&vs->ready, c, ready);
+		c->linked = false;
+		stash_drop(vs, serve(c));
+	}
+	if (!any || !vs->vdev.active)
+		return;
+	virtq_publish(&vs->vdev.queue[VSOCK_RX]);
+	virtio_interrupt(&vs->vdev, VSOCK_RX);
+	if (!left)
+		vsock_run_again(vs);
+}
+
+void vsock_run(struct vsock *vs)
+{
+	if (vs->vdev.active && vs->vdev.queue[VSOCK_RX].ready)
+		run_rx(vs);
+	if (vs->vdev.active && vs->tx_blocked && vs->nstrays < VSOCK_MAX_STRAYS)
+		vsock_run_again(vs);
 }

@@ -1,7 +1,9 @@
 /*
- * vsock/vsock_impl: what vsock.c (the device and its queues), vsock/conn.c (connections),
- * vsock/send.c (packets to the guest) and vsock/host.c (Unix sockets) share;
- * vsock/vhost_kernel.c takes the numbers of the device from here. Nobody else includes it.
+ * vsock/vsock_impl: what the parts of the device share, from the top down: device.c (the page), vsock.c (the
+ * guest's packets, time), stream.c (bytes from guest to socket) and host.c (Unix sockets), send.c
+ * (packets to the guest), conn.c (connections). Each calls only those after it; stream.c and
+ * host.c call each other, for a connection begins in either. vhost_kernel.c takes the numbers
+ * of the device from here. Nobody else includes it.
  *
  * Thread: everything here runs in the device's loop with the device's lock held,
  * unless it says otherwise. Counters of bytes are modulo 2^32, as on the wire.
@@ -152,10 +154,6 @@ struct vsock {
 	ino_t sock_ino;
 };
 
-/* Cut [skip, skip + len) out of iov[0, n) into out (room for n); returns the elements used. */
-unsigned vsock_iov_slice(const struct iovec *iov, unsigned n, size_t skip, size_t len_bytes,
-			 struct iovec *out);
-
 /* Room that the guest has left for us. */
 static inline uint32_t vsock_conn_credit(const struct vsock_conn *c)
 {
@@ -164,21 +162,23 @@ static inline uint32_t vsock_conn_credit(const struct vsock_conn *c)
 	return in_flight < c->peer_alloc ? c->peer_alloc - in_flight : 0;
 }
 
+/* Bytes from the guest that the socket has not taken yet. */
+static inline uint32_t vsock_conn_kept(const struct vsock_conn *c)
+{
+	return c->rx_cnt - c->fwd_cnt;
+}
+
 /* --- vsock.c ------------------------------------------------------------------------- */
 
-/* Move what can be moved to the guest, and resume its packets if they waited for that. */
-void vsock_run(struct vsock *vs);
 /* The guest's packets, one turn of them. */
 void vsock_run_tx(struct vsock *vs);
-/* Another turn of the loop, soon. Any thread. */
-void vsock_run_again(struct vsock *vs);
 /* The tick's callback; takes the lock. */
 void vsock_on_tick(void *opaque);
-/* See to it that the tick comes within delay_ns. */
-void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns);
 
 /* --- vsock/conn.c -------------------------------------------------------------------- */
 
+/* See to it that the tick comes within delay_ns. */
+void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns);
 /*
  * NULL: too many, or no memory. The connection has no socket and no ports yet. Where there are too
  * many, one that is DRAINING gives way to it.
@@ -188,20 +188,25 @@ void vsock_conn_free(struct vsock_conn *c);
 struct vsock_conn *vsock_conn_find(struct vsock *vs, uint32_t guest_port, uint32_t host_port);
 /* Name it, from now on vsock_conn_find finds it. */
 void vsock_conn_name(struct vsock_conn *c, uint32_t guest_port, uint32_t host_port);
-/* Give it a connected socket, which it owns from now on, also when this fails: 0 or -errno. */
-int vsock_conn_socket(struct vsock_conn *c, int fd);
 /* Wait for what its state can use. */
 void vsock_conn_update(struct vsock_conn *c);
 void vsock_conn_deadline(struct vsock_conn *c, uint64_t delay_ns); /* 0: none */
 void vsock_conn_send(struct vsock_conn *c, enum vsock_op op);	   /* when its turn comes */
-/* Its deadline is over: it ends, unless the host program has done something about it since. */
-void vsock_conn_expire(struct vsock_conn *c);
 /* Close the socket; the guest gets a reset, and c is gone after that. */
 void vsock_conn_reset(struct vsock_conn *c);
 /* The host program is gone and all that it sent is read: c ends when the guest is told. */
 void vsock_conn_finish(struct vsock_conn *c);
+/* The guest knows it no more: no name, no turn, no packet to send. */
+void vsock_conn_forget(struct vsock_conn *c);
 /* Stand in line, at the end. */
 void vsock_conn_link(struct vsock_conn *c);
+
+/* --- vsock/stream.c ------------------------------------------------------------------ */
+
+/* Give it a connected socket, which it owns from now on, also when this fails: 0 or -errno. */
+int vsock_conn_socket(struct vsock_conn *c, int fd);
+/* Its deadline is over: it ends, unless the host program has done something about it since. */
+void vsock_conn_expire(struct vsock_conn *c);
 /* The guest has forgotten c: end it, but deliver what the guest had sent before. */
 void vsock_conn_orphan(struct vsock_conn *c);
 /* The socket is connected, and the guest agrees. */
@@ -215,12 +220,13 @@ void vsock_conn_packet(struct vsock_conn *c, const struct vsock_hdr *hdr, const 
 
 /* --- vsock/send.c -------------------------------------------------------------------- */
 
-/*
- * c's turn: fills some of the stash's buffers (there is at least one), by one packet of control or
- * one readv of data. Returns how many buffers were used. c may be gone afterwards, or be
- * linked again.
- */
-unsigned vsock_conn_serve(struct vsock_conn *c);
+/* Move what can be moved to the guest, and resume its packets if they waited for that. */
+void vsock_run(struct vsock *vs);
+/* Another turn of the loop, soon. Any thread. */
+void vsock_run_again(struct vsock *vs);
+/* Cut [skip, skip + len) out of iov[0, n) into out (room for n); returns the elements used. */
+unsigned vsock_iov_slice(const struct iovec *iov, unsigned n, size_t skip, size_t len_bytes,
+			 struct iovec *out);
 
 /* --- vsock/host.c -------------------------------------------------------------------- */
 

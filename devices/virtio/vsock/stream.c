@@ -1,0 +1,329 @@
+/* vsock/stream: the bytes of a connection from the guest to its socket, and what the socket tells. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "devices/virtio/vsock/vsock_impl.h"
+
+static void drop_out(struct vsock_conn *c)
+{
+	free(c->out);
+	c->out = NULL;
+	c->fwd_cnt = c->rx_cnt;
+}
+
+/* The host program takes no more. What the guest sends is dropped, until it hears of that. */
+static void refuse_data(struct vsock_conn *c)
+{
+	drop_out(c);
+	if (c->shut & VSOCK_SHUT_RCV || c->state != VSOCK_OPEN)
+		return;
+	c->shut |= VSOCK_SHUT_RCV;
+	vsock_conn_send(c, VSOCK_OP_SHUTDOWN);
+}
+
+/* Bytes taken; 0: none now; -errno. */
+static ssize_t send_some(struct vsock_conn *c, struct iovec *iov, unsigned n)
+{
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
+	ssize_t sent;
+
+	do {
+		sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	} while (sent < 0 && errno == EINTR);
+	if (sent < 0)
+		return errno == EAGAIN ? 0 : -errno;
+	return sent;
+}
+
+/* Tell the guest of its room before it runs out of it. */
+static void offer_credit(struct vsock_conn *c)
+{
+	uint32_t known = c->room - (c->rx_cnt - c->fwd_told);
+
+	if (c->state == VSOCK_OPEN && c->fwd_cnt != c->fwd_told && known < c->room / 2)
+		vsock_conn_send(c, VSOCK_OP_CREDIT_UPDATE);
+}
+
+/* All is written: do what the guest's SHUTDOWN asked for. c may be gone afterwards. */
+static void drained(struct vsock_conn *c)
+{
+	free(c->out);
+	c->out = NULL;
+	if (c->state == VSOCK_DRAINING)
+		vsock_conn_free(c);
+	else if (c->guest_shut == VSOCK_SHUT_BOTH)
+		vsock_conn_reset(c);
+	else if (c->guest_shut & VSOCK_SHUT_SEND)
+		shutdown(c->fd, SHUT_WR);
+}
+
+/* DRAINING, from now on or still: to the end of the line, which the latest deadline has. */
+static void be_patient(struct vsock_conn *c)
+{
+	if (c->state == VSOCK_DRAINING)
+		TAILQ_REMOVE(&c->vs->draining, c, ready);
+	c->state = VSOCK_DRAINING;
+	TAILQ_INSERT_TAIL(&c->vs->draining, c, ready);
+	vsock_conn_deadline(c, vsock_patience_ms * 1000000ull);
+}
+
+/* Write what was kept. c may be gone afterwards: false. */
+static bool flush(struct vsock_conn *c)
+{
+	while (vsock_conn_kept(c)) {
+		uint32_t head = c->room - c->out_at;
+		struct iovec iov[2] = {
+			{ c->out + c->out_at,
+			  vsock_conn_kept(c) < head ? vsock_conn_kept(c) : head },
+			{ c->out, vsock_conn_kept(c) < head ? 0 : vsock_conn_kept(c) - head }
+		};
+		ssize_t n = send_some(c, iov, 2);
+
+		if (n < 0)
+			refuse_data(c);
+		if (n <= 0)
+			break;
+		c->fwd_cnt += (uint32_t)n;
+		c->out_at = (c->out_at + (uint32_t)n) % c->room;
+		if (c->state == VSOCK_DRAINING)
+			be_patient(c);
+	}
+	offer_credit(c);
+	if (vsock_conn_kept(c))
+		return true;
+	if (c->state == VSOCK_OPEN && c->guest_shut != VSOCK_SHUT_BOTH) {
+		drained(c);
+		return true;
+	}
+	drained(c);
+	return false;
+}
+
+void vsock_conn_expire(struct vsock_conn *c)
+{
+	uint32_t before = c->fwd_cnt;
+
+	/* A Unix socket calls itself writable only when it is nearly empty: a slow reader shows here. */
+	if (c->state == VSOCK_DRAINING && (!flush(c) || c->fwd_cnt != before))
+		return;
+	vsock_conn_reset(c);
+}
+
+/* There is data, or an end: c's turn comes, unless it can do nothing with it. */
+static void on_readable(struct vsock_conn *c)
+{
+	c->readable = true;
+	if (c->linked || !vsock_conn_credit(c))
+		c->muted = true;
+	if (vsock_conn_credit(c)) {
+		vsock_conn_link(c);
+	} else if (!c->asked) {
+		c->asked = true;
+		vsock_conn_send(c, VSOCK_OP_CREDIT_REQUEST);
+	}
+}
+
+static void on_open(struct vsock_conn *c, uint32_t events)
+{
+	c->hup |= !!(events & EPOLLHUP);
+	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR) && vsock_conn_kept(c) && !flush(c))
+		return;
+	if (c->eof) {
+		if (c->hup)
+			vsock_conn_finish(c);
+	} else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !c->muted) {
+		on_readable(c);
+	}
+	vsock_conn_update(c);
+}
+
+static void on_socket(void *opaque, uint32_t events)
+{
+	struct vsock_conn *c = opaque;
+	struct vsock *vs = c->vs;
+
+	virtio_lock(&vs->vdev);
+	switch (c->state) {
+	case VSOCK_GREETING:
+		vsock_host_greet(c);
+		break;
+	case VSOCK_ASKED:
+		vsock_conn_reset(c); /* only a hang-up comes here */
+		break;
+	case VSOCK_OPEN:
+		on_open(c, events);
+		break;
+	case VSOCK_DRAINING:
+		if (flush(c))
+			vsock_conn_update(c);
+		break;
+	}
+	vsock_run(vs);
+	virtio_unlock(&vs->vdev);
+}
+
+int vsock_conn_socket(struct vsock_conn *c, int fd)
+{
+	c->fd = fd;
+	c->events = c->state == VSOCK_OPEN || c->state == VSOCK_GREETING ? EPOLLIN : EPOLLPRI;
+	return loop_watch_fd(c->vs->vdev.env->loop, fd, c->events, on_socket, c, &c->watch);
+}
+
+void vsock_conn_opened(struct vsock_conn *c)
+{
+	vsock_conn_deadline(c, 0);
+	c->state = VSOCK_OPEN;
+	vsock_conn_update(c);
+}
+
+/* --- from the guest ---------------------------------------------------------------------- */
+
+/* Copy iov's bytes from skip on behind what is kept. Credit was checked: there is room. */
+static bool keep(struct vsock_conn *c, const struct iovec *iov, unsigned n, size_t skip)
+{
+	if (!c->out) {
+		c->out = malloc(c->room);
+		c->out_at = 0;
+	}
+	if (!c->out)
+		return false;
+	for (unsigned i = 0, at = (c->out_at + vsock_conn_kept(c)) % c->room; i < n; i++) {
+		const uint8_t *src = iov[i].iov_base;
+		size_t left = iov[i].iov_len;
+
+		if (skip >= left) {
+			skip -= left;
+			continue;
+		}
+		for (src += skip, left -= skip, skip = 0; left;) {
+			size_t part = left < c->room - at ? left : c->room - at;
+
+			memcpy(c->out + at, src, part);
+			at = (unsigned)(at + part) % c->room;
+			src += part;
+			left -= part;
+		}
+	}
+	return true;
+}
+
+static void data(struct vsock_conn *c, uint32_t len_bytes, const struct iovec *iov, unsigned n)
+{
+	ssize_t sent = 0;
+
+	/* Beyond its credit, or before there is a stream, or after its end. */
+	if (c->state != VSOCK_OPEN || len_bytes > c->room - vsock_conn_kept(c) ||
+	    c->guest_shut & VSOCK_SHUT_SEND) {
+		vsock_conn_reset(c);
+		return;
+	}
+	if (!len_bytes)
+		return;
+	if (c->shut & VSOCK_SHUT_RCV)
+		sent = len_bytes;
+	else if (!vsock_conn_kept(c))
+		sent = send_some(c, (struct iovec *)iov, n);
+	if (sent < 0) {
+		c->rx_cnt += len_bytes;
+		refuse_data(c);
+	} else if ((size_t)sent < len_bytes && !keep(c, iov, n, (size_t)sent)) {
+		vsock_conn_reset(c);
+		return;
+	} else {
+		c->rx_cnt += len_bytes;
+		c->fwd_cnt += (uint32_t)sent;
+	}
+	offer_credit(c);
+	vsock_conn_update(c);
+}
+
+static void guest_shutdown(struct vsock_conn *c, uint32_t flags)
+{
+	if (c->state == VSOCK_DYING) {
+		if ((flags & VSOCK_SHUT_BOTH) == VSOCK_SHUT_BOTH)
+			vsock_conn_reset(c);
+		return;
+	}
+	if (c->state != VSOCK_OPEN) {
+		vsock_conn_reset(c);
+		return;
+	}
+	c->guest_shut |= flags & VSOCK_SHUT_BOTH;
+	if (c->guest_shut & VSOCK_SHUT_RCV && !c->eof) {
+		c->eof = true;
+		c->readable = false;
+		shutdown(c->fd, SHUT_RD);
+	}
+	if (!vsock_conn_kept(c))
+		drained(c);
+	else
+		vsock_conn_update(c);
+}
+
+void vsock_conn_orphan(struct vsock_conn *c)
+{
+	if (c->state != VSOCK_OPEN || !vsock_conn_kept(c)) {
+		vsock_conn_free(c);
+		return;
+	}
+	vsock_conn_forget(c);
+	c->eof = true; /* whatever else the host program says, nobody hears it */
+	be_patient(c);
+	vsock_conn_update(c);
+}
+
+/* What was sent before a close is still delivered (Linux resets 8 s after it); an abort is one. */
+static void guest_reset(struct vsock_conn *c)
+{
+	if (c->guest_shut == VSOCK_SHUT_BOTH)
+		vsock_conn_orphan(c);
+	else
+		vsock_conn_free(c);
+}
+
+static void update_credit(struct vsock_conn *c, const struct vsock_hdr *hdr)
+{
+	c->peer_alloc = hdr->buf_alloc;
+	c->peer_fwd = hdr->fwd_cnt;
+	if (!vsock_conn_credit(c))
+		return;
+	c->asked = false;
+	if (c->readable)
+		vsock_conn_link(c);
+}
+
+void vsock_conn_packet(struct vsock_conn *c, const struct vsock_hdr *hdr, const struct iovec *iov,
+		       unsigned n)
+{
+	update_credit(c, hdr);
+	switch (hdr->op) {
+	case VSOCK_OP_RW:
+		if (c->state != VSOCK_DYING)
+			data(c, hdr->len_bytes, iov, n);
+		break;
+	case VSOCK_OP_CREDIT_UPDATE:
+		break;
+	case VSOCK_OP_CREDIT_REQUEST:
+		if (c->state == VSOCK_OPEN)
+			vsock_conn_send(c, VSOCK_OP_CREDIT_UPDATE);
+		break;
+	case VSOCK_OP_SHUTDOWN:
+		guest_shutdown(c, hdr->flags);
+		break;
+	case VSOCK_OP_RST:
+		guest_reset(c);
+		break;
+	case VSOCK_OP_RESPONSE:
+		if (c->state == VSOCK_ASKED && vsock_host_welcome(c))
+			vsock_conn_opened(c);
+		else if (c->state != VSOCK_DYING)
+			vsock_conn_reset(c);
+		break;
+	default: /* a REQUEST for ports that are in use, or nonsense */
+		vsock_conn_reset(c);
+		break;
+	}
+}
