@@ -133,8 +133,6 @@ struct device_type {
 /* registry.c: every type, in the order of --help. Ends with NULL. */
 extern const struct device_type *const device_types[];
 
-const struct device_type *device_type_find(const char *name);
-
 static inline void device_destroy(struct device *dev)
 {
 	if (dev)

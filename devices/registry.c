@@ -1,8 +1,6 @@
 /* registry: every device type, in the order of --help. A new device adds one line here. */
 #include "devices/device.h"
 
-#include <string.h>
-
 #include "devices/serial.h"
 #include "devices/virtio/balloon.h"
 #include "devices/virtio/blk/blk.h"
@@ -17,11 +15,3 @@ const struct device_type *const device_types[] = {
 	&virtio_net_type,   &virtio_rng_type,	  &virtio_fs_type,
 	&virtio_vsock_type, &virtio_balloon_type, NULL,
 };
-
-const struct device_type *device_type_find(const char *name)
-{
-	for (size_t i = 0; device_types[i]; i++)
-		if (!strcmp(device_types[i]->name, name))
-			return device_types[i];
-	return NULL;
-}

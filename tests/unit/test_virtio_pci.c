@@ -31,7 +31,7 @@ Test(virtio_pci, identity)
 	cr_expect_eq(fake_config_read(&r.f, 1, 8, 4), 0x00ff0001);
 	cr_expect_eq(fake_config_read(&r.f, 1, 0x2c, 4), (0x40 + 42) << 16 | 0x1af4);
 	cr_expect_eq(fake_config_read(&r.f, 1, 0x3c, 2), 0x0111);
-	cr_expect_eq(virtio_pci_slot(&r.echo.v), 1);
+	cr_expect_eq(pci_host_slots(r.f.env.pci), 1u << 1 | 1u);
 	rig_destroy(&r);
 }
 

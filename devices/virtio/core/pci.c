@@ -505,11 +505,6 @@ static const struct virtio_transport_ops transport_ops = {
 	.describe = describe,
 };
 
-unsigned virtio_pci_slot(const struct virtio_device *dev)
-{
-	return of_dev(dev)->func.slot;
-}
-
 int virtio_pci_attach(struct virtio_device *dev, struct pci_host *host, struct err *err)
 {
 	struct virtio_pci *t = calloc(1, sizeof(*t));

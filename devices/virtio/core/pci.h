@@ -37,7 +37,5 @@
  * -ENOMEM, or why an eventfd cannot be had; nothing is left behind then.
  */
 int virtio_pci_attach(struct virtio_device *dev, struct pci_host *host, struct err *err);
-/* Slot of an attached device. */
-unsigned virtio_pci_slot(const struct virtio_device *dev);
 
 #endif
