@@ -1,7 +1,7 @@
 /*
- * builtin: init's own commands, so that a test needs no other program in its
- * initrd. Part of init.c. Each returns an exit status and prints one line per
- * result, its own name first.
+ * builtin: init's built-in commands, so that a test needs no other program in its
+ * initrd. Part of init.c. Each command returns an exit status and prints one line per
+ * result, which begins with the command's name.
  */
 #ifndef GUEST_BUILTIN_H
 #define GUEST_BUILTIN_H
@@ -17,7 +17,7 @@ static int fail(const char *what, const char *path, long err)
 	return 1;
 }
 
-/* --- looking ------------------------------------------------------------- */
+/* --- inspecting ---------------------------------------------------------- */
 
 static int cmd_disks(int argc, char **argv)
 {
@@ -139,7 +139,7 @@ static int cmd_dmesg(int argc, char **argv)
 		char *text = record, *end;
 
 		if (n < 0)
-			continue; /* overwritten meanwhile: the next one is there */
+			continue; /* the kernel overwrote the record: read the next one */
 		record[n] = 0;
 		while (*text && *text != ';')
 			text++;
@@ -210,7 +210,7 @@ static int cmd_sha256(int argc, char **argv)
 	return 0;
 }
 
-/* A stream of bytes that a seed determines: xorshift64*, little-endian words. */
+/* A stream of bytes derived from a seed: xorshift64*, little-endian words. */
 static void fill_pattern(uint64_t *state, uint64_t *words, size_t nwords)
 {
 	uint64_t x = *state;
@@ -225,8 +225,8 @@ static void fill_pattern(uint64_t *state, uint64_t *words, size_t nwords)
 }
 
 /*
- * pattern write|check PATH SEED [BYTES [OFFSET [direct]]]: whole device by default.
- * Writing ends with fsync; checking compares what is read, past the cache with `direct`.
+ * pattern write|check PATH SEED [BYTES [OFFSET [direct]]]: the whole device by default.
+ * write ends with fsync; check reads and compares, bypassing the cache with `direct`.
  */
 static int cmd_pattern(int argc, char **argv)
 {
@@ -241,7 +241,7 @@ static int cmd_pattern(int argc, char **argv)
 	if (argc > 6 && str_eq(argv[6], "direct"))
 		flags |= O_DIRECT;
 	if (write && !str_starts(argv[2], "/dev/"))
-		flags |= O_CREAT; /* but never a file where a disk should be */
+		flags |= O_CREAT; /* but create no file where a disk is expected */
 	fd = sys_open(argv[2], flags, 0644);
 	if (fd < 0)
 		return fail("pattern", argv[2], fd);
@@ -300,7 +300,7 @@ static int cmd_range(int argc, char **argv)
 	return 0;
 }
 
-/* drop: clean caches, so that the next read is one of the disk */
+/* drop: drops clean caches, so that the next read reaches the disk */
 static int cmd_drop(int argc, char **argv)
 {
 	(void)argc;
@@ -339,7 +339,7 @@ static int cmd_umount(int argc, char **argv)
 	return err < 0 ? fail("umount", argc > 1 ? argv[1] : "", err) : 0;
 }
 
-/* --- doing --------------------------------------------------------------- */
+/* --- acting -------------------------------------------------------------- */
 
 /* write PATH TEXT (sysfs, procfs) */
 static int cmd_write(int argc, char **argv)
@@ -386,7 +386,7 @@ static bool run_builtin(int argc, char **argv, int *status)
 	return false;
 }
 
-/* --- what a disk holds, for people ---------------------------------------- */
+/* --- showing what a disk holds --------------------------------------------- */
 
 #define SHOW_BYTES 2048
 #define SHOW_DEPTH 3

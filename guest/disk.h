@@ -1,7 +1,7 @@
 /*
- * disk: which block devices there are, in the kernel's order, and what file
- * system and label each holds (ext2/3/4, FAT, ISO 9660: read from the device
- * itself, nobody else has looked at it yet).
+ * disk: lists the block devices in the kernel's order, with the file
+ * system and label of each (ext2/3/4, FAT, ISO 9660). It reads the devices
+ * itself, because no udev has done so in this guest.
  */
 #ifndef GUEST_DISK_H
 #define GUEST_DISK_H
@@ -14,7 +14,7 @@ struct disk {
 	bool read_only;
 	bool partition;
 	char serial[32];
-	char fstype[8]; /* as mount(2) wants it; "" unknown */
+	char fstype[8]; /* as mount(2) expects it; "" if unknown */
 	char label[36];
 };
 
@@ -26,7 +26,7 @@ struct sys_dirent {
 	char name[];
 };
 
-/* Calls fn with every name in a directory, but . and ..; -errno or 0. */
+/* Calls fn with every name in a directory except . and ..; returns 0 or -errno. */
 static long dir_each(const char *path, void (*fn)(const char *name, void *arg), void *arg)
 {
 	int fd = sys_open(path, O_RDONLY | O_DIRECTORY, 0);
@@ -48,7 +48,7 @@ static long dir_each(const char *path, void (*fn)(const char *name, void *arg), 
 	return n;
 }
 
-/* Directory entries, sorted by alphabet, or by length first: vda, vdb … vdz, vdaa. */
+/* Directory entries, sorted alphabetically, or by length first: vda, vdb … vdz, vdaa. */
 struct names {
 	bool by_length;
 	unsigned count;
@@ -83,7 +83,7 @@ static long disk_attr(const char *disk, const char *attr, char *buf, size_t size
 	return file_read(path, buf, size);
 }
 
-/* A text of fixed length without its padding. */
+/* Copies a text of fixed length without its padding. */
 static void disk_text(char *dst, size_t size, const uint8_t *src, size_t len)
 {
 	size_t n = 0;
@@ -129,7 +129,7 @@ static void disk_identify(struct disk *disk)
 	sys_close(fd);
 }
 
-/* Without devtmpfs nobody has made the node. */
+/* Makes the device node, which is missing on a kernel without devtmpfs. */
 static void disk_make_node(const char *name)
 {
 	char path[64], dev[16], *minor;
@@ -145,7 +145,7 @@ static void disk_make_node(const char *name)
 		    str_number(dev) << 8 | (str_number(minor + 1) & 0xff));
 }
 
-/* Disks and partitions, but loop, RAM and other devices without hardware. */
+/* Lists disks and partitions, except loop, RAM and other devices without hardware. */
 static unsigned disk_scan(struct disk *disks, unsigned max)
 {
 	static struct names names = { .by_length = true };
@@ -167,7 +167,7 @@ static unsigned disk_scan(struct disk *disks, unsigned max)
 			continue;
 		disk->size_bytes = str_number(text) * 512;
 		if (!disk->size_bytes)
-			continue; /* an empty drive */
+			continue; /* a drive without a medium */
 		disk->read_only = disk_attr(name, "/ro", text, sizeof(text)) > 0 && text[0] == '1';
 		disk->partition = disk_attr(name, "/partition", text, sizeof(text)) > 0;
 		if (disk_attr(name, "/serial", disk->serial, sizeof(disk->serial)) <= 0)

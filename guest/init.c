@@ -4,8 +4,8 @@
  * Theory of operation: mounts /dev, /proc and /sys, loads the modules that
  * /modules.list names ("PATH [ARGUMENTS]" per line, in that order), waits for
  * the disks, mounts those with a known label, runs commands, reports on the
- * console and ends the machine as asked. Built-in commands (builtin.h) need
- * nothing else in the initrd; other ones are programs of it.
+ * console and ends the machine as bantam.end says. Built-in commands (builtin.h) need
+ * nothing else in the initrd; other commands are programs of the initrd.
  *
  * Kernel command line (values with blanks in double quotes):
  *   bantam.run="CMD; CMD"  commands; also the words after "--"; also /etc/bantam-init,
@@ -14,9 +14,9 @@
  *   bantam.mount=A,B       labels to mount at /mnt/LABEL besides SERVICEDISK and CIDATA
  *   bantam.show            print what the mounted disks hold
  *   bantam.end=HOW         poweroff (default), reboot, panic, sysrq-b, triple, hang, exit
- *   bantam.quiet           only the first line, commands' output and the status
+ *   bantam.quiet           print only the first line, the commands' output and the status
  *
- * Lines it prints start with "bantam-init: "; the last ones are
+ * The lines that init prints start with "bantam-init: "; the last ones are
  *   bantam-init: status N  (of the last command that failed, 0 if none did)
  *   bantam-init: end HOW
  */
@@ -59,7 +59,7 @@ static void scan_disks(void)
 
 #include "guest/builtin.h"
 
-/* Words of the kernel command line: in place, double quotes removed. */
+/* Returns the next word of the kernel command line, split in place, without its double quotes. */
 static char *next_word(char **at)
 {
 	char *from = *at, *to, *word;
@@ -88,7 +88,7 @@ static void parse_cmdline(void)
 	file_read("/proc/cmdline", init.cmdline, sizeof(init.cmdline));
 	while ((word = next_word(&at)) != NULL) {
 		if (str_eq(word, "--"))
-			break; /* ours by argv */
+			break; /* the words after "--" come in argv */
 		if (str_starts(word, "bantam.run=") && init.nrun < MAX_RUN)
 			init.run[init.nrun++] = word + 11;
 		else if (str_starts(word, "bantam.disks="))
@@ -163,7 +163,7 @@ static void load_modules(void)
 			say("module %s: error %ld", line, -err);
 		else
 			loaded++;
-		out_reopen("/dev/console"); /* its driver may have come with this one */
+		out_reopen("/dev/console"); /* this module may be the console's driver */
 	}
 	tell("modules %u", loaded);
 }
@@ -212,7 +212,7 @@ static void mount_labels(void)
 		char dev[64], *dir = init.mounted[init.nmounted];
 		long err;
 
-		/* A label becomes a directory's name. */
+		/* The label becomes a directory's name. */
 		for (char *c = d->label; *c; c++)
 			if (*c == '/' || *c < ' ')
 				*c = '_';
@@ -244,7 +244,7 @@ static long fork_process(void)
 #endif
 }
 
-/* Waits for that child, and buries others meanwhile; returns what a shell would. */
+/* Waits for child pid and reaps other children meanwhile. Returns its status as a shell does. */
 static int wait_for(long pid)
 {
 	int status = 0;
@@ -255,7 +255,7 @@ static int wait_for(long pid)
 	return status & 0x7f ? 128 + (status & 0x7f) : (status >> 8 & 0xff);
 }
 
-/* Until the terminal has sent what it was given. */
+/* Waits until the terminal has sent all its output. */
 static void drain_output(void)
 {
 	SYS(ioctl, 1, 0x5409 /* TCSBRK */, 1);
@@ -287,9 +287,9 @@ static _Noreturn void exec_program(char **argv)
 }
 
 /*
- * A program of the initrd, or "in DIR CMD..." of another root; the console is its terminal.
- * Between it and us stands a leader of its session: when that one ends, the kernel throws away
- * what the terminal has not sent yet, so it waits first.
+ * Runs a program of the initrd, or "in DIR CMD..." of another root, with the console as its
+ * terminal. A session leader stands between init and the program: when a session leader ends, the
+ * kernel drops the output that the terminal has not sent yet, so the leader drains it first.
  */
 static int run_program(char **argv)
 {
@@ -300,7 +300,7 @@ static int run_program(char **argv)
 	if (leader == 0) {
 		SYS(setsid, 0);
 		SYS(ioctl, 0, 0x540e /* TIOCSCTTY */, 1);
-		SYS(rt_sigprocmask, 2 /* SIG_SETMASK */, &all, 0, 8); /* ctrl-c is not for it */
+		SYS(rt_sigprocmask, 2 /* SIG_SETMASK */, &all, 0, 8); /* ignore ctrl-c */
 		pid = fork_process();
 		if (pid == 0) {
 			SYS(rt_sigprocmask, 2, &none, 0, 8);
@@ -317,7 +317,7 @@ static int run_program(char **argv)
 	return wait_for(leader);
 }
 
-/* Splits off the words of one command and runs it. */
+/* Splits one command into words and runs it. */
 static int run_command(char *text)
 {
 	char *argv[33], name[32];
@@ -335,7 +335,7 @@ static int run_command(char *text)
 	return status;
 }
 
-/* Commands apart by ';' or newlines; the last failure counts. */
+/* Runs commands separated by ';' or newlines. Returns the status of the last that failed, or 0. */
 static int run_commands(char *text)
 {
 	int status = 0;
@@ -379,7 +379,7 @@ static void end(const char *how, int status)
 	else if (str_eq(how, "sysrq-b"))
 		file_write("/proc/sysrq-trigger", "b");
 	else if (str_eq(how, "triple")) {
-		/* The kernel's own way to it: an empty IDT, then int3. */
+		/* The kernel's own triple fault: an empty IDT, then int3. */
 		file_write("/sys/kernel/reboot/type", "triple");
 		SYS(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, 0);
 	} else if (!str_eq(how, "hang"))
@@ -396,7 +396,7 @@ int main(int argc, char **argv, char **envp)
 
 	(void)envp;
 	if (SYS(getpid, 0) != 1) {
-		/* Not the first process: the built-in commands, for trying them out. */
+		/* As an ordinary process, run one built-in command, to try it out. */
 		if (argc < 2 || !run_builtin(argc - 1, argv + 1, &status))
 			say("not PID 1; say a built-in command");
 		return status;

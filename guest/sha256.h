@@ -39,7 +39,7 @@ static inline uint32_t sha256_word1(uint32_t v)
 	return sha256_ror(v, 17) ^ sha256_ror(v, 19) ^ v >> 10;
 }
 
-/* Round n + i; what is a of it is b of the next, and so on: the variables move, not their values. */
+/* Round n + i. The next round takes a as its b, and so on: the names rotate, not the values. */
 #define SHA256_ROUND(a, b, c, d, e, f, g, h, i)                                                    \
 	do {                                                                                       \
 		uint32_t t_ = h + (sha256_ror(e, 6) ^ sha256_ror(e, 11) ^ sha256_ror(e, 25)) +     \
@@ -47,7 +47,7 @@ static inline uint32_t sha256_word1(uint32_t v)
 		d += t_;                                                                           \
 		h = t_ + (sha256_ror(a, 2) ^ sha256_ror(a, 13) ^ sha256_ror(a, 22)) +              \
 		    ((a & b) | (c & (a | b)));                                                     \
-		/* For 16 rounds later. */                                                         \
+		/* The word for 16 rounds later. */                                                \
 		w[i] += w[(i + 9) & 15] + sha256_word0(w[(i + 1) & 15]) +                          \
 			sha256_word1(w[(i + 14) & 15]);                                            \
 	} while (0)

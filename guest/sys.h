@@ -1,9 +1,9 @@
 /*
  * sys: system calls, strings and output for programs that run without a libc.
  *
- * Used by what runs as PID 1 of any kernel: no dynamic linker, no locale, no
+ * For programs that run as PID 1 of any kernel: no dynamic linker, no locale, no
  * thread-local storage, no heap. System calls return -errno as the kernel does.
- * To be included by one source file per program; it defines _start, which calls
+ * One source file per program includes this header. It defines _start, which calls
  * main(argc, argv, envp).
  */
 #ifndef GUEST_SYS_H
@@ -132,7 +132,7 @@ void *memset(void *dst, int c, size_t len)
 
 	for (; len; len--) {
 		*d++ = (unsigned char)c;
-		__asm__ volatile("" ::: "memory"); /* or it becomes a call of itself */
+		__asm__ volatile("" ::: "memory"); /* else this becomes a call of itself */
 	}
 	return dst;
 }
@@ -206,7 +206,7 @@ static inline bool str_starts(const char *s, const char *prefix)
 	return true;
 }
 
-/* Bounded copy, always terminated; returns the length of what was copied. */
+/* Copies at most size - 1 bytes and terminates; returns the number of bytes copied. */
 static inline size_t str_copy(char *dst, size_t size, const char *src)
 {
 	size_t n = 0;
@@ -228,7 +228,7 @@ static inline void str_join(char *dst, size_t size, const char *a, const char *b
 	str_copy(dst + n, size - n, c);
 }
 
-/* Decimal, or hexadecimal with 0x, with an optional K, M or G. */
+/* Parses a decimal number, or hexadecimal with 0x, with an optional K, M or G. */
 static inline uint64_t str_number(const char *s)
 {
 	uint64_t v = 0;
@@ -264,8 +264,8 @@ static inline uint64_t str_number(const char *s)
 /* --- output -------------------------------------------------------------- */
 
 /*
- * Lines go to descriptor 1. As PID 1 that may not be open yet, because the
- * console's driver is a module: then they wait here until out_reopen().
+ * Lines go to descriptor 1. For PID 1 that descriptor may not be open yet, because the
+ * console's driver is a module: then the lines wait here until out_reopen().
  */
 static struct {
 	char pending[4096];
@@ -312,7 +312,7 @@ static inline void out_reopen(const char *path)
 	out_write(sys_out.pending, (size_t)fd);
 }
 
-/* %s %d %u %x %c %%, l for 64 bits, 0 and a width for numbers, - and a width for strings. */
+/* Supports %s %d %u %x %c %%, l for 64 bits, 0 and width for numbers, - and width for strings. */
 static size_t fmt_v(char *buf, size_t size, const char *fmt, va_list ap)
 {
 	size_t n = 0;
@@ -402,8 +402,7 @@ __attribute__((format(printf, 1, 2))) static inline void out(const char *fmt, ..
 	out_write(buf, n);
 }
 
-/* A small file at once (sysfs, procfs): terminated, without a last newline; -errno or the length.
- */
+/* Reads a small file (sysfs, procfs) without its last newline, terminated; length or -errno. */
 static inline long file_read(const char *path, char *buf, size_t size)
 {
 	int fd = sys_open(path, O_RDONLY, 0);

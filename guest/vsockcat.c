@@ -1,16 +1,17 @@
 /*
  * vsockcat: the guest's end of the tests of virtio-vsock.
  *
- *   vsockcat receive PORT        connect to the host, read to the end, "sum HEX BYTES"
+ *   vsockcat receive PORT        connect to the host, read to the end, print "sum HEX BYTES"
  *   vsockcat send PORT BYTES     connect, send a pattern, shut down writing, read the host's
- *                                sum to the end: it must be ours
+ *                                sum to the end and compare it with the pattern's
  *   vsockcat many PORT N         N connections at once; each gets its own number echoed
- *   vsockcat storm PORT N        N times: connect, send, and leave without reading
- *   vsockcat refused PORT        connecting must fail by ECONNRESET
- *   vsockcat stall PORT OTHER    fill a connection that nobody reads; an echo at OTHER works
- *   vsockcat wait PORT           connect, read to the end, say nothing: the host's to end
- *   vsockcat fill PORT BYTES     connect, send so many, shut down writing, wait for the host's end
- *   vsockcat echo PORT N         listen; echo N connections to their ends, all at once
+ *   vsockcat storm PORT N        N times: connect, send, and close without reading
+ *   vsockcat refused PORT        connecting must fail with ECONNRESET
+ *   vsockcat stall PORT OTHER    fill a connection that the host does not read; then an echo at
+ *                                OTHER works
+ *   vsockcat wait PORT           connect, send nothing, read until the host closes
+ *   vsockcat fill PORT BYTES     connect, send BYTES, shut down writing, read until the host closes
+ *   vsockcat echo PORT N         listen; echo N connections at the same time, each until it closes
  *
  * Prints "ok: …" or "not ok: …". Needs no library.
  */
@@ -24,7 +25,7 @@
 #define SOCK_STREAM 1
 #define AF_VSOCK 40
 
-/* linux/vm_sockets.h, which wants a libc. */
+/* From linux/vm_sockets.h, which needs a libc. */
 struct sockaddr_vm {
 	uint16_t svm_family, svm_reserved1;
 	uint32_t svm_port, svm_cid;
@@ -48,7 +49,7 @@ static int try_dial(unsigned port)
 {
 	struct sockaddr_vm addr = { .svm_family = AF_VSOCK, .svm_port = port, .svm_cid = 2 };
 	int fd = (int)SYS(socket, AF_VSOCK, SOCK_STREAM, 0);
-	/* Two seconds, as Linux has it, are short behind 1,000 closes in an emulated host. */
+	/* Linux's default of two seconds is too short after 1,000 closes in an emulated host. */
 	struct {
 		long s, us;
 	} patience = { 30, 0 };
@@ -215,7 +216,7 @@ static void stall(unsigned port, unsigned other)
 	unsigned quiet = 0;
 
 	SYS(fcntl, fd, F_SETFL, O_NONBLOCK);
-	while (quiet < 20) { /* until nothing moves for a second */
+	while (quiet < 20) { /* until no write succeeds for a second */
 		long n = sys_write(fd, buf, sizeof(buf));
 
 		if (n > 0) {
@@ -232,7 +233,7 @@ static void stall(unsigned port, unsigned other)
 	done(total > 0 && total < 64u << 20, "stall", (long)total);
 }
 
-/* One turn of one connection: false when it is over. */
+/* Echoes one read of one connection. Returns false, with fd closed, at its end. */
 static bool echo_some(int fd)
 {
 	long n = sys_read(fd, buf, sizeof(buf));
@@ -250,7 +251,7 @@ static bool watch(int epfd, int fd)
 	return SYS(epoll_ctl, epfd, EPOLL_CTL_ADD, fd, &ev) == 0;
 }
 
-/* By epoll: asking 1,000 sockets for each that has something takes an emulated CPU a minute. */
+/* Uses epoll: polling 1,000 sockets for each event takes an emulated CPU a minute. */
 static void echo(unsigned port, unsigned n)
 {
 	struct sockaddr_vm addr = { .svm_family = AF_VSOCK,

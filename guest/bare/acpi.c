@@ -1,4 +1,7 @@
-/* acpi: the tables are found by the boot protocol's pointer, add up, and name a usable board. */
+/*
+ * acpi: the boot protocol's pointer leads to the tables; their checksums are right; they
+ * describe a usable board.
+ */
 #include "guest/bare/lib/acpi.h"
 #include "guest/bare/lib/rt.h"
 

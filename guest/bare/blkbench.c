@@ -1,10 +1,10 @@
 /*
- * blkbench: how fast a disk is, by a driver that runs at CPL3, hence at native
- * speed under any KVM. Polling (interrupts suppressed) with EVENT_IDX, as fast
- * as a driver can be: what is left is the monitor's data path.
+ * blkbench: measures how fast a disk is. The driver runs at CPL3, hence at native
+ * speed under any KVM, and polls (interrupts suppressed) with EVENT_IDX: the driver
+ * costs as little as possible, so the figures show the monitor's data path.
  *
  * Command line: ms=N (each test's time, default 1000), tests=MASK (bit n: test n of the table
- * below; default all). Prints one line a test:
+ * below; default all). Prints one line per test:
  *   NAME iops N mbs N avg_us N p50_us N p99_us N
  */
 #include "guest/bare/lib/apic.h"
@@ -15,7 +15,7 @@
 #define MAX_DEPTH 32u
 #define BLOCK 4096u
 #define BIG (128u * 1024u)
-#define HISTOGRAM 8192u /* in half microseconds; the last one holds all slower */
+#define HISTOGRAM 8192u /* in half microseconds; the last bin counts all slower requests */
 
 struct slot {
 	struct blk_header header;
@@ -41,7 +41,7 @@ static const struct test tests[] = {
 
 static struct blk b;
 static struct slot slot[MAX_DEPTH] __attribute__((aligned(64)));
-/* Where huge pages are, as most of a real guest's memory is: the first 2 MiB have none. */
+/* Aligned to huge pages, which back most of a real guest's memory; the first 2 MiB have none. */
 static uint8_t data[MAX_DEPTH * BIG] __attribute__((aligned(2u << 20)));
 static uint32_t histogram[HISTOGRAM];
 static uint64_t khz, run_ms = 1000, mask = ~0ull;
@@ -66,7 +66,7 @@ static void kick_if_wanted(uint16_t old, uint16_t new)
 	}
 }
 
-/* Puts request s on the ring: three descriptors of its own. */
+/* Puts request s on the ring, in its own three descriptors. */
 static void submit(const struct test *t, unsigned s, uint64_t sector)
 {
 	unsigned d = 3 * s;
@@ -148,7 +148,7 @@ static void benchmark(void)
 	user_call(CALL_DONE, 0, 0);
 }
 
-/* Half microseconds below which this share of the requests lies. */
+/* The latency, in half microseconds, that this share of the requests stays below. */
 static uint64_t percentile(uint64_t share)
 {
 	uint64_t want = result.requests * share / 100, seen = 0;
@@ -200,15 +200,15 @@ void main(void)
 	if (size > 256)
 		size = 256;
 	if (!blk_start(&b, b.offered, size, NO_VECTOR) || size < 3 * MAX_DEPTH) {
-		/* A ring of 64 or less carries no 32 chains of three. */
+		/* A ring of 64 or fewer descriptors has no room for 32 chains of three. */
 		if (size < 3 * MAX_DEPTH)
 			rt_die("queue of %u is too small", size);
 		rt_die("the device does not start");
 	}
 	event_idx = b.offered >> 29 & 1;
 	avail_event = (volatile uint16_t *)&b.r.used->ring[size];
-	b.r.avail->flags = 1;		/* no interrupts: with EVENT_IDX, by an … */
-	b.r.avail->ring[size] = 0x7fff; /* … event that is far away; a few are lost */
+	b.r.avail->flags = 1;		/* no interrupts; with EVENT_IDX, used_event … */
+	b.r.avail->ring[size] = 0x7fff; /* … far away: a few interrupts are lost */
 	rt_print("# %s, queue of %u, %lu MiB\n", b.v.is_pci ? "PCI" : "MMIO", size,
 		 b.nsectors >> 11);
 	user_enter(benchmark, called);

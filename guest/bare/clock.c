@@ -1,4 +1,4 @@
-/* clock: the CMOS clock tells a plausible date, in either format, and moves on. */
+/* clock: the CMOS clock gives a plausible date, in BCD and in binary, and the time advances. */
 #include "guest/bare/lib/rt.h"
 
 static uint8_t cmos(uint8_t reg)

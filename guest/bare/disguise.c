@@ -1,8 +1,8 @@
 /*
- * disguise: a guest writes a qcow2 image into its raw disk, whose backing file is the one that
- * the command line names: a file of the host. Whoever guesses the disk's format by its content
- * reads that file to the guest. On a disk that begins so already, only looks that the bytes
- * are those. tests/guests/run decides which.
+ * disguise: the guest writes a qcow2 image into its raw disk. The image's backing file is a file
+ * of the host, which the command line names. A monitor that guesses the disk's format from its
+ * content would show that file to the guest. If the disk already begins with a qcow2 header, the
+ * guest only checks that the disk holds the bytes that it wrote. tests/guests/run boots both cases.
  */
 #include "guest/bare/lib/blk.h"
 #include "guest/bare/lib/rt.h"
@@ -11,7 +11,7 @@
 #define NAME_AT 512u
 
 static struct blk b;
-/* Header, L1 table (empty: all from the backing file), refcount table, refcounts: a cluster each. */
+/* A cluster each: header, L1 table (empty: the backing file has it all), refcount table, refcounts. */
 static uint8_t image[4][512] __attribute__((aligned(4096)));
 static uint8_t name[512], back[512];
 
@@ -38,7 +38,7 @@ static void make(void)
 	put32(image[0] + 36, 1);	/* l1_size */
 	put32(image[0] + 44, CLUSTER);
 	put32(image[0] + 52, 2 * CLUSTER); /* refcount table … */
-	put32(image[0] + 56, 1);	   /* … of so many clusters */
+	put32(image[0] + 56, 1);	   /* … and its length in clusters */
 	put32(image[2] + 4, 3 * CLUSTER);
 	for (unsigned i = 0; i < 4; i++)
 		image[3][2 * i + 1] = 1;

@@ -1,7 +1,7 @@
 /*
  * hello: the guest's very first instructions write '!' to the serial port; the
- * start-up benchmark waits for that byte. They encode the same in 32-bit and
- * 64-bit mode, so both entries begin with them.
+ * start-up benchmark waits for that byte. The instructions have the same encoding in
+ * 32-bit and 64-bit mode, so both entries begin with them.
  */
 #include "guest/bare/lib/rt.h"
 

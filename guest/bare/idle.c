@@ -1,4 +1,4 @@
-/* idle: says that it is there, then sleeps for good. The memory benchmark looks at its monitor. */
+/* idle: prints that it runs, then sleeps forever. The memory benchmark measures its monitor. */
 #include "guest/bare/lib/blk.h"
 #include "guest/bare/lib/rt.h"
 
@@ -7,7 +7,7 @@ static uint8_t sector[512];
 
 void main(void)
 {
-	/* A disk that was used, if there is one: its queues and buffers exist. */
+	/* Uses the disk once, if there is one, so that the monitor has its queues and buffers. */
 	if (blk_find(&b, 0) && blk_start(&b, b.offered, 64, NO_VECTOR))
 		for (unsigned i = 0; i < 16; i++)
 			blk_io(&b, BLK_IN, i, sector, sizeof(sector));

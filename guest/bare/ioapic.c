@@ -1,4 +1,4 @@
-/* ioapic: the serial port's transmitter interrupt arrives by pin 4; masking and edges work. */
+/* ioapic: the serial port's transmitter interrupt arrives at pin 4; masking and edges work. */
 #include "guest/bare/lib/acpi.h"
 #include "guest/bare/lib/apic.h"
 #include "guest/bare/lib/rt.h"
@@ -35,7 +35,7 @@ void main(void)
 	ok(kept, "every pin's entry keeps what is written");
 	outb(COM1 + 4, 8); /* OUT2 gates the interrupt on a PC */
 	ioapic_route(COM1_PIN, VECTOR, IOAPIC_MASKED);
-	/* Printing makes the transmitter busy and empty again: only between the trials. */
+	/* Print only between the trials: printing makes the transmitter busy, then empty again. */
 	arm();
 	bool masked = !wait_for(&hits, 1, 20);
 	outb(COM1 + 1, 0);

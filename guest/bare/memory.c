@@ -1,4 +1,4 @@
-/* memory: every RAM range that the boot protocol names is there, to its last page; nothing else is. */
+/* memory: every RAM range of the boot protocol is RAM, to its last page; no other address is. */
 #include "guest/bare/lib/rt.h"
 
 #define PAGE 4096ull
@@ -17,7 +17,7 @@ static bool holds(uint64_t addr)
 
 static void try_range(const struct ram_range *r)
 {
-	/* The guest's own image and page 0 are left alone. */
+	/* Skip the guest's own image and page 0. */
 	uint64_t first = (r->base + PAGE - 1) & ~(PAGE - 1), end = (r->base + r->len) & ~(PAGE - 1);
 
 	if (end <= first)

@@ -1,10 +1,10 @@
 /*
- * netbench: how fast a network card is, by a driver that runs at CPL3, hence at native
- * speed under any KVM. Polling, with EVENT_IDX: what is left is the monitor's data path.
+ * netbench: measures how fast a network card is. The driver runs at CPL3, hence at native
+ * speed under any KVM, and polls with EVENT_IDX: the figures show the monitor's data path.
  *
- * Its peer looks at byte 14 of frames of EtherType 0x88b5 and sends each back as often as
- * that says (tests/bench/netpeer). Command line: ms=N (each test's time, default 1000),
- * arp (round trips by ARP to 10.0.2.2: a user network). One line a test:
+ * The peer (tests/bench/netpeer) sends each frame of EtherType 0x88b5 back as many times as
+ * the frame's byte 14 says. Command line: ms=N (each test's time, default 1000),
+ * arp (for a user network: round trips by ARP to 10.0.2.2). Prints one line per test:
  *   NAME pps N mbit N avg_us N p50_us N p99_us N kicks N
  */
 #include "guest/bare/lib/apic.h"
@@ -17,7 +17,7 @@
 #define SIZE 256u
 #define BUF_BYTES 2048u
 #define BURST 64u
-#define HISTOGRAM 8192u /* in half microseconds; the last one holds all slower */
+#define HISTOGRAM 8192u /* in half microseconds; the last bin counts all slower frames */
 
 enum { SEND, RECEIVE, ECHO };
 
@@ -80,7 +80,7 @@ static void make(uint32_t bytes, uint8_t times)
 		ring_desc(&tx, i, out, HDR + bytes, 0, 0);
 }
 
-/* Received frames since the last call; their buffers go back. */
+/* Returns how many frames came since the last call; gives their buffers back to the device. */
 static unsigned drain(void)
 {
 	uint16_t old = rx.avail->idx;
@@ -102,7 +102,7 @@ static void reclaim(void)
 	tx.last_used = tx.used->idx;
 }
 
-/* Puts up to n frames on the ring; how many are in flight is never more than it has. */
+/* Puts up to n frames on the ring, as far as the ring has free entries. */
 static void transmit(unsigned n)
 {
 	uint16_t old = tx.avail->idx;
@@ -126,7 +126,7 @@ static void send(uint64_t end)
 	}
 }
 
-/* Two bursts are always asked for; one that does not come is asked for again. */
+/* Keeps two bursts requested from the peer; requests a burst again if it does not come. */
 static void receive(uint64_t end)
 {
 	uint64_t now, last = rdtsc();
@@ -195,7 +195,7 @@ static void benchmark(void)
 			echo(begin + run_ms * khz);
 		result.tsc = rdtsc() - begin;
 		user_call(CALL_REPORT, i, 0);
-		/* What is still under way belongs to no other test. */
+		/* Drop the frames in flight: they belong to no other test. */
 		begin = rdtsc();
 		while (rdtsc() - begin < 50 * khz)
 			drain();

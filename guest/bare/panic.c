@@ -1,4 +1,4 @@
-/* panic: tells pvpanic (found in the DSDT as QEMU0001), as a Linux guest's panic notifier does. */
+/* panic: writes to pvpanic (QEMU0001 in the DSDT), as a Linux guest's panic notifier does. */
 #include "guest/bare/lib/acpi.h"
 #include "guest/bare/lib/rt.h"
 
@@ -12,5 +12,5 @@ void main(void)
 	ok(events & 1, "pvpanic at port %lx reports event bits %x", d.base, events);
 	rt_print("panicking\n");
 	outb((uint16_t)d.base, 1);
-	rt_halt(); /* a monitor may wait for the panic's last words */
+	rt_halt(); /* a monitor may wait for the last console output of the panic */
 }

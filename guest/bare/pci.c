@@ -1,7 +1,7 @@
 /*
- * pci: bus 0 by ECAM and by ports 0xcf8/0xcfc is the same bus; BARs are placed,
- * do not overlap and answer a size probe; capabilities end; every width at
- * every offset can be read, and written, without harm.
+ * pci: ECAM and ports 0xcf8/0xcfc show the same bus 0; BARs have addresses,
+ * do not overlap and answer a size probe; capability lists end; reads and writes of
+ * every width at every offset do no harm.
  */
 #include "guest/bare/lib/acpi.h"
 #include "guest/bare/lib/pci.h"
@@ -36,7 +36,7 @@ static void check_bars(uint16_t bdf)
 	ok(apart, "device %u: BARs do not overlap", bdf >> 3);
 }
 
-/* The first 256 bytes by both ways; status and other live registers are not that live. */
+/* Compares the first 256 bytes by both ways; no register changes between the two reads. */
 static bool same_both_ways(uint16_t bdf)
 {
 	for (unsigned reg = 0; reg < 256; reg += 4)
@@ -51,7 +51,7 @@ static bool same_both_ways(uint16_t bdf)
 	return true;
 }
 
-/* Reads agree across widths: bytes make words make dwords. */
+/* Checks that reads of one, two and four bytes agree. */
 static bool widths_agree(uint16_t bdf)
 {
 	for (unsigned reg = 0; reg < 256; reg += 4) {
@@ -66,7 +66,7 @@ static bool widths_agree(uint16_t bdf)
 	return true;
 }
 
-/* Writes of all kinds to every register, then the old contents back. */
+/* Writes several values to every register, then restores the old contents. */
 static void write_everything(uint16_t bdf)
 {
 	static uint32_t saved[64];
@@ -74,7 +74,7 @@ static void write_everything(uint16_t bdf)
 
 	for (unsigned i = 0; i < 64; i++)
 		saved[i] = pci_read(bdf, 4 * i, 4);
-	/* From the end down: the command register stops decoding before BARs move. */
+	/* Switch decoding off before the BARs move; write from the end down. */
 	pci_write(bdf, PCI_COMMAND, 2, 0);
 	for (unsigned size = 1; size <= 4; size *= 2)
 		for (unsigned reg = 256 - size; reg >= 6; reg -= size) {
@@ -140,7 +140,7 @@ void main(void)
 		for (unsigned bus = 1; bus < acpi.ecam_buses && bus < 4; bus++)
 			empty = empty && pci_read((uint16_t)(bus << 8), 0, 4) == 0xffffffff;
 	ok(empty, "nothing answers on other buses");
-	/* Odd accesses to the port pair: no harm. */
+	/* Odd accesses to the port pair do no harm. */
 	outb(0xcf8, 1);
 	outw(0xcfa, 0x8000);
 	outl(0xcf8, 0x7fffffff);

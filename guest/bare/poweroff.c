@@ -1,4 +1,4 @@
-/* poweroff: nothing but ACPI S5; the monitor ends with status 0. */
+/* poweroff: only enters ACPI S5; the monitor exits with status 0. */
 #include "guest/bare/lib/acpi.h"
 #include "guest/bare/lib/rt.h"
 

@@ -1,7 +1,7 @@
 /*
- * reboot: asks for a reset in the way that the command line names (reset=acpi,
- * the default, reset=i8042, reset=cf9); the monitor ends with its status for that.
- * With apic=on the local APIC is still live, as in a kernel that restarts from a panic.
+ * reboot: requests a reset in the way that the command line names (reset=acpi,
+ * the default, reset=i8042, reset=cf9); the monitor exits with its status for a reboot.
+ * With apic=on the local APIC stays enabled, as in a kernel that restarts from a panic.
  */
 #include "guest/bare/lib/acpi.h"
 #include "guest/bare/lib/apic.h"

@@ -1,4 +1,4 @@
-/* smp: starts every CPU of the MADT by INIT and SIPI, counts them, sends each an interrupt. */
+/* smp: starts every CPU of the MADT by INIT and SIPI, counts the CPUs, sends each an interrupt. */
 #include "guest/bare/lib/acpi.h"
 #include "guest/bare/lib/apic.h"
 #include "guest/bare/lib/rt.h"

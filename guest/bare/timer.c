@@ -1,6 +1,6 @@
 /*
  * timer: kvmclock gives the TSC's rate; the local APIC's timer fires in
- * one-shot and in TSC-deadline mode; hlt wakes for it.
+ * one-shot and in TSC-deadline mode, and wakes the CPU from hlt.
  */
 #include "guest/bare/lib/apic.h"
 #include "guest/bare/lib/rt.h"

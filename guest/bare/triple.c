@@ -1,4 +1,4 @@
-/* triple: a fault with no IDT at all: the CPU shuts down. */
+/* triple: faults without an IDT, so the CPU shuts down. */
 #include "guest/bare/lib/rt.h"
 
 void main(void)

@@ -1,6 +1,6 @@
 /*
- * virtio-balloon: gives pages away and finds zeroes in their place; reports free ones;
- * survives pages that are not memory, and its own ring given away.
+ * virtio-balloon: gives pages to the balloon and reads zeroes from them; reports free pages.
+ * The device survives pages that are not memory, and a ring that the driver gives away.
  */
 #include "guest/bare/lib/rt.h"
 #include "guest/bare/lib/virtio.h"
@@ -66,7 +66,7 @@ void main(void)
 	ok(start(), "the driver is accepted");
 	fill();
 	for (unsigned i = 0; i < PAGES / 2; i++)
-		pfn[i] = number(PAGES - 1 - 2 * i); /* each second one, from the end */
+		pfn[i] = number(PAGES - 1 - 2 * i); /* every second page, from the end */
 	ok(put(&inflate, pfn, PAGES / 2 * 4, 0), "pages are taken");
 	for (unsigned i = 0; i < PAGES; i++)
 		good = good && (i & 1 ? zero(i) : page[i][0] == 0x5a && page[i][4095] == 0x5a);

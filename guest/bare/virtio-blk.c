@@ -1,9 +1,9 @@
 /*
- * virtio-blk: the first disk does what a driver may ask of it, on whichever
- * transport it is: read, write, flush, get-id, discard, write-zeroes, split and
+ * virtio-blk: the first disk does what a driver may ask of it, on PCI and on MMIO:
+ * read, write, flush, get-id, discard, write-zeroes, split and
  * indirect chains, full rings, interrupts by MSI-X (with masking), by pin, and
- * EVENT_IDX. The disk's first sector starts with "bantam"; the last 64 KiB of
- * its first MiB are left holding a pattern for the host to check.
+ * EVENT_IDX. The disk's first sector starts with "bantam". At the end, the last 64 KiB of
+ * the first MiB hold a pattern for the host to check.
  */
 #include "guest/bare/lib/apic.h"
 #include "guest/bare/lib/blk.h"
@@ -77,7 +77,7 @@ static void writing(void)
 	}
 }
 
-/* The header in three parts, data in odd parts, status alone: framing is free (section 2.7.4). */
+/* Header in three parts, data in odd parts, status alone: all framing is legal (section 2.7.4). */
 static void split_chain(void)
 {
 	uint8_t *h = (uint8_t *)&b.header;
@@ -126,7 +126,7 @@ static void indirect(void)
 	   "an indirect chain");
 }
 
-/* Every slot of the ring used at once, around its wrap. */
+/* Uses every slot of the ring at once, across the wrap of the indices. */
 static void full_ring(unsigned size)
 {
 	static struct blk_header header[16];
@@ -177,13 +177,13 @@ static void msix(void)
 	blk_start(&b, b.offered & ~F_EVENT_IDX, 64, 1);
 	blk_io(&b, BLK_IN, 0, buf, 512);
 	ok(wait_for(&hits, 1, 2000), "MSI-X: an interrupt for a request");
-	/* Changed message: the device must use the new one. */
+	/* The driver changes the message; the device must use the new one. */
 	trap_set(VECTOR + 1, on_irq);
 	trap_set(VECTOR, NULL);
 	pci_msix_set(&b.v.msix, 1, VECTOR + 1, false);
 	blk_io(&b, BLK_IN, 0, buf, 512);
 	ok(wait_for(&hits, 2, 2000), "MSI-X: a changed message is used");
-	/* Masked: pending bit, and the interrupt comes when unmasked. */
+	/* While masked, the pending bit is set; the interrupt comes at the unmasking. */
 	pci_msix_set(&b.v.msix, 1, VECTOR + 1, true);
 	blk_io(&b, BLK_IN, 0, buf, 512);
 	ok(!wait_for(&hits, 3, 30), "MSI-X: masked, none comes");
@@ -191,7 +191,7 @@ static void msix(void)
 	mmio_w32(b.v.msix.table + 16 + 12, 0);
 	ok(wait_for(&hits, 3, 2000), "MSI-X: it comes when unmasked");
 	ok(!(mmio_r32(b.v.msix.pba) & 2), "MSI-X: the pending bit is clear again");
-	/* The driver may ask for silence. */
+	/* The driver may switch interrupts off. */
 	b.r.avail->flags = 1;
 	blk_io(&b, BLK_IN, 0, buf, 512);
 	ok(!wait_for(&hits, 4, 30), "MSI-X: none with VIRTQ_AVAIL_F_NO_INTERRUPT");
@@ -200,7 +200,7 @@ static void msix(void)
 		blk_start(&b, b.offered, 64, 1);
 		volatile uint16_t *used_event = (volatile uint16_t *)&b.r.avail->ring[64];
 		hits = 0;
-		blk_io(&b, BLK_IN, 0, buf, 512); /* the first may interrupt in any case */
+		blk_io(&b, BLK_IN, 0, buf, 512); /* the first request may interrupt in any case */
 		wait_for(&hits, 1, 30);
 		hits = 0;
 		*used_event = 3;
@@ -213,7 +213,7 @@ static void msix(void)
 	pci_msix_enable(&b.v.msix, false);
 }
 
-/* The pin is found by trying: every unused IOAPIC pin gets a vector of its own. */
+/* The test finds the pin by trial: every unused IOAPIC pin gets its own vector. */
 static volatile uint32_t pin_hits, pin;
 static void on_pin(struct trap_frame *f)
 {

@@ -1,7 +1,7 @@
 /*
- * virtio-config: register accesses of every width at every offset of every
+ * virtio-config: accesses registers with every width at every offset of every
  * virtio device: reads, writes of all ones and of zero, aligned or not. The
- * machine lives, and the disk works after a reset.
+ * machine survives, and the disk works after a reset.
  */
 #include "guest/bare/lib/acpi.h"
 #include "guest/bare/lib/apic.h"
@@ -42,7 +42,7 @@ static void write_wide(uint64_t a, unsigned size, uint64_t v)
 	}
 }
 
-/* All of [base, base + len), every step bytes; writes only where asked. */
+/* Accesses [base, base + len) every step bytes; writes only if writes is set. */
 static void sweep(uint64_t base, uint64_t len, unsigned step, bool writes)
 {
 	for (unsigned size = 1; size <= 8; size *= 2)
@@ -62,7 +62,7 @@ static bool works(void)
 	       blk_io(&b, BLK_IN, 0, buf, 512) == BLK_S_OK;
 }
 
-/* Bytes of the device configuration make words make dwords. */
+/* Checks that reads of the device configuration in one, two and four bytes agree. */
 static bool widths_agree(const struct vio *v, unsigned len)
 {
 	for (unsigned i = 0; i + 4 <= len; i += 4) {
@@ -125,7 +125,7 @@ void main(void)
 		return;
 	if (b.v.cfg)
 		ok(works(), "the disk works afterwards");
-	/* Where nothing is: all ones, and nothing breaks. */
+	/* An access where no device is reads all ones and breaks nothing. */
 	bool ones = true;
 	for (uint64_t a = 0xfec01000; a < 0xfec02000; a += 508)
 		ones = ones && mmio_r32(a) == 0xffffffff;

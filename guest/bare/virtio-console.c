@@ -1,6 +1,6 @@
 /*
- * virtio-console: writes a line by the transmit queue; echoes what it receives
- * within a second, if anything; survives wrong buffers.
+ * virtio-console: writes a line to the transmit queue; echoes what it receives
+ * within a second, if anything. The device survives wrong buffers.
  */
 #include "guest/bare/lib/rt.h"
 #include "guest/bare/lib/virtio.h"

@@ -1,18 +1,18 @@
 /*
- * virtio-hostile: every broken ring and request that a driver can make. Each
+ * virtio-hostile: makes every broken ring and request that a driver can make. Each
  * must end in an error for that request or in a stopped device
- * (DEVICE_NEEDS_RESET), never in silence or a dead VM; and after a reset the
+ * (DEVICE_NEEDS_RESET), never in silence or a dead VM. After a reset the
  * device works again.
  */
 #include "guest/bare/lib/apic.h"
 #include "guest/bare/lib/blk.h"
 #include "guest/bare/lib/rt.h"
 
-/* What a device may do with it. */
+/* What a device may do with a hostile chain. */
 #define MAY_STOP 1u   /* NEEDS_RESET */
-#define MAY_FAIL 2u   /* a used element, status not OK */
-#define MAY_WORK 4u   /* a used element, status OK */
-#define MAY_IGNORE 8u /* nothing at all */
+#define MAY_FAIL 2u   /* returns it, status not OK */
+#define MAY_WORK 4u   /* returns it, status OK */
+#define MAY_IGNORE 8u /* does nothing at all */
 #define BAD (MAY_STOP | MAY_FAIL)
 #define ANY 15u
 
@@ -23,9 +23,9 @@ static struct blk b;
 static uint8_t buf[8192] __attribute__((aligned(4096)));
 static struct vdesc table[32];
 static struct blk_range range;
-static uint64_t ram_end; /* of the range that holds this guest */
+static uint64_t ram_end; /* end of the range that holds this guest */
 
-/* A plain read of sector 0 in descriptors 0, 1, 2, to be spoiled by a test. */
+/* Builds a valid request in descriptors 0, 1, 2, for a test to spoil. */
 static void plain(uint32_t type, uint64_t sector, uint32_t len)
 {
 	bool in = type == BLK_IN || type == BLK_GET_ID;
@@ -42,7 +42,7 @@ static void offer(void)
 }
 
 /* --- the ring ------------------------------------------------------------------ */
-/* A line for each hostile chain. */
+/* One line per hostile chain. */
 /* clang-format off */
 static void head_is_size(void) { plain(BLK_IN, 0, 512); ring_offer(&b.r, RING); }
 static void head_is_max(void) { plain(BLK_IN, 0, 512); ring_offer(&b.r, 0xffff); }
@@ -331,7 +331,7 @@ static bool works(void)
 	       blk_io(&b, BLK_IN, 0, buf, 512) == BLK_S_OK && !memcmp(buf, "bantam", 6);
 }
 
-/* Until it is used, or the device stops; a request that is ignored costs the whole time. */
+/* Waits until the device returns the chain or stops; an ignored chain takes the whole time. */
 static unsigned outcome(unsigned may)
 {
 	uint64_t end = now_us() + (may & MAY_IGNORE ? 20000 : 2000000);
@@ -431,13 +431,13 @@ static void protocol(void)
 		ring_enable_raw(&b.v, q - 1, 8, 0x1000, 0x2000, 0x3000, 0);
 	}
 	ok(works(), "enabling queues that do not exist");
-	/* Changes while it runs. */
+	/* Change the queue and the features while the device runs. */
 	ring_enable_raw(&b.v, 0, 4, 0x1000, 0x2000, 0x3000, 0);
 	ring_kick(&b.v, &b.r);
 	ok(works(), "a queue changed while it runs");
 	vio_set_features(&b.v, 0);
 	ok(blk_io(&b, BLK_IN, 0, buf, 512) == BLK_S_OK, "features changed while it runs");
-	/* A reset with requests in flight. */
+	/* Reset with requests in flight. */
 	bool fine = true;
 	for (unsigned i = 0; i < 20; i++) {
 		for (unsigned k = 0; k < 2; k++) {
@@ -456,7 +456,7 @@ void main(void)
 		if (ram_range[i].type == 1 && ram_range[i].base <= 0x100000 &&
 		    ram_range[i].base + ram_range[i].len > 0x100000)
 			ram_end = ram_range[i].base + ram_range[i].len;
-	/* Reserved tables may follow at once; only an address that no range holds is past RAM. */
+	/* Reserved tables may follow RAM; only an address outside all ranges is past RAM. */
 	for (unsigned i = 0; i < ram_ranges; i++)
 		if (ram_range[i].base == ram_end)
 			ram_end += ram_range[i].len;

@@ -1,7 +1,7 @@
 /*
- * virtio-net: the first network card does what a driver may ask of it. Its peer sends
- * every frame of EtherType 0x88b5 back as it came, but for the two addresses, which it
- * swaps, and first the byte 14, which says how many times.
+ * virtio-net: the first network card does what a driver may ask of it. Its peer
+ * (tests/guests/net-peer) sends every frame of EtherType 0x88b5 back, with the two addresses
+ * swapped, as many times as the frame's byte 14 says.
  */
 #include "guest/bare/lib/rt.h"
 #include "guest/bare/lib/virtio.h"
@@ -39,7 +39,7 @@ static bool start(uint64_t want)
 	return true;
 }
 
-/* Buffers first … first + n - 1 of len bytes each. */
+/* Offers receive buffers first … first + n - 1, of len bytes each. */
 static void post(unsigned first, unsigned n, uint32_t len)
 {
 	for (unsigned i = first; i < first + n; i++) {
@@ -49,7 +49,7 @@ static void post(unsigned first, unsigned n, uint32_t len)
 	ring_kick(&v, &rx);
 }
 
-/* A frame of len bytes to the peer, which sends it back so many times. */
+/* Makes a frame of len bytes that the peer sends back the given number of times. */
 static void make(uint32_t len, uint8_t times, const uint8_t *from)
 {
 	memset(out, 0, HDR);
@@ -70,7 +70,7 @@ static bool transmit(uint32_t len)
 	return ring_wait(&tx, 5000, NULL, NULL);
 }
 
-/* Did the frame that make() made last come back, in buffers of these sizes? */
+/* Returns true if the last frame of make() comes back, in buffers of each bytes. */
 static bool came(uint32_t len, uint32_t each, unsigned *nbufs)
 {
 	uint32_t id, got, at = 0, total = HDR + len;
@@ -116,7 +116,7 @@ static void split(void)
 
 	start(0);
 	make(502, 1, mac);
-	/* Receive: the header in two, the rest in odd pieces. */
+	/* Receive: the header in two pieces, the rest in odd pieces. */
 	for (unsigned i = 0; i < 6; i++, at += part[i - 1])
 		ring_desc(&rx, i, in[0] + at, i == 5 ? 1500 : part[i],
 			  D_WRITE | (i < 5 ? D_NEXT : 0), (uint16_t)(i + 1));
@@ -154,7 +154,7 @@ static void burst(void)
 		ring_kick(&v, &rx);
 	}
 	ok(got == 160, "%u of 160 frames, past the ring's wrap", got);
-	/* More than there are buffers for: they wait. */
+	/* More frames than buffers: the frames wait. */
 	start(F_MRG);
 	make(200, 8, mac);
 	transmit(200);
@@ -217,7 +217,7 @@ static void control(uint64_t offered)
 	memset(junk, 0xff, sizeof(junk));
 	n = command(0, 77, &on, 1) == 1;
 	n += command(77, 0, junk, 64) == 1;
-	n += command(1, 0, junk, 64) == 1; /* four billion addresses */
+	n += command(1, 0, junk, 64) == 1; /* a table that claims four billion addresses */
 	n += command(1, 0, junk, 3) == 1;
 	n += command(1, 1, junk, 5) == 1;
 	n += command(4, 0, junk, 2) == 1;

@@ -1,4 +1,4 @@
-/* virtio-rng: fills buffers with bytes that differ, and survives wrong ones. */
+/* virtio-rng: the device fills buffers with bytes that differ, and survives wrong buffers. */
 #include "guest/bare/lib/rt.h"
 #include "guest/bare/lib/virtio.h"
 
@@ -16,7 +16,7 @@ static bool start(void)
 	return true;
 }
 
-/* Bytes delivered, 0 on silence. */
+/* Returns the number of bytes delivered, 0 if the device does not answer. */
 static uint32_t fill(void *p, uint32_t len)
 {
 	uint32_t got = 0;
@@ -37,7 +37,7 @@ void main(void)
 	ok(memcmp(buf[0], buf[1], n < m ? n : m) != 0, "they differ");
 	ok(fill(buf[0], 4096) > 0, "a page");
 	ok(fill(buf[0], 1) == 1, "one byte");
-	ring_desc(&r, 0, buf[0], 64, 0, 0); /* nothing to write to */
+	ring_desc(&r, 0, buf[0], 64, 0, 0); /* no writable part */
 	ring_offer(&r, 0);
 	ring_kick(&v, &r);
 	uint32_t got = 0;

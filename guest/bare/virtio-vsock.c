@@ -1,6 +1,6 @@
 /*
  * virtio-vsock: talks to an echo server of the host at port 1, if the command line says
- * "echo"; asks for a port where nobody listens; survives wrong packets and buffers.
+ * "echo"; connects to a port without a listener. The device survives wrong packets and buffers.
  */
 #include "guest/bare/lib/rt.h"
 #include "guest/bare/lib/virtio.h"
@@ -62,7 +62,7 @@ static bool send(uint16_t op, uint32_t port, uint32_t len)
 	return ring_wait(&tx, 5000, NULL, NULL);
 }
 
-/* The next packet but for news of credit, in got. */
+/* Receives the next packet into got; skips credit updates and requests. */
 static bool receive(void)
 {
 	uint32_t id, len;
@@ -127,7 +127,7 @@ void main(void)
 		if (op != RST && op != REQUEST)
 			all = all && send(op, 98, 0) && answered(RST);
 	ok(all, "what belongs to no connection is reset");
-	/* Shorter than a header; not readable. */
+	/* A packet shorter than a header; a buffer that is not readable. */
 	ring_desc(&tx, 0, &out, 20, 0, 0);
 	ring_offer(&tx, 0);
 	ring_kick(&v, &tx);

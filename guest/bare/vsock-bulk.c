@@ -1,11 +1,11 @@
 /*
- * vsock-bulk: much data through virtio-vsock, with SHA-256 at both ends, by a driver that runs at
- * CPL3, hence at native speed under any KVM; then a storm of the host's connections.
+ * vsock-bulk: moves much data through virtio-vsock, with SHA-256 at both ends; then the host opens
+ * a storm of connections. The driver runs at CPL3, hence at native speed under any KVM, and polls.
  *
- * Its peer (tests/guests/vsock-peer) listens at three ports. 1: takes all until the guest has
- * shut down its sending, then says the sum, in 64 digits. 2: sends mib=N (of the command line) MiB and then
- * the sum. 3: hears "go" once the guest is ready, connects to the guest often and in every way,
- * and says how many of its connections came to what they should: "N of N". Polling, no interrupts.
+ * The peer (tests/guests/vsock-peer) listens at three ports. 1: receives until the guest shuts down
+ * its sending side, then sends the sum, in 64 digits. 2: sends mib=N (of the command line) MiB and
+ * then the sum. 3: waits for "go" from the guest, connects to the guest many times and in every
+ * way, and sends how many of its connections ended as expected: "N of N".
  */
 #include "guest/bare/lib/apic.h"
 #include "guest/bare/lib/rt.h"
@@ -15,12 +15,12 @@
 
 #define VIRTIO_VSOCK 19
 #define NRX 128u
-#define RX_BYTES 4096u /* as Linux gives them */
+#define RX_BYTES 4096u /* the size that Linux uses */
 #define NTX 16u
 #define TX_BYTES 65536u	 /* the longest packet */
-#define ROOM_SMALL 3000u /* less than a buffer takes */
+#define ROOM_SMALL 3000u /* less than one buffer */
 #define ROOM 262144u
-#define SMALL_BYTES (1u << 20) /* so much at first with little room, told only when asked */
+#define SMALL_BYTES (1u << 20) /* with ROOM_SMALL for the first bytes, credit only on request */
 #define PATIENCE_MS 20000u
 enum { REQUEST = 1, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST };
 enum { SHUT_SEND = 2, SHUT_BOTH };
@@ -45,14 +45,14 @@ static struct {
 static uint64_t cid, khz, mib = 1024;
 static bool event_idx;
 
-/* The connection of this time. */
+/* The current connection. */
 static struct {
 	uint32_t port, host_port;
-	uint32_t room, received, told; /* ours: fwd_cnt as the host knows it */
-	uint32_t sent, alloc, fwd;     /* the host's room, and what it has taken */
+	uint32_t room, received, told; /* our buffer; told: the fwd_cnt that the host knows */
+	uint32_t sent, alloc, fwd;     /* bytes sent; the host's buf_alloc and fwd_cnt */
 	bool opened, reset, over;      /* over: the host sends no more */
 	bool beyond;		       /* the host sent more than its credit */
-	unsigned asked, waited;	       /* requests for credit; times that there was no credit */
+	unsigned asked, waited;	       /* the host's credit requests; times that we had no credit */
 	char sum[65];
 	unsigned sum_bytes;
 } c;
@@ -79,7 +79,7 @@ static void kick_if_wanted(struct ring *r, uint16_t old)
 		mmio_w32(r->notify, r->queue);
 }
 
-/* The next packet's place, when there is one. */
+/* Returns true if out[] has a free slot for the next packet. */
 static bool tx_free(void)
 {
 	tx.last_used = tx.used->idx;
@@ -109,7 +109,7 @@ static void put(uint16_t op, uint32_t port, uint32_t host_port, uint32_t len, ui
 	kick_if_wanted(&tx, old);
 }
 
-/* Until there is a place: then it is out[tx.avail->idx % NTX]. */
+/* Waits for a free slot, which is out[tx.avail->idx % NTX]. Returns false if none comes in time. */
 static bool wait_tx(void)
 {
 	uint64_t end = rdtsc() + PATIENCE_MS * khz;
@@ -128,7 +128,7 @@ static void say(uint16_t op, uint32_t flags)
 		put(op, c.port, c.host_port, 0, flags);
 }
 
-/* --- what comes ----------------------------------------------------------------------------------- */
+/* --- receiving ------------------------------------------------------------------------------ */
 
 static void on_data(const struct hdr *h, const uint8_t *data)
 {
@@ -146,7 +146,7 @@ static void on_data(const struct hdr *h, const uint8_t *data)
 		say(CREDIT_UPDATE, 0);
 }
 
-/* Stateless: an echo, but for every fourth, which is refused. */
+/* Echoes each connection without state; refuses every fourth. */
 static void on_storm(const struct hdr *h, const uint8_t *data)
 {
 	if (h->op == RST || h->op == CREDIT_UPDATE || !wait_tx())
@@ -180,7 +180,7 @@ static void on_packet(const struct hdr *h, const uint8_t *data)
 		on_data(h, data);
 	if (h->op == CREDIT_REQUEST) {
 		c.asked++;
-		/* All that it may send is here, and stays all: wait a little for what must not come. */
+		/* The host has no credit left. Wait a moment: no more data may come. */
 		for (uint64_t end = rdtsc() + khz / 10; c.room == ROOM_SMALL && rdtsc() < end;)
 			if (rx.used->idx != (uint16_t)(rx.last_used + 1))
 				break;
@@ -190,7 +190,7 @@ static void on_packet(const struct hdr *h, const uint8_t *data)
 	}
 }
 
-/* Takes one packet, if there is one. */
+/* Handles one packet, if there is one. Returns true if there was. */
 static bool poll(void)
 {
 	uint16_t old = rx.avail->idx;
@@ -208,7 +208,7 @@ static bool poll(void)
 	return true;
 }
 
-/* Until *flag; false when nothing at all has come for too long. */
+/* Polls until *flag. Returns false if no packet comes for PATIENCE_MS. */
 static bool until(const volatile bool *flag)
 {
 	uint64_t end = rdtsc() + PATIENCE_MS * khz;
@@ -240,9 +240,9 @@ static void shut(void)
 	until(&c.reset);
 }
 
-/* --- the three parts, at CPL3 ----------------------------------------------------------------------- */
+/* --- the three parts, at CPL3 --------------------------------------------------------------- */
 
-/* Packets of every length, of a stream (xorshift64) that does not repeat. */
+/* A stream (xorshift64) that does not repeat gives the data and the packets' lengths. */
 static uint64_t state = 88172645463325252ull;
 
 static uint64_t next(void)
@@ -288,7 +288,7 @@ static void parts(void)
 {
 	uint64_t begin = rdtsc();
 
-	total = 0; /* of what comes nothing is summed: it is the host's sum */
+	total = 0; /* no data comes, only the host's sum */
 	lost = !open(1, ROOM) || !send_all(mib << 20);
 	sha256_hex(&sha, own);
 	say(SHUTDOWN, SHUT_SEND);

@@ -1,4 +1,4 @@
-/* x2apic: offered, can be switched on, its registers answer, a self-IPI arrives. */
+/* x2apic: CPUID offers it, it can be switched on, its registers answer, a self-IPI arrives. */
 #include "guest/bare/lib/acpi.h"
 #include "guest/bare/lib/apic.h"
 #include "guest/bare/lib/rt.h"

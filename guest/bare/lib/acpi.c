@@ -80,7 +80,7 @@ void acpi_init(void)
 {
 	const uint8_t *rsdp = (const uint8_t *)boot_rsdp, *t;
 
-	/* Not every loader passes it: the old way is a search below 1 MiB. */
+	/* Not every loader passes the RSDP; then search below 1 MiB, as old kernels do. */
 	for (uint64_t a = 0xe0000; !rsdp && a < 0x100000; a += 16)
 		if (load64((const uint8_t *)a) == 0x2052545020445352) /* "RSD PTR " */
 			rsdp = (const uint8_t *)a;
@@ -122,7 +122,7 @@ void acpi_poweroff(void)
 		acpi_write(&acpi.sleep_control, (uint64_t)acpi.s5_type << 2 | 0x20);
 	else
 		acpi_write(&acpi.pm1a_control, (uint64_t)acpi.s5_type << 10 | 0x2000);
-	for (uint64_t end = now_us() + 1000000; now_us() < end;) /* a monitor may take its time */
+	for (uint64_t end = now_us() + 1000000; now_us() < end;) /* the monitor may need a moment */
 		relax();
 }
 
@@ -131,7 +131,7 @@ void acpi_reset(void)
 	acpi_write(&acpi.reset, acpi.reset_value);
 }
 
-/* Reads the descriptors of one _CRS: up to its end tag, or to the next device. */
+/* Reads the descriptors of one _CRS, up to its end tag or the next device. */
 static void read_resources(const uint8_t *p, const uint8_t *end, struct acpi_device *d)
 {
 	for (; p + 12 <= end; p++) {

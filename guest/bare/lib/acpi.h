@@ -1,9 +1,9 @@
 /*
- * acpi: what a test guest needs of the firmware tables (ACPI 6.4).
+ * acpi: reads what a test guest needs from the firmware tables (ACPI 6.4).
  *
- * Nothing about the board is known beforehand: ports come from the FADT, MADT
- * and MCFG, devices from a search through the DSDT's bytes for their _HID and
- * the first resource descriptors that follow it (no AML interpreter).
+ * A guest knows nothing about the board beforehand. It takes ports and addresses from the
+ * FADT, MADT and MCFG. It finds a device by searching the DSDT's bytes for the _HID and reading
+ * the first resource descriptors after it (no AML interpreter).
  */
 #ifndef GUEST_ACPI_H
 #define GUEST_ACPI_H
@@ -34,22 +34,22 @@ struct acpi_info {
 };
 extern struct acpi_info acpi;
 
-/* Reads all tables; leaves acpi zeroed when there is no RSDP. */
+/* Reads all tables; leaves acpi zeroed if there is no RSDP. */
 void acpi_init(void);
-/* A table by signature, or NULL. */
+/* Returns the table with this signature, or NULL. */
 const uint8_t *acpi_table(const char *signature);
 void acpi_write(const struct acpi_reg *reg, uint64_t v);
-/* Returns only if the machine stays on. */
+/* Enters S5. Returns only if the machine stays on. */
 void acpi_poweroff(void);
 void acpi_reset(void);
 
-/* The nth device with this _HID string: its first window and interrupt. */
+/* The first window and interrupt of the nth device with this _HID string. */
 struct acpi_device {
 	uint64_t base;
 	uint32_t len;
 	bool port;
 	uint32_t gsi;	   /* 0: none */
-	uint8_t irq_flags; /* of the extended interrupt descriptor: bit 1 edge, bit 2 low */
+	uint8_t irq_flags; /* of the extended interrupt descriptor: bit 1 edge, bit 2 active low */
 };
 bool acpi_find(const char *hid, unsigned nth, struct acpi_device *out);
 

@@ -63,10 +63,10 @@ void lapic_enable(void)
 	} else {
 		wrmsr(MSR_APIC_BASE, base);
 	}
-	outb(0x21, 0xff); /* a PC's PIC, where there is one, stays out of it */
+	outb(0x21, 0xff); /* mask the PIC, if the board has one */
 	outb(0xa1, 0xff);
 	lapic_write(LAPIC_SPURIOUS, 0x100 | 0x5f);
-	lapic_write(0x80, 0); /* task priority: everything */
+	lapic_write(0x80, 0); /* task priority 0: accept every vector */
 }
 
 uint32_t ioapic_read(unsigned reg)

@@ -1,4 +1,4 @@
-/* blk: a small virtio-blk driver (virtio 1.2, section 5.2), polling. */
+/* blk: a small polling virtio-blk driver (virtio 1.2, section 5.2). */
 #ifndef GUEST_BLK_H
 #define GUEST_BLK_H
 
@@ -43,11 +43,11 @@ struct blk {
 	volatile uint8_t status;
 };
 
-/* Finds the nth disk. */
+/* Finds the nth disk. Returns false if there is none. */
 bool blk_find(struct blk *b, unsigned nth);
-/* (Re)starts it: reset, features, queue 0 with size entries, DRIVER_OK. */
+/* (Re)starts the disk: reset, features, queue 0 with size entries, DRIVER_OK. */
 bool blk_start(struct blk *b, uint64_t features, unsigned size, unsigned vector);
-/* One request, waited for: its status byte or BLK_NO_ANSWER. */
+/* Makes one request and waits. Returns its status byte, or BLK_NO_ANSWER. */
 int blk_io(struct blk *b, uint32_t type, uint64_t sector, void *data, uint32_t len_bytes);
 
 #endif

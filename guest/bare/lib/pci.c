@@ -84,7 +84,7 @@ uint64_t pci_bar(uint16_t bdf, unsigned bar, uint64_t *len)
 
 	if (lo & 1)
 		return 0;
-	pci_write(bdf, PCI_COMMAND, 2, command & ~3u); /* not decoded while it is probed */
+	pci_write(bdf, PCI_COMMAND, 2, command & ~3u); /* no decoding while the BAR is probed */
 	pci_write(bdf, reg, 4, 0xffffffff);
 	uint32_t mask = pci_read(bdf, reg, 4) & ~15u;
 	pci_write(bdf, reg, 4, lo);

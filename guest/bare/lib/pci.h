@@ -1,5 +1,5 @@
 /*
- * pci: configuration space by ECAM (address from the MCFG) and by ports 0xcf8/0xcfc.
+ * pci: access to configuration space by ECAM (address from the MCFG) and by ports 0xcf8/0xcfc.
  */
 #ifndef GUEST_PCI_H
 #define GUEST_PCI_H
@@ -21,17 +21,17 @@
 /* bdf: bus << 8 | device << 3 | function. size 1, 2 or 4; reg naturally aligned. */
 uint32_t pci_port_read(uint16_t bdf, unsigned reg, unsigned size);
 void pci_port_write(uint16_t bdf, unsigned reg, unsigned size, uint32_t v);
-/* By ECAM where there is one, else by the ports. */
+/* Uses ECAM if the board has it, else the ports. */
 uint32_t pci_read(uint16_t bdf, unsigned reg, unsigned size);
 void pci_write(uint16_t bdf, unsigned reg, unsigned size, uint32_t v);
 bool pci_has_ecam(void);
 
-/* The next capability of this id after reg (0: the first); 0 if none. */
+/* Returns the register of the next capability with this id after reg (0: the first), or 0. */
 unsigned pci_find_cap(uint16_t bdf, uint8_t id, unsigned after);
-/* Address of a memory BAR, 0 if it is not one or not placed; *len its size (the BAR is probed). */
+/* Returns a memory BAR's address, or 0 (another kind, or no address). Probes its size into *len. */
 uint64_t pci_bar(uint16_t bdf, unsigned bar, uint64_t *len);
 
-/* MSI-X: entry of the table -> vector on this CPU; then enable. */
+/* MSI-X: first point table entries at vectors of this CPU, then enable. */
 struct pci_msix {
 	uint16_t bdf;
 	unsigned cap;

@@ -219,7 +219,7 @@ static void traps_init(void)
 		idt[2 * i + 1] = a >> 32;
 	}
 	trap_load_idt();
-	/* The TSS matters only when a trap comes from CPL3: RSP0. */
+	/* The CPU reads the TSS only for a trap from CPL3, to load RSP0. */
 	__builtin_memcpy(&tss[1], &top, sizeof(top));
 	tss_descriptor[0] = (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 |
 			    (base >> 24 & 0xff) << 56;

@@ -67,7 +67,7 @@ static inline void cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
 			 : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
 			 : "a"(leaf), "c"(sub));
 }
-/* MMIO of the width of the type; the access is one instruction. */
+/* MMIO accesses; each is one instruction of the type's width. */
 #define mmio_r8(p) (*(volatile uint8_t *)(p))
 #define mmio_r16(p) (*(volatile uint16_t *)(p))
 #define mmio_r32(p) (*(volatile uint32_t *)(p))
@@ -102,16 +102,16 @@ static inline uint64_t load64(const void *p)
 	return v;
 }
 
-/* --- saying things ---------------------------------------------------------- */
+/* --- printing --------------------------------------------------------------- */
 void rt_putc(char c);
-/* %s %c %u %lu %x %lx %d %%; a width with leading zeros for %x only (%08x). */
+/* Supports %s %c %u %lu %x %lx %d %%; a width with leading zeros for %x only (%08x). */
 void rt_print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* One TAP line; returns cond. */
+/* Prints one TAP line. Returns cond. */
 bool ok(bool cond, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void skip(const char *what, const char *why);
-/* The plan line ("1..N"), then ACPI S5. Never returns. */
+/* Prints the plan line ("1..N"), then enters ACPI S5. Never returns. */
 _Noreturn void rt_done(void);
-/* Says why and stops without powering off: for guests that cannot go on. */
+/* Prints the reason and stops without powering off: for guests that cannot go on. */
 _Noreturn void rt_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void rt_halt(void);
 
@@ -129,7 +129,7 @@ extern uint64_t boot_kind; /* 1: Linux 64-bit entry, 2: PVH */
 extern uint64_t boot_ptr;
 extern char image_end[];
 
-/* Make [base, base + len) accessible one to one, also above 4 GiB. */
+/* Maps [base, base + len) one to one, also above 4 GiB. */
 void map_range(uint64_t base, uint64_t len);
 
 /* --- traps ------------------------------------------------------------------- */
@@ -138,15 +138,15 @@ struct trap_frame {
 	uint64_t vector, error, rip, cs, rflags, rsp, ss;
 };
 typedef void (*trap_fn)(struct trap_frame *f);
-/* Vectors 0 … 0x5f. From 0x20 on, the local APIC's EOI is sent after fn. */
+/* Vectors 0 … 0x5f. From 0x20 on, the trap handler sends the local APIC's EOI after fn. */
 void trap_set(unsigned vector, trap_fn fn);
 void trap_load_idt(void);
 
 /* --- time --------------------------------------------------------------------- */
-/* From kvmclock; 0 where there is none (callers then count loops). */
+/* Returns the TSC's rate from kvmclock, or 0 if there is none (callers then count loops). */
 uint64_t tsc_khz(void);
 uint64_t now_us(void);
-/* Spins, interrupts enabled, until *flag >= want or the time is over. */
+/* Spins with interrupts enabled. Returns true if *flag >= want within timeout_ms, else false. */
 bool wait_for(const volatile uint32_t *flag, uint32_t want, unsigned timeout_ms);
 
 #endif

@@ -1,13 +1,13 @@
 /*
- * start: from either boot protocol to main() in long mode.
+ * start: enters main() in long mode, from either boot protocol.
  *
  * _start is the Linux 64-bit entry (long mode, RSI = boot_params), _start32 the
  * PVH entry (32-bit protected mode, EBX = hvm_start_info); both are weak, so
- * that a guest may begin with instructions of its own and jump to
- * start64_common or start32_common. From then on the guest runs on its own
- * stack, GDT, IDT and page tables: the first 4 GiB one to one.
+ * that a guest may begin with its own instructions and jump to
+ * start64_common or start32_common. From there the guest runs on its own
+ * stack, GDT, IDT and page tables, which map the first 4 GiB one to one.
  *
- * Only instructions that the simplest software KVM executes at CPL0 are used.
+ * This file uses only instructions that the simplest software KVM executes at CPL0.
  */
 	.section .note.pvh, "a"
 	.align 4
@@ -81,7 +81,7 @@ trap_stubs:
 	.align 16
 	.if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17)
 	.else
-	pushq $0			/* where the CPU pushes no error code */
+	pushq $0			/* in place of the error code that the CPU does not push */
 	.endif
 	pushq $vector
 	jmp trap_entry

@@ -210,7 +210,7 @@ void ring_init(struct ring *r, unsigned n, unsigned size)
 	static uint64_t used[4][RING_MAX + 2] __attribute__((aligned(64)));
 
 	*r = (struct ring){ .desc = desc[n], .size = size };
-	/* Only what is used: a software KVM clears a few bytes a microsecond. */
+	/* Clear only the part in use: a software KVM clears a few bytes per microsecond. */
 	memset(desc[n], 0, sizeof(desc[n][0]) * size);
 	memset(avail[n], 0, 6 + 2 * size);
 	memset(used[n], 0, 6 + 8 * size);

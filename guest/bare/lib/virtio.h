@@ -1,6 +1,6 @@
 /*
- * virtio: a driver's side over PCI modern or MMIO (virtio 1.2, sections 4.1 and 4.2),
- * with rings that a test fills as wrongly as it likes.
+ * virtio: the driver's side of modern PCI and MMIO (virtio 1.2, sections 4.1 and 4.2),
+ * with rings that a test may fill with any wrong content.
  */
 #ifndef GUEST_VIRTIO_H
 #define GUEST_VIRTIO_H
@@ -40,18 +40,18 @@ struct vio {
 	uint8_t irq_flags;
 };
 
-/* The nth device of this type, PCI first, then MMIO; false: there is none. */
+/* Finds the nth device of this type, PCI first, then MMIO. Returns false if there is none. */
 bool vio_find(uint16_t type, unsigned nth, struct vio *v);
 
 uint8_t vio_status(const struct vio *v);
 void vio_set_status(const struct vio *v, uint8_t status);
-/* Writes 0 and waits until it reads back. */
+/* Writes status 0 and waits until it reads back as 0. */
 bool vio_reset(const struct vio *v);
 uint64_t vio_features(const struct vio *v);
 void vio_set_features(const struct vio *v, uint64_t features);
-/* Reset, ACKNOWLEDGE, DRIVER, features (masked by the offer), FEATURES_OK; false if refused. */
+/* Reset, ACKNOWLEDGE, DRIVER, features (masked by the offer), FEATURES_OK. False if refused. */
 bool vio_negotiate(const struct vio *v, uint64_t want);
-uint32_t vio_isr(const struct vio *v); /* reads, and acknowledges */
+uint32_t vio_isr(const struct vio *v); /* reading acknowledges the interrupt */
 uint8_t vio_generation(const struct vio *v);
 uint64_t vio_config(const struct vio *v, unsigned off, unsigned size);
 unsigned vio_queue_max(const struct vio *v, unsigned q);
@@ -86,18 +86,18 @@ struct ring {
 	uint64_t notify; /* address of the queue's notify register */
 };
 
-/* Lays ring out in memory of n (0 … 3), zeroed, not told to the device. */
+/* Lays the ring out, zeroed, in memory slot n (0 … 3). Does not touch the device. */
 void ring_init(struct ring *r, unsigned n, unsigned size);
-/* Tells the device; vector: MSI-X entry or NO_VECTOR. */
+/* Enables the queue with this ring; vector is an MSI-X entry or NO_VECTOR. */
 void ring_enable(const struct vio *v, struct ring *r, unsigned queue, unsigned vector);
-/* The same with any size and addresses, as a hostile driver does. */
+/* Like ring_enable, with any size and addresses, as a hostile driver does. */
 void ring_enable_raw(const struct vio *v, unsigned queue, unsigned size, uint64_t desc,
 		     uint64_t avail, uint64_t used, unsigned vector);
 void ring_desc(struct ring *r, unsigned i, const volatile void *addr, uint32_t len, uint16_t flags,
 	       uint16_t next);
 void ring_offer(struct ring *r, uint16_t head);
 void ring_kick(const struct vio *v, const struct ring *r);
-/* Waits for one more used element; false after timeout_ms. */
+/* Waits for one more used element. Returns false after timeout_ms. */
 bool ring_wait(struct ring *r, unsigned timeout_ms, uint32_t *id, uint32_t *len);
 
 #endif
