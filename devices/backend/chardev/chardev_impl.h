@@ -131,7 +131,6 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 int chardev_open_pty(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 		     struct err *err);
 /* The path alone: its length, and that nothing but a socket is there. */
-int chardev_check_socket(const struct keyvals *cfg, struct err *err);
 int chardev_open_socket(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 			struct err *err);
 

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/core/unix_socket.h"
+
 const struct key chardev_keys[] = {
 	[CHARDEV_KEY_SINK] = { "sink", KEY_CHOICE, KEY_BARE, "stdio|pty|null|off", NULL, 0, 0,
 			       "stdio|pty|null|off", "where characters go to and come from" },
@@ -70,7 +72,7 @@ static int look(const struct keyvals *cfg, struct loop *loop, struct chardev **o
 	if (file)
 		rc = look_at_file(cfg->option, file, err);
 	else if (path)
-		rc = chardev_check_socket(cfg, err);
+		rc = unix_socket_look(cfg->option, "socket", path, err);
 	if (rc)
 		return rc;
 	return chardev_new(cfg, loop, &ops, sizeof(struct chardev), 0, out, err, "%s%s",

@@ -18,12 +18,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "vmm/core/bytes.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
+#include "vmm/core/unix_socket.h"
 
 #define RETRY_NS 1000000000ull
 #define IN_BYTES (256u << 10)
@@ -31,8 +31,8 @@
 #define LEN_BYTES 4u
 
 struct stream {
-	struct net net;		 /* first */
-	struct sockaddr_un addr; /* sun_path "": an fd, which cannot be had again */
+	struct net net;			     /* first */
+	char path[UNIX_SOCKET_PATH_MAX + 1]; /* "": an fd, which cannot be had again */
 	struct loop_watch *retry;
 	bool ended;		    /* the socket will give nothing more, or is out of step */
 	uint32_t tail_at, tail_end; /* bytes of tail that are still to be sent */
@@ -52,7 +52,7 @@ static void lost(struct stream *s)
 	net_port_close(&s->net, 0);
 	s->tail_at = s->tail_end = s->in_at = s->in_end = 0;
 	s->ended = false;
-	if (s->addr.sun_path[0])
+	if (s->path[0])
 		loop_timer_arm(s->retry, RETRY_NS);
 	net_lost(&s->net, "the other end is gone");
 }
@@ -266,13 +266,11 @@ static void stream_event(struct net *net, unsigned queue, uint32_t events)
 /* 0, or -errno. */
 static int connect_path(struct stream *s)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), rc;
+	int fd = unix_socket_connect(s->path, SOCK_NONBLOCK), rc;
 
 	if (fd < 0)
-		return -errno;
-	rc = connect(fd, (struct sockaddr *)&s->addr, sizeof(s->addr)) ? -errno : 0;
-	if (!rc)
-		rc = net_port_open(&s->net, 0, fd);
+		return fd;
+	rc = net_port_open(&s->net, 0, fd);
 	if (rc)
 		close(fd);
 	return rc;
@@ -354,17 +352,15 @@ int net_stream_open(const struct net_config *cfg, struct net **out, struct err *
 
 	if (!strncmp(cfg->stream, "fd:", 3))
 		return open_fd(cfg, cfg->stream + 3, out, err);
-	if (!*cfg->stream || strlen(cfg->stream) >= sizeof(s->addr.sun_path))
-		return err_set(err, ENAMETOOLONG,
-			       "%s stream=%s: a socket's path has 1 to %zu bytes", cfg->option,
-			       cfg->stream, sizeof(s->addr.sun_path) - 1);
+	rc = unix_socket_check(cfg->option, "stream", cfg->stream, 0, err);
+	if (rc)
+		return rc;
 	if (cfg->dry_run)
 		return net_describe(cfg, out, err, "stream %.100s", cfg->stream);
 	s = create(cfg, err);
 	if (!s)
 		return -ENOMEM;
-	s->addr.sun_family = AF_UNIX;
-	strcpy(s->addr.sun_path, cfg->stream);
+	strcpy(s->path, cfg->stream);
 	snprintf(s->net.what, sizeof(s->net.what), "stream %.100s", cfg->stream);
 	rc = loop_watch_timer(cfg->loop, on_retry, s, &s->retry);
 	if (!rc)

@@ -8,11 +8,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "devices/backend/vhost/user_msg.h"
 #include "vmm/core/clock.h"
+#include "vmm/core/unix_socket.h"
 
 unsigned vhost_user_timeout_ms = 5000;
 
@@ -180,6 +180,9 @@ static int cannot_connect(const char *path, const char *what, int code, struct e
 {
 	struct stat st;
 
+	if (code == ENAMETOOLONG)
+		return err_set(err, code, "%s: socket path %.200s: longer than %zu bytes", what,
+			       path, UNIX_SOCKET_PATH_MAX);
 	if (!stat(path, &st) && !S_ISSOCK(st.st_mode))
 		return err_set(err, ENOTSOCK,
 			       "%s: %s: not a socket; give the one that the "
@@ -196,22 +199,11 @@ static int cannot_connect(const char *path, const char *what, int code, struct e
 
 int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err)
 {
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	int fd, rc;
+	int fd = unix_socket_connect(path, 0), rc;
 
 	*vu = (struct vhost_user){ .fd = -1 };
-	if (strlen(path) >= sizeof(sun.sun_path))
-		return err_set(err, ENAMETOOLONG, "%s: socket path %s: longer than %zu bytes", what,
-			       path, sizeof(sun.sun_path) - 1);
-	memcpy(sun.sun_path, path, strlen(path));
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return err_sys(err, errno, "%s", what);
-	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun))) {
-		rc = cannot_connect(path, what, errno, err);
-		close(fd);
-		return rc;
-	}
+		return cannot_connect(path, what, -fd, err);
 	vhost_user_adopt(vu, fd);
 	rc = vhost_user_agree(vu);
 	if (!rc)

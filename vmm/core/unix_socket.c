@@ -1,0 +1,124 @@
+/* unix_socket: see unix_socket.h. */
+#include "vmm/core/unix_socket.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int unix_socket_check(const char *option, const char *key, const char *path, size_t spare_bytes,
+		      struct err *err)
+{
+	size_t max = UNIX_SOCKET_PATH_MAX - spare_bytes;
+
+	if (!*path || strlen(path) > max)
+		return err_set(err, ENAMETOOLONG,
+			       "%s %s=%.200s: a socket's path has 1 to %zu bytes here", option, key,
+			       path, max);
+	return 0;
+}
+
+int unix_socket_look(const char *option, const char *key, const char *path, struct err *err)
+{
+	struct stat st;
+	int rc = unix_socket_check(option, key, path, 0, err);
+
+	if (rc)
+		return rc;
+	if (!lstat(path, &st) && !S_ISSOCK(st.st_mode))
+		return err_set(err, EEXIST, "%s %s=%s: exists and is not a socket", option, key,
+			       path);
+	return 0;
+}
+
+int unix_socket_connect(const char *path, int flags)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd, rc;
+
+	if (!*path)
+		return -ENOENT;
+	if (strlen(path) > UNIX_SOCKET_PATH_MAX)
+		return -ENAMETOOLONG;
+	strcpy(addr.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+	if (fd < 0)
+		return -errno;
+	if (!connect(fd, (const struct sockaddr *)&addr, sizeof(addr)))
+		return fd;
+	rc = -errno;
+	close(fd);
+	return rc;
+}
+
+/* Does a process listen at path? If not, a dead one has left it behind. */
+static bool live(const char *path)
+{
+	int fd = unix_socket_connect(path, SOCK_NONBLOCK);
+
+	if (fd >= 0)
+		close(fd);
+	return fd != -ECONNREFUSED;
+}
+
+/* 0, or -errno with err filled. */
+static int bind_path(struct unix_listener *l, const char *option, const char *key, struct err *err)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct stat st;
+	int rc;
+
+	strcpy(addr.sun_path, l->path);
+	fchmod(l->fd, 0600); /* Linux: the mode that bind gives the path */
+	if (bind(l->fd, (const struct sockaddr *)&addr, sizeof(addr))) {
+		if (errno != EADDRINUSE)
+			return err_sys(err, errno, "%s %s=%s", option, key, l->path);
+		rc = unix_socket_look(option, key, l->path, err);
+		if (rc)
+			return rc;
+		if (live(l->path))
+			return err_set(err, EADDRINUSE, "%s %s=%s: another process listens there",
+				       option, key, l->path);
+		unlink(l->path);
+		if (bind(l->fd, (const struct sockaddr *)&addr, sizeof(addr)))
+			return err_sys(err, errno, "%s %s=%s", option, key, l->path);
+	}
+	if (!lstat(l->path, &st)) {
+		l->dev = st.st_dev;
+		l->ino = st.st_ino;
+	}
+	return 0;
+}
+
+int unix_socket_listen(struct unix_listener *l, const char *option, const char *key,
+		       const char *path, int backlog, struct err *err)
+{
+	int rc = unix_socket_check(option, key, path, 0, err);
+
+	*l = (struct unix_listener){ .fd = -1 };
+	if (rc)
+		return rc;
+	strcpy(l->path, path);
+	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (l->fd < 0)
+		return err_sys(err, errno, "%s %s=%s", option, key, path);
+	rc = bind_path(l, option, key, err);
+	if (!rc && listen(l->fd, backlog))
+		rc = err_sys(err, errno, "%s %s=%s", option, key, path);
+	if (rc)
+		unix_socket_close(l);
+	return rc;
+}
+
+void unix_socket_close(struct unix_listener *l)
+{
+	struct stat st;
+
+	if (l->fd >= 0)
+		close(l->fd);
+	if (l->ino && !lstat(l->path, &st) && st.st_dev == l->dev && st.st_ino == l->ino)
+		unlink(l->path);
+	*l = (struct unix_listener){ .fd = -1 };
+}

@@ -1,0 +1,48 @@
+/*
+ * unix_socket: Unix stream sockets that a path names: listening and connecting.
+ *
+ * Messages begin with the option and its key, as the person gave them: "--serial socket=PATH: ".
+ * Descriptors are closed on exec. No shared state: any thread.
+ */
+#ifndef BANTAM_CORE_UNIX_SOCKET_H
+#define BANTAM_CORE_UNIX_SOCKET_H
+
+#include <stddef.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+#include "vmm/core/err.h"
+
+/* The bytes of a path, without the NUL. */
+#define UNIX_SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+
+struct unix_listener {
+	int fd; /* non-blocking; -1: not listening */
+	char path[UNIX_SOCKET_PATH_MAX + 1];
+	dev_t dev; /* the path as bind made it; ino 0: it did not */
+	ino_t ino;
+};
+
+/*
+ * May a socket listen at path or connect to it? Its length must leave spare_bytes, for names
+ * that the caller derives from it. 0, or -ENAMETOOLONG (also for "").
+ */
+int unix_socket_check(const char *option, const char *key, const char *path, size_t spare_bytes,
+		      struct err *err);
+/* Would unix_socket_listen refuse what lies at path? Only looks. 0 or -errno. */
+int unix_socket_look(const char *option, const char *key, const char *path, struct err *err);
+/*
+ * Listen at path, which only its owner may then connect to: behind it is often a root shell. A
+ * socket that nobody listens at any more, such as one of a killed VM, is replaced; anything else
+ * that lies there is refused. *l belongs to the caller, also after an error: it is closed then.
+ * 0 or -errno.
+ */
+int unix_socket_listen(struct unix_listener *l, const char *option, const char *key,
+		       const char *path, int backlog, struct err *err);
+/* Closes the socket and removes its path, unless another file has taken its place since. */
+void unix_socket_close(struct unix_listener *l);
+
+/* Returns a descriptor that is connected to path, or -errno. flags: 0 or SOCK_NONBLOCK. */
+int unix_socket_connect(const char *path, int flags);
+
+#endif
