@@ -41,15 +41,22 @@ struct boot_request {
 	const char *cache_dir;
 };
 
+/* What the first vCPU has in its registers at entry_addr; vmm/arch/ARCH sets them. */
+union boot_regs {
+	struct {
+		uint64_t rsi;	    /* LINUX64: boot_params */
+		uint64_t rbx;	    /* PVH: hvm_start_info */
+		uint64_t cr3;	    /* LINUX64: identity map of the first 4 GiB at least */
+		uint64_t gdt;	    /* table of gdt_bytes that holds flat segments */
+		uint16_t gdt_bytes; /* selector 0x10 code, 0x18 data, 0x20 TSS */
+	} x86;
+};
+
 struct boot_info {
-	enum boot_entry_kind entry; /* LINUX64 or PVH */
+	enum boot_entry_kind entry; /* not AUTO */
 	const char *format;	    /* "bzImage", "bzImage payload (xz, cached)", "ELF" … */
-	uint64_t rip;
-	uint64_t rsi;	    /* LINUX64: boot_params (arch sets it in RSI) */
-	uint64_t rbx;	    /* PVH: hvm_start_info */
-	uint64_t cr3;	    /* LINUX64: identity map of the first 4 GiB at least */
-	uint64_t gdt;	    /* table of gdt_bytes that holds flat segments */
-	uint16_t gdt_bytes; /* selector 0x10 code, 0x18 data, 0x20 TSS */
+	uint64_t entry_addr;	    /* of the kernel's first instruction */
+	union boot_regs regs;
 	uint64_t kernel_base, kernel_bytes;
 	uint64_t initrd_base, initrd_bytes;
 	uint64_t cmdline_base;
@@ -58,16 +65,20 @@ struct boot_info {
 
 /*
  * Everything in one call. mem is fresh: zero where nothing was written yet (what
- * a kernel wants zeroed is not written again). Addresses: boot/x86_64/layout.h.
+ * a kernel wants zeroed is not written again). Addresses: boot/ARCH/layout.h.
  */
 int boot_load(struct mem *mem, const struct boot_request *req, const struct board *board,
 	      struct boot_info *info, struct err *err);
 
-/* The memory map as the guest is told it (e820 types: 1 RAM, 2 reserved); returns the count. */
+/*
+ * The memory map as the guest is told it, sorted; returns the count. The numbers are those of
+ * x86's e820 map.
+ */
+enum boot_map_type { BOOT_MAP_RAM = 1, BOOT_MAP_RESERVED = 2 };
 struct boot_map_entry {
 	uint64_t base;
 	uint64_t len_bytes;
-	uint32_t type;
+	enum boot_map_type type;
 };
 unsigned boot_memory_map(const struct mem *mem, const struct board *board,
 			 struct boot_map_entry *map, unsigned max);

@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "boot/x86_64/layout.h"
+#include "boot/elf.h"
 #include "vmm/core/bytes.h"
 #include "vmm/core/log.h"
 

@@ -16,7 +16,9 @@
 
 #include <stdbool.h>
 
-#include "boot/kernel.h"
+#include "boot/file.h"
+#include "boot/kernel_image.h"
+#include "vmm/core/mem.h"
 
 #define CACHE_MAX_ENTRIES 8
 

@@ -1,26 +1,22 @@
 /*
- * elf: see kernel.h.
+ * elf: see elf.h.
  *
  * Both classes are read: a 32-bit ELF can be entered through its PVH note only.
  * Program headers must lie in the first SOURCE_HEAD_MAX bytes, so that a packed
  * ELF can be decoded straight to where its segments belong.
  */
+#include "boot/elf.h"
+
 #include <elf.h>
 #include <errno.h>
 #include <string.h>
 
-#include "boot/kernel.h"
-#include "boot/x86_64/layout.h"
+#include "boot/arch.h"
 #include "vmm/core/bytes.h"
 
 #define MAX_PHDRS 128u
 #define MAX_NOTE_BYTES 65536u
 #define XEN_ELFNOTE_PHYS32_ENTRY 18u
-
-/* The limits of Linux x86, when no setup header tells: COMMAND_LINE_SIZE, initrd_addr_max. */
-#define LINUX_CMDLINE_MAX 2047u
-#define OTHER_CMDLINE_MAX 4095u
-#define LINUX_INITRD_MAX 0x7fffffffull
 
 struct phdr {
 	uint32_t type;
@@ -46,6 +42,9 @@ static int bad(const struct boot_file *file, struct err *err, const char *why)
 static const char *machine_name(unsigned machine)
 {
 	switch (machine) {
+	case EM_X86_64:
+	case EM_386:
+		return "x86";
 	case EM_AARCH64:
 		return "arm64";
 	case EM_ARM:
@@ -75,9 +74,9 @@ static int parse_header(const struct boot_file *file, const uint8_t *b, uint32_t
 		return bad(file, err, "truncated within its header");
 	type = get_le16(b + offsetof(Elf64_Ehdr, e_type));
 	machine = get_le16(b + offsetof(Elf64_Ehdr, e_machine));
-	if (machine != EM_X86_64 && machine != EM_386)
-		return err_set(err, ENOEXEC, "%s %s: an ELF for %s; the guest is x86-64",
-			       file->what, file->path, machine_name(machine));
+	if (!boot_arch_runs(machine))
+		return err_set(err, ENOEXEC, "%s %s: an ELF for %s; the guest is %s", file->what,
+			       file->path, machine_name(machine), boot_arch_name);
 	if (type == ET_REL)
 		return bad(file, err, "an object file, not linked (a kernel module?)");
 	if (type != ET_EXEC && type != ET_DYN)
@@ -156,11 +155,12 @@ int elf_check_segments(const struct mem *mem, const struct boot_file *file,
 	for (unsigned i = 0; i < elf->nsegs; i++) {
 		const struct kernel_segment *s = &elf->seg[i];
 
-		if (s->paddr < LAYOUT_HIGH)
+		if (s->paddr < boot_arch_place.kernel_min)
 			return err_set(
 				err, ENOEXEC,
-				"%s %s: a segment at %#llx; below 1 MiB is bantam's own boot data",
-				file->what, file->path, (unsigned long long)s->paddr);
+				"%s %s: a segment at %#llx; below %llu MiB is bantam's own boot data",
+				file->what, file->path, (unsigned long long)s->paddr,
+				(unsigned long long)boot_arch_place.kernel_min >> 20);
 		if (!mem_slice(mem, gpa(s->paddr), s->mem_bytes))
 			return err_set(
 				err, ENOMEM,
@@ -242,7 +242,7 @@ static int load_notes(struct mem *mem, struct boot_source *src, struct kernel_im
 
 bool elf_entry_ok(const struct kernel_image *elf, uint64_t addr)
 {
-	if (addr >= LAYOUT_4G)
+	if (addr >= boot_arch_place.entry_end)
 		return false;
 	for (unsigned i = 0; i < elf->nsegs; i++)
 		if (addr >= elf->seg[i].paddr && addr - elf->seg[i].paddr < elf->seg[i].mem_bytes)
@@ -294,49 +294,4 @@ int elf_load(struct mem *mem, struct boot_source *src, struct kernel_image *elf,
 	elf->entry_ok = h.is64 && elf_entry_ok(elf, h.entry);
 	elf->has_pvh = elf->has_pvh && elf_entry_ok(elf, elf->pvh_entry);
 	return ret;
-}
-
-int elf_enter(const struct boot_file *file, const struct kernel_image *elf,
-	      enum boot_entry_kind want, struct kernel *k, struct err *err)
-{
-	k->is_linux = k->is_linux || elf->is_linux || !elf->has_pvh;
-	/*
-	 * Both ways start Linux equally fast; its 64-bit entry takes all that
-	 * boot_params can say. e_entry of another kernel may mean anything.
-	 */
-	if (want == BOOT_ENTRY_AUTO)
-		want = elf->entry_ok && k->is_linux ? BOOT_ENTRY_LINUX64 : BOOT_ENTRY_PVH;
-	if (want == BOOT_ENTRY_PVH && !elf->has_pvh)
-		return err_set(err, ENOEXEC, "%s %s: no %s: no PVH note (Linux: CONFIG_PVH)%s",
-			       file->what, file->path,
-			       elf->entry_ok ? "PVH entry" : "entry that bantam knows",
-			       elf->entry_ok ?
-				       "" :
-				       ", and e_entry is no physical address of 64-bit code in it");
-	if (want == BOOT_ENTRY_LINUX64 && !elf->entry_ok)
-		return err_set(
-			err, ENOEXEC,
-			"%s %s: no 64-bit entry: e_entry %#llx is no physical address of 64-bit code in it",
-			file->what, file->path, (unsigned long long)elf->entry);
-	k->entry = want;
-	k->rip = want == BOOT_ENTRY_PVH ? elf->pvh_entry : elf->entry;
-	if (!k->end)
-		k->base = UINT64_MAX;
-	for (unsigned i = 0; i < elf->nsegs; i++) {
-		const struct kernel_segment *s = &elf->seg[i];
-
-		if (s->paddr < k->base)
-			k->base = s->paddr;
-		if (s->paddr + s->mem_bytes > k->end)
-			k->end = s->paddr + s->mem_bytes;
-	}
-	if (!k->setup_bytes) {
-		k->cmdline_max = k->is_linux ? LINUX_CMDLINE_MAX : OTHER_CMDLINE_MAX;
-		k->initrd_max = k->is_linux ? LINUX_INITRD_MAX : LAYOUT_4G - 1;
-		k->initrd_above_4g = k->is_linux;
-	}
-	/* Linux reads a PVH module's address as 32 bits. */
-	if (want == BOOT_ENTRY_PVH)
-		k->initrd_above_4g = false;
-	return 0;
 }

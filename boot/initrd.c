@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "boot/x86_64/layout.h"
+#include "boot/arch.h"
 
 #define PAGE 4096ull
 
@@ -25,16 +25,15 @@ static uint64_t place(uint64_t lo, uint64_t hi, uint64_t len_bytes, const struct
 
 static uint64_t find_place(const struct mem *mem, const struct kernel *k, uint64_t len_bytes)
 {
-	uint64_t hi = LAYOUT_HIGH + mem_run(mem, gpa(LAYOUT_HIGH));
-	uint64_t at;
+	uint64_t lo = boot_arch_place.kernel_min;
+	uint64_t end = lo + mem_run(mem, gpa(lo));
+	uint64_t hi = end > k->initrd_max + 1 ? k->initrd_max + 1 : end;
+	uint64_t at = place(lo, hi, len_bytes, k);
 
-	if (hi > k->initrd_max + 1)
-		hi = k->initrd_max + 1;
-	at = place(LAYOUT_HIGH, hi, len_bytes, k);
-	for (unsigned i = mem->nregions; !at && k->initrd_above_4g && i > 0; i--) {
+	for (unsigned i = mem->nregions; !at && k->initrd_beyond && i > 0; i--) {
 		const struct mem_region *r = &mem->region[i - 1];
 
-		if (r->base.v >= LAYOUT_4G)
+		if (r->base.v >= end)
 			at = place(r->base.v, r->base.v + r->len_bytes, len_bytes, k);
 	}
 	return at;

@@ -1,8 +1,8 @@
 /*
  * initrd: as high in guest memory as the kernel lets it lie, page aligned.
  *
- * Below both k->initrd_max and the end of low memory, clear of the kernel's
- * own memory; above 4 GiB when it does not fit there and the kernel can. Errors
+ * Below both k->initrd_max and the end of the RAM that holds the kernel, clear of the
+ * kernel's own memory; in the RAM beyond when it does not fit there and the kernel can. Errors
  * name the file. Thread: the builder.
  */
 #ifndef BANTAM_BOOT_INITRD_H

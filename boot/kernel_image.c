@@ -1,8 +1,8 @@
-/* kernel_image: see kernel.h. */
+/* kernel_image: see kernel_image.h. */
+#include "boot/kernel_image.h"
+
 #include <string.h>
 #include <sys/mman.h>
-
-#include "boot/kernel.h"
 
 /* Mapped, not from the heap: a megabyte that is needed for a few milliseconds. */
 bool kernel_image_alloc_tail(struct kernel_image *image, uint64_t tail_bytes)

@@ -1,9 +1,11 @@
-/* payload: see kernel.h. */
+/* payload: see payload.h. */
+#include "boot/payload.h"
+
 #include <errno.h>
 #include <string.h>
 
 #include "boot/cache.h"
-#include "boot/kernel.h"
+#include "boot/elf.h"
 #include "boot/unpack.h"
 
 /* What an ELF may hold beside what it loads, before it is called a bomb. */
@@ -33,10 +35,17 @@ static int read_rest(struct boot_source *src, const struct payload *payload,
 	return ret;
 }
 
-int boot_payload_load(struct mem *mem, const char *cache_dir, const struct boot_file *file,
+/* A kernel that came by a descriptor has no identity but its contents. */
+static const char *cache_of(const struct boot_request *req)
+{
+	return req->kernel_fd && !req->kernel_sha256 ? NULL : req->cache_dir;
+}
+
+int boot_payload_load(struct mem *mem, const struct boot_request *req, const struct boot_file *file,
 		      const struct payload *payload, struct kernel_image *image, bool *cached,
 		      struct err *err)
 {
+	const char *cache_dir = cache_of(req);
 	struct boot_source src;
 	int ret;
 

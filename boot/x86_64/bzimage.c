@@ -1,5 +1,5 @@
-/* bzimage: see kernel.h. */
-#include "boot/kernel.h"
+/* bzimage: see bzimage.h. */
+#include "boot/x86_64/bzimage.h"
 
 #include <errno.h>
 #include <string.h>
@@ -27,6 +27,9 @@ enum {
 	INIT_SIZE = 0x260,
 	HEADER_END_MIN = 0x264,
 };
+
+_Static_assert(SETUP_HEADER_END_MAX - SETUP_HEADER <= KERNEL_HEADER_MAX,
+	       "struct kernel has room for a setup header");
 
 #define SETUP_MAGIC 0x53726448u /* "HdrS" */
 #define LOADED_HIGH 1u
@@ -125,10 +128,10 @@ int bzimage_parse(const struct boot_file *file, struct bzimage *bz, struct kerne
 
 	k->is_linux = true;
 	k->initrd_max = get_le32(h + INITRD_ADDR_MAX);
-	k->initrd_above_4g = get_le16(h + XLOADFLAGS) & XLF_CAN_BE_LOADED_ABOVE_4G;
+	k->initrd_beyond = get_le16(h + XLOADFLAGS) & XLF_CAN_BE_LOADED_ABOVE_4G;
 	k->cmdline_max = get_le32(h + CMDLINE_SIZE);
-	k->setup_bytes = (end < sizeof(h) ? end : (unsigned)sizeof(h)) - SETUP_HEADER;
-	memcpy(k->setup, h + SETUP_HEADER, k->setup_bytes);
+	k->header_bytes = (end < sizeof(h) ? end : (unsigned)sizeof(h)) - SETUP_HEADER;
+	memcpy(k->header, h + SETUP_HEADER, k->header_bytes);
 	return 0;
 }
 
@@ -172,7 +175,7 @@ int bzimage_load(struct mem *mem, const struct boot_file *file, const struct bzi
 		 struct kernel *k, struct err *err)
 {
 	k->entry = BOOT_ENTRY_LINUX64;
-	k->rip = k->base + ENTRY_64;
+	k->entry_addr = k->base + ENTRY_64;
 	return boot_file_read(file, bz->body, mem_slice(mem, gpa(k->base), bz->body_bytes),
 			      bz->body_bytes, err);
 }

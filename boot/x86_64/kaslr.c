@@ -1,5 +1,5 @@
 /*
- * kaslr: see kernel.h.
+ * kaslr: see bzimage.h.
  *
  * Theory of operation: a bzImage's payload is an ELF followed by a list of the
  * places that hold the kernel's virtual addresses (what its build calls
@@ -17,7 +17,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "boot/kernel.h"
+#include "boot/x86_64/bzimage.h"
 #include "vmm/core/bytes.h"
 #include "vmm/core/log.h"
 
@@ -117,7 +117,7 @@ static void apply(const struct window *w, const struct list *l, unsigned width, 
 /* A random multiple of the alignment that keeps the image in its address space; 0: none. */
 static uint64_t choose(const struct kernel *k)
 {
-	uint64_t align = get_le32(k->setup + KERNEL_ALIGNMENT), slots, random;
+	uint64_t align = get_le32(k->header + KERNEL_ALIGNMENT), slots, random;
 
 	if (!align || k->end > KERNEL_IMAGE_SIZE)
 		return 0;
@@ -160,6 +160,6 @@ void kaslr_apply(struct mem *mem, const struct kernel_image *image, const char *
 	apply(&w, &narrow, 4, delta);
 	apply(&w, &negated, 4, -delta);
 	apply(&w, &wide, 8, delta);
-	k->setup[LOADFLAGS] |= KASLR_FLAG;
+	k->header[LOADFLAGS] |= KASLR_FLAG;
 	log_put(LOG_DEBUG, "kernel: KASLR moves it by %#llx", (unsigned long long)delta);
 }

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "boot/x86_64/bzimage.h"
 #include "boot/x86_64/layout.h"
 #include "vmm/core/bytes.h"
 
@@ -60,8 +61,8 @@ void params_write_linux64(struct mem *mem, const struct params *p)
 
 	BUG_ON(!bp);
 	memset(bp, 0, BP_BYTES);
-	if (p->kernel->setup_bytes)
-		memcpy(bp + SETUP_HEADER, p->kernel->setup, p->kernel->setup_bytes);
+	if (p->kernel->header_bytes)
+		memcpy(bp + SETUP_HEADER, p->kernel->header, p->kernel->header_bytes);
 	else
 		make_up_header(bp, p->kernel);
 	bp[BP_SENTINEL] = 0;

@@ -55,7 +55,8 @@ static void load(const char *kernel, const char *initrd, enum boot_entry_kind en
 	check((ret < 0) == (err.text[0] != 0));
 	if (ret < 0)
 		return;
-	check(info.rip >= info.kernel_base && info.rip < info.kernel_base + info.kernel_bytes);
+	check(info.entry_addr >= info.kernel_base &&
+	      info.entry_addr < info.kernel_base + info.kernel_bytes);
 	check(info.kernel_base >= 1u << 20 && info.kernel_base + info.kernel_bytes <= MEM_BYTES);
 	check(info.initrd_base >= 1u << 20 && info.initrd_base + info.initrd_bytes <= MEM_BYTES);
 	check(info.initrd_base >= info.kernel_base + info.kernel_bytes ||

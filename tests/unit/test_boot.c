@@ -43,7 +43,7 @@ Test(boot, elf_by_its_64_bit_entry)
 	expect_boot(&g);
 	cr_assert_str_eq(g.info.format, "ELF");
 	cr_assert_eq(g.info.entry, BOOT_ENTRY_LINUX64);
-	cr_assert_eq(g.info.rip, FAKE_KERNEL_AT);
+	cr_assert_eq(g.info.entry_addr, FAKE_KERNEL_AT);
 	cr_assert_eq(memcmp(at(&g, FAKE_KERNEL_AT, 1), elf.b + FAKE_ELF_DATA, FAKE_KERNEL_BYTES),
 		     0);
 	cr_assert_eq(g.info.kernel_base, FAKE_KERNEL_AT);
@@ -53,7 +53,7 @@ Test(boot, elf_by_its_64_bit_entry)
 	cr_assert_eq(g.info.initrd_bytes, 5000);
 	cr_assert_eq(memcmp(at(&g, g.info.initrd_base, 1), initrd.b, initrd.len), 0);
 	/* boot_params */
-	bp = at(&g, g.info.rsi, 4096);
+	bp = at(&g, g.info.regs.x86.rsi, 4096);
 	cr_assert_eq(get_le16(bp + 0x1fe), 0xaa55);
 	cr_assert_eq(memcmp(bp + 0x202, "HdrS", 4), 0);
 	cr_assert_eq(bp[0x210], 0xff);
@@ -70,10 +70,10 @@ Test(boot, elf_by_its_64_bit_entry)
 	cr_assert_eq(get_le64(bp + 0x2d0 + 3 * 20 + 8), 15 * FAKE_MIB);
 	cr_assert_eq(get_le32(bp + 0x2d0 + 3 * 20 + 16), 1);
 	/* GDT and the identity map. */
-	cr_assert_eq(get_le64(at(&g, g.info.gdt + 0x10, 8)), 0x00af9b000000ffff);
-	pt = at(&g, g.info.cr3, 6 * 4096);
-	cr_assert_eq(get_le64(pt), (g.info.cr3 + 4096) | 3);
-	cr_assert_eq(get_le64(pt + 4096 + 24), (g.info.cr3 + 5 * 4096) | 3);
+	cr_assert_eq(get_le64(at(&g, g.info.regs.x86.gdt + 0x10, 8)), 0x00af9b000000ffff);
+	pt = at(&g, g.info.regs.x86.cr3, 6 * 4096);
+	cr_assert_eq(get_le64(pt), (g.info.regs.x86.cr3 + 4096) | 3);
+	cr_assert_eq(get_le64(pt + 4096 + 24), (g.info.regs.x86.cr3 + 5 * 4096) | 3);
 	cr_assert_eq(get_le64(pt + 5 * 4096 + 511 * 8), 0xffe00000 | 0x83);
 	fake_guest_clear(&g);
 }
@@ -87,9 +87,9 @@ Test(boot, elf_by_pvh)
 	g.req.initrd = fake_file(blob_new(1, 1));
 	expect_boot(&g);
 	cr_assert_eq(g.info.entry, BOOT_ENTRY_PVH);
-	cr_assert_eq(g.info.rip, FAKE_KERNEL_AT + 0x100);
-	cr_assert_eq(g.info.cr3, 0);
-	si = at(&g, g.info.rbx, 4096);
+	cr_assert_eq(g.info.entry_addr, FAKE_KERNEL_AT + 0x100);
+	cr_assert_eq(g.info.regs.x86.cr3, 0);
+	si = at(&g, g.info.regs.x86.rbx, 4096);
 	cr_assert_eq(get_le32(si), 0x336ec578);
 	cr_assert_eq(get_le32(si + 4), 1);
 	cr_assert_eq(get_le32(si + 12), 1);
@@ -99,7 +99,7 @@ Test(boot, elf_by_pvh)
 	cr_assert_eq(get_le64(si + 32), g.info.rsdp);
 	cr_assert_eq(get_le32(si + 48), 4);
 	cr_assert_eq(get_le64(at(&g, get_le64(si + 40) + 3 * 24, 8)), FAKE_MIB);
-	cr_assert_eq(get_le64(at(&g, g.info.gdt + 0x10, 8)), 0x00cf9b000000ffff);
+	cr_assert_eq(get_le64(at(&g, g.info.regs.x86.gdt + 0x10, 8)), 0x00cf9b000000ffff);
 	fake_guest_clear(&g);
 }
 
@@ -142,11 +142,11 @@ Test(boot, bzimage_unpacked_by_the_guest)
 	g.req.unpack = BOOT_UNPACK_OFF;
 	expect_boot(&g);
 	cr_assert_str_eq(g.info.format, "bzImage");
-	cr_assert_eq(g.info.rip, FAKE_KERNEL_AT + 0x200);
+	cr_assert_eq(g.info.entry_addr, FAKE_KERNEL_AT + 0x200);
 	cr_assert_eq(g.info.kernel_bytes, 0x100000, "init_size");
 	cr_assert_eq(memcmp(at(&g, FAKE_KERNEL_AT, 1), z.b + FAKE_BZ_BODY, z.len - FAKE_BZ_BODY),
 		     0);
-	bp = at(&g, g.info.rsi, 4096);
+	bp = at(&g, g.info.regs.x86.rsi, 4096);
 	/* The setup header as it is in the file, but for what a loader fills in. */
 	cr_assert_eq(get_le64(bp + 0x258), FAKE_KERNEL_AT);
 	cr_assert_eq(get_le32(bp + 0x260), 0x100000);
@@ -181,13 +181,13 @@ Test(boot, every_compression_inside_a_bzimage)
 		cr_assert(strstr(g.info.format,
 				 kind ? unpack_name((enum unpack_kind)kind) : "payload"),
 			  "%s", g.info.format);
-		cr_assert_eq(g.info.rip, FAKE_KERNEL_AT);
+		cr_assert_eq(g.info.entry_addr, FAKE_KERNEL_AT);
 		cr_assert_eq(memcmp(at(&g, FAKE_KERNEL_AT, 1), elf.b + FAKE_ELF_DATA,
 				    FAKE_KERNEL_BYTES),
 			     0);
 		g.req.entry = BOOT_ENTRY_PVH;
 		expect_boot(&g);
-		cr_assert_eq(g.info.rip, FAKE_KERNEL_AT + 0x100);
+		cr_assert_eq(g.info.entry_addr, FAKE_KERNEL_AT + 0x100);
 		fake_guest_clear(&g);
 	}
 }
@@ -321,7 +321,7 @@ Test(boot, initrd_above_4g)
 		} else {
 			expect_boot(&g);
 			cr_assert_eq(g.info.initrd_base, (4ull << 30) + 6 * FAKE_MIB);
-			bp = at(&g, g.info.rsi, 4096);
+			bp = at(&g, g.info.regs.x86.rsi, 4096);
 			cr_assert_eq(get_le32(bp + 0xc0), 1);
 			cr_assert_eq(get_le32(bp + 0x218), 6 * FAKE_MIB);
 			cr_assert_eq(get_le32(bp + 0xc4), 0);

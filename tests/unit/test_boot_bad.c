@@ -32,7 +32,7 @@ static int try(struct blob kernel, struct err *err)
 			  err->text);
 		cr_assert_null(strchr(err->text, '\n'));
 	} else {
-		cr_assert_lt(info.rip, sizeof(ram));
+		cr_assert_lt(info.entry_addr, sizeof(ram));
 		cr_assert_leq(info.kernel_base + info.kernel_bytes, sizeof(ram));
 	}
 	return ret;

@@ -62,7 +62,7 @@ static bool boot_cached(const char *path)
 	g.req.kernel = path;
 	g.req.cache_dir = cache;
 	cr_assert_eq(fake_guest_boot(&g), 0, "%s", g.err.text);
-	cr_assert_eq(g.info.rip, FAKE_KERNEL_AT);
+	cr_assert_eq(g.info.entry_addr, FAKE_KERNEL_AT);
 	cr_assert_eq(memcmp(mem_slice(&g.mem, gpa(FAKE_KERNEL_AT), FAKE_KERNEL_BYTES),
 			    elf.b + FAKE_ELF_DATA, FAKE_KERNEL_BYTES),
 		     0);
@@ -162,7 +162,7 @@ Test(boot_cache, pvh_too)
 		g.req.cache_dir = cache;
 		g.req.entry = BOOT_ENTRY_PVH;
 		cr_assert_eq(fake_guest_boot(&g), 0, "%s", g.err.text);
-		cr_assert_eq(g.info.rip, FAKE_KERNEL_AT + 0x100);
+		cr_assert_eq(g.info.entry_addr, FAKE_KERNEL_AT + 0x100);
 		fake_guest_clear(&g);
 	}
 	cr_assert(strstr(g.info.format, "cached"));
@@ -411,7 +411,7 @@ static uint64_t moved(struct blob e, const char *cmdline, bool negated)
 	cr_assert_lt(delta, 1 << 30);
 	/* The kernel is told by KASLR_FLAG. */
 	if (delta)
-		cr_assert_eq(*(uint8_t *)mem_slice(&g.mem, gpa(g.info.rsi + 0x211), 1), 3);
+		cr_assert_eq(*(uint8_t *)mem_slice(&g.mem, gpa(g.info.regs.x86.rsi + 0x211), 1), 3);
 	fake_guest_clear(&g);
 	return delta;
 }

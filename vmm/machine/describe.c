@@ -57,7 +57,7 @@ void machine_describe(const struct machine *m, FILE *out)
 	if (m->bootdisk)
 		describe_bootdisk(m->bootdisk, out);
 	fprintf(out, "kernel\n  format       %s\n  entry        %s at 0x%llx\n", b->format,
-		b->entry == BOOT_ENTRY_PVH ? "PVH" : "linux64", (unsigned long long)b->rip);
+		b->entry == BOOT_ENTRY_PVH ? "PVH" : "linux64", (unsigned long long)b->entry_addr);
 	fprintf(out, "  loaded       0x%llx-0x%llx\n", (unsigned long long)b->kernel_base,
 		(unsigned long long)(b->kernel_base + b->kernel_bytes - 1));
 	if (b->initrd_bytes)

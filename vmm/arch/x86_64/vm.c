@@ -216,7 +216,10 @@ int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info
 {
 	bool long_mode = info->entry == BOOT_ENTRY_LINUX64;
 	struct kvm_regs regs = {
-		.rip = info->rip, .rsi = info->rsi, .rbx = info->rbx, .rflags = 2
+		.rip = info->entry_addr,
+		.rsi = info->regs.x86.rsi,
+		.rbx = info->regs.x86.rbx,
+		.rflags = 2,
 	};
 	struct kvm_sregs s;
 	int rc = kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &s);
@@ -226,8 +229,8 @@ int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info
 	s.cs = flat(0x10, 0xb, long_mode);
 	s.ds = s.es = s.fs = s.gs = s.ss = flat(0x18, 0x3, false);
 	s.tr = (struct kvm_segment){ .limit = 0x67, .selector = 0x20, .type = 0xb, .present = 1 };
-	s.gdt.base = info->gdt;
-	s.gdt.limit = info->gdt_bytes ? (uint16_t)(info->gdt_bytes - 1) : 0;
+	s.gdt.base = info->regs.x86.gdt;
+	s.gdt.limit = info->regs.x86.gdt_bytes ? (uint16_t)(info->regs.x86.gdt_bytes - 1) : 0;
 	s.idt.base = 0;
 	s.idt.limit = 0;
 	s.cr0 = 0x31; /* PE, ET, NE */
@@ -235,7 +238,7 @@ int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info
 	s.efer = 0;
 	if (long_mode) {
 		s.cr0 |= 1u << 31; /* PG */
-		s.cr3 = info->cr3;
+		s.cr3 = info->regs.x86.cr3;
 		s.cr4 = 1u << 5;	     /* PAE */
 		s.efer = 1u << 8 | 1u << 10; /* LME, LMA */
 	}

@@ -1,0 +1,40 @@
+/*
+ * kernel_image: an ELF in guest memory, as elf.c loaded it or cache.c kept it.
+ *
+ * Internal to boot. Thread: the builder.
+ */
+#ifndef BANTAM_BOOT_KERNEL_IMAGE_H
+#define BANTAM_BOOT_KERNEL_IMAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A part of an ELF: file_bytes of content, zero from there to mem_bytes. */
+#define KERNEL_MAX_SEGMENTS 64
+struct kernel_segment {
+	uint64_t paddr;
+	uint64_t file_bytes;
+	uint64_t mem_bytes;
+	uint64_t offset; /* of the content, in the file that it comes from */
+};
+
+/* An ELF that was loaded, and what may be needed of it. */
+struct kernel_image {
+	struct kernel_segment seg[KERNEL_MAX_SEGMENTS]; /* sorted by offset */
+	unsigned nsegs;
+	uint64_t entry; /* e_entry */
+	bool entry_ok;	/* 64-bit code at e_entry, a physical address in a segment */
+	bool has_pvh;	/* carries the PVH note; pvh_entry lies in a segment */
+	uint64_t pvh_entry;
+	bool is_linux; /* carries a note of owner "Linux" */
+	uint8_t *tail; /* what follows the segments in a packed payload: relocations */
+	uint64_t tail_bytes;
+};
+#define KERNEL_MAX_TAIL (16u << 20)
+
+/* Room for the tail, mapped. False without memory. */
+bool kernel_image_alloc_tail(struct kernel_image *image, uint64_t tail_bytes);
+/* Frees the tail; accepts a zeroed object. */
+void kernel_image_clear(struct kernel_image *image);
+
+#endif
