@@ -69,7 +69,7 @@ void fake_vm_end(struct fake_vm *vm)
 	device_destroy(vm->dev);
 	loop_destroy(vm->env.loop);
 	mem_destroy(&vm->mem);
-	fake_vm_check(!vm->mmio.nranges && !vm->nkicks);
+	fake_vm_check(!bus_count(&vm->mmio) && !vm->nkicks);
 }
 
 static void stop(void *loop)

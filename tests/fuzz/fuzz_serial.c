@@ -125,6 +125,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	run(env.loop);
 	device_destroy(dev);
 	loop_destroy(env.loop);
-	check(!pio.nranges);
+	check(!bus_count(&pio));
 	return 0;
 }

@@ -366,7 +366,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; i < MAX_BOUND; i++)
 		check(vm.msi_fd[i] < 0);
 	pci_host_destroy(vm.env.pci);
-	check(!vm.mmio.nranges && !vm.pio.nranges);
+	check(!bus_count(&vm.mmio) && !bus_count(&vm.pio));
 	loop_destroy(vm.loop);
 	return 0;
 }

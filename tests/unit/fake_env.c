@@ -182,7 +182,7 @@ void fake_env_destroy(struct fake_env *f)
 {
 	pci_host_destroy(f->env.pci);
 	cr_assert_eq(f->nkicks, 0, "kicks are left bound");
-	cr_assert_eq(f->pio.nranges + f->mmio.nranges, 0, "ranges are left on a bus");
+	cr_assert_eq(bus_count(&f->pio) + bus_count(&f->mmio), 0, "ranges are left on a bus");
 	for (unsigned i = 0; i < FAKE_MAX; i++)
 		cr_assert(!f->msi[i].bound, "a message is left bound");
 	loop_destroy(f->env.loop);

@@ -130,7 +130,7 @@ Test(platform, acpi_pm_in_the_way)
 		cr_assert_eq(acpi_pm_create(&f.env, &pm_config, &dev, &err), -EEXIST);
 		cr_assert_null(dev);
 		bus_remove(&f.pio, port);
-		cr_assert_eq(f.pio.nranges, 0);
+		cr_assert_eq(bus_count(&f.pio), 0);
 	}
 }
 

@@ -13,6 +13,7 @@
 struct arch_vm {
 	const struct kvm *kvm;
 	struct irq *irq;
+	struct bus *mmio;
 	struct ioapic ioapic;
 	struct cpuid_table *cpuid; /* the template; const once the vCPUs start */
 };
@@ -62,6 +63,7 @@ int arch_vm_create(const struct kvm *kvm, struct irq *irq, struct bus *mmio, uns
 		return err_sys(err, ENOMEM, "VM");
 	vm->kvm = kvm;
 	vm->irq = irq;
+	vm->mmio = mmio;
 	ioapic_init(&vm->ioapic, &ioapic_ops, vm);
 	/* Needed by Intel CPUs without unrestricted guest mode; free elsewhere. */
 	kvm_ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
@@ -81,6 +83,7 @@ void arch_vm_destroy(struct arch_vm *vm)
 {
 	if (!vm)
 		return;
+	bus_remove(vm->mmio, LAYOUT_IOAPIC);
 	ioapic_destroy(&vm->ioapic);
 	free(vm->cpuid);
 	free(vm);
