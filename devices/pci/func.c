@@ -1,165 +1,322 @@
-/* pci functions: see pci.h. */
+/*
+ * pci functions: see pci.h.
+ *
+ * Removing, step by step: nothing finds the function any more (its configuration space
+ * and BARs leave the buses); the callbacks that were running return, and may use
+ * the function until then as if nothing had happened, except that its BARs
+ * stay undecoded; only then are its line, BARs and slot given back, so
+ * that no later function shares them with such a callback.
+ */
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "devices/pci/pci_impl.h"
+#include "vmm/core/bytes.h"
 
 #define CAP_NONE 0
+#define NO_SLOT 0u
 
-static uint32_t get(const uint8_t *at, unsigned size_bytes)
+/* --- lock held -------------------------------------------------------------------------- */
+
+static unsigned space_bytes(const struct pci_func *f)
 {
-	uint32_t val = 0;
-
-	for (unsigned i = 0; i < size_bytes; i++)
-		val |= (uint32_t)at[i] << (i * 8);
-	return val;
+	return f->ext ? PCI_EXT_CONFIG_BYTES : PCI_CONFIG_BYTES;
 }
 
-static void put(uint8_t *at, unsigned size_bytes, uint32_t val)
+static uint8_t *config_at(struct pci_func *f, unsigned off)
 {
-	for (unsigned i = 0; i < size_bytes; i++)
-		at[i] = (uint8_t)(val >> (i * 8));
+	return off < PCI_CONFIG_BYTES ? &f->state.config[off] :
+					&f->ext->config[off - PCI_CONFIG_BYTES];
 }
 
-/* --- functions, lock held ------------------------------------------------- */
-
-bool pci_bar_base(const struct pci_func *f, unsigned bar, uint64_t *base)
+static uint8_t writable_at(const struct pci_func *f, unsigned off)
 {
-	const struct pci_host_config *cfg = &f->host->cfg;
-	uint64_t at = get(f->config + PCI_BAR0 + bar * 4, 4) & ~0xfull;
-
-	if (!f->bar_bytes[bar] || !(f->config[PCI_COMMAND] & PCI_COMMAND_MEMORY) ||
-	    at < cfg->mmio_base || at - cfg->mmio_base >= cfg->mmio_bytes)
-		return false;
-	*base = at;
-	return true;
+	return off < PCI_CONFIG_BYTES ? f->writable[off] : f->ext->writable[off - PCI_CONFIG_BYTES];
 }
 
-void pci_update_line(struct pci_func *f)
+/* Bring the status bit and the slot's line in step with intx and the command register. */
+static void update_line(struct pci_func *f)
 {
-	const struct device_env *env = f->host->env;
-	bool level = f->intx && !(get(f->config + PCI_COMMAND, 2) & PCI_COMMAND_INTX_OFF);
+	struct pci_host *host = f->host;
+	const struct device_env *env = host->env;
+	uint32_t bit = 1u << f->slot;
+	bool level = false;
 
-	f->config[PCI_STATUS] &= (uint8_t)~PCI_STATUS_INTX;
-	if (f->intx)
-		f->config[PCI_STATUS] |= PCI_STATUS_INTX;
-	if (level == f->line)
+	f->line = f->state.intx &&
+		  !(get_le16(f->state.config + PCI_COMMAND) & PCI_COMMAND_INTX_OFF);
+	f->state.config[PCI_STATUS] &= (uint8_t)~PCI_STATUS_INTX;
+	if (f->state.intx)
+		f->state.config[PCI_STATUS] |= PCI_STATUS_INTX;
+	for (unsigned n = 0; n < PCI_FUNCTIONS; n++) {
+		const struct pci_func *other = host->func[f->slot * PCI_FUNCTIONS + n];
+
+		level |= other && other->line;
+	}
+	if (level == !!(host->lines & bit))
 		return;
-	f->line = level;
-	env->ops->set_line(env->vm, f->host->cfg.gsi[f->slot], f->slot, level);
+	host->lines ^= bit;
+	env->ops->set_line(env->vm, host->cfg.gsi[f->slot], f->slot, level);
 }
+
+/* --- configuration space ------------------------------------------------------------------ */
+
+static uint32_t read_dword(struct pci_func *f, unsigned reg, unsigned size_bytes)
+{
+	/* Without extended capabilities: a first header of 0 says that there are none. */
+	if (reg + size_bytes > space_bytes(f))
+		return 0;
+	if (f->ops->config_read)
+		return f->ops->config_read(f, reg, size_bytes);
+	return pci_func_get(f, reg, size_bytes);
+}
+
+static uint64_t config_read(void *opaque, uint64_t off, unsigned size_bytes)
+{
+	unsigned reg = (unsigned)off;
+
+	if (size_bytes == 8)
+		return read_dword(opaque, reg, 4) | (uint64_t)read_dword(opaque, reg + 4, 4) << 32;
+	return read_dword(opaque, reg, size_bytes);
+}
+
+static void write_dword(struct pci_func *f, unsigned reg, unsigned size_bytes, uint32_t val)
+{
+	if (reg + size_bytes > space_bytes(f))
+		return;
+	pthread_mutex_lock(&f->host->lock);
+	for (unsigned i = 0; i < size_bytes; i++) {
+		uint8_t *at = config_at(f, reg + i), mask = writable_at(f, reg + i);
+
+		*at = (uint8_t)((*at & ~mask) | ((uint8_t)(val >> (i * 8)) & mask));
+	}
+	if (reg < PCI_BAR0 + PCI_BARS * 4)
+		pci_bars_follow(f);
+	update_line(f);
+	pthread_mutex_unlock(&f->host->lock);
+	if (f->ops->config_written)
+		f->ops->config_written(f, reg, size_bytes);
+}
+
+static void config_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t val)
+{
+	unsigned reg = (unsigned)off;
+
+	write_dword(opaque, reg, size_bytes < 4 ? size_bytes : 4, (uint32_t)val);
+	if (size_bytes == 8)
+		write_dword(opaque, reg + 4, 4, (uint32_t)(val >> 32));
+}
+
+const struct bus_ops pci_config_ops = { config_read, config_write };
 
 /* --- building a function --------------------------------------------------------- */
 
 void pci_func_init(struct pci_func *f, const struct pci_func_ops *ops, uint16_t vendor,
 		   uint16_t device, uint32_t class_code)
 {
+	uint8_t *config = f->state.config;
+
 	f->ops = ops;
-	put(f->config + PCI_VENDOR_ID, 2, vendor);
-	put(f->config + PCI_DEVICE_ID, 2, device);
-	f->config[PCI_REVISION] = 1;
-	put(f->config + PCI_CLASS, 3, class_code);
-	f->config[PCI_INTERRUPT_PIN] = 1;
-	put(f->writable + PCI_COMMAND, 2,
-	    PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_OFF);
+	put_le16(config + PCI_VENDOR_ID, vendor);
+	put_le16(config + PCI_DEVICE_ID, device);
+	config[PCI_REVISION] = 1;
+	config[PCI_CLASS] = (uint8_t)class_code;
+	put_le16(config + PCI_CLASS + 1, (uint16_t)(class_code >> 8));
+	config[PCI_INTERRUPT_PIN] = 1;
+	put_le16(f->writable + PCI_COMMAND,
+		 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_OFF);
 	f->writable[PCI_INTERRUPT_LINE] = 0xff;
 	f->next_cap = PCI_FIRST_CAP;
+	f->next_ext = PCI_CONFIG_BYTES;
 }
 
-void pci_func_bar(struct pci_func *f, unsigned bar, uint32_t size_bytes)
+void pci_func_subsystem(struct pci_func *f, uint16_t vendor, uint16_t id)
 {
-	BUG_ON(bar >= PCI_BARS || size_bytes < 16 || size_bytes & (size_bytes - 1) || f->host);
-	f->bar_bytes[bar] = size_bytes;
-	/* Sizing works by itself: the low bits of the address cannot be written. */
-	put(f->writable + PCI_BAR0 + bar * 4, 4, ~(size_bytes - 1));
+	put_le16(f->state.config + PCI_SUBSYSTEM_VENDOR, vendor);
+	put_le16(f->state.config + PCI_SUBSYSTEM_ID, id);
 }
 
 unsigned pci_func_cap(struct pci_func *f, uint8_t id, const void *body, const void *writable,
 		      unsigned body_bytes)
 {
+	uint8_t *config = f->state.config;
 	unsigned at = f->next_cap;
 
 	BUG_ON(f->host || at + 2 + body_bytes > PCI_CONFIG_BYTES);
-	f->config[at] = id;
-	f->config[at + 1] = CAP_NONE;
-	memcpy(f->config + at + 2, body, body_bytes);
+	config[at] = id;
+	config[at + 1] = CAP_NONE;
+	memcpy(config + at + 2, body, body_bytes);
 	if (writable)
 		memcpy(f->writable + at + 2, writable, body_bytes);
-	f->config[f->last_cap ? f->last_cap + 1 : PCI_CAP_POINTER] = (uint8_t)at;
-	f->config[PCI_STATUS] |= PCI_STATUS_CAPS;
+	config[f->last_cap ? f->last_cap + 1 : PCI_CAP_POINTER] = (uint8_t)at;
+	config[PCI_STATUS] |= PCI_STATUS_CAPS;
 	f->last_cap = at;
 	f->next_cap = (at + 2 + body_bytes + 3) & ~3u;
 	return at;
 }
 
-static int place_bars(struct pci_host *host, struct pci_func *f, struct err *err)
+int pci_func_ext_cap(struct pci_func *f, uint16_t id, unsigned version, const void *body,
+		     const void *writable, unsigned body_bytes)
 {
-	uint64_t next = host->next_bar, end = host->cfg.mmio_base + host->cfg.mmio_bytes;
+	unsigned at = f->next_ext;
 
-	for (unsigned b = 0; b < PCI_BARS; b++) {
-		uint64_t size = f->bar_bytes[b];
+	BUG_ON(f->host || version > 0xf || at + 4 + body_bytes > PCI_EXT_CONFIG_BYTES);
+	if (!f->ext)
+		f->ext = calloc(1, sizeof(*f->ext));
+	if (!f->ext)
+		return -ENOMEM;
+	/* id in bits 0-15, version 16-19, next 20-31; 0: the last one. */
+	put_le32(config_at(f, at), id | version << 16);
+	memcpy(config_at(f, at) + 4, body, body_bytes);
+	if (writable)
+		memcpy(&f->ext->writable[at + 4 - PCI_CONFIG_BYTES], writable, body_bytes);
+	if (f->last_ext) {
+		uint8_t *last = config_at(f, f->last_ext);
 
-		if (!size)
-			continue;
-		next = (next + size - 1) & ~(size - 1);
-		if (next + size > end)
-			return err_set(err, ENOSPC, "PCI: no room left for a BAR of %llu KiB",
-				       (unsigned long long)(size >> 10));
-		put(f->config + PCI_BAR0 + b * 4, 4, (uint32_t)next);
-		next += size;
+		put_le32(last, get_le32(last) | at << 20);
 	}
-	host->next_bar = next;
-	return 0;
+	f->last_ext = at;
+	f->next_ext = (at + 4 + body_bytes + 3) & ~3u;
+	return (int)at;
 }
 
-int pci_func_add(struct pci_host *host, struct pci_func *f, unsigned slot, struct err *err)
+/* --- added and removed, lock held ------------------------------------------------------------ */
+
+/* Bit 7 of the header type: software looks for more functions only where it is set. */
+static void mark_multifunction(struct pci_host *host, unsigned slot)
 {
+	struct pci_func **func = &host->func[slot * PCI_FUNCTIONS];
+	bool several = false;
+
+	for (unsigned n = 1; n < PCI_FUNCTIONS; n++)
+		several |= func[n] != NULL;
+	for (unsigned n = 0; n < PCI_FUNCTIONS; n++) {
+		if (!func[n])
+			continue;
+		func[n]->state.config[PCI_HEADER_TYPE] &= (uint8_t)~PCI_HEADER_MULTI;
+		if (several)
+			func[n]->state.config[PCI_HEADER_TYPE] |= PCI_HEADER_MULTI;
+	}
+}
+
+static bool is_empty(const struct pci_host *host, unsigned slot)
+{
+	for (unsigned n = 0; n < PCI_FUNCTIONS; n++)
+		if (host->func[slot * PCI_FUNCTIONS + n])
+			return false;
+	return true;
+}
+
+static unsigned first_empty_slot(const struct pci_host *host)
+{
+	for (unsigned s = 1; s < PCI_SLOTS; s++)
+		if (is_empty(host, s))
+			return s;
+	return NO_SLOT;
+}
+
+static int add(struct pci_host *host, struct pci_func *f, unsigned slot, unsigned function,
+	       struct err *err)
+{
+	unsigned index;
 	int rc;
 
-	BUG_ON(slot >= PCI_SLOTS || f->host);
-	if (slot && host->slot[slot])
-		return err_set(err, EEXIST, "PCI slot %u is taken", slot);
-	for (unsigned s = 1; s < PCI_SLOTS && !slot; s++)
-		if (!host->slot[s])
-			slot = s;
 	if (!slot)
+		slot = first_empty_slot(host);
+	if (slot == NO_SLOT)
 		return err_set(err, ENOSPC, "PCI: all %u slots are taken", PCI_SLOTS - 1);
-	rc = place_bars(host, f, err);
+	index = slot * PCI_FUNCTIONS + function;
+	if (host->func[index])
+		return err_set(err, EEXIST, "PCI slot %u, function %u is taken", slot, function);
+	rc = pci_bars_place(host, f, err);
 	if (rc)
 		return rc;
 	f->slot = slot;
+	f->function = function;
 	f->host = host;
-	f->config[PCI_INTERRUPT_LINE] = host->cfg.gsi[slot];
-	host->slot[slot] = f;
+	f->state.config[PCI_INTERRUPT_LINE] = host->cfg.gsi[slot];
+	f->config_range = (struct bus_range){ (uint64_t)index * PCI_CONFIG_STRIDE,
+					      PCI_CONFIG_STRIDE, &pci_config_ops, f };
+	rc = bus_map(&host->configs, &f->config_range);
+	if (rc) {
+		f->host = NULL;
+		pci_bars_give_back(host, f);
+		return err_sys(err, -rc, "PCI slot %u", slot);
+	}
+	host->func[index] = f;
+	mark_multifunction(host, slot);
 	return 0;
+}
+
+int pci_func_add(struct pci_host *host, struct pci_func *f, unsigned slot, unsigned function,
+		 struct err *err)
+{
+	int rc;
+
+	BUG_ON(slot >= PCI_SLOTS || function >= PCI_FUNCTIONS || f->host || f->leaving);
+	pthread_mutex_lock(&host->lock);
+	rc = add(host, f, slot, function, err);
+	pthread_mutex_unlock(&host->lock);
+	return rc;
+}
+
+static void hide(struct pci_func *f)
+{
+	pthread_mutex_lock(&f->host->lock);
+	f->leaving = true;
+	bus_unmap(&f->config_range);
+	pci_bars_follow(f);
+	pthread_mutex_unlock(&f->host->lock);
+}
+
+static void give_back(struct pci_func *f)
+{
+	struct pci_host *host = f->host;
+
+	pthread_mutex_lock(&host->lock);
+	f->state.intx = false;
+	update_line(f);
+	pci_bars_give_back(host, f);
+	host->func[pci_func_index(f)] = NULL;
+	mark_multifunction(host, f->slot);
+	pthread_mutex_unlock(&host->lock);
+	f->host = NULL;
 }
 
 void pci_func_remove(struct pci_func *f)
 {
-	if (!f->host)
-		return;
-	pci_func_intx(f, false);
-	f->host->slot[f->slot] = NULL;
-	f->host = NULL;
+	if (f->host) {
+		hide(f);
+		bus_wait(&f->config_range);
+		for (unsigned n = 0; n < PCI_BARS; n++)
+			bus_wait(&f->bar[n].range);
+		give_back(f);
+	}
+	free(f->ext);
+	f->ext = NULL;
 }
 
 /* --- for the function's owner ------------------------------------------------------ */
 
 uint32_t pci_func_get(struct pci_func *f, unsigned off, unsigned size_bytes)
 {
-	uint32_t val;
+	uint32_t val = 0;
 
+	BUG_ON(off + size_bytes > space_bytes(f));
 	pthread_mutex_lock(&f->host->lock);
-	val = get(f->config + off, size_bytes);
+	for (unsigned i = 0; i < size_bytes; i++)
+		val |= (uint32_t)*config_at(f, off + i) << (i * 8);
 	pthread_mutex_unlock(&f->host->lock);
 	return val;
 }
 
 void pci_func_put(struct pci_func *f, unsigned off, unsigned size_bytes, uint32_t val)
 {
+	BUG_ON(off + size_bytes > space_bytes(f));
 	pthread_mutex_lock(&f->host->lock);
-	put(f->config + off, size_bytes, val);
+	for (unsigned i = 0; i < size_bytes; i++)
+		*config_at(f, off + i) = (uint8_t)(val >> (i * 8));
 	pthread_mutex_unlock(&f->host->lock);
 }
 
@@ -176,9 +333,9 @@ bool pci_func_bar_base(struct pci_func *f, unsigned bar, uint64_t *base)
 void pci_func_intx(struct pci_func *f, bool asserted)
 {
 	pthread_mutex_lock(&f->host->lock);
-	if (asserted != f->intx) {
-		f->intx = asserted;
-		pci_update_line(f);
+	if (asserted != f->state.intx) {
+		f->state.intx = asserted;
+		update_line(f);
 	}
 	pthread_mutex_unlock(&f->host->lock);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "devices/pci/pci.h"
+#include "devices/pci/window.h"
 #include "tests/unit/fake_env.h"
 
 struct func {
@@ -35,9 +36,10 @@ static void bar_write(struct pci_func *f, unsigned bar, uint64_t off, unsigned s
 	t->val = val;
 }
 
-static void config_read(struct pci_func *f, unsigned off, unsigned size_bytes)
+static uint32_t config_read(struct pci_func *f, unsigned off, unsigned size_bytes)
 {
 	((struct func *)f)->config_reads++;
+	return pci_func_get(f, off, size_bytes);
 }
 
 static void config_written(struct pci_func *f, unsigned off, unsigned size_bytes)
@@ -53,9 +55,9 @@ static void add(struct fake_env *f, struct func *t, unsigned slot, int rc)
 
 	memset(t, 0, sizeof(*t));
 	pci_func_init(&t->f, &ops, 0x1234, 0x5678, 0x0c0330);
-	pci_func_bar(&t->f, 0, 0x1000);
-	pci_func_bar(&t->f, 2, 0x4000);
-	cr_assert_eq(pci_func_add(f->env.pci, &t->f, slot, &err), rc, "%s", err.text);
+	pci_func_bar(&t->f, 0, 0x1000, 0);
+	pci_func_bar(&t->f, 2, 0x4000, 0);
+	cr_assert_eq(pci_func_add(f->env.pci, &t->f, slot, 0, &err), rc, "%s", err.text);
 	cr_assert_eq(!err.text[0], !rc);
 }
 
@@ -84,12 +86,17 @@ Test(pci, slots)
 	for (unsigned i = 0; i < 32; i++)
 		pci_func_remove(&t[i].f);
 	cr_expect_eq(pci_host_slots(f.env.pci), 1);
-	/* The window is 1 MiB: a BAR of that size has no room any more. */
+	/* The window is 1 MiB: a BAR of that size has room now that all were given back. */
 	memset(&t[0], 0, sizeof(t[0]));
 	pci_func_init(&t[0].f, &ops, 1, 2, 3);
-	pci_func_bar(&t[0].f, 0, 1 << 20);
-	cr_expect_eq(pci_func_add(f.env.pci, &t[0].f, 0, &err), -ENOSPC);
+	pci_func_bar(&t[0].f, 0, 1 << 20, 0);
+	cr_expect_eq(pci_func_add(f.env.pci, &t[0].f, 0, 0, &err), 0);
+	cr_expect_eq(t[0].f.slot, 1);
+	add(&f, &t[1], 0, -ENOSPC);
 	pci_func_remove(&t[0].f);
+	add(&f, &t[1], 0, 0);
+	cr_expect_eq(t[1].f.slot, 1);
+	pci_func_remove(&t[1].f);
 	fake_env_destroy(&f);
 }
 
@@ -160,7 +167,8 @@ Test(pci, bars_are_sized_moved_and_switched_off)
 	add(&f, &t[1], 0, 0);
 	cr_expect_eq(bar(&f, 1, 0), FAKE_BARS);
 	cr_expect_eq(bar(&f, 1, 2), FAKE_BARS + 0x4000, "aligned to its size");
-	cr_expect_eq(bar(&f, 2, 0), FAKE_BARS + 0x8000);
+	cr_expect_eq(bar(&f, 2, 0), FAKE_BARS + 0x1000, "the gap is filled");
+	cr_expect_eq(bar(&f, 2, 2), FAKE_BARS + 0x8000);
 	cr_expect_eq(bar(&f, 1, 1), 0);
 
 	/* Sizing. */
@@ -296,7 +304,7 @@ Test(pci, capabilities)
 	pci_func_init(&t.f, &ops, 1, 2, 3);
 	cr_expect_eq(pci_func_cap(&t.f, 0x11, body, mask, 5), 0x40);
 	cr_expect_eq(pci_func_cap(&t.f, 0x09, body, NULL, 2), 0x48);
-	cr_assert_eq(pci_func_add(f.env.pci, &t.f, 1, &err), 0);
+	cr_assert_eq(pci_func_add(f.env.pci, &t.f, 1, 0, &err), 0);
 	cr_expect_eq(fake_config_read(&f, 1, PCI_STATUS, 2), PCI_STATUS_CAPS);
 	cr_expect_eq(fake_config_read(&f, 1, PCI_CAP_POINTER, 1), 0x40);
 	cr_expect_eq(fake_config_read(&f, 1, 0x40, 4), 0x02014811);
@@ -307,5 +315,365 @@ Test(pci, capabilities)
 	cr_expect_eq(fake_config_read(&f, 1, 0x44, 4), 0x00050f03);
 	cr_expect_eq(t.config_writes, 8);
 	pci_func_remove(&t.f);
+	fake_env_destroy(&f);
+}
+
+/* --- the allocator ---------------------------------------------------------------- */
+
+Test(pci, window_takes_first_fit_and_takes_back)
+{
+	/* op '+': take len into piece n, at the offset wanted or -1; '-': give piece n back. */
+	static const struct {
+		char op;
+		unsigned n;
+		uint64_t len;
+		int64_t at;
+	} table[] = {
+		{ '+', 0, 0x1000, 0 },	    { '+', 1, 0x4000, 0x4000 }, { '+', 2, 0x1000, 0x1000 },
+		{ '+', 3, 0x4000, 0x8000 }, { '+', 4, 0x10, 0x2000 },	{ '+', 5, 0x20, 0x2020 },
+		{ '+', 6, 0x10, 0x2010 },   { '+', 7, 0x10000, -1 },	{ '-', 1, 0, 0 },
+		{ '+', 7, 0x8000, -1 },	    { '+', 7, 0x2000, 0x4000 }, { '+', 8, 0x4000, 0xc000 },
+		{ '+', 1, 0x2000, 0x6000 }, { '+', 9, 0x1000, 0x3000 }, { '+', 10, 0x1000, -1 },
+		{ '+', 10, 0x800, 0x2800 }, { '-', 0, 0, 0 },		{ '-', 0, 0, 0 },
+		{ '-', 3, 0, 0 },	    { '-', 8, 0, 0 },		{ '+', 0, 0x8000, 0x8000 },
+		{ '+', 3, 0x1000, 0 },	    { '-', 1, 0, 0 },		{ '-', 2, 0, 0 },
+		{ '-', 3, 0, 0 },	    { '-', 4, 0, 0 },		{ '-', 5, 0, 0 },
+		{ '-', 6, 0, 0 },	    { '-', 7, 0, 0 },		{ '-', 9, 0, 0 },
+		{ '-', 10, 0, 0 },	    { '+', 1, 0x10000, -1 },	{ '-', 0, 0, 0 },
+		{ '+', 1, 0x10000, 0 },
+	};
+	struct pci_window w = { 0xfe0000000ull, 0x10000 }, none = { 0 };
+	struct pci_window_piece piece[11] = { 0 };
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct pci_window_piece *p = &piece[table[i].n];
+
+		if (table[i].op == '-') {
+			pci_window_give_back(&none, p);
+			pci_window_give_back(&w, p);
+			cr_expect(!p->len_bytes && !p->base, "row %zu", i);
+			continue;
+		}
+		cr_expect_eq(pci_window_take(&w, p, table[i].len), table[i].at < 0 ? -ENOSPC : 0,
+			     "row %zu", i);
+		cr_expect_eq(p->base, table[i].at < 0 ? 0 : w.base + (uint64_t)table[i].at,
+			     "row %zu", i);
+	}
+	cr_expect_eq(pci_window_take(&none, &piece[2], 16), -ENOSPC);
+	/* No multiple of its size lies inside, or only past the last address. */
+	w = (struct pci_window){ 0xfffffffffff01000ull, 0xf0000 };
+	cr_expect_eq(pci_window_take(&w, &piece[2], 1ull << 52), -ENOSPC);
+	cr_expect_eq(pci_window_take(&w, &piece[2], 1ull << 63), -ENOSPC);
+	cr_expect_eq(pci_window_take(&w, &piece[2], 0x10000), 0);
+	cr_expect_eq(piece[2].base, 0xfffffffffff10000ull);
+}
+
+/* --- 64-bit BARs ------------------------------------------------------------------ */
+
+#define HIGH 0x800000000ull
+#define HIGH_BYTES (16ull << 30)
+
+/* A host with a window above 4 GiB, or without. */
+static struct pci_host *create_host(struct fake_env *f, bool high)
+{
+	struct pci_host_config cfg = {
+		FAKE_ECAM, 1 << 20, FAKE_BARS, FAKE_BARS_BYTES, { 0 }, HIGH, high ? HIGH_BYTES : 0
+	};
+	struct pci_host *host;
+	struct err err;
+
+	for (unsigned s = 0; s < PCI_SLOTS; s++)
+		cfg.gsi[s] = (uint8_t)(16 + s % 8);
+	fake_env_init(f, FAKE_MMIO);
+	cr_assert_eq(pci_host_create(&f->env, &cfg, &host, &err), 0, "%s", err.text);
+	return host;
+}
+
+static void build(struct func *t)
+{
+	memset(t, 0, sizeof(*t));
+	pci_func_init(&t->f, &ops, 0x1234, 0x5678, 0x0c0330);
+}
+
+static uint64_t bar64(struct fake_env *f, unsigned slot, unsigned n)
+{
+	return bar(f, slot, n) | bar(f, slot, n + 1) << 32;
+}
+
+static void set_bar64(struct fake_env *f, unsigned slot, unsigned n, uint64_t at)
+{
+	fake_config_write(f, slot, PCI_BAR0 + 4 * n, 4, (uint32_t)at);
+	fake_config_write(f, slot, PCI_BAR0 + 4 * n + 4, 4, (uint32_t)(at >> 32));
+}
+
+Test(pci, bars_of_64_bits)
+{
+	static const struct {
+		unsigned n;
+		uint64_t sizing; /* what is read after writing ones */
+	} bars[] = {
+		{ 0, 0xfffffffe0000000cull }, /* 8 GiB, prefetchable */
+		{ 3, 0xfffffffffffe0004ull }, /* 128 KiB */
+	};
+	struct func t;
+	struct fake_env f;
+	struct pci_host *host = create_host(&f, true);
+	uint64_t at;
+
+	build(&t);
+	pci_func_bar(&t.f, 0, 8ull << 30, PCI_BAR_64 | PCI_BAR_PREFETCH);
+	pci_func_bar(&t.f, 2, 0x1000, PCI_BAR_PREFETCH);
+	pci_func_bar(&t.f, 3, 0x20000, PCI_BAR_64);
+	pci_func_bar(&t.f, 5, 0x1000, 0);
+	cr_assert_eq(pci_func_add(host, &t.f, 1, 0, NULL), 0);
+	cr_expect_eq(bar64(&f, 1, 0), HIGH | 0xc);
+	cr_expect_eq(bar(&f, 1, 2), FAKE_BARS | 8);
+	cr_expect_eq(bar64(&f, 1, 3), (HIGH + (8ull << 30)) | 4);
+	cr_expect_eq(bar(&f, 1, 5), FAKE_BARS + 0x1000);
+	for (size_t i = 0; i < 2; i++) {
+		uint64_t was = bar64(&f, 1, bars[i].n);
+
+		set_bar64(&f, 1, bars[i].n, ~0ull);
+		cr_expect_eq(bar64(&f, 1, bars[i].n), bars[i].sizing);
+		set_bar64(&f, 1, bars[i].n, was);
+		cr_expect_eq(bar64(&f, 1, bars[i].n), was);
+	}
+	fake_config_write(&f, 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	cr_expect_eq(fake_read(&f, HIGH + (6ull << 30), 8), 0x8877665544332211ull);
+	cr_expect(t.bar == 0 && t.off == 6ull << 30);
+	fake_write(&f, HIGH + (8ull << 30) + 0x1fffc, 4, 5);
+	cr_expect(t.writes == 1 && t.bar == 3 && t.off == 0x1fffc);
+	/* One half at a time: in between it is outside both windows. */
+	fake_config_write(&f, 1, PCI_BAR0 + 16, 4, 0);
+	cr_expect(!pci_func_bar_base(&t.f, 3, &at));
+	fake_config_write(&f, 1, PCI_BAR0 + 12, 4, FAKE_BARS + 0x80000);
+	cr_expect(pci_func_bar_base(&t.f, 3, &at));
+	cr_expect_eq(at, FAKE_BARS + 0x80000, "into the lower window");
+	cr_expect_eq(fake_read(&f, at + 4, 1), 0x11);
+	cr_expect(t.bar == 3 && t.off == 4);
+	cr_expect_eq(fake_read(&f, HIGH + (8ull << 30), 1), 0xff);
+	/* Removed while it lies elsewhere: what it was given is free, and nothing else. */
+	pci_func_remove(&t.f);
+	cr_expect_eq(fake_read(&f, at + 4, 1), 0xff);
+	build(&t);
+	pci_func_bar(&t.f, 0, 16ull << 30, PCI_BAR_64);
+	pci_func_bar(&t.f, 2, 1 << 20, 0);
+	cr_assert_eq(pci_func_add(host, &t.f, 1, 0, NULL), 0);
+	cr_expect_eq(bar64(&f, 1, 0), HIGH | 4);
+	cr_expect_eq(bar(&f, 1, 2), FAKE_BARS);
+	pci_func_remove(&t.f);
+	pci_host_destroy(host);
+	fake_env_destroy(&f);
+}
+
+Test(pci, bars_of_64_bits_without_room_above)
+{
+	struct func t[2];
+	struct fake_env f;
+	struct pci_host *host = create_host(&f, false);
+	struct err err = { "" };
+
+	build(&t[0]);
+	pci_func_bar(&t[0].f, 4, 0x4000, PCI_BAR_64);
+	cr_assert_eq(pci_func_add(host, &t[0].f, 0, 0, NULL), 0);
+	cr_expect_eq(bar64(&f, 1, 4), FAKE_BARS | 4);
+	/* All or none: the first BAR of one that has no room is given back. */
+	build(&t[1]);
+	pci_func_bar(&t[1].f, 0, 0x80000, PCI_BAR_64);
+	pci_func_bar(&t[1].f, 2, 1 << 20, PCI_BAR_64);
+	cr_expect_eq(pci_func_add(host, &t[1].f, 0, 0, &err), -ENOSPC);
+	cr_expect_str_not_empty(err.text);
+	cr_expect_eq(fake_config_read(&f, 2, 0, 4), 0xffffffff);
+	build(&t[1]);
+	pci_func_bar(&t[1].f, 0, 0x80000, 0);
+	cr_expect_eq(pci_func_add(host, &t[1].f, 0, 0, NULL), 0);
+	cr_expect_eq(bar(&f, 2, 0), FAKE_BARS + 0x80000);
+	pci_func_remove(&t[0].f);
+	pci_func_remove(&t[1].f);
+	pci_host_destroy(host);
+	fake_env_destroy(&f);
+}
+
+/* The guest moves one BAR onto another: the one that came first stays until it leaves. */
+Test(pci, bars_on_top_of_each_other)
+{
+	const uint64_t at = FAKE_BARS + 0x40000;
+	struct func t[3];
+	struct fake_env f;
+
+	fake_env_init(&f, FAKE_PCI);
+	for (unsigned i = 0; i < 3; i++) {
+		add(&f, &t[i], i + 1, 0);
+		fake_config_write(&f, i + 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	}
+	fake_config_write(&f, 3, PCI_BAR0 + 8, 4, (uint32_t)at);
+	fake_config_write(&f, 1, PCI_BAR0 + 8, 4, (uint32_t)at);
+	fake_config_write(&f, 2, PCI_BAR0 + 0, 4, (uint32_t)at + 0x3000);
+	fake_read(&f, at + 0x3004, 4);
+	cr_expect(t[2].reads == 1 && t[2].off == 0x3004 && t[0].reads + t[1].reads == 0);
+	fake_config_write(&f, 3, PCI_BAR0 + 8, 4, (uint32_t)at + 0x4000);
+	fake_read(&f, at + 0x3004, 4);
+	cr_expect(t[0].reads == 1 && t[1].reads == 0);
+	/* Decode off, and removed: the next one is decoded. */
+	fake_config_write(&f, 1, PCI_COMMAND, 2, 0);
+	fake_read(&f, at + 0x3004, 4);
+	cr_expect(t[1].reads == 1 && t[1].off == 4 && t[1].bar == 0);
+	fake_config_write(&f, 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	pci_func_remove(&t[1].f);
+	fake_read(&f, at + 0x3004, 4);
+	cr_expect(t[0].reads == 2 && t[0].off == 0x3004);
+	pci_func_remove(&t[0].f);
+	cr_expect_eq(fake_read(&f, at + 0x3004, 4), 0xffffffff);
+	pci_func_remove(&t[2].f);
+	fake_env_destroy(&f);
+}
+
+/* --- 4 KiB of configuration space --------------------------------------------------- */
+
+Test(pci, extended_capabilities)
+{
+	static const uint8_t body[9] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
+	static const uint8_t mask[9] = { 0, 0xff, 0, 0, 0x0f, 0, 0, 0, 0 };
+	struct fake_env f;
+	struct func t;
+
+	fake_env_init(&f, FAKE_PCI);
+	build(&t);
+	cr_expect_eq(pci_func_ext_cap(&t.f, 0x0003, 1, body, NULL, 8), 0x100);
+	cr_expect_eq(pci_func_ext_cap(&t.f, 0x000b, 2, body, mask, 9), 0x10c);
+	cr_expect_eq(pci_func_ext_cap(&t.f, 0x0001, 15, body, NULL, 4), 0x11c);
+	cr_assert_eq(pci_func_add(f.env.pci, &t.f, 4, 0, NULL), 0);
+	cr_expect_eq(fake_config_read(&f, 4, 0x100, 4), 0x10c10003);
+	cr_expect_eq(fake_config_read(&f, 4, 0x104, 4), 0x04030201);
+	cr_expect_eq(fake_config_read(&f, 4, 0x10c, 4), 0x11c2000b);
+	cr_expect_eq(fake_config_read(&f, 4, 0x11c, 4), 0x000f0001);
+	cr_expect_eq(fake_config_read(&f, 4, 0x10a, 4), 0x000b0807, "unaligned");
+	cr_expect_eq(fake_read(&f, FAKE_ECAM + (4 << 15) + 0x100, 8), 0x0403020110c10003ull);
+	fake_write(&f, FAKE_ECAM + (4 << 15) + 0x110, 8, ~0ull);
+	cr_expect_eq(fake_read(&f, FAKE_ECAM + (4 << 15) + 0x110, 8), 0x0807060f0403ff01ull);
+	cr_expect_eq(t.config_writes, 2);
+	/* Its last bytes; across its end nothing answers, and the next function is not meant. */
+	cr_expect_eq(fake_config_read(&f, 4, 0xffc, 4), 0);
+	cr_expect_eq(fake_config_read(&f, 4, 0xffe, 4), 0);
+	fake_config_write(&f, 4, 0xffe, 4, ~0u);
+	cr_expect_eq(t.config_writes, 2);
+	/* The ports reach the first 256 bytes. */
+	bus_write(&f.pio, 0xcf8, 4, 0x80000000 | 4 << 11 | 0xfc);
+	cr_expect_eq(bus_read(&f.pio, 0xcfc, 4), 0);
+	bus_write(&f.pio, 0xcf8, 4, 0x81000000 | 4 << 11);
+	cr_expect_eq(bus_read(&f.pio, 0xcfc, 4), 0x56781234, "bits 24-27 are reserved");
+	pci_func_remove(&t.f);
+	fake_env_destroy(&f);
+}
+
+static uint32_t answers(struct pci_func *f, unsigned off, unsigned size_bytes)
+{
+	return off << 16 | size_bytes << 8 | (pci_func_get(f, off, size_bytes) & 0xff);
+}
+
+/* A function whose configuration space is another's, as that of a host's device. */
+Test(pci, config_read_may_answer_itself)
+{
+	static const struct pci_func_ops answering = { bar_read, bar_write, answers, NULL };
+	struct fake_env f;
+	struct func t;
+
+	fake_env_init(&f, FAKE_PCI);
+	build(&t);
+	t.f.ops = &answering;
+	cr_assert_eq(pci_func_add(f.env.pci, &t.f, 1, 0, NULL), 0);
+	cr_expect_eq(fake_config_read(&f, 1, 2, 2), 0x0278);
+	cr_expect_eq(fake_config_read(&f, 1, 0x40, 4), 0x400400);
+	cr_expect_eq(fake_read(&f, FAKE_ECAM + (1 << 15), 8), 0x0004040000000434ull);
+	cr_expect_eq(fake_config_read(&f, 1, 0x100, 4), 0, "it has no extended space");
+	pci_func_remove(&t.f);
+	fake_env_destroy(&f);
+}
+
+/* --- functions of a slot, and what removal frees -------------------------------------- */
+
+static uint32_t function_read(struct fake_env *f, unsigned slot, unsigned function, unsigned off,
+			      unsigned size_bytes)
+{
+	return (uint32_t)fake_read(f, FAKE_ECAM + (slot << 15) + (function << 12) + off,
+				   size_bytes);
+}
+
+Test(pci, several_functions_of_a_slot)
+{
+	struct func t[8];
+	struct fake_env f;
+	struct err err = { "" };
+
+	fake_env_init(&f, FAKE_PCI);
+	for (unsigned n = 0; n < 8; n++) {
+		build(&t[n]);
+		t[n].f.state.config[PCI_DEVICE_ID] = (uint8_t)n;
+		pci_func_bar(&t[n].f, 0, 0x1000, 0);
+		cr_assert_eq(pci_func_add(f.env.pci, &t[n].f, 6, n, NULL), 0);
+		cr_expect_eq(t[n].f.function, n);
+		cr_expect_eq(function_read(&f, 6, 0, PCI_HEADER_TYPE, 1), n ? 0x80 : 0);
+	}
+	cr_expect_eq(pci_host_slots(f.env.pci), 1 | 1 << 6);
+	for (unsigned n = 0; n < 8; n++)
+		cr_expect_eq(function_read(&f, 6, n, PCI_DEVICE_ID, 1), n);
+	bus_write(&f.pio, 0xcf8, 4, 0x80000000 | 6 << 11 | 5 << 8);
+	cr_expect_eq(bus_read(&f.pio, 0xcfc, 4), 0x56051234);
+	fake_write(&f, FAKE_ECAM + (6 << 15) + (5 << 12) + PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	fake_read(&f, FAKE_BARS + 0x5008, 4);
+	cr_expect(t[5].reads == 1 && t[5].off == 8);
+
+	/* One line for all: it is up while any function asserts it. */
+	pci_func_intx(&t[2].f, true);
+	pci_func_intx(&t[7].f, true);
+	cr_expect_eq(f.line_calls, 1);
+	pci_func_intx(&t[2].f, false);
+	cr_expect_eq(f.line[22], 1u << 6);
+	cr_expect_eq(function_read(&f, 6, 7, PCI_STATUS, 1), PCI_STATUS_INTX);
+	cr_expect_eq(function_read(&f, 6, 2, PCI_STATUS, 1), 0);
+	pci_func_remove(&t[7].f);
+	cr_expect_eq(f.line[22], 0);
+	cr_expect_eq(f.line_calls, 2);
+
+	cr_expect_eq(function_read(&f, 6, 7, 0, 4), 0xffffffff);
+	build(&t[7]);
+	cr_expect_eq(pci_func_add(f.env.pci, &t[7].f, 6, 6, &err), -EEXIST);
+	cr_expect_str_not_empty(err.text);
+	/* A slot is taken until its last function is gone, function 0 or not. */
+	pci_func_remove(&t[0].f);
+	for (unsigned n = 1; n < 6; n++)
+		pci_func_remove(&t[n].f);
+	cr_expect_eq(pci_host_slots(f.env.pci), 1 | 1 << 6);
+	build(&t[0]);
+	cr_assert_eq(pci_func_add(f.env.pci, &t[0].f, 6, 0, NULL), 0);
+	cr_expect_eq(function_read(&f, 6, 0, PCI_HEADER_TYPE, 1), 0x80);
+	pci_func_remove(&t[6].f);
+	cr_expect_eq(function_read(&f, 6, 0, PCI_HEADER_TYPE, 1), 0);
+	pci_func_remove(&t[0].f);
+	cr_expect_eq(pci_host_slots(f.env.pci), 1);
+	fake_env_destroy(&f);
+}
+
+Test(pci, removal_frees_slot_bars_and_line)
+{
+	struct func t[2];
+	struct fake_env f;
+
+	fake_env_init(&f, FAKE_PCI);
+	for (unsigned round = 0; round < 200; round++) {
+		add(&f, &t[0], 9, 0);
+		add(&f, &t[1], 0, 0);
+		cr_assert_eq(bar(&f, 9, 2), FAKE_BARS + 0x4000);
+		cr_assert_eq(t[1].f.slot, 1);
+		fake_config_write(&f, 9, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+		pci_func_intx(&t[0].f, true);
+		cr_assert_eq(fake_read(&f, FAKE_BARS + 0x4000, 1), 0x11);
+		pci_func_remove(&t[0].f);
+		cr_assert_eq(fake_read(&f, FAKE_BARS + 0x4000, 1), 0xff);
+		cr_assert_eq(fake_config_read(&f, 9, 0, 4), 0xffffffff);
+		cr_assert_eq(f.line[17], 0);
+		pci_func_remove(&t[1].f);
+	}
+	cr_expect_eq(pci_host_slots(f.env.pci), 1);
 	fake_env_destroy(&f);
 }

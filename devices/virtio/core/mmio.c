@@ -257,9 +257,10 @@ static void destroy(struct virtio_device *dev)
 {
 	struct virtio_mmio *t = of_dev(dev);
 
-	virtio_kicks_destroy(dev);
+	/* First what vCPUs reach: they may still be in a callback, and use the rest. */
 	if (t->on_bus)
 		bus_remove(dev->env->mmio, t->base);
+	virtio_kicks_destroy(dev);
 	free(t);
 }
 

@@ -385,7 +385,7 @@ static bool pci_cfg_target(struct virtio_pci *t, unsigned off, unsigned size_byt
 	       *at < VIRTIO_PCI_BAR_BYTES;
 }
 
-static void config_read(struct pci_func *f, unsigned off, unsigned size_bytes)
+static uint32_t config_read(struct pci_func *f, unsigned off, unsigned size_bytes)
 {
 	struct virtio_pci *t = of_func(f);
 	unsigned len;
@@ -394,6 +394,7 @@ static void config_read(struct pci_func *f, unsigned off, unsigned size_bytes)
 	if (pci_cfg_target(t, off, size_bytes, &at, &len))
 		pci_func_put(f, t->pci_cfg_at + CAP_DATA, len,
 			     (uint32_t)bar_read(f, VIRTIO_PCI_BAR, at, len));
+	return pci_func_get(f, off, size_bytes);
 }
 
 static void config_written(struct pci_func *f, unsigned off, unsigned size_bytes)
@@ -452,10 +453,9 @@ static void build_function(struct virtio_pci *t)
 
 	pci_func_init(f, &func_ops, VIRTIO_PCI_VENDOR,
 		      (uint16_t)(VIRTIO_PCI_DEVICE_BASE + class->device_id), class->pci_class);
-	memcpy(f->config + PCI_SUBSYSTEM_VENDOR, f->config + PCI_VENDOR_ID, 2);
 	/* Section 4.1.2.1: 0x40 or higher. */
-	f->config[PCI_SUBSYSTEM_ID] = (uint8_t)(0x40 + class->device_id);
-	pci_func_bar(f, VIRTIO_PCI_BAR, VIRTIO_PCI_BAR_BYTES);
+	pci_func_subsystem(f, VIRTIO_PCI_VENDOR, (uint8_t)(0x40 + class->device_id));
+	pci_func_bar(f, VIRTIO_PCI_BAR, VIRTIO_PCI_BAR_BYTES, 0);
 	t->msix_at = pci_msix_cap(&t->msix, f, VIRTIO_PCI_BAR, VIRTIO_PCI_MSIX_TABLE,
 				  VIRTIO_PCI_MSIX_PBA);
 	add_cap(t, CFG_COMMON, 0, VIRTIO_PCI_COMMON_BYTES, NULL, NULL);
@@ -470,8 +470,9 @@ static void destroy(struct virtio_device *dev)
 {
 	struct virtio_pci *t = of_dev(dev);
 
-	virtio_kicks_destroy(dev);
+	/* First what vCPUs reach: they may still be in a callback, and use the rest. */
 	pci_func_remove(&t->func);
+	virtio_kicks_destroy(dev);
 	pci_msix_destroy(&t->msix);
 	free(t);
 }
@@ -525,7 +526,7 @@ int virtio_pci_attach(struct virtio_device *dev, struct pci_host *host, struct e
 		goto fail;
 	}
 	build_function(t);
-	rc = pci_func_add(host, &t->func, 0, err);
+	rc = pci_func_add(host, &t->func, 0, 0, err);
 	if (rc)
 		goto fail;
 	dev->transport_ops = &transport_ops;
