@@ -20,21 +20,25 @@ int pci_msix_init(struct pci_msix *m, const struct device_env *env, unsigned nve
 {
 	BUG_ON(!nvectors || nvectors > MSIX_MAX_VECTORS);
 	m->env = env;
-	m->vector = calloc(nvectors, sizeof(*m->vector));
-	if (!m->vector)
+	m->s.table = calloc(nvectors, sizeof(*m->s.table));
+	m->binding = calloc(nvectors, sizeof(*m->binding));
+	if (!m->s.table || !m->binding) {
+		pci_msix_destroy(m);
 		return -ENOMEM;
-	m->nvectors = nvectors;
+	}
+	m->s.nvectors = nvectors;
 	for (unsigned i = 0; i < nvectors; i++)
-		m->vector[i].word[CONTROL] = VECTOR_MASKED;
+		m->s.table[i].word[CONTROL] = VECTOR_MASKED;
 	return 0;
 }
 
 void pci_msix_destroy(struct pci_msix *m)
 {
-	for (unsigned i = 0; i < m->nvectors; i++)
-		if (m->vector[i].bound)
-			m->env->ops->msi_unbind(m->env->vm, m->vector[i].id);
-	free(m->vector);
+	for (unsigned i = 0; i < m->s.nvectors; i++)
+		if (m->binding[i].bound)
+			m->env->ops->msi_unbind(m->env->vm, m->binding[i].id);
+	free(m->s.table);
+	free(m->binding);
 	memset(m, 0, sizeof(*m));
 }
 
@@ -42,7 +46,7 @@ unsigned pci_msix_cap(const struct pci_msix *m, struct pci_func *f, unsigned bar
 		      uint32_t table_off, uint32_t pba_off)
 {
 	uint32_t table = table_off | bar, pba = pba_off | bar;
-	uint16_t control = (uint16_t)(m->nvectors - 1);
+	uint16_t control = (uint16_t)(m->s.nvectors - 1);
 	uint16_t writable_control = CONTROL_ENABLE | CONTROL_MASK;
 	uint8_t body[10], writable[10] = { 0 };
 
@@ -53,29 +57,31 @@ unsigned pci_msix_cap(const struct pci_msix *m, struct pci_func *f, unsigned bar
 	return pci_func_cap(f, CAP_ID_MSIX, body, writable, sizeof(body));
 }
 
-/* Bound, with the message that the table holds now. */
-static int bring_up_to_date(struct pci_msix *m, struct msix_vector *v)
+/* Binds the vector if it is not yet, with the message that the table holds now. */
+static int bring_up_to_date(struct pci_msix *m, unsigned vector)
 {
 	const struct device_env *env = m->env;
-	uint64_t addr = (uint64_t)v->word[ADDR_HIGH] << 32 | v->word[ADDR_LOW];
-	uint32_t data = v->word[DATA];
+	const uint32_t *word = m->s.table[vector].word;
+	struct pci_msix_binding *b = &m->binding[vector];
+	uint64_t addr = (uint64_t)word[ADDR_HIGH] << 32 | word[ADDR_LOW];
+	uint32_t data = word[DATA];
 	int rc;
 
-	if (v->bound && addr == v->bound_addr && data == v->bound_data)
+	if (b->bound && addr == b->addr && data == b->data)
 		return 0;
-	rc = v->bound ? env->ops->msi_update(env->vm, v->id, addr, data) :
-			env->ops->msi_bind(env->vm, addr, data, &v->id, &v->fd);
+	rc = b->bound ? env->ops->msi_update(env->vm, b->id, addr, data) :
+			env->ops->msi_bind(env->vm, addr, data, &b->id, &b->fd);
 	if (rc)
 		return rc;
-	v->bound = true;
-	v->bound_addr = addr;
-	v->bound_data = data;
+	b->bound = true;
+	b->addr = addr;
+	b->data = data;
 	return 0;
 }
 
-static void fire(struct pci_msix *m, struct msix_vector *v)
+static void fire(struct pci_msix *m, unsigned vector)
 {
-	int rc = bring_up_to_date(m, v);
+	int rc = bring_up_to_date(m, vector);
 
 	if (rc) {
 		static struct log_limit limit;
@@ -86,66 +92,66 @@ static void fire(struct pci_msix *m, struct msix_vector *v)
 		return;
 	}
 	/* A counter that is full is an interrupt on its way. */
-	(void)eventfd_write(v->fd, 1);
+	(void)eventfd_write(m->binding[vector].fd, 1);
 }
 
 static bool is_masked(const struct pci_msix *m, unsigned i)
 {
-	return m->masked || m->vector[i].word[CONTROL] & VECTOR_MASKED;
+	return m->s.masked || m->s.table[i].word[CONTROL] & VECTOR_MASKED;
 }
 
 void pci_msix_signal(struct pci_msix *m, unsigned vector)
 {
-	if (!m->enabled || vector >= m->nvectors)
+	if (!m->s.enabled || vector >= m->s.nvectors)
 		return;
 	if (is_masked(m, vector))
-		m->pending |= 1ull << vector;
+		m->s.pending |= 1ull << vector;
 	else
-		fire(m, &m->vector[vector]);
+		fire(m, vector);
 }
 
 int pci_msix_fd(struct pci_msix *m, unsigned vector)
 {
-	if (!m->enabled || vector >= m->nvectors || is_masked(m, vector) ||
-	    bring_up_to_date(m, &m->vector[vector]))
+	if (!m->s.enabled || vector >= m->s.nvectors || is_masked(m, vector) ||
+	    bring_up_to_date(m, vector))
 		return -1;
-	return m->vector[vector].fd;
+	return m->binding[vector].fd;
 }
 
 static void fire_pending(struct pci_msix *m)
 {
-	if (!m->enabled)
+	if (!m->s.enabled)
 		return;
-	for (unsigned i = 0; m->pending && i < m->nvectors; i++) {
-		if (!(m->pending >> i & 1) || is_masked(m, i))
+	for (unsigned i = 0; m->s.pending && i < m->s.nvectors; i++) {
+		if (!(m->s.pending >> i & 1) || is_masked(m, i))
 			continue;
-		m->pending &= ~(1ull << i);
-		fire(m, &m->vector[i]);
+		m->s.pending &= ~(1ull << i);
+		fire(m, i);
 	}
 }
 
 void pci_msix_clear_pending(struct pci_msix *m)
 {
-	m->pending = 0;
+	m->s.pending = 0;
 }
 
 void pci_msix_set_control(struct pci_msix *m, uint16_t control)
 {
 	bool enabled = control & CONTROL_ENABLE;
 
-	if (m->enabled && !enabled)
-		m->pending = 0;
-	m->enabled = enabled;
-	m->masked = control & CONTROL_MASK;
+	if (m->s.enabled && !enabled)
+		m->s.pending = 0;
+	m->s.enabled = enabled;
+	m->s.masked = control & CONTROL_MASK;
 	fire_pending(m);
 }
 
 /* One dword of the table; NULL when beyond it or not aligned. */
 static uint32_t *word(const struct pci_msix *m, uint64_t off)
 {
-	if (off % 4 || off / VECTOR_BYTES >= m->nvectors)
+	if (off % 4 || off / VECTOR_BYTES >= m->s.nvectors)
 		return NULL;
-	return &m->vector[off / VECTOR_BYTES].word[off % VECTOR_BYTES / 4];
+	return &m->s.table[off / VECTOR_BYTES].word[off % VECTOR_BYTES / 4];
 }
 
 uint64_t pci_msix_table_read(const struct pci_msix *m, uint64_t off, unsigned size_bytes)
@@ -186,5 +192,5 @@ void pci_msix_table_write(struct pci_msix *m, uint64_t off, unsigned size_bytes,
 
 uint64_t pci_msix_pba_read(const struct pci_msix *m, uint64_t off, unsigned size_bytes)
 {
-	return off < 8 && size_bytes <= 8 ? m->pending >> (off * 8) : 0;
+	return off < 8 && size_bytes <= 8 ? m->s.pending >> (off * 8) : 0;
 }

@@ -15,22 +15,34 @@
 #define MSIX_NO_VECTOR 0xffffu
 #define MSIX_CAP_CONTROL 2u /* offset of message control in the capability */
 
-struct msix_vector {
-	uint32_t word[4]; /* as in the table: address low, high, data, control */
+/* One entry of the table as the guest wrote it. */
+struct pci_msix_entry {
+	uint32_t word[4]; /* address low, high, data, control */
+};
+
+/* What a guest can see or set. Enable and function mask are a copy of message control. */
+struct pci_msix_state {
+	bool enabled;
+	bool masked;	  /* function mask */
+	uint64_t pending; /* bit n: vector n fired while masked */
+	unsigned nvectors;
+	struct pci_msix_entry *table; /* nvectors of them, its own */
+};
+
+/* How a vector reaches the VM, and the message that it carries there. */
+struct pci_msix_binding {
 	bool bound;
 	unsigned id;
 	int fd;
-	uint64_t bound_addr;
-	uint32_t bound_data;
+	uint64_t addr;
+	uint32_t data;
 };
 
 struct pci_msix {
+	struct pci_msix_state s;
+	/* wiring */
 	const struct device_env *env;
-	unsigned nvectors;
-	struct msix_vector *vector;
-	uint64_t pending; /* bit n: vector n fired while masked */
-	bool enabled;
-	bool masked; /* function mask */
+	struct pci_msix_binding *binding; /* of each vector */
 };
 
 /* 0 or -ENOMEM. env outlives it. */

@@ -74,12 +74,12 @@ static struct virtio_pci *of_func(struct pci_func *f)
 
 static void update_intx(struct virtio_pci *t)
 {
-	pci_func_intx(&t->func, t->isr && !t->msix.enabled);
+	pci_func_intx(&t->func, t->isr && !t->msix.s.enabled);
 }
 
 static void interrupt(struct virtio_pci *t, uint16_t vector, uint8_t isr)
 {
-	if (t->msix.enabled) {
+	if (t->msix.s.enabled) {
 		pci_msix_signal(&t->msix, vector);
 		return;
 	}
@@ -196,7 +196,7 @@ static uint32_t common_dword(const struct virtio_pci *t, unsigned off)
 
 static uint16_t vector(const struct virtio_pci *t, uint32_t val)
 {
-	return val < t->msix.nvectors ? (uint16_t)val : MSIX_NO_VECTOR;
+	return val < t->msix.s.nvectors ? (uint16_t)val : MSIX_NO_VECTOR;
 }
 
 /* A register of one selected queue. */
