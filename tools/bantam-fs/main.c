@@ -52,13 +52,6 @@ static const char usage[] =
 	"  --partition N        this one; 0: the whole disk [the one that looks like a root]\n"
 	"  --format auto|raw|qcow2  what IMAGE is [auto: by its name]\n";
 
-int job_fail(const struct job *job, const struct err *err)
-{
-	fflush(stdout);
-	fprintf(stderr, "bantam: %s: %s\n", job->image, err->text);
-	return 1;
-}
-
 static int wrong(const char *text, const char *what)
 {
 	fprintf(stderr, "bantam: image %s\"%s\"; see bantam image ls --help\n", text, what);

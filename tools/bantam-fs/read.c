@@ -201,16 +201,14 @@ int volume_read_link(struct volume *v, const struct node *node, char *target, si
 	return !rc && !*target ? -EIO : rc;
 }
 
-char *volume_read_text(struct volume *v, const char *path)
+char *volume_read_small(struct volume *v, const struct node *node, const char *path)
 {
-	struct node node;
-	struct text t;
+	struct text t = { .len = EXT2_I_SIZE(&node->inode) };
 
-	if (volume_find(v, path, true, &node, NULL) || EXT2_I_SIZE(&node.inode) > TEXT_MAX)
+	if (t.len > TEXT_MAX)
 		return NULL;
-	t.len = EXT2_I_SIZE(&node.inode);
 	t.to = calloc(1, t.len + 1);
-	if (t.to && volume_read(v, &node, path, put_text, &t, NULL)) {
+	if (t.to && volume_read(v, node, path, put_text, &t, NULL)) {
 		free(t.to);
 		return NULL;
 	}

@@ -347,3 +347,12 @@ void volume_free_entries(struct entries *entries)
 	free(entries->e);
 	memset(entries, 0, sizeof(*entries));
 }
+
+char *volume_read_text(struct volume *v, const char *path)
+{
+	struct node node;
+
+	if (volume_find(v, path, true, &node, NULL))
+		return NULL;
+	return volume_read_small(v, &node, path);
+}

@@ -83,7 +83,9 @@ int volume_read_link(struct volume *v, const struct node *node, char *target, si
 typedef int (*volume_sink)(void *opaque, uint64_t offset, const void *bytes, size_t len);
 int volume_read(struct volume *v, const struct node *node, const char *path, volume_sink sink,
 		void *opaque, struct err *err);
-/* A small text file, NUL-terminated, for free(); NULL: there is none (or above 1 MiB). */
+/* A whole small file, NUL-terminated; the caller frees it. NULL: unreadable, or above 1 MiB. */
+char *volume_read_small(struct volume *v, const struct node *node, const char *path);
+/* The same of a path; NULL also if there is no such file. */
 char *volume_read_text(struct volume *v, const char *path);
 
 /* ext_io.c: the only way libext2fs reaches the image. Reads [offset, offset + len_bytes) of s. */

@@ -1,0 +1,233 @@
+/* image: what the commands share. See image.h. */
+#include "tools/bantam-image/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/core/parse.h"
+
+#define THREADS_MAX 64u
+#define THREADS_DEFAULT_MAX 8u
+/* With fewer CPUs, too: some of them wait for the medium. */
+#define THREADS_DEFAULT_MIN 4u
+
+int image_fail(const struct err *err, int status)
+{
+	fflush(stdout);
+	fprintf(stderr, "bantam: %s\n", err->text);
+	return status;
+}
+
+bool image_args(const struct args_table *table, int argc, char **argv, struct args *args,
+		int usage_status, int *status)
+{
+	struct err err = { "" };
+
+	if (args_parse(table, argc, argv, args, &err)) {
+		*status = image_fail(&err, usage_status);
+		return true;
+	}
+	if (args->help) {
+		args_help(table);
+		*status = IMAGE_OK;
+		return true;
+	}
+	return false;
+}
+
+int image_parse_format(const char *option, const char *text, enum store_format *out,
+		       struct err *err)
+{
+	*out = STORE_AUTO;
+	if (!text || !store_format_parse(text, out))
+		return 0;
+	return err_set(err, EINVAL, "%s %.40s: no such format; there are raw and qcow2", option,
+		       text);
+}
+
+int image_parse_size(const char *text, uint64_t *out, struct err *err)
+{
+	int rc = parse_size(text, out);
+
+	if (rc == -ERANGE || (!rc && *out > (uint64_t)INT64_MAX / 2))
+		return err_set(err, ERANGE, "size %.40s: is too large; 4 EiB are the most", text);
+	if (rc)
+		return err_set(err, EINVAL, "size %.40s: is not a size; 512M, 20G and 1T are",
+			       text);
+	if (!*out)
+		return err_set(err, EINVAL, "size %.40s: a disk needs at least 512 bytes", text);
+	if (*out % 512)
+		return err_set(err, EINVAL,
+			       "size %.40s: is not a multiple of 512 bytes, which is a "
+			       "disk's sector",
+			       text);
+	return 0;
+}
+
+int image_parse_threads(const char *text, unsigned *out, struct err *err)
+{
+	cpu_set_t set;
+	uint64_t n;
+
+	if (text) {
+		if (parse_u64(text, &n) || !n || n > THREADS_MAX)
+			return err_set(err, EINVAL, "--threads %.40s: is not a number from 1 to %u",
+				       text, THREADS_MAX);
+		*out = (unsigned)n;
+		return 0;
+	}
+	*out = sched_getaffinity(0, sizeof(set), &set) ? 1 : (unsigned)CPU_COUNT(&set);
+	if (*out < THREADS_DEFAULT_MIN)
+		*out = THREADS_DEFAULT_MIN;
+	if (*out > THREADS_DEFAULT_MAX)
+		*out = THREADS_DEFAULT_MAX;
+	return 0;
+}
+
+/* --- opening ------------------------------------------------------------------------- */
+
+static bool begins(const char *head, ssize_t len, const char *magic, size_t n)
+{
+	return len >= (ssize_t)n && !memcmp(head, magic, n);
+}
+
+/* Formats that are neither ours nor raw: to copy their bytes as a disk is never meant. */
+static const char *foreign(const char *head, ssize_t len)
+{
+	if (begins(head, len, "KDMV", 4) || begins(head, len, "COWD", 4))
+		return "VMDK";
+	if (begins(head, len, "vhdxfile", 8))
+		return "VHDX";
+	if (begins(head, len, "conectix", 8))
+		return "VHD";
+	if (begins(head, len, "QED\0", 4))
+		return "QED";
+	if (len >= 0x44 && !memcmp(head + 0x40, "\x7f\x10\xda\xbe", 4))
+		return "VDI";
+	return NULL;
+}
+
+/* What begins there, or -1: what is wrong is the real open's to say. */
+static ssize_t read_head(const char *path, char *head, size_t n)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	ssize_t len;
+
+	if (fd < 0)
+		return -1;
+	len = pread(fd, head, n, 0);
+	close(fd);
+	return len;
+}
+
+int image_detect(const char *path, enum store_format *out, struct err *err)
+{
+	char head[128];
+	ssize_t len = read_head(path, head, sizeof(head));
+	const char *other = foreign(head, len);
+
+	if (other && store_format_of_name(path) == STORE_RAW)
+		return err_set(err, ENOTSUP,
+			       "disk %s: is a %s image; only raw and qcow2 are "
+			       "supported (qemu-img convert makes a qcow2 of it)",
+			       path, other);
+	*out = begins(head, len, "QFI\xfb", 4) ? STORE_QCOW2 : STORE_RAW;
+	return 0;
+}
+
+int image_open_store(const char *path, enum store_format format, bool readonly, struct store **out,
+		     struct err *err)
+{
+	struct store_options options = { .path = path, .format = format, .readonly = readonly };
+	enum store_format content;
+	int rc;
+
+	*out = NULL;
+	if (format == STORE_AUTO) {
+		rc = image_detect(path, &content, err);
+		if (rc)
+			return rc;
+		options.format = store_format_of_name(path);
+		/* A guest can write this into its raw disk, with any file as backing file. */
+		if (content == STORE_QCOW2 && options.format == STORE_RAW)
+			return err_set(err, EINVAL,
+				       "disk %s: begins like a qcow2 image and is not "
+				       "named .qcow2; say -f qcow2, or -f raw if a guest may have "
+				       "written that",
+				       path);
+	}
+	return store_open(&options, out, err);
+}
+
+/* --- being stopped --------------------------------------------------------------------- */
+
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int n)
+{
+	stopped = n;
+}
+
+int image_stopped(void)
+{
+	return stopped;
+}
+
+void image_catch_signals(void)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction act = { .sa_handler = on_signal }, old;
+
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		/* nohup's wish is respected. */
+		if (!sigaction(signals[i], NULL, &old) && old.sa_handler != SIG_IGN)
+			sigaction(signals[i], &act, NULL);
+	}
+}
+
+/* --- bytes and text ----------------------------------------------------------------------- */
+
+bool image_is_zero(const void *bytes, uint64_t n)
+{
+	typedef uint64_t quad __attribute__((vector_size(32), aligned(1), may_alias));
+	const uint8_t *p = bytes;
+
+	while (n >= 128) {
+		const quad *v = (const void *)p;
+		quad any = v[0] | v[1] | v[2] | v[3];
+
+		if (any[0] | any[1] | any[2] | any[3])
+			return false;
+		p += 128;
+		n -= 128;
+	}
+	while (n--)
+		if (*p++)
+			return false;
+	return true;
+}
+
+void image_json_string(FILE *f, const char *text)
+{
+	const uint8_t *at = (const uint8_t *)text;
+
+	putc('"', f);
+	while (*at) {
+		const uint8_t *from = at;
+		int32_t c = parse_utf8(&at);
+
+		/* A JSON text may hold C1 controls as they are; it may as well go to a terminal. */
+		if (c < ' ' || (c >= 0x7f && c < 0xa0))
+			fprintf(f, "\\u%04x", c < 0 ? *at++ : (unsigned)c);
+		else if (c == '"' || c == '\\')
+			fprintf(f, "\\%c", c);
+		else
+			fwrite(from, 1, (size_t)(at - from), f);
+	}
+	putc('"', f);
+}
