@@ -396,7 +396,8 @@ void config_help(FILE *out)
 					   k->meta		 ? k->meta :
 								   "…";
 
-			snprintf(lead, sizeof(lead), "%s=%s", k->name, meta);
+			snprintf(lead, sizeof(lead), k->flags & KEY_BARE ? "[%s=]%s" : "%s=%s",
+				 k->name, meta);
 			help_line(out, 6, lead, k->help, k->def);
 		}
 	}

@@ -66,6 +66,13 @@ static int cmd_doctor(int argc, char **argv)
 		return doctor_run(false);
 	if (argc == 1 && !strcmp(argv[0], "--json"))
 		return doctor_run(true);
+	if (argc == 1 && (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))) {
+		puts("usage: bantam doctor [--json]\n\n"
+		     "Says what this host can do. Exit status: 0 VMs can run, 1 they cannot.\n\n"
+		     "  -h, --help  this text\n"
+		     "  --json      as a JSON object");
+		return 0;
+	}
 	return fail("doctor: takes no argument but --json", OUTCOME_USAGE);
 }
 
