@@ -162,15 +162,24 @@ $B/man/%.1: %.1 Makefile
 	sed 's/^\.Os bantam$$/.Os bantam $(VERSION)/' $< >$@
 
 HELPERS := $(filter $B/bantam-%,$(TOOLS))
+
+# Made by asking the programs; to compile for another processor, BANTAM names a bantam that runs here.
+COMPLETION := $B/completion/bantam
+$(COMPLETION): $B/bantam $(HELPERS) tools/mkcompletion tools/list-options
+	@mkdir -p $(@D)
+	BANTAM=$(or $(BANTAM),$B/bantam) tools/mkcompletion >$@.part
+	mv $@.part $@
+
 ROOT := $(DESTDIR)$(PREFIX)
 INSTALLED := bin/bantam $(addprefix libexec/bantam/,$(notdir $(HELPERS))) \
-	$(addprefix share/man/man1/,$(notdir $(MAN)))
+	$(addprefix share/man/man1/,$(notdir $(MAN))) share/bash-completion/completions/bantam
 
-install: $B/bantam $(HELPERS) $(MAN)
+install: $B/bantam $(HELPERS) $(MAN) $(COMPLETION)
 	install -d $(addprefix $(ROOT)/,$(sort $(dir $(INSTALLED))))
 	install -m 755 $B/bantam $(ROOT)/bin
 	install -m 755 $(HELPERS) $(ROOT)/libexec/bantam
 	install -m 644 $(MAN) $(ROOT)/share/man/man1
+	install -m 644 $(COMPLETION) $(ROOT)/share/bash-completion/completions
 
 uninstall:
 	rm -f $(addprefix $(ROOT)/,$(INSTALLED))
