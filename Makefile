@@ -5,6 +5,7 @@
 #         make deps       install packages, nothing else
 #         make install    into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away
 #         make dist       build/bantam-VERSION.tar.xz, the sources of the last commit
+#         make deb        build/bantam_VERSION-1_ARCH.deb, a package for Debian
 # STATIC=1 links statically; SAN=address,undefined instruments; WERROR=1 is for CI.
 
 CC ?= gcc
@@ -22,7 +23,7 @@ DEB_RUN := qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmo
 	dosfstools mtools e2fsprogs fdisk gdisk python3 dpkg apt
 DEB_CHECK := libcriterion-dev clang libclang-rt-14-dev acpica-tools fio socat jq git \
 	clang-format strace mandoc universal-ctags iperf3 tcpdump iproute2 procps python3-yaml \
-	mmdebstrap fakeroot fdisk openssh-client
+	mmdebstrap fakeroot fdisk openssh-client groff-base dpkg-dev lintian
 export DEBIAN_FRONTEND := noninteractive
 
 OPT := $(if $(SAN),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all,-O2 -g)
@@ -42,8 +43,8 @@ SRC := $(sort $(shell find vmm devices boot -name '*.c' | grep -vE '^(vmm/arch|b
 	$(wildcard vmm/arch/$(ARCH)/*.c boot/$(ARCH)/*.c))
 OBJ := $(patsubst %.c,$B/o/%.o,$(filter-out vmm/main.c,$(SRC)))
 LIB := $B/libbantam.a
-# A helper program is one file, tools/X.c, or a folder of them, tools/X/*.c.
-TOOL_DIRS := $(patsubst tools/%/,%,$(wildcard tools/*/))
+# A helper program is one file, tools/X.c, or a folder of them, tools/X/*.c with a main.c.
+TOOL_DIRS := $(patsubst tools/%/main.c,%,$(wildcard tools/*/main.c))
 TOOLS := $(patsubst tools/%.c,$B/%,$(wildcard tools/*.c)) $(addprefix $B/,$(TOOL_DIRS))
 
 all: $B/bantam $(TOOLS) guests
@@ -194,9 +195,15 @@ dist:
 	git archive --prefix=bantam-$(VERSION)/ -o $(DIST) HEAD
 	xz -6 -T1 -f $(DIST)
 
+# Our libraries are all linked statically but libslirp's.
+deb:
+	rm -rf build/deb build/bantam_*.deb
+	$(MAKE) install DESTDIR=$(CURDIR)/build/deb/root PREFIX=/usr
+	tools/deb/build $(VERSION) $(filter-out libc6-dev libslirp-dev,$(filter %-dev,$(DEB_BUILD)))
+
 clean:
 	rm -rf build
 
 -include $(shell find $B/o build/fuzz/o -name '*.d' 2>/dev/null)
-.PHONY: all guests unit torture fuzz check bench run deps fmt install uninstall dist clean
+.PHONY: all guests unit torture fuzz check bench run deps fmt install uninstall dist deb clean
 .SECONDARY:
