@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "vmm/machine/bootdisk.h"
 #include "vmm/core/parse.h"
 
 #define CONFIG_MAX_DEVICES 64
@@ -327,11 +326,6 @@ int config_parse(struct config *config, int argc, char **argv, struct err *err)
 	for (unsigned i = 0; i < config->ndevices && !rc; i++)
 		if (config->device[i].type->check)
 			rc = config->device[i].type->check(&config->device[i].kv, err);
-	if (!rc && !keys_has(&config->vm, CONFIG_KERNEL) && !keys_num(&config->vm, CONFIG_HELP) &&
-	    !bootdisk_possible(config))
-		rc = err_set(err, EINVAL,
-			     "--kernel FILE is missing, or a --disk with a kernel in its "
-			     "/boot; see bantam run --help");
 	return rc;
 }
 

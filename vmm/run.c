@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "vmm/config.h"
+#include "vmm/machine/bootdisk.h"
 #include "vmm/machine/machine.h"
 
 static int fail(const char *text, int status)
@@ -43,6 +44,8 @@ int run_command(int argc, char **argv)
 	struct err err = { "" };
 	int rc = config_parse(&config, argc, argv, &err);
 
+	if (!rc && !keys_num(&config.vm, CONFIG_HELP))
+		rc = bootdisk_check(&config, &err);
 	if (rc) {
 		rc = fail(err.text, OUTCOME_USAGE);
 	} else if (keys_num(&config.vm, CONFIG_HELP)) {

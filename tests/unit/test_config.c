@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "vmm/config.h"
+#include "vmm/machine/bootdisk.h"
 
 static const struct key disk_keys[] = {
 	{ "path", KEY_PATH, KEY_BARE | KEY_REQUIRED, .meta = "FILE", .help = "image" },
@@ -70,6 +71,9 @@ static int parse(const char *args)
 	config_clear(&config);
 	memset(&err, 0, sizeof(err));
 	rc = config_parse(&config, argc, argv, &err);
+	/* What bantam run asks next. */
+	if (!rc && !keys_num(&config.vm, CONFIG_HELP))
+		rc = bootdisk_check(&config, &err);
 	free(copy);
 	return rc;
 }

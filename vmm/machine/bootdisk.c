@@ -62,11 +62,15 @@ static const struct config_device *find_disk(const struct config *config, unsign
 	return NULL;
 }
 
-bool bootdisk_possible(const struct config *config)
+int bootdisk_check(const struct config *config, struct err *err)
 {
 	unsigned before;
 
-	return find_disk(config, &before);
+	if (keys_has(&config->vm, CONFIG_KERNEL) || find_disk(config, &before))
+		return 0;
+	return err_set(err, EINVAL,
+		       "--kernel FILE is missing, or a --disk with a kernel in its /boot; see "
+		       "bantam run --help");
 }
 
 /* --- start ------------------------------------------------------------------------------------- */
@@ -124,8 +128,10 @@ int bootdisk_start(const struct config *config, uint64_t bytes_max, struct bootd
 	*out = NULL;
 	if (keys_has(&config->vm, CONFIG_KERNEL))
 		return 0;
+	rc = bootdisk_check(config, err);
+	if (rc)
+		return rc;
 	disk = find_disk(config, &before);
-	BUG_ON(!disk); /* config_parse has seen one */
 	if (keys_has(&config->vm, CONFIG_INITRD))
 		return err_set(err, EINVAL,
 			       "--initrd: needs --kernel; without, both come from the disk");

@@ -34,8 +34,8 @@ struct bootdisk {
 	bool has_sum;
 };
 
-/* Is there a disk that an image could be looked into? */
-bool bootdisk_possible(const struct config *config);
+/* Is there a kernel, or a disk that may hold one? -EINVAL: wrong usage. */
+int bootdisk_check(const struct config *config, struct err *err);
 /* Starts the helper; *out is NULL if a kernel is given. bytes_max: the guest's memory. */
 int bootdisk_start(const struct config *config, uint64_t bytes_max, struct bootdisk **out,
 		   struct err *err);
