@@ -1,11 +1,62 @@
-/* run: see run.h. */
+/*
+ * run: see run.h.
+ *
+ * Theory of operation. The process is not the machine. A thread of its own hears the signals: it
+ * takes no device's lock and waits for no guest, disk or daemon, so it always answers. The
+ * process's first thread owns the machine: it builds it, becomes its first vCPU, and destroys
+ * it. The devices have a loop, which the machine runs in a third thread.
+ *
+ * It is not the other way round because a new thread would build the machine later by the time
+ * that a processor takes to wake up for it: 5 % of the time to the guest's first instruction.
+ * So the first vCPU has the program's name, by which pgrep finds the process. A process that
+ * has more to do (an API to serve, the next machine) does that in its first thread, and calls
+ * create_and_run in another one, of kind THREAD_VCPU and named vcpu0.
+ *
+ * The first SIGTERM (SIGINT, SIGHUP, SIGQUIT) stops the machine in an orderly way: the vCPUs
+ * leave the guest, the devices finish what they have begun and flush. A device may be long at
+ * that, or never come to an end. So the second one, or the first one after the guest has
+ * ended by itself, restores the terminal and ends the process at once: the kernel takes
+ * back everything but the names of sockets and links.
+ *
+ * All threads block these signals, and one waits for them: no handler interrupts anything.
+ * Signals that the terminal needs (SIGWINCH, SIGTSTP …) have handlers, which run in the first
+ * thread: the others block them too (thread.h).
+ *
+ * Lock order: run.lock, then the machine's own locks.
+ */
 #include "vmm/run.h"
 
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "devices/backend/chardev/chardev.h"
 #include "vmm/config.h"
+#include "vmm/core/log.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/thread.h"
 #include "vmm/machine/bootdisk.h"
 #include "vmm/machine/machine.h"
+
+#define SIGNALS_STACK_BYTES (64u << 10)
+
+struct run {
+	const struct config *config;
+	atomic_bool ending; /* the machine ends: the next signal does not wait for it */
+	atomic_bool over;   /* nothing is left to be stopped */
+
+	pthread_mutex_t lock;	 /* the fields below; never held for long */
+	struct machine *machine; /* NULL: not yet built, or about to be destroyed */
+	int killed_by;		 /* the first signal, 0: none */
+	bool power, refresh;	 /* asked for while there was no machine */
+
+	/* the machine's thread */
+	bool ran; /* end is valid */
+	struct machine_end end;
+};
 
 static int fail(const char *text, int status)
 {
@@ -13,29 +64,215 @@ static int fail(const char *text, int status)
 	return status;
 }
 
-static int run_machine(const struct config *config)
-{
-	struct machine *m;
-	struct err err = { "" }, why = { "" };
-	int rc = machine_create(config, &m, &err);
+/* --- signals: a thread of their own -------------------------------------------------- */
 
-	if (rc)
-		return fail(err.text, OUTCOME_ERROR);
-	if (keys_num(&config->vm, CONFIG_DRY_RUN)) {
+static void stop_machine(struct machine *m, int signo)
+{
+	char why[64];
+
+	snprintf(why, sizeof(why), "killed by SIG%s", sigabbrev_np(signo));
+	machine_stop(m, OUTCOME_SIGNAL + signo, why);
+}
+
+static void terminate(struct run *run, int signo)
+{
+	if (atomic_exchange(&run->ending, true)) {
+		chardev_restore_terminal();
+		_exit(OUTCOME_SIGNAL + signo);
+	}
+	pthread_mutex_lock(&run->lock);
+	run->killed_by = signo;
+	if (run->machine)
+		stop_machine(run->machine, signo);
+	pthread_mutex_unlock(&run->lock);
+}
+
+static void ask(struct run *run, bool *asked, void (*fn)(struct machine *m))
+{
+	pthread_mutex_lock(&run->lock);
+	if (run->machine)
+		fn(run->machine);
+	else
+		*asked = true;
+	pthread_mutex_unlock(&run->lock);
+}
+
+static void heard_signals(sigset_t *set)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 };
+
+	sigemptyset(set);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		sigaddset(set, signals[i]);
+}
+
+static void *signals_main(void *opaque)
+{
+	struct run *run = opaque;
+	sigset_t set;
+	int signo;
+
+	heard_signals(&set);
+	for (;;) {
+		BUG_ON(sigwait(&set, &signo));
+		if (atomic_load(&run->over))
+			return NULL;
+		if (signo == SIGUSR1)
+			ask(run, &run->power, machine_power_button);
+		else if (signo == SIGUSR2)
+			ask(run, &run->refresh, machine_refresh);
+		else
+			terminate(run, signo);
+	}
+}
+
+/* The caller joins *thread after end_signals. */
+static int start_signals(struct run *run, pthread_t *thread, struct err *err)
+{
+	sigset_t set;
+	int rc;
+
+	heard_signals(&set);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	rc = thread_start(thread, THREAD_PROCESS, "signals", SIGNALS_STACK_BYTES, signals_main,
+			  run);
+	return rc ? err_sys(err, -rc, "cannot start a thread") : 0;
+}
+
+static void end_signals(struct run *run, pthread_t thread)
+{
+	atomic_store(&run->over, true);
+	pthread_kill(thread, SIGUSR1);
+	pthread_join(thread, NULL);
+}
+
+/* --- the machine's thread ----------------------------------------------------------- */
+
+static void on_ending(void *opaque, const struct machine_end *end)
+{
+	struct run *run = opaque;
+
+	atomic_store(&run->ending, true);
+}
+
+static void on_panicked(void *opaque, bool crash_kernel)
+{
+	if (crash_kernel)
+		log_put(LOG_INFO, "the guest panicked and starts its crash kernel");
+}
+
+static char *default_cache_dir(void)
+{
+	const char *base = getenv("BANTAM_CACHE");
+	char *dir = NULL;
+
+	if (base && *base)
+		return strdup(base);
+	base = getenv("XDG_CACHE_HOME");
+	if (base && *base)
+		return asprintf(&dir, "%s/bantam", base) < 0 ? NULL : dir;
+	base = getenv("HOME");
+	if (base && *base)
+		return asprintf(&dir, "%s/.cache/bantam", base) < 0 ? NULL : dir;
+	return NULL;
+}
+
+static int create(struct run *run, struct loop *loop, struct machine **out, struct err *err)
+{
+	struct machine_setup setup = {
+		.config = run->config,
+		.loop = loop,
+		.events = { .opaque = run, .ending = on_ending, .panicked = on_panicked },
+	};
+	char *cache_dir = default_cache_dir();
+	int rc;
+
+	setup.cache_dir = cache_dir;
+	rc = machine_create(&setup, out, err);
+	free(cache_dir);
+	return rc;
+}
+
+/* Signals reach the machine from here on, and those that came before it was there. */
+static void show(struct run *run, struct machine *m)
+{
+	pthread_mutex_lock(&run->lock);
+	run->machine = m;
+	if (run->killed_by)
+		stop_machine(m, run->killed_by);
+	if (run->power)
+		machine_power_button(m);
+	if (run->refresh)
+		machine_refresh(m);
+	pthread_mutex_unlock(&run->lock);
+}
+
+static void hide(struct run *run)
+{
+	pthread_mutex_lock(&run->lock);
+	run->machine = NULL;
+	pthread_mutex_unlock(&run->lock);
+}
+
+static int life(struct run *run, struct machine *m, struct err *err)
+{
+	int rc;
+
+	if (keys_num(&run->config->vm, CONFIG_DRY_RUN)) {
 		machine_describe(m, stdout);
-		machine_destroy(m);
 		return 0;
 	}
-	rc = machine_run(m, &why, &err);
-	if (rc >= 0 && keys_num(&config->vm, CONFIG_STATS))
+	show(run, m);
+	rc = machine_run(m, &run->end, err);
+	run->ran = !rc;
+	if (run->ran && keys_num(&run->config->vm, CONFIG_STATS))
 		machine_print_stats(m, stderr);
-	/* Devices first: the terminal is itself again when the last line comes. */
-	machine_destroy(m);
-	if (rc < 0)
-		return fail(err.text, OUTCOME_ERROR);
-	if (!keys_num(&config->vm, CONFIG_QUIET))
-		fprintf(stderr, "bantam: %s\n", why.text);
+	hide(run);
 	return rc;
+}
+
+static int create_and_run(struct run *run, struct err *err)
+{
+	struct loop *loop = NULL;
+	struct machine *m = NULL;
+	int rc = loop_create(&loop, err);
+
+	if (!rc)
+		rc = create(run, loop, &m, err);
+	if (!rc)
+		rc = life(run, m, err);
+	machine_destroy(m);
+	loop_destroy(loop);
+	return rc;
+}
+
+/* --- the process -------------------------------------------------------------------- */
+
+static int run_machine(const struct config *config)
+{
+	struct run run = { .config = config };
+	struct err err = { "" };
+	pthread_t signals;
+	int rc;
+
+	pthread_mutex_init(&run.lock, NULL);
+	rc = start_signals(&run, &signals, &err);
+	if (!rc) {
+		thread_become(THREAD_VCPU);
+		rc = create_and_run(&run, &err);
+		thread_become(THREAD_PROCESS);
+		end_signals(&run, signals);
+	}
+	pthread_mutex_destroy(&run.lock);
+	if (rc)
+		return fail(err.text, OUTCOME_ERROR);
+	if (!run.ran)
+		return 0;
+	/* The devices are gone: the terminal is itself again when the last line comes. */
+	if (!keys_num(&config->vm, CONFIG_QUIET))
+		fprintf(stderr, "bantam: %s\n", run.end.why.text);
+	return run.end.outcome;
 }
 
 int run_command(int argc, char **argv)

@@ -1,8 +1,11 @@
-/* run: the process of `bantam run`. */
+/*
+ * run: the process of `bantam run`: its signals, its terminal, its exit status, and the machine
+ * that it runs.
+ */
 #ifndef BANTAM_RUN_H
 #define BANTAM_RUN_H
 
-/* argv[0] is the first argument after "run". The exit status. */
+/* argv[0] is the first argument after "run". Returns the exit status. The process's first thread. */
 int run_command(int argc, char **argv);
 
 #endif

@@ -101,6 +101,17 @@ static void bury(struct loop *loop)
 	}
 }
 
+static void drop_posted(struct loop *loop)
+{
+	while (loop->first) {
+		struct posted *p = loop->first;
+
+		loop->first = p->next;
+		free(p);
+	}
+	loop->last = &loop->first;
+}
+
 void loop_destroy(struct loop *loop)
 {
 	if (!loop)
@@ -108,12 +119,7 @@ void loop_destroy(struct loop *loop)
 	while (loop->watches)
 		loop_unwatch(loop->watches);
 	bury(loop);
-	while (loop->first) {
-		struct posted *p = loop->first;
-
-		loop->first = p->next;
-		free(p);
-	}
+	drop_posted(loop);
 	if (loop->epfd >= 0)
 		close(loop->epfd);
 	if (loop->wake_fd >= 0)
@@ -314,6 +320,16 @@ void loop_stop(struct loop *loop)
 {
 	atomic_store(&loop->stop, true);
 	wake(loop);
+}
+
+void loop_reset(struct loop *loop)
+{
+	uint64_t count;
+
+	BUG_ON(loop_is_here(loop));
+	drop_posted(loop);
+	atomic_store(&loop->stop, false);
+	(void)!read(loop->wake_fd, &count, sizeof(count));
 }
 
 /*

@@ -34,6 +34,9 @@ void loop_destroy(struct loop *loop);
  */
 int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
+/* Forget posts and a stop that no loop_run has taken, for a loop that is to serve another owner.
+ * Not while it runs. */
+void loop_reset(struct loop *loop);
 /* Whether the caller is the thread that runs the loop now. Any thread. */
 bool loop_is_here(const struct loop *loop);
 

@@ -62,6 +62,11 @@ int thread_start(pthread_t *out, enum thread_kind kind, const char *name, size_t
 	return -rc;
 }
 
+void thread_become(enum thread_kind kind)
+{
+	kind_here = kind;
+}
+
 enum thread_kind thread_kind(void)
 {
 	return kind_here;

@@ -12,8 +12,8 @@
 #include <stddef.h>
 
 enum thread_kind {
-	THREAD_PROCESS, /* the first thread of a program: never started here */
-	THREAD_VCPU, /* runs a virtual CPU; the first one's also builds and destroys its machine */
+	THREAD_PROCESS, /* a program's first thread; in bantam run, the one that hears the signals */
+	THREAD_VCPU, /* runs a virtual CPU; the first one's also builds and destroys the machine */
 	THREAD_LOOP, /* runs the devices' loop */
 	THREAD_IO,   /* runs the loop of one device (iothread=on) */
 	THREAD_WORKER, /* does what would block a loop: disk operations, (un)packing */
@@ -36,5 +36,7 @@ int thread_start(pthread_t *out, enum thread_kind kind, const char *name, size_t
 
 /* The calling thread's kind. */
 enum thread_kind thread_kind(void);
+/* The calling thread, which was not started here, does another kind's work from now on. */
+void thread_become(enum thread_kind kind);
 
 #endif

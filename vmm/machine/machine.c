@@ -5,27 +5,24 @@
  * slots before anything is registered on an I/O bus (a later slot would wait
  * for a grace period), then the vCPUs; all but the first are prepared by threads
  * of their own while this one makes the devices and loads the kernel. ioeventfds
- * and irqfds are bound when a driver starts a device, not here. The builder's
- * thread then becomes the first vCPU, and the loop gets a thread.
+ * and irqfds are bound when a driver starts a device, not here. The machine's own
+ * thread then becomes the first vCPU (a hand-over to another one would be time that
+ * the guest waits for), and the devices' loop gets a thread.
  *
- * An event that ends the VM may come from any thread: end_with notes the first
- * one and stops the vCPUs. A vCPU may be waiting for a device's I/O, so the
- * loop goes on until the last of them has left. Then its thread, which is the one
- * that knows their I/O, destroys the devices, and the builder's the rest,
- * backward. A second SIGTERM does not wait.
+ * What ends the VM may come from any thread: end_with notes the first cause, tells the
+ * owner, and stops the vCPUs. A vCPU may be waiting for a device's I/O, so the
+ * loop goes on until the last of them has left. Then the loop's thread, which is the one
+ * that knows the devices' I/O, destroys them, and the machine's thread the rest,
+ * backward. All of this waits for disks and daemons; an owner in a hurry has to end the
+ * process (run.c does, at the second SIGTERM).
  */
 #include "vmm/machine/machine.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/signalfd.h>
 #include <sys/sysinfo.h>
-#include <unistd.h>
 
-#include "devices/backend/chardev/chardev.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 #include "vmm/core/thread.h"
@@ -38,18 +35,30 @@
 __attribute__((format(printf, 3, 4))) static void end_with(struct machine *m, int outcome,
 							   const char *fmt, ...)
 {
+	bool first, started;
 	va_list ap;
 
 	pthread_mutex_lock(&m->lock);
-	if (m->outcome < 0) {
-		m->outcome = outcome;
+	first = !m->ending;
+	started = m->started;
+	if (first) {
+		m->ending = true;
+		m->end.outcome = outcome;
 		va_start(ap, fmt);
-		vsnprintf(m->why.text, sizeof(m->why.text), fmt, ap);
+		vsnprintf(m->end.why.text, sizeof(m->end.why.text), fmt, ap);
 		va_end(ap);
 	}
 	pthread_mutex_unlock(&m->lock);
-	for (unsigned i = 0; i < m->nvcpus; i++)
+	/* m->end changes no more. */
+	if (first && m->events.ending)
+		m->events.ending(m->events.opaque, &m->end);
+	for (unsigned i = 0; started && i < m->nvcpus; i++)
 		vcpu_stop(m->vcpu[i]);
+}
+
+void machine_stop(struct machine *m, int outcome, const char *why)
+{
+	end_with(m, outcome, "%s", why);
 }
 
 static void on_vcpu_finished(void *opaque)
@@ -99,11 +108,14 @@ static void on_event(void *opaque, enum vm_event event)
 		on_reset(m);
 		return;
 	case VM_EVENT_PANIC:
+		if (m->events.panicked)
+			m->events.panicked(m->events.opaque, false);
 		if (!atomic_exchange(&m->panicked, true) && loop_post(m->loop, arm_panic_timer, m))
 			end_panicked(m);
 		return;
 	case VM_EVENT_CRASH_LOADED:
-		log_put(LOG_INFO, "the guest panicked and starts its crash kernel");
+		if (m->events.panicked)
+			m->events.panicked(m->events.opaque, true);
 		return;
 	case VM_EVENT_LOST_OUTPUT:
 		atomic_store(&m->output_lost, true);
@@ -123,44 +135,37 @@ static void on_vcpu_end(void *opaque, enum vcpu_end end, const char *text)
 		end_with(m, OUTCOME_KVM, "KVM cannot run this guest: %s", text);
 }
 
-static void on_signal(void *opaque, uint32_t events)
+static void press_power_button(void *opaque)
 {
-	struct machine *m = opaque;
-	struct signalfd_siginfo info;
-
-	if (read(m->signal_fd, &info, sizeof(info)) != sizeof(info))
-		return;
-	if (info.ssi_signo == SIGUSR1)
-		machine_press_power_button(m);
-	if (info.ssi_signo == SIGUSR2)
-		machine_refresh_devices(m);
-	if (info.ssi_signo == SIGUSR1 || info.ssi_signo == SIGUSR2)
-		return;
-	if (m->outcome >= 0) {
-		chardev_restore_terminal();
-		_exit(m->outcome);
-	}
-	end_with(m, OUTCOME_SIGNAL + (int)info.ssi_signo, "killed by SIG%s",
-		 sigabbrev_np((int)info.ssi_signo));
+	machine_press_power_button(opaque);
 }
 
-/* Before any thread starts, so that all of them inherit the mask. */
-static int watch_signals(struct machine *m, struct err *err)
+static void refresh_devices(void *opaque)
 {
-	static const int handled[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 };
-	sigset_t set;
-	int rc;
+	machine_refresh_devices(opaque);
+}
 
-	sigemptyset(&set);
-	for (size_t i = 0; i < sizeof(handled) / sizeof(handled[0]); i++)
-		sigaddset(&set, handled[i]);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (m->signal_fd < 0)
-		return err_sys(err, errno, "signals");
-	rc = loop_watch_fd(m->loop, m->signal_fd, EPOLLIN, on_signal, m, &m->signals);
-	return rc ? err_sys(err, -rc, "signals") : 0;
+/* Without memory for a post, the button was not pressed. */
+void machine_power_button(struct machine *m)
+{
+	loop_post(m->loop, press_power_button, m);
+}
+
+void machine_refresh(struct machine *m)
+{
+	loop_post(m->loop, refresh_devices, m);
+}
+
+enum machine_state machine_state(const struct machine *m)
+{
+	return atomic_load(&m->state);
+}
+
+static void set_state(struct machine *m, enum machine_state state)
+{
+	atomic_store(&m->state, state);
+	if (m->events.state)
+		m->events.state(m->events.opaque, state);
 }
 
 static enum device_memory strongest_wish(const struct config *config)
@@ -219,6 +224,7 @@ static int create_vm(struct machine *m, struct err *err)
 	if (rc)
 		return rc;
 	vcpu_env.arch = m->arch;
+	atomic_store(&m->live_vcpus, ncpus);
 	for (unsigned i = 0; !rc && i < ncpus; i++) {
 		rc = vcpu_create(&vcpu_env, i, &m->vcpu[i], err);
 		if (!rc)
@@ -227,23 +233,7 @@ static int create_vm(struct machine *m, struct err *err)
 	return rc;
 }
 
-static char *default_cache_dir(void)
-{
-	const char *base = getenv("BANTAM_CACHE");
-	char *dir = NULL;
-
-	if (base && *base)
-		return strdup(base);
-	base = getenv("XDG_CACHE_HOME");
-	if (base && *base)
-		return asprintf(&dir, "%s/bantam", base) < 0 ? NULL : dir;
-	base = getenv("HOME");
-	if (base && *base)
-		return asprintf(&dir, "%s/.cache/bantam", base) < 0 ? NULL : dir;
-	return NULL;
-}
-
-static int load(struct machine *m, struct err *err)
+static int load(struct machine *m, const char *cache_dir, struct err *err)
 {
 	const struct keyvals *vm = &m->config->vm;
 	const struct bootdisk *b = m->bootdisk;
@@ -266,24 +256,19 @@ static int load(struct machine *m, struct err *err)
 		m->cmdline = strdup(keys_has(vm, CONFIG_CMDLINE) ? keys_text(vm, CONFIG_CMDLINE) :
 								   console);
 	}
-	m->cache_dir = default_cache_dir();
 	if (!m->cmdline)
 		return err_sys(err, ENOMEM, "command line");
 	req.cmdline = m->cmdline;
-	req.cache_dir = m->cache_dir;
+	req.cache_dir = cache_dir;
 	return boot_load(&m->mem, &req, &m->board, &m->boot, err);
 }
 
-static int build(struct machine *m, struct err *err)
+static int build(struct machine *m, const char *cache_dir, struct err *err)
 {
-	int rc = loop_create(&m->loop, err);
-
-	if (!rc)
-		rc = watch_signals(m, err);
 	/* It looks for the kernel while this builds the VM. */
-	if (!rc)
-		rc = bootdisk_start(m->config, keys_num(&m->config->vm, CONFIG_MEMORY),
-				    &m->bootdisk, err);
+	int rc = bootdisk_start(m->config, keys_num(&m->config->vm, CONFIG_MEMORY), &m->bootdisk,
+				err);
+
 	if (!rc && !m->dry_run)
 		rc = kvm_open(&m->kvm, err);
 	if (!rc)
@@ -310,10 +295,10 @@ static int build(struct machine *m, struct err *err)
 	rc = loop_watch_timer(m->loop, end_panicked, m, &m->panic_timer);
 	if (rc)
 		return err_sys(err, -rc, "timer");
-	return load(m, err);
+	return load(m, cache_dir, err);
 }
 
-int machine_create(const struct config *config, struct machine **out, struct err *err)
+int machine_create(const struct machine_setup *setup, struct machine **out, struct err *err)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 	int rc;
@@ -321,13 +306,13 @@ int machine_create(const struct config *config, struct machine **out, struct err
 	*out = NULL;
 	if (!m)
 		return err_sys(err, ENOMEM, "machine");
-	m->config = config;
-	m->dry_run = keys_num(&config->vm, CONFIG_DRY_RUN);
+	m->config = setup->config;
+	m->events = setup->events;
+	m->loop = setup->loop;
+	m->dry_run = keys_num(&m->config->vm, CONFIG_DRY_RUN);
 	m->kvm = (struct kvm){ -1, -1 };
-	m->signal_fd = -1;
-	m->outcome = -1;
 	pthread_mutex_init(&m->lock, NULL);
-	rc = build(m, err);
+	rc = build(m, setup->cache_dir, err);
 	if (rc) {
 		machine_destroy(m);
 		return rc;
@@ -357,36 +342,57 @@ static int run_vcpus(struct machine *m, struct err *err)
 	pthread_t loop;
 	int rc;
 
-	atomic_store(&m->live_vcpus, m->nvcpus);
 	rc = thread_start(&loop, THREAD_LOOP, "loop", LOOP_STACK_BYTES, loop_main, m);
 	if (rc)
 		return err_sys(err, -rc, "cannot start a thread");
 	rc = machine_start_iothreads(m, err);
 	for (unsigned i = m->nvcpus; !rc && --i > 0;)
 		rc = vcpu_go(m->vcpu[i], err);
-	if (!rc)
+	if (!rc) {
+		set_state(m, MACHINE_RUNNING);
 		rc = vcpu_run_first(m->vcpu[0], &m->boot, err);
-	if (rc)
+	}
+	if (rc) {
+		/* The loop must not wait for vCPUs that never ran. */
+		end_with(m, OUTCOME_ERROR, "%s", err->text);
 		loop_stop(m->loop);
+	}
 	pthread_join(loop, NULL);
 	return rc;
 }
 
-int machine_run(struct machine *m, struct err *why, struct err *err)
+/* From here on an end has vCPUs to stop. False: the machine was stopped before. */
+static bool may_start(struct machine *m)
 {
-	int rc = run_vcpus(m, err);
+	bool may;
 
+	pthread_mutex_lock(&m->lock);
+	may = !m->ending;
+	m->started = may;
+	pthread_mutex_unlock(&m->lock);
+	return may;
+}
+
+int machine_run(struct machine *m, struct machine_end *end, struct err *err)
+{
+	int rc = 0;
+
+	BUG_ON(m->started || m->dry_run);
+	if (may_start(m))
+		rc = run_vcpus(m, err);
+	/* Normally all have left, and the loop's thread has destroyed the devices. */
+	for (unsigned i = 0; i < m->nvcpus; i++)
+		vcpu_join(m->vcpu[i]);
+	machine_destroy_devices(m);
+	set_state(m, MACHINE_SHUTDOWN);
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&m->lock);
-	*why = m->why;
-	rc = m->outcome;
-	pthread_mutex_unlock(&m->lock);
-	if (rc == OUTCOME_POWEROFF && atomic_load(&m->output_lost)) {
-		err_set(why, EIO, "the guest powered off, but some of its output was lost");
-		rc = OUTCOME_ERROR;
+	*end = m->end;
+	if (end->outcome == OUTCOME_POWEROFF && atomic_load(&m->output_lost)) {
+		err_set(&end->why, EIO, "the guest powered off, but some of its output was lost");
+		end->outcome = OUTCOME_ERROR;
 	}
-	return rc;
+	return 0;
 }
 
 void machine_print_stats(const struct machine *m, FILE *out)
@@ -415,10 +421,7 @@ void machine_destroy(struct machine *m)
 	machine_destroy_devices(m);
 	pci_host_destroy(m->device_env.pci);
 	loop_unwatch(m->panic_timer);
-	loop_unwatch(m->signals);
-	if (m->signal_fd >= 0)
-		close(m->signal_fd);
-	loop_destroy(m->loop);
+	loop_reset(m->loop);
 	arch_vm_destroy(m->arch);
 	if (m->irq_ready)
 		irq_destroy(&m->irq);
@@ -426,7 +429,6 @@ void machine_destroy(struct machine *m)
 	mem_destroy(&m->mem);
 	bootdisk_destroy(m->bootdisk);
 	free(m->cmdline);
-	free(m->cache_dir);
 	pthread_mutex_destroy(&m->lock);
 	free(m);
 }

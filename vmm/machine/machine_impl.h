@@ -21,6 +21,7 @@ struct iothread;
 
 struct machine {
 	const struct config *config;
+	struct machine_events events;
 	bool dry_run;
 
 	struct kvm kvm;
@@ -30,7 +31,7 @@ struct machine {
 	struct irq irq;
 	bool irq_ready;
 	struct arch_vm *arch;
-	struct loop *loop;
+	struct loop *loop; /* the owner's */
 	struct env env;
 	struct device_env device_env;
 	struct pci_host *pci;
@@ -42,26 +43,24 @@ struct machine {
 	struct boot_info boot;
 	struct bootdisk *bootdisk; /* NULL: a kernel is given */
 	char *cmdline;
-	char *cache_dir;
 
 	struct vcpu *vcpu[BOARD_MAX_CPUS];
 	unsigned nvcpus;
-	atomic_uint live_vcpus; /* the loop runs until the last one has left */
+	atomic_uint live_vcpus; /* not yet finished; the loop runs until the last one has left */
 
-	/* How the VM ended: the first event wins. */
-	pthread_mutex_t lock;
-	int outcome; /* -1: still running */
-	struct err why;
+	pthread_mutex_t lock; /* the three below; held for a few instructions */
+	bool started;	      /* vCPUs may be in the guest: an end must stop them */
+	bool ending;	      /* end is valid: the first cause */
+	struct machine_end end;
+	_Atomic enum machine_state state;
 	atomic_bool panicked; /* pvpanic spoke; the VM ends soon */
 	atomic_bool output_lost;
 	struct loop_watch *panic_timer;
-	struct loop_watch *signals;
-	int signal_fd;
 };
 
 /*
  * machine/devices.c. create fills the board as well. destroy ends every I/O thread and belongs
- * to the loop's thread (or the builder's, when the loop never ran), as do the last three.
+ * to the loop's thread (or the machine's, when the loop never ran), as do the last three.
  */
 int machine_create_devices(struct machine *m, struct err *err);
 int machine_start_iothreads(struct machine *m, struct err *err);

@@ -288,6 +288,7 @@ int vcpu_run_first(struct vcpu *v, const struct boot_info *boot, struct err *err
 		return rc;
 	current = v;
 	run_guest(v);
+	current = NULL;
 	v->env.finished(v->env.opaque);
 	return 0;
 }
@@ -306,14 +307,20 @@ void vcpu_stop(struct vcpu *v)
 		pthread_kill(v->thread, SIG_KICK);
 }
 
+void vcpu_join(struct vcpu *v)
+{
+	if (!v->threaded)
+		return;
+	vcpu_stop(v);
+	pthread_join(v->thread, NULL);
+	v->threaded = false;
+}
+
 void vcpu_destroy(struct vcpu *v)
 {
 	if (!v)
 		return;
-	if (v->threaded) {
-		vcpu_stop(v);
-		pthread_join(v->thread, NULL);
-	}
+	vcpu_join(v);
 	if (v->run)
 		munmap(v->run, (size_t)v->run_bytes);
 	if (v->fd >= 0)

@@ -1,9 +1,9 @@
 /*
  * vcpu: one virtual CPU and its exit switch.
  *
- * The first vCPU is prepared and run by the builder's own thread (a hand-over to
+ * The first vCPU is prepared and run by the machine's own thread (a hand-over to
  * another one is time that the guest waits for); each further one has a thread
- * of its own, which prepares it while the builder goes on. A vCPU belongs to
+ * of its own, which prepares it while the machine is built. A vCPU belongs to
  * the thread that runs it; vcpu_stop may come from any.
  */
 #ifndef BANTAM_MACHINE_VCPU_H
@@ -40,6 +40,8 @@ int vcpu_go(struct vcpu *vcpu, struct err *err);
 int vcpu_run_first(struct vcpu *vcpu, const struct boot_info *boot, struct err *err);
 /* Ask the vCPU to leave guest mode and end; any thread. */
 void vcpu_stop(struct vcpu *vcpu);
+/* Stop a further vCPU and wait for its thread's end; the machine's thread. May be repeated. */
+void vcpu_join(struct vcpu *vcpu);
 /* Stop, join, free; accepts NULL. */
 void vcpu_destroy(struct vcpu *vcpu);
 
