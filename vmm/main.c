@@ -1,4 +1,4 @@
-/* bantam: subcommands; the only place that prints an error and exits. */
+/* bantam: the table of commands. */
 #include <errno.h>
 #include <limits.h>
 #include <malloc.h>
@@ -34,7 +34,7 @@ static int cmd_doctor(int argc, char **argv)
 	return fail("doctor: takes no argument but --json", OUTCOME_USAGE);
 }
 
-/* A command that is a program of its own: no VM carries its code and libraries. */
+/* A helper program is executed in bantam's place: no VM carries its code and libraries. */
 static int run_helper(const char *name, char **argv)
 {
 	char path[PATH_MAX + 64];
@@ -52,16 +52,6 @@ static int run_helper(const char *name, char **argv)
 	return OUTCOME_ERROR;
 }
 
-static int cmd_image(int argc, char **argv)
-{
-	return run_helper("bantam-image", argv);
-}
-
-static int cmd_seed(int argc, char **argv)
-{
-	return run_helper("bantam-seed", argv);
-}
-
 static int cmd_version(int argc, char **argv)
 {
 	puts("bantam " BANTAM_VERSION);
@@ -70,17 +60,20 @@ static int cmd_version(int argc, char **argv)
 
 static int cmd_help(int argc, char **argv);
 
+/* A command is a function here, or a helper program. */
 static const struct command {
 	const char *name;
-	int (*run)(int argc, char **argv);
 	const char *help;
+	int (*run)(int argc, char **argv);
+	const char *helper;
 } commands[] = {
-	{ "run", run_command, "boot a VM; see bantam run --help" },
-	{ "image", cmd_image, "create, check, convert and look into disk images" },
-	{ "seed", cmd_seed, "build the small disks: cloud-init, service, FAT from a folder" },
-	{ "doctor", cmd_doctor, "say what this host can do (--json)" },
-	{ "version", cmd_version, "print the version" },
-	{ "help", cmd_help, "this text" },
+	{ "run", "boot a VM; see bantam run --help", .run = run_command },
+	{ "image", "create, check, convert and look into disk images", .helper = "bantam-image" },
+	{ "seed", "build the small disks: cloud-init, service, FAT from a folder",
+	  .helper = "bantam-seed" },
+	{ "doctor", "say what this host can do (--json)", .run = cmd_doctor },
+	{ "version", "print the version", .run = cmd_version },
+	{ "help", "this text", .run = cmd_help },
 };
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -108,9 +101,13 @@ int main(int argc, char **argv)
 		name = "help";
 	if (!strcmp(name, "--version") || !strcmp(name, "-V"))
 		name = "version";
-	for (size_t i = 0; i < NCOMMANDS; i++)
-		if (!strcmp(name, commands[i].name))
-			return commands[i].run(argc - 2, argv + 2);
+	for (size_t i = 0; i < NCOMMANDS; i++) {
+		const struct command *c = &commands[i];
+
+		if (!strcmp(name, c->name))
+			return c->run ? c->run(argc - 2, argv + 2) :
+					run_helper(c->helper, argv + 2);
+	}
 	fprintf(stderr, "bantam: \"%s\": no such command; see bantam help\n", name);
 	return OUTCOME_USAGE;
 }
