@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "devices/backend/disk/disk.h"
-#include "devices/backend/qcow2/check.h"
+#include "devices/backend/qcow2_image/check.h"
 #include "vmm/core/log.h"
 
 #define SECTOR 512u

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "devices/backend/qcow2/check.h"
+#include "devices/backend/qcow2_image/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/backend/qcow2/check.h"
+#include "devices/backend/qcow2_image/check.h"
 #include "devices/backend/store/store.h"
 #include "vmm/core/log.h"
 

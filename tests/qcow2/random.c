@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "devices/backend/qcow2/format.h"
+#include "devices/backend/qcow2_image/format.h"
 #include "tests/qcow2/torture.h"
 
 #define THREADS 4u

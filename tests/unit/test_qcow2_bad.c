@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "devices/backend/qcow2/check.h"
+#include "devices/backend/qcow2_image/check.h"
 #include "tests/unit/qcow2_files.h"
 #include "vmm/core/log.h"
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/backend/qcow2/check.h"
+#include "devices/backend/qcow2_image/check.h"
 #include "tests/unit/qcow2_files.h"
 
 TestSuite(qcow2_check, .init = scratch_enter, .fini = scratch_leave, .timeout = 120);

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/backend/qcow2/check.h"
-#include "devices/backend/qcow2/inspect.h"
-#include "devices/backend/qcow2/writer.h"
+#include "devices/backend/qcow2_image/check.h"
+#include "devices/backend/qcow2_image/inspect.h"
+#include "devices/backend/qcow2_image/writer.h"
 #include "tests/unit/qcow2_files.h"
 
 TestSuite(qcow2_writer, .init = scratch_enter, .fini = scratch_leave, .timeout = 120);

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "devices/backend/qcow2/check.h"
+#include "devices/backend/qcow2_image/check.h"
 #include "tools/bantam-image/image.h"
 
 #define STATUS_FAILED 1

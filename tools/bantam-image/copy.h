@@ -11,7 +11,7 @@
 #ifndef BANTAM_IMAGE_COPY_H
 #define BANTAM_IMAGE_COPY_H
 
-#include "devices/backend/qcow2/writer.h"
+#include "devices/backend/qcow2_image/writer.h"
 #include "devices/backend/store/store.h"
 #include "tools/bantam-image/progress.h"
 

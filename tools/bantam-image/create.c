@@ -1,7 +1,7 @@
 /* create: bantam image create. An image that holds nothing yet. */
 #include <errno.h>
 
-#include "devices/backend/qcow2/writer.h"
+#include "devices/backend/qcow2_image/writer.h"
 #include "tools/bantam-image/image.h"
 #include "tools/bantam-image/newimage.h"
 #include "tools/bantam-image/output.h"

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "devices/backend/qcow2/inspect.h"
+#include "devices/backend/qcow2_image/inspect.h"
 #include "tools/bantam-image/image.h"
 #include "vmm/core/parse.h"
 #include "vmm/core/printable.h"

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "devices/backend/qcow2/check.h"
+#include "devices/backend/qcow2_image/check.h"
 #include "vmm/core/log.h"
 
 /* Everything to the medium, freed clusters given back, the file cut to what it needs. */

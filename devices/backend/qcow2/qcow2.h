@@ -46,7 +46,7 @@
 #include <stdint.h>
 
 #include "devices/backend/store/image_file.h"
-#include "devices/backend/qcow2/format.h"
+#include "devices/backend/qcow2_image/format.h"
 #include "devices/backend/store/store.h"
 
 #define QCOW2_SLICE_BYTES 4096u
@@ -175,7 +175,7 @@ static inline uint64_t qcow2_round_up(const struct qcow2 *q, uint64_t bytes)
 	return (bytes + q->cluster_bytes - 1) & ~(q->cluster_bytes - 1);
 }
 
-/* qcow2/header.c: read and judge the header; q->fd is open. On success fills everything that
+/* qcow2_image/header.c: read and judge the header; q->fd is open. On success fills everything that
  * the header says, l1 and reftable (writable images). */
 int qcow2_header_load(struct qcow2 *q, struct err *err);
 /* Patch len bytes of the header at offset (on the medium when it returns). */
@@ -183,7 +183,7 @@ int qcow2_header_patch(struct qcow2 *q, uint64_t offset, const void *bytes, uint
 /* Set or clear incompatible feature bits in the file. */
 int qcow2_header_incompatible(struct qcow2 *q, uint64_t features);
 
-/* qcow2/file.c: whole transfers of the image file; 0 or -errno. Reads beyond the end of the
+/* qcow2_image/file.c: whole transfers of the image file; 0 or -errno. Reads beyond the end of the
  * file give zeroes. */
 int qcow2_pread(const struct qcow2 *q, void *buf, uint64_t len, uint64_t offset);
 /* False: not without waiting, if at all. */

@@ -1,5 +1,5 @@
-/* qcow2/inspect: see qcow2/inspect.h. */
-#include "devices/backend/qcow2/inspect.h"
+/* qcow2_image/inspect: see qcow2_image/inspect.h. */
+#include "devices/backend/qcow2_image/inspect.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /*
- * qcow2/repair: what qcow2_check found is put right. See qcow2/check.h.
+ * qcow2_image/repair: what qcow2_check found is put right. See qcow2_image/check.h.
  *
  * In an order that is safe to be interrupted in: refcounts grow, => COPIED flags become right,
  * => refcounts shrink, => the header's flags are cleared. If the refcounts' own tables are damaged or
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/backend/qcow2/check_impl.h"
+#include "devices/backend/qcow2_image/check_impl.h"
 
 static uint64_t div_up(uint64_t n, uint64_t by)
 {

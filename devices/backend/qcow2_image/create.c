@@ -1,5 +1,5 @@
 /*
- * qcow2/create: a new image: header, refcount table, refcount blocks, L1 table.
+ * qcow2_image/create: a new image: header, refcount table, refcount blocks, L1 table.
  *
  * It gets its name when it is complete (O_TMPFILE and a link), where the file system can.
  */

@@ -1,9 +1,9 @@
 /*
- * qcow2/format: the bytes of a qcow2 image, as QEMU's docs/interop/qcow2 describes
+ * qcow2_image/format: the bytes of a qcow2 image, as QEMU's docs/interop/qcow2 describes
  * them. All numbers are big-endian.
  */
-#ifndef BANTAM_QCOW2_FORMAT_H
-#define BANTAM_QCOW2_FORMAT_H
+#ifndef BANTAM_QCOW2_IMAGE_FORMAT_H
+#define BANTAM_QCOW2_IMAGE_FORMAT_H
 
 #include <stdint.h>
 

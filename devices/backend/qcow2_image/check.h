@@ -1,5 +1,5 @@
 /*
- * qcow2/check: is every cluster of a qcow2 image counted as often as it is used, and does every
+ * qcow2_image/check: is every cluster of a qcow2 image counted as often as it is used, and does every
  * pointer lead to where it may? And repair of what can be repaired without a guess.
  *
  * Leaks (a refcount is too high) cost space. A refcount that is too low, a pointer out of the file,
@@ -8,8 +8,8 @@
  * are not looked at. One thread; memory: 6 bytes for each cluster that is used, 6 for each of the
  * file of address space. What a sparse file pretends to be is bounded.
  */
-#ifndef BANTAM_QCOW2_CHECK_H
-#define BANTAM_QCOW2_CHECK_H
+#ifndef BANTAM_QCOW2_IMAGE_CHECK_H
+#define BANTAM_QCOW2_IMAGE_CHECK_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,9 +1,9 @@
-/* qcow2/check_impl: what finding (qcow2/check.c) and repairing (qcow2/repair.c) share. */
-#ifndef BANTAM_QCOW2_CHECK_IMPL_H
-#define BANTAM_QCOW2_CHECK_IMPL_H
+/* qcow2_image/check_impl: what finding (qcow2_image/check.c) and repairing (qcow2_image/repair.c) share. */
+#ifndef BANTAM_QCOW2_IMAGE_CHECK_IMPL_H
+#define BANTAM_QCOW2_IMAGE_CHECK_IMPL_H
 
-#include "devices/backend/qcow2/check.h"
-#include "devices/backend/qcow2/inspect.h"
+#include "devices/backend/qcow2_image/check.h"
+#include "devices/backend/qcow2_image/inspect.h"
 
 enum owner {
 	OWN_NOBODY,

@@ -1,5 +1,5 @@
 /*
- * qcow2/pack: compresses clusters. See qcow2/writer.h.
+ * qcow2_image/pack: compresses clusters. See qcow2_image/writer.h.
  *
  * Noise is not deflated: it would take as long as text, and gain nothing. A sample of the
  * cluster's bytes tells most of what is no noise. Where it does not, zstd's fastest level looks
@@ -10,7 +10,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-#include "devices/backend/qcow2/writer.h"
+#include "devices/backend/qcow2_image/writer.h"
 
 /* What inflates with this window is what QEMU has. */
 #define WINDOW_BITS (-12)

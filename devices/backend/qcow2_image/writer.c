@@ -1,5 +1,5 @@
-/* qcow2/writer: see qcow2/writer.h. */
-#include "devices/backend/qcow2/writer.h"
+/* qcow2_image/writer: see qcow2_image/writer.h. */
+#include "devices/backend/qcow2_image/writer.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/backend/qcow2/format.h"
+#include "devices/backend/qcow2_image/format.h"
 
 #define REFCOUNT_BYTES 2u /* order 4, the only one of version 2 */
 #define SHARED_MAX 65535u

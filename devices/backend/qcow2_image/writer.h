@@ -1,5 +1,5 @@
 /*
- * qcow2/writer: a new qcow2 image, written once from its beginning to its end.
+ * qcow2_image/writer: a new qcow2 image, written once from its beginning to its end.
  *
  * For `bantam image create` and `convert`: nobody reads the file before it is complete, so all
  * metadata stays in memory until qcow2_writer_finish, and any number of threads may write data
@@ -11,8 +11,8 @@
  * packer. Compressed clusters as QEMU writes them: raw deflate with a window of 4 KiB, or a zstd
  * frame each.
  */
-#ifndef BANTAM_QCOW2_WRITER_H
-#define BANTAM_QCOW2_WRITER_H
+#ifndef BANTAM_QCOW2_IMAGE_WRITER_H
+#define BANTAM_QCOW2_IMAGE_WRITER_H
 
 #include <stdbool.h>
 #include <stdint.h>

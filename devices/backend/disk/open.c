@@ -1,4 +1,4 @@
-/* disk: which format a disk's image has. See disk.h. */
+/* disk/open: the factory: which format a disk's image has. See disk.h. */
 #include "devices/backend/disk/disk.h"
 
 #include <stddef.h>

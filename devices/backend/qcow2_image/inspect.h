@@ -1,11 +1,11 @@
 /*
- * qcow2/inspect: an image's header without its engine, for `bantam image info` and check.
+ * qcow2_image/inspect: an image's header without its engine, for `bantam image info` and check.
  *
  * The header is judged as for reading; backing files are not opened. Of struct qcow2 only what
  * the header says is there, and l1. Any thread.
  */
-#ifndef BANTAM_QCOW2_INSPECT_H
-#define BANTAM_QCOW2_INSPECT_H
+#ifndef BANTAM_QCOW2_IMAGE_INSPECT_H
+#define BANTAM_QCOW2_IMAGE_INSPECT_H
 
 #include "devices/backend/qcow2/qcow2.h"
 

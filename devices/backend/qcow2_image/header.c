@@ -1,5 +1,5 @@
 /*
- * qcow2/header: what the header says, judged before anything believes it. See qcow2.h.
+ * qcow2_image/header: what the header says, judged before anything believes it. See qcow2.h.
  *
  * Sizes in the header decide allocations only after they were compared with QEMU's limits and
  * with the file's own size.

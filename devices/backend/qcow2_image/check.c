@@ -1,11 +1,11 @@
-/* qcow2/check: see qcow2/check.h. */
+/* qcow2_image/check: see qcow2_image/check.h. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/backend/qcow2/check_impl.h"
+#include "devices/backend/qcow2_image/check_impl.h"
 
 #define REPORTED_MAX 40u
 #define AUTOCLEAR_BITMAPS 1ull

@@ -1,4 +1,4 @@
-/* qcow2/file: whole transfers of the image file, and parts of iovecs. See qcow2.h. */
+/* qcow2_image/file: whole transfers of the image file, and parts of iovecs. See qcow2.h. */
 #include "devices/backend/qcow2/qcow2.h"
 
 #include <errno.h>
