@@ -164,7 +164,6 @@ void net_set_up(struct net *net, bool up);
 void net_lost(struct net *net, const char *why);
 
 int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err);
-int net_fd_open(const struct net_config *cfg, struct net **out, struct err *err);
 /* Open queues of one tap. */
 int net_tap_from_fds(const struct net_config *cfg, const int *fd, unsigned n, struct net **out,
 		     struct err *err);

@@ -67,25 +67,6 @@ int store_choose_format(struct store_options *options, struct err *err)
 	return 0;
 }
 
-int store_open(const struct store_options *options, struct store **out, struct err *err)
-{
-	struct store_options known = *options;
-	int rc;
-
-	*out = NULL;
-	rc = store_choose_format(&known, err);
-	if (rc)
-		return rc;
-	return known.format == STORE_QCOW2 ? qcow2_store_open(&known, out, err) :
-					     store_raw_open(&known, out, err);
-}
-
-int store_create(const struct store_create *create, struct err *err)
-{
-	return create->format == STORE_QCOW2 ? qcow2_store_create(create, err) :
-					       store_raw_create(create, err);
-}
-
 int store_read(struct store *s, void *buf, uint64_t offset, uint64_t len_bytes)
 {
 	struct iovec iov = { buf, len_bytes };
