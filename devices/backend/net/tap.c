@@ -6,17 +6,14 @@
  * segmentation are left to whoever needs them. An interface that open creates
  * is not persistent: the kernel removes it with its last fd, however we end.
  * A queue that is not served is detached, or the kernel would still spread flows to it.
- * long: to be split in two with the room net.
  */
 #include "devices/backend/net/net.h"
+#include "devices/backend/net/tap_link.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/if_link.h>
 #include <linux/if_tun.h>
-#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +24,6 @@
 #include <unistd.h>
 
 #include "vmm/core/log.h"
-#include "vmm/core/parse.h"
 
 struct tap {
 	struct net net; /* first */
@@ -120,10 +116,8 @@ static void on_news(void *opaque, uint32_t events)
 /* Best effort. */
 static void watch_links(struct tap *tap)
 {
-	struct sockaddr_nl at = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
-
-	tap->news_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
-	if (tap->news_fd >= 0 && !bind(tap->news_fd, (struct sockaddr *)&at, sizeof(at)))
+	tap->news_fd = net_tap_link_watch();
+	if (tap->news_fd >= 0)
 		(void)loop_watch_fd(tap->net.loop, tap->news_fd, EPOLLIN, on_news, tap, &tap->news);
 }
 
@@ -260,168 +254,10 @@ static void describe(struct tap *tap)
 		snprintf(tap->net.what, sizeof(tap->net.what), "tap %s", tap->ifname);
 }
 
-/* --- interface settings --------------------------------------------------------------- */
-
-static int ctl(unsigned long op, struct ifreq *ifr)
-{
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), rc;
-
-	if (fd < 0)
-		return -errno;
-	rc = ioctl(fd, op, ifr) ? -errno : 0;
-	close(fd);
-	return rc;
-}
-
-static struct ifreq request(const struct tap *tap)
-{
-	struct ifreq ifr = { 0 };
-
-	memcpy(ifr.ifr_name, tap->ifname, IFNAMSIZ);
-	return ifr;
-}
-
-static int bring_up(const struct tap *tap)
-{
-	struct ifreq ifr = request(tap);
-	int rc = ctl(SIOCGIFFLAGS, &ifr);
-
-	if (rc || ifr.ifr_flags & IFF_UP)
-		return rc;
-	ifr.ifr_flags |= IFF_UP;
-	return ctl(SIOCSIFFLAGS, &ifr);
-}
-
-static int set_addr(const struct tap *tap, unsigned long op, struct in_addr addr)
-{
-	struct ifreq ifr = request(tap);
-	struct sockaddr_in *in = (struct sockaddr_in *)&ifr.ifr_addr;
-
-	*in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr = addr };
-	return ctl(op, &ifr);
-}
-
-/* "255.255.255.0" or "24". */
-static bool parse_mask(const char *text, struct in_addr *mask)
-{
-	uint64_t bits;
-	uint32_t m;
-
-	if (!parse_u64(text, &bits)) {
-		if (bits > 32)
-			return false;
-		mask->s_addr = htonl(bits ? ~0u << (32 - bits) : 0);
-		return true;
-	}
-	if (inet_pton(AF_INET, text, mask) != 1)
-		return false;
-	m = ~ntohl(mask->s_addr);
-	return !(m & (m + 1));
-}
-
-/* ip=ADDR[/BITS], mask=; also called when the tap is there already, to refuse nonsense. */
-static int parse_ip(const struct net_config *cfg, struct in_addr *addr, struct in_addr *mask,
-		    struct err *err)
-{
-	const char *slash = cfg->ip ? strchr(cfg->ip, '/') : NULL;
-	const char *m = cfg->mask ? cfg->mask : slash ? slash + 1 : "24";
-	char ip[INET_ADDRSTRLEN] = "";
-
-	if (!cfg->ip && cfg->mask)
-		return err_set(err, EINVAL, "%s: mask= needs ip=", cfg->option);
-	if (!cfg->ip)
-		return 0;
-	snprintf(ip, sizeof(ip), "%.*s", (int)(slash ? slash - cfg->ip : (long)strlen(cfg->ip)),
-		 cfg->ip);
-	if (inet_pton(AF_INET, ip, addr) != 1)
-		return err_set(err, EINVAL, "%s ip=%s: not an IPv4 address", cfg->option, cfg->ip);
-	if (!parse_mask(m, mask))
-		return err_set(err, EINVAL,
-			       "%s: \"%s\": not a mask; write it like 255.255.255.0 or 24",
-			       cfg->option, m);
-	return 0;
-}
-
-/* Only for an interface that we made. */
-static int configure(const struct tap *tap, const struct net_config *cfg, struct err *err)
-{
-	struct in_addr addr, mask;
-	struct ifreq ifr = request(tap);
-	int rc = parse_ip(cfg, &addr, &mask, err);
-
-	if (rc)
-		return rc;
-	if (cfg->ip) {
-		rc = set_addr(tap, SIOCSIFADDR, addr);
-		if (!rc)
-			rc = set_addr(tap, SIOCSIFNETMASK, mask);
-		if (rc)
-			return err_sys(err, -rc, "%s tap=%s: setting ip=%s", cfg->option,
-				       tap->ifname, cfg->ip);
-	}
-	if (cfg->mtu) {
-		ifr.ifr_mtu = (int)cfg->mtu;
-		rc = ctl(SIOCSIFMTU, &ifr);
-		if (rc)
-			return err_sys(err, -rc, "%s tap=%s: setting mtu=%u", cfg->option,
-				       tap->ifname, cfg->mtu);
-	}
-	rc = bring_up(tap);
-	return rc ? err_sys(err, -rc, "%s tap=%s: bringing it up", cfg->option, tap->ifname) : 0;
-}
-
-static const struct rtattr *attribute(const struct rtattr *a, long len, unsigned type)
-{
-	for (; RTA_OK(a, len); a = RTA_NEXT(a, len))
-		if ((a->rta_type & NLA_TYPE_MASK) == type)
-			return a;
-	return NULL;
-}
-
-/*
- * Has a tap of many queues more open ones than these, attached or not? Then they are another
- * process's, with whom we would share the frames: of these taps the kernel refuses nobody. False
- * also where it does not tell (before 4.17).
- */
-static bool is_shared(const char *ifname, unsigned ours)
-{
-	struct {
-		struct nlmsghdr h;
-		struct ifinfomsg link;
-	} ask = { { sizeof(ask), RTM_GETLINK, NLM_F_REQUEST, 0, 0 },
-		  { .ifi_index = (int)if_nametoindex(ifname) } };
-	union {
-		struct nlmsghdr h;
-		char bytes[8192];
-	} got;
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	const struct rtattr *a, *data = NULL;
-	unsigned open = 0;
-	ssize_t len = -1;
-
-	if (fd < 0)
-		return false;
-	if (ask.link.ifi_index && send(fd, &ask, sizeof(ask), 0) == sizeof(ask))
-		len = recv(fd, &got, sizeof(got), 0);
-	close(fd);
-	if (len < (ssize_t)NLMSG_SPACE(sizeof(ask.link)) || got.h.nlmsg_type != RTM_NEWLINK)
-		return false;
-	a = attribute(IFLA_RTA(NLMSG_DATA(&got.h)), len - (ssize_t)NLMSG_SPACE(sizeof(ask.link)),
-		      IFLA_LINKINFO);
-	if (a)
-		data = attribute(RTA_DATA(a), RTA_PAYLOAD(a), IFLA_INFO_DATA);
-	for (unsigned type = IFLA_TUN_NUM_QUEUES; data && type <= IFLA_TUN_NUM_DISABLED_QUEUES;
-	     type++) {
-		a = attribute(RTA_DATA(data), RTA_PAYLOAD(data), type);
-		open += a ? *(uint32_t *)RTA_DATA(a) : 0;
-	}
-	return open > ours;
-}
-
 /* One that exists may be for its owner to bring up, and its owner may not be root. */
 static void bring_up_found(const struct tap *tap)
 {
-	int rc = bring_up(tap);
+	int rc = net_tap_link_up(tap->ifname);
 
 	if (rc)
 		log_put(LOG_WARN,
@@ -489,7 +325,7 @@ static int open_queues(struct tap *tap, const struct net_config *cfg, bool exist
 
 	if (cfg->queues > 1)
 		flags |= IFF_MULTI_QUEUE;
-	if (existed && is_shared(tap->ifname, 0))
+	if (existed && net_tap_link_is_shared(tap->ifname, 0))
 		return refuse(cfg, EBUSY, existed, err);
 	for (unsigned i = 0; i < tap->net.nqueues; i++) {
 		struct ifreq ifr = { 0 };
@@ -518,23 +354,13 @@ static int open_queues(struct tap *tap, const struct net_config *cfg, bool exist
 			memcpy(tap->ifname, ifr.ifr_name, IFNAMSIZ - 1);
 	}
 	/* Who came at the same time. */
-	if (flags & IFF_MULTI_QUEUE && is_shared(tap->ifname, tap->net.nqueues))
+	if (flags & IFF_MULTI_QUEUE && net_tap_link_is_shared(tap->ifname, tap->net.nqueues))
 		return refuse(cfg, EBUSY, existed, err);
 	return 0;
 }
 
-static void read_mtu(struct tap *tap)
-{
-	struct ifreq ifr = request(tap);
-
-	if (!ctl(SIOCGIFMTU, &ifr) && ifr.ifr_mtu >= (int)NET_MTU_MIN &&
-	    ifr.ifr_mtu <= (int)NET_MTU_MAX)
-		tap->net.mtu = (uint16_t)ifr.ifr_mtu;
-}
-
 int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err)
 {
-	struct in_addr addr, mask;
 	struct tap *tap;
 	bool existed;
 	int rc;
@@ -546,7 +372,7 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 	if (strchr(cfg->tap, '%') || strchr(cfg->tap, '/'))
 		return err_set(err, EINVAL, "%s tap=%s: not a name for an interface", cfg->option,
 			       cfg->tap);
-	rc = parse_ip(cfg, &addr, &mask, err);
+	rc = net_tap_link_check(cfg, err);
 	if (rc)
 		return rc;
 	existed = *cfg->tap && if_nametoindex(cfg->tap);
@@ -568,7 +394,7 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 	if (!rc)
 		rc = setup(tap, cfg, err);
 	if (!rc && !existed)
-		rc = configure(tap, cfg, err);
+		rc = net_tap_link_configure(tap->ifname, cfg, err);
 	if (rc) {
 		tap_close(&tap->net);
 		return rc;
@@ -576,7 +402,7 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 	if (existed)
 		bring_up_found(tap);
 	watch_links(tap);
-	read_mtu(tap);
+	tap->net.mtu = net_tap_link_mtu(tap->ifname);
 	describe(tap);
 	*out = &tap->net;
 	return 0;
@@ -605,7 +431,7 @@ int net_tap_from_fds(const struct net_config *cfg, const int *fd, unsigned n, st
 		return rc;
 	}
 	watch_links(tap);
-	read_mtu(tap);
+	tap->net.mtu = net_tap_link_mtu(tap->ifname);
 	describe(tap);
 	*out = &tap->net;
 	return 0;
