@@ -12,33 +12,8 @@
 #include <stdlib.h>
 
 #define ZEROED_MAX 256u
-/* So many are worth a commit of their own. */
-#define FREED_MAX 4096u
+/* So many bytes are worth a commit of their own. */
 #define FREED_MAX_BYTES (1ull << 30)
-
-int qcow2_free_add(struct qcow2 *q, struct qcow2_free_list *list, uint64_t offset, uint64_t n)
-{
-	struct qcow2_free *last = list->n ? &list->run[list->n - 1] : NULL;
-	struct qcow2_free *more;
-
-	if (last && last->offset + (last->nclusters << q->cluster_bits) == offset) {
-		last->nclusters += n;
-		return 0;
-	}
-	if (list->n == list->room) {
-		size_t room = list->room ? list->room * 2 : 16;
-
-		more = realloc(list->run, room * sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		list->run = more;
-		list->room = room;
-	}
-	list->run[list->n++] = (struct qcow2_free){ offset, n };
-	if (list == &q->freed && list->n > FREED_MAX)
-		q->want_commit = true;
-	return 0;
-}
 
 int qcow2_free_entry_locked(struct qcow2 *q, uint64_t entry)
 {

@@ -1,22 +1,6 @@
 /* qcow2/map: where the guest's bytes are. See qcow2.h. */
 #include "devices/backend/qcow2/qcow2.h"
 
-#include <errno.h>
-
-#include "vmm/core/log.h"
-
-int qcow2_damaged(struct qcow2 *q, const char *what, uint64_t offset)
-{
-	/* A guest can make us come here as often as it likes; once is enough. */
-	if (!q->unsafe)
-		log_put(LOG_ERROR,
-			"disk %s: damaged at offset %#llx of the file: %s; the guest "
-			"gets I/O errors there; qemu-img check says more",
-			q->path, (unsigned long long)offset, what);
-	q->unsafe = true;
-	return -EIO;
-}
-
 unsigned qcow2_io_begin_locked(struct qcow2 *q)
 {
 	atomic_fetch_add_explicit(&q->epoch_io[q->epoch], 1, memory_order_relaxed);

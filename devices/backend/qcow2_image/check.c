@@ -8,7 +8,6 @@
 #include "devices/backend/qcow2_image/check_impl.h"
 
 #define REPORTED_MAX 40u
-#define AUTOCLEAR_BITMAPS 1ull
 
 static const char *const owner_names[] = { "nothing",
 					   "the header",
@@ -444,70 +443,4 @@ void qcow2_check_pass_end(struct check *c)
 	free(c->reftable);
 	qcow2_inspect_end(c->q);
 	*c = (struct check){ .out = c->out };
-}
-
-/* A sparse file costs its maker nothing, and must not cost us more. */
-static int check_size(const struct check *c, struct err *err)
-{
-	uint64_t n = c->q->file_bytes >> c->q->cluster_bits;
-	bool more = c->out->at_open && n <= QCOW2_CHECK_MAX;
-
-	if (n <= (c->out->at_open ? QCOW2_CHECK_MAX_OPEN : QCOW2_CHECK_MAX))
-		return 0;
-	return err_set(err, EFBIG,
-		       "disk %s: its file has %llu clusters of %llu bytes, too many to count "
-		       "their uses%s",
-		       c->q->path, (unsigned long long)n, (unsigned long long)c->q->cluster_bytes,
-		       more ? " whenever it is opened; bantam image check --repair does it" :
-			      "; if it can be read, convert it with larger clusters");
-}
-
-static int begin(struct check *c, const char *path, bool write, struct err *err)
-{
-	int rc = qcow2_inspect(path, write ? QCOW2_LOCK_WRITE : QCOW2_LOCK_READ, &c->q, err);
-
-	if (rc)
-		return rc;
-	if (c->q->autoclear & AUTOCLEAR_BITMAPS)
-		return err_set(err, ENOTSUP,
-			       "disk %s: has dirty bitmaps, which are not supported; "
-			       "qemu-img check knows them",
-			       path);
-	rc = check_size(c, err);
-	if (rc)
-		return rc;
-	rc = qcow2_check_pass(c);
-	return rc ? err_sys(err, -rc, "disk %s: cannot read all of its tables", path) : 0;
-}
-
-int qcow2_check(struct qcow2_check *out, const char *path, struct err *err)
-{
-	struct check c = { .out = out };
-	bool repair = out->repair != QCOW2_REPAIR_NONE, dirty;
-	int rc = begin(&c, path, repair, err);
-
-	out->corruptions = c.corruptions;
-	out->leaks = c.leaks;
-	out->corruptions_fixed = out->leaks_fixed = 0;
-	dirty = !rc && c.q->incompatible & (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
-	if (!rc && repair && (c.corruptions || c.leaks || dirty)) {
-		rc = qcow2_check_repair(&c, err);
-		qcow2_check_pass_end(&c);
-		/* What the repair achieved is what a second look finds; its lines are known. */
-		out->report = NULL;
-		if (!rc)
-			rc = begin(&c, path, false, err);
-		if (!rc) {
-			out->corruptions_fixed = out->corruptions > c.corruptions ?
-							 out->corruptions - c.corruptions :
-							 0;
-			out->leaks_fixed = out->leaks > c.leaks ? out->leaks - c.leaks : 0;
-			out->corruptions = c.corruptions;
-			out->leaks = c.leaks;
-			out->dirty_fixed = dirty && !(c.q->incompatible & (QCOW2_INCOMPAT_DIRTY |
-									   QCOW2_INCOMPAT_CORRUPT));
-		}
-	}
-	qcow2_check_pass_end(&c);
-	return rc;
 }

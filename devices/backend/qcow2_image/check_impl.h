@@ -48,7 +48,4 @@ bool qcow2_check_copied_ok(const struct check *c, uint64_t entry, bool stored);
  * and nobody may take what is there for one. After the pass has seen all owners. */
 uint64_t qcow2_check_l2_of(const struct check *c, uint64_t entry);
 
-/* After a pass: 0 or -errno with *err. */
-int qcow2_check_repair(struct check *c, struct err *err);
-
 #endif

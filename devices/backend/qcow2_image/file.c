@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/core/log.h"
+
 #define PARTS 64u
 #define ZERO_BYTES 65536u
 
@@ -175,4 +177,16 @@ int qcow2_sync(struct qcow2 *q)
 		qcow2_set_lost_writes(q, error);
 	}
 	return error;
+}
+
+int qcow2_damaged(struct qcow2 *q, const char *what, uint64_t offset)
+{
+	/* A guest can make us come here as often as it likes; once is enough. */
+	if (!q->unsafe)
+		log_put(LOG_ERROR,
+			"disk %s: damaged at offset %#llx of the file: %s; the guest "
+			"gets I/O errors there; qemu-img check says more",
+			q->path, (unsigned long long)offset, what);
+	q->unsafe = true;
+	return -EIO;
 }

@@ -12,6 +12,8 @@
 
 #include "devices/backend/qcow2_image/check_impl.h"
 
+#define AUTOCLEAR_BITMAPS 1ull
+
 static uint64_t div_up(uint64_t n, uint64_t by)
 {
 	return n / by + !!(n % by);
@@ -208,7 +210,7 @@ static int fix(struct check *c, bool all)
 	return rc;
 }
 
-int qcow2_check_repair(struct check *c, struct err *err)
+static int repair(struct check *c, struct err *err)
 {
 	struct qcow2 *q = c->q;
 	bool dirty = q->incompatible & QCOW2_INCOMPAT_DIRTY;
@@ -234,4 +236,72 @@ int qcow2_check_repair(struct check *c, struct err *err)
 		rc = qcow2_header_incompatible(q, q->incompatible & ~(QCOW2_INCOMPAT_DIRTY |
 								      QCOW2_INCOMPAT_CORRUPT));
 	return rc ? err_sys(err, -rc, "disk %s: cannot repair", q->path) : 0;
+}
+
+/* --- all of it ---------------------------------------------------------------------------------- */
+
+/* A sparse file costs its maker nothing, and must not cost us more. */
+static int check_size(const struct check *c, struct err *err)
+{
+	uint64_t n = c->q->file_bytes >> c->q->cluster_bits;
+	bool more = c->out->at_open && n <= QCOW2_CHECK_MAX;
+
+	if (n <= (c->out->at_open ? QCOW2_CHECK_MAX_OPEN : QCOW2_CHECK_MAX))
+		return 0;
+	return err_set(err, EFBIG,
+		       "disk %s: its file has %llu clusters of %llu bytes, too many to count "
+		       "their uses%s",
+		       c->q->path, (unsigned long long)n, (unsigned long long)c->q->cluster_bytes,
+		       more ? " whenever it is opened; bantam image check --repair does it" :
+			      "; if it can be read, convert it with larger clusters");
+}
+
+static int begin(struct check *c, const char *path, bool write, struct err *err)
+{
+	int rc = qcow2_inspect(path, write ? QCOW2_LOCK_WRITE : QCOW2_LOCK_READ, &c->q, err);
+
+	if (rc)
+		return rc;
+	if (c->q->autoclear & AUTOCLEAR_BITMAPS)
+		return err_set(err, ENOTSUP,
+			       "disk %s: has dirty bitmaps, which are not supported; "
+			       "qemu-img check knows them",
+			       path);
+	rc = check_size(c, err);
+	if (rc)
+		return rc;
+	rc = qcow2_check_pass(c);
+	return rc ? err_sys(err, -rc, "disk %s: cannot read all of its tables", path) : 0;
+}
+
+int qcow2_check(struct qcow2_check *out, const char *path, struct err *err)
+{
+	struct check c = { .out = out };
+	bool wanted = out->repair != QCOW2_REPAIR_NONE, dirty;
+	int rc = begin(&c, path, wanted, err);
+
+	out->corruptions = c.corruptions;
+	out->leaks = c.leaks;
+	out->corruptions_fixed = out->leaks_fixed = 0;
+	dirty = !rc && c.q->incompatible & (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
+	if (!rc && wanted && (c.corruptions || c.leaks || dirty)) {
+		rc = repair(&c, err);
+		qcow2_check_pass_end(&c);
+		/* What the repair achieved is what a second look finds; its lines are known. */
+		out->report = NULL;
+		if (!rc)
+			rc = begin(&c, path, false, err);
+		if (!rc) {
+			out->corruptions_fixed = out->corruptions > c.corruptions ?
+							 out->corruptions - c.corruptions :
+							 0;
+			out->leaks_fixed = out->leaks > c.leaks ? out->leaks - c.leaks : 0;
+			out->corruptions = c.corruptions;
+			out->leaks = c.leaks;
+			out->dirty_fixed = dirty && !(c.q->incompatible & (QCOW2_INCOMPAT_DIRTY |
+									   QCOW2_INCOMPAT_CORRUPT));
+		}
+	}
+	qcow2_check_pass_end(&c);
+	return rc;
 }
