@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct store_ops ops = { .name = "fake", .read = fake_read };
+	static const struct store_ops ops = { .format = STORE_RAW, .read = fake_read };
 	struct fake disk = { { .ops = &ops, .size_bytes = size }, data };
 	static struct store_partitions parts;
 	struct err err = { "" };

@@ -31,7 +31,7 @@ static int fake_read(struct store *s, const struct iovec *iov, unsigned niov, ui
 	return 0;
 }
 
-static const struct store_ops fake_ops = { .name = "fake", .read = fake_read };
+static const struct store_ops fake_ops = { .format = STORE_RAW, .read = fake_read };
 static struct fake disk;
 static struct store_partitions got;
 

@@ -136,7 +136,7 @@ int image_detect(const char *path, enum store_format *out, struct err *err)
 			       "disk %s: is a %s image; only raw and qcow2 are "
 			       "supported (qemu-img convert makes a qcow2 of it)",
 			       path, other);
-	*out = begins(head, len, "QFI\xfb", 4) ? STORE_QCOW2 : STORE_RAW;
+	*out = store_format_of_content(path);
 	return 0;
 }
 
@@ -152,9 +152,8 @@ int image_open_store(const char *path, enum store_format format, bool readonly, 
 		rc = image_detect(path, &content, err);
 		if (rc)
 			return rc;
-		options.format = store_format_of_name(path);
 		/* A guest can write this into its raw disk, with any file as backing file. */
-		if (content == STORE_QCOW2 && options.format == STORE_RAW)
+		if (store_format_guess(path, &options.format))
 			return err_set(err, EINVAL,
 				       "disk %s: begins like a qcow2 image and is not "
 				       "named .qcow2; say -f qcow2, or -f raw if a guest may have "

@@ -93,13 +93,7 @@ static int learn(struct facts *f, const char *path, enum store_format format, st
 		return rc;
 	f->size_bytes = f->q->store.size_bytes;
 	if (f->q->backing_name) {
-		const char *slash = strrchr(path, '/');
-
-		if (f->q->backing_name[0] == '/' || !slash)
-			f->backing = strdup(f->q->backing_name);
-		else if (asprintf(&f->backing, "%.*s%s", (int)(slash - path + 1), path,
-				  f->q->backing_name) < 0)
-			f->backing = NULL;
+		f->backing = store_backing_path(path, f->q->backing_name);
 		if (!f->backing)
 			return err_sys(err, ENOMEM, "disk %s", path);
 	}
@@ -209,10 +203,10 @@ static int learn_chain(struct facts *f, unsigned *n, const char *path, enum stor
 	while (!rc && chain && f[*n - 1].backing) {
 		const struct facts *top = &f[*n - 1];
 
-		if (*n == QCOW2_CHAIN_MAX)
+		if (*n == STORE_CHAIN_MAX)
 			return err_set(err, ELOOP,
 				       "disk %s: its chain of backing files is longer than %u",
-				       path, QCOW2_CHAIN_MAX);
+				       path, STORE_CHAIN_MAX);
 		format = top->q->backing_format;
 		/* What a VM would take it for, and not what a guest may have written into it. */
 		if (format == STORE_AUTO)
@@ -230,7 +224,7 @@ static int learn_chain(struct facts *f, unsigned *n, const char *path, enum stor
 
 int image_info_main(int argc, char **argv)
 {
-	struct facts f[QCOW2_CHAIN_MAX];
+	struct facts f[STORE_CHAIN_MAX];
 	enum store_format format;
 	struct err err = { "" };
 	struct args args;

@@ -38,23 +38,17 @@ static int parse_cluster(const char *text, uint32_t *out, struct err *err)
 static int open_base(const char *path, struct store_create *create, struct store **base,
 		     struct err *err)
 {
-	const char *slash = strrchr(path, '/');
+	char *full = store_backing_path(path, create->backing);
 	struct err why = { "" };
-	char *full;
 	int rc;
 
-	if (create->backing[0] == '/' || !slash)
-		full = strdup(create->backing);
-	else if (asprintf(&full, "%.*s%s", (int)(slash - path + 1), path, create->backing) < 0)
-		full = NULL;
 	if (!full)
 		return err_sys(err, ENOMEM, "%s", path);
 	if (create->backing_format == STORE_AUTO) {
 		enum store_format content;
 
 		rc = image_detect(full, &content, &why);
-		create->backing_format = store_format_of_name(full);
-		if (!rc && content == STORE_QCOW2 && create->backing_format == STORE_RAW)
+		if (!rc && store_format_guess(full, &create->backing_format))
 			rc = err_set(
 				&why, EINVAL,
 				"begins like a qcow2 image and is not named .qcow2; "

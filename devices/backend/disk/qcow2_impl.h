@@ -48,7 +48,7 @@ struct level {
 struct disk_qcow2 {
 	struct disk disk; /* first */
 	struct disk_config cfg;
-	struct level level[QCOW2_CHAIN_MAX + 1];
+	struct level level[STORE_CHAIN_MAX + 1];
 	unsigned nlevels;
 	unsigned nio;		      /* levels [0, nio) may have io */
 	struct disk_workers *workers; /* NULL until needed */

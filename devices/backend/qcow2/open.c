@@ -1,11 +1,9 @@
-/* qcow2/open: opening a qcow2 image and the images that it is based on. See qcow2.h. */
+/* qcow2/open: opening and closing a qcow2 image. See qcow2.h. Nobody in this folder calls it. */
 #include "devices/backend/qcow2/qcow2.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/backend/qcow2_image/check.h"
@@ -76,7 +74,7 @@ static int qcow2_readonly_resize(struct store *s, uint64_t size, struct err *err
 }
 
 static const struct store_ops qcow2_readonly_ops = {
-	.name = "qcow2",
+	.format = STORE_QCOW2,
 	.read = qcow2_read,
 	.write = qcow2_readonly_write,
 	.zero = qcow2_readonly_zero,
@@ -93,7 +91,7 @@ static int qcow2_flush(struct store *s)
 }
 
 static const struct store_ops qcow2_ops = {
-	.name = "qcow2",
+	.format = STORE_QCOW2,
 	.read = qcow2_read,
 	.write = qcow2_write,
 	.zero = qcow2_zero,
@@ -103,97 +101,6 @@ static const struct store_ops qcow2_ops = {
 	.resize = qcow2_resize,
 	.close = qcow2_close,
 };
-
-bool qcow2_is_image(const struct store *s)
-{
-	return s->ops == &qcow2_ops || s->ops == &qcow2_readonly_ops;
-}
-
-/* --- the backing file ----------------------------------------------------------------- */
-
-static bool is_protocol(const char *name)
-{
-	size_t n = strcspn(name, ":/");
-
-	return name[n] == ':' && n;
-}
-
-/* Relative names are relative to the image that holds them. */
-static char *backing_path(const struct qcow2 *q)
-{
-	const char *slash = strrchr(q->path, '/');
-	char *path;
-
-	if (q->backing_name[0] == '/' || !slash)
-		return strdup(q->backing_name);
-	if (asprintf(&path, "%.*s%s", (int)(slash - q->path + 1), q->path, q->backing_name) < 0)
-		return NULL;
-	return path;
-}
-
-static int check_loop(const struct qcow2 *q, const char *path, struct qcow2_chain *here,
-		      const struct qcow2_chain *chain, struct err *err)
-{
-	struct stat st;
-
-	here->above = chain;
-	here->depth = chain ? chain->depth + 1 : 1;
-	here->path = q->path;
-	if (here->depth >= QCOW2_CHAIN_MAX)
-		return err_set(err, ELOOP, "disk %s: its chain of backing files is longer than %u",
-			       q->path, QCOW2_CHAIN_MAX);
-	if (fstat(q->image.fd, &st))
-		return err_sys(err, errno, "disk %s", q->path);
-	here->dev = st.st_dev;
-	here->ino = st.st_ino;
-	if (stat(path, &st))
-		return err_sys(err, errno, "disk %s: its backing file %s", q->path, path);
-	for (const struct qcow2_chain *c = here; c; c = c->above)
-		if (c->dev == st.st_dev && c->ino == st.st_ino)
-			return err_set(err, ELOOP,
-				       "disk %s: its backing file %s is an image that "
-				       "is based on it: a loop",
-				       q->path, path);
-	return 0;
-}
-
-static int open_image(const struct store_options *options, const struct qcow2_chain *chain,
-		      struct store **out, struct err *err);
-
-static int open_backing(struct qcow2 *q, bool direct, const struct qcow2_chain *chain,
-			struct err *err)
-{
-	struct store_options options = { .readonly = true, .direct = direct };
-	struct qcow2_chain here;
-	char *path;
-	int rc;
-
-	if (!q->backing_name)
-		return 0;
-	if (is_protocol(q->backing_name))
-		return err_set(err, ENOTSUP,
-			       "disk %s: its backing file \"%.60s\" is not the name of "
-			       "a file; only files are supported (./ before a name with a colon)",
-			       q->path, q->backing_name);
-	path = backing_path(q);
-	if (!path)
-		return err_sys(err, ENOMEM, "disk %s", q->path);
-	options.path = path;
-	options.format = q->backing_format;
-	rc = check_loop(q, path, &here, chain, err);
-	if (!rc && store_choose_format(&options, NULL))
-		rc = err_set(err, EINVAL,
-			     "disk %s: does not say what format its backing file %s has, "
-			     "and that begins like a qcow2 image; qemu-img rebase -u -F writes it "
-			     "down",
-			     q->path, path);
-	if (!rc && options.format == STORE_QCOW2)
-		rc = open_image(&options, &here, &q->store.backing, err);
-	else if (!rc)
-		rc = store_raw_open(&options, &q->store.backing, err);
-	free(path);
-	return rc;
-}
 
 /* --- opening ------------------------------------------------------------------------- */
 
@@ -315,8 +222,7 @@ static int open_clean_file(const struct store_options *options, struct qcow2 **o
 		       options->path);
 }
 
-static int open_image(const struct store_options *options, const struct qcow2_chain *chain,
-		      struct store **out, struct err *err)
+int qcow2_store_open(const struct store_options *options, struct store **out, struct err *err)
 {
 	struct qcow2 *q;
 	int rc = open_clean_file(options, &q, err);
@@ -324,19 +230,15 @@ static int open_image(const struct store_options *options, const struct qcow2_ch
 	*out = NULL;
 	if (rc)
 		return rc;
-	rc = open_backing(q, options->direct, chain, err);
 	/* Still dirty: in a dry run alone. */
-	if (!rc && !options->readonly && !(q->incompatible & QCOW2_INCOMPAT_DIRTY))
+	if (!options->readonly && !(q->incompatible & QCOW2_INCOMPAT_DIRTY))
 		rc = begin_writing(q, err);
 	if (rc) {
 		qcow2_close(&q->store);
 		return rc;
 	}
+	q->store.backing_name = q->backing_name;
+	q->store.backing_format = q->backing_format;
 	*out = &q->store;
 	return 0;
-}
-
-int qcow2_store_open(const struct store_options *options, struct store **out, struct err *err)
-{
-	return open_image(options, NULL, out, err);
 }

@@ -52,7 +52,6 @@
 #define QCOW2_SLICE_BYTES 4096u
 #define QCOW2_CACHE_BYTES (16u << 20)
 #define QCOW2_BUCKETS 1024u
-#define QCOW2_CHAIN_MAX 64u
 
 enum qcow2_table { QCOW2_L2, QCOW2_REFCOUNTS };
 
@@ -383,14 +382,13 @@ int qcow2_snapshots_load(struct qcow2 *q, struct qcow2_snapshot_l1 **out, uint64
 int qcow2_snapshots_know(struct qcow2 *q);
 
 /* qcow2/open.c */
-bool qcow2_is_image(const struct store *s);
+/* As store_open, of qcow2 images only, and without the backing file: the caller opens that as
+ * store.backing_name and backing_format say, and puts it into store.backing. */
+int qcow2_store_open(const struct store_options *options, struct store **out, struct err *err);
 
-/* qcow2/open.c: chain holds the images above this one. */
-struct qcow2_chain {
-	uint64_t dev, ino;
-	unsigned depth;
-	const struct qcow2_chain *above;
-	const char *path; /* of the image above */
-};
+static inline bool qcow2_is_image(const struct store *s)
+{
+	return s->ops->format == STORE_QCOW2;
+}
 
 #endif

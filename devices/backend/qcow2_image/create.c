@@ -3,14 +3,17 @@
  *
  * It gets its name when it is complete (O_TMPFILE and a link), where the file system can.
  */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2_image/create.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "devices/backend/qcow2_image/format.h"
 
 #define DEFAULT_CLUSTER_BYTES 65536u
 #define REFCOUNT_BYTES 2u
@@ -234,53 +237,17 @@ static int make_file(const struct store_create *c, const struct layout *l)
 	return rc;
 }
 
-/* --- backing ---------------------------------------------------------------------------- */
-
-/* It must be there and open; its size is the default. Relative to the new image's folder. */
-static int look_at_backing(struct store_create *c, struct err *err)
-{
-	const char *slash = strrchr(c->path, '/');
-	struct store_options options = { .format = c->backing_format, .readonly = true };
-	struct store *s;
-	char *path;
-	int rc;
-
-	if (c->backing[0] == '/' || !slash)
-		path = strdup(c->backing);
-	else if (asprintf(&path, "%.*s%s", (int)(slash - c->path + 1), c->path, c->backing) < 0)
-		path = NULL;
-	if (!path)
-		return err_sys(err, ENOMEM, "disk %s", c->path);
-	options.path = path;
-	rc = store_choose_format(&options, err);
-	if (!rc)
-		rc = store_open(&options, &s, err);
-	if (!rc) {
-		if (!c->size_bytes)
-			c->size_bytes = s->size_bytes;
-		c->backing_format = options.format;
-		store_close(s);
-	}
-	free(path);
-	return rc;
-}
-
 int qcow2_store_create(const struct store_create *create, struct err *err)
 {
-	struct store_create c = *create;
 	struct layout l;
-	int rc = 0;
+	int rc = plan(create, &l, err);
 
-	if (c.backing)
-		rc = look_at_backing(&c, err);
-	if (!rc)
-		rc = plan(&c, &l, err);
-	if (!rc && c.backing)
-		rc = check_backing_name(&c, &l, err);
+	if (!rc && create->backing)
+		rc = check_backing_name(create, &l, err);
 	if (rc)
 		return rc;
-	rc = make_file(&c, &l);
+	rc = make_file(create, &l);
 	if (rc == -EEXIST)
-		return err_set(err, EEXIST, "disk %s: exists already", c.path);
-	return rc ? err_sys(err, -rc, "disk %s: cannot create", c.path) : 0;
+		return err_set(err, EEXIST, "disk %s: exists already", create->path);
+	return rc ? err_sys(err, -rc, "disk %s: cannot create", create->path) : 0;
 }

@@ -1,7 +1,96 @@
-/* store/open: the factory: opens and makes images of any format. See store.h. Nobody in this folder calls it. */
-#include "devices/backend/store/store.h"
+/*
+ * store/open: the factory: opens and makes images of any format, and opens the chain of backing
+ * files below an image. See store.h. Nobody in this folder calls it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
-#include <stddef.h>
+#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2_image/create.h"
+#include "devices/backend/store/raw.h"
+
+static int open_one(const struct store_options *options, struct store **out, struct err *err)
+{
+	return options->format == STORE_QCOW2 ? qcow2_store_open(options, out, err) :
+						store_raw_open(options, out, err);
+}
+
+/* --- backing files -------------------------------------------------------------------- */
+
+static bool is_protocol(const char *name)
+{
+	size_t n = strcspn(name, ":/");
+
+	return name[n] == ':' && n;
+}
+
+/* May path be the backing file of the last image of top's chain, which is called last? */
+static int check_loop(const struct store *top, const char *last, const char *path, struct err *err)
+{
+	unsigned depth = 0;
+	struct stat st, above;
+
+	for (const struct store *s = top; s; s = s->backing)
+		depth++;
+	if (depth >= STORE_CHAIN_MAX)
+		return err_set(err, ELOOP, "disk %s: its chain of backing files is longer than %u",
+			       last, STORE_CHAIN_MAX);
+	if (stat(path, &st))
+		return err_sys(err, errno, "disk %s: its backing file %s", last, path);
+	for (const struct store *s = top; s; s = s->backing) {
+		if (fstat(s->image->fd, &above))
+			return err_sys(err, errno, "disk %s", last);
+		if (above.st_dev == st.st_dev && above.st_ino == st.st_ino)
+			return err_set(err, ELOOP,
+				       "disk %s: its backing file %s is an image that "
+				       "is based on it: a loop",
+				       last, path);
+	}
+	return 0;
+}
+
+/* The backing file of last, the end of top's chain so far, whose own path is at. */
+static int open_backing(const struct store *top, struct store *last, const char *at,
+			struct store_options *options, struct err *err)
+{
+	int rc;
+
+	if (is_protocol(last->backing_name))
+		return err_set(err, ENOTSUP,
+			       "disk %s: its backing file \"%.60s\" is not the name of "
+			       "a file; only files are supported (./ before a name with a colon)",
+			       at, last->backing_name);
+	options->path = store_backing_path(at, last->backing_name);
+	if (!options->path)
+		return err_sys(err, ENOMEM, "disk %s", at);
+	options->format = last->backing_format;
+	rc = check_loop(top, at, options->path, err);
+	if (!rc && store_choose_format(options, NULL))
+		rc = err_set(err, EINVAL,
+			     "disk %s: does not say what format its backing file %s has, "
+			     "and that begins like a qcow2 image; qemu-img rebase -u -F writes it "
+			     "down",
+			     at, options->path);
+	return rc ? rc : open_one(options, &last->backing, err);
+}
+
+/* From the top down: each image names the next. */
+static int open_chain(struct store *top, const char *path, bool direct, struct err *err)
+{
+	struct store_options options = { .readonly = true, .direct = direct };
+	char *at = NULL;
+	int rc = 0;
+
+	for (struct store *s = top; !rc && s && s->backing_name; s = s->backing) {
+		rc = open_backing(top, s, at ? at : path, &options, err);
+		free(at);
+		at = (char *)options.path;
+	}
+	free(at);
+	return rc;
+}
 
 int store_open(const struct store_options *options, struct store **out, struct err *err)
 {
@@ -10,14 +99,51 @@ int store_open(const struct store_options *options, struct store **out, struct e
 
 	*out = NULL;
 	rc = store_choose_format(&known, err);
-	if (rc)
-		return rc;
-	return known.format == STORE_QCOW2 ? qcow2_store_open(&known, out, err) :
-					     store_raw_open(&known, out, err);
+	if (!rc)
+		rc = open_one(&known, out, err);
+	if (!rc)
+		rc = open_chain(*out, known.path, known.direct, err);
+	if (rc) {
+		store_close(*out);
+		*out = NULL;
+	}
+	return rc;
+}
+
+/* --- new images ------------------------------------------------------------------------- */
+
+/* It must be there and open; its size is the default. */
+static int look_at_backing(struct store_create *c, struct err *err)
+{
+	struct store_options options = { .format = c->backing_format, .readonly = true };
+	char *path = store_backing_path(c->path, c->backing);
+	struct store *s;
+	int rc;
+
+	if (!path)
+		return err_sys(err, ENOMEM, "disk %s", c->path);
+	options.path = path;
+	rc = store_choose_format(&options, err);
+	if (!rc)
+		rc = store_open(&options, &s, err);
+	if (!rc) {
+		if (!c->size_bytes)
+			c->size_bytes = s->size_bytes;
+		c->backing_format = options.format;
+		store_close(s);
+	}
+	free(path);
+	return rc;
 }
 
 int store_create(const struct store_create *create, struct err *err)
 {
-	return create->format == STORE_QCOW2 ? qcow2_store_create(create, err) :
-					       store_raw_create(create, err);
+	struct store_create c = *create;
+	int rc = 0;
+
+	if (c.format != STORE_QCOW2)
+		return store_raw_create(&c, err);
+	if (c.backing)
+		rc = look_at_backing(&c, err);
+	return rc ? rc : qcow2_store_create(&c, err);
 }

@@ -4,7 +4,7 @@
  * No lock: the host's file system has its own, and two writers of the same bytes
  * race as they do on a real disk.
  */
-#include "devices/backend/store/store.h"
+#include "devices/backend/store/raw.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -213,7 +213,7 @@ static int raw_close(struct store *s)
 }
 
 static const struct store_ops raw_ops = {
-	.name = "raw",
+	.format = STORE_RAW,
 	.read = raw_read,
 	.write = raw_write,
 	.zero = raw_zero,

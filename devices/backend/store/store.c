@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -37,34 +38,45 @@ enum store_format store_format_of_name(const char *path)
 	return dot && (!strcmp(dot, ".qcow2") || !strcmp(dot, ".qcow")) ? STORE_QCOW2 : STORE_RAW;
 }
 
-/* Only to be able to refuse; errors are the real open's to report. */
-static bool begins_like_qcow2(const char *path)
+enum store_format store_format_of_content(const char *path)
 {
 	char magic[4];
 	struct stat st;
-	bool yes = false;
+	bool qcow2 = false;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
 	if (fd < 0)
-		return false;
+		return STORE_RAW;
 	if (!fstat(fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
-		yes = pread(fd, magic, 4, 0) == 4 && !memcmp(magic, "QFI\xfb", 4);
+		qcow2 = pread(fd, magic, 4, 0) == 4 && !memcmp(magic, "QFI\xfb", 4);
 	close(fd);
-	return yes;
+	return qcow2 ? STORE_QCOW2 : STORE_RAW;
+}
+
+int store_format_guess(const char *path, enum store_format *out)
+{
+	*out = store_format_of_name(path);
+	return *out == STORE_RAW && store_format_of_content(path) == STORE_QCOW2 ? -EINVAL : 0;
 }
 
 int store_choose_format(struct store_options *options, struct err *err)
 {
-	if (options->format != STORE_AUTO)
+	if (options->format != STORE_AUTO || !store_format_guess(options->path, &options->format))
 		return 0;
-	options->format = store_format_of_name(options->path);
-	if (options->format == STORE_RAW && begins_like_qcow2(options->path))
-		return err_set(
-			err, EINVAL,
-			"disk %s: begins like a qcow2 image and is not named "
-			".qcow2; say format=qcow2, or format=raw if a guest wrote that there",
-			options->path);
-	return 0;
+	return err_set(err, EINVAL,
+		       "disk %s: begins like a qcow2 image and is not named "
+		       ".qcow2; say format=qcow2, or format=raw if a guest wrote that there",
+		       options->path);
+}
+
+char *store_backing_path(const char *image, const char *name)
+{
+	const char *slash = strrchr(image, '/');
+	char *path;
+
+	if (name[0] == '/' || !slash)
+		return strdup(name);
+	return asprintf(&path, "%.*s%s", (int)(slash - image + 1), image, name) < 0 ? NULL : path;
 }
 
 int store_read(struct store *s, void *buf, uint64_t offset, uint64_t len_bytes)

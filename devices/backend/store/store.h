@@ -19,6 +19,9 @@
 #include "devices/backend/store/image_file.h"
 #include "vmm/core/err.h"
 
+/* Of a chain of backing files: images, with the top. */
+#define STORE_CHAIN_MAX 64u
+
 enum store_format { STORE_AUTO, STORE_RAW, STORE_QCOW2 };
 
 /* A run of bytes that are stored in the same way. */
@@ -37,7 +40,7 @@ struct store_extent {
 struct store;
 
 struct store_ops {
-	const char *name; /* "raw", "qcow2" */
+	enum store_format format; /* not AUTO */
 	int (*read)(struct store *s, const struct iovec *iov, unsigned niov, uint64_t offset,
 		    uint64_t len_bytes);
 	int (*write)(struct store *s, const struct iovec *iov, unsigned niov, uint64_t offset,
@@ -59,8 +62,10 @@ struct store {
 	const struct store_ops *ops;
 	uint64_t size_bytes;
 	bool readonly;
-	struct store *backing;		 /* NULL: none */
-	const struct store_image *image; /* its file, for whoever does I/O of its own there */
+	struct store *backing;		  /* NULL: none */
+	const char *backing_name;	  /* as the image has it, NULL: none; the format's */
+	enum store_format backing_format; /* AUTO: the image does not say */
+	const struct store_image *image;  /* its file, for whoever does I/O of its own there */
 };
 
 struct store_options {
@@ -73,14 +78,10 @@ struct store_options {
 };
 
 /*
- * Open path, locked as image.h says. STORE_AUTO: by name (.qcow2 and .qcow: qcow2, else raw), never by
- * content, which a guest can write; but a raw image that begins like a qcow2 one is refused until
- * the user says which it is.
+ * Open path, locked as image_file.h says, and the backing files of it. AUTO: as
+ * store_choose_format says.
  */
 int store_open(const struct store_options *options, struct store **out, struct err *err);
-
-/* If AUTO, make it RAW or QCOW2 by the rule above. */
-int store_choose_format(struct store_options *options, struct err *err);
 
 /* What a new image shall be. Unset fields are 0. */
 struct store_create {
@@ -88,9 +89,9 @@ struct store_create {
 	enum store_format format; /* not AUTO */
 	uint64_t size_bytes;	  /* 0 with backing: as large as that */
 	const char *backing;	  /* as written into the image: absolute, or relative to it */
-	enum store_format backing_format;
-	uint32_t cluster_bytes; /* 0: 65536 */
-	unsigned version;	/* qcow2: 2 or 3; 0: 3 */
+	enum store_format backing_format; /* AUTO: as store_choose_format says */
+	uint32_t cluster_bytes;		  /* 0: 65536 */
+	unsigned version;		  /* qcow2: 2 or 3; 0: 3 */
 	bool lazy_refcounts;
 	bool zstd; /* compression type of compressed clusters */
 };
@@ -98,11 +99,28 @@ struct store_create {
 /* Makes the file; -EEXIST if there is one. On failure none is left. */
 int store_create(const struct store_create *create, struct err *err);
 
+/* --- which format --------------------------------------------------------------------- */
+
 /* "auto", "raw", "qcow2". */
 const char *store_format_name(enum store_format format);
+/* 0 or -EINVAL. */
 int store_format_parse(const char *name, enum store_format *out);
-/* What the name says. */
+/* .qcow2 and .qcow are qcow2, all others raw. */
 enum store_format store_format_of_name(const char *path);
+/* QCOW2 if the file begins like one. RAW also for what cannot be read. */
+enum store_format store_format_of_content(const char *path);
+/*
+ * The format of an image if the user does not say: what its name says, never its content, which a
+ * guest can write. Returns -EINVAL if it is raw by its name and begins like a qcow2 image: the user
+ * must say which it is, and the caller says how.
+ */
+int store_format_guess(const char *path, enum store_format *out);
+/* If options->format is AUTO, makes it RAW or QCOW2 by that rule. The message names format=. */
+int store_choose_format(struct store_options *options, struct err *err);
+
+/* Where the backing file is that image's header calls name: a relative name is relative to the
+ * folder of the image. The caller frees it; NULL: out of memory. */
+char *store_backing_path(const char *image, const char *name);
 
 /* One buffer. */
 int store_read(struct store *s, void *buf, uint64_t offset, uint64_t len_bytes);
@@ -112,11 +130,5 @@ static inline int store_close(struct store *s)
 {
 	return s ? s->ops->close(s) : 0;
 }
-
-/* The formats. */
-int store_raw_open(const struct store_options *options, struct store **out, struct err *err);
-int store_raw_create(const struct store_create *create, struct err *err);
-int qcow2_store_open(const struct store_options *options, struct store **out, struct err *err);
-int qcow2_store_create(const struct store_create *create, struct err *err);
 
 #endif
