@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
 #include "tests/unit/qcow2_files.h"
 
 TestSuite(qcow2_write, .init = scratch_enter, .fini = scratch_leave, .timeout = 240);
@@ -328,11 +328,11 @@ Test(qcow2_write, the_cache_is_bounded)
 		pattern(buf, sizeof(buf), (unsigned)i);
 		cr_assert_eq(store_read(s, got, i * reach, sizeof(got)), 0);
 		cr_assert(!memcmp(buf, got, sizeof(buf)), "table %lu", i);
-		cr_assert_leq(q->nslices, q->max_slices + 1);
-		for (slice = q->slices.next; slice != &q->slices; slice = slice->next)
-			if (slice->offset == (q->l1[0] & QCOW2_OFFSET_MASK))
+		cr_assert_leq(q->cache.nslices, q->cache.max_slices + 1);
+		for (slice = q->cache.slices.next; slice != &q->cache.slices; slice = slice->next)
+			if (slice->offset == (q->file.l1.entry[0] & QCOW2_OFFSET_MASK))
 				break;
-		cr_assert(slice != &q->slices, "given up at table %lu", i);
+		cr_assert(slice != &q->cache.slices, "given up at table %lu", i);
 		cr_assert_eq(store_read(s, got, 0, 512), 0);
 	}
 	cr_assert_eq(store_close(s), 0);

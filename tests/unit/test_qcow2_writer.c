@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "devices/backend/qcow2_image/check.h"
-#include "devices/backend/qcow2_image/inspect.h"
+#include "devices/backend/qcow2_image/file.h"
 #include "devices/backend/qcow2_image/writer.h"
 #include "tests/unit/qcow2_files.h"
 
@@ -100,7 +100,7 @@ Test(qcow2_writer, full_refcount)
 {
 	struct store_create create = { .size_bytes = 70000ull << 21, .cluster_bytes = 2 * MIB };
 	struct qcow2_writer *w;
-	struct qcow2 *q;
+	struct qcow2_file q;
 	struct err err;
 	uint64_t last = 0;
 	int fd;
@@ -117,9 +117,9 @@ Test(qcow2_writer, full_refcount)
 		last = p.host;
 	}
 	end(fd, w);
-	cr_assert(!qcow2_inspect("w.qcow2", QCOW2_LOCK_READ, &q, &err), "%s", err.text);
-	cr_assert_eq(q->store.size_bytes, create.size_bytes);
-	qcow2_inspect_end(q);
+	cr_assert(!qcow2_file_open(&q, "w.qcow2", QCOW2_READ, false, &err), "%s", err.text);
+	cr_assert_eq(q.disk_bytes, create.size_bytes);
+	qcow2_file_close(&q);
 }
 
 Test(qcow2_writer, refuses)

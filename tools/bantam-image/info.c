@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "devices/backend/qcow2_image/inspect.h"
+#include "devices/backend/qcow2_image/file.h"
 #include "tools/bantam-image/image.h"
 #include "vmm/core/parse.h"
 #include "vmm/core/printable.h"
@@ -38,13 +38,15 @@ struct facts {
 	uint64_t size_bytes, disk_bytes;
 	dev_t dev;
 	ino_t ino;
-	struct qcow2 *q; /* NULL: raw */
-	char *backing;	 /* as seen from here */
+	struct qcow2_file file;
+	const struct qcow2_file *q; /* file; NULL: raw */
+	char *backing;		    /* as seen from here */
 };
 
 static void forget(struct facts *f)
 {
-	qcow2_inspect_end(f->q);
+	if (f->q)
+		qcow2_file_close(&f->file);
 	free(f->backing);
 	f->q = NULL;
 	f->backing = NULL;
@@ -88,10 +90,11 @@ static int learn(struct facts *f, const char *path, enum store_format format, st
 		format = STORE_RAW;
 	if (rc || format == STORE_RAW)
 		return rc ? rc : learn_raw(f, err);
-	rc = qcow2_inspect(path, QCOW2_GLANCE, &f->q, err);
+	rc = qcow2_file_open(&f->file, path, QCOW2_GLANCE, false, err);
 	if (rc)
 		return rc;
-	f->size_bytes = f->q->store.size_bytes;
+	f->q = &f->file;
+	f->size_bytes = f->q->disk_bytes;
 	if (f->q->backing_name) {
 		f->backing = store_backing_path(path, f->q->backing_name);
 		if (!f->backing)
@@ -114,7 +117,7 @@ static void json_line(const char *indent, const char *key, const char *text)
 
 static void print_json(const struct facts *f, const char *in)
 {
-	const struct qcow2 *q = f->q;
+	const struct qcow2_file *q = f->q;
 
 	printf("%s{\n", in);
 	printf("%s    \"virtual-size\": %" PRIu64 ",\n", in, f->size_bytes);
@@ -155,7 +158,7 @@ static void print_json(const struct facts *f, const char *in)
 
 static void print_text(const struct facts *f)
 {
-	const struct qcow2 *q = f->q;
+	const struct qcow2_file *q = f->q;
 	char size[32], disk[32];
 
 	/* One image names the next, so none of the names is the user's own. */

@@ -48,13 +48,13 @@ static struct job *list_take(struct job_list *l)
 
 static void tell_loss(struct disk_qcow2 *d)
 {
-	const struct qcow2 *q = d->level[0].q;
-	int error = q ? qcow2_get_lost_writes(q) : 0;
+	const struct qcow2_file *file = d->level[0].file;
+	int error = file ? qcow2_get_lost_writes(file) : 0;
 
 	if (!error || d->disk.lost_writes)
 		return;
 	d->disk.lost_writes = error;
-	log_put(LOG_ERROR, DISK_LOST_WRITES, q->path, strerror(-error));
+	log_put(LOG_ERROR, DISK_LOST_WRITES, file->path, strerror(-error));
 }
 
 static void finish(struct disk_qcow2 *d, struct job *job, int result)
@@ -100,7 +100,7 @@ static int run(void *opaque, struct disk_work *work)
 	return rc;
 }
 
-void disk_qcow2_on_wake(void *opaque)
+static void on_wake(void *opaque)
 {
 	struct disk_qcow2 *d = opaque;
 
@@ -109,7 +109,7 @@ void disk_qcow2_on_wake(void *opaque)
 
 static void give(struct disk_qcow2 *d, struct job *job)
 {
-	struct disk_workers_config cfg = { d->cfg.loop, run, disk_qcow2_on_wake, d };
+	struct disk_workers_config cfg = { d->cfg.loop, run, on_wake, d };
 	int rc = 0;
 
 	if (!d->workers)
@@ -135,7 +135,7 @@ static void end_epochs(struct disk_qcow2 *d, struct job *job)
 	}
 }
 
-void disk_qcow2_piece_done(struct disk_req *req, int result)
+static void piece_done(struct disk_req *req, int result)
 {
 	struct piece *p = (struct piece *)req;
 	struct job *job = p->job;
@@ -147,7 +147,7 @@ void disk_qcow2_piece_done(struct disk_req *req, int result)
 	job->failed |= result < 0;
 	/* The engine does it again, but a flush again would say that all is well. */
 	if (result < 0 && d->level[p->level].io->lost_writes)
-		qcow2_set_lost_writes(d->level[p->level].q, d->level[p->level].io->lost_writes);
+		qcow2_set_lost_writes(d->level[p->level].file, d->level[p->level].io->lost_writes);
 	if (--job->left)
 		return;
 	/* Errors, and what ends beyond a file's end, are the engine's to judge. */
@@ -315,7 +315,7 @@ static int qdisk_refresh(struct disk *disk, struct err *err)
 /* Nobody is left whom an error could be given to. */
 static void close_store(struct disk_qcow2 *d)
 {
-	char *path = d->level[0].q ? strdup(d->level[0].q->path) : NULL;
+	char *path = d->level[0].file ? strdup(d->level[0].file->path) : NULL;
 	int rc = store_close(d->level[0].store);
 
 	if (rc)
@@ -359,6 +359,7 @@ static void find_levels(struct disk_qcow2 *d)
 
 		l->store = s;
 		l->q = qcow2_is_image(s) ? qcow2_of(s) : NULL;
+		l->file = l->q ? qcow2_get_file(l->q) : NULL;
 	}
 }
 
@@ -376,8 +377,8 @@ static int describe(struct disk_qcow2 *d, struct err *err)
 	disk->block_bytes = s->image->block_bytes;
 	disk->physical_bytes = s->image->physical_bytes;
 	disk->discard_bytes = disk->block_bytes;
-	if (d->level[0].q->cluster_bytes > disk->discard_bytes)
-		disk->discard_bytes = (uint32_t)d->level[0].q->cluster_bytes;
+	if (d->level[0].file->cluster_bytes > disk->discard_bytes)
+		disk->discard_bytes = (uint32_t)d->level[0].file->cluster_bytes;
 	disk->readonly = s->readonly;
 	disk->can_discard = disk->can_write_zeroes = !disk->readonly;
 	return 0;
@@ -397,6 +398,8 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 	if (!d)
 		return err_sys(err, ENOMEM, "disk %s", cfg->path);
 	d->disk.ops = &qdisk_ops;
+	d->piece_done = piece_done;
+	d->on_wake = on_wake;
 	d->disk.engine = "auto";
 	d->cfg = *cfg;
 	/* Our own text: the rings are created long after the caller's is gone. */

@@ -41,8 +41,9 @@ struct job_list {
 /* An image of the chain; 0 is the top. */
 struct level {
 	struct store *store;
-	struct qcow2 *q; /* NULL: raw */
-	struct disk *io; /* NULL until needed */
+	struct qcow2 *q;	 /* NULL: raw */
+	struct qcow2_file *file; /* of q */
+	struct disk *io;	 /* NULL until needed */
 };
 
 struct disk_qcow2 {
@@ -62,11 +63,10 @@ struct disk_qcow2 {
 	struct disk_write_here copy_here;  /* and copying to new ones */
 	uint64_t here_ns;		   /* so long since commit, for copying */
 	bool submitted;			   /* to some disk_raw, since commit looked */
+	/* What split gives to the pieces and the disks below. */
+	disk_done_fn piece_done;
+	void (*on_wake)(void *opaque);
 };
-
-/* disk/qcow2.c: a piece is through; the disk below has something to tell. */
-void disk_qcow2_piece_done(struct disk_req *req, int result);
-void disk_qcow2_on_wake(void *opaque);
 
 /* disk/qcow2_split.c: the disk_raw of that level exists then. 0 or -errno. */
 int disk_qcow2_get_io(struct disk_qcow2 *d, unsigned level);

@@ -3,6 +3,7 @@
  * See disk/qcow2.c.
  */
 #include <errno.h>
+#include <stddef.h>
 
 #include "devices/backend/disk/qcow2_impl.h"
 
@@ -27,7 +28,7 @@ int disk_qcow2_get_io(struct disk_qcow2 *d, unsigned level)
 	rc = disk_raw_attach(&d->cfg, &image, &l->io, NULL);
 	if (rc)
 		return rc;
-	l->io->wake = disk_qcow2_on_wake;
+	l->io->wake = d->on_wake;
 	l->io->wake_opaque = d;
 	if (level >= d->nio)
 		d->nio = level + 1;
@@ -74,7 +75,7 @@ static int add_piece(struct disk_qcow2 *d, struct job *job, unsigned level, uint
 	p->req.durable = req->durable;
 	p->req.offset = host;
 	p->req.len_bytes = len;
-	p->req.done = disk_qcow2_piece_done;
+	p->req.done = d->piece_done;
 	if (p->req.iov != req->iov)
 		job->niovs += p->req.niov;
 	job->npieces++;
@@ -92,13 +93,6 @@ static void count_piece(struct job *job, struct qcow2 *q)
 
 /* --- where a request's bytes are ---------------------------------------------------------- */
 
-static bool in_file(const struct qcow2 *q, const struct qcow2_run *run)
-{
-	uint64_t end = q->armed ? q->grown_bytes : q->image.size_bytes;
-
-	return run->host <= end && run->len <= end - run->host;
-}
-
 /* A qcow2 image's part of reading; *len becomes what is settled by that. Positive: look in
  * the level below. */
 static int read_qcow2(struct disk_qcow2 *d, struct job *job, unsigned level, uint64_t skip,
@@ -110,7 +104,7 @@ static int read_qcow2(struct disk_qcow2 *d, struct job *job, unsigned level, uin
 	struct qcow2_run r;
 	int rc;
 
-	pthread_mutex_lock(&q->lock);
+	qcow2_lock(q);
 	rc = qcow2_map_locked(q, offset, *len, true, &r);
 	if (rc)
 		goto out;
@@ -123,18 +117,20 @@ static int read_qcow2(struct disk_qcow2 *d, struct job *job, unsigned level, uin
 		qcow2_iov_zero(req->iov, req->niov, skip, r.len);
 		break;
 	case QCOW2_PACKED:
-		if (!qcow2_unpacked_locked(q, r.entry, offset & (q->cluster_bytes - 1), req->iov,
-					   req->niov, skip, r.len))
+		if (!qcow2_unpacked_locked(q, r.entry,
+					   offset & (d->level[level].file->cluster_bytes - 1),
+					   req->iov, req->niov, skip, r.len))
 			rc = -EAGAIN;
 		break;
 	case QCOW2_DATA:
-		rc = in_file(q, &r) ? add_piece(d, job, level, r.host, skip, r.len) : -EAGAIN;
-		if (!rc && q->writable)
+		rc = qcow2_in_file_locked(q, &r) ? add_piece(d, job, level, r.host, skip, r.len) :
+						   -EAGAIN;
+		if (!rc && !d->level[level].store->readonly)
 			count_piece(job, q);
 		break;
 	}
 out:
-	pthread_mutex_unlock(&q->lock);
+	qcow2_unlock(q);
 	return rc;
 }
 
@@ -193,7 +189,7 @@ static bool write_in_place(struct disk_qcow2 *d, struct job *job, const struct q
 	unsigned niov;
 
 	return !job->req->durable && part_iov(job, skip, r->len, &iov, &niov) &&
-	       disk_write_here(&d->write_here, d->level[0].q->fd, iov, niov, r->host, r->len);
+	       disk_write_here(&d->write_here, d->level[0].file->fd, iov, niov, r->host, r->len);
 }
 
 static int write_part(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint64_t *len)
@@ -202,10 +198,11 @@ static int write_part(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint
 	struct qcow2_run r;
 	int rc;
 
-	pthread_mutex_lock(&q->lock);
+	qcow2_lock(q);
 	rc = qcow2_place_locked(q, job->req->offset + skip, *len, &r);
 	/* More than the data must be on the medium then. */
-	if (!rc && job->req->durable && (qcow2_dirty_locked(q) || qcow2_get_lost_writes(q)))
+	if (!rc && job->req->durable &&
+	    (qcow2_dirty_locked(q) || qcow2_get_lost_writes(d->level[0].file)))
 		rc = -EAGAIN;
 	if (rc == -EAGAIN) {
 		rc = copy_here(d, job, skip, len);
@@ -220,7 +217,7 @@ static int write_part(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint
 	if (!rc)
 		count_piece(job, q);
 out:
-	pthread_mutex_unlock(&q->lock);
+	qcow2_unlock(q);
 	return rc;
 }
 
@@ -246,9 +243,10 @@ static int flush(struct disk_qcow2 *d, struct job *job)
 
 	if (!q)
 		return -EAGAIN;
-	pthread_mutex_lock(&q->lock);
-	dirty = qcow2_dirty_locked(q) || q->unsafe || qcow2_get_lost_writes(q);
-	pthread_mutex_unlock(&q->lock);
+	qcow2_lock(q);
+	dirty = qcow2_dirty_locked(q) || d->level[0].file->unsafe ||
+		qcow2_get_lost_writes(d->level[0].file);
+	qcow2_unlock(q);
 	return dirty ? -EAGAIN : add_piece(d, job, 0, 0, 0, 0);
 }
 

@@ -5,7 +5,7 @@
  * used costs a flag). If all are dirty it grows a little and asks for a commit (want_commit), which the
  * next change waits for. See qcow2.h for the locking.
  */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,16 +16,19 @@
 
 static struct qcow2_slice **bucket_of(struct qcow2 *q, uint64_t offset)
 {
-	uint64_t n = offset / q->slice_bytes;
+	uint64_t n = offset / q->cache.slice_bytes;
 
-	return &q->bucket[(n * 0x9e3779b97f4a7c15ull) >> 54];
+	return &q->cache.bucket[(n * 0x9e3779b97f4a7c15ull) >> 54];
 }
 _Static_assert(QCOW2_BUCKETS == 1u << (64 - 54), "bucket_of takes 10 bits");
 
 void qcow2_cache_init(struct qcow2 *q)
 {
-	q->slices.next = q->slices.prev = &q->slices;
-	q->max_slices = QCOW2_CACHE_BYTES / q->slice_bytes;
+	q->cache.slices.next = q->cache.slices.prev = &q->cache.slices;
+	q->cache.slice_bytes = q->file.cluster_bytes < QCOW2_SLICE_BYTES ?
+				       (uint32_t)q->file.cluster_bytes :
+				       QCOW2_SLICE_BYTES;
+	q->cache.max_slices = QCOW2_CACHE_BYTES / q->cache.slice_bytes;
 }
 
 static void unlink_slice(struct qcow2_slice *s)
@@ -36,8 +39,8 @@ static void unlink_slice(struct qcow2_slice *s)
 
 static void append_slice(struct qcow2 *q, struct qcow2_slice *s)
 {
-	s->prev = q->slices.prev;
-	s->next = &q->slices;
+	s->prev = q->cache.slices.prev;
+	s->next = &q->cache.slices;
 	s->prev->next = s->next->prev = s;
 }
 
@@ -55,15 +58,15 @@ static void drop(struct qcow2 *q, struct qcow2_slice *s)
 	*link = s->hash_next;
 	unlink_slice(s);
 	if (s->dirty_lo != s->dirty_hi)
-		q->ndirty--;
-	q->nslices--;
+		q->cache.ndirty--;
+	q->cache.nslices--;
 	free(s);
 }
 
 void qcow2_cache_free(struct qcow2 *q)
 {
-	while (q->slices.next && q->slices.next != &q->slices)
-		drop(q, q->slices.next);
+	while (q->cache.slices.next && q->cache.slices.next != &q->cache.slices)
+		drop(q, q->cache.slices.next);
 }
 
 static struct qcow2_slice *find(struct qcow2 *q, uint64_t offset)
@@ -77,8 +80,9 @@ static struct qcow2_slice *find(struct qcow2 *q, uint64_t offset)
 
 static void make_room(struct qcow2 *q)
 {
-	for (size_t looks = 2 * q->nslices; looks && q->nslices >= q->max_slices; looks--) {
-		struct qcow2_slice *s = q->slices.next;
+	for (size_t looks = 2 * q->cache.nslices; looks && q->cache.nslices >= q->cache.max_slices;
+	     looks--) {
+		struct qcow2_slice *s = q->cache.slices.next;
 
 		if (clean(s) && !s->used) {
 			drop(q, s);
@@ -95,7 +99,7 @@ static struct qcow2_slice *add(struct qcow2 *q, uint64_t offset, enum qcow2_tabl
 	struct qcow2_slice *s;
 
 	make_room(q);
-	s = malloc(sizeof(*s) + q->slice_bytes);
+	s = malloc(sizeof(*s) + q->cache.slice_bytes);
 	if (!s)
 		return NULL;
 	memset(s, 0, sizeof(*s));
@@ -105,7 +109,7 @@ static struct qcow2_slice *add(struct qcow2 *q, uint64_t offset, enum qcow2_tabl
 	s->hash_next = *bucket_of(q, offset);
 	*bucket_of(q, offset) = s;
 	append_slice(q, s);
-	q->nslices++;
+	q->cache.nslices++;
 	return s;
 }
 
@@ -118,7 +122,7 @@ static int load(struct qcow2 *q, uint64_t offset, enum qcow2_table table)
 		return -ENOMEM;
 	s->loading = true;
 	pthread_mutex_unlock(&q->lock);
-	rc = qcow2_pread(q, s->data, q->slice_bytes, offset);
+	rc = qcow2_pread(&q->file, s->data, q->cache.slice_bytes, offset);
 	pthread_mutex_lock(&q->lock);
 	s->loading = false;
 	pthread_cond_broadcast(&q->changed);
@@ -132,7 +136,7 @@ static struct qcow2_slice *load_now(struct qcow2 *q, uint64_t offset, enum qcow2
 {
 	struct qcow2_slice *s = add(q, offset, table);
 
-	if (s && !qcow2_pread_now(q, s->data, q->slice_bytes, offset)) {
+	if (s && !qcow2_pread_now(&q->file, s->data, q->cache.slice_bytes, offset)) {
 		drop(q, s);
 		s = NULL;
 	}
@@ -144,14 +148,15 @@ int qcow2_slice_locked(struct qcow2 *q, uint64_t offset, enum qcow2_table table,
 {
 	struct qcow2_slice *s;
 
-	offset &= ~(uint64_t)(q->slice_bytes - 1);
+	offset &= ~(uint64_t)(q->cache.slice_bytes - 1);
 	s = find(q, offset);
 	if (!s && nonblock)
 		s = load_now(q, offset, table);
 	if (s && !s->loading) {
 		/* One cluster as two kinds of table: its owner is damaged. */
 		if (s->table != table)
-			return qcow2_damaged(q, "a cluster is an L2 table and a refcount block",
+			return qcow2_damaged(&q->file,
+					     "a cluster is an L2 table and a refcount block",
 					     offset);
 		s->used = true;
 		*out = s;
@@ -174,7 +179,7 @@ int qcow2_slice_new_locked(struct qcow2 *q, uint64_t offset, enum qcow2_table ta
 	s = add(q, offset, table);
 	if (!s)
 		return -ENOMEM;
-	memset(s->data, 0, q->slice_bytes);
+	memset(s->data, 0, q->cache.slice_bytes);
 	*out = s;
 	return 0;
 }
@@ -184,20 +189,20 @@ void qcow2_slice_dirty_locked(struct qcow2 *q, struct qcow2_slice *s, uint32_t l
 	if (s->dirty_lo == s->dirty_hi) {
 		s->dirty_lo = lo;
 		s->dirty_hi = hi;
-		q->ndirty++;
+		q->cache.ndirty++;
 	} else {
 		if (lo < s->dirty_lo)
 			s->dirty_lo = lo;
 		if (hi > s->dirty_hi)
 			s->dirty_hi = hi;
 	}
-	if (q->ndirty > q->max_slices / DIRTY_SHARE)
-		q->want_commit = true;
+	if (q->cache.ndirty > q->cache.max_slices / DIRTY_SHARE)
+		q->changes.want_commit = true;
 }
 
 void qcow2_slice_drop_locked(struct qcow2 *q, uint64_t offset, uint64_t len)
 {
-	for (uint64_t at = offset; at < offset + len; at += q->slice_bytes) {
+	for (uint64_t at = offset; at < offset + len; at += q->cache.slice_bytes) {
 		struct qcow2_slice *s = find(q, at);
 
 		if (!s)

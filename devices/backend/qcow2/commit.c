@@ -4,7 +4,7 @@
  * A step's bytes are copied under the lock, all steps at the same instant, so that what is
  * written is one consistent state; then they are written without the lock.
  */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -38,9 +38,10 @@ struct snapshot {
 
 bool qcow2_dirty_locked(const struct qcow2 *q)
 {
-	return q->ndirty || q->l1_dirty.lo != q->l1_dirty.hi ||
-	       q->reftable_dirty.lo != q->reftable_dirty.hi || q->reftable_moved || q->freed.n ||
-	       q->settled.n || q->limbo.n || q->committing;
+	return q->cache.ndirty || q->changes.l1.lo != q->changes.l1.hi ||
+	       q->changes.reftable.lo != q->changes.reftable.hi || q->changes.reftable_moved ||
+	       q->freeing.freed.n || q->freeing.settled.n || q->freeing.limbo.n ||
+	       q->changes.committing;
 }
 
 /* --- the snapshot ------------------------------------------------------------------- */
@@ -50,15 +51,15 @@ static int copy_slices(struct qcow2 *q, struct snapshot *snap)
 	uint64_t bytes = 0;
 	uint8_t *to;
 
-	if (!q->ndirty)
+	if (!q->cache.ndirty)
 		return 0;
-	snap->piece = malloc(q->ndirty * sizeof(*snap->piece));
-	for (struct qcow2_slice *s = q->slices.next; s != &q->slices; s = s->next)
+	snap->piece = malloc(q->cache.ndirty * sizeof(*snap->piece));
+	for (struct qcow2_slice *s = q->cache.slices.next; s != &q->cache.slices; s = s->next)
 		bytes += s->dirty_hi - s->dirty_lo;
 	snap->buf = to = malloc(bytes);
 	if (!snap->piece || !snap->buf)
 		return -ENOMEM;
-	for (struct qcow2_slice *s = q->slices.next; s != &q->slices; s = s->next) {
+	for (struct qcow2_slice *s = q->cache.slices.next; s != &q->cache.slices; s = s->next) {
 		uint32_t len = s->dirty_hi - s->dirty_lo;
 
 		if (!len)
@@ -90,10 +91,10 @@ static int copy_table(const uint64_t *table, struct qcow2_range range, uint64_t 
 /* Entries that the table in the file has no place for wait until it has moved. */
 static struct qcow2_range reftable_range(const struct qcow2 *q)
 {
-	uint64_t room = ((uint64_t)q->reftable_clusters << q->cluster_bits) / 8;
-	struct qcow2_range r = q->reftable_dirty;
+	uint64_t room = ((uint64_t)q->file.reftable.clusters << q->file.cluster_bits) / 8;
+	struct qcow2_range r = q->changes.reftable;
 
-	if (q->reftable_moved)
+	if (q->changes.reftable_moved)
 		return (struct qcow2_range){ 0, room };
 	if (r.hi > room)
 		r.hi = room;
@@ -106,18 +107,18 @@ static int take_locked(struct qcow2 *q, struct snapshot *snap)
 {
 	int rc;
 
-	snap->l1_range = q->l1_dirty;
-	snap->l1_offset = q->l1_offset;
+	snap->l1_range = q->changes.l1;
+	snap->l1_offset = q->file.l1.offset;
 	snap->reftable_range = reftable_range(q);
-	snap->reftable_offset = q->reftable_offset;
-	snap->moved = q->reftable_moved;
-	snap->place = (struct table_place){ htobe64(q->reftable_offset),
-					    htobe32(q->reftable_clusters) };
+	snap->reftable_offset = q->file.reftable.offset;
+	snap->moved = q->changes.reftable_moved;
+	snap->place = (struct table_place){ htobe64(q->file.reftable.offset),
+					    htobe32(q->file.reftable.clusters) };
 	rc = copy_slices(q, snap);
 	if (!rc)
-		rc = copy_table(q->l1, snap->l1_range, &snap->l1);
+		rc = copy_table(q->file.l1.entry, snap->l1_range, &snap->l1);
 	if (!rc)
-		rc = copy_table(q->reftable, snap->reftable_range, &snap->reftable);
+		rc = copy_table(q->file.reftable.entry, snap->reftable_range, &snap->reftable);
 	if (rc)
 		return rc;
 	for (unsigned i = 0; i < snap->npieces; i++) {
@@ -128,17 +129,17 @@ static int take_locked(struct qcow2 *q, struct snapshot *snap)
 		s->writing_hi = s->dirty_hi;
 		s->dirty_lo = s->dirty_hi = 0;
 	}
-	q->ndirty = 0;
-	q->l1_dirty = (struct qcow2_range){ 0, 0 };
-	if (snap->reftable_range.hi == q->reftable_dirty.hi || q->reftable_moved)
-		q->reftable_dirty = (struct qcow2_range){ 0, 0 };
+	q->cache.ndirty = 0;
+	q->changes.l1 = (struct qcow2_range){ 0, 0 };
+	if (snap->reftable_range.hi == q->changes.reftable.hi || q->changes.reftable_moved)
+		q->changes.reftable = (struct qcow2_range){ 0, 0 };
 	else
-		q->reftable_dirty.lo = snap->reftable_range.hi;
-	q->reftable_moved = false;
-	snap->freed = q->freed;
-	q->freed = (struct qcow2_free_list){ 0 };
-	q->freed_bytes = 0;
-	q->want_commit = false;
+		q->changes.reftable.lo = snap->reftable_range.hi;
+	q->changes.reftable_moved = false;
+	snap->freed = q->freeing.freed;
+	q->freeing.freed = (struct qcow2_free_list){ 0 };
+	q->freeing.freed_bytes = 0;
+	q->changes.want_commit = false;
 	return 0;
 }
 
@@ -163,7 +164,7 @@ static int write_slices(struct qcow2 *q, const struct snapshot *snap, enum qcow2
 
 		if (p->slice->table != table)
 			continue;
-		rc = qcow2_pwrite(q, p->bytes, p->len, p->offset);
+		rc = qcow2_pwrite(&q->file, p->bytes, p->len, p->offset);
 		if (rc)
 			return rc;
 		*any = true;
@@ -173,7 +174,8 @@ static int write_slices(struct qcow2 *q, const struct snapshot *snap, enum qcow2
 
 static int write_table(struct qcow2 *q, const uint64_t *copy, struct qcow2_range r, uint64_t offset)
 {
-	return r.lo == r.hi ? 0 : qcow2_pwrite(q, copy, (r.hi - r.lo) * 8, offset + r.lo * 8);
+	return r.lo == r.hi ? 0 :
+			      qcow2_pwrite(&q->file, copy, (r.hi - r.lo) * 8, offset + r.lo * 8);
 }
 
 static int write_refcounts(struct qcow2 *q, const struct snapshot *snap, bool *any)
@@ -183,15 +185,15 @@ static int write_refcounts(struct qcow2 *q, const struct snapshot *snap, bool *a
 	if (rc || !snap->reftable)
 		return rc;
 	/* The blocks before the table, the table before the header. */
-	rc = qcow2_sync(q);
+	rc = qcow2_sync(&q->file);
 	if (!rc)
 		rc = write_table(q, snap->reftable, snap->reftable_range, snap->reftable_offset);
 	*any = true;
 	if (rc || !snap->moved)
 		return rc;
-	rc = qcow2_sync(q);
+	rc = qcow2_sync(&q->file);
 	return rc ? rc :
-		    qcow2_pwrite(q, &snap->place, sizeof(snap->place),
+		    qcow2_pwrite(&q->file, &snap->place, sizeof(snap->place),
 				 offsetof(struct qcow2_header, reftable_offset));
 }
 
@@ -202,15 +204,15 @@ static int write_out(struct qcow2 *q, const struct snapshot *snap)
 
 	/* Data that the L2 entries refer to, too: even without new refcounts. */
 	if (!rc)
-		rc = qcow2_sync(q);
+		rc = qcow2_sync(&q->file);
 	if (!rc)
 		rc = write_slices(q, snap, QCOW2_L2, &l2);
 	if (!rc && l2)
-		rc = qcow2_sync(q);
+		rc = qcow2_sync(&q->file);
 	if (!rc && snap->l1)
 		rc = write_table(q, snap->l1, snap->l1_range, snap->l1_offset);
 	if (!rc && snap->l1)
-		rc = qcow2_sync(q);
+		rc = qcow2_sync(&q->file);
 	return rc;
 }
 
@@ -225,16 +227,16 @@ static void restore_locked(struct qcow2 *q, struct snapshot *snap)
 		qcow2_slice_dirty_locked(q, s, s->writing_lo, s->writing_hi);
 	}
 	if (snap->l1)
-		qcow2_range_add(&q->l1_dirty, snap->l1_range.lo, snap->l1_range.hi);
+		qcow2_range_add(&q->changes.l1, snap->l1_range.lo, snap->l1_range.hi);
 	if (snap->reftable)
-		qcow2_range_add(&q->reftable_dirty, snap->reftable_range.lo,
+		qcow2_range_add(&q->changes.reftable, snap->reftable_range.lo,
 				snap->reftable_range.hi);
-	q->reftable_moved |= snap->moved;
+	q->changes.reftable_moved |= snap->moved;
 	for (size_t i = 0; i < snap->freed.n; i++)
-		qcow2_free_add(q, &q->freed, snap->freed.run[i].offset,
+		qcow2_free_add(q, &q->freeing.freed, snap->freed.run[i].offset,
 			       snap->freed.run[i].nclusters);
 	/* Whoever waits for a commit to write on would wait for ever; their flush says so. */
-	q->want_commit = false;
+	q->changes.want_commit = false;
 }
 
 static void finish_locked(struct qcow2 *q, struct snapshot *snap, int rc)
@@ -246,15 +248,15 @@ static void finish_locked(struct qcow2 *q, struct snapshot *snap, int rc)
 		return;
 	}
 	for (size_t i = 0; i < snap->freed.n; i++)
-		qcow2_free_add(q, &q->settled, snap->freed.run[i].offset,
+		qcow2_free_add(q, &q->freeing.settled, snap->freed.run[i].offset,
 			       snap->freed.run[i].nclusters);
 }
 
 static int mark_corrupt(struct qcow2 *q)
 {
-	if (!q->unsafe || q->incompatible & QCOW2_INCOMPAT_CORRUPT)
+	if (!q->file.unsafe || q->file.incompatible & QCOW2_INCOMPAT_CORRUPT)
 		return 0;
-	return qcow2_header_incompatible(q, q->incompatible | QCOW2_INCOMPAT_CORRUPT);
+	return qcow2_header_incompatible(&q->file, q->file.incompatible | QCOW2_INCOMPAT_CORRUPT);
 }
 
 int qcow2_commit(struct qcow2 *q)
@@ -263,14 +265,14 @@ int qcow2_commit(struct qcow2 *q)
 	int rc, applied;
 
 	pthread_mutex_lock(&q->lock);
-	while (q->committing)
+	while (q->changes.committing)
 		pthread_cond_wait(&q->changed, &q->lock);
 	if (!qcow2_dirty_locked(q)) {
 		pthread_mutex_unlock(&q->lock);
-		rc = qcow2_sync(q);
+		rc = qcow2_sync(&q->file);
 		return rc ? rc : mark_corrupt(q);
 	}
-	q->committing = true;
+	q->changes.committing = true;
 	rc = take_locked(q, &snap);
 	if (!rc) {
 		pthread_mutex_unlock(&q->lock);
@@ -279,7 +281,7 @@ int qcow2_commit(struct qcow2 *q)
 		finish_locked(q, &snap, rc);
 	}
 	applied = qcow2_free_apply_locked(q);
-	q->committing = false;
+	q->changes.committing = false;
 	pthread_cond_broadcast(&q->changed);
 	pthread_mutex_unlock(&q->lock);
 	free_snapshot(&snap);

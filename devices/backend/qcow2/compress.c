@@ -5,7 +5,8 @@
  * clusters are kept decompressed, so that each is decompressed once. They are told apart by
  * their L2 entries; freeing a cluster forgets all (read-only images never do).
  */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/compress.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
 
 #include <errno.h>
 #include <libdeflate.h>
@@ -53,15 +54,6 @@ struct qcow2_unpacked {
 	struct unpacker *spare[SPARE_MAX];
 	unsigned nspare;
 };
-
-void qcow2_packed_extent(const struct qcow2 *q, uint64_t entry, uint64_t *offset, uint64_t *len)
-{
-	unsigned x = 62 - (q->cluster_bits - 8);
-	uint64_t sectors = (entry & ~(QCOW2_COPIED | QCOW2_COMPRESSED)) >> x;
-
-	*offset = entry & ((1ull << x) - 1);
-	*len = (sectors + 1) * 512 - (*offset & 511);
-}
 
 /* --- the two methods ---------------------------------------------------------------- */
 
@@ -152,7 +144,7 @@ static struct unpacker *unpacker_take(struct qcow2 *q, uint64_t len)
 		u = q->unpacked->spare[--q->unpacked->nspare];
 	pthread_mutex_unlock(&q->lock);
 	if (!u)
-		u = unpacker_create(q->zstd);
+		u = unpacker_create(q->file.zstd);
 	if (!u || len <= u->in_room)
 		return u;
 	free(u->in);
@@ -189,7 +181,7 @@ static void tell(struct qcow2 *q, uint64_t offset)
 	log_put(LOG_ERROR,
 		"disk %s: a compressed cluster at offset %#llx of the file cannot be "
 		"decompressed; the guest gets I/O errors where it reads it",
-		q->path, (unsigned long long)offset);
+		q->file.path, (unsigned long long)offset);
 }
 
 static int unpack_cluster(struct qcow2 *q, uint64_t entry, uint8_t *out)
@@ -198,15 +190,15 @@ static int unpack_cluster(struct qcow2 *q, uint64_t entry, uint8_t *out)
 	struct unpacker *u;
 	int rc;
 
-	qcow2_packed_extent(q, entry, &offset, &len);
+	qcow2_packed_extent(&q->file, entry, &offset, &len);
 	u = unpacker_take(q, len);
 	if (!u)
 		return -ENOMEM;
 	/* The last one in the file may claim sectors that were never written. */
-	rc = qcow2_pread(q, u->in, len, offset);
+	rc = qcow2_pread(&q->file, u->in, len, offset);
 	if (!rc) {
-		rc = q->zstd ? unzstd_cluster(u, len, out, q->cluster_bytes) :
-			       inflate_cluster(u, len, out, q->cluster_bytes);
+		rc = q->file.zstd ? unzstd_cluster(u, len, out, q->file.cluster_bytes) :
+				    inflate_cluster(u, len, out, q->file.cluster_bytes);
 		if (rc == -EIO)
 			tell(q, offset);
 	}
@@ -218,7 +210,7 @@ static int unpack_cluster(struct qcow2 *q, uint64_t entry, uint8_t *out)
 
 static unsigned room(const struct qcow2 *q)
 {
-	uint64_t n = KEPT_BYTES >> q->cluster_bits;
+	uint64_t n = KEPT_BYTES >> q->file.cluster_bits;
 
 	return n < 2 ? 2 : n > KEPT_MAX ? KEPT_MAX : (unsigned)n;
 }
@@ -324,7 +316,7 @@ int qcow2_unpack(struct qcow2 *q, uint64_t entry, uint64_t from, const struct io
 
 	if (from_kept(q, entry, from, iov, niov, skip, len))
 		return 0;
-	data = malloc(q->cluster_bytes);
+	data = malloc(q->file.cluster_bytes);
 	if (!data)
 		return -ENOMEM;
 	pthread_mutex_lock(&q->lock);

@@ -1,5 +1,5 @@
 /* qcow2/free_list: runs of clusters that are remembered: freed, settled, in limbo, zeroed. */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@ int qcow2_free_add(struct qcow2 *q, struct qcow2_free_list *list, uint64_t offse
 	struct qcow2_free *last = list->n ? &list->run[list->n - 1] : NULL;
 	struct qcow2_free *more;
 
-	if (last && last->offset + (last->nclusters << q->cluster_bits) == offset) {
+	if (last && last->offset + (last->nclusters << q->file.cluster_bits) == offset) {
 		last->nclusters += n;
 		return 0;
 	}
@@ -26,7 +26,7 @@ int qcow2_free_add(struct qcow2 *q, struct qcow2_free_list *list, uint64_t offse
 		list->room = room;
 	}
 	list->run[list->n++] = (struct qcow2_free){ offset, n };
-	if (list == &q->freed && list->n > FREED_MAX)
-		q->want_commit = true;
+	if (list == &q->freeing.freed && list->n > FREED_MAX)
+		q->changes.want_commit = true;
 	return 0;
 }

@@ -1,20 +1,21 @@
 /* qcow2/link: L2 tables that are ours to change, and changing them. See qcow2.h. */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/link.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 uint64_t qcow2_slice_left(const struct qcow2 *q, uint64_t cluster)
 {
-	uint64_t per_slice = q->slice_bytes / 8;
+	uint64_t per_slice = q->cache.slice_bytes / 8;
 
 	return per_slice - (cluster & (per_slice - 1));
 }
 
 static void set_l1(struct qcow2 *q, uint64_t l1_index, uint64_t host)
 {
-	q->l1[l1_index] = host | QCOW2_COPIED;
-	qcow2_range_add(&q->l1_dirty, l1_index, l1_index + 1);
+	q->file.l1.entry[l1_index] = host | QCOW2_COPIED;
+	qcow2_range_add(&q->changes.l1, l1_index, l1_index + 1);
 }
 
 /* Fill the new table: zeroes, or a copy of one that a snapshot shares. Without the lock. */
@@ -24,20 +25,21 @@ static int fill_table(struct qcow2 *q, uint64_t from, uint64_t to)
 	int rc;
 
 	if (!from)
-		return qcow2_pzero(q, q->cluster_bytes, to);
-	buf = malloc(q->cluster_bytes);
+		return qcow2_pzero(&q->file, q->file.cluster_bytes, to);
+	buf = malloc(q->file.cluster_bytes);
 	if (!buf)
 		return -ENOMEM;
-	rc = qcow2_pread(q, buf, q->cluster_bytes, from);
+	rc = qcow2_pread(&q->file, buf, q->file.cluster_bytes, from);
 	if (!rc)
-		rc = qcow2_pwrite(q, buf, q->cluster_bytes, to);
+		rc = qcow2_pwrite(&q->file, buf, q->file.cluster_bytes, to);
 	free(buf);
 	return rc;
 }
 
-int qcow2_own_l2_locked(struct qcow2 *q, uint64_t l1_index, enum qcow2_alloc how)
+/* The L2 table for that L1 entry exists and is ours alone. 0, 1, -EAGAIN, -errno. */
+static int own_l2(struct qcow2 *q, uint64_t l1_index, enum qcow2_alloc how)
 {
-	uint64_t was = q->l1[l1_index];
+	uint64_t was = q->file.l1.entry[l1_index];
 	uint64_t old = was & QCOW2_OFFSET_MASK;
 	struct qcow2_got got;
 	int rc;
@@ -49,14 +51,14 @@ int qcow2_own_l2_locked(struct qcow2 *q, uint64_t l1_index, enum qcow2_alloc how
 	rc = qcow2_alloc_locked(q, 1, how, &got);
 	if (rc)
 		return rc;
-	qcow2_slice_drop_locked(q, got.host, q->cluster_bytes);
+	qcow2_slice_drop_locked(q, got.host, q->file.cluster_bytes);
 	rc = qcow2_meta_add(q, got.host);
 	if (!rc && (old || !got.zeroed)) {
 		pthread_mutex_unlock(&q->lock);
 		rc = fill_table(q, old, got.host);
 		pthread_mutex_lock(&q->lock);
 		/* Somebody else may have done the same meanwhile. */
-		if (!rc && q->l1[l1_index] != was)
+		if (!rc && q->file.l1.entry[l1_index] != was)
 			rc = 1;
 		if (rc)
 			qcow2_meta_remove(q, got.host);
@@ -74,15 +76,16 @@ int qcow2_own_l2_locked(struct qcow2 *q, uint64_t l1_index, enum qcow2_alloc how
 /* A damaged entry must not make us give up what is metadata. */
 static int check_freed(struct qcow2 *q, uint64_t entry, uint64_t at)
 {
-	uint64_t offset = entry & QCOW2_OFFSET_MASK, len = q->cluster_bytes;
+	uint64_t offset = entry & QCOW2_OFFSET_MASK, len = q->file.cluster_bytes;
 
 	if (entry & QCOW2_COMPRESSED)
-		qcow2_packed_extent(q, entry, &offset, &len);
+		qcow2_packed_extent(&q->file, entry, &offset, &len);
 	else if (!offset)
 		return 0;
-	for (uint64_t c = offset & ~(q->cluster_bytes - 1); c < offset + len; c += q->cluster_bytes)
+	for (uint64_t c = offset & ~(q->file.cluster_bytes - 1); c < offset + len;
+	     c += q->file.cluster_bytes)
 		if (qcow2_meta_has(q, c))
-			return qcow2_damaged(q, "an L2 entry points to metadata", at);
+			return qcow2_damaged(&q->file, "an L2 entry points to metadata", at);
 	return 0;
 }
 
@@ -95,17 +98,17 @@ static bool frees(uint64_t old, uint64_t new)
 int qcow2_set_entries_locked(struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t first,
 			     uint64_t step, enum qcow2_alloc how)
 {
-	uint64_t l1_index = cluster >> q->l2_bits;
-	uint64_t at = (cluster & ((1ull << q->l2_bits) - 1)) * 8;
+	uint64_t l1_index = cluster >> q->file.l2_bits;
+	uint64_t at = (cluster & ((1ull << q->file.l2_bits) - 1)) * 8;
 	uint64_t *entry;
 	struct qcow2_slice *s;
 	uint32_t i;
 	int rc;
 
-	rc = qcow2_own_l2_locked(q, l1_index, how);
+	rc = own_l2(q, l1_index, how);
 	if (rc)
 		return rc;
-	at += q->l1[l1_index] & QCOW2_OFFSET_MASK;
+	at += q->file.l1.entry[l1_index] & QCOW2_OFFSET_MASK;
 	rc = qcow2_slice_locked(q, at, QCOW2_L2, how == QCOW2_ALLOC_NOW, &s);
 	if (rc)
 		return rc;

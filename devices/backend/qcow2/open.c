@@ -1,5 +1,11 @@
 /* qcow2/open: opening and closing a qcow2 image. See qcow2.h. Nobody in this folder calls it. */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/compress.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
+#include "devices/backend/qcow2/read.h"
+#include "devices/backend/qcow2/resize.h"
+#include "devices/backend/qcow2/snapshots.h"
+#include "devices/backend/qcow2/write.h"
+#include "devices/backend/qcow2/zero.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,8 +23,8 @@ static int settle(struct qcow2 *q)
 	/* What that let go of changes refcounts once more. */
 	if (!rc)
 		rc = qcow2_commit(q);
-	if (!rc && !q->image.is_block && q->grown_bytes > q->file_bytes &&
-	    ftruncate(q->fd, (off_t)q->file_bytes))
+	if (!rc && !q->file.image.is_block && q->space.grown_bytes > q->file.bytes &&
+	    ftruncate(q->file.fd, (off_t)q->file.bytes))
 		rc = -errno;
 	return rc;
 }
@@ -33,16 +39,12 @@ static int qcow2_close(struct store *s)
 	qcow2_unpacked_free(q);
 	pthread_mutex_destroy(&q->lock);
 	pthread_cond_destroy(&q->changed);
-	store_image_close(&q->image);
-	free(q->freed.run);
-	free(q->settled.run);
-	free(q->limbo.run);
-	free(q->zeroed.run);
-	free(q->l1);
-	free(q->reftable);
-	free(q->meta);
-	free(q->backing_name);
-	free(q->path);
+	free(q->freeing.freed.run);
+	free(q->freeing.settled.run);
+	free(q->freeing.limbo.run);
+	free(q->space.zeroed.run);
+	free(q->meta.place);
+	qcow2_file_close(&q->file);
 	free(q);
 	return rc;
 }
@@ -70,7 +72,7 @@ static int qcow2_readonly_flush(struct store *s)
 
 static int qcow2_readonly_resize(struct store *s, uint64_t size, struct err *err)
 {
-	return err_set(err, EROFS, "disk %s: is open read-only", qcow2_of(s)->path);
+	return err_set(err, EROFS, "disk %s: is open read-only", qcow2_of(s)->file.path);
 }
 
 static const struct store_ops qcow2_readonly_ops = {
@@ -107,30 +109,30 @@ static const struct store_ops qcow2_ops = {
 /* Which clusters hold metadata; nothing may be two things. */
 static int know_metadata(struct qcow2 *q, struct err *err)
 {
-	int rc = qcow2_meta_add_run(q, q->reftable_offset,
-				    (uint64_t)q->reftable_clusters << q->cluster_bits);
+	int rc = qcow2_meta_add_run(q, q->file.reftable.offset,
+				    (uint64_t)q->file.reftable.clusters << q->file.cluster_bits);
 
 	if (!rc)
-		rc = qcow2_meta_add_run(q, q->l1_offset, (uint64_t)q->l1_size * 8);
-	for (uint64_t i = 0; !rc && i < q->reftable_size; i++)
-		if (q->reftable[i])
-			rc = qcow2_meta_add(q, q->reftable[i]);
-	for (uint32_t i = 0; !rc && i < q->l1_size; i++)
-		if (q->l1[i] & QCOW2_OFFSET_MASK)
-			rc = qcow2_meta_add(q, q->l1[i] & QCOW2_OFFSET_MASK);
+		rc = qcow2_meta_add_run(q, q->file.l1.offset, (uint64_t)q->file.l1.n * 8);
+	for (uint64_t i = 0; !rc && i < q->file.reftable.n; i++)
+		if (q->file.reftable.entry[i])
+			rc = qcow2_meta_add(q, q->file.reftable.entry[i]);
+	for (uint32_t i = 0; !rc && i < q->file.l1.n; i++)
+		if (q->file.l1.entry[i] & QCOW2_OFFSET_MASK)
+			rc = qcow2_meta_add(q, q->file.l1.entry[i] & QCOW2_OFFSET_MASK);
 	if (!rc)
 		rc = qcow2_snapshots_know(q);
 	if (rc == -ENOMEM)
-		return err_sys(err, ENOMEM, "disk %s", q->path);
+		return err_sys(err, ENOMEM, "disk %s", q->file.path);
 	if (rc == -E2BIG)
 		return err_set(err, E2BIG,
 			       "disk %s: the L1 tables of its snapshots have more than %u "
 			       "clusters; qemu-img snapshot -d deletes some",
-			       q->path, QCOW2_MAX_SNAPSHOT_CLUSTERS);
+			       q->file.path, QCOW2_MAX_SNAPSHOT_CLUSTERS);
 	return rc ? err_set(err, EINVAL,
 			    "disk %s: damaged qcow2 image: its tables overlap; open it "
 			    "ro, or repair it with qemu-img check -r all",
-			    q->path) :
+			    q->file.path) :
 		    0;
 }
 
@@ -154,8 +156,8 @@ static int begin_writing(struct qcow2 *q, struct err *err)
 {
 	int rc;
 
-	q->virgin = q->file_bytes;
-	q->grown_bytes = q->image.size_bytes;
+	q->space.virgin = q->file.bytes;
+	q->space.grown_bytes = q->file.image.size_bytes;
 	rc = know_metadata(q, err);
 	if (rc)
 		return rc;
@@ -173,24 +175,20 @@ static int open_file(const struct store_options *options, struct qcow2 **out, st
 	*out = NULL;
 	if (!q)
 		return err_sys(err, ENOMEM, "disk %s", options->path);
-	q->store.ops = &qcow2_readonly_ops;
-	q->store.readonly = options->readonly;
-	q->store.image = &q->image;
-	q->image.fd = q->image.cached_fd = -1;
-	pthread_mutex_init(&q->lock, NULL);
-	pthread_cond_init(&q->changed, NULL);
-	q->path = strdup(options->path);
-	rc = q->path ? store_image_open(&q->image, options->path, options->readonly,
-					options->direct, err) :
-		       err_sys(err, ENOMEM, "disk %s", options->path);
-	if (!rc) {
-		q->fd = q->image.cached_fd >= 0 ? q->image.cached_fd : q->image.fd;
-		rc = qcow2_header_load(q, err);
-	}
+	rc = qcow2_file_open(&q->file, options->path, options->readonly ? QCOW2_READ : QCOW2_WRITE,
+			     options->direct, err);
 	if (rc) {
-		qcow2_close(&q->store);
+		free(q);
 		return rc;
 	}
+	q->store = (struct store){ .ops = &qcow2_readonly_ops,
+				   .size_bytes = q->file.disk_bytes,
+				   .readonly = options->readonly,
+				   .backing_name = q->file.backing_name,
+				   .backing_format = q->file.backing_format,
+				   .image = &q->file.image };
+	pthread_mutex_init(&q->lock, NULL);
+	pthread_cond_init(&q->changed, NULL);
 	qcow2_cache_init(q);
 	*out = q;
 	return 0;
@@ -200,7 +198,7 @@ static int open_clean_file(const struct store_options *options, struct qcow2 **o
 {
 	int rc = open_file(options, out, err);
 
-	if (rc || options->readonly || !((*out)->incompatible & QCOW2_INCOMPAT_DIRTY))
+	if (rc || options->readonly || !((*out)->file.incompatible & QCOW2_INCOMPAT_DIRTY))
 		return rc;
 	if (options->dry_run) {
 		log_put(LOG_INFO,
@@ -214,7 +212,7 @@ static int open_clean_file(const struct store_options *options, struct qcow2 **o
 	rc = repair(options->path, err);
 	if (!rc)
 		rc = open_file(options, out, err);
-	if (rc || !((*out)->incompatible & QCOW2_INCOMPAT_DIRTY))
+	if (rc || !((*out)->file.incompatible & QCOW2_INCOMPAT_DIRTY))
 		return rc;
 	qcow2_close(&(*out)->store);
 	*out = NULL;
@@ -231,14 +229,12 @@ int qcow2_store_open(const struct store_options *options, struct store **out, st
 	if (rc)
 		return rc;
 	/* Still dirty: in a dry run alone. */
-	if (!options->readonly && !(q->incompatible & QCOW2_INCOMPAT_DIRTY))
+	if (!options->readonly && !(q->file.incompatible & QCOW2_INCOMPAT_DIRTY))
 		rc = begin_writing(q, err);
 	if (rc) {
 		qcow2_close(&q->store);
 		return rc;
 	}
-	q->store.backing_name = q->backing_name;
-	q->store.backing_format = q->backing_format;
 	*out = &q->store;
 	return 0;
 }

@@ -1,5 +1,7 @@
 /* qcow2/read: reading, through the chain of backing files. See qcow2.h. */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/compress.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
+#include "devices/backend/qcow2/read.h"
 
 #include <errno.h>
 
@@ -48,10 +50,10 @@ static int read_run(struct qcow2 *q, const struct qcow2_run *run, const struct i
 		qcow2_iov_zero(iov, niov, skip, run->len);
 		return 0;
 	case QCOW2_DATA:
-		return qcow2_preadv(q, iov, niov, skip, run->len, run->host);
+		return qcow2_preadv(&q->file, iov, niov, skip, run->len, run->host);
 	case QCOW2_PACKED:
-		return qcow2_unpack(q, run->entry, offset & (q->cluster_bytes - 1), iov, niov, skip,
-				    run->len);
+		return qcow2_unpack(q, run->entry, offset & (q->file.cluster_bytes - 1), iov, niov,
+				    skip, run->len);
 	}
 	return -EIO;
 }
@@ -122,7 +124,7 @@ int qcow2_extent(struct store *s, uint64_t offset, uint64_t max, struct store_ex
 		break;
 	case QCOW2_DATA:
 		out->data = out->in_place = true;
-		out->fd = q->fd;
+		out->fd = q->file.fd;
 		out->offset = run.host;
 		break;
 	case QCOW2_PACKED:

@@ -10,14 +10,11 @@
  * the lock. So a failure (no space, no memory, a limit) leaves an image as good as before, and
  * the next try begins anew.
  */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Host offsets have 56 bits. */
-#define HOST_MAX (1ull << 56)
 
 struct run {
 	uint64_t first;	     /* cluster */
@@ -28,28 +25,28 @@ static uint64_t missing_blocks(const struct qcow2 *q, uint64_t cluster, uint64_t
 {
 	uint64_t missing = 0;
 
-	for (uint64_t i = cluster >> q->refblock_bits; i <= (cluster + n - 1) >> q->refblock_bits;
-	     i++)
-		missing += i >= q->reftable_size || !q->reftable[i];
+	for (uint64_t i = cluster >> q->file.refblock_bits;
+	     i <= (cluster + n - 1) >> q->file.refblock_bits; i++)
+		missing += i >= q->file.reftable.n || !q->file.reftable.entry[i];
 	return missing;
 }
 
 /* In memory; the commit writes it. */
 static int enlarge(struct qcow2 *q, uint64_t entries)
 {
-	uint64_t bytes = qcow2_round_up(q, entries * 8);
+	uint64_t bytes = qcow2_round_up(&q->file, entries * 8);
 	uint64_t *table;
 
 	if (bytes > QCOW2_MAX_REFTABLE_BYTES)
 		return -EFBIG;
-	if (entries <= q->reftable_size)
+	if (entries <= q->file.reftable.n)
 		return 0;
-	table = realloc(q->reftable, bytes);
+	table = realloc(q->file.reftable.entry, bytes);
 	if (!table)
 		return -ENOMEM;
-	memset(table + q->reftable_size, 0, bytes - q->reftable_size * 8);
-	q->reftable = table;
-	q->reftable_size = bytes / 8;
+	memset(table + q->file.reftable.n, 0, bytes - q->file.reftable.n * 8);
+	q->file.reftable.entry = table;
+	q->file.reftable.n = bytes / 8;
 	return 0;
 }
 
@@ -75,10 +72,12 @@ static void with_blocks(const struct qcow2 *q, struct run *r)
 /* Where r->n clusters and their blocks are free. Lets the lock go; slow_alloc is set. */
 static int find_run(struct qcow2 *q, struct run *r)
 {
-	uint64_t limit = (q->image.is_block ? q->grown_bytes : HOST_MAX) >> q->cluster_bits;
+	uint64_t limit = (q->file.image.is_block ? q->space.grown_bytes : QCOW2_HOST_MAX) >>
+			 q->file.cluster_bits;
 	uint64_t have = 0;
 
-	r->first = q->image.is_block ? q->free_hint : q->file_bytes >> q->cluster_bits;
+	r->first = q->file.image.is_block ? q->space.free_hint :
+					    q->file.bytes >> q->file.cluster_bits;
 	for (;;) {
 		uint64_t n;
 		bool free;
@@ -97,23 +96,23 @@ static int find_run(struct qcow2 *q, struct run *r)
 		have = free ? have + n : 0;
 	}
 	for (uint64_t i = 0; i < r->nblocks + r->n; i++)
-		if (qcow2_meta_has(q, (r->first + i) << q->cluster_bits))
-			return qcow2_damaged(q, "metadata has the refcount 0",
-					     (r->first + i) << q->cluster_bits);
+		if (qcow2_meta_has(q, (r->first + i) << q->file.cluster_bits))
+			return qcow2_damaged(&q->file, "metadata has the refcount 0",
+					     (r->first + i) << q->file.cluster_bits);
 	return 0;
 }
 
 /* The file has them, and they are zeroes. Lets the lock go. */
 static int prepare(struct qcow2 *q, const struct run *r)
 {
-	uint64_t offset = r->first << q->cluster_bits;
-	uint64_t len = (r->nblocks + r->n) << q->cluster_bits;
+	uint64_t offset = r->first << q->file.cluster_bits;
+	uint64_t len = (r->nblocks + r->n) << q->file.cluster_bits;
 	int rc;
 
-	if (!q->image.is_block)
+	if (!q->file.image.is_block)
 		return qcow2_grow_file_locked(q, offset + len);
 	pthread_mutex_unlock(&q->lock);
-	rc = qcow2_pzero(q, len, offset);
+	rc = qcow2_pzero(&q->file, len, offset);
 	pthread_mutex_lock(&q->lock);
 	return rc;
 }
@@ -126,7 +125,7 @@ static int count(struct qcow2 *q, const struct run *r)
 	int rc = 0;
 
 	for (uint64_t i = 0; !rc && i < r->nblocks + r->n; i++) {
-		if (!q->reftable[(r->first + i) >> q->refblock_bits])
+		if (!q->file.reftable.entry[(r->first + i) >> q->file.refblock_bits])
 			continue;
 		do
 			rc = qcow2_refcount_set_locked(q, r->first + i, 1);
@@ -137,51 +136,52 @@ static int count(struct qcow2 *q, const struct run *r)
 
 static void uncount(struct qcow2 *q, const struct run *r)
 {
-	qcow2_unalloc_locked(q, r->first << q->cluster_bits, r->nblocks + r->n);
+	qcow2_unalloc_locked(q, r->first << q->file.cluster_bits, r->nblocks + r->n);
 }
 
 /* All of the run is metadata; the new blocks, in memory only so far, count it. No I/O. */
 static int take(struct qcow2 *q, const struct run *r)
 {
 	uint64_t end = r->first + r->nblocks + r->n, at = r->first, known = r->first;
-	uint64_t first = r->first >> q->refblock_bits, last = (end - 1) >> q->refblock_bits, i;
+	uint64_t first = r->first >> q->file.refblock_bits,
+		 last = (end - 1) >> q->file.refblock_bits, i;
 	int rc = 0;
 
 	for (; known < end; known++) {
-		rc = qcow2_meta_add(q, known << q->cluster_bits);
+		rc = qcow2_meta_add(q, known << q->file.cluster_bits);
 		if (rc)
 			goto fail;
 	}
 	for (i = first; i <= last; i++) {
-		uint64_t from = i << q->refblock_bits, to = (i + 1) << q->refblock_bits;
+		uint64_t from = i << q->file.refblock_bits, to = (i + 1) << q->file.refblock_bits;
 
-		if (q->reftable[i])
+		if (q->file.reftable.entry[i])
 			continue;
 		from = from < r->first ? r->first : from;
 		to = to > end ? end : to;
-		qcow2_slice_drop_locked(q, at << q->cluster_bits, q->cluster_bytes);
-		rc = qcow2_new_block_locked(q, at << q->cluster_bits, from, to - from);
+		qcow2_slice_drop_locked(q, at << q->file.cluster_bits, q->file.cluster_bytes);
+		rc = qcow2_new_block_locked(q, at << q->file.cluster_bits, from, to - from);
 		if (rc)
 			goto fail;
 		at++;
 	}
-	if (q->file_bytes < end << q->cluster_bits)
-		q->file_bytes = end << q->cluster_bits;
-	if (q->virgin < end << q->cluster_bits)
-		q->virgin = end << q->cluster_bits;
+	if (q->file.bytes < end << q->file.cluster_bits)
+		q->file.bytes = end << q->file.cluster_bits;
+	if (q->space.virgin < end << q->file.cluster_bits)
+		q->space.virgin = end << q->file.cluster_bits;
 	qcow2_unzeroed_locked(q, r->first, end - r->first);
 	return 0;
 fail:
 	for (i = first; i <= last; i++) {
-		uint64_t block = q->reftable[i] >> q->cluster_bits;
+		uint64_t block = q->file.reftable.entry[i] >> q->file.cluster_bits;
 
 		if (block < r->first || block >= at)
 			continue;
-		qcow2_slice_drop_locked(q, q->reftable[i], q->cluster_bytes);
-		q->reftable[i] = 0;
+		qcow2_slice_drop_locked(q, q->file.reftable.entry[i], q->file.cluster_bytes);
+		q->file.reftable.entry[i] = 0;
 	}
 	while (known-- > r->first)
-		qcow2_meta_remove(q, known << q->cluster_bits);
+		qcow2_meta_remove(q, known << q->file.cluster_bits);
 	return rc;
 }
 
@@ -195,8 +195,8 @@ static int alloc_run(struct qcow2 *q, uint64_t n, uint64_t *host)
 	if (rc)
 		return rc;
 	last = r.first + r.nblocks + n - 1;
-	*host = last << q->cluster_bits;
-	if (last >> q->refblock_bits >= q->reftable_size)
+	*host = last << q->file.cluster_bits;
+	if (last >> q->file.refblock_bits >= q->file.reftable.n)
 		return 1;
 	rc = prepare(q, &r);
 	if (rc)
@@ -206,7 +206,7 @@ static int alloc_run(struct qcow2 *q, uint64_t n, uint64_t *host)
 		rc = take(q, &r);
 	if (rc)
 		uncount(q, &r);
-	*host = (r.first + r.nblocks) << q->cluster_bits;
+	*host = (r.first + r.nblocks) << q->file.cluster_bits;
 	return rc;
 }
 
@@ -214,44 +214,44 @@ static int alloc_run(struct qcow2 *q, uint64_t n, uint64_t *host)
 
 static int begin_slow(struct qcow2 *q)
 {
-	while (q->slow_alloc)
+	while (q->space.slow_alloc)
 		pthread_cond_wait(&q->changed, &q->lock);
-	q->slow_alloc = true;
-	return q->unsafe ? -EIO : 0;
+	q->space.slow_alloc = true;
+	return q->file.unsafe ? -EIO : 0;
 }
 
 static void end_slow(struct qcow2 *q)
 {
-	q->slow_alloc = false;
+	q->space.slow_alloc = false;
 	pthread_cond_broadcast(&q->changed);
 }
 
 /* A table half as large again, at a new place; the commit writes it and lets go of the old. */
 static int move_table(struct qcow2 *q, uint64_t cluster)
 {
-	uint64_t want = (cluster >> q->refblock_bits) + 1, was = q->reftable_size, n, host;
+	uint64_t want = (cluster >> q->file.refblock_bits) + 1, was = q->file.reftable.n, n, host;
 	int rc;
 
 	want += want / 2 + 8;
 	if (want > QCOW2_MAX_REFTABLE_BYTES / 8)
 		want = QCOW2_MAX_REFTABLE_BYTES / 8;
-	if (want <= cluster >> q->refblock_bits)
+	if (want <= cluster >> q->file.refblock_bits)
 		return -EFBIG;
 	rc = enlarge(q, want);
 	if (rc)
 		return rc;
-	n = q->reftable_size * 8 >> q->cluster_bits;
+	n = q->file.reftable.n * 8 >> q->file.cluster_bits;
 	rc = alloc_run(q, n, &host);
 	if (rc) {
 		/* What only memory has room for would never be written. */
-		q->reftable_size = was;
+		q->file.reftable.n = was;
 		return rc == 1 ? -EFBIG : rc;
 	}
 	/* Without memory to remember the old one it stays a leak. */
-	qcow2_free_add(q, &q->freed, q->reftable_offset, q->reftable_clusters);
-	q->reftable_offset = host;
-	q->reftable_clusters = (uint32_t)n;
-	q->reftable_moved = true;
+	qcow2_free_add(q, &q->freeing.freed, q->file.reftable.offset, q->file.reftable.clusters);
+	q->file.reftable.offset = host;
+	q->file.reftable.clusters = (uint32_t)n;
+	q->changes.reftable_moved = true;
 	return 1;
 }
 
@@ -259,7 +259,7 @@ int qcow2_reftable_grow_locked(struct qcow2 *q, uint64_t cluster)
 {
 	int rc = begin_slow(q);
 
-	if (!rc && cluster >> q->refblock_bits < q->reftable_size)
+	if (!rc && cluster >> q->file.refblock_bits < q->file.reftable.n)
 		rc = 1;
 	if (!rc)
 		rc = move_table(q, cluster);
@@ -275,7 +275,7 @@ int qcow2_alloc_run_locked(struct qcow2 *q, uint64_t n, uint64_t *host)
 		rc = alloc_run(q, n, host);
 	if (rc == 1) {
 		/* Half as many again: room for its blocks, and its own. */
-		rc = move_table(q, (*host >> q->cluster_bits) + n / 2);
+		rc = move_table(q, (*host >> q->file.cluster_bits) + n / 2);
 		if (rc == 1)
 			rc = alloc_run(q, n, host);
 		if (rc == 1)

@@ -1,5 +1,8 @@
 /* qcow2/resize: another size for the disk. Nothing else runs meanwhile. See qcow2.h. */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
+#include "devices/backend/qcow2/resize.h"
+#include "devices/backend/qcow2/write.h"
+#include "devices/backend/qcow2/zero.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -14,7 +17,7 @@ struct l1_place {
 
 static uint64_t l1_entries(const struct qcow2 *q, uint64_t size)
 {
-	uint64_t per_l2 = q->cluster_bytes << q->l2_bits;
+	uint64_t per_l2 = q->file.cluster_bytes << q->file.l2_bits;
 
 	return size / per_l2 + !!(size % per_l2);
 }
@@ -22,10 +25,10 @@ static uint64_t l1_entries(const struct qcow2 *q, uint64_t size)
 static int write_size(struct qcow2 *q, uint64_t size)
 {
 	uint64_t be = htobe64(size);
-	int rc = qcow2_header_patch(q, offsetof(struct qcow2_header, size), &be, sizeof(be));
+	int rc = qcow2_header_patch(&q->file, offsetof(struct qcow2_header, size), &be, sizeof(be));
 
 	if (!rc)
-		q->store.size_bytes = size;
+		q->store.size_bytes = q->file.disk_bytes = size;
 	return rc;
 }
 
@@ -33,33 +36,34 @@ static int write_size(struct qcow2 *q, uint64_t size)
 static void give_back(struct qcow2 *q, uint64_t host, uint64_t bytes)
 {
 	pthread_mutex_lock(&q->lock);
-	for (uint64_t at = host; at < host + bytes; at += q->cluster_bytes)
+	for (uint64_t at = host; at < host + bytes; at += q->file.cluster_bytes)
 		qcow2_meta_remove(q, at);
-	qcow2_unalloc_locked(q, host, bytes >> q->cluster_bits);
+	qcow2_unalloc_locked(q, host, bytes >> q->file.cluster_bits);
 	pthread_mutex_unlock(&q->lock);
 }
 
 /* A longer L1 table at a new place: written, then named by the header, then the old one goes. */
 static int grow_l1(struct qcow2 *q, uint64_t entries)
 {
-	uint64_t bytes = qcow2_round_up(q, entries * 8), host = 0;
-	uint64_t old_clusters = qcow2_round_up(q, (uint64_t)q->l1_size * 8) >> q->cluster_bits;
+	uint64_t bytes = qcow2_round_up(&q->file, entries * 8), host = 0;
+	uint64_t old_clusters = qcow2_round_up(&q->file, (uint64_t)q->file.l1.n * 8) >>
+				q->file.cluster_bits;
 	uint64_t *l1 = calloc(1, bytes), *be = calloc(1, bytes);
 	struct l1_place place;
 	int rc = l1 && be ? 0 : -ENOMEM;
 	bool got = false;
 
 	if (!rc) {
-		memcpy(l1, q->l1, (size_t)q->l1_size * 8);
-		for (uint32_t i = 0; i < q->l1_size; i++)
+		memcpy(l1, q->file.l1.entry, (size_t)q->file.l1.n * 8);
+		for (uint32_t i = 0; i < q->file.l1.n; i++)
 			be[i] = htobe64(l1[i]);
 		pthread_mutex_lock(&q->lock);
-		rc = qcow2_alloc_run_locked(q, bytes >> q->cluster_bits, &host);
+		rc = qcow2_alloc_run_locked(q, bytes >> q->file.cluster_bits, &host);
 		pthread_mutex_unlock(&q->lock);
 		got = !rc;
 	}
 	if (!rc)
-		rc = qcow2_pwrite(q, be, bytes, host);
+		rc = qcow2_pwrite(&q->file, be, bytes, host);
 	/* Its refcounts before the header's word, too. */
 	if (!rc)
 		rc = qcow2_commit(q);
@@ -67,18 +71,18 @@ static int grow_l1(struct qcow2 *q, uint64_t entries)
 		give_back(q, host, bytes);
 	place = (struct l1_place){ htobe32((uint32_t)entries), htobe64(host) };
 	if (!rc)
-		rc = qcow2_header_patch(q, offsetof(struct qcow2_header, l1_size), &place,
+		rc = qcow2_header_patch(&q->file, offsetof(struct qcow2_header, l1_size), &place,
 					sizeof(place));
 	free(be);
 	if (rc) {
 		free(l1);
 		return rc;
 	}
-	qcow2_free_add(q, &q->freed, q->l1_offset, old_clusters);
-	free(q->l1);
-	q->l1 = l1;
-	q->l1_offset = host;
-	q->l1_size = (uint32_t)entries;
+	qcow2_free_add(q, &q->freeing.freed, q->file.l1.offset, old_clusters);
+	free(q->file.l1.entry);
+	q->file.l1.entry = l1;
+	q->file.l1.offset = host;
+	q->file.l1.n = (uint32_t)entries;
 	return 0;
 }
 
@@ -86,15 +90,15 @@ static int grow_l1(struct qcow2 *q, uint64_t entries)
 static int clear_new(struct qcow2 *q, uint64_t old, uint64_t size)
 {
 	struct store *b = q->store.backing;
-	uint64_t end = qcow2_round_up(q, old), l2 = q->l1_size;
+	uint64_t end = qcow2_round_up(&q->file, old), l2 = q->file.l1.n;
 
 	if (b && b->size_bytes > end)
 		end = b->size_bytes;
 	/* A shrink that was cut short may have left clusters behind the disk's end. */
-	while (l2 && !q->l1[l2 - 1])
+	while (l2 && !q->file.l1.entry[l2 - 1])
 		l2--;
-	if (l2 << (q->l2_bits + q->cluster_bits) > end)
-		end = l2 << (q->l2_bits + q->cluster_bits);
+	if (l2 << (q->file.l2_bits + q->file.cluster_bits) > end)
+		end = l2 << (q->file.l2_bits + q->file.cluster_bits);
 	if (end > size)
 		end = size;
 	return end > old ? qcow2_zero(&q->store, old, end - old, true) : 0;
@@ -105,7 +109,7 @@ static int grow(struct qcow2 *q, uint64_t size)
 	uint64_t old = q->store.size_bytes;
 	int rc = 0;
 
-	if (l1_entries(q, size) > q->l1_size)
+	if (l1_entries(q, size) > q->file.l1.n)
 		rc = grow_l1(q, l1_entries(q, size));
 	if (rc)
 		return rc;
@@ -120,7 +124,7 @@ static int grow(struct qcow2 *q, uint64_t size)
 
 static int shrink(struct qcow2 *q, uint64_t size)
 {
-	uint64_t old = q->store.size_bytes, from = qcow2_round_up(q, size);
+	uint64_t old = q->store.size_bytes, from = qcow2_round_up(&q->file, size);
 	int rc = qcow2_commit(q);
 
 	if (!rc)
@@ -142,20 +146,21 @@ int qcow2_resize(struct store *s, uint64_t size, struct err *err)
 	if (size == s->size_bytes)
 		return 0;
 	if (size % 512)
-		return err_set(err, EINVAL, "disk %s: its size must be a multiple of 512", q->path);
+		return err_set(err, EINVAL, "disk %s: its size must be a multiple of 512",
+			       q->file.path);
 	if (size > INT64_MAX || l1_entries(q, size) > QCOW2_MAX_L1_BYTES / 8)
 		return err_set(err, EFBIG, "disk %s: %llu bytes are too many for clusters of %llu",
-			       q->path, (unsigned long long)size,
-			       (unsigned long long)q->cluster_bytes);
-	if (q->nsnapshots)
+			       q->file.path, (unsigned long long)size,
+			       (unsigned long long)q->file.cluster_bytes);
+	if (q->file.nsnapshots)
 		return err_set(err, ENOTSUP,
 			       "disk %s: has internal snapshots; it cannot change its "
 			       "size (qemu-img snapshot -d deletes them)",
-			       q->path);
+			       q->file.path);
 	pthread_mutex_lock(&q->lock);
 	rc = q->armed ? 0 : qcow2_arm_locked(q);
 	pthread_mutex_unlock(&q->lock);
 	if (!rc)
 		rc = size > s->size_bytes ? grow(q, size) : shrink(q, size);
-	return rc ? err_sys(err, -rc, "disk %s: cannot resize", q->path) : 0;
+	return rc ? err_sys(err, -rc, "disk %s: cannot resize", q->file.path) : 0;
 }

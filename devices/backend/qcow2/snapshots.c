@@ -1,21 +1,27 @@
 /* qcow2/snapshots: internal snapshots, as far as others need to know of them. See qcow2.h. */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
+#include "devices/backend/qcow2/snapshots.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
+struct snapshot_l1 {
+	uint64_t l1_offset;
+	uint32_t l1_size;
+};
+
 /* QEMU's limit is 1 KiB of extra data and 64 KiB of names for each. */
 #define TABLE_MAX (64u << 20)
 
-static int load_one(struct qcow2 *q, uint64_t *at, struct qcow2_snapshot_l1 *out)
+static int load_one(struct qcow2 *q, uint64_t *at, struct snapshot_l1 *out)
 {
 	struct qcow2_snapshot s;
-	uint64_t offset = q->snapshots_offset + *at;
+	uint64_t offset = q->file.snapshots_offset + *at;
 	int rc;
 
-	if (offset + sizeof(s) > q->file_bytes || *at > TABLE_MAX)
+	if (offset + sizeof(s) > q->file.bytes || *at > TABLE_MAX)
 		return -EINVAL;
-	rc = qcow2_pread(q, &s, sizeof(s), offset);
+	rc = qcow2_pread(&q->file, &s, sizeof(s), offset);
 	if (rc)
 		return rc;
 	out->l1_offset = be64toh(s.l1_offset);
@@ -23,29 +29,30 @@ static int load_one(struct qcow2 *q, uint64_t *at, struct qcow2_snapshot_l1 *out
 	*at += sizeof(s) + (uint64_t)be32toh(s.extra_len) + be16toh(s.id_len) + be16toh(s.name_len);
 	*at = (*at + 7) & ~7ull;
 	/* Whoever remembers all of it must not be led by a lie. */
-	if (*at > TABLE_MAX || *at > q->file_bytes - q->snapshots_offset)
+	if (*at > TABLE_MAX || *at > q->file.bytes - q->file.snapshots_offset)
 		return -EINVAL;
 	if ((uint64_t)out->l1_size * 8 > QCOW2_MAX_L1_BYTES ||
-	    out->l1_offset & (q->cluster_bytes - 1) || out->l1_offset >= q->file_bytes ||
-	    (uint64_t)out->l1_size * 8 > q->file_bytes - out->l1_offset)
+	    out->l1_offset & (q->file.cluster_bytes - 1) || out->l1_offset >= q->file.bytes ||
+	    (uint64_t)out->l1_size * 8 > q->file.bytes - out->l1_offset)
 		return -EINVAL;
 	return 0;
 }
 
-int qcow2_snapshots_load(struct qcow2 *q, struct qcow2_snapshot_l1 **out, uint64_t *table_bytes)
+/* The L1 tables of the snapshots (free them), and the bytes of the snapshot table. */
+static int load(struct qcow2 *q, struct snapshot_l1 **out, uint64_t *table_bytes)
 {
-	struct qcow2_snapshot_l1 *list;
+	struct snapshot_l1 *list;
 	uint64_t at = 0;
 	int rc = 0;
 
 	*out = NULL;
 	*table_bytes = 0;
-	if (!q->nsnapshots)
+	if (!q->file.nsnapshots)
 		return 0;
-	list = calloc(q->nsnapshots, sizeof(*list));
+	list = calloc(q->file.nsnapshots, sizeof(*list));
 	if (!list)
 		return -ENOMEM;
-	for (uint32_t i = 0; !rc && i < q->nsnapshots; i++)
+	for (uint32_t i = 0; !rc && i < q->file.nsnapshots; i++)
 		rc = load_one(q, &at, &list[i]);
 	if (rc) {
 		free(list);
@@ -58,18 +65,19 @@ int qcow2_snapshots_load(struct qcow2 *q, struct qcow2_snapshot_l1 **out, uint64
 
 int qcow2_snapshots_know(struct qcow2 *q)
 {
-	struct qcow2_snapshot_l1 *list;
+	struct snapshot_l1 *list;
 	uint64_t bytes, clusters = 0;
-	int rc = qcow2_snapshots_load(q, &list, &bytes);
+	int rc = load(q, &list, &bytes);
 
 	/* Each is remembered. */
-	for (uint32_t i = 0; !rc && i < q->nsnapshots; i++)
-		clusters += qcow2_round_up(q, (uint64_t)list[i].l1_size * 8) >> q->cluster_bits;
+	for (uint32_t i = 0; !rc && i < q->file.nsnapshots; i++)
+		clusters += qcow2_round_up(&q->file, (uint64_t)list[i].l1_size * 8) >>
+			    q->file.cluster_bits;
 	if (clusters > QCOW2_MAX_SNAPSHOT_CLUSTERS)
 		rc = -E2BIG;
 	if (!rc && bytes)
-		rc = qcow2_meta_add_run(q, q->snapshots_offset, bytes);
-	for (uint32_t i = 0; !rc && i < q->nsnapshots; i++)
+		rc = qcow2_meta_add_run(q, q->file.snapshots_offset, bytes);
+	for (uint32_t i = 0; !rc && i < q->file.nsnapshots; i++)
 		rc = qcow2_meta_add_run(q, list[i].l1_offset, (uint64_t)list[i].l1_size * 8);
 	free(list);
 	return rc;

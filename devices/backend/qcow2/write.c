@@ -6,7 +6,10 @@
  * filled first (the old data around what is written), linked when that is done, and the guest
  * cluster is busy meanwhile.
  */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/link.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
+#include "devices/backend/qcow2/read.h"
+#include "devices/backend/qcow2/write.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -28,13 +31,13 @@ bool qcow2_is_busy_locked(const struct qcow2 *q, uint64_t first, uint64_t n)
 	return false;
 }
 
-void qcow2_busy_begin_locked(struct qcow2 *q, struct qcow2_busy *busy, uint64_t first, uint64_t n)
+static void busy_begin(struct qcow2 *q, struct qcow2_busy *busy, uint64_t first, uint64_t n)
 {
 	*busy = (struct qcow2_busy){ first, n, q->busy };
 	q->busy = busy;
 }
 
-void qcow2_busy_end_locked(struct qcow2 *q, struct qcow2_busy *busy)
+static void busy_end(struct qcow2 *q, struct qcow2_busy *busy)
 {
 	struct qcow2_busy **link = &q->busy;
 
@@ -51,17 +54,17 @@ int qcow2_arm_locked(struct qcow2 *q)
 	uint64_t none = 0;
 	int rc = 0;
 
-	if (q->autoclear)
-		rc = qcow2_header_patch(q, offsetof(struct qcow2_header, autoclear), &none,
+	if (q->file.autoclear)
+		rc = qcow2_header_patch(&q->file, offsetof(struct qcow2_header, autoclear), &none,
 					sizeof(none));
 	if (rc)
 		return rc;
-	q->autoclear = 0;
+	q->file.autoclear = 0;
 	/* Whole clusters, so that nobody reads beyond the end. */
-	if (!q->image.is_block && q->grown_bytes < q->file_bytes) {
-		if (ftruncate(q->fd, (off_t)q->file_bytes))
+	if (!q->file.image.is_block && q->space.grown_bytes < q->file.bytes) {
+		if (ftruncate(q->file.fd, (off_t)q->file.bytes))
 			return -errno;
-		q->grown_bytes = q->file_bytes;
+		q->space.grown_bytes = q->file.bytes;
 	}
 	q->armed = true;
 	return 0;
@@ -71,11 +74,11 @@ int qcow2_arm_locked(struct qcow2 *q)
 
 static int check_host(struct qcow2 *q, const struct qcow2_run *run)
 {
-	uint64_t first = run->host & ~(q->cluster_bytes - 1);
+	uint64_t first = run->host & ~(q->file.cluster_bytes - 1);
 
-	for (uint64_t at = first; at < run->host + run->len; at += q->cluster_bytes)
+	for (uint64_t at = first; at < run->host + run->len; at += q->file.cluster_bytes)
 		if (qcow2_meta_has(q, at))
-			return qcow2_damaged(q, "an L2 entry points to metadata", at);
+			return qcow2_damaged(&q->file, "an L2 entry points to metadata", at);
 	return 0;
 }
 
@@ -87,14 +90,14 @@ static bool bare(const struct qcow2 *q, const struct qcow2_run *run, uint64_t of
 	if (run->kind == QCOW2_ZEROES)
 		return !run->host;
 	return run->kind == QCOW2_HOLE &&
-	       (!b || (offset & ~(q->cluster_bytes - 1)) >= b->size_bytes);
+	       (!b || (offset & ~(q->file.cluster_bytes - 1)) >= b->size_bytes);
 }
 
 static int link_now(struct qcow2 *q, uint64_t offset, enum qcow2_alloc how, struct qcow2_run *run)
 {
-	uint64_t cluster = offset >> q->cluster_bits;
-	uint64_t within = offset & (q->cluster_bytes - 1);
-	uint64_t n = (within + run->len + q->cluster_bytes - 1) >> q->cluster_bits;
+	uint64_t cluster = offset >> q->file.cluster_bits;
+	uint64_t within = offset & (q->file.cluster_bytes - 1);
+	uint64_t n = (within + run->len + q->file.cluster_bytes - 1) >> q->file.cluster_bits;
 	struct qcow2_got got;
 	int rc;
 
@@ -106,8 +109,8 @@ static int link_now(struct qcow2 *q, uint64_t offset, enum qcow2_alloc how, stru
 		rc = qcow2_alloc_locked(q, n, QCOW2_ALLOC_NOW, &got);
 	if (rc)
 		return rc;
-	rc = qcow2_set_entries_locked(q, cluster, got.n, got.host | QCOW2_COPIED, q->cluster_bytes,
-				      QCOW2_ALLOC_NOW);
+	rc = qcow2_set_entries_locked(q, cluster, got.n, got.host | QCOW2_COPIED,
+				      q->file.cluster_bytes, QCOW2_ALLOC_NOW);
 	/* Adding slices for refcounts may have pushed it out. */
 	if (rc) {
 		qcow2_unalloc_locked(q, got.host, got.n);
@@ -116,8 +119,8 @@ static int link_now(struct qcow2 *q, uint64_t offset, enum qcow2_alloc how, stru
 	run->kind = QCOW2_DATA;
 	run->copied = true;
 	run->host = got.host + within;
-	if (run->len > (got.n << q->cluster_bits) - within)
-		run->len = (got.n << q->cluster_bits) - within;
+	if (run->len > (got.n << q->file.cluster_bits) - within)
+		run->len = (got.n << q->file.cluster_bits) - within;
 	return 0;
 }
 
@@ -125,10 +128,10 @@ static int link_now(struct qcow2 *q, uint64_t offset, enum qcow2_alloc how, stru
 static int look(struct qcow2 *q, uint64_t offset, uint64_t len, enum qcow2_alloc how,
 		struct qcow2_run *run)
 {
-	uint64_t first = offset >> q->cluster_bits;
-	uint64_t n = ((offset + len - 1) >> q->cluster_bits) - first + 1;
+	uint64_t first = offset >> q->file.cluster_bits;
+	uint64_t n = ((offset + len - 1) >> q->file.cluster_bits) - first + 1;
 
-	if (q->unsafe)
+	if (q->file.unsafe)
 		return -EIO;
 	if (!q->armed)
 		return -EAGAIN;
@@ -146,7 +149,7 @@ static int place(struct qcow2 *q, uint64_t offset, uint64_t len, enum qcow2_allo
 		return rc;
 	if (run->kind == QCOW2_DATA && run->copied)
 		return check_host(q, run);
-	if (!bare(q, run, offset) || q->want_commit)
+	if (!bare(q, run, offset) || q->changes.want_commit)
 		return -EAGAIN;
 	return link_now(q, offset, how, run);
 }
@@ -205,14 +208,16 @@ static int write_copy(struct qcow2 *q, const struct copy *c, const struct iovec 
 		if (bytes == c->len && c->tail)
 			part[n++] = (struct iovec){ buf + c->head, c->tail };
 		if (bytes == c->len) {
-			rc = qcow2_pwritev(q, part, n, 0, c->head + c->len + c->tail, c->host);
+			rc = qcow2_pwritev(&q->file, part, n, 0, c->head + c->len + c->tail,
+					   c->host);
 		} else {
 			/* More pieces than fit. */
-			rc = qcow2_pwrite(q, buf, c->head, c->host);
+			rc = qcow2_pwrite(&q->file, buf, c->head, c->host);
 			if (!rc)
-				rc = qcow2_pwritev(q, iov, niov, skip, c->len, c->host + c->head);
+				rc = qcow2_pwritev(&q->file, iov, niov, skip, c->len,
+						   c->host + c->head);
 			if (!rc)
-				rc = qcow2_pwrite(q, buf + c->head, c->tail, end);
+				rc = qcow2_pwrite(&q->file, buf + c->head, c->tail, end);
 		}
 	}
 	free(buf);
@@ -224,14 +229,14 @@ static void plan_copy(const struct qcow2 *q, uint64_t offset, uint64_t len, uint
 {
 	uint64_t begin;
 
-	c->cluster = offset >> q->cluster_bits;
-	begin = c->cluster << q->cluster_bits;
+	c->cluster = offset >> q->file.cluster_bits;
+	begin = c->cluster << q->file.cluster_bits;
 	c->head = offset - begin;
 	c->n = n;
-	c->len = (n << q->cluster_bits) - c->head;
+	c->len = (n << q->file.cluster_bits) - c->head;
 	if (c->len > len)
 		c->len = len;
-	c->tail = (n << q->cluster_bits) - c->head - c->len;
+	c->tail = (n << q->file.cluster_bits) - c->head - c->len;
 }
 
 /* Host clusters for what must be copied; c->n may become less. */
@@ -243,7 +248,7 @@ static int get_host(struct qcow2 *q, const struct qcow2_run *run, uint64_t offse
 
 	c->own = run->kind == QCOW2_ZEROES && run->host && run->copied;
 	if (c->own) {
-		c->host = run->host & ~(q->cluster_bytes - 1);
+		c->host = run->host & ~(q->file.cluster_bytes - 1);
 		return check_host(q, run);
 	}
 	do
@@ -263,7 +268,7 @@ static int link_copy(struct qcow2 *q, const struct copy *c, enum qcow2_alloc how
 
 	do
 		rc = qcow2_set_entries_locked(q, c->cluster, c->n, c->host | QCOW2_COPIED,
-					      q->cluster_bytes, how);
+					      q->file.cluster_bytes, how);
 	while (rc == 1);
 	if (rc && !c->own)
 		qcow2_unalloc_locked(q, c->host, c->n);
@@ -277,18 +282,18 @@ static int copy_locked(struct qcow2 *q, const struct qcow2_run *run, const struc
 {
 	struct qcow2_busy busy;
 	struct copy c = { 0 };
-	uint64_t first = offset >> q->cluster_bits, n, left = qcow2_slice_left(q, first);
+	uint64_t first = offset >> q->file.cluster_bits, n, left = qcow2_slice_left(q, first);
 	int rc;
 
 	if (len > COPY_MAX)
 		len = COPY_MAX;
-	n = ((offset + len - 1) >> q->cluster_bits) - first + 1;
+	n = ((offset + len - 1) >> q->file.cluster_bits) - first + 1;
 	n = n < left ? n : left;
 	/* As far as it is all of one kind, so that nothing in between is written in place. */
-	if (n > ((offset + run->len - 1) >> q->cluster_bits) - first + 1)
-		n = ((offset + run->len - 1) >> q->cluster_bits) - first + 1;
+	if (n > ((offset + run->len - 1) >> q->file.cluster_bits) - first + 1)
+		n = ((offset + run->len - 1) >> q->file.cluster_bits) - first + 1;
 	plan_copy(q, offset, len, n, &c);
-	qcow2_busy_begin_locked(q, &busy, first, n);
+	busy_begin(q, &busy, first, n);
 	rc = get_host(q, run, offset, len, how, &c);
 	if (!rc) {
 		unsigned epoch = qcow2_io_begin_locked(q);
@@ -302,7 +307,7 @@ static int copy_locked(struct qcow2 *q, const struct qcow2_run *run, const struc
 		else if (!c.own)
 			qcow2_unalloc_locked(q, c.host, c.n);
 	}
-	qcow2_busy_end_locked(q, &busy);
+	busy_end(q, &busy);
 	*done = c.len;
 	return rc;
 }
@@ -333,16 +338,17 @@ static bool plain(struct store *s, uint64_t offset, uint64_t len)
 int qcow2_copy_now_locked(struct qcow2 *q, const struct iovec *iov, unsigned niov, uint64_t skip,
 			  uint64_t offset, uint64_t len, uint64_t *done)
 {
-	uint64_t first = offset >> q->cluster_bits, begin = first << q->cluster_bits;
-	uint64_t n = ((offset + len - 1) >> q->cluster_bits) - first + 1;
-	uint64_t end = (first + n) << q->cluster_bits;
+	uint64_t first = offset >> q->file.cluster_bits, begin = first << q->file.cluster_bits;
+	uint64_t n = ((offset + len - 1) >> q->file.cluster_bits) - first + 1;
+	uint64_t end = (first + n) << q->file.cluster_bits;
 	struct qcow2_run run;
 	int rc;
 
 	rc = look(q, offset, len, QCOW2_ALLOC_NOW, &run);
 	if (rc)
 		return rc;
-	if (q->want_commit || run.kind == QCOW2_PACKED || (run.kind == QCOW2_DATA && run.copied))
+	if (q->changes.want_commit || run.kind == QCOW2_PACKED ||
+	    (run.kind == QCOW2_DATA && run.copied))
 		return -EAGAIN;
 	/* What is overwritten as a whole needs no reading. */
 	if (run.kind == QCOW2_HOLE && (begin != offset || end != offset + len) &&
@@ -368,7 +374,7 @@ static int write_piece(struct qcow2 *q, const struct iovec *iov, unsigned niov, 
 		pthread_cond_wait(&q->changed, &q->lock);
 		return 1;
 	}
-	if (rc == -EAGAIN && q->want_commit) {
+	if (rc == -EAGAIN && q->changes.want_commit) {
 		pthread_mutex_unlock(&q->lock);
 		rc = qcow2_commit(q);
 		pthread_mutex_lock(&q->lock);
@@ -380,7 +386,7 @@ static int write_piece(struct qcow2 *q, const struct iovec *iov, unsigned niov, 
 		return rc;
 	epoch = qcow2_io_begin_locked(q);
 	pthread_mutex_unlock(&q->lock);
-	rc = qcow2_pwritev(q, iov, niov, skip, run.len, run.host);
+	rc = qcow2_pwritev(&q->file, iov, niov, skip, run.len, run.host);
 	pthread_mutex_lock(&q->lock);
 	qcow2_io_end(q, epoch);
 	*done = run.len;

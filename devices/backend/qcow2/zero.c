@@ -5,7 +5,11 @@
  * is, version 3 has a flag for it, and version 2 needs real zeroes (a discard is dropped then:
  * older data of the backing file would come to light).
  */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2/link.h"
+#include "devices/backend/qcow2/qcow2_impl.h"
+#include "devices/backend/qcow2/read.h"
+#include "devices/backend/qcow2/write.h"
+#include "devices/backend/qcow2/zero.h"
 
 #include <errno.h>
 
@@ -40,18 +44,18 @@ static enum step decide(const struct qcow2 *q, const struct qcow2_run *run, uint
 	case QCOW2_DATA:
 		if (unmap)
 			break;
-		if (q->version < 3)
+		if (q->file.version < 3)
 			return STEP_WRITE;
 		if (run->copied) {
 			*first = run->host | QCOW2_COPIED | QCOW2_ZERO;
-			*step = q->cluster_bytes;
+			*step = q->file.cluster_bytes;
 			return STEP_SET;
 		}
 		break;
 	case QCOW2_PACKED:
 		break;
 	}
-	if (q->version >= 3 || empty)
+	if (q->file.version >= 3 || empty)
 		return STEP_SET;
 	return discard ? STEP_SKIP : STEP_WRITE;
 }
@@ -89,16 +93,16 @@ static int part_needs_zeroes(struct qcow2 *q, uint64_t offset, uint64_t len)
 static int change_locked(struct qcow2 *q, uint64_t offset, uint64_t len, bool discard, bool unmap,
 			 uint64_t *done)
 {
-	uint64_t cluster = offset >> q->cluster_bits, n, first, step;
+	uint64_t cluster = offset >> q->file.cluster_bits, n, first, step;
 	struct qcow2_run run;
 	int rc;
 
-	if (q->unsafe)
+	if (q->file.unsafe)
 		return -EIO;
 	rc = qcow2_map_locked(q, offset, len, false, &run);
 	if (rc)
 		return rc;
-	n = (run.len + q->cluster_bytes - 1) >> q->cluster_bits;
+	n = (run.len + q->file.cluster_bytes - 1) >> q->file.cluster_bits;
 	*done = run.len;
 	switch (decide(q, &run, offset, discard, unmap, &first, &step)) {
 	case STEP_SKIP:
@@ -110,7 +114,7 @@ static int change_locked(struct qcow2 *q, uint64_t offset, uint64_t len, bool di
 	}
 	if (n > qcow2_slice_left(q, cluster)) {
 		n = qcow2_slice_left(q, cluster);
-		*done = n << q->cluster_bits;
+		*done = n << q->file.cluster_bits;
 	}
 	if (qcow2_is_busy_locked(q, cluster, n)) {
 		pthread_cond_wait(&q->changed, &q->lock);
@@ -125,7 +129,7 @@ static int change_clusters(struct qcow2 *q, uint64_t offset, uint64_t len, bool 
 		uint64_t done = 0;
 		int rc;
 
-		if (q->want_commit) {
+		if (q->changes.want_commit) {
 			rc = qcow2_commit(q);
 			if (rc)
 				return rc;
@@ -151,7 +155,7 @@ static int change_clusters(struct qcow2 *q, uint64_t offset, uint64_t len, bool 
 static int change(struct store *s, uint64_t offset, uint64_t len, bool discard, bool unmap)
 {
 	struct qcow2 *q = qcow2_of(s);
-	uint64_t mask = q->cluster_bytes - 1, end = offset + len;
+	uint64_t mask = q->file.cluster_bytes - 1, end = offset + len;
 	uint64_t begin = (offset + mask) & ~mask, last = end & ~mask;
 	int rc = 0;
 
@@ -168,7 +172,8 @@ static int change(struct store *s, uint64_t offset, uint64_t len, bool discard, 
 	if (!discard && offset < begin) {
 		rc = part_needs_zeroes(q, offset, begin - offset);
 		/* Two clusters' parts: judged by the first, so write both. */
-		if (!rc && (offset >> q->cluster_bits) != ((begin - 1) >> q->cluster_bits))
+		if (!rc &&
+		    (offset >> q->file.cluster_bits) != ((begin - 1) >> q->file.cluster_bits))
 			rc = 1;
 		if (rc == 1)
 			rc = write_zeroes(q, offset, begin - offset);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "devices/backend/qcow2_image/check_impl.h"
+#include "devices/backend/qcow2_image/refcount_entry.h"
 
 #define REPORTED_MAX 40u
 
@@ -62,7 +63,7 @@ static void use_cluster(struct check *c, uint64_t i, enum owner who)
 static int use(struct check *c, uint64_t offset, uint64_t len, enum owner who, const char *what,
 	       uint64_t number)
 {
-	unsigned bits = c->q->cluster_bits;
+	unsigned bits = c->file.cluster_bits;
 
 	if (!len)
 		return 0;
@@ -87,7 +88,7 @@ static void wrong(struct check *c, const char *what, uint64_t number, const char
 
 static bool misaligned(const struct check *c, uint64_t offset)
 {
-	return offset & (c->q->cluster_bytes - 1);
+	return offset & (c->file.cluster_bytes - 1);
 }
 
 /* --- data ------------------------------------------------------------------------------- */
@@ -103,31 +104,31 @@ static void count_data(struct check *c, uint64_t host, bool packed, uint64_t *ne
 	}
 	if (*next && host != *next)
 		c->out->fragmented_clusters++;
-	*next = host + c->q->cluster_bytes;
+	*next = host + c->file.cluster_bytes;
 }
 
 /* An entry that leads nowhere had a cluster once: what nobody else seems to use may be it. */
 static void check_entry(struct check *c, uint64_t entry, uint64_t number, bool active,
 			uint64_t *next)
 {
-	const struct qcow2 *q = c->q;
+	const struct qcow2_file *f = &c->file;
 	uint64_t offset, len;
 
 	if (entry & QCOW2_COMPRESSED) {
 		if (entry & QCOW2_COPIED)
 			wrong(c, "L2 entry", number, "is compressed and says COPIED", entry);
-		qcow2_packed_extent(q, entry, &offset, &len);
+		qcow2_packed_extent(f, entry, &offset, &len);
 		/* The last one need not fill the sectors that it claims. */
-		if (offset < c->nclusters << q->cluster_bits &&
-		    len > (c->nclusters << q->cluster_bits) - offset)
-			len = (c->nclusters << q->cluster_bits) - offset;
+		if (offset < c->nclusters << f->cluster_bits &&
+		    len > (c->nclusters << f->cluster_bits) - offset)
+			len = (c->nclusters << f->cluster_bits) - offset;
 		if (use(c, offset, len, OWN_DATA, "L2 entry", number))
 			c->lost = true;
 		else if (active)
 			count_data(c, offset, true, next);
 		return;
 	}
-	if (entry & QCOW2_L2_RESERVED || (entry & QCOW2_ZERO && q->version < 3))
+	if (entry & QCOW2_L2_RESERVED || (entry & QCOW2_ZERO && f->version < 3))
 		wrong(c, "L2 entry", number, "has reserved bits set", entry);
 	offset = entry & QCOW2_OFFSET_MASK;
 	if (!offset)
@@ -135,7 +136,7 @@ static void check_entry(struct check *c, uint64_t entry, uint64_t number, bool a
 	if (misaligned(c, offset)) {
 		wrong(c, "L2 entry", number, "is not aligned", entry);
 		c->lost = true;
-	} else if (use(c, offset, q->cluster_bytes, OWN_DATA, "L2 entry", number)) {
+	} else if (use(c, offset, f->cluster_bytes, OWN_DATA, "L2 entry", number)) {
 		c->lost = true;
 	} else if (active) {
 		count_data(c, offset, false, next);
@@ -145,8 +146,8 @@ static void check_entry(struct check *c, uint64_t entry, uint64_t number, bool a
 /* An L1 table in memory (host byte order): its L2 tables and what they map. */
 static int check_l1(struct check *c, const uint64_t *l1, uint64_t n, bool active)
 {
-	const struct qcow2 *q = c->q;
-	uint64_t *l2 = malloc(q->cluster_bytes);
+	const struct qcow2_file *f = &c->file;
+	uint64_t *l2 = malloc(f->cluster_bytes);
 	int rc = l2 ? 0 : -ENOMEM;
 
 	for (uint64_t i = 0; !rc && i < n; i++) {
@@ -163,14 +164,14 @@ static int check_l1(struct check *c, const uint64_t *l1, uint64_t n, bool active
 			c->lost = true;
 			continue;
 		}
-		if (use(c, offset, q->cluster_bytes, OWN_L2, "L1 entry", i)) {
+		if (use(c, offset, f->cluster_bytes, OWN_L2, "L1 entry", i)) {
 			c->lost = true;
 			continue;
 		}
-		rc = qcow2_pread(q, l2, q->cluster_bytes, offset);
-		for (uint64_t e = 0; !rc && e < 1ull << q->l2_bits; e++)
+		rc = qcow2_pread(f, l2, f->cluster_bytes, offset);
+		for (uint64_t e = 0; !rc && e < 1ull << f->l2_bits; e++)
 			if (l2[e])
-				check_entry(c, be64toh(l2[e]), (i << q->l2_bits) + e, active,
+				check_entry(c, be64toh(l2[e]), (i << f->l2_bits) + e, active,
 					    &next);
 	}
 	free(l2);
@@ -197,7 +198,7 @@ static int check_snapshot_l1(struct check *c, const struct qcow2_snapshot *s, ui
 	l1 = malloc(len ? len : 8);
 	if (!l1)
 		return -ENOMEM;
-	rc = qcow2_pread(c->q, l1, len, offset);
+	rc = qcow2_pread(&c->file, l1, len, offset);
 	for (uint64_t i = 0; i < len / 8; i++)
 		l1[i] = be64toh(l1[i]);
 	if (!rc)
@@ -208,87 +209,57 @@ static int check_snapshot_l1(struct check *c, const struct qcow2_snapshot *s, ui
 
 static int check_snapshots(struct check *c)
 {
-	uint64_t at = c->q->snapshots_offset;
+	uint64_t at = c->file.snapshots_offset;
 
-	for (uint32_t i = 0; i < c->q->nsnapshots; i++) {
+	for (uint32_t i = 0; i < c->file.nsnapshots; i++) {
 		struct qcow2_snapshot s;
 		int rc;
 
 		at = (at + 7) & ~7ull;
-		if (at + sizeof(s) > c->nclusters << c->q->cluster_bits) {
+		if (at + sizeof(s) > c->nclusters << c->file.cluster_bits) {
 			wrong(c, "snapshot", i, "lies outside the file", at);
 			c->lost = true;
 			break;
 		}
-		rc = qcow2_pread(c->q, &s, sizeof(s), at);
+		rc = qcow2_pread(&c->file, &s, sizeof(s), at);
 		if (!rc)
 			rc = check_snapshot_l1(c, &s, i);
 		if (rc)
 			return rc;
 		at += sizeof(s) + be32toh(s.extra_len) + be16toh(s.id_len) + be16toh(s.name_len);
 	}
-	if (c->q->nsnapshots && use(c, c->q->snapshots_offset, at - c->q->snapshots_offset,
-				    OWN_SNAPSHOTS, "the snapshot table", 0))
+	if (c->file.nsnapshots && use(c, c->file.snapshots_offset, at - c->file.snapshots_offset,
+				      OWN_SNAPSHOTS, "the snapshot table", 0))
 		c->lost = true;
 	return 0;
 }
 
 /* --- refcounts ------------------------------------------------------------------------------ */
 
-uint64_t qcow2_check_refcount_get(const uint8_t *block, unsigned order, uint64_t i)
-{
-	unsigned bits = 1u << order, per_byte;
-	uint64_t value = 0;
-
-	if (bits < 8) {
-		per_byte = 8 / bits;
-		return block[i / per_byte] >> (i % per_byte * bits) & ((1u << bits) - 1);
-	}
-	for (unsigned b = 0; b < bits / 8; b++)
-		value = value << 8 | block[i * (bits / 8) + b];
-	return value;
-}
-
-void qcow2_check_refcount_set(uint8_t *block, unsigned order, uint64_t i, uint64_t value)
-{
-	unsigned bits = 1u << order;
-
-	if (bits < 8) {
-		unsigned shift = (unsigned)(i % (8 / bits)) * bits;
-		uint8_t mask = (uint8_t)(((1u << bits) - 1) << shift);
-		uint8_t *byte = &block[i / (8 / bits)];
-
-		*byte = (uint8_t)((*byte & ~mask) | (value << shift & mask));
-		return;
-	}
-	for (unsigned b = bits / 8; b--; value >>= 8)
-		block[i * (bits / 8) + b] = (uint8_t)value;
-}
-
 /* The table and its blocks are clusters like others. */
 static int check_reftable(struct check *c)
 {
-	const struct qcow2 *q = c->q;
-	uint64_t bytes = (uint64_t)q->reftable_clusters << q->cluster_bits;
+	const struct qcow2_file *f = &c->file;
+	uint64_t bytes = (uint64_t)f->reftable.clusters << f->cluster_bits;
 	int rc;
 
 	c->rebuild = true;
-	if (!bytes || bytes > QCOW2_MAX_REFTABLE_BYTES || misaligned(c, q->reftable_offset) ||
-	    !q->reftable_offset) {
-		wrong(c, "the refcount table", 0, "is impossible", q->reftable_offset);
+	if (!bytes || bytes > QCOW2_MAX_REFTABLE_BYTES || misaligned(c, f->reftable.offset) ||
+	    !f->reftable.offset) {
+		wrong(c, "the refcount table", 0, "is impossible", f->reftable.offset);
 		return 0;
 	}
-	if (use(c, q->reftable_offset, bytes, OWN_REFTABLE, "the refcount table", 0))
+	if (use(c, f->reftable.offset, bytes, OWN_REFTABLE, "the refcount table", 0))
 		return 0;
 	c->rebuild = false;
 	c->reftable = malloc(bytes);
 	if (!c->reftable)
 		return -ENOMEM;
 	c->reftable_size = bytes / 8;
-	rc = qcow2_pread(q, c->reftable, bytes, q->reftable_offset);
+	rc = qcow2_pread(f, c->reftable, bytes, f->reftable.offset);
 	for (uint64_t i = 0; !rc && i < c->reftable_size; i++) {
 		uint64_t offset = be64toh(c->reftable[i]);
-		uint64_t cluster = offset >> q->cluster_bits;
+		uint64_t cluster = offset >> f->cluster_bits;
 
 		c->reftable[i] = 0;
 		if (!offset)
@@ -301,7 +272,7 @@ static int check_reftable(struct check *c)
 			/* Whoever wrote it wrote over something: its content means nothing. */
 			wrong(c, "refcount block", i, "lies where something else is", offset);
 			c->rebuild = true;
-		} else if (use(c, offset, q->cluster_bytes, OWN_REFBLOCK, "refcount block", i)) {
+		} else if (use(c, offset, f->cluster_bytes, OWN_REFBLOCK, "refcount block", i)) {
 			c->rebuild = true;
 		} else {
 			c->reftable[i] = offset;
@@ -315,7 +286,7 @@ static void compare(struct check *c, uint64_t i, uint64_t stored)
 	if (stored)
 		c->stored[i] = stored > 2 ? 2 : (uint8_t)stored;
 	if (stored || c->refs[i])
-		c->out->end_bytes = (i + 1) << c->q->cluster_bits;
+		c->out->end_bytes = (i + 1) << c->file.cluster_bits;
 	if (stored == c->refs[i])
 		return;
 	report(c, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%u",
@@ -330,23 +301,22 @@ static void compare(struct check *c, uint64_t i, uint64_t stored)
 
 static int compare_refcounts(struct check *c)
 {
-	const struct qcow2 *q = c->q;
-	uint64_t per_block = 1ull << q->refblock_bits;
-	uint8_t *block = malloc(q->cluster_bytes);
+	const struct qcow2_file *f = &c->file;
+	uint64_t per_block = 1ull << f->refblock_bits;
+	uint8_t *block = malloc(f->cluster_bytes);
 	int rc = block ? 0 : -ENOMEM;
 
 	for (uint64_t first = 0; !rc && first < c->nclusters; first += per_block) {
-		uint64_t b = first >> q->refblock_bits;
+		uint64_t b = first >> f->refblock_bits;
 		uint64_t offset = b < c->reftable_size ? c->reftable[b] : 0;
 		uint64_t before = c->too_low;
 
 		if (offset)
-			rc = qcow2_pread(q, block, q->cluster_bytes, offset);
+			rc = qcow2_pread(f, block, f->cluster_bytes, offset);
 		else
-			memset(block, 0, q->cluster_bytes);
+			memset(block, 0, f->cluster_bytes);
 		for (uint64_t i = 0; !rc && i < per_block && first + i < c->nclusters; i++)
-			compare(c, first + i,
-				qcow2_check_refcount_get(block, q->refcount_order, i));
+			compare(c, first + i, qcow2_refcount_get(block, f->refcount_order, i));
 		if (!offset && c->too_low != before)
 			c->rebuild = true;
 	}
@@ -358,7 +328,7 @@ static int compare_refcounts(struct check *c)
 
 bool qcow2_check_copied_ok(const struct check *c, uint64_t entry, bool stored)
 {
-	uint64_t i = (entry & QCOW2_OFFSET_MASK) >> c->q->cluster_bits;
+	uint64_t i = (entry & QCOW2_OFFSET_MASK) >> c->file.cluster_bits;
 
 	if (entry & QCOW2_COMPRESSED || !(entry & QCOW2_OFFSET_MASK) || i >= c->nclusters ||
 	    misaligned(c, entry & QCOW2_OFFSET_MASK))
@@ -368,7 +338,7 @@ bool qcow2_check_copied_ok(const struct check *c, uint64_t entry, bool stored)
 
 static void check_copied_entry(struct check *c, const char *what, uint64_t number, uint64_t entry)
 {
-	uint64_t i = (entry & QCOW2_OFFSET_MASK) >> c->q->cluster_bits;
+	uint64_t i = (entry & QCOW2_OFFSET_MASK) >> c->file.cluster_bits;
 
 	if (qcow2_check_copied_ok(c, entry, true))
 		return;
@@ -380,26 +350,26 @@ static void check_copied_entry(struct check *c, const char *what, uint64_t numbe
 
 uint64_t qcow2_check_l2_of(const struct check *c, uint64_t entry)
 {
-	uint64_t offset = entry & QCOW2_OFFSET_MASK, i = offset >> c->q->cluster_bits;
+	uint64_t offset = entry & QCOW2_OFFSET_MASK, i = offset >> c->file.cluster_bits;
 
 	return misaligned(c, offset) || i >= c->nclusters || c->kind[i] != OWN_L2 ? 0 : offset;
 }
 
 static int check_copied(struct check *c)
 {
-	const struct qcow2 *q = c->q;
-	uint64_t *l2 = malloc(q->cluster_bytes);
+	const struct qcow2_file *f = &c->file;
+	uint64_t *l2 = malloc(f->cluster_bytes);
 	int rc = l2 ? 0 : -ENOMEM;
 
-	for (uint64_t i = 0; !rc && i < q->l1_size; i++) {
-		uint64_t offset = qcow2_check_l2_of(c, q->l1[i]);
+	for (uint64_t i = 0; !rc && i < f->l1.n; i++) {
+		uint64_t offset = qcow2_check_l2_of(c, f->l1.entry[i]);
 
-		check_copied_entry(c, "L1 entry", i, q->l1[i]);
+		check_copied_entry(c, "L1 entry", i, f->l1.entry[i]);
 		if (!offset)
 			continue;
-		rc = qcow2_pread(q, l2, q->cluster_bytes, offset);
-		for (uint64_t e = 0; !rc && e < 1ull << q->l2_bits; e++)
-			check_copied_entry(c, "L2 entry", (i << q->l2_bits) + e, be64toh(l2[e]));
+		rc = qcow2_pread(f, l2, f->cluster_bytes, offset);
+		for (uint64_t e = 0; !rc && e < 1ull << f->l2_bits; e++)
+			check_copied_entry(c, "L2 entry", (i << f->l2_bits) + e, be64toh(l2[e]));
 	}
 	free(l2);
 	return rc;
@@ -409,23 +379,23 @@ static int check_copied(struct check *c)
 
 int qcow2_check_pass(struct check *c)
 {
-	struct qcow2 *q = c->q;
+	struct qcow2_file *f = &c->file;
 	int rc;
 
-	c->nclusters = q->file_bytes >> q->cluster_bits;
+	c->nclusters = f->bytes >> f->cluster_bits;
 	c->refs = calloc(c->nclusters, sizeof(*c->refs));
 	c->kind = calloc(c->nclusters, sizeof(*c->kind));
 	c->stored = calloc(c->nclusters, sizeof(*c->stored));
 	if (!c->refs || !c->kind || !c->stored)
 		return -ENOMEM;
-	c->out->total_clusters = q->store.size_bytes / q->cluster_bytes +
-				 !!(q->store.size_bytes % q->cluster_bytes);
+	c->out->total_clusters = f->disk_bytes / f->cluster_bytes +
+				 !!(f->disk_bytes % f->cluster_bytes);
 	c->out->allocated_clusters = c->out->compressed_clusters = c->out->fragmented_clusters = 0;
 	c->out->end_bytes = 0;
 	use_cluster(c, 0, OWN_HEADER);
-	if (use(c, q->l1_offset, (uint64_t)q->l1_size * 8, OWN_L1, "the L1 table", 0))
+	if (use(c, f->l1.offset, (uint64_t)f->l1.n * 8, OWN_L1, "the L1 table", 0))
 		c->lost = true;
-	rc = check_l1(c, q->l1, q->l1_size, true);
+	rc = check_l1(c, f->l1.entry, f->l1.n, true);
 	if (!rc)
 		rc = check_snapshots(c);
 	if (!rc)
@@ -441,6 +411,6 @@ void qcow2_check_pass_end(struct check *c)
 	free(c->kind);
 	free(c->stored);
 	free(c->reftable);
-	qcow2_inspect_end(c->q);
+	qcow2_file_close(&c->file);
 	*c = (struct check){ .out = c->out };
 }

@@ -3,7 +3,7 @@
 #define BANTAM_QCOW2_IMAGE_CHECK_IMPL_H
 
 #include "devices/backend/qcow2_image/check.h"
-#include "devices/backend/qcow2_image/inspect.h"
+#include "devices/backend/qcow2_image/file.h"
 
 enum owner {
 	OWN_NOBODY,
@@ -19,7 +19,7 @@ enum owner {
 
 struct check {
 	struct qcow2_check *out;
-	struct qcow2 *q;
+	struct qcow2_file file;
 	uint64_t nclusters; /* of the file */
 	uint32_t *refs;	    /* how often each is used */
 	uint8_t *kind;	    /* by what: enum owner */
@@ -38,9 +38,6 @@ struct check {
 int qcow2_check_pass(struct check *c);
 void qcow2_check_pass_end(struct check *c);
 
-/* Cluster number's refcount in a block of big-endian entries of 2^order bits. */
-uint64_t qcow2_check_refcount_get(const uint8_t *block, unsigned order, uint64_t i);
-void qcow2_check_refcount_set(uint8_t *block, unsigned order, uint64_t i, uint64_t value);
 /* Is COPIED of a table entry what the refcount of its cluster asks for; the stored one, or what
  * it should be? */
 bool qcow2_check_copied_ok(const struct check *c, uint64_t entry, bool stored);

@@ -1,5 +1,5 @@
-/* qcow2_image/file: whole transfers of the image file, and parts of iovecs. See qcow2.h. */
-#include "devices/backend/qcow2/qcow2.h"
+/* qcow2_image/file: whole transfers of the image file, and parts of iovecs. See file.h. */
+#include "devices/backend/qcow2_image/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,10 +36,9 @@ unsigned qcow2_iov_slice(struct iovec *to, unsigned max, const struct iovec *iov
 	return n;
 }
 
-enum copy { COPY_ZERO, COPY_FILL, COPY_TAKE };
-
-static void copy(enum copy what, const struct iovec *iov, unsigned niov, uint64_t skip,
-		 uint8_t *other, uint64_t len)
+/* from NULL: zeroes. */
+static void copy(const struct iovec *iov, unsigned niov, uint64_t skip, const uint8_t *from,
+		 uint64_t len)
 {
 	while (len) {
 		struct iovec part[PARTS];
@@ -49,14 +48,12 @@ static void copy(enum copy what, const struct iovec *iov, unsigned niov, uint64_
 		for (unsigned i = 0; i < n; i++) {
 			uint64_t bytes = part[i].iov_len;
 
-			if (what == COPY_ZERO)
+			if (from) {
+				memcpy(part[i].iov_base, from, bytes);
+				from += bytes;
+			} else {
 				memset(part[i].iov_base, 0, bytes);
-			else if (what == COPY_FILL)
-				memcpy(part[i].iov_base, other, bytes);
-			else
-				memcpy(other, part[i].iov_base, bytes);
-			if (what != COPY_ZERO)
-				other += bytes;
+			}
 			len -= bytes;
 			skip += bytes;
 		}
@@ -65,27 +62,22 @@ static void copy(enum copy what, const struct iovec *iov, unsigned niov, uint64_
 
 void qcow2_iov_zero(const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t len)
 {
-	copy(COPY_ZERO, iov, niov, skip, NULL, len);
+	copy(iov, niov, skip, NULL, len);
 }
 
 void qcow2_iov_fill(const struct iovec *iov, unsigned niov, uint64_t skip, const void *from,
 		    uint64_t len)
 {
-	copy(COPY_FILL, iov, niov, skip, (uint8_t *)from, len);
+	copy(iov, niov, skip, from, len);
 }
 
-void qcow2_iov_take(const struct iovec *iov, unsigned niov, uint64_t skip, void *to, uint64_t len)
-{
-	copy(COPY_TAKE, iov, niov, skip, to, len);
-}
-
-int qcow2_preadv(const struct qcow2 *q, const struct iovec *iov, unsigned niov, uint64_t skip,
+int qcow2_preadv(const struct qcow2_file *f, const struct iovec *iov, unsigned niov, uint64_t skip,
 		 uint64_t len, uint64_t offset)
 {
 	while (len) {
 		struct iovec part[PARTS];
 		unsigned n = qcow2_iov_slice(part, PARTS, iov, niov, skip, len);
-		ssize_t got = preadv(q->fd, part, (int)n, (off_t)offset);
+		ssize_t got = preadv(f->fd, part, (int)n, (off_t)offset);
 
 		if (got < 0 && errno == EINTR)
 			continue;
@@ -103,13 +95,13 @@ int qcow2_preadv(const struct qcow2 *q, const struct iovec *iov, unsigned niov, 
 	return 0;
 }
 
-int qcow2_pwritev(const struct qcow2 *q, const struct iovec *iov, unsigned niov, uint64_t skip,
+int qcow2_pwritev(const struct qcow2_file *f, const struct iovec *iov, unsigned niov, uint64_t skip,
 		  uint64_t len, uint64_t offset)
 {
 	while (len) {
 		struct iovec part[PARTS];
 		unsigned n = qcow2_iov_slice(part, PARTS, iov, niov, skip, len);
-		ssize_t put = pwritev(q->fd, part, (int)n, (off_t)offset);
+		ssize_t put = pwritev(f->fd, part, (int)n, (off_t)offset);
 
 		if (put < 0 && errno == EINTR)
 			continue;
@@ -122,35 +114,35 @@ int qcow2_pwritev(const struct qcow2 *q, const struct iovec *iov, unsigned niov,
 	return 0;
 }
 
-int qcow2_pread(const struct qcow2 *q, void *buf, uint64_t len, uint64_t offset)
+int qcow2_pread(const struct qcow2_file *f, void *buf, uint64_t len, uint64_t offset)
 {
 	struct iovec iov = { buf, len };
 
-	return qcow2_preadv(q, &iov, 1, 0, len, offset);
+	return qcow2_preadv(f, &iov, 1, 0, len, offset);
 }
 
-bool qcow2_pread_now(const struct qcow2 *q, void *buf, uint64_t len, uint64_t offset)
+bool qcow2_pread_now(const struct qcow2_file *f, void *buf, uint64_t len, uint64_t offset)
 {
 	struct iovec iov = { buf, len };
 
-	return preadv2(q->fd, &iov, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)len;
+	return preadv2(f->fd, &iov, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)len;
 }
 
-int qcow2_pwrite(const struct qcow2 *q, const void *buf, uint64_t len, uint64_t offset)
+int qcow2_pwrite(const struct qcow2_file *f, const void *buf, uint64_t len, uint64_t offset)
 {
 	struct iovec iov = { (void *)buf, len };
 
-	return qcow2_pwritev(q, &iov, 1, 0, len, offset);
+	return qcow2_pwritev(f, &iov, 1, 0, len, offset);
 }
 
-int qcow2_pzero(const struct qcow2 *q, uint64_t len, uint64_t offset)
+int qcow2_pzero(const struct qcow2_file *f, uint64_t len, uint64_t offset)
 {
-	if (!len || !fallocate(q->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+	if (!len || !fallocate(f->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
 			       (off_t)len))
 		return 0;
 	while (len) {
 		uint64_t part = len < ZERO_BYTES ? len : ZERO_BYTES;
-		int rc = qcow2_pwrite(q, zeroes, part, offset);
+		int rc = qcow2_pwrite(f, zeroes, part, offset);
 
 		if (rc)
 			return rc;
@@ -160,33 +152,33 @@ int qcow2_pzero(const struct qcow2 *q, uint64_t len, uint64_t offset)
 	return 0;
 }
 
-void qcow2_set_lost_writes(struct qcow2 *q, int error)
+void qcow2_set_lost_writes(struct qcow2_file *f, int error)
 {
 	int none = 0;
 
-	__atomic_compare_exchange_n(&q->lost_writes, &none, error, false, __ATOMIC_RELAXED,
+	__atomic_compare_exchange_n(&f->lost_writes, &none, error, false, __ATOMIC_RELAXED,
 				    __ATOMIC_RELAXED);
 }
 
-int qcow2_sync(struct qcow2 *q)
+int qcow2_sync(struct qcow2_file *f)
 {
-	int error = qcow2_get_lost_writes(q);
+	int error = qcow2_get_lost_writes(f);
 
-	if (!error && fdatasync(q->fd)) {
+	if (!error && fdatasync(f->fd)) {
 		error = -errno;
-		qcow2_set_lost_writes(q, error);
+		qcow2_set_lost_writes(f, error);
 	}
 	return error;
 }
 
-int qcow2_damaged(struct qcow2 *q, const char *what, uint64_t offset)
+int qcow2_damaged(struct qcow2_file *f, const char *what, uint64_t offset)
 {
 	/* A guest can make us come here as often as it likes; once is enough. */
-	if (!q->unsafe)
+	if (!f->unsafe)
 		log_put(LOG_ERROR,
 			"disk %s: damaged at offset %#llx of the file: %s; the guest "
 			"gets I/O errors there; qemu-img check says more",
-			q->path, (unsigned long long)offset, what);
-	q->unsafe = true;
+			f->path, (unsigned long long)offset, what);
+	f->unsafe = true;
 	return -EIO;
 }

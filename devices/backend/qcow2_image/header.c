@@ -1,10 +1,10 @@
 /*
- * qcow2_image/header: what the header says, judged before anything believes it. See qcow2.h.
+ * qcow2_image/header: what the header says, judged before anything believes it. See file.h.
  *
  * Sizes in the header decide allocations only after they were compared with QEMU's limits and
  * with the file's own size.
  */
-#include "devices/backend/qcow2/qcow2.h"
+#include "devices/backend/qcow2_image/file.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -14,9 +14,9 @@
 /* What a message may show of a name from the file. */
 #define SHOWN 46u
 
-static int bad(const struct qcow2 *q, struct err *err, const char *what)
+static int bad(const struct qcow2_file *f, struct err *err, const char *what)
 {
-	return err_set(err, EINVAL, "disk %s: damaged qcow2 image: %s", q->path, what);
+	return err_set(err, EINVAL, "disk %s: damaged qcow2 image: %s", f->path, what);
 }
 
 /* Names from the file reach terminals: no control characters. */
@@ -29,61 +29,62 @@ static void printable(char *to, size_t room, const char *from, size_t len)
 	to[n] = '\0';
 }
 
-static bool misaligned(const struct qcow2 *q, uint64_t offset)
+static bool misaligned(const struct qcow2_file *f, uint64_t offset)
 {
-	return offset & (q->cluster_bytes - 1);
+	return offset & (f->cluster_bytes - 1);
 }
 
 /* A table of that many bytes lies inside the file (its last cluster may be cut short). */
-static bool inside(const struct qcow2 *q, uint64_t offset, uint64_t len)
+static bool inside(const struct qcow2_file *f, uint64_t offset, uint64_t len)
 {
-	return offset >= q->cluster_bytes && offset < q->image.size_bytes &&
-	       len <= q->file_bytes - offset;
+	return offset >= f->cluster_bytes && offset < f->image.size_bytes &&
+	       len <= f->bytes - offset;
 }
 
 /* --- features ------------------------------------------------------------------- */
 
-static int refuse_feature(const struct qcow2 *q, unsigned bit, const char *names, size_t len,
+static int refuse_feature(const struct qcow2_file *f, unsigned bit, const char *names, size_t len,
 			  struct err *err)
 {
 	char name[SHOWN + 1] = "";
 
 	for (; len >= sizeof(struct qcow2_feature); len -= sizeof(struct qcow2_feature)) {
-		const struct qcow2_feature *f = (const void *)names;
+		const struct qcow2_feature *feature = (const void *)names;
 
-		if (f->type == 0 && f->bit == bit)
-			printable(name, sizeof(name), f->name, sizeof(f->name));
-		names += sizeof(*f);
+		if (feature->type == 0 && feature->bit == bit)
+			printable(name, sizeof(name), feature->name, sizeof(feature->name));
+		names += sizeof(*feature);
 	}
 	return err_set(err, ENOTSUP,
 		       "disk %s: uses the qcow2 feature %s%s%s(incompatible feature "
 		       "bit %u), which is not supported",
-		       q->path, name[0] ? "\"" : "", name, name[0] ? "\" " : "", bit);
+		       f->path, name[0] ? "\"" : "", name, name[0] ? "\" " : "", bit);
 }
 
-static int check_features(const struct qcow2 *q, const char *names, size_t len, struct err *err)
+static int check_features(const struct qcow2_file *f, const char *names, size_t len,
+			  struct err *err)
 {
 	uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION;
-	uint64_t unknown = q->incompatible & ~known;
+	uint64_t unknown = f->incompatible & ~known;
 
-	if (q->incompatible & QCOW2_INCOMPAT_DATA_FILE)
+	if (f->incompatible & QCOW2_INCOMPAT_DATA_FILE)
 		return err_set(err, ENOTSUP,
 			       "disk %s: keeps its data in an external data file, "
 			       "which is not supported; qemu-img convert makes one file of it",
-			       q->path);
-	if (q->incompatible & QCOW2_INCOMPAT_EXTENDED_L2)
+			       f->path);
+	if (f->incompatible & QCOW2_INCOMPAT_EXTENDED_L2)
 		return err_set(err, ENOTSUP,
 			       "disk %s: has extended L2 entries (subclusters), "
 			       "which are not supported; qemu-img convert -o extended_l2=off "
 			       "makes an image without",
-			       q->path);
+			       f->path);
 	if (unknown)
-		return refuse_feature(q, (unsigned)__builtin_ctzll(unknown), names, len, err);
-	if (q->incompatible & QCOW2_INCOMPAT_CORRUPT && !q->store.readonly)
+		return refuse_feature(f, (unsigned)__builtin_ctzll(unknown), names, len, err);
+	if (f->incompatible & QCOW2_INCOMPAT_CORRUPT && f->will_write)
 		return err_set(err, EINVAL,
 			       "disk %s: is marked corrupt; open it ro, or repair it "
 			       "with qemu-img check -r all",
-			       q->path);
+			       f->path);
 	return 0;
 }
 
@@ -97,7 +98,7 @@ struct extensions {
 };
 
 /* The area ends where the backing file's name begins, or with the first cluster. */
-static int walk_extensions(const struct qcow2 *q, const char *first, uint64_t at, uint64_t end,
+static int walk_extensions(const struct qcow2_file *f, const char *first, uint64_t at, uint64_t end,
 			   struct extensions *out, struct err *err)
 {
 	while (end - at >= sizeof(struct qcow2_extension)) {
@@ -110,7 +111,7 @@ static int walk_extensions(const struct qcow2 *q, const char *first, uint64_t at
 		if (be32toh(ext.type) == QCOW2_EXT_END)
 			return 0;
 		if (len > end - at)
-			return bad(q, err, "a header extension is longer than the header");
+			return bad(f, err, "a header extension is longer than the header");
 		if (be32toh(ext.type) == QCOW2_EXT_FEATURES) {
 			out->features = first + at;
 			out->features_len = len;
@@ -124,7 +125,7 @@ static int walk_extensions(const struct qcow2 *q, const char *first, uint64_t at
 	return 0;
 }
 
-static int take_backing(struct qcow2 *q, const char *first, uint64_t first_len,
+static int take_backing(struct qcow2_file *f, const char *first, uint64_t first_len,
 			const struct qcow2_header *h, const struct extensions *ext, struct err *err)
 {
 	uint64_t offset = be64toh(h->backing_offset);
@@ -133,37 +134,37 @@ static int take_backing(struct qcow2 *q, const char *first, uint64_t first_len,
 	if (!offset)
 		return 0;
 	if (len > QCOW2_MAX_NAME || offset > first_len || len > first_len - offset)
-		return bad(q, err, "the backing file's name lies outside the first cluster");
+		return bad(f, err, "the backing file's name lies outside the first cluster");
 	if (!len)
 		return 0;
 	if (memchr(first + offset, '\0', len))
-		return bad(q, err, "the backing file's name contains a zero byte");
-	q->backing_name = strndup(first + offset, len);
-	if (!q->backing_name)
-		return err_sys(err, ENOMEM, "disk %s", q->path);
-	if (ext->has_format && (store_format_parse(ext->format, &q->backing_format) ||
-				q->backing_format == STORE_AUTO))
+		return bad(f, err, "the backing file's name contains a zero byte");
+	f->backing_name = strndup(first + offset, len);
+	if (!f->backing_name)
+		return err_sys(err, ENOMEM, "disk %s", f->path);
+	if (ext->has_format && (store_format_parse(ext->format, &f->backing_format) ||
+				f->backing_format == STORE_AUTO))
 		return err_set(err, ENOTSUP,
 			       "disk %s: its backing file has the format \"%s\"; only "
 			       "raw and qcow2 are supported",
-			       q->path, ext->format);
+			       f->path, ext->format);
 	return 0;
 }
 
 /* --- tables ----------------------------------------------------------------------- */
 
-static int load_table(struct qcow2 *q, uint64_t offset, uint64_t len, uint64_t **out,
+static int load_table(struct qcow2_file *f, uint64_t offset, uint64_t len, uint64_t **out,
 		      struct err *err)
 {
 	uint64_t *table = len ? malloc(len) : calloc(1, sizeof(*table));
 	int rc;
 
 	if (!table)
-		return err_sys(err, ENOMEM, "disk %s", q->path);
-	rc = qcow2_pread(q, table, len, offset);
+		return err_sys(err, ENOMEM, "disk %s", f->path);
+	rc = qcow2_pread(f, table, len, offset);
 	if (rc) {
 		free(table);
-		return err_sys(err, -rc, "disk %s: cannot read", q->path);
+		return err_sys(err, -rc, "disk %s: cannot read", f->path);
 	}
 	for (uint64_t i = 0; i < len / sizeof(*table); i++)
 		table[i] = be64toh(table[i]);
@@ -171,117 +172,115 @@ static int load_table(struct qcow2 *q, uint64_t offset, uint64_t len, uint64_t *
 	return 0;
 }
 
-static int take_l1(struct qcow2 *q, const struct qcow2_header *h, struct err *err)
+static int take_l1(struct qcow2_file *f, const struct qcow2_header *h, struct err *err)
 {
-	uint64_t per_l2 = q->cluster_bytes << q->l2_bits;
-	uint64_t want = q->store.size_bytes / per_l2 + !!(q->store.size_bytes % per_l2);
+	uint64_t per_l2 = f->cluster_bytes << f->l2_bits;
+	uint64_t want = f->disk_bytes / per_l2 + !!(f->disk_bytes % per_l2);
 	uint64_t bytes;
 
-	q->l1_size = be32toh(h->l1_size);
-	q->l1_offset = be64toh(h->l1_offset);
-	bytes = (uint64_t)q->l1_size * 8;
-	if (want > q->l1_size)
-		return bad(q, err, "the L1 table is too small for the disk's size");
+	f->l1.n = be32toh(h->l1_size);
+	f->l1.offset = be64toh(h->l1_offset);
+	bytes = (uint64_t)f->l1.n * 8;
+	if (want > f->l1.n)
+		return bad(f, err, "the L1 table is too small for the disk's size");
 	if (bytes > QCOW2_MAX_L1_BYTES)
-		return bad(q, err, "the L1 table is larger than 32 MiB");
-	if (bytes && (misaligned(q, q->l1_offset) || !inside(q, q->l1_offset, bytes)))
-		return bad(q, err, "the L1 table does not lie inside the file");
-	return load_table(q, q->l1_offset, bytes, &q->l1, err);
+		return bad(f, err, "the L1 table is larger than 32 MiB");
+	if (bytes && (misaligned(f, f->l1.offset) || !inside(f, f->l1.offset, bytes)))
+		return bad(f, err, "the L1 table does not lie inside the file");
+	return load_table(f, f->l1.offset, bytes, &f->l1.entry, err);
 }
 
-static int take_reftable(struct qcow2 *q, const struct qcow2_header *h, struct err *err)
+static int take_reftable(struct qcow2_file *f, const struct qcow2_header *h, struct err *err)
 {
 	uint64_t bytes;
 
-	q->reftable_offset = be64toh(h->reftable_offset);
-	q->reftable_clusters = be32toh(h->reftable_clusters);
+	f->reftable.offset = be64toh(h->reftable_offset);
+	f->reftable.clusters = be32toh(h->reftable_clusters);
 	/* Readers have no use for it. */
-	if (q->store.readonly)
+	if (!f->will_write)
 		return 0;
-	bytes = (uint64_t)q->reftable_clusters << q->cluster_bits;
+	bytes = (uint64_t)f->reftable.clusters << f->cluster_bits;
 	if (!bytes || bytes > QCOW2_MAX_REFTABLE_BYTES)
-		return bad(q, err, "the refcount table is empty or larger than 8 MiB");
-	if (misaligned(q, q->reftable_offset) || !inside(q, q->reftable_offset, bytes))
-		return bad(q, err, "the refcount table does not lie inside the file");
-	q->reftable_size = bytes / 8;
-	return load_table(q, q->reftable_offset, bytes, &q->reftable, err);
+		return bad(f, err, "the refcount table is empty or larger than 8 MiB");
+	if (misaligned(f, f->reftable.offset) || !inside(f, f->reftable.offset, bytes))
+		return bad(f, err, "the refcount table does not lie inside the file");
+	f->reftable.n = bytes / 8;
+	return load_table(f, f->reftable.offset, bytes, &f->reftable.entry, err);
 }
 
-static int take_snapshots(struct qcow2 *q, const struct qcow2_header *h, struct err *err)
+static int take_snapshots(struct qcow2_file *f, const struct qcow2_header *h, struct err *err)
 {
-	q->nsnapshots = be32toh(h->nsnapshots);
-	q->snapshots_offset = be64toh(h->snapshots_offset);
-	if (q->nsnapshots > QCOW2_MAX_SNAPSHOTS)
-		return bad(q, err, "more than 65536 snapshots");
-	if (q->nsnapshots &&
-	    (misaligned(q, q->snapshots_offset) || !inside(q, q->snapshots_offset, 1)))
-		return bad(q, err, "the snapshot table does not lie inside the file");
+	f->nsnapshots = be32toh(h->nsnapshots);
+	f->snapshots_offset = be64toh(h->snapshots_offset);
+	if (f->nsnapshots > QCOW2_MAX_SNAPSHOTS)
+		return bad(f, err, "more than 65536 snapshots");
+	if (f->nsnapshots &&
+	    (misaligned(f, f->snapshots_offset) || !inside(f, f->snapshots_offset, 1)))
+		return bad(f, err, "the snapshot table does not lie inside the file");
 	return 0;
 }
 
 /* --- the header itself -------------------------------------------------------------- */
 
-static int take_geometry(struct qcow2 *q, const struct qcow2_header *h, struct err *err)
+static int take_geometry(struct qcow2_file *f, const struct qcow2_header *h, struct err *err)
 {
-	q->cluster_bits = be32toh(h->cluster_bits);
-	if (q->cluster_bits < QCOW2_MIN_CLUSTER_BITS || q->cluster_bits > QCOW2_MAX_CLUSTER_BITS)
-		return bad(q, err, "its cluster size is not between 512 bytes and 2 MiB");
-	q->cluster_bytes = 1ull << q->cluster_bits;
-	q->l2_bits = q->cluster_bits - 3;
-	q->slice_bytes = q->cluster_bytes < QCOW2_SLICE_BYTES ? (uint32_t)q->cluster_bytes :
-								QCOW2_SLICE_BYTES;
-	q->file_bytes = qcow2_round_up(q, q->image.size_bytes);
-	q->store.size_bytes = be64toh(h->size);
-	if (q->store.size_bytes > INT64_MAX)
-		return bad(q, err, "the disk's size is beyond all bounds");
+	f->cluster_bits = be32toh(h->cluster_bits);
+	if (f->cluster_bits < QCOW2_MIN_CLUSTER_BITS || f->cluster_bits > QCOW2_MAX_CLUSTER_BITS)
+		return bad(f, err, "its cluster size is not between 512 bytes and 2 MiB");
+	f->cluster_bytes = 1ull << f->cluster_bits;
+	f->l2_bits = f->cluster_bits - 3;
+	f->bytes = qcow2_round_up(f, f->image.size_bytes);
+	f->disk_bytes = be64toh(h->size);
+	if (f->disk_bytes > INT64_MAX)
+		return bad(f, err, "the disk's size is beyond all bounds");
 	return 0;
 }
 
-static int take_v3(struct qcow2 *q, const struct qcow2_header *h, uint32_t *header_len,
+static int take_v3(struct qcow2_file *f, const struct qcow2_header *h, uint32_t *header_len,
 		   struct err *err)
 {
 	uint8_t type = 0;
 
-	q->refcount_order = 4;
+	f->refcount_order = 4;
 	*header_len = QCOW2_V2_HEADER_BYTES;
-	if (q->version >= 3) {
-		q->incompatible = be64toh(h->incompatible);
-		q->compatible = be64toh(h->compatible);
-		q->autoclear = be64toh(h->autoclear);
-		q->refcount_order = be32toh(h->refcount_order);
+	if (f->version >= 3) {
+		f->incompatible = be64toh(h->incompatible);
+		f->compatible = be64toh(h->compatible);
+		f->autoclear = be64toh(h->autoclear);
+		f->refcount_order = be32toh(h->refcount_order);
 		*header_len = be32toh(h->header_len);
 		if (*header_len < QCOW2_V3_HEADER_BYTES || *header_len % 8 ||
-		    *header_len > q->cluster_bytes)
-			return bad(q, err, "its header has an impossible length");
+		    *header_len > f->cluster_bytes)
+			return bad(f, err, "its header has an impossible length");
 		if (*header_len > QCOW2_V3_HEADER_BYTES)
 			type = h->compression_type;
 	}
-	if (q->refcount_order > 6)
-		return bad(q, err, "refcounts of more than 64 bits");
-	q->refblock_bits = q->cluster_bits + 3 - q->refcount_order;
-	q->refcount_max = ~0ull >> (64 - (1u << q->refcount_order));
+	if (f->refcount_order > 6)
+		return bad(f, err, "refcounts of more than 64 bits");
+	f->refblock_bits = f->cluster_bits + 3 - f->refcount_order;
+	f->refcount_max = ~0ull >> (64 - (1u << f->refcount_order));
 	if (type > 1)
 		return err_set(err, ENOTSUP,
 			       "disk %s: compression type %u is not supported (zlib and zstd are)",
-			       q->path, type);
-	if (!type != !(q->incompatible & QCOW2_INCOMPAT_COMPRESSION))
-		return bad(q, err,
+			       f->path, type);
+	if (!type != !(f->incompatible & QCOW2_INCOMPAT_COMPRESSION))
+		return bad(f, err,
 			   "the compression type and its feature bit contradict each other");
-	q->zstd = type == 1;
+	f->zstd = type == 1;
 	return 0;
 }
 
-static int check_crypt(const struct qcow2 *q, uint32_t method, struct err *err)
+static int check_crypt(const struct qcow2_file *f, uint32_t method, struct err *err)
 {
 	if (!method)
 		return 0;
-	return err_set(err, ENOTSUP, "disk %s: is encrypted (%s), which is not supported", q->path,
+	return err_set(err, ENOTSUP, "disk %s: is encrypted (%s), which is not supported", f->path,
 		       method == 1 ? "AES" :
 		       method == 2 ? "LUKS" :
 				     "unknown method");
 }
 
-static int parse(struct qcow2 *q, const char *first, uint64_t first_len, struct err *err)
+static int parse(struct qcow2_file *f, const char *first, uint64_t first_len, struct err *err)
 {
 	const struct qcow2_header *h = (const void *)first;
 	struct extensions ext = { 0 };
@@ -289,49 +288,49 @@ static int parse(struct qcow2 *q, const char *first, uint64_t first_len, struct 
 	uint32_t header_len;
 	int rc;
 
-	rc = take_geometry(q, h, err);
+	rc = take_geometry(f, h, err);
 	if (!rc)
-		rc = take_v3(q, h, &header_len, err);
+		rc = take_v3(f, h, &header_len, err);
 	if (rc)
 		return rc;
-	end = q->cluster_bytes < first_len ? q->cluster_bytes : first_len;
+	end = f->cluster_bytes < first_len ? f->cluster_bytes : first_len;
 	if (name && name < end)
 		end = name;
 	if (end > header_len)
-		rc = walk_extensions(q, first, header_len, end, &ext, err);
+		rc = walk_extensions(f, first, header_len, end, &ext, err);
 	if (!rc)
-		rc = check_features(q, ext.features, ext.features_len, err);
+		rc = check_features(f, ext.features, ext.features_len, err);
 	if (!rc)
-		rc = check_crypt(q, be32toh(h->crypt_method), err);
+		rc = check_crypt(f, be32toh(h->crypt_method), err);
 	if (!rc)
-		rc = take_backing(q, first, first_len, h, &ext, err);
+		rc = take_backing(f, first, first_len, h, &ext, err);
 	if (!rc)
-		rc = take_l1(q, h, err);
+		rc = take_l1(f, h, err);
 	if (!rc)
-		rc = take_reftable(q, h, err);
+		rc = take_reftable(f, h, err);
 	if (!rc)
-		rc = take_snapshots(q, h, err);
+		rc = take_snapshots(f, h, err);
 	return rc;
 }
 
-static int check_magic(struct qcow2 *q, const struct qcow2_header *h, struct err *err)
+static int check_magic(struct qcow2_file *f, const struct qcow2_header *h, struct err *err)
 {
-	if (q->image.size_bytes < QCOW2_V2_HEADER_BYTES || be32toh(h->magic) != QCOW2_MAGIC)
+	if (f->image.size_bytes < QCOW2_V2_HEADER_BYTES || be32toh(h->magic) != QCOW2_MAGIC)
 		return err_set(err, EINVAL,
 			       "disk %s: is not a qcow2 image (format=raw opens it as it is)",
-			       q->path);
-	q->version = be32toh(h->version);
-	if (q->version != 2 && q->version != 3)
+			       f->path);
+	f->version = be32toh(h->version);
+	if (f->version != 2 && f->version != 3)
 		return err_set(err, ENOTSUP,
 			       "disk %s: is a qcow image of version %u; versions 2 and "
 			       "3 are supported",
-			       q->path, q->version);
-	if (q->version == 3 && q->image.size_bytes < QCOW2_V3_HEADER_BYTES)
-		return bad(q, err, "its header is cut short");
+			       f->path, f->version);
+	if (f->version == 3 && f->image.size_bytes < QCOW2_V3_HEADER_BYTES)
+		return bad(f, err, "its header is cut short");
 	return 0;
 }
 
-int qcow2_header_load(struct qcow2 *q, struct err *err)
+int qcow2_header_load(struct qcow2_file *f, struct err *err)
 {
 	/* Header, extensions and name lie in the first cluster, and what matters at its start. */
 	uint64_t want = 1u << QCOW2_MAX_CLUSTER_BITS;
@@ -339,41 +338,41 @@ int qcow2_header_load(struct qcow2 *q, struct err *err)
 	char *first;
 	int rc;
 
-	rc = qcow2_pread(q, &h, sizeof(h), 0);
+	rc = qcow2_pread(f, &h, sizeof(h), 0);
 	if (rc)
-		return err_sys(err, -rc, "disk %s: cannot read", q->path);
-	rc = check_magic(q, &h, err);
+		return err_sys(err, -rc, "disk %s: cannot read", f->path);
+	rc = check_magic(f, &h, err);
 	if (rc)
 		return rc;
 	if (be32toh(h.cluster_bits) < QCOW2_MAX_CLUSTER_BITS)
 		want = 1ull << (be32toh(h.cluster_bits) < 9 ? 9 : be32toh(h.cluster_bits));
-	if (want > q->image.size_bytes)
-		want = q->image.size_bytes;
+	if (want > f->image.size_bytes)
+		want = f->image.size_bytes;
 	first = calloc(1, want < sizeof(h) ? sizeof(h) : want);
 	if (!first)
-		return err_sys(err, ENOMEM, "disk %s", q->path);
-	rc = qcow2_pread(q, first, want, 0);
-	rc = rc ? err_sys(err, -rc, "disk %s: cannot read", q->path) : parse(q, first, want, err);
+		return err_sys(err, ENOMEM, "disk %s", f->path);
+	rc = qcow2_pread(f, first, want, 0);
+	rc = rc ? err_sys(err, -rc, "disk %s: cannot read", f->path) : parse(f, first, want, err);
 	free(first);
 	return rc;
 }
 
-int qcow2_header_patch(struct qcow2 *q, uint64_t offset, const void *bytes, uint64_t len)
+int qcow2_header_patch(struct qcow2_file *f, uint64_t offset, const void *bytes, uint64_t len)
 {
-	int rc = qcow2_pwrite(q, bytes, len, offset);
+	int rc = qcow2_pwrite(f, bytes, len, offset);
 
-	return rc ? rc : qcow2_sync(q);
+	return rc ? rc : qcow2_sync(f);
 }
 
-int qcow2_header_incompatible(struct qcow2 *q, uint64_t features)
+int qcow2_header_incompatible(struct qcow2_file *f, uint64_t features)
 {
 	uint64_t be = htobe64(features);
 	int rc;
 
-	if (q->version < 3)
+	if (f->version < 3)
 		return 0;
-	rc = qcow2_header_patch(q, offsetof(struct qcow2_header, incompatible), &be, sizeof(be));
+	rc = qcow2_header_patch(f, offsetof(struct qcow2_header, incompatible), &be, sizeof(be));
 	if (!rc)
-		q->incompatible = features;
+		f->incompatible = features;
 	return rc;
 }

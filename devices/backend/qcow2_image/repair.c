@@ -1,7 +1,7 @@
 /*
- * qcow2_image/repair: what qcow2_check found is put right. See qcow2_image/check.h.
+ * qcow2_image/repair: qcow2_check: look, put right what can be, look again. See check.h.
  *
- * In an order that is safe to be interrupted in: refcounts grow, => COPIED flags become right,
+ * Repair goes in an order that is safe to be interrupted in: refcounts grow, => COPIED flags become right,
  * => refcounts shrink, => the header's flags are cleared. If the refcounts' own tables are damaged or
  * too small, new ones are written behind the end of the file, => and the header is turned to them.
  */
@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "devices/backend/qcow2_image/check_impl.h"
+#include "devices/backend/qcow2_image/refcount_entry.h"
 
 #define AUTOCLEAR_BITMAPS 1ull
 
@@ -25,34 +26,34 @@ enum direction { RAISE, LOWER };
 
 static int fix_block(struct check *c, uint64_t b, uint8_t *block, enum direction how)
 {
-	const struct qcow2 *q = c->q;
-	uint64_t first = b << q->refblock_bits;
+	const struct qcow2_file *f = &c->file;
+	uint64_t first = b << f->refblock_bits;
 	bool changed = false;
-	int rc = qcow2_pread(q, block, q->cluster_bytes, c->reftable[b]);
+	int rc = qcow2_pread(f, block, f->cluster_bytes, c->reftable[b]);
 
-	for (uint64_t i = 0; !rc && i < 1ull << q->refblock_bits && first + i < c->nclusters; i++) {
-		uint64_t stored = qcow2_check_refcount_get(block, q->refcount_order, i);
+	for (uint64_t i = 0; !rc && i < 1ull << f->refblock_bits && first + i < c->nclusters; i++) {
+		uint64_t stored = qcow2_refcount_get(block, f->refcount_order, i);
 		uint64_t used = c->refs[first + i];
 
 		if (how == RAISE ? used <= stored : used >= stored)
 			continue;
-		qcow2_check_refcount_set(block, q->refcount_order, i, used);
+		qcow2_refcount_put(block, f->refcount_order, i, used);
 		changed = true;
 	}
-	return rc || !changed ? rc : qcow2_pwrite(q, block, q->cluster_bytes, c->reftable[b]);
+	return rc || !changed ? rc : qcow2_pwrite(f, block, f->cluster_bytes, c->reftable[b]);
 }
 
 static int fix_refcounts(struct check *c, enum direction how)
 {
-	uint8_t *block = malloc(c->q->cluster_bytes);
+	uint8_t *block = malloc(c->file.cluster_bytes);
 	int rc = block ? 0 : -ENOMEM;
 
-	for (uint64_t b = 0; !rc && b < c->reftable_size && b << c->q->refblock_bits < c->nclusters;
-	     b++)
+	for (uint64_t b = 0;
+	     !rc && b < c->reftable_size && b << c->file.refblock_bits < c->nclusters; b++)
 		if (c->reftable[b])
 			rc = fix_block(c, b, block, how);
 	free(block);
-	return rc ? rc : qcow2_sync(c->q);
+	return rc ? rc : qcow2_sync(&c->file);
 }
 
 static bool fix_entry(const struct check *c, uint64_t *entry)
@@ -65,22 +66,22 @@ static bool fix_entry(const struct check *c, uint64_t *entry)
 
 static int fix_copied(struct check *c)
 {
-	struct qcow2 *q = c->q;
-	uint64_t *l2 = malloc(q->cluster_bytes);
+	struct qcow2_file *f = &c->file;
+	uint64_t *l2 = malloc(f->cluster_bytes);
 	int rc = l2 ? 0 : -ENOMEM;
 
-	for (uint64_t i = 0; !rc && i < q->l1_size; i++) {
-		uint64_t offset = qcow2_check_l2_of(c, q->l1[i]);
+	for (uint64_t i = 0; !rc && i < f->l1.n; i++) {
+		uint64_t offset = qcow2_check_l2_of(c, f->l1.entry[i]);
 		bool changed = false;
 
-		if (fix_entry(c, &q->l1[i])) {
-			uint64_t be = htobe64(q->l1[i]);
+		if (fix_entry(c, &f->l1.entry[i])) {
+			uint64_t be = htobe64(f->l1.entry[i]);
 
-			rc = qcow2_pwrite(q, &be, sizeof(be), q->l1_offset + i * 8);
+			rc = qcow2_pwrite(f, &be, sizeof(be), f->l1.offset + i * 8);
 		}
 		if (!rc && offset)
-			rc = qcow2_pread(q, l2, q->cluster_bytes, offset);
-		for (uint64_t e = 0; !rc && offset && e < 1ull << q->l2_bits; e++) {
+			rc = qcow2_pread(f, l2, f->cluster_bytes, offset);
+		for (uint64_t e = 0; !rc && offset && e < 1ull << f->l2_bits; e++) {
 			uint64_t entry = be64toh(l2[e]);
 
 			if (!fix_entry(c, &entry))
@@ -89,10 +90,10 @@ static int fix_copied(struct check *c)
 			changed = true;
 		}
 		if (!rc && changed)
-			rc = qcow2_pwrite(q, l2, q->cluster_bytes, offset);
+			rc = qcow2_pwrite(f, l2, f->cluster_bytes, offset);
 	}
 	free(l2);
-	return rc ? rc : qcow2_sync(q);
+	return rc ? rc : qcow2_sync(f);
 }
 
 /* --- anew ------------------------------------------------------------------------------------ */
@@ -104,32 +105,32 @@ struct rebuilt {
 /* The old tables are used no more. */
 static void drop_old(struct check *c)
 {
-	uint64_t table = c->q->reftable_offset >> c->q->cluster_bits;
+	uint64_t table = c->file.reftable.offset >> c->file.cluster_bits;
 
 	for (uint64_t i = 0; i < c->reftable_size; i++)
 		if (c->reftable[i])
-			c->refs[c->reftable[i] >> c->q->cluster_bits]--;
-	for (uint64_t i = 0; c->reftable && i < c->q->reftable_clusters; i++)
+			c->refs[c->reftable[i] >> c->file.cluster_bits]--;
+	for (uint64_t i = 0; c->reftable && i < c->file.reftable.clusters; i++)
 		if (table + i < c->nclusters && c->refs[table + i])
 			c->refs[table + i]--;
 }
 
 static int put_blocks(struct check *c, const struct rebuilt *r)
 {
-	const struct qcow2 *q = c->q;
-	uint8_t *block = malloc(q->cluster_bytes);
+	const struct qcow2_file *f = &c->file;
+	uint8_t *block = malloc(f->cluster_bytes);
 	int rc = block ? 0 : -ENOMEM;
 
 	for (uint64_t b = 0; !rc && b < r->nblocks; b++) {
-		memset(block, 0, q->cluster_bytes);
-		for (uint64_t i = 0; i < 1ull << q->refblock_bits; i++) {
-			uint64_t cluster = (b << q->refblock_bits) + i;
+		memset(block, 0, f->cluster_bytes);
+		for (uint64_t i = 0; i < 1ull << f->refblock_bits; i++) {
+			uint64_t cluster = (b << f->refblock_bits) + i;
 			uint64_t n = cluster < c->nclusters ? c->refs[cluster] : cluster < r->total;
 
-			qcow2_check_refcount_set(block, q->refcount_order, i, n);
+			qcow2_refcount_put(block, f->refcount_order, i, n);
 		}
-		rc = qcow2_pwrite(q, block, q->cluster_bytes,
-				  (c->nclusters + b) << q->cluster_bits);
+		rc = qcow2_pwrite(f, block, f->cluster_bytes,
+				  (c->nclusters + b) << f->cluster_bits);
 	}
 	free(block);
 	return rc;
@@ -137,9 +138,9 @@ static int put_blocks(struct check *c, const struct rebuilt *r)
 
 static int put_table(struct check *c, const struct rebuilt *r)
 {
-	struct qcow2 *q = c->q;
-	uint64_t offset = (c->nclusters + r->nblocks) << q->cluster_bits;
-	uint64_t bytes = r->ntable << q->cluster_bits;
+	struct qcow2_file *f = &c->file;
+	uint64_t offset = (c->nclusters + r->nblocks) << f->cluster_bits;
+	uint64_t bytes = r->ntable << f->cluster_bits;
 	struct {
 		uint64_t offset;
 		uint32_t clusters;
@@ -150,31 +151,31 @@ static int put_table(struct check *c, const struct rebuilt *r)
 	if (!table)
 		return -ENOMEM;
 	for (uint64_t b = 0; b < r->nblocks; b++)
-		table[b] = htobe64((c->nclusters + b) << q->cluster_bits);
-	rc = qcow2_pwrite(q, table, bytes, offset);
+		table[b] = htobe64((c->nclusters + b) << f->cluster_bits);
+	rc = qcow2_pwrite(f, table, bytes, offset);
 	free(table);
 	if (!rc)
-		rc = qcow2_sync(q);
+		rc = qcow2_sync(f);
 	_Static_assert(offsetof(struct qcow2_header, reftable_clusters) ==
 			       offsetof(struct qcow2_header, reftable_offset) + 8,
 		       "one write");
 	return rc ? rc :
-		    qcow2_header_patch(q, offsetof(struct qcow2_header, reftable_offset), &field,
+		    qcow2_header_patch(f, offsetof(struct qcow2_header, reftable_offset), &field,
 				       sizeof(field));
 }
 
 static int rebuild(struct check *c)
 {
-	const struct qcow2 *q = c->q;
+	const struct qcow2_file *f = &c->file;
 	struct rebuilt r = { 0 };
 	int rc;
 
 	do {
 		r.total = c->nclusters + r.nblocks + r.ntable;
-		r.nblocks = div_up(r.total, 1ull << q->refblock_bits);
-		r.ntable = div_up(r.nblocks * 8, q->cluster_bytes);
+		r.nblocks = div_up(r.total, 1ull << f->refblock_bits);
+		r.ntable = div_up(r.nblocks * 8, f->cluster_bytes);
 	} while (r.total != c->nclusters + r.nblocks + r.ntable);
-	if (r.ntable << q->cluster_bits > QCOW2_MAX_REFTABLE_BYTES)
+	if (r.ntable << f->cluster_bits > QCOW2_MAX_REFTABLE_BYTES)
 		return -EFBIG;
 	drop_old(c);
 	rc = put_blocks(c, &r);
@@ -186,7 +187,7 @@ static int rebuild(struct check *c)
 static bool fits(const struct check *c)
 {
 	for (uint64_t i = 0; i < c->nclusters; i++)
-		if (c->refs[i] > c->q->refcount_max)
+		if (c->refs[i] > c->file.refcount_max)
 			return false;
 	return true;
 }
@@ -212,8 +213,8 @@ static int fix(struct check *c, bool all)
 
 static int repair(struct check *c, struct err *err)
 {
-	struct qcow2 *q = c->q;
-	bool dirty = q->incompatible & QCOW2_INCOMPAT_DIRTY;
+	struct qcow2_file *f = &c->file;
+	bool dirty = f->incompatible & QCOW2_INCOMPAT_DIRTY;
 	bool all = c->out->repair == QCOW2_REPAIR_ALL || dirty;
 	bool whole;
 	int rc;
@@ -222,20 +223,20 @@ static int repair(struct check *c, struct err *err)
 		return err_set(err, EOVERFLOW,
 			       "disk %s: a cluster is used more often than refcounts of "
 			       "%u bits can tell",
-			       q->path, 1u << q->refcount_order);
+			       f->path, 1u << f->refcount_order);
 	if (c->lost && all && c->rebuild)
 		return err_set(err, EIO,
 			       "disk %s: too much is damaged to be repaired; convert it, to save "
 			       "what can be read",
-			       q->path);
+			       f->path);
 	rc = fix(c, all);
 	/* All that was wrong is right now, if it was of these kinds. */
 	whole = !c->lost && (all ? c->corruptions == c->too_low + c->copied_wrong || c->rebuild :
 				   !c->corruptions);
-	if (!rc && whole && q->incompatible & (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT))
-		rc = qcow2_header_incompatible(q, q->incompatible & ~(QCOW2_INCOMPAT_DIRTY |
+	if (!rc && whole && f->incompatible & (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT))
+		rc = qcow2_header_incompatible(f, f->incompatible & ~(QCOW2_INCOMPAT_DIRTY |
 								      QCOW2_INCOMPAT_CORRUPT));
-	return rc ? err_sys(err, -rc, "disk %s: cannot repair", q->path) : 0;
+	return rc ? err_sys(err, -rc, "disk %s: cannot repair", f->path) : 0;
 }
 
 /* --- all of it ---------------------------------------------------------------------------------- */
@@ -243,7 +244,7 @@ static int repair(struct check *c, struct err *err)
 /* A sparse file costs its maker nothing, and must not cost us more. */
 static int check_size(const struct check *c, struct err *err)
 {
-	uint64_t n = c->q->file_bytes >> c->q->cluster_bits;
+	uint64_t n = c->file.bytes >> c->file.cluster_bits;
 	bool more = c->out->at_open && n <= QCOW2_CHECK_MAX;
 
 	if (n <= (c->out->at_open ? QCOW2_CHECK_MAX_OPEN : QCOW2_CHECK_MAX))
@@ -251,18 +252,19 @@ static int check_size(const struct check *c, struct err *err)
 	return err_set(err, EFBIG,
 		       "disk %s: its file has %llu clusters of %llu bytes, too many to count "
 		       "their uses%s",
-		       c->q->path, (unsigned long long)n, (unsigned long long)c->q->cluster_bytes,
+		       c->file.path, (unsigned long long)n,
+		       (unsigned long long)c->file.cluster_bytes,
 		       more ? " whenever it is opened; bantam image check --repair does it" :
 			      "; if it can be read, convert it with larger clusters");
 }
 
 static int begin(struct check *c, const char *path, bool write, struct err *err)
 {
-	int rc = qcow2_inspect(path, write ? QCOW2_LOCK_WRITE : QCOW2_LOCK_READ, &c->q, err);
+	int rc = qcow2_file_open(&c->file, path, write ? QCOW2_REPAIR : QCOW2_READ, false, err);
 
 	if (rc)
 		return rc;
-	if (c->q->autoclear & AUTOCLEAR_BITMAPS)
+	if (c->file.autoclear & AUTOCLEAR_BITMAPS)
 		return err_set(err, ENOTSUP,
 			       "disk %s: has dirty bitmaps, which are not supported; "
 			       "qemu-img check knows them",
@@ -283,7 +285,7 @@ int qcow2_check(struct qcow2_check *out, const char *path, struct err *err)
 	out->corruptions = c.corruptions;
 	out->leaks = c.leaks;
 	out->corruptions_fixed = out->leaks_fixed = 0;
-	dirty = !rc && c.q->incompatible & (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
+	dirty = !rc && c.file.incompatible & (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
 	if (!rc && wanted && (c.corruptions || c.leaks || dirty)) {
 		rc = repair(&c, err);
 		qcow2_check_pass_end(&c);
@@ -298,8 +300,9 @@ int qcow2_check(struct qcow2_check *out, const char *path, struct err *err)
 			out->leaks_fixed = out->leaks > c.leaks ? out->leaks - c.leaks : 0;
 			out->corruptions = c.corruptions;
 			out->leaks = c.leaks;
-			out->dirty_fixed = dirty && !(c.q->incompatible & (QCOW2_INCOMPAT_DIRTY |
-									   QCOW2_INCOMPAT_CORRUPT));
+			out->dirty_fixed = dirty &&
+					   !(c.file.incompatible &
+					     (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT));
 		}
 	}
 	qcow2_check_pass_end(&c);

@@ -1,0 +1,39 @@
+/* qcow2/commit: metadata to the medium ("Crash consistency" in qcow2.h). For the engine. */
+#ifndef BANTAM_QCOW2_COMMIT_H
+#define BANTAM_QCOW2_COMMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct qcow2;
+
+/* Entries [lo, hi) of a table; equal: none. */
+struct qcow2_range {
+	uint64_t lo, hi;
+};
+
+/* What is newer in memory than in the file, beside the cache's dirty slices. */
+struct qcow2_changes {
+	struct qcow2_range l1, reftable;
+	bool reftable_moved; /* its offset and clusters are not in the header yet */
+	bool committing;     /* a commit runs; others wait */
+	bool want_commit;    /* too much is dirty or freed: the next change waits for a commit */
+};
+
+static inline void qcow2_range_add(struct qcow2_range *r, uint64_t lo, uint64_t hi)
+{
+	if (r->lo == r->hi) {
+		*r = (struct qcow2_range){ lo, hi };
+		return;
+	}
+	r->lo = lo < r->lo ? lo : r->lo;
+	r->hi = hi > r->hi ? hi : r->hi;
+}
+
+/*
+ * All changes that were made before are on the medium then, and what they refer to. Without the
+ * lock; one at a time, others wait. 0 or -errno: what was not written stays dirty.
+ */
+int qcow2_commit(struct qcow2 *q);
+
+#endif

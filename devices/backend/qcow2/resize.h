@@ -1,0 +1,10 @@
+/* qcow2/resize: another size for the disk. For the engine. */
+#ifndef BANTAM_QCOW2_RESIZE_H
+#define BANTAM_QCOW2_RESIZE_H
+
+#include "devices/backend/store/store.h"
+
+/* store_ops.resize. */
+int qcow2_resize(struct store *s, uint64_t size, struct err *err);
+
+#endif

@@ -1,0 +1,60 @@
+/* qcow2_image/file_open: opening and closing an image's file. See file.h. */
+#include "devices/backend/qcow2_image/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Without a lock: a VM may go on writing. */
+static int glance(struct store_image *image, const char *path, struct err *err)
+{
+	struct stat st;
+	int rc;
+
+	image->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (image->fd < 0 || fstat(image->fd, &st))
+		return err_sys(err, errno, "disk %s", path);
+	image->is_block = S_ISBLK(st.st_mode);
+	if (!S_ISREG(st.st_mode) && !image->is_block)
+		return err_set(err, EINVAL, "disk %s: neither a file nor a block device", path);
+	rc = store_image_size(image, &image->size_bytes);
+	return rc ? err_sys(err, -rc, "disk %s", path) : 0;
+}
+
+int qcow2_file_open(struct qcow2_file *f, const char *path, enum qcow2_access access, bool direct,
+		    struct err *err)
+{
+	bool readonly = access == QCOW2_GLANCE || access == QCOW2_READ;
+	int rc;
+
+	*f = (struct qcow2_file){ .will_write = access == QCOW2_WRITE,
+				  .image = { .fd = -1, .cached_fd = -1 } };
+	f->path = strdup(path);
+	if (!f->path)
+		rc = err_sys(err, ENOMEM, "disk %s", path);
+	else if (access == QCOW2_GLANCE)
+		rc = glance(&f->image, path, err);
+	else
+		rc = store_image_open(&f->image, path, readonly, direct, err);
+	f->fd = f->image.cached_fd >= 0 ? f->image.cached_fd : f->image.fd;
+	if (!rc)
+		rc = qcow2_header_load(f, err);
+	if (rc)
+		qcow2_file_close(f);
+	return rc;
+}
+
+void qcow2_file_close(struct qcow2_file *f)
+{
+	/* All zeroes: never opened, and fd 0 is not ours. */
+	if (f->path)
+		store_image_close(&f->image);
+	free(f->l1.entry);
+	free(f->reftable.entry);
+	free(f->backing_name);
+	free(f->path);
+	*f = (struct qcow2_file){ .image = { .fd = -1, .cached_fd = -1 } };
+}
