@@ -34,7 +34,7 @@ static const struct chardev_ops no_ops;
 
 /* --- output ---------------------------------------------------------------- */
 
-void chardev_wake(const struct chardev *chr)
+static void wake_loop(const struct chardev *chr)
 {
 	uint64_t one = 1;
 
@@ -94,7 +94,7 @@ size_t chardev_write(struct chardev *chr, const void *buf, size_t len)
 	}
 	pthread_mutex_unlock(&chr->lock);
 	if (wake)
-		chardev_wake(chr);
+		wake_loop(chr);
 	return direct + len;
 }
 
@@ -387,7 +387,7 @@ int chardev_watch_input(struct chardev *chr)
 	rc = loop_watch_fd(chr->loop, chr->in_fd, EPOLLIN, io_ready, chr, &chr->in_watch);
 	if (rc == -EPERM) {
 		chr->in_always = true;
-		chardev_wake(chr);
+		wake_loop(chr);
 		rc = 0;
 	}
 	return rc;
@@ -404,7 +404,7 @@ void chardev_unwatch(struct chardev *chr)
 void chardev_resume(struct chardev *chr)
 {
 	if (atomic_load(&chr->in_paused) && atomic_exchange(&chr->in_paused, false))
-		chardev_wake(chr);
+		wake_loop(chr);
 }
 
 static void event_ready(void *opaque)
@@ -487,7 +487,7 @@ void chardev_attach(struct chardev *chr, const struct chardev_user *user)
 	if (chr->ops->attached)
 		chr->ops->attached(chr);
 	if (chr->ops->begin)
-		chardev_wake(chr);
+		wake_loop(chr);
 }
 
 /* What the guest said last is what a person needs most: wait for it, but not for ever. */

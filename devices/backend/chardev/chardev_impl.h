@@ -120,7 +120,6 @@ void chardev_update_events(struct chardev *chr);
 void chardev_connect(struct chardev *chr, bool connected);
 /* Say once that output is lost. */
 void chardev_fail(struct chardev *chr, int error);
-void chardev_wake(const struct chardev *chr);
 /* A signal that a bad sink raises (SIGPIPE) shall not kill; main ignores SIGXFSZ. */
 void chardev_ignore_signal(int sig);
 

@@ -73,11 +73,7 @@ struct aio {
 /* engine: "auto" (the ring if the host lets us, else threads), "io_uring", "threads". */
 int disk_aio_create(const struct aio_config *cfg, const char *engine, struct aio **out,
 		    struct err *err);
-int disk_aio_uring_create(const struct aio_config *cfg, struct aio **out, struct err *err);
 int disk_aio_threads_create(const struct aio_config *cfg, struct aio **out, struct err *err);
-
-/* One operation, now, in this thread: bytes, 0 or -errno. */
-int64_t disk_aio_run(int fd, const struct aio_op *op);
 
 static inline void aio_submit(struct aio *aio, struct aio_op *op)
 {

@@ -79,7 +79,8 @@ static int64_t transfer(int fd, const struct aio_op *op, int flags)
 			flags | (op->dsync ? RWF_DSYNC : 0));
 }
 
-int64_t disk_aio_run(int fd, const struct aio_op *op)
+/* One operation, now, in this thread: bytes, 0 or -errno. */
+static int64_t run_op(int fd, const struct aio_op *op)
 {
 	uint64_t range[2] = { op->offset, op->len_bytes };
 	int64_t n;
@@ -126,7 +127,7 @@ static void *pool_main(void *opaque)
 		}
 		pool->ntodo--;
 		pthread_mutex_unlock(&pool->lock);
-		op->result = disk_aio_run(pool->aio.cfg.fd[op->file], op);
+		op->result = run_op(pool->aio.cfg.fd[op->file], op);
 		pthread_mutex_lock(&pool->lock);
 		first = !pool->finished.first;
 		list_add(&pool->finished, op);
@@ -187,7 +188,7 @@ static void pool_start_batch(struct pool *pool)
 	/* Not one thread to be had: slow, but correct. */
 	while ((op = list_take(&pool->todo))) {
 		pool->ntodo--;
-		op->result = disk_aio_run(pool->aio.cfg.fd[op->file], op);
+		op->result = run_op(pool->aio.cfg.fd[op->file], op);
 		list_add(&pool->ready, op);
 	}
 }

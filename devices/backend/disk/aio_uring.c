@@ -290,7 +290,7 @@ static void on_ring(void *opaque, uint32_t events)
 	u->aio.cfg.wake(u->aio.cfg.opaque);
 }
 
-int disk_aio_uring_create(const struct aio_config *cfg, struct aio **out, struct err *err)
+static int create_ring(const struct aio_config *cfg, struct aio **out, struct err *err)
 {
 	struct uring *u = calloc(1, sizeof(*u));
 	int rc;
@@ -321,8 +321,8 @@ int disk_aio_create(const struct aio_config *cfg, const char *engine, struct aio
 	if (strcmp(engine, "threads") == 0)
 		return disk_aio_threads_create(cfg, out, err);
 	if (strcmp(engine, "io_uring") == 0)
-		return disk_aio_uring_create(cfg, out, err);
-	if (disk_aio_uring_create(cfg, out, NULL) == 0)
+		return create_ring(cfg, out, err);
+	if (create_ring(cfg, out, NULL) == 0)
 		return 0;
 	return disk_aio_threads_create(cfg, out, err);
 }

@@ -66,8 +66,6 @@ struct fat {
  * against it: "has a colon …".
  */
 unsigned fat_name_wide(const char *name, uint16_t *wide, const char **why);
-/* What the name's UTF-16 is without regard to case, for comparing. */
-void fat_name_fold(uint16_t *wide, unsigned n);
 /* What may be a label: NULL, or what is wrong with it. */
 const char *fat_label_fault(const char *label);
 /* For messages: one line, at most len bytes, the end of it if it is longer. */

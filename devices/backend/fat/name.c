@@ -101,7 +101,8 @@ static uint16_t fold(uint16_t c)
 	return c;
 }
 
-void fat_name_fold(uint16_t *wide, unsigned n)
+/* What the name's UTF-16 is without regard to case, for comparing. */
+static void fold_name(uint16_t *wide, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		wide[i] = fold(wide[i]);
@@ -386,7 +387,7 @@ int fat_name_folder(struct fat_node *dir, struct err *err)
 			break;
 		}
 		memcpy(folded[n].wide, wide, node->nwide * sizeof(*wide));
-		fat_name_fold(folded[n++].wide, node->nwide);
+		fold_name(folded[n++].wide, node->nwide);
 	}
 	if (!rc && n)
 		rc = find_twins(folded, n, err);

@@ -32,7 +32,7 @@ struct qcow2 {
 	struct qcow2_meta meta;
 	struct qcow2_busy *busy;
 	struct qcow2_unpacked *unpacked; /* NULL until the first compressed cluster is read */
-	bool told_packed;		 /* atomic: that a cluster cannot be decompressed is logged */
+	bool told_packed; /* atomic: that a cluster cannot be decompressed is logged */
 };
 
 /* map.c: qcow2_map_locked, blocking, without the lock; begins an I/O: *epoch is for qcow2_io_end. */
