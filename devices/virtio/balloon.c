@@ -243,7 +243,7 @@ static void on_again(void *opaque)
 
 	virtio_lock(&b->vdev);
 	for (unsigned q = 0; q < NQUEUES; q++)
-		if (b->vdev.active && b->vdev.queue[q].ready)
+		if (b->vdev.active && b->vdev.queue[q].s.ready)
 			balloon_kick(&b->vdev, q);
 	virtio_unlock(&b->vdev);
 }

@@ -174,7 +174,7 @@ static size_t console_input(void *opaque, const uint8_t *buf, size_t len)
 	size_t done = 0, n = 0;
 
 	virtio_lock(&con->vdev);
-	while (con->vdev.active && con->vdev.queue[RX].ready && done < len) {
+	while (con->vdev.active && con->vdev.queue[RX].s.ready && done < len) {
 		n = receive(con, buf + done, len - done);
 		if (!n)
 			break;

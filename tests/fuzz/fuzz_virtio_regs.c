@@ -144,7 +144,7 @@ static void echo_kick(struct virtio_device *v, unsigned queue)
 	uint8_t buf[256];
 	int rc;
 
-	check(of(v)->started && v->active && q->ready);
+	check(of(v)->started && v->active && q->s.ready);
 	virtq_disable_kicks(q);
 	while ((rc = virtq_pop(q, &chain, iov, 8)) > 0) {
 		size_t n = virtq_chain_read(&chain, 0, buf, sizeof(buf));

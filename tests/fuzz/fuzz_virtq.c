@@ -51,7 +51,7 @@ static void check_chain(const struct virtq *q, const struct chain *c, unsigned i
 {
 	uint64_t sum[2] = { 0, 0 };
 
-	check(c->head < q->size);
+	check(c->head < q->s.size);
 	check((unsigned)c->nreadable + c->nwritable <= iov_max);
 	for (unsigned i = 0; i < (unsigned)c->nreadable + c->nwritable; i++) {
 		check(c->iov[i].iov_len && inside(q->mem, c->iov[i].iov_base, c->iov[i].iov_len));
@@ -75,13 +75,13 @@ static void pop(struct virtq *q, struct device *d, unsigned iov_max)
 	int rc = virtq_pop(q, &d->chain, d->iov, iov_max);
 
 	check(rc == 1 || rc == 0 || rc == -71);
-	check((rc < 0) == q->broken);
+	check((rc < 0) == q->s.broken);
 	if (rc != 1)
 		return;
 	check_chain(q, &d->chain, iov_max);
 	for (unsigned i = 0; i < d->nheld; i++)
 		check(d->held[i] != d->chain.head);
-	check(d->nheld < q->size);
+	check(d->nheld < q->s.size);
 	d->held[d->nheld++] = d->chain.head;
 	d->may_unpop = true;
 }
@@ -109,13 +109,13 @@ static void take_over(struct virtq *q, struct device *d)
 	d->nheld = 0;
 	d->may_unpop = false;
 	check(rc == 0 || rc == -71);
-	check((rc < 0) <= q->broken);
+	check((rc < 0) <= q->s.broken);
 	while ((rc = virtq_pop_outstanding(q, &d->chain, d->iov, IOV_MAX_FUZZ)) > 0) {
-		check(n++ < q->size);
+		check(n++ < q->s.size);
 		check_chain(q, &d->chain, IOV_MAX_FUZZ);
 		virtq_push(q, d->chain.head, n);
 	}
-	check((rc < 0) == q->broken);
+	check((rc < 0) == q->s.broken);
 }
 
 static void step(struct virtq *q, struct device *d, uint8_t *ram, struct input *in)
@@ -164,10 +164,10 @@ static void step(struct virtq *q, struct device *d, uint8_t *ram, struct input *
 		break;
 	case 8:
 		/* A head made available, as a driver does it. */
-		off = (uint32_t)q->avail.v;
+		off = (uint32_t)q->s.avail.v;
 		n = ram[(off + 2) % LOW_BYTES] | ram[(off + 3) % LOW_BYTES] << 8;
-		ram[(off + 4 + n % q->size * 2) % LOW_BYTES] = (uint8_t)take(in, 1);
-		ram[(off + 5 + n % q->size * 2) % LOW_BYTES] = 0;
+		ram[(off + 4 + n % q->s.size * 2) % LOW_BYTES] = (uint8_t)take(in, 1);
+		ram[(off + 5 + n % q->s.size * 2) % LOW_BYTES] = 0;
 		n++;
 		ram[(off + 2) % LOW_BYTES] = (uint8_t)n;
 		ram[(off + 3) % LOW_BYTES] = (uint8_t)(n >> 8);
@@ -195,10 +195,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	mem_add(&mem, gpa(0), LOW_BYTES, low);
 	mem_add(&mem, gpa(HIGH_BASE), HIGH_BYTES, high);
 	how = (uint8_t)take(&in, 1);
-	q.size = how & 0x40 ? (uint16_t)take(&in, 2) : (uint16_t)(1u << (how & 0xf));
-	q.desc = gpa((uint64_t)take(&in, 2) << 4);
-	q.avail = gpa(take(&in, 2));
-	q.used = gpa(take(&in, 2));
+	q.s.size = how & 0x40 ? (uint16_t)take(&in, 2) : (uint16_t)(1u << (how & 0xf));
+	q.s.desc = gpa((uint64_t)take(&in, 2) << 4);
+	q.s.avail = gpa(take(&in, 2));
+	q.s.used = gpa(take(&in, 2));
 	if (virtq_enable(&q, &mem, how & 0x80))
 		return 0;
 	while (in.left)

@@ -177,8 +177,8 @@ EVERY_TRANSPORT(virtio, queues_are_fixed_while_running)
 	fake_driver_enable_queue(&r.d, 0, &other);
 	fake_driver_enable_queue(&r.d, 1, &other);
 	fake_driver_enable_queue(&r.d, 7, &other);
-	cr_expect_eq(r.echo.v.queue[0].size, 16);
-	cr_expect(!r.echo.v.queue[1].ready);
+	cr_expect_eq(r.echo.v.queue[0].s.size, 16);
+	cr_expect(!r.echo.v.queue[1].s.ready);
 	rig_echo(&r, 0, "same");
 	fake_driver_kick(&r.d, 1);
 	fake_driver_kick(&r.d, 7);
@@ -316,7 +316,7 @@ EVERY_TRANSPORT(virtio, reset_waits_for_io)
 		fake_driver_enable_queue(&r.d, 0, &other);
 		fake_driver_set_config(&r.d, 0, 1, 1);
 		cr_assert_eq(r.echo.config_writes, 0);
-		cr_assert(r.echo.v.queue[0].ready && r.echo.v.queue[0].size == 16);
+		cr_assert(r.echo.v.queue[0].s.ready && r.echo.v.queue[0].s.size == 16);
 		fake_driver_kick(&r.d, 0);
 		virtio_lock(&r.echo.v);
 		cr_assert(r.echo.v.resetting);
@@ -325,7 +325,7 @@ EVERY_TRANSPORT(virtio, reset_waits_for_io)
 		pthread_join(vcpu[0], NULL);
 		pthread_join(vcpu[1], NULL);
 		cr_assert_eq(fake_driver_status(&r.d), 0);
-		cr_assert(!r.echo.v.queue[0].ready);
+		cr_assert(!r.echo.v.queue[0].s.ready);
 		cr_assert_eq(r.echo.resets, round + 1);
 		r.f.next_alloc = 0x1000;
 	}

@@ -23,10 +23,10 @@ static void rig_init(struct rig *t, uint16_t size, bool event_idx)
 	fake_ring_init(&t->r, &t->f, size);
 	t->buf = fake_alloc(&t->f, 65536);
 	t->q = (struct virtq){ .size_max = 1024,
-			       .size = size,
-			       .desc = t->r.desc_at,
-			       .avail = t->r.avail_at,
-			       .used = t->r.used_at };
+			       .s.size = size,
+			       .s.desc = t->r.desc_at,
+			       .s.avail = t->r.avail_at,
+			       .s.used = t->r.used_at };
 	cr_assert_eq(virtq_enable(&t->q, &t->f.mem, event_idx), 0);
 }
 
@@ -75,25 +75,25 @@ Test(virtq, enable_checks_size_and_addresses)
 	fake_env_init(&f, FAKE_MMIO);
 	for (unsigned i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
 		struct virtq q = { .size_max = 1024,
-				   .size = row[i].size,
-				   .desc = gpa(row[i].desc),
-				   .avail = gpa(row[i].avail),
-				   .used = gpa(row[i].used) };
+				   .s.size = row[i].size,
+				   .s.desc = gpa(row[i].desc),
+				   .s.avail = gpa(row[i].avail),
+				   .s.used = gpa(row[i].used) };
 		struct chain chain;
 		struct iovec iov[4];
 
 		cr_expect_eq(virtq_enable(&q, &f.mem, true), row[i].rc, "%s", row[i].what);
-		cr_expect_eq(q.ready, !row[i].rc, "%s", row[i].what);
+		cr_expect_eq(q.s.ready, !row[i].rc, "%s", row[i].what);
 		cr_expect_eq(virtq_pop(&q, &chain, iov, 4), 0, "%s: empty", row[i].what);
 		virtq_reset(&q);
-		cr_expect(!q.ready && q.size == 1024 && q.size_max == 1024 && !q.desc.v);
+		cr_expect(!q.s.ready && q.s.size == 1024 && q.size_max == 1024 && !q.s.desc.v);
 	}
 	fake_env_destroy(&f);
 }
 
 Test(virtq, a_queue_that_is_not_enabled_does_nothing)
 {
-	struct virtq q = { .size_max = 8, .size = 8 };
+	struct virtq q = { .size_max = 8, .s.size = 8 };
 	struct chain chain;
 	struct iovec iov[1];
 
@@ -334,10 +334,10 @@ Test(virtq, broken_rings_stay_broken)
 		cr_expect_eq(virtq_pop(&t.q, &chain, iov, 4), -EPROTO);
 		cr_expect(!virtq_enable_kicks(&t.q));
 		virtq_reset(&t.q);
-		t.q.size = SIZE;
-		t.q.desc = t.r.desc_at;
-		t.q.avail = t.r.avail_at;
-		t.q.used = t.r.used_at;
+		t.q.s.size = SIZE;
+		t.q.s.desc = t.r.desc_at;
+		t.q.s.avail = t.r.avail_at;
+		t.q.s.used = t.r.used_at;
 		cr_expect_eq(virtq_enable(&t.q, &t.f.mem, false), 0);
 		cr_expect_eq(virtq_pop(&t.q, &chain, iov, 4), 0);
 		fake_env_destroy(&t.f);

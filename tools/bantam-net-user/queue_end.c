@@ -111,7 +111,7 @@ static bool queue_send(const uint8_t *frame, size_t len_bytes)
 	me.starved = false;
 	if (len_bytes > NET_FRAME_MAX || !queue->enabled)
 		return true;
-	while (q->ready && (rc = virtq_pop(q, &chain, me.iov, VIRTQ_MAX_SIZE)) > 0) {
+	while (q->s.ready && (rc = virtq_pop(q, &chain, me.iov, VIRTQ_MAX_SIZE)) > 0) {
 		uint32_t at = me.nbuffers ? 0 : NET_HDR_BYTES, part;
 
 		if (chain.writable_bytes < NET_HDR_BYTES)
@@ -128,15 +128,15 @@ static bool queue_send(const uint8_t *frame, size_t len_bytes)
 		me.nbuffers++;
 		virtq_put(q, chain.head, at + part);
 		/* In all buffers that a queue can have there is no room for it: what came must do. */
-		if (me.done == all || me.nbuffers == q->size)
+		if (me.done == all || me.nbuffers == q->s.size)
 			return finish(q);
 	}
-	if (q->ready && rc) {
+	if (q->s.ready && rc) {
 		broken(queue);
 		forget_frame();
 	}
-	me.starved = q->ready;
-	return !q->ready;
+	me.starved = q->s.ready;
+	return !q->s.ready;
 }
 
 static void queue_publish(void)
@@ -223,7 +223,7 @@ static bool set_memory(const struct vhost_user_msg *m, const int *fd, unsigned n
 {
 	const struct vhost_user_mem table = m->body.mem;
 
-	if (table.nregions > nfds || me.queue[RX].q.ready || me.queue[TX].q.ready ||
+	if (table.nregions > nfds || me.queue[RX].q.s.ready || me.queue[TX].q.s.ready ||
 	    m->len_bytes != 8 + table.nregions * sizeof(table.region[0]))
 		return false;
 	forget_memory();
@@ -288,25 +288,25 @@ static bool on_queue(struct vhost_user_msg *m, int *fd, unsigned nfds)
 		return false;
 	switch (m->request) {
 	case VU_SET_VRING_NUM:
-		if (q->ready || m->body.state.num > VIRTQ_MAX_SIZE)
+		if (q->s.ready || m->body.state.num > VIRTQ_MAX_SIZE)
 			return false;
-		q->size = q->size_max = (uint16_t)m->body.state.num;
+		q->s.size = q->size_max = (uint16_t)m->body.state.num;
 		return true;
 	case VU_SET_VRING_ADDR:
-		if (q->ready || m->len_bytes != sizeof(m->body.addr))
+		if (q->s.ready || m->len_bytes != sizeof(m->body.addr))
 			return false;
-		q->desc = where(m->body.addr.desc);
-		q->avail = where(m->body.addr.avail);
-		q->used = where(m->body.addr.used);
+		q->s.desc = where(m->body.addr.desc);
+		q->s.avail = where(m->body.addr.avail);
+		q->s.used = where(m->body.addr.used);
 		return true;
 	case VU_SET_VRING_BASE:
-		return !q->ready && !m->body.state.num;
+		return !q->s.ready && !m->body.state.num;
 	case VU_GET_VRING_BASE:
-		m->body.state.num = q->next_avail;
+		m->body.state.num = q->s.next_avail;
 		stop(queue);
 		return true;
 	case VU_SET_VRING_KICK:
-		return !q->ready && start(queue, &fd[0]);
+		return !q->s.ready && start(queue, &fd[0]);
 	case VU_SET_VRING_CALL:
 		return keep(&queue->call_fd, &fd[0]);
 	case VU_SET_VRING_ERR:

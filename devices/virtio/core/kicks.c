@@ -11,7 +11,7 @@ static void kicked(void *opaque)
 
 	virtio_lock(dev);
 	/* An event that was on its way when the queue was handed out belongs to its new server. */
-	if (dev->active && dev->queue[k->index].ready && !(dev->elsewhere >> k->index & 1))
+	if (dev->active && dev->queue[k->index].s.ready && !(dev->elsewhere >> k->index & 1))
 		dev->class->kick(dev, k->index);
 	virtio_unlock(dev);
 }
@@ -45,7 +45,7 @@ void virtio_kicks_bind(struct virtio_device *dev, virtio_kick_at at)
 	for (unsigned i = 0; i < dev->nqueues; i++) {
 		struct virtio_kick *k = &dev->kick[i];
 
-		if (k->bound || !dev->queue[i].ready)
+		if (k->bound || !dev->queue[i].s.ready)
 			continue;
 		k->at = at(dev, i);
 		k->at.fd = k->fd;
@@ -72,7 +72,7 @@ void virtio_kicks_notify(struct virtio_device *dev, unsigned queue)
 void virtio_kicks_notify_all(struct virtio_device *dev)
 {
 	for (unsigned i = 0; i < dev->nqueues; i++)
-		if (dev->queue[i].ready)
+		if (dev->queue[i].s.ready)
 			virtio_kicks_notify(dev, i);
 }
 

@@ -126,7 +126,7 @@ static uint32_t register_read(struct virtio_mmio *t, unsigned off)
 	case QUEUE_NUM_MAX:
 		return q ? q->size_max : 0;
 	case QUEUE_READY:
-		return q && q->ready;
+		return q && q->s.ready;
 	case INTERRUPT_STATUS:
 		return t->interrupt_status;
 	case STATUS:
@@ -153,7 +153,7 @@ static void queue_write(struct virtio_mmio *t, unsigned off, uint32_t val)
 	/* Taking a queue back is for a device that does not run; there, only a reset can. */
 	if (off == QUEUE_READY && !val) {
 		if (q && !dev->resetting && !(dev->status & VIRTIO_STATUS_DRIVER_OK))
-			q->ready = false;
+			q->s.ready = false;
 		return;
 	}
 	q = virtio_queue_setup(dev, t->queue_sel);
@@ -162,7 +162,7 @@ static void queue_write(struct virtio_mmio *t, unsigned off, uint32_t val)
 	switch (off) {
 	case QUEUE_NUM:
 		/* Too large for the field is as wrong as 0, and found when it is enabled. */
-		q->size = val > UINT16_MAX ? 0 : (uint16_t)val;
+		q->s.size = val > UINT16_MAX ? 0 : (uint16_t)val;
 		break;
 	case QUEUE_READY:
 		if (val == 1)
@@ -170,15 +170,15 @@ static void queue_write(struct virtio_mmio *t, unsigned off, uint32_t val)
 		break;
 	case QUEUE_DESC:
 	case QUEUE_DESC + 4:
-		virtio_set_half(&q->desc, (off - QUEUE_DESC) / 4, val);
+		virtio_set_half(&q->s.desc, (off - QUEUE_DESC) / 4, val);
 		break;
 	case QUEUE_DRIVER:
 	case QUEUE_DRIVER + 4:
-		virtio_set_half(&q->avail, (off - QUEUE_DRIVER) / 4, val);
+		virtio_set_half(&q->s.avail, (off - QUEUE_DRIVER) / 4, val);
 		break;
 	case QUEUE_DEVICE:
 	case QUEUE_DEVICE + 4:
-		virtio_set_half(&q->used, (off - QUEUE_DEVICE) / 4, val);
+		virtio_set_half(&q->s.used, (off - QUEUE_DEVICE) / 4, val);
 		break;
 	}
 }

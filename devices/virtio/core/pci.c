@@ -174,21 +174,21 @@ static uint32_t common_dword(const struct virtio_pci *t, unsigned off)
 		return off == QUEUE_SIZE ? (uint32_t)MSIX_NO_VECTOR << 16 : 0;
 	switch (off) {
 	case QUEUE_SIZE: /* and QUEUE_VECTOR */
-		return q->size | (uint32_t)t->vector[t->queue_select] << 16;
+		return q->s.size | (uint32_t)t->vector[t->queue_select] << 16;
 	case QUEUE_ENABLE: /* and QUEUE_NOTIFY_OFF */
-		return q->ready | (uint32_t)t->queue_select << 16;
+		return q->s.ready | (uint32_t)t->queue_select << 16;
 	case QUEUE_DESC:
-		return (uint32_t)q->desc.v;
+		return (uint32_t)q->s.desc.v;
 	case QUEUE_DESC + 4:
-		return (uint32_t)(q->desc.v >> 32);
+		return (uint32_t)(q->s.desc.v >> 32);
 	case QUEUE_DRIVER:
-		return (uint32_t)q->avail.v;
+		return (uint32_t)q->s.avail.v;
 	case QUEUE_DRIVER + 4:
-		return (uint32_t)(q->avail.v >> 32);
+		return (uint32_t)(q->s.avail.v >> 32);
 	case QUEUE_DEVICE:
-		return (uint32_t)q->used.v;
+		return (uint32_t)q->s.used.v;
 	case QUEUE_DEVICE + 4:
-		return (uint32_t)(q->used.v >> 32);
+		return (uint32_t)(q->s.used.v >> 32);
 	default:
 		return 0;
 	}
@@ -216,7 +216,7 @@ static void queue_write(struct virtio_pci *t, unsigned off, uint32_t val)
 		return;
 	switch (off) {
 	case QUEUE_SIZE:
-		q->size = (uint16_t)val;
+		q->s.size = (uint16_t)val;
 		break;
 	case QUEUE_ENABLE:
 		if (val == 1)
@@ -224,15 +224,15 @@ static void queue_write(struct virtio_pci *t, unsigned off, uint32_t val)
 		break;
 	case QUEUE_DESC:
 	case QUEUE_DESC + 4:
-		virtio_set_half(&q->desc, (off - QUEUE_DESC) / 4, val);
+		virtio_set_half(&q->s.desc, (off - QUEUE_DESC) / 4, val);
 		break;
 	case QUEUE_DRIVER:
 	case QUEUE_DRIVER + 4:
-		virtio_set_half(&q->avail, (off - QUEUE_DRIVER) / 4, val);
+		virtio_set_half(&q->s.avail, (off - QUEUE_DRIVER) / 4, val);
 		break;
 	case QUEUE_DEVICE:
 	case QUEUE_DEVICE + 4:
-		virtio_set_half(&q->used, (off - QUEUE_DEVICE) / 4, val);
+		virtio_set_half(&q->s.used, (off - QUEUE_DEVICE) / 4, val);
 		break;
 	}
 }

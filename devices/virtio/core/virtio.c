@@ -26,7 +26,7 @@ void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
 	pthread_cond_init(&dev->reset_cond, NULL);
 	dev->nqueues = nqueues;
 	for (unsigned i = 0; i < nqueues; i++)
-		dev->queue[i].size = dev->queue[i].size_max = queue_size_max;
+		dev->queue[i].s.size = dev->queue[i].size_max = queue_size_max;
 	dev->offered = offered | 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_INDIRECT_DESC |
 		       1ull << VIRTIO_F_EVENT_IDX;
 	dev->config_bytes = config_bytes;
@@ -49,7 +49,7 @@ int virtio_call_fd(struct virtio_device *dev, unsigned queue)
 void virtio_calls_changed(struct virtio_device *dev)
 {
 	for (unsigned i = 0; dev->elsewhere && dev->active && i < dev->nqueues; i++)
-		if (dev->queue[i].ready && dev->class->call_changed)
+		if (dev->queue[i].s.ready && dev->class->call_changed)
 			dev->class->call_changed(dev, i);
 }
 
@@ -175,7 +175,7 @@ static void start(struct virtio_device *dev)
 	}
 	/* A driver may have enabled a queue before its features were final. */
 	for (unsigned i = 0; i < dev->nqueues; i++)
-		dev->queue[i].event_idx = virtio_has(dev, VIRTIO_F_EVENT_IDX);
+		dev->queue[i].s.event_idx = virtio_has(dev, VIRTIO_F_EVENT_IDX);
 	rc = dev->class->activate(dev);
 	if (rc) {
 		virtio_broken(dev, strerror(-rc));
@@ -260,7 +260,7 @@ struct virtq *virtio_queue_setup(struct virtio_device *dev, uint32_t queue)
 {
 	struct virtq *q = virtio_queue(dev, queue);
 
-	if (!q || q->ready || dev->resetting || dev->status & VIRTIO_STATUS_DRIVER_OK)
+	if (!q || q->s.ready || dev->resetting || dev->status & VIRTIO_STATUS_DRIVER_OK)
 		return NULL;
 	return q;
 }

@@ -79,17 +79,17 @@ static struct used *used(const struct virtq *q)
 
 static _Atomic uint16_t *used_event(const struct virtq *q)
 {
-	return &avail(q)->ring[q->size];
+	return &avail(q)->ring[q->s.size];
 }
 
 static _Atomic uint16_t *avail_event(const struct virtq *q)
 {
-	return (_Atomic uint16_t *)(void *)&used(q)->ring[q->size];
+	return (_Atomic uint16_t *)(void *)&used(q)->ring[q->s.size];
 }
 
 static int broke(struct virtq *q, const char *why)
 {
-	q->broken = true;
+	q->s.broken = true;
 	q->broken_why = why;
 	return -EPROTO;
 }
@@ -104,25 +104,25 @@ static void *ring_part(const struct mem *mem, gpa_t base, uint64_t len_bytes, ui
 
 int virtq_enable(struct virtq *q, const struct mem *mem, bool event_idx)
 {
-	uint64_t n = q->size;
+	uint64_t n = q->s.size;
 
 	if (!n || n & (n - 1) || n > q->size_max || n > VIRTQ_MAX_SIZE)
 		return -EINVAL;
-	q->desc_host = ring_part(mem, q->desc, n * DESC_BYTES, 16);
-	q->avail_host = ring_part(mem, q->avail, 4 + n * 2 + 2, 2);
-	q->used_host = ring_part(mem, q->used, 4 + n * sizeof(struct used_elem) + 2, 4);
+	q->desc_host = ring_part(mem, q->s.desc, n * DESC_BYTES, 16);
+	q->avail_host = ring_part(mem, q->s.avail, 4 + n * 2 + 2, 2);
+	q->used_host = ring_part(mem, q->s.used, 4 + n * sizeof(struct used_elem) + 2, 4);
 	if (!q->desc_host || !q->avail_host || !q->used_host)
 		return -EINVAL;
 	q->mem = mem;
-	q->event_idx = event_idx;
-	q->next_avail = q->next_used = 0;
-	q->avail_idx = q->avail_event = 0;
-	q->signalled_used = 0;
-	q->signalled_valid = true;
-	q->broken = q->kicks_off = q->can_unpop = false;
+	q->s.event_idx = event_idx;
+	q->s.next_avail = q->s.next_used = 0;
+	q->avail_idx = q->s.avail_event = 0;
+	q->s.signalled_used = 0;
+	q->s.signalled_valid = true;
+	q->s.broken = q->s.kicks_off = q->can_unpop = false;
 	q->broken_why = NULL;
-	memset(q->in_flight, 0, sizeof(q->in_flight));
-	q->ready = true;
+	memset(q->s.in_flight, 0, sizeof(q->s.in_flight));
+	q->s.ready = true;
 	return 0;
 }
 
@@ -138,7 +138,7 @@ void virtq_reset(struct virtq *q)
 	uint16_t size_max = q->size_max;
 
 	memset(q, 0, sizeof(*q));
-	q->size = q->size_max = size_max;
+	q->s.size = q->size_max = size_max;
 }
 
 /*
@@ -200,7 +200,7 @@ static const void *indirect_table(const struct virtq *q, const struct desc *d, c
 static const char *chain_walk(const struct virtq *q, struct chain *c, unsigned iov_max)
 {
 	const void *table = q->desc_host;
-	unsigned n = q->size, left = n, i = c->head;
+	unsigned n = q->s.size, left = n, i = c->head;
 	bool indirect = false;
 	const char *why;
 
@@ -239,8 +239,8 @@ static const char *chain_walk(const struct virtq *q, struct chain *c, unsigned i
 /* Tell the driver up to where we have seen its ring, and look once more. */
 static void publish_avail_event(struct virtq *q)
 {
-	put_relaxed(avail_event(q), q->next_avail);
-	q->avail_event = q->next_avail;
+	put_relaxed(avail_event(q), q->s.next_avail);
+	q->s.avail_event = q->s.next_avail;
 	atomic_thread_fence(memory_order_seq_cst);
 	q->avail_idx = atomic_load_explicit(&avail(q)->idx, memory_order_acquire);
 }
@@ -248,18 +248,18 @@ static void publish_avail_event(struct virtq *q)
 /* Chains that wait. Reads the driver's index only when all known ones are popped. */
 static uint16_t pending(struct virtq *q)
 {
-	if (q->avail_idx == q->next_avail) {
+	if (q->avail_idx == q->s.next_avail) {
 		q->avail_idx = atomic_load_explicit(&avail(q)->idx, memory_order_acquire);
-		if (q->avail_idx == q->next_avail && q->event_idx && !q->kicks_off &&
-		    q->avail_event != q->next_avail)
+		if (q->avail_idx == q->s.next_avail && q->s.event_idx && !q->s.kicks_off &&
+		    q->s.avail_event != q->s.next_avail)
 			publish_avail_event(q);
 	}
-	return (uint16_t)(q->avail_idx - q->next_avail);
+	return (uint16_t)(q->avail_idx - q->s.next_avail);
 }
 
 bool virtq_has_more(struct virtq *q)
 {
-	return q->ready && !q->broken && pending(q);
+	return q->s.ready && !q->s.broken && pending(q);
 }
 
 int virtq_pop(struct virtq *q, struct chain *chain, struct iovec *iov, unsigned iov_max)
@@ -268,19 +268,19 @@ int virtq_pop(struct virtq *q, struct chain *chain, struct iovec *iov, unsigned 
 	uint64_t *word, bit;
 	const char *why;
 
-	if (q->broken)
+	if (q->s.broken)
 		return -EPROTO;
-	if (!q->ready)
+	if (!q->s.ready)
 		return 0;
 	n = pending(q);
 	if (!n)
 		return 0;
-	if (n > q->size)
+	if (n > q->s.size)
 		return broke(q, "an avail index that jumped by more than the queue's size");
-	head = relaxed(&avail(q)->ring[q->next_avail & (q->size - 1)]);
-	if (head >= q->size)
+	head = relaxed(&avail(q)->ring[q->s.next_avail & (q->s.size - 1)]);
+	if (head >= q->s.size)
 		return broke(q, "a head out of range");
-	word = &q->in_flight[head / 64];
+	word = &q->s.in_flight[head / 64];
 	bit = 1ull << (head % 64);
 	if (*word & bit)
 		return broke(q, "a head that is already in flight");
@@ -291,18 +291,18 @@ int virtq_pop(struct virtq *q, struct chain *chain, struct iovec *iov, unsigned 
 	*word |= bit;
 	q->last_head = head;
 	q->can_unpop = true;
-	q->next_avail++;
+	q->s.next_avail++;
 	return 1;
 }
 
 void virtq_unpop(struct virtq *q)
 {
-	if (!q->ready)
+	if (!q->s.ready)
 		return;
 	BUG_ON(!q->can_unpop);
 	q->can_unpop = false;
-	q->in_flight[q->last_head / 64] &= ~(1ull << (q->last_head % 64));
-	q->next_avail--;
+	q->s.in_flight[q->last_head / 64] &= ~(1ull << (q->last_head % 64));
+	q->s.next_avail--;
 }
 
 void virtq_put(struct virtq *q, uint16_t head, uint32_t written_bytes)
@@ -310,24 +310,24 @@ void virtq_put(struct virtq *q, uint16_t head, uint32_t written_bytes)
 	struct used_elem *e;
 	uint64_t bit = 1ull << (head % 64);
 
-	if (!q->ready)
+	if (!q->s.ready)
 		return;
-	BUG_ON(head >= q->size || !(q->in_flight[head / 64] & bit));
-	q->in_flight[head / 64] &= ~bit;
+	BUG_ON(head >= q->s.size || !(q->s.in_flight[head / 64] & bit));
+	q->s.in_flight[head / 64] &= ~bit;
 	q->can_unpop = false;
-	e = &used(q)->ring[q->next_used & (q->size - 1)];
+	e = &used(q)->ring[q->s.next_used & (q->s.size - 1)];
 	put_relaxed(&e->id, head);
 	put_relaxed(&e->len, written_bytes);
-	q->next_used++;
+	q->s.next_used++;
 	/* 65536 pushes without a decision: the distance is no longer known. */
-	if (q->next_used == q->signalled_used)
-		q->signalled_valid = false;
+	if (q->s.next_used == q->s.signalled_used)
+		q->s.signalled_valid = false;
 }
 
 void virtq_publish(struct virtq *q)
 {
-	if (q->ready)
-		atomic_store_explicit(&used(q)->idx, q->next_used, memory_order_release);
+	if (q->s.ready)
+		atomic_store_explicit(&used(q)->idx, q->s.next_used, memory_order_release);
 }
 
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written_bytes)
@@ -338,16 +338,16 @@ void virtq_push(struct virtq *q, uint16_t head, uint32_t written_bytes)
 
 bool virtq_wants_interrupt(struct virtq *q)
 {
-	uint16_t old = q->signalled_used, now = q->next_used, event;
-	bool valid = q->signalled_valid;
+	uint16_t old = q->s.signalled_used, now = q->s.next_used, event;
+	bool valid = q->s.signalled_valid;
 
-	if (!q->ready || (valid && now == old))
+	if (!q->s.ready || (valid && now == old))
 		return false;
-	q->signalled_used = now;
-	q->signalled_valid = true;
+	q->s.signalled_used = now;
+	q->s.signalled_valid = true;
 	/* The driver must see the used index before we look at what it asks for. */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (!q->event_idx)
+	if (!q->s.event_idx)
 		return !(relaxed(&avail(q)->flags) & AVAIL_F_NO_INTERRUPT);
 	if (!valid)
 		return true;
@@ -358,65 +358,65 @@ bool virtq_wants_interrupt(struct virtq *q)
 
 void virtq_disable_kicks(struct virtq *q)
 {
-	if (!q->ready || q->kicks_off)
+	if (!q->s.ready || q->s.kicks_off)
 		return;
-	q->kicks_off = true;
-	if (!q->event_idx) {
+	q->s.kicks_off = true;
+	if (!q->s.event_idx) {
 		put_relaxed(&used(q)->flags, USED_F_NO_NOTIFY);
 		return;
 	}
 	/* Leaving avail_event behind is enough, unless the driver stands right before it. */
-	if (q->avail_event == q->next_avail &&
-	    atomic_load_explicit(&avail(q)->idx, memory_order_relaxed) == q->next_avail) {
-		q->avail_event = (uint16_t)(q->next_avail - 1);
-		put_relaxed(avail_event(q), q->avail_event);
+	if (q->s.avail_event == q->s.next_avail &&
+	    atomic_load_explicit(&avail(q)->idx, memory_order_relaxed) == q->s.next_avail) {
+		q->s.avail_event = (uint16_t)(q->s.next_avail - 1);
+		put_relaxed(avail_event(q), q->s.avail_event);
 	}
 }
 
 bool virtq_enable_kicks(struct virtq *q)
 {
-	if (!q->ready || q->broken)
+	if (!q->s.ready || q->s.broken)
 		return false;
-	q->kicks_off = false;
-	if (q->event_idx) {
+	q->s.kicks_off = false;
+	if (q->s.event_idx) {
 		publish_avail_event(q);
 	} else {
 		put_relaxed(&used(q)->flags, 0);
 		atomic_thread_fence(memory_order_seq_cst);
 		q->avail_idx = atomic_load_explicit(&avail(q)->idx, memory_order_acquire);
 	}
-	return q->avail_idx != q->next_avail;
+	return q->avail_idx != q->s.next_avail;
 }
 
 int virtq_take_over(struct virtq *q)
 {
 	uint16_t avail_idx = atomic_load_explicit(&avail(q)->idx, memory_order_acquire);
 	uint16_t used_idx = atomic_load_explicit(&used(q)->idx, memory_order_acquire);
-	struct stranded_rings rings = { .size = q->size,
+	struct stranded_rings rings = { .size = q->s.size,
 					.avail_idx = avail_idx,
 					.used_idx = used_idx };
 	uint16_t *heads;
 	int rc;
 
 	q->can_unpop = false;
-	q->signalled_valid = false;
-	q->next_avail = q->avail_idx = avail_idx;
-	q->next_used = used_idx;
-	memset(q->in_flight, 0, sizeof(q->in_flight));
-	if ((uint16_t)(avail_idx - used_idx) > q->size)
+	q->s.signalled_valid = false;
+	q->s.next_avail = q->avail_idx = avail_idx;
+	q->s.next_used = used_idx;
+	memset(q->s.in_flight, 0, sizeof(q->s.in_flight));
+	if ((uint16_t)(avail_idx - used_idx) > q->s.size)
 		return broke(q, "an avail index that jumped by more than the queue's size");
-	heads = malloc(2 * q->size * sizeof(*heads));
+	heads = malloc(2 * q->s.size * sizeof(*heads));
 	if (!heads)
 		return -ENOMEM;
-	for (unsigned i = 0; i < q->size; i++) {
+	for (unsigned i = 0; i < q->s.size; i++) {
 		uint32_t id = relaxed(&used(q)->ring[i].id);
 
 		heads[i] = relaxed(&avail(q)->ring[i]);
-		heads[q->size + i] = id < q->size ? (uint16_t)id : UINT16_MAX;
+		heads[q->s.size + i] = id < q->s.size ? (uint16_t)id : UINT16_MAX;
 	}
 	rings.avail = heads;
-	rings.used = heads + q->size;
-	rc = virtq_stranded(&rings, q->in_flight);
+	rings.used = heads + q->s.size;
+	rc = virtq_stranded(&rings, q->s.in_flight);
 	free(heads);
 	/* It may have asked for no kicks. */
 	virtq_enable_kicks(q);
@@ -427,13 +427,13 @@ int virtq_pop_outstanding(struct virtq *q, struct chain *chain, struct iovec *io
 {
 	const char *why;
 
-	if (q->broken)
+	if (q->s.broken)
 		return -EPROTO;
-	for (unsigned i = 0; q->ready && i < VIRTQ_MAX_SIZE / 64; i++) {
-		if (!q->in_flight[i])
+	for (unsigned i = 0; q->s.ready && i < VIRTQ_MAX_SIZE / 64; i++) {
+		if (!q->s.in_flight[i])
 			continue;
 		*chain = (struct chain){ .iov = iov };
-		chain->head = (uint16_t)(i * 64 + (unsigned)__builtin_ctzll(q->in_flight[i]));
+		chain->head = (uint16_t)(i * 64 + (unsigned)__builtin_ctzll(q->s.in_flight[i]));
 		why = chain_walk(q, chain, iov_max);
 		return why ? broke(q, why) : 1;
 	}

@@ -33,30 +33,42 @@ struct chain {
 	struct iovec *iov; /* the caller's array: nreadable + nwritable used */
 };
 
+/*
+ * What the driver has set up and how far its ring was served. A snapshot will save exactly this;
+ * the wiring (host pointers, copies of what lies in guest memory) is in struct virtq and follows
+ * from it. The positions of a queue that is served elsewhere (vhost) are its server's.
+ */
+struct virtq_state {
+	uint16_t size;	      /* entries, a power of two, as the driver chose (2.7) */
+	bool ready;	      /* the driver has enabled it (4.1.4.3, 4.2.2) */
+	bool event_idx;	      /* EVENT_IDX is negotiated (2.7.7, 2.7.10); final at DRIVER_OK */
+	bool broken;	      /* the driver broke its rules: no pop until a reset (2.1.2) */
+	bool kicks_off;	      /* by virtq_disable_kicks */
+	bool signalled_valid; /* signalled_used is less than 2^16 entries ago */
+	gpa_t desc;	      /* descriptor table (2.7.5) */
+	gpa_t avail;	      /* driver area (2.7.6) */
+	gpa_t used;	      /* device area (2.7.8) */
+	/* Positions count entries, modulo 2^16, as the ring's own indices do. */
+	uint16_t next_avail;	 /* of the next entry to pop */
+	uint16_t next_used;	 /* of the next entry to return */
+	uint16_t signalled_used; /* next_used at the last interrupt decision (2.7.10) */
+	uint16_t avail_event;	 /* as last published (2.7.10) */
+	uint64_t in_flight[VIRTQ_MAX_SIZE / 64]; /* bit n: head n is with the device */
+};
+
 struct virtq {
-	/* set by the transport before enabling */
 	uint16_t size_max; /* the device's limit, a power of two */
-	uint16_t size;	   /* as the driver chose */
-	gpa_t desc, avail, used;
-	bool ready;
 	/* private to virtq.c from here */
+	uint16_t avail_idx; /* the driver's index as last read */
+	uint16_t last_head; /* what unpop gives back, if can_unpop */
+	bool can_unpop;
 	const struct mem *mem;
-	void *desc_host;
+	void *desc_host; /* the three parts, if s.ready */
 	void *avail_host;
 	void *used_host;
-	uint16_t next_avail;
-	uint16_t next_used;
-	uint16_t signalled_used; /* used index at the last interrupt decision */
-	bool signalled_valid;
-	bool event_idx; /* the transport may set it again before DRIVER_OK */
-	bool broken;
 	const char *broken_why;
-	uint16_t avail_idx;   /* the driver's index as last read */
-	uint16_t avail_event; /* as last published */
-	bool kicks_off;	      /* by virtq_disable_kicks */
-	bool can_unpop;
-	uint16_t last_head;
-	uint64_t in_flight[VIRTQ_MAX_SIZE / 64]; /* bit n: head n is with the device */
+	/* The transport sets size and addresses before it enables the queue. */
+	struct virtq_state s;
 };
 
 /*

@@ -20,7 +20,8 @@ void nic_watch(struct virtio_net *nic, unsigned pair)
 	bool on = nic->vdev.active && pair < nic->pairs && !nic->server;
 
 	net_want(nic->net, pair,
-		 on && nic->link && !rx->blocked && !rx->limited && nic->vdev.queue[2 * pair].ready,
+		 on && nic->link && !rx->blocked && !rx->limited &&
+			 nic->vdev.queue[2 * pair].s.ready,
 		 on && tx->blocked);
 }
 
@@ -83,6 +84,6 @@ void nic_expect(struct virtio_net *nic, unsigned pair)
 	const struct net_queue *tx = &nic->pair[pair].tx;
 	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
 
-	if (q->ready && !tx->blocked && !tx->limited && !tx->more && begin(nic, pair))
+	if (q->s.ready && !tx->blocked && !tx->limited && !tx->more && begin(nic, pair))
 		virtq_disable_kicks(q);
 }

@@ -220,7 +220,7 @@ static bool deliver_spill(struct virtio_net *nic, unsigned pair)
 		put(s, &sh, spill->room, spill->buf, spill->frame_bytes - spill->room);
 		deliver(nic, pair, &sh, spill->frame_bytes);
 		nic_stash_compact(s);
-	} else if (s->nchains < nic->vdev.queue[2 * pair].size && s->nchains < NET_STASH_CHAINS &&
+	} else if (s->nchains < nic->vdev.queue[2 * pair].s.size && s->nchains < NET_STASH_CHAINS &&
 		   s->niov + VIRTQ_MAX_SIZE <= NET_STASH_IOVS) {
 		return false;
 	}
@@ -273,7 +273,7 @@ void nic_run_rx(struct virtio_net *nic, unsigned pair)
 	struct virtq *q = &nic->vdev.queue[2 * pair];
 	unsigned left = NET_TURN_MAX;
 
-	if (rx->limited || !q->ready || !net_link_up(nic)) {
+	if (rx->limited || !q->s.ready || !net_link_up(nic)) {
 		nic_watch(nic, pair);
 		return;
 	}

@@ -130,7 +130,7 @@ void nic_run_tx(struct virtio_net *nic, unsigned pair)
 	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
 	unsigned left = NET_TURN_MAX;
 
-	if (tx->limited || !q->ready)
+	if (tx->limited || !q->s.ready)
 		return;
 	tx->more = false;
 	nic->polled &= ~(1u << pair);

@@ -64,8 +64,8 @@ static int kernel_start(struct virtio_net *nic)
 	for (unsigned i = 0; i < 2 * vh->n; i++)
 		virtio_serve(&nic->vdev, i, i != nic->ctrl);
 	for (unsigned i = 0; i < vh->n && !rc; i++)
-		if (2 * i != nic->ctrl && nic->vdev.queue[2 * i].ready &&
-		    nic->vdev.queue[2 * i + 1].ready)
+		if (2 * i != nic->ctrl && nic->vdev.queue[2 * i].s.ready &&
+		    nic->vdev.queue[2 * i + 1].s.ready)
 			rc = vhost_kernel_queues_start(&vh->pair[i].queues);
 	for (unsigned i = 0; i < nic->pairs && !rc && net_link_up(nic); i++)
 		serve(vh, i, true);

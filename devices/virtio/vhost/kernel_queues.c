@@ -38,7 +38,7 @@ int vhost_kernel_queues_start(struct vhost_kernel_queues *q)
 
 	for (unsigned i = 0; i < VHOST_QUEUES && !rc; i++) {
 		const struct virtq *vq = &q->vdev->queue[q->first + i];
-		struct vhost_ring ring = { .size = vq->size, .err_fd = q->err_fd };
+		struct vhost_ring ring = { .size = vq->s.size, .err_fd = q->err_fd };
 
 		ring.kick_fd = virtio_kick_fd(q->vdev, q->first + i);
 		ring.call_fd = q->call_fd[i] = virtio_call_fd(q->vdev, q->first + i);

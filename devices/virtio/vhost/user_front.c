@@ -38,7 +38,7 @@ static bool refuse(struct vhost_user_front *f, unsigned queue, const struct chai
 	struct virtq *q = &f->vdev->queue[queue];
 
 	if (rc < 0)
-		virtio_broken(f->vdev, q->broken ? q->broken_why : strerror(-rc));
+		virtio_broken(f->vdev, q->s.broken ? q->broken_why : strerror(-rc));
 	if (rc > 0)
 		virtq_push(q, chain->head, f->refuse(chain));
 	return rc > 0;
@@ -47,7 +47,7 @@ static bool refuse(struct vhost_user_front *f, unsigned queue, const struct chai
 void vhost_user_front_kick(struct vhost_user_front *f, unsigned queue)
 {
 	struct virtq *q = &f->vdev->queue[queue];
-	unsigned left = q->size;
+	unsigned left = q->s.size;
 	struct chain chain;
 
 	if (f->kept >> queue & 1)
@@ -93,7 +93,7 @@ static void on_end(void *opaque, uint32_t events)
 
 		f->ring[i].running = false;
 		virtio_serve(f->vdev, i, false);
-		if (!f->vdev->active || !f->vdev->queue[i].ready || f->kept >> i & 1)
+		if (!f->vdev->active || !f->vdev->queue[i].s.ready || f->kept >> i & 1)
 			continue;
 		if (running)
 			take_over(f, i);
@@ -123,10 +123,10 @@ static int start_ring(struct vhost_user_front *f, unsigned queue)
 	struct virtio_device *vdev = f->vdev;
 	const struct virtq *q = &vdev->queue[queue];
 	struct vhost_user_ring ring = { .index = queue,
-					.size = q->size,
-					.desc = q->desc,
-					.avail = q->avail,
-					.used = q->used,
+					.size = q->s.size,
+					.desc = q->s.desc,
+					.avail = q->s.avail,
+					.used = q->s.used,
 					.kick_fd = virtio_kick_fd(vdev, queue),
 					.call_fd = virtio_call_fd(vdev, queue),
 					.err_fd = f->err_fd,
@@ -145,7 +145,7 @@ void vhost_user_front_start(struct vhost_user_front *f)
 		return;
 	rc = vhost_user_start(&f->vu, f->vdev->env->mem, f->vdev->acked);
 	for (unsigned i = 0; i < f->nqueues && !rc; i++)
-		if (f->vdev->queue[i].ready)
+		if (f->vdev->queue[i].s.ready)
 			rc = start_ring(f, i);
 	if (rc)
 		cut(f, rc);

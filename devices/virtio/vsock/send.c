@@ -286,7 +286,7 @@ static void run_rx(struct vsock *vs)
 
 void vsock_run(struct vsock *vs)
 {
-	if (vs->vdev.active && vs->vdev.queue[VSOCK_RX].ready)
+	if (vs->vdev.active && vs->vdev.queue[VSOCK_RX].s.ready)
 		run_rx(vs);
 	if (vs->vdev.active && vs->tx_blocked && vs->nstrays < VSOCK_MAX_STRAYS)
 		vsock_run_again(vs);

@@ -38,7 +38,7 @@ static int activate(struct virtio_device *vdev)
 	struct vsock_vhost *vv = vsock_vhost_of(vdev);
 	int rc;
 
-	if (!vdev->queue[VSOCK_RX].ready || !vdev->queue[VSOCK_TX].ready)
+	if (!vdev->queue[VSOCK_RX].s.ready || !vdev->queue[VSOCK_TX].s.ready)
 		return -EINVAL;
 	rc = vhost_kernel_queues_start(&vv->queues);
 	return rc ? rc : vhost_kernel_vsock_serve(&vv->queues.vhost, true);
