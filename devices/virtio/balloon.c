@@ -71,13 +71,13 @@ static uint32_t get32(const struct balloon *b, unsigned off)
 {
 	uint32_t v;
 
-	memcpy(&v, b->vdev.config + off, sizeof(v));
+	memcpy(&v, b->vdev.s.config + off, sizeof(v));
 	return v;
 }
 
 static void put32(struct balloon *b, unsigned off, uint32_t v)
 {
-	memcpy(b->vdev.config + off, &v, sizeof(v));
+	memcpy(b->vdev.s.config + off, &v, sizeof(v));
 }
 
 /* Queues exist by what was negotiated, and those behind move up (section 5.5.2). */

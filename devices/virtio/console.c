@@ -201,9 +201,9 @@ static void run_rx(struct console *con)
 /* Lock held. */
 static void fill_config(struct console *con)
 {
-	memset(con->vdev.config, 0, CONFIG_BYTES);
-	put_le16(con->vdev.config + CONFIG_COLS, con->cols);
-	put_le16(con->vdev.config + CONFIG_ROWS, con->rows);
+	memset(con->vdev.s.config, 0, CONFIG_BYTES);
+	put_le16(con->vdev.s.config + CONFIG_COLS, con->cols);
+	put_le16(con->vdev.s.config + CONFIG_ROWS, con->rows);
 }
 
 static void console_resized(void *opaque, uint16_t cols, uint16_t rows)
@@ -225,7 +225,7 @@ static void console_write_config(struct virtio_device *vdev, uint32_t off, uint3
 	struct console *con = console_of(vdev);
 
 	if (off <= CONFIG_EMERG_WR && off + len > CONFIG_EMERG_WR)
-		chardev_write(con->chr, &vdev->config[CONFIG_EMERG_WR], 1);
+		chardev_write(con->chr, &vdev->s.config[CONFIG_EMERG_WR], 1);
 	fill_config(con); /* the rest is read-only */
 }
 

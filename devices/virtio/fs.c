@@ -78,7 +78,7 @@ static void fs_describe(struct device *dev, char *buf, size_t len)
 	char where[64] = "";
 
 	virtio_describe(&d->vdev, where, sizeof(where));
-	snprintf(buf, len, "tag %.36s, daemon at %s%s%s", (const char *)d->vdev.config, d->path,
+	snprintf(buf, len, "tag %.36s, daemon at %s%s%s", (const char *)d->vdev.s.config, d->path,
 		 where[0] ? ", " : "", where);
 }
 
@@ -118,7 +118,7 @@ static int fs_create(const struct device_env *env, const struct keyvals *cfg, st
 				    nqueues + 1, (uint16_t)size, 0, sizeof(space), err);
 	if (!rc) {
 		memcpy(space.tag, tag, strlen(tag));
-		memcpy(d->vdev.config, &space, sizeof(space));
+		memcpy(d->vdev.s.config, &space, sizeof(space));
 		rc = virtio_attach(&d->vdev, err);
 	}
 	if (rc) {

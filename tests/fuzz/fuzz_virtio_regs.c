@@ -130,7 +130,7 @@ static struct vm *of(struct virtio_device *v)
 static int echo_activate(struct virtio_device *v)
 {
 	check(!of(v)->started);
-	if (v->config[0] == 0xee)
+	if (v->s.config[0] == 0xee)
 		return -EIO;
 	of(v)->started = true;
 	return 0;
@@ -161,9 +161,9 @@ static void echo_kick(struct virtio_device *v, unsigned queue)
 static void echo_write_config(struct virtio_device *v, uint32_t off, uint32_t len)
 {
 	check(len && off + len <= v->config_bytes);
-	if (v->config[1] == 0xdd)
+	if (v->s.config[1] == 0xdd)
 		virtio_config_changed(v);
-	if (v->config[2] == 0xcc)
+	if (v->s.config[2] == 0xcc)
 		virtio_broken(v, "asked for");
 }
 
@@ -328,9 +328,9 @@ static void step(struct vm *vm, struct input *in)
 			vm->base = bus_read(&vm->mmio, ECAM + (1 << 15) + PCI_BAR0, 4) & ~0xfull;
 		break;
 	}
-	check(!vm->v.active || (vm->started && vm->v.status & VIRTIO_STATUS_DRIVER_OK));
-	check(!(vm->v.status & VIRTIO_STATUS_DRIVER_OK) ||
-	      vm->v.status & VIRTIO_STATUS_FEATURES_OK);
+	check(!vm->v.active || (vm->started && vm->v.s.status & VIRTIO_STATUS_DRIVER_OK));
+	check(!(vm->v.s.status & VIRTIO_STATUS_DRIVER_OK) ||
+	      vm->v.s.status & VIRTIO_STATUS_FEATURES_OK);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

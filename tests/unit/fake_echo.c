@@ -67,7 +67,7 @@ void echo_init(struct echo *echo, struct fake_env *f)
 	virtio_init(&echo->v, &echo_class, &f->env, ECHO_QUEUES, ECHO_SIZE, 1u << ECHO_FEATURE,
 		    ECHO_CONFIG);
 	for (unsigned i = 0; i < ECHO_CONFIG; i++)
-		echo->v.config[i] = (uint8_t)(0xa0 + i);
+		echo->v.s.config[i] = (uint8_t)(0xa0 + i);
 }
 
 void rig_init(struct rig *r, enum rig_how how)

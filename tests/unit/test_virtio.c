@@ -70,9 +70,9 @@ EVERY_TRANSPORT(virtio, features)
 		/* Final: a later change is dropped. */
 		fake_driver_accept(&r.d, F_VERSION);
 		if (row[i].ok)
-			cr_expect_eq(r.echo.v.acked, row[i].accept);
+			cr_expect_eq(r.echo.v.s.acked, row[i].accept);
 		else
-			cr_expect_eq(r.echo.v.acked, F_VERSION, "and it may be tried again");
+			cr_expect_eq(r.echo.v.s.acked, F_VERSION, "and it may be tried again");
 	}
 	rig_destroy(&r);
 }
@@ -106,7 +106,7 @@ EVERY_TRANSPORT(virtio, status_transitions)
 	fake_driver_set_status(&r.d, 0);
 	cr_expect_eq(r.echo.resets, 1, "reset is for what was activated");
 	cr_expect_eq(fake_driver_status(&r.d), 0);
-	cr_expect_eq(r.echo.v.acked, 0);
+	cr_expect_eq(r.echo.v.s.acked, 0);
 	rig_destroy(&r);
 }
 
@@ -239,16 +239,16 @@ EVERY_TRANSPORT(virtio, config_writes)
 								     size;
 			uint8_t before[ECHO_CONFIG];
 
-			memcpy(before, r.echo.v.config, ECHO_CONFIG);
+			memcpy(before, r.echo.v.s.config, ECHO_CONFIG);
 			r.echo.config_writes = 0;
 			fake_driver_set_config(&r.d, off, size, 0x44332211);
 			for (unsigned i = 0; i < inside; i++)
 				before[off + i] = (uint8_t)(0x11 * (i + 1));
-			cr_expect_arr_eq(r.echo.v.config, before, ECHO_CONFIG);
+			cr_expect_arr_eq(r.echo.v.s.config, before, ECHO_CONFIG);
 			cr_expect_eq(r.echo.config_writes, inside ? 1 : 0);
 			if (inside)
 				cr_expect(r.echo.config_off == off && r.echo.config_len == inside);
-			cr_expect_eq(r.echo.v.config[ECHO_CONFIG], 0);
+			cr_expect_eq(r.echo.v.s.config[ECHO_CONFIG], 0);
 		}
 	}
 	rig_destroy(&r);

@@ -343,7 +343,7 @@ Test(virtio_pci, access_window)
 	fake_config_write(&r.f, 1, at + 8, 4, 0x14);
 	fake_config_write(&r.f, 1, at + 12, 4, 1);
 	fake_config_write(&r.f, 1, data, 1, 3);
-	cr_expect_eq(r.echo.v.status, 3);
+	cr_expect_eq(r.echo.v.s.status, 3);
 	cr_expect_eq(fake_config_read(&r.f, 1, data, 4) & 0xff, 3);
 	/* What makes no access: another BAR, a bad length, misaligned, beyond. */
 	fake_config_write(&r.f, 1, at + 4, 1, 1);
@@ -363,7 +363,7 @@ Test(virtio_pci, access_window)
 	cr_expect_eq(fake_config_read(&r.f, 1, data, 2), 7, "no access: what was written stays");
 	fake_config_write(&r.f, 1, at + 8, 4, 0xfffffffe);
 	(void)fake_config_read(&r.f, 1, data, 2);
-	cr_expect_eq(r.echo.v.status, 3);
+	cr_expect_eq(r.echo.v.s.status, 3);
 	rig_destroy(&r);
 }
 

@@ -68,14 +68,14 @@ static void fill_config(struct blk *blk)
 		space.max_write_zeroes_seg = BLK_MAX_RANGES;
 		space.write_zeroes_may_unmap = blk->discard;
 	}
-	memcpy(blk->vdev.config, &space, sizeof(space));
+	memcpy(blk->vdev.s.config, &space, sizeof(space));
 }
 
 /* Only writeback is the driver's to write, and only if it said that it would (5.2.5). */
 static void blk_write_config(struct virtio_device *vdev, uint32_t off, uint32_t len)
 {
 	struct blk *blk = blk_of(vdev);
-	uint8_t wce = vdev->config[offsetof(struct blk_space, writeback)];
+	uint8_t wce = vdev->s.config[offsetof(struct blk_space, writeback)];
 
 	if (virtio_has(vdev, BLK_F_CONFIG_WCE))
 		blk->writeback = wce & 1;

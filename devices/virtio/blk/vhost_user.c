@@ -60,13 +60,13 @@ int blk_vhost_user_create(const struct device_env *env, const char *option, cons
 	rc = vhost_user_device_init(d, &blk_vhost_class, env, option, path, nqueues, queue_size,
 				    wanted, CONFIG_BYTES, err);
 	if (!rc && !env->dry_run) {
-		rc = vhost_user_get_config(&d->front.vu, d->vdev.config, CONFIG_BYTES);
+		rc = vhost_user_get_config(&d->front.vu, d->vdev.s.config, CONFIG_BYTES);
 		if (rc)
 			err_sys(err, -rc, "%s: %s: the daemon does not say what its disk is",
 				option, path);
 	}
 	if (!rc) {
-		memcpy(d->vdev.config + NUM_QUEUES, &n, sizeof(n));
+		memcpy(d->vdev.s.config + NUM_QUEUES, &n, sizeof(n));
 		rc = virtio_attach(&d->vdev, err);
 	}
 	if (rc) {

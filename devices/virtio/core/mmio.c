@@ -130,7 +130,7 @@ static uint32_t register_read(struct virtio_mmio *t, unsigned off)
 	case INTERRUPT_STATUS:
 		return t->interrupt_status;
 	case STATUS:
-		return dev->status;
+		return dev->s.status;
 	case SHM_LEN:
 	case SHM_LEN + 4:
 	case SHM_BASE:
@@ -138,7 +138,7 @@ static uint32_t register_read(struct virtio_mmio *t, unsigned off)
 		/* Section 4.2.2: a region that does not exist has length -1. */
 		return 0xffffffff;
 	case CONFIG_GENERATION:
-		return dev->config_generation;
+		return dev->s.config_generation;
 	default:
 		return 0;
 	}
@@ -152,7 +152,7 @@ static void queue_write(struct virtio_mmio *t, unsigned off, uint32_t val)
 
 	/* Taking a queue back is for a device that does not run; there, only a reset can. */
 	if (off == QUEUE_READY && !val) {
-		if (q && !dev->resetting && !(dev->status & VIRTIO_STATUS_DRIVER_OK))
+		if (q && !dev->resetting && !(dev->s.status & VIRTIO_STATUS_DRIVER_OK))
 			q->s.ready = false;
 		return;
 	}

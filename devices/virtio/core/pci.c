@@ -166,7 +166,7 @@ static uint32_t common_dword(const struct virtio_pci *t, unsigned off)
 	case CONFIG_VECTOR: /* and NUM_QUEUES */
 		return t->config_vector | dev->nqueues << 16;
 	case STATUS: /* and GENERATION, QUEUE_SELECT */
-		return dev->status | (uint32_t)dev->config_generation << 8 |
+		return dev->s.status | (uint32_t)dev->s.config_generation << 8 |
 		       (uint32_t)t->queue_select << 16;
 	}
 	/* Section 4.1.4.3.1: a queue that does not exist has size 0. */

@@ -82,22 +82,22 @@ void virtio_interrupt(struct virtio_device *dev, unsigned queue)
 /* Before DRIVER_OK nobody listens (section 2.1.2). */
 static void signal_config(struct virtio_device *dev)
 {
-	if (dev->status & VIRTIO_STATUS_DRIVER_OK && dev->transport_ops)
+	if (dev->s.status & VIRTIO_STATUS_DRIVER_OK && dev->transport_ops)
 		dev->transport_ops->signal_config(dev);
 }
 
 void virtio_config_changed(struct virtio_device *dev)
 {
-	dev->config_generation++;
+	dev->s.config_generation++;
 	signal_config(dev);
 }
 
 void virtio_broken(struct virtio_device *dev, const char *why)
 {
 	dev->active = false;
-	if (dev->status & VIRTIO_STATUS_NEEDS_RESET)
+	if (dev->s.status & VIRTIO_STATUS_NEEDS_RESET)
 		return;
-	dev->status |= VIRTIO_STATUS_NEEDS_RESET;
+	dev->s.status |= VIRTIO_STATUS_NEEDS_RESET;
 	log_guest("%s%s%s: stopped until its driver resets it: %s", dev->class->name,
 		  dev->dev.id[0] ? " " : "", dev->dev.id, why);
 	signal_config(dev);
@@ -152,10 +152,10 @@ static void reset(struct virtio_device *dev)
 {
 	dev->resetting = true;
 	stop(dev);
-	dev->acked = 0;
+	dev->s.acked = 0;
 	if (dev->transport_ops)
 		dev->transport_ops->reset(dev);
-	dev->status = 0;
+	dev->s.status = 0;
 	dev->resetting = false;
 	pthread_cond_broadcast(&dev->reset_cond);
 }
@@ -164,12 +164,12 @@ static void start(struct virtio_device *dev)
 {
 	int rc;
 
-	if (!(dev->status & VIRTIO_STATUS_FEATURES_OK)) {
+	if (!(dev->s.status & VIRTIO_STATUS_FEATURES_OK)) {
 		log_guest("%s: DRIVER_OK without FEATURES_OK is ignored", dev->class->name);
 		return;
 	}
-	dev->status |= VIRTIO_STATUS_DRIVER_OK;
-	if (dev->status & VIRTIO_STATUS_NEEDS_RESET) {
+	dev->s.status |= VIRTIO_STATUS_DRIVER_OK;
+	if (dev->s.status & VIRTIO_STATUS_NEEDS_RESET) {
 		signal_config(dev);
 		return;
 	}
@@ -182,7 +182,7 @@ static void start(struct virtio_device *dev)
 		return;
 	}
 	dev->started = true;
-	if (dev->status & VIRTIO_STATUS_NEEDS_RESET)
+	if (dev->s.status & VIRTIO_STATUS_NEEDS_RESET)
 		return;
 	dev->active = true;
 	if (dev->transport_ops)
@@ -200,23 +200,23 @@ void virtio_set_status(struct virtio_device *dev, uint8_t status)
 		return;
 	}
 	/* Section 2.1.1: the driver only ever adds bits. */
-	added = status & (uint8_t)~dev->status;
-	dev->status |= added &
-		       (VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FAILED);
+	added = status & (uint8_t)~dev->s.status;
+	dev->s.status |= added &
+			 (VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FAILED);
 	/* Section 3.1.1: the driver reads the bit back to learn whether we agree. */
-	if (added & VIRTIO_STATUS_FEATURES_OK && !(dev->acked & ~dev->offered) &&
+	if (added & VIRTIO_STATUS_FEATURES_OK && !(dev->s.acked & ~dev->offered) &&
 	    virtio_has(dev, VIRTIO_F_VERSION_1))
-		dev->status |= VIRTIO_STATUS_FEATURES_OK;
+		dev->s.status |= VIRTIO_STATUS_FEATURES_OK;
 	if (added & VIRTIO_STATUS_DRIVER_OK)
 		start(dev);
 }
 
 void virtio_set_features(struct virtio_device *dev, unsigned word, uint32_t bits)
 {
-	if (dev->resetting || dev->status & VIRTIO_STATUS_FEATURES_OK || word > 1)
+	if (dev->resetting || dev->s.status & VIRTIO_STATUS_FEATURES_OK || word > 1)
 		return;
-	dev->acked &= ~(0xffffffffull << (word * 32));
-	dev->acked |= (uint64_t)bits << (word * 32);
+	dev->s.acked &= ~(0xffffffffull << (word * 32));
+	dev->s.acked |= (uint64_t)bits << (word * 32);
 }
 
 uint32_t virtio_offered_word(const struct virtio_device *dev, uint32_t word)
@@ -226,7 +226,7 @@ uint32_t virtio_offered_word(const struct virtio_device *dev, uint32_t word)
 
 uint32_t virtio_acked_word(const struct virtio_device *dev, uint32_t word)
 {
-	return word > 1 ? 0 : (uint32_t)(dev->acked >> (word * 32));
+	return word > 1 ? 0 : (uint32_t)(dev->s.acked >> (word * 32));
 }
 
 uint32_t virtio_config_read(struct virtio_device *dev, uint64_t off, unsigned size_bytes)
@@ -235,7 +235,7 @@ uint32_t virtio_config_read(struct virtio_device *dev, uint64_t off, unsigned si
 
 	for (unsigned i = 0; i < size_bytes && i < 4; i++)
 		if (off < dev->config_bytes && i < dev->config_bytes - off)
-			val |= (uint32_t)dev->config[off + i] << (i * 8);
+			val |= (uint32_t)dev->s.config[off + i] << (i * 8);
 	return val;
 }
 
@@ -246,7 +246,7 @@ void virtio_config_write(struct virtio_device *dev, uint64_t off, unsigned size_
 	if (!dev->class->write_config || dev->resetting || off >= dev->config_bytes)
 		return;
 	for (i = 0; i < size_bytes && i < 4 && i < dev->config_bytes - off; i++)
-		dev->config[off + i] = (uint8_t)(val >> (i * 8));
+		dev->s.config[off + i] = (uint8_t)(val >> (i * 8));
 	if (i)
 		dev->class->write_config(dev, (uint32_t)off, i);
 }
@@ -260,7 +260,7 @@ struct virtq *virtio_queue_setup(struct virtio_device *dev, uint32_t queue)
 {
 	struct virtq *q = virtio_queue(dev, queue);
 
-	if (!q || q->s.ready || dev->resetting || dev->status & VIRTIO_STATUS_DRIVER_OK)
+	if (!q || q->s.ready || dev->resetting || dev->s.status & VIRTIO_STATUS_DRIVER_OK)
 		return NULL;
 	return q;
 }

@@ -46,7 +46,7 @@ struct virtio_class {
 	int (*activate)(struct virtio_device *dev);
 	/* The driver notified queue (or may have: spurious kicks happen). Active devices only. */
 	void (*kick)(struct virtio_device *dev, unsigned queue);
-	/* The driver wrote dev->config[off, off+len); the bytes are already stored. May be NULL:
+	/* The driver wrote dev->s.config[off, off+len); the bytes are already stored. May be NULL:
 	 * then the config space is read-only. */
 	void (*write_config)(struct virtio_device *dev, uint32_t off, uint32_t len);
 	/*
@@ -101,6 +101,19 @@ struct virtio_relay {
 	int fd;
 };
 
+/*
+ * What the guest sees and sets of every virtio device. A snapshot will save exactly this, one
+ * virtq_state for each queue, the transport's state (virtio_pci_state or virtio_mmio_state), and
+ * the device's own. The wiring lies in struct virtio_device.
+ */
+struct virtio_state {
+	uint64_t acked;		   /* features that the driver took; bit n = feature n (2.2) */
+	uint8_t status;		   /* VIRTIO_STATUS_… (2.1) */
+	uint8_t config_generation; /* changes with config (2.5.2, 4.1.4.3) */
+	uint8_t config
+		[VIRTIO_CONFIG_MAX]; /* config_bytes of it, as the class lays them out (2.5) */
+};
+
 struct virtio_device {
 	struct device dev;
 	const struct virtio_class *class;
@@ -123,14 +136,12 @@ struct virtio_device {
 	uint64_t elsewhere;
 	struct virtio_relay *relay; /* one for each queue, if any was elsewhere at first */
 
-	uint64_t offered; /* features, bit n = feature n */
-	uint64_t acked;
-	uint8_t status;
+	struct virtio_state s;
+	uint64_t offered;      /* features, bit n = feature n; fixed after virtio_attach */
+	uint32_t config_bytes; /* of s.config */
+	/* What the class was told. */
 	bool active;  /* DRIVER_OK and activate succeeded, not broken */
 	bool started; /* activate succeeded, class->reset was not called since */
-	uint8_t config[VIRTIO_CONFIG_MAX];
-	uint32_t config_bytes;
-	uint8_t config_generation;
 
 	const struct virtio_transport_ops *transport_ops;
 	void *transport; /* virtio_pci or virtio_mmio */
@@ -157,7 +168,7 @@ void virtio_describe(struct virtio_device *dev, char *buf, size_t len);
 
 static inline bool virtio_has(const struct virtio_device *dev, unsigned feature)
 {
-	return dev->acked >> feature & 1;
+	return dev->s.acked >> feature & 1;
 }
 
 void virtio_lock(struct virtio_device *dev);
@@ -165,7 +176,7 @@ void virtio_unlock(struct virtio_device *dev);
 
 /* For devices; lock held. */
 void virtio_interrupt(struct virtio_device *dev, unsigned queue); /* if the driver wants it */
-void virtio_config_changed(struct virtio_device *dev);		  /* after changing dev->config */
+void virtio_config_changed(struct virtio_device *dev);		  /* after changing s.config */
 /* NEEDS_RESET, no kicks until the driver resets, one line in the log. */
 void virtio_broken(struct virtio_device *dev, const char *why);
 void virtio_reset_done(struct virtio_device *dev);

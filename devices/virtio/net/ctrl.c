@@ -76,7 +76,7 @@ static bool set_mac(struct virtio_net *nic, unsigned cmd, const struct command *
 		if (!virtio_has(&nic->vdev, NET_F_CTRL_MAC_ADDR) || c->len != sizeof(mac) ||
 		    !read_at(c, 0, mac, sizeof(mac)))
 			return false;
-		memcpy(nic->vdev.config + NET_CONFIG_MAC, mac, sizeof(mac));
+		memcpy(nic->vdev.s.config + NET_CONFIG_MAC, mac, sizeof(mac));
 		return true;
 	}
 	if (cmd != MAC_TABLE_SET || !virtio_has(&nic->vdev, NET_F_CTRL_RX) ||
@@ -122,7 +122,7 @@ static bool set_offloads(struct virtio_net *nic, unsigned cmd, const struct comm
 	    !read_at(c, 0, b, sizeof(b)))
 		return false;
 	want = get_le64(b);
-	if (want & ~nic->vdev.acked)
+	if (want & ~nic->vdev.s.acked)
 		return false;
 	nic_set_offloads(nic, want);
 	return true;
@@ -219,6 +219,6 @@ bool nic_filter_wants(const struct virtio_net *nic, const uint8_t dst[NET_MAC_BY
 		return !f->nomulti &&
 		       (f->allmulti || f->multi_overflow || in_table(f->multi, f->nmulti, dst));
 	return !f->nouni && (f->alluni || f->uni_overflow ||
-			     !memcmp(dst, nic->vdev.config + NET_CONFIG_MAC, NET_MAC_BYTES) ||
+			     !memcmp(dst, nic->vdev.s.config + NET_CONFIG_MAC, NET_MAC_BYTES) ||
 			     in_table(f->uni, f->nuni, dst));
 }

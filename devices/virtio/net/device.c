@@ -167,7 +167,7 @@ static uint32_t frame_max(const struct virtio_net *nic)
 	uint64_t big = BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_UFO);
 
 	/* Without MRG_RXBUF there is one buffer for each, as long as it may be. */
-	if (nic->vdev.acked & big || !virtio_has(&nic->vdev, NET_F_MRG_RXBUF) ||
+	if (nic->vdev.s.acked & big || !virtio_has(&nic->vdev, NET_F_MRG_RXBUF) ||
 	    mtu + FRAME_EXTRA > NET_FRAME_MAX + NET_HDR_BYTES)
 		return NET_FRAME_MAX + NET_HDR_BYTES;
 	return mtu + FRAME_EXTRA;
@@ -180,7 +180,7 @@ static int nic_activate(struct virtio_device *vdev)
 	nic->ctrl = virtio_has(vdev, NET_F_MQ) ? 2 * nic->max_pairs : 2;
 	nic->frame_max = frame_max(nic);
 	nic_set_pairs(nic, 1);
-	nic_set_offloads(nic, vdev->acked & GUEST_OFFLOADS);
+	nic_set_offloads(nic, vdev->s.acked & GUEST_OFFLOADS);
 	return nic->server ? nic->server->start(nic) : 0;
 }
 
@@ -223,7 +223,7 @@ static bool nic_reset(struct virtio_device *vdev)
 		nic->pair[i].spill.frame_bytes = 0;
 	}
 	nic_filter_reset(&nic->filter);
-	memcpy(vdev->config + NET_CONFIG_MAC, nic->mac, NET_MAC_BYTES);
+	memcpy(vdev->s.config + NET_CONFIG_MAC, nic->mac, NET_MAC_BYTES);
 	nic_set_status(nic, nic_status(nic) & NET_S_LINK_UP);
 	return true;
 }
@@ -309,7 +309,7 @@ static uint64_t offered(const struct virtio_net *nic, bool offload)
 
 static void fill_config(struct virtio_net *nic)
 {
-	uint8_t *c = nic->vdev.config;
+	uint8_t *c = nic->vdev.s.config;
 
 	memcpy(c + NET_CONFIG_MAC, nic->mac, NET_MAC_BYTES);
 	put_le16(c + NET_CONFIG_STATUS, net_link_up(nic) ? NET_S_LINK_UP : 0);

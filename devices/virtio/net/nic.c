@@ -27,12 +27,12 @@ void nic_watch(struct virtio_net *nic, unsigned pair)
 
 uint16_t nic_status(const struct virtio_net *nic)
 {
-	return get_le16(nic->vdev.config + NET_CONFIG_STATUS);
+	return get_le16(nic->vdev.s.config + NET_CONFIG_STATUS);
 }
 
 void nic_set_status(struct virtio_net *nic, uint16_t status)
 {
-	put_le16(nic->vdev.config + NET_CONFIG_STATUS, status);
+	put_le16(nic->vdev.s.config + NET_CONFIG_STATUS, status);
 }
 
 void nic_set_pairs(struct virtio_net *nic, unsigned pairs)

@@ -34,7 +34,7 @@ void vhost_kernel_queues_close(struct vhost_kernel_queues *q)
 
 int vhost_kernel_queues_start(struct vhost_kernel_queues *q)
 {
-	int rc = vhost_kernel_set_features(&q->vhost, q->vdev->acked);
+	int rc = vhost_kernel_set_features(&q->vhost, q->vdev->s.acked);
 
 	for (unsigned i = 0; i < VHOST_QUEUES && !rc; i++) {
 		const struct virtq *vq = &q->vdev->queue[q->first + i];

@@ -34,7 +34,7 @@ void vhost_user_device_call_changed(struct virtio_device *vdev, unsigned queue);
 /*
  * Connect d (zeroed, but for what is the page's) to the daemon at path, prepare nqueues queues and
  * offer wanted & what the daemon offers. On failure d needs vhost_user_device_destroy all the same.
- * Afterwards the page fills d->vdev.config and calls virtio_attach.
+ * Afterwards the page fills d->vdev.s.config and calls virtio_attach.
  */
 int vhost_user_device_init(struct vhost_user_device *d, const struct virtio_class *class,
 			   const struct device_env *env, const char *what, const char *path,

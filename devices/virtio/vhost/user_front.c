@@ -143,7 +143,7 @@ void vhost_user_front_start(struct vhost_user_front *f)
 
 	if (f->vu.fd < 0 || f->why)
 		return;
-	rc = vhost_user_start(&f->vu, f->vdev->env->mem, f->vdev->acked);
+	rc = vhost_user_start(&f->vu, f->vdev->env->mem, f->vdev->s.acked);
 	for (unsigned i = 0; i < f->nqueues && !rc; i++)
 		if (f->vdev->queue[i].s.ready)
 			rc = start_ring(f, i);

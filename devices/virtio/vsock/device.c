@@ -169,7 +169,7 @@ static int create_sockets(const struct device_env *env, const char *option, uint
 	TAILQ_INIT(&vs->draining);
 	virtio_init(&vs->vdev, &vsock_class, env, VSOCK_NQUEUES, VSOCK_QUEUE_SIZE,
 		    1ull << VSOCK_F_STREAM, VSOCK_CONFIG_BYTES);
-	memcpy(vs->vdev.config, &vs->cid, sizeof(vs->cid)); /* little-endian, the rest is 0 */
+	memcpy(vs->vdev.s.config, &vs->cid, sizeof(vs->cid)); /* little-endian, the rest is 0 */
 	raise_descriptors();
 	rc = loop_watch_event(env->loop, on_again, vs, &vs->again, &vs->again_fd);
 	if (!rc)

@@ -138,7 +138,7 @@ int vsock_vhost_kernel_create(const struct device_env *env, const char *option, 
 		/* Rings and packets are what the kernel knows of; streams every one of them does. */
 		vv->vdev.offered &= vv->queues.vhost.features;
 		vv->vdev.offered |= 1ull << VSOCK_F_STREAM;
-		memcpy(vv->vdev.config, &cid, sizeof(cid)); /* little-endian, the rest is 0 */
+		memcpy(vv->vdev.s.config, &cid, sizeof(cid)); /* little-endian, the rest is 0 */
 		vv->vdev.elsewhere = 1ull << VSOCK_RX | 1ull << VSOCK_TX;
 		rc = virtio_attach(&vv->vdev, err);
 	}
