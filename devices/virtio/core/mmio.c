@@ -41,13 +41,20 @@ enum {
 #define INT_QUEUE 1u
 #define INT_CONFIG 2u
 
+/* The registers of the transport (4.2.2). A snapshot will save exactly this, beside virtio_state. */
+struct virtio_mmio_state {
+	uint32_t device_features_sel; /* a word of 32 features, 0 or 1; others read 0 */
+	uint32_t driver_features_sel;
+	uint32_t queue_sel;	   /* any number, also of no queue */
+	uint32_t interrupt_status; /* INT_… that were not acknowledged yet */
+};
+
 struct virtio_mmio {
 	struct virtio_device *dev;
-	uint64_t base;
+	struct virtio_mmio_state s;
+	uint64_t base; /* guest address of the window */
 	unsigned gsi;
 	bool on_bus;
-	uint32_t device_features_sel, driver_features_sel, queue_sel;
-	uint32_t interrupt_status;
 };
 
 static struct virtio_mmio *of_dev(const struct virtio_device *dev)
@@ -63,7 +70,7 @@ static void interrupt(struct virtio_mmio *t, uint32_t bit)
 {
 	const struct device_env *env = t->dev->env;
 
-	t->interrupt_status |= bit;
+	t->s.interrupt_status |= bit;
 	env->ops->set_line(env->vm, t->gsi, 0, true);
 	env->ops->set_line(env->vm, t->gsi, 0, false);
 }
@@ -101,8 +108,8 @@ static void reset(struct virtio_device *dev)
 {
 	struct virtio_mmio *t = of_dev(dev);
 
-	t->device_features_sel = t->driver_features_sel = t->queue_sel = 0;
-	t->interrupt_status = 0;
+	t->s.device_features_sel = t->s.driver_features_sel = t->s.queue_sel = 0;
+	t->s.interrupt_status = 0;
 }
 
 /* --- registers, device's lock held ------------------------------------------------ */
@@ -110,7 +117,7 @@ static void reset(struct virtio_device *dev)
 static uint32_t register_read(struct virtio_mmio *t, unsigned off)
 {
 	struct virtio_device *dev = t->dev;
-	const struct virtq *q = virtio_queue(dev, t->queue_sel);
+	const struct virtq *q = virtio_queue(dev, t->s.queue_sel);
 
 	switch (off) {
 	case MAGIC:
@@ -122,13 +129,13 @@ static uint32_t register_read(struct virtio_mmio *t, unsigned off)
 	case VENDOR_ID:
 		return VENDOR_VALUE;
 	case DEVICE_FEATURES:
-		return virtio_offered_word(dev, t->device_features_sel);
+		return virtio_offered_word(dev, t->s.device_features_sel);
 	case QUEUE_NUM_MAX:
 		return q ? q->size_max : 0;
 	case QUEUE_READY:
 		return q && q->s.ready;
 	case INTERRUPT_STATUS:
-		return t->interrupt_status;
+		return t->s.interrupt_status;
 	case STATUS:
 		return dev->s.status;
 	case SHM_LEN:
@@ -148,7 +155,7 @@ static uint32_t register_read(struct virtio_mmio *t, unsigned off)
 static void queue_write(struct virtio_mmio *t, unsigned off, uint32_t val)
 {
 	struct virtio_device *dev = t->dev;
-	struct virtq *q = virtio_queue(dev, t->queue_sel);
+	struct virtq *q = virtio_queue(dev, t->s.queue_sel);
 
 	/* Taking a queue back is for a device that does not run; there, only a reset can. */
 	if (off == QUEUE_READY && !val) {
@@ -156,7 +163,7 @@ static void queue_write(struct virtio_mmio *t, unsigned off, uint32_t val)
 			q->s.ready = false;
 		return;
 	}
-	q = virtio_queue_setup(dev, t->queue_sel);
+	q = virtio_queue_setup(dev, t->s.queue_sel);
 	if (!q)
 		return;
 	switch (off) {
@@ -166,7 +173,7 @@ static void queue_write(struct virtio_mmio *t, unsigned off, uint32_t val)
 		break;
 	case QUEUE_READY:
 		if (val == 1)
-			virtio_queue_enable(dev, t->queue_sel);
+			virtio_queue_enable(dev, t->s.queue_sel);
 		break;
 	case QUEUE_DESC:
 	case QUEUE_DESC + 4:
@@ -187,19 +194,19 @@ static void register_write(struct virtio_mmio *t, unsigned off, uint32_t val)
 {
 	switch (off) {
 	case DEVICE_FEATURES_SEL:
-		t->device_features_sel = val;
+		t->s.device_features_sel = val;
 		break;
 	case DRIVER_FEATURES:
-		virtio_set_features(t->dev, t->driver_features_sel, val);
+		virtio_set_features(t->dev, t->s.driver_features_sel, val);
 		break;
 	case DRIVER_FEATURES_SEL:
-		t->driver_features_sel = val;
+		t->s.driver_features_sel = val;
 		break;
 	case QUEUE_SEL:
-		t->queue_sel = val;
+		t->s.queue_sel = val;
 		break;
 	case INTERRUPT_ACK:
-		t->interrupt_status &= ~val;
+		t->s.interrupt_status &= ~val;
 		break;
 	case STATUS:
 		virtio_set_status(t->dev, (uint8_t)val);

@@ -47,17 +47,26 @@ enum {
 	/* queue_notify_data and queue_reset (0x38, 0x3a) read 0: not offered. */
 };
 
+/*
+ * The registers of the transport (4.1.4.3, 4.1.4.5). A snapshot will save exactly this, beside
+ * virtio_state and what the PCI function and MSI-X have of their own.
+ */
+struct virtio_pci_state {
+	uint32_t device_feature_select; /* a word of 32 features, 0 or 1; others read 0 */
+	uint32_t driver_feature_select;
+	uint16_t config_vector;		    /* of config changes; MSIX_NO_VECTOR: none */
+	uint16_t vector[VIRTIO_MAX_QUEUES]; /* of each queue; MSIX_NO_VECTOR: none */
+	uint16_t queue_select;		    /* any number, also of no queue */
+	uint8_t isr;			    /* ISR_… that were not read yet, without MSI-X */
+};
+
 struct virtio_pci {
 	struct pci_func func;
 	struct virtio_device *dev;
 	struct pci_msix msix;
+	struct virtio_pci_state s;
 	unsigned msix_at, pci_cfg_at; /* offsets of these capabilities */
-	uint32_t device_feature_select, driver_feature_select;
-	uint16_t config_vector;
-	uint16_t queue_select;
-	uint8_t isr;
-	uint64_t bound_base;		    /* where the BAR was when kicks were bound */
-	uint16_t vector[VIRTIO_MAX_QUEUES]; /* of each queue */
+	uint64_t bound_base;	      /* where the BAR was when kicks were bound */
 };
 
 static struct virtio_pci *of_dev(const struct virtio_device *dev)
@@ -74,7 +83,7 @@ static struct virtio_pci *of_func(struct pci_func *f)
 
 static void update_intx(struct virtio_pci *t)
 {
-	pci_func_intx(&t->func, t->isr && !t->msix.s.enabled);
+	pci_func_intx(&t->func, t->s.isr && !t->msix.s.enabled);
 }
 
 static void interrupt(struct virtio_pci *t, uint16_t vector, uint8_t isr)
@@ -83,7 +92,7 @@ static void interrupt(struct virtio_pci *t, uint16_t vector, uint8_t isr)
 		pci_msix_signal(&t->msix, vector);
 		return;
 	}
-	t->isr |= isr;
+	t->s.isr |= isr;
 	update_intx(t);
 }
 
@@ -91,14 +100,14 @@ static void signal_queue(struct virtio_device *dev, unsigned queue)
 {
 	struct virtio_pci *t = of_dev(dev);
 
-	interrupt(t, t->vector[queue], ISR_QUEUE);
+	interrupt(t, t->s.vector[queue], ISR_QUEUE);
 }
 
 static void signal_config(struct virtio_device *dev)
 {
 	struct virtio_pci *t = of_dev(dev);
 
-	interrupt(t, t->config_vector, ISR_CONFIG);
+	interrupt(t, t->s.config_vector, ISR_CONFIG);
 }
 
 /* --- kicks --------------------------------------------------------------------- */
@@ -137,12 +146,12 @@ static void reset(struct virtio_device *dev)
 {
 	struct virtio_pci *t = of_dev(dev);
 
-	t->device_feature_select = t->driver_feature_select = 0;
-	t->queue_select = 0;
-	t->config_vector = MSIX_NO_VECTOR;
+	t->s.device_feature_select = t->s.driver_feature_select = 0;
+	t->s.queue_select = 0;
+	t->s.config_vector = MSIX_NO_VECTOR;
 	for (unsigned i = 0; i < dev->nqueues; i++)
-		t->vector[i] = MSIX_NO_VECTOR;
-	t->isr = 0;
+		t->s.vector[i] = MSIX_NO_VECTOR;
+	t->s.isr = 0;
 	pci_msix_clear_pending(&t->msix);
 	update_intx(t);
 }
@@ -152,31 +161,31 @@ static void reset(struct virtio_device *dev)
 static uint32_t common_dword(const struct virtio_pci *t, unsigned off)
 {
 	struct virtio_device *dev = t->dev;
-	const struct virtq *q = virtio_queue(dev, t->queue_select);
+	const struct virtq *q = virtio_queue(dev, t->s.queue_select);
 
 	switch (off) {
 	case DEVICE_FEATURE_SELECT:
-		return t->device_feature_select;
+		return t->s.device_feature_select;
 	case DEVICE_FEATURE:
-		return virtio_offered_word(dev, t->device_feature_select);
+		return virtio_offered_word(dev, t->s.device_feature_select);
 	case DRIVER_FEATURE_SELECT:
-		return t->driver_feature_select;
+		return t->s.driver_feature_select;
 	case DRIVER_FEATURE:
-		return virtio_acked_word(dev, t->driver_feature_select);
+		return virtio_acked_word(dev, t->s.driver_feature_select);
 	case CONFIG_VECTOR: /* and NUM_QUEUES */
-		return t->config_vector | dev->nqueues << 16;
+		return t->s.config_vector | dev->nqueues << 16;
 	case STATUS: /* and GENERATION, QUEUE_SELECT */
 		return dev->s.status | (uint32_t)dev->s.config_generation << 8 |
-		       (uint32_t)t->queue_select << 16;
+		       (uint32_t)t->s.queue_select << 16;
 	}
 	/* Section 4.1.4.3.1: a queue that does not exist has size 0. */
 	if (!q)
 		return off == QUEUE_SIZE ? (uint32_t)MSIX_NO_VECTOR << 16 : 0;
 	switch (off) {
 	case QUEUE_SIZE: /* and QUEUE_VECTOR */
-		return q->s.size | (uint32_t)t->vector[t->queue_select] << 16;
+		return q->s.size | (uint32_t)t->s.vector[t->s.queue_select] << 16;
 	case QUEUE_ENABLE: /* and QUEUE_NOTIFY_OFF */
-		return q->s.ready | (uint32_t)t->queue_select << 16;
+		return q->s.ready | (uint32_t)t->s.queue_select << 16;
 	case QUEUE_DESC:
 		return (uint32_t)q->s.desc.v;
 	case QUEUE_DESC + 4:
@@ -202,16 +211,16 @@ static uint16_t vector(const struct virtio_pci *t, uint32_t val)
 /* A register of one selected queue. */
 static void queue_write(struct virtio_pci *t, unsigned off, uint32_t val)
 {
-	struct virtq *q = virtio_queue(t->dev, t->queue_select);
+	struct virtq *q = virtio_queue(t->dev, t->s.queue_select);
 
 	if (!q)
 		return;
 	if (off == QUEUE_VECTOR) {
-		t->vector[t->queue_select] = vector(t, val);
+		t->s.vector[t->s.queue_select] = vector(t, val);
 		virtio_calls_changed(t->dev);
 		return;
 	}
-	q = virtio_queue_setup(t->dev, t->queue_select);
+	q = virtio_queue_setup(t->dev, t->s.queue_select);
 	if (!q)
 		return;
 	switch (off) {
@@ -220,7 +229,7 @@ static void queue_write(struct virtio_pci *t, unsigned off, uint32_t val)
 		break;
 	case QUEUE_ENABLE:
 		if (val == 1)
-			virtio_queue_enable(t->dev, t->queue_select);
+			virtio_queue_enable(t->dev, t->s.queue_select);
 		break;
 	case QUEUE_DESC:
 	case QUEUE_DESC + 4:
@@ -253,22 +262,22 @@ static void common_write(struct virtio_pci *t, unsigned off, unsigned size_bytes
 		return;
 	switch (off) {
 	case DEVICE_FEATURE_SELECT:
-		t->device_feature_select = val;
+		t->s.device_feature_select = val;
 		break;
 	case DRIVER_FEATURE_SELECT:
-		t->driver_feature_select = val;
+		t->s.driver_feature_select = val;
 		break;
 	case DRIVER_FEATURE:
-		virtio_set_features(t->dev, t->driver_feature_select, val);
+		virtio_set_features(t->dev, t->s.driver_feature_select, val);
 		break;
 	case CONFIG_VECTOR:
-		t->config_vector = vector(t, val);
+		t->s.config_vector = vector(t, val);
 		break;
 	case STATUS:
 		virtio_set_status(t->dev, (uint8_t)val);
 		break;
 	case QUEUE_SELECT:
-		t->queue_select = (uint16_t)val;
+		t->s.queue_select = (uint16_t)val;
 		break;
 	default:
 		queue_write(t, off, val);
@@ -279,9 +288,9 @@ static void common_write(struct virtio_pci *t, unsigned off, unsigned size_bytes
 
 static uint8_t isr_read(struct virtio_pci *t)
 {
-	uint8_t isr = t->isr;
+	uint8_t isr = t->s.isr;
 
-	t->isr = 0;
+	t->s.isr = 0;
 	update_intx(t);
 	return isr;
 }
@@ -484,7 +493,7 @@ static int kick_fd(struct virtio_device *dev, unsigned queue)
 
 static int call_fd(struct virtio_device *dev, unsigned queue)
 {
-	return pci_msix_fd(&of_dev(dev)->msix, of_dev(dev)->vector[queue]);
+	return pci_msix_fd(&of_dev(dev)->msix, of_dev(dev)->s.vector[queue]);
 }
 
 static void describe(struct virtio_device *dev, char *buf, size_t len)
@@ -515,10 +524,10 @@ int virtio_pci_attach(struct virtio_device *dev, struct pci_host *host, struct e
 		return err_sys(err, ENOMEM, "%s", dev->class->name);
 	t->dev = dev;
 	dev->transport = t;
-	t->config_vector = MSIX_NO_VECTOR;
+	t->s.config_vector = MSIX_NO_VECTOR;
 	rc = pci_msix_init(&t->msix, dev->env, dev->nqueues + 1);
 	for (unsigned i = 0; i < dev->nqueues; i++)
-		t->vector[i] = MSIX_NO_VECTOR;
+		t->s.vector[i] = MSIX_NO_VECTOR;
 	if (!rc)
 		rc = virtio_kicks_create(dev);
 	if (rc) {
