@@ -351,7 +351,7 @@ bool virtq_wants_interrupt(struct virtq *q)
 		return !(relaxed(&avail(q)->flags) & AVAIL_F_NO_INTERRUPT);
 	if (!valid)
 		return true;
-	/* Section 2.7.10: has the used index moved past used_event since last time? */
+	/* Section 2.7.7: has the used index moved past used_event since last time? */
 	event = relaxed(used_event(q));
 	return (uint16_t)(now - event - 1) < (uint16_t)(now - old);
 }

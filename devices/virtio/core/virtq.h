@@ -51,7 +51,7 @@ struct virtq_state {
 	/* Positions count entries, modulo 2^16, as the ring's own indices do. */
 	uint16_t next_avail;	 /* of the next entry to pop */
 	uint16_t next_used;	 /* of the next entry to return */
-	uint16_t signalled_used; /* next_used at the last interrupt decision (2.7.10) */
+	uint16_t signalled_used; /* next_used at the last interrupt decision (2.7.7) */
 	uint16_t avail_event;	 /* as last published (2.7.10) */
 	uint64_t in_flight[VIRTQ_MAX_SIZE / 64]; /* bit n: head n is with the device */
 };
