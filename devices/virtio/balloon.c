@@ -48,16 +48,25 @@
 #define STAT_BYTES 10u
 #define MAX_STATS 64u
 
+/*
+ * What the host asks of the guest and what the guest has said. A snapshot will save exactly this
+ * beside virtio_state, whose config has actual and poison_val (5.5.4). The wiring lies in struct
+ * balloon.
+ */
+struct balloon_state {
+	uint32_t num_pages;  /* the target in pages of 4 KiB, as config says it too (5.5.4) */
+	bool stats_held;     /* the driver's statistics buffer is with us (5.5.6.3) */
+	uint16_t stats_head; /* … and this is its head */
+	uint32_t known;	     /* bit n: stat[n] is what the guest said last */
+	uint64_t stat[BALLOON_NSTATS]; /* by tag, as the driver counts (5.5.6.3) */
+};
+
 struct balloon {
 	struct virtio_device vdev; /* first */
+	struct balloon_state s;
 	struct loop_watch *again, *timer;
 	int again_fd;
-	uint32_t num_pages;   /* the target, as config says it */
 	uint64_t interval_ns; /* 0: no statistics */
-	bool stats_held;      /* the driver's buffer is with us */
-	uint16_t stats_head;
-	uint32_t known;
-	uint64_t stat[BALLOON_NSTATS];
 	/* For --stats, as the last driver left it: Linux resets the device when it powers off. */
 	uint32_t left_actual, left_known;
 };
@@ -148,7 +157,7 @@ static void read_stats(struct balloon *b, const struct chain *chain)
 {
 	uint8_t entry[STAT_BYTES];
 
-	b->known = 0;
+	b->s.known = 0;
 	for (unsigned i = 0; i < MAX_STATS; i++) {
 		uint16_t tag;
 
@@ -157,8 +166,8 @@ static void read_stats(struct balloon *b, const struct chain *chain)
 		memcpy(&tag, entry, sizeof(tag));
 		if (tag >= BALLOON_NSTATS)
 			continue;
-		memcpy(&b->stat[tag], entry + sizeof(tag), sizeof(b->stat[tag]));
-		b->known |= 1u << tag;
+		memcpy(&b->s.stat[tag], entry + sizeof(tag), sizeof(b->s.stat[tag]));
+		b->s.known |= 1u << tag;
 	}
 }
 
@@ -166,10 +175,10 @@ static void want_stats(struct balloon *b)
 {
 	unsigned queue = stats_queue(b);
 
-	if (!b->stats_held)
+	if (!b->s.stats_held)
 		return;
-	b->stats_held = false;
-	virtq_push(&b->vdev.queue[queue], b->stats_head, 0);
+	b->s.stats_held = false;
+	virtq_push(&b->vdev.queue[queue], b->s.stats_head, 0);
 	virtio_interrupt(&b->vdev, queue);
 }
 
@@ -192,10 +201,10 @@ static void serve_chain(struct balloon *b, unsigned queue, const struct chain *c
 
 	if (queue == stats_queue(b)) {
 		read_stats(b, chain);
-		if (b->stats_held) /* two at once: the first is of no more use */
-			virtq_push(q, b->stats_head, 0);
-		b->stats_held = true;
-		b->stats_head = chain->head;
+		if (b->s.stats_held) /* two at once: the first is of no more use */
+			virtq_push(q, b->s.stats_head, 0);
+		b->s.stats_held = true;
+		b->s.stats_head = chain->head;
 		return;
 	}
 	if (queue == reporting_queue(b))
@@ -259,10 +268,10 @@ static bool balloon_reset(struct virtio_device *vdev)
 {
 	struct balloon *b = balloon_of(vdev);
 
-	b->stats_held = false;
+	b->s.stats_held = false;
 	b->left_actual = get32(b, CONFIG_ACTUAL);
-	b->left_known = b->known;
-	b->known = 0;
+	b->left_known = b->s.known;
+	b->s.known = 0;
 	put32(b, CONFIG_ACTUAL, 0);
 	put32(b, CONFIG_POISON_VAL, 0);
 	return true;
@@ -273,7 +282,7 @@ static void balloon_write_config(struct virtio_device *vdev, uint32_t off, uint3
 {
 	struct balloon *b = balloon_of(vdev);
 
-	put32(b, CONFIG_NUM_PAGES, b->num_pages);
+	put32(b, CONFIG_NUM_PAGES, b->s.num_pages);
 	put32(b, CONFIG_ACTUAL + 4, 0);
 }
 
@@ -296,22 +305,22 @@ int balloon_set_target(struct device *dev, uint64_t bytes)
 	if (bytes > b->vdev.env->mem->total_bytes || bytes / PAGE_BYTES > UINT32_MAX)
 		return -ERANGE;
 	virtio_lock(&b->vdev);
-	b->num_pages = (uint32_t)(bytes / PAGE_BYTES);
-	put32(b, CONFIG_NUM_PAGES, b->num_pages);
+	b->s.num_pages = (uint32_t)(bytes / PAGE_BYTES);
+	put32(b, CONFIG_NUM_PAGES, b->s.num_pages);
 	virtio_config_changed(&b->vdev);
 	virtio_unlock(&b->vdev);
 	return 0;
 }
 
-void balloon_get(struct device *dev, struct balloon_state *out)
+void balloon_get(struct device *dev, struct balloon_info *out)
 {
 	struct balloon *b = (struct balloon *)dev;
 
 	virtio_lock(&b->vdev);
-	out->target_bytes = (uint64_t)b->num_pages * PAGE_BYTES;
+	out->target_bytes = (uint64_t)b->s.num_pages * PAGE_BYTES;
 	out->actual_bytes = (uint64_t)get32(b, CONFIG_ACTUAL) * PAGE_BYTES;
-	out->known = b->known;
-	memcpy(out->stat, b->stat, sizeof(out->stat));
+	out->known = b->s.known;
+	memcpy(out->stat, b->s.stat, sizeof(out->stat));
 	virtio_unlock(&b->vdev);
 }
 
@@ -334,7 +343,7 @@ static void balloon_describe(struct device *dev, char *buf, size_t len)
 
 	virtio_describe(&b->vdev, at, sizeof(at));
 	snprintf(buf, len, "%s%starget %llu MiB", at, *at ? ": " : "",
-		 (unsigned long long)b->num_pages * PAGE_BYTES >> 20);
+		 (unsigned long long)b->s.num_pages * PAGE_BYTES >> 20);
 }
 
 static void balloon_stats(struct device *dev, char *buf, size_t len)
@@ -342,7 +351,7 @@ static void balloon_stats(struct device *dev, char *buf, size_t len)
 	static const uint32_t shown = 1u << BALLOON_FREE_BYTES | 1u << BALLOON_TOTAL_BYTES |
 				      1u << BALLOON_AVAILABLE_BYTES;
 	struct balloon *b = (struct balloon *)dev;
-	struct balloon_state s;
+	struct balloon_info s;
 	int n;
 
 	balloon_get(dev, &s);
@@ -389,8 +398,8 @@ static int start(struct balloon *b, const struct keyvals *cfg, struct err *err)
 	if (size > env->mem->total_bytes || size / PAGE_BYTES > UINT32_MAX)
 		return err_set(err, ERANGE, "%s size=%s: the guest has less memory", cfg->option,
 			       keys_text(cfg, K_SIZE));
-	b->num_pages = (uint32_t)(size / PAGE_BYTES);
-	put32(b, CONFIG_NUM_PAGES, b->num_pages);
+	b->s.num_pages = (uint32_t)(size / PAGE_BYTES);
+	put32(b, CONFIG_NUM_PAGES, b->s.num_pages);
 	rc = loop_watch_event(env->loop, on_again, b, &b->again, &b->again_fd);
 	if (!rc && b->interval_ns)
 		rc = loop_watch_timer(env->loop, on_timer, b, &b->timer);

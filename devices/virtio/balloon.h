@@ -21,7 +21,7 @@ enum balloon_stat {
 	BALLOON_NSTATS,
 };
 
-struct balloon_state {
+struct balloon_info {
 	uint64_t target_bytes; /* what the host wants */
 	uint64_t actual_bytes; /* what the guest says it has given */
 	uint32_t known;	       /* bit n: stat[n] is what the guest said last */
@@ -34,6 +34,6 @@ struct balloon_state {
  */
 int balloon_set_target(struct device *dev, uint64_t bytes);
 /* Any thread. */
-void balloon_get(struct device *dev, struct balloon_state *out);
+void balloon_get(struct device *dev, struct balloon_info *out);
 
 #endif

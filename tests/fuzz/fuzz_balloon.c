@@ -18,7 +18,7 @@
 static void step(struct fake_vm *vm, const uint8_t *op)
 {
 	unsigned at = (op[1] | op[2] << 8) % RINGS_BYTES;
-	struct balloon_state state;
+	struct balloon_info state;
 
 	switch (op[0] % 8) {
 	case 0:

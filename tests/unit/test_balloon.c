@@ -267,7 +267,7 @@ static bool stats_asked(void *r)
 Test(balloon, statistics)
 {
 	struct fake_buf b = { 0, 45 };
-	struct balloon_state state;
+	struct balloon_info state;
 
 	begin(FAKE_PCI, "stats-interval=1");
 	fake_driver_start(&d, F_STATS, 3, 16);
@@ -341,7 +341,7 @@ Test(balloon, stats_line_cut)
 
 Test(balloon, target)
 {
-	struct balloon_state state;
+	struct balloon_info state;
 	unsigned generation;
 
 	begin(FAKE_PCI, "size=2M,deflate-on-oom=off,free-page-reporting=off");
