@@ -39,13 +39,18 @@
 #define CONFIG_EMERG_WR 8
 #define CONFIG_BYTES 12
 
+/* A snapshot will save exactly this beside virtio_state. The wiring lies in struct console. */
+struct console_state {
+	uint16_t cols, rows; /* characters, as config says them (5.3.4); 0: not known */
+	uint64_t tx_off;     /* bytes of the transmit queue's front chain that are sent already */
+};
+
 struct console {
 	struct virtio_device vdev; /* first */
+	struct console_state s;
 	struct chardev *chr;
 	struct loop_watch *again;
 	int again_fd;
-	uint16_t cols, rows;
-	uint64_t tx_off; /* bytes of the chain in front that are sent already */
 	bool tx_blocked; /* until the sink drains */
 	bool rx_hungry;	 /* input waits for a buffer */
 };
@@ -64,16 +69,16 @@ static bool send(struct console *con, const struct chain *chain)
 	size_t len;
 
 	/* The guest may have changed a chain that was put back: its new length counts. */
-	while (con->tx_off < chain->readable_bytes) {
+	while (con->s.tx_off < chain->readable_bytes) {
 		size_t sent;
 
-		len = virtq_chain_read(chain, con->tx_off, buf, sizeof(buf));
+		len = virtq_chain_read(chain, con->s.tx_off, buf, sizeof(buf));
 		sent = chardev_write(con->chr, buf, len);
-		con->tx_off += sent;
+		con->s.tx_off += sent;
 		if (sent < len)
 			return false;
 	}
-	con->tx_off = 0;
+	con->s.tx_off = 0;
 	return true;
 }
 
@@ -202,8 +207,8 @@ static void run_rx(struct console *con)
 static void fill_config(struct console *con)
 {
 	memset(con->vdev.s.config, 0, CONFIG_BYTES);
-	put_le16(con->vdev.s.config + CONFIG_COLS, con->cols);
-	put_le16(con->vdev.s.config + CONFIG_ROWS, con->rows);
+	put_le16(con->vdev.s.config + CONFIG_COLS, con->s.cols);
+	put_le16(con->vdev.s.config + CONFIG_ROWS, con->s.rows);
 }
 
 static void console_resized(void *opaque, uint16_t cols, uint16_t rows)
@@ -211,8 +216,8 @@ static void console_resized(void *opaque, uint16_t cols, uint16_t rows)
 	struct console *con = opaque;
 
 	virtio_lock(&con->vdev);
-	con->cols = cols;
-	con->rows = rows;
+	con->s.cols = cols;
+	con->s.rows = rows;
 	fill_config(con);
 	if (virtio_has(&con->vdev, CONSOLE_F_SIZE))
 		virtio_config_changed(&con->vdev);
@@ -248,7 +253,7 @@ static bool console_reset(struct virtio_device *vdev)
 {
 	struct console *con = console_of(vdev);
 
-	con->tx_off = 0;
+	con->s.tx_off = 0;
 	con->tx_blocked = false;
 	return true;
 }
