@@ -213,7 +213,7 @@ static bool fill(struct blk_req *req, const struct blk_cmd *cmd, const struct ch
 				cmd->len_bytes);
 	case BLK_WRITE:
 		disk->op = DISK_WRITE;
-		disk->durable = !req->blk->writeback;
+		disk->durable = !req->blk->s.writeback;
 		return take_iov(req, chain->iov, chain->nreadable, sizeof(struct blk_hdr),
 				cmd->len_bytes);
 	case BLK_FLUSH:
@@ -221,7 +221,7 @@ static bool fill(struct blk_req *req, const struct blk_cmd *cmd, const struct ch
 		return true;
 	default:
 		disk->op = cmd->what == BLK_DISCARD ? DISK_DISCARD : DISK_WRITE_ZEROES;
-		req->flush_after = !req->blk->writeback;
+		req->flush_after = !req->blk->s.writeback;
 		return take_ranges(req, chain, cmd->nranges);
 	}
 }

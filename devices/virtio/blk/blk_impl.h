@@ -44,14 +44,22 @@ struct blk_req {
 	struct iovec inline_iov[INLINE_IOVS];
 };
 
+/*
+ * A snapshot will save exactly this beside virtio_state. Requests are not part of it: they are
+ * waited for first, as at a reset.
+ */
+struct blk_state {
+	bool writeback; /* the cache mode: false: a write is done when it is on the medium (5.2.5.1) */
+};
+
 struct blk {
 	struct virtio_device vdev; /* first; vdev.dev is the device */
+	struct blk_state s;
 	struct disk *disk;
 	struct blk_req *free;
 	unsigned inflight;
-	bool aborting; /* a reset waits for inflight to become 0 */
-	bool discard;  /* offered */
-	bool writeback;
+	bool aborting;	 /* a reset waits for inflight to become 0 */
+	bool discard;	 /* offered */
 	uint32_t pushed; /* queues that were pushed to since their last interrupt decision */
 	uint32_t again;	 /* queues that again_fd brings us back to */
 	uint32_t polled; /* queues whose kicks are off while the loop polls them */

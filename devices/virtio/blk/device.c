@@ -49,7 +49,7 @@ static void fill_config(struct blk *blk)
 		.capacity = disk->size_bytes / BLK_SECTOR,
 		.seg_max = blk->queue_size - 2u,
 		.blk_size = disk->block_bytes,
-		.writeback = blk->writeback,
+		.writeback = blk->s.writeback,
 		.num_queues = (uint16_t)blk->vdev.nqueues,
 	};
 
@@ -78,7 +78,7 @@ static void blk_write_config(struct virtio_device *vdev, uint32_t off, uint32_t 
 	uint8_t wce = vdev->s.config[offsetof(struct blk_space, writeback)];
 
 	if (virtio_has(vdev, BLK_F_CONFIG_WCE))
-		blk->writeback = wce & 1;
+		blk->s.writeback = wce & 1;
 	fill_config(blk);
 }
 
@@ -88,7 +88,7 @@ static int blk_activate(struct virtio_device *vdev)
 	struct blk *blk = blk_of(vdev);
 
 	if (!virtio_has(vdev, BLK_F_CONFIG_WCE))
-		blk->writeback = virtio_has(vdev, BLK_F_FLUSH);
+		blk->s.writeback = virtio_has(vdev, BLK_F_FLUSH);
 	if (!blk->scratch)
 		blk->scratch = malloc(blk->queue_size * sizeof(*blk->scratch));
 	return blk->scratch ? 0 : -ENOMEM;
@@ -100,7 +100,7 @@ static bool blk_reset(struct virtio_device *vdev)
 
 	/* The limit itself goes on: a reset earns no tokens. */
 	blk->pushed = blk->again = blk->polled = blk->limited = 0;
-	blk->writeback = !blk->disk->readonly;
+	blk->s.writeback = !blk->disk->readonly;
 	fill_config(blk);
 	blk->aborting = blk->inflight;
 	return !blk->inflight;
@@ -208,7 +208,7 @@ int blk_create(const struct device_env *env, const struct virtio_blk_config *cfg
 	blk->disk = disk;
 	blk->queue_size = cfg->queue_size;
 	blk->discard = cfg->discard && disk->can_discard;
-	blk->writeback = !disk->readonly;
+	blk->s.writeback = !disk->readonly;
 	snprintf(blk->vdev.dev.id, sizeof(blk->vdev.dev.id), "%s", cfg->id ? cfg->id : "");
 	snprintf(blk->serial, sizeof(blk->serial), "%s", cfg->serial ? cfg->serial : "");
 	blk->poller = (struct loop_poller){ blk_poll, blk_poll_idle, blk };
