@@ -32,7 +32,7 @@ static bool read_at(const struct command *c, uint64_t off, void *to, size_t len)
 
 static bool set_rx_mode(struct virtio_net *nic, unsigned cmd, const struct command *c)
 {
-	struct net_filter *f = &nic->filter;
+	struct net_filter *f = &nic->s.filter;
 	bool *const flag[] = { &f->promisc, &f->allmulti, &f->alluni,
 			       &f->nomulti, &f->nouni,	  &f->nobcast };
 	uint8_t on;
@@ -68,7 +68,7 @@ static bool read_table(const struct command *c, uint64_t *off, unsigned *n, bool
 
 static bool set_mac(struct virtio_net *nic, unsigned cmd, const struct command *c)
 {
-	struct net_filter new = nic->filter;
+	struct net_filter new = nic->s.filter;
 	uint8_t mac[NET_MAC_BYTES];
 	uint64_t off = 0;
 
@@ -84,7 +84,7 @@ static bool set_mac(struct virtio_net *nic, unsigned cmd, const struct command *
 	    !read_table(c, &off, &new.nmulti, &new.multi_overflow, new.multi) || off != c->len)
 		return false;
 	new.on = true;
-	nic->filter = new;
+	nic->s.filter = new;
 	return true;
 }
 
@@ -209,7 +209,7 @@ static bool in_table(uint8_t table[][NET_MAC_BYTES], unsigned n, const uint8_t *
 bool nic_filter_wants(const struct virtio_net *nic, const uint8_t dst[NET_MAC_BYTES])
 {
 	static const uint8_t broadcast[NET_MAC_BYTES] = { 255, 255, 255, 255, 255, 255 };
-	struct net_filter *f = (struct net_filter *)&nic->filter;
+	struct net_filter *f = (struct net_filter *)&nic->s.filter;
 
 	if (!f->on || f->promisc)
 		return true;

@@ -86,7 +86,7 @@ static void on_readable(void *opaque, unsigned pair)
 	struct virtio_net *nic = opaque;
 
 	virtio_lock(&nic->vdev);
-	if (nic->vdev.active && pair < nic->pairs)
+	if (nic->vdev.active && pair < nic->s.pairs)
 		nic_run_rx(nic, pair);
 	else
 		nic_watch(nic, pair);
@@ -99,7 +99,7 @@ static void on_writable(void *opaque, unsigned pair)
 
 	virtio_lock(&nic->vdev);
 	nic->pair[pair].tx.blocked = false;
-	if (nic->vdev.active && pair < nic->pairs)
+	if (nic->vdev.active && pair < nic->s.pairs)
 		nic_run_tx(nic, pair);
 	else
 		nic_watch(nic, pair);
@@ -111,7 +111,7 @@ static void on_again(void *opaque)
 	struct virtio_net *nic = opaque;
 
 	virtio_lock(&nic->vdev);
-	for (unsigned i = 0; nic->vdev.active && i < nic->pairs; i++) {
+	for (unsigned i = 0; nic->vdev.active && i < nic->s.pairs; i++) {
 		if (nic->pair[i].tx.more)
 			nic_run_tx(nic, i);
 		if (nic->vdev.active && nic->pair[i].rx.more)
@@ -125,7 +125,7 @@ static void on_again(void *opaque)
 /* The pairs take turns at being first, or the others would never get a token. */
 static unsigned first_of(const struct virtio_net *nic, unsigned n)
 {
-	return nic->pairs ? n % nic->pairs : 0;
+	return nic->s.pairs ? n % nic->s.pairs : 0;
 }
 
 static void on_rx_timer(void *opaque)
@@ -136,7 +136,7 @@ static void on_rx_timer(void *opaque)
 	for (unsigned i = 0; i < nic->max_pairs; i++)
 		nic->pair[i].rx.limited = false;
 	nic->rx_first = first_of(nic, nic->rx_first + 1);
-	for (unsigned i = 0; nic->vdev.active && i < nic->pairs; i++)
+	for (unsigned i = 0; nic->vdev.active && i < nic->s.pairs; i++)
 		nic_run_rx(nic, first_of(nic, nic->rx_first + i));
 	virtio_unlock(&nic->vdev);
 }
@@ -149,7 +149,7 @@ static void on_tx_timer(void *opaque)
 	for (unsigned i = 0; i < nic->max_pairs; i++)
 		nic->pair[i].tx.limited = false;
 	nic->tx_first = first_of(nic, nic->tx_first + 1);
-	for (unsigned i = 0; nic->vdev.active && i < nic->pairs; i++) {
+	for (unsigned i = 0; nic->vdev.active && i < nic->s.pairs; i++) {
 		unsigned pair = first_of(nic, nic->tx_first + i);
 
 		if (!nic->pair[pair].tx.blocked)
@@ -194,7 +194,7 @@ static void nic_kick(struct virtio_device *vdev, unsigned queue)
 	} else if (nic->server) {
 		if (nic->server->kick && queue < nic->ctrl)
 			nic->server->kick(nic, queue);
-	} else if (queue / 2 >= nic->pairs) {
+	} else if (queue / 2 >= nic->s.pairs) {
 		return;
 	} else if (queue % 2) {
 		if (!nic->pair[queue / 2].tx.blocked)
@@ -222,7 +222,7 @@ static bool nic_reset(struct virtio_device *vdev)
 		queue_reset(&nic->pair[i].tx);
 		nic->pair[i].spill.frame_bytes = 0;
 	}
-	nic_filter_reset(&nic->filter);
+	nic_filter_reset(&nic->s.filter);
 	memcpy(vdev->s.config + NET_CONFIG_MAC, nic->mac, NET_MAC_BYTES);
 	nic_set_status(nic, nic_status(nic) & NET_S_LINK_UP);
 	return true;
@@ -362,7 +362,7 @@ int nic_create_on(struct net *net, const struct device_env *env, const struct ke
 	}
 	nic->net = net;
 	nic->again_fd = -1;
-	nic->link = true;
+	nic->s.link = true;
 	nic->vdev.dev.type = &virtio_net_type;
 	nic->vdev.dev.ops = &nic_ops;
 	rc = nic_check_options(cfg, err);
@@ -374,7 +374,7 @@ int nic_create_on(struct net *net, const struct device_env *env, const struct ke
 		goto fail;
 	snprintf(nic->vdev.dev.id, sizeof(nic->vdev.dev.id), "%s", nic->name);
 	nic->max_pairs = nic->net->nqueues;
-	nic->pairs = 1;
+	nic->s.pairs = 1;
 	nic->pair = calloc(nic->max_pairs, sizeof(*nic->pair));
 	rc = nic->pair ? watch(nic, env) : -ENOMEM;
 	if (rc) {

@@ -14,7 +14,7 @@ void nic_update_link(struct virtio_net *nic)
 	}
 	if (nic->server)
 		nic->server->update(nic);
-	for (unsigned i = 0; i < nic->pairs && !nic->server; i++) {
+	for (unsigned i = 0; i < nic->s.pairs && !nic->server; i++) {
 		nic_watch(nic, i);
 		/* What waited for the other end goes now, or is swallowed. */
 		if (nic->vdev.active && !nic->pair[i].tx.blocked)
@@ -38,8 +38,8 @@ void nic_set_link(struct device *dev, bool up)
 	struct virtio_net *nic = (struct virtio_net *)dev;
 
 	virtio_lock(&nic->vdev);
-	if (nic->link != up) {
-		nic->link = up;
+	if (nic->s.link != up) {
+		nic->s.link = up;
 		if (nic->net->ops->set_link)
 			nic->net->ops->set_link(nic->net, up);
 		nic_update_link(nic);

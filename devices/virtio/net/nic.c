@@ -17,10 +17,10 @@ void nic_again(struct virtio_net *nic)
 void nic_watch(struct virtio_net *nic, unsigned pair)
 {
 	const struct net_queue *rx = &nic->pair[pair].rx, *tx = &nic->pair[pair].tx;
-	bool on = nic->vdev.active && pair < nic->pairs && !nic->server;
+	bool on = nic->vdev.active && pair < nic->s.pairs && !nic->server;
 
 	net_want(nic->net, pair,
-		 on && nic->link && !rx->blocked && !rx->limited &&
+		 on && nic->s.link && !rx->blocked && !rx->limited &&
 			 nic->vdev.queue[2 * pair].s.ready,
 		 on && tx->blocked);
 }
@@ -37,7 +37,7 @@ void nic_set_status(struct virtio_net *nic, uint16_t status)
 
 void nic_set_pairs(struct virtio_net *nic, unsigned pairs)
 {
-	nic->pairs = pairs;
+	nic->s.pairs = pairs;
 	if (nic->net->ops->set_queues)
 		nic->net->ops->set_queues(nic->net, pairs);
 	if (nic->server)
@@ -48,6 +48,7 @@ void nic_set_offloads(struct virtio_net *nic, uint64_t features)
 {
 	unsigned offloads = 0;
 
+	nic->s.offloads = features;
 	offloads |= features & BIT(NET_F_GUEST_CSUM) ? NET_CSUM : 0u;
 	offloads |= features & BIT(NET_F_GUEST_TSO4) ? NET_TSO4 : 0u;
 	offloads |= features & BIT(NET_F_GUEST_TSO6) ? NET_TSO6 : 0u;

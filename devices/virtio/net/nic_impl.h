@@ -123,8 +123,20 @@ struct net_filter {
 	bool on; /* the driver has said what it wants */
 	bool promisc, allmulti, alluni, nomulti, nouni, nobcast;
 	bool uni_overflow, multi_overflow; /* more addresses than we keep: take all */
-	unsigned nuni, nmulti;
+	unsigned nuni, nmulti;		   /* addresses in uni and multi */
 	uint8_t uni[NET_MACS_MAX][NET_MAC_BYTES], multi[NET_MACS_MAX][NET_MAC_BYTES];
+};
+
+/*
+ * What the driver set by commands (5.1.6.5), and the host's switch. A snapshot will save exactly this beside
+ * virtio_state, whose config has the address and the link's status (5.1.4). Frames under way are
+ * not part of it: chains in a stash go back to their ring, and a network may lose a frame.
+ */
+struct nic_state {
+	unsigned pairs;		  /* in use, at least 1 (VQ_PAIRS_SET) */
+	uint64_t offloads;	  /* NET_F_GUEST_… that are on, bit n = feature n */
+	bool link;		  /* the host's switch: the cable is plugged in */
+	struct net_filter filter; /* of received frames */
 };
 
 struct net_pair {
@@ -154,16 +166,14 @@ struct net_server {
 
 struct virtio_net {
 	struct virtio_device vdev; /* first */
+	struct nic_state s;
 	struct net *net;
 	struct net_server *server; /* serves the data queues; NULL: we do */
 	struct net_pair *pair;	   /* max_pairs of them */
 	unsigned max_pairs;
-	unsigned pairs;		    /* in use */
 	unsigned ctrl;		    /* index of the control queue, as negotiated */
-	bool link;		    /* the host's switch */
 	uint32_t frame_max;	    /* of a received frame, with header */
 	uint8_t mac[NET_MAC_BYTES]; /* as created: what a reset goes back to */
-	struct net_filter filter;
 	struct ratelimit rx_limit, tx_limit;
 	uint32_t polled; /* pairs whose transmit queue is at rest, without kicks: net/poll.c */
 	struct loop_poller poller;
@@ -182,7 +192,7 @@ static inline struct virtio_net *virtio_net_of(struct virtio_device *vdev)
 
 static inline bool net_link_up(const struct virtio_net *nic)
 {
-	return nic->link && nic->net->up;
+	return nic->s.link && nic->net->up;
 }
 
 /* net/options.c */

@@ -20,7 +20,7 @@ static bool poll_rings(void *opaque)
 	bool any = false;
 
 	virtio_lock(&nic->vdev);
-	for (unsigned i = 0; i < nic->pairs && nic->vdev.active; i++) {
+	for (unsigned i = 0; i < nic->s.pairs && nic->vdev.active; i++) {
 		if (nic->polled >> i & 1 && virtq_has_more(&nic->vdev.queue[2 * i + 1])) {
 			any = true;
 			nic_run_tx(nic, i);
@@ -45,10 +45,11 @@ static void idle(void *opaque)
 
 		nic->polled &= ~(1u << i);
 		/* The driver may use fewer pairs by now. */
-		if (was_polled && virtq_enable_kicks(&nic->vdev.queue[2 * i + 1]) && i < nic->pairs)
+		if (was_polled && virtq_enable_kicks(&nic->vdev.queue[2 * i + 1]) &&
+		    i < nic->s.pairs)
 			nic_run_tx(nic, i);
 		/* Its recv asks for the bell; frames that came before would not ring it. */
-		if (i < nic->pairs && can_receive(nic, i))
+		if (i < nic->s.pairs && can_receive(nic, i))
 			nic_run_rx(nic, i);
 	}
 	virtio_unlock(&nic->vdev);

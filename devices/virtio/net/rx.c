@@ -191,7 +191,7 @@ static void received(struct virtio_net *nic, unsigned pair, const struct share *
 		return;
 	if (bytes > sh->room && !(spills && virtio_has(&nic->vdev, NET_F_MRG_RXBUF)))
 		return;
-	if (nic->filter.on) {
+	if (nic->s.filter.on) {
 		get(s, sh, NET_HDR_BYTES, dst, sizeof(dst));
 		/* A first buffer that ends within the address is not worth a look elsewhere. */
 		if (sh->room >= NET_HDR_BYTES + NET_MAC_BYTES && !nic_filter_wants(nic, dst))

@@ -52,7 +52,7 @@ static void kernel_update(struct virtio_net *nic)
 	struct net_vhost *vh = vhost_of(nic);
 
 	for (unsigned i = 0; i < vh->n; i++)
-		serve(vh, i, nic->vdev.started && i < nic->pairs && net_link_up(nic));
+		serve(vh, i, nic->vdev.started && i < nic->s.pairs && net_link_up(nic));
 }
 
 static int kernel_start(struct virtio_net *nic)
@@ -67,7 +67,7 @@ static int kernel_start(struct virtio_net *nic)
 		if (2 * i != nic->ctrl && nic->vdev.queue[2 * i].s.ready &&
 		    nic->vdev.queue[2 * i + 1].s.ready)
 			rc = vhost_kernel_queues_start(&vh->pair[i].queues);
-	for (unsigned i = 0; i < nic->pairs && !rc && net_link_up(nic); i++)
+	for (unsigned i = 0; i < nic->s.pairs && !rc && net_link_up(nic); i++)
 		serve(vh, i, true);
 	return rc;
 }

@@ -28,7 +28,7 @@ static struct vhost_user_front *front_of(struct virtio_net *nic)
 static void front_update(struct virtio_net *nic)
 {
 	for (unsigned i = 0; i < 2 * nic->max_pairs; i++)
-		vhost_user_front_enable(front_of(nic), i, i / 2 < nic->pairs && net_link_up(nic));
+		vhost_user_front_enable(front_of(nic), i, i / 2 < nic->s.pairs && net_link_up(nic));
 }
 
 static int front_start(struct virtio_net *nic)
