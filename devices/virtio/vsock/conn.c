@@ -41,12 +41,12 @@ struct vsock_conn *vsock_conn_find(struct vsock *vs, uint32_t guest_port, uint32
 	struct vsock_conn *c;
 
 	LIST_FOREACH(c, &vs->bucket[bucket_of(guest_port, host_port)], hash)
-	if (c->guest_port == guest_port && c->host_port == host_port)
+	if (c->s.guest_port == guest_port && c->s.host_port == host_port)
 		return c;
 	return NULL;
 }
 
-struct vsock_conn *vsock_conn_new(struct vsock *vs, enum vsock_state state)
+struct vsock_conn *vsock_conn_new(struct vsock *vs, enum vsock_stage stage)
 {
 	struct vsock_conn *c;
 
@@ -60,8 +60,8 @@ struct vsock_conn *vsock_conn_new(struct vsock *vs, enum vsock_state state)
 		return NULL;
 	c->vs = vs;
 	c->fd = -1;
-	c->state = state;
-	c->room = vs->nconns < VSOCK_ROOMY ? VSOCK_ROOM : VSOCK_ROOM_CROWDED;
+	c->s.stage = stage;
+	c->s.room = vs->nconns < VSOCK_ROOMY ? VSOCK_ROOM : VSOCK_ROOM_CROWDED;
 	LIST_INSERT_HEAD(&vs->conns, c, all);
 	vs->nconns++;
 	return c;
@@ -69,8 +69,8 @@ struct vsock_conn *vsock_conn_new(struct vsock *vs, enum vsock_state state)
 
 void vsock_conn_name(struct vsock_conn *c, uint32_t guest_port, uint32_t host_port)
 {
-	c->guest_port = guest_port;
-	c->host_port = host_port;
+	c->s.guest_port = guest_port;
+	c->s.host_port = host_port;
 	LIST_INSERT_HEAD(&c->vs->bucket[bucket_of(guest_port, host_port)], c, hash);
 	c->hashed = true;
 }
@@ -83,7 +83,7 @@ void vsock_conn_forget(struct vsock_conn *c)
 	if (c->linked)
 		TAILQ_REMOVE(&c->vs->ready, c, ready);
 	c->linked = false;
-	c->pending = 0;
+	c->s.pending = 0;
 }
 
 void vsock_conn_link(struct vsock_conn *c)
@@ -110,7 +110,7 @@ void vsock_conn_free(struct vsock_conn *c)
 {
 	vsock_conn_forget(c);
 	close_socket(c);
-	if (c->state == VSOCK_DRAINING)
+	if (c->s.stage == VSOCK_DRAINING)
 		TAILQ_REMOVE(&c->vs->draining, c, ready);
 	LIST_REMOVE(c, all);
 	c->vs->nconns--;
@@ -128,7 +128,7 @@ void vsock_conn_deadline(struct vsock_conn *c, uint64_t delay_ns)
 
 void vsock_conn_send(struct vsock_conn *c, enum vsock_op op)
 {
-	c->pending |= (uint16_t)(1u << op);
+	c->s.pending |= (uint16_t)(1u << op);
 	vsock_conn_link(c);
 }
 
@@ -139,17 +139,17 @@ void vsock_conn_reset(struct vsock_conn *c)
 		vsock_conn_free(c);
 		return;
 	}
-	c->state = VSOCK_DYING;
-	c->pending = 0;
+	c->s.stage = VSOCK_DYING;
+	c->s.pending = 0;
 	vsock_conn_send(c, VSOCK_OP_RST);
 }
 
 void vsock_conn_finish(struct vsock_conn *c)
 {
 	close_socket(c);
-	c->state = VSOCK_DYING;
-	c->shut = VSOCK_SHUT_BOTH;
-	c->pending &= 1u << VSOCK_OP_RESPONSE;
+	c->s.stage = VSOCK_DYING;
+	c->s.shut = VSOCK_SHUT_BOTH;
+	c->s.pending &= 1u << VSOCK_OP_RESPONSE;
 	vsock_conn_send(c, VSOCK_OP_SHUTDOWN);
 }
 
@@ -159,7 +159,7 @@ void vsock_conn_update(struct vsock_conn *c)
 {
 	uint32_t events = 0;
 
-	switch (c->state) {
+	switch (c->s.stage) {
 	case VSOCK_GREETING:
 		events = EPOLLIN;
 		break;

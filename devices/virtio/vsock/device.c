@@ -41,7 +41,7 @@ static void vsock_kick(struct virtio_device *vdev, unsigned queue)
 
 static bool guest_has(const struct vsock_conn *c)
 {
-	return c->state != VSOCK_GREETING && c->state != VSOCK_DRAINING;
+	return c->s.stage != VSOCK_GREETING && c->s.stage != VSOCK_DRAINING;
 }
 
 /* The guest's connections are over; greetings and what is kept are not. */
@@ -54,9 +54,9 @@ static void forget_guest(struct vsock *vs)
 		if (guest_has(c))
 			vsock_conn_orphan(c);
 	}
-	vs->nstrays = vs->stray_at = 0;
+	vs->s.nstrays = vs->s.stray_at = 0;
 	vs->nbufs = vs->npool = 0;
-	vs->tx_blocked = false;
+	vs->s.tx_blocked = false;
 }
 
 static bool vsock_reset(struct virtio_device *vdev)
@@ -120,7 +120,7 @@ static void vsock_describe(struct device *dev, char *buf, size_t len)
 	char at[128];
 
 	virtio_describe(&vs->vdev, at, sizeof(at));
-	snprintf(buf, len, "%s%sCID %u, %s", at, *at ? ": " : "", vs->cid, vs->addr.sun_path);
+	snprintf(buf, len, "%s%sCID %u, %s", at, *at ? ": " : "", vs->s.cid, vs->addr.sun_path);
 }
 
 static const struct device_ops vsock_ops = {
@@ -164,12 +164,12 @@ static int create_sockets(const struct device_env *env, const char *option, uint
 	vs->vdev.dev.ops = &vsock_ops;
 	strcpy(vs->vdev.dev.id, "vsock");
 	vs->again_fd = vs->listen_fd = -1;
-	vs->cid = cid;
+	vs->s.cid = cid;
 	TAILQ_INIT(&vs->ready);
 	TAILQ_INIT(&vs->draining);
 	virtio_init(&vs->vdev, &vsock_class, env, VSOCK_NQUEUES, VSOCK_QUEUE_SIZE,
 		    1ull << VSOCK_F_STREAM, VSOCK_CONFIG_BYTES);
-	memcpy(vs->vdev.s.config, &vs->cid, sizeof(vs->cid)); /* little-endian, the rest is 0 */
+	memcpy(vs->vdev.s.config, &vs->s.cid, sizeof(vs->s.cid)); /* little-endian, the rest is 0 */
 	raise_descriptors();
 	rc = loop_watch_event(env->loop, on_again, vs, &vs->again, &vs->again_fd);
 	if (!rc)

@@ -121,7 +121,7 @@ int vsock_host_listen(struct vsock *vs, const char *option, const char *path, st
 			       option, path, sizeof(vs->addr.sun_path) - 1 - SUFFIX_BYTES);
 	vs->addr.sun_family = AF_UNIX;
 	strcpy(vs->addr.sun_path, path);
-	vs->next_port = PORT_FIRST;
+	vs->s.next_port = PORT_FIRST;
 	if (vs->vdev.env->dry_run)
 		return 0;
 	vs->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -164,8 +164,8 @@ static uint32_t free_port(struct vsock *vs, uint32_t guest_port)
 	uint32_t port;
 
 	do {
-		port = vs->next_port;
-		vs->next_port = port == PORT_LAST ? PORT_FIRST : port + 1;
+		port = vs->s.next_port;
+		vs->s.next_port = port == PORT_LAST ? PORT_FIRST : port + 1;
 	} while (vsock_conn_find(vs, guest_port, port));
 	return port;
 }
@@ -226,7 +226,7 @@ void vsock_host_greet(struct vsock_conn *c)
 		return;
 	}
 	vsock_conn_name(c, port, free_port(vs, port));
-	c->state = VSOCK_ASKED;
+	c->s.stage = VSOCK_ASKED;
 	vsock_conn_update(c);
 	vsock_conn_deadline(c, ANSWER_NS);
 	vsock_conn_send(c, VSOCK_OP_REQUEST);
@@ -235,7 +235,7 @@ void vsock_host_greet(struct vsock_conn *c)
 bool vsock_host_welcome(struct vsock_conn *c)
 {
 	char line[24];
-	int n = snprintf(line, sizeof(line), "OK %u\n", c->host_port);
+	int n = snprintf(line, sizeof(line), "OK %u\n", c->s.host_port);
 
 	/* Nothing was written before: there is room, or the program is gone. */
 	return send(c->fd, line, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == n;
@@ -249,7 +249,7 @@ void vsock_host_redial(struct vsock_conn *c)
 	size_t len = strlen(addr.sun_path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	snprintf(addr.sun_path + len, sizeof(addr.sun_path) - len, "_%u", c->host_port);
+	snprintf(addr.sun_path + len, sizeof(addr.sun_path) - len, "_%u", c->s.host_port);
 	if (fd < 0) {
 		vsock_conn_reset(c);
 		return;
@@ -266,7 +266,7 @@ void vsock_host_redial(struct vsock_conn *c)
 			vsock_arm_tick(c->vs, VSOCK_TICK_NS);
 		return;
 	}
-	c->state = VSOCK_OPEN;
+	c->s.stage = VSOCK_OPEN;
 	if (vsock_conn_socket(c, fd)) {
 		vsock_conn_reset(c);
 		return;
@@ -282,8 +282,8 @@ bool vsock_host_dial(struct vsock *vs, const struct vsock_hdr *hdr)
 	if (!c)
 		return false;
 	vsock_conn_name(c, hdr->src_port, hdr->dst_port);
-	c->peer_alloc = hdr->buf_alloc;
-	c->peer_fwd = hdr->fwd_cnt;
+	c->s.peer_alloc = hdr->buf_alloc;
+	c->s.peer_fwd = hdr->fwd_cnt;
 	vsock_host_redial(c);
 	return true;
 }

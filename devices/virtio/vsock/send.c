@@ -48,21 +48,21 @@ static void put_packet(struct vsock_conn *c, struct vsock_buf *buf, enum vsock_o
 {
 	struct vsock *vs = c->vs;
 	struct vsock_hdr hdr = { .src_cid = VSOCK_HOST_CID,
-				 .dst_cid = vs->cid,
-				 .src_port = c->host_port,
-				 .dst_port = c->guest_port,
+				 .dst_cid = vs->s.cid,
+				 .src_port = c->s.host_port,
+				 .dst_port = c->s.guest_port,
 				 .len_bytes = len_bytes,
 				 .type = VSOCK_TYPE_STREAM,
 				 .op = (uint16_t)op,
-				 .flags = op == VSOCK_OP_SHUTDOWN ? c->shut : 0,
-				 .buf_alloc = c->room,
-				 .fwd_cnt = c->fwd_cnt };
+				 .flags = op == VSOCK_OP_SHUTDOWN ? c->s.shut : 0,
+				 .buf_alloc = c->s.room,
+				 .fwd_cnt = c->s.fwd_cnt };
 	struct chain chain = { .nwritable = (uint16_t)buf->niov, .iov = buf->iov };
 
 	virtq_chain_write(&chain, 0, &hdr, sizeof(hdr));
 	virtq_put(&vs->vdev.queue[VSOCK_RX], buf->head, VSOCK_HDR_BYTES + len_bytes);
-	c->fwd_told = c->fwd_cnt;
-	c->pending &= (uint16_t) ~(1u << VSOCK_OP_CREDIT_UPDATE);
+	c->s.fwd_told = c->s.fwd_cnt;
+	c->s.pending &= (uint16_t) ~(1u << VSOCK_OP_CREDIT_UPDATE);
 }
 
 /* Packets without data, in the order in which they may have to precede each other. */
@@ -74,9 +74,9 @@ static bool serve_control(struct vsock_conn *c)
 	};
 
 	for (unsigned i = 0; i < sizeof(order); i++) {
-		if (!(c->pending >> order[i] & 1))
+		if (!(c->s.pending >> order[i] & 1))
 			continue;
-		c->pending &= (uint16_t) ~(1u << order[i]);
+		c->s.pending &= (uint16_t) ~(1u << order[i]);
 		put_packet(c, &c->vs->buf[0], order[i], 0);
 		return true;
 	}
@@ -113,7 +113,7 @@ static unsigned put_data(struct vsock_conn *c, uint32_t len_bytes)
 
 		part = part < VSOCK_PACKET_BYTES ? part : VSOCK_PACKET_BYTES;
 		part = part < len_bytes ? part : len_bytes;
-		c->tx_cnt += part;
+		c->s.tx_cnt += part;
 		len_bytes -= part;
 		put_packet(c, buf, VSOCK_OP_RW, part);
 	}
@@ -141,7 +141,7 @@ static unsigned serve_data(struct vsock_conn *c)
 	c->readable = n == (ssize_t)total;
 	if (!n) {
 		c->eof = true;
-		c->shut |= VSOCK_SHUT_SEND;
+		c->s.shut |= VSOCK_SHUT_SEND;
 		if (c->hup) {
 			vsock_conn_finish(c);
 			return 0;
@@ -159,19 +159,19 @@ static unsigned serve(struct vsock_conn *c)
 
 	if (serve_control(c)) {
 		used = 1;
-		if (c->state == VSOCK_DYING && !c->pending) {
+		if (c->s.stage == VSOCK_DYING && !c->s.pending) {
 			vsock_conn_free(c);
 			return used;
 		}
-	} else if (c->readable && c->state == VSOCK_OPEN && vsock_conn_credit(c)) {
+	} else if (c->readable && c->s.stage == VSOCK_OPEN && vsock_conn_credit(c)) {
 		used = serve_data(c);
 		/* Gone it is not: only packets of control end a connection. */
 	}
-	if (c->readable && c->state == VSOCK_OPEN && !vsock_conn_credit(c) && !c->asked) {
-		c->asked = true;
+	if (c->readable && c->s.stage == VSOCK_OPEN && !vsock_conn_credit(c) && !c->s.asked) {
+		c->s.asked = true;
 		vsock_conn_send(c, VSOCK_OP_CREDIT_REQUEST);
 	}
-	if (c->pending || (c->readable && c->state == VSOCK_OPEN && vsock_conn_credit(c)))
+	if (c->s.pending || (c->readable && c->s.stage == VSOCK_OPEN && vsock_conn_credit(c)))
 		vsock_conn_link(c);
 	return used;
 }
@@ -242,9 +242,9 @@ static void stash_drop(struct vsock *vs, unsigned n)
 
 static void serve_stray(struct vsock *vs)
 {
-	const struct vsock_stray *stray = &vs->stray[vs->stray_at];
+	const struct vsock_stray *stray = &vs->s.stray[vs->s.stray_at];
 	struct vsock_hdr hdr = { .src_cid = stray->src_cid,
-				 .dst_cid = vs->cid,
+				 .dst_cid = vs->s.cid,
 				 .src_port = stray->src_port,
 				 .dst_port = stray->dst_port,
 				 .type = stray->type,
@@ -253,8 +253,8 @@ static void serve_stray(struct vsock *vs)
 
 	virtq_chain_write(&chain, 0, &hdr, sizeof(hdr));
 	virtq_put(&vs->vdev.queue[VSOCK_RX], vs->buf[0].head, VSOCK_HDR_BYTES);
-	vs->stray_at = (vs->stray_at + 1) % VSOCK_MAX_STRAYS;
-	vs->nstrays--;
+	vs->s.stray_at = (vs->s.stray_at + 1) % VSOCK_MAX_STRAYS;
+	vs->s.nstrays--;
 	stash_drop(vs, 1);
 }
 
@@ -263,12 +263,12 @@ static void run_rx(struct vsock *vs)
 	unsigned left = TURN_SERVES;
 	bool any = false;
 
-	while (left && (vs->nstrays || !TAILQ_EMPTY(&vs->ready)) && stash_fill(vs)) {
+	while (left && (vs->s.nstrays || !TAILQ_EMPTY(&vs->ready)) && stash_fill(vs)) {
 		struct vsock_conn *c = TAILQ_FIRST(&vs->ready);
 
 		left--;
 		any = true;
-		if (vs->nstrays) {
+		if (vs->s.nstrays) {
 			serve_stray(vs);
 			continue;
 		}
@@ -288,6 +288,6 @@ void vsock_run(struct vsock *vs)
 {
 	if (vs->vdev.active && vs->vdev.queue[VSOCK_RX].s.ready)
 		run_rx(vs);
-	if (vs->vdev.active && vs->tx_blocked && vs->nstrays < VSOCK_MAX_STRAYS)
+	if (vs->vdev.active && vs->s.tx_blocked && vs->s.nstrays < VSOCK_MAX_STRAYS)
 		vsock_run_again(vs);
 }

@@ -11,16 +11,16 @@ static void drop_out(struct vsock_conn *c)
 {
 	free(c->out);
 	c->out = NULL;
-	c->fwd_cnt = c->rx_cnt;
+	c->s.fwd_cnt = c->s.rx_cnt;
 }
 
 /* The host program takes no more. What the guest sends is dropped, until it hears of that. */
 static void refuse_data(struct vsock_conn *c)
 {
 	drop_out(c);
-	if (c->shut & VSOCK_SHUT_RCV || c->state != VSOCK_OPEN)
+	if (c->s.shut & VSOCK_SHUT_RCV || c->s.stage != VSOCK_OPEN)
 		return;
-	c->shut |= VSOCK_SHUT_RCV;
+	c->s.shut |= VSOCK_SHUT_RCV;
 	vsock_conn_send(c, VSOCK_OP_SHUTDOWN);
 }
 
@@ -41,9 +41,9 @@ static ssize_t send_some(struct vsock_conn *c, struct iovec *iov, unsigned n)
 /* Tell the guest of its room before it runs out of it. */
 static void offer_credit(struct vsock_conn *c)
 {
-	uint32_t known = c->room - (c->rx_cnt - c->fwd_told);
+	uint32_t known = c->s.room - (c->s.rx_cnt - c->s.fwd_told);
 
-	if (c->state == VSOCK_OPEN && c->fwd_cnt != c->fwd_told && known < c->room / 2)
+	if (c->s.stage == VSOCK_OPEN && c->s.fwd_cnt != c->s.fwd_told && known < c->s.room / 2)
 		vsock_conn_send(c, VSOCK_OP_CREDIT_UPDATE);
 }
 
@@ -52,20 +52,20 @@ static void drained(struct vsock_conn *c)
 {
 	free(c->out);
 	c->out = NULL;
-	if (c->state == VSOCK_DRAINING)
+	if (c->s.stage == VSOCK_DRAINING)
 		vsock_conn_free(c);
-	else if (c->guest_shut == VSOCK_SHUT_BOTH)
+	else if (c->s.guest_shut == VSOCK_SHUT_BOTH)
 		vsock_conn_reset(c);
-	else if (c->guest_shut & VSOCK_SHUT_SEND)
+	else if (c->s.guest_shut & VSOCK_SHUT_SEND)
 		shutdown(c->fd, SHUT_WR);
 }
 
 /* DRAINING, from now on or still: to the end of the line, which the latest deadline has. */
 static void be_patient(struct vsock_conn *c)
 {
-	if (c->state == VSOCK_DRAINING)
+	if (c->s.stage == VSOCK_DRAINING)
 		TAILQ_REMOVE(&c->vs->draining, c, ready);
-	c->state = VSOCK_DRAINING;
+	c->s.stage = VSOCK_DRAINING;
 	TAILQ_INSERT_TAIL(&c->vs->draining, c, ready);
 	vsock_conn_deadline(c, vsock_patience_ms * 1000000ull);
 }
@@ -74,7 +74,7 @@ static void be_patient(struct vsock_conn *c)
 static bool flush(struct vsock_conn *c)
 {
 	while (vsock_conn_kept(c)) {
-		uint32_t head = c->room - c->out_at;
+		uint32_t head = c->s.room - c->out_at;
 		struct iovec iov[2] = {
 			{ c->out + c->out_at,
 			  vsock_conn_kept(c) < head ? vsock_conn_kept(c) : head },
@@ -86,15 +86,15 @@ static bool flush(struct vsock_conn *c)
 			refuse_data(c);
 		if (n <= 0)
 			break;
-		c->fwd_cnt += (uint32_t)n;
-		c->out_at = (c->out_at + (uint32_t)n) % c->room;
-		if (c->state == VSOCK_DRAINING)
+		c->s.fwd_cnt += (uint32_t)n;
+		c->out_at = (c->out_at + (uint32_t)n) % c->s.room;
+		if (c->s.stage == VSOCK_DRAINING)
 			be_patient(c);
 	}
 	offer_credit(c);
 	if (vsock_conn_kept(c))
 		return true;
-	if (c->state == VSOCK_OPEN && c->guest_shut != VSOCK_SHUT_BOTH) {
+	if (c->s.stage == VSOCK_OPEN && c->s.guest_shut != VSOCK_SHUT_BOTH) {
 		drained(c);
 		return true;
 	}
@@ -104,10 +104,10 @@ static bool flush(struct vsock_conn *c)
 
 void vsock_conn_expire(struct vsock_conn *c)
 {
-	uint32_t before = c->fwd_cnt;
+	uint32_t before = c->s.fwd_cnt;
 
 	/* A Unix socket calls itself writable only when it is nearly empty: a slow reader shows here. */
-	if (c->state == VSOCK_DRAINING && (!flush(c) || c->fwd_cnt != before))
+	if (c->s.stage == VSOCK_DRAINING && (!flush(c) || c->s.fwd_cnt != before))
 		return;
 	vsock_conn_reset(c);
 }
@@ -120,8 +120,8 @@ static void on_readable(struct vsock_conn *c)
 		c->muted = true;
 	if (vsock_conn_credit(c)) {
 		vsock_conn_link(c);
-	} else if (!c->asked) {
-		c->asked = true;
+	} else if (!c->s.asked) {
+		c->s.asked = true;
 		vsock_conn_send(c, VSOCK_OP_CREDIT_REQUEST);
 	}
 }
@@ -146,7 +146,7 @@ static void on_socket(void *opaque, uint32_t events)
 	struct vsock *vs = c->vs;
 
 	virtio_lock(&vs->vdev);
-	switch (c->state) {
+	switch (c->s.stage) {
 	case VSOCK_GREETING:
 		vsock_host_greet(c);
 		break;
@@ -168,14 +168,14 @@ static void on_socket(void *opaque, uint32_t events)
 int vsock_conn_socket(struct vsock_conn *c, int fd)
 {
 	c->fd = fd;
-	c->events = c->state == VSOCK_OPEN || c->state == VSOCK_GREETING ? EPOLLIN : EPOLLPRI;
+	c->events = c->s.stage == VSOCK_OPEN || c->s.stage == VSOCK_GREETING ? EPOLLIN : EPOLLPRI;
 	return loop_watch_fd(c->vs->vdev.env->loop, fd, c->events, on_socket, c, &c->watch);
 }
 
 void vsock_conn_opened(struct vsock_conn *c)
 {
 	vsock_conn_deadline(c, 0);
-	c->state = VSOCK_OPEN;
+	c->s.stage = VSOCK_OPEN;
 	vsock_conn_update(c);
 }
 
@@ -185,12 +185,12 @@ void vsock_conn_opened(struct vsock_conn *c)
 static bool keep(struct vsock_conn *c, const struct iovec *iov, unsigned n, size_t skip)
 {
 	if (!c->out) {
-		c->out = malloc(c->room);
+		c->out = malloc(c->s.room);
 		c->out_at = 0;
 	}
 	if (!c->out)
 		return false;
-	for (unsigned i = 0, at = (c->out_at + vsock_conn_kept(c)) % c->room; i < n; i++) {
+	for (unsigned i = 0, at = (c->out_at + vsock_conn_kept(c)) % c->s.room; i < n; i++) {
 		const uint8_t *src = iov[i].iov_base;
 		size_t left = iov[i].iov_len;
 
@@ -199,10 +199,10 @@ static bool keep(struct vsock_conn *c, const struct iovec *iov, unsigned n, size
 			continue;
 		}
 		for (src += skip, left -= skip, skip = 0; left;) {
-			size_t part = left < c->room - at ? left : c->room - at;
+			size_t part = left < c->s.room - at ? left : c->s.room - at;
 
 			memcpy(c->out + at, src, part);
-			at = (unsigned)(at + part) % c->room;
+			at = (unsigned)(at + part) % c->s.room;
 			src += part;
 			left -= part;
 		}
@@ -215,26 +215,26 @@ static void data(struct vsock_conn *c, uint32_t len_bytes, const struct iovec *i
 	ssize_t sent = 0;
 
 	/* Beyond its credit, or before there is a stream, or after its end. */
-	if (c->state != VSOCK_OPEN || len_bytes > c->room - vsock_conn_kept(c) ||
-	    c->guest_shut & VSOCK_SHUT_SEND) {
+	if (c->s.stage != VSOCK_OPEN || len_bytes > c->s.room - vsock_conn_kept(c) ||
+	    c->s.guest_shut & VSOCK_SHUT_SEND) {
 		vsock_conn_reset(c);
 		return;
 	}
 	if (!len_bytes)
 		return;
-	if (c->shut & VSOCK_SHUT_RCV)
+	if (c->s.shut & VSOCK_SHUT_RCV)
 		sent = len_bytes;
 	else if (!vsock_conn_kept(c))
 		sent = send_some(c, (struct iovec *)iov, n);
 	if (sent < 0) {
-		c->rx_cnt += len_bytes;
+		c->s.rx_cnt += len_bytes;
 		refuse_data(c);
 	} else if ((size_t)sent < len_bytes && !keep(c, iov, n, (size_t)sent)) {
 		vsock_conn_reset(c);
 		return;
 	} else {
-		c->rx_cnt += len_bytes;
-		c->fwd_cnt += (uint32_t)sent;
+		c->s.rx_cnt += len_bytes;
+		c->s.fwd_cnt += (uint32_t)sent;
 	}
 	offer_credit(c);
 	vsock_conn_update(c);
@@ -242,17 +242,17 @@ static void data(struct vsock_conn *c, uint32_t len_bytes, const struct iovec *i
 
 static void guest_shutdown(struct vsock_conn *c, uint32_t flags)
 {
-	if (c->state == VSOCK_DYING) {
+	if (c->s.stage == VSOCK_DYING) {
 		if ((flags & VSOCK_SHUT_BOTH) == VSOCK_SHUT_BOTH)
 			vsock_conn_reset(c);
 		return;
 	}
-	if (c->state != VSOCK_OPEN) {
+	if (c->s.stage != VSOCK_OPEN) {
 		vsock_conn_reset(c);
 		return;
 	}
-	c->guest_shut |= flags & VSOCK_SHUT_BOTH;
-	if (c->guest_shut & VSOCK_SHUT_RCV && !c->eof) {
+	c->s.guest_shut |= flags & VSOCK_SHUT_BOTH;
+	if (c->s.guest_shut & VSOCK_SHUT_RCV && !c->eof) {
 		c->eof = true;
 		c->readable = false;
 		shutdown(c->fd, SHUT_RD);
@@ -265,7 +265,7 @@ static void guest_shutdown(struct vsock_conn *c, uint32_t flags)
 
 void vsock_conn_orphan(struct vsock_conn *c)
 {
-	if (c->state != VSOCK_OPEN || !vsock_conn_kept(c)) {
+	if (c->s.stage != VSOCK_OPEN || !vsock_conn_kept(c)) {
 		vsock_conn_free(c);
 		return;
 	}
@@ -278,7 +278,7 @@ void vsock_conn_orphan(struct vsock_conn *c)
 /* What was sent before a close is still delivered (Linux resets 8 s after it); an abort is one. */
 static void guest_reset(struct vsock_conn *c)
 {
-	if (c->guest_shut == VSOCK_SHUT_BOTH)
+	if (c->s.guest_shut == VSOCK_SHUT_BOTH)
 		vsock_conn_orphan(c);
 	else
 		vsock_conn_free(c);
@@ -286,11 +286,11 @@ static void guest_reset(struct vsock_conn *c)
 
 static void update_credit(struct vsock_conn *c, const struct vsock_hdr *hdr)
 {
-	c->peer_alloc = hdr->buf_alloc;
-	c->peer_fwd = hdr->fwd_cnt;
+	c->s.peer_alloc = hdr->buf_alloc;
+	c->s.peer_fwd = hdr->fwd_cnt;
 	if (!vsock_conn_credit(c))
 		return;
-	c->asked = false;
+	c->s.asked = false;
 	if (c->readable)
 		vsock_conn_link(c);
 }
@@ -301,13 +301,13 @@ void vsock_conn_packet(struct vsock_conn *c, const struct vsock_hdr *hdr, const 
 	update_credit(c, hdr);
 	switch (hdr->op) {
 	case VSOCK_OP_RW:
-		if (c->state != VSOCK_DYING)
+		if (c->s.stage != VSOCK_DYING)
 			data(c, hdr->len_bytes, iov, n);
 		break;
 	case VSOCK_OP_CREDIT_UPDATE:
 		break;
 	case VSOCK_OP_CREDIT_REQUEST:
-		if (c->state == VSOCK_OPEN)
+		if (c->s.stage == VSOCK_OPEN)
 			vsock_conn_send(c, VSOCK_OP_CREDIT_UPDATE);
 		break;
 	case VSOCK_OP_SHUTDOWN:
@@ -317,9 +317,9 @@ void vsock_conn_packet(struct vsock_conn *c, const struct vsock_hdr *hdr, const 
 		guest_reset(c);
 		break;
 	case VSOCK_OP_RESPONSE:
-		if (c->state == VSOCK_ASKED && vsock_host_welcome(c))
+		if (c->s.stage == VSOCK_ASKED && vsock_host_welcome(c))
 			vsock_conn_opened(c);
-		else if (c->state != VSOCK_DYING)
+		else if (c->s.stage != VSOCK_DYING)
 			vsock_conn_reset(c);
 		break;
 	default: /* a REQUEST for ports that are in use, or nonsense */

@@ -20,7 +20,7 @@ static void answer_reset(struct vsock *vs, const struct vsock_hdr *hdr)
 {
 	if (hdr->op == VSOCK_OP_RST)
 		return;
-	vs->stray[(vs->stray_at + vs->nstrays++) % VSOCK_MAX_STRAYS] = (struct vsock_stray){
+	vs->s.stray[(vs->s.stray_at + vs->s.nstrays++) % VSOCK_MAX_STRAYS] = (struct vsock_stray){
 		.src_cid = hdr->dst_cid,
 		.src_port = hdr->dst_port,
 		.dst_port = hdr->src_port,
@@ -40,7 +40,7 @@ static void packet(struct vsock *vs, const struct chain *chain)
 		return;
 	}
 	/* Nobody could be sent an answer. */
-	if (hdr.src_cid != vs->cid) {
+	if (hdr.src_cid != vs->s.cid) {
 		log_guest("virtio-vsock: a packet from CID %llu, which the guest is not",
 			  (unsigned long long)hdr.src_cid);
 		return;
@@ -85,10 +85,10 @@ void vsock_run_tx(struct vsock *vs)
 
 	virtq_disable_kicks(q);
 	do {
-		while (left && vs->nstrays < VSOCK_MAX_STRAYS && serve_tx(vs))
+		while (left && vs->s.nstrays < VSOCK_MAX_STRAYS && serve_tx(vs))
 			left--;
-		vs->tx_blocked = vs->nstrays == VSOCK_MAX_STRAYS;
-	} while (left && vs->vdev.active && !vs->tx_blocked && virtq_enable_kicks(q));
+		vs->s.tx_blocked = vs->s.nstrays == VSOCK_MAX_STRAYS;
+	} while (left && vs->vdev.active && !vs->s.tx_blocked && virtq_enable_kicks(q));
 	if (!vs->vdev.active)
 		return;
 	virtio_interrupt(&vs->vdev, VSOCK_TX);
@@ -112,7 +112,7 @@ void vsock_on_tick(void *opaque)
 			vsock_conn_expire(c);
 			continue;
 		}
-		if (c->state == VSOCK_DIALING)
+		if (c->s.stage == VSOCK_DIALING)
 			vsock_host_redial(c);
 		if (c->deadline_ns && c->deadline_ns < soonest)
 			soonest = c->deadline_ns;

@@ -67,7 +67,7 @@ struct vsock_hdr {
 #define VSOCK_HDR_BYTES 44u
 _Static_assert(sizeof(struct vsock_hdr) == VSOCK_HDR_BYTES, "section 5.10.6");
 
-enum vsock_state {
+enum vsock_stage {
 	VSOCK_GREETING, /* a host program has connected; its CONNECT line is not complete */
 	VSOCK_ASKED,	/* the guest was sent a REQUEST */
 	VSOCK_DIALING,	/* the guest asked; the host program's backlog is full: we try again */
@@ -84,7 +84,29 @@ extern unsigned vsock_patience_ms;
 
 struct vsock;
 
+/*
+ * What the guest knows of a connection. A snapshot will save exactly this of each; its socket and
+ * the bytes kept for it (struct vsock_conn) do not outlive the process, so that the guest is told
+ * of a reset after a restore (5.10.6.7). Counts of bytes are modulo 2^32 (5.10.6.3).
+ */
+struct vsock_conn_state {
+	uint32_t guest_port, host_port;
+	uint32_t room;	     /* our buf_alloc: bytes from the guest that we keep at most */
+	uint32_t rx_cnt;     /* bytes received from the guest */
+	uint32_t fwd_cnt;    /* … and written to the socket */
+	uint32_t fwd_told;   /* fwd_cnt as the guest knows it */
+	uint32_t tx_cnt;     /* bytes sent to the guest */
+	uint32_t peer_alloc; /* the guest's buf_alloc, as its last packet said */
+	uint32_t peer_fwd;   /* … and its fwd_cnt */
+	uint16_t pending;    /* bit n: a packet with operation n is to be sent */
+	uint8_t stage;	     /* enum vsock_stage */
+	uint8_t shut;	     /* VSOCK_SHUT_… of the SHUTDOWN to send, and that was sent */
+	uint8_t guest_shut;  /* VSOCK_SHUT_… of the guest's SHUTDOWN */
+	bool asked;	     /* a CREDIT_REQUEST is sent, and no credit came since */
+};
+
 struct vsock_conn {
+	struct vsock_conn_state s;
 	LIST_ENTRY(vsock_conn) all;
 	LIST_ENTRY(vsock_conn) hash;   /* not GREETING, not DRAINING */
 	TAILQ_ENTRY(vsock_conn) ready; /* in vsock.ready if linked; DRAINING: in vsock.draining */
@@ -94,23 +116,12 @@ struct vsock_conn {
 	uint64_t deadline_ns; /* GREETING, ASKED, DIALING, DRAINING; else 0 */
 	int fd;
 	uint32_t events; /* that watch waits for */
-	uint32_t guest_port, host_port;
-	uint32_t room;		  /* our buf_alloc */
-	uint32_t rx_cnt, fwd_cnt; /* from the guest: received, written to the socket */
-	uint32_t fwd_told;	  /* fwd_cnt as the guest knows it */
-	uint32_t tx_cnt;	  /* to the guest: sent */
-	uint32_t peer_alloc, peer_fwd;
-	uint32_t out_at;  /* of the ring's oldest byte; it holds rx_cnt - fwd_cnt */
-	uint16_t pending; /* bit n: send a packet with operation n */
-	uint8_t state;
-	uint8_t shut;	    /* flags of the SHUTDOWN to send, and that was sent */
-	uint8_t guest_shut; /* flags of the guest's SHUTDOWN */
+	uint32_t out_at; /* of the ring's oldest byte; it holds rx_cnt - fwd_cnt */
 	uint8_t line_bytes;
 	bool hashed, linked;
 	bool readable; /* the socket had data when last asked */
 	bool muted;    /* … and shall not tell again before it is served */
 	bool eof, hup; /* the host program has shut down its writing; is gone */
-	bool asked;    /* for credit, and none came since */
 	char line[24]; /* GREETING: of "CONNECT 4294967295\n" */
 };
 
@@ -128,21 +139,26 @@ struct vsock_buf {
 	uint16_t head;
 };
 
+/* A snapshot will save exactly this beside virtio_state, and vsock_conn_state of each connection. */
+struct vsock_state {
+	uint32_t cid;	    /* the guest's address (5.10.4) */
+	uint32_t next_port; /* of the host, for the next connection that a host program opens */
+	struct vsock_stray stray[VSOCK_MAX_STRAYS]; /* a ring: resets that wait for a buffer */
+	unsigned stray_at, nstrays;		    /* its first, and how many */
+	bool tx_blocked;			    /* the ring is full: the guest's packets wait */
+};
+
 struct vsock {
 	struct virtio_device vdev; /* first */
-	uint32_t cid;
-	uint32_t next_port;
+	struct vsock_state s;
 	unsigned nconns;
 	unsigned ntimed;  /* connections with a deadline */
 	bool resetting;	  /* on_again finishes the reset */
-	bool tx_blocked;  /* strays are full */
 	uint64_t tick_ns; /* when the tick comes; 0: it does not */
 	bool deaf;	  /* no descriptor for another connection: the tick tries again */
 	LIST_HEAD(, vsock_conn) conns;
 	LIST_HEAD(, vsock_conn) bucket[VSOCK_BUCKETS];
 	TAILQ_HEAD(, vsock_conn) ready, draining; /* draining: by deadline */
-	struct vsock_stray stray[VSOCK_MAX_STRAYS];
-	unsigned stray_at, nstrays;
 	struct vsock_buf buf[VSOCK_STASH];
 	unsigned nbufs;
 	struct iovec pool[VSOCK_STASH_IOVS];
@@ -157,15 +173,15 @@ struct vsock {
 /* Room that the guest has left for us. */
 static inline uint32_t vsock_conn_credit(const struct vsock_conn *c)
 {
-	uint32_t in_flight = c->tx_cnt - c->peer_fwd;
+	uint32_t in_flight = c->s.tx_cnt - c->s.peer_fwd;
 
-	return in_flight < c->peer_alloc ? c->peer_alloc - in_flight : 0;
+	return in_flight < c->s.peer_alloc ? c->s.peer_alloc - in_flight : 0;
 }
 
 /* Bytes from the guest that the socket has not taken yet. */
 static inline uint32_t vsock_conn_kept(const struct vsock_conn *c)
 {
-	return c->rx_cnt - c->fwd_cnt;
+	return c->s.rx_cnt - c->s.fwd_cnt;
 }
 
 /* --- vsock.c ------------------------------------------------------------------------- */
@@ -183,12 +199,12 @@ void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns);
  * NULL: too many, or no memory. The connection has no socket and no ports yet. Where there are too
  * many, one that is DRAINING gives way to it.
  */
-struct vsock_conn *vsock_conn_new(struct vsock *vs, enum vsock_state state);
+struct vsock_conn *vsock_conn_new(struct vsock *vs, enum vsock_stage stage);
 void vsock_conn_free(struct vsock_conn *c);
 struct vsock_conn *vsock_conn_find(struct vsock *vs, uint32_t guest_port, uint32_t host_port);
 /* Name it, from now on vsock_conn_find finds it. */
 void vsock_conn_name(struct vsock_conn *c, uint32_t guest_port, uint32_t host_port);
-/* Wait for what its state can use. */
+/* Wait for what its stage can use. */
 void vsock_conn_update(struct vsock_conn *c);
 void vsock_conn_deadline(struct vsock_conn *c, uint64_t delay_ns); /* 0: none */
 void vsock_conn_send(struct vsock_conn *c, enum vsock_op op);	   /* when its turn comes */
