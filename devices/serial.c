@@ -29,16 +29,16 @@
 #define MSR_IDLE (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS) /* a peer that is always there */
 #define LSR_ERRORS (UART_LSR_BI | UART_LSR_FE | UART_LSR_PE)
 
-/* All that a snapshot needs. */
+/* A snapshot will save exactly this. The wiring lies in struct serial; line follows from this. */
 struct serial_state {
-	uint8_t ier, lcr, mcr, scr, fcr;
-	uint8_t overrun; /* LSR's OE */
+	uint8_t ier, lcr, mcr, scr, fcr; /* registers, as the guest wrote them */
+	uint8_t overrun;		 /* LSR's OE */
 	uint8_t msr;
-	uint8_t dll, dlm;
-	bool thre_pending; /* the interrupt, not the status */
-	bool polls;	   /* the guest reads without interrupts */
-	uint8_t lsr_reads; /* in a row */
-	uint8_t rx_len, tx_len;
+	uint8_t dll, dlm;	      /* the divisor, which changes nothing here */
+	bool thre_pending;	      /* the interrupt, not the status */
+	bool polls;		      /* the guest reads without interrupts */
+	uint8_t lsr_reads;	      /* in a row */
+	uint8_t rx_len, tx_len;	      /* bytes in rx and tx */
 	uint8_t rx[FIFO_BYTES];	      /* oldest first */
 	uint8_t rx_error[FIFO_BYTES]; /* LSR_ERRORS of each */
 	uint8_t tx[FIFO_BYTES];	      /* only while the sink is full */

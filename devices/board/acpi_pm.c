@@ -6,7 +6,8 @@
  * read clears them, so that no event is told twice and none is lost between
  * two pulses.
  *
- * Threads: registers are a vCPU's, notify anybody's; all that changes is pending, which is atomic.
+ * Threads: any vCPU reads and writes the registers, any thread notifies; all that changes is
+ * pending, which is atomic.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -20,11 +21,16 @@
 #define SLP_TYP(v) ((v) >> 2 & 7)
 #define GED_BYTES 4
 
+/* A snapshot will save exactly this. The wiring lies in struct acpi_pm. */
+struct acpi_pm_state {
+	_Atomic uint32_t pending; /* bits of the GED port that were raised and not read (5.6.9) */
+};
+
 struct acpi_pm {
 	struct device dev;
+	struct acpi_pm_state s;
 	const struct device_env *env;
 	struct acpi_pm_config config;
-	_Atomic uint32_t pending;
 	unsigned nadded;
 };
 
@@ -58,7 +64,7 @@ static uint64_t ged_read(void *opaque, uint64_t off, unsigned size_bytes)
 	unsigned shift = 8 * (unsigned)off;
 	uint32_t mask = (uint32_t)((1ull << 8 * size_bytes) - 1) << shift;
 
-	return (atomic_fetch_and(&pm->pending, ~mask) & mask) >> shift;
+	return (atomic_fetch_and(&pm->s.pending, ~mask) & mask) >> shift;
 }
 
 static const struct bus_ops sleep_bus = { zero_read, sleep_write };
@@ -71,7 +77,7 @@ void acpi_pm_notify(struct device *dev, uint32_t bits)
 	struct acpi_pm *pm = (struct acpi_pm *)dev;
 	const struct device_env *env = pm->env;
 
-	atomic_fetch_or(&pm->pending, bits);
+	atomic_fetch_or(&pm->s.pending, bits);
 	env->ops->set_line(env->vm, pm->config.ged_gsi, pm->config.ged_holder, true);
 	env->ops->set_line(env->vm, pm->config.ged_gsi, pm->config.ged_holder, false);
 }

@@ -53,10 +53,10 @@ enum {
 #define D_VALID 0x80
 #define HOUR_PM 0x80
 
-/* All that a snapshot needs. */
+/* A snapshot will save exactly this. The wiring and the host's time lie in struct cmos. */
 struct cmos_state {
-	uint8_t index;
-	uint8_t ram[128]; /* the time registers in it are what was held last */
+	uint8_t index;	  /* of the register that the data port reaches, 0 … 127 */
+	uint8_t ram[128]; /* registers A … D and memory; the time in it is what was held last */
 	/* The guest's clock minus the host's. Two fields: a guest may set the year 25755. */
 	int64_t offset_s;
 	int64_t offset_ns; /* 0 … 999999999 */

@@ -24,11 +24,16 @@
 #define STATUS_SYSTEM 0x04 /* self-test passed; input buffer (bit 1) is always empty */
 #define COMMAND_WRITE_OUTPUT_PORT 0xd1
 
+/* A snapshot will save exactly this. The wiring lies in struct i8042. */
+struct i8042_state {
+	atomic_uint nreads;	 /* of the data port, up to GARBAGE */
+	atomic_bool output_port; /* the next data byte is for the output port */
+};
+
 struct i8042 {
 	struct device dev;
+	struct i8042_state s;
 	const struct device_env *env;
-	atomic_uint nreads;
-	atomic_bool output_port; /* the next data byte is for the output port */
 	unsigned nadded;
 };
 
@@ -38,8 +43,8 @@ static uint64_t data_read(void *opaque, uint64_t off, unsigned size_bytes)
 {
 	struct i8042 *kbc = opaque;
 
-	if (atomic_load(&kbc->nreads) < GARBAGE)
-		atomic_fetch_add(&kbc->nreads, 1);
+	if (atomic_load(&kbc->s.nreads) < GARBAGE)
+		atomic_fetch_add(&kbc->s.nreads, 1);
 	return 0;
 }
 
@@ -48,7 +53,7 @@ static void data_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t
 	struct i8042 *kbc = opaque;
 
 	/* Bit 0 of the output port is the CPU's reset line, active low. */
-	if (atomic_exchange(&kbc->output_port, false) && !(val & 1))
+	if (atomic_exchange(&kbc->s.output_port, false) && !(val & 1))
 		kbc->env->ops->event(kbc->env->vm, VM_EVENT_RESET);
 }
 
@@ -56,7 +61,7 @@ static uint64_t status_read(void *opaque, uint64_t off, unsigned size_bytes)
 {
 	struct i8042 *kbc = opaque;
 
-	return STATUS_SYSTEM | (atomic_load(&kbc->nreads) < GARBAGE ? STATUS_OUTPUT_FULL : 0);
+	return STATUS_SYSTEM | (atomic_load(&kbc->s.nreads) < GARBAGE ? STATUS_OUTPUT_FULL : 0);
 }
 
 static void command_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t val)
@@ -64,7 +69,7 @@ static void command_write(void *opaque, uint64_t off, unsigned size_bytes, uint6
 	struct i8042 *kbc = opaque;
 	uint8_t command = (uint8_t)val;
 
-	atomic_store(&kbc->output_port, command == COMMAND_WRITE_OUTPUT_PORT);
+	atomic_store(&kbc->s.output_port, command == COMMAND_WRITE_OUTPUT_PORT);
 	/* 0xf0 … 0xff pulse the output lines whose bit is clear. */
 	if ((command & 0xf0) == 0xf0 && !(command & 1))
 		kbc->env->ops->event(kbc->env->vm, VM_EVENT_RESET);

@@ -2,8 +2,8 @@
  * vmgenid: Microsoft's Virtual Machine Generation ID. A 128-bit random number
  * in guest memory, whose place ACPI tells (ADDR); when it changes, a guest
  * reseeds its random generator and drops what must not be used twice.
- * Threads: regenerate is anybody's, with the vCPUs stopped or not; nothing changes after create
- * but the guest's memory.
+ * Threads: any thread may regenerate, with the vCPUs stopped or not. Nothing changes after create
+ * but the guest's memory, so that a snapshot has nothing to save here.
  */
 #include <errno.h>
 #include <stdio.h>

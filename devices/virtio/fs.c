@@ -1,7 +1,8 @@
 /*
  * fs: see fs.h. The daemon does all the work; this page says what the device is, and how
  * requests fail without it (virtio 1.2, section 5.11.6). Threads: see vhost/user_device.h; nothing
- * of its own changes after create.
+ * of its own changes after create: a snapshot saves virtio_state and nothing beside it; what the
+ * guest has opened is known to the daemon only.
  */
 #include "devices/virtio/fs.h"
 

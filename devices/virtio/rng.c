@@ -6,6 +6,8 @@
  * of bytes: a guest that asks for gigabytes gets them, but not while other
  * devices wait. When the source has nothing yet, a timer tries again. A reset comes from a vCPU's
  * thread and leaves the timer alone: all that it finds then is an idle device.
+ *
+ * A snapshot saves virtio_state and nothing beside it: no byte is kept from one request to the next.
  */
 #include "devices/virtio/rng.h"
 
