@@ -29,6 +29,12 @@
 #define MSR_IDLE (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS) /* a peer that is always there */
 #define LSR_ERRORS (UART_LSR_BI | UART_LSR_FE | UART_LSR_PE)
 
+struct serial_config {
+	uint16_t port; /* 8 ports from here */
+	uint8_t gsi;
+	uint8_t holder; /* of the line, below 32 */
+};
+
 /* A snapshot will save exactly this. The wiring lies in struct serial; line follows from this. */
 struct serial_state {
 	uint8_t ier, lcr, mcr, scr, fcr; /* registers, as the guest wrote them */
@@ -412,8 +418,8 @@ static const struct device_ops serial_ops = {
 	.describe = serial_describe,
 };
 
-int serial_create(const struct device_env *env, const struct keyvals *cfg,
-		  const struct serial_config *config, struct device **out, struct err *err)
+static int serial_create(const struct device_env *env, const struct keyvals *cfg,
+			 const struct serial_config *config, struct device **out, struct err *err)
 {
 	struct chardev_user user = { .input = serial_input,
 				     .drained = serial_drained,

@@ -11,23 +11,11 @@
 
 #include "devices/device.h"
 
-struct serial_config {
-	uint16_t port; /* 8 ports from here */
-	uint8_t gsi;
-	uint8_t holder; /* of the line, below 32 */
-};
-
-/* COM1: what device_type.create uses. */
+/* COM1, which device_type.create makes. */
 #define SERIAL_COM1_PORT 0x3f8
 #define SERIAL_COM1_GSI 4
 
-/*
- * cfg is parsed with serial_type.keys. With "off" *out is NULL and 0 is returned: the machine
- * has no such port. Loop's thread, before the vCPUs run.
- */
-int serial_create(const struct device_env *env, const struct keyvals *cfg,
-		  const struct serial_config *config, struct device **out, struct err *err);
-
+/* With "off" create gives NULL and succeeds: the machine has no such port. */
 extern const struct device_type serial_type;
 
 #endif
