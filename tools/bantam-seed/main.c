@@ -6,130 +6,19 @@
  * root, no loop device: devices/backend/fat/fat.h writes the file system.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "devices/backend/fat/fat.h"
+#include "tools/bantam-seed/options.h"
 #include "tools/bantam-seed/seed.h"
 #include "vmm/core/new_file.h"
 #include "vmm/core/parse.h"
 
 #define EXIT_FAILED 1
 #define EXIT_WRONG_USAGE 2
-
-enum opt {
-	OPT_OUTPUT = 'o',
-	OPT_FORCE = 'f',
-	OPT_HELP = 'h',
-	OPT_SIZE = 256,
-	OPT_LABEL,
-	OPT_FOLLOW,
-	OPT_QUIET,
-	OPT_SYNC,
-	OPT_USER_DATA,
-	OPT_META_DATA,
-	OPT_NETWORK_CONFIG,
-	OPT_VENDOR_DATA,
-	OPT_HOSTNAME,
-	OPT_USER,
-	OPT_SSH_KEY,
-	OPT_PASSWORD,
-	OPT_IP,
-	OPT_GATEWAY,
-	OPT_DNS,
-	OPT_MAC,
-	OPT_INTERFACE,
-	OPT_INSTANCE_ID,
-	OPT_PACKAGE,
-	OPT_RUN,
-	OPT_BINARY,
-	OPT_ENV,
-	OPT_ENV_FILE,
-	OPT_ARG,
-	OPT_KEYSTORE,
-	OPT_LAUNCH,
-};
-
-#define COMMON                                                                                     \
-	{ "output", 1, 0, OPT_OUTPUT }, { "force", 0, 0, OPT_FORCE }, { "help", 0, 0, OPT_HELP },  \
-		{ "size", 1, 0, OPT_SIZE }, { "label", 1, 0, OPT_LABEL },                          \
-		{ "follow", 0, 0, OPT_FOLLOW }, { "quiet", 0, 0, OPT_QUIET },                      \
-		{ "sync", 1, 0, OPT_SYNC },                                                        \
-	{                                                                                          \
-		NULL, 0, 0, 0                                                                      \
-	}
-
-static const struct option cloud_options[] = { { "user-data", 1, 0, OPT_USER_DATA },
-					       { "meta-data", 1, 0, OPT_META_DATA },
-					       { "network-config", 1, 0, OPT_NETWORK_CONFIG },
-					       { "vendor-data", 1, 0, OPT_VENDOR_DATA },
-					       { "hostname", 1, 0, OPT_HOSTNAME },
-					       { "user", 1, 0, OPT_USER },
-					       { "ssh-key", 1, 0, OPT_SSH_KEY },
-					       { "password", 1, 0, OPT_PASSWORD },
-					       { "ip", 1, 0, OPT_IP },
-					       { "gateway", 1, 0, OPT_GATEWAY },
-					       { "dns", 1, 0, OPT_DNS },
-					       { "mac", 1, 0, OPT_MAC },
-					       { "interface", 1, 0, OPT_INTERFACE },
-					       { "instance-id", 1, 0, OPT_INSTANCE_ID },
-					       { "package", 1, 0, OPT_PACKAGE },
-					       { "run", 1, 0, OPT_RUN },
-					       COMMON };
-
-static const struct option service_options[] = { { "binary", 1, 0, OPT_BINARY },
-						 { "env", 1, 0, OPT_ENV },
-						 { "env-file", 1, 0, OPT_ENV_FILE },
-						 { "arg", 1, 0, OPT_ARG },
-						 { "keystore", 1, 0, OPT_KEYSTORE },
-						 { "launch", 1, 0, OPT_LAUNCH },
-						 COMMON };
-
-static const struct option fat_options[] = { COMMON };
-
-static const char usage[] =
-	"bantam seed: builds the small disks that a VM is started with\n\n"
-	"usage: bantam seed cloud-init -o FILE [OPTION]...\n"
-	"       bantam seed service -o FILE --binary FILE [OPTION]...\n"
-	"       bantam seed fat -o FILE [OPTION]... DIR\n\n"
-	"cloud-init: for its NoCloud data source (label CIDATA)\n"
-	"  --user-data FILE       these documents as they are; - is standard input ...\n"
-	"  --meta-data FILE\n"
-	"  --network-config FILE\n"
-	"  --vendor-data FILE\n"
-	"  --hostname NAME        ... or made from these\n"
-	"  --user NAME            a user who may use sudo\n"
-	"  --ssh-key FILE|KEY     public keys that may log in (repeat)\n"
-	"  --password TEXT        as it is, or as crypt(3) has it: $6$...\n"
-	"  --ip ADDR/PREFIX       instead of DHCP (repeat)\n"
-	"  --gateway ADDR         one for IPv4, one for IPv6\n"
-	"  --dns ADDR             (repeat)\n"
-	"  --mac MAC              which card that is for ...\n"
-	"  --interface NAME       ... or by its name or pattern; e* without either\n"
-	"  --package NAME         to install (repeat)\n"
-	"  --run COMMAND          for the guest's shell, at the end of the first boot (repeat)\n"
-	"  --instance-id ID       made from the content if not given\n\n"
-	"service: a program and how it is started: mount, sh launch (label SERVICEDISK)\n"
-	"  --binary FILE          becomes `service'\n"
-	"  --env NAME=VALUE       what its environment shall have (repeat)\n"
-	"  --env-file FILE        the same, one in a line; --env goes before it\n"
-	"  --arg TEXT             what it shall be given (repeat)\n"
-	"  --keystore DIR         becomes `keystore'\n"
-	"  --launch FILE          instead of the script made from --env and --arg\n\n"
-	"fat: all that is in DIR\n\n"
-	"every one:\n"
-	"  -o, --output FILE      the image, a new file\n"
-	"  -f, --force            replace FILE\n"
-	"  --label TEXT           the volume's label, at most 11 characters\n"
-	"  --size SIZE            at least so large; what does not fit makes it grow\n"
-	"  --follow               symbolic links count as what they lead to\n"
-	"  --quiet                do not say what was made\n"
-	"  --sync on|off          wait until it is on stable storage [on]\n\n"
-	"The same input gives the same bytes. Times are those of the files in `fat', and fixed in\n"
-	"the others; none is later than SOURCE_DATE_EPOCH where that is set.\n";
 
 struct request {
 	const char *output, *label, *dir;
@@ -257,7 +146,7 @@ static int take(struct request *req, int opt, struct err *err)
 
 static int wrong_option(const char *text, int opt, const struct option *options, struct err *err)
 {
-	const char *names[40], *near;
+	const char *names[SEED_OPTIONS_MAX], *near;
 	size_t n = 0;
 
 	if (opt == ':')
@@ -441,17 +330,16 @@ static int check_fat(const struct request *req, struct err *err)
 
 static const struct kind {
 	const char *name, *label;
-	const struct option *options;
+	bool wants_dir;
 	enum fat_times times;
 	int64_t latest_s;
 	int (*check)(const struct request *req, struct err *err);
 	int (*fill)(struct request *req, struct fat *fat, struct err *err);
 } kinds[] = {
-	{ "cloud-init", "CIDATA", cloud_options, FAT_TIMES_ONE, FAT_EPOCH_S, check_cloud,
-	  fill_cloud },
-	{ "service", "SERVICEDISK", service_options, FAT_TIMES_ONE, FAT_EPOCH_S, service_conflicts,
+	{ "cloud-init", "CIDATA", false, FAT_TIMES_ONE, FAT_EPOCH_S, check_cloud, fill_cloud },
+	{ "service", "SERVICEDISK", false, FAT_TIMES_ONE, FAT_EPOCH_S, service_conflicts,
 	  fill_service },
-	{ "fat", NULL, fat_options, FAT_TIMES_KEPT, FAT_LAST_S, check_fat, fill_fat },
+	{ "fat", NULL, true, FAT_TIMES_KEPT, FAT_LAST_S, check_fat, fill_fat },
 };
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -513,11 +401,12 @@ int main(int argc, char **argv)
 {
 	const struct kind *kind = NULL;
 	struct request req = { .sync = true };
+	struct option options[SEED_OPTIONS_MAX];
 	struct err err = { "" };
 	int rc;
 
 	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
-		fputs(usage, argc < 2 ? stderr : stdout);
+		seed_help(argc < 2 ? stderr : stdout);
 		return argc < 2 ? EXIT_WRONG_USAGE : 0;
 	}
 	for (size_t i = 0; i < NKINDS; i++)
@@ -532,9 +421,10 @@ int main(int argc, char **argv)
 	/* A file that must not grow further (ulimit -f) is an error, not the end. */
 	signal(SIGXFSZ, SIG_IGN);
 	new_file_on_signals();
-	rc = parse(&req, argc - 1, argv + 1, kind->options, kind->options == fat_options, &err);
+	seed_options(kind->name, options);
+	rc = parse(&req, argc - 1, argv + 1, options, kind->wants_dir, &err);
 	if (rc == 1) {
-		fputs(usage, stdout);
+		seed_help(stdout);
 		request_clear(&req);
 		return 0;
 	}

@@ -1,0 +1,55 @@
+/*
+ * options: what bantam seed takes. One table serves getopt, --help and "did you mean"; bash's
+ * completion and the man page's check read it by way of --help. One thread.
+ */
+#ifndef BANTAM_SEED_OPTIONS_H
+#define BANTAM_SEED_OPTIONS_H
+
+#include <getopt.h>
+#include <stdio.h>
+
+/* What getopt_long returns. */
+enum opt {
+	OPT_OUTPUT = 'o',
+	OPT_FORCE = 'f',
+	OPT_HELP = 'h',
+	OPT_SIZE = 256,
+	OPT_LABEL,
+	OPT_FOLLOW,
+	OPT_QUIET,
+	OPT_SYNC,
+	OPT_USER_DATA,
+	OPT_META_DATA,
+	OPT_NETWORK_CONFIG,
+	OPT_VENDOR_DATA,
+	OPT_HOSTNAME,
+	OPT_USER,
+	OPT_SSH_KEY,
+	OPT_PASSWORD,
+	OPT_IP,
+	OPT_GATEWAY,
+	OPT_DNS,
+	OPT_MAC,
+	OPT_INTERFACE,
+	OPT_INSTANCE_ID,
+	OPT_PACKAGE,
+	OPT_RUN,
+	OPT_BINARY,
+	OPT_ENV,
+	OPT_ENV_FILE,
+	OPT_ARG,
+	OPT_KEYSTORE,
+	OPT_LAUNCH,
+};
+
+#define SEED_OPTIONS_MAX 40u
+
+/*
+ * Writes getopt's table of the options of a kind of seed ("cloud-init", "service", "fat"), those
+ * that every kind has among them, with an entry of zeroes at the end. The names are static.
+ */
+void seed_options(const char *kind, struct option out[SEED_OPTIONS_MAX]);
+/* The text of --help. */
+void seed_help(FILE *out);
+
+#endif
