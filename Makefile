@@ -34,11 +34,11 @@ CPPFLAGS += -I. -D_GNU_SOURCE -DBANTAM_VERSION='"$(VERSION)"'
 CFLAGS += -std=gnu17 $(OPT) $(HARDEN) $(WARN) -fPIE -pthread -ffunction-sections -fdata-sections
 LDFLAGS += $(if $(STATIC),-static-pie,-pie) -pthread -Wl,-z,relro,-z,now -Wl,--gc-sections \
 	-Wl,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
-# Our libraries are linked statically, libc dynamically: each shared library costs start-up
-# time and private pages of every VM (tests/bench/startup measures it).
+# Other libraries are linked statically, libc dynamically: each shared library costs every VM
+# start-up time and private pages (tests/bench/startup measures it).
 LIBS := -Wl,-Bstatic -luring -ljansson -lzstd -llzma -llz4 -lz -ldeflate -lseccomp $(if $(STATIC),,-Wl,-Bdynamic)
 
-# Every folder's sources; below an arch or boot folder named after a processor, this one's only.
+# Sources of all folders; of the folders named after a processor, only the built one's.
 SRC := $(sort $(shell find vmm devices boot -name '*.c' | grep -vE '^(vmm/arch|boot)/(x86_64|aarch64)/') \
 	$(wildcard vmm/arch/$(ARCH)/*.c boot/$(ARCH)/*.c))
 OBJ := $(patsubst %.c,$B/o/%.o,$(filter-out vmm/main.c,$(SRC)))
@@ -60,25 +60,25 @@ $B/o/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-# What a helper needs beyond our libraries; these it may link dynamically.
+# Libraries that only one helper needs; some of them it links dynamically.
 LIBS_bantam-fs := -Wl,-Bstatic -lext2fs -lcom_err -lnettle $(if $(STATIC),,-Wl,-Bdynamic)
 LIBS_bantam-image := -Wl,-Bstatic -lnettle $(if $(STATIC),,-Wl,-Bdynamic)
 .SECONDEXPANSION:
 tool_objs = $(patsubst %.c,$B/o/%.o,$(wildcard tools/$1.c tools/$1/*.c))
 $(filter-out $B/bantam-net-user,$(TOOLS)): $B/%: $$(call tool_objs,$$*) $(LIB)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(LIBS_$*)
-# A process of its own, so that no VM links libslirp and glib. There is no static libslirp.
+# A separate program, so that no VM links libslirp and glib. Debian has no static libslirp.
 $B/bantam-net-user: $(call tool_objs,bantam-net-user) $(LIB)
 	$(CC) $(filter-out -static-pie,$(LDFLAGS)) $(if $(STATIC),-pie) -o $@ $^ -lseccomp -lslirp
 
-# --- what runs inside the VM: stands alone, no libc -------------------------
+# --- guest programs: freestanding, no libc ----------------------------------
 GUEST_CFLAGS := -std=gnu17 -O2 -g -ffreestanding -nostdlib -static -fno-stack-protector -fno-pic \
 	-no-pie -fcf-protection=none -mno-red-zone -Wall -Wextra -Wno-unused-parameter -I. -Wl,--build-id=none -Wl,-z,noexecstack
 BARE := $(patsubst guest/bare/%.c,build/guest/%.elf,$(wildcard guest/bare/*.c))
 INIT := $(patsubst guest/%.c,build/guest/%,$(wildcard guest/*.c))
 guests: $(BARE) $(INIT)
 
-# The runtime is an archive: a guest carries only the parts that it uses.
+# The runtime is an archive, so a guest links only the parts that it uses.
 BARE_RT := $(patsubst %,build/guest/o/%.o,$(notdir $(wildcard guest/bare/lib/*.[cS])))
 build/guest/o/%.o: guest/bare/lib/% $(wildcard guest/bare/lib/*.h) Makefile
 	@mkdir -p $(@D)
@@ -99,20 +99,20 @@ build/guest/%: guest/%.c $(wildcard guest/*.h) Makefile
 UNIT := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_COMMON := $(patsubst %.c,$B/o/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 unit: $(UNIT)
-# Criterion finds tests by a section that nothing refers to.
+# Criterion finds tests by a section without references, which --gc-sections would drop.
 $B/unit/%: $B/o/tests/unit/%.o $(UNIT_COMMON) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -Wl,--no-gc-sections -o $@ $^ -lcriterion $(LIBS)
 
-# Calls that fail when the test says so.
+# Wrapped calls, which fail when the test says so.
 $B/unit/test_qcow2_faults: private LDFLAGS += \
 	-Wl,--wrap=pwritev,--wrap=pwritev2,--wrap=preadv,--wrap=fallocate,--wrap=ftruncate,--wrap=fdatasync \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
-# What is tested of a helper program: all of it but its main.
+# The parts of a helper program that its test links: all but main.c.
 $B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
 
-# Randomised tests of qcow2; power.c sees what is written to the image by these wrappers.
+# Randomised tests of qcow2; through these wrappers power.c sees every write to the image.
 TORTURE := $B/tests/qcow2-torture
 TORTURE_WRAP := -Wl,--wrap=pwrite,--wrap=pwritev,--wrap=pwritev2,--wrap=fallocate,--wrap=ftruncate,--wrap=fdatasync
 torture: $(TORTURE)
@@ -120,7 +120,7 @@ $(TORTURE): $(patsubst %.c,$B/o/%.o,$(wildcard tests/qcow2/*.c)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $(TORTURE_WRAP) -o $@ $^ $(LIBS)
 
-# libFuzzer targets, each linked against a clang build of everything and the fakes.
+# libFuzzer targets; each links a clang build of all sources and the fakes.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_FLAGS := -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 FUZZ_OBJ := $(patsubst %.c,build/fuzz/o/%.o,$(filter-out vmm/main.c,$(SRC)))
@@ -136,7 +136,7 @@ build/fuzz/libbantam.a: $(FUZZ_OBJ)
 	ar rcsP $@ $^
 build/fuzz/%: build/fuzz/o/tests/fuzz/%.o $(FUZZ_COMMON) build/fuzz/libbantam.a
 	clang -fsanitize=fuzzer,address,undefined -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
-# What is tested of a helper program.
+# The part of a helper program that its fuzz target links.
 build/fuzz/fuzz_net_queues: build/fuzz/o/tools/bantam-net-user/queue_end.o
 
 check: deps

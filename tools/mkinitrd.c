@@ -1,10 +1,10 @@
 /*
- * mkinitrd: pack an init, kernel modules and files into an initrd.
+ * mkinitrd: packs an init, kernel modules and files into an initrd.
  *
- * Modules are resolved by the tree's own modules.dep (hard dependencies) and
- * modules.softdep ("pre", such as ext4's crc32c), unpacked if they are
- * compressed, and listed in load order in /modules.list, which guest/init reads.
- * Nothing is run from the initrd's future contents but the host's ldd, to find
+ * It resolves modules by the tree's own modules.dep (hard dependencies) and
+ * modules.softdep ("pre", such as ext4's crc32c), unpacks compressed ones,
+ * and lists them in load order in /modules.list, which guest/init reads.
+ * It runs nothing of the initrd's contents except through the host's ldd, to find
  * a program's libraries. The same input gives the same bytes.
  */
 #include <errno.h>
@@ -38,9 +38,9 @@ struct entry {
 };
 
 struct module {
-	char *name;  /* with '_' for '-' */
+	char *name;  /* with '_' in place of '-' */
 	char *path;  /* within the tree */
-	char *needs; /* paths, the farthest last */
+	char *needs; /* paths; the one to load first is last */
 	bool listed;
 };
 
@@ -97,7 +97,7 @@ static char *format(const char *fmt, ...)
 	return text;
 }
 
-/* A whole file; mapped, so that a large one costs nothing until it is written. */
+/* Maps a whole file, so that a large one costs no memory until it is written out. */
 static char *map_file(const char *path, size_t *len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -127,7 +127,7 @@ static struct entry *find_entry(const char *name)
 	return NULL;
 }
 
-/* Adds an entry and the directories above it. Data is kept, not copied. */
+/* Adds an entry and the directories above it. Keeps data, without a copy. */
 static void add_entry(const char *name, enum kind kind, unsigned perm, char *data, size_t len)
 {
 	struct entry *old;
@@ -163,7 +163,7 @@ static void add_host_file(const char *source, const char *name)
 	add_entry(name, REGULAR, st.st_mode & 0111 ? 0755 : 0644, data, len);
 }
 
-/* The shared libraries of a program, at the paths where they are here. */
+/* Adds the shared libraries of a program, at the same paths as on this host. */
 static void add_libraries(const char *program)
 {
 	int ends[2];
@@ -202,7 +202,7 @@ static void add_libraries(const char *program)
 
 /* --- modules --------------------------------------------------------------- */
 
-/* virtio_blk of kernel/drivers/block/virtio_blk.ko.xz */
+/* Returns "virtio_blk" for kernel/drivers/block/virtio_blk.ko.xz. The caller frees it. */
 static char *module_name(const char *path)
 {
 	const char *base = strrchr(path, '/');
@@ -224,7 +224,7 @@ static struct module *find_module(const char *name)
 	return NULL;
 }
 
-/* Calls fn for every line of a file of the module tree; a missing one is empty. */
+/* Calls fn for every line of a file of the module tree; a missing file counts as empty. */
 static void each_line(const char *file, void (*fn)(char *line, void *arg), void *arg)
 {
 	char *path = format("%s/%s", rd.moddir, file), *line = NULL;
@@ -256,7 +256,7 @@ static void read_dep(char *line, void *arg)
 						     .needs = need(strdup(colon + 1)) };
 }
 
-/* arg points to the name sought; it becomes NULL when found. */
+/* arg points to the name sought, and sets it to NULL when found. */
 static void match_builtin(char *line, void *arg)
 {
 	const char **sought = arg;
@@ -267,7 +267,7 @@ static void match_builtin(char *line, void *arg)
 	free(name);
 }
 
-/* Of the modules that have an alias, the generic one, which every CPU can use. */
+/* Of the modules with an alias, takes the generic one, which works on every CPU. */
 struct alias_query {
 	const char *alias;
 	char *name;
@@ -371,7 +371,7 @@ static void add_softdep(char *line, void *arg)
 	free(of);
 }
 
-/* NAME[?][:ARGS]: with '?' a kernel that does not have it is no error. */
+/* NAME[?][:ARGS]: with '?', a kernel without the module is no error. */
 static void add_module(const char *spec)
 {
 	size_t len = strcspn(spec, "?:");
@@ -480,7 +480,7 @@ static void *compress_zstd(const char *data, size_t len, size_t *out_len)
 	return buf;
 }
 
-/* By way of a new file beside it, so that nobody sees half of one. */
+/* Writes a new file beside path and renames it, so that no reader sees an incomplete initrd. */
 static void write_out(const char *path, char compression)
 {
 	char *temp = format("%s.%d", path, (int)getpid()), *data = NULL;
@@ -517,13 +517,13 @@ static void set_modules_dir(const char *path)
 		die("%s: no modules.dep", path);
 }
 
-/* --module: one with arguments, or some apart by commas */
+/* --module: one module with arguments, or several separated by commas. */
 static void add_modules(char *spec)
 {
 	char *save = NULL;
 
 	if (!rd.moddir)
-		die("--module %s: say --modules-dir first", spec);
+		die("--module %s: give --modules-dir first", spec);
 	if (strchr(spec, ':')) {
 		add_module(spec);
 		return;
@@ -532,11 +532,11 @@ static void add_modules(char *spec)
 		add_module(one);
 }
 
-/* SRC:DST or DST=TEXT, apart in place */
+/* Splits SRC:DST or DST=TEXT in place. Returns the second part. */
 static char *split(const char *option, char *arg, char *sep)
 {
 	if (!sep || sep == arg)
-		die("%s %s: want %s", option, arg, option[1] == 'f' ? "SRC:DST" : "DST=TEXT");
+		die("%s %s: must be %s", option, arg, option[1] == 'f' ? "SRC:DST" : "DST=TEXT");
 	*sep = 0;
 	return sep + 1;
 }

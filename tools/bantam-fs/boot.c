@@ -3,11 +3,11 @@
  * bantam run.
  *
  * Finds what the distribution in the image would boot, copies its kernel and initrd to the two
- * descriptors and tells the rest on STATUS_FD, a line each: "kernel PATH", "initrd PATH",
- * "options TEXT", "root TEXT" ("@N": partition N of this disk, which the guest names), "rw 0|1",
- * "where TEXT", "note TEXT", and "done"; or "error TEXT". SUM_FD gets the kernel's SHA-256,
- * computed by the process that opened the image: the one that looked into it is not trusted
- * with a sum that other VMs rely on.
+ * descriptors and writes the rest to STATUS_FD, one line each: "kernel PATH", "initrd PATH",
+ * "options TEXT", "root TEXT" ("@N": partition N of this disk, whose name the guest chooses),
+ * "rw 0|1", "where TEXT", "note TEXT", and "done"; or "error TEXT". SUM_FD gets the kernel's
+ * SHA-256. The process that opened the image computes this sum, because other VMs rely on it and
+ * the confined process, which parses the image, is not trusted.
  *
  * The newest kernel that has an initrd wins; then the newest of all; rescue kernels come last.
  */
@@ -32,9 +32,9 @@
 
 struct finder {
 	struct volumes all;
-	struct volume *root; /* NULL: not one that we can read */
-	struct volume *v;    /* where the kernel is */
-	const char *dir;     /* in it: "/boot" or "/" */
+	struct volume *root; /* NULL: none that we can read */
+	struct volume *v;    /* the volume with the kernel */
+	const char *dir;     /* the kernel's folder in v: "/boot" or "/" */
 	char kernel[EXT2_NAME_LEN + 1], initrd[EXT2_NAME_LEN + 1]; /* names in dir */
 	struct distro_options options;
 	char root_spec[280];
@@ -42,7 +42,7 @@ struct finder {
 	struct err *err;
 };
 
-/* Whether it has the shape of a root file system. */
+/* Returns true if v looks like a root file system. */
 static bool is_root(struct volume *v)
 {
 	return v->fs && volume_has(v, "/etc") && (volume_has(v, "/usr") || volume_has(v, "/sbin"));
@@ -82,7 +82,7 @@ static void find_initrd(struct volume *v, const char *dir, const struct entries 
 	*initrd = 0;
 }
 
-/* Is the candidate a better choice than what f has? */
+/* Returns true if the candidate is a better choice than the kernel in f. */
 static bool is_better(const struct finder *f, const char *kernel, const char *initrd)
 {
 	const char *version = distro_kernel_version(kernel), *best;
@@ -121,7 +121,7 @@ static void look_in(struct finder *f, struct volume *v, const char *dir)
 	volume_free_entries(&entries);
 }
 
-/* "UUID=…", "LABEL=…", "PARTUUID=…", "/dev/vda1": which volume is meant. NULL: none of ours. */
+/* The volume that spec names ("UUID=…", "LABEL=…", "PARTUUID=…", "/dev/vda1"), or NULL. */
 static struct volume *volume_of_spec(struct finder *f, const char *spec)
 {
 	static const char *const disks[] = { "/dev/vda", "/dev/sda", "/dev/xvda", "/dev/nvme0n1p" };
@@ -165,7 +165,7 @@ static int find_kernel(struct finder *f)
 	char spec[256], text[300];
 	struct volume *boot = NULL;
 
-	/* What is mounted on /boot hides what lies beneath. */
+	/* A file system mounted on /boot hides the root's own /boot. */
 	if (fstab_spec(f->root, "/boot", spec, sizeof(spec)))
 		boot = volume_of_spec(f, spec);
 	if (boot && boot->fs)
@@ -262,7 +262,7 @@ static struct volume *find_root(struct finder *f)
 	return found;
 }
 
-/* How the kernel is told: an initrd knows file systems, the kernel alone only partitions. */
+/* Writes the root= value: an initrd finds file systems, the kernel alone only partitions. */
 static void spec_of(struct finder *f, const struct volume *v)
 {
 	if (*f->initrd && *v->uuid)
@@ -285,7 +285,7 @@ static int settle_root(struct finder *f)
 	if (f->root && (said || !*f->options.root || is_root(f->root))) {
 		spec_of(f, f->root);
 	} else if (*f->options.root) {
-		/* A root that we cannot read (btrfs, LVM …): the distribution knows it. */
+		/* We cannot read this root (btrfs, LVM …): pass the distribution's value on. */
 		snprintf(f->root_spec, sizeof(f->root_spec), "%s", f->options.root);
 	} else {
 		return err_set(f->err, ENOENT,
@@ -293,13 +293,13 @@ static int settle_root(struct finder *f)
 			       "the root is not clear (%s); give --kernel, --initrd and --cmdline",
 			       volumes_text(&f->all, text, sizeof(text)));
 	}
-	/* Without a line in fstab nothing would make it writable later. */
+	/* Without a line in fstab nothing in the guest remounts the root writable later. */
 	f->rw = f->options.rw >= 0 ? f->options.rw :
 				     f->root && !fstab_spec(f->root, "/", spec, sizeof(spec));
 	return 0;
 }
 
-/* --- out ------------------------------------------------------------------------------------------ */
+/* --- results ---------------------------------------------------------------------------------- */
 
 struct copy {
 	int fd;
@@ -337,7 +337,7 @@ static int copy_out(struct finder *f, const char *name, int fd, uint64_t bytes_m
 	if (EXT2_I_SIZE(&node.inode) > bytes_max)
 		return err_set(f->err, E2BIG, "%s: %llu MiB are more than the guest's memory", path,
 			       (unsigned long long)(EXT2_I_SIZE(&node.inode) >> 20));
-	/* A hole at its end is part of it, too. */
+	/* Set the full size first: the file may end in a hole. */
 	if (EXT2_I_SIZE(&node.inode) && put(&c, EXT2_I_SIZE(&node.inode) - 1, "", 1))
 		return err_sys(f->err, c.error, "%s", path);
 	rc = volume_read(f->v, &node, path, put, &c, f->err);
@@ -377,7 +377,7 @@ static int find(struct finder *f, struct store *s, int kernel_fd, int initrd_fd,
 	rc = settle_root(f);
 	if (!rc)
 		rc = copy_out(f, f->kernel, kernel_fd, bytes_max);
-	/* The kernel is complete. */
+	/* Tell the other process that the kernel is complete. */
 	if (!rc && write(ready_fd, "", 1) != 1)
 		rc = err_sys(f->err, errno, "pipe");
 	if (!rc && *f->initrd)
@@ -385,7 +385,7 @@ static int find(struct finder *f, struct store *s, int kernel_fd, int initrd_fd,
 	return rc;
 }
 
-/* The confined process: everything but the store is its own. */
+/* The confined process. It shares only the store with its parent. */
 static int work(struct store *store, char **argv, int status_fd, int ready_fd)
 {
 	struct finder *f = calloc(1, sizeof(*f));
@@ -427,13 +427,13 @@ static void hash(int kernel_fd, int sum_fd)
 		return;
 }
 
-/* Of what nobody can write to any more. The kernel's cache goes by it. */
+/* Seals the kernel, so that its content is final, and hashes it for the kernel cache. */
 static void tell_sum(int kernel_fd, int sum_fd, int ready_fd)
 {
 	const int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK;
 	char go;
 
-	/* While the other process copies the initrd. */
+	/* The confined process copies the initrd meanwhile. */
 	if (read(ready_fd, &go, 1) != 1 || fcntl(kernel_fd, F_ADD_SEALS, seals))
 		return;
 	hash(kernel_fd, sum_fd);
@@ -482,7 +482,7 @@ int boot_main(int argc, char **argv)
 		return pid < 0 ? 1 : watch(pid, argv, ready[0]);
 	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* What it could write there is not its to say. */
+	/* Only the parent may write the sum. */
 	close(atoi(argv[5]));
 	_exit(work(store, argv, atoi(argv[2]), ready[1]));
 }

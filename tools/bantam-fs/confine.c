@@ -14,10 +14,10 @@
 #define MEMORY_MAX (1ull << 30)
 
 /*
- * A filter without any open, socket, clone or exec: what is not here is refused. Nothing here
- * takes a path: Landlock does not forbid to look at names, sizes and times. glibc's fstat is
- * newfstatat with an empty path, and no filter can see that it is empty; it is asked for by
- * stdio only, which goes on with buffers of its usual size.
+ * The filter refuses every call that is not in this list: there is no open, socket, clone or exec.
+ * No call here takes a path, because Landlock does not forbid reading names, sizes and times.
+ * glibc's fstat is newfstatat with an empty path, and a filter cannot see that the path is empty,
+ * so newfstatat is missing. Only stdio calls it, and then uses buffers of the default size.
  */
 static const int allowed[] = {
 	SCMP_SYS(read),
@@ -62,7 +62,7 @@ static bool confine_calls(void)
 	if (!rc)
 		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
 				      SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	/* abort() of itself, and nothing else. */
+	/* For abort(): signals to this process only. */
 	if (!rc)
 		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
 				      SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
@@ -74,7 +74,7 @@ static bool confine_calls(void)
 	return !rc;
 }
 
-/* Never more than we have: root alone could, and whoever set it (ulimit) meant it. */
+/* Never raises a limit: only root could, and the user set it on purpose (ulimit). */
 static bool limit(int what, uint64_t max)
 {
 	struct rlimit l;
@@ -87,7 +87,7 @@ static bool limit(int what, uint64_t max)
 	return !setrlimit((__rlimit_resource_t)what, &l);
 }
 
-/* No file at all; kernels without Landlock have the filter, which has no open either. */
+/* Forbids all files. On kernels without Landlock the filter does, which allows no open. */
 static void confine_files(void)
 {
 	struct landlock_ruleset_attr attr = { .handled_access_fs = (1ull << 13) - 1 };
@@ -111,7 +111,7 @@ bool confine(uint64_t file_bytes_max, unsigned cpu_s)
 	    syscall(SYS_capset, &hdr, none))
 		return false;
 #ifdef __SANITIZE_ADDRESS__
-	/* Its shadow is larger than any limit, and its reports open files. */
+	/* ASan's shadow memory is larger than any limit, and its reports open files. */
 	return true;
 #endif
 	confine_files();

@@ -1,8 +1,8 @@
 /*
  * ext_io: libext2fs's I/O manager over a store.
  *
- * libext2fs reads metadata block by block; a few lines of 64 KiB keep that from going to the
- * image each time, which matters where the image is compressed. File contents go past them.
+ * libext2fs reads metadata block by block. A cache of a few lines of 64 KiB saves most reads of
+ * the image, which matters if the image is compressed. File contents bypass the cache.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,14 +20,14 @@ struct line {
 };
 
 struct ext_io {
-	struct struct_io_channel channel; /* first */
+	struct struct_io_channel channel; /* first: a channel is cast to ext_io */
 	struct store *store;
 	uint64_t offset, len_bytes;
 	uint64_t tick;
 	struct line line[NLINES];
 };
 
-/* libext2fs opens by name; what the name stands for is said just before. */
+/* libext2fs opens by name; ext_io_next sets here what the next name stands for. */
 static struct {
 	struct store *store;
 	uint64_t offset, len_bytes;
@@ -87,7 +87,7 @@ static bool beyond(const struct ext_io *io, uint64_t at, uint64_t len)
 	return at > io->len_bytes || len > io->len_bytes - at;
 }
 
-/* The line that holds at, which is within the volume; NULL: it cannot be read. */
+/* Returns the line that holds at, which is within the volume, or NULL if it cannot be read. */
 static struct line *line_of(struct ext_io *io, uint64_t at)
 {
 	struct line *oldest = &io->line[0];
@@ -134,7 +134,7 @@ static errcode_t read_cached(struct ext_io *io, uint64_t at, uint8_t *to, uint64
 	return 0;
 }
 
-/* A negative count is a number of bytes. */
+/* count is in blocks, or in bytes if negative. */
 static errcode_t io_read_blk64(io_channel channel, unsigned long long block, int count, void *to)
 {
 	struct ext_io *io = io_of(channel);

@@ -1,11 +1,11 @@
 /*
- * extract: a file or a tree out of an image, in two processes.
+ * extract: copies a file or a tree out of an image, in two processes.
  *
- * The confined one walks the image and sends records. The other one makes what they say, and
- * takes nothing on trust: a name is one component, made by openat beside its siblings with
- * O_EXCL and O_NOFOLLOW, so that no link, old or just made, is ever followed; set-id bits, owners
- * and device files stay behind. All of it grows under a temporary name, takes its own by a
- * rename when it is complete, and is removed otherwise.
+ * The confined process walks the image and sends records. The writer creates what the records
+ * describe, and trusts none of them: a name is one component, which the writer creates by openat
+ * in its open directory with O_EXCL and O_NOFOLLOW, so it never follows a link, old or new. It
+ * drops set-id bits, owners and device files. The tree grows under a temporary name. The writer
+ * renames it when it is complete, and removes it otherwise.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -29,8 +29,8 @@ enum record_type { RECORD_DIR = 1, RECORD_UP, RECORD_FILE, RECORD_DATA, RECORD_L
 struct record {
 	uint32_t type;
 	uint32_t mode;
-	uint32_t name_len;   /* follows */
-	uint32_t data_len;   /* follows the name: bytes of a file, target of a link */
+	uint32_t name_len;   /* the name follows */
+	uint32_t data_len;   /* the data follows the name: bytes of a file, target of a link */
 	uint64_t offset;     /* DATA */
 	uint64_t size_bytes; /* FILE */
 	int64_t mtime_s;
@@ -54,7 +54,7 @@ static int send_all(struct sender *s, const void *bytes, size_t len)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		/* The other side has gone, and said why. */
+		/* The writer has ended, and has reported why. */
 		if (n < 0)
 			_exit(1);
 		b += n;
@@ -162,16 +162,16 @@ int extract_send(struct job *job, struct volume *v)
 	return 0;
 }
 
-/* --- the side that writes ------------------------------------------------------------------------- */
+/* --- the writer ------------------------------------------------------------------------------- */
 
 struct extract {
 	const struct job *job;
-	int parent_fd; /* where the new name goes */
+	int parent_fd; /* the folder of the new name */
 	char name[256], temp[48];
-	bool made; /* temp is there */
+	bool made; /* temp exists */
 	mode_t mask;
 	int dir_fd[DEPTH_MAX + 2]; /* open directories, from parent_fd down */
-	unsigned depth;		   /* of the last one */
+	unsigned depth;		   /* index of the last one */
 	int file_fd;
 	uint64_t file_bytes;
 	struct record file;
@@ -193,7 +193,7 @@ static int say(const struct extract *x, const char *what)
 	return job_fail(x->job, &err);
 }
 
-/* The last name of a path; false: it has none of its own. */
+/* Copies the last component of a path. Returns false if it is missing, "." or "..". */
 static bool last_name(const char *path, char *name, size_t len)
 {
 	const char *end = path + strlen(path), *from;
@@ -206,7 +206,7 @@ static bool last_name(const char *path, char *name, size_t len)
 	       strcmp(name, ".") && strcmp(name, "..");
 }
 
-/* DEST is a directory: into it, under PATH's name; else it is the new name. */
+/* If DEST is a directory, the copy goes into it under PATH's name; else DEST is the new name. */
 static int find_place(struct extract *x)
 {
 	const struct job *job = x->job;
@@ -265,7 +265,7 @@ int extract_prepare(struct job *job, struct extract **out)
 	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
 		random = (uint64_t)getpid();
 	snprintf(x->temp, sizeof(x->temp), ".bantam-extract-%016llx", (unsigned long long)random);
-	/* No SA_RESTART: what is half there is removed before we go. */
+	/* No SA_RESTART: a signal ends the read, and we remove the incomplete tree. */
 	sigaction(SIGINT, &act, NULL);
 	sigaction(SIGTERM, &act, NULL);
 	sigaction(SIGHUP, &act, NULL);
@@ -305,7 +305,7 @@ static bool close_file(struct extract *x)
 	if (fd < 0)
 		return true;
 	x->file_fd = -1;
-	/* A hole at its end. */
+	/* The file may end in a hole. */
 	ok = !ftruncate(fd, (off_t)x->file.size_bytes) &&
 	     !fchmod(fd, x->file.mode & 0777 & ~x->mask);
 	set_times(fd, &x->file);
@@ -376,7 +376,7 @@ static bool make(struct extract *x, const struct record *r, const char *name)
 	return x->file_fd >= 0;
 }
 
-/* The first one is made under the temporary name, the others under their own, in its tree. */
+/* The first entry gets the temporary name, entries below it their own. NULL: a bad name. */
 static const char *name_for(const struct extract *x, const struct record *r, const char *name)
 {
 	if (!x->depth)
@@ -387,7 +387,7 @@ static const char *name_for(const struct extract *x, const struct record *r, con
 	return name;
 }
 
-/* 1: go on, 0: the end, -1: failed. errno EPROTO: no reader of ours sends that. */
+/* Returns 1 to go on, 0 at the end, -1 and errno; EPROTO if the record is malformed. */
 static int take(struct extract *x, const struct record *r, char *name)
 {
 	const char *as = name_for(x, r, name);
@@ -436,7 +436,7 @@ bool extract_receive(struct extract *x, int fd)
 	return !rc;
 }
 
-/* Everything under dir's name, links as links. */
+/* Removes name in dir and all below it; does not follow links. */
 static void remove_tree(int dir, const char *name, unsigned depth)
 {
 	struct stat st;
@@ -478,7 +478,7 @@ int extract_finish(struct extract *x, bool good)
 		rc = 128 + interrupted;
 	} else if (good) {
 		rc = renameat2(x->parent_fd, x->temp, x->parent_fd, x->name, 1 /* NOREPLACE */);
-		/* A file system that cannot: it was not there a moment ago. */
+		/* This file system has no RENAME_NOREPLACE; find_place saw no such name. */
 		if (rc && errno == EINVAL)
 			rc = renameat(x->parent_fd, x->temp, x->parent_fd, x->name);
 		rc = rc ? say(x, x->name) : 0;

@@ -9,7 +9,7 @@
 #include "tools/bantam-fs/fs.h"
 #include "vmm/core/printable.h"
 
-/* Deeper trees than any system has, shallower than our stack. */
+/* Deeper than any real tree, and small enough for our stack. */
 #define DEPTH_MAX 128u
 
 struct lister {
@@ -20,7 +20,7 @@ struct lister {
 
 static void put_name(const struct lister *l, const char *name)
 {
-	/* To a terminal as ls does it; to a program the bytes themselves. */
+	/* Escape control characters for a terminal, as ls does; a program gets the plain bytes. */
 	if (l->job->tty)
 		printable_put(stdout, name);
 	else
@@ -63,7 +63,7 @@ static void put_size(const struct ext2_inode *inode)
 		printf(" %10llu", (unsigned long long)EXT2_I_SIZE(inode));
 		return;
 	}
-	/* The old form in the first word, the wide one in the second. */
+	/* The first word holds a device number in the old form, the second in the wide form. */
 	if (dev) {
 		printf(" %5u,%4u", dev >> 8 & 0xff, dev & 0xff);
 	} else {
@@ -146,7 +146,7 @@ int list_run(struct job *job, struct volume *v)
 	struct node node;
 	struct err err;
 
-	/* A link is shown as one with -l, and followed without, as ls does. */
+	/* As ls does, show a link itself with -l, and follow it without. */
 	if (volume_find(v, job->path, !job->details || job->path[strlen(job->path) - 1] == '/',
 			&node, &err))
 		return job_fail(job, &err);
@@ -166,7 +166,7 @@ int list_run(struct job *job, struct volume *v)
 struct output {
 	struct job *job;
 	uint64_t at;
-	int error; /* of the output, not of the image */
+	int error; /* errno of the output, not of the image */
 };
 
 static int write_out(struct output *o, const uint8_t *b, uint64_t len)

@@ -4,21 +4,21 @@
  *	bantam-fs ls [-l] [-R] IMAGE [PATH]
  *	bantam-fs cat IMAGE PATH
  *	bantam-fs extract IMAGE PATH DEST
- *	bantam-fs boot …		what bantam run asks: boot.c
+ *	bantam-fs boot …		for bantam run: boot.c
  *
- * Theory of operation. An image holds what a guest wrote, and libext2fs was not made for
- * enemies. So one process opens the image (and what it is backed by) and forks; the child
- * gives up everything but those descriptors, and only then looks at what is in the disk. ls and
- * cat write to standard output from there. extract sends what it reads through a pipe to the
- * first process, which trusts no name in it (extract.c). The first process also tells a crash
- * in one line, and ends a child that computes without getting anywhere.
+ * Theory of operation. A guest wrote the content of an image, and libext2fs was not made for
+ * hostile input. So the first process opens the image (and its backing files) and forks. The
+ * child gives up all but those descriptors, and only then parses the disk. ls and
+ * cat write to standard output from the child. extract sends what it reads through a pipe to the
+ * first process, which trusts no name in it (extract.c). The first process also reports a crash
+ * of the child in one line, and kills a child that computes without progress.
  *
- * A qcow2 image's header, L1 and refcount tables are read before that. Which backing files to
- * open is written in the headers, one after the other. To read those confined, the child would
- * have to ask someone for files by name, and one that was taken over would ask for others:
- * a worse hole than the one to be closed. That code is our own, made for hostile images
- * (and fuzzed as such), and bantam run trusts it with the same image in any case. Clusters,
- * compressed ones too, are read by the child.
+ * The first process reads a qcow2 image's header, L1 and refcount tables before it forks: each
+ * header names the next backing file to open. To read headers confined, the child would
+ * have to ask another process for files by name, and a child under an attacker's control would ask
+ * for other files: a worse hole than the one to close. The qcow2 code is our own, made for hostile
+ * images (and fuzzed with them), and bantam run trusts it with the same image in any case. The
+ * child reads clusters, compressed ones too.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -48,9 +48,9 @@ static const char usage[] =
 	"Reads ext2, ext3 and ext4 in a raw or qcow2 image, also in a partition of it (MBR, GPT).\n"
 	"extract makes DEST, or PATH's name in DEST if that is a directory.\n\n"
 	"  -l                   ls: mode, links, owner, group, size and time (UTC) too\n"
-	"  -R                   ls: directories in directories, too\n"
-	"  --partition N        this one; 0: the whole disk [the one that looks like a root]\n"
-	"  --format auto|raw|qcow2  what IMAGE is [auto: by its name]\n";
+	"  -R                   ls: subdirectories too\n"
+	"  --partition N        partition; 0: the whole disk [the one that looks like a root]\n"
+	"  --format auto|raw|qcow2  IMAGE's format [auto: by its name]\n";
 
 static int wrong(const char *text, const char *what)
 {
@@ -74,7 +74,7 @@ static int work(struct job *job)
 		return job_fail(job, &err);
 	if (v->dirty)
 		fprintf(stderr,
-			"bantam: %s: was not unmounted cleanly: what was written last may "
+			"bantam: %s: was not unmounted cleanly: the last writes may "
 			"be missing or old\n",
 			job->image);
 	if (*job->command == 'l')
@@ -82,7 +82,7 @@ static int work(struct job *job)
 	return *job->command == 'c' ? cat_run(job, v) : extract_send(job, v);
 }
 
-/* --- the one that watches it ----------------------------------------------------------------- */
+/* --- the process that watches it ------------------------------------------------------------- */
 
 static uint64_t cpu_ms(pid_t pid)
 {
@@ -97,11 +97,11 @@ static uint64_t cpu_ms(pid_t pid)
 struct watch {
 	const struct job *job;
 	pid_t pid;
-	int status; /* waitpid's */
+	int status; /* from waitpid */
 	bool gave_up;
 };
 
-/* A pager that nobody scrolls is no loop: only time on the processor counts. */
+/* Counts only CPU time: a child that waits for a pager is not in a loop. */
 static bool stalled(struct watch *w, uint64_t *seen, uint64_t *since_ms)
 {
 	uint64_t now = cpu_ms(w->pid), progress = atomic_load(w->job->progress);
@@ -113,7 +113,7 @@ static bool stalled(struct watch *w, uint64_t *seen, uint64_t *since_ms)
 	return now > *since_ms + STALL_CPU_S * 1000;
 }
 
-/* A thread of its own: the other one may be writing what is extracted. */
+/* A separate thread, because the main thread may be writing the extracted files. */
 static void *watch_main(void *opaque)
 {
 	struct watch *w = opaque;
@@ -121,7 +121,7 @@ static void *watch_main(void *opaque)
 	pid_t pid;
 
 	while (!(pid = waitpid(w->pid, &w->status, WNOHANG))) {
-		/* SIGCHLD, which is blocked, ends the wait at once. */
+		/* SIGCHLD is blocked; the wait ends when it becomes pending. */
 		struct timespec second = { 1, 0 };
 		sigset_t set;
 
@@ -146,11 +146,11 @@ static int judge(const struct watch *w)
 
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
-	/* Whoever read our output has seen enough. */
+	/* The reader of our output closed the pipe: not damage. */
 	if (WTERMSIG(status) == SIGPIPE)
 		return 1;
 	if (w->gave_up)
-		err_set(&err, ETIME, "the file system is damaged: its reader found no end");
+		err_set(&err, ETIME, "the file system is damaged: its reader did not finish");
 	else
 		err_set(&err, EIO,
 			"the file system is damaged: its reader was ended by signal %d (%s)",
@@ -158,7 +158,7 @@ static int judge(const struct watch *w)
 	return job_fail(job, &err);
 }
 
-/* other_fd, if not -1: the end of the pipe that the child must not keep open. */
+/* other_fd: the pipe end that the child must close, or -1. */
 static int start_child(struct job *job, int other_fd, struct watch *w)
 {
 	fflush(NULL);
@@ -212,7 +212,7 @@ static int run(struct job *job)
 	if (x) {
 		close(fds[1]);
 		whole = extract_receive(x, fds[0]);
-		/* It may wait for us to read more. */
+		/* The child may be blocked in a write to the pipe. */
 		close(fds[0]);
 	}
 	pthread_join(thread, NULL);
@@ -231,7 +231,7 @@ static int parse_partition(const char *text, struct job *job)
 	return 0;
 }
 
-/* One option at argv[i]; *used: how many words it has. */
+/* Parses one option at argv[i]; *used is its number of words. */
 static int parse_option(struct job *job, char **argv, int i, int argc, int *used)
 {
 	const char *name = argv[i], *val = strchr(name, '=');
@@ -260,7 +260,7 @@ static int parse_option(struct job *job, char **argv, int i, int argc, int *used
 	}
 	if (len == 11)
 		return parse_partition(val, job);
-	return store_format_parse(val, &job->format) ? wrong("--format is none: ", val) : 0;
+	return store_format_parse(val, &job->format) ? wrong("--format: no such format: ", val) : 0;
 }
 
 static int parse(struct job *job, int argc, char **argv)
@@ -278,7 +278,7 @@ static int parse(struct job *job, int argc, char **argv)
 			if (rc)
 				return rc;
 		} else if (n == 3) {
-			return wrong("takes no more: ", argv[i]);
+			return wrong("takes no more arguments: ", argv[i]);
 		} else {
 			words[n++] = argv[i];
 		}
@@ -287,7 +287,7 @@ static int parse(struct job *job, int argc, char **argv)
 		 *job->command == 'c' ? 2 :
 					1) ||
 	    n > (*job->command == 'e' ? 3 : 2)) {
-		fprintf(stderr, "bantam: image %s: wants %s; see bantam image %s --help\n",
+		fprintf(stderr, "bantam: image %s: needs %s; see bantam image %s --help\n",
 			job->command,
 			*job->command == 'e' ? "IMAGE PATH DEST" :
 			*job->command == 'c' ? "IMAGE PATH" :
@@ -307,7 +307,7 @@ int main(int argc, char **argv)
 	struct err err = { "" };
 	int rc;
 
-	/* What must not grow further (ulimit -f) is an error, not the end; for boot's copies, too. */
+	/* Hitting RLIMIT_FSIZE (ulimit -f) is an error, not a reason to die; also for boot. */
 	signal(SIGXFSZ, SIG_IGN);
 	if (!strcmp(job.command, "boot"))
 		return boot_main(argc, argv);
@@ -323,7 +323,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	helper_keep_only(NULL, 0);
-	/* Who is confined may not ask. */
+	/* The confined child cannot ask: the filter forbids the ioctl. */
 	job.tty = isatty(STDOUT_FILENO);
 	rc = parse(&job, argc, argv);
 	if (rc)

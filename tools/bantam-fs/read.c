@@ -1,4 +1,4 @@
-/* read: contents of files and links; see volume.h. */
+/* read: reads the contents of files and links; see volume.h. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,16 +13,16 @@
 struct reading {
 	struct volume *v;
 	uint64_t size_bytes;
-	uint64_t at; /* all before is handed out, or a hole */
+	uint64_t at; /* everything before is delivered, or a hole */
 	volume_sink sink;
 	void *opaque;
 	uint8_t *piece;
-	int rc; /* of the sink or the store */
-	/* A run of blocks that is not read yet: files without extents come block by block. */
+	int rc; /* error of the sink or the store */
+	/* A run of blocks not read yet: files without extents come block by block. */
 	uint64_t run_lblk, run_pblk, run_len;
 };
 
-/* Blocks that follow each other in the file and on the disk. In order, or damaged. */
+/* Reads blocks that are contiguous in the file and on the disk. -EIO if runs are out of order. */
 static int take_run(struct reading *r, uint64_t lblk, uint64_t pblk, uint64_t nblocks)
 {
 	uint64_t blocksize = r->v->fs->blocksize, offset, len;
@@ -60,7 +60,7 @@ static int read_extents(struct reading *r, const struct node *node)
 	while (!rc) {
 		errcode_t code = ext2fs_extent_get(handle, op, &e);
 
-		/* An empty tree has no root to get. */
+		/* An empty extent tree has no root node. */
 		if (code == EXT2_ET_EXTENT_NO_NEXT || (code == EXT2_ET_NO_CURRENT_NODE && !r->at))
 			break;
 		op = EXT2_EXTENT_NEXT;

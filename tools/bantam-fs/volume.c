@@ -1,4 +1,4 @@
-/* volume: finding file systems, paths and directories; see volume.h. read.c has the contents. */
+/* volume: finds file systems, paths and directories; see volume.h. read.c reads contents. */
 #include "tools/bantam-fs/volume.h"
 
 #include <errno.h>
@@ -152,15 +152,15 @@ static int read_node(struct volume *v, ext2_ino_t ino, struct node *out)
 	return ext2fs_read_inode(v->fs, ino, &out->inode) ? -EIO : 0;
 }
 
-/* How far a path has been walked. */
+/* State of a path walk. */
 struct walk {
-	struct node stack[DEPTH_MAX]; /* from the root to here */
+	struct node stack[DEPTH_MAX]; /* from the root to the current directory */
 	unsigned depth;
 	unsigned links;
-	char rest[2 * VOLUME_PATH_MAX]; /* still to go */
+	char rest[2 * VOLUME_PATH_MAX]; /* the rest of the path */
 };
 
-/* The link's text goes in front of what is left. */
+/* Puts the link's target in front of the rest of the path. */
 static int follow_link(struct volume *v, struct walk *w, const struct node *link, const char *left)
 {
 	char target[VOLUME_PATH_MAX], joined[sizeof(w->rest)];
@@ -286,7 +286,7 @@ static int add_entry(ext2_ino_t dir, int entry, struct ext2_dir_entry *de, int o
 		l->room = room;
 	}
 	e = &l->out->e[l->out->n];
-	/* Ends at a NUL, which no right name has. */
+	/* Cut the name at a NUL, which no valid name has. */
 	e->name = strndup(de->name, (size_t)len);
 	if (!e->name) {
 		l->rc = -ENOMEM;
@@ -327,7 +327,7 @@ int volume_list(struct volume *v, const struct node *dir, const char *path, stru
 
 int volume_enter(struct volume *v, const struct node *dir, const char *path, struct err *err)
 {
-	/* A bit for each inode would be by the superblock's word: up to 512 MiB. */
+	/* A plain bitmap would have the size that the superblock claims: up to 512 MiB. */
 	v->fs->default_bitmap_type = EXT2FS_BMAP64_RBTREE;
 	if (!v->entered && ext2fs_allocate_inode_bitmap(v->fs, "entered", &v->entered))
 		return err_sys(err, ENOMEM, "%s", path);

@@ -21,13 +21,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* A TCP connection's: two buffers of 128 KiB, rounded up to its segments of nearly 64 KiB, and the
- * first one of these, kept until the host has answered. */
+/* Memory of a TCP connection: two buffers of 128 KiB, rounded up to segments of nearly 64 KiB, and
+ * the first segment, which slirp keeps until the host answers. */
 #define FD_BYTES (512u << 10)
-#define OTHER_BYTES (256u << 20) /* program, queue, packets that are not whole yet */
-#define NOBODY 65534u		 /* as on every Linux */
+#define OTHER_BYTES (256u << 20) /* program, queue, incomplete packets */
+#define NOBODY 65534u		 /* the same id on every Linux */
 
-/* Not more than was allowed anyway. */
+/* Sets the soft limit, never above the hard limit. */
 static void limit(__rlimit_resource_t what, rlim_t at_most)
 {
 	struct rlimit r;
@@ -44,9 +44,10 @@ void confine_fds(void)
 }
 
 /*
- * Of root's user only what lets a monitor without CAP_KILL end us (the real and saved ones, which no
- * system call that is left brings back): files are opened as nobody. False: not possible here, or
- * nobody could not read resolv.conf.
+ * Changes the effective user and all groups to nobody, so this process opens files as nobody. The
+ * real and saved user stay root, so that a monitor without CAP_KILL can still kill us; no system
+ * call that remains allowed makes them effective again. Returns false if this is not possible
+ * here, or if nobody cannot read resolv.conf.
  */
 static bool become_nobody(void)
 {
@@ -69,10 +70,10 @@ static void allow_read(int ruleset, const char *path)
 }
 
 /*
- * No file but the resolver's configuration. Kernels without Landlock: the filter has to do. slirp
- * opens it again when it was changed, and whoever changes it may put another file in its place
- * (or in that of a link to it): what is allowed is the directory, unless we are still root, who
- * can read secrets in /etc.
+ * Allows only the resolver's configuration. On kernels without Landlock only the filter confines.
+ * slirp opens resolv.conf again after a change, and the program that changes it may put a new file
+ * in its place (or in place of the file that a link names). So the rule allows the directory,
+ * except for /etc if we are still root, which can read secrets there.
  */
 static void confine_files(bool root)
 {
@@ -138,7 +139,7 @@ static const int allowed[] = {
 	SCMP_SYS(sched_getaffinity),
 };
 
-/* An fd that nothing allowed can harm; other sockets than IP cannot be made. */
+/* The allowed calls do no harm with any open descriptor, and create only IP sockets. */
 static bool confine_calls(void)
 {
 	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
@@ -149,7 +150,7 @@ static bool confine_calls(void)
 	for (int family = AF_INET; !rc && family <= AF_INET6; family += AF_INET6 - AF_INET)
 		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
 				      SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family));
-	/* abort() */
+	/* for abort() */
 	if (!rc)
 		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
 				      SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
@@ -185,10 +186,10 @@ bool confine(void)
 
 	limit(RLIMIT_CORE, 0);
 	(void)getrlimit(RLIMIT_NOFILE, &fds);
-#ifndef __SANITIZE_ADDRESS__ /* which has more than that, of addresses */
+#ifndef __SANITIZE_ADDRESS__ /* ASan maps more than that */
 	limit(RLIMIT_DATA, fds.rlim_cur * FD_BYTES + OTHER_BYTES);
 #endif
-	/* A change of user takes back both of the former. */
+	/* A change of user resets both the death signal and the dumpable flag. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || prctl(PR_SET_DUMPABLE, 0) ||
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_capset, &hdr, none))
 		return false;

@@ -1,8 +1,8 @@
 /*
- * guest_end: the guest's end of the helper: frames from it and to it.
+ * guest_end: the helper's side towards the guest: frames from and to the guest.
  *
- * There are two ways to it, and the monitor says which: rings of frames between the two processes
- * (ring_end.c), or the card's own queues in the guest's memory, where that is shared
+ * There are two ways, and the monitor chooses one: rings of frames between the two processes
+ * (ring_end.c), or the card's own queues in the guest's memory, if that is shared
  * (queue_end.c). Nothing here blocks. One thread.
  */
 #ifndef BANTAM_GUEST_END_H
@@ -14,29 +14,29 @@
 #include <stdint.h>
 
 #define GUEST_END_POLLS 3u
-#define GUEST_END_BATCH 64u /* frames until the host's sockets are looked at again */
+#define GUEST_END_BATCH 64u /* frames between two polls of the host's sockets */
 
-/* A frame of the guest, which may change it at any time. */
+/* Handles a frame of the guest. The guest may change the frame at any time. */
 typedef void (*guest_frame_fn)(const uint8_t *frame, size_t len_bytes);
 
 struct guest_end {
-	/* False: there is no room now. A frame that the guest can never take is gone. */
+	/* Returns false if there is no room now. Drops a frame that the guest can never take. */
 	bool (*send)(const uint8_t *frame, size_t len_bytes);
-	/* What was sent and taken is shown to the other end. */
+	/* Makes the frames sent and taken since the last call visible to the other end. */
 	void (*publish)(void);
-	/* At most GUEST_END_BATCH frames; true: there may be more. */
+	/* Passes at most GUEST_END_BATCH frames to fn. Returns true if there may be more. */
 	bool (*take)(guest_frame_fn fn);
-	/* Are there frames? Cheap; NULL: rest is. */
+	/* Returns true if there are frames. Cheap. NULL: the busy loop is not used. */
 	bool (*ready)(void);
-	/* We are going to sleep: the descriptors of polls will tell. False: no, there are frames. */
+	/* Prepares for sleep: now the descriptors of polls wake us. False: there are frames. */
 	bool (*rest)(void);
-	/* What to poll; returns how many, at most GUEST_END_POLLS. */
+	/* Writes the descriptors to poll. Returns how many, at most GUEST_END_POLLS. */
 	unsigned (*polls)(struct pollfd *out);
-	/* They were polled. False: the monitor is gone, or talks nonsense. */
+	/* Handles the polled descriptors. False: the monitor is gone or broke the protocol. */
 	bool (*polled)(const struct pollfd *p);
 };
 
-/* Returns NULL and errno if that cannot be. The descriptors are the end's from now on. */
+/* Both take ownership of the descriptors. Return NULL and errno on failure. */
 const struct guest_end *ring_end_open(int rings_fd, int bell_fd, int peer_bell_fd);
 const struct guest_end *queue_end_open(int vhost_fd);
 

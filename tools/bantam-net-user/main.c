@@ -3,13 +3,14 @@
  * the far side of --net user.
  *
  * Theory of operation. libslirp plays a router, DHCP and DNS server at 10.0.2.0/24 and
- * fec0::/64, and turns what the guest sends into sockets of this process. Frames
- * come and go as guest_end.h says; the closing of PEER_FD is the end. Before the first frame is
- * looked at, forwards are bound and everything else is given up: root, capabilities, new
- * privileges, files but resolv.conf (Landlock, where there is one), and all system calls
- * that sockets do not need. What cannot be sent at once is queued, up to a limit; while
- * much is queued, nothing more is read from the host's sockets. A guest can make libslirp
- * keep what it sends (parts of packets whose rest never comes): beyond a limit we end.
+ * fec0::/64, and turns the guest's connections into sockets of this process. Frames
+ * come and go as guest_end.h says; when the monitor closes PEER_FD, this process ends. Before the
+ * first frame, the process binds the forwards and gives up everything else: root, capabilities, new
+ * privileges, files except resolv.conf (by Landlock, if the kernel has it), and all system calls
+ * that sockets do not need. Frames that the guest cannot take at once wait in a queue, up to a
+ * limit; while the queue is long, the process reads nothing from the host's sockets. A guest can
+ * make libslirp keep data (fragments of packets that never become complete): beyond a memory limit
+ * the process ends.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -33,14 +34,14 @@
 #include "vmm/core/clock.h"
 #include "vmm/core/helper.h"
 
-#define UNPOLLED_MAX 8u	   /* turns for the guest alone */
-#define LOOKS_UNPOLLED 16u /* looks for its frames, when there are none */
+#define UNPOLLED_MAX 8u	   /* turns for the guest alone between two polls */
+#define LOOKS_UNPOLLED 16u /* looks for the guest's frames between two polls, if there are none */
 #define FDS_MAX CONFINE_FDS_MAX
 #define POLLS_MAX (FDS_MAX + 1 + GUEST_END_POLLS)
-#define FDS_WAIT_MS 100u /* until it is tried again whether there is a free one */
+#define FDS_WAIT_MS 100u /* until we try again whether a descriptor is free */
 #define QUEUE_FRAMES 4096u
-#define QUEUE_BYTES_FULL (1u << 20) /* stop reading from the host */
-#define QUEUE_BYTES_MAX (16u << 20) /* drop */
+#define QUEUE_BYTES_FULL (1u << 20) /* above: stop reading from the host */
+#define QUEUE_BYTES_MAX (16u << 20) /* above: drop frames */
 
 struct timer {
 	SlirpTimerCb fn;
@@ -61,8 +62,8 @@ static struct {
 	unsigned npolls;
 	unsigned unpolled; /* turns since the last poll */
 	struct busypoll busy;
-	bool forward[FDS_MAX];	  /* by descriptor: takes connections from the host */
-	uint64_t no_fds_until_ms; /* 0: there may be some */
+	bool forward[FDS_MAX];	  /* by descriptor: listens for connections from the host */
+	uint64_t no_fds_until_ms; /* 0: a descriptor may be free */
 	struct timer *timer[8];
 	unsigned ntimers;
 	struct frame queue[QUEUE_FRAMES];
@@ -113,7 +114,7 @@ static ssize_t send_packet(const void *buf, size_t len, void *opaque)
 	return (ssize_t)len;
 }
 
-/* --- what slirp asks of its host ------------------------------------------------------------ */
+/* --- slirp's callbacks ---------------------------------------------------------------------- */
 
 static void guest_error(const char *msg, void *opaque)
 {
@@ -200,7 +201,7 @@ static int get_revents(int i, void *opaque)
 {
 	int got = 0, events = i < 0 ? 0 : me.poll[i].revents;
 
-	/* A connection that cannot be accepted waits, and would wake us again at once. */
+	/* A connection that we cannot accept stays pending, and would wake us again at once. */
 	if (events & POLLIN && takes_connections(me.poll[i].fd) &&
 	    (me.no_fds_until_ms || !can_open())) {
 		me.no_fds_until_ms = clock_now_ms() + FDS_WAIT_MS;
@@ -216,7 +217,7 @@ static int get_revents(int i, void *opaque)
 
 /* --- the loop ------------------------------------------------------------------------------------ */
 
-/* slirp copies what is IP before it looks inside; the rest has a fixed form. */
+/* slirp copies an IP packet before it parses it; other frames have a fixed form. */
 static void on_frame(const uint8_t *frame, size_t len_bytes)
 {
 	slirp_input(me.slirp, frame, (int)len_bytes);
@@ -251,13 +252,13 @@ static uint32_t timeout_ms(uint32_t slirp_ms)
 	return slirp_ms;
 }
 
-/* Look for frames of the guest before we sleep. True: there are some, or *n is what poll says. */
+/* Busy-polls until until_ns. Returns true if the guest has frames or poll returned *n events. */
 static bool look(uint64_t until_ns, int *n)
 {
 	for (unsigned i = 1;; i++) {
 		bool ready = me.guest->ready();
 
-		/* The host's sockets have their turn. */
+		/* After UNPOLLED_MAX turns the host's sockets get one. */
 		if (ready && ++me.unpolled < UNPOLLED_MAX)
 			return true;
 		if (ready || !(i % LOOKS_UNPOLLED)) {
@@ -272,7 +273,7 @@ static bool look(uint64_t until_ns, int *n)
 	}
 }
 
-/* Until there is something to do; returns what poll says, which is not asked each time. */
+/* Waits for work, at most ms. Returns poll's result, or 0 in a turn that skips poll. */
 static int await(int ms)
 {
 	uint64_t begin = (uint64_t)clock_ns(NULL);
@@ -344,8 +345,8 @@ static bool create(unsigned mtu)
 }
 
 /*
- * 0, or -1 and errno. The guest's address is the one that DHCP gives or its neighbours know. fd is
- * what slirp's socket will be.
+ * Returns 0, or -1 and errno. The guest's address is the one from DHCP or from neighbour
+ * discovery. fd is the number that slirp's socket will get.
  */
 static int listen_for(const struct net_hostfwd *fwd, int fd)
 {
@@ -363,12 +364,12 @@ static int listen_for(const struct net_hostfwd *fwd, int fd)
 					  SLIRP_HOSTFWD_V6ONLY |
 						  (fwd->udp ? SLIRP_HOSTFWD_UDP : 0));
 	rc = slirp_add_hostfwd(me.slirp, fwd->udp, fwd->addr, fwd->host_port, any, fwd->guest_port);
-	/* Where the loopback is down there is no 127.0.0.1. What only the loopback leads to is the
-	 * same, once it is up; and other interfaces may be up now, or come. */
+	/* While the loopback is down, the host has no 127.0.0.1. A socket bound to the loopback
+	 * device reaches the same once it is up, and stays closed to all other interfaces. */
 	if (rc && errno == EADDRNOTAVAIL && fwd->any_addr) {
 		rc = slirp_add_hostfwd(me.slirp, fwd->udp, any, fwd->host_port, any,
 				       fwd->guest_port);
-		/* Linux before 5.7 wants CAP_NET_RAW for it. */
+		/* Linux before 5.7 requires CAP_NET_RAW for this. */
 		if (!rc && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", sizeof("lo"))) {
 			errno = EADDRNOTAVAIL;
 			rc = -1;
@@ -396,7 +397,7 @@ static const char *why_not(const struct net_hostfwd *fwd, int error)
 	}
 }
 
-/* "127.0.0.1:8080" or "[::1]:8080". */
+/* Reports the bound address, like "127.0.0.1:8080" or "[::1]:8080". */
 static void tell_bound(const struct net_hostfwd *fwd, int fd)
 {
 	struct sockaddr_storage bound = { 0 };
@@ -426,7 +427,7 @@ static bool forward(const char *text, unsigned len)
 		tell(NET_USER_ERROR "hostfwd=%.*s: %s\n", (int)len, text, why);
 		return false;
 	}
-	/* slirp does not tell its socket; it will be the lowest number that is free. */
+	/* slirp does not return its socket, which gets the lowest free number. */
 	fd = dup(me.peer_fd);
 	close(fd);
 	if (listen_for(&fwd, fd)) {
@@ -459,7 +460,7 @@ static int number(const char *text, long max)
 	return *text && !*end && n >= 0 && n <= max ? (int)n : -1;
 }
 
-/* What leads to the guest: "queues", or "rings", and descriptors. */
+/* Opens the way to the guest: "queues" or "rings", and its descriptors. */
 static const struct guest_end *open_guest(const char *kind, const int *fd, unsigned nfds)
 {
 	if (!strcmp(kind, NET_USER_QUEUES) && nfds == 1)

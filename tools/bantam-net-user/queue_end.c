@@ -1,12 +1,12 @@
 /*
  * queue_end: see guest_end.h. The card's queues, in the guest's memory (virtio 1.2, section 5.1.6).
  *
- * Theory of operation. The monitor is the front end of vhost-user, and says over its socket
- * where memory and queues are; we believe it. Queue 0 receives, queue 1 transmits. What the guest
- * sends is copied before anybody looks at it. A frame for the guest goes into as many of its
- * buffers as that takes; where they end too early, what was written stays unpublished until
- * there are more: the same frame has to come next. A broken queue is told by its error
- * descriptor, and not served until it is started anew.
+ * Theory of operation. The monitor is the vhost-user front end. It tells us over its socket
+ * where memory and queues are, and we trust it. Queue 0 receives, queue 1 transmits. We copy each
+ * frame of the guest before parsing it. A frame for the guest goes into as many buffers
+ * as it needs. If the guest has too few, the written part stays unpublished until
+ * there are more, and the caller must send the same frame next. We report a broken queue on its
+ * error descriptor, and do not serve it until the monitor starts it again.
  */
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
@@ -37,19 +37,19 @@ enum { RX, TX, NQUEUES };
 
 struct queue {
 	struct virtq q;
-	bool enabled; /* else frames are dropped, both ways */
+	bool enabled; /* else we drop frames in both directions */
 	int kick_fd, call_fd, err_fd;
 };
 
 static struct {
-	int fd;			     /* the monitor */
-	bool acks;		     /* PROTOCOL_REPLY_ACK was agreed on */
-	uint64_t features;	     /* the driver's */
-	struct vhost_user_mem table; /* as the monitor told it */
+	int fd;			     /* the monitor's socket */
+	bool acks;		     /* PROTOCOL_REPLY_ACK is negotiated */
+	uint64_t features;	     /* that the driver accepted */
+	struct vhost_user_mem table; /* as the monitor sent it */
 	struct mem mem;
 	struct queue queue[NQUEUES];
 	bool starved; /* a frame waits for buffers */
-	/* The frame that is being written: bytes of it (with header), buffers so far, and the first one. */
+	/* The frame in progress: bytes written (with header), buffers, and the first buffer. */
 	uint32_t done;
 	unsigned nbuffers;
 	struct chain first;
@@ -76,7 +76,7 @@ static void forget_frame(void)
 	me.done = me.nbuffers = 0;
 }
 
-/* All of the frame that the guest will get: it may see it. */
+/* Publishes the frame in progress to the guest. */
 static bool finish(struct virtq *q)
 {
 	uint8_t num[2];
@@ -144,7 +144,7 @@ static void queue_publish(void)
 	for (unsigned i = 0; i < NQUEUES; i++) {
 		struct queue *queue = &me.queue[i];
 
-		/* Between the buffers of one frame there is nothing to tell. */
+		/* No interrupt in the middle of a frame. */
 		if (!(i == RX && me.nbuffers) && virtq_wants_interrupt(&queue->q) &&
 		    queue->call_fd >= 0)
 			(void)eventfd_write(queue->call_fd, 1);
@@ -193,7 +193,7 @@ static bool queue_rest(void)
 	return !more;
 }
 
-/* --- what the monitor says ---------------------------------------------------------------- */
+/* --- messages of the monitor -------------------------------------------------------------- */
 
 static void close_fd(int *fd)
 {
@@ -202,7 +202,7 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-/* The fd that came takes the place of the old one. */
+/* Replaces the old descriptor by the received one. */
 static bool keep(int *at, int *fd)
 {
 	close_fd(at);
@@ -234,7 +234,7 @@ static bool set_memory(const struct vhost_user_msg *m, const int *fd, unsigned n
 
 		if (host == MAP_FAILED)
 			return false;
-		/* A page that we are the first to touch shall not be the one that is small. */
+		/* Get huge pages also where we, not the guest, touch the memory first. */
 		madvise(host, len, MADV_HUGEPAGE);
 		if (mem_add(&me.mem, gpa(table.region[i].gpa), len, host)) {
 			munmap(host, len);
@@ -245,7 +245,7 @@ static bool set_memory(const struct vhost_user_msg *m, const int *fd, unsigned n
 	return true;
 }
 
-/* Where an address of the monitor's lies in the guest's memory; nowhere: where no memory is. */
+/* Translates the monitor's address to a guest address; one without memory if it is in no region. */
 static gpa_t where(uint64_t host)
 {
 	for (unsigned i = 0; i < me.table.nregions; i++)
@@ -274,7 +274,7 @@ static bool start(struct queue *queue, int *kick_fd)
 	return keep(&queue->kick_fd, kick_fd);
 }
 
-/* Messages about one queue. */
+/* Handles messages about one queue. Returns false if the message is invalid. */
 static bool on_queue(struct vhost_user_msg *m, int *fd, unsigned nfds)
 {
 	bool with_fd = m->request == VU_SET_VRING_KICK || m->request == VU_SET_VRING_CALL ||
@@ -283,7 +283,7 @@ static bool on_queue(struct vhost_user_msg *m, int *fd, unsigned nfds)
 	struct queue *queue = &me.queue[index & 1];
 	struct virtq *q = &queue->q;
 
-	/* Where the guest has no interrupt (now) the monitor gives a descriptor all the same. */
+	/* The monitor sends a descriptor even if the guest has no interrupt at the moment. */
 	if (index >= NQUEUES || m->len_bytes < 8 || (with_fd && !nfds))
 		return false;
 	switch (m->request) {
@@ -319,7 +319,7 @@ static bool on_queue(struct vhost_user_msg *m, int *fd, unsigned nfds)
 	}
 }
 
-/* False: nonsense. What is answered is in m. */
+/* Handles one message; the answer is in m. Returns false if the message is invalid. */
 static bool on_message(struct vhost_user_msg *m, int *fd, unsigned nfds)
 {
 	switch (m->request) {
@@ -352,7 +352,7 @@ static bool answer(struct vhost_user_msg *m, uint32_t len_bytes)
 	       (ssize_t)(VU_HEAD_BYTES + len_bytes);
 }
 
-/* One whole message: the monitor sends each at once. Returns false at its end. */
+/* Receives one message; the monitor sends each as a whole. False: the monitor is gone. */
 static bool receive(struct vhost_user_msg *m, int *fd, unsigned *nfds)
 {
 	union {

@@ -1,4 +1,4 @@
-/* ring_end: see guest_end.h. The rings of net/ring.h, and a bell (an eventfd) at each end. */
+/* ring_end: see guest_end.h. Uses the rings of net/ring.h, and a bell (an eventfd) at each end. */
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -11,7 +11,7 @@ static struct {
 	int bell_fd, peer_bell_fd;
 	struct net_ring in, out;
 	bool unpublished;
-	bool nonsense; /* was in a ring */
+	bool nonsense; /* a ring held invalid values */
 } me;
 
 static void ring_bell(void)
@@ -31,7 +31,7 @@ static bool ring_send(const uint8_t *frame, size_t len_bytes)
 	while (!rc && !net_ring_await_room(&me.out));
 	me.nonsense |= rc < 0;
 	if (rc <= 0)
-		return rc < 0; /* no room will come */
+		return rc < 0; /* the ring is broken: drop */
 	memcpy(to, frame, len_bytes);
 	net_ring_put(&me.out, (uint32_t)len_bytes);
 	me.unpublished = true;
@@ -73,7 +73,7 @@ static unsigned ring_polls(struct pollfd *out)
 	return 1;
 }
 
-/* That the bell rang is forgotten: what it rang for is looked at anyway. */
+/* Clears the bell. The caller looks at the ring in any case. */
 static bool ring_polled(const struct pollfd *p)
 {
 	eventfd_t n;

@@ -1,9 +1,9 @@
 /*
- * cloud: the documents of cloud-init's NoCloud data source, from options.
+ * cloud: makes the documents of cloud-init's NoCloud data source from options.
  *
- * Every scalar that came from the user is written as JSON writes strings, which YAML reads
- * as such whatever is in it. Characters that YAML takes for line ends or does not allow are
- * escaped; the others stay UTF-8, as YAML has no surrogate pairs.
+ * It writes every scalar from the user as a JSON string, which YAML reads as a string whatever
+ * its content. It escapes characters that YAML treats as line ends or does not allow;
+ * the others stay UTF-8, because YAML has no surrogate pairs.
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -65,7 +65,7 @@ static void put_list(FILE *out, const char *indent, const char *key, const struc
 	}
 }
 
-/* The end of a memory stream. */
+/* Closes a memory stream. Returns 0, or -ENOMEM with text cleared. */
 static int finish(FILE *out, struct text *text, struct err *err)
 {
 	bool failed = !out || ferror(out);
@@ -78,7 +78,7 @@ static int finish(FILE *out, struct text *text, struct err *err)
 	return err_sys(err, ENOMEM, "cloud-init");
 }
 
-/* --- what may be given --------------------------------------------------------- */
+/* --- checks of the options ----------------------------------------------------- */
 
 static const char *hostname_fault(const char *name)
 {
@@ -162,13 +162,13 @@ static int check_texts(const char *option, const struct list *list, struct err *
 	return rc;
 }
 
-/* crypt(3)'s own form, or the password itself, which the guest hashes. */
+/* True for a crypt(3) hash; else the text is the password itself, which the guest hashes. */
 static bool is_hashed(const char *password)
 {
 	return password[0] == '$' && strchr(password + 1, '$');
 }
 
-/* cloud-init knows the default user's as hashed only if it is of these kinds: not yescrypt. */
+/* For the default user, cloud-init recognises only hashes of these kinds: not yescrypt. */
 static int check_password(const struct cloud *cloud, struct err *err)
 {
 	static const char *const kinds[] = { "$1$", "$2a$", "$2y$", "$5$", "$6$" };
@@ -267,7 +267,7 @@ static bool begins_key(const char *text)
 	return false;
 }
 
-/* With options before it, as authorized_keys may have them. */
+/* Allows options before the key, as in authorized_keys. */
 static bool has_key(const char *line)
 {
 	for (const char *at = line; at; at = strchr(at, ' ')) {
@@ -341,7 +341,7 @@ int cloud_user_data(const struct cloud *cloud, struct text *text, struct err *er
 		snprintf(name, sizeof(name), "%.*s", dot ? (int)(dot - cloud->hostname) : 63,
 			 cloud->hostname);
 		put_pair(out, "hostname", name);
-		/* In /etc/hosts as well: sudo and others look it up. */
+		/* Also put the name in /etc/hosts: sudo and others look it up. */
 		put_pair(out, "manage_etc_hosts", "localhost");
 		if (dot)
 			put_pair(out, "fqdn", cloud->hostname);
@@ -349,7 +349,7 @@ int cloud_user_data(const struct cloud *cloud, struct text *text, struct err *er
 	if (cloud->user) {
 		put_user(out, cloud);
 	} else {
-		/* Of the distribution's own user. */
+		/* For the distribution's default user. */
 		put_list(out, "", "ssh_authorized_keys", &cloud->keys);
 		if (cloud->password)
 			put_pair(out, "password", cloud->password);
@@ -365,7 +365,7 @@ int cloud_user_data(const struct cloud *cloud, struct text *text, struct err *er
 
 int cloud_network_config(const struct cloud *cloud, struct text *text, struct err *err)
 {
-	/* What systemd-networkd's renderer takes for the name is the key, not the match. */
+	/* systemd-networkd's renderer uses the key as the name, not the match. */
 	const char *name = cloud->interface ? cloud->interface : cloud->mac ? "net0" : "e*";
 	bool v6, have_v4 = false;
 	FILE *out;
@@ -383,7 +383,7 @@ int cloud_network_config(const struct cloud *cloud, struct text *text, struct er
 		fputs("    match:\n      ", out);
 		put_pair(out, cloud->mac ? "macaddress" : "name", cloud->mac ? cloud->mac : name);
 	}
-	/* The renderers for networkd and ifupdown take the key for the card's name. */
+	/* The renderers for networkd and ifupdown use the key as the card's name. */
 	if (cloud->mac) {
 		fputs("    ", out);
 		put_pair(out, "set-name", name);
@@ -393,8 +393,8 @@ int cloud_network_config(const struct cloud *cloud, struct text *text, struct er
 	fprintf(out, "    dhcp4: %s\n", have_v4 ? "false" : "true");
 	put_list(out, "    ", "addresses", &cloud->ips);
 	/*
-	 * Not "routes": for ifupdown cloud-init makes route(8) commands of them, whose failure
-	 * it ignores, and Debian has no route(8) by default.
+	 * Not "routes": for ifupdown, cloud-init turns them into route(8) commands and ignores
+	 * their failure, and Debian has no route(8) by default.
 	 */
 	for (size_t i = 0; i < cloud->gateways.n; i++) {
 		is_address(cloud->gateways.item[i], &v6);
@@ -416,7 +416,7 @@ int cloud_meta_data(const struct cloud *cloud, const struct text *user, const st
 
 	if (!out)
 		return finish(out, text, err);
-	/* Another content is another instance: cloud-init then applies it anew. */
+	/* New content makes a new instance, to which cloud-init applies it. */
 	sum = lzma_crc64((const uint8_t *)user->data, user->len, sum);
 	if (network->data)
 		sum = lzma_crc64((const uint8_t *)network->data, network->len, sum);

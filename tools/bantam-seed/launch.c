@@ -1,11 +1,11 @@
 /*
- * launch: the script that starts a service from its disk: `sh launch`, wherever the disk is
- * mounted.
+ * launch: makes the script that starts a service from its disk: `sh launch`, wherever the disk
+ * is mounted.
  *
- * env(1) sets the environment, because a shell refuses names that it keeps for itself
- * (PPID, UID) and drops those it does not understand. Everything is in single quotes, in
- * which a shell changes nothing. FAT has no executable bits: Linux shows them set, unless
- * the disk was mounted with noexec or a mask; then the script runs a copy.
+ * env(1) sets the environment, because a shell refuses names that it reserves
+ * (PPID, UID) and drops names that it does not understand. All values are in single quotes,
+ * inside which a shell changes nothing. FAT has no executable bits: Linux shows them set, unless
+ * the disk is mounted with noexec or a mask; then the script runs a copy.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -43,7 +43,7 @@ int launch_check_env(const char *assignment, struct err *err)
 		good = isalnum((unsigned char)assignment[i]) || strchr("_.-", assignment[i]);
 	if (good)
 		return 0;
-	/* The value may be a secret, so only the name is shown. */
+	/* Show only the name: the value may be a secret. */
 	for (size_t i = 0; i < n; i++)
 		if ((unsigned char)assignment[i] < ' ' || assignment[i] == 0x7f)
 			return err_set(err, EINVAL, "environment: a name has a control character");
@@ -82,7 +82,7 @@ int launch_parse_env(const char *path, struct text *text, struct list *env, stru
 	return 0;
 }
 
-/* Is the name set again later? */
+/* Returns true if a later item sets the same name. */
 static bool overridden(const struct list *env, size_t i)
 {
 	size_t n = name_len(env->item[i]);

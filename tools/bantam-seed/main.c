@@ -1,9 +1,9 @@
 /*
- * bantam-seed: builds the small disks that a VM is started with: cloud-init's, a service's,
+ * bantam-seed: builds small disks for a VM's start: for cloud-init, for a service,
  * or a FAT file system of any folder. `bantam seed` runs it.
  *
- * The image appears under its name when it is complete, and not at all otherwise. No
- * root, no loop device: devices/backend/fat/fat.h writes the file system.
+ * The image appears under its name only when it is complete. This program needs no
+ * root and no loop device: devices/backend/fat/fat.h writes the file system.
  */
 #include <errno.h>
 #include <signal.h>
@@ -88,7 +88,7 @@ static int set_size(struct request *req, struct err *err)
 	return 0;
 }
 
-/* One option. */
+/* Handles one option. */
 static int take(struct request *req, int opt, struct err *err)
 {
 	const struct {
@@ -161,7 +161,7 @@ static int wrong_option(const char *text, int opt, const struct option *options,
 		       near ? "?" : "");
 }
 
-/* 1: help was asked for. */
+/* Returns 0, -errno, or 1 if the user asks for help. */
 static int parse(struct request *req, int argc, char **argv, const struct option *options,
 		 bool wants_dir, struct err *err)
 {
@@ -189,7 +189,7 @@ static int parse(struct request *req, int argc, char **argv, const struct option
 	return 0;
 }
 
-/* --- what goes into each ------------------------------------------------------- */
+/* --- contents of each kind ----------------------------------------------------- */
 
 static int add_document(struct fat *fat, const char *name, const char *path, struct text *text,
 			struct err *err)
@@ -251,7 +251,7 @@ static int fill_cloud(struct request *req, struct fat *fat, struct err *err)
 	return rc;
 }
 
-/* The files' lines first: --env wins. */
+/* Lines of files come first, so that --env overrides them. */
 static int gather_env(struct request *req, struct list *env, struct err *err)
 {
 	int rc = 0;
@@ -377,7 +377,7 @@ static int make(struct request *req, const struct kind *kind, struct err *err)
 		rc = kind->fill(req, fat, err);
 	if (!rc)
 		rc = fat_layout(fat, err);
-	/* After the names are gathered: where it needs one of its own, it may lie among them. */
+	/* Create the new file only after the names are gathered: it may be in the folder itself. */
 	if (!rc)
 		rc = new_file_open(&file, req->output, req->force, err);
 	if (!rc)
@@ -418,7 +418,7 @@ int main(int argc, char **argv)
 			argv[1]);
 		return fail(err.text, EXIT_WRONG_USAGE);
 	}
-	/* A file that must not grow further (ulimit -f) is an error, not the end. */
+	/* Hitting RLIMIT_FSIZE (ulimit -f) is an error, not a reason to die. */
 	signal(SIGXFSZ, SIG_IGN);
 	new_file_on_signals();
 	seed_options(kind->name, options);

@@ -1,5 +1,5 @@
 /*
- * seed: what the parts of bantam-seed share: lists of arguments, small files, and the
+ * seed: interface between the parts of bantam-seed: lists of arguments, small files, and the
  * texts that it writes: cloud-init's documents (cloud.c) and a launch script (launch.c).
  */
 #ifndef BANTAM_SEED_H
@@ -11,24 +11,24 @@
 
 #include "vmm/core/err.h"
 
-/* The arguments of an option that may be given more than once. They are argv's or text_load's. */
+/* The arguments of a repeatable option. argv or a text of text_load owns the strings. */
 struct list {
 	const char **item;
 	size_t n;
 };
 
-/* -ENOMEM */
+/* Returns 0 or -ENOMEM. */
 int list_add(struct list *list, const char *item);
 void list_clear(struct list *list);
 
-/* Owned bytes; a NUL follows them. */
+/* Bytes that the struct owns; a NUL follows them. */
 struct text {
 	char *data;
 	size_t len;
 };
 
 void text_clear(struct text *text);
-/* A whole file, pipe or "-" (standard input), of at most 64 MiB. */
+/* Reads a whole file, pipe or "-" (standard input) of at most 64 MiB. Returns 0 or -errno. */
 int text_load(const char *path, struct text *out, struct err *err);
 
 /* --- cloud.c: NoCloud's documents ---------------------------------------------- */
@@ -39,22 +39,22 @@ struct cloud {
 	struct list ips, gateways, dns, packages, runs;
 };
 
-/* --ssh-key: a key as such, or a file with some; keeps the file's text in *hold. */
+/* --ssh-key: arg is a key or a file of keys. *hold gets the file's text, which the caller keeps. */
 int cloud_add_key(struct cloud *cloud, const char *arg, struct text *hold, struct err *err);
-/* All that can be wrong with it, before anything is written. */
+/* Checks all options, before anything is written. */
 int cloud_check(const struct cloud *cloud, struct err *err);
 int cloud_user_data(const struct cloud *cloud, struct text *out, struct err *err);
-/* Nothing (out->data NULL) if the guest shall ask DHCP for everything. */
+/* out->data is NULL if the guest gets everything from DHCP. */
 int cloud_network_config(const struct cloud *cloud, struct text *out, struct err *err);
-/* The other two make the instance's id if none was given. network may be empty. */
+/* Derives the instance id from user and network, if none is given. network may be empty. */
 int cloud_meta_data(const struct cloud *cloud, const struct text *user, const struct text *network,
 		    struct text *out, struct err *err);
 
 /* --- launch.c: the service's start --------------------------------------------- */
 
-/* K=V, the last of each name wins. -EINVAL */
+/* Checks NAME=VALUE. Returns 0 or -EINVAL. The last assignment of a name wins. */
 int launch_check_env(const char *assignment, struct err *err);
-/* A file of such lines; blank ones and those that begin with # do not count. Changes text. */
+/* Reads a file of assignments, one per line; skips blank lines and lines with #. Changes text. */
 int launch_parse_env(const char *path, struct text *text, struct list *env, struct err *err);
 int launch_script(const struct list *env, const struct list *args, struct text *out,
 		  struct err *err);

@@ -11,7 +11,7 @@
 
 int list_add(struct list *list, const char *item)
 {
-	/* Room for 8, 16, 32 … */
+	/* Grow to 8, 16, 32 … items. */
 	if (!list->n || (list->n >= 8 && !(list->n & (list->n - 1)))) {
 		size_t room = list->n ? list->n * 2 : 8;
 		const char **bigger = realloc(list->item, room * sizeof(*bigger));
