@@ -1,10 +1,10 @@
 /*
  * fake_env: a VM without KVM, for unit tests of devices.
  *
- * Real guest memory (two regions), buses, loop and transport; binding a kick or
- * an interrupt is recorded, and fake_write plays the part of KVM: a write that
- * hits a bound kick signals its eventfd, any other goes to the bus. Thread: one, unless
- * a test says otherwise; event and line records may be made from any.
+ * It has real guest memory (two regions), buses, loop and transport. It records the binding of
+ * kicks and interrupts. fake_write plays the part of KVM: a write that
+ * hits a bound kick signals its eventfd, any other goes to the bus. One thread, unless
+ * a test says otherwise; any thread may cause event and line records.
  */
 #ifndef BANTAM_FAKE_ENV_H
 #define BANTAM_FAKE_ENV_H
@@ -39,50 +39,50 @@ struct fake_env {
 	struct mem mem;
 	struct bus pio, mmio;
 	struct virtio_mmio_slots slots;
-	struct device_env env; /* give &f->env to devices */
+	struct device_env env; /* devices get &f->env */
 	uint64_t next_alloc;
 
-	pthread_mutex_t lock;	    /* what follows: the record */
+	pthread_mutex_t lock;	    /* protects the records below */
 	struct kick kick[FAKE_MAX]; /* bound now */
 	unsigned nkicks, binds, unbinds;
 	struct fake_msi msi[FAKE_MAX];
 	unsigned msi_binds, msi_updates, msi_unbinds;
-	uint32_t line[FAKE_MAX];  /* bit h: holder h asserts gsi n */
-	unsigned line_calls;	  /* of set_line */
-	unsigned rises[FAKE_MAX]; /* times that gsi n went from low to high */
-	unsigned events[8];	  /* by enum vm_event */
-	/* set by a test: these calls fail with -errno */
+	uint32_t line[FAKE_MAX];  /* by gsi; bit h: holder h asserts it */
+	unsigned line_calls;	  /* calls of set_line */
+	unsigned rises[FAKE_MAX]; /* by gsi: number of changes from low to high */
+	unsigned events[8];	  /* counts, by enum vm_event */
+	/* -errno, set by a test: the result of these calls */
 	int fail_bind_kick, fail_msi_bind;
 };
 
 void fake_env_init(struct fake_env *f, enum fake_transport transport);
-/* All devices are gone. */
+/* Call it after destroying all devices. */
 void fake_env_destroy(struct fake_env *f);
 
-/* Zeroed guest memory below 4 MiB, aligned to 4096; never freed. */
+/* Allocates zeroed guest memory below 4 MiB, aligned to 4096; never freed. */
 gpa_t fake_alloc(struct fake_env *f, uint64_t len_bytes);
-/* The host bytes of a guest address; asserts that they are there. */
+/* Returns the host bytes of a guest address; asserts that they exist. */
 void *fake_at(struct fake_env *f, gpa_t at, uint64_t len_bytes);
 
-/* What a guest does. */
+/* Accesses of a guest. */
 uint64_t fake_read(struct fake_env *f, uint64_t addr, unsigned size_bytes);
 void fake_write(struct fake_env *f, uint64_t addr, unsigned size_bytes, uint64_t val);
 uint32_t fake_config_read(struct fake_env *f, unsigned slot, unsigned off, unsigned size_bytes);
 void fake_config_write(struct fake_env *f, unsigned slot, unsigned off, unsigned size_bytes,
 		       uint32_t val);
 
-/* The device that this text asks for, as the command line does it. -errno and why. */
+/* Creates a device from text, as the command line does. Returns 0 or -errno, with err. */
 int fake_create(struct fake_env *f, const struct device_type *type, const char *text,
 		struct device **out, struct err *err);
 
-/* Then the loop does not poll. */
+/* Returns true if there is only one CPU; then the loop does not busy-poll. */
 bool fake_one_cpu(void);
-/* Run the loop's callbacks that are due; they may make others due, a few levels deep. */
+/* Runs the loop's due callbacks, and the callbacks that these make due, a few levels deep. */
 void fake_run(struct fake_env *f);
-/* Run the loop until cond(arg); false after five seconds. */
+/* Runs the loop until cond(arg). Returns false after five seconds. */
 bool fake_run_until(struct fake_env *f, bool (*cond)(void *arg), void *arg);
 
-/* Interrupts since the last call: messages of this data, rises of this line. */
+/* Interrupts since the last call: messages with this data, rises of this line. */
 unsigned fake_take_msis(struct fake_env *f, uint32_t data);
 unsigned fake_take_rises(struct fake_env *f, unsigned gsi);
 

@@ -16,7 +16,7 @@
 
 struct blob blob_new(size_t len, uint8_t with)
 {
-	/* Mapped: tests that do not free it are no leak. */
+	/* Mapped, so that a test that does not free it causes no leak report. */
 	struct blob blob = {
 		mmap(NULL, len + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), len
 	};

@@ -98,7 +98,7 @@ static bool read_boot(struct fat_seen *s)
 	return get_le32(b + 512 * get_le16(b + 48)) == 0x41615252 ? true : bad(s, "no FSInfo");
 }
 
-/* Claims the chain; its length in clusters, or 0 and a fault. */
+/* Marks the chain's clusters as used. Returns its length in clusters, or 0 and a fault. */
 static uint32_t walk(struct fat_seen *s, uint32_t first, const char *who)
 {
 	uint32_t n = 0, at = first;
@@ -168,7 +168,7 @@ static bool alias_text(struct fat_seen *s, const uint8_t *e, char *out)
 
 struct long_name {
 	uint16_t wide[260];
-	unsigned pieces; /* still to come; 0: none begun, or complete */
+	unsigned pieces; /* entries still expected; 0: none begun, or complete */
 	unsigned total;
 	uint8_t sum;
 };
@@ -255,7 +255,7 @@ static bool take_entry(struct fat_seen *s, struct long_name *l, const uint8_t *e
 	return got;
 }
 
-/* Entry i of the folder that begins at cluster first (0: the fixed root), or NULL. */
+/* Returns entry i of the folder that begins at cluster first (0: the fixed root), or NULL. */
 static const uint8_t *entry_at(const struct fat_seen *s, uint32_t first, uint32_t i)
 {
 	uint32_t per = s->cluster_bytes / 32;
@@ -273,7 +273,7 @@ static const uint8_t *entry_at(const struct fat_seen *s, uint32_t first, uint32_
 	return cluster_at(s, first) + i * 32ull;
 }
 
-/* Every alias once, also against the others' long names that look like one. */
+/* Checks that every alias is unique, also against long names that look like an alias. */
 static bool aliases_differ(struct fat_seen *s, uint32_t first)
 {
 	const uint8_t *a, *b;

@@ -55,7 +55,7 @@ int open_net(struct net_config cfg, struct err *err)
 	int rc;
 
 	readable = writable = ups = downs = 0;
-	/* An instrumented test is not next to it. */
+	/* The helper is in build/; an instrumented test is in another folder. */
 	setenv("BANTAM_LIBEXEC", "build", 0);
 	if (!loop)
 		cr_assert_eq(loop_create(&loop, err), 0);

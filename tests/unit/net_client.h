@@ -1,6 +1,6 @@
 /*
- * net_client: a card's place in front of a network backend, and the loop that both run in: for
- * tests of backends. One at a time.
+ * net_client: takes the card's place in front of a network back end, and runs the loop of both. For
+ * tests of back ends. One at a time.
  */
 #ifndef BANTAM_NET_CLIENT_H
 #define BANTAM_NET_CLIENT_H
@@ -9,14 +9,14 @@
 
 extern struct loop *loop;
 extern struct net *net;
-/* What the backend called, since open_net. readable and writable also end what net_want asked for. */
+/* Numbers of the back end's calls since open_net. readable and writable end a net_want. */
 extern unsigned readable, writable, ups, downs;
 
-/* Opens what cfg names (option, name and loop are filled in) into net. */
+/* Opens the back end of cfg into net; fills in option, name and loop. Returns 0 or -errno. */
 int open_net(struct net_config cfg, struct err *err);
-/* What is due in the loop, n times. */
+/* Runs the loop's due callbacks, n times. */
 void turns(unsigned n);
-/* Run the loop until *what reaches n; false after three seconds. */
+/* Runs the loop until *what reaches n. Returns false after three seconds. */
 bool until(const unsigned *what, unsigned n);
 void end(void);
 

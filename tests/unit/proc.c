@@ -25,7 +25,7 @@ unsigned proc_fds(pid_t pid)
 	char path[64];
 	DIR *dir;
 
-	/* Our own look takes one, and is not counted. */
+	/* This opendir takes one descriptor of ours, which we do not count. */
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid ? pid : getpid());
 	dir = opendir(path);
 	cr_assert(dir);

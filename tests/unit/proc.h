@@ -1,12 +1,12 @@
-/* proc: what /proc says of this process and its child, for tests of what is left behind. */
+/* proc: reads /proc of this process and its child, for tests that look for leaks. */
 #ifndef BANTAM_TEST_PROC_H
 #define BANTAM_TEST_PROC_H
 
 #include <sys/types.h>
 
-/* Our only child. */
+/* Returns our only child. */
 pid_t proc_child(void);
-/* How many descriptors a process has open; 0: this one. */
+/* Returns the number of open descriptors of process pid; 0: this process. */
 unsigned proc_fds(pid_t pid);
 
 #endif

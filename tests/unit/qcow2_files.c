@@ -16,7 +16,7 @@ static char scratch[64];
 
 void scratch_enter(void)
 {
-	/* Not /tmp if it is a tmpfs: O_DIRECT and holes want a real file system. */
+	/* Not /tmp, which may be a tmpfs: O_DIRECT and holes need a real file system. */
 	snprintf(scratch, sizeof(scratch), "/var/tmp/bantam-test-XXXXXX");
 	cr_assert(mkdtemp(scratch) && !chdir(scratch));
 }

@@ -10,28 +10,28 @@
 #define KIB 1024u
 #define MIB (1024u * KIB)
 
-/* A folder of its own, made the current one; removed by scratch_leave. */
+/* Makes a new folder and changes into it. scratch_leave removes it. */
 void scratch_enter(void);
 void scratch_leave(void);
 
-/* Runs a shell command made by printf; its exit status. Output is dropped. */
+/* Runs a printf-formatted shell command, without its output. Returns its exit status. */
 int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* The same; it must succeed. */
+/* Like sh; the command must succeed. */
 void must(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* What qemu-img check says: 0, 2: corrupt, 3: leaks; others: it failed. */
+/* Returns the status of qemu-img check: 0: good, 2: corrupt, 3: leaks; others: it failed. */
 int qemu_check(const char *image);
 
-/* Not zero, and different for each seed and place. */
+/* Fills p with bytes that are not zero and differ by seed and place. */
 void pattern(uint8_t *p, uint64_t n, uint64_t seed);
 /* Writes a sparse raw file: a third data, some zeroes, rest holes. */
 void make_raw(const char *path, uint64_t bytes, unsigned seed);
-/* Reads the whole store by pieces of odd sizes and compares it with a raw file. */
+/* Reads the whole store in pieces of odd sizes and compares it with a raw file. */
 void same_as_raw(struct store *s, const char *raw);
 
 struct store *must_open(const char *path, enum store_format format, bool readonly);
-/* It must be refused; the message must contain word. */
+/* Opening path must fail; the message must contain word. */
 void must_refuse(const char *path, enum store_format format, bool readonly, const char *word);
-/* Overwrite bytes of a file. */
+/* Overwrites bytes of a file. */
 void poke(const char *path, uint64_t offset, const void *bytes, uint64_t n);
 void poke64(const char *path, uint64_t offset, uint64_t value);
 void poke32(const char *path, uint64_t offset, uint32_t value);

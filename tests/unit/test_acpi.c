@@ -1,6 +1,6 @@
 /*
- * acpi: the tables as a guest would walk them, and as iasl judges them: every
- * table must disassemble, compile again without a word, and give the same bytes.
+ * acpi: walks the tables as a guest does, and checks them with iasl: every
+ * table must disassemble, compile again without a message, and give the same bytes.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -76,7 +76,7 @@ static uint8_t sum(const uint8_t *b, size_t n)
 	return s;
 }
 
-/* Builds; checks what every table has in common; returns the one asked for, or NULL. */
+/* Builds all tables and checks their common parts. Returns the table of this signature, or NULL. */
 static uint8_t *build(const struct board *b, const char *signature)
 {
 	struct mem mem = guest_mem();
@@ -195,7 +195,7 @@ Test(acpi, too_little_room)
 	int64_t used = acpi_build(&mem, &b, gpa(AT), ROOM, &err);
 
 	cr_assert_gt(used, 0);
-	/* The last table is padded: its last 15 bytes may be spared. */
+	/* The last table is padded, so up to 15 missing bytes do no harm. */
 	for (int64_t room = 0; room + 16 <= used; room++) {
 		mem = guest_mem();
 		memset(ram + AT + room, 0xee, 4096);
@@ -221,13 +221,13 @@ static void write_table(const uint8_t *t)
 	fclose(f);
 }
 
-/* 0 if all of the directory's tables pass; the output is in the log otherwise. */
+/* Returns 0 if all tables in dir pass; else the output is in the log. */
 static int judge(void)
 {
 	char cmd[1024];
 	int status;
 
-	/* -oa: without optimisations the compiler must give back our very bytes. */
+	/* -oa: without optimisations the compiler must produce exactly our bytes. */
 	snprintf(cmd, sizeof(cmd),
 		 "cd %s && rm -f log && for t in *.aml; do n=${t%%.aml}; "
 		 "iasl -d $t >>log 2>&1 && iasl -oa -p new-$n $n.dsl >>log 2>&1 || exit 1; "
@@ -308,7 +308,7 @@ Test(acpi, iasl_least_and_most)
 	roundtrip(&most, "most");
 }
 
-/* acpiexec runs the method; its answer's three words. */
+/* Runs _OSC with acpiexec; answer gets the three words of the result. */
 static void ask_osc(const char *uuid, unsigned revision, const char *words, uint32_t answer[3])
 {
 	char cmd[512], line[256];
@@ -353,12 +353,12 @@ Test(acpi, osc_grants_and_masks)
 	add_pci(&b, 0xffffffff);
 	write_table(build(&b, "DSDT"));
 
-	/* What Linux asks for: all is granted, nothing masked. */
+	/* What Linux requests: all granted, nothing masked. */
 	ask_osc(pci, 1, "000000001E0000003F000000", a);
 	cr_assert_eq(a[0], 0);
 	cr_assert_eq(a[1], 0x1e);
 	cr_assert_eq(a[2], 0x3f);
-	/* All bits: some are masked, and it says so. */
+	/* All bits: the method masks some, and reports it. */
 	ask_osc(pci, 1, "000000001E000000FFFFFFFF", a);
 	cr_assert_eq(a[0], 0x10);
 	cr_assert_eq(a[2], 0xbf);

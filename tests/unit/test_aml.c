@@ -1,4 +1,4 @@
-/* aml: encodings against bytes worked out by hand from ACPI 6.4, chapter 20. */
+/* aml: compares encodings with bytes made by hand from ACPI 6.4, chapter 20. */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -69,7 +69,7 @@ Test(aml, uuid_has_its_bytes_in_the_mixed_order)
 	       "\x11\x13\x0a\x10\x5b\x4d\xdb\x33\xf7\x1f\x1c\x40\x96\x57\x74\x41\xc0\x3d\xd7\x66");
 }
 
-/* PkgLength counts itself: the forms change where the sum crosses 63, 4095, 2^20 - 1. */
+/* PkgLength counts itself: its form changes when the sum crosses 63, 4095, 2^20 - 1. */
 Test(aml, package_lengths_at_every_edge)
 {
 	static const struct {
@@ -163,7 +163,7 @@ Test(aml, memory_above_4g_takes_the_wide_descriptor)
 	cr_assert_eq(buf[0], 0x8a);
 }
 
-/* Whatever the room, nothing is written past it and the flag tells. */
+/* With any size of buffer, nothing is written past its end, and the flag reports the overflow. */
 Test(aml, running_out_of_room)
 {
 	struct aml aml = fresh();

@@ -1,6 +1,6 @@
 /*
- * test_balloon: virtio-balloon: memory goes, statistics come, the target moves; wrong pages
- * and rings.
+ * test_balloon: virtio-balloon: the guest gives memory, statistics come, the target changes;
+ * wrong pages and rings.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -71,7 +71,7 @@ static bool kept(unsigned page)
 	return p[0] == 0xa5 && p[4095] == 0xa5;
 }
 
-/* Returns whether the chain came back. */
+/* Returns true if the chain came back. */
 static bool put_pages(unsigned q, const uint32_t *pfn, uint32_t bytes)
 {
 	struct fake_buf b = { list.v, bytes };
@@ -111,7 +111,7 @@ static void inflate(enum fake_transport transport)
 	cr_assert_eq(fake_driver_irqs(&d, 0), 1);
 	for (unsigned i = 0; i < 64; i++)
 		cr_assert((i >= 3 && i <= 5) || i == 63 || i == 0 ? gone(i) : kept(i), "%u", i);
-	/* Deflating does nothing to them. */
+	/* Deflating does not change the pages. */
 	some[0] = pfn(7);
 	cr_assert(put_pages(1, some, 4));
 	cr_assert(kept(7));
@@ -124,7 +124,7 @@ Test(balloon, inflate)
 	inflate(FAKE_MMIO);
 }
 
-/* It is gone from the host, not only zeroed. */
+/* The host gets the memory back; it is not only zeroed. */
 Test(balloon, host_memory_falls)
 {
 	uint32_t some[64];
@@ -157,7 +157,7 @@ static void hostile_pages(enum fake_transport transport)
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		cr_assert(put_pages(0, &bad[i], 4), "%#x", bad[i]);
 	cr_assert(put_pages(0, bad, sizeof(bad)));
-	/* Too short, not readable, too long: given back, and nothing done. */
+	/* A buffer that is too short, not readable or too long comes back without effect. */
 	cr_assert(put_pages(0, bad, 3));
 	fill();
 	many[0] = pfn(1);
@@ -166,7 +166,7 @@ static void hostile_pages(enum fake_transport transport)
 	fake_ring_add(&d.ring[0], NULL, 0, &b, 1);
 	fake_driver_kick(&d, 0);
 	cr_assert(fake_ring_take(&d.ring[0], &e));
-	/* The ring itself: the guest's own loss, not ours. */
+	/* A guest that gives away its ring harms only itself. */
 	many[0] = (uint32_t)(d.ring[0].used_at.v / 4096);
 	many[1] = (uint32_t)(d.ring[0].desc_at.v / 4096);
 	put_pages(0, many, 8);
@@ -226,7 +226,7 @@ static void report(unsigned q)
 	cr_assert_eq(*(uint8_t *)fake_at(&f, gpa(pages.v + 12 * 4096), 1), 0xa5);
 }
 
-/* Its queue moves up when there are no statistics. */
+/* Without statistics, the reporting queue has a lower number. */
 Test(balloon, reporting)
 {
 	struct fake_buf b = { 0, 4096 };
@@ -239,7 +239,7 @@ Test(balloon, reporting)
 	report(2);
 	fake_driver_start(&d, F_REPORTING | F_POISON, 3, 16);
 	report(2);
-	/* With a pattern that the guest expects to find again. */
+	/* With page poisoning the guest expects its pattern in the page again. */
 	fake_driver_set_config(&d, 12, 4, 0xaaaaaaaa);
 	fill();
 	b.addr = pages.v;
@@ -276,17 +276,17 @@ Test(balloon, statistics)
 	put_stat(1, 99, 1);
 	put_stat(2, BALLOON_TOTAL_BYTES, 1ull << 40);
 	put_stat(3, 65535, ~0ull);
-	put_stat(4, BALLOON_SWAP_IN, 5); /* only half of it is in the buffer */
+	put_stat(4, BALLOON_SWAP_IN, 5); /* the buffer holds only half of this one */
 	fake_ring_add(&d.ring[2], &b, 1, NULL, 0);
 	fake_driver_kick(&d, 2);
 	balloon_get(dev, &state);
 	cr_assert_eq(state.known, 1u << BALLOON_FREE_BYTES | 1u << BALLOON_TOTAL_BYTES);
 	cr_assert_eq(state.stat[BALLOON_FREE_BYTES], 123456);
 	cr_assert_eq(state.stat[BALLOON_TOTAL_BYTES], 1ull << 40);
-	/* After a second we ask again. */
+	/* After a second the device asks again. */
 	stats_asked(NULL);
 	cr_assert(fake_run_until(&f, stats_asked, &d.ring[2]));
-	/* Two buffers at once: a driver's mistake. */
+	/* Two buffers at once: an error of the driver. */
 	fake_ring_add(&d.ring[2], &b, 1, NULL, 0);
 	fake_ring_add(&d.ring[2], &b, 1, NULL, 0);
 	fake_driver_kick(&d, 2);
@@ -314,7 +314,7 @@ Test(balloon, stats_line)
 	dev->ops->stats(dev, line, sizeof(line));
 	cr_assert_str_eq(line, "1 of 2 MiB given; the guest has 5 MiB free, 7 available, "
 			       "17592186044415 in all");
-	/* As the driver left it, until there is another. */
+	/* After a reset the old values stay until a new driver starts. */
 	fake_driver_set_status(&d, 0);
 	dev->ops->stats(dev, line, sizeof(line));
 	cr_assert(strstr(line, "1 of 2 MiB given; the guest has 5"), "%s", line);
@@ -334,7 +334,7 @@ Test(balloon, stats_line_cut)
 	char line[128];
 
 	begin(FAKE_PCI, "2M");
-	dev->ops->stats(dev, line, 5); /* cut, not beyond */
+	dev->ops->stats(dev, line, 5); /* cut the line, do not overrun */
 	cr_assert_str_eq(line, "0 of");
 	end();
 }
@@ -354,7 +354,7 @@ Test(balloon, target)
 	cr_assert_eq(fake_driver_config(&d, 0, 4), 256);
 	cr_assert_eq(balloon_set_target(dev, 1ull << 40), -ERANGE);
 	fake_driver_set_config(&d, 4, 4, 250);
-	for (unsigned off = 0; off < 20; off += 2) /* whatever it writes elsewhere */
+	for (unsigned off = 0; off < 20; off += 2) /* writes to all other fields */
 		if (off < 4 || off >= 8)
 			fake_driver_set_config(&d, off, 2, 0xffff);
 	balloon_get(dev, &state);

@@ -1,6 +1,6 @@
 /*
  * test_blk: virtio-blk over both transports, on a disk in memory: every request
- * type, every refusal, resets with I/O in flight, size changes, the option's keys.
+ * type, every refusal, resets with I/O in flight, size changes, the keys of --disk.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -31,7 +31,7 @@
 #define SECTORS (SIZE / 512)
 #define QUEUE 64
 
-/* Where things lie in the test's page of guest memory. */
+/* Offsets in the test's page of guest memory. */
 #define HDR 0u
 #define STATUS 64u
 #define RANGES 128u
@@ -46,7 +46,7 @@ static gpa_t page;
 static uint8_t *host;
 static bool closed;
 
-/* What create asks for; a test changes the limits first. */
+/* The configuration that create uses; a test changes the limits first. */
 static struct virtio_blk_config cfg = { .id = "d0",
 					.serial = "serial-17",
 					.queue_size = QUEUE,
@@ -104,7 +104,7 @@ static bool broken(void)
 	return fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET;
 }
 
-/* Kick, and take the one answer: its status byte, or -1 if there is none. */
+/* Kicks, and takes the only answer. Returns its status byte, or -1 if there is none. */
 static int answer(uint32_t *written)
 {
 	struct fake_used_elem e;
@@ -151,7 +151,7 @@ static bool all_zero(const uint8_t *p, size_t n)
 	return !*p && !memcmp(p, p + 1, n - 1);
 }
 
-/* --- what works ------------------------------------------------------------------ */
+/* --- valid requests -------------------------------------------------------------- */
 
 static void check_data(enum fake_transport transport)
 {
@@ -185,7 +185,7 @@ Test(blk, data_mmio)
 	check_data(FAKE_MMIO);
 }
 
-/* The header in three pieces, one of them shared with data; data in odd pieces; status behind. */
+/* Header in three pieces, one of them shared with data; data in odd pieces; status after it. */
 Test(blk, any_layout)
 {
 	struct fake_buf o[4], i[3];
@@ -205,7 +205,7 @@ Test(blk, any_layout)
 	cr_assert_eq(bytes[10 * 512 - 1], 0xa5);
 	cr_assert_neq(bytes[10 * 512], 0xa5);
 
-	/* A read of 3 pieces; the status is the last byte of the last. */
+	/* A read in 3 pieces; the status is the last byte of the last piece. */
 	header(BLK_T_IN, 20);
 	o[0] = buf(HDR, 16);
 	i[0] = buf(DATA, 1);
@@ -219,7 +219,7 @@ Test(blk, any_layout)
 	end();
 }
 
-/* More segments than a request holds by itself. */
+/* More segments than the request structure itself holds. */
 Test(blk, many_segments)
 {
 	struct fake_buf o[34], i;
@@ -248,7 +248,7 @@ Test(blk, get_id)
 	cr_assert_eq(in(BLK_T_GET_ID, 0, 20, &written), BLK_S_OK);
 	cr_assert_eq(written, 21);
 	cr_assert_arr_eq(host + DATA, "serial-17\0\0\0\0\0\0\0\0\0\0\0\xee", 21);
-	/* Short and long buffers: no more than there is room for, no more than there is. */
+	/* Short and long buffers: the device writes no more than fits, and no more than it has. */
 	memset(host + DATA, 0xee, 32);
 	cr_assert_eq(in(BLK_T_GET_ID, 0, 6, &written), BLK_S_OK);
 	cr_assert_eq(written, 7);
@@ -286,7 +286,7 @@ Test(blk, discard_and_zeroes)
 	end();
 }
 
-/* --- what is refused --------------------------------------------------------------- */
+/* --- refused requests -------------------------------------------------------------- */
 
 Test(blk, refused)
 {
@@ -308,7 +308,7 @@ Test(blk, refused)
 	cr_assert_eq(out(0x80000000, 0, 0), BLK_S_UNSUPP);
 	cr_assert_not(broken());
 	cr_assert_eq(disk.ops[DISK_READ] + disk.ops[DISK_WRITE], 0);
-	/* The host's errors. */
+	/* Errors of the host. */
 	disk.fail = -EIO;
 	cr_assert_eq(in(BLK_T_IN, 0, 512, NULL), BLK_S_IOERR);
 	disk.fail = -ENOSPC;
@@ -350,11 +350,11 @@ Test(blk, refused_ranges)
 			cr_assert_eq(answer(NULL), BLK_S_IOERR, "%u bytes of ranges", len);
 		}
 	}
-	/* Unmap means something for zeroes only. */
+	/* The unmap flag is valid only for write-zeroes. */
 	r[0] = (struct blk_range){ 0, 1, 1 };
 	cr_assert_eq(ranges(BLK_T_DISCARD, r, 1), BLK_S_UNSUPP);
 	cr_assert_eq(disk.ops[DISK_DISCARD] + disk.ops[DISK_WRITE_ZEROES], 0);
-	/* One bad range of many: an error, whatever was done before. */
+	/* One bad range of many is an error, even if earlier ranges are done. */
 	r[0] = (struct blk_range){ 0, 1, 0 };
 	r[1] = (struct blk_range){ SECTORS, 1, 0 };
 	r[2] = (struct blk_range){ 4, 1, 0 };
@@ -382,7 +382,7 @@ Test(blk, readonly)
 	offered = fake_driver_offered(&d);
 	cr_assert(offered & F_RO);
 	cr_assert_not(offered & (F_DISCARD | F_ZEROES | F_FLUSH | F_WCE));
-	/* Also when the driver does not say that it knows. */
+	/* Also if the driver does not negotiate VIRTIO_BLK_F_RO. */
 	fake_driver_start(&d, 0, 1, QUEUE);
 	cr_assert_eq(out(BLK_T_OUT, 0, 512), BLK_S_IOERR);
 	cr_assert_eq(ranges(BLK_T_DISCARD, &r, 1), BLK_S_UNSUPP);
@@ -392,7 +392,7 @@ Test(blk, readonly)
 	end();
 }
 
-/* A request that cannot even be answered stops the device, not the VM. */
+/* A request without a place for the answer stops the device, not the VM. */
 static void check_broken(const struct fake_buf *o, unsigned no, const struct fake_buf *i,
 			 unsigned ni)
 {
@@ -403,7 +403,7 @@ static void check_broken(const struct fake_buf *o, unsigned no, const struct fak
 	cr_assert(broken());
 	cr_assert_geq(fake_driver_config_irqs(&d), 1);
 	fake_driver_kick(&d, 0);
-	/* A reset heals it. */
+	/* A reset repairs the device. */
 	fake_driver_start(&d, F_ALL, 1, QUEUE);
 	cr_assert_not(broken());
 	cr_assert_eq(in(BLK_T_IN, 0, 512, NULL), BLK_S_OK);
@@ -419,10 +419,10 @@ Test(blk, broken)
 	check_broken(&shrt, 1, &status, 1);
 	check_broken(&hdr, 1, NULL, 0);
 	check_broken(data, 2, NULL, 0);
-	/* Header and status both writable; everything in one readable descriptor. */
+	/* Header and status both writable; then everything in one readable descriptor. */
 	check_broken(NULL, 0, in_only, 2);
 	check_broken(&data[1], 1, NULL, 0);
-	/* Out of memory's range, and not a head: the ring's own checks. */
+	/* An address outside memory, and an invalid head: the ring's own checks. */
 	struct fake_buf far = { 1ull << 40, 16 };
 	check_broken(&far, 1, &status, 1);
 	end();
@@ -475,7 +475,7 @@ Test(blk, later)
 	fake_disk_release(&disk, 4);
 	cr_assert_eq(taken(), 4);
 	cr_assert_eq(fake_driver_irqs(&d, 0), 1);
-	/* The driver wants to hear when the tenth is done. */
+	/* The driver asks for an interrupt after the tenth completion. */
 	fake_ring_set_used_event(&d.ring[0], 9);
 	fake_disk_release(&disk, 5);
 	cr_assert_eq(fake_driver_irqs(&d, 0), 0);
@@ -485,7 +485,7 @@ Test(blk, later)
 	end();
 }
 
-/* Many more than one turn takes. */
+/* Many more requests than one turn of the loop handles. */
 Test(blk, turns)
 {
 	unsigned done = 0;
@@ -525,7 +525,7 @@ Test(blk, multi_queue)
 	end();
 }
 
-/* Polled, until the disk's threads have something to do: the loop sleeps then, and wants kicks. */
+/* The loop polls the queues until the disk's threads have work; then it sleeps until a kick. */
 Test(blk, polls_unless_threads_work)
 {
 	struct fake_used_elem e;
@@ -536,7 +536,7 @@ Test(blk, polls_unless_threads_work)
 	create(FAKE_PCI, false, 2);
 	fake_driver_start(&d, F_ALL | F_MQ, 2, QUEUE);
 	blk = (const struct blk *)dev;
-	/* Short waits teach the loop that it pays; the second queue is left polled as well. */
+	/* Short waits teach the loop that polling pays; it polls the second queue as well. */
 	for (unsigned i = 0; i < 10 && blk->polled != 3; i++) {
 		in(BLK_T_IN, 0, 512, NULL);
 		fake_driver_kick(&d, 1);
@@ -579,7 +579,7 @@ static pthread_t begin_reset(void)
 	return thread;
 }
 
-/* The reset waits for what is in flight, and nothing is written to the guest after it. */
+/* The reset waits for requests in flight; after it, nothing is written to the guest. */
 Test(blk, reset_in_flight)
 {
 	pthread_t thread;
@@ -603,7 +603,7 @@ Test(blk, reset_in_flight)
 	end();
 }
 
-/* The same in the middle of a discard of many ranges: the rest is not begun. */
+/* A reset in the middle of a discard of many ranges: the other ranges are not started. */
 Test(blk, reset_in_ranges)
 {
 	struct blk_range r[3] = { { 0, 1, 0 }, { 2, 1, 0 }, { 4, 1, 0 } };
@@ -650,7 +650,7 @@ Test(blk, broken_in_flight)
 
 /* --- rate limits ---------------------------------------------------------------------- */
 
-/* Reads of so many bytes, as many as a ring holds; until all are answered. Seconds. */
+/* Makes n reads of len bytes, n at most the ring's size, and waits. Returns the seconds. */
 static double timed_reads(unsigned n, unsigned len)
 {
 	double began = clock_now_s();
@@ -682,7 +682,7 @@ Test(blk, limited_operations)
 	begin(FAKE_PCI, F_ALL);
 	s = timed_reads(16, 512);
 	cr_assert(s > 15 / 50.0 - 0.01 && s < 1.5, "%f s", s);
-	/* What answers without the disk is free. */
+	/* Requests that do not use the disk do not count. */
 	usleep(50000);
 	fake_run(&f);
 	for (unsigned i = 0; i < 20; i++)
@@ -697,10 +697,10 @@ Test(blk, limited_bytes)
 	cfg.bytes_per_s = 1 << 20;
 	cfg.bytes_burst = 1;
 	begin(FAKE_PCI, F_ALL);
-	/* The debt of the last one is not waited for. */
+	/* The last request does not wait for its own debt. */
 	s = timed_reads(6, 65536);
 	cr_assert(s > 5 * 65536.0 / (1 << 20) - 0.01 && s < 1.5, "%f s", s);
-	/* Discards and write-zeroes move nothing. */
+	/* Discards and write-zeroes transfer no bytes. */
 	struct blk_range r = { 0, 2048, 0 };
 
 	usleep(70000);
@@ -723,7 +723,7 @@ Test(blk, limited_burst)
 	usleep(20000);
 	fake_run(&f);
 	cr_assert_eq(taken(), 0);
-	/* A discard of many ranges is as many operations. */
+	/* A discard of n ranges counts as n operations. */
 	cr_assert_eq(disk.ops[DISK_READ], 10);
 	end();
 	cfg.ops_per_s = 10;
@@ -738,7 +738,7 @@ Test(blk, limited_burst)
 	end();
 }
 
-/* Held back in the ring, nothing of the device's is in the way of a reset, nor of the end. */
+/* The limit holds requests back in the ring, where they delay neither a reset nor the end. */
 Test(blk, limited_reset)
 {
 	cfg.ops_per_s = 20;
@@ -749,13 +749,13 @@ Test(blk, limited_reset)
 	cr_assert_eq(taken(), 2);
 	fake_driver_set_status(&d, 0);
 	cr_assert_eq(fake_driver_status(&d), 0);
-	/* The timer of before fires into a device that was reset. */
+	/* The old timer fires after the reset. */
 	memset(host + STATUS, 0xee, 10);
 	usleep(120000);
 	fake_run(&f);
 	cr_assert_eq(host[STATUS], 0xee);
 	cr_assert_eq(disk.ops[DISK_READ], 2);
-	/* A reset earns no tokens, and the limit goes on for the next driver. */
+	/* A reset adds no tokens; the limit stays for the next driver. */
 	fake_driver_start(&d, F_ALL, 1, QUEUE);
 	timed_reads(4, 512);
 	add_reads(8);
@@ -765,7 +765,7 @@ Test(blk, limited_reset)
 	add_reads(8);
 	fake_driver_kick(&d, 0);
 	cr_assert_lt(taken(), 4);
-	/* Some in flight, more held back: only the former are waited for. */
+	/* Some requests in flight, more held back: the end waits only for those in flight. */
 	usleep(110000);
 	disk.hold = true;
 	fake_run(&f);
@@ -774,7 +774,7 @@ Test(blk, limited_reset)
 	cr_assert_eq(disk.ntaken, 0);
 }
 
-/* Each queue has its turn, whatever the others ask for. */
+/* Each queue gets its turn, however many requests the others have. */
 Test(blk, limited_queues)
 {
 	unsigned done[4] = { 0 };
@@ -812,13 +812,13 @@ Test(blk, write_through)
 {
 	struct blk_range r[2] = { { 0, 1, 0 }, { 8, 1, 0 } };
 
-	/* A driver that cannot flush. */
+	/* A driver without the flush feature. */
 	begin(FAKE_PCI, F_DISCARD | F_ZEROES);
 	cr_assert_eq(out(BLK_T_OUT, 0, 512), BLK_S_OK);
 	cr_assert_eq(disk.durable, 1);
 	cr_assert_eq(ranges(BLK_T_WRITE_ZEROES, r, 2), BLK_S_OK);
 	cr_assert_eq(disk.ops[DISK_FLUSH], 1);
-	/* One that switches the cache off, and on again. */
+	/* A driver that switches the cache off, and on again. */
 	fake_driver_start(&d, F_ALL, 1, QUEUE);
 	cr_assert_eq(fake_driver_config(&d, 32, 1), 1);
 	cr_assert_eq(out(BLK_T_OUT, 0, 512), BLK_S_OK);
@@ -830,14 +830,14 @@ Test(blk, write_through)
 	fake_driver_set_config(&d, 32, 1, 1);
 	cr_assert_eq(out(BLK_T_OUT, 0, 512), BLK_S_OK);
 	cr_assert_eq(disk.durable, 2);
-	/* A reset forgets it. */
+	/* A reset restores the default. */
 	fake_driver_set_config(&d, 32, 1, 0);
 	fake_driver_start(&d, F_ALL, 1, QUEUE);
 	cr_assert_eq(fake_driver_config(&d, 32, 1), 1);
 	end();
 }
 
-/* Everything but writeback is the device's, whatever the driver writes, and however wide. */
+/* Writes of any width by the driver change only writeback. */
 Test(blk, config)
 {
 	uint8_t before[64];
@@ -849,7 +849,7 @@ Test(blk, config)
 	cr_assert_eq(fake_driver_config(&d, 24, 1), 3);
 	cr_assert_eq(fake_driver_config(&d, 26, 2), 8);
 	cr_assert_eq(fake_driver_config(&d, 34, 2), 1);
-	/* Discards: whole clusters of 2 MiB, and of this disk's 64 KiB. */
+	/* Discards: at most whole clusters of 2 MiB, aligned to this disk's clusters of 64 KiB. */
 	cr_assert_eq(fake_driver_config(&d, 36, 4) % 4096, 0);
 	cr_assert_eq(fake_driver_config(&d, 40, 4), BLK_MAX_RANGES);
 	cr_assert_eq(fake_driver_config(&d, 44, 4), 128);

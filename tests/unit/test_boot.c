@@ -1,4 +1,4 @@
-/* boot: what lands where in guest memory, and the limits of initrd and command line. */
+/* boot: the layout of guest memory after loading, and the limits of initrd and command line. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
@@ -48,7 +48,7 @@ Test(boot, elf_by_its_64_bit_entry)
 		     0);
 	cr_assert_eq(g.info.kernel_base, FAKE_KERNEL_AT);
 	cr_assert_eq(g.info.kernel_bytes, FAKE_KERNEL_MEM);
-	/* The initrd: highest, page aligned. */
+	/* The initrd is at the top, page aligned. */
 	cr_assert_eq(g.info.initrd_base, 16 * FAKE_MIB - 8192);
 	cr_assert_eq(g.info.initrd_bytes, 5000);
 	cr_assert_eq(memcmp(at(&g, g.info.initrd_base, 1), initrd.b, initrd.len), 0);
@@ -64,7 +64,7 @@ Test(boot, elf_by_its_64_bit_entry)
 	cr_assert_eq(get_le64(bp + 0x70), g.info.rsdp);
 	cr_assert_eq(get_le64(bp + 0x250), 0, "no setup_data");
 	cr_assert_str_eq((char *)at(&g, g.info.cmdline_base, 100), "console=ttyS0");
-	/* e820: as boot_memory_map says. */
+	/* e820 equals boot_memory_map. */
 	cr_assert_eq(bp[0x1e8], 4);
 	cr_assert_eq(get_le64(bp + 0x2d0 + 3 * 20), FAKE_MIB);
 	cr_assert_eq(get_le64(bp + 0x2d0 + 3 * 20 + 8), 15 * FAKE_MIB);
@@ -107,10 +107,10 @@ Test(boot, which_entry)
 {
 	static const struct {
 		int pvh, linux_note;
-		enum boot_entry_kind want, got; /* AUTO: refused */
+		enum boot_entry_kind want, got; /* got AUTO: refused */
 	} t[] = {
 		{ 0, 0, BOOT_ENTRY_AUTO, BOOT_ENTRY_LINUX64 },
-		{ 1, 0, BOOT_ENTRY_AUTO, BOOT_ENTRY_PVH }, /* e_entry may mean anything */
+		{ 1, 0, BOOT_ENTRY_AUTO, BOOT_ENTRY_PVH }, /* e_entry may be anything */
 		{ 1, 1, BOOT_ENTRY_AUTO, BOOT_ENTRY_LINUX64 },
 		{ 1, 1, BOOT_ENTRY_PVH, BOOT_ENTRY_PVH },
 		{ 1, 0, BOOT_ENTRY_LINUX64, BOOT_ENTRY_LINUX64 },
@@ -154,7 +154,7 @@ Test(boot, bzimage_unpacked_by_the_guest)
 	fake_guest_clear(&g);
 }
 
-/* A signature after the image is no part of it. */
+/* A signature after the image is not part of the image. */
 Test(boot, bzimage_with_a_trailer)
 {
 	struct blob z = fake_bzimage(blob_new(4096, 0x5a), 0), longer = blob_new(z.len + 999, 0xcc);
@@ -242,7 +242,7 @@ Test(boot, initrd_that_does_not_fit)
 	} t[] = {
 		{ 1, true },
 		{ 4096, true },
-		/* 16 MiB less the first and what the kernel has at 2 MiB: from 2 MiB + 20 KiB up. */
+		/* 16 MiB without the first MiB and the kernel at 2 MiB: from 2 MiB + 20 KiB up. */
 		{ 14 * FAKE_MIB - FAKE_KERNEL_MEM, true },
 		{ 14 * FAKE_MIB - FAKE_KERNEL_MEM + 1, false },
 		{ 16 * FAKE_MIB, false },
@@ -268,7 +268,7 @@ Test(boot, initrd_that_does_not_fit)
 	}
 }
 
-/* initrd_addr_max is that of the last byte; below the kernel is room too. */
+/* initrd_addr_max is the address of the last byte; the room below the kernel counts too. */
 Test(boot, initrd_below_the_kernels_limit)
 {
 	struct blob z = fake_bzimage(blob_new(4096, 0x5a), 0);
@@ -370,7 +370,7 @@ Test(boot, files_that_cannot_be_read)
 Test(boot, command_lines)
 {
 	static const struct {
-		uint32_t max; /* of the bzImage; 0: an ELF */
+		uint32_t max; /* limit of the bzImage; 0: an ELF */
 		size_t len;
 		bool fits;
 	} t[] = {

@@ -1,7 +1,7 @@
 /*
- * boot: kernels that are broken in every way we could think of. Each must give
- * one line of error, or boot where the damage means nothing; the sanitizers
- * judge the rest.
+ * boot: kernels that are broken in every way that we know. Each must give
+ * one line of error, or boot if the damage has no effect; the sanitizers
+ * check the rest.
  */
 #include <criterion/criterion.h>
 #include <elf.h>
@@ -14,7 +14,7 @@
 
 static uint8_t ram[8 << 20];
 
-/* As fake_guest_boot, in memory that is not mapped anew each time. */
+/* Like fake_guest_boot, but reuses the guest's memory. */
 static int try(struct blob kernel, struct err *err)
 {
 	struct boot_request req = { .cmdline = "x", .kernel = fake_file(kernel) };
@@ -72,7 +72,7 @@ Test(boot_bad, truncated_elf)
 {
 	struct blob elf = fake_elf(1, 1);
 
-	/* The notes are the last bytes that matter; the segment ends the file. */
+	/* The notes are the last bytes with a meaning; the segment ends the file. */
 	truncate_everywhere(elf, 64 + 2 * 56);
 }
 
@@ -98,7 +98,7 @@ Test(boot_bad, truncated_payloads)
 	}
 }
 
-/* One byte of a packed kernel flipped: corrupt, or found to be by its checksum. */
+/* With one byte of a packed kernel flipped, the decoder or the checksum must find the damage. */
 Test(boot_bad, flipped_bits_in_payloads)
 {
 	struct blob elf = fake_elf(0, 1);
@@ -116,7 +116,7 @@ Test(boot_bad, flipped_bits_in_payloads)
 			tries++;
 			blob_free(&bad);
 		}
-		/* zstd -9 by its simple interface and LZ4's legacy frame have no checksum. */
+		/* zstd's simple interface and LZ4's legacy frame write no checksum. */
 		if (kind == UNPACK_XZ)
 			cr_assert_eq(refusals, tries);
 		else
@@ -164,7 +164,7 @@ static void put(uint8_t *at, unsigned width, uint64_t val)
 		at[i] = (uint8_t)(val >> 8 * i);
 }
 
-/* Every field of both headers takes every extreme value, alone and in pairs with the next. */
+/* Sets every field of both headers to every extreme value, alone and in pairs with the next. */
 static void damage_fields(struct blob whole, const uint16_t (*field)[2], unsigned n)
 {
 	struct err err;
@@ -221,7 +221,7 @@ Test(boot_bad, notes)
 {
 	struct err err;
 
-	/* Each word of the notes: sizes that wrap, that reach out, zero. */
+	/* Each word of the notes: sizes that wrap, sizes beyond the end, zero. */
 	for (unsigned word = 0; word < 24; word++) {
 		for (unsigned v = 0; v < NEXTREMES; v++) {
 			struct blob elf = fake_elf(1, 1);
@@ -358,11 +358,11 @@ Test(boot_bad, bombs)
 	packed = fake_pack(plain, UNPACK_ZSTD);
 	cr_assert_lt(packed.len, 100000);
 	refused(packed, "unpacks to more than");
-	/* The segment's content lies far behind the header: fine within reason … */
+	/* The segment's content is far behind the header: fine at 64 MiB … */
 	plain.len = 64 << 20;
 	put_le64(plain.b + offset, plain.len - FAKE_KERNEL_BYTES);
 	cr_assert_eq(try(fake_pack(plain, UNPACK_ZSTD), &err), 0, "%s", err.text);
-	/* … and never come to an end otherwise. */
+	/* … and refused at 1 TiB, which never comes. */
 	put_le64(plain.b + offset, 1ull << 40);
 	refused(fake_pack(plain, UNPACK_ZSTD), "truncated");
 	refused(fake_pack(plain, UNPACK_GZIP), "truncated");
@@ -394,7 +394,7 @@ Test(boot_bad, decoders_that_want_too_much_memory)
 	refused(out, "takes more than 256 MiB");
 }
 
-/* A size that the bzImage tells wrong. */
+/* A bzImage with a wrong unpacked size. */
 Test(boot_bad, wrong_unpacked_size)
 {
 	struct blob elf = fake_elf(0, 1), packed = fake_pack(elf, UNPACK_ZSTD);
@@ -407,7 +407,7 @@ Test(boot_bad, wrong_unpacked_size)
 	refused(fake_bzimage(packed, UINT32_MAX), "");
 }
 
-/* In a stream the parts must come in order; a header that says otherwise is refused. */
+/* In a stream the segments must come in order; a header that breaks the order is refused. */
 Test(boot_bad, packed_segments_that_overlap_in_the_file)
 {
 	struct blob big = blob_new(256 << 10, 0x11), elf;

@@ -1,4 +1,4 @@
-/* boot: unpacked kernels that are kept, and every way in which that may fail unnoticed. */
+/* boot: the cache of unpacked kernels, and every way in which it may fail silently. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <elf.h>
@@ -52,7 +52,7 @@ static void teardown(void)
 
 TestSuite(boot_cache, .init = setup, .fini = teardown);
 
-/* Boots; says whether the kernel came from the cache. */
+/* Boots. Returns true if the kernel came from the cache. */
 static bool boot_cached(const char *path)
 {
 	struct fake_guest g;
@@ -71,7 +71,7 @@ static bool boot_cached(const char *path)
 	return cached;
 }
 
-/* The path of the only entry; counts what else there is. */
+/* Returns the path of the last entry; *n is the number of entries. */
 static const char *entry(unsigned *n)
 {
 	static char path[400];
@@ -113,7 +113,7 @@ Test(boot_cache, second_boot_finds_it)
 	cr_assert_eq(st.st_mode & 0777, 0600);
 }
 
-/* From an open descriptor: by its sum, or not at all. */
+/* Boots from an open descriptor: uses the cache by the sum, or not at all. */
 static bool boot_open(const uint8_t *sha256)
 {
 	struct fake_guest g;
@@ -128,7 +128,7 @@ static bool boot_open(const uint8_t *sha256)
 	cr_assert_eq(fake_guest_boot(&g), 0, "%s", g.err.text);
 	cached = strstr(g.info.format, "cached");
 	fake_guest_clear(&g);
-	/* It stays the caller's. */
+	/* The caller still owns fd. */
 	cr_assert_eq(close(fd), 0);
 	return cached;
 }
@@ -144,10 +144,10 @@ Test(boot_cache, by_content)
 	cr_assert(!boot_open(sum));
 	cr_assert(boot_open(sum));
 	cr_assert(strstr(the_entry(), "/sha256-"));
-	/* The same name, another sum. */
+	/* The same name with another sum. */
 	cr_assert(!boot_open(other));
 	cr_assert(!boot_open(sum));
-	/* A file's own entry is another one. */
+	/* The entry of a named file is another one. */
 	cr_assert(!boot_cached(kernel));
 	cr_assert(boot_open(sum));
 }
@@ -178,7 +178,7 @@ Test(boot_cache, another_kernel_at_the_same_place)
 	the_entry();
 }
 
-/* Any byte changed, anywhere; the entry is not believed, and written anew. */
+/* With any byte changed, boot rejects the entry and writes it again. */
 Test(boot_cache, corrupt_entries)
 {
 	struct stat st;
@@ -193,7 +193,7 @@ Test(boot_cache, corrupt_entries)
 		byte ^= 0x10;
 		cr_assert_eq(pwrite(fd, &byte, 1, i), 1);
 		close(fd);
-		/* Between the segments is padding, which nobody reads. */
+		/* The padding between the segments is never read. */
 		if (boot_cached(kernel))
 			cr_assert(i > 4096, "a change of byte %ld went unseen", (long)i);
 		else
@@ -225,7 +225,7 @@ Test(boot_cache, entries_that_others_could_write)
 	cr_assert_eq(chmod(the_entry(), 0660), 0);
 	cr_assert(!boot_cached(kernel));
 	cr_assert(boot_cached(kernel));
-	/* A link, even to a good one. */
+	/* A link, even to a good entry. */
 	path = the_entry();
 	snprintf(target, sizeof(target), "%s/elsewhere", top);
 	cr_assert_eq(rename(path, target), 0);
@@ -260,7 +260,7 @@ Test(boot_cache, nowhere_to_write)
 	snprintf(cache, sizeof(cache), "/dev/full");
 	cr_assert(!boot_cached(kernel));
 	snprintf(cache, sizeof(cache), "%s/c", top);
-	/* A limit on file sizes; as main does it: */
+	/* A limit on file sizes, with SIGXFSZ ignored as in main. */
 	signal(SIGXFSZ, SIG_IGN);
 	fake_guest_init(&g, 16, elf);
 	g.req.kernel = kernel;
@@ -330,7 +330,7 @@ Test(boot_cache, only_a_few_are_kept)
 	cr_assert(!boot_cached(kernel));
 }
 
-/* Long runs of zeroes are left out, and come back as zeroes. */
+/* The entry omits long runs of zeroes, and reading it restores them. */
 Test(boot_cache, zeroes)
 {
 	struct blob big = blob_new(4 << 20, 0);
@@ -365,7 +365,7 @@ Test(boot_cache, zeroes)
 
 #define PLACE(off) (0x80000000u + (uint32_t)FAKE_KERNEL_AT + (off))
 
-/* Lists as the kernel's build appends them: 64-bit, (negated,) 32-bit, each after a zero. */
+/* Appends lists as the kernel's build does: 64-bit, (negated,) 32-bit, each after a zero. */
 static struct blob with_relocations(bool negated, uint32_t extra)
 {
 	struct blob e = blob_new(elf.len + 64, 0);
@@ -391,7 +391,7 @@ static struct blob with_relocations(bool negated, uint32_t extra)
 	return e;
 }
 
-/* Boots it in a bzImage; the distance by which the first place moved. */
+/* Boots e in a bzImage. Returns the distance by which the first relocated place moved. */
 static uint64_t moved(struct blob e, const char *cmdline, bool negated)
 {
 	struct fake_guest g;
@@ -409,7 +409,7 @@ static uint64_t moved(struct blob e, const char *cmdline, bool negated)
 		     negated ? -(uint32_t)delta : 0);
 	cr_assert_eq(delta % 0x200000, 0);
 	cr_assert_lt(delta, 1 << 30);
-	/* The kernel is told by KASLR_FLAG. */
+	/* KASLR_FLAG tells the kernel. */
 	if (delta)
 		cr_assert_eq(*(uint8_t *)mem_slice(&g.mem, gpa(g.info.regs.x86.rsi + 0x211), 1), 3);
 	fake_guest_clear(&g);
@@ -430,7 +430,7 @@ Test(boot_cache, kaslr)
 	}
 }
 
-/* A list with one place that cannot be is not a list. */
+/* One impossible place makes the whole list invalid. */
 Test(boot_cache, kaslr_damaged)
 {
 	static const uint32_t bad[] = {

@@ -1,4 +1,4 @@
-/* bus: who answers at an address, and who does not. */
+/* bus: which device answers at an address, and where none does. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <signal.h>
@@ -47,7 +47,7 @@ Test(bus, finds_the_range)
 	static const struct {
 		uint64_t addr;
 		unsigned size;
-		char who; /* 0: nobody */
+		char who; /* 0: no device */
 		uint64_t off;
 	} table[] = {
 		{ 0x0f, 1, 0, 0 },
@@ -67,7 +67,7 @@ Test(bus, finds_the_range)
 		{ UINT64_MAX, 2, 0, 0 },
 		{ UINT64_MAX - 7, 8, 'z', 0 },
 		{ 0, 8, 0, 0 },
-		/* An access over a page's edge comes in odd pieces; no device wants those. */
+		/* An access across a page boundary comes in odd pieces, which no device accepts. */
 		{ 0x10, 3, 0, 0 },
 		{ 0x10, 5, 0, 0 },
 		{ 0x10, 7, 0, 0 },

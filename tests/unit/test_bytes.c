@@ -1,4 +1,4 @@
-/* bytes: each width in both orders, at every alignment, and nothing beside the bytes meant. */
+/* bytes: each width in both orders, at every alignment; no other byte changes. */
 #include <criterion/criterion.h>
 #include <string.h>
 

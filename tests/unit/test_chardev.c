@@ -1,5 +1,5 @@
 /*
- * test_chardev: each sink against real files, pipes, pseudo-terminals and sockets.
+ * test_chardev: each back end with real files, pipes, pseudo-terminals and sockets.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -19,7 +19,7 @@
 #include "tests/unit/fake_env.h"
 #include "vmm/core/clock.h"
 
-/* What the sink told its user. */
+/* The sink's calls to its user. */
 struct user {
 	char in[1 << 16];
 	size_t in_len, in_max;
@@ -129,7 +129,7 @@ static void teardown(void)
 	fake_env_destroy(&f);
 }
 
-/* Run the loop for about ms milliseconds. */
+/* Runs the loop for about ms milliseconds. */
 static void run_ms(unsigned ms)
 {
 	struct timespec nap = { .tv_nsec = 1000000 };
@@ -155,7 +155,7 @@ static bool read_enough(void *arg)
 	return reading.len == reading.want;
 }
 
-/* What comes out of fd (non-blocking), waiting for len bytes. */
+/* Waits for len bytes from fd (non-blocking). Returns what came. */
 static const char *got(int fd, size_t len)
 {
 	static char buf[1 << 18];
@@ -476,7 +476,7 @@ Test(chardev, socket_one_client)
 	cr_assert_eq(read(b, &b, 1), 0);
 	put("y");
 	cr_assert_str_eq(got(a, 1), "y", "the first one is not disturbed");
-	/* One that only listens still hears, until somebody wants its place. */
+	/* A client that shut down its sending still receives, until another client connects. */
 	shutdown(a, SHUT_WR);
 	run_ms(10);
 	put("z");
@@ -514,7 +514,7 @@ Test(chardev, socket_paths)
 	fd = dial(path);
 	cr_assert_str_eq(got(fd, 1), "k", "a stale socket is replaced");
 	close(fd);
-	/* Somebody else's file in our place is not removed. */
+	/* The close does not remove another file at our path. */
 	unlink(path);
 	close(open(path, O_CREAT | O_WRONLY, 0600));
 	chardev_close(chr);
@@ -532,7 +532,7 @@ Test(chardev, socket_slow_client)
 	put("x");
 	fd = dial(path);
 	cr_assert_str_eq(got(fd, 1), "x");
-	/* Far more than socket and ring hold: everything is taken at once. */
+	/* Far more than socket and ring hold: the sink accepts everything at once. */
 	for (unsigned i = 0; i < 2000; i++) {
 		cr_assert_eq(chardev_write(chr, block, sizeof(block)), sizeof(block));
 		if (i % 100 == 0)
@@ -571,7 +571,7 @@ Test(chardev, input_waits_for_the_guest)
 		cr_assert_eq(strlen(got_input(user.in_max)), i * 30);
 	}
 	run_ms(10);
-	/* Now that all is read, the client that left makes room. */
+	/* After the guest has read all, the sink accepts a new client. */
 	fd = dial(path);
 	put("hi");
 	cr_assert_str_eq(got(fd, 2), "hi");

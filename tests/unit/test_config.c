@@ -1,4 +1,4 @@
-/* config: the command line and JSON, over a registry of its own. */
+/* config: the command line and JSON, with a registry for the test. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +39,7 @@ static const struct device_type rng = { .name = "virtio-rng",
 					.help = "entropy" };
 static const struct device_type hidden = { .name = "i8042" };
 
-/* In the place of registry.c. */
+/* In place of registry.c. */
 const struct device_type *const device_types[] = { &disk, &hidden, &serial, &rng, NULL };
 
 static struct config config;
@@ -254,7 +254,7 @@ Test(config, command_line_wins)
 	for (unsigned i = 0; i < 3; i++)
 		if (config.device[i].type == &serial)
 			cr_expect_str_eq(keys_text(&config.device[i].kv, 0), "stdio");
-	/* Wherever --config stands. */
+	/* At any position of --config. */
 	cr_assert_eq(parse_json("--disk|y|--disk|z|--cpus|3|--config|@", json), 0);
 	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 3);
 	cr_expect_str_eq(disks(), "a y z");

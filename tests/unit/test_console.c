@@ -106,7 +106,7 @@ static const char *got(size_t len)
 
 static struct fake_used_elem used;
 
-/* fake_run_until asks again after it was told yes. */
+/* fake_run_until asks once more after a true, so this takes only one element. */
 static bool is_used(void *ring)
 {
 	static struct fake_ring *had;
@@ -118,7 +118,7 @@ static bool is_used(void *ring)
 	return ring && had == ring;
 }
 
-/* Wait for the next used element of queue q. */
+/* Waits for the next used element of queue q. */
 static bool take(unsigned q)
 {
 	is_used(NULL);
@@ -164,7 +164,7 @@ static void output(void)
 	fake_ring_add(&d.ring[TX], part, 3, NULL, 0);
 	fake_driver_kick(&d, TX);
 	cr_assert_str_eq(got(6), "abcdef");
-	/* A chain with nothing to read is given back. */
+	/* The device returns a chain without readable bytes. */
 	cr_assert(take(TX));
 	fake_ring_add(&d.ring[TX], NULL, 0, part, 2);
 	fake_driver_kick(&d, TX);
@@ -181,7 +181,7 @@ static void input(void)
 {
 	struct fake_buf b = buf(0, 4), two[2] = { buf(100, 2), buf(200, 100) };
 
-	/* Typed before there is a driver, and before it has buffers. */
+	/* Keys typed before a driver starts, and before it gives buffers. */
 	cr_assert_eq(write(to_guest, "abcdefgh", 8), 8);
 	run_ms(5);
 	fake_driver_start(&d, 0, 2, 16);
@@ -198,7 +198,7 @@ static void input(void)
 	cr_assert_eq(used.len, 4);
 	cr_assert_arr_eq(host + 100, "ef", 2);
 	cr_assert_arr_eq(host + 200, "gh", 2);
-	/* Buffers first, then keys. */
+	/* First the buffers, then the keys. */
 	fake_ring_add(&d.ring[RX], NULL, 0, &b, 1);
 	fake_driver_kick(&d, RX);
 	cr_assert_eq(write(to_guest, "x", 1), 1);
@@ -274,14 +274,14 @@ static void reset_while_blocked(void)
 	fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
 	fake_driver_kick(&d, TX);
 	run_ms(10);
-	/* The old driver's memory is not touched any more; the new one starts afresh. */
+	/* The device leaves the old driver's memory alone; the new driver has empty queues. */
 	fake_driver_start(&d, 0, 2, 16);
 	while (read(from_guest, out.text, sizeof(out.text)) > 0)
 		run_ms(2);
 	send(0, "new");
 	cr_assert(take(TX));
 	got(3);
-	while (strcmp(out.text, "new")) /* after what the ring still had */
+	while (strcmp(out.text, "new")) /* after the old output in the ring */
 		got(3);
 }
 
@@ -292,7 +292,7 @@ Test(console, reset_while_blocked)
 
 static void config_space(void)
 {
-	/* Every width at every offset, as read and as (not) written. */
+	/* Reads and (ineffective) writes of every width at every offset. */
 	for (unsigned off = 0; off < 16; off++)
 		for (unsigned size = 1; size <= 4; size *= 2) {
 			if (off % size)
@@ -340,7 +340,7 @@ static void broken_rings(void)
 	run_ms(3);
 	cr_assert(fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET,
 		  "no room in a buffer for input");
-	/* And after all that it works. */
+	/* After all this the device works. */
 	fake_driver_start(&d, 0, 2, 16);
 	send(0, "fine");
 	cr_assert_str_eq(got(4), "fine");
@@ -358,7 +358,7 @@ Test(console, size)
 	int master, slave;
 	unsigned generation;
 
-	/* A terminal for output alone: stdin stays a pipe. */
+	/* A terminal for output only: stdin stays a pipe. */
 	begin(FAKE_PCI);
 	device_destroy(dev);
 	master = posix_openpt(O_RDWR | O_NOCTTY);

@@ -1,4 +1,4 @@
-/* cpio: the archive's bytes, its limits, and GNU cpio's opinion of it. */
+/* cpio: the archive's bytes, its limits, and whether GNU cpio accepts it. */
 #include "boot/cpio.h"
 
 #include <criterion/criterion.h>
@@ -36,7 +36,7 @@ static void stop(struct archive *a)
 	free(a->data);
 }
 
-/* Field n (0 = inode … 11 = name size, 12 = check) of the header at data. */
+/* Returns field n (0 = inode … 11 = name size, 12 = check) of the header at data. */
 static unsigned long field(const char *data, unsigned n)
 {
 	char digits[9] = { 0 };
@@ -168,7 +168,7 @@ Test(cpio, a_full_disk_is_an_error)
 	fclose(full);
 }
 
-/* GNU cpio lists and verifies what we wrote. */
+/* GNU cpio lists and verifies our archive. */
 Test(cpio, gnu_cpio_agrees)
 {
 	static const char want[] = "drwxr-xr-x dir\n"

@@ -11,7 +11,7 @@ struct leaf {
 	uint32_t v[6];
 };
 
-/* What KVM_GET_SUPPORTED_CPUID gives on an Intel server, in part: two threads a core. */
+/* Part of KVM_GET_SUPPORTED_CPUID on an Intel server with two threads per core. */
 static const struct leaf intel[] = {
 	{ { 0, 0, 0x1f, 0x756e6547, 0x6c65746e, 0x49656e69 } },
 	{ { 1, 0, 0x000606a6, 0x01200800, 0x77fafbbf, 0x1fcbfbff } },
@@ -36,7 +36,7 @@ static const struct leaf intel[] = {
 	{ { 0x80000008, 0, 0x3934, 0x200, 0, 0 } },
 };
 
-/* And on an AMD one. */
+/* The same on an AMD server. */
 static const struct leaf amd[] = {
 	{ { 0, 0, 0x10, 0x68747541, 0x444d4163, 0x69746e65 } },
 	{ { 1, 0, 0x00a20f10, 0x05100800, 0xfeda3203, 0x178bfbff } },
@@ -102,7 +102,7 @@ static void done(void)
 
 TestSuite(cpuid, .fini = done);
 
-/* ids: addressable APIC ids, in 8 bits; bits: of the APIC id below the package. */
+/* ids: number of addressable APIC ids, in 8 bits; bits: width of the APIC id below the package. */
 static const struct {
 	unsigned ncpus, ids, bits, cache_cores;
 } counts[] = {

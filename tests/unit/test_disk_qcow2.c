@@ -1,4 +1,4 @@
-/* disk_qcow2: many requests in flight, both engines, O_DIRECT; data, errors, close. */
+/* disk_qcow2: many requests in flight, both engines, O_DIRECT: data, errors, close. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@ struct ctx {
 	struct disk *disk;
 	unsigned inflight;
 	unsigned state;
-	bool worked; /* a worker had the last request of one() */
+	bool worked; /* a worker handled the last request of one() */
 	uint8_t *want;
 };
 
@@ -120,7 +120,7 @@ static void start(struct ctx *c, struct slot *slots, struct slot *s)
 	s->busy = true;
 	if (op == DISK_WRITE)
 		pattern(s->buf, len, c->state);
-	/* Pieces that are no multiples of anything. */
+	/* Pieces of odd lengths. */
 	s->iov[0] = (struct iovec){ s->buf, part };
 	s->iov[1] = (struct iovec){ s->buf + part, 3 };
 	s->iov[2] = (struct iovec){ s->buf + part + 3, len - part - 3 };
@@ -206,7 +206,7 @@ Test(disk_qcow2, many_in_flight)
 		must("rm -f q.qcow2; qemu-img create -q -f qcow2 %s q.qcow2 %u", t[i].create,
 		     DISK_BYTES);
 		hammer("q.qcow2", t[i].engine, t[i].direct, i + 1, 3000);
-		/* Again, on what is there now. */
+		/* Again, on the data written before. */
 		hammer("q.qcow2", t[i].engine, t[i].direct, i + 50, 600);
 	}
 }
@@ -266,7 +266,7 @@ Test(disk_qcow2, flushed_means_readable_by_others)
 	pattern(buf, sizeof(buf), 1);
 	cr_assert_eq(one(&c, DISK_WRITE, 64 * KIB, buf, sizeof(buf)), 0);
 	cr_assert_eq(one(&c, DISK_FLUSH, 0, NULL, 0), 0);
-	/* As a crash would leave it. */
+	/* The copy is what a crash would leave. */
 	must("cp q.qcow2 copy.qcow2");
 	cr_assert_eq(qemu_check("copy.qcow2"), 0);
 	s = must_open("copy.qcow2", STORE_AUTO, true);
@@ -296,7 +296,7 @@ Test(disk_qcow2, reading_changes_nothing)
 		disk_close(c.disk);
 		must("sha256sum -c sum");
 	}
-	/* The first write makes the bitmap invalid, and says so. */
+	/* The first write makes the bitmap invalid, and marks it so in the header. */
 	open_disk(&c, "q.qcow2", "auto", false, false);
 	cr_assert_eq(one(&c, DISK_WRITE, 0, got, sizeof(got)), 0);
 	disk_close(c.disk);
@@ -304,7 +304,7 @@ Test(disk_qcow2, reading_changes_nothing)
 	loop_destroy(c.loop);
 }
 
-/* Can one ask this file system for what its page cache has, and no more? */
+/* Returns true if this file system supports RWF_NOWAIT: reads only from its page cache. */
 static bool tells_what_is_cached(const char *path)
 {
 	uint8_t byte;
@@ -326,12 +326,12 @@ Test(disk_qcow2, metadata_in_the_page_cache_needs_no_worker)
 	if (!tells_what_is_cached("q.qcow2"))
 		cr_skip("this file system does not know preadv2's RWF_NOWAIT");
 	open_disk(&c, "q.qcow2", "auto", false, false);
-	/* 2 MiB for each table. */
+	/* Each L2 table maps 2 MiB. */
 	for (uint64_t at = 0; at < 32 * MIB; at += 2 * MIB) {
 		cr_assert_eq(one(&c, DISK_READ, at, buf, sizeof(buf)), 0);
 		cr_assert(!c.worked, "table at %lu", at);
 	}
-	/* The first change of all waits for the header. */
+	/* The very first write waits for a write of the header. */
 	cr_assert_eq(one(&c, DISK_WRITE, 0, buf, sizeof(buf)), 0);
 	cr_assert(c.worked);
 	cr_assert_eq(one(&c, DISK_WRITE, 4 * MIB, buf, sizeof(buf)), 0);

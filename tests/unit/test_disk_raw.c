@@ -21,7 +21,7 @@ struct ctx {
 	struct disk *disk;
 	unsigned done;
 	int result;
-	unsigned *pending; /* the loop stops when it is 0 */
+	unsigned *pending; /* the loop stops at 0 */
 	char dir[64];
 	char path[96];
 };
@@ -39,7 +39,7 @@ static void make_file(struct ctx *c, uint64_t bytes)
 {
 	int fd;
 
-	/* Not /tmp if it is a tmpfs: O_DIRECT and holes want a real file system. */
+	/* Not /tmp, which may be a tmpfs: O_DIRECT and holes need a real file system. */
 	snprintf(c->dir, sizeof(c->dir), "/var/tmp/bantam-test-XXXXXX");
 	cr_assert(mkdtemp(c->dir));
 	snprintf(c->path, sizeof(c->path), "%s/disk", c->dir);
@@ -168,7 +168,7 @@ static void check_ops(const char *engine, bool direct)
 	cr_assert_eq(io(&c, DISK_READ, 512, b, MIB), 0);
 	cr_assert_arr_eq(a, b, MIB);
 	cr_assert_eq(io(&c, DISK_FLUSH, 0, NULL, 0), 0);
-	/* Past the end of what is there. */
+	/* Past the end of the file. */
 	cr_assert_eq(io(&c, DISK_READ, 4 * MIB - 512, b, 1024), -EIO);
 
 	before = blocks(&c);
@@ -212,7 +212,7 @@ Test(disk_raw, ops_direct)
 		check_ops(engines[i], true);
 }
 
-/* Buffers and offsets that O_DIRECT refuses still work, and agree with the direct view. */
+/* Buffers and offsets that O_DIRECT refuses still work, and show the same data as direct reads. */
 Test(disk_raw, direct_misaligned)
 {
 	uint8_t *buf = aligned_alloc(4096, 65536), *ref = malloc(65536);
@@ -260,7 +260,7 @@ Test(disk_raw, vectors)
 	}
 }
 
-/* --- many at once, against a shadow ----------------------------------------------- */
+/* --- many requests at once, compared with a shadow copy ----------------------------- */
 
 #define QD 64
 #define SLOTS 256
@@ -383,7 +383,7 @@ Test(disk_raw, storm_direct, .timeout = 120)
 	check_storm("io_uring", true);
 }
 
-/* --- who may open ------------------------------------------------------------------ */
+/* --- locks ------------------------------------------------------------------------- */
 
 static int try_open(struct ctx *c, bool ro, char *text)
 {
@@ -453,7 +453,7 @@ Test(disk_raw, locks_of_qemu, .timeout = 60)
 	make_file(&c, MIB);
 	cr_assert(open_disk(&c, "auto", false, false, NULL) == 0);
 	cr_assert_neq(shell("qemu-io -f raw -c 'write 0 512' %s >/dev/null 2>&1", c.path), 0);
-	/* It only reads, and wants to know that nobody writes meanwhile. */
+	/* qemu-img only reads, and checks that no other process writes meanwhile. */
 	cr_assert_eq(shell("qemu-img convert -O raw %s /dev/null 2>&1 | "
 			   "grep -q 'shared \"write\" lock'",
 			   c.path),
@@ -517,7 +517,7 @@ Test(disk_raw, refusals)
 	clean(&c);
 }
 
-/* Nothing is started before the first request, and start is idempotent. */
+/* No thread or ring starts before the first request; start is idempotent. */
 Test(disk_raw, lazy)
 {
 	struct ctx c = { 0 };
@@ -531,9 +531,9 @@ Test(disk_raw, lazy)
 	clean(&c);
 }
 
-/* --- hosts that are different ------------------------------------------------------- */
+/* --- other kinds of hosts ------------------------------------------------------------ */
 
-/* Where io_uring is forbidden, auto uses threads, and io_uring says what to do. */
+/* If the host forbids io_uring, auto uses threads, and io_uring reports what to do. */
 static int without_uring(struct ctx *c)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);

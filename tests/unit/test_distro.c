@@ -1,4 +1,4 @@
-/* distro: names, versions and configuration as distributions have them, and worse. */
+/* distro: names, versions and configuration files of distributions, and damaged ones. */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -79,7 +79,7 @@ Test(distro, version_order)
 		}
 	}
 	cr_assert_eq(distro_compare_versions("6.01", "6.1"), 0);
-	/* Bytes above 127 are bytes like others. */
+	/* Bytes above 127 sort like other bytes. */
 	cr_assert_neq(distro_compare_versions("6.\xff", "6.a"), 0);
 }
 
@@ -181,7 +181,7 @@ Test(distro, split)
 	distro_split_options("", &o);
 	cr_assert_str_eq(o.rest, "");
 	cr_assert_eq(o.rw, -1);
-	/* Too long, in one word and in many. */
+	/* Too long, as one word and as many words. */
 	memset(longest, 'x', sizeof(longest) - 1);
 	distro_split_options(longest, &o);
 	cr_assert_str_eq(o.rest, "");

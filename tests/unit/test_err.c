@@ -1,4 +1,4 @@
-/* err: one clean line, whatever goes in. */
+/* err: any input gives one clean line. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <signal.h>

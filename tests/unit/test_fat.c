@@ -1,4 +1,4 @@
-/* fat: names, aliases, geometry, times, sources that misbehave; read back by fat_reader. */
+/* fat: names, aliases, geometry, times, sources that misbehave; fat_reader reads the result. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,7 @@ struct made {
 	int fd;
 	uint8_t *img;
 	uint64_t len;
-	uint64_t stored; /* bytes that are no hole */
+	uint64_t stored; /* bytes outside holes */
 	struct fat_seen seen;
 };
 
@@ -43,7 +43,7 @@ static void put(struct made *m, const char *name, const char *text)
 	cr_assert_eq(fat_add_data(m->fat, name, text, strlen(text), &m->err), 0);
 }
 
-/* Layout and bytes, without a look at them. */
+/* Makes the layout and the image, without reading the image. */
 static int finish(struct made *m)
 {
 	int rc = fat_layout(m->fat, &m->err);
@@ -54,7 +54,7 @@ static int finish(struct made *m)
 		rc = fat_write(m->fat, m->fd, "image", &m->err);
 	}
 	if (!rc) {
-		/* Before a look at it: a memory file's holes fill where they are mapped. */
+		/* Count blocks first: reads of a mapping fill the holes of a memory file. */
 		cr_assert_eq(fstat(m->fd, &st), 0);
 		m->stored = (uint64_t)st.st_blocks * 512;
 		m->len = (uint64_t)lseek(m->fd, 0, SEEK_END);
@@ -86,7 +86,7 @@ static char dir[64];
 
 static void make_dir(void)
 {
-	/* Not /tmp if it is a tmpfs: holes want a real file system. */
+	/* Not /tmp, which may be a tmpfs: holes need a real file system. */
 	strcpy(dir, "/var/tmp/bantam-fat-XXXXXX");
 	cr_assert(mkdtemp(dir));
 }
@@ -157,7 +157,7 @@ Test(fat, names_judged)
 	}
 }
 
-/* 255 units, not characters: those beyond the BMP count twice. */
+/* 255 UTF-16 units, not characters: a character beyond the BMP counts twice. */
 Test(fat, names_counted_in_units)
 {
 	char name[4 * 128 + 1] = "";
@@ -173,7 +173,7 @@ Test(fat, names_counted_in_units)
 	cr_expect_eq(fat_name_wide(name, wide, &why), 0);
 }
 
-/* A host's name has 255 bytes at most, so this length cannot come from a folder. */
+/* A host's file name has at most 255 bytes, so a folder cannot contain this name. */
 Test(fat, names_survive)
 {
 	static const char *const names[] = {
@@ -313,7 +313,7 @@ Test(fat, labels)
 	}
 }
 
-/* More names than the first few tails, and than one alias pattern has. */
+/* More names than the first few numeric tails, and than one alias pattern allows. */
 Test(fat, thousands_of_aliases)
 {
 	struct made m;
@@ -387,7 +387,7 @@ static void check_geometry(uint64_t bytes, uint64_t min_sectors, uint32_t root_e
 	cr_expect_eq(g.data_start, g.reserved + 2 * g.fat_sectors + g.root_entries / 16);
 	end = g.data_start + (uint64_t)g.clusters * g.cluster_sectors;
 	cr_expect(end <= g.sectors && end + g.cluster_sectors > g.sectors);
-	/* No FAT larger than its clusters need by more than the alignment's share. */
+	/* The FAT is larger than its clusters need by no more than the alignment. */
 	cr_expect_leq((uint64_t)(g.fat_sectors - 1) * 4096, (g.clusters + 2ull + 2 * 4096) * bits);
 }
 
@@ -511,7 +511,7 @@ static int add_dir(struct made *m, bool follow, int64_t latest_s)
 
 Test(fat_host, times)
 {
-	/* As section "Date and Time Formats" has them. */
+	/* From section "Date and Time Formats" of the specification. */
 	static const struct {
 		time_t mtime;
 		uint16_t date, time;
@@ -560,7 +560,7 @@ Test(fat_host, reproducible)
 	write_file("sub/x", "3", 2000000002);
 	cr_assert_eq(add_dir(&a, false, 1500000000), 0);
 	check(&a);
-	/* Another order, other times, another inode for each. */
+	/* The same files in another order, with other times and inodes. */
 	remove_dir();
 	make_dir();
 	mkdir(at("sub"), 0755);
@@ -571,7 +571,7 @@ Test(fat_host, reproducible)
 	check(&b);
 	cr_expect(a.len == b.len && !memcmp(a.img, b.img, a.len));
 	done(&b);
-	/* And the content counts. */
+	/* Other content gives other bytes. */
 	write_file("b", "3", 1900000002);
 	cr_assert_eq(add_dir(&b, false, 1500000000), 0);
 	check(&b);
@@ -600,7 +600,7 @@ Test(fat_host, holes_change_nothing)
 	cr_assert_eq(add_dir(&b, false, 1000000000), 0);
 	check(&b);
 	cr_expect(a.len == b.len && !memcmp(a.img, b.img, a.len));
-	/* And zeroes take no room in the image. */
+	/* Zeroes take no room in the image. */
 	cr_expect_lt(b.stored, 200000);
 	done(&a);
 	done(&b);
@@ -691,7 +691,7 @@ Test(fat_host, links_followed)
 	cr_expect(fat_seen_find(&m.seen, "link/f") && fat_seen_find(&m.seen, "real/f"));
 	cr_expect_eq(fat_seen_find(&m.seen, "flink")->size, 4);
 	done(&m);
-	/* Without an end. */
+	/* An endless path. */
 	cr_assert_eq(symlink("..", at("real/up")), 0);
 	cr_expect_eq(add_dir(&m, true, FAT_LAST_S), -ELOOP);
 	cr_expect(strstr(m.err.text, "real/up: this link leads"), "%s", m.err.text);
@@ -763,7 +763,7 @@ Test(fat_host, no_room)
 	cr_assert_eq(fat_layout(m.fat, &m.err), 0);
 	fd = open(at("out"), O_RDWR | O_CREAT, 0600);
 	signal(SIGXFSZ, SIG_IGN);
-	/* ftruncate is refused; in the middle, by a file that is large already. */
+	/* ftruncate beyond the limit fails. */
 	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
 	cr_expect_eq(fat_write(m.fat, fd, "out", &m.err), -EFBIG);
 	cr_expect_str_eq(m.err.text, "out: File too large");

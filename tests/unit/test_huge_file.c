@@ -1,6 +1,6 @@
 /*
- * huge_file: made by anybody, and refused without a trace. That mem's huge pages are there is
- * test_mem's.
+ * huge_file: any user can make one; a refused one leaves no trace. test_mem checks that mem really
+ * gets huge pages.
  */
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -29,13 +29,13 @@
 
 TestSuite(huge_file, .timeout = 60);
 
-/* What huge_file_create must leave alone. */
+/* The state of the process that huge_file_create must not change. */
 struct trace {
 	char fds[1024], user[64], mnt[64];
 	sigset_t mask;
 };
 
-/* dumpable 1: as after an exec; else /proc/self is root's. */
+/* With dumpable 1, as after an exec; else root owns /proc/self. */
 static bool become_ordinary(int dumpable)
 {
 	return !setresgid(NOBODY, NOBODY, NOBODY) && !setresuid(NOBODY, NOBODY, NOBODY) &&
@@ -89,7 +89,7 @@ static bool good(int fd)
 	       pwrite(fd, "x", 1, (1ll << 40) - 1) == 1;
 }
 
-/* Exit statuses of the processes that the tests fork; from ENO on: an errno less that. */
+/* Exit statuses of the processes that the tests fork; from ENO on: ENO plus an errno. */
 enum { FINE, NO_SETUP, LEFT_TRACE, BAD_FILE, ENO };
 
 static int made(void)
@@ -137,7 +137,7 @@ static bool become_root_of_a_namespace(int more)
 	       put("/proc/self/setgroups", "deny") && put("/proc/self/gid_map", gids);
 }
 
-/* Whether this host lets us is asked in a simpler way than huge_file's. */
+/* Checks, in a simpler way than huge_file does, whether this host allows namespaces. */
 static void need_namespaces(void)
 {
 	pid_t pid = fork();
@@ -156,7 +156,7 @@ Test(huge_file, as_who_we_are)
 	cr_expect_eq(made(), FINE);
 }
 
-/* made by an ordinary user, who is dumpable or not. */
+/* Runs made as an ordinary user, dumpable or not. */
 static int made_by_another(int dumpable)
 {
 	pid_t pid;
@@ -175,7 +175,7 @@ Test(huge_file, as_an_ordinary_user)
 	cr_expect_eq(made_by_another(1), FINE);
 }
 
-/* Who became an ordinary user just now, without an exec, cannot open its own uid_map. */
+/* A process that changed its user without an exec cannot open its own uid_map. */
 Test(huge_file, no_access_to_proc)
 {
 	cr_expect_eq(made_by_another(0), ENO + EACCES);
@@ -196,7 +196,7 @@ Test(huge_file, no_user_namespaces)
 	cr_expect_eq(status_of(pid), ENO + ENOSPC);
 }
 
-/* The host's word on shared memory: a file of ours in its place. */
+/* The host's policy for shared memory: mount our own file over it. */
 Test(huge_file, denied)
 {
 	static const char policy[] = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
@@ -231,7 +231,7 @@ Test(huge_file, denied)
 	}
 }
 
-/* A container's filter, or an old kernel: each step fails alone. */
+/* As with a container's filter or an old kernel, each step fails alone. */
 Test(huge_file, each_call_refused)
 {
 	static const struct {
@@ -241,7 +241,7 @@ Test(huge_file, each_call_refused)
 	} table[] = {
 		{ "clone", SCMP_SYS(clone), EPERM,
 		  SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_NEWUSER, CLONE_NEWUSER) },
-		/* Standard error is left to the sanitizers. */
+		/* The sanitizers need standard error. */
 		{ "maps", SCMP_SYS(write), EPERM, SCMP_A0(SCMP_CMP_GT, STDERR_FILENO) },
 		{ "fsopen", SCMP_SYS(fsopen), ENOSYS, SCMP_A0(SCMP_CMP_NE, 0) },
 		{ "size", SCMP_SYS(fsconfig), ENOMEM, SCMP_A1(SCMP_CMP_EQ, FSCONFIG_SET_STRING) },
@@ -258,7 +258,7 @@ Test(huge_file, each_call_refused)
 		if (!pid) {
 			scmp_filter_ctx ctx;
 
-			/* Root does without the first two. */
+			/* Root skips the first two steps. */
 			if (!geteuid() && !become_ordinary(1))
 				_exit(NO_SETUP);
 			ctx = seccomp_init(SCMP_ACT_ALLOW);
@@ -273,7 +273,7 @@ Test(huge_file, each_call_refused)
 	}
 }
 
-/* Each step finds no room for one more descriptor, until there is enough. */
+/* Each step in turn fails for lack of a descriptor, until there are enough. */
 Test(huge_file, few_descriptors)
 {
 	int last = -1;

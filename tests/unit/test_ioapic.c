@@ -1,4 +1,4 @@
-/* ioapic: lines become messages, EOIs fire again, and no register access does harm. */
+/* ioapic: lines become messages, an EOI fires a held line again, no register access does harm. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>
@@ -110,7 +110,7 @@ Test(ioapic, message_of_an_entry)
 		{ 0x00 | 4 << 8, 0, 0xfee00000, 0x4400 },
 		{ 0x00 | 7 << 8, 0, 0xfee00000, 0x4700 },
 		{ 0x50 | LEVEL, 1, 0xfee01000, 0xc050 },
-		{ 0x50 | LEVEL | 1 << 13, 1, 0xfee01000, 0xc050 }, /* polarity is not ours */
+		{ 0x50 | LEVEL | 1 << 13, 1, 0xfee01000, 0xc050 }, /* the model ignores polarity */
 		{ 0xfffe0000 | 0x30, 0, 0xfee00000, 0x4030 },	   /* reserved bits */
 	};
 
@@ -140,7 +140,7 @@ Test(ioapic, edge)
 	ioapic_set_line(&io, 4, 0, true);
 	cr_expect_eq(seen.messages, 2);
 	cr_expect_eq(seen.watches, 0, "an edge pin needs no route");
-	/* An edge while masked is lost, as on the real part. */
+	/* An edge while masked is lost, as in hardware. */
 	ioapic_set_line(&io, 4, 0, false);
 	set_pin(4, 0x34 | MASKED, 0);
 	ioapic_set_line(&io, 4, 0, true);
@@ -234,7 +234,7 @@ Test(ioapic, shared_line)
 	ioapic_set_line(&io, 18, 0, false);
 	ioapic_eoi(&io, 0x52);
 	cr_expect_eq(seen.messages, 2, "the other holder still drives it");
-	ioapic_set_line(&io, 18, 0, false); /* not held: nothing */
+	ioapic_set_line(&io, 18, 0, false); /* not held: no message */
 	ioapic_set_line(&io, 18, 31, false);
 	ioapic_eoi(&io, 0x52);
 	cr_expect_eq(seen.messages, 2);
@@ -269,7 +269,7 @@ Test(ioapic, read_only_bits)
 	cr_expect_eq(low_of(18), 0x52 | LEVEL | MASKED);
 	set_pin(18, 0x52 | LEVEL, 0);
 	ioapic_set_line(&io, 18, 0, true);
-	set_pin(18, 0x52 | LEVEL, 0); /* cannot be cleared by hand */
+	set_pin(18, 0x52 | LEVEL, 0); /* a write cannot clear it */
 	cr_expect_eq(low_of(18), 0x52 | LEVEL | REMOTE_IRR);
 }
 
@@ -283,7 +283,7 @@ Test(ioapic, out_of_range)
 		cr_expect_eq(io.line[i], 0);
 }
 
-/* Every register through every width at every offset, with ones, zeros and noise. */
+/* Every register with every width at every offset: ones, zeros and random values. */
 Test(ioapic, hostile_registers)
 {
 	static const uint64_t vals[] = { 0, ~0ull, 0x8000, 0x123456789abcdef0ull };
@@ -330,7 +330,7 @@ Test(ioapic, lines_from_many_threads)
 		ioapic_eoi(&io, 0x70);
 	for (int i = 0; i < 3; i++)
 		pthread_join(t[i], NULL);
-	/* The last level of each holder is high. */
+	/* Each holder's last level is high. */
 	cr_expect_eq(io.line[21], 7);
 	ioapic_eoi(&io, 0x70);
 	cr_expect_eq(low_of(21), 0x70 | LEVEL | REMOTE_IRR);

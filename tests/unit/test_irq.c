@@ -1,4 +1,4 @@
-/* irq: routes and irqfds of a real, guestless VM; skipped where there is no KVM. */
+/* irq: routes and irqfds of a real VM without a guest; skipped on a host without KVM. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -44,7 +44,7 @@ static bool is_open(int fd)
 	return fcntl(fd, F_GETFD) != -1;
 }
 
-/* A vCPU that never runs; its local APIC, enabled, shows what was delivered. */
+/* Makes a vCPU that never runs. Its enabled local APIC shows which interrupts arrived. */
 static int make_vcpu(void)
 {
 	struct kvm_lapic_state lapic;
@@ -69,7 +69,7 @@ static bool pending(int vcpu, uint8_t vector)
 	return irr >> vector % 32 & 1;
 }
 
-/* An irqfd may take a moment. */
+/* Waits, because an irqfd may take a moment. */
 static bool arrives(int vcpu, uint8_t vector)
 {
 	for (int i = 0; i < 1000; i++) {
@@ -99,7 +99,7 @@ Test(irq, a_write_delivers_the_message)
 	cr_expect_not(pending(vcpu, 0x41));
 	signal_fd(fd);
 	cr_expect(arrives(vcpu, 0x41));
-	/* Updated: the next write is the new message. */
+	/* After the update, the next write sends the new message. */
 	cr_expect_eq(irq_msi_update(&irq, id, LAPIC, 0x62), 0);
 	cr_expect_eq(irq_msi_update(&irq, id, LAPIC, 0x62), 0);
 	cr_expect_not(pending(vcpu, 0x62));
@@ -185,7 +185,7 @@ Test(irq, hostile_messages)
 	cr_expect(arrives(vcpu, 0x41), "another device's interrupt still works");
 }
 
-/* With 32-bit APIC ids KVM refuses some addresses, and then the whole table. */
+/* With 32-bit APIC ids KVM refuses some addresses, and with them the whole table. */
 Test(irq, a_refused_message_spoils_nothing)
 {
 	struct kvm_enable_cap cap = { .cap = KVM_CAP_X2APIC_API,
@@ -216,7 +216,7 @@ Test(irq, the_table_has_an_end)
 
 	NEED_KVM();
 	cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &id, &fd), 0);
-	/* Filled by hand: KVM takes milliseconds for each change of a table so long. */
+	/* Fill the table directly: KVM takes milliseconds for each change of a table this long. */
 	while (irq.nroutes < 2048) {
 		for (unsigned i = KVM_IOAPIC_PINS; i < irq.nroutes; i++)
 			if (!irq.route[i].used)

@@ -1,4 +1,4 @@
-/* keys: what is accepted, and every refusal's exact words. */
+/* keys: accepted values, and the exact text of every refusal. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -50,7 +50,7 @@ Test(keys, defaults_and_values)
 	cr_expect_eq(keys_num(&kv, BYTES), 3ull << 29);
 	cr_expect_eq(keys_num(&kv, CACHE), 2);
 	keys_clear(&kv);
-	keys_clear(&kv); /* twice is harmless */
+	keys_clear(&kv); /* a second call does no harm */
 }
 
 Test(keys, accepts)
@@ -215,7 +215,7 @@ Test(keys, long_text_is_cut_and_kept_whole)
 	free(text);
 }
 
-/* The tables that ship: names are unique, defaults and choices parse, helps are there. */
+/* In the real tables, names are unique, defaults and choices parse, and help texts exist. */
 Test(keys, shipped_tables_are_sound)
 {
 	for (size_t t = 0; device_types[t]; t++) {

@@ -1,4 +1,4 @@
-/* log: levels, one clean line each, and the limit on what a guest can cause. */
+/* log: levels, one clean line per message, and the rate limit on messages that a guest causes. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -25,7 +25,7 @@ static void teardown(void)
 
 TestSuite(log, .init = setup, .fini = teardown, .timeout = 30);
 
-/* What was written to stderr since the last call. */
+/* Returns the output on stderr since the last call. */
 static const char *said(void)
 {
 	static char buf[65536];
@@ -61,7 +61,7 @@ Test(log, raw_terminal)
 	cr_expect_str_eq(said(), "bantam: a\n");
 }
 
-/* A guest's text cannot drive the terminal or fake a line. */
+/* A guest's text cannot control the terminal or forge a line. */
 Test(log, control_characters)
 {
 	log_put(LOG_WARN, "%s",
@@ -99,7 +99,7 @@ Test(log, limit_of_a_site)
 
 	for (int i = 0; i < 1000; i++)
 		spoke += (unsigned)log_limit_ok(&limit);
-	/* The second may turn over in between. */
+	/* A new second may begin in between. */
 	cr_expect(spoke == 5 || spoke == 10, "%u", spoke);
 	limit.window_ns -= 1500000000;
 	cr_expect(log_limit_ok(&limit), "a new second, a new line");
@@ -134,7 +134,7 @@ Test(log, guest_cannot_flood_from_many_vcpus)
 		pthread_join(t[i], NULL);
 	text = said();
 	cr_expect(lines(text) >= 5 && lines(text) <= 13, "%s", text);
-	/* Sites do not share their limit. */
+	/* Each call site has its own limit. */
 	log_guest("another");
 	cr_expect_str_eq(said(), "bantam: another\n");
 }

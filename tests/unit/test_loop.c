@@ -1,4 +1,4 @@
-/* loop: fds, events, timers, posts, and changing them from inside callbacks. */
+/* loop: fds, events, timers, posts, and changes of them inside callbacks. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 static struct loop *loop;
 static struct loop_watch *deadline;
 
-/* No test waits for ever. */
+/* Ends a test that waits too long. */
 static void on_deadline(void *opaque)
 {
 	cr_expect(false, "the loop was stopped by the deadline");
@@ -47,7 +47,7 @@ static void stop(void *opaque)
 	loop_stop(loop);
 }
 
-/* Run all that is ready now, and what follows within a few milliseconds. */
+/* Runs all callbacks that are ready now or within ns. */
 static void settle(uint64_t ns)
 {
 	struct loop_watch *timer;
@@ -146,7 +146,7 @@ static struct timespec cpu_now(void)
 	return ts;
 }
 
-/* The other end hangs up while the watch is muted, or before it is made. */
+/* The other end hangs up while the watch is muted, or before the watch exists. */
 Test(loop, a_muted_watch_hears_no_hang_up)
 {
 	struct seen s = { 0 };
@@ -162,7 +162,7 @@ Test(loop, a_muted_watch_hears_no_hang_up)
 	loop_unwatch(s.watch);
 	loop_destroy(loop);
 
-	/* Born muted on a dead peer; then unmuted, it hears it, and mutes itself again. */
+	/* Made muted on a dead peer: unmuted, it reports the hang-up, and mutes itself again. */
 	setup();
 	cr_assert_eq(loop_watch_fd(loop, sv[0], 0, hear_and_mute, &s, &s.watch), 0);
 	cr_assert_eq(loop_watch_timer(loop, unmute, &s, &later), 0);
@@ -188,7 +188,7 @@ static void mute_other(void *opaque, uint32_t events)
 	loop_watch_events(s->watch, 0);
 }
 
-/* Both are ready in one batch; the first to run mutes or unwatches the other. */
+/* Both watches are ready in one batch; the first to run mutes or removes the other. */
 Test(loop, muting_takes_effect_within_the_batch)
 {
 	struct seen s[2] = { { 0 } };
@@ -213,7 +213,7 @@ static void unwatch_both(void *opaque, uint32_t events)
 	count_fd(opaque, events);
 	loop_unwatch(s->other);
 	loop_unwatch(s->watch);
-	loop_unwatch(s->watch); /* twice, still inside the round */
+	loop_unwatch(s->watch); /* a second time, in the same round */
 }
 
 Test(loop, unwatch_inside_a_callback)
@@ -252,7 +252,7 @@ Test(loop, event_counts_writes_as_one_and_closes_its_fd)
 	cr_assert_eq(write(fd, &one, 8), 8);
 	settle(10 * MS);
 	cr_expect_eq(s.calls, 1);
-	/* Muted, then watched again: what came meanwhile is one call, not a busy loop. */
+	/* Muted, then watched again: the events meanwhile cause one call, not a busy loop. */
 	loop_watch_events(s.watch, 0);
 	cr_assert_eq(write(fd, &one, 8), 8);
 	settle(10 * MS);
@@ -462,7 +462,7 @@ Test(loop, a_signal_does_not_end_the_loop)
 
 struct polled {
 	struct loop_poller poller;
-	unsigned polls, idles, work; /* work: polls that say true */
+	unsigned polls, idles, work; /* work: number of polls that return true */
 	bool armed_first, armed_later;
 };
 
@@ -483,7 +483,7 @@ static void poll_idle(void *opaque)
 	loop_stop(loop);
 }
 
-/* The first wait says nothing; after a short one polling is worth a trial. */
+/* The loop learns nothing from the first wait; after a short wait it tries polling. */
 static void arm_twice(void *opaque)
 {
 	struct polled *p = opaque;
@@ -516,7 +516,7 @@ Test(loop, polls_after_a_short_wait_until_idle)
 	cr_assert_eq(p.work, 0);
 	cr_assert_eq(p.idles, 1);
 	cr_assert_not(p.poller.armed);
-	/* That was a failure: not again at once. */
+	/* The polling failed, so the loop does not try again at once. */
 	cr_assert_not(loop_poll_arm(loop, &p.poller));
 }
 
@@ -526,7 +526,7 @@ static void stop_now(void *opaque)
 	loop_stop(loop);
 }
 
-/* A poller that always has work does not keep the loop to itself. */
+/* A poller that always has work does not starve the loop's other callbacks. */
 Test(loop, polling_leaves_time_for_others)
 {
 	struct loop_watch *timer;

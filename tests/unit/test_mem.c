@@ -1,4 +1,4 @@
-/* mem: regions, slices and their edges. */
+/* mem: regions, slices and their boundaries. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -160,7 +160,7 @@ Test(mem, copies)
 	cr_expect(mem_write(&mem, gpa(0x2ff8), "12345678", 8));
 	cr_expect(mem_read(&mem, gpa(0x2ff8), buf, 8));
 	cr_expect_arr_eq(buf, "12345678", 8);
-	/* Nothing is copied when a byte lies elsewhere. */
+	/* Nothing is copied if any byte is outside. */
 	memset(buf, 'z', sizeof(buf));
 	cr_expect_not(mem_read(&mem, gpa(0x2ff8), buf, 9));
 	cr_expect_eq(buf[0], 'z');
@@ -190,7 +190,7 @@ Test(mem, discard)
 	cr_expect(mem_discard(&mem, gpa(8193), 8192 + 4095));
 	cr_expect(p[8192] == 1 && p[12288] == 0 && p[16384] == 0);
 	cr_expect(mem_discard(&mem, gpa(HIGH + 4 * MIB - 4096), 4096));
-	/* Outside, across, beyond, empty, not ours. */
+	/* Outside, across a boundary, beyond the end, empty, memory of another owner. */
 	cr_expect_not(mem_discard(&mem, gpa(4 * MIB), 4096));
 	cr_expect_not(mem_discard(&mem, gpa(4 * MIB - 4096), 8192));
 	cr_expect_not(mem_discard(&mem, gpa(HIGH), ~0ull));
@@ -201,7 +201,7 @@ Test(mem, discard)
 	cr_expect_not(mem_discard(&mem, gpa(HIGH * 2), 4096));
 	cr_expect_eq(own[0], 1);
 	mem_destroy(&mem);
-	/* A file's pages go, too. */
+	/* The host gets the pages of a file back, too. */
 	cr_assert_eq(mem_create_shared(&mem, 8 * MIB, 8 * MIB, HIGH, &err), 0, "%s", err.text);
 	p = mem_slice(&mem, gpa(0), 8 * MIB);
 	memset(p, 1, 8 * MIB);
@@ -213,7 +213,7 @@ Test(mem, discard)
 	mem_destroy(&mem);
 }
 
-/* A daemon that shares the memory cannot take it away from under us, but may read, write and map it. */
+/* A daemon that shares the memory can read, write and map it, but cannot resize it. */
 Test(mem, shared_keeps_its_size)
 {
 	struct mem mem;
@@ -226,7 +226,7 @@ Test(mem, shared_keeps_its_size)
 	cr_expect_eq(ftruncate(fd, 4096), -1);
 	cr_expect_eq(errno, EPERM);
 	cr_expect_eq(ftruncate(fd, 16 * MIB), -1);
-	/* Nor make it useless by a seal of its own: a balloon needs holes. */
+	/* The daemon cannot add a seal that forbids holes, which the balloon needs. */
 	cr_expect_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
 	cr_expect_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), -1);
 	p = mmap(NULL, 8 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -248,7 +248,7 @@ static void need_huge_shared(struct mem *mem, uint64_t total_bytes, uint64_t hol
 		cr_skip_test("no huge files here: %s", strerror(-rc));
 }
 
-/* How much of [from, from + len) is mapped by huge pages, of shared or of private memory. */
+/* Returns how many bytes of [from, from + len) are in huge pages, shared or private. */
 static uint64_t huge_bytes(const void *from, uint64_t len_bytes)
 {
 	uintptr_t begin = (uintptr_t)from, end = begin + len_bytes;
@@ -270,7 +270,7 @@ static uint64_t huge_bytes(const void *from, uint64_t len_bytes)
 
 #define HUGE_TEST_BYTES (32 * MIB)
 
-/* As many as private memory has; and there, too, none in the first 2 MiB. */
+/* Shared memory gets huge pages if private memory does, but none in the first 2 MiB. */
 Test(mem, huge_shared_has_huge_pages)
 {
 	uint64_t private_bytes, shared_bytes;
@@ -309,7 +309,7 @@ Test(mem, huge_shared_is_shared)
 	munmap(p, 8 * MIB);
 	mem_destroy(&mem);
 	cr_expect_eq(mem.fd, 0);
-	/* What cannot be mapped leaves nothing. */
+	/* A failed mapping leaves nothing behind. */
 	cr_expect_lt(mem_create_huge_shared(&mem, 1ull << 52, HOLE, HIGH), 0);
 	cr_expect_null(mem.map);
 }
@@ -322,7 +322,7 @@ static int64_t blocks(const struct mem *mem)
 	return st.st_blocks;
 }
 
-/* One page out of a huge one goes back to the host, too. */
+/* The host gets back even one small page of a huge page. */
 Test(mem, huge_shared_discard)
 {
 	static const uint64_t page = 9 * MIB + 4096;

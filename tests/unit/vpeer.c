@@ -135,7 +135,7 @@ bool vpeer_used(void *arg)
 	return *(bool *)arg = true;
 }
 
-/* The next packet for the guest; its buffer is given back, but not kicked for. */
+/* Takes the next packet for the guest; returns its buffer to the ring without a kick. */
 bool vpeer_take(void)
 {
 	bool have = false;
@@ -167,7 +167,7 @@ struct vsock_hdr vpeer_make(unsigned op, uint32_t guest_port, uint32_t host_port
 				   .fwd_cnt = vp.fwd };
 }
 
-/* hdr and have bytes of data, in two descriptors. */
+/* Sends hdr and have bytes of data, in two descriptors. */
 void vpeer_send_raw(const struct vsock_hdr *hdr, const void *data, uint32_t have)
 {
 	struct fake_buf b[2] = { { vp.tx_at.v, sizeof(*hdr) }, { vp.tx_at.v + 64, have } };
@@ -208,7 +208,7 @@ void vpeer_expect(unsigned op, uint32_t guest_port, uint32_t host_port)
 	cr_assert_eq(vp.got.dst_port, guest_port);
 }
 
-/* The guest connects to a server of the host; returns the server's end. */
+/* The guest connects to a server of the host. Returns the server's end. */
 int vpeer_open_out(int server, uint32_t guest_port, uint32_t host_port)
 {
 	int fd;
@@ -246,7 +246,7 @@ static bool is_reset(void *arg)
 	return was_reset;
 }
 
-/* As a vCPU does it: the loop runs meanwhile. */
+/* Resets as a vCPU does, while the loop runs. */
 void vpeer_reset(void)
 {
 	pthread_t thread;
