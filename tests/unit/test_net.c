@@ -1,6 +1,6 @@
 /*
- * test_net: virtio-net over a seqpacket socketpair whose other end the test holds:
- * frames both ways in every split, mergeable buffers, back-pressure, the control queue,
+ * test_net: virtio-net over a seqpacket socketpair; the test holds the other end:
+ * frames in both directions in every split, mergeable buffers, back-pressure, the control queue,
  * link state, rate limits, broken rings.
  */
 #include <criterion/criterion.h>
@@ -27,7 +27,7 @@
 static struct fake_env f;
 static struct fake_driver d;
 static struct device *dev;
-static int wire = -1; /* our end of the cable */
+static int wire = -1; /* the test's end of the cable */
 static gpa_t page;    /* 512 KiB of guest memory for buffers */
 static uint8_t *host;
 static unsigned ctrl = CTRL;
@@ -81,7 +81,7 @@ static void fill(uint8_t *to, unsigned len, unsigned seed)
 		to[i] = (uint8_t)(i * 7 + i / 251 + seed);
 }
 
-/* Make one buffer available for receiving. */
+/* Makes one receive buffer available. */
 static void post(unsigned at, unsigned len)
 {
 	struct fake_buf b = buf(at, len);
@@ -183,7 +183,7 @@ Test(net, a_full_backend_holds_the_guest_back)
 		fill(host + i * 2000 + HDR, 1500, i);
 		fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
 	}
-	/* Shrink the socket's buffer: it takes a few frames only. */
+	/* Shrink the socket's buffer, so that it holds only a few frames. */
 	for (unsigned p = 0; p < 1; p++) {
 		int bytes = 1;
 
@@ -292,7 +292,7 @@ Test(net, waits_for_buffers)
 
 	begin(",mtu=9000");
 	fake_driver_start(&d, BIT(NET_F_MRG_RXBUF) | F_RING_EVENT, 3, QSIZE);
-	/* None at all. */
+	/* No buffer at all. */
 	for (unsigned i = 0; i < 10; i++)
 		send_frame(100 + i, i);
 	fake_run(&f);
@@ -303,7 +303,7 @@ Test(net, waits_for_buffers)
 		cr_assert(fake_ring_take(&d.ring[RX], &e), "%u", i);
 		cr_assert_eq(e.len, HDR + 100 + i);
 	}
-	/* The first part of a frame arrives, the rest has no room yet. */
+	/* The first part of a frame arrives; the rest has no buffer yet. */
 	post(0, 2048);
 	post(2048, 2048);
 	fake_driver_kick(&d, RX);
@@ -413,7 +413,7 @@ Test(net, stream_framing_both_ways)
 	fake_run(&f);
 	cr_expect(fake_ring_take(&d.ring[RX], &e) && fake_ring_take(&d.ring[RX], &e));
 	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), NET_S_LINK_UP);
-	/* A length that no frame has: the link goes down. */
+	/* An impossible frame length: the link goes down. */
 	send(wire, "\xff\xff\xff\xff", 4, 0);
 	post(0, 2048);
 	fake_driver_kick(&d, RX);
@@ -438,7 +438,7 @@ Test(net, stream_keeps_frames_whole_when_it_is_full)
 	}
 	fake_driver_kick(&d, TX);
 	for (unsigned rounds = 0; have < sizeof(got) && rounds < 5000; rounds++) {
-		/* Odd amounts, so that frames are cut everywhere. */
+		/* Read odd amounts, which cut frames everywhere. */
 		rc = recv(wire, got + have, sizeof(got) - have < 777 ? sizeof(got) - have : 777, 0);
 		have += rc > 0 ? (size_t)rc : 0;
 		fake_run(&f);
@@ -490,7 +490,7 @@ Test(net, control_commands)
 		{ { 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 9, 1, 0, 0, 0 }, 16, 1 },
 		{ { 1, 0, 255, 255, 255, 255, 1, 2, 3, 4, 5, 6 }, 12, 1 },
 		{ { 1, 0, 0, 0, 0, 0, 255, 255, 255, 255 }, 10, 1 },
-		{ { 1, 0, 0xab, 0xaa, 0xaa, 0x2a, 0, 0, 0, 0 }, 10, 1 }, /* times 6 wraps */
+		{ { 1, 0, 0xab, 0xaa, 0xaa, 0x2a, 0, 0, 0, 0 }, 10, 1 }, /* times 6 overflows */
 		{ { 1, 1, 2, 3, 4, 5, 6, 7 }, 8, 0 },
 		{ { 1, 1, 2, 3, 4, 5, 6 }, 7, 1 },
 		{ { 1, 2, 0 }, 3, 1 },
@@ -510,7 +510,7 @@ Test(net, control_commands)
 		cr_expect_eq(ack, table[i].ack, "row %zu: %d", i, ack);
 	}
 	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC, 4), 0x05040302);
-	/* Without the features, nothing is understood. */
+	/* Without the features the device accepts no command. */
 	fake_driver_start(&d, BIT(NET_F_CTRL_VQ), 3, QSIZE);
 	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC, 4), 0x00000002);
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
@@ -530,7 +530,7 @@ Test(net, control_without_room_for_an_answer_breaks_it)
 	end();
 }
 
-/* A turn runs a few commands only; all are run in the end, each once. */
+/* One turn of the loop runs only a few commands; in the end each command has run once. */
 Test(net, many_commands)
 {
 	struct virtio_net *nic;
@@ -568,7 +568,7 @@ Test(net, many_commands)
 #define MQ_CTRL 4
 #define MQ_FEATURES (BIT(NET_F_MQ) | BIT(NET_F_CTRL_VQ) | BIT(NET_F_MRG_RXBUF))
 
-/* Two pairs with vnet headers; what is behind them. */
+/* Makes a card with two pairs and vnet headers. Returns its back end. */
 static struct fake_net *begin_pairs(uint64_t features)
 {
 	struct fake_net *fake;
@@ -588,7 +588,7 @@ static struct fake_net *begin_pairs(uint64_t features)
 	return fake;
 }
 
-/* A frame comes in on this pair's wire, whether or not anybody looks. */
+/* Sends a frame to the card on this pair's wire. */
 static void pair_send(struct fake_net *fake, unsigned pair, unsigned seed)
 {
 	uint8_t frame[HDR + 100] = { 0 };
@@ -597,7 +597,7 @@ static void pair_send(struct fake_net *fake, unsigned pair, unsigned seed)
 	cr_assert_eq(send(fake->wire[pair], frame, sizeof(frame), 0), (ssize_t)sizeof(frame));
 }
 
-/* The next frame that the guest has from this pair is pair_send's; buffers are from at on, in order. */
+/* Returns true if the pair's next received frame is pair_send's, in the buffer at offset at. */
 static bool pair_received(unsigned pair, unsigned at, unsigned seed)
 {
 	struct fake_used_elem e;
@@ -618,7 +618,7 @@ Test(net, pairs)
 
 	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAX_PAIRS, 2), 2);
 	cr_expect_eq(fake->queues, 1);
-	/* All buffers are there before the command, and frames wait on both wires. */
+	/* All buffers are available before the command, and frames wait on both wires. */
 	for (unsigned pair = 0; pair < 2; pair++) {
 		for (unsigned i = 0; i < 8; i++) {
 			b = buf(pair * 0x8000 + i * 2048, 2048);
@@ -663,7 +663,7 @@ Test(net, pairs)
 	end();
 }
 
-/* With vnet headers the backend writes what the driver reads, and reads what it wrote. */
+/* With vnet headers the driver reads the back end's header, and the back end the driver's. */
 Test(net, vnet_headers)
 {
 	uint8_t offloads[] = { 5, 0, 1 << NET_F_GUEST_CSUM, 0, 0, 0, 0, 0, 0, 0 };
@@ -689,11 +689,11 @@ Test(net, vnet_headers)
 	fake_driver_kick(&d, TX);
 	cr_expect_eq(recv(fake->wire[0], got, sizeof(got), 0), (ssize_t)sizeof(got));
 	cr_expect(!memcmp(got, frame, sizeof(frame)));
-	/* MQ was offered and not taken: queue 2 is the control queue. */
+	/* MQ is offered but not accepted: queue 2 is the control queue. */
 	end();
 }
 
-/* Does a frame to this address arrive? */
+/* Returns true if the guest receives a frame to this address. */
 static bool hears(const uint8_t *dst)
 {
 	struct fake_used_elem e;
@@ -747,7 +747,7 @@ Test(net, receive_filter)
 	fake_driver_kick(&d, RX);
 	cr_assert_eq(command(set, sizeof(set)), 0);
 	cr_expect(hears(us) && hears(other) && hears(multi) && hears(all));
-	/* More than the table holds: all of that kind. */
+	/* With more addresses than the table holds, the card accepts all of that kind. */
 	cr_assert_eq(command(many, sizeof(many)), 0);
 	cr_expect(hears(us) && hears(other) && !hears(multi) && hears(all));
 	end();
@@ -784,7 +784,7 @@ Test(net, link_down_and_up)
 	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), NET_S_LINK_UP);
 	fake_run(&f);
 	cr_expect(fake_ring_take(&d.ring[RX], &e));
-	/* The peer goes away for good. */
+	/* The peer closes the connection. */
 	close(wire);
 	wire = dup(0);
 	fake_run(&f);
@@ -867,7 +867,7 @@ Test(net, broken_rings)
 		{ TX, { ~0ull - 10, 100 }, false },
 		{ TX, { 0, 0 }, false },
 		{ RX, { 0, 11 }, true },
-		{ RX, { 0, 100 }, false }, /* nothing to write to */
+		{ RX, { 0, 100 }, false }, /* not writable */
 		{ CTRL, { 0xdead000000ull, 100 }, false },
 	};
 
@@ -884,7 +884,7 @@ Test(net, broken_rings)
 		cr_expect(needs_reset(), "row %zu", i);
 		send_frame(60, 0);
 		fake_run(&f);
-		/* And a reset makes it work again. */
+		/* After a reset it works again. */
 		fake_driver_start(&d, 0, 3, QSIZE);
 		fake_ring_add(&d.ring[TX], &good, 1, NULL, 0);
 		fake_driver_kick(&d, TX);
@@ -910,7 +910,7 @@ Test(net, a_chain_of_too_many_pieces_is_swallowed)
 	fake_ring_offer(&d.ring[TX], 0);
 	fake_driver_kick(&d, TX);
 	cr_expect(fake_ring_take(&d.ring[TX], &e));
-	/* The same to receive into: as much of it as can be used, is. */
+	/* The same chain to receive into: the card uses as much of it as it can. */
 	for (unsigned i = 0; i < 1024; i++)
 		table[i].flags |= FAKE_F_WRITE;
 	d.ring[RX].desc[0] = (struct fake_desc){ at.v, 1024 * 16, FAKE_F_INDIRECT, 0 };
@@ -985,7 +985,7 @@ Test(net, refusals)
 	fake_env_destroy(&f);
 }
 
-/* What the card says of itself with each way to configure it. */
+/* The configuration space for each way to configure the card. */
 Test(net, configuration_space)
 {
 	begin(",mtu=9000");
@@ -997,7 +997,7 @@ Test(net, configuration_space)
 	cr_expect(!(fake_driver_offered(&d) &
 		    (BIT(NET_F_CSUM) | BIT(NET_F_HOST_TSO4) | BIT(NET_F_MQ))),
 		  "a socket takes no offloads");
-	/* It is the device's to write. */
+	/* The driver cannot write it. */
 	fake_driver_set_config(&d, NET_CONFIG_MAC, 4, 0xffffffff);
 	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC, 4), 0x00000002);
 	end();

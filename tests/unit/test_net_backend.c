@@ -1,6 +1,6 @@
 /*
- * test_net_backend: what lies behind a network card: port forwards as text, streams that
- * are lost and found, taps where they can be made. test_net_user has the user network.
+ * test_net_backend: the back ends of a network card: the text of port forwards, streams that
+ * break and reconnect, taps (if the host allows them). test_net_user tests the user network.
  */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -117,7 +117,7 @@ Test(net_backend, a_stream_is_found_again)
 	peer = accept(listener, NULL, NULL);
 	cr_assert_eq(net->ops->send(net, 0, &frame, 1), 1);
 	cr_assert_eq(read(peer, buf, sizeof(buf)), 68);
-	/* Nobody listens for a while. */
+	/* For a while there is no listener. */
 	close(peer);
 	close(listener);
 	cr_assert(until(&downs, 1));
@@ -129,7 +129,7 @@ Test(net_backend, a_stream_is_found_again)
 	peer = accept(listener, NULL, NULL);
 	cr_assert_eq(net->ops->send(net, 0, &frame, 1), 1);
 	cr_assert_eq(read(peer, buf, sizeof(buf)), 68);
-	/* Out of step: closed, and tried again. */
+	/* An invalid length: the back end closes the stream, and connects again. */
 	net_want(net, 0, true, false);
 	cr_assert_eq(write(peer, "\x7f\xff\xff\xff", 4), 4);
 	cr_assert(until(&readable, 1));
@@ -168,7 +168,7 @@ Test(net_backend, stream_refusals)
 
 /* --- datagrams --------------------------------------------------------------------------- */
 
-/* UDP: nobody listens there. That is no reason to spin, nor to give up. */
+/* No UDP socket listens at the peer's port. The back end must neither spin nor give up. */
 Test(net_backend, an_error_of_a_datagram_socket_is_taken)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET,
@@ -188,7 +188,7 @@ Test(net_backend, an_error_of_a_datagram_socket_is_taken)
 	close(there);
 	snprintf(text, sizeof(text), "%d", fd);
 	cr_assert_eq(open_net((struct net_config){ .fds = text }, &err), 0, "%s", err.text);
-	/* A guest without buffers neither reads nor waits to write. */
+	/* A guest without buffers causes neither a read nor a wait for writing. */
 	cr_assert_eq(net->ops->send(net, 0, &frame, 1), 1);
 	cr_assert_eq(poll(&p, 1, 3000), 1);
 	cr_assert(p.revents & POLLERR);
@@ -203,7 +203,7 @@ Test(net_backend, an_error_of_a_datagram_socket_is_taken)
 	end();
 }
 
-/* Looked at and described; nobody is there to connect to, and nobody is called. */
+/* A dry run checks and describes the options; it connects to nothing and calls nothing. */
 Test(net_backend, dry_run)
 {
 	static const struct {
@@ -231,7 +231,7 @@ Test(net_backend, dry_run)
 		end();
 	}
 	cr_expect_eq(if_nametoindex("btdry0"), 0);
-	/* What is wrong by itself is said all the same. */
+	/* A dry run still reports options that are wrong in themselves. */
 	cr_expect_eq(open_net((struct net_config){ .tap = "0123456789abcdef", .dry_run = true },
 			      &err),
 		     -ENAMETOOLONG);
@@ -243,7 +243,7 @@ Test(net_backend, dry_run)
 	loop = NULL;
 }
 
-/* --- taps, in a network namespace of their own -------------------------------------------------- */
+/* --- taps, in a separate network namespace ---------------------------------------------------- */
 
 static void own_namespace(void)
 {
@@ -265,7 +265,7 @@ Test(net_backend, a_tap_that_is_deleted)
 				      &err),
 			     0, "%s", err.text);
 		net->ops->set_queues(net, 1);
-		/* Unless vhost is the one that reads. */
+		/* Unless vhost reads the frames. */
 		net_want(net, 0, i < 2, false);
 		turns(3);
 		cr_assert_eq(
@@ -333,7 +333,7 @@ Test(net_backend, taps)
 	loop_destroy(loop);
 }
 
-/* A queue of a tap, as others open one. */
+/* Opens a queue of a tap, as other programs do. */
 static int open_queue(const char *name, int flags)
 {
 	struct ifreq ifr = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | flags) };
@@ -344,7 +344,7 @@ static int open_queue(const char *name, int flags)
 	return fd;
 }
 
-/* Descriptors of open queues, as an orchestrator hands them over. */
+/* An orchestrator passes descriptors of open queues. */
 Test(net_backend, queues_that_were_passed_in)
 {
 	static uint8_t out[NET_HDR_BYTES + 60], in[2048];
@@ -377,7 +377,7 @@ Test(net_backend, queues_that_were_passed_in)
 	cr_expect_eq(hdr, NET_HDR_BYTES);
 	net->ops->set_queues(net, 1);
 	net->ops->set_queues(net, 2);
-	/* What one queue sends, the interface receives; what it sends, one of them receives. */
+	/* Frames from a queue reach the interface; frames from the interface reach one queue. */
 	memset(out + NET_HDR_BYTES, 0xff, 12);
 	cr_expect_eq(net->ops->send(net, 1, &frame, 1), 1);
 	cr_expect_eq(system("ip -s link show bttest0 | grep -A1 RX: | grep -q '60 *1 '"), 0);
@@ -397,7 +397,7 @@ Test(net_backend, queues_that_were_passed_in)
 	cr_expect(!if_nametoindex("bttest0"), "closed");
 }
 
-/* Two VMs on a tap of many queues would each see a part of the frames. */
+/* Two VMs on one tap with many queues would each get only some of the frames. */
 Test(net_backend, a_tap_of_many_queues_is_not_shared)
 {
 	struct net_config one = { .tap = "bttest0", .queues = 1 },
@@ -418,7 +418,7 @@ Test(net_backend, a_tap_of_many_queues_is_not_shared)
 		net = first;
 		end();
 	}
-	/* As it was: 10-byte headers for those who know no others. */
+	/* The header size is 10 bytes again, for programs that know no other. */
 	fd = open_queue("bttest0", IFF_MULTI_QUEUE | IFF_VNET_HDR);
 	cr_assert_eq(ioctl(fd, TUNGETVNETHDRSZ, &hdr), 0);
 	cr_expect_eq(hdr, 10);
@@ -436,8 +436,8 @@ static void drop_net_admin(void)
 	cr_assert_eq(syscall(SYS_capset, &hdr, cap), 0);
 }
 
-/* What is refused says what to do; who does that has a tap that works. A program that we run has
- * root's capabilities again. */
+/* A refusal tells what to do, and doing it gives a working tap. Programs that the test starts get
+ * root's capabilities back. */
 Test(net_backend, taps_without_privileges)
 {
 	for (unsigned queues = 1; queues <= 2; queues++) {
@@ -456,11 +456,11 @@ Test(net_backend, taps_without_privileges)
 		cr_assert_eq(open_net(cfg, &err), 0, "%s", err.text);
 		end();
 		cr_assert_eq(system("ip -br link show bttest0 | grep -q '<.*UP'"), 0);
-		/* Down, and not ours to bring up: that is said and no reason to refuse. */
+		/* The tap is down and we may not raise it: a warning, not an error. */
 		cr_assert_eq(system("ip link set bttest0 down"), 0);
 		cr_assert_eq(open_net(cfg, &err), 0, "%s", err.text);
 		end();
-		/* Another user's. */
+		/* A tap of another user. */
 		cr_assert_eq(
 			system(queues == 1 ?
 				       "ip link del bttest0; ip tuntap add bttest0 mode tap user 65534" :

@@ -1,6 +1,6 @@
 /*
- * test_net_helper: a card whose queues the user network's helper serves, as a driver sees it: the
- * real helper at the other end, guest memory that is shared with it.
+ * test_net_helper: a card whose queues the user network's helper serves, from the driver's side,
+ * with the real helper and guest memory shared with it.
  */
 #include <criterion/criterion.h>
 #include <signal.h>
@@ -17,7 +17,7 @@
 
 #define SIZE 16u
 #define ARP_BYTES 42u
-#define REPLY_BYTES 64u /* as slirp pads it */
+#define REPLY_BYTES 64u /* with slirp's padding */
 #define HDR NET_HDR_BYTES
 #define MERGED (1ull << NET_F_MRG_RXBUF | 1ull << NET_F_STATUS)
 
@@ -26,7 +26,7 @@ enum { RX, TX };
 static struct fake_env f;
 static struct fake_driver d;
 static struct device *dev;
-static uint64_t tx_at, rx_at; /* buffers: an ARP request with its header; room for what comes */
+static uint64_t tx_at, rx_at; /* an ARP request with its header; receive buffers */
 
 static int create(const char *more, struct err *err)
 {
@@ -103,7 +103,7 @@ static void offer_rx(unsigned first, unsigned n, uint32_t len)
 	fake_driver_kick(&d, RX);
 }
 
-/* Who has 10.0.2.2? The frame is taken whether there is an answer or not. */
+/* Sends "who has 10.0.2.2?". The helper takes the frame, with or without an answer. */
 static void ask(void)
 {
 	struct fake_buf b = { tx_at, HDR + ARP_BYTES };
@@ -113,7 +113,7 @@ static void ask(void)
 	cr_expect_eq(used(TX).len, 0);
 }
 
-/* The answer, from n buffers of which each but the last is full; all are rx_at's, in order. */
+/* Expects the answer in n buffers from rx_at on, in order; all but the last are full. */
 static void expect_answer(unsigned n, uint32_t len, uint8_t flags)
 {
 	uint8_t frame[4096];
@@ -136,7 +136,7 @@ static void expect_answer(unsigned n, uint32_t len, uint8_t flags)
 	cr_expect(!memcmp(frame + HDR + 28, "\x0a\0\x02\x02", 4));
 }
 
-/* A question, and its answer in one buffer. */
+/* Asks, and expects the answer in one buffer. */
 static void ask_and_hear(uint8_t flags)
 {
 	offer_rx(0, 1, 1526);
@@ -210,7 +210,7 @@ Test(net_helper, no_room_without_mergeable_buffers)
 	fake_driver_start(&d, 1ull << NET_F_STATUS, 3, SIZE);
 	offer_rx(0, 1, 30);
 	ask();
-	/* That frame is gone, and the buffer is still there. */
+	/* The helper drops the frame, and keeps the buffer. */
 	usleep(20000);
 	cr_expect_eq(d.ring[RX].used[1], 0);
 	d.ring[RX].desc[0].len = 1526;
@@ -237,7 +237,7 @@ Test(net_helper, cable)
 	cr_expect(!link_is_down(NULL));
 	ask();
 	expect_answer(1, 1526, 0);
-	/* It is down when the driver comes back. */
+	/* The link is down when the driver starts again. */
 	dev->ops->set_link(dev, false);
 	fake_driver_start(&d, MERGED, 3, SIZE);
 	offer_rx(0, 1, 1526);
@@ -259,7 +259,7 @@ Test(net_helper, its_end)
 	offer_rx(0, 2, 1526);
 	ask();
 	expect_answer(1, 1526, 0);
-	/* Frames that it has not taken, and never will, are swallowed; buffers stay where they are. */
+	/* The card drops the frames that the dead helper did not take; receive buffers stay. */
 	cr_assert_eq(kill(proc_child(), SIGSTOP), 0);
 	b.addr = tx_at;
 	for (unsigned i = 0; i < 5; i++)
@@ -367,13 +367,13 @@ Test(net_helper, hostile_rings)
 		fake_driver_kick(&d, RX);
 		cr_assert(fake_run_until(&f, is_broken, NULL), "%s", table[i].what);
 	}
-	/* The helper serves on. */
+	/* The helper continues to serve. */
 	fake_driver_start(&d, MERGED, 3, SIZE);
 	ask_and_hear(0);
 	finish();
 }
 
-/* Frames that are too short or too long are taken, and nothing else happens. */
+/* The helper takes frames that are too short or too long, without any effect. */
 Test(net_helper, frames_that_are_none)
 {
 	static const uint32_t len[] = {
@@ -393,7 +393,7 @@ Test(net_helper, frames_that_are_none)
 	finish();
 }
 
-/* --- who serves it ------------------------------------------------------------------------- */
+/* --- rings or queues ----------------------------------------------------------------------- */
 
 Test(net_helper, rings_where_asked_for_or_limited)
 {
@@ -415,7 +415,7 @@ Test(net_helper, rings_where_asked_for_or_limited)
 	cr_expect_lt(create(",vhost=on,rx-rate=1M", &err), 0);
 	cr_expect(strstr(err.text, "cannot limit rates"), "%s", err.text);
 	fake_env_destroy(&f);
-	/* Memory that is this process's alone. */
+	/* Private memory of this process. */
 	fake_env_init(&f, FAKE_PCI);
 	cr_expect_lt(create(",vhost=on", &err), 0);
 	cr_expect(strstr(err.text, "shared with the helper"), "%s", err.text);

@@ -1,6 +1,6 @@
 /*
- * test_net_poll: a card whose transmit queue the loop polls: without kicks meanwhile, and
- * with them again before the loop sleeps.
+ * test_net_poll: a card whose transmit queue the loop polls: kicks are off while it polls, and
+ * on again before the loop sleeps.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -27,7 +27,7 @@ static struct device *dev;
 static gpa_t page;
 static uint8_t *host;
 static int wire = -1;
-static uint16_t received; /* as the ring counts */
+static uint16_t received; /* the expected used index */
 static const char any[FRAME];
 
 static void start(void)
@@ -85,7 +85,7 @@ static void add_buffer(void)
 	fake_ring_add(&d.ring[RX], NULL, 0, &(struct fake_buf){ page.v + BUFFER, BUFFER }, 1);
 }
 
-/* Would a driver that has just made one frame available notify (section 2.7.10)? */
+/* Returns true if a driver that just made one frame available must notify (section 2.7.10). */
 static bool wants_kick(void)
 {
 	return fake_ring_avail_event(&d.ring[TX]) == (uint16_t)(d.ring[TX].avail[1] - 1);
@@ -101,7 +101,7 @@ static unsigned on_wire(void)
 	return n;
 }
 
-/* Short waits teach the loop that polling pays; a frame then leaves the queue polled. */
+/* Short waits teach the loop that polling pays; then a frame makes it poll the queue. */
 static void until_polled(void)
 {
 	for (unsigned i = 0; i < 10; i++) {
@@ -118,7 +118,7 @@ static void stop(void *opaque)
 	loop_stop(f.env.loop);
 }
 
-/* The loop until it has slept for a while. */
+/* Runs the loop until it has slept for a while. */
 static void fall_asleep(void)
 {
 	struct loop_watch *timer;
@@ -145,13 +145,13 @@ Test(net_poll, no_kicks_until_idle)
 	add_frame(any);
 	cr_assert(wants_kick());
 	fake_run(&f);
-	cr_assert_eq(on_wire(), 0, "nobody looked, nobody said");
+	cr_assert_eq(on_wire(), 0, "no poll and no kick, so no frame");
 	fake_driver_kick(&d, TX);
 	cr_assert_eq(on_wire(), 1);
 	end();
 }
 
-/* What came while the last look was taken is not left lying. */
+/* A frame that comes during the last poll is not left in the queue. */
 Test(net_poll, falls_asleep_with_nothing_left)
 {
 	create_on_socket();
@@ -170,7 +170,7 @@ static void send_on_wire(void)
 	cr_assert_eq(send(wire, frame, sizeof(frame), 0), (ssize_t)sizeof(frame));
 }
 
-/* A frame for the guest is seen while its transmit queue is polled, and makes it polled. */
+/* The loop that polls the transmit queue sees a received frame; such a frame starts polling. */
 Test(net_poll, receives)
 {
 	create_on_socket();
@@ -211,10 +211,10 @@ Test(net_poll, reset_meanwhile)
 	fake_driver_kick(&d, TX);
 	cr_assert_eq(on_wire(), 1);
 	until_polled();
-	end(); /* and destroyed while it is polled */
+	end(); /* destroy it while the loop polls it */
 }
 
-/* A queue that waits for the backend, or for the rate limit, is not one at rest. */
+/* The loop does not poll a queue that waits for the back end or for the rate limit. */
 Test(net_poll, not_while_the_wire_is_full)
 {
 	struct virtio_net *nic;
@@ -243,7 +243,7 @@ static bool answered(void *arg)
 	return d.ring[RX].used[1] == received;
 }
 
-/* The user network's ring is polled too; its bell is wanted again before the loop sleeps. */
+/* The loop polls the user network's ring too, and enables its bell again before it sleeps. */
 Test(net_poll, user, .timeout = 60)
 {
 	static const char arp[FRAME] = "\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x08\x06"
@@ -258,7 +258,7 @@ Test(net_poll, user, .timeout = 60)
 		add_frame(arp);
 		if (i % 2)
 			fake_driver_kick(&d, TX);
-		/* Asleep before the answer comes, or not at all. */
+		/* In some rounds the loop sleeps before the answer comes. */
 		if (i % 4 == 3)
 			fall_asleep();
 		if (i % 2 == 0 && wants_kick())

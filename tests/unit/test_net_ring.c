@@ -1,6 +1,6 @@
 /*
  * test_net_ring: frames through shared memory: order and content across many turns of the
- * ring, what full and empty mean, and an other end that writes nonsense.
+ * ring, full and empty rings, and a peer that writes invalid values.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -19,7 +19,7 @@ static void setup(void)
 	int fd;
 
 	cr_assert_eq(net_ring_create(&fd, &pair), 0);
-	/* The other end cannot take the memory away. */
+	/* The peer cannot shrink the memory. */
 	cr_expect_eq(ftruncate(fd, 0), -1);
 	cr_expect_eq(errno, EPERM);
 	close(fd);
@@ -68,7 +68,7 @@ Test(net_ring, turns)
 	uint32_t put_n = 0, taken = 0;
 	const uint8_t *from;
 
-	/* Indices that pass 2^32 on the way. */
+	/* Start the indices so that they pass 2^32. */
 	in.pos = in.seen = out.pos = out.seen = 0u - 8 * 1000;
 	atomic_store(&out.mem->head, out.pos);
 	atomic_store(&out.mem->tail, out.pos);

@@ -1,6 +1,6 @@
 /*
  * test_net_user: the user network and its helper, from the guest's end of the cable and from
- * the host's: what passes, and what the helper gives up.
+ * the host's: what it forwards, and which privileges the helper gives up.
  */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -54,7 +54,7 @@ static uint16_t sum(const uint8_t *at, unsigned len, uint32_t start)
 	return (uint16_t)start;
 }
 
-/* An IPv4 packet in a frame, around len bytes that are there already; its length. */
+/* Makes an IPv4 packet in a frame, around len bytes that are already in f. Returns the length. */
 static unsigned make_ip(uint8_t *f, uint8_t proto, const char *src, const char *dst, unsigned id,
 			unsigned frag, unsigned len)
 {
@@ -78,7 +78,7 @@ static unsigned make_ip(uint8_t *f, uint8_t proto, const char *src, const char *
 	return ETH + IP + len;
 }
 
-/* A TCP segment without data. */
+/* Makes a TCP segment without data. Returns the length. */
 static unsigned make_tcp(uint8_t *f, const char *src, const char *dst, unsigned sport,
 			 unsigned dport, uint32_t ack, uint8_t flags)
 {
@@ -118,21 +118,21 @@ static void guest_sends_udp(const char *dst, unsigned sport, unsigned dport, con
 	guest_sends(f, make_ip(f, IPPROTO_UDP, GUEST, dst, 1, 0, 8 + len));
 }
 
-/* The next IPv4 frame of this protocol, of at most 2000 bytes; who asks for our address is told. */
+/* Receives the next IPv4 frame of this protocol, of at most 2000 bytes; answers ARP requests. */
 static bool guest_receives(uint8_t *f, uint8_t proto)
 {
 	for (unsigned tries = 0; tries < 30; tries++) {
 		struct iovec iov = { f, 2000 };
 		struct net_frame got = { &iov, 1, 2000 };
 
-		/* What is there first: only after an empty look are we told of more. */
+		/* Read all frames first: the back end calls us only after an empty read. */
 		for (; net->ops->recv(net, 0, &got, 1) == 1; got.len_bytes = 2000) {
 			if (got.len_bytes > ETH + IP && f[12] == 8 && !f[13] && f[ETH + 9] == proto)
 				return true;
 			if (got.len_bytes < 42 || f[13] != 6 || f[21] != 1 ||
 			    memcmp(f + 38, GUEST, 4))
 				continue;
-			/* ARP: from whom to whom. */
+			/* Turn the ARP request into its answer: swap the addresses. */
 			memcpy(f, f + 6, 6);
 			memcpy(f + 6, "\x02\0\0\0\0\x01", 6);
 			f[21] = 2;
@@ -164,7 +164,7 @@ static unsigned cpu_ms(pid_t pid)
 	return (unsigned)((user + sys) * 1000 / (unsigned long)sysconf(_SC_CLK_TCK));
 }
 
-/* Does a file about it have a line that matches this? */
+/* Returns true if /proc/pid/file has a line that matches regex. */
 static bool proc_says(pid_t pid, const char *file, const char *regex)
 {
 	char command[200];
@@ -173,7 +173,7 @@ static bool proc_says(pid_t pid, const char *file, const char *regex)
 	return !system(command);
 }
 
-/* A helper that is started with this line of shell before. */
+/* Makes the helper start through a script that runs this shell line first. */
 static void wrap(const char *line)
 {
 	char dir[] = "/tmp/bantam-helper-XXXXXX", path[64], real[PATH_MAX];
@@ -252,7 +252,7 @@ Test(net_user, says_that_a_port_is_in_use)
 	end();
 }
 
-/* Nobody waits for a helper without forwards, but what it said is not lost. */
+/* The card does not wait for a helper without forwards, but its message is not lost. */
 Test(net_user, says_why_the_helper_ended)
 {
 	char dir[] = "/tmp/bantam-helper-XXXXXX", path[64], said[400];
@@ -326,7 +326,7 @@ Test(net_user, confinement)
 	cr_expect(proc_says(pid, "status", "^CapEff:.0{16}$"));
 	cr_expect(proc_says(pid, "status", "^Seccomp:.2$"));
 	cr_expect(proc_says(pid, "status", "^NoNewPrivs:.1$"));
-	/* Root can, unless its capabilities were taken away. */
+	/* Root can change its user, unless it has lost its capabilities. */
 	if (!system("setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null")) {
 		cr_expect(proc_says(pid, "status", "^Uid:.0.65534.0.65534$"));
 		cr_expect(proc_says(pid, "status", "^Gid:.65534.65534.65534.65534$"));
@@ -341,14 +341,14 @@ Test(net_user, confinement)
 	end();
 }
 
-/* Parts of packets whose rest never comes: the guest loses its network, and the host little. */
+/* Fragments that never become whole packets: the guest loses its network, the host nothing much. */
 Test(net_user, fragments_do_not_fill_the_host)
 {
 	static uint8_t f[ETH + IP + 60000];
 	struct err err = { "" };
 	unsigned sent = 0;
 
-	/* The limit itself is looked at above; here, what becomes of whoever reaches it. */
+	/* The test above checks the limit itself; this one, what happens at the limit. */
 	wrap("ulimit -d 65536");
 	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22" }, &err), 0,
 		     "%s", err.text);
@@ -374,7 +374,7 @@ static void swallow(uint8_t *f)
 		got.len_bytes = 2000;
 }
 
-/* As many as there are descriptors fit into the memory; those that are too many are refused. */
+/* The memory is enough for as many connections as there are descriptors; more are refused. */
 Test(net_user, all_connections_that_may_be)
 {
 	struct sockaddr_in at = address("127.0.0.1", 4999);
@@ -406,7 +406,7 @@ Test(net_user, all_connections_that_may_be)
 	end();
 }
 
-/* The next connection to the guest that has not been seen; false: none for a while. */
+/* Waits for a connection to the guest that is not in seen. Returns false if none comes in time. */
 static bool new_connection(bool seen[1 << 16], uint8_t *f)
 {
 	uint8_t *tcp = f + ETH + IP;
@@ -415,13 +415,13 @@ static bool new_connection(bool seen[1 << 16], uint8_t *f)
 		bool *port = &seen[tcp[0] << 8 | tcp[1]];
 
 		if (tcp[13] != 2 || *port)
-			continue; /* said again */
+			continue; /* a repetition */
 		return *port = true;
 	}
 	return false;
 }
 
-/* Connections that cannot be accepted wait, and nobody spins. */
+/* Connections that the helper cannot accept wait, and the helper does not spin. */
 Test(net_user, no_descriptors_left)
 {
 	struct sockaddr_in at = address("127.0.0.1", 4022);
@@ -453,7 +453,7 @@ Test(net_user, no_descriptors_left)
 	usleep(600000);
 	ms = cpu_ms(pid) - before;
 	cr_expect(ms < 200, "%u of 600 ms", ms);
-	/* The guest refuses the last one: there is room for another. */
+	/* The guest refuses the last connection, which makes room for another. */
 	guest_sends(f, make_tcp(f, GUEST, "\x0a\0\x02\x02", 22, port, seq + 1, 0x14));
 	cr_expect(new_connection(seen, f));
 	for (unsigned i = 0; i <= n; i++)
@@ -461,7 +461,7 @@ Test(net_user, no_descriptors_left)
 	end();
 }
 
-/* The resolver's configuration is replaced, as editors and daemons do it. */
+/* Replace the resolver's configuration as editors and daemons do, by a rename. */
 Test(net_user, name_server_changes)
 {
 	struct sockaddr_in one = address("127.0.0.1", 53), two = address("127.0.0.2", 53);
@@ -486,7 +486,7 @@ Test(net_user, name_server_changes)
 	cr_assert_eq(recv(fd[0], buf, sizeof(buf), 0), 5);
 	cr_assert_eq(system("echo nameserver 127.0.0.2 > /etc/new && mv /etc/new /etc/resolv.conf"),
 		     0);
-	/* slirp looks once a second. */
+	/* slirp checks the file once a second. */
 	usleep(1100000);
 	guest_sends_udp("\x0a\0\x02\x03", 1001, 53, "second");
 	cr_expect_eq(recv(fd[1], buf, sizeof(buf), 0), 6);
@@ -498,8 +498,8 @@ Test(net_user, name_server_changes)
 /* --- a loopback that is down ------------------------------------------------------------------------ */
 
 /*
- * A tap that leads to this host as 192.0.2.1. Before Linux has had any address in a namespace it
- * lets every one be bound, also without a loopback.
+ * Makes a tap through which this host is 192.0.2.1. (In a namespace that never had an address,
+ * Linux lets a process bind any address, also without a loopback.)
  */
 static int other_interface(uint8_t mac[6])
 {
@@ -515,7 +515,7 @@ static int other_interface(uint8_t mac[6])
 	return fd;
 }
 
-/* What is answered to a SYN that comes in there: the flags. 0: nothing. */
+/* Sends a SYN through the tap. Returns the flags of the answer, or 0 if none comes. */
 static unsigned answer_to_syn(int fd, const uint8_t mac[6], unsigned port)
 {
 	uint8_t f[2000] = { 0 };
@@ -554,7 +554,7 @@ Test(net_user, a_forward_is_for_this_host_only)
 			uint8_t mac[6];
 			int fd, rc, tap;
 
-			/* Only a loopback that never was up has no address. */
+			/* A new namespace: only a loopback that never was up has no address. */
 			cr_assert_eq(unshare(CLONE_NEWNET), 0);
 			tap = other_interface(mac);
 			cr_assert(!up || !system("ip link set lo up"));

@@ -144,7 +144,7 @@ Test(parse, size_text_reads_back)
 		cr_expect_eq(parse_size(buf, &back), 0);
 		cr_expect_eq(back, table[i].bytes);
 	}
-	/* Never past the buffer's end. */
+	/* Writes never go past the buffer's end. */
 	char small[4] = "xyz";
 
 	cr_expect_str_eq(parse_size_text(UINT64_MAX, small, 3), "18");
@@ -206,7 +206,7 @@ Test(parse, nearest)
 	cr_expect_null(parse_nearest("kernel", names, 0));
 }
 
-/* "a|b=c" for each pair; a value that is NULL has no "=". */
+/* Writes the pairs as "a|b=c"; a pair with value NULL has no "=". */
 static void join(const struct parse_pair *pair, size_t n, char *buf, size_t len)
 {
 	*buf = 0;

@@ -1,4 +1,4 @@
-/* partitions: MBR and GPT as they should be, and as an enemy writes them. */
+/* partitions: valid MBR and GPT tables, and hostile ones. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -98,7 +98,7 @@ Test(partitions, mbr)
 	put_le32(sector(0) + 440, 0xdeadbeef);
 	mbr_entry(0, 0, 0x83, 100, 50);
 	mbr_entry(0, 2, 0x83, 200, 1u << 31);
-	/* Beyond the end, and of no length. */
+	/* A partition beyond the end, and an empty one. */
 	mbr_entry(0, 1, 0x83, SECTORS, 1);
 	mbr_entry(0, 3, 0x83, 300, 0);
 	cr_assert_eq(read_table(), 0);
@@ -109,7 +109,7 @@ Test(partitions, mbr)
 	put_le32(sector(0) + 440, 0);
 	cr_assert_eq(read_table(), 0);
 	is_part(0, 1, 100, 50, "");
-	/* A boot sector of FAT looks like that. */
+	/* A FAT boot sector looks like this. */
 	sector(0)[446] = 0x12;
 	cr_assert_eq(read_table(), 0);
 	cr_assert_eq(got.table, PART_TABLE_NONE);
@@ -127,7 +127,7 @@ Test(partitions, logical)
 	cr_assert_eq(got.n, 3);
 	is_part(1, 5, 101, 20, "00000001-05");
 	is_part(2, 6, 152, 30, "00000001-06");
-	/* Round and round: an end is found. */
+	/* A loop of extended partitions: the reader stops. */
 	mbr_entry(150, 1, 0x05, 50, 100);
 	cr_assert_eq(read_table(), 0);
 	cr_assert_leq(got.n, PARTITIONS_MAX);
@@ -215,17 +215,17 @@ Test(partitions, gpt_sizes)
 Test(partitions, gpt_copies)
 {
 	gpt(30, 39);
-	sector(1)[40] ^= 1; /* the first header */
+	sector(1)[40] ^= 1; /* damage the first header */
 	cr_assert_eq(read_table(), 0);
 	cr_assert(got.from_backup);
 	cr_assert_eq(got.n, 2);
-	sector(SECTORS - 1)[40] ^= 1; /* and the second */
+	sector(SECTORS - 1)[40] ^= 1; /* damage the second header, too */
 	cr_assert_eq(read_table(), -EINVAL);
 	gpt(30, 39);
-	sector(2)[130] ^= 1; /* the first entries */
+	sector(2)[130] ^= 1; /* damage the first entries */
 	cr_assert_eq(read_table(), 0);
 	cr_assert(got.from_backup);
-	sector(SECTORS - 21)[130] ^= 1; /* and the second */
+	sector(SECTORS - 21)[130] ^= 1; /* damage the second entries, too */
 	cr_assert_eq(read_table(), -EINVAL);
 	gpt(30, 39);
 	/* The image has grown, and the first header is gone. */

@@ -9,7 +9,7 @@
 
 struct func {
 	struct pci_func f;
-	uint64_t off, val; /* of the last access */
+	uint64_t off, val; /* offset and value of the last access */
 	unsigned bar, size, reads, writes, config_reads, config_writes;
 };
 
@@ -136,13 +136,13 @@ Test(pci, identity_at_every_width)
 	cr_expect_eq(fake_read(&f, FAKE_ECAM + (5 << 15), 8), 0x0000000056781234ull);
 	cr_expect_eq(fake_config_read(&f, 0, 0, 4), 0x00081b36);
 	cr_expect_eq(fake_config_read(&f, 0, 8, 4) >> 8, 0x060000);
-	/* Extended space: none. Beyond a function, other functions, empty slots, other buses. */
+	/* No extended space; then beyond a function: other functions, empty slots, other buses. */
 	cr_expect_eq(fake_config_read(&f, 5, 0x100, 4), 0);
 	cr_expect_eq(fake_config_read(&f, 5, 0xfe, 4), 0);
 	cr_expect_eq(fake_config_read(&f, 5, 0xffe, 4), 0);
 	cr_expect_eq(fake_config_read(&f, 5, 0x1000, 4), 0xffffffff);
 	cr_expect_eq(fake_config_read(&f, 6, 0, 2), 0xffff);
-	/* Read-only bytes stay. */
+	/* Writes do not change read-only bytes. */
 	for (unsigned off = 0; off < 256; off++)
 		if (off != 0x3c && off / 4 != 1 && (off < 0x10 || off >= 0x28))
 			fake_config_write(&f, 5, off, 1, ~fake_config_read(&f, 5, off, 1));
@@ -171,7 +171,7 @@ Test(pci, bars_are_sized_moved_and_switched_off)
 	cr_expect_eq(bar(&f, 2, 2), FAKE_BARS + 0x8000);
 	cr_expect_eq(bar(&f, 1, 1), 0);
 
-	/* Sizing. */
+	/* Sizing a BAR. */
 	for (unsigned b = 0; b < 6; b++) {
 		uint64_t was = bar(&f, 1, b);
 
@@ -183,7 +183,7 @@ Test(pci, bars_are_sized_moved_and_switched_off)
 	fake_config_write(&f, 1, 0x30, 4, 0xffffffff);
 	cr_expect_eq(fake_config_read(&f, 1, 0x30, 4), 0, "no ROM");
 
-	/* Off, on, moved, outside. */
+	/* Decoding off, on; a BAR moved, a BAR outside the window. */
 	at = FAKE_BARS + 0x4010;
 	cr_expect_eq(fake_read(&f, at, 4), 0xffffffff);
 	cr_expect(!pci_func_bar_base(&t[0].f, 2, &at));
@@ -230,12 +230,12 @@ Test(pci, ports)
 	cr_expect_eq(bus_read(&f.pio, 0xcff, 1), 0x56);
 	cr_expect_eq(bus_read(&f.pio, 0xcfd, 2), 0x7812, "unaligned");
 	cr_expect_eq(bus_read(&f.pio, 0xcfa, 4), 0xffffffff, "across both");
-	/* Narrow accesses to the address port are not the address. */
+	/* A narrow access to the address port does not set the address. */
 	bus_write(&f.pio, 0xcf8, 2, 0);
 	bus_write(&f.pio, 0xcfb, 1, 0);
 	cr_expect_eq(bus_read(&f.pio, 0xcfc, 4), 0x56781234);
 	cr_expect_eq(bus_read(&f.pio, 0xcf8, 1), 0xff);
-	/* Byte writes of a dword. */
+	/* Write a dword byte by byte. */
 	bus_write(&f.pio, 0xcf8, 4, 0x80000000 | 7 << 11 | PCI_BAR0);
 	bus_write(&f.pio, 0xcff, 1, 0xc0);
 	bus_write(&f.pio, 0xcfd, 1, 0x70);
@@ -280,7 +280,7 @@ Test(pci, intx)
 	pci_func_intx(&t[1].f, false);
 	cr_expect_eq(f.line[18], 1u << 2);
 	cr_expect_eq(fake_config_read(&f, 10, PCI_STATUS, 2), 0);
-	/* Disabled: the status bit still tells, the line does not. */
+	/* With INTx disabled, the status bit still shows the interrupt, the line does not. */
 	fake_config_write(&f, 2, PCI_COMMAND, 2, PCI_COMMAND_INTX_OFF);
 	cr_expect_eq(f.line[18], 0);
 	cr_expect_eq(fake_config_read(&f, 2, PCI_STATUS, 2), PCI_STATUS_INTX);

@@ -1,5 +1,5 @@
 /*
- * test_platform: the small devices of the board, every port at every width.
+ * test_platform: the small devices of the board; every port with every width.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -143,7 +143,7 @@ Test(platform, i8042)
 	unsigned n;
 
 	cr_assert_eq(i8042_create(&f.env, &dev, &err), 0);
-	/* i8042_flush of Linux: 16 bytes that never end mean that there is no controller. */
+	/* As i8042_flush of Linux: if 16 bytes do not empty the buffer, there is no controller. */
 	for (n = 0; in(0x64, 1) & 1 && n < 16; n++)
 		in(0x60, 1);
 	cr_assert_eq(n, 16);
@@ -257,7 +257,7 @@ static int bcd(uint8_t v)
 	return (v >> 4) * 10 + (v & 15);
 }
 
-/* As Linux reads it, but for the driver's retry: wait for UIP, then all registers. */
+/* Reads the clock as Linux does, without the driver's retry: wait for UIP, then all registers. */
 static time_t read_clock(void)
 {
 	struct tm tm;
@@ -343,7 +343,7 @@ Test(platform, cmos_formats)
 	cr_assert_eq(reg(4), 0x80 | 3, "binary, 12 hours");
 	set_reg(0x0b, 0x00);
 	cr_assert_eq(reg(4), 0x80 | 0x03, "BCD, 12 hours");
-	/* Every hour, set and read in the 12-hour format. */
+	/* Set and read every hour in the 12-hour format. */
 	for (int hour = 0; hour < 24; hour++) {
 		want = (hour % 12 ? hour % 12 : 12);
 		set_reg(4, (uint8_t)((want / 10 << 4 | want % 10) | (hour >= 12 ? 0x80 : 0)));
@@ -362,7 +362,7 @@ Test(platform, cmos_set_by_the_guest)
 	struct tm tm = { 0 };
 	time_t off;
 
-	/* mc146818_set_time of Linux: SET, the divider held in reset, then all registers. */
+	/* As mc146818_set_time of Linux: SET, divider held in reset, then all registers. */
 	set_reg(0x0b, 0x82);
 	set_reg(0x0a, 0x66);
 	for (unsigned i = 0; i < sizeof(index); i++) {
@@ -379,7 +379,7 @@ Test(platform, cmos_set_by_the_guest)
 	set_reg(8, 0x06);
 	cr_assert_eq(reg(9), 0x24);
 	cr_assert_eq(reg(8), 0x07, "the 31st of June is the first of July");
-	/* Nonsense is only nonsense. */
+	/* Invalid values do no harm. */
 	for (unsigned i = 0; i < 256; i++) {
 		for (unsigned j = 0; j < sizeof(index); j++)
 			set_reg(index[j], (uint8_t)(i * 37 + j * 11));
@@ -390,7 +390,7 @@ Test(platform, cmos_set_by_the_guest)
 
 Test(platform, cmos_ticks_and_is_never_torn)
 {
-	/* 1.5 s before a year ends, in the chip's eyes: read all the way through. */
+	/* Set the chip to 1.5 s before the end of a year, and read until the year has changed. */
 	struct tm tm = { 0 };
 	struct device *dev;
 	time_t last, now, end;
@@ -422,7 +422,7 @@ Test(platform, cmos_every_width)
 				    0x1111111111111111ull * (i & 15));
 				in((uint16_t)(0x70 + off), widths[w]);
 			}
-	/* Index and data in one access, as ISA splits it. */
+	/* Index and data in one access, which the ISA bus splits. */
 	out(0x70, 2, 0x5a40);
 	cr_assert_eq(reg(0x40), 0x5a);
 	device_destroy(dev);

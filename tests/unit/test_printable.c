@@ -1,4 +1,4 @@
-/* printable: what a terminal would obey does not get through, and nothing else changes. */
+/* printable: replaces what a terminal would obey, and changes nothing else. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,13 +8,13 @@
 TestSuite(printable, .timeout = 30);
 
 static const struct {
-	const char *text, *want; /* NULL: as it is */
+	const char *text, *want; /* NULL: unchanged */
 } cases[] = {
 	{ "", NULL },
 	{ "plain text ~!", NULL },
 	{ "gr\xc3\xbc\xc3\x9f dich \xe6\x97\xa5\xe6\x9c\xac \xf0\x9f\x98\x80", NULL },
 	{ "\xc2\xa0", NULL },	       /* U+00A0, after the last control */
-	{ "\xc4\x9b \xd0\x9b", NULL }, /* U+011B, U+041B: 9B is a part of them */
+	{ "\xc4\x9b \xd0\x9b", NULL }, /* U+011B, U+041B: contain the byte 9B */
 	{ "\xf4\x8f\xbf\xbf", NULL },  /* U+10FFFF */
 	{ "a\nb\r\tc\x7f", "a?b??c?" },
 	{ "\033[2J\033]0;title\007", "?[2J?]0;title?" },
@@ -39,7 +39,7 @@ static const struct {
 	{ "\xf4\x90\x80\x80", "????" }, /* beyond Unicode */
 	{ "\xff\xfe", "??" },
 	{ "cut \xe6\x97", "cut ??" },
-	{ "\xc3\033x", "??x" }, /* its second byte is none */
+	{ "\xc3\033x", "??x" }, /* the second byte is no continuation byte */
 };
 
 static void judge(const char *text, const char *want)

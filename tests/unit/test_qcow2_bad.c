@@ -1,8 +1,8 @@
 /*
- * Damaged images: each field of the header and entries of each table, set to values that lie,
- * overlap, point outside or ask for the moon. They are refused in one line, or their reads and
- * writes fail where the damage is; nothing is written over metadata or other data, and neither
- * time nor memory follow the lies.
+ * Damaged images: each field of the header and entries of each table get values that are wrong,
+ * overlap, point outside or are far too large. The engine refuses the image with one line, or reads
+ * and writes fail where the damage is. It overwrites neither metadata nor other data, and the wrong
+ * values cost neither much time nor much memory.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -83,7 +83,7 @@ static void copy_good(void)
 	close(fd);
 }
 
-/* The guest's bytes must not be found where metadata was. */
+/* Checks that no cluster of metadata holds bytes of the guest. */
 static void check_file(const char *what)
 {
 	static uint8_t mark[512];
@@ -120,7 +120,7 @@ static void use(struct store *s, const char *what)
 		cr_assert(fine(store_read(s, buf, o, sizeof(buf))), "%s", what);
 		cr_assert(fine(s->ops->map(s, o, sizeof(buf), &e)), "%s", what);
 	}
-	/* The far end of what it claims to be. */
+	/* The end of the size that the image claims. */
 	if (s->size_bytes > 4096)
 		cr_assert(fine(store_read(s, buf, s->size_bytes - 4096, 4096)), "%s", what);
 	if (!rw)
@@ -156,7 +156,7 @@ static void try_open(bool readonly, const char *what)
 		store_close(s);
 		check_file(what);
 	}
-	/* Whatever it finds: it ends. */
+	/* The check must end, whatever it finds. */
 	qcow2_check(&check, "bad", &err);
 	alarm(0);
 }
@@ -264,7 +264,7 @@ Test(qcow2_bad, tables)
 	bounds();
 }
 
-/* An entry for guest cluster 2 that points to each kind of metadata, and claims to be its own. */
+/* The entry of guest cluster 2 points to each kind of metadata, with and without COPIED. */
 Test(qcow2_bad, entries_that_point_to_metadata)
 {
 	uint64_t places[] = { 0, 0, 0, 0, 0, 0 };
@@ -276,7 +276,7 @@ Test(qcow2_bad, entries_that_point_to_metadata)
 	places[3] = good.l2[1];
 	places[4] = good.reftable;
 	places[5] = good.refblock;
-	/* To be written in place, or to be copied and then given up. */
+	/* With COPIED the engine writes in place; without, it copies and frees the cluster. */
 	for (unsigned n = 2; n < 12; n++) {
 		uint64_t copied = n & 1 ? 1ull << 63 : 0;
 		struct store *s;
@@ -287,20 +287,20 @@ Test(qcow2_bad, entries_that_point_to_metadata)
 		s = must_open("bad", STORE_QCOW2, false);
 		memset(buf, MARK, sizeof(buf));
 		cr_assert_eq(store_write(s, buf, 2 * CLUSTER, CLUSTER), -EIO);
-		/* Nothing more is written to such an image; what is whole can be read. */
+		/* The engine writes nothing more to such an image; undamaged data can be read. */
 		cr_assert_eq(store_write(s, buf, 3 * CLUSTER, CLUSTER), -EIO);
 		cr_assert_eq(store_read(s, buf, 2 * MIB, CLUSTER), 0);
 		cr_assert_eq(buf[5], 2);
 		s->ops->flush(s);
 		store_close(s);
 		check_file("");
-		/* And everybody else is told. */
+		/* The image is marked corrupt, for every other program. */
 		cr_assert(peek64("bad", 72) & 2);
 		must_refuse("bad", STORE_QCOW2, false, "marked corrupt");
 	}
 }
 
-/* Its tables have the refcount 0: an allocation must not take them. */
+/* The tables have refcount 0: an allocation must not take them. */
 Test(qcow2_bad, metadata_without_refcounts)
 {
 	log_set_level(LOG_ERROR - 1);
@@ -348,7 +348,7 @@ Test(qcow2_bad, cut_short)
 	}
 }
 
-/* Sparse files pretend to be large at no cost. Nobody counts or remembers as much as they like. */
+/* A sparse file claims a large size at no cost. The engine limits what it counts and keeps. */
 Test(qcow2_bad, what_a_sparse_file_may_cost)
 {
 	struct qcow2_check check = { .repair = QCOW2_REPAIR_NONE };
@@ -366,7 +366,7 @@ Test(qcow2_bad, what_a_sparse_file_may_cost)
 	poke64("bad", 64, 65536);
 	must_refuse("bad", STORE_QCOW2, false, "snapshots");
 	poke32("bad", 60, 0);
-	/* Marked dirty, so that the check begins by itself. */
+	/* Mark the image dirty, so that opening it starts the check. */
 	poke64("bad", 72, 1);
 	must("truncate -s 40G bad");
 	must_refuse("bad", STORE_QCOW2, false, "check --repair");
@@ -376,7 +376,7 @@ Test(qcow2_bad, what_a_sparse_file_may_cost)
 	bounds();
 }
 
-/* A zstd frame says how much memory its reader needs. */
+/* A zstd frame declares how much memory its reader needs. */
 Test(qcow2_bad, what_a_compressed_cluster_may_cost)
 {
 	static uint8_t buf[65536];

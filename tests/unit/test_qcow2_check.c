@@ -1,4 +1,4 @@
-/* qcow2_check beside qemu-img check: the same counts, and repairs that it finds nothing in. */
+/* qcow2_check compared with qemu-img check: the same counts, and no errors after our repairs. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
@@ -83,7 +83,7 @@ Test(qcow2_check, leaks_and_low_refcounts)
 
 		must("rm -f q.qcow2; qemu-img convert -f raw -O qcow2 %s raw q.qcow2", how[i]);
 		block = peek64("q.qcow2", peek64("q.qcow2", 48));
-		/* Clusters 5 and 6: none; two of the last counted: some. */
+		/* Clusters 5 and 6 get refcount 0; 250 and 251, near the end, get 7 and 1. */
 		poke("q.qcow2", block + 10, "\0\0\0\0", 4);
 		poke("q.qcow2", block + 250 * 2, "\0\7\0\1", 4);
 		if (i != 1)
@@ -143,7 +143,7 @@ Test(qcow2_check, dirty_images_are_repaired_when_opened_for_writing)
 
 		must("rm -f q.qcow2; qemu-img create -q -f qcow2 -o lazy_refcounts=on%s q.qcow2 8M",
 		     how[i]);
-		/* It is killed before it writes its refcounts. */
+		/* qemu-io aborts before it writes its refcounts. */
 		sh("qemu-io -f qcow2 -c 'write -P 5 0 1M' -c 'write -P 6 4M 100k' -c flush -c abort "
 		   "q.qcow2");
 		cr_assert(peek64("q.qcow2", 72) & 1, "qemu-io left no dirty image");
@@ -169,7 +169,7 @@ Test(qcow2_check, a_corrupt_image_is_read_but_not_written)
 	poke64("q.qcow2", 72, 2);
 	store_close(must_open("q.qcow2", STORE_AUTO, true));
 	must_refuse("q.qcow2", STORE_AUTO, false, "marked corrupt");
-	/* Nothing is wrong with it: so a repair takes the mark away. */
+	/* The image is good, so a repair removes the mark. */
 	r = check(QCOW2_REPAIR_ALL);
 	cr_assert_eq(r.corruptions, 0);
 	store_close(must_open("q.qcow2", STORE_AUTO, false));
@@ -178,7 +178,7 @@ Test(qcow2_check, a_corrupt_image_is_read_but_not_written)
 #define ENTRY_OFFSET 0x00fffffffffffe00ull
 #define COPIED (1ull << 63)
 
-/* A flag is to be repaired, and another L1 entry leads to where no L2 table is. */
+/* One flag needs a repair, and another L1 entry points to a place without an L2 table. */
 Test(qcow2_check, flags_are_not_repaired_where_no_table_is)
 {
 	make_raw("raw", 4 * MIB, 1);
@@ -192,7 +192,7 @@ Test(qcow2_check, flags_are_not_repaired_where_no_table_is)
 		struct err err = { "" };
 
 		must("cp good.qcow2 q.qcow2");
-		/* The guest's data looks like entries without their flags. */
+		/* The guest's data looks like L2 entries without the COPIED flag. */
 		for (unsigned k = 0; k < 2 * 4 * KIB; k += 8)
 			poke64("q.qcow2", data + k, data + 8 * 4 * KIB);
 		poke64("q.qcow2", l2 + 16, peek64("q.qcow2", l2 + 16) & ~COPIED);
@@ -200,7 +200,7 @@ Test(qcow2_check, flags_are_not_repaired_where_no_table_is)
 		must("stat -c %%s q.qcow2 > size");
 		cr_assert_eq(qcow2_check(&r, "q.qcow2", &err), 0, "%s", err.text);
 		cr_assert(r.corruptions, "%u", i);
-		/* The L1 table read as an L2 table claims the good one, too: hands off. */
+		/* The L1 table, read as an L2 table, also refers to the good one: no repair. */
 		cr_assert(i == 3 || peek64("q.qcow2", l2 + 16) & COPIED, "%u", i);
 		for (unsigned k = 0; k < 2 * 4 * KIB; k += 8)
 			cr_assert_eq(peek64("q.qcow2", data + k), data + 8 * 4 * KIB, "%u", i);
@@ -209,7 +209,7 @@ Test(qcow2_check, flags_are_not_repaired_where_no_table_is)
 	}
 }
 
-/* The data of a damaged entry has no other reference: it is no leak. */
+/* Data that only a damaged entry refers to is not a leak to free. */
 Test(qcow2_check, no_leak_is_freed_beside_an_entry_that_leads_nowhere)
 {
 	make_raw("raw", 2 * MIB, 1);

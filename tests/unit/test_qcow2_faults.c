@@ -1,7 +1,7 @@
 /*
- * qcow2 when the host fails: no space, no memory, I/O errors, at any call of those that an operation makes
- * (the linker's --wrap puts us before libc). Whatever fails: the image is not corrupt, nobody marks it so,
- * what was there is there, and the next try succeeds.
+ * qcow2 when the host fails: no space, no memory, I/O errors, at each call that an operation makes
+ * (the linker's --wrap puts our functions before libc's). After any failure the image is neither
+ * corrupt nor marked so, the old data is unchanged, and the next try succeeds.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -38,8 +38,8 @@ enum call { CALL_SIZE, CALL_WRITE, CALL_READ, CALL_SYNC, CALL_ALLOCATE, CALL_MEM
 static struct {
 	bool armed;
 	enum call call;
-	unsigned after; /* so many succeed before */
-	unsigned times; /* so many fail then */
+	unsigned after; /* number of calls that succeed before */
+	unsigned times; /* number of calls that fail then */
 	int error;
 	unsigned hits;
 } fault;
@@ -101,7 +101,7 @@ WRAP(CALL_MEMORY, void *, NULL, realloc, (void *p, size_t n), p, n)
 #define FILLED (1960 * KIB)
 #define MORE (64 * KIB)
 
-/* Its refcount table, one cluster, counts 2 MiB of file: the next writes need another. */
+/* The refcount table of one cluster covers 2 MiB of file: the next writes need a larger one. */
 static void make_nearly_full(const char *path)
 {
 	static uint8_t buf[FILLED];
@@ -153,7 +153,7 @@ static int grow_by_resize(struct store *s)
 	return rc;
 }
 
-/* The call number after fails while it grows; false: it makes no such call. */
+/* Call number after fails while the image grows. Returns false if there is no such call. */
 static bool try(int (*grow)(struct store *s), enum call call, unsigned after, unsigned times,
 		int error)
 {
@@ -167,10 +167,10 @@ static bool try(int (*grow)(struct store *s), enum call call, unsigned after, un
 	arm(call, after, times, error);
 	rc = grow(s);
 	disarm();
-	/* What punches holes may fail: the cluster is not known to be zeroes then, and that is all. */
+	/* A failed hole punch only means that the cluster may not be zeroes. */
 	cr_assert(!rc || fault.hits, "%s: %s", what, strerror(-rc));
 	check_pattern(s, 0, FILLED, 1, what);
-	/* After a failed fdatasync nothing is durable any more; else it goes on. */
+	/* After a failed fdatasync nothing is durable; after other failures the image works. */
 	if (call != CALL_SYNC)
 		cr_assert_eq(grow(s), 0, "%s", what);
 	store_close(s);
@@ -193,7 +193,7 @@ static void try_all(int (*grow)(struct store *s))
 	for (enum call call = 0; call < NCALLS; call++) {
 		unsigned n = 0;
 
-		/* One call, and all from there on; of many alike some. */
+		/* Fail one call, then all calls from it on; of many similar calls try only some. */
 		while (try(grow, call, n, 1, errors[call])) {
 			try(grow, call, n, ~0u, errors[call]);
 			n += n < 20 ? 1 : 8;
@@ -221,7 +221,7 @@ static void limit_file(rlim_t bytes)
 	cr_assert(!setrlimit(RLIMIT_FSIZE, &l));
 }
 
-/* A longer L1 table than may be written, and then it may. */
+/* The limit is too low for the longer L1 table; then it is raised. */
 Test(qcow2_faults, resize_beyond_the_limit_of_file_sizes)
 {
 	struct err err = { "" };
@@ -300,7 +300,7 @@ static int guest_do(enum disk_op op, uint64_t offset, void *buf, uint64_t len, b
 	return guest.result;
 }
 
-/* The host says it once; we go on saying it. */
+/* The host reports a failed flush once; the disk reports it for each later flush. */
 Test(qcow2_faults, a_flush_that_failed_fails_again)
 {
 	static const char *const names[] = { "disk.raw", "disk.qcow2", "disk.raw" };
@@ -334,7 +334,7 @@ Test(qcow2_faults, a_flush_that_failed_fails_again)
 			}
 			guest_close();
 		}
-		/* A new start. */
+		/* Open the disk again. */
 		guest_open(names[i], "threads", direct);
 		cr_assert_eq(guest_do(DISK_FLUSH, 0, NULL, 0, false), 0);
 		guest_close();
@@ -344,7 +344,7 @@ Test(qcow2_faults, a_flush_that_failed_fails_again)
 	free(buf);
 }
 
-/* In all the steps of a commit, and without a guest. */
+/* Fails each step of a commit, without a guest. */
 Test(qcow2_faults, a_commit_whose_flush_failed)
 {
 	for (unsigned n = 0; n < 8; n++) {
@@ -367,7 +367,7 @@ Test(qcow2_faults, a_commit_whose_flush_failed)
 	}
 }
 
-/* Whoever closes is told: `bantam image resize` must not say that all is well. */
+/* store_close returns the error, so that `bantam image resize` does not report success. */
 Test(qcow2_faults, a_close_that_fails_says_so)
 {
 	for (enum call call = CALL_SIZE; call <= CALL_SYNC; call++) {
@@ -395,7 +395,7 @@ Test(qcow2_faults, a_close_that_fails_says_so)
 #define NPIECES 120u
 #define STRIDE (96 * KIB)
 
-/* Writes and flushes until it failed thrice; which pieces are written? */
+/* Writes and flushes until three calls have failed; written tells which pieces are written. */
 static unsigned fill(bool *written, uint8_t *buf)
 {
 	unsigned failed = 0;
@@ -426,7 +426,7 @@ static void check_written(const bool *written, uint8_t *buf)
 	}
 }
 
-/* The guest's writes fail, and the VM lives on; the image is not corrupt, now or if we die. */
+/* The guest's writes fail and the VM continues; the image is not corrupt, nor after a kill now. */
 static void no_room(const char *image, const char *engine, bool direct, void (*make_room)(void))
 {
 	bool written[NPIECES] = { false };
@@ -437,7 +437,7 @@ static void no_room(const char *image, const char *engine, bool direct, void (*m
 	guest_open(image, engine, direct);
 	cr_assert(fill(written, buf));
 	check_written(written, buf);
-	/* As a kill would leave it. */
+	/* The copy is what a kill would leave. */
 	must("mkdir -p ../copy; cp %s ../copy/q.qcow2", image);
 	rc = qemu_check("../copy/q.qcow2");
 	cr_assert(!rc || rc == 3);
@@ -497,16 +497,16 @@ static void remove_filler(void)
 
 static void leave_mount(void)
 {
-	/* A test that failed may have left us in it. */
+	/* A failed test may have left us in the folder small. */
 	if (umount2("small", MNT_DETACH) && !chdir(".."))
 		umount2("small", MNT_DETACH);
 	scratch_leave();
 }
 
-/* The file is there, sparse, and its pages are not to be had. */
+/* The file is sparse, and the file system has no pages left for it. */
 Test(qcow2_faults, a_full_file_system_under_a_running_guest, .fini = leave_mount)
 {
-	/* Of our own: nobody else sees it, and it ends with us. */
+	/* A private mount: no other process sees it, and it ends with this process. */
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 	    mkdir("small", 0700) || mount("tmpfs", "small", "tmpfs", 0, "size=24M"))
 		cr_skip_test("no file system can be mounted here");
@@ -516,7 +516,7 @@ Test(qcow2_faults, a_full_file_system_under_a_running_guest, .fini = leave_mount
 		if (rooms[i].direct)
 			continue;
 		must("rm -f q.qcow2; qemu-img create -q -f qcow2 %s q.qcow2 16M", rooms[i].create);
-		/* 2 MiB are left. */
+		/* Leave 2 MiB free. */
 		must("! head -c 30M /dev/zero > filler; truncate -s -2M filler");
 		no_room("q.qcow2", rooms[i].engine, false, remove_filler);
 	}
@@ -525,7 +525,7 @@ Test(qcow2_faults, a_full_file_system_under_a_running_guest, .fini = leave_mount
 
 /* --- compressed clusters -------------------------------------------------------------------- */
 
-/* What the host cannot read, or zlib cannot unpack, is lost where it is and nowhere else. */
+/* If the host cannot read or zlib cannot unpack a cluster, only that cluster is lost. */
 Test(qcow2_faults, a_compressed_cluster_that_cannot_be_read)
 {
 	static uint8_t buf[64 * KIB];
@@ -554,7 +554,7 @@ Test(qcow2_faults, a_compressed_cluster_that_cannot_be_read)
 	cr_assert_eq(store_read(s, buf, 64 * KIB, sizeof(buf)), 0);
 	cr_assert_eq(store_write(s, buf, 100 * KIB, 3000), 0);
 	cr_assert_eq(s->ops->flush(s), 0);
-	/* Written as a whole it is good again. */
+	/* A write of the whole cluster repairs it. */
 	cr_assert_eq(store_write(s, buf, 0, sizeof(buf)), 0);
 	cr_assert_eq(store_read(s, buf, 0, sizeof(buf)), 0);
 	store_close(s);
@@ -573,7 +573,7 @@ static void detach(void)
 	scratch_leave();
 }
 
-/* Full of something that is not zeroes, so that nobody takes it for them. */
+/* Makes a device full of bytes that are not zero, so that the test sees wrong guesses of zeroes. */
 static void attach(unsigned mib)
 {
 	FILE *f;
@@ -594,7 +594,7 @@ Test(qcow2_faults, a_longer_l1_table_on_a_block_device, .fini = detach)
 	must("qemu-img create -q -f qcow2 -o cluster_size=4k %s 1G", loop);
 	s = must_open(loop, STORE_QCOW2, false);
 	cr_assert_eq(s->ops->resize(s, 20ull << 30, &err), 0, "%s", err.text);
-	/* 8 MiB of table: half of the device; and then one that does not fit. */
+	/* A table of 8 MiB, half of the device; then a table that does not fit. */
 	cr_assert_eq(s->ops->resize(s, 2ull << 40, &err), 0, "%s", err.text);
 	cr_assert_eq(s->ops->resize(s, 5ull << 40, &err), -ENOSPC);
 	cr_assert_eq(grow_by_writing(s), 0);
@@ -618,7 +618,7 @@ Test(qcow2_faults, the_refcount_table_moves_on_a_block_device, .fini = detach)
 		if (at % (4 * MIB) == 0)
 			cr_assert_eq(s->ops->flush(s), 0);
 	}
-	/* Until it is full, which is no damage. */
+	/* Write until the device is full, which does no damage. */
 	for (uint64_t at = 20 * MIB; !rc && at < 30 * MIB; at += MIB)
 		rc = store_write(s, buf, at, MIB);
 	cr_assert_eq(rc, -ENOSPC);

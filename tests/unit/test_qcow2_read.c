@@ -1,4 +1,4 @@
-/* Images made by qemu-img with every option claimed, read back; chains of backing files. */
+/* Reads images that qemu-img made with every option that we support; chains of backing files. */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <errno.h>
@@ -60,7 +60,7 @@ Test(qcow2_read, what_qemu_img_makes)
 	}
 }
 
-/* --- compressed streams that are not as they should be ---------------------------------- */
+/* --- invalid compressed streams --------------------------------------------------------- */
 
 #define CLUSTER (64 * KIB)
 
@@ -70,7 +70,7 @@ static void fill(uint8_t *p, uint64_t n)
 		p[i] = (uint8_t)(i % 13 + 1);
 }
 
-/* A raw deflate stream of bytes of fill(); returns its length. */
+/* Makes a raw deflate stream of fill()'s bytes. Returns its length. */
 static uint64_t stream_of(uint64_t bytes, int flush, uint8_t *out, uint64_t room)
 {
 	uint8_t *in = malloc(bytes);
@@ -88,14 +88,14 @@ static uint64_t stream_of(uint64_t bytes, int flush, uint8_t *out, uint64_t room
 	return room - z.avail_out;
 }
 
-/* QEMU wants a full cluster; what the stream says after that does not matter, if it is sound. */
+/* As in QEMU, a stream must give a full cluster; valid data after that does not matter. */
 Test(qcow2_read, deflate_streams)
 {
 	static const struct {
 		const char *what;
 		uint64_t bytes;
 		int flush;
-		uint8_t then; /* fills the sector */
+		uint8_t then; /* fills the rest of the sector */
 		bool good;
 	} t[] = {
 		{ "whole", CLUSTER, Z_FINISH, 0, true },
@@ -164,7 +164,7 @@ Test(qcow2_read, chains)
 
 	must("mkdir sub");
 	make_raw("sub/base.raw", 3 * MIB, 3);
-	/* A compressed image over a raw one, an overlay over that, a larger one over that. */
+	/* An overlay on a compressed image, and a larger overlay on that. */
 	must("qemu-img convert -c -O qcow2 -f raw sub/base.raw sub/base.qcow2");
 	must("qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 sub/mid.qcow2");
 	must("qemu-io -f qcow2 -c 'write -P 7 1M 70k' -c 'write -z 2M 100k' sub/mid.qcow2");
@@ -239,7 +239,7 @@ Test(qcow2_read, refusals)
 	must("qemu-img create -q -f qcow2 --object secret,id=s,data=x "
 	     "-o encrypt.format=aes,encrypt.key-secret=s crypt.qcow2 1M");
 	must_refuse("crypt.qcow2", STORE_AUTO, true, "encrypted (AES)");
-	/* LUKS by its header alone: qemu-img measures key stretching, and fails where the host's CPU clock is coarse. */
+	/* Only a LUKS header: qemu-img cannot make one on a host with a coarse CPU clock. */
 	poke32("crypt.qcow2", 32, 2);
 	must_refuse("crypt.qcow2", STORE_AUTO, true, "encrypted (LUKS)");
 	must("qemu-img create -q -f qcow 1.qcow 1M");
@@ -249,7 +249,7 @@ Test(qcow2_read, refusals)
 	must("truncate -s 10 x.qcow2");
 	must_refuse("x.qcow2", STORE_AUTO, true, "not a qcow2 image");
 	must_refuse("missing.qcow2", STORE_AUTO, true, "No such file");
-	/* A guest that writes a header into its raw disk gains nothing. */
+	/* A guest that writes a qcow2 header into its raw disk gains nothing. */
 	must("qemu-img create -q -f qcow2 evil 1M");
 	must_refuse("evil", STORE_AUTO, true, "format=");
 	store_close(must_open("evil", STORE_RAW, true));
@@ -261,7 +261,7 @@ Test(qcow2_read, backing_refusals)
 	char name[32];
 
 	must("qemu-img create -q -f qcow2 base.qcow2 1M");
-	/* Itself, and a loop of two. */
+	/* A loop of two, and an image that backs itself. */
 	must("qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 a.qcow2");
 	must("qemu-img rebase -q -u -f qcow2 -b a.qcow2 -F qcow2 base.qcow2");
 	must_refuse("a.qcow2", STORE_AUTO, true, "a loop");
@@ -275,7 +275,7 @@ Test(qcow2_read, backing_refusals)
 	must_refuse("a.qcow2", STORE_AUTO, true, "json:");
 	must("qemu-img rebase -q -u -f qcow2 -b base.qcow2 -F vmdk a.qcow2");
 	must_refuse("a.qcow2", STORE_AUTO, true, "\"vmdk\"");
-	/* No format said, and the name says raw: not believed to be qcow2 by its content. */
+	/* Without a format in the header, the name says raw; the content does not make it qcow2. */
 	must("qemu-img create -q -f qcow2 blob 1M");
 	must("qemu-img rebase -q -u -f qcow2 -b blob -F qcow2 a.qcow2");
 	store_close(must_open("a.qcow2", STORE_AUTO, true));
@@ -300,7 +300,7 @@ Test(qcow2_read, unknown_features_are_named)
 	must("qemu-img create -q -f qcow2 q.qcow2 1M");
 	poke64("q.qcow2", 72, 1ull << 7);
 	must_refuse("q.qcow2", STORE_AUTO, true, "bit 7");
-	/* A feature name table of our own in the place of QEMU's. */
+	/* Our own feature name table in place of QEMU's. */
 	memcpy(table, "\x68\x03\xf8\x57\0\0\0\x30", 8);
 	memcpy(table + 8, entry, 48);
 	poke("q.qcow2", 112, table, sizeof(table));

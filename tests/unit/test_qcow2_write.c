@@ -1,4 +1,4 @@
-/* What the qcow2 engine writes: a mirror in memory, qemu-img's check and compare. */
+/* What the qcow2 engine writes, checked by a mirror in memory, qemu-img check and compare. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@ TestSuite(qcow2_write, .init = scratch_enter, .fini = scratch_leave, .timeout = 
 
 #define DISK_BYTES (3 * MIB + 5 * 512)
 
-/* A disk and what it must contain. */
+/* A disk and the content that it must have. */
 struct mirror {
 	struct store *s;
 	uint8_t *want;
@@ -46,7 +46,7 @@ static void check_all(struct mirror *m)
 	}
 }
 
-/* One random operation. Discards may or may not take effect: look. */
+/* Does one random operation. A discard may or may not take effect: read the result. */
 static void step(struct mirror *m)
 {
 	static uint8_t buf[400 * KIB];
@@ -105,7 +105,7 @@ static void random_ops(const char *image, unsigned seed, unsigned nops)
 	check_all(&m);
 	store_close(m.s);
 	compare(&m, image);
-	/* And once more, from what is there. */
+	/* Once more, from the existing content. */
 	m.s = must_open(image, STORE_QCOW2, false);
 	for (unsigned i = 0; i < nops / 4; i++)
 		step(&m);
@@ -201,7 +201,7 @@ Test(qcow2_write, snapshots_keep_their_data)
 		must("cmp raw got");
 		must("qemu-img convert -l snapshot.name=two -f qcow2 -O raw q.qcow2 got");
 		must("cmp two got");
-		/* One gone, the flags say so for some clusters and not for others. */
+		/* Without snapshot one, some clusters have the COPIED flag and others do not. */
 		must("qemu-img snapshot -d one q.qcow2");
 		random_ops("q.qcow2", 320 + i, 60);
 		must("qemu-img snapshot -a two q.qcow2");
@@ -305,7 +305,7 @@ Test(qcow2_write, room_is_asked_for_ahead_and_given_back)
 	cr_assert_eq(qemu_check("q.qcow2"), 0);
 }
 
-/* More tables than the cache holds, each a slice of its own, with 4 KiB of data in each. */
+/* More tables than the cache holds, each in its own slice, with 4 KiB of data in each. */
 Test(qcow2_write, the_cache_is_bounded)
 {
 	const uint64_t reach = 2 * MIB, n = QCOW2_CACHE_BYTES / QCOW2_SLICE_BYTES + 500;
@@ -321,7 +321,7 @@ Test(qcow2_write, the_cache_is_bounded)
 		cr_assert_eq(store_write(s, buf, i * reach, sizeof(buf)), 0);
 	}
 	cr_assert_eq(s->ops->flush(s), 0);
-	/* The first table is used all the time, and stays. */
+	/* The first table is in constant use, and stays in the cache. */
 	for (uint64_t i = 0; i < n; i++) {
 		const struct qcow2_slice *slice;
 
@@ -341,7 +341,7 @@ Test(qcow2_write, the_cache_is_bounded)
 
 Test(qcow2_write, the_refcount_table_moves)
 {
-	/* 512-byte clusters, 64-bit counts: a table of one cluster counts 2 MiB of file. */
+	/* 512-byte clusters, 64-bit refcounts: a table of one cluster covers 2 MiB of file. */
 	static uint8_t buf[256 * KIB], got[256 * KIB];
 	struct store *s;
 
@@ -394,7 +394,7 @@ Test(qcow2_write, resize)
 	}
 }
 
-/* Several threads at once, each with clusters of its own and some shared by neighbours. */
+/* Several threads at once, each with its own clusters and some shared with a neighbour. */
 struct worker {
 	struct store *s;
 	unsigned id;
@@ -422,7 +422,7 @@ static void *work(void *opaque)
 	return NULL;
 }
 
-/* The header says the smaller size, and nothing was given back yet. */
+/* The header has the smaller size, and no cluster is freed yet. */
 Test(qcow2_write, grows_after_a_shrink_that_was_cut_short)
 {
 	static uint8_t buf[64 * KIB];
@@ -489,7 +489,7 @@ Test(qcow2_write, locks)
 	must_refuse("q.qcow2", STORE_AUTO, true, "open for writing");
 	cr_assert_neq(sh("qemu-io -f qcow2 -c 'write 0 4k' q.qcow2"), 0);
 	cr_assert_neq(sh("qemu-img check -f qcow2 q.qcow2"), 0);
-	/* The base may be read by others, not written. */
+	/* Other processes can read the base, but not write it. */
 	must("qemu-img check -f qcow2 base.qcow2");
 	reader = must_open("base.qcow2", STORE_AUTO, true);
 	store_close(reader);
@@ -499,7 +499,7 @@ Test(qcow2_write, locks)
 	must("qemu-io -f qcow2 -c 'write 0 4k' q.qcow2");
 }
 
-/* Killed in the middle: nothing corrupt, and what was flushed is there. */
+/* Writes until a kill. After it the image is not corrupt, and holds all flushed data. */
 static void write_until_killed(int told, unsigned seed)
 {
 	struct store *s = must_open("q.qcow2", STORE_AUTO, false);
@@ -516,7 +516,7 @@ static void write_until_killed(int told, unsigned seed)
 		if (i % 7 == 6) {
 			if (s->ops->flush(s))
 				_exit(2);
-			/* Everything up to i is safe. */
+			/* All writes up to i are durable. */
 			if (write(told, &i, sizeof(i)) != sizeof(i))
 				_exit(3);
 		}

@@ -1,4 +1,4 @@
-/* Images written in one pass: read back by our reader, judged by qemu-img and by our check. */
+/* Images written in one pass: read by our reader, checked by qemu-img and by our check. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -37,7 +37,7 @@ static void end(int fd, struct qcow2_writer *w)
 	cr_assert_eq(check.corruptions + check.leaks, 0);
 }
 
-/* A mixture of all kinds of clusters, with a raw file to compare with. */
+/* Writes a mixture of all kinds of clusters, and a raw file to compare with. */
 static void mixture(const struct store_create *create)
 {
 	uint32_t cluster = create->cluster_bytes;
@@ -56,7 +56,7 @@ static void mixture(const struct store_create *create)
 		if (i % 5 == 4)
 			continue;
 		pattern(bytes, cluster, i);
-		/* Of three quarters repetition something remains for every method. */
+		/* Three quarters of one repeated byte: every method can compress the cluster. */
 		if (i % 5 < 3)
 			memset(bytes + cluster / 4, (int)i | 1, cluster - cluster / 4);
 		p.len_bytes = i % 5 < 3 ? qcow2_pack(packer, bytes, packed) : 0;

@@ -1,11 +1,11 @@
-/* ratelimit: rates hold over time, bursts pass, nothing overflows. */
+/* ratelimit: keeps rates over time, lets bursts pass, and never overflows. */
 #include <criterion/criterion.h>
 
 #include "vmm/core/ratelimit.h"
 
 #define S 1000000000ull
 
-/* Operations of this size as fast as allowed for so long; returns how many passed. */
+/* Makes operations of this size as fast as allowed for seconds. Returns how many passed. */
 static uint64_t drive(struct ratelimit *r, uint64_t bytes, uint64_t seconds)
 {
 	uint64_t n = 0, now = S;
@@ -44,7 +44,7 @@ Test(ratelimit, rates)
 		{ 0, 0, 1000, 1, 1500, 10000 },
 		{ 0, 0, 1000, 500, 1500, 10500 },
 		{ 1500, 0, 1000, 1, 1500, 10 },
-		{ 1000, 0, 0, 0, 65536, 1 }, /* one pays for a minute */
+		{ 1000, 0, 0, 0, 65536, 1 }, /* one costs a minute of tokens */
 		{ 0, 0, 1, 1, 60, 10 },
 		{ 3, 1, 0, 0, 1, 30 },
 		{ 125000000000ull, 0, 0, 0, 1000000000, 1262 },
@@ -72,7 +72,7 @@ Test(ratelimit, burst_after_a_pause)
 	while (!ratelimit_wait_ns(&r, S))
 		ratelimit_charge(&r, 0, 1), n++;
 	cr_assert_eq(n, 5);
-	/* A long pause fills no more than the burst. */
+	/* A long pause adds no more tokens than the burst. */
 	for (n = 0; !ratelimit_wait_ns(&r, 1000 * S); n++)
 		ratelimit_charge(&r, 0, 1);
 	cr_assert_eq(n, 5);
@@ -87,7 +87,7 @@ Test(ratelimit, extremes)
 		ratelimit_charge(&r, UINT64_MAX, UINT64_MAX);
 	cr_assert(ratelimit_wait_ns(&r, UINT64_MAX / 4) > 0);
 	cr_assert(ratelimit_wait_ns(&r, UINT64_MAX) > 0);
-	/* A clock that goes backward changes nothing. */
+	/* A clock that goes backwards changes nothing. */
 	ratelimit_init(&r, 1000, 10, 0, 0, 10 * S);
 	ratelimit_charge(&r, 20, 1);
 	cr_assert(ratelimit_wait_ns(&r, S) > 0);

@@ -1,4 +1,4 @@
-/* test_rng: virtio-rng over both transports, its bounds, and sources that fail. */
+/* test_rng: virtio-rng over both transports, its limits, and sources that fail. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -96,7 +96,7 @@ Test(rng, mmio)
 	check(FAKE_MMIO);
 }
 
-/* A guest that asks for much gets it in turns: fewer bytes than asked, at least one each. */
+/* A guest that requests much gets fewer bytes in each turn, but at least one. */
 Test(rng, greedy)
 {
 	struct fake_used_elem e;
@@ -133,7 +133,7 @@ Test(rng, broken)
 	end();
 }
 
-/* A source that has nothing yet is asked again, and nobody waits meanwhile. */
+/* The device reads again from a source that has no bytes yet; the loop does not wait for it. */
 Test(rng, slow_source)
 {
 	char dir[] = "/tmp/bantam-rng-XXXXXX", path[64];
@@ -152,7 +152,7 @@ Test(rng, slow_source)
 	cr_assert(fake_run_until(&f, waiting, NULL) && taken(&e));
 	cr_assert_eq(e.len, 10);
 	cr_assert_arr_eq(host, "0123456789", 10);
-	/* Reset while it waits. */
+	/* Reset while the device waits for the source. */
 	ask(64);
 	fake_driver_kick(&d, 0);
 	fake_driver_set_status(&d, 0);
@@ -176,7 +176,7 @@ Test(rng, sources)
 	cr_assert(taken(&e));
 	cr_assert_eq(host[15], 0);
 	end();
-	/* The end of a file is no entropy. */
+	/* At the end of the file there is no entropy. */
 	begin(FAKE_PCI, "/dev/null");
 	ask(16);
 	fake_driver_kick(&d, 0);

@@ -319,7 +319,7 @@ Test(seed, new_file_appears_when_complete)
 	cr_expect_neq(access("out", F_OK), 0);
 	cr_assert_eq(new_file_finish(&file, true, &err), 0, "%s", err.text);
 	content("out", "new");
-	/* A second one is refused, and replaces when told to. */
+	/* A second file of that name is refused, and replaces the first with force. */
 	cr_expect_eq(new_file_open(&file, "out", false, &err), -EEXIST);
 	cr_expect(strstr(err.text, "--force"), "%s", err.text);
 	cr_assert_eq(new_file_open(&file, "out", true, &err), 0);
@@ -327,12 +327,12 @@ Test(seed, new_file_appears_when_complete)
 	content("out", "new");
 	cr_assert_eq(new_file_finish(&file, false, &err), 0, "%s", err.text);
 	content("out", "newer");
-	/* Given up: nothing changes. */
+	/* An abandoned file changes nothing. */
 	cr_assert_eq(new_file_open(&file, "out", true, &err), 0);
 	new_file_abandon(&file);
 	new_file_abandon(&file);
 	content("out", "newer");
-	/* Somebody else was faster. */
+	/* Another process creates the name first. */
 	cr_assert_eq(new_file_open(&file, "race", false, &err), 0);
 	write_file("race", "theirs", 6);
 	cr_expect_eq(new_file_finish(&file, false, &err), -EEXIST);
@@ -427,7 +427,7 @@ Test(seed, disk_of_a_folder)
 	cr_assert_eq(mkdir("d", 0700), 0);
 	write_file("d/user-data", "#cloud-config\n", 14);
 	cr_assert_eq(disk_seed_open(&cfg, "d", "CIDATA", &disk, &err), 0, "%s", err.text);
-	/* What was there at the start is what the guest has. */
+	/* The guest sees the content at the time of the start. */
 	write_file("d/user-data", "#cloud-changed\n", 15);
 	cr_expect(disk->readonly && disk->size_bytes == 1 << 20);
 	img = malloc(disk->size_bytes);

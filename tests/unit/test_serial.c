@@ -1,6 +1,6 @@
 /*
- * test_serial: the 16550A as drivers see it: Linux's probe sequence, FIFOs,
- * interrupts, back-pressure, and every register at every width.
+ * test_serial: the 16550A from the driver's side: Linux's probe sequence, FIFOs,
+ * interrupts, back-pressure, and every register with every width.
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -137,7 +137,7 @@ static void print(const char *text)
 	}
 }
 
-/* What the host got, waiting for len bytes. */
+/* Waits for len bytes at the host's end. Returns what came. */
 static const char *got(size_t len)
 {
 	static char buf[65536];
@@ -155,7 +155,7 @@ static const char *got(size_t len)
 	return buf;
 }
 
-/* As Linux leaves the port when it is opened. */
+/* Sets the port up as Linux does when it opens it. */
 static void open_port(void)
 {
 	out(UART_FCR, UART_FCR_ENABLE_FIFO | UART_FCR_TRIGGER_8);
@@ -224,7 +224,7 @@ Test(serial, linux_finds_a_16550a)
 	cr_assert_eq(in(UART_IIR) >> 5, 6, "looks like a TI16750");
 	out(UART_IER, 0x40);
 	cr_assert_eq(in(UART_IER)&0x40, 0, "looks like an XScale");
-	/* The THRE and TXEN bug tests. */
+	/* Linux's tests for the THRE and TXEN bugs. */
 	out(UART_IER, UART_IER_THRI);
 	cr_assert_eq(in(UART_IIR)&0xf, UART_IIR_THRI);
 	out(UART_IER, 0);
@@ -264,7 +264,7 @@ Test(serial, transmit_interrupt)
 Test(serial, input_waits_for_a_reader)
 {
 	type("abc");
-	/* A probe sets all enables for a moment, and empties the FIFO. */
+	/* Linux's probe sets all enable bits for a moment, and empties the FIFO. */
 	out(UART_IER, 0x0f);
 	pass_ms(20);
 	out(UART_IER, 0);
@@ -278,7 +278,7 @@ Test(serial, input_waits_for_a_reader)
 	pass_ms(20);
 	cr_assert_not(in(UART_LSR)&UART_LSR_DR);
 	in(UART_RX);
-	/* set_termios: the receiver, and then the FIFO. */
+	/* As set_termios: first the receiver, then the FIFO. */
 	out(UART_FCR, 0);
 	out(UART_MCR, UART_MCR_DTR | UART_MCR_OUT2);
 	out(UART_IER, UART_IER_RDI | UART_IER_RLSI);
@@ -398,7 +398,7 @@ Test(serial, modem_status)
 		uint8_t delta = map[i].msr >> 4;
 
 		out(UART_MCR, UART_MCR_LOOP | map[i].mcr);
-		/* RI tells only when it ends. */
+		/* The delta bit of RI is set only when RI ends. */
 		cr_assert_eq(in(UART_MSR), map[i].msr | (map[i].msr == UART_MSR_RI ? 0 : delta));
 		out(UART_MCR, UART_MCR_LOOP);
 		cr_assert_eq(in(UART_MSR), delta);
@@ -448,7 +448,7 @@ Test(serial, a_full_sink_holds_the_guest_back)
 	unsigned n = 0, m;
 
 	out(UART_FCR, UART_FCR_ENABLE_FIFO);
-	/* The pipe, the ring, and no more. */
+	/* Fill the pipe and the ring; no more fits. */
 	for (;;) {
 		while (n < 100000 && in(UART_LSR)&UART_LSR_THRE) {
 			out(UART_TX, (uint8_t)('a' + n % 26));
@@ -523,7 +523,7 @@ Test(serial, every_width_everywhere)
 			}
 	out(UART_LCR, 0);
 	out(UART_MCR, UART_MCR_LOOP);
-	/* Each byte of a wide access is an access of its own. */
+	/* Each byte of a wide access counts as a separate access. */
 	bus_write(&f.pio, PORT + UART_SCR - 3, 4, 0xa5000000u | UART_MCR_LOOP);
 	cr_assert_eq(in(UART_SCR), 0xa5);
 	out(UART_LCR, UART_LCR_DLAB);

@@ -1,8 +1,8 @@
 /*
- * test_terminal: the terminal is raw while a VM has it and as before after every way out.
+ * test_terminal: the terminal is raw while a VM has it, and as before after every way to end.
  *
- * The VM's side runs in a child process on a pseudo-terminal; what the terminal
- * is like is read through the master.
+ * The VM's side runs in a child process on a pseudo-terminal. The parent reads the
+ * terminal's state through the master.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -33,7 +33,7 @@ static size_t input(void *opaque, const uint8_t *buf, size_t len)
 {
 	char text[32];
 
-	/* Stuck, as a guest may be. */
+	/* The child hangs, as a guest may. */
 	if (opaque)
 		return 0;
 	for (size_t i = 0; i < len; i++) {
@@ -116,7 +116,7 @@ static bool soon(bool (*cond)(void))
 	return cond();
 }
 
-/* What the child wrote, waiting for len bytes. */
+/* Waits for len bytes from the child. Returns what came. */
 static const char *shown(size_t len)
 {
 	static char buf[4096];
@@ -167,7 +167,7 @@ static void killed_by(int sig)
 	struct sigaction act;
 	pid_t pid;
 
-	/* A sanitizer that has taken the signal for itself does not ask us. */
+	/* A sanitizer may handle this signal itself, without our handler. */
 	if (!sigaction(sig, NULL, &act) && act.sa_handler != SIG_DFL)
 		return;
 	pid = start(WAY_RUN, false);
@@ -216,7 +216,7 @@ Test(terminal, keys_and_escapes)
 	type("\x01h");
 	cr_assert_not_null(strstr(shown(80), "Ctrl-A x  end the VM\r\n"));
 	cr_assert_eq(ioctl(slave, TIOCSWINSZ, &ws), 0);
-	kill(pid, SIGWINCH); /* no session here that would get it */
+	kill(pid, SIGWINCH); /* without a session the kernel does not send it */
 	tcflush(master, TCIFLUSH);
 	type("\x01");
 	type("x");
@@ -253,7 +253,7 @@ Test(terminal, a_stuck_guest_can_be_left)
 	cr_assert(cooked());
 }
 
-/* A shell: leader of the terminal's session. Returns 0 or the step that failed. */
+/* Acts as a shell, the leader of the terminal's session. Returns 0 or the failed step. */
 static int shell(void)
 {
 	struct timespec nap = { .tv_nsec = 600000000 };
@@ -278,7 +278,7 @@ static int shell(void)
 		return 3;
 	if (!cooked())
 		return 4;
-	/* bg: it runs, and leaves the terminal alone even when keys are typed. */
+	/* bg: the child runs, and leaves the terminal alone even if keys are typed. */
 	tcsetpgrp(slave, getpid());
 	kill(pid, SIGCONT);
 	if (write(master, "shell\n", 6) != 6)
@@ -292,7 +292,7 @@ static int shell(void)
 	tcsetpgrp(slave, pid);
 	if (!soon(raw))
 		return 8;
-	/* Stopped from outside, and continued in front. */
+	/* Another process stops the child; it continues in the foreground. */
 	kill(pid, SIGSTOP);
 	waitpid(pid, &status, WUNTRACED);
 	kill(pid, SIGCONT);

@@ -90,6 +90,6 @@ Test(thread, refused)
 {
 	pthread_t thread;
 
-	/* More than there is address space: no thread, and nothing is left of it. */
+	/* A stack larger than the address space: no thread, and nothing leaks. */
 	cr_expect_lt(thread_start(&thread, THREAD_WORKER, "big", (size_t)1 << 60, look, NULL), 0);
 }

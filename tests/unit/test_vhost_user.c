@@ -1,7 +1,7 @@
 /*
- * vhost-user's front end against a daemon in a thread: a whole session, every
- * answer that a bad daemon can give, its death with requests that it has and has not
- * answered, and what a user gets wrong.
+ * vhost-user's front end with a daemon in a thread: a whole session, every
+ * answer that a bad daemon can give, its death with answered and unanswered requests,
+ * and errors of the user.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -26,8 +26,8 @@
 #include "tests/unit/proc.h"
 
 #define QUEUE 16
-#define QUEUES 2  /* of --fs with one request queue, and of a card */
-#define RINGS 4	  /* that the daemon can serve */
+#define QUEUES 2  /* number for --fs with one request queue, and for a card */
+#define RINGS 4	  /* most rings that the daemon serves */
 #define ANSWER 7u /* the length in every used element that the daemon writes */
 
 enum {
@@ -83,8 +83,8 @@ static struct {
 	uint64_t features, protocol, nqueues;
 	unsigned at; /* the request to misbehave at */
 	enum how how;
-	unsigned keep; /* bit n: the n-th request of a ring is taken and not answered */
-	/* what it was told */
+	unsigned keep; /* bit n: the daemon does not answer the n-th request of a ring */
+	/* counts of messages, by request; of kicks; of served requests */
 	atomic_uint told[32], kicks, served;
 	_Atomic uint64_t acked;
 	struct ring ring[RINGS];
@@ -95,7 +95,7 @@ static struct {
 	unsigned nregions;
 } daemon_;
 
-static char dir[] = "/tmp/bantam-vu-XXXXXX", path[64]; /* path: once there was a daemon */
+static char dir[] = "/tmp/bantam-vu-XXXXXX", path[64]; /* path is empty before the first daemon */
 static struct fake_env f;
 static struct fake_driver d;
 static struct device *dev;
@@ -395,7 +395,7 @@ static void begin(enum fake_transport transport)
 		     0, "%s", err.text);
 }
 
-/* From now on the daemon may be one that does not answer. A good one has more time: the host is busy. */
+/* A short timeout, for a daemon that may not answer. A good daemon gets more: the host is busy. */
 static void be_short(void)
 {
 	vhost_user_timeout_ms = 200;
@@ -515,7 +515,7 @@ Test(vhost_user, session_mmio)
 	session(FAKE_MMIO);
 }
 
-/* What a daemon offers beyond what we have queues and configuration for is not passed on. */
+/* The device does not offer a daemon's features for which we have no queue or configuration. */
 Test(vhost_user, features_of_the_page)
 {
 	struct err err = { "" };
@@ -538,7 +538,7 @@ Test(vhost_user, features_of_the_page)
 	stop_daemon();
 }
 
-/* A daemon without protocol features: no acknowledgements, no enabling. */
+/* A daemon without protocol features gets no requests for acknowledgement and no ENABLE. */
 Test(vhost_user, plain_daemon)
 {
 	start_daemon(0, OBEY);
@@ -551,7 +551,7 @@ Test(vhost_user, plain_daemon)
 	stop_daemon();
 }
 
-/* Each bad answer to what is asked before there is a device: create says so, in one line. */
+/* For each bad answer before the device exists, create reports one line. */
 Test(vhost_user, hostile_at_creation)
 {
 	static const unsigned at[] = { GET_FEATURES, GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES,
@@ -562,7 +562,7 @@ Test(vhost_user, hostile_at_creation)
 			unsigned before = proc_fds(0);
 			struct err err = { "" };
 
-			/* Values are not acknowledgements, and nothing is acknowledged yet there. */
+			/* A value cannot be a NACK, and SET_PROTOCOL is not acknowledged yet. */
 			if (at[i] == SET_PROTOCOL || (how == NACK && at[i] != SET_OWNER))
 				continue;
 			begin(FAKE_PCI);
@@ -579,7 +579,7 @@ Test(vhost_user, hostile_at_creation)
 	}
 }
 
-/* The same to what is asked of a disk: what it is. Sizes are told by the body, too. */
+/* The same for GET_CONFIG of a disk. */
 Test(vhost_user, hostile_configuration)
 {
 	for (enum how how = WRONG_REQUEST; how < HOWS; how++) {
@@ -590,7 +590,7 @@ Test(vhost_user, hostile_configuration)
 		be_short();
 		start_daemon(GET_CONFIG, how);
 		if (how == NACK) {
-			/* Bytes are bytes: but a daemon of before there was GET_CONFIG is none for us. */
+			/* No NACK here: test a daemon without GET_CONFIG, which we refuse. */
 			daemon_.protocol &= ~(1ull << 9);
 		}
 		cr_assert_lt(create_disk(&err), 0, "answer %d", how);
@@ -604,7 +604,7 @@ Test(vhost_user, hostile_configuration)
 
 /* --- without the daemon --------------------------------------------------------- */
 
-#define REQUESTS 0x200000u /* request n: 0x1000 bytes there, its answer in the upper half */
+#define REQUESTS 0x200000u /* request n has 0x1000 bytes from here, its answer in the upper half */
 #define GETATTR 3
 #define FORGET 2
 #define BATCH_FORGET 42
@@ -633,7 +633,7 @@ static void add_fuse(unsigned q, unsigned n, uint32_t opcode, uint32_t in_len, u
 	fake_ring_add(&d.ring[q], &in, 1, &out, out_len ? 1 : 0);
 }
 
-/* How request n was answered: the error, or 1: not at all. */
+/* Returns the error in the answer to request n, or 1 if there is no answer. */
 static int answer(unsigned n)
 {
 	struct fuse_out *out = fake_at(&f, gpa(REQUESTS + n * 0x1000 + 0x800), sizeof(*out));
@@ -667,7 +667,7 @@ static void expect_refused(unsigned q, unsigned n)
 	cr_expect_eq(fake_driver_status(&d), 15);
 }
 
-/* A bad answer once the driver has started the device: the guest sees errors, a reset works. */
+/* A bad answer when the driver starts the device: the guest sees errors, a reset works. */
 Test(vhost_user, hostile_at_start)
 {
 	static const unsigned at[] = { SET_FEATURES, SET_MEM_TABLE, SET_NUM,  SET_BASE, SET_ADDR,
@@ -696,7 +696,7 @@ Test(vhost_user, hostile_at_start)
 	}
 }
 
-/* The daemon does not let go of a ring: the reset is done all the same. */
+/* The daemon does not stop a ring: the reset completes all the same. */
 Test(vhost_user, hostile_at_reset)
 {
 	for (enum how how = WRONG_REQUEST; how < HOWS; how++) {
@@ -714,7 +714,7 @@ Test(vhost_user, hostile_at_reset)
 	}
 }
 
-/* A vector that is masked, or moved, is told to the daemon; nothing that it says is lost. */
+/* The front end tells the daemon when a vector is masked or moved; no interrupt is lost. */
 Test(vhost_user, masked_vector)
 {
 	unsigned q = 1, calls;
@@ -739,10 +739,10 @@ Test(vhost_user, masked_vector)
 	cr_expect_eq(fake_driver_irqs(&d, q), 1);
 	take_all(q, ANSWER);
 	one_request(q);
-	/* Nothing changes: nothing is said. */
+	/* No change, so no message. */
 	fake_write(&f, entry + 8, 4, q + 1);
 	cr_expect_eq(daemon_.told[SET_CALL], calls + 2);
-	/* It dies in the middle of that. */
+	/* The daemon dies in the middle. */
 	stop_daemon();
 	fake_write(&f, entry + 12, 4, 1);
 	fake_write(&f, entry + 12, 4, 0);
@@ -756,7 +756,7 @@ static bool served_four(void *unused)
 	return daemon_.served == 4;
 }
 
-/* It has answered some, out of order, and not seen others. */
+/* The daemon dies after answering some requests, out of order, and before seeing others. */
 static void death(enum fake_transport transport, uint64_t features)
 {
 	start_daemon(0, OBEY);
@@ -770,7 +770,7 @@ static void death(enum fake_transport transport, uint64_t features)
 	cr_assert(fake_run_until(&f, served_four, NULL));
 	cr_expect_eq(take_all(1, ANSWER), 4);
 	add_fuse(1, 6, GETATTR, 56, 16);
-	/* Nowhere to put an answer, or no question. */
+	/* A request without room for an answer. */
 	add_fuse(0, 7, FORGET, 48, 0);
 	fake_driver_irqs(&d, 1);
 	stop_daemon();
@@ -789,7 +789,7 @@ static void death(enum fake_transport transport, uint64_t features)
 	add_fuse(0, 4, GETATTR, 56, 15);
 	fake_driver_kick(&d, 0);
 	cr_expect_eq(take_all(0, 0), 4);
-	/* The driver may begin anew: it is no better then. */
+	/* The driver may start again; the device still refuses requests. */
 	reset();
 	fake_driver_start(&d, features, QUEUES, QUEUE);
 	expect_refused(1, 1);
@@ -813,7 +813,7 @@ static bool broken(void *unused)
 	return fake_driver_status(&d) & VIRTIO_STATUS_NEEDS_RESET;
 }
 
-/* A ring that makes no sense when we get it back. */
+/* The ring has invalid values when we take it over. */
 Test(vhost_user, death_with_a_hostile_ring)
 {
 	for (unsigned i = 0; i < 3; i++) {
@@ -843,7 +843,7 @@ Test(vhost_user, death_with_a_hostile_ring)
 	}
 }
 
-/* It dies before the driver comes. */
+/* The daemon dies before the driver starts. */
 Test(vhost_user, death_before_start)
 {
 	start_daemon(0, OBEY);
@@ -854,7 +854,7 @@ Test(vhost_user, death_before_start)
 	expect_refused(0, 0);
 	expect_refused(1, 1);
 	end();
-	/* The same, but the loop has not heard of it yet. */
+	/* The same, before the loop notices. */
 	start_daemon(0, OBEY);
 	begin_device(FAKE_PCI);
 	stop_daemon();
@@ -863,7 +863,7 @@ Test(vhost_user, death_before_start)
 	end();
 }
 
-/* A disk's requests: header, data, status. */
+/* Requests of a disk: header, data, status. */
 Test(vhost_user, disk_death)
 {
 	struct fake_buf hdr = { 0x200000, 16 };
@@ -887,7 +887,7 @@ Test(vhost_user, disk_death)
 	cr_assert(fake_ring_take(&d.ring[1], &e));
 	cr_expect_eq(*(uint8_t *)fake_at(&f, gpa(0x202000), 1), 1);
 	cr_expect_eq(*(uint8_t *)fake_at(&f, gpa(0x201000), 1), 0xee);
-	fake_ring_add(&d.ring[0], &hdr, 1, NULL, 0); /* nowhere to answer */
+	fake_ring_add(&d.ring[0], &hdr, 1, NULL, 0); /* no room for a status */
 	fake_driver_kick(&d, 0);
 	cr_assert(fake_ring_take(&d.ring[0], &e));
 	cr_expect_eq(e.len, 0);
@@ -897,12 +897,12 @@ Test(vhost_user, disk_death)
 /* --- a network card --------------------------------------------------------------- */
 
 #define NET_BIT(n) (1ull << NET_F_##n)
-/* All that we take from a daemon that offers everything. */
+/* The features that we take from a daemon that offers everything. */
 #define NET_TAKEN                                                                                  \
 	(NET_BIT(CSUM) | NET_BIT(GUEST_CSUM) | NET_BIT(GUEST_TSO4) | NET_BIT(GUEST_TSO6) |         \
 	 NET_BIT(GUEST_ECN) | NET_BIT(GUEST_UFO) | NET_BIT(HOST_TSO4) | NET_BIT(HOST_TSO6) |       \
 	 NET_BIT(HOST_ECN) | NET_BIT(HOST_UFO) | NET_BIT(MRG_RXBUF))
-/* No daemon has these, nor MTU and MQ. */
+/* Features that we provide ourselves, without the daemon; also MTU and MQ. */
 #define NET_OURS                                                                                   \
 	(NET_BIT(MAC) | NET_BIT(STATUS) | NET_BIT(CTRL_VQ) | NET_BIT(CTRL_RX) |                    \
 	 NET_BIT(CTRL_RX_EXTRA) | NET_BIT(CTRL_MAC_ADDR) | NET_BIT(GUEST_ANNOUNCE))
@@ -913,7 +913,7 @@ static void begin_card(enum fake_transport transport, const char *more)
 
 	start_daemon(0, OBEY);
 	daemon_.features |= 0xffffff & ~(NET_OURS | NET_BIT(MTU) | NET_BIT(MQ));
-	daemon_.nqueues = 1; /* they count pairs of a card */
+	daemon_.nqueues = 1; /* for a card, daemons count pairs */
 	begin(transport);
 	cr_assert_eq(create_net(more, &err), 0, "%s", err.text);
 	fake_driver_find(&d, &f, 0, true);
@@ -931,7 +931,7 @@ static void card(enum fake_transport transport)
 		fake_driver_start(&d, NET_TAKEN | NET_OURS | NET_BIT(MTU), QUEUES, QUEUE);
 		for (unsigned i = 0; i < 20; i++)
 			one_request(i % QUEUES);
-		/* Of ours it hears nothing. */
+		/* The daemon does not see our own features. */
 		cr_expect_eq(daemon_.acked & 0xffffff, NET_TAKEN);
 		reset();
 	}
@@ -963,7 +963,7 @@ static bool link_is_down(void *unused)
 	return !(fake_driver_config(&d, NET_CONFIG_STATUS, 2) & NET_S_LINK_UP);
 }
 
-/* The link goes down; what the guest sends is swallowed; its empty buffers are not given back. */
+/* The link goes down; the card drops the guest's frames, and keeps its receive buffers. */
 static void card_death(enum fake_transport transport)
 {
 	struct fake_buf frame = { 0x200000, 100 }, room = { 0x201000, 1526 };
@@ -991,7 +991,7 @@ static void card_death(enum fake_transport transport)
 	fake_run(&f);
 	cr_expect_eq(take_all(0, 0), 0);
 	cr_expect_eq(fake_driver_status(&d), 15);
-	/* It is no better for the next driver. */
+	/* The link stays down for the next driver. */
 	reset();
 	fake_driver_start(&d, NET_OURS, QUEUES, QUEUE);
 	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_STATUS, 2), 0);
@@ -1014,7 +1014,7 @@ Test(vhost_user, card_death_mmio)
 	card_death(FAKE_MMIO);
 }
 
-/* The host's switch: a ring that is disabled is not served. */
+/* The host switches the link; the daemon does not serve a disabled ring. */
 Test(vhost_user, card_link)
 {
 	unsigned told;
@@ -1084,7 +1084,7 @@ Test(vhost_user, card_with_two_pairs)
 	cr_assert(set_pairs(1));
 	cr_expect(!daemon_.ring[2].enabled && !daemon_.ring[3].enabled);
 	one_request(1);
-	/* A driver that does without: its control queue is the third. */
+	/* A driver without MQ: its control queue is the third. */
 	reset();
 	fake_driver_start(&d, NET_OURS, 3, QUEUE);
 	one_request(1);
@@ -1128,7 +1128,7 @@ Test(vhost_user, users)
 	longer[0] = '/', longer[150] = 0;
 	cr_assert_eq(create(longer, &err), -ENAMETOOLONG);
 	cr_assert(strstr(err.text, "longer than 107"), "%s", err.text);
-	/* A daemon of too few queues, one of the time before virtio 1. */
+	/* A daemon with too few queues, and one without virtio 1. */
 	start_daemon(0, OBEY);
 	daemon_.nqueues = 1;
 	cr_assert_eq(create(path, &err), -ENOTSUP);

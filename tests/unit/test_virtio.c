@@ -49,7 +49,7 @@ EVERY_TRANSPORT(virtio, features)
 	} row[] = {
 		{ F_VERSION, true },
 		{ 0, false },
-		{ 1u << ECHO_FEATURE, false }, /* legacy drivers are not served */
+		{ 1u << ECHO_FEATURE, false }, /* legacy drivers are refused */
 		{ F_VERSION | 1u << ECHO_FEATURE | F_EVENT, true },
 		{ F_VERSION | 1, false }, /* not offered */
 		{ F_VERSION | 1ull << 63, false },
@@ -67,7 +67,7 @@ EVERY_TRANSPORT(virtio, features)
 		fake_driver_accept(&r.d, row[i].accept);
 		fake_driver_set_status(&r.d, 11);
 		cr_expect_eq(fake_driver_status(&r.d), row[i].ok ? 11 : 3, "row %u", i);
-		/* Final: a later change is dropped. */
+		/* Now the features are final: a later change has no effect. */
 		fake_driver_accept(&r.d, F_VERSION);
 		if (row[i].ok)
 			cr_expect_eq(r.echo.v.s.acked, row[i].accept);
@@ -94,7 +94,7 @@ EVERY_TRANSPORT(virtio, status_transitions)
 	fake_driver_set_status(&r.d, 3 | 128);
 	cr_expect_eq(fake_driver_status(&r.d), 131, "FAILED");
 	cr_expect_eq(r.echo.activated + r.echo.resets, 0);
-	/* All in one write, as no driver does it. */
+	/* All status bits in one write, which no driver does. */
 	fake_driver_set_status(&r.d, 0);
 	fake_driver_accept(&r.d, F_VERSION);
 	fake_driver_set_status(&r.d, 15);
@@ -130,13 +130,13 @@ EVERY_TRANSPORT(virtio, activate_fails)
 	rig_destroy(&r);
 }
 
-/* Queues as no good driver sets them up: the device alone stops, and a reset heals it. */
+/* Invalid queues stop only the device, and a reset repairs it. */
 EVERY_TRANSPORT(virtio, bad_queues)
 {
 	static const struct {
 		const char *what;
 		uint16_t size;
-		uint64_t desc; /* 0: as allocated */
+		uint64_t desc; /* 0: the allocated address */
 	} row[] = {
 		{ "size 0", 0, 0 },	      { "not a power of two", 12, 0 },
 		{ "too large", 32, 0 },	      { "32768", 32768, 0 },
@@ -207,7 +207,7 @@ EVERY_TRANSPORT(virtio, broken_ring)
 	rig_destroy(&r);
 }
 
-/* Every width at every offset, over the end and beyond it. */
+/* Every width at every offset, across the end and beyond it. */
 EVERY_TRANSPORT(virtio, config_reads)
 {
 	struct rig r;
@@ -309,7 +309,7 @@ EVERY_TRANSPORT(virtio, reset_waits_for_io)
 		pthread_create(&vcpu[0], NULL, reset_from_vcpu, &r);
 		while (!resetting(&r))
 			usleep(100);
-		/* Meanwhile: the old status stands, and nothing else gets through. */
+		/* Meanwhile the status keeps its value, and no other access has an effect. */
 		pthread_create(&vcpu[1], NULL, reset_from_vcpu, &r);
 		cr_assert_eq(fake_driver_status(&r.d), 15);
 		fake_ring_init(&other, &r.f, 8);
@@ -349,7 +349,7 @@ EVERY_TRANSPORT(virtio, detach_waits_for_io)
 	fake_driver_start(&r.d, 0, 2, 16);
 	r.echo.slow_reset = true;
 	cr_assert_eq(loop_post(r.f.env.loop, io_comes_back, &r), 0);
-	loop_stop(r.f.env.loop); /* one too many */
+	loop_stop(r.f.env.loop); /* a stop before the run, which must not end the wait */
 	rig_destroy(&r);
 }
 

@@ -1,4 +1,4 @@
-/* virtio over MMIO: what the common tests of test_virtio.c do not reach. */
+/* virtio over MMIO: what the common tests in test_virtio.c do not cover. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
@@ -35,7 +35,7 @@ Test(virtio_mmio, registers)
 		cr_expect_eq(rd(&r, off), 0xffffffff, "no shared memory");
 	wr(&r, 0x14, 2);
 	cr_expect_eq(rd(&r, 0x10), 0, "features beyond bit 63");
-	/* Registers are aligned dwords; no other access does anything. */
+	/* Registers are aligned dwords; other accesses have no effect. */
 	for (unsigned off = 0; off < 0x100; off++)
 		for (unsigned size = 1; size <= 8; size *= 2)
 			if (size != 4 || off % 4) {
@@ -112,7 +112,7 @@ Test(virtio_mmio, kicks)
 	for (unsigned i = 0; i < 2; i++)
 		cr_expect(r.f.kick[i].addr == r.d.base + 0x50 && r.f.kick[i].len_bytes == 4 &&
 			  r.f.kick[i].match && r.f.kick[i].value == i);
-	/* Others reach the bus. */
+	/* Other writes reach the bus. */
 	r.echo.kicks = 0;
 	wr(&r, 0x50, 2);
 	wr(&r, 0x50, 0xffffffff);

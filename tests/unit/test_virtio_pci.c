@@ -1,4 +1,4 @@
-/* virtio over PCI: what the common tests of test_virtio.c do not reach. */
+/* virtio over PCI: what the common tests in test_virtio.c do not cover. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
@@ -46,7 +46,7 @@ Test(virtio_pci, describes_itself)
 	rig_destroy(&r);
 }
 
-/* Each capability inside the BAR, none over another; types 1 to 5 once each. */
+/* Each capability is inside the BAR, none overlaps another; types 1 to 5 occur once each. */
 Test(virtio_pci, capabilities)
 {
 	unsigned at, seen = 0, n = 0;
@@ -112,7 +112,7 @@ Test(virtio_pci, common_registers)
 	fake_write(&r.f, at + 8, 4, 7);
 	fake_write(&r.f, at + 12, 4, 7);
 	cr_expect_eq(fake_read(&r.f, at + 12, 4), 0);
-	/* Holes and everything between. */
+	/* All offsets, holes too. */
 	for (unsigned off = 0; off < VIRTIO_PCI_BAR_BYTES; off++)
 		for (unsigned size = 1; size <= 8; size *= 2)
 			(void)fake_read(&r.f, at + off, size);
@@ -141,7 +141,7 @@ Test(virtio_pci, msix_mask_and_pending)
 	cr_expect_eq(fake_driver_irqs(&r.d, 1), 1);
 	cr_expect_eq(fake_read(&r.f, r.d.base + VIRTIO_PCI_MSIX_PBA, 8), 0);
 	cr_expect_eq(r.f.msi_binds, 1);
-	/* The function mask, with one vector masked by itself. */
+	/* The function mask, while one vector is masked individually. */
 	set_control(&r, 0xc000);
 	fake_write(&r.f, entry(&r, 1) + 12, 4, 1);
 	rig_echo(&r, 0, "c");
@@ -151,7 +151,7 @@ Test(virtio_pci, msix_mask_and_pending)
 	cr_expect_eq(fake_driver_irqs(&r.d, 1), 1);
 	cr_expect_eq(fake_driver_irqs(&r.d, 0), 0);
 	cr_expect_eq(fake_read(&r.f, r.d.base + VIRTIO_PCI_MSIX_PBA, 8), 2);
-	/* A reset of the device forgets what is pending, the table stays. */
+	/* A reset of the device clears pending bits; the table stays. */
 	fake_driver_set_status(&r.d, 0);
 	cr_expect_eq(fake_read(&r.f, r.d.base + VIRTIO_PCI_MSIX_PBA, 8), 0);
 	cr_expect_eq(fake_read(&r.f, entry(&r, 1) + 8, 8), 0x100000001ull);
@@ -167,7 +167,7 @@ Test(virtio_pci, msix_messages_are_updated_when_used)
 	fake_driver_start(&r.d, 0, 2, 16);
 	rig_echo(&r, 0, "a");
 	cr_expect_eq(fake_take_msis(&r.f, 1), 1);
-	/* The same message again: nothing to do. Another one, twice: one update. */
+	/* The same message again causes no update; another message, written twice, causes one. */
 	fake_write(&r.f, entry(&r, 1) + 8, 4, 1);
 	rig_echo(&r, 0, "b");
 	cr_expect_eq(r.f.msi_updates, 0);
@@ -182,7 +182,7 @@ Test(virtio_pci, msix_messages_are_updated_when_used)
 	cr_expect_eq(r.f.msi_updates, 1);
 	cr_expect_eq(r.f.msi[0].addr, 0x1fee01000ull, "a dword address");
 	cr_expect_eq(fake_take_msis(&r.f, 71), 3, "and the one of b, not yet taken");
-	/* Only the data, only the address: each is another message. */
+	/* A change of only the data, or only the address, makes another message. */
 	fake_write(&r.f, entry(&r, 1) + 8, 4, 72);
 	rig_echo(&r, 0, "e");
 	cr_expect_eq(r.f.msi_updates, 2);
@@ -192,7 +192,7 @@ Test(virtio_pci, msix_messages_are_updated_when_used)
 	cr_expect_eq(r.f.msi_updates, 3);
 	cr_expect_eq(r.f.msi[0].addr, 0x1fee02000ull);
 	fake_write(&r.f, entry(&r, 1) + 8, 4, 71);
-	/* Narrow and unaligned writes are dropped, beyond the table there is nothing. */
+	/* Narrow and unaligned writes have no effect; beyond the table there is nothing. */
 	fake_write(&r.f, entry(&r, 1) + 8, 2, 1);
 	fake_write(&r.f, entry(&r, 1) + 9, 4, 1);
 	fake_write(&r.f, entry(&r, 3), 4, 1);
@@ -255,7 +255,7 @@ Test(virtio_pci, intx)
 	cr_expect_eq(r.f.line[17], 0);
 	fake_config_write(&r.f, 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
 	cr_expect_eq(r.f.line[17], 2);
-	/* MSI-X takes over; the line goes down. And a reset takes it down as well. */
+	/* Enabling MSI-X lowers the line. A reset lowers it as well. */
 	set_control(&r, 0x8000);
 	cr_expect_eq(r.f.line[17], 0);
 	set_control(&r, 0);
@@ -272,7 +272,7 @@ Test(virtio_pci, kicks_of_any_width_and_value)
 	struct rig r;
 
 	rig_init(&r, RIG_INTX);
-	r.f.fail_bind_kick = ENOSPC; /* all through the bus */
+	r.f.fail_bind_kick = ENOSPC; /* all kicks come through the bus */
 	fake_driver_start(&r.d, 0, 2, 16);
 	cr_expect_eq(r.f.nkicks, 0);
 	rig_echo(&r, 0, "slow");
@@ -312,7 +312,7 @@ Test(virtio_pci, kicks_follow_the_bar)
 	cr_expect_eq(r.f.kick[0].addr, to + VIRTIO_PCI_NOTIFY);
 	r.d.base = to;
 	rig_echo(&r, 0, "moved");
-	/* Moved while idle: bound again when it starts. */
+	/* If the BAR moves while idle, the start binds the kicks again. */
 	fake_driver_set_status(&r.d, 0);
 	fake_config_write(&r.f, 1, PCI_BAR0, 4, was);
 	cr_expect_eq(r.f.nkicks, 0);
@@ -323,7 +323,7 @@ Test(virtio_pci, kicks_follow_the_bar)
 	rig_destroy(&r);
 }
 
-/* Section 4.1.4.9: the BAR through configuration space. */
+/* Section 4.1.4.9: access to the BAR through configuration space. */
 Test(virtio_pci, access_window)
 {
 	unsigned at, data;
@@ -345,7 +345,7 @@ Test(virtio_pci, access_window)
 	fake_config_write(&r.f, 1, data, 1, 3);
 	cr_expect_eq(r.echo.v.s.status, 3);
 	cr_expect_eq(fake_config_read(&r.f, 1, data, 4) & 0xff, 3);
-	/* What makes no access: another BAR, a bad length, misaligned, beyond. */
+	/* No access: another BAR, a bad length, a misaligned offset, one beyond the end. */
 	fake_config_write(&r.f, 1, at + 4, 1, 1);
 	fake_config_write(&r.f, 1, data, 1, 7);
 	fake_config_write(&r.f, 1, at + 4, 1, 0);
@@ -384,7 +384,7 @@ Test(virtio_pci, no_slot_left)
 	fake_env_destroy(&f);
 }
 
-/* Queue 1 is somebody else's: its kicks and interrupts by eventfd, whatever its vector's state. */
+/* Another server has queue 1: kicks and interrupts go by eventfd, in any state of the vector. */
 Test(virtio_pci, a_queue_that_is_served_elsewhere)
 {
 	struct rig r = { 0 };
@@ -404,11 +404,11 @@ Test(virtio_pci, a_queue_that_is_served_elsewhere)
 	cr_expect_eq(r.echo.kicked[1], 0);
 	cr_expect(!eventfd_read(virtio_kick_fd(&r.echo.v, 1), &count) && count == 1);
 	rig_echo(&r, 0, "the other one is ours");
-	/* Straight to the guest. */
+	/* Directly to the guest. */
 	call = virtio_call_fd(&r.echo.v, 1);
 	cr_assert_eq(eventfd_write(call, 1), 0);
 	cr_expect_eq(fake_driver_irqs(&r.d, 1), 1);
-	/* Masked: by way of us, and pending until it is unmasked. */
+	/* Masked: we relay the interrupt, and it is pending until the unmasking. */
 	fake_write(&r.f, entry(&r, 2) + 12, 4, 1);
 	relay = virtio_call_fd(&r.echo.v, 1);
 	cr_assert_neq(relay, call);
@@ -418,7 +418,7 @@ Test(virtio_pci, a_queue_that_is_served_elsewhere)
 	fake_write(&r.f, entry(&r, 2) + 12, 4, 0);
 	cr_expect_eq(fake_driver_irqs(&r.d, 1), 1);
 	cr_expect_eq(virtio_call_fd(&r.echo.v, 1), call);
-	/* No MSI-X: the pin. */
+	/* Without MSI-X: by the pin. */
 	set_control(&r, 0);
 	cr_expect_eq(virtio_call_fd(&r.echo.v, 1), relay);
 	cr_assert_eq(eventfd_write(relay, 1), 0);

@@ -1,4 +1,4 @@
-/* virtq: every way in which a ring can be wrong, and the arithmetic of the right ones. */
+/* virtq: every way in which a ring can be invalid, and the arithmetic of valid rings. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -329,7 +329,7 @@ Test(virtq, broken_rings_stay_broken)
 		cr_assert_not_null(t.q.broken_why, "%s", row[i].why);
 		cr_expect_not_null(strstr(t.q.broken_why, row[i].why), "\"%s\", not \"%s\"",
 				   t.q.broken_why, row[i].why);
-		/* A ring that looks well again is still broken, until the driver resets. */
+		/* A ring that looks valid again stays broken until the driver resets the device. */
 		t.r.avail[1] = 0;
 		cr_expect_eq(virtq_pop(&t.q, &chain, iov, 4), -EPROTO);
 		cr_expect(!virtq_enable_kicks(&t.q));
@@ -344,7 +344,7 @@ Test(virtq, broken_rings_stay_broken)
 	}
 }
 
-/* Loops that the device's own limit would not catch first. */
+/* Loops within the device's own limit. */
 Test(virtq, loops_end)
 {
 	struct iovec iov[2048];
@@ -384,7 +384,7 @@ Test(virtq, sums_below_4g)
 	fake_env_destroy(&t.f);
 }
 
-/* --- right rings -------------------------------------------------------------------- */
+/* --- valid rings -------------------------------------------------------------------- */
 
 Test(virtq, direct_then_indirect)
 {
@@ -395,7 +395,7 @@ Test(virtq, direct_then_indirect)
 	char text[16] = "";
 
 	rig_init(&t, SIZE, false);
-	/* The write flag of the indirect descriptor itself means nothing; tables need no order. */
+	/* The write flag of the indirect descriptor itself has no meaning; tables need no order. */
 	set(&t, 5, t.buf.v, 3, FAKE_F_NEXT, 6);
 	set(&t, 6, t.buf.v + 4097, 48, FAKE_F_INDIRECT | FAKE_F_WRITE, 0);
 	d = fake_at(&t.f, gpa(t.buf.v + 4097), 48);
@@ -525,7 +525,7 @@ Test(virtq, flags_suppress_interrupts_and_kicks)
 	fake_env_destroy(&t.f);
 }
 
-/* Against the definition: did the used index pass used_event since the last decision? */
+/* Compare with the definition: did the used index pass used_event since the last decision? */
 Test(virtq, used_event_suppresses_interrupts)
 {
 	struct fake_used_elem e;
@@ -552,7 +552,7 @@ Test(virtq, used_event_suppresses_interrupts)
 		while (fake_ring_take(&t.r, &e))
 			;
 		if (rand() % 4 == 0)
-			continue; /* a device may push several times before it asks */
+			continue; /* a device may push several times before it decides */
 		for (uint16_t i = decided; i != t.r.used[1]; i++)
 			want |= i == event;
 		cr_assert_eq(virtq_wants_interrupt(&t.q), want, "round %u", round);
@@ -563,7 +563,7 @@ Test(virtq, used_event_suppresses_interrupts)
 	fake_env_destroy(&t.f);
 }
 
-/* Exactly 65536 pushes without a decision look like none, and yet an interrupt is due. */
+/* Exactly 65536 pushes without a decision look like none, but an interrupt is due. */
 Test(virtq, used_event_after_a_whole_turn)
 {
 	struct fake_used_elem e;
@@ -586,7 +586,7 @@ Test(virtq, used_event_after_a_whole_turn)
 	fake_env_destroy(&t.f);
 }
 
-/* The driver's side of section 2.7.10: does adding chains old … new need a kick? */
+/* The driver's side of section 2.7.10: returns true if adding chains old … new needs a kick. */
 static bool driver_kicks(const struct rig *t, uint16_t old)
 {
 	uint16_t now = t->r.avail[1];
@@ -620,7 +620,7 @@ Test(virtq, avail_event_suppresses_kicks)
 		virtq_push(&t.q, chain.head, 0);
 		cr_assert_eq(virtq_pop(&t.q, &chain, iov, 2), 0);
 		cr_assert(!virtq_enable_kicks(&t.q));
-		/* Disabled at rest, to be looked at. */
+		/* Kicks are disabled and the ring is empty: the device polls. */
 		virtq_disable_kicks(&t.q);
 		old = t.r.avail[1];
 		fake_ring_add(&t.r, &b, 1, NULL, 0);
@@ -635,7 +635,7 @@ Test(virtq, avail_event_suppresses_kicks)
 	fake_env_destroy(&t.f);
 }
 
-/* A device that pops until empty and never says a word about kicks is kicked each time. */
+/* A device that pops until empty and never disables kicks gets a kick each time. */
 Test(virtq, avail_event_without_disable)
 {
 	struct fake_used_elem e;

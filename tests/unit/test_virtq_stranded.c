@@ -1,6 +1,6 @@
 /*
- * virtq_stranded against a simulated driver and server: the driver takes free heads last in, first
- * out, as Linux does; the server answers in an order of its own and stops anywhere.
+ * virtq_stranded with a simulated driver and server: the driver takes free heads last in, first
+ * out, as Linux does; the server answers in its own order and stops at any point.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -23,10 +23,10 @@ static unsigned rnd(unsigned n)
 
 enum order {
 	IN_ORDER,   /* a single worker */
-	POOL,	    /* a few: one request overtakes a few others */
+	POOL,	    /* a few workers: a request overtakes a few others */
 	ANY,	    /* all at once, at a steady depth */
-	ANY_BURSTS, /* the same, the depth changes */
-	STUCK,	    /* in order, but for one that never ends */
+	ANY_BURSTS, /* the same, with a changing depth */
+	STUCK,	    /* in order, except one request that never ends */
 };
 
 static struct {
@@ -76,7 +76,7 @@ static void run(unsigned size, enum order order, unsigned events)
 	memset(&sim, 0, sizeof(sim));
 	sim.size = size;
 	sim.stuck = -1;
-	/* Anywhere in the indices' range; the slots then hold older things, here zeroes. */
+	/* Start at any index; the slots hold older entries, here zeroes. */
 	sim.avail_idx = sim.used_idx = (uint16_t)(rnd(2) * (65536 - size / 2));
 	for (unsigned i = 0; i < size; i++)
 		sim.free[sim.nfree++] = (uint16_t)(size - 1 - i);
@@ -145,7 +145,7 @@ Test(virtq_stranded, by_a_pool)
 	cr_expect_geq(percent(POOL, 1024, 8000), 97);
 }
 
-/* Here the rings do not tell all: a good guess is what there is. [U, A) alone finds less than half. */
+/* Here the rings allow only a good guess. [U, A) alone would find less than half. */
 Test(virtq_stranded, in_any_order)
 {
 	cr_expect_geq(percent(ANY, 128, 1000), 80);
@@ -153,14 +153,14 @@ Test(virtq_stranded, in_any_order)
 	cr_expect_geq(percent(ANY, 1024, 5000), 80);
 }
 
-/* One that never ends is found as long as it is in the ring. */
+/* A request that never ends is found while it is in the ring. */
 Test(virtq_stranded, one_is_stuck)
 {
 	cr_expect_geq(percent(STUCK, 128, 240), 97);
 	cr_expect_geq(percent(STUCK, 1024, 2000), 97);
 }
 
-/* No more than there can be, whatever the rings say. */
+/* With any content of the rings, the set has no more entries than possible. */
 Test(virtq_stranded, hostile)
 {
 	for (unsigned round = 0; round < 3000; round++) {

@@ -1,6 +1,6 @@
 /*
- * test_vsock: virtio-vsock as a device, over both transports: both directions of connecting, many
- * connections, hostile packets and rings, options. What happens on a connection: test_vsock_conn.c.
+ * test_vsock: virtio-vsock as a device, over both transports: connections in both directions, many
+ * connections, hostile packets and rings, options. test_vsock_conn.c tests a single connection.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -61,7 +61,7 @@ static void host_to_guest(void)
 	snprintf(want, sizeof(want), "OK %u\n", port);
 	cr_assert_eq(read(fd, vp.text, 100), (ssize_t)strlen(want));
 	cr_assert_arr_eq(vp.text, want, strlen(want));
-	/* What came with the line is the guest's. */
+	/* The bytes after the line are data for the guest. */
 	vpeer_expect(VSOCK_OP_RW, 7, port);
 	cr_assert_eq(vp.got.len_bytes, 5);
 	cr_assert_arr_eq(vp.got_data, "early", 5);
@@ -74,14 +74,14 @@ static void host_to_guest(void)
 	while (vp.got.flags != VSOCK_SHUT_BOTH);
 	vpeer_send_packet(VSOCK_OP_RST, 7, port, NULL, 0);
 	cr_assert(vpeer_silent());
-	/* Nobody listens. */
+	/* The guest has no listener at port 8. */
 	fd = vpeer_host_connect("CONNECT 8\n");
 	cr_assert(vpeer_take());
 	cr_assert_neq(vp.got.src_port, port);
 	vpeer_send_packet(VSOCK_OP_RST, 8, vp.got.src_port, NULL, 0);
 	cr_assert(vpeer_at_end(fd));
 	close(fd);
-	/* It gives up before the guest answers. */
+	/* The host program closes before the guest answers. */
 	fd = vpeer_host_connect("CONNECT 9\n");
 	cr_assert(vpeer_take());
 	close(fd);
@@ -134,7 +134,7 @@ static void greetings(void)
 	close(fd);
 }
 
-/* A host program that says nothing, or not all, is not waited for. */
+/* The device does not wait for a host program that sends nothing, or only a part of the line. */
 Test(vsock, patience)
 {
 	struct vsock *vs;
@@ -157,7 +157,7 @@ Test(vsock, patience)
 	cr_assert(vpeer_silent());
 	cr_assert_eq(vs->nconns, 1);
 	cr_assert_eq(vs->tick_ns, 0, "nothing to wait for");
-	/* The next one has time again. */
+	/* The next host program has its full time. */
 	fd[3] = vpeer_host_connect("CONN");
 	usleep(50000);
 	cr_assert_eq(write(fd[3], "ECT 2\n", 6), 6);
@@ -177,7 +177,7 @@ Test(vsock, greetings)
 
 #define STORM 32
 
-/* The guest answers what comes, or resets it, or says what nobody asked for. */
+/* The guest answers packets, resets connections, or sends unexpected packets. */
 static void storm_answer(void)
 {
 	bool have = false;
@@ -200,7 +200,7 @@ static void storm_answer(void)
 	}
 }
 
-/* Host programs come and go at every step of a connection, many at a time. */
+/* Many host programs at a time connect and close at every step of a connection. */
 Test(vsock, host_storm)
 {
 	static const char *const lines[] = { "", "CONN", "CONNECT 5\n", "CONNECT 5\nearly",
@@ -244,7 +244,7 @@ Test(vsock, host_storm)
 	cr_assert_eq(vs->nconns, 0);
 	cr_assert(TAILQ_EMPTY(&vs->ready) && TAILQ_EMPTY(&vs->draining) && !vs->ntimed);
 	vpeer_drain();
-	/* And all is well. */
+	/* After the storm a connection works. */
 	fd[0] = vpeer_host_connect("CONNECT 5\n");
 	cr_assert(vpeer_take());
 	cr_assert_eq(vp.got.op, VSOCK_OP_REQUEST);
@@ -266,7 +266,7 @@ static void nobody(void)
 		else
 			vpeer_expect(VSOCK_OP_RST, 5, 6);
 	}
-	/* A request where there is a connection already ends that. */
+	/* A request for an existing connection ends the connection. */
 	server = vpeer_serve(50, 4);
 	fd = vpeer_open_out(server, 1000, 50);
 	vpeer_send_packet(VSOCK_OP_REQUEST, 1000, 50, NULL, 0);
@@ -282,7 +282,7 @@ Test(vsock, nobody)
 	vpeer_both(nobody);
 }
 
-/* As many as fit, and one more; all of them say something, and all get it. */
+/* As many connections as fit, and one more; each host program sends data, and the guest gets it. */
 Test(vsock, many)
 {
 	static int fd[VSOCK_MAX_CONNS];
@@ -343,7 +343,7 @@ Test(vsock, backlog)
 	vpeer_end();
 }
 
-/* … also while host programs keep connecting, which starts deadlines of their own. */
+/* Also while host programs keep connecting, which starts their own deadlines. */
 Test(vsock, backlog_and_deadlines)
 {
 	int server, fd[60];
@@ -377,7 +377,7 @@ Test(vsock, backlog_and_deadlines)
 	vpeer_end();
 }
 
-/* Without receive buffers nothing is lost, and what waits is bounded. */
+/* Without receive buffers no packet is lost, and the number of waiting packets is limited. */
 Test(vsock, no_buffers)
 {
 	struct fake_used_elem e;
@@ -411,7 +411,7 @@ static void hostile(void)
 {
 	static const struct {
 		const char *what;
-		unsigned at, len; /* of the header */
+		unsigned at, len; /* a field of the header */
 		uint64_t val;
 		bool answered;
 	} bad[] = {
@@ -480,13 +480,13 @@ static void broken_rings(void)
 			cr_assert(fake_driver_status(&vp.d) & VIRTIO_STATUS_NEEDS_RESET, "%u %u", q,
 				  i);
 		}
-	for (unsigned i = 0; i < 2; i++) { /* not writable; no room behind the header */
+	for (unsigned i = 0; i < 2; i++) { /* not writable; no room after the header */
 		fake_driver_start(&vp.d, 0, 3, 64);
 		fake_ring_add(&vp.d.ring[VSOCK_RX], &small, !i, &small, i);
 		vpeer_send_packet(VSOCK_OP_RW, 1, 1, NULL, 0);
 		cr_assert(fake_driver_status(&vp.d) & VIRTIO_STATUS_NEEDS_RESET);
 	}
-	/* Short packets are dropped, and it works on. */
+	/* The device drops short packets, and continues to work. */
 	vpeer_start();
 	fake_ring_add(&vp.d.ring[VSOCK_TX], &b, 1, NULL, 0);
 	fake_ring_add(&vp.d.ring[VSOCK_TX], NULL, 0, &b, 1);
@@ -538,12 +538,12 @@ Test(vsock, options)
 	snprintf(keys, sizeof(keys), "cid=3,socket=%s", vp.path);
 	cr_assert_eq(vpeer_create(keys, &err), -EADDRINUSE);
 	cr_assert(strstr(err.text, "another process listens there"), "%s", err.text);
-	/* A dead VM's socket is replaced. */
+	/* The device replaces the socket of a dead VM. */
 	close(vpeer_serve(1, 1));
 	snprintf(keys, sizeof(keys), "cid=3,socket=%s_1", vp.path);
 	cr_assert_eq(vpeer_create(keys, &err), 0, "%s", err.text);
 	device_destroy(vp.dev);
-	/* Nothing to fall back from, or nothing to fail for. */
+	/* Without vhost-vsock, vhost=on fails and vhost=auto falls back. */
 	if (access("/dev/vhost-vsock", F_OK)) {
 		cr_assert_eq(vpeer_create("cid=3,vhost=on", &err), -ENOENT);
 		cr_assert(strstr(err.text, "load the module vhost-vsock"), "%s", err.text);

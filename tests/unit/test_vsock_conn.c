@@ -1,5 +1,5 @@
 /*
- * test_vsock_conn: what happens on a connection of virtio-vsock: data, credit of both sides,
+ * test_vsock_conn: one connection of virtio-vsock: data, credit of both sides,
  * half-close, close, a reader that stalls.
  */
 #include <criterion/criterion.h>
@@ -17,7 +17,7 @@ static void half_close(void)
 {
 	int server = vpeer_serve(1, 4), fd = vpeer_open_out(server, 10, 1);
 
-	/* The guest has said all; the answer still comes. */
+	/* The guest shuts down its sending; the answer still comes. */
 	vpeer_send_packet(VSOCK_OP_RW, 10, 1, "request", 7);
 	vpeer_send_shutdown(10, 1, VSOCK_SHUT_SEND);
 	cr_assert_eq(read(fd, vp.text, 100), 7);
@@ -29,7 +29,7 @@ static void half_close(void)
 	do
 		vpeer_expect(VSOCK_OP_SHUTDOWN, 10, 1);
 	while (vp.got.flags != VSOCK_SHUT_BOTH);
-	/* The other way round. */
+	/* The same in the other direction. */
 	fd = vpeer_open_out(server, 11, 1);
 	cr_assert_eq(write(fd, "request", 7), 7);
 	shutdown(fd, SHUT_WR);
@@ -42,7 +42,7 @@ static void half_close(void)
 	vpeer_expect(VSOCK_OP_RST, 11, 1);
 	cr_assert(vpeer_at_end(fd));
 	close(fd);
-	/* The host program stops reading for good: the guest hears of it. */
+	/* The host program shuts down its reading: the guest gets a SHUTDOWN. */
 	fd = vpeer_open_out(server, 12, 1);
 	shutdown(fd, SHUT_RD);
 	vpeer_send_packet(VSOCK_OP_RW, 12, 1, "lost", 4);
@@ -51,12 +51,12 @@ static void half_close(void)
 	vpeer_send_packet(VSOCK_OP_RW, 12, 1, "lost too", 8);
 	cr_assert_eq(write(fd, "x", 1), 1);
 	vpeer_expect(VSOCK_OP_RW, 12, 1);
-	/* The guest stops reading: the host program hears of it. */
+	/* The guest shuts down its reading: the host program's write fails. */
 	vpeer_send_shutdown(12, 1, VSOCK_SHUT_RCV);
 
 	cr_assert_eq(sendto(fd, "x", 1, MSG_NOSIGNAL, NULL, 0), -1);
 	cr_assert_eq(errno, EPIPE);
-	/* Data after the end of data. */
+	/* Data after the shutdown of sending. */
 	close(fd);
 	vpeer_drain();
 	fd = vpeer_open_out(server, 13, 1);
@@ -77,7 +77,7 @@ Test(vsock_conn, half_close)
 	vpeer_both(half_close);
 }
 
-/* A host program that does not read: the guest's credit runs out, other connections go on. */
+/* A host program does not read: the guest's credit runs out, other connections continue. */
 static void stalled_reader(void)
 {
 	int server = vpeer_serve(1, 4), fd = vpeer_open_out(server, 10, 1), other;
@@ -103,7 +103,7 @@ static void stalled_reader(void)
 	vpeer_send_packet(VSOCK_OP_RW, 11, 1, "quick", 5);
 	cr_assert_eq(read(other, vp.text, 10), 5);
 	close(other);
-	/* It reads after all. All comes, in order. */
+	/* Now the host program reads. It gets all data, in order. */
 	for (uint32_t word, have = 0; n < sent; n += 4, have -= 4) {
 		ssize_t rc = read(fd, &word, 4);
 
@@ -114,7 +114,7 @@ static void stalled_reader(void)
 		cr_assert_eq(rc, 4, "at %u of %u", n, sent);
 		cr_assert_eq(word, n / 4);
 	}
-	/* More than its credit. */
+	/* The guest sends more than its credit. */
 	vp.fwd = 0;
 	for (unsigned i = 0; i < 1000 && !reset; i++) {
 		bool have = false;
@@ -138,7 +138,7 @@ Test(vsock_conn, stalled_reader)
 	vpeer_end();
 }
 
-/* What the guest had sent before it closed arrives, however late the host program reads. */
+/* Data that the guest sent before it closed arrives, even if the host program reads late. */
 Test(vsock_conn, close_with_data_kept)
 {
 	int server, fd;
@@ -159,7 +159,7 @@ Test(vsock_conn, close_with_data_kept)
 	}
 	cr_assert_eq(n, 400000);
 	cr_assert(vpeer_at_end(fd));
-	/* And a reset of the device forgets the guest's connections. */
+	/* A reset of the device closes the guest's connections. */
 	vpeer_drain();
 	fd = vpeer_open_out(server, 10, 1);
 	vpeer_reset();
@@ -183,14 +183,14 @@ static bool nobody_left(void *unused)
 
 #define LEFT 60000
 
-/* The guest sends more than the socket takes, and forgets the connection. */
+/* The guest sends more than the socket takes, and resets the connection. */
 static int leave_behind(int server, uint32_t guest_port)
 {
 	int fd = vpeer_open_out(server, guest_port, 1), bytes = 4096;
 	struct vsock *vs = (struct vsock *)vp.dev;
 	unsigned before = connections();
 
-	/* The kernel would take 200 KB for each. */
+	/* By default the kernel takes 200 KB for each. */
 	setsockopt(LIST_FIRST(&vs->conns)->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 	vpeer_send_packet(VSOCK_OP_RW, guest_port, 1, vp.text, LEFT);
 	vpeer_send_shutdown(guest_port, 1, VSOCK_SHUT_BOTH);
@@ -200,7 +200,7 @@ static int leave_behind(int server, uint32_t guest_port)
 	return fd;
 }
 
-/* … but not for ever: its host program takes nothing. One that is slow is waited for. */
+/* The device gives up on a host program that reads nothing, but waits for a slow one. */
 Test(vsock_conn, patience)
 {
 	int server, fd, slow;
@@ -234,7 +234,7 @@ Test(vsock_conn, patience)
 	vpeer_end();
 }
 
-/* All places are taken by such, and the guest goes on: the oldest goes. */
+/* Such connections fill the table and the guest opens another: the device drops the oldest. */
 Test(vsock_conn, left_behind)
 {
 	static int fd[VSOCK_MAX_CONNS];
@@ -248,7 +248,7 @@ Test(vsock_conn, left_behind)
 	last = vpeer_open_out(server, 9, 1);
 	vpeer_send_packet(VSOCK_OP_RW, 9, 1, "hello", 5);
 	cr_assert_eq(read(last, vp.text, 10), 5);
-	/* The first of them now reads; its rest is lost. That of the second is not. */
+	/* Now the first two host programs read: the first gets a part, the second gets all. */
 	for (unsigned i = 0; i < 2; i++) {
 		ssize_t n, got = 0;
 
@@ -268,7 +268,7 @@ Test(vsock_conn, left_behind)
 	vpeer_end();
 }
 
-/* A guest that does not read stops us; credit goes on; every byte once. */
+/* A guest that gives no credit stops us; with new credit we continue; each byte comes once. */
 static void guest_credit(void)
 {
 	int server = vpeer_serve(1, 4), fd = vpeer_open_out(server, 10, 1);
@@ -310,7 +310,7 @@ Test(vsock_conn, guest_credit)
 	vpeer_both(guest_credit);
 }
 
-/* Any credit that a guest can claim, and any order of operations. */
+/* The guest claims any credit, and sends operations in any order. */
 Test(vsock_conn, hostile_credit)
 {
 	static const uint32_t vals[] = { 0, 1, 44, 65536, 0x7fffffff, 0x80000000, 0xfffffffe, ~0u };
