@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Make kernels that are none, from a test guest's ELF.
+"""Makes broken kernels from a test guest's ELF.
 
     bad_kernels.py GUEST.elf DIR
 
-Files in DIR: good-* must boot; bad-* must be refused; odd-* are up to the monitor, which must
-not be harmed. spin.elf boots and halts for ever.
+Files in DIR: good-* must boot; bad-* must be refused; odd-* may do either, but must do the
+monitor no harm. spin.elf boots and halts forever.
 """
 
 import gzip
@@ -18,7 +18,7 @@ PAYLOAD = 0x400                 # within the body, after the 64-bit entry
 
 
 def bzimage(payload, **fields):
-    """A bzImage whose payload only the host can unpack. Fields: offset -> (format, value)."""
+    """Makes a bzImage whose payload only the host can unpack. Fields: offset -> (format, value)."""
     body = bytearray(b"\xf4" * PAYLOAD + payload)
     body += bytes(-len(body) % 16)
     image = bytearray(BODY) + body
@@ -36,7 +36,7 @@ def bzimage(payload, **fields):
 
 
 def elf(code, paddr=0x100000, note=False):
-    """The smallest ELF vmlinux; entered by PVH or at its entry."""
+    """Returns the smallest ELF vmlinux, with a PVH entry or a plain one."""
     head = 64 + 56 * 2
     notes = struct.pack("<III4sI", 4, 4, 18, b"Xen\0", paddr) if note else b""
     phs = struct.pack("<IIQQQQQQ", 1, 5, head + len(notes), paddr, paddr, len(code), len(code), 1)
@@ -46,7 +46,7 @@ def elf(code, paddr=0x100000, note=False):
 
 
 def loaded_bytes(image):
-    """Where the last loaded segment of an ELF ends in the file, and its program headers."""
+    """Returns where an ELF's last loaded segment ends in the file, and the program headers."""
     phoff, = struct.unpack_from("<Q", image, 32)
     count, = struct.unpack_from("<H", image, 56)
     end = phoff + 56 * count

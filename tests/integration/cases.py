@@ -1,25 +1,25 @@
-"""The integration tests: what each guest is given, does, and has to show."""
+"""The integration tests: what each guest gets, does, and must show."""
 
 import re
 import subprocess
 
 from harness import Case, Disk, sha256
 
-# By name for tools/fetch-kernels. A quick one to boot, for what no kernel matters to.
+# Names for tools/fetch-kernels. QUICK boots quickly, for tests to which the kernel does not matter.
 KERNELS = ["amd64", "cloud-amd64", "6.12-amd64"]
 QUICK = "cloud-amd64"
 
 MODULES = "virtio_pci,virtio_mmio?,virtio_blk,virtio_console?,virtio_rng?,ext4,vfat,nls_cp437,nls_ascii"
 PVPANIC = MODULES + ",pvpanic?,pvpanic_mmio?"
 
-# Warnings that an emulated, busy host causes: time passes while nothing runs.
+# Warnings that a busy emulated host causes: time passes while the guest does not run.
 BUSY = re.compile(r"Long readout interval|hrtimer: interrupt took|read-back delay|"
                   r"rcu.*(stall|detected)|soft lockup|hung_task")
 
-# What a board without PCI is told, truly.
+# True messages on a board without PCI.
 NO_PCI = re.compile(r"^PCI: (Fatal: No config space access function found|System does not support PCI)")
 
-# Kernel warnings that a virtual machine is to blame for.
+# Kernel warnings that a virtual machine may cause.
 OURS = re.compile(r"acpi|\bpci|virtio|mtrr|irq|apic|tsc|clocksource|rtc|i8042|hpet|x86/cpu", re.I)
 
 
@@ -27,7 +27,7 @@ def say(line):
     return "bantam-init: " + line
 
 
-# --- what is looked at ---------------------------------------------------------
+# --- checks --------------------------------------------------------------------
 
 def exit_status(want, line):
     def check(run):
@@ -45,7 +45,7 @@ def exit_status(want, line):
 
 
 def shows(*lines):
-    """Each line is on the console, in this order."""
+    """Checks that each line is on the console, in this order."""
     def check(run):
         at = 0
         have = run.console.splitlines()
@@ -69,7 +69,7 @@ def never(pattern):
 
 
 def disks_in_order(run):
-    """vda, vdb ... are the disks of the command line, with their sizes and serials."""
+    """Checks that vda, vdb ... are the disks of the command line, with their sizes and serials."""
     have = [line for line in run.console.splitlines() if line.startswith(say("disk "))]
     want = []
     for index, disk in enumerate(run.case.disks):
@@ -82,7 +82,7 @@ def disks_in_order(run):
 
 
 def sums_agree(run):
-    """What the guest says a disk holds is what its file holds now."""
+    """Checks that the guest's checksum of a disk is that of its file now."""
     said = dict(re.findall(r"bantam-init: sha256 /dev/vd(\w) (\w+)", run.console))
     for index, disk in enumerate(run.case.disks):
         name = chr(97 + index)
@@ -97,7 +97,7 @@ def sums_agree(run):
 
 
 def warnings_of(console):
-    """Warnings and worse of a `dmesg`, without what differs from boot to boot."""
+    """Returns the warnings and errors of a `dmesg`, without parts that differ from boot to boot."""
     out = {}
     for line in console.splitlines():
         match = re.match(r"kmsg: <[0-4]>(.*)", line)
@@ -155,7 +155,7 @@ def boots():
 
 
 def entries():
-    """The extracted vmlinux by both entry points, and a bzImage that unpacks itself."""
+    """The extracted vmlinux through both entry points, and a bzImage that unpacks itself."""
     for kernel in KERNELS:
         for entry in ("pvh", "linux64"):
             yield Case(name=f"vmlinux-{kernel}-{entry}", kernel=kernel, image="vmlinux",
@@ -168,7 +168,7 @@ def entries():
 
 
 def ends():
-    """Every way a machine can end has a status and a line of its own."""
+    """Every way to end a machine has its own status and line."""
     for name, how, status, line, modules in (
             ("reboot", "reboot", 3, "reboot", MODULES),
             ("pvpanic", "panic", 4, "panic", PVPANIC),
@@ -182,7 +182,7 @@ def ends():
 
 
 def distro():
-    """No --kernel: what a distribution's disk holds, with its options and the right root."""
+    """No --kernel: boots a distribution's disk, with its options and the right root."""
     def checked(run):
         done = subprocess.run(["qemu-img", "check", "-q", run.case.disks[0].path],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -199,7 +199,7 @@ def distro():
 
 
 def filesystems():
-    """ext4 made and checked in the guest, fio's verification with flushes."""
+    """The guest makes and checks an ext4; fio verifies, with flushes."""
     fio = ("fio --name=verify --filename=/dev/vdc --size=8M --rw=randwrite --bs=4k --iodepth=32 "
            "--ioengine=libaio --direct=1 --fsync=64 --verify=crc32c --verify_fatal=1 "
            "--do_verify=1 --thread --minimal")

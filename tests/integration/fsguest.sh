@@ -1,5 +1,5 @@
-# What the guest of tests/integration/fs does. Plain busybox, git and fsload.
-# "manifest" as an argument: only say what is in this directory; the host does that, too.
+# The guest's part of tests/integration/fs. Plain busybox, git and fsload.
+# With the argument "manifest" it only lists the current directory; the host does that, too.
 manifest() {
 	busybox find . -type d | LC_ALL=C busybox sort
 	busybox find . ! -type d -print0 | LC_ALL=C busybox sort -z | busybox xargs -0 busybox stat -c "%n %f %s %h"
@@ -52,7 +52,7 @@ manifest >/tmp/manifest
 cp /tmp/manifest /m/manifest
 cd /
 ok "sync" sync
-# What the daemons are busy with when they die.
+# The load under which the daemons die.
 mkdir /m/load
 (fsload /m/load 4 1000; while cat /m/hello; do :; done) >/dev/null 2>&1 &
 for p in 0 1 2; do

@@ -1,11 +1,11 @@
 /*
- * fsload: what the guest of tests/integration/fs does to its shared folder, in the way of fsstress.
+ * fsload: random operations on the shared folder of tests/integration/fs's guest, like fsstress.
  *
  *     fsload DIR PROCESSES SECONDS
  *
- * Each process has a folder and a dozen files in it, and keeps in memory what they must hold. It
- * writes, cuts, renames, links, unlinks, syncs and reads back at random. Prints the number of
- * operations and exits with 0; or what went wrong first, with 1.
+ * Each process has a folder with a dozen files, and keeps their expected content in memory. It
+ * writes, truncates, renames, links, unlinks, syncs and reads at random. Prints the number of
+ * operations and exits with 0; or prints the first error and exits with 1.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -22,7 +22,7 @@
 #define FILE_MAX 65536
 
 static struct {
-	int size; /* -1: not there */
+	int size; /* -1: does not exist */
 	char bytes[FILE_MAX];
 } file[FILES];
 static unsigned seed;

@@ -1,4 +1,4 @@
-"""What the integration tests are made of: cases, their disks, initrds and results."""
+"""Building blocks of the integration tests: cases, their disks, initrds and results."""
 
 import dataclasses
 import hashlib
@@ -11,12 +11,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 WORK = os.path.join(ROOT, "build/integration")
 MEMORY = "256M"
 
-# Programs of the disk labelled TOOLS, which a guest runs with "in DIR PROGRAM".
+# Programs on the disk with label TOOLS; a guest runs them with "in DIR PROGRAM".
 TOOLS = ["fio", "mkfs.ext4", "fsck.ext4"]
 
 
 class Skip(Exception):
-    """Why a test cannot be run here."""
+    """The reason why a test cannot run here."""
 
 
 def sha256(path):
@@ -37,8 +37,8 @@ def call(*command):
 @dataclasses.dataclass
 class Disk:
     """
-    A disk to be made for a test: random, zero, ext4 (with a file `hello`), tools, or distro: a
-    qcow2 overlay over a compressed image with a GPT and a system that boots by itself.
+    A disk that a test needs: random, zero, ext4 (with a file `hello`), tools, or distro: a
+    qcow2 overlay over a compressed image with a GPT and a system that boots without --kernel.
     """
     kind: str
     size_mib: int = 0
@@ -47,7 +47,7 @@ class Disk:
     read_only: bool = False
     summed: bool = False    # the guest prints its sha256
     path: str = ""
-    content: str = ""       # its sha256 when nobody may change it
+    content: str = ""       # its sha256, if the guest must not change it
 
     @property
     def fstype(self):
@@ -96,8 +96,8 @@ class Case:
     options: list = dataclasses.field(default_factory=list)
     kill_after: str = ""
     checks: list = dataclasses.field(default_factory=list)
-    boots_disk: bool = False    # no --kernel: what the first disk holds
-    in_qemu: bool = False   # in QEMU's q35 instead, to compare with
+    boots_disk: bool = False    # no --kernel: boots the first disk
+    in_qemu: bool = False   # runs in QEMU's q35 instead, to compare with
 
     @property
     def dir(self):
@@ -112,7 +112,7 @@ class Case:
         return " ".join(words)
 
     def prepare(self):
-        """Make all that the guest needs; its `cmd` comes last."""
+        """Makes all that the guest needs; writes its `cmd` last."""
         shutil.rmtree(self.dir, ignore_errors=True)
         os.makedirs(self.dir)
         kernel = kernel_dir(self.kernel)
@@ -123,7 +123,7 @@ class Case:
         words = command(os.path.join(kernel, self.image), initrd)
         text = " ".join(shlex.quote(w) for w in words)
         if self.kill_after:
-            # Wait for a line on its console, which is our own output, then end it.
+            # Wait for a line on its console, which is our own output, then end the guest.
             console = shlex.quote(os.path.join(self.dir, "console"))
             text = (f"{text} & pid=$!\n"
                     f"until grep -q {shlex.quote(self.kill_after)} {console}; do sleep 0.3; done\n"
@@ -156,7 +156,7 @@ class Case:
 
 @dataclasses.dataclass
 class Run:
-    """What a guest left behind."""
+    """The results of a guest."""
     case: Case
     reference: object       # function: kernel's name -> q35's console text or None
     notes: list = dataclasses.field(default_factory=list)
@@ -217,7 +217,7 @@ def make_initrd(kernel, modules):
     return _initrds[key]
 
 
-# What an initrd of a distribution does, as short as it gets.
+# The shortest script that does what a distribution's initrd does.
 DISTRO_INIT = """#!/bin/busybox sh
 bb=/bin/busybox
 $bb mkdir -p /proc /sys /root
@@ -243,7 +243,7 @@ $bb poweroff -f
 
 
 def distro_disk(path, kernel):
-    """A stock kernel and its initrd in /boot, a newer one without an initrd, and a grub.cfg."""
+    """Makes a stock kernel with its initrd in /boot, a newer kernel without one, and a grub.cfg."""
     tree = path + ".d"
     for name in ("boot/grub", "etc", "usr", "sbin", "bin", "proc", "sys", "dev", "root"):
         os.makedirs(os.path.join(tree, name))
@@ -285,7 +285,7 @@ def distro_disk(path, kernel):
 
 
 def tools_disk():
-    """An ext4 image with TOOLS and their libraries; read-only, so one serves all."""
+    """Makes an ext4 image with TOOLS and their libraries; all tests share it, read-only."""
     path = os.path.join(WORK, "tools.img")
     programs = []
     for tool in TOOLS:

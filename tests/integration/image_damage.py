@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Damages qcow2 images at random and asks bantam image check and qemu-img check.
+"""Damages qcow2 images at random and compares bantam image check with qemu-img check.
 
 usage: image_damage.py BANTAM COUNT [SEED]     in a folder to write in
 
-Exit statuses must be the same (ours may be 2 where qemu-img cannot open the image at all), and
-what --repair calls clean must be clean for qemu-img. Prints each disagreement.
+The exit statuses must be equal (ours may be 2 if qemu-img cannot open the image at all), and
+an image that --repair calls clean must be clean for qemu-img. Prints each disagreement.
 """
 import os
 import random
@@ -32,7 +32,7 @@ def run(*argv):
 
 
 def damage(path):
-    """Change one entry of a table; returns which table."""
+    """Changes one entry of a table; returns which table."""
     with open(path, "r+b") as f:
         def read(at):
             f.seek(at)

@@ -1,7 +1,7 @@
-# What a guest of tests/integration/net does: net.sh PORT SECONDS CARD…: each card is
+# The guest's part of tests/integration/net: net.sh PORT SECONDS CARD…: each card is
 # KIND:NET:MIB, in the order of the machine's network cards; NET is the third number of its
-# network's address, MIB how much data goes each way. PORT is the iperf3 server that is ours
-# alone, SECONDS the length of each of its runs. Plain busybox.
+# network's address, MIB how much data goes each way. PORT is this guest's own iperf3
+# server, SECONDS the length of each run. Plain busybox.
 busybox mkdir -p /bin /usr/share/udhcpc /etc
 busybox --install -s /bin
 PATH=/bin
@@ -16,20 +16,20 @@ ok() { # WHAT COMMAND…
 port=$1 seconds=$2
 shift 2
 
-# The first word that the host's echo server sends back.
+# Succeeds if the host's echo server sends the line back.
 echoes() { [ "$(echo "hello $1" | timeout 20 nc "$1" 7 | head -1)" = "hello $1" ]; }
-# ADDRESS MIB: the start of the host's file, whose sum came with us. It is kept … (By bash's
-# sockets: busybox's nc moves a kilobyte at a time.)
+# ADDRESS MIB: receives the start of the host's file, whose sum is in the initrd, into /tmp/data.
+# (With bash's sockets: busybox's nc moves one kilobyte at a time.)
 receives() {
 	timeout 300 bash -c "exec 3<>/dev/tcp/$1/9002; echo $2 >&3; cat <&3" >/tmp/data
 	[ "$(sha256sum </tmp/data | cut -d' ' -f1)" = "$(cat "/sum-$2")" ]
 }
-# … and goes back: the host says what it got.
+# Sends /tmp/data back: the host answers with the sum of what it got.
 sends() {
 	timeout 300 bash -c "exec 3<>/dev/tcp/$1/9001; echo $2 >&3; cat /tmp/data >&3; cat <&3" >/tmp/theirs
 	[ "$(cat /tmp/theirs)" = "$(cat "/sum-$2")" ]
 }
-# NAME ADDRESS ARG…: one run of iperf3; its rate is a figure.
+# NAME ADDRESS ARG…: one run of iperf3; adds its rate to the figures.
 rate() {
 	name=$1 addr=$2; shift 2
 	timeout 60 iperf3 -c "$addr" -p "$port" -t "$seconds" -f m "$@" >/tmp/iperf 2>&1 || {
@@ -58,7 +58,7 @@ ip addr add $ip/${mask:-24} dev $interface
 ip route add default via $router
 echo "nameserver $dns" >/etc/resolv.conf
 END
-# A server that says whom it served.
+# A server that leaves a file for each client.
 cat >/bin/served <<'END'
 #!/bin/sh
 touch /tmp/served.$$
@@ -66,7 +66,7 @@ exec cat
 END
 chmod +x /usr/share/udhcpc/default.script /bin/served
 
-# Until the command succeeds, at most 20 seconds.
+# Repeats the command until it succeeds, at most 20 seconds.
 soon() {
 	for _ in $(seq 200); do "$@" && return; sleep 0.1; done
 	return 1
@@ -93,7 +93,7 @@ over6() { # DEVICE NET
 	ok "$card: iperf3 over IPv6, guest to host" rate "guest to host, IPv6" "fd00:$2::1"
 	ok "$card: iperf3 over IPv6, host to guest" rate "host to guest, IPv6" "fd00:$2::1" -R
 }
-user() { # DEVICE MIB: everything; the card is down afterwards, for the next one of its kind
+user() { # DEVICE MIB: all tests; the caller then takes the card down, for the next of its kind
 	dhcp "$1"
 	ok "$card: DNS" sh -c 'nslookup -type=a test.bantam 10.0.2.3 | grep -q 192.0.2.7'
 	ok "$card: TCP echo to the host" echoes 10.0.2.2
@@ -131,11 +131,11 @@ for spec; do
 		ok "$card: ping over IPv6" soon ping -6 -c 1 -W 5 ff02::1%"$dev"
 		data "192.168.$net.1" "$mib"
 		rates "192.168.$net.1"
-		# Segmentation and checksums of the other kind, once a guest.
+		# IPv6 has other segmentation and checksums: test it once per guest.
 		[ $n != 1 ] || over6 "$dev" "$net"
 		ok "$card: large pings" ping -c 2 -i 0.2 -s 20000 -W 5 "192.168.$net.1"
 		;;
-	# Next to others.
+	# Cards beside others of their kind.
 	one-of-user) dhcp "$dev"; one_of="$one_of 10.0.2.2" ;;
 	one-of-tap) static "$dev" "$net"; one_of="$one_of 192.168.$net.1" ;;
 	link)

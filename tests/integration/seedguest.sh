@@ -1,12 +1,12 @@
-# What the guest of tests/integration/seedguest does, by plain busybox: /disks has a line
-# "DISK TREE" for each disk, /want.TREE what must be on it. It tells one digest for all names
-# and contents of a disk, and a few differences where there are some: each byte on the serial
-# port is an exit. Few forks, for they are slow where KVM is emulated.
+# The guest's part of tests/integration/seedguest, with plain busybox: /disks has a line
+# "DISK TREE" for each disk, /want.TREE the expected content. It prints one digest of all names
+# and contents of a disk, and at most a few differences, because each byte on the serial
+# port is an exit. It forks little, because forks are slow on an emulated KVM.
 busybox mkdir -p /bin /m
 busybox --install -s /bin
 PATH=/bin LC_ALL=C
 export PATH LC_ALL
-# names and large are looked at without all of their contents.
+# For names and large, the list leaves out most of the contents.
 list() {
 	find . | sort
 	find . -type f ! -name large ! -path './names/*' -print0 | sort -z | xargs -0 -r sha256sum
@@ -16,7 +16,7 @@ while read -r disk tree; do
 	cd /m
 	list >/list
 	if [ -f large ]; then
-		# The driver follows 4 GiB of clusters entry by entry, and reads the FAT by sectors.
+		# The driver reads the FAT of 4 GiB entry by entry, by sectors: read it ahead.
 		dd if=/dev/$disk of=/dev/null bs=64k count=80 2>/dev/null
 		for block in 0 262144 786435 1048574; do
 			dd if=large bs=4096 skip=$block count=1 2>/dev/null

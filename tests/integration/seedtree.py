@@ -1,4 +1,4 @@
-"""What tests/integration/seed and seedguest make seeds of, and how they look at trees."""
+"""The trees of which tests/integration/seed and seedguest make seeds, and how they read trees."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ def write(path, data, mtime=1700000000):
 
 
 def walk(top):
-    """path: sha256 of every file; path/: None of every folder."""
+    """Returns {path: sha256} of every file and {path/: None} of every folder."""
     out = {}
     for base, dirs, files in os.walk(top):
         rel = os.path.relpath(base, top)
