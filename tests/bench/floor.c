@@ -1,9 +1,9 @@
 /*
- * floor: only the KVM calls that bantam's board needs for one vCPU, and nothing else.
+ * floor: makes only the KVM calls that bantam's board needs for one vCPU.
  *
- * Start-up times are judged against this program: no monitor with a split
- * irqchip, one memslot and one vCPU in long mode can start a guest sooner than
- * these calls take. The guest's first instructions write '!' to port 0x3f8.
+ * Start-up times are compared with this program: no monitor with a split
+ * irqchip, one memslot and one vCPU in long mode can start a guest faster than
+ * these calls. The guest's first instructions write '!' to port 0x3f8.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>

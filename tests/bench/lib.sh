@@ -1,17 +1,17 @@
-# Shared by the parts of the benchmark; sourced, from the top of the checkout.
+# Shared by the parts of the benchmark, which source it from the top of the checkout.
 # shellcheck shell=bash
 
 bantam=${BANTAM:-build/bantam}
 qemu=/usr/bin/qemu-system-x86_64
 work=build/bench
 
-# The same for every QEMU: no default devices, no configuration files. (7.2 stops at a KVM that offers
-# the MSR of arch-capabilities but takes no value of it.)
+# Options of every QEMU: no default devices, no configuration files. (QEMU 7.2 stops on a KVM that
+# offers the MSR of arch-capabilities but accepts no value for it.)
 qemu_common="-accel kvm -cpu host,-arch-capabilities -nodefaults -no-user-config -display none -no-reboot"
 
 note() { echo "# $*"; }
 
-# Compiles the clock and the floor program with bantam's own kind of flags.
+# Compiles the startup and the floor program with flags like bantam's.
 build_tools() {
 	mkdir -p "$work"
 	local t
@@ -21,8 +21,8 @@ build_tools() {
 	done
 }
 
-# One row a line "LABEL V1 V2 …" on stdin -> a table. table TITLE "HEAD…" "BASE…": each BASE is a
-# label whose V1 the others' are divided by.
+# table TITLE "HEAD…" "BASE…": makes a table from rows "LABEL V1 V2 …" on stdin. For each label
+# BASE, the table shows the other rows' V1 divided by BASE's.
 table() {
 	echo
 	echo "== $1"
@@ -49,5 +49,5 @@ table() {
 		}'
 }
 
-# Median of numbers on stdin.
+# Prints the median of the numbers on stdin.
 median() { sort -n | awk '{ v[NR] = $1 } END { if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }

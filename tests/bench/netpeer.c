@@ -1,8 +1,8 @@
 /*
- * netpeer: the far end of the cable in benchmarks of network cards: it sends frames of
- * EtherType 0x88b5 back as often as their byte 14 says.
- *   netpeer tap NAME       behind a tap, once it is there
- *   netpeer stream PATH    listens; frames after their 4-byte length
+ * netpeer: the far end of the cable in benchmarks of network cards: it sends each frame of
+ * EtherType 0x88b5 back as many times as the frame's byte 14 says.
+ *   netpeer tap NAME       on a tap, when it exists
+ *   netpeer stream PATH    listens; each frame follows its 4-byte length
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,7 +30,7 @@ static void answer_header(uint8_t *f)
 	memcpy(f, mac, 6);
 }
 
-/* Many at a time: the monitor, not we, shall be what is measured. */
+/* Sends many frames per call, so that the benchmark measures the monitor and not this program. */
 static void send_many(int fd, unsigned times, size_t len)
 {
 	struct iovec iov = { buf, len };

@@ -1,16 +1,16 @@
 /*
- * startup: how long until a guest shows a sign of life, monitors side by side.
+ * startup: measures how long monitors take until their guest writes its first output.
  *
  *   startup [-n] [-w TEXT] ROUNDS LABEL COMMAND [LABEL COMMAND …]
  *
- * Each COMMAND (words split at blanks, '…' holds blanks; no shell) starts a
+ * Each COMMAND (words split at blanks; '…' keeps blanks; no shell) starts a
  * monitor whose guest writes TEXT to its serial port, which is the monitor's
- * stdout; "!" is what guest/bare/hello writes by its first instructions. Time
- * runs from just before the child's exec to the text's last byte; then the
- * monitor is killed, and the CPU time of its whole life is read. The commands
- * take turns (A B C A B C …) so that a busy host hurts all alike. A last round
+ * stdout; guest/bare/hello's first instructions write "!". The time runs
+ * from just before the child's exec to the text's last byte. Then startup kills the
+ * monitor, and reads the CPU time of its whole life. The commands
+ * take turns (A B C A B C …), so a busy host slows all of them alike. A last round
  * under ptrace counts the system calls of all threads until the text (not with -n).
- * Where allowed, everything runs at a raised priority, so that other work on the
+ * If allowed, everything runs at a raised priority, so that other work on the
  * host disturbs less. Output, one line per command: label, median ms, least ms,
  * median CPU ms, system calls.
  */
@@ -57,7 +57,7 @@ static double median(double *v, int n)
 	return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
-/* Starts a command; its stdout is *out, its stdin a pipe that stays silent. */
+/* Starts a command; *out reads its stdout, its stdin is a pipe without data. */
 static pid_t start(char **argv, bool trace, int *out, int *in)
 {
 	int o[2], i[2];
@@ -80,7 +80,7 @@ static pid_t start(char **argv, bool trace, int *out, int *in)
 	return pid;
 }
 
-/* Reads what is there; true once the text was seen. *at: how much of it matched so far. */
+/* Reads the available output. Returns true after the whole text. *at: matched bytes so far. */
 static bool scan(int fd, size_t *at, bool *end)
 {
 	char buf[4096];
@@ -131,7 +131,7 @@ static bool run_once(int which, int round)
 	return ok;
 }
 
-/* System calls begun by the process and its threads until the text; -1 on failure. */
+/* Counts the system calls that the process and its threads begin until the text; -1 on failure. */
 static long count_calls(char **argv)
 {
 	int out, in, status;
@@ -226,7 +226,7 @@ int main(int argc, char **argv)
 		for (int i = 0; i < n; i++)
 			works[i] = works[i] && run_once(i, r);
 	for (int i = 0; i < n; i++) {
-		double mid = median(wall_ms[i], rounds); /* sorts: the least is the first then */
+		double mid = median(wall_ms[i], rounds); /* sorts: the first is the least */
 		if (!works[i])
 			printf("%s failed\n", argv[1 + 2 * i]);
 		else

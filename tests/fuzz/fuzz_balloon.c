@@ -1,9 +1,9 @@
 /*
  * fuzz_balloon: a virtio-balloon driver that puts anything on its rings.
  *
- * Input: a byte for the features, one that is spare, then guest memory's first bytes (all
- * rings lie there), then steps: kicks, memory writes, config accesses, resets. Findings
- * are the sanitizers' and BUG_ON.
+ * Input: a byte for the features, an unused byte, then guest memory's first bytes (with all
+ * rings), then steps: kicks, memory writes, config accesses, resets. The sanitizers
+ * and BUG_ON report the findings.
  */
 #include <errno.h>
 #include <string.h>

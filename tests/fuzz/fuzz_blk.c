@@ -2,9 +2,9 @@
  * fuzz_blk: a virtio-blk driver that puts anything on its ring.
  *
  * Input: a byte for the disk (read-only, held completions, failures), three for the
- * features, then guest memory's first bytes (the ring and the requests lie there),
+ * features, then guest memory's first bytes (with the ring and the requests),
  * then steps: kicks, memory writes, completions, config accesses, resets, sizes.
- * Findings are the sanitizers' and BUG_ON; a read or write beyond the disk is a
+ * The sanitizers and BUG_ON report the findings; a read or write beyond the disk is a
  * BUG_ON of the fake disk.
  */
 #include <errno.h>
@@ -26,7 +26,7 @@ struct fuzz {
 
 static void start(struct fuzz *fz, uint32_t features)
 {
-	/* A reset waits for what is in flight, and here nobody else would finish it. */
+	/* A reset waits for requests in flight; only this test completes them. */
 	fake_disk_release(&fz->disk, FAKE_DISK_MAX);
 	fake_vm_start(&fz->vm, features);
 }
@@ -62,7 +62,7 @@ static void step(struct fuzz *fz, const uint8_t *op)
 		else
 			fake_vm_run(vm);
 		break;
-	case 7: /* only when idle: what is in flight was judged by the old size */
+	case 7: /* only when idle: requests in flight were checked with the old size */
 		if (fz->disk.ntaken)
 			break;
 		fz->disk.new_size = (op[1] % (DISK_BYTES / 512) + 1) * 512u;

@@ -1,9 +1,9 @@
 /*
- * fuzz_config: option strings and JSON text, over the real registry.
+ * fuzz_config: option strings and JSON text, with the real registry.
  *
- * The input is lines, one argument each; what follows a line "{" (with it) is
- * the JSON file that --config @ names. Whatever comes, config_parse either
- * fills a checked config or one clean line of text.
+ * The input is lines, one argument each; from a line "{" on, the input is
+ * the JSON file that --config @ names. For any input, config_parse either
+ * fills a checked config or gives one clean line of text.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -25,7 +25,7 @@ static void check_text(const char *text)
 		BUG_ON((unsigned char)text[i] < ' ');
 }
 
-/* What a device may rely on. */
+/* Checks what a device may rely on. */
 static void check_values(const struct keyvals *kv)
 {
 	for (unsigned i = 0; kv->table[i].name; i++) {
@@ -66,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (!strcmp(argv[argc], "@"))
 			argv[argc] = path;
 		else if (strstr(argv[argc], "config=") || argv[argc][0] == '/')
-			argv[argc][0] = 0; /* no file but ours */
+			argv[argc][0] = 0; /* allow no other file */
 		argc++;
 	}
 	if (json) {

@@ -2,8 +2,8 @@
  * fuzz_console: a virtio-console driver that puts anything on its rings.
  *
  * Input: a byte for the sink, one for the features, then guest memory's first
- * bytes (both rings lie there), then steps: kicks, memory writes, keys typed on
- * the host, config accesses, resets. Findings are the sanitizers' and BUG_ON.
+ * bytes (with both rings), then steps: kicks, memory writes, keys typed on
+ * the host, config accesses, resets. The sanitizers and BUG_ON report the findings.
  */
 #include <fcntl.h>
 #include <string.h>

@@ -1,10 +1,10 @@
 /*
- * fuzz_disk_qcow2: requests on a healthy image as virtio-blk makes them, several in flight, beside an
- * array. fuzz_qcow2_io does the same without the asynchronous half.
+ * fuzz_disk_qcow2: requests on a good image as virtio-blk makes them, several in flight, compared
+ * with an array. fuzz_qcow2_io does the same without the asynchronous half.
  *
  * Input: a byte for the kind of image (cluster size, version, an image below it), then 6
- * bytes for each request. Requests on the same sectors wait for each other, for their order means
- * something here. In the end the check must find neither corruption nor leaks.
+ * bytes for each request. Requests on the same sectors wait for each other, because their order
+ * matters here. In the end the check must find neither corruption nor leaks.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,7 +86,7 @@ static void drain(void)
 		check(!slot[i].busy);
 }
 
-/* One that nothing in flight overlaps; waits if need be. */
+/* Returns a free slot for a range that no request in flight overlaps; waits if necessary. */
 static struct slot *get_slot(unsigned first, unsigned n)
 {
 	struct slot *s = NULL;
@@ -131,7 +131,7 @@ static void done_now(struct disk_req *req, int result)
 	check(!result);
 }
 
-/* Old bytes or zeroes: whatever the disk says now. */
+/* Discards; then takes what the disk holds: old bytes or zeroes. */
 static void discard(unsigned first, unsigned n)
 {
 	static uint8_t got[MOST_SECTORS * SECTOR];
@@ -236,7 +236,7 @@ static void begin(void)
 	for (unsigned i = 0; i < DEPTH; i++)
 		check((slot[i].buf = malloc(MOST_SECTORS * SECTOR)));
 	make(base, BASE_SECTORS, 2);
-	/* Anything, to have what it must hold. */
+	/* Any image with this base, to read the expected content of the base. */
 	make(image, DISK_SECTORS, 8 | 2);
 	check(!store_open(&options, &s, &err));
 	check(!store_write(s, want, 0, BASE_SECTORS * SECTOR));

@@ -1,4 +1,4 @@
-/* Fuzz: a distribution's configuration. What comes out is printable and fits. */
+/* fuzz_distro: a distribution's configuration files. The results must be printable and fit. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_text(split.root, sizeof(split.root));
 	if (distro_fstab(text, "/boot", spec, sizeof(spec)))
 		check_text(spec, sizeof(spec));
-	/* Two versions, or one and nothing. */
+	/* Two versions, or one and an empty one. */
 	second = strchr(text, '\n');
 	if (second)
 		*second++ = 0;

@@ -1,6 +1,6 @@
 /*
- * fuzz_fat: names and sizes of files for the FAT writer. What it takes must be there again, by
- * a reader that shares no code with it; what it refuses must be one printable line.
+ * fuzz_fat: names and sizes of files for the FAT writer. A reader that shares no code with the
+ * writer must find all accepted files; a refusal must be one printable line.
  *
  * The input: a byte of options, then for each file a byte of its length, its name and a newline.
  */

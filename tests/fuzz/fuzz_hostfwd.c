@@ -1,6 +1,6 @@
 /*
- * fuzz_hostfwd: a port forward as a user writes it. It is refused with a reason, or means
- * what a second writing of its parts means.
+ * fuzz_hostfwd: a port forward as a user writes it. The parser refuses it with a reason, or gives
+ * parts that, written as text again, give the same result.
  */
 #include <arpa/inet.h>
 #include <stdint.h>
@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size >= sizeof(text))
 		return 0;
 	memcpy(text, data, size);
-	/* What follows, as another forward after a comma would, is not looked at. */
+	/* The parser must not read past the length, where another forward may follow. */
 	memset(text + size, '9', sizeof(text) - size);
 	if (net_hostfwd_parse(text, (unsigned)size, &a))
 		return 0;

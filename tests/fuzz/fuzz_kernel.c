@@ -1,8 +1,8 @@
 /*
  * fuzz_kernel: the input is a kernel file.
  *
- * boot_load gets it in 8 MiB of memory, with an initrd and no cache, in each way
- * that a user may ask for. Seeds: tests/fuzz/corpus/kernel, made by its script.
+ * boot_load gets it in 8 MiB of memory, with an initrd and no cache, with each
+ * choice of the user. make-kernel-seeds makes the seeds in tests/fuzz/corpus/kernel.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,10 +2,9 @@
  * fuzz_net: a virtio-net driver that puts anything on its rings.
  *
  * Input: a byte for the kind of cable and the rate limits, four for the features, then guest
- * memory's first bytes (the rings lie there: three, or five where the cable has two pairs of
+ * memory's first bytes (with the rings: three, or five if the cable has two pairs of
  * queues and vnet headers), then steps: kicks, memory writes, frames and bytes from the
- * other end, link changes, resets. Findings are the sanitizers' and
- * BUG_ON.
+ * other end, link changes, resets. The sanitizers and BUG_ON report the findings.
  */
 #include <stdio.h>
 #include <string.h>
@@ -23,10 +22,10 @@
 struct fuzz {
 	struct fake_vm vm;
 	struct fake_net *pairs; /* NULL: one pair, on a socket */
-	int wire;		/* of the pair whose turn it is */
+	int wire;		/* wire of the current pair */
 };
 
-/* What the device does not offer would only end the driver's start. */
+/* Mask the features: one that the device does not offer would only end the start. */
 static void start(struct fake_vm *vm, uint32_t features)
 {
 	fake_vm_write(vm, 0x14, 4, 0);
@@ -101,7 +100,7 @@ static void step(struct fuzz *fz, const uint8_t *op)
 			start(vm, op[1] | (uint32_t)op[2] << 8 | (uint32_t)op[3] << 16 |
 					  (op[1] & 0x30u) << 24);
 		break;
-	case 9: /* a descriptor that makes sense: queue, index, flags */
+	case 9: /* a valid descriptor: queue, index, flags */
 		at = op[1] % vm->nqueues * FAKE_VM_QUEUE_BYTES + op[2] % FAKE_VM_QUEUE_SIZE * 16;
 		memset(vm->ram + at, 0, 16);
 		vm->ram[at + 1] = 0x20;

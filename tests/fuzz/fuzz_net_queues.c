@@ -1,9 +1,11 @@
 /*
- * fuzz_net_queues: the user network's helper serves a card's queues (tools/bantam-net-user/queue_end.c):
- * a driver that puts anything on its rings, and a monitor that says anything.
+ * fuzz_net_queues: the user network's helper serves a card's queues (queue_end.c of
+ * tools/bantam-net-user), with a driver that puts anything on its rings, and a monitor that sends
+ * any message.
  *
- * Input: a byte for the features, then guest memory's first bytes (all rings lie there), then steps of
- * four bytes: frames both ways, memory writes, messages. Findings are the sanitizers' and BUG_ON.
+ * Input: a byte for the features, then guest memory's first bytes (with all rings), then steps of
+ * four bytes: frames in both directions, memory writes, messages. The sanitizers and BUG_ON report
+ * the findings.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -22,13 +24,13 @@
 #define QUEUE_BYTES 0x200u /* descriptors, and the available ring 0x100 above */
 #define USED_AT 0x2000u
 #define QUEUE_SIZE 16u
-#define HOST 0x7f0000000000ull /* where the monitor has the memory */
+#define HOST 0x7f0000000000ull /* the memory's address in the monitor */
 
 static uint8_t *ram;
 static int ram_fd, monitor, event_fd;
 static const struct guest_end *end;
-static bool gone;	 /* the helper has had enough */
-static uint32_t waiting; /* a frame of so many bytes has to come next; 0: none */
+static bool gone;	 /* the helper has given up */
+static uint32_t waiting; /* the next frame must have this length in bytes; 0: any */
 
 static void check(bool ok)
 {
@@ -36,7 +38,7 @@ static void check(bool ok)
 		abort();
 }
 
-/* One message, and what is answered to it. */
+/* Sends one message, and receives the answer. */
 static void say(struct vhost_user_msg *m, int fd)
 {
 	union {

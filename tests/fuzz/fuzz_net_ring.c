@@ -1,10 +1,10 @@
 /*
- * fuzz_net_ring: a ring whose other end writes what it likes.
+ * fuzz_net_ring: a ring whose peer writes anything.
  *
- * Input: where the ring stands (32 bits), the other end's index relative to that (32 bits),
- * the length of a frame to be put (32 bits), and what is in the ring from there on. Whatever
- * the consumer is offered lies in the ring and adds up to no more than the index says; what
- * the producer may write lies in it, too.
+ * Input: the ring's position (32 bits), the peer's index relative to it (32 bits),
+ * the length of a frame to put (32 bits), and the ring's content from the position on. All that
+ * the consumer gets must be inside the ring, and in total no more than the index allows;
+ * the range that the producer may write must be inside the ring, too.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /*
  * fuzz_net_stream: any bytes from the other end of a stream of frames, in any pieces.
  *
- * Input: pairs of a length byte and so many bytes, each one write. What comes out must be
- * what a straightforward reading of the whole finds, up to the first length that is wrong.
+ * Input: pairs of a length byte and that many bytes; each pair is one write. The received frames
+ * must be those that a simple reader of all bytes finds, up to the first invalid length.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,12 +22,12 @@ static void check(bool ok)
 
 static struct {
 	struct net *net;
-	uint8_t all[1 << 16];	/* what was written */
-	uint32_t written, seen; /* seen: up to where frames came out */
+	uint8_t all[1 << 16];	/* all bytes written */
+	uint32_t written, seen; /* seen: the end of the last received frame */
 	bool down;
 } me;
 
-/* The next frame that the bytes hold, straightforwardly; 0: none yet. */
+/* Returns the length of the next frame in the bytes, by a simple reading; 0: none yet. */
 static uint32_t expected(void)
 {
 	for (;;) {
@@ -106,7 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (size && !me.down) {
 		uint32_t len = data[0] < size - 1 ? data[0] : (uint32_t)(size - 1);
 
-		/* Long frames without long inputs: 255 means 4095 zero bytes. */
+		/* For long frames in short inputs, 255 means 4095 zero bytes. */
 		if (data[0] == 255) {
 			data++;
 			size--;

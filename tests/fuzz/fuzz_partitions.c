@@ -1,4 +1,4 @@
-/* Fuzz: partition tables. What is found must lie within the disk. */
+/* fuzz_partitions: partition tables. All partitions found must be within the disk. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

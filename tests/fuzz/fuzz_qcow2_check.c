@@ -1,5 +1,5 @@
-/* An image as a person may have got it, checked and repaired: no crash, and a repaired image that
- * is called clean stays clean. The first byte chooses the repair. */
+/* fuzz_qcow2_check: checks and repairs any image: no crash, and a repaired image that
+ * the check calls clean stays clean. The first byte chooses the repair. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /*
- * fuzz_qcow2_io: any operations on a healthy image, beside an array.
+ * fuzz_qcow2_io: any operations on a good image, compared with an array.
  *
  * Input: a byte for the kind of image (cluster size, version, an image below it), then 6 bytes
- * for each operation. What is read must be what the array has; in the end the check must find
+ * for each operation. Each read must give the array's bytes; in the end the check must find
  * neither corruption nor leaks.
  */
 #include <stdio.h>

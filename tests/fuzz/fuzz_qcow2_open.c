@@ -1,8 +1,8 @@
 /*
  * fuzz_qcow2_open: any bytes as a qcow2 image, opened, read, mapped and written.
  *
- * Input: the file. Findings are the sanitizers', BUG_ON, a hang, memory that follows the
- * header's lies, and results other than 0 and a negative errno.
+ * Input: the file. Findings are reports of the sanitizers, BUG_ON, a hang, memory use that follows
+ * wrong values of the header, and results other than 0 and a negative errno.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /*
- * fuzz_seed: the texts that bantam-seed reads and writes for others. The first byte chooses:
- * an environment file becomes a launch script, whose words a shell's rules must give back
- * exactly; a file of SSH keys; a string that becomes a YAML scalar.
+ * fuzz_seed: the texts that bantam-seed reads and writes. The first byte chooses:
+ * an environment file that becomes a launch script, from which a shell must read exactly the
+ * same words; a file of SSH keys; a string that becomes a YAML scalar.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@ static void check_line(const char *text)
 	BUG_ON(!*text || strpbrk(text, "\n\r\x1b"));
 }
 
-/* The next word as a POSIX shell reads it, made of '…' and \' alone; NULL at the end. */
+/* Returns the next word as a POSIX shell reads it, made only of '…' and \'; NULL at the end. */
 static char *next_word(const char **at)
 {
 	char *word = malloc(strlen(*at) + 1), *to = word;
@@ -57,7 +57,7 @@ static void fuzz_env(struct text *text)
 		list_clear(&env);
 		return;
 	}
-	/* The values are arguments, too. */
+	/* Use the values as arguments, too. */
 	for (size_t i = 0; i < env.n; i++)
 		BUG_ON(list_add(&args, strchr(env.item[i], '=') + 1));
 	BUG_ON(launch_script(&env, &args, &script, &err));
@@ -111,7 +111,7 @@ static void fuzz_keys(const struct text *text)
 	close(fd);
 }
 
-/* One line of printable characters between quotes, none of which ends it early. */
+/* A scalar must be one line of printable characters in quotes; no other quote ends it. */
 static void fuzz_scalar(const struct text *text)
 {
 	struct cloud cloud = { .instance_id = text->data };

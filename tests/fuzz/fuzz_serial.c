@@ -2,8 +2,8 @@
  * fuzz_serial: a guest that uses the UART's registers in any order and width,
  * while the host types.
  *
- * Input: steps of three bytes: what, where, value. Findings are the sanitizers',
- * BUG_ON and what a driver may rely on.
+ * Input: steps of three bytes: what, where, value. Findings are reports of the sanitizers,
+ * BUG_ON, and broken promises to the driver.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "vmm/core/log.h"
 
 static int line;
-static unsigned budget; /* of bytes printed in bulk: enough to fill pipe and ring */
+static unsigned budget; /* for bytes printed in bulk: enough to fill pipe and ring */
 
 static void check(bool ok)
 {
@@ -45,7 +45,7 @@ static void run(struct loop *loop)
 	check(!loop_run(loop));
 }
 
-/* stdin is a pipe that we type into. stdout: by the first byte nowhere, a full disk or stuck. */
+/* stdin is a pipe with our keys. The first byte chooses stdout: nowhere, a full disk or blocked. */
 static int open_host(uint8_t how)
 {
 	int in[2], out[2];
@@ -93,7 +93,7 @@ static void step(struct bus *pio, struct loop *loop, int type, const uint8_t *op
 			bus_write(pio, 0x3f8, 1, 'x');
 		break;
 	}
-	/* The line is up exactly while the IIR tells something; a look may acknowledge. */
+	/* The line is high exactly while the IIR reports an interrupt; a read may acknowledge. */
 	check(line == !(bus_read(pio, 0x3f8 + 2, 1) & 1) || !line);
 }
 
@@ -118,7 +118,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	keys_clear(&kv);
 	for (data++, size--; size >= 3; data += 3, size -= 3)
 		step(&pio, env.loop, fds >> 16, data);
-	/* A reader that is gone: closing need not wait for it. */
+	/* Close the reader, so that the device's end does not wait for it. */
 	if (fds & 0xffff)
 		close(fds & 0xffff);
 	close(fds >> 16);

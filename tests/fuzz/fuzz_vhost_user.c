@@ -1,9 +1,9 @@
 /*
  * fuzz_vhost_user: any bytes as a vhost-user daemon's answers.
  *
- * Input: the first byte says which requests are made after the greeting, and the rest is
- * all that the daemon ever says. A straightforward reading of the same bytes says what
- * each call must return; a wrong answer is an error, and nothing of it is taken.
+ * Input: the first byte chooses the requests after the greeting; the rest is all that
+ * the daemon sends. A simple reader of the same bytes computes what
+ * each call must return; a wrong answer is an error, and the front end uses nothing of it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -29,10 +29,10 @@ static void check(bool ok)
 static struct {
 	const uint8_t *at;
 	size_t left;
-	bool acks; /* REPLY_ACK is agreed */
+	bool acks; /* REPLY_ACK is negotiated */
 } said;
 
-/* The next answer, to this request, with a body of len bytes; NULL: there is none, or it is wrong. */
+/* Returns the body of the next answer, which must be to request and len bytes long; else NULL. */
 static const uint8_t *answer(uint32_t request, uint32_t len)
 {
 	uint32_t head[3];
@@ -83,7 +83,7 @@ static bool greeting(uint64_t *features, uint64_t *protocol, uint64_t *queues)
 	return acks(3);
 }
 
-/* Returns false when the daemon is of no more use. */
+/* Returns false if the daemon is lost. */
 static bool get_config(struct vhost_user *vu)
 {
 	uint8_t config[CONFIG_BYTES], before[CONFIG_BYTES];
@@ -102,7 +102,7 @@ static bool get_config(struct vhost_user *vu)
 	return !rc || rc == -EOPNOTSUPP;
 }
 
-/* What follows the greeting; false: the daemon is of no more use. */
+/* Makes one request after the greeting. Returns false if the daemon is lost. */
 static bool request(struct vhost_user *vu, const struct mem *mem, unsigned what)
 {
 	struct vhost_user_ring ring = { .index = 1,
@@ -166,7 +166,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	check(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd));
 	check(send(fd[1], data + 1, size - 1, MSG_NOSIGNAL) == (ssize_t)(size - 1));
-	/* It says no more, and goes on to listen: nothing here waits. */
+	/* The daemon sends no more, but still receives, so no call waits. */
 	check(!shutdown(fd[1], SHUT_WR));
 	said.at = data + 1;
 	said.left = size - 1;

@@ -1,9 +1,9 @@
 /*
  * fuzz_virtio_regs: a guest that uses every register of both transports in any order.
  *
- * Input: a byte that picks the transport, then steps: register accesses, bytes in
+ * Input: a byte that chooses the transport, then steps: register accesses, bytes in
  * guest memory, a driver's usual start, kicks, events on the host's side. The
- * device echoes chains. Findings are the sanitizers', BUG_ON and a few invariants.
+ * device echoes chains. Findings are reports of the sanitizers, BUG_ON and a few invariants.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -36,7 +36,7 @@ struct vm {
 	unsigned nkicks;
 	int msi_fd[MAX_BOUND]; /* -1: free */
 	bool started;
-	uint64_t base; /* of the device's registers, as far as a driver knows */
+	uint64_t base; /* the driver's view of the device's register address */
 };
 
 static void check(bool ok)
@@ -225,7 +225,7 @@ static void run(struct vm *vm)
 	check(!loop_run(vm->loop));
 }
 
-/* Reset to DRIVER_OK with two rings of 8 at 0x1000 and 0x2000: avail at +0x100, used at +0x200. */
+/* Starts with two rings of 8 at 0x1000 and 0x2000: avail at +0x100, used at +0x200. */
 static void start(struct vm *vm, bool pci, uint32_t low_features)
 {
 	static const struct {
@@ -305,7 +305,7 @@ static void step(struct vm *vm, struct input *in)
 		virtio_unlock(&vm->v);
 		break;
 	case 12:
-		/* A kick by whichever way is right. */
+		/* A kick in the transport's way. */
 		n = what >> 4 & 1;
 		guest_write(vm, vm->base + (pci ? VIRTIO_PCI_NOTIFY + n * 4 : 0x50), 4, n);
 		run(vm);
@@ -323,7 +323,7 @@ static void step(struct vm *vm, struct input *in)
 		virtio_unlock(&vm->v);
 		break;
 	case 15:
-		/* The driver follows a BAR that was moved. */
+		/* The driver follows a moved BAR. */
 		if (pci)
 			vm->base = bus_read(&vm->mmio, ECAM + (1 << 15) + PCI_BAR0, 4) & ~0xfull;
 		break;

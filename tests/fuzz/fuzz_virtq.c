@@ -1,8 +1,8 @@
 /*
- * fuzz_virtq: the ring bytes are hostile, and change between any two steps.
+ * fuzz_virtq: hostile ring bytes, which change between any two steps.
  *
  * Input: a header (queue size, event_idx, addresses of the three parts), then
- * steps of one byte and its operands: what a device does, and what a guest writes.
+ * steps of one byte and its operands: actions of the device, and writes of the guest.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +61,7 @@ static void check_chain(const struct virtq *q, const struct chain *c, unsigned i
 	check(sum[1] == c->writable_bytes && sum[1] <= UINT32_MAX);
 }
 
-/* What a device holds: heads that were popped and not pushed. */
+/* The heads that a device holds: popped and not pushed yet. */
 struct device {
 	uint16_t held[VIRTQ_MAX_SIZE];
 	unsigned nheld;
@@ -93,14 +93,14 @@ static void copy(struct device *d, struct input *in)
 	size_t len = take(in, 1), n;
 
 	if (!d->may_unpop)
-		return; /* no chain, or one that was given back */
+		return; /* no chain, or a chain already given back */
 	n = virtq_chain_read(&d->chain, off, buf, len);
 	check(n <= len && off + n <= d->chain.readable_bytes + (n ? 0 : off));
 	n = virtq_chain_write(&d->chain, off, buf, len);
 	check(n <= len && off + n <= d->chain.writable_bytes + (n ? 0 : off));
 }
 
-/* Somebody else had the ring, and is gone: what we hold is forgotten. */
+/* Takes the ring over from another server that has died; drops the heads that we hold. */
 static void take_over(struct virtq *q, struct device *d)
 {
 	int rc = virtq_take_over(q);
@@ -157,7 +157,7 @@ static void step(struct virtq *q, struct device *d, uint8_t *ram, struct input *
 		d->may_unpop = false;
 		break;
 	case 7:
-		/* Bytes anywhere: mostly where the ring is. */
+		/* Bytes anywhere, mostly in the ring. */
 		off = take(in, 2);
 		for (n = take(in, 1) % 64; n; n--, off++)
 			ram[off % LOW_BYTES] = (uint8_t)take(in, 1);

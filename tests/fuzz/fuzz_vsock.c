@@ -1,9 +1,9 @@
 /*
  * fuzz_vsock: a virtio-vsock driver that sends any packet, and host programs that do anything.
  *
- * Input: one byte for the features, one that is spare, then guest memory's first bytes (all
- * rings lie there), then steps: packets, kicks, memory writes, host programs that
- * connect, write, read and leave, resets. Findings are the sanitizers' and BUG_ON.
+ * Input: one byte for the features, one unused, then guest memory's first bytes (with all
+ * rings), then steps: packets, kicks, memory writes, host programs that
+ * connect, write, read and close, resets. The sanitizers and BUG_ON report the findings.
  */
 #include <stdio.h>
 #include <string.h>
@@ -22,13 +22,13 @@
 
 struct fuzz {
 	struct fake_vm vm;
-	uint8_t port[8];	  /* of the last connection that the host asked for */
-	int server, host[NHOSTS]; /* at PATH_1; its and others' connections, or -1 */
+	uint8_t port[8];	  /* ports of the last connection that the host requested */
+	int server, host[NHOSTS]; /* a server at PATH_1; its and other connections, or -1 */
 };
 
 /*
- * The driver's own way: a packet in descriptor 0 of the transmit queue, eight receive buffers
- * in the other.
+ * As a good driver: a packet in descriptor 0 of the transmit queue, eight receive buffers
+ * in the receive queue.
  */
 static void packet(struct fuzz *fz, const uint8_t *op)
 {
@@ -71,7 +71,7 @@ static void feed(struct fuzz *fz)
 		memcpy(vm->ram + i * 16 + 8, &len, 4);
 		memcpy(vm->ram + i * 16 + 12, "\2\0\0", 4);
 		fake_vm_offer(vm, 0, (uint8_t)i);
-		/* What the last one said: whom to answer. */
+		/* A REQUEST of the host: keep its ports for the answer. */
 		if (vm->ram[at + 30] == 1) {
 			memcpy(fz->port, vm->ram + at + 20, 4);
 			memcpy(fz->port + 4, vm->ram + at + 16, 4);

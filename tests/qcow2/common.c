@@ -122,7 +122,7 @@ void fill_sector(uint8_t *buf, uint64_t sector, uint64_t seq)
 
 	w[0] = seq;
 	w[1] = sector;
-	/* Every other one can be compressed. */
+	/* Every second sector is compressible. */
 	for (unsigned i = 2; i < SECTOR / 8; i++)
 		w[i] = seq & 1 ? rnd64(&r) : seq ^ sector;
 }
@@ -188,7 +188,7 @@ void ledger_issue(struct ledger *l, const struct op *op)
 
 static void settle(struct ledger *l, const struct op *op)
 {
-	/* What a discarded sector held may be there still. */
+	/* A discarded sector may still hold the old data. */
 	if (op->kind != DISK_WRITE && op->kind != DISK_WRITE_ZEROES)
 		return;
 	for (uint64_t i = op->first; i < op->first + op->n; i++)
@@ -223,9 +223,9 @@ void ledger_flush_end(struct ledger *l, uint64_t mark)
 }
 
 /*
- * A write to the page cache that SIGKILL cuts short ends where a fault on its source stopped the
- * copy, which may be inside a sector (seen once in some 10,000 kills, on tmpfs): the beginning is
- * the new operation's or zeroes, the rest what the sector was known to hold.
+ * Returns true if a killed write tore the sector. A write to the page cache that SIGKILL cuts short
+ * ends where a fault on its source stopped the copy, which may be inside a sector (seen once in
+ * some 10,000 kills, on tmpfs): the beginning is the new operation's or zeroes, the rest is old.
  */
 static bool sector_torn(const uint8_t *buf, uint64_t sector, uint64_t stable)
 {

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Damaged qcow2 images: each case is a good image with one thing made wrong.
+"""Damaged qcow2 images: each case is a good image with one error.
 
     damage.py TORTURE [STEP [PATTERN]]     each STEPth case; only those whose name contains PATTERN
 
-For each a child opens it, reads all, writes here and there, flushes and closes (torture probe),
-within 10 s and 1 GiB. It must end by itself; refuse in one line that names the file; leave a
-refused image as it is; never write guest data where the good image had its tables, nor into
-its backing files; and where QEMU refuses, refuse too, or answer with I/O errors.
+For each case a child (torture probe) opens the image, reads all, writes to some places, flushes and
+closes, within 10 s and 1 GiB. It must end by itself. If it refuses an image, it must name the file
+in one line and leave the image unchanged. It must never write guest data over the good image's
+tables, nor into backing files. If QEMU refuses the image, it must refuse too, or report I/O errors.
 Prints one line for each failure and a summary. Exit status: 0 if nothing failed.
 """
 import concurrent.futures, hashlib, os, random, re, resource, shutil, struct, subprocess, sys, tempfile
@@ -21,12 +21,12 @@ HEADER = {  # name: (offset, width)
     "compatible_features": (80, 8), "autoclear_features": (88, 8), "refcount_order": (96, 4),
     "header_length": (100, 4), "compression_type": (104, 1),
 }
-# QEMU refuses these; we read none of what they say, or they say nothing without a flag that is not set.
+# QEMU refuses these. We do not read these values, or they mean nothing without a flag that is off.
 HARMLESS = ("extension encryption", "extension bitmaps", "extension data file", "v2.qcow2: header snapshots_offset",
             "header autoclear_features")
-# They went wrong once.
+# Cases that failed once.
 ALWAYS = ("wide.qcow2: L2 entry at 0x4080 -> l", "zlib.qcow2: L2 entry at 0x10020 -> ref")
-# What the engine may change of them.
+# Fields that the engine may change.
 MAY_CHANGE = {"refcount_table_offset", "refcount_table_clusters", "incompatible_features", "autoclear_features"}
 
 
@@ -41,7 +41,7 @@ def must(*cmd):
 
 
 class Image:
-    """A good image, and where its structures are."""
+    """A good image, and the places of its structures."""
 
     def __init__(self, name):
         self.name = name
@@ -67,7 +67,7 @@ class Image:
         return int.from_bytes(self.data[at:at + width], "big")
 
     def l2_entries(self, kind):
-        """Places of L2 entries: data, packed, empty."""
+        """Returns places of L2 entries: data, packed, empty."""
         out = []
         for table in self.l2:
             for at in range(table, table + self.cluster, 8):
@@ -78,7 +78,7 @@ class Image:
         return out
 
     def addresses(self):
-        """Where an offset might point to by mistake."""
+        """Returns wrong targets for an offset."""
         c, end = self.cluster, (self.size + self.cluster - 1) // self.cluster * self.cluster
         places = {"header": 0, "l1": self.l1, "reftable": self.reftable, "refblock": self.blocks[0],
                   "l2": self.l2[0], "unaligned by 512": self.l1 + 512, "end of file": end,
@@ -232,7 +232,7 @@ def name_cases(im):
 
 
 def make_files():
-    """The good images and their company, in the current folder."""
+    """Makes the good images and the files that they need, in the current folder."""
     raw = random.Random(1)
     with open("src.raw", "wb") as f:
         for i in range(1024):
@@ -253,7 +253,7 @@ def make_files():
     open("odd.raw", "wb").write(b"odd" * 4321)
     open("empty.raw", "wb").close()
     os.mkfifo("fifo")
-    # A chain that is a loop, and deep ones.
+    # A chain with a loop, and deep chains.
     must("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", "case.qcow2", "-F", "qcow2", "loop.qcow2", "4M")
     below = ["-b", "odd.raw", "-F", "raw"]
     for i in range(1, 71):
@@ -280,7 +280,7 @@ def limits():
 
 
 def judge(case, folder):
-    """What is wrong, "": nothing; and what became of it."""
+    """Returns the error ("" if none), and the outcome."""
     path = os.path.join(folder, "case.qcow2")
     before = case.content()
     with open(path, "wb") as f:
@@ -297,7 +297,7 @@ def judge(case, folder):
     after = open(path, "rb").read()
     for line in p.stderr.splitlines():
         if line.startswith("refused: "):
-            # A backing file has a name of its own.
+            # If a backing file is damaged, the message names that file.
             if not re.match("refused: disk [^ ]", line) or "backing" not in case.name and "case.qcow2" not in line:
                 return "the message does not name the file: " + line, became
         elif not line.startswith("bantam: "):
@@ -309,7 +309,7 @@ def judge(case, folder):
     for field, (at, width) in HEADER.items():
         if field not in MAY_CHANGE and after[at:at + width] != before[at:at + width] and at < len(before):
             return "header field %s was changed" % field, became
-    # A table that is not marked as the only one is copied, and then it is no table any more.
+    # Without the COPIED flag the engine copies a table; then the old place is no table any more.
     copied = "L1 entry" in case.name and case.name.endswith("-> l2")
     for at in () if copied else case.image.meta:
         if PATTERN in after[at:at + case.image.cluster] and PATTERN not in before[at:at + case.image.cluster]:
@@ -360,7 +360,7 @@ def main():
             cases += cut_cases(im)
         cases += extension_cases(images[0])
         cases += name_cases(images[0])
-        # Not each STEPth in a row, which would be always the same field.
+        # Shuffle, because each STEPth case in order would always be the same field.
         random.Random(7).shuffle(cases)
         cases = [c for c in cases if only in c.name]
         cases = [c for i, c in enumerate(cases) if i % step == 0 or any(a in c.name for a in ALWAYS)]

@@ -1,5 +1,5 @@
 /*
- * driver: random operations through disk.h, many in flight, none of them on the same sectors.
+ * driver: random operations through disk.h, many in flight, never two on the same sectors.
  * See torture.h.
  */
 #include <stdio.h>
@@ -49,7 +49,7 @@ void driver_close(struct driver *d)
 		free(d->slot[i].buf);
 }
 
-/* Old data or zeroes after a discard. */
+/* Checks a read; after a discard, old data and zeroes are both right. */
 static void take_read(struct driver *d, struct slot *s)
 {
 	uint8_t *want = d->mirror + s->op.first * SECTOR;

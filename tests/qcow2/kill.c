@@ -1,8 +1,8 @@
 /*
- * kill: a child writes through disk.h, with flushes and durable writes in between, and is killed
- * by SIGKILL at a random moment. Then qemu-img check must find leaks at most, and every sector
- * its last flushed data or what came later; or, if the kill tore a write, some of each. The next
- * child goes on with the same image.
+ * kill: a child writes through disk.h, with flushes and durable writes in between, until SIGKILL
+ * ends it at a random moment. Then qemu-img check must find at most leaks, and every sector
+ * must hold its last flushed data or later data; or, if the kill tore a write, a part of each. The
+ * next child continues with the same image.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -15,10 +15,10 @@
 
 #include "tests/qcow2/torture.h"
 
-#define ROUNDS 25u /* of one image */
+#define ROUNDS 25u /* per image */
 #define DISK_BYTES (12ull << 20)
 
-static unsigned late; /* ms waited for locks */
+static unsigned late; /* total ms of waiting for locks */
 
 struct shared {
 	uint64_t seq;
@@ -33,7 +33,7 @@ static void child(struct ledger *l, struct shared *shared, struct rng *rng, bool
 	d->seq = &shared->seq;
 	d->ledger = l;
 	driver_open(d, "top.qcow2", rnd(rng, 2) ? "io_uring" : "threads", disk && rnd(rng, 2));
-	/* Sometimes before the first change. */
+	/* The kill may come before the first change. */
 	shared->started = true;
 	for (;;)
 		driver_run(d, 100000);
@@ -69,11 +69,11 @@ static void round_of(struct ledger *l, struct shared *shared, struct rng *rng, b
 		fail("waitpid");
 	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
 		fail("the child ended by itself, status %#x", status);
-	/* It drew its own numbers. */
+	/* The child used its own copy of the generator. */
 	rnd64(rng);
 }
 
-/* io_uring lets go of the file, and so of the lock, a little after its process is gone. */
+/* io_uring releases the file, and with it the lock, a little after its process has ended. */
 static void reopen(void)
 {
 	struct store_options options = { .path = "top.qcow2", .format = STORE_QCOW2 };
@@ -139,11 +139,11 @@ int torture_kill(uint64_t seed, unsigned rounds, const char *dir)
 			if (l.torn) {
 				torn += l.torn;
 				i++;
-				break; /* what it holds has no number to go on from */
+				break; /* a torn sector has no operation number to continue from */
 			}
 			if (k % 8)
 				continue;
-			/* QEMU reads the same. */
+			/* QEMU must read the same. */
 			must("qemu-img convert -f qcow2 -O qcow2 top.qcow2 copy.qcow2");
 			ledger_verify(&l, "copy.qcow2", false);
 		}

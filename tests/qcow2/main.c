@@ -1,7 +1,7 @@
 /*
  * torture: randomised tests of the qcow2 engine. Not installed.
  *
- *     torture random SEED OPERATIONS DIR   against a raw mirror, with QEMU's tools in between
+ *     torture random SEED OPERATIONS DIR   compared with a raw mirror, QEMU's tools in between
  *     torture kill SEED ROUNDS DIR         SIGKILL under load
  *     torture power SEED POINTS DIR        the host loses power: writes since the last sync
  *     torture probe IMAGE                  open, read all, write some; see probe.c

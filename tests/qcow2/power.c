@@ -1,12 +1,12 @@
 /*
- * power: what the image may look like after the host has lost power.
+ * power: tests images as the host may find them after a loss of power.
  *
- * Every change that the engine makes to the image's file is recorded (the linker's --wrap puts
- * us before libc), with the time when it began and ended; so is every fdatasync, and what the
- * guest was told. For a moment chosen at random the file is made anew: what had ended before the
- * last complete fdatasync began is there; of the rest each sector has an arbitrary part, in
- * order within the sector alone. Then as in kill.c. Some recordings are past the page cache, and
- * in some the disk changes its size.
+ * The test records every change that the engine makes to the image's file (the linker's --wrap puts
+ * our functions before libc's), with the times of its begin and end, every fdatasync, and the
+ * completions that the guest got. For a random moment it makes the file as a loss of power may
+ * leave it: all changes that ended before the last complete fdatasync began are in the file; of the
+ * later ones, each sector has an arbitrary part, ordered only within the sector. Then it checks as
+ * kill.c does. Some recordings bypass the page cache, and in some the disk changes its size.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,13 +22,13 @@
 #include "tests/qcow2/torture.h"
 
 #define DISK_BYTES (4ull << 20)
-#define POINTS 20u /* of one recording */
+#define POINTS 20u /* moments per recording */
 
 enum what { WROTE, SIZE, SYNC };
 
 struct event {
 	enum what what;
-	uint64_t offset, len; /* SIZE: offset */
+	uint64_t offset, len; /* SIZE: the new size is in offset */
 	uint8_t *data;	      /* NULL: zeroes */
 	bool dsync;
 	uint64_t begin, end;
@@ -65,7 +65,7 @@ static uint64_t tick(void)
 	return __atomic_add_fetch(&now, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Takes e.data over. */
+/* Takes ownership of e.data. */
 static void record(struct event e)
 {
 	pthread_mutex_lock(&lock);
@@ -204,7 +204,7 @@ struct boot_file {
 	uint64_t size, room;
 };
 
-/* When unit was last written back: an arbitrary moment since the sync. */
+/* Returns when unit was last written back: an arbitrary moment since the sync. */
 static uint64_t moment(uint64_t salt, uint64_t unit, uint64_t from, uint64_t to)
 {
 	struct rng r = { salt ^ unit * 0x9e3779b97f4a7c15ull };
@@ -229,7 +229,7 @@ static void apply(struct boot_file *f, const struct event *e, uint64_t at, uint6
 		memset(f->data + at, 0, n);
 }
 
-/* Which of the file's sectors an O_DSYNC write made durable, and when. */
+/* Returns, by sector of the file, when an O_DSYNC write made it durable. */
 static uint64_t *durable_times(uint64_t cut, uint64_t room)
 {
 	uint64_t *t = calloc(room / SECTOR + 1, sizeof(*t));
@@ -250,7 +250,7 @@ static uint64_t *durable_times(uint64_t cut, uint64_t room)
 static void lose_power(struct boot_file *f, uint64_t cut, struct rng *rng)
 {
 	uint64_t synced = 0, salt = rnd64(rng);
-	/* What is written back at once: a sector, a page, everything. */
+	/* The unit of writing back: a sector, a page, everything. */
 	unsigned shift = (unsigned[]){ 0, 0, 3, 63 }[rnd(rng, 4)];
 	uint64_t *durable = durable_times(cut, f->room), size_time;
 
@@ -367,7 +367,7 @@ static void copy_ledger(struct ledger *to, const struct ledger *from)
 	memcpy(to->size, from->size, sizeof(to->size));
 }
 
-/* resized: sectors, if resize_end. */
+/* Tests one moment. resized is the new size in sectors, if resize_end. */
 static void one_point(const struct boot_file *before, const struct ledger *known, struct rng *rng,
 		      uint64_t seq, uint64_t resized, unsigned long *leaks)
 {
@@ -399,7 +399,7 @@ static void one_point(const struct boot_file *before, const struct ledger *known
 		l.size[0] = resized;
 	replay_notes(&l, cut);
 	ledger_verify(&l, "top.qcow2", true);
-	/* It can be gone on with. */
+	/* The image must be usable. */
 	if (!rnd(rng, 4)) {
 		operate(rng, &seq, &l, 60, false, false);
 		check_image("top.qcow2", true);
@@ -421,7 +421,7 @@ static void make(struct rng *rng, uint64_t nsectors)
 	     cluster, rnd(rng, 4) ? "1.1" : "0.10", (unsigned long long)nsectors * SECTOR);
 }
 
-/* resized: a new size, in the middle; 0: none. */
+/* Records operations. resized is a new size to set in the middle; 0: none. */
 static void record_life(struct rng *rng, uint64_t *seq, struct ledger *l, uint64_t resized,
 			bool direct)
 {
@@ -453,7 +453,7 @@ int torture_power(uint64_t seed, unsigned points, const char *dir)
 		snprintf(context, sizeof(context), "torture power %llu %u %s: recording %u%s ",
 			 (unsigned long long)seed, points, dir, recordings,
 			 direct ? ", direct" : "");
-		/* A tmpfs knows no O_DIRECT. */
+		/* A tmpfs does not support O_DIRECT. */
 		enter_scratch(direct ? dir : "/dev/shm");
 		make(&rng, size);
 		if (!rnd(&rng, 2))

@@ -1,9 +1,8 @@
 /*
- * probe: what a VM does with an image that may be damaged, in one go: opened for writing (and if
- * that is refused, for reading), read, written here and there with bytes of PATTERN, zeroed,
- * discarded, flushed, closed; first by store.h, then by disk.h. I/O errors are as good as
- * success: whoever runs it looks at the exit status, at the one line of a refusal, and at what
- * has become of the files.
+ * probe: does with an image that may be damaged what a VM does. It opens the image for writing (or,
+ * if that is refused, for reading), reads it, writes bytes of PATTERN to some places, zeroes,
+ * discards, flushes and closes; first through store.h, then through disk.h. I/O errors count as
+ * success: the caller checks the exit status, the one line of a refusal, and the files.
  *
  * Standard output: "writable", "read-only" or "refused", and how many reads and writes failed.
  */
@@ -67,7 +66,7 @@ static void write_some(struct store *s, uint8_t *buf)
 	count(&writes, &bad_writes, s->ops->flush(s));
 }
 
-/* --- the same by disk.h, one request after the other -------------------------------------------- */
+/* --- the same through disk.h, one request after the other ---------------------------------- */
 
 struct guest {
 	struct loop *loop;
@@ -168,7 +167,7 @@ int torture_probe(const char *image)
 			write_some(s, buf);
 		store_close(s);
 	}
-	/* What the first has found may have marked it corrupt. */
+	/* The first pass may have marked the image corrupt. */
 	err.text[0] = 0;
 	if (by_disk(image, options.readonly, buf, &err))
 		fprintf(stderr, "refused: %s\n", err.text);

@@ -1,10 +1,10 @@
 /*
- * random: operations on one image and on a raw file, and QEMU's tools in between.
+ * random: operations on one image and on a raw file, with QEMU's tools in between.
  *
- * A campaign makes an image of random options and a few phases of it: some hundred operations
+ * A campaign makes an image with random options and runs a few phases: some hundred operations
  * through store.h by several threads or through disk.h, then qemu-img check and compare, then
- * something else that changes the image: a resize, a snapshot, an overlay, rebase, commit,
- * qemu-io. Every campaign ends with a look at what its snapshots hold.
+ * another change of the image: a resize, a snapshot, an overlay, rebase, commit,
+ * qemu-io. Every campaign ends with a check of its snapshots' content.
  */
 #include <endian.h>
 #include <fcntl.h>
@@ -30,12 +30,12 @@ struct world {
 	uint8_t *maybe;
 	uint64_t bytes;
 	char top[32];  /* the image's name */
-	char base[32]; /* its backing file, "": none */
+	char base[32]; /* its backing file, "" if none */
 	const char *base_format;
 	unsigned noverlays, cluster_bits;
 	bool snapshots_ok, base_frozen;
-	unsigned nsnapshots; /* of the image in top */
-	bool on_disk;	     /* not a tmpfs */
+	unsigned nsnapshots; /* number in the image top */
+	bool on_disk;	     /* the scratch folder is not on a tmpfs */
 	uint64_t ops, phases, campaigns, resizes, overlays, rebases, commits, snaps, foreign;
 };
 
@@ -49,7 +49,7 @@ static void unmap_mirror(struct world *w)
 	w->mirror = w->maybe = NULL;
 }
 
-/* The file "mirror" as it is. */
+/* Maps the file "mirror". */
 static void map_mirror(struct world *w)
 {
 	int fd = open("mirror", O_RDWR);
@@ -66,7 +66,7 @@ static void map_mirror(struct world *w)
 	close(fd);
 }
 
-/* What was discarded may have become zeroes; all else must be equal. */
+/* Discarded sectors may have become zeroes: take them over into the mirror. */
 static void settle_discards(struct world *w, struct store *s)
 {
 	static const uint8_t zeroes[SECTOR];
@@ -101,13 +101,13 @@ struct worker {
 	uint64_t stripe; /* sectors */
 };
 
-/* A range that belongs to this thread alone; bytes, of any alignment. */
+/* Chooses a range that only this thread uses; in bytes, with any alignment. */
 static uint64_t pick_own(struct worker *t, uint64_t *len)
 {
 	uint64_t stripe = t->stripe * SECTOR, all = t->w->bytes;
 	uint64_t n = all / (stripe * THREADS) + 1, at, room;
 
-	/* Often near each other, so that several want the same cluster. */
+	/* Often near each other, so that several threads use the same cluster. */
 	if (t->hot && n > 6 && rnd(&t->rng, 4))
 		n = 6;
 	do
@@ -195,8 +195,8 @@ static void own_op(struct worker *t, uint8_t *buf)
 }
 
 /*
- * The host's page cache promises nothing to who reads while another writes: words of one write
- * beside words of another are no fault, but each must be of some write to this very sector.
+ * The host's page cache promises nothing to a reader during a write: a sector may hold words of
+ * several writes, but each word must come from some write to this sector.
  */
 static bool only_torn(const struct world *w, const uint8_t *buf, uint64_t sector)
 {
@@ -224,7 +224,7 @@ static bool only_torn(const struct world *w, const uint8_t *buf, uint64_t sector
 	return !left;
 }
 
-/* Whole sectors anywhere; each says afterwards whose it is. */
+/* One operation on whole sectors anywhere; a sector's content tells which operation wrote it. */
 static void shared_op(struct worker *t, uint8_t *buf)
 {
 	uint64_t all = t->w->bytes / SECTOR;
@@ -233,7 +233,7 @@ static void shared_op(struct worker *t, uint8_t *buf)
 	uint64_t seq;
 
 	n = n > all ? all : n;
-	/* Most of it where the others are. */
+	/* Mostly in the range that the other threads use. */
 	first = rnd(&t->rng, rnd(&t->rng, 3) && all > n + 600 ? 600 : all - n + 1);
 	switch (rnd(&t->rng, 10)) {
 	case 0 ... 5:
@@ -277,7 +277,7 @@ static void *worker_main(void *opaque)
 	return NULL;
 }
 
-/* Whatever order they came in: each sector is as before, zeroes, or written by one operation. */
+/* In any order of the operations, each sector is unchanged, zeroes, or written by one operation. */
 static void adopt(struct world *w, struct store *s, uint64_t before)
 {
 	static const uint8_t zeroes[SECTOR];
@@ -363,7 +363,7 @@ static void phase(struct world *w, uint64_t nops)
 	judge(w);
 }
 
-/* --- what happens in between ------------------------------------------------------------------- */
+/* --- changes between phases ------------------------------------------------------------------ */
 
 static void resize(struct world *w)
 {
@@ -397,7 +397,7 @@ static void snapshot(struct world *w)
 	w->snaps++;
 }
 
-/* QEMU's and ours in turn; the image below must not change any more. */
+/* Adds an overlay, made by QEMU or by us; the image below must not change any more. */
 static void overlay(struct world *w)
 {
 	struct store_create c = { .format = STORE_QCOW2, .backing_format = STORE_QCOW2 };
@@ -442,8 +442,8 @@ static void rebase(struct world *w)
 	w->rebases++;
 }
 
-/* QEMU would have to make the image below longer, which has one below itself, and no way to say "zero"
- * in version 2. */
+/* QEMU would have to grow the image below, which has a backing file itself, and version 2 cannot
+ * represent zeroes over a backing file. */
 static bool qemu_cannot_commit(const struct world *w)
 {
 	struct qcow2_header h;
@@ -455,7 +455,7 @@ static bool qemu_cannot_commit(const struct world *w)
 	return be32toh(h.version) == 2 && h.backing_offset && be64toh(h.size) < w->bytes;
 }
 
-/* Into the backing file, which is what we go on with if it is a qcow2 one. */
+/* Commits into the backing file. */
 static void commit(struct world *w)
 {
 	struct stat st;
@@ -556,7 +556,7 @@ static void make_backing(struct world *w)
 	w->base_format = "raw";
 	if (kind == 2)
 		return;
-	/* QEMU does not compress the last cluster of a disk that ends inside it. */
+	/* QEMU does not compress the last cluster if the disk ends inside it. */
 	must("qemu-img convert %s -f raw -O qcow2 -o cluster_size=%u,compression_type=%s base.raw "
 	     "base.qcow2 && qemu-img convert -f qcow2 -O raw base.qcow2 base.raw",
 	     kind > 3 ? "-c" : "", 4096u << rnd(&w->rng, 7), rnd(&w->rng, 2) ? "zlib" : "zstd");

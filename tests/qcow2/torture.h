@@ -1,9 +1,9 @@
 /*
- * torture: what the randomised tests of qcow2 share. tests/integration/qcow2 runs them.
+ * torture: common code of the randomised tests of qcow2. tests/integration/qcow2 runs them.
  *
- * Sectors say what they are: fill_sector derives all 512 bytes from the sector's number and
- * from the number of the operation that wrote it, so that what is found after a crash can be
- * judged. An operation's number (seq) is never 0.
+ * Each sector identifies itself: fill_sector derives all 512 bytes from the sector's number and
+ * from the number of the operation that wrote it, so the tests can check any content after
+ * a crash. An operation's number (seq) is never 0.
  */
 #ifndef BANTAM_QCOW2_TORTURE_H
 #define BANTAM_QCOW2_TORTURE_H
@@ -15,7 +15,7 @@
 #include "devices/backend/store/store.h"
 
 #define SECTOR 512u
-#define MAX_SECTORS 1200u /* of one operation */
+#define MAX_SECTORS 1200u /* per operation */
 #define NOT_OURS UINT64_MAX
 
 struct rng {
@@ -23,24 +23,24 @@ struct rng {
 };
 
 uint64_t rnd64(struct rng *r);
-/* 0 .. n - 1; n > 0. */
+/* Returns a random number from 0 to n - 1; n > 0. */
 uint64_t rnd(struct rng *r, uint64_t n);
 
-/* What the messages begin with: seed, round, configuration. */
+/* The beginning of each message: seed, round, configuration. */
 extern char context[512];
-/* Says it, and where the files are, and exits with status 1. */
+/* Prints the message and the place of the files, and exits with status 1. */
 void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
-/* A shell command in the current folder; its exit status. Output goes to the file "log". */
+/* Runs a shell command in the current folder; output goes to the file "log". Returns its status. */
 int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void must(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* qemu-img check finds no corruption; leaks: they are allowed. Returns their number. */
+/* qemu-img check must find no corruption, and no leaks unless leaks. Returns the leaks' number. */
 unsigned long check_image(const char *image, bool leaks);
-/* A folder of its own below dir, made the current one; removed by leave_scratch. */
+/* Makes a new folder below dir and changes into it. leave_scratch removes it. */
 void enter_scratch(const char *dir);
 void leave_scratch(void);
 
 void fill_sector(uint8_t *buf, uint64_t sector, uint64_t seq);
-/* The number of the operation that wrote it; 0: zeroes; NOT_OURS: neither. */
+/* Returns the number of the operation that wrote the sector; 0: zeroes; NOT_OURS: neither. */
 uint64_t sector_seq(const uint8_t *buf, uint64_t sector);
 
 struct store *must_open(const char *path, enum store_format format, bool readonly);
@@ -55,29 +55,29 @@ struct op {
 };
 
 /*
- * Operations on the same sector never overlap in time. stable: the last one that was complete
- * when a flush began that has ended; it, or anything later, must be found. zeroed: the last that
- * may have left zeroes; a sector that was never written was zeroed by operation 0.
+ * Operations on the same sector never overlap in time. stable: the last operation that completed
+ * before the begin of a flush that has ended; the sector must hold its data or later data. zeroed:
+ * the last operation that may have left zeroes; operation 0 zeroed every unwritten sector.
  */
 struct ledger {
-	uint64_t nsectors; /* of the largest disk */
-	uint64_t size[2];  /* sectors: the disk has either; equal but around a resize */
-	uint64_t issued;   /* the last seq */
+	uint64_t nsectors; /* the largest size of the disk */
+	uint64_t size[2]; /* sectors: the disk has one of these; they differ only during a resize */
+	uint64_t issued;  /* the last seq */
 	uint64_t *stable, *zeroed;
-	struct op *done; /* not below a flush yet, oldest first */
+	struct op *done; /* complete but not flushed, oldest first */
 	uint64_t ndone, room, first_done;
 	bool may_tear; /* a process was killed while it wrote, see sector_torn in common.c */
-	unsigned torn; /* sectors so found */
+	unsigned torn; /* number of torn sectors found */
 };
 
-/* In memory that a child shares. */
+/* Allocates in memory that a child shares. */
 void ledger_init(struct ledger *l, uint64_t nsectors);
 void ledger_free(struct ledger *l);
 void ledger_issue(struct ledger *l, const struct op *op);
 void ledger_done(struct ledger *l, const struct op *op);
 uint64_t ledger_flush_begin(struct ledger *l);
 void ledger_flush_end(struct ledger *l, uint64_t mark);
-/* The image as it is now; adopt: what is found becomes what must be found. */
+/* Checks the image. With adopt, its content becomes the expected content. */
 void ledger_verify(struct ledger *l, const char *image, bool adopt);
 
 /* --- operations through the asynchronous adapter --------------------------------------------- */
@@ -102,19 +102,19 @@ struct driver {
 	struct disk *disk;
 	uint64_t nsectors;
 	unsigned inflight;
-	uint64_t *seq;	       /* the last operation */
+	uint64_t *seq;	       /* number of the last operation */
 	uint8_t *mirror;       /* NULL: no comparison */
 	struct ledger *ledger; /* NULL: none */
-	/* begin and end of an operation or flush, for traces; may be NULL */
+	/* called at the begin and end of an operation or flush, for traces; may be NULL */
 	void (*note)(struct driver *d, const struct op *op, bool end, uint64_t mark);
 	unsigned max_sectors;
-	bool hot;	/* most of it in the first clusters */
-	uint8_t *maybe; /* with mirror, per sector: discarded, old data or zeroes */
+	bool hot;	/* most operations use the first clusters */
+	uint8_t *maybe; /* with mirror, per sector: discarded, so old data or zeroes */
 	struct slot slot[DEPTH];
 };
 
 void driver_open(struct driver *d, const char *image, const char *engine, bool direct);
-/* n operations, all complete at return. */
+/* Runs n operations. Returns when all are complete. */
 void driver_run(struct driver *d, uint64_t n);
 void driver_close(struct driver *d);
 
