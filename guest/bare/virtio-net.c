@@ -199,21 +199,21 @@ static void control(uint64_t offered)
 	post(0, 8, BUF_BYTES);
 	make(100, 1, other);
 	transmit(100);
-	ok(!ring_wait(&rx, 100, NULL, NULL), "a frame for another is not received");
+	ok(!ring_wait(&rx, 100, NULL, NULL), "a frame for another address is not received");
 	make(100, 1, mac);
 	transmit(100);
-	ok(came(100, BUF_BYTES, &n), "one for us is");
+	ok(came(100, BUF_BYTES, &n), "a frame for our address is received");
 	ok(command(1, 1, other, 6) == 0, "a new address");
 	for (n = 0; n < 6 && vio_config(&v, n, 1) == other[n]; n++)
 		;
-	ok(n == 6, "is in the configuration");
+	ok(n == 6, "the configuration shows it");
 	make(100, 1, other);
 	transmit(100);
-	ok(came(100, BUF_BYTES, &n), "and receives");
+	ok(came(100, BUF_BYTES, &n), "a frame for it is received");
 	ok(command(0, 0, &on, 1) == 0, "promiscuous on");
 	make(100, 1, mac);
 	transmit(100);
-	ok(came(100, BUF_BYTES, &n), "receives all");
+	ok(came(100, BUF_BYTES, &n), "all frames are received");
 	memset(junk, 0xff, sizeof(junk));
 	n = command(0, 77, &on, 1) == 1;
 	n += command(77, 0, junk, 64) == 1;
@@ -246,7 +246,7 @@ static void wrong(void)
 	ring_offer(&tx, 0);
 	ring_kick(&v, &tx);
 	n += ring_wait(&tx, 5000, NULL, NULL);
-	ok(n == 6, "%u of 6 frames that are none are swallowed", n);
+	ok(n == 6, "%u of 6 invalid frames are dropped", n);
 	post(0, 1, 11);
 	make(100, 1, mac);
 	transmit(100);

@@ -122,11 +122,11 @@ void main(void)
 	ok(start(), "the driver is accepted");
 	if (boot_cmdline && boot_cmdline[0] == 'e')
 		talk();
-	ok(refused(), "nobody listens at port 99");
+	ok(refused(), "a connection to port 99, without a listener, is refused");
 	for (uint16_t op = 0; op < 12; op++)
 		if (op != RST && op != REQUEST)
 			all = all && send(op, 98, 0) && answered(RST);
-	ok(all, "what belongs to no connection is reset");
+	ok(all, "packets that belong to no connection are reset");
 	/* A packet shorter than a header; a buffer that is not readable. */
 	ring_desc(&tx, 0, &out, 20, 0, 0);
 	ring_offer(&tx, 0);

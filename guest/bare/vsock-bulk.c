@@ -328,7 +328,7 @@ static void called(uint64_t op, uint64_t a, uint64_t b)
 	if (op == CALL_OUT) {
 		rt_print("# %s: %lu MiB/s, %u times no credit\n", own, rate(), c.waited);
 		ok(same, "%lu MiB to the host, sums agree", mib);
-		ok(c.waited, "the guest ran out of credit, and went on");
+		ok(c.waited, "the guest ran out of credit, and continued");
 	} else if (op == CALL_IN) {
 		rt_print("# %s: %lu MiB/s, %u requests for credit\n", own, rate(), c.asked);
 		ok(same, "%lu MiB from the host, sums agree", mib);
@@ -337,7 +337,7 @@ static void called(uint64_t op, uint64_t a, uint64_t b)
 		ok(!c.beyond, "the host never sent more than its credit");
 	} else {
 		c.sum[c.sum_bytes] = 0;
-		rt_print("# %lu connections, in the host's words: %s\n", stormed, c.sum);
+		rt_print("# %lu connections, the host reports: %s\n", stormed, c.sum);
 		for (b = 0; c.sum[b] >= '0' && c.sum[b] <= '9'; b++)
 			a = a * 10 + (uint64_t)(c.sum[b] - '0');
 		ok(!lost && a && !memcmp(c.sum + b, " of ", 4) && !memcmp(c.sum, c.sum + b + 4, b),

@@ -257,7 +257,7 @@ static void shared_op(struct worker *t, uint8_t *buf)
 		for (uint64_t i = 0; i < n; i++)
 			if (sector_seq(buf + i * SECTOR, first + i) == NOT_OURS &&
 			    !only_torn(t->w, buf + i * SECTOR, first + i))
-				fail("sector %llu is what nobody wrote there",
+				fail("sector %llu holds data that no operation wrote there",
 				     (unsigned long long)(first + i));
 	}
 }
@@ -291,7 +291,8 @@ static void adopt(struct world *w, struct store *s, uint64_t before)
 			continue;
 		seq = sector_seq(buf, i);
 		if (memcmp(buf, zeroes, SECTOR) && (seq == NOT_OURS || seq <= before))
-			fail("sector %llu is what nobody wrote", (unsigned long long)i);
+			fail("sector %llu holds data that no operation wrote",
+			     (unsigned long long)i);
 		memcpy(w->mirror + i * SECTOR, buf, SECTOR);
 	}
 }

@@ -202,7 +202,7 @@ static uint64_t suicidal_read(void *opaque, uint64_t off, unsigned size_bytes)
 	return 0;
 }
 
-/* It would wait for itself for ever. */
+/* The removal would wait for this callback forever. */
 Test(bus, a_callback_that_removes_its_own_range_is_a_bug, .signal = SIGABRT)
 {
 	static const struct bus_ops suicidal = { suicidal_read, NULL };

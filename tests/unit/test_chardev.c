@@ -257,7 +257,7 @@ Test(chardev, file)
 	chr = open_ok("file=%s", path);
 	fake_run(&f);
 	chardev_close(chr);
-	cr_assert_str_eq(content(), "", "without append the file starts anew");
+	cr_assert_str_eq(content(), "", "without append the file starts empty");
 	chr = NULL;
 }
 
@@ -313,7 +313,7 @@ Test(chardev, full_disk_releases_a_guest_that_waits)
 	cr_assert_eq(user.drained, 1);
 }
 
-Test(chardev, file_size_limit_is_told)
+Test(chardev, file_size_limit_is_reported)
 {
 	struct rlimit lim = { 8, 8 };
 
@@ -405,7 +405,7 @@ Test(chardev, pty_link)
 	refused("pty,link=%s", path, EEXIST, "cannot make the link");
 }
 
-Test(chardev, pty_without_reader_stalls_nobody)
+Test(chardev, pty_without_reader_does_not_block)
 {
 	char block[1000];
 	int fd;

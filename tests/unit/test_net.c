@@ -142,7 +142,7 @@ Test(net, transmits_in_any_split)
 	}
 }
 
-Test(net, swallows_what_is_no_frame)
+Test(net, drops_invalid_frames)
 {
 	static const struct {
 		unsigned len;
@@ -893,7 +893,7 @@ Test(net, broken_rings)
 	end();
 }
 
-Test(net, a_chain_of_too_many_pieces_is_swallowed)
+Test(net, drops_a_chain_of_too_many_pieces)
 {
 	struct fake_desc *table;
 	struct fake_used_elem e;

@@ -374,7 +374,7 @@ Test(net_helper, hostile_rings)
 }
 
 /* The helper takes frames that are too short or too long, without any effect. */
-Test(net_helper, frames_that_are_none)
+Test(net_helper, invalid_frames)
 {
 	static const uint32_t len[] = {
 		1, HDR - 1, HDR, HDR + 13, HDR + NET_FRAME_MAX + 1, 1 << 20

@@ -95,7 +95,7 @@ Test(net_ring, bells)
 	cr_expect(net_ring_publish(&out), "the consumer waits");
 	cr_expect(net_ring_has_frames(&in));
 	cr_assert(put(n++));
-	cr_expect(!net_ring_publish(&out), "it was told");
+	cr_expect(!net_ring_publish(&out), "the consumer is awake");
 	expect(0);
 	expect(1);
 	cr_assert(put(n++));

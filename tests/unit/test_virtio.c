@@ -90,7 +90,7 @@ EVERY_TRANSPORT(virtio, status_transitions)
 	cr_expect_eq(fake_driver_status(&r.d), 3, "bits are only ever added");
 	fake_driver_set_status(&r.d, 3 | 64 | 32 | 16);
 	cr_expect_eq(fake_driver_status(&r.d), 3,
-		     "NEEDS_RESET is the device's, others are nobody's");
+		     "only the device sets NEEDS_RESET; other bits have no meaning");
 	fake_driver_set_status(&r.d, 3 | 128);
 	cr_expect_eq(fake_driver_status(&r.d), 131, "FAILED");
 	cr_expect_eq(r.echo.activated + r.echo.resets, 0);
@@ -265,7 +265,7 @@ EVERY_TRANSPORT(virtio, config_changes)
 	virtio_config_changed(&r.echo.v);
 	virtio_unlock(&r.echo.v);
 	cr_expect_neq(fake_driver_generation(&r.d), generation);
-	cr_expect_eq(fake_driver_config_irqs(&r.d), 0, "nobody listens before DRIVER_OK");
+	cr_expect_eq(fake_driver_config_irqs(&r.d), 0, "no interrupt before DRIVER_OK");
 	fake_driver_start(&r.d, 0, 2, 16);
 	(void)fake_driver_config_irqs(&r.d);
 	virtio_lock(&r.echo.v);

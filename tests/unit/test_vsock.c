@@ -252,7 +252,7 @@ Test(vsock, host_storm)
 	vpeer_end();
 }
 
-static void nobody(void)
+static void no_connection(void)
 {
 	int server, fd;
 
@@ -277,9 +277,9 @@ static void nobody(void)
 	unlink(strcat(strcpy(vp.text, vp.path), "_50"));
 }
 
-Test(vsock, nobody)
+Test(vsock, no_connection)
 {
-	vpeer_both(nobody);
+	vpeer_both(no_connection);
 }
 
 /* As many connections as fit, and one more; each host program sends data, and the guest gets it. */
