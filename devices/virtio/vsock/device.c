@@ -120,7 +120,7 @@ static void vsock_describe(struct device *dev, char *buf, size_t len)
 	char at[128];
 
 	virtio_describe(&vs->vdev, at, sizeof(at));
-	snprintf(buf, len, "%s%sCID %u, %s", at, *at ? ": " : "", vs->s.cid, vs->addr.sun_path);
+	snprintf(buf, len, "%s%sCID %u, %s", at, *at ? ": " : "", vs->s.cid, vs->path);
 }
 
 static const struct device_ops vsock_ops = {
@@ -163,7 +163,7 @@ static int create_sockets(const struct device_env *env, const char *option, uint
 	vs->vdev.dev.type = &virtio_vsock_type;
 	vs->vdev.dev.ops = &vsock_ops;
 	strcpy(vs->vdev.dev.id, "vsock");
-	vs->again_fd = vs->listen_fd = -1;
+	vs->again_fd = vs->listener.fd = -1;
 	vs->s.cid = cid;
 	TAILQ_INIT(&vs->ready);
 	TAILQ_INIT(&vs->draining);

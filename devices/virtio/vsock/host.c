@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/virtio/vsock/vsock_impl.h"
@@ -32,7 +31,7 @@
 /* A host program has connected. False: there was none, or not now. */
 static bool accept_one(struct vsock *vs)
 {
-	int fd = accept4(vs->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = accept4(vs->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct vsock_conn *c;
 
 	if (fd < 0) {
@@ -76,84 +75,30 @@ void vsock_host_listen_again(struct vsock *vs)
 	loop_watch_events(vs->listen, EPOLLIN);
 }
 
-/* Is anybody listening at addr? Else what lies there is a dead VM's. */
-static bool live(const struct sockaddr_un *addr)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	bool yes = fd < 0 || !connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) ||
-		   errno != ECONNREFUSED;
-
-	if (fd >= 0)
-		close(fd);
-	return yes;
-}
-
-static int bind_path(struct vsock *vs, const char *option, struct err *err)
-{
-	const struct sockaddr *addr = (const struct sockaddr *)&vs->addr;
-	const char *path = vs->addr.sun_path;
-	struct stat st;
-
-	if (!bind(vs->listen_fd, addr, sizeof(vs->addr)))
-		return 0;
-	if (errno != EADDRINUSE)
-		return err_sys(err, errno, "%s socket=%s", option, path);
-	if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
-		return err_set(err, EEXIST, "%s socket=%s: exists and is not a socket", option,
-			       path);
-	if (live(&vs->addr))
-		return err_set(err, EADDRINUSE, "%s socket=%s: another process listens there",
-			       option, path);
-	unlink(path);
-	if (bind(vs->listen_fd, addr, sizeof(vs->addr)))
-		return err_sys(err, errno, "%s socket=%s", option, path);
-	return 0;
-}
-
 int vsock_host_listen(struct vsock *vs, const char *option, const char *path, struct err *err)
 {
-	struct stat st;
-	int rc;
-
 	/* The longest name of a host program's socket must fit, too. */
-	if (!*path || strlen(path) + SUFFIX_BYTES >= sizeof(vs->addr.sun_path))
-		return err_set(err, ENAMETOOLONG, "%s socket=%s: a path has 1 to %zu bytes here",
-			       option, path, sizeof(vs->addr.sun_path) - 1 - SUFFIX_BYTES);
-	vs->addr.sun_family = AF_UNIX;
-	strcpy(vs->addr.sun_path, path);
+	int rc = unix_socket_check(option, "socket", path, SUFFIX_BYTES, err);
+
+	if (rc)
+		return rc;
+	strcpy(vs->path, path);
 	vs->s.next_port = PORT_FIRST;
 	if (vs->vdev.env->dry_run)
 		return 0;
-	vs->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (vs->listen_fd < 0)
-		return err_sys(err, errno, "%s socket=%s", option, path);
-	fchmod(vs->listen_fd, 0600); /* Linux: the mode that bind gives the path */
-	rc = bind_path(vs, option, err);
+	rc = unix_socket_listen(&vs->listener, option, "socket", path, BACKLOG, err);
 	if (rc)
 		return rc;
-	if (!lstat(path, &st)) {
-		vs->sock_dev = st.st_dev;
-		vs->sock_ino = st.st_ino;
-	}
-	if (listen(vs->listen_fd, BACKLOG))
-		return err_sys(err, errno, "%s socket=%s", option, path);
-	rc = loop_watch_fd(vs->vdev.env->loop, vs->listen_fd, EPOLLIN, on_listen, vs, &vs->listen);
+	rc = loop_watch_fd(vs->vdev.env->loop, vs->listener.fd, EPOLLIN, on_listen, vs,
+			   &vs->listen);
 	return rc ? err_sys(err, -rc, "%s socket=%s", option, path) : 0;
 }
 
 void vsock_host_close(struct vsock *vs)
 {
-	struct stat st;
-
 	loop_unwatch(vs->listen);
 	vs->listen = NULL;
-	if (vs->listen_fd >= 0)
-		close(vs->listen_fd);
-	vs->listen_fd = -1;
-	/* Not if somebody else has put his own there meanwhile. */
-	if (vs->sock_ino && !lstat(vs->addr.sun_path, &st) && st.st_dev == vs->sock_dev &&
-	    st.st_ino == vs->sock_ino)
-		unlink(vs->addr.sun_path);
+	unix_socket_close(&vs->listener);
 }
 
 /* --- from host to guest -------------------------------------------------------------------- */
@@ -245,19 +190,14 @@ bool vsock_host_welcome(struct vsock_conn *c)
 
 void vsock_host_redial(struct vsock_conn *c)
 {
-	struct sockaddr_un addr = c->vs->addr;
-	size_t len = strlen(addr.sun_path);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	char path[sizeof(c->vs->path) + SUFFIX_BYTES];
+	int fd;
 
-	snprintf(addr.sun_path + len, sizeof(addr.sun_path) - len, "_%u", c->s.host_port);
+	snprintf(path, sizeof(path), "%s_%u", c->vs->path, c->s.host_port);
+	fd = unix_socket_connect(path, SOCK_NONBLOCK);
 	if (fd < 0) {
-		vsock_conn_reset(c);
-		return;
-	}
-	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr))) {
-		bool full = errno == EAGAIN;
+		bool full = fd == -EAGAIN;
 
-		close(fd);
 		if (!full)
 			vsock_conn_reset(c);
 		else if (!c->deadline_ns)

@@ -12,9 +12,9 @@
 #define BANTAM_VSOCK_IMPL_H
 
 #include <sys/queue.h>
-#include <sys/un.h>
 
 #include "devices/virtio/core/virtio.h"
+#include "vmm/core/unix_socket.h"
 
 #define VSOCK_RX 0
 #define VSOCK_TX 1
@@ -164,10 +164,9 @@ struct vsock {
 	struct iovec pool[VSOCK_STASH_IOVS];
 	unsigned npool;
 	struct loop_watch *again, *tick, *listen;
-	int again_fd, listen_fd;
-	struct sockaddr_un addr;
-	dev_t sock_dev; /* of the path as we made it; ino 0: not made */
-	ino_t sock_ino;
+	int again_fd;
+	char path[UNIX_SOCKET_PATH_MAX + 1];
+	struct unix_listener listener; /* at path */
 };
 
 /* Room that the guest has left for us. */
