@@ -1,5 +1,5 @@
 /* config: see config.h. */
-#include "vmm/config.h"
+#include "vmm/config_impl.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -41,7 +41,7 @@ const struct key config_keys[] = {
 	{ 0 },
 };
 
-static const struct device_type *find_option(const char *name)
+const struct device_type *config_find_device(const char *name)
 {
 	for (size_t i = 0; device_types[i]; i++)
 		if (device_types[i]->option && !strcmp(device_types[i]->option + 2, name))
@@ -50,7 +50,7 @@ static const struct device_type *find_option(const char *name)
 }
 
 /* Every option's name, for "did you mean". */
-static int unknown_option(const char *name, struct err *err)
+int config_unknown_option(const char *name, struct err *err)
 {
 	const char *names[KEYS_MAX + CONFIG_MAX_DEVICES], *near;
 	size_t n = 0;
@@ -66,7 +66,7 @@ static int unknown_option(const char *name, struct err *err)
 		       near ? "?" : "");
 }
 
-static bool has_device(const struct config *config, const struct device_type *type)
+bool config_has_device(const struct config *config, const struct device_type *type)
 {
 	for (unsigned i = 0; i < config->ndevices; i++)
 		if (config->device[i].type == type)
@@ -75,12 +75,12 @@ static bool has_device(const struct config *config, const struct device_type *ty
 }
 
 /* A new entry at the place given; its keyvals are the caller's to fill. */
-static int insert_device(struct config *config, unsigned at, const struct device_type *type,
+int config_insert_device(struct config *config, unsigned at, const struct device_type *type,
 			 struct keyvals **kv, struct err *err)
 {
 	struct config_device *grown;
 
-	if (!type->repeat && has_device(config, type))
+	if (!type->repeat && config_has_device(config, type))
 		return err_set(err, EINVAL, "%s: given twice", type->option);
 	if (config->ndevices == CONFIG_MAX_DEVICES)
 		return err_set(err, E2BIG, "%s: more than %d devices", type->option,
@@ -98,7 +98,7 @@ static int insert_device(struct config *config, unsigned at, const struct device
 	return 0;
 }
 
-static int parse_args(struct config *config, int argc, char **argv, struct err *err)
+int config_load_args(struct config *config, int argc, char **argv, struct err *err)
 {
 	for (int i = 0; i < argc; i++) {
 		const struct device_type *type;
@@ -115,22 +115,22 @@ static int parse_args(struct config *config, int argc, char **argv, struct err *
 		len = strcspn(argv[i] + 2, "=");
 		val = argv[i][2 + len] ? argv[i] + 3 + len : NULL;
 		if (len >= sizeof(name))
-			return unknown_option(argv[i] + 2, err);
+			return config_unknown_option(argv[i] + 2, err);
 		memcpy(name, argv[i] + 2, len);
 		name[len] = 0;
-		type = find_option(name);
+		type = config_find_device(name);
 		for (int k = 0; config_keys[k].name; k++)
 			if (!strcmp(config_keys[k].name, name))
 				known = 1 + (config_keys[k].kind == KEY_BOOL);
 		if (!type && !known)
-			return unknown_option(name, err);
+			return config_unknown_option(name, err);
 		/* The next word is the value, unless it is an option or none is needed. */
 		if (!val && known != 2 && i + 1 < argc && strncmp(argv[i + 1], "--", 2))
 			val = argv[++i];
 		if (!type) {
 			rc = keys_set(&config->vm, name, val, err);
 		} else {
-			rc = insert_device(config, config->ndevices, type, &kv, err);
+			rc = config_insert_device(config, config->ndevices, type, &kv, err);
 			if (!rc)
 				rc = keys_parse(kv, type->option, type->keys, val ? val : "", err);
 		}
@@ -218,7 +218,7 @@ static int load_device(struct config *config, unsigned at, const struct device_t
 	struct keyvals *kv;
 	const char *name;
 	json_t *item;
-	int rc = insert_device(config, at, type, &kv, err);
+	int rc = config_insert_device(config, at, type, &kv, err);
 
 	if (rc)
 		return rc;
@@ -239,7 +239,7 @@ static int load_device(struct config *config, unsigned at, const struct device_t
 static int load_entry(struct config *config, unsigned *at, const char *name, json_t *val,
 		      struct err *err)
 {
-	const struct device_type *type = find_option(name);
+	const struct device_type *type = config_find_device(name);
 	size_t i, n = json_is_array(val) ? json_array_size(val) : 1;
 
 	if (!type) {
@@ -248,13 +248,13 @@ static int load_entry(struct config *config, unsigned *at, const char *name, jso
 		while (config_keys[k].name && strcmp(config_keys[k].name, name))
 			k++;
 		if (!config_keys[k].name)
-			return unknown_option(name, err);
+			return config_unknown_option(name, err);
 		if (k == CONFIG_CONFIG || k == CONFIG_HELP)
 			return err_set(err, EINVAL, "\"%s\": only on the command line", name);
 		/* The command line wins. */
 		return config->vm.val[k].set ? 0 : set_json(&config->vm, name, val, err);
 	}
-	if (!type->repeat && has_device(config, type))
+	if (!type->repeat && config_has_device(config, type))
 		return 0;
 	for (i = 0; i < n; i++) {
 		json_t *item = json_is_array(val) ? json_array_get(val, i) : val;
@@ -285,7 +285,7 @@ static int read_json(const char *path, json_t **root, struct err *err)
 	return rc;
 }
 
-static int load_file(struct config *config, const char *path, struct err *err)
+int config_load_json(struct config *config, const char *path, struct err *err)
 {
 	json_t *root = NULL, *val;
 	struct err why = { "" };
@@ -314,11 +314,11 @@ int config_parse(struct config *config, int argc, char **argv, struct err *err)
 
 	memset(config, 0, sizeof(*config));
 	keys_start(&config->vm, "", config_keys);
-	rc = parse_args(config, argc, argv, err);
+	rc = config_load_args(config, argc, argv, err);
 	if (rc)
 		return rc;
 	if (keys_has(&config->vm, CONFIG_CONFIG)) {
-		rc = load_file(config, keys_text(&config->vm, CONFIG_CONFIG), err);
+		rc = config_load_json(config, keys_text(&config->vm, CONFIG_CONFIG), err);
 		if (rc)
 			return rc;
 	}
