@@ -1,7 +1,8 @@
 /*
- * config_impl: what config's sources share: config.c (the table, and a VM from its parts),
- * config_args.c (the command line) and config_json.c (a file). Both parsers turn what they
- * read into names and texts for keys_set, which alone judges values. Nobody else includes it.
+ * config_impl: what config's sources share, from the top down: config_args.c (the command line,
+ * and the whole), config_json.c (a file) and config.c (the table, and the list of devices). Both
+ * parsers turn what they read into names and texts for keys_set, which alone judges values.
+ * Nobody else includes it.
  */
 #ifndef BANTAM_CONFIG_IMPL_H
 #define BANTAM_CONFIG_IMPL_H
@@ -20,8 +21,6 @@ bool config_has_device(const struct config *config, const struct device_type *ty
 int config_insert_device(struct config *config, unsigned at, const struct device_type *type,
 			 struct keyvals **kv, struct err *err);
 
-/* The command line. 0 or -errno. */
-int config_load_args(struct config *config, int argc, char **argv, struct err *err);
 /*
  * The JSON object in the file at path. What the config has already wins, but devices that may be
  * repeated are put before those that it has. 0 or -errno.

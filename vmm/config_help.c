@@ -1,0 +1,61 @@
+/* config_help: see config.h: what --help prints, from the tables of options. */
+#include "vmm/config.h"
+
+/* Characters of UTF-8. */
+static int width_of(const char *text)
+{
+	int n = 0;
+
+	for (; *text; text++)
+		n += (*text & 0xc0) != 0x80;
+	return n;
+}
+
+static void help_line(FILE *out, int indent, const char *lead, const char *help, const char *def)
+{
+	int width = 34, used = indent + width_of(lead);
+
+	fprintf(out, "%*s%s", indent, "", lead);
+	/* A long lead takes a line of its own. */
+	if (used >= width)
+		used = fprintf(out, "\n") - 1;
+	fprintf(out, "%*s%s", width - used, "", help);
+	if (def)
+		fprintf(out, " [%s]", def);
+	fputc('\n', out);
+}
+
+void config_help(FILE *out)
+{
+	char lead[160];
+
+	fputs("usage: bantam run --kernel FILE | --disk FILE [OPTION]…\n\n"
+	      "Boots one VM and ends with it. Exit status: 0 power-off, 1 error, 2 wrong usage,\n"
+	      "3 reboot, 4 guest panic (pvpanic), 5 emergency restart (panic=N, sysrq-b),\n"
+	      "6 triple fault, 7 KVM cannot run the guest, 128+N killed by signal N.\n\n",
+	      out);
+	for (const struct key *k = config_keys; k->name; k++) {
+		snprintf(lead, sizeof(lead), "--%s%s%s", k->name, k->meta ? " " : "",
+			 k->meta ? k->meta : "");
+		help_line(out, 2, lead, k->help, k->kind == KEY_BOOL ? NULL : k->def);
+	}
+	for (size_t i = 0; device_types[i]; i++) {
+		const struct device_type *t = device_types[i];
+
+		if (!t->option)
+			continue;
+		snprintf(lead, sizeof(lead), "%s KEY=VALUE,…", t->option);
+		fputc('\n', out);
+		help_line(out, 2, lead, t->help, t->repeat ? "may be repeated" : NULL);
+		for (const struct key *k = t->keys; k->name; k++) {
+			const char *meta = k->kind == KEY_CHOICE ? k->choices :
+					   k->kind == KEY_BOOL	 ? "on|off" :
+					   k->meta		 ? k->meta :
+								   "…";
+
+			snprintf(lead, sizeof(lead), k->flags & KEY_BARE ? "[%s=]%s" : "%s=%s",
+				 k->name, meta);
+			help_line(out, 6, lead, k->help, k->def);
+		}
+	}
+}
