@@ -87,13 +87,6 @@ int cpio_add_file(struct cpio *cpio, const char *name, unsigned perm, const void
 	return add(cpio, name, S_IFREG | (perm & 07777), data, len_bytes, 0, 0);
 }
 
-int cpio_add_symlink(struct cpio *cpio, const char *name, const char *target)
-{
-	if (!cpio->error && (!*target || strlen(target) >= PATH_MAX))
-		cpio->error = -EINVAL;
-	return add(cpio, name, S_IFLNK | 0777, target, strlen(target), 0, 0);
-}
-
 int cpio_add_chardev(struct cpio *cpio, const char *name, unsigned perm, unsigned major,
 		     unsigned minor)
 {

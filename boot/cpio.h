@@ -2,7 +2,7 @@
  * cpio: write archives of the kind an initrd is made of ("newc", magic 070701;
  * Documentation/driver-api/early-userspace/buffer-format.rst of Linux).
  *
- * Pure: bytes go to a FILE (a buffer by open_memstream), nothing is read from
+ * For tools/mkinitrd; boot itself does not use it. Pure: bytes go to a FILE (a buffer by open_memstream), nothing is read from
  * the file system; owner 0:0 and time 0 throughout, so that the same calls give
  * the same bytes. Names are relative to the root, leading slashes are dropped.
  *
@@ -32,7 +32,6 @@ void cpio_init(struct cpio *cpio, FILE *out);
 int cpio_add_dir(struct cpio *cpio, const char *name, unsigned perm);
 int cpio_add_file(struct cpio *cpio, const char *name, unsigned perm, const void *data,
 		  uint64_t len_bytes);
-int cpio_add_symlink(struct cpio *cpio, const char *name, const char *target);
 int cpio_add_chardev(struct cpio *cpio, const char *name, unsigned perm, unsigned major,
 		     unsigned minor);
 
