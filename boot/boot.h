@@ -2,10 +2,11 @@
  * boot: put kernel, initrd, command line and firmware tables into guest memory
  * and say where the first vCPU starts.
  *
- * Bytes of the kernel file are hostile: every field is checked before use.
- * Errors are the user's: one line that names the file and the reason. Thread:
- * the builder, before the vCPUs run. No KVM is involved: a thread of its own
- * may load while others build the machine around the same memory.
+ * The only header of boot that the machine includes, with board.h. Every byte of the
+ * kernel file is hostile: each field is checked before use. Errors are the user's:
+ * one line that names the file and the reason. Thread: the builder, before the vCPUs
+ * run. No KVM is involved: a thread of its own may load while others build the machine
+ * around the same memory.
  */
 #ifndef BANTAM_BOOT_H
 #define BANTAM_BOOT_H

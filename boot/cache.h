@@ -9,7 +9,8 @@
  * Entries appear by rename only. One that is truncated, corrupt, of another
  * kernel file or of another owner counts as absent, and is written anew; the
  * oldest beyond CACHE_MAX_ENTRIES go. Nothing here is an error: a cache that
- * does not work costs time only. Thread: the builder; any number of processes.
+ * does not work costs time only. Internal to boot. Thread: the builder; any number
+ * of processes.
  */
 #ifndef BANTAM_BOOT_CACHE_H
 #define BANTAM_BOOT_CACHE_H

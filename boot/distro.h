@@ -3,7 +3,7 @@
  *
  * Names of kernels and initrds and their order by version; options from GRUB's grub.cfg,
  * Boot Loader Specification entries (UAPI.1), extlinux.conf and /etc/kernel/cmdline; fstab.
- * Pure: text in, text out. All of it comes from a disk that a guest can write: every byte is
+ * For tools/bantam-fs; boot itself does not use it. Pure: text in, text out. All of it comes from a disk that a guest can write: every byte is
  * hostile, and what is returned are printable words that fit. Texts are NUL-terminated. Any
  * thread.
  */
@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Linux on x86 takes 2047 bytes of command line. */
+/* Linux takes 2047 bytes of command line (COMMAND_LINE_SIZE of x86 and arm64). */
 #define DISTRO_OPTIONS_MAX 2048
 
 /*

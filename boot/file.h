@@ -2,8 +2,8 @@
  * file: a regular file opened for reading, whose size is known and may lie.
  *
  * Nothing here maps the file: one that is truncated while we read gives an
- * error and no SIGBUS. Errors name the option and the path. Thread: the
- * builder.
+ * error and no SIGBUS. Errors name the option and the path. Internal to boot.
+ * Thread: the builder.
  */
 #ifndef BANTAM_BOOT_FILE_H
 #define BANTAM_BOOT_FILE_H

@@ -3,7 +3,7 @@
  *
  * Below both k->initrd_max and the end of the RAM that holds the kernel, clear of the
  * kernel's own memory; in the RAM beyond when it does not fit there and the kernel can. Errors
- * name the file. Thread: the builder.
+ * name the file. Internal to boot. Thread: the builder.
  */
 #ifndef BANTAM_BOOT_INITRD_H
 #define BANTAM_BOOT_INITRD_H

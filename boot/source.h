@@ -3,7 +3,8 @@
  *
  * A packed source is a stream: after its first SOURCE_HEAD_MAX bytes, which
  * stay readable, positions must not go back. Bytes are decoded straight to
- * where they are wanted. Errors name the file. Thread: the builder.
+ * where they are wanted. Errors name the file. Internal to boot. Thread: the
+ * builder.
  */
 #ifndef BANTAM_BOOT_SOURCE_H
 #define BANTAM_BOOT_SOURCE_H

@@ -3,7 +3,7 @@
  *
  * Working memory is mapped for the decoder alone and given back to the system
  * when it is closed, never more than UNPACK_MEMORY_MAX. Input is hostile.
- * Errors name the file. Thread: the builder.
+ * Errors name the file. Internal to boot. Thread: the builder.
  *
  * Formats: gzip (RFC 1952), xz (its file format 1.1), zstd (RFC 8878) and the
  * legacy LZ4 frame (magic 0x184c2102), which is what the kernel's build makes.
