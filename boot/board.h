@@ -2,7 +2,9 @@
  * board: the machine as plain data, handed from vmm/machine/machine.c to boot.
  *
  * boot writes the tables that describe it to the guest; it knows no device and
- * no KVM. Addresses are guest-physical, lengths bytes, gsi = IOAPIC pin.
+ * no KVM. Part of boot's public header. Addresses are guest-physical, lengths
+ * bytes; a gsi is an input of the interrupt controller (x86: a pin of the
+ * IOAPIC). What only a PC has is in struct board_x86, all zero elsewhere.
  */
 #ifndef BANTAM_BOARD_H
 #define BANTAM_BOARD_H
@@ -18,16 +20,27 @@ struct board_window {
 	uint64_t len_bytes;
 };
 
-struct board {
-	unsigned ncpus; /* APIC ids 0 … ncpus-1 */
+/* A register, or the first of several; addr 0: there is none. */
+struct board_reg {
+	bool port; /* addr is an I/O port, not an address in memory */
+	uint64_t addr;
+};
 
-	uint64_t lapic;
+struct board_x86 {
+	uint64_t lapic; /* of every processor; their APIC ids are 0 … ncpus-1 */
 	uint64_t ioapic;
+	uint16_t rtc_port; /* 2 ports; 0: none */
+	bool i8042;	   /* ports 0x60, 0x64: reset only, no keyboard */
+};
+
+struct board {
+	unsigned ncpus;
 
 	struct {
 		bool present;
 		struct board_window ecam;     /* bus 0 … len/1 MiB - 1 */
 		struct board_window mmio32;   /* for BARs */
+		uint16_t config_port;	      /* 8 ports, of configuration mechanism #1; 0: none */
 		uint32_t slots;		      /* bit n: slot n holds a device */
 		uint8_t gsi[BOARD_MAX_SLOTS]; /* of INTA; level, active low as PCI has it */
 	} pci;
@@ -40,27 +53,26 @@ struct board {
 
 	struct {
 		bool present;
-		uint16_t port; /* 8 ports */
-		uint8_t gsi;   /* edge */
+		struct board_reg regs; /* 8 of one byte */
+		uint8_t gsi;	       /* edge */
 	} serial;
 
-	uint16_t rtc_port; /* 2 ports; 0: none */
-	bool i8042;	   /* ports 0x60, 0x64: reset only, no keyboard */
-
-	/* ACPI hardware-reduced power management (ACPI 6.4, section 4.8.3.7) */
-	uint16_t sleep_control_port;
-	uint16_t sleep_status_port;
-	uint16_t reset_port;
+	/* ACPI hardware-reduced power management (ACPI 6.4, section 4.8.3.7): one byte each. */
+	struct board_reg sleep_control;
+	struct board_reg sleep_status;
+	struct board_reg reset;
 	uint8_t reset_value;
-	/* Generic Event Device: reading this port gives and clears the pending bits below. */
-	uint16_t ged_port; /* 4 bytes wide */
-	uint8_t ged_gsi;   /* edge */
+	/* Generic Event Device: reading its 4 bytes gives and clears the pending bits below. */
+	struct board_reg ged;
+	uint8_t ged_gsi; /* edge */
 
-	uint16_t pvpanic_port; /* 0: none */
-	uint64_t vmgenid;      /* address of the 16-byte GUID, in no RAM of the map; 0: none */
+	struct board_reg pvpanic; /* one byte */
+	uint64_t vmgenid;	  /* address of the 16-byte GUID, in no RAM of the map; 0: none */
+
+	struct board_x86 x86;
 };
 
-/* Bits of the GED port. */
+/* Bits of the GED register. */
 #define BOARD_GED_POWER_BUTTON 1u
 #define BOARD_GED_VMGENID 2u
 

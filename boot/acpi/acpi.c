@@ -18,18 +18,11 @@
 #define MAX_TABLES 4
 
 /* FADT flags (ACPI 6.4, table 5.10). */
-#define FADT_WBINVD (1u << 0)
-#define FADT_PROC_C1 (1u << 2)
 #define FADT_PWR_BUTTON (1u << 4) /* 1: not a fixed one */
 #define FADT_SLP_BUTTON (1u << 5)
 #define FADT_FIX_RTC (1u << 6) /* 1: no RTC wake status in fixed registers */
 #define FADT_RESET_REG_SUP (1u << 10)
 #define FADT_HW_REDUCED (1u << 20)
-
-/* IA-PC boot architecture flags (table 5.11). */
-#define IAPC_LEGACY_DEVICES (1u << 0)
-#define IAPC_NO_VGA (1u << 2)
-#define IAPC_NO_CMOS_RTC (1u << 5)
 
 static uint8_t checksum(const uint8_t *b, size_t n)
 {
@@ -68,65 +61,39 @@ static void zeros(struct aml *t, unsigned n)
 		aml_u8(t, 0);
 }
 
-/* Generic address structure: an 8-bit I/O port (section 5.2.3.2). */
-static void gas_port8(struct aml *t, uint16_t port)
+/* Generic address structure: an 8-bit register (section 5.2.3.2). */
+static void gas_reg8(struct aml *t, const struct board_reg *reg)
 {
-	aml_u8(t, 1); /* system I/O */
-	aml_u8(t, 8); /* bits wide */
-	aml_u8(t, 0); /* bit offset */
-	aml_u8(t, 1); /* byte access */
-	aml_u64(t, port);
+	aml_u8(t, reg->port); /* 0: system memory, 1: system I/O */
+	aml_u8(t, 8);	      /* bits wide */
+	aml_u8(t, 0);	      /* bit offset */
+	aml_u8(t, 1);	      /* byte access */
+	aml_u64(t, reg->addr);
 }
 
 /* Revision 6.4. Fields of the fixed hardware that the board has not are zero. */
 static void write_fadt(struct aml *t, const struct board *board, uint64_t dsdt)
 {
+	struct acpi_fadt arch = acpi_arch_fadt(board);
+
 	table_begin(t, "FACP", 6);
 	aml_u32(t, 0); /* FIRMWARE_CTRL: no FACS when hardware-reduced */
 	aml_u32(t, (uint32_t)dsdt);
 	zeros(t, 109 - 44); /* … CENTURY */
-	aml_u16(t, (uint16_t)((board->serial.present || board->rtc_port ? IAPC_LEGACY_DEVICES : 0) |
-			      IAPC_NO_VGA | (board->rtc_port ? 0 : IAPC_NO_CMOS_RTC)));
-	/* The 8042 bit stays clear with board->i8042 too: it resets, there is no keyboard to probe. */
+	aml_u16(t, arch.iapc_boot);
 	aml_u8(t, 0);
-	aml_u32(t, FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_FIX_RTC |
+	aml_u32(t, arch.flags | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_FIX_RTC |
 			   FADT_RESET_REG_SUP | FADT_HW_REDUCED);
-	gas_port8(t, board->reset_port);
+	gas_reg8(t, &board->reset);
 	aml_u8(t, board->reset_value);
-	aml_u16(t, 0); /* ARM_BOOT_ARCH */
+	aml_u16(t, arch.arm_boot);
 	aml_u8(t, 4);  /* minor revision */
 	aml_u64(t, 0); /* X_FIRMWARE_CTRL */
 	aml_u64(t, dsdt);
 	zeros(t, 244 - 148); /* X_PM1a_EVT_BLK … X_GPE1_BLK */
-	gas_port8(t, board->sleep_control_port);
-	gas_port8(t, board->sleep_status_port);
+	gas_reg8(t, &board->sleep_control);
+	gas_reg8(t, &board->sleep_status);
 	aml_bytes(t, "bantam\0\0", 8); /* hypervisor vendor identity */
-	table_end(t);
-}
-
-static void write_madt(struct aml *t, const struct board *board)
-{
-	table_begin(t, "APIC", 5);
-	aml_u32(t, (uint32_t)board->lapic);
-	aml_u32(t, 0); /* no PCAT_COMPAT: there is no 8259 */
-	for (unsigned i = 0; i < board->ncpus; i++) {
-		aml_u8(t, 0); /* local APIC */
-		aml_u8(t, 8);
-		aml_u8(t, (uint8_t)i); /* processor UID */
-		aml_u8(t, (uint8_t)i); /* APIC id */
-		aml_u32(t, 1);	       /* enabled */
-	}
-	aml_u8(t, 1); /* I/O APIC */
-	aml_u8(t, 12);
-	aml_u8(t, 0); /* id */
-	aml_u8(t, 0);
-	aml_u32(t, (uint32_t)board->ioapic);
-	aml_u32(t, 0); /* first GSI */
-	aml_u8(t, 4);  /* local APIC NMI */
-	aml_u8(t, 6);
-	aml_u8(t, 0xff); /* of all processors */
-	aml_u16(t, 0);	 /* polarity and trigger of the bus */
-	aml_u8(t, 1);	 /* LINT1 */
 	table_end(t);
 }
 
@@ -207,7 +174,9 @@ int64_t acpi_build(struct mem *mem, const struct board *board, gpa_t base, uint6
 	write_fadt(&t, board, dsdt);
 	entry[n++] = take(&ts, &t);
 	t = next_table(&ts);
-	write_madt(&t, board);
+	table_begin(&t, "APIC", 5);
+	acpi_arch_madt(&t, board);
+	table_end(&t);
 	entry[n++] = take(&ts, &t);
 	if (board->pci.present) {
 		t = next_table(&ts);

@@ -6,8 +6,8 @@
  *	dsdt.c	the DSDT's AML
  *
  * The board is hardware-reduced: no PM timer, no SCI, no fixed power button;
- * sleep and reset are registers, events come by the Generic Event Device. No
- * 8259, no PIT: GSIs are IOAPIC pins and need no overrides.
+ * sleep and reset are registers, events come by the Generic Event Device. What
+ * depends on the processor, boot/ARCH writes. Internal to boot; builder's thread.
  */
 #ifndef BANTAM_ACPI_H
 #define BANTAM_ACPI_H
@@ -15,9 +15,23 @@
 #include "boot/acpi/aml.h"
 #include "boot/board.h"
 
-#define ACPI_HEADER_BYTES 36u
-
 /* The definition block's terms, without the table header. */
 void dsdt_write(struct aml *aml, const struct board *board);
+
+/* --- what boot/ARCH supplies ------------------------------------------------------------------ */
+
+/* The fields of the FADT that depend on the processor (ACPI 6.4, tables 5.9 to 5.12). */
+struct acpi_fadt {
+	uint16_t iapc_boot; /* IAPC_BOOT_ARCH */
+	uint16_t arm_boot;  /* ARM_BOOT_ARCH */
+	uint32_t flags;	    /* those of the processor */
+};
+struct acpi_fadt acpi_arch_fadt(const struct board *board);
+
+/* The MADT's body (section 5.2.12): interrupt controllers and processors. */
+void acpi_arch_madt(struct aml *aml, const struct board *board);
+
+/* Devices in \_SB that only this architecture's boards have. */
+void acpi_arch_devices(struct aml *aml, const struct board *board);
 
 #endif

@@ -24,6 +24,7 @@ enum {
 	EXT_DEVICE = 0x82,
 	IF_OP = 0xa0,
 	ELSE_OP = 0xa1,
+	SYSTEM_MEMORY = 0,
 	SYSTEM_IO = 1,
 };
 
@@ -107,7 +108,7 @@ void aml_int(struct aml *aml, uint64_t val)
 	}
 }
 
-void aml_string(struct aml *aml, const char *text)
+static void string(struct aml *aml, const char *text)
 {
 	aml_u8(aml, STRING_PREFIX);
 	aml_bytes(aml, text, strlen(text) + 1);
@@ -124,7 +125,7 @@ static unsigned hex_digit(char c)
 }
 
 /* Three letters of five bits and four hex digits, most significant byte first. */
-void aml_eisa_id(struct aml *aml, const char *id)
+static void eisa_id(struct aml *aml, const char *id)
 {
 	uint32_t val = 0;
 
@@ -136,18 +137,6 @@ void aml_eisa_id(struct aml *aml, const char *id)
 	/* Always a dword, as iasl writes it. */
 	aml_u8(aml, DWORD_PREFIX);
 	aml_u32(aml, __builtin_bswap32(val));
-}
-
-void aml_uuid(struct aml *aml, const char *uuid)
-{
-	/* Where each byte stands in the text aabbccdd-eeff-gghh-iijj-kkllmmnnoopp. */
-	static const uint8_t at[16] = { 6, 4, 2, 0, 11, 9, 16, 14, 19, 21, 24, 26, 28, 30, 32, 34 };
-	uint8_t b[16];
-
-	BUG_ON(strlen(uuid) != 36);
-	for (unsigned i = 0; i < 16; i++)
-		b[i] = (uint8_t)(hex_digit(uuid[at[i]]) << 4 | hex_digit(uuid[at[i] + 1]));
-	aml_buffer(aml, b, sizeof(b));
 }
 
 void aml_name(struct aml *aml, const char *name)
@@ -165,23 +154,23 @@ void aml_name_int(struct aml *aml, const char *name, uint64_t val)
 void aml_name_string_val(struct aml *aml, const char *name, const char *text)
 {
 	aml_name(aml, name);
-	aml_string(aml, text);
+	string(aml, text);
 }
 
 void aml_name_eisa(struct aml *aml, const char *name, const char *id)
 {
 	aml_name(aml, name);
-	aml_eisa_id(aml, id);
+	eisa_id(aml, id);
 }
 
-void aml_op_region_io(struct aml *aml, const char *name, uint16_t port, uint16_t len)
+void aml_op_region(struct aml *aml, const char *name, bool io, uint64_t at, uint64_t len_bytes)
 {
 	aml_u8(aml, EXT_PREFIX);
 	aml_u8(aml, EXT_OP_REGION);
 	aml_name_string(aml, name);
-	aml_u8(aml, SYSTEM_IO);
-	aml_int(aml, port);
-	aml_int(aml, len);
+	aml_u8(aml, io ? SYSTEM_IO : SYSTEM_MEMORY);
+	aml_int(aml, at);
+	aml_int(aml, len_bytes);
 }
 
 /*
@@ -285,13 +274,25 @@ void aml_op(struct aml *aml, enum aml_op op)
 	aml_u8(aml, (uint8_t)op);
 }
 
-void aml_buffer(struct aml *aml, const void *src, size_t n)
+static void buffer(struct aml *aml, const void *src, size_t n)
 {
 	aml_mark mark = open_term(aml, 0, BUFFER_OP);
 
 	aml_int(aml, n);
 	aml_bytes(aml, src, n);
 	aml_close(aml, mark);
+}
+
+void aml_uuid(struct aml *aml, const char *uuid)
+{
+	/* Where each byte stands in the text aabbccdd-eeff-gghh-iijj-kkllmmnnoopp. */
+	static const uint8_t at[16] = { 6, 4, 2, 0, 11, 9, 16, 14, 19, 21, 24, 26, 28, 30, 32, 34 };
+	uint8_t b[16];
+
+	BUG_ON(strlen(uuid) != 36);
+	for (unsigned i = 0; i < 16; i++)
+		b[i] = (uint8_t)(hex_digit(uuid[at[i]]) << 4 | hex_digit(uuid[at[i] + 1]));
+	buffer(aml, b, sizeof(b));
 }
 
 void aml_field_dword(struct aml *aml, const char *region, const char *name, uint32_t bits)
@@ -381,5 +382,5 @@ void aml_resources(struct aml *aml, struct aml *res)
 	aml_u8(res, 0);
 	aml->full = aml->full || res->full;
 	aml_name(aml, "_CRS");
-	aml_buffer(aml, res->buf, res->len);
+	buffer(aml, res->buf, res->len);
 }

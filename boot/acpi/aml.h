@@ -30,17 +30,15 @@ void aml_u64(struct aml *aml, uint64_t val);
 
 /* Terms without a body. */
 void aml_name_string(struct aml *aml, const char *name);
-void aml_int(struct aml *aml, uint64_t val); /* the shortest form */
-void aml_string(struct aml *aml, const char *text);
-/* A compressed EISA id, such as "PNP0A08", as an integer. */
-void aml_eisa_id(struct aml *aml, const char *id);
+void aml_int(struct aml *aml, uint64_t val);	  /* the shortest form */
 void aml_uuid(struct aml *aml, const char *uuid); /* a 16-byte buffer, ToUUID's order */
-void aml_buffer(struct aml *aml, const void *src, size_t n);
 void aml_name(struct aml *aml, const char *name); /* Name(name, <next term>) */
 void aml_name_int(struct aml *aml, const char *name, uint64_t val);
 void aml_name_string_val(struct aml *aml, const char *name, const char *text);
+/* id: such as "PNP0A08"; it is compressed into an integer. */
 void aml_name_eisa(struct aml *aml, const char *name, const char *id);
-void aml_op_region_io(struct aml *aml, const char *name, uint16_t port, uint16_t len);
+/* len_bytes of I/O ports, or of memory. */
+void aml_op_region(struct aml *aml, const char *name, bool io, uint64_t at, uint64_t len_bytes);
 /* One field, of bits width from the region's beginning, accessed in dwords. */
 void aml_field_dword(struct aml *aml, const char *region, const char *name, uint32_t bits);
 

@@ -9,6 +9,14 @@
 /* Room for one resource template. */
 #define RES_BYTES 256
 
+static void add_reg(struct aml *res, const struct board_reg *reg, uint8_t len_bytes)
+{
+	if (reg->port)
+		aml_res_io(res, (uint16_t)reg->addr, len_bytes);
+	else
+		aml_res_memory(res, reg->addr, len_bytes);
+}
+
 /* Processor devices: Linux binds its driver to them; the MADT has the APIC ids. */
 static void write_cpus(struct aml *aml, const struct board *board)
 {
@@ -106,7 +114,7 @@ static unsigned count_bits(uint32_t bits)
 	return (unsigned)__builtin_popcount(bits);
 }
 
-/* INTA of every slot that is there, wired to an IOAPIC pin for good. */
+/* INTA of every slot that is there: its GSI never changes. */
 static void write_prt(struct aml *aml, const struct board *board)
 {
 	aml_mark all;
@@ -142,7 +150,8 @@ static void write_pci(struct aml *aml, const struct board *board)
 	aml_name_int(aml, "_BBN", 0);
 	aml_init(&res, buf, sizeof(buf));
 	aml_res_bus_window(&res, 0, (uint16_t)((board->pci.ecam.len_bytes >> 20) - 1));
-	aml_res_io(&res, 0xcf8, 8);
+	if (board->pci.config_port)
+		aml_res_io(&res, board->pci.config_port, 8);
 	aml_res_memory_window(&res, board->pci.mmio32.base, board->pci.mmio32.len_bytes);
 	aml_resources(aml, &res);
 	write_prt(aml, board);
@@ -173,15 +182,15 @@ static void write_motherboard(struct aml *aml, const struct board *board)
 	aml_init(&res, buf, sizeof(buf));
 	if (board->pci.present)
 		aml_res_memory(&res, board->pci.ecam.base, board->pci.ecam.len_bytes);
-	aml_res_io(&res, board->sleep_control_port, 1);
-	aml_res_io(&res, board->sleep_status_port, 1);
-	aml_res_io(&res, board->reset_port, 1);
-	aml_res_io(&res, board->ged_port, 4);
+	add_reg(&res, &board->sleep_control, 1);
+	add_reg(&res, &board->sleep_status, 1);
+	add_reg(&res, &board->reset, 1);
+	add_reg(&res, &board->ged, 4);
 	aml_resources(aml, &res);
 	aml_close(aml, dev);
 }
 
-static void write_legacy(struct aml *aml, const struct board *board)
+static void write_small_devices(struct aml *aml, const struct board *board)
 {
 	uint8_t buf[RES_BYTES];
 	struct aml res;
@@ -193,25 +202,18 @@ static void write_legacy(struct aml *aml, const struct board *board)
 		aml_name_int(aml, "_UID", 1);
 		aml_name_string_val(aml, "_DDN", "COM1");
 		aml_init(&res, buf, sizeof(buf));
-		aml_res_io(&res, board->serial.port, 8);
+		add_reg(&res, &board->serial.regs, 8);
 		aml_res_irq(&res, board->serial.gsi);
 		aml_resources(aml, &res);
 		aml_close(aml, dev);
 	}
-	if (board->rtc_port) {
-		dev = aml_device(aml, "RTC_");
-		aml_name_eisa(aml, "_HID", "PNP0B00");
-		aml_init(&res, buf, sizeof(buf));
-		aml_res_io(&res, board->rtc_port, 2);
-		aml_resources(aml, &res);
-		aml_close(aml, dev);
-	}
-	if (board->pvpanic_port) {
+	acpi_arch_devices(aml, board);
+	if (board->pvpanic.addr) {
 		dev = aml_device(aml, "PEVT");
 		aml_name_string_val(aml, "_HID", "QEMU0001");
 		aml_name_int(aml, "_STA", PRESENT_AND_WORKING);
 		aml_init(&res, buf, sizeof(buf));
-		aml_res_io(&res, board->pvpanic_port, 1);
+		add_reg(&res, &board->pvpanic, 1);
 		aml_resources(aml, &res);
 		aml_close(aml, dev);
 	}
@@ -255,8 +257,8 @@ static void write_notify_if(struct aml *aml, uint32_t bit, const char *target)
 }
 
 /*
- * Events: the GED's interrupt says that there are some, its port which, and
- * reading the port clears them.
+ * Events: the GED's interrupt says that there are some, its register which, and
+ * reading the register clears them.
  */
 static void write_events(struct aml *aml, const struct board *board)
 {
@@ -287,7 +289,7 @@ static void write_events(struct aml *aml, const struct board *board)
 	aml_init(&res, buf, sizeof(buf));
 	aml_res_irq(&res, board->ged_gsi);
 	aml_resources(aml, &res);
-	aml_op_region_io(aml, "GEDR", board->ged_port, 4);
+	aml_op_region(aml, "GEDR", board->ged.port, board->ged.addr, 4);
 	aml_field_dword(aml, "GEDR", "GEVT", 32);
 	method = aml_method(aml, "_EVT", 1, true);
 	aml_op(aml, AML_STORE);
@@ -309,7 +311,7 @@ void dsdt_write(struct aml *aml, const struct board *board)
 	if (board->pci.present)
 		write_pci(aml, board);
 	write_mmio(aml, board);
-	write_legacy(aml, board);
+	write_small_devices(aml, board);
 	write_events(aml, board);
 	aml_close(aml, scope);
 

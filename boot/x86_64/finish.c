@@ -12,8 +12,8 @@ static void write_reset_vector(struct mem *mem, const struct board *board)
 {
 	const uint8_t code[] = {
 		0xba,
-		(uint8_t)board->reset_port,
-		(uint8_t)(board->reset_port >> 8), /* mov dx */
+		(uint8_t)board->reset.addr,
+		(uint8_t)(board->reset.addr >> 8), /* mov dx */
 		0xb0,
 		board->reset_value, /* mov al */
 		0xee,		    /* out dx, al */

@@ -41,7 +41,7 @@ static void load(const char *kernel, const char *initrd, enum boot_entry_kind en
 				    .cmdline = "quiet",
 				    .entry = entry,
 				    .unpack = unpack };
-	struct board board = { .ncpus = 1, .sleep_control_port = 0x600 };
+	struct board board = { .ncpus = 1, .sleep_control = { true, 0x600 } };
 	struct boot_info info;
 	struct mem mem = { 0 };
 	struct err err = { "" };

@@ -212,12 +212,12 @@ void fake_guest_init(struct fake_guest *g, uint64_t mib, struct blob kernel)
 		     g->err.text);
 	g->board = (struct board){
 		.ncpus = 1,
-		.lapic = 0xfee00000,
-		.ioapic = 0xfec00000,
-		.sleep_control_port = 0x600,
-		.sleep_status_port = 0x601,
-		.reset_port = 0x602,
-		.ged_port = 0x604,
+		.x86.lapic = 0xfee00000,
+		.x86.ioapic = 0xfec00000,
+		.sleep_control = { true, 0x600 },
+		.sleep_status = { true, 0x601 },
+		.reset = { true, 0x602 },
+		.ged = { true, 0x604 },
 		.ged_gsi = 5,
 	};
 	g->req = (struct boot_request){ .cmdline = "console=ttyS0" };

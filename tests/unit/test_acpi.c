@@ -32,18 +32,18 @@ static struct board plain_board(unsigned ncpus)
 {
 	return (struct board){
 		.ncpus = ncpus,
-		.lapic = 0xfee00000,
-		.ioapic = 0xfec00000,
-		.serial = { true, 0x3f8, 4 },
-		.rtc_port = 0x70,
-		.i8042 = true,
-		.sleep_control_port = 0x600,
-		.sleep_status_port = 0x601,
-		.reset_port = 0x602,
+		.x86.lapic = 0xfee00000,
+		.x86.ioapic = 0xfec00000,
+		.serial = { true, { true, 0x3f8 }, 4 },
+		.x86.rtc_port = 0x70,
+		.x86.i8042 = true,
+		.sleep_control = { true, 0x600 },
+		.sleep_status = { true, 0x601 },
+		.reset = { true, 0x602 },
 		.reset_value = 0xf,
-		.ged_port = 0x604,
+		.ged = { true, 0x604 },
 		.ged_gsi = 5,
-		.pvpanic_port = 0x505,
+		.pvpanic = { true, 0x505 },
 		.vmgenid = 0xff000,
 	};
 }
@@ -52,6 +52,7 @@ static void add_pci(struct board *b, uint32_t slots)
 {
 	b->pci.present = true;
 	b->pci.ecam = (struct board_window){ 0xe0000000, 1 << 20 };
+	b->pci.config_port = 0xcf8;
 	b->pci.mmio32 = (struct board_window){ 0xc0000000, 0x20000000 };
 	b->pci.slots = slots;
 	for (unsigned i = 0; i < BOARD_MAX_SLOTS; i++)
@@ -132,7 +133,7 @@ Test(acpi, fadt_fields)
 	for (unsigned i = 148; i < 244; i++)
 		cr_assert_eq(t[i], 0);
 
-	b.rtc_port = 0;
+	b.x86.rtc_port = 0;
 	t = build(&b, "FACP");
 	cr_assert_eq(get_le16(t + 109), 0x25);
 }
@@ -286,14 +287,41 @@ Test(acpi, iasl_mmio)
 	}
 }
 
+/* As a board without I/O ports has them. */
+Test(acpi, iasl_registers_in_memory)
+{
+	struct board b = {
+		.ncpus = 1,
+		.serial = { true, { false, 0x9000000 }, 33 },
+		.sleep_control = { false, 0x9010000 },
+		.sleep_status = { false, 0x9010001 },
+		.reset = { false, 0x9010002 },
+		.ged = { false, 0x9010004 },
+		.ged_gsi = 5,
+		.pvpanic = { false, 0x9020000 },
+	};
+	uint8_t *t;
+
+	add_pci(&b, 1);
+	b.pci.config_port = 0;
+	t = build(&b, "FACP");
+	cr_assert_eq(t[116], 0, "the reset register is in memory");
+	cr_assert_eq(get_le64(t + 120), 0x9010002);
+	cr_assert_eq(t[244], 0);
+	cr_assert_eq(get_le64(t + 248), 0x9010000);
+	cr_assert_eq(t[256], 0);
+	cr_assert_eq(get_le64(t + 260), 0x9010001);
+	roundtrip(&b, "registers in memory");
+}
+
 Test(acpi, iasl_least_and_most)
 {
 	struct board least = {
 		.ncpus = 1,
-		.sleep_control_port = 0x600,
-		.sleep_status_port = 0x601,
-		.reset_port = 0x602,
-		.ged_port = 0x604,
+		.sleep_control = { true, 0x600 },
+		.sleep_status = { true, 0x601 },
+		.reset = { true, 0x602 },
+		.ged = { true, 0x604 },
 		.ged_gsi = 5,
 	};
 	struct board most = plain_board(254);

@@ -55,9 +55,9 @@ Test(aml, eisa_ids)
 {
 	struct aml aml = fresh();
 
-	aml_eisa_id(&aml, "PNP0A08");
-	aml_eisa_id(&aml, "PNP0C0C");
-	EXPECT(&aml, "\x0c\x41\xd0\x0a\x08\x0c\x41\xd0\x0c\x0c");
+	aml_name_eisa(&aml, "_HID", "PNP0A08");
+	aml_name_eisa(&aml, "_CID", "PNP0C0C");
+	EXPECT(&aml, "\x08_HID\x0c\x41\xd0\x0a\x08\x08_CID\x0c\x41\xd0\x0c\x0c");
 }
 
 Test(aml, uuid_has_its_bytes_in_the_mixed_order)
@@ -119,13 +119,15 @@ Test(aml, methods_and_fields)
 	struct aml aml = fresh();
 	aml_mark m;
 
-	aml_op_region_io(&aml, "REGN", 0x604, 4);
+	aml_op_region(&aml, "REGN", true, 0x604, 4);
+	aml_op_region(&aml, "REGM", false, 0x9010004, 4);
 	aml_field_dword(&aml, "REGN", "FLD0", 32);
 	m = aml_method(&aml, "MTHD", 1, true);
 	aml_op(&aml, AML_RETURN);
 	aml_op(&aml, AML_ARG0);
 	aml_close(&aml, m);
 	EXPECT(&aml, "\x5b\x80REGN\x01\x0b\x04\x06\x0a\x04"
+		     "\x5b\x80REGM\x00\x0c\x04\x00\x01\x09\x0a\x04"
 		     "\x5b\x81\x0bREGN\x03"
 		     "FLD0\x20"
 		     "\x14\x08MTHD\x09\xa4\x68");

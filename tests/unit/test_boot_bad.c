@@ -18,7 +18,7 @@ static uint8_t ram[8 << 20];
 static int try(struct blob kernel, struct err *err)
 {
 	struct boot_request req = { .cmdline = "x", .kernel = fake_file(kernel) };
-	struct board board = { .ncpus = 1, .sleep_control_port = 1 };
+	struct board board = { .ncpus = 1, .sleep_control = { true, 1 } };
 	struct boot_info info;
 	struct mem mem = { 0 };
 	int ret;

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "boot/board.h"
 #include "boot/boot.h"
@@ -25,6 +26,8 @@ void arch_vm_destroy(struct arch_vm *vm);
 
 /* The board's fixed addresses and pins; the machine fills in what is present. */
 void arch_board_init(struct board *board);
+/* The lines of the memory map that only this architecture's board has. */
+void arch_board_describe(const struct board *board, FILE *out);
 /* Where RAM ends below the hole and goes on above it. */
 void arch_memory_hole(uint64_t *start, uint64_t *end);
 

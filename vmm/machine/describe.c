@@ -22,8 +22,7 @@ static void describe_memory(const struct machine *m, FILE *out)
 			(unsigned long long)(m->board.pci.ecam.base + m->board.pci.ecam.len_bytes -
 					     1));
 	}
-	fprintf(out, "  0x%012llx              IOAPIC\n", (unsigned long long)m->board.ioapic);
-	fprintf(out, "  0x%012llx              local APIC\n", (unsigned long long)m->board.lapic);
+	arch_board_describe(&m->board, out);
 }
 
 static void describe_devices(const struct machine *m, FILE *out)

@@ -48,31 +48,38 @@ static int create_transport(struct machine *m, struct err *err)
 	return pci_host_create(&m->device_env, &cfg, &m->device_env.pci, err);
 }
 
+/* Where the board's small devices answer: all of them at I/O ports. */
+static uint16_t port_of(struct board_reg reg)
+{
+	BUG_ON(!reg.port);
+	return (uint16_t)reg.addr;
+}
+
 static int create_platform(struct machine *m, struct err *err)
 {
 	const struct device_env *env = &m->device_env;
 	const struct board *b = &m->board;
 	uint64_t low = m->mem.region[0].len_bytes;
-	struct acpi_pm_config pm_cfg = { .sleep_control_port = b->sleep_control_port,
-					 .sleep_status_port = b->sleep_status_port,
+	struct acpi_pm_config pm_cfg = { .sleep_control_port = port_of(b->sleep_control),
+					 .sleep_status_port = port_of(b->sleep_status),
 					 .s5_type = BOARD_S5_TYPE,
-					 .reset_port = b->reset_port,
+					 .reset_port = port_of(b->reset),
 					 .reset_value = b->reset_value,
-					 .ged_port = b->ged_port,
+					 .ged_port = port_of(b->ged),
 					 .ged_gsi = b->ged_gsi,
 					 .power_button_bit = BOARD_GED_POWER_BUTTON };
-	struct cmos_config cmos_cfg = { .port = b->rtc_port,
+	struct cmos_config cmos_cfg = { .port = b->x86.rtc_port,
 					.below_4g_bytes = low,
 					.above_4g_bytes = m->mem.total_bytes - low };
 	int rc = keep(m, acpi_pm_create(env, &pm_cfg, next_device(m), err));
 	struct device *pm = m->device[0];
 
-	if (!rc)
+	if (!rc && b->x86.i8042)
 		rc = keep(m, i8042_create(env, next_device(m), err));
-	if (!rc)
+	if (!rc && b->x86.rtc_port)
 		rc = keep(m, cmos_create(env, &cmos_cfg, next_device(m), err));
 	if (!rc)
-		rc = keep(m, pvpanic_create(env, b->pvpanic_port, next_device(m), err));
+		rc = keep(m, pvpanic_create(env, port_of(b->pvpanic), next_device(m), err));
 	if (!rc)
 		rc = keep(m, vmgenid_create(env, gpa(b->vmgenid), pm, BOARD_GED_VMGENID,
 					    next_device(m), err));

@@ -32,6 +32,7 @@
 #define PORT_RTC 0x70
 #define PORT_COM1 0x3f8
 #define PORT_PVPANIC 0x505
+#define PORT_PCI_CONFIG 0xcf8 /* devices/pci/pci.c */
 /* ACPI: sleep control, sleep status, reset, then 4 bytes of GED events. */
 #define PORT_ACPI 0x600
 #define PORT_SLEEP_CONTROL (PORT_ACPI + 0)

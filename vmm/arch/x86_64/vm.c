@@ -98,23 +98,23 @@ void arch_memory_hole(uint64_t *start, uint64_t *end)
 void arch_board_init(struct board *board)
 {
 	memset(board, 0, sizeof(*board));
-	board->lapic = LAYOUT_LAPIC;
-	board->ioapic = LAYOUT_IOAPIC;
+	board->x86 = (struct board_x86){
+		.lapic = LAYOUT_LAPIC, .ioapic = LAYOUT_IOAPIC, .rtc_port = PORT_RTC, .i8042 = true
+	};
 	board->pci.ecam = (struct board_window){ LAYOUT_ECAM, LAYOUT_ECAM_BYTES };
 	board->pci.mmio32 = (struct board_window){ LAYOUT_PCI_MMIO, LAYOUT_PCI_MMIO_BYTES };
+	board->pci.config_port = PORT_PCI_CONFIG;
 	for (unsigned i = 0; i < BOARD_MAX_SLOTS; i++)
 		board->pci.gsi[i] = GSI_PCI + i % GSI_PCI_COUNT;
-	board->serial.port = PORT_COM1;
+	board->serial.regs = (struct board_reg){ true, PORT_COM1 };
 	board->serial.gsi = GSI_COM1;
-	board->rtc_port = PORT_RTC;
-	board->i8042 = true;
-	board->sleep_control_port = PORT_SLEEP_CONTROL;
-	board->sleep_status_port = PORT_SLEEP_STATUS;
-	board->reset_port = PORT_RESET;
+	board->sleep_control = (struct board_reg){ true, PORT_SLEEP_CONTROL };
+	board->sleep_status = (struct board_reg){ true, PORT_SLEEP_STATUS };
+	board->reset = (struct board_reg){ true, PORT_RESET };
 	board->reset_value = RESET_VALUE;
-	board->ged_port = PORT_GED;
+	board->ged = (struct board_reg){ true, PORT_GED };
 	board->ged_gsi = GSI_GED;
-	board->pvpanic_port = PORT_PVPANIC;
+	board->pvpanic = (struct board_reg){ true, PORT_PVPANIC };
 	board->vmgenid = LAYOUT_VMGENID;
 	/* Slots of virtio-mmio, should the machine use that transport. */
 	for (unsigned i = 0, gsi = GSI_MMIO; i < BOARD_MAX_SLOTS && gsi < IOAPIC_PINS; gsi++) {
@@ -127,6 +127,12 @@ void arch_board_init(struct board *board)
 		board->mmio[i].gsi = (uint8_t)gsi;
 		board->nmmio = ++i;
 	}
+}
+
+void arch_board_describe(const struct board *board, FILE *out)
+{
+	fprintf(out, "  0x%012llx              IOAPIC\n", (unsigned long long)board->x86.ioapic);
+	fprintf(out, "  0x%012llx              local APIC\n", (unsigned long long)board->x86.lapic);
 }
 
 void arch_set_line(struct arch_vm *vm, unsigned gsi, unsigned holder, bool level)
