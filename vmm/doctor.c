@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/arch/arch.h"
 #include "vmm/arch/probe.h"
 #include "vmm/core/huge_file.h"
 #include "vmm/kvm.h"
@@ -74,9 +75,9 @@ static void read_line(const char *path, char *buf, size_t len)
 }
 
 /* --- KVM ------------------------------------------------------------------- */
-static void check_caps(struct report *r, const struct kvm *kvm)
+static void check_needs(struct report *r, const struct kvm *kvm, const struct kvm_need *need)
 {
-	for (const struct kvm_need *need = kvm_needs; need->name; need++) {
+	for (; need->name; need++) {
 		if (kvm_check(kvm, need->cap) > 0)
 			add(r, need->name, OK, NULL, "%s", need->why);
 		else
@@ -85,13 +86,22 @@ static void check_caps(struct report *r, const struct kvm *kvm)
 					     "not needed by every guest",
 			    "%s", need->why);
 	}
-	add(r, "vcpus", OK, NULL, "at most %d for one VM, %d recommended",
-	    kvm_check(kvm, KVM_CAP_MAX_VCPUS), kvm_check(kvm, KVM_CAP_NR_VCPUS));
+}
+
+static void check_caps(struct report *r, const struct kvm *kvm)
+{
+	int max, recommended;
+
+	check_needs(r, kvm, kvm_needs);
+	check_needs(r, kvm, arch_needs);
+	kvm_vcpu_limits(kvm, &max, &recommended);
+	add(r, "vcpus", OK, NULL, "at most %d for one VM, %d recommended", max, recommended);
 }
 
 static void check_stock(struct report *r, const struct kvm *kvm, struct probe *p)
 {
 	struct err err = { "" };
+	char advice[160];
 
 	if (probe_run(kvm, p, &err)) {
 		snprintf(r->reason, sizeof(r->reason), "the probe failed: %.280s", err.text);
@@ -112,9 +122,11 @@ static void check_stock(struct report *r, const struct kvm *kvm, struct probe *p
 		snprintf(r->reason + n, sizeof(r->reason) - n, "%srefused in kernel mode: %s",
 			 n ? "; " : "", p->refused);
 	}
-	add(r, "stock kernels", ABSENT,
-	    "this is a software KVM: bare-metal guests run, for others use a host with VMX or SVM, or tools/testbed",
-	    "%s", r->reason);
+	snprintf(advice, sizeof(advice),
+		 "this is a software KVM: bare-metal guests run, for others use a host with %s, "
+		 "or tools/testbed",
+		 arch_traits.virtualisation);
+	add(r, "stock kernels", ABSENT, advice, "%s", r->reason);
 }
 
 /*
@@ -156,12 +168,26 @@ static void check_creation(struct report *r, const struct probe *p)
 		     "no worker to move when a VM is created");
 }
 
+/* The module that makes /dev/kvm work, or NULL: built in, or unknown. */
+static const char *loaded_module(void)
+{
+	for (const char *const *m = arch_traits.modules; *m; m++) {
+		char path[64];
+
+		snprintf(path, sizeof(path), "/sys/module/%s", *m);
+		if (!access(path, F_OK))
+			return *m;
+	}
+	return NULL;
+}
+
 static void check_kvm(struct report *r)
 {
 	struct kvm kvm;
 	struct err err = { "" };
 	struct probe p = { 0 };
 	char text[sizeof(err.text)];
+	const char *module;
 	char *advice;
 
 	if (kvm_open(&kvm, &err)) {
@@ -175,11 +201,9 @@ static void check_kvm(struct report *r)
 		snprintf(r->reason, sizeof(r->reason), "%.280s", text);
 		return;
 	}
-	add(r, "/dev/kvm", OK, NULL, "API version %d%s", KVM_API_VERSION,
-	    !access("/sys/module/kvm_intel", F_OK) ? ", kvm_intel" :
-	    !access("/sys/module/kvm_amd", F_OK)   ? ", kvm_amd" :
-	    !access("/sys/module/kvm_pvm", F_OK)   ? ", kvm_pvm" :
-						     "");
+	module = loaded_module();
+	add(r, "/dev/kvm", OK, NULL, "API version %d%s%s", KVM_VERSION, module ? ", " : "",
+	    module ? module : "");
 	check_caps(r, &kvm);
 	check_stock(r, &kvm, &p);
 	check_creation(r, &p);

@@ -2,6 +2,7 @@
 #include "vmm/irq.h"
 
 #include <errno.h>
+#include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -10,9 +11,9 @@
 /* Slots times vectors of every device that fits on a bus stays far below. */
 #define IRQ_MAX_ROUTES 2048u
 
-void irq_init(struct irq *irq, const struct kvm *kvm)
+void irq_init(struct irq *irq, const struct kvm *kvm, unsigned npins)
 {
-	*irq = (struct irq){ .kvm = kvm };
+	*irq = (struct irq){ .kvm = kvm, .npins = npins };
 	pthread_mutex_init(&irq->lock, NULL);
 }
 
@@ -57,7 +58,7 @@ static int commit(struct irq *irq)
 /* Make the table hold gsi. Lock held. */
 static int reach(struct irq *irq, unsigned gsi)
 {
-	unsigned n = irq->nroutes ? irq->nroutes : KVM_IOAPIC_PINS + 8;
+	unsigned n = irq->nroutes ? irq->nroutes : irq->npins + 8;
 	struct irq_route *grown;
 
 	if (gsi < irq->nroutes)
@@ -77,7 +78,7 @@ static int reach(struct irq *irq, unsigned gsi)
 
 static int bind_locked(struct irq *irq, uint64_t addr, uint32_t data, unsigned *id, int *fd)
 {
-	unsigned gsi = KVM_IOAPIC_PINS;
+	unsigned gsi = irq->npins;
 	struct irq_route *r;
 	int rc;
 
@@ -161,7 +162,7 @@ int irq_set_pin(struct irq *irq, unsigned pin, uint64_t addr, uint32_t data)
 	int rc;
 
 	pthread_mutex_lock(&irq->lock);
-	BUG_ON(pin >= KVM_IOAPIC_PINS);
+	BUG_ON(pin >= irq->npins);
 	rc = reach(irq, pin);
 	if (!rc) {
 		irq->route[pin].fd = -1;

@@ -1,6 +1,7 @@
 /*
  * irq: the VM's interrupt routing table: message-signalled interrupts of
- * devices, and the IOAPIC's level-triggered pins.
+ * devices, and the level-triggered pins of an interrupt controller that bantam
+ * keeps itself.
  *
  * Each message is an eventfd that KVM turns into an interrupt (irqfd) by way of
  * a GSI route. KVM replaces the whole table at each change and waits for an
@@ -16,7 +17,7 @@
 
 struct irq_route {
 	bool used;
-	int fd; /* -1 for IOAPIC pins */
+	int fd; /* -1 for pins */
 	uint64_t addr;
 	uint32_t data;
 };
@@ -24,11 +25,13 @@ struct irq_route {
 struct irq {
 	const struct kvm *kvm;
 	pthread_mutex_t lock;
-	struct irq_route *route; /* index = GSI; pins of the IOAPIC first */
+	struct irq_route *route; /* index = GSI; the pins first */
 	unsigned nroutes;
+	unsigned npins;
 };
 
-void irq_init(struct irq *irq, const struct kvm *kvm);
+/* GSIs below npins are the interrupt controller's (arch_traits.npins); messages take those from there. */
+void irq_init(struct irq *irq, const struct kvm *kvm, unsigned npins);
 void irq_destroy(struct irq *irq);
 
 /* As env_ops: -errno on failure; the fd belongs to irq. */

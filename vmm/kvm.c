@@ -3,28 +3,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define NEED(cap, required, why)                                                                   \
-	{                                                                                          \
-		cap, #cap, required, why                                                           \
-	}
+#include "vmm/arch/arch.h"
+
+_Static_assert(KVM_VERSION == KVM_API_VERSION, "kvm.h knows <linux/kvm.h>'s version");
 
 const struct kvm_need kvm_needs[] = {
-	NEED(KVM_CAP_USER_MEMORY, true, "guest memory"),
-	NEED(KVM_CAP_SPLIT_IRQCHIP, true, "local APICs in the kernel"),
-	NEED(KVM_CAP_IRQFD, true, "interrupts without an exit"),
-	NEED(KVM_CAP_IOEVENTFD, true, "kicks without an exit"),
-	NEED(KVM_CAP_IOEVENTFD_ANY_LENGTH, true, "kicks of any width"),
-	NEED(KVM_CAP_SIGNAL_MSI, true, "interrupt lines"),
-	NEED(KVM_CAP_IMMEDIATE_EXIT, true, "stopping vCPUs"),
-	NEED(KVM_CAP_EXT_CPUID, true, "CPUID"),
-	NEED(KVM_CAP_TSC_DEADLINE_TIMER, false, "the guest's timer"),
-	NEED(KVM_CAP_ADJUST_CLOCK, false, "kvmclock"),
-	NEED(KVM_CAP_X2APIC_API, false, "x2APIC"),
+	KVM_NEED(KVM_CAP_USER_MEMORY, true, "guest memory"),
+	KVM_NEED(KVM_CAP_IRQFD, true, "interrupts without an exit"),
+	KVM_NEED(KVM_CAP_IOEVENTFD, true, "kicks without an exit"),
+	KVM_NEED(KVM_CAP_IOEVENTFD_ANY_LENGTH, true, "kicks of any width"),
+	KVM_NEED(KVM_CAP_SIGNAL_MSI, true, "interrupt lines"),
+	KVM_NEED(KVM_CAP_IMMEDIATE_EXIT, true, "stopping vCPUs"),
 	{ 0 },
 };
 
@@ -49,7 +44,8 @@ int kvm_open(struct kvm *kvm, struct err *err)
 		case ENOENT:
 			return err_set(
 				err, ENOENT,
-				"/dev/kvm: not there; load kvm_intel or kvm_amd, or give the container the device");
+				"/dev/kvm: not there; load %s, or give the container the device",
+				arch_traits.modules_text);
 		case EACCES:
 		case EPERM:
 			return err_set(err, errno,
@@ -59,26 +55,21 @@ int kvm_open(struct kvm *kvm, struct err *err)
 		}
 	}
 	version = kvm_ioctl(kvm->dev_fd, KVM_GET_API_VERSION, NULL);
-	if (version != KVM_API_VERSION) {
+	if (version != KVM_VERSION) {
 		kvm_close(kvm);
 		return err_set(err, ENOTSUP, "/dev/kvm: not a KVM device of API version %d",
-			       KVM_API_VERSION);
+			       KVM_VERSION);
 	}
 	return 0;
 }
 
 int kvm_create_vm(struct kvm *kvm, struct err *err)
 {
-	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { KVM_IOAPIC_PINS } };
 	int rc = kvm_ioctl(kvm->dev_fd, KVM_CREATE_VM, NULL);
 
 	if (rc < 0)
 		return err_sys(err, -rc, "/dev/kvm: cannot create a VM");
 	kvm->vm_fd = rc;
-	rc = kvm_ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &split);
-	if (rc < 0)
-		return err_sys(err, -rc,
-			       "/dev/kvm: no split irqchip (Linux 4.5 or later is needed)");
 	return 0;
 }
 
@@ -95,6 +86,12 @@ int kvm_check(const struct kvm *kvm, unsigned cap)
 {
 	return kvm_ioctl(kvm->vm_fd >= 0 ? kvm->vm_fd : kvm->dev_fd, KVM_CHECK_EXTENSION,
 			 (void *)(uintptr_t)cap);
+}
+
+void kvm_vcpu_limits(const struct kvm *kvm, int *max, int *recommended)
+{
+	*max = kvm_check(kvm, KVM_CAP_MAX_VCPUS);
+	*recommended = kvm_check(kvm, KVM_CAP_NR_VCPUS);
 }
 
 int kvm_set_memory(const struct kvm *kvm, unsigned slot, uint64_t gpa, uint64_t len_bytes,
@@ -150,9 +147,19 @@ int kvm_irqfd(const struct kvm *kvm, int fd, unsigned gsi, bool assign)
 	return kvm_ioctl(kvm->vm_fd, KVM_IRQFD, &irqfd);
 }
 
-int kvm_ioeventfd(const struct kvm *kvm, const struct kvm_ioeventfd *arg)
+int kvm_bind_kick(const struct kvm *kvm, const struct kvm_kick *kick, bool assign)
 {
-	return kvm_ioctl(kvm->vm_fd, KVM_IOEVENTFD, (void *)arg);
+	struct kvm_ioeventfd arg = {
+		.addr = kick->addr,
+		.len = kick->len_bytes,
+		.fd = kick->fd,
+		.datamatch = kick->value,
+		.flags = (kick->pio ? KVM_IOEVENTFD_FLAG_PIO : 0u) |
+			 (kick->match ? KVM_IOEVENTFD_FLAG_DATAMATCH : 0u) |
+			 (assign ? 0u : KVM_IOEVENTFD_FLAG_DEASSIGN),
+	};
+
+	return kvm_ioctl(kvm->vm_fd, KVM_IOEVENTFD, &arg);
 }
 
 int kvm_set_routes(const struct kvm *kvm, const struct kvm_irq_routing *table)

@@ -2,10 +2,12 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/arch/arch.h"
 #include "vmm/irq.h"
 
 #define LAPIC 0xfee00000ull
@@ -20,7 +22,8 @@ static void setup(void)
 		return;
 	cr_assert_eq(kvm_open(&kvm, &err), 0, "%s", err.text);
 	cr_assert_eq(kvm_create_vm(&kvm, &err), 0, "%s", err.text);
-	irq_init(&irq, &kvm);
+	cr_assert_eq(arch_create_irqchip(&kvm, &err), 0, "%s", err.text);
+	irq_init(&irq, &kvm, arch_traits.npins);
 }
 
 static void teardown(void)
@@ -95,7 +98,7 @@ Test(irq, a_write_delivers_the_message)
 	NEED_KVM();
 	vcpu = make_vcpu();
 	cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &id, &fd), 0);
-	cr_expect_geq(id, KVM_IOAPIC_PINS, "the pins are not for messages");
+	cr_expect_geq(id, irq.npins, "the pins are not for messages");
 	cr_expect_not(pending(vcpu, 0x41));
 	signal_fd(fd);
 	cr_expect(arrives(vcpu, 0x41));
@@ -141,7 +144,7 @@ Test(irq, destroy_closes_what_is_bound)
 	irq_destroy(&irq);
 	cr_expect(!is_open(fd[0]) && !is_open(fd[1]));
 	cr_expect(is_open(0), "a pin has no fd to close");
-	irq_init(&irq, &kvm);
+	irq_init(&irq, &kvm, arch_traits.npins);
 }
 
 Test(irq, pins)
@@ -150,11 +153,11 @@ Test(irq, pins)
 	int fd;
 
 	NEED_KVM();
-	for (unsigned pin = 0; pin < KVM_IOAPIC_PINS; pin++)
+	for (unsigned pin = 0; pin < irq.npins; pin++)
 		cr_expect_eq(irq_set_pin(&irq, pin, LAPIC, 0xc030 + pin), 0);
 	cr_expect_eq(irq_set_pin(&irq, 3, LAPIC, 0xc033), 0);
 	cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &id, &fd), 0);
-	for (unsigned pin = 0; pin < KVM_IOAPIC_PINS; pin++)
+	for (unsigned pin = 0; pin < irq.npins; pin++)
 		cr_expect_eq(irq_set_pin(&irq, pin, 0, 0), 0);
 	cr_expect_eq(irq_set_pin(&irq, 3, 0, 0), 0, "out twice");
 }
@@ -218,7 +221,7 @@ Test(irq, the_table_has_an_end)
 	cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &id, &fd), 0);
 	/* Fill the table directly: KVM takes milliseconds for each change of a table this long. */
 	while (irq.nroutes < 2048) {
-		for (unsigned i = KVM_IOAPIC_PINS; i < irq.nroutes; i++)
+		for (unsigned i = irq.npins; i < irq.nroutes; i++)
 			if (!irq.route[i].used)
 				irq.route[i] = (struct irq_route){ true, -1, LAPIC, 0x41 };
 		cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &last, &fd), 0);

@@ -1,35 +1,29 @@
 /* env: see env.h. */
 #include "vmm/machine/env.h"
 
-static struct kvm_ioeventfd as_ioeventfd(const struct kick *kick)
+static int bind(struct env *env, const struct kick *kick, bool assign)
 {
-	return (struct kvm_ioeventfd){
-		.addr = kick->addr,
-		.len = kick->len_bytes,
-		.fd = kick->fd,
-		.datamatch = kick->value,
-		.flags = (kick->space == KICK_PIO ? KVM_IOEVENTFD_FLAG_PIO : 0u) |
-			 (kick->match ? KVM_IOEVENTFD_FLAG_DATAMATCH : 0u),
-	};
+	struct kvm_kick k = { .pio = kick->space == KICK_PIO,
+			      .addr = kick->addr,
+			      .len_bytes = kick->len_bytes,
+			      .match = kick->match,
+			      .value = kick->value,
+			      .fd = kick->fd };
+
+	return kvm_bind_kick(env->kvm, &k, assign);
 }
 
 static int bind_kick(void *vm, const struct kick *kick)
 {
-	struct env *env = vm;
-	struct kvm_ioeventfd arg = as_ioeventfd(kick);
-
-	return kvm_ioeventfd(env->kvm, &arg);
+	return bind(vm, kick, true);
 }
 
 static void unbind_kick(void *vm, const struct kick *kick)
 {
 	struct env *env = vm;
-	struct kvm_ioeventfd arg = as_ioeventfd(kick);
 
-	if (atomic_load(&env->closing))
-		return;
-	arg.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
-	kvm_ioeventfd(env->kvm, &arg);
+	if (!atomic_load(&env->closing))
+		bind(env, kick, false);
 }
 
 static int msi_bind(void *vm, uint64_t addr, uint32_t data, unsigned *id, int *fd)

@@ -1,6 +1,6 @@
 /*
  * env: the production side of device_env: what devices ask for becomes
- * ioeventfds, irqfds and IOAPIC lines.
+ * ioeventfds, irqfds and interrupt lines.
  */
 #ifndef BANTAM_MACHINE_ENV_H
 #define BANTAM_MACHINE_ENV_H

@@ -127,9 +127,9 @@ static void on_vcpu_end(void *opaque, enum vcpu_end end, const char *text)
 {
 	struct machine *m = opaque;
 
-	if (end == VCPU_END_TRIPLE_FAULT && atomic_load(&m->panicked))
+	if (end == VCPU_END_CRASHED && atomic_load(&m->panicked))
 		end_panicked(m);
-	else if (end == VCPU_END_TRIPLE_FAULT)
+	else if (end == VCPU_END_CRASHED)
 		end_with(m, OUTCOME_TRIPLE_FAULT, "the guest crashed (triple fault)");
 	else
 		end_with(m, OUTCOME_KVM, "KVM cannot run this guest: %s", text);
@@ -206,13 +206,23 @@ static int create_memory(struct machine *m, struct err *err)
 	return mem_create(&m->mem, bytes, start, end, err);
 }
 
+/* The bus of I/O ports; NULL where the processor has none. */
+static struct bus *ports(struct machine *m)
+{
+	return arch_traits.has_ports ? &m->pio : NULL;
+}
+
 static int create_vm(struct machine *m, struct err *err)
 {
 	unsigned ncpus = (unsigned)keys_num(&m->config->vm, CONFIG_CPUS);
-	struct vcpu_env vcpu_env = { &m->kvm,	       NULL, &m->pio, &m->mmio, on_vcpu_end,
-				     on_vcpu_finished, m };
+	struct vcpu_env vcpu_env = { &m->kvm, NULL, &m->mmio, on_vcpu_end, on_vcpu_finished, m };
+	struct arch_vm_config arch = {
+		.kvm = &m->kvm, .irq = &m->irq, .pio = ports(m), .mmio = &m->mmio, .ncpus = ncpus
+	};
 	int rc = kvm_create_vm(&m->kvm, err);
 
+	if (!rc)
+		rc = arch_create_irqchip(&m->kvm, err);
 	for (unsigned i = 0; !rc && i < m->mem.nregions; i++) {
 		const struct mem_region *r = &m->mem.region[i];
 
@@ -220,7 +230,7 @@ static int create_vm(struct machine *m, struct err *err)
 	}
 	if (rc)
 		return rc;
-	rc = arch_vm_create(&m->kvm, &m->irq, &m->mmio, ncpus, &m->arch, err);
+	rc = arch_vm_create(&arch, &m->arch, err);
 	if (rc)
 		return rc;
 	vcpu_env.arch = m->arch;
@@ -275,15 +285,15 @@ static int build(struct machine *m, const char *cache_dir, struct err *err)
 		rc = create_memory(m, err);
 	if (rc)
 		return rc;
-	irq_init(&m->irq, &m->kvm);
+	irq_init(&m->irq, &m->kvm, arch_traits.npins);
 	m->irq_ready = true;
 	if (!m->dry_run)
 		rc = create_vm(m, err);
 	if (rc)
 		return rc;
 	m->env = (struct env){ &m->kvm, &m->irq, m->arch, on_event, m, false };
-	m->device_env = (struct device_env){ &m->mem, &m->pio, &m->mmio, m->loop,   &env_ops,
-					     &m->env, NULL,    NULL,	 m->dry_run };
+	m->device_env = (struct device_env){ &m->mem, ports(m), &m->mmio, m->loop,   &env_ops,
+					     &m->env, NULL,	NULL,	  m->dry_run };
 	arch_board_init(&m->board);
 	/* Before the disk's device locks the image. */
 	if (m->bootdisk)

@@ -2,6 +2,7 @@
 #include "vmm/machine/vcpu.h"
 
 #include <errno.h>
+#include <linux/kvm.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -41,45 +42,25 @@ struct vcpu {
 
 static _Thread_local struct vcpu *current;
 
+/* Exits of every architecture. */
 static const char *const reason_name[NREASONS] = {
 	[KVM_EXIT_UNKNOWN] = "unknown",
-	[KVM_EXIT_IO] = "io",
-	[KVM_EXIT_HLT] = "hlt",
 	[KVM_EXIT_MMIO] = "mmio",
-	[KVM_EXIT_SHUTDOWN] = "shutdown",
 	[KVM_EXIT_FAIL_ENTRY] = "fail-entry",
 	[KVM_EXIT_INTR] = "signal",
 	[KVM_EXIT_INTERNAL_ERROR] = "internal-error",
 	[KVM_EXIT_SYSTEM_EVENT] = "system-event",
-	[KVM_EXIT_IOAPIC_EOI] = "ioapic-eoi",
 };
 
 bool vcpu_exit_count(const struct vcpu *vcpu, unsigned index, const char **name, uint64_t *count)
 {
 	if (index >= NREASONS)
 		return false;
-	*name = reason_name[index] ? reason_name[index] : "other";
+	*name = reason_name[index] ? reason_name[index] : arch_exit_name(index);
+	if (!*name)
+		*name = "other";
 	*count = vcpu->exits[index];
 	return true;
-}
-
-static void handle_io(struct vcpu *v)
-{
-	struct kvm_run *run = v->run;
-	unsigned size = run->io.size;
-	uint8_t *data = (uint8_t *)run + run->io.data_offset;
-
-	for (uint32_t i = 0; i < run->io.count; i++, data += size) {
-		uint64_t val = 0;
-
-		if (run->io.direction == KVM_EXIT_IO_OUT) {
-			memcpy(&val, data, size);
-			bus_write(v->env.pio, run->io.port, size, val);
-		} else {
-			val = bus_read(v->env.pio, run->io.port, size);
-			memcpy(data, &val, size);
-		}
-	}
 }
 
 static void handle_mmio(struct vcpu *v)
@@ -134,16 +115,10 @@ static void handle_exit(struct vcpu *v)
 	if (run->exit_reason < NREASONS)
 		v->exits[run->exit_reason]++;
 	switch (run->exit_reason) {
-	case KVM_EXIT_IO:
-		handle_io(v);
-		return;
 	case KVM_EXIT_MMIO:
 		handle_mmio(v);
 		return;
 	case KVM_EXIT_INTR:
-		return;
-	case KVM_EXIT_SHUTDOWN:
-		end(v, VCPU_END_TRIPLE_FAULT, "");
 		return;
 	case KVM_EXIT_FAIL_ENTRY:
 		end_kvm(v, "the processor refuses the guest's state, reason",
@@ -153,8 +128,16 @@ static void handle_exit(struct vcpu *v)
 		end_kvm(v, "KVM internal error", run->internal.suberror);
 		return;
 	default:
-		if (!arch_vcpu_exit(v->env.arch, v->fd, run))
+		switch (arch_vcpu_exit(v->env.arch, run)) {
+		case ARCH_EXIT_DONE:
+			return;
+		case ARCH_EXIT_CRASHED:
+			end(v, VCPU_END_CRASHED, "");
+			return;
+		case ARCH_EXIT_UNKNOWN:
 			end_kvm(v, "unexpected exit", run->exit_reason);
+			return;
+		}
 	}
 }
 

@@ -15,14 +15,13 @@
 
 /* Why a vCPU ended the VM. */
 enum vcpu_end {
-	VCPU_END_TRIPLE_FAULT,
-	VCPU_END_KVM, /* KVM cannot run this guest: text says why */
+	VCPU_END_CRASHED, /* the processor stopped (x86: triple fault) */
+	VCPU_END_KVM,	  /* KVM cannot run this guest: text says why */
 };
 
 struct vcpu_env {
 	const struct kvm *kvm;
 	struct arch_vm *arch;
-	struct bus *pio;
 	struct bus *mmio;
 	/* Called in the vCPU's thread; the vCPU runs no guest code afterwards. */
 	void (*ended)(void *opaque, enum vcpu_end end, const char *text);

@@ -2,11 +2,14 @@
 #include "vmm/arch/probe.h"
 
 #include <errno.h>
+#include <linux/kvm.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "vmm/arch/arch.h"
 
 #include "vmm/core/clock.h"
 
@@ -217,6 +220,8 @@ static int guest_create(struct guest *g, const struct kvm *kvm, struct err *err)
 	fill_memory(g->ram);
 	begin = clock_now_s();
 	rc = kvm_create_vm(&g->kvm, err);
+	if (!rc)
+		rc = arch_create_irqchip(&g->kvm, err);
 	g->create_us = (uint64_t)((clock_now_s() - begin) * 1e6);
 	if (!rc)
 		rc = kvm_set_memory(&g->kvm, 0, 0, MEM_BYTES, g->ram, err);

@@ -2,6 +2,7 @@
 #include "vmm/arch/arch.h"
 
 #include <errno.h>
+#include <linux/kvm.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 struct arch_vm {
 	const struct kvm *kvm;
 	struct irq *irq;
-	struct bus *mmio;
+	struct bus *pio, *mmio;
 	struct ioapic ioapic;
 	struct cpuid_table *cpuid; /* the template; const once the vCPUs start */
 };
@@ -51,9 +52,24 @@ static int make_cpuid(struct arch_vm *vm, unsigned ncpus, struct err *err)
 	return 0;
 }
 
-int arch_vm_create(const struct kvm *kvm, struct irq *irq, struct bus *mmio, unsigned ncpus,
-		   struct arch_vm **out, struct err *err)
+/*
+ * The split irqchip: the kernel keeps the local APICs, bantam keeps the IOAPIC, and there
+ * is no PIC or PIT. That is fewer calls at start (each device that the kernel puts on an
+ * I/O bus costs an SRCU grace period) and less kernel for a guest to attack.
+ */
+int arch_create_irqchip(const struct kvm *kvm, struct err *err)
 {
+	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { IOAPIC_PINS } };
+	int rc = kvm_ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &split);
+
+	return rc < 0 ? err_sys(err, -rc,
+				"/dev/kvm: no split irqchip (Linux 4.5 or later is needed)") :
+			0;
+}
+
+int arch_vm_create(const struct arch_vm_config *config, struct arch_vm **out, struct err *err)
+{
+	const struct kvm *kvm = config->kvm;
 	uint64_t identity = LAYOUT_IDENTITY_MAP;
 	struct arch_vm *vm = calloc(1, sizeof(*vm));
 	int rc;
@@ -62,14 +78,15 @@ int arch_vm_create(const struct kvm *kvm, struct irq *irq, struct bus *mmio, uns
 	if (!vm)
 		return err_sys(err, ENOMEM, "VM");
 	vm->kvm = kvm;
-	vm->irq = irq;
-	vm->mmio = mmio;
+	vm->irq = config->irq;
+	vm->pio = config->pio;
+	vm->mmio = config->mmio;
 	ioapic_init(&vm->ioapic, &ioapic_ops, vm);
 	/* Needed by Intel CPUs without unrestricted guest mode; free elsewhere. */
 	kvm_ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
 	kvm_ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS);
-	rc = make_cpuid(vm, ncpus, err);
-	if (!rc && bus_add(mmio, LAYOUT_IOAPIC, 0x1000, &ioapic_bus_ops, &vm->ioapic))
+	rc = make_cpuid(vm, config->ncpus, err);
+	if (!rc && bus_add(config->mmio, LAYOUT_IOAPIC, 0x1000, &ioapic_bus_ops, &vm->ioapic))
 		BUG_ON(true);
 	if (rc) {
 		arch_vm_destroy(vm);
@@ -140,12 +157,54 @@ void arch_set_line(struct arch_vm *vm, unsigned gsi, unsigned holder, bool level
 	ioapic_set_line(&vm->ioapic, gsi, holder, level);
 }
 
-bool arch_vcpu_exit(struct arch_vm *vm, int vcpu_fd, struct kvm_run *run)
+static void handle_io(const struct arch_vm *vm, struct kvm_run *run)
 {
-	if (run->exit_reason != KVM_EXIT_IOAPIC_EOI)
-		return false;
-	ioapic_eoi(&vm->ioapic, run->eoi.vector);
-	return true;
+	unsigned size = run->io.size;
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+
+	for (uint32_t i = 0; i < run->io.count; i++, data += size) {
+		uint64_t val = 0;
+
+		if (run->io.direction == KVM_EXIT_IO_OUT) {
+			memcpy(&val, data, size);
+			bus_write(vm->pio, run->io.port, size, val);
+		} else {
+			val = bus_read(vm->pio, run->io.port, size);
+			memcpy(data, &val, size);
+		}
+	}
+}
+
+enum arch_exit arch_vcpu_exit(struct arch_vm *vm, struct kvm_run *run)
+{
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		handle_io(vm, run);
+		return ARCH_EXIT_DONE;
+	case KVM_EXIT_IOAPIC_EOI:
+		ioapic_eoi(&vm->ioapic, run->eoi.vector);
+		return ARCH_EXIT_DONE;
+	case KVM_EXIT_SHUTDOWN:
+		return ARCH_EXIT_CRASHED;
+	default:
+		return ARCH_EXIT_UNKNOWN;
+	}
+}
+
+const char *arch_exit_name(unsigned reason)
+{
+	switch (reason) {
+	case KVM_EXIT_IO:
+		return "io";
+	case KVM_EXIT_HLT:
+		return "hlt";
+	case KVM_EXIT_SHUTDOWN:
+		return "shutdown";
+	case KVM_EXIT_IOAPIC_EOI:
+		return "ioapic-eoi";
+	default:
+		return NULL;
+	}
 }
 
 static uint32_t lapic_get(const struct kvm_lapic_state *lapic, unsigned reg)
@@ -159,6 +218,10 @@ static uint32_t lapic_get(const struct kvm_lapic_state *lapic, unsigned reg)
 #define APIC_SPIV 0xf0
 #define APIC_SPIV_ENABLED (1u << 8)
 
+/*
+ * Before an orderly reboot Linux masks the I/O APIC and switches the local ones off; sysrq-b
+ * does neither, a panic (panic=N) only the latter.
+ */
 bool arch_vcpu_emergency(struct arch_vm *vm, int vcpu_fd)
 {
 	struct kvm_lapic_state lapic;
