@@ -285,6 +285,39 @@ Test(net, merges_buffers)
 	}
 }
 
+/* A driver may put readable bytes into a receive buffer's chain: they are no room for a frame. */
+Test(net, ignores_what_is_readable_in_a_receive_buffer)
+{
+	struct fake_used_elem e;
+	struct fake_buf in, out;
+	static uint8_t want[900];
+
+	begin("");
+	in = buf(100, 1000);
+	out = buf(8192, 2000);
+	fake_driver_start(&d, BIT(NET_F_MRG_RXBUF), 3, QSIZE);
+	post(0, 100);
+	fake_ring_add(&d.ring[RX], &out, 1, &in, 1);
+	memset(host + 8192, 0x5a, 2000);
+	fake_driver_kick(&d, RX);
+	/* Longer than both buffers: it waits for one more. */
+	send_frame(1300, 1);
+	fake_run(&f);
+	cr_assert(!fake_ring_take(&d.ring[RX], &e));
+	post(1100, 500);
+	fake_driver_kick(&d, RX);
+	cr_assert(fake_ring_take(&d.ring[RX], &e) && e.len == 100);
+	cr_assert(fake_ring_take(&d.ring[RX], &e) && e.len == 1000);
+	cr_assert(fake_ring_take(&d.ring[RX], &e) && e.len == HDR + 1300 - 1100);
+	cr_expect_eq(host[NET_HDR_NUM_BUFFERS], 3);
+	fill(want, sizeof(want), 1);
+	memset(want, 0xff, 6);
+	cr_expect(!memcmp(host + HDR, want, sizeof(want)));
+	for (unsigned i = 0; i < 2000; i++)
+		cr_assert_eq(host[8192 + i], 0x5a);
+	end();
+}
+
 Test(net, waits_for_buffers)
 {
 	struct fake_used_elem e;

@@ -7,6 +7,7 @@ int nic_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, b
 {
 	struct virtq *q = &nic->vdev.queue[queue];
 	struct iovec *iov = &s->iov[s->niov];
+	struct net_chain *c;
 	struct chain chain;
 	int rc;
 
@@ -17,13 +18,17 @@ int nic_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, b
 		virtio_broken(&nic->vdev, q->broken_why);
 	if (rc <= 0)
 		return rc;
-	s->chain[s->nchains++] = (struct net_chain){
+	c = &s->chain[s->nchains++];
+	*c = (struct net_chain){
 		.head = chain.head,
-		.first = (uint16_t)(s->niov + (writable ? chain.nreadable : 0)),
+		.first = (uint16_t)s->niov,
 		.niov = writable ? chain.nwritable : chain.nreadable,
 		.bytes = (uint32_t)(writable ? chain.writable_bytes : chain.readable_bytes),
 	};
-	s->niov += (unsigned)chain.nreadable + chain.nwritable;
+	/* What a receive buffer's chain has to read is nothing for us: it leaves no gap. */
+	if (writable && chain.nreadable)
+		memmove(iov, iov + chain.nreadable, c->niov * sizeof(*iov));
+	s->niov += c->niov;
 	return 1;
 }
 
