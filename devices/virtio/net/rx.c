@@ -1,13 +1,33 @@
 /*
  * net/rx: from the backend to the guest (virtio 1.2, section 5.1.6.3 and .4).
  *
- * Theory of operation. Buffers are popped into the stash ahead of time, and frames are read
- * straight into them. How long a frame is shows only afterwards, so each is
- * offered room for the longest (frame_max) by as many buffers as that takes; those that it
- * did not need stay in the stash for the next. Where the guest's buffers end too early, a
- * buffer of ours comes last: with MRG_RXBUF the frame waits there until the guest
- * has made more available, without it the frame is dropped. A frame in several buffers
- * is published in one go: the driver must not see part of it.
+ * Theory of operation. The guest's buffers are popped before there is a frame for them, and the
+ * backend reads frames straight into them. How long a frame is shows only after it was read. One
+ * turn of a pair (nic_run_rx) works in batches (serve), each in five stages:
+ *
+ * 1. refill pops what the guest has made available into the pair's stash (see stash.c). A buffer
+ *    is one chain of descriptors.
+ * 2. prepare cuts the stash into shares, one for each frame of the batch. A share has room for the
+ *    longest frame (frame_max): with MRG_RXBUF as many buffers as that takes, without it one
+ *    buffer. Where the guest's buffers end too early, the pair's spill buffer is the last piece of
+ *    the share. There is one of those, so such a frame is the only one of its batch.
+ * 3. recv reads as many frames as the backend has, and says how long each is.
+ * 4. received looks at length and destination. A frame that the driver filters out leaves its
+ *    share in the stash. Of the others, deliver puts the buffers that the frame fills into the
+ *    used ring and writes their number into the frame's header (5.1.6.4); buffers of the share
+ *    that the frame does not reach stay in the stash, for the next batch.
+ * 5. After its last batch, the turn publishes the used index: the driver sees each frame whole or
+ *    not at all. One interrupt decision follows.
+ *
+ * A frame that ends in the spill buffer. Without MRG_RXBUF it fits no buffer and is dropped. With
+ * it, its first bytes lie in guest buffers at the head of the stash, which are not returned, and
+ * the rest in the spill buffer. Nothing else is received until stage 1 has popped enough buffers;
+ * then deliver_spill copies the rest behind them. A frame that does not fit all the buffers that a
+ * ring can hold is dropped, and the buffers stay.
+ *
+ * What a pair waits for: a buffer of the guest (blocked; kicks are on, and the backend is not
+ * watched), the rate limit's timer (limited), its next turn (more), else a frame. A reset forgets
+ * stash and spill buffer, and no byte of guest memory is written after it.
  */
 #include <string.h>
 

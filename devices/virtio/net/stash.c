@@ -1,4 +1,15 @@
-/* net/stash: chains that virtio-net has taken from a ring and not given back yet. */
+/*
+ * net/stash: chains that virtio-net has taken from a ring and not given back yet.
+ *
+ * Theory of operation. chain[] is in the order of the ring. iov[] is one array without gaps: chain
+ * i has iov[first, first + niov), its neighbour the elements after them. So several buffers that
+ * one frame fills are one run of iovecs, which a backend can read into as it is. Only the part of
+ * a chain that its queue is for is kept: the writable one of receive buffers, the readable one of
+ * frames to send; what a driver puts into the other is ignored.
+ *
+ * A chain leaves when its head is back in the ring: its owner sets niov to 0, and compact closes
+ * the gaps. It moves elements: no pointer into iov[] is good after it.
+ */
 #include <string.h>
 
 #include "devices/virtio/net/nic_impl.h"
