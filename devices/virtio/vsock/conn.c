@@ -1,13 +1,40 @@
 /*
- * vsock/conn: one stream between a guest's socket and a Unix socket.
+ * vsock/conn: what a connection is: its life, its place in the table, its deadline.
  *
- * Theory of operation. Towards the guest nothing is kept: when it is a
- * connection's turn, one readv puts the socket's bytes straight behind the headers
- * of as many of the guest's buffers as its credit allows. Towards the host the
- * guest's memory is written to the socket directly; only what the socket does not
- * take is copied to a ring, which credit bounds, and which goes when it is empty.
- * A socket whose data cannot be taken now (no credit, no buffer) is muted at its
- * next event, so that a busy connection costs no epoll_ctl.
+ * Theory of operation. A connection joins a socket of the guest and a Unix socket of a host
+ * program; its two ports name it. Its life is told by vsock_conn_state.stage:
+ *
+ * 1. It begins at either end.
+ *    GREETING: a host program has connected to PATH, and host.c reads its line "CONNECT port". The
+ *    guest knows nothing of it. With the line complete it gets its ports, a REQUEST is to be sent,
+ *    and it is ASKED: a RESPONSE makes it OPEN, and the program reads "OK port"; any packet that
+ *    does not fit resets it.
+ *    DIALING: the guest has sent a REQUEST, and host.c connects to PATH_port. It is OPEN, with a
+ *    RESPONSE to be sent, if the program there accepts; it is reset if no program listens; where
+ *    the program's backlog is full, each tick tries again.
+ * 2. OPEN: bytes move both ways, from the guest in stream.c and to the guest in send.c.
+ * 3. Each end may stop one direction or both.
+ *    The program stops writing: the guest is sent SHUTDOWN(SEND). The program has closed its
+ *    socket, and all that it wrote is read: SHUTDOWN(BOTH), and the connection is DYING.
+ *    The guest sends SHUTDOWN(RCV): the program's bytes are read no more. SHUTDOWN(SEND): the
+ *    program reads the end of the stream, when what is kept for it is written. Both: then also a
+ *    RST is sent, and the connection is DYING.
+ * 4. It ends.
+ *    DYING: the socket is closed, and a packet (RST or SHUTDOWN) has to tell the guest. It is gone
+ *    when that packet is in a buffer of the guest.
+ *    DRAINING: the guest has forgotten it (RST after its SHUTDOWN(BOTH), or a reset of the device)
+ *    while bytes are kept for the program. They are still written; it is gone when that is done,
+ *    when the program takes nothing for vsock_patience_ms, or when its place is needed.
+ *    Otherwise a RST of the guest ends it at once. An error of the socket, a packet against the
+ *    rules and a deadline make it DYING with a RST.
+ *
+ * Who closes. A connection owns its socket from vsock_conn_socket on; close_socket alone closes it,
+ * for free, reset and finish. All of that is done in the loop's thread.
+ *
+ * Credit (5.10.6.3). Each packet says how many bytes its sender can keep (buf_alloc) and how many
+ * it has passed on (fwd_cnt). We send no more than vsock_conn_credit, and ask once (CREDIT_REQUEST)
+ * when that is 0. The guest may send what fits room; more than that resets the connection. It is
+ * told of new room (CREDIT_UPDATE) when it knows of less than half.
  */
 #include <stdlib.h>
 #include <sys/epoll.h>

@@ -1,6 +1,13 @@
 /*
- * vsock/send: what a connection sends to the guest when it is its turn: packets of
- * control, or as many of data as one readv fills.
+ * vsock/send: all that goes to the guest.
+ *
+ * Theory of operation. Connections with something to send stand in one line (vsock.ready). A turn
+ * is one packet of control, or as much data as one readv gives; then the connection stands at the
+ * end again, if it has more. That keeps connections fair to each other. Nothing is copied and
+ * nothing is kept: the guest's receive buffers are popped ahead into a stash, and the readv puts
+ * the socket's bytes straight behind the headers of as many of them as credit allows.
+ *
+ * Resets for packets of no connection (strays) wait in a short ring of their own, and go first.
  */
 #include <errno.h>
 #include <string.h>

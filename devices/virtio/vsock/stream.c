@@ -1,4 +1,17 @@
-/* vsock/stream: the bytes of a connection from the guest to its socket, and what the socket tells. */
+/*
+ * vsock/stream: the bytes of a connection from the guest to its socket, and the socket's events.
+ *
+ * Theory of operation. Guest memory is written to the socket directly. What the socket does not
+ * take is copied to a ring (out) of room bytes, which credit bounds; from then on data goes behind
+ * it, and the loop watches for the socket to take more. The ring is freed when it is empty. What
+ * the socket took counts as passed on (fwd_cnt), so that a program that does not read stops its
+ * guest. Where the program has stopped reading, data is counted and dropped, and SHUTDOWN(RCV)
+ * tells the guest.
+ *
+ * An event of a readable socket makes the connection stand in line for a turn (send.c). One whose
+ * data cannot be taken now (no credit, or its turn has not come yet) is muted at its next
+ * event, so that a busy connection costs no epoll_ctl.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,13 +1,10 @@
 /*
  * vsock: virtio-vsock, stream sockets between guest and host (virtio 1.2, section 5.10).
  *
- * Theory of operation. The guest's packets (queue 1) go to their connection, which
- * writes them to its Unix socket at once. To the guest (queue 0) whoever has
- * something to send stands in one line, and one turn is one packet of control or
- * one readv; that keeps connections fair to each other. The guest's buffers are popped
- * ahead into a stash, so that a readv can fill several. Resets for packets of no
- * connection wait in a short ring of their own: while it is full, the guest's packets wait,
- * which only a guest without receive buffers can bring about.
+ * The guest's packets (queue 1) and the tick. Each packet goes to its connection, which writes its
+ * data to the Unix socket at once (stream.c), or begins one (host.c), or is answered by a reset.
+ * While the ring of such resets is full, the guest's packets wait, which only a guest without
+ * receive buffers can bring about. The life of a connection is told in conn.c.
  */
 #include "devices/virtio/vsock/vsock_impl.h"
 #include "vmm/core/clock.h"
