@@ -1,7 +1,8 @@
 /*
  * blk/req: what a virtio-blk request asks for (virtio 1.2, section 5.2.6).
  *
- * Pure: no I/O and no state, so that it can be tested and fuzzed by itself.
+ * For this folder, its test and its fuzz target; others include blk.h. Pure: no I/O and no
+ * state, so that it can be tested and fuzzed by itself.
  * The header and the ranges are copied from guest memory once; only the copies
  * are judged. Sizes and offsets are bytes unless a name says sectors (512).
  */

@@ -1,15 +1,29 @@
 /*
  * vhost/user_front: see vhost/user_front.h.
  *
- * Theory of operation. All queues are elsewhere (struct virtio_device) from the
- * start: the daemon reads their kicks and writes their interrupts, and nothing
- * passes through here. Activation tells it memory and rings, a reset takes them
- * back and waits for that.
+ * Theory of operation. The queues are served elsewhere (struct virtio_device) from the start: the
+ * daemon reads their kicks and writes their interrupts, and nothing passes through here.
  *
- * The daemon's end is heard by the loop, as the end of the connection. Whoever
- * cannot go on with it earlier (no answer, a wrong one) cuts the connection, so
- * that there is one way to die. Then the rings are ours: what the daemon has not
- * answered is refused, and so is all that comes after.
+ * 1. start, at DRIVER_OK: the daemon is told the memory, the features and each ring that is ready.
+ * 2. While it serves, a change of a ring (enabled, its interrupt masked or moved) is one message.
+ * 3. stop, at a reset: each ring is taken back. The daemon's answer says that it touches the ring
+ *    no more.
+ *
+ * The death of a daemon. The loop hears the end of the connection (on_end). A daemon that does not
+ * answer in time, or answers nonsense, is cut: its connection is shut down, which the loop hears
+ * as an end. So there is one way to die. From cut to on_end no message is sent, and the guest's
+ * requests wait in their rings.
+ *
+ * 4. on_end closes the connection and takes each queue back: the loop hears its kicks from now on.
+ * 5. A ring that the daemon served is taken over: what it has popped and not returned shows in the
+ *    ring only (virtq_stranded.h). These chains are refused, one by one.
+ * 6. What waits in the rings is refused, and so is all that comes after, at each kick, also after
+ *    a reset: no daemon is started again. The buffers of a kept queue (a card's receive queue)
+ *    stay where they are.
+ * 7. The page hears of it (ended): a card's link goes down.
+ *
+ * A daemon that was cut may live on, and has the guest's memory mapped. What it writes there is
+ * judged as the guest's own writes are.
  */
 #include "devices/virtio/vhost/user_front.h"
 

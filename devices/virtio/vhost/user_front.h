@@ -1,6 +1,9 @@
 /*
  * vhost/user_front: queues of a virtio device that a vhost-user daemon serves.
  *
+ * This folder has three modules with a header each: user_front, user_device on top of it (a whole
+ * device that a daemon serves), and kernel_queues (queues that the kernel serves).
+ *
  * Written once for every kind of device. The page of the device says how a request is refused;
  * everything else is here. The queues are the device's first ones. When the daemon is gone they
  * come back, and every request, old and new, is refused: the guest sees errors (a card's link
