@@ -48,7 +48,7 @@ static void wake(void *opaque)
 static void open_disk(const char *path)
 {
 	struct disk_config cfg = {
-		.path = path, .format = STORE_QCOW2, .engine = "threads", .loop = loop
+		.path = path, .format = STORE_QCOW2, .engine = DISK_ENGINE_THREADS, .loop = loop
 	};
 	struct err err;
 

@@ -16,7 +16,7 @@ static void wake(void *opaque)
 	loop_stop(d->loop);
 }
 
-void driver_open(struct driver *d, const char *image, const char *engine, bool direct)
+void driver_open(struct driver *d, const char *image, enum disk_engine engine, bool direct)
 {
 	struct disk_config cfg = {
 		.path = image, .format = STORE_QCOW2, .engine = engine, .direct = direct

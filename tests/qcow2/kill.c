@@ -32,7 +32,8 @@ static void child(struct ledger *l, struct shared *shared, struct rng *rng, bool
 	d->rng = rng;
 	d->seq = &shared->seq;
 	d->ledger = l;
-	driver_open(d, "top.qcow2", rnd(rng, 2) ? "io_uring" : "threads", disk && rnd(rng, 2));
+	driver_open(d, "top.qcow2", rnd(rng, 2) ? DISK_ENGINE_IO_URING : DISK_ENGINE_THREADS,
+		    disk && rnd(rng, 2));
 	/* The kill may come before the first change. */
 	shared->started = true;
 	for (;;)

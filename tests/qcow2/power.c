@@ -316,7 +316,7 @@ static void operate(struct rng *rng, uint64_t *seq, struct ledger *l, uint64_t n
 	d->ledger = l;
 	d->max_sectors = 300;
 	d->note = record_it ? note : NULL;
-	driver_open(d, "top.qcow2", "threads", direct);
+	driver_open(d, "top.qcow2", DISK_ENGINE_THREADS, direct);
 	driver_run(d, n);
 	driver_close(d);
 	free(d);

@@ -113,9 +113,10 @@ static void request(enum disk_op op, uint8_t *buf, uint64_t at, uint64_t n)
 
 static int by_disk(const char *image, bool readonly, uint8_t *buf, struct err *err)
 {
-	struct disk_config cfg = {
-		.path = image, .format = STORE_QCOW2, .engine = "threads", .readonly = readonly
-	};
+	struct disk_config cfg = { .path = image,
+				   .format = STORE_QCOW2,
+				   .engine = DISK_ENGINE_THREADS,
+				   .readonly = readonly };
 	uint64_t size;
 	int rc;
 

@@ -326,7 +326,7 @@ static void threads_phase(struct world *w, uint64_t nops, bool overlap)
 	store_close(s);
 }
 
-static void disk_phase(struct world *w, uint64_t nops, const char *engine, bool direct)
+static void disk_phase(struct world *w, uint64_t nops, enum disk_engine engine, bool direct)
 {
 	struct driver *d = calloc(1, sizeof(*d));
 	struct store *s;
@@ -358,7 +358,7 @@ static void phase(struct world *w, uint64_t nops)
 	if (kind < 2)
 		threads_phase(w, nops, kind == 1);
 	else
-		disk_phase(w, nops, kind == 2 ? "io_uring" : "threads", direct);
+		disk_phase(w, nops, kind == 2 ? DISK_ENGINE_IO_URING : DISK_ENGINE_THREADS, direct);
 	w->ops += nops;
 	w->phases++;
 	judge(w);

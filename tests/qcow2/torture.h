@@ -113,7 +113,7 @@ struct driver {
 	struct slot slot[DEPTH];
 };
 
-void driver_open(struct driver *d, const char *image, const char *engine, bool direct);
+void driver_open(struct driver *d, const char *image, enum disk_engine engine, bool direct);
 /* Runs n operations. Returns when all are complete. */
 void driver_run(struct driver *d, uint64_t n);
 void driver_close(struct driver *d);

@@ -126,7 +126,6 @@ void fake_disk_init(struct fake_disk *f, uint8_t *data, uint64_t size_bytes)
 	f->data = data;
 	f->disk = (struct disk){
 		.ops = &fake_ops,
-		.engine = "fake",
 		.size_bytes = size_bytes,
 		.block_bytes = 512,
 		.physical_bytes = 4096,

@@ -49,7 +49,8 @@ static void wake(void *opaque)
 	loop_stop(c->loop);
 }
 
-static void open_disk(struct ctx *c, const char *path, const char *engine, bool ro, bool direct)
+static void open_disk(struct ctx *c, const char *path, enum disk_engine engine, bool ro,
+		      bool direct)
 {
 	struct disk_config cfg = {
 		.path = path, .engine = engine, .readonly = ro, .direct = direct
@@ -139,7 +140,8 @@ static void start(struct ctx *c, struct slot *slots, struct slot *s)
 	cr_assert(s->busy, "done inside submit");
 }
 
-static void hammer(const char *image, const char *engine, bool direct, unsigned seed, unsigned n)
+static void hammer(const char *image, enum disk_engine engine, bool direct, unsigned seed,
+		   unsigned n)
 {
 	struct ctx c = { .state = seed };
 	struct slot *slots = calloc(DEPTH, sizeof(*slots));
@@ -183,19 +185,20 @@ static void hammer(const char *image, const char *engine, bool direct, unsigned 
 Test(disk_qcow2, many_in_flight)
 {
 	static const struct {
-		const char *create, *engine;
+		const char *create;
+		enum disk_engine engine;
 		bool direct;
 	} t[] = {
-		{ "", "auto", false },
-		{ "", "threads", false },
-		{ "", "io_uring", true },
-		{ "-o cluster_size=512", "auto", false },
-		{ "-o cluster_size=2M,compat=0.10", "auto", false },
-		{ "-b base.qcow2 -F qcow2", "auto", false },
-		{ "-b base.qcow2 -F qcow2 -o cluster_size=4k", "threads", true },
-		{ "-b raw -F raw", "io_uring", true },
-		{ "-b raw -F raw -o compat=0.10", "auto", false },
-		{ "-b mid.qcow2 -F qcow2 -o refcount_bits=1", "auto", false },
+		{ "", DISK_ENGINE_AUTO, false },
+		{ "", DISK_ENGINE_THREADS, false },
+		{ "", DISK_ENGINE_IO_URING, true },
+		{ "-o cluster_size=512", DISK_ENGINE_AUTO, false },
+		{ "-o cluster_size=2M,compat=0.10", DISK_ENGINE_AUTO, false },
+		{ "-b base.qcow2 -F qcow2", DISK_ENGINE_AUTO, false },
+		{ "-b base.qcow2 -F qcow2 -o cluster_size=4k", DISK_ENGINE_THREADS, true },
+		{ "-b raw -F raw", DISK_ENGINE_IO_URING, true },
+		{ "-b raw -F raw -o compat=0.10", DISK_ENGINE_AUTO, false },
+		{ "-b mid.qcow2 -F qcow2 -o refcount_bits=1", DISK_ENGINE_AUTO, false },
 	};
 
 	make_raw("raw", 4 * MIB + 512, 1);
@@ -214,10 +217,10 @@ Test(disk_qcow2, many_in_flight)
 Test(disk_qcow2, many_in_flight_over_a_snapshot)
 {
 	must("qemu-img create -q -f qcow2 q.qcow2 %u", DISK_BYTES);
-	hammer("q.qcow2", "auto", false, 1, 1000);
+	hammer("q.qcow2", DISK_ENGINE_AUTO, false, 1, 1000);
 	must("qemu-img snapshot -c s q.qcow2");
 	must("cp mirror snapshot");
-	hammer("q.qcow2", "auto", false, 2, 1000);
+	hammer("q.qcow2", DISK_ENGINE_AUTO, false, 2, 1000);
 	must("qemu-img convert -l snapshot.name=s -f qcow2 -O raw q.qcow2 got");
 	must("cmp snapshot got");
 }
@@ -261,7 +264,7 @@ Test(disk_qcow2, flushed_means_readable_by_others)
 	struct store *s;
 
 	must("qemu-img create -q -f qcow2 q.qcow2 1M");
-	open_disk(&c, "q.qcow2", "auto", false, false);
+	open_disk(&c, "q.qcow2", DISK_ENGINE_AUTO, false, false);
 	cr_assert_eq(c.disk->discard_bytes, 64 * KIB);
 	pattern(buf, sizeof(buf), 1);
 	cr_assert_eq(one(&c, DISK_WRITE, 64 * KIB, buf, sizeof(buf)), 0);
@@ -289,7 +292,7 @@ Test(disk_qcow2, reading_changes_nothing)
 	must("qemu-img bitmap --add q.qcow2 b");
 	must("sha256sum q.qcow2 > sum");
 	for (int ro = 0; ro < 2; ro++) {
-		open_disk(&c, "q.qcow2", "auto", ro, false);
+		open_disk(&c, "q.qcow2", DISK_ENGINE_AUTO, ro, false);
 		for (uint64_t at = 0; at < MIB; at += sizeof(got))
 			cr_assert_eq(one(&c, DISK_READ, at, got, sizeof(got)), 0);
 		cr_assert_eq(one(&c, DISK_FLUSH, 0, NULL, 0), 0);
@@ -297,7 +300,7 @@ Test(disk_qcow2, reading_changes_nothing)
 		must("sha256sum -c sum");
 	}
 	/* The first write makes the bitmap invalid, and marks it so in the header. */
-	open_disk(&c, "q.qcow2", "auto", false, false);
+	open_disk(&c, "q.qcow2", DISK_ENGINE_AUTO, false, false);
 	cr_assert_eq(one(&c, DISK_WRITE, 0, got, sizeof(got)), 0);
 	disk_close(c.disk);
 	cr_assert_eq(peek64("q.qcow2", 88), 0);
@@ -325,7 +328,7 @@ Test(disk_qcow2, metadata_in_the_page_cache_needs_no_worker)
 	must("qemu-img convert -S 0 -f raw -O qcow2 -o cluster_size=4k raw q.qcow2; cat q.qcow2 >/dev/null");
 	if (!tells_what_is_cached("q.qcow2"))
 		cr_skip("this file system does not know preadv2's RWF_NOWAIT");
-	open_disk(&c, "q.qcow2", "auto", false, false);
+	open_disk(&c, "q.qcow2", DISK_ENGINE_AUTO, false, false);
 	/* Each L2 table maps 2 MiB. */
 	for (uint64_t at = 0; at < 32 * MIB; at += 2 * MIB) {
 		cr_assert_eq(one(&c, DISK_READ, at, buf, sizeof(buf)), 0);
@@ -350,7 +353,7 @@ Test(disk_qcow2, errors)
 	must("qemu-img convert -S 0 -f raw -O qcow2 raw q.qcow2");
 	l2 = peek64("q.qcow2", peek64("q.qcow2", 40)) & 0xffffffffffff00;
 	poke64("q.qcow2", l2 + 8, 0x8000000000000000 | 1ull << 40);
-	open_disk(&c, "q.qcow2", "auto", true, false);
+	open_disk(&c, "q.qcow2", DISK_ENGINE_AUTO, true, false);
 	cr_assert_eq(one(&c, DISK_READ, 0, got, sizeof(got)), 0);
 	cr_assert_eq(one(&c, DISK_READ, 64 * KIB, got, sizeof(got)), -EIO);
 	cr_assert_eq(one(&c, DISK_WRITE, 0, got, sizeof(got)), -EROFS);

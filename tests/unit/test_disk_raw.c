@@ -33,7 +33,8 @@ struct tracked {
 	void *cookie;
 };
 
-static const char *engines[] = { "io_uring", "threads", "auto" };
+static const enum disk_engine engines[] = { DISK_ENGINE_IO_URING, DISK_ENGINE_THREADS,
+					    DISK_ENGINE_AUTO };
 
 static void make_file(struct ctx *c, uint64_t bytes)
 {
@@ -57,7 +58,7 @@ static void wake(void *opaque)
 		loop_stop(c->loop);
 }
 
-static int open_disk(struct ctx *c, const char *engine, bool ro, bool direct, struct err *err)
+static int open_disk(struct ctx *c, enum disk_engine engine, bool ro, bool direct, struct err *err)
 {
 	struct disk_config cfg = {
 		.path = c->path,
@@ -154,7 +155,7 @@ static bool all_zero(const uint8_t *p, size_t n)
 
 /* --- data ---------------------------------------------------------------------- */
 
-static void check_ops(const char *engine, bool direct)
+static void check_ops(enum disk_engine engine, bool direct)
 {
 	struct ctx c = { 0 };
 	uint8_t *a = aligned_alloc(4096, MIB), *b = aligned_alloc(4096, MIB);
@@ -338,7 +339,7 @@ static void storm_start(struct storm *s, unsigned i)
 	s->c.disk->ops->submit(s->c.disk, &t->req);
 }
 
-static void check_storm(const char *engine, bool direct)
+static void check_storm(enum disk_engine engine, bool direct)
 {
 	struct storm *s = calloc(1, sizeof(*s));
 	uint8_t *back = malloc(SLOTS * SLOT_BYTES);
@@ -370,17 +371,17 @@ static void check_storm(const char *engine, bool direct)
 
 Test(disk_raw, storm_uring, .timeout = 120)
 {
-	check_storm("io_uring", false);
+	check_storm(DISK_ENGINE_IO_URING, false);
 }
 
 Test(disk_raw, storm_threads, .timeout = 120)
 {
-	check_storm("threads", false);
+	check_storm(DISK_ENGINE_THREADS, false);
 }
 
 Test(disk_raw, storm_direct, .timeout = 120)
 {
-	check_storm("io_uring", true);
+	check_storm(DISK_ENGINE_IO_URING, true);
 }
 
 /* --- locks ------------------------------------------------------------------------- */
@@ -392,7 +393,7 @@ static int try_open(struct ctx *c, bool ro, char *text)
 	int rc;
 
 	other.loop = NULL;
-	rc = open_disk(&other, "auto", ro, false, &err);
+	rc = open_disk(&other, DISK_ENGINE_AUTO, ro, false, &err);
 	if (!rc)
 		disk_close(other.disk);
 	loop_destroy(other.loop);
@@ -418,7 +419,7 @@ Test(disk_raw, locks)
 	char text[512];
 
 	make_file(&c, MIB);
-	cr_assert(open_disk(&c, "auto", false, false, NULL) == 0);
+	cr_assert(open_disk(&c, DISK_ENGINE_AUTO, false, false, NULL) == 0);
 	cr_assert_eq(try_open(&c, false, text), -EAGAIN);
 	cr_assert(strstr(text, "open in another VM"), "%s", text);
 	cr_assert_eq(try_open(&c, true, text), -EAGAIN);
@@ -426,7 +427,7 @@ Test(disk_raw, locks)
 	cr_assert_eq(in_child(&c, true), 1);
 	disk_close(c.disk);
 	cr_assert_eq(in_child(&c, false), 0);
-	cr_assert(open_disk(&c, "auto", true, false, NULL) == 0);
+	cr_assert(open_disk(&c, DISK_ENGINE_AUTO, true, false, NULL) == 0);
 	cr_assert_eq(in_child(&c, true), 0);
 	cr_assert_eq(in_child(&c, false), 1);
 	cr_assert(c.disk->readonly && !c.disk->can_discard && !c.disk->can_write_zeroes);
@@ -451,7 +452,7 @@ Test(disk_raw, locks_of_qemu, .timeout = 60)
 	if (system("command -v qemu-io >/dev/null"))
 		cr_skip_test("no qemu-io");
 	make_file(&c, MIB);
-	cr_assert(open_disk(&c, "auto", false, false, NULL) == 0);
+	cr_assert(open_disk(&c, DISK_ENGINE_AUTO, false, false, NULL) == 0);
 	cr_assert_neq(shell("qemu-io -f raw -c 'write 0 512' %s >/dev/null 2>&1", c.path), 0);
 	/* qemu-img only reads, and checks that no other process writes meanwhile. */
 	cr_assert_eq(shell("qemu-img convert -O raw %s /dev/null 2>&1 | "
@@ -459,7 +460,7 @@ Test(disk_raw, locks_of_qemu, .timeout = 60)
 			   c.path),
 		     0);
 	disk_close(c.disk);
-	cr_assert(open_disk(&c, "auto", true, false, NULL) == 0);
+	cr_assert(open_disk(&c, DISK_ENGINE_AUTO, true, false, NULL) == 0);
 	cr_assert_eq(shell("qemu-io -r -f raw -c 'read 0 512' %s >/dev/null 2>&1", c.path), 0);
 	cr_assert_neq(shell("qemu-io -f raw -c 'write 0 512' %s >/dev/null 2>&1", c.path), 0);
 	disk_close(c.disk);
@@ -523,11 +524,11 @@ Test(disk_raw, lazy)
 	struct ctx c = { 0 };
 
 	make_file(&c, MIB);
-	cr_assert(open_disk(&c, "auto", false, false, NULL) == 0);
-	cr_assert_str_eq(c.disk->engine, "auto");
+	cr_assert(open_disk(&c, DISK_ENGINE_AUTO, false, false, NULL) == 0);
+	cr_assert_eq(c.disk->engine, DISK_ENGINE_AUTO);
 	cr_assert_eq(c.disk->ops->start(c.disk, NULL), 0);
 	cr_assert_eq(c.disk->ops->start(c.disk, NULL), 0);
-	cr_assert_str_neq(c.disk->engine, "auto");
+	cr_assert_neq(c.disk->engine, DISK_ENGINE_AUTO);
 	clean(&c);
 }
 
@@ -544,14 +545,14 @@ static int without_uring(struct ctx *c)
 	    seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(io_uring_setup), 0) ||
 	    seccomp_load(filter))
 		return 1;
-	if (open_disk(c, "io_uring", false, false, &err) != -EPERM ||
+	if (open_disk(c, DISK_ENGINE_IO_URING, false, false, &err) != -EPERM ||
 	    !strstr(err.text, "engine=threads"))
 		return 2;
-	if (open_disk(c, "auto", false, false, NULL))
+	if (open_disk(c, DISK_ENGINE_AUTO, false, false, NULL))
 		return 3;
 	if (io(c, DISK_WRITE, 512, buf, 512) || io(c, DISK_FLUSH, 0, NULL, 0))
 		return 4;
-	return strcmp(c->disk->engine, "threads") ? 5 : 0;
+	return c->disk->engine != DISK_ENGINE_THREADS ? 5 : 0;
 }
 
 Test(disk_raw, without_uring)
@@ -610,9 +611,9 @@ Test(disk_raw, block_device, .timeout = 60)
 		disk_close(c.disk);
 	}
 	fd = open(loopdev, O_RDWR | O_EXCL);
-	cr_assert_eq(open_disk(&c, "auto", false, false, &err), -EBUSY);
+	cr_assert_eq(open_disk(&c, DISK_ENGINE_AUTO, false, false, &err), -EBUSY);
 	cr_assert(strstr(err.text, "mounted or in use"), "%s", err.text);
-	cr_assert_eq(open_disk(&c, "auto", true, false, &err), 0, "%s", err.text);
+	cr_assert_eq(open_disk(&c, DISK_ENGINE_AUTO, true, false, &err), 0, "%s", err.text);
 	disk_close(c.disk);
 	c.disk = NULL;
 	close(fd);

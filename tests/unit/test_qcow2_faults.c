@@ -257,7 +257,7 @@ static void wake(void *opaque)
 	guest.disk->ops->reap(guest.disk);
 }
 
-static void guest_open(const char *path, const char *engine, bool direct)
+static void guest_open(const char *path, enum disk_engine engine, bool direct)
 {
 	struct disk_config cfg = { .path = path, .engine = engine, .direct = direct };
 	struct err err = { "" };
@@ -313,7 +313,7 @@ Test(qcow2_faults, a_flush_that_failed_fails_again)
 		must("rm -f disk.*; qemu-img create -q -f raw disk.raw 4M; "
 		     "qemu-img create -q -f qcow2 disk.qcow2 4M");
 		for (unsigned durable = 0; durable < 2; durable++) {
-			guest_open(names[i], "threads", direct);
+			guest_open(names[i], DISK_ENGINE_THREADS, direct);
 			pattern(buf, 4096, i);
 			cr_assert_eq(guest_do(DISK_WRITE, 0, buf, 4096, false), 0);
 			cr_assert_eq(guest_do(DISK_FLUSH, 0, NULL, 0, false), 0);
@@ -335,7 +335,7 @@ Test(qcow2_faults, a_flush_that_failed_fails_again)
 			guest_close();
 		}
 		/* Open the disk again. */
-		guest_open(names[i], "threads", direct);
+		guest_open(names[i], DISK_ENGINE_THREADS, direct);
 		cr_assert_eq(guest_do(DISK_FLUSH, 0, NULL, 0, false), 0);
 		guest_close();
 		if (i == 1)
@@ -427,7 +427,8 @@ static void check_written(const bool *written, uint8_t *buf)
 }
 
 /* The guest's writes fail and the VM continues; the image is not corrupt, nor after a kill now. */
-static void no_room(const char *image, const char *engine, bool direct, void (*make_room)(void))
+static void no_room(const char *image, enum disk_engine engine, bool direct,
+		    void (*make_room)(void))
 {
 	bool written[NPIECES] = { false };
 	uint8_t *buf = NULL;
@@ -458,15 +459,16 @@ static void no_room(const char *image, const char *engine, bool direct, void (*m
 }
 
 static const struct {
-	const char *create, *engine;
+	const char *create;
+	enum disk_engine engine;
 	bool direct;
 } rooms[] = {
-	{ "", "threads", false },
-	{ "", "auto", false },
-	{ "-o cluster_size=512,refcount_bits=64", "threads", false },
-	{ "-o cluster_size=4k", "auto", true },
-	{ "-o cluster_size=2M", "threads", false },
-	{ "-b ../base.qcow2 -F qcow2", "auto", false },
+	{ "", DISK_ENGINE_THREADS, false },
+	{ "", DISK_ENGINE_AUTO, false },
+	{ "-o cluster_size=512,refcount_bits=64", DISK_ENGINE_THREADS, false },
+	{ "-o cluster_size=4k", DISK_ENGINE_AUTO, true },
+	{ "-o cluster_size=2M", DISK_ENGINE_THREADS, false },
+	{ "-b ../base.qcow2 -F qcow2", DISK_ENGINE_AUTO, false },
 };
 
 static void unlimited(void)

@@ -415,7 +415,7 @@ static void req_done(struct disk_req *req, int rc)
 
 Test(seed, disk_of_a_folder)
 {
-	struct disk_config cfg = { .engine = "threads" };
+	struct disk_config cfg = { .engine = DISK_ENGINE_THREADS };
 	struct disk_req req = { .op = DISK_READ, .done = req_done };
 	struct fat_seen seen;
 	struct iovec iov;

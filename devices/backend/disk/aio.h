@@ -22,6 +22,14 @@
 #include "vmm/core/err.h"
 #include "vmm/core/loop.h"
 
+/* In the order of the choices. */
+#define DISK_ENGINE_CHOICES "auto|io_uring|threads"
+enum disk_engine {
+	DISK_ENGINE_AUTO, /* the ring if the host lets us, else threads */
+	DISK_ENGINE_IO_URING,
+	DISK_ENGINE_THREADS,
+};
+
 enum aio_kind {
 	AIO_READ,
 	AIO_WRITE,
@@ -56,7 +64,7 @@ struct aio_config {
 };
 
 struct aio_ops {
-	const char *name;
+	enum disk_engine engine; /* not AUTO */
 	void (*submit)(struct aio *aio, struct aio_op *op);
 	void (*commit)(struct aio *aio);
 	void (*reap)(struct aio *aio);
@@ -70,8 +78,7 @@ struct aio {
 	unsigned inflight; /* submitted and not yet done */
 };
 
-/* engine: "auto" (the ring if the host lets us, else threads), "io_uring", "threads". */
-int disk_aio_create(const struct aio_config *cfg, const char *engine, struct aio **out,
+int disk_aio_create(const struct aio_config *cfg, enum disk_engine engine, struct aio **out,
 		    struct err *err);
 int disk_aio_threads_create(const struct aio_config *cfg, struct aio **out, struct err *err);
 

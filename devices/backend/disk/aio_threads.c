@@ -263,7 +263,7 @@ static void pool_destroy(struct aio *aio)
 }
 
 static const struct aio_ops pool_ops = {
-	.name = "threads",
+	.engine = DISK_ENGINE_THREADS,
 	.submit = pool_submit,
 	.commit = pool_commit,
 	.reap = pool_reap,

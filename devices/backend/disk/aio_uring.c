@@ -219,7 +219,7 @@ static void uring_destroy(struct aio *aio)
 }
 
 static const struct aio_ops uring_ops = {
-	.name = "io_uring",
+	.engine = DISK_ENGINE_IO_URING,
 	.submit = uring_submit,
 	.commit = uring_commit,
 	.reap = uring_reap,
@@ -315,12 +315,12 @@ static int create_ring(const struct aio_config *cfg, struct aio **out, struct er
 	return 0;
 }
 
-int disk_aio_create(const struct aio_config *cfg, const char *engine, struct aio **out,
+int disk_aio_create(const struct aio_config *cfg, enum disk_engine engine, struct aio **out,
 		    struct err *err)
 {
-	if (strcmp(engine, "threads") == 0)
+	if (engine == DISK_ENGINE_THREADS)
 		return disk_aio_threads_create(cfg, out, err);
-	if (strcmp(engine, "io_uring") == 0)
+	if (engine == DISK_ENGINE_IO_URING)
 		return create_ring(cfg, out, err);
 	if (create_ring(cfg, out, NULL) == 0)
 		return 0;

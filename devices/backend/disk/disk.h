@@ -69,7 +69,7 @@ struct disk_ops {
 
 struct disk {
 	const struct disk_ops *ops;
-	const char *engine;	 /* "io_uring", "threads"; "auto" until started */
+	enum disk_engine engine; /* that serves it; as configured until started */
 	uint64_t size_bytes;	 /* multiple of 512 */
 	uint32_t block_bytes;	 /* logical block: 512 .. 4096; smaller requests work, slowly */
 	uint32_t physical_bytes; /* what the host writes without read-modify-write */
@@ -100,9 +100,9 @@ struct disk_config {
 	const char *path;
 	enum store_format format; /* AUTO: as store_open finds it */
 	bool readonly;
-	bool direct;	    /* O_DIRECT */
-	bool dry_run;	    /* as store_options has it; no requests */
-	const char *engine; /* "auto", "io_uring", "threads" */
+	bool direct;  /* O_DIRECT */
+	bool dry_run; /* as store_options has it; no requests */
+	enum disk_engine engine;
 	struct loop *loop;
 };
 

@@ -400,12 +400,8 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 	d->disk.ops = &qdisk_ops;
 	d->piece_done = piece_done;
 	d->on_wake = on_wake;
-	d->disk.engine = "auto";
+	d->disk.engine = cfg->engine;
 	d->cfg = *cfg;
-	/* Our own text: the rings are created long after the caller's is gone. */
-	d->cfg.engine = !strcmp(cfg->engine, "io_uring") ? "io_uring" :
-			!strcmp(cfg->engine, "threads")	 ? "threads" :
-							   "auto";
 	list_init(&d->settled);
 	list_init(&d->waiting);
 	/* Where a block device is copied to, a worker would be no quicker. */
@@ -418,7 +414,7 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 		rc = describe(d, err);
 	}
 	/* Asked for by name: say now that it cannot be had. */
-	if (!rc && !strcmp(cfg->engine, "io_uring"))
+	if (!rc && cfg->engine == DISK_ENGINE_IO_URING)
 		rc = qdisk_start(&d->disk, err);
 	d->cfg.path = NULL; /* the caller's, not ours to keep */
 	if (rc) {

@@ -360,7 +360,7 @@ static int raw_start(struct disk *disk, struct err *err)
 		return 0;
 	rc = disk_aio_create(&cfg, raw->cfg.engine, &raw->aio, err);
 	if (!rc)
-		disk->engine = raw->aio->ops->name;
+		disk->engine = raw->aio->ops->engine;
 	return rc;
 }
 
@@ -501,14 +501,6 @@ static int describe(struct raw *raw, struct err *err)
 	return 0;
 }
 
-/* Our own text: the ring is created long after the caller's is gone. */
-static const char *engine_name(const char *name)
-{
-	if (!strcmp(name, "io_uring"))
-		return "io_uring";
-	return strcmp(name, "threads") ? "auto" : "threads";
-}
-
 static struct raw *new_raw(const struct disk_config *cfg)
 {
 	struct raw *raw = calloc(1, sizeof(*raw));
@@ -517,7 +509,7 @@ static struct raw *new_raw(const struct disk_config *cfg)
 		return NULL;
 	raw->disk.ops = &raw_ops;
 	raw->cfg = *cfg;
-	raw->cfg.engine = raw->disk.engine = engine_name(cfg->engine);
+	raw->disk.engine = cfg->engine;
 	raw->settled_last = &raw->settled;
 	return raw;
 }
@@ -564,7 +556,7 @@ int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *
 	if (!rc)
 		rc = describe(raw, err);
 	/* Asked for by name: say now that it cannot be had. */
-	if (!rc && strcmp(cfg->engine, "io_uring") == 0)
+	if (!rc && cfg->engine == DISK_ENGINE_IO_URING)
 		rc = raw_start(&raw->disk, err);
 	raw->cfg.path = NULL; /* the caller's, not ours to keep */
 	if (rc) {

@@ -22,6 +22,8 @@
 /* Of a chain of backing files: images, with the top. */
 #define STORE_CHAIN_MAX 64u
 
+/* In the order of the choices. */
+#define STORE_FORMAT_CHOICES "auto|raw|qcow2"
 enum store_format { STORE_AUTO, STORE_RAW, STORE_QCOW2 };
 
 /* A run of bytes that are stored in the same way. */

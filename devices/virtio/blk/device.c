@@ -274,7 +274,7 @@ static const struct key blk_keys[] = {
 		       .help = "O_DIRECT: past the host's page cache" },
 	[K_DISCARD] = { "discard", KEY_BOOL, .def = "on",
 			.help = "what the guest discards is freed on the host" },
-	[K_ENGINE] = { "engine", KEY_CHOICE, .choices = "auto|io_uring|threads", .def = "auto",
+	[K_ENGINE] = { "engine", KEY_CHOICE, .choices = DISK_ENGINE_CHOICES, .def = "auto",
 		       .help = "how the host does the I/O" },
 	[K_QUEUES] = { "queues", KEY_NUM, .def = "1", .min = 1, .max = 16, .meta = "N",
 		       .help = "request queues" },
@@ -298,7 +298,7 @@ static const struct key blk_keys[] = {
 		      .help = "… and its label, such as CIDATA" },
 	[K_CREATE] = { "create", KEY_SIZE, .min = 512, .max = CREATE_MAX, .meta = "SIZE",
 		       .help = "make the image of path, so large, if it is not there" },
-	[K_FORMAT] = { "format", KEY_CHOICE, .choices = "auto|raw|qcow2", .def = "auto",
+	[K_FORMAT] = { "format", KEY_CHOICE, .choices = STORE_FORMAT_CHOICES, .def = "auto",
 		       .help = "of the image; auto: qcow2 if its name ends so, else raw" },
 	{ NULL },
 };
@@ -349,7 +349,7 @@ static int check_source(const struct keyvals *cfg, struct err *err)
 	if (seed && keys_num(cfg, K_DIRECT))
 		return err_set(err, EINVAL, "%s: seed= is in memory, where direct means nothing",
 			       cfg->option);
-	if (!path && strcmp(keys_text(cfg, K_FORMAT), "auto"))
+	if (!path && keys_num(cfg, K_FORMAT) != STORE_AUTO)
 		return err_set(err, EINVAL, "%s: format= goes with path=", cfg->option);
 	if (!keys_has(cfg, K_CREATE))
 		return 0;
@@ -409,14 +409,14 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 		.readonly = keys_num(cfg, K_RO) || keys_num(cfg, K_READONLY),
 		.direct = keys_num(cfg, K_DIRECT),
 		.dry_run = env->dry_run,
-		.engine = keys_text(cfg, K_ENGINE),
+		.format = (enum store_format)keys_num(cfg, K_FORMAT),
+		.engine = (enum disk_engine)keys_num(cfg, K_ENGINE),
 		.loop = env->loop,
 	};
 	struct disk *disk;
 	int rc;
 
 	*out = NULL;
-	store_format_parse(keys_text(cfg, K_FORMAT), &disk_cfg.format);
 	if (serial && strlen(serial) > BLK_ID_BYTES)
 		return err_set(err, EINVAL, "%s: serial=%s: at most %u characters", cfg->option,
 			       serial, BLK_ID_BYTES);
