@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/backend/net/net.h"
+#include "devices/backend/net/net_impl.h"
 #include "vmm/core/log.h"
 
 #define FRAMES 4

@@ -1,4 +1,5 @@
 /* fake_net: see fake_net.h. */
+#include "devices/backend/net/net_impl.h"
 #include "tests/unit/fake_net.h"
 
 #include <errno.h>

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "devices/backend/disk/disk.h"
+#include "devices/backend/disk/disk_impl.h"
 
 #define MIB (1024u * 1024u)
 

@@ -1,5 +1,6 @@
 /*
- * disk: what virtio-blk asks of an image, whatever its format.
+ * disk: what virtio-blk asks of an image, whatever its format. For devices/virtio/blk; formats
+ * include disk_impl.h.
  *
  * Asynchronous: submit takes a request, commit starts all that were taken, and
  * done is called once for each from inside commit, reap or drain, never from
@@ -91,11 +92,6 @@ struct disk {
 	void *wake_opaque;
 };
 
-/* What the log says then. */
-#define DISK_LOST_WRITES                                                                           \
-	"disk %s: the host could not write what it had in memory: %s; nobody "                     \
-	"knows what is lost, so every flush fails from now on"
-
 struct disk_config {
 	const char *path;
 	enum store_format format; /* AUTO: as store_open finds it */
@@ -108,16 +104,6 @@ struct disk_config {
 
 /* Opens, locks (against a second writer; QEMU's locks are respected), checks. */
 int disk_open(const struct disk_config *cfg, struct disk **out, struct err *err);
-
-/* One format; cfg->format is ignored. */
-int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *err);
-int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err *err);
-/*
- * I/O on a file that another format has opened: no size, no lock, and close leaves it open and
- * unflushed. cfg: engine and loop count. image is copied.
- */
-int disk_raw_attach(const struct disk_config *cfg, const struct store_image *image,
-		    struct disk **out, struct err *err);
 
 static inline void disk_close(struct disk *disk)
 {

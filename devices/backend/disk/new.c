@@ -1,4 +1,5 @@
 /* disk/new: see disk/new.h. */
+#include "devices/backend/disk/disk_impl.h"
 #include "devices/backend/disk/new.h"
 
 #include <errno.h>

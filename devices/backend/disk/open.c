@@ -1,5 +1,5 @@
 /* disk/open: the factory: which format a disk's image has. See disk.h. */
-#include "devices/backend/disk/disk.h"
+#include "devices/backend/disk/disk_impl.h"
 
 #include <stddef.h>
 

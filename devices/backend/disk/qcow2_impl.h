@@ -5,7 +5,7 @@
 #ifndef BANTAM_DISK_QCOW2_IMPL_H
 #define BANTAM_DISK_QCOW2_IMPL_H
 
-#include "devices/backend/disk/disk.h"
+#include "devices/backend/disk/disk_impl.h"
 #include "devices/backend/disk/workers.h"
 #include "devices/backend/qcow2/qcow2.h"
 #include "devices/backend/disk/write_here.h"

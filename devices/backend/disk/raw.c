@@ -8,7 +8,7 @@
  * alignment the host refuses: the page cache is the bounce buffer, and the
  * kernel keeps both views coherent.
  */
-#include "devices/backend/disk/disk.h"
+#include "devices/backend/disk/disk_impl.h"
 
 #include <errno.h>
 #include <linux/falloc.h>

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "devices/backend/net/net.h"
+#include "devices/backend/net/net_impl.h"
 
 static const struct net_ops daemon_ops = {
 	.close = net_free,

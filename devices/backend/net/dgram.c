@@ -10,7 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "devices/backend/net/net.h"
+#include "devices/backend/net/net_impl.h"
 
 #define BATCH 64u
 /* Room for a few of the longest frames in each direction. */

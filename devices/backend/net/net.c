@@ -1,5 +1,5 @@
 /* net: what the backends share. See net.h. */
-#include "devices/backend/net/net.h"
+#include "devices/backend/net/net_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,6 @@
 /*
- * net: what virtio-net asks of the other end of its cable, whatever that is.
+ * net: what virtio-net asks of the other end of its cable, whatever that is. For devices/virtio/net;
+ * back ends include net_impl.h.
  *
  * Frames go in batches, straight from and into the iovecs given (guest memory). A
  * backend with vnet_hdr_bytes wants struct virtio_net_hdr_v1 (virtio 1.2, section
@@ -141,37 +142,5 @@ static inline void net_close(struct net *net)
 	if (net)
 		net->ops->close(net);
 }
-
-/* --- for backends ------------------------------------------------------------------ */
-
-/* Zeroed, size_bytes long, without fds. NULL: out of memory. */
-struct net *net_new(const struct net_ops *ops, const struct net_config *cfg, size_t size_bytes);
-/* For dry_run: an object that can be closed, and what it would be. */
-int net_describe(const struct net_config *cfg, struct net **out, struct err *err, const char *fmt,
-		 ...) __attribute__((format(printf, 4, 5)));
-/* fd (which the port takes over, non-blocking from now on) serves this queue. */
-int net_port_open(struct net *net, unsigned queue, int fd);
-/* Unwatches and closes; a port without fd is left alone. */
-void net_port_close(struct net *net, unsigned queue);
-/* All ports, then the memory. */
-void net_free(struct net *net);
-/* Call the client's readable and writable, as far as these events are what it wants. */
-void net_tell(struct net *net, unsigned queue, uint32_t events);
-/* Tell the client, if there is one and it changed. */
-void net_set_up(struct net *net, bool up);
-/* What is behind is gone, and why; said once for each time. The link goes down, and what the client
- * wants to send is swallowed from now on. Loop's thread, not from inside send or recv. */
-void net_lost(struct net *net, const char *why);
-
-int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err);
-/* Open queues of one tap. */
-int net_tap_from_fds(const struct net_config *cfg, const int *fd, unsigned n, struct net **out,
-		     struct err *err);
-/* A connected datagram or seqpacket socket: one frame each. */
-int net_dgram_open(const struct net_config *cfg, int fd, struct net **out, struct err *err);
-int net_stream_open(const struct net_config *cfg, struct net **out, struct err *err);
-int net_stream_from_fd(const struct net_config *cfg, int fd, struct net **out, struct err *err);
-int net_daemon_open(const struct net_config *cfg, struct net **out, struct err *err);
-int net_user_open(const struct net_config *cfg, struct net **out, struct err *err);
 
 #endif

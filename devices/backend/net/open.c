@@ -1,5 +1,5 @@
 /* net/open: the factory: which backend an option means. See net.h. Nobody in this folder calls it. */
-#include "devices/backend/net/net.h"
+#include "devices/backend/net/net_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>

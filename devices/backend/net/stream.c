@@ -10,7 +10,7 @@
  * can have means that the stream is out of step: it is closed. A path is connected to
  * again each second; meanwhile the link is down and frames are swallowed.
  */
-#include "devices/backend/net/net.h"
+#include "devices/backend/net/net_impl.h"
 
 #include <errno.h>
 #include <limits.h>

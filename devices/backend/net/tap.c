@@ -7,7 +7,7 @@
  * is not persistent: the kernel removes it with its last fd, however we end.
  * A queue that is not served is detached, or the kernel would still spread flows to it.
  */
-#include "devices/backend/net/net.h"
+#include "devices/backend/net/net_impl.h"
 #include "devices/backend/net/tap_link.h"
 
 #include <errno.h>

@@ -22,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/backend/net/net.h"
+#include "devices/backend/net/net_impl.h"
 #include "devices/backend/net/hostfwd.h"
 #include "devices/backend/net/ring.h"
 #include "vmm/core/helper.h"
