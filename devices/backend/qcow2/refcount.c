@@ -1,8 +1,43 @@
 /*
- * qcow2/refcount: reference counts, and clusters taken from the free ones. See qcow2.h.
+ * qcow2/refcount: reference counts, and clusters taken from the free ones. See refcount.h.
  *
- * The lowest free cluster is taken first, as QEMU does: what was freed is filled before the
- * file grows. A refcount block that is missing is made from the first cluster that it counts.
+ * Theory of operation.
+ *
+ * The refcount of cluster number c is entry c mod 2^refblock_bits of a refcount block, and entry
+ * c >> refblock_bits of the refcount table says where that block is. Blocks are clusters and are
+ * counted like others. Where there is no block, all that it would count is free. Slices of blocks
+ * are in the cache; find() is the way from c to its slice and entry.
+ *
+ * qcow2_alloc_locked takes clusters in these stages.
+ *
+ * 1. Search. find_free goes up from space.free_hint, below which nothing is free, to the first
+ *    refcount of 0. So the lowest free cluster is taken first, as QEMU does: what was freed is
+ *    filled before the file grows.
+ *
+ * 2. A block, if there is none. The free cluster where the search stands becomes the block that
+ *    counts it (make_block), and the search goes on behind it. It must read as zeroes, for the
+ *    block's other entries are 0 then without being written: if it may hold old bytes,
+ *    zero_uncounted writes zeroes first. If the refcount table is too short for an entry,
+ *    reftable.c moves it to a larger place. Both let the lock go and have the caller look again.
+ *
+ * 3. A run. free_run counts how many clusters from there on are free in the same slice. is_zeroed
+ *    cuts the run where clusters that read as zeroes end, so that one answer holds for all.
+ *
+ * 4. Room in the file. qcow2_grow_file_locked makes the file longer than needed, by an eighth of it
+ *    but 1 to 16 MiB, so that few allocations need a system call.
+ *
+ * 5. A last doubt. A damaged image may have the refcount 0 for a cluster that holds metadata. Such
+ *    a cluster is never given out: the image is damaged, and nothing more is written.
+ *
+ * 6. Take. mark_run sets the refcounts to 1, and the clusters are no longer known as zeroes. Nothing
+ *    refers to them: the caller links them, or gives them back by qcow2_unalloc_locked.
+ *
+ * With QCOW2_ALLOC_NOW each stage that would wait, or would give clusters with old bytes, ends with
+ * -EAGAIN instead.
+ *
+ * What a crash leaves. All of this is in memory. A commit writes the slices of refcounts first, then
+ * the table, then what refers to the clusters. So the file's refcounts may be too high (a leak),
+ * never too low.
  */
 #include "devices/backend/qcow2/qcow2_impl.h"
 #include "devices/backend/qcow2_image/refcount_entry.h"

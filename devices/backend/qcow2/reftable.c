@@ -5,10 +5,21 @@
  * device, whose clusters may all be in use, the refcounts tell where there is room. The first
  * clusters of what is found become the refcount blocks that it needs.
  *
- * What can fail comes first and is no more than a search, zeroes in free clusters, memory and
- * refcounts that are too high (a leak). Then all that others can find changes at once, under
- * the lock. So a failure (no space, no memory, a limit) leaves an image as good as before, and
- * the next try begins anew.
+ * 1. begin_slow: one such allocation at a time. The others wait, so that the lock can be let go.
+ * 2. find_run looks for clusters that are free, side by side: as many as are asked for, and one for
+ *    each refcount block that counting them needs and that does not exist.
+ * 3. prepare makes them part of the file and zeroes.
+ * 4. count sets the refcounts of those that have a block. If a commit writes them before 5 is done,
+ *    and then we die, they are a leak.
+ * 5. take makes the run metadata and enters the new blocks, which count the rest of the run, into
+ *    the table. It needs memory only, and undoes all if it does not get it.
+ * 6. move_table, if the table itself must grow: it enlarges the table in memory and has 2 to 5 find
+ *    a place for it in the file. The next commit writes it there, and then the header's pointer to
+ *    it; the old table's clusters are freed like others.
+ *
+ * 2 to 4 can fail, and have changed no more than zeroes in free clusters and refcounts that are too
+ * high. All that others can find changes at once, in 5, under the lock. So a failure (no space, no
+ * memory, a limit) leaves an image as good as before, and the next try begins anew.
  */
 #include "devices/backend/qcow2/qcow2_impl.h"
 

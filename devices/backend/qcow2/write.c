@@ -1,10 +1,49 @@
 /*
  * qcow2/write: writing, with new clusters where they are needed. See qcow2.h.
  *
- * Three ways. In place: the cluster is ours alone. At once: the guest's cluster reads as zeroes,
- * and so does a free one; it is linked before it is written. Copying: the new cluster is
- * filled first (the old data around what is written), linked when that is done, and the guest
- * cluster is busy meanwhile.
+ * Theory of operation.
+ *
+ * qcow2_write cuts a write into pieces: guest clusters of one kind, with their L2 entries in one
+ * slice. Each piece goes through these stages.
+ *
+ * 1. Arm. Before the first change of the open image, qcow2_arm_locked clears the header's autoclear
+ *    bits (what others derived from the data, such as bitmaps, goes stale) and makes the file a
+ *    whole number of clusters long.
+ *
+ * 2. Look. look() reads the L2 entries. If another thread has one of the guest clusters in q->busy,
+ *    the piece waits until that thread is done (the loop's thread does not wait: it tries again).
+ *
+ * 3. Place. place() chooses one of three ways.
+ *    In place: the entry has COPIED, so the cluster's refcount is 1 and no snapshot shares it. Its
+ *    bytes are overwritten; no metadata changes.
+ *    At once: the guest clusters read as zeroes, and so do free clusters of the file. link_now
+ *    takes such clusters and sets the entries in memory; the data is written afterwards. Who reads
+ *    in between gets zeroes, as before.
+ *    Copy: everything else (the backing file's data, a cluster that a snapshot shares, a compressed
+ *    one, a preallocated zero, free clusters with old bytes in them) takes stage 4.
+ *
+ * 4. Copy. copy_locked does it, without the lock while it reads and writes:
+ *    a. The guest clusters enter q->busy: no other thread changes their entries. Readers still find
+ *       the old data.
+ *    b. get_host takes free clusters: refcount 1, and nothing refers to them. A preallocated zero
+ *       has its cluster already.
+ *    c. write_copy reads the old bytes before and behind the data, and writes all of it in one go.
+ *    d. link_copy sets the entries in memory. What they referred to is freed, after the next commit.
+ *    e. The guest clusters leave q->busy, and who waits for them looks again.
+ *    If something fails, the new clusters are given back and the guest clusters are as before.
+ *
+ * Between the lock's release and the end of a transfer, qcow2_io_begin_locked keeps the host clusters
+ * from being used for something else ("Freeing" in qcow2.h).
+ *
+ * What a crash leaves. Entries and refcounts change in memory only. A commit writes refcounts, and
+ * with the same fdatasync the data, before it writes L2 entries. So after a crash
+ * - before the commit: the file has the old entries. A write in place is there, or not, or in part,
+ *   as on any disk; the others are not there, and their new clusters are free.
+ * - in the middle of the commit: new clusters may be counted and not be referred to. That is a
+ *   leak, which costs room only.
+ * - after the commit: all writes that had ended before it are there. One "at once" whose data was
+ *   still under way may have its entry and not its data: the guest reads zeroes, as it did before
+ *   the write, which nobody has confirmed.
  */
 #include "devices/backend/qcow2/link.h"
 #include "devices/backend/qcow2/qcow2_impl.h"
