@@ -3,7 +3,7 @@
 #         make check      all tests; the last line counts them
 #         make bench      measure against QEMU
 #         make deps       install packages, nothing else
-#         make install    into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away
+#         make install    into PREFIX (/usr/local), below DESTDIR; make uninstall removes it
 #         make dist       build/bantam-VERSION.tar.xz, the sources of the last commit
 #         make deb        build/bantam_VERSION-1_ARCH.deb, a package for Debian
 # STATIC=1 links statically; SAN=address,undefined instruments; WERROR=1 is for CI.
@@ -11,7 +11,7 @@
 CC ?= gcc
 PREFIX ?= /usr/local
 ARCH := $(shell uname -m)
-# The only place that says it: the program, the man pages and the packages have it from here.
+# The only place of the version: the program, the man pages and the packages take it from here.
 VERSION := 0.1
 
 B := build$(if $(SAN),/san)$(if $(STATIC),/static)
@@ -155,7 +155,7 @@ fmt:
 	clang-format -i $$(tools/sources)
 
 # --- installing and packing ------------------------------------------------
-# Man pages can be read as they are; installed ones name the version.
+# Man pages are readable in the tree; installed ones name the version.
 MAN := $(patsubst %.1,$B/man/%.1,$(notdir vmm/bantam.1 $(wildcard tools/*/*.1)))
 vpath %.1 vmm $(wildcard tools/*/)
 $B/man/%.1: %.1 Makefile
@@ -164,7 +164,7 @@ $B/man/%.1: %.1 Makefile
 
 HELPERS := $(filter $B/bantam-%,$(TOOLS))
 
-# Made by asking the programs; to compile for another processor, BANTAM names a bantam that runs here.
+# Made from the programs' --help; in a cross build, BANTAM names a bantam that runs on this host.
 COMPLETION := $B/completion/bantam
 $(COMPLETION): $B/bantam $(HELPERS) tools/mkcompletion tools/list-options
 	@mkdir -p $(@D)
@@ -195,7 +195,7 @@ dist:
 	git archive --prefix=bantam-$(VERSION)/ -o $(DIST) HEAD
 	xz -6 -T1 -f $(DIST)
 
-# Our libraries are all linked statically but libslirp's.
+# All libraries except libslirp are linked statically.
 deb:
 	rm -rf build/deb build/bantam_*.deb
 	$(MAKE) install DESTDIR=$(CURDIR)/build/deb/root PREFIX=/usr

@@ -1,8 +1,8 @@
 /*
- * virtio-deaf: asks one device for as much as its rings can say, at once: 256 chains that read 1 GiB
- * each from a disk, or 128 that write 4 GiB each to a console (by the command line). The chains'
- * descriptors all name the same pages. Whoever serves them is busy for a long time; SIGTERM
- * has to end the monitor nevertheless, so this guest never ends by itself.
+ * virtio-deaf: requests as much as a device's rings can hold, at once: 256 chains that read 1 GiB
+ * each from a disk, or 128 that write 4 GiB each to a console (the command line chooses). All
+ * descriptors name the same pages. The device is busy for a long time, but SIGTERM
+ * must still end the monitor; so this guest never ends by itself.
  */
 #include "guest/bare/lib/blk.h"
 #include "guest/bare/lib/rt.h"
@@ -13,10 +13,10 @@
 static struct blk b;
 static struct vio v;
 static struct ring rx, tx;
-/* Header or nothing, the pieces, status or nothing. */
+/* The header (of a disk), the pieces, the status (of a disk). */
 static struct vdesc table[PIECES_MAX + 2] __attribute__((aligned(16)));
 
-/* Memory above this guest: PIECE_BYTES of it. */
+/* Returns PIECE_BYTES of memory above this guest. */
 static uint8_t *pages(void)
 {
 	return (uint8_t *)(((uint64_t)image_end + 0x1fffff) & ~0x1fffffull);
@@ -29,7 +29,7 @@ static void add_pieces(unsigned from, unsigned count, uint16_t flags)
 					   (uint16_t)(i + 1) };
 }
 
-/* All chains of the ring are the same table. */
+/* Offers all chains of the ring, each with the same table. */
 static void offer_all(struct ring *r, unsigned entries)
 {
 	for (unsigned i = 0; i < r->size; i++) {

@@ -127,7 +127,7 @@ Test(bus, fills_up_and_empties)
 	bus_remove(&bus, 0x100);
 	cr_expect_eq(bus_read(&bus, 0x100, 4), 0xffffffff);
 	cr_expect_eq(bus_read(&bus, 0x110, 4), 0x55667788);
-	/* In an order of its own: 7 and 1000 have no common divisor. */
+	/* Remove in another order: steps of 7, which has no common divisor with 1000. */
 	for (n = 0; n < 1000; n++) {
 		bus_remove(&bus, 0x10000 + n * 7 % 1000 * 0x10ull);
 		cr_expect_eq(bus_read(&bus, 0x10000 + n * 7 % 1000 * 0x10ull, 1), 0xff);
@@ -151,7 +151,7 @@ Test(bus, maps_and_unmaps)
 	bus_unmap(&r);
 	cr_assert_eq(bus_map(&bus, &r), 0);
 	cr_expect_eq(r.bus, &bus);
-	bus_remove(&bus, 0x400); /* not its own: stays */
+	bus_remove(&bus, 0x400); /* the owner has this range: it stays */
 	cr_expect_eq(bus_read(&bus, 0x404, 1), 0x88);
 	bus_unmap(&r);
 	cr_expect_null(r.bus);
@@ -169,7 +169,7 @@ Test(bus, maps_and_unmaps)
 
 static struct bus_range outer, inner;
 
-/* Unmaps the other range and maps it again, from inside, and accesses it. */
+/* Inside a callback, unmaps the other range, maps it elsewhere and accesses it. */
 static uint64_t nested_read(void *opaque, uint64_t off, unsigned size_bytes)
 {
 	bus_unmap(&inner);

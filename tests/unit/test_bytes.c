@@ -24,7 +24,7 @@ Test(bytes, get)
 	}
 }
 
-/* raw holds pattern's first len bytes at off, and 0x5a everywhere else. */
+/* Checks that raw holds pattern's first len bytes at off, and 0x5a everywhere else. */
 static void expect_only(const uint8_t *raw, unsigned off, unsigned len)
 {
 	for (unsigned i = 0; i < 16; i++) {

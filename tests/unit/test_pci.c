@@ -86,7 +86,7 @@ Test(pci, slots)
 	for (unsigned i = 0; i < 32; i++)
 		pci_func_remove(&t[i].f);
 	cr_expect_eq(pci_host_slots(f.env.pci), 1);
-	/* The window is 1 MiB: a BAR of that size has room now that all were given back. */
+	/* The window is 1 MiB: a BAR of that size fits, because all others are freed. */
 	memset(&t[0], 0, sizeof(t[0]));
 	pci_func_init(&t[0].f, &ops, 1, 2, 3);
 	pci_func_bar(&t[0].f, 0, 1 << 20, 0);
@@ -322,7 +322,7 @@ Test(pci, capabilities)
 
 Test(pci, window_takes_first_fit_and_takes_back)
 {
-	/* op '+': take len into piece n, at the offset wanted or -1; '-': give piece n back. */
+	/* '+': takes len as piece n, expected at this offset (-1: refused); '-': gives it back. */
 	static const struct {
 		char op;
 		unsigned n;
@@ -360,7 +360,7 @@ Test(pci, window_takes_first_fit_and_takes_back)
 			     "row %zu", i);
 	}
 	cr_expect_eq(pci_window_take(&none, &piece[2], 16), -ENOSPC);
-	/* No multiple of its size lies inside, or only past the last address. */
+	/* No multiple of the size is inside the window, or only past the last address. */
 	w = (struct pci_window){ 0xfffffffffff01000ull, 0xf0000 };
 	cr_expect_eq(pci_window_take(&w, &piece[2], 1ull << 52), -ENOSPC);
 	cr_expect_eq(pci_window_take(&w, &piece[2], 1ull << 63), -ENOSPC);
@@ -373,7 +373,7 @@ Test(pci, window_takes_first_fit_and_takes_back)
 #define HIGH 0x800000000ull
 #define HIGH_BYTES (16ull << 30)
 
-/* A host with a window above 4 GiB, or without. */
+/* Makes a host with a window above 4 GiB, or without. */
 static struct pci_host *create_host(struct fake_env *f, bool high)
 {
 	struct pci_host_config cfg = {
@@ -410,7 +410,7 @@ Test(pci, bars_of_64_bits)
 {
 	static const struct {
 		unsigned n;
-		uint64_t sizing; /* what is read after writing ones */
+		uint64_t sizing; /* the value read after writing ones */
 	} bars[] = {
 		{ 0, 0xfffffffe0000000cull }, /* 8 GiB, prefetchable */
 		{ 3, 0xfffffffffffe0004ull }, /* 128 KiB */
@@ -443,7 +443,7 @@ Test(pci, bars_of_64_bits)
 	cr_expect(t.bar == 0 && t.off == 6ull << 30);
 	fake_write(&f, HIGH + (8ull << 30) + 0x1fffc, 4, 5);
 	cr_expect(t.writes == 1 && t.bar == 3 && t.off == 0x1fffc);
-	/* One half at a time: in between it is outside both windows. */
+	/* Write one half at a time: in between, the BAR is outside both windows. */
 	fake_config_write(&f, 1, PCI_BAR0 + 16, 4, 0);
 	cr_expect(!pci_func_bar_base(&t.f, 3, &at));
 	fake_config_write(&f, 1, PCI_BAR0 + 12, 4, FAKE_BARS + 0x80000);
@@ -452,7 +452,7 @@ Test(pci, bars_of_64_bits)
 	cr_expect_eq(fake_read(&f, at + 4, 1), 0x11);
 	cr_expect(t.bar == 3 && t.off == 4);
 	cr_expect_eq(fake_read(&f, HIGH + (8ull << 30), 1), 0xff);
-	/* Removed while it lies elsewhere: what it was given is free, and nothing else. */
+	/* Remove the function with the BAR moved: only the allocated range is freed. */
 	pci_func_remove(&t.f);
 	cr_expect_eq(fake_read(&f, at + 4, 1), 0xff);
 	build(&t);
@@ -477,7 +477,7 @@ Test(pci, bars_of_64_bits_without_room_above)
 	pci_func_bar(&t[0].f, 4, 0x4000, PCI_BAR_64);
 	cr_assert_eq(pci_func_add(host, &t[0].f, 0, 0, NULL), 0);
 	cr_expect_eq(bar64(&f, 1, 4), FAKE_BARS | 4);
-	/* All or none: the first BAR of one that has no room is given back. */
+	/* All BARs or none: if one has no room, the first one is freed. */
 	build(&t[1]);
 	pci_func_bar(&t[1].f, 0, 0x80000, PCI_BAR_64);
 	pci_func_bar(&t[1].f, 2, 1 << 20, PCI_BAR_64);
@@ -494,7 +494,7 @@ Test(pci, bars_of_64_bits_without_room_above)
 	fake_env_destroy(&f);
 }
 
-/* The guest moves one BAR onto another: the one that came first stays until it leaves. */
+/* The guest moves one BAR onto another: the first one answers until it is moved away. */
 Test(pci, bars_on_top_of_each_other)
 {
 	const uint64_t at = FAKE_BARS + 0x40000;
@@ -514,7 +514,7 @@ Test(pci, bars_on_top_of_each_other)
 	fake_config_write(&f, 3, PCI_BAR0 + 8, 4, (uint32_t)at + 0x4000);
 	fake_read(&f, at + 0x3004, 4);
 	cr_expect(t[0].reads == 1 && t[1].reads == 0);
-	/* Decode off, and removed: the next one is decoded. */
+	/* After decoding is off, and after a removal, the next BAR answers. */
 	fake_config_write(&f, 1, PCI_COMMAND, 2, 0);
 	fake_read(&f, at + 0x3004, 4);
 	cr_expect(t[1].reads == 1 && t[1].off == 4 && t[1].bar == 0);
@@ -552,12 +552,12 @@ Test(pci, extended_capabilities)
 	fake_write(&f, FAKE_ECAM + (4 << 15) + 0x110, 8, ~0ull);
 	cr_expect_eq(fake_read(&f, FAKE_ECAM + (4 << 15) + 0x110, 8), 0x0807060f0403ff01ull);
 	cr_expect_eq(t.config_writes, 2);
-	/* Its last bytes; across its end nothing answers, and the next function is not meant. */
+	/* The last bytes of the space; an access across the end reaches no function. */
 	cr_expect_eq(fake_config_read(&f, 4, 0xffc, 4), 0);
 	cr_expect_eq(fake_config_read(&f, 4, 0xffe, 4), 0);
 	fake_config_write(&f, 4, 0xffe, 4, ~0u);
 	cr_expect_eq(t.config_writes, 2);
-	/* The ports reach the first 256 bytes. */
+	/* The ports reach only the first 256 bytes. */
 	bus_write(&f.pio, 0xcf8, 4, 0x80000000 | 4 << 11 | 0xfc);
 	cr_expect_eq(bus_read(&f.pio, 0xcfc, 4), 0);
 	bus_write(&f.pio, 0xcf8, 4, 0x81000000 | 4 << 11);
@@ -571,7 +571,7 @@ static uint32_t answers(struct pci_func *f, unsigned off, unsigned size_bytes)
 	return off << 16 | size_bytes << 8 | (pci_func_get(f, off, size_bytes) & 0xff);
 }
 
-/* A function whose configuration space is another's, as that of a host's device. */
+/* A function that answers configuration reads itself, as a passed-through device does. */
 Test(pci, config_read_may_answer_itself)
 {
 	static const struct pci_func_ops answering = { bar_read, bar_write, answers, NULL };
@@ -623,7 +623,7 @@ Test(pci, several_functions_of_a_slot)
 	fake_read(&f, FAKE_BARS + 0x5008, 4);
 	cr_expect(t[5].reads == 1 && t[5].off == 8);
 
-	/* One line for all: it is up while any function asserts it. */
+	/* The functions share a line: it is high while any of them asserts it. */
 	pci_func_intx(&t[2].f, true);
 	pci_func_intx(&t[7].f, true);
 	cr_expect_eq(f.line_calls, 1);
@@ -639,7 +639,7 @@ Test(pci, several_functions_of_a_slot)
 	build(&t[7]);
 	cr_expect_eq(pci_func_add(f.env.pci, &t[7].f, 6, 6, &err), -EEXIST);
 	cr_expect_str_not_empty(err.text);
-	/* A slot is taken until its last function is gone, function 0 or not. */
+	/* A slot is in use until its last function is removed, function 0 or not. */
 	pci_func_remove(&t[0].f);
 	for (unsigned n = 1; n < 6; n++)
 		pci_func_remove(&t[n].f);

@@ -1,6 +1,6 @@
 /*
- * unix_socket: which paths a socket may listen at, what it replaces and what it leaves alone,
- * and how connecting fails.
+ * unix_socket: the paths that a socket may listen at, the files that it replaces and those that it
+ * keeps, and how connecting fails.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -18,7 +18,7 @@
 static char dir[] = "/tmp/test_unix_socket.XXXXXX";
 static struct err err;
 static unsigned fds;
-static int held = -1; /* a descriptor of the case's own */
+static int held = -1; /* a descriptor that the case holds open */
 
 static void setup(void)
 {
@@ -39,7 +39,7 @@ static void teardown(void)
 
 TestSuite(unix_socket, .init = setup, .fini = teardown, .timeout = 30);
 
-/* A relative path of len bytes. */
+/* Returns a relative path of len bytes. */
 static const char *long_path(size_t len)
 {
 	static char path[300];
@@ -50,7 +50,7 @@ static const char *long_path(size_t len)
 	return path;
 }
 
-/* --- what lies at "s" before ---------------------------------------------------------- */
+/* --- files at "s" before the listen --------------------------------------------------- */
 
 static int bound(const char *path, int type)
 {
@@ -95,7 +95,7 @@ static void a_link_to_a_server(void)
 	cr_assert_eq(symlink("real", "s"), 0);
 }
 
-/* A killed process left it. */
+/* As a killed process leaves it. */
 static void a_dead_socket(void)
 {
 	close(bound("s", SOCK_STREAM));
@@ -117,7 +117,7 @@ static void a_dead_datagram_socket(void)
 	close(bound("s", SOCK_DGRAM));
 }
 
-/* Its clients' queue is full: connecting would block. */
+/* The queue of clients is full: connecting would block. */
 static void a_busy_server(void)
 {
 	int client;
@@ -134,7 +134,7 @@ static const struct {
 	void (*before)(void);
 	int want;
 	const char *says;
-	bool stays; /* what was there is untouched */
+	bool stays; /* the file stays untouched */
 } cases[] = {
 	{ a_file, EEXIST, "--x socket=s: exists and is not a socket", true },
 	{ a_folder, EEXIST, "--x socket=s: exists and is not a socket", true },
@@ -206,7 +206,7 @@ Test(unix_socket, paths)
 	unix_socket_close(&l);
 	a_file();
 	cr_expect_eq(unix_socket_listen(&l, "--x", "socket", "s/below", 1, &err), -ENOTDIR);
-	/* The longest. */
+	/* The longest path. */
 	strcpy(name, long_path(107));
 	cr_assert_eq(unix_socket_listen(&l, "--x", "socket", name, 1, &err), 0);
 	held = unix_socket_connect(name, SOCK_NONBLOCK);
@@ -252,7 +252,7 @@ Test(unix_socket, another_file_in_its_place_stays)
 	a_file();
 	unix_socket_close(&l);
 	cr_expect_eq(access("s", F_OK), 0);
-	/* Another VM's socket in its place, too. */
+	/* The close does not remove another VM's socket at the path either. */
 	unlink("s");
 	cr_assert_eq(unix_socket_listen(&l, "--x", "socket", "s", 1, &err), 0);
 	unlink("s");
