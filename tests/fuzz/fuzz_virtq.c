@@ -163,7 +163,7 @@ static void step(struct virtq *q, struct device *d, uint8_t *ram, struct input *
 			ram[off % LOW_BYTES] = (uint8_t)take(in, 1);
 		break;
 	case 8:
-		/* A head made available, as a driver does it. */
+		/* Makes a head available, as a driver does. */
 		off = (uint32_t)q->s.avail.v;
 		n = ram[(off + 2) % LOW_BYTES] | ram[(off + 3) % LOW_BYTES] << 8;
 		ram[(off + 4 + n % q->s.size * 2) % LOW_BYTES] = (uint8_t)take(in, 1);

@@ -147,7 +147,7 @@ Test(boot, bzimage_unpacked_by_the_guest)
 	cr_assert_eq(memcmp(at(&g, FAKE_KERNEL_AT, 1), z.b + FAKE_BZ_BODY, z.len - FAKE_BZ_BODY),
 		     0);
 	bp = at(&g, g.info.regs.x86.rsi, 4096);
-	/* The setup header as it is in the file, but for what a loader fills in. */
+	/* The setup header is a copy of the file's, except the fields that a loader fills in. */
 	cr_assert_eq(get_le64(bp + 0x258), FAKE_KERNEL_AT);
 	cr_assert_eq(get_le32(bp + 0x260), 0x100000);
 	cr_assert_eq(bp[0x210], 0xff);

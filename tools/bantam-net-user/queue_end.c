@@ -127,7 +127,7 @@ static bool queue_send(const uint8_t *frame, size_t len_bytes)
 		me.done += part;
 		me.nbuffers++;
 		virtq_put(q, chain.head, at + part);
-		/* In all buffers that a queue can have there is no room for it: what came must do. */
+		/* If the frame does not fit in all buffers that the queue can hold, cut it. */
 		if (me.done == all || me.nbuffers == q->s.size)
 			return finish(q);
 	}

@@ -8,25 +8,25 @@
 struct seed_option {
 	const char *name;
 	enum opt opt;
-	const char *value; /* how --help shows it; NULL: a flag */
+	const char *value; /* as --help shows it; NULL: a flag */
 	const char *help;
 };
 
 static const struct seed_option cloud_options[] = {
 	{ "user-data", OPT_USER_DATA, "FILE",
-	  "these documents as they are; - is standard input ..." },
+	  "these documents, unchanged; - is standard input ..." },
 	{ "meta-data", OPT_META_DATA, "FILE", "" },
 	{ "network-config", OPT_NETWORK_CONFIG, "FILE", "" },
 	{ "vendor-data", OPT_VENDOR_DATA, "FILE", "" },
 	{ "hostname", OPT_HOSTNAME, "NAME", "... or made from these" },
 	{ "user", OPT_USER, "NAME", "a user who may use sudo" },
 	{ "ssh-key", OPT_SSH_KEY, "FILE|KEY", "public keys that may log in (repeat)" },
-	{ "password", OPT_PASSWORD, "TEXT", "as it is, or as crypt(3) has it: $6$..." },
+	{ "password", OPT_PASSWORD, "TEXT", "plain, or a hash of crypt(3): $6$..." },
 	{ "ip", OPT_IP, "ADDR/PREFIX", "instead of DHCP (repeat)" },
 	{ "gateway", OPT_GATEWAY, "ADDR", "one for IPv4, one for IPv6" },
 	{ "dns", OPT_DNS, "ADDR", "(repeat)" },
-	{ "mac", OPT_MAC, "MAC", "which card that is for ..." },
-	{ "interface", OPT_INTERFACE, "NAME", "... or by its name or pattern; e* without either" },
+	{ "mac", OPT_MAC, "MAC", "the card for --ip and --dns, by its address ..." },
+	{ "interface", OPT_INTERFACE, "NAME", "... or by its name or pattern [e*]" },
 	{ "package", OPT_PACKAGE, "NAME", "to install (repeat)" },
 	{ "run", OPT_RUN, "COMMAND",
 	  "for the guest's shell, at the end of the first boot (repeat)" },
@@ -36,9 +36,10 @@ static const struct seed_option cloud_options[] = {
 
 static const struct seed_option service_options[] = {
 	{ "binary", OPT_BINARY, "FILE", "becomes `service'" },
-	{ "env", OPT_ENV, "NAME=VALUE", "what its environment shall have (repeat)" },
-	{ "env-file", OPT_ENV_FILE, "FILE", "the same, one in a line; --env goes before it" },
-	{ "arg", OPT_ARG, "TEXT", "what it shall be given (repeat)" },
+	{ "env", OPT_ENV, "NAME=VALUE", "a variable of its environment (repeat)" },
+	{ "env-file", OPT_ENV_FILE, "FILE",
+	  "a file of variables, one per line; --env overrides it" },
+	{ "arg", OPT_ARG, "TEXT", "an argument of the program (repeat)" },
 	{ "keystore", OPT_KEYSTORE, "DIR", "becomes `keystore'" },
 	{ "launch", OPT_LAUNCH, "FILE", "instead of the script made from --env and --arg" },
 	{ 0 },
@@ -51,10 +52,11 @@ static const struct seed_option common_options[] = {
 	{ "force", OPT_FORCE, NULL, "replace FILE" },
 	{ "help", OPT_HELP, NULL, "this text" },
 	{ "label", OPT_LABEL, "TEXT", "the volume's label, at most 11 characters" },
-	{ "size", OPT_SIZE, "SIZE", "at least so large; what does not fit makes it grow" },
-	{ "follow", OPT_FOLLOW, NULL, "symbolic links count as what they lead to" },
-	{ "quiet", OPT_QUIET, NULL, "do not say what was made" },
-	{ "sync", OPT_SYNC, "on|off", "wait until it is on stable storage [on]" },
+	{ "size", OPT_SIZE, "SIZE",
+	  "the smallest size; the image grows if the content needs more" },
+	{ "follow", OPT_FOLLOW, NULL, "copy the targets of symbolic links" },
+	{ "quiet", OPT_QUIET, NULL, "do not print what was made" },
+	{ "sync", OPT_SYNC, "on|off", "wait until the image is on stable storage [on]" },
 	{ 0 },
 };
 
@@ -64,9 +66,9 @@ static const struct section {
 	const struct seed_option *options;
 } sections[] = {
 	{ "cloud-init", "for its NoCloud data source (label CIDATA)", cloud_options },
-	{ "service", "a program and how it is started: mount, sh launch (label SERVICEDISK)",
+	{ "service", "a program and a script that starts it: mount, sh launch (label SERVICEDISK)",
 	  service_options },
-	{ "fat", "all that is in DIR", fat_options },
+	{ "fat", "all files in DIR", fat_options },
 	{ "every one", "", common_options },
 };
 #define NSECTIONS (sizeof(sections) / sizeof(sections[0]))
@@ -96,7 +98,7 @@ static void help_line(FILE *out, const struct seed_option *o)
 	char lead[64];
 	int n = 0;
 
-	/* Below 256 it is the letter, too. */
+	/* A value below 256 is the option's letter. */
 	if (o->opt < 256)
 		n = snprintf(lead, sizeof(lead), "-%c, ", (char)o->opt);
 	snprintf(lead + n, sizeof(lead) - (size_t)n, "--%s%s%s", o->name, o->value ? " " : "",
@@ -109,7 +111,7 @@ static void help_line(FILE *out, const struct seed_option *o)
 
 void seed_help(FILE *out)
 {
-	fputs("bantam seed: builds the small disks that a VM is started with\n\n"
+	fputs("bantam seed: builds small disks for a VM's start\n\n"
 	      "usage: bantam seed cloud-init -o FILE [OPTION]...\n"
 	      "       bantam seed service -o FILE --binary FILE [OPTION]...\n"
 	      "       bantam seed fat -o FILE [OPTION]... DIR\n",
@@ -122,6 +124,6 @@ void seed_help(FILE *out)
 			help_line(out, o);
 	}
 	fputs("\nThe same input gives the same bytes. Times are those of the files in `fat', and fixed in\n"
-	      "the others; none is later than SOURCE_DATE_EPOCH where that is set.\n",
+	      "the others; none is later than SOURCE_DATE_EPOCH if that is set.\n",
 	      out);
 }

@@ -1,6 +1,6 @@
 /*
- * options: what bantam seed takes. One table serves getopt, --help and "did you mean"; bash's
- * completion and the man page's check read it by way of --help. One thread.
+ * options: the options of bantam seed. One table serves getopt, --help and "did you mean"; bash's
+ * completion and the man page's check read the table through --help. One thread.
  */
 #ifndef BANTAM_SEED_OPTIONS_H
 #define BANTAM_SEED_OPTIONS_H
@@ -8,7 +8,7 @@
 #include <getopt.h>
 #include <stdio.h>
 
-/* What getopt_long returns. */
+/* The results of getopt_long. */
 enum opt {
 	OPT_OUTPUT = 'o',
 	OPT_FORCE = 'f',
@@ -45,11 +45,11 @@ enum opt {
 #define SEED_OPTIONS_MAX 40u
 
 /*
- * Writes getopt's table of the options of a kind of seed ("cloud-init", "service", "fat"), those
- * that every kind has among them, with an entry of zeroes at the end. The names are static.
+ * Writes getopt's table of the options of a kind of seed ("cloud-init", "service", "fat"),
+ * including the options of all kinds, with an entry of zeroes at the end. The names are static.
  */
 void seed_options(const char *kind, struct option out[SEED_OPTIONS_MAX]);
-/* The text of --help. */
+/* Prints the text of --help. */
 void seed_help(FILE *out);
 
 #endif

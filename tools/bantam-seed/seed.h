@@ -54,7 +54,7 @@ int cloud_meta_data(const struct cloud *cloud, const struct text *user, const st
 
 /* Checks NAME=VALUE. Returns 0 or -EINVAL. The last assignment of a name wins. */
 int launch_check_env(const char *assignment, struct err *err);
-/* Reads a file of assignments, one per line; skips blank lines and lines with #. Changes text. */
+/* Reads a file of assignments, one per line; skips blank lines and comments (#). Changes text. */
 int launch_parse_env(const char *path, struct text *text, struct list *env, struct err *err);
 int launch_script(const struct list *env, const struct list *args, struct text *out,
 		  struct err *err);
