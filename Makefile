@@ -14,7 +14,8 @@ ARCH := $(shell uname -m)
 # The only place of the version: the program, the man pages and the packages take it from here.
 VERSION := 0.1
 
-B := build$(if $(SAN),/san)$(if $(STATIC),/static)
+# TSan's objects do not go with those of the other sanitizers.
+B := build$(if $(SAN),/$(if $(findstring thread,$(SAN)),tsan,san))$(if $(STATIC),/static)
 
 DEB_BUILD := gcc make pkg-config libc6-dev liburing-dev libseccomp-dev libjansson-dev \
 	libzstd-dev liblzma-dev liblz4-dev zlib1g-dev libdeflate-dev libslirp-dev \
@@ -112,6 +113,13 @@ $B/unit/test_qcow2_faults: private LDFLAGS += \
 # The parts of a helper program that its test links: all but main.c.
 $B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
 
+# Threads against threads: what changes while vCPUs run, in a program that TSan can run.
+THREADS := $B/tests/threads
+threads: $(THREADS)
+$(THREADS): $(patsubst %.c,$B/o/%.o,$(wildcard tests/threads/*.c vmm/core/*.c devices/pci/*.c) tests/unit/plug_threads.c)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^
+
 # Randomised tests of qcow2; through these wrappers power.c sees every write to the image.
 TORTURE := $B/tests/qcow2-torture
 TORTURE_WRAP := -Wl,--wrap=pwrite,--wrap=pwritev,--wrap=pwritev2,--wrap=fallocate,--wrap=ftruncate,--wrap=fdatasync
@@ -205,5 +213,5 @@ clean:
 	rm -rf build
 
 -include $(shell find $B/o build/fuzz/o -name '*.d' 2>/dev/null)
-.PHONY: all guests unit torture fuzz check bench run deps fmt install uninstall dist deb clean
+.PHONY: all guests unit threads torture fuzz check bench run deps fmt install uninstall dist deb clean
 .SECONDARY:

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "tests/unit/plug_threads.h"
 #include "vmm/core/bus.h"
 
 static struct {
@@ -209,4 +210,13 @@ Test(bus, a_callback_that_removes_its_own_range_is_a_bug, .signal = SIGABRT)
 
 	cr_assert_eq(bus_add(&bus, 0x1000, 0x10, &suicidal, NULL), 0);
 	bus_read(&bus, 0x1000, 4);
+}
+
+Test(bus, changes_while_threads_access_it)
+{
+	struct plug_result r = plug_threads_bus(1000);
+
+	cr_expect_eq(r.dead_calls, 0);
+	cr_expect_eq(r.wrong_answers, 0);
+	cr_expect(r.hits && r.removals >= 2000);
 }

@@ -6,6 +6,7 @@
 #include "devices/pci/pci.h"
 #include "devices/pci/window.h"
 #include "tests/unit/fake_env.h"
+#include "tests/unit/plug_threads.h"
 
 struct func {
 	struct pci_func f;
@@ -676,4 +677,13 @@ Test(pci, removal_frees_slot_bars_and_line)
 	}
 	cr_expect_eq(pci_host_slots(f.env.pci), 1);
 	fake_env_destroy(&f);
+}
+
+Test(pci, changes_while_threads_access_it)
+{
+	struct plug_result r = plug_threads_pci(1000);
+
+	cr_expect_eq(r.dead_calls, 0);
+	cr_expect_eq(r.wrong_answers, 0);
+	cr_expect(r.hits && r.removals >= 2000);
 }

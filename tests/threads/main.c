@@ -1,0 +1,29 @@
+/*
+ * threads: buses and PCI functions that change while threads access them, under TSan.
+ *
+ * A program of the few objects that it needs, so that it builds in seconds; the unit tests
+ * run the same without TSan. Prints TAP; 0 if all is well (TSan itself makes the status 66).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/unit/plug_threads.h"
+
+static int report(unsigned n, const char *what, struct plug_result r)
+{
+	int ok = !r.dead_calls && !r.wrong_answers && r.hits && r.removals;
+
+	printf("%sok %u - %s: %lu removals, %lu calls, %lu of them dead, %lu wrong answers\n",
+	       ok ? "" : "not ", n, what, r.removals, r.hits, r.dead_calls, r.wrong_answers);
+	return !ok;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned rounds = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 0) : 2000;
+	int bad = report(1, "bus", plug_threads_bus(rounds));
+
+	bad |= report(2, "pci", plug_threads_pci(rounds));
+	printf("1..2\n");
+	return bad;
+}
