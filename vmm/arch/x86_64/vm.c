@@ -86,8 +86,11 @@ int arch_vm_create(const struct arch_vm_config *config, struct arch_vm **out, st
 	kvm_ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
 	kvm_ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS);
 	rc = make_cpuid(vm, config->ncpus, err);
-	if (!rc && bus_add(config->mmio, LAYOUT_IOAPIC, 0x1000, &ioapic_bus_ops, &vm->ioapic))
-		BUG_ON(true);
+	if (!rc) {
+		rc = bus_add(config->mmio, LAYOUT_IOAPIC, 0x1000, &ioapic_bus_ops, &vm->ioapic);
+		if (rc)
+			err_sys(err, -rc, "I/O APIC");
+	}
 	if (rc) {
 		arch_vm_destroy(vm);
 		return rc;
