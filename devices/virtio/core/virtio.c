@@ -112,10 +112,10 @@ void virtio_reset_done(struct virtio_device *dev)
 }
 
 /* Until no I/O is in flight. A vCPU sleeps; the loop's own thread has to run the loop. */
-static void wait_for_io(struct virtio_device *dev)
+static void wait_for_io(struct virtio_device *dev, bool in_loop)
 {
 	while (dev->io_pending) {
-		if (!dev->detaching) {
+		if (!in_loop) {
 			pthread_cond_wait(&dev->reset_cond, &dev->lock);
 			continue;
 		}
@@ -125,7 +125,7 @@ static void wait_for_io(struct virtio_device *dev)
 	}
 }
 
-static void stop(struct virtio_device *dev)
+static void stop(struct virtio_device *dev, bool in_loop)
 {
 	dev->active = false;
 	if (dev->started) {
@@ -133,8 +133,9 @@ static void stop(struct virtio_device *dev)
 		dev->io_pending = true;
 		if (dev->class->reset(dev))
 			dev->io_pending = false;
-		wait_for_io(dev);
 	}
+	/* Also if it is another thread that stopped the device. */
+	wait_for_io(dev, in_loop);
 	for (unsigned i = 0; i < dev->nqueues; i++)
 		virtq_reset(&dev->queue[i]);
 }
@@ -144,19 +145,21 @@ void virtio_stop_last(struct virtio_device *dev)
 	virtio_lock(dev);
 	dev->detaching = true;
 	dev->resetting = true;
-	stop(dev);
+	/* vCPUs that wait for a reset leave: bus_wait waits for them. */
+	pthread_cond_broadcast(&dev->reset_cond);
+	stop(dev, true);
 	virtio_unlock(dev);
 }
 
 static void reset(struct virtio_device *dev)
 {
 	dev->resetting = true;
-	stop(dev);
+	stop(dev, false);
 	dev->s.acked = 0;
 	if (dev->transport_ops)
 		dev->transport_ops->reset(dev);
 	dev->s.status = 0;
-	dev->resetting = false;
+	dev->resetting = dev->detaching;
 	pthread_cond_broadcast(&dev->reset_cond);
 }
 
@@ -193,8 +196,10 @@ void virtio_set_status(struct virtio_device *dev, uint8_t status)
 {
 	uint8_t added;
 
-	while (dev->resetting)
+	while (dev->resetting && !dev->detaching)
 		pthread_cond_wait(&dev->reset_cond, &dev->lock);
+	if (dev->detaching)
+		return;
 	if (!status) {
 		reset(dev);
 		return;

@@ -122,7 +122,7 @@ struct virtio_device {
 	pthread_cond_t reset_cond;
 	bool resetting;	 /* a thread is in a reset: others wait */
 	bool io_pending; /* … and class->reset has not been answered yet */
-	bool detaching;	 /* it is virtio_detach that waits, in the loop */
+	bool detaching; /* virtio_detach has begun; it waits in the loop, and no driver starts it again */
 
 	unsigned nqueues;
 	struct virtq queue[VIRTIO_MAX_QUEUES];
@@ -159,8 +159,9 @@ void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
 int virtio_attach(struct virtio_device *dev, struct err *err);
 /*
  * Reset, take off the transport, release locks. Accepts a device that was never attached.
- * The vCPUs are joined and loop_run has returned: when class->reset returns false, the
- * loop runs here until virtio_reset_done. So no I/O is in flight afterwards.
+ * Thread: the one that runs the loop, outside loop_run: if class->reset returns false, the
+ * loop runs here until virtio_reset_done. So no I/O is in flight afterwards. vCPUs may still run: no
+ * driver starts the device again, and when it returns, none is in its registers.
  */
 void virtio_detach(struct virtio_device *dev);
 /* One line for --dry-run: where the device sits. "" when not attached. */
