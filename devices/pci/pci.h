@@ -17,7 +17,8 @@
  * function's callbacks, so bus.h's rules of bus_wait hold for it. No callback calls it: a
  * guest's request to eject is posted to the loop. Finding a function or a BAR takes no
  * lock. The host's lock guards registers; no callback into a function is made with it
- * held (env->ops->set_line is), and only the lock of the buses is taken under it.
+ * held. Under it env->ops->set_line is called and the lock of the buses taken. An owner may
+ * hold its own lock when it calls pci_func_get, put, bar_base and intx.
  */
 #ifndef BANTAM_PCI_H
 #define BANTAM_PCI_H

@@ -1,8 +1,8 @@
 /*
  * threads: buses and PCI functions that change while threads access them, under TSan.
  *
- * A program of the few objects that it needs, so that it builds in seconds; the unit tests
- * run the same without TSan. Prints TAP; 0 if all is well (TSan itself makes the status 66).
+ * Criterion cannot place its memory under TSan, so this is a program of its own, of the few
+ * objects that it needs; the unit tests run the same without TSan. Prints TAP; 0 if all is well (TSan itself makes the status 66).
  */
 #include <stdio.h>
 #include <stdlib.h>
