@@ -12,7 +12,7 @@ static int parse_args(struct config *config, int argc, char **argv, struct err *
 		char name[64];
 		struct keyvals *kv;
 		size_t len;
-		int rc, known = 0;
+		int rc, key;
 
 		if (argv[i][0] != '-' || argv[i][1] != '-' || !argv[i][2])
 			return err_set(err, EINVAL,
@@ -25,13 +25,12 @@ static int parse_args(struct config *config, int argc, char **argv, struct err *
 		memcpy(name, argv[i] + 2, len);
 		name[len] = 0;
 		type = config_find_device(name);
-		for (int k = 0; config_keys[k].name; k++)
-			if (!strcmp(config_keys[k].name, name))
-				known = 1 + (config_keys[k].kind == KEY_BOOL);
-		if (!type && !known)
+		key = keys_find(config_keys, name);
+		if (!type && key < 0)
 			return config_unknown_option(name, err);
 		/* The next word is the value, unless it is an option or none is needed. */
-		if (!val && known != 2 && i + 1 < argc && strncmp(argv[i + 1], "--", 2))
+		if (!val && (type || config_keys[key].kind != KEY_BOOL) && i + 1 < argc &&
+		    strncmp(argv[i + 1], "--", 2))
 			val = argv[++i];
 		if (!type) {
 			rc = keys_set(&config->vm, name, val, err);

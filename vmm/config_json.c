@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <string.h>
 #include <sys/stat.h>
 
 /* How a JSON value of this kind must look. */
@@ -47,19 +46,19 @@ static const char *json_text(const struct key *key, const json_t *val, char *buf
 
 static int set_json(struct keyvals *kv, const char *name, const json_t *val, struct err *err)
 {
-	const struct key *key = kv->table;
+	int i = keys_find(kv->table, name);
+	const struct key *key;
 	const char *text;
 	char buf[32];
 
-	while (key->name && strcmp(key->name, name))
-		key++;
-	if (!key->name) /* keys_set says what is near */
+	if (i < 0) /* keys_set says what is near */
 		return keys_set(kv, name, NULL, err);
+	key = &kv->table[i];
 	if ((key->flags & KEY_LIST) && json_is_array(val)) {
-		size_t i;
+		size_t at;
 		json_t *item;
 
-		json_array_foreach(val, i, item)
+		json_array_foreach(val, at, item)
 		{
 			int rc = json_is_array(item) ?
 					 err_set(err, EINVAL, "\"%s\": a list in a list", name) :
@@ -109,11 +108,9 @@ static int load_entry(struct config *config, unsigned *at, const char *name, jso
 	size_t i, n = json_is_array(val) ? json_array_size(val) : 1;
 
 	if (!type) {
-		int k = 0;
+		int k = keys_find(config_keys, name);
 
-		while (config_keys[k].name && strcmp(config_keys[k].name, name))
-			k++;
-		if (!config_keys[k].name)
+		if (k < 0)
 			return config_unknown_option(name, err);
 		if (k == CONFIG_CONFIG || k == CONFIG_HELP)
 			return err_set(err, EINVAL, "\"%s\": only on the command line", name);

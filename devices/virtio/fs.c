@@ -52,8 +52,9 @@ static const struct key fs_keys[] = {
 		       .help = "the daemon's socket (virtiofsd --socket-path)" },
 	[K_QUEUES] = { "queues", KEY_NUM, .def = "1", .min = 1, .max = 16, .meta = "N",
 		       .help = "request queues" },
-	[K_QUEUE_SIZE] = { "queue-size", KEY_NUM, .def = "1024", .min = 4, .max = FS_QUEUE_SIZE,
-			   .meta = "N", .help = "descriptors per queue, a power of two" },
+	[K_QUEUE_SIZE] = { "queue-size", KEY_NUM, KEY_POWER2, .def = "1024", .min = 4,
+			   .max = FS_QUEUE_SIZE, .meta = "N",
+			   .help = "descriptors per queue, a power of two" },
 	[K_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
 			 .help = "talk to the daemon in a thread of its own" },
 	{ NULL },
@@ -102,9 +103,6 @@ static int fs_create(const struct device_env *env, const struct keyvals *cfg, st
 	if (strlen(tag) > FS_TAG_BYTES)
 		return err_set(err, EINVAL, "%s: tag=%s: longer than %u bytes", cfg->option, tag,
 			       FS_TAG_BYTES);
-	if (size & (size - 1))
-		return err_set(err, EINVAL, "%s: queue-size=%s: not a power of two", cfg->option,
-			       keys_text(cfg, K_QUEUE_SIZE));
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return err_sys(err, ENOMEM, "%s", cfg->option);

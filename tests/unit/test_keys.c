@@ -7,7 +7,7 @@
 #include "devices/device.h"
 #include "vmm/core/keys.h"
 
-enum { PATH, RO, SERIAL, QUEUES, BYTES, CACHE, MANY };
+enum { PATH, RO, SERIAL, QUEUES, BYTES, CACHE, MANY, RING, UNIT };
 
 static const struct key disk[] = {
 	[PATH] = { "path", KEY_PATH, KEY_BARE | KEY_REQUIRED, .meta = "FILE" },
@@ -17,6 +17,8 @@ static const struct key disk[] = {
 	[BYTES] = { "bytes", KEY_SIZE, .min = 1 << 20, .max = 1ull << 40, .meta = "SIZE" },
 	[CACHE] = { "cache", KEY_CHOICE, .choices = "none|writeback|through", .def = "none" },
 	[MANY] = { "many", KEY_NUM, .min = 3 },
+	[RING] = { "ring", KEY_NUM, KEY_POWER2, .min = 4, .max = 64 },
+	[UNIT] = { "unit", KEY_SIZE, KEY_POWER2 },
 	{ 0 },
 };
 
@@ -53,6 +55,26 @@ Test(keys, defaults_and_values)
 	keys_clear(&kv); /* a second call does no harm */
 }
 
+Test(keys, by_name)
+{
+	struct keyvals kv;
+	struct err err;
+
+	cr_assert_eq(keys_parse(&kv, "--disk", disk, "x,queues=7,cache=through", &err), 0);
+	cr_expect_eq(keys_find(disk, "path"), PATH);
+	cr_expect_eq(keys_find(disk, "unit"), UNIT);
+	cr_expect_eq(keys_find(disk, "pat"), -1);
+	cr_expect_eq(keys_find(disk, ""), -1);
+	cr_expect_str_eq(keys_text_of(&kv, "path"), "x");
+	cr_expect_null(keys_text_of(&kv, "serial"), "no value");
+	cr_expect_null(keys_text_of(&kv, "other"), "no such key");
+	cr_expect_eq(keys_num_of(&kv, "queues"), 7);
+	cr_expect_eq(keys_num_of(&kv, "cache"), 2);
+	cr_expect_eq(keys_num_of(&kv, "bytes"), 0);
+	cr_expect_eq(keys_num_of(&kv, "other"), 0);
+	keys_clear(&kv);
+}
+
 Test(keys, accepts)
 {
 	static const char *const good[] = {
@@ -67,6 +89,11 @@ Test(keys, accepts)
 		"x,bytes=1T",
 		"x,many=3",
 		"x,cache=writeback",
+		"x,ring=4",
+		"x,ring=64",
+		"x,unit=1",
+		"x,unit=2M",
+		"x,unit=9223372036854775808",
 		"ro,path=x",
 		"path=q,serial=a=b",
 		"rox",
@@ -114,6 +141,13 @@ Test(keys, refusals_of_an_option)
 		{ "x,queues=0", "--disk: queues=0: must be from 1 to 16" },
 		{ "x,queues=17", "--disk: queues=17: must be from 1 to 16" },
 		{ "x,many=2", "--disk: many=2: must be at least 3" },
+		{ "x,ring=2", "--disk: ring=2: must be from 4 to 64" },
+		{ "x,ring=128", "--disk: ring=128: must be from 4 to 64" },
+		{ "x,ring=5", "--disk: ring=5: must be a power of two" },
+		{ "x,ring=63", "--disk: ring=63: must be a power of two" },
+		{ "x,unit=0", "--disk: unit=0: must be a power of two" },
+		{ "x,unit=3K", "--disk: unit=3K: must be a power of two" },
+		{ "x,unit=99999999999999999999", "--disk: unit=99999999999999999999: too large" },
 		{ "x,bytes=big", "--disk: bytes=big: not a size; write it like 512M or 2G" },
 		{ "x,bytes=1K", "--disk: bytes=1K: must be from 1M to 1T" },
 		{ "x,bytes=2T", "--disk: bytes=2T: must be from 1M to 1T" },

@@ -8,12 +8,26 @@
 
 #include "vmm/core/parse.h"
 
-static int find(const struct key *table, const char *name)
+int keys_find(const struct key *table, const char *name)
 {
 	for (int i = 0; table[i].name; i++)
 		if (!strcmp(table[i].name, name))
 			return i;
 	return -1;
+}
+
+const char *keys_text_of(const struct keyvals *kv, const char *name)
+{
+	int i = keys_find(kv->table, name);
+
+	return i < 0 ? NULL : keys_text(kv, (unsigned)i);
+}
+
+uint64_t keys_num_of(const struct keyvals *kv, const char *name)
+{
+	int i = keys_find(kv->table, name);
+
+	return i < 0 ? 0 : keys_num(kv, (unsigned)i);
 }
 
 static int find_bare(const struct key *table)
@@ -81,15 +95,19 @@ static int choice(const char *choices, const char *text)
 }
 
 /* too_big: more than 64 bits hold, so num means nothing. */
-static int range(const struct key *key, const char *as, uint64_t num, bool too_big, struct err *err)
+static int check_num(const struct key *key, const char *as, uint64_t num, bool too_big,
+		     struct err *err)
 {
 	char lo[32], hi[32];
 
 	if (too_big && !key->max)
 		return err_set(err, EINVAL, "%s: too large", as);
 	if (!too_big &&
-	    ((!key->min && !key->max) || (num >= key->min && (!key->max || num <= key->max))))
+	    ((!key->min && !key->max) || (num >= key->min && (!key->max || num <= key->max)))) {
+		if (key->flags & KEY_POWER2 && (!num || num & (num - 1)))
+			return err_set(err, EINVAL, "%s: must be a power of two", as);
 		return 0;
+	}
 	if (key->kind == KEY_SIZE) {
 		parse_size_text(key->min, lo, sizeof(lo));
 		parse_size_text(key->max, hi, sizeof(hi));
@@ -121,12 +139,12 @@ static int convert(const struct keyvals *kv, const struct key *key, const char *
 		rc = parse_u64(text, num);
 		if (rc == -EINVAL)
 			return err_set(err, EINVAL, "%s: not a whole number", as);
-		return range(key, as, *num, rc == -ERANGE, err);
+		return check_num(key, as, *num, rc == -ERANGE, err);
 	case KEY_SIZE:
 		rc = parse_size(text, num);
 		if (rc == -EINVAL)
 			return err_set(err, EINVAL, "%s: not a size; write it like 512M or 2G", as);
-		return range(key, as, *num, rc == -ERANGE, err);
+		return check_num(key, as, *num, rc == -ERANGE, err);
 	case KEY_BOOL:
 		if (parse_bool(text, &on))
 			return err_set(err, EINVAL, "%s: must be on or off", as);
@@ -187,7 +205,7 @@ void keys_start(struct keyvals *kv, const char *option, const struct key *table)
 
 int keys_set(struct keyvals *kv, const char *name, const char *value, struct err *err)
 {
-	int i = find(kv->table, name), rc;
+	int i = keys_find(kv->table, name), rc;
 	char buf[300];
 
 	if (i < 0)
@@ -255,7 +273,7 @@ int keys_parse(struct keyvals *kv, const char *option, const struct key *table, 
 		int bare = find_bare(table);
 
 		/* "--disk FILE" and "--serial stdio": a first word that is no key's name. */
-		if (!i && !pair[i].val && bare >= 0 && find(table, pair[i].key) < 0)
+		if (!i && !pair[i].val && bare >= 0 && keys_find(table, pair[i].key) < 0)
 			rc = keys_set(kv, table[bare].name, pair[i].key, err);
 		else
 			rc = keys_set(kv, pair[i].key, pair[i].val, err);

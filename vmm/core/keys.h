@@ -22,7 +22,8 @@ enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE };
 #define KEY_REQUIRED 2u
 #define KEY_UNLESS 8u /* with KEY_REQUIRED: not where a key of KEY_INSTEAD is given */
 #define KEY_INSTEAD 16u
-#define KEY_LIST 4u /* KEY_TEXT that may be given again: the values are joined by "," */
+#define KEY_LIST 4u    /* KEY_TEXT that may be given again: the values are joined by "," */
+#define KEY_POWER2 32u /* KEY_NUM and KEY_SIZE: a power of two */
 
 struct key {
 	const char *name;
@@ -58,6 +59,12 @@ void keys_start(struct keyvals *kv, const char *option, const struct key *table)
 int keys_set(struct keyvals *kv, const char *name, const char *value, struct err *err);
 int keys_finish(struct keyvals *kv, struct err *err);
 void keys_clear(struct keyvals *kv);
+
+/* The index of the key of that name, or -1. */
+int keys_find(const struct key *table, const char *name);
+/* By name, for code that does not know the table: NULL or 0 if it has no such key, or no value. */
+const char *keys_text_of(const struct keyvals *kv, const char *name);
+uint64_t keys_num_of(const struct keyvals *kv, const char *name);
 
 static inline const char *keys_text(const struct keyvals *kv, unsigned i)
 {

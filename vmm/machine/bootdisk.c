@@ -30,23 +30,6 @@ static bool is_disk(const struct config_device *d)
 	return !strcmp(d->type->option ? d->type->option : "", "--disk");
 }
 
-/* A disk's key by its name: keys are the device's own business, these are everybody's. */
-static const char *key_text(const struct keyvals *kv, const char *name)
-{
-	for (unsigned i = 0; kv->table[i].name; i++)
-		if (!strcmp(kv->table[i].name, name))
-			return keys_text(kv, i);
-	return NULL;
-}
-
-static bool key_on(const struct keyvals *kv, const char *name)
-{
-	for (unsigned i = 0; kv->table[i].name; i++)
-		if (!strcmp(kv->table[i].name, name))
-			return keys_num(kv, i);
-	return false;
-}
-
 static const struct config_device *find_disk(const struct config *config, unsigned *before)
 {
 	*before = 0;
@@ -55,7 +38,7 @@ static const struct config_device *find_disk(const struct config *config, unsign
 
 		if (!is_disk(d))
 			continue;
-		if (key_text(&d->kv, "path"))
+		if (keys_text_of(&d->kv, "path"))
 			return d;
 		++*before;
 	}
@@ -138,11 +121,11 @@ int bootdisk_start(const struct config *config, uint64_t bytes_max, struct bootd
 	b = calloc(1, sizeof(*b));
 	if (!b)
 		return err_sys(err, ENOMEM, "--disk");
-	b->image = key_text(&disk->kv, "path");
-	b->format = key_text(&disk->kv, "format");
+	b->image = keys_text_of(&disk->kv, "path");
+	b->format = keys_text_of(&disk->kv, "format");
 	if (!b->format)
 		b->format = "auto";
-	b->readonly = key_on(&disk->kv, "ro") || key_on(&disk->kv, "readonly");
+	b->readonly = keys_num_of(&disk->kv, "ro") || keys_num_of(&disk->kv, "readonly");
 	b->letter = (char)('a' + (before < 26 ? before : 25));
 	b->status_fd = b->sum_fd = b->kernel_fd = b->initrd_fd = -1;
 	rc = start(b, bytes_max, err);

@@ -146,14 +146,6 @@ int machine_start_iothreads(struct machine *m, struct err *err)
 	return rc;
 }
 
-static bool wants_iothread(const struct keyvals *kv)
-{
-	for (unsigned i = 0; kv->table[i].name; i++)
-		if (!strcmp(kv->table[i].name, "iothread"))
-			return keys_num(kv, i);
-	return false;
-}
-
 static int create_in_iothread(struct machine *m, const struct device_type *type,
 			      const struct keyvals *kv, struct err *err)
 {
@@ -187,7 +179,7 @@ static int create_device(struct machine *m, const struct device_type *type,
 
 	for (unsigned i = 0; i < m->ndevices; i++)
 		before += m->device[i]->type == type;
-	if (wants_iothread(kv))
+	if (keys_num_of(kv, "iothread"))
 		rc = create_in_iothread(m, type, kv, err);
 	else
 		rc = keep(m, type->create(&m->device_env, kv, dev, err));

@@ -278,8 +278,8 @@ static const struct key blk_keys[] = {
 		       .help = "how the host does the I/O" },
 	[K_QUEUES] = { "queues", KEY_NUM, .def = "1", .min = 1, .max = 16, .meta = "N",
 		       .help = "request queues" },
-	[K_SIZE] = { "queue-size", KEY_NUM, .def = "256", .min = 4, .max = 1024, .meta = "N",
-		     .help = "descriptors per queue, a power of two" },
+	[K_SIZE] = { "queue-size", KEY_NUM, KEY_POWER2, .def = "256", .min = 4, .max = 1024,
+		     .meta = "N", .help = "descriptors per queue, a power of two" },
 	[K_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
 			 .help = "serve it in a thread of its own" },
 	[K_VHOST_USER] = { "vhost-user", KEY_PATH, KEY_INSTEAD, .meta = "SOCKET",
@@ -420,9 +420,6 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	if (serial && strlen(serial) > BLK_ID_BYTES)
 		return err_set(err, EINVAL, "%s: serial=%s: at most %u characters", cfg->option,
 			       serial, BLK_ID_BYTES);
-	if (size & (size - 1))
-		return err_set(err, EINVAL, "%s: queue-size=%llu: must be a power of two",
-			       cfg->option, (unsigned long long)size);
 	rc = check(cfg, err);
 	if (!rc)
 		rc = check_source(cfg, err);

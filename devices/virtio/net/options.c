@@ -11,11 +11,6 @@ static unsigned net_cards; /* created so far, for their names */
 
 int nic_check_options(const struct keyvals *cfg, struct err *err)
 {
-	uint64_t size = keys_num(cfg, KEY_QUEUE_SIZE);
-
-	if (size & (size - 1))
-		return err_set(err, EINVAL, "%s: queue-size=%s: must be a power of two",
-			       cfg->option, keys_text(cfg, KEY_QUEUE_SIZE));
 	for (unsigned i = KEY_RX_RATE; i <= KEY_TX_OPS_BURST; i += 2)
 		if (keys_has(cfg, i + 1) && !keys_has(cfg, i))
 			return err_set(err, EINVAL, "%s: %s= needs %s=", cfg->option,
