@@ -32,7 +32,7 @@ static bool read_at(const struct command *c, uint64_t off, void *to, size_t len)
 
 static bool set_rx_mode(struct virtio_net *nic, unsigned cmd, const struct command *c)
 {
-	struct net_filter *f = &nic->s.filter;
+	struct nic_filter *f = &nic->s.filter;
 	bool *const flag[] = { &f->promisc, &f->allmulti, &f->alluni,
 			       &f->nomulti, &f->nouni,	  &f->nobcast };
 	uint8_t on;
@@ -47,7 +47,7 @@ static bool set_rx_mode(struct virtio_net *nic, unsigned cmd, const struct comma
 
 /* One of the two tables: a count, and that many addresses. Moves *off past it. */
 static bool read_table(const struct command *c, uint64_t *off, unsigned *n, bool *overflow,
-		       uint8_t mac[NET_MACS_MAX][NET_MAC_BYTES])
+		       uint8_t mac[NIC_MACS_MAX][NET_MAC_BYTES])
 {
 	uint8_t b[4];
 	uint32_t count;
@@ -58,7 +58,7 @@ static bool read_table(const struct command *c, uint64_t *off, unsigned *n, bool
 	count = get_le32(b);
 	if (count > (c->len - *off) / NET_MAC_BYTES)
 		return false;
-	*overflow = count > NET_MACS_MAX;
+	*overflow = count > NIC_MACS_MAX;
 	*n = *overflow ? 0 : count;
 	if (*n && !read_at(c, *off, mac, (size_t)*n * NET_MAC_BYTES))
 		return false;
@@ -68,7 +68,7 @@ static bool read_table(const struct command *c, uint64_t *off, unsigned *n, bool
 
 static bool set_mac(struct virtio_net *nic, unsigned cmd, const struct command *c)
 {
-	struct net_filter new = nic->s.filter;
+	struct nic_filter new = nic->s.filter;
 	uint8_t mac[NET_MAC_BYTES];
 	uint64_t off = 0;
 
@@ -193,7 +193,7 @@ void nic_run_ctrl(struct virtio_net *nic)
 /* --- the receive filter -------------------------------------------------------------- */
 
 /* Until the driver says otherwise, everything is wanted. */
-void nic_filter_reset(struct net_filter *f)
+void nic_filter_reset(struct nic_filter *f)
 {
 	memset(f, 0, sizeof(*f));
 }
@@ -209,7 +209,7 @@ static bool in_table(uint8_t table[][NET_MAC_BYTES], unsigned n, const uint8_t *
 bool nic_filter_wants(const struct virtio_net *nic, const uint8_t dst[NET_MAC_BYTES])
 {
 	static const uint8_t broadcast[NET_MAC_BYTES] = { 255, 255, 255, 255, 255, 255 };
-	struct net_filter *f = (struct net_filter *)&nic->s.filter;
+	struct nic_filter *f = (struct nic_filter *)&nic->s.filter;
 
 	if (!f->on || f->promisc)
 		return true;

@@ -24,7 +24,7 @@
 #define GUEST_OFFLOADS                                                                             \
 	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) |                   \
 	 BIT(NET_F_GUEST_ECN) | BIT(NET_F_GUEST_UFO))
-/* What a net_server has a say in; the rest is between the driver, us and the backend. */
+/* What a nic_server has a say in; the rest is between the driver, us and the backend. */
 #define SERVER_FEATURES                                                                            \
 	(BIT(NET_F_MRG_RXBUF) | BIT(VIRTIO_F_INDIRECT_DESC) | BIT(VIRTIO_F_EVENT_IDX))
 /* Two VLAN tags on top of Ethernet. */
@@ -205,7 +205,7 @@ static void nic_kick(struct virtio_device *vdev, unsigned queue)
 	}
 }
 
-static void queue_reset(struct net_queue *q)
+static void queue_reset(struct nic_queue *q)
 {
 	q->stash.nchains = q->stash.niov = 0;
 	q->more = q->blocked = q->limited = false;
@@ -313,7 +313,7 @@ static void fill_config(struct virtio_net *nic)
 	uint8_t *c = nic->vdev.s.config;
 
 	memcpy(c + NET_CONFIG_MAC, nic->mac, NET_MAC_BYTES);
-	put_le16(c + NET_CONFIG_STATUS, net_link_up(nic) ? NET_S_LINK_UP : 0);
+	put_le16(c + NET_CONFIG_STATUS, nic_link_up(nic) ? NET_S_LINK_UP : 0);
 	put_le16(c + NET_CONFIG_MAX_PAIRS, nic->max_pairs);
 	put_le16(c + NET_CONFIG_MTU, nic->net->mtu);
 }
@@ -332,7 +332,7 @@ static int watch(struct virtio_net *nic, const struct device_env *env)
 static int choose_server(struct virtio_net *nic, const struct device_env *env,
 			 const struct keyvals *cfg, struct err *err)
 {
-	enum net_vhost_how how = (enum net_vhost_how)keys_num(cfg, KEY_VHOST);
+	enum nic_vhost_how how = (enum nic_vhost_how)keys_num(cfg, KEY_VHOST);
 	int rc;
 
 	if (env->dry_run)
@@ -341,7 +341,7 @@ static int choose_server(struct virtio_net *nic, const struct device_env *env,
 		rc = nic_vhost_user_open(nic, env);
 		return rc ? err_sys(err, -rc, "%s", cfg->option) : 0;
 	}
-	if (how == NET_VHOST_ON && nic_memory(cfg) == MEMORY_HUGE_SHARED)
+	if (how == NIC_VHOST_ON && nic_memory(cfg) == MEMORY_HUGE_SHARED)
 		return err_set(
 			err, ENOTSUP,
 			"%s: vhost=on: this host allows no memory that has huge pages "

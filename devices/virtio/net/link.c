@@ -3,7 +3,7 @@
 
 void nic_update_link(struct virtio_net *nic)
 {
-	uint16_t status = net_link_up(nic) ? NET_S_LINK_UP : 0, was = nic_status(nic);
+	uint16_t status = nic_link_up(nic) ? NET_S_LINK_UP : 0, was = nic_status(nic);
 
 	if (status && !(was & NET_S_LINK_UP) && virtio_has(&nic->vdev, NET_F_GUEST_ANNOUNCE))
 		status |= NET_S_ANNOUNCE;

@@ -16,7 +16,7 @@ void nic_again(struct virtio_net *nic)
 
 void nic_watch(struct virtio_net *nic, unsigned pair)
 {
-	const struct net_queue *rx = &nic->pair[pair].rx, *tx = &nic->pair[pair].tx;
+	const struct nic_queue *rx = &nic->pair[pair].rx, *tx = &nic->pair[pair].tx;
 	bool on = nic->vdev.active && pair < nic->s.pairs && !nic->server;
 
 	net_want(nic->net, pair,
@@ -82,7 +82,7 @@ bool nic_rest(struct virtio_net *nic, unsigned pair)
 
 void nic_expect(struct virtio_net *nic, unsigned pair)
 {
-	const struct net_queue *tx = &nic->pair[pair].tx;
+	const struct nic_queue *tx = &nic->pair[pair].tx;
 	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
 
 	if (q->s.ready && !tx->blocked && !tx->limited && !tx->more && begin(nic, pair))

@@ -80,15 +80,15 @@ enum {
 #define NET_ETH_BYTES 14u
 
 /* Frames that one turn of the loop moves for one queue: no guest keeps the loop to itself. */
-#define NET_TURN_MAX 256u
-#define NET_BATCH 64u
+#define NIC_TURN_MAX 256u
+#define NIC_BATCH 64u
 /* Chains that may be out of a ring at a time, and their iovecs: twice the longest chain. */
-#define NET_STASH_CHAINS 256u
-#define NET_STASH_IOVS (2u * VIRTQ_MAX_SIZE)
+#define NIC_STASH_CHAINS 256u
+#define NIC_STASH_IOVS (2u * VIRTQ_MAX_SIZE)
 
-#define NET_MACS_MAX 64u
+#define NIC_MACS_MAX 64u
 
-struct net_chain {
+struct nic_chain {
 	uint16_t head;
 	uint16_t first, niov; /* in the stash's iov */
 	uint32_t bytes;	      /* sum of them */
@@ -98,33 +98,33 @@ struct net_chain {
  * Chains that are popped and not yet back: rx: buffers for the next frames; tx: frames
  * that the backend could not take yet.
  */
-struct net_stash {
+struct nic_stash {
 	unsigned nchains, niov;
-	struct net_chain chain[NET_STASH_CHAINS];
-	struct iovec iov[NET_STASH_IOVS];
+	struct nic_chain chain[NIC_STASH_CHAINS];
+	struct iovec iov[NIC_STASH_IOVS];
 };
 
-struct net_queue {
-	struct net_stash stash;
+struct nic_queue {
+	struct nic_stash stash;
 	bool more;    /* the turn's budget was used up */
 	bool blocked; /* tx: the backend is full; rx: the guest has no buffers */
 	bool limited; /* waits for the rate limit's timer */
 };
 
 /* A frame that was longer than the buffers that the guest had made available. */
-struct net_spill {
+struct nic_spill {
 	uint32_t frame_bytes; /* 0: none waits; else of the whole frame, header and all */
 	uint32_t room;	      /* its first bytes, which are in the stash's buffers already */
 	uint8_t buf[NET_FRAME_MAX + NET_HDR_BYTES];
 };
 
 /* Section 5.1.6.5.1; with room for as many addresses as Linux hands over in practice. */
-struct net_filter {
+struct nic_filter {
 	bool on; /* the driver has said what it wants */
 	bool promisc, allmulti, alluni, nomulti, nouni, nobcast;
 	bool uni_overflow, multi_overflow; /* more addresses than we keep: take all */
 	unsigned nuni, nmulti;		   /* addresses in uni and multi */
-	uint8_t uni[NET_MACS_MAX][NET_MAC_BYTES], multi[NET_MACS_MAX][NET_MAC_BYTES];
+	uint8_t uni[NIC_MACS_MAX][NET_MAC_BYTES], multi[NIC_MACS_MAX][NET_MAC_BYTES];
 };
 
 /*
@@ -136,12 +136,12 @@ struct nic_state {
 	unsigned pairs;		  /* in use, at least 1 (VQ_PAIRS_SET) */
 	uint64_t offloads;	  /* NET_F_GUEST_… that are on, bit n = feature n */
 	bool link;		  /* the host's switch: the cable is plugged in */
-	struct net_filter filter; /* of received frames */
+	struct nic_filter filter; /* of received frames */
 };
 
-struct net_pair {
-	struct net_queue rx, tx;
-	struct net_spill spill;
+struct nic_pair {
+	struct nic_queue rx, tx;
+	struct nic_spill spill;
 };
 
 struct virtio_net;
@@ -152,7 +152,7 @@ struct virtio_net;
  * filter is not applied then, and rates cannot be limited. See struct virtio_device.elsewhere for
  * kicks and interrupts.
  */
-struct net_server {
+struct nic_server {
 	const char *what;		      /* for describe */
 	uint64_t features;		      /* what a driver may use of rings and their headers */
 	int (*start)(struct virtio_net *nic); /* in activate, after offloads and pairs */
@@ -168,8 +168,8 @@ struct virtio_net {
 	struct virtio_device vdev; /* first */
 	struct nic_state s;
 	struct net *net;
-	struct net_server *server; /* serves the data queues; NULL: we do */
-	struct net_pair *pair;	   /* max_pairs of them */
+	struct nic_server *server; /* serves the data queues; NULL: we do */
+	struct nic_pair *pair;	   /* max_pairs of them */
 	unsigned max_pairs;
 	unsigned ctrl;		    /* index of the control queue, as negotiated */
 	uint32_t frame_max;	    /* of a received frame, with header */
@@ -181,7 +181,7 @@ struct virtio_net {
 	struct loop_watch *again, *rx_timer, *tx_timer;
 	int again_fd;
 	struct iovec
-		iov[NET_STASH_IOVS + NET_BATCH]; /* of the frames being received, or the command */
+		iov[NIC_STASH_IOVS + NIC_BATCH]; /* of the frames being received, or the command */
 	char name[16];				 /* "net0" */
 };
 
@@ -190,7 +190,7 @@ static inline struct virtio_net *virtio_net_of(struct virtio_device *vdev)
 	return (struct virtio_net *)vdev;
 }
 
-static inline bool net_link_up(const struct virtio_net *nic)
+static inline bool nic_link_up(const struct virtio_net *nic)
 {
 	return nic->s.link && nic->net->up;
 }
@@ -241,9 +241,9 @@ void nic_expect(struct virtio_net *nic, unsigned pair);
  * net/stash.c. Pop one chain into the stash: its readable or its writable part. 1; 0: none, or no room;
  * -EPROTO: the device is broken now.
  */
-int nic_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, bool writable);
+int nic_stash_pop(struct virtio_net *nic, unsigned queue, struct nic_stash *s, bool writable);
 /* Forget the chains whose niov is 0, and close the gaps. */
-void nic_stash_compact(struct net_stash *s);
+void nic_stash_compact(struct nic_stash *s);
 
 /* net/rx.c, net/tx.c: move what can be moved. */
 void nic_run_rx(struct virtio_net *nic, unsigned pair);
@@ -254,15 +254,15 @@ void nic_poll_init(struct virtio_net *nic);
 void nic_poll_close(struct virtio_net *nic); /* also of a card that is half made */
 
 /* net/vhost_kernel.c: opens it if how says so and it can be; the limits are known already. */
-enum net_vhost_how { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
+enum nic_vhost_how { NIC_VHOST_AUTO, NIC_VHOST_ON, NIC_VHOST_OFF };
 int nic_vhost_kernel_choose(struct virtio_net *nic, const struct device_env *env,
-			    enum net_vhost_how how, const char *option, struct err *err);
+			    enum nic_vhost_how how, const char *option, struct err *err);
 /* net/vhost_user.c: by net->vhost. 0 or -errno. */
 int nic_vhost_user_open(struct virtio_net *nic, const struct device_env *env);
 
 /* net/ctrl.c */
 void nic_run_ctrl(struct virtio_net *nic);
-void nic_filter_reset(struct net_filter *f);
+void nic_filter_reset(struct nic_filter *f);
 /* Does the guest want a frame with this destination? */
 bool nic_filter_wants(const struct virtio_net *nic, const uint8_t dst[NET_MAC_BYTES]);
 

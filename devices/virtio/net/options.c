@@ -37,7 +37,7 @@ int nic_check_daemon(const struct keyvals *cfg, struct err *err)
 				       "%s: %s= is not for vhost-user=, where that is the "
 				       "daemon's business",
 				       cfg->option, cfg->table[not [i]].name);
-	if (keys_num(cfg, KEY_VHOST) == NET_VHOST_ON)
+	if (keys_num(cfg, KEY_VHOST) == NIC_VHOST_ON)
 		return err_set(err, EINVAL,
 			       "%s: vhost=on is the kernel's, vhost-user= another "
 			       "process; give one of them",
@@ -93,7 +93,7 @@ static bool helper_wanted(const struct keyvals *cfg)
 	bool limits = keys_has(cfg, KEY_RX_RATE) || keys_has(cfg, KEY_RX_OPS) ||
 		      keys_has(cfg, KEY_TX_RATE) || keys_has(cfg, KEY_TX_OPS);
 
-	return keys_num(cfg, KEY_USER) && keys_num(cfg, KEY_VHOST) != NET_VHOST_OFF && !limits;
+	return keys_num(cfg, KEY_USER) && keys_num(cfg, KEY_VHOST) != NIC_VHOST_OFF && !limits;
 }
 
 enum device_memory nic_memory(const struct keyvals *cfg)

@@ -44,16 +44,16 @@ struct share {
 /* What one call of the backend works on; the loop's thread has no deep stack. */
 struct batch {
 	unsigned n;
-	struct share share[NET_BATCH];
-	struct net_frame frame[NET_BATCH];
+	struct share share[NIC_BATCH];
+	struct net_frame frame[NIC_BATCH];
 	bool spills; /* the last one ends in our own buffer */
 };
 
-static void put(const struct net_stash *s, const struct share *sh, uint64_t off, const void *from,
+static void put(const struct nic_stash *s, const struct share *sh, uint64_t off, const void *from,
 		size_t len)
 {
-	const struct net_chain *c = &s->chain[sh->first];
-	const struct net_chain *last = &s->chain[sh->first + sh->nchains - 1];
+	const struct nic_chain *c = &s->chain[sh->first];
+	const struct nic_chain *last = &s->chain[sh->first + sh->nchains - 1];
 	struct chain all = { .nwritable = (uint16_t)(last->first + last->niov - c->first),
 			     .iov = (struct iovec *)&s->iov[c->first] };
 
@@ -61,11 +61,11 @@ static void put(const struct net_stash *s, const struct share *sh, uint64_t off,
 }
 
 /* The first bytes of a frame, as they came. */
-static void get(const struct net_stash *s, const struct share *sh, uint64_t off, void *to,
+static void get(const struct nic_stash *s, const struct share *sh, uint64_t off, void *to,
 		size_t len)
 {
-	const struct net_chain *c = &s->chain[sh->first];
-	const struct net_chain *last = &s->chain[sh->first + sh->nchains - 1];
+	const struct nic_chain *c = &s->chain[sh->first];
+	const struct nic_chain *last = &s->chain[sh->first + sh->nchains - 1];
 	struct chain all = { .nreadable = (uint16_t)(last->first + last->niov - c->first),
 			     .iov = (struct iovec *)&s->iov[c->first] };
 
@@ -74,7 +74,7 @@ static void get(const struct net_stash *s, const struct share *sh, uint64_t off,
 }
 
 /* Buffers into the stash; false: broken. */
-static bool refill(struct virtio_net *nic, unsigned pair, struct net_stash *s)
+static bool refill(struct virtio_net *nic, unsigned pair, struct nic_stash *s)
 {
 	int rc;
 
@@ -89,7 +89,7 @@ static bool refill(struct virtio_net *nic, unsigned pair, struct net_stash *s)
 }
 
 /* Chains from first on that make room for one frame. */
-static struct share take(const struct virtio_net *nic, const struct net_stash *s, unsigned first)
+static struct share take(const struct virtio_net *nic, const struct nic_stash *s, unsigned first)
 {
 	bool mergeable = virtio_has(&nic->vdev, NET_F_MRG_RXBUF);
 	struct share sh = { .first = first };
@@ -109,12 +109,12 @@ static struct share take(const struct virtio_net *nic, const struct net_stash *s
 }
 
 /* The iovecs of a share, without the header if the backend has none; fewer if too many. */
-static struct net_frame frame_of(const struct virtio_net *nic, struct net_stash *s,
+static struct net_frame frame_of(const struct virtio_net *nic, struct nic_stash *s,
 				 struct share *sh, struct iovec *out)
 {
 	uint32_t hidden = NET_HDR_BYTES - nic->net->vnet_hdr_bytes, skip = hidden;
-	const struct net_chain *c = &s->chain[sh->first];
-	const struct net_chain *last = &s->chain[sh->first + sh->nchains - 1];
+	const struct nic_chain *c = &s->chain[sh->first];
+	const struct nic_chain *last = &s->chain[sh->first + sh->nchains - 1];
 	struct net_frame f = { .iov = out };
 
 	for (unsigned i = c->first; i < (unsigned)last->first + last->niov; i++) {
@@ -139,8 +139,8 @@ static struct net_frame frame_of(const struct virtio_net *nic, struct net_stash 
 /* As many frames as the stash has room for; at most max. */
 static void prepare(struct virtio_net *nic, unsigned pair, unsigned max, struct batch *b)
 {
-	struct net_stash *s = &nic->pair[pair].rx.stash;
-	struct net_spill *spill = &nic->pair[pair].spill;
+	struct nic_stash *s = &nic->pair[pair].rx.stash;
+	struct nic_spill *spill = &nic->pair[pair].spill;
 	unsigned first = 0, niov = 0;
 
 	b->n = 0;
@@ -168,14 +168,14 @@ static void prepare(struct virtio_net *nic, unsigned pair, unsigned max, struct 
 /* A whole frame of bytes (header and all) is in the share's buffers: give it to the guest. */
 static void deliver(struct virtio_net *nic, unsigned pair, const struct share *sh, uint32_t bytes)
 {
-	struct net_stash *s = &nic->pair[pair].rx.stash;
+	struct nic_stash *s = &nic->pair[pair].rx.stash;
 	struct virtq *q = &nic->vdev.queue[2 * pair];
 	uint32_t left = bytes;
 	unsigned used = 0;
 	uint8_t num[2];
 
 	while (left) {
-		struct net_chain *c = &s->chain[sh->first + used++];
+		struct nic_chain *c = &s->chain[sh->first + used++];
 		uint32_t part = left < c->bytes ? left : c->bytes;
 
 		virtq_put(q, c->head, part);
@@ -202,8 +202,8 @@ static void put_header(struct virtio_net *nic, unsigned pair, const struct share
 static void received(struct virtio_net *nic, unsigned pair, const struct share *sh, uint32_t got,
 		     bool spills)
 {
-	struct net_spill *spill = &nic->pair[pair].spill;
-	struct net_stash *s = &nic->pair[pair].rx.stash;
+	struct nic_spill *spill = &nic->pair[pair].spill;
+	struct nic_stash *s = &nic->pair[pair].rx.stash;
 	uint32_t bytes = got + NET_HDR_BYTES - nic->net->vnet_hdr_bytes;
 	uint8_t dst[NET_MAC_BYTES];
 
@@ -230,8 +230,8 @@ static void received(struct virtio_net *nic, unsigned pair, const struct share *
 /* A frame waits for buffers. True: it was delivered (or can never be). */
 static bool deliver_spill(struct virtio_net *nic, unsigned pair)
 {
-	struct net_spill *spill = &nic->pair[pair].spill;
-	struct net_stash *s = &nic->pair[pair].rx.stash;
+	struct nic_spill *spill = &nic->pair[pair].spill;
+	struct nic_stash *s = &nic->pair[pair].rx.stash;
 	struct share sh = { 0 };
 
 	while (sh.nchains < s->nchains && sh.room < spill->frame_bytes)
@@ -240,8 +240,8 @@ static bool deliver_spill(struct virtio_net *nic, unsigned pair)
 		put(s, &sh, spill->room, spill->buf, spill->frame_bytes - spill->room);
 		deliver(nic, pair, &sh, spill->frame_bytes);
 		nic_stash_compact(s);
-	} else if (s->nchains < nic->vdev.queue[2 * pair].s.size && s->nchains < NET_STASH_CHAINS &&
-		   s->niov + VIRTQ_MAX_SIZE <= NET_STASH_IOVS) {
+	} else if (s->nchains < nic->vdev.queue[2 * pair].s.size && s->nchains < NIC_STASH_CHAINS &&
+		   s->niov + VIRTQ_MAX_SIZE <= NIC_STASH_IOVS) {
 		return false;
 	}
 	spill->frame_bytes = 0;
@@ -251,7 +251,7 @@ static bool deliver_spill(struct virtio_net *nic, unsigned pair)
 /* One batch: false when there is nothing more to do now. */
 static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 {
-	struct net_queue *rx = &nic->pair[pair].rx;
+	struct nic_queue *rx = &nic->pair[pair].rx;
 	bool limit = ratelimit_on(&nic->rx_limit);
 	struct batch b;
 	unsigned got;
@@ -271,7 +271,7 @@ static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 		rx->blocked = true;
 		return false;
 	}
-	prepare(nic, pair, limit ? 1 : NET_BATCH, &b);
+	prepare(nic, pair, limit ? 1 : NIC_BATCH, &b);
 	rx->blocked = !b.n;
 	if (!b.n)
 		return false;
@@ -289,11 +289,11 @@ static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 
 void nic_run_rx(struct virtio_net *nic, unsigned pair)
 {
-	struct net_queue *rx = &nic->pair[pair].rx;
+	struct nic_queue *rx = &nic->pair[pair].rx;
 	struct virtq *q = &nic->vdev.queue[2 * pair];
-	unsigned left = NET_TURN_MAX;
+	unsigned left = NIC_TURN_MAX;
 
-	if (rx->limited || !q->s.ready || !net_link_up(nic)) {
+	if (rx->limited || !q->s.ready || !nic_link_up(nic)) {
 		nic_watch(nic, pair);
 		return;
 	}
@@ -308,7 +308,7 @@ void nic_run_rx(struct virtio_net *nic, unsigned pair)
 		return;
 	virtq_publish(q);
 	virtio_interrupt(&nic->vdev, 2 * pair);
-	if (left < NET_TURN_MAX)
+	if (left < NIC_TURN_MAX)
 		nic_expect(nic, pair);
 	if (!left && !rx->blocked && !rx->limited) {
 		rx->more = true;

@@ -14,15 +14,15 @@
 
 #include "devices/virtio/net/nic_impl.h"
 
-int nic_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, bool writable)
+int nic_stash_pop(struct virtio_net *nic, unsigned queue, struct nic_stash *s, bool writable)
 {
 	struct virtq *q = &nic->vdev.queue[queue];
 	struct iovec *iov = &s->iov[s->niov];
-	struct net_chain *c;
+	struct nic_chain *c;
 	struct chain chain;
 	int rc;
 
-	if (s->nchains == NET_STASH_CHAINS || s->niov + VIRTQ_MAX_SIZE > NET_STASH_IOVS)
+	if (s->nchains == NIC_STASH_CHAINS || s->niov + VIRTQ_MAX_SIZE > NIC_STASH_IOVS)
 		return 0;
 	rc = virtq_pop(q, &chain, iov, VIRTQ_MAX_SIZE);
 	if (rc < 0)
@@ -30,7 +30,7 @@ int nic_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, b
 	if (rc <= 0)
 		return rc;
 	c = &s->chain[s->nchains++];
-	*c = (struct net_chain){
+	*c = (struct nic_chain){
 		.head = chain.head,
 		.first = (uint16_t)s->niov,
 		.niov = writable ? chain.nwritable : chain.nreadable,
@@ -43,12 +43,12 @@ int nic_stash_pop(struct virtio_net *nic, unsigned queue, struct net_stash *s, b
 	return 1;
 }
 
-void nic_stash_compact(struct net_stash *s)
+void nic_stash_compact(struct nic_stash *s)
 {
 	unsigned n = 0, niov = 0;
 
 	for (unsigned i = 0; i < s->nchains; i++) {
-		struct net_chain c = s->chain[i];
+		struct nic_chain c = s->chain[i];
 
 		if (!c.niov)
 			continue;

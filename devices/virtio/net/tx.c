@@ -14,7 +14,7 @@
 #include "vmm/core/clock.h"
 
 /* Cut the header off the chain's front. False: there is not even a header. */
-static bool skip(struct net_stash *s, struct net_chain *c, uint32_t bytes)
+static bool skip(struct nic_stash *s, struct nic_chain *c, uint32_t bytes)
 {
 	if (c->bytes <= bytes)
 		return false;
@@ -30,7 +30,7 @@ static bool skip(struct net_stash *s, struct net_chain *c, uint32_t bytes)
 }
 
 /* What nobody can send is returned at once: too short, too long, in too many pieces. */
-static bool sendable(struct virtio_net *nic, struct net_stash *s, struct net_chain *c)
+static bool sendable(struct virtio_net *nic, struct nic_stash *s, struct nic_chain *c)
 {
 	uint32_t hdr = nic->net->vnet_hdr_bytes;
 
@@ -40,20 +40,20 @@ static bool sendable(struct virtio_net *nic, struct net_stash *s, struct net_cha
 }
 
 /* Fill the stash up to max chains; false: broken. *dropped counts what was returned unsent. */
-static bool fill(struct virtio_net *nic, unsigned queue, struct net_stash *s, unsigned max,
+static bool fill(struct virtio_net *nic, unsigned queue, struct nic_stash *s, unsigned max,
 		 unsigned *dropped)
 {
 	struct virtq *q = &nic->vdev.queue[queue];
 	int rc = 1;
 
-	while (s->nchains < max && *dropped < NET_TURN_MAX) {
-		struct net_chain *c;
+	while (s->nchains < max && *dropped < NIC_TURN_MAX) {
+		struct nic_chain *c;
 
 		rc = nic_stash_pop(nic, queue, s, false);
 		if (rc <= 0)
 			break;
 		c = &s->chain[s->nchains - 1];
-		if (sendable(nic, s, c) && net_link_up(nic))
+		if (sendable(nic, s, c) && nic_link_up(nic))
 			continue;
 		virtq_put(q, c->head, 0);
 		++*dropped;
@@ -64,10 +64,10 @@ static bool fill(struct virtio_net *nic, unsigned queue, struct net_stash *s, un
 }
 
 /* Send the stash, return what went. How many. */
-static unsigned flush(struct virtio_net *nic, unsigned pair, struct net_stash *s)
+static unsigned flush(struct virtio_net *nic, unsigned pair, struct nic_stash *s)
 {
 	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
-	struct net_frame frame[NET_BATCH];
+	struct net_frame frame[NIC_BATCH];
 	uint64_t bytes = 0;
 	unsigned sent;
 
@@ -89,7 +89,7 @@ static unsigned flush(struct virtio_net *nic, unsigned pair, struct net_stash *s
 }
 
 /* True: nothing may be sent yet, and the timer will say when. */
-static bool limited(struct virtio_net *nic, struct net_queue *tx)
+static bool limited(struct virtio_net *nic, struct nic_queue *tx)
 {
 	uint64_t ns;
 
@@ -105,9 +105,9 @@ static bool limited(struct virtio_net *nic, struct net_queue *tx)
 /* One batch: false when there is nothing more to do now. */
 static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 {
-	struct net_queue *tx = &nic->pair[pair].tx;
+	struct nic_queue *tx = &nic->pair[pair].tx;
 	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
-	unsigned dropped = 0, sent = 0, max = ratelimit_on(&nic->tx_limit) ? 1 : NET_BATCH;
+	unsigned dropped = 0, sent = 0, max = ratelimit_on(&nic->tx_limit) ? 1 : NIC_BATCH;
 
 	if (limited(nic, tx))
 		return false;
@@ -126,9 +126,9 @@ static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 
 void nic_run_tx(struct virtio_net *nic, unsigned pair)
 {
-	struct net_queue *tx = &nic->pair[pair].tx;
+	struct nic_queue *tx = &nic->pair[pair].tx;
 	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
-	unsigned left = NET_TURN_MAX;
+	unsigned left = NIC_TURN_MAX;
 
 	if (tx->limited || !q->s.ready)
 		return;

@@ -14,8 +14,8 @@
 /* As our own loop does: the next frame is near, and being woken takes as long. */
 #define POLL_US (BUSYPOLL_MAX_NS / 1000u)
 
-struct net_vhost {
-	struct net_server server; /* first */
+struct nic_vhost {
+	struct nic_server server; /* first */
 	struct virtio_net *nic;
 	unsigned n; /* pairs */
 	struct {
@@ -24,12 +24,12 @@ struct net_vhost {
 	} pair[];
 };
 
-static struct net_vhost *vhost_of(struct virtio_net *nic)
+static struct nic_vhost *vhost_of(struct virtio_net *nic)
 {
-	return (struct net_vhost *)nic->server;
+	return (struct nic_vhost *)nic->server;
 }
 
-static void serve(struct net_vhost *vh, unsigned pair, bool on)
+static void serve(struct nic_vhost *vh, unsigned pair, bool on)
 {
 	struct virtio_net *nic = vh->nic;
 	int fd = on ? nic->net->port[pair].fd : -1;
@@ -49,15 +49,15 @@ static void serve(struct net_vhost *vh, unsigned pair, bool on)
 
 static void kernel_update(struct virtio_net *nic)
 {
-	struct net_vhost *vh = vhost_of(nic);
+	struct nic_vhost *vh = vhost_of(nic);
 
 	for (unsigned i = 0; i < vh->n; i++)
-		serve(vh, i, nic->vdev.started && i < nic->s.pairs && net_link_up(nic));
+		serve(vh, i, nic->vdev.started && i < nic->s.pairs && nic_link_up(nic));
 }
 
 static int kernel_start(struct virtio_net *nic)
 {
-	struct net_vhost *vh = vhost_of(nic);
+	struct nic_vhost *vh = vhost_of(nic);
 	int rc = 0;
 
 	/* Queue 2 is a receive queue, or the control queue of a driver that does without MQ. */
@@ -67,14 +67,14 @@ static int kernel_start(struct virtio_net *nic)
 		if (2 * i != nic->ctrl && nic->vdev.queue[2 * i].s.ready &&
 		    nic->vdev.queue[2 * i + 1].s.ready)
 			rc = vhost_kernel_queues_start(&vh->pair[i].queues);
-	for (unsigned i = 0; i < nic->s.pairs && !rc && net_link_up(nic); i++)
+	for (unsigned i = 0; i < nic->s.pairs && !rc && nic_link_up(nic); i++)
 		serve(vh, i, true);
 	return rc;
 }
 
 static void kernel_stop(struct virtio_net *nic)
 {
-	struct net_vhost *vh = vhost_of(nic);
+	struct nic_vhost *vh = vhost_of(nic);
 
 	for (unsigned i = 0; i < vh->n; i++) {
 		serve(vh, i, false);
@@ -84,7 +84,7 @@ static void kernel_stop(struct virtio_net *nic)
 
 static void kernel_call_changed(struct virtio_net *nic, unsigned queue)
 {
-	struct net_vhost *vh = vhost_of(nic);
+	struct nic_vhost *vh = vhost_of(nic);
 
 	if (queue / 2 < vh->n)
 		vhost_kernel_queues_call_changed(&vh->pair[queue / 2].queues, queue);
@@ -92,7 +92,7 @@ static void kernel_call_changed(struct virtio_net *nic, unsigned queue)
 
 static void kernel_close(struct virtio_net *nic)
 {
-	struct net_vhost *vh = vhost_of(nic);
+	struct nic_vhost *vh = vhost_of(nic);
 
 	for (unsigned i = 0; i < vh->n; i++)
 		vhost_kernel_queues_close(&vh->pair[i].queues);
@@ -103,12 +103,12 @@ static void kernel_close(struct virtio_net *nic)
 static int open_vhost(struct virtio_net *nic, const struct device_env *env)
 {
 	unsigned n = nic->net->nqueues;
-	struct net_vhost *vh = calloc(1, sizeof(*vh) + n * sizeof(vh->pair[0]));
+	struct nic_vhost *vh = calloc(1, sizeof(*vh) + n * sizeof(vh->pair[0]));
 	int rc = 0;
 
 	if (!vh)
 		return -ENOMEM;
-	vh->server = (struct net_server){
+	vh->server = (struct nic_server){
 		.what = "vhost",
 		.start = kernel_start,
 		.stop = kernel_stop,
@@ -130,21 +130,21 @@ static int open_vhost(struct virtio_net *nic, const struct device_env *env)
 }
 
 int nic_vhost_kernel_choose(struct virtio_net *nic, const struct device_env *env,
-			    enum net_vhost_how how, const char *option, struct err *err)
+			    enum nic_vhost_how how, const char *option, struct err *err)
 {
 	bool limits = ratelimit_on(&nic->rx_limit) || ratelimit_on(&nic->tx_limit);
 	int rc;
 
-	if (how == NET_VHOST_OFF)
+	if (how == NIC_VHOST_OFF)
 		return 0;
 	if (!nic->net->vnet_hdr_bytes || limits) {
-		if (how == NET_VHOST_AUTO)
+		if (how == NIC_VHOST_AUTO)
 			return 0;
 		return err_set(err, EINVAL, "%s: vhost=on %s", option,
 			       limits ? "cannot limit rates" : "needs a tap with vnet headers");
 	}
 	rc = open_vhost(nic, env);
-	if (!rc || how == NET_VHOST_AUTO)
+	if (!rc || how == NIC_VHOST_AUTO)
 		return 0;
 	return vhost_kernel_refused(option, VHOST_NET, rc, err);
 }

@@ -15,20 +15,20 @@
 
 #define RECEIVE_QUEUES 0x5555555555555555ull
 
-struct net_vhost_user {
-	struct net_server server; /* first */
+struct nic_vhost_user {
+	struct nic_server server; /* first */
 	struct vhost_user_front front;
 };
 
 static struct vhost_user_front *front_of(struct virtio_net *nic)
 {
-	return &((struct net_vhost_user *)nic->server)->front;
+	return &((struct nic_vhost_user *)nic->server)->front;
 }
 
 static void front_update(struct virtio_net *nic)
 {
 	for (unsigned i = 0; i < 2 * nic->max_pairs; i++)
-		vhost_user_front_enable(front_of(nic), i, i / 2 < nic->s.pairs && net_link_up(nic));
+		vhost_user_front_enable(front_of(nic), i, i / 2 < nic->s.pairs && nic_link_up(nic));
 }
 
 static int front_start(struct virtio_net *nic)
@@ -81,13 +81,13 @@ static void ended(struct vhost_user_front *f)
 
 int nic_vhost_user_open(struct virtio_net *nic, const struct device_env *env)
 {
-	struct net_vhost_user *n = calloc(1, sizeof(*n));
+	struct nic_vhost_user *n = calloc(1, sizeof(*n));
 	struct vhost_user_front *f = &n->front;
 	int rc;
 
 	if (!n)
 		return -ENOMEM;
-	n->server = (struct net_server){
+	n->server = (struct nic_server){
 		.what = "vhost-user",
 		/* One that was not asked is ours, and knows all that we offer. */
 		.features = nic->net->vhost.agreed ? nic->net->vhost.features : ~0ull,
