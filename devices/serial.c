@@ -236,7 +236,7 @@ static void write_fcr(struct serial *ser, uint8_t v)
 	if (fifo_on(s) && !(v & UART_FCR_ENABLE_FIFO))
 		v |= UART_FCR_CLEAR_RCVR | UART_FCR_CLEAR_XMIT;
 	if (v & UART_FCR_CLEAR_RCVR) {
-		/* A driver starts: it shall show anew that it reads. */
+		/* A driver starts: it has to show anew that it reads. */
 		s->polls = false;
 		s->lsr_reads = 0;
 		s->rx_len = 0;

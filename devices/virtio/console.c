@@ -5,7 +5,7 @@
  * does not fit is put back, with its progress kept in tx_off, until the sink
  * drains: the guest waits, nothing is lost and nothing grows. Input is refused
  * while the guest has no buffer; the next kick of the receive queue asks for it
- * again. Each queue is left quiet while the other side has the word.
+ * again. A queue's notifications stay off while we wait for the other side.
  *
  * Threads: queues, input and the sink's callbacks are the loop's; a vCPU's thread writes the
  * configuration (one emergency character, which chardev_write takes from any thread), activates

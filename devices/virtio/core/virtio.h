@@ -93,7 +93,7 @@ struct virtio_kick {
 	struct kick at;
 };
 
-/* Interrupts that somebody else asks for, by way of us. */
+/* A relay: the server of a queue signals fd, and we inject the interrupt. */
 struct virtio_relay {
 	struct virtio_device *dev;
 	unsigned queue;
@@ -129,8 +129,8 @@ struct virtio_device {
 	struct virtio_kick kick[VIRTIO_MAX_QUEUES]; /* the transport's, by kicks.h */
 
 	/*
-	 * Bit n: kicks of queue n go to somebody else (vhost, vhost-user) and class->kick is not
-	 * called for it. Set between virtio_init and virtio_attach, for all that may ever be;
+	 * Bit n: queue n is served elsewhere (vhost, vhost-user): its server reads the kicks, and
+	 * class->kick is not called for it. Set between virtio_init and virtio_attach, for all that may ever be;
 	 * changed by virtio_serve after.
 	 */
 	uint64_t elsewhere;
@@ -190,7 +190,7 @@ int virtio_kick_fd(struct virtio_device *dev, unsigned queue);
 int virtio_call_fd(struct virtio_device *dev, unsigned queue);
 /*
  * Take a queue back (elsewhere false) or hand it out again: who hears its kicks from now on. Taken
- * back, kicks that nobody has read yet reach class->kick. Any thread, lock held.
+ * back, kicks that were not read yet reach class->kick. Any thread, lock held.
  */
 void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere);
 
@@ -200,8 +200,8 @@ void virtio_set_features(struct virtio_device *dev, unsigned word, uint32_t bits
 uint32_t virtio_offered_word(const struct virtio_device *dev, uint32_t word);
 uint32_t virtio_acked_word(const struct virtio_device *dev, uint32_t word);
 /*
- * Device configuration, size_bytes 1 to 4, any offset. Bytes beyond the end read as 0: that is
- * what a field that a driver knows and this device lacks shall say. Writes there are dropped.
+ * Device configuration, size_bytes 1 to 4, any offset. Bytes beyond the end read as 0: so does
+ * a field that the driver knows and this device lacks. Writes there are dropped.
  */
 uint32_t virtio_config_read(struct virtio_device *dev, uint64_t off, unsigned size_bytes);
 void virtio_config_write(struct virtio_device *dev, uint64_t off, unsigned size_bytes,

@@ -4,7 +4,7 @@
  * The ring lies in guest memory and is hostile: each descriptor is copied once
  * and checked (index, loops, count, direction order, range), then only the copy
  * is used. A broken ring is remembered: every later pop returns -EPROTO until
- * reset. Thread: whoever holds the device's lock.
+ * reset. Thread: any, with the device's lock held.
  *
  * What breaks a ring, where the specification leaves a choice: a descriptor of
  * length 0 (so that every iovec of a chain has at least one byte); a direct chain of more
@@ -76,7 +76,7 @@ struct virtq {
  * above size_max, misaligned or out of memory. mem outlives the queue.
  */
 int virtq_enable(struct virtq *q, const struct mem *mem, bool event_idx);
-/* Where the three parts of an enabled queue lie, for those who serve it elsewhere (vhost). */
+/* Where the three parts of an enabled queue lie, for a server elsewhere (vhost). */
 void virtq_host_parts(const struct virtq *q, void **desc, void **avail, void **used);
 /* Back to the state before enabling: no addresses, size = size_max. */
 void virtq_reset(struct virtq *q);
@@ -102,7 +102,7 @@ void virtq_publish(struct virtq *q);
 /* After one or more pushes: does the driver want an interrupt? False if nothing was pushed. */
 bool virtq_wants_interrupt(struct virtq *q);
 /*
- * Serve a ring that somebody else served so far, and who is gone for good. What waits is popped as
+ * Take over a ring whose previous server (a vhost-user daemon) has died. What waits is popped as
  * ever; the chains that were taken and not returned come from pop_outstanding, in no
  * order, one at a time: push each before the next. See virtq_stranded.h for how they are found.
  * The driver is due an interrupt after. -ENOMEM, -EPROTO: broken.

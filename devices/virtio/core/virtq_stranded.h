@@ -1,5 +1,5 @@
 /*
- * virtio/virtq_stranded: which requests of a ring are outstanding, when whoever served it is gone.
+ * virtio/virtq_stranded: which requests of a ring are outstanding when its server has died.
  *
  * Pure. avail and used are copies of the rings' heads, size entries each, in the ring's own
  * order (entry i at i % size), with the indices that go with them. Hostile values are fine:

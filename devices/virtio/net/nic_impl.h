@@ -147,8 +147,8 @@ struct nic_pair {
 struct virtio_net;
 
 /*
- * Somebody else serves the data queues: the kernel (net/vhost_kernel.c), or a vhost-user daemon
- * (net/vhost_user.c). The control queue, the link and the configuration stay here; the receive
+ * A server of the data queues outside this process: the kernel (net/vhost_kernel.c), or a
+ * vhost-user daemon (net/vhost_user.c). The control queue, the link and the configuration stay here; the receive
  * filter is not applied then, and rates cannot be limited. See struct virtio_device.elsewhere for
  * kicks and interrupts.
  */

@@ -23,14 +23,14 @@ struct vhost_user_front {
 	/* The page's to set, before anything else. */
 	struct virtio_device *vdev;
 	unsigned nqueues;
-	/* Answer a request that nobody serves any more, as an error; returns the bytes written. */
+	/* Answer a request as an error, the daemon being gone; returns the bytes written. */
 	uint32_t (*refuse)(const struct chain *chain);
 	struct vhost_user vu; /* fd -1: the daemon is gone */
 	/* … and these, which may be 0. */
 	uint64_t kept; /* bit n: queue n holds buffers, which are not given back */
 	void (*ended)(
 		struct vhost_user_front *f); /* the daemon is gone. Loop's thread, lock held */
-	const char *who;  /* the socket, for the log; NULL: others tell that it ended */
+	const char *who;  /* the socket, for the log; NULL: the back end logs that it ended */
 	const char *loss; /* what that costs; NULL: requests fail */
 	/* Private. */
 	struct loop_watch *watch; /* the connection: hears its end */

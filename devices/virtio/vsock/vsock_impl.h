@@ -120,7 +120,7 @@ struct vsock_conn {
 	uint8_t line_bytes;
 	bool hashed, linked;
 	bool readable; /* the socket had data when last asked */
-	bool muted;    /* … and shall not tell again before it is served */
+	bool muted;    /* … and is not watched before it is served */
 	bool eof, hup; /* the host program has shut down its writing; is gone */
 	char line[24]; /* GREETING: of "CONNECT 4294967295\n" */
 };
