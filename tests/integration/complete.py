@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """
 complete.py SCRIPT: types into an interactive bash that has read the completion SCRIPT, in a folder
-with the files root.img and a directory keys. Prints TAP lines. The functions are tested by
-tests/integration/package; this is whether bash makes the right line of what they say: no
-backslash before "=", a space only where a word ends.
+with the file root.img and a directory keys. Prints TAP lines. tests/integration/package tests the
+functions; this program tests the lines that bash makes from their results: no
+backslash before "=", and a space only at the end of a word.
 """
 import os
 import pty
@@ -11,7 +11,7 @@ import select
 import sys
 import time
 
-CASES = [  # what is typed, what the line is then
+CASES = [  # the keys typed, the resulting line
     ("bantam im\t", "bantam image "),
     ("bantam run --ker\troo\t", "bantam run --kernel root.img "),
     ("bantam run --disk pat\troo\t", "bantam run --disk path=root.img "),
@@ -27,7 +27,7 @@ LIMIT_S = 20
 
 
 def read_until(fd, text):
-    """All that comes until text does, or nothing more for LIMIT_S."""
+    """Returns all output up to text, or of LIMIT_S."""
     got = b""
     end = time.monotonic() + LIMIT_S
     while text not in got and time.monotonic() < end:
@@ -51,10 +51,10 @@ def main():
         print("not ok - an interactive bash reads the completion")
         failed += 1
     for typed, line in CASES:
-        # The line as bash has it when all was typed: made a comment, and run.
+        # Alt-# makes bash's line a comment and runs it.
         os.write(fd, typed.encode() + b"\x1b#")
         got = read_until(fd, b"\nready> ").decode(errors="replace")
-        # The prompt is followed by what bash drew last: the whole line, with # before it.
+        # After the prompt bash draws the whole line, with # before it.
         drawn = got.replace("\r", "\n").split("\n")
         if any(text.removeprefix("ready> ") == "#" + line for text in drawn):
             print(f"ok - typed: {typed!r}")

@@ -287,7 +287,7 @@ Test(acpi, iasl_mmio)
 	}
 }
 
-/* As a board without I/O ports has them. */
+/* As on a board without I/O ports. */
 Test(acpi, iasl_registers_in_memory)
 {
 	struct board b = {

@@ -71,7 +71,7 @@ static int parse(const char *args)
 	config_clear(&config);
 	memset(&err, 0, sizeof(err));
 	rc = config_parse(&config, argc, argv, &err);
-	/* What bantam run asks next. */
+	/* The next question of bantam run. */
 	if (!rc && !keys_num(&config.vm, CONFIG_HELP))
 		rc = bootdisk_check(&config, &err);
 	free(copy);
@@ -376,7 +376,7 @@ Test(config, help_lists_everything)
 		for (const struct key *k = t->keys; k->name; k++) {
 			char word[64];
 
-			/* The brackets: its value may stand alone. */
+			/* Brackets mean that the value may stand alone. */
 			snprintf(word, sizeof(word),
 				 k->flags & KEY_BARE ? "\n      [%s=]" : "\n      %s=", k->name);
 			cr_expect(strstr(text, word), "%s %s", t->option, k->name);

@@ -285,7 +285,7 @@ Test(net, merges_buffers)
 	}
 }
 
-/* A driver may put readable bytes into a receive buffer's chain: they are no room for a frame. */
+/* A driver may put readable bytes into a receive buffer's chain; a frame must not use them. */
 Test(net, ignores_what_is_readable_in_a_receive_buffer)
 {
 	struct fake_used_elem e;
@@ -300,7 +300,7 @@ Test(net, ignores_what_is_readable_in_a_receive_buffer)
 	fake_ring_add(&d.ring[RX], &out, 1, &in, 1);
 	memset(host + 8192, 0x5a, 2000);
 	fake_driver_kick(&d, RX);
-	/* Longer than both buffers: it waits for one more. */
+	/* The frame is longer than both buffers: it waits for one more. */
 	send_frame(1300, 1);
 	fake_run(&f);
 	cr_assert(!fake_ring_take(&d.ring[RX], &e));

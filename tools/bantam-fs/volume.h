@@ -86,9 +86,9 @@ int volume_read_link(struct volume *v, const struct node *node, char *target, si
 typedef int (*volume_sink)(void *opaque, uint64_t offset, const void *bytes, size_t len);
 int volume_read(struct volume *v, const struct node *node, const char *path, volume_sink sink,
 		void *opaque, struct err *err);
-/* A whole small file, NUL-terminated; the caller frees it. NULL: unreadable, or above 1 MiB. */
+/* Returns a whole small file, NUL-terminated, for free(); NULL if unreadable or above 1 MiB. */
 char *volume_read_small(struct volume *v, const struct node *node, const char *path);
-/* The same of a path; NULL also if there is no such file. */
+/* The same for a path; NULL also if there is no such file. */
 char *volume_read_text(struct volume *v, const char *path);
 
 /* ext_io.c: libext2fs's only way to the image. Its next open gets these len_bytes of s. */
