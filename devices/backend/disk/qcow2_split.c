@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "devices/backend/disk/qcow2_impl.h"
+#include "devices/backend/store/iov.h"
 
 #define PAGE_BYTES 4096u
 /* So much of one turn of the loop may go into copying: other devices want their turn. */
@@ -51,7 +52,7 @@ static bool part_iov(struct job *job, uint64_t skip, uint64_t len, const struct 
 	if (len == req->len_bytes)
 		return true;
 	*iov = part;
-	*niov = qcow2_iov_slice(part, MAX_IOVS - job->niovs, req->iov, req->niov, skip, len);
+	*niov = store_iov_slice(part, MAX_IOVS - job->niovs, req->iov, req->niov, skip, len);
 	for (unsigned i = 0; i < *niov; i++)
 		got += part[i].iov_len;
 	return got == len;
@@ -114,7 +115,7 @@ static int read_qcow2(struct disk_qcow2 *d, struct job *job, unsigned level, uin
 		rc = 1;
 		break;
 	case QCOW2_ZEROES:
-		qcow2_iov_zero(req->iov, req->niov, skip, r.len);
+		store_iov_zero(req->iov, req->niov, skip, r.len);
 		break;
 	case QCOW2_PACKED:
 		if (!qcow2_unpacked_locked(q, r.entry,
@@ -152,7 +153,7 @@ static int read_part(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint6
 		if (rc <= 0)
 			return rc;
 	}
-	qcow2_iov_zero(req->iov, req->niov, skip, *len);
+	store_iov_zero(req->iov, req->niov, skip, *len);
 	return 0;
 }
 

@@ -7,6 +7,7 @@
  */
 #include "devices/backend/qcow2/compress.h"
 #include "devices/backend/qcow2/qcow2_impl.h"
+#include "devices/backend/store/iov.h"
 
 #include <errno.h>
 #include <libdeflate.h>
@@ -288,7 +289,7 @@ static bool from_kept(struct qcow2 *q, uint64_t entry, uint64_t from, const stru
 	pthread_mutex_unlock(&q->lock);
 	if (!k)
 		return false;
-	qcow2_iov_fill(iov, niov, skip, k->data + from, len);
+	store_iov_fill(iov, niov, skip, k->data + from, len);
 	pthread_mutex_lock(&q->lock);
 	k->users--;
 	pthread_mutex_unlock(&q->lock);
@@ -303,7 +304,7 @@ bool qcow2_unpacked_locked(struct qcow2 *q, uint64_t entry, uint64_t from, const
 	if (!k)
 		return false;
 	k->used = ++q->unpacked->clock;
-	qcow2_iov_fill(iov, niov, skip, k->data + from, len);
+	store_iov_fill(iov, niov, skip, k->data + from, len);
 	return true;
 }
 
@@ -326,7 +327,7 @@ int qcow2_unpack(struct qcow2 *q, uint64_t entry, uint64_t from, const struct io
 	pthread_mutex_unlock(&q->lock);
 	rc = unpack_cluster(q, entry, data);
 	if (!rc)
-		qcow2_iov_fill(iov, niov, skip, data + from, len);
+		store_iov_fill(iov, niov, skip, data + from, len);
 	pthread_mutex_lock(&q->lock);
 	if (!rc && q->unpacked && generation == q->unpacked->generation)
 		keep_locked(q, entry, data);

@@ -2,6 +2,7 @@
 #include "devices/backend/qcow2/compress.h"
 #include "devices/backend/qcow2/qcow2_impl.h"
 #include "devices/backend/qcow2/read.h"
+#include "devices/backend/store/iov.h"
 
 #include <errno.h>
 
@@ -21,10 +22,10 @@ static int read_backing(struct qcow2 *q, const struct iovec *iov, unsigned niov,
 
 	if (b && offset < b->size_bytes)
 		there = len < b->size_bytes - offset ? len : b->size_bytes - offset;
-	qcow2_iov_zero(iov, niov, skip + there, len - there);
+	store_iov_zero(iov, niov, skip + there, len - there);
 	while (there) {
 		struct iovec part[PARTS];
-		unsigned n = qcow2_iov_slice(part, PARTS, iov, niov, skip, there);
+		unsigned n = store_iov_slice(part, PARTS, iov, niov, skip, there);
 		uint64_t bytes = 0;
 		int rc;
 
@@ -47,7 +48,7 @@ static int read_run(struct qcow2 *q, const struct qcow2_run *run, const struct i
 	case QCOW2_HOLE:
 		return read_backing(q, iov, niov, skip, offset, run->len);
 	case QCOW2_ZEROES:
-		qcow2_iov_zero(iov, niov, skip, run->len);
+		store_iov_zero(iov, niov, skip, run->len);
 		return 0;
 	case QCOW2_DATA:
 		return qcow2_preadv(&q->file, iov, niov, skip, run->len, run->host);

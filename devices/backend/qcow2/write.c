@@ -49,6 +49,7 @@
 #include "devices/backend/qcow2/qcow2_impl.h"
 #include "devices/backend/qcow2/read.h"
 #include "devices/backend/qcow2/write.h"
+#include "devices/backend/store/iov.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -237,7 +238,7 @@ static int write_copy(struct qcow2 *q, const struct copy *c, const struct iovec 
 		rc = read_old(q, buf + c->head, offset + c->len, c->tail);
 	if (!rc && c->head)
 		part[n++] = (struct iovec){ buf, c->head };
-	data = qcow2_iov_slice(part + n, PARTS - 2, iov, niov, skip, c->len);
+	data = store_iov_slice(part + n, PARTS - 2, iov, niov, skip, c->len);
 	if (!rc) {
 		uint64_t bytes = 0, end = c->host + c->head + c->len;
 

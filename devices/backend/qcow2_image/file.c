@@ -1,5 +1,6 @@
-/* qcow2_image/file: whole transfers of the image file, and parts of iovecs. See file.h. */
+/* qcow2_image/file: whole transfers of the image file. See file.h. */
 #include "devices/backend/qcow2_image/file.h"
+#include "devices/backend/store/iov.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,69 +15,12 @@
 
 static const uint8_t zeroes[ZERO_BYTES];
 
-unsigned qcow2_iov_slice(struct iovec *to, unsigned max, const struct iovec *iov, unsigned niov,
-			 uint64_t skip, uint64_t len)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < niov && n < max && len; i++) {
-		uint64_t part = iov[i].iov_len;
-
-		if (skip >= part) {
-			skip -= part;
-			continue;
-		}
-		part -= skip;
-		if (part > len)
-			part = len;
-		to[n++] = (struct iovec){ (char *)iov[i].iov_base + skip, part };
-		len -= part;
-		skip = 0;
-	}
-	return n;
-}
-
-/* from NULL: zeroes. */
-static void copy(const struct iovec *iov, unsigned niov, uint64_t skip, const uint8_t *from,
-		 uint64_t len)
-{
-	while (len) {
-		struct iovec part[PARTS];
-		unsigned n = qcow2_iov_slice(part, PARTS, iov, niov, skip, len);
-
-		BUG_ON(!n);
-		for (unsigned i = 0; i < n; i++) {
-			uint64_t bytes = part[i].iov_len;
-
-			if (from) {
-				memcpy(part[i].iov_base, from, bytes);
-				from += bytes;
-			} else {
-				memset(part[i].iov_base, 0, bytes);
-			}
-			len -= bytes;
-			skip += bytes;
-		}
-	}
-}
-
-void qcow2_iov_zero(const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t len)
-{
-	copy(iov, niov, skip, NULL, len);
-}
-
-void qcow2_iov_fill(const struct iovec *iov, unsigned niov, uint64_t skip, const void *from,
-		    uint64_t len)
-{
-	copy(iov, niov, skip, from, len);
-}
-
 int qcow2_preadv(const struct qcow2_file *f, const struct iovec *iov, unsigned niov, uint64_t skip,
 		 uint64_t len, uint64_t offset)
 {
 	while (len) {
 		struct iovec part[PARTS];
-		unsigned n = qcow2_iov_slice(part, PARTS, iov, niov, skip, len);
+		unsigned n = store_iov_slice(part, PARTS, iov, niov, skip, len);
 		ssize_t got = preadv(f->fd, part, (int)n, (off_t)offset);
 
 		if (got < 0 && errno == EINTR)
@@ -85,7 +29,7 @@ int qcow2_preadv(const struct qcow2_file *f, const struct iovec *iov, unsigned n
 			return -errno;
 		if (!got) {
 			/* Writers need not fill the last cluster. */
-			qcow2_iov_zero(iov, niov, skip, len);
+			store_iov_zero(iov, niov, skip, len);
 			return 0;
 		}
 		skip += (uint64_t)got;
@@ -100,7 +44,7 @@ int qcow2_pwritev(const struct qcow2_file *f, const struct iovec *iov, unsigned 
 {
 	while (len) {
 		struct iovec part[PARTS];
-		unsigned n = qcow2_iov_slice(part, PARTS, iov, niov, skip, len);
+		unsigned n = store_iov_slice(part, PARTS, iov, niov, skip, len);
 		ssize_t put = pwritev(f->fd, part, (int)n, (off_t)offset);
 
 		if (put < 0 && errno == EINTR)

@@ -136,13 +136,4 @@ void qcow2_set_lost_writes(struct qcow2_file *f, int error);
 /* The file makes no sense at offset: logs what is wrong (once), sets unsafe, returns -EIO. */
 int qcow2_damaged(struct qcow2_file *f, const char *what, uint64_t offset);
 
-/* --- file.c: parts of an iovec, len bytes from skip bytes in ------------------------------ */
-
-void qcow2_iov_zero(const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t len);
-void qcow2_iov_fill(const struct iovec *iov, unsigned niov, uint64_t skip, const void *from,
-		    uint64_t len);
-/* Writes at most max parts to to[]; returns how many. */
-unsigned qcow2_iov_slice(struct iovec *to, unsigned max, const struct iovec *iov, unsigned niov,
-			 uint64_t skip, uint64_t len);
-
 #endif

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "devices/backend/store/image_file.h"
+#include "devices/backend/store/iov.h"
 
 #define IOV_STEP 64u
 #define ZERO_BYTES 65536u
@@ -39,29 +40,6 @@ static bool beyond(const struct store *s, uint64_t offset, uint64_t len_bytes)
 	return offset > s->size_bytes || len_bytes > s->size_bytes - offset;
 }
 
-/* The part of iov that begins skip bytes in. */
-static unsigned slice(struct iovec *to, const struct iovec *iov, unsigned niov, uint64_t skip,
-		      uint64_t len_bytes)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < niov && n < IOV_STEP && len_bytes; i++) {
-		uint64_t len = iov[i].iov_len;
-
-		if (skip >= len) {
-			skip -= len;
-			continue;
-		}
-		len -= skip;
-		if (len > len_bytes)
-			len = len_bytes;
-		to[n++] = (struct iovec){ (char *)iov[i].iov_base + skip, len };
-		len_bytes -= len;
-		skip = 0;
-	}
-	return n;
-}
-
 static int transfer(struct store *s, bool write, const struct iovec *iov, unsigned niov,
 		    uint64_t offset, uint64_t len_bytes)
 {
@@ -74,7 +52,7 @@ static int transfer(struct store *s, bool write, const struct iovec *iov, unsign
 		return -EINVAL;
 	while (done < len_bytes) {
 		struct iovec part[IOV_STEP];
-		unsigned n = slice(part, iov, niov, done, len_bytes - done);
+		unsigned n = store_iov_slice(part, IOV_STEP, iov, niov, done, len_bytes - done);
 		ssize_t got = write ? pwritev(fd, part, (int)n, (off_t)(offset + done)) :
 				      preadv(fd, part, (int)n, (off_t)(offset + done));
 
