@@ -280,7 +280,7 @@ Test(ioapic, out_of_range)
 	ioapic_set_line(&io, 0, 32, true);
 	ioapic_set_line(&io, 0, UINT32_MAX, true);
 	for (unsigned i = 0; i < IOAPIC_PINS; i++)
-		cr_expect_eq(io.line[i], 0);
+		cr_expect_eq(io.s.line[i], 0);
 }
 
 /* Every register with every width at every offset: ones, zeros and random values. */
@@ -306,7 +306,7 @@ Test(ioapic, hostile_registers)
 		cr_expect_eq(get((uint8_t)reg), 0, "register 0x%x", reg);
 	}
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
-		cr_expect_eq(io.entry[pin] & 0x00fffffffffe0000ull, 0);
+		cr_expect_eq(io.s.entry[pin] & 0x00fffffffffe0000ull, 0);
 	cr_expect_eq(get(1), 0x00170020);
 }
 
@@ -331,7 +331,7 @@ Test(ioapic, lines_from_many_threads)
 	for (int i = 0; i < 3; i++)
 		pthread_join(t[i], NULL);
 	/* Each holder's last level is high. */
-	cr_expect_eq(io.line[21], 7);
+	cr_expect_eq(io.s.line[21], 7);
 	ioapic_eoi(&io, 0x70);
 	cr_expect_eq(low_of(21), 0x70 | LEVEL | REMOTE_IRR);
 }

@@ -28,7 +28,7 @@ void ioapic_init(struct ioapic *io, const struct ioapic_ops *ops, void *opaque)
 	io->ops = ops;
 	io->opaque = opaque;
 	for (unsigned i = 0; i < IOAPIC_PINS; i++)
-		io->entry[i] = RTE_MASKED;
+		io->s.entry[i] = RTE_MASKED;
 }
 
 void ioapic_destroy(struct ioapic *io)
@@ -49,7 +49,7 @@ static uint32_t message_data(uint64_t entry)
 
 static void deliver(struct ioapic *io, unsigned pin)
 {
-	uint64_t *entry = &io->entry[pin];
+	uint64_t *entry = &io->s.entry[pin];
 
 	if (*entry & RTE_MASKED)
 		return;
@@ -68,12 +68,12 @@ void ioapic_set_line(struct ioapic *io, unsigned pin, unsigned holder, bool leve
 	if (pin >= IOAPIC_PINS || holder >= 32)
 		return;
 	pthread_mutex_lock(&io->lock);
-	before = io->line[pin];
+	before = io->s.line[pin];
 	if (level)
-		io->line[pin] |= 1u << holder;
+		io->s.line[pin] |= 1u << holder;
 	else
-		io->line[pin] &= ~(1u << holder);
-	if (!before && io->line[pin])
+		io->s.line[pin] &= ~(1u << holder);
+	if (!before && io->s.line[pin])
 		deliver(io, pin);
 	pthread_mutex_unlock(&io->lock);
 }
@@ -81,12 +81,12 @@ void ioapic_set_line(struct ioapic *io, unsigned pin, unsigned holder, bool leve
 static void eoi(struct ioapic *io, uint8_t vector)
 {
 	for (unsigned i = 0; i < IOAPIC_PINS; i++) {
-		uint64_t *entry = &io->entry[i];
+		uint64_t *entry = &io->s.entry[i];
 
 		if (!(*entry & RTE_REMOTE_IRR) || (*entry & RTE_VECTOR) != vector)
 			continue;
 		*entry &= ~RTE_REMOTE_IRR;
-		if (io->line[i])
+		if (io->s.line[i])
 			deliver(io, i);
 	}
 }
@@ -100,7 +100,7 @@ void ioapic_eoi(struct ioapic *io, uint8_t vector)
 
 static void write_entry(struct ioapic *io, unsigned pin, bool high, uint32_t val)
 {
-	uint64_t old = io->entry[pin], new;
+	uint64_t old = io->s.entry[pin], new;
 
 	if (high)
 		new = (old & 0xffffffff) | (uint64_t)val << 32;
@@ -111,7 +111,7 @@ static void write_entry(struct ioapic *io, unsigned pin, bool high, uint32_t val
 	/* An edge pin has no remote IRR: switching the mode clears it. */
 	if (!(new &RTE_LEVEL))
 		new &= ~RTE_REMOTE_IRR;
-	io->entry[pin] = new;
+	io->s.entry[pin] = new;
 
 	/*
 	 * A masked pin stays watched: guests mask a line, then send its EOI (Linux does for
@@ -125,25 +125,25 @@ static void write_entry(struct ioapic *io, unsigned pin, bool high, uint32_t val
 	} else if (!(new &RTE_MASKED)) {
 		io->watched |= 1u << pin;
 		io->ops->watch_eoi(io->opaque, pin, message_addr(new), message_data(new));
-		if (io->line[pin])
+		if (io->s.line[pin])
 			deliver(io, pin);
 	}
 }
 
 static uint32_t window_read(const struct ioapic *io)
 {
-	unsigned pin = (io->select - 0x10u) / 2;
+	unsigned pin = (io->s.select - 0x10u) / 2;
 
-	switch (io->select) {
+	switch (io->s.select) {
 	case 0:
 	case 2:
-		return (uint32_t)io->id << 24;
+		return (uint32_t)io->s.id << 24;
 	case 1:
 		return VERSION;
 	default:
-		if (io->select < 0x10 || pin >= IOAPIC_PINS)
+		if (io->s.select < 0x10 || pin >= IOAPIC_PINS)
 			return 0;
-		return (uint32_t)(io->entry[pin] >> (io->select & 1 ? 32 : 0));
+		return (uint32_t)(io->s.entry[pin] >> (io->s.select & 1 ? 32 : 0));
 	}
 }
 
@@ -153,7 +153,7 @@ bool ioapic_live(struct ioapic *io)
 
 	pthread_mutex_lock(&io->lock);
 	for (unsigned i = 0; i < IOAPIC_PINS; i++)
-		live |= !(io->entry[i] & RTE_MASKED);
+		live |= !(io->s.entry[i] & RTE_MASKED);
 	pthread_mutex_unlock(&io->lock);
 	return live;
 }
@@ -165,7 +165,7 @@ static uint64_t ioapic_read(void *opaque, uint64_t off, unsigned size_bytes)
 
 	pthread_mutex_lock(&io->lock);
 	if (off == REG_SELECT)
-		val = io->select;
+		val = io->s.select;
 	else if (off == REG_WINDOW)
 		val = window_read(io);
 	pthread_mutex_unlock(&io->lock);
@@ -178,15 +178,15 @@ static void ioapic_write(void *opaque, uint64_t off, unsigned size_bytes, uint64
 	unsigned pin;
 
 	pthread_mutex_lock(&io->lock);
-	pin = (io->select - 0x10u) / 2;
+	pin = (io->s.select - 0x10u) / 2;
 	if (off == REG_SELECT)
-		io->select = (uint8_t)val;
+		io->s.select = (uint8_t)val;
 	else if (off == REG_EOI)
 		eoi(io, (uint8_t)val);
-	else if (off == REG_WINDOW && io->select == 0)
-		io->id = (uint8_t)(val >> 24) & 0x0f;
-	else if (off == REG_WINDOW && io->select >= 0x10 && pin < IOAPIC_PINS)
-		write_entry(io, pin, io->select & 1, (uint32_t)val);
+	else if (off == REG_WINDOW && io->s.select == 0)
+		io->s.id = (uint8_t)(val >> 24) & 0x0f;
+	else if (off == REG_WINDOW && io->s.select >= 0x10 && pin < IOAPIC_PINS)
+		write_entry(io, pin, io->s.select & 1, (uint32_t)val);
 	pthread_mutex_unlock(&io->lock);
 }
 

@@ -23,15 +23,23 @@ struct ioapic_ops {
 	void (*watch_eoi)(void *opaque, unsigned pin, uint64_t addr, uint32_t data);
 };
 
+/*
+ * What the guest can see or set; a snapshot will save exactly this. line is part of it: a
+ * device that drives its line again afterwards changes nothing, so no edge is made up.
+ */
+struct ioapic_state {
+	uint8_t select;		     /* IOREGSEL */
+	uint8_t id;		     /* bits 27:24 of IOAPICID */
+	uint64_t entry[IOAPIC_PINS]; /* redirection table, with remote IRR (bit 14) */
+	uint32_t line[IOAPIC_PINS];  /* bit n: holder n drives the pin; holders are devices */
+};
+
 struct ioapic {
-	pthread_mutex_t lock;
+	pthread_mutex_t lock; /* s and watched */
+	struct ioapic_state s;
+	uint32_t watched; /* bit n: EOIs of pin n are reported; what watch_eoi was told last */
 	const struct ioapic_ops *ops;
 	void *opaque;
-	uint8_t select;
-	uint8_t id;
-	uint64_t entry[IOAPIC_PINS];
-	uint32_t line[IOAPIC_PINS]; /* bit n: holder n drives the pin */
-	uint32_t watched;	    /* bit n: EOIs of pin n are reported */
 };
 
 void ioapic_init(struct ioapic *io, const struct ioapic_ops *ops, void *opaque);
