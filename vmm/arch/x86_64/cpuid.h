@@ -9,12 +9,15 @@
 
 #include <linux/kvm.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #define CPUID_MAX_ENTRIES 256
 
-struct cpuid_table {
+/* Room for head.entries[CPUID_MAX_ENTRIES]. */
+union cpuid_table {
 	struct kvm_cpuid2 head;
-	struct kvm_cpuid_entry2 entry[CPUID_MAX_ENTRIES]; /* are head.entries */
+	uint8_t room[sizeof(struct kvm_cpuid2) +
+		     CPUID_MAX_ENTRIES * sizeof(struct kvm_cpuid_entry2)];
 };
 
 /* Once per VM; tsc_deadline: KVM emulates that timer mode. */

@@ -16,7 +16,7 @@ struct arch_vm {
 	struct irq *irq;
 	struct bus *pio, *mmio;
 	struct ioapic ioapic;
-	struct cpuid_table *cpuid; /* the template; const once the vCPUs start */
+	union cpuid_table *cpuid; /* the template; const once the vCPUs start */
 };
 
 static void ioapic_message(void *opaque, uint64_t addr, uint32_t data)
@@ -242,28 +242,30 @@ bool arch_vcpu_emergency(struct arch_vm *vm, int vcpu_fd)
 
 static int init_msrs(int fd, unsigned id, struct err *err)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry[2];
-	} msrs = {
-		.head.nmsrs = 2,
-		.entry = { { .index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING },
-			   { .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE_WRITE_BACK } },
+	static const struct kvm_msr_entry entry[] = {
+		{ .index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING },
+		{ .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE_WRITE_BACK },
 	};
-	int rc = kvm_ioctl(fd, KVM_SET_MSRS, &msrs);
+	union {
+		struct kvm_msrs head;
+		uint8_t room[sizeof(struct kvm_msrs) + sizeof(entry)];
+	} msrs = { .head.nmsrs = 2 };
+	int rc;
 
+	memcpy(msrs.head.entries, entry, sizeof(entry));
+	rc = kvm_ioctl(fd, KVM_SET_MSRS, &msrs);
 	return rc == 2 ? 0 :
 			 err_set(err, EIO, "KVM: vCPU %u refuses MSR 0x%x", id,
-				 msrs.entry[rc < 0 ? 0 : rc].index);
+				 entry[rc < 0 ? 0 : rc].index);
 }
 
 int arch_vcpu_init(struct arch_vm *vm, int vcpu_fd, unsigned id, struct err *err)
 {
-	struct cpuid_table cpuid;
+	union cpuid_table cpuid;
 	int rc;
 
 	memcpy(&cpuid, vm->cpuid,
-	       sizeof(cpuid.head) + vm->cpuid->head.nent * sizeof(cpuid.entry[0]));
+	       sizeof(cpuid.head) + vm->cpuid->head.nent * sizeof(cpuid.head.entries[0]));
 	cpuid_set_apic_id(&cpuid.head, id);
 	rc = kvm_ioctl(vcpu_fd, KVM_SET_CPUID2, &cpuid);
 	if (rc < 0)
