@@ -56,7 +56,7 @@ struct env_ops {
 	void (*msi_unbind)(void *vm, unsigned id);
 
 	/*
-	 * An interrupt line (IOAPIC pin). Edge users pulse it by level 1 then 0. A level line
+	 * An interrupt line (a pin of the interrupt controller). Edge users pulse it by level 1 then 0. A level line
 	 * that is still high at EOI fires again. Lines may be shared: each holder sets its own
 	 * (gsi, holder) and the pin is the OR of all; holder is any number below 32.
 	 */

@@ -17,7 +17,7 @@ static void add_reg(struct aml *res, const struct board_reg *reg, uint8_t len_by
 		aml_res_memory(res, reg->addr, len_bytes);
 }
 
-/* Processor devices: Linux binds its driver to them; the MADT has the APIC ids. */
+/* Processor devices: Linux binds its driver to them; the MADT describes them. */
 static void write_cpus(struct aml *aml, const struct board *board)
 {
 	char name[8];

@@ -34,7 +34,7 @@ extern const struct kvm_need arch_needs[];
 /* The part of the interrupt controller that is in the kernel: right after kvm_create_vm. */
 int arch_create_irqchip(const struct kvm *kvm, struct err *err);
 
-/* The architecture's part of a VM: interrupt controller, CPUID template, … */
+/* The architecture's part of a VM: interrupt controller, description of the CPUs, … */
 struct arch_vm;
 
 struct arch_vm_config {
@@ -59,7 +59,7 @@ void arch_memory_hole(uint64_t *start, uint64_t *end);
 /* Interrupt line of a device; any thread. */
 void arch_set_line(struct arch_vm *vm, unsigned gsi, unsigned holder, bool level);
 
-/* A fresh vCPU: CPUID, MSRs, local APIC. */
+/* A fresh vCPU: what it is, and its registers as after a reset. */
 int arch_vcpu_init(struct arch_vm *vm, int vcpu_fd, unsigned id, struct err *err);
 /* The first vCPU's registers at the kernel's entry: info->entry_addr and regs. */
 int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info, struct err *err);
