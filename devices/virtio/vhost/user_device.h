@@ -3,7 +3,7 @@
  * vhost-user=S.
  *
  * The page fills the configuration space and the offered features, and says how requests are
- * refused; everything else is here and in vhost_front.
+ * refused; everything else is here and in user_front.
  */
 #ifndef BANTAM_VHOST_USER_DEVICE_H
 #define BANTAM_VHOST_USER_DEVICE_H
@@ -17,7 +17,7 @@ struct vhost_user_device {
 };
 
 /*
- * A class for one kind of device; the functions are vhost_device's.
+ * A class for one kind of device; the functions are this module's.
  */
 #define VHOST_DEVICE_CLASS(name_, id_, pci_class_)                                                 \
 	{                                                                                          \
