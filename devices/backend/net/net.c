@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -50,6 +51,20 @@ static void on_event(void *opaque, uint32_t events)
 	struct net_port *p = opaque;
 
 	p->net->ops->event(p->net, p->queue, events);
+}
+
+void net_frame_fill(struct net_frame *f, const uint8_t *from, uint32_t len_bytes)
+{
+	uint32_t left = len_bytes;
+
+	for (unsigned i = 0; i < f->niov && left; i++) {
+		uint32_t part = f->iov[i].iov_len < left ? (uint32_t)f->iov[i].iov_len : left;
+
+		memcpy(f->iov[i].iov_base, from, part);
+		from += part;
+		left -= part;
+	}
+	f->len_bytes = len_bytes;
 }
 
 void net_tell(struct net *net, unsigned queue, uint32_t events)

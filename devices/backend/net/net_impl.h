@@ -20,6 +20,8 @@ int net_port_open(struct net *net, unsigned queue, int fd);
 void net_port_close(struct net *net, unsigned queue);
 /* All ports, then the memory. */
 void net_free(struct net *net);
+/* A frame that came: all of it that fits into f; f->len_bytes is its whole length. */
+void net_frame_fill(struct net_frame *f, const uint8_t *from, uint32_t len_bytes);
 /* Call the client's readable and writable, as far as these events are what it wants. */
 void net_tell(struct net *net, unsigned queue, uint32_t events);
 /* Tell the client, if there is one and it changed. */

@@ -199,20 +199,6 @@ static bool fill(struct stream *s)
 	return true;
 }
 
-static void copy_out(const uint8_t *from, uint32_t len, struct net_frame *f)
-{
-	uint32_t left = len;
-
-	for (unsigned i = 0; i < f->niov && left; i++) {
-		uint32_t part = f->iov[i].iov_len < left ? (uint32_t)f->iov[i].iov_len : left;
-
-		memcpy(f->iov[i].iov_base, from, part);
-		from += part;
-		left -= part;
-	}
-	f->len_bytes = len;
-}
-
 static unsigned stream_recv(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
 {
 	struct stream *s = stream_of(net);
@@ -238,7 +224,7 @@ static unsigned stream_recv(struct net *net, unsigned queue, struct net_frame *f
 			more = s->in_end == IN_BYTES;
 			continue;
 		}
-		copy_out(s->in + s->in_at + LEN_BYTES, (uint32_t)len, &frame[i++]);
+		net_frame_fill(&frame[i++], s->in + s->in_at + LEN_BYTES, (uint32_t)len);
 		s->in_at += LEN_BYTES + (uint32_t)len;
 	}
 	return i;

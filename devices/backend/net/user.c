@@ -118,20 +118,6 @@ static unsigned user_send(struct net *net, unsigned queue, struct net_frame *fra
 	return n;
 }
 
-static void copy_out(const uint8_t *from, uint32_t len, struct net_frame *f)
-{
-	uint32_t left = len;
-
-	for (unsigned i = 0; i < f->niov && left; i++) {
-		uint32_t part = f->iov[i].iov_len < left ? (uint32_t)f->iov[i].iov_len : left;
-
-		memcpy(f->iov[i].iov_base, from, part);
-		from += part;
-		left -= part;
-	}
-	f->len_bytes = len;
-}
-
 static unsigned user_recv(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
 {
 	struct user *u = user_of(net);
@@ -147,7 +133,7 @@ static unsigned user_recv(struct net *net, unsigned queue, struct net_frame *fra
 			continue;
 		if (len <= 0)
 			break;
-		copy_out(from, (uint32_t)len, &frame[i++]);
+		net_frame_fill(&frame[i++], from, (uint32_t)len);
 		net_ring_take(&u->rx, (uint32_t)len);
 	}
 	if (net_ring_release(&u->rx))
