@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -559,13 +560,36 @@ static void arm_and_count(void *opaque)
 		loop_stop(loop);
 }
 
-Test(loop, polling_may_be_forbidden)
+/* Whether a poller was armed, in 20 short waits. */
+static bool armed_at_all(void)
 {
 	struct polled p;
 
 	init_polled(&p);
-	loop_poll_limit(loop, 0);
 	cr_assert_eq(loop_post(loop, arm_and_count, &p), 0);
 	cr_assert_eq(loop_run(loop), 0);
-	cr_assert_not(p.armed_first);
+	loop_poll_disarm(loop, &p.poller);
+	return p.armed_first;
+}
+
+/* Whoever brings the work needs the CPU that a poll would take. */
+Test(loop, no_polling_on_one_cpu)
+{
+	cpu_set_t all, one;
+	int cpu = 0;
+
+	cr_assert_eq(sched_getaffinity(0, sizeof(all), &all), 0);
+	while (!CPU_ISSET(cpu, &all))
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	cr_assert_eq(sched_setaffinity(0, sizeof(one), &one), 0);
+	cr_expect_not(armed_at_all());
+	/* With more of them the same waits do arm it. */
+	if (CPU_COUNT(&all) < 2)
+		return;
+	teardown();
+	setup();
+	cr_assert_eq(sched_setaffinity(0, sizeof(all), &all), 0);
+	cr_expect(armed_at_all());
 }

@@ -201,11 +201,6 @@ void loop_poll_disarm(struct loop *loop, struct loop_poller *poller)
 	poller->armed = false;
 }
 
-void loop_poll_limit(struct loop *loop, uint64_t max_ns)
-{
-	busypoll_init(&loop->busy, max_ns);
-}
-
 /* Once each; a poller may disarm itself. Its neighbour in the list is taken before. */
 static bool poll_all(struct loop *loop)
 {

@@ -91,8 +91,6 @@ struct loop_poller {
 bool loop_poll_arm(struct loop *loop, struct loop_poller *poller);
 /* Without calling idle. Also when it is not armed. */
 void loop_poll_disarm(struct loop *loop, struct loop_poller *poller);
-/* The limit; 0: never. BUSYPOLL_MAX_NS at first. */
-void loop_poll_limit(struct loop *loop, uint64_t max_ns);
 
 /* Run fn(opaque) in the loop's thread, soon. Any thread. 0 or -ENOMEM. */
 int loop_post(struct loop *loop, loop_fn fn, void *opaque);

@@ -136,16 +136,6 @@ int mem_add(struct mem *mem, gpa_t base, uint64_t len_bytes, void *host)
 	return 0;
 }
 
-bool mem_read(const struct mem *mem, gpa_t base, void *dst, size_t len_bytes)
-{
-	const void *src = mem_slice(mem, base, len_bytes);
-
-	if (!src)
-		return false;
-	memcpy(dst, src, len_bytes);
-	return true;
-}
-
 bool mem_write(const struct mem *mem, gpa_t base, const void *src, size_t len_bytes)
 {
 	void *dst = mem_slice(mem, base, len_bytes);

@@ -104,7 +104,6 @@ static inline uint64_t mem_run(const struct mem *mem, gpa_t base)
 }
 
 /* Copy; false (and nothing copied) if the range is not wholly in one region. */
-bool mem_read(const struct mem *mem, gpa_t base, void *dst, size_t len_bytes);
 bool mem_write(const struct mem *mem, gpa_t base, const void *src, size_t len_bytes);
 
 /*
