@@ -125,7 +125,7 @@ struct device_type {
 	int (*check)(const struct keyvals *cfg, struct err *err);
 	const struct key *keys; /* ends with name NULL; NULL without an option */
 	const char *help;	/* one line */
-	/* loop's thread, before the vCPUs run; on failure nothing is left behind. */
+	/* The machine's thread, before vCPUs and loop run; on failure nothing is left behind. */
 	int (*create)(const struct device_env *env, const struct keyvals *cfg, struct device **out,
 		      struct err *err);
 };

@@ -10,8 +10,16 @@
 #include "devices/virtio/rng.h"
 #include "devices/virtio/vsock/vsock.h"
 
+/* One line each, whatever their lengths. */
+/* clang-format off */
 const struct device_type *const device_types[] = {
-	&serial_type,	    &virtio_blk_type,	  &virtio_console_type,
-	&virtio_net_type,   &virtio_rng_type,	  &virtio_fs_type,
-	&virtio_vsock_type, &virtio_balloon_type, NULL,
+	&serial_type,
+	&virtio_blk_type,
+	&virtio_console_type,
+	&virtio_net_type,
+	&virtio_rng_type,
+	&virtio_fs_type,
+	&virtio_vsock_type,
+	&virtio_balloon_type,
+	NULL,
 };

@@ -5,7 +5,6 @@
 #include "guest/bare/lib/rt.h"
 #include "guest/bare/lib/virtio.h"
 
-#define VIRTIO_BALLOON 5
 #define F_REPORTING (1ull << 5)
 #define PAGES 32
 

@@ -5,7 +5,6 @@
 #include "guest/bare/lib/rt.h"
 #include "guest/bare/lib/virtio.h"
 
-#define VIRTIO_VSOCK 19
 #define RX_BUFS 8
 enum { REQUEST = 1, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST };
 

@@ -13,7 +13,6 @@
 #include "guest/bare/lib/virtio.h"
 #include "guest/sha256.h"
 
-#define VIRTIO_VSOCK 19
 #define NRX 128u
 #define RX_BYTES 4096u /* the size that Linux uses */
 #define NTX 16u

@@ -21,16 +21,7 @@ static uint8_t *host;
 
 static int create(const char *text, struct err *err)
 {
-	struct keyvals kv;
-	int rc;
-
-	keys_start(&kv, "--rng", virtio_rng_type.keys);
-	rc = text ? keys_parse(&kv, "--rng", virtio_rng_type.keys, text, err) :
-		    keys_finish(&kv, err);
-	if (!rc)
-		rc = virtio_rng_type.create(&f.env, &kv, &dev, err);
-	keys_clear(&kv);
-	return rc;
+	return fake_create(&f, &virtio_rng_type, text ? text : "", &dev, err);
 }
 
 static void begin(enum fake_transport transport, const char *source)
