@@ -83,6 +83,8 @@ struct device_env {
 	 * can by looking, but makes nothing on the host, connects to nothing, starts nobody.
 	 */
 	bool dry_run;
+	/* While create is called: the id that the device will have ("net0"), or NULL. */
+	const char *id;
 };
 
 /* The guest's memory, by who maps it besides us: of all devices' wishes the strongest is done. */

@@ -159,6 +159,7 @@ static int create_in_iothread(struct machine *m, const struct device_type *type,
 	io->env.loop = io->loop;
 	if (!rc)
 		rc = type->create(&io->env, kv, &io->dev, err);
+	io->env.id = NULL;
 	if (rc || !io->dev) {
 		iothread_destroy(io);
 		return rc;
@@ -174,17 +175,21 @@ static int create_device(struct machine *m, const struct device_type *type,
 			 const struct keyvals *kv, struct err *err)
 {
 	struct device **dev = next_device(m);
+	char id[sizeof((*dev)->id)];
 	unsigned before = 0;
 	int rc;
 
 	for (unsigned i = 0; i < m->ndevices; i++)
 		before += m->device[i]->type == type;
+	snprintf(id, sizeof(id), "%s%u", type->option + 2, before);
+	m->device_env.id = id;
 	if (keys_num_of(kv, "iothread"))
 		rc = create_in_iothread(m, type, kv, err);
 	else
 		rc = keep(m, type->create(&m->device_env, kv, dev, err));
+	m->device_env.id = NULL;
 	if (!rc && *dev)
-		snprintf((*dev)->id, sizeof((*dev)->id), "%s%u", type->option + 2, before);
+		strcpy((*dev)->id, id);
 	return rc;
 }
 

@@ -7,8 +7,6 @@
 #include "devices/virtio/net/nic_impl.h"
 #include "vmm/core/clock.h"
 
-static unsigned net_cards; /* created so far, for their names */
-
 int nic_check_options(const struct keyvals *cfg, struct err *err)
 {
 	for (unsigned i = KEY_RX_RATE; i <= KEY_TX_OPS_BURST; i += 2)
@@ -125,11 +123,10 @@ int nic_open_backend(struct virtio_net *nic, const struct device_env *env,
 	};
 	int rc;
 
-	snprintf(nic->name, sizeof(nic->name), "net%u", net_cards);
+	snprintf(nic->name, sizeof(nic->name), "%s", env->id ? env->id : "net0");
 	rc = net_open(&net, &nic->net, err);
 	if (rc)
 		return rc;
-	net_cards++;
 	if (net.mtu)
 		nic->net->mtu = (uint16_t)net.mtu;
 	return 0;
