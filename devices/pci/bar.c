@@ -1,4 +1,4 @@
-/* pci BARs: their place, and where they are decoded. */
+/* pci BARs: where pci_func_add places them, and where they are decoded. */
 #include <errno.h>
 
 #include "devices/pci/pci_impl.h"
@@ -25,7 +25,7 @@ void pci_func_bar(struct pci_func *f, unsigned bar, uint64_t len_bytes, unsigned
 	f->bar[bar].len_bytes = len_bytes;
 	f->bar[bar].flags = flags;
 	put_le32(reg_of(f, bar), flags);
-	/* Sizing works by itself: the low bits of the address cannot be written. */
+	/* Sizing needs no code: the low bits of the address are read-only. */
 	put_le32(f->writable + PCI_BAR0 + bar * 4, (uint32_t)mask);
 	if (wide)
 		put_le32(f->writable + PCI_BAR0 + bar * 4 + 4, (uint32_t)(mask >> 32));
@@ -115,7 +115,9 @@ static void unmap_moved(struct pci_func *f)
 	}
 }
 
-/* A BAR that lies on another (-EEXIST) is tried again whenever a BAR changes. */
+/*
+ * bus_map refuses a BAR that overlaps another one (-EEXIST): try it again whenever a BAR changes.
+ */
 static void map_waiting(struct pci_func *f)
 {
 	for (unsigned n = 0; n < PCI_BARS; n++) {

@@ -1,11 +1,11 @@
 /*
  * pci functions: see pci.h.
  *
- * Removing, step by step: nothing finds the function any more (its configuration space
- * and BARs leave the buses); the callbacks that were running return, and may use
- * the function until then as if nothing had happened, except that its BARs
- * stay undecoded; only then are its line, BARs and slot given back, so
- * that no later function shares them with such a callback.
+ * pci_func_remove works in three steps. It takes the function's configuration space and BARs off
+ * the buses, so no new access finds the function. It waits until the callbacks that are running
+ * have returned; until then they may use the function as before, except that its BARs stay
+ * undecoded. Then it gives back line, BARs and slot, so no later function shares them with such a
+ * callback.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -36,7 +36,7 @@ static uint8_t writable_at(const struct pci_func *f, unsigned off)
 	return off < PCI_CONFIG_BYTES ? f->writable[off] : f->ext->writable[off - PCI_CONFIG_BYTES];
 }
 
-/* Bring the status bit and the slot's line in step with intx and the command register. */
+/* Update the status bit and the slot's line from intx and the command register. */
 static void update_line(struct pci_func *f)
 {
 	struct pci_host *host = f->host;
@@ -64,7 +64,7 @@ static void update_line(struct pci_func *f)
 
 static uint32_t read_dword(struct pci_func *f, unsigned reg, unsigned size_bytes)
 {
-	/* Without extended capabilities: a first header of 0 says that there are none. */
+	/* No extended space: a first header of 0 says that there are no extended capabilities. */
 	if (reg + size_bytes > space_bytes(f))
 		return 0;
 	if (f->ops->config_read)
@@ -166,7 +166,7 @@ int pci_func_ext_cap(struct pci_func *f, uint16_t id, unsigned version, const vo
 		f->ext = calloc(1, sizeof(*f->ext));
 	if (!f->ext)
 		return -ENOMEM;
-	/* id in bits 0-15, version 16-19, next 20-31; 0: the last one. */
+	/* id in bits 0-15, version in 16-19, next in 20-31 (0: this is the last one). */
 	put_le32(config_at(f, at), id | version << 16);
 	memcpy(config_at(f, at) + 4, body, body_bytes);
 	if (writable)
@@ -183,7 +183,7 @@ int pci_func_ext_cap(struct pci_func *f, uint16_t id, unsigned version, const vo
 
 /* --- added and removed, lock held ------------------------------------------------------------ */
 
-/* Bit 7 of the header type: software looks for more functions only where it is set. */
+/* Bit 7 of the header type: software looks for more functions only if it is set. */
 static void mark_multifunction(struct pci_host *host, unsigned slot)
 {
 	struct pci_func **func = &host->func[slot * PCI_FUNCTIONS];

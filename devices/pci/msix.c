@@ -57,7 +57,7 @@ unsigned pci_msix_cap(const struct pci_msix *m, struct pci_func *f, unsigned bar
 	return pci_func_cap(f, CAP_ID_MSIX, body, writable, sizeof(body));
 }
 
-/* Binds the vector if it is not yet, with the message that the table holds now. */
+/* Bind the vector to the message that the table holds now, or update its binding. 0 or -errno. */
 static int bring_up_to_date(struct pci_msix *m, unsigned vector)
 {
 	const struct device_env *env = m->env;
@@ -91,7 +91,7 @@ static void fire(struct pci_msix *m, unsigned vector)
 				strerror(-rc));
 		return;
 	}
-	/* A counter that is full is an interrupt on its way. */
+	/* EAGAIN means that the counter is full: an interrupt is already on its way. */
 	(void)eventfd_write(m->binding[vector].fd, 1);
 }
 
@@ -146,7 +146,7 @@ void pci_msix_set_control(struct pci_msix *m, uint16_t control)
 	fire_pending(m);
 }
 
-/* One dword of the table; NULL when beyond it or not aligned. */
+/* Returns one dword of the table; NULL if off is beyond the table or not aligned. */
 static uint32_t *word(const struct pci_msix *m, uint64_t off)
 {
 	if (off % 4 || off / VECTOR_BYTES >= m->s.nvectors)

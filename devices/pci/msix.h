@@ -1,10 +1,10 @@
 /*
  * msix: the MSI-X table of one function (PCI Local Bus 3.0, section 6.8.2).
  *
- * A vector is bound to the VM (env->ops->msi_bind) at its first interrupt and
- * its message is updated at the first interrupt after a change: each of the two costs a
- * change of KVM's routing table, and drivers program far more messages than they
- * use. Bindings last until pci_msix_destroy. Thread: the owner's lock is held in every call.
+ * pci_msix_signal binds a vector to the VM (env->ops->msi_bind) at its first interrupt, and updates
+ * its message at the first interrupt after a change: each of the two costs a change of KVM's
+ * routing table, and drivers program far more messages than they use. Bindings last until
+ * pci_msix_destroy. Thread: the caller holds the owner's lock in every call.
  */
 #ifndef BANTAM_PCI_MSIX_H
 #define BANTAM_PCI_MSIX_H
@@ -20,16 +20,16 @@ struct pci_msix_entry {
 	uint32_t word[4]; /* address low, high, data, control */
 };
 
-/* What a guest can see or set. Enable and function mask are a copy of message control. */
+/* What a guest can see or set. enabled and masked are copies of message control. */
 struct pci_msix_state {
 	bool enabled;
 	bool masked;	  /* function mask */
 	uint64_t pending; /* bit n: vector n fired while masked */
 	unsigned nvectors;
-	struct pci_msix_entry *table; /* nvectors of them, its own */
+	struct pci_msix_entry *table; /* nvectors entries, owned */
 };
 
-/* How a vector reaches the VM, and the message that it carries there. */
+/* How a vector is bound to the VM, and the message that it delivers. */
 struct pci_msix_binding {
 	bool bound;
 	unsigned id;
@@ -42,30 +42,44 @@ struct pci_msix {
 	struct pci_msix_state s;
 	/* wiring */
 	const struct device_env *env;
-	struct pci_msix_binding *binding; /* of each vector */
+	struct pci_msix_binding *binding; /* one for each vector */
 };
 
-/* 0 or -ENOMEM. env outlives it. */
+/* 0 or -ENOMEM. env outlives m. */
 int pci_msix_init(struct pci_msix *m, const struct device_env *env, unsigned nvectors);
-/* Unbinds; accepts a zeroed object. */
+/* Unbinds all vectors and frees the tables. Accepts a zeroed object. */
 void pci_msix_destroy(struct pci_msix *m);
-/* Append the capability: table and pending bits at these offsets of one BAR. */
+/*
+ * Append the capability; table_off and pba_off are the offsets of table and pending bits in BAR
+ * bar. Returns the capability's offset.
+ */
 unsigned pci_msix_cap(const struct pci_msix *m, struct pci_func *f, unsigned bar,
 		      uint32_t table_off, uint32_t pba_off);
 
-/* Message control as the guest wrote it; fires what an unmask lets through. */
+/*
+ * Take over message control as the guest wrote it; fires pending vectors that are no longer masked.
+ */
 void pci_msix_set_control(struct pci_msix *m, uint16_t control);
-/* off relative to the table (nvectors * 16 bytes) or the pending bits; beyond: 0, ignored. */
+/*
+ * Accesses of the guest. off is relative to the table (nvectors * 16 bytes) or to the pending bits;
+ * beyond their end, a read returns 0 and a write is ignored.
+ */
 uint64_t pci_msix_table_read(const struct pci_msix *m, uint64_t off, unsigned size_bytes);
 void pci_msix_table_write(struct pci_msix *m, uint64_t off, unsigned size_bytes, uint64_t val);
 uint64_t pci_msix_pba_read(const struct pci_msix *m, uint64_t off, unsigned size_bytes);
 
-/* Interrupt by vector, or set its pending bit. Not enabled or no such vector: nothing. */
+/*
+ * Interrupt the guest by vector, or set the vector's pending bit if it is masked. Does nothing if
+ * MSI-X is disabled or there is no such vector.
+ */
 void pci_msix_signal(struct pci_msix *m, unsigned vector);
-/* The eventfd of a vector that may interrupt now, its message up to date; -1: masked, not enabled,
- * or it cannot be had: then interrupts go by pci_msix_signal. Valid until pci_msix_destroy. */
+/*
+ * Returns the eventfd of a vector that may interrupt now, with its message up to date. Returns -1
+ * if the vector is masked, MSI-X is disabled, or the vector cannot be bound: the caller then
+ * interrupts by pci_msix_signal. Valid until pci_msix_destroy.
+ */
 int pci_msix_fd(struct pci_msix *m, unsigned vector);
-/* The function was reset: forget pending bits. The table stays (it is the bus's). */
+/* The device was reset: clear the pending bits. The table stays: it belongs to the PCI function. */
 void pci_msix_clear_pending(struct pci_msix *m);
 
 #endif

@@ -1,11 +1,10 @@
 /*
  * pci: see pci.h.
  *
- * Theory of operation. The host has two buses of its own beside the VM's: one of
- * configuration spaces, one of the BARs that are decoded. ECAM, the ports and the
- * windows to BARs are ranges on the VM's buses that pass an access on to one of them. So
- * finding a function or a BAR is a lookup without a lock, and a function can be removed
- * while vCPUs are in others (bus.h).
+ * Theory of operation. The host has two buses of its own beside the VM's: one of configuration
+ * spaces, one of the BARs that are decoded. ECAM, the ports and the windows to BARs are ranges on
+ * the VM's buses that forward each access to one of these two. So finding a function or a BAR is a
+ * lookup without a lock, and a function can be removed while vCPUs access others (bus.h).
  */
 #include "devices/pci/pci.h"
 
@@ -26,7 +25,7 @@ static uint64_t ones(unsigned size_bytes)
 
 /* --- configuration space, by ECAM and by ports --------------------------------- */
 
-/* On host->configs. index: bus, device and function, of which only bus 0 has any. */
+/* Address on host->configs. index is bus, device and function; only bus 0 has functions. */
 static uint64_t config_addr(uint64_t index, uint64_t reg)
 {
 	return index * PCI_CONFIG_STRIDE + reg;
@@ -64,7 +63,7 @@ static struct pci_host_state get_state(struct pci_host *host)
 	return state;
 }
 
-/* Of the data port at off (4 to 7) while config_address is addr. */
+/* Address that the data port at off (4 to 7) selects while config_address is addr. */
 static uint64_t port_addr(uint32_t addr, uint64_t off)
 {
 	return config_addr(addr >> 8 & 0xffff, (addr & 0xfc) + off - 4);

@@ -7,18 +7,18 @@
 #include "devices/pci/pci.h"
 
 /*
- * Functions lie this far apart on the host's bus of configuration spaces. The upper half
- * of each reads 0, so that an access across a function's end stays with that function.
+ * Distance between two functions on the host's bus of configuration spaces. The upper half of each
+ * stride reads 0, so an access across a function's end stays within that function's range.
  */
 #define PCI_CONFIG_STRIDE (2u * PCI_EXT_CONFIG_BYTES)
 
-/* What a guest can see or set of the host. */
+/* The registers of the host that a guest can see or set. */
 struct pci_host_state {
 	uint32_t config_address; /* port 0xcf8 */
 	uint8_t reset_control;	 /* port 0xcf9 */
 };
 
-/* One of the guest's windows to BARs, on the bus of MMIO. */
+/* A window through which the guest reaches BARs; range is on the VM's MMIO bus. */
 struct pci_aperture {
 	struct bus *bars;
 	struct bus_range range;
@@ -36,7 +36,7 @@ struct pci_host {
 	struct pci_host_state state;
 	struct pci_func *func[PCI_SLOTS * PCI_FUNCTIONS];
 	struct pci_window window, window64;
-	uint32_t lines; /* bit n: slot n's INTA, as set_line was last told */
+	uint32_t lines; /* bit n: the level of slot n's INTA, as last passed to set_line */
 	struct pci_func bridge;
 };
 
@@ -45,17 +45,17 @@ static inline unsigned pci_func_index(const struct pci_func *f)
 	return f->slot * PCI_FUNCTIONS + f->function;
 }
 
-/* Opaque is the function. */
+/* opaque is the struct pci_func. */
 extern const struct bus_ops pci_config_ops;
 
 /* --- bar.c, lock held ----------------------------------------------------------------- */
 
-/* All or none. -ENOSPC; err says which. */
+/* Place all BARs of f, or none. 0 or -ENOSPC; err then names the BAR that did not fit. */
 int pci_bars_place(struct pci_host *host, struct pci_func *f, struct err *err);
 void pci_bars_give_back(struct pci_host *host, struct pci_func *f);
 /* As pci_func_bar_base. */
 bool pci_bar_base(const struct pci_func *f, unsigned bar, uint64_t *base);
-/* Decode f's BARs where its registers say, or nowhere when it is leaving. */
+/* Map f's BARs where its registers place them, or nowhere if f is leaving. */
 void pci_bars_follow(struct pci_func *f);
 
 #endif

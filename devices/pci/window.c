@@ -16,7 +16,7 @@ int pci_window_take(struct pci_window *w, struct pci_window_piece *piece, uint64
 		uint64_t end = *at ? (*at)->base : w->base + w->len_bytes;
 		uint64_t base = (from + align) & ~align;
 
-		/* Aligning may pass the gap, or even the last address. */
+		/* Aligning may pass the end of the gap, or wrap past the last address. */
 		if (base >= from && base <= end && end - base >= len_bytes) {
 			*piece = (struct pci_window_piece){ base, len_bytes, *at };
 			*at = piece;

@@ -1,31 +1,34 @@
 /*
- * window: a range of guest addresses that BARs are taken from and given back to.
+ * window: allocates the guest addresses of BARs out of one range.
  *
- * First fit: each piece lies at the lowest address that has room and is a multiple of its
- * size. The list of what is taken runs through the pieces themselves, so taking allocates
- * nothing. What a guest does with a BAR afterwards does not come here. Thread: the
- * owner's lock is held in every call.
+ * First fit: each piece lies at the lowest address that has room and is a multiple of its size. The
+ * pieces themselves form the list of what is taken, so pci_window_take allocates no memory. A
+ * window does not follow a BAR that the guest moves later. Thread: the caller holds the owner's
+ * lock in every call.
  */
 #ifndef BANTAM_PCI_WINDOW_H
 #define BANTAM_PCI_WINDOW_H
 
 #include <stdint.h>
 
-/* In its owner's memory; zeroed: not taken. */
+/* Embedded in its owner's struct; a zeroed piece is not taken. */
 struct pci_window_piece {
 	uint64_t base, len_bytes;
 	struct pci_window_piece *next;
 };
 
-/* Set base and length, the rest zero. It does not reach the last byte of the address space. */
+/*
+ * The owner sets base and length and zeroes the rest. The range ends before the last byte of the
+ * address space.
+ */
 struct pci_window {
-	uint64_t base, len_bytes;	/* 0 bytes: there is no such window, and nothing fits */
+	uint64_t base, len_bytes;	/* 0: there is no window; nothing fits */
 	struct pci_window_piece *taken; /* by ascending base */
 };
 
-/* len_bytes is a power of two. 0 or -ENOSPC; then the piece stays as it was. */
+/* len_bytes is a power of two. 0 or -ENOSPC; after an error the piece is unchanged. */
 int pci_window_take(struct pci_window *w, struct pci_window_piece *piece, uint64_t len_bytes);
-/* A piece that is not taken, or taken from another window: nothing. */
+/* Does nothing to a piece that is not taken, or that another window holds. */
 void pci_window_give_back(struct pci_window *w, struct pci_window_piece *piece);
 
 #endif
