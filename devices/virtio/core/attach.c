@@ -1,8 +1,7 @@
 /*
- * virtio/attach: a device comes onto its transport, PCI or MMIO, and goes. See virtio.h.
+ * virtio/attach: puts a device on its transport, PCI or MMIO, and takes it off. See virtio.h.
  *
- * The only file that knows which transports there are: virtio.c and the devices see a
- * virtio_transport_ops.
+ * Only this file knows which transports exist: virtio.c and the devices see a virtio_transport_ops.
  */
 #include <errno.h>
 #include <stdlib.h>

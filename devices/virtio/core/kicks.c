@@ -10,7 +10,10 @@ static void kicked(void *opaque)
 	struct virtio_device *dev = k->dev;
 
 	virtio_lock(dev);
-	/* An event that was on its way when the queue was handed out belongs to its new server. */
+	/*
+	 * The loop may have read this event before virtio_serve gave the queue to a server: the
+	 * kick belongs to that server then.
+	 */
 	if (dev->active && dev->queue[k->index].s.ready && !(dev->elsewhere >> k->index & 1))
 		dev->class->kick(dev, k->index);
 	virtio_unlock(dev);

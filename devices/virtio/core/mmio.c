@@ -45,8 +45,8 @@ enum {
 struct virtio_mmio_state {
 	uint32_t device_features_sel; /* a word of 32 features, 0 or 1; others read 0 */
 	uint32_t driver_features_sel;
-	uint32_t queue_sel;	   /* any number, also of no queue */
-	uint32_t interrupt_status; /* INT_… that were not acknowledged yet */
+	uint32_t queue_sel;	   /* as written; may be the number of no queue */
+	uint32_t interrupt_status; /* INT_… bits not acknowledged yet */
 };
 
 struct virtio_mmio {
@@ -63,8 +63,8 @@ static struct virtio_mmio *of_dev(const struct virtio_device *dev)
 }
 
 /*
- * Pulsed at each interrupt, also when the bit is still set: an edge that came while the pin was
- * masked is lost, and must not be the last one.
+ * Pulse the line at each interrupt, also if the bit is still set: an edge that comes while the pin
+ * is masked is lost, and a later interrupt must produce an edge again.
  */
 static void interrupt(struct virtio_mmio *t, uint32_t bit)
 {
@@ -151,13 +151,13 @@ static uint32_t register_read(struct virtio_mmio *t, unsigned off)
 	}
 }
 
-/* A register of the selected queue. */
+/* Write a register of the selected queue. */
 static void queue_write(struct virtio_mmio *t, unsigned off, uint32_t val)
 {
 	struct virtio_device *dev = t->dev;
 	struct virtq *q = virtio_queue(dev, t->s.queue_sel);
 
-	/* Taking a queue back is for a device that does not run; there, only a reset can. */
+	/* The driver may disable a queue only before DRIVER_OK; after that, only a reset does. */
 	if (off == QUEUE_READY && !val) {
 		if (q && !dev->resetting && !(dev->s.status & VIRTIO_STATUS_DRIVER_OK))
 			q->s.ready = false;
@@ -168,7 +168,7 @@ static void queue_write(struct virtio_mmio *t, unsigned off, uint32_t val)
 		return;
 	switch (off) {
 	case QUEUE_NUM:
-		/* Too large for the field is as wrong as 0, and found when it is enabled. */
+		/* A value too large for the field is stored as 0; virtio_queue_enable rejects 0. */
 		q->s.size = val > UINT16_MAX ? 0 : (uint16_t)val;
 		break;
 	case QUEUE_READY:
@@ -216,7 +216,9 @@ static void register_write(struct virtio_mmio *t, unsigned off, uint32_t val)
 	}
 }
 
-/* Section 4.2.2.2: registers are aligned dwords; the device's configuration has any width. */
+/*
+ * Section 4.2.2.2: registers are aligned dwords; device configuration may be accessed at any width.
+ */
 static uint64_t mmio_read(void *opaque, uint64_t off, unsigned size_bytes)
 {
 	struct virtio_mmio *t = opaque;
@@ -264,7 +266,9 @@ static void destroy(struct virtio_device *dev)
 {
 	struct virtio_mmio *t = of_dev(dev);
 
-	/* First what vCPUs reach: they may still be in a callback, and use the rest. */
+	/*
+	 * First remove what vCPUs can reach: a vCPU that is still in a callback may use the rest.
+	 */
 	if (t->on_bus)
 		bus_remove(dev->env->mmio, t->base);
 	virtio_kicks_destroy(dev);

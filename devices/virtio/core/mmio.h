@@ -1,11 +1,11 @@
 /*
  * virtio/mmio: a virtio device as memory-mapped registers, version 2 (virtio 1.2, section 4.2).
  *
- * A slot is a window of stride bytes (0x200 or more: registers, then the device's
- * configuration from 0x100) and an edge-triggered interrupt of its own. Kicks are
- * bound by queue index at DRIVER_OK, and stay bound over a reset (see pci.h).
+ * A slot is a window of stride bytes (0x200 or more: registers, then the device's configuration
+ * from 0x100) and an edge-triggered interrupt of its own. The transport binds kicks by queue index
+ * at DRIVER_OK; they stay bound across a reset (see pci.h).
  *
- * Thread: slots are filled by the builder; registers are any vCPU's, under the device's lock.
+ * Thread: the builder fills slots; any vCPU accesses the registers, under the device's lock.
  */
 #ifndef BANTAM_VIRTIO_MMIO_H
 #define BANTAM_VIRTIO_MMIO_H
@@ -16,11 +16,11 @@
 #define VIRTIO_MMIO_CONFIG 0x100u
 #define VIRTIO_MMIO_MIN_STRIDE (VIRTIO_MMIO_CONFIG + VIRTIO_CONFIG_MAX)
 
-/* Plain data: the machine fills it, zero slots used at first; it outlives the devices. */
+/* Plain data. The machine fills it, with used = 0; it outlives the devices. */
 struct virtio_mmio_slots {
 	uint64_t base;
 	uint64_t stride_bytes; /* a multiple of 4, VIRTIO_MMIO_MIN_STRIDE or more */
-	unsigned count;	       /* slots there are */
+	unsigned count;	       /* number of slots */
 	uint8_t gsi[VIRTIO_MMIO_MAX_SLOTS];
 	unsigned used; /* slots 0 … used-1 hold (or held) a device */
 };
@@ -30,7 +30,7 @@ static inline uint64_t virtio_mmio_window(const struct virtio_mmio_slots *slots,
 	return slots->base + slot * slots->stride_bytes;
 }
 
-/* Called by virtio_attach: the next slot. As virtio_pci_attach. */
+/* Called by virtio_attach: put dev into the next slot. Thread and errors as virtio_pci_attach. */
 int virtio_mmio_attach(struct virtio_device *dev, struct virtio_mmio_slots *slots, struct err *err);
 
 #endif

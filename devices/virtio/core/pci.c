@@ -1,8 +1,8 @@
 /*
  * virtio/pci: see pci.h.
  *
- * Locks: the device's lock comes before the PCI host's. The host calls us without its
- * own, so config_written and the BAR handlers take the device's lock first.
+ * Locks: the device's lock comes before the PCI host's. The PCI host calls config_written and the
+ * BAR handlers without its own lock, so they can take the device's lock first.
  */
 #include "devices/virtio/core/pci.h"
 
@@ -49,15 +49,15 @@ enum {
 
 /*
  * The registers of the transport (4.1.4.3, 4.1.4.5). A snapshot will save exactly this, beside
- * virtio_state and what the PCI function and MSI-X have of their own.
+ * virtio_state and the states of the PCI function and of MSI-X.
  */
 struct virtio_pci_state {
 	uint32_t device_feature_select; /* a word of 32 features, 0 or 1; others read 0 */
 	uint32_t driver_feature_select;
-	uint16_t config_vector;		    /* of config changes; MSIX_NO_VECTOR: none */
-	uint16_t vector[VIRTIO_MAX_QUEUES]; /* of each queue; MSIX_NO_VECTOR: none */
-	uint16_t queue_select;		    /* any number, also of no queue */
-	uint8_t isr;			    /* ISR_… that were not read yet, without MSI-X */
+	uint16_t config_vector;		    /* for configuration changes; MSIX_NO_VECTOR: none */
+	uint16_t vector[VIRTIO_MAX_QUEUES]; /* for each queue; MSIX_NO_VECTOR: none */
+	uint16_t queue_select;		    /* as written; may be the number of no queue */
+	uint8_t isr;			    /* ISR_… bits not read yet; MSI-X sets none */
 };
 
 struct virtio_pci {
@@ -66,7 +66,7 @@ struct virtio_pci {
 	struct pci_msix msix;
 	struct virtio_pci_state s;
 	unsigned msix_at, pci_cfg_at; /* offsets of these capabilities */
-	uint64_t bound_base;	      /* where the BAR was when kicks were bound */
+	uint64_t bound_base;	      /* address of the BAR when kicks were bound */
 };
 
 static struct virtio_pci *of_dev(const struct virtio_device *dev)
@@ -121,7 +121,10 @@ static struct kick kick_at(const struct virtio_device *dev, unsigned queue)
 	};
 }
 
-/* While decode is off, nothing is taken away: sizing a BAR switches it off for a moment. */
+/*
+ * While decode is off, kicks stay bound: a driver that sizes a BAR switches decode off for a
+ * moment.
+ */
 static void follow_bar(struct virtio_pci *t)
 {
 	uint64_t base;
@@ -208,7 +211,7 @@ static uint16_t vector(const struct virtio_pci *t, uint32_t val)
 	return val < t->msix.s.nvectors ? (uint16_t)val : MSIX_NO_VECTOR;
 }
 
-/* A register of one selected queue. */
+/* Write a register of the selected queue. */
 static void queue_write(struct virtio_pci *t, unsigned off, uint32_t val)
 {
 	struct virtq *q = virtio_queue(t->dev, t->s.queue_select);
@@ -246,7 +249,10 @@ static void queue_write(struct virtio_pci *t, unsigned off, uint32_t val)
 	}
 }
 
-/* Section 4.1.3.1: a driver uses each field's own width; other writes are dropped. */
+/*
+ * Section 4.1.3.1: a driver accesses each field with the field's own width; other writes are
+ * dropped.
+ */
 static unsigned field_bytes(unsigned off)
 {
 	if (off == STATUS || off == GENERATION)
@@ -295,7 +301,7 @@ static uint8_t isr_read(struct virtio_pci *t)
 	return isr;
 }
 
-/* The first page, up to 4 bytes. Common registers read right at any width and offset. */
+/* Read up to 4 bytes of the first page. Common registers may be read at any width and offset. */
 static uint32_t config_page_read(struct virtio_pci *t, uint64_t off, unsigned size_bytes)
 {
 	uint32_t val = 0;
@@ -377,8 +383,8 @@ static void bar_write(struct pci_func *f, unsigned bar, uint64_t off, unsigned s
 /* --- configuration space ---------------------------------------------------------------- */
 
 /*
- * Section 4.1.4.9: the window through which a driver reaches the BAR without
- * mapping it. The guest chose bar, offset and length; false: they make no access.
+ * Section 4.1.4.9: the window through which a driver reaches the BAR without mapping it. The guest
+ * chose bar, offset and length. Returns false if they name no valid access.
  */
 static bool pci_cfg_target(struct virtio_pci *t, unsigned off, unsigned size_bytes, uint64_t *at,
 			   unsigned *len)
@@ -432,7 +438,10 @@ static const struct pci_func_ops func_ops = {
 	.config_written = config_written,
 };
 
-/* struct virtio_pci_cap without its first two bytes; extra is what follows it, if not 0. */
+/*
+ * Add a struct virtio_pci_cap; the body leaves out its first two bytes. extra, if not NULL, follows
+ * the struct. Returns the capability's offset.
+ */
 static unsigned add_cap(struct virtio_pci *t, uint8_t type, uint32_t off, uint32_t len,
 			const uint32_t *extra, const void *writable)
 {
@@ -452,7 +461,7 @@ static void build_function(struct virtio_pci *t)
 {
 	const struct virtio_class *class = t->dev->class;
 	const uint32_t step = VIRTIO_PCI_NOTIFY_STEP, zero = 0;
-	/* bar, offset, length and data of the access window are the driver's. */
+	/* The driver may write bar, offset, length and data of the access window. */
 	static const uint8_t window[18] = {
 		[2] = 0xff,  [6] = 0xff,  [7] = 0xff,  [8] = 0xff,  [9] = 0xff,
 		[10] = 0xff, [11] = 0xff, [12] = 0xff, [13] = 0xff, [14] = 0xff,
@@ -479,7 +488,9 @@ static void destroy(struct virtio_device *dev)
 {
 	struct virtio_pci *t = of_dev(dev);
 
-	/* First what vCPUs reach: they may still be in a callback, and use the rest. */
+	/*
+	 * First remove what vCPUs can reach: a vCPU that is still in a callback may use the rest.
+	 */
 	pci_func_remove(&t->func);
 	virtio_kicks_destroy(dev);
 	pci_msix_destroy(&t->msix);

@@ -7,11 +7,11 @@
  *   0x2000 MSI-X table, 0x3000 pending bits, each in a page of its own
  * Vectors: one for each queue and one for configuration changes.
  *
- * Kicks are bound when the driver sets DRIVER_OK and stay bound over a reset (taking one
- * away waits for milliseconds in KVM; a kick of an idle device is ignored). They
- * follow the BAR when the guest moves it.
+ * The transport binds kicks when the driver sets DRIVER_OK. They stay bound across a reset
+ * (unbinding takes milliseconds in KVM; the device ignores a kick while it is idle) and follow the
+ * BAR when the guest moves it.
  *
- * Thread: the builder attaches and detaches; registers and configuration space are any vCPU's,
+ * Thread: the builder attaches and detaches; any vCPU accesses registers and configuration space,
  * under the device's lock.
  */
 #ifndef BANTAM_VIRTIO_PCI_H
@@ -33,8 +33,9 @@
 #define VIRTIO_PCI_NOTIFY_STEP 4u
 
 /*
- * Called by virtio_attach: the next free slot. Loop's thread, before the vCPUs run. -ENOSPC,
- * -ENOMEM, or why an eventfd cannot be had; nothing is left behind then.
+ * Called by virtio_attach: put dev into the next free slot. Thread: the loop's, before the vCPUs
+ * run. 0, -ENOSPC, -ENOMEM, or why an eventfd cannot be created; after an error nothing is left
+ * behind.
  */
 int virtio_pci_attach(struct virtio_device *dev, struct pci_host *host, struct err *err);
 

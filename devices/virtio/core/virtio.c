@@ -1,10 +1,9 @@
 /*
  * virtio: see virtio.h. The state machine of section 2.1 and 3.1, for both transports.
  *
- * A reset may have to wait for I/O, and the wait releases the lock. Meanwhile
- * another vCPU of a hostile guest may use the same registers: resetting makes
- * every change of state wait until the first reset is complete, and queue
- * registers are not writable because the old status still stands.
+ * A reset may have to wait for I/O, and the wait releases the lock. Meanwhile another vCPU of a
+ * hostile guest may access the same registers: resetting makes every change of status wait until
+ * the first reset is complete, and virtio_queue_setup refuses writes to queue registers.
  */
 #include "devices/virtio/core/virtio.h"
 
@@ -79,7 +78,7 @@ void virtio_interrupt(struct virtio_device *dev, unsigned queue)
 		dev->transport_ops->signal_queue(dev, queue);
 }
 
-/* Before DRIVER_OK nobody listens (section 2.1.2). */
+/* Before DRIVER_OK the driver does not expect configuration interrupts (section 2.1.2). */
 static void signal_config(struct virtio_device *dev)
 {
 	if (dev->s.status & VIRTIO_STATUS_DRIVER_OK && dev->transport_ops)
@@ -111,7 +110,7 @@ void virtio_reset_done(struct virtio_device *dev)
 		loop_stop(dev->env->loop);
 }
 
-/* Until no I/O is in flight. A vCPU sleeps; the loop's own thread has to run the loop. */
+/* Wait until no I/O is in flight. A vCPU sleeps; the loop's own thread (in_loop) runs the loop. */
 static void wait_for_io(struct virtio_device *dev, bool in_loop)
 {
 	while (dev->io_pending) {
@@ -134,7 +133,7 @@ static void stop(struct virtio_device *dev, bool in_loop)
 		if (dev->class->reset(dev))
 			dev->io_pending = false;
 	}
-	/* Also if it is another thread that stopped the device. */
+	/* Another thread may have stopped the device: wait in that case too. */
 	wait_for_io(dev, in_loop);
 	for (unsigned i = 0; i < dev->nqueues; i++)
 		virtq_reset(&dev->queue[i]);
@@ -145,7 +144,7 @@ void virtio_stop_last(struct virtio_device *dev)
 	virtio_lock(dev);
 	dev->detaching = true;
 	dev->resetting = true;
-	/* vCPUs that wait for a reset leave: bus_wait waits for them. */
+	/* Wake the vCPUs that wait for a reset, so they return: bus_wait waits for them. */
 	pthread_cond_broadcast(&dev->reset_cond);
 	stop(dev, true);
 	virtio_unlock(dev);
@@ -204,11 +203,14 @@ void virtio_set_status(struct virtio_device *dev, uint8_t status)
 		reset(dev);
 		return;
 	}
-	/* Section 2.1.1: the driver only ever adds bits. */
+	/* Section 2.1.1: the driver only adds bits. */
 	added = status & (uint8_t)~dev->s.status;
 	dev->s.status |= added &
 			 (VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FAILED);
-	/* Section 3.1.1: the driver reads the bit back to learn whether we agree. */
+	/*
+	 * Section 3.1.1: the driver reads FEATURES_OK back to learn whether the device accepts
+	 * them.
+	 */
 	if (added & VIRTIO_STATUS_FEATURES_OK && !(dev->s.acked & ~dev->offered) &&
 	    virtio_has(dev, VIRTIO_F_VERSION_1))
 		dev->s.status |= VIRTIO_STATUS_FEATURES_OK;

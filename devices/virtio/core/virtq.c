@@ -1,23 +1,21 @@
 /*
  * virtio/virtq: see virtq.h.
  *
- * Theory of operation. The three parts of a ring are resolved to host pointers
- * once, when the driver enables the queue. From then on the guest may write any
- * of those bytes at any time, also while we read them. So
+ * Theory of operation. virtq_enable resolves the three parts of a ring to host pointers once, when
+ * the driver enables the queue. From then on the guest may write any of those bytes at any time,
+ * also while the device reads them. So
  *
- * - each descriptor is copied once into registers (desc_load) and only the copy
- *   is checked and used; a chain is described to the device by host iovecs and
- *   never read again;
- * - every loop is bounded by the queue's size or by VIRTQ_MAX_SIZE, never by
- *   what the guest wrote;
- * - our own positions (next_avail, next_used) are private; what lies in guest
- *   memory is a copy for the driver.
+ * - desc_load copies each descriptor once into registers, and only the copy is checked and used;
+ *   the device gets a chain as host iovecs, and its descriptors are never read again;
+ * - every loop is bounded by the queue's size or by VIRTQ_MAX_SIZE, never by what the guest wrote;
+ * - the device's positions (next_avail, next_used) are private; guest memory holds a copy of them
+ *   for the driver.
  *
- * Ordering. The driver writes descriptors and the ring entry before the avail
- * index (we load it with acquire); we write the used entry before the used index
- * (store with release). Suppression compares two variables that each side
- * writes one of and reads the other (used_event/used index, avail_event/avail
- * index): that needs a full fence between the write and the read on both sides.
+ * Ordering. The driver writes descriptors and the ring entry before the avail index (the device
+ * loads it with acquire); the device writes the used entry before the used index (it stores it with
+ * release). Suppression compares two variables (used_event and used index, avail_event and avail
+ * index); each side writes one and reads the other, so both sides need a full fence between the
+ * write and the read.
  */
 #include "devices/virtio/core/virtq.h"
 
@@ -94,7 +92,10 @@ static int broke(struct virtq *q, const char *why)
 	return -EPROTO;
 }
 
-/* One part of the ring: aligned for the guest, and so for our atomics too. */
+/*
+ * Returns the host address of one part of the ring, or NULL. Guest and host address are both
+ * aligned: the host's is for the atomics.
+ */
 static void *ring_part(const struct mem *mem, gpa_t base, uint64_t len_bytes, uint64_t align)
 {
 	void *host = base.v % align ? NULL : mem_slice(mem, base, len_bytes);
@@ -142,8 +143,8 @@ void virtq_reset(struct virtq *q)
 }
 
 /*
- * The one copy of a descriptor. The empty asm makes the compiler believe that the
- * copies were changed, so that it cannot go back to guest memory for them.
+ * Copy a descriptor, once. The empty asm makes the compiler believe that the copies were changed,
+ * so it cannot read guest memory again for them.
  */
 static inline struct desc desc_load(const void *table, unsigned index)
 {
@@ -156,7 +157,7 @@ static inline struct desc desc_load(const void *table, unsigned index)
 	return (struct desc){ lo, (uint32_t)hi, (uint16_t)(hi >> 32), (uint16_t)(hi >> 48) };
 }
 
-/* Add one buffer to the chain; NULL, or why the ring is broken. */
+/* Add one buffer to the chain. Returns NULL, or why the ring is broken. */
 static inline const char *chain_add(const struct virtq *q, struct chain *c, unsigned iov_max,
 				    const struct desc *d)
 {
@@ -183,7 +184,9 @@ static inline const char *chain_add(const struct virtq *q, struct chain *c, unsi
 	return NULL;
 }
 
-/* The table that an indirect descriptor points to; NULL and *why if it is no good. */
+/*
+ * Returns the table that an indirect descriptor points to; NULL and *why if the table is invalid.
+ */
 static const void *indirect_table(const struct virtq *q, const struct desc *d, const char **why)
 {
 	*why = "an indirect descriptor with a next one";
@@ -196,7 +199,7 @@ static const void *indirect_table(const struct virtq *q, const struct desc *d, c
 	return mem_slice(q->mem, gpa(d->addr), d->len);
 }
 
-/* Follow the chain from head; NULL, or why the ring is broken. */
+/* Follow the chain from head. Returns NULL, or why the ring is broken. */
 static const char *chain_walk(const struct virtq *q, struct chain *c, unsigned iov_max)
 {
 	const void *table = q->desc_host;
@@ -236,7 +239,7 @@ static const char *chain_walk(const struct virtq *q, struct chain *c, unsigned i
 	return NULL;
 }
 
-/* Tell the driver up to where we have seen its ring, and look once more. */
+/* Publish how far the device has read the avail ring, then load the avail index again. */
 static void publish_avail_event(struct virtq *q)
 {
 	put_relaxed(avail_event(q), q->s.next_avail);
@@ -245,7 +248,10 @@ static void publish_avail_event(struct virtq *q)
 	q->avail_idx = atomic_load_explicit(&avail(q)->idx, memory_order_acquire);
 }
 
-/* Chains that wait. Reads the driver's index only when all known ones are popped. */
+/*
+ * Returns the number of chains that wait. Reads the driver's index only if all known chains are
+ * popped.
+ */
 static uint16_t pending(struct virtq *q)
 {
 	if (q->avail_idx == q->s.next_avail) {
@@ -319,7 +325,7 @@ void virtq_put(struct virtq *q, uint16_t head, uint32_t written_bytes)
 	put_relaxed(&e->id, head);
 	put_relaxed(&e->len, written_bytes);
 	q->s.next_used++;
-	/* 65536 pushes without a decision: the distance is no longer known. */
+	/* 65536 pushes without an interrupt decision: the distance is no longer known. */
 	if (q->s.next_used == q->s.signalled_used)
 		q->s.signalled_valid = false;
 }
@@ -345,13 +351,16 @@ bool virtq_wants_interrupt(struct virtq *q)
 		return false;
 	q->s.signalled_used = now;
 	q->s.signalled_valid = true;
-	/* The driver must see the used index before we look at what it asks for. */
+	/* The driver must see the used index before the device reads what the driver asks for. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (!q->s.event_idx)
 		return !(relaxed(&avail(q)->flags) & AVAIL_F_NO_INTERRUPT);
 	if (!valid)
 		return true;
-	/* Section 2.7.7: has the used index moved past used_event since last time? */
+	/*
+	 * Section 2.7.7: interrupt if the used index has moved past used_event since the last
+	 * decision.
+	 */
 	event = relaxed(used_event(q));
 	return (uint16_t)(now - event - 1) < (uint16_t)(now - old);
 }
@@ -365,7 +374,10 @@ void virtq_disable_kicks(struct virtq *q)
 		put_relaxed(&used(q)->flags, USED_F_NO_NOTIFY);
 		return;
 	}
-	/* Leaving avail_event behind is enough, unless the driver stands right before it. */
+	/*
+	 * A stale avail_event is enough, unless the driver's next chain is the one that avail_event
+	 * asks a kick for.
+	 */
 	if (q->s.avail_event == q->s.next_avail &&
 	    atomic_load_explicit(&avail(q)->idx, memory_order_relaxed) == q->s.next_avail) {
 		q->s.avail_event = (uint16_t)(q->s.next_avail - 1);
@@ -418,7 +430,7 @@ int virtq_take_over(struct virtq *q)
 	rings.used = heads + q->s.size;
 	rc = virtq_stranded(&rings, q->s.in_flight);
 	free(heads);
-	/* It may have asked for no kicks. */
+	/* The previous server may have disabled kicks. */
 	virtq_enable_kicks(q);
 	return rc;
 }
@@ -440,7 +452,10 @@ int virtq_pop_outstanding(struct virtq *q, struct chain *chain, struct iovec *io
 	return 0;
 }
 
-/* Walk the bytes [off, off + len) of n iovecs; to the guest if write. */
+/*
+ * Copy the bytes [off, off + len_bytes) of n iovecs to buf, or from buf if write. Returns the bytes
+ * copied.
+ */
 static size_t copy(const struct iovec *iov, unsigned n, uint64_t off, void *buf, size_t len_bytes,
 		   bool write)
 {

@@ -1,19 +1,18 @@
 /*
  * virtio/virtq_stranded: see virtq_stranded.h.
  *
- * Theory of operation. Both rings are histories of their last size events, but
- * nothing tells how the two interleave. If the first B requests of each were the
- * same ones (B is a boundary: all before it were answered before any after it), then
- * what is outstanding was made available since B and not used since B. Say D(i) =
- * the heads of avail[0, i) less those of used[0, i), with multiplicity: D has the
- * same value at every boundary. So the value that D has most often is believed, and
- * of the places with it the last. A server that answers in order makes every i
- * a boundary; a pool of threads makes one now and then.
+ * Theory of operation. Both rings are histories of their last size events, but they do not show how
+ * the two histories interleave. If the first B entries of both rings name the same requests (B is a
+ * boundary: the server answered all requests before it before any after it), then an outstanding
+ * request was made available since B and not used since B. Let D(i) be the heads of avail[0, i)
+ * minus those of used[0, i), with multiplicity: D has the same value at every boundary. So
+ * by_boundary takes the most frequent value of D, and the last position that has it. A server that
+ * answers in order makes every i a boundary; a pool of threads makes one now and then.
  *
- * Deep queues that are answered at random have no boundary for long. Then this
- * helps: when a free head is taken again at once, as drivers do, at a steady depth
- * d, a head that was made available at p and used last at k is outstanding if
- * p - k >= d, and was answered if not.
+ * In a deep queue that the server answers at random, no boundary appears for a long time. Then
+ * by_distance decides: if the driver reuses a free head at once, as drivers do, at a steady depth
+ * d, then a head that was made available at p and last used at k is outstanding if p - k >= d, and
+ * answered if not.
  */
 #include "devices/virtio/core/virtq_stranded.h"
 
@@ -22,22 +21,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Fewer equal values than this are chance. */
+/* Fewer equal values than this may be chance. */
 #define EVIDENCE 3u
 #define NEVER (-1)
 
 struct work {
 	const struct stranded_rings *r;
-	unsigned n; /* outstanding */
+	unsigned n; /* number of outstanding requests */
 	unsigned size;
 	/*
 	 * Positions count from the oldest avail entry: avail has [0, size), used ends at size - n
 	 * and begins n before 0.
 	 */
-	int end; /* of used: size - n */
+	int end; /* end of used: size - n */
 	struct {
 		int avail, used; /* the newest positions, or NEVER (avail), INT16_MIN (used) */
-		int balance;	 /* in a window: made available less used */
+		int balance;	 /* since the boundary: times made available minus times used */
 	} head[1024];
 	uint64_t sum[1025]; /* D(i), hashed */
 };
@@ -76,13 +75,16 @@ static void prepare(struct work *w)
 		w->sum[i + 1] = w->sum[i] + hash(avail_at(w, i)) - hash(used_at(w, i));
 }
 
-/* Its last use came after it was last made available: the k-th use is of one of the first k. */
+/*
+ * Returns true if head h was certainly answered since it was last made available: the k-th use is
+ * of one of the first k chains made available.
+ */
 static bool surely_used(const struct work *w, unsigned h)
 {
 	return w->head[h].avail == NEVER || w->head[h].used >= w->head[h].avail;
 }
 
-/* Whether the balances, as of a boundary, agree with what is known of each head. */
+/* Returns true if the balances since a boundary agree with what is known of each head. */
 static bool agrees(const struct work *w)
 {
 	for (unsigned h = 0; h < w->size; h++) {
@@ -93,7 +95,7 @@ static bool agrees(const struct work *w)
 	return true;
 }
 
-/* One more or less of head h; *odd counts the heads whose balance is neither 0 nor 1. */
+/* Add by to the balance of head h; *odd counts the heads whose balance is neither 0 nor 1. */
 static void weigh(struct work *w, unsigned h, int by, unsigned *odd)
 {
 	int before;
@@ -143,7 +145,7 @@ static bool by_boundary(struct work *w, uint64_t *set)
 		if (n > best && agrees(w)) {
 			best = n;
 			note(w, set);
-			/* In order all along: nothing can be better. */
+			/* All requests were answered in order: no other boundary can be better. */
 			if (n == (unsigned)w->end + 1)
 				break;
 		}
@@ -151,7 +153,10 @@ static bool by_boundary(struct work *w, uint64_t *set)
 	return best >= EVIDENCE;
 }
 
-/* The n heads that wait longest since they were last used. */
+/*
+ * Take the n heads with the longest distance from their last use to when they were last made
+ * available.
+ */
 static void by_distance(const struct work *w, uint64_t *set)
 {
 	for (unsigned left = w->n; left; left--) {

@@ -1,9 +1,9 @@
 /*
  * virtio/virtq_stranded: which requests of a ring are outstanding when its server has died.
  *
- * Pure. avail and used are copies of the rings' heads, size entries each, in the ring's own
- * order (entry i at i % size), with the indices that go with them. Hostile values are fine:
- * heads of size or more are taken for none.
+ * Pure functions. avail and used are copies of the heads in the two rings, size entries each, in
+ * the ring's own order (entry i at i % size), with the matching indices. Hostile values are
+ * allowed: a head of size or more counts as no head.
  */
 #ifndef BANTAM_VIRTIO_VIRTQ_STRANDED_H
 #define BANTAM_VIRTIO_VIRTQ_STRANDED_H
@@ -17,12 +17,14 @@ struct stranded_rings {
 };
 
 /*
- * Set bit h of set (size bits, zeroed by the caller) for each head that is taken to be
- * outstanding: never more than avail_idx - used_idx. -ENOMEM.
+ * Set bit h of set (size bits, zeroed by the caller) for each head that is judged to be
+ * outstanding: never more than avail_idx - used_idx. 0, -ENOMEM, or -EINVAL if avail_idx - used_idx
+ * or size is out of range.
  *
- * The number is known, and so are the heads when requests were answered in the order that they
- * came, or out of it in a way that the rings still tell. They do not always: after size others,
- * nothing is left of a request that was never answered. Then it is a guess.
+ * The number of outstanding requests is certain. The heads are certain if the server answered
+ * requests in order, or if the rings still show the order in which it answered them. They do not
+ * always show it: after size other requests, the rings hold no trace of a request that was never
+ * answered. Then the result is a guess.
  */
 int virtq_stranded(const struct stranded_rings *rings, uint64_t *set);
 
