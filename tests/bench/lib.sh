@@ -2,6 +2,8 @@
 # shellcheck shell=bash
 
 bantam=${BANTAM:-build/bantam}
+# Another bantam to compare with, if given: BASE=PROGRAM. It takes turns with bantam.
+base=${BASE:-}
 qemu=/usr/bin/qemu-system-x86_64
 work=build/bench
 
