@@ -249,21 +249,30 @@ static int create_and_run(struct run *run, struct err *err)
 
 /* --- the process -------------------------------------------------------------------- */
 
+static int hear_and_run(struct run *run, struct err *err)
+{
+	pthread_t signals;
+	int rc = start_signals(run, &signals, err);
+
+	if (rc)
+		return rc;
+	thread_become(THREAD_VCPU);
+	rc = create_and_run(run, err);
+	thread_become(THREAD_PROCESS);
+	end_signals(run, signals);
+	return rc;
+}
+
 static int run_machine(const struct config *config)
 {
 	struct run run = { .config = config };
 	struct err err = { "" };
-	pthread_t signals;
 	int rc;
 
 	pthread_mutex_init(&run.lock, NULL);
-	rc = start_signals(&run, &signals, &err);
-	if (!rc) {
-		thread_become(THREAD_VCPU);
-		rc = create_and_run(&run, &err);
-		thread_become(THREAD_PROCESS);
-		end_signals(&run, signals);
-	}
+	/* A dry run starts nothing, no thread either. */
+	rc = keys_num(&config->vm, CONFIG_DRY_RUN) ? create_and_run(&run, &err) :
+						     hear_and_run(&run, &err);
 	pthread_mutex_destroy(&run.lock);
 	if (rc)
 		return fail(err.text, OUTCOME_ERROR);
