@@ -1,9 +1,9 @@
 /*
  * qcow2/cache: slices of L2 tables and refcount blocks, as the file has them.
  *
- * Bounded: beyond max_slices a clean one that was not used lately makes room (second chance: being
- * used costs a flag). If all are dirty it grows a little and asks for a commit (want_commit), which the
- * next change waits for. See qcow2.h for the locking.
+ * Bounded: at max_slices the cache evicts clean slices that were not used lately (second chance: a
+ * use sets a flag). If all are dirty, the cache grows a little and asks for a commit (want_commit),
+ * which the next change waits for. See qcow2.h for the locking.
  */
 #include "devices/backend/qcow2/qcow2_impl.h"
 
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* So many dirty slices are enough: a commit writes 4 MiB at most. */
+/* Dirty slices beyond this share of max_slices ask for a commit: it writes about 4 MiB at most. */
 #define DIRTY_SHARE 4u
 
 static struct qcow2_slice **bucket_of(struct qcow2 *q, uint64_t offset)
@@ -131,7 +131,7 @@ static int load(struct qcow2 *q, uint64_t offset, enum qcow2_table table)
 	return rc ? rc : 1;
 }
 
-/* Without waiting: NULL if the page cache does not have it. */
+/* Loads without waiting. Returns NULL if the page cache does not have the bytes, or no memory. */
 static struct qcow2_slice *load_now(struct qcow2 *q, uint64_t offset, enum qcow2_table table)
 {
 	struct qcow2_slice *s = add(q, offset, table);
@@ -153,7 +153,7 @@ int qcow2_slice_locked(struct qcow2 *q, uint64_t offset, enum qcow2_table table,
 	if (!s && nonblock)
 		s = load_now(q, offset, table);
 	if (s && !s->loading) {
-		/* One cluster as two kinds of table: its owner is damaged. */
+		/* One cluster as two kinds of table: an entry that points to it is damaged. */
 		if (s->table != table)
 			return qcow2_damaged(&q->file,
 					     "a cluster is an L2 table and a refcount block",
@@ -208,7 +208,7 @@ void qcow2_slice_drop_locked(struct qcow2 *q, uint64_t offset, uint64_t len)
 		if (!s)
 			continue;
 		BUG_ON(s->writing);
-		/* Whoever loads it will look again. */
+		/* The thread that loads it drops it then, and its caller looks again. */
 		if (s->loading)
 			s->stale = true;
 		else

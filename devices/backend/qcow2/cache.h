@@ -1,7 +1,7 @@
 /*
  * qcow2/cache: slices of L2 tables and refcount blocks, as the file has them. For the engine.
  *
- * All functions want the engine's lock, but for init and free, which run alone.
+ * The caller holds the engine's lock, except for init and free, which run alone.
  */
 #ifndef BANTAM_QCOW2_CACHE_H
 #define BANTAM_QCOW2_CACHE_H
@@ -20,15 +20,15 @@ enum qcow2_table { QCOW2_L2, QCOW2_REFCOUNTS };
 struct qcow2_slice {
 	uint64_t offset; /* in the file */
 	struct qcow2_slice *hash_next;
-	struct qcow2_slice *prev, *next; /* the next to be given up first */
+	struct qcow2_slice *prev, *next; /* the first is the next to be evicted */
 	uint32_t dirty_lo, dirty_hi;	 /* bytes; equal: clean */
-	uint32_t writing_lo, writing_hi; /* taken by the commit that runs */
+	uint32_t writing_lo, writing_hi; /* the running commit writes these */
 	enum qcow2_table table;
-	bool used; /* since it was last looked at whether to give it up */
+	bool used; /* since the cache last considered evicting it */
 	bool loading;
 	bool stale; /* while loading: the cluster was freed */
 	bool writing;
-	uint8_t *data; /* slice_bytes, behind this */
+	uint8_t *data; /* slice_bytes bytes, behind this struct */
 };
 
 struct qcow2_cache {
@@ -38,24 +38,24 @@ struct qcow2_cache {
 	unsigned nslices, max_slices, ndirty;
 };
 
-/* The header is loaded. */
+/* Call it when the header is loaded. */
 void qcow2_cache_init(struct qcow2 *q);
-/* Accepts one that was not initialised (all zeroes). */
+/* Accepts a cache that was not initialised (all zeroes). */
 void qcow2_cache_free(struct qcow2 *q);
 /*
- * The slice that holds the byte at offset. Returns 0: *out is good until the lock is released.
- * 1: it is loaded now, or another thread has loaded it; the lock was let go, so look again at what
- * led here. -EAGAIN: only with nonblock, it cannot be had without waiting. -EIO: the cluster is
- * known as a table of the other kind. -errno: cannot be read.
+ * Finds the slice that holds the byte at offset. Returns 0: *out is valid until the lock is
+ * released. 1: this or another thread has loaded it; the lock was released, so the caller looks
+ * again at the entries that led here. -EAGAIN: only with nonblock, it would have to wait. -EIO: the
+ * cluster is known as a table of the other kind. Another -errno: cannot read it.
  */
 int qcow2_slice_locked(struct qcow2 *q, uint64_t offset, enum qcow2_table table, bool nonblock,
 		       struct qcow2_slice **out);
-/* As if loaded: the cluster there is new, and zeroes. 0 or -ENOMEM. */
+/* Adds a slice of zeroes without reading the file: the cluster there is new. 0 or -ENOMEM. */
 int qcow2_slice_new_locked(struct qcow2 *q, uint64_t offset, enum qcow2_table table,
 			   struct qcow2_slice **out);
-/* Bytes [lo, hi) of the slice differ from the file. May ask for a commit. */
+/* Marks bytes [lo, hi) of the slice as newer than the file. May ask for a commit (want_commit). */
 void qcow2_slice_dirty_locked(struct qcow2 *q, struct qcow2_slice *s, uint32_t lo, uint32_t hi);
-/* Forgets the slices of [offset, + len), clusters that are being freed or used anew. */
+/* Forgets the slices of [offset, + len): the caller frees these clusters or uses them anew. */
 void qcow2_slice_drop_locked(struct qcow2 *q, uint64_t offset, uint64_t len);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * qcow2/commit: metadata to the medium, in the order of "Crash consistency" in qcow2.h.
+ * qcow2/commit: writes metadata to the medium, in the order of "Crash consistency" in qcow2.h.
  *
- * A step's bytes are copied under the lock, all steps at the same instant, so that what is
- * written is one consistent state; then they are written without the lock.
+ * A commit copies the bytes of all steps under the lock at one moment, so that it writes one
+ * consistent state; then it writes them without the lock.
  */
 #include "devices/backend/qcow2/qcow2_impl.h"
 
@@ -88,7 +88,7 @@ static int copy_table(const uint64_t *table, struct qcow2_range range, uint64_t 
 	return 0;
 }
 
-/* Entries that the table in the file has no place for wait until it has moved. */
+/* The entries to write. Those that the table in the file has no place for wait until it has moved. */
 static struct qcow2_range reftable_range(const struct qcow2 *q)
 {
 	uint64_t room = ((uint64_t)q->file.reftable.clusters << q->file.cluster_bits) / 8;
@@ -154,7 +154,7 @@ static void free_snapshot(struct snapshot *snap)
 
 /* --- writing it ----------------------------------------------------------------------- */
 
-/* *any: something was written. */
+/* Sets *any if it writes something. */
 static int write_slices(struct qcow2 *q, const struct snapshot *snap, enum qcow2_table table,
 			bool *any)
 {
@@ -202,7 +202,7 @@ static int write_out(struct qcow2 *q, const struct snapshot *snap)
 	bool refcounts = false, l2 = false;
 	int rc = write_refcounts(q, snap, &refcounts);
 
-	/* Data that the L2 entries refer to, too: even without new refcounts. */
+	/* Even without new refcounts: this also syncs the data that the L2 entries refer to. */
 	if (!rc)
 		rc = qcow2_sync(&q->file);
 	if (!rc)
@@ -218,7 +218,7 @@ static int write_out(struct qcow2 *q, const struct snapshot *snap)
 
 /* --- afterwards ------------------------------------------------------------------------ */
 
-/* Not written, or who knows: dirty again. */
+/* After a failure nothing is known to be written: all of it is dirty again. */
 static void restore_locked(struct qcow2 *q, struct snapshot *snap)
 {
 	for (unsigned i = 0; i < snap->npieces; i++) {
@@ -235,7 +235,7 @@ static void restore_locked(struct qcow2 *q, struct snapshot *snap)
 	for (size_t i = 0; i < snap->freed.n; i++)
 		qcow2_free_add(q, &q->freeing.freed, snap->freed.run[i].offset,
 			       snap->freed.run[i].nclusters);
-	/* Whoever waits for a commit to write on would wait for ever; their flush says so. */
+	/* Writes would wait for a commit that never succeeds. They go on; a flush reports the error. */
 	q->changes.want_commit = false;
 }
 

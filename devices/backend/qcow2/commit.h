@@ -1,4 +1,4 @@
-/* qcow2/commit: metadata to the medium ("Crash consistency" in qcow2.h). For the engine. */
+/* qcow2/commit: writes metadata to the medium ("Crash consistency" in qcow2.h). For the engine. */
 #ifndef BANTAM_QCOW2_COMMIT_H
 #define BANTAM_QCOW2_COMMIT_H
 
@@ -12,10 +12,10 @@ struct qcow2_range {
 	uint64_t lo, hi;
 };
 
-/* What is newer in memory than in the file, beside the cache's dirty slices. */
+/* What is newer in memory than in the file, besides the cache's dirty slices. */
 struct qcow2_changes {
 	struct qcow2_range l1, reftable;
-	bool reftable_moved; /* its offset and clusters are not in the header yet */
+	bool reftable_moved; /* the header does not have its new offset and size yet */
 	bool committing;     /* a commit runs; others wait */
 	bool want_commit;    /* too much is dirty or freed: the next change waits for a commit */
 };
@@ -31,8 +31,9 @@ static inline void qcow2_range_add(struct qcow2_range *r, uint64_t lo, uint64_t 
 }
 
 /*
- * All changes that were made before are on the medium then, and what they refer to. Without the
- * lock; one at a time, others wait. 0 or -errno: what was not written stays dirty.
+ * Writes all changes made before the call to the medium, and the data that they refer to. Without
+ * the lock. One commit runs at a time; other callers wait. Returns 0 or -errno: metadata that was
+ * not written stays dirty.
  */
 int qcow2_commit(struct qcow2 *q);
 

@@ -1,9 +1,9 @@
 /*
  * qcow2/compress: compressed clusters, raw deflate or zstd.
  *
- * A guest reads a compressed cluster in small pieces, one after the other; the last few
- * clusters are kept decompressed, so that each is decompressed once. They are told apart by
- * their L2 entries; freeing a cluster forgets all (read-only images never do).
+ * A guest reads a compressed cluster in small pieces, one after the other. The engine keeps the
+ * last few clusters decompressed, so that it decompresses each once, and tells them apart by their
+ * L2 entries. Freeing a cluster makes it forget all of them (a read-only image frees none).
  */
 #include "devices/backend/qcow2/compress.h"
 #include "devices/backend/qcow2/qcow2_impl.h"
@@ -18,28 +18,29 @@
 
 #include "vmm/core/log.h"
 
-/* In all, whatever the cluster size is; two clusters at least. */
+/* Limit for all kept clusters together, but two clusters at least. */
 #define KEPT_BYTES (1u << 20)
 #define KEPT_MAX 16u
-/* zlib's window of 4 KiB is what QEMU writes, and it reads no larger one. */
+/* Raw deflate with zlib's largest window. QEMU writes and reads windows of 4 KiB. */
 #define WINDOW_BITS_READ (-15)
 /*
  * QEMU's frames need no window larger than a cluster, 2 MiB at most. 8 MiB is what RFC 8878 asks
  * decoders to support; zstd's own limit would let an image ask for 128 MiB in each worker.
  */
 #define ZSTD_WINDOW_LOG_MAX 23
-/* Decompressors that wait for their next cluster, and what each may hold on to. */
+/* Idle decompressors that are kept for the next cluster, and the memory that each may keep. */
 #define SPARE_MAX 8u
 #define SPARE_BYTES (512u << 10)
 
 struct kept {
 	uint64_t entry; /* 0: none */
-	uint64_t used;	/* when; the smallest goes first */
+	uint64_t used;	/* clock at its last use; the smallest is evicted first */
 	unsigned users;
 	uint8_t *data;
 };
 
-/* One thread's at a time: making its tables anew takes a good part of a cluster's time. */
+/* One thread uses it at a time. Kept, because building its tables takes a good part of a cluster's
+ * time. */
 struct unpacker {
 	struct libdeflate_decompressor *deflate;
 	ZSTD_DCtx *zstd;
@@ -51,7 +52,7 @@ struct qcow2_unpacked {
 	struct kept kept[KEPT_MAX];
 	unsigned n;
 	uint64_t clock;
-	uint64_t generation; /* grows when all are forgotten */
+	uint64_t generation; /* grows when qcow2_unpacked_forget_locked forgets all */
 	struct unpacker *spare[SPARE_MAX];
 	unsigned nspare;
 };
@@ -70,13 +71,14 @@ static int inflate_by_zlib(const uint8_t *in, uint64_t in_len, uint8_t *out, uin
 		return -ENOMEM;
 	rc = inflate(&z, Z_FINISH);
 	inflateEnd(&z);
-	/* What lies behind the stream in its last sector is of no concern. */
+	/* Bytes behind the stream in its last sector do not matter. */
 	return (rc == Z_STREAM_END || rc == Z_BUF_ERROR) && !z.avail_out ? 0 : -EIO;
 }
 
 /*
- * libdeflate is much faster, but wants a whole stream of just that length. QEMU is content when
- * the cluster is full, whatever follows or lacks then; zlib reads such a one.
+ * libdeflate is much faster, but needs a complete stream of exactly out_len bytes. QEMU accepts a
+ * stream as soon as the cluster is full, even if the stream goes on or lacks its end; zlib reads
+ * such a stream.
  */
 static int inflate_cluster(struct unpacker *u, uint64_t in_len, uint8_t *out, uint64_t out_len)
 {
@@ -135,7 +137,7 @@ static struct unpacker *unpacker_create(bool zstd)
 	return NULL;
 }
 
-/* A spare one, or a new one. With room for len bytes; NULL: no memory. */
+/* Returns a spare decompressor or a new one, with room for len bytes in u->in. NULL: no memory. */
 static struct unpacker *unpacker_take(struct qcow2 *q, uint64_t len)
 {
 	struct unpacker *u = NULL;
@@ -172,12 +174,12 @@ static void unpacker_give_back(struct qcow2 *q, struct unpacker *u)
 }
 
 /*
- * The metadata is as it should be: only this cluster's data is lost. The guest may write it anew,
- * and everything else.
+ * Once per image. The metadata is sound and only this cluster's data is lost, so the guest may go on
+ * writing to the image.
  */
-static void tell(struct qcow2 *q, uint64_t offset)
+static void log_unpack_error(struct qcow2 *q, uint64_t offset)
 {
-	if (__atomic_exchange_n(&q->told_packed, true, __ATOMIC_RELAXED))
+	if (__atomic_exchange_n(&q->unpack_error_logged, true, __ATOMIC_RELAXED))
 		return;
 	log_put(LOG_ERROR,
 		"disk %s: a compressed cluster at offset %#llx of the file cannot be "
@@ -195,19 +197,19 @@ static int unpack_cluster(struct qcow2 *q, uint64_t entry, uint8_t *out)
 	u = unpacker_take(q, len);
 	if (!u)
 		return -ENOMEM;
-	/* The last one in the file may claim sectors that were never written. */
+	/* The file's last compressed cluster may claim sectors that were never written. */
 	rc = qcow2_pread(&q->file, u->in, len, offset);
 	if (!rc) {
 		rc = q->file.zstd ? unzstd_cluster(u, len, out, q->file.cluster_bytes) :
 				    inflate_cluster(u, len, out, q->file.cluster_bytes);
 		if (rc == -EIO)
-			tell(q, offset);
+			log_unpack_error(q, offset);
 	}
 	unpacker_give_back(q, u);
 	return rc;
 }
 
-/* --- what is kept ------------------------------------------------------------------- */
+/* --- kept clusters ------------------------------------------------------------------ */
 
 static unsigned room(const struct qcow2 *q)
 {
@@ -226,7 +228,7 @@ static struct kept *find_locked(struct qcow2 *q, uint64_t entry)
 	return NULL;
 }
 
-/* Takes data over, or frees it. */
+/* Keeps data as entry's decompressed cluster, or frees it. */
 static void keep_locked(struct qcow2 *q, uint64_t entry, uint8_t *data)
 {
 	struct qcow2_unpacked *u = q->unpacked;
@@ -274,7 +276,7 @@ void qcow2_unpacked_free(struct qcow2 *q)
 	q->unpacked = NULL;
 }
 
-/* From what is kept, if it is there. */
+/* As qcow2_unpack, from a kept cluster. Returns false if it is not kept. */
 static bool from_kept(struct qcow2 *q, uint64_t entry, uint64_t from, const struct iovec *iov,
 		      unsigned niov, uint64_t skip, uint64_t len)
 {

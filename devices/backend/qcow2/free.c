@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #define ZEROED_MAX 256u
-/* So many bytes are worth a commit of their own. */
+/* More freed bytes than this ask for a commit. */
 #define FREED_MAX_BYTES (1ull << 30)
 
 void qcow2_free_entry_locked(struct qcow2 *q, uint64_t entry)
@@ -33,7 +33,8 @@ void qcow2_free_entry_locked(struct qcow2 *q, uint64_t entry)
 	qcow2_free_add(q, &q->freeing.freed, first, n);
 }
 
-/* Punches holes where the last reference goes; [at, + n) have the refcount 1. */
+/* Punches a hole for n clusters from cluster on, which lose their last reference. Releases the lock
+ * meanwhile. */
 static void punch(struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
 	uint64_t offset = cluster << q->file.cluster_bits;
@@ -87,7 +88,7 @@ static int release_run(struct qcow2 *q, uint64_t cluster, uint64_t n)
 	uint64_t ones = 0, count;
 	int rc;
 
-	/* The hole first: nobody takes them before their refcounts are 0. */
+	/* The hole first: as long as the refcounts are not 0, the clusters cannot be allocated. */
 	for (uint64_t i = 0; i <= n; i++) {
 		count = 0;
 		rc = i < n ? refcount(q, cluster + i, &count) : 0;

@@ -1,10 +1,10 @@
-/* qcow2/free_list: runs of clusters that are remembered: freed, settled, in limbo, zeroed. */
+/* qcow2/free_list: lists of cluster runs: freed, settled, in limbo, zeroed. See free.h. */
 #include "devices/backend/qcow2/qcow2_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-/* So many are worth a commit of their own. */
+/* More freed runs than this ask for a commit. */
 #define FREED_MAX 4096u
 
 int qcow2_free_add(struct qcow2 *q, struct qcow2_free_list *list, uint64_t offset, uint64_t n)

@@ -1,4 +1,4 @@
-/* qcow2/link: L2 tables that are ours to change, and changing them. See qcow2.h. */
+/* qcow2/link: makes L2 tables that no snapshot shares, and changes their entries. See link.h. */
 #include "devices/backend/qcow2/link.h"
 #include "devices/backend/qcow2/qcow2_impl.h"
 
@@ -18,7 +18,7 @@ static void set_l1(struct qcow2 *q, uint64_t l1_index, uint64_t host)
 	qcow2_range_add(&q->changes.l1, l1_index, l1_index + 1);
 }
 
-/* Fill the new table: zeroes, or a copy of one that a snapshot shares. Without the lock. */
+/* Fills the new table: zeroes, or a copy of one that a snapshot shares. Without the lock. */
 static int fill_table(struct qcow2 *q, uint64_t from, uint64_t to)
 {
 	void *buf;
@@ -36,7 +36,7 @@ static int fill_table(struct qcow2 *q, uint64_t from, uint64_t to)
 	return rc;
 }
 
-/* The L2 table for that L1 entry exists and is ours alone. 0, 1, -EAGAIN, -errno. */
+/* Makes sure that the L1 entry has an L2 table that no snapshot shares. 0, 1, -EAGAIN, -errno. */
 static int own_l2(struct qcow2 *q, uint64_t l1_index, enum qcow2_alloc how)
 {
 	uint64_t was = q->file.l1.entry[l1_index];
@@ -57,7 +57,7 @@ static int own_l2(struct qcow2 *q, uint64_t l1_index, enum qcow2_alloc how)
 		pthread_mutex_unlock(&q->lock);
 		rc = fill_table(q, old, got.host);
 		pthread_mutex_lock(&q->lock);
-		/* Somebody else may have done the same meanwhile. */
+		/* Another thread may have made the table meanwhile. */
 		if (!rc && q->file.l1.entry[l1_index] != was)
 			rc = 1;
 		if (rc)
@@ -73,7 +73,7 @@ static int own_l2(struct qcow2 *q, uint64_t l1_index, enum qcow2_alloc how)
 	return old || !got.zeroed ? 1 : 0;
 }
 
-/* A damaged entry must not make us give up what is metadata. */
+/* A damaged entry must not make the engine free metadata. */
 static int check_freed(struct qcow2 *q, uint64_t entry, uint64_t at)
 {
 	uint64_t offset = entry & QCOW2_OFFSET_MASK, len = q->file.cluster_bytes;
@@ -89,7 +89,7 @@ static int check_freed(struct qcow2 *q, uint64_t entry, uint64_t at)
 	return 0;
 }
 
-/* Other flags alone keep the cluster. */
+/* Returns true if the change drops the old cluster; a change of flags alone keeps it. */
 static bool frees(uint64_t old, uint64_t new)
 {
 	return old & QCOW2_COMPRESSED || (old ^ new) & QCOW2_OFFSET_MASK;

@@ -1,4 +1,4 @@
-/* qcow2/map: where the guest's bytes are. See qcow2.h. */
+/* qcow2/map: finds where the guest's bytes are. See qcow2.h. */
 #include "devices/backend/qcow2/qcow2_impl.h"
 
 struct qcow2_file *qcow2_get_file(struct qcow2 *q)
@@ -32,7 +32,7 @@ void qcow2_io_end(struct qcow2 *q, unsigned epoch)
 
 /* --- one entry ------------------------------------------------------------------- */
 
-/* Inside the file, and not the header. */
+/* Returns true if host is a cluster's offset inside the file, and not the header's. */
 static bool host_ok(const struct qcow2 *q, uint64_t host)
 {
 	return !(host & (q->file.cluster_bytes - 1)) && host && host < q->file.bytes;
@@ -65,7 +65,7 @@ static int judge(struct qcow2 *q, uint64_t entry, uint64_t at, struct qcow2_run 
 	return 0;
 }
 
-/* Is this what comes after run's last cluster? */
+/* Returns true if entry, the next one, continues run, which has nclusters so far. */
 static bool continues(const struct qcow2 *q, uint64_t entry, const struct qcow2_run *run,
 		      uint64_t nclusters)
 {

@@ -1,6 +1,6 @@
 /*
- * qcow2/meta: the set of clusters that hold metadata, so that no damaged entry can make us
- * write guest data there. Open addressing with linear probing, at most half full.
+ * qcow2/meta: the set of clusters that hold metadata. See meta.h. Open addressing with linear
+ * probing, at most half full.
  */
 #include "devices/backend/qcow2/qcow2_impl.h"
 
@@ -90,7 +90,7 @@ void qcow2_meta_remove(struct qcow2 *q, uint64_t offset)
 		if (!q->meta.place[i])
 			return;
 	q->meta.n--;
-	/* Whatever probed past this place must still be found. */
+	/* Offsets that were put behind this place because it was taken must still be found. */
 	for (hole = i;;) {
 		q->meta.place[hole] = 0;
 		for (;;) {

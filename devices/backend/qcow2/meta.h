@@ -1,6 +1,6 @@
 /*
- * qcow2/meta: the set of clusters that hold metadata, so that no damaged entry can make the engine
- * write guest data there. The header's cluster always is one. For the engine; lock held.
+ * qcow2/meta: the set of clusters that hold metadata. With it no damaged entry can make the engine
+ * write guest data there. The header's cluster is always in it. For the engine; lock held.
  */
 #ifndef BANTAM_QCOW2_META_H
 #define BANTAM_QCOW2_META_H

@@ -1,4 +1,4 @@
-/* qcow2/open: opening and closing a qcow2 image. See qcow2.h. Nobody in this folder calls it. */
+/* qcow2/open: opens and closes a qcow2 image. See qcow2.h. No other file of this folder calls it. */
 #include "devices/backend/qcow2/compress.h"
 #include "devices/backend/qcow2/qcow2_impl.h"
 #include "devices/backend/qcow2/read.h"
@@ -15,12 +15,12 @@
 #include "devices/backend/qcow2_image/check.h"
 #include "vmm/core/log.h"
 
-/* Everything to the medium, freed clusters given back, the file cut to what it needs. */
+/* Writes everything to the medium, frees clusters, and cuts the file to the length it needs. */
 static int settle(struct qcow2 *q)
 {
 	int rc = qcow2_commit(q);
 
-	/* What that let go of changes refcounts once more. */
+	/* The first commit freed clusters, which changes refcounts once more. */
 	if (!rc)
 		rc = qcow2_commit(q);
 	if (!rc && !q->file.image.is_block && q->space.grown_bytes > q->file.bytes &&
@@ -106,7 +106,7 @@ static const struct store_ops qcow2_ops = {
 
 /* --- opening ------------------------------------------------------------------------- */
 
-/* Which clusters hold metadata; nothing may be two things. */
+/* Adds all clusters that hold metadata to the set (meta.h). Fails if two tables share a cluster. */
 static int know_metadata(struct qcow2 *q, struct err *err)
 {
 	int rc = qcow2_meta_add_run(q, q->file.reftable.offset,
@@ -136,7 +136,7 @@ static int know_metadata(struct qcow2 *q, struct err *err)
 		    0;
 }
 
-/* Whoever wrote last, with lazy refcounts, did not come to write them. q is closed. */
+/* Repairs an image whose last writer used lazy refcounts and did not write them. It is not open. */
 static int repair(const char *path, struct err *err)
 {
 	struct qcow2_check check = { .repair = QCOW2_REPAIR_ALL, .at_open = true };
@@ -166,7 +166,7 @@ static int begin_writing(struct qcow2 *q, struct err *err)
 	return 0;
 }
 
-/* The file and what its header says. */
+/* Opens the file and reads its header and tables. */
 static int open_file(const struct store_options *options, struct qcow2 **out, struct err *err)
 {
 	struct qcow2 *q = calloc(1, sizeof(*q));
@@ -228,7 +228,7 @@ int qcow2_store_open(const struct store_options *options, struct store **out, st
 	*out = NULL;
 	if (rc)
 		return rc;
-	/* Still dirty: in a dry run alone. */
+	/* The image is still dirty only in a dry run. */
 	if (!options->readonly && !(q->file.incompatible & QCOW2_INCOMPAT_DIRTY))
 		rc = begin_writing(q, err);
 	if (rc) {

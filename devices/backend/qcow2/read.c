@@ -1,4 +1,4 @@
-/* qcow2/read: reading, through the chain of backing files. See qcow2.h. */
+/* qcow2/read: reads, through the chain of backing files. See read.h. */
 #include "devices/backend/qcow2/compress.h"
 #include "devices/backend/qcow2/qcow2_impl.h"
 #include "devices/backend/qcow2/read.h"
@@ -13,7 +13,7 @@ bool qcow2_beyond(const struct store *s, uint64_t offset, uint64_t len)
 	return offset > s->size_bytes || len > s->size_bytes - offset;
 }
 
-/* Beyond its end the backing file is zeroes. */
+/* Reads from the backing file; beyond its end, or without one, all bytes are zeroes. */
 static int read_backing(struct qcow2 *q, const struct iovec *iov, unsigned niov, uint64_t skip,
 			uint64_t offset, uint64_t len)
 {

@@ -1,43 +1,43 @@
 /*
- * qcow2/refcount: reference counts, and clusters taken from the free ones. See refcount.h.
+ * qcow2/refcount: reference counts, and the allocation of clusters. See refcount.h.
  *
  * Theory of operation.
  *
  * The refcount of cluster number c is entry c mod 2^refblock_bits of a refcount block, and entry
  * c >> refblock_bits of the refcount table says where that block is. Blocks are clusters and are
- * counted like others. Where there is no block, all that it would count is free. Slices of blocks
- * are in the cache; find() is the way from c to its slice and entry.
+ * counted like others. Clusters that no block counts are free. Slices of blocks are in the cache;
+ * find() gets the slice and the entry of c.
  *
  * qcow2_alloc_locked takes clusters in these stages.
  *
  * 1. Search. find_free goes up from space.free_hint, below which nothing is free, to the first
- *    refcount of 0. So the lowest free cluster is taken first, as QEMU does: what was freed is
- *    filled before the file grows.
+ *    refcount of 0. So the lowest free cluster is taken first, as in QEMU: freed clusters are used
+ *    again before the file grows.
  *
  * 2. A block, if there is none. The free cluster where the search stands becomes the block that
- *    counts it (make_block), and the search goes on behind it. It must read as zeroes, for the
- *    block's other entries are 0 then without being written: if it may hold old bytes,
+ *    counts it (make_block), and the search goes on behind it. That cluster must read as zeroes,
+ *    which makes the block's other entries 0 without a write: if it may hold old bytes,
  *    zero_uncounted writes zeroes first. If the refcount table is too short for an entry,
- *    reftable.c moves it to a larger place. Both let the lock go and have the caller look again.
+ *    reftable.c moves it to a larger place. Both release the lock and have the caller look again.
  *
  * 3. A run. free_run counts how many clusters from there on are free in the same slice. is_zeroed
  *    cuts the run where clusters that read as zeroes end, so that one answer holds for all.
  *
  * 4. Room in the file. qcow2_grow_file_locked makes the file longer than needed, by an eighth of it
- *    but 1 to 16 MiB, so that few allocations need a system call.
+ *    but by 1 MiB at least and 16 MiB at most, so that few allocations need a system call.
  *
- * 5. A last doubt. A damaged image may have the refcount 0 for a cluster that holds metadata. Such
- *    a cluster is never given out: the image is damaged, and nothing more is written.
+ * 5. A last check. A damaged image may have the refcount 0 for a cluster that holds metadata. Such
+ *    a cluster is never allocated: the image is damaged, and nothing more is written.
  *
  * 6. Take. mark_run sets the refcounts to 1, and the clusters are no longer known as zeroes. Nothing
  *    refers to them: the caller links them, or gives them back by qcow2_unalloc_locked.
  *
- * With QCOW2_ALLOC_NOW each stage that would wait, or would give clusters with old bytes, ends with
+ * With QCOW2_ALLOC_NOW a stage that would wait, or would give clusters with old bytes, returns
  * -EAGAIN instead.
  *
- * What a crash leaves. All of this is in memory. A commit writes the slices of refcounts first, then
- * the table, then what refers to the clusters. So the file's refcounts may be too high (a leak),
- * never too low.
+ * What a crash leaves. All of these changes are in memory. A commit writes the slices of refcounts
+ * first, then the table, then the entries that refer to the clusters. So the file's refcounts may be
+ * too high (a leak), never too low.
  */
 #include "devices/backend/qcow2/qcow2_impl.h"
 #include "devices/backend/qcow2_image/refcount_entry.h"
@@ -56,7 +56,7 @@ static uint64_t get_entry(const struct qcow2 *q, const struct qcow2_slice *s, ui
 	return qcow2_refcount_get(s->data, q->file.refcount_order, i);
 }
 
-/* The slice with the refcount of a cluster, and which entry it is. *out NULL: no block. */
+/* Finds the slice with the refcount of a cluster, and its entry there. *out NULL: no block. */
 static int find(struct qcow2 *q, uint64_t cluster, bool nonblock, struct qcow2_slice **out,
 		uint64_t *entry)
 {
@@ -133,9 +133,9 @@ int qcow2_refcount_run_locked(struct qcow2 *q, uint64_t cluster, bool *free, uin
 	return 0;
 }
 
-/* --- what is known to read as zeroes -------------------------------------------------- */
+/* --- clusters known to read as zeroes ------------------------------------------------- */
 
-/* Zeroes from cluster on? *n is cut where that changes. */
+/* Returns true if the clusters from this one on read as zeroes; cuts *n where that changes. */
 static bool is_zeroed(const struct qcow2 *q, uint64_t cluster, uint64_t *n)
 {
 	uint64_t virgin = q->space.virgin >> q->file.cluster_bits;
@@ -172,7 +172,7 @@ void qcow2_unzeroed_locked(struct qcow2 *q, uint64_t cluster, uint64_t n)
 		} else if (end <= cluster + n) {
 			*f = q->space.zeroed.run[--q->space.zeroed.n];
 		} else {
-			/* What lies before is forgotten: a hint, and rare. */
+			/* This forgets the part before cluster, too: rare, and only a hint is lost. */
 			f->offset = (cluster + n) << q->file.cluster_bits;
 			f->nclusters = end - (cluster + n);
 			i++;
@@ -194,20 +194,20 @@ int qcow2_grow_file_locked(struct qcow2 *q, uint64_t end)
 		return -ENOSPC;
 	ahead = ahead < GROW_MIN ? GROW_MIN : ahead > GROW_MAX ? GROW_MAX : ahead;
 	size = qcow2_round_up(&q->file, end + ahead);
-	/* A limit on the file's size, or a file system's own, may allow less. */
+	/* A limit (RLIMIT_FSIZE, the file system's) may allow less. */
 	if (ftruncate(q->file.fd, (off_t)size)) {
 		size = end;
 		if (ftruncate(q->file.fd, (off_t)size))
 			return -errno;
 	}
-	/* That it cannot, or has no room for all of it, is no error yet. */
+	/* Not an error if the file system cannot do it, or has too little room. */
 	(void)!fallocate(q->file.fd, 0, (off_t)q->space.grown_bytes,
 			 (off_t)(size - q->space.grown_bytes));
 	q->space.grown_bytes = size;
 	return 0;
 }
 
-/* The clusters are the caller's now. */
+/* Notes that the caller takes the clusters. */
 static void took(struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
 	uint64_t end = (cluster + n) << q->file.cluster_bits;
@@ -244,7 +244,7 @@ int qcow2_new_block_locked(struct qcow2 *q, uint64_t block, uint64_t first, uint
 	return 0;
 }
 
-/* Makes the block that counts cluster of that cluster itself, which is zeroes. */
+/* Turns cluster, which reads as zeroes, into the block that counts it. */
 static int make_block(struct qcow2 *q, uint64_t cluster)
 {
 	uint64_t block = cluster << q->file.cluster_bits;
@@ -264,7 +264,7 @@ static int make_block(struct qcow2 *q, uint64_t cluster)
 	return 0;
 }
 
-/* Writes zeroes to a free cluster that no refcount block counts; the lock is let go. */
+/* Writes zeroes to a free cluster that no refcount block counts; releases the lock meanwhile. */
 static int zero_uncounted(struct qcow2 *q, uint64_t cluster)
 {
 	struct qcow2_free run = { cluster << q->file.cluster_bits, 1 };
@@ -301,7 +301,7 @@ static int need_block(struct qcow2 *q, uint64_t cluster, bool nonblock)
 
 /* --- taking ----------------------------------------------------------------------------- */
 
-/* The first free cluster at or after q->space.free_hint. */
+/* Moves q->space.free_hint to the first free cluster at or after it. */
 static int find_free(struct qcow2 *q, bool nonblock)
 {
 	struct qcow2_slice *s;
@@ -324,7 +324,7 @@ static int find_free(struct qcow2 *q, bool nonblock)
 	}
 }
 
-/* How many of want are free from free_hint on, as far as one slice tells. */
+/* Returns how many clusters from free_hint on are free: want at most, and those of one slice. */
 static uint64_t free_run(struct qcow2 *q, uint64_t want)
 {
 	uint64_t per_slice = ((uint64_t)q->cache.slice_bytes * 8) >> q->file.refcount_order;
@@ -386,7 +386,7 @@ int qcow2_alloc_locked(struct qcow2 *q, uint64_t want, enum qcow2_alloc how, str
 	return 0;
 }
 
-/* Clusters that nothing ever referred to: no commit need pass. */
+/* Nothing ever referred to these clusters, so they are free without waiting for a commit. */
 void qcow2_unalloc_locked(struct qcow2 *q, uint64_t host, uint64_t n)
 {
 	uint64_t cluster = host >> q->file.cluster_bits;
@@ -395,7 +395,7 @@ void qcow2_unalloc_locked(struct qcow2 *q, uint64_t host, uint64_t n)
 		struct qcow2_slice *s;
 		uint64_t entry;
 
-		/* Not in memory any more: it stays a leak until the next check. */
+		/* Its slice has left memory: the cluster stays a leak until the next check. */
 		if (find(q, cluster + i, true, &s, &entry) || !s)
 			continue;
 		store_entry(q, s, entry, 0);

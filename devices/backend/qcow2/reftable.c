@@ -1,25 +1,25 @@
 /*
- * qcow2/reftable: the refcount table when it must grow, and clusters in one piece. See qcow2.h.
+ * qcow2/reftable: grows the refcount table, and allocates clusters in one piece. See refcount.h.
  *
- * Both are rare. A file gets longer for them, so that little has to be searched; of a block
- * device, whose clusters may all be in use, the refcounts tell where there is room. The first
- * clusters of what is found become the refcount blocks that it needs.
+ * Both are rare. The search begins at the end of a file, which can grow. A block device cannot, and
+ * the search goes through its refcounts from the first free cluster. The first clusters of the run
+ * that is found become the refcount blocks that it needs.
  *
- * 1. begin_slow: one such allocation at a time. The others wait, so that the lock can be let go.
+ * 1. begin_slow: one such allocation at a time. The others wait, so that the lock can be released.
  * 2. find_run looks for clusters that are free, side by side: as many as are asked for, and one for
  *    each refcount block that counting them needs and that does not exist.
  * 3. prepare makes them part of the file and zeroes.
  * 4. count sets the refcounts of those that have a block. If a commit writes them before 5 is done,
- *    and then we die, they are a leak.
- * 5. take makes the run metadata and enters the new blocks, which count the rest of the run, into
- *    the table. It needs memory only, and undoes all if it does not get it.
- * 6. move_table, if the table itself must grow: it enlarges the table in memory and has 2 to 5 find
- *    a place for it in the file. The next commit writes it there, and then the header's pointer to
- *    it; the old table's clusters are freed like others.
+ *    and then the process dies, they are a leak.
+ * 5. take adds the run to the set of metadata and enters the new blocks, which count the rest of
+ *    the run, into the table. It needs memory only, and undoes its changes if there is none.
+ * 6. move_table, if the table itself must grow: it enlarges the table in memory and finds a place
+ *    for it in the file by 2 to 5. The next commit writes it there, and then the header's pointer
+ *    to it; the old table's clusters are freed like others.
  *
- * 2 to 4 can fail, and have changed no more than zeroes in free clusters and refcounts that are too
- * high. All that others can find changes at once, in 5, under the lock. So a failure (no space, no
- * memory, a limit) leaves an image as good as before, and the next try begins anew.
+ * If 2 to 4 fail, they have changed no more than zeroes in free clusters and refcounts that are too
+ * high. Other threads see the new clusters only after 5, which runs under the lock. So a failure (no
+ * space, no memory, a limit) leaves the image as good as before, and the next try begins anew.
  */
 #include "devices/backend/qcow2/qcow2_impl.h"
 
@@ -29,7 +29,7 @@
 
 struct run {
 	uint64_t first;	     /* cluster */
-	uint64_t nblocks, n; /* clusters: refcount blocks, and what was asked for behind them */
+	uint64_t nblocks, n; /* clusters: refcount blocks, and behind them those asked for */
 };
 
 static uint64_t missing_blocks(const struct qcow2 *q, uint64_t cluster, uint64_t n)
@@ -42,7 +42,7 @@ static uint64_t missing_blocks(const struct qcow2 *q, uint64_t cluster, uint64_t
 	return missing;
 }
 
-/* In memory; the commit writes it. */
+/* Makes the table longer in memory; a commit writes it. */
 static int enlarge(struct qcow2 *q, uint64_t entries)
 {
 	uint64_t bytes = qcow2_round_up(&q->file, entries * 8);
@@ -80,7 +80,8 @@ static void with_blocks(const struct qcow2 *q, struct run *r)
 		r->nblocks = missing_blocks(q, r->first, r->n + r->nblocks);
 }
 
-/* Where r->n clusters and their blocks are free. Lets the lock go; slow_alloc is set. */
+/* Finds where r->n clusters and their blocks are free. Releases the lock meanwhile; slow_alloc is
+ * set. */
 static int find_run(struct qcow2 *q, struct run *r)
 {
 	uint64_t limit = (q->file.image.is_block ? q->space.grown_bytes : QCOW2_HOST_MAX) >>
@@ -113,7 +114,8 @@ static int find_run(struct qcow2 *q, struct run *r)
 	return 0;
 }
 
-/* The file has them, and they are zeroes. Lets the lock go. */
+/* Makes sure that the file has the run's clusters and that they are zeroes. Releases the lock
+ * meanwhile. */
 static int prepare(struct qcow2 *q, const struct run *r)
 {
 	uint64_t offset = r->first << q->file.cluster_bits;
@@ -130,7 +132,7 @@ static int prepare(struct qcow2 *q, const struct run *r)
 
 /* --- taking it ------------------------------------------------------------------------ */
 
-/* The refcounts of those that have a block already. Lets the lock go. */
+/* Sets the refcounts of the clusters that have a block already. Releases the lock meanwhile. */
 static int count(struct qcow2 *q, const struct run *r)
 {
 	int rc = 0;
@@ -150,7 +152,7 @@ static void uncount(struct qcow2 *q, const struct run *r)
 	qcow2_unalloc_locked(q, r->first << q->file.cluster_bits, r->nblocks + r->n);
 }
 
-/* All of the run is metadata; the new blocks, in memory only so far, count it. No I/O. */
+/* Adds the run to the set of metadata and makes its new blocks, in memory only. No I/O. */
 static int take(struct qcow2 *q, const struct run *r)
 {
 	uint64_t end = r->first + r->nblocks + r->n, at = r->first, known = r->first;
@@ -196,7 +198,8 @@ fail:
 	return rc;
 }
 
-/* slow_alloc is set. 1: the refcount table is too small to count clusters up to *host. */
+/* slow_alloc is set. Returns 0; 1: the refcount table is too short to count clusters up to *host;
+ * -errno. */
 static int alloc_run(struct qcow2 *q, uint64_t n, uint64_t *host)
 {
 	struct run r = { .n = n };
@@ -221,7 +224,7 @@ static int alloc_run(struct qcow2 *q, uint64_t n, uint64_t *host)
 	return rc;
 }
 
-/* --- the two of them ------------------------------------------------------------------ */
+/* --- the two operations --------------------------------------------------------------- */
 
 static int begin_slow(struct qcow2 *q)
 {
@@ -237,7 +240,8 @@ static void end_slow(struct qcow2 *q)
 	pthread_cond_broadcast(&q->changed);
 }
 
-/* A table half as large again, at a new place; the commit writes it and lets go of the old. */
+/* Makes the table half as large again, at a new place. The next commit writes it and frees the old
+ * one. Returns 1 or -errno. */
 static int move_table(struct qcow2 *q, uint64_t cluster)
 {
 	uint64_t want = (cluster >> q->file.refblock_bits) + 1, was = q->file.reftable.n, n, host;
@@ -254,11 +258,11 @@ static int move_table(struct qcow2 *q, uint64_t cluster)
 	n = q->file.reftable.n * 8 >> q->file.cluster_bits;
 	rc = alloc_run(q, n, &host);
 	if (rc) {
-		/* What only memory has room for would never be written. */
+		/* The file has no room for the new entries: they could never be written. */
 		q->file.reftable.n = was;
 		return rc == 1 ? -EFBIG : rc;
 	}
-	/* Without memory to remember the old one it stays a leak. */
+	/* If there is no memory to remember the old table, it stays a leak. */
 	qcow2_free_add(q, &q->freeing.freed, q->file.reftable.offset, q->file.reftable.clusters);
 	q->file.reftable.offset = host;
 	q->file.reftable.clusters = (uint32_t)n;
@@ -285,7 +289,7 @@ int qcow2_alloc_run_locked(struct qcow2 *q, uint64_t n, uint64_t *host)
 	if (!rc)
 		rc = alloc_run(q, n, host);
 	if (rc == 1) {
-		/* Half as many again: room for its blocks, and its own. */
+		/* Half as many again: room for the run's blocks, and for the table itself. */
 		rc = move_table(q, (*host >> q->file.cluster_bits) + n / 2);
 		if (rc == 1)
 			rc = alloc_run(q, n, host);

@@ -1,4 +1,4 @@
-/* qcow2/resize: another size for the disk. Nothing else runs meanwhile. See qcow2.h. */
+/* qcow2/resize: changes the disk's size. No other thread uses the image meanwhile. See resize.h. */
 #include "devices/backend/qcow2/qcow2_impl.h"
 #include "devices/backend/qcow2/resize.h"
 #include "devices/backend/qcow2/write.h"
@@ -32,7 +32,7 @@ static int write_size(struct qcow2 *q, uint64_t size)
 	return rc;
 }
 
-/* The new table was never named: its clusters are free again. */
+/* Frees the clusters of a new table that the header never pointed to. */
 static void give_back(struct qcow2 *q, uint64_t host, uint64_t bytes)
 {
 	pthread_mutex_lock(&q->lock);
@@ -42,7 +42,7 @@ static void give_back(struct qcow2 *q, uint64_t host, uint64_t bytes)
 	pthread_mutex_unlock(&q->lock);
 }
 
-/* A longer L1 table at a new place: written, then named by the header, then the old one goes. */
+/* Makes a longer L1 table at a new place: writes it, points the header to it, frees the old one. */
 static int grow_l1(struct qcow2 *q, uint64_t entries)
 {
 	uint64_t bytes = qcow2_round_up(&q->file, entries * 8), host = 0;
@@ -64,7 +64,7 @@ static int grow_l1(struct qcow2 *q, uint64_t entries)
 	}
 	if (!rc)
 		rc = qcow2_pwrite(&q->file, be, bytes, host);
-	/* Its refcounts before the header's word, too. */
+	/* Its refcounts must be on the medium, too, before the header points to it. */
 	if (!rc)
 		rc = qcow2_commit(q);
 	if (rc && got)
@@ -86,7 +86,8 @@ static int grow_l1(struct qcow2 *q, uint64_t entries)
 	return 0;
 }
 
-/* What was never the guest's must not come to light: old tails, and the backing file's. */
+/* Zeroes the new part as far as it may hold data that was never the guest's: the rest of the old last
+ * cluster, the backing file's data, and clusters behind the old end. */
 static int clear_new(struct qcow2 *q, uint64_t old, uint64_t size)
 {
 	struct store *b = q->store.backing;
@@ -94,7 +95,7 @@ static int clear_new(struct qcow2 *q, uint64_t old, uint64_t size)
 
 	if (b && b->size_bytes > end)
 		end = b->size_bytes;
-	/* A shrink that was cut short may have left clusters behind the disk's end. */
+	/* A shrink that was interrupted may have left clusters behind the disk's end. */
 	while (l2 && !q->file.l1.entry[l2 - 1])
 		l2--;
 	if (l2 << (q->file.l2_bits + q->file.cluster_bits) > end)
@@ -113,7 +114,7 @@ static int grow(struct qcow2 *q, uint64_t size)
 		rc = grow_l1(q, l1_entries(q, size));
 	if (rc)
 		return rc;
-	/* Cleared and committed first: whoever dies here has the old size still. */
+	/* Clear and commit first: if the process dies here, the disk still has its old size. */
 	q->store.size_bytes = size;
 	rc = clear_new(q, old, size);
 	if (!rc)
@@ -131,7 +132,7 @@ static int shrink(struct qcow2 *q, uint64_t size)
 		rc = write_size(q, size);
 	if (rc || from >= old)
 		return rc;
-	/* Give back what lies behind: reachable in the tables still, but no part of the disk. */
+	/* Free the clusters behind the new end: the tables still have them, but the disk does not. */
 	q->store.size_bytes = old;
 	rc = qcow2_discard(&q->store, from, old - from);
 	q->store.size_bytes = size;

@@ -1,4 +1,4 @@
-/* qcow2/resize: another size for the disk. For the engine. */
+/* qcow2/resize: changes the disk's size. For the engine. */
 #ifndef BANTAM_QCOW2_RESIZE_H
 #define BANTAM_QCOW2_RESIZE_H
 

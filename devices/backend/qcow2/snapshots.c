@@ -1,4 +1,4 @@
-/* qcow2/snapshots: internal snapshots, as far as others need to know of them. See qcow2.h. */
+/* qcow2/snapshots: the metadata of internal snapshots. See snapshots.h. */
 #include "devices/backend/qcow2/qcow2_impl.h"
 #include "devices/backend/qcow2/snapshots.h"
 
@@ -10,7 +10,7 @@ struct snapshot_l1 {
 	uint32_t l1_size;
 };
 
-/* QEMU's limit is 1 KiB of extra data and 64 KiB of names for each. */
+/* QEMU allows 1 KiB of extra data and 64 KiB of names for each snapshot. */
 #define TABLE_MAX (64u << 20)
 
 static int load_one(struct qcow2 *q, uint64_t *at, struct snapshot_l1 *out)
@@ -28,7 +28,7 @@ static int load_one(struct qcow2 *q, uint64_t *at, struct snapshot_l1 *out)
 	out->l1_size = be32toh(s.l1_size);
 	*at += sizeof(s) + (uint64_t)be32toh(s.extra_len) + be16toh(s.id_len) + be16toh(s.name_len);
 	*at = (*at + 7) & ~7ull;
-	/* Whoever remembers all of it must not be led by a lie. */
+	/* The caller remembers each cluster of the table, so a false length must not pass. */
 	if (*at > TABLE_MAX || *at > q->file.bytes - q->file.snapshots_offset)
 		return -EINVAL;
 	if ((uint64_t)out->l1_size * 8 > QCOW2_MAX_L1_BYTES ||
@@ -38,7 +38,8 @@ static int load_one(struct qcow2 *q, uint64_t *at, struct snapshot_l1 *out)
 	return 0;
 }
 
-/* The L1 tables of the snapshots (free them), and the bytes of the snapshot table. */
+/* Reads the places of the snapshots' L1 tables into *out, which the caller frees, and the length of
+ * the snapshot table. */
 static int load(struct qcow2 *q, struct snapshot_l1 **out, uint64_t *table_bytes)
 {
 	struct snapshot_l1 *list;
@@ -69,7 +70,7 @@ int qcow2_snapshots_know(struct qcow2 *q)
 	uint64_t bytes, clusters = 0;
 	int rc = load(q, &list, &bytes);
 
-	/* Each is remembered. */
+	/* The set has an entry for each cluster, so their number is limited. */
 	for (uint32_t i = 0; !rc && i < q->file.nsnapshots; i++)
 		clusters += qcow2_round_up(&q->file, (uint64_t)list[i].l1_size * 8) >>
 			    q->file.cluster_bits;

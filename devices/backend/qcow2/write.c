@@ -1,5 +1,5 @@
 /*
- * qcow2/write: writing, with new clusters where they are needed. See qcow2.h.
+ * qcow2/write: writes, with new clusters where they are needed. See qcow2.h.
  *
  * Theory of operation.
  *
@@ -11,14 +11,14 @@
  *    whole number of clusters long.
  *
  * 2. Look. look() reads the L2 entries. If another thread has one of the guest clusters in q->busy,
- *    the piece waits until that thread is done (the loop's thread does not wait: it tries again).
+ *    the piece waits until that thread is done (the loop's thread does not wait: it gets -EBUSY).
  *
  * 3. Place. place() chooses one of three ways.
  *    In place: the entry has COPIED, so the cluster's refcount is 1 and no snapshot shares it. Its
  *    bytes are overwritten; no metadata changes.
  *    At once: the guest clusters read as zeroes, and so do free clusters of the file. link_now
- *    takes such clusters and sets the entries in memory; the data is written afterwards. Who reads
- *    in between gets zeroes, as before.
+ *    takes such clusters and sets the entries in memory; the data is written afterwards. A read in
+ *    between returns zeroes, as before.
  *    Copy: everything else (the backing file's data, a cluster that a snapshot shares, a compressed
  *    one, a preallocated zero, free clusters with old bytes in them) takes stage 4.
  *
@@ -29,7 +29,7 @@
  *       has its cluster already.
  *    c. write_copy reads the old bytes before and behind the data, and writes all of it in one go.
  *    d. link_copy sets the entries in memory. What they referred to is freed, after the next commit.
- *    e. The guest clusters leave q->busy, and who waits for them looks again.
+ *    e. The guest clusters leave q->busy, and the threads that wait for them look again.
  *    If something fails, the new clusters are given back and the guest clusters are as before.
  *
  * Between the lock's release and the end of a transfer, qcow2_io_begin_locked keeps the host clusters
@@ -43,7 +43,7 @@
  *   leak, which costs room only.
  * - after the commit: all writes that had ended before it are there. One "at once" whose data was
  *   still under way may have its entry and not its data: the guest reads zeroes, as it did before
- *   the write, which nobody has confirmed.
+ *   that write, whose completion the guest has not seen.
  */
 #include "devices/backend/qcow2/link.h"
 #include "devices/backend/qcow2/qcow2_impl.h"
@@ -100,7 +100,7 @@ int qcow2_arm_locked(struct qcow2 *q)
 	if (rc)
 		return rc;
 	q->file.autoclear = 0;
-	/* Whole clusters, so that nobody reads beyond the end. */
+	/* Whole clusters, so that no read of a cluster goes beyond the file's end. */
 	if (!q->file.image.is_block && q->space.grown_bytes < q->file.bytes) {
 		if (ftruncate(q->file.fd, (off_t)q->file.bytes))
 			return -errno;
@@ -122,7 +122,7 @@ static int check_host(struct qcow2 *q, const struct qcow2_run *run)
 	return 0;
 }
 
-/* The backing file has nothing for these clusters. */
+/* Returns true if the guest clusters read as zeroes and have no host clusters. */
 static bool bare(const struct qcow2 *q, const struct qcow2_run *run, uint64_t offset)
 {
 	const struct store *b = q->store.backing;
@@ -143,7 +143,7 @@ static int link_now(struct qcow2 *q, uint64_t offset, enum qcow2_alloc how, stru
 
 	if (n > qcow2_slice_left(q, cluster))
 		n = qcow2_slice_left(q, cluster);
-	/* The table and its slice first: what comes then cannot fail half-way. */
+	/* The table and its slice first, so that the steps below cannot fail half-way. */
 	rc = qcow2_set_entries_locked(q, cluster, 0, 0, 0, how);
 	if (!rc)
 		rc = qcow2_alloc_locked(q, n, QCOW2_ALLOC_NOW, &got);
@@ -151,7 +151,7 @@ static int link_now(struct qcow2 *q, uint64_t offset, enum qcow2_alloc how, stru
 		return rc;
 	rc = qcow2_set_entries_locked(q, cluster, got.n, got.host | QCOW2_COPIED,
 				      q->file.cluster_bytes, QCOW2_ALLOC_NOW);
-	/* Adding slices for refcounts may have pushed it out. */
+	/* The slice may be gone: refcount slices that were added may have evicted it. */
 	if (rc) {
 		qcow2_unalloc_locked(q, got.host, got.n);
 		return rc == -EAGAIN && how == QCOW2_ALLOC_ANY ? 1 : rc;
@@ -164,7 +164,7 @@ static int link_now(struct qcow2 *q, uint64_t offset, enum qcow2_alloc how, stru
 	return 0;
 }
 
-/* How it begins, if it may be written to now. */
+/* Maps the beginning of [offset, + len), as qcow2_map_locked, if it may be written to now. */
 static int look(struct qcow2 *q, uint64_t offset, uint64_t len, enum qcow2_alloc how,
 		struct qcow2_run *run)
 {
@@ -202,14 +202,14 @@ int qcow2_place_locked(struct qcow2 *q, uint64_t offset, uint64_t len, struct qc
 /* --- copying ---------------------------------------------------------------------------- */
 
 struct copy {
-	uint64_t cluster, n; /* guest's */
+	uint64_t cluster, n; /* guest clusters */
 	uint64_t head, tail; /* bytes before and behind the data, to whole clusters */
 	uint64_t len;	     /* data */
 	uint64_t host;
-	bool own; /* host was the guest cluster's already: a preallocated zero */
+	bool own; /* host belongs to the guest cluster already: a preallocated zero */
 };
 
-/* The guest's old bytes; beyond the disk's end zeroes. */
+/* Reads the guest's old bytes; beyond the disk's end they are zeroes. */
 static int read_old(struct qcow2 *q, uint8_t *buf, uint64_t offset, uint64_t len)
 {
 	uint64_t there = 0;
@@ -222,7 +222,7 @@ static int read_old(struct qcow2 *q, uint8_t *buf, uint64_t offset, uint64_t len
 	return there ? store_read(&q->store, buf, offset, there) : 0;
 }
 
-/* Head, data and tail in one write. */
+/* Writes head, data and tail: in one write if iov has few enough pieces. */
 static int write_copy(struct qcow2 *q, const struct copy *c, const struct iovec *iov, unsigned niov,
 		      uint64_t skip, uint64_t offset)
 {
@@ -251,7 +251,7 @@ static int write_copy(struct qcow2 *q, const struct copy *c, const struct iovec 
 			rc = qcow2_pwritev(&q->file, part, n, 0, c->head + c->len + c->tail,
 					   c->host);
 		} else {
-			/* More pieces than fit. */
+			/* More pieces than part has room for. */
 			rc = qcow2_pwrite(&q->file, buf, c->head, c->host);
 			if (!rc)
 				rc = qcow2_pwritev(&q->file, iov, niov, skip, c->len,
@@ -279,7 +279,7 @@ static void plan_copy(const struct qcow2 *q, uint64_t offset, uint64_t len, uint
 	c->tail = (n << q->file.cluster_bits) - c->head - c->len;
 }
 
-/* Host clusters for what must be copied; c->n may become less. */
+/* Finds host clusters for the copy; c->n may become less. */
 static int get_host(struct qcow2 *q, const struct qcow2_run *run, uint64_t offset, uint64_t len,
 		    enum qcow2_alloc how, struct copy *c)
 {
@@ -315,7 +315,7 @@ static int link_copy(struct qcow2 *q, const struct copy *c, enum qcow2_alloc how
 	return rc;
 }
 
-/* Lock held at entry and exit. *done: bytes written. */
+/* The lock is held at entry and exit. *done: bytes written. */
 static int copy_locked(struct qcow2 *q, const struct qcow2_run *run, const struct iovec *iov,
 		       unsigned niov, uint64_t skip, uint64_t offset, uint64_t len,
 		       enum qcow2_alloc how, uint64_t *done)
@@ -329,7 +329,7 @@ static int copy_locked(struct qcow2 *q, const struct qcow2_run *run, const struc
 		len = COPY_MAX;
 	n = ((offset + len - 1) >> q->file.cluster_bits) - first + 1;
 	n = n < left ? n : left;
-	/* As far as it is all of one kind, so that nothing in between is written in place. */
+	/* Only clusters of one kind: a cluster behind them may have to be written in place. */
 	if (n > ((offset + run->len - 1) >> q->file.cluster_bits) - first + 1)
 		n = ((offset + run->len - 1) >> q->file.cluster_bits) - first + 1;
 	plan_copy(q, offset, len, n, &c);
@@ -354,7 +354,7 @@ static int copy_locked(struct qcow2 *q, const struct qcow2_run *run, const struc
 
 /* --- copying, in the caller's thread ------------------------------------------------------- */
 
-/* Whether [offset, + len) can be read without loading metadata and without decompressing. */
+/* Returns true if a read of [offset, + len) loads no metadata and decompresses nothing. */
 static bool plain(struct store *s, uint64_t offset, uint64_t len)
 {
 	for (; s && qcow2_is_image(s) && offset < s->size_bytes; s = s->backing) {
@@ -390,16 +390,16 @@ int qcow2_copy_now_locked(struct qcow2 *q, const struct iovec *iov, unsigned nio
 	if (q->changes.want_commit || run.kind == QCOW2_PACKED ||
 	    (run.kind == QCOW2_DATA && run.copied))
 		return -EAGAIN;
-	/* What is overwritten as a whole needs no reading. */
+	/* Clusters that are overwritten as a whole need no reading. */
 	if (run.kind == QCOW2_HOLE && (begin != offset || end != offset + len) &&
 	    !plain(q->store.backing, begin, end - begin))
 		return -EAGAIN;
-	/* The table and its slice first: most likely they are there when the data is written. */
+	/* The table and its slice first: most likely they are still in memory after the copy. */
 	rc = qcow2_set_entries_locked(q, first, 0, 0, 0, QCOW2_ALLOC_NOW);
 	return rc ? rc : copy_locked(q, &run, iov, niov, skip, offset, len, QCOW2_ALLOC_NOW, done);
 }
 
-/* --- all of them -------------------------------------------------------------------------- */
+/* --- a write ------------------------------------------------------------------------------ */
 
 static int write_piece(struct qcow2 *q, const struct iovec *iov, unsigned niov, uint64_t skip,
 		       uint64_t offset, uint64_t len, uint64_t *done)

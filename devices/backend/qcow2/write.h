@@ -1,4 +1,4 @@
-/* qcow2/write: what else changes the guest's clusters must know of writing. For the engine. */
+/* qcow2/write: writes, and what other code that changes guest clusters needs. For the engine. */
 #ifndef BANTAM_QCOW2_WRITE_H
 #define BANTAM_QCOW2_WRITE_H
 
@@ -6,14 +6,14 @@
 
 struct qcow2;
 
-/* Guest clusters [first, first + n) are being changed by one thread. */
+/* One thread is changing guest clusters [first, first + n). */
 struct qcow2_busy {
 	uint64_t first, n;
 	struct qcow2_busy *next;
 };
 
-/* Before the first change: clears features that would go stale, completes the last cluster. Lock
- * held, also over this I/O. 0 or -errno. */
+/* Call it before the first change (armed). Clears the features that would go stale, and completes
+ * the file's last cluster. Keeps the lock over this I/O. Returns 0 or -errno. */
 int qcow2_arm_locked(struct qcow2 *q);
 bool qcow2_is_busy_locked(const struct qcow2 *q, uint64_t first, uint64_t n);
 /* store_ops.write. */

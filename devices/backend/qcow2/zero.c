@@ -1,9 +1,9 @@
 /*
  * qcow2/zero: zeroing and discarding, cluster by cluster in the L2 tables.
  *
- * Where there is no backing file below, an empty entry is zeroes in every version; where there
- * is, version 3 has a flag for it, and version 2 needs real zeroes (a discard is dropped then:
- * older data of the backing file would come to light).
+ * Where the backing file has no data, an empty entry reads as zeroes in every version. Where it has
+ * data, version 3 has a flag for zeroes, and version 2 needs zeroes written (a discard does
+ * nothing there: the backing file's older data would come to light).
  */
 #include "devices/backend/qcow2/link.h"
 #include "devices/backend/qcow2/qcow2_impl.h"
@@ -24,7 +24,8 @@ static bool nothing_below(const struct qcow2 *q, uint64_t offset)
 	return !q->store.backing || offset >= q->store.backing->size_bytes;
 }
 
-/* What to do with whole clusters from offset on; *first and *step: their new entries. */
+/* Returns what to do with the whole clusters of run, from offset on. *first and *step: their new
+ * entries. */
 static enum step decide(const struct qcow2 *q, const struct qcow2_run *run, uint64_t offset,
 			bool discard, bool unmap, uint64_t *first, uint64_t *step)
 {
@@ -74,7 +75,7 @@ static int write_zeroes(struct qcow2 *q, uint64_t offset, uint64_t len)
 	return 0;
 }
 
-/* A part of a cluster: 0 if it reads as zeroes already, 1: write them. */
+/* For a part of a cluster. Returns 0: it reads as zeroes already; 1: zeroes must be written; -errno. */
 static int part_needs_zeroes(struct qcow2 *q, uint64_t offset, uint64_t len)
 {
 	struct qcow2_run run;
@@ -89,7 +90,10 @@ static int part_needs_zeroes(struct qcow2 *q, uint64_t offset, uint64_t len)
 	return !(run.kind == QCOW2_HOLE && nothing_below(q, offset));
 }
 
-/* Lock held. Whole clusters; *done bytes; 2: by writing (without the lock). */
+/*
+ * Whole clusters; lock held. Returns 0: *done bytes are changed; 1: look again; 2: the caller must
+ * write zeroes to *done bytes, without the lock; -errno.
+ */
 static int change_locked(struct qcow2 *q, uint64_t offset, uint64_t len, bool discard, bool unmap,
 			 uint64_t *done)
 {
@@ -151,7 +155,7 @@ static int change_clusters(struct qcow2 *q, uint64_t offset, uint64_t len, bool 
 	return 0;
 }
 
-/* Cut [offset, + len) into a part of a cluster, whole ones, and a part. */
+/* Cuts [offset, + len) into a part of a cluster, whole clusters, and another part. */
 static int change(struct store *s, uint64_t offset, uint64_t len, bool discard, bool unmap)
 {
 	struct qcow2 *q = qcow2_of(s);
@@ -161,7 +165,7 @@ static int change(struct store *s, uint64_t offset, uint64_t len, bool discard, 
 
 	if (qcow2_beyond(s, offset, len))
 		return -EINVAL;
-	/* The disk's end need not be a cluster's. */
+	/* The disk's end need not be a cluster's end: its last cluster counts as a whole one. */
 	if (end == s->size_bytes)
 		last = end;
 	if (begin >= last) {
@@ -171,7 +175,7 @@ static int change(struct store *s, uint64_t offset, uint64_t len, bool discard, 
 	}
 	if (!discard && offset < begin) {
 		rc = part_needs_zeroes(q, offset, begin - offset);
-		/* Two clusters' parts: judged by the first, so write both. */
+		/* Parts of two clusters: rc is about the first one only, so write both. */
 		if (!rc &&
 		    (offset >> q->file.cluster_bits) != ((begin - 1) >> q->file.cluster_bits))
 			rc = 1;
