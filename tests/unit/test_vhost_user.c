@@ -1100,9 +1100,9 @@ Test(vhost_user, card_users)
 	} bad[] = {
 		{ ",tap=tap0", "give one of tap=NAME" }, { ",user", "and vhost-user=SOCKET" },
 		{ ",stream=x", "give one of" },		 { ",fd=3", "give one of" },
-		{ ",vhost=on", "vhost=on is" },		 { ",hostfwd=tcp::1-1", "hostfwd= is" },
-		{ ",ip=10.0.0.1", "ip= is not" },	 { ",rx-rate=1M", "rx-rate= is" },
-		{ ",tx-ops=1", "tx-ops= is" },		 { ",queue-size=100", "a power of two" },
+		{ ",vhost=on", "vhost=on uses" },	 { ",hostfwd=tcp::1-1", "hostfwd= cannot" },
+		{ ",ip=10.0.0.1", "ip= cannot" },	 { ",rx-rate=1M", "rx-rate= cannot" },
+		{ ",tx-ops=1", "tx-ops= cannot" },	 { ",queue-size=100", "a power of two" },
 	};
 
 	begin(FAKE_PCI);

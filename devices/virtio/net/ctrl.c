@@ -1,7 +1,7 @@
 /*
- * net/ctrl: the control queue (virtio 1.2, section 5.1.6.5): receive filter, MAC, queue
- * pairs, announcements, offloads. Each command is answered by one byte, also those that
- * make no sense. The filter saves the guest work and is not a boundary.
+ * net/ctrl: the control queue (virtio 1.2, section 5.1.6.5): receive filter, MAC, queue pairs,
+ * announcements, offloads. The card answers each command with one byte, also an invalid one. The
+ * filter saves the guest work; it is not a security boundary.
  */
 #include <string.h>
 
@@ -10,13 +10,16 @@
 
 #define ACK_OK 0u
 #define ACK_ERR 1u
-/* Commands that one turn of the loop runs. Some are work: a table of addresses, a tap's queues. */
+/*
+ * Most commands that one turn of the loop runs. Some take time: a table of addresses, a tap's
+ * queues.
+ */
 #define CTRL_TURN_MAX 8u
 
 enum { CLASS_RX, CLASS_MAC, CLASS_VLAN, CLASS_ANNOUNCE, CLASS_MQ, CLASS_OFFLOADS };
 enum { MAC_TABLE_SET, MAC_ADDR_SET };
 
-/* What follows the header. */
+/* The bytes of a command after its header. */
 struct command {
 	const struct chain *chain;
 	uint64_t len;
@@ -45,7 +48,7 @@ static bool set_rx_mode(struct virtio_net *nic, unsigned cmd, const struct comma
 	return true;
 }
 
-/* One of the two tables: a count, and that many addresses. Moves *off past it. */
+/* Read one of the two tables: a count, and that many addresses. Moves *off past the table. */
 static bool read_table(const struct command *c, uint64_t *off, unsigned *n, bool *overflow,
 		       uint8_t mac[NIC_MACS_MAX][NET_MAC_BYTES])
 {
@@ -102,8 +105,10 @@ static bool set_queues(struct virtio_net *nic, unsigned cmd, const struct comman
 	nic_set_pairs(nic, pairs);
 	if (nic->server)
 		return true;
-	/* Their kicks were ignored up to now. Not from in here: receiving uses nic->iov too, and the
-	 * answer has still to be written through it. */
+	/*
+	 * Kicks of new pairs were ignored so far, so serve them. on_again does that: receiving uses
+	 * nic->iov, and the answer to this command has yet to be written through it.
+	 */
 	for (unsigned i = 0; i < nic->max_pairs; i++) {
 		nic->pair[i].rx.more = i < pairs;
 		nic->pair[i].tx.more = i < pairs && !nic->pair[i].tx.blocked;
@@ -159,7 +164,7 @@ static bool run(struct virtio_net *nic, const struct chain *chain)
 	}
 }
 
-/* Kicks stay on here: a command is rare, and its sender waits. */
+/* Kicks stay on: commands are rare, and the driver waits for each. */
 void nic_run_ctrl(struct virtio_net *nic)
 {
 	struct virtq *q = &nic->vdev.queue[nic->ctrl];
@@ -192,7 +197,7 @@ void nic_run_ctrl(struct virtio_net *nic)
 
 /* --- the receive filter -------------------------------------------------------------- */
 
-/* Until the driver says otherwise, everything is wanted. */
+/* Until the driver sets a filter, the guest wants every frame. */
 void nic_filter_reset(struct nic_filter *f)
 {
 	memset(f, 0, sizeof(*f));

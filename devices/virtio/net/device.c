@@ -1,14 +1,14 @@
 /*
- * net/device: virtio-net (virtio 1.2, section 5.1): keys, life and class. The page: nothing in this
- * folder calls it.
+ * net/device: virtio-net (virtio 1.2, section 5.1): keys, life and class. No other file in this
+ * folder calls this one.
  *
- * Queues 2n and 2n+1 receive and transmit for pair n; the control queue comes after
- * the last pair, or after the first where the driver does without MQ. Frames move in net/rx.c
- * and net/tx.c, polled by net/poll.c, commands in net/ctrl.c, and what lies behind is struct net.
- * Threads: everything moves in the loop's thread, which is the card's own with iothread=on
- * (env->loop is that loop then); activate and reset come from a vCPU's and only touch the
- * backend by calls that may come from any thread. With vhost the kernel's thread moves the
- * data, and the loop serves the control queue and the link only.
+ * Queues 2n and 2n+1 receive and transmit for pair n; the control queue comes after the last pair,
+ * or after the first one if the driver does not use MQ. net/rx.c and net/tx.c move frames,
+ * net/poll.c polls the rings, net/ctrl.c runs commands, and struct net is the backend
+ * (devices/backend/net). Threads: the loop's thread moves everything; with iothread=on the card has
+ * its own thread, and env->loop is the loop of that thread. A vCPU's thread runs activate and
+ * reset, which call the backend only by functions that any thread may call. With vhost a kernel
+ * thread moves the data, and the loop serves only the control queue and the link.
  */
 #include "devices/virtio/net/nic.h"
 
@@ -24,7 +24,7 @@
 #define GUEST_OFFLOADS                                                                             \
 	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) |                   \
 	 BIT(NET_F_GUEST_ECN) | BIT(NET_F_GUEST_UFO))
-/* What a nic_server has a say in; the rest is between the driver, us and the backend. */
+/* Features that depend on the nic_server; the others are between driver, card and backend. */
 #define SERVER_FEATURES                                                                            \
 	(BIT(NET_F_MRG_RXBUF) | BIT(VIRTIO_F_INDIRECT_DESC) | BIT(VIRTIO_F_EVENT_IDX))
 /* Two VLAN tags on top of Ethernet. */
@@ -38,16 +38,16 @@ static const struct key keys[] = {
 	[KEY_FD] = { "fd", KEY_TEXT, .meta = "N[:N…]",
 		     .help = "an open tap (one descriptor for each queue) or socket" },
 	[KEY_USER] = { "user", KEY_BOOL, .def = "off",
-		       .help = "a network without privileges: DHCP, DNS, the way out" },
+		       .help = "a network without privileges: DHCP, DNS, connections to outside" },
 	[KEY_STREAM] = { "stream", KEY_TEXT, .meta = "PATH|fd:N",
-			 .help = "frames on a stream socket, as QEMU and passt speak" },
+			 .help = "frames on a stream socket, in QEMU's and passt's format" },
 	[KEY_VHOST_USER] = { "vhost-user", KEY_PATH, .meta = "SOCKET",
-			     .help = "the vhost-user daemon there moves the frames (passt, OVS, DPDK)" },
+			     .help = "the vhost-user daemon at SOCKET moves the frames (passt, OVS, DPDK)" },
 	[KEY_HOSTFWD] = { "hostfwd", KEY_TEXT, KEY_LIST, .meta = "tcp|udp:[ADDR]:PORT-PORT",
-			  .help = "user: a port of the host leads to one of the guest; may be repeated; port 0: any, reported" },
+			  .help = "user: forward a port of the host to the guest; may be repeated; port 0: any free one, reported" },
 	[KEY_MAC] = { "mac", KEY_TEXT, .meta = "MAC", .help = "address; without it, a random one" },
 	[KEY_MTU] = { "mtu", KEY_NUM, .min = NET_MTU_MIN, .max = NET_MTU_MAX, .meta = "N",
-		      .help = "longest IP packet, told to the guest; without it, what the other end has" },
+		      .help = "longest IP packet, which the guest learns; default: the other end's" },
 	[KEY_QUEUES] = { "queues", KEY_NUM, .min = 1, .max = NET_MAX_QUEUES, .meta = "N",
 			 .help = "tap, vhost-user: receive and transmit queues [1]" },
 	[KEY_QUEUE_SIZE] = { "queue-size", KEY_NUM, KEY_POWER2, .def = "256", .min = 64,
@@ -57,9 +57,9 @@ static const struct key keys[] = {
 		     .help = "the host's address on a tap that is created" },
 	[KEY_MASK] = { "mask", KEY_TEXT, .meta = "MASK", .help = "its mask; without it, /24" },
 	[KEY_OFFLOAD] = { "offload", KEY_BOOL, .def = "on",
-			  .help = "checksums and segmentation are left to the other side" },
+			  .help = "leave checksums and segmentation to the other side" },
 	[KEY_VHOST] = { "vhost", KEY_CHOICE, .choices = "auto|on|off", .def = "auto",
-			.help = "served elsewhere: tap: by the kernel (vhost-net), user: by its helper; auto: if it can" },
+			.help = "let the kernel (tap: vhost-net) or the helper (user) move the frames; auto: if possible" },
 	[KEY_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
 			   .help = "serve it in a thread of its own" },
 	[KEY_RX_RATE] = { "rx-rate", KEY_SIZE, .min = 1, .max = RATE_MAX, .meta = "SIZE",
@@ -123,7 +123,7 @@ static void on_again(void *opaque)
 	virtio_unlock(&nic->vdev);
 }
 
-/* The pairs take turns at being first, or the others would never get a token. */
+/* The pairs take turns at being first; otherwise the later pairs would never get a token. */
 static unsigned first_of(const struct virtio_net *nic, unsigned n)
 {
 	return nic->s.pairs ? n % nic->s.pairs : 0;
@@ -161,13 +161,13 @@ static void on_tx_timer(void *opaque)
 
 /* --- class ----------------------------------------------------------------------------------- */
 
-/* How long a received frame may be. */
+/* Returns how long a received frame may be, in bytes with the header. */
 static uint32_t frame_max(const struct virtio_net *nic)
 {
 	unsigned mtu = nic->net->mtu > 1500 ? nic->net->mtu : 1500;
 	uint64_t big = BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_UFO);
 
-	/* Without MRG_RXBUF there is one buffer for each, as long as it may be. */
+	/* Without MRG_RXBUF each frame has one buffer, large enough for the longest frame. */
 	if (nic->vdev.s.acked & big || !virtio_has(&nic->vdev, NET_F_MRG_RXBUF) ||
 	    mtu + FRAME_EXTRA > NET_FRAME_MAX + NET_HDR_BYTES)
 		return NET_FRAME_MAX + NET_HDR_BYTES;
@@ -345,7 +345,7 @@ static int choose_server(struct virtio_net *nic, const struct device_env *env,
 		return err_set(
 			err, ENOTSUP,
 			"%s: vhost=on: this host allows no memory that has huge pages "
-			"and can be shared with the helper (no user namespaces?); leave it out",
+			"and can be shared with the helper (no user namespaces?); leave vhost=on out",
 			cfg->option);
 	return nic_vhost_kernel_choose(nic, env, how, cfg->option, err);
 }
@@ -393,7 +393,7 @@ int nic_create_on(struct net *net, const struct device_env *env, const struct ke
 	fill_config(nic);
 	if (nic->server) {
 		nic->vdev.elsewhere = (1ull << (2 * nic->max_pairs)) - 1;
-		/* What the driver may use of a ring and its headers is its business. */
+		/* The server decides which features of rings and headers the driver may use. */
 		nic->vdev.offered &= nic->server->features | ~SERVER_FEATURES;
 	}
 	net_attach(nic->net, &(struct net_client){ on_readable, on_writable, nic_on_link, nic });

@@ -1,4 +1,7 @@
-/* net/link: the card's cable: the host's switch and the backend's end, and what the guest sees of them. */
+/*
+ * net/link: the card's link: the host's switch, the backend's end, and the status that the guest
+ * sees.
+ */
 #include "devices/virtio/net/nic_impl.h"
 
 void nic_update_link(struct virtio_net *nic)
@@ -16,7 +19,7 @@ void nic_update_link(struct virtio_net *nic)
 		nic->server->update(nic);
 	for (unsigned i = 0; i < nic->s.pairs && !nic->server; i++) {
 		nic_watch(nic, i);
-		/* What waited for the other end goes now, or is swallowed. */
+		/* Frames that waited for the other end are sent now, or dropped. */
 		if (nic->vdev.active && !nic->pair[i].tx.blocked)
 			nic_run_tx(nic, i);
 		if (nic->vdev.active)

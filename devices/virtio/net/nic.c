@@ -1,6 +1,6 @@
 /*
- * net/nic: what the parts of a card share: what it waits for, its configuration's status, its
- * pairs and offloads, and when its rings are polled (see net/poll.c).
+ * net/nic: what the parts of a card share: what the card waits for, its status field, its pairs and
+ * offloads, and when it polls its rings (see net/poll.c).
  */
 #include <sys/eventfd.h>
 
@@ -60,12 +60,12 @@ void nic_set_offloads(struct virtio_net *nic, uint64_t features)
 
 /* --- polling ---------------------------------------------------------------------------- */
 
-/* False: not worth while now. */
+/* Returns false if polling does not pay now. */
 static bool begin(struct virtio_net *nic, unsigned pair)
 {
 	struct loop *loop = nic->vdev.env->loop;
 
-	/* The host's switch of the link may come from another thread. */
+	/* The host may switch the link in another thread, which cannot arm the loop's poller. */
 	if (!loop_is_here(loop) || !loop_poll_arm(loop, &nic->poller))
 		return false;
 	nic->polled |= 1u << pair;

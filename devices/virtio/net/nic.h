@@ -1,4 +1,4 @@
-/* net/nic: the network card, for those outside its folder: a device type. */
+/* net/nic: the network card, as seen from outside this folder: a device type. */
 #ifndef BANTAM_NET_NIC_H
 #define BANTAM_NET_NIC_H
 

@@ -1,8 +1,8 @@
 /*
- * net/nic_impl: what the parts of virtio-net share, from the top down: device.c (the page: keys, life,
+ * net/nic_impl: what the parts of virtio-net share, from the top down: device.c (keys, life,
  * class), options.c, vhost_kernel.c, vhost_user.c, link.c, poll.c, rx.c and tx.c, ctrl.c, stash.c,
- * nic.c. Each calls only those after it. Lock held in every function but those called on_… and the
- * loop's own callbacks.
+ * nic.c. Each file calls only those after it. The caller holds the device's lock in every function,
+ * except in those called on_… and in the loop's own callbacks.
  */
 #ifndef BANTAM_NET_NIC_IMPL_H
 #define BANTAM_NET_NIC_IMPL_H
@@ -42,12 +42,12 @@ enum {
 	NET_CONFIG_STATUS = 6,
 	NET_CONFIG_MAX_PAIRS = 8,
 	NET_CONFIG_MTU = 10,
-	NET_CONFIG_BYTES = 12, /* speed and duplex (SPEED_DUPLEX): nothing here has them */
+	NET_CONFIG_BYTES = 12, /* no speed and duplex (SPEED_DUPLEX): no backend has them */
 };
 #define NET_S_LINK_UP 1u
 #define NET_S_ANNOUNCE 2u
 
-/* Of --net's table. */
+/* Indices into the table of --net's keys. */
 enum {
 	KEY_TAP,
 	KEY_FD,
@@ -74,15 +74,20 @@ enum {
 	KEY_TX_OPS_BURST,
 };
 
-/* Offset of num_buffers in the header; the flag that says the checksum is right. */
+/*
+ * Offset of num_buffers in the header; the flag (DATA_VALID) that says that the checksum is right.
+ */
 #define NET_HDR_NUM_BUFFERS 10u
 #define NET_HDR_DATA_VALID 2u
 #define NET_ETH_BYTES 14u
 
-/* Frames that one turn of the loop moves for one queue: no guest keeps the loop to itself. */
+/*
+ * Most frames that one turn of the loop moves for one queue, so a guest cannot keep the loop to
+ * itself.
+ */
 #define NIC_TURN_MAX 256u
 #define NIC_BATCH 64u
-/* Chains that may be out of a ring at a time, and their iovecs: twice the longest chain. */
+/* Most chains that a stash holds, and most iovecs: twice the longest chain. */
 #define NIC_STASH_CHAINS 256u
 #define NIC_STASH_IOVS (2u * VIRTQ_MAX_SIZE)
 
@@ -91,12 +96,12 @@ enum {
 struct nic_chain {
 	uint16_t head;
 	uint16_t first, niov; /* in the stash's iov */
-	uint32_t bytes;	      /* sum of them */
+	uint32_t bytes;	      /* sum of its iovecs */
 };
 
 /*
- * Chains that are popped and not yet back: rx: buffers for the next frames; tx: frames
- * that the backend could not take yet.
+ * Chains that are popped and not yet returned. rx: buffers for the next frames; tx: frames that the
+ * backend could not take yet.
  */
 struct nic_stash {
 	unsigned nchains, niov;
@@ -113,29 +118,30 @@ struct nic_queue {
 
 /* A frame that was longer than the buffers that the guest had made available. */
 struct nic_spill {
-	uint32_t frame_bytes; /* 0: none waits; else of the whole frame, header and all */
-	uint32_t room;	      /* its first bytes, which are in the stash's buffers already */
+	uint32_t frame_bytes; /* of the whole frame with header; 0: no frame waits */
+	uint32_t room;	      /* how many of its first bytes are in the stash's buffers */
 	uint8_t buf[NET_FRAME_MAX + NET_HDR_BYTES];
 };
 
-/* Section 5.1.6.5.1; with room for as many addresses as Linux hands over in practice. */
+/* Section 5.1.6.5.1. There is room for as many addresses as Linux sends in practice. */
 struct nic_filter {
-	bool on; /* the driver has said what it wants */
+	bool on; /* the driver has set a filter */
 	bool promisc, allmulti, alluni, nomulti, nouni, nobcast;
-	bool uni_overflow, multi_overflow; /* more addresses than we keep: take all */
+	bool uni_overflow, multi_overflow; /* more addresses than fit: take all */
 	unsigned nuni, nmulti;		   /* addresses in uni and multi */
 	uint8_t uni[NIC_MACS_MAX][NET_MAC_BYTES], multi[NIC_MACS_MAX][NET_MAC_BYTES];
 };
 
 /*
- * What the driver set by commands (5.1.6.5), and the host's switch. A snapshot will save exactly this beside
- * virtio_state, whose config has the address and the link's status (5.1.4). Frames under way are
- * not part of it: chains in a stash go back to their ring, and a network may lose a frame.
+ * What the driver set by commands (5.1.6.5), and the link as the host sets it. A snapshot will save
+ * exactly this beside virtio_state, whose config has the address and the link's status (5.1.4).
+ * Frames under way are not part of it: chains in a stash go back to their ring, and a network may
+ * lose a frame.
  */
 struct nic_state {
 	unsigned pairs;		  /* in use, at least 1 (VQ_PAIRS_SET) */
 	uint64_t offloads;	  /* NET_F_GUEST_… that are on, bit n = feature n */
-	bool link;		  /* the host's switch: the cable is plugged in */
+	bool link;		  /* the host has switched the link on */
 	struct nic_filter filter; /* of received frames */
 };
 
@@ -147,20 +153,20 @@ struct nic_pair {
 struct virtio_net;
 
 /*
- * A server of the data queues outside this process: the kernel (net/vhost_kernel.c), or a
- * vhost-user daemon (net/vhost_user.c). The control queue, the link and the configuration stay here; the receive
- * filter is not applied then, and rates cannot be limited. See struct virtio_device.elsewhere for
- * kicks and interrupts.
+ * A server of the data queues outside this process: the kernel (net/vhost_kernel.c) or a vhost-user
+ * daemon (net/vhost_user.c). The control queue, the link and the configuration stay in this
+ * process; the card then applies no receive filter and cannot limit rates. See struct
+ * virtio_device.elsewhere for kicks and interrupts.
  */
 struct nic_server {
-	const char *what;		      /* for describe */
-	uint64_t features;		      /* what a driver may use of rings and their headers */
-	int (*start)(struct virtio_net *nic); /* in activate, after offloads and pairs */
-	void (*stop)(struct virtio_net *nic); /* when it returns, guest memory is left alone */
+	const char *what;			/* for describe */
+	uint64_t features;			/* features of rings and headers that it supports */
+	int (*start)(struct virtio_net *nic);	/* in activate, after offloads and pairs */
+	void (*stop)(struct virtio_net *nic);	/* on return, guest memory is no longer touched */
 	void (*update)(struct virtio_net *nic); /* pairs or link changed */
 	void (*call_changed)(struct virtio_net *nic, unsigned queue);
 	void (*kick)(struct virtio_net *nic,
-		     unsigned queue); /* of a queue that came back; may be NULL */
+		     unsigned queue); /* kick of a queue that was taken back; may be NULL */
 	void (*close)(struct virtio_net *nic);
 };
 
@@ -168,21 +174,21 @@ struct virtio_net {
 	struct virtio_device vdev; /* first */
 	struct nic_state s;
 	struct net *net;
-	struct nic_server *server; /* serves the data queues; NULL: we do */
+	struct nic_server *server; /* serves the data queues; NULL: the loop does */
 	struct nic_pair *pair;	   /* max_pairs of them */
 	unsigned max_pairs;
 	unsigned ctrl;		    /* index of the control queue, as negotiated */
-	uint32_t frame_max;	    /* of a received frame, with header */
-	uint8_t mac[NET_MAC_BYTES]; /* as created: what a reset goes back to */
+	uint32_t frame_max;	    /* most bytes of a received frame, with header */
+	uint8_t mac[NET_MAC_BYTES]; /* as created; a reset restores it */
 	struct ratelimit rx_limit, tx_limit;
-	uint32_t polled; /* pairs whose transmit queue is at rest, without kicks: net/poll.c */
+	uint32_t polled; /* pairs whose transmit queue is polled, kicks off: net/poll.c */
 	struct loop_poller poller;
-	unsigned rx_first, tx_first; /* the pair whose turn it is when a timer fires */
+	unsigned rx_first, tx_first; /* the pair that is served first when a timer fires */
 	struct loop_watch *again, *rx_timer, *tx_timer;
 	int again_fd;
-	struct iovec
-		iov[NIC_STASH_IOVS + NIC_BATCH]; /* of the frames being received, or the command */
-	char name[16];				 /* "net0" */
+	struct iovec iov[NIC_STASH_IOVS +
+			 NIC_BATCH]; /* of the frames being received, or of the command */
+	char name[16];		     /* "net0" */
 };
 
 static inline struct virtio_net *virtio_net_of(struct virtio_device *vdev)
@@ -196,74 +202,82 @@ static inline bool nic_link_up(const struct virtio_net *nic)
 }
 
 /* net/options.c */
-/* What can be wrong without opening anything. */
+/* Check cfg as far as that is possible without opening anything. */
 int nic_check_options(const struct keyvals *cfg, struct err *err);
-/* … and what does not go with vhost-user=. */
+/* Refuse keys that cannot be combined with vhost-user=. */
 int nic_check_daemon(const struct keyvals *cfg, struct err *err);
 enum device_memory nic_memory(const struct keyvals *cfg);
-/* mac=, or a random address. */
+/* Writes the address of mac=, or a random one. */
 int nic_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err);
 void nic_init_limits(struct virtio_net *nic, const struct keyvals *cfg);
-/* nic->net and nic->name. */
+/* Opens the backend; sets nic->net and nic->name. */
 int nic_open_backend(struct virtio_net *nic, const struct device_env *env,
 		     const struct keyvals *cfg, struct err *err);
 
 /* net/device.c */
-/* A card on net, which is its to close, also when this fails. NULL: what cfg says is opened; only
- * tests bring another. */
+/*
+ * Create a card on net. The card owns net, also if this fails. net NULL: opens the backend that cfg
+ * names; only tests pass another.
+ */
 int nic_create_on(struct net *net, const struct device_env *env, const struct keyvals *cfg,
 		  struct device **out, struct err *err);
 
 /* net/link.c */
-/* The link as the guest sees it, after a change; an announcement after it came back. */
+/*
+ * Update the link's status that the guest sees after a change. When the link comes back, the driver
+ * is also asked to announce itself.
+ */
 void nic_update_link(struct virtio_net *nic);
-/* net_client's: the backend's end went up or down. Loop's thread; takes the lock. */
+/* net_client.link: the backend's end went up or down. Thread: the loop's; takes the lock. */
 void nic_on_link(void *opaque, bool up);
 /* device_ops.set_link. */
 void nic_set_link(struct device *dev, bool up);
 
 /* net/nic.c */
-void nic_again(struct virtio_net *nic);		       /* another turn of the loop, soon */
-void nic_watch(struct virtio_net *nic, unsigned pair); /* tell the backend what we wait for */
+void nic_again(struct virtio_net *nic);		       /* ask for another turn of the loop */
+void nic_watch(struct virtio_net *nic, unsigned pair); /* tell the backend what pair waits for */
 void nic_set_offloads(struct virtio_net *nic, uint64_t features); /* NET_F_GUEST_… bits */
 void nic_set_pairs(struct virtio_net *nic, unsigned pairs);
 uint16_t nic_status(const struct virtio_net *nic);
 void nic_set_status(struct virtio_net *nic, uint16_t status);
 /*
- * A transmit queue is empty: poll it for a while if that pays, else let the driver's next frame
- * wake us. True: there is more already.
+ * A transmit queue is empty: poll it for a while if that pays, else enable the driver's kicks.
+ * Returns true if there are more chains already.
  */
 bool nic_rest(struct virtio_net *nic, unsigned pair);
-/* The guest was given frames, and may answer: poll its transmit queue, if it is at rest. */
+/* The guest received frames and may answer: poll its transmit queue, if it is not being served. */
 void nic_expect(struct virtio_net *nic, unsigned pair);
 
 /*
- * net/stash.c. Pop one chain into the stash: its readable or its writable part. 1; 0: none, or no room;
- * -EPROTO: the device is broken now.
+ * net/stash.c. Pop one chain into the stash: its readable or its writable part. Returns 1 if a
+ * chain was popped; 0 if there is none, or no room; -EPROTO if the device is broken now.
  */
 int nic_stash_pop(struct virtio_net *nic, unsigned queue, struct nic_stash *s, bool writable);
-/* Forget the chains whose niov is 0, and close the gaps. */
+/* Remove the chains whose niov is 0, and close the gaps. */
 void nic_stash_compact(struct nic_stash *s);
 
-/* net/rx.c, net/tx.c: move what can be moved. */
+/* net/rx.c, net/tx.c: move the frames that can be moved now. */
 void nic_run_rx(struct virtio_net *nic, unsigned pair);
 void nic_run_tx(struct virtio_net *nic, unsigned pair);
 
 /* net/poll.c */
 void nic_poll_init(struct virtio_net *nic);
-void nic_poll_close(struct virtio_net *nic); /* also of a card that is half made */
+void nic_poll_close(struct virtio_net *nic); /* also for a half-made card */
 
-/* net/vhost_kernel.c: opens it if how says so and it can be; the limits are known already. */
+/*
+ * net/vhost_kernel.c: opens vhost-net if how asks for it and the backend allows it. Call it after
+ * nic_init_limits.
+ */
 enum nic_vhost_how { NIC_VHOST_AUTO, NIC_VHOST_ON, NIC_VHOST_OFF };
 int nic_vhost_kernel_choose(struct virtio_net *nic, const struct device_env *env,
 			    enum nic_vhost_how how, const char *option, struct err *err);
-/* net/vhost_user.c: by net->vhost. 0 or -errno. */
+/* net/vhost_user.c: serve the queues by the daemon of net->vhost. 0 or -errno. */
 int nic_vhost_user_open(struct virtio_net *nic, const struct device_env *env);
 
 /* net/ctrl.c */
 void nic_run_ctrl(struct virtio_net *nic);
 void nic_filter_reset(struct nic_filter *f);
-/* Does the guest want a frame with this destination? */
+/* Returns true if the guest wants a frame with this destination. */
 bool nic_filter_wants(const struct virtio_net *nic, const uint8_t dst[NET_MAC_BYTES]);
 
 #endif

@@ -1,4 +1,7 @@
-/* net/options: what --net's keys mean for a card: its address, limits and backend, the memory that it wants. */
+/*
+ * net/options: what --net's keys mean for a card: address, limits, backend, and the memory it
+ * needs.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,13 +35,13 @@ int nic_check_daemon(const struct keyvals *cfg, struct err *err)
 	for (unsigned i = 0; i < sizeof(not ); i++)
 		if (keys_has(cfg, not [i]))
 			return err_set(err, EINVAL,
-				       "%s: %s= is not for vhost-user=, where that is the "
-				       "daemon's business",
+				       "%s: %s= cannot be used with vhost-user=: the daemon "
+				       "decides that",
 				       cfg->option, cfg->table[not [i]].name);
 	if (keys_num(cfg, KEY_VHOST) == NIC_VHOST_ON)
 		return err_set(err, EINVAL,
-			       "%s: vhost=on is the kernel's, vhost-user= another "
-			       "process; give one of them",
+			       "%s: vhost=on uses the kernel, vhost-user= a "
+			       "daemon; give one of them",
 			       cfg->option);
 	return 0;
 }
@@ -66,11 +69,11 @@ int nic_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct 
 		mac[i] = (uint8_t)b[i];
 	if (mac[0] & 1)
 		return err_set(err, EINVAL,
-			       "%s: mac=%s: is a multicast address; the first byte "
-			       "of a card's own is even",
+			       "%s: mac=%s: is a multicast address; make the first "
+			       "byte even",
 			       cfg->option, text);
 	if (!(b[0] | b[1] | b[2] | b[3] | b[4] | b[5]))
-		return err_set(err, EINVAL, "%s: mac=%s: all zeroes is no card's address",
+		return err_set(err, EINVAL, "%s: mac=%s: all zeroes is not a card's address",
 			       cfg->option, text);
 	return 0;
 }
@@ -85,7 +88,10 @@ void nic_init_limits(struct virtio_net *nic, const struct keyvals *cfg)
 		       keys_num(cfg, KEY_TX_OPS), keys_num(cfg, KEY_TX_OPS_BURST), now);
 }
 
-/* Shall the user network's helper serve the queues, where it can have the memory? */
+/*
+ * Returns true if the user network's helper is to serve the queues, provided it can share guest
+ * memory.
+ */
 static bool helper_wanted(const struct keyvals *cfg)
 {
 	bool limits = keys_has(cfg, KEY_RX_RATE) || keys_has(cfg, KEY_RX_OPS) ||

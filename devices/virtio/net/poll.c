@@ -1,11 +1,12 @@
 /*
- * net/poll: looking at the rings instead of being told (loop.h, busy polling).
+ * net/poll: polls the rings instead of waiting for kicks (loop.h, busy polling).
  *
- * Theory of operation. A guest that has just sent a frame will soon send another, or wants an
- * answer. Where that pays, its transmit queue is left without kicks for some microseconds and
- * looked at over and over, and so is a backend that tells cheaply whether it has frames
- * (net_ops.ready; nobody rings for it meanwhile). Frames of others come by their watch, at which
- * the loop looks too. When nothing came, kicks and bells are back before the loop sleeps.
+ * Theory of operation. A guest that has just sent a frame often sends another soon, or waits for an
+ * answer. If polling pays, the card leaves the kicks of its transmit queue off for some
+ * microseconds and looks at the ring again and again. It does the same with a backend that can tell
+ * cheaply whether it has frames (net_ops.ready): its other end sends no wakeups meanwhile. Other
+ * backends wake the loop by their watch, which the loop also checks while it polls. If nothing
+ * came, idle enables kicks and wakeups again before the loop sleeps.
  */
 #include "devices/virtio/net/nic_impl.h"
 
@@ -44,11 +45,14 @@ static void idle(void *opaque)
 		bool was_polled = nic->polled >> i & 1;
 
 		nic->polled &= ~(1u << i);
-		/* The driver may use fewer pairs by now. */
+		/* The driver may have reduced the number of pairs since. */
 		if (was_polled && virtq_enable_kicks(&nic->vdev.queue[2 * i + 1]) &&
 		    i < nic->s.pairs)
 			nic_run_tx(nic, i);
-		/* Its recv asks for the bell; frames that came before would not ring it. */
+		/*
+		 * recv asks the other end for wakeups again; frames that came before would not
+		 * cause one.
+		 */
 		if (i < nic->s.pairs && can_receive(nic, i))
 			nic_run_rx(nic, i);
 	}

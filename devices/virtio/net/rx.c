@@ -1,33 +1,33 @@
 /*
  * net/rx: from the backend to the guest (virtio 1.2, section 5.1.6.3 and .4).
  *
- * Theory of operation. The guest's buffers are popped before there is a frame for them, and the
- * backend reads frames straight into them. How long a frame is shows only after it was read. One
- * turn of a pair (nic_run_rx) works in batches (serve), each in five stages:
+ * Theory of operation. The card pops the guest's buffers before there is a frame for them, and the
+ * backend reads frames straight into them. The length of a frame is known only after it was read.
+ * One turn of a pair (nic_run_rx) works in batches (serve), each in five stages:
  *
- * 1. refill pops what the guest has made available into the pair's stash (see stash.c). A buffer
- *    is one chain of descriptors.
+ * 1. refill pops what the guest has made available into the pair's stash (see stash.c). A buffer is
+ *    one chain of descriptors.
  * 2. prepare cuts the stash into shares, one for each frame of the batch. A share has room for the
  *    longest frame (frame_max): with MRG_RXBUF as many buffers as that takes, without it one
  *    buffer. Where the guest's buffers end too early, the pair's spill buffer is the last piece of
  *    the share. There is one of those, so such a frame is the only one of its batch.
  * 3. recv reads as many frames as the backend has, and says how long each is.
- * 4. received looks at length and destination. A frame that the driver filters out leaves its
- *    share in the stash. Of the others, deliver puts the buffers that the frame fills into the
- *    used ring and writes their number into the frame's header (5.1.6.4); buffers of the share
- *    that the frame does not reach stay in the stash, for the next batch.
+ * 4. received looks at length and destination. A frame that the driver filters out leaves its share
+ *    in the stash. Of the others, deliver puts the buffers that the frame fills into the used ring
+ *    and writes their number into the frame's header (5.1.6.4); buffers of the share that the frame
+ *    does not reach stay in the stash, for the next batch.
  * 5. After its last batch, the turn publishes the used index: the driver sees each frame whole or
  *    not at all. One interrupt decision follows.
  *
- * A frame that ends in the spill buffer. Without MRG_RXBUF it fits no buffer and is dropped. With
- * it, its first bytes lie in guest buffers at the head of the stash, which are not returned, and
- * the rest in the spill buffer. Nothing else is received until stage 1 has popped enough buffers;
- * then deliver_spill copies the rest behind them. A frame that does not fit all the buffers that a
- * ring can hold is dropped, and the buffers stay.
+ * A frame that ends in the spill buffer. Without MRG_RXBUF the frame fits no buffer and is dropped.
+ * With MRG_RXBUF the frame's first bytes lie in guest buffers at the head of the stash, which are
+ * not returned yet, and the rest in the spill buffer. The pair receives nothing else until stage 1
+ * has popped enough buffers; then deliver_spill copies the rest behind the first bytes. A frame
+ * that does not fit all the buffers that a ring can hold is dropped, and the buffers stay.
  *
- * What a pair waits for: a buffer of the guest (blocked; kicks are on, and the backend is not
- * watched), the rate limit's timer (limited), its next turn (more), else a frame. A reset forgets
- * stash and spill buffer, and no byte of guest memory is written after it.
+ * A pair waits for a buffer of the guest (blocked; kicks are on, and the loop does not watch the
+ * backend), for the rate limit's timer (limited), for its next turn (more), or else for a frame. A
+ * reset empties stash and spill buffer; no guest memory is written after it.
  */
 #include <string.h>
 
@@ -38,15 +38,15 @@
 /* A frame's share of the stash. */
 struct share {
 	unsigned first, nchains;
-	uint32_t room; /* of guest buffers; with our header, if the backend has none */
+	uint32_t room; /* bytes of guest buffers; with the header that rx.c adds, if any */
 };
 
-/* What one call of the backend works on; the loop's thread has no deep stack. */
+/* The frames of one call of the backend. NIC_BATCH keeps it small enough for the thread's stack. */
 struct batch {
 	unsigned n;
 	struct share share[NIC_BATCH];
 	struct net_frame frame[NIC_BATCH];
-	bool spills; /* the last one ends in our own buffer */
+	bool spills; /* the last frame ends in the spill buffer */
 };
 
 static void put(const struct nic_stash *s, const struct share *sh, uint64_t off, const void *from,
@@ -60,7 +60,7 @@ static void put(const struct nic_stash *s, const struct share *sh, uint64_t off,
 	virtq_chain_write(&all, off, from, len);
 }
 
-/* The first bytes of a frame, as they came. */
+/* Read bytes of a frame as they came; zeroes beyond the share's buffers. */
 static void get(const struct nic_stash *s, const struct share *sh, uint64_t off, void *to,
 		size_t len)
 {
@@ -73,7 +73,7 @@ static void get(const struct nic_stash *s, const struct share *sh, uint64_t off,
 	virtq_chain_read(&all, off, to, len);
 }
 
-/* Buffers into the stash; false: broken. */
+/* Pop buffers into the stash. Returns false if the ring or a buffer is broken. */
 static bool refill(struct virtio_net *nic, unsigned pair, struct nic_stash *s)
 {
 	int rc;
@@ -88,7 +88,7 @@ static bool refill(struct virtio_net *nic, unsigned pair, struct nic_stash *s)
 	return rc >= 0;
 }
 
-/* Chains from first on that make room for one frame. */
+/* Returns the chains from first on that make room for one frame. */
 static struct share take(const struct virtio_net *nic, const struct nic_stash *s, unsigned first)
 {
 	bool mergeable = virtio_has(&nic->vdev, NET_F_MRG_RXBUF);
@@ -96,7 +96,7 @@ static struct share take(const struct virtio_net *nic, const struct nic_stash *s
 	unsigned niov = 0;
 
 	for (unsigned i = first; i < s->nchains; i++) {
-		/* One iovec is for our own buffer. */
+		/* One iovec is reserved for the spill buffer. */
 		if (niov + s->chain[i].niov > NET_IOV_MAX - 1 && sh.nchains)
 			break;
 		niov += s->chain[i].niov;
@@ -108,7 +108,10 @@ static struct share take(const struct virtio_net *nic, const struct nic_stash *s
 	return sh;
 }
 
-/* The iovecs of a share, without the header if the backend has none; fewer if too many. */
+/*
+ * Returns the iovecs of a share, without the header if the backend has none. Sets sh->room to the
+ * bytes of those that fit into NET_IOV_MAX iovecs.
+ */
 static struct net_frame frame_of(const struct virtio_net *nic, struct nic_stash *s,
 				 struct share *sh, struct iovec *out)
 {
@@ -136,7 +139,7 @@ static struct net_frame frame_of(const struct virtio_net *nic, struct nic_stash 
 	return f;
 }
 
-/* As many frames as the stash has room for; at most max. */
+/* Fill the batch with as many frames as the stash has room for, at most max. */
 static void prepare(struct virtio_net *nic, unsigned pair, unsigned max, struct batch *b)
 {
 	struct nic_stash *s = &nic->pair[pair].rx.stash;
@@ -149,7 +152,7 @@ static void prepare(struct virtio_net *nic, unsigned pair, unsigned max, struct 
 		struct share sh = take(nic, s, first);
 		struct net_frame f;
 
-		/* Our own buffer is there once: such a frame goes alone. */
+		/* There is one spill buffer: a frame that may need it is alone in its batch. */
 		if (sh.room < nic->frame_max && b->n)
 			break;
 		f = frame_of(nic, s, &sh, &nic->iov[niov]);
@@ -165,7 +168,10 @@ static void prepare(struct virtio_net *nic, unsigned pair, unsigned max, struct 
 	}
 }
 
-/* A whole frame of bytes (header and all) is in the share's buffers: give it to the guest. */
+/*
+ * A whole frame of so many bytes (header included) is in the share's buffers: return them to the
+ * guest.
+ */
 static void deliver(struct virtio_net *nic, unsigned pair, const struct share *sh, uint32_t bytes)
 {
 	struct nic_stash *s = &nic->pair[pair].rx.stash;
@@ -181,14 +187,17 @@ static void deliver(struct virtio_net *nic, unsigned pair, const struct share *s
 		virtq_put(q, c->head, part);
 		left -= part;
 	}
-	/* Before the iovecs are forgotten; the driver sees nothing until publish. */
+	/*
+	 * Write num_buffers while the iovecs are valid; the driver sees nothing until
+	 * virtq_publish.
+	 */
 	put_le16(num, (uint16_t)used);
 	put(s, sh, NET_HDR_NUM_BUFFERS, num, sizeof(num));
 	for (unsigned i = 0; i < used; i++)
 		s->chain[sh->first + i].niov = 0;
 }
 
-/* The header, for a backend that has none. */
+/* Write the header, for a backend that has none. */
 static void put_header(struct virtio_net *nic, unsigned pair, const struct share *sh)
 {
 	uint8_t hdr[NET_HDR_BYTES] = { 0 };
@@ -198,7 +207,7 @@ static void put_header(struct virtio_net *nic, unsigned pair, const struct share
 	put(&nic->pair[pair].rx.stash, sh, 0, hdr, sizeof(hdr));
 }
 
-/* What came for one share. */
+/* Handle the frame of got bytes that the backend read into one share. */
 static void received(struct virtio_net *nic, unsigned pair, const struct share *sh, uint32_t got,
 		     bool spills)
 {
@@ -213,7 +222,10 @@ static void received(struct virtio_net *nic, unsigned pair, const struct share *
 		return;
 	if (nic->s.filter.on) {
 		get(s, sh, NET_HDR_BYTES, dst, sizeof(dst));
-		/* A first buffer that ends within the address is not worth a look elsewhere. */
+		/*
+		 * If the share ends within the address, deliver the frame: the filter is no
+		 * boundary.
+		 */
 		if (sh->room >= NET_HDR_BYTES + NET_MAC_BYTES && !nic_filter_wants(nic, dst))
 			return;
 	}
@@ -227,7 +239,9 @@ static void received(struct virtio_net *nic, unsigned pair, const struct share *
 	deliver(nic, pair, sh, bytes);
 }
 
-/* A frame waits for buffers. True: it was delivered (or can never be). */
+/*
+ * A frame waits for buffers. Returns true if it was delivered, or dropped because it can never fit.
+ */
 static bool deliver_spill(struct virtio_net *nic, unsigned pair)
 {
 	struct nic_spill *spill = &nic->pair[pair].spill;
@@ -248,7 +262,7 @@ static bool deliver_spill(struct virtio_net *nic, unsigned pair)
 	return true;
 }
 
-/* One batch: false when there is nothing more to do now. */
+/* Serve one batch. Returns false if there is nothing more to do now. */
 static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 {
 	struct nic_queue *rx = &nic->pair[pair].rx;
@@ -302,7 +316,7 @@ void nic_run_rx(struct virtio_net *nic, unsigned pair)
 	do {
 		while (left && nic->vdev.active && serve(nic, pair, &left))
 			;
-		/* Kicks are wanted only while the guest's buffers are what is missing. */
+		/* Enable kicks only if guest buffers are what is missing. */
 	} while (left && nic->vdev.active && rx->blocked && virtq_enable_kicks(q));
 	if (!nic->vdev.active)
 		return;

@@ -3,12 +3,13 @@
  *
  * Theory of operation. chain[] is in the order of the ring. iov[] is one array without gaps: chain
  * i has iov[first, first + niov), its neighbour the elements after them. So several buffers that
- * one frame fills are one run of iovecs, which a backend can read into as it is. Only the part of
- * a chain that its queue is for is kept: the writable one of receive buffers, the readable one of
- * frames to send; what a driver puts into the other is ignored.
+ * one frame fills are one run of iovecs, which a backend can read into as it is. The stash keeps
+ * only the part of a chain that its queue is for: the writable part of receive buffers, the
+ * readable part of frames to send. What a driver puts into the other part is ignored.
  *
- * A chain leaves when its head is back in the ring: its owner sets niov to 0, and compact closes
- * the gaps. It moves elements: no pointer into iov[] is good after it.
+ * When the head of a chain is back in the ring, rx.c or tx.c sets the chain's niov to 0, and
+ * nic_stash_compact removes it and closes the gaps. That moves elements: a pointer into iov[] is
+ * invalid afterwards.
  */
 #include <string.h>
 
@@ -36,7 +37,7 @@ int nic_stash_pop(struct virtio_net *nic, unsigned queue, struct nic_stash *s, b
 		.niov = writable ? chain.nwritable : chain.nreadable,
 		.bytes = (uint32_t)(writable ? chain.writable_bytes : chain.readable_bytes),
 	};
-	/* What a receive buffer's chain has to read is nothing for us: it leaves no gap. */
+	/* Receiving does not use the readable part: close its gap. */
 	if (writable && chain.nreadable)
 		memmove(iov, iov + chain.nreadable, c->niov * sizeof(*iov));
 	s->niov += c->niov;

@@ -1,19 +1,18 @@
 /*
  * net/tx: from the guest to the backend (virtio 1.2, section 5.1.6.2).
  *
- * Theory of operation. Chains are popped into the stash, sent as one batch and
- * returned; those that the backend cannot take wait there, and nothing more is
- * popped until it can: the guest's ring fills up, which is how it learns to wait. The
- * header goes to backends that understand it as the guest wrote it (the kernel
- * checks it); for others it is cut off. Kicks are off while we look at the ring anyway, and
- * while net/poll.c does.
+ * Theory of operation. nic_run_tx pops chains into the stash, sends them as one batch and returns
+ * them. Chains that the backend cannot take wait in the stash, and nic_run_tx pops no more until
+ * the backend can take them: the guest's ring fills up, and the guest waits. A backend that
+ * understands the header gets it as the guest wrote it (the kernel checks it); for other backends
+ * the header is cut off. Kicks are off while nic_run_tx or net/poll.c looks at the ring.
  */
 #include <string.h>
 
 #include "devices/virtio/net/nic_impl.h"
 #include "vmm/core/clock.h"
 
-/* Cut the header off the chain's front. False: there is not even a header. */
+/* Cut bytes off the chain's front. Returns false if the chain has no more than that. */
 static bool skip(struct nic_stash *s, struct nic_chain *c, uint32_t bytes)
 {
 	if (c->bytes <= bytes)
@@ -29,7 +28,7 @@ static bool skip(struct nic_stash *s, struct nic_chain *c, uint32_t bytes)
 	return true;
 }
 
-/* What nobody can send is returned at once: too short, too long, in too many pieces. */
+/* Returns false for a chain that no backend can send: too short, too long, in too many pieces. */
 static bool sendable(struct virtio_net *nic, struct nic_stash *s, struct nic_chain *c)
 {
 	uint32_t hdr = nic->net->vnet_hdr_bytes;
@@ -39,7 +38,10 @@ static bool sendable(struct virtio_net *nic, struct nic_stash *s, struct nic_cha
 	return skip(s, c, NET_HDR_BYTES - hdr) && c->niov <= NET_IOV_MAX;
 }
 
-/* Fill the stash up to max chains; false: broken. *dropped counts what was returned unsent. */
+/*
+ * Fill the stash up to max chains. *dropped counts the chains returned unsent. Returns false if the
+ * ring is broken.
+ */
 static bool fill(struct virtio_net *nic, unsigned queue, struct nic_stash *s, unsigned max,
 		 unsigned *dropped)
 {
@@ -63,7 +65,7 @@ static bool fill(struct virtio_net *nic, unsigned queue, struct nic_stash *s, un
 	return rc >= 0;
 }
 
-/* Send the stash, return what went. How many. */
+/* Send the stash and return the chains that were sent. Returns their number. */
 static unsigned flush(struct virtio_net *nic, unsigned pair, struct nic_stash *s)
 {
 	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
@@ -88,7 +90,7 @@ static unsigned flush(struct virtio_net *nic, unsigned pair, struct nic_stash *s
 	return sent;
 }
 
-/* True: nothing may be sent yet, and the timer will say when. */
+/* Returns true if the rate limit forbids sending now; the timer then resumes the queue. */
 static bool limited(struct virtio_net *nic, struct nic_queue *tx)
 {
 	uint64_t ns;
@@ -102,7 +104,7 @@ static bool limited(struct virtio_net *nic, struct nic_queue *tx)
 	return ns;
 }
 
-/* One batch: false when there is nothing more to do now. */
+/* Serve one batch. Returns false if there is nothing more to do now. */
 static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 {
 	struct nic_queue *tx = &nic->pair[pair].tx;

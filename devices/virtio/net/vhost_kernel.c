@@ -1,7 +1,7 @@
 /*
- * net/vhost_kernel: the data queues of a tap's card, served by the kernel (vhost-net).
+ * net/vhost_kernel: the kernel (vhost-net) serves the data queues of a card on a tap.
  *
- * A pair is served while the driver uses it and the link is up.
+ * The kernel serves a pair while the driver uses it and the link is up.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "vmm/core/busypoll.h"
 
 #define VHOST_NET "/dev/vhost-net"
-/* As our own loop does: the next frame is near, and being woken takes as long. */
+/* As the loop does: the next frame often comes soon, and a wakeup takes as long. */
 #define POLL_US (BUSYPOLL_MAX_NS / 1000u)
 
 struct nic_vhost {
@@ -60,7 +60,7 @@ static int kernel_start(struct virtio_net *nic)
 	struct nic_vhost *vh = vhost_of(nic);
 	int rc = 0;
 
-	/* Queue 2 is a receive queue, or the control queue of a driver that does without MQ. */
+	/* Queue 2 is a receive queue, or the control queue of a driver that does not use MQ. */
 	for (unsigned i = 0; i < 2 * vh->n; i++)
 		virtio_serve(&nic->vdev, i, i != nic->ctrl);
 	for (unsigned i = 0; i < vh->n && !rc; i++)

@@ -1,11 +1,11 @@
 /*
- * net/vhost_user: the data queues of a card, served by a vhost-user daemon: the one at vhost-user=S,
- * or the user network's helper (net->vhost).
+ * net/vhost_user: a vhost-user daemon serves the data queues of a card: the daemon at
+ * vhost-user=SOCKET, or the user network's helper (net->vhost).
  *
- * A daemon is not spoken to before the driver is there, unless its backend has done so: the VM's
- * start does not wait for a helper that is about to start, too. The pairs that the driver uses are
- * enabled while the link is up. When the daemon is gone, so is the link: what the guest sends
- * is swallowed, its receive buffers stay where they are.
+ * The card sends no message to a daemon before the driver has started, unless the backend has done
+ * so: the start of the VM does not wait for a helper that is itself starting. The pairs that the
+ * driver uses are enabled while the link is up. When the daemon ends, the link goes down: frames
+ * that the guest sends are dropped, and its receive buffers stay in the ring.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -65,7 +65,7 @@ static void front_close(struct virtio_net *nic)
 	nic->server = NULL;
 }
 
-/* A frame that nobody takes. */
+/* Drops a frame: there is no status to write. */
 static uint32_t refuse(const struct chain *chain)
 {
 	return 0;
@@ -89,7 +89,10 @@ int nic_vhost_user_open(struct virtio_net *nic, const struct device_env *env)
 		return -ENOMEM;
 	n->server = (struct nic_server){
 		.what = "vhost-user",
-		/* One that was not asked is ours, and knows all that we offer. */
+		/*
+		 * A daemon that was not asked is bantam's helper, which supports all that the card
+		 * offers.
+		 */
 		.features = nic->net->vhost.agreed ? nic->net->vhost.features : ~0ull,
 		.start = front_start,
 		.stop = front_stop,
