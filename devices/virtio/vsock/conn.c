@@ -1,40 +1,41 @@
 /*
- * vsock/conn: what a connection is: its life, its place in the table, its deadline.
+ * vsock/conn: a connection's life, its place in the table, and its deadline.
  *
  * Theory of operation. A connection joins a socket of the guest and a Unix socket of a host
- * program; its two ports name it. Its life is told by vsock_conn_state.stage:
+ * program; its two ports name it. vsock_conn_state.stage goes through these steps:
  *
- * 1. It begins at either end.
+ * 1. A connection begins at either end.
  *    GREETING: a host program has connected to PATH, and host.c reads its line "CONNECT port". The
- *    guest knows nothing of it. With the line complete it gets its ports, a REQUEST is to be sent,
- *    and it is ASKED: a RESPONSE makes it OPEN, and the program reads "OK port"; any packet that
- *    does not fit resets it.
- *    DIALING: the guest has sent a REQUEST, and host.c connects to PATH_port. It is OPEN, with a
- *    RESPONSE to be sent, if the program there accepts; it is reset if no program listens; where
+ *    guest does not know the connection yet. When the line is complete, the connection gets its
+ *    ports, queues a REQUEST and is ASKED. A RESPONSE of the guest makes it OPEN, and the program
+ *    reads "OK port"; any other packet resets it.
+ *    DIALING: the guest has sent a REQUEST, and host.c connects to PATH_port. If the program there
+ *    accepts, the connection is OPEN and queues a RESPONSE. If no program listens, it is reset. If
  *    the program's backlog is full, each tick tries again.
  * 2. OPEN: bytes move both ways, from the guest in stream.c and to the guest in send.c.
  * 3. Each end may stop one direction or both.
- *    The program stops writing: the guest is sent SHUTDOWN(SEND). The program has closed its
- *    socket, and all that it wrote is read: SHUTDOWN(BOTH), and the connection is DYING.
- *    The guest sends SHUTDOWN(RCV): the program's bytes are read no more. SHUTDOWN(SEND): the
- *    program reads the end of the stream, when what is kept for it is written. Both: then also a
- *    RST is sent, and the connection is DYING.
- * 4. It ends.
- *    DYING: the socket is closed, and a packet (RST or SHUTDOWN) has to tell the guest. It is gone
- *    when that packet is in a buffer of the guest.
- *    DRAINING: the guest has forgotten it (RST after its SHUTDOWN(BOTH), or a reset of the device)
- *    while bytes are kept for the program. They are still written; it is gone when that is done,
- *    when the program takes nothing for vsock_patience_ms, or when its place is needed.
- *    Otherwise a RST of the guest ends it at once. An error of the socket, a packet against the
- *    rules and a deadline make it DYING with a RST.
+ *    The program stops writing: the guest gets SHUTDOWN(SEND). The program has closed its socket,
+ *    and all that it wrote is read: the guest gets SHUTDOWN(BOTH), and the connection is DYING.
+ *    The guest sends SHUTDOWN(RCV): send.c reads no more of the program's bytes. The guest sends
+ *    SHUTDOWN(SEND): when the bytes kept for the program are written, the program reads the end of
+ *    the stream. The guest sends both: after that, it also gets a RST, and the connection is DYING.
+ * 4. The connection ends.
+ *    DYING: the socket is closed, and a packet (RST or SHUTDOWN) has to tell the guest. The
+ *    connection is freed when that packet is in a buffer of the guest.
+ *    DRAINING: the guest has forgotten the connection (it sent RST after its SHUTDOWN(BOTH), or
+ *    reset the device) while bytes are kept for the program. stream.c still writes these bytes. The
+ *    connection is freed when they are written, when the program takes nothing for
+ *    vsock_patience_ms, or when a new connection needs its place.
+ *    Otherwise a RST of the guest ends a connection at once. An error of the socket, a packet
+ *    against the rules and a deadline make it DYING with a RST.
  *
- * Who closes. A connection owns its socket from vsock_conn_socket on; close_socket alone closes it,
- * for free, reset and finish. All of that is done in the loop's thread.
+ * Who closes. A connection owns its socket from vsock_conn_socket on; only close_socket closes it,
+ * for free, reset and finish, in the loop's thread.
  *
  * Credit (5.10.6.3). Each packet says how many bytes its sender can keep (buf_alloc) and how many
- * it has passed on (fwd_cnt). We send no more than vsock_conn_credit, and ask once (CREDIT_REQUEST)
- * when that is 0. The guest may send what fits room; more than that resets the connection. It is
- * told of new room (CREDIT_UPDATE) when it knows of less than half.
+ * it has passed on (fwd_cnt). The device sends no more than vsock_conn_credit, and asks once
+ * (CREDIT_REQUEST) when the credit is 0. The guest may send what fits room; more than that resets
+ * the connection. The device sends a CREDIT_UPDATE when the guest knows of less than half of room.
  */
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -49,7 +50,9 @@ void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns)
 {
 	uint64_t at = clock_now_ns() + delay_ns;
 
-	/* Never put off, or it would not come while new deadlines do. */
+	/*
+	 * Never put the tick off: otherwise a stream of new deadlines would delay it without end.
+	 */
 	if (vs->tick_ns && vs->tick_ns <= at)
 		return;
 	vs->tick_ns = at;
@@ -77,7 +80,10 @@ struct vsock_conn *vsock_conn_new(struct vsock *vs, enum vsock_stage stage)
 {
 	struct vsock_conn *c;
 
-	/* A guest that leaves such behind, as fast as it can, must not keep others out for so long. */
+	/*
+	 * A guest that leaves DRAINING connections behind as fast as it can must not keep other
+	 * connections out until they expire.
+	 */
 	if (vs->nconns == VSOCK_MAX_CONNS && !TAILQ_EMPTY(&vs->draining))
 		vsock_conn_free(TAILQ_FIRST(&vs->draining));
 	if (vs->nconns == VSOCK_MAX_CONNS)
@@ -191,7 +197,7 @@ void vsock_conn_update(struct vsock_conn *c)
 		events = EPOLLIN;
 		break;
 	case VSOCK_ASKED:
-		events = EPOLLPRI; /* never comes, but a hang-up does */
+		events = EPOLLPRI; /* EPOLLPRI never comes, but a hang-up is reported */
 		break;
 	case VSOCK_OPEN:
 	case VSOCK_DRAINING:

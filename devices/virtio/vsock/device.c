@@ -1,9 +1,9 @@
 /*
- * vsock/device: virtio-vsock (virtio 1.2, section 5.10): --vsock, class, life and death. The page:
- * nothing in this folder calls it.
+ * vsock/device: virtio-vsock (virtio 1.2, section 5.10): --vsock, class, creation and destruction.
+ * No other file in this folder calls this one.
  *
- * The lists, the sockets and the timer belong to the loop's thread. A reset that the driver
- * asks for in a vCPU's thread is therefore finished by the loop.
+ * The lists, the sockets and the timer belong to the loop's thread. So when a vCPU's thread resets
+ * the device, the loop finishes the reset.
  */
 #include "devices/virtio/vsock/vsock.h"
 
@@ -44,7 +44,10 @@ static bool guest_has(const struct vsock_conn *c)
 	return c->s.stage != VSOCK_GREETING && c->s.stage != VSOCK_DRAINING;
 }
 
-/* The guest's connections are over; greetings and what is kept are not. */
+/*
+ * End the guest's connections. Connections in GREETING stay, and so do bytes kept for host
+ * programs.
+ */
 static void forget_guest(struct vsock *vs)
 {
 	struct vsock_conn *c, *next;
@@ -137,11 +140,14 @@ static const struct key vsock_keys[] = {
 	[K_SOCKET] = { "socket", KEY_PATH, KEY_REQUIRED | KEY_UNLESS, .meta = "PATH",
 		       .help = "where host programs connect; PATH_P is port P of the host" },
 	[K_VHOST] = { "vhost", KEY_CHOICE, KEY_INSTEAD, .choices = "off|on|auto", .def = "off",
-		      .help = "on: the host's AF_VSOCK instead of socket (vhost-vsock); auto: if it can" },
+		      .help = "on: the host's AF_VSOCK instead of socket (vhost-vsock); auto: if possible" },
 	{ NULL },
 };
 
-/* Each connection is a descriptor. Best effort: what the host forbids is refused later, one by one. */
+/*
+ * Each connection needs a descriptor. Best effort: if the host limits them, later connections are
+ * refused one by one.
+ */
 static void raise_descriptors(void)
 {
 	struct rlimit limit;

@@ -1,10 +1,10 @@
 /*
  * vsock/host: the host's end of vsock connections: Unix stream sockets.
  *
- * PATH is ours: a host program connects, sends "CONNECT <port>\n" for a port of the guest, and
- * reads "OK <port>\n" with the port that it was given when the guest has accepted;
- * else it reads the end of the stream. PATH_P belongs to the host program that serves port P.
- * The line is read to its newline and no further: what follows is the guest's.
+ * bantam listens at PATH: a host program connects, sends "CONNECT <port>\n" for a port of the
+ * guest, and reads "OK <port>\n" with its own port when the guest has accepted; otherwise it reads
+ * the end of the stream. The host program that serves port P listens at PATH_P. The device reads
+ * the line up to its newline and no further: the bytes behind it are for the guest.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,18 +17,20 @@
 #include "vmm/core/parse.h"
 
 #define BACKLOG 1024
-#define ACCEPTS 64u	 /* in one turn of the loop */
+#define ACCEPTS 64u	 /* most accepts in one turn of the loop */
 #define SUFFIX_BYTES 11u /* "_4294967295" */
 #define PORT_ANY 0xffffffffu
-/* Ports of host programs, which did not choose one: above what servers use. */
+/* Ports for host programs that connect, above the ports that servers use. */
 #define PORT_FIRST 0x40000000u
 #define PORT_LAST 0x7fffffffu
-#define ANSWER_NS 10000000000u /* the guest is busy, or has no driver any more */
-#define DIAL_NS 2000000000u    /* Linux waits as long */
+#define ANSWER_NS 10000000000u /* for a guest that is busy, or whose driver is gone */
+#define DIAL_NS 2000000000u    /* as long as Linux waits */
 
 /* --- the listening socket ---------------------------------------------------------------- */
 
-/* A host program has connected. False: there was none, or not now. */
+/*
+ * Accept one host program. Returns false if none waits, or if descriptors or memory have run out.
+ */
 static bool accept_one(struct vsock *vs)
 {
 	int fd = accept4(vs->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -77,7 +79,7 @@ void vsock_host_listen_again(struct vsock *vs)
 
 int vsock_host_listen(struct vsock *vs, const char *option, const char *path, struct err *err)
 {
-	/* The longest name of a host program's socket must fit, too. */
+	/* The longest PATH_P must fit, too. */
 	int rc = unix_socket_check(option, "socket", path, SUFFIX_BYTES, err);
 
 	if (rc)
@@ -103,7 +105,10 @@ void vsock_host_close(struct vsock *vs)
 
 /* --- from host to guest -------------------------------------------------------------------- */
 
-/* A port that no connection with guest_port has. Fewer connections than ports: it ends. */
+/*
+ * Returns a port that no connection with guest_port has. The loop ends: there are fewer connections
+ * than ports.
+ */
 static uint32_t free_port(struct vsock *vs, uint32_t guest_port)
 {
 	uint32_t port;
@@ -115,7 +120,7 @@ static uint32_t free_port(struct vsock *vs, uint32_t guest_port)
 	return port;
 }
 
-/* The line is complete, without its newline: its port, or false. */
+/* Parse a complete line without its newline. Returns false if it is not a CONNECT line. */
 static bool parse_line(const char *line, uint32_t *port)
 {
 	uint64_t n;
@@ -127,7 +132,7 @@ static bool parse_line(const char *line, uint32_t *port)
 	return true;
 }
 
-/* 1: c->line is complete; 0: not yet; -1: it never will be. */
+/* Returns 1 if c->line is complete, 0 if not yet, -1 if it never will be. */
 static int read_line(struct vsock_conn *c)
 {
 	char *end;
@@ -165,7 +170,7 @@ void vsock_host_greet(struct vsock_conn *c)
 
 	if (!rc)
 		return;
-	/* Without a driver nobody listens. */
+	/* Without an active driver no guest program can listen. */
 	if (rc < 0 || !parse_line(c->line, &port) || !vs->vdev.active) {
 		vsock_conn_free(c);
 		return;
@@ -182,7 +187,7 @@ bool vsock_host_welcome(struct vsock_conn *c)
 	char line[24];
 	int n = snprintf(line, sizeof(line), "OK %u\n", c->s.host_port);
 
-	/* Nothing was written before: there is room, or the program is gone. */
+	/* The first write to this socket: it has room, unless the program is gone. */
 	return send(c->fd, line, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == n;
 }
 

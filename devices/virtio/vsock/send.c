@@ -1,11 +1,11 @@
 /*
- * vsock/send: all that goes to the guest.
+ * vsock/send: packets to the guest.
  *
  * Theory of operation. Connections with something to send stand in one line (vsock.ready). A turn
- * is one packet of control, or as much data as one readv gives; then the connection stands at the
- * end again, if it has more. That keeps connections fair to each other. Nothing is copied and
- * nothing is kept: the guest's receive buffers are popped ahead into a stash, and the readv puts
- * the socket's bytes straight behind the headers of as many of them as credit allows.
+ * is one control packet, or as much data as one readv returns; then a connection with more to send
+ * goes to the end of the line. That is fair to all connections. No data is copied or kept:
+ * stash_fill pops the guest's receive buffers into a stash, and the readv puts the socket's bytes
+ * directly behind the headers of as many buffers as credit allows.
  *
  * Resets for packets of no connection (strays) wait in a short ring of their own, and go first.
  */
@@ -15,7 +15,10 @@
 
 #include "devices/virtio/vsock/vsock_impl.h"
 
-/* What one turn of the loop does, so that a guest cannot keep the loop to itself. */
+/*
+ * Most turns of connections that one turn of the loop serves, so a guest cannot keep the loop to
+ * itself.
+ */
 #define TURN_SERVES 128u
 
 unsigned vsock_iov_slice(const struct iovec *iov, unsigned n, size_t skip, size_t len_bytes,
@@ -45,7 +48,7 @@ void vsock_run_again(struct vsock *vs)
 	uint64_t one = 1;
 
 	if (write(vs->again_fd, &one, sizeof(one)) < 0)
-		return; /* the counter is full: it is coming anyway */
+		return; /* the counter is full: the event comes anyway */
 }
 
 /* --- one connection ---------------------------------------------------------------------- */
@@ -72,7 +75,10 @@ static void put_packet(struct vsock_conn *c, struct vsock_buf *buf, enum vsock_o
 	c->s.pending &= (uint16_t) ~(1u << VSOCK_OP_CREDIT_UPDATE);
 }
 
-/* Packets without data, in the order in which they may have to precede each other. */
+/*
+ * Send one packet without data. order is the order in which these packets have to precede each
+ * other.
+ */
 static bool serve_control(struct vsock_conn *c)
 {
 	static const uint8_t order[] = {
@@ -90,7 +96,10 @@ static bool serve_control(struct vsock_conn *c)
 	return false;
 }
 
-/* Where the next readv puts data: *total of it at most. Returns the elements. */
+/*
+ * Fill iov with the places where the next readv puts data, *total bytes in all. Returns the
+ * elements.
+ */
 static unsigned gather(const struct vsock_conn *c, struct iovec *iov, uint32_t *total)
 {
 	struct vsock *vs = c->vs;
@@ -134,7 +143,7 @@ static unsigned serve_data(struct vsock_conn *c)
 	unsigned niov = gather(c, iov, &total), used = 0;
 	ssize_t n;
 
-	if (!niov) /* buffers that hold a header and nothing else, or no credit */
+	if (!niov) /* buffers without room for data, or no credit */
 		return 0;
 	do {
 		n = readv(c->fd, iov, (int)niov);
@@ -172,7 +181,7 @@ static unsigned serve(struct vsock_conn *c)
 		}
 	} else if (c->readable && c->s.stage == VSOCK_OPEN && vsock_conn_credit(c)) {
 		used = serve_data(c);
-		/* Gone it is not: only packets of control end a connection. */
+		/* c is not freed here: only control packets end a connection. */
 	}
 	if (c->readable && c->s.stage == VSOCK_OPEN && !vsock_conn_credit(c) && !c->s.asked) {
 		c->s.asked = true;
@@ -185,7 +194,7 @@ static unsigned serve(struct vsock_conn *c)
 
 /* --- all of them ------------------------------------------------------------------------- */
 
-/* Pop one buffer into the stash: false if there is none, or no room. */
+/* Pop one buffer into the stash. Returns false if there is none, or the stash is full. */
 static bool stash_one(struct vsock *vs)
 {
 	struct virtq *q = &vs->vdev.queue[VSOCK_RX];
@@ -213,7 +222,7 @@ static bool stash_one(struct vsock *vs)
 	return true;
 }
 
-/* Fill the stash: false if it stays empty; a kick tells when it need not. */
+/* Fill the stash. Returns false if it stays empty; a kick then announces new buffers. */
 static bool stash_fill(struct vsock *vs)
 {
 	struct virtq *q = &vs->vdev.queue[VSOCK_RX];
@@ -230,7 +239,7 @@ static bool stash_fill(struct vsock *vs)
 	return vs->vdev.active && vs->nbufs;
 }
 
-/* The first n buffers are used. */
+/* Remove the first n buffers, which are used. */
 static void stash_drop(struct vsock *vs, unsigned n)
 {
 	unsigned at = 0;

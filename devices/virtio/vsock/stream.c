@@ -1,16 +1,16 @@
 /*
  * vsock/stream: the bytes of a connection from the guest to its socket, and the socket's events.
  *
- * Theory of operation. Guest memory is written to the socket directly. What the socket does not
- * take is copied to a ring (out) of room bytes, which credit bounds; from then on data goes behind
- * it, and the loop watches for the socket to take more. The ring is freed when it is empty. What
- * the socket took counts as passed on (fwd_cnt), so that a program that does not read stops its
- * guest. Where the program has stopped reading, data is counted and dropped, and SHUTDOWN(RCV)
- * tells the guest.
+ * Theory of operation. data writes guest memory directly to the socket. It copies what the socket
+ * does not take to a ring (out) of room bytes, which credit bounds; later data goes behind these
+ * bytes, and the loop waits until the socket is writable. The ring is freed when it is empty. Bytes
+ * that the socket took count as passed on (fwd_cnt), so a program that does not read stops the
+ * guest. After the program has shut down its reading, the device counts and drops data, and
+ * SHUTDOWN(RCV) tells the guest.
  *
- * An event of a readable socket makes the connection stand in line for a turn (send.c). One whose
- * data cannot be taken now (no credit, or its turn has not come yet) is muted at its next
- * event, so that a busy connection costs no epoll_ctl.
+ * When its socket is readable, a connection joins the line for a turn (send.c). If the data cannot
+ * be taken yet at the next event (no credit, or the turn has not come), the connection is muted; so
+ * a busy connection costs no epoll_ctl.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -27,7 +27,7 @@ static void drop_out(struct vsock_conn *c)
 	c->s.fwd_cnt = c->s.rx_cnt;
 }
 
-/* The host program takes no more. What the guest sends is dropped, until it hears of that. */
+/* The host program takes no more. Drop what the guest sends, and queue a SHUTDOWN(RCV). */
 static void refuse_data(struct vsock_conn *c)
 {
 	drop_out(c);
@@ -37,7 +37,7 @@ static void refuse_data(struct vsock_conn *c)
 	vsock_conn_send(c, VSOCK_OP_SHUTDOWN);
 }
 
-/* Bytes taken; 0: none now; -errno. */
+/* Returns the bytes taken, 0 if none now, -errno on an error. */
 static ssize_t send_some(struct vsock_conn *c, struct iovec *iov, unsigned n)
 {
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
@@ -51,7 +51,7 @@ static ssize_t send_some(struct vsock_conn *c, struct iovec *iov, unsigned n)
 	return sent;
 }
 
-/* Tell the guest of its room before it runs out of it. */
+/* Tell the guest about free room before it runs out of room. */
 static void offer_credit(struct vsock_conn *c)
 {
 	uint32_t known = c->s.room - (c->s.rx_cnt - c->s.fwd_told);
@@ -60,7 +60,7 @@ static void offer_credit(struct vsock_conn *c)
 		vsock_conn_send(c, VSOCK_OP_CREDIT_UPDATE);
 }
 
-/* All is written: do what the guest's SHUTDOWN asked for. c may be gone afterwards. */
+/* All is written: do what the guest's SHUTDOWN asked for. c may be freed. */
 static void drained(struct vsock_conn *c)
 {
 	free(c->out);
@@ -73,7 +73,10 @@ static void drained(struct vsock_conn *c)
 		shutdown(c->fd, SHUT_WR);
 }
 
-/* DRAINING, from now on or still: to the end of the line, which the latest deadline has. */
+/*
+ * Make c DRAINING, or renew its deadline: c goes to the end of draining, which has the latest
+ * deadline.
+ */
 static void be_patient(struct vsock_conn *c)
 {
 	if (c->s.stage == VSOCK_DRAINING)
@@ -83,7 +86,7 @@ static void be_patient(struct vsock_conn *c)
 	vsock_conn_deadline(c, vsock_patience_ms * 1000000ull);
 }
 
-/* Write what was kept. c may be gone afterwards: false. */
+/* Write the bytes that are kept. Returns false if c may have been freed. */
 static bool flush(struct vsock_conn *c)
 {
 	while (vsock_conn_kept(c)) {
@@ -119,13 +122,16 @@ void vsock_conn_expire(struct vsock_conn *c)
 {
 	uint32_t before = c->s.fwd_cnt;
 
-	/* A Unix socket calls itself writable only when it is nearly empty: a slow reader shows here. */
+	/*
+	 * epoll reports a Unix socket as writable only when it is nearly empty: flush finds a slow
+	 * reader.
+	 */
 	if (c->s.stage == VSOCK_DRAINING && (!flush(c) || c->s.fwd_cnt != before))
 		return;
 	vsock_conn_reset(c);
 }
 
-/* There is data, or an end: c's turn comes, unless it can do nothing with it. */
+/* There is data, or the end of the stream: give c a turn, or ask for credit if it has none. */
 static void on_readable(struct vsock_conn *c)
 {
 	c->readable = true;
@@ -194,7 +200,10 @@ void vsock_conn_opened(struct vsock_conn *c)
 
 /* --- from the guest ---------------------------------------------------------------------- */
 
-/* Copy iov's bytes from skip on behind what is kept. Credit was checked: there is room. */
+/*
+ * Copy iov's bytes from skip on behind the bytes that are kept. The caller has checked credit:
+ * there is room. Returns false if there is no memory.
+ */
 static bool keep(struct vsock_conn *c, const struct iovec *iov, unsigned n, size_t skip)
 {
 	if (!c->out) {
@@ -227,7 +236,10 @@ static void data(struct vsock_conn *c, uint32_t len_bytes, const struct iovec *i
 {
 	ssize_t sent = 0;
 
-	/* Beyond its credit, or before there is a stream, or after its end. */
+	/*
+	 * Reset c: the data exceeds the guest's credit, or comes before the stream is open or after
+	 * its end.
+	 */
 	if (c->s.stage != VSOCK_OPEN || len_bytes > c->s.room - vsock_conn_kept(c) ||
 	    c->s.guest_shut & VSOCK_SHUT_SEND) {
 		vsock_conn_reset(c);
@@ -283,12 +295,15 @@ void vsock_conn_orphan(struct vsock_conn *c)
 		return;
 	}
 	vsock_conn_forget(c);
-	c->eof = true; /* whatever else the host program says, nobody hears it */
+	c->eof = true; /* the guest no longer reads what the program sends */
 	be_patient(c);
 	vsock_conn_update(c);
 }
 
-/* What was sent before a close is still delivered (Linux resets 8 s after it); an abort is one. */
+/*
+ * After a close (SHUTDOWN of both, which Linux follows by a RST 8 s later) the data sent before is
+ * still delivered; after an abort it is not.
+ */
 static void guest_reset(struct vsock_conn *c)
 {
 	if (c->s.guest_shut == VSOCK_SHUT_BOTH)
@@ -335,7 +350,7 @@ void vsock_conn_packet(struct vsock_conn *c, const struct vsock_hdr *hdr, const 
 		else if (c->s.stage != VSOCK_DYING)
 			vsock_conn_reset(c);
 		break;
-	default: /* a REQUEST for ports that are in use, or nonsense */
+	default: /* a REQUEST for ports that are in use, or an unknown operation */
 		vsock_conn_reset(c);
 		break;
 	}

@@ -1,12 +1,12 @@
 /*
  * vsock/vhost_kernel: see vsock/vhost_kernel.h.
  *
- * The host's programs reach the guest by AF_VSOCK and its CID, as under QEMU, without a process
- * between: the receive and transmit queues are the kernel's. The event queue is ours, and carries
- * nothing: its one event is for a guest that has moved.
+ * Host programs reach the guest by AF_VSOCK and its CID, as under QEMU, without a process between:
+ * the kernel serves the receive and transmit queues. The event queue stays in this process and
+ * carries nothing: its only event is for a guest that was migrated.
  *
- * Threads: packets are moved by a thread of the kernel. Activate, reset and a change of an
- * interrupt come from a vCPU's, under the device's lock; the loop hears of broken rings only.
+ * Threads: a kernel thread moves packets. vCPU threads run activate, reset and call_changed, under
+ * the device's lock; the loop only gets the event of a broken ring.
  */
 #include "devices/virtio/vsock/vhost_kernel.h"
 
@@ -135,7 +135,7 @@ int vsock_vhost_kernel_create(const struct device_env *env, const char *option, 
 	if (!rc) {
 		virtio_init(&vv->vdev, &vsock_vhost_class, env, VSOCK_NQUEUES, VSOCK_QUEUE_SIZE,
 			    1ull << VSOCK_F_SEQPACKET, VSOCK_CONFIG_BYTES);
-		/* Rings and packets are what the kernel knows of; streams every one of them does. */
+		/* The kernel's features cover rings and packets; every kernel supports streams. */
 		vv->vdev.offered &= vv->queues.vhost.features;
 		vv->vdev.offered |= 1ull << VSOCK_F_STREAM;
 		memcpy(vv->vdev.s.config, &cid, sizeof(cid)); /* little-endian, the rest is 0 */

@@ -1,16 +1,16 @@
 /*
  * vsock: virtio-vsock, stream sockets between guest and host (virtio 1.2, section 5.10).
  *
- * The guest's packets (queue 1) and the tick. Each packet goes to its connection, which writes its
- * data to the Unix socket at once (stream.c), or begins one (host.c), or is answered by a reset.
- * While the ring of such resets is full, the guest's packets wait, which only a guest without
- * receive buffers can bring about. The life of a connection is told in conn.c.
+ * The guest's packets (queue 1) and the tick. Each packet goes to its connection, which writes the
+ * data to the Unix socket at once (stream.c), or begins a connection (host.c), or gets a reset as
+ * the answer. While the ring of these resets is full, the guest's packets wait; only a guest
+ * without receive buffers can cause that. conn.c describes the life of a connection.
  */
 #include "devices/virtio/vsock/vsock_impl.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 
-/* What one turn of the loop does, so that a guest cannot keep the loop to itself. */
+/* Most packets that one turn of the loop serves, so a guest cannot keep the loop to itself. */
 #define TURN_PACKETS 256u
 
 static void answer_reset(struct vsock *vs, const struct vsock_hdr *hdr)
@@ -36,7 +36,7 @@ static void packet(struct vsock *vs, const struct chain *chain)
 		log_guest("virtio-vsock: a packet is shorter than its header");
 		return;
 	}
-	/* Nobody could be sent an answer. */
+	/* No answer: the source CID is not the guest's. */
 	if (hdr.src_cid != vs->s.cid) {
 		log_guest("virtio-vsock: a packet from CID %llu, which the guest is not",
 			  (unsigned long long)hdr.src_cid);
