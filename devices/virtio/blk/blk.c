@@ -1,25 +1,24 @@
 /*
  * virtio-blk (virtio 1.2, section 5.2).
  *
- * Theory of operation. A kick pops chains until the queue is empty, turns each
- * into a disk_req whose iovecs point into guest memory, and commits the batch.
- * What completes at once is pushed before the kick returns; the rest when the
- * disk wakes us. One interrupt decision follows each batch. virtq refuses heads
- * that are in flight, so a queue never has more requests than its size.
+ * Theory of operation. A kick pops chains until the queue is empty, turns each into a disk_req
+ * whose iovecs point into guest memory, and commits the batch. Requests that complete at once are
+ * pushed before the kick returns, the others when the disk calls blk_on_wake. One interrupt
+ * decision follows each batch. virtq refuses heads that are in flight, so a queue never has more
+ * requests than its size.
  *
- * All disk calls are made in the loop's thread (see aio.h), which is the device's own
- * with iothread=on; a kick that arrives on another thread is passed on by an eventfd. The
- * same eventfd brings us back to a queue that had more work than one turn may
- * take, so that a guest cannot keep the loop to itself.
+ * The loop's thread makes all disk calls (see aio.h); with iothread=on it is the device's own
+ * thread. A kick that arrives in another thread wakes the loop by an eventfd. The same eventfd
+ * makes the loop return to a queue that had more work than one turn may take, so a guest cannot
+ * keep the loop to itself.
  *
- * A rate limit is charged as requests are taken from the ring; what it holds back stays in the
- * ring until a timer fires, so there is nothing to undo at a reset. Reads, writes and flushes
- * are one operation each, discards and write-zeroes one for each range and no bytes: they move
+ * The rate limit is charged when requests are popped. Requests that it holds back stay in the ring
+ * until a timer fires, so a reset has nothing to undo. A read, write or flush counts as one
+ * operation, a discard or write-zeroes as one for each range and as no bytes, because it moves
  * none. The queues take turns at being first.
  *
- * Reset: requests in flight hold host pointers to guest memory, so the reset
- * waits for them, but they answer nobody: neither status byte nor ring is
- * written after the reset began.
+ * Reset: requests in flight hold host pointers to guest memory, so the reset waits for them. They
+ * are not answered: after the reset has begun, neither status byte nor ring is written.
  */
 #include "devices/virtio/blk/blk_impl.h"
 
@@ -30,7 +29,7 @@
 
 #include "vmm/core/clock.h"
 
-/* Requests that one turn of the loop takes from one queue. */
+/* Most requests that one turn of the loop takes from one queue. */
 #define TURN_MAX 256u
 
 /* --- requests ---------------------------------------------------------------- */
@@ -77,7 +76,7 @@ static void push(struct blk *blk, unsigned queue, uint16_t head, uint32_t writte
 	blk->pushed |= 1u << queue;
 }
 
-/* One interrupt decision for each queue that a batch has touched. */
+/* Make one interrupt decision for each queue that a batch has touched. */
 static void interrupts(struct blk *blk)
 {
 	while (blk->pushed) {
@@ -93,7 +92,7 @@ static void req_finish(struct blk_req *req, uint8_t status)
 	struct blk *blk = req->blk;
 
 	blk->inflight--;
-	/* A device that its guest broke answers nothing more. */
+	/* A broken device answers no more requests. */
 	if (!blk->aborting && blk->vdev.active) {
 		*req->status_at = status;
 		push(blk, req->queue, req->head, status == BLK_S_OK ? req->written_bytes : 1);
@@ -116,7 +115,10 @@ static void blk_limits(const struct blk *blk, struct blk_limits *limits)
 	};
 }
 
-/* Submit the next range, if any. BLK_S_OK: submitted, or none left (*more is false). */
+/*
+ * Submit the next range, if any. Returns BLK_S_OK if one was submitted, or if none was left (*more
+ * is false); else the status to answer.
+ */
 static uint8_t next_range(struct blk_req *req, bool *more)
 {
 	struct blk *blk = req->blk;
@@ -167,7 +169,10 @@ static void on_done(struct disk_req *disk_req, int result)
 
 /* --- from a chain to a request ------------------------------------------------ */
 
-/* Point the request at the guest's data: len bytes from skip in iov[0, n). */
+/*
+ * Point the request at the guest's data: len_bytes from skip on in iov[0, n). Returns false if
+ * there is no memory.
+ */
 static bool take_iov(struct blk_req *req, struct iovec *iov, unsigned n, uint64_t skip,
 		     uint64_t len_bytes)
 {
@@ -196,7 +201,7 @@ static bool take_ranges(struct blk_req *req, const struct chain *chain, unsigned
 	return true;
 }
 
-/* Fill what the disk needs; false: out of memory. */
+/* Fill the disk_req. Returns false if there is no memory. */
 static bool fill(struct blk_req *req, const struct blk_cmd *cmd, const struct chain *chain)
 {
 	struct disk_req *disk = &req->disk;
@@ -233,7 +238,7 @@ static uint8_t *status_byte(const struct chain *chain)
 	return (uint8_t *)last->iov_base + last->iov_len - 1;
 }
 
-/* A request that needs no disk. */
+/* Answer a request that needs no disk. */
 static void answer(struct blk *blk, unsigned queue, const struct chain *chain, uint8_t status,
 		   uint32_t written_bytes)
 {
@@ -328,7 +333,7 @@ static void hold_back(struct blk *blk, unsigned queue)
 	blk->polled &= ~(1u << queue);
 }
 
-/* True: nothing more may start now, and the timer brings us back to the queue. */
+/* Returns true if the limit lets no request start now; the timer then resumes the queue. */
 static bool held_back(struct blk *blk, unsigned queue)
 {
 	uint64_t ns;
@@ -344,7 +349,7 @@ static bool held_back(struct blk *blk, unsigned queue)
 	return true;
 }
 
-/* Pop and start up to max requests; returns how many were popped. */
+/* Pop and start up to max requests. Returns how many were popped. */
 static unsigned drain_queue(struct blk *blk, unsigned queue, unsigned max)
 {
 	struct virtq *q = &blk->vdev.queue[queue];
@@ -364,7 +369,7 @@ static unsigned drain_queue(struct blk *blk, unsigned queue, unsigned max)
 	return n;
 }
 
-/* Let the drivers' requests wake us again. */
+/* Enable the kicks of all polled queues. */
 static void stop_polling(struct blk *blk)
 {
 	while (blk->polled && blk->vdev.active) {
@@ -377,8 +382,8 @@ static void stop_polling(struct blk *blk)
 }
 
 /*
- * The queue is empty: poll it for a while if the loop thinks that this pays, else let the
- * driver's next request wake us. True: there is more already.
+ * The queue is empty: poll it for a while if the loop finds that this pays, else enable the
+ * driver's kicks. Returns true if there are more requests already.
  */
 static bool rest_queue(struct blk *blk, unsigned queue)
 {
@@ -418,7 +423,7 @@ static void run_queue(struct blk *blk, unsigned queue)
 		come_back(blk, queue);
 }
 
-/* Look at the rings that have no kicks now, and at the disk. */
+/* Look at the rings whose kicks are off, and at the disk. Returns true if there was work. */
 bool blk_poll(void *opaque)
 {
 	struct blk *blk = opaque;

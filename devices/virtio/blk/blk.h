@@ -1,4 +1,4 @@
-/* blk: what the rest of bantam may ask of a virtio-blk device. */
+/* blk: virtio-blk, as seen from outside this folder. */
 #ifndef BANTAM_BLK_H
 #define BANTAM_BLK_H
 
@@ -11,13 +11,13 @@ struct virtio_blk_config {
 	const char *id;	    /* NULL: none */
 	const char *serial; /* NULL: none; at most 20 bytes */
 	unsigned nqueues;
-	uint16_t queue_size; /* a power of two from 4 on */
+	uint16_t queue_size; /* a power of two, 4 or more */
 	bool discard;	     /* offer it if the disk can */
-	/* Together for reads and writes, 0: no limit; a burst of 0: see ratelimit.h. */
+	/* For reads and writes together. 0: no limit; a burst of 0: see ratelimit.h. */
 	uint64_t bytes_per_s, bytes_burst, ops_per_s, ops_burst;
 };
 
-/* A device on an open disk, which it owns from now on, also when this fails. */
+/* Create a device on an open disk. The device owns disk from now on, also if this fails. */
 int blk_create(const struct device_env *env, const struct virtio_blk_config *cfg, struct disk *disk,
 	       struct device **out, struct err *err);
 

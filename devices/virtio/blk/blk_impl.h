@@ -1,7 +1,8 @@
 /*
- * blk/blk_impl: what blk.c (requests and queues) and blk/device.c (configuration
- * space, life and death, --disk) share. Nobody else includes it. Every function is called in the
- * device's loop or with its lock held, as blk.c says; the loop callbacks take the lock.
+ * blk/blk_impl: what blk.c (requests and queues), blk/device.c (configuration space, creation,
+ * --disk) and blk/vhost_user.c share. Outside this folder only tests include this header. Every
+ * function is called in the device's loop or with its lock held, as blk.c says; the loop callbacks
+ * take the lock.
  */
 #ifndef BANTAM_BLK_IMPL_H
 #define BANTAM_BLK_IMPL_H
@@ -33,23 +34,23 @@ struct blk_req {
 	struct blk *blk;
 	struct blk_req *next_free;
 	uint8_t *status_at;
-	uint32_t written_bytes; /* if it succeeds, with the status */
+	uint32_t written_bytes; /* bytes that success writes, with the status */
 	uint16_t head;
 	uint8_t queue;
-	bool flush_after; /* write-through: not done before it is on the medium */
+	bool flush_after; /* write-through: flush before the request is done */
 	enum blk_what what;
-	struct blk_range *range; /* DISCARD, ZERO: what is left of them */
+	struct blk_range *range; /* DISCARD, ZERO: the ranges that are left */
 	unsigned nranges;
 	struct iovec *iov; /* allocated, or NULL: inline_iov */
 	struct iovec inline_iov[INLINE_IOVS];
 };
 
 /*
- * A snapshot will save exactly this beside virtio_state. Requests are not part of it: they are
- * waited for first, as at a reset.
+ * A snapshot will save exactly this beside virtio_state. Requests are not part of it: the snapshot
+ * first waits for them, as a reset does.
  */
 struct blk_state {
-	bool writeback; /* the cache mode: false: a write is done when it is on the medium (5.2.5.1) */
+	bool writeback; /* cache mode; false: a write is done when it is on the medium (5.2.5.1) */
 };
 
 struct blk {
@@ -60,18 +61,18 @@ struct blk {
 	unsigned inflight;
 	bool aborting;	 /* a reset waits for inflight to become 0 */
 	bool discard;	 /* offered */
-	uint32_t pushed; /* queues that were pushed to since their last interrupt decision */
-	uint32_t again;	 /* queues that again_fd brings us back to */
+	uint32_t pushed; /* queues with pushes since their last interrupt decision */
+	uint32_t again;	 /* queues that blk_on_again serves next */
 	uint32_t polled; /* queues whose kicks are off while the loop polls them */
 	struct loop_poller poller;
 	struct loop_watch *again_watch;
 	int again_fd;
-	struct ratelimit limit; /* of reads and writes together; lasts over resets */
+	struct ratelimit limit; /* of reads and writes together; a reset does not refill it */
 	uint32_t limited;	/* queues that wait for limit_timer; their kicks are off */
-	unsigned limit_first;	/* the queue whose turn it is when the timer fires */
+	unsigned limit_first;	/* the queue that is served first when the timer fires */
 	struct loop_watch *limit_timer;
 	uint16_t queue_size;
-	struct iovec *scratch; /* queue_size: the chain that is being looked at */
+	struct iovec *scratch; /* queue_size iovecs of the chain that is being parsed */
 	char serial[BLK_ID_BYTES + 1];
 };
 
@@ -82,17 +83,20 @@ static inline struct blk *blk_of(struct virtio_device *vdev)
 
 /* virtio_class.kick. */
 void blk_kick(struct virtio_device *vdev, unsigned queue);
-/* loop callbacks: again_fd was written; the limit lets more pass; the disk has completions. */
+/* Loop callbacks: again_fd was written; the limit lets more pass; the disk has completions. */
 void blk_on_again(void *opaque);
 void blk_on_limit_timer(void *opaque);
 void blk_on_wake(void *opaque);
 /* loop_poller's functions. */
 bool blk_poll(void *opaque);
 void blk_poll_idle(void *opaque);
-/* Give back the memory of requests; none is in flight. */
+/* Free the memory of requests; none is in flight. */
 void blk_free_requests(struct blk *blk);
 
-/* blk/vhost_user.c: a disk that a vhost-user daemon serves, at that socket. The caller sets its type. */
+/*
+ * blk/vhost_user.c: a disk that the vhost-user daemon at path serves. The caller sets the device's
+ * type.
+ */
 int blk_vhost_user_create(const struct device_env *env, const char *option, const char *path,
 			  unsigned nqueues, uint16_t queue_size, struct device **out,
 			  struct err *err);

@@ -1,7 +1,7 @@
 /*
- * blk/device: virtio-blk's configuration space, creation and end, and --disk. See blk.c.
- * Threads: the builder creates and destroys; activate, reset and writes to the configuration are
- * a vCPU's, a change of size is the main loop's: with the lock held.
+ * blk/device: virtio-blk's configuration space, creation and destruction, and --disk. See blk.c.
+ * Threads: the builder creates and destroys; a vCPU activates, resets and writes the configuration,
+ * the main loop changes the size: all of these with the lock held.
  */
 #include "devices/virtio/blk/blk.h"
 
@@ -60,7 +60,7 @@ static void fill_config(struct blk *blk)
 	if (blk->discard) {
 		space.max_discard_sectors = BLK_MAX_DISCARD_SECTORS;
 		space.max_discard_seg = BLK_MAX_RANGES;
-		/* Linux takes it for the granularity: fstrim asks for nothing smaller then. */
+		/* Linux uses this as the granularity: fstrim then asks for nothing smaller. */
 		space.discard_sector_alignment = disk->discard_bytes / BLK_SECTOR;
 	}
 	if (disk->can_write_zeroes) {
@@ -71,7 +71,7 @@ static void fill_config(struct blk *blk)
 	memcpy(blk->vdev.s.config, &space, sizeof(space));
 }
 
-/* Only writeback is the driver's to write, and only if it said that it would (5.2.5). */
+/* The driver may write only writeback, and only if it accepted CONFIG_WCE (5.2.5). */
 static void blk_write_config(struct virtio_device *vdev, uint32_t off, uint32_t len)
 {
 	struct blk *blk = blk_of(vdev);
@@ -98,7 +98,7 @@ static bool blk_reset(struct virtio_device *vdev)
 {
 	struct blk *blk = blk_of(vdev);
 
-	/* The limit itself goes on: a reset earns no tokens. */
+	/* Leave the limit itself alone: a reset earns no tokens. */
 	blk->pushed = blk->again = blk->polled = blk->limited = 0;
 	blk->s.writeback = !blk->disk->readonly;
 	fill_config(blk);
@@ -122,7 +122,7 @@ static void blk_destroy(struct device *dev)
 
 	if (blk->vdev.class) {
 		virtio_lock(&blk->vdev);
-		/* Nobody runs the loop any more: wait for the disk here. */
+		/* The loop no longer runs: wait for the disk here. */
 		blk->vdev.active = false;
 		if (blk->inflight)
 			blk->disk->ops->drain(blk->disk);
@@ -151,7 +151,7 @@ static void blk_describe(struct device *dev, char *buf, size_t len)
 		snprintf(buf + strlen(buf), len - strlen(buf), "%s", where);
 }
 
-/* The host changed the image's size, perhaps. */
+/* The host may have changed the image's size. */
 static void blk_refresh(struct device *dev)
 {
 	struct blk *blk = (struct blk *)dev;
@@ -283,9 +283,9 @@ static const struct key blk_keys[] = {
 	[K_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
 			 .help = "serve it in a thread of its own" },
 	[K_VHOST_USER] = { "vhost-user", KEY_PATH, KEY_INSTEAD, .meta = "SOCKET",
-			   .help = "served by the vhost-user daemon there, instead of path" },
+			   .help = "the vhost-user daemon at SOCKET serves the disk, instead of path" },
 	[K_RATE] = { "rate", KEY_SIZE, .min = 1, .max = RATE_MAX, .meta = "SIZE",
-		     .help = "at most so many bytes a second are read and written …" },
+		     .help = "read and write at most so many bytes a second …" },
 	[K_BURST] = { "burst", KEY_SIZE, .min = 1, .max = RATE_MAX, .meta = "SIZE",
 		      .help = "… and so many at once after a pause" },
 	[K_OPS] = { "ops", KEY_NUM, .min = 1, .max = RATE_MAX, .meta = "N",
@@ -297,9 +297,9 @@ static const struct key blk_keys[] = {
 	[K_LABEL] = { "label", KEY_TEXT, .meta = "TEXT",
 		      .help = "… and its label, such as CIDATA" },
 	[K_CREATE] = { "create", KEY_SIZE, .min = 512, .max = CREATE_MAX, .meta = "SIZE",
-		       .help = "make the image of path, so large, if it is not there" },
+		       .help = "create the image at path, of this size, if there is none" },
 	[K_FORMAT] = { "format", KEY_CHOICE, .choices = STORE_FORMAT_CHOICES, .def = "auto",
-		       .help = "of the image; auto: qcow2 if its name ends so, else raw" },
+		       .help = "format of the image; auto: by its name: qcow2 for .qcow2 and .qcow, else raw" },
 	{ NULL },
 };
 
@@ -312,7 +312,7 @@ static int check_limits(const struct keyvals *cfg, struct err *err)
 	return 0;
 }
 
-/* What does not go with vhost-user=. */
+/* Refuse keys that cannot be combined with vhost-user=. */
 static int check(const struct keyvals *cfg, struct err *err)
 {
 	if (!keys_has(cfg, K_VHOST_USER))
@@ -324,18 +324,18 @@ static int check(const struct keyvals *cfg, struct err *err)
 	if (keys_has(cfg, K_SERIAL) || keys_num(cfg, K_RO) || keys_num(cfg, K_READONLY) ||
 	    keys_num(cfg, K_DIRECT))
 		return err_set(err, EINVAL,
-			       "%s: serial, ro and direct are the daemon's to set, "
-			       "not for vhost-user=",
+			       "%s: serial, ro and direct cannot be used with "
+			       "vhost-user=: the daemon sets them",
 			       cfg->option);
 	if (keys_has(cfg, K_RATE) || keys_has(cfg, K_OPS))
 		return err_set(err, EINVAL,
-			       "%s: the daemon of vhost-user= limits its rate itself, "
-			       "not rate= and ops=",
+			       "%s: rate= and ops= cannot be used with vhost-user=: "
+			       "the daemon limits its rate",
 			       cfg->option);
 	return 0;
 }
 
-/* Where the disk comes from, and the keys that go with each. */
+/* Check where the disk comes from, and the keys that depend on it. */
 static int check_source(const struct keyvals *cfg, struct err *err)
 {
 	bool path = keys_has(cfg, K_PATH), seed = keys_has(cfg, K_SEED);

@@ -70,7 +70,10 @@ void blk_req_parse(const void *hdr_bytes_at, uint32_t hdr_bytes, const struct ch
 		parse_data(cmd, BLK_WRITE, hdr.sector, chain->readable_bytes - sizeof(hdr), limits);
 		break;
 	case BLK_T_FLUSH:
-		/* Harmless when not negotiated, and some firmware sends it all the same. */
+		/*
+		 * Accepted even if not negotiated: it is harmless, and some firmware sends it
+		 * anyway.
+		 */
 		cmd->what = BLK_FLUSH;
 		break;
 	case BLK_T_GET_ID:

@@ -1,10 +1,10 @@
 /*
- * blk/req: what a virtio-blk request asks for (virtio 1.2, section 5.2.6).
+ * blk/req: parses virtio-blk requests (virtio 1.2, section 5.2.6).
  *
- * For this folder, its test and its fuzz target; others include blk.h. Pure: no I/O and no
- * state, so that it can be tested and fuzzed by itself.
- * The header and the ranges are copied from guest memory once; only the copies
- * are judged. Sizes and offsets are bytes unless a name says sectors (512).
+ * For this folder, its test and its fuzz target; other code includes blk.h. Pure functions: no I/O
+ * and no state, so they can be tested and fuzzed alone. The caller copies the header and the ranges
+ * from guest memory once; these functions see only the copies. Sizes and offsets are bytes unless a
+ * name says sectors (512 bytes).
  */
 #ifndef BANTAM_BLK_REQ_H
 #define BANTAM_BLK_REQ_H
@@ -29,9 +29,9 @@
 #define BLK_S_UNSUPP 2
 
 #define BLK_MAX_RANGES 32u
-/* 2 GiB less 2 MiB: a driver cuts here, and a cut inside a cluster of any size leaves it whole. */
+/* 2 GiB minus 2 MiB: a driver splits a larger discard here, a boundary of clusters of any size. */
 #define BLK_MAX_DISCARD_SECTORS 0x3ff000u
-#define BLK_MAX_ZERO_SECTORS 0x40000u /* 128 MiB: zeroes may have to be written */
+#define BLK_MAX_ZERO_SECTORS 0x40000u /* 128 MiB: the disk may have to write the zeroes */
 
 struct blk_hdr {
 	uint32_t type;
@@ -52,13 +52,13 @@ struct blk_limits {
 };
 
 enum blk_what {
-	BLK_BROKEN, /* no header or nowhere to put the status: why says */
-	BLK_STATUS, /* nothing to do but to answer status */
-	BLK_READ,   /* [offset, offset + len) into the writable part, less the status byte */
-	BLK_WRITE,  /* from the readable part, less the header */
+	BLK_BROKEN, /* no header, or no byte for the status; why says which */
+	BLK_STATUS, /* only answer with status */
+	BLK_READ,   /* [offset, offset + len_bytes) to the writable part without the status */
+	BLK_WRITE,  /* from the readable part without the header */
 	BLK_FLUSH,
 	BLK_ID,
-	BLK_DISCARD, /* nranges, by blk_req_range */
+	BLK_DISCARD, /* nranges ranges; check each with blk_req_range */
 	BLK_ZERO,
 };
 
@@ -72,19 +72,19 @@ struct blk_cmd {
 };
 
 /*
- * hdr: the chain's first hdr_bytes readable bytes (at most 16), by whatever
- * descriptors. Only the chain's byte counts are looked at.
+ * Fill *cmd. hdr: the chain's first hdr_bytes readable bytes (at most 16), whatever its descriptors
+ * are. Of chain only the byte counts are used.
  */
 void blk_req_parse(const void *hdr, uint32_t hdr_bytes, const struct chain *chain,
 		   const struct blk_limits *limits, struct blk_cmd *cmd);
 
-/* One range of a discard or write-zeroes: BLK_S_OK, or the status to answer. */
+/* Check one range of a discard or write-zeroes. Returns BLK_S_OK, or the status to answer. */
 uint8_t blk_req_range(enum blk_what what, const struct blk_range *range,
 		      const struct blk_limits *limits);
 
 /*
- * Cut iov[0, n) down to [skip, skip + len) of its bytes, in place; returns the
- * first element and sets *n. The caller knows that there are enough bytes.
+ * Cut iov[0, *n) in place to [skip, skip + len_bytes) of its bytes. Returns the first element and
+ * sets *n. The caller ensures that there are enough bytes.
  */
 struct iovec *blk_iov_cut(struct iovec *iov, unsigned *n, uint64_t skip, uint64_t len_bytes);
 

@@ -1,6 +1,7 @@
 /*
- * blk/vhost_user: --disk vhost-user=SOCKET. The daemon serves the requests and says what the disk is.
- * Threads: see vhost/user_device.h; nothing of its own changes after create.
+ * blk/vhost_user: --disk vhost-user=SOCKET. The daemon serves the requests and supplies the disk's
+ * configuration. Threads: see vhost/user_device.h; this file has no state that changes after
+ * create.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +12,7 @@
 #include "devices/virtio/vhost/user_device.h"
 
 #define CONFIG_BYTES 60u /* struct blk_space */
-#define NUM_QUEUES 34u	 /* where it says how many queues there are */
+#define NUM_QUEUES 34u	 /* offset of num_queues */
 
 static const struct virtio_class blk_vhost_class = VHOST_DEVICE_CLASS("virtio-blk", 2, 0x010000);
 
@@ -44,8 +45,9 @@ int blk_vhost_user_create(const struct device_env *env, const char *option, cons
 			  struct err *err)
 {
 	/*
-	 * Those whose fields our configuration space has (not secure erase, lifetime, zones). And a
-	 * driver cannot tell the daemon to write through: SET_CONFIG is not spoken.
+	 * The features whose fields fit into these 60 bytes (not secure erase, lifetime, zones).
+	 * Without CONFIG_WCE: a driver cannot ask the daemon for write-through, as bantam does not
+	 * send SET_CONFIG.
 	 */
 	uint64_t wanted = ((2ull << BLK_F_WRITE_ZEROES) - 1) & ~(1ull << BLK_F_CONFIG_WCE);
 	struct vhost_user_device *d = calloc(1, sizeof(*d));
@@ -62,8 +64,9 @@ int blk_vhost_user_create(const struct device_env *env, const char *option, cons
 	if (!rc && !env->dry_run) {
 		rc = vhost_user_get_config(&d->front.vu, d->vdev.s.config, CONFIG_BYTES);
 		if (rc)
-			err_sys(err, -rc, "%s: %s: the daemon does not say what its disk is",
-				option, path);
+			err_sys(err, -rc,
+				"%s: %s: the daemon does not send its disk's configuration", option,
+				path);
 	}
 	if (!rc) {
 		memcpy(d->vdev.s.config + NUM_QUEUES, &n, sizeof(n));
