@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bits that belong to the device type; transport bits are virtio.c's to offer (section 6). */
+/* Bits that belong to the device type; virtio.c offers the transport's bits (section 6). */
 #define DEVICE_FEATURES 0xffffffull
 
 static struct vhost_user_front *front_of(struct virtio_device *vdev)
@@ -51,7 +51,7 @@ int vhost_user_device_init(struct vhost_user_device *d, const struct virtio_clas
 	if (!d->path)
 		return err_sys(err, ENOMEM, "%s", what);
 	if (env->dry_run) {
-		/* Many a daemon serves one connection and ends. */
+		/* Do not connect: many daemons serve one connection and exit. */
 		virtio_init(&d->vdev, class, env, nqueues, queue_size_max, wanted & DEVICE_FEATURES,
 			    config_bytes);
 		return 0;
@@ -65,10 +65,11 @@ int vhost_user_device_init(struct vhost_user_device *d, const struct virtio_clas
 	virtio_init(&d->vdev, class, env, nqueues, queue_size_max,
 		    wanted & f->vu.features & DEVICE_FEATURES, config_bytes);
 	d->vdev.elsewhere = (1ull << nqueues) - 1;
-	/* What virtio_init adds must be the daemon's too. */
+	/* Drop what virtio_init added if the daemon does not offer it. */
 	d->vdev.offered &= f->vu.features;
 	if (!(d->vdev.offered >> VIRTIO_F_VERSION_1 & 1))
-		return err_set(err, ENOTSUP, "%s: %s: the daemon knows no virtio 1", what, path);
+		return err_set(err, ENOTSUP, "%s: %s: the daemon does not support virtio 1", what,
+			       path);
 	rc = vhost_user_front_watch(f, env->loop);
 	return rc ? err_sys(err, -rc, "%s", what) : 0;
 }

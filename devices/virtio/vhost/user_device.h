@@ -1,9 +1,9 @@
 /*
- * vhost/user_device: a virtio device all of whose queues a vhost-user daemon serves: fs, and blk by
- * vhost-user=S.
+ * vhost/user_device: a virtio device whose queues are all served by a vhost-user daemon: fs, and
+ * blk with vhost-user=SOCKET.
  *
- * The page fills the configuration space and the offered features, and says how requests are
- * refused; everything else is here and in user_front.
+ * The device's file fills the configuration space and the offered features, and supplies the
+ * function that refuses requests; everything else is here and in user_front.
  */
 #ifndef BANTAM_VHOST_USER_DEVICE_H
 #define BANTAM_VHOST_USER_DEVICE_H
@@ -12,13 +12,11 @@
 
 struct vhost_user_device {
 	struct virtio_device vdev;     /* first */
-	struct vhost_user_front front; /* refuse: the page's, set before init */
+	struct vhost_user_front front; /* refuse is set by the device's file before init */
 	char *path;		       /* the daemon's socket */
 };
 
-/*
- * A class for one kind of device; the functions are this module's.
- */
+/* The class of one kind of device; its functions are the four below. */
 #define VHOST_DEVICE_CLASS(name_, id_, pci_class_)                                                 \
 	{                                                                                          \
 		.name = name_, .device_id = id_, .pci_class = pci_class_,                          \
@@ -32,9 +30,10 @@ bool vhost_user_device_reset(struct virtio_device *vdev);
 void vhost_user_device_call_changed(struct virtio_device *vdev, unsigned queue);
 
 /*
- * Connect d (zeroed, but for what is the page's) to the daemon at path, prepare nqueues queues and
- * offer wanted & what the daemon offers. On failure d needs vhost_user_device_destroy all the same.
- * Afterwards the page fills d->vdev.s.config and calls virtio_attach.
+ * Connect d (zeroed, except front.refuse, vdev.dev.type and vdev.dev.ops) to the daemon at path,
+ * prepare nqueues queues, and offer the features of wanted that the daemon offers too. 0 or -errno;
+ * after an error the caller still calls vhost_user_device_destroy. After success the caller fills
+ * d->vdev.s.config and calls virtio_attach.
  */
 int vhost_user_device_init(struct vhost_user_device *d, const struct virtio_class *class,
 			   const struct device_env *env, const char *what, const char *path,

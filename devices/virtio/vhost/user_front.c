@@ -2,28 +2,29 @@
  * vhost/user_front: see vhost/user_front.h.
  *
  * Theory of operation. The queues are served elsewhere (struct virtio_device) from the start: the
- * daemon reads their kicks and writes their interrupts, and nothing passes through here.
+ * daemon reads their kicks and writes their interrupts without this process.
  *
- * 1. start, at DRIVER_OK: the daemon is told the memory, the features and each ring that is ready.
- * 2. While it serves, a change of a ring (enabled, its interrupt masked or moved) is one message.
- * 3. stop, at a reset: each ring is taken back. The daemon's answer says that it touches the ring
- *    no more.
+ * 1. start, at DRIVER_OK: sends the daemon the memory, the features and each ring that is ready.
+ * 2. While the daemon serves, a change of a ring (enabled, its interrupt masked or moved) is one
+ *    message.
+ * 3. stop, at a reset: takes each ring back. With its answer the daemon no longer touches the ring.
  *
- * The death of a daemon. The loop hears the end of the connection (on_end). A daemon that does not
- * answer in time, or answers nonsense, is cut: its connection is shut down, which the loop hears
- * as an end. So there is one way to die. From cut to on_end no message is sent, and the guest's
+ * The end of a daemon. The loop calls on_end when the connection ends. If a daemon does not answer
+ * in time, or its answer is invalid, cut shuts the connection down, which again makes the loop call
+ * on_end. So all ends take one path. Between cut and on_end no message is sent, and the guest's
  * requests wait in their rings.
  *
- * 4. on_end closes the connection and takes each queue back: the loop hears its kicks from now on.
- * 5. A ring that the daemon served is taken over: what it has popped and not returned shows in the
- *    ring only (virtq_stranded.h). These chains are refused, one by one.
- * 6. What waits in the rings is refused, and so is all that comes after, at each kick, also after
- *    a reset: no daemon is started again. The buffers of a kept queue (a card's receive queue)
- *    stay where they are.
- * 7. The page hears of it (ended): a card's link goes down.
+ * 4. on_end closes the connection and takes each queue back: the loop reads its kicks from now on.
+ * 5. take_over takes over each ring that the daemon served. The chains that the daemon has popped
+ *    and not returned can be found only in the ring (virtq_stranded.h). take_over refuses them one
+ *    by one.
+ * 6. vhost_user_front_kick refuses what waits in the rings, and at each kick all that comes later,
+ *    also after a reset: there is no new connection to a daemon. The buffers of a kept queue (a
+ *    card's receive queue) stay in the ring.
+ * 7. on_end calls ended: a card's link goes down.
  *
- * A daemon that was cut may live on, and has the guest's memory mapped. What it writes there is
- * judged as the guest's own writes are.
+ * A daemon that was cut may still run, with the guest's memory mapped. What it writes there is
+ * checked like the guest's own writes.
  */
 #include "devices/virtio/vhost/user_front.h"
 
@@ -35,12 +36,12 @@
 
 #include "vmm/core/log.h"
 
-/* The daemon is of no more use: on_end follows. Any thread, lock held. */
+/* Give the daemon up because of rc: on_end follows. Thread: any, lock held. */
 static void cut(struct vhost_user_front *f, int rc)
 {
 	if (f->why)
 		return;
-	/* A closed connection is heard of anyway. */
+	/* The loop reports the end of a closed connection anyway. */
 	f->why = rc == -EPIPE || rc == -ECONNRESET ? "it ended" : strerror(-rc);
 	(void)shutdown(f->vu.fd, SHUT_RDWR);
 }
@@ -66,7 +67,10 @@ void vhost_user_front_kick(struct vhost_user_front *f, unsigned queue)
 
 	if (f->kept >> queue & 1)
 		return;
-	/* Not for ever, if the driver adds as fast: others want the loop, too. */
+	/*
+	 * At most one queue's size per turn: a driver that adds requests as fast must not keep the
+	 * loop to itself.
+	 */
 	while (left && refuse(f, queue, &chain, virtq_pop(q, &chain, f->iov, VIRTQ_MAX_SIZE)))
 		left--;
 	if (!left)
@@ -88,7 +92,7 @@ static void take_over(struct vhost_user_front *f, unsigned queue)
 	virtio_interrupt(f->vdev, queue);
 }
 
-/* Loop's thread: the connection is at its end. */
+/* The connection has ended. Thread: the loop's. */
 static void on_end(void *opaque, uint32_t events)
 {
 	struct vhost_user_front *f = opaque;
@@ -111,7 +115,10 @@ static void on_end(void *opaque, uint32_t events)
 			continue;
 		if (running)
 			take_over(f, i);
-		/* What arrived since, and what a daemon that was never told of the ring left. */
+		/*
+		 * Refuse what has arrived since, and what waits in a ring that was never sent to
+		 * the daemon.
+		 */
 		if (f->vdev->active)
 			vhost_user_front_kick(f, i);
 	}
@@ -210,7 +217,7 @@ void vhost_user_front_stop(struct vhost_user_front *f)
 
 int vhost_user_front_watch(struct vhost_user_front *f, struct loop *loop)
 {
-	/* It says nothing unasked, but that it ends. */
+	/* The daemon sends nothing on its own; only its end is an event. */
 	int rc = loop_watch_fd(loop, f->vu.fd, EPOLLRDHUP, on_end, f, &f->watch);
 
 	return rc ? rc : loop_watch_event(loop, on_err, f, &f->err, &f->err_fd);
