@@ -1,14 +1,14 @@
 /*
  * balloon: virtio-balloon (virtio 1.2, section 5.5).
  *
- * Theory of operation. Pages that the guest puts into the balloon, or reports as
- * free, are dropped from our address space; the guest finds zeroes when it takes them back,
- * which needs no word from us. Page numbers come one by one and in any order: they
- * are sorted, and neighbours become one madvise. Statistics: the driver leaves a
- * buffer with us, which we give back when we want fresh ones.
+ * Theory of operation. The device drops the pages that the guest puts into the balloon, or reports
+ * as free, from the process's address space. When the guest takes them back it finds zeroes; the
+ * device need not act. Page numbers come one by one and in any order: the device sorts them, and
+ * neighbours become one madvise. Statistics: the driver leaves a buffer with the device, which
+ * returns it to ask for fresh ones.
  *
- * Threads: queues and the timer are the loop's; activate and reset come from a vCPU's, set_target
- * and get from any. Every field is under the device's lock.
+ * Threads: the loop serves queues and the timer; a vCPU's thread activates and resets; any thread
+ * may call set_target and get. Every field is under the device's lock.
  */
 #include "devices/virtio/balloon.h"
 
@@ -32,32 +32,32 @@
 #define QUEUE_SIZE 128u
 #define PAGE_BYTES 4096u
 
-/* Section 5.5.4, little-endian; poison_val follows a field that we do not offer. */
+/* Section 5.5.4, little-endian; before poison_val is a field that the device does not offer. */
 #define CONFIG_NUM_PAGES 0
 #define CONFIG_ACTUAL 4
 #define CONFIG_POISON_VAL 12
 #define CONFIG_BYTES 16
 
-/* Page numbers that are looked at together; Linux sends as many in one chain. */
+/* Page numbers that are sorted together; Linux sends as many in one chain. */
 #define BATCH 256u
-/* Linux sends 1 KiB; what is far longer only keeps the loop busy. */
+/* Linux sends 1 KiB; a far longer request would only keep the loop busy. */
 #define MAX_REQUEST_BYTES 16384u
-/* Chains that one turn of the loop takes, so that a guest cannot keep the loop to itself. */
+/* Most chains that one turn of the loop takes, so a guest cannot keep the loop to itself. */
 #define TURN_MAX 16u
-/* Of a statistics buffer: tag and value. Linux has ten. */
+/* One entry of a statistics buffer: tag and value. Linux sends ten. */
 #define STAT_BYTES 10u
 #define MAX_STATS 64u
 
 /*
- * What the host asks of the guest and what the guest has said. A snapshot will save exactly this
- * beside virtio_state, whose config has actual and poison_val (5.5.4). The wiring lies in struct
+ * What the host asks of the guest and what the guest has reported. A snapshot will save exactly
+ * this beside virtio_state, whose config has actual and poison_val (5.5.4). The wiring is in struct
  * balloon.
  */
 struct balloon_state {
-	uint32_t num_pages;  /* the target in pages of 4 KiB, as config says it too (5.5.4) */
-	bool stats_held;     /* the driver's statistics buffer is with us (5.5.6.3) */
-	uint16_t stats_head; /* … and this is its head */
-	uint32_t known;	     /* bit n: stat[n] is what the guest said last */
+	uint32_t num_pages;  /* the target in pages of 4 KiB, also in config (5.5.4) */
+	bool stats_held;     /* the device holds the driver's statistics buffer (5.5.6.3) */
+	uint16_t stats_head; /* that buffer's head */
+	uint32_t known;	     /* bit n: stat[n] is the guest's last report */
 	uint64_t stat[BALLOON_NSTATS]; /* by tag, as the driver counts (5.5.6.3) */
 };
 
@@ -89,7 +89,7 @@ static void put32(struct balloon *b, unsigned off, uint32_t v)
 	memcpy(b->vdev.s.config + off, &v, sizeof(v));
 }
 
-/* Queues exist by what was negotiated, and those behind move up (section 5.5.2). */
+/* Which queues exist depends on the features negotiated; later queues move up (section 5.5.2). */
 static unsigned stats_queue(const struct balloon *b)
 {
 	return virtio_has(&b->vdev, F_STATS_VQ) ? 2 : NQUEUES;
@@ -122,7 +122,10 @@ static void discard_pages(struct balloon *b, uint32_t *pfn, unsigned n)
 		if (i < n && pfn[i] - pfn[i - 1] <= 1)
 			continue;
 		len = (pfn[i - 1] - pfn[first] + 1ull) * PAGE_BYTES;
-		/* A run that leaves its region is dropped whole: no driver makes one. */
+		/*
+		 * A run that crosses the end of its region is ignored as a whole: no driver sends
+		 * one.
+		 */
 		if (!mem_discard(b->vdev.env->mem, gpa((uint64_t)pfn[first] * PAGE_BYTES), len))
 			log_guest("virtio-balloon: page %#x is not memory", pfn[first]);
 		first = i;
@@ -141,7 +144,7 @@ static void inflate(struct balloon *b, const struct chain *chain)
 
 static void report(struct balloon *b, const struct chain *chain)
 {
-	/* The guest would miss its pattern in pages that come back as zeroes. */
+	/* The guest would find zeroes instead of its poison pattern in these pages. */
 	if (virtio_has(&b->vdev, F_PAGE_POISON) && get32(b, CONFIG_POISON_VAL))
 		return;
 	for (unsigned i = 0; i < chain->nwritable; i++) {
@@ -201,7 +204,7 @@ static void serve_chain(struct balloon *b, unsigned queue, const struct chain *c
 
 	if (queue == stats_queue(b)) {
 		read_stats(b, chain);
-		if (b->s.stats_held) /* two at once: the first is of no more use */
+		if (b->s.stats_held) /* two buffers: return the first, which is stale */
 			virtq_push(q, b->s.stats_head, 0);
 		b->s.stats_held = true;
 		b->s.stats_head = chain->head;
@@ -243,7 +246,7 @@ static void balloon_kick(struct virtio_device *vdev, unsigned queue)
 		return;
 	virtio_interrupt(vdev, queue);
 	if (!left && write(b->again_fd, &one, sizeof(one)) < 0)
-		return; /* the counter is full: it is coming anyway */
+		return; /* the counter is full: the event comes anyway */
 }
 
 static void on_again(void *opaque)
@@ -277,7 +280,7 @@ static bool balloon_reset(struct virtio_device *vdev)
 	return true;
 }
 
-/* The driver owns actual and poison_val; the rest is as it was. */
+/* The driver owns actual and poison_val; restore the rest. */
 static void balloon_write_config(struct virtio_device *vdev, uint32_t off, uint32_t len)
 {
 	struct balloon *b = balloon_of(vdev);
@@ -379,13 +382,13 @@ enum { K_SIZE, K_OOM, K_REPORTING, K_INTERVAL };
 
 static const struct key balloon_keys[] = {
 	[K_SIZE] = { "size", KEY_SIZE, KEY_BARE, .def = "0", .meta = "SIZE",
-		     .help = "memory that the guest shall give back" },
+		     .help = "memory that the guest is asked to give back" },
 	[K_OOM] = { "deflate-on-oom", KEY_BOOL, .def = "on",
 		    .help = "the guest may take it again before it runs out of memory" },
 	[K_REPORTING] = { "free-page-reporting", KEY_BOOL, .def = "on",
-			  .help = "the host gets what the guest does not use" },
+			  .help = "the host gets back memory that the guest does not use" },
 	[K_INTERVAL] = { "stats-interval", KEY_NUM, .def = "0", .max = 3600, .meta = "SECONDS",
-			 .help = "ask the guest for statistics so often; 0: never" },
+			 .help = "seconds between two requests for statistics; 0: none" },
 	{ NULL },
 };
 

@@ -6,7 +6,7 @@
 
 extern const struct device_type virtio_balloon_type;
 
-/* Section 5.5.6.3, in the order of its tags. Bytes and counts as the driver says. */
+/* Section 5.5.6.3, in the order of its tags. Bytes and counts as the driver reports them. */
 enum balloon_stat {
 	BALLOON_SWAP_IN,
 	BALLOON_SWAP_OUT,
@@ -23,17 +23,18 @@ enum balloon_stat {
 
 struct balloon_info {
 	uint64_t target_bytes; /* what the host wants */
-	uint64_t actual_bytes; /* what the guest says it has given */
-	uint32_t known;	       /* bit n: stat[n] is what the guest said last */
+	uint64_t actual_bytes; /* what the guest reports to have given */
+	uint32_t known;	       /* bit n: stat[n] is the guest's last report */
 	uint64_t stat[BALLOON_NSTATS];
 };
 
 /*
- * Ask the guest to give so many bytes (rounded down to 4 KiB), or to take back what it gave
- * beyond them. It does so when it can. -ERANGE: more than the guest has. Any thread.
+ * Ask the guest to give so many bytes in all (rounded down to 4 KiB), or to take back what it has
+ * given beyond that. The guest does so when it can. 0, or -ERANGE if the guest has less memory.
+ * Thread: any.
  */
 int balloon_set_target(struct device *dev, uint64_t bytes);
-/* Any thread. */
+/* Thread: any. */
 void balloon_get(struct device *dev, struct balloon_info *out);
 
 #endif

@@ -1,15 +1,15 @@
 /*
  * console: virtio-console with one port (virtio 1.2, section 5.3).
  *
- * Theory of operation. Output chains are copied into the sink's ring; one that
- * does not fit is put back, with its progress kept in tx_off, until the sink
- * drains: the guest waits, nothing is lost and nothing grows. Input is refused
- * while the guest has no buffer; the next kick of the receive queue asks for it
- * again. A queue's notifications stay off while we wait for the other side.
+ * Theory of operation. The device copies output chains into the sink's ring. It puts a chain that
+ * does not fit back into the queue, with its progress kept in tx_off, until the sink drains: the
+ * guest waits, no output is lost and no buffer grows. It refuses input while the guest has no
+ * buffer; the next kick of the receive queue asks for the input again. A queue's kicks stay off
+ * while the device waits for the other side.
  *
- * Threads: queues, input and the sink's callbacks are the loop's; a vCPU's thread writes the
- * configuration (one emergency character, which chardev_write takes from any thread), activates
- * and resets. Every field is under the device's lock, which comes before the sink's own.
+ * Threads: the loop serves queues, input and the sink's callbacks; a vCPU's thread writes the
+ * configuration (one emergency character, which chardev_write takes from any thread), activates and
+ * resets. Every field is under the device's lock, which comes before the sink's own.
  */
 #include "devices/virtio/console.h"
 
@@ -30,7 +30,7 @@
 #define TX 1
 #define QUEUE_SIZE 128u
 #define CHUNK_BYTES 1024u
-/* Chains that one turn of the loop takes, so that a guest cannot keep the loop to itself. */
+/* Most chains that one turn of the loop takes, so a guest cannot keep the loop to itself. */
 #define TURN_MAX 256u
 
 /* Section 5.3.4, little-endian. */
@@ -39,10 +39,10 @@
 #define CONFIG_EMERG_WR 8
 #define CONFIG_BYTES 12
 
-/* A snapshot will save exactly this beside virtio_state. The wiring lies in struct console. */
+/* A snapshot will save exactly this beside virtio_state. The wiring is in struct console. */
 struct console_state {
-	uint16_t cols, rows; /* characters, as config says them (5.3.4); 0: not known */
-	uint64_t tx_off;     /* bytes of the transmit queue's front chain that are sent already */
+	uint16_t cols, rows; /* characters, also in config (5.3.4); 0: not known */
+	uint64_t tx_off;     /* bytes of the transmit queue's front chain already sent */
 };
 
 struct console {
@@ -62,13 +62,13 @@ static struct console *console_of(struct virtio_device *vdev)
 
 /* --- output (lock held) ---------------------------------------------------- */
 
-/* False: the sink is full, tx_off says how far we came. */
+/* Returns false if the sink is full; tx_off is then the number of bytes sent. */
 static bool send(struct console *con, const struct chain *chain)
 {
 	uint8_t buf[CHUNK_BYTES];
 	size_t len;
 
-	/* The guest may have changed a chain that was put back: its new length counts. */
+	/* The guest may have changed a chain that was put back: use its new length. */
 	while (con->s.tx_off < chain->readable_bytes) {
 		size_t sent;
 
@@ -82,7 +82,7 @@ static bool send(struct console *con, const struct chain *chain)
 	return true;
 }
 
-/* One chain: false when there is nothing more to do now. */
+/* Serve one chain. Returns false if there is nothing more to do now. */
 static bool serve_tx(struct console *con)
 {
 	struct virtq *q = &con->vdev.queue[TX];
@@ -121,7 +121,7 @@ static void run_tx(struct console *con)
 		return;
 	virtio_interrupt(vdev, TX);
 	if (!left && write(con->again_fd, &one, sizeof(one)) < 0)
-		return; /* the counter is full: it is coming anyway */
+		return; /* the counter is full: the event comes anyway */
 }
 
 static void on_again(void *opaque)
@@ -147,7 +147,7 @@ static void console_drained(void *opaque)
 
 /* --- input ----------------------------------------------------------------- */
 
-/* Lock held. Bytes taken; 0: no buffer, or broken. */
+/* Lock held. Returns the bytes taken, 0 if there is no buffer or the device is broken. */
 static size_t receive(struct console *con, const uint8_t *buf, size_t len)
 {
 	struct virtq *q = &con->vdev.queue[RX];

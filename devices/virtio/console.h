@@ -4,7 +4,7 @@
 
 #include "devices/device.h"
 
-/* create with "off" gives *out = NULL and 0: no such device. */
+/* With "off", create returns 0 and sets *out to NULL: there is no device. */
 extern const struct device_type virtio_console_type;
 
 #endif

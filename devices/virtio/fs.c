@@ -1,8 +1,8 @@
 /*
- * fs: see fs.h. The daemon does all the work; this page says what the device is, and how
- * requests fail without it (virtio 1.2, section 5.11.6). Threads: see vhost/user_device.h; nothing
- * of its own changes after create: a snapshot saves virtio_state and nothing beside it; what the
- * guest has opened is known to the daemon only.
+ * fs: see fs.h. The daemon does all the work; this file defines the device, and how requests fail
+ * when the daemon has ended (virtio 1.2, section 5.11.6). Threads: see vhost/user_device.h; this
+ * file has no state that changes after create. So a snapshot saves only virtio_state; only the
+ * daemon knows what the guest has opened.
  */
 #include "devices/virtio/fs.h"
 
@@ -22,7 +22,7 @@ struct fs_space {
 	uint32_t num_request_queues;
 } __attribute__((packed));
 
-/* <linux/fuse.h>: what begins each request and each answer. */
+/* <linux/fuse.h>: the start of each request and of each answer. */
 struct fuse_in {
 	uint32_t len;
 	uint32_t opcode;
@@ -38,7 +38,7 @@ struct fuse_out {
 	uint64_t unique;
 };
 
-/* These are not answered. */
+/* Requests without an answer. */
 enum { FUSE_FORGET = 2, FUSE_INTERRUPT = 36, FUSE_BATCH_FORGET = 42 };
 
 static const struct virtio_class fs_class = VHOST_DEVICE_CLASS("virtio-fs", 26, 0x018000);
@@ -56,11 +56,11 @@ static const struct key fs_keys[] = {
 			   .max = FS_QUEUE_SIZE, .meta = "N",
 			   .help = "descriptors per queue, a power of two" },
 	[K_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
-			 .help = "talk to the daemon in a thread of its own" },
+			 .help = "handle the daemon in a thread of its own" },
 	{ NULL },
 };
 
-/* ENOTCONN is what Linux's FUSE itself says of a file system whose server is gone. */
+/* ENOTCONN is what Linux's FUSE itself returns for a file system whose server is gone. */
 static uint32_t fs_refuse(const struct chain *chain)
 {
 	struct fuse_out out = { .len = sizeof(out), .error = -ENOTCONN };
@@ -110,8 +110,8 @@ static int fs_create(const struct device_env *env, const struct keyvals *cfg, st
 	d->vdev.dev.ops = &fs_ops;
 	d->front.refuse = fs_refuse;
 	/*
-	 * The first queue is for high priority requests. Of the device's own features none:
-	 * F_NOTIFICATION would come with a queue between that and the others (section 5.11.2).
+	 * The first queue is for high priority requests. The device offers no features of its own:
+	 * F_NOTIFICATION would add a queue between the first and the others (section 5.11.2).
 	 */
 	rc = vhost_user_device_init(d, &fs_class, env, cfg->option, keys_text(cfg, K_SOCKET),
 				    nqueues + 1, (uint16_t)size, 0, sizeof(space), err);

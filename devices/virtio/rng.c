@@ -1,13 +1,13 @@
 /*
  * virtio-rng: entropy for the guest (virtio 1.2, section 5.4).
  *
- * Buffers are filled in the loop's thread from getrandom, or from a file that
- * never blocks us (it is opened non-blocking). A turn hands out a bounded number
- * of bytes: a guest that asks for gigabytes gets them, but not while other
- * devices wait. When the source has nothing yet, a timer tries again. A reset comes from a vCPU's
- * thread and leaves the timer alone: all that it finds then is an idle device.
+ * The loop's thread fills buffers from getrandom, or from a file that is opened non-blocking, so it
+ * never blocks the loop. A turn hands out a bounded number of bytes: a guest that asks for
+ * gigabytes gets them, but other devices are served in between. When the source has nothing yet, a
+ * timer tries again. A vCPU's thread resets the device and leaves the timer alone: when it fires,
+ * it finds an idle device.
  *
- * A snapshot saves virtio_state and nothing beside it: no byte is kept from one request to the next.
+ * A snapshot saves only virtio_state: the device keeps no byte from one request to the next.
  */
 #include "devices/virtio/rng.h"
 
@@ -25,7 +25,7 @@
 #define RNG_QUEUE_SIZE 64u
 /* About 100 us of getrandom. */
 #define TURN_BYTES 32768u
-#define EMPTY_NS 10000000u /* the source has nothing yet */
+#define EMPTY_NS 10000000u /* retry when the source has nothing yet */
 #define ERROR_NS 1000000000u
 
 struct rng {
@@ -34,7 +34,7 @@ struct rng {
 	struct loop_watch *timer;
 };
 
-/* Fill up to len_bytes; 0: nothing to be had now; -errno. */
+/* Fill up to len_bytes of buf. Returns the bytes filled, 0 if there are none now, -errno. */
 static ssize_t entropy(struct rng *rng, void *buf, size_t len_bytes)
 {
 	ssize_t n;
@@ -45,13 +45,13 @@ static ssize_t entropy(struct rng *rng, void *buf, size_t len_bytes)
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == EAGAIN ? 0 : -errno;
-	/* The end of a file. */
+	/* 0 is the end of a file. */
 	return n ? n : -ENODATA;
 }
 
 /*
- * One chain: bytes written, 0 to try later, -errno. Section 5.4.6.2: at least one byte, and
- * fewer than asked are allowed, which is how a huge buffer stays cheap.
+ * Fill one chain with at most max bytes. Returns the bytes written, 0 to try later, -errno. Section
+ * 5.4.6.2 requires at least one byte and allows fewer than asked, so a huge buffer stays cheap.
  */
 static ssize_t fill(struct rng *rng, const struct chain *chain, size_t max)
 {
@@ -72,7 +72,7 @@ static ssize_t fill(struct rng *rng, const struct chain *chain, size_t max)
 	return total;
 }
 
-/* Serve one chain from *left: false when there is nothing more to do now. */
+/* Serve one chain with at most *left bytes. Returns false if there is nothing more to do now. */
 static bool serve(struct rng *rng, size_t *left, uint64_t *retry_ns)
 {
 	struct virtio_device *vdev = &rng->vdev;
@@ -92,7 +92,7 @@ static bool serve(struct rng *rng, size_t *left, uint64_t *retry_ns)
 	}
 	n = fill(rng, &chain, *left);
 	if (n < 0)
-		log_guest("virtio-rng: its source: %s", strerror((int)-n));
+		log_guest("virtio-rng: cannot read its source: %s", strerror((int)-n));
 	if (n <= 0) {
 		virtq_unpop(q);
 		*retry_ns = n ? ERROR_NS : EMPTY_NS;
@@ -115,7 +115,7 @@ static void rng_kick(struct virtio_device *vdev, unsigned queue)
 	if (!vdev->active)
 		return;
 	virtio_interrupt(vdev, 0);
-	/* Perhaps more to do, but other devices first. */
+	/* There may be more to do, but other devices come first. */
 	if (!left || !chains)
 		retry_ns = 1;
 	if (retry_ns)
@@ -145,7 +145,7 @@ static bool rng_reset(struct virtio_device *vdev)
 static const struct virtio_class rng_class = {
 	.name = "virtio-rng",
 	.device_id = 4,
-	.pci_class = 0x00ff00, /* unclassified, as nothing fits */
+	.pci_class = 0x00ff00, /* unclassified: no class fits */
 	.activate = rng_activate,
 	.kick = rng_kick,
 	.reset = rng_reset,
@@ -195,7 +195,7 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	snprintf(rng->vdev.dev.id, sizeof(rng->vdev.dev.id), "rng");
 	rng->fd = -1;
 	virtio_init(&rng->vdev, &rng_class, env, 1, RNG_QUEUE_SIZE, 0, 0);
-	/* getrandom gives the same bytes and needs no descriptor. */
+	/* getrandom returns the same bytes as /dev/urandom and needs no descriptor. */
 	if (strcmp(source, "/dev/urandom") != 0) {
 		rng->fd = open(source, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 		if (rng->fd < 0)
