@@ -1,15 +1,15 @@
 /*
  * busypoll: see busypoll.h.
  *
- * How long we slept says little about when the work was there: being woken takes a
- * time of its own. So a short wait earns a trial of looking, and its outcome decides how
- * many short waits the next trial takes.
+ * The length of a sleep says little about when the work arrived, because waking up takes time too.
+ * So a number of short waits earns a trial of polling. The outcome of a trial decides how many
+ * short waits the next trial needs.
  */
 #include "vmm/core/busypoll.h"
 
 #include <sched.h>
 
-/* A useless trial after so many short waits at most. */
+/* The most short waits before a trial, however many trials were useless. */
 #define TRIAL_MAX 256u
 
 void busypoll_init(struct busypoll *b, uint64_t max_ns)
@@ -38,7 +38,7 @@ void busypoll_learn(struct busypoll *b, uint64_t waited_ns, bool looked)
 	}
 	if (++b->short_waits < b->trial_after || b->ns)
 		return;
-	/* On a single CPU whoever shall bring the work would wait for us to stop looking. */
+	/* On a single CPU, polling keeps the thread that brings the work from running. */
 	if (one_cpu())
 		b->max_ns = 0;
 	b->ns = b->max_ns;

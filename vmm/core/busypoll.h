@@ -1,9 +1,9 @@
 /*
- * busypoll: is it worth while to look for work over and over, instead of sleeping until it comes?
+ * busypoll: decides whether to busy-poll for work or to sleep.
  *
- * Sleeping and being woken cost more than some microseconds of looking, where work comes as soon
- * as that; elsewhere looking is a waste of the CPU that whoever brings the work may need. So how
- * long is learnt from how it went. One thread.
+ * Sleeping and being woken cost more than some microseconds of polling. So polling pays where work
+ * comes that soon; elsewhere it wastes CPU time that the thread which brings the work may need. The
+ * module learns from past waits which case it is. One thread.
  */
 #ifndef BANTAM_BUSYPOLL_H
 #define BANTAM_BUSYPOLL_H
@@ -14,24 +14,26 @@
 #define BUSYPOLL_MAX_NS 50000u
 
 struct busypoll {
-	uint64_t ns; /* how long it is worth while now: 0 or the limit */
+	uint64_t ns; /* how long to poll now: 0 or the limit */
 	/* private */
 	uint64_t max_ns;
-	unsigned short_waits; /* in a row, without looking */
-	unsigned trial_after; /* so many of them: 1 .. */
+	unsigned short_waits; /* in a row, without polling */
+	unsigned trial_after; /* short waits that lead to the next trial: 1 .. */
 };
 
-/* The limit; 0: never. */
+/* max_ns: the longest time to poll; 0: never poll. */
 void busypoll_init(struct busypoll *b, uint64_t max_ns);
-/* Looking found work. */
+/* Polling found work. */
 static inline void busypoll_paid(struct busypoll *b)
 {
 	b->trial_after = 1;
 }
-/* We slept, and work came so many ns after it was waited for; looked: first we looked in vain. */
+/*
+ * The thread slept, and work came waited_ns after the wait began. looked: it polled in vain first.
+ */
 void busypoll_learn(struct busypoll *b, uint64_t waited_ns, bool looked);
 
-/* Between two looks. */
+/* Call it between two polls. */
 static inline void busypoll_relax(void)
 {
 #ifdef __x86_64__

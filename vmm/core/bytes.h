@@ -1,9 +1,10 @@
 /*
- * bytes: numbers in files, in guest tables and on the wire: their bytes, at any alignment.
+ * bytes: reads and writes numbers of files, guest tables and packets byte by byte, at any
+ * alignment.
  *
- * get_le32(at) reads 4 bytes, the least significant first; put_be16(at, val) writes 2, the
- * most significant first; and so on. They give the same on every host. The caller has
- * checked that the bytes are there. Pure; any thread.
+ * get_le32(at) reads 4 bytes, the least significant first; put_be16(at, val) writes 2, the most
+ * significant first; and so on. The results are the same on every host. The caller has checked that
+ * the bytes are there. Pure; any thread.
  */
 #ifndef BANTAM_CORE_BYTES_H
 #define BANTAM_CORE_BYTES_H

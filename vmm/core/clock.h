@@ -1,8 +1,8 @@
 /*
  * clock: the one clock that bantam measures time and sets deadlines with.
  *
- * CLOCK_MONOTONIC: it never goes back, and nobody sets it. Its zero means nothing; only
- * differences do. The vDSO answers, so it costs no system call. Any thread.
+ * CLOCK_MONOTONIC: it never goes back, and no process can set it. Its zero means nothing; only
+ * differences do. The vDSO answers, so a reading costs no system call. Any thread.
  */
 #ifndef BANTAM_CORE_CLOCK_H
 #define BANTAM_CORE_CLOCK_H

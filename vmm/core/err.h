@@ -23,7 +23,7 @@ int err_sys(struct err *err, int code, const char *fmt, ...) __attribute__((form
 
 _Noreturn void err_bug(const char *cond, const char *file, int line);
 
-/* A broken promise of our own code. Always compiled in; cond has no effects. */
+/* A bug in bantam itself. Always compiled in; cond has no side effects. */
 #define BUG_ON(cond)                                                                               \
 	do {                                                                                       \
 		if (__builtin_expect(!!(cond), 0))                                                 \

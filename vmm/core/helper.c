@@ -53,7 +53,7 @@ int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned
 	sigemptyset(&none);
 	sigfillset(&all);
 	posix_spawn_file_actions_init(&actions);
-	/* The same number twice: it stays open. */
+	/* adddup2 with equal numbers clears close-on-exec, so the descriptor stays open. */
 	for (unsigned i = 0; i < nkeep; i++)
 		posix_spawn_file_actions_adddup2(&actions, keep[i], keep[i]);
 	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDWR, 0);
@@ -81,7 +81,10 @@ void helper_keep_only(const int *keep, unsigned nkeep)
 		for (unsigned i = 0; i < nkeep; i++)
 			if (keep[i] >= (int)from && (unsigned)keep[i] < next)
 				next = (unsigned)keep[i];
-		/* Linux before 5.9 has no such call; few hosts give a process more than these. */
+		/*
+		 * Linux before 5.9 has no close_range; few processes have a higher descriptor than
+		 * this.
+		 */
 		if (next > from && close_range(from, next - 1, 0))
 			for (unsigned fd = from; fd < next && fd < OLD_KERNEL_FDS; fd++)
 				close((int)fd);
@@ -89,7 +92,7 @@ void helper_keep_only(const int *keep, unsigned nkeep)
 	}
 }
 
-/* Returns as soon as it ends where the kernel has pidfds (5.3); else step by step. */
+/* With pidfds (Linux 5.3) it returns as soon as the process ends; without, it looks every step. */
 static bool ended_within(pid_t pid, unsigned ms, int *status)
 {
 	struct pollfd p = { (int)syscall(SYS_pidfd_open, pid, 0), POLLIN, 0 };

@@ -1,8 +1,8 @@
 /*
  * helper: the programs that belong to bantam and run as processes of their own.
  *
- * What parses other people's file systems or packets, or needs a library that no
- * VM should carry, is a program beside bantam. Any thread.
+ * Code that parses untrusted file systems or packets, or needs a library that no VM should load, is
+ * a program beside bantam. Any thread.
  */
 #ifndef BANTAM_HELPER_H
 #define BANTAM_HELPER_H
@@ -12,27 +12,28 @@
 #include <sys/types.h>
 
 /*
- * The path of helper name: in $BANTAM_LIBEXEC if that is set (and nowhere else), next to this
- * program, or where make install puts it. false: there is none that can be run.
+ * Finds the path of helper name: in $BANTAM_LIBEXEC if that is set (and nowhere else), next to this
+ * program, or where make install puts it. Returns false if no executable is there.
  */
 bool helper_find(const char *name, char *path, size_t len);
 
 /*
- * Start the program at path. It has the descriptors of keep, under the same numbers, and
- * /dev/null for standard input and output; no environment; a session of its own, for a
- * terminal's signals are ours. Standard error is shared. 0 or -errno; on failure *pid is 0.
+ * Start the program at path. It inherits the descriptors in keep under the same numbers, and shares
+ * standard error; its standard input and output are /dev/null. It has no environment, and a session
+ * of its own because the terminal's signals are for bantam. Returns 0 or -errno; on failure *pid is
+ * 0.
  */
 int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned nkeep, pid_t *pid);
 
 /*
- * For a helper, before all else: close what it inherited beyond standard input, output and
- * error and those of keep. Whoever started bantam may have left anything open.
+ * For a helper, before all else: close every inherited descriptor except standard input, output and
+ * error and those in keep. The process that started bantam may have left any descriptor open.
  */
 void helper_keep_only(const int *keep, unsigned nkeep);
 
 /*
- * Wait at most ms for its end, then kill it. The status is waitpid's; -1: it had to be
- * killed. *pid is 0 afterwards; nothing happens if it was before (and -1 is returned).
+ * Wait at most ms for the helper to end, then kill it. Returns waitpid's status, or -1 if it had to
+ * be killed. Sets *pid to 0. If *pid is 0 already, does nothing and returns -1.
  */
 int helper_reap(pid_t *pid, unsigned ms);
 

@@ -1,18 +1,18 @@
 /*
  * huge_file: see huge_file.h.
  *
- * Theory of operation. Whether a file in memory takes huge pages is an option of the tmpfs that it
- * is in; only the kernel's own one, where memfds and shared anonymous memory are, obeys
- * shmem_enabled. So the file is made in a tmpfs of its own, with huge=advise. Root may mount one,
- * and any user who is root of a user namespace and has a mount namespace in that. We must not be there
- * ourselves (what we open and spawn later would have other rights), so a child goes there, which
- * shares our memory and our descriptors, makes the file and ends. The tmpfs is never attached
- * anywhere: it and the user namespace live as long as the file, the mount namespace dies with the
- * child.
+ * Theory of operation. Whether a file in memory gets huge pages is an option of the tmpfs that
+ * holds it. Only the kernel's internal tmpfs, which holds memfds and shared anonymous memory, obeys
+ * shmem_enabled. So the file is made in a tmpfs of its own, with huge=advise. Root may mount a
+ * tmpfs, and so may any user who is root of a user namespace with a mount namespace of its own.
+ * This process must not enter such namespaces: what it opens and spawns later would have other
+ * rights. So it clones a child into them, which shares our memory and our descriptors, makes the
+ * file and ends. The tmpfs is never attached to a path: it and the user namespace live as long as
+ * the file, and the mount namespace dies with the child.
  *
- * As after vfork, this thread waits meanwhile: the child may use our errno, and must close what it
- * opens. It has a stack of its own, no signals, and no signal at its end, so nobody who handles
- * SIGCHLD or waits for any child hears of it.
+ * As after vfork, the calling thread waits until the child ends: the child may use our errno, and
+ * must close what it opens. The child has a stack of its own and takes no signals. Its end sends no
+ * signal, so a handler of SIGCHLD or a wait for any child does not notice it.
  */
 #include "vmm/core/huge_file.h"
 
@@ -49,7 +49,9 @@ static int write_text(const char *path, const char *text)
 	return rc;
 }
 
-/* The file gets our uid and gid: tmpfs refuses those that its user namespace does not know. */
+/*
+ * Map our uid and gid, which the file gets: tmpfs refuses ids that its user namespace does not map.
+ */
 static int map_ids(const struct order *o)
 {
 	int rc = write_text("/proc/self/uid_map", o->uid_map);
@@ -70,9 +72,11 @@ static int mount_tmpfs(void)
 
 	if (fs < 0)
 		return -errno;
-	/* Refused only where the kernel or the CPU has no huge pages: nor has other memory then. */
+	/*
+	 * Fails only if the kernel or the CPU has no huge pages; other memory has none then either.
+	 */
 	set(fs, "huge", "advise");
-	/* No limit: its default is half the host's memory. */
+	/* No size limit: the default is half the host's memory. */
 	if (!set(fs, "size", "0") && !syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
 		mnt = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
 	code = errno;
@@ -116,7 +120,7 @@ static bool denied(void)
 
 static int make_file_in_child(void)
 {
-	struct order o = { .fd = -ECHILD }; /* should the child be killed */
+	struct order o = { .fd = -ECHILD }; /* stays if the child is killed */
 	sigset_t all, before;
 	uint8_t *stack;
 	pid_t pid;
@@ -127,7 +131,7 @@ static int make_file_in_child(void)
 		return -errno;
 	snprintf(o.uid_map, sizeof(o.uid_map), "%u %u 1", geteuid(), geteuid());
 	snprintf(o.gid_map, sizeof(o.gid_map), "%u %u 1", getegid(), getegid());
-	/* A handler of ours would run in the child, with our memory. */
+	/* Block all signals: a handler of ours would run in the child, on our memory. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pid = clone(child, stack + STACK_BYTES,

@@ -94,7 +94,7 @@ static int choice(const char *choices, const char *text)
 	}
 }
 
-/* too_big: more than 64 bits hold, so num means nothing. */
+/* too_big: the number does not fit 64 bits, so num means nothing. */
 static int check_num(const struct key *key, const char *as, uint64_t num, bool too_big,
 		     struct err *err)
 {
@@ -175,7 +175,7 @@ static int store(struct keyvals *kv, int i, const char *text, struct err *err)
 	return 0;
 }
 
-/* One more value of a KEY_LIST. */
+/* Add one more value of a KEY_LIST. */
 static int append(struct keyvals *kv, int i, const char *value, struct err *err)
 {
 	const char *before = kv->val[i].text;
@@ -225,7 +225,7 @@ int keys_set(struct keyvals *kv, const char *name, const char *value, struct err
 	return rc;
 }
 
-/* Is there a key that stands in for a required one? */
+/* Is a key given that replaces a required one? */
 static bool instead(const struct keyvals *kv)
 {
 	for (unsigned i = 0; kv->table[i].name; i++)

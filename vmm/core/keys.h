@@ -1,10 +1,9 @@
 /*
- * keys: the one shape of an option with keys, such as --disk path=X,ro.
+ * keys: options with keys, such as --disk path=X,ro.
  *
- * A device's page declares a const table of its keys; parsing the command
- * line, reading JSON, --help, the check of the man page and "did you mean" all
- * read that table. Values are checked here, by kind and range, before a device
- * sees them. Pure; any thread.
+ * A device's page declares a const table of its keys; parsing the command line, reading JSON,
+ * --help, the check of the man page and "did you mean" all read that table. Values are checked
+ * here, by kind and range, before a device sees them. Pure; any thread.
  */
 #ifndef BANTAM_KEYS_H
 #define BANTAM_KEYS_H
@@ -20,7 +19,7 @@ enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE };
 #define KEYS_MAX 24
 #define KEY_BARE 1u /* a first bare word ("--disk FILE") is this key's value */
 #define KEY_REQUIRED 2u
-#define KEY_UNLESS 8u /* with KEY_REQUIRED: not where a key of KEY_INSTEAD is given */
+#define KEY_UNLESS 8u /* with KEY_REQUIRED: not required if a key with KEY_INSTEAD is given */
 #define KEY_INSTEAD 16u
 #define KEY_LIST 4u    /* KEY_TEXT that may be given again: the values are joined by "," */
 #define KEY_POWER2 32u /* KEY_NUM and KEY_SIZE: a power of two */
@@ -36,20 +35,20 @@ struct key {
 	const char *help;    /* one line */
 };
 
-/* Values by their index in the table. Owned text is freed by keys_clear. */
+/* Values by their index in the table. keys_clear frees the texts. */
 struct keyvals {
 	const char *option;	 /* "--disk", for messages; "": the keys are options themselves */
 	const struct key *table; /* ends with name NULL */
 	struct {
-		char *text;   /* as written, or the default's; NULL: unset */
+		char *text;   /* as written, or the default; NULL: unset */
 		uint64_t num; /* size, number, bool (0/1), choice (its index) */
 		bool set;     /* the user wrote it */
 	} val[KEYS_MAX];
 };
 
 /*
- * Parse "k=v,…" against table. -EINVAL and one line that names the option, the
- * key and the nearest valid one. *kv needs keys_clear in every case.
+ * Parse "k=v,…" against table. Returns 0 or -errno; err names the option, the key and the nearest
+ * valid key. Call keys_clear on *kv in every case.
  */
 int keys_parse(struct keyvals *kv, const char *option, const struct key *table, const char *text,
 	       struct err *err);

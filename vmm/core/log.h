@@ -1,9 +1,9 @@
 /*
- * log: what bantam says on stderr while a VM runs.
+ * log: what bantam prints on stderr while a VM runs.
  *
- * Lines never interleave and never block for long; any thread may call.
- * log_guest is for what a guest did wrong: each call site says at most a few
- * lines a second, so that a guest cannot flood its host.
+ * Lines never interleave and never block for long; any thread may call. log_guest is for what a
+ * guest did wrong: each call site prints at most 5 lines a second, so that a guest cannot flood its
+ * host.
  */
 #ifndef BANTAM_LOG_H
 #define BANTAM_LOG_H
@@ -17,7 +17,7 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 void log_set_level(enum log_level level);
 enum log_level log_level(void);
 
-/* A terminal in raw mode wants CR LF; serial's stdio sink says so. */
+/* End lines with CR LF, as a terminal in raw mode needs. The stdio sink of chardev sets it. */
 void log_set_crlf(int on);
 
 void log_put(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -27,7 +27,7 @@ struct log_limit {
 	_Atomic unsigned count;
 };
 
-/* True if the site may speak now (at most 5 lines a second each). */
+/* Returns true if the call site may print now: at most 5 lines a second for each. */
 int log_limit_ok(struct log_limit *limit);
 
 #define log_guest(...)                                                                             \

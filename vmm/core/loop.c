@@ -45,13 +45,13 @@ struct loop {
 	/* the loop's thread only */
 	struct loop_poller *pollers; /* armed */
 	struct busypoll busy;
-	uint64_t waited_at; /* last look at epoll, while polling */
+	uint64_t waited_at; /* when epoll was last asked, while polling */
 };
 
-/* The loop that this thread is in. */
+/* The loop that this thread runs. */
 static _Thread_local const struct loop *here;
 
-/* One read of the ready list: enough for a batch, small on the stack. */
+/* Events that one epoll_wait returns: enough for a batch, small on the stack. */
 #define LOOP_BATCH 16
 
 static void wake(struct loop *loop)
@@ -59,7 +59,7 @@ static void wake(struct loop *loop)
 	uint64_t one = 1;
 	int saved = errno; /* loop_stop may run in a signal handler */
 
-	/* Only a full counter can fail, and then the loop is awake anyway. */
+	/* The write fails only if the counter is full, and then the loop is awake anyway. */
 	(void)!write(loop->wake_fd, &one, sizeof(one));
 	errno = saved;
 }
@@ -153,7 +153,7 @@ static void dispatch(struct loop_watch *w, uint32_t events)
 	uint32_t wanted = w->events;
 	uint64_t count;
 
-	/* An earlier callback of this round may have lost interest; and see interest(). */
+	/* An earlier callback of this round may have muted the watch. See also interest(). */
 	events &= wanted ? wanted | EPOLLERR | EPOLLHUP : 0;
 	if (w->dead || !events)
 		return;
@@ -165,7 +165,7 @@ static void dispatch(struct loop_watch *w, uint32_t events)
 		w->fn(w->opaque);
 		return;
 	}
-	/* Timer: read clears; nothing to read means it was disarmed meanwhile. */
+	/* A timer: the read clears it. Nothing to read: it was disarmed meanwhile. */
 	if (read(w->fd, &count, sizeof(count)) == sizeof(count))
 		w->fn(w->opaque);
 }
@@ -201,7 +201,7 @@ void loop_poll_disarm(struct loop *loop, struct loop_poller *poller)
 	poller->armed = false;
 }
 
-/* Once each; a poller may disarm itself. Its neighbour in the list is taken before. */
+/* Call each poller once. A poller may disarm itself, so its successor is read before the call. */
 static bool poll_all(struct loop *loop)
 {
 	struct loop_poller *next;
@@ -215,8 +215,8 @@ static bool poll_all(struct loop *loop)
 }
 
 /*
- * True: there was work, and more may come; or *n events are there. False: all pollers are
- * disarmed.
+ * Returns true if a poller found work (more may come) or *n events are ready, and false if all
+ * pollers are disarmed.
  */
 static bool spin(struct loop *loop, uint64_t begin, struct epoll_event *ev, int *n)
 {
@@ -239,14 +239,14 @@ static bool spin(struct loop *loop, uint64_t begin, struct epoll_event *ev, int 
 
 		loop_poll_disarm(loop, p);
 		p->idle(p->opaque);
-		/* It found work after all, and expects more. */
+		/* The poller found work after all, and expects more. */
 		if (p->armed)
 			return true;
 	}
 	return false;
 }
 
-/* Wait for events, polling first if somebody expects work. */
+/* Wait for events. Poll first if a poller is armed. */
 static int wait_events(struct loop *loop, struct epoll_event *ev)
 {
 	uint64_t begin = clock_now_ns(), now;
@@ -328,13 +328,13 @@ void loop_reset(struct loop *loop)
 }
 
 /*
- * epoll always tells a hang-up, asked for or not. A muted watch asks for nothing, once: after
- * one such event, which dispatch drops, epoll is silent until the next change.
+ * epoll reports a hang-up even if it was not asked for. So a muted watch asks for no event, once:
+ * after one hang-up, which dispatch drops, epoll is silent until the next change.
  */
 static struct epoll_event interest(struct loop_watch *w, uint32_t events)
 {
 	w->events = events;
-	/* An event is never read: only its edges count. */
+	/* An event's counter is never read: only its edges count. */
 	if (events && w->kind == WATCH_EVENT)
 		events |= EPOLLET;
 	return (struct epoll_event){ .events = events ? events : EPOLLET | EPOLLONESHOT,

@@ -23,41 +23,42 @@ typedef void (*loop_fn)(void *opaque);
 
 int loop_create(struct loop **out, struct err *err);
 /*
- * Frees watches that are still there and drops posts that did not run; accepts NULL.
- * Closes no fd of others.
+ * Frees the remaining watches and drops posts that did not run. Closes no fd that the caller owns.
+ * Accepts NULL.
  */
 void loop_destroy(struct loop *loop);
 
 /*
- * Runs until loop_stop (also one that came before); returns 0, or -errno when epoll itself
+ * Runs until loop_stop, which may also have come before. Returns 0, or -errno if epoll itself
  * fails. May be called again later, but not inside a callback.
  */
 int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
-/* Forget posts and a stop that no loop_run has taken, for a loop that is to serve another owner.
- * Not while it runs. */
+/*
+ * Forget pending posts and a pending stop, before the loop serves another owner. Not while it runs.
+ */
 void loop_reset(struct loop *loop);
-/* Whether the caller is the thread that runs the loop now. Any thread. */
+/* Returns true if the calling thread runs the loop now. Any thread. */
 bool loop_is_here(const struct loop *loop);
 
 /*
- * Watch fd (level-triggered). The caller keeps fd open until loop_unwatch.
- * -EPERM: a regular file, which is always ready.
+ * Watch fd (level-triggered). The caller keeps fd open until loop_unwatch. Returns 0 or -errno;
+ * -EPERM: fd is a regular file, which is always ready.
  */
 int loop_watch_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn fn, void *opaque,
 		  struct loop_watch **out);
 /*
- * Change the events of interest (0 = paused; errors and hang-ups are muted too). From another
- * thread: one at a time; a callback that has begun goes on.
+ * Change the events of interest (0 = paused; errors and hang-ups are muted too). Other threads may
+ * call it, one at a time; a callback that has begun still completes.
  */
 void loop_watch_events(struct loop_watch *watch, uint32_t events);
 /* Safe inside any callback, also of the same watch; accepts NULL. */
 void loop_unwatch(struct loop_watch *watch);
 
 /*
- * An eventfd of its own, watched: fn is called after one or more writes. The counter is
- * never read, so an event costs one system call and not two; it would take 2^64 writes to
- * fill it. *fd_out may be given to other threads and to KVM. loop_unwatch closes it.
+ * Creates and watches an eventfd: fn runs after one or more writes. The loop never reads the
+ * counter, so an event costs one system call instead of two; only 2^64 writes would fill it. The
+ * caller may give *fd_out to other threads and to KVM. loop_unwatch closes it.
  */
 int loop_watch_event(struct loop *loop, loop_fn fn, void *opaque, struct loop_watch **out,
 		     int *fd_out);
@@ -67,14 +68,14 @@ int loop_watch_timer(struct loop *loop, loop_fn fn, void *opaque, struct loop_wa
 void loop_timer_arm(struct loop_watch *watch, uint64_t delay_ns);
 
 /*
- * Busy polling, for work that is expected within microseconds (the next request of a guest
- * that was just answered): sleeping and being woken would cost more than looking.
+ * Busy polling, for work that is expected within microseconds (the next request of a guest that
+ * just got its answer): sleeping and being woken would cost more than polling.
  *
- * An armed poller's poll is called over and over instead of blocking; it does what there is
- * to do and says whether there was anything. When nothing came for as long as is worth
- * while (busypoll.h), idle is called once and the poller is disarmed: it makes sure that the next
- * work wakes the loop. An idle VM does not spin. Other watches are looked at in between: after a few
- * polls that found nothing, and at least every LOOP_POLL_TURN_NS.
+ * The loop calls an armed poller's poll over and over instead of blocking; poll does the work that
+ * is there and returns true if there was any. If no work came for as long as polling pays
+ * (busypoll.h), the loop disarms the poller and calls idle once: idle makes sure that the next work
+ * wakes the loop. So an idle VM does not spin. The loop looks at its other watches in between:
+ * after a few polls that found nothing, and at least every LOOP_POLL_TURN_NS.
  */
 #define LOOP_POLL_TURN_NS 200000u
 
@@ -87,9 +88,9 @@ struct loop_poller {
 	struct loop_poller *next;
 };
 
-/* true: armed (or was already). false: not worth while now; do what idle does. */
+/* Returns true if the poller is armed. False: polling does not pay now; do what idle does. */
 bool loop_poll_arm(struct loop *loop, struct loop_poller *poller);
-/* Without calling idle. Also when it is not armed. */
+/* Disarms the poller without calling idle. Accepts one that is not armed. */
 void loop_poll_disarm(struct loop *loop, struct loop_poller *poller);
 
 /* Run fn(opaque) in the loop's thread, soon. Any thread. 0 or -ENOMEM. */

@@ -17,7 +17,7 @@
 
 #define HUGE_BYTES (2ull << 20)
 
-/* At a multiple of 2 MiB, or KVM could never map the guest's memory by huge pages. */
+/* Map at a multiple of 2 MiB: otherwise KVM can never map guest memory with huge pages. */
 static void *map_aligned(uint64_t len_bytes, int fd)
 {
 	int flags = (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_NORESERVE;
@@ -53,10 +53,12 @@ static int create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, ui
 			       (unsigned long long)(total_bytes >> 20));
 	}
 	mem->map_bytes = total_bytes;
-	/* Best effort each: a name in /proc/PID/maps, no copy in core dumps, huge pages. */
+	/* Each is best effort: a name in /proc/PID/maps, no copy in core dumps, huge pages. */
 	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, mem->map, total_bytes, "guest-ram");
 	madvise(mem->map, total_bytes, MADV_DONTDUMP);
-	/* Not the first 2 MiB: zeroing them all for the boot code's few pages delays the start. */
+	/*
+	 * Not the first 2 MiB: zeroing a huge page for the boot code's few pages delays the start.
+	 */
 	if (total_bytes > HUGE_BYTES)
 		madvise(mem->map + HUGE_BYTES, total_bytes - HUGE_BYTES, MADV_HUGEPAGE);
 	mem_add(mem, gpa(0), low, mem->map);
@@ -75,7 +77,10 @@ int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint6
 int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint64_t hole_end,
 		      struct err *err)
 {
-	/* Whoever has it could cut it, and our next access would be a SIGBUS. Holes are still made. */
+	/*
+	 * Unsealed, another process could truncate it, and our next access would raise SIGBUS.
+	 * Punching holes stays possible.
+	 */
 	static const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 	*mem = (struct mem){ .fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING) };
@@ -163,7 +168,10 @@ bool mem_discard_host(const struct mem *mem, void *host, uint64_t len_bytes)
 		return false;
 	at = (at + page - 1) & ~(page - 1);
 	end &= ~(page - 1);
-	/* EINVAL with larger host pages: then it stays, which a balloon's guest cannot tell. */
+	/*
+	 * EINVAL with larger host pages: the memory stays, which the guest of a balloon cannot
+	 * notice.
+	 */
 	return at >= end ||
 	       !madvise((void *)at, end - at, mem->fd > 0 ? MADV_REMOVE : MADV_DONTNEED);
 }

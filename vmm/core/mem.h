@@ -39,13 +39,13 @@ struct mem {
 	uint64_t total_bytes;
 	uint8_t *map; /* the one mapping that all created regions share */
 	uint64_t map_bytes;
-	int fd; /* of shared memory (region n begins at host - map); else -1 or 0 */
+	int fd; /* of shared memory (region n begins at offset host - map); else -1 or 0 */
 };
 
 /*
- * Map total_bytes (a multiple of 4 KiB) of zeroed guest memory: up to
- * hole_start below, the rest from hole_end up. Owner: destroys with
- * mem_destroy, which accepts a zeroed object.
+ * Map total_bytes (a multiple of 4 KiB) of zeroed guest memory: up to hole_start below the hole,
+ * the rest from hole_end up. The caller destroys it with mem_destroy, which accepts a zeroed
+ * object.
  */
 int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint64_t hole_end,
 	       struct err *err);
@@ -53,10 +53,11 @@ int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint6
 int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint64_t hole_end,
 		      struct err *err);
 /*
- * The same, and shared memory has huge pages as mem_create's has: a huge_file, which cannot be
- * sealed. So mem->fd is only for helpers of ours that are confined and cannot cut it (ftruncate,
- * fallocate), never for a daemon of others. Who maps it asks for huge pages himself (MADV_HUGEPAGE).
- * -errno without a message: not on this host; take other memory.
+ * The same with huge pages, as mem_create's memory has them: a huge_file, which cannot be sealed.
+ * So mem->fd is only for bantam's own helpers, which are confined and cannot truncate it
+ * (ftruncate, fallocate), never for another project's daemon. A helper that maps it asks for huge
+ * pages itself (MADV_HUGEPAGE). Returns -errno without a message if this host cannot do it: create
+ * other memory.
  */
 int mem_create_huge_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
 			   uint64_t hole_end);
@@ -66,8 +67,9 @@ void mem_destroy(struct mem *mem);
 int mem_add(struct mem *mem, gpa_t base, uint64_t len_bytes, void *host);
 
 /*
- * The host bytes from base on, and how many of them lie in the same region; NULL: no memory
- * there. Inline: every descriptor of every queue comes by here, and there are one or two regions.
+ * Returns the host address of base, and in *run_bytes how many bytes from there lie in the same
+ * region; NULL if no memory is there. Inline: every descriptor of every queue passes here, and
+ * there are only one or two regions.
  */
 static inline void *mem_find(const struct mem *mem, gpa_t base, uint64_t *run_bytes)
 {
@@ -84,8 +86,8 @@ static inline void *mem_find(const struct mem *mem, gpa_t base, uint64_t *run_by
 }
 
 /*
- * The host bytes of [base, base + len). NULL if any byte lies outside one
- * region (a slice never spans two). len 0 is NULL.
+ * Returns the host address of [base, base + len), or NULL if len is 0 or any byte lies outside one
+ * region (a slice never spans two).
  */
 static inline void *mem_slice(const struct mem *mem, gpa_t base, uint64_t len_bytes)
 {
@@ -95,7 +97,7 @@ static inline void *mem_slice(const struct mem *mem, gpa_t base, uint64_t len_by
 	return host && len_bytes && len_bytes <= run_bytes ? host : NULL;
 }
 
-/* How many bytes from base on lie in the same region (0: none). */
+/* Returns how many bytes from base on lie in the same region; 0: no memory there. */
 static inline uint64_t mem_run(const struct mem *mem, gpa_t base)
 {
 	uint64_t run_bytes;
@@ -103,16 +105,16 @@ static inline uint64_t mem_run(const struct mem *mem, gpa_t base)
 	return mem_find(mem, base, &run_bytes) ? run_bytes : 0;
 }
 
-/* Copy; false (and nothing copied) if the range is not wholly in one region. */
+/* Copy. Returns false (and copies nothing) if the range is not wholly in one region. */
 bool mem_write(const struct mem *mem, gpa_t base, const void *src, size_t len_bytes);
 
 /*
- * Give the memory back to the host; the guest finds zeroes there from now on. Whole host pages
- * only, what lies around them stays. False (and nothing done): not wholly in one region, or memory
- * that mem_create did not make.
+ * Give the memory back to the host; the guest reads zeroes there from now on. Only whole host pages
+ * go; the bytes around them stay. Returns false (and does nothing) if the range is not wholly in
+ * one region, if mem_create did not make the memory, or if the host refuses.
  */
 bool mem_discard(const struct mem *mem, gpa_t base, uint64_t len_bytes);
-/* The same of a slice. */
+/* The same for a slice. */
 bool mem_discard_host(const struct mem *mem, void *host, uint64_t len_bytes);
 
 #endif

@@ -11,7 +11,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-/* What a signal's handler removes. */
+/* The temporary name, which on_signal removes. */
 static char *volatile pending;
 
 static void on_signal(int sig)
@@ -42,7 +42,10 @@ char *new_file_temp(const char *path)
 
 	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
 		random = (uint64_t)getpid();
-	/* The name's beginning helps who finds it; all of it may be too long. */
+	/*
+	 * The beginning of the name tells a person which file it is; the whole name may be too
+	 * long.
+	 */
 	if (asprintf(&temp, "%.*s.%.80s.%016llx", dir, path, path + dir,
 		     (unsigned long long)random) < 0)
 		return NULL;
@@ -57,7 +60,7 @@ int new_file_publish(const char *temp, const char *path, bool replace)
 		return 0;
 	if (errno != EINVAL && errno != ENOSYS)
 		return -errno;
-	/* NFS and the like. */
+	/* NFS and some other file systems have no RENAME_NOREPLACE. */
 	if (link(temp, path))
 		return -errno;
 	unlink(temp);
@@ -81,8 +84,7 @@ void new_file_sync_name(const char *path)
 	char *dir = folder_of(path);
 	int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
-	/* The file is complete and has its name: a folder that cannot be synced is no reason
-	 * to say otherwise. */
+	/* The file is complete and has its name: a folder that cannot be synced is no error. */
 	if (fd >= 0) {
 		fsync(fd);
 		close(fd);
@@ -90,7 +92,7 @@ void new_file_sync_name(const char *path)
 	free(dir);
 }
 
-/* Without a name if the file system can. */
+/* Open a file without a name if the file system can do that, else with a temporary one. */
 static int open_file(struct new_file *file)
 {
 	char *dir = folder_of(file->path);
@@ -141,7 +143,7 @@ int new_file_open(struct new_file *file, const char *path, bool replace, struct 
 	return rc ? err_sys(err, -rc, "%s: cannot create", path) : 0;
 }
 
-/* From no name to a name; the temporary one only where another file is in the way. */
+/* Give the file its name. It passes through a temporary name only if it replaces another file. */
 static int give_name(struct new_file *file)
 {
 	char self[64];

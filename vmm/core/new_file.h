@@ -1,8 +1,9 @@
 /*
  * new_file: a file that appears under its name only when it is complete.
  *
- * Until then it has no name at all (O_TMPFILE), or where the file system cannot do that
- * a temporary one beside it, which new_file_on_signals removes when the program is ended.
+ * Until then it has no name at all (O_TMPFILE). Where the file system cannot do that, it has a
+ * temporary name in the same folder, which new_file_on_signals removes when a signal ends the
+ * program.
  *
  * Thread: any.
  */
@@ -19,33 +20,38 @@ struct new_file {
 	const char *path; /* the caller's, until finish or abandon */
 	char *temp;	  /* NULL: has no name yet */
 	bool replace;
-	bool had;	 /* there was one … */
-	struct stat old; /* … which is this */
+	bool had;	 /* a file was at path before */
+	struct stat old; /* that file */
 };
 
 /*
- * What is at path now, into had and old; nothing is made. -EEXIST if there is something and
- * replace is false. Never replaces what is no file.
+ * Stores what is at path now in had and old; creates nothing. Returns 0 or -errno: -EEXIST if
+ * something is there and replace is false, or if it is not a regular file, which is never replaced.
  */
 int new_file_look(struct new_file *file, const char *path, bool replace, struct err *err);
-/* Looks, and makes it. */
+/* Does new_file_look, then creates the file. */
 int new_file_open(struct new_file *file, const char *path, bool replace, struct err *err);
 /*
- * Gives it its name; closes and, on failure, removes it. sync: it is on the medium before it
- * has its name, so that no power failure leaves half of one there; and so is then the name.
+ * Gives the file its name and closes it; removes it on failure. sync: the file is on the medium
+ * before it has its name, so that no power failure leaves half a file there; then the name is
+ * synced too.
  */
 int new_file_finish(struct new_file *file, bool sync, struct err *err);
-/* Closes and removes it; accepts one that is finished, or zeroed with fd -1. */
+/* Closes and removes the file; accepts one that is finished, or zeroed with fd -1. */
 void new_file_abandon(struct new_file *file);
 
 /* SIGINT, SIGTERM and SIGHUP remove the temporary name, then end the program. One file at a time. */
 void new_file_on_signals(void);
 
-/* A name for something that others make: beside path, and nobody else's. Owned by the caller. */
+/* Returns a random temporary name in path's folder, or NULL without memory. The caller frees it. */
 char *new_file_temp(const char *path);
-/* temp becomes path, if nothing is there: 0, or -EEXIST and the like; temp stays then. */
+/*
+ * Rename temp to path; without replace, -EEXIST if path exists. 0 or -errno; temp stays on failure.
+ */
 int new_file_publish(const char *temp, const char *path, bool replace);
-/* The name that path has just got goes to the medium, if its folder can do that. */
+/*
+ * Sync the folder of path, so that path's new name is on the medium, if the folder can be synced.
+ */
 void new_file_sync_name(const char *path);
 
 #endif

@@ -33,7 +33,10 @@ struct parse_pair {
 };
 int parse_pairs(const char *text, struct parse_pair *pair, size_t max, size_t *n, char **copy);
 
-/* One character of NUL-terminated UTF-8; advances *at. -1: it is none (also overlong forms, surrogates). */
+/*
+ * Reads one character of NUL-terminated UTF-8 and advances *at. Returns -1 if there is none (also
+ * for overlong forms and surrogates).
+ */
 int32_t parse_utf8(const uint8_t **at);
 
 /* Writes "512M", "1536M", "4097" … into buf. */

@@ -3,7 +3,7 @@
 
 #include "vmm/core/parse.h"
 
-/* Bytes of the character at text; 0: the byte there must not be seen. */
+/* Bytes of the character at text; 0: the byte there must be replaced. */
 static size_t good(const char *text)
 {
 	const uint8_t *from = (const uint8_t *)text, *at = from;

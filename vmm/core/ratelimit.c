@@ -4,7 +4,7 @@
 
 /* A timer for less would cost more than it limits. */
 #define MIN_WAIT_NS 1000000ull
-/* Far below overflow, and more than any device does. */
+/* Far below overflow, and more than any device transfers. */
 #define LEVEL_MAX (INT64_MAX / 2)
 
 static void init(struct ratelimit_bucket *b, uint64_t per_s, uint64_t burst, uint64_t now_ns)
@@ -23,7 +23,7 @@ void ratelimit_init(struct ratelimit *r, uint64_t bytes_per_s, uint64_t bytes_bu
 	init(&r->ops, ops_per_s, ops_burst, now_ns);
 }
 
-/* then_ns advances by whole tokens only, so that a slow rate loses no part of one. */
+/* then_ns advances by whole tokens only, so that a slow rate loses no fraction of one. */
 static void refill(struct ratelimit_bucket *b, uint64_t now_ns)
 {
 	uint64_t passed = now_ns - b->then_ns;

@@ -1,7 +1,7 @@
 /*
- * unix_socket: Unix stream sockets that a path names: listening and connecting.
+ * unix_socket: Unix stream sockets with a path: listening and connecting.
  *
- * Messages begin with the option and its key, as the person gave them: "--serial socket=PATH: ".
+ * Messages begin with the option and its key, as the user gave them: "--serial socket=PATH: ".
  * Descriptors are closed on exec. No shared state: any thread.
  */
 #ifndef BANTAM_CORE_UNIX_SOCKET_H
@@ -19,7 +19,7 @@
 struct unix_listener {
 	int fd; /* non-blocking; -1: not listening */
 	char path[UNIX_SOCKET_PATH_MAX + 1];
-	dev_t dev; /* the path as bind made it; ino 0: it did not */
+	dev_t dev; /* the file that bind made; ino 0: none */
 	ino_t ino;
 };
 
@@ -29,13 +29,12 @@ struct unix_listener {
  */
 int unix_socket_check(const char *option, const char *key, const char *path, size_t spare_bytes,
 		      struct err *err);
-/* Would unix_socket_listen refuse what lies at path? Only looks. 0 or -errno. */
+/* Would unix_socket_listen refuse what is at path? Only looks. 0 or -errno. */
 int unix_socket_look(const char *option, const char *key, const char *path, struct err *err);
 /*
- * Listen at path, which only its owner may then connect to: behind it is often a root shell. A
- * socket that nobody listens at any more, such as one of a killed VM, is replaced; anything else
- * that lies there is refused. *l belongs to the caller, also after an error: it is closed then.
- * 0 or -errno.
+ * Listen at path. Only its owner may then connect to it, because a root shell is often behind it. A
+ * socket at which no process listens any more, such as one of a killed VM, is replaced; anything
+ * else at path is refused. *l belongs to the caller; after an error it is closed. 0 or -errno.
  */
 int unix_socket_listen(struct unix_listener *l, const char *option, const char *key,
 		       const char *path, int backlog, struct err *err);
