@@ -1,13 +1,12 @@
 /*
- * acpi_pm: sleep and reset registers of hardware-reduced ACPI, and the port
- * behind the Generic Event Device (ACPI 6.4, sections 4.8.3.7, 4.8.3.6, 5.6.9).
+ * acpi_pm: sleep and reset registers of hardware-reduced ACPI, and the port behind the Generic
+ * Event Device (ACPI 6.4, sections 4.8.3.7, 4.8.3.6, 5.6.9).
  *
- * The GED's _EVT method reads the port once and notifies what its bits say; the
- * read clears them, so that no event is told twice and none is lost between
- * two pulses.
+ * The GED's _EVT method reads the port once and notifies the device of each bit that is set. The
+ * read clears the bits, so that no event is reported twice and none is lost between two pulses.
  *
- * Threads: any vCPU reads and writes the registers, any thread notifies; all that changes is
- * pending, which is atomic.
+ * Threads: any vCPU reads and writes the registers, any thread notifies; only pending changes, and
+ * it is atomic.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -21,7 +20,7 @@
 #define SLP_TYP(v) ((v) >> 2 & 7)
 #define GED_BYTES 4
 
-/* A snapshot will save exactly this. The wiring lies in struct acpi_pm. */
+/* A snapshot will save exactly this. The wiring is in struct acpi_pm. */
 struct acpi_pm_state {
 	_Atomic uint32_t pending; /* bits of the GED port that were raised and not read (5.6.9) */
 };
@@ -44,7 +43,7 @@ static void sleep_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_
 		pm->env->ops->event(pm->env->vm, VM_EVENT_POWEROFF);
 }
 
-/* SLP_TYP and SLP_EN are write-only; WAK_STS never sets, for the VM never sleeps. */
+/* SLP_TYP and SLP_EN are write-only; WAK_STS is never set, because the VM never sleeps. */
 static uint64_t zero_read(void *opaque, uint64_t off, unsigned size_bytes)
 {
 	return 0;

@@ -1,14 +1,13 @@
 /*
  * cmos: the PC's clock and its 128 bytes of memory (MC146818A data sheet).
  *
- * The time is the host's UTC plus an offset; setting the clock changes the
- * offset. Alarm, periodic and update interrupts do not exist: their bits can
- * be written and read back. Update-in-progress is told, as on the chip, in the
- * last 244 us of each second. Where register A says that no update is near,
- * the time is held for a moment, so that a guest which an exit to userspace
- * delays between two registers cannot read a torn time.
+ * The time is the host's UTC plus an offset; setting the clock changes the offset. Alarm, periodic
+ * and update interrupts do not exist: their bits can be written and read back. As on the chip,
+ * register A reports an update in progress in the last 244 us of each second. When it reports none,
+ * the registers keep that time for HOLD_NS, so that a guest cannot read a torn time if an exit to
+ * userspace delays it between two registers.
  *
- * Threads: any vCPU's, under a lock of its own; it needs no loop.
+ * Threads: any vCPU, under the device's own lock; the device needs no loop.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -53,10 +52,10 @@ enum {
 #define D_VALID 0x80
 #define HOUR_PM 0x80
 
-/* A snapshot will save exactly this. The wiring and the host's time lie in struct cmos. */
+/* A snapshot will save exactly this. The wiring and the host's time are in struct cmos. */
 struct cmos_state {
 	uint8_t index;	  /* of the register that the data port reaches, 0 … 127 */
-	uint8_t ram[128]; /* registers A … D and memory; the time in it is what was held last */
+	uint8_t ram[128]; /* registers A … D and memory; the time in it is the one last held */
 	/* The guest's clock minus the host's. Two fields: a guest may set the year 25755. */
 	int64_t offset_s;
 	int64_t offset_ns; /* 0 … 999999999 */
@@ -68,7 +67,7 @@ struct cmos {
 	uint16_t port;
 	pthread_mutex_t lock;
 	struct cmos_state s;
-	int64_t held_ns; /* host time of what ram holds */
+	int64_t held_ns; /* the host's time when ram's time was computed */
 };
 
 static const struct device_type cmos_type = { .name = "cmos" };
@@ -90,7 +89,7 @@ static int64_t guest_time(const struct cmos_state *s, int64_t now_ns, int64_t *f
 
 static uint8_t encode(const struct cmos_state *s, int v)
 {
-	/* Beyond the year 9999 only nonsense can be shown. */
+	/* Years after 9999 do not fit, and read as nonsense. */
 	return (uint8_t)(s->ram[REG_B] & B_BINARY ? v : v / 10 << 4 | v % 10);
 }
 
@@ -134,7 +133,7 @@ static void hold(struct cmos *cmos, int64_t now_ns)
 	cmos->held_ns = now_ns;
 }
 
-/* The guest's registers say what time it is now. */
+/* Set the guest's clock to the time in its registers. */
 static void set_clock(struct cmos *cmos)
 {
 	struct cmos_state *s = &cmos->s;
@@ -208,7 +207,7 @@ static void write_reg(struct cmos *cmos, unsigned reg, uint8_t v)
 		if (was_set && !(v & B_SET))
 			set_clock(cmos);
 		s->ram[REG_B] = v;
-		/* In the new format. */
+		/* Register B may have changed the format of the time. */
 		if (!(v & B_SET))
 			hold(cmos, host_ns());
 		return;
@@ -226,7 +225,7 @@ static void write_reg(struct cmos *cmos, unsigned reg, uint8_t v)
 		set_clock(cmos);
 }
 
-/* Byte-wide ports: a wider access is one for each byte, as ISA splits it. */
+/* The ports have 8 bits: a wider access is one access for each byte, as ISA splits it. */
 static uint64_t cmos_read(void *opaque, uint64_t off, unsigned size_bytes)
 {
 	struct cmos *cmos = opaque;

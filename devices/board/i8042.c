@@ -1,13 +1,13 @@
 /*
  * i8042: the keyboard controller's reset line, and nothing else.
  *
- * There is no keyboard. What matters besides 0xfe is how soon a driver that
- * probes the ports gives up: an output buffer that stays full however often it
- * is read is what Linux calls "No controller found", after 17 reads and one
- * millisecond, where an empty one costs it half a second for each command. The
- * buffer runs dry after GARBAGE reads, for a guest that would empty it for ever.
+ * There is no keyboard. Besides the reset command 0xfe, what matters is how soon a driver that
+ * probes the ports gives up. If the output buffer stays full however often it is read, Linux
+ * reports "No controller found" after 17 reads and one millisecond; with an empty buffer each of
+ * its commands takes half a second to fail. The buffer becomes empty after GARBAGE reads, for a
+ * guest that would otherwise read it for ever.
  *
- * Threads: any vCPU's; what changes is atomic, and which of two vCPUs is first does not matter.
+ * Threads: any vCPU. The state is atomic; which of two vCPUs comes first does not matter.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -24,7 +24,7 @@
 #define STATUS_SYSTEM 0x04 /* self-test passed; input buffer (bit 1) is always empty */
 #define COMMAND_WRITE_OUTPUT_PORT 0xd1
 
-/* A snapshot will save exactly this. The wiring lies in struct i8042. */
+/* A snapshot will save exactly this. The wiring is in struct i8042. */
 struct i8042_state {
 	atomic_uint nreads;	 /* of the data port, up to GARBAGE */
 	atomic_bool output_port; /* the next data byte is for the output port */

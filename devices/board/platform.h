@@ -1,10 +1,9 @@
 /*
  * platform: the small devices of the board that no option names.
  *
- * The machine creates them with the ports it also writes into the ACPI tables.
- * Every create: loop's thread, before the vCPUs run; *out is freed by
- * device_destroy; on failure nothing is left behind and *out is NULL. All
- * registers may be accessed from any vCPU thread.
+ * The machine creates them with the ports that it also writes into the ACPI tables. Every create
+ * runs in the loop's thread, before the vCPUs run; device_destroy frees *out; on failure nothing is
+ * left behind and *out is NULL. Any vCPU thread may access the registers.
  */
 #ifndef BANTAM_BOARD_PLATFORM_H
 #define BANTAM_BOARD_PLATFORM_H
@@ -19,7 +18,7 @@ struct acpi_pm_config {
 	uint8_t s5_type;	     /* SLP_TYPx that \_S5 gives */
 	uint16_t reset_port;	     /* 1 byte; section 4.8.3.6 */
 	uint8_t reset_value;
-	uint16_t ged_port;	   /* 4 bytes: reading gives and clears the pending bits */
+	uint16_t ged_port;	   /* 4 bytes: a read returns and clears the pending bits */
 	uint8_t ged_gsi;	   /* pulsed when a bit is raised; edge */
 	uint8_t ged_holder;	   /* of that line, below 32 */
 	uint32_t power_button_bit; /* what device_ops.power_button raises */
@@ -40,7 +39,7 @@ int i8042_create(const struct device_env *env, struct device **out, struct err *
 
 struct cmos_config {
 	uint16_t port;		 /* 0x70: index, and data after it */
-	uint64_t below_4g_bytes; /* guest memory below 4 GiB, for firmware-style readers */
+	uint64_t below_4g_bytes; /* guest memory below 4 GiB, for guests that read sizes here */
 	uint64_t above_4g_bytes;
 	int64_t offset_s; /* the guest's clock minus the host's UTC; within 3000 years */
 };
@@ -48,7 +47,7 @@ struct cmos_config {
 int cmos_create(const struct device_env *env, const struct cmos_config *config, struct device **out,
 		struct err *err);
 
-/* --- pvpanic: the guest says that it panicked (QEMU's docs/specs/pvpanic) ------------------- */
+/* --- pvpanic: the guest reports its panic (QEMU's docs/specs/pvpanic) ----------------------- */
 
 #define PVPANIC_PANICKED 1u
 #define PVPANIC_CRASH_LOADED 2u
@@ -62,12 +61,12 @@ int pvpanic_create(const struct device_env *env, uint16_t port, struct device **
 #define VMGENID_BYTES 16
 
 /*
- * Writes a random GUID to the 16 bytes of guest memory at addr (8-byte aligned, in memory that
- * the guest's memory map reserves). pm is told of changes by ged_bit and outlives the device.
+ * Writes a random GUID to the 16 bytes of guest memory at addr (8-byte aligned, in memory that the
+ * guest's memory map reserves). Changes are notified to pm with ged_bit; pm outlives the device.
  */
 int vmgenid_create(const struct device_env *env, gpa_t addr, struct device *pm, uint32_t ged_bit,
 		   struct device **out, struct err *err);
-/* After a snapshot was restored: a new GUID, and the guest is told. Any thread. */
+/* After a snapshot was restored: writes a new GUID and notifies the guest. Any thread. */
 int vmgenid_regenerate(struct device *dev, struct err *err);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * pvpanic: one port; the guest reads which events it may tell, and writes one.
- * Panicked ends the VM as a panic; crash-loaded says that a crash kernel goes on.
- * Threads: any vCPU's; nothing changes after create, so that a snapshot has nothing to save.
+ * pvpanic: one port. The guest reads which events it may report, and writes one. "Panicked" ends
+ * the VM as a panic; "crash loaded" reports that a crash kernel has taken over. Threads: any vCPU.
+ * Nothing changes after create, so a snapshot has nothing to save.
  */
 #include <errno.h>
 #include <stdio.h>

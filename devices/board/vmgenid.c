@@ -1,9 +1,10 @@
 /*
- * vmgenid: Microsoft's Virtual Machine Generation ID. A 128-bit random number
- * in guest memory, whose place ACPI tells (ADDR); when it changes, a guest
- * reseeds its random generator and drops what must not be used twice.
- * Threads: any thread may regenerate, with the vCPUs stopped or not. Nothing changes after create
- * but the guest's memory, so that a snapshot has nothing to save here.
+ * vmgenid: Microsoft's Virtual Machine Generation ID. A 128-bit random number in guest memory,
+ * whose address ACPI reports (ADDR). When it changes, the guest reseeds its random generator and
+ * drops what must not be used twice.
+ *
+ * Threads: any thread may regenerate, with the vCPUs stopped or not. Only guest memory changes
+ * after create, so a snapshot has nothing to save here.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -27,7 +28,9 @@ static int write_guid(struct vmgenid *gen, struct err *err)
 {
 	uint8_t guid[VMGENID_BYTES];
 
-	/* 16 bytes are never cut short. GRND_NONBLOCK would fail on a host that just booted. */
+	/*
+	 * getrandom fills 16 bytes or fails. GRND_NONBLOCK would fail on a host that just booted.
+	 */
 	if (getrandom(guid, sizeof(guid), 0) != sizeof(guid))
 		return err_sys(err, errno, "vmgenid: no random number");
 	if (!mem_write(gen->env->mem, gen->addr, guid, sizeof(guid)))
