@@ -29,8 +29,8 @@ enum vm_event {
 enum kick_space { KICK_PIO, KICK_MMIO };
 
 /*
- * A guest write that shall signal an eventfd instead of an exit. len_bytes 0
- * means any width. With match, only that value (virtio-mmio: the queue index).
+ * A guest write that signals an eventfd instead of causing an exit. len_bytes 0 means any width.
+ * With match, only a write of value signals (virtio-mmio: the queue index).
  */
 struct kick {
 	enum kick_space space;
@@ -47,18 +47,19 @@ struct env_ops {
 	void (*unbind_kick)(void *vm, const struct kick *kick);
 
 	/*
-	 * Message-signalled interrupt: bind gives an eventfd (owned by the VM,
-	 * valid until unbind) whose write delivers addr/data to the guest, and an id.
-	 * update changes the message; both are no-ops for the guest until a write.
+	 * Message-signalled interrupt. bind returns an id and an eventfd (owned by the VM, valid
+	 * until unbind); a write to the eventfd delivers addr/data to the guest. update changes the
+	 * message. The guest notices neither before a write.
 	 */
 	int (*msi_bind)(void *vm, uint64_t addr, uint32_t data, unsigned *id, int *fd);
 	int (*msi_update)(void *vm, unsigned id, uint64_t addr, uint32_t data);
 	void (*msi_unbind)(void *vm, unsigned id);
 
 	/*
-	 * An interrupt line (a pin of the interrupt controller). Edge users pulse it by level 1 then 0. A level line
-	 * that is still high at EOI fires again. Lines may be shared: each holder sets its own
-	 * (gsi, holder) and the pin is the OR of all; holder is any number below 32.
+	 * An interrupt line (a pin of the interrupt controller). For an edge interrupt, set level
+	 * 1, then 0. A level line that is still high at EOI fires again. Lines may be shared: each
+	 * holder sets its own (gsi, holder) and the pin is the OR of all; holder is any number
+	 * below 32.
 	 */
 	void (*set_line)(void *vm, unsigned gsi, unsigned holder, bool level);
 
@@ -80,18 +81,19 @@ struct device_env {
 	struct virtio_mmio_slots *mmio_slots;
 	/*
 	 * --dry-run: the device will be described and destroyed, never run. create checks what it
-	 * can by looking, but makes nothing on the host, connects to nothing, starts nobody.
+	 * can by looking, but makes nothing on the host, connects to nothing and starts no process.
 	 */
 	bool dry_run;
 	/* While create is called: the id that the device will have ("net0"), or NULL. */
 	const char *id;
 };
 
-/* The guest's memory, by who maps it besides us: of all devices' wishes the strongest is done. */
+/* Who else maps guest memory. The machine picks the strongest requirement of all its devices. */
 enum device_memory {
-	MEMORY_ANY,	    /* nobody does */
-	MEMORY_HUGE_SHARED, /* a confined helper of ours, if mem->fd > 0: not at the price of huge pages */
-	MEMORY_SHARED, /* a daemon of others: mem->fd is a memfd, sealed */
+	MEMORY_ANY, /* no other process */
+	/* a confined helper of bantam, if mem->fd > 0: sharing must not cost the huge pages */
+	MEMORY_HUGE_SHARED,
+	MEMORY_SHARED, /* another project's daemon: mem->fd is a sealed memfd */
 };
 
 struct device;
@@ -99,14 +101,16 @@ struct device;
 struct device_ops {
 	/* Stops the device's I/O and frees it. The vCPUs are already joined. */
 	void (*destroy)(struct device *dev);
-	/* Optional, in the loop's thread: the host presses the power button … */
+	/*
+	 * These three are optional and run in the loop's thread. The host presses the power button.
+	 */
 	void (*power_button)(struct device *dev);
-	/* … or changed something that the device should look at (a disk's size). */
+	/* The host has changed something that the device should look at (a disk's size). */
 	void (*refresh)(struct device *dev);
-	/* … or pulls a network card's cable, or plugs it in. */
+	/* The host pulls a network card's cable, or plugs it in. */
 	void (*set_link)(struct device *dev, bool up);
 	void (*describe)(struct device *dev, char *buf, size_t len); /* --dry-run: one line */
-	/* Optional: one line for --stats, when the guest has ended; "": nothing to say. */
+	/* Optional: one line for --stats, when the guest has ended; "": no line. */
 	void (*stats)(struct device *dev, char *buf, size_t len);
 };
 
@@ -121,9 +125,12 @@ struct device_type {
 	const char *name;   /* "virtio-blk" */
 	const char *option; /* "--disk", or NULL: not for the command line */
 	bool repeat;	    /* the option may be given more than once */
-	/* What it wants of the guest's memory with this configuration. NULL: MEMORY_ANY. */
+	/* What the device requires of guest memory with this configuration. NULL: MEMORY_ANY. */
 	enum device_memory (*memory)(const struct keyvals *cfg);
-	/* Keys that do not go together: wrong usage, told before anything is opened. NULL: all do. */
+	/*
+	 * Refuses keys that exclude each other, as wrong usage, before anything is opened. NULL:
+	 * none do.
+	 */
 	int (*check)(const struct keyvals *cfg, struct err *err);
 	const struct key *keys; /* ends with name NULL; NULL without an option */
 	const char *help;	/* one line */

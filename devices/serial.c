@@ -1,15 +1,14 @@
 /*
  * serial: see serial.h.
  *
- * Register bits are named as <linux/serial_reg.h> names them, after the data
- * sheet. Three liberties, all towards a friendlier line:
+ * Register bits have the names of <linux/serial_reg.h>, after the data sheet. The model differs
+ * from the data sheet in three points, each to lose less:
  *
- * - A real UART loses what arrives while nobody listens, and an operating
- *   system's driver throws the FIFO's content away when it starts. So bytes are
- *   fetched from the host only once the guest shows that it reads: it enabled
- *   the receive interrupt (not just for a moment, as a probe does, which sets
- *   all four enable bits before it has set OUT2), or it reads LSR again and
- *   again with nothing to wait for but input. "echo command | bantam run" works.
+ * - A real UART loses what arrives while no driver listens, and an operating system's driver clears
+ *   the FIFO when it starts. So bytes are fetched from the host only once the guest shows that it
+ *   reads: it has enabled the receive interrupt (not just for a moment, as a probe does, which sets
+ *   all four enable bits before it has set OUT2), or it reads LSR again and again with nothing to
+ *   wait for but input. "echo command | bantam run" works.
  * - Switching the FIFO on does not clear a character that is there.
  * - Characters below the FIFO's trigger level time out at once.
  */
@@ -26,7 +25,7 @@
 
 #define FIFO_BYTES 16u
 #define POLLS 16u /* Linux's driver reads LSR twice in a row while it starts */
-#define MSR_IDLE (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS) /* a peer that is always there */
+#define MSR_IDLE (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS) /* a peer that is always connected */
 #define LSR_ERRORS (UART_LSR_BI | UART_LSR_FE | UART_LSR_PE)
 
 struct serial_config {
@@ -35,7 +34,7 @@ struct serial_config {
 	uint8_t holder; /* of the line, below 32 */
 };
 
-/* A snapshot will save exactly this. The wiring lies in struct serial; line follows from this. */
+/* A snapshot will save exactly this. The wiring is in struct serial; its line follows from this. */
 struct serial_state {
 	uint8_t ier, lcr, mcr, scr, fcr; /* registers, as the guest wrote them */
 	uint8_t overrun;		 /* LSR's OE */
@@ -176,7 +175,7 @@ static void set_msr(struct serial_state *s, uint8_t lines)
 {
 	uint8_t changed = (s->msr ^ lines) & 0xf0;
 
-	/* RI tells its end only. */
+	/* Only the end of RI sets its delta bit. */
 	if (changed & UART_MSR_RI && lines & UART_MSR_RI)
 		changed &= (uint8_t)~UART_MSR_RI;
 	s->msr = lines | (s->msr & UART_MSR_ANY_DELTA) | changed >> 4;
@@ -230,13 +229,13 @@ static void write_fcr(struct serial *ser, uint8_t v)
 	struct serial_state *s = &ser->s;
 
 	/*
-	 * Switching clears both FIFOs. But switching on keeps the one character that there may
-	 * be: Linux enables the receiver first and the FIFO right after.
+	 * On the chip, switching clears both FIFOs. Here switching on keeps the one character that
+	 * may be there: Linux enables the receiver first and the FIFO right after.
 	 */
 	if (fifo_on(s) && !(v & UART_FCR_ENABLE_FIFO))
 		v |= UART_FCR_CLEAR_RCVR | UART_FCR_CLEAR_XMIT;
 	if (v & UART_FCR_CLEAR_RCVR) {
-		/* A driver starts: it has to show anew that it reads. */
+		/* A driver starts: it must show again that it reads. */
 		s->polls = false;
 		s->lsr_reads = 0;
 		s->rx_len = 0;
@@ -245,7 +244,7 @@ static void write_fcr(struct serial *ser, uint8_t v)
 		s->tx_len = 0;
 		s->thre_pending = true;
 	}
-	/* Without the enable bit the others are not programmed. */
+	/* Without the enable bit the UART ignores the other bits. */
 	s->fcr = v & UART_FCR_ENABLE_FIFO ? v & (UART_FCR_ENABLE_FIFO | UART_FCR_TRIGGER_MASK) : 0;
 	chardev_resume(ser->chr);
 }
@@ -309,7 +308,7 @@ static void write_reg(struct serial *ser, unsigned reg, uint8_t v)
 	}
 }
 
-/* Eight-bit registers: a wider access is one access for each byte, as ISA splits it. */
+/* The registers have 8 bits: a wider access is one access for each byte, as ISA splits it. */
 static uint64_t serial_read(void *opaque, uint64_t off, unsigned size_bytes)
 {
 	struct serial *ser = opaque;
@@ -440,7 +439,7 @@ static int serial_create(const struct device_env *env, const struct keyvals *cfg
 	ser->env = env;
 	ser->config = *config;
 	ser->s.msr = MSR_IDLE;
-	ser->s.dll = 1; /* 115200 baud, should anyone ask */
+	ser->s.dll = 1; /* 115200 baud, if the guest reads it */
 	pthread_mutex_init(&ser->lock, NULL);
 	rc = chardev_open(cfg, env->loop, env->dry_run, &ser->chr, err);
 	if (rc)

@@ -1,10 +1,9 @@
 /*
  * serial: a 16550A UART on eight I/O ports (PC16550D data sheet, National Semiconductor).
  *
- * The line is up while the IIR has an interrupt to tell. Transmission takes no
- * time while the sink has room; when it has none THRE and TEMT stay clear, as
- * on a slow line. Registers are accessed from vCPU threads under the device's
- * own lock.
+ * The interrupt line is up while IIR reports an interrupt. Transmission takes no time while the
+ * sink has room; when it has none THRE and TEMT stay clear, as on a slow line. vCPU threads access
+ * the registers, under the device's own lock.
  */
 #ifndef BANTAM_SERIAL_H
 #define BANTAM_SERIAL_H
@@ -15,7 +14,7 @@
 #define SERIAL_COM1_PORT 0x3f8
 #define SERIAL_COM1_GSI 4
 
-/* With "off" create gives NULL and succeeds: the machine has no such port. */
+/* With "off" create sets *out to NULL and returns 0: the machine has no such port. */
 extern const struct device_type serial_type;
 
 #endif
