@@ -287,7 +287,7 @@ Test(chardev, file_refusals)
 	refused("file=%s", dir, EISDIR, "Is a directory");
 	refused("file=%s/no/such", dir, ENOENT, "No such file");
 	cr_assert_eq(mkfifo(path, 0600), 0);
-	refused("file=%s", path, ENXIO, "FIFO that nobody reads");
+	refused("file=%s", path, ENXIO, "FIFO without a reader");
 }
 
 Test(chardev, full_disk)

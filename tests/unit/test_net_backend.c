@@ -152,7 +152,7 @@ Test(net_backend, stream_refusals)
 	snprintf(path, sizeof(path), "/tmp/bantam-test-net.%d", getpid());
 	close(listen_at(path));
 	cr_expect_eq(open_net((struct net_config){ .stream = path }, &err), -ECONNREFUSED);
-	cr_expect(strstr(err.text, "nobody listens there"), "%s", err.text);
+	cr_expect(strstr(err.text, "no process listens there"), "%s", err.text);
 	unlink(path);
 	memset(text, 'x', sizeof(text));
 	text[sizeof(text) - 1] = 0;

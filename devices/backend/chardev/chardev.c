@@ -1,14 +1,15 @@
 /*
  * chardev: see chardev.h.
  *
- * Theory of operation. The first output after a pause is written at once, by whoever has it (so
- * that an echoed key shows without delay). It begins a burst: further output goes into a ring
- * under a lock, and the loop looks every FLUSH_NS until a look finds nothing. A console that
- * prints byte by byte costs a few writes a burst, not one each. A ring that is half full wakes
- * the loop at once; a sink that takes nothing now leaves everything to the loop.
+ * Theory of operation. The thread that has the first output after a pause writes it at once (so
+ * that an echoed key shows without delay). That write begins a burst: further output goes into a
+ * ring under a lock, and the loop flushes the ring every FLUSH_NS until it finds nothing there. So
+ * a console that prints byte by byte costs a few writes for each burst, not one for each byte. A
+ * ring that is half full wakes the loop at once; a sink that takes nothing now leaves everything to
+ * the loop.
  *
- * Input is read into a small queue and handed on as far as the user takes it. in_paused is
- * set before the user is asked, so that a chardev_resume in another thread is never missed.
+ * Input is read into a small queue and handed on as far as the user takes it. in_paused is set
+ * before the user is asked, so that a chardev_resume in another thread is never missed.
  */
 #include "devices/backend/chardev/chardev_impl.h"
 
@@ -25,7 +26,8 @@
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 
-#define FLUSH_NS 20000000u /* the first byte went at once; this much later no person sees */
+#define FLUSH_NS                                                                                   \
+	20000000u /* the first byte goes at once; people do not notice this delay of the rest */
 #define STALL_NS 1000000000ull
 #define CLOSE_MS 1000
 #define CHUNK_BYTES 4096u
@@ -39,14 +41,15 @@ static void wake_loop(const struct chardev *chr)
 	uint64_t one = 1;
 
 	if (chr->event_fd >= 0 && write(chr->event_fd, &one, sizeof(one)) < 0)
-		return; /* EAGAIN: the counter is full, so the loop is woken already */
+		return; /* EAGAIN: the counter is full, so the loop is awake already */
 }
 
 static ssize_t put_out(const struct chardev *chr, const uint8_t *buf, size_t len);
 
 /*
- * The first output after a pause goes out from the writer's own thread: nobody waits for the
- * loop to wake up. It begins a burst, whose rest is gathered. Lock held; returns what went out.
+ * Write the first output after a pause from the calling thread, without waiting for the loop to
+ * wake up. The write begins a burst; the rest of the burst is gathered. Lock held; returns how many
+ * bytes were written.
  */
 static size_t put_direct(struct chardev *chr, const void *buf, size_t len)
 {
@@ -56,7 +59,7 @@ static size_t put_direct(struct chardev *chr, const void *buf, size_t len)
 		return 0;
 	n = put_out(chr, buf, len);
 	if (n <= 0)
-		return 0; /* the loop will see the same, and handle it */
+		return 0; /* the loop meets the same error, and handles it */
 	chr->scheduled = true;
 	loop_timer_arm(chr->timer, FLUSH_NS);
 	return (size_t)n;
@@ -98,7 +101,7 @@ size_t chardev_write(struct chardev *chr, const void *buf, size_t len)
 	return direct + len;
 }
 
-/* Returns what was written, -EAGAIN, or another -errno for good. */
+/* Returns the bytes written, -EAGAIN, or another -errno, which is final. */
 static ssize_t put_out(const struct chardev *chr, const uint8_t *buf, size_t len)
 {
 	struct pollfd pfd = { .fd = chr->out_fd, .events = POLLOUT };
@@ -156,7 +159,7 @@ void chardev_fail(struct chardev *chr, int error)
 		chr->user.failed(chr->user.opaque);
 }
 
-/* The reader of a lossy sink has closed both ways, and all that it sent is delivered. */
+/* Hang up if the reader of a lossy sink has closed both ways and all its input is delivered. */
 static void check_gone(struct chardev *chr)
 {
 	if (chr->in_watch && chr->in_ended && !chr->connected && !chr->in_len && chr->ops->hangup)
@@ -177,7 +180,7 @@ static void flush(struct chardev *chr)
 	uint8_t chunk[CHUNK_BYTES];
 	bool tell;
 
-	/* At most one ring's worth, so that a fast writer does not keep the loop here. */
+	/* Write at most one ring's worth, so that a fast writer does not keep the loop here. */
 	for (uint32_t done = 0; done < chr->ring_bytes && !chr->out_wait;) {
 		uint64_t pos;
 		size_t len = chardev_ring_peek(chr, chunk, sizeof(chunk), &pos);
@@ -192,7 +195,7 @@ static void flush(struct chardev *chr)
 			break;
 		}
 		if (n < 0 && chr->lossy) {
-			/* What the reader sent before it left still counts: read on to its end. */
+			/* The reader's last input still counts: read on to its end. */
 			chardev_connect(chr, false);
 			check_gone(chr);
 			break;
@@ -213,7 +216,7 @@ static void flush(struct chardev *chr)
 		chr->user.drained(chr->user.opaque);
 }
 
-/* Write, and look again soon if a burst is on. */
+/* Flush, and set the timer for the next flush if a burst is on. */
 static void flush_burst(struct chardev *chr)
 {
 	bool again;
@@ -287,7 +290,7 @@ void chardev_update_events(struct chardev *chr)
 		return;
 	if (chr->in_on && !chr->in_ended && (!full || chr->in_discard))
 		want |= EPOLLIN;
-	/* The peer says no more but may still listen: learn when it is gone. */
+	/* The peer sends no more but may still read: learn when it is gone. */
 	if (shared && chr->in_ended && !chr->in_len)
 		want |= EPOLLHUP;
 	if (shared && chr->out_wait)
@@ -320,7 +323,7 @@ static void deliver(struct chardev *chr)
 		chr->in_discard = false;
 }
 
-/* One read, as much as the queue takes. False: nothing came. */
+/* Read once, as much as the queue takes. Returns false if nothing came. */
 static bool read_in(struct chardev *chr)
 {
 	uint8_t scrap[64];
@@ -350,7 +353,7 @@ static bool read_in(struct chardev *chr)
 	return true;
 }
 
-/* A regular file has no readiness: read while the user takes. */
+/* A regular file has no readiness: read as long as the user takes input. */
 static void pump(struct chardev *chr)
 {
 	while (chr->in_always && chr->in_on && !chr->in_ended && !chr->in_len && read_in(chr))
@@ -475,7 +478,7 @@ int chardev_new(const struct keyvals *cfg, struct loop *loop, const struct chard
 	return 0;
 fail:
 	err_sys(err, -rc, "%s", cfg->option);
-	chr->ops = &no_ops; /* the sink has not begun */
+	chr->ops = &no_ops; /* the sink has opened nothing yet */
 	chardev_close(chr);
 	return rc;
 }
@@ -490,7 +493,7 @@ void chardev_attach(struct chardev *chr, const struct chardev_user *user)
 		wake_loop(chr);
 }
 
-/* What the guest said last is what a person needs most: wait for it, but not for ever. */
+/* A person needs the guest's last output most: wait for it, but not for ever. */
 static void flush_last(struct chardev *chr)
 {
 	uint64_t until = clock_now_ms() + CLOSE_MS, now, pos;
@@ -508,7 +511,7 @@ static void flush_last(struct chardev *chr)
 			poll(&pfd, 1, (int)(until - now));
 	}
 	if (chardev_ring_peek(chr, &byte, 1, &pos))
-		log_put(LOG_WARN, "%s: %llu bytes of output were dropped: nobody reads them",
+		log_put(LOG_WARN, "%s: %llu bytes of output were dropped: no process reads them",
 			chr->what, (unsigned long long)(chr->head - chr->tail));
 }
 

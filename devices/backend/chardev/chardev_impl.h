@@ -1,9 +1,9 @@
 /*
- * chardev/chardev_impl: between chardev.c and the sinks, and for nobody else.
+ * chardev/chardev_impl: what chardev.c and the sinks share. Only they include it.
  *
- * chardev.c owns the ring, the flushing and the input queue; a sink owns how
- * its descriptors come to be and go away. A sink embeds struct chardev first.
- * Everything here belongs to the loop's thread unless it says otherwise.
+ * chardev.c owns the ring, the flushing and the input queue; a sink opens and closes its own
+ * descriptors. A sink embeds struct chardev first. Everything here belongs to the loop's thread
+ * unless a comment says otherwise.
  */
 #ifndef BANTAM_CHARDEV_IMPL_H
 #define BANTAM_CHARDEV_IMPL_H
@@ -13,7 +13,7 @@
 
 #include "devices/backend/chardev/chardev.h"
 
-/* Held back or dropped beyond this; pages are touched only as output comes. */
+/* More output than this is held back or dropped; pages are touched only as output comes. */
 #define CHARDEV_RING_BYTES (16u << 10)
 #define CHARDEV_REPLAY_BYTES (64u << 10)
 #define CHARDEV_IN_BYTES 512u
@@ -38,19 +38,19 @@ enum chardev_out {
 struct chardev_ops {
 	void (*attached)(struct chardev *chr);
 	/*
-	 * Once, when the loop first runs, or before the first byte goes out: what shall not
-	 * happen to a VM that is built but never runs (--dry-run, an error elsewhere).
+	 * Called once, when the loop first runs or before the first byte goes out. For what must
+	 * not happen if a VM is built but never runs (--dry-run, an error elsewhere).
 	 */
 	void (*begin)(struct chardev *chr);
-	/* Escapes: edits buf in place, returns the new length. */
+	/* Handles escapes: edits buf in place, returns the new length. */
 	size_t (*filter)(struct chardev *chr, uint8_t *buf, size_t len);
-	/* The event fd was written: perhaps by a signal handler. */
+	/* A write to the event fd woke the loop, perhaps from a signal handler. */
 	void (*poked)(struct chardev *chr);
-	/* in_fd read as ended, or failed (errno); may take in_ended back. */
+	/* A read of in_fd hit the end or failed (errno); the sink may clear in_ended. */
 	void (*in_ended)(struct chardev *chr);
 	/* A lossy sink's reader is gone: close its fd and be ready for the next. */
 	void (*hangup)(struct chardev *chr);
-	/* Frees what the sink has beyond struct chardev; fds in_fd and out_fd are its own. */
+	/* Frees what the sink has beyond struct chardev, and closes in_fd and out_fd. */
 	void (*close)(struct chardev *chr);
 };
 
@@ -70,57 +70,57 @@ struct chardev {
 	uint8_t *ring;	      /* NULL: a null sink */
 	uint32_t ring_bytes;  /* a power of two */
 	uint64_t head, tail;  /* bytes ever put in, bytes ever taken out */
-	uint64_t dropped;     /* that a reader should have got */
+	uint64_t dropped;     /* bytes that a connected reader has missed */
 	bool lossy;	      /* overwrite the oldest instead of holding back */
 	bool connected;	      /* lossy: there is a reader */
-	bool scheduled;	      /* a flush will come without a kick */
+	bool scheduled;	      /* a flush is due without a kick */
 	bool urgent;	      /* kicked although scheduled */
 	bool blocked;	      /* the user waits for drained */
 	bool failed;
-	bool hold; /* nothing goes out before begin */
+	bool hold; /* no output before begin */
 
 	int in_fd, out_fd; /* -1: none; may be equal */
 	enum chardev_out out_how;
 	struct loop_watch *in_watch, *out_watch;
-	bool in_on; /* the sink wants input read */
+	bool in_on; /* the sink wants input to be read */
 	bool in_ended;
-	bool in_always;		  /* a file that epoll does not know: ready until its end */
-	bool in_discard;	  /* the guest is stuck: read on, for the escapes' sake */
-	bool out_wait;		  /* for EPOLLOUT */
-	uint32_t in_events;	  /* as told to the loop */
+	bool in_always;		  /* a regular file, which epoll refuses: ready until its end */
+	bool in_discard;	  /* the guest takes no input: read on, for escapes only */
+	bool out_wait;		  /* waits for EPOLLOUT */
+	uint32_t in_events;	  /* as set in the loop */
 	struct loop_watch *stall; /* only with a filter */
 	bool stall_armed;
-	atomic_bool in_paused; /* the user shall call chardev_resume */
+	atomic_bool in_paused; /* the user must call chardev_resume */
 	uint8_t in[CHARDEV_IN_BYTES];
 	unsigned in_off, in_len;
 };
 
 /*
- * A zeroed object of size bytes with its ring and wake-ups. describe is formatted by the sink:
- * "file=/x". On failure *out is NULL and err is filled.
+ * Makes a zeroed object of size bytes with its ring and wake-ups. The sink formats describe:
+ * "file=/x". Returns 0 or -errno; on failure *out is NULL and err is filled.
  */
 int chardev_new(const struct keyvals *cfg, struct loop *loop, const struct chardev_ops *ops,
 		size_t size, uint32_t ring_bytes, struct chardev **out, struct err *err,
 		const char *fmt, ...) __attribute__((format(printf, 8, 9)));
 
-/* Lock held: take what fits (lossy: all, and the oldest goes). Returns how much. */
+/* Lock held. Puts what fits (lossy: all; the oldest bytes go). Returns how much. */
 size_t chardev_ring_put(struct chardev *chr, const void *buf, size_t len);
 /* Copy up to len bytes from the tail on, without taking them; *pos is where they begin. */
 size_t chardev_ring_peek(struct chardev *chr, uint8_t *buf, size_t len, uint64_t *pos);
-/* The bytes up to pos are out. A writer may have overwritten some of them meanwhile. */
+/* The bytes up to pos are written. A writer may have overwritten some of them meanwhile. */
 void chardev_ring_taken(struct chardev *chr, uint64_t pos);
 
-/* Read in_fd from now on (after attach). May be called again after chardev_unwatch. */
+/* Start reading in_fd (after attach). May be called again after chardev_unwatch. */
 int chardev_watch_input(struct chardev *chr);
-/* Forget both fds' watches, so that the sink may close them. What was read stays queued. */
+/* Unwatch both fds, so that the sink may close them. Input that was read stays queued. */
 void chardev_unwatch(struct chardev *chr);
-/* in_on or the queue has changed. */
+/* Call it after in_on or the queue has changed. */
 void chardev_update_events(struct chardev *chr);
-/* Lossy sinks: a reader came (it gets the whole ring first) or went. */
+/* Lossy sinks: a reader has connected (it gets the whole ring first) or left. */
 void chardev_connect(struct chardev *chr, bool connected);
-/* Say once that output is lost. */
+/* Logs and reports once that output is lost. */
 void chardev_fail(struct chardev *chr, int error);
-/* A signal that a bad sink raises (SIGPIPE) shall not kill; main ignores SIGXFSZ. */
+/* Ignore sig, which a bad sink raises (SIGPIPE), so that it does not kill; main ignores SIGXFSZ. */
 void chardev_ignore_signal(int sig);
 
 int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
@@ -129,7 +129,7 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 		      struct err *err);
 int chardev_open_pty(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 		     struct err *err);
-/* The path alone: its length, and that nothing but a socket is there. */
+/* Only checks the path: its length, and that no file other than a socket is there. */
 int chardev_open_socket(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 			struct err *err);
 

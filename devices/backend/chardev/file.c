@@ -9,15 +9,18 @@
 #include <string.h>
 #include <unistd.h>
 
-struct boot_file {
+struct file_sink {
 	struct chardev chr;
-	bool made; /* by this open, and not used yet */
+	bool made; /* open made the file, and nothing is written yet */
 };
 
-/* The last run's output goes only when this one begins. FIFOs and devices refuse, rightly. */
+/*
+ * Truncate the last run's output only now, when this run begins. FIFOs and devices refuse it with
+ * EINVAL.
+ */
 static void file_begin(struct chardev *chr)
 {
-	((struct boot_file *)chr)->made = false;
+	((struct file_sink *)chr)->made = false;
 	if (chr->hold && ftruncate(chr->out_fd, 0) && errno != EINVAL)
 		chardev_fail(chr, errno);
 	pthread_mutex_lock(&chr->lock);
@@ -27,8 +30,8 @@ static void file_begin(struct chardev *chr)
 
 static void file_close(struct chardev *chr)
 {
-	/* A VM that was only built leaves nothing behind. */
-	if (((struct boot_file *)chr)->made)
+	/* A VM that was built but never ran leaves nothing behind. */
+	if (((struct file_sink *)chr)->made)
 		unlink(chr->describe + strlen("file="));
 	if (chr->out_fd >= 0)
 		close(chr->out_fd);
@@ -47,20 +50,20 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 	struct chardev *chr;
 	int rc;
 
-	rc = chardev_new(cfg, loop, &file_ops, sizeof(struct boot_file), CHARDEV_RING_BYTES, &chr,
+	rc = chardev_new(cfg, loop, &file_ops, sizeof(struct file_sink), CHARDEV_RING_BYTES, &chr,
 			 err, "file=%s", path);
 	if (rc)
 		return rc;
 	chr->hold = !append;
 	chr->out_fd = open(path, flags | O_EXCL, 0666);
 	if (chr->out_fd >= 0)
-		((struct boot_file *)chr)->made = true;
+		((struct file_sink *)chr)->made = true;
 	else if (errno == EEXIST)
 		chr->out_fd = open(path, flags, 0666);
 	if (chr->out_fd < 0) {
 		rc = errno == ENXIO ? err_set(err, ENXIO,
-					      "%s: a FIFO that nobody reads; start "
-					      "its reader first",
+					      "%s: a FIFO without a reader; start "
+					      "the reader first",
 					      chr->what) :
 				      err_sys(err, errno, "%s", chr->what);
 		chardev_close(chr);

@@ -1,6 +1,4 @@
-/*
- * chardev/open: the keys of --serial and --console, and which sink they mean.
- */
+/* chardev/open: the factory: the keys of --serial and --console, and which sink they mean. */
 #include "devices/backend/chardev/chardev_impl.h"
 
 #include <errno.h>
@@ -41,7 +39,7 @@ bool chardev_off(const struct keyvals *cfg)
 	return keys_has(cfg, CHARDEV_KEY_SINK) && keys_num(cfg, CHARDEV_KEY_SINK) == SINK_OFF;
 }
 
-/* Could this path be written to (or, if it is not there, made)? Opening it might be noticed. */
+/* Could this path be written to, or created? Only looks: an open might be noticed. */
 static int look_at_file(const char *option, const char *path, struct err *err)
 {
 	char buf[PATH_MAX];
@@ -61,7 +59,7 @@ static int look_at_file(const char *option, const char *path, struct err *err)
 	return 0;
 }
 
-/* What open would have opened, with no trace of it on the host. */
+/* Describe what open would open, without a trace on the host. */
 static int look(const struct keyvals *cfg, struct loop *loop, struct chardev **out, struct err *err)
 {
 	static const struct chardev_ops ops;

@@ -1,9 +1,9 @@
 /*
- * chardev/pty: a pseudo-terminal that a person or tool opens whenever they like.
+ * chardev/pty: a pseudo-terminal, which a person or tool may open at any time.
  *
- * The slave side is not kept open here, so that the kernel tells when the last
- * reader has gone (EPOLLHUP on the master); inotify tells when one comes.
- * Without a reader, output goes to the replay ring alone.
+ * The slave side is not kept open here, so that the kernel reports when the last reader has gone
+ * (EPOLLHUP on the master); inotify reports when one comes. Without a reader, output goes to the
+ * replay ring alone.
  */
 #include "devices/backend/chardev/chardev_impl.h"
 
@@ -24,7 +24,7 @@ struct pty {
 	int master;
 	int notify_fd;
 	struct loop_watch *notify;
-	char *link; /* set once it is ours */
+	char *link; /* set once we have made it */
 	char slave[64];
 };
 
@@ -36,7 +36,7 @@ static void pty_gone(struct chardev *chr)
 	chardev_unwatch(chr);
 }
 
-/* Loop's thread: somebody opened the slave. */
+/* Loop's thread: a process has opened the slave. */
 static void pty_opened(void *opaque, uint32_t events)
 {
 	struct pty *pty = opaque;
@@ -53,12 +53,12 @@ static void pty_opened(void *opaque, uint32_t events)
 		chr->user.resized(chr->user.opaque, ws.ws_col, ws.ws_row);
 }
 
-/* Only in the loop: a reader may have come before, or come now. */
+/* Watched only while the loop runs: a reader may have come before, or come now. */
 static void pty_attached(struct chardev *chr)
 {
 	struct pty *pty = (struct pty *)chr;
 
-	/* A failure leaves a pty that never gets a reader; it was watched fine at open. */
+	/* A failure leaves a pty that never gets a reader; the watch worked at open. */
 	if (loop_watch_fd(chr->loop, pty->notify_fd, EPOLLIN, pty_opened, pty, &pty->notify))
 		pty->notify = NULL;
 }
@@ -93,7 +93,7 @@ static int make_link(struct pty *pty, const char *link, struct err *err)
 {
 	struct stat st;
 
-	/* What a killed VM left behind points nowhere. */
+	/* The link of a killed VM points nowhere: replace it. */
 	if (!lstat(link, &st) && S_ISLNK(st.st_mode) && stat(link, &st) && errno == ENOENT)
 		unlink(link);
 	if (symlink(pty->slave, link))

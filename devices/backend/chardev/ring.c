@@ -1,12 +1,12 @@
 /*
- * chardev/ring: the bytes between a device and its sink. Positions count all
- * bytes ever; head - tail are there, never more than the ring holds.
+ * chardev/ring: the bytes between a device and its sink. Positions count all bytes since the start;
+ * head - tail bytes are in the ring, never more than it holds.
  */
 #include "devices/backend/chardev/chardev_impl.h"
 
 #include <string.h>
 
-/* len is at most the ring. */
+/* len is at most ring_bytes. */
 static void append(struct chardev *chr, const uint8_t *buf, size_t len)
 {
 	size_t at = chr->head & (chr->ring_bytes - 1);
@@ -19,7 +19,7 @@ static void append(struct chardev *chr, const uint8_t *buf, size_t len)
 	chr->head += len;
 }
 
-/* Everything is taken; the oldest goes. */
+/* Put all of buf; the oldest bytes go. */
 static void put_lossy(struct chardev *chr, const uint8_t *buf, size_t len)
 {
 	uint64_t from;

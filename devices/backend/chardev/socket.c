@@ -1,9 +1,9 @@
 /*
  * chardev/socket: a listening Unix stream socket, one client at a time.
  *
- * The socket is readable and writable by its owner alone: what it leads to is
- * often a root shell. A second client is told so and sent away, unless the
- * first has already shut down its sending side.
+ * Only its owner can read and write the socket, because a root shell is often behind it. A second
+ * client gets a message and is disconnected, unless the first has already shut down its sending
+ * side.
  */
 #include "devices/backend/chardev/chardev_impl.h"
 

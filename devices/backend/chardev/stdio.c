@@ -1,16 +1,15 @@
 /*
  * chardev/stdio: the process's own stdin and stdout.
  *
- * Theory of operation. stdin that is a terminal goes raw, so that every key,
- * Ctrl-C too, reaches the guest; Ctrl-A is the way out. What was changed is
- * kept in one static place, from where exit, the signals that kill, and
- * SIGTSTP put it back. Only a process in the terminal's foreground may change
- * it; a background one waits, and reads nothing, until it is brought forward.
+ * Theory of operation. If stdin is a terminal, it goes raw, so that every key, Ctrl-C too, reaches
+ * the guest; Ctrl-A is the way out. One static place keeps the terminal's old settings; exit, the
+ * signals that kill, and SIGTSTP restore them from there. Only a process in the terminal's
+ * foreground may change the terminal; a background process waits, and reads nothing, until it is in
+ * the foreground.
  *
- * stdin and stdout are open file descriptions shared with other processes:
- * O_NONBLOCK is never set on them. stdout is opened once more instead, through
- * /proc/self/fd, which gives a description of our own; where that is refused
- * poll is asked before each small write.
+ * stdin and stdout are open file descriptions shared with other processes: O_NONBLOCK is never set
+ * on them. Instead stdout is opened once more through /proc/self/fd, which gives a description of
+ * our own; where the kernel refuses that, poll is asked before each small write.
  */
 #include "devices/backend/chardev/chardev_impl.h"
 
@@ -27,7 +26,7 @@
 #include "vmm/core/log.h"
 
 #define ESCAPE 1u		   /* Ctrl-A */
-#define FOREGROUND_NS 300000000ull /* how often a background process looks */
+#define FOREGROUND_NS 300000000ull /* how often a background process looks again */
 
 struct stdio {
 	struct chardev chr;
@@ -42,14 +41,17 @@ struct stdio {
 static struct {
 	struct stdio *owner;
 	struct termios saved;
-	volatile sig_atomic_t changed; /* the terminal is raw by our doing */
+	volatile sig_atomic_t changed; /* we have made the terminal raw */
 	volatile sig_atomic_t event_fd;
 	volatile sig_atomic_t signalled; /* SIGWINCH or SIGCONT came */
 } term = { .event_fd = -1 };
 
 /* --- the terminal ---------------------------------------------------------- */
 
-/* Not our session's terminal at all (ENOTTY) means that nobody else rules it. Signal-safe. */
+/*
+ * tcgetpgrp fails (ENOTTY) if the terminal is not our session's: then no other job rules it.
+ * Signal-safe.
+ */
 static bool in_foreground(void)
 {
 	pid_t pgrp = tcgetpgrp(STDIN_FILENO);
@@ -61,7 +63,10 @@ static void set_terminal(const struct termios *tio)
 {
 	sigset_t ttou, old;
 
-	/* Should the shell take the foreground right now, be refused rather than stopped. */
+	/*
+	 * Block SIGTTOU: if the shell takes the foreground right now, tcsetattr fails instead of
+	 * stopping us.
+	 */
 	sigemptyset(&ttou);
 	sigaddset(&ttou, SIGTTOU);
 	pthread_sigmask(SIG_BLOCK, &ttou, &old);
@@ -86,7 +91,7 @@ static void make_raw(void)
 	cfmakeraw(&tio);
 	tio.c_cc[VMIN] = 1;
 	tio.c_cc[VTIME] = 0;
-	term.changed = 1; /* first: a signal in between must find it */
+	term.changed = 1; /* set first: a signal in between must find it */
 	set_terminal(&tio);
 	log_set_crlf(isatty(STDERR_FILENO));
 }
@@ -105,7 +110,7 @@ static void wake_loop(void)
 
 	term.signalled = 1;
 	if (term.event_fd >= 0 && write(term.event_fd, &one, sizeof(one)) < 0)
-		errno = saved; /* the counter is full: awake already */
+		errno = saved; /* the counter is full: the loop is awake already */
 	errno = saved;
 }
 
@@ -118,7 +123,7 @@ static void on_signal(int sig)
 		break;
 	case SIGTSTP:
 		chardev_restore_terminal();
-		kill(getpid(), SIGSTOP); /* SIGCONT makes it raw again */
+		kill(getpid(), SIGSTOP); /* SIGCONT makes the terminal raw again */
 		break;
 	default:
 		chardev_restore_terminal();
@@ -127,7 +132,7 @@ static void on_signal(int sig)
 	}
 }
 
-/* Only signals that nobody handles yet: the machine's own handlers call restore themselves. */
+/* Only signals without a handler: the machine's own handlers call restore themselves. */
 static void catch_signals(bool on)
 {
 	struct sigaction act = { .sa_handler = on ? on_signal : SIG_DFL };
@@ -160,7 +165,7 @@ static void tell_size(struct stdio *io)
 	chr->user.resized(chr->user.opaque, ws.ws_col, ws.ws_row);
 }
 
-/* Raw and reading if the terminal is ours now; else quiet, and look again later. */
+/* If the terminal is ours now, make it raw and read it; else read nothing and look again later. */
 static void take_terminal(struct stdio *io)
 {
 	struct chardev *chr = &io->chr;
@@ -174,7 +179,7 @@ static void take_terminal(struct stdio *io)
 	chardev_update_events(chr);
 }
 
-/* Reading in the background fails: SIGTTIN, which would stop the whole VM, is ignored. */
+/* A read in the background fails, because SIGTTIN, which would stop the whole VM, is ignored. */
 static void stdio_in_ended(struct chardev *chr)
 {
 	if (in_foreground())
@@ -205,14 +210,14 @@ static void stdio_attached(struct chardev *chr)
 	struct stdio *io = (struct stdio *)chr;
 
 	chr->in_fd = STDIN_FILENO;
-	/* No stdin at all (closed) is a stdin at its end. */
+	/* A closed stdin counts as a stdin at its end. */
 	if (chardev_watch_input(chr) || io->tty_in)
 		chr->in_on = false;
 	chardev_update_events(chr);
 	tell_size(io);
 }
 
-/* From flush too, which at close runs without a loop: no terminal is taken for that. */
+/* flush calls it too, and at close no loop runs: then do not take the terminal. */
 static void stdio_begin(struct chardev *chr)
 {
 	if (chr->attached)
@@ -228,7 +233,7 @@ static void escaped(struct stdio *io, uint8_t key)
 	switch (key) {
 	case 'x':
 	case 'X':
-		kill(getpid(), SIGTERM); /* the same way out as from outside */
+		kill(getpid(), SIGTERM); /* the same path as a SIGTERM from outside */
 		break;
 	case 'b':
 	case 'B':
@@ -294,7 +299,7 @@ static const struct chardev_ops pipe_ops = {
 	.close = stdio_close,
 };
 
-/* An fd for output that never waits, without changing what others share. */
+/* Open an fd for output that never waits, without changing what other processes share. */
 static void open_out(struct chardev *chr)
 {
 	struct stat st;

@@ -354,8 +354,8 @@ int net_stream_open(const struct net_config *cfg, struct net **out, struct err *
 	if (rc) {
 		stream_close(&s->net);
 		if (rc == -ECONNREFUSED)
-			return err_set(err, -rc, "%s stream=%s: nobody listens there", cfg->option,
-				       cfg->stream);
+			return err_set(err, -rc, "%s stream=%s: no process listens there",
+				       cfg->option, cfg->stream);
 		return err_sys(err, -rc, "%s stream=%s", cfg->option, cfg->stream);
 	}
 	*out = &s->net;

@@ -1,10 +1,11 @@
 /*
  * vhost/kernel: virtqueues that the kernel serves (Linux, include/uapi/linux/vhost.h).
  *
- * One object is one open /dev/vhost-…: for vhost-net, the queues of a pair, for vhost-vsock
- * all that carry data. The kernel reads rings and buffers through this process's mapping of guest memory, hears kicks
- * on one eventfd and interrupts by another. It checks rings as strictly as virtq does;
- * a broken one is told by err_fd. Thread: any, the device's lock held.
+ * One object is one open /dev/vhost-…: for vhost-net the queues of a pair, for vhost-vsock all
+ * queues that carry data. The kernel reads rings and buffers through this process's mapping of
+ * guest memory; one eventfd carries kicks to it and another carries its interrupts. It checks rings
+ * as strictly as virtq does, and reports a broken ring on err_fd. Thread: any, the device's lock
+ * held.
  */
 #ifndef BANTAM_VHOST_KERNEL_H
 #define BANTAM_VHOST_KERNEL_H
@@ -16,7 +17,7 @@
 
 struct vhost_kernel {
 	int fd;		   /* -1: not open */
-	uint64_t features; /* that the kernel can do */
+	uint64_t features; /* those that the kernel supports */
 };
 
 /* One ring of a queue, as it lies in this process. */
@@ -26,20 +27,25 @@ struct vhost_ring {
 	int kick_fd, call_fd, err_fd;
 };
 
-/* path: /dev/vhost-…. -errno, also where there is no such file; nothing is left open then. */
+/* path: /dev/vhost-…. Returns 0, or -errno (also if path does not exist) with nothing left open. */
 int vhost_kernel_open(struct vhost_kernel *v, const char *path, const struct mem *mem);
 /* Say why vhost_kernel_open failed by rc where the user wanted it: fills *err and returns rc. */
 int vhost_kernel_refused(const char *option, const char *path, int rc, struct err *err);
 void vhost_kernel_close(struct vhost_kernel *v);
-/* Before the rings: what the driver accepted, of v->features. */
+/*
+ * Call it before the rings are set. features: those that the driver accepted; v->features limits
+ * them.
+ */
 int vhost_kernel_set_features(struct vhost_kernel *v, uint64_t features);
-/* From index 0. Only while the queue is not served. */
+/* The ring starts at index 0. Only while the queue is not served. */
 int vhost_kernel_set_ring(struct vhost_kernel *v, unsigned queue, const struct vhost_ring *ring);
 int vhost_kernel_set_call(struct vhost_kernel *v, unsigned queue, int call_fd);
 /* vhost-net: serve the queue with this tap or socket; -1: stop, and wait until it has. */
 int vhost_kernel_net_serve(struct vhost_kernel *v, unsigned queue, int fd);
-/* vhost-net: look for more frames for so long before sleeping, unless others want the CPU; Linux
- * before 4.7 does not. */
+/*
+ * vhost-net: poll for more frames for us microseconds before sleeping, unless other threads want
+ * the CPU. No effect before Linux 4.7.
+ */
 void vhost_kernel_net_poll(struct vhost_kernel *v, unsigned queue, unsigned us);
 /* vhost-vsock: the guest's address. -EADDRINUSE: another VM has it. */
 int vhost_kernel_vsock_set_cid(struct vhost_kernel *v, uint32_t cid);

@@ -47,7 +47,7 @@ static int send_message(struct vhost_user *vu, const struct vhost_user_msg *m, c
 	return (size_t)n == iov.iov_len ? 0 : -EIO;
 }
 
-/* All of buf before the deadline: one byte now and then does not extend it. */
+/* Read all of buf before the deadline: one byte now and then does not extend it. */
 static int recv_all(struct vhost_user *vu, void *buf, size_t len, uint64_t deadline_ms)
 {
 	struct pollfd pfd = { .fd = vu->fd, .events = POLLIN };
@@ -74,7 +74,7 @@ static int recv_all(struct vhost_user *vu, void *buf, size_t len, uint64_t deadl
 	return 0;
 }
 
-/* The answer to m's request, into m; its body must have len_bytes. */
+/* Read the answer to m's request into m; its body must have len_bytes. */
 static int recv_reply(struct vhost_user *vu, struct vhost_user_msg *m, uint32_t len_bytes)
 {
 	uint64_t deadline_ms = clock_now_ms() + vhost_user_timeout_ms;
@@ -89,7 +89,7 @@ static int recv_reply(struct vhost_user *vu, struct vhost_user_msg *m, uint32_t 
 	return recv_all(vu, &m->body, len_bytes, deadline_ms);
 }
 
-/* A request whose only effect is the daemon's; it is acknowledged where that was agreed. */
+/* Send a request without an answer of its own. With REPLY_ACK the daemon acknowledges it. */
 static int tell(struct vhost_user *vu, struct vhost_user_msg *m, const int *fds, unsigned nfds)
 {
 	bool ack = vu->protocol >> VHOST_USER_PROTOCOL_REPLY_ACK & 1;
@@ -189,9 +189,10 @@ static int cannot_connect(const char *path, const char *what, int code, struct e
 			       "vhost-user daemon listens at",
 			       what, path);
 	if (code == ECONNREFUSED)
-		return err_set(err, code,
-			       "%s: %s: nobody listens there; start the vhost-user daemon first",
-			       what, path);
+		return err_set(
+			err, code,
+			"%s: %s: no process listens there; start the vhost-user daemon first", what,
+			path);
 	if (code == ENOENT)
 		return err_sys(err, code, "%s: start the vhost-user daemon first: %s", what, path);
 	return err_sys(err, code, "%s: %s", what, path);
@@ -209,7 +210,7 @@ int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, s
 	if (!rc)
 		return 0;
 	vhost_user_close(vu);
-	return err_sys(err, -rc, "%s: %s: no answer of a vhost-user daemon", what, path);
+	return err_sys(err, -rc, "%s: %s: no answer from a vhost-user daemon", what, path);
 }
 
 void vhost_user_close(struct vhost_user *vu)
@@ -246,7 +247,10 @@ int vhost_user_start(struct vhost_user *vu, const struct mem *mem, uint64_t acke
 				    .body.mem.nregions = mem->nregions };
 	int fds[MEM_MAX_REGIONS], rc = vu->agreed ? 0 : vhost_user_agree(vu);
 
-	/* The protocol features bit is ours to keep: without it rings need no enabling. */
+	/*
+	 * Keep the protocol features bit, which the driver never sees: without it rings need no
+	 * enabling.
+	 */
 	if (!rc)
 		rc = tell_u64(vu, VU_SET_FEATURES,
 			      (acked & vu->features) |

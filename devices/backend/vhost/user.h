@@ -17,7 +17,7 @@
 #include "vmm/core/err.h"
 #include "vmm/core/mem.h"
 
-/* For a whole answer, however it drips in; 5 s. Tests make it shorter. */
+/* Timeout of a whole answer, in however many pieces it arrives; 5 s. Tests make it shorter. */
 extern unsigned vhost_user_timeout_ms;
 #define VHOST_USER_CONFIG_MAX 256u
 
@@ -28,10 +28,10 @@ extern unsigned vhost_user_timeout_ms;
 
 struct vhost_user {
 	int fd;		     /* the connection; -1: none */
-	bool agreed;	     /* on the three below */
+	bool agreed;	     /* the three fields below are valid */
 	uint64_t features;   /* virtio features that the daemon offers */
 	uint64_t protocol;   /* protocol features in use */
-	uint64_t queues_max; /* with PROTOCOL_MQ; else 0: it did not say */
+	uint64_t queues_max; /* with PROTOCOL_MQ; else 0: not reported */
 };
 
 /* A ring in guest memory, as the driver set it up. */
@@ -40,31 +40,34 @@ struct vhost_user_ring {
 	uint16_t size;
 	gpa_t desc, avail, used;
 	int kick_fd, call_fd;
-	bool disabled; /* at first; where the daemon can do that */
-	int err_fd;    /* written to when the daemon finds the ring broken */
+	bool disabled; /* at first, if the daemon supports that */
+	int err_fd;    /* the daemon writes to it when it finds the ring broken */
 };
 
 /* Connect to the daemon's socket at path and agree on protocol features. what: "--fs", for err. */
 int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err);
-/* A connection that is there already is vu's from now on; nothing is said yet. */
+/* vu takes over fd, an existing connection. Nothing is sent yet. */
 void vhost_user_adopt(struct vhost_user *vu, int fd);
-/* The first words over it: features of both kinds. Where nobody did it, start does. */
+/* Negotiate features of both kinds. vhost_user_start calls it if it has not been called. */
 int vhost_user_agree(struct vhost_user *vu);
 /* Accepts a closed one. */
 void vhost_user_close(struct vhost_user *vu);
 
-/* The device's configuration space, where the daemon has one (PROTOCOL_CONFIG). */
+/* Reads the device's configuration space, if the daemon has one (PROTOCOL_CONFIG). */
 int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_bytes);
 
-/* Guest memory (created shared) and the features that the driver took. */
+/* Sends guest memory (created shared) and the features that the driver accepted. */
 int vhost_user_start(struct vhost_user *vu, const struct mem *mem, uint64_t acked);
 int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
 			  const struct vhost_user_ring *ring);
-/* A ring that is started and not enabled: what it holds is dropped, and nothing is put there. */
+/*
+ * Enable or disable a started ring. The daemon drops what a disabled ring holds and puts nothing
+ * there.
+ */
 int vhost_user_enable_ring(struct vhost_user *vu, unsigned index, bool on);
-/* Another eventfd for its interrupts; when it returns the daemon uses that (with REPLY_ACK). */
+/* Set another eventfd for the ring's interrupts. With REPLY_ACK, the daemon uses it on return. */
 int vhost_user_set_call(struct vhost_user *vu, unsigned index, int call_fd);
-/* When it returns the daemon no longer touches the ring. */
+/* On return the daemon no longer touches the ring. */
 int vhost_user_stop_ring(struct vhost_user *vu, unsigned index);
 
 #endif

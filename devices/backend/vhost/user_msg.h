@@ -1,8 +1,8 @@
 /*
- * vhost/user_msg: the messages of the vhost-user protocol (QEMU's docs/interop/vhost-user), as they
- * lie on the socket: those that we send (vhost_user.c) or serve (tools/bantam-net-user).
+ * vhost/user_msg: the messages of the vhost-user protocol (QEMU's docs/interop/vhost-user), as the
+ * socket carries them: those that we send (vhost/user.c) or serve (tools/bantam-net-user).
  *
- * Numbers are the host's. What comes from the other end is checked by whoever reads it.
+ * Numbers are in the host's byte order. The reader of a message checks everything in it.
  */
 #ifndef BANTAM_VHOST_USER_MSG_H
 #define BANTAM_VHOST_USER_MSG_H
@@ -18,7 +18,7 @@
 #define VU_FLAG_REPLY 4u
 #define VU_FLAG_NEED_REPLY 8u
 
-/* Virtio feature bit that the two ends keep to themselves: protocol features exist. */
+/* Virtio feature bit between daemon and front end only: protocol features exist. */
 #define VU_F_PROTOCOL_FEATURES 30
 
 enum {
@@ -52,7 +52,7 @@ struct vhost_user_addr {
 	uint64_t desc, used, avail, log;
 };
 
-/* A descriptor for each region comes with it. */
+/* A descriptor for each region accompanies the message. */
 struct vhost_user_mem {
 	uint32_t nregions;
 	uint32_t padding;
