@@ -1,4 +1,4 @@
-/* fat: the tree of names that will be written, and where it comes from. See fat.h. */
+/* fat: the tree of names that will be written, and their sources. See fat.h. */
 #include "devices/backend/fat/fat_impl.h"
 
 #include <dirent.h>
@@ -40,7 +40,7 @@ static void node_destroy(struct fat_node *node)
 	free(node);
 }
 
-/* A new member of dir; NULL: no memory. */
+/* Add a new node to dir; NULL: no memory. */
 static struct fat_node *node_add(struct fat *fat, struct fat_node *dir, const char *name,
 				 bool is_dir)
 {
@@ -125,7 +125,7 @@ static int64_t time_of(const struct fat *fat, int64_t mtime_s)
 	return mtime_s;
 }
 
-/* Follows a link that leads to a folder around itself only so far. */
+/* Stops at a link that leads to a folder around itself. */
 static bool is_ancestor(const struct fat_node *dir, const struct stat *st)
 {
 	for (; dir; dir = dir->parent)
@@ -170,7 +170,7 @@ static int take_file(struct fat *fat, struct fat_node *node, const char *path,
 	return 0;
 }
 
-/* The names of a host folder, all of them before anything is looked into: one descriptor at a time. */
+/* Read all names of a host folder before looking at any of them: one open descriptor at a time. */
 static int read_names(struct fat *fat, struct fat_node *dir, struct err *err)
 {
 	int fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK |
@@ -207,7 +207,7 @@ static int read_names(struct fat *fat, struct fat_node *dir, struct err *err)
 	return rc;
 }
 
-/* dir->path is set. As deep as the host's longest path allows. */
+/* Read the tree below dir->path. It is at most as deep as the host's longest path allows. */
 static int scan(struct fat *fat, struct fat_node *dir, struct err *err)
 {
 	int rc = read_names(fat, dir, err);
@@ -219,7 +219,7 @@ static int scan(struct fat *fat, struct fat_node *dir, struct err *err)
 		char *path;
 
 		if (node->path || node->data)
-			continue; /* the root had it before */
+			continue; /* fat_add_… added it to the root before */
 		if (asprintf(&path, "%s%s%s", dir->path,
 			     dir->path[strlen(dir->path) - 1] == '/' ? "" : "/", node->name) < 0)
 			return err_sys(err, ENOMEM, "FAT");
@@ -259,7 +259,7 @@ int fat_add_tree(struct fat *fat, const char *name, const char *host_dir, struct
 	}
 	if (!dir || !dir->path)
 		return err_sys(err, ENOMEM, "FAT");
-	/* The user named it, so a link is fine: judged by what it leads to. */
+	/* The user named the folder, so a link is fine: check its target. */
 	if (dir != fat->root) {
 		struct stat st;
 

@@ -1,18 +1,17 @@
 /*
  * fat: writes a FAT file system (FAT12, FAT16 or FAT32) with given files in it.
  *
- * First the names: fat_add_… takes host folders, host files and texts. Then
- * fat_layout decides where all of it goes, which settles the size. Then fat_write
- * copies the data straight from its sources. There is no way to change one later.
+ * First fat_add_… takes the names: host folders, host files and texts. Then fat_layout decides
+ * where everything goes, which settles the size. Then fat_write copies the data straight from its
+ * sources. A finished file system cannot be changed.
  *
- * The same input gives the same bytes: names are sorted, files lie one after the other,
- * the serial number is a checksum of what is in there, times are UTC, and the clock is
- * never asked. Which FAT it is follows from the number of clusters as Microsoft's
- * "FAT: General Overview of On-Disk Format" (version 1.03) counts them, 16 away from
- * either limit as it advises.
+ * The same input gives the same bytes: names are sorted, files follow one another without gaps, the
+ * serial number is a checksum of the content, times are UTC, and the clock is never read. The
+ * number of clusters decides which FAT it is, as in Microsoft's "FAT: General Overview of On-Disk
+ * Format" (version 1.03); the number stays 16 away from either limit, as the specification advises.
  *
- * Names that FAT cannot hold are refused, and so are two that differ in case only,
- * symbolic links (unless followed), devices, sockets and pipes. Errors name the file.
+ * Names that FAT cannot hold are refused, and so are two that differ in case only, symbolic links
+ * (unless followed), devices, sockets and pipes. Errors name the file.
  *
  * Thread: any; one fat, one thread.
  */
@@ -32,14 +31,14 @@
 struct fat;
 
 enum fat_times {
-	FAT_TIMES_KEPT, /* of the host's files, but none later than latest_s */
+	FAT_TIMES_KEPT, /* those of the host's files, but none later than latest_s */
 	FAT_TIMES_ONE,	/* all are latest_s */
 };
 
 struct fat_options {
 	const char *label;  /* 1 to 11 characters; NULL: none */
-	uint64_t min_bytes; /* the image is at least so large */
-	bool follow;	    /* symbolic links count as what they lead to */
+	uint64_t min_bytes; /* the least size of the image */
+	bool follow;	    /* symbolic links are replaced by their targets */
 	enum fat_times times;
 	int64_t latest_s; /* Unix time; fat_latest() */
 };
@@ -50,7 +49,7 @@ struct fat_info {
 	uint32_t clusters;
 	uint64_t size_bytes;	 /* of the image: a multiple of 16 KiB */
 	uint64_t data_bytes;	 /* of all files together */
-	unsigned files, folders; /* the root is none */
+	unsigned files, folders; /* without the root */
 };
 
 /* The options are copied. On failure *out is NULL. */
@@ -58,28 +57,30 @@ int fat_create(const struct fat_options *options, struct fat **out, struct err *
 /* Accepts NULL. */
 void fat_destroy(struct fat *fat);
 
-/* All that is in a host folder, into folder name of the root; NULL: into the root itself. */
+/* Adds everything in a host folder to folder name of the root; NULL: to the root itself. */
 int fat_add_tree(struct fat *fat, const char *name, const char *host_dir, struct err *err);
-/* One file in the root. A symbolic link that is named here is followed. */
+/* Adds one file to the root. If host_path is a symbolic link, it is followed. */
 int fat_add_file(struct fat *fat, const char *name, const char *host_path, struct err *err);
-/* One file in the root that holds these bytes, which are copied. */
+/* Adds one file to the root, with these bytes, which are copied. */
 int fat_add_data(struct fat *fat, const char *name, const void *data, size_t len, struct err *err);
-/* A file that must not be among the sources: the image's own. */
+/* The file st must not be among the sources: it is the image itself. */
 void fat_forbid(struct fat *fat, const struct stat *st);
 
-/* Nothing can be added any more. */
+/* Decides where everything goes. Nothing can be added afterwards. */
 int fat_layout(struct fat *fat, struct err *err);
 /* After fat_layout. */
 void fat_get_info(const struct fat *fat, struct fat_info *info);
 
 /*
- * After fat_layout: all bytes into fd, an empty file, which becomes size_bytes long and
- * has holes where there is nothing. where names it in errors. A source that is not what
- * it was when it was added is -ESTALE.
+ * After fat_layout: writes all bytes into fd, an empty file, which becomes size_bytes long and has
+ * holes where there is no data. where names fd in errors. Returns 0 or -errno; -ESTALE: a source
+ * has changed since it was added.
  */
 int fat_write(struct fat *fat, int fd, const char *where, struct err *err);
 
-/* The environment's SOURCE_DATE_EPOCH, or unset when there is none. */
+/*
+ * Sets *latest_s to the environment's SOURCE_DATE_EPOCH, or to unset if there is none. 0 or -errno.
+ */
 int fat_latest(int64_t unset, int64_t *latest_s, struct err *err);
 #define FAT_EPOCH_S 315532800 /* 1980-01-01, the first day that FAT knows */
 #define FAT_LAST_S 4354819198 /* 2107-12-31 23:59:58 */

@@ -1,6 +1,6 @@
 /*
- * fat/fat_impl: what the files of fat.h share: fat.c (the tree), fat/name.c, fat/layout.c
- * (geometry) and fat/write.c (bytes). Tests look in here too; nobody else.
+ * fat/fat_impl: what fat.c (the tree), name.c, layout.c (geometry) and write.c (bytes) share. Tests
+ * include it too; other code does not.
  */
 #ifndef BANTAM_FAT_IMPL_H
 #define BANTAM_FAT_IMPL_H
@@ -10,18 +10,18 @@
 #include "devices/backend/fat/fat.h"
 
 #define FAT_NAME_MAX 255u /* UTF-16 units */
-#define FAT_ALIAS 11u	  /* an 8.3 name as directories have it, padded with spaces */
+#define FAT_ALIAS 11u	  /* an 8.3 name as directories store it, padded with spaces */
 #define FAT_ENTRY_BYTES 32u
 #define FAT_SECTOR 512u
-#define FAT_DIR_MAX 65520u /* entries of a folder: what Linux reads and a FAT16 root can have */
+#define FAT_DIR_MAX 65520u	/* entries of a folder: the limit of Linux and of a FAT16 root */
 #define FAT_UNITS_PER_ENTRY 13u /* of a long name */
 
 struct fat_node {
 	char *name; /* UTF-8; the root's: "" */
-	char *path; /* of the host's file or folder; NULL: data */
+	char *path; /* of the host's file or folder; NULL: the bytes are in data */
 	void *data;
 	bool dir;
-	bool has_long; /* the alias alone does not say the name */
+	bool has_long; /* the alias alone does not give the name */
 	uint8_t alias[FAT_ALIAS];
 	unsigned nwide; /* UTF-16 units of the name */
 	int64_t mtime_s;
@@ -38,7 +38,7 @@ struct fat_geometry {
 	unsigned bits;
 	uint32_t cluster_sectors;
 	uint32_t reserved;     /* sectors before the first FAT */
-	uint32_t fat_sectors;  /* of one of the two */
+	uint32_t fat_sectors;  /* of each of the two FATs */
 	uint32_t root_entries; /* 0 with FAT32 */
 	uint32_t data_start;   /* sector */
 	uint32_t clusters;
@@ -49,7 +49,7 @@ struct fat {
 	struct fat_options options;
 	char label[FAT_LABEL_MAX + 1]; /* "": none */
 	struct fat_node *root;
-	struct fat_node **order; /* all that have clusters, in the order of these */
+	struct fat_node **order; /* all nodes that have clusters, in the order of their clusters */
 	size_t norder;
 	unsigned files, folders;
 	uint64_t data_bytes;
@@ -62,22 +62,25 @@ struct fat {
 /* --- fat/name.c ---------------------------------------------------------------- */
 
 /*
- * The name in UTF-16, into wide[FAT_NAME_MAX]: its length, or 0 and in *why what FAT has
- * against it: "has a colon …".
+ * Converts name to UTF-16 in wide[FAT_NAME_MAX]. Returns its length; or 0, and in *why what FAT
+ * cannot hold: "has a colon …".
  */
 unsigned fat_name_wide(const char *name, uint16_t *wide, const char **why);
-/* What may be a label: NULL, or what is wrong with it. */
+/* Returns NULL if label is valid, else what is wrong with it. */
 const char *fat_label_fault(const char *label);
-/* For messages: one line, at most len bytes, the end of it if it is longer. */
+/* Formats name for messages: one line of at most len bytes; of a longer name, its end. */
 const char *fat_name_print(const char *name, char *buf, size_t len);
 /* The checksum that ties long names to their alias (section "Long Directory Entries"). */
 uint8_t fat_alias_sum(const uint8_t *alias);
-/* Judges and sorts a folder's names and gives each an alias. */
+/* Checks and sorts a folder's names and gives each an alias. */
 int fat_name_folder(struct fat_node *dir, struct err *err);
 
 /* --- fat/layout.c -------------------------------------------------------------- */
 
-/* The smallest fitting geometry; -EFBIG if there is none. need: clusters for all but a fixed root. */
+/*
+ * Finds the smallest fitting geometry; -EFBIG if there is none. need returns the clusters for
+ * everything but a fixed root.
+ */
 int fat_geometry_find(struct fat_geometry *geo, uint64_t min_sectors, uint32_t root_entries,
 		      uint64_t (*need)(const void *opaque, uint32_t cluster_bytes, bool root),
 		      const void *opaque);

@@ -1,9 +1,9 @@
 /*
- * fat/layout: how large, which FAT, and where everything goes. See fat.h.
+ * fat/layout: the size, which FAT, and where everything goes. See fat.h.
  *
- * "Spec" is Microsoft's "FAT: General Overview of On-Disk Format". A volume with fewer than
- * 4085 clusters is FAT12, with fewer than 65525 FAT16, else FAT32, and nothing else decides.
- * As others count wrongly by one or two, the spec advises to stay 16 away from both.
+ * "Spec" is Microsoft's "FAT: General Overview of On-Disk Format". A volume with fewer than 4085
+ * clusters is FAT12, with fewer than 65525 FAT16, else FAT32; nothing else decides. Because other
+ * implementations miscount by one or two, the spec advises to stay 16 away from both limits.
  */
 #include "devices/backend/fat/fat_impl.h"
 
@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define LEAST_SECTORS 2048u /* 1 MiB */
-/* BIOS geometry: mtools wants the volume to be whole tracks. */
+/* BIOS geometry: mtools requires whole tracks. */
 #define TRACK_SECTORS 32u
 #define ALIGN_SECTORS 8u /* clusters begin at multiples of 4 KiB in the image */
 #define MARGIN 16u
@@ -22,7 +22,7 @@
 #define FIRST_FAT32 (65525u + MARGIN)
 #define LAST_FAT32 0x0ffffff0u
 
-/* Cluster sizes by the volume's size, as the spec's tables have them for FAT16 and FAT32. */
+/* Cluster sizes by the volume's size, from the spec's tables for FAT16 and FAT32. */
 static const struct row {
 	uint32_t max_sectors;
 	uint8_t cluster_sectors, bits;
@@ -37,7 +37,9 @@ static uint32_t fat_sectors_for(unsigned bits, uint64_t clusters)
 	return (uint32_t)(((clusters + 2) * bits + FAT_SECTOR * 8 - 1) / (FAT_SECTOR * 8));
 }
 
-/* The layout of so many sectors: the smallest FAT that has an entry for each cluster. */
+/*
+ * Lay out a volume of this many sectors, with the smallest FAT that has an entry for each cluster.
+ */
 static void split(struct fat_geometry *geo, uint64_t sectors)
 {
 	uint32_t root = geo->root_entries * FAT_ENTRY_BYTES / FAT_SECTOR;
@@ -140,7 +142,7 @@ static uint64_t need_clusters(const void *opaque, uint32_t cluster_bytes, bool r
 	return need_below(top, cluster_bytes) + (!root ? 0 : own ? own : 1);
 }
 
-/* Names, aliases and the number of entries of every folder. */
+/* Prepare the names, the aliases and the number of entries of every folder. */
 static int prepare(struct fat_node *dir, uint32_t own_entries, struct err *err)
 {
 	uint64_t n = own_entries;
@@ -166,7 +168,7 @@ static int prepare(struct fat_node *dir, uint32_t own_entries, struct err *err)
 	return rc;
 }
 
-/* Folders first: a guest that lists them reads one stretch. */
+/* Place clusters. Folders come first: a guest that lists them reads one contiguous range. */
 static void place(struct fat *fat, struct fat_node *dir, bool folders)
 {
 	uint32_t cluster_bytes = fat->geo.cluster_sectors * FAT_SECTOR;

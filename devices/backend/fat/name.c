@@ -1,9 +1,9 @@
 /*
  * fat/name: which names FAT can hold, and the 8.3 alias of each. See fat.h.
  *
- * Long names are UTF-16. Every name also has an alias of 8 and 3 characters, unique in
- * its folder: the name itself where it is one, else one made of its letters, a tilde and
- * a number, or with a part of a checksum when the first few are taken.
+ * Long names are UTF-16. Every name also has an alias of 8 and 3 characters, unique in its folder.
+ * If the name itself is 8.3, it is the alias. Otherwise the alias consists of the name's letters, a
+ * tilde and a number; if the first few are taken, it contains a part of a checksum.
  */
 #include "devices/backend/fat/fat_impl.h"
 
@@ -69,7 +69,7 @@ unsigned fat_name_wide(const char *name, uint16_t *wide, const char **why)
 }
 
 /*
- * Case of the scripts that have it, by ranges, so that no locale of the host decides. step 2:
+ * Fold case by ranges of the scripts that have case, so that no locale of the host decides. step 2:
  * capital and small letters alternate.
  */
 static uint16_t fold(uint16_t c)
@@ -101,7 +101,7 @@ static uint16_t fold(uint16_t c)
 	return c;
 }
 
-/* What the name's UTF-16 is without regard to case, for comparing. */
+/* Fold a UTF-16 name, for comparing without regard to case. */
 static void fold_name(uint16_t *wide, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -123,7 +123,7 @@ const char *fat_label_fault(const char *label)
 	return NULL;
 }
 
-/* One character as a message can have it, into out (at least 4 bytes): its length. */
+/* Format one character for a message in out (at least 4 bytes). Returns its length. */
 static size_t print_next(const uint8_t **at, char *out)
 {
 	const uint8_t *from = *at;
@@ -152,7 +152,7 @@ const char *fat_name_print(const char *name, char *buf, size_t len)
 
 	while (*end)
 		total += print_next(&end, one);
-	/* The end says more than the beginning. */
+	/* The end of a path tells more than its beginning. */
 	if (total >= len) {
 		while (total + sizeof(more) > len)
 			total -= print_next(&at, one);
@@ -182,8 +182,8 @@ static bool alias_char(uint8_t c)
 }
 
 /*
- * The name as 8.3, if case is all that is lost: *exact when not even that is. A space is
- * legal there too, but confuses too many.
+ * Make an alias of a name that is 8.3 except perhaps for case; *exact: the case is right, too. A
+ * space is legal in 8.3, but confuses too many programs.
  */
 static bool alias_of_short(const char *name, uint8_t *alias, bool *exact)
 {
@@ -205,7 +205,7 @@ static bool alias_of_short(const char *name, uint8_t *alias, bool *exact)
 	return true;
 }
 
-/* The letters of one part that an alias can have; how many. */
+/* Copy the letters of one part of a name that an alias can have. Returns how many. */
 static unsigned alias_letters(const char *from, const char *end, uint8_t *to, unsigned room)
 {
 	unsigned n = 0;
@@ -214,13 +214,13 @@ static unsigned alias_letters(const char *from, const char *end, uint8_t *to, un
 		uint8_t c = (uint8_t)*from;
 
 		if (c == ' ' || c == '.' || (c & 0xc0) == 0x80)
-			continue; /* also the later bytes of a character */
+			continue; /* the last test: later bytes of a character */
 		to[n++] = c < 0x80 && alias_char(c) ? (uint8_t)toupper(c) : '_';
 	}
 	return n;
 }
 
-/* The try-th alias of a name that is not 8.3. */
+/* Make the try-th alias of a name that is not 8.3. */
 static void alias_make(const char *name, unsigned try, uint8_t *alias)
 {
 	const char *end = name + strlen(name), *start = name, *dot;
@@ -253,13 +253,13 @@ static void alias_make(const char *name, unsigned try, uint8_t *alias)
 	memcpy(alias + n, tail, ntail);
 }
 
-/* The aliases of one folder, by open addressing. */
+/* The aliases of one folder, a hash table with open addressing. */
 struct alias_set {
 	const uint8_t **slot;
 	size_t mask;
 };
 
-/* false: it is there already. */
+/* Returns false if the alias is there already. */
 static bool alias_put(struct alias_set *set, const uint8_t *alias)
 {
 	size_t i = crc32(0, alias, FAT_ALIAS) & set->mask;
@@ -282,7 +282,10 @@ static int give_aliases(struct fat_node *dir)
 	set.slot = calloc(set.mask + 1, sizeof(*set.slot));
 	if (!set.slot)
 		return -ENOMEM;
-	/* Who is 8.3 already is called so; folded names are unique, so nobody is in the way. */
+	/*
+	 * Names that are 8.3 keep their own; folded names are unique, so these aliases do not
+	 * collide.
+	 */
 	for (size_t i = 0; i < dir->nchild; i++) {
 		struct fat_node *node = dir->child[i];
 
@@ -337,7 +340,7 @@ static int name_error(const struct fat_node *node, const char *why, struct err *
 		       fat_name_print(node->path ? node->path : node->name, buf, sizeof(buf)), why);
 }
 
-/* Of two that FAT takes for one, the error names both, whatever the order on the host was. */
+/* If FAT takes two names for one, report both, independent of their order on the host. */
 static int find_twins(struct folded *folded, size_t n, struct err *err)
 {
 	qsort(folded, n, sizeof(*folded), by_folded);
@@ -369,7 +372,7 @@ int fat_name_folder(struct fat_node *dir, struct err *err)
 	size_t n = 0;
 	int rc = folded ? 0 : -ENOMEM;
 
-	/* A folder without a name or two has no array to sort. */
+	/* An empty folder has no array to sort. */
 	if (!rc && dir->nchild)
 		qsort(dir->child, dir->nchild, sizeof(*dir->child), by_name);
 	for (size_t i = 0; !rc && i < dir->nchild; i++) {

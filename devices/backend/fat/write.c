@@ -1,9 +1,9 @@
 /*
  * fat/write: the bytes of a FAT file system that has been laid out. See fat.h.
  *
- * Data first, then folders, then the FATs, and the boot sector last: the serial number in it
- * is a checksum of what was written. Blocks of zeroes are neither written nor summed, so
- * that a sparse source and its full copy give the same bytes.
+ * Data comes first, then folders, then the FATs, and the boot sector last, because the serial
+ * number in it is a checksum of what was written. Blocks of zeroes are neither written nor summed,
+ * so that a sparse source and its full copy give the same bytes.
  */
 #include "devices/backend/fat/fat_impl.h"
 
@@ -35,7 +35,7 @@ struct writer {
 	struct err *err;
 	uint32_t sum;
 	uint8_t *buf; /* BUFFER_BYTES */
-	/* The FAT's bits on their way. */
+	/* FAT entries that are packed but not yet written */
 	size_t fill;
 	uint64_t fat_at;
 	uint64_t bits;
@@ -77,8 +77,8 @@ static bool all_zero(const uint8_t *p, size_t len)
 }
 
 /*
- * A stretch of a file that begins at a multiple of BLOCK_BYTES. *end: where the last
- * block that was not zeroes ended; a gap counts by its length.
+ * Write a part of a file that begins at a multiple of BLOCK_BYTES. *end: where the last block ended
+ * that was not zeroes; the checksum covers a gap by the offset of the next block.
  */
 static int put_data(struct writer *w, const uint8_t *p, size_t len, uint64_t at, uint64_t base,
 		    uint64_t *end)
@@ -174,7 +174,7 @@ static int copy_file(struct writer *w, const struct fat_node *node)
 		goto out;
 	}
 	while (!rc && at < node->len_bytes) {
-		/* File systems without holes answer with the whole file. */
+		/* A file system without holes reports the whole file as data. */
 		off_t data = lseek(fd, (off_t)at, SEEK_DATA), hole;
 		uint64_t stop = node->len_bytes;
 
@@ -210,7 +210,9 @@ static int put_file(struct writer *w, const struct fat_node *node)
 
 /* --- folders ------------------------------------------------------------------- */
 
-/* Section "Date and Time Formats"; in UTC, so that the host's time zone changes no byte. */
+/*
+ * Section "Date and Time Formats". In UTC, so that the bytes do not depend on the host's time zone.
+ */
 static void put_times(uint8_t *entry, int64_t unix_s)
 {
 	time_t t = (time_t)(unix_s < FAT_EPOCH_S ? FAT_EPOCH_S :
@@ -242,7 +244,7 @@ static uint8_t *put_entry(uint8_t *at, const uint8_t *name, uint8_t attr, int64_
 	return at + FAT_ENTRY_BYTES;
 }
 
-/* The long name in pieces of 13, the last piece first. */
+/* Write the long name in pieces of 13 units, the last piece first. */
 static uint8_t *put_long(uint8_t *at, const struct fat_node *node)
 {
 	static const uint8_t places[FAT_UNITS_PER_ENTRY] = { 1,	 3,  5,	 7,  9,	 14, 16,
@@ -288,7 +290,7 @@ static int put_folder(struct writer *w, const struct fat_node *dir)
 		pad_name(name, ".");
 		at = put_entry(at, name, ATTR_DIR, dir->mtime_s, dir->cluster, 0);
 		pad_name(name, "..");
-		/* 0 stands for the root, wherever it is. */
+		/* 0 means the root, wherever it is. */
 		at = put_entry(at, name, ATTR_DIR, dir->parent->mtime_s,
 			       dir->parent == fat->root ? 0 : dir->parent->cluster, 0);
 	} else if (fat->label[0]) {
@@ -373,7 +375,7 @@ static void fill_boot(const struct writer *w, uint8_t *b)
 {
 	const struct fat *fat = w->fat;
 	const struct fat_geometry *geo = &fat->geo;
-	/* The tail of the parameter block is at another place with FAT32. */
+	/* With FAT32 the tail of the parameter block is at another offset. */
 	uint8_t *tail = b + (geo->bits == 32 ? 64 : 36);
 
 	memset(b, 0, FAT_SECTOR);
@@ -410,7 +412,7 @@ static void fill_boot(const struct writer *w, uint8_t *b)
 	       geo->bits == 16 ? "FAT16   " :
 				 "FAT32   ",
 	       8);
-	/* Not for booting: halt for ever. */
+	/* Not bootable: halt for ever. */
 	memcpy(tail + 26, "\xfa\xf4\xeb\xfd", 4);
 	put_le16(b + 510, 0xaa55);
 }
@@ -425,7 +427,7 @@ static int put_boot(struct writer *w)
 	fill_boot(w, sector[0]);
 	if (fat->geo.bits != 32)
 		return put(w, sector, FAT_SECTOR, 0);
-	/* Section "FSInfo": how much is free, and where the search for it begins. */
+	/* Section "FSInfo": the free clusters, and where a search for one begins. */
 	put_le32(sector[1], 0x41615252);
 	put_le32(sector[1] + 484, 0x61417272);
 	put_le32(sector[1] + 488, fat->geo.clusters - fat->used);
