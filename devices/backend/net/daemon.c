@@ -1,6 +1,6 @@
 /*
  * net/daemon: a vhost-user daemon at a socket (passt, Open vSwitch, DPDK), which serves the card's
- * queues itself (net.vhost): no frame comes by here.
+ * queues itself (net.vhost): no frame passes through this file.
  */
 #include <errno.h>
 #include <linux/virtio_config.h>
@@ -14,7 +14,7 @@ static const struct net_ops daemon_ops = {
 	.close = net_free,
 };
 
-/* By the bits of the five in one direction. */
+/* The NET_ offloads for feature bits of one direction. */
 static unsigned offloads(uint64_t features, unsigned csum, unsigned tso4, unsigned tso6,
 			 unsigned ecn, unsigned ufo)
 {
@@ -35,14 +35,14 @@ static int connect_daemon(struct net *net, const struct net_config *cfg, struct 
 
 	if (rc)
 		return rc;
-	/* Without MQ it does not say: then it is one. */
+	/* Without MQ the daemon does not report a number: then it is one. */
 	pairs = vu->queues_max ? vu->queues_max : 1;
 	if (pairs < net->nqueues)
 		return err_set(err, ENOTSUP, "%s: %s: the daemon serves %llu queues, not %u",
 			       cfg->option, cfg->daemon, (unsigned long long)pairs, net->nqueues);
 	if (!(vu->features >> VIRTIO_F_VERSION_1 & 1))
-		return err_set(err, ENOTSUP, "%s: %s: the daemon knows no virtio 1", cfg->option,
-			       cfg->daemon);
+		return err_set(err, ENOTSUP, "%s: %s: the daemon does not support virtio 1",
+			       cfg->option, cfg->daemon);
 	net->offloads_in = offloads(vu->features, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4,
 				    VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_ECN,
 				    VIRTIO_NET_F_GUEST_UFO);
@@ -58,7 +58,7 @@ int net_daemon_open(const struct net_config *cfg, struct net **out, struct err *
 	struct net *net;
 	int rc;
 
-	/* Many a daemon serves one connection and ends. */
+	/* Do not connect: many daemons serve one connection and end. */
 	if (cfg->dry_run) {
 		rc = net_describe(cfg, out, err, "daemon at %s", cfg->daemon);
 		if (!rc)

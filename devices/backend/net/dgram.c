@@ -1,5 +1,5 @@
 /*
- * net/dgram: a socket that keeps frames apart (datagram or seqpacket), one each.
+ * net/dgram: a socket that keeps frames apart (datagram or seqpacket), one frame in each message.
  *
  * A whole batch goes in one system call, straight from and into guest memory.
  */
@@ -22,7 +22,7 @@ static unsigned dgram_send(struct net *net, unsigned queue, struct net_frame *fr
 	unsigned done = 0;
 
 	if (net->port[queue].fd < 0)
-		return n; /* an unplugged cable swallows everything */
+		return n; /* without a peer every frame is swallowed */
 	while (done < n) {
 		unsigned batch = n - done < BATCH ? n - done : BATCH;
 		int rc;
@@ -33,7 +33,7 @@ static unsigned dgram_send(struct net *net, unsigned queue, struct net_frame *fr
 		rc = sendmmsg(net->port[queue].fd, msg, batch, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (rc < 0 && errno == EAGAIN)
 			return done;
-		/* Another error is the first frame's: it is dropped. */
+		/* Any other error concerns the first frame: drop it. */
 		done += rc > 0 ? (unsigned)rc : 1;
 	}
 	return n;
@@ -59,16 +59,19 @@ static unsigned dgram_recv(struct net *net, unsigned queue, struct net_frame *fr
 
 		frame[i].len_bytes = cut ? frame[i].len_bytes + 1 : msg[i].msg_len;
 	}
-	/* Seqpacket: an empty message is the other end's close. A short count says "no more", and
-	 * the watch speaks again if there is. */
+	/*
+	 * Seqpacket: an empty message means that the peer has closed. A short count means "no
+	 * more"; the watch fires again if there is more.
+	 */
 	while (got && !frame[got - 1].len_bytes)
 		got--;
 	return got;
 }
 
 /*
- * An error that the socket reports and goes on after (UDP: nobody listens there now) is taken
- * from it, or the watch would speak of it for ever. False: it stays; the socket is of no use.
+ * Clear a pending error after which the socket still works (UDP: no process listens there now), or
+ * the watch would report it again and again. Returns false if the error stays: the socket is
+ * useless.
  */
 static bool take_error(int fd)
 {
@@ -87,7 +90,7 @@ static void dgram_event(struct net *net, unsigned queue, uint32_t events)
 {
 	struct net_port *p = &net->port[queue];
 
-	/* A seqpacket peer that is gone: nothing will ever come again. */
+	/* The seqpacket peer is gone: nothing will come again. */
 	if (events & (EPOLLHUP | EPOLLRDHUP)) {
 		net_port_close(net, queue);
 		net_lost(net, "the other end is gone");
@@ -95,7 +98,7 @@ static void dgram_event(struct net *net, unsigned queue, uint32_t events)
 	}
 	if (events & EPOLLERR && !take_error(p->fd)) {
 		net_port_close(net, queue);
-		net_lost(net, "the socket reports an error for good");
+		net_lost(net, "the socket has failed");
 		return;
 	}
 	net_tell(net, queue, events);
@@ -112,7 +115,7 @@ static void dgram_buffers(int fd)
 {
 	int bytes = BUFFER_BYTES;
 
-	/* As much as we may; the usual limit is two or three long frames. */
+	/* Ask for as much as we may; the usual limit is two or three long frames. */
 	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)))
 		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 }

@@ -16,7 +16,7 @@ static bool port(const char *text, uint16_t *out)
 	return true;
 }
 
-/* Changes text. NULL, or what is wrong with it. */
+/* Changes text. Returns NULL, or what is wrong with it. */
 static const char *address(char *text, struct net_hostfwd *out)
 {
 	size_t len = strlen(text);

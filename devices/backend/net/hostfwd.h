@@ -1,4 +1,4 @@
-/* net/hostfwd: a port forward as people write it, for the user network's two halves. */
+/* net/hostfwd: the syntax of a port forward, for bantam and for its helper bantam-net-user. */
 #ifndef BANTAM_NET_HOSTFWD_H
 #define BANTAM_NET_HOSTFWD_H
 
@@ -9,16 +9,16 @@
 struct net_hostfwd {
 	bool udp;
 	bool any_addr; /* no address was given: 127.0.0.1 */
-	bool v6;       /* addr6, and the guest's IPv6 address; else addr, and its IPv4 one */
+	bool v6;       /* addr6 and the guest's IPv6 address; else addr and its IPv4 address */
 	struct in_addr addr;
 	struct in6_addr addr6;
-	uint16_t host_port; /* 0: whichever is free */
+	uint16_t host_port; /* 0: any free port */
 	uint16_t guest_port;
 };
 
 /*
- * "tcp:ADDR:HOSTPORT-GUESTPORT", len bytes of text: ADDR is an IPv4 address, an IPv6 one in
- * brackets, or nothing. NULL, or what is wrong with it. Pure.
+ * Parses "tcp:ADDR:HOSTPORT-GUESTPORT" (or udp), len bytes of text. ADDR is an IPv4 address, an
+ * IPv6 address in brackets, or nothing. Returns NULL, or what is wrong with text. Pure.
  */
 const char *net_hostfwd_parse(const char *text, unsigned len, struct net_hostfwd *out);
 
@@ -30,7 +30,7 @@ const char *net_hostfwd_parse(const char *text, unsigned len, struct net_hostfwd
 #define NET_USER_READY "ready"
 #define NET_USER_ERROR "error "
 
-/* What leads to the guest, of its arguments: net/ring.h's rings, or vhost-user. */
+/* The helper's argument that says how frames reach the guest: net/ring.h's rings, or vhost-user. */
 #define NET_USER_RINGS "rings"
 #define NET_USER_QUEUES "queues"
 

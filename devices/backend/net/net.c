@@ -77,7 +77,7 @@ void net_tell(struct net *net, unsigned queue, uint32_t events)
 		net->client.writable(net->client.opaque, queue);
 }
 
-/* A peer that goes is heard of even while nothing is read from it. */
+/* Watch for the peer's end even while nothing is read from it. */
 static void interest(struct net_port *p)
 {
 	uint32_t idle = p->net->has_peer ? EPOLLRDHUP : 0u;

@@ -1,4 +1,7 @@
-/* net/open: the factory: which backend an option means. See net.h. Nobody in this folder calls it. */
+/*
+ * net/open: the factory: which back end an option means. See net.h. No file in this folder calls
+ * it.
+ */
 #include "devices/backend/net/net_impl.h"
 
 #include <errno.h>

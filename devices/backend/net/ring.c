@@ -27,7 +27,7 @@ int net_ring_create(int *fd_out, struct net_ring_pair **out)
 
 	if (fd < 0)
 		return -errno;
-	/* Sealed: the other end cannot take the pages away under us. */
+	/* Sealed: the other end cannot truncate the memory under us. */
 	if (ftruncate(fd, sizeof(**out)) ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		rc = -errno;
@@ -46,7 +46,10 @@ static uint32_t record_bytes(uint32_t len)
 	return (LEN_BYTES + len + 7) & ~7u;
 }
 
-/* Lengths are aligned: one access, which the other end cannot change after the check. */
+/*
+ * Lengths are aligned: each is read in one access, and the other end cannot change it after the
+ * check.
+ */
 static _Atomic uint32_t *length_at(struct net_ring *r, uint32_t off)
 {
 	return (_Atomic uint32_t *)(void *)(r->mem->data + off);
@@ -82,7 +85,7 @@ void net_ring_put(struct net_ring *r, uint32_t len_bytes)
 	r->pos += record_bytes(len_bytes);
 }
 
-/* Our index, then the other end's flag: it does it the other way round (await_…). */
+/* Store our index, then look at the other end's flag. The other end does the reverse (await). */
 static bool advance(_Atomic uint32_t *index, uint32_t pos, _Atomic uint32_t *flag)
 {
 	atomic_store_explicit(index, pos, memory_order_release);

@@ -1,14 +1,14 @@
 /*
- * net/stream: frames on a stream socket, each after its length as 4 bytes, big-endian:
- * what QEMU's -netdev stream and passt speak.
+ * net/stream: frames on a stream socket, each after its length as 4 bytes, big-endian: the protocol
+ * of QEMU's -netdev stream and of passt.
  *
- * Theory of operation. Sending gathers many frames, straight from guest memory, into one
- * system call. When the socket takes only part of a frame, the rest is copied
- * to tail: it has to go first, whatever becomes of the guest's buffer. Receiving reads as
- * much as there is into one buffer and copies frames out of it: one call for many small
- * frames costs less than two calls without a copy for each. A length that no frame
- * can have means that the stream is out of step: it is closed. A path is connected to
- * again each second; meanwhile the link is down and frames are swallowed.
+ * Theory of operation. Sending gathers many frames, straight from guest memory, into one system
+ * call. If the socket takes only part of a frame, the rest is copied to tail: the rest has to go
+ * first, and the guest may reuse its buffer. Receiving reads as much as there is into one buffer
+ * and copies frames out of it: for many small frames one call with a copy costs less than two calls
+ * for each without one. A length that no frame can have means that the stream is out of step: the
+ * connection is closed. A path is connected to again each second; until then the link is down and
+ * frames are swallowed.
  */
 #include "devices/backend/net/net_impl.h"
 
@@ -32,11 +32,11 @@
 
 struct stream {
 	struct net net;			     /* first */
-	char path[UNIX_SOCKET_PATH_MAX + 1]; /* "": an fd, which cannot be had again */
+	char path[UNIX_SOCKET_PATH_MAX + 1]; /* "": an fd, which cannot be opened again */
 	struct loop_watch *retry;
-	bool ended;		    /* the socket will give nothing more, or is out of step */
+	bool ended;		    /* the socket yields nothing more, or is out of step */
 	uint32_t tail_at, tail_end; /* bytes of tail that are still to be sent */
-	uint32_t in_at, in_end;	    /* bytes of in that are read and not yet taken */
+	uint32_t in_at, in_end;	    /* bytes of in that are received and not yet taken */
 	uint8_t tail[NET_FRAME_MAX + LEN_BYTES];
 	uint8_t in[IN_BYTES];
 };
@@ -46,7 +46,7 @@ static struct stream *stream_of(struct net *net)
 	return (struct stream *)net;
 }
 
-/* The connection is of no use any more. Loop's thread; calls the client. */
+/* Close a connection that is of no use any more. Loop's thread; calls the client. */
 static void lost(struct stream *s)
 {
 	net_port_close(&s->net, 0);
@@ -59,7 +59,7 @@ static void lost(struct stream *s)
 
 /* --- sending ------------------------------------------------------------------------ */
 
-/* False: the socket is full, or gone (events will tell). */
+/* Returns false if the socket is full, or gone (an event reports that). */
 static bool send_tail(struct stream *s)
 {
 	while (s->tail_at < s->tail_end) {
@@ -74,7 +74,7 @@ static bool send_tail(struct stream *s)
 	return true;
 }
 
-/* What is left of a frame after its first bytes went out. */
+/* Keep the rest of a frame whose first gone bytes are sent. */
 static void keep_tail(struct stream *s, const struct net_frame *f, uint32_t len_be, size_t gone)
 {
 	size_t off = gone;
@@ -100,7 +100,7 @@ static void keep_tail(struct stream *s, const struct net_frame *f, uint32_t len_
 	}
 }
 
-/* As many of n frames as one call takes; 0: full. */
+/* Send as many of n frames as one call takes. Returns how many; 0: the socket is full. */
 static unsigned send_some(struct stream *s, const struct net_frame *frame, unsigned n)
 {
 	struct iovec iov[IOV_MAX];
@@ -145,7 +145,7 @@ static unsigned stream_send(struct net *net, unsigned queue, struct net_frame *f
 
 		if (!send_tail(s))
 			return done;
-		/* No peer would take it. */
+		/* No peer would take this frame. */
 		if (frame[done].len_bytes > NET_FRAME_MAX) {
 			done++;
 			continue;
@@ -160,7 +160,7 @@ static unsigned stream_send(struct net *net, unsigned queue, struct net_frame *f
 
 /* --- receiving ------------------------------------------------------------------------- */
 
-/* The next frame in the buffer: its length, or 0 if it is not complete, or -EPROTO. */
+/* Returns the length of the next frame in the buffer, 0 if it is not complete, or -EPROTO. */
 static int next_frame(struct stream *s)
 {
 	uint32_t len, have = s->in_end - s->in_at;
@@ -178,7 +178,7 @@ static int next_frame(struct stream *s)
 	}
 }
 
-/* False: nothing more now. */
+/* Returns false if nothing more is there now. */
 static bool fill(struct stream *s)
 {
 	ssize_t rc;
@@ -209,9 +209,9 @@ static unsigned stream_recv(struct net *net, unsigned queue, struct net_frame *f
 		int len = next_frame(s);
 
 		if (len < 0) {
-			log_guest("%s: %s: a frame's length makes no sense; closed", net->name,
+			log_guest("%s: %s: a frame has an impossible length; closed", net->name,
 				  net->what);
-			/* It is closed at the next event: not from in here. */
+			/* The next event closes the connection: not allowed in here. */
 			shutdown(net->port[0].fd, SHUT_RDWR);
 			s->ended = true;
 			s->in_at = s->in_end = 0;

@@ -1,11 +1,11 @@
 /*
  * net/tap: a tap interface of the host (Linux, Documentation/networking/tuntap.rst).
  *
- * One fd for each queue, one system call for each frame. With IFF_VNET_HDR the
- * kernel reads and writes struct virtio_net_hdr_v1 itself, so that checksums and
- * segmentation are left to whoever needs them. An interface that open creates
- * is not persistent: the kernel removes it with its last fd, however we end.
- * A queue that is not served is detached, or the kernel would still spread flows to it.
+ * One fd for each queue, one system call for each frame. With IFF_VNET_HDR the kernel reads and
+ * writes struct virtio_net_hdr_v1 itself, so that checksums and segmentation are done only where a
+ * receiver needs them. An interface that open creates is not persistent: the kernel removes it with
+ * its last fd, however this process ends. A queue that is not served is detached, or the kernel
+ * would still spread flows to it.
  */
 #include "devices/backend/net/net_impl.h"
 #include "devices/backend/net/tap_link.h"
@@ -28,12 +28,12 @@
 struct tap {
 	struct net net; /* first */
 	char ifname[IFNAMSIZ];
-	struct loop_watch *news; /* of the host's links */
+	struct loop_watch *news; /* reports changes of the host's links */
 	int news_fd;
 	bool multi_queue;
 	bool attached[NET_MAX_QUEUES];
-	unsigned offloads;   /* as the kernel was told last */
-	int found_hdr_bytes; /* of vnet headers, before us; 0: not touched */
+	unsigned offloads;   /* those last set in the kernel */
+	int found_hdr_bytes; /* the tap's vnet header size before us; 0: not changed */
 };
 
 static struct tap *tap_of(struct net *net)
@@ -41,7 +41,7 @@ static struct tap *tap_of(struct net *net)
 	return (struct tap *)net;
 }
 
-/* Most frames lie in one piece, and a list of one costs the kernel a tenth of the whole call. */
+/* Most frames are in one piece, and a list of one costs the kernel a tenth of the whole call. */
 static ssize_t write_frame(int fd, const struct net_frame *f)
 {
 	return f->niov == 1 ? write(fd, f->iov->iov_base, f->iov->iov_len) :
@@ -61,7 +61,7 @@ static unsigned tap_send(struct net *net, unsigned queue, struct net_frame *fram
 	for (unsigned i = 0; i < n; i++) {
 		ssize_t rc = write_frame(fd, &frame[i]);
 
-		/* Any other error is about this frame, or the interface is down: dropped. */
+		/* Any other error concerns this frame, or the interface is down: drop the frame. */
 		if (rc < 0 && errno == EAGAIN)
 			return i;
 	}
@@ -82,8 +82,10 @@ static unsigned tap_recv(struct net *net, unsigned queue, struct net_frame *fram
 	return n;
 }
 
-/* The interface was deleted: its queues report that without end. The descriptors stay open, for
- * other threads may be about to use them; the kernel refuses whatever they ask. */
+/*
+ * The interface was deleted, which its queues report again and again. The descriptors stay open,
+ * because other threads may be about to use them; the kernel refuses every call on them.
+ */
 static void on_gone(void *opaque)
 {
 	struct net *net = opaque;
@@ -96,8 +98,9 @@ static void on_gone(void *opaque)
 }
 
 /*
- * Something happened to some link of the host. Where vhost reads the tap, its queues are not polled by us
- * and tell nothing. That the interface has left this namespace is no news: the queues still work.
+ * Some link of the host has changed. While vhost reads the tap, we do not poll its queues and learn
+ * nothing from them. If the interface has left this namespace, nothing changes: the queues still
+ * work.
  */
 static void on_news(void *opaque, uint32_t events)
 {
@@ -105,7 +108,7 @@ static void on_news(void *opaque, uint32_t events)
 	struct ifreq ifr;
 	char byte;
 
-	/* ENOBUFS: there was more than fits. What is said is not parsed: we look for ourselves. */
+	/* ENOBUFS: messages were lost. Their content is not parsed: the state is read below. */
 	while (recv(tap->news_fd, &byte, sizeof(byte), 0) >= 0 || errno == ENOBUFS ||
 	       errno == EINTR)
 		;
@@ -135,7 +138,7 @@ static void tap_set_offloads(struct net *net, unsigned offloads)
 	unsigned tun = 0;
 
 	offloads &= net->offloads_in;
-	/* Without checksums the kernel refuses the rest; and so does the specification. */
+	/* Without checksums the kernel refuses the rest, as the specification does. */
 	if (!(offloads & NET_CSUM))
 		offloads = 0;
 	if (offloads == tap->offloads)
@@ -169,7 +172,7 @@ static void tap_set_link(struct net *net, bool up)
 {
 	int carrier = up;
 
-	/* Best effort: the host's side then sees NO-CARRIER. */
+	/* Best effort: the host then sees NO-CARRIER. */
 	(void)ioctl(net->port[0].fd, TUNSETCARRIER, &carrier);
 }
 
@@ -180,7 +183,7 @@ static void tap_close(struct net *net)
 	loop_unwatch(tap->news);
 	if (tap->news_fd >= 0)
 		close(tap->news_fd);
-	/* A tap that lives on shall be as it was found. */
+	/* Leave a tap that outlives us as it was found. */
 	tap_set_offloads(net, 0);
 	if (tap->found_hdr_bytes)
 		(void)ioctl(net->port[0].fd, TUNSETVNETHDRSZ, &tap->found_hdr_bytes);
@@ -197,7 +200,7 @@ static const struct net_ops tap_ops = {
 	.close = tap_close,
 };
 
-/* Vnet headers and what the kernel can do with them. */
+/* Set up vnet headers, and learn which offloads the kernel supports. */
 static int setup(struct tap *tap, const struct net_config *cfg, struct err *err)
 {
 	struct net *net = &tap->net;
@@ -235,8 +238,9 @@ static int setup(struct tap *tap, const struct net_config *cfg, struct err *err)
 	net->vnet_hdr_bytes = NET_HDR_BYTES;
 	net->offloads_out = NET_OFFLOADS;
 	net->offloads_in = NET_OFFLOADS;
-	tap->offloads = NET_OFFLOADS; /* whatever they are: not none */
-	/* Kernels that have no UFO to give say so here. */
+	/* the kernel's may differ; not none, so that they are set below */
+	tap->offloads = NET_OFFLOADS;
+	/* Kernels without UFO refuse it here. */
 	tap_set_offloads(net, NET_OFFLOADS & ~NET_UFO);
 	tap_set_offloads(net, NET_OFFLOADS);
 	if (tap->offloads != NET_OFFLOADS)
@@ -254,7 +258,7 @@ static void describe(struct tap *tap)
 		snprintf(tap->net.what, sizeof(tap->net.what), "tap %s", tap->ifname);
 }
 
-/* One that exists may be for its owner to bring up, and its owner may not be root. */
+/* Bring an existing tap up. We may lack the right to do that, which is not an error. */
 static void bring_up_found(const struct tap *tap)
 {
 	int rc = net_tap_link_up(tap->ifname);
@@ -298,7 +302,7 @@ static int refuse(const struct net_config *cfg, int code, bool existed, struct e
 	}
 }
 
-/* The queue's fd, or -errno. A tap of many queues can only be opened as such. */
+/* Returns the queue's fd, or -errno. A tap with many queues can only be opened as such. */
 static int open_queue(const struct net_config *cfg, const char *ifname, short *flags)
 {
 	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK), rc;
@@ -353,7 +357,7 @@ static int open_queues(struct tap *tap, const struct net_config *cfg, bool exist
 		if (!ioctl(fd, TUNGETIFF, &ifr))
 			memcpy(tap->ifname, ifr.ifr_name, IFNAMSIZ - 1);
 	}
-	/* Who came at the same time. */
+	/* Another process may have opened it at the same time. */
 	if (flags & IFF_MULTI_QUEUE && net_tap_link_is_shared(tap->ifname, tap->net.nqueues))
 		return refuse(cfg, EBUSY, existed, err);
 	return 0;

@@ -1,6 +1,6 @@
 /*
  * net/tap_link: a tap as an interface of the host: its address, MTU and state (netdevice(7),
- * rtnetlink(7)). For net/tap.c, which has its queues.
+ * rtnetlink(7)). For net/tap.c, which handles its queues.
  *
  * The builder's thread. Functions that return int return 0 or -errno.
  */
@@ -11,20 +11,19 @@
 
 /* Are ip= and mask= of cfg well formed? Changes nothing. */
 int net_tap_link_check(const struct net_config *cfg, struct err *err);
-/* Gives an interface that we made its address, mask and MTU, and brings it up. */
+/* Sets address, mask and MTU of an interface that we have created, and brings it up. */
 int net_tap_link_configure(const char *ifname, const struct net_config *cfg, struct err *err);
 int net_tap_link_up(const char *ifname);
 /* In bytes; 0: unknown, or not between NET_MTU_MIN and NET_MTU_MAX. */
 uint16_t net_tap_link_mtu(const char *ifname);
 /*
  * Returns true if the tap has more open queues, attached or not, than ours: the others belong to
- * another process, and the kernel would spread the frames over both. It refuses nobody a queue of
- * such a tap. Returns false also where the kernel does not tell (before 4.17).
+ * another process, and the kernel, which lets any process open a queue of such a tap, would spread
+ * the frames over both. Also returns false if the kernel does not report the number (before 4.17).
  */
 bool net_tap_link_is_shared(const char *ifname, unsigned ours);
 /*
- * A socket that is readable when any link of the host changes; -1: it cannot be had. The caller
- * closes it.
+ * Returns a socket that is readable when any link of the host changes, or -1. The caller closes it.
  */
 int net_tap_link_watch(void);
 

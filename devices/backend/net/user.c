@@ -1,13 +1,13 @@
 /*
- * net/user: a network without privileges: a helper process speaks to the host's sockets
- * for the guest. Where guest memory can be shared with it, the helper serves the card's queues
- * itself (net.vhost), and no frame comes by here; else they go through two rings in shared
- * memory (net/ring.h). A socket pair carries nothing and tells each end when the other is gone.
+ * net/user: a network without privileges: a helper process uses the host's sockets for the guest.
+ * If guest memory can be shared with the helper, it serves the card's queues itself (net.vhost),
+ * and no frame passes through this file; otherwise frames go through two rings in shared memory
+ * (net/ring.h). A socket pair carries no data and tells each end when the other is gone.
  *
- * The helper is a program of its own, bantam-net-user, for two reasons: it parses what
- * the guest sends with a TCP/IP stack that this process need not trust, and that stack's
- * library is not linked here. It confines itself, ends when our end of the socket
- * closes, and is killed if we die otherwise. If it dies, the guest's link goes down.
+ * The helper is a program of its own, bantam-net-user, for two reasons: it parses what the guest
+ * sends with a TCP/IP stack that this process need not trust, and that stack's library is not
+ * linked here. The helper confines itself, ends when our end of the socket closes, and is killed if
+ * we die in another way. If it dies, the guest's link goes down.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,8 +30,8 @@
 
 #define HELPER "bantam-net-user"
 /*
- * The stack's own limit: one segment moves as much as a large offload would. Nor is there a
- * checksum to leave to it: it verifies each, and takes no partial ones.
+ * The stack's own limit: one segment moves as much as a large offload would. Checksum offload is
+ * not offered: the stack verifies every checksum and takes no partial ones.
  */
 #define MTU_MAX 65520u
 #define START_MS 10000
@@ -44,7 +44,7 @@ struct user {
 	struct net_ring_pair *rings;
 	struct net_ring tx, rx; /* to and from the helper */
 	struct loop_watch *bell_watch;
-	int bell_fd; /* ours: closed with its watch */
+	int bell_fd; /* our bell: closed with its watch */
 	int helper_bell_fd;
 };
 
@@ -65,21 +65,21 @@ static void user_close(struct net *net)
 		munmap(u->rings, sizeof(*u->rings));
 	if (u->status_fd >= 0)
 		close(u->status_fd);
-	/* It has seen our close. */
+	/* The helper has seen our close. */
 	helper_reap(&u->pid, STOP_MS);
 	net_free(net);
 }
 
 static void ring_bell(int fd)
 {
-	/* It cannot fail: the counter would have to be at its end. */
+	/* The write cannot fail: the counter would have to be at its end. */
 	(void)!write(fd, &(uint64_t){ 1 }, sizeof(uint64_t));
 }
 
-/* The port's end is heard of by its event: not from in here. */
+/* The shutdown raises an event, which closes the port: not allowed in here. */
 static void broken(struct user *u)
 {
-	log_guest("%s wrote nonsense into the ring: closed", HELPER);
+	log_guest("%s wrote an invalid record into the ring: closed", HELPER);
 	shutdown(u->net.port[0].fd, SHUT_RDWR);
 }
 
@@ -90,11 +90,11 @@ static unsigned user_send(struct net *net, unsigned queue, struct net_frame *fra
 	int rc = 1;
 
 	if (net->port[0].fd < 0)
-		return n; /* an unplugged cable swallows everything */
+		return n; /* without a helper every frame is swallowed */
 	while (i < n) {
 		uint8_t *to;
 
-		/* Nobody would take it. */
+		/* The helper would not take this frame. */
 		if (!frame[i].len_bytes || frame[i].len_bytes > NET_RING_FRAME_MAX) {
 			i++;
 			continue;
@@ -160,7 +160,7 @@ static bool user_ready(struct net *net, unsigned queue)
 	return net_ring_has_frames(&user_of(net)->rx);
 }
 
-/* The bell may have rung while nobody wanted to hear it. */
+/* The bell may have rung while the client did not want to read. */
 static void user_want(struct net *net, unsigned queue)
 {
 	struct user *u = user_of(net);
@@ -169,7 +169,7 @@ static void user_want(struct net *net, unsigned queue)
 		ring_bell(u->bell_fd);
 }
 
-/* Why it ended, if it said so and nobody read that yet (it was not waited for). */
+/* Log why the helper ended, if it wrote that to its status pipe and await has not read it. */
 static void tell_reason(struct user *u)
 {
 	char buf[256];
@@ -181,7 +181,7 @@ static void tell_reason(struct user *u)
 		log_put(LOG_ERROR, "%s: %s: %s", u->net.name, HELPER, buf + strlen(NET_USER_ERROR));
 }
 
-/* Its end of the socket pair is closed: nothing will ever come again. */
+/* The helper's end of the socket pair is closed: nothing will come again. */
 static void user_event(struct net *net, unsigned queue, uint32_t events)
 {
 	if (!(events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)))
@@ -191,7 +191,7 @@ static void user_event(struct net *net, unsigned queue, uint32_t events)
 	net_lost(net, HELPER " ended");
 }
 
-/* Its queues are the helper's. */
+/* The helper serves the queues. */
 static const struct net_ops queues_ops = {
 	.event = user_event,
 	.close = user_close,
@@ -208,7 +208,7 @@ static const struct net_ops rings_ops = {
 
 /* --- starting the helper ------------------------------------------------------------- */
 
-/* kind and its n descriptors: see NET_USER_RINGS. */
+/* kind: NET_USER_RINGS or NET_USER_QUEUES; fd: its n descriptors. */
 static int spawn(struct user *u, const struct net_config *cfg, const char *path, int peer,
 		 int status, const char *kind, const int *fd, unsigned n)
 {
@@ -230,7 +230,7 @@ static int spawn(struct user *u, const struct net_config *cfg, const char *path,
 	return helper_spawn(path, argv, keep, 2 + n, &u->pid);
 }
 
-/* One line of the helper's status: 1: ready; 0: go on; -errno. */
+/* Handle one line of the helper's status. Returns 1 if it is ready, 0 to go on, or -errno. */
 static int on_line(const struct net_config *cfg, const char *line, struct err *err)
 {
 	if (!strcmp(line, NET_USER_READY))
@@ -238,7 +238,7 @@ static int on_line(const struct net_config *cfg, const char *line, struct err *e
 	if (!strncmp(line, NET_USER_ERROR, strlen(NET_USER_ERROR)))
 		return err_set(err, EADDRINUSE, "%s user: %s", cfg->option,
 			       line + strlen(NET_USER_ERROR));
-	/* Whoever asked for any free port has to read it somewhere. */
+	/* A user who asked for any free port has to read its number somewhere. */
 	if (!strncmp(line, NET_USER_FWD, strlen(NET_USER_FWD)))
 		log_put(LOG_WARN, "%s: %s", cfg->name, line + strlen(NET_USER_FWD));
 	return 0;
@@ -289,7 +289,7 @@ static int check_hostfwd(const struct net_config *cfg, struct err *err)
 	return 0;
 }
 
-/* Rings and bells. *fd_out: the helper's copy of the memory. 0 or -errno. */
+/* Create rings and bells. *fd_out: the memory's descriptor for the helper. 0 or -errno. */
 static int create_rings(struct user *u, int *fd_out)
 {
 	int rc = net_ring_create(fd_out, &u->rings);
@@ -356,7 +356,9 @@ static int start(struct user *u, const struct net_config *cfg, const char *path,
 	}
 	if (rc)
 		return err_sys(err, -rc, "%s user: %s", cfg->option, path);
-	/* Without forwards nothing can go wrong that would not show as a link that is down. */
+	/*
+	 * Without forwards every failure shows as a link that is down, so there is no need to wait.
+	 */
 	return cfg->hostfwd ? await(u, cfg, err) : 0;
 }
 
