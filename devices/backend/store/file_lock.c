@@ -18,7 +18,7 @@ static int claim(int fd, off_t first, off_t n)
 	return errno == EACCES ? -EAGAIN : -errno;
 }
 
-/* Does anybody else hold a lock there? */
+/* Does another descriptor hold a lock there? 0: no; -EAGAIN: yes; or another -errno. */
 static int test(int fd, off_t first, off_t n)
 {
 	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = n };
@@ -33,7 +33,9 @@ int store_file_lock(int fd, bool write)
 	off_t nperms = write ? PERM_WRITE + 1 : PERM_READ + 1;
 	int rc;
 
-	/* Claim first, then look: of two that start together at least one sees the other. */
+	/*
+	 * Claim first, then test: of two processes that start together at least one sees the other.
+	 */
 	rc = claim(fd, USED_BASE, nperms);
 	if (!rc)
 		rc = claim(fd, DENIED_BASE + PERM_WRITE, 1);

@@ -1,10 +1,10 @@
 /*
- * store/file_lock: who may open an image, agreed with other VMs and with QEMU.
+ * store/file_lock: locks by which bantam and QEMU agree who may open an image.
  *
- * QEMU (block/file-posix.c) marks each permission i that it uses by a shared
- * lock on byte 100+i, and each that it does not grant to others on byte 200+i;
- * 0 is "consistent read", 1 is "write". We do the same with open file
- * description locks: they belong to the descriptor and go when it is closed.
+ * QEMU (block/file-posix.c) marks each permission i that it uses by a shared lock on byte 100+i,
+ * and each that it does not grant to others by one on byte 200+i; 0 is "consistent read", 1 is
+ * "write". We do the same with open file description locks: they belong to the descriptor and end
+ * when it is closed.
  */
 #ifndef BANTAM_STORE_FILE_LOCK_H
 #define BANTAM_STORE_FILE_LOCK_H
@@ -12,12 +12,12 @@
 #include <stdbool.h>
 
 /*
- * Lock fd (readable) for reading, or for reading and writing; nobody else may
- * write in either case. 0; -EAGAIN: someone else's claim conflicts; another
- * -errno: this file system has no locks.
+ * Lock fd (readable) for reading, or for reading and writing; other processes may not write in
+ * either case. Returns 0; -EAGAIN: another process's claim conflicts; another -errno: this file
+ * system has no locks.
  */
 int store_file_lock(int fd, bool write);
-/* Give the lock back. */
+/* Release the lock. */
 void store_file_unlock(int fd);
 
 #endif

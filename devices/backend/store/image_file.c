@@ -1,4 +1,4 @@
-/* store/image_file: see image.h. */
+/* store/image_file: see image_file.h. */
 #include "devices/backend/store/image_file.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 
 /*
  * The kernel takes a moment to clean up after a VM that was killed: its io_uring holds the file,
- * and with it locks and exclusive use. So what is busy is tried again for a while.
+ * and with it locks and exclusive use. So a busy file is tried again for a while.
  */
 #define BUSY_TRIES 10u
 static const struct timespec busy_pause = { .tv_nsec = 20000000 };
@@ -57,7 +57,10 @@ static int open_error(const struct request *cfg, int code, struct err *err)
 	return err_sys(err, code, "disk %s", cfg->path);
 }
 
-/* O_NONBLOCK so that a FIFO does not stop us; a file must not keep it (io_uring honours it). */
+/*
+ * O_NONBLOCK, so that a FIFO does not block open; a file must not keep the flag (io_uring honours
+ * it).
+ */
 static int open_file(struct store_image *image, const struct request *cfg, struct err *err)
 {
 	struct stat st;
@@ -73,7 +76,7 @@ static int open_file(struct store_image *image, const struct request *cfg, struc
 		return err_set(err, EINVAL, "disk %s: neither a file nor a block device",
 			       cfg->path);
 	if (image->is_block && !cfg->readonly) {
-		/* Exclusive: refused while the host has it mounted. */
+		/* O_EXCL: refused while the host has it mounted. */
 		close(image->fd);
 		image->fd = open(cfg->path, flags | O_EXCL | O_CLOEXEC);
 		for (unsigned i = 0; image->fd < 0 && errno == EBUSY && i < BUSY_TRIES; i++) {
@@ -93,7 +96,7 @@ static int lock_file(struct store_image *image, const struct request *cfg, struc
 	int rc = store_file_lock(image->fd, !cfg->readonly);
 
 	for (unsigned i = 0; rc == -EAGAIN && i < BUSY_TRIES; i++) {
-		/* Of two that wait for each other one must let go. */
+		/* Of two processes that wait for each other one must unlock. */
 		store_file_unlock(image->fd);
 		nanosleep(&busy_pause, NULL);
 		rc = store_file_lock(image->fd, !cfg->readonly);
@@ -114,7 +117,7 @@ static int lock_file(struct store_image *image, const struct request *cfg, struc
 	return 0;
 }
 
-/* What O_DIRECT demands, and the descriptor for requests that do not comply. */
+/* Learn the alignment that O_DIRECT needs, and open a descriptor for requests without it. */
 static int open_cached(struct store_image *image, const struct request *cfg, struct err *err)
 {
 	int flags = (cfg->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC;

@@ -1,6 +1,6 @@
 /*
- * store/open: the factory: opens and makes images of any format, and opens the chain of backing
- * files below an image. See store.h. Nobody in this folder calls it.
+ * store/open: the factory: opens and creates images of any format, and opens the chain of backing
+ * files below an image. See store.h. No file in this folder calls it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -26,7 +26,7 @@ static bool is_protocol(const char *name)
 	return name[n] == ':' && n;
 }
 
-/* May path be the backing file of the last image of top's chain, which is called last? */
+/* May path be the backing file of last, the last image of top's chain? 0 or -errno. */
 static int check_loop(const struct store *top, const char *last, const char *path, struct err *err)
 {
 	unsigned depth = 0;
@@ -51,7 +51,7 @@ static int check_loop(const struct store *top, const char *last, const char *pat
 	return 0;
 }
 
-/* The backing file of last, the end of top's chain so far, whose own path is at. */
+/* Open the backing file of last, the end of top's chain so far. at: the path of last. */
 static int open_backing(const struct store *top, struct store *last, const char *at,
 			struct store_options *options, struct err *err)
 {
@@ -70,13 +70,13 @@ static int open_backing(const struct store *top, struct store *last, const char 
 	if (!rc && store_choose_format(options, NULL))
 		rc = err_set(err, EINVAL,
 			     "disk %s: does not say what format its backing file %s has, "
-			     "and that begins like a qcow2 image; qemu-img rebase -u -F writes it "
+			     "which begins like a qcow2 image; qemu-img rebase -u -F writes it "
 			     "down",
 			     at, options->path);
 	return rc ? rc : open_one(options, &last->backing, err);
 }
 
-/* From the top down: each image names the next. */
+/* Open the chain from the top down: each image names the next. */
 static int open_chain(struct store *top, const char *path, bool direct, struct err *err)
 {
 	struct store_options options = { .readonly = true, .direct = direct };
@@ -112,7 +112,7 @@ int store_open(const struct store_options *options, struct store **out, struct e
 
 /* --- new images ------------------------------------------------------------------------- */
 
-/* It must be there and open; its size is the default. */
+/* Open the backing file, which must exist; its size is the default. */
 static int look_at_backing(struct store_create *c, struct err *err)
 {
 	struct store_options options = { .format = c->backing_format, .readonly = true };

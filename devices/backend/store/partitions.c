@@ -12,7 +12,7 @@
 #define MBR_ENTRIES 446u
 #define MBR_ENTRY_BYTES 16u
 #define MBR_GPT 0xeeu
-/* Linux stops there, too; a chain that bites its tail ends so. */
+/* Linux stops there, too; the limit also ends a chain that loops. */
 #define LOGICAL_MAX 100u
 
 #define GPT_HEADER_BYTES 92u
@@ -20,7 +20,7 @@
 #define GPT_ENTRY_BYTES_MAX 4096u
 #define GPT_ENTRIES_MAX 1024u
 
-/* Adds it if it has a byte within the image; what goes beyond the end is cut off. */
+/* Add a partition if a byte of it is within the image; what is beyond the end is cut off. */
 static struct partition *add(struct store *s, struct store_partitions *out, unsigned number,
 			     uint64_t sector, uint64_t nsectors)
 {
@@ -50,7 +50,7 @@ static bool is_extended(uint8_t type)
 	return type == 0x05 || type == 0x0f || type == 0x85;
 }
 
-/* FAT and boot loaders end their first sector in the same two bytes. */
+/* The signature is not enough: FAT and boot loaders end their first sector with it, too. */
 static bool is_mbr(const uint8_t *sector)
 {
 	unsigned used = 0;
@@ -72,12 +72,12 @@ static void add_mbr(struct store *s, struct store_partitions *out, uint32_t disk
 {
 	struct partition *p = add(s, out, number, sector, nsectors);
 
-	/* A disk whose signature is 0 has none. */
+	/* A disk whose signature is 0 has no PARTUUIDs. */
 	if (p && disk)
 		snprintf(p->partuuid, sizeof(p->partuuid), "%08x-%02x", disk, number);
 }
 
-/* A chain of sectors, each with one logical partition and the place of the next. */
+/* Follow a chain of sectors, each with one logical partition and the address of the next. */
 static void read_logical(struct store *s, struct store_partitions *out, uint32_t disk,
 			 uint64_t base)
 {
@@ -191,7 +191,7 @@ static bool entries_ok(struct store *s, uint32_t sector_bytes, const struct gpt 
 	return crc == gpt->entries_crc;
 }
 
-/* As text: the first three groups are little-endian numbers. */
+/* Format a GUID. The first three groups are little-endian numbers. */
 static void guid_text(const uint8_t *g, char text[37])
 {
 	snprintf(text, 37, "%08x-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x", get_le32(g),
@@ -238,7 +238,10 @@ static void add_entries(struct store *s, struct store_partitions *out, const str
 	}
 }
 
-/* With sectors of this size; 1: there is one, 0: no sign of it, -EINVAL: it is damaged. */
+/*
+ * Read the GPT, if sectors have this size. Returns 1 if there is one, 0 if there is no sign of it,
+ * or -EINVAL if it is damaged.
+ */
 static int read_gpt(struct store *s, struct store_partitions *out, uint32_t sector_bytes)
 {
 	uint64_t last = s->size_bytes / sector_bytes;
@@ -254,7 +257,7 @@ static int read_gpt(struct store *s, struct store_partitions *out, uint32_t sect
 		gpt = first;
 	} else if ((read_header(s, sector_bytes, last, &gpt) &&
 		    entries_ok(s, sector_bytes, &gpt)) ||
-		   /* The image has grown since. */
+		   /* The image has grown since the GPT was written. */
 		   (have_first && read_header(s, sector_bytes, first.alternate_lba, &gpt) &&
 		    entries_ok(s, sector_bytes, &gpt))) {
 		out->from_backup = true;

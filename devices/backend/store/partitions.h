@@ -1,9 +1,9 @@
 /*
- * store/partitions: what a disk's image is divided into, and what lies in each part.
+ * store/partitions: the partitions of a disk image, and the content of each.
  *
- * GPT (UEFI specification 2.10, chapter 5: both headers, CRCs, any entry size) and MBR with
- * logical partitions, numbered as Linux numbers them. Every byte is hostile: what is
- * returned lies within the image. One thread.
+ * GPT (UEFI specification 2.10, chapter 5: both headers, CRCs, any entry size) and MBR with logical
+ * partitions, numbered as Linux numbers them. Every byte of the image is untrusted: each returned
+ * range is within the image. One thread.
  */
 #ifndef BANTAM_STORE_PARTITIONS_H
 #define BANTAM_STORE_PARTITIONS_H
@@ -13,7 +13,7 @@
 #define PARTITIONS_MAX 128
 
 enum part_table { PART_TABLE_NONE, PART_TABLE_MBR, PART_TABLE_GPT };
-/* What a GPT type says of its purpose (UAPI group's Discoverable Partitions Specification). */
+/* The purpose that a GPT type states (UAPI group's Discoverable Partitions Specification). */
 enum part_role { PART_ROLE_OTHER, PART_ROLE_ROOT, PART_ROLE_BOOT, PART_ROLE_ESP };
 
 struct partition {
@@ -21,7 +21,7 @@ struct partition {
 	enum part_role role;
 	uint64_t offset;
 	uint64_t len_bytes; /* at least 1 */
-	char partuuid[40];  /* as after PARTUUID=; "": has none */
+	char partuuid[40];  /* as after PARTUUID=; "": none */
 };
 
 struct store_partitions {
@@ -33,14 +33,14 @@ struct store_partitions {
 };
 
 /*
- * A disk without a table is one partition of number 0. -EIO: cannot be read; -EINVAL: there
- * is a GPT and both copies are damaged.
+ * Reads the partition table. A disk without a table is one partition of number 0. Returns 0 or
+ * -errno; -EIO: the disk cannot be read; -EINVAL: both copies of its GPT are damaged.
  */
 int store_partitions_read(struct store *s, struct store_partitions *out, struct err *err);
 
 /*
- * What begins at offset: "ext4" (also for ext2 and 3), "xfs", "btrfs", "vfat", "LVM", "LUKS",
- * "swap" …, or NULL: nothing known. What cannot be read is nothing known.
+ * Returns what begins at offset: "ext4" (also for ext2 and 3), "xfs", "btrfs", "vfat", "LVM",
+ * "LUKS", "swap" …, or NULL if that is unknown or cannot be read.
  */
 const char *store_partitions_content(struct store *s, uint64_t offset, uint64_t len_bytes);
 

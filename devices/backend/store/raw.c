@@ -1,8 +1,8 @@
 /*
  * store/raw: a file or block device whose bytes are the disk's bytes. See store.h.
  *
- * No lock: the host's file system has its own, and two writers of the same bytes
- * race as they do on a real disk.
+ * It takes no lock: the host's file system has its own, and two writers of the same bytes race as
+ * they do on a real disk.
  */
 #include "devices/backend/store/raw.h"
 
@@ -25,7 +25,7 @@
 struct raw {
 	struct store store; /* first */
 	struct store_image image;
-	int lost_writes; /* as struct disk has it; atomic */
+	int lost_writes; /* as in struct disk; atomic */
 };
 
 static const uint8_t zeroes[ZERO_BYTES];
@@ -44,7 +44,7 @@ static int transfer(struct store *s, bool write, const struct iovec *iov, unsign
 		    uint64_t offset, uint64_t len_bytes)
 {
 	struct raw *raw = raw_of(s);
-	/* What callers hand us has no alignment: the page cache bounces it. */
+	/* Buffers of callers have no alignment: use the page cache. */
 	int fd = raw->image.cached_fd >= 0 ? raw->image.cached_fd : raw->image.fd;
 	uint64_t done = 0;
 
@@ -59,7 +59,7 @@ static int transfer(struct store *s, bool write, const struct iovec *iov, unsign
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
-			return got ? -errno : -EIO; /* it shrank */
+			return got ? -errno : -EIO; /* the file has shrunk */
 		done += (uint64_t)got;
 	}
 	return 0;
@@ -112,7 +112,7 @@ static int raw_discard(struct store *s, uint64_t offset, uint64_t len_bytes)
 		return -EROFS;
 	if (beyond(s, offset, len_bytes))
 		return -EINVAL;
-	/* A hint: a host that cannot is no failure. */
+	/* Discard is a hint: if the host cannot do it, that is no failure. */
 	if (raw->image.is_block)
 		ioctl(raw->image.fd, BLKDISCARD, range);
 	else if (len_bytes &&
@@ -149,11 +149,11 @@ static int raw_map(struct store *s, uint64_t offset, uint64_t max_bytes, struct 
 				      .fd = raw->image.fd,
 				      .in_place = true,
 				      .offset = offset };
-	/* Block devices, and file systems without holes, have all of it. */
+	/* Block devices, and file systems without holes, have all data. */
 	data = lseek(raw->image.fd, (off_t)offset, SEEK_DATA);
 	if (data < 0 && errno != ENXIO)
 		return 0;
-	/* A hole up to the end, or the end has come nearer: what is lost is not zeroes. */
+	/* Either a hole reaches to the end, or the file has shrunk: lost bytes are not zeroes. */
 	if (data < 0 && !raw->image.is_block &&
 	    (fstat(raw->image.fd, &st) || (uint64_t)st.st_size < s->size_bytes))
 		return -EIO;

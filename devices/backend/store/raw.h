@@ -4,7 +4,7 @@
 
 #include "devices/backend/store/store.h"
 
-/* As store_open and store_create, of raw images only. */
+/* As store_open and store_create, for raw images only. */
 int store_raw_open(const struct store_options *options, struct store **out, struct err *err);
 int store_raw_create(const struct store_create *create, struct err *err);
 

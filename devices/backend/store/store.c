@@ -64,8 +64,8 @@ int store_choose_format(struct store_options *options, struct err *err)
 	if (options->format != STORE_AUTO || !store_format_guess(options->path, &options->format))
 		return 0;
 	return err_set(err, EINVAL,
-		       "disk %s: begins like a qcow2 image and is not named "
-		       ".qcow2; say format=qcow2, or format=raw if a guest wrote that there",
+		       "disk %s: begins like a qcow2 image but is not named "
+		       ".qcow2; give format=qcow2, or format=raw if a guest wrote that there",
 		       options->path);
 }
 
