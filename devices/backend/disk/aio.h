@@ -1,16 +1,13 @@
 /*
- * disk/aio: asynchronous operations on one or two open files, by io_uring or by a
- * pool of threads.
+ * disk/aio: asynchronous operations on one or two open files, by io_uring or by a pool of threads.
  *
- * submit queues, commit starts (one io_uring_enter for a batch) and at once
- * hands back what is already finished, reap hands back what finished since,
- * wait blocks for at least one. cfg.done is called from commit, reap and wait
- * only; it may submit again. cfg.wake is called by the loop when there is
- * something to reap.
+ * submit queues an operation. commit starts all queued ones (one io_uring_enter for a batch) and
+ * hands back at once those that are already finished. reap hands back those that have finished
+ * since. wait blocks for at least one. Only commit, reap and wait call cfg.done, which may submit
+ * again. The loop calls cfg.wake when there is something to reap.
  *
- * Thread: all functions belong to the loop's thread: the kernel completes a
- * request in the context of the thread that submitted it, and a vCPU has better
- * things to do.
+ * Thread: all functions belong to the loop's thread, because the kernel completes a request in the
+ * context of the thread that submitted it, and a vCPU should run the guest.
  */
 #ifndef BANTAM_DISK_AIO_H
 #define BANTAM_DISK_AIO_H
@@ -25,7 +22,7 @@
 /* In the order of the choices. */
 #define DISK_ENGINE_CHOICES "auto|io_uring|threads"
 enum disk_engine {
-	DISK_ENGINE_AUTO, /* the ring if the host lets us, else threads */
+	DISK_ENGINE_AUTO, /* io_uring if the host allows it, else threads */
 	DISK_ENGINE_IO_URING,
 	DISK_ENGINE_THREADS,
 };
@@ -40,7 +37,7 @@ enum aio_kind {
 
 struct aio;
 
-/* The caller owns it, and iov, until done, and fills all but the private fields. */
+/* The caller owns the operation and iov until done, and fills all but the private fields. */
 struct aio_op {
 	enum aio_kind kind;
 	unsigned file; /* index into cfg.fd */
@@ -57,7 +54,7 @@ struct aio_op {
 
 struct aio_config {
 	struct loop *loop;
-	int fd[2]; /* the caller's; [1] may be -1; open until aio_destroy */
+	int fd[2]; /* owned by the caller, open until aio_destroy; [1] may be -1 */
 	void (*done)(void *opaque, struct aio_op *op, int64_t result); /* bytes, 0 or -errno */
 	void (*wake)(void *opaque); /* loop's thread: call aio_reap */
 	void *opaque;
@@ -98,14 +95,14 @@ static inline void aio_reap(struct aio *aio)
 	aio->ops->reap(aio);
 }
 
-/* Something must be in flight. */
+/* At least one operation must be in flight. */
 static inline void aio_wait(struct aio *aio)
 {
 	BUG_ON(!aio->inflight);
 	aio->ops->wait(aio);
 }
 
-/* Nothing is in flight; accepts NULL. */
+/* No operation may be in flight; accepts NULL. */
 static inline void aio_destroy(struct aio *aio)
 {
 	if (aio)

@@ -1,10 +1,10 @@
 /*
- * aio by threads: for hosts that forbid io_uring, and for the few operations
- * that a ring cannot do. See aio.h.
+ * aio by threads: for hosts that forbid io_uring, and for the few operations that io_uring cannot
+ * do. See aio.h.
  *
- * Threads start when there is more work than idle ones. Reads and writes are
- * first tried in the loop's thread with RWF_NOWAIT: what the page cache can do
- * costs one system call and no switch.
+ * A thread starts if there is more work than idle threads. Reads and writes are first tried in the
+ * loop's thread with RWF_NOWAIT: what the page cache can serve costs one system call and no thread
+ * switch.
  */
 #include "devices/backend/disk/aio.h"
 
@@ -18,7 +18,7 @@
 #include "vmm/core/thread.h"
 
 #define POOL_THREADS 8
-/* libc's own needs (TLS) and a few shallow calls. */
+/* Enough for libc's own needs (TLS) and a few shallow calls. */
 #define POOL_STACK_BYTES (64 * 1024)
 
 struct op_list {
@@ -34,7 +34,7 @@ struct pool {
 	struct op_list ready; /* finished without a thread */
 	pthread_t thread[POOL_THREADS];
 	unsigned nthreads;
-	bool no_nowait; /* this file system cannot write so */
+	bool no_nowait; /* this file system cannot write with RWF_NOWAIT */
 	/* under lock */
 	pthread_mutex_t lock;
 	pthread_cond_t more; /* todo grew, or stop */
@@ -79,7 +79,7 @@ static int64_t transfer(int fd, const struct aio_op *op, int flags)
 			flags | (op->dsync ? RWF_DSYNC : 0));
 }
 
-/* One operation, now, in this thread: bytes, 0 or -errno. */
+/* Run one operation in this thread. Returns bytes, 0 or -errno. */
 static int64_t run_op(int fd, const struct aio_op *op)
 {
 	uint64_t range[2] = { op->offset, op->len_bytes };
@@ -185,7 +185,7 @@ static void pool_start_batch(struct pool *pool)
 		start_thread(pool);
 	if (pool->nthreads)
 		return;
-	/* Not one thread to be had: slow, but correct. */
+	/* No thread could be started: run the work here, which is slow, but correct. */
 	while ((op = list_take(&pool->todo))) {
 		pool->ntodo--;
 		op->result = run_op(pool->aio.cfg.fd[op->file], op);

@@ -1,11 +1,10 @@
 /*
  * aio by io_uring, and the choice between the engines. See aio.h.
  *
- * The ring's own fd is watched by the loop: readable means completions. Cached reads complete inside
- * io_uring_enter, so commit looks at the completion ring at once and such a
- * request costs one system call. The ring is restricted to the four operations
- * on the registered files before it is enabled: whoever takes over the process
- * cannot use it to open anything.
+ * The loop watches the ring's own fd: readable means completions. Cached reads complete inside
+ * io_uring_enter, so commit looks at the completion ring at once and such a request costs one
+ * system call. Before it is enabled, the ring is restricted to a few operations on the registered
+ * files: an attacker who takes over the process cannot use it to open anything.
  */
 #include "devices/backend/disk/aio.h"
 
@@ -16,9 +15,9 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-/* Submissions beyond one batch of this size are sent early; 64 bytes each. */
+/* A batch larger than this is submitted in parts; 64 bytes each. */
 #define SQ_ENTRIES 64
-/* At most this many in flight in the kernel; the rest waits in held. 16 bytes each. */
+/* At most this many are in flight in the kernel; the rest waits in held. 16 bytes each. */
 #define CQ_ENTRIES 256
 
 struct uring {
@@ -29,7 +28,7 @@ struct uring {
 	unsigned in_kernel; /* queued or submitted, no completion seen */
 	struct aio_op *held, **held_last;
 	struct loop_watch *watch;
-	struct aio *pool; /* for what a ring cannot do; NULL until needed */
+	struct aio *pool; /* for what io_uring cannot do; NULL until needed */
 };
 
 static void prepare(struct uring *u, struct io_uring_sqe *sqe, struct aio_op *op)
@@ -72,7 +71,7 @@ static void enter(struct uring *u)
 		int n = io_uring_submit(&u->ring);
 		struct timespec pause = { .tv_nsec = 1000000 };
 
-		/* EAGAIN, EBUSY: the host is short of memory. Anything else is ours. */
+		/* EAGAIN, EBUSY: the host is short of memory. Any other error is a bug of ours. */
 		BUG_ON(n < 0 && n != -EAGAIN && n != -EBUSY && n != -EINTR && n != -ENOMEM);
 		if (n < 0 && n != -EINTR)
 			nanosleep(&pause, NULL);
@@ -134,7 +133,7 @@ static void uring_submit(struct aio *aio, struct aio_op *op)
 			aio_submit(u->pool, op);
 			return;
 		}
-		/* No memory for a pool: a ring answers a bad length with an error. */
+		/* No memory for a pool: let the ring fail the request, by a bad length. */
 		op->kind = AIO_ALLOCATE;
 		op->len_bytes = 0;
 	}
@@ -146,7 +145,7 @@ static void reap_ring(struct uring *u)
 {
 	struct io_uring_cqe *cqe;
 
-	/* Peeking enters the kernel only if it says that task work is waiting. */
+	/* A peek enters the kernel only if the ring reports waiting task work. */
 	while (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
 		struct aio_op *op = io_uring_cqe_get_data(cqe);
 		int res = cqe->res;
@@ -210,7 +209,10 @@ static void uring_destroy(struct aio *aio)
 	BUG_ON(aio->inflight);
 	aio_destroy(u->pool);
 	loop_unwatch(u->watch);
-	/* A ring is freed some time after it is closed, but the files shall be closed when we say. */
+	/*
+	 * The kernel frees a ring some time after it is closed; unregister the files to close them
+	 * now.
+	 */
 	if (u->fixed)
 		io_uring_unregister_files(&u->ring);
 	if (u->ring_valid)
@@ -228,9 +230,9 @@ static const struct aio_ops uring_ops = {
 };
 
 /*
- * Cooperative task work (5.19): a completion waits for our next system call
- * instead of interrupting us. Deferred task work would leave it until we ask, but
- * then epoll is not told that the ring has something (seen on 6.18).
+ * Cooperative task work (5.19): a completion waits for our next system call instead of interrupting
+ * us. Deferred task work would wait until we ask for it, but then epoll does not report that the
+ * ring has completions (seen on 6.18).
  */
 static int setup(struct uring *u)
 {

@@ -1,16 +1,15 @@
 /*
- * disk: what virtio-blk asks of an image, whatever its format. For devices/virtio/blk; formats
+ * disk: what virtio-blk requires of an image, whatever its format. For devices/virtio/blk; formats
  * include disk_impl.h.
  *
- * Asynchronous: submit takes a request, commit starts all that were taken, and
- * done is called once for each from inside commit, reap or drain, never from
- * submit. What finishes at once (page-cache hits) is done before commit
- * returns; for the rest disk.wake is called in the loop's thread, and answers by
- * taking its own lock and calling reap.
+ * Asynchronous: submit takes a request, commit starts all that were taken, and done is called once
+ * for each from inside commit, reap or drain, never from submit. Requests that finish at once
+ * (page-cache hits) are done before commit returns. For the rest, the loop's thread calls
+ * disk.wake, which takes the device's lock and calls reap.
  *
- * Offsets and lengths are bytes, multiples of 512, already checked against
- * size_bytes by the caller. Thread: the loop's, for every function (the builder
- * before the loop runs); the caller serialises by its device's lock.
+ * Offsets and lengths are bytes, multiples of 512, which the caller has checked against size_bytes.
+ * Thread: the loop's, for every function (the builder's before the loop runs); the caller
+ * serialises calls by its device's lock.
  */
 #ifndef BANTAM_DISK_H
 #define BANTAM_DISK_H
@@ -27,10 +26,12 @@
 enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD, DISK_WRITE_ZEROES };
 
 struct disk_req;
-/* result: 0 or -errno. A read past the end of a file that shrank is -EIO. May submit again. */
+/* result: 0 or -errno. A read past the end of a file that has shrunk is -EIO. May submit again. */
 typedef void (*disk_done_fn)(struct disk_req *req, int result);
 
-/* The caller owns it (and iov) until done; no field above the line changes meanwhile. */
+/*
+ * The caller owns the request (and iov) until done; the fields above aio do not change meanwhile.
+ */
 struct disk_req {
 	enum disk_op op;
 	bool unmap;	    /* WRITE_ZEROES: may deallocate */
@@ -40,7 +41,7 @@ struct disk_req {
 	const struct iovec *iov;
 	unsigned niov;
 	disk_done_fn done;
-	/* the backend's own scratch from here */
+	/* scratch space of the back end from here on */
 	struct aio_op aio;
 	struct iovec *rest; /* after a short transfer: what is left */
 	unsigned step;
@@ -51,58 +52,65 @@ struct disk_req {
 struct disk;
 
 struct disk_ops {
-	/* Create rings and the like now: optional, the first submit does it otherwise. */
+	/* Creates rings and the like now. Optional: otherwise the first submit does it. */
 	int (*start)(struct disk *disk, struct err *err);
 	void (*submit)(struct disk *disk, struct disk_req *req);
-	/* Start what submit held back: one system call for a batch. */
+	/* Starts what submit has queued: one system call for a batch. */
 	void (*commit)(struct disk *disk);
 	void (*reap)(struct disk *disk);
-	/* Block until no request is in flight. */
+	/* Blocks until no request is in flight. */
 	void (*drain)(struct disk *disk);
-	/* Do other threads work on requests? Then whoever waits had better sleep than poll and take
-	 * their CPU from them. NULL: never. */
+	/*
+	 * Do other threads work on requests? Then a waiting caller should sleep, because polling
+	 * takes CPU time from them. NULL: never.
+	 */
 	bool (*busy_elsewhere)(const struct disk *disk);
-	/* Ask the host for the size again: 1: size_bytes has changed, 0: not, -errno. */
+	/*
+	 * Reads the size from the host again. Returns 1 if size_bytes has changed, 0 if not, or
+	 * -errno.
+	 */
 	int (*refresh)(struct disk *disk, struct err *err);
-	/* No request is in flight. */
+	/* No request may be in flight. */
 	void (*close)(struct disk *disk);
 };
 
 struct disk {
 	const struct disk_ops *ops;
-	enum disk_engine engine; /* that serves it; as configured until started */
+	enum disk_engine engine; /* the engine in use; as configured until started */
 	uint64_t size_bytes;	 /* multiple of 512 */
 	uint32_t block_bytes;	 /* logical block: 512 .. 4096; smaller requests work, slowly */
 	uint32_t physical_bytes; /* what the host writes without read-modify-write */
-	uint32_t
-		discard_bytes; /* parts of such blocks a discard leaves as they are; a power of two */
+	/* a discard leaves parts of such blocks as they are; a power of two */
+	uint32_t discard_bytes;
 	bool readonly;
 	bool can_discard;
 	bool can_write_zeroes;
 	/*
-	 * -errno once the host has failed to write what it had in its page cache. It says so once and
-	 * then takes the pages for clean, so a later flush would succeed with data lost: every flush,
-	 * and every durable write, fails with this from then on. 0 for good with O_DIRECT, where
-	 * nothing waits in the page cache.
+	 * -errno once the host has failed to write what it had in its page cache. The host reports
+	 * that once and then regards the pages as clean, so a later flush would succeed with data
+	 * lost: every flush, and every durable write, fails with this from then on. Always 0 with
+	 * O_DIRECT, where nothing waits in the page cache.
 	 */
 	int lost_writes;
-	/* Set by the owner before the first submit: completions wait, call reap. The loop's
-	 * thread, no lock held. */
+	/*
+	 * Set by the owner before the first submit. Called when completions wait, so that the owner
+	 * calls reap; in the loop's thread, without a lock.
+	 */
 	void (*wake)(void *opaque);
 	void *wake_opaque;
 };
 
 struct disk_config {
 	const char *path;
-	enum store_format format; /* AUTO: as store_open finds it */
+	enum store_format format; /* AUTO: as store_choose_format decides */
 	bool readonly;
 	bool direct;  /* O_DIRECT */
-	bool dry_run; /* as store_options has it; no requests */
+	bool dry_run; /* as in store_options; no requests follow */
 	enum disk_engine engine;
 	struct loop *loop;
 };
 
-/* Opens, locks (against a second writer; QEMU's locks are respected), checks. */
+/* Opens, locks (against a second writer; QEMU's locks are respected) and checks. 0 or -errno. */
 int disk_open(const struct disk_config *cfg, struct disk **out, struct err *err);
 
 static inline void disk_close(struct disk *disk)

@@ -15,7 +15,7 @@
 #include "vmm/core/new_file.h"
 #include "vmm/core/parse.h"
 
-/* A raw disk of what fd, a memory file, holds. disk_raw has its own descriptor. */
+/* Open a raw disk on fd, a memory file. disk_raw opens its own descriptor. */
 static int open_memory(const struct disk_config *cfg, int fd, bool readonly, struct disk **out,
 		       struct err *err)
 {
@@ -93,7 +93,7 @@ int disk_blank_open(const struct disk_config *cfg, uint64_t size_bytes, struct d
 	return rc;
 }
 
-/* On the medium before it has its name: no power failure leaves half of one there. */
+/* Sync the file before it has its name, so that no power failure leaves half a file there. */
 static int settle(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
@@ -105,7 +105,7 @@ static int settle(const char *path)
 	return rc;
 }
 
-/* Could it be made? */
+/* Could path be created? Returns 1 or -errno. */
 static int look(const char *path, struct err *err)
 {
 	const char *slash = strrchr(path, '/');
@@ -119,7 +119,7 @@ static int look(const char *path, struct err *err)
 	return rc;
 }
 
-/* Whoever reads it knows path, not our name for what was to become it. */
+/* Replace the temporary name in the message by path, the name that the user knows. */
 static void say_path(struct err *err, const char *temp, const char *path)
 {
 	struct err said = *err;
@@ -160,7 +160,7 @@ int disk_make(const char *path, enum store_format format, uint64_t size_bytes, b
 			unlink(temp);
 		else
 			new_file_sync_name(path);
-		/* Another VM was faster: it is that one's, and the lock will say so. */
+		/* Another VM was faster: the image belongs to that VM, and our lock will fail. */
 		if (rc == -EEXIST) {
 			free(temp);
 			return 0;

@@ -2,15 +2,16 @@
  * disk/qcow2: a qcow2 image as virtio-blk's disk. See disk.h and qcow2.h.
  *
  * Theory of operation. The loop's thread looks up where a request's bytes are, as far as the
- * metadata is in memory, and hands the pieces to disk_raw on the image's file or on the file of
- * a backing image (each has one, made when it is first needed): on allocated clusters a qcow2
- * disk is a raw disk with another offset, and disk_raw's ways (io_uring or threads, O_DIRECT) are
- * ours. New clusters that need no copying are linked there, too. As long as the page cache is quick
- * (write_here.h) writes are done there at once, and so is the copying of those that need it.
+ * metadata is in memory, and hands the pieces to a disk_raw on the image's file or on the file of a
+ * backing image (each level has a disk_raw, made when it is first needed). On allocated clusters a
+ * qcow2 disk is a raw disk with another offset, and uses the engines of disk_raw (io_uring or
+ * threads, O_DIRECT). The loop's thread also links new clusters that need no copying. As long as
+ * the page cache is quick (write_here.h), the loop's thread also does writes at once, and the
+ * copying for those that need it.
  *
- * All else, namely what must load metadata, decompress, commit, or went wrong, is done by
- * the synchronous engine in a worker (disk/workers.h). A request that meets a cluster which a
- * worker changes waits until a worker has finished.
+ * A worker (disk/workers.h) does everything else by the synchronous engine: requests that must load
+ * metadata, decompress or commit, and those that failed. A request that meets a cluster which a
+ * worker is changing waits until a worker has finished.
  */
 #include "devices/backend/disk/disk.h"
 
@@ -145,12 +146,12 @@ static void piece_done(struct disk_req *req, int result)
 		qcow2_io_end(d->level[p->level].q, p->epoch);
 	p->counted = false;
 	job->failed |= result < 0;
-	/* The engine does it again, but a flush again would say that all is well. */
+	/* The engine does the request again, but a second flush would report success. */
 	if (result < 0 && d->level[p->level].io->lost_writes)
 		qcow2_set_lost_writes(d->level[p->level].file, d->level[p->level].io->lost_writes);
 	if (--job->left)
 		return;
-	/* Errors, and what ends beyond a file's end, are the engine's to judge. */
+	/* The engine handles errors, and requests that end beyond a file's end. */
 	if (job->failed)
 		give(d, job);
 	else
@@ -177,7 +178,7 @@ static void try_job(struct disk_qcow2 *d, struct job *job)
 		settle(d, job, 0);
 	} else {
 		d->submitted = true;
-		/* done comes from commit at the earliest. */
+		/* commit calls done at the earliest. */
 		for (unsigned i = 0; i < job->npieces; i++) {
 			struct disk *io = d->level[job->piece[i].level].io;
 
@@ -240,7 +241,7 @@ static void qdisk_commit(struct disk *disk)
 	struct disk_qcow2 *d = (struct disk_qcow2 *)disk;
 
 	d->here_ns = 0;
-	/* What is done may submit more, to a level that was already looked at. */
+	/* done may submit more, also to a level that this pass has already committed. */
 	do {
 		hand_settled(d);
 		d->submitted = false;
@@ -258,7 +259,7 @@ static void take_finished(struct disk_qcow2 *d, bool wait)
 
 	if (!work)
 		return;
-	/* Before done may submit more. */
+	/* Empty the waiting list first: done may submit more. */
 	if (d->waiting.first)
 		list_init(&d->waiting);
 	else
@@ -295,7 +296,7 @@ static void qdisk_drain(struct disk *disk)
 		for (unsigned i = 0; i < d->nio; i++)
 			if (d->level[i].io)
 				d->level[i].io->ops->drain(d->level[i].io);
-		/* Workers may wait for each other, and for nobody else. */
+		/* Workers may wait for each other, but not for anything else. */
 		if (!d->settled.first && !d->refused && d->working)
 			take_finished(d, true);
 	}
@@ -306,13 +307,13 @@ static bool qdisk_busy_elsewhere(const struct disk *disk)
 	return ((const struct disk_qcow2 *)disk)->working;
 }
 
-/* The header says how large it is, and nobody else may change it. */
+/* The size is in the image's header, and only this process may change it. */
 static int qdisk_refresh(struct disk *disk, struct err *err)
 {
 	return 0;
 }
 
-/* Nobody is left whom an error could be given to. */
+/* No caller is left to return an error to, so log it. */
 static void close_store(struct disk_qcow2 *d)
 {
 	char *path = d->level[0].file ? strdup(d->level[0].file->path) : NULL;
@@ -404,7 +405,10 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 	d->cfg = *cfg;
 	list_init(&d->settled);
 	list_init(&d->waiting);
-	/* Where a block device is copied to, a worker would be no quicker. */
+	/*
+	 * Copying to a block device is allowed here, because a worker would be no quicker; with
+	 * O_DIRECT it is not.
+	 */
 	if (cfg->direct)
 		d->copy_here.state = WRITE_HERE_NEVER;
 	rc = store_open(&options, &d->level[0].store, err);
@@ -413,10 +417,10 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 		disk_write_here_init(&d->write_here, d->level[0].store->image);
 		rc = describe(d, err);
 	}
-	/* Asked for by name: say now that it cannot be had. */
+	/* The user asked for io_uring by name: fail now if it is not available. */
 	if (!rc && cfg->engine == DISK_ENGINE_IO_URING)
 		rc = qdisk_start(&d->disk, err);
-	d->cfg.path = NULL; /* the caller's, not ours to keep */
+	d->cfg.path = NULL; /* the caller's: valid only until we return */
 	if (rc) {
 		qdisk_close(&d->disk);
 		return rc;

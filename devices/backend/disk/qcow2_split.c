@@ -1,6 +1,6 @@
 /*
- * disk/qcow2_split: where the bytes of a request are, as far as that can be said without I/O.
- * See disk/qcow2.c.
+ * disk/qcow2_split: where the bytes of a request are, as far as that is known without I/O. See
+ * disk/qcow2.c.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -9,7 +9,7 @@
 #include "devices/backend/store/iov.h"
 
 #define PAGE_BYTES 4096u
-/* So much of one turn of the loop may go into copying: other devices want their turn. */
+/* The most time of one turn of the loop for copying: other devices need their turn. */
 #define HERE_TURN_NS 1000000u
 
 int disk_qcow2_get_io(struct disk_qcow2 *d, unsigned level)
@@ -22,7 +22,8 @@ int disk_qcow2_get_io(struct disk_qcow2 *d, unsigned level)
 		return 0;
 	/*
 	 * The engine writes through the page cache. If it dirties a page while a part of the same
-	 * page is written past the cache, the next fdatasync fails: so only whole pages are.
+	 * page is written past the cache, the next fdatasync fails: so only whole pages are written
+	 * past it.
 	 */
 	if (image.cached_fd >= 0 && image.offset_align < PAGE_BYTES)
 		image.offset_align = PAGE_BYTES;
@@ -37,8 +38,9 @@ int disk_qcow2_get_io(struct disk_qcow2 *d, unsigned level)
 }
 
 /*
- * Memory of bytes [skip, + len) of the request; valid until the next part is cut, or kept by adding
- * *niov to job->niovs if it is not the request's own. False: too many pieces.
+ * Set *iov to the memory of bytes [skip, + len) of the request. If *iov is not the request's own,
+ * it is valid until the next call, or stays if the caller adds *niov to job->niovs. Returns false
+ * if there are too many pieces of memory.
  */
 static bool part_iov(struct job *job, uint64_t skip, uint64_t len, const struct iovec **iov,
 		     unsigned *niov)
@@ -58,7 +60,10 @@ static bool part_iov(struct job *job, uint64_t skip, uint64_t len, const struct 
 	return got == len;
 }
 
-/* Bytes [skip, + len) of the request, at host of that level's file. -EAGAIN: too many. */
+/*
+ * Add a piece for bytes [skip, + len) of the request, which are at host in that level's file.
+ * Returns 0, or -EAGAIN if there are too many.
+ */
 static int add_piece(struct disk_qcow2 *d, struct job *job, unsigned level, uint64_t host,
 		     uint64_t skip, uint64_t len)
 {
@@ -83,7 +88,10 @@ static int add_piece(struct disk_qcow2 *d, struct job *job, unsigned level, uint
 	return 0;
 }
 
-/* The last piece's clusters are not used for anything else before it is through. Lock held. */
+/*
+ * Keep the clusters of the last piece from being used for anything else before it is done. Lock
+ * held.
+ */
 static void count_piece(struct job *job, struct qcow2 *q)
 {
 	struct piece *p = &job->piece[job->npieces - 1];
@@ -94,8 +102,10 @@ static void count_piece(struct job *job, struct qcow2 *q)
 
 /* --- where a request's bytes are ---------------------------------------------------------- */
 
-/* A qcow2 image's part of reading; *len becomes what is settled by that. Positive: look in
- * the level below. */
+/*
+ * Read from one qcow2 level; *len becomes the number of bytes that this settles. Returns 1 if the
+ * next level has the bytes, 0 or -errno.
+ */
 static int read_qcow2(struct disk_qcow2 *d, struct job *job, unsigned level, uint64_t skip,
 		      uint64_t *len)
 {
@@ -158,8 +168,9 @@ static int read_part(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint6
 }
 
 /*
- * New clusters that old data is copied to, or that hold none of it: most often a matter of some ten
- * microseconds of the page cache, and a worker would cost as much again. Lock held. -EAGAIN: not now.
+ * Write to new clusters that old data is copied to, or that need none: mostly ten microseconds or
+ * so of the page cache, and a worker would cost as much again. Lock held. Returns -EAGAIN if not
+ * now.
  */
 static int copy_here(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint64_t *len)
 {
@@ -179,9 +190,9 @@ static int copy_here(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint6
 }
 
 /*
- * A cluster that is ours: disk_raw would write it here, too, where that is the faster way, but what
- * is done under the lock needs neither a piece nor an epoch. A stall, which is rare, holds up the
- * workers, too. Lock held.
+ * Write to a cluster of this image here. disk_raw would do the same if it is faster, but a write
+ * under the lock needs neither a piece nor an epoch. A stall, which is rare, also holds up the
+ * workers. Lock held. Returns true if everything is written.
  */
 static bool write_in_place(struct disk_qcow2 *d, struct job *job, const struct qcow2_run *r,
 			   uint64_t skip)
@@ -201,7 +212,7 @@ static int write_part(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint
 
 	qcow2_lock(q);
 	rc = qcow2_place_locked(q, job->req->offset + skip, *len, &r);
-	/* More than the data must be on the medium then. */
+	/* A durable write needs more than its data on the medium then. */
 	if (!rc && job->req->durable &&
 	    (qcow2_dirty_locked(q) || qcow2_get_lost_writes(d->level[0].file)))
 		rc = -EAGAIN;

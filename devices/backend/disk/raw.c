@@ -1,12 +1,11 @@
 /*
  * disk/raw: a file or block device whose bytes are the disk's bytes. See disk.h.
  *
- * Theory of operation: each disk_req becomes one aio_op at a time. What comes
- * back short is submitted again for the rest; a zeroing that the file system
- * cannot do falls back step by step (punch a hole, zero the range, write
- * zeroes). With O_DIRECT a second, cached descriptor serves the requests whose
- * alignment the host refuses: the page cache is the bounce buffer, and the
- * kernel keeps both views coherent.
+ * Theory of operation. Each disk_req becomes one aio_op at a time. After a short transfer the rest
+ * is submitted again. If the file system cannot do a way of zeroing, the next one is tried (punch a
+ * hole, zero the range, write zeroes). With O_DIRECT a second, cached descriptor serves the
+ * requests whose alignment the host refuses: the page cache is the bounce buffer, and the kernel
+ * keeps both views coherent.
  */
 #include "devices/backend/disk/disk_impl.h"
 
@@ -21,10 +20,10 @@
 #include "devices/backend/disk/write_here.h"
 #include "vmm/core/log.h"
 
-/* Zeroes are written from here: never written to, so it costs no memory. */
+/* The source of written zeroes. It is never written to, so it costs no memory. */
 #define ZERO_BYTES 65536u
 #define ZERO_IOVS 16u
-/* EINTR and EAGAIN in a row: the host is in trouble, and so is whoever retries for ever. */
+/* EINTR and EAGAIN in a row: the host is in trouble, and endless retries make it worse. */
 #define MAX_RETRIES 64u
 
 enum { FILE_MAIN, FILE_CACHED };
@@ -33,15 +32,15 @@ struct raw {
 	struct disk disk;
 	struct disk_config cfg;
 	struct store_image image;
-	char *path;    /* for messages; NULL: attached */
-	bool attached; /* image is another's */
-	bool no_punch; /* the file system said so once */
+	char *path;    /* for messages; NULL if attached */
+	bool attached; /* another format owns image */
+	bool no_punch; /* the file system has refused it once */
 	bool no_zero_range;
-	bool cached;	  /* something was written through the page cache, or may have been */
-	unsigned writes;  /* that are done */
+	bool cached;	  /* some write may have gone through the page cache */
+	unsigned writes;  /* number of finished ones */
 	unsigned flushed; /* writes when the last good flush was submitted */
 	struct aio *aio;  /* NULL until the first request */
-	struct aio_op *settled, **settled_last; /* results without I/O */
+	struct aio_op *settled, **settled_last; /* requests with a result that needed no I/O */
 	struct disk_write_here here;
 };
 
@@ -71,7 +70,7 @@ static bool aligned(const struct raw *raw, const struct disk_req *req)
 	return !(bits & (raw->image.offset_align - 1)) && !(mem & (raw->image.mem_align - 1));
 }
 
-/* With O_DIRECT: not this one. */
+/* Do this request without O_DIRECT. */
 static void use_cache(struct raw *raw, struct disk_req *req)
 {
 	req->aio.file = FILE_CACHED;
@@ -110,7 +109,7 @@ static void prepare_zero_write(struct disk_req *req)
 	req->aio.niov = n;
 }
 
-/* 0, or -errno when it cannot be tried. */
+/* Prepare the next way of zeroing. 0, or -errno if it cannot be tried. */
 static int prepare_zeroes(struct raw *raw, struct disk_req *req)
 {
 	while (!zero_step_possible(raw, req))
@@ -124,14 +123,14 @@ static int prepare_zeroes(struct raw *raw, struct disk_req *req)
 		req->rest = malloc(ZERO_IOVS * sizeof(*req->rest));
 	if (!req->rest)
 		return -ENOMEM;
-	/* Any alignment, and the data stays out of the way of O_DIRECT's demands. */
+	/* Use the cached descriptor: O_DIRECT would restrict the alignment. */
 	if (raw->image.cached_fd >= 0)
 		use_cache(raw, req);
 	prepare_zero_write(req);
 	return 0;
 }
 
-/* The part of a discard that the block device can do: whole blocks. */
+/* Reduce a discard to what the block device can do: whole blocks. */
 static void prepare_discard(struct raw *raw, struct disk_req *req)
 {
 	uint64_t mask = raw->disk.block_bytes - 1;
@@ -196,8 +195,8 @@ static int prepare(struct raw *raw, struct disk_req *req)
 }
 
 /*
- * n bytes are through: describe the rest. A transfer that came back short is
- * rare, so it may cost an allocation. 0 or -ENOMEM.
+ * n bytes are done: set op to the rest. A short transfer is rare, so it may cost an allocation. 0
+ * or -ENOMEM.
  */
 static int advance(struct raw *raw, struct disk_req *req, uint64_t n)
 {
@@ -206,7 +205,7 @@ static int advance(struct raw *raw, struct disk_req *req, uint64_t n)
 
 	op->offset += n;
 	op->len_bytes -= n;
-	/* The rest may start anywhere. */
+	/* The rest may start at any alignment. */
 	if (raw->image.cached_fd >= 0)
 		use_cache(raw, req);
 	if (req->op == DISK_WRITE_ZEROES) {
@@ -234,7 +233,10 @@ static int advance(struct raw *raw, struct disk_req *req, uint64_t n)
 	return 0;
 }
 
-/* A transfer of data came back. 1: go on with what op says now; else the result. */
+/*
+ * Handle the result of a data transfer. Returns 1 to submit op again as it now is, else the
+ * request's result.
+ */
 static int transferred(struct raw *raw, struct disk_req *req, int64_t result)
 {
 	struct aio_op *op = &req->aio;
@@ -243,13 +245,13 @@ static int transferred(struct raw *raw, struct disk_req *req, int64_t result)
 	if (transient(req, result))
 		return 1;
 	if (result == -EINVAL && raw->image.cached_fd >= 0 && op->file == FILE_MAIN) {
-		/* O_DIRECT with demands that the host did not tell. */
+		/* O_DIRECT has restrictions that the host has not reported. */
 		use_cache(raw, req);
 		return 1;
 	}
 	if (result < 0)
 		return (int)result;
-	/* End of file: it shrank under us; or nothing could be written. */
+	/* End of file: the file has shrunk. Or nothing could be written. */
 	if (result == 0 && op->len_bytes)
 		return -EIO;
 	if ((uint64_t)result >= op->len_bytes)
@@ -266,7 +268,7 @@ static int zeroed(struct raw *raw, struct disk_req *req, int64_t result)
 		return transferred(raw, req, result);
 	if (transient(req, result))
 		return 1;
-	/* Block devices refuse ranges that are not whole blocks by EINVAL. */
+	/* Block devices refuse ranges that are not whole blocks with EINVAL. */
 	if (!unsupported(result) && !(result == -EINVAL && raw->image.is_block))
 		return (int)result;
 	if (unsupported(result) && req->step == ZERO_PUNCH)
@@ -282,13 +284,13 @@ static int discarded(struct disk_req *req, int64_t result)
 {
 	if (transient(req, result))
 		return 1;
-	/* A hint: a host that cannot follow it has not failed. */
+	/* Discard is a hint: if the host cannot do it, that is no failure. */
 	return unsupported(result) ? 0 : (int)result;
 }
 
 /*
- * Did pages get lost that others may have written? A flush tells; so does a durable write, but
- * when there was no room for it, it did not come so far.
+ * Were pages lost that earlier requests wrote? A failed flush means so, and so does a failed
+ * durable write, except one that failed for lack of room before it reached the pages.
  */
 static void judge_loss(struct raw *raw, const struct disk_req *req, int rc)
 {
@@ -298,7 +300,7 @@ static void judge_loss(struct raw *raw, const struct disk_req *req, int rc)
 	    raw->disk.lost_writes)
 		return;
 	raw->disk.lost_writes = rc;
-	/* An attached one's owner knows its name. */
+	/* The owner of an attached disk logs it with the path. */
 	if (raw->path)
 		log_put(LOG_ERROR, DISK_LOST_WRITES, raw->path, strerror(-rc));
 }
@@ -446,7 +448,7 @@ static void raw_close(struct disk *disk)
 		free(raw);
 		return;
 	}
-	/* Whoever starts next, on this host or another, finds what the guest wrote. */
+	/* The next VM, on this host or another, must find what the guest wrote. */
 	if (!raw->disk.lost_writes && raw->writes != raw->flushed && fdatasync(raw->image.fd))
 		log_put(LOG_ERROR, "disk %s: lost writes at its last flush: %s", raw->path,
 			strerror(errno));
@@ -464,7 +466,7 @@ static int raw_refresh(struct disk *disk, struct err *err)
 
 	if (rc)
 		return err_sys(err, -rc, "disk size");
-	/* A part of a sector cannot be shown to a guest. */
+	/* A guest sees whole sectors only. */
 	size_bytes &= ~511ull;
 	if (size_bytes == disk->size_bytes)
 		return 0;
@@ -517,10 +519,10 @@ static struct raw *new_raw(const struct disk_config *cfg)
 static void judge_cache(struct raw *raw)
 {
 	disk_write_here_init(&raw->here, &raw->image);
-	/* The other format has tried it. */
+	/* The qcow2 layer above already tries synchronous writes. */
 	if (raw->attached)
 		raw->here.state = WRITE_HERE_NEVER;
-	/* And it writes its metadata so. */
+	/* It also writes its metadata through the page cache. */
 	raw->cached = raw->image.cached_fd < 0 || raw->attached;
 }
 
@@ -555,10 +557,10 @@ int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *
 	judge_cache(raw);
 	if (!rc)
 		rc = describe(raw, err);
-	/* Asked for by name: say now that it cannot be had. */
+	/* The user asked for io_uring by name: fail now if it is not available. */
 	if (!rc && cfg->engine == DISK_ENGINE_IO_URING)
 		rc = raw_start(&raw->disk, err);
-	raw->cfg.path = NULL; /* the caller's, not ours to keep */
+	raw->cfg.path = NULL; /* the caller's: valid only until we return */
 	if (rc) {
 		raw_close(&raw->disk);
 		return rc;

@@ -9,7 +9,7 @@
 #include "vmm/core/thread.h"
 
 #define MAX_THREADS 8u
-/* A chain of 64 backing files, each a few shallow calls; only what is used takes memory. */
+/* For a chain of 64 backing files, each a few shallow calls; only used pages take memory. */
 #define STACK_BYTES (512u * 1024u)
 
 struct work_list {
@@ -127,7 +127,7 @@ void disk_workers_give(struct disk_workers *w, struct disk_work *work)
 		w->nthreads++;
 	if (w->nthreads)
 		return;
-	/* Not one thread to be had: slow, but correct. */
+	/* No thread could be started: run the work here, which is slow, but correct. */
 	take(&w->todo);
 	w->ntodo--;
 	work->result = w->cfg.run(w->cfg.opaque, work);

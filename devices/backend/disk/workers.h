@@ -1,5 +1,6 @@
 /*
- * disk/workers: threads that do what would block the loop's: a few, started when there is work.
+ * disk/workers: threads for work that would block the loop's thread: a few, started when there is
+ * work.
  *
  * Thread: the loop's for every function; only cfg.run is called in a worker.
  */
@@ -11,7 +12,7 @@
 #include "vmm/core/err.h"
 #include "vmm/core/loop.h"
 
-/* The caller owns it until it is taken back. */
+/* The caller owns it; workers use it from disk_workers_give until disk_workers_take. */
 struct disk_work {
 	struct disk_work *next;
 	int result;
@@ -19,8 +20,9 @@ struct disk_work {
 
 struct disk_workers_config {
 	struct loop *loop;
-	int (*run)(void *opaque, struct disk_work *work); /* a worker's thread: the result */
-	void (*wake)(void *opaque); /* the loop's thread: take what is finished */
+	/* in a worker's thread; returns the result */
+	int (*run)(void *opaque, struct disk_work *work);
+	void (*wake)(void *opaque); /* in the loop's thread: take what is finished */
 	void *opaque;
 };
 
@@ -29,9 +31,9 @@ struct disk_workers;
 int disk_workers_create(const struct disk_workers_config *cfg, struct disk_workers **out,
 			struct err *err);
 void disk_workers_give(struct disk_workers *w, struct disk_work *work);
-/* All that are finished, oldest first; NULL: none. wait: until there is one. */
+/* Takes all that are finished, oldest first; NULL: none. wait: blocks until there is one. */
 struct disk_work *disk_workers_take(struct disk_workers *w, bool wait);
-/* Nothing is given that was not taken back; accepts NULL. */
+/* All given work must have been taken back; accepts NULL. */
 void disk_workers_destroy(struct disk_workers *w);
 
 #endif

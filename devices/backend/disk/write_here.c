@@ -49,6 +49,6 @@ bool disk_write_here(struct disk_write_here *w, int fd, const struct iovec *iov,
 		return false;
 	n = pwritev(fd, iov, (int)niov, (off_t)offset);
 	disk_write_here_took(w, begin);
-	/* Errors and short writes are rare: the usual path does it again, and judges. */
+	/* Errors and short writes are rare: the usual path writes again, and handles them. */
 	return n >= 0 && (uint64_t)n == len_bytes;
 }
