@@ -143,7 +143,7 @@ static int judge(const struct fat *fat, const struct fat_node *parent, const cha
 				  "seed --follow copies what it leads to)",
 				  err);
 	if (S_ISDIR(st->st_mode) && is_ancestor(parent, st))
-		return path_error(path, ELOOP, "this link leads to a folder that it lies in", err);
+		return path_error(path, ELOOP, "this link leads to a folder that contains it", err);
 	if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode))
 		return path_error(path, EINVAL,
 				  "is neither a file nor a folder (a device, socket "

@@ -20,7 +20,7 @@ struct vhost_kernel {
 	uint64_t features; /* those that the kernel supports */
 };
 
-/* One ring of a queue, as it lies in this process. */
+/* One ring of a queue, by its addresses in this process. */
 struct vhost_ring {
 	uint16_t size;
 	void *desc, *avail, *used;
