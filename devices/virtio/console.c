@@ -52,7 +52,7 @@ struct console {
 	struct loop_watch *again;
 	int again_fd;
 	bool tx_blocked; /* until the sink drains */
-	bool rx_hungry;	 /* input waits for a buffer */
+	bool rx_waiting; /* input waits for a buffer */
 };
 
 static struct console *console_of(struct virtio_device *vdev)
@@ -185,7 +185,7 @@ static size_t console_input(void *opaque, const uint8_t *buf, size_t len)
 			break;
 		done += n;
 	}
-	con->rx_hungry = done < len;
+	con->rx_waiting = done < len;
 	if (done && con->vdev.active)
 		virtio_interrupt(&con->vdev, RX);
 	virtio_unlock(&con->vdev);
@@ -195,9 +195,9 @@ static size_t console_input(void *opaque, const uint8_t *buf, size_t len)
 static void run_rx(struct console *con)
 {
 	virtq_disable_kicks(&con->vdev.queue[RX]);
-	if (!con->rx_hungry)
+	if (!con->rx_waiting)
 		return;
-	con->rx_hungry = false;
+	con->rx_waiting = false;
 	chardev_resume(con->chr);
 }
 

@@ -319,7 +319,7 @@ static void serve(struct blk *blk, unsigned queue, const struct chain *chain)
 
 /* --- the queue ------------------------------------------------------------------ */
 
-static void come_back(struct blk *blk, unsigned queue)
+static void run_later(struct blk *blk, unsigned queue)
 {
 	uint64_t one = 1;
 
@@ -377,7 +377,7 @@ static void stop_polling(struct blk *blk)
 
 		blk->polled &= blk->polled - 1;
 		if (virtq_enable_kicks(&blk->vdev.queue[queue]))
-			come_back(blk, queue);
+			run_later(blk, queue);
 	}
 }
 
@@ -420,7 +420,7 @@ static void run_queue(struct blk *blk, unsigned queue)
 		interrupts(blk);
 	} while (left && blk->vdev.active && !blk->limited && rest_queue(blk, queue));
 	if (!left && blk->vdev.active && !blk->limited)
-		come_back(blk, queue);
+		run_later(blk, queue);
 }
 
 /* Look at the rings whose kicks are off, and at the disk. Returns true if there was work. */
@@ -465,7 +465,7 @@ void blk_kick(struct virtio_device *vdev, unsigned queue)
 	if (loop_is_here(vdev->env->loop))
 		run_queue(blk, queue);
 	else
-		come_back(blk, queue);
+		run_later(blk, queue);
 }
 
 void blk_on_again(void *opaque)

@@ -347,7 +347,7 @@ static int check_source(const struct keyvals *cfg, struct err *err)
 	if (keys_has(cfg, K_LABEL) && !seed)
 		return err_set(err, EINVAL, "%s: label= goes with seed=", cfg->option);
 	if (seed && keys_num(cfg, K_DIRECT))
-		return err_set(err, EINVAL, "%s: seed= is in memory, where direct means nothing",
+		return err_set(err, EINVAL, "%s: seed= is in memory: leave direct out",
 			       cfg->option);
 	if (!path && keys_num(cfg, K_FORMAT) != STORE_AUTO)
 		return err_set(err, EINVAL, "%s: format= goes with path=", cfg->option);

@@ -39,7 +39,7 @@ static bool accept_one(struct vsock *vs)
 	if (fd < 0) {
 		if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
 			return errno == EINTR || errno == ECONNABORTED;
-		vs->deaf = true;
+		vs->accept_paused = true;
 		loop_watch_events(vs->listen, 0);
 		vsock_arm_tick(vs, VSOCK_TICK_NS);
 		return false;
@@ -71,9 +71,9 @@ static void on_listen(void *opaque, uint32_t events)
 
 void vsock_host_listen_again(struct vsock *vs)
 {
-	if (!vs->deaf)
+	if (!vs->accept_paused)
 		return;
-	vs->deaf = false;
+	vs->accept_paused = false;
 	loop_watch_events(vs->listen, EPOLLIN);
 }
 

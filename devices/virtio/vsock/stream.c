@@ -77,7 +77,7 @@ static void drained(struct vsock_conn *c)
  * Make c DRAINING, or renew its deadline: c goes to the end of draining, which has the latest
  * deadline.
  */
-static void be_patient(struct vsock_conn *c)
+static void set_draining(struct vsock_conn *c)
 {
 	if (c->s.stage == VSOCK_DRAINING)
 		TAILQ_REMOVE(&c->vs->draining, c, ready);
@@ -105,7 +105,7 @@ static bool flush(struct vsock_conn *c)
 		c->s.fwd_cnt += (uint32_t)n;
 		c->out_at = (c->out_at + (uint32_t)n) % c->s.room;
 		if (c->s.stage == VSOCK_DRAINING)
-			be_patient(c);
+			set_draining(c);
 	}
 	offer_credit(c);
 	if (vsock_conn_kept(c))
@@ -296,7 +296,7 @@ void vsock_conn_orphan(struct vsock_conn *c)
 	}
 	vsock_conn_forget(c);
 	c->eof = true; /* the guest no longer reads what the program sends */
-	be_patient(c);
+	set_draining(c);
 	vsock_conn_update(c);
 }
 

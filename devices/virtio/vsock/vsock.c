@@ -38,7 +38,7 @@ static void packet(struct vsock *vs, const struct chain *chain)
 	}
 	/* No answer: the source CID is not the guest's. */
 	if (hdr.src_cid != vs->s.cid) {
-		log_guest("virtio-vsock: a packet from CID %llu, which the guest is not",
+		log_guest("virtio-vsock: a packet from CID %llu, which is not the guest's",
 			  (unsigned long long)hdr.src_cid);
 		return;
 	}

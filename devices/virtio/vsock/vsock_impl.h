@@ -153,10 +153,10 @@ struct vsock {
 	struct virtio_device vdev; /* first */
 	struct vsock_state s;
 	unsigned nconns;
-	unsigned ntimed;  /* connections with a deadline */
-	bool resetting;	  /* on_again finishes the reset */
-	uint64_t tick_ns; /* when the tick fires; 0: it is not armed */
-	bool deaf;	  /* no descriptor left to accept with: the tick tries again */
+	unsigned ntimed;    /* connections with a deadline */
+	bool resetting;	    /* on_again finishes the reset */
+	uint64_t tick_ns;   /* when the tick fires; 0: it is not armed */
+	bool accept_paused; /* no descriptor left to accept with: the tick tries again */
 	LIST_HEAD(, vsock_conn) conns;
 	LIST_HEAD(, vsock_conn) bucket[VSOCK_BUCKETS];
 	TAILQ_HEAD(, vsock_conn) ready, draining; /* draining: by deadline */
