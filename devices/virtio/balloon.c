@@ -384,7 +384,7 @@ static const struct key balloon_keys[] = {
 	[K_SIZE] = { "size", KEY_SIZE, KEY_BARE, .def = "0", .meta = "SIZE",
 		     .help = "memory that the guest is asked to give back" },
 	[K_OOM] = { "deflate-on-oom", KEY_BOOL, .def = "on",
-		    .help = "the guest may take it again before it runs out of memory" },
+		    .help = "the guest may take memory back before it runs out" },
 	[K_REPORTING] = { "free-page-reporting", KEY_BOOL, .def = "on",
 			  .help = "the host gets back memory that the guest does not use" },
 	[K_INTERVAL] = { "stats-interval", KEY_NUM, .def = "0", .max = 3600, .meta = "SECONDS",
