@@ -142,13 +142,13 @@ static int repair(const char *path, struct err *err)
 	struct qcow2_check check = { .repair = QCOW2_REPAIR_ALL, .at_open = true };
 	int rc;
 
-	log_put(LOG_INFO, "disk %s: was not closed cleanly; its refcounts are made anew", path);
+	log_put(LOG_INFO, "disk %s: was not closed cleanly; rebuilding its refcounts", path);
 	rc = qcow2_check(&check, path, err);
 	if (rc || !check.corruptions)
 		return rc;
 	return err_set(err, EINVAL,
 		       "disk %s: was not closed cleanly, and has damage that cannot be "
-		       "repaired; open it ro (bantam image check tells what it is)",
+		       "repaired; open it ro (bantam image check describes it)",
 		       path);
 }
 
@@ -202,8 +202,8 @@ static int open_clean_file(const struct store_options *options, struct qcow2 **o
 		return rc;
 	if (options->dry_run) {
 		log_put(LOG_INFO,
-			"disk %s: was not closed cleanly; its refcounts are made anew when it "
-			"is used",
+			"disk %s: was not closed cleanly; its refcounts are rebuilt when it is "
+			"opened for writing",
 			options->path);
 		return 0;
 	}

@@ -30,7 +30,7 @@ static void report(struct check *c, const char *fmt, ...)
 	if (!c->out->report || c->reported++ > REPORTED_MAX)
 		return;
 	if (c->reported > REPORTED_MAX) {
-		c->out->report(c->out->opaque, "… and more of this");
+		c->out->report(c->out->opaque, "… and further findings, which are not shown");
 		return;
 	}
 	va_start(ap, fmt);
@@ -39,7 +39,7 @@ static void report(struct check *c, const char *fmt, ...)
 	c->out->report(c->out->opaque, line);
 }
 
-/* --- who uses what -------------------------------------------------------------------- */
+/* --- uses of clusters ----------------------------------------------------------------- */
 
 static void use_cluster(struct check *c, uint64_t i, enum owner who)
 {
@@ -47,19 +47,19 @@ static void use_cluster(struct check *c, uint64_t i, enum owner who)
 
 	if (c->refs[i] < UINT32_MAX)
 		c->refs[i]++;
-	if (c->kind[i] == OWN_NOBODY) {
+	if (c->kind[i] == OWN_NONE) {
 		c->kind[i] = (uint8_t)who;
 	} else if (c->kind[i] != who || !may_share) {
 		report(c, "ERROR cluster %" PRIu64 " is used for %s and for %s", i,
 		       owner_names[c->kind[i]], owner_names[who]);
 		c->corruptions++;
-		/* Which of them is the owner nobody can tell. */
+		/* No way to tell which of the two is the owner. */
 		c->kind[i] = OWN_SEVERAL;
 		c->lost = true;
 	}
 }
 
-/* Bytes of the file; -EIO: they are not all in it. */
+/* Counts a use of [offset, + len) of the file. Returns 0, or -EIO: not all of it is in the file. */
 static int use(struct check *c, uint64_t offset, uint64_t len, enum owner who, const char *what,
 	       uint64_t number)
 {
@@ -93,7 +93,7 @@ static bool misaligned(const struct check *c, uint64_t offset)
 
 /* --- data ------------------------------------------------------------------------------- */
 
-/* QEMU's idea of fragmentation: how often the next cluster is not the next one of the file. */
+/* Counts fragmentation as QEMU does: how often the guest's next cluster is not the file's next. */
 static void count_data(struct check *c, uint64_t host, bool packed, uint64_t *next)
 {
 	c->out->allocated_clusters++;
@@ -107,7 +107,7 @@ static void count_data(struct check *c, uint64_t host, bool packed, uint64_t *ne
 	*next = host + c->file.cluster_bytes;
 }
 
-/* An entry that leads nowhere had a cluster once: what nobody else seems to use may be it. */
+/* An entry that cannot be followed sets lost: a cluster that seems unused may belong to it. */
 static void check_entry(struct check *c, uint64_t entry, uint64_t number, bool active,
 			uint64_t *next)
 {
@@ -118,7 +118,7 @@ static void check_entry(struct check *c, uint64_t entry, uint64_t number, bool a
 		if (entry & QCOW2_COPIED)
 			wrong(c, "L2 entry", number, "is compressed and says COPIED", entry);
 		qcow2_packed_extent(f, entry, &offset, &len);
-		/* The last one need not fill the sectors that it claims. */
+		/* The last compressed cluster need not fill the sectors that it claims. */
 		if (offset < c->nclusters << f->cluster_bits &&
 		    len > (c->nclusters << f->cluster_bits) - offset)
 			len = (c->nclusters << f->cluster_bits) - offset;
@@ -143,7 +143,7 @@ static void check_entry(struct check *c, uint64_t entry, uint64_t number, bool a
 	}
 }
 
-/* An L1 table in memory (host byte order): its L2 tables and what they map. */
+/* Checks an L1 table in memory (host byte order), its L2 tables, and the clusters that they map. */
 static int check_l1(struct check *c, const uint64_t *l1, uint64_t n, bool active)
 {
 	const struct qcow2_file *f = &c->file;
@@ -187,7 +187,7 @@ static int check_snapshot_l1(struct check *c, const struct qcow2_snapshot *s, ui
 	int rc;
 
 	if (len > QCOW2_MAX_L1_BYTES || misaligned(c, offset)) {
-		wrong(c, "snapshot", number, "has an impossible L1 table", offset);
+		wrong(c, "snapshot", number, "has an invalid L1 table", offset);
 		c->lost = true;
 		return 0;
 	}
@@ -236,7 +236,7 @@ static int check_snapshots(struct check *c)
 
 /* --- refcounts ------------------------------------------------------------------------------ */
 
-/* The table and its blocks are clusters like others. */
+/* Checks the refcount table, and counts the clusters of the table and of its blocks. */
 static int check_reftable(struct check *c)
 {
 	const struct qcow2_file *f = &c->file;
@@ -246,7 +246,8 @@ static int check_reftable(struct check *c)
 	c->rebuild = true;
 	if (!bytes || bytes > QCOW2_MAX_REFTABLE_BYTES || misaligned(c, f->reftable.offset) ||
 	    !f->reftable.offset) {
-		wrong(c, "the refcount table", 0, "is impossible", f->reftable.offset);
+		wrong(c, "the refcount table", 0, "has an invalid place or size",
+		      f->reftable.offset);
 		return 0;
 	}
 	if (use(c, f->reftable.offset, bytes, OWN_REFTABLE, "the refcount table", 0))
@@ -269,8 +270,8 @@ static int check_reftable(struct check *c)
 			      offset);
 			c->rebuild = true;
 		} else if (cluster < c->nclusters && c->refs[cluster]) {
-			/* Whoever wrote it wrote over something: its content means nothing. */
-			wrong(c, "refcount block", i, "lies where something else is", offset);
+			/* The block and the cluster's other owner overwrote each other. */
+			wrong(c, "refcount block", i, "is in a cluster with another use", offset);
 			c->rebuild = true;
 		} else if (use(c, offset, f->cluster_bytes, OWN_REFBLOCK, "refcount block", i)) {
 			c->rebuild = true;
@@ -375,7 +376,7 @@ static int check_copied(struct check *c)
 	return rc;
 }
 
-/* --- all of it ---------------------------------------------------------------------------------- */
+/* --- one pass ----------------------------------------------------------------------------------- */
 
 int qcow2_check_pass(struct check *c)
 {

@@ -1,4 +1,4 @@
-/* qcow2_image/check_impl: what finding (qcow2_image/check.c) and repairing (qcow2_image/repair.c) share. */
+/* qcow2_image/check_impl: shared by check.c, which finds errors, and repair.c, which repairs them. */
 #ifndef BANTAM_QCOW2_IMAGE_CHECK_IMPL_H
 #define BANTAM_QCOW2_IMAGE_CHECK_IMPL_H
 
@@ -6,7 +6,7 @@
 #include "devices/backend/qcow2_image/file.h"
 
 enum owner {
-	OWN_NOBODY,
+	OWN_NONE,
 	OWN_HEADER,
 	OWN_L1,
 	OWN_L2,
@@ -21,28 +21,28 @@ struct check {
 	struct qcow2_check *out;
 	struct qcow2_file file;
 	uint64_t nclusters; /* of the file */
-	uint32_t *refs;	    /* how often each is used */
-	uint8_t *kind;	    /* by what: enum owner */
-	uint8_t *stored;    /* refcounts as the file has them; 2: or more */
-	uint64_t *reftable; /* host byte order; entries that make no sense are 0 */
+	uint32_t *refs;	    /* number of uses of each cluster */
+	uint8_t *kind;	    /* its user: enum owner */
+	uint8_t *stored;    /* its refcount in the file: 0, 1, or 2 for 2 and more */
+	uint64_t *reftable; /* host byte order; invalid entries are 0 */
 	uint64_t reftable_size;
 	uint64_t corruptions, leaks;
 	uint64_t copied_wrong; /* of corruptions: COPIED flags */
 	uint64_t too_low;      /* of corruptions: refcounts */
-	bool rebuild;	       /* the refcounts' own tables are damaged, or too small */
-	bool lost;	       /* something could not be followed: not everything is counted */
+	bool rebuild;	       /* the refcount table or blocks are damaged, or too small */
+	bool lost;	       /* some entries could not be followed: their uses are not counted */
 	uint64_t reported;
 };
 
-/* One pass. 0 or -errno: it could not be finished. */
+/* Finds all errors of the open c->file. Returns 0, or -errno: it could not finish. */
 int qcow2_check_pass(struct check *c);
 void qcow2_check_pass_end(struct check *c);
 
-/* Is COPIED of a table entry what the refcount of its cluster asks for; the stored one, or what
- * it should be? */
+/* Returns true if a table entry's COPIED flag agrees with the refcount of its cluster: the stored
+ * one, or the number of uses. */
 bool qcow2_check_copied_ok(const struct check *c, uint64_t entry, bool stored);
-/* Where the L2 table of an L1 entry is; 0: there is none, or it lies where no L2 table can be,
- * and nobody may take what is there for one. After the pass has seen all owners. */
+/* Returns the offset of an L1 entry's L2 table; 0: it has none, or that cluster is not an L2 table's
+ * alone, so its content must not be used as one. Call it after the pass has seen all owners. */
 uint64_t qcow2_check_l2_of(const struct check *c, uint64_t entry);
 
 #endif

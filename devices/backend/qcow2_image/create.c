@@ -1,7 +1,7 @@
 /*
- * qcow2_image/create: a new image: header, refcount table, refcount blocks, L1 table.
+ * qcow2_image/create: makes a new image: header, refcount table, refcount blocks, L1 table.
  *
- * It gets its name when it is complete (O_TMPFILE and a link), where the file system can.
+ * The file gets its name when it is complete (O_TMPFILE and a link), if the file system can do that.
  */
 #include "devices/backend/qcow2_image/create.h"
 
@@ -53,11 +53,11 @@ static int plan(const struct store_create *c, struct layout *l, struct err *err)
 		return err_set(err, EFBIG, "disk %s: %llu bytes are too many for clusters of %llu",
 			       c->path, (unsigned long long)c->size_bytes,
 			       (unsigned long long)bytes);
-	/* QEMU wants a table even for a disk of no bytes. */
+	/* QEMU needs an L1 table even for a disk of no bytes. */
 	if (!l->l1_entries)
 		l->l1_entries = 1;
 	l->l1_clusters = divide_up(l->l1_entries * 8, bytes);
-	/* Header, refcount table and blocks count themselves, too. */
+	/* The refcount blocks count the header, the refcount table and themselves, too. */
 	l->blocks = l->reftable_clusters = 1;
 	for (;;) {
 		l->all = 1 + l->reftable_clusters + l->blocks + l->l1_clusters;
@@ -152,7 +152,7 @@ static int write_all(int fd, const void *buf, uint64_t len, uint64_t offset)
 	return 0;
 }
 
-/* Refcount table and blocks, without the last: they are small unless clusters are. */
+/* Writes the refcount table and the blocks, each up to its last used entry. */
 static int write_refcounts(int fd, const struct layout *l)
 {
 	uint64_t first = 1 + l->reftable_clusters;
@@ -166,7 +166,7 @@ static int write_refcounts(int fd, const struct layout *l)
 		counts[i] = htobe16(1);
 	if (!rc)
 		rc = write_all(fd, table, l->blocks * 8, l->cluster_bytes);
-	/* The blocks lie side by side: one array. */
+	/* The blocks are side by side, so one array fills them all. */
 	if (!rc)
 		rc = write_all(fd, counts, l->all * REFCOUNT_BYTES, first << l->cluster_bits);
 	free(table);
@@ -192,7 +192,7 @@ static int write_image(int fd, const struct store_create *c, const struct layout
 	return rc;
 }
 
-/* A file without a name in path's folder; -1: this file system cannot. */
+/* Opens a file without a name in path's folder. Returns -1 if this file system cannot do that. */
 static int open_nameless(const char *path)
 {
 	const char *slash = strrchr(path, '/');

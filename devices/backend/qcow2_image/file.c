@@ -28,7 +28,7 @@ int qcow2_preadv(const struct qcow2_file *f, const struct iovec *iov, unsigned n
 		if (got < 0)
 			return -errno;
 		if (!got) {
-			/* Writers need not fill the last cluster. */
+			/* The file's last cluster may be incomplete: the rest is zeroes. */
 			store_iov_zero(iov, niov, skip, len);
 			return 0;
 		}
@@ -117,11 +117,11 @@ int qcow2_sync(struct qcow2_file *f)
 
 int qcow2_damaged(struct qcow2_file *f, const char *what, uint64_t offset)
 {
-	/* A guest can make us come here as often as it likes; once is enough. */
+	/* A guest can cause this as often as it likes, so it is logged once. */
 	if (!f->unsafe)
 		log_put(LOG_ERROR,
 			"disk %s: damaged at offset %#llx of the file: %s; the guest "
-			"gets I/O errors there; qemu-img check says more",
+			"gets I/O errors there; qemu-img check lists the damage",
 			f->path, (unsigned long long)offset, what);
 	f->unsafe = true;
 	return -EIO;

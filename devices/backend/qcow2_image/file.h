@@ -1,8 +1,8 @@
 /*
- * qcow2_image/file: a qcow2 image's file and what its header says.
+ * qcow2_image/file: a qcow2 image's file and the contents of its header.
  *
- * Enough to check, repair, inspect and describe an image. The engine (devices/backend/qcow2) has
- * one of these in each open image, and changes it under its own lock. For the engine, for this
+ * Enough to check, repair and describe an image. The engine (devices/backend/qcow2) has a struct
+ * qcow2_file in each open image, and changes it under its own lock. For the engine, for this
  * folder, and for bantam image.
  *
  * Functions return 0 or -errno. Offsets and lengths are bytes of the file, of any alignment.
@@ -22,8 +22,8 @@
 
 enum qcow2_access {
 	QCOW2_GLANCE, /* to read, without a lock: another process may be writing */
-	QCOW2_READ,   /* to read, locked as image_file.h says */
-	QCOW2_REPAIR, /* to write; a corrupt bit or a broken refcount table is no reason to refuse */
+	QCOW2_READ,   /* to read, locked as in image_file.h */
+	QCOW2_REPAIR, /* to write; accepts the corrupt bit and a broken refcount table */
 	QCOW2_WRITE,  /* to write; the refcount table must be sound, and is loaded */
 };
 
@@ -35,7 +35,7 @@ struct qcow2_l1 {
 };
 
 struct qcow2_reftable {
-	uint64_t *entry; /* NULL but with QCOW2_WRITE */
+	uint64_t *entry; /* NULL unless QCOW2_WRITE */
 	uint64_t offset;
 	uint32_t clusters; /* in the file */
 	uint64_t n;	   /* entries in memory */
@@ -46,10 +46,10 @@ struct qcow2_file {
 	int fd; /* through the page cache; image's */
 	char *path;
 	bool will_write; /* opened with QCOW2_WRITE */
-	bool unsafe;	 /* damaged: nothing may be written any more */
+	bool unsafe;	 /* damaged: the engine writes no more to the image */
 	int lost_writes; /* -errno of the first flush that failed; atomic */
 
-	/* As the header says; the engine changes the features and, by a resize, disk_bytes. */
+	/* From the header; the engine changes the features and, by a resize, disk_bytes. */
 	unsigned version;
 	unsigned cluster_bits;
 	uint64_t cluster_bytes;
@@ -75,7 +75,7 @@ static inline uint64_t qcow2_round_up(const struct qcow2_file *f, uint64_t bytes
 	return (bytes + f->cluster_bytes - 1) & ~(f->cluster_bytes - 1);
 }
 
-/* The bytes of the file that the sectors of a compressed cluster take: [*offset, + *len). */
+/* Sets [*offset, + *len) to the bytes of the file that a compressed cluster's sectors take. */
 static inline void qcow2_packed_extent(const struct qcow2_file *f, uint64_t entry, uint64_t *offset,
 				       uint64_t *len)
 {
@@ -89,41 +89,41 @@ static inline void qcow2_packed_extent(const struct qcow2_file *f, uint64_t entr
 /* --- file_open.c ------------------------------------------------------------------------ */
 
 /*
- * Fills *f: opens, locks and judges the image. Backing files are not looked at. On failure *err
- * says why and *f is closed. direct: QCOW2_READ and QCOW2_WRITE only; image.fd is O_DIRECT then.
+ * Opens, locks and checks the image, and fills *f. Does not look at backing files. On failure it
+ * sets *err and closes *f. direct: QCOW2_READ and QCOW2_WRITE only; image.fd is O_DIRECT then.
  */
 int qcow2_file_open(struct qcow2_file *f, const char *path, enum qcow2_access access, bool direct,
 		    struct err *err);
-/* Accepts one that is all zeroes. Flushes nothing. */
+/* Accepts an *f that is all zeroes. Flushes nothing. */
 void qcow2_file_close(struct qcow2_file *f);
 
 /* --- header.c --------------------------------------------------------------------------- */
 
-/* Reads and judges the header of the open f->fd. Fills all that it says, and loads the tables.
- * On failure some of *f may be filled: qcow2_file_close frees it. */
+/* Reads and checks the header of the open f->fd, fills *f from it, and loads the tables. On failure
+ * some of *f may be filled: qcow2_file_close frees it. */
 int qcow2_header_load(struct qcow2_file *f, struct err *err);
 /* Patches len bytes of the header at offset; they are on the medium when it returns. */
 int qcow2_header_patch(struct qcow2_file *f, uint64_t offset, const void *bytes, uint64_t len);
-/* Makes these the incompatible features, in the file and in f. Version 2 has none: no error. */
+/* Sets the incompatible features, in the file and in f. Version 2 has none: does nothing. */
 int qcow2_header_incompatible(struct qcow2_file *f, uint64_t features);
 
 /* --- file.c: whole transfers ------------------------------------------------------------- */
 
-/* Reads beyond the end of the file give zeroes. */
+/* Bytes beyond the end of the file read as zeroes. */
 int qcow2_pread(const struct qcow2_file *f, void *buf, uint64_t len, uint64_t offset);
-/* From the page cache. Returns false if that would wait, or fails. */
+/* Reads from the page cache. Returns false if the read would wait, or fails. */
 bool qcow2_pread_now(const struct qcow2_file *f, void *buf, uint64_t len, uint64_t offset);
 int qcow2_pwrite(const struct qcow2_file *f, const void *buf, uint64_t len, uint64_t offset);
-/* len bytes of the iovec, from skip bytes in. */
+/* Transfers len bytes of the iovec, behind its first skip bytes. */
 int qcow2_preadv(const struct qcow2_file *f, const struct iovec *iov, unsigned niov, uint64_t skip,
 		 uint64_t len, uint64_t offset);
 int qcow2_pwritev(const struct qcow2_file *f, const struct iovec *iov, unsigned niov, uint64_t skip,
 		  uint64_t len, uint64_t offset);
 int qcow2_pzero(const struct qcow2_file *f, uint64_t len, uint64_t offset);
 /*
- * fdatasync. If the host fails to write something back, it says so once and then forgets it: the
- * pages count as clean, the next fdatasync succeeds, and the data is lost. So the first failure is
- * remembered in lost_writes, and every later call fails with it until the image is closed.
+ * fdatasync. If the host cannot write pages back, it reports the error once: then the pages count
+ * as clean, the next fdatasync succeeds, and the data is lost. So lost_writes keeps the first error,
+ * and every later call returns it until the image is closed.
  */
 int qcow2_sync(struct qcow2_file *f);
 static inline int qcow2_get_lost_writes(const struct qcow2_file *f)
@@ -131,9 +131,9 @@ static inline int qcow2_get_lost_writes(const struct qcow2_file *f)
 	return __atomic_load_n(&f->lost_writes, __ATOMIC_RELAXED);
 }
 
-/* Remembers a failed flush that was not qcow2_sync's. error: -errno. */
+/* Notes a flush that failed elsewhere than in qcow2_sync. error: -errno. */
 void qcow2_set_lost_writes(struct qcow2_file *f, int error);
-/* The file makes no sense at offset: logs what is wrong (once), sets unsafe, returns -EIO. */
+/* For an image that is damaged at offset: logs what is wrong (once), sets unsafe, returns -EIO. */
 int qcow2_damaged(struct qcow2_file *f, const char *what, uint64_t offset);
 
 #endif

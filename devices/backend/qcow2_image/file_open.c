@@ -1,4 +1,4 @@
-/* qcow2_image/file_open: opening and closing an image's file. See file.h. */
+/* qcow2_image/file_open: opens and closes an image's file. See file.h. */
 #include "devices/backend/qcow2_image/file.h"
 
 #include <errno.h>
@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Without a lock: a VM may go on writing. */
+/* Opens the image without a lock: a VM may be writing to it. */
 static int glance(struct store_image *image, const char *path, struct err *err)
 {
 	struct stat st;
@@ -49,7 +49,7 @@ int qcow2_file_open(struct qcow2_file *f, const char *path, enum qcow2_access ac
 
 void qcow2_file_close(struct qcow2_file *f)
 {
-	/* All zeroes: never opened, and fd 0 is not ours. */
+	/* A *f of all zeroes was never opened: its fd 0 is not the image's. */
 	if (f->path)
 		store_image_close(&f->image);
 	free(f->l1.entry);

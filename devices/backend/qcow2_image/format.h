@@ -12,15 +12,16 @@
 #define QCOW2_V3_HEADER_BYTES 104u
 #define QCOW2_MIN_CLUSTER_BITS 9u
 #define QCOW2_MAX_CLUSTER_BITS 21u
-/* QEMU's limits: it would not open what exceeds them. */
+/* QEMU's limits: it does not open an image that exceeds them. */
 #define QCOW2_MAX_L1_BYTES (32u << 20)
 #define QCOW2_MAX_REFTABLE_BYTES (8u << 20)
 #define QCOW2_MAX_SNAPSHOTS 65536u
 #define QCOW2_MAX_NAME 1023u
-/* Ours: of all snapshots' L1 tables. 32 MiB of memory; 64 GiB of tables in clusters of 64 KiB. */
+/* bantam's limit for all snapshots' L1 tables: 32 MiB of memory; with clusters of 64 KiB it allows
+ * 64 GiB of tables. */
 #define QCOW2_MAX_SNAPSHOT_CLUSTERS (1u << 20)
 
-/* Of version 2 the first 72 bytes. */
+/* Version 2 has the first 72 bytes only. */
 struct qcow2_header {
 	uint32_t magic;
 	uint32_t version;
@@ -40,7 +41,7 @@ struct qcow2_header {
 	uint64_t autoclear;
 	uint32_t refcount_order;
 	uint32_t header_len;
-	uint8_t compression_type; /* if header_len says that it is there */
+	uint8_t compression_type; /* only if header_len covers it */
 	uint8_t padding[7];
 } __attribute__((packed));
 _Static_assert(sizeof(struct qcow2_header) == 112, "as the specification lays it out");

@@ -1,8 +1,8 @@
 /*
- * qcow2_image/header: what the header says, judged before anything believes it. See file.h.
+ * qcow2_image/header: reads the header and checks each field before it is used. See file.h.
  *
- * Sizes in the header decide allocations only after they were compared with QEMU's limits and
- * with the file's own size.
+ * A size in the header decides an allocation only after a comparison with QEMU's limits and with
+ * the file's own size.
  */
 #include "devices/backend/qcow2_image/file.h"
 
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a message may show of a name from the file. */
+/* A message shows at most this many bytes of a name from the file. */
 #define SHOWN 46u
 
 static int bad(const struct qcow2_file *f, struct err *err, const char *what)
@@ -19,7 +19,7 @@ static int bad(const struct qcow2_file *f, struct err *err, const char *what)
 	return err_set(err, EINVAL, "disk %s: damaged qcow2 image: %s", f->path, what);
 }
 
-/* Names from the file reach terminals: no control characters. */
+/* Copies a name from the file without control characters: messages may reach a terminal. */
 static void printable(char *to, size_t room, const char *from, size_t len)
 {
 	size_t n = 0;
@@ -34,7 +34,7 @@ static bool misaligned(const struct qcow2_file *f, uint64_t offset)
 	return offset & (f->cluster_bytes - 1);
 }
 
-/* A table of that many bytes lies inside the file (its last cluster may be cut short). */
+/* Returns true if a table of len bytes lies inside the file (whose last cluster may be incomplete). */
 static bool inside(const struct qcow2_file *f, uint64_t offset, uint64_t len)
 {
 	return offset >= f->cluster_bytes && offset < f->image.size_bytes &&
@@ -76,7 +76,7 @@ static int check_features(const struct qcow2_file *f, const char *names, size_t 
 		return err_set(err, ENOTSUP,
 			       "disk %s: has extended L2 entries (subclusters), "
 			       "which are not supported; qemu-img convert -o extended_l2=off "
-			       "makes an image without",
+			       "makes an image without them",
 			       f->path);
 	if (unknown)
 		return refuse_feature(f, (unsigned)__builtin_ctzll(unknown), names, len, err);
@@ -97,7 +97,7 @@ struct extensions {
 	bool has_format;
 };
 
-/* The area ends where the backing file's name begins, or with the first cluster. */
+/* Reads the extensions in [at, end): they end at the backing file's name or with the first cluster. */
 static int walk_extensions(const struct qcow2_file *f, const char *first, uint64_t at, uint64_t end,
 			   struct extensions *out, struct err *err)
 {
@@ -196,7 +196,7 @@ static int take_reftable(struct qcow2_file *f, const struct qcow2_header *h, str
 
 	f->reftable.offset = be64toh(h->reftable_offset);
 	f->reftable.clusters = be32toh(h->reftable_clusters);
-	/* Readers have no use for it. */
+	/* Only writers need it. */
 	if (!f->will_write)
 		return 0;
 	bytes = (uint64_t)f->reftable.clusters << f->cluster_bits;
@@ -232,7 +232,7 @@ static int take_geometry(struct qcow2_file *f, const struct qcow2_header *h, str
 	f->bytes = qcow2_round_up(f, f->image.size_bytes);
 	f->disk_bytes = be64toh(h->size);
 	if (f->disk_bytes > INT64_MAX)
-		return bad(f, err, "the disk's size is beyond all bounds");
+		return bad(f, err, "the disk's size is too large");
 	return 0;
 }
 
@@ -251,7 +251,7 @@ static int take_v3(struct qcow2_file *f, const struct qcow2_header *h, uint32_t 
 		*header_len = be32toh(h->header_len);
 		if (*header_len < QCOW2_V3_HEADER_BYTES || *header_len % 8 ||
 		    *header_len > f->cluster_bytes)
-			return bad(f, err, "its header has an impossible length");
+			return bad(f, err, "its header has an invalid length");
 		if (*header_len > QCOW2_V3_HEADER_BYTES)
 			type = h->compression_type;
 	}
@@ -332,7 +332,7 @@ static int check_magic(struct qcow2_file *f, const struct qcow2_header *h, struc
 
 int qcow2_header_load(struct qcow2_file *f, struct err *err)
 {
-	/* Header, extensions and name lie in the first cluster, and what matters at its start. */
+	/* Header, extensions and name are in the first cluster, whose size is in h. */
 	uint64_t want = 1u << QCOW2_MAX_CLUSTER_BITS;
 	struct qcow2_header h = { 0 };
 	char *first;

@@ -1,10 +1,11 @@
 /*
  * qcow2_image/pack: compresses clusters. See qcow2_image/writer.h.
  *
- * Noise is not deflated: it would take as long as text, and gain nothing. A sample of the
- * cluster's bytes tells most of what is no noise. Where it does not, zstd's fastest level looks
- * at the whole cluster: it takes a twentieth of deflate's time, and where it gains nothing,
- * deflate would gain a percent that no reader wants to pay for.
+ * Random data is not deflated: that would take as long as text, and gain nothing. A sample of the
+ * cluster's bytes recognises most of the data that is not random. If it does not, zstd's fastest
+ * level compresses the whole cluster for a test: that takes a twentieth of deflate's time. If zstd
+ * gains nothing, deflate would gain about one percent, which is not worth the time that each read
+ * then takes.
  */
 #include <stdlib.h>
 #include <zlib.h>
@@ -12,20 +13,20 @@
 
 #include "devices/backend/qcow2_image/writer.h"
 
-/* What inflates with this window is what QEMU has. */
+/* QEMU's window (4 KiB): QEMU cannot inflate a stream with a larger one. */
 #define WINDOW_BITS (-12)
-/* A hash table that fits the window, and the processor's cache: that of level 9 is no use here. */
+/* A hash table that fits the window and the processor's cache: a larger one gains nothing here. */
 #define MEM_LEVEL 7
-/* deflate's level 6 but for fewer candidates of a match: a quarter faster, hardly larger. */
+/* deflate's level 6, but with fewer candidates for a match: a quarter faster, hardly larger. */
 #define TUNE_GOOD 8
 #define TUNE_LAZY 16
 #define TUNE_NICE 128
 #define TUNE_CHAIN 48
-#define GLANCE_LEVEL 1
-/* Of a cluster: this many bytes in a row of each so many. */
+#define TEST_LEVEL 1
+/* The sample of a cluster: the first SAMPLE_BYTES of each SAMPLE_EVERY bytes. */
 #define SAMPLE_BYTES 32u
 #define SAMPLE_EVERY 512u
-/* A cluster must become smaller by this part of itself: reading it takes longer then. */
+/* A cluster must shrink by 1/MIN_GAIN at least, since reading a compressed one takes longer. */
 #define MIN_GAIN 32u
 
 struct qcow2_packer {
@@ -33,7 +34,7 @@ struct qcow2_packer {
 	bool zstd;
 	bool z_ready;
 	z_stream z;
-	ZSTD_CCtx *ctx; /* zstd's own level, or the glance */
+	ZSTD_CCtx *ctx; /* zstd: at its default level; deflate: for the test, at TEST_LEVEL */
 };
 
 struct qcow2_packer *qcow2_packer_create(bool zstd, uint32_t cluster_bytes)
@@ -53,13 +54,13 @@ struct qcow2_packer *qcow2_packer_create(bool zstd, uint32_t cluster_bytes)
 		return NULL;
 	}
 	ZSTD_CCtx_setParameter(p->ctx, ZSTD_c_compressionLevel,
-			       zstd ? ZSTD_CLEVEL_DEFAULT : GLANCE_LEVEL);
+			       zstd ? ZSTD_CLEVEL_DEFAULT : TEST_LEVEL);
 	return p;
 }
 
 /*
- * Two random bytes of noise are equal in 1 of 256 cases. Of pairs in the sample, are there more
- * than twice as many? No noise is that uneven, so some bytes are common and have short codes.
+ * In random data two bytes are equal in 1 of 256 cases. Returns true if more than twice as many
+ * pairs of the sample are equal: then some bytes are common, and deflate gives them short codes.
  */
 static bool bytes_are_uneven(const uint8_t *in, uint32_t len)
 {
@@ -71,7 +72,7 @@ static bool bytes_are_uneven(const uint8_t *in, uint32_t len)
 			seen[in[at + i]]++;
 	for (unsigned i = 0; i < 256; i++)
 		pairs += (uint64_t)seen[i] * (seen[i] ? seen[i] - 1 : 0);
-	/* A small cluster's sample says little. */
+	/* The sample of a small cluster is too small to judge by. */
 	return n >= 1024 && pairs * 256 > 2 * n * n;
 }
 

@@ -28,7 +28,7 @@ static inline uint64_t qcow2_refcount_get(const uint8_t *block, unsigned order, 
 	}
 }
 
-/* value fits into 2^order bits. */
+/* value must fit into 2^order bits. */
 static inline void qcow2_refcount_put(uint8_t *block, unsigned order, uint64_t i, uint64_t value)
 {
 	unsigned bits = 1u << order, shift = (unsigned)(i * bits % 8);

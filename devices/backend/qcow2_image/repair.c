@@ -1,9 +1,9 @@
 /*
- * qcow2_image/repair: qcow2_check: look, put right what can be, look again. See check.h.
+ * qcow2_image/repair: qcow2_check: checks, repairs what it can, and checks again. See check.h.
  *
- * Repair goes in an order that is safe to be interrupted in: refcounts grow, => COPIED flags become right,
- * => refcounts shrink, => the header's flags are cleared. If the refcounts' own tables are damaged or
- * too small, new ones are written behind the end of the file, => and the header is turned to them.
+ * The order of a repair makes it safe to interrupt (=> means fdatasync): raise refcounts => correct
+ * COPIED flags => lower refcounts => clear the header's flags. If the refcount table or blocks are
+ * damaged or too small: write new ones behind the end of the file => point the header to them.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -96,13 +96,13 @@ static int fix_copied(struct check *c)
 	return rc ? rc : qcow2_sync(f);
 }
 
-/* --- anew ------------------------------------------------------------------------------------ */
+/* --- new refcount tables --------------------------------------------------------------------- */
 
 struct rebuilt {
 	uint64_t nblocks, ntable, total; /* clusters */
 };
 
-/* The old tables are used no more. */
+/* Counts the old table and its blocks as unused. */
 static void drop_old(struct check *c)
 {
 	uint64_t table = c->file.reftable.offset >> c->file.cluster_bits;
@@ -182,7 +182,7 @@ static int rebuild(struct check *c)
 	return rc ? rc : put_table(c, &r);
 }
 
-/* --- which of it ------------------------------------------------------------------------------- */
+/* --- the choice of repairs --------------------------------------------------------------------- */
 
 static bool fits(const struct check *c)
 {
@@ -198,14 +198,14 @@ static int fix(struct check *c, bool all)
 
 	if (all && c->rebuild) {
 		rc = rebuild(c);
-		/* COPIED still is as it was, and now the counts are right. */
+		/* The rebuilt refcounts are right, but no COPIED flag has changed yet. */
 		return rc || !c->copied_wrong ? rc : fix_copied(c);
 	}
 	if (all && c->too_low)
 		rc = fix_refcounts(c, RAISE);
 	if (!rc && all && c->copied_wrong)
 		rc = fix_copied(c);
-	/* While something is wrong beyond repair, what nobody seems to use may be in use. */
+	/* If an entry could not be followed, its cluster may be among those that seem unused. */
 	if (!rc && c->leaks && !c->lost)
 		rc = fix_refcounts(c, LOWER);
 	return rc;
@@ -222,15 +222,15 @@ static int repair(struct check *c, struct err *err)
 	if (!fits(c))
 		return err_set(err, EOVERFLOW,
 			       "disk %s: a cluster is used more often than refcounts of "
-			       "%u bits can tell",
+			       "%u bits can count",
 			       f->path, 1u << f->refcount_order);
 	if (c->lost && all && c->rebuild)
 		return err_set(err, EIO,
-			       "disk %s: too much is damaged to be repaired; convert it, to save "
+			       "disk %s: is too damaged to repair; bantam image convert saves "
 			       "what can be read",
 			       f->path);
 	rc = fix(c, all);
-	/* All that was wrong is right now, if it was of these kinds. */
+	/* True if every corruption was of a kind that fix repairs. */
 	whole = !c->lost && (all ? c->corruptions == c->too_low + c->copied_wrong || c->rebuild :
 				   !c->corruptions);
 	if (!rc && whole && f->incompatible & (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT))
@@ -239,9 +239,9 @@ static int repair(struct check *c, struct err *err)
 	return rc ? err_sys(err, -rc, "disk %s: cannot repair", f->path) : 0;
 }
 
-/* --- all of it ---------------------------------------------------------------------------------- */
+/* --- qcow2_check -------------------------------------------------------------------------------- */
 
-/* A sparse file costs its maker nothing, and must not cost us more. */
+/* Limits memory: a sparse file can be huge at no cost to its maker. */
 static int check_size(const struct check *c, struct err *err)
 {
 	uint64_t n = c->file.bytes >> c->file.cluster_bits;
@@ -267,7 +267,7 @@ static int begin(struct check *c, const char *path, bool write, struct err *err)
 	if (c->file.autoclear & AUTOCLEAR_BITMAPS)
 		return err_set(err, ENOTSUP,
 			       "disk %s: has dirty bitmaps, which are not supported; "
-			       "qemu-img check knows them",
+			       "use qemu-img check",
 			       path);
 	rc = check_size(c, err);
 	if (rc)
@@ -289,7 +289,7 @@ int qcow2_check(struct qcow2_check *out, const char *path, struct err *err)
 	if (!rc && wanted && (c.corruptions || c.leaks || dirty)) {
 		rc = repair(&c, err);
 		qcow2_check_pass_end(&c);
-		/* What the repair achieved is what a second look finds; its lines are known. */
+		/* A second pass finds what the repair left. Its findings are reported already. */
 		out->report = NULL;
 		if (!rc)
 			rc = begin(&c, path, false, err);

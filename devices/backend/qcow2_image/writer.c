@@ -26,10 +26,10 @@ struct qcow2_writer {
 	enum store_format backing_format;
 	uint64_t **l2; /* l1_size tables, host byte order; NULL: none */
 	uint64_t l1_size;
-	uint64_t tail;	    /* clusters that are taken: the next new one's number */
+	uint64_t tail;	    /* clusters taken so far: the number of the next new one */
 	uint64_t packed_at; /* where the next compressed cluster begins, if it fits */
 	uint64_t packed_end;
-	uint16_t *shared; /* refcounts of clusters below nshared; 0: 1 */
+	uint16_t *shared; /* refcounts of clusters below nshared; 0 means 1 */
 	uint64_t nshared;
 };
 
@@ -48,7 +48,7 @@ static int judge(struct qcow2_writer *w, const struct store_create *c, struct er
 
 	w->version = c->version ? c->version : 3;
 	if (w->version != 2 && w->version != 3)
-		return err_set(err, EINVAL, "qcow2 version %u: there are 2 and 3", w->version);
+		return err_set(err, EINVAL, "qcow2 version %u: must be 2 or 3", w->version);
 	if (cluster & (cluster - 1) || cluster < (1u << QCOW2_MIN_CLUSTER_BITS) ||
 	    cluster > (1u << QCOW2_MAX_CLUSTER_BITS))
 		return err_set(err, EINVAL, "cluster size %u: is not a power of two from 512 to 2M",
@@ -136,7 +136,7 @@ static int set_entry(struct qcow2_writer *w, uint64_t cluster, uint64_t entry)
 	return 0;
 }
 
-/* The clusters from first to last hold one more compressed cluster, or a part of it. */
+/* Counts one more compressed cluster (or a part of one) in the clusters from first to last. */
 static int share(struct qcow2_writer *w, uint64_t first, uint64_t last)
 {
 	if (last >= w->nshared) {
@@ -161,7 +161,7 @@ static bool share_is_full(const struct qcow2_writer *w, uint64_t at)
 	return cluster < w->nshared && w->shared[cluster] >= SHARED_MAX;
 }
 
-/* One after the other; on to new clusters only if they follow in the file. */
+/* Places compressed clusters one behind the other; one may span clusters that adjoin in the file. */
 static int place_packed(struct qcow2_writer *w, struct qcow2_piece *p)
 {
 	uint64_t room = w->packed_end - w->packed_at, sectors, entry;
@@ -230,7 +230,7 @@ static int put(const struct qcow2_writer *w, const void *bytes, uint64_t len, ui
 	return 0;
 }
 
-/* L2 tables, in the guest's order; their places become the L1 table. */
+/* Writes the L2 tables in the guest's order, and the L1 table of their places. */
 static int put_l2(struct qcow2_writer *w)
 {
 	uint64_t *l1 = calloc(w->l1_size, sizeof(*l1));
@@ -275,7 +275,7 @@ static int put_blocks(const struct qcow2_writer *w, uint64_t first, uint64_t nbl
 	return rc;
 }
 
-/* The blocks count themselves and the table, and the table holds them all. */
+/* Writes blocks that also count themselves and the table, and the table of all blocks. */
 static int put_refcounts(struct qcow2_writer *w, uint64_t *table_offset, uint32_t *nclusters)
 {
 	uint64_t per_block = w->cluster_bytes / REFCOUNT_BYTES;
@@ -368,7 +368,7 @@ int qcow2_writer_finish(struct qcow2_writer *w)
 
 	if (!rc)
 		rc = put_refcounts(w, &reftable, &nclusters);
-	/* A last compressed cluster's sectors are inside the file. */
+	/* Whole clusters: the sectors that the last compressed cluster claims are inside the file. */
 	if (!rc && ftruncate(w->fd, (off_t)(w->tail << w->cluster_bits)))
 		rc = -errno;
 	return rc ? rc : put_header(w, reftable, nclusters);
