@@ -60,7 +60,7 @@ static bool is_choice(const struct args_option *option, const char *text)
 	return false;
 }
 
-/* Takes the value of option i: what is attached to it, or the next word. *at is at the option. */
+/* Takes the value of option i: the attached text, or the next word. argv[*at] is the option. */
 static int take(const struct args_table *table, int i, const char *attached, int argc, char **argv,
 		int *at, struct args *out, struct err *err)
 {
@@ -138,7 +138,7 @@ int args_parse(const struct args_table *table, int argc, char **argv, struct arg
 			ended = true;
 			continue;
 		}
-		/* "-5G" is how a size is made smaller. */
+		/* A word like "-5G" is a size (resize), not an option. */
 		if (ended || argv[at][0] != '-' || !argv[at][1] ||
 		    (argv[at][1] >= '0' && argv[at][1] <= '9')) {
 			if (out->nfiles >= table->max_files)

@@ -17,16 +17,16 @@
 struct args_option {
 	const char *name;  /* without the dashes; "" : none */
 	char letter;	   /* 0: none */
-	const char *value; /* how help shows it; NULL: a flag */
-	/* The value may be left out, and then is the first of these; NULL: it may not. */
+	const char *value; /* the value as the help shows it; NULL: a flag */
+	/* If not NULL, the value is optional: one of these, the first by default. */
 	const char *const *choices;
 	const char *help;
 };
 
-/* option[] ends with an entry of all zeroes; known: its indices are the command's own. */
+/* option[] ends with an entry of all zeroes; each command numbers its options. */
 struct args_table {
 	const char *command;
-	const char *usage; /* what stands behind the command's name */
+	const char *usage; /* the words behind the command's name */
 	const char *about; /* a paragraph */
 	const struct args_option *option;
 	unsigned min_files, max_files;
@@ -39,10 +39,10 @@ struct args {
 	bool help;
 };
 
-/* 0 or -EINVAL. argv[0] is the first word behind the command. */
+/* argv[0] is the first word behind the command. Returns 0 or -EINVAL. */
 int args_parse(const struct args_table *table, int argc, char **argv, struct args *out,
 	       struct err *err);
-/* The page that --help prints, to standard output. */
+/* Prints the help page to standard output. */
 void args_help(const struct args_table *table);
 
 #endif

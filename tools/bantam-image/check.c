@@ -1,4 +1,4 @@
-/* check: bantam image check. Text, keys and exit statuses are qemu-img's. */
+/* check: bantam image check. Text, keys and exit statuses are those of qemu-img. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -16,9 +16,9 @@ enum { FORMAT, REPAIR, JSON };
 static const char *const repairs[] = { "leaks", "all", NULL };
 
 static const struct args_option options[] = {
-	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "what FILE is [what its name says]" },
+	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "FILE's format [by its name]" },
 	[REPAIR] = { "repair", 'r', "leaks|all", repairs,
-		     "leaks: give lost space back; all: refcounts, too [leaks]" },
+		     "leaks: free lost space; all: repair refcounts, too [leaks]" },
 	[JSON] = { "json", 0, NULL, NULL, "as JSON, with qemu-img's keys" },
 	{ 0 },
 };
@@ -28,8 +28,8 @@ static const struct args_table table = {
 	.usage = "[OPTION]… FILE",
 	.about =
 		"Looks for damage in the tables of a qcow2 image. Exit status 0: none, 1: it could not be\n"
-		"checked, 2: it is corrupt, 3: only space is lost (leaks), 63: raw images have no tables.\n"
-		"An image that is marked dirty (QEMU's lazy refcounts) gets its refcounts from --repair.",
+		"checked, 2: it is corrupt, 3: only space is lost (leaks), 63: it is raw and has no tables.\n"
+		"--repair rebuilds the refcounts of an image that is marked dirty (QEMU's lazy refcounts).",
 	.option = options,
 	.min_files = 1,
 	.max_files = 1,
@@ -102,7 +102,7 @@ static int parse(const struct args *args, enum store_format *format, struct qcow
 	if (rc)
 		return rc;
 	if (repair && strcmp(repair, "leaks") && strcmp(repair, "all"))
-		return err_set(err, EINVAL, "--repair %.40s: there are leaks and all", repair);
+		return err_set(err, EINVAL, "--repair %.40s: must be leaks or all", repair);
 	if (repair)
 		c->repair = strcmp(repair, "all") ? QCOW2_REPAIR_LEAKS : QCOW2_REPAIR_ALL;
 	if (*format == STORE_AUTO && store_format_of_name(args->file[0]) == STORE_QCOW2)
@@ -125,7 +125,7 @@ int image_check_main(int argc, char **argv)
 	if (format == STORE_RAW) {
 		struct store *s;
 
-		/* What is wrong with the file itself comes first. */
+		/* An error with the file itself comes first. */
 		if (image_open_store(args.file[0], STORE_RAW, true, &s, &err))
 			return image_fail(&err, STATUS_FAILED);
 		store_close(s);

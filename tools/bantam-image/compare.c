@@ -1,4 +1,4 @@
-/* compare: bantam image compare. Would a guest see the same bytes? */
+/* compare: bantam image compare. Compares the bytes that guests read. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,16 +10,16 @@
 
 enum { FORMAT_A, FORMAT_B, STRICT, QUIET };
 
-/* 1 says that they differ. */
+/* As in qemu-img. */
 #define STATUS_DIFFER 1
 #define STATUS_ERROR 2
 
 static const struct args_option options[] = {
-	[FORMAT_A] = { "format", 'f', "raw|qcow2", NULL, "what A is [what its name says]" },
-	[FORMAT_B] = { "second-format", 'F', "raw|qcow2", NULL, "what B is [what its name says]" },
+	[FORMAT_A] = { "format", 'f', "raw|qcow2", NULL, "A's format [by its name]" },
+	[FORMAT_B] = { "second-format", 'F', "raw|qcow2", NULL, "B's format [by its name]" },
 	[STRICT] = { "strict", 's', NULL, NULL,
-		     "disks of different sizes differ, even by zeroes only" },
-	[QUIET] = { "quiet", 'q', NULL, NULL, "say nothing, only exit" },
+		     "disks of different sizes differ, even if the rest is zeroes" },
+	[QUIET] = { "quiet", 'q', NULL, NULL, "print nothing; the exit status is the answer" },
 	{ 0 },
 };
 
@@ -27,8 +27,8 @@ static const struct args_table table = {
 	.command = "compare",
 	.usage = "[OPTION]… A B",
 	.about =
-		"Compares what guests would read. Exit status 0: the same, 1: different, 2: an error.\n"
-		"A disk that is longer by zeroes only is the same, unless --strict.",
+		"Compares the bytes that guests read. Exit status 0: the same, 1: different, 2: an error.\n"
+		"A longer disk counts as the same if the rest is zeroes, unless --strict.",
 	.option = options,
 	.min_files = 2,
 	.max_files = 2,
@@ -72,7 +72,7 @@ static int load(const struct side *a, bool zero, uint64_t offset, uint64_t len, 
 	return rc ? err_sys(err, -rc, "%s: cannot read at %" PRIu64, a->path, offset) : 0;
 }
 
-/* *differ: the first byte that is not the same; UINT64_MAX: all are. */
+/* Sets *differ to the offset of the first byte that differs; UINT64_MAX: none does. */
 static int compare(const struct side *a, const struct side *b, uint64_t *differ, struct err *err)
 {
 	uint64_t size = a->s->size_bytes > b->s->size_bytes ? a->s->size_bytes : b->s->size_bytes;

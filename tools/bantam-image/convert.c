@@ -1,4 +1,4 @@
-/* convert: bantam image convert. See copy.h for how bytes travel. */
+/* convert: bantam image convert. See copy.h for how the bytes are copied. */
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -29,24 +29,22 @@ static const char *const compressions[] = { "zlib", "zstd", NULL };
 static const char *const progresses[] = { "on", "auto", "off", NULL };
 
 static const struct args_option options[] = {
-	[FROM] = { "format", 'f', "raw|qcow2", NULL, "what SRC is [what its name says]" },
-	[TO] = { "output-format", 'O', "raw|qcow2", NULL,
-		 "what DST shall be [what its name says, else raw]" },
+	[FROM] = { "format", 'f', "raw|qcow2", NULL, "SRC's format [by its name]" },
+	[TO] = { "output-format", 'O', "raw|qcow2", NULL, "DST's format [by its name, else raw]" },
 	[COMPRESS] = { "compress", 'c', "zlib|zstd", compressions,
 		       "compress a qcow2 image [zlib]" },
 	[BACKING] = { "backing", 'B', "FILE", NULL,
-		      "leave out what is the same in that image: DST is an overlay" },
+		      "make DST an overlay: leave out data that is the same in that image" },
 	[BACKING_FORMAT] = { "backing-format", 'F', "raw|qcow2", NULL,
-			     "what the backing file is [what its name says]" },
+			     "the backing file's format [by its name]" },
 	[CLUSTER_SIZE] = { "cluster-size", 0, "N", NULL,
 			   "qcow2: unit of allocation, 512 to 2M [64K]" },
-	[LAZY] = { "lazy-refcounts", 0, NULL, NULL,
-		   "qcow2: QEMU may keep its reference counts late" },
+	[LAZY] = { "lazy-refcounts", 0, NULL, NULL, "qcow2: QEMU may write reference counts late" },
 	[COMPAT] = { "compat", 0, "2|3", NULL, "qcow2: version [3]; 2 is for QEMU before 1.1" },
 	[THREADS] = { "threads", 'm', "N", NULL,
-		      "how many work at once [the number of CPUs, from 4 to 8]" },
+		      "number of threads [the number of CPUs, from 4 to 8]" },
 	[PROGRESS] = { "progress", 'p', "on|auto|off", progresses,
-		       "show how far it is [auto: on a terminal]" },
+		       "show a progress bar [auto: on a terminal]" },
 	[FORCE] = { "force", 0, NULL, NULL, "replace DST if it exists" },
 	[SYNC] = { "sync", 0, "on|off", NULL, "wait until DST is on stable storage [on]" },
 	{ 0 },
@@ -69,16 +67,16 @@ static int parse_rest(const struct args *args, struct copy *c, bool *sync, struc
 
 	*sync = true;
 	if (args->value[SYNC] && parse_bool(args->value[SYNC], sync))
-		return err_set(err, EINVAL, "--sync %.40s: is on or off", args->value[SYNC]);
+		return err_set(err, EINVAL, "--sync %.40s: must be on or off", args->value[SYNC]);
 	if (compress && strcmp(compress, "zlib") && strcmp(compress, "zstd"))
-		return err_set(err, EINVAL, "--compress %.40s: there are zlib and zstd", compress);
+		return err_set(err, EINVAL, "--compress %.40s: must be zlib or zstd", compress);
 	c->compress = compress;
 	c->zstd = compress && !strcmp(compress, "zstd");
 	c->writeback = *sync;
 	return image_parse_threads(args->value[THREADS], &c->nthreads, err);
 }
 
-/* Everything but the bytes: *o is to be published. */
+/* Writes the whole image into *o, which the caller then publishes. */
 static int fill_output(struct copy *c, struct store_create *create, struct output *o,
 		       struct progress *progress, struct err *err)
 {
@@ -89,7 +87,7 @@ static int fill_output(struct copy *c, struct store_create *create, struct outpu
 		c->cluster_bytes = create->cluster_bytes;
 		rc = qcow2_writer_create(o->fd, create, &c->writer, err);
 	} else if (ftruncate(o->fd, (off_t)c->size_bytes)) {
-		rc = err_sys(err, errno, "%s: cannot make it %llu bytes", c->dst_path,
+		rc = err_sys(err, errno, "%s: cannot set its size to %llu bytes", c->dst_path,
 			     (unsigned long long)c->size_bytes);
 	}
 	if (!rc)
@@ -120,7 +118,7 @@ static int convert(struct copy *c, struct store_create *create, const struct arg
 	if (!create->cluster_bytes)
 		create->cluster_bytes = 65536;
 	if (progress_start(&progress, args->value[PROGRESS], c->size_bytes))
-		return err_set(err, EINVAL, "--progress %.40s: is on, auto or off",
+		return err_set(err, EINVAL, "--progress %.40s: must be on, auto or off",
 			       args->value[PROGRESS]);
 	rc = output_create(&o, c->dst_path, args->value[FORCE], err);
 	if (!rc)
@@ -163,7 +161,7 @@ int image_convert_main(int argc, char **argv)
 							      .lazy = args.value[LAZY] },
 				    c.dst_path, &create, &c.base, &err);
 	if (!rc && c.compress && create.format == STORE_RAW)
-		rc = err_set(&err, EINVAL, "%s: a raw image cannot be compressed; say -O qcow2",
+		rc = err_set(&err, EINVAL, "%s: a raw image cannot be compressed; use -O qcow2",
 			     c.dst_path);
 	create.zstd = c.zstd;
 	if (!rc)
@@ -173,7 +171,7 @@ int image_convert_main(int argc, char **argv)
 	store_close(c.src);
 	store_close(c.base);
 	if (rc == -EINTR && image_stopped()) {
-		/* As whoever started us expects it of a program that was stopped. */
+		/* The parent process expects a stopped program to die of the signal. */
 		signal(image_stopped(), SIG_DFL);
 		raise(image_stopped());
 	}

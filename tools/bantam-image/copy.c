@@ -15,7 +15,7 @@
 #include "vmm/core/thread.h"
 
 #define WINDOW_BYTES (1u << 20)
-/* A raw file's hole: what file systems can leave out. */
+/* Unit of a raw file's holes, as small as most file systems can make them. */
 #define HOLE_BYTES 4096u
 #define PARTS 256u
 #define SHOW_NS 100000000
@@ -42,7 +42,7 @@ struct job {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	uint64_t cursor;	  /* where the next window begins */
-	uint64_t data_end;	  /* from the cursor to here there is data, if it is behind it */
+	uint64_t data_end;	  /* if beyond the cursor: there is data up to here */
 	uint64_t claimed, placed; /* windows */
 	unsigned nrunning;
 	int rc; /* the first error */
@@ -55,7 +55,7 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* The first error is the one to tell. */
+/* Keeps the first error, which copy_run reports. */
 static void give_up_locked(struct job *j, int rc, const struct err *err)
 {
 	if (j->rc)
@@ -69,8 +69,8 @@ static int read_failed(const struct job *j, int rc, uint64_t offset, struct err 
 {
 	if (rc == -EIO)
 		return err_set(err, EIO,
-			       "%s: cannot read at %llu: an I/O error, a damaged image, or "
-			       "it was cut short",
+			       "%s: cannot read at %llu: an I/O error, or the image is damaged "
+			       "or cut short",
 			       j->what->src_path, (unsigned long long)offset);
 	return err_sys(err, -rc, "%s: cannot read at %llu", j->what->src_path,
 		       (unsigned long long)offset);
@@ -80,15 +80,15 @@ static int write_failed(const struct job *j, int rc, struct err *err)
 {
 	if (rc == -EFBIG)
 		return err_set(err, EFBIG,
-			       "%s: this file system, or a limit on the size of files, "
-			       "has no room for it",
+			       "%s: is more than the file system or the limit on file sizes "
+			       "(ulimit -f) allows",
 			       j->what->dst_path);
 	return err_sys(err, -rc, "%s: cannot write", j->what->dst_path);
 }
 
-/* --- what comes next ------------------------------------------------------------------- */
+/* --- the next window ------------------------------------------------------------------- */
 
-/* Zeroes from offset on: how many bytes can be left out; 0: there is data, to *data_end; or
+/* Returns how many bytes of zeroes there are from offset on; 0: there is data, up to *data_end; or
  * -errno. */
 static int64_t skippable(struct store *s, uint64_t offset, uint64_t max, uint64_t *data_end)
 {
@@ -112,10 +112,10 @@ static int seek_data_locked(struct job *j, struct err *err)
 	const struct copy *c = j->what;
 	uint64_t end = c->src->size_bytes;
 
-	/* Where the source has ended the backing file may still go on. */
+	/* The backing file may have data beyond the source's end, which must become zeroes. */
 	if (c->base && c->base->size_bytes > end)
 		end = min_u64(c->base->size_bytes, c->size_bytes);
-	/* Some file systems take long to find where data ends: not again for each window. */
+	/* Some file systems take long to find where data ends, so do not ask for each window. */
 	if (j->cursor < j->data_end)
 		return 0;
 	while (j->cursor < end) {
@@ -133,7 +133,7 @@ static int seek_data_locked(struct job *j, struct err *err)
 	return 0;
 }
 
-/* The next window's slot; NULL: none is left. */
+/* Returns the next window's slot; NULL: there is no window left, or an error. */
 static struct slot *claim_locked(struct job *j)
 {
 	struct err err;
@@ -155,7 +155,7 @@ static struct slot *claim_locked(struct job *j)
 
 /* --- reading --------------------------------------------------------------------------- */
 
-/* A window of s; beyond its end zeroes. */
+/* Reads a window of s; bytes beyond its end are zeroes. */
 static int load(struct store *s, uint8_t *to, uint64_t room, uint64_t offset, uint64_t len)
 {
 	uint64_t there = offset < s->size_bytes ? min_u64(len, s->size_bytes - offset) : 0;
@@ -258,7 +258,7 @@ static int write_raw(const struct job *j, const struct slot *s)
 	return 0;
 }
 
-/* Pieces that follow each other in the file make one write. */
+/* Writes pieces that adjoin in the file with one system call. */
 static int write_pieces(const struct job *j, const struct slot *s)
 {
 	uint32_t cluster = j->what->cluster_bytes;
@@ -292,7 +292,7 @@ static int write_out(struct job *j, const struct slot *s, struct err *err)
 
 	if (rc)
 		return write_failed(j, rc, err);
-	/* So that the fsync at the end finds little left to do. */
+	/* Starts the write to the medium, so that the final fsync finds little to do. */
 	if (j->what->writeback && !j->what->writer)
 		sync_file_range(j->what->fd, (off_t)s->offset, (off_t)s->len_bytes,
 				SYNC_FILE_RANGE_WRITE);
@@ -301,7 +301,7 @@ static int write_out(struct job *j, const struct slot *s, struct err *err)
 
 /* --- threads ------------------------------------------------------------------------------ */
 
-/* Windows get their places in order. */
+/* Places the windows that are filled, in order. */
 static void place_locked(struct job *j)
 {
 	while (!j->rc && j->placed < j->claimed) {
@@ -352,7 +352,7 @@ static void work_on(struct job *j, struct slot *s, struct qcow2_packer *packer)
 	pthread_cond_broadcast(&j->changed);
 }
 
-/* Until all is written or something failed. */
+/* Works until all is written, or an error occurs. */
 static void work_locked(struct job *j, struct qcow2_packer *packer)
 {
 	while (!j->rc) {
@@ -399,7 +399,7 @@ static void *thread_main(void *opaque)
 	return NULL;
 }
 
-/* The user watches while threads work. */
+/* Shows the progress while the threads work. */
 static void watch(struct job *j, struct progress *progress)
 {
 	pthread_mutex_lock(&j->lock);
@@ -413,7 +413,7 @@ static void watch(struct job *j, struct progress *progress)
 			until.tv_sec++;
 			until.tv_nsec -= 1000000000;
 		}
-		/* Each finished window wakes us; only time shows. */
+		/* Each finished window wakes this thread; it shows progress only every SHOW_NS. */
 		while (j->nrunning &&
 		       pthread_cond_timedwait(&j->changed, &j->lock, &until) != ETIMEDOUT)
 			;

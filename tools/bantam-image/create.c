@@ -1,4 +1,4 @@
-/* create: bantam image create. An image that holds nothing yet. */
+/* create: bantam image create. Makes an image without data. */
 #include <errno.h>
 
 #include "devices/backend/qcow2_image/writer.h"
@@ -11,16 +11,14 @@
 enum { FORMAT, BACKING, BACKING_FORMAT, CLUSTER_SIZE, LAZY, COMPAT };
 
 static const struct args_option options[] = {
-	[FORMAT] = { "format", 'f', "raw|qcow2", NULL,
-		     "what to make [what FILE's name says, else raw]" },
+	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "FILE's format [by its name, else raw]" },
 	[BACKING] = { "backing", 'b', "FILE", NULL,
-		      "an overlay on that image, which must not change any more" },
+		      "make an overlay on that image, which must not change any more" },
 	[BACKING_FORMAT] = { "backing-format", 'F', "raw|qcow2", NULL,
-			     "what the backing file is [what its name says]" },
+			     "the backing file's format [by its name]" },
 	[CLUSTER_SIZE] = { "cluster-size", 0, "N", NULL,
 			   "qcow2: unit of allocation, 512 to 2M [64K]" },
-	[LAZY] = { "lazy-refcounts", 0, NULL, NULL,
-		   "qcow2: QEMU may keep its reference counts late" },
+	[LAZY] = { "lazy-refcounts", 0, NULL, NULL, "qcow2: QEMU may write reference counts late" },
 	[COMPAT] = { "compat", 0, "2|3", NULL, "qcow2: version [3]; 2 is for QEMU before 1.1" },
 	{ 0 },
 };
@@ -30,8 +28,8 @@ static const struct args_table table = {
 	.usage = "[OPTION]… FILE [SIZE]",
 	.about =
 		"Makes a new image. Sizes are bytes, or have a suffix: K, M, G, T (powers of 1024).\n"
-		"With --backing SIZE may be left out: it is the backing file's then. The backing file's\n"
-		"name is written into the image as given, and relative to the image's folder.",
+		"With --backing, SIZE may be left out: then it is the backing file's. The backing file's\n"
+		"name is written into the image as given, and is relative to the image's folder.",
 	.option = options,
 	.min_files = 1,
 	.max_files = 2,
@@ -55,8 +53,8 @@ static int make(const struct store_create *create, struct err *err)
 	}
 	if (rc == -EFBIG)
 		err_set(err, EFBIG,
-			"%s: this file system, or a limit on the size of files, has no "
-			"room for a disk of %llu bytes",
+			"%s: a disk of %llu bytes is more than the file system or the "
+			"limit on file sizes (ulimit -f) allows",
 			create->path, (unsigned long long)create->size_bytes);
 	else if (rc)
 		err_sys(err, -rc, "%s: cannot write", create->path);

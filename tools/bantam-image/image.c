@@ -1,4 +1,4 @@
-/* image: what the commands share. See image.h. */
+/* image: functions that the commands share. See image.h. */
 #include "tools/bantam-image/image.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 
 #define THREADS_MAX 64u
 #define THREADS_DEFAULT_MAX 8u
-/* With fewer CPUs, too: some of them wait for the medium. */
+/* Also with fewer CPUs: some threads wait for the medium. */
 #define THREADS_DEFAULT_MIN 4u
 
 int image_fail(const struct err *err, int status)
@@ -46,8 +46,7 @@ int image_parse_format(const char *option, const char *text, enum store_format *
 	*out = STORE_AUTO;
 	if (!text || !store_format_parse(text, out))
 		return 0;
-	return err_set(err, EINVAL, "%s %.40s: no such format; there are raw and qcow2", option,
-		       text);
+	return err_set(err, EINVAL, "%s %.40s: no such format; use raw or qcow2", option, text);
 }
 
 int image_parse_size(const char *text, uint64_t *out, struct err *err)
@@ -55,16 +54,15 @@ int image_parse_size(const char *text, uint64_t *out, struct err *err)
 	int rc = parse_size(text, out);
 
 	if (rc == -ERANGE || (!rc && *out > (uint64_t)INT64_MAX / 2))
-		return err_set(err, ERANGE, "size %.40s: is too large; 4 EiB are the most", text);
+		return err_set(err, ERANGE, "size %.40s: is too large; the limit is 4 EiB", text);
 	if (rc)
-		return err_set(err, EINVAL, "size %.40s: is not a size; 512M, 20G and 1T are",
+		return err_set(err, EINVAL, "size %.40s: is not a size; examples: 512M, 20G, 1T",
 			       text);
 	if (!*out)
 		return err_set(err, EINVAL, "size %.40s: a disk needs at least 512 bytes", text);
 	if (*out % 512)
 		return err_set(err, EINVAL,
-			       "size %.40s: is not a multiple of 512 bytes, which is a "
-			       "disk's sector",
+			       "size %.40s: is not a multiple of 512 bytes (a disk's sector)",
 			       text);
 	return 0;
 }
@@ -96,7 +94,7 @@ static bool begins(const char *head, ssize_t len, const char *magic, size_t n)
 	return len >= (ssize_t)n && !memcmp(head, magic, n);
 }
 
-/* Formats that are neither ours nor raw: to copy their bytes as a disk is never meant. */
+/* Names a format that bantam cannot read: the user does not mean its bytes to be a raw disk. */
 static const char *foreign(const char *head, ssize_t len)
 {
 	if (begins(head, len, "KDMV", 4) || begins(head, len, "COWD", 4))
@@ -112,7 +110,7 @@ static const char *foreign(const char *head, ssize_t len)
 	return NULL;
 }
 
-/* What begins there, or -1: what is wrong is the real open's to say. */
+/* Reads the file's first bytes. Returns how many, or -1: the open that follows reports the error. */
 static ssize_t read_head(const char *path, char *head, size_t n)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -152,12 +150,12 @@ int image_open_store(const char *path, enum store_format format, bool readonly, 
 		rc = image_detect(path, &content, err);
 		if (rc)
 			return rc;
-		/* A guest can write this into its raw disk, with any file as backing file. */
+		/* A guest can write a qcow2 header into its raw disk, with any file as backing file. */
 		if (store_format_guess(path, &options.format))
 			return err_set(err, EINVAL,
-				       "disk %s: begins like a qcow2 image and is not "
-				       "named .qcow2; say -f qcow2, or -f raw if a guest may have "
-				       "written that",
+				       "disk %s: begins like a qcow2 image, but is not "
+				       "named .qcow2; use -f qcow2, or -f raw if a guest may have "
+				       "written that header",
 				       path);
 	}
 	return store_open(&options, out, err);
@@ -183,7 +181,7 @@ void image_catch_signals(void)
 	struct sigaction act = { .sa_handler = on_signal }, old;
 
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		/* nohup's wish is respected. */
+		/* nohup has made the program ignore SIGHUP: that stays. */
 		if (!sigaction(signals[i], NULL, &old) && old.sa_handler != SIG_IGN)
 			sigaction(signals[i], &act, NULL);
 	}
@@ -220,7 +218,7 @@ void image_json_string(FILE *f, const char *text)
 		const uint8_t *from = at;
 		int32_t c = parse_utf8(&at);
 
-		/* A JSON text may hold C1 controls as they are; it may as well go to a terminal. */
+		/* JSON allows C1 controls, but the output may go to a terminal. */
 		if (c < ' ' || (c >= 0x7f && c < 0xa0))
 			fprintf(f, "\\u%04x", c < 0 ? *at++ : (unsigned)c);
 		else if (c == '"' || c == '\\')

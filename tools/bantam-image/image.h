@@ -1,9 +1,9 @@
 /*
- * image: what the commands of bantam image share. bantam-image is a program of its own, so that
- * no VM carries its code; `bantam image` runs it.
+ * image: functions that the commands of bantam image share. bantam-image is a program of its own,
+ * so that no VM process contains its code; `bantam image` runs it.
  *
  * Each command parses its words, does its work and returns its exit status; it prints its one
- * line of error with image_fail. One thread, but for what convert, compare and sha256 start.
+ * line of error with image_fail. One thread, except for those that convert starts.
  */
 #ifndef BANTAM_IMAGE_TOOL_H
 #define BANTAM_IMAGE_TOOL_H
@@ -27,37 +27,39 @@ int image_sha256_main(int argc, char **argv);
 int image_map_main(int argc, char **argv);
 int image_compare_main(int argc, char **argv);
 
-/* Print the line; returns status. Whatever a name contains, it stays one line. */
+/* Prints the error as one line, even if it contains a strange file name; returns status. */
 int image_fail(const struct err *err, int status);
 
-/* Parse; true: *status is what the command shall return now (--help, or a mistake). */
+/* Parses. Returns true if the command must return *status now (--help, or a mistake). */
 bool image_args(const struct args_table *table, int argc, char **argv, struct args *args,
 		int usage_status, int *status);
 
-/* What -f says, NULL: AUTO. */
+/* Parses a format; text NULL: AUTO. option: its name, for the message. */
 int image_parse_format(const char *option, const char *text, enum store_format *out,
 		       struct err *err);
-/* A disk's size as people write it: not 0, a multiple of 512, and one that files can have. */
+/* Parses a disk's size with an optional suffix: not 0, a multiple of 512, at most 4 EiB. */
 int image_parse_size(const char *text, uint64_t *out, struct err *err);
 
-/* Open for reading (or writing), with messages in terms of -f. */
+/* Opens an image for reading (or writing); a message names the option -f where it helps. */
 int image_open_store(const char *path, enum store_format format, bool readonly, struct store **out,
 		     struct err *err);
 
-/* The format that the file's content has, for commands that do not believe a byte of it. */
+/* Finds the format by the file's content, for commands that trust no byte of it. */
 int image_detect(const char *path, enum store_format *out, struct err *err);
 
-/* How many threads --threads asks for; NULL: as many as there are CPUs, but 4 to 8. */
+/* Parses --threads; NULL: the number of CPUs, but at least 4 and at most 8. */
 int image_parse_threads(const char *text, unsigned *out, struct err *err);
 
-/* Set when the user wants us to stop (SIGINT, SIGTERM, SIGHUP); 0: not. */
+/* Returns the signal (SIGINT, SIGTERM, SIGHUP) by which the user stopped the program; 0: none. */
 int image_stopped(void);
+/* From now on these signals only set image_stopped; one that is ignored stays ignored. */
 void image_catch_signals(void);
 
 /* True if all n bytes are zero. */
 bool image_is_zero(const void *bytes, uint64_t n);
 
-/* JSON text, quoted, without control characters; bytes that are not UTF-8 are shown as Latin-1. */
+/* Writes a JSON string, quoted, without control characters; a byte that is not UTF-8 counts as
+ * Latin-1. */
 void image_json_string(FILE *f, const char *text);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * info: bantam image info. What an image is; keys and words as qemu-img's.
+ * info: bantam image info. Describes an image, with qemu-img's keys and words.
  *
- * Nothing is locked: a VM may be using it. The format is what the content says (-f decides
- * otherwise), for no byte beyond the header is believed.
+ * It takes no lock, so it works while a VM uses the image. Without -f the content decides the
+ * format, which is safe here: info uses no byte beyond the header.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,16 +18,17 @@
 enum { FORMAT, JSON, CHAIN };
 
 static const struct args_option options[] = {
-	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "what FILE is [what it begins like]" },
+	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "FILE's format [by its content]" },
 	[JSON] = { "json", 0, NULL, NULL, "as JSON, with qemu-img's keys" },
-	[CHAIN] = { "backing-chain", 0, NULL, NULL, "its backing files, too (a JSON list)" },
+	[CHAIN] = { "backing-chain", 0, NULL, NULL,
+		    "describe its backing files, too (a JSON list)" },
 	{ 0 },
 };
 
 static const struct args_table table = {
 	.command = "info",
 	.usage = "[OPTION]… FILE",
-	.about = "Says what an image is. Works while a VM uses it.",
+	.about = "Describes an image. Works while a VM uses it.",
 	.option = options,
 	.min_files = 1,
 	.max_files = 1,
@@ -40,7 +41,7 @@ struct facts {
 	ino_t ino;
 	struct qcow2_file file;
 	const struct qcow2_file *q; /* file; NULL: raw */
-	char *backing;		    /* as seen from here */
+	char *backing;		    /* backing file's path from the current folder */
 };
 
 static void forget(struct facts *f)
@@ -161,7 +162,7 @@ static void print_text(const struct facts *f)
 	const struct qcow2_file *q = f->q;
 	char size[32], disk[32];
 
-	/* One image names the next, so none of the names is the user's own. */
+	/* The names of backing files come from images, so none is printed as it is. */
 	fputs("image: ", stdout);
 	printable_put(stdout, f->path);
 	printf("\nfile format: %s\n", q ? "qcow2" : "raw");
@@ -197,7 +198,7 @@ static void print_text(const struct facts *f)
 		       yes(q->incompatible & QCOW2_INCOMPAT_CORRUPT));
 }
 
-/* All of the chain first: half an answer would be none. */
+/* Reads the whole chain before anything is printed: an error leaves no half answer. */
 static int learn_chain(struct facts *f, unsigned *n, const char *path, enum store_format format,
 		       bool chain, struct err *err)
 {
@@ -211,7 +212,7 @@ static int learn_chain(struct facts *f, unsigned *n, const char *path, enum stor
 				       "disk %s: its chain of backing files is longer than %u",
 				       path, STORE_CHAIN_MAX);
 		format = top->q->backing_format;
-		/* What a VM would take it for, and not what a guest may have written into it. */
+		/* As a VM opens it: by its name, since a guest may have written the content. */
 		if (format == STORE_AUTO)
 			format = store_format_of_name(top->backing);
 		rc = learn(&f[(*n)++], top->backing, format, err);

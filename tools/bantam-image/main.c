@@ -1,4 +1,4 @@
-/* main: the table of commands. See image.h for what they share. */
+/* main: the table of commands. See image.h for the functions that they share. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -18,13 +18,13 @@ static const struct command {
 	const char *help;
 } commands[] = {
 	{ "create", image_create_main, "make an image: raw, qcow2, or an overlay on another" },
-	{ "info", image_info_main, "say what an image is (--json)" },
+	{ "info", image_info_main, "describe an image (--json)" },
 	{ "check", image_check_main, "look for damage in a qcow2 image (--repair, --json)" },
 	{ "convert", image_convert_main, "copy an image into another format, also compressed" },
 	{ "resize", image_resize_main, "change a disk's size" },
 	{ "map", image_map_main, "list which parts hold data, and where (--json)" },
-	{ "compare", image_compare_main, "tell whether a guest would see the same bytes" },
-	{ "sha256", image_sha256_main, "the checksum of the bytes that a guest sees" },
+	{ "compare", image_compare_main, "compare the bytes that guests see in two images" },
+	{ "sha256", image_sha256_main, "print the checksum of the bytes that a guest sees" },
 	{ "ls", NULL, "list a directory of a file system in an image" },
 	{ "cat", NULL, "print a file of a file system in an image" },
 	{ "extract", NULL, "copy files out of a file system in an image" },
@@ -36,11 +36,11 @@ static int help(void)
 	puts("usage: bantam image COMMAND [OPTION]… FILE…\n");
 	for (size_t i = 0; i < NCOMMANDS; i++)
 		printf("  %-10s %s\n", commands[i].name, commands[i].help);
-	puts("\nbantam image COMMAND --help says more about one of them.");
+	puts("\nbantam image COMMAND --help describes a command.");
 	return IMAGE_OK;
 }
 
-/* ls, cat and extract: what reads file systems is a program of its own, and confined. */
+/* ls, cat and extract: bantam-fs, a confined program of its own, reads file systems. */
 static int run_fs(char **argv, struct err *err)
 {
 	char path[PATH_MAX + 64];
@@ -83,7 +83,7 @@ int main(int argc, char **argv)
 	const char *name = argc > 1 ? argv[1] : NULL;
 	struct err err = { "" };
 
-	/* A file that must not grow further is an error, not the end. */
+	/* A write beyond the limit on file sizes must fail (EFBIG), not kill the process. */
 	signal(SIGXFSZ, SIG_IGN);
 	if (!name) {
 		help();

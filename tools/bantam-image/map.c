@@ -1,4 +1,4 @@
-/* map: bantam image map. Which parts of the disk hold data, and where; as qemu-img map tells it. */
+/* map: bantam image map. Lists which parts of the disk hold data, and where, as qemu-img map. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 enum { FORMAT, JSON };
 
 static const struct args_option options[] = {
-	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "what FILE is [what its name says]" },
+	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "FILE's format [by its name]" },
 	[JSON] = { "json", 0, NULL, NULL, "as JSON, with qemu-img's keys" },
 	{ 0 },
 };
@@ -24,7 +24,7 @@ static const struct args_table table = {
 	.max_files = 1,
 };
 
-/* Is b what comes right after a, in the same way? */
+/* Returns true if b, which follows a on the disk, is of the same kind and continues it in the file. */
 static bool continues(const struct store_extent *a, const struct store_extent *b)
 {
 	return a->zero == b->zero && a->data == b->data && a->present == b->present &&
@@ -68,7 +68,7 @@ static int map(struct store *s, bool json, const char *path, struct err *err)
 		int rc = s->ops->map(s, at, s->size_bytes - at, &e);
 
 		if (rc)
-			return err_sys(err, -rc, "%s: cannot tell what is at %" PRIu64, path, at);
+			return err_sys(err, -rc, "%s: cannot map offset %" PRIu64, path, at);
 		if (run.len_bytes && continues(&run, &e)) {
 			run.len_bytes += e.len_bytes;
 		} else {

@@ -17,8 +17,8 @@ static int parse_version(const char *text, unsigned *out, struct err *err)
 	*out = 2;
 	if (!strcmp(text, "2") || !strcmp(text, "v2") || !strcmp(text, "0.10"))
 		return 0;
-	return err_set(err, EINVAL,
-		       "--compat %.40s: there are 2 (which QEMU calls 0.10) and 3 (1.1)", text);
+	return err_set(err, EINVAL, "--compat %.40s: must be 2 (QEMU's 0.10) or 3 (QEMU's 1.1)",
+		       text);
 }
 
 static int parse_cluster(const char *text, uint32_t *out, struct err *err)
@@ -51,9 +51,9 @@ static int open_base(const char *path, struct store_create *create, struct store
 		if (!rc && store_format_guess(full, &create->backing_format))
 			rc = err_set(
 				&why, EINVAL,
-				"begins like a qcow2 image and is not named .qcow2; "
-				"say --backing-format qcow2, or raw if a guest may have written "
-				"that");
+				"begins like a qcow2 image, but is not named .qcow2; "
+				"use --backing-format qcow2, or raw if a guest may have written "
+				"that header");
 		if (rc) {
 			free(full);
 			return err_set(err, -rc, "backing file %s: %s", create->backing, why.text);
@@ -78,14 +78,14 @@ int newimage_parse(const struct newimage_words *words, const char *path, struct 
 	if (out->format == STORE_AUTO)
 		out->format = store_format_of_name(path);
 	if (out->format == STORE_RAW && only_qcow2)
-		return err_set(err, EINVAL, "%s: a raw image has no %s; say %s qcow2", path,
+		return err_set(err, EINVAL, "%s: a raw image has no %s; use %s qcow2", path,
 			       words->backing	   ? "backing file" :
 			       words->cluster_size ? "clusters" :
 			       words->compat	   ? "version" :
 						     "refcounts",
 			       words->format_option);
 	if (words->backing_format && !words->backing)
-		return err_set(err, EINVAL, "--backing-format: is for --backing, which is missing");
+		return err_set(err, EINVAL, "--backing-format: needs --backing, too");
 	out->lazy_refcounts = words->lazy;
 	rc = parse_version(words->compat, &out->version, err);
 	if (!rc)
@@ -94,7 +94,7 @@ int newimage_parse(const struct newimage_words *words, const char *path, struct 
 		rc = image_parse_format("--backing-format", words->backing_format,
 					&out->backing_format, err);
 	if (!rc && words->backing && !words->backing[0])
-		rc = err_set(err, EINVAL, "--backing: names no file");
+		rc = err_set(err, EINVAL, "--backing: the file's name is empty");
 	if (!rc && words->backing)
 		rc = open_base(path, out, base, err);
 	return rc;

@@ -13,7 +13,7 @@
 
 #define TRIES 100u
 
-/* The folder that path is in, with its slash; "" for the current one. */
+/* Returns the length of path's folder with its slash; 0: the current folder. */
 static size_t folder_len(const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -28,7 +28,7 @@ static char *folder(const char *path)
 	return n ? strndup(path, n) : strdup(".");
 }
 
-/* A name beside path that nobody has, by what make does with it: 0 or -errno. */
+/* Tries hidden names beside o->path until make finds one that is free. Returns 0 or -errno. */
 static int with_temp(struct output *o, int (*make)(struct output *o))
 {
 	size_t n = folder_len(o->path);
@@ -90,7 +90,7 @@ static int take_old(struct output *o, const char *path, bool force, struct err *
 		return err_set(err, EINVAL, "%s: is not a file, and only a file can be replaced",
 			       path);
 	o->replace = true;
-	/* Not under a VM that uses it. */
+	/* The lock fails if a VM uses the file. */
 	return store_image_open(&o->old, o->path, false, false, err);
 }
 
@@ -117,7 +117,7 @@ int output_create(struct output *o, const char *path, bool force, struct err *er
 		rc = with_temp(o, open_temp);
 	if (rc)
 		return err_sys(err, -rc, "%s: cannot create", path);
-	/* Best effort: who replaces a file means its access rights, too. */
+	/* Best effort: the new file gets the owner and mode of the old one. */
 	if (o->replace && (fchown(o->fd, o->old_stat.st_uid, o->old_stat.st_gid) ||
 			   fchmod(o->fd, o->old_stat.st_mode & 07777)))
 		errno = 0;
@@ -161,7 +161,7 @@ int output_publish(struct output *o, bool sync, struct err *err)
 	rc = name_it(o);
 	if (rc == -EEXIST)
 		return err_set(err, EEXIST,
-			       "%s: was made by someone else meanwhile; nothing was written",
+			       "%s: another program has created it meanwhile; nothing was written",
 			       o->path);
 	if (rc)
 		return err_sys(err, -rc, "%s: cannot create", o->path);

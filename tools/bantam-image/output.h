@@ -1,9 +1,9 @@
 /*
  * output: a new file that appears under its name only when it is complete.
  *
- * Until then it has no name at all (O_TMPFILE: whatever ends us, nothing is left behind), or,
- * where the file system cannot do that, a hidden one beside the final name. A file that has
- * that name already is kept, unless force; and one that is in use even then.
+ * Until then it has no name at all (O_TMPFILE: however the process ends, no file is left), or, if
+ * the file system cannot do that, a hidden name beside the final one. An existing file of the final
+ * name is replaced only with force, and only if no VM uses it.
  */
 #ifndef BANTAM_IMAGE_OUTPUT_H
 #define BANTAM_IMAGE_OUTPUT_H
@@ -23,10 +23,11 @@ struct output {
 	struct stat old_stat;
 };
 
+/* Opens the new file: o->fd. Returns 0 or -errno; the caller calls output_close in any case. */
 int output_create(struct output *o, const char *path, bool force, struct err *err);
-/* With sync, it is on stable storage first. */
+/* Gives the file its name; with sync, when it is on stable storage. Returns 0 or -errno. */
 int output_publish(struct output *o, bool sync, struct err *err);
-/* Always; after publish it only closes. */
+/* Closes the file; it is gone unless output_publish succeeded. */
 void output_close(struct output *o);
 
 #endif

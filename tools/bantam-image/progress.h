@@ -1,4 +1,4 @@
-/* progress: one line of a terminal that tells how far a command is. One thread. */
+/* progress: one line of a terminal that shows how far a command has come. One thread. */
 #ifndef BANTAM_IMAGE_PROGRESS_H
 #define BANTAM_IMAGE_PROGRESS_H
 
@@ -12,9 +12,10 @@ struct progress {
 	double began_s; /* clock_now_s() */
 };
 
-/* how: "on", "off", NULL or "auto": if standard error is a terminal. -EINVAL: none of them. */
+/* how: "on"; "off"; NULL or "auto": on if standard error is a terminal. Returns 0, or -EINVAL: another
+ * word. */
 int progress_start(struct progress *p, const char *how, uint64_t total_bytes);
-/* position: of total_bytes; bytes: what was really copied, for the speed. */
+/* position: of total_bytes; bytes: those copied without the holes, for the speed. */
 void progress_show(struct progress *p, uint64_t position, uint64_t bytes);
 /* Removes the line. */
 void progress_end(struct progress *p);

@@ -7,9 +7,8 @@
 enum { FORMAT, SHRINK };
 
 static const struct args_option options[] = {
-	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "what FILE is [what its name says]" },
-	[SHRINK] = { "shrink", 0, NULL, NULL,
-		     "allow a smaller disk: what is beyond its end is lost" },
+	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "FILE's format [by its name]" },
+	[SHRINK] = { "shrink", 0, NULL, NULL, "allow a smaller disk: data beyond its end is lost" },
 	{ 0 },
 };
 
@@ -17,9 +16,9 @@ static const struct args_table table = {
 	.command = "resize",
 	.usage = "[OPTION]… FILE SIZE|+SIZE|-SIZE",
 	.about =
-		"Gives a disk another size, or makes it larger or smaller by one. What is new reads as\n"
-		"zeroes. Partitions and file systems in it are the guest's to grow (and, before\n"
-		"--shrink, to make smaller).",
+		"Sets a disk's size, or makes it larger (+) or smaller (-) by SIZE. The new part reads as\n"
+		"zeroes. The guest must grow its partitions and file systems itself, and shrink them\n"
+		"before --shrink.",
 	.option = options,
 	.min_files = 2,
 	.max_files = 2,
@@ -38,8 +37,8 @@ static int new_size(uint64_t old, const char *text, uint64_t *out, struct err *e
 			       (unsigned long long)old);
 	*out = plus ? old + by : minus ? old - by : by;
 	if (*out > (uint64_t)INT64_MAX / 2)
-		return err_set(err, ERANGE, "size %.40s: makes it too large; 4 EiB are the most",
-			       text);
+		return err_set(err, ERANGE,
+			       "size %.40s: makes the disk too large; the limit is 4 EiB", text);
 	return 0;
 }
 
@@ -54,7 +53,7 @@ static int resize(struct store *s, const struct args *args, struct err *err)
 		return rc;
 	if (size < s->size_bytes && !args->value[SHRINK])
 		return err_set(err, EINVAL,
-			       "%s: %llu bytes are less than its %llu, and what is beyond "
+			       "%s: %llu bytes are less than its %llu: data beyond the new end "
 			       "would be lost; --shrink allows it",
 			       path, (unsigned long long)size, (unsigned long long)s->size_bytes);
 	if (size == s->size_bytes)
@@ -82,10 +81,10 @@ int image_resize_main(int argc, char **argv)
 	if (!rc)
 		rc = resize(s, &args, &err);
 	closed = store_close(s);
-	/* Clusters that were given back, the file's new end. */
+	/* Closing frees clusters and cuts the file. */
 	if (!rc && closed)
 		rc = err_sys(&err, -closed,
-			     "%s: has its new size, but cannot be written to the end",
+			     "%s: has its new size, but freed space could not be given back",
 			     args.file[0]);
 	return rc ? image_fail(&err, IMAGE_ERROR) : IMAGE_OK;
 }

@@ -1,4 +1,4 @@
-/* sha256: bantam image sha256. The checksum of what a guest reads, whatever the format. */
+/* sha256: bantam image sha256. Prints the checksum of the bytes that a guest reads. */
 #include <errno.h>
 #include <inttypes.h>
 #include <nettle/sha2.h>
@@ -11,8 +11,7 @@
 enum { FORMAT };
 
 static const struct args_option options[] = {
-	[FORMAT] = { "format", 'f', "raw|qcow2", NULL,
-		     "what the files are [what their names say]" },
+	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "the files' format [by their names]" },
 	{ 0 },
 };
 
@@ -20,8 +19,8 @@ static const struct args_table table = {
 	.command = "sha256",
 	.usage = "[OPTION]… FILE…",
 	.about =
-		"Prints the SHA-256 of each disk's bytes as a guest reads them: an image has the same in\n"
-		"every format. A raw image's is what sha256sum prints, and the lines look the same.",
+		"Prints the SHA-256 of each disk's bytes as a guest reads them: it is the same in every\n"
+		"format. For a raw image it is what sha256sum prints, and the lines look the same.",
 	.option = options,
 	.min_files = 1,
 	.max_files = ARGS_FILES_MAX,
@@ -29,7 +28,7 @@ static const struct args_table table = {
 
 static const uint8_t zeroes[STEP_BYTES];
 
-/* Zeroes come from the processor's cache and not from a file. */
+/* Hashes zeroes from a small buffer, without reading them from the file. */
 static int sum(struct store *s, const char *path, uint8_t *buf, struct sha256_ctx *ctx,
 	       struct err *err)
 {
@@ -92,7 +91,7 @@ int image_sha256_main(int argc, char **argv)
 		return image_fail(&err, IMAGE_ERROR);
 	}
 	status = IMAGE_OK;
-	/* One that cannot be read does not stop the others. */
+	/* An error with one file does not stop the others. */
 	for (unsigned i = 0; i < args.nfiles; i++)
 		if (one(args.file[i], format, buf, &err))
 			status = image_fail(&err, IMAGE_ERROR);
