@@ -110,7 +110,7 @@ static const char *foreign(const char *head, ssize_t len)
 	return NULL;
 }
 
-/* Reads the file's first bytes. Returns how many, or -1: the open that follows reports the error. */
+/* Reads the file's first bytes. Returns how many, or -1: the next open reports the error. */
 static ssize_t read_head(const char *path, char *head, size_t n)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -150,7 +150,7 @@ int image_open_store(const char *path, enum store_format format, bool readonly, 
 		rc = image_detect(path, &content, err);
 		if (rc)
 			return rc;
-		/* A guest can write a qcow2 header into its raw disk, with any file as backing file. */
+		/* A guest can write a qcow2 header that names any backing file into a raw disk. */
 		if (store_format_guess(path, &options.format))
 			return err_set(err, EINVAL,
 				       "disk %s: begins like a qcow2 image, but is not "

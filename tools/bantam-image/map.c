@@ -24,7 +24,7 @@ static const struct args_table table = {
 	.max_files = 1,
 };
 
-/* Returns true if b, which follows a on the disk, is of the same kind and continues it in the file. */
+/* Returns true if b, which follows a on the disk, has its kind and continues it in the file. */
 static bool continues(const struct store_extent *a, const struct store_extent *b)
 {
 	return a->zero == b->zero && a->data == b->data && a->present == b->present &&

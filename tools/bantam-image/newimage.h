@@ -11,8 +11,8 @@ struct newimage_words {
 };
 
 /*
- * Fills *out, except its size, and opens the backing file (*base; NULL: none), whose name is relative
- * to the image's folder. Returns 0 or -errno.
+ * Fills *out, except its size, and opens the backing file (*base; NULL: none), whose name is
+ * relative to the image's folder. Returns 0 or -errno.
  */
 int newimage_parse(const struct newimage_words *words, const char *path, struct store_create *out,
 		   struct store **base, struct err *err);

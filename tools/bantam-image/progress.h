@@ -12,8 +12,7 @@ struct progress {
 	double began_s; /* clock_now_s() */
 };
 
-/* how: "on"; "off"; NULL or "auto": on if standard error is a terminal. Returns 0, or -EINVAL: another
- * word. */
+/* how: "on", "off", or NULL or "auto": on if standard error is a terminal. Else -EINVAL. */
 int progress_start(struct progress *p, const char *how, uint64_t total_bytes);
 /* position: of total_bytes; bytes: those copied without the holes, for the speed. */
 void progress_show(struct progress *p, uint64_t position, uint64_t bytes);

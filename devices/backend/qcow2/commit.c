@@ -88,7 +88,7 @@ static int copy_table(const uint64_t *table, struct qcow2_range range, uint64_t 
 	return 0;
 }
 
-/* The entries to write. Those that the table in the file has no place for wait until it has moved. */
+/* The entries to write. Those that do not fit into the file's table wait until it has moved. */
 static struct qcow2_range reftable_range(const struct qcow2 *q)
 {
 	uint64_t room = ((uint64_t)q->file.reftable.clusters << q->file.cluster_bits) / 8;
@@ -235,7 +235,7 @@ static void restore_locked(struct qcow2 *q, struct snapshot *snap)
 	for (size_t i = 0; i < snap->freed.n; i++)
 		qcow2_free_add(q, &q->freeing.freed, snap->freed.run[i].offset,
 			       snap->freed.run[i].nclusters);
-	/* Writes would wait for a commit that never succeeds. They go on; a flush reports the error. */
+	/* Else writes might wait for ever for a commit that succeeds; flushes report the error. */
 	q->changes.want_commit = false;
 }
 

@@ -174,8 +174,8 @@ static void unpacker_give_back(struct qcow2 *q, struct unpacker *u)
 }
 
 /*
- * Once per image. The metadata is sound and only this cluster's data is lost, so the guest may go on
- * writing to the image.
+ * Once per image. The metadata is sound and only this cluster's data is lost, so the guest may go
+ * on writing to the image.
  */
 static void log_unpack_error(struct qcow2 *q, uint64_t offset)
 {

@@ -32,8 +32,8 @@ struct qcow2_freeing {
 		epoch_io[2]; /* I/O under way that began in that epoch; grows under the lock */
 };
 
-/* free_list.c: appends n clusters to one of the engine's lists. Returns 0, or -ENOMEM: the list is as
- * before. */
+/* free_list.c: appends n clusters to one of the engine's lists. Returns 0, or -ENOMEM: the list is
+ * as before. */
 int qcow2_free_add(struct qcow2 *q, struct qcow2_free_list *list, uint64_t offset, uint64_t n);
 /* Frees the clusters that an L1 or L2 entry referred to, once the change is committed. If there is
  * no memory to remember them, they stay leaks. */

@@ -1,4 +1,4 @@
-/* qcow2/open: opens and closes a qcow2 image. See qcow2.h. No other file of this folder calls it. */
+/* qcow2/open: opens and closes a qcow2 image. See qcow2.h. No file of this folder calls it. */
 #include "devices/backend/qcow2/compress.h"
 #include "devices/backend/qcow2/qcow2_impl.h"
 #include "devices/backend/qcow2/read.h"

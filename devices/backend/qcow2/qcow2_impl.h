@@ -35,8 +35,8 @@ struct qcow2 {
 	bool unpack_error_logged;	 /* atomic */
 };
 
-/* map.c: as qcow2_map_locked, but blocks, and the caller does not hold the lock. If it returns 0, it
- * has begun an I/O, which the caller ends by qcow2_io_end(q, *epoch). */
+/* map.c: as qcow2_map_locked, but blocks, and the caller does not hold the lock. If it returns 0,
+ * it has begun an I/O, which the caller ends by qcow2_io_end(q, *epoch). */
 int qcow2_map(struct qcow2 *q, uint64_t offset, uint64_t max, struct qcow2_run *run,
 	      unsigned *epoch);
 

@@ -29,15 +29,15 @@
  * 5. A last check. A damaged image may have the refcount 0 for a cluster that holds metadata. Such
  *    a cluster is never allocated: the image is damaged, and nothing more is written.
  *
- * 6. Take. mark_run sets the refcounts to 1, and the clusters are no longer known as zeroes. Nothing
- *    refers to them: the caller links them, or gives them back by qcow2_unalloc_locked.
+ * 6. Take. mark_run sets the refcounts to 1, and the clusters are no longer known as zeroes.
+ *    Nothing refers to them: the caller links them, or gives them back by qcow2_unalloc_locked.
  *
  * With QCOW2_ALLOC_NOW a stage that would wait, or would give clusters with old bytes, returns
  * -EAGAIN instead.
  *
  * What a crash leaves. All of these changes are in memory. A commit writes the slices of refcounts
- * first, then the table, then the entries that refer to the clusters. So the file's refcounts may be
- * too high (a leak), never too low.
+ * first, then the table, then the entries that refer to the clusters. So the file's refcounts may
+ * be too high (a leak), never too low.
  */
 #include "devices/backend/qcow2/qcow2_impl.h"
 #include "devices/backend/qcow2_image/refcount_entry.h"
@@ -172,7 +172,7 @@ void qcow2_unzeroed_locked(struct qcow2 *q, uint64_t cluster, uint64_t n)
 		} else if (end <= cluster + n) {
 			*f = q->space.zeroed.run[--q->space.zeroed.n];
 		} else {
-			/* This forgets the part before cluster, too: rare, and only a hint is lost. */
+			/* Forgets the part before cluster, too: rare, and only a hint. */
 			f->offset = (cluster + n) << q->file.cluster_bits;
 			f->nclusters = end - (cluster + n);
 			i++;

@@ -40,14 +40,14 @@ struct qcow2_space {
 int qcow2_refcount_locked(struct qcow2 *q, uint64_t cluster, bool nonblock, uint64_t *out);
 /* -ERANGE: there is no block, or value is too large for the image. */
 int qcow2_refcount_set_locked(struct qcow2 *q, uint64_t cluster, uint64_t value);
-/* Sets *free to whether the cluster is free (or has no block), and *n to how many clusters from it on
- * are the same: at least 1, and only those of one slice or of one missing block. */
+/* Sets *free to whether the cluster is free (or has no block), and *n to how many clusters from it
+ * on are the same: at least 1, and only those of one slice or of one missing block. */
 int qcow2_refcount_run_locked(struct qcow2 *q, uint64_t cluster, bool *free, uint64_t *n);
 /* Enters a new block into the table. The cluster at offset block reads as zeroes; the block counts
  * all of [first, + n), and they get the refcount 1. Returns 0, or -ENOMEM: nothing has changed. */
 int qcow2_new_block_locked(struct qcow2 *q, uint64_t block, uint64_t first, uint64_t n);
 
-/* Takes up to want clusters side by side. Their refcounts are 1 then, and nothing refers to them. */
+/* Takes up to want clusters side by side: sets their refcounts to 1. Nothing refers to them yet. */
 int qcow2_alloc_locked(struct qcow2 *q, uint64_t want, enum qcow2_alloc how, struct qcow2_got *out);
 /* Gives back clusters that were never linked. */
 void qcow2_unalloc_locked(struct qcow2 *q, uint64_t host, uint64_t n);

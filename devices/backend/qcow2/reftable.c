@@ -18,8 +18,8 @@
  *    to it; the old table's clusters are freed like others.
  *
  * If 2 to 4 fail, they have changed no more than zeroes in free clusters and refcounts that are too
- * high. Other threads see the new clusters only after 5, which runs under the lock. So a failure (no
- * space, no memory, a limit) leaves the image as good as before, and the next try begins anew.
+ * high. Other threads see the new clusters only after 5, which runs under the lock. So a failure
+ * (no space, no memory, a limit) leaves the image as good as before, and the next try begins anew.
  */
 #include "devices/backend/qcow2/qcow2_impl.h"
 

@@ -86,8 +86,8 @@ static int grow_l1(struct qcow2 *q, uint64_t entries)
 	return 0;
 }
 
-/* Zeroes the new part as far as it may hold data that was never the guest's: the rest of the old last
- * cluster, the backing file's data, and clusters behind the old end. */
+/* Zeroes the new part as far as it may hold data that was never the guest's: the rest of the old
+ * last cluster, the backing file's data, and clusters behind the old end. */
 static int clear_new(struct qcow2 *q, uint64_t old, uint64_t size)
 {
 	struct store *b = q->store.backing;
@@ -132,7 +132,7 @@ static int shrink(struct qcow2 *q, uint64_t size)
 		rc = write_size(q, size);
 	if (rc || from >= old)
 		return rc;
-	/* Free the clusters behind the new end: the tables still have them, but the disk does not. */
+	/* Free the clusters behind the new end, which the tables still map. */
 	q->store.size_bytes = old;
 	rc = qcow2_discard(&q->store, from, old - from);
 	q->store.size_bytes = size;

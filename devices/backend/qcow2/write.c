@@ -28,12 +28,12 @@
  *    b. get_host takes free clusters: refcount 1, and nothing refers to them. A preallocated zero
  *       has its cluster already.
  *    c. write_copy reads the old bytes before and behind the data, and writes all of it in one go.
- *    d. link_copy sets the entries in memory. What they referred to is freed, after the next commit.
+ *    d. link_copy sets the entries in memory. Their old clusters are freed after the next commit.
  *    e. The guest clusters leave q->busy, and the threads that wait for them look again.
  *    If something fails, the new clusters are given back and the guest clusters are as before.
  *
- * Between the lock's release and the end of a transfer, qcow2_io_begin_locked keeps the host clusters
- * from being used for something else ("Freeing" in qcow2.h).
+ * Between the lock's release and the end of a transfer, qcow2_io_begin_locked keeps the host
+ * clusters from being used for something else ("Freeing" in qcow2.h).
  *
  * What a crash leaves. Entries and refcounts change in memory only. A commit writes refcounts, and
  * with the same fdatasync the data, before it writes L2 entries. So after a crash

@@ -75,7 +75,7 @@ static int write_zeroes(struct qcow2 *q, uint64_t offset, uint64_t len)
 	return 0;
 }
 
-/* For a part of a cluster. Returns 0: it reads as zeroes already; 1: zeroes must be written; -errno. */
+/* For a part of a cluster. Returns 0: it reads as zeroes; 1: zeroes must be written; -errno. */
 static int part_needs_zeroes(struct qcow2 *q, uint64_t offset, uint64_t len)
 {
 	struct qcow2_run run;

@@ -3,10 +3,11 @@
  * cluster and that every pointer leads to a valid place; repairs what it can without a guess.
  *
  * A leak (a refcount is too high) costs space. A refcount that is too low, a pointer out of the
- * file, a cluster with two owners and a wrong COPIED flag are corruptions: a write may destroy data.
- * In a dirty image (lazy refcounts) refcounts that are too low are expected. Backing files are not
- * checked. One thread. Memory: 6 bytes for each cluster that is used; address space: 6 bytes for
- * each cluster of the file. The file's size is limited (below), since a sparse file can claim any.
+ * file, a cluster with two owners and a wrong COPIED flag are corruptions: a write may destroy
+ * data. In a dirty image (lazy refcounts) refcounts that are too low are expected. Backing files
+ * are not checked. One thread. Memory: 6 bytes for each cluster that is used; address space: 6
+ * bytes for each cluster of the file. The file's size is limited (below), since a sparse file can
+ * claim any.
  */
 #ifndef BANTAM_QCOW2_IMAGE_CHECK_H
 #define BANTAM_QCOW2_IMAGE_CHECK_H
@@ -22,7 +23,7 @@ enum qcow2_repair {
 	QCOW2_REPAIR_ALL,   /* refcounts and COPIED flags; lost data stays lost */
 };
 
-/* Limits, in clusters of the file: 1.5 GiB of memory if all are used; 384 MiB for a check at open. */
+/* Limits, in clusters of the file: 1.5 GiB of memory if all are used; 384 MiB for one at open. */
 #define QCOW2_CHECK_MAX (1ull << 28)
 #define QCOW2_CHECK_MAX_OPEN (1ull << 26)
 

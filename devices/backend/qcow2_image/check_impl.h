@@ -1,4 +1,4 @@
-/* qcow2_image/check_impl: shared by check.c, which finds errors, and repair.c, which repairs them. */
+/* qcow2_image/check_impl: shared by check.c, which finds errors, and repair.c. */
 #ifndef BANTAM_QCOW2_IMAGE_CHECK_IMPL_H
 #define BANTAM_QCOW2_IMAGE_CHECK_IMPL_H
 
@@ -41,8 +41,9 @@ void qcow2_check_pass_end(struct check *c);
 /* Returns true if a table entry's COPIED flag agrees with the refcount of its cluster: the stored
  * one, or the number of uses. */
 bool qcow2_check_copied_ok(const struct check *c, uint64_t entry, bool stored);
-/* Returns the offset of an L1 entry's L2 table; 0: it has none, or that cluster is not an L2 table's
- * alone, so its content must not be used as one. Call it after the pass has seen all owners. */
+/* Returns the offset of an L1 entry's L2 table; 0: it has none, or that cluster is not an L2
+ * table's alone, so its content must not be used as one. Call it after the pass has seen all
+ * owners. */
 uint64_t qcow2_check_l2_of(const struct check *c, uint64_t entry);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * qcow2_image/create: makes a new image: header, refcount table, refcount blocks, L1 table.
  *
- * The file gets its name when it is complete (O_TMPFILE and a link), if the file system can do that.
+ * If the file system can do it, the file gets its name when it is complete (O_TMPFILE and a link).
  */
 #include "devices/backend/qcow2_image/create.h"
 

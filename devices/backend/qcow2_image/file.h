@@ -122,8 +122,8 @@ int qcow2_pwritev(const struct qcow2_file *f, const struct iovec *iov, unsigned 
 int qcow2_pzero(const struct qcow2_file *f, uint64_t len, uint64_t offset);
 /*
  * fdatasync. If the host cannot write pages back, it reports the error once: then the pages count
- * as clean, the next fdatasync succeeds, and the data is lost. So lost_writes keeps the first error,
- * and every later call returns it until the image is closed.
+ * as clean, the next fdatasync succeeds, and the data is lost. So lost_writes keeps the first
+ * error, and every later call returns it until the image is closed.
  */
 int qcow2_sync(struct qcow2_file *f);
 static inline int qcow2_get_lost_writes(const struct qcow2_file *f)

@@ -34,7 +34,7 @@ static bool misaligned(const struct qcow2_file *f, uint64_t offset)
 	return offset & (f->cluster_bytes - 1);
 }
 
-/* Returns true if a table of len bytes lies inside the file (whose last cluster may be incomplete). */
+/* Returns true if a table of len bytes is inside the file, whose last cluster may be incomplete. */
 static bool inside(const struct qcow2_file *f, uint64_t offset, uint64_t len)
 {
 	return offset >= f->cluster_bytes && offset < f->image.size_bytes &&
@@ -97,7 +97,7 @@ struct extensions {
 	bool has_format;
 };
 
-/* Reads the extensions in [at, end): they end at the backing file's name or with the first cluster. */
+/* Reads the extensions in [at, end). end: the backing file's name, or the first cluster's end. */
 static int walk_extensions(const struct qcow2_file *f, const char *first, uint64_t at, uint64_t end,
 			   struct extensions *out, struct err *err)
 {

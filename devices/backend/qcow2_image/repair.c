@@ -182,7 +182,7 @@ static int rebuild(struct check *c)
 	return rc ? rc : put_table(c, &r);
 }
 
-/* --- the choice of repairs --------------------------------------------------------------------- */
+/* --- the choice of repairs -------------------------------------------------------------------- */
 
 static bool fits(const struct check *c)
 {
@@ -239,7 +239,7 @@ static int repair(struct check *c, struct err *err)
 	return rc ? err_sys(err, -rc, "disk %s: cannot repair", f->path) : 0;
 }
 
-/* --- qcow2_check -------------------------------------------------------------------------------- */
+/* --- qcow2_check ------------------------------------------------------------------------------ */
 
 /* Limits memory: a sparse file can be huge at no cost to its maker. */
 static int check_size(const struct check *c, struct err *err)

@@ -161,7 +161,7 @@ static bool share_is_full(const struct qcow2_writer *w, uint64_t at)
 	return cluster < w->nshared && w->shared[cluster] >= SHARED_MAX;
 }
 
-/* Places compressed clusters one behind the other; one may span clusters that adjoin in the file. */
+/* Places compressed clusters one behind the other; one may span adjoining clusters of the file. */
 static int place_packed(struct qcow2_writer *w, struct qcow2_piece *p)
 {
 	uint64_t room = w->packed_end - w->packed_at, sectors, entry;
@@ -368,7 +368,7 @@ int qcow2_writer_finish(struct qcow2_writer *w)
 
 	if (!rc)
 		rc = put_refcounts(w, &reftable, &nclusters);
-	/* Whole clusters: the sectors that the last compressed cluster claims are inside the file. */
+	/* The file must include all sectors that the last compressed cluster claims. */
 	if (!rc && ftruncate(w->fd, (off_t)(w->tail << w->cluster_bits)))
 		rc = -errno;
 	return rc ? rc : put_header(w, reftable, nclusters);
