@@ -1,10 +1,11 @@
 /*
  * board: the machine as plain data, handed from vmm/machine/machine.c to boot.
  *
- * boot writes the tables that describe it to the guest; it knows no device and
- * no KVM. Part of boot's public header. Addresses are guest-physical, lengths
- * bytes; a gsi is an input of the interrupt controller (x86: a pin of the
- * IOAPIC). What only a PC has is in struct board_x86, all zero elsewhere.
+ * boot writes the tables that describe the machine to the guest; boot knows no
+ * device and no KVM. Part of boot's public header. Addresses are guest-physical,
+ * lengths are in bytes; a gsi is an input of the interrupt controller (x86: a pin
+ * of the IOAPIC). struct board_x86 holds the parts that only a PC has; it is all
+ * zero on other machines.
  */
 #ifndef BANTAM_BOARD_H
 #define BANTAM_BOARD_H
@@ -20,17 +21,17 @@ struct board_window {
 	uint64_t len_bytes;
 };
 
-/* A register, or the first of several; addr 0: there is none. */
+/* A register, or the first of several; addr 0: no register. */
 struct board_reg {
 	bool port; /* addr is an I/O port, not an address in memory */
 	uint64_t addr;
 };
 
 struct board_x86 {
-	uint64_t lapic; /* of every processor; their APIC ids are 0 … ncpus-1 */
+	uint64_t lapic; /* the same for every processor; the APIC ids are 0 … ncpus-1 */
 	uint64_t ioapic;
 	uint16_t rtc_port; /* 2 ports; 0: none */
-	bool i8042;	   /* ports 0x60, 0x64: reset only, no keyboard */
+	bool i8042;	   /* ports 0x60 and 0x64: reset only, no keyboard */
 };
 
 struct board {
@@ -40,9 +41,9 @@ struct board {
 		bool present;
 		struct board_window ecam;     /* bus 0 … len/1 MiB - 1 */
 		struct board_window mmio32;   /* for BARs */
-		uint16_t config_port;	      /* 8 ports, of configuration mechanism #1; 0: none */
+		uint16_t config_port;	      /* 8 ports of configuration mechanism #1; 0: none */
 		uint32_t slots;		      /* bit n: slot n holds a device */
-		uint8_t gsi[BOARD_MAX_SLOTS]; /* of INTA; level, active low as PCI has it */
+		uint8_t gsi[BOARD_MAX_SLOTS]; /* of INTA; level, active low as PCI requires */
 	} pci;
 
 	struct {
@@ -53,7 +54,7 @@ struct board {
 
 	struct {
 		bool present;
-		struct board_reg regs; /* 8 of one byte */
+		struct board_reg regs; /* 8 registers of one byte */
 		uint8_t gsi;	       /* edge */
 	} serial;
 
@@ -62,12 +63,12 @@ struct board {
 	struct board_reg sleep_status;
 	struct board_reg reset;
 	uint8_t reset_value;
-	/* Generic Event Device: reading its 4 bytes gives and clears the pending bits below. */
+	/* Generic Event Device: a read of its 4 bytes returns and clears the pending bits below. */
 	struct board_reg ged;
 	uint8_t ged_gsi; /* edge */
 
 	struct board_reg pvpanic; /* one byte */
-	uint64_t vmgenid;	  /* address of the 16-byte GUID, in no RAM of the map; 0: none */
+	uint64_t vmgenid;	  /* address of the 16-byte GUID, not RAM in the map; 0: none */
 
 	struct board_x86 x86;
 };
@@ -76,7 +77,7 @@ struct board {
 #define BOARD_GED_POWER_BUTTON 1u
 #define BOARD_GED_VMGENID 2u
 
-/* _SLP_TYP of \_S5, as the FADT's sleep control register wants it. */
+/* _SLP_TYP of \_S5: the value that the guest writes to the FADT's sleep control register. */
 #define BOARD_S5_TYPE 5u
 
 #endif

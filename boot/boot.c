@@ -1,10 +1,10 @@
 /*
- * boot: see boot.h. Who owns which address is written in boot/ARCH/layout.h.
+ * boot: see boot.h. boot/ARCH/layout.h lists who owns which address.
  *
- * Theory of operation: the kernel is loaded first, for it says where it lies,
- * how long a command line it takes and where the initrd may be; then the
- * initrd, the command line, the ACPI tables and, last, the structures that
- * point to all of them, which the architecture writes (boot/arch.h).
+ * Theory of operation: boot loads the kernel first, because the kernel file sets
+ * the kernel's address, the longest command line and where the initrd may be. The
+ * initrd, the command line and the ACPI tables follow. Last, the architecture
+ * (boot/arch.h) writes the structures that point to all of them.
  */
 #include "boot/boot.h"
 
@@ -40,7 +40,7 @@ int boot_load(struct mem *mem, const struct boot_request *req, const struct boar
 
 	memset(info, 0, sizeof(*info));
 	if (!mem_slice(mem, ram, place->kernel_min - ram.v))
-		return err_set(err, ENOMEM, "--memory: %llu KiB are too little for any kernel",
+		return err_set(err, ENOMEM, "--memory: %llu KiB is too little for any kernel",
 			       (unsigned long long)mem->total_bytes >> 10);
 	ret = kernel_load(mem, req, &k, err);
 	if (ret < 0)

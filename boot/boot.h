@@ -1,12 +1,12 @@
 /*
- * boot: put kernel, initrd, command line and firmware tables into guest memory
- * and say where the first vCPU starts.
+ * boot: puts the kernel, the initrd, the command line and the firmware tables into
+ * guest memory, and returns where the first vCPU starts.
  *
- * The only header of boot that the machine includes, with board.h. Every byte of the
- * kernel file is hostile: each field is checked before use. Errors are the user's:
- * one line that names the file and the reason. Thread: the builder, before the vCPUs
- * run. No KVM is involved: a thread of its own may load while others build the machine
- * around the same memory.
+ * The machine includes this header and board.h, and no other header of boot. Every
+ * byte of the kernel file is hostile: boot checks each field before use. Errors are
+ * for the user: one line that names the file and the reason. Thread: the builder,
+ * before the vCPUs run. boot does not use KVM, so it may load in a thread of its own
+ * while other threads build the machine around the same memory.
  */
 #ifndef BANTAM_BOOT_H
 #define BANTAM_BOOT_H
@@ -24,31 +24,31 @@ enum boot_entry_kind { BOOT_ENTRY_AUTO, BOOT_ENTRY_LINUX64, BOOT_ENTRY_PVH };
 struct boot_request {
 	const char *kernel; /* path; "-" is not special */
 	const char *initrd; /* path or NULL */
-	/* If given, they are read from there (and stay open); kernel and initrd only name them. */
+	/* If not NULL: read from this descriptor and leave it open; kernel or initrd is its name. */
 	const int *kernel_fd, *initrd_fd;
-	/* Of kernel_fd's 32 bytes, for the cache; NULL: not known, then it is not cached. */
+	/* The SHA-256 (32 bytes) of what kernel_fd holds: the cache's key. NULL: no caching. */
 	const uint8_t *kernel_sha256;
 	const char *cmdline; /* never NULL */
 	enum boot_entry_kind entry;
 	/*
-	 * bzImage: whether to unpack its payload on the host. AUTO leaves to the
-	 * guest what cannot be. KASLR works either way (unless entry is PVH).
+	 * bzImage: whether the host unpacks the payload. With AUTO, the guest unpacks a
+	 * payload that the host cannot. KASLR works either way (unless entry is PVH).
 	 */
 	enum boot_unpack unpack;
 	/*
-	 * Unpacked kernels are kept in its subdirectory "unpacked", which is made
-	 * as needed; NULL: not kept. A cache that does not work is no error.
+	 * boot keeps unpacked kernels in its subdirectory "unpacked", and creates that
+	 * if needed; NULL: keeps none. A cache that does not work is not an error.
 	 */
 	const char *cache_dir;
 };
 
-/* What the first vCPU has in its registers at entry_addr; vmm/arch/ARCH sets them. */
+/* The first vCPU's registers at entry_addr; vmm/arch/ARCH sets them. */
 union boot_regs {
 	struct {
 		uint64_t rsi;	    /* LINUX64: boot_params */
 		uint64_t rbx;	    /* PVH: hvm_start_info */
 		uint64_t cr3;	    /* LINUX64: identity map of the first 4 GiB at least */
-		uint64_t gdt;	    /* table of gdt_bytes that holds flat segments */
+		uint64_t gdt;	    /* a table of gdt_bytes with flat segments */
 		uint16_t gdt_bytes; /* selector 0x10 code, 0x18 data, 0x20 TSS */
 	} x86;
 };
@@ -65,15 +65,16 @@ struct boot_info {
 };
 
 /*
- * Everything in one call. mem is fresh: zero where nothing was written yet (what
- * a kernel wants zeroed is not written again). Addresses: boot/ARCH/layout.h.
+ * Loads everything and fills *info. mem is fresh, so its bytes are zero: boot does not
+ * clear the memory that a kernel wants zeroed. Addresses: boot/ARCH/layout.h.
+ * Returns 0 or -errno.
  */
 int boot_load(struct mem *mem, const struct boot_request *req, const struct board *board,
 	      struct boot_info *info, struct err *err);
 
 /*
- * The memory map as the guest is told it, sorted; returns the count. The numbers are those of
- * x86's e820 map.
+ * Fills map (room for max entries) with the guest's memory map, sorted by address, and returns the
+ * number of entries. The types have the numbers of x86's e820 map.
  */
 enum boot_map_type { BOOT_MAP_RAM = 1, BOOT_MAP_RESERVED = 2 };
 struct boot_map_entry {
@@ -85,8 +86,8 @@ unsigned boot_memory_map(const struct mem *mem, const struct board *board,
 			 struct boot_map_entry *map, unsigned max);
 
 /*
- * ACPI tables at base (at most len_bytes): RSDP first. acpi.c; used by boot_load and by tests.
- * Returns the bytes used, or -errno.
+ * Writes the ACPI tables at base, the RSDP first. In boot/acpi/acpi.c; boot_load and tests call
+ * it. Returns the bytes used (at most len_bytes), or -errno.
  */
 int64_t acpi_build(struct mem *mem, const struct board *board, gpa_t base, uint64_t len_bytes,
 		   struct err *err);

@@ -1,10 +1,10 @@
 /*
  * cache: see cache.h.
  *
- * Theory of operation: an entry is read with pread and not mapped, measured to
- * cost no more time (its pages end up in guest memory, which is private and of
- * huge pages either way), and safe against a file that somebody truncates. The
- * checksum is computed over each piece while it is in the CPU's cache.
+ * Theory of operation: pread reads an entry; nothing maps it. Reading took no more
+ * time when measured (the bytes end up in guest memory, which is private and of huge
+ * pages, either way), and there is no SIGBUS if another process truncates the file.
+ * The checksum of each piece is computed while the piece is in the CPU's cache.
  */
 #include "boot/cache.h"
 
@@ -24,8 +24,8 @@
 
 #define SUBDIR "unpacked"
 #define PAGE 4096ull
-#define PIECE (256u << 10)   /* read, then summed while hot */
-#define ZERO_RUN (64u << 10) /* zeroes that are worth a cut */
+#define PIECE (256u << 10)   /* read one piece, then sum it while it is in the cache */
+#define ZERO_RUN (64u << 10) /* cut a segment at this many zeroes */
 #define TEMP_PREFIX "tmp."
 #define TEMP_MAX_AGE_S 3600
 
@@ -55,8 +55,8 @@ enum {
 #define FLAG_LINUX 4u
 
 /*
- * Four lanes of multiply-and-add over 64-bit words: no cryptography, but each
- * word and its place count, and it runs at the speed of memory.
+ * A checksum: four lanes of multiply-and-add over 64-bit words. It is not cryptographic,
+ * but depends on each word and its position, and runs at the speed of memory.
  */
 struct sum {
 	uint64_t lane[4];
@@ -98,7 +98,10 @@ static uint64_t ns(const struct timespec *ts)
 	return (uint64_t)ts->tv_sec * 1000000000u + (uint64_t)ts->tv_nsec;
 }
 
-/* The directory's fd, made if asked, or -1. It must be ours alone to write to. */
+/*
+ * Opens the directory, and creates it if make is true. Returns its fd or -1. Only our user may be
+ * able to write to the directory.
+ */
 static int open_dir(const char *dir, bool make)
 {
 	struct stat st;
@@ -155,7 +158,7 @@ static void put_key(uint8_t *h, const struct boot_file *file)
 	put_le64(h + H_CTIME, ns(&file->st.st_ctim));
 }
 
-/* Header to *image; false if it is not of this kernel file or makes no sense. */
+/* Reads the header into *image. Returns false if it is of another kernel file or invalid. */
 static bool parse(const uint8_t *h, const struct boot_file *file, uint64_t total,
 		  struct kernel_image *image)
 {
@@ -248,8 +251,10 @@ bool boot_cache_load(struct mem *mem, const char *dir, const struct boot_file *f
 		entry.size_bytes = (uint64_t)entry.st.st_size;
 		ok = read_entry(mem, &entry, file, image);
 		if (!ok)
-			log_put(LOG_INFO, "cache: %s/" SUBDIR "/%s is of no use", dir, name);
-		else /* pruning goes by use; relatime would not tell */
+			log_put(LOG_INFO,
+				"cache: cannot use %s/" SUBDIR "/%s; unpacking the kernel again",
+				dir, name);
+		else /* prune removes the least recently used, and relatime does not record each use */
 			futimens(entry.fd, (struct timespec[2]){ { .tv_nsec = UTIME_NOW },
 								 { .tv_nsec = UTIME_OMIT } });
 	}
@@ -264,7 +269,7 @@ static bool is_zero(const uint8_t *b, size_t n)
 	return !n || (!b[0] && !memcmp(b, b + 1, n - 1));
 }
 
-/* How far b (n bytes) begins with blocks that are all zero, or that are not. */
+/* Returns how many bytes at the start of b are in blocks that are all zero (zero) or are not. */
 static uint64_t run(const uint8_t *b, uint64_t n, bool zero)
 {
 	uint64_t at = 0;
@@ -280,8 +285,8 @@ static uint64_t run(const uint8_t *b, uint64_t n, bool zero)
 }
 
 /*
- * Cut the segments at long runs of zeroes: a kernel's ELF carries its .bss as
- * content. Offsets are set to where each is written, page aligned.
+ * Cuts the segments at long runs of zeroes, because a kernel's ELF has its .bss as
+ * content. Sets each offset to the page-aligned place in the entry's file.
  */
 static void cut_segments(const struct mem *mem, const struct kernel_image *image,
 			 struct kernel_image *cut)
@@ -296,7 +301,7 @@ static void cut_segments(const struct mem *mem, const struct kernel_image *image
 
 		while (at < s->mem_bytes) {
 			uint64_t left = s->mem_bytes - at, content, zeroes;
-			/* The last place that the other segments leave takes all the rest. */
+			/* If the other segments need all other places, this one is not cut. */
 			bool last = cut->nsegs + image->nsegs - i >= KERNEL_MAX_SEGMENTS;
 
 			content = last ? left : run(b + at, left, false);
@@ -375,7 +380,7 @@ static bool write_entry(int fd, const struct mem *mem, const struct boot_file *f
 	return write_all(fd, h, sizeof(h), 0);
 }
 
-/* Remove the least recently used entry while there are too many, and what crashes left. */
+/* Removes the least recently used entries if there are too many, and old temporary files. */
 static void prune(int dirfd)
 {
 	for (;;) {
@@ -414,7 +419,7 @@ static void prune(int dirfd)
 	}
 }
 
-/* Whether the file is still what it was when it was opened. */
+/* Returns true if the file has not changed since it was opened. */
 static bool unchanged(const struct boot_file *file)
 {
 	struct stat st;

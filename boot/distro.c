@@ -54,14 +54,14 @@ bool distro_is_rescue(const char *version)
 	return strstr(version, "rescue") != NULL;
 }
 
-/* How a character sorts in the part of a version that is no number. */
+/* Returns how the character at s sorts, in a part of a version that is not a number. */
 static int weight(const char *s)
 {
 	unsigned char c = (unsigned char)*s;
 
 	if (c == '~')
 		return -2;
-	/* Of 6.12-rc1 the dash: before the end, which 6.12 has there. */
+	/* The dash of 6.12-rc1 sorts before the end of 6.12. */
 	if (c == '-' && ((starts(s, "-rc") && isdigit((unsigned char)s[3])) ||
 			 (starts(s, "-pre") && isdigit((unsigned char)s[4]))))
 		return -1;
@@ -124,7 +124,10 @@ static const char *skip_blanks(const char *s)
 	return s + strspn(s, " \t\r");
 }
 
-/* Joins words with spaces. One that does not fit, or that no terminal should see, is left out. */
+/*
+ * Appends a word after a space. Returns false and appends nothing if the word does not fit or has
+ * characters that are not printable ASCII.
+ */
 static bool append(char *to, size_t len, const char *word)
 {
 	size_t at = strlen(to), n = strlen(word);
@@ -139,8 +142,9 @@ static bool append(char *to, size_t len, const char *word)
 }
 
 /*
- * One word of a kernel's command line, quotes and all: a space between double quotes belongs to
- * it. Returns where the next begins, or NULL: no more. A word of WORD_MAX or more comes as "".
+ * Reads one word of a kernel's command line, with its quotes: a space between double quotes is
+ * part of the word. Returns the end of the word, or NULL if there is none. A word of WORD_MAX or
+ * more bytes is read as "".
  */
 static const char *kernel_word(const char *s, const char *end, char word[WORD_MAX])
 {
@@ -160,8 +164,9 @@ static const char *kernel_word(const char *s, const char *end, char word[WORD_MA
 }
 
 /*
- * One word as GRUB's shell reads it (GRUB manual, "Quoting"); *variable: there is a $ in it that
- * GRUB would replace. One with a space comes in double quotes, as the kernel wants it.
+ * Reads one word as GRUB's shell does (GRUB manual, "Quoting"). *variable is true if the word has
+ * a $ that GRUB would replace. A word with a space is put in double quotes, as the kernel expects.
+ * Returns the end of the word, or NULL if there is none.
  */
 static const char *grub_word(const char *s, const char *end, char word[WORD_MAX], bool *variable)
 {
@@ -184,7 +189,7 @@ static const char *grub_word(const char *s, const char *end, char word[WORD_MAX]
 			continue;
 		} else if (*s == '$' && quote != '\'') {
 			*variable = true;
-			/* ${name}: its brace ends no block. */
+			/* The brace of ${name} does not end a block. */
 			if (s + 1 < end && s[1] == '{')
 				while (s + 1 < end && *s != '}')
 					s++;
@@ -200,7 +205,7 @@ static const char *grub_word(const char *s, const char *end, char word[WORD_MAX]
 	return s;
 }
 
-/* --- where options stand --------------------------------------------------------------------- */
+/* --- options in boot loader files ------------------------------------------------------------ */
 
 static bool is_recovery(const char *word)
 {
@@ -208,7 +213,7 @@ static bool is_recovery(const char *word)
 	       !strcmp(word, "systemd.unit=rescue.target") || !strcmp(word, "emergency");
 }
 
-/* The words of a linux line after the kernel's path. False: a recovery entry. */
+/* Takes the words of a linux line after the kernel's path. Returns false for a recovery entry. */
 static bool take_grub_words(const char *s, const char *end, char *options)
 {
 	char word[WORD_MAX];
@@ -245,7 +250,7 @@ bool distro_grub_options(const char *cfg, const char *kernel, char options[DISTR
 	return false;
 }
 
-/* The value of "key value" or, with '=', "key=value"; NULL: the line is another's. */
+/* Returns the value of "key value" (separator '=': "key=value"), or NULL for another key. */
 static const char *value_of(const char *line, const char *key, char separator)
 {
 	const char *s = skip_blanks(line);
@@ -265,7 +270,7 @@ static bool names_kernel(const char *value, const char *kernel)
 	return kernel_word(value, line_end(value), word) && !strcmp(base_name(word), kernel);
 }
 
-/* Words of a line; $name stands for what grubenv says of name. */
+/* Takes the words of a line; $name is replaced by the value of name in grubenv. */
 static void take_words(const char *s, const char *grubenv, char *options)
 {
 	const char *end = line_end(s);
@@ -280,7 +285,7 @@ static void take_words(const char *s, const char *grubenv, char *options)
 		     line += *line != 0) {
 			const char *value = value_of(line, word + 1, '=');
 
-			/* Without grubenv: once is enough. */
+			/* Without grubenv: a value's own variables are not replaced. */
 			if (value)
 				take_words(value, NULL, options);
 			line = line_end(line);
@@ -298,7 +303,7 @@ bool distro_bls_options(const char *entry, const char *kernel, const char *grube
 		const char *value = value_of(line, "linux", ' ');
 
 		ours |= value && names_kernel(value, kernel);
-		/* May be there several times. */
+		/* An entry may have several options lines. */
 		value = value_of(line, "options", ' ');
 		if (value)
 			take_words(value, grubenv, options);
@@ -331,7 +336,7 @@ bool distro_extlinux_options(const char *conf, const char *kernel, char options[
 	return false;
 }
 
-/* --- what they mean --------------------------------------------------------------------------- */
+/* --- meaning of the options ------------------------------------------------------------------- */
 
 void distro_split_options(const char *options, struct distro_options *out)
 {

@@ -1,9 +1,9 @@
 /*
  * elf: see elf.h.
  *
- * Both classes are read: a 32-bit ELF can be entered through its PVH note only.
- * Program headers must lie in the first SOURCE_HEAD_MAX bytes, so that a packed
- * ELF can be decoded straight to where its segments belong.
+ * Both classes are supported: a vCPU can enter a 32-bit ELF through its PVH note only.
+ * Program headers must be in the first SOURCE_HEAD_MAX bytes, so that the decoder of a
+ * packed ELF can write the segments straight to guest memory.
  */
 #include "boot/elf.h"
 
@@ -134,7 +134,7 @@ static int add_segment(const struct boot_file *file, struct kernel_image *elf, c
 	if (p->filesz > p->memsz)
 		return bad(file, err, "a segment larger in the file than in memory");
 	if (p->offset + p->filesz < p->offset)
-		return bad(file, err, "a segment's place in the file overflows");
+		return bad(file, err, "a segment's offset and size in the file overflow");
 	if (elf->nsegs == KERNEL_MAX_SEGMENTS)
 		return bad(file, err, "more than 64 segments to load");
 	while (at && elf->seg[at - 1].offset > p->offset) {
@@ -169,7 +169,7 @@ int elf_check_segments(const struct mem *mem, const struct boot_file *file,
 				(unsigned long long)(s->mem_bytes + 1023) >> 10,
 				(unsigned long long)s->paddr,
 				(unsigned long long)mem->total_bytes >> 20);
-		/* No sum overflows: each lies in memory. */
+		/* No sum overflows: both segments are in memory. */
 		for (unsigned j = 0; j < i; j++) {
 			const struct kernel_segment *t = &elf->seg[j];
 
@@ -182,7 +182,7 @@ int elf_check_segments(const struct mem *mem, const struct boot_file *file,
 }
 
 /*
- * The notes of a PT_NOTE, n bytes: what Linux and the PVH ABI write there.
+ * Reads the notes of a PT_NOTE (n bytes) for those of Linux and of the PVH ABI.
  * Malformed notes end the walk; they are no reason to refuse a kernel.
  */
 static void scan_notes(struct kernel_image *elf, const uint8_t *b, uint64_t n, uint64_t align)
@@ -212,7 +212,10 @@ static void scan_notes(struct kernel_image *elf, const uint8_t *b, uint64_t n, u
 	}
 }
 
-/* Notes of a plain file are read from it; those of a packed one from a loaded segment. */
+/*
+ * Reads the notes from the loaded segment that holds them, else from a plain file. The notes of a
+ * packed file that are in no segment are ignored.
+ */
 static int load_notes(struct mem *mem, struct boot_source *src, struct kernel_image *elf,
 		      const struct phdr *p, struct err *err)
 {

@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* file->fd is set, or negative with errno. */
+/* Checks the file behind file->fd. The caller sets fd; if fd is negative, errno says why. */
 static int check(struct boot_file *file, const char *what, const char *path, struct err *err)
 {
 	int ret;
@@ -32,7 +32,7 @@ static int check(struct boot_file *file, const char *what, const char *path, str
 
 int boot_file_open(struct boot_file *file, const char *what, const char *path, struct err *err)
 {
-	/* O_NONBLOCK: a FIFO must be refused, not waited for. */
+	/* O_NONBLOCK: check refuses a FIFO, and open must not wait for its writer. */
 	*file = (struct boot_file){ .fd = open(path,
 					       O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) };
 	return check(file, what, path, err);
@@ -61,7 +61,7 @@ int boot_file_read(const struct boot_file *file, uint64_t off, void *dst, uint64
 		return err_set(err, EINVAL, "%s %s: ends before byte %llu: truncated", file->what,
 			       file->path, (unsigned long long)(off + len_bytes));
 	while (len_bytes) {
-		/* The kernel reads at most 2 GiB at once anyway. */
+		/* The host kernel reads at most 2 GiB at once. */
 		size_t want = len_bytes < 1u << 30 ? (size_t)len_bytes : 1u << 30;
 		ssize_t n = pread(file->fd, to, want, (off_t)off);
 

@@ -1,9 +1,9 @@
 /*
- * file: a regular file opened for reading, whose size is known and may lie.
+ * file: a regular file opened for reading. Its size may change under us.
  *
- * Nothing here maps the file: one that is truncated while we read gives an
- * error and no SIGBUS. Errors name the option and the path. Internal to boot.
- * Thread: the builder.
+ * Nothing here maps the file: if another process truncates it while we read, the
+ * read fails, without SIGBUS. Errors name the option and the path. Internal to
+ * boot. Thread: the builder.
  */
 #ifndef BANTAM_BOOT_FILE_H
 #define BANTAM_BOOT_FILE_H
@@ -16,22 +16,22 @@
 
 struct boot_file {
 	int fd;
-	const char *what; /* "--kernel": how errors call it; not owned */
+	const char *what; /* the option, for errors: "--kernel"; not owned */
 	const char *path; /* not owned */
 	uint64_t size_bytes;
 	struct stat st;
-	const uint8_t *sha256; /* of its bytes, if known: what the cache goes by; not owned */
+	const uint8_t *sha256; /* of its bytes, or NULL: the cache's key if known; not owned */
 };
 
-/* Refuses what is no regular file, and an empty one. On error file->fd is -1. */
+/* Refuses an empty file and everything but a regular file. On error file->fd is -1. */
 int boot_file_open(struct boot_file *file, const char *what, const char *path, struct err *err);
-/* The same for a descriptor, of which a copy is made; path is only a name. */
+/* The same for a descriptor, which it duplicates; path is only a name for errors. */
 int boot_file_open_fd(struct boot_file *file, const char *what, const char *path, int fd,
 		      struct err *err);
-/* Accepts one whose fd is -1. */
+/* Accepts a file whose fd is -1. */
 void boot_file_close(struct boot_file *file);
 
-/* Exactly len_bytes at off, or an error (also when the file ends before). */
+/* Reads exactly len_bytes at off. A file that ends earlier is an error. */
 int boot_file_read(const struct boot_file *file, uint64_t off, void *dst, uint64_t len_bytes,
 		   struct err *err);
 

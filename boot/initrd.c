@@ -7,7 +7,10 @@
 
 #define PAGE 4096ull
 
-/* The highest page-aligned place of len bytes in [lo, hi) that keeps off the kernel, or 0. */
+/*
+ * Returns the highest page-aligned address for len_bytes in [lo, hi) that does not overlap the
+ * kernel, or 0.
+ */
 static uint64_t place(uint64_t lo, uint64_t hi, uint64_t len_bytes, const struct kernel *k)
 {
 	uint64_t at;

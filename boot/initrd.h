@@ -1,9 +1,9 @@
 /*
- * initrd: as high in guest memory as the kernel lets it lie, page aligned.
+ * initrd: loads the initrd, page aligned, as high in guest memory as the kernel allows.
  *
- * Below both k->initrd_max and the end of the RAM that holds the kernel, clear of the
- * kernel's own memory; in the RAM beyond when it does not fit there and the kernel can. Errors
- * name the file. Internal to boot. Thread: the builder.
+ * It goes below both k->initrd_max and the end of the RAM region that holds the kernel, and does
+ * not overlap the kernel's own memory. If it does not fit there and k->initrd_beyond is set, it
+ * goes into the RAM above that region. Errors name the file. Internal to boot. Thread: the builder.
  */
 #ifndef BANTAM_BOOT_INITRD_H
 #define BANTAM_BOOT_INITRD_H

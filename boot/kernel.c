@@ -9,7 +9,7 @@
 #include "boot/payload.h"
 #include "boot/unpack.h"
 
-/* How an unpacked kernel is called, by its compression and whether the cache had it. */
+/* The format's name, by compression and whether the kernel came from the cache. */
 static const char *const elf_formats[UNPACK_KINDS][2] = {
 	[UNPACK_NONE] = { "ELF", "ELF" },
 	[UNPACK_GZIP] = { "ELF (gzip)", "ELF (gzip, cached)" },
@@ -47,7 +47,7 @@ static int refuse(const struct boot_file *file, const uint8_t *head, uint32_t n,
 			       file->path, boot_arch_name);
 	return err_set(
 		err, ENOEXEC,
-		"--kernel %s: no kernel that bantam knows: neither bzImage nor ELF, nor an ELF packed with gzip, xz, zstd or lz4",
+		"--kernel %s: not a kernel that bantam knows: neither bzImage nor ELF, nor an ELF packed with gzip, xz, zstd or lz4",
 		file->path);
 }
 
@@ -69,7 +69,7 @@ int kernel_load(struct mem *mem, const struct boot_request *req, struct kernel *
 	ret = boot_file_read(&file, 0, head, n, err);
 	kind = ret < 0 ? UNPACK_NONE : (int)unpack_detect(head, n);
 	if (ret < 0)
-		; /* said */
+		; /* err has the reason */
 	else if (elf_detect(head, n))
 		ret = load_elf(mem, req, &file, UNPACK_NONE, k, err);
 	else if (boot_arch_detect(head, n))

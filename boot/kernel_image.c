@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Mapped, not from the heap: a megabyte that is needed for a few milliseconds. */
+/* Mapped, not from the heap: it is about a megabyte and needed for a few milliseconds. */
 bool kernel_image_alloc_tail(struct kernel_image *image, uint64_t tail_bytes)
 {
 	void *p = mmap(NULL, tail_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,

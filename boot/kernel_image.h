@@ -1,5 +1,5 @@
 /*
- * kernel_image: an ELF in guest memory, as elf.c loaded it or cache.c kept it.
+ * kernel_image: describes an ELF in guest memory that elf.c or cache.c loaded.
  *
  * Internal to boot. Thread: the builder.
  */
@@ -15,10 +15,10 @@ struct kernel_segment {
 	uint64_t paddr;
 	uint64_t file_bytes;
 	uint64_t mem_bytes;
-	uint64_t offset; /* of the content, in the file that it comes from */
+	uint64_t offset; /* of the content in its file */
 };
 
-/* An ELF that was loaded, and what may be needed of it. */
+/* A loaded ELF. */
 struct kernel_image {
 	struct kernel_segment seg[KERNEL_MAX_SEGMENTS]; /* sorted by offset */
 	unsigned nsegs;
@@ -32,7 +32,7 @@ struct kernel_image {
 };
 #define KERNEL_MAX_TAIL (16u << 20)
 
-/* Room for the tail, mapped. False without memory. */
+/* Maps room for the tail. Returns false if there is no memory. */
 bool kernel_image_alloc_tail(struct kernel_image *image, uint64_t tail_bytes);
 /* Frees the tail; accepts a zeroed object. */
 void kernel_image_clear(struct kernel_image *image);

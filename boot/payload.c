@@ -8,10 +8,10 @@
 #include "boot/elf.h"
 #include "boot/unpack.h"
 
-/* What an ELF may hold beside what it loads, before it is called a bomb. */
+/* An ELF may have this much beside guest memory; more is an error (a decompression bomb). */
 #define SLACK_BYTES (256ull << 20)
 
-/* The rest of the stream: kept where it may be relocations, decoded in any case. */
+/* Decodes the rest of the stream, and keeps it as the image's tail if it may be relocations. */
 static int read_rest(struct boot_source *src, const struct payload *payload,
 		     struct kernel_image *image, struct err *err)
 {
@@ -29,13 +29,17 @@ static int read_rest(struct boot_source *src, const struct payload *payload,
 	if (!ret)
 		ret = boot_source_drain(src, err);
 	if (!ret && src->unpack && payload->unpacked_bytes && src->pos != payload->unpacked_bytes)
-		ret = err_set(err, EINVAL, "%s %s: unpacks to %llu bytes where it says %llu",
+		ret = err_set(err, EINVAL,
+			      "%s %s: unpacks to %llu bytes, but records a size of %llu",
 			      src->file->what, src->file->path, (unsigned long long)src->pos,
 			      (unsigned long long)payload->unpacked_bytes);
 	return ret;
 }
 
-/* A kernel that came by a descriptor has no identity but its contents. */
+/*
+ * Returns the cache directory, or NULL for a kernel that came as a descriptor without its SHA-256:
+ * only its contents can identify it.
+ */
 static const char *cache_of(const struct boot_request *req)
 {
 	return req->kernel_fd && !req->kernel_sha256 ? NULL : req->cache_dir;

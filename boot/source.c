@@ -13,7 +13,7 @@ void boot_source_plain(struct boot_source *src, const struct boot_file *file, ui
 	*src = (struct boot_source){ .file = file, .off = off, .len_bytes = len_bytes };
 }
 
-/* Decode up to len_bytes to dst; the count or -errno. */
+/* Decodes up to len_bytes to dst. Returns the count or -errno. */
 static int64_t decode(struct boot_source *src, void *dst, uint64_t len_bytes, struct err *err)
 {
 	int64_t n;
@@ -39,7 +39,7 @@ int boot_source_packed(struct boot_source *src, const struct boot_file *file, ui
 	ret = unpack_open(&src->unpack, (enum unpack_kind)kind, file, off, len_bytes, err);
 	if (ret < 0)
 		return ret;
-	/* Not from the heap, which would stay that much larger. */
+	/* Mapped: from the heap, it would leave the heap larger after free. */
 	head = mmap(NULL, SOURCE_HEAD_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 		    0);
 	if (head == MAP_FAILED)
@@ -67,7 +67,7 @@ static int ends_early(const struct boot_source *src, struct err *err)
 		       src->file->path);
 }
 
-/* Decode and forget len_bytes, or what there is. */
+/* Decodes and drops len_bytes, or fewer at the stream's end. */
 static int skip(struct boot_source *src, uint64_t len_bytes, struct err *err)
 {
 	uint8_t sink[4096];
@@ -112,7 +112,8 @@ int boot_source_read(struct boot_source *src, uint64_t pos, void *dst, uint64_t 
 	if (!len_bytes)
 		return 0;
 	if (pos < src->pos)
-		return err_set(err, EINVAL, "%s %s: the kernel inside has its parts out of order",
+		return err_set(err, EINVAL,
+			       "%s %s: the parts of the kernel inside are out of order",
 			       src->file->what, src->file->path);
 	ret = skip(src, pos - src->pos, err);
 	if (ret < 0)

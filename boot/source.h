@@ -1,10 +1,9 @@
 /*
- * source: a kernel's bytes, either as they lie in a file or unpacked on the way.
+ * source: reads a kernel's bytes, from a plain file or through a decoder.
  *
- * A packed source is a stream: after its first SOURCE_HEAD_MAX bytes, which
- * stay readable, positions must not go back. Bytes are decoded straight to
- * where they are wanted. Errors name the file. Internal to boot. Thread: the
- * builder.
+ * A packed source is a stream: its first SOURCE_HEAD_MAX bytes stay readable, after
+ * them positions must not go back. The decoder writes straight to the reader's
+ * buffer. Errors name the file. Internal to boot. Thread: the builder.
  */
 #ifndef BANTAM_BOOT_SOURCE_H
 #define BANTAM_BOOT_SOURCE_H
@@ -25,26 +24,26 @@ struct boot_source {
 	uint8_t *head;		      /* packed: the first head_bytes */
 	uint32_t head_bytes;
 	uint64_t pos;	    /* packed: bytes decoded so far */
-	uint64_t max_bytes; /* packed: more than that is a bomb */
+	uint64_t max_bytes; /* packed: decoding more is an error (a decompression bomb) */
 };
 
-/* The bytes [off, off + len_bytes) of file as they are. Needs no close. */
+/* The bytes [off, off + len_bytes) of file, not packed. Needs no close. */
 void boot_source_plain(struct boot_source *src, const struct boot_file *file, uint64_t off,
 		       uint64_t len_bytes);
 /*
- * The same, unpacked; kind is of enum unpack_kind. Reading beyond max_bytes
- * unpacked is an error. Close with boot_source_close in any case.
+ * The same for packed bytes; kind is of enum unpack_kind. Unpacking more than max_bytes
+ * is an error. The caller calls boot_source_close also after an error.
  */
 int boot_source_packed(struct boot_source *src, const struct boot_file *file, uint64_t off,
 		       uint64_t len_bytes, int kind, uint64_t max_bytes, struct err *err);
 void boot_source_close(struct boot_source *src);
 
-/* Exactly len_bytes at pos, or an error. */
+/* Reads exactly len_bytes at pos. Returns 0 or -errno. */
 int boot_source_read(struct boot_source *src, uint64_t pos, void *dst, uint64_t len_bytes,
 		     struct err *err);
-/* Up to len_bytes at pos 0: fewer if the source is shorter. Returns the count or -errno. */
+/* Reads up to len_bytes at pos 0, fewer if the source is shorter. Returns the count or -errno. */
 int64_t boot_source_head(struct boot_source *src, void *dst, uint32_t len_bytes, struct err *err);
-/* Packed: decode to the end, so that checksums are verified. src->pos is the length then. */
+/* Packed: decodes to the end, which verifies the checksums; then src->pos is the length. */
 int boot_source_drain(struct boot_source *src, struct err *err);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * unpack: see unpack.h.
  *
- * Every decoder takes its memory from scratch_alloc: mappings of their own, for
- * tens of megabytes through malloc would leave the process's heap with other
- * thresholds, and perhaps larger, for the VM's whole life.
+ * Every decoder takes its memory from scratch_alloc, which maps it. With malloc, tens
+ * of megabytes would change the thresholds of the process's heap, and perhaps leave
+ * it larger, for the VM's whole life.
  */
 #include "boot/unpack.h"
 
@@ -20,7 +20,7 @@
 #include "vmm/core/bytes.h"
 
 #define IN_BYTES (256u << 10)
-#define SCRATCH_HEADER 64u /* keeps what follows aligned for any decoder */
+#define SCRATCH_HEADER 64u /* keeps the block after it aligned for any decoder */
 #define HUGE_PAGE (2u << 20)
 
 /* The legacy LZ4 frame: blocks of at most 8 MiB, each with its packed length before it. */
@@ -31,13 +31,13 @@
 struct lz4 {
 	uint8_t *in;		  /* LZ4_COMPRESSBOUND(LZ4_BLOCK) */
 	uint8_t *out;		  /* LZ4_BLOCK */
-	uint32_t out_at, out_len; /* what is left of the last block */
+	uint32_t out_at, out_len; /* the unread part of the last block */
 };
 
 struct unpack {
 	enum unpack_kind kind;
 	const struct boot_file *file;
-	uint64_t pos, end; /* what is left to read from the file */
+	uint64_t pos, end; /* the unread part of the file */
 	uint64_t scratch_bytes;
 	bool done;
 	uint8_t *in;
@@ -201,7 +201,7 @@ void unpack_close(struct unpack *u)
 
 	if (!u)
 		return;
-	inflateEnd(&u->z); /* each of them accepts what was not begun */
+	inflateEnd(&u->z); /* each of these calls accepts a decoder that was not opened */
 	lzma_end(&u->xz);
 	ZSTD_freeDCtx(u->zstd);
 	scratch_free(u, u->lz4.in);
@@ -212,7 +212,7 @@ void unpack_close(struct unpack *u)
 	BUG_ON(last.scratch_bytes);
 }
 
-/* More input, if there is any and the last was used up. */
+/* Reads more input if the decoder has used up the last and the file has more. */
 static int refill(struct unpack *u, struct err *err)
 {
 	uint64_t n = u->end - u->pos;
@@ -232,7 +232,7 @@ static int refill(struct unpack *u, struct err *err)
 }
 
 /*
- * One step of a decoder: from in[in_at … in_len) to at most n bytes at dst.
+ * One step of a decoder: decodes in[in_at … in_len) to at most n bytes at dst.
  * Returns the bytes written or -errno; sets done at the stream's end.
  */
 static int64_t step_gzip(struct unpack *u, uint8_t *dst, uint32_t n, struct err *err)
@@ -290,7 +290,7 @@ static int64_t step_zstd(struct unpack *u, uint8_t *dst, uint32_t n, struct err 
 	return (int64_t)out.pos;
 }
 
-/* Blocks are decoded straight to dst where a whole one has room. */
+/* Decodes straight to dst if a whole block fits there. */
 static int64_t step_lz4(struct unpack *u, uint8_t *dst, uint32_t n, struct err *err)
 {
 	struct lz4 *l = &u->lz4;
@@ -354,7 +354,7 @@ int64_t unpack_read(struct unpack *u, void *dst, uint64_t len_bytes, struct err 
 					     step_lz4(u, to, want, err);
 		if (n < 0)
 			return n;
-		/* No input left, and nothing comes out any more: the stream was cut off. */
+		/* No input left and no output: the stream is truncated. */
 		if (dry && !n && !u->done)
 			return corrupt(u, err);
 		to += n;

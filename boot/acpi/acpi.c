@@ -18,7 +18,7 @@
 #define MAX_TABLES 4
 
 /* FADT flags (ACPI 6.4, table 5.10). */
-#define FADT_PWR_BUTTON (1u << 4) /* 1: not a fixed one */
+#define FADT_PWR_BUTTON (1u << 4) /* 1: no fixed power button */
 #define FADT_SLP_BUTTON (1u << 5)
 #define FADT_FIX_RTC (1u << 6) /* 1: no RTC wake status in fixed registers */
 #define FADT_RESET_REG_SUP (1u << 10)
@@ -33,7 +33,7 @@ static uint8_t checksum(const uint8_t *b, size_t n)
 	return (uint8_t)-sum;
 }
 
-/* A table's header; length and checksum come with table_end. */
+/* Writes a table's header; table_end fills in the length and the checksum. */
 static void table_begin(struct aml *t, const char *signature, uint8_t revision)
 {
 	aml_bytes(t, signature, 4);
@@ -71,7 +71,7 @@ static void gas_reg8(struct aml *t, const struct board_reg *reg)
 	aml_u64(t, reg->addr);
 }
 
-/* Revision 6.4. Fields of the fixed hardware that the board has not are zero. */
+/* Revision 6.4. Fields of fixed hardware are zero, because the board has none. */
 static void write_fadt(struct aml *t, const struct board *board, uint64_t dsdt)
 {
 	struct acpi_fadt arch = acpi_arch_fadt(board);
@@ -121,7 +121,7 @@ static void write_rsdp(uint8_t *p, uint64_t xsdt)
 	p[32] = checksum(p, RSDP_BYTES);
 }
 
-/* Tables are written one after the other straight to guest memory. */
+/* The tables, written one after the other straight to guest memory. */
 struct tables {
 	uint8_t *buf;
 	uint64_t base;
@@ -137,7 +137,7 @@ static struct aml next_table(const struct tables *ts)
 	return t;
 }
 
-/* Account for a finished table; returns its guest address. */
+/* Adds a finished table. Returns its guest address. */
 static uint64_t take(struct tables *ts, const struct aml *t)
 {
 	uint64_t at = ts->base + ts->len;
@@ -191,7 +191,7 @@ int64_t acpi_build(struct mem *mem, const struct board *board, gpa_t base, uint6
 	table_end(&t);
 	xsdt = take(&ts, &t);
 	if (ts.full)
-		return err_set(err, ENOSPC, "ACPI tables: they need more than %llu bytes",
+		return err_set(err, ENOSPC, "ACPI tables: need more than %llu bytes",
 			       (unsigned long long)len_bytes);
 	write_rsdp(ts.buf, xsdt);
 	return (int64_t)ts.len;

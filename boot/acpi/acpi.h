@@ -5,9 +5,9 @@
  *	acpi.c	acpi_build (declared in boot.h): RSDP, XSDT, FADT, MADT, MCFG
  *	dsdt.c	the DSDT's AML
  *
- * The board is hardware-reduced: no PM timer, no SCI, no fixed power button;
- * sleep and reset are registers, events come by the Generic Event Device. What
- * depends on the processor, boot/ARCH writes. Internal to boot; builder's thread.
+ * The board is hardware-reduced: no PM timer, no SCI, no fixed power button. Sleep
+ * and reset are registers; the Generic Event Device signals events. boot/ARCH writes
+ * the parts that depend on the processor. Internal to boot. Thread: the builder.
  */
 #ifndef BANTAM_ACPI_H
 #define BANTAM_ACPI_H

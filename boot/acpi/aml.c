@@ -124,7 +124,7 @@ static unsigned hex_digit(char c)
 	return (unsigned)(c - 'A') + 10;
 }
 
-/* Three letters of five bits and four hex digits, most significant byte first. */
+/* Packs three letters of five bits and four hex digits, most significant byte first. */
 static void eisa_id(struct aml *aml, const char *id)
 {
 	uint32_t val = 0;
@@ -174,8 +174,8 @@ void aml_op_region(struct aml *aml, const char *name, bool io, uint64_t at, uint
 }
 
 /*
- * PkgLength (ACPI 6.4, section 20.2.4): one byte up to 63; else the low four
- * bits in the first byte, whose top two bits count the bytes that follow.
+ * PkgLength (ACPI 6.4, section 20.2.4): one byte up to 63. Above, the first byte holds
+ * the low four bits, and its top two bits count the bytes that follow.
  */
 static unsigned pkg_length(uint8_t out[4], size_t val)
 {
@@ -192,7 +192,7 @@ static unsigned pkg_length(uint8_t out[4], size_t val)
 	return n + 1;
 }
 
-/* The length counts its own bytes, so their number depends on itself. */
+/* The length includes its own bytes, so their number depends on itself. */
 static unsigned pkg_length_self(uint8_t out[4], size_t body)
 {
 	unsigned n = 1;
@@ -285,7 +285,7 @@ static void buffer(struct aml *aml, const void *src, size_t n)
 
 void aml_uuid(struct aml *aml, const char *uuid)
 {
-	/* Where each byte stands in the text aabbccdd-eeff-gghh-iijj-kkllmmnnoopp. */
+	/* The position of each byte in the text aabbccdd-eeff-gghh-iijj-kkllmmnnoopp. */
 	static const uint8_t at[16] = { 6, 4, 2, 0, 11, 9, 16, 14, 19, 21, 24, 26, 28, 30, 32, 34 };
 	uint8_t b[16];
 
@@ -326,7 +326,7 @@ void aml_res_irq(struct aml *res, uint32_t gsi)
 	aml_u32(res, gsi);
 }
 
-/* Address space descriptors of three widths share all but the width. */
+/* Writes an address space descriptor. The three widths differ in nothing else. */
 static void address_space(struct aml *res, unsigned width, uint8_t type, uint8_t general,
 			  uint8_t specific, uint64_t first, uint64_t last)
 {

@@ -1,12 +1,12 @@
 /*
  * aml: a writer of ACPI Machine Language (ACPI 6.4, chapter 20).
  *
- * Terms are appended to a caller's buffer in the order of the grammar. What
- * carries a length is opened and closed; the length is put in when it is closed
- * (at most 2^28 - 1 bytes), so that nesting needs no size known beforehand.
- * Running out of room sets aml->full and drops the rest: check it once, at the
- * end. Names are written as in ASL: "_SB_", "\\_SB_.PCI0", each segment four
- * characters. Pure; any thread.
+ * The functions append terms to the caller's buffer in the order of the grammar. A
+ * term with a length is opened and closed; aml_close inserts the length (at most
+ * 2^28 - 1 bytes), so the caller need not know it beforehand. When the buffer is full,
+ * the writer sets aml->full and drops the rest: check that once, at the end. Names are
+ * written as in ASL: "_SB_", "\\_SB_.PCI0", each segment four characters. Pure; any
+ * thread.
  */
 #ifndef BANTAM_ACPI_AML_H
 #define BANTAM_ACPI_AML_H
@@ -35,11 +35,11 @@ void aml_uuid(struct aml *aml, const char *uuid); /* a 16-byte buffer, ToUUID's 
 void aml_name(struct aml *aml, const char *name); /* Name(name, <next term>) */
 void aml_name_int(struct aml *aml, const char *name, uint64_t val);
 void aml_name_string_val(struct aml *aml, const char *name, const char *text);
-/* id: such as "PNP0A08"; it is compressed into an integer. */
+/* id, such as "PNP0A08", is compressed into an integer. */
 void aml_name_eisa(struct aml *aml, const char *name, const char *id);
 /* len_bytes of I/O ports, or of memory. */
 void aml_op_region(struct aml *aml, const char *name, bool io, uint64_t at, uint64_t len_bytes);
-/* One field, of bits width from the region's beginning, accessed in dwords. */
+/* One field of bits width at the region's beginning, accessed in dwords. */
 void aml_field_dword(struct aml *aml, const char *region, const char *name, uint32_t bits);
 
 /* Terms with a body: keep the mark, write the body, close. */
@@ -52,7 +52,7 @@ aml_mark aml_if(struct aml *aml); /* the predicate comes first */
 aml_mark aml_else(struct aml *aml);
 void aml_close(struct aml *aml, aml_mark mark);
 
-/* Opcodes that take their operands as the terms that follow. */
+/* Opcodes. Their operands are the terms that follow. */
 enum aml_op {
 	AML_LOCAL0 = 0x60,
 	AML_LOCAL1 = 0x61,
@@ -72,14 +72,14 @@ enum aml_op {
 void aml_op(struct aml *aml, enum aml_op op);
 
 /*
- * Resource descriptors (ACPI 6.4, section 6.4), collected in a writer of their
- * own that aml_resources then wraps: Name(_CRS, ResourceTemplate() {…}).
+ * Resource descriptors (ACPI 6.4, section 6.4). The caller collects them in a second
+ * writer; aml_resources wraps that: Name(_CRS, ResourceTemplate() {…}).
  */
 void aml_res_io(struct aml *res, uint16_t port, uint8_t len);
 void aml_res_irq(struct aml *res, uint32_t gsi); /* consumer, edge, active high */
 /* Fixed memory, read-write: the 32-bit descriptor where it fits, else the 64-bit one. */
 void aml_res_memory(struct aml *res, uint64_t base, uint64_t len_bytes);
-/* Windows that a bridge hands on. */
+/* Windows that a bridge forwards. */
 void aml_res_bus_window(struct aml *res, uint16_t first, uint16_t last);
 void aml_res_memory_window(struct aml *res, uint64_t base, uint64_t len_bytes);
 void aml_resources(struct aml *aml, struct aml *res);

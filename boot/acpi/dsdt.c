@@ -1,4 +1,4 @@
-/* dsdt: see acpi.h. Comments show the ASL that the calls write. */
+/* dsdt: see acpi.h. The comments show the ASL that the calls write. */
 #include <stdio.h>
 #include <string.h>
 
@@ -45,8 +45,8 @@ static void write_cpus(struct aml *aml, const struct board *board)
  *   Return (Arg3)
  * }
  *
- * No firmware runs beside the guest, so all that the guest asks to control of
- * PCI Express is its own: hot plug, PME, AER, capability structure, LTR, DPC.
+ * No firmware runs beside the guest, so the guest may control every PCI Express
+ * feature that it asks for: hot plug, PME, AER, capability structure, LTR, DPC.
  */
 static void write_osc(struct aml *aml)
 {
@@ -114,7 +114,7 @@ static unsigned count_bits(uint32_t bits)
 	return (unsigned)__builtin_popcount(bits);
 }
 
-/* INTA of every slot that is there: its GSI never changes. */
+/* The GSI of INTA for every slot with a device; it never changes. */
 static void write_prt(struct aml *aml, const struct board *board)
 {
 	aml_mark all;
@@ -170,7 +170,7 @@ static void write_pci(struct aml *aml, const struct board *board)
 	aml_close(aml, bus);
 }
 
-/* What no driver claims but is taken: Linux wants ECAM reserved before it uses it. */
+/* Reserves what no driver claims. Linux uses ECAM only if it is reserved. */
 static void write_motherboard(struct aml *aml, const struct board *board)
 {
 	uint8_t buf[RES_BYTES];
@@ -249,7 +249,7 @@ static void write_notify_if(struct aml *aml, uint32_t bit, const char *target)
 	aml_op(aml, AML_AND);
 	aml_op(aml, AML_LOCAL0);
 	aml_int(aml, bit);
-	aml_int(aml, 0); /* target of And: none */
+	aml_int(aml, 0); /* And has no target */
 	aml_op(aml, AML_NOTIFY);
 	aml_name_string(aml, target);
 	aml_int(aml, 0x80);
@@ -257,7 +257,7 @@ static void write_notify_if(struct aml *aml, uint32_t bit, const char *target)
 }
 
 /*
- * Events: the GED's interrupt says that there are some, its register which, and
+ * Events: the GED's interrupt signals them, its register holds one bit for each, and
  * reading the register clears them.
  */
 static void write_events(struct aml *aml, const struct board *board)

@@ -17,7 +17,7 @@
 struct acpi_fadt acpi_arch_fadt(const struct board *board)
 {
 	bool rtc = board->x86.rtc_port, legacy = board->serial.present || rtc;
-	/* The 8042 bit stays clear with x86.i8042 too: it resets, there is no keyboard to probe. */
+	/* The 8042 bit stays clear even with x86.i8042: that only resets, it has no keyboard. */
 	unsigned boot = (legacy ? IAPC_LEGACY_DEVICES : 0) | IAPC_NO_VGA |
 			(rtc ? 0 : IAPC_NO_CMOS_RTC);
 
@@ -44,7 +44,7 @@ void acpi_arch_madt(struct aml *t, const struct board *board)
 	aml_u32(t, 0); /* first GSI */
 	aml_u8(t, 4);  /* local APIC NMI */
 	aml_u8(t, 6);
-	aml_u8(t, 0xff); /* of all processors */
+	aml_u8(t, 0xff); /* all processors */
 	aml_u16(t, 0);	 /* polarity and trigger of the bus */
 	aml_u8(t, 1);	 /* LINT1 */
 }

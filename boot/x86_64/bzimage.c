@@ -35,7 +35,7 @@ _Static_assert(SETUP_HEADER_END_MAX - SETUP_HEADER <= KERNEL_HEADER_MAX,
 #define LOADED_HIGH 1u
 #define XLF_KERNEL_64 1u
 #define XLF_CAN_BE_LOADED_ABOVE_4G 2u
-#define ENTRY_64 0x200u /* of the 64-bit entry, in the protected-mode part */
+#define ENTRY_64 0x200u /* offset of the 64-bit entry in the protected-mode part */
 #define SECTOR 512u
 
 bool bzimage_detect(const uint8_t *head, uint32_t n)
@@ -48,7 +48,7 @@ static int bad(const struct boot_file *file, struct err *err, const char *why)
 	return err_set(err, ENOEXEC, "%s %s: bad bzImage: %s", file->what, file->path, why);
 }
 
-/* Where the protected-mode part lies. */
+/* Finds the protected-mode part and the payload in it. */
 static int parse_body(const struct boot_file *file, const uint8_t *h, struct bzimage *bz,
 		      struct err *err)
 {
@@ -59,11 +59,11 @@ static int parse_body(const struct boot_file *file, const uint8_t *h, struct bzi
 	if (bz->body >= file->size_bytes)
 		return bad(file, err, "truncated within its setup code");
 	bz->body_bytes = file->size_bytes - bz->body;
-	/* What follows syssize is no part of the kernel: a signature, padding. */
+	/* The bytes after syssize are not part of the kernel: a signature, padding. */
 	if (syssize > bz->body_bytes)
 		return err_set(
 			err, ENOEXEC,
-			"%s %s: bad bzImage: truncated: %llu bytes where its header says %llu",
+			"%s %s: bad bzImage: truncated: %llu bytes, but its header says %llu",
 			file->what, file->path, (unsigned long long)file->size_bytes,
 			(unsigned long long)(bz->body + syssize));
 	if (syssize)
@@ -77,7 +77,7 @@ static int parse_body(const struct boot_file *file, const uint8_t *h, struct bzi
 		bz->payload = bz->payload_bytes = 0;
 	} else if (bz->payload > bz->body_bytes ||
 		   bz->payload_bytes > bz->body_bytes - bz->payload) {
-		return bad(file, err, "its payload lies outside of it");
+		return bad(file, err, "its payload is outside the file");
 	} else {
 		bz->payload += bz->body;
 	}
@@ -96,7 +96,7 @@ int bzimage_parse(const struct boot_file *file, struct bzimage *bz, struct kerne
 			     file->size_bytes < sizeof(h) ? file->size_bytes : sizeof(h), err);
 	if (ret < 0)
 		return ret;
-	/* The jump over the header ends where the header does. */
+	/* The jump instruction at the header's start jumps to the header's end. */
 	end = MAGIC + h[JUMP_LEN];
 	if (file->size_bytes < HEADER_END_MIN || file->size_bytes < end)
 		return bad(file, err, "truncated within its setup header");
@@ -135,7 +135,7 @@ int bzimage_parse(const struct boot_file *file, struct bzimage *bz, struct kerne
 	return 0;
 }
 
-/* The guest's memory in MiB, for messages. */
+/* Returns the size of guest memory in MiB, for messages. */
 static unsigned long long mem_mib(const struct mem *mem)
 {
 	return mem->total_bytes >> 20;

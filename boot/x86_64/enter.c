@@ -1,10 +1,10 @@
-/* enter: how an ELF is entered on x86: by Linux's 64-bit entry, or by PVH. See boot/arch.h. */
+/* enter: chooses how an ELF is entered on x86, by Linux's 64-bit entry or by PVH. See boot/arch.h. */
 #include <errno.h>
 
 #include "boot/arch.h"
 #include "boot/x86_64/layout.h"
 
-/* The limits of Linux x86, when no setup header tells: COMMAND_LINE_SIZE, initrd_addr_max. */
+/* The limits of Linux x86 without a setup header: COMMAND_LINE_SIZE, initrd_addr_max. */
 #define LINUX_CMDLINE_MAX 2047u
 #define OTHER_CMDLINE_MAX 4095u
 #define LINUX_INITRD_MAX 0x7fffffffull
@@ -14,8 +14,8 @@ int boot_arch_enter(const struct boot_file *file, const struct kernel_image *elf
 {
 	k->is_linux = k->is_linux || elf->is_linux || !elf->has_pvh;
 	/*
-	 * Both ways start Linux equally fast; its 64-bit entry takes all that
-	 * boot_params can say. e_entry of another kernel may mean anything.
+	 * Both entries start Linux equally fast; the 64-bit entry takes all that boot_params
+	 * can hold. e_entry of another kernel may mean anything.
 	 */
 	if (want == BOOT_ENTRY_AUTO)
 		want = elf->entry_ok && k->is_linux ? BOOT_ENTRY_LINUX64 : BOOT_ENTRY_PVH;

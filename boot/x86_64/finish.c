@@ -1,12 +1,12 @@
-/* finish: what a kernel finds when it is entered: tables, registers, a way to restart. See boot/arch.h. */
+/* finish: writes what a kernel needs at its entry: tables, registers, a reset vector. See boot/arch.h. */
 #include "boot/arch.h"
 #include "boot/x86_64/layout.h"
 #include "boot/x86_64/params.h"
 
 /*
- * Linux on a hardware-reduced board wants to restart by EFI; without it, it goes to real mode
- * and jumps to where the BIOS is entered at reset (never to the ACPI reset register, nor to the
- * 8042). The code there writes that register.
+ * Linux on a hardware-reduced board restarts by EFI. Without EFI, Linux goes to real mode and
+ * jumps to the BIOS's reset vector; it tries neither the ACPI reset register nor the 8042. The
+ * code here, at that vector, writes the ACPI reset register.
  */
 static void write_reset_vector(struct mem *mem, const struct board *board)
 {

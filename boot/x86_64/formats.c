@@ -1,5 +1,5 @@
 /*
- * formats: the kernel files that only x86 has, of which there is one: bzImage.
+ * formats: the kernel formats that only x86 has. There is one, bzImage.
  * See boot/arch.h.
  */
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include "vmm/core/bytes.h"
 #include "vmm/core/log.h"
 
-/* How an unpacked kernel is called, by its compression and whether the cache had it. */
+/* The format's name, by compression and whether the kernel came from the cache. */
 static const char *const bzimage_formats[UNPACK_KINDS][2] = {
 	[UNPACK_NONE] = { "bzImage payload", "bzImage payload" },
 	[UNPACK_GZIP] = { "bzImage payload (gzip)", "bzImage payload (gzip, cached)" },
@@ -22,8 +22,9 @@ static const char *const bzimage_formats[UNPACK_KINDS][2] = {
 };
 
 /*
- * What the payload is. Packed, its last four bytes are its unpacked size; gzip's
- * own trailer already ends with that.
+ * Finds out what the payload is. Sets *why to the reason if the host cannot unpack it, else to
+ * NULL. The last four bytes of a packed payload are its unpacked size; they are also the end of
+ * gzip's own trailer.
  */
 static int find_payload(const struct boot_file *file, const struct bzimage *bz,
 			struct payload *payload, const char **why, struct err *err)
@@ -31,7 +32,7 @@ static int find_payload(const struct boot_file *file, const struct bzimage *bz,
 	uint8_t head[8], size[4];
 	int ret;
 
-	*why = "it has no payload that the header tells of";
+	*why = "its header names no payload";
 	if (bz->payload_bytes < sizeof(head))
 		return 0;
 	*payload = (struct payload){ .off = bz->payload, .len_bytes = bz->payload_bytes };
@@ -98,7 +99,7 @@ int boot_arch_load(struct mem *mem, const struct boot_request *req, const struct
 		return ret;
 	if (req->unpack != BOOT_UNPACK_OFF && !why) {
 		ret = load_payload(mem, req, file, &payload, k, err);
-		/* What is inside is no ELF that we can enter: the guest may know better. */
+		/* The payload is not an ELF that we can enter, but the kernel may unpack itself. */
 		if (ret != -ENOEXEC || req->unpack == BOOT_UNPACK_ON ||
 		    req->entry == BOOT_ENTRY_PVH)
 			return ret;

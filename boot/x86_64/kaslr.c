@@ -2,17 +2,16 @@
  * kaslr: see bzimage.h.
  *
  * Theory of operation: a bzImage's payload is an ELF followed by a list of the
- * places that hold the kernel's virtual addresses (what its build calls
+ * places that hold the kernel's virtual addresses (the kernel's build calls it
  * vmlinux.relocs; arch/x86/boot/compressed/misc.c reads it). Read backwards
  * from the end, as 32-bit words: places of 32-bit values, a zero, (up to Linux
  * 6.14) places of negated 32-bit values, a zero, places of 64-bit values, a
  * zero. Each word is a virtual address, cut to 32 bits. Adding one distance to
- * all values moves the kernel in its 1 GiB of address space; where it lies in
- * physical memory is another matter, which startup_64 finds out by itself.
+ * all values moves the kernel in its 1 GiB of address space. The physical address
+ * does not matter: startup_64 finds it out by itself.
  *
- * Nothing marks the list, so all of it is checked before the first change, and
- * a list that looks wrong in any place is left alone: the kernel then runs
- * where it was linked.
+ * Nothing marks the list, so all of it is checked before the first change. If any
+ * word is wrong, nothing is changed and the kernel runs where it was linked.
  */
 #include <string.h>
 #include <sys/random.h>
@@ -38,13 +37,13 @@ static size_t count(const struct list *l)
 	return (size_t)(l->end - l->first) / 4;
 }
 
-/* The guest's memory that relocations may touch. */
+/* The guest memory that relocations may change. */
 struct window {
 	uint8_t *host;
 	uint64_t base, len_bytes;
 };
 
-/* The host address of a place, or NULL. */
+/* Returns the host address of a place (a word of the list), or NULL if outside the window. */
 static uint8_t *place(const struct window *w, uint32_t word, unsigned width)
 {
 	uint64_t paddr = word - START_KERNEL_MAP;
@@ -54,7 +53,10 @@ static uint8_t *place(const struct window *w, uint32_t word, unsigned width)
 	return w->host + (paddr - w->base);
 }
 
-/* The list that ends before *end, which moves to before its zero. False: none. */
+/*
+ * Takes the list that ends at *end, and moves *end to before that list's zero. Returns false if
+ * there is no valid list.
+ */
 static bool take(const uint8_t *begin, const uint8_t **end, const struct window *w, struct list *l)
 {
 	const uint8_t *p = *end;
@@ -72,7 +74,7 @@ static bool take(const uint8_t *begin, const uint8_t **end, const struct window 
 	return true;
 }
 
-/* Whether most places hold 64-bit kernel addresses. */
+/* Returns true if most places hold 64-bit kernel addresses. */
 static bool is_64(const struct list *l, const struct window *w)
 {
 	size_t n = 0;
@@ -82,7 +84,7 @@ static bool is_64(const struct list *l, const struct window *w)
 	return n && n >= count(l) / 2;
 }
 
-/* Whether most places hold 32-bit ones: the upper half of the address space. */
+/* Returns true if most places hold 32-bit kernel addresses, which are in the upper half. */
 static bool is_32(const struct list *l, const struct window *w)
 {
 	size_t n = 0;
@@ -114,7 +116,10 @@ static void apply(const struct window *w, const struct list *l, unsigned width, 
 	}
 }
 
-/* A random multiple of the alignment that keeps the image in its address space; 0: none. */
+/*
+ * Returns a random multiple of the alignment that keeps the image in its address space, or 0 if
+ * there is no such multiple.
+ */
 static uint64_t choose(const struct kernel *k)
 {
 	uint64_t align = get_le32(k->header + KERNEL_ALIGNMENT), slots, random;
@@ -144,7 +149,7 @@ void kaslr_apply(struct mem *mem, const struct kernel_image *image, const char *
 	end = begin + image->tail_bytes;
 	if (!take(begin, &end, &w, &narrow) || !take(begin, &end, &w, &second) ||
 	    !is_32(&narrow, &w)) {
-		log_put(LOG_INFO, "kernel: no relocations: it runs without KASLR");
+		log_put(LOG_INFO, "kernel: no relocations; it runs without KASLR");
 		return;
 	}
 	if (!is_64(&second, &w) && take(begin, &end, &w, &third) && is_64(&third, &w)) {
@@ -153,7 +158,7 @@ void kaslr_apply(struct mem *mem, const struct kernel_image *image, const char *
 	} else if (is_64(&second, &w)) {
 		wide = second;
 	} else {
-		log_put(LOG_INFO, "kernel: strange relocations: it runs without KASLR");
+		log_put(LOG_INFO, "kernel: unknown relocations; it runs without KASLR");
 		return;
 	}
 	delta = choose(k);

@@ -11,13 +11,13 @@
  *	0xa0000		VGA hole: not in the map
  *	0xe0000		reserved: RSDP and the other ACPI tables
  *	0xff000		reserved: the VM generation id's page
- *	0xffff0		in it: where a guest that restarts through the BIOS jumps to
- *	0x100000	RAM: kernel at its own address, initrd as high as it may be
+ *	0xffff0		in that page: the reset vector, for a restart through the BIOS
+ *	0x100000	RAM: kernel at its own address, initrd as high as possible
  *
- * What lies below 0x9fc00 is RAM to the guest: a kernel has used it up before
- * it gives that memory out (Linux copies boot_params and the command line
- * first, and switches to page tables of its own). All of it is real memory:
- * the guest may write to the tables, which is its own loss.
+ * The memory below 0x9fc00 is RAM to the guest: a kernel no longer needs boot's data
+ * when it hands out that memory (Linux first copies boot_params and the command line,
+ * and switches to page tables of its own). All of it is real memory: a guest that
+ * overwrites the tables only harms itself.
  */
 #ifndef BANTAM_X86_64_LAYOUT_H
 #define BANTAM_X86_64_LAYOUT_H
@@ -35,7 +35,7 @@
 #define LAYOUT_ACPI 0xe0000ull
 #define LAYOUT_ACPI_BYTES 0x1f000ull
 #define LAYOUT_RESET_VECTOR 0xffff0ull
-#define LAYOUT_HIGH 0x100000ull /* where kernels may begin */
+#define LAYOUT_HIGH 0x100000ull /* the lowest address of a kernel */
 
 #define LAYOUT_4G 0x100000000ull
 

@@ -18,7 +18,7 @@ enum {
 	BP_SENTINEL = 0x1ef,
 	BP_E820 = 0x2d0,
 	E820_BYTES = 20,
-	/* of the setup header in it */
+	/* fields of the setup header in boot_params */
 	BP_VID_MODE = 0x1fa,
 	BP_BOOT_FLAG = 0x1fe,
 	BP_MAGIC = 0x202,
@@ -41,7 +41,7 @@ enum {
 #define VID_MODE_NORMAL 0xffffu
 #define LOADER_UNDEFINED 0xffu
 
-/* For an ELF, which brings no setup header: what a bzImage of it would say. */
+/* Makes up a setup header for an ELF, which has none: the one that its bzImage would have. */
 static void make_up_header(uint8_t *bp, const struct kernel *k)
 {
 	put_le16(bp + BP_BOOT_FLAG, 0xaa55);
@@ -87,7 +87,7 @@ void params_write_linux64(struct mem *mem, const struct params *p)
 	}
 }
 
-/* hvm_start_info and what it points to, in one page: 56 + 32 + 24 bytes an entry. */
+/* hvm_start_info (56 bytes), its module (32) and its map (24 per entry) share one page. */
 enum {
 	SI_BYTES = 56,
 	SI_MODULE = 64,
@@ -125,7 +125,7 @@ void params_write_pvh(struct mem *mem, const struct params *p)
 	}
 }
 
-/* 2 MiB pages: every CPU has them, 1 GiB pages are an option. */
+/* Uses 2 MiB pages: every CPU has them, but 1 GiB pages are optional. */
 void params_write_page_tables(struct mem *mem)
 {
 	const uint64_t rw = 0x3, large = 0x80;
@@ -150,6 +150,6 @@ void params_write_gdt(struct mem *mem, enum boot_entry_kind entry)
 	put_le64(gdt + 0x10,
 		 entry == BOOT_ENTRY_PVH ? 0x00cf9b000000ffffull : 0x00af9b000000ffffull);
 	put_le64(gdt + 0x18, 0x00cf93000000ffffull);
-	/* A busy TSS of 0x68 bytes at 0: VM entry wants one, nothing uses it. */
+	/* A busy TSS of 0x68 bytes at 0: VM entry requires one, nothing uses it. */
 	put_le64(gdt + 0x20, 0x00008b0000000067ull);
 }

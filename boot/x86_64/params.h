@@ -1,10 +1,10 @@
 /*
- * params: what the first vCPU finds in memory when it starts.
+ * params: writes the structures that the first vCPU reads when it starts.
  *
  * linux64: boot_params (Linux Documentation/arch/x86/zero-page.rst), 4 GiB of
  * identity page tables, a GDT. PVH: hvm_start_info version 1 (Xen
- * public/arch-x86/hvm/start_info.h), a GDT. Addresses are those of layout.h,
- * which the caller has found to be memory. Thread: the builder.
+ * public/arch-x86/hvm/start_info.h), a GDT. Addresses are those of layout.h; the
+ * caller has checked that guest memory is there. Thread: the builder.
  */
 #ifndef BANTAM_X86_64_PARAMS_H
 #define BANTAM_X86_64_PARAMS_H

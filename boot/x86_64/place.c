@@ -1,4 +1,4 @@
-/* place: where things lie in a PC's memory, by layout.h, and the map that the guest is told. See boot/arch.h. */
+/* place: boot's addresses in a PC's memory (layout.h), and the guest's memory map. See boot/arch.h. */
 #include <elf.h>
 
 #include "boot/arch.h"
@@ -15,7 +15,7 @@ const struct boot_place boot_arch_place = {
 
 const char boot_arch_name[] = "x86-64";
 
-/* A 32-bit one can be entered by PVH. */
+/* A vCPU can enter a 32-bit ELF by PVH. */
 bool boot_arch_runs(unsigned machine)
 {
 	return machine == EM_X86_64 || machine == EM_386;
@@ -40,7 +40,7 @@ unsigned boot_memory_map(const struct mem *mem, const struct board *board,
 		uint64_t base = mem->region[i].base.v;
 		uint64_t end = base + mem->region[i].len_bytes;
 
-		/* Sorted: the ECAM window goes between the regions around it. */
+		/* The map is sorted: the ECAM window goes before the first region above it. */
 		if (!ecam && board->pci.ecam.base < base) {
 			add(map, max, &n, board->pci.ecam.base,
 			    board->pci.ecam.base + board->pci.ecam.len_bytes, BOOT_MAP_RESERVED);
