@@ -1,7 +1,7 @@
 /*
- * arch: what a CPU architecture supplies to the monitor; one directory each.
+ * arch: what a CPU architecture supplies to the monitor. Each has a directory, vmm/arch/ARCH.
  *
- * Thread: arch_vm_* belong to the builder, arch_vcpu_* to the vCPU's own thread.
+ * Thread: the builder calls arch_vm_*, the vCPU's own thread calls arch_vcpu_*.
  */
 #ifndef BANTAM_ARCH_H
 #define BANTAM_ARCH_H
@@ -18,23 +18,26 @@
 
 struct kvm_run; /* <linux/kvm.h> */
 
-/* What common code asks of the architecture; constant. */
+/* Constants of the architecture that common code reads. */
 struct arch_traits {
-	const char *modules[4];	    /* that may provide /dev/kvm; ends with NULL */
-	const char *modules_text;   /* "kvm_intel or kvm_amd": which to load */
-	const char *virtualisation; /* "VMX or SVM": what the processor must have */
-	unsigned npins;		    /* of the interrupt controller that bantam keeps: GSIs below */
+	const char *modules[4];	    /* kernel modules that may provide /dev/kvm; ends with NULL */
+	const char *modules_text;   /* the modules to load: "kvm_intel or kvm_amd" */
+	const char *virtualisation; /* the processor feature that KVM needs: "VMX or SVM" */
+	unsigned npins;		    /* pins of bantam's interrupt controller: GSIs 0 … npins-1 */
 	bool has_ports;		    /* the processor has I/O ports */
 };
 extern const struct arch_traits arch_traits;
 
-/* As kvm_needs. */
+/* The architecture's own additions to kvm_needs. */
 extern const struct kvm_need arch_needs[];
 
-/* The part of the interrupt controller that is in the kernel: right after kvm_create_vm. */
+/*
+ * Creates the part of the interrupt controller that is in the host kernel. Call it right after
+ * kvm_create_vm. Returns 0 or -errno.
+ */
 int arch_create_irqchip(const struct kvm *kvm, struct err *err);
 
-/* The architecture's part of a VM: interrupt controller, description of the CPUs, … */
+/* The architecture's part of a VM: the interrupt controller, the CPUs' features, … */
 struct arch_vm;
 
 struct arch_vm_config {
@@ -45,39 +48,39 @@ struct arch_vm_config {
 	unsigned ncpus;
 };
 
-/* After the memory; all that config points to outlives it. */
+/* Call it after the memory is set up; all that config points to outlives *out. */
 int arch_vm_create(const struct arch_vm_config *config, struct arch_vm **out, struct err *err);
 void arch_vm_destroy(struct arch_vm *vm);
 
-/* The board's fixed addresses and pins; the machine fills in what is present. */
+/* Sets the board's fixed addresses and pins; the machine then adds the devices that it has. */
 void arch_board_init(struct board *board);
-/* The lines of the memory map that only this architecture's board has. */
+/* Prints the lines of the memory map that only this architecture's board has. */
 void arch_board_describe(const struct board *board, FILE *out);
-/* Where RAM ends below the hole and goes on above it. */
+/* The hole in RAM: RAM ends at *start and continues at *end. */
 void arch_memory_hole(uint64_t *start, uint64_t *end);
 
-/* Interrupt line of a device; any thread. */
+/* Sets the level of a device's interrupt line (holder is the device's number); any thread. */
 void arch_set_line(struct arch_vm *vm, unsigned gsi, unsigned holder, bool level);
 
-/* A fresh vCPU: what it is, and its registers as after a reset. */
+/* Initialises a fresh vCPU: its CPU features, and its registers as after a reset. */
 int arch_vcpu_init(struct arch_vm *vm, int vcpu_fd, unsigned id, struct err *err);
-/* The first vCPU's registers at the kernel's entry: info->entry_addr and regs. */
+/* Sets the first vCPU's registers for the kernel's entry, from info->entry_addr and info->regs. */
 int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info, struct err *err);
-/* What became of an exit that is not the same everywhere. */
+/* The result of an exit that common code does not handle. */
 enum arch_exit {
-	ARCH_EXIT_DONE,	   /* served: the vCPU goes on */
-	ARCH_EXIT_CRASHED, /* the processor stopped for good (x86: triple fault) */
-	ARCH_EXIT_UNKNOWN, /* not this architecture's either */
+	ARCH_EXIT_DONE,	   /* handled: the vCPU may run again */
+	ARCH_EXIT_CRASHED, /* the processor has shut down (x86: triple fault) */
+	ARCH_EXIT_UNKNOWN, /* the architecture does not know this exit either */
 };
 enum arch_exit arch_vcpu_exit(struct arch_vm *vm, struct kvm_run *run);
-/* The name of such an exit reason, or NULL. */
+/* Returns the name of such an exit reason, or NULL. */
 const char *arch_exit_name(unsigned reason);
 /*
- * Whether the guest's kernel left in a hurry: it asked for a reset while interrupts could
- * still reach it. An orderly reboot switches them off first.
+ * Returns true if the guest's kernel asked for a reset while interrupts could still reach it: an
+ * emergency restart. An orderly reboot disables interrupts first.
  */
 bool arch_vcpu_emergency(struct arch_vm *vm, int vcpu_fd);
-/* Where a vCPU stands ("rip 0x… cr3 …"), for messages. */
+/* Writes a vCPU's main registers ("rip 0x… cr3 …") to buf, for messages. */
 void arch_vcpu_where(int vcpu_fd, char *buf, size_t len);
 
 #endif

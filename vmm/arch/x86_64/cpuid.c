@@ -29,14 +29,14 @@ static void set_field(uint32_t *reg, unsigned low, unsigned width, uint32_t val)
 	*reg = (*reg & ~(mask << low)) | (val & mask) << low;
 }
 
-/* Cache leaves share one shape: type in EAX[4:0], level in [7:5], sharing in [25:14]. */
+/* All cache leaves have the type in EAX[4:0], the level in [7:5], the sharing in [25:14]. */
 static void share_cache(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool intel)
 {
 	unsigned level = e->eax >> 5 & 7;
 
 	if (!(e->eax & 0x1f))
 		return;
-	/* One thread has its own L1 and L2; all of them share what is above. */
+	/* Each thread has its own L1 and L2; all threads share the caches above. */
 	set_field(&e->eax, 14, 12, level >= 3 ? (1u << log2_up(ncpus)) - 1 : 0);
 	if (intel)
 		set_field(&e->eax, 26, 6, ncpus > 64 ? 63 : (1u << log2_up(ncpus)) - 1);
@@ -63,7 +63,7 @@ static bool is_topology(uint32_t function)
 	return function == 0xb || function == 0x1f;
 }
 
-/* Intel keeps for itself what AMD tells in leaves 0x80000001 and 0x80000008 ECX. */
+/* AMD has fields in ECX of leaves 0x80000001 and 0x80000008 that are reserved on Intel. */
 static bool is_amd(const struct kvm_cpuid2 *cpuid)
 {
 	for (unsigned i = 0; i < cpuid->nent; i++)
@@ -77,7 +77,7 @@ static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc
 {
 	switch (e->function) {
 	case 1:
-		/* 8 bits: 256 ids would read as none. */
+		/* The field has 8 bits: 256 would be stored as 0. */
 		set_field(&e->ebx, 16, 8, ncpus > 128 ? 255 : 1u << log2_up(ncpus));
 		e->ecx |= L1_ECX_HYPERVISOR | L1_ECX_X2APIC;
 		e->ecx &= ~L1_ECX_PDCM;
@@ -92,7 +92,7 @@ static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc
 		share_cache(e, ncpus, true);
 		break;
 	case 0xa:
-		/* No PMU: its counters would be the host's, and probing them costs exits. */
+		/* No PMU: it would show the host's counters, and the guest's probes cost exits. */
 		e->eax = e->ebx = e->ecx = e->edx = 0;
 		break;
 	case 0xb:
@@ -108,7 +108,7 @@ static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc
 	case 0x80000008:
 		if (!amd)
 			break;
-		/* Cores in the package - 1, and how many bits of the APIC id they take (AMD). */
+		/* AMD: cores in the package - 1, and the bits of the APIC id that number them. */
 		set_field(&e->ecx, 0, 8, ncpus - 1);
 		set_field(&e->ecx, 12, 4, log2_up(ncpus));
 		break;
@@ -116,7 +116,7 @@ static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc
 		share_cache(e, ncpus, false);
 		break;
 	case 0x8000001e:
-		e->ebx &= ~0xff00u; /* one thread a core */
+		e->ebx &= ~0xff00u; /* one thread per core */
 		e->ecx = 0;	    /* one node */
 		break;
 	}
@@ -128,7 +128,7 @@ void cpuid_normalise(struct kvm_cpuid2 *cpuid, unsigned ncpus, bool tsc_deadline
 	uint32_t has[2] = { 0xb, 0x1f };
 	bool found[2] = { false, false }, amd = is_amd(cpuid);
 
-	/* Topology leaves are written anew: the host's levels (dies, modules) are not ours. */
+	/* Replace the topology leaves: the guest has none of the host's levels (dies, modules). */
 	for (unsigned i = 0; i < cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
 

@@ -36,7 +36,7 @@ void ioapic_destroy(struct ioapic *io)
 	pthread_mutex_destroy(&io->lock);
 }
 
-/* Intel SDM volume 3, 11.11: message address and data of an entry. */
+/* The message address and data of an entry: Intel SDM volume 3, 11.11. */
 static uint64_t message_addr(uint64_t entry)
 {
 	return LAYOUT_LAPIC | (entry >> 56) << 12 | (entry & RTE_DEST_LOGICAL ? 4 : 0);
@@ -108,15 +108,15 @@ static void write_entry(struct ioapic *io, unsigned pin, bool high, uint32_t val
 		new = (old & ~0xffffffffull) | val;
 	new &= ~(RTE_READ_ONLY | RTE_RESERVED);
 	new |= old &RTE_READ_ONLY;
-	/* An edge pin has no remote IRR: switching the mode clears it. */
+	/* An edge-triggered pin has no remote IRR: a switch to edge mode clears it. */
 	if (!(new &RTE_LEVEL))
 		new &= ~RTE_REMOTE_IRR;
 	io->s.entry[pin] = new;
 
 	/*
-	 * A masked pin stays watched: guests mask a line, then send its EOI (Linux does for
-	 * threaded handlers and to move an interrupt), and without the EOI the remote IRR
-	 * would block the pin for ever.
+	 * A masked pin stays watched: guests mask a line and then send its EOI (Linux does so
+	 * for threaded handlers and to move an interrupt). If bantam missed that EOI, the
+	 * remote IRR would block the pin for ever.
 	 */
 	if (!(new &RTE_LEVEL)) {
 		if (io->watched & 1u << pin)

@@ -1,9 +1,10 @@
 /*
  * ioapic: the I/O APIC (Intel 82093AA, plus the EOI register of version 0x20).
  *
- * 24 pins. A pin that fires becomes a message to the local APICs in the kernel;
- * the EOI of a level-triggered vector comes back as an exit. Register accesses
- * come from vCPU threads, set_line from any; one lock.
+ * It has 24 pins. When a pin fires, the IOAPIC sends a message to the local APICs in
+ * the host kernel. The EOI of a level-triggered vector comes back as a vCPU exit.
+ * Thread: vCPU threads access the registers, any thread calls ioapic_set_line; one
+ * lock protects the state.
  */
 #ifndef BANTAM_IOAPIC_H
 #define BANTAM_IOAPIC_H
@@ -19,13 +20,13 @@
 struct ioapic_ops {
 	/* Deliver a message now. */
 	void (*message)(void *opaque, uint64_t addr, uint32_t data);
-	/* Level-triggered pin: report EOIs of this message, now (data 0: no more). May repeat. */
+	/* From now on, report EOIs of this level-triggered pin's message; data 0: stop. May repeat. */
 	void (*watch_eoi)(void *opaque, unsigned pin, uint64_t addr, uint32_t data);
 };
 
 /*
- * What the guest can see or set; a snapshot will save exactly this. line is part of it: a
- * device that drives its line again afterwards changes nothing, so no edge is made up.
+ * The state that the guest can see or set, which a snapshot would save. line is part of it: when
+ * a device sets its line again after a restore, the level does not change and no edge occurs.
  */
 struct ioapic_state {
 	uint8_t select;		     /* IOREGSEL */
@@ -37,7 +38,7 @@ struct ioapic_state {
 struct ioapic {
 	pthread_mutex_t lock; /* s and watched */
 	struct ioapic_state s;
-	uint32_t watched; /* bit n: EOIs of pin n are reported; what watch_eoi was told last */
+	uint32_t watched; /* bit n: the last watch_eoi call of pin n turned its EOI reports on */
 	const struct ioapic_ops *ops;
 	void *opaque;
 };
@@ -48,7 +49,7 @@ void ioapic_destroy(struct ioapic *io);
 extern const struct bus_ops ioapic_bus_ops; /* opaque: the struct ioapic; 4 KiB */
 
 void ioapic_set_line(struct ioapic *io, unsigned pin, unsigned holder, bool level);
-/* Is any pin unmasked? */
+/* Returns true if any pin is unmasked. */
 bool ioapic_live(struct ioapic *io);
 void ioapic_eoi(struct ioapic *io, uint8_t vector);
 

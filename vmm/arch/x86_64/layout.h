@@ -1,7 +1,7 @@
 /*
  * layout: the PC's guest-physical addresses, ports and interrupt pins.
  *
- *   0           … 3 GiB         RAM (as much as there is); below 1 MiB see boot/x86_64/layout.h
+ *   0           … 3 GiB         RAM, or less of it; below 1 MiB see boot/x86_64/layout.h
  *   0x000ff000                  VM generation id
  *   0xc0000000  … 0xdfffffff    BARs of PCI devices
  *   0xe0000000  … 0xe00fffff    ECAM, bus 0
@@ -43,7 +43,7 @@
 
 #define GSI_COM1 4
 #define GSI_GED 5
-/* Virtio-mmio slots take the pins from 6 up, without the RTC's 8. */
+/* Virtio-mmio slots use the pins from 6 up, except the RTC's pin 8. */
 #define GSI_MMIO 6
 #define GSI_PCI 16 /* INTA of slot n: GSI_PCI + n % GSI_PCI_COUNT */
 #define GSI_PCI_COUNT 8

@@ -14,8 +14,8 @@
 #include "vmm/core/clock.h"
 
 /*
- * The guest's 64 KiB, mapped one to one. Port 0x10 says that a snippet ended;
- * port 0x11 that one of the 32 exceptions came, whose number is in AL.
+ * The guest's 64 KiB, mapped one to one. A write to port 0x10 means that a snippet
+ * ended; a write to port 0x11 means an exception, whose number (0 … 31) is in AL.
  */
 #define MEM_BYTES 0x10000u
 #define PML4 0x1000u
@@ -41,7 +41,7 @@
 #define CR4_OSXMMEXCPT (1ull << 10)
 #define CR4_OSXSAVE (1ull << 18)
 
-/* Below this a distribution kernel takes minutes to boot; the slowest real KVM is far above. */
+/* Below this, a distribution kernel takes minutes to boot; the slowest real KVM is far above. */
 #define MIN_MIPS 10.0
 #define SPEED_LOOPS 1000u
 
@@ -60,8 +60,8 @@ struct snippet {
 	const char *name;
 	const char *code;
 	unsigned len_bytes;
-	int trap;	/* the exception that must come, or -1 */
-	uint32_t needs; /* bits of CPUID 1 ECX without which kernels do not use it */
+	int trap;	/* the exception that the code must cause, or -1 */
+	uint32_t needs; /* kernels use the instruction only with these bits of CPUID 1 ECX */
 };
 
 #define CODE_BYTES(s) s, sizeof(s) - 1
@@ -152,7 +152,10 @@ static int set_registers(struct guest *g)
 	return rc ? rc : kvm_ioctl(g->vcpu, KVM_SET_REGS, &r);
 }
 
-/* A snippet is refused when its end, or the exception that it must cause, is never seen. */
+/*
+ * Runs a snippet. Returns true if the guest reached its end or, with trap, caused that exception;
+ * false means that KVM refuses the code.
+ */
 static bool run(struct guest *g, const char *code, unsigned len_bytes, int trap)
 {
 	static const uint8_t end[] = { 0xe6, PORT_DONE, 0xf4 };
@@ -169,7 +172,7 @@ static bool run(struct guest *g, const char *code, unsigned len_bytes, int trap)
 	return g->run->io.port == PORT_TRAP && data[g->run->io.data_offset] == trap;
 }
 
-/* The best of three runs of a counting loop, less the cost of a run without it. */
+/* Returns the speed of a counting loop: the best of three runs, less the best of three without it. */
 static double measure_mips(struct guest *g)
 {
 	/* mov $n, %ecx; 1: dec %ecx; jnz 1b */
@@ -188,7 +191,7 @@ static double measure_mips(struct guest *g)
 		if (took < best[round & 1])
 			best[round & 1] = took;
 	}
-	if (best[1] - best[0] < 1e-7) /* lost in the noise: far faster than any interpreter */
+	if (best[1] - best[0] < 1e-7) /* too short to measure: far faster than any interpreter */
 		return 2.0 * SPEED_LOOPS / 1e-7 / 1e6;
 	return 2.0 * SPEED_LOOPS / (best[1] - best[0]) / 1e6;
 }

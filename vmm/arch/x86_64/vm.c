@@ -23,7 +23,7 @@ static void ioapic_message(void *opaque, uint64_t addr, uint32_t data)
 {
 	struct arch_vm *vm = opaque;
 
-	/* A guest's nonsense (a destination that is not there) is refused: nothing to do. */
+	/* KVM refuses a message to a destination that does not exist: nothing to do. */
 	kvm_signal_msi(vm->kvm, addr, data);
 }
 
@@ -53,9 +53,9 @@ static int make_cpuid(struct arch_vm *vm, unsigned ncpus, struct err *err)
 }
 
 /*
- * The split irqchip: the kernel keeps the local APICs, bantam keeps the IOAPIC, and there
- * is no PIC or PIT. That is fewer calls at start (each device that the kernel puts on an
- * I/O bus costs an SRCU grace period) and less kernel for a guest to attack.
+ * The split irqchip: the kernel emulates the local APICs, bantam emulates the IOAPIC, and
+ * there is no PIC or PIT. So a start needs fewer calls (each device that the kernel puts on
+ * an I/O bus costs an SRCU grace period), and a guest reaches less kernel code.
  */
 int arch_create_irqchip(const struct kvm *kvm, struct err *err)
 {
@@ -82,7 +82,7 @@ int arch_vm_create(const struct arch_vm_config *config, struct arch_vm **out, st
 	vm->pio = config->pio;
 	vm->mmio = config->mmio;
 	ioapic_init(&vm->ioapic, &ioapic_ops, vm);
-	/* Needed by Intel CPUs without unrestricted guest mode; free elsewhere. */
+	/* Intel CPUs without unrestricted guest mode need these; elsewhere they cost nothing. */
 	kvm_ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
 	kvm_ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS);
 	rc = make_cpuid(vm, config->ncpus, err);
@@ -136,7 +136,7 @@ void arch_board_init(struct board *board)
 	board->ged_gsi = GSI_GED;
 	board->pvpanic = (struct board_reg){ true, PORT_PVPANIC };
 	board->vmgenid = LAYOUT_VMGENID;
-	/* Slots of virtio-mmio, should the machine use that transport. */
+	/* The slots of virtio-mmio, for a machine with that transport. */
 	for (unsigned i = 0, gsi = GSI_MMIO; i < BOARD_MAX_SLOTS && gsi < IOAPIC_PINS; gsi++) {
 		if (gsi == 8)
 			continue;
@@ -222,8 +222,8 @@ static uint32_t lapic_get(const struct kvm_lapic_state *lapic, unsigned reg)
 #define APIC_SPIV_ENABLED (1u << 8)
 
 /*
- * Before an orderly reboot Linux masks the I/O APIC and switches the local ones off; sysrq-b
- * does neither, a panic (panic=N) only the latter.
+ * Before an orderly reboot, Linux masks the IOAPIC's pins and disables the local APICs; sysrq-b
+ * does neither, and a panic (panic=N) only disables the local APICs.
  */
 bool arch_vcpu_emergency(struct arch_vm *vm, int vcpu_fd)
 {
@@ -332,7 +332,7 @@ void arch_vcpu_where(int vcpu_fd, char *buf, size_t len)
 
 	if (kvm_ioctl(vcpu_fd, KVM_GET_REGS, &regs) < 0 ||
 	    kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &s) < 0) {
-		snprintf(buf, len, "somewhere");
+		snprintf(buf, len, "registers unknown");
 		return;
 	}
 	snprintf(buf, len, "rip 0x%llx rsp 0x%llx cr0 0x%llx cr2 0x%llx cr3 0x%llx",
