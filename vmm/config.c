@@ -1,4 +1,4 @@
-/* config: see config.h: the table of options, and a VM from its parts. */
+/* config: see config.h. This file has the table of options and the list of devices. */
 #include "vmm/config_impl.h"
 
 #include <errno.h>
@@ -11,10 +11,10 @@
 
 const struct key config_keys[] = {
 	[CONFIG_KERNEL] = { "kernel", KEY_PATH, .meta = "FILE",
-			    .help = "bzImage or vmlinux to boot; without it, the one in the first disk" },
+			    .help = "bzImage or vmlinux to boot; default: the one in the first disk" },
 	[CONFIG_INITRD] = { "initrd", KEY_PATH, .meta = "FILE", .help = "initial RAM disk" },
 	[CONFIG_CMDLINE] = { "cmdline", KEY_TEXT, .meta = "TEXT",
-			     .help = "kernel command line; without it, the name of the console" },
+			     .help = "kernel command line; default: console= for the VM's console" },
 	[CONFIG_CPUS] = { "cpus", KEY_NUM, .def = "1", .min = 1, .max = BOARD_MAX_CPUS, .meta = "N",
 			  .help = "number of vCPUs" },
 	[CONFIG_MEMORY] = { "memory", KEY_SIZE, .def = "512M", .min = 4 << 20, .max = 1ull << 42,
@@ -47,7 +47,7 @@ const struct device_type *config_find_device(const char *name)
 	return NULL;
 }
 
-/* Every option's name, for "did you mean". */
+/* Collects every option's name for "did you mean". */
 int config_unknown_option(const char *name, struct err *err)
 {
 	const char *names[KEYS_MAX + CONFIG_MAX_DEVICES], *near;
@@ -72,7 +72,6 @@ bool config_has_device(const struct config *config, const struct device_type *ty
 	return false;
 }
 
-/* A new entry at the place given; its keyvals are the caller's to fill. */
 int config_insert_device(struct config *config, unsigned at, const struct device_type *type,
 			 struct keyvals **kv, struct err *err)
 {

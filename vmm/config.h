@@ -1,10 +1,10 @@
 /*
- * config: one VM as its user described it, from the command line, a JSON file,
- * or both.
+ * config: the description of one VM that the user gives on the command line, in a
+ * JSON file, or both.
  *
- * One table of options serves parsing, --help, the man page's check and error
- * messages: config_keys for the VM itself, and the registry of device types for
- * the rest. Values are checked here or by the device, never twice.
+ * One table of options serves the parsers, --help, the check of the man page and
+ * error messages: config_keys for the VM itself, the registry of device types for
+ * devices. Either config or the device checks a value, never both.
  */
 #ifndef BANTAM_CONFIG_H
 #define BANTAM_CONFIG_H
@@ -47,8 +47,9 @@ struct config {
 };
 
 /*
- * argv[0] is the first argument after "run". The command line wins over
- * --config FILE; devices of the file come first. config_clear is needed in every case.
+ * Parses the command line, whose first argument after "run" is argv[0], and the file of its
+ * --config. The command line overrides the file; the file's devices come first. Returns 0 or
+ * -errno. The caller calls config_clear also after an error.
  */
 int config_parse(struct config *config, int argc, char **argv, struct err *err);
 void config_clear(struct config *config);

@@ -1,4 +1,4 @@
-/* config_args: the command line as a config: see config.h. */
+/* config_args: parses the command line into a config. See config.h. */
 #include "vmm/config_impl.h"
 
 #include <errno.h>
@@ -28,7 +28,7 @@ static int parse_args(struct config *config, int argc, char **argv, struct err *
 		key = keys_find(config_keys, name);
 		if (!type && key < 0)
 			return config_unknown_option(name, err);
-		/* The next word is the value, unless it is an option or none is needed. */
+		/* The next word is the value, unless it is an option or this option needs no value. */
 		if (!val && (type || config_keys[key].kind != KEY_BOOL) && i + 1 < argc &&
 		    strncmp(argv[i + 1], "--", 2))
 			val = argv[++i];

@@ -1,7 +1,7 @@
-/* config_help: see config.h: what --help prints, from the tables of options. */
+/* config_help: prints --help from the tables of options. See config.h. */
 #include "vmm/config.h"
 
-/* Characters of UTF-8. */
+/* Returns the number of characters of a UTF-8 text. */
 static int width_of(const char *text)
 {
 	int n = 0;

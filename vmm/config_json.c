@@ -1,11 +1,11 @@
-/* config_json: a JSON file as a config: see config_impl.h. */
+/* config_json: adds a JSON file to a config. See config_impl.h. */
 #include "vmm/config_impl.h"
 
 #include <errno.h>
 #include <jansson.h>
 #include <sys/stat.h>
 
-/* How a JSON value of this kind must look. */
+/* Returns the form that a JSON value of this kind must have, for messages. */
 static const char *json_shape(const struct key *key)
 {
 	switch (key->kind) {
@@ -23,7 +23,10 @@ static const char *json_shape(const struct key *key)
 	return "a text";
 }
 
-/* A JSON value as the text that the command line would have; buf for numbers. NULL: refused. */
+/*
+ * Returns a JSON value as the command line's text for it, or NULL if the key does not take such a
+ * value. A number is written to buf.
+ */
 static const char *json_text(const struct key *key, const json_t *val, char *buf, size_t len)
 {
 	switch (json_typeof(val)) {
@@ -51,7 +54,7 @@ static int set_json(struct keyvals *kv, const char *name, const json_t *val, str
 	const char *text;
 	char buf[32];
 
-	if (i < 0) /* keys_set says what is near */
+	if (i < 0) /* keys_set's error names the nearest key */
 		return keys_set(kv, name, NULL, err);
 	key = &kv->table[i];
 	if ((key->flags & KEY_LIST) && json_is_array(val)) {
@@ -76,7 +79,7 @@ static int set_json(struct keyvals *kv, const char *name, const json_t *val, str
 	return keys_set(kv, name, text, err);
 }
 
-/* A device is text as on the command line, an object of its keys, or true: all defaults. */
+/* A device is a text as on the command line, an object of its keys, or true (all defaults). */
 static int load_device(struct config *config, unsigned at, const struct device_type *type,
 		       json_t *val, struct err *err)
 {
@@ -114,7 +117,7 @@ static int load_entry(struct config *config, unsigned *at, const char *name, jso
 			return config_unknown_option(name, err);
 		if (k == CONFIG_CONFIG || k == CONFIG_HELP)
 			return err_set(err, EINVAL, "\"%s\": only on the command line", name);
-		/* The command line wins. */
+		/* The command line overrides the file. */
 		return config->vm.val[k].set ? 0 : set_json(&config->vm, name, val, err);
 	}
 	if (!type->repeat && config_has_device(config, type))

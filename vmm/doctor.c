@@ -19,7 +19,7 @@
 #define MAX_CHECKS 48
 #define NX_PARAM "/sys/module/kvm/parameters/nx_huge_pages"
 #define NX_BUG "/sys/devices/system/cpu/vulnerabilities/itlb_multihit"
-/* A fifth of a millisecond is usual; the traps below cost 10 to 30 ms. */
+/* Usual is 0.2 ms; the host settings that check_creation describes cost 10 to 30 ms. */
 #define SLOW_CREATE_US 5000
 
 enum status { OK, MISSING, SLOW, ABSENT };
@@ -29,18 +29,18 @@ struct check {
 	char name[48];
 	enum status status;
 	char value[320];
-	char advice[320]; /* what to do, or "" */
+	char advice[320]; /* what the user can do, or "" */
 };
 
 struct report {
 	struct check check[MAX_CHECKS];
 	unsigned n;
 	bool stock_kernels;
-	char reason[320]; /* why not; "" if they run */
+	char reason[320]; /* why stock kernels do not run; "" if they do */
 	double mips;
 };
 
-/* Adds a line; the value is formatted, the advice goes with anything but OK. */
+/* Adds a check with the formatted value. The advice may be NULL; a check that is OK drops it. */
 static void add(struct report *r, const char *name, enum status status, const char *advice,
 		const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
@@ -62,7 +62,7 @@ static void add(struct report *r, const char *name, enum status status, const ch
 		snprintf(c->advice, sizeof(c->advice), "%s", advice);
 }
 
-/* The first line of a small file, "" if it cannot be read. */
+/* Reads the first line of a small file, or "" if the file cannot be read. */
 static void read_line(const char *path, char *buf, size_t len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -131,10 +131,10 @@ static void check_stock(struct report *r, const struct kvm *kvm, struct probe *p
 
 /*
  * With the iTLB multihit mitigation on, Linux before 6.13 starts a worker for
- * each VM inside KVM_CREATE_VM and moves it into the caller's cgroups, which
- * waits for an RCU grace period: 10 to 30 ms a VM inside any cgroup but the
- * root, unless the hierarchy favours such moves (favordynmods, Linux 6.0) or
- * the worker is not made at all (nx_huge_pages=never, 6.1).
+ * each VM inside KVM_CREATE_VM and moves the worker into the caller's cgroups. The
+ * move waits for an RCU grace period: 10 to 30 ms per VM in any cgroup but the root.
+ * It does not if the hierarchy favours such moves (favordynmods, Linux 6.0), or if
+ * the kernel starts no worker (nx_huge_pages=never, 6.1).
  */
 static void check_creation(struct report *r, const struct probe *p)
 {
@@ -168,7 +168,7 @@ static void check_creation(struct report *r, const struct probe *p)
 		     "no worker to move when a VM is created");
 }
 
-/* The module that makes /dev/kvm work, or NULL: built in, or unknown. */
+/* Returns the kernel module behind /dev/kvm, or NULL if it is built in or unknown. */
 static const char *loaded_module(void)
 {
 	for (const char *const *m = arch_traits.modules; *m; m++) {
@@ -191,7 +191,7 @@ static void check_kvm(struct report *r)
 	char *advice;
 
 	if (kvm_open(&kvm, &err)) {
-		/* "what failed; what to do" */
+		/* kvm_open's text is "what failed; what to do". */
 		snprintf(text, sizeof(text), "%s", err.text);
 		advice = strchr(text, ';');
 		if (advice)

@@ -1,9 +1,10 @@
 /*
- * doctor: what this host can do for bantam, and what to do about the rest.
+ * doctor: checks which of bantam's needs the host meets, and advises on the others.
  *
- * Reads a few files, opens a few devices and runs one tiny guest: milliseconds,
- * nothing is changed. Prints on stdout, one line a check ("ok", "missing",
- * "slow", "absent": optional and not there) or one JSON object. Called by main.
+ * It reads a few files, opens a few devices and runs one tiny guest. This takes
+ * milliseconds and changes nothing. It prints to stdout: one line per check ("ok",
+ * "missing", "slow", or "absent" for an optional part), or one JSON object. Thread:
+ * the first one, before any other exists.
  */
 #ifndef BANTAM_DOCTOR_H
 #define BANTAM_DOCTOR_H
@@ -11,8 +12,8 @@
 #include <stdbool.h>
 
 /*
- * 0: everything that a VM needs is there (a host that cannot run stock kernels
- * still counts: JSON's "stock_kernels" tells); else 1.
+ * Returns 0 if the host has everything that a VM needs, else 1. A host that cannot run
+ * stock kernels also gets 0; "stock_kernels" in the JSON tells them apart.
  */
 int doctor_run(bool json);
 

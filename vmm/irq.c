@@ -8,7 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* Slots times vectors of every device that fits on a bus stays far below. */
+/* All vectors of all devices that fit on a bus need far fewer. */
 #define IRQ_MAX_ROUTES 2048u
 
 void irq_init(struct irq *irq, const struct kvm *kvm, unsigned npins)
@@ -28,7 +28,7 @@ void irq_destroy(struct irq *irq)
 	pthread_mutex_destroy(&irq->lock);
 }
 
-/* Tell KVM the table as it is now. Lock held. */
+/* Passes the current table to KVM. Lock held. */
 static int commit(struct irq *irq)
 {
 	struct kvm_irq_routing *table;
@@ -55,7 +55,7 @@ static int commit(struct irq *irq)
 	return rc < 0 ? rc : 0;
 }
 
-/* Make the table hold gsi. Lock held. */
+/* Enlarges the table until it holds gsi. Lock held. */
 static int reach(struct irq *irq, unsigned gsi)
 {
 	unsigned n = irq->nroutes ? irq->nroutes : irq->npins + 8;
@@ -116,7 +116,7 @@ int irq_msi_bind(struct irq *irq, uint64_t addr, uint32_t data, unsigned *id, in
 	return rc;
 }
 
-/* Lock held; nothing is sent when nothing changes. */
+/* Changes a route, and passes the table to KVM if the route differs. Lock held. */
 static int set(struct irq *irq, unsigned gsi, bool used, uint64_t addr, uint32_t data)
 {
 	struct irq_route *r = &irq->route[gsi], old = *r;
@@ -126,7 +126,7 @@ static int set(struct irq *irq, unsigned gsi, bool used, uint64_t addr, uint32_t
 		return 0;
 	*r = (struct irq_route){ used, r->fd, addr, data };
 	rc = commit(irq);
-	/* What KVM refuses must not spoil the next change, of another device. */
+	/* Undo a change that KVM refuses: in the table, it would make other devices' changes fail. */
 	if (rc)
 		*r = old;
 	return rc;
@@ -152,7 +152,7 @@ void irq_msi_unbind(struct irq *irq, unsigned id)
 	r = &irq->route[id];
 	kvm_irqfd(irq->kvm, r->fd, id, false);
 	close(r->fd);
-	/* The stale route hurts nobody; the next commit leaves it out. */
+	/* KVM keeps the stale route, which does no harm, until the next commit. */
 	*r = (struct irq_route){ .fd = -1 };
 	pthread_mutex_unlock(&irq->lock);
 }

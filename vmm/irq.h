@@ -1,11 +1,11 @@
 /*
- * irq: the VM's interrupt routing table: message-signalled interrupts of
- * devices, and the level-triggered pins of an interrupt controller that bantam
- * keeps itself.
+ * irq: the VM's interrupt routing table. It holds the devices' message-signalled
+ * interrupts, and the level-triggered pins of the interrupt controller that bantam
+ * emulates.
  *
- * Each message is an eventfd that KVM turns into an interrupt (irqfd) by way of
- * a GSI route. KVM replaces the whole table at each change and waits for an
- * SRCU grace period, so nothing is sent that is not needed. Any thread; one lock.
+ * Each message has an eventfd, which KVM turns into an interrupt (irqfd) through a
+ * GSI route. At each change, KVM replaces the whole table and waits for an SRCU grace
+ * period, so irq passes KVM only tables that differ. Any thread; one lock.
  */
 #ifndef BANTAM_IRQ_H
 #define BANTAM_IRQ_H
@@ -30,18 +30,18 @@ struct irq {
 	unsigned npins;
 };
 
-/* GSIs below npins are the interrupt controller's (arch_traits.npins); messages take those from there. */
+/* GSIs below npins belong to the interrupt controller (arch_traits.npins), those above to messages. */
 void irq_init(struct irq *irq, const struct kvm *kvm, unsigned npins);
 void irq_destroy(struct irq *irq);
 
-/* As env_ops: -errno on failure; the fd belongs to irq. */
+/* As in env_ops: return 0 or -errno; irq owns the fd. */
 int irq_msi_bind(struct irq *irq, uint64_t addr, uint32_t data, unsigned *id, int *fd);
 int irq_msi_update(struct irq *irq, unsigned id, uint64_t addr, uint32_t data);
 void irq_msi_unbind(struct irq *irq, unsigned id);
 
 /*
- * An unmasked level-triggered pin needs a route for KVM to report its EOI;
- * data 0 takes it out.
+ * Sets the route of a pin. KVM reports the EOI of a level-triggered pin only if the
+ * pin has a route. data 0 removes the route. Returns 0 or -errno.
  */
 int irq_set_pin(struct irq *irq, unsigned pin, uint64_t addr, uint32_t data);
 

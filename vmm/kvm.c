@@ -11,7 +11,7 @@
 
 #include "vmm/arch/arch.h"
 
-_Static_assert(KVM_VERSION == KVM_API_VERSION, "kvm.h knows <linux/kvm.h>'s version");
+_Static_assert(KVM_VERSION == KVM_API_VERSION, "kvm.h has the API version of <linux/kvm.h>");
 
 const struct kvm_need kvm_needs[] = {
 	KVM_NEED(KVM_CAP_USER_MEMORY, true, "guest memory"),

@@ -1,10 +1,10 @@
 /*
- * kvm: the ioctls on /dev/kvm and the VM's fd that every architecture has (Linux
- * Documentation/virt/kvm/api.rst); vmm/arch makes its own by kvm_ioctl.
+ * kvm: the ioctls on /dev/kvm and on the VM's fd that every architecture has (Linux
+ * Documentation/virt/kvm/api.rst); vmm/arch calls kvm_ioctl for its own.
  *
- * The fds live here and in vcpu.c, nowhere else. <linux/kvm.h> is for kvm.c, irq.c,
- * vcpu.c and vmm/arch alone. Thread: kvm_open … kvm_create_vcpu belong to the builder;
- * the interrupt calls may come from any thread.
+ * Only this module and vcpu.c hold KVM's fds. Only kvm.c, irq.c, vcpu.c and vmm/arch
+ * include <linux/kvm.h>. Thread: the builder calls kvm_open … kvm_create_vcpu; any
+ * thread may make the interrupt calls.
  */
 #ifndef BANTAM_KVM_H
 #define BANTAM_KVM_H
@@ -27,8 +27,8 @@ struct kvm {
 };
 
 /*
- * A capability that bantam uses; a list ends with name NULL. kvm_needs are those of every
- * architecture, arch_needs (vmm/arch/arch.h) those of this one.
+ * A capability that bantam uses; a list ends with name NULL. kvm_needs lists those of every
+ * architecture, arch_needs (vmm/arch/arch.h) those of the host's.
  */
 struct kvm_need {
 	unsigned cap;
@@ -42,27 +42,33 @@ struct kvm_need {
 	}
 extern const struct kvm_need kvm_needs[];
 
-/* /dev/kvm itself; then a VM with nothing in it. kvm_close accepts one that kvm_open refused. */
+/*
+ * kvm_open opens /dev/kvm; kvm_create_vm then creates an empty VM. kvm_close also accepts *kvm
+ * after kvm_open has failed.
+ */
 int kvm_open(struct kvm *kvm, struct err *err);
 int kvm_create_vm(struct kvm *kvm, struct err *err);
 void kvm_close(struct kvm *kvm);
 
-/* KVM_CHECK_EXTENSION on the VM, or on /dev/kvm while there is none. */
+/* KVM_CHECK_EXTENSION on the VM, or on /dev/kvm if there is no VM yet. */
 int kvm_check(const struct kvm *kvm, unsigned cap);
-/* How many vCPUs a VM may have, and how many KVM recommends. */
+/* Sets *max to the vCPUs that a VM may have, *recommended to KVM's recommendation. */
 void kvm_vcpu_limits(const struct kvm *kvm, int *max, int *recommended);
 
 int kvm_set_memory(const struct kvm *kvm, unsigned slot, uint64_t gpa, uint64_t len_bytes,
 		   void *host, struct err *err);
 
-/* A new vCPU's fd and shared page: returns the page's bytes; the caller unmaps and closes. */
+/*
+ * Creates a vCPU: its fd and its shared page *run, of which it returns the size in bytes, or
+ * -errno. The caller unmaps *run and closes *fd.
+ */
 int kvm_create_vcpu(const struct kvm *kvm, unsigned id, int *fd, struct kvm_run **run,
 		    struct err *err);
 
-/* -errno, no text: the callers are devices, on behalf of a guest. */
+/* These return -errno without a text: devices call them on behalf of a guest. */
 int kvm_signal_msi(const struct kvm *kvm, uint64_t addr, uint32_t data);
 int kvm_irqfd(const struct kvm *kvm, int fd, unsigned gsi, bool assign);
-/* A guest's write that signals fd without an exit (ioeventfd). */
+/* An ioeventfd: a guest's write to addr signals fd without an exit. */
 struct kvm_kick {
 	bool pio; /* addr is an I/O port */
 	uint64_t addr;
@@ -74,7 +80,7 @@ struct kvm_kick {
 int kvm_bind_kick(const struct kvm *kvm, const struct kvm_kick *kick, bool assign);
 int kvm_set_routes(const struct kvm *kvm, const struct kvm_irq_routing *table);
 
-/* ioctl on any KVM fd, repeated on EINTR; 0 or more, or -errno. */
+/* Calls ioctl on any KVM fd, and repeats it on EINTR. Returns 0 or more, or -errno. */
 int kvm_ioctl(int fd, unsigned long request, void *arg);
 
 #endif

@@ -34,7 +34,7 @@ static int cmd_doctor(int argc, char **argv)
 	return fail("doctor: takes no argument but --json", OUTCOME_USAGE);
 }
 
-/* A helper program is executed in bantam's place: no VM carries its code and libraries. */
+/* Executes a helper program in bantam's place, so that no VM loads its code and libraries. */
 static int run_helper(const char *name, char **argv)
 {
 	char path[PATH_MAX + 64];
@@ -46,7 +46,7 @@ static int run_helper(const char *name, char **argv)
 			name);
 		return OUTCOME_ERROR;
 	}
-	/* argv[-1] is the command's own name: "image". */
+	/* argv[-1] is the command's name, such as "image". */
 	execv(path, argv - 1);
 	fprintf(stderr, "bantam: %s: %s\n", path, strerror(errno));
 	return OUTCOME_ERROR;
@@ -68,7 +68,7 @@ static const struct command {
 	const char *helper;
 } commands[] = {
 	{ "run", "boot a VM; see bantam run --help", .run = run_command },
-	{ "image", "create, check, convert and look into disk images", .helper = "bantam-image" },
+	{ "image", "create, check, convert and inspect disk images", .helper = "bantam-image" },
 	{ "seed", "build the small disks: cloud-init, service, FAT from a folder",
 	  .helper = "bantam-seed" },
 	{ "doctor", "say what this host can do (--json)", .run = cmd_doctor },
@@ -89,9 +89,9 @@ int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
 
-	/* A file that must not grow further (ulimit -f) is an error, also of a guest's disk, not the end. */
+	/* Hitting RLIMIT_FSIZE (ulimit -f) is an I/O error, even for a guest's disk; it must not kill us. */
 	signal(SIGXFSZ, SIG_IGN);
-	/* One heap for all threads: an arena each would cost pages and time. */
+	/* One heap for all threads: one arena per thread would cost pages and time. */
 	mallopt(M_ARENA_MAX, 1);
 	if (!name) {
 		cmd_help(0, NULL);

@@ -2,20 +2,20 @@
  * bus: see bus.h.
  *
  * Theory of operation. A bus points to a table of ranges, sorted by base, that
- * never changes while a thread may look at it. A change writes another table, publishes it
- * in the old one's place, and waits until no thread looks at the old one any more. That
- * wait is short: looking at a table is a binary search and nothing else. A bus
+ * never changes while a thread may read it. A writer fills another table, publishes it
+ * in the old one's place, and waits until no thread reads the old one any more. That
+ * wait is short, because a reader only does a binary search in the table. A bus
  * has two tables that take turns, so unmapping allocates nothing and cannot fail.
  *
- * Each thread that accesses a bus has a record: `walks`, odd while it looks at a table, and
- * the ranges whose callbacks it is in. Only the thread writes its record, so
- * an access costs one full barrier, that of making walks odd, and no cache line moves
- * between vCPUs. The barrier orders walks before the load of the table. A writer stores
- * the table and then loads walks. So either the writer sees the odd number and waits, or
- * the thread sees the new table. Before the thread makes walks even, it notes the range it goes
- * into. So when the writer has seen an even or another number, the record also tells
- * whether the thread is in the range that has just been unmapped; and it cannot enter any
- * more. bus_wait looks at that until it is gone.
+ * Each thread that accesses a bus has a record: `walks`, odd while the thread reads a table,
+ * and the ranges whose callbacks the thread is in. Only the thread writes its record, so
+ * an access costs one full barrier, which makes walks odd, and no cache line moves
+ * between vCPUs. The barrier orders the store of walks before the load of the table. A writer
+ * stores the table and then loads walks. So either the writer sees the odd number and waits,
+ * or the thread sees the new table. Before the thread makes walks even, it records the range
+ * that it enters. So when the writer has seen an even or another number, the record also shows
+ * whether the thread is in the range that has just been unmapped, and the thread cannot enter
+ * that range any more. bus_wait polls the records until no thread is in the range.
  */
 #include "vmm/core/bus.h"
 
@@ -35,12 +35,12 @@
 struct bus_table {
 	unsigned n, room;
 	struct {
-		uint64_t base; /* as the range's, where the search finds it sooner */
+		uint64_t base; /* a copy of the range's: the search reads only the table */
 		struct bus_range *range;
 	} at[];
 };
 
-/* What one thread is doing on all buses; the thread alone writes the first three. */
+/* The record of one thread, for all buses; only the thread writes the first three fields. */
 struct reader {
 	atomic_uint walks;
 	const struct bus_range *_Atomic inside[BUS_NESTING];
@@ -49,7 +49,7 @@ struct reader {
 	struct reader *next, **link;
 };
 
-/* Writers, and the list of readers. Never held while a callback runs or a thread sleeps. */
+/* For writers and for the list of readers. No thread holds it in a callback or while it sleeps. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct reader *readers;
 static _Thread_local struct reader self;
@@ -78,7 +78,7 @@ static void make_exit_key(void)
 	BUG_ON(rc);
 }
 
-/* A thread's first access to any bus. */
+/* Adds a thread to the list of readers, at its first access to any bus. */
 static void enlist(struct reader *me)
 {
 	int rc;
@@ -96,7 +96,7 @@ static void enlist(struct reader *me)
 	me->listed = true;
 }
 
-/* Index of the first range whose base is above addr. */
+/* Returns the index of the first range whose base is above addr. */
 static unsigned upper(const struct bus_table *t, uint64_t addr)
 {
 	unsigned lo = 0, hi = t ? t->n : 0;
@@ -131,24 +131,24 @@ struct access {
 	uint64_t off;
 };
 
-/* True: a range claims the access; until leave the thread is inside it. */
+/* Returns true if a range claims the access; then the thread is inside it until leave. */
 static bool enter(struct bus *bus, uint64_t addr, unsigned size_bytes, struct access *access)
 {
 	struct reader *me = &self;
 	unsigned walks = atomic_load_explicit(&me->walks, memory_order_relaxed);
 	const struct bus_range *r;
 
-	/* KVM cuts an access that crosses a page into pieces of any size; no register wants them. */
+	/* KVM cuts an access that crosses a page into pieces of any size; no register takes them. */
 	if (!size_bytes || size_bytes > 8 || (size_bytes & (size_bytes - 1)))
 		return false;
 	if (!me->listed)
 		enlist(me);
 	BUG_ON(me->depth == BUS_NESTING);
-	/* Sequentially consistent both, as are the writer's store and load. */
+	/* This store and load are sequentially consistent, and so are the writer's. */
 	atomic_store(&me->walks, walks + 1);
 	r = find(atomic_load(&bus->table), addr, size_bytes);
 	if (r) {
-		/* Copied: the owner may change the range as soon as walks is even. */
+		/* A copy: the owner may change the range as soon as walks is even. */
 		*access = (struct access){ r->ops, r->opaque, addr - r->base };
 		atomic_store_explicit(&me->inside[me->depth++], r, memory_order_relaxed);
 	}
@@ -192,7 +192,7 @@ void bus_write(struct bus *bus, uint64_t addr, unsigned size_bytes, uint64_t val
 
 /* --- writers, lock held --------------------------------------------------------- */
 
-/* Until no thread looks at a table that was there before the call. */
+/* Waits until no thread reads a table that it loaded before the call. */
 static void wait_for_walks(void)
 {
 	for (struct reader *r = readers; r; r = r->next) {
@@ -203,7 +203,7 @@ static void wait_for_walks(void)
 	}
 }
 
-/* NULL: the bus is empty now, and gives its memory back. */
+/* Replaces the bus's table. table NULL: the bus is now empty, and its memory is freed. */
 static void publish(struct bus *bus, struct bus_table *table)
 {
 	struct bus_table *old = atomic_load_explicit(&bus->table, memory_order_relaxed);
@@ -269,7 +269,7 @@ static void unmap(struct bus_range *r)
 
 	BUG_ON(at >= t->n || t->at[at].range != r);
 	if (new) {
-		/* The spare table held one range less or more than this one. */
+		/* The spare table held one range less or one more than t, so it has the room. */
 		BUG_ON(new->room < t->n - 1);
 		memcpy(new->at, t->at, at * sizeof(t->at[0]));
 		memcpy(&new->at[at], &t->at[at + 1], (t->n - at - 1) * sizeof(t->at[0]));

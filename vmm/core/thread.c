@@ -16,7 +16,7 @@ struct start {
 
 static _Thread_local enum thread_kind kind_here;
 
-/* The new thread names itself: one system call, and not in its parent's time. */
+/* The new thread names itself: this is one system call, and its parent does not wait for it. */
 static void *thread_main(void *opaque)
 {
 	struct start start = *(struct start *)opaque;
