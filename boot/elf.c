@@ -134,7 +134,7 @@ static int add_segment(const struct boot_file *file, struct kernel_image *elf, c
 	if (p->filesz > p->memsz)
 		return bad(file, err, "a segment larger in the file than in memory");
 	if (p->offset + p->filesz < p->offset)
-		return bad(file, err, "a segment's offset and size in the file overflow");
+		return bad(file, err, "a segment's end in the file overflows");
 	if (elf->nsegs == KERNEL_MAX_SEGMENTS)
 		return bad(file, err, "more than 64 segments to load");
 	while (at && elf->seg[at - 1].offset > p->offset) {

@@ -1,26 +1,26 @@
 /*
  * run: see run.h.
  *
- * Theory of operation. The process is not the machine. A thread of its own hears the signals: it
+ * Theory of operation. The process is not the machine. The signals thread receives the signals: it
  * takes no device's lock and waits for no guest, disk or daemon, so it always answers. The
- * process's first thread owns the machine: it builds it, becomes its first vCPU, and destroys
- * it. The devices have a loop, which the machine runs in a third thread.
+ * process's first thread owns the machine: it builds the machine, becomes its first vCPU, and
+ * destroys it. The devices have a loop, which the machine runs in a third thread.
  *
- * It is not the other way round because a new thread would build the machine later by the time
- * that a processor takes to wake up for it: 5 % of the time to the guest's first instruction.
- * So the first vCPU has the program's name, by which pgrep finds the process. A process that
- * has more to do (an API to serve, the next machine) does that in its first thread, and calls
- * create_and_run in another one, of kind THREAD_VCPU and named vcpu0.
+ * The first thread builds the machine, and not a new thread, because a processor needs time to wake
+ * up for a new thread: 5 % of the time to the guest's first instruction. So the first vCPU's thread
+ * has the program's name, by which pgrep finds the process. A process with other work (an API to
+ * serve, the next machine) would do that in its first thread, and call create_and_run in another
+ * one, of kind THREAD_VCPU and named vcpu0.
  *
  * The first SIGTERM (SIGINT, SIGHUP, SIGQUIT) stops the machine in an orderly way: the vCPUs
- * leave the guest, the devices finish what they have begun and flush. A device may be long at
- * that, or never come to an end. So the second one, or the first one after the guest has
- * ended by itself, restores the terminal and ends the process at once: the kernel takes
- * back everything but the names of sockets and links.
+ * leave the guest, and the devices finish their current requests and flush. A device may need long
+ * for that, or never finish. So the second such signal, or the first one after the guest has ended
+ * by itself, restores the terminal and ends the process at once. The kernel then frees everything
+ * but the names of sockets and links.
  *
- * All threads block these signals, and one waits for them: no handler interrupts anything.
- * Signals that the terminal needs (SIGWINCH, SIGTSTP …) have handlers, which run in the first
- * thread: the others block them too (thread.h).
+ * All threads block these signals, and the signals thread waits for them: no handler interrupts
+ * anything. Signals that the terminal needs (SIGWINCH, SIGTSTP …) have handlers, which run in the
+ * first thread: the other threads block them too (thread.h).
  *
  * Lock order: run.lock, then the machine's own locks.
  */
@@ -46,14 +46,14 @@
 struct run {
 	const struct config *config;
 	atomic_bool ending; /* the machine ends: the next signal does not wait for it */
-	atomic_bool over;   /* nothing is left to be stopped */
+	atomic_bool over;   /* the machine is gone: the signals thread returns at the next signal */
 
-	pthread_mutex_t lock;	 /* the fields below; never held for long */
+	pthread_mutex_t lock;	 /* protects the fields below; never held for long */
 	struct machine *machine; /* NULL: not yet built, or about to be destroyed */
 	int killed_by;		 /* the first signal, 0: none */
-	bool power, refresh;	 /* asked for while there was no machine */
+	bool power, refresh;	 /* a signal asked for this before the machine was built */
 
-	/* the machine's thread */
+	/* only the machine's thread uses these */
 	bool ran; /* end is valid */
 	struct machine_end end;
 };
@@ -64,7 +64,7 @@ static int fail(const char *text, int status)
 	return status;
 }
 
-/* --- signals: a thread of their own -------------------------------------------------- */
+/* --- the signals thread -------------------------------------------------------------- */
 
 static void stop_machine(struct machine *m, int signo)
 {
@@ -194,7 +194,7 @@ static int create(struct run *run, struct loop *loop, struct machine **out, stru
 	return rc;
 }
 
-/* Signals reach the machine from here on, and those that came before it was there. */
+/* From here on signals reach the machine. Passes on the signals that came before. */
 static void show(struct run *run, struct machine *m)
 {
 	pthread_mutex_lock(&run->lock);
@@ -270,7 +270,7 @@ static int run_machine(const struct config *config)
 	int rc;
 
 	pthread_mutex_init(&run.lock, NULL);
-	/* A dry run starts nothing, no thread either. */
+	/* A dry run starts no thread, so no signals thread either. */
 	rc = keys_num(&config->vm, CONFIG_DRY_RUN) ? create_and_run(&run, &err) :
 						     hear_and_run(&run, &err);
 	pthread_mutex_destroy(&run.lock);
@@ -278,7 +278,7 @@ static int run_machine(const struct config *config)
 		return fail(err.text, OUTCOME_ERROR);
 	if (!run.ran)
 		return 0;
-	/* The devices are gone: the terminal is itself again when the last line comes. */
+	/* The devices are gone and have restored the terminal, so the last line prints normally. */
 	if (!keys_num(&config->vm, CONFIG_QUIET))
 		fprintf(stderr, "bantam: %s\n", run.end.why.text);
 	return run.end.outcome;

@@ -5,7 +5,7 @@
 #ifndef BANTAM_RUN_H
 #define BANTAM_RUN_H
 
-/* argv[0] is the first argument after "run". Returns the exit status. The process's first thread. */
+/* argv[0] is the first argument after "run". Returns the exit status. Thread: the first. */
 int run_command(int argc, char **argv);
 
 #endif

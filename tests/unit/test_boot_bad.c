@@ -238,12 +238,12 @@ Test(boot_bad, not_kernels)
 {
 	struct blob b;
 
-	refused(blob_new(1, 'x'), "no kernel");
-	refused(blob_new(4096, 0), "no kernel");
-	refused(blob_new(1 << 20, 0xff), "no kernel");
+	refused(blob_new(1, 'x'), "not a kernel");
+	refused(blob_new(4096, 0), "not a kernel");
+	refused(blob_new(1 << 20, 0xff), "not a kernel");
 	b = blob_new(4096, 0);
 	memcpy(b.b, "#!/bin/sh\n", 10);
-	refused(b, "no kernel");
+	refused(b, "not a kernel");
 	memcpy(b.b + 0x38, "ARM\x64", 4);
 	refused(b, "arm64");
 	memcpy(b.b, "BZh91AY&SY", 10);

@@ -1,4 +1,4 @@
-/* bootdisk: see bootdisk.h. tools/bantam-fs/boot.c is the other side. */
+/* bootdisk: see bootdisk.h. tools/bantam-fs/boot.c is the helper's side. */
 #include "vmm/machine/bootdisk.h"
 
 #include <errno.h>
@@ -20,7 +20,7 @@
 #include "vmm/core/printable.h"
 
 #define HELPER "bantam-fs"
-/* A slow host may copy for long; without any progress, or longer than anyone would wait: no. */
+/* The helper may be slow, but must make progress every STALL_MS and end within TOTAL_MS. */
 #define STALL_MS 20000u
 #define TOTAL_MS 120000u
 #define REPORT_MAX 16384u
@@ -70,8 +70,8 @@ static int spawn(struct bootdisk *b, uint64_t bytes_max, int status, int sum, st
 
 	if (!helper_find(HELPER, path, sizeof(path)))
 		return err_set(err, ENOENT,
-			       "--disk %s: to boot from it, %s is needed, and missing; it "
-			       "belongs next to bantam or in ../libexec/bantam",
+			       "--disk %s: to boot from it, bantam needs %s, which is missing; "
+			       "it belongs next to bantam or in ../libexec/bantam",
 			       b->image, HELPER);
 	for (unsigned i = 0; i < 4; i++)
 		snprintf(fd[i], sizeof(fd[i]), "%d", fds[i]);
@@ -117,7 +117,7 @@ int bootdisk_start(const struct config *config, uint64_t bytes_max, struct bootd
 	disk = find_disk(config, &before);
 	if (keys_has(&config->vm, CONFIG_INITRD))
 		return err_set(err, EINVAL,
-			       "--initrd: needs --kernel; without, both come from the disk");
+			       "--initrd: needs --kernel; without it, both come from the disk");
 	b = calloc(1, sizeof(*b));
 	if (!b)
 		return err_sys(err, ENOMEM, "--disk");
@@ -137,7 +137,7 @@ int bootdisk_start(const struct config *config, uint64_t bytes_max, struct bootd
 	return 0;
 }
 
-/* --- what it says ------------------------------------------------------------------------------- */
+/* --- the helper's report ------------------------------------------------------------------------ */
 
 static bool copy(char *to, size_t len, const char *text)
 {
@@ -165,7 +165,7 @@ static bool take_root(struct bootdisk *b, const char *text)
 	return true;
 }
 
-/* False: no helper of ours says that. */
+/* Takes one line of the report. Returns false if bantam-fs would not write such a line. */
 static bool take_line(struct bootdisk *b, char *line, bool *done, struct err *err)
 {
 	const char *val;
@@ -208,7 +208,10 @@ static uint64_t copied(const struct bootdisk *b)
 	return (uint64_t)kernel.st_blocks + (uint64_t)initrd.st_blocks;
 }
 
-/* All that it says, NUL-terminated; -ETIME: it does not get on. */
+/*
+ * Reads the whole report, NUL-terminated. Returns 0, -ETIME if the helper makes no progress or takes
+ * too long, -EPROTO if the report is too long, or another -errno.
+ */
 static int read_report(struct bootdisk *b, char *report)
 {
 	uint64_t began = clock_now_ms(), last = copied(b), before;
@@ -259,7 +262,7 @@ static int take_report(struct bootdisk *b, char *report, struct err *err)
 	return 0;
 }
 
-/* Nobody shall change what is being read, now that it is complete. */
+/* Seals the files, so that no process can change them while boot reads them. */
 static int seal(struct bootdisk *b, struct err *err)
 {
 	const int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
@@ -270,7 +273,7 @@ static int seal(struct bootdisk *b, struct err *err)
 	}
 	if (fcntl(b->kernel_fd, F_ADD_SEALS, seals) ||
 	    (b->initrd_fd >= 0 && fcntl(b->initrd_fd, F_ADD_SEALS, seals)))
-		return err_sys(err, errno, "--disk %s: what %s found cannot be sealed", b->image,
+		return err_sys(err, errno, "--disk %s: cannot seal the kernel from %s", b->image,
 			       HELPER);
 	b->has_sum = read(b->sum_fd, b->sha256, sizeof(b->sha256)) == sizeof(b->sha256);
 	return 0;
@@ -281,9 +284,9 @@ int bootdisk_finish(struct bootdisk *b, struct err *err)
 	char *report = calloc(1, REPORT_MAX);
 	int rc = report ? read_report(b, report) : -ENOMEM;
 
-	/* It has closed its end; no more than its exit is left. */
+	/* The helper has closed its end of the pipe and only has to exit. */
 	if (rc)
-		rc = err_set(err, -rc, "--disk %s: %s does not get on with it (%s); give --kernel",
+		rc = err_set(err, -rc, "--disk %s: %s makes no progress (%s); give --kernel",
 			     b->image, HELPER, strerror(-rc));
 	else
 		rc = take_report(b, report, err);
@@ -292,7 +295,7 @@ int bootdisk_finish(struct bootdisk *b, struct err *err)
 	return rc ? rc : seal(b, err);
 }
 
-/* --- what becomes of it -------------------------------------------------------------------------- */
+/* --- the command line ---------------------------------------------------------------------------- */
 
 static bool names_console(const char *text)
 {

@@ -1,4 +1,4 @@
-/* describe: what --dry-run prints. */
+/* describe: prints the machine for --dry-run. */
 #include "vmm/machine/machine_impl.h"
 
 static void describe_memory(const struct machine *m, FILE *out)

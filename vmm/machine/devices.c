@@ -1,6 +1,6 @@
 /*
- * devices: the devices of a machine: the transport, the board's own, what
- * the user asked for, and the threads that serve them.
+ * devices: creates a machine's devices (the transport, the board's own devices, the
+ * user's devices) and their I/O threads.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "vmm/core/thread.h"
 #include "vmm/machine/machine_impl.h"
 
-/* Where the next device goes; keep counts it once it is there ("off" leaves none). */
+/* Returns the place of the next device. keep counts that device if it was created ("off": not). */
 static struct device **next_device(struct machine *m)
 {
 	BUG_ON(m->ndevices == MACHINE_MAX_DEVICES);
@@ -48,7 +48,7 @@ static int create_transport(struct machine *m, struct err *err)
 	return pci_host_create(&m->device_env, &cfg, &m->device_env.pci, err);
 }
 
-/* Where the board's small devices answer: all of them at I/O ports. */
+/* Returns the I/O port of a register. All of the board's small devices are at I/O ports. */
 static uint16_t port_of(struct board_reg reg)
 {
 	BUG_ON(!reg.port);
@@ -109,7 +109,7 @@ static void iothread_destroy(struct iothread *io)
 	free(io);
 }
 
-/* As the machine's own loop: the thread that ran the device's I/O destroys it. */
+/* As with the machine's own loop, the thread that ran the device's I/O destroys the device. */
 static void *iothread_main(void *opaque)
 {
 	struct iothread *io = opaque;
@@ -169,7 +169,7 @@ static int create_in_iothread(struct machine *m, const struct device_type *type,
 	return keep(m, 0);
 }
 
-/* --- what the user asked for --------------------------------------------------------- */
+/* --- the user's devices -------------------------------------------------------------- */
 
 static int create_device(struct machine *m, const struct device_type *type,
 			 const struct keyvals *kv, struct err *err)
@@ -193,7 +193,7 @@ static int create_device(struct machine *m, const struct device_type *type,
 	return rc;
 }
 
-/* A serial port on stdio is there unless the user says otherwise or gives stdio to a console. */
+/* Creates the default serial port on stdio. */
 static int create_default_serial(struct machine *m, struct err *err)
 {
 	struct keyvals kv;
@@ -219,7 +219,7 @@ static int create_devices(struct machine *m, struct err *err)
 	return rc || serial || chardev_stdio_taken() ? rc : create_default_serial(m, err);
 }
 
-/* What is on the board after the devices took their places. */
+/* Describes the created devices on the board. */
 static void finish_board(struct machine *m)
 {
 	struct board *b = &m->board;

@@ -1,6 +1,6 @@
 /*
- * env: the production side of device_env: what devices ask for becomes
- * ioeventfds, irqfds and interrupt lines.
+ * env: device_env's operations on KVM: devices get ioeventfds, irqfds and interrupt
+ * lines through them.
  */
 #ifndef BANTAM_MACHINE_ENV_H
 #define BANTAM_MACHINE_ENV_H
@@ -16,8 +16,8 @@ struct env {
 	struct arch_vm *arch;
 	void (*event)(void *opaque, enum vm_event event);
 	void *opaque;
-	/* The VM is going away: KVM drops every binding itself, and each unbind would wait for
-	 * a grace period. */
+	/* The VM is being destroyed: KVM drops every binding itself, and each unbind would wait
+	 * for a grace period. */
 	atomic_bool closing;
 };
 

@@ -1,20 +1,20 @@
 /*
  * machine: see machine.h.
  *
- * Theory of operation. The order of building is what KVM makes cheap: memory
- * slots before anything is registered on an I/O bus (a later slot would wait
- * for a grace period), then the vCPUs; all but the first are prepared by threads
- * of their own while this one makes the devices and loads the kernel. ioeventfds
- * and irqfds are bound when a driver starts a device, not here. The machine's own
- * thread then becomes the first vCPU (a hand-over to another one would be time that
- * the guest waits for), and the devices' loop gets a thread.
+ * Theory of operation. The machine is built in the order that is cheapest for KVM.
+ * The memory slots come before anything is registered on an I/O bus, because a later
+ * slot would wait for a grace period. Then come the vCPUs: all but the first prepare
+ * themselves in their own threads, while this thread creates the devices and loads the
+ * kernel. ioeventfds and irqfds are bound when a driver starts a device, not here. The
+ * machine's own thread then becomes the first vCPU (the guest would have to wait for a
+ * hand-over to another thread), and the devices' loop gets a thread.
  *
- * What ends the VM may come from any thread: end_with notes the first cause, tells the
- * owner, and stops the vCPUs. A vCPU may be waiting for a device's I/O, so the
- * loop goes on until the last of them has left. Then the loop's thread, which is the one
- * that knows the devices' I/O, destroys them, and the machine's thread the rest,
- * backward. All of this waits for disks and daemons; an owner in a hurry has to end the
- * process (run.c does, at the second SIGTERM).
+ * Any thread may end the VM: end_with records the first cause, tells the owner, and
+ * stops the vCPUs. A vCPU may be waiting for a device's I/O, so the loop runs until the
+ * last vCPU has left. Then the loop's thread, which runs the devices' I/O, destroys the
+ * devices, and the machine's thread destroys the rest, backward. All of this waits for
+ * disks and daemons; an owner that cannot wait has to end the process (run.c does so at
+ * the second SIGTERM).
  */
 #include "vmm/machine/machine.h"
 
@@ -28,7 +28,7 @@
 #include "vmm/core/thread.h"
 #include "vmm/machine/machine_impl.h"
 
-/* A panicking kernel still prints after it has told pvpanic. */
+/* A panicking kernel still prints after it has written to pvpanic. */
 #define PANIC_GRACE_NS 1000000000ull
 #define LOOP_STACK_BYTES (256 << 10)
 
@@ -49,7 +49,7 @@ __attribute__((format(printf, 3, 4))) static void end_with(struct machine *m, in
 		va_end(ap);
 	}
 	pthread_mutex_unlock(&m->lock);
-	/* m->end changes no more. */
+	/* m->end does not change any more. */
 	if (first && m->events.ending)
 		m->events.ending(m->events.opaque, &m->end);
 	for (unsigned i = 0; started && i < m->nvcpus; i++)
@@ -145,7 +145,7 @@ static void refresh_devices(void *opaque)
 	machine_refresh_devices(opaque);
 }
 
-/* Without memory for a post, the button was not pressed. */
+/* If there is no memory for the post, nothing happens. */
 void machine_power_button(struct machine *m)
 {
 	loop_post(m->loop, press_power_button, m);
@@ -168,16 +168,16 @@ static void set_state(struct machine *m, enum machine_state state)
 		m->events.state(m->events.opaque, state);
 }
 
-static enum device_memory strongest_wish(const struct config *config)
+static enum device_memory memory_needed(const struct config *config)
 {
 	enum device_memory strongest = MEMORY_ANY;
 
 	for (unsigned i = 0; i < config->ndevices; i++) {
 		const struct config_device *d = &config->device[i];
-		enum device_memory wish = d->type->memory ? d->type->memory(&d->kv) : MEMORY_ANY;
+		enum device_memory need = d->type->memory ? d->type->memory(&d->kv) : MEMORY_ANY;
 
-		if (wish > strongest)
-			strongest = wish;
+		if (need > strongest)
+			strongest = need;
 	}
 	return strongest;
 }
@@ -186,7 +186,7 @@ static int create_memory(struct machine *m, struct err *err)
 {
 	const char *text = keys_text(&m->config->vm, CONFIG_MEMORY);
 	uint64_t bytes = keys_num(&m->config->vm, CONFIG_MEMORY), host, start, end;
-	enum device_memory wish;
+	enum device_memory need;
 	char size[32];
 	struct sysinfo si;
 
@@ -198,15 +198,15 @@ static int create_memory(struct machine *m, struct err *err)
 		return err_set(err, ENOMEM, "--memory %s: this host has only %s", text,
 			       parse_size_text(host >> 20 << 20, size, sizeof(size)));
 	arch_memory_hole(&start, &end);
-	wish = strongest_wish(m->config);
-	if (wish == MEMORY_SHARED)
+	need = memory_needed(m->config);
+	if (need == MEMORY_SHARED)
 		return mem_create_shared(&m->mem, bytes, start, end, err);
-	if (wish == MEMORY_HUGE_SHARED && !mem_create_huge_shared(&m->mem, bytes, start, end))
+	if (need == MEMORY_HUGE_SHARED && !mem_create_huge_shared(&m->mem, bytes, start, end))
 		return 0;
 	return mem_create(&m->mem, bytes, start, end, err);
 }
 
-/* The bus of I/O ports; NULL where the processor has none. */
+/* Returns the bus of I/O ports, or NULL if the processor has none. */
 static struct bus *ports(struct machine *m)
 {
 	return arch_traits.has_ports ? &m->pio : NULL;
@@ -275,7 +275,7 @@ static int load(struct machine *m, const char *cache_dir, struct err *err)
 
 static int build(struct machine *m, const char *cache_dir, struct err *err)
 {
-	/* It looks for the kernel while this builds the VM. */
+	/* The helper looks for the kernel while this thread builds the VM. */
 	int rc = bootdisk_start(m->config, keys_num(&m->config->vm, CONFIG_MEMORY), &m->bootdisk,
 				err);
 
@@ -295,7 +295,7 @@ static int build(struct machine *m, const char *cache_dir, struct err *err)
 	m->device_env = (struct device_env){ &m->mem, ports(m), &m->mmio, m->loop,   &env_ops,
 					     &m->env, NULL,	NULL,	  m->dry_run };
 	arch_board_init(&m->board);
-	/* Before the disk's device locks the image. */
+	/* Wait for the helper before the disk's device locks the image. */
 	if (m->bootdisk)
 		rc = bootdisk_finish(m->bootdisk, err);
 	if (!rc)
@@ -346,7 +346,9 @@ static void *loop_main(void *opaque)
 	return NULL;
 }
 
-/* The loop's thread, the further vCPUs, and last the first one: here, until the VM ends. */
+/*
+ * Starts the loop's thread and the further vCPUs, then runs the first vCPU here until the VM ends.
+ */
 static int run_vcpus(struct machine *m, struct err *err)
 {
 	pthread_t loop;
@@ -371,7 +373,7 @@ static int run_vcpus(struct machine *m, struct err *err)
 	return rc;
 }
 
-/* From here on an end has vCPUs to stop. False: the machine was stopped before. */
+/* Returns false if machine_stop came first. If true, end_with stops the vCPUs from now on. */
 static bool may_start(struct machine *m)
 {
 	bool may;
@@ -390,7 +392,7 @@ int machine_run(struct machine *m, struct machine_end *end, struct err *err)
 	BUG_ON(m->started || m->dry_run);
 	if (may_start(m))
 		rc = run_vcpus(m, err);
-	/* Normally all have left, and the loop's thread has destroyed the devices. */
+	/* Normally all vCPUs have left, and the loop's thread has destroyed the devices. */
 	for (unsigned i = 0; i < m->nvcpus; i++)
 		vcpu_join(m->vcpu[i]);
 	machine_destroy_devices(m);

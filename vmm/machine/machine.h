@@ -2,15 +2,14 @@
  * machine: one VM, built forward and destroyed backward.
  *
  * A machine is not the process: it prints nothing, reads no environment, owns no terminal, never
- * exits and takes no signal (but SIGRTMIN+1, by which it stops its own vCPUs). It can be created,
+ * exits and uses no signal (but SIGRTMIN+1, by which it stops its own vCPUs). It can be created,
  * run and destroyed any number of times in one process, from the same configuration too, and
  * leaves no descriptor, thread, memory or file behind.
  *
- * Threads. machine_create, machine_run, machine_describe, machine_print_stats and machine_destroy
- * belong to one thread, the machine's own, which becomes the first vCPU. machine_stop,
- * machine_power_button, machine_refresh and machine_state may come from any thread between
- * machine_create and machine_destroy: they take no device's lock and wait for no disk, daemon or
- * guest.
+ * Threads. One thread, the machine's own, calls machine_create, machine_run, machine_describe,
+ * machine_print_stats and machine_destroy; it becomes the first vCPU. Any thread may call
+ * machine_stop, machine_power_button, machine_refresh and machine_state between machine_create and
+ * machine_destroy: they take no device's lock and wait for no disk, daemon or guest.
  */
 #ifndef BANTAM_MACHINE_H
 #define BANTAM_MACHINE_H
@@ -36,34 +35,34 @@ enum outcome {
 enum machine_state {
 	MACHINE_CREATED, /* built; no vCPU has run */
 	MACHINE_RUNNING,
-	MACHINE_PAUSED,	  /* kept for pause and resume: no machine is in it yet */
-	MACHINE_SHUTDOWN, /* ended: its devices are flushed and gone; it can only be destroyed */
+	MACHINE_PAUSED,	  /* reserved for pause and resume; not used yet */
+	MACHINE_SHUTDOWN, /* ended: its devices are flushed and destroyed; only destroy it */
 };
 
 struct machine_end {
 	int outcome;
-	struct err why; /* the line that explains it */
+	struct err why; /* one line that explains the outcome */
 };
 
-/* What a machine tells its owner. Each function may be NULL. */
+/* The machine's calls to its owner. Each function may be NULL. */
 struct machine_events {
 	void *opaque;
 	/* A new state, in the machine's own thread: RUNNING before the first vCPU enters the
 	 * guest; SHUTDOWN once all disks are flushed and closed. */
 	void (*state)(void *opaque, enum machine_state state);
-	/* It is decided how the machine ends, and its vCPUs are being stopped. Called once, in any
-	 * thread, perhaps under a device's lock: take a note and return. */
+	/* The outcome is decided, and the machine stops its vCPUs. Called once, in any thread,
+	 * perhaps under a device's lock: only record it and return. */
 	void (*ending)(void *opaque, const struct machine_end *end);
-	/* The guest's kernel says that it panicked; crash_kernel: it starts another kernel, to
-	 * dump itself. As ending, but may be called more than once. */
+	/* The guest's kernel reports a panic; crash_kernel: it starts another kernel that writes a
+	 * dump. Called as ending is, but perhaps more than once. */
 	void (*panicked)(void *opaque, bool crash_kernel);
 };
 
 struct machine_setup {
 	const struct config *config; /* outlives the machine */
 	/*
-	 * Its devices' loop. Nobody runs it but the machine, in a thread of its own during
-	 * machine_run; no watch, post or stop of the machine's is left in it after machine_destroy.
+	 * The loop of the machine's devices. Only the machine runs it, in a thread of its own during
+	 * machine_run. machine_destroy leaves none of the machine's watches, posts or stops in it.
 	 */
 	struct loop *loop;
 	const char *cache_dir; /* of unpacked kernels; NULL: none. Used by machine_create only */
@@ -72,23 +71,29 @@ struct machine_setup {
 
 struct machine;
 
-/* Everything but starting the vCPUs. With --dry-run, KVM is left alone. On failure nothing is left. */
+/*
+ * Builds the machine, but starts no vCPU. A --dry-run does not open KVM. Returns 0, or -errno with
+ * everything undone.
+ */
 int machine_create(const struct machine_setup *setup, struct machine **out, struct err *err);
-/* The resolved machine: memory map, devices, interrupts, command line. */
+/* Prints the resolved machine: memory map, devices, interrupts, command line. */
 void machine_describe(const struct machine *m, FILE *out);
 /*
- * Run until the VM ends; once. Returns 0 and how it ended, or -errno: it could not run. Either
- * way the guest is stopped and its devices are flushed and gone.
+ * Runs the VM until it ends; call it once. Returns 0 and the outcome in *end, or -errno if the VM
+ * could not run. In both cases the guest is stopped and its devices are flushed and destroyed.
  */
 int machine_run(struct machine *m, struct machine_end *end, struct err *err);
-/* End the VM with this outcome, unless it is ending already. Before machine_run: that returns at once. */
+/*
+ * Ends the VM with this outcome, unless it is already ending. After a stop, a machine_run that
+ * begins later returns at once.
+ */
 void machine_stop(struct machine *m, int outcome, const char *why);
-/* Press the power button: the guest shuts down, if it listens. */
+/* Presses the power button: a guest that handles the button shuts down. */
 void machine_power_button(struct machine *m);
-/* Devices look at what may have changed on the host (a disk's size) and tell the guest. */
+/* Makes the devices check what may have changed on the host (a disk's size) and tell the guest. */
 void machine_refresh(struct machine *m);
 enum machine_state machine_state(const struct machine *m);
-/* Exits by reason, summed over the vCPUs; after machine_run. */
+/* Prints the exits by reason, summed over the vCPUs. Call it after machine_run. */
 void machine_print_stats(const struct machine *m, FILE *out);
 /* Accepts NULL and half-built machines. */
 void machine_destroy(struct machine *m);

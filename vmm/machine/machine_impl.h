@@ -48,24 +48,25 @@ struct machine {
 	unsigned nvcpus;
 	atomic_uint live_vcpus; /* not yet finished; the loop runs until the last one has left */
 
-	pthread_mutex_t lock; /* the three below; held for a few instructions */
-	bool started;	      /* vCPUs may be in the guest: an end must stop them */
+	pthread_mutex_t lock; /* protects the next three fields; held for a few instructions */
+	bool started;	      /* vCPUs may be in the guest: end_with must stop them */
 	bool ending;	      /* end is valid: the first cause */
 	struct machine_end end;
 	_Atomic enum machine_state state;
-	atomic_bool panicked; /* pvpanic spoke; the VM ends soon */
+	atomic_bool panicked; /* the guest wrote to pvpanic; the VM ends soon */
 	atomic_bool output_lost;
 	struct loop_watch *panic_timer;
 };
 
 /*
- * machine/devices.c. create fills the board as well. destroy ends every I/O thread and belongs
- * to the loop's thread (or the machine's, when the loop never ran), as do the last three.
+ * In machine/devices.c. machine_create_devices also completes the board. The loop's thread calls
+ * machine_destroy_devices, which ends every I/O thread, and the last three functions; if the loop
+ * never ran, the machine's thread does.
  */
 int machine_create_devices(struct machine *m, struct err *err);
 int machine_start_iothreads(struct machine *m, struct err *err);
 void machine_destroy_devices(struct machine *m);
-/* For --stats, when the vCPUs have left. */
+/* For --stats, after the vCPUs have left. */
 void machine_log_device_stats(struct machine *m);
 void machine_press_power_button(struct machine *m);
 void machine_refresh_devices(struct machine *m);

@@ -15,7 +15,7 @@
 
 #include "vmm/core/thread.h"
 
-/* Kicks a thread out of KVM_RUN. The handler does nothing: EINTR is the message. */
+/* The signal that interrupts KVM_RUN. Its handler does nothing: KVM_RUN returns EINTR. */
 #define SIG_KICK (SIGRTMIN + 1)
 #define STACK_BYTES (128 << 10)
 #define NREASONS 48
@@ -27,10 +27,10 @@ struct vcpu {
 	struct kvm_run *run;
 	int run_bytes;
 	pthread_t thread;
-	bool threaded; /* thread is its own, to be joined */
+	bool threaded; /* vcpu_create started thread, vcpu_join joins it */
 	atomic_bool stop;
 
-	pthread_mutex_t lock; /* the fields below, until the vCPU runs */
+	pthread_mutex_t lock; /* protects the fields up to err, until the vCPU runs */
 	pthread_cond_t cond;
 	bool ready; /* prepared, or failed with rc */
 	bool go;
@@ -42,7 +42,7 @@ struct vcpu {
 
 static _Thread_local struct vcpu *current;
 
-/* Exits of every architecture. */
+/* The exits that every architecture has. */
 static const char *const reason_name[NREASONS] = {
 	[KVM_EXIT_UNKNOWN] = "unknown",
 	[KVM_EXIT_MMIO] = "mmio",
@@ -92,7 +92,7 @@ static void end_kvm(struct vcpu *v, const char *what, unsigned detail)
 
 	arch_vcpu_where(v->fd, where, sizeof(where));
 	n = snprintf(text, sizeof(text), "vCPU %u: %s %u at %s", v->id, what, detail, where);
-	/* The instruction that KVM could not emulate, when it tells. */
+	/* Add the instruction that KVM could not emulate, if KVM reports it. */
 	if (v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
 	    v->run->emulation_failure.suberror == KVM_INTERNAL_ERROR_EMULATION &&
 	    v->run->emulation_failure.ndata >= 1 &&
@@ -167,7 +167,7 @@ static int prepare(struct vcpu *v)
 	return arch_vcpu_init(v->env.arch, v->fd, v->id, &v->err);
 }
 
-/* Prepared: say so, and wait for vcpu_go. True: run. */
+/* Reports that the vCPU is prepared (or rc), and waits for vcpu_go. Returns true if it may run. */
 static bool wait_for_go(struct vcpu *v, int rc)
 {
 	bool go;
@@ -280,8 +280,8 @@ void vcpu_stop(struct vcpu *v)
 {
 	atomic_store(&v->stop, true);
 	pthread_mutex_lock(&v->lock);
-	/* Not before the shared page is there; then KVM_RUN returns at once even if the signal
-	 * comes before it. */
+	/* If the shared page exists, immediate_exit makes KVM_RUN return at once, even if the
+	 * signal comes before KVM_RUN begins. */
 	if (v->ready && v->run)
 		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	pthread_cond_broadcast(&v->cond);

@@ -1,10 +1,10 @@
 /*
  * vcpu: one virtual CPU and its exit switch.
  *
- * The first vCPU is prepared and run by the machine's own thread (a hand-over to
- * another one is time that the guest waits for); each further one has a thread
- * of its own, which prepares it while the machine is built. A vCPU belongs to
- * the thread that runs it; vcpu_stop may come from any.
+ * The machine's own thread prepares and runs the first vCPU (the guest would have to
+ * wait for a hand-over to another thread). Each further vCPU has a thread of its own,
+ * which prepares it while the machine is built. Only the thread that runs a vCPU uses
+ * it; any thread may call vcpu_stop.
  */
 #ifndef BANTAM_MACHINE_VCPU_H
 #define BANTAM_MACHINE_VCPU_H
@@ -15,7 +15,7 @@
 
 /* Why a vCPU ended the VM. */
 enum vcpu_end {
-	VCPU_END_CRASHED, /* the processor stopped (x86: triple fault) */
+	VCPU_END_CRASHED, /* the processor has shut down (x86: triple fault) */
 	VCPU_END_KVM,	  /* KVM cannot run this guest: text says why */
 };
 
@@ -25,7 +25,7 @@ struct vcpu_env {
 	struct bus *mmio;
 	/* Called in the vCPU's thread; the vCPU runs no guest code afterwards. */
 	void (*ended)(void *opaque, enum vcpu_end end, const char *text);
-	/* The last thing that the thread does, for whatever reason it ends. */
+	/* The thread calls this last, whatever the reason for its end. */
 	void (*finished)(void *opaque);
 	void *opaque;
 };
@@ -33,21 +33,21 @@ struct vcpu_env {
 struct vcpu;
 
 int vcpu_create(const struct vcpu_env *env, unsigned id, struct vcpu **out, struct err *err);
-/* A further vCPU: wait until it is prepared, then let it run in its thread. */
+/* Waits until a further vCPU is prepared, then lets it run in its thread. */
 int vcpu_go(struct vcpu *vcpu, struct err *err);
-/* The first vCPU: run it in this thread, from boot's entry point until it is stopped. */
+/* Runs the first vCPU in this thread, from boot's entry point until a stop. */
 int vcpu_run_first(struct vcpu *vcpu, const struct boot_info *boot, struct err *err);
-/* Ask the vCPU to leave guest mode and end; any thread. */
+/* Asks the vCPU to leave guest mode and end; any thread. */
 void vcpu_stop(struct vcpu *vcpu);
-/* Stop a further vCPU and wait for its thread's end; the machine's thread. May be repeated. */
+/* Stops a further vCPU and waits for its thread's end; the machine's thread. May be repeated. */
 void vcpu_join(struct vcpu *vcpu);
-/* Stop, join, free; accepts NULL. */
+/* Stops, joins and frees the vCPU; accepts NULL. */
 void vcpu_destroy(struct vcpu *vcpu);
 
-/* The calling thread's vCPU asked for a reset: as arch_vcpu_emergency. false on other threads. */
+/* arch_vcpu_emergency for the calling thread's vCPU, which asked for a reset; else false. */
 bool vcpu_emergency(void);
 
-/* Exits by reason: name and count; index from 0, returns false after the last. */
+/* Gets name and count of the exit reason index (from 0). Returns false after the last reason. */
 bool vcpu_exit_count(const struct vcpu *vcpu, unsigned index, const char **name, uint64_t *count);
 
 #endif
