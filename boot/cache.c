@@ -254,7 +254,7 @@ bool boot_cache_load(struct mem *mem, const char *dir, const struct boot_file *f
 			log_put(LOG_INFO,
 				"cache: cannot use %s/" SUBDIR "/%s; unpacking the kernel again",
 				dir, name);
-		else /* prune removes the least recently used, and relatime does not record each use */
+		else /* prune needs the time of the last use; relatime does not record each */
 			futimens(entry.fd, (struct timespec[2]){ { .tv_nsec = UTIME_NOW },
 								 { .tv_nsec = UTIME_OMIT } });
 	}

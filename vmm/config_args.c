@@ -28,7 +28,7 @@ static int parse_args(struct config *config, int argc, char **argv, struct err *
 		key = keys_find(config_keys, name);
 		if (!type && key < 0)
 			return config_unknown_option(name, err);
-		/* The next word is the value, unless it is an option or this option needs no value. */
+		/* The next word is the value, unless it is an option or no value is needed. */
 		if (!val && (type || config_keys[key].kind != KEY_BOOL) && i + 1 < argc &&
 		    strncmp(argv[i + 1], "--", 2))
 			val = argv[++i];

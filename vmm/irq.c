@@ -126,7 +126,7 @@ static int set(struct irq *irq, unsigned gsi, bool used, uint64_t addr, uint32_t
 		return 0;
 	*r = (struct irq_route){ used, r->fd, addr, data };
 	rc = commit(irq);
-	/* Undo a change that KVM refuses: in the table, it would make other devices' changes fail. */
+	/* Undo a change that KVM refuses: it would make other devices' changes fail too. */
 	if (rc)
 		*r = old;
 	return rc;

@@ -30,7 +30,7 @@ struct irq {
 	unsigned npins;
 };
 
-/* GSIs below npins belong to the interrupt controller (arch_traits.npins), those above to messages. */
+/* GSIs below npins (arch_traits.npins) are the interrupt controller's; messages use the others. */
 void irq_init(struct irq *irq, const struct kvm *kvm, unsigned npins);
 void irq_destroy(struct irq *irq);
 

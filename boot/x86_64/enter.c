@@ -1,4 +1,4 @@
-/* enter: chooses how an ELF is entered on x86, by Linux's 64-bit entry or by PVH. See boot/arch.h. */
+/* enter: chooses an ELF's entry on x86, Linux's 64-bit entry or PVH. See boot/arch.h. */
 #include <errno.h>
 
 #include "boot/arch.h"

@@ -1,4 +1,4 @@
-/* finish: writes what a kernel needs at its entry: tables, registers, a reset vector. See boot/arch.h. */
+/* finish: writes a kernel's tables, its registers and a reset vector. See boot/arch.h. */
 #include "boot/arch.h"
 #include "boot/x86_64/layout.h"
 #include "boot/x86_64/params.h"

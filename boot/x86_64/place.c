@@ -1,4 +1,4 @@
-/* place: boot's addresses in a PC's memory (layout.h), and the guest's memory map. See boot/arch.h. */
+/* place: boot's addresses in a PC's memory, and the guest's memory map. See boot/arch.h. */
 #include <elf.h>
 
 #include "boot/arch.h"

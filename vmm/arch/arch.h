@@ -20,10 +20,10 @@ struct kvm_run; /* <linux/kvm.h> */
 
 /* Constants of the architecture that common code reads. */
 struct arch_traits {
-	const char *modules[4];	    /* kernel modules that may provide /dev/kvm; ends with NULL */
+	const char *modules[4];	    /* that may provide /dev/kvm; ends with NULL */
 	const char *modules_text;   /* the modules to load: "kvm_intel or kvm_amd" */
 	const char *virtualisation; /* the processor feature that KVM needs: "VMX or SVM" */
-	unsigned npins;		    /* pins of bantam's interrupt controller: GSIs 0 … npins-1 */
+	unsigned npins;		    /* GSIs 0 … npins-1 are bantam's interrupt controller */
 	bool has_ports;		    /* the processor has I/O ports */
 };
 extern const struct arch_traits arch_traits;

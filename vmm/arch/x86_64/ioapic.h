@@ -20,7 +20,7 @@
 struct ioapic_ops {
 	/* Deliver a message now. */
 	void (*message)(void *opaque, uint64_t addr, uint32_t data);
-	/* From now on, report EOIs of this level-triggered pin's message; data 0: stop. May repeat. */
+	/* Report EOIs of this level-triggered pin's message from now on; data 0: stop. */
 	void (*watch_eoi)(void *opaque, unsigned pin, uint64_t addr, uint32_t data);
 };
 

@@ -172,7 +172,7 @@ static bool run(struct guest *g, const char *code, unsigned len_bytes, int trap)
 	return g->run->io.port == PORT_TRAP && data[g->run->io.data_offset] == trap;
 }
 
-/* Returns the speed of a counting loop: the best of three runs, less the best of three without it. */
+/* Measures a counting loop: the best of three runs, less the best of three without it. */
 static double measure_mips(struct guest *g)
 {
 	/* mov $n, %ecx; 1: dec %ecx; jnz 1b */
