@@ -32,8 +32,9 @@
  * engine also asks the host for room (fallocate) up to the new end: a write there then takes a
  * fraction of the time. Closing gives back the room that was not needed.
  *
- * Locking. q->lock guards all of it and is never held over I/O that waits, except for the
- * ftruncate and fallocate that grow the file, and in qcow2_arm_locked (write.h). The caller of a
+ * Locking. q->lock guards all of it. No thread waits for the disk with it held, except to grow the
+ * file (ftruncate, fallocate), in qcow2_arm_locked (write.h), and where a write to the page cache
+ * stalls (write.c). The lock of a backing image is taken under its overlay's. The caller of a
  * function named _locked holds it. A function that finds that a slice is not in memory loads it
  * without the lock and returns 1: other threads may have changed anything, so the caller looks
  * again. With nonblock it takes the slice from the page cache, or returns -EAGAIN. A guest cluster
