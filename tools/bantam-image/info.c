@@ -162,7 +162,7 @@ static void print_text(const struct facts *f)
 	const struct qcow2_file *q = f->q;
 	char size[32], disk[32];
 
-	/* The names of backing files come from images, so none is printed as it is. */
+	/* The names of backing files come from images, so control characters are replaced. */
 	fputs("image: ", stdout);
 	printable_put(stdout, f->path);
 	printf("\nfile format: %s\n", q ? "qcow2" : "raw");

@@ -25,7 +25,7 @@ struct qcow2_got {
 	bool zeroed; /* they read as zeroes */
 };
 
-/* The room in the file: what refcounts do not tell. */
+/* The room in the file, besides the refcounts. */
 struct qcow2_space {
 	uint64_t grown_bytes;	       /* the file's size: at least file.bytes once armed */
 	uint64_t virgin;	       /* from this offset on the file was never written */

@@ -7,7 +7,7 @@
  * slice. Each piece goes through these stages.
  *
  * 1. Arm. Before the first change of the open image, qcow2_arm_locked clears the header's autoclear
- *    bits (what others derived from the data, such as bitmaps, goes stale) and makes the file a
+ *    bits (other programs' bitmaps, for example, no longer match the data) and makes the file a
  *    whole number of clusters long.
  *
  * 2. Look. look() reads the L2 entries. If another thread has one of the guest clusters in q->busy,
