@@ -24,7 +24,10 @@ enum boot_entry_kind { BOOT_ENTRY_AUTO, BOOT_ENTRY_LINUX64, BOOT_ENTRY_PVH };
 struct boot_request {
 	const char *kernel; /* path; "-" is not special */
 	const char *initrd; /* path or NULL */
-	/* If not NULL: boot reads from this descriptor; kernel or initrd is then only a name. */
+	/*
+	 * If not NULL: boot reads from this descriptor and leaves it open; kernel or
+	 * initrd is then only a name.
+	 */
 	const int *kernel_fd, *initrd_fd;
 	/* The SHA-256 (32 bytes) of what kernel_fd holds: the cache's key. NULL: no caching. */
 	const uint8_t *kernel_sha256;

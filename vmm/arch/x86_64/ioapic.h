@@ -20,7 +20,10 @@
 struct ioapic_ops {
 	/* Deliver a message now. */
 	void (*message)(void *opaque, uint64_t addr, uint32_t data);
-	/* Report EOIs of this level-triggered pin's message from now on; data 0: stop. */
+	/*
+	 * Report EOIs of this level-triggered pin's message from now on; data 0: stop. The
+	 * IOAPIC may repeat a call.
+	 */
 	void (*watch_eoi)(void *opaque, unsigned pin, uint64_t addr, uint32_t data);
 };
 
