@@ -137,7 +137,7 @@ static int take(struct request *req, int opt, struct err *err)
 	if (opt == OPT_SIZE)
 		return set_size(req, err);
 	if (opt == OPT_SYNC && parse_bool(optarg, &req->sync))
-		return err_set(err, EINVAL, "--sync %.40s: is on or off", optarg);
+		return err_set(err, EINVAL, "--sync %.40s: must be on or off", optarg);
 	req->force |= opt == OPT_FORCE;
 	req->follow |= opt == OPT_FOLLOW;
 	req->quiet |= opt == OPT_QUIET;

@@ -120,7 +120,7 @@ int qcow2_set_entries_locked(struct qcow2 *q, uint64_t cluster, uint64_t n, uint
 	if (rc)
 		return rc;
 	for (uint64_t k = 0; k < n; k++) {
-		uint64_t old = be64toh(entry[i + k]), new = first + k *step;
+		uint64_t old = be64toh(entry[i + k]), new = first + (k * step);
 
 		entry[i + k] = htobe64(new);
 		if (frees(old, new))

@@ -153,7 +153,7 @@ static bool is_zeroed(const struct qcow2 *q, uint64_t cluster, uint64_t *n)
 				*n = first + f->nclusters - cluster;
 			return true;
 		}
-		if (cluster<first && * n> first - cluster)
+		if (first > cluster && *n > first - cluster)
 			*n = first - cluster;
 	}
 	return false;
