@@ -41,7 +41,7 @@ static void linger(unsigned *seed)
 #define PLACES 16	/* the even ones come and go, the odd ones stay */
 
 struct victim {
-	uint64_t mark; /* plain: TSan shall see what is not ordered */
+	uint64_t mark; /* plain: TSan reports accesses that nothing orders */
 	unsigned seed;
 };
 

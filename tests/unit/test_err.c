@@ -14,8 +14,8 @@ Test(err, fills_one_line)
 	cr_expect_str_eq(err.text, "--cpus 0: no");
 	cr_expect_eq(err_sys(&err, ENOENT, "%s", "file"), -ENOENT);
 	cr_expect_str_eq(err.text, "file: No such file or directory");
-	cr_expect_eq(err_set(NULL, EIO, "%s", "nobody listens"), -EIO);
-	cr_expect_eq(err_sys(NULL, EIO, "%s", "nobody listens"), -EIO);
+	cr_expect_eq(err_set(NULL, EIO, "%s", "no process listens"), -EIO);
+	cr_expect_eq(err_sys(NULL, EIO, "%s", "no process listens"), -EIO);
 }
 
 Test(err, control_characters_become_question_marks)

@@ -572,7 +572,7 @@ static bool armed_at_all(void)
 	return p.armed_first;
 }
 
-/* Whoever brings the work needs the CPU that a poll would take. */
+/* The thread that brings the work needs the CPU that a poll would take. */
 Test(loop, no_polling_on_one_cpu)
 {
 	cpu_set_t all, one;

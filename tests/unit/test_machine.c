@@ -392,7 +392,7 @@ Test(machine, fifty_in_one_process, .timeout = 180)
 	must("truncate -s 32M raw.img");
 	listen_for_cards();
 	cr_assert_eq(loop_create(&t.loop, &err), 0, "%s", err.text);
-	/* As the first round leaves them: a library may keep something for good. */
+	/* As the first round leaves them: a library may keep something until the process ends. */
 	for (unsigned n = 0; n < ROUNDS; n++) {
 		if (!n) {
 			fds = listing("/proc/self/fd", true);

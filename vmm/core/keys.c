@@ -56,8 +56,8 @@ static int unknown(const struct keyvals *kv, const char *name, struct err *err)
 }
 
 /* How the user wrote it: "--disk: ro=maybe", or at the top level "--cpus 0". */
-static const char *said(const struct keyvals *kv, const char *name, const char *text, char *buf,
-			size_t len)
+static const char *typed(const struct keyvals *kv, const char *name, const char *text, char *buf,
+			 size_t len)
 {
 	if (*kv->option)
 		snprintf(buf, len, "%s: %s%s%s", kv->option, name, text ? "=" : "",
@@ -76,7 +76,7 @@ static int needs_value(const struct keyvals *kv, const struct key *key, struct e
 	char buf[300];
 
 	return err_set(err, EINVAL, "%s: needs a value (%s)",
-		       said(kv, key->name, NULL, buf, sizeof(buf)), what);
+		       typed(kv, key->name, NULL, buf, sizeof(buf)), what);
 }
 
 static int choice(const char *choices, const char *text)
@@ -124,7 +124,7 @@ static int convert(const struct keyvals *kv, const struct key *key, const char *
 		   struct err *err)
 {
 	char buf[300];
-	const char *as = said(kv, key->name, text, buf, sizeof(buf));
+	const char *as = typed(kv, key->name, text, buf, sizeof(buf));
 	bool on;
 	int at, rc;
 
@@ -214,7 +214,7 @@ int keys_set(struct keyvals *kv, const char *name, const char *value, struct err
 		return append(kv, i, value, err);
 	if (kv->val[i].set)
 		return err_set(err, EINVAL, "%s: given twice",
-			       said(kv, name, NULL, buf, sizeof(buf)));
+			       typed(kv, name, NULL, buf, sizeof(buf)));
 	if (!value) {
 		if (kv->table[i].kind != KEY_BOOL)
 			return needs_value(kv, &kv->table[i], err);
@@ -246,8 +246,8 @@ int keys_finish(struct keyvals *kv, struct err *err)
 			char buf[300];
 
 			return err_set(err, EINVAL, "%s is missing",
-				       said(kv, key->name, key->meta ? key->meta : "…", buf,
-					    sizeof(buf)));
+				       typed(kv, key->name, key->meta ? key->meta : "…", buf,
+					     sizeof(buf)));
 		}
 		rc = key->def ? store(kv, i, key->def, err) : 0;
 		if (rc)
