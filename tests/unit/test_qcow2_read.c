@@ -292,6 +292,33 @@ Test(qcow2_read, backing_refusals)
 	must_refuse("c65.qcow2", STORE_AUTO, true, "longer than");
 }
 
+/* The image at the end of a chain of 1 to 3 names no backing file that bantam opens. */
+Test(qcow2_read, backing_refusals_at_any_depth)
+{
+	static const struct {
+		const char *backing, *format, *word;
+	} table[] = {
+		{ "nbd://localhost/x", "raw", "nbd:" },
+		{ "'json:{\"driver\":\"raw\"}'", "raw", "json:" },
+		{ "gone.qcow2", "qcow2", "gone.qcow2" },
+		{ "base.qcow2", "vmdk", "\"vmdk\"" },
+		{ "base.qcow2", "qcow2", "a loop" },
+		{ "short.qcow2", "qcow2", "not a qcow2 image" },
+	};
+
+	must("truncate -s 10 short.qcow2");
+	must("qemu-img create -q -f qcow2 base.qcow2 1M");
+	must("qemu-img create -q -f qcow2 -u -b base.qcow2 -F qcow2 mid.qcow2 1M");
+	must("qemu-img create -q -f qcow2 -u -b mid.qcow2 -F qcow2 top.qcow2 1M");
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		must("qemu-img rebase -q -u -f qcow2 -b %s -F %s base.qcow2", table[i].backing,
+		     table[i].format);
+		must_refuse("base.qcow2", STORE_AUTO, true, table[i].word);
+		must_refuse("mid.qcow2", STORE_AUTO, true, table[i].word);
+		must_refuse("top.qcow2", STORE_AUTO, true, table[i].word);
+	}
+}
+
 Test(qcow2_read, unknown_features_are_named)
 {
 	static const char entry[48] = "\0\7shiny things";

@@ -51,7 +51,10 @@ static int check_loop(const struct store *top, const char *last, const char *pat
 	return 0;
 }
 
-/* Open the backing file of last, the end of top's chain so far. at: the path of last. */
+/*
+ * Open the backing file of last, the end of top's chain so far. at: the path of last. The caller
+ * frees options->path, which stays as it was if the image names no file.
+ */
 static int open_backing(const struct store *top, struct store *last, const char *at,
 			struct store_options *options, struct err *err)
 {
@@ -79,11 +82,12 @@ static int open_backing(const struct store *top, struct store *last, const char 
 /* Open the chain from the top down: each image names the next. */
 static int open_chain(struct store *top, const char *path, bool direct, struct err *err)
 {
-	struct store_options options = { .readonly = true, .direct = direct };
 	char *at = NULL;
 	int rc = 0;
 
 	for (struct store *s = top; !rc && s && s->backing_name; s = s->backing) {
+		struct store_options options = { .readonly = true, .direct = direct };
+
 		rc = open_backing(top, s, at ? at : path, &options, err);
 		free(at);
 		at = (char *)options.path;
