@@ -53,14 +53,14 @@ int unix_socket_connect(const char *path, int flags)
 	return rc;
 }
 
-/* Does a process listen at path? If not, a dead one has left it behind. */
+/* Does a process listen at path? If not, a dead one left the path behind, or it is gone by now. */
 static bool live(const char *path)
 {
 	int fd = unix_socket_connect(path, SOCK_NONBLOCK);
 
 	if (fd >= 0)
 		close(fd);
-	return fd != -ECONNREFUSED;
+	return fd != -ECONNREFUSED && fd != -ENOENT;
 }
 
 /* 0, or -errno with err filled. */
