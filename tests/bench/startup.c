@@ -195,9 +195,23 @@ static void split(char *line, char **out)
 	out[n] = NULL;
 }
 
+/* A new order for each round: what ran just before a command changes its time by some per cent. */
+static void shuffle(int *order, int n)
+{
+	for (int i = 0; i < n; i++)
+		order[i] = i;
+	for (int i = n - 1; i > 0; i--) {
+		int j = rand() % (i + 1), other = order[i];
+
+		order[i] = order[j];
+		order[j] = other;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	bool works[MAX_COMMANDS], count = true;
+	int order[MAX_COMMANDS];
 	int opt, rounds, n;
 
 	while ((opt = getopt(argc, argv, "nw:")) != -1) {
@@ -222,9 +236,11 @@ int main(int argc, char **argv)
 		split(argv[2 + 2 * i], words[i]);
 	for (int i = 0; i < n; i++)
 		works[i] = run_once(i, 0); /* warms the page cache; not counted */
-	for (int r = 0; r < rounds; r++)
+	for (int r = 0; r < rounds; r++) {
+		shuffle(order, n);
 		for (int i = 0; i < n; i++)
-			works[i] = works[i] && run_once(i, r);
+			works[order[i]] = works[order[i]] && run_once(order[i], r);
+	}
 	for (int i = 0; i < n; i++) {
 		double mid = median(wall_ms[i], rounds); /* sorts: the first is the least */
 		if (!works[i])
