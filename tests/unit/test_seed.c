@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "devices/backend/disk/new.h"
+#include "devices/backend/disk/disk.h"
 #include "tests/unit/fat_reader.h"
 #include "tools/bantam-seed/seed.h"
 #include "vmm/core/new_file.h"

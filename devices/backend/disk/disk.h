@@ -119,4 +119,28 @@ static inline void disk_close(struct disk *disk)
 		disk->ops->close(disk);
 }
 
+/* --- new.c: disks that bantam makes itself; the machine's thread, as it creates devices ---- */
+
+/* The most data that a seed in memory may hold. */
+#define DISK_SEED_MAX_BYTES (1ull << 30)
+
+/*
+ * Makes a FAT file system (fat.h) of the files that are in dir now, in sealed memory; the guest
+ * cannot write to it. label may be NULL. Of cfg, only loop and engine count.
+ */
+int disk_seed_open(const struct disk_config *cfg, const char *dir, const char *label,
+		   struct disk **out, struct err *err);
+
+/*
+ * If nothing is at path, makes an image there. The image appears whole or not at all, even if this
+ * process is killed. Returns 1 if it was made, 0 if path exists, or -errno. dry_run: makes nothing
+ * and returns the same.
+ */
+int disk_make(const char *path, enum store_format format, uint64_t size_bytes, bool dry_run,
+	      struct err *err);
+
+/* Opens a disk of zeroes in memory, in place of an image that a dry run does not make. */
+int disk_blank_open(const struct disk_config *cfg, uint64_t size_bytes, struct disk **out,
+		    struct err *err);
+
 #endif

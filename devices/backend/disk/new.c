@@ -1,6 +1,8 @@
-/* disk/new: see disk/new.h. */
+/*
+ * disk/new: disks that bantam makes itself: a folder's files in memory (--disk seed=), and an image
+ * at its first start (--disk create=). They then work as disk.h describes.
+ */
 #include "devices/backend/disk/disk_impl.h"
-#include "devices/backend/disk/new.h"
 
 #include <errno.h>
 #include <fcntl.h>

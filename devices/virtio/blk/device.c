@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/backend/disk/new.h"
 #include "devices/virtio/blk/blk_impl.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
