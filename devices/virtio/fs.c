@@ -41,7 +41,7 @@ struct fuse_out {
 /* Requests without an answer. */
 enum { FUSE_FORGET = 2, FUSE_INTERRUPT = 36, FUSE_BATCH_FORGET = 42 };
 
-static const struct virtio_class fs_class = VHOST_DEVICE_CLASS("virtio-fs", 26, 0x018000);
+static const struct virtio_class fs_class = VHOST_USER_DEVICE_CLASS("virtio-fs", 26, 0x018000);
 
 enum { K_TAG, K_SOCKET, K_QUEUES, K_QUEUE_SIZE, K_IOTHREAD };
 

@@ -38,6 +38,6 @@ struct guest_end {
 
 /* Both take ownership of the descriptors. Return NULL and errno on failure. */
 const struct guest_end *ring_end_open(int rings_fd, int bell_fd, int peer_bell_fd);
-const struct guest_end *queue_end_open(int vhost_fd);
+const struct guest_end *queue_end_open(int vhost_user_fd);
 
 #endif

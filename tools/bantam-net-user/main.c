@@ -1,6 +1,6 @@
 /*
- * bantam-net-user PEER_FD STATUS_FD MTU HOSTFWD queues VHOST_FD | rings RINGS_FD BELL_FD PEER_BELL_FD:
- * the far side of --net user.
+ * bantam-net-user PEER_FD STATUS_FD MTU HOSTFWD queues VHOST_USER_FD | rings RINGS_FD BELL_FD
+ * PEER_BELL_FD: the far side of --net user.
  *
  * Theory of operation. libslirp plays a router, DHCP and DNS server at 10.0.2.0/24 and
  * fec0::/64, and turns the guest's connections into sockets of this process. Frames

@@ -423,7 +423,7 @@ static bool queue_polled(const struct pollfd *p)
 	return !p->revents || serve_message();
 }
 
-const struct guest_end *queue_end_open(int vhost_fd)
+const struct guest_end *queue_end_open(int vhost_user_fd)
 {
 	static const struct guest_end end = {
 		.send = queue_send,
@@ -435,7 +435,7 @@ const struct guest_end *queue_end_open(int vhost_fd)
 		.polled = queue_polled,
 	};
 
-	me.fd = vhost_fd;
+	me.fd = vhost_user_fd;
 	me.mem.fd = -1;
 	for (unsigned i = 0; i < NQUEUES; i++)
 		me.queue[i].kick_fd = me.queue[i].call_fd = me.queue[i].err_fd = -1;

@@ -1,6 +1,6 @@
 /*
  * net/daemon: a vhost-user daemon at a socket (passt, Open vSwitch, DPDK), which serves the card's
- * queues itself (net.vhost): no frame passes through this file.
+ * queues itself (net.vhost_user): no frame passes through this file.
  */
 #include <errno.h>
 #include <linux/virtio_config.h>
@@ -29,7 +29,7 @@ static unsigned offloads(uint64_t features, unsigned csum, unsigned tso4, unsign
 
 static int connect_daemon(struct net *net, const struct net_config *cfg, struct err *err)
 {
-	struct vhost_user *vu = &net->vhost;
+	struct vhost_user *vu = &net->vhost_user;
 	uint64_t pairs;
 	int rc = vhost_user_open(vu, cfg->daemon, cfg->option, err);
 

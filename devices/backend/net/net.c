@@ -22,7 +22,7 @@ struct net *net_new(const struct net_ops *ops, const struct net_config *cfg, siz
 	net->loop = cfg->loop;
 	net->nqueues = 1;
 	net->up = true;
-	net->vhost.fd = -1;
+	net->vhost_user.fd = -1;
 	snprintf(net->name, sizeof(net->name), "%s", cfg->name);
 	for (unsigned i = 0; i < NET_MAX_QUEUES; i++)
 		net->port[i] = (struct net_port){ .net = net, .queue = i, .fd = -1 };
@@ -120,7 +120,7 @@ void net_free(struct net *net)
 {
 	for (unsigned i = 0; i < NET_MAX_QUEUES; i++)
 		net_port_close(net, i);
-	vhost_user_close(&net->vhost);
+	vhost_user_close(&net->vhost_user);
 	free(net->daemon);
 	free(net);
 }

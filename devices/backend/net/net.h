@@ -49,7 +49,7 @@ struct net_frame {
 
 struct net;
 
-/* send and recv are NULL if net.vhost serves the queues. */
+/* send and recv are NULL if net.vhost_user serves the queues. */
 struct net_ops {
 	/*
 	 * Returns how many frames were taken (sent or dropped). Fewer than n: full; the client's
@@ -121,9 +121,9 @@ struct net {
 	 * A daemon that can serve the queues itself. The client takes ownership by copying it and
 	 * setting fd to -1. fd -1: none
 	 */
-	struct vhost_user vhost;
+	struct vhost_user vhost_user;
 	/*
-	 * the daemon's socket path; NULL: net.vhost is the back end's own process, and the back end
+	 * the daemon's socket path; NULL: net.vhost_user is the back end's own process, and the back end
 	 * reports its end
 	 */
 	char *daemon;

@@ -98,8 +98,8 @@ static void on_gone(void *opaque)
 }
 
 /*
- * Some link of the host has changed. While vhost reads the tap, we do not poll its queues and learn
- * nothing from them. If the interface has left this namespace, nothing changes: the queues still
+ * Some link of the host has changed. While vhost-net reads the tap, we do not poll its queues and
+ * learn nothing from them. If the interface has left this namespace, nothing changes: the queues still
  * work.
  */
 static void on_news(void *opaque, uint32_t events)

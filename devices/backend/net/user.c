@@ -1,7 +1,7 @@
 /*
  * net/user: a network without privileges: a helper process uses the host's sockets for the guest.
- * If guest memory can be shared with the helper, it serves the card's queues itself (net.vhost),
- * and no frame passes through this file; otherwise frames go through two rings in shared memory
+ * If guest memory can be shared with the helper, it serves the card's queues itself
+ * (net.vhost_user), and no frame passes through this file; otherwise frames go through two rings in shared memory
  * (net/ring.h). A socket pair carries no data and tells each end when the other is gone.
  *
  * The helper is a program of its own, bantam-net-user, for two reasons: it parses what the guest
@@ -321,13 +321,13 @@ static int spawn_with_rings(struct user *u, const struct net_config *cfg, const 
 static int spawn_with_queues(struct user *u, const struct net_config *cfg, const char *path,
 			     int peer, int status)
 {
-	int vhost[2], rc;
+	int vhost_user[2], rc;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, vhost))
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, vhost_user))
 		return -errno;
-	vhost_user_adopt(&u->net.vhost, vhost[0]);
-	rc = spawn(u, cfg, path, peer, status, NET_USER_QUEUES, &vhost[1], 1);
-	close(vhost[1]);
+	vhost_user_adopt(&u->net.vhost_user, vhost_user[0]);
+	rc = spawn(u, cfg, path, peer, status, NET_USER_QUEUES, &vhost_user[1], 1);
+	close(vhost_user[1]);
 	return rc;
 }
 

@@ -74,7 +74,8 @@ int vhost_kernel_set_features(struct vhost_kernel *v, uint64_t features)
 	return call(v, VHOST_SET_FEATURES, &features);
 }
 
-int vhost_kernel_set_ring(struct vhost_kernel *v, unsigned queue, const struct vhost_ring *ring)
+int vhost_kernel_set_ring(struct vhost_kernel *v, unsigned queue,
+			  const struct vhost_kernel_ring *ring)
 {
 	struct vhost_vring_state size = { queue, ring->size }, base = { queue, 0 };
 	struct vhost_vring_addr addr = { .index = queue,

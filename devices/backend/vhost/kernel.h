@@ -21,7 +21,7 @@ struct vhost_kernel {
 };
 
 /* One ring of a queue, by its addresses in this process. */
-struct vhost_ring {
+struct vhost_kernel_ring {
 	uint16_t size;
 	void *desc, *avail, *used;
 	int kick_fd, call_fd, err_fd;
@@ -38,7 +38,8 @@ void vhost_kernel_close(struct vhost_kernel *v);
  */
 int vhost_kernel_set_features(struct vhost_kernel *v, uint64_t features);
 /* The ring starts at index 0. Only while the queue is not served. */
-int vhost_kernel_set_ring(struct vhost_kernel *v, unsigned queue, const struct vhost_ring *ring);
+int vhost_kernel_set_ring(struct vhost_kernel *v, unsigned queue,
+			  const struct vhost_kernel_ring *ring);
 int vhost_kernel_set_call(struct vhost_kernel *v, unsigned queue, int call_fd);
 /* vhost-net: serve the queue with this tap or socket; -1: stop, and wait until it has. */
 int vhost_kernel_net_serve(struct vhost_kernel *v, unsigned queue, int fd);

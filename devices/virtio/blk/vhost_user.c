@@ -14,7 +14,8 @@
 #define CONFIG_BYTES 60u /* struct blk_space */
 #define NUM_QUEUES 34u	 /* offset of num_queues */
 
-static const struct virtio_class blk_vhost_class = VHOST_DEVICE_CLASS("virtio-blk", 2, 0x010000);
+static const struct virtio_class blk_vhost_class = VHOST_USER_DEVICE_CLASS("virtio-blk", 2,
+									   0x010000);
 
 /* Section 5.2.6: the last byte is the status. */
 static uint32_t refuse(const struct chain *chain)

@@ -138,8 +138,8 @@ struct virtio_device {
 	struct virtio_kick kick[VIRTIO_MAX_QUEUES]; /* one for each queue; see kicks.h */
 
 	/*
-	 * Bit n: queue n is served elsewhere (vhost, vhost-user): its server reads the kicks, and
-	 * class->kick is not called for it. Between virtio_init and virtio_attach the device sets
+	 * Bit n: queue n is served elsewhere (by the kernel or a vhost-user daemon): its server
+	 * reads the kicks, and class->kick is not called for it. Between virtio_init and virtio_attach the device sets
 	 * the bits of all queues that may ever be served elsewhere; later virtio_serve changes
 	 * them.
 	 */

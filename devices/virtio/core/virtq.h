@@ -36,7 +36,8 @@ struct chain {
 /*
  * What the driver has set up and how far its ring was served. A snapshot will save exactly this;
  * the wiring (host pointers, copies of what lies in guest memory) is in struct virtq and follows
- * from it. For a queue that is served elsewhere (vhost), the server holds the positions.
+ * from it. For a queue that is served elsewhere (by the kernel or a vhost-user daemon), the server
+ * holds the positions.
  */
 struct virtq_state {
 	uint16_t size;	      /* entries, a power of two, as the driver chose (2.7) */
@@ -76,7 +77,10 @@ struct virtq {
  * two or above size_max, or a part is misaligned or outside memory. mem outlives the queue.
  */
 int virtq_enable(struct virtq *q, const struct mem *mem, bool event_idx);
-/* Host addresses of the three parts of an enabled queue, for a server elsewhere (vhost). */
+/*
+ * Host addresses of the three parts of an enabled queue, for a server elsewhere (the kernel or a
+ * vhost-user daemon).
+ */
 void virtq_host_parts(const struct virtq *q, void **desc, void **avail, void **used);
 /* Back to the state before enabling: no addresses, size = size_max. */
 void virtq_reset(struct virtq *q);

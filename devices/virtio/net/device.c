@@ -7,7 +7,7 @@
  * net/poll.c polls the rings, net/ctrl.c runs commands, and struct net is the backend
  * (devices/backend/net). Threads: the loop's thread moves everything; with iothread=on the card has
  * its own thread, and env->loop is the loop of that thread. A vCPU's thread runs activate and
- * reset, which call the backend only by functions that any thread may call. With vhost a kernel
+ * reset, which call the backend only by functions that any thread may call. With vhost-net a kernel
  * thread moves the data, and the loop serves only the control queue and the link.
  */
 #include "devices/virtio/net/nic.h"
@@ -59,6 +59,7 @@ static const struct key keys[] = {
 		       .help = "the address's mask; without it, /24" },
 	[KEY_OFFLOAD] = { "offload", KEY_BOOL, .def = "on",
 			  .help = "leave checksums and segmentation to the other side" },
+	/* With tap= the server is the kernel (vhost-net), with user= the helper (vhost-user). */
 	[KEY_VHOST] = { "vhost", KEY_CHOICE, .choices = "auto|on|off", .def = "auto",
 			.help = "let the kernel (tap: vhost-net) or the helper (user) move the frames; auto: if possible" },
 	[KEY_IOTHREAD] = { "iothread", KEY_BOOL, .def = "off",
@@ -334,16 +335,16 @@ static int watch(struct virtio_net *nic, const struct device_env *env)
 static int choose_server(struct virtio_net *nic, const struct device_env *env,
 			 const struct keyvals *cfg, struct err *err)
 {
-	enum nic_vhost_how how = (enum nic_vhost_how)keys_num(cfg, KEY_VHOST);
+	enum nic_served_how how = (enum nic_served_how)keys_num(cfg, KEY_VHOST);
 	int rc;
 
 	if (env->dry_run)
 		return 0;
-	if (nic->net->vhost.fd >= 0) {
+	if (nic->net->vhost_user.fd >= 0) {
 		rc = nic_vhost_user_open(nic, env);
 		return rc ? err_sys(err, -rc, "%s", cfg->option) : 0;
 	}
-	if (how == NIC_VHOST_ON && nic_memory(cfg) == MEMORY_HUGE_SHARED)
+	if (how == NIC_SERVED_ON && nic_memory(cfg) == MEMORY_HUGE_SHARED)
 		return err_set(
 			err, ENOTSUP,
 			"%s: vhost=on: this host allows no memory that has huge pages "

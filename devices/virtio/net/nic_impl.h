@@ -268,10 +268,11 @@ void nic_poll_close(struct virtio_net *nic); /* also for a half-made card */
  * net/vhost_kernel.c: opens vhost-net if how asks for it and the backend allows it. Call it after
  * nic_init_limits.
  */
-enum nic_vhost_how { NIC_VHOST_AUTO, NIC_VHOST_ON, NIC_VHOST_OFF };
+/* The key vhost=: whether the kernel or the helper serves the data queues. */
+enum nic_served_how { NIC_SERVED_AUTO, NIC_SERVED_ON, NIC_SERVED_OFF };
 int nic_vhost_kernel_choose(struct virtio_net *nic, const struct device_env *env,
-			    enum nic_vhost_how how, const char *option, struct err *err);
-/* net/vhost_user.c: serve the queues by the daemon of net->vhost. 0 or -errno. */
+			    enum nic_served_how how, const char *option, struct err *err);
+/* net/vhost_user.c: serve the queues by the daemon of net->vhost_user. 0 or -errno. */
 int nic_vhost_user_open(struct virtio_net *nic, const struct device_env *env);
 
 /* net/ctrl.c */

@@ -38,7 +38,7 @@ int nic_check_daemon(const struct keyvals *cfg, struct err *err)
 				       "%s: %s= cannot be used with vhost-user=: the daemon "
 				       "decides that",
 				       cfg->option, cfg->table[not [i]].name);
-	if (keys_num(cfg, KEY_VHOST) == NIC_VHOST_ON)
+	if (keys_num(cfg, KEY_VHOST) == NIC_SERVED_ON)
 		return err_set(err, EINVAL,
 			       "%s: vhost=on uses the kernel, vhost-user= a "
 			       "daemon; give one of them",
@@ -97,7 +97,7 @@ static bool helper_wanted(const struct keyvals *cfg)
 	bool limits = keys_has(cfg, KEY_RX_RATE) || keys_has(cfg, KEY_RX_OPS) ||
 		      keys_has(cfg, KEY_TX_RATE) || keys_has(cfg, KEY_TX_OPS);
 
-	return keys_num(cfg, KEY_USER) && keys_num(cfg, KEY_VHOST) != NIC_VHOST_OFF && !limits;
+	return keys_num(cfg, KEY_USER) && keys_num(cfg, KEY_VHOST) != NIC_SERVED_OFF && !limits;
 }
 
 enum device_memory nic_memory(const struct keyvals *cfg)

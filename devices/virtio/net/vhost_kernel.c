@@ -37,7 +37,7 @@ static void serve(struct nic_vhost *vh, unsigned pair, bool on)
 	if (vh->pair[pair].served == on || !vh->pair[pair].queues.ready)
 		return;
 	for (unsigned q = 0; q < 2; q++) {
-		struct vhost_kernel *v = &vh->pair[pair].queues.vhost;
+		struct vhost_kernel *v = &vh->pair[pair].queues.vhost_kernel;
 
 		if (on)
 			vhost_kernel_net_poll(v, q, POLL_US);
@@ -125,26 +125,26 @@ static int open_vhost(struct virtio_net *nic, const struct device_env *env)
 	if (rc)
 		kernel_close(nic);
 	else
-		vh->server.features = vh->pair[0].queues.vhost.features;
+		vh->server.features = vh->pair[0].queues.vhost_kernel.features;
 	return rc;
 }
 
 int nic_vhost_kernel_choose(struct virtio_net *nic, const struct device_env *env,
-			    enum nic_vhost_how how, const char *option, struct err *err)
+			    enum nic_served_how how, const char *option, struct err *err)
 {
 	bool limits = ratelimit_on(&nic->rx_limit) || ratelimit_on(&nic->tx_limit);
 	int rc;
 
-	if (how == NIC_VHOST_OFF)
+	if (how == NIC_SERVED_OFF)
 		return 0;
 	if (!nic->net->vnet_hdr_bytes || limits) {
-		if (how == NIC_VHOST_AUTO)
+		if (how == NIC_SERVED_AUTO)
 			return 0;
 		return err_set(err, EINVAL, "%s: vhost=on %s", option,
 			       limits ? "cannot limit rates" : "needs a tap with vnet headers");
 	}
 	rc = open_vhost(nic, env);
-	if (!rc || how == NIC_VHOST_AUTO)
+	if (!rc || how == NIC_SERVED_AUTO)
 		return 0;
 	return vhost_kernel_refused(option, VHOST_NET, rc, err);
 }

@@ -1,6 +1,6 @@
 /*
  * net/vhost_user: a vhost-user daemon serves the data queues of a card: the daemon at
- * vhost-user=SOCKET, or the user network's helper (net->vhost).
+ * vhost-user=SOCKET, or the user network's helper (net->vhost_user).
  *
  * The card sends no message to a daemon before the driver has started, unless the backend has done
  * so: the start of the VM does not wait for a helper that is itself starting. The pairs that the
@@ -93,7 +93,7 @@ int nic_vhost_user_open(struct virtio_net *nic, const struct device_env *env)
 		 * A daemon that was not asked is bantam's helper, which supports all that the card
 		 * offers.
 		 */
-		.features = nic->net->vhost.agreed ? nic->net->vhost.features : ~0ull,
+		.features = nic->net->vhost_user.agreed ? nic->net->vhost_user.features : ~0ull,
 		.start = front_start,
 		.stop = front_stop,
 		.update = front_update,
@@ -108,8 +108,8 @@ int nic_vhost_user_open(struct virtio_net *nic, const struct device_env *env)
 	f->ended = nic->net->daemon ? ended : NULL;
 	f->who = nic->net->daemon;
 	f->loss = "the guest's link is down";
-	f->vu = nic->net->vhost;
-	nic->net->vhost.fd = -1;
+	f->vu = nic->net->vhost_user;
+	nic->net->vhost_user.fd = -1;
 	nic->server = &n->server;
 	rc = vhost_user_front_watch(f, env->loop);
 	if (rc)

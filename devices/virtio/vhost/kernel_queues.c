@@ -17,9 +17,9 @@ int vhost_kernel_queues_open(struct vhost_kernel_queues *q, struct virtio_device
 	int rc;
 
 	*q = (struct vhost_kernel_queues){
-		.vhost.fd = -1, .vdev = vdev, .first = first, .err_fd = -1
+		.vhost_kernel.fd = -1, .vdev = vdev, .first = first, .err_fd = -1
 	};
-	rc = vhost_kernel_open(&q->vhost, path, env->mem);
+	rc = vhost_kernel_open(&q->vhost_kernel, path, env->mem);
 	return rc ? rc : loop_watch_event(env->loop, on_err, q, &q->err, &q->err_fd);
 }
 
@@ -27,23 +27,23 @@ void vhost_kernel_queues_close(struct vhost_kernel_queues *q)
 {
 	if (!q->vdev)
 		return;
-	vhost_kernel_close(&q->vhost);
+	vhost_kernel_close(&q->vhost_kernel);
 	loop_unwatch(q->err);
 	q->vdev = NULL;
 }
 
 int vhost_kernel_queues_start(struct vhost_kernel_queues *q)
 {
-	int rc = vhost_kernel_set_features(&q->vhost, q->vdev->s.acked);
+	int rc = vhost_kernel_set_features(&q->vhost_kernel, q->vdev->s.acked);
 
 	for (unsigned i = 0; i < VHOST_QUEUES && !rc; i++) {
 		const struct virtq *vq = &q->vdev->queue[q->first + i];
-		struct vhost_ring ring = { .size = vq->s.size, .err_fd = q->err_fd };
+		struct vhost_kernel_ring ring = { .size = vq->s.size, .err_fd = q->err_fd };
 
 		ring.kick_fd = virtio_kick_fd(q->vdev, q->first + i);
 		ring.call_fd = q->call_fd[i] = virtio_call_fd(q->vdev, q->first + i);
 		virtq_host_parts(vq, &ring.desc, &ring.avail, &ring.used);
-		rc = vhost_kernel_set_ring(&q->vhost, i, &ring);
+		rc = vhost_kernel_set_ring(&q->vhost_kernel, i, &ring);
 	}
 	q->ready = !rc;
 	return rc;
@@ -64,7 +64,7 @@ void vhost_kernel_queues_call_changed(struct vhost_kernel_queues *q, unsigned qu
 	fd = virtio_call_fd(q->vdev, queue);
 	if (fd == q->call_fd[i])
 		return;
-	if (vhost_kernel_set_call(&q->vhost, i, fd))
+	if (vhost_kernel_set_call(&q->vhost_kernel, i, fd))
 		virtio_broken(q->vdev, "the kernel (vhost) refuses an interrupt");
 	q->call_fd[i] = fd;
 }

@@ -16,7 +16,7 @@
 #define VHOST_QUEUES 2u
 
 struct vhost_kernel_queues {
-	struct vhost_kernel vhost;
+	struct vhost_kernel vhost_kernel;
 	struct virtio_device *vdev;
 	unsigned first;
 	bool ready;		/* the kernel knows the rings */

@@ -17,7 +17,7 @@ struct vhost_user_device {
 };
 
 /* The class of one kind of device; its functions are the four below. */
-#define VHOST_DEVICE_CLASS(name_, id_, pci_class_)                                                 \
+#define VHOST_USER_DEVICE_CLASS(name_, id_, pci_class_)                                            \
 	{                                                                                          \
 		.name = name_, .device_id = id_, .pci_class = pci_class_,                          \
 		.activate = vhost_user_device_activate, .kick = vhost_user_device_kick,            \

@@ -131,16 +131,17 @@ static const struct device_ops vsock_ops = {
 	.describe = vsock_describe,
 };
 
-enum { K_CID, K_SOCKET, K_VHOST };
-enum { VHOST_OFF, VHOST_ON, VHOST_AUTO };
+enum { K_CID, K_SOCKET, K_VHOST_KERNEL };
+enum { VHOST_KERNEL_OFF, VHOST_KERNEL_ON, VHOST_KERNEL_AUTO };
 
 static const struct key vsock_keys[] = {
 	[K_CID] = { "cid", KEY_NUM, KEY_REQUIRED, .min = 3, .max = 0xfffffffe, .meta = "N",
 		    .help = "the guest's address, 3 or more" },
 	[K_SOCKET] = { "socket", KEY_PATH, KEY_REQUIRED | KEY_UNLESS, .meta = "PATH",
 		       .help = "where host programs connect; PATH_P is port P of the host" },
-	[K_VHOST] = { "vhost", KEY_CHOICE, KEY_INSTEAD, .choices = "off|on|auto", .def = "off",
-		      .help = "on: the host's AF_VSOCK instead of socket (vhost-vsock); auto: if possible" },
+	[K_VHOST_KERNEL] = { "vhost", KEY_CHOICE, KEY_INSTEAD, .choices = "off|on|auto",
+			     .def = "off",
+			     .help = "on: the host's AF_VSOCK instead of socket (vhost-vsock); auto: if possible" },
 	{ NULL },
 };
 
@@ -198,22 +199,22 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 		  struct err *err)
 {
 	uint32_t cid = (uint32_t)keys_num(cfg, K_CID);
-	uint64_t vhost = keys_num(cfg, K_VHOST);
+	uint64_t vhost_kernel = keys_num(cfg, K_VHOST_KERNEL);
 	const char *path = keys_text(cfg, K_SOCKET);
 	bool missing;
 	int rc;
 
 	*out = NULL;
-	if (vhost == VHOST_ON && path)
+	if (vhost_kernel == VHOST_KERNEL_ON && path)
 		return err_set(err, EINVAL, "%s: give one of socket=PATH and vhost=on",
 			       cfg->option);
-	if (vhost != VHOST_ON && !path)
+	if (vhost_kernel != VHOST_KERNEL_ON && !path)
 		return err_set(err, EINVAL, "%s: socket=PATH is missing", cfg->option);
-	if (vhost != VHOST_OFF) {
+	if (vhost_kernel != VHOST_KERNEL_OFF) {
 		rc = vsock_vhost_kernel_create(env, cfg->option, cid, &missing, out, err);
 		if (!rc)
 			(*out)->type = &virtio_vsock_type;
-		if (!rc || vhost == VHOST_ON || !missing)
+		if (!rc || vhost_kernel == VHOST_KERNEL_ON || !missing)
 			return rc;
 	}
 	return create_sockets(env, cfg->option, cid, path, out, err);

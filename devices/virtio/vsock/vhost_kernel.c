@@ -41,7 +41,7 @@ static int activate(struct virtio_device *vdev)
 	if (!vdev->queue[VSOCK_RX].s.ready || !vdev->queue[VSOCK_TX].s.ready)
 		return -EINVAL;
 	rc = vhost_kernel_queues_start(&vv->queues);
-	return rc ? rc : vhost_kernel_vsock_serve(&vv->queues.vhost, true);
+	return rc ? rc : vhost_kernel_vsock_serve(&vv->queues.vhost_kernel, true);
 }
 
 static void kick(struct virtio_device *vdev, unsigned queue)
@@ -52,7 +52,7 @@ static bool reset(struct virtio_device *vdev)
 {
 	struct vsock_vhost *vv = vsock_vhost_of(vdev);
 
-	BUG_ON(vhost_kernel_vsock_serve(&vv->queues.vhost, false));
+	BUG_ON(vhost_kernel_vsock_serve(&vv->queues.vhost_kernel, false));
 	vhost_kernel_queues_stop(&vv->queues);
 	return true;
 }
@@ -109,7 +109,7 @@ static int open_kernel(struct vsock_vhost *vv, const struct device_env *env, con
 		return vhost_kernel_refused(option, VHOST_VSOCK, rc, err);
 	if (env->dry_run)
 		return 0;
-	rc = vhost_kernel_vsock_set_cid(&vv->queues.vhost, vv->cid);
+	rc = vhost_kernel_vsock_set_cid(&vv->queues.vhost_kernel, vv->cid);
 	if (rc == -EADDRINUSE)
 		return err_set(err, EADDRINUSE,
 			       "%s cid=%u: another VM of this host has it; with "
@@ -136,7 +136,7 @@ int vsock_vhost_kernel_create(const struct device_env *env, const char *option, 
 		virtio_init(&vv->vdev, &vsock_vhost_class, env, VSOCK_NQUEUES, VSOCK_QUEUE_SIZE,
 			    1ull << VSOCK_F_SEQPACKET, VSOCK_CONFIG_BYTES);
 		/* The kernel's features cover rings and packets; every kernel supports streams. */
-		vv->vdev.offered &= vv->queues.vhost.features;
+		vv->vdev.offered &= vv->queues.vhost_kernel.features;
 		vv->vdev.offered |= 1ull << VSOCK_F_STREAM;
 		memcpy(vv->vdev.s.config, &cid, sizeof(cid)); /* little-endian, the rest is 0 */
 		vv->vdev.elsewhere = 1ull << VSOCK_RX | 1ull << VSOCK_TX;

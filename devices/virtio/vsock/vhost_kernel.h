@@ -6,8 +6,8 @@
 
 /*
  * Sets *missing if it fails because /dev/vhost-vsock is absent or may not be used: the caller may
- * then create a device without vhost. Otherwise as device_type.create; the caller sets the device's
- * type.
+ * then create a device without vhost-vsock. Otherwise as device_type.create; the caller sets the
+ * device's type.
  */
 int vsock_vhost_kernel_create(const struct device_env *env, const char *option, uint32_t cid,
 			      bool *missing, struct device **out, struct err *err);
