@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "devices/virtio/core/kicks.h"
 #include "devices/virtio/core/mmio.h"
 #include "devices/virtio/core/pci.h"
 #include "devices/virtio/core/virtio.h"
@@ -67,6 +68,10 @@ void virtio_detach(struct virtio_device *dev)
 	if (!dev->class)
 		return;
 	virtio_stop_last(dev);
+	/* Before the transport gives the notify addresses back: another device may get them. */
+	virtio_lock(dev);
+	virtio_kicks_unbind(dev);
+	virtio_unlock(dev);
 	if (dev->transport_ops)
 		dev->transport_ops->destroy(dev);
 	dev->transport_ops = NULL;
