@@ -27,12 +27,13 @@ struct vcpu {
 	struct kvm_run *run;
 	int run_bytes;
 	pthread_t thread;
-	bool threaded; /* vcpu_create started thread, vcpu_join joins it */
+	bool threaded; /* vcpu_create started thread, vcpu_join joins it; the machine's thread */
 	atomic_bool stop;
 
-	pthread_mutex_t lock; /* protects the fields up to err, until the vCPU runs */
+	pthread_mutex_t lock; /* a leaf; protects the fields up to err */
 	pthread_cond_t cond;
 	bool ready; /* prepared, or failed with rc */
+	bool kick;  /* thread exists and may be in the guest: vcpu_stop sends it SIG_KICK */
 	bool go;
 	int rc;
 	struct err err;
@@ -198,6 +199,13 @@ static void on_kick(int sig)
 {
 }
 
+static void set_kick(struct vcpu *v, bool kick)
+{
+	pthread_mutex_lock(&v->lock);
+	v->kick = kick;
+	pthread_mutex_unlock(&v->lock);
+}
+
 static int start_thread(struct vcpu *v, struct err *err)
 {
 	char name[THREAD_NAME_BYTES];
@@ -208,6 +216,7 @@ static int start_thread(struct vcpu *v, struct err *err)
 	if (rc)
 		return err_sys(err, -rc, "vCPU %u: cannot start its thread", v->id);
 	v->threaded = true;
+	set_kick(v, true);
 	return 0;
 }
 
@@ -270,7 +279,9 @@ int vcpu_run_first(struct vcpu *v, const struct boot_info *boot, struct err *err
 	if (rc)
 		return rc;
 	current = v;
+	set_kick(v, true);
 	run_guest(v);
+	set_kick(v, false);
 	current = NULL;
 	v->env.finished(v->env.opaque);
 	return 0;
@@ -285,9 +296,9 @@ void vcpu_stop(struct vcpu *v)
 	if (v->ready && v->run)
 		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	pthread_cond_broadcast(&v->cond);
-	pthread_mutex_unlock(&v->lock);
-	if (!pthread_equal(v->thread, pthread_self()))
+	if (v->kick && !pthread_equal(v->thread, pthread_self()))
 		pthread_kill(v->thread, SIG_KICK);
+	pthread_mutex_unlock(&v->lock);
 }
 
 void vcpu_join(struct vcpu *v)
@@ -295,6 +306,8 @@ void vcpu_join(struct vcpu *v)
 	if (!v->threaded)
 		return;
 	vcpu_stop(v);
+	/* Before the join: afterwards, v->thread may name another thread, or none. */
+	set_kick(v, false);
 	pthread_join(v->thread, NULL);
 	v->threaded = false;
 }
