@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -341,6 +342,7 @@ static void same(const char *what, char *now, const char *before)
 static void one_round(unsigned n, const char *fds, const char *files)
 {
 	pthread_t thread;
+	sigset_t kick;
 	unsigned left;
 
 	t.kind = &kinds[n % NKINDS];
@@ -353,6 +355,10 @@ static void one_round(unsigned n, const char *fds, const char *files)
 			     0);
 		pthread_join(thread, NULL);
 	} else {
+		/* A parent may have blocked the signal that stops the vCPUs. */
+		sigemptyset(&kick);
+		sigaddset(&kick, SIGRTMIN + 1);
+		pthread_sigmask(SIG_BLOCK, &kick, NULL);
 		round_main(NULL);
 	}
 	drop_connections();

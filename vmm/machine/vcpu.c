@@ -223,9 +223,14 @@ static int start_thread(struct vcpu *v, struct err *err)
 static int prepare_first(struct vcpu *v, struct err *err)
 {
 	struct sigaction act = { .sa_handler = on_kick };
+	sigset_t kick;
 	int rc;
 
 	sigaction(SIG_KICK, &act, NULL);
+	/* The process's parent may have blocked it; then no stop would end KVM_RUN. */
+	sigemptyset(&kick);
+	sigaddset(&kick, SIG_KICK);
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	v->thread = pthread_self();
 	rc = prepare(v);
 	v->ready = true;
