@@ -12,7 +12,7 @@
 #include <stddef.h>
 
 enum thread_kind {
-	THREAD_PROCESS, /* a program's first thread; in bantam run, it receives the signals */
+	THREAD_PROCESS, /* a program's first thread; in bantam run, also the thread "signals" */
 	THREAD_VCPU, /* runs a virtual CPU; the first one's also builds and destroys the machine */
 	THREAD_LOOP, /* runs the devices' loop */
 	THREAD_IO,   /* runs the loop of one device (iothread=on) */
@@ -28,7 +28,7 @@ enum thread_kind {
  * joins *out. Any thread.
  *
  * The new thread blocks the signals that are sent to a process (SIGTERM, SIGUSR1, SIGWINCH …),
- * so that only the first thread receives them. It does not block its own faults (SIGSEGV …) and
+ * so that only the first thread receives them, or a thread that waits for them with sigwait. It does not block its own faults (SIGSEGV …) and
  * the real-time signals.
  */
 int thread_start(pthread_t *out, enum thread_kind kind, const char *name, size_t stack_bytes,
