@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +45,9 @@ static struct {
 	volatile sig_atomic_t changed; /* we have made the terminal raw */
 	volatile sig_atomic_t event_fd;
 	volatile sig_atomic_t signalled; /* SIGWINCH or SIGCONT came */
-} term = { .event_fd = -1 };
+	pthread_mutex_t lock;		 /* protects leaving; held around make_raw's tcsetattr */
+	bool leaving;			 /* the process ends: the terminal stays as it was */
+} term = { .event_fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- the terminal ---------------------------------------------------------- */
 
@@ -74,7 +77,8 @@ static void set_terminal(const struct termios *tio)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-void chardev_restore_terminal(void)
+/* Signal-safe: takes no lock. */
+static void restore(void)
 {
 	int saved = errno;
 
@@ -84,15 +88,30 @@ void chardev_restore_terminal(void)
 	errno = saved;
 }
 
+/* Any thread, but no signal handler. The loop's thread cannot make the terminal raw afterwards. */
+void chardev_restore_terminal(void)
+{
+	pthread_mutex_lock(&term.lock);
+	term.leaving = true;
+	restore();
+	pthread_mutex_unlock(&term.lock);
+}
+
 static void make_raw(void)
 {
 	struct termios tio = term.saved;
 
+	pthread_mutex_lock(&term.lock);
+	if (term.leaving) {
+		pthread_mutex_unlock(&term.lock);
+		return;
+	}
 	cfmakeraw(&tio);
 	tio.c_cc[VMIN] = 1;
 	tio.c_cc[VTIME] = 0;
 	term.changed = 1; /* set first: a signal in between must find it */
 	set_terminal(&tio);
+	pthread_mutex_unlock(&term.lock);
 	log_set_crlf(isatty(STDERR_FILENO));
 }
 
@@ -122,11 +141,11 @@ static void on_signal(int sig)
 		wake_loop();
 		break;
 	case SIGTSTP:
-		chardev_restore_terminal();
+		restore();
 		kill(getpid(), SIGSTOP); /* SIGCONT makes the terminal raw again */
 		break;
 	default:
-		chardev_restore_terminal();
+		restore();
 		signal(sig, SIG_DFL);
 		raise(sig);
 	}
@@ -274,7 +293,7 @@ static void stdio_close(struct chardev *chr)
 
 	if (io->tty_in) {
 		catch_signals(false);
-		chardev_restore_terminal();
+		restore();
 		log_set_crlf(0);
 	}
 	term.event_fd = -1;
