@@ -7,6 +7,10 @@
  * run and destroyed any number of times in one process, from the same configuration too, and
  * leaves no descriptor, thread, memory or file behind.
  *
+ * One exception: a serial port or console on stdio, of which a process has one at a time. If stdin
+ * is a terminal, that console makes it raw, ignores SIGTTIN and handles the signals that stop or
+ * kill; its close undoes all this. It and consoles on files ignore SIGPIPE, which stays ignored.
+ *
  * Threads. One thread, the machine's own, calls machine_create, machine_run, machine_describe,
  * machine_print_stats and machine_destroy; it becomes the first vCPU. Any thread may call
  * machine_stop, machine_power_button, machine_refresh and machine_state between machine_create and

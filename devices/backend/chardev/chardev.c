@@ -429,13 +429,14 @@ static void event_ready(void *opaque)
 
 /* --- life ------------------------------------------------------------------ */
 
-void chardev_ignore_signal(int sig)
+bool chardev_ignore_signal(int sig)
 {
 	struct sigaction old;
 
-	if (!sigaction(sig, NULL, &old) && !(old.sa_flags & SA_SIGINFO) &&
-	    old.sa_handler == SIG_DFL)
-		signal(sig, SIG_IGN);
+	if (sigaction(sig, NULL, &old) || old.sa_flags & SA_SIGINFO || old.sa_handler != SIG_DFL)
+		return false;
+	signal(sig, SIG_IGN);
+	return true;
 }
 
 int chardev_new(const struct keyvals *cfg, struct loop *loop, const struct chardev_ops *ops,

@@ -121,7 +121,7 @@ void chardev_connect(struct chardev *chr, bool connected);
 /* Logs and reports once that output is lost. */
 void chardev_fail(struct chardev *chr, int error);
 /* Ignore sig, which a bad sink raises (SIGPIPE), so that it does not kill; main ignores SIGXFSZ. */
-void chardev_ignore_signal(int sig);
+bool chardev_ignore_signal(int sig);
 
 int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 		       struct err *err);

@@ -32,6 +32,7 @@
 struct stdio {
 	struct chardev chr;
 	bool tty_in;
+	bool ignores_ttin;	       /* SIGTTIN was not ignored before: close restores that */
 	int size_fd;		       /* the terminal whose size counts, -1: none */
 	bool escape;		       /* Ctrl-A came last */
 	struct loop_watch *foreground; /* timer */
@@ -151,7 +152,7 @@ static void on_signal(int sig)
 	}
 }
 
-/* Only signals without a handler: the machine's own handlers call restore themselves. */
+/* Only signals with the default effect: a program's own handlers, and ignored signals, stay. */
 static void catch_signals(bool on)
 {
 	struct sigaction act = { .sa_handler = on ? on_signal : SIG_DFL };
@@ -293,6 +294,8 @@ static void stdio_close(struct chardev *chr)
 
 	if (io->tty_in) {
 		catch_signals(false);
+		if (io->ignores_ttin)
+			signal(SIGTTIN, SIG_DFL);
 		restore();
 		log_set_crlf(0);
 	}
@@ -381,7 +384,7 @@ int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct char
 		if (!at_exit)
 			atexit(chardev_restore_terminal);
 		at_exit = true;
-		chardev_ignore_signal(SIGTTIN);
+		io->ignores_ttin = chardev_ignore_signal(SIGTTIN);
 		term.signalled = 0;
 		term.event_fd = chr->event_fd;
 		catch_signals(true);
