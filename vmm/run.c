@@ -16,7 +16,8 @@
  * leave the guest, and the devices finish their current requests and flush. A device may need long
  * for that, or never finish. So the second such signal, or the first one after the guest has ended
  * by itself, restores the terminal and ends the process at once. The kernel then frees everything
- * but the names of sockets and links.
+ * but the names of sockets and links. That holds until the last line is printed, because stderr may
+ * be a pipe that nobody reads; afterwards these signals have their default effect.
  *
  * All threads block these signals, and the signals thread waits for them: no handler interrupts
  * anything. Signals that the terminal needs (SIGWINCH, SIGTSTP …) have handlers, which run in the
@@ -46,7 +47,7 @@
 struct run {
 	const struct config *config;
 	atomic_bool ending; /* the machine ends: the next signal does not wait for it */
-	atomic_bool over;   /* the machine is gone: the signals thread returns at the next signal */
+	atomic_bool over; /* the machine is gone: the signals thread returns at the next SIGUSR1 */
 
 	pthread_mutex_t lock;	 /* protects the fields below; never held for long */
 	struct machine *machine; /* NULL: not yet built, or about to be destroyed */
@@ -115,7 +116,7 @@ static void *signals_main(void *opaque)
 	heard_signals(&set);
 	for (;;) {
 		BUG_ON(sigwait(&set, &signo));
-		if (atomic_load(&run->over))
+		if (signo == SIGUSR1 && atomic_load(&run->over))
 			return NULL;
 		if (signo == SIGUSR1)
 			ask(run, &run->power, machine_power_button);
@@ -142,9 +143,16 @@ static int start_signals(struct run *run, pthread_t *thread, struct err *err)
 
 static void end_signals(struct run *run, pthread_t thread)
 {
+	sigset_t set;
+
 	atomic_store(&run->over, true);
 	pthread_kill(thread, SIGUSR1);
 	pthread_join(thread, NULL);
+	/* A late SIGUSR1 or SIGUSR2 stays blocked: it finds no machine, and must not kill. */
+	heard_signals(&set);
+	sigdelset(&set, SIGUSR1);
+	sigdelset(&set, SIGUSR2);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
 /* --- the machine's thread ----------------------------------------------------------- */
@@ -249,39 +257,48 @@ static int create_and_run(struct run *run, struct err *err)
 
 /* --- the process -------------------------------------------------------------------- */
 
+/* Prints the last line. Returns the exit status. */
+static int report(const struct run *run, int rc, const struct err *err)
+{
+	if (rc)
+		return fail(err->text, OUTCOME_ERROR);
+	if (!run->ran)
+		return 0;
+	/* The devices are gone and have restored the terminal, so the last line prints normally. */
+	if (!keys_num(&run->config->vm, CONFIG_QUIET))
+		fprintf(stderr, "bantam: %s\n", run->end.why.text);
+	return run->end.outcome;
+}
+
 static int hear_and_run(struct run *run, struct err *err)
 {
 	pthread_t signals;
-	int rc = start_signals(run, &signals, err);
+	int status, rc = start_signals(run, &signals, err);
 
 	if (rc)
-		return rc;
+		return report(run, rc, err);
 	thread_become(THREAD_VCPU);
 	rc = create_and_run(run, err);
 	thread_become(THREAD_PROCESS);
+	atomic_store(&run->ending, true); /* if the machine could not run: it is not yet set */
+	status = report(run, rc, err);
 	end_signals(run, signals);
-	return rc;
+	return status;
 }
 
 static int run_machine(const struct config *config)
 {
 	struct run run = { .config = config };
 	struct err err = { "" };
-	int rc;
+	int status;
 
 	pthread_mutex_init(&run.lock, NULL);
 	/* A dry run starts no thread, so no signals thread either. */
-	rc = keys_num(&config->vm, CONFIG_DRY_RUN) ? create_and_run(&run, &err) :
-						     hear_and_run(&run, &err);
+	status = keys_num(&config->vm, CONFIG_DRY_RUN) ?
+			 report(&run, create_and_run(&run, &err), &err) :
+			 hear_and_run(&run, &err);
 	pthread_mutex_destroy(&run.lock);
-	if (rc)
-		return fail(err.text, OUTCOME_ERROR);
-	if (!run.ran)
-		return 0;
-	/* The devices are gone and have restored the terminal, so the last line prints normally. */
-	if (!keys_num(&config->vm, CONFIG_QUIET))
-		fprintf(stderr, "bantam: %s\n", run.end.why.text);
-	return run.end.outcome;
+	return status;
 }
 
 int run_command(int argc, char **argv)
