@@ -75,9 +75,10 @@ void chardev_resume(struct chardev *chr);
 const char *chardev_describe(const struct chardev *chr);
 
 /*
- * Puts the terminal back as it was found. Async-signal-safe, any thread, any number of times. stdio
- * runs it at exit and from the signals that kill by default. A module that installs its own signal
- * handlers, or leaves by _exit, must call it.
+ * Restores the terminal for a process that is about to end: no console makes it raw afterwards. Any
+ * thread, any number of times, but no signal handler. stdio calls it at exit, and restores the
+ * terminal itself on the signals that kill by default. A module that ends the process by _exit must
+ * call it.
  */
 void chardev_restore_terminal(void);
 
