@@ -64,8 +64,15 @@ int pci_bars_place(struct pci_host *host, struct pci_func *f, struct err *err)
 void pci_bars_give_back(struct pci_host *host, struct pci_func *f)
 {
 	for (unsigned n = 0; n < PCI_BARS; n++) {
-		pci_window_give_back(&host->window, &f->bar[n].piece);
-		pci_window_give_back(&host->window64, &f->bar[n].piece);
+		struct pci_bar *b = &f->bar[n];
+
+		if (!b->len_bytes)
+			continue;
+		pci_window_give_back(&host->window, &b->piece);
+		pci_window_give_back(&host->window64, &b->piece);
+		put_le32(reg_of(f, n), b->flags);
+		if (b->flags & PCI_BAR_64)
+			put_le32(reg_of(f, n + 1), 0);
 	}
 }
 

@@ -28,7 +28,7 @@ static unsigned space_bytes(const struct pci_func *f)
 static uint8_t *config_at(struct pci_func *f, unsigned off)
 {
 	return off < PCI_CONFIG_BYTES ? &f->state.config[off] :
-					&f->ext->config[off - PCI_CONFIG_BYTES];
+					&f->ext->s.config[off - PCI_CONFIG_BYTES];
 }
 
 static uint8_t writable_at(const struct pci_func *f, unsigned off)
@@ -219,6 +219,7 @@ static unsigned first_empty_slot(const struct pci_host *host)
 static int add(struct pci_host *host, struct pci_func *f, unsigned slot, unsigned function,
 	       struct err *err)
 {
+	uint8_t line = f->state.config[PCI_INTERRUPT_LINE];
 	unsigned index;
 	int rc;
 
@@ -240,8 +241,11 @@ static int add(struct pci_host *host, struct pci_func *f, unsigned slot, unsigne
 					      PCI_CONFIG_STRIDE, &pci_config_ops, f };
 	rc = bus_map(&host->configs, &f->config_range);
 	if (rc) {
-		f->host = NULL;
 		pci_bars_give_back(host, f);
+		f->config_range = (struct bus_range){ 0 };
+		f->state.config[PCI_INTERRUPT_LINE] = line;
+		f->host = NULL;
+		f->slot = f->function = 0;
 		return err_sys(err, -rc, "PCI slot %u", slot);
 	}
 	host->func[index] = f;

@@ -20,12 +20,9 @@ int pci_msix_init(struct pci_msix *m, const struct device_env *env, unsigned nve
 {
 	BUG_ON(!nvectors || nvectors > MSIX_MAX_VECTORS);
 	m->env = env;
-	m->s.table = calloc(nvectors, sizeof(*m->s.table));
 	m->binding = calloc(nvectors, sizeof(*m->binding));
-	if (!m->s.table || !m->binding) {
-		pci_msix_destroy(m);
+	if (!m->binding)
 		return -ENOMEM;
-	}
 	m->s.nvectors = nvectors;
 	for (unsigned i = 0; i < nvectors; i++)
 		m->s.table[i].word[CONTROL] = VECTOR_MASKED;
@@ -37,7 +34,6 @@ void pci_msix_destroy(struct pci_msix *m)
 	for (unsigned i = 0; i < m->s.nvectors; i++)
 		if (m->binding[i].bound)
 			m->env->ops->msi_unbind(m->env->vm, m->binding[i].id);
-	free(m->s.table);
 	free(m->binding);
 	memset(m, 0, sizeof(*m));
 }
@@ -147,7 +143,7 @@ void pci_msix_set_control(struct pci_msix *m, uint16_t control)
 }
 
 /* Returns one dword of the table; NULL if off is beyond the table or not aligned. */
-static uint32_t *word(const struct pci_msix *m, uint64_t off)
+static const uint32_t *word(const struct pci_msix *m, uint64_t off)
 {
 	if (off % 4 || off / VECTOR_BYTES >= m->s.nvectors)
 		return NULL;
@@ -171,21 +167,18 @@ uint64_t pci_msix_table_read(const struct pci_msix *m, uint64_t off, unsigned si
 void pci_msix_table_write(struct pci_msix *m, uint64_t off, unsigned size_bytes, uint64_t val)
 {
 	unsigned field = (unsigned)(off % VECTOR_BYTES / 4);
-	uint32_t *at;
-
 	if (size_bytes == 8) {
 		pci_msix_table_write(m, off, 4, (uint32_t)val);
 		pci_msix_table_write(m, off + 4, 4, val >> 32);
 		return;
 	}
-	at = size_bytes == 4 ? word(m, off) : NULL;
-	if (!at)
+	if (size_bytes != 4 || !word(m, off))
 		return;
 	if (field == ADDR_LOW)
 		val &= ~3ull;
 	if (field == CONTROL)
 		val &= VECTOR_MASKED;
-	*at = (uint32_t)val;
+	m->s.table[off / VECTOR_BYTES].word[field] = (uint32_t)val;
 	if (field == CONTROL)
 		fire_pending(m);
 }

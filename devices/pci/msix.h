@@ -20,13 +20,16 @@ struct pci_msix_entry {
 	uint32_t word[4]; /* address low, high, data, control */
 };
 
-/* What a guest can see or set. enabled and masked are copies of message control. */
+/*
+ * What a guest can see or set. A snapshot will save exactly this. enabled and masked are copies of
+ * message control.
+ */
 struct pci_msix_state {
 	bool enabled;
 	bool masked;	  /* function mask */
 	uint64_t pending; /* bit n: vector n fired while masked */
 	unsigned nvectors;
-	struct pci_msix_entry *table; /* nvectors entries, owned */
+	struct pci_msix_entry table[MSIX_MAX_VECTORS]; /* the first nvectors are in use */
 };
 
 /* How a vector is bound to the VM, and the message that it delivers. */
@@ -47,7 +50,7 @@ struct pci_msix {
 
 /* 0 or -ENOMEM. env outlives m. */
 int pci_msix_init(struct pci_msix *m, const struct device_env *env, unsigned nvectors);
-/* Unbinds all vectors and frees the tables. Accepts a zeroed object. */
+/* Unbinds all vectors and frees the bindings. Accepts a zeroed object. */
 void pci_msix_destroy(struct pci_msix *m);
 /*
  * Append the capability; table_off and pba_off are the offsets of table and pending bits in BAR

@@ -96,16 +96,24 @@ struct pci_func_ops {
 	void (*config_written)(struct pci_func *f, unsigned off, unsigned size_bytes);
 };
 
-/* What a guest can see or set of a function, together with the extended space if there is one. */
+/*
+ * What a guest can see or set of a function, together with struct pci_ext_state if it has an
+ * extended space. A snapshot will save exactly this.
+ */
 struct pci_func_state {
 	uint8_t config[PCI_CONFIG_BYTES];
 	bool intx; /* INTA is asserted by the function */
 };
 
-/* Configuration space from byte 256 on. config is visible to the guest, as pci_func_state is. */
-struct pci_ext {
+/* Configuration space from byte 256 on. A snapshot will save exactly this. */
+struct pci_ext_state {
 	uint8_t config[PCI_EXT_CONFIG_BYTES - PCI_CONFIG_BYTES];
-	uint8_t writable[PCI_EXT_CONFIG_BYTES - PCI_CONFIG_BYTES];
+};
+
+struct pci_ext {
+	struct pci_ext_state s;
+	uint8_t writable[PCI_EXT_CONFIG_BYTES -
+			 PCI_CONFIG_BYTES]; /* bits that the guest may change */
 };
 
 /* Private to devices/pci. */

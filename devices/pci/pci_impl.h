@@ -12,7 +12,7 @@
  */
 #define PCI_CONFIG_STRIDE (2u * PCI_EXT_CONFIG_BYTES)
 
-/* The registers of the host that a guest can see or set. */
+/* The registers of the host that a guest can see or set. A snapshot will save exactly this. */
 struct pci_host_state {
 	uint32_t config_address; /* port 0xcf8 */
 	uint8_t reset_control;	 /* port 0xcf9 */
@@ -52,6 +52,7 @@ extern const struct bus_ops pci_config_ops;
 
 /* Place all BARs of f, or none. 0 or -ENOSPC; err then names the BAR that did not fit. */
 int pci_bars_place(struct pci_host *host, struct pci_func *f, struct err *err);
+/* Their registers hold address 0 again, as before pci_bars_place. */
 void pci_bars_give_back(struct pci_host *host, struct pci_func *f);
 /* As pci_func_bar_base. */
 bool pci_bar_base(const struct pci_func *f, unsigned bar, uint64_t *base);

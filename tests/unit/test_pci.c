@@ -5,6 +5,7 @@
 
 #include "devices/pci/pci.h"
 #include "devices/pci/window.h"
+#include "vmm/core/bytes.h"
 #include "tests/unit/fake_env.h"
 #include "tests/unit/plug_threads.h"
 
@@ -485,6 +486,9 @@ Test(pci, bars_of_64_bits_without_room_above)
 	cr_expect_eq(pci_func_add(host, &t[1].f, 0, 0, &err), -ENOSPC);
 	cr_expect_str_not_empty(err.text);
 	cr_expect_eq(fake_config_read(&f, 2, 0, 4), 0xffffffff);
+	/* The function is as it was. */
+	cr_expect_eq(get_le32(t[1].f.state.config + PCI_BAR0), PCI_BAR_64);
+	cr_expect_eq(get_le32(t[1].f.state.config + PCI_BAR0 + 4), 0);
 	build(&t[1]);
 	pci_func_bar(&t[1].f, 0, 0x80000, 0);
 	cr_expect_eq(pci_func_add(host, &t[1].f, 0, 0, NULL), 0);
