@@ -1,11 +1,11 @@
 /*
  * machine: one VM, built forward and destroyed backward.
  *
- * A machine is not the process: it prints nothing, reads no environment, owns no terminal, never
- * exits and uses no signal (but SIGRTMIN+1, by which it stops its own vCPUs: machine_create sets its
- * handler and unblocks it in the machine's thread). It can be created,
- * run and destroyed any number of times in one process, from the same configuration too, and
- * leaves no descriptor, thread, memory or file behind.
+ * A machine is not the process: it prints nothing but log lines (log.h), reads no environment, owns
+ * no terminal, never exits and uses no signal but SIGRTMIN+1, which stops its own vCPUs
+ * (machine_create sets its handler, and unblocks it in the machine's thread). It can be created, run
+ * and destroyed any number of times in one process, from the same configuration too, and leaves no
+ * descriptor, thread, memory or file behind.
  *
  * One exception: a serial port or console on stdio, of which a process has one at a time. If stdin
  * is a terminal, that console makes it raw, ignores SIGTTIN and handles the signals that stop or
