@@ -102,7 +102,8 @@ struct device_ops {
 	/* Stops the device's I/O and frees it. The vCPUs are already joined. */
 	void (*destroy)(struct device *dev);
 	/*
-	 * These three are optional and run in the loop's thread. The host presses the power button.
+	 * Optional; the loop's thread calls the next three. power_button: the user pressed the VM's
+	 * power button.
 	 */
 	void (*power_button)(struct device *dev);
 	/* The host has changed something that the device should look at (a disk's size). */

@@ -7,8 +7,8 @@
  * - A real UART loses what arrives while no driver listens, and an operating system's driver clears
  *   the FIFO when it starts. So bytes are fetched from the host only once the guest shows that it
  *   reads: it has enabled the receive interrupt (not just for a moment, as a probe does, which sets
- *   all four enable bits before it has set OUT2), or it reads LSR again and again with nothing to
- *   wait for but input. "echo command | bantam run" works.
+ *   all four enable bits before it has set OUT2), or it polls LSR while only input can change it.
+ *   "echo command | bantam run" works.
  * - Switching the FIFO on does not clear a character that is there.
  * - Characters below the FIFO's trigger level time out at once.
  */

@@ -3,9 +3,9 @@
  *
  * The time is the host's UTC plus an offset; setting the clock changes the offset. Alarm, periodic
  * and update interrupts do not exist: their bits can be written and read back. As on the chip,
- * register A reports an update in progress in the last 244 us of each second. When it reports none,
- * the registers keep that time for HOLD_NS, so that a guest cannot read a torn time if an exit to
- * userspace delays it between two registers.
+ * register A reports an update in progress in the last 244 us of each second. After the guest has
+ * read "no update in progress", the registers stand still for HOLD_NS. A guest delayed by an exit
+ * between two registers still reads one time.
  *
  * Threads: any vCPU, under the device's own lock; the device needs no loop.
  */

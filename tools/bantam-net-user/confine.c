@@ -72,8 +72,8 @@ static void allow_read(int ruleset, const char *path)
 /*
  * Allows only the resolver's configuration. On kernels without Landlock only the filter confines.
  * slirp opens resolv.conf again after a change, and the program that changes it may put a new file
- * in its place (or in place of the file that a link names). So the rule allows the directory,
- * except for /etc if we are still root, which can read secrets there.
+ * in its place (or in place of the file that a link names). So the rule allows the whole directory.
+ * Exception: as root it does not allow /etc, where root could read secrets.
  */
 static void confine_files(bool root)
 {

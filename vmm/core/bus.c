@@ -13,8 +13,8 @@
  * between vCPUs. The barrier orders the store of walks before the load of the table. A writer
  * stores the table and then loads walks. So either the writer sees the odd number and waits,
  * or the thread sees the new table. Before the thread makes walks even, it records the range
- * that it enters. So when the writer has seen an even or another number, the record also shows
- * whether the thread is in the range that has just been unmapped, and the thread cannot enter
+ * that it enters. Once the writer sees an even number, or a different odd one, the thread has left
+ * that walk. Its record then shows whether it is inside the unmapped range, and it cannot enter
  * that range any more. bus_wait polls the records until no thread is in the range.
  */
 #include "vmm/core/bus.h"

@@ -225,7 +225,7 @@ int keys_set(struct keyvals *kv, const char *name, const char *value, struct err
 	return rc;
 }
 
-/* Is a key given that replaces a required one? */
+/* Returns true if a key is given that replaces a required one. */
 static bool instead(const struct keyvals *kv)
 {
 	for (unsigned i = 0; kv->table[i].name; i++)

@@ -24,12 +24,14 @@ struct unix_listener {
 };
 
 /*
- * May a socket listen at path or connect to it? Its length must leave spare_bytes, for names
- * that the caller derives from it. 0, or -ENAMETOOLONG (also for "").
+ * Checks that path is short enough for a socket. Its length must leave spare_bytes, for names that
+ * the caller derives from it. 0, or -ENAMETOOLONG (also for "").
  */
 int unix_socket_check(const char *option, const char *key, const char *path, size_t spare_bytes,
 		      struct err *err);
-/* Would unix_socket_listen refuse what is at path? Only looks. 0 or -errno. */
+/*
+ * Checks, without changes, whether unix_socket_listen would succeed at path. 0 or -errno.
+ */
 int unix_socket_look(const char *option, const char *key, const char *path, struct err *err);
 /*
  * Listen at path. Only its owner may then connect to it, because a root shell is often behind it. A

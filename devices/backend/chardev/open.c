@@ -39,7 +39,10 @@ bool chardev_off(const struct keyvals *cfg)
 	return keys_has(cfg, CHARDEV_KEY_SINK) && keys_num(cfg, CHARDEV_KEY_SINK) == SINK_OFF;
 }
 
-/* Could this path be written to, or created? Only looks: an open might be noticed. */
+/*
+ * Checks that path can be written to, or created. It opens nothing, because another process might
+ * notice that.
+ */
 static int look_at_file(const char *option, const char *path, struct err *err)
 {
 	char buf[PATH_MAX];

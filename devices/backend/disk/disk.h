@@ -61,8 +61,8 @@ struct disk_ops {
 	/* Blocks until no request is in flight. */
 	void (*drain)(struct disk *disk);
 	/*
-	 * Do other threads work on requests? Then a waiting caller should sleep, because polling
-	 * takes CPU time from them. NULL: never.
+	 * Returns true if other threads work on requests. A waiting caller should then sleep,
+	 * because polling takes CPU time from them. NULL: never.
 	 */
 	bool (*busy_elsewhere)(const struct disk *disk);
 	/*

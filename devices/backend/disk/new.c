@@ -107,7 +107,7 @@ static int settle(const char *path)
 	return rc;
 }
 
-/* Could path be created? Returns 1 or -errno. */
+/* Returns 1 if path can be created, else -errno. */
 static int look(const char *path, struct err *err)
 {
 	const char *slash = strrchr(path, '/');

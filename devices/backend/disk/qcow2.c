@@ -6,8 +6,8 @@
  * backing image (each level has a disk_raw, made when it is first needed). On allocated clusters a
  * qcow2 disk is a raw disk with another offset, and uses the engines of disk_raw (io_uring or
  * threads, O_DIRECT). The loop's thread also links new clusters that need no copying. As long as
- * the page cache is quick (write_here.h), the loop's thread also does writes at once, and the
- * copying for those that need it.
+ * the page cache is quick (write_here.h), the loop's thread itself writes, and copies where a write
+ * needs it.
  *
  * A worker (disk/workers.h) does everything else by the synchronous engine: requests that must load
  * metadata, decompress or commit, and those that failed. A request that meets a cluster which a

@@ -168,9 +168,9 @@ static int read_part(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint6
 }
 
 /*
- * Write to new clusters that old data is copied to, or that need none: mostly ten microseconds or
- * so of the page cache, and a worker would cost as much again. Lock held. Returns -EAGAIN if not
- * now.
+ * Writes to new clusters, with the old data around the write copied where needed. This mostly takes
+ * about 10 us in the page cache; a hand-over to a worker would double that. Lock held. Returns
+ * -EAGAIN if not now.
  */
 static int copy_here(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint64_t *len)
 {

@@ -289,8 +289,8 @@ static int discarded(struct disk_req *req, int64_t result)
 }
 
 /*
- * Were pages lost that earlier requests wrote? A failed flush means so, and so does a failed
- * durable write, except one that failed for lack of room before it reached the pages.
+ * Sets lost_writes if earlier requests' pages may be lost: after a failed flush, or a failed
+ * durable write. A durable write that only found no room does not count.
  */
 static void judge_loss(struct raw *raw, const struct disk_req *req, int rc)
 {

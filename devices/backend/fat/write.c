@@ -77,8 +77,8 @@ static bool all_zero(const uint8_t *p, size_t len)
 }
 
 /*
- * Write a part of a file that begins at a multiple of BLOCK_BYTES. *end: where the last block ended
- * that was not zeroes; the checksum covers a gap by the offset of the next block.
+ * Write a part of a file that begins at a multiple of BLOCK_BYTES. *end: the end of the last
+ * non-zero block. A gap changes the checksum because each block is summed with its offset.
  */
 static int put_data(struct writer *w, const uint8_t *p, size_t len, uint64_t at, uint64_t base,
 		    uint64_t *end)

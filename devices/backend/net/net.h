@@ -57,8 +57,8 @@ struct net_ops {
 	 */
 	unsigned (*send)(struct net *net, unsigned queue, struct net_frame *frame, unsigned n);
 	/*
-	 * Returns how many frames were filled. Fewer than n: no more now. Else there may be more,
-	 * and readable may not report them: call again. A tap cuts frames without reporting it.
+	 * Returns how many frames were filled. If fewer than n, the queue is empty. If n, call
+	 * again: readable may not report the rest. A tap cuts frames without reporting it.
 	 */
 	unsigned (*recv)(struct net *net, unsigned queue, struct net_frame *frame, unsigned n);
 	/* The queue's watch has fired. */

@@ -77,7 +77,7 @@ bool net_ring_release(struct net_ring *r);
  * now.
  */
 bool net_ring_await_frames(struct net_ring *r);
-/* Is there a frame to peek at? Cheap. */
+/* Returns true if there is a frame to peek at. Cheap. */
 static inline bool net_ring_has_frames(const struct net_ring *r)
 {
 	return atomic_load_explicit(&r->mem->head, memory_order_acquire) != r->pos;

@@ -9,7 +9,7 @@
 
 #include "devices/backend/net/net.h"
 
-/* Are ip= and mask= of cfg well formed? Changes nothing. */
+/* Checks, without changes, that ip= and mask= of cfg are well formed. */
 int net_tap_link_check(const struct net_config *cfg, struct err *err);
 /* Sets address, mask and MTU of an interface that we have created, and brings it up. */
 int net_tap_link_configure(const char *ifname, const struct net_config *cfg, struct err *err);

@@ -357,7 +357,8 @@ static int start(struct user *u, const struct net_config *cfg, const char *path,
 	if (rc)
 		return err_sys(err, -rc, "%s user: %s", cfg->option, path);
 	/*
-	 * Without forwards every failure shows as a link that is down, so there is no need to wait.
+	 * Waits for the helper only if ports are forwarded. Otherwise a helper that fails shows as
+	 * a link that is down.
 	 */
 	return cfg->hostfwd ? await(u, cfg, err) : 0;
 }

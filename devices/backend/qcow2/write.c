@@ -41,9 +41,9 @@
  *   as on any disk; the others are not there, and their new clusters are free.
  * - in the middle of the commit: new clusters may be counted and not be referred to. That is a
  *   leak, which costs room only.
- * - after the commit: all writes that had ended before it are there. One "at once" whose data was
- *   still under way may have its entry and not its data: the guest reads zeroes, as it did before
- *   that write, whose completion the guest has not seen.
+ * - after the commit: all writes that had ended before it are there. A write placed "at once" may
+ *   be linked although its data has not arrived: the guest reads zeroes, as it did before that
+ *   write, whose completion the guest has not seen.
  */
 #include "devices/backend/qcow2/link.h"
 #include "devices/backend/qcow2/qcow2_impl.h"

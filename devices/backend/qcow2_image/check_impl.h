@@ -41,9 +41,10 @@ void qcow2_check_pass_end(struct check *c);
 /* Returns true if a table entry's COPIED flag agrees with the refcount of its cluster: the stored
  * one, or the number of uses. */
 bool qcow2_check_copied_ok(const struct check *c, uint64_t entry, bool stored);
-/* Returns the offset of an L1 entry's L2 table; 0: it has none, or that cluster is not an L2
- * table's alone, so its content must not be used as one. Call it after the pass has seen all
- * owners. */
+/*
+ * Returns the offset of an L1 entry's L2 table. 0 if it has none, or if something else also owns
+ * that cluster: then do not read it as a table. Call it after the pass has seen all owners.
+ */
 uint64_t qcow2_check_l2_of(const struct check *c, uint64_t entry);
 
 #endif

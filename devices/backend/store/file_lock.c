@@ -18,7 +18,7 @@ static int claim(int fd, off_t first, off_t n)
 	return errno == EACCES ? -EAGAIN : -errno;
 }
 
-/* Does another descriptor hold a lock there? 0: no; -EAGAIN: yes; or another -errno. */
+/* Returns 0 if no other descriptor holds a lock there, -EAGAIN if one does, or another -errno. */
 static int test(int fd, off_t first, off_t n)
 {
 	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = n };

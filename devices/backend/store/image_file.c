@@ -14,8 +14,8 @@
 #include "vmm/core/log.h"
 
 /*
- * The kernel takes a moment to clean up after a VM that was killed: its io_uring holds the file,
- * and with it locks and exclusive use. So a busy file is tried again for a while.
+ * After a VM was killed, its io_uring holds the file, with its locks, until the kernel has cleaned
+ * up. So a busy file is tried again for a while.
  */
 #define BUSY_TRIES 10u
 static const struct timespec busy_pause = { .tv_nsec = 20000000 };

@@ -26,7 +26,9 @@ static bool is_protocol(const char *name)
 	return name[n] == ':' && n;
 }
 
-/* May path be the backing file of last, the last image of top's chain? 0 or -errno. */
+/*
+ * Checks that path may be the backing file of last, the last image of top's chain. 0 or -errno.
+ */
 static int check_loop(const struct store *top, const char *last, const char *path, struct err *err)
 {
 	unsigned depth = 0;

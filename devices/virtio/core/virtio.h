@@ -204,9 +204,8 @@ void virtio_reset_done(struct virtio_device *dev);
 int virtio_kick_fd(struct virtio_device *dev, unsigned queue);
 int virtio_call_fd(struct virtio_device *dev, unsigned queue);
 /*
- * Take a queue back (elsewhere = false) or give it to its server (true): who reads its kicks from
- * now on. Kicks that the server of a queue taken back has not read reach class->kick. Thread: any,
- * lock held.
+ * Sets who reads the queue's kicks: this process (false) or its server (true). When the queue is
+ * taken back, class->kick gets the kicks that the server had not read. Thread: any, lock held.
  */
 void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere);
 

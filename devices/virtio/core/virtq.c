@@ -375,8 +375,8 @@ void virtq_disable_kicks(struct virtq *q)
 		return;
 	}
 	/*
-	 * A stale avail_event is enough, unless the driver's next chain is the one that avail_event
-	 * asks a kick for.
+	 * An old avail_event suppresses kicks by itself. Only if it equals the driver's next index
+	 * must we move it back.
 	 */
 	if (q->s.avail_event == q->s.next_avail &&
 	    atomic_load_explicit(&avail(q)->idx, memory_order_relaxed) == q->s.next_avail) {

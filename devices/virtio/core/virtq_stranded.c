@@ -10,9 +10,9 @@
  * answers in order makes every i a boundary; a pool of threads makes one now and then.
  *
  * In a deep queue that the server answers at random, no boundary appears for a long time. Then
- * by_distance decides: if the driver reuses a free head at once, as drivers do, at a steady depth
- * d, then a head that was made available at p and last used at k is outstanding if p - k >= d, and
- * answered if not.
+ * by_distance decides. Assume that the driver keeps d requests in flight and reuses each free head
+ * at once. A head made available at p and last used at k is then outstanding if p - k >= d;
+ * otherwise it was answered.
  */
 #include "devices/virtio/core/virtq_stranded.h"
 

@@ -1,8 +1,8 @@
 /*
  * net/nic_impl: what the parts of virtio-net share, from the top down: device.c (keys, life,
  * class), options.c, vhost_kernel.c, vhost_user.c, link.c, poll.c, rx.c and tx.c, ctrl.c, stash.c,
- * nic.c. Each file calls only those after it. The caller holds the device's lock in every function,
- * except in those called on_… and in the loop's own callbacks.
+ * nic.c. Each file calls only those after it. The caller holds the device's lock. Exceptions:
+ * functions named on_…, and the callbacks that the loop calls.
  */
 #ifndef BANTAM_NET_NIC_IMPL_H
 #define BANTAM_NET_NIC_IMPL_H

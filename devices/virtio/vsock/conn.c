@@ -50,9 +50,7 @@ void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns)
 {
 	uint64_t at = clock_now_ns() + delay_ns;
 
-	/*
-	 * Never put the tick off: otherwise a stream of new deadlines would delay it without end.
-	 */
+	/* Only move the tick earlier, or a stream of new deadlines would delay it for ever. */
 	if (vs->tick_ns && vs->tick_ns <= at)
 		return;
 	vs->tick_ns = at;

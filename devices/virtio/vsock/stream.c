@@ -8,9 +8,9 @@
  * guest. After the program has shut down its reading, the device counts and drops data, and
  * SHUTDOWN(RCV) tells the guest.
  *
- * When its socket is readable, a connection joins the line for a turn (send.c). If the data cannot
- * be taken yet at the next event (no credit, or the turn has not come), the connection is muted; so
- * a busy connection costs no epoll_ctl.
+ * When its socket is readable, a connection joins the line for a turn (send.c). The loop mutes the
+ * connection only if the socket's next event finds that it still cannot read (no credit, or not its
+ * turn). A busy connection therefore needs no epoll_ctl.
  */
 #include <errno.h>
 #include <stdlib.h>
