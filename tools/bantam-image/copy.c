@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tools/bantam-image/image.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/thread.h"
 
 #define WINDOW_BYTES (1u << 20)
@@ -404,15 +405,10 @@ static void watch(struct job *j, struct progress *progress)
 {
 	pthread_mutex_lock(&j->lock);
 	while (j->nrunning) {
-		struct timespec until;
-		uint64_t position = j->cursor;
+		uint64_t position = j->cursor, at_ns = clock_now_ns() + SHOW_NS;
+		struct timespec until = { .tv_sec = (time_t)(at_ns / CLOCK_NS_PER_S),
+					  .tv_nsec = (long)(at_ns % CLOCK_NS_PER_S) };
 
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += SHOW_NS;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000;
-		}
 		/* Each finished window wakes this thread; it shows progress only every SHOW_NS. */
 		while (j->nrunning &&
 		       pthread_cond_timedwait(&j->changed, &j->lock, &until) != ETIMEDOUT)
@@ -463,6 +459,7 @@ static void free_slots(struct job *j)
 
 int copy_run(const struct copy *what, struct progress *progress, struct err *err)
 {
+	pthread_condattr_t attr;
 	struct job j = { .what = what,
 			 .window_bytes = WINDOW_BYTES,
 			 .nslots = 2 * what->nthreads + 1 };
@@ -474,7 +471,10 @@ int copy_run(const struct copy *what, struct progress *progress, struct err *err
 	if (what->writer && what->cluster_bytes > j.window_bytes)
 		j.window_bytes = what->cluster_bytes;
 	pthread_mutex_init(&j.lock, NULL);
-	pthread_cond_init(&j.changed, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); /* clock.h's */
+	pthread_cond_init(&j.changed, &attr);
+	pthread_condattr_destroy(&attr);
 	rc = make_slots(&j);
 	if (rc)
 		err_sys(err, -rc, "image convert");
