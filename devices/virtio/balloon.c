@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "devices/virtio/core/virtio.h"
+#include "vmm/core/bytes.h"
 #include "vmm/core/log.h"
 
 #define F_STATS_VQ 1
@@ -74,19 +75,6 @@ struct balloon {
 static struct balloon *balloon_of(struct virtio_device *vdev)
 {
 	return (struct balloon *)vdev;
-}
-
-static uint32_t get32(const struct balloon *b, unsigned off)
-{
-	uint32_t v;
-
-	memcpy(&v, b->vdev.s.config + off, sizeof(v));
-	return v;
-}
-
-static void put32(struct balloon *b, unsigned off, uint32_t v)
-{
-	memcpy(b->vdev.s.config + off, &v, sizeof(v));
 }
 
 /* Which queues exist depends on the features negotiated; later queues move up (section 5.5.2). */
@@ -145,7 +133,7 @@ static void inflate(struct balloon *b, const struct chain *chain)
 static void report(struct balloon *b, const struct chain *chain)
 {
 	/* The guest would find zeroes instead of its poison pattern in these pages. */
-	if (virtio_has(&b->vdev, F_PAGE_POISON) && get32(b, CONFIG_POISON_VAL))
+	if (virtio_has(&b->vdev, F_PAGE_POISON) && get_le32(b->vdev.s.config + CONFIG_POISON_VAL))
 		return;
 	for (unsigned i = 0; i < chain->nwritable; i++) {
 		const struct iovec *iov = &chain->iov[chain->nreadable + i];
@@ -272,11 +260,11 @@ static bool balloon_reset(struct virtio_device *vdev)
 	struct balloon *b = balloon_of(vdev);
 
 	b->s.stats_held = false;
-	b->left_actual = get32(b, CONFIG_ACTUAL);
+	b->left_actual = get_le32(b->vdev.s.config + CONFIG_ACTUAL);
 	b->left_known = b->s.known;
 	b->s.known = 0;
-	put32(b, CONFIG_ACTUAL, 0);
-	put32(b, CONFIG_POISON_VAL, 0);
+	put_le32(b->vdev.s.config + CONFIG_ACTUAL, 0);
+	put_le32(b->vdev.s.config + CONFIG_POISON_VAL, 0);
 	return true;
 }
 
@@ -285,8 +273,8 @@ static void balloon_write_config(struct virtio_device *vdev, uint32_t off, uint3
 {
 	struct balloon *b = balloon_of(vdev);
 
-	put32(b, CONFIG_NUM_PAGES, b->s.num_pages);
-	put32(b, CONFIG_ACTUAL + 4, 0);
+	put_le32(b->vdev.s.config + CONFIG_NUM_PAGES, b->s.num_pages);
+	put_le32(b->vdev.s.config + CONFIG_ACTUAL + 4, 0);
 }
 
 static const struct virtio_class balloon_class = {
@@ -309,7 +297,7 @@ int balloon_set_target(struct device *dev, uint64_t bytes)
 		return -ERANGE;
 	virtio_lock(&b->vdev);
 	b->s.num_pages = (uint32_t)(bytes / PAGE_BYTES);
-	put32(b, CONFIG_NUM_PAGES, b->s.num_pages);
+	put_le32(b->vdev.s.config + CONFIG_NUM_PAGES, b->s.num_pages);
 	virtio_config_changed(&b->vdev);
 	virtio_unlock(&b->vdev);
 	return 0;
@@ -321,7 +309,7 @@ void balloon_get(struct device *dev, struct balloon_info *out)
 
 	virtio_lock(&b->vdev);
 	out->target_bytes = (uint64_t)b->s.num_pages * PAGE_BYTES;
-	out->actual_bytes = (uint64_t)get32(b, CONFIG_ACTUAL) * PAGE_BYTES;
+	out->actual_bytes = (uint64_t)get_le32(b->vdev.s.config + CONFIG_ACTUAL) * PAGE_BYTES;
 	out->known = b->s.known;
 	memcpy(out->stat, b->s.stat, sizeof(out->stat));
 	virtio_unlock(&b->vdev);
@@ -402,7 +390,7 @@ static int start(struct balloon *b, const struct keyvals *cfg, struct err *err)
 		return err_set(err, ERANGE, "%s size=%s: the guest has less memory", cfg->option,
 			       keys_text(cfg, K_SIZE));
 	b->s.num_pages = (uint32_t)(size / PAGE_BYTES);
-	put32(b, CONFIG_NUM_PAGES, b->s.num_pages);
+	put_le32(b->vdev.s.config + CONFIG_NUM_PAGES, b->s.num_pages);
 	rc = loop_watch_event(env->loop, on_again, b, &b->again, &b->again_fd);
 	if (!rc && b->interval_ns)
 		rc = loop_watch_timer(env->loop, on_timer, b, &b->timer);

@@ -6,10 +6,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "devices/virtio/blk/blk_impl.h"
 #include "devices/virtio/vhost/user_device.h"
+#include "vmm/core/bytes.h"
 
 #define CONFIG_BYTES 60u /* struct blk_space */
 #define NUM_QUEUES 34u	 /* offset of num_queues */
@@ -52,7 +52,6 @@ int blk_vhost_user_create(const struct device_env *env, const char *option, cons
 	 */
 	uint64_t wanted = ((2ull << BLK_F_WRITE_ZEROES) - 1) & ~(1ull << BLK_F_CONFIG_WCE);
 	struct vhost_user_device *d = calloc(1, sizeof(*d));
-	uint16_t n = (uint16_t)nqueues;
 	int rc;
 
 	*out = NULL;
@@ -70,7 +69,7 @@ int blk_vhost_user_create(const struct device_env *env, const char *option, cons
 				path);
 	}
 	if (!rc) {
-		memcpy(d->vdev.s.config + NUM_QUEUES, &n, sizeof(n));
+		put_le16(d->vdev.s.config + NUM_QUEUES, (uint16_t)nqueues);
 		rc = virtio_attach(&d->vdev, err);
 	}
 	if (rc) {
