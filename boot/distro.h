@@ -38,8 +38,8 @@ bool distro_initrd_name(unsigned i, const char *version, char *name, size_t len)
 /*
  * Copies the options of the kernel file named kernel, root= included. Returns false if the text
  * has no entry for it (recovery entries do not count). Both leave out words with variables.
- * Exception: distro_bls_options replaces the variables that grubenv defines, such as $kernelopts. grubenv is
- * NULL if the disk has none.
+ * Exception: distro_bls_options replaces the variables that grubenv defines, such as $kernelopts.
+ * grubenv is NULL if the disk has none.
  */
 bool distro_grub_options(const char *cfg, const char *kernel, char options[DISTRO_OPTIONS_MAX]);
 bool distro_bls_options(const char *entry, const char *kernel, const char *grubenv,
