@@ -68,8 +68,8 @@ static void set_terminal(const struct termios *tio)
 	sigset_t ttou, old;
 
 	/*
-	 * Block SIGTTOU: if the shell takes the foreground right now, tcsetattr fails instead of
-	 * stopping us.
+	 * Block SIGTTOU: if the shell takes the foreground right now, tcsetattr takes effect instead
+	 * of stopping us (Linux, __tty_check_change).
 	 */
 	sigemptyset(&ttou);
 	sigaddset(&ttou, SIGTTOU);
