@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/backend/qcow2_image/writer.h"
 #include "tools/bantam-image/image.h"
 #include "vmm/core/parse.h"
 
@@ -28,7 +29,7 @@ static int parse_cluster(const char *text, uint32_t *out, struct err *err)
 	*out = 0;
 	if (!text)
 		return 0;
-	if (parse_size(text, &n) || n < 512 || n > (2u << 20) || n & (n - 1))
+	if (parse_size(text, &n) || !qcow2_cluster_bytes_ok(n))
 		return err_set(err, EINVAL,
 			       "--cluster-size %.40s: is not a power of two from 512 to 2M", text);
 	*out = (uint32_t)n;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "devices/backend/qcow2_image/format.h"
+#include "devices/backend/qcow2_image/writer.h"
 
 #define DEFAULT_CLUSTER_BYTES 65536u
 #define REFCOUNT_BYTES 2u
@@ -35,7 +36,7 @@ static int plan(const struct store_create *c, struct layout *l, struct err *err)
 	uint64_t bytes = c->cluster_bytes ? c->cluster_bytes : DEFAULT_CLUSTER_BYTES;
 	uint64_t per_block = bytes / REFCOUNT_BYTES;
 
-	if (bytes & (bytes - 1) || bytes < 512 || bytes > 2u << 20)
+	if (!qcow2_cluster_bytes_ok(bytes))
 		return err_set(err, EINVAL,
 			       "disk %s: cluster size %llu: must be a power of two from 512 to 2M",
 			       c->path, (unsigned long long)bytes);

@@ -40,6 +40,12 @@ static uint64_t div_up(uint64_t n, uint64_t by)
 
 /* --- create ------------------------------------------------------------------------ */
 
+bool qcow2_cluster_bytes_ok(uint64_t bytes)
+{
+	return bytes >= 1u << QCOW2_MIN_CLUSTER_BITS && bytes <= 1u << QCOW2_MAX_CLUSTER_BITS &&
+	       !(bytes & (bytes - 1));
+}
+
 static int judge(struct qcow2_writer *w, const struct store_create *c, struct err *err)
 {
 	uint32_t cluster = c->cluster_bytes ? c->cluster_bytes : 65536;
@@ -49,8 +55,7 @@ static int judge(struct qcow2_writer *w, const struct store_create *c, struct er
 	w->version = c->version ? c->version : 3;
 	if (w->version != 2 && w->version != 3)
 		return err_set(err, EINVAL, "qcow2 version %u: must be 2 or 3", w->version);
-	if (cluster & (cluster - 1) || cluster < (1u << QCOW2_MIN_CLUSTER_BITS) ||
-	    cluster > (1u << QCOW2_MAX_CLUSTER_BITS))
+	if (!qcow2_cluster_bytes_ok(cluster))
 		return err_set(err, EINVAL, "cluster size %u: is not a power of two from 512 to 2M",
 			       cluster);
 	if (w->version == 2 && (c->zstd || c->lazy_refcounts))

@@ -33,6 +33,9 @@ struct qcow2_piece {
 	uint64_t host;	    /* out: offset in the file for the bytes; 0: none to write */
 };
 
+/* Returns true if bytes is a power of two from 512 to 2M. */
+bool qcow2_cluster_bytes_ok(uint64_t bytes);
+
 struct qcow2_writer;
 
 /* Ignores create's path and format; size_bytes must not be 0. The caller keeps owning fd. */
