@@ -152,11 +152,7 @@ int image_open_store(const char *path, enum store_format format, bool readonly, 
 			return rc;
 		/* A guest can write a qcow2 header that names any backing file into a raw disk. */
 		if (store_format_guess(path, &options.format))
-			return err_set(err, EINVAL,
-				       "disk %s: begins like a qcow2 image, but is not "
-				       "named .qcow2; use -f qcow2, or -f raw if a guest may have "
-				       "written that header",
-				       path);
+			return store_format_refuse(path, "-f ", err);
 	}
 	return store_open(&options, out, err);
 }

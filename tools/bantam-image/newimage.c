@@ -50,11 +50,7 @@ static int open_base(const char *path, struct store_create *create, struct store
 
 		rc = image_detect(full, &content, &why);
 		if (!rc && store_format_guess(full, &create->backing_format))
-			rc = err_set(
-				&why, EINVAL,
-				"begins like a qcow2 image, but is not named .qcow2; "
-				"use --backing-format qcow2, or raw if a guest may have written "
-				"that header");
+			rc = store_format_refuse(full, "--backing-format ", &why);
 		if (rc) {
 			free(full);
 			return err_set(err, -rc, "backing file %s: %s", create->backing, why.text);

@@ -118,9 +118,11 @@ enum store_format store_format_of_content(const char *path);
 /*
  * Guesses the format of an image if the user has not given it: by the name, never by the content,
  * which a guest can write. Returns -EINVAL if the image is raw by its name and begins like a qcow2
- * image: then the user must choose, and the caller's message says how.
+ * image: then the user must choose, and store_format_refuse says how.
  */
 int store_format_guess(const char *path, enum store_format *out);
+/* Returns -EINVAL. option is what the user gives before the format: "format=", "-f ". */
+int store_format_refuse(const char *path, const char *option, struct err *err);
 /*
  * If options->format is AUTO, sets it to RAW or QCOW2 by store_format_guess. The message names
  * format=.
