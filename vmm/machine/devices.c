@@ -11,7 +11,7 @@
 #include "vmm/core/thread.h"
 #include "vmm/machine/machine_impl.h"
 
-/* Returns the place of the next device. keep counts that device if it was created ("off": not). */
+/* Returns the place of the next device. keep counts it, unless create made none (--serial off). */
 static struct device **next_device(struct machine *m)
 {
 	BUG_ON(m->ndevices == MACHINE_MAX_DEVICES);
