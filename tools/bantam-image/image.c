@@ -152,7 +152,7 @@ int image_open_store(const char *path, enum store_format format, bool readonly, 
 			return rc;
 		/* A guest can write a qcow2 header that names any backing file into a raw disk. */
 		if (store_format_guess(path, &options.format))
-			return store_format_refuse(path, "-f ", err);
+			return store_format_refuse("disk", path, "-f ", err);
 	}
 	return store_open(&options, out, err);
 }

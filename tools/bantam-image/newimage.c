@@ -49,11 +49,14 @@ static int open_base(const char *path, struct store_create *create, struct store
 		enum store_format content;
 
 		rc = image_detect(full, &content, &why);
-		if (!rc && store_format_guess(full, &create->backing_format))
-			rc = store_format_refuse(full, "--backing-format ", &why);
+		if (rc)
+			err_set(err, -rc, "backing file %s: %s", create->backing, why.text);
+		else if (store_format_guess(full, &create->backing_format))
+			rc = store_format_refuse("backing file", create->backing,
+						 "--backing-format ", err);
 		if (rc) {
 			free(full);
-			return err_set(err, -rc, "backing file %s: %s", create->backing, why.text);
+			return rc;
 		}
 	}
 	rc = image_open_store(full, create->backing_format, true, base, err);

@@ -59,19 +59,19 @@ int store_format_guess(const char *path, enum store_format *out)
 	return *out == STORE_RAW && store_format_of_content(path) == STORE_QCOW2 ? -EINVAL : 0;
 }
 
-int store_format_refuse(const char *path, const char *option, struct err *err)
+int store_format_refuse(const char *kind, const char *path, const char *option, struct err *err)
 {
 	return err_set(err, EINVAL,
-		       "disk %s: begins like a qcow2 image but is not named .qcow2; "
+		       "%s %s: begins like a qcow2 image but is not named .qcow2; "
 		       "give %sqcow2, or %sraw if a guest wrote that there",
-		       path, option, option);
+		       kind, path, option, option);
 }
 
 int store_choose_format(struct store_options *options, struct err *err)
 {
 	if (options->format != STORE_AUTO || !store_format_guess(options->path, &options->format))
 		return 0;
-	return store_format_refuse(options->path, "format=", err);
+	return store_format_refuse("disk", options->path, "format=", err);
 }
 
 char *store_backing_path(const char *image, const char *name)

@@ -121,8 +121,11 @@ enum store_format store_format_of_content(const char *path);
  * image: then the user must choose, and store_format_refuse says how.
  */
 int store_format_guess(const char *path, enum store_format *out);
-/* Returns -EINVAL. option is what the user gives before the format: "format=", "-f ". */
-int store_format_refuse(const char *path, const char *option, struct err *err);
+/*
+ * Returns -EINVAL. kind and path name the image ("disk", "backing file"); option is what the user
+ * gives before the format: "format=", "-f ".
+ */
+int store_format_refuse(const char *kind, const char *path, const char *option, struct err *err);
 /*
  * If options->format is AUTO, sets it to RAW or QCOW2 by store_format_guess. The message names
  * format=.
