@@ -36,7 +36,6 @@ int virtio_kicks_create(struct virtio_device *dev)
 
 void virtio_kicks_destroy(struct virtio_device *dev)
 {
-	virtio_kicks_unbind(dev);
 	for (unsigned i = 0; i < dev->nqueues; i++) {
 		loop_unwatch(dev->kick[i].watch);
 		dev->kick[i].watch = NULL;

@@ -12,8 +12,8 @@
 #include "devices/virtio/core/virtio.h"
 
 /*
- * 0 or -errno; destroy also frees a set that create left half-made. Thread: the builder creates;
- * the loop's thread or the builder destroys.
+ * 0 or -errno; destroy also frees a set that create left half-made, and finds all unbound. Thread:
+ * the builder creates; the loop's thread or the builder destroys.
  */
 int virtio_kicks_create(struct virtio_device *dev);
 void virtio_kicks_destroy(struct virtio_device *dev);

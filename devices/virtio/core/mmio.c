@@ -275,11 +275,6 @@ static void destroy(struct virtio_device *dev)
 	free(t);
 }
 
-static int kick_fd(struct virtio_device *dev, unsigned queue)
-{
-	return dev->kick[queue].fd;
-}
-
 static void describe(struct virtio_device *dev, char *buf, size_t len)
 {
 	const struct virtio_mmio *t = of_dev(dev);
@@ -293,7 +288,6 @@ static const struct virtio_transport_ops transport_ops = {
 	.activated = activated,
 	.reset = reset,
 	.destroy = destroy,
-	.kick_fd = kick_fd,
 	.describe = describe,
 };
 

@@ -497,11 +497,6 @@ static void destroy(struct virtio_device *dev)
 	free(t);
 }
 
-static int kick_fd(struct virtio_device *dev, unsigned queue)
-{
-	return dev->kick[queue].fd;
-}
-
 static int call_fd(struct virtio_device *dev, unsigned queue)
 {
 	return pci_msix_fd(&of_dev(dev)->msix, of_dev(dev)->s.vector[queue]);
@@ -521,7 +516,6 @@ static const struct virtio_transport_ops transport_ops = {
 	.activated = activated,
 	.reset = reset,
 	.destroy = destroy,
-	.kick_fd = kick_fd,
 	.call_fd = call_fd,
 	.describe = describe,
 };

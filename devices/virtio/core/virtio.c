@@ -35,7 +35,7 @@ void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
 
 int virtio_kick_fd(struct virtio_device *dev, unsigned queue)
 {
-	return dev->transport_ops->kick_fd(dev, queue);
+	return dev->kick[queue].fd;
 }
 
 int virtio_call_fd(struct virtio_device *dev, unsigned queue)

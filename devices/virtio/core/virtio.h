@@ -80,10 +80,8 @@ struct virtio_transport_ops {
 	void (*activated)(struct virtio_device *dev);
 	/* The device has been reset; its status does not read 0 yet. */
 	void (*reset)(struct virtio_device *dev);
-	/* Detach from the bus, unbind kicks and interrupts, free. vCPUs may still run. */
+	/* Detach from the bus, unbind interrupts, free. Kicks are unbound. vCPUs may still run. */
 	void (*destroy)(struct virtio_device *dev);
-	/* Returns the eventfd that a kick of this queue is written to. Valid until destroy. */
-	int (*kick_fd)(struct virtio_device *dev, unsigned queue);
 	/*
 	 * Returns an eventfd whose write interrupts the guest for this queue without this process,
 	 * or -1 if there is none now. NULL: the transport never has one.
