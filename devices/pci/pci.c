@@ -18,11 +18,6 @@
 #define CONFIG_PORT_ENABLE 0x80000000u
 #define RESET_PORT_CPU 0x04u
 
-static uint64_t ones(unsigned size_bytes)
-{
-	return size_bytes >= 8 ? ~0ull : (1ull << (size_bytes * 8)) - 1;
-}
-
 /* --- configuration space, by ECAM and by ports --------------------------------- */
 
 /* Address on host->configs. index is bus, device and function; only bus 0 has functions. */
@@ -79,7 +74,7 @@ static uint64_t ports_read(void *opaque, uint64_t off, unsigned size_bytes)
 	if (off == 1 && size_bytes == 1)
 		return state.reset_control;
 	if (off < 4 || off + size_bytes > 8 || !(state.config_address & CONFIG_PORT_ENABLE))
-		return ones(size_bytes);
+		return bus_ones(size_bytes);
 	return bus_read(&host->configs, port_addr(state.config_address, off), size_bytes);
 }
 

@@ -161,11 +161,6 @@ static void leave(void)
 	atomic_store_explicit(&self.inside[--self.depth], NULL, memory_order_release);
 }
 
-static uint64_t mask(unsigned size_bytes)
-{
-	return size_bytes >= 8 ? ~0ull : (1ull << (size_bytes * 8)) - 1;
-}
-
 uint64_t bus_read(struct bus *bus, uint64_t addr, unsigned size_bytes)
 {
 	uint64_t val = ~0ull;
@@ -176,7 +171,7 @@ uint64_t bus_read(struct bus *bus, uint64_t addr, unsigned size_bytes)
 			val = a.ops->read(a.opaque, a.off, size_bytes);
 		leave();
 	}
-	return val & mask(size_bytes);
+	return val & bus_ones(size_bytes);
 }
 
 void bus_write(struct bus *bus, uint64_t addr, unsigned size_bytes, uint64_t val)
@@ -186,7 +181,7 @@ void bus_write(struct bus *bus, uint64_t addr, unsigned size_bytes, uint64_t val
 	if (!enter(bus, addr, size_bytes, &a))
 		return;
 	if (a.ops->write)
-		a.ops->write(a.opaque, a.off, size_bytes, val & mask(size_bytes));
+		a.ops->write(a.opaque, a.off, size_bytes, val & bus_ones(size_bytes));
 	leave();
 }
 

@@ -72,6 +72,12 @@ int bus_add(struct bus *bus, uint64_t base, uint64_t len_bytes, const struct bus
 /* Unmaps the range of bus_add at base, waits, and frees it. Does nothing if there is none. */
 void bus_remove(struct bus *bus, uint64_t base);
 
+/* All bits of an access's width: what an access that no range claims reads. */
+static inline uint64_t bus_ones(unsigned size_bytes)
+{
+	return size_bytes >= 8 ? ~0ull : (1ull << (size_bytes * 8)) - 1;
+}
+
 /* Returns the number of ranges on the bus. */
 unsigned bus_count(struct bus *bus);
 
