@@ -95,11 +95,27 @@ int config_insert_device(struct config *config, unsigned at, const struct device
 	return 0;
 }
 
+static void clear_platform(struct config_platform *p)
+{
+	char *const text[] = { p->manufacturer, p->product_name, p->version, p->serial_number,
+			       p->uuid,		p->sku_number,	 p->family,  p->chassis_asset_tag };
+
+	for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)
+		free(text[i]);
+	for (unsigned i = 0; i < p->noem_strings; i++)
+		free(p->oem_string[i]);
+	free(p->oem_string);
+}
+
 void config_clear(struct config *config)
 {
 	keys_clear(&config->vm);
 	for (unsigned i = 0; i < config->ndevices; i++)
 		keys_clear(&config->device[i].kv);
 	free(config->device);
+	clear_platform(&config->platform);
+	for (unsigned i = 0; i < config->cpus.naffinity; i++)
+		free(config->cpus.affinity[i].host_cpu);
+	free(config->cpus.affinity);
 	memset(config, 0, sizeof(*config));
 }

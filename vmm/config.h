@@ -9,6 +9,8 @@
 #ifndef BANTAM_CONFIG_H
 #define BANTAM_CONFIG_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "boot/board.h"
@@ -38,12 +40,55 @@ enum config_transport { TRANSPORT_PCI, TRANSPORT_MMIO };
 struct config_device {
 	const struct device_type *type;
 	struct keyvals kv;
+	char id[64]; /* "": made from the option and a number ("net0") */
+};
+
+/*
+ * The next three have no option of bantam run: only a VmConfig (vmm/vmconfig) sets them. All zero
+ * is what bantam run uses. Strings and arrays are on the heap; config_clear frees them.
+ */
+
+/* How the host holds guest memory; CONFIG_MEMORY is its size. */
+struct config_memory {
+	bool shared;		 /* a sealed memfd, even if no device needs it */
+	bool hugepages;		 /* from hugetlbfs's pool: never swapped, never split */
+	bool prefault;		 /* all of it is there before the guest starts */
+	bool mergeable;		 /* the host may merge equal pages (KSM) */
+	bool no_thp;		 /* no transparent huge pages */
+	uint64_t hugepage_bytes; /* with hugepages; 0: the host's default size */
+};
+
+/* What the guest reads in SMBIOS tables. NULL: not given. */
+struct config_platform {
+	char *manufacturer, *product_name, *version, *serial_number;
+	char *uuid; /* 36 characters, RFC 4122 */
+	char *sku_number, *family;
+	char *chassis_asset_tag;
+	char **oem_string;
+	unsigned noem_strings;
+};
+
+/* The host CPUs that one vCPU may run on. */
+struct config_affinity {
+	unsigned vcpu;
+	unsigned *host_cpu;
+	unsigned nhost_cpus;
+};
+
+/* How the guest sees its CONFIG_CPUS processors; all of the first four are 0, or none is. */
+struct config_cpus {
+	unsigned threads_per_core, cores_per_die, dies_per_package, packages;
+	struct config_affinity *affinity;
+	unsigned naffinity;
 };
 
 struct config {
 	struct keyvals vm;
 	struct config_device *device;
 	unsigned ndevices;
+	struct config_memory memory;
+	struct config_platform platform;
+	struct config_cpus cpus;
 };
 
 /*

@@ -387,3 +387,26 @@ Test(config, help_lists_everything)
 	cr_expect(strstr(text, "Exit status"));
 	free(text);
 }
+
+/* The sanitizers' build finds what config_clear leaves on the heap. */
+Test(config, clears_what_a_vmconfig_set)
+{
+	static const struct config zero;
+	struct config_platform *p = &config.platform;
+	char **text[] = { &p->manufacturer, &p->product_name, &p->version, &p->serial_number,
+			  &p->uuid,	    &p->sku_number,   &p->family,  &p->chassis_asset_tag };
+
+	for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)
+		*text[i] = strdup("text");
+	p->oem_string = calloc(2, sizeof(char *));
+	p->noem_strings = 2;
+	p->oem_string[0] = strdup("one");
+	p->oem_string[1] = strdup("two");
+	config.cpus.affinity = calloc(2, sizeof(struct config_affinity));
+	config.cpus.naffinity = 2;
+	config.cpus.affinity[1].host_cpu = calloc(3, sizeof(unsigned));
+	config.cpus.affinity[1].nhost_cpus = 3;
+	config.memory.shared = true;
+	config_clear(&config);
+	cr_assert(!memcmp(&config, &zero, sizeof(zero)));
+}
