@@ -54,7 +54,8 @@ int config_unknown_option(const char *name, struct err *err)
 	size_t n = 0;
 
 	for (size_t i = 0; config_keys[i].name; i++)
-		names[n++] = config_keys[i].name;
+		if (!(config_keys[i].flags & KEY_HIDDEN))
+			names[n++] = config_keys[i].name;
 	for (size_t i = 0; device_types[i] && n < sizeof(names) / sizeof(names[0]); i++)
 		if (device_types[i]->option)
 			names[n++] = device_types[i]->option + 2;

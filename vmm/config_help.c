@@ -35,6 +35,8 @@ void config_help(FILE *out)
 	      "6 triple fault, 7 KVM cannot run the guest, 128+N killed by signal N.\n\n",
 	      out);
 	for (const struct key *k = config_keys; k->name; k++) {
+		if (k->flags & KEY_HIDDEN)
+			continue;
 		snprintf(lead, sizeof(lead), "--%s%s%s", k->name, k->meta ? " " : "",
 			 k->meta ? k->meta : "");
 		help_line(out, 2, lead, k->help, k->kind == KEY_BOOL ? NULL : k->def);
@@ -53,6 +55,8 @@ void config_help(FILE *out)
 					   k->meta		 ? k->meta :
 								   "…";
 
+			if (k->flags & KEY_HIDDEN)
+				continue;
 			snprintf(lead, sizeof(lead), k->flags & KEY_BARE ? "[%s=]%s" : "%s=%s",
 				 k->name, meta);
 			help_line(out, 6, lead, k->help, k->def);

@@ -158,7 +158,9 @@ Test(keys, refusals_of_an_option)
 		  "--disk: cache=none|writeback: must be one of none|writeback|through" },
 		{ "x,cache=non", "--disk: cache=non: must be one of none|writeback|through" },
 		{ "x,a\nb", "--disk: unknown key \"a?b\"; see bantam run --help" },
-		{ "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u,v,w,x,y", "--disk: too many keys" },
+		{ "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u,v,w,x,y,z,"
+		  "A,B,C,D,E,F,G,H,I,J,K,L,M,N,O",
+		  "--disk: too many keys" },
 	};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -272,7 +274,8 @@ Test(keys, shipped_tables_are_sound)
 			if (!k->def)
 				continue;
 			keys_start(&kv, type->option, type->keys);
-			cr_expect_eq(keys_set(&kv, k->name, k->def, &err), 0, "%s", err.text);
+			cr_expect_eq(keys_set_hidden(&kv, k->name, k->def, &err), 0, "%s",
+				     err.text);
 			keys_clear(&kv);
 		}
 		cr_expect_leq(n, KEYS_MAX, "%s", type->option);
@@ -294,5 +297,47 @@ Test(keys, a_list_takes_more_than_one)
 	cr_assert_eq(keys_set(&kv, "one", "y", &err), -EINVAL);
 	cr_assert_eq(keys_set(&kv, "fwd", "", &err), -EINVAL);
 	cr_assert_str_eq(keys_text(&kv, 0), "a,b:1,c");
+	keys_clear(&kv);
+}
+
+/* A user cannot name a hidden key, not even by accident; code can set it, and its default holds. */
+Test(keys, hidden)
+{
+	static const struct key table[] = {
+		{ "path", KEY_PATH, KEY_BARE, .meta = "FILE" },
+		{ "backing", KEY_BOOL, KEY_HIDDEN, .def = "on" },
+		{ "limit", KEY_NUM, KEY_HIDDEN, .min = 1, .max = 9 },
+		{ 0 },
+	};
+	static const struct {
+		const char *text, *error;
+	} refused[] = {
+		{ "path=a,backing=off", "--disk: unknown key \"backing\"; see bantam run --help" },
+		{ "path=a,backing", "--disk: unknown key \"backing\"; see bantam run --help" },
+		{ "path=a,backin=off", "--disk: unknown key \"backin\"; see bantam run --help" },
+		{ "limit=5", "--disk: unknown key \"limit\"; see bantam run --help" },
+	};
+	struct keyvals kv;
+	struct err err;
+
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		cr_expect_eq(keys_parse(&kv, "--disk", table, refused[i].text, &err), -EINVAL);
+		cr_expect_str_eq(err.text, refused[i].error);
+		keys_clear(&kv);
+	}
+	cr_assert_eq(keys_parse(&kv, "--disk", table, "backing", &err), 0, "%s", err.text);
+	cr_expect_str_eq(keys_text(&kv, 0), "backing");
+	cr_expect_eq(keys_num(&kv, 1), 1);
+	keys_clear(&kv);
+
+	keys_start(&kv, "--disk", table);
+	cr_assert_eq(keys_set_hidden(&kv, "path", "a", &err), 0);
+	cr_assert_eq(keys_set_hidden(&kv, "backing", "off", &err), 0);
+	cr_assert_eq(keys_set_hidden(&kv, "limit", "10", &err), -EINVAL);
+	cr_expect_str_eq(err.text, "--disk: limit=10: must be from 1 to 9");
+	cr_assert_eq(keys_set_hidden(&kv, "limti", "1", &err), -EINVAL);
+	cr_assert_eq(keys_finish(&kv, &err), 0);
+	cr_expect_eq(keys_num(&kv, 1), 0);
+	cr_expect_not(keys_has(&kv, 2));
 	keys_clear(&kv);
 }

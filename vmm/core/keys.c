@@ -30,6 +30,14 @@ uint64_t keys_num_of(const struct keyvals *kv, const char *name)
 	return i < 0 ? 0 : keys_num(kv, (unsigned)i);
 }
 
+/* As keys_find, but only keys that a user may give. */
+static int find_shown(const struct key *table, const char *name)
+{
+	int i = keys_find(table, name);
+
+	return i >= 0 && table[i].flags & KEY_HIDDEN ? -1 : i;
+}
+
 static int find_bare(const struct key *table)
 {
 	for (int i = 0; table[i].name; i++)
@@ -43,8 +51,9 @@ static int unknown(const struct keyvals *kv, const char *name, struct err *err)
 	const char *names[KEYS_MAX], *near;
 	size_t n = 0;
 
-	for (; kv->table[n].name; n++)
-		names[n] = kv->table[n].name;
+	for (const struct key *key = kv->table; key->name; key++)
+		if (!(key->flags & KEY_HIDDEN))
+			names[n++] = key->name;
 	near = parse_nearest(name, names, n);
 	if (*kv->option)
 		return err_set(err, EINVAL, "%s: unknown key \"%s\"%s%s%s", kv->option, name,
@@ -203,10 +212,11 @@ void keys_start(struct keyvals *kv, const char *option, const struct key *table)
 	kv->table = table;
 }
 
-int keys_set(struct keyvals *kv, const char *name, const char *value, struct err *err)
+/* i: the key's index, or -1. */
+static int set(struct keyvals *kv, int i, const char *name, const char *value, struct err *err)
 {
-	int i = keys_find(kv->table, name), rc;
 	char buf[300];
+	int rc;
 
 	if (i < 0)
 		return unknown(kv, name, err);
@@ -223,6 +233,16 @@ int keys_set(struct keyvals *kv, const char *name, const char *value, struct err
 	rc = store(kv, i, value, err);
 	kv->val[i].set = !rc;
 	return rc;
+}
+
+int keys_set(struct keyvals *kv, const char *name, const char *value, struct err *err)
+{
+	return set(kv, find_shown(kv->table, name), name, value, err);
+}
+
+int keys_set_hidden(struct keyvals *kv, const char *name, const char *value, struct err *err)
+{
+	return set(kv, keys_find(kv->table, name), name, value, err);
 }
 
 /* Returns true if a key is given that replaces a required one. */
@@ -273,7 +293,7 @@ int keys_parse(struct keyvals *kv, const char *option, const struct key *table, 
 		int bare = find_bare(table);
 
 		/* "--disk FILE" and "--serial stdio": a first word that is no key's name. */
-		if (!i && !pair[i].val && bare >= 0 && keys_find(table, pair[i].key) < 0)
+		if (!i && !pair[i].val && bare >= 0 && find_shown(table, pair[i].key) < 0)
 			rc = keys_set(kv, table[bare].name, pair[i].key, err);
 		else
 			rc = keys_set(kv, pair[i].key, pair[i].val, err);

@@ -16,13 +16,18 @@
 
 enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE };
 
-#define KEYS_MAX 24
+#define KEYS_MAX 40
 #define KEY_BARE 1u /* a first bare word ("--disk FILE") is this key's value */
 #define KEY_REQUIRED 2u
 #define KEY_UNLESS 8u /* with KEY_REQUIRED: not required if a key with KEY_INSTEAD is given */
 #define KEY_INSTEAD 16u
 #define KEY_LIST 4u    /* KEY_TEXT that may be given again: the values are joined by "," */
 #define KEY_POWER2 32u /* KEY_NUM and KEY_SIZE: a power of two */
+/*
+ * Not for users: only keys_set_hidden sets it. The command line and --config do not know such a key,
+ * and neither --help nor "did you mean" names it.
+ */
+#define KEY_HIDDEN 64u
 
 struct key {
 	const char *name;
@@ -56,10 +61,12 @@ int keys_parse(struct keyvals *kv, const char *option, const struct key *table, 
 /* The same, key by key (JSON, the API): start, set each, finish (defaults, required). */
 void keys_start(struct keyvals *kv, const char *option, const struct key *table);
 int keys_set(struct keyvals *kv, const char *name, const char *value, struct err *err);
+/* As keys_set, also for keys with KEY_HIDDEN: for code that makes a configuration (the API). */
+int keys_set_hidden(struct keyvals *kv, const char *name, const char *value, struct err *err);
 int keys_finish(struct keyvals *kv, struct err *err);
 void keys_clear(struct keyvals *kv);
 
-/* The index of the key of that name, or -1. */
+/* The index of the key of that name, hidden or not, or -1. */
 int keys_find(const struct key *table, const char *name);
 /* By name, for code that does not know the table: NULL or 0 if it has no such key, or no value. */
 const char *keys_text_of(const struct keyvals *kv, const char *name);
