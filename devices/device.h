@@ -67,7 +67,11 @@ struct env_ops {
 };
 
 struct pci_host;
+struct pci_func;
 struct virtio_mmio_slots;
+
+/* The size of a device's id, with its NUL. */
+#define DEVICE_ID_BYTES 64
 
 struct device_env {
 	struct mem *mem;
@@ -119,7 +123,8 @@ struct device_ops {
 struct device {
 	const struct device_type *type;
 	const struct device_ops *ops;
-	char id[32];
+	char id[DEVICE_ID_BYTES]; /* unique in the machine, which sets it after create */
+	struct pci_func *pci;	  /* of a device on PCI, set by its transport; else NULL */
 };
 
 struct device_type {

@@ -96,6 +96,46 @@ int config_insert_device(struct config *config, unsigned at, const struct device
 	return 0;
 }
 
+void config_device_id(const struct config *config, unsigned at, char id[DEVICE_ID_BYTES])
+{
+	const struct config_device *d = &config->device[at];
+	const char *own = d->id[0] ? d->id : keys_text_of(&d->kv, "id");
+	unsigned before = 0;
+
+	if (own && *own) {
+		snprintf(id, DEVICE_ID_BYTES, "%s", own);
+		return;
+	}
+	for (unsigned i = 0; i < at; i++)
+		before += config->device[i].type == d->type;
+	snprintf(id, DEVICE_ID_BYTES, "%s%u", d->type->option + 2, before);
+}
+
+int config_check_ids(const struct config *config, struct err *err)
+{
+	char id[DEVICE_ID_BYTES], other[DEVICE_ID_BYTES];
+
+	for (unsigned i = 0; i < config->ndevices; i++) {
+		const struct config_device *d = &config->device[i];
+		const char *key = keys_text_of(&d->kv, "id");
+
+		if (key && strlen(key) >= DEVICE_ID_BYTES)
+			return err_set(err, EINVAL, "%s: id=%.20s…: longer than %d bytes",
+				       d->type->option, key, DEVICE_ID_BYTES - 1);
+		config_device_id(config, i, id);
+		for (unsigned j = 0; j < i; j++) {
+			config_device_id(config, j, other);
+			if (!strcmp(id, other))
+				return err_set(err, EEXIST,
+					       "%s: the id \"%s\" is that of another %s; give one "
+					       "of them another id",
+					       d->type->option, id,
+					       config->device[j].type->option + 2);
+		}
+	}
+	return 0;
+}
+
 static void clear_platform(struct config_platform *p)
 {
 	char *const text[] = { p->manufacturer, p->product_name, p->version, p->serial_number,

@@ -40,7 +40,7 @@ enum config_transport { TRANSPORT_PCI, TRANSPORT_MMIO };
 struct config_device {
 	const struct device_type *type;
 	struct keyvals kv;
-	char id[64]; /* "": made from the option and a number ("net0") */
+	char id[DEVICE_ID_BYTES]; /* "": the value of its key "id", else option and number */
 };
 
 /*
@@ -98,6 +98,14 @@ struct config {
  */
 int config_parse(struct config *config, int argc, char **argv, struct err *err);
 void config_clear(struct config *config);
+
+/*
+ * Writes the id of config->device[at]: the one that is set there, else the value of its key "id",
+ * else the option and the number of devices before it with that option ("net0").
+ */
+void config_device_id(const struct config *config, unsigned at, char id[DEVICE_ID_BYTES]);
+/* 0, -EINVAL (an id is too long), or -EEXIST (two devices have the same one). */
+int config_check_ids(const struct config *config, struct err *err);
 
 void config_help(FILE *out);
 

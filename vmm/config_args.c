@@ -63,5 +63,5 @@ int config_parse(struct config *config, int argc, char **argv, struct err *err)
 	for (unsigned i = 0; i < config->ndevices && !rc; i++)
 		if (config->device[i].type->check)
 			rc = config->device[i].type->check(&config->device[i].kv, err);
-	return rc;
+	return rc ? rc : config_check_ids(config, err);
 }

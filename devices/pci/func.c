@@ -334,6 +334,19 @@ bool pci_func_bar_base(struct pci_func *f, unsigned bar, uint64_t *base)
 	return mapped;
 }
 
+struct pci_place pci_func_place(struct pci_func *f, unsigned bar)
+{
+	struct pci_place place = { .slot = f->slot,
+				   .function = f->function,
+				   .bar_bytes = f->bar[bar].len_bytes };
+
+	pthread_mutex_lock(&f->host->lock);
+	if (!pci_bar_base(f, bar, &place.bar_base))
+		place.bar_base = f->bar[bar].piece.base;
+	pthread_mutex_unlock(&f->host->lock);
+	return place;
+}
+
 void pci_func_intx(struct pci_func *f, bool asserted)
 {
 	pthread_mutex_lock(&f->host->lock);

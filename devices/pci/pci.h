@@ -200,6 +200,15 @@ void pci_func_put(struct pci_func *f, unsigned off, unsigned size_bytes, uint32_
  * decode is off or the BAR lies outside the windows.
  */
 bool pci_func_bar_base(struct pci_func *f, unsigned bar, uint64_t *base);
+/*
+ * Where a function sits. The BAR's address is the one at which the guest has it decoded, or while
+ * it is not decoded, the one that pci_func_add gave it.
+ */
+struct pci_place {
+	unsigned slot, function;
+	uint64_t bar_base, bar_bytes; /* 0 bytes: there is no such BAR */
+};
+struct pci_place pci_func_place(struct pci_func *f, unsigned bar);
 /* Assert or release INTA. The line follows unless the guest has set the interrupt disable bit. */
 void pci_func_intx(struct pci_func *f, bool asserted);
 

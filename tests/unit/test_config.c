@@ -1,5 +1,6 @@
 /* config: the command line and JSON, with a registry for the test. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@ static const struct key disk_keys[] = {
 	{ "bytes", KEY_SIZE, .help = "length" },
 	{ "cache", KEY_CHOICE, .choices = "off|on|auto", .def = "auto", .help = "cache" },
 	{ "alias", KEY_TEXT, KEY_LIST, .help = "other names" },
+	{ "id", KEY_TEXT, .meta = "NAME", .help = "name" },
 	{ 0 },
 };
 static const struct key serial_keys[] = {
@@ -195,6 +197,53 @@ Test(config, command_line_refusals)
 		cr_expect_lt(parse(table[i].args), 0, "\"%s\" was accepted", table[i].args);
 		cr_expect_str_eq(err.text, table[i].says, "\"%s\": %s", table[i].args, err.text);
 	}
+}
+
+#define ID_16 "abcdefghijklmnop"
+#define ID_63 ID_16 ID_16 ID_16 "abcdefghijklmno"
+
+Test(config, ids)
+{
+	static const struct {
+		const char *args, *ids; /* the devices' ids, or the error */
+	} table[] = {
+		{ "--disk|a|--disk|b|--rng|--disk|c", "disk0 disk1 rng0 disk2" },
+		{ "--disk|a,id=_disk0|--disk|b|--rng", "_disk0 disk1 rng0" },
+		{ "--disk|a|--disk|b,id=root", "disk0 root" },
+		{ "--disk|a,id=" ID_63, ID_63 },
+		{ "--disk|a,id=x|--disk|b,id=x",
+		  "--disk: the id \"x\" is that of another disk; give one of them another id" },
+		{ "--disk|a,id=rng0|--rng",
+		  "--rng: the id \"rng0\" is that of another disk; give one of them another id" },
+		{ "--disk|a,id=disk1|--disk|b",
+		  "--disk: the id \"disk1\" is that of another disk; give one of them another id" },
+		{ "--disk|a,id=" ID_63 "p",
+		  "--disk: id=abcdefghijklmnopabcd…: longer than 63 bytes" },
+	};
+	char args[256], got[256], id[DEVICE_ID_BYTES];
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		snprintf(args, sizeof(args), "--kernel|k|%s", table[i].args);
+		got[0] = 0;
+		if (parse(args)) {
+			strcpy(got, err.text);
+		} else {
+			for (unsigned n = 0; n < config.ndevices; n++) {
+				config_device_id(&config, n, id);
+				strcat(strcat(got, n ? " " : ""), id);
+			}
+		}
+		cr_expect_str_eq(got, table[i].ids, "%s: %s", table[i].args, got);
+	}
+	/* What code sets wins over the key. */
+	cr_assert_eq(parse("--kernel|k|--disk|a,id=x|--disk|b"), 0);
+	strcpy(config.device[0].id, "y");
+	strcpy(config.device[1].id, "x");
+	config_device_id(&config, 0, id);
+	cr_expect_str_eq(id, "y");
+	cr_expect_eq(config_check_ids(&config, &err), 0);
+	strcpy(config.device[0].id, "x");
+	cr_expect_eq(config_check_ids(&config, &err), -EEXIST);
 }
 
 Test(config, too_many_devices)

@@ -162,6 +162,7 @@ Test(pci, bars_are_sized_moved_and_switched_off)
 {
 	struct func t[2];
 	struct fake_env f;
+	struct pci_place place;
 	uint64_t at;
 
 	fake_env_init(&f, FAKE_PCI);
@@ -189,6 +190,7 @@ Test(pci, bars_are_sized_moved_and_switched_off)
 	at = FAKE_BARS + 0x4010;
 	cr_expect_eq(fake_read(&f, at, 4), 0xffffffff);
 	cr_expect(!pci_func_bar_base(&t[0].f, 2, &at));
+	cr_expect_eq(pci_func_place(&t[0].f, 2).bar_base, FAKE_BARS + 0x4000, "not decoded");
 	fake_config_write(&f, 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
 	cr_expect(pci_func_bar_base(&t[0].f, 2, &at));
 	cr_expect_eq(at, FAKE_BARS + 0x4000);
@@ -200,6 +202,10 @@ Test(pci, bars_are_sized_moved_and_switched_off)
 	cr_expect_eq(t[0].writes, 1, "over its end");
 	fake_config_write(&f, 1, PCI_BAR0 + 8, 4, FAKE_BARS + 0xa4abc);
 	cr_expect_eq(bar(&f, 1, 2), FAKE_BARS + 0xa4000);
+	place = pci_func_place(&t[0].f, 2);
+	cr_expect(place.slot == 1 && place.function == 0);
+	cr_expect(place.bar_base == FAKE_BARS + 0xa4000 && place.bar_bytes == 0x4000);
+	cr_expect_eq(pci_func_place(&t[0].f, 1).bar_bytes, 0, "no such BAR");
 	cr_expect_eq(fake_read(&f, at + 0x10, 4), 0xffffffff);
 	cr_expect_eq(fake_read(&f, FAKE_BARS + 0xa4010, 1), 0x11);
 	fake_config_write(&f, 1, PCI_BAR0 + 8 + 3, 1, 0xf0);

@@ -120,15 +120,25 @@ static void *iothread_main(void *opaque)
 	return NULL;
 }
 
+/*
+ * "_disk0_q0", "_net0_qp0" (of a pair of queues), whether the id is "disk0" or "_disk0": programs
+ * that pin such threads look for these names. A long id is cut, so that the suffix stays.
+ */
+static void iothread_name(const struct device *dev, char name[THREAD_NAME_BYTES])
+{
+	const char *suffix = strcmp(dev->type->option, "--net") ? "_q0" : "_qp0";
+	const char *mark = dev->id[0] == '_' ? "" : "_";
+
+	snprintf(name, THREAD_NAME_BYTES, "%s%.*s%s", mark,
+		 (int)(THREAD_NAME_BYTES - 1 - strlen(mark) - strlen(suffix)), dev->id, suffix);
+}
+
 static int iothread_start(struct iothread *io, struct err *err)
 {
 	char name[THREAD_NAME_BYTES];
 	int rc;
 
-	/* "_disk0_q0", "_net0_qp0" (of a pair of queues): programs that pin such threads look
-	 * for these names. */
-	snprintf(name, sizeof(name), "_%.9s_q%s0", io->dev->id,
-		 strcmp(io->dev->type->option, "--net") ? "" : "p");
+	iothread_name(io->dev, name);
 	rc = thread_start(&io->thread, THREAD_IO, name, IOTHREAD_STACK_BYTES, iothread_main, io);
 	if (rc)
 		return err_sys(err, -rc, "%s: cannot start its I/O thread", io->dev->id);
@@ -172,16 +182,17 @@ static int create_in_iothread(struct machine *m, const struct device_type *type,
 /* --- the user's devices -------------------------------------------------------------- */
 
 static int create_device(struct machine *m, const struct device_type *type,
-			 const struct keyvals *kv, struct err *err)
+			 const struct keyvals *kv, const char *id, struct err *err)
 {
 	struct device **dev = next_device(m);
-	char id[sizeof((*dev)->id)];
-	unsigned before = 0;
 	int rc;
 
 	for (unsigned i = 0; i < m->ndevices; i++)
-		before += m->device[i]->type == type;
-	snprintf(id, sizeof(id), "%s%u", type->option + 2, before);
+		if (!strcmp(m->device[i]->id, id))
+			return err_set(
+				err, EEXIST,
+				"%s: the id \"%s\" is that of another device; give it another id",
+				type->option, id);
 	m->device_env.id = id;
 	if (keys_num_of(kv, "iothread"))
 		rc = create_in_iothread(m, type, kv, err);
@@ -200,7 +211,7 @@ static int create_default_serial(struct machine *m, struct err *err)
 	int rc = keys_parse(&kv, serial_type.option, serial_type.keys, "stdio", err);
 
 	if (!rc)
-		rc = create_device(m, &serial_type, &kv, err);
+		rc = create_device(m, &serial_type, &kv, "serial0", err);
 	keys_clear(&kv);
 	return rc;
 }
@@ -208,13 +219,15 @@ static int create_default_serial(struct machine *m, struct err *err)
 static int create_devices(struct machine *m, struct err *err)
 {
 	bool serial = false;
-	int rc = 0;
+	char id[DEVICE_ID_BYTES];
+	int rc = config_check_ids(m->config, err);
 
 	for (unsigned i = 0; !rc && i < m->config->ndevices; i++) {
 		const struct config_device *d = &m->config->device[i];
 
 		serial |= d->type == &serial_type;
-		rc = create_device(m, d->type, &d->kv, err);
+		config_device_id(m->config, i, id);
+		rc = create_device(m, d->type, &d->kv, id, err);
 	}
 	return rc || serial || chardev_stdio_taken() ? rc : create_default_serial(m, err);
 }
@@ -249,12 +262,49 @@ void machine_destroy_devices(struct machine *m)
 {
 	atomic_store(&m->env.closing, true);
 	while (m->ndevices) {
-		unsigned i = --m->ndevices;
+		unsigned i;
 
+		/* From here on no other thread finds the device; to destroy it may take long. */
+		pthread_mutex_lock(&m->devices_lock);
+		i = --m->ndevices;
+		pthread_mutex_unlock(&m->devices_lock);
 		if (m->iothread[i])
 			iothread_destroy(m->iothread[i]);
 		else
 			device_destroy(m->device[i]);
+	}
+}
+
+void machine_walk_devices(struct machine *m,
+			  void (*fn)(void *opaque, const struct machine_device_info *info),
+			  void *opaque)
+{
+	struct {
+		struct machine_device_info info;
+		char id[DEVICE_ID_BYTES];
+	} found[MACHINE_MAX_DEVICES];
+	unsigned n = 0;
+
+	pthread_mutex_lock(&m->devices_lock);
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		const struct device *dev = m->device[i];
+		struct pci_place place = { 0 };
+
+		if (!dev->type) /* one of the board's own */
+			continue;
+		if (dev->pci)
+			place = pci_func_place(dev->pci, 0);
+		strcpy(found[n].id, dev->id);
+		found[n++].info = (struct machine_device_info){ .type = dev->type->name,
+								.pci = dev->pci,
+								.slot = place.slot,
+								.bar_base = place.bar_base,
+								.bar_bytes = place.bar_bytes };
+	}
+	pthread_mutex_unlock(&m->devices_lock);
+	for (unsigned i = 0; i < n; i++) {
+		found[i].info.id = found[i].id;
+		fn(opaque, &found[i].info);
 	}
 }
 

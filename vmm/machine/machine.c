@@ -322,6 +322,7 @@ int machine_create(const struct machine_setup *setup, struct machine **out, stru
 	m->dry_run = keys_num(&m->config->vm, CONFIG_DRY_RUN);
 	m->kvm = (struct kvm){ -1, -1 };
 	pthread_mutex_init(&m->lock, NULL);
+	pthread_mutex_init(&m->devices_lock, NULL);
 	rc = build(m, setup->cache_dir, err);
 	if (rc) {
 		machine_destroy(m);
@@ -441,6 +442,7 @@ void machine_destroy(struct machine *m)
 	mem_destroy(&m->mem);
 	bootdisk_destroy(m->bootdisk);
 	free(m->cmdline);
+	pthread_mutex_destroy(&m->devices_lock);
 	pthread_mutex_destroy(&m->lock);
 	free(m);
 }

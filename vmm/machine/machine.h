@@ -12,9 +12,9 @@
  * kill; its close undoes all this. It and consoles on files ignore SIGPIPE, which stays ignored.
  *
  * Threads. One thread, the machine's own, calls machine_create, machine_run, machine_describe,
- * machine_print_stats and machine_destroy; it becomes the first vCPU. Any thread may call
- * machine_stop, machine_power_button, machine_refresh and machine_state between machine_create and
- * machine_destroy: they take no device's lock and wait for no disk, daemon or guest.
+ * machine_print_stats and machine_destroy; it becomes the first vCPU. Any thread may call the other
+ * functions between machine_create and machine_destroy: they take no device's lock and wait for no
+ * disk, daemon or guest.
  */
 #ifndef BANTAM_MACHINE_H
 #define BANTAM_MACHINE_H
@@ -98,6 +98,22 @@ void machine_power_button(struct machine *m);
 /* Makes the devices check what may have changed on the host (a disk's size) and tell the guest. */
 void machine_refresh(struct machine *m);
 enum machine_state machine_state(const struct machine *m);
+
+struct machine_device_info {
+	const char *id;	  /* "disk0"; valid during the call */
+	const char *type; /* "virtio-blk" */
+	bool pci;	  /* the next three are valid: bus 0, function 0 */
+	unsigned slot;
+	uint64_t bar_base, bar_bytes; /* of BAR 0, where the guest has put it */
+};
+/*
+ * Calls fn for each of the user's devices, in the order of their creation; for none once they are
+ * destroyed. fn may take its time: no lock is held.
+ */
+void machine_walk_devices(struct machine *m,
+			  void (*fn)(void *opaque, const struct machine_device_info *info),
+			  void *opaque);
+
 /* Prints the exits by reason, summed over the vCPUs. Call it after machine_run. */
 void machine_print_stats(const struct machine *m, FILE *out);
 /* Accepts NULL and half-built machines. */

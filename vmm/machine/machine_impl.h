@@ -36,6 +36,12 @@ struct machine {
 	struct device_env device_env;
 	struct pci_host *pci;
 	struct virtio_mmio_slots mmio_slots;
+	/*
+	 * Protects the next three fields once machine_create has returned: a thread that holds it
+	 * finds only devices that are not being destroyed. Held for a moment, also to take leaf
+	 * locks below it; never while a device may wait.
+	 */
+	pthread_mutex_t devices_lock;
 	struct device *device[MACHINE_MAX_DEVICES];
 	struct iothread *iothread[MACHINE_MAX_DEVICES]; /* of the same device, or NULL */
 	unsigned ndevices;

@@ -127,7 +127,7 @@ struct net {
 	 * reports its end
 	 */
 	char *daemon;
-	char name[16];	/* "net0", for messages */
+	char name[64];	/* "net0", for messages */
 	char what[128]; /* "tap tap0 (2 queues)", for --dry-run and messages */
 	struct net_port port[NET_MAX_QUEUES];
 };

@@ -492,6 +492,7 @@ static void destroy(struct virtio_device *dev)
 	 * First remove what vCPUs can reach: a vCPU that is still in a callback may use the rest.
 	 */
 	pci_func_remove(&t->func);
+	dev->dev.pci = NULL;
 	virtio_kicks_destroy(dev);
 	pci_msix_destroy(&t->msix);
 	free(t);
@@ -544,6 +545,7 @@ int virtio_pci_attach(struct virtio_device *dev, struct pci_host *host, struct e
 	if (rc)
 		goto fail;
 	dev->transport_ops = &transport_ops;
+	dev->dev.pci = &t->func;
 	return 0;
 fail:
 	destroy(dev);

@@ -188,7 +188,7 @@ struct virtio_net {
 	int again_fd;
 	struct iovec iov[NIC_STASH_IOVS +
 			 NIC_BATCH]; /* of the frames being received, or of the command */
-	char name[16];		     /* "net0" */
+	char name[DEVICE_ID_BYTES];  /* "net0" */
 };
 
 static inline struct virtio_net *virtio_net_of(struct virtio_device *vdev)
