@@ -14,6 +14,8 @@
 #define HIGH 0x100000000ull
 #define MIB (1ull << 20)
 
+static const struct mem_options none;
+
 Test(mem, create_below_the_hole)
 {
 	struct mem mem;
@@ -237,7 +239,7 @@ Test(mem, shared_keeps_its_size)
 
 static void need_huge_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start)
 {
-	int rc = mem_create_huge_shared(mem, total_bytes, hole_start, HIGH);
+	int rc = mem_create_huge_shared(mem, total_bytes, hole_start, HIGH, &none);
 
 	if (rc)
 		cr_skip_test("no huge files here: %s", strerror(-rc));
@@ -305,7 +307,7 @@ Test(mem, huge_shared_is_shared)
 	mem_destroy(&mem);
 	cr_expect_eq(mem.fd, 0);
 	/* A failed mapping leaves nothing behind. */
-	cr_expect_lt(mem_create_huge_shared(&mem, 1ull << 52, HOLE, HIGH), 0);
+	cr_expect_lt(mem_create_huge_shared(&mem, 1ull << 52, HOLE, HIGH, &none), 0);
 	cr_expect_null(mem.map);
 }
 
@@ -338,4 +340,160 @@ Test(mem, huge_shared_discard)
 	cr_expect_leq(blocks(&mem), before - 4096 / 512);
 	cr_expect(p[page - 1] == 1 && p[page] == 0 && p[page + 4095] == 0 && p[page + 4096] == 1);
 	mem_destroy(&mem);
+}
+
+/* --- options ------------------------------------------------------------------------ */
+
+static int as(struct mem *mem, uint64_t bytes, const struct mem_options *o, struct err *err)
+{
+	return mem_create_as(mem, bytes, HOLE, HIGH, o, err);
+}
+
+Test(mem, options_shared_is_sealed)
+{
+	const struct mem_options o = { .shared = true };
+	struct mem mem;
+	struct err err;
+
+	cr_assert_eq(as(&mem, 4 * MIB, &o, &err), 0, "%s", err.text);
+	cr_expect_gt(mem.fd, 0);
+	cr_expect_lt(ftruncate(mem.fd, 0), 0);
+	mem_destroy(&mem);
+}
+
+/* Every page is there, also those of the last part, which is shorter than the others. */
+Test(mem, options_prefault)
+{
+	static const uint64_t sizes[] = { 4096, 3 * MIB, 133 * MIB + 4096 };
+	static unsigned char in[(133ull << 20) / 4096 + 1];
+
+	for (unsigned i = 0; i < 6; i++) {
+		const struct mem_options o = { .prefault = true, .shared = i % 2, .no_thp = true };
+		uint64_t bytes = sizes[i / 2], absent = 0;
+		struct mem mem;
+		struct err err;
+
+		cr_assert_eq(as(&mem, bytes, &o, &err), 0, "%s", err.text);
+		cr_assert_eq(mincore(mem.map, bytes, in), 0);
+		for (uint64_t page = 0; page < bytes / 4096; page++)
+			absent += !(in[page] & 1);
+		cr_expect_eq(absent, 0, "%llu bytes: %llu pages are not there",
+			     (unsigned long long)bytes, (unsigned long long)absent);
+		cr_expect_eq(mem.map[bytes - 1], 0);
+		mem_destroy(&mem);
+	}
+}
+
+/* Returns true if the mapping that begins at from has the flag in smaps' VmFlags. */
+static bool has_flag(const void *from, const char *flag)
+{
+	unsigned long long start, stop;
+	FILE *smaps = fopen("/proc/self/smaps", "r");
+	bool ours = false, found = false;
+	char line[512];
+
+	cr_assert_not_null(smaps);
+	while (fgets(line, sizeof(line), smaps))
+		if (sscanf(line, "%llx-%llx ", &start, &stop) == 2)
+			ours = start == (uintptr_t)from;
+		else if (ours && !strncmp(line, "VmFlags:", 8))
+			found = strstr(line, flag) != NULL;
+	fclose(smaps);
+	return found;
+}
+
+Test(mem, options_are_advice_to_the_host)
+{
+	const struct mem_options thp = { .no_thp = true }, ksm = { .mergeable = true };
+	struct mem mem;
+	struct err err;
+
+	cr_assert_eq(as(&mem, 32 * MIB, &thp, &err), 0, "%s", err.text);
+	memset(mem.map, 1, 32 * MIB);
+	cr_expect_eq(huge_bytes(mem.map, 32 * MIB), 0);
+	cr_expect(has_flag(mem.map, " nh"));
+	mem_destroy(&mem);
+	cr_assert_eq(as(&mem, 32 * MIB, &ksm, &err), 0, "%s", err.text);
+	cr_expect(access("/sys/kernel/mm/ksm", F_OK) || has_flag(mem.map, " mg"));
+	mem_destroy(&mem);
+	cr_assert_eq(as(&mem, 4 * MIB, &none, &err), 0, "%s", err.text);
+	cr_expect(!has_flag(mem.map, " mg") && !has_flag(mem.map, " nh"));
+	mem_destroy(&mem);
+}
+
+Test(mem, huge_page_sizes_that_cannot_be)
+{
+	static const struct {
+		uint64_t bytes, page_bytes;
+		const char *text;
+	} table[] = {
+		{ 64 * MIB, 32 * MIB, "no huge pages of 32M" },
+		{ 64 * MIB, 4096, "no huge pages of 4K" },
+		{ 64 * MIB, 1ull << 62, "no huge pages of" },
+		{ 64 * MIB, 1ull << 63, "no huge pages of" },
+		{ 3 * MIB, 2 * MIB, "not a multiple of the huge pages' size, 2M" },
+		{ 1ull << 50, 2 * MIB, "needs 536870912 huge pages of 2M, and this host has" },
+	};
+
+	if (access("/sys/kernel/mm/hugepages/hugepages-2048kB", F_OK))
+		cr_skip_test("this kernel has no huge pages of 2 MiB");
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		const struct mem_options o = { .huge_pages = true,
+					       .huge_page_bytes = table[i].page_bytes };
+		struct mem mem;
+		struct err err;
+
+		cr_expect_lt(as(&mem, table[i].bytes, &o, &err), 0);
+		cr_expect(strstr(err.text, table[i].text), "%s", err.text);
+		mem_destroy(&mem);
+	}
+}
+
+static unsigned pool(const char *name)
+{
+	char path[128];
+	unsigned n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-2048kB/%s", name);
+	f = fopen(path, "r");
+	cr_assert_not_null(f);
+	cr_assert_eq(fscanf(f, "%u", &n), 1);
+	fclose(f);
+	return n;
+}
+
+/* With pages in the pool: echo 8 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages */
+Test(mem, huge_pages_of_the_pool)
+{
+	const struct mem_options o = { .huge_pages = true, .prefault = true };
+	const struct mem_options lazy = { .huge_pages = true, .huge_page_bytes = 2 * MIB };
+	unsigned reserved;
+	struct mem mem;
+	struct err err;
+	uint8_t *p;
+
+	if (as(&mem, 8 * MIB, &o, &err)) {
+		cr_assert(strstr(err.text, "huge pages of"), "%s", err.text);
+		cr_skip_test("%s", err.text);
+	}
+	cr_expect_eq(mem.map[8 * MIB - 1], 0);
+	cr_expect(has_flag(mem.map, " ht"));
+	cr_expect_lt(ftruncate(mem.fd, 0), 0);
+	p = mmap(NULL, 8 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, mem.fd, 0);
+	cr_assert_neq(p, MAP_FAILED);
+	p[5 * MIB] = 7;
+	cr_expect_eq(mem.map[5 * MIB], 7);
+	munmap(p, 8 * MIB);
+	/* The guest's balloon: a page of 4 KiB reads zero afterwards or stays, nothing else goes. */
+	mem.map[5 * MIB - 1] = 8;
+	mem_discard(&mem, gpa(5 * MIB), 4096);
+	cr_expect_eq(mem.map[5 * MIB - 1], 8);
+	mem_destroy(&mem);
+	/* Reserved, not only promised: no later VM takes these pages. */
+	reserved = pool("resv_hugepages");
+	cr_assert_eq(as(&mem, 8 * MIB, &lazy, &err), 0, "%s", err.text);
+	cr_expect_eq(pool("resv_hugepages"), reserved + 4);
+	mem_destroy(&mem);
+	cr_expect_eq(pool("resv_hugepages"), reserved);
 }

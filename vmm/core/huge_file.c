@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <linux/mount.h>
 #include <sched.h>
 #include <signal.h>
@@ -26,12 +27,16 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/core/parse.h"
+
 #define STACK_BYTES (64u << 10)
 #define POLICY "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+#define POOLS "/sys/kernel/mm/hugepages"
 
 struct order {
 	char uid_map[40], gid_map[40];
@@ -153,4 +158,67 @@ int huge_file_create(void)
 		return -ENOTSUP;
 	fd = make_file();
 	return fd == -EPERM ? make_file_in_child() : fd;
+}
+
+/* --- the host's pool ----------------------------------------------------------------- */
+
+int huge_file_create_pool(uint64_t *page_bytes, struct err *err)
+{
+	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB;
+	char size[32];
+	struct stat st;
+	int fd;
+
+	BUG_ON(*page_bytes & (*page_bytes - 1));
+	if (*page_bytes)
+		flags |= (unsigned)__builtin_ctzll(*page_bytes) << MFD_HUGE_SHIFT;
+	fd = memfd_create("guest-ram", flags);
+	if (fd < 0 && *page_bytes && (errno == ENODEV || errno == EINVAL))
+		return err_set(err, EINVAL,
+			       "memory: this host has no huge pages of %s; " POOLS
+			       " lists its sizes",
+			       parse_size_text(*page_bytes, size, sizeof(size)));
+	if (fd < 0)
+		return err_sys(err, errno, "memory: huge pages");
+	if (fstat(fd, &st)) {
+		int code = errno;
+
+		close(fd);
+		return err_sys(err, code, "memory: huge pages");
+	}
+	*page_bytes = (uint64_t)st.st_blksize;
+	return fd;
+}
+
+static uint64_t pool_number(uint64_t page_bytes, const char *name)
+{
+	unsigned long long n = 0;
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), POOLS "/hugepages-%llukB/%s",
+		 (unsigned long long)page_bytes >> 10, name);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%llu", &n) != 1)
+		n = 0;
+	fclose(f);
+	return n;
+}
+
+int huge_file_pool_short(uint64_t total_bytes, uint64_t page_bytes, struct err *err)
+{
+	uint64_t need = total_bytes / page_bytes, free = pool_number(page_bytes, "free_hugepages");
+	uint64_t reserved = pool_number(page_bytes, "resv_hugepages");
+	char page[32];
+
+	free = free > reserved ? free - reserved : 0;
+	return err_set(
+		err, ENOMEM,
+		"memory: needs %llu huge pages of %s, and this host has %llu free; add %llu to " POOLS
+		"/hugepages-%llukB/nr_hugepages, or use less memory",
+		(unsigned long long)need, parse_size_text(page_bytes, page, sizeof(page)),
+		(unsigned long long)free, (unsigned long long)(need > free ? need - free : 0),
+		(unsigned long long)page_bytes >> 10);
 }

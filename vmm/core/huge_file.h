@@ -1,11 +1,15 @@
 /*
- * huge_file: a file in memory that has huge pages.
+ * huge_file: files in memory that have huge pages: transparent ones, or those of the host's pool.
  *
- * It is for memory that processes share. On a stock host a memfd has no huge pages, because
+ * They are for memory that processes share. On a stock host a memfd has no huge pages, because
  * /sys/kernel/mm/transparent_hugepage/shmem_enabled is "never" there.
  */
 #ifndef BANTAM_HUGE_FILE_H
 #define BANTAM_HUGE_FILE_H
+
+#include <stdint.h>
+
+#include "vmm/core/err.h"
 
 /*
  * Creates a file without a name, of length 0; the kernel frees it with its last descriptor or
@@ -19,5 +23,15 @@
  * descriptor.
  */
 int huge_file_create(void);
+
+/*
+ * Creates a memfd of length 0 whose pages come from the host's pool (hugetlbfs). *page_bytes is
+ * their size, a power of two; 0 becomes the host's default size. A mapping without MAP_NORESERVE
+ * reserves its pages, or fails with ENOMEM; then huge_file_pool_short fills err. Returns the
+ * descriptor (close-on-exec, can be sealed) or -errno.
+ */
+int huge_file_create_pool(uint64_t *page_bytes, struct err *err);
+/* Says that the pool cannot give total_bytes, how many pages are free, and what to do: -ENOMEM. */
+int huge_file_pool_short(uint64_t total_bytes, uint64_t page_bytes, struct err *err);
 
 #endif

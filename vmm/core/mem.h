@@ -42,25 +42,39 @@ struct mem {
 	int fd; /* of shared memory (region n begins at offset host - map); else -1 or 0 */
 };
 
+/* How the host holds the memory. All zero: private, and transparent huge pages where they fit. */
+struct mem_options {
+	bool shared; /* a sealed memfd that another process (a vhost-user daemon) can map: mem->fd */
+	bool huge_pages;	  /* from the host's pool (hugetlbfs), as a sealed memfd too */
+	uint64_t huge_page_bytes; /* a power of two; 0: the host's default size */
+	bool prefault;		  /* all pages are there when mem_create returns */
+	bool mergeable;		  /* let the host merge equal pages (KSM); only private memory */
+	bool no_thp;		  /* no transparent huge pages */
+};
+
 /*
  * Map total_bytes (a multiple of 4 KiB) of zeroed guest memory: up to hole_start below the hole,
  * the rest from hole_end up. The caller destroys it with mem_destroy, which accepts a zeroed
- * object.
+ * object. Huge pages are reserved: if the pool has too few, this fails, and no later access does.
+ * Logs a warning if mergeable has no effect.
  */
+int mem_create_as(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint64_t hole_end,
+		  const struct mem_options *options, struct err *err);
+/* The same without options. */
 int mem_create(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint64_t hole_end,
 	       struct err *err);
-/* The same, as a memfd that another process (a vhost-user daemon) can map: mem->fd. */
+/* The same, shared. */
 int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start, uint64_t hole_end,
 		      struct err *err);
 /*
- * The same with huge pages, as mem_create's memory has them: a huge_file, which cannot be sealed.
- * So mem->fd is only for bantam's own helpers, which are confined and cannot truncate it
+ * The same with transparent huge pages, as mem_create's memory has them: a huge_file, which cannot
+ * be sealed. So mem->fd is only for bantam's own helpers, which are confined and cannot truncate it
  * (ftruncate, fallocate), never for another project's daemon. A helper that maps it asks for huge
- * pages itself (MADV_HUGEPAGE). Returns -errno without a message if this host cannot do it: create
- * other memory.
+ * pages itself (MADV_HUGEPAGE). Of the options, only prefault and mergeable count. Returns -errno
+ * without a message if this host cannot do it: create other memory.
  */
 int mem_create_huge_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,
-			   uint64_t hole_end);
+			   uint64_t hole_end, const struct mem_options *options);
 void mem_destroy(struct mem *mem);
 
 /* For tests and special pages: add memory that the caller owns. */
