@@ -18,6 +18,7 @@ struct boot_place {
 	uint64_t cmdline;
 	uint32_t cmdline_max; /* without the NUL */
 	uint64_t acpi, acpi_bytes;
+	uint64_t smbios, smbios_bytes; /* where kernels look for the entry point; 0: they do not */
 };
 extern const struct boot_place boot_arch_place;
 

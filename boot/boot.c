@@ -3,7 +3,7 @@
  *
  * Theory of operation: boot loads the kernel first, because the kernel file sets
  * the kernel's address, the longest command line and where the initrd may be. The
- * initrd, the command line and the ACPI tables follow. Last, the architecture
+ * initrd, the command line, the ACPI and the SMBIOS tables follow. Last, the architecture
  * (boot/arch.h) writes the structures that point to all of them.
  */
 #include "boot/boot.h"
@@ -13,6 +13,7 @@
 
 #include "boot/arch.h"
 #include "boot/initrd.h"
+#include "boot/smbios.h"
 
 static int write_cmdline(struct mem *mem, const char *cmdline, const struct kernel *k,
 			 struct err *err)
@@ -56,6 +57,11 @@ int boot_load(struct mem *mem, const struct boot_request *req, const struct boar
 	used = acpi_build(mem, board, gpa(place->acpi), place->acpi_bytes, err);
 	if (used < 0)
 		return (int)used;
+	if (req->smbios && place->smbios_bytes) {
+		used = smbios_build(mem, req->smbios, gpa(place->smbios), place->smbios_bytes, err);
+		if (used < 0)
+			return (int)used;
+	}
 	info->entry = k.entry;
 	info->format = k.format;
 	info->entry_addr = k.entry_addr;

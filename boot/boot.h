@@ -21,6 +21,17 @@
 enum boot_unpack { BOOT_UNPACK_AUTO, BOOT_UNPACK_ON, BOOT_UNPACK_OFF };
 enum boot_entry_kind { BOOT_ENTRY_AUTO, BOOT_ENTRY_LINUX64, BOOT_ENTRY_PVH };
 
+/*
+ * What a guest learns about the system that it runs on (DMTF DSP0134). NULL or "": not specified.
+ * uuid is 36 characters, as RFC 4122 writes it. Guests read oem_string in this order; none is "".
+ */
+struct boot_smbios {
+	const char *manufacturer, *product, *version, *serial, *uuid, *sku, *family;
+	const char *asset_tag; /* of the chassis */
+	char *const *oem_string;
+	unsigned noem_strings;
+};
+
 struct boot_request {
 	const char *kernel; /* path; "-" is not special */
 	const char *initrd; /* path or NULL */
@@ -43,6 +54,7 @@ struct boot_request {
 	 * if needed; NULL: keeps none. A cache that does not work is not an error.
 	 */
 	const char *cache_dir;
+	const struct boot_smbios *smbios; /* NULL: the guest gets no SMBIOS tables */
 };
 
 /* The first vCPU's registers at entry_addr; vmm/arch/ARCH sets them. */

@@ -10,6 +10,7 @@
  *	0x9fc00		end of conventional memory: reserved up to 0xa0000
  *	0xa0000		VGA hole: not in the map
  *	0xe0000		reserved: RSDP and the other ACPI tables
+ *	0xf0000		reserved: SMBIOS entry point and tables, if the VM's platform is described
  *	0xff000		reserved: the VM generation id's page
  *	0xffff0		in that page: the reset vector, for a restart through the BIOS
  *	0x100000	RAM: kernel at its own address, initrd as high as possible
@@ -33,7 +34,9 @@
 #define LAYOUT_EBDA 0x9fc00ull
 #define LAYOUT_VGA 0xa0000ull
 #define LAYOUT_ACPI 0xe0000ull
-#define LAYOUT_ACPI_BYTES 0x1f000ull
+#define LAYOUT_ACPI_BYTES 0x10000ull
+#define LAYOUT_SMBIOS 0xf0000ull
+#define LAYOUT_SMBIOS_BYTES 0xf000ull
 #define LAYOUT_RESET_VECTOR 0xffff0ull
 #define LAYOUT_HIGH 0x100000ull /* the lowest address of a kernel */
 

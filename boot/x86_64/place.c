@@ -11,6 +11,8 @@ const struct boot_place boot_arch_place = {
 	.cmdline_max = LAYOUT_CMDLINE_MAX,
 	.acpi = LAYOUT_ACPI,
 	.acpi_bytes = LAYOUT_ACPI_BYTES,
+	.smbios = LAYOUT_SMBIOS,
+	.smbios_bytes = LAYOUT_SMBIOS_BYTES,
 };
 
 const char boot_arch_name[] = "x86-64";
@@ -51,6 +53,7 @@ unsigned boot_memory_map(const struct mem *mem, const struct board *board,
 
 			add(map, max, &n, base, top, BOOT_MAP_RAM);
 			add(map, max, &n, LAYOUT_EBDA, LAYOUT_VGA, BOOT_MAP_RESERVED);
+			/* The SMBIOS tables and the reset vector too. */
 			add(map, max, &n, LAYOUT_ACPI, LAYOUT_HIGH, BOOT_MAP_RESERVED);
 			base = LAYOUT_HIGH;
 		}

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "boot/unpack.h"
+#include "boot/x86_64/layout.h"
 #include "tests/unit/fake_kernel.h"
 
 static uint8_t *at(struct fake_guest *g, uint64_t where, uint64_t len)
@@ -456,4 +457,23 @@ Test(boot, memory_map)
 	board.pci.present = false;
 	cr_assert_eq(boot_memory_map(&mem, &board, map, 16), 4);
 	mem_destroy(&mem);
+}
+
+/* Without a platform the guest finds no SMBIOS; with one, at the address where Linux looks. */
+Test(boot, smbios_only_if_asked)
+{
+	const struct boot_smbios smbios = { .product = "p" }, bad = { .uuid = "no uuid" };
+	static const uint8_t zero[LAYOUT_SMBIOS_BYTES];
+	struct fake_guest g;
+
+	fake_guest_init(&g, 16, fake_elf(0, 0));
+	expect_boot(&g);
+	cr_expect_eq(memcmp(at(&g, LAYOUT_SMBIOS, sizeof(zero)), zero, sizeof(zero)), 0);
+	g.req.smbios = &smbios;
+	expect_boot(&g);
+	cr_expect_eq(memcmp(at(&g, LAYOUT_SMBIOS, 5), "_SM3_", 5), 0);
+	cr_expect_eq(memcmp(at(&g, g.info.rsdp, 8), "RSD PTR ", 8), 0);
+	g.req.smbios = &bad;
+	expect_error(&g, EINVAL, "uuid");
+	fake_guest_clear(&g);
 }

@@ -21,10 +21,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysinfo.h>
 
 #include "vmm/core/log.h"
-#include "vmm/core/parse.h"
 #include "vmm/core/thread.h"
 #include "vmm/machine/machine_impl.h"
 
@@ -168,44 +166,6 @@ static void set_state(struct machine *m, enum machine_state state)
 		m->events.state(m->events.opaque, state);
 }
 
-static enum device_memory memory_needed(const struct config *config)
-{
-	enum device_memory strongest = MEMORY_ANY;
-
-	for (unsigned i = 0; i < config->ndevices; i++) {
-		const struct config_device *d = &config->device[i];
-		enum device_memory need = d->type->memory ? d->type->memory(&d->kv) : MEMORY_ANY;
-
-		if (need > strongest)
-			strongest = need;
-	}
-	return strongest;
-}
-
-static int create_memory(struct machine *m, struct err *err)
-{
-	const char *text = keys_text(&m->config->vm, CONFIG_MEMORY);
-	uint64_t bytes = keys_num(&m->config->vm, CONFIG_MEMORY), host, start, end;
-	enum device_memory need;
-	char size[32];
-	struct sysinfo si;
-
-	if (bytes % 4096)
-		return err_set(err, EINVAL, "--memory %s: not a multiple of 4 KiB", text);
-	sysinfo(&si);
-	host = ((uint64_t)si.totalram + si.totalswap) * si.mem_unit;
-	if (bytes > host)
-		return err_set(err, ENOMEM, "--memory %s: this host has only %s", text,
-			       parse_size_text(host >> 20 << 20, size, sizeof(size)));
-	arch_memory_hole(&start, &end);
-	need = memory_needed(m->config);
-	if (need == MEMORY_SHARED)
-		return mem_create_shared(&m->mem, bytes, start, end, err);
-	if (need == MEMORY_HUGE_SHARED && !mem_create_huge_shared(&m->mem, bytes, start, end))
-		return 0;
-	return mem_create(&m->mem, bytes, start, end, err);
-}
-
 /* Returns the bus of I/O ports, or NULL if the processor has none. */
 static struct bus *ports(struct machine *m)
 {
@@ -243,36 +203,6 @@ static int create_vm(struct machine *m, struct err *err)
 	return rc;
 }
 
-static int load(struct machine *m, const char *cache_dir, struct err *err)
-{
-	const struct keyvals *vm = &m->config->vm;
-	const struct bootdisk *b = m->bootdisk;
-	const char *console = m->board.serial.present ? "console=ttyS0" : "console=hvc0";
-	struct boot_request req = {
-		.kernel = keys_text(vm, CONFIG_KERNEL),
-		.initrd = keys_text(vm, CONFIG_INITRD),
-		.entry = (enum boot_entry_kind)keys_num(vm, CONFIG_ENTRY),
-		.unpack = (enum boot_unpack)keys_num(vm, CONFIG_UNPACK),
-	};
-
-	if (b) {
-		req.kernel = b->kernel;
-		req.kernel_fd = &b->kernel_fd;
-		req.kernel_sha256 = b->has_sum ? b->sha256 : NULL;
-		req.initrd = b->initrd_fd >= 0 ? b->initrd : NULL;
-		req.initrd_fd = &b->initrd_fd;
-		m->cmdline = bootdisk_cmdline(b, console, keys_text(vm, CONFIG_CMDLINE));
-	} else {
-		m->cmdline = strdup(keys_has(vm, CONFIG_CMDLINE) ? keys_text(vm, CONFIG_CMDLINE) :
-								   console);
-	}
-	if (!m->cmdline)
-		return err_sys(err, ENOMEM, "command line");
-	req.cmdline = m->cmdline;
-	req.cache_dir = cache_dir;
-	return boot_load(&m->mem, &req, &m->board, &m->boot, err);
-}
-
 static int build(struct machine *m, const char *cache_dir, struct err *err)
 {
 	/* The helper looks for the kernel while this thread builds the VM. */
@@ -282,7 +212,7 @@ static int build(struct machine *m, const char *cache_dir, struct err *err)
 	if (!rc && !m->dry_run)
 		rc = kvm_open(&m->kvm, err);
 	if (!rc)
-		rc = create_memory(m, err);
+		rc = machine_create_memory(m, err);
 	if (rc)
 		return rc;
 	irq_init(&m->irq, &m->kvm, arch_traits.npins);
@@ -305,7 +235,7 @@ static int build(struct machine *m, const char *cache_dir, struct err *err)
 	rc = loop_watch_timer(m->loop, end_panicked, m, &m->panic_timer);
 	if (rc)
 		return err_sys(err, -rc, "timer");
-	return load(m, cache_dir, err);
+	return machine_load(m, cache_dir, err);
 }
 
 int machine_create(const struct machine_setup *setup, struct machine **out, struct err *err)

@@ -65,6 +65,13 @@ struct machine {
 };
 
 /*
+ * In machine/memory.c, for the builder. machine_load needs the devices: the board that the firmware
+ * tables describe is complete then.
+ */
+int machine_create_memory(struct machine *m, struct err *err);
+int machine_load(struct machine *m, const char *cache_dir, struct err *err);
+
+/*
  * In machine/devices.c. machine_create_devices also completes the board. The loop's thread calls
  * machine_destroy_devices, which ends every I/O thread, and the last three functions; if the loop
  * never ran, the machine's thread does.
