@@ -102,6 +102,9 @@ enum device_memory {
 
 struct device;
 
+/* value < 2^63. */
+typedef void (*device_counter_fn)(void *opaque, const char *name, uint64_t value);
+
 struct device_ops {
 	/* Stops the device's I/O and frees it. The vCPUs are already joined. */
 	void (*destroy)(struct device *dev);
@@ -117,6 +120,11 @@ struct device_ops {
 	void (*describe)(struct device *dev, char *buf, size_t len); /* --dry-run: one line */
 	/* Optional: one line for --stats, when the guest has ended; "": no line. */
 	void (*stats)(struct device *dev, char *buf, size_t len);
+	/*
+	 * Optional: calls fn for each of the device's counters ("read_bytes"), always the same
+	 * ones in the same order. Any thread, until destroy begins; takes no lock and does not wait.
+	 */
+	void (*counters)(struct device *dev, device_counter_fn fn, void *opaque);
 };
 
 /* Embedded first in every device's own struct. */

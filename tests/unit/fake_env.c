@@ -261,6 +261,32 @@ int fake_create(struct fake_env *f, const struct device_type *type, const char *
 	return rc;
 }
 
+struct wanted {
+	const char *name;
+	uint64_t value;
+	unsigned found;
+};
+
+static void look(void *opaque, const char *name, uint64_t value)
+{
+	struct wanted *w = opaque;
+
+	BUG_ON(value > INT64_MAX);
+	if (strcmp(name, w->name))
+		return;
+	w->value = value;
+	w->found++;
+}
+
+uint64_t fake_counter(struct device *dev, const char *name)
+{
+	struct wanted w = { .name = name };
+
+	dev->ops->counters(dev, look, &w);
+	BUG_ON(w.found != 1);
+	return w.value;
+}
+
 bool fake_one_cpu(void)
 {
 	cpu_set_t set;

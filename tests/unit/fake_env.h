@@ -75,6 +75,9 @@ void fake_config_write(struct fake_env *f, unsigned slot, unsigned off, unsigned
 int fake_create(struct fake_env *f, const struct device_type *type, const char *text,
 		struct device **out, struct err *err);
 
+/* Returns the device's counter of that name; aborts if it has none. */
+uint64_t fake_counter(struct device *dev, const char *name);
+
 /* Returns true if there is only one CPU; then the loop does not busy-poll. */
 bool fake_one_cpu(void);
 /* Runs the loop's due callbacks, and the callbacks that these make due, a few levels deep. */

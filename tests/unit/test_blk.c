@@ -485,6 +485,56 @@ Test(blk, later)
 	end();
 }
 
+/* Only what has succeeded counts, and each counter by its name. */
+Test(blk, counters)
+{
+	static const char *const all[] = { "read_bytes",	"read_ops",
+					   "read_latency_min",	"read_latency_max",
+					   "read_latency_avg",	"write_bytes",
+					   "write_ops",		"write_latency_min",
+					   "write_latency_max", "write_latency_avg" };
+	uint64_t min, avg, max;
+
+	begin(FAKE_PCI, F_ALL);
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		cr_expect_eq(fake_counter(dev, all[i]), 0, "%s", all[i]);
+	cr_assert_eq(in(BLK_T_IN, 0, 4096, NULL), BLK_S_OK);
+	cr_assert_eq(in(BLK_T_IN, 0, 512, NULL), BLK_S_OK);
+	cr_assert_eq(out(BLK_T_OUT, 0, 1024), BLK_S_OK);
+	cr_assert_eq(out(BLK_T_FLUSH, 0, 0), BLK_S_OK);
+	cr_assert_eq(in(BLK_T_GET_ID, 0, 20, NULL), BLK_S_OK);
+	cr_assert_eq(in(BLK_T_IN, SECTORS, 512, NULL), BLK_S_IOERR);
+	disk.fail = -EIO;
+	cr_assert_eq(in(BLK_T_IN, 0, 512, NULL), BLK_S_IOERR);
+	cr_assert_eq(out(BLK_T_OUT, 0, 512), BLK_S_IOERR);
+	disk.fail = 0;
+	cr_expect_eq(fake_counter(dev, "read_bytes"), 4608);
+	cr_expect_eq(fake_counter(dev, "read_ops"), 2);
+	cr_expect_eq(fake_counter(dev, "write_bytes"), 1024);
+	cr_expect_eq(fake_counter(dev, "write_ops"), 1);
+	cr_expect_geq(fake_counter(dev, "write_latency_min"), 1);
+	/* A request that takes 20 ms, among short ones. */
+	disk.hold = true;
+	add_reads(3);
+	fake_driver_kick(&d, 0);
+	fake_disk_release(&disk, 2);
+	usleep(20000);
+	fake_disk_release(&disk, 1);
+	cr_assert_eq(taken(), 3);
+	min = fake_counter(dev, "read_latency_min");
+	avg = fake_counter(dev, "read_latency_avg");
+	max = fake_counter(dev, "read_latency_max");
+	cr_expect_eq(fake_counter(dev, "read_ops"), 5);
+	cr_expect(min >= 1 && min < 20000 && max >= 20000 && max < 10000000, "%llu, %llu",
+		  (unsigned long long)min, (unsigned long long)max);
+	cr_expect(avg >= max / 5 && avg <= (max + 4 * 20000) / 5 + 4, "%llu",
+		  (unsigned long long)avg);
+	/* They are the disk's, not the driver's. */
+	fake_driver_set_status(&d, 0);
+	cr_expect_eq(fake_counter(dev, "read_ops"), 5);
+	end();
+}
+
 /* Many more requests than one turn of the loop handles. */
 Test(blk, turns)
 {

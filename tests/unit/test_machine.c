@@ -100,6 +100,7 @@ static struct {
 	unsigned nstates;
 	atomic_uint nendings;
 	atomic_int ended_as;
+	atomic_bool looked_enough;
 	char failed[600]; /* "": all is well */
 } t;
 
@@ -238,12 +239,60 @@ static bool serial_says(const char *text)
 	return strstr(serial_log, text);
 }
 
+/* --- a thread that looks all the time ------------------------------------------------- */
+
+struct look {
+	uint64_t disk_read, disk_ops, card_sent;
+	unsigned n;
+};
+
+static void on_counter(void *opaque, const char *id, const char *name, uint64_t value)
+{
+	struct look *l = opaque;
+
+	if (value > INT64_MAX)
+		wrong("%s: %s is %llu", id, name, (unsigned long long)value);
+	if (!strcmp(id, "disk0") && !strcmp(name, "read_bytes"))
+		l->disk_read = value;
+	if (!strcmp(id, "disk0") && !strcmp(name, "read_ops"))
+		l->disk_ops = value;
+	if (!strcmp(id, "net0") && !strcmp(name, "tx_frames"))
+		l->card_sent = value;
+	l->n++;
+}
+
+static void *look_main(void *opaque)
+{
+	struct machine *m = opaque;
+
+	while (!atomic_load(&t.looked_enough)) {
+		struct look l = { 0 };
+
+		machine_walk_counters(m, on_counter, &l);
+		usleep(100);
+	}
+	return NULL;
+}
+
+/* What the guest has done with its devices. */
+static void check_counters(struct machine *m)
+{
+	struct look l = { 0 };
+
+	machine_walk_counters(m, on_counter, &l);
+	if (l.n != 24 || l.disk_read != 8 * 4096 || l.disk_ops != 8 || l.card_sent != 1)
+		wrong("%u counters: %llu bytes of %llu reads, %llu frames", l.n,
+		      (unsigned long long)l.disk_read, (unsigned long long)l.disk_ops,
+		      (unsigned long long)l.card_sent);
+}
+
 static void *stop_main(void *opaque)
 {
 	struct machine *m = opaque;
 
 	for (unsigned ms = 0; ms < 20000 && !serial_says("used"); ms += 2)
 		usleep(2000);
+	check_counters(m);
 	machine_power_button(m);
 	machine_refresh(m);
 	machine_stop(m, KILLED, "killed by SIGTERM");
@@ -257,8 +306,10 @@ static void run(struct machine *m)
 	bool before = t.kind->life == STOP_BEFORE;
 	struct machine_end end = { .outcome = -1 };
 	struct err err = { "" };
-	pthread_t stopper;
+	pthread_t stopper, looker;
 
+	atomic_store(&t.looked_enough, false);
+	cr_assert_eq(pthread_create(&looker, NULL, look_main, m), 0);
 	if (t.kind->life == STOP)
 		cr_assert_eq(pthread_create(&stopper, NULL, stop_main, m), 0);
 	if (before)
@@ -267,6 +318,8 @@ static void run(struct machine *m)
 		wrong("did not run: %s", err.text);
 	if (t.kind->life == STOP)
 		pthread_join(stopper, NULL);
+	atomic_store(&t.looked_enough, true);
+	pthread_join(looker, NULL);
 	if (end.outcome != t.kind->outcome)
 		wrong("outcome %d (%s), not %d", end.outcome, end.why.text, t.kind->outcome);
 	if (t.nendings != 1 || t.ended_as != end.outcome)
@@ -394,6 +447,8 @@ Test(machine, fifty_in_one_process, .timeout = 180)
 		cr_skip_test("/dev/kvm cannot be used here: %s", strerror(errno));
 	if (!realpath(GUEST, t.kernel))
 		cr_skip_test("%s is not built", GUEST);
+	/* Each arena reserves 64 MiB, and their number depends on which threads allocate at once. */
+	mallopt(M_ARENA_MAX, 1);
 	scratch_enter();
 	must("qemu-img create -q -f qcow2 image.qcow2 32M");
 	must("truncate -s 32M raw.img");

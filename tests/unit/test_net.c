@@ -137,7 +137,10 @@ Test(net, transmits_in_any_split)
 			cr_expect_eq(e.len, 0);
 			cr_expect_eq(recv(wire, got, sizeof(got), 0), 100, "row %zu", i);
 			cr_expect(!memcmp(got, host + HDR, 100), "row %zu", i);
+			cr_expect_eq(fake_counter(dev, "tx_frames"), i + 1);
+			cr_expect_eq(fake_counter(dev, "tx_bytes"), 100 * (i + 1));
 		}
+		cr_expect_eq(fake_counter(dev, "rx_frames"), 0);
 		end();
 	}
 }
@@ -242,7 +245,10 @@ Test(net, receives_into_any_split)
 		fill(want + HDR, 1000, (unsigned)i);
 		memset(want + HDR, 0xff, 6);
 		cr_expect(!memcmp(host, want, sizeof(want)), "row %zu", i);
+		cr_expect_eq(fake_counter(dev, "rx_frames"), i + 1);
+		cr_expect_eq(fake_counter(dev, "rx_bytes"), 1000 * (i + 1));
 	}
+	cr_expect_eq(fake_counter(dev, "tx_frames"), 0);
 	end();
 }
 
@@ -358,6 +364,8 @@ Test(net, waits_for_buffers)
 		memset(want, 0xff, 6);
 		cr_expect(!memcmp(host + HDR, want, 9000));
 	}
+	cr_expect_eq(fake_counter(dev, "rx_frames"), 12);
+	cr_expect_eq(fake_counter(dev, "rx_bytes"), 1045 + 9000 + 60);
 	end();
 }
 
@@ -722,6 +730,9 @@ Test(net, vnet_headers)
 	fake_driver_kick(&d, TX);
 	cr_expect_eq(recv(fake->wire[0], got, sizeof(got), 0), (ssize_t)sizeof(got));
 	cr_expect(!memcmp(got, frame, sizeof(frame)));
+	/* The header is not counted. */
+	cr_expect_eq(fake_counter(dev, "rx_bytes"), 100);
+	cr_expect_eq(fake_counter(dev, "tx_bytes"), 100);
 	/* MQ is offered but not accepted: queue 2 is the control queue. */
 	end();
 }

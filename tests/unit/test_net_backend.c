@@ -302,6 +302,43 @@ Test(net_backend, a_tap_that_moves_to_another_namespace)
 	end();
 }
 
+/* The kernel's counters, from the guest's side. */
+Test(net_backend, a_tap_counts)
+{
+	/* To everyone, so that the host takes it: a gratuitous ARP. */
+	static const uint8_t arp[NET_HDR_BYTES + 60] = {
+		[12] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4,
+	};
+	struct iovec iov = { (void *)arp, sizeof(arp) };
+	struct net_frame frame = { &iov, 1, sizeof(arp) };
+	struct net_counters n = { 7, 7, 7, 7 };
+	struct err err = { "" };
+
+	own_namespace();
+	cr_assert_eq(open_net((struct net_config){ .tap = "bttest0", .queues = 1 }, &err), 0, "%s",
+		     err.text);
+	net->ops->counters(net, &n);
+	cr_expect_eq(n.tx_frames, 0);
+	for (unsigned i = 0; i < 5; i++)
+		cr_assert_eq(net->ops->send(net, 0, &frame, 1), 1);
+	net->ops->counters(net, &n);
+	cr_expect_eq(n.tx_frames, 5, "%llu", (unsigned long long)n.tx_frames);
+	cr_expect_eq(n.tx_bytes, 5 * 60, "%llu", (unsigned long long)n.tx_bytes);
+	cr_expect_lt(n.rx_frames, 100);
+	cr_expect_leq(n.rx_frames * 14, n.rx_bytes);
+	/* A name of the same beginning is another interface. */
+	cr_assert_eq(
+		system("ip link add bttest type dummy 2>/dev/null; ip link set bttest0 name bttest00"),
+		0);
+	n = (struct net_counters){ 0 };
+	net->ops->counters(net, &n);
+	cr_expect_eq(n.tx_frames, 5);
+	cr_assert_eq(system("ip link del bttest00"), 0);
+	net->ops->counters(net, &n);
+	cr_expect_eq(n.tx_frames, 5, "left as it is");
+	end();
+}
+
 Test(net_backend, taps)
 {
 	struct net_config made = { .tap = "bttest0", .queues = 1, .ip = "192.0.2.1" };

@@ -114,6 +114,15 @@ void machine_walk_devices(struct machine *m,
 			  void (*fn)(void *opaque, const struct machine_device_info *info),
 			  void *opaque);
 
+/*
+ * Calls fn for every counter of every device that has some; value < 2^63. Any thread between
+ * machine_create and machine_destroy; once the machine has ended there are none. Waits for no device's
+ * I/O. fn must not call the machine.
+ */
+void machine_walk_counters(struct machine *m,
+			   void (*fn)(void *opaque, const char *id, const char *name,
+				      uint64_t value),
+			   void *opaque);
 /* Prints the exits by reason, summed over the vCPUs. Call it after machine_run. */
 void machine_print_stats(const struct machine *m, FILE *out);
 /* Accepts NULL and half-built machines. */

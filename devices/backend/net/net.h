@@ -47,6 +47,11 @@ struct net_frame {
 	uint32_t len_bytes;
 };
 
+/* As the guest sees it: rx is what it received. Bytes of frames, without a virtio header. */
+struct net_counters {
+	uint64_t rx_bytes, rx_frames, tx_bytes, tx_frames;
+};
+
 struct net;
 
 /* send and recv are NULL if net.vhost_user serves the queues. */
@@ -83,6 +88,11 @@ struct net_ops {
 	void (*set_queues)(struct net *net, unsigned queues);
 	/* The guest's cable was pulled or plugged in; NULL: the back end ignores it. Any thread. */
 	void (*set_link)(struct net *net, bool up);
+	/*
+	 * Fills *out with what the host's kernel counted for this back end, or leaves it. NULL:
+	 * nothing counts. Any thread, until close begins; does not wait.
+	 */
+	void (*counters)(struct net *net, struct net_counters *out);
 	/* Stops helpers, removes what open created, closes its descriptors and frees it. */
 	void (*close)(struct net *net);
 };

@@ -176,6 +176,19 @@ static void tap_set_link(struct net *net, bool up)
 	(void)ioctl(net->port[0].fd, TUNSETCARRIER, &carrier);
 }
 
+/*
+ * The kernel counts from the interface's creation, so those of a tap that was there before us include
+ * earlier frames. A tap that has left this network namespace has no counters here.
+ */
+static void tap_counters(struct net *net, struct net_counters *out)
+{
+	struct ifreq ifr;
+
+	/* The host may have renamed it. */
+	if (!ioctl(net->port[0].fd, TUNGETIFF, &ifr))
+		net_tap_link_counters(ifr.ifr_name, out);
+}
+
 static void tap_close(struct net *net)
 {
 	struct tap *tap = tap_of(net);
@@ -197,6 +210,7 @@ static const struct net_ops tap_ops = {
 	.set_offloads = tap_set_offloads,
 	.set_queues = tap_set_queues,
 	.set_link = tap_set_link,
+	.counters = tap_counters,
 	.close = tap_close,
 };
 

@@ -174,6 +174,34 @@ uint16_t net_tap_link_mtu(const char *ifname)
 	return (uint16_t)ifr.ifr_mtu;
 }
 
+int net_tap_link_counters(const char *ifname, struct net_counters *out)
+{
+	/* Of the caller's network namespace. Netlink and sysfs know more, but netlink's answer waits
+	 * for changes of other links, and /sys may show another namespace. */
+	FILE *file = fopen("/proc/thread-self/net/dev", "re");
+	int len = (int)strnlen(ifname, IFNAMSIZ), rc = -ENODEV;
+	unsigned long long n[4];
+	char line[512];
+
+	if (!file)
+		return -errno;
+	while (rc && fgets(line, sizeof(line), file)) {
+		const char *at = line + strspn(line, " ");
+
+		if (strncmp(at, ifname, (size_t)len) || at[len] != ':')
+			continue;
+		/* Eight columns of what the host has received, then the same of what it has sent. */
+		if (sscanf(at + len + 1, "%llu %llu %*s %*s %*s %*s %*s %*s %llu %llu", &n[0],
+			   &n[1], &n[2], &n[3]) == 4) {
+			*out = (struct net_counters){ n[2] & INT64_MAX, n[3] & INT64_MAX,
+						      n[0] & INT64_MAX, n[1] & INT64_MAX };
+			rc = 0;
+		}
+	}
+	fclose(file);
+	return rc;
+}
+
 int net_tap_link_check(const struct net_config *cfg, struct err *err)
 {
 	struct in_addr addr, mask;

@@ -2,7 +2,7 @@
  * net/tap_link: a tap as an interface of the host: its address, MTU and state (netdevice(7),
  * rtnetlink(7)). For net/tap.c, which handles its queues.
  *
- * The builder's thread. Functions that return int return 0 or -errno.
+ * The builder's thread, where nothing else is said. Functions that return int return 0 or -errno.
  */
 #ifndef BANTAM_NET_TAP_LINK_H
 #define BANTAM_NET_TAP_LINK_H
@@ -16,6 +16,12 @@ int net_tap_link_configure(const char *ifname, const struct net_config *cfg, str
 int net_tap_link_up(const char *ifname);
 /* In bytes; 0: unknown, or not between NET_MTU_MIN and NET_MTU_MAX. */
 uint16_t net_tap_link_mtu(const char *ifname);
+/*
+ * Reads the interface's counters (proc_pid_net(5), dev): what the host has received, the guest has sent.
+ * Any thread of the interface's network namespace; takes none of the locks that a change of the host's
+ * links holds.
+ */
+int net_tap_link_counters(const char *ifname, struct net_counters *out);
 /*
  * Returns true if the tap has more open queues, attached or not, than ours: the others belong to
  * another process, and the kernel, which lets any process open a queue of such a tap, would spread

@@ -87,11 +87,36 @@ static void interrupts(struct blk *blk)
 	}
 }
 
+/* The clock is read once for all requests that begin together, and once for all that end together. */
+static uint64_t batch_time(struct blk *blk)
+{
+	if (!blk->now_ns)
+		blk->now_ns = clock_now_ns();
+	return blk->now_ns;
+}
+
+static void count(struct blk_req *req)
+{
+	struct blk_count *c = req->what == BLK_READ ? &req->blk->read : &req->blk->written;
+	uint64_t us = (batch_time(req->blk) - req->begun_ns + 999) / 1000;
+
+	us += !us;
+	counter_add(&c->bytes, req->disk.len_bytes);
+	counter_add(&c->sum_us, us);
+	if (us < counter_read(&c->min_us) || !counter_read(&c->min_us))
+		counter_set(&c->min_us, us);
+	if (us > counter_read(&c->max_us))
+		counter_set(&c->max_us, us);
+	counter_add(&c->ops, 1);
+}
+
 static void req_finish(struct blk_req *req, uint8_t status)
 {
 	struct blk *blk = req->blk;
 
 	blk->inflight--;
+	if (status == BLK_S_OK && (req->what == BLK_READ || req->what == BLK_WRITE))
+		count(req);
 	/* A broken device answers no more requests. */
 	if (!blk->aborting && blk->vdev.active) {
 		*req->status_at = status;
@@ -279,6 +304,7 @@ static void start_io(struct blk *blk, unsigned queue, const struct blk_cmd *cmd,
 	req->what = cmd->what;
 	req->queue = (uint8_t)queue;
 	req->head = chain->head;
+	req->begun_ns = batch_time(blk);
 	req->status_at = status_byte(chain);
 	req->written_bytes = 1;
 	if (!fill(req, cmd, chain))
@@ -355,6 +381,7 @@ static unsigned drain_queue(struct blk *blk, unsigned queue, unsigned max)
 	struct virtq *q = &blk->vdev.queue[queue];
 	unsigned n = 0;
 
+	blk->now_ns = 0;
 	while (n < max && blk->vdev.active && !held_back(blk, queue)) {
 		struct chain chain;
 		int rc = virtq_pop(q, &chain, blk->scratch, blk->queue_size);
@@ -416,6 +443,7 @@ static void run_queue(struct blk *blk, unsigned queue)
 		unsigned n = drain_queue(blk, queue, left);
 
 		left -= n;
+		blk->now_ns = 0;
 		blk->disk->ops->commit(blk->disk);
 		interrupts(blk);
 	} while (left && blk->vdev.active && !blk->limited && rest_queue(blk, queue));
@@ -433,6 +461,7 @@ bool blk_poll(void *opaque)
 	virtio_lock(&blk->vdev);
 	before = blk->inflight;
 	if (before) {
+		blk->now_ns = 0;
 		blk->disk->ops->reap(blk->disk);
 		any = blk->inflight != before;
 	}
@@ -502,6 +531,7 @@ void blk_on_wake(void *opaque)
 	struct blk *blk = opaque;
 
 	virtio_lock(&blk->vdev);
+	blk->now_ns = 0;
 	blk->disk->ops->reap(blk->disk);
 	interrupts(blk);
 	virtio_unlock(&blk->vdev);

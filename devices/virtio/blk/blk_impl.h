@@ -12,6 +12,7 @@
 #include "devices/backend/disk/disk.h"
 #include "devices/virtio/blk/req.h"
 #include "devices/virtio/core/virtio.h"
+#include "vmm/core/counter.h"
 #include "vmm/core/ratelimit.h"
 
 #define BLK_F_SEG_MAX 2
@@ -29,11 +30,22 @@
 
 struct blk;
 
+/*
+ * What the guest has read, or written: requests that succeeded. A latency is the time from the moment
+ * when the batch that has the request was begun until the batch that answers it; less than 1 us
+ * counts as 1.
+ */
+struct blk_count {
+	struct counter bytes, ops;
+	struct counter sum_us, min_us, max_us; /* latencies; 0 while there was no request */
+};
+
 struct blk_req {
 	struct disk_req disk; /* first */
 	struct blk *blk;
 	struct blk_req *next_free;
 	uint8_t *status_at;
+	uint64_t begun_ns;
 	uint32_t written_bytes; /* bytes that success writes, with the status */
 	uint16_t head;
 	uint8_t queue;
@@ -71,6 +83,8 @@ struct blk {
 	uint32_t limited;	/* queues that wait for limit_timer; their kicks are off */
 	unsigned limit_first;	/* the queue that is served first when the timer fires */
 	struct loop_watch *limit_timer;
+	uint64_t now_ns; /* the time of this batch; 0: the clock was not read for it yet */
+	struct blk_count read, written;
 	uint16_t queue_size;
 	struct iovec *scratch; /* queue_size iovecs of the chain that is being parsed */
 	char serial[BLK_ID_BYTES + 1];

@@ -168,10 +168,35 @@ static void blk_refresh(struct device *dev)
 	virtio_unlock(&blk->vdev);
 }
 
+static void tell_counts(const struct blk_count *c, const char *const name[5], device_counter_fn fn,
+			void *opaque)
+{
+	uint64_t ops = counter_read(&c->ops);
+
+	fn(opaque, name[0], counter_read(&c->bytes));
+	fn(opaque, name[1], ops);
+	fn(opaque, name[2], counter_read(&c->min_us));
+	fn(opaque, name[3], counter_read(&c->max_us));
+	fn(opaque, name[4], ops ? counter_read(&c->sum_us) / ops : 0);
+}
+
+static void blk_counters(struct device *dev, device_counter_fn fn, void *opaque)
+{
+	static const char *const read[] = { "read_bytes", "read_ops", "read_latency_min",
+					    "read_latency_max", "read_latency_avg" };
+	static const char *const written[] = { "write_bytes", "write_ops", "write_latency_min",
+					       "write_latency_max", "write_latency_avg" };
+	const struct blk *blk = (const struct blk *)dev;
+
+	tell_counts(&blk->read, read, fn, opaque);
+	tell_counts(&blk->written, written, fn, opaque);
+}
+
 static const struct device_ops blk_ops = {
 	.destroy = blk_destroy,
 	.refresh = blk_refresh,
 	.describe = blk_describe,
+	.counters = blk_counters,
 };
 
 static uint64_t features(const struct blk *blk, unsigned nqueues)

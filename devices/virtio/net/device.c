@@ -280,9 +280,27 @@ static void nic_describe(struct device *dev, char *buf, size_t len)
 		 nic->server ? nic->server->what : "");
 }
 
+/* A vhost-user daemon does not tell what it moved: zeroes. */
+static void nic_counters(struct device *dev, device_counter_fn fn, void *opaque)
+{
+	const struct virtio_net *nic = (const struct virtio_net *)dev;
+	struct net_counters n = { .rx_bytes = counter_read(&nic->received.bytes),
+				  .rx_frames = counter_read(&nic->received.frames),
+				  .tx_bytes = counter_read(&nic->sent.bytes),
+				  .tx_frames = counter_read(&nic->sent.frames) };
+
+	if (nic->server && nic->server->counted_below && nic->net->ops->counters)
+		nic->net->ops->counters(nic->net, &n);
+	fn(opaque, "rx_bytes", n.rx_bytes);
+	fn(opaque, "rx_frames", n.rx_frames);
+	fn(opaque, "tx_bytes", n.tx_bytes);
+	fn(opaque, "tx_frames", n.tx_frames);
+}
+
 static const struct device_ops nic_ops = {
 	.destroy = nic_destroy,
 	.describe = nic_describe,
+	.counters = nic_counters,
 	.set_link = nic_set_link,
 };
 

@@ -9,6 +9,7 @@
 
 #include "devices/backend/net/net.h"
 #include "devices/virtio/core/virtio.h"
+#include "vmm/core/counter.h"
 #include "vmm/core/ratelimit.h"
 
 /* Section 5.1.3. */
@@ -168,6 +169,12 @@ struct nic_server {
 	void (*kick)(struct virtio_net *nic,
 		     unsigned queue); /* kick of a queue that was taken back; may be NULL */
 	void (*close)(struct virtio_net *nic);
+	bool counted_below; /* the back end's counters (net_ops) have the guest's frames */
+};
+
+/* Frames that the guest has received, or sent. Bytes without the virtio header. */
+struct nic_count {
+	struct counter bytes, frames;
 };
 
 struct virtio_net {
@@ -181,6 +188,7 @@ struct virtio_net {
 	uint32_t frame_max;	    /* most bytes of a received frame, with header */
 	uint8_t mac[NET_MAC_BYTES]; /* as created; a reset restores it */
 	struct ratelimit rx_limit, tx_limit;
+	struct nic_count received, sent; /* without a server */
 	uint32_t polled; /* pairs whose transmit queue is polled, kicks off: net/poll.c */
 	struct loop_poller poller;
 	unsigned rx_first, tx_first; /* the pair that is served first when a timer fires */

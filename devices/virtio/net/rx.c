@@ -195,6 +195,8 @@ static void deliver(struct virtio_net *nic, unsigned pair, const struct share *s
 	put(s, sh, NET_HDR_NUM_BUFFERS, num, sizeof(num));
 	for (unsigned i = 0; i < used; i++)
 		s->chain[sh->first + i].niov = 0;
+	counter_add(&nic->received.bytes, bytes - NET_HDR_BYTES);
+	counter_add(&nic->received.frames, 1);
 }
 
 /* Write the header, for a backend that has none. */

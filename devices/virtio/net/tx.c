@@ -83,6 +83,8 @@ static unsigned flush(struct virtio_net *nic, unsigned pair, struct nic_stash *s
 		s->chain[i].niov = 0;
 	}
 	ratelimit_charge(&nic->tx_limit, bytes, sent);
+	counter_add(&nic->sent.bytes, bytes);
+	counter_add(&nic->sent.frames, sent);
 	if (sent == s->nchains)
 		s->nchains = s->niov = 0;
 	else

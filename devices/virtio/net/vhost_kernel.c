@@ -115,6 +115,7 @@ static int open_vhost(struct virtio_net *nic, const struct device_env *env)
 		.update = kernel_update,
 		.call_changed = kernel_call_changed,
 		.close = kernel_close,
+		.counted_below = true,
 	};
 	vh->nic = nic;
 	vh->n = n;
