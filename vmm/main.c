@@ -71,6 +71,7 @@ static const struct command {
 	{ "image", "create, check, convert and inspect disk images", .helper = "bantam-image" },
 	{ "seed", "build the small disks: cloud-init, service, FAT from a folder",
 	  .helper = "bantam-seed" },
+	{ "ctl", "drive a VM by the socket of its API", .helper = "bantam-ctl" },
 	{ "doctor", "say what this host can do (--json)", .run = cmd_doctor },
 	{ "version", "print the version", .run = cmd_version },
 	{ "help", "this text", .run = cmd_help },
