@@ -42,7 +42,6 @@ struct board {
 		struct board_window ecam;     /* bus 0 … len/1 MiB - 1 */
 		struct board_window mmio32;   /* for BARs */
 		uint16_t config_port;	      /* 8 ports of configuration mechanism #1; 0: none */
-		uint32_t slots;		      /* bit n: slot n holds a device */
 		uint8_t gsi[BOARD_MAX_SLOTS]; /* of INTA; level, active low as PCI requires */
 	} pci;
 

@@ -109,24 +109,16 @@ static void write_osc(struct aml *aml)
 	aml_close(aml, method);
 }
 
-static unsigned count_bits(uint32_t bits)
-{
-	return (unsigned)__builtin_popcount(bits);
-}
-
-/* The GSI of INTA for every slot with a device; it never changes. */
+/* The GSI of INTA for every slot, also for one that is empty now; it never changes. */
 static void write_prt(struct aml *aml, const struct board *board)
 {
 	aml_mark all;
 
 	aml_name(aml, "_PRT");
-	all = aml_package(aml, (uint8_t)count_bits(board->pci.slots));
+	all = aml_package(aml, BOARD_MAX_SLOTS);
 	for (unsigned slot = 0; slot < BOARD_MAX_SLOTS; slot++) {
-		aml_mark one;
+		aml_mark one = aml_package(aml, 4);
 
-		if (!(board->pci.slots >> slot & 1))
-			continue;
-		one = aml_package(aml, 4);
 		aml_int(aml, (uint64_t)slot << 16 | 0xffff);
 		aml_int(aml, 0); /* INTA */
 		aml_int(aml, 0); /* no link device: the next is a GSI */
@@ -136,11 +128,29 @@ static void write_prt(struct aml *aml, const struct board *board)
 	aml_close(aml, all);
 }
 
+/*
+ * The number of every slot, also of one that is empty now: guests name network cards by it ("ens5"
+ * for _SUN 5). Slot 0 is the host bridge's.
+ */
+static void write_slots(struct aml *aml)
+{
+	char name[8];
+
+	for (unsigned slot = 1; slot < BOARD_MAX_SLOTS; slot++) {
+		aml_mark dev;
+
+		snprintf(name, sizeof(name), "S%03X", slot);
+		dev = aml_device(aml, name);
+		aml_name_int(aml, "_ADR", (uint64_t)slot << 16);
+		aml_name_int(aml, "_SUN", slot);
+		aml_close(aml, dev);
+	}
+}
+
 static void write_pci(struct aml *aml, const struct board *board)
 {
 	uint8_t buf[RES_BYTES];
 	struct aml res;
-	char name[8];
 	aml_mark bus = aml_device(aml, "PCI0");
 
 	aml_name_eisa(aml, "_HID", "PNP0A08");
@@ -156,17 +166,7 @@ static void write_pci(struct aml *aml, const struct board *board)
 	aml_resources(aml, &res);
 	write_prt(aml, board);
 	write_osc(aml);
-	for (unsigned slot = 0; slot < BOARD_MAX_SLOTS; slot++) {
-		aml_mark dev;
-
-		if (!(board->pci.slots >> slot & 1))
-			continue;
-		snprintf(name, sizeof(name), "S%03X", slot);
-		dev = aml_device(aml, name);
-		aml_name_int(aml, "_ADR", (uint64_t)slot << 16);
-		aml_name_int(aml, "_SUN", slot);
-		aml_close(aml, dev);
-	}
+	write_slots(aml);
 	aml_close(aml, bus);
 }
 

@@ -48,13 +48,12 @@ static struct board plain_board(unsigned ncpus)
 	};
 }
 
-static void add_pci(struct board *b, uint32_t slots)
+static void add_pci(struct board *b)
 {
 	b->pci.present = true;
 	b->pci.ecam = (struct board_window){ 0xe0000000, 1 << 20 };
 	b->pci.config_port = 0xcf8;
 	b->pci.mmio32 = (struct board_window){ 0xc0000000, 0x20000000 };
-	b->pci.slots = slots;
 	for (unsigned i = 0; i < BOARD_MAX_SLOTS; i++)
 		b->pci.gsi[i] = (uint8_t)(16 + i % 8);
 }
@@ -179,13 +178,63 @@ Test(acpi, mcfg_only_with_pci)
 	uint8_t *t;
 
 	cr_assert_null(build(&b, "MCFG"));
-	add_pci(&b, 1);
+	add_pci(&b);
 	t = build(&b, "MCFG");
 	cr_assert(t);
 	cr_assert_eq(get_le32(t + 4), 60);
 	cr_assert_eq(get_le64(t + 44), 0xe0000000);
 	cr_assert_eq(t[54], 0);
 	cr_assert_eq(t[55], 0);
+}
+
+/* A value as the DSDT has it: 0 and 1 are operators, others have a prefix and a width. */
+static size_t put_int(uint8_t *p, uint32_t val)
+{
+	if (val <= 1) {
+		p[0] = (uint8_t)val;
+		return 1;
+	}
+	if (val <= 0xff) {
+		p[0] = 0x0a;
+		p[1] = (uint8_t)val;
+		return 2;
+	}
+	p[0] = val <= 0xffff ? 0x0b : 0x0c;
+	put_le32(p + 1, val);
+	return val <= 0xffff ? 3 : 5;
+}
+
+/* Hot-plug needs the number and the interrupt of a slot that is empty when the guest starts. */
+Test(acpi, every_slot_has_its_number)
+{
+	struct board b = plain_board(1);
+	uint8_t *t, *prt;
+	size_t len;
+
+	add_pci(&b);
+	t = build(&b, "DSDT");
+	len = get_le32(t + 4);
+	for (unsigned slot = 0; slot < 32; slot++) {
+		uint8_t want[64], route[16];
+		size_t n, m = 0;
+
+		n = (size_t)sprintf((char *)want, "S%03X\x08_ADR", slot);
+		n += put_int(want + n, slot << 16);
+		n += (size_t)sprintf((char *)want + n, "\x08_SUN");
+		n += put_int(want + n, slot);
+		cr_expect_eq(memmem(t, len, want, n) != NULL, slot > 0, "slot %u", slot);
+		m += put_int(route, slot << 16 | 0xffff);
+		m += put_int(route + m, 0);
+		m += put_int(route + m, 0);
+		m += put_int(route + m, 16 + slot % 8);
+		cr_expect(memmem(t, len, route, m), "route of slot %u", slot);
+	}
+	prt = memmem(t, len, "_PRT", 4);
+	cr_assert_not_null(prt);
+	/* A package, two bytes of length, the number of entries. */
+	cr_expect_eq(prt[4], 0x12);
+	cr_expect_eq(prt[5] >> 6, 1);
+	cr_expect_eq(prt[7], 32);
 }
 
 Test(acpi, too_little_room)
@@ -264,13 +313,12 @@ static void roundtrip(const struct board *b, const char *what)
 
 Test(acpi, iasl_pci)
 {
-	static const uint32_t slots[] = { 0, 1, 0x7fffffff, 0xffffffff };
 	static const unsigned cpus[] = { 1, 2, 64, 254 };
 
 	for (unsigned i = 0; i < 4; i++) {
 		struct board b = plain_board(cpus[i]);
 
-		add_pci(&b, slots[i]);
+		add_pci(&b);
 		roundtrip(&b, "pci");
 	}
 }
@@ -302,7 +350,7 @@ Test(acpi, iasl_registers_in_memory)
 	};
 	uint8_t *t;
 
-	add_pci(&b, 1);
+	add_pci(&b);
 	b.pci.config_port = 0;
 	t = build(&b, "FACP");
 	cr_assert_eq(t[116], 0, "the reset register is in memory");
@@ -327,7 +375,7 @@ Test(acpi, iasl_least_and_most)
 	struct board most = plain_board(254);
 
 	roundtrip(&least, "least");
-	add_pci(&most, 0xffffffff);
+	add_pci(&most);
 	most.pci.ecam.len_bytes = 256 << 20;
 	most.pci.mmio32 = (struct board_window){ 0x4000000000, 1ull << 32 };
 	add_mmio(&most, 32);
@@ -378,7 +426,7 @@ Test(acpi, osc_grants_and_masks)
 	mkdir("build", 0777);
 	snprintf(dir, sizeof(dir), "build/acpi-XXXXXX");
 	cr_assert(mkdtemp(dir));
-	add_pci(&b, 0xffffffff);
+	add_pci(&b);
 	write_table(build(&b, "DSDT"));
 
 	/* What Linux requests: all granted, nothing masked. */

@@ -240,7 +240,6 @@ static void finish_board(struct machine *m)
 	b->ncpus = (unsigned)keys_num(&m->config->vm, CONFIG_CPUS);
 	b->nmmio = m->mmio_slots.used;
 	b->pci.present = m->device_env.pci != NULL;
-	b->pci.slots = b->pci.present ? pci_host_slots(m->device_env.pci) : 0;
 	for (unsigned i = 0; i < m->ndevices; i++)
 		b->serial.present |= m->device[i]->type == &serial_type;
 }
