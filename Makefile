@@ -144,6 +144,13 @@ $(TORTURE): $(patsubst %.c,$B/o/%.o,$(wildcard tests/qcow2/*.c)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $(TORTURE_WRAP) -o $@ $^ $(LIBS)
 
+# A client of the API that behaves like those of other people, for tests/integration/api.
+API_CLIENT := $B/tests/api-client
+api-client: $(API_CLIENT)
+$(API_CLIENT): $(patsubst %.c,$B/o/%.o,$(wildcard tests/api/*.c))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 # libFuzzer targets; each links a clang build of all sources and the fakes.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_FLAGS := -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
@@ -229,5 +236,5 @@ clean:
 	rm -rf build
 
 -include $(shell find $B/o build/fuzz/o -name '*.d' 2>/dev/null)
-.PHONY: all objects syntax guests unit threads torture fuzz check bench run deps fmt install uninstall dist deb clean
+.PHONY: all objects syntax guests unit threads torture api-client fuzz check bench run deps fmt install uninstall dist deb clean
 .SECONDARY:
