@@ -66,6 +66,13 @@ void arch_set_line(struct arch_vm *vm, unsigned gsi, unsigned holder, bool level
 int arch_vcpu_init(struct arch_vm *vm, int vcpu_fd, unsigned id, struct err *err);
 /* Sets the first vCPU's registers for the kernel's entry, from info->entry_addr and info->regs. */
 int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info, struct err *err);
+/*
+ * Tells the guest that this vCPU was paused: time went on, but its watchdog must not complain. The
+ * vCPU runs next.
+ */
+void arch_vcpu_resumed(int vcpu_fd);
+/* Sends this vCPU a non-maskable interrupt; one that the guest has not started ignores it. */
+void arch_vcpu_nmi(int vcpu_fd);
 /* The result of an exit that common code does not handle. */
 enum arch_exit {
 	ARCH_EXIT_DONE,	   /* handled: the vCPU may run again */

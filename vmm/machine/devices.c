@@ -289,7 +289,7 @@ void machine_walk_devices(struct machine *m,
 		const struct device *dev = m->device[i];
 		struct pci_place place = { 0 };
 
-		if (!dev->type) /* one of the board's own */
+		if (!dev->type->option) /* one of the board's own */
 			continue;
 		if (dev->pci)
 			place = pci_func_place(dev->pci, 0);

@@ -154,18 +154,6 @@ void machine_refresh(struct machine *m)
 	loop_post(m->loop, refresh_devices, m);
 }
 
-enum machine_state machine_state(const struct machine *m)
-{
-	return atomic_load(&m->state);
-}
-
-static void set_state(struct machine *m, enum machine_state state)
-{
-	atomic_store(&m->state, state);
-	if (m->events.state)
-		m->events.state(m->events.opaque, state);
-}
-
 /* Returns the bus of I/O ports, or NULL if the processor has none. */
 static struct bus *ports(struct machine *m)
 {
@@ -252,6 +240,7 @@ int machine_create(const struct machine_setup *setup, struct machine **out, stru
 	m->dry_run = keys_num(&m->config->vm, CONFIG_DRY_RUN);
 	m->kvm = (struct kvm){ -1, -1 };
 	pthread_mutex_init(&m->lock, NULL);
+	pthread_mutex_init(&m->state_lock, NULL);
 	pthread_mutex_init(&m->devices_lock, NULL);
 	rc = build(m, setup->cache_dir, err);
 	if (rc) {
@@ -292,7 +281,7 @@ static int run_vcpus(struct machine *m, struct err *err)
 	for (unsigned i = m->nvcpus; !rc && --i > 0;)
 		rc = vcpu_go(m->vcpu[i], err);
 	if (!rc) {
-		set_state(m, MACHINE_RUNNING);
+		machine_set_state(m, MACHINE_RUNNING);
 		rc = vcpu_run_first(m->vcpu[0], &m->boot, err);
 	}
 	if (rc) {
@@ -327,7 +316,7 @@ int machine_run(struct machine *m, struct machine_end *end, struct err *err)
 	for (unsigned i = 0; i < m->nvcpus; i++)
 		vcpu_join(m->vcpu[i]);
 	machine_destroy_devices(m);
-	set_state(m, MACHINE_SHUTDOWN);
+	machine_set_state(m, MACHINE_SHUTDOWN);
 	if (rc)
 		return rc;
 	*end = m->end;
@@ -373,6 +362,7 @@ void machine_destroy(struct machine *m)
 	bootdisk_destroy(m->bootdisk);
 	free(m->cmdline);
 	pthread_mutex_destroy(&m->devices_lock);
+	pthread_mutex_destroy(&m->state_lock);
 	pthread_mutex_destroy(&m->lock);
 	free(m);
 }

@@ -14,7 +14,8 @@
  * Threads. One thread, the machine's own, calls machine_create, machine_run, machine_describe,
  * machine_print_stats and machine_destroy; it becomes the first vCPU. Any thread may call the other
  * functions between machine_create and machine_destroy: they take no device's lock and wait for no
- * disk, daemon or guest.
+ * disk, daemon or guest. One exception: machine_pause waits for vCPUs, so it is for a thread other
+ * than the machine's own that may wait.
  */
 #ifndef BANTAM_MACHINE_H
 #define BANTAM_MACHINE_H
@@ -40,7 +41,7 @@ enum outcome {
 enum machine_state {
 	MACHINE_CREATED, /* built; no vCPU has run */
 	MACHINE_RUNNING,
-	MACHINE_PAUSED,	  /* reserved for pause and resume; not used yet */
+	MACHINE_PAUSED, /* no vCPU is in the guest or in a device; devices finish their requests */
 	MACHINE_SHUTDOWN, /* ended: its devices are flushed and destroyed; only destroy it */
 };
 
@@ -52,8 +53,11 @@ struct machine_end {
 /* The machine's calls to its owner. Each function may be NULL. */
 struct machine_events {
 	void *opaque;
-	/* A new state, in the machine's own thread: RUNNING before the first vCPU enters the
-	 * guest; SHUTDOWN once all disks are flushed and closed. */
+	/* A new state; the calls come in the order of the changes. RUNNING: before the first vCPU
+	 * enters the guest; PAUSED: after the last one has left it; SHUTDOWN: once all disks are
+	 * flushed and closed. Called in the machine's own thread, or by machine_pause and
+	 * machine_resume; it may call no function of the machine but machine_state, and take no
+	 * lock that is held while those two are called. */
 	void (*state)(void *opaque, enum machine_state state);
 	/* The outcome is decided, and the machine stops its vCPUs. Called once, in any thread,
 	 * perhaps under a device's lock: only record it and return. */
@@ -93,6 +97,18 @@ int machine_run(struct machine *m, struct machine_end *end, struct err *err);
  * begins later returns at once.
  */
 void machine_stop(struct machine *m, int outcome, const char *why);
+/*
+ * machine_pause returns when all vCPUs have left the guest and their devices, and machine_resume
+ * lets them run again. Devices finish what they have begun, their interrupts wait, and time goes
+ * on: a resumed guest finds its clock right and is told that it was paused. A vCPU that waits for a
+ * device's I/O (a reset) delays the pause; machine_stop ends the delay. While the machine is
+ * paused, machine_stop works as ever; power button and NMI reach the guest when it is resumed.
+ * Return 0, or -EINVAL: the machine is in another state, or ends. After an error nothing has changed.
+ */
+int machine_pause(struct machine *m, struct err *err);
+int machine_resume(struct machine *m, struct err *err);
+/* Sends each vCPU a non-maskable interrupt. Does nothing before the machine runs and after its end. */
+void machine_nmi(struct machine *m);
 /* Presses the power button: a guest that handles the button shuts down. */
 void machine_power_button(struct machine *m);
 /* Makes the devices check what may have changed on the host (a disk's size) and tell the guest. */

@@ -58,7 +58,11 @@ struct machine {
 	bool started;	      /* vCPUs may be in the guest: end_with must stop them */
 	bool ending;	      /* end is valid: the first cause */
 	struct machine_end end;
-	_Atomic enum machine_state state;
+
+	pthread_mutex_t state_lock;	  /* protects the next two fields; see state.c */
+	_Atomic enum machine_state state; /* may be read without it */
+	bool pausing;			  /* a machine_pause waits for the vCPUs */
+
 	atomic_bool panicked; /* the guest wrote to pvpanic; the VM ends soon */
 	atomic_bool output_lost;
 	struct loop_watch *panic_timer;
@@ -83,5 +87,8 @@ void machine_destroy_devices(struct machine *m);
 void machine_log_device_stats(struct machine *m);
 void machine_press_power_button(struct machine *m);
 void machine_refresh_devices(struct machine *m);
+
+/* In machine/state.c: changes the state and tells the owner. */
+void machine_set_state(struct machine *m, enum machine_state state);
 
 #endif

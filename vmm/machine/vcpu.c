@@ -1,4 +1,12 @@
-/* vcpu: see vcpu.h. */
+/*
+ * vcpu: see vcpu.h.
+ *
+ * Theory of operation. Other threads ask a vCPU's thread to do something outside the guest: to
+ * end, to rest, to send an NMI. They set a bit in asked, set immediate_exit (KVM_RUN then returns
+ * at once, even if the signal comes before KVM_RUN begins), and interrupt KVM_RUN by a signal.
+ * The thread looks at asked before each KVM_RUN, and does what is asked in attend. The lock makes
+ * bit and immediate_exit change together: as long as a bit is set, no guest code runs.
+ */
 #include "vmm/machine/vcpu.h"
 
 #include <errno.h>
@@ -20,6 +28,10 @@
 #define STACK_BYTES (128 << 10)
 #define NREASONS 48
 
+#define ASK_STOP 1u /* never taken back */
+#define ASK_PAUSE 2u
+#define ASK_NMI 4u
+
 struct vcpu {
 	struct vcpu_env env;
 	unsigned id;
@@ -28,13 +40,14 @@ struct vcpu {
 	int run_bytes;
 	pthread_t thread;
 	bool threaded; /* vcpu_create started thread, vcpu_join joins it; the machine's thread */
-	atomic_bool stop;
+	atomic_uint asked; /* ASK_… bits */
 
-	pthread_mutex_t lock; /* a leaf; protects the fields up to err */
+	pthread_mutex_t lock; /* a leaf; protects the fields up to err, and run->immediate_exit */
 	pthread_cond_t cond;
 	bool ready; /* prepared, or failed with rc */
-	bool kick;  /* thread exists and may be in the guest: vcpu_stop sends it SIG_KICK */
+	bool kick;  /* thread exists and may be in the guest: ask sends it SIG_KICK */
 	bool go;
+	bool resting; /* paused: the thread is outside the guest and waits */
 	int rc;
 	struct err err;
 
@@ -82,7 +95,7 @@ static void handle_mmio(struct vcpu *v)
 
 static void end(struct vcpu *v, enum vcpu_end why, const char *text)
 {
-	atomic_store(&v->stop, true);
+	atomic_fetch_or(&v->asked, ASK_STOP);
 	v->env.ended(v->env.opaque, why, text);
 }
 
@@ -142,20 +155,82 @@ static void handle_exit(struct vcpu *v)
 	}
 }
 
+/* Returns true if there was an exit, false if KVM_RUN was interrupted or failed. */
+static inline bool run_once(struct vcpu *v)
+{
+	int rc = ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0;
+
+	if (rc == 0) {
+		handle_exit(v);
+		return true;
+	}
+	if (rc == -EAGAIN || rc == -EINTR)
+		v->exits[KVM_EXIT_INTR]++;
+	else if (rc == -EFAULT)
+		end_kvm(v, "guest memory cannot be reached, errno", EFAULT);
+	else
+		end_kvm(v, "KVM_RUN failed, errno", (unsigned)-rc);
+	return false;
+}
+
+static bool stopped(const struct vcpu *v)
+{
+	return atomic_load(&v->asked) & ASK_STOP;
+}
+
+/*
+ * An access that left the guest is complete only when KVM_RUN has begun again: only then KVM puts
+ * what was read into the guest's register. With immediate_exit, KVM_RUN does just that; a wide
+ * access may need several exits.
+ */
+static void complete_access(struct vcpu *v)
+{
+	while (!stopped(v) && run_once(v))
+		;
+}
+
+/* Returns what was asked when the vCPU may run again: the lock is held, asked becomes 0. */
+static unsigned rest(struct vcpu *v)
+{
+	unsigned asked;
+
+	while ((asked = atomic_load(&v->asked)) & ASK_PAUSE && !(asked & ASK_STOP)) {
+		v->resting = true;
+		pthread_cond_broadcast(&v->cond);
+		pthread_cond_wait(&v->cond, &v->lock);
+	}
+	v->resting = false;
+	if (!(asked & ASK_STOP)) {
+		atomic_store(&v->asked, 0);
+		v->run->immediate_exit = 0;
+	}
+	return asked;
+}
+
+/* Does what other threads have asked. Returns false if the vCPU must end. */
+static bool attend(struct vcpu *v)
+{
+	bool rested = false;
+	unsigned asked;
+
+	complete_access(v);
+	pthread_mutex_lock(&v->lock);
+	rested = atomic_load(&v->asked) & ASK_PAUSE;
+	asked = rest(v);
+	pthread_mutex_unlock(&v->lock);
+	if (asked & ASK_STOP)
+		return false;
+	if (rested)
+		arch_vcpu_resumed(v->fd);
+	if (asked & ASK_NMI)
+		arch_vcpu_nmi(v->fd);
+	return true;
+}
+
 static void run_guest(struct vcpu *v)
 {
-	while (!atomic_load_explicit(&v->stop, memory_order_acquire)) {
-		int rc = ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0;
-
-		if (rc == 0)
-			handle_exit(v);
-		else if (rc == -EAGAIN || rc == -EINTR)
-			v->exits[KVM_EXIT_INTR]++;
-		else if (rc == -EFAULT)
-			end_kvm(v, "guest memory cannot be reached, errno", EFAULT);
-		else
-			end_kvm(v, "KVM_RUN failed, errno", (unsigned)-rc);
-	}
+	while (!atomic_load_explicit(&v->asked, memory_order_acquire) || attend(v))
+		run_once(v);
 }
 
 static int prepare(struct vcpu *v)
@@ -177,7 +252,7 @@ static bool wait_for_go(struct vcpu *v, int rc)
 	v->rc = rc;
 	v->ready = true;
 	pthread_cond_broadcast(&v->cond);
-	while (!v->go && !v->rc && !atomic_load(&v->stop))
+	while (!v->go && !v->rc && !stopped(v))
 		pthread_cond_wait(&v->cond, &v->lock);
 	go = v->go && !v->rc;
 	pthread_mutex_unlock(&v->lock);
@@ -292,17 +367,51 @@ int vcpu_run_first(struct vcpu *v, const struct boot_info *boot, struct err *err
 	return 0;
 }
 
-void vcpu_stop(struct vcpu *v)
+static void ask(struct vcpu *v, unsigned what)
 {
-	atomic_store(&v->stop, true);
 	pthread_mutex_lock(&v->lock);
-	/* If the shared page exists, immediate_exit makes KVM_RUN return at once, even if the
-	 * signal comes before KVM_RUN begins. */
+	/* First immediate_exit, if the shared page exists: the thread reads asked without the lock. */
 	if (v->ready && v->run)
 		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	atomic_fetch_or(&v->asked, what);
 	pthread_cond_broadcast(&v->cond);
 	if (v->kick && !pthread_equal(v->thread, pthread_self()))
 		pthread_kill(v->thread, SIG_KICK);
+	pthread_mutex_unlock(&v->lock);
+}
+
+void vcpu_stop(struct vcpu *v)
+{
+	ask(v, ASK_STOP);
+}
+
+void vcpu_pause(struct vcpu *v)
+{
+	ask(v, ASK_PAUSE);
+}
+
+void vcpu_nmi(struct vcpu *v)
+{
+	ask(v, ASK_NMI);
+}
+
+bool vcpu_await_rest(struct vcpu *v)
+{
+	bool resting;
+
+	pthread_mutex_lock(&v->lock);
+	while (!v->resting && !stopped(v))
+		pthread_cond_wait(&v->cond, &v->lock);
+	resting = v->resting;
+	pthread_mutex_unlock(&v->lock);
+	return resting;
+}
+
+void vcpu_resume(struct vcpu *v)
+{
+	pthread_mutex_lock(&v->lock);
+	atomic_fetch_and(&v->asked, ~ASK_PAUSE);
+	pthread_cond_broadcast(&v->cond);
 	pthread_mutex_unlock(&v->lock);
 }
 

@@ -4,7 +4,7 @@
  * The machine's own thread prepares and runs the first vCPU (the guest would have to
  * wait for a hand-over to another thread). Each further vCPU has a thread of its own,
  * which prepares it while the machine is built. Only the thread that runs a vCPU uses
- * it; any thread may call vcpu_stop.
+ * it; any thread may call vcpu_stop, vcpu_pause, vcpu_resume and vcpu_nmi.
  */
 #ifndef BANTAM_MACHINE_VCPU_H
 #define BANTAM_MACHINE_VCPU_H
@@ -39,6 +39,16 @@ int vcpu_go(struct vcpu *vcpu, struct err *err);
 int vcpu_run_first(struct vcpu *vcpu, const struct boot_info *boot, struct err *err);
 /* Asks the vCPU to leave guest mode and end; any thread. */
 void vcpu_stop(struct vcpu *vcpu);
+/*
+ * Asks the vCPU to leave guest mode and rest. vcpu_await_rest then waits until it rests; it returns
+ * false if the vCPU was stopped instead, which also ends the wait. vcpu_resume lets a resting vCPU
+ * run again. Any thread but the vCPU's, after vcpu_go; no pause and resume overlap.
+ */
+void vcpu_pause(struct vcpu *vcpu);
+bool vcpu_await_rest(struct vcpu *vcpu);
+void vcpu_resume(struct vcpu *vcpu);
+/* Sends the guest an NMI, to a resting vCPU when it is resumed; any thread, after vcpu_go. */
+void vcpu_nmi(struct vcpu *vcpu);
 /* Stops a further vCPU and waits for its thread's end; the machine's thread. May be repeated. */
 void vcpu_join(struct vcpu *vcpu);
 /* Stops, joins and frees the vCPU; accepts NULL. */

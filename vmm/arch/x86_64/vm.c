@@ -210,6 +210,27 @@ const char *arch_exit_name(unsigned reason)
 	}
 }
 
+/* KVM sets a flag that Linux's watchdog reads and clears. It refuses a guest without kvmclock. */
+void arch_vcpu_resumed(int vcpu_fd)
+{
+	kvm_ioctl(vcpu_fd, KVM_KVMCLOCK_CTRL, NULL);
+}
+
+/*
+ * A processor that waits for its SIPI does not take an NMI. KVM would keep it pending, and KVM_RUN
+ * would return at once, again and again.
+ */
+void arch_vcpu_nmi(int vcpu_fd)
+{
+	struct kvm_mp_state mp;
+
+	if (kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &mp) >= 0 &&
+	    (mp.mp_state == KVM_MP_STATE_UNINITIALIZED ||
+	     mp.mp_state == KVM_MP_STATE_INIT_RECEIVED))
+		return;
+	kvm_ioctl(vcpu_fd, KVM_NMI, NULL);
+}
+
 static uint32_t lapic_get(const struct kvm_lapic_state *lapic, unsigned reg)
 {
 	uint32_t val;

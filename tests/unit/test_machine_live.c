@@ -1,0 +1,558 @@
+/*
+ * machine, while it runs: other threads pause, resume and stop it, send it NMIs and look at its
+ * devices. The guest spin counts in guest memory, where the test sees whether it runs.
+ */
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "devices/virtio/core/virtio.h"
+#include "guest/bare/spin.h"
+#include "vmm/core/clock.h"
+#include "vmm/core/thread.h"
+#include "vmm/machine/machine_impl.h"
+
+#define GUEST "build/guest/spin.elf"
+#define KILLED (OUTCOME_SIGNAL + 15)
+#define MAX_STATES 4096
+
+/* One machine and the thread that is its first vCPU. */
+struct live {
+	struct config config;
+	struct loop *loop;
+	pthread_t thread;
+	sem_t changed; /* posted when the machine is created, or could not be, and when it runs */
+	pthread_mutex_t lock;
+	struct machine *m; /* protected by lock for those who do not know that it lives */
+	int rc;
+	struct err err;
+	struct machine_end end;
+	enum machine_state states[MAX_STATES];
+	atomic_uint nstates;
+};
+
+static void need(const char *file)
+{
+	if (access("/dev/kvm", R_OK | W_OK))
+		cr_skip_test("/dev/kvm cannot be used here: %s", strerror(errno));
+	if (access(file, R_OK))
+		cr_skip_test("%s is not built", file);
+}
+
+static void on_state(void *opaque, enum machine_state state)
+{
+	struct live *l = opaque;
+	unsigned n = atomic_load(&l->nstates);
+
+	if (n < MAX_STATES)
+		l->states[n] = state;
+	atomic_store(&l->nstates, n + 1);
+	if (state == MACHINE_RUNNING && n == 0)
+		sem_post(&l->changed);
+}
+
+static void *live_main(void *opaque)
+{
+	struct live *l = opaque;
+	struct machine_setup setup = { .config = &l->config,
+				       .loop = l->loop,
+				       .events = { .opaque = l, .state = on_state } };
+	struct machine *m;
+
+	l->rc = machine_create(&setup, &m, &l->err);
+	pthread_mutex_lock(&l->lock);
+	l->m = m;
+	pthread_mutex_unlock(&l->lock);
+	if (!l->rc)
+		l->rc = machine_run(m, &l->end, &l->err);
+	if (l->rc)
+		sem_post(&l->changed);
+	pthread_mutex_lock(&l->lock);
+	l->m = NULL;
+	pthread_mutex_unlock(&l->lock);
+	machine_destroy(m);
+	return NULL;
+}
+
+/* "|" separates the options. */
+static void live_init(struct live *l, const char *args)
+{
+	char text[1000], *rest = text, *argv[60];
+	struct err err;
+	int argc = 0;
+
+	memset(l, 0, sizeof(*l));
+	snprintf(text, sizeof(text), "--kernel|%s|--memory|32M|%s", GUEST, args);
+	while (rest)
+		argv[argc++] = strsep(&rest, "|");
+	cr_assert_eq(config_parse(&l->config, argc, argv, &err), 0, "%s", err.text);
+	cr_assert_eq(loop_create(&l->loop, &err), 0, "%s", err.text);
+	sem_init(&l->changed, 0, 0);
+	pthread_mutex_init(&l->lock, NULL);
+}
+
+/* Returns when the machine runs, or could not. */
+static void live_start(struct live *l)
+{
+	atomic_store(&l->nstates, 0);
+	cr_assert_eq(thread_start(&l->thread, THREAD_VCPU, "vcpu0", 1u << 20, live_main, l), 0);
+	sem_wait(&l->changed);
+}
+
+static void live_join(struct live *l)
+{
+	pthread_join(l->thread, NULL);
+}
+
+static void live_stop(struct live *l)
+{
+	machine_stop(l->m, KILLED, "killed by SIGTERM");
+	live_join(l);
+	cr_expect_eq(l->rc, 0, "%s", l->err.text);
+	cr_expect_eq(l->end.outcome, KILLED, "%s", l->end.why.text);
+}
+
+static void live_clear(struct live *l)
+{
+	loop_destroy(l->loop);
+	config_clear(&l->config);
+	sem_destroy(&l->changed);
+	pthread_mutex_destroy(&l->lock);
+}
+
+static volatile struct spin *spin_of(struct live *l)
+{
+	return mem_slice(&l->m->mem, gpa(SPIN_AT), sizeof(struct spin));
+}
+
+/* Waits for it; at most ten seconds. */
+static bool reaches(const volatile uint64_t *at, uint64_t least)
+{
+	for (unsigned ms = 0; ms < 10000 && *at < least; ms++)
+		usleep(1000);
+	return *at >= least;
+}
+
+static void expect_err(int rc, struct err *err, const char *text)
+{
+	cr_expect_eq(rc, -EINVAL);
+	cr_expect_str_eq(err->text, text);
+}
+
+Test(machine_live, pause_freezes_the_guest, .timeout = 60)
+{
+	enum { ROUNDS = 20, CPUS = 4 };
+	struct live l;
+	struct err err;
+
+	need(GUEST);
+	live_init(&l, "--cpus|4|--rng|--serial|off");
+	live_start(&l);
+	volatile struct spin *spin = spin_of(&l);
+	for (unsigned i = 0; i < CPUS; i++)
+		cr_assert(reaches(&spin->cpu[i].count, 1), "CPU %u", i);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		struct spin before;
+
+		cr_assert_eq(machine_pause(l.m, &err), 0, "%s", err.text);
+		cr_expect_eq(machine_state(l.m), MACHINE_PAUSED);
+		memcpy(&before, (void *)spin, sizeof(before));
+		usleep(round ? 1000 : 50000);
+		cr_expect_eq(memcmp(&before, (void *)spin, sizeof(before)), 0, "it still runs");
+		expect_err(machine_pause(l.m, &err), &err, "cannot pause: the VM is paused");
+		cr_assert_eq(machine_resume(l.m, &err), 0, "%s", err.text);
+		cr_expect_eq(machine_state(l.m), MACHINE_RUNNING);
+		expect_err(machine_resume(l.m, &err), &err, "cannot resume: the VM is running");
+		for (unsigned i = 0; i < CPUS; i++)
+			if (i % 3 != 2)
+				cr_assert(reaches(&spin->cpu[i].count, before.cpu[i].count + 2),
+					  "CPU %u", i);
+	}
+	cr_expect_eq(spin->cpu[2].count, 1, "the CPU that sleeps");
+	cr_expect_eq(spin->wrong, 0, "a read that was interrupted lost its value");
+	live_stop(&l);
+	cr_expect_eq(l.nstates, 2 * ROUNDS + 2);
+	for (unsigned i = 0; i <= 2 * ROUNDS; i++)
+		cr_expect_eq(l.states[i], i % 2 ? MACHINE_PAUSED : MACHINE_RUNNING);
+	cr_expect_eq(l.states[2 * ROUNDS + 1], MACHINE_SHUTDOWN);
+	live_clear(&l);
+}
+
+Test(machine_live, other_states_are_refused, .timeout = 60)
+{
+	struct machine_setup setup = { 0 };
+	struct machine_end end;
+	struct machine *m;
+	struct live l;
+	struct err err;
+
+	need(GUEST);
+	live_init(&l, "--cpus|2|--serial|off");
+	setup.config = &l.config;
+	setup.loop = l.loop;
+	cr_assert_eq(machine_create(&setup, &m, &err), 0, "%s", err.text);
+	machine_nmi(m);
+	expect_err(machine_pause(m, &err), &err, "cannot pause: the VM has not started");
+	expect_err(machine_resume(m, &err), &err, "cannot resume: the VM has not started");
+	machine_stop(m, KILLED, "killed");
+	expect_err(machine_pause(m, &err), &err, "cannot pause: the VM has not started");
+	cr_expect_eq(machine_run(m, &end, &err), 0);
+	machine_nmi(m);
+	expect_err(machine_pause(m, &err), &err, "cannot pause: the VM has ended");
+	expect_err(machine_resume(m, &err), &err, "cannot resume: the VM has ended");
+	machine_destroy(m);
+	live_clear(&l);
+}
+
+Test(machine_live, a_paused_machine_stops, .timeout = 60)
+{
+	struct live l;
+	struct err err;
+
+	need(GUEST);
+	live_init(&l, "--cpus|3|--serial|off");
+	live_start(&l);
+	cr_assert_eq(machine_pause(l.m, &err), 0, "%s", err.text);
+	live_stop(&l);
+	cr_expect_eq(l.nstates, 3);
+	cr_expect_eq(l.states[2], MACHINE_SHUTDOWN);
+	live_clear(&l);
+}
+
+Test(machine_live, nmis, .timeout = 60)
+{
+	struct live l;
+	struct err err;
+
+	need(GUEST);
+	live_init(&l, "--cpus|3|--serial|off");
+	live_start(&l);
+	volatile struct spin *spin = spin_of(&l);
+	for (unsigned i = 0; i < 3; i++)
+		cr_assert(reaches(&spin->cpu[i].count, 1), "CPU %u", i);
+	machine_nmi(l.m);
+	for (unsigned i = 0; i < 3; i++)
+		cr_expect(reaches(&spin->cpu[i].nmis, 1), "CPU %u", i);
+	cr_assert_eq(machine_pause(l.m, &err), 0, "%s", err.text);
+	machine_nmi(l.m);
+	machine_power_button(l.m);
+	usleep(20000);
+	cr_expect_eq(spin->buttons, 0);
+	for (unsigned i = 0; i < 3; i++)
+		cr_expect_eq(spin->cpu[i].nmis, 1, "CPU %u", i);
+	cr_assert_eq(machine_resume(l.m, &err), 0, "%s", err.text);
+	for (unsigned i = 0; i < 3; i++)
+		cr_expect(reaches(&spin->cpu[i].nmis, 2), "CPU %u", i);
+	cr_expect(reaches(&spin->buttons, 1), "the power button");
+	usleep(20000);
+	for (unsigned i = 0; i < 3; i++)
+		cr_expect_eq(spin->cpu[i].nmis, 2, "CPU %u got %lu", i, spin->cpu[i].nmis);
+	live_stop(&l);
+	live_clear(&l);
+}
+
+/* The thread of this name in this process, or 0. */
+static pid_t task_of(const char *name)
+{
+	char path[300], comm[32];
+	struct dirent *e;
+	pid_t found = 0;
+	DIR *d = opendir("/proc/self/task");
+
+	while (d && (e = readdir(d))) {
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm", e->d_name);
+		f = fopen(path, "r");
+		if (f && fgets(comm, sizeof(comm), f)) {
+			comm[strcspn(comm, "\n")] = 0;
+			if (!strcmp(comm, name))
+				found = atoi(e->d_name);
+		}
+		if (f)
+			fclose(f);
+	}
+	closedir(d);
+	return found;
+}
+
+static uint64_t cpu_time_ns(pid_t task)
+{
+	struct timespec now = { 0 };
+
+	/* The clock of a thread of this process (linux/posix-timers.h). */
+	cr_expect_eq(clock_gettime(~task * 8 | 6, &now), 0);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* An NMI to a CPU that the guest has not started: it stays asleep, on the host too. */
+Test(machine_live, nmi_to_a_cpu_that_is_off, .timeout = 60)
+{
+	struct live l;
+	uint64_t before, after;
+
+	need(GUEST);
+	live_init(&l, "--cpus|2|--serial|off|--cmdline|aps=off");
+	live_start(&l);
+	volatile struct spin *spin = spin_of(&l);
+	cr_assert(reaches(&spin->cpu[0].count, 1));
+	machine_nmi(l.m);
+	cr_expect(reaches(&spin->cpu[0].nmis, 1));
+	before = cpu_time_ns(task_of("vcpu1"));
+	usleep(100000);
+	after = cpu_time_ns(task_of("vcpu1"));
+	cr_expect_lt(after - before, 20000000, "it used %lu us", (after - before) / 1000);
+	cr_expect_eq(spin->cpu[1].nmis, 0);
+	live_stop(&l);
+	live_clear(&l);
+}
+
+static void *pause_main(void *opaque)
+{
+	struct live *l = opaque;
+	struct err err;
+
+	return (void *)(intptr_t)machine_pause(l->m, &err);
+}
+
+/* A vCPU that waits in a device delays a pause until the device lets it go, or the machine stops. */
+Test(machine_live, a_slow_device_delays_a_pause, .timeout = 60)
+{
+	struct live l;
+	pthread_t pauser;
+	struct err err;
+	void *rc;
+
+	need(GUEST);
+	for (unsigned stop = 0; stop < 2; stop++) {
+		live_init(&l, "--cpus|2|--rng|--serial|off");
+		live_start(&l);
+		volatile struct spin *spin = spin_of(&l);
+		struct virtio_device *rng = (struct virtio_device *)l.m->device[l.m->ndevices - 1];
+
+		cr_assert(reaches(&spin->cpu[0].count, 1));
+		virtio_lock(rng); /* the guest reads a register of it all the time */
+		for (uint64_t count = 0; count != spin->cpu[0].count; usleep(50000))
+			count = spin->cpu[0].count;
+		cr_assert_eq(pthread_create(&pauser, NULL, pause_main, &l), 0);
+		usleep(50000);
+		cr_expect_eq(machine_state(l.m), MACHINE_RUNNING);
+		expect_err(machine_pause(l.m, &err), &err, "cannot pause: another pause has begun");
+		expect_err(machine_resume(l.m, &err), &err, "cannot resume: the VM is running");
+		if (stop)
+			machine_stop(l.m, KILLED, "killed by SIGTERM");
+		else
+			virtio_unlock(rng);
+		pthread_join(pauser, &rc);
+		cr_expect_eq((int)(intptr_t)rc, stop ? -EINVAL : 0);
+		if (stop) {
+			expect_err(machine_pause(l.m, &err), &err,
+				   "cannot pause: the VM is ending");
+			virtio_unlock(rng);
+		}
+		live_stop(&l);
+		live_clear(&l);
+	}
+}
+
+static void add_device(void *opaque, const struct machine_device_info *info)
+{
+	char *all = opaque;
+
+	snprintf(all + strlen(all), 100, "%s %s", info->id, info->type);
+	if (info->pci)
+		snprintf(all + strlen(all), 100, " slot %u, BAR of %lu at %s", info->slot,
+			 info->bar_bytes,
+			 info->bar_base >= 0xc0000000 && info->bar_base < 1ull << 32 ?
+				 "its window" :
+				 "a wrong place");
+	strcat(all, "\n");
+}
+
+Test(machine_live, devices_have_their_ids, .timeout = 60)
+{
+	static const char threads[][16] = { "_disk0_q0", "_data_q0", "_abcdefghijk_q0" };
+	char disk[] = "/tmp/test_machine_live.XXXXXX", args[600], all[2000] = "";
+	struct live l;
+	struct err err;
+	int fd = mkstemp(disk);
+
+	need(GUEST);
+	cr_assert(fd >= 0 && !ftruncate(fd, 1 << 20));
+	close(fd);
+	snprintf(args, sizeof(args),
+		 "--disk|path=%s,ro,iothread,id=_disk0|--disk|path=%s,ro,iothread,id=data|"
+		 "--disk|path=%s,ro,iothread,id=abcdefghijklmnop|--disk|path=%s,ro|--rng|"
+		 "--serial|null",
+		 disk, disk, disk, disk);
+	live_init(&l, args);
+	/* What code sets wins. */
+	strcpy(l.config.device[4].id, "__rng");
+	live_start(&l);
+	cr_assert(reaches(&spin_of(&l)->cpu[0].count, 1), "%s", l.err.text);
+	machine_walk_devices(l.m, add_device, all);
+	cr_expect_str_eq(all,
+			 "_disk0 virtio-blk slot 1, BAR of 16384 at its window\n"
+			 "data virtio-blk slot 2, BAR of 16384 at its window\n"
+			 "abcdefghijklmnop virtio-blk slot 3, BAR of 16384 at its window\n"
+			 "disk3 virtio-blk slot 4, BAR of 16384 at its window\n"
+			 "__rng virtio-rng slot 5, BAR of 16384 at its window\n"
+			 "serial0 serial\n",
+			 "%s", all);
+	for (unsigned i = 0; i < 3; i++)
+		cr_expect(task_of(threads[i]), "no thread %s", threads[i]);
+	live_stop(&l);
+	/* The machine's own serial port has an id as well. */
+	strcpy(l.config.device[4].id, "serial0");
+	cr_expect_eq(config_check_ids(&l.config, &err), -EEXIST);
+	live_start(&l);
+	live_join(&l);
+	cr_expect_eq(l.rc, -EEXIST);
+	live_clear(&l);
+	unlink(disk);
+}
+
+/* --- races ------------------------------------------------------------------------------ */
+
+static struct {
+	struct live live;
+	atomic_bool over;
+	atomic_uint users; /* threads that may be in machine_pause, without the owner's lock */
+	atomic_uint pauses, walks;
+} race;
+
+static void count_device(void *opaque, const struct machine_device_info *info)
+{
+	*(unsigned *)opaque += info->pci && info->bar_bytes;
+}
+
+/* Before each CPU has its table of traps, an NMI would be a triple fault. */
+static bool may_take_nmis(struct machine *m)
+{
+	const volatile struct spin *spin = mem_slice(&m->mem, gpa(SPIN_AT), sizeof(*spin));
+
+	return spin->cpu[0].count && spin->cpu[1].count && spin->cpu[2].count;
+}
+
+/* As an API's threads: a look at the machine under the owner's lock, waits without it. */
+static void *racer_main(void *opaque)
+{
+	unsigned seed = (unsigned)(uintptr_t)opaque, found;
+	struct live *l = &race.live;
+	struct machine *m;
+	struct err err;
+
+	while (!atomic_load(&race.over)) {
+		unsigned what = (unsigned)rand_r(&seed) % 8;
+
+		pthread_mutex_lock(&l->lock);
+		m = l->m;
+		if (m && what < 4)
+			atomic_fetch_add(&race.users, 1);
+		if (m && what == 4 && may_take_nmis(m))
+			machine_nmi(m);
+		if (m && what == 5)
+			machine_power_button(m);
+		if (m && what == 6) {
+			found = 0;
+			machine_walk_devices(m, count_device, &found);
+			if (found)
+				atomic_fetch_add(&race.walks, 1);
+		}
+		pthread_mutex_unlock(&l->lock);
+		if (!m) {
+			usleep(100);
+		} else if (what < 4) {
+			if (what < 2 && !machine_pause(m, &err))
+				atomic_fetch_add(&race.pauses, 1);
+			if (what >= 2)
+				machine_resume(m, &err);
+			atomic_fetch_sub(&race.users, 1);
+		}
+	}
+	return NULL;
+}
+
+static void *race_main(void *opaque)
+{
+	struct live *l = &race.live;
+	struct machine_setup setup = { .config = &l->config,
+				       .loop = l->loop,
+				       .events = { .opaque = l, .state = on_state } };
+	struct machine *m;
+
+	l->rc = machine_create(&setup, &m, &l->err);
+	if (l->rc)
+		return NULL;
+	pthread_mutex_lock(&l->lock);
+	l->m = m;
+	pthread_mutex_unlock(&l->lock);
+	l->rc = machine_run(m, &l->end, &l->err);
+	pthread_mutex_lock(&l->lock);
+	l->m = NULL;
+	pthread_mutex_unlock(&l->lock);
+	while (atomic_load(&race.users))
+		sched_yield();
+	machine_destroy(m);
+	return NULL;
+}
+
+/* States alternate between RUNNING and PAUSED, and end with one SHUTDOWN. */
+static void check_states(const struct live *l)
+{
+	unsigned n = atomic_load(&l->nstates) < MAX_STATES ? l->nstates : MAX_STATES;
+
+	for (unsigned i = 0; i < n; i++)
+		cr_assert(i + 1 == l->nstates ?
+				  l->states[i] == MACHINE_SHUTDOWN :
+				  l->states[i] == (i % 2 ? MACHINE_PAUSED : MACHINE_RUNNING),
+			  "state %u of %u is %d", i, l->nstates, l->states[i]);
+}
+
+Test(machine_live, races, .timeout = 120)
+{
+	enum { MACHINES = 40, RACERS = 3 };
+	struct live *l = &race.live;
+	pthread_t racer[RACERS];
+	unsigned seed = 1;
+
+	need(GUEST);
+	live_init(l, "--cpus|3|--rng|--serial|null");
+	for (unsigned i = 0; i < RACERS; i++)
+		cr_assert_eq(pthread_create(&racer[i], NULL, racer_main,
+					    (void *)(uintptr_t)(i + 1)),
+			     0);
+	for (unsigned i = 0; i < MACHINES; i++) {
+		atomic_store(&l->nstates, 0);
+		cr_assert_eq(thread_start(&l->thread, THREAD_VCPU, "vcpu0", 1u << 20, race_main,
+					  NULL),
+			     0);
+		usleep((unsigned)rand_r(&seed) % 60000);
+		/* Until it is there: a machine that is stopped before it runs only shuts down. */
+		for (bool stopped = false; !stopped; usleep(100)) {
+			pthread_mutex_lock(&l->lock);
+			stopped = l->m && machine_state(l->m) != MACHINE_CREATED;
+			if (stopped)
+				machine_stop(l->m, KILLED, "killed by SIGTERM");
+			pthread_mutex_unlock(&l->lock);
+		}
+		live_join(l);
+		cr_assert_eq(l->rc, 0, "%s", l->err.text);
+		cr_assert_eq(l->end.outcome, KILLED, "%s", l->end.why.text);
+		check_states(l);
+	}
+	atomic_store(&race.over, true);
+	for (unsigned i = 0; i < RACERS; i++)
+		pthread_join(racer[i], NULL);
+	cr_expect_geq(race.pauses, MACHINES, "only %u pauses", race.pauses);
+	cr_expect_geq(race.walks, MACHINES, "only %u walks", race.walks);
+	live_clear(l);
+}
