@@ -96,6 +96,35 @@ int config_insert_device(struct config *config, unsigned at, const struct device
 	return 0;
 }
 
+void config_start(struct config *config)
+{
+	memset(config, 0, sizeof(*config));
+	keys_start(&config->vm, "", config_keys);
+}
+
+int config_add_device(struct config *config, const char *option, struct config_device **out,
+		      struct err *err)
+{
+	const struct device_type *type = config_find_device(option);
+	struct keyvals *kv;
+	int rc;
+
+	*out = NULL;
+	if (!type)
+		return config_unknown_option(option, err);
+	rc = config_insert_device(config, config->ndevices, type, &kv, err);
+	if (!rc)
+		*out = &config->device[config->ndevices - 1];
+	return rc;
+}
+
+int config_finish_device(struct config_device *device, struct err *err)
+{
+	int rc = keys_finish(&device->kv, err);
+
+	return rc || !device->type->check ? rc : device->type->check(&device->kv, err);
+}
+
 void config_device_id(const struct config *config, unsigned at, char id[DEVICE_ID_BYTES])
 {
 	const struct config_device *d = &config->device[at];

@@ -107,6 +107,16 @@ void config_device_id(const struct config *config, unsigned at, char id[DEVICE_I
 /* 0, -EINVAL (an id is too long), or -EEXIST (two devices have the same one). */
 int config_check_ids(const struct config *config, struct err *err);
 
+/*
+ * For other sources than the command line: begins an empty config, adds a device at the end (option
+ * is "disk", its keys are set by keys_set), and gives a device the defaults of the keys that were
+ * not set. The caller calls keys_finish for config->vm. Return 0 or -errno.
+ */
+void config_start(struct config *config);
+int config_add_device(struct config *config, const char *option, struct config_device **out,
+		      struct err *err);
+int config_finish_device(struct config_device *device, struct err *err);
+
 void config_help(FILE *out);
 
 #endif

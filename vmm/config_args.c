@@ -49,8 +49,7 @@ int config_parse(struct config *config, int argc, char **argv, struct err *err)
 {
 	int rc;
 
-	memset(config, 0, sizeof(*config));
-	keys_start(&config->vm, "", config_keys);
+	config_start(config);
 	rc = parse_args(config, argc, argv, err);
 	if (rc)
 		return rc;

@@ -1,0 +1,733 @@
+/*
+ * vmconfig: a VmConfig against the tables of fields: what each field refuses, what it means, how it
+ * comes back, and the machine that it becomes. The cases for each field are made from the tables.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/vmconfig/vmconfig_impl.h"
+
+static struct err err;
+static char warnings[8192];
+static unsigned nwarnings;
+
+static void on_warning(void *opaque, const char *text)
+{
+	size_t len = strlen(warnings);
+
+	snprintf(warnings + len, sizeof(warnings) - len, "%s\n", text);
+	nwarnings++;
+}
+
+static const struct vmconfig_notes notes = { .warn = on_warning };
+
+static json_t *json(const char *text)
+{
+	json_t *out;
+	int rc = vmconfig_parse_json(text, strlen(text), &out, &err);
+
+	cr_assert_eq(rc, 0, "%s: %s", text, err.text);
+	return out;
+}
+
+/* Normalises; the result is NULL after an error. */
+static int normalise(const json_t *in, json_t **out)
+{
+	warnings[0] = 0;
+	nwarnings = 0;
+	memset(&err, 0, sizeof(err));
+	return vmconfig_normalise(in, &notes, out, &err);
+}
+
+static int normalise_text(const char *text, json_t **out)
+{
+	json_t *in = json(text);
+	int rc = normalise(in, out);
+
+	json_decref(in);
+	return rc;
+}
+
+static json_t *must(const char *text)
+{
+	json_t *out;
+
+	cr_assert_eq(normalise_text(text, &out), 0, "%s: %s", text, err.text);
+	return out;
+}
+
+/* The value at a path such as "disks.0.id", as JSON. The caller frees it. */
+static char *at(const json_t *in, const char *path)
+{
+	char *copy = strdup(path), *rest = copy, *key, *text;
+
+	while (in && (key = strsep(&rest, ".")))
+		in = json_is_array(in) ? json_array_get(in, (size_t)atoi(key)) :
+					 json_object_get(in, key);
+	text = in ? json_dumps(in, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS) : strdup("-");
+	free(copy);
+	return text;
+}
+
+static void expect_at(const json_t *in, const char *path, const char *want)
+{
+	char *is = at(in, path);
+
+	cr_expect_str_eq(is, want, "%s is %s, not %s", path, is, want);
+	free(is);
+}
+
+/* The key of an option of the config's device of that option and number, or "-". */
+static const char *key_of(const struct config *config, const char *option, unsigned n,
+			  const char *key)
+{
+	const char *text;
+
+	for (unsigned i = 0; i < config->ndevices; i++) {
+		if (strcmp(config->device[i].type->option + 2, option) || n--)
+			continue;
+		text = keys_text_of(&config->device[i].kv, key);
+		return text ? text : "-";
+	}
+	return "no device";
+}
+
+#define SEQUENCE_A                                                                                 \
+	"{\"memory\":{\"size\":1073741824,\"shared\":true},"                                       \
+	"\"payload\":{\"kernel\":\"/k\",\"initramfs\":\"/i\",\"cmdline\":\"console=ttyS0\"},"      \
+	"\"disks\":[{\"path\":\"/root.img\",\"readonly\":false,\"direct\":true},"                  \
+	"{\"path\":\"/cidata.img\",\"readonly\":true,\"direct\":true},"                            \
+	"{\"path\":\"/data.qcow2\",\"readonly\":false,\"direct\":true},"                           \
+	"{\"path\":\"/service.img\",\"readonly\":true,\"direct\":true}],"                          \
+	"\"serial\":{\"mode\":\"File\",\"file\":\"/log\"},\"console\":{\"mode\":\"Off\"},"         \
+	"\"vsock\":{\"cid\":7,\"socket\":\"/v\"},"                                                 \
+	"\"net\":[{\"tap\":\"tap-tngl-4\",\"ip\":\"192.168.100.1\"}]}"
+
+Test(vmconfig, sequence_a)
+{
+	json_t *vm = must(SEQUENCE_A);
+	struct config config;
+
+	cr_expect_eq(nwarnings, 0, "%s", warnings);
+	expect_at(vm, "cpus", "{\"boot_vcpus\":1,\"kvm_hyperv\":false,\"max_vcpus\":1}");
+	expect_at(vm, "memory.size", "1073741824");
+	expect_at(vm, "memory.shared", "true");
+	expect_at(vm, "disks.0.id", "\"_disk0\"");
+	expect_at(vm, "disks.3.id", "\"_disk3\"");
+	expect_at(vm, "net.0.id", "\"_net4\"");
+	expect_at(vm, "net.0.mask", "\"255.255.255.0\"");
+	expect_at(vm, "net.0.num_queues", "2");
+	expect_at(vm, "vsock.id", "\"_vsock5\"");
+	expect_at(vm, "rng", "{\"id\":\"__rng\",\"iommu\":false,\"src\":\"/dev/urandom\"}");
+	expect_at(vm, "serial", "{\"file\":\"/log\",\"mode\":\"File\"}");
+	expect_at(vm, "console.mode", "\"Off\"");
+	cr_assert_eq(vmconfig_to_config(vm, &config, &err), 0, "%s", err.text);
+	cr_expect_str_eq(keys_text(&config.vm, CONFIG_KERNEL), "/k");
+	cr_expect_str_eq(keys_text(&config.vm, CONFIG_INITRD), "/i");
+	cr_expect_str_eq(keys_text(&config.vm, CONFIG_CMDLINE), "console=ttyS0");
+	cr_expect_eq(keys_num(&config.vm, CONFIG_MEMORY), 1 << 30);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 1);
+	cr_expect_str_eq(key_of(&config, "serial", 0, "file"), "/log");
+	cr_expect_str_eq(key_of(&config, "serial", 0, "append"), "on");
+	cr_expect_str_eq(key_of(&config, "console", 0, "sink"), "no device");
+	cr_expect_str_eq(key_of(&config, "disk", 1, "path"), "/cidata.img");
+	cr_expect_str_eq(key_of(&config, "disk", 1, "ro"), "on");
+	cr_expect_str_eq(key_of(&config, "disk", 0, "direct"), "on");
+	cr_expect_str_eq(key_of(&config, "disk", 0, "queue-size"), "128");
+	cr_expect_str_eq(key_of(&config, "net", 0, "tap"), "tap-tngl-4");
+	cr_expect_str_eq(key_of(&config, "net", 0, "ip"), "192.168.100.1");
+	cr_expect_str_eq(key_of(&config, "vsock", 0, "cid"), "7");
+	cr_expect_str_eq(key_of(&config, "rng", 0, "source"), "/dev/urandom");
+	cr_expect_str_eq(config.device[0].id, "__serial");
+	cr_expect_str_eq(config.device[4].id, "_disk3");
+	cr_expect_str_eq(config.device[5].id, "_net4");
+	cr_expect(config.memory.shared);
+	config_clear(&config);
+	json_decref(vm);
+}
+
+/* --- each field, from its table ----------------------------------------------------------------- */
+
+/* A value that the field accepts, for the objects below; NULL: no single one. */
+static json_t *good_value(const struct vmconfig_field *f)
+{
+	switch ((enum vmconfig_kind)f->kind) {
+	case KIND_UINT:
+	case KIND_BYTES:
+		return json_integer(f->flags & FIELD_PAGES  ? 64 << 20 :
+				    f->min		    ? (json_int_t)f->min :
+				    f->flags & FIELD_POWER2 ? 2 << 20 :
+							      0);
+	case KIND_BOOL:
+		return json_false();
+	case KIND_ENUM:
+		return json_stringn(f->choices, strcspn(f->choices, "|"));
+	case KIND_UUID:
+		return json_string("123e4567-e89b-12d3-a456-426614174000");
+	case KIND_IP:
+		return json_string("10.0.0.1");
+	case KIND_MAC:
+		return json_string("02:00:00:00:00:01");
+	case KIND_TEXTS:
+	case KIND_OBJECTS:
+	case KIND_LIST:
+		return json_array();
+	case KIND_UINTS:
+		return json_pack("[i]", 0);
+	case KIND_ANY:
+		return json_object();
+	case KIND_OBJECT:
+	case KIND_NONE:
+		return NULL;
+	default:
+		return json_string("x");
+	}
+}
+
+/* An object with all of its required fields. */
+static json_t *required(enum vmconfig_object object)
+{
+	json_t *out = json_object();
+
+	for (const struct vmconfig_field *f = vmconfig_fields(object); f->kind != KIND_NONE; f++)
+		if (f->flags & FIELD_REQUIRED)
+			json_object_set_new(out, f->key,
+					    f->kind == KIND_OBJECT ? json_object() : good_value(f));
+	if (object == VMCONFIG_DISK)
+		json_object_set_new(out, "path", json_string("/disk"));
+	if (object == VMCONFIG_VM)
+		json_object_set_new(out, "payload", json_pack("{ss}", "kernel", "/k"));
+	return out;
+}
+
+static int check(enum vmconfig_object object, const json_t *in, json_t **out)
+{
+	if (object == VMCONFIG_VM)
+		return normalise(in, out);
+	memset(&err, 0, sizeof(err));
+	return vmconfig_check_object(object, in, &notes, out, &err);
+}
+
+/* Checks that the field refuses the value, with a line that begins with its name. Frees value. */
+static void refuses(enum vmconfig_object object, const struct vmconfig_field *f, json_t *value)
+{
+	json_t *in = required(object), *out;
+	char *text = json_dumps(value, JSON_ENCODE_ANY);
+	int rc;
+
+	json_object_set_new(in, f->key, value);
+	rc = check(object, in, &out);
+	cr_expect_eq(rc, -EINVAL, "%s.%s: %s: %d: %s", vmconfig_object_name(object), f->key, text,
+		     rc, err.text);
+	cr_expect_null(out);
+	cr_expect_eq(strncmp(err.text, f->key, strlen(f->key)), 0, "%s.%s: %s",
+		     vmconfig_object_name(object), f->key, err.text);
+	json_decref(in);
+	free(text);
+}
+
+static bool is_text(const struct vmconfig_field *f)
+{
+	return f->kind >= KIND_TEXT && f->kind <= KIND_ENUM;
+}
+
+static void try_field(enum vmconfig_object object, const struct vmconfig_field *f)
+{
+	bool number = f->kind == KIND_UINT || f->kind == KIND_BYTES;
+
+	if (f->kind == KIND_ANY)
+		return;
+	if (!is_text(f)) {
+		refuses(object, f, json_string("1"));
+		refuses(object, f, json_string(""));
+	}
+	if (!number) {
+		refuses(object, f, json_integer(-1));
+		refuses(object, f, json_integer(77));
+	}
+	if (f->kind != KIND_OBJECT)
+		refuses(object, f, json_object());
+	if (f->kind < KIND_OBJECTS)
+		refuses(object, f, json_array());
+	if (f->kind != KIND_BOOL) {
+		refuses(object, f, json_true());
+		refuses(object, f, json_false());
+	}
+	refuses(object, f, json_real(1.0));
+	if (number) {
+		refuses(object, f, json_integer(-1));
+		refuses(object, f, json_integer(INT64_MIN));
+		if (f->max && f->max < INT64_MAX)
+			refuses(object, f, json_integer((json_int_t)f->max + 1));
+		if (f->min)
+			refuses(object, f, json_integer((json_int_t)f->min - 1));
+		if (f->flags & FIELD_POWER2)
+			refuses(object, f, json_integer((json_int_t)(f->min ? f->min : 4) * 3));
+	}
+	if (is_text(f) && f->kind != KIND_TEXT)
+		refuses(object, f, json_string(""));
+	if (f->kind == KIND_ENUM)
+		refuses(object, f, json_string("Raw|Qcow2"));
+	if (is_text(f) && f->max) {
+		char *text = calloc(1, f->max + 2);
+
+		memset(text, 'x', f->max + 1);
+		refuses(object, f, json_string(text));
+		free(text);
+	}
+}
+
+/* Null is as absent. */
+static void try_null(enum vmconfig_object object, const struct vmconfig_field *f)
+{
+	json_t *in = required(object), *out, *plain;
+	bool needed = json_object_get(in, f->key);
+
+	if (f->flags & FIELD_REQUIRED) {
+		refuses(object, f, json_null());
+	} else if (!needed && object != VMCONFIG_NET) { /* a card's address is random */
+		cr_expect_eq(check(object, in, &plain), 0, "%s", err.text);
+		json_object_set_new(in, f->key, json_null());
+		cr_expect_eq(check(object, in, &out), 0, "%s", err.text);
+		cr_expect(json_equal(out, plain), "%s.%s: null", vmconfig_object_name(object),
+			  f->key);
+		json_decref(out);
+		json_decref(plain);
+	}
+	json_decref(in);
+}
+
+Test(vmconfig, each_field)
+{
+	for (enum vmconfig_object o = 0; o < VMCONFIG_OBJECTS; o++) {
+		for (const struct vmconfig_field *f = vmconfig_fields(o); f->kind != KIND_NONE;
+		     f++) {
+			try_field(o, f);
+			try_null(o, f);
+		}
+	}
+}
+
+/* A default passes its own field's check and comes back as the table has it. */
+Test(vmconfig, defaults)
+{
+	for (enum vmconfig_object o = 0; o < VMCONFIG_OBJECTS; o++) {
+		json_t *in = required(o), *out;
+
+		cr_assert_eq(check(o, in, &out), 0, "%s: %s", vmconfig_object_name(o), err.text);
+		for (const struct vmconfig_field *f = vmconfig_fields(o); f->kind != KIND_NONE;
+		     f++) {
+			if (!*f->def || !strcmp(f->def, "{}") || json_object_get(in, f->key))
+				continue;
+			expect_at(out, f->key, f->def);
+		}
+		json_decref(in);
+		json_decref(out);
+	}
+}
+
+/* A field that is ignored warns with its path, once; a refused one is refused. */
+Test(vmconfig, no_effect)
+{
+	for (enum vmconfig_object o = 0; o < VMCONFIG_OBJECTS; o++) {
+		for (const struct vmconfig_field *f = vmconfig_fields(o); f->kind != KIND_NONE;
+		     f++) {
+			json_t *in, *out, *value = NULL;
+
+			if (!(f->flags & (FIELD_IGNORED | FIELD_REFUSED)) ||
+			    f->kind == KIND_OBJECTS)
+				continue;
+			if (f->kind == KIND_BOOL)
+				value = json_true();
+			else if (f->kind == KIND_LIST)
+				value = json_pack("[{}]");
+			else if (f->kind == KIND_ANY)
+				value = json_pack("{sb}", "x", 1);
+			else if (f->kind == KIND_ENUM)
+				value = json_string(strrchr(f->choices, '|') + 1);
+			else if (is_text(f))
+				value = json_string("x");
+			else
+				value = json_integer(f->min ? (json_int_t)f->min : 7);
+			in = required(o);
+			json_object_set_new(in, f->key, value);
+			warnings[0] = 0;
+			nwarnings = 0;
+			if (f->flags & FIELD_REFUSED) {
+				cr_expect_eq(check(o, in, &out), -ENOTSUP, "%s", err.text);
+				cr_expect(strstr(err.text, f->help), "%s", err.text);
+			} else {
+				bool needs_file = f->kind == KIND_ENUM && !strcmp(f->key, "mode");
+
+				cr_expect_eq(check(o, in, &out), 0, "%s: %s", f->key, err.text);
+				cr_expect(needs_file || nwarnings == 1, "%s: %s", f->key, warnings);
+				cr_expect_eq(strncmp(warnings, f->key, strlen(f->key)), 0, "%s",
+					     warnings);
+				cr_expect(json_equal(json_object_get(out, f->key), value));
+				json_decref(out);
+			}
+			json_decref(in);
+		}
+	}
+}
+
+/* --- whole configurations ------------------------------------------------------------------------ */
+
+#define K "\"payload\":{\"kernel\":\"/k\"}"
+
+static const struct bad {
+	const char *json;
+	int rc;
+	const char *says; /* a part of the line */
+} bad[] = {
+	{ "[]", -EINVAL, "a list: must be an object" },
+	{ "null", -EINVAL, "null: must be an object" },
+	{ "{}", -EINVAL, "payload.kernel: is missing, and there is no disk to boot from" },
+	{ "{\"payload\":{\"kernel\":5}}", -EINVAL, "payload.kernel: 5: must be a text" },
+	{ "{\"payload\":{\"firmware\":\"/f\"}}", -ENOTSUP,
+	  "payload.firmware: \"/f\": bantam does not have this: boot a kernel" },
+	{ "{\"payload\":{\"initramfs\":\"/i\"},\"disks\":[{\"path\":\"/d\"}]}", -EINVAL,
+	  "payload.initramfs: needs payload.kernel" },
+	{ "{\"kernel\":{\"path\":\"/a\"}," K "}", -EINVAL, "kernel: differs from payload.kernel" },
+	{ "{" K ",\"cpus\":{\"boot_vcpus\":2,\"max_vcpus\":1}}", -EINVAL,
+	  "cpus.boot_vcpus: 2: max_vcpus is only 1" },
+	{ "{" K ",\"cpus\":{\"boot_vcpus\":255}}", -EINVAL,
+	  "cpus.boot_vcpus: 255: must be a whole number from 1 to 254" },
+	{ "{" K ",\"cpus\":{\"boot_vcpus\":1.5}}", -EINVAL, "cpus.boot_vcpus: 1.5: must be" },
+	{ "{" K ",\"cpus\":{\"boot_vcpus\":4,\"topology\":{\"threads_per_core\":2}}}", -EINVAL,
+	  "cpus.topology: its numbers multiply to 2; max_vcpus is 4" },
+	{ "{" K ",\"cpus\":{\"boot_vcpus\":2,\"affinity\":[{\"vcpu\":2,\"host_cpus\":[0]}]}}",
+	  -EINVAL, "cpus.affinity: entry 0: vcpu 2: max_vcpus is 2" },
+	{ "{" K
+	  ",\"cpus\":{\"affinity\":[{\"vcpu\":0,\"host_cpus\":[0]},{\"vcpu\":0,\"host_cpus\":[1]}]}}",
+	  -EINVAL, "cpus.affinity: entry 1: vcpu 0 is twice" },
+	{ "{" K ",\"cpus\":{\"affinity\":[{\"vcpu\":0,\"host_cpus\":[]}]}}", -EINVAL, "is empty" },
+	{ "{" K ",\"cpus\":{\"affinity\":[{\"vcpu\":0,\"host_cpus\":[0,\"1\"]}]}}", -EINVAL,
+	  "cpus.affinity[0].host_cpus[1]: \"1\": must be a whole number from 0 to 8191" },
+	{ "{" K ",\"memory\":{\"size\":1000}}", -EINVAL,
+	  "memory.size: 1000: must be a multiple of 4096 bytes (a page)" },
+	{ "{" K ",\"memory\":{\"size\":0}}", -EINVAL,
+	  "memory.size: 0 bytes: must be from 4194304 to" },
+	{ "{" K ",\"memory\":{\"size\":4096}}", -EINVAL, "memory.size: 4096 bytes: must be from" },
+	{ "{" K ",\"memory\":{\"size\":9223372036854775807}}", -EINVAL,
+	  "memory.size: 9223372036854775807: must be a whole number from 0 to 4398046511104" },
+	{ "{" K ",\"memory\":{\"size\":8388608,\"zones\":[{\"id\":\"a\",\"size\":8388608}]}}",
+	  -EINVAL, "memory.size: 8388608: must be 0 with zones" },
+	{ "{" K
+	  ",\"memory\":{\"zones\":[{\"id\":\"a\",\"size\":8388608},{\"id\":\"a\",\"size\":8388608}]}}",
+	  -EEXIST, "memory.zones: entries 0 and 1 have the same id \"a\"" },
+	{ "{" K ",\"memory\":{\"hugepage_size\":2097152}}", -EINVAL, "needs hugepages" },
+	{ "{" K ",\"memory\":{\"size\":5242880,\"hugepages\":true,\"hugepage_size\":2097152}}",
+	  -EINVAL, "must be a multiple of hugepage_size" },
+	{ "{" K ",\"disks\":[{}]}", -EINVAL, "disks[0].path: is missing" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\"},5]}", -EINVAL, "disks[1]: 5: must be an object" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"serial\":\"123456789012345678901\"}]}", -EINVAL,
+	  "disks[0].serial: \"123456789012345678901\": must be a text of at most 20 bytes" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"image_type\":\"Vhdx\"}]}", -ENOTSUP,
+	  "disks[0].image_type: Vhdx" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"queue_size\":100}]}", -EINVAL,
+	  "disks[0].queue_size: 100: must be a power of two" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"iommu\":true}]}", -ENOTSUP,
+	  "disks[0].iommu: true: bantam does not have this" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"vhost_user\":true,\"vhost_socket\":\"/s\"}]}",
+	  -EINVAL, "disks[0].path: goes without vhost_user" },
+	{ "{" K ",\"disks\":[{\"vhost_user\":true}]}", -EINVAL,
+	  "disks[0].vhost_socket: is missing" },
+	{ "{" K ",\"disks\":[{\"vhost_user\":true,\"vhost_socket\":\"/s\",\"readonly\":true}]}",
+	  -EINVAL, "disks[0]: --disk: serial, ro and direct cannot be used with vhost-user" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"rate_limit_group\":\"g\"}]}", -EINVAL,
+	  "disks: entry 0: rate_limit_group \"g\" is not in rate_limit_groups" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"rate_limiter_config\":{\"ops\":{\"size\":5}}}]}",
+	  -EINVAL, "disks[0].rate_limiter_config.ops.refill_time: is missing" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"pci_segment\":1}]}", -EINVAL,
+	  "disks[0].pci_segment: 1: platform.num_pci_segments is 1" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"id\":\"x\"},{\"path\":\"/b\",\"id\":\"x\"}]}",
+	  -EEXIST, "disks[1].id: \"x\": another device has this id" },
+	{ "{" K
+	  ",\"disks\":[{\"path\":\"/a\",\"id\":\"x\"}],\"vsock\":{\"id\":\"x\",\"cid\":3,\"socket\":\"/s\"}}",
+	  -EEXIST, "vsock.id: \"x\": another device" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"id\":\"__rng\"}]}", -EINVAL,
+	  "disks[0].id: \"__rng\": names that begin with __" },
+	{ "{" K ",\"rng\":{\"id\":\"__balloon\"}}", -EINVAL, "rng.id: \"__balloon\": names" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"id\":\"a b\"}]}", -EINVAL, "disks[0].id: \"a b\"" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"id\":\"{\"}]}", -EINVAL, "disks[0].id: \"{\"" },
+	{ "{" K ",\"net\":[{\"mask\":\"255.255.0.0\"}]}", -EINVAL,
+	  "net[0].mask: \"255.255.0.0\": needs ip" },
+	{ "{" K ",\"net\":[{\"ip\":\"10.0.0.1\",\"mask\":\"255.0.255.0\"}]}", -EINVAL,
+	  "net[0].mask: \"255.0.255.0\": is no mask of 10.0.0.1" },
+	{ "{" K ",\"net\":[{\"ip\":\"fd00::1\",\"mask\":\"255.0.0.0\"}]}", -EINVAL,
+	  "is no mask of fd00::1" },
+	{ "{" K ",\"net\":[{\"ip\":\"10.0.0.1/24\"}]}", -EINVAL,
+	  "net[0].ip: \"10.0.0.1/24\": must be an address" },
+	{ "{" K ",\"net\":[{\"mac\":\"01:00:00:00:00:01\"}]}", -EINVAL, "net[0].mac" },
+	{ "{" K ",\"net\":[{\"mac\":\"00:00:00:00:00:00\"}]}", -EINVAL, "net[0].mac" },
+	{ "{" K ",\"net\":[{\"mac\":\"02:00:00:00:00\"}]}", -EINVAL, "net[0].mac" },
+	{ "{" K ",\"net\":[{\"num_queues\":3}]}", -EINVAL, "net[0].num_queues: 3: must be even" },
+	{ "{" K ",\"net\":[{\"tap\":\"sixteen-letters.\"}]}", -EINVAL, "net[0].tap" },
+	{ "{" K ",\"net\":[{\"tap\":\"t\",\"stream\":\"/s\"}]}", -EINVAL,
+	  "net[0].stream: a card has one network; it has tap already" },
+	{ "{" K ",\"net\":[{\"user\":{},\"ip\":\"10.0.0.1\"}]}", -EINVAL,
+	  "net[0].ip: is an address on a tap" },
+	{ "{" K
+	  ",\"net\":[{\"vhost_user\":true,\"vhost_socket\":\"/s\",\"vhost_mode\":\"Server\"}]}",
+	  -ENOTSUP, "net[0].vhost_mode: Server" },
+	{ "{" K ",\"balloon\":{\"size\":1073741824}}", -EINVAL,
+	  "balloon.size: 1073741824: the guest has only 536870912 bytes" },
+	{ "{" K ",\"fs\":[{\"tag\":\"t\"}]}", -EINVAL, "fs[0].socket: is missing" },
+	{ "{" K ",\"vsock\":{\"cid\":2,\"socket\":\"/s\"}}", -EINVAL,
+	  "vsock.cid: 2: must be a whole number from 3" },
+	{ "{" K ",\"vsock\":{\"cid\":4294967295,\"socket\":\"/s\"}}", -EINVAL,
+	  "vsock.cid: 4294967295" },
+	{ "{" K ",\"vsock\":{\"cid\":3}}", -EINVAL, "vsock.socket: is missing" },
+	{ "{" K ",\"serial\":{\"mode\":\"File\"}}", -EINVAL, "serial.file: is missing" },
+	{ "{" K ",\"console\":{\"mode\":\"Socket\"}}", -EINVAL, "console.socket: is missing" },
+	{ "{" K ",\"serial\":{\"mode\":\"Tty\"}}", -EINVAL, "set console.mode to Off" },
+	{ "{" K ",\"serial\":{\"mode\":\"tty\"}}", -EINVAL,
+	  "serial.mode: \"tty\": must be one of Off|Null|Pty|Tty|File|Socket" },
+	{ "{" K ",\"platform\":{\"uuid\":\"x\"}}", -EINVAL,
+	  "platform.uuid: \"x\": must be a UUID" },
+	{ "{" K ",\"platform\":{\"serial_number\":\"a\",\"system_serial_number\":\"b\"}}", -EINVAL,
+	  "platform.system_serial_number: differs from serial_number" },
+	{ "{" K ",\"pmem\":[{\"file\":\"/p\"}]}", -ENOTSUP,
+	  "pmem: a list: bantam does not have this" },
+	{ "{" K ",\"devices\":[{\"path\":\"/p\"}]}", -ENOTSUP, "devices" },
+	{ "{" K ",\"tpm\":{\"socket\":\"/p\"}}", -ENOTSUP, "tpm" },
+	{ "{" K
+	  ",\"rate_limit_groups\":[{\"id\":\"a\",\"rate_limiter_config\":{}},{\"id\":\"a\",\"rate_limiter_config\":{}}]}",
+	  -EEXIST, "rate_limit_groups: entries 0 and 1" },
+};
+
+Test(vmconfig, bad)
+{
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		json_t *out;
+		int rc = normalise_text(bad[i].json, &out);
+
+		cr_expect_eq(rc, bad[i].rc, "%s: %d, not %d: %s", bad[i].json, rc, bad[i].rc,
+			     err.text);
+		cr_expect_null(out);
+		cr_expect(strstr(err.text, bad[i].says), "%s: %s", bad[i].json, err.text);
+	}
+}
+
+static const struct good {
+	const char *json;
+	const char *path, *value; /* of the result */
+	const char *warns;	  /* a part of the only warning, or NULL: none */
+} good[] = {
+	{ "{" K "}", "memory.size", "536870912" },
+	{ "{" K "}", "memory.thp", "true" },
+	{ "{" K "}", "console.mode", "\"Tty\"" },
+	{ "{" K "}", "console.id", "\"__console\"" },
+	{ "{" K "}", "serial.mode", "\"Null\"" },
+	{ "{" K "}", "disks", "[]" },
+	{ "{" K "}", "net", "[]" },
+	{ "{" K "}", "pvpanic", "false" },
+	{ "{" K "}", "balloon", "-" },
+	{ "{\"disks\":[{\"path\":\"/d\"}]}", "disks.0.num_queues", "1" },
+	{ "{\"kernel\":{\"path\":\"/a\"},\"cmdline\":{\"args\":\"x\"},\"initramfs\":{\"path\":\"/b\"}}",
+	  "payload", "{\"cmdline\":\"x\",\"initramfs\":\"/b\",\"kernel\":\"/a\"}" },
+	{ "{\"kernel\":{\"path\":\"/a\"},\"initramfs\":null,\"cmdline\":{\"args\":\"\"}}", "kernel",
+	  "-" },
+	{ "{" K ",\"cpus\":{\"boot_vcpus\":3}}", "cpus.max_vcpus", "3" },
+	{ "{" K ",\"cpus\":{\"boot_vcpus\":1,\"max_vcpus\":4}}", "cpus.max_vcpus", "4",
+	  "cpus.max_vcpus: 4: has no effect" },
+	{ "{" K
+	  ",\"cpus\":{\"boot_vcpus\":8,\"topology\":{\"threads_per_core\":2,\"cores_per_die\":2,\"dies_per_package\":1,\"packages\":2}}}",
+	  "cpus.topology.packages", "2" },
+	{ "{" K ",\"cpus\":{\"nested\":true}}", "cpus.nested", "true",
+	  "cpus.nested: true: has no effect" },
+	{ "{" K ",\"memory\":{\"hotplug_size\":1073741824}}", "memory.hotplug_size", "1073741824",
+	  "memory.hotplug_size: 1073741824: has no effect" },
+	{ "{" K
+	  ",\"memory\":{\"size\":0,\"zones\":[{\"id\":\"a\",\"size\":8388608},{\"id\":\"b\",\"size\":4096}]}}",
+	  "memory.zones.1.size", "4096" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"image_type\":\"Unknown\"}]}", "disks.0.image_type",
+	  "\"Unknown\"" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"num_queues\":64}]}", "disks.0.num_queues", "64",
+	  "disks[0].num_queues: 64: the device gets 16" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"foo\":1}]}", "disks.0.foo", "-",
+	  "disks[0].foo: unknown field" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"read_only\":true}]}", "disks.0.readonly", "false",
+	  "disks[0].read_only: unknown field, ignored; did you mean \"readonly\"?" },
+	{ "{" K ",\"x\":{\"y\":[1,2]}}", "x", "-", "x: unknown field" },
+	{ "{" K ",\"net\":[{\"tap\":\"t\",\"ip\":\"10.1.2.3\"}]}", "net.0.mask",
+	  "\"255.255.255.0\"" },
+	{ "{" K ",\"net\":[{\"tap\":\"t\",\"ip\":\"fd00::1\"}]}", "net.0.mask",
+	  "\"ffff:ffff:ffff:ffff::\"" },
+	{ "{" K ",\"net\":[{\"tap\":\"t\",\"ip\":\"10.1.2.3\",\"mask\":\"255.0.0.0\"}]}",
+	  "net.0.mask", "\"255.0.0.0\"" },
+	{ "{" K ",\"net\":[{\"mac\":\"52:54:00:AB:cd:ef\",\"tap\":\"t\"}]}", "net.0.mac",
+	  "\"52:54:00:AB:cd:ef\"" },
+	{ "{" K ",\"net\":[{\"tap\":\"t\",\"fds\":[3,4]}]}", "net.0.fds", "-",
+	  "net[0].fds: ignored" },
+	{ "{" K ",\"net\":[{\"tap\":\"t\",\"fds\":[]}]}", "net.0.fds", "-" },
+	{ "{" K
+	  ",\"disks\":[{\"path\":\"/a\",\"id\":\"_disk1\"},{\"path\":\"/b\"}],\"net\":[{\"tap\":\"t\"}]}",
+	  "net.0.id", "\"_net1\"" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"id\":\"_disk0\"},{\"path\":\"/b\"}]}", "disks.1.id",
+	  "\"_disk1\"" },
+	{ "{" K
+	  ",\"rng\":{\"id\":\"__rng\"},\"balloon\":{\"id\":\"__balloon\"},\"console\":{\"id\":\"__console\"}}",
+	  "balloon.id", "\"__balloon\"" },
+	{ "{" K
+	  ",\"platform\":{\"num_pci_segments\":2},\"net\":[{\"tap\":\"t\",\"pci_segment\":1}]}",
+	  "net.0.pci_segment", "1", "net[0].pci_segment: 1: the device is on segment 0" },
+	{ "{" K ",\"serial\":{\"mode\":\"Pty\",\"file\":\"/dev/pts/3\"}}", "serial.file", "-" },
+	{ "{" K ",\"serial\":{\"mode\":\"Tty\"},\"console\":{\"mode\":\"Off\"}}", "console.id",
+	  "-" },
+	{ "{" K ",\"pmem\":[],\"devices\":null,\"iommu\":false}", "iommu", "false" },
+	{ "{" K ",\"metadata\":{\"a\":[1,2.5,null]}}", "metadata", "{\"a\":[1,2.5,null]}" },
+	{ "{" K ",\"debug_console\":{\"mode\":\"Off\"}}", "debug_console.mode", "\"Off\"" },
+	{ "{" K
+	  ",\"rate_limit_groups\":[{\"id\":\"g\",\"rate_limiter_config\":{\"ops\":{\"size\":5,\"refill_time\":100}}}],"
+	  "\"disks\":[{\"path\":\"/a\",\"rate_limit_group\":\"g\"}]}",
+	  "disks.0.rate_limit_group", "\"g\"" },
+};
+
+/* What vm.info shows makes the same machine: a second pass changes nothing and warns of the same. */
+static void expect_same_again(const json_t *vm)
+{
+	unsigned before = nwarnings;
+	json_t *again;
+
+	cr_assert_eq(normalise(vm, &again), 0, "%s", err.text);
+	cr_expect(json_equal(vm, again));
+	cr_expect_leq(nwarnings, before, "%s", warnings);
+	json_decref(again);
+}
+
+Test(vmconfig, good)
+{
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		json_t *vm = must(good[i].json);
+
+		expect_at(vm, good[i].path, good[i].value);
+		cr_expect_eq(nwarnings, good[i].warns != NULL, "%s: %s", good[i].json, warnings);
+		cr_expect(!good[i].warns || strstr(warnings, good[i].warns), "%s: %s", good[i].json,
+			  warnings);
+		expect_same_again(vm);
+		json_decref(vm);
+	}
+}
+
+/* What has no option of bantam run. */
+Test(vmconfig, machine)
+{
+	json_t *vm = must(
+		"{" K
+		",\"cpus\":{\"boot_vcpus\":4,\"topology\":{\"threads_per_core\":2,\"packages\":2},"
+		"\"affinity\":[{\"vcpu\":3,\"host_cpus\":[1,5]}]},"
+		"\"memory\":{\"thp\":false,\"zones\":[{\"id\":\"a\",\"size\":8388608,\"shared\":true},"
+		"{\"id\":\"b\",\"size\":4194304,\"mergeable\":true,\"hugepages\":true,\"hugepage_size\":2097152}]},"
+		"\"platform\":{\"system_serial_number\":\"s\",\"uuid\":\"123e4567-e89b-12d3-a456-426614174000\","
+		"\"oem_strings\":[\"a\",\"b\"],\"chassis_asset_tag\":\"t\",\"system_family\":\"\"}}");
+	struct config c;
+
+	cr_assert_eq(vmconfig_to_config(vm, &c, &err), 0, "%s", err.text);
+	cr_expect_eq(keys_num(&c.vm, CONFIG_MEMORY), 12 << 20);
+	cr_expect_eq(keys_num(&c.vm, CONFIG_CPUS), 4);
+	cr_expect(c.memory.shared && c.memory.mergeable && c.memory.hugepages && c.memory.no_thp);
+	cr_expect_eq(c.memory.hugepage_bytes, 2 << 20);
+	cr_expect_not(c.memory.prefault);
+	cr_expect_eq(c.cpus.threads_per_core, 2);
+	cr_expect_eq(c.cpus.dies_per_package, 1);
+	cr_expect_eq(c.cpus.packages, 2);
+	cr_assert_eq(c.cpus.naffinity, 1);
+	cr_expect_eq(c.cpus.affinity[0].vcpu, 3);
+	cr_expect_eq(c.cpus.affinity[0].nhost_cpus, 2);
+	cr_expect_eq(c.cpus.affinity[0].host_cpu[1], 5);
+	cr_expect_str_eq(c.platform.serial_number, "s");
+	cr_expect_str_eq(c.platform.uuid, "123e4567-e89b-12d3-a456-426614174000");
+	cr_expect_str_eq(c.platform.chassis_asset_tag, "t");
+	cr_expect_null(c.platform.family);
+	cr_assert_eq(c.platform.noem_strings, 2);
+	cr_expect_str_eq(c.platform.oem_string[1], "b");
+	config_clear(&c);
+	json_decref(vm);
+}
+
+/* --- the text ------------------------------------------------------------------------------------- */
+
+static int parse_rc(const char *text, size_t len)
+{
+	json_t *out;
+	int rc;
+
+	memset(&err, 0, sizeof(err));
+	rc = vmconfig_parse_json(text, len, &out, &err);
+	cr_expect(!rc == !!out);
+	json_decref(out);
+	return rc;
+}
+
+/* n times a, then n times b. */
+static int parse_nested(unsigned n, const char *a, const char *b)
+{
+	char *text = calloc(n, strlen(a) + strlen(b) + 1);
+	int rc;
+
+	for (unsigned i = 0; i < n; i++)
+		strcpy(text + i * strlen(a), a);
+	for (unsigned i = 0; i < n; i++)
+		strcpy(text + n * strlen(a) + i * strlen(b), b);
+	rc = parse_rc(text, strlen(text));
+	free(text);
+	return rc;
+}
+
+Test(vmconfig, text)
+{
+	static const char *const wrong[] = {
+		"",
+		"{",
+		"{} x",
+		"{\"a\":1,\"a\":2}",
+		"{\"a\":01}",
+		"{'a':1}",
+		"\"\xff\"",
+		"[1,]",
+		"\"\\ud800\"",
+		"\"\\u0000\"",
+		"18446744073709551616",
+		"nul",
+		"\"\\",
+		"1e999",
+	};
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		cr_expect_eq(parse_rc(wrong[i], strlen(wrong[i])), -EINVAL, "%s", wrong[i]);
+		cr_expect_eq(strncmp(err.text, "JSON: ", 6), 0, "%s", err.text);
+	}
+	cr_expect_eq(parse_rc("{}\0", 3), -EINVAL);
+	cr_expect_eq(parse_rc("9223372036854775807", 19), 0);
+	cr_expect_eq(parse_rc("\"[[[[{{{{\\\"[\"", 13), 0);
+	cr_expect_eq(parse_nested(VMCONFIG_MAX_DEPTH, "[", "]"), 0, "%s", err.text);
+	cr_expect_eq(parse_nested(VMCONFIG_MAX_DEPTH + 1, "[", "]"), -EINVAL);
+	cr_expect_str_eq(err.text, "JSON: more than 32 levels deep");
+	cr_expect_eq(parse_nested(1000000, "{\"a\":", "}"), -EINVAL);
+	cr_expect_eq(parse_nested(VMCONFIG_MAX_VALUES, ",", " "), -EINVAL);
+	cr_expect_str_eq(err.text, "JSON: more than 100000 values");
+}
+
+/* A client cannot fill the log. */
+Test(vmconfig, many_unknown_fields)
+{
+	json_t *in = json("{" K "}"), *out;
+
+	for (unsigned i = 0; i < 10000; i++) {
+		char key[32];
+
+		snprintf(key, sizeof(key), "\033[2J%u", i);
+		json_object_set_new(in, key, json_null());
+	}
+	cr_assert_eq(normalise(in, &out), 0);
+	cr_expect_eq(nwarnings, 65);
+	cr_expect(strstr(warnings, "further warnings are left out"));
+	cr_expect_null(strchr(warnings, '\033'));
+	json_decref(in);
+	json_decref(out);
+}

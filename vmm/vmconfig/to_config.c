@@ -1,0 +1,316 @@
+/*
+ * vmconfig/to_config: from a normalised VmConfig to the machine's configuration.
+ *
+ * A field whose row names an option's key is written there as the command line would write it, and
+ * the option's own table checks it again. What the other fields mean is in a function for each
+ * object: one field for two keys (a rate), two fields for one key (a console's mode and file).
+ * Devices are added in the order of their PCI slots.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/vmconfig/vmconfig_impl.h"
+
+#define LIMIT_MAX (1ull << 40) /* what "rate" and its like take; more is no limit */
+
+/* Sets a key of an option; the message of a refusal begins with where, the field's path. */
+static int set(struct keyvals *kv, const char *where, const char *key, const char *value,
+	       struct err *err)
+{
+	struct err why = { "" };
+	int rc = keys_set(kv, key, value, &why);
+
+	return rc ? err_set(err, -rc, "%s: %s", where, why.text) : 0;
+}
+
+static int set_num(struct keyvals *kv, const char *where, const char *key, uint64_t value,
+		   struct err *err)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%" PRIu64, value);
+	return set(kv, where, key, text, err);
+}
+
+static int map_texts(struct keyvals *kv, const char *where, const char *key, const json_t *list,
+		     struct err *err)
+{
+	json_t *item;
+	size_t i;
+	int rc = 0;
+
+	json_array_foreach(list, i, item)
+	{
+		rc = set(kv, where, key, json_string_value(item), err);
+		if (rc)
+			break;
+	}
+	return rc;
+}
+
+static int map_field(struct keyvals *kv, const char *where, const struct vmconfig_field *f,
+		     const json_t *value, struct err *err)
+{
+	uint64_t n = json_is_integer(value) ? (uint64_t)json_integer_value(value) : 0;
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s%s%s", where, *where ? "." : "", f->key);
+	switch ((enum vmconfig_kind)f->kind) {
+	case KIND_UINT:
+	case KIND_BYTES:
+		return set_num(kv, path, f->option, f->most && n > f->most ? f->most : n, err);
+	case KIND_BOOL:
+		return set(kv, path, f->option, json_is_true(value) ? "on" : "off", err);
+	case KIND_TEXTS:
+		return map_texts(kv, path, f->option, value, err);
+	default:
+		/* An option without a value would be refused; an empty text is none. */
+		return json_string_length(value) ?
+			       set(kv, path, f->option, json_string_value(value), err) :
+			       0;
+	}
+}
+
+/* Maps the fields of an object that have an option's key. */
+static int map(struct keyvals *kv, const char *where, enum vmconfig_object object, const json_t *in,
+	       struct err *err)
+{
+	int rc = 0;
+
+	for (const struct vmconfig_field *f = vmconfig_fields(object); f->kind != KIND_NONE && !rc;
+	     f++) {
+		const json_t *value = *f->option ? json_object_get(in, f->key) : NULL;
+
+		if (value)
+			rc = map_field(kv, where, f, value, err);
+	}
+	return rc;
+}
+
+/* --- devices ------------------------------------------------------------------------------------ */
+
+static int map_chardev(struct keyvals *kv, const char *where, const json_t *c, struct err *err)
+{
+	const char *mode = vmconfig_text(c, "mode");
+	static const char sink[][2][8] = {
+		{ "Off", "off" }, { "Null", "null" }, { "Pty", "pty" }, { "Tty", "stdio" }
+	};
+	int rc;
+
+	for (size_t i = 0; i < sizeof(sink) / sizeof(sink[0]); i++)
+		if (!strcmp(mode, sink[i][0]))
+			return set(kv, where, "sink", sink[i][1], err);
+	if (!strcmp(mode, "Socket"))
+		return set(kv, where, "socket", vmconfig_text(c, "socket"), err);
+	rc = set(kv, where, "file", vmconfig_text(c, "file"), err);
+	return rc ? rc : set(kv, where, "append", "on", err);
+}
+
+static bool off(const json_t *c)
+{
+	return !strcmp(vmconfig_text(c, "mode"), "Off");
+}
+
+/*
+ * A bucket of size, refilled in refill_time ms, is a rate and a burst. prefix is of the keys:
+ * "rate" and "burst", "rx-ops" and "rx-ops-burst" …
+ */
+static int map_bucket(struct keyvals *kv, const char *where, const json_t *bucket, const char *rate,
+		      const char *burst, struct err *err)
+{
+	uint64_t size = vmconfig_num(bucket, "size"), ms = vmconfig_num(bucket, "refill_time");
+	unsigned __int128 per_s;
+	int rc;
+
+	if (!size || !ms)
+		return 0;
+	per_s = (unsigned __int128)size * 1000 / ms;
+	if (per_s > LIMIT_MAX)
+		return 0;
+	rc = set_num(kv, where, rate, per_s ? (uint64_t)per_s : 1, err);
+	return rc ? rc : set_num(kv, where, burst, size < LIMIT_MAX ? size : LIMIT_MAX, err);
+}
+
+static int map_limiter(struct keyvals *kv, const char *where, const json_t *limiter,
+		       const char *prefix, struct err *err)
+{
+	char rate[16], burst[16], ops[16], ops_burst[16];
+	int rc;
+
+	snprintf(rate, sizeof(rate), "%srate", prefix);
+	snprintf(burst, sizeof(burst), "%sburst", prefix);
+	snprintf(ops, sizeof(ops), "%sops", prefix);
+	snprintf(ops_burst, sizeof(ops_burst), "%sops-burst", prefix);
+	rc = map_bucket(kv, where, json_object_get(limiter, "bandwidth"), rate, burst, err);
+	return rc ? rc :
+		    map_bucket(kv, where, json_object_get(limiter, "ops"), ops, ops_burst, err);
+}
+
+static const json_t *disk_limiter(const json_t *vm, const json_t *disk)
+{
+	const char *name = vmconfig_text(disk, "rate_limit_group");
+	json_t *group;
+	size_t i;
+
+	json_array_foreach(json_object_get(vm, "rate_limit_groups"), i, group)
+	{
+		if (name && !strcmp(vmconfig_text(group, "id"), name))
+			return json_object_get(group, "rate_limiter_config");
+	}
+	return json_object_get(disk, "rate_limiter_config");
+}
+
+static int map_disk(struct keyvals *kv, const char *where, const json_t *vm, const json_t *disk,
+		    struct err *err)
+{
+	const char *type = vmconfig_text(disk, "image_type");
+	int rc = 0;
+
+	if (type && strcmp(type, "Unknown") != 0)
+		rc = set(kv, where, "format", !strcmp(type, "Raw") ? "raw" : "qcow2", err);
+	if (!rc && vmconfig_bool(disk, "disable_io_uring"))
+		rc = set(kv, where, "engine", "threads", err);
+	if (!rc && vmconfig_bool(disk, "vhost_user"))
+		rc = set(kv, where, "vhost-user", vmconfig_text(disk, "vhost_socket"), err);
+	return rc ? rc : map_limiter(kv, where, disk_limiter(vm, disk), "", err);
+}
+
+static int map_descriptors(struct keyvals *kv, const char *where, const json_t *fds,
+			   struct err *err)
+{
+	char text[2048];
+	size_t i, len = 0;
+	json_t *fd;
+
+	json_array_foreach(fds, i, fd)
+	{
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%d", i ? ":" : "",
+					(int)json_integer_value(fd));
+		if (len >= sizeof(text))
+			return err_set(err, EINVAL, "%s: too many descriptors", where);
+	}
+	return set(kv, where, "fd", text, err);
+}
+
+static int map_net(struct keyvals *kv, const char *where, const json_t *net, struct err *err)
+{
+	uint64_t pairs = vmconfig_num(net, "num_queues") / 2;
+	const json_t *fds = json_object_get(net, "fds");
+	const json_t *user = json_object_get(net, "user");
+	bool daemon = vmconfig_bool(net, "vhost_user"), tap = vmconfig_text(net, "tap");
+	int rc = 0;
+
+	if (fds)
+		rc = map_descriptors(kv, where, fds, err);
+	else if (daemon)
+		rc = set(kv, where, "vhost-user", vmconfig_text(net, "vhost_socket"), err);
+	else if (user)
+		rc = set(kv, where, "user", "on", err);
+	if (!rc && user)
+		rc = map(kv, where, VMCONFIG_USER_NET, user, err);
+	if (!rc && (tap || daemon))
+		rc = set_num(kv, where, "queues", pairs > 16 ? 16 : pairs, err);
+	if (!rc && !vmconfig_bool(net, "offload_tso") && !vmconfig_bool(net, "offload_csum"))
+		rc = set(kv, where, "offload", "off", err);
+	if (!rc)
+		rc = map_limiter(kv, where, json_object_get(net, "rate_limiter_config"), "rx-",
+				 err);
+	return rc ? rc :
+		    map_limiter(kv, where, json_object_get(net, "rate_limiter_config"), "tx-", err);
+}
+
+static int map_device(struct keyvals *kv, const char *where, enum vmconfig_object object,
+		      const json_t *vm, const json_t *device, struct err *err)
+{
+	int rc = map(kv, where, object, device, err);
+
+	if (rc)
+		return rc;
+	switch (object) {
+	case VMCONFIG_SERIAL:
+	case VMCONFIG_CONSOLE:
+		return map_chardev(kv, where, device, err);
+	case VMCONFIG_DISK:
+		return map_disk(kv, where, vm, device, err);
+	case VMCONFIG_NET:
+		return map_net(kv, where, device, err);
+	default:
+		return 0;
+	}
+}
+
+static int add_device(struct config *config, const char *option, const char *where,
+		      enum vmconfig_object object, const json_t *vm, const json_t *device,
+		      struct err *err)
+{
+	struct config_device *added;
+	struct err why = { "" };
+	int rc = config_add_device(config, option, &added, err);
+
+	if (rc)
+		return rc;
+	snprintf(added->id, sizeof(added->id), "%s",
+		 object == VMCONFIG_SERIAL ? "__serial" : vmconfig_text(device, "id"));
+	rc = map_device(&added->kv, where, object, vm, device, err);
+	if (rc)
+		return rc;
+	rc = config_finish_device(added, &why);
+	return rc ? err_set(err, -rc, "%s: %s", where, why.text) : 0;
+}
+
+static int add_devices(struct config *config, const json_t *vm, struct err *err)
+{
+	/* The order of the PCI slots; the serial port has none. */
+	static const struct {
+		char key[10], option[10];
+		uint8_t object;
+	} order[] = {
+		{ "serial", "serial", VMCONFIG_SERIAL }, { "console", "console", VMCONFIG_CONSOLE },
+		{ "disks", "disk", VMCONFIG_DISK },	 { "net", "net", VMCONFIG_NET },
+		{ "rng", "rng", VMCONFIG_RNG },		 { "fs", "fs", VMCONFIG_FS },
+		{ "vsock", "vsock", VMCONFIG_VSOCK },	 { "balloon", "balloon", VMCONFIG_BALLOON },
+	};
+	int rc = 0;
+
+	for (size_t k = 0; k < sizeof(order) / sizeof(order[0]) && !rc; k++) {
+		const json_t *value = json_object_get(vm, order[k].key);
+		bool list = json_is_array(value);
+		size_t count = list ? json_array_size(value) : value != NULL;
+
+		if (order[k].object == VMCONFIG_CONSOLE && off(value))
+			continue;
+		for (size_t i = 0; i < count && !rc; i++) {
+			char where[48];
+
+			if (list)
+				snprintf(where, sizeof(where), "%.9s[%zu]", order[k].key, i);
+			else
+				snprintf(where, sizeof(where), "%.9s", order[k].key);
+			rc = add_device(config, order[k].option, where,
+					(enum vmconfig_object)order[k].object, vm,
+					list ? json_array_get(value, i) : value, err);
+		}
+	}
+	return rc;
+}
+
+int vmconfig_to_config(const json_t *vm, struct config *out, struct err *err)
+{
+	const json_t *payload = json_object_get(vm, "payload");
+	const json_t *cpus = json_object_get(vm, "cpus");
+	int rc;
+
+	config_start(out);
+	rc = map(&out->vm, "payload", VMCONFIG_PAYLOAD, payload, err);
+	if (!rc)
+		rc = map(&out->vm, "cpus", VMCONFIG_CPUS, cpus, err);
+	if (!rc)
+		rc = set_num(&out->vm, "memory", "memory", vmconfig_memory_bytes(vm), err);
+	if (!rc)
+		rc = keys_finish(&out->vm, err);
+	if (!rc)
+		rc = vmconfig_to_machine(vm, out, err);
+	return rc ? rc : add_devices(out, vm, err);
+}

@@ -1,0 +1,103 @@
+/*
+ * vmconfig: a VM as Cloud Hypervisor's clients describe it (VmConfig), in JSON or on the command
+ * line.
+ *
+ * One table of fields for each object (fields.c: key, kind, range, default, where the value goes)
+ * drives the checks of what a client sends, the defaults of what it gets back, the way to the
+ * machine's struct config and back, the command line, the OpenAPI schemas and the manual.
+ *
+ * A *normalised* VmConfig has passed all checks. It has no null, all defaults as plain values, an
+ * id for each device and an address for each card. vmconfig_normalise of a normalised VmConfig
+ * returns an equal one: a platform may keep what vm.info shows and create the same machine again.
+ *
+ * Functions return 0 or -errno and fill err with one line: the field's path ("disks[1].serial"),
+ * the value, what is expected. -EINVAL: the value cannot be right; -ENOTSUP: bantam does not have
+ * that; -EEXIST, -EBUSY: an id or a file is in use; -ENODEV: no device has this id. The input is
+ * hostile. Any thread; the caller serialises the use of one json_t.
+ */
+#ifndef BANTAM_VMCONFIG_H
+#define BANTAM_VMCONFIG_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "vmm/config.h"
+#include "vmm/core/err.h"
+
+/* Limits of a request's JSON, before it is built in memory. */
+#define VMCONFIG_MAX_DEPTH 32
+#define VMCONFIG_MAX_VALUES 100000
+#define VMCONFIG_MAX_ANY_BYTES (64u << 10) /* "metadata", as compact JSON */
+
+/*
+ * warn is called for each field that is accepted but does nothing; text is one line with the
+ * field's path. fd holds the nfds descriptors that came with the request: those that a card takes
+ * become -1. NULL or all zero: no warnings, no descriptors.
+ */
+struct vmconfig_notes {
+	void (*warn)(void *opaque, const char *text);
+	void *opaque;
+	int *fd;
+	unsigned nfds;
+};
+
+/* The objects of the tables: those that are a request's whole body, and those inside. */
+enum vmconfig_object {
+	VMCONFIG_VM,
+	VMCONFIG_PAYLOAD,
+	VMCONFIG_CPUS,
+	VMCONFIG_TOPOLOGY,
+	VMCONFIG_AFFINITY,
+	VMCONFIG_FEATURES,
+	VMCONFIG_MEMORY,
+	VMCONFIG_ZONE,
+	VMCONFIG_DISK,
+	VMCONFIG_QUEUE_AFFINITY,
+	VMCONFIG_LIMITER,
+	VMCONFIG_BUCKET,
+	VMCONFIG_LIMIT_GROUP,
+	VMCONFIG_NET,
+	VMCONFIG_USER_NET,
+	VMCONFIG_RNG,
+	VMCONFIG_BALLOON,
+	VMCONFIG_FS,
+	VMCONFIG_VSOCK,
+	VMCONFIG_SERIAL,
+	VMCONFIG_CONSOLE,
+	VMCONFIG_DEBUG_CONSOLE,
+	VMCONFIG_PLATFORM,
+	VMCONFIG_OLD_KERNEL, /* the form before "payload" */
+	VMCONFIG_OLD_INITRAMFS,
+	VMCONFIG_OLD_CMDLINE,
+	/* Bodies of other requests. */
+	VMCONFIG_RESIZE,
+	VMCONFIG_RESIZE_DISK,
+	VMCONFIG_RESIZE_ZONE,
+	VMCONFIG_REMOVE_DEVICE,
+	VMCONFIG_OBJECTS,
+};
+
+/*
+ * Parses a request's body. Refused: what is not JSON, a key twice in an object, text that is not
+ * UTF-8, and more than the limits above. The caller owns *out.
+ */
+int vmconfig_parse_json(const char *text, size_t len, json_t **out, struct err *err);
+
+/* Returns the normalised form of a VmConfig in *out, which the caller owns. */
+int vmconfig_normalise(const json_t *in, const struct vmconfig_notes *notes, json_t **out,
+		       struct err *err);
+
+/* Checks the body of another request and returns its normalised form. */
+int vmconfig_check_object(enum vmconfig_object object, const json_t *in,
+			  const struct vmconfig_notes *notes, json_t **out, struct err *err);
+
+/*
+ * Fills *out with the machine of a normalised VmConfig, its devices in the order of their PCI
+ * slots. The caller calls config_clear also after an error.
+ */
+int vmconfig_to_config(const json_t *vm, struct config *out, struct err *err);
+
+/* Returns the guest's memory in bytes: memory.size, or the sum of the zones. */
+uint64_t vmconfig_memory_bytes(const json_t *vm);
+
+#endif
