@@ -126,6 +126,8 @@ $B/unit/test_qcow2_faults: private LDFLAGS += \
 	-Wl,--wrap=pwritev,--wrap=pwritev2,--wrap=preadv,--wrap=fallocate,--wrap=ftruncate,--wrap=fdatasync \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
+$B/unit/test_chardev_pool: private LDFLAGS += -Wl,--wrap=inotify_init1
+
 # The parts of a helper program that its test links: all but main.c.
 $B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
 

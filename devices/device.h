@@ -69,6 +69,8 @@ struct env_ops {
 struct pci_host;
 struct pci_func;
 struct virtio_mmio_slots;
+struct keep;
+struct chardev_pool;
 
 /* The size of a device's id, with its NUL. */
 #define DEVICE_ID_BYTES 64
@@ -90,6 +92,13 @@ struct device_env {
 	bool dry_run;
 	/* While create is called: the id that the device will have ("net0"), or NULL. */
 	const char *id;
+	/*
+	 * What outlives the machine; NULL: nothing does. consoles: open chardevs, by the ids of their
+	 * devices (devices/backend/chardev/pool.h). keep: where a back end leaves descriptors for the
+	 * next machine (vmm/core/keep.h).
+	 */
+	struct chardev_pool *consoles;
+	struct keep *keep;
 };
 
 /* Who else maps guest memory. The machine picks the strongest requirement of all its devices. */

@@ -399,7 +399,7 @@ static void serial_destroy(struct device *dev)
 
 	if (ser->added)
 		bus_remove(ser->env->pio, ser->config.port);
-	chardev_close(ser->chr);
+	chardev_release(ser->chr);
 	pthread_mutex_destroy(&ser->lock);
 	free(ser);
 }
@@ -441,7 +441,7 @@ static int serial_create(const struct device_env *env, const struct keyvals *cfg
 	ser->s.msr = MSR_IDLE;
 	ser->s.dll = 1; /* 115200 baud, if the guest reads it */
 	pthread_mutex_init(&ser->lock, NULL);
-	rc = chardev_open(cfg, env->loop, env->dry_run, &ser->chr, err);
+	rc = chardev_obtain(env->consoles, env->id, cfg, env->loop, env->dry_run, &ser->chr, err);
 	if (rc)
 		goto fail;
 	rc = bus_add(env->pio, config->port, 8, &serial_bus, ser);

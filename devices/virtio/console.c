@@ -280,7 +280,7 @@ static void console_destroy(struct device *dev)
 	struct console *con = (struct console *)dev;
 
 	virtio_detach(&con->vdev);
-	chardev_close(con->chr);
+	chardev_release(con->chr);
 	loop_unwatch(con->again);
 	free(con);
 }
@@ -319,7 +319,7 @@ static int console_create(const struct device_env *env, const struct keyvals *cf
 	con->vdev.dev.type = &virtio_console_type;
 	con->vdev.dev.ops = &console_ops;
 	strcpy(con->vdev.dev.id, "console");
-	rc = chardev_open(cfg, env->loop, env->dry_run, &con->chr, err);
+	rc = chardev_obtain(env->consoles, env->id, cfg, env->loop, env->dry_run, &con->chr, err);
 	if (rc)
 		goto fail;
 	rc = loop_watch_event(env->loop, on_again, con, &con->again, &con->again_fd);

@@ -191,7 +191,7 @@ static int create_vm(struct machine *m, struct err *err)
 	return rc;
 }
 
-static int build(struct machine *m, const char *cache_dir, struct err *err)
+static int build(struct machine *m, const struct machine_setup *setup, struct err *err)
 {
 	/* The helper looks for the kernel while this thread builds the VM. */
 	int rc = bootdisk_start(m->config, keys_num(&m->config->vm, CONFIG_MEMORY), &m->bootdisk,
@@ -212,6 +212,8 @@ static int build(struct machine *m, const char *cache_dir, struct err *err)
 	m->env = (struct env){ &m->kvm, &m->irq, m->arch, on_event, m, false };
 	m->device_env = (struct device_env){ &m->mem, ports(m), &m->mmio, m->loop,   &env_ops,
 					     &m->env, NULL,	NULL,	  m->dry_run };
+	m->device_env.consoles = setup->consoles;
+	m->device_env.keep = setup->keep;
 	arch_board_init(&m->board);
 	/* Wait for the helper before the disk's device locks the image. */
 	if (m->bootdisk)
@@ -223,7 +225,7 @@ static int build(struct machine *m, const char *cache_dir, struct err *err)
 	rc = loop_watch_timer(m->loop, end_panicked, m, &m->panic_timer);
 	if (rc)
 		return err_sys(err, -rc, "timer");
-	return machine_load(m, cache_dir, err);
+	return machine_load(m, setup->cache_dir, err);
 }
 
 int machine_create(const struct machine_setup *setup, struct machine **out, struct err *err)
@@ -242,7 +244,7 @@ int machine_create(const struct machine_setup *setup, struct machine **out, stru
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_mutex_init(&m->state_lock, NULL);
 	pthread_mutex_init(&m->devices_lock, NULL);
-	rc = build(m, setup->cache_dir, err);
+	rc = build(m, setup, err);
 	if (rc) {
 		machine_destroy(m);
 		return rc;

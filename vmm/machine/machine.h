@@ -67,6 +67,9 @@ struct machine_events {
 	void (*panicked)(void *opaque, bool crash_kernel);
 };
 
+struct chardev_pool;
+struct keep;
+
 struct machine_setup {
 	const struct config *config; /* outlives the machine */
 	/*
@@ -76,6 +79,14 @@ struct machine_setup {
 	struct loop *loop;
 	const char *cache_dir; /* of unpacked kernels; NULL: none. Used by machine_create only */
 	struct machine_events events;
+	/*
+	 * What outlives the machine, for an owner that runs several; NULL: nothing does. Consoles
+	 * that are open already (devices/backend/chardev/pool.h), and descriptors that back ends
+	 * leave for the next machine (vmm/core/keep.h). A machine_create that fails leaves there what
+	 * it took; if there will be no next machine, the owner drops it.
+	 */
+	struct chardev_pool *consoles;
+	struct keep *keep;
 };
 
 struct machine;

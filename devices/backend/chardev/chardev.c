@@ -36,7 +36,7 @@ static const struct chardev_ops no_ops;
 
 /* --- output ---------------------------------------------------------------- */
 
-static void wake_loop(const struct chardev *chr)
+void chardev_wake(const struct chardev *chr)
 {
 	uint64_t one = 1;
 
@@ -97,7 +97,7 @@ size_t chardev_write(struct chardev *chr, const void *buf, size_t len)
 	}
 	pthread_mutex_unlock(&chr->lock);
 	if (wake)
-		wake_loop(chr);
+		chardev_wake(chr);
 	return direct + len;
 }
 
@@ -290,8 +290,8 @@ void chardev_update_events(struct chardev *chr)
 		return;
 	if (chr->in_on && !chr->in_ended && (!full || chr->in_discard))
 		want |= EPOLLIN;
-	/* The peer sends no more but may still read: learn when it is gone. */
-	if (shared && chr->in_ended && !chr->in_len)
+	/* No input is read now, but the peer may still read output: learn when it is gone. */
+	if (shared && chr->connected && !(want & EPOLLIN))
 		want |= EPOLLHUP;
 	if (shared && chr->out_wait)
 		want |= EPOLLOUT;
@@ -372,7 +372,7 @@ static void io_ready(void *opaque, uint32_t events)
 		if (!chr->in_ended && (room(chr) || chr->in_discard)) {
 			if (read_in(chr) && !atomic_load(&chr->in_paused))
 				deliver(chr);
-		} else if (chr->in_ended && chr->connected && !chr->in_len) {
+		} else if (events & EPOLLHUP && chr->connected) {
 			chardev_connect(chr, false);
 		}
 	}
@@ -390,7 +390,7 @@ int chardev_watch_input(struct chardev *chr)
 	rc = loop_watch_fd(chr->loop, chr->in_fd, EPOLLIN, io_ready, chr, &chr->in_watch);
 	if (rc == -EPERM) {
 		chr->in_always = true;
-		wake_loop(chr);
+		chardev_wake(chr);
 		rc = 0;
 	}
 	return rc;
@@ -407,14 +407,15 @@ void chardev_unwatch(struct chardev *chr)
 void chardev_resume(struct chardev *chr)
 {
 	if (atomic_load(&chr->in_paused) && atomic_exchange(&chr->in_paused, false))
-		wake_loop(chr);
+		chardev_wake(chr);
 }
 
 static void event_ready(void *opaque)
 {
 	struct chardev *chr = opaque;
 
-	begin(chr);
+	if (chr->attached)
+		begin(chr);
 	if (chr->ops->poked)
 		chr->ops->poked(chr);
 	if (!atomic_load(&chr->in_paused)) {
@@ -484,16 +485,6 @@ fail:
 	return rc;
 }
 
-void chardev_attach(struct chardev *chr, const struct chardev_user *user)
-{
-	chr->user = *user;
-	chr->attached = true;
-	if (chr->ops->attached)
-		chr->ops->attached(chr);
-	if (chr->ops->begin)
-		wake_loop(chr);
-}
-
 /* A person needs the guest's last output most: wait for it, but not for ever. */
 static void flush_last(struct chardev *chr)
 {
@@ -537,4 +528,9 @@ void chardev_close(struct chardev *chr)
 const char *chardev_describe(const struct chardev *chr)
 {
 	return chr->describe;
+}
+
+const char *chardev_terminal(const struct chardev *chr)
+{
+	return chr->terminal;
 }

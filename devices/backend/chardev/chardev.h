@@ -6,6 +6,9 @@
  * buffered, bounded, and flushed by the loop's thread. If the buffer of stdio or a file is full,
  * the device learns it and holds the guest back, as real hardware would. A pty or socket, whose
  * reader may be slow or absent, drops its oldest output instead and counts it.
+ *
+ * A chardev lives as long as its device, in the device's loop, or longer, in a pool (pool.h): then
+ * one device after the other attaches to it.
  */
 #ifndef BANTAM_CHARDEV_H
 #define BANTAM_CHARDEV_H
@@ -19,9 +22,10 @@
 #include "vmm/core/loop.h"
 
 struct chardev;
+struct chardev_pool;
 
 /*
- * The loop's thread calls these, without a lock of the chardev: they may call chardev_write and
+ * The loop's thread (the chardev's own loop) calls these, without a lock of the chardev: they may call chardev_write and
  * take the device's lock, which may be held around chardev_write and chardev_resume.
  */
 struct chardev_user {
@@ -62,8 +66,27 @@ bool chardev_stdio_taken(void);
 int chardev_open(const struct keyvals *cfg, struct loop *loop, bool dry_run, struct chardev **out,
 		 struct err *err);
 void chardev_close(struct chardev *chr);
-/* Starts input. Loop's thread or builder; user is copied. */
+
+/*
+ * For a device: finds its chardev in the pool (NULL: none) by the device's id (may be NULL), or else
+ * opens one by cfg as chardev_open does. -EBUSY: another device has the pool's chardev.
+ * chardev_release undoes it: it detaches a chardev of the pool, and closes any other. It accepts
+ * NULL. The threads are those of attach and detach.
+ */
+int chardev_obtain(struct chardev_pool *pool, const char *id, const struct keyvals *cfg,
+		   struct loop *loop, bool dry_run, struct chardev **out, struct err *err);
+void chardev_release(struct chardev *chr);
+
+/*
+ * Starts the calls to user, which is copied. Loop's thread or builder; for a chardev of a pool any
+ * thread that holds no lock of the device: attach and detach then wait for the pool's thread.
+ */
 void chardev_attach(struct chardev *chr, const struct chardev_user *user);
+/*
+ * Ends the calls: none runs, or will run, after the return. Output that the device has written still
+ * goes out; input that it has not taken waits for the next device.
+ */
+void chardev_detach(struct chardev *chr);
 
 /*
  * Any thread. Takes what fits and returns how many bytes; after less than len, drained is called.
@@ -73,6 +96,8 @@ size_t chardev_write(struct chardev *chr, const void *buf, size_t len);
 void chardev_resume(struct chardev *chr);
 /* "pty /dev/pts/3", for --dry-run and the start message. */
 const char *chardev_describe(const struct chardev *chr);
+/* "/dev/pts/3" of a pty, else NULL. */
+const char *chardev_terminal(const struct chardev *chr);
 
 /*
  * Restores the terminal for a process that is about to end: no console makes it raw afterwards. Any

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "devices/backend/chardev/chardev.h"
+#include "devices/backend/chardev/pool.h"
 
 /* More output than this is held back or dropped; pages are touched only as output comes. */
 #define CHARDEV_RING_BYTES (16u << 10)
@@ -24,7 +25,8 @@ enum {
 	CHARDEV_KEY_FILE,
 	CHARDEV_KEY_SOCKET,
 	CHARDEV_KEY_APPEND,
-	CHARDEV_KEY_LINK
+	CHARDEV_KEY_LINK,
+	CHARDEV_KEY_TTY
 };
 
 /* How to write without ever waiting. */
@@ -36,10 +38,15 @@ enum chardev_out {
 
 /* All may be NULL. */
 struct chardev_ops {
+	/* Called once: watch for readers and input from now on, also while no user is attached. */
+	void (*start)(struct chardev *chr);
+	/* A user has come: tell it what the sink knows. */
 	void (*attached)(struct chardev *chr);
+	/* The user is gone. */
+	void (*detached)(struct chardev *chr);
 	/*
-	 * Called once, when the loop first runs or before the first byte goes out. For what must
-	 * not happen if a VM is built but never runs (--dry-run, an error elsewhere).
+	 * Called once, when the loop first runs with a user or before the first byte goes out. For
+	 * what must not happen if a VM is built but never runs (--dry-run, an error elsewhere).
 	 */
 	void (*begin)(struct chardev *chr);
 	/* Handles escapes: edits buf in place, returns the new length. */
@@ -54,14 +61,24 @@ struct chardev_ops {
 	void (*close)(struct chardev *chr);
 };
 
+/* A pool, as its chardevs see it. */
+struct chardev_home {
+	/* Runs fn(opaque) in the loop's thread, and waits until it has returned. Any thread. */
+	void (*call)(struct chardev_home *home, void (*fn)(void *opaque), void *opaque);
+};
+
 struct chardev {
 	const struct chardev_ops *ops;
 	struct loop *loop;
+	struct chardev_home *home; /* NULL: not in a pool */
+	bool taken;		   /* in a pool: a device has it */
 	struct chardev_user user;
+	bool started;
 	bool attached;
 	bool begun;
 	char *what;	      /* "--serial file=/x": begins every message */
 	const char *describe; /* the part after the option */
+	const char *terminal; /* a pty's path, or NULL */
 	int event_fd;	      /* any thread and signal handlers: wakes the loop */
 	struct loop_watch *event_watch;
 	struct loop_watch *timer; /* the next flush of a burst */
@@ -114,6 +131,10 @@ void chardev_ring_taken(struct chardev *chr, uint64_t pos);
 int chardev_watch_input(struct chardev *chr);
 /* Unwatch both fds, so that the sink may close them. Input that was read stays queued. */
 void chardev_unwatch(struct chardev *chr);
+/* Any thread: the loop's thread looks at the chardev soon. */
+void chardev_wake(const struct chardev *chr);
+/* Call it once, before or with the first attach. */
+void chardev_start(struct chardev *chr);
 /* Call it after in_on or the queue has changed. */
 void chardev_update_events(struct chardev *chr);
 /* Lossy sinks: a reader has connected (it gets the whole ring first) or left. */
@@ -122,6 +143,17 @@ void chardev_connect(struct chardev *chr, bool connected);
 void chardev_fail(struct chardev *chr, int error);
 /* Ignore sig, which a bad sink raises (SIGPIPE), so that it does not kill; main ignores SIGXFSZ. */
 bool chardev_ignore_signal(int sig);
+
+/* Creates the pool's loop and its thread, unless they are there. */
+int chardev_pool_start(struct chardev_pool *pool, struct err *err);
+/* Runs fn(opaque) in the pool's thread, and waits. Without a thread: in the caller's. */
+void chardev_pool_call(struct chardev_pool *pool, void (*fn)(void *opaque), void *opaque);
+struct loop *chardev_pool_loop(struct chardev_pool *pool);
+/* Takes chr over, also if it fails. 0 or -ENOMEM, with err. */
+int chardev_pool_add(struct chardev_pool *pool, const char *id, struct chardev *chr,
+		     struct err *err);
+/* The pool's chardev of that id, or NULL. */
+struct chardev *chardev_pool_find(struct chardev_pool *pool, const char *id);
 
 int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 		       struct err *err);

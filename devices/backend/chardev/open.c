@@ -21,6 +21,8 @@ const struct key chardev_keys[] = {
 				 "with file: keep what FILE holds" },
 	[CHARDEV_KEY_LINK] = { "link", KEY_PATH, 0, NULL, NULL, 0, 0, "PATH",
 			       "with pty: a symbolic link to the terminal" },
+	[CHARDEV_KEY_TTY] = { "tty", KEY_BOOL, KEY_HIDDEN, NULL, NULL, 0, 0, NULL,
+			      "with stdio: no input, unless stdin is a terminal" },
 	{ 0 },
 };
 
@@ -113,4 +115,62 @@ int chardev_open(const struct keyvals *cfg, struct loop *loop, bool dry_run, str
 	if (keys_num(cfg, CHARDEV_KEY_SINK) == SINK_STDIO)
 		return chardev_open_stdio(cfg, loop, out, err);
 	return open_null(cfg, loop, out, err);
+}
+
+/* --- pools ------------------------------------------------------------------------------ */
+
+struct opening {
+	struct chardev_pool *pool;
+	const struct keyvals *cfg;
+	struct chardev *chr;
+	struct err *err;
+	int rc;
+};
+
+static void open_here(void *opaque)
+{
+	struct opening *o = opaque;
+
+	o->rc = chardev_open(o->cfg, chardev_pool_loop(o->pool), false, &o->chr, o->err);
+}
+
+/* Returns true if cfg names a sink that does nothing: it needs no loop. */
+static bool is_null(const struct keyvals *cfg)
+{
+	return keys_has(cfg, CHARDEV_KEY_SINK) && keys_num(cfg, CHARDEV_KEY_SINK) == SINK_NULL;
+}
+
+int chardev_pool_open(struct chardev_pool *pool, const char *id, const struct keyvals *cfg,
+		      struct err *err)
+{
+	struct opening o = { .pool = pool, .cfg = cfg, .err = err };
+	int rc = 0;
+
+	if (chardev_off(cfg))
+		return 0;
+	if (chardev_pool_find(pool, id))
+		return err_set(err, EEXIST, "%s: there is another console named %s", cfg->option,
+			       id);
+	if (!is_null(cfg))
+		rc = chardev_pool_start(pool, err);
+	if (rc)
+		return rc;
+	chardev_pool_call(pool, open_here, &o);
+	return o.rc ? o.rc : chardev_pool_add(pool, id, o.chr, err);
+}
+
+int chardev_obtain(struct chardev_pool *pool, const char *id, const struct keyvals *cfg,
+		   struct loop *loop, bool dry_run, struct chardev **out, struct err *err)
+{
+	struct chardev *chr = id && !dry_run ? chardev_pool_find(pool, id) : NULL;
+
+	if (!chr)
+		return chardev_open(cfg, loop, dry_run, out, err);
+	*out = NULL;
+	if (chr->taken)
+		return err_set(err, EBUSY, "%s: another device has the console %s", cfg->option,
+			       id);
+	chr->taken = true;
+	*out = chr;
+	return 0;
 }

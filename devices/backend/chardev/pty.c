@@ -3,12 +3,14 @@
  *
  * The slave side is not kept open here, so that the kernel reports when the last reader has gone
  * (EPOLLHUP on the master); inotify reports when one comes. Without a reader, output goes to the
- * replay ring alone.
+ * replay ring alone. A user may have few inotify instances (128 by default, less than VMs on a large
+ * host): without one, a timer looks for readers.
  */
 #include "devices/backend/chardev/chardev_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,47 +21,139 @@
 #include <termios.h>
 #include <unistd.h>
 
+#define LOOK_NS 250000000ull
+
 struct pty {
 	struct chardev chr;
 	int master;
-	int notify_fd;
+	int notify_fd;	  /* -1: look by the timer */
+	unsigned readers; /* open descriptors of the slave, at least */
 	struct loop_watch *notify;
+	struct loop_watch *look;
 	char *link; /* set once we have made it */
 	char slave[64];
 };
 
+/*
+ * The slave's line discipline must not echo our output back as input. Output that no reader has read
+ * is discarded, from the tty's buffer and from the line discipline's.
+ */
+static void make_raw(struct pty *pty)
+{
+	struct termios tio;
+
+	if (tcgetattr(pty->master, &tio))
+		return;
+	cfmakeraw(&tio);
+	tcflush(pty->master, TCOFLUSH);
+	tcsetattr(pty->master, TCSAFLUSH, &tio);
+}
+
+/*
+ * Leave nothing of this reader to the next one: neither its settings nor the output that it did not
+ * read, which the next one gets from the ring.
+ */
 static void pty_gone(struct chardev *chr)
 {
-	if (!chr->connected)
+	struct pty *pty = (struct pty *)chr;
+
+	if (!chr->in_watch)
 		return;
 	chardev_connect(chr, false);
 	chardev_unwatch(chr);
+	pty->readers = 0;
+	make_raw(pty);
+	if (pty->look)
+		loop_timer_arm(pty->look, LOOK_NS);
 }
 
-/* Loop's thread: a process has opened the slave. */
-static void pty_opened(void *opaque, uint32_t events)
+static void pty_attached(struct chardev *chr)
 {
-	struct pty *pty = opaque;
-	struct chardev *chr = &pty->chr;
-	char scrap[1024];
+	struct pty *pty = (struct pty *)chr;
 	struct winsize ws;
 
-	while (read(pty->notify_fd, scrap, sizeof(scrap)) > 0)
-		;
-	if (chr->connected || chardev_watch_input(chr))
-		return;
-	chardev_connect(chr, true);
-	if (chr->attached && chr->user.resized && !ioctl(pty->master, TIOCGWINSZ, &ws) && ws.ws_col)
+	if (chr->attached && chr->connected && chr->user.resized &&
+	    !ioctl(pty->master, TIOCGWINSZ, &ws) && ws.ws_col)
 		chr->user.resized(chr->user.opaque, ws.ws_col, ws.ws_row);
 }
 
+/* A process has opened the slave. */
+static void reader_came(struct pty *pty)
+{
+	struct chardev *chr = &pty->chr;
+
+	if (chr->connected)
+		return;
+	/* The last one has left input behind that the guest has not taken yet. */
+	chardev_unwatch(chr);
+	if (chardev_watch_input(chr))
+		return;
+	chardev_connect(chr, true);
+	chardev_update_events(chr);
+	pty_attached(chr);
+}
+
+static bool has_reader(const struct pty *pty)
+{
+	struct pollfd pfd = { .fd = pty->master };
+
+	return !poll(&pfd, 1, 0);
+}
+
+/*
+ * Counts readers. Returns true if there was none for a moment: the last one was replaced so fast
+ * that the master's hang-up did not show. The kernel merges equal events, so the count may be too
+ * small; then a reader gets the kept output once more.
+ */
+static bool count_readers(struct pty *pty)
+{
+	struct inotify_event ev[16]; /* one watch on a file: no names */
+	bool none = false;
+	ssize_t n;
+
+	while ((n = read(pty->notify_fd, ev, sizeof(ev))) > 0) {
+		for (size_t i = 0; i < (size_t)n / sizeof(ev[0]); i++) {
+			if (ev[i].mask & IN_OPEN)
+				pty->readers++;
+			else if (ev[i].mask & IN_CLOSE && pty->readers)
+				none |= !--pty->readers;
+		}
+	}
+	return none;
+}
+
+static void on_notify(void *opaque, uint32_t events)
+{
+	struct pty *pty = opaque;
+	bool replaced = count_readers(pty) && has_reader(pty);
+
+	if (replaced && pty->chr.connected) {
+		chardev_connect(&pty->chr, false);
+		make_raw(pty);
+	}
+	if (pty->readers || replaced)
+		reader_came(pty);
+}
+
+static void look_for_reader(void *opaque)
+{
+	struct pty *pty = opaque;
+
+	if (has_reader(pty))
+		reader_came(pty);
+	if (!pty->chr.connected)
+		loop_timer_arm(pty->look, LOOK_NS);
+}
+
 /* Watched only while the loop runs: a reader may have come before, or come now. */
-static void pty_attached(struct chardev *chr)
+static void pty_start(struct chardev *chr)
 {
 	struct pty *pty = (struct pty *)chr;
 
 	/* A failure leaves a pty that never gets a reader; the watch worked at open. */
-	if (loop_watch_fd(chr->loop, pty->notify_fd, EPOLLIN, pty_opened, pty, &pty->notify))
+	if (pty->look)
+		loop_timer_arm(pty->look, LOOK_NS);
+	else if (loop_watch_fd(chr->loop, pty->notify_fd, EPOLLIN, on_notify, pty, &pty->notify))
 		pty->notify = NULL;
 }
 
@@ -70,6 +164,7 @@ static void pty_close(struct chardev *chr)
 	ssize_t n;
 
 	loop_unwatch(pty->notify);
+	loop_unwatch(pty->look);
 	if (pty->notify_fd >= 0)
 		close(pty->notify_fd);
 	if (pty->master >= 0)
@@ -83,6 +178,7 @@ static void pty_close(struct chardev *chr)
 }
 
 static const struct chardev_ops pty_ops = {
+	.start = pty_start,
 	.attached = pty_attached,
 	.in_ended = pty_gone,
 	.hangup = pty_gone,
@@ -106,23 +202,43 @@ static int make_link(struct pty *pty, const char *link, struct err *err)
 	return 0;
 }
 
+/* The kernel reports the end of the last reader, but no end before the first one. */
+static int look_by_timer(struct pty *pty)
+{
+	int slave = open(pty->slave, O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	if (slave < 0)
+		return -errno;
+	close(slave);
+	return loop_watch_timer(pty->chr.loop, look_for_reader, pty, &pty->look);
+}
+
+static int watch_for_readers(struct pty *pty)
+{
+	pty->notify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (pty->notify_fd < 0)
+		return look_by_timer(pty);
+	if (inotify_add_watch(pty->notify_fd, pty->slave, IN_OPEN | IN_CLOSE) >= 0)
+		return 0;
+	close(pty->notify_fd);
+	pty->notify_fd = -1;
+	return look_by_timer(pty);
+}
+
 static int open_master(struct pty *pty, struct err *err)
 {
 	struct chardev *chr = &pty->chr;
-	struct termios tio;
+	int rc;
 
 	pty->master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	if (pty->master < 0 || grantpt(pty->master) || unlockpt(pty->master) ||
 	    ptsname_r(pty->master, pty->slave, sizeof(pty->slave)))
 		return err_sys(err, errno, "%s: cannot make a pseudo-terminal", chr->what);
-	/* The slave's line discipline must not echo our output back as input. */
-	if (!tcgetattr(pty->master, &tio)) {
-		cfmakeraw(&tio);
-		tcsetattr(pty->master, TCSANOW, &tio);
-	}
-	pty->notify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	if (pty->notify_fd < 0 || inotify_add_watch(pty->notify_fd, pty->slave, IN_OPEN) < 0)
-		return err_sys(err, errno, "%s: cannot watch %s", chr->what, pty->slave);
+	make_raw(pty);
+	rc = watch_for_readers(pty);
+	if (rc)
+		return err_sys(err, -rc, "%s: cannot watch %s", chr->what, pty->slave);
+	chr->terminal = pty->slave;
 	chr->in_fd = chr->out_fd = pty->master;
 	chr->lossy = true;
 	return 0;

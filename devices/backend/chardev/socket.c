@@ -59,7 +59,7 @@ static void client_came(void *opaque, uint32_t events)
 	chardev_update_events(chr);
 }
 
-static void sock_attached(struct chardev *chr)
+static void sock_start(struct chardev *chr)
 {
 	struct sock *sock = (struct sock *)chr;
 
@@ -78,7 +78,7 @@ static void sock_close(struct chardev *chr)
 }
 
 static const struct chardev_ops sock_ops = {
-	.attached = sock_attached,
+	.start = sock_start,
 	.hangup = drop_client,
 	.close = sock_close,
 };

@@ -191,6 +191,8 @@ static void take_terminal(struct stdio *io)
 	struct chardev *chr = &io->chr;
 	bool ours = in_foreground();
 
+	if (!chr->attached || !chr->begun)
+		return;
 	if (ours)
 		make_raw();
 	else
@@ -225,7 +227,7 @@ static void stdio_poked(struct chardev *chr)
 	tell_size(io);
 }
 
-static void stdio_attached(struct chardev *chr)
+static void stdio_start(struct chardev *chr)
 {
 	struct stdio *io = (struct stdio *)chr;
 
@@ -234,14 +236,34 @@ static void stdio_attached(struct chardev *chr)
 	if (chardev_watch_input(chr) || io->tty_in)
 		chr->in_on = false;
 	chardev_update_events(chr);
+}
+
+static void stdio_attached(struct chardev *chr)
+{
+	struct stdio *io = (struct stdio *)chr;
+
+	io->cols = io->rows = 0;
 	tell_size(io);
+	if (io->tty_in)
+		take_terminal(io);
+}
+
+/* Without a machine the terminal is as the user had it: Ctrl-C works. */
+static void stdio_detached(struct chardev *chr)
+{
+	struct stdio *io = (struct stdio *)chr;
+
+	chr->in_on = false;
+	chardev_update_events(chr);
+	loop_timer_arm(io->foreground, 0);
+	restore();
+	log_set_crlf(0);
 }
 
 /* flush calls it too, and at close no loop runs: then do not take the terminal. */
 static void stdio_begin(struct chardev *chr)
 {
-	if (chr->attached)
-		take_terminal((struct stdio *)chr);
+	take_terminal((struct stdio *)chr);
 }
 
 static void escaped(struct stdio *io, uint8_t key)
@@ -308,7 +330,9 @@ static void stdio_close(struct chardev *chr)
 }
 
 static const struct chardev_ops tty_ops = {
+	.start = stdio_start,
 	.attached = stdio_attached,
+	.detached = stdio_detached,
 	.begin = stdio_begin,
 	.filter = stdio_filter,
 	.poked = stdio_poked,
@@ -317,6 +341,12 @@ static const struct chardev_ops tty_ops = {
 };
 
 static const struct chardev_ops pipe_ops = {
+	.start = stdio_start,
+	.attached = stdio_attached,
+	.close = stdio_close,
+};
+
+static const struct chardev_ops output_ops = {
 	.attached = stdio_attached,
 	.close = stdio_close,
 };
@@ -351,6 +381,7 @@ int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct char
 		       struct err *err)
 {
 	static bool at_exit;
+	const struct chardev_ops *ops = &tty_ops;
 	struct chardev *chr;
 	struct stdio *io;
 	bool tty;
@@ -362,8 +393,9 @@ int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct char
 			       "pty, a socket or off for one of them",
 			       cfg->option);
 	tty = !tcgetattr(STDIN_FILENO, &term.saved);
-	rc = chardev_new(cfg, loop, tty ? &tty_ops : &pipe_ops, sizeof(*io), CHARDEV_RING_BYTES,
-			 &chr, err, "stdio");
+	if (!tty)
+		ops = keys_num(cfg, CHARDEV_KEY_TTY) ? &output_ops : &pipe_ops;
+	rc = chardev_new(cfg, loop, ops, sizeof(*io), CHARDEV_RING_BYTES, &chr, err, "stdio");
 	if (rc)
 		return rc;
 	io = (struct stdio *)chr;
