@@ -112,13 +112,18 @@ int unix_socket_listen(struct unix_listener *l, const char *option, const char *
 	return rc;
 }
 
-void unix_socket_close(struct unix_listener *l)
+bool unix_socket_in_place(const struct unix_listener *l)
 {
 	struct stat st;
 
+	return l->ino && !lstat(l->path, &st) && st.st_dev == l->dev && st.st_ino == l->ino;
+}
+
+void unix_socket_close(struct unix_listener *l)
+{
 	if (l->fd >= 0)
 		close(l->fd);
-	if (l->ino && !lstat(l->path, &st) && st.st_dev == l->dev && st.st_ino == l->ino)
+	if (unix_socket_in_place(l))
 		unlink(l->path);
 	*l = (struct unix_listener){ .fd = -1 };
 }

@@ -7,6 +7,7 @@
 #ifndef BANTAM_CORE_UNIX_SOCKET_H
 #define BANTAM_CORE_UNIX_SOCKET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 #include <sys/un.h>
@@ -40,6 +41,8 @@ int unix_socket_look(const char *option, const char *key, const char *path, stru
  */
 int unix_socket_listen(struct unix_listener *l, const char *option, const char *key,
 		       const char *path, int backlog, struct err *err);
+/* Returns true if the socket's path still leads to it. */
+bool unix_socket_in_place(const struct unix_listener *l);
 /* Closes the socket and removes its path, unless another file has taken its place since. */
 void unix_socket_close(struct unix_listener *l);
 

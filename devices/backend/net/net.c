@@ -105,15 +105,23 @@ int net_port_open(struct net *net, unsigned queue, int fd)
 	return 0;
 }
 
-void net_port_close(struct net *net, unsigned queue)
+int net_port_release(struct net *net, unsigned queue)
 {
 	struct net_port *p = &net->port[queue];
+	int fd = p->fd;
 
 	loop_unwatch(p->watch);
 	p->watch = NULL;
-	if (p->fd >= 0)
-		close(p->fd);
 	p->fd = -1;
+	return fd;
+}
+
+void net_port_close(struct net *net, unsigned queue)
+{
+	int fd = net_port_release(net, queue);
+
+	if (fd >= 0)
+		close(fd);
 }
 
 void net_free(struct net *net)

@@ -18,6 +18,7 @@
 
 #include "devices/backend/vhost/user.h"
 #include "vmm/core/err.h"
+#include "vmm/core/keep.h"
 #include "vmm/core/loop.h"
 
 #define NET_MAX_QUEUES 16u
@@ -161,6 +162,9 @@ struct net_config {
 	/* only look: check what can be checked; what, mtu, nqueues and close are valid */
 	bool dry_run;
 	struct loop *loop;
+	/* A tap's queues outlive the back end in keep, under the device's id; NULL: they do not. */
+	struct keep *keep;
+	const char *id;
 };
 
 /* Opens the back end that cfg names. Builder's thread. Returns 0 or -errno; err says what to do. */

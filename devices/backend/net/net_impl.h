@@ -21,6 +21,8 @@ int net_describe(const struct net_config *cfg, struct net **out, struct err *err
 int net_port_open(struct net *net, unsigned queue, int fd);
 /* Unwatches and closes the port's fd; does nothing without one. */
 void net_port_close(struct net *net, unsigned queue);
+/* Unwatches the port's fd, and returns it: it belongs to the caller. -1: none. */
+int net_port_release(struct net *net, unsigned queue);
 /* Closes all ports, then frees the memory. */
 void net_free(struct net *net);
 /* Copies a received frame into f, as far as it fits; sets f->len_bytes to the whole length. */

@@ -6,6 +6,11 @@
  * receiver needs them. An interface that open creates is not persistent: the kernel removes it with
  * its last fd, however this process ends. A queue that is not served is detached, or the kernel
  * would still spread flows to it.
+ *
+ * With a keeper (vmm/core/keep.h) the queues of a tap that open made or found by its name stay open
+ * from one machine to the next: the interface, its index, addresses and bridge stay. Closing leaves
+ * the tap as open found it, so that the next machine sets it up in the same way. Frames that the
+ * host sent meanwhile are for the last guest, and are dropped.
  */
 #include "devices/backend/net/net_impl.h"
 #include "devices/backend/net/tap_link.h"
@@ -25,6 +30,8 @@
 
 #include "vmm/core/log.h"
 
+#define DISCARD_MAX 4096u
+
 struct tap {
 	struct net net; /* first */
 	char ifname[IFNAMSIZ];
@@ -32,8 +39,21 @@ struct tap {
 	int news_fd;
 	bool multi_queue;
 	bool attached[NET_MAX_QUEUES];
+	bool no_carrier;     /* the guest's cable is pulled */
 	unsigned offloads;   /* those last set in the kernel */
 	int found_hdr_bytes; /* the tap's vnet header size before us; 0: not changed */
+	/* NULL: close closes the queues. asked: the name in the configuration, "": any */
+	struct keep *keep;
+	char *id;
+	char asked[IFNAMSIZ];
+};
+
+/* Open queues without a machine. */
+struct kept_tap {
+	struct kept kept; /* first */
+	char asked[IFNAMSIZ];
+	unsigned n;
+	int fd[NET_MAX_QUEUES];
 };
 
 static struct tap *tap_of(struct net *net)
@@ -174,6 +194,7 @@ static void tap_set_link(struct net *net, bool up)
 
 	/* Best effort: the host then sees NO-CARRIER. */
 	(void)ioctl(net->port[0].fd, TUNSETCARRIER, &carrier);
+	tap_of(net)->no_carrier = !up;
 }
 
 /*
@@ -189,6 +210,80 @@ static void tap_counters(struct net *net, struct net_counters *out)
 		net_tap_link_counters(ifr.ifr_name, out);
 }
 
+/* --- keeping ------------------------------------------------------------------------------ */
+
+static void drop_kept(struct kept *kept)
+{
+	struct kept_tap *k = (struct kept_tap *)kept;
+
+	for (unsigned i = 0; i < k->n; i++)
+		if (k->fd[i] >= 0)
+			close(k->fd[i]);
+	free(k);
+}
+
+/* Does fd still belong to an interface? */
+static bool is_tap(int fd)
+{
+	struct ifreq ifr;
+
+	return !ioctl(fd, TUNGETIFF, &ifr);
+}
+
+/* Out of memory, or without the interface: the queues are closed, as without a keeper. */
+static void keep_queues(struct tap *tap)
+{
+	struct net *net = &tap->net;
+	struct kept_tap *k;
+
+	if (!is_tap(net->port[0].fd))
+		return;
+	k = calloc(1, sizeof(*k));
+	if (!k)
+		return;
+	k->kept.drop = drop_kept;
+	strcpy(k->asked, tap->asked);
+	for (unsigned i = 0; i < net->nqueues; i++)
+		k->fd[k->n++] = net_port_release(net, i);
+	keep_put(tap->keep, tap->id, "tap", &k->kept);
+}
+
+/* Discard what a queue holds (the kernel's default is 1000 frames), but do not race with a sender. */
+static void discard_frames(int fd)
+{
+	char scrap[256]; /* the kernel cuts longer frames */
+
+	for (unsigned i = 0; i < DISCARD_MAX && read(fd, scrap, sizeof(scrap)) > 0; i++)
+		;
+}
+
+/* Returns true if the queues of the last machine are ours now. */
+static bool take_queues(struct tap *tap, const struct net_config *cfg)
+{
+	struct net *net = &tap->net;
+	struct kept_tap *k = (struct kept_tap *)keep_take(cfg->keep, cfg->id, "tap");
+	bool ok = k && k->n == net->nqueues && !strcmp(k->asked, cfg->tap) && is_tap(k->fd[0]);
+
+	for (unsigned i = 0; ok && i < k->n; i++) {
+		discard_frames(k->fd[i]);
+		ok = !net_port_open(net, i, k->fd[i]);
+		if (ok)
+			k->fd[i] = -1;
+	}
+	if (k)
+		drop_kept(&k->kept);
+	for (unsigned i = 0; !ok && i < net->nqueues; i++)
+		net_port_close(net, i);
+	return ok;
+}
+
+static void tap_free(struct tap *tap)
+{
+	free(tap->id);
+	net_free(&tap->net);
+}
+
+/* Leaves a tap that outlives us as it was found. */
 static void tap_close(struct net *net)
 {
 	struct tap *tap = tap_of(net);
@@ -196,11 +291,15 @@ static void tap_close(struct net *net)
 	loop_unwatch(tap->news);
 	if (tap->news_fd >= 0)
 		close(tap->news_fd);
-	/* Leave a tap that outlives us as it was found. */
 	tap_set_offloads(net, 0);
+	tap_set_queues(net, net->nqueues);
+	if (tap->no_carrier)
+		tap_set_link(net, true);
 	if (tap->found_hdr_bytes)
 		(void)ioctl(net->port[0].fd, TUNSETVNETHDRSZ, &tap->found_hdr_bytes);
-	net_free(net);
+	if (tap->keep)
+		keep_queues(tap);
+	tap_free(tap);
 }
 
 static const struct net_ops tap_ops = {
@@ -231,6 +330,8 @@ static int setup(struct tap *tap, const struct net_config *cfg, struct err *err)
 		return err_set(err, EINVAL, "%s: tap %s was opened without IFF_NO_PI", cfg->option,
 			       tap->ifname);
 	tap->multi_queue = ifr.ifr_flags & IFF_MULTI_QUEUE;
+	/* A descriptor that was used before may be detached; then TUNSETQUEUE is needed. */
+	tap->attached[0] = !(ifr.ifr_flags & IFF_DETACH_QUEUE);
 	for (unsigned i = 1; i < net->nqueues; i++) {
 		struct ifreq other;
 
@@ -240,6 +341,7 @@ static int setup(struct tap *tap, const struct net_config *cfg, struct err *err)
 				       "%s fd=%s: %d is not a queue of tap %s, as %d is",
 				       cfg->option, cfg->fds, net->port[i].fd, tap->ifname,
 				       net->port[0].fd);
+		tap->attached[i] = !(other.ifr_flags & IFF_DETACH_QUEUE);
 	}
 	if (!(ifr.ifr_flags & IFF_VNET_HDR))
 		return 0;
@@ -366,7 +468,6 @@ static int open_queues(struct tap *tap, const struct net_config *cfg, bool exist
 			close(fd);
 			return err_sys(err, -rc, "%s tap=%s", cfg->option, cfg->tap);
 		}
-		tap->attached[i] = true;
 		/* The kernel may have chosen the name. */
 		if (!ioctl(fd, TUNGETIFF, &ifr))
 			memcpy(tap->ifname, ifr.ifr_name, IFNAMSIZ - 1);
@@ -377,10 +478,23 @@ static int open_queues(struct tap *tap, const struct net_config *cfg, bool exist
 	return 0;
 }
 
+/* From here on close leaves the queues to the keeper. */
+static int keep_later(struct tap *tap, const struct net_config *cfg, struct err *err)
+{
+	if (!cfg->keep)
+		return 0;
+	tap->id = strdup(cfg->id);
+	if (!tap->id)
+		return err_sys(err, ENOMEM, "%s", cfg->option);
+	strcpy(tap->asked, cfg->tap);
+	tap->keep = cfg->keep;
+	return 0;
+}
+
 int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err)
 {
+	bool existed, kept;
 	struct tap *tap;
-	bool existed;
 	int rc;
 
 	if (strlen(cfg->tap) >= IFNAMSIZ)
@@ -408,16 +522,19 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 	tap->news_fd = -1;
 	tap->net.nqueues = cfg->queues ? cfg->queues : 1;
 	strcpy(tap->ifname, cfg->tap);
-	rc = open_queues(tap, cfg, existed, err);
+	kept = take_queues(tap, cfg);
+	rc = kept ? 0 : open_queues(tap, cfg, existed, err);
 	if (!rc)
 		rc = setup(tap, cfg, err);
-	if (!rc && !existed)
+	if (!rc && !existed && !kept)
 		rc = net_tap_link_configure(tap->ifname, cfg, err);
+	if (!rc)
+		rc = keep_later(tap, cfg, err);
 	if (rc) {
 		tap_close(&tap->net);
 		return rc;
 	}
-	if (existed)
+	if (existed && !kept)
 		bring_up_found(tap);
 	watch_links(tap);
 	tap->net.mtu = net_tap_link_mtu(tap->ifname);
@@ -438,7 +555,6 @@ int net_tap_from_fds(const struct net_config *cfg, const int *fd, unsigned n, st
 	tap->net.nqueues = n;
 	for (unsigned i = 0; i < n && !rc; i++) {
 		rc = net_port_open(&tap->net, i, fd[i]);
-		tap->attached[i] = true;
 		if (rc)
 			err_sys(err, -rc, "%s fd=%s", cfg->option, cfg->fds);
 	}

@@ -126,6 +126,8 @@ int nic_open_backend(struct virtio_net *nic, const struct device_env *env,
 		.mask = keys_text(cfg, KEY_MASK),
 		.loop = env->loop,
 		.dry_run = env->dry_run,
+		.keep = env->id ? env->keep : NULL,
+		.id = env->id,
 	};
 	int rc;
 

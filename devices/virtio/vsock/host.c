@@ -8,13 +8,21 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "devices/virtio/vsock/vsock_impl.h"
+#include "vmm/core/keep.h"
 #include "vmm/core/parse.h"
+
+/* A listening socket without a machine: host programs that connect wait for the next one. */
+struct kept_listener {
+	struct kept kept; /* first */
+	struct unix_listener listener;
+};
 
 #define BACKLOG 1024
 #define ACCEPTS 64u	 /* most accepts in one turn of the loop */
@@ -77,8 +85,50 @@ void vsock_host_listen_again(struct vsock *vs)
 	loop_watch_events(vs->listen, EPOLLIN);
 }
 
+static void drop_listener(struct kept *kept)
+{
+	struct kept_listener *k = (struct kept_listener *)kept;
+
+	unix_socket_close(&k->listener);
+	free(k);
+}
+
+/* Returns true if vs->listener is the last machine's, which listens at path. */
+static bool take_listener(struct vsock *vs, const char *path)
+{
+	struct kept_listener *k = (struct kept_listener *)keep_take(vs->vdev.env->keep, vs->keep_id,
+								    "vsock");
+
+	if (!k)
+		return false;
+	if (!strcmp(k->listener.path, path) && unix_socket_in_place(&k->listener)) {
+		vs->listener = k->listener;
+		free(k);
+		return true;
+	}
+	drop_listener(&k->kept);
+	return false;
+}
+
+/* Without memory, or if its path is gone, the listener is closed, as without a keeper. */
+static void keep_listener(struct vsock *vs)
+{
+	struct kept_listener *k;
+
+	if (vs->listener.fd < 0 || !unix_socket_in_place(&vs->listener))
+		return;
+	k = calloc(1, sizeof(*k));
+	if (!k)
+		return;
+	k->kept.drop = drop_listener;
+	k->listener = vs->listener;
+	vs->listener = (struct unix_listener){ .fd = -1 };
+	keep_put(vs->vdev.env->keep, vs->keep_id, "vsock", &k->kept);
+}
+
 int vsock_host_listen(struct vsock *vs, const char *option, const char *path, struct err *err)
 {
+	const struct device_env *env = vs->vdev.env;
 	/* The longest PATH_P must fit, too. */
 	int rc = unix_socket_check(option, "socket", path, SUFFIX_BYTES, err);
 
@@ -86,13 +136,18 @@ int vsock_host_listen(struct vsock *vs, const char *option, const char *path, st
 		return rc;
 	strcpy(vs->path, path);
 	vs->s.next_port = PORT_FIRST;
-	if (vs->vdev.env->dry_run)
+	if (env->dry_run)
 		return 0;
-	rc = unix_socket_listen(&vs->listener, option, "socket", path, BACKLOG, err);
+	if (env->keep && env->id) {
+		vs->keep_id = strdup(env->id);
+		if (!vs->keep_id)
+			return err_sys(err, ENOMEM, "%s socket=%s", option, path);
+	}
+	if (!vs->keep_id || !take_listener(vs, path))
+		rc = unix_socket_listen(&vs->listener, option, "socket", path, BACKLOG, err);
 	if (rc)
 		return rc;
-	rc = loop_watch_fd(vs->vdev.env->loop, vs->listener.fd, EPOLLIN, on_listen, vs,
-			   &vs->listen);
+	rc = loop_watch_fd(env->loop, vs->listener.fd, EPOLLIN, on_listen, vs, &vs->listen);
 	return rc ? err_sys(err, -rc, "%s socket=%s", option, path) : 0;
 }
 
@@ -100,6 +155,10 @@ void vsock_host_close(struct vsock *vs)
 {
 	loop_unwatch(vs->listen);
 	vs->listen = NULL;
+	if (vs->keep_id)
+		keep_listener(vs);
+	free(vs->keep_id);
+	vs->keep_id = NULL;
 	unix_socket_close(&vs->listener);
 }
 

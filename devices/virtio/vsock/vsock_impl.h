@@ -168,6 +168,7 @@ struct vsock {
 	int again_fd;
 	char path[UNIX_SOCKET_PATH_MAX + 1];
 	struct unix_listener listener; /* at path */
+	char *keep_id; /* the listener stays in env->keep under this id; NULL: it does not */
 };
 
 /* Returns how many bytes the guest has room for. */
@@ -255,7 +256,9 @@ unsigned vsock_iov_slice(const struct iovec *iov, unsigned n, size_t skip, size_
 
 /* --- vsock/host.c -------------------------------------------------------------------- */
 
-/* Listen at path. 0 or -errno with err set. Thread: the loop's or the builder, without the lock. */
+/*
+ * Listen at path, on the socket that the last machine has left there if it did. 0 or -errno with err
+ * set. Thread: the loop's or the builder, without the lock. */
 int vsock_host_listen(struct vsock *vs, const char *option, const char *path, struct err *err);
 void vsock_host_close(struct vsock *vs);
 /*
