@@ -64,6 +64,11 @@ struct env_ops {
 	void (*set_line)(void *vm, unsigned gsi, unsigned holder, bool level);
 
 	void (*event)(void *vm, enum vm_event event);
+	/*
+	 * The driver has activated the device of this id (true), or has reset it afterwards
+	 * (false). Called with the device's lock held: only record it.
+	 */
+	void (*driver)(void *vm, const char *id, bool active);
 };
 
 struct pci_host;

@@ -38,10 +38,15 @@ static void event(void *opaque, enum vm_event what)
 	fake_vm_check(((struct fake_vm *)opaque)->may_happen >> what & 1);
 }
 
+static void driver(void *vm, const char *id, bool active)
+{
+}
+
 static const struct env_ops ops = { .bind_kick = bind_kick,
 				    .unbind_kick = unbind_kick,
 				    .set_line = set_line,
-				    .event = event };
+				    .event = event,
+				    .driver = driver };
 
 void fake_vm_begin(struct fake_vm *vm, uint32_t ram_bytes, unsigned nqueues, uint32_t used_at)
 {

@@ -36,6 +36,7 @@ struct vm {
 	unsigned nkicks;
 	int msi_fd[MAX_BOUND]; /* -1: free */
 	bool started;
+	bool told;     /* the VM was told that a driver has activated the device */
 	uint64_t base; /* the driver's view of the device's register address */
 };
 
@@ -116,8 +117,16 @@ static void event(void *vm, enum vm_event what)
 	check(what == VM_EVENT_RESET);
 }
 
+static void driver(void *opaque, const char *id, bool active)
+{
+	struct vm *vm = opaque;
+
+	check(active != vm->told && active == vm->started);
+	vm->told = active;
+}
+
 static const struct env_ops ops = {
-	bind_kick, unbind_kick, msi_bind, msi_update, msi_unbind, set_line, event,
+	bind_kick, unbind_kick, msi_bind, msi_update, msi_unbind, set_line, event, driver,
 };
 
 /* --- the device --------------------------------------------------------------------- */

@@ -128,6 +128,15 @@ static void event(void *vm, enum vm_event event)
 	pthread_mutex_unlock(&f->lock);
 }
 
+static void driver(void *vm, const char *id, bool active)
+{
+	struct fake_env *f = vm;
+
+	pthread_mutex_lock(&f->lock);
+	f->drivers[active]++;
+	pthread_mutex_unlock(&f->lock);
+}
+
 static const struct env_ops ops = {
 	.bind_kick = bind_kick,
 	.unbind_kick = unbind_kick,
@@ -136,6 +145,7 @@ static const struct env_ops ops = {
 	.msi_unbind = msi_unbind,
 	.set_line = set_line,
 	.event = event,
+	.driver = driver,
 };
 
 void fake_env_init(struct fake_env *f, enum fake_transport transport)

@@ -51,6 +51,7 @@ struct fake_env {
 	unsigned line_calls;	  /* calls of set_line */
 	unsigned rises[FAKE_MAX]; /* by gsi: number of changes from low to high */
 	unsigned events[8];	  /* counts, by enum vm_event */
+	unsigned drivers[2];	  /* counts: drivers that left a device, that activated one */
 	/* -errno, set by a test: the result of these calls */
 	int fail_bind_kick, fail_msi_bind;
 };

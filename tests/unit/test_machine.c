@@ -99,6 +99,7 @@ static struct {
 	enum machine_state states[4];
 	unsigned nstates;
 	atomic_uint nendings;
+	atomic_uint disk_starts; /* reports that a driver has activated the first disk */
 	atomic_int ended_as;
 	atomic_bool looked_enough;
 	char failed[600]; /* "": all is well */
@@ -226,6 +227,12 @@ static void on_ending(void *opaque, const struct machine_end *end)
 	atomic_store(&t.ended_as, end->outcome);
 }
 
+static void on_device(void *opaque, const char *id, bool activated)
+{
+	if (!strcmp(id, "disk0") && activated)
+		atomic_fetch_add(&t.disk_starts, 1);
+}
+
 static char serial_log[65536];
 
 static bool serial_says(const char *text)
@@ -328,6 +335,8 @@ static void run(struct machine *m)
 		wrong("%u states were told, the last is %d", t.nstates, t.states[1]);
 	if (!before && (!serial_says("used") || serial_says("not ok")))
 		wrong("the guest could not use its devices:\n%s", serial_log);
+	if (t.disk_starts != !before)
+		wrong("told %u times that the first disk is active", t.disk_starts);
 	/* Asked too late: nothing of it may reach the next machine. */
 	machine_power_button(m);
 	machine_refresh(m);
@@ -354,8 +363,10 @@ static void configure(struct config *config)
 /* The machine's whole life; in a thread of its own, or in the process's first one. */
 static void *round_main(void *opaque)
 {
-	struct machine_setup setup = { .loop = t.loop,
-				       .events = { .state = on_state, .ending = on_ending } };
+	struct machine_setup setup = {
+		.loop = t.loop,
+		.events = { .state = on_state, .ending = on_ending, .device = on_device }
+	};
 	struct config config;
 	struct err err = { "" };
 	int rc;
@@ -402,6 +413,7 @@ static void one_round(unsigned n, const char *fds, const char *files)
 	t.machine = NULL;
 	t.nstates = 0;
 	t.nendings = 0;
+	t.disk_starts = 0;
 	if (n % 2) {
 		cr_assert_eq(thread_start(&thread, THREAD_VCPU, "vcpu0", 1u << 20, round_main,
 					  NULL),

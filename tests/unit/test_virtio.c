@@ -105,6 +105,7 @@ EVERY_TRANSPORT(virtio, status_transitions)
 	fake_driver_set_status(&r.d, 0);
 	fake_driver_set_status(&r.d, 0);
 	cr_expect_eq(r.echo.resets, 1, "reset is for what was activated");
+	cr_expect(r.f.drivers[true] == 1 && r.f.drivers[false] == 1, "and so are reports of it");
 	cr_expect_eq(fake_driver_status(&r.d), 0);
 	cr_expect_eq(r.echo.v.s.acked, 0);
 	rig_destroy(&r);
@@ -124,9 +125,13 @@ EVERY_TRANSPORT(virtio, activate_fails)
 	cr_expect_eq(r.echo.kicks, 0);
 	fake_driver_set_status(&r.d, 0);
 	cr_expect_eq(r.echo.resets, 0);
+	cr_expect_eq(r.f.drivers[true] + r.f.drivers[false], 0);
 	r.echo.activate_rc = 0;
 	fake_driver_start(&r.d, 0, 2, 16);
 	rig_echo(&r, 0, "again");
+	cr_expect_eq(r.f.drivers[true], 1);
+	virtio_detach(&r.echo.v);
+	cr_expect_eq(r.f.drivers[false], 0, "the end of the VM is no driver's reset");
 	rig_destroy(&r);
 }
 

@@ -56,6 +56,13 @@ static void event(void *vm, enum vm_event what)
 	env->event(env->opaque, what);
 }
 
+static void driver(void *vm, const char *id, bool active)
+{
+	struct env *env = vm;
+
+	env->driver(env->opaque, id, active);
+}
+
 const struct env_ops env_ops = {
 	.bind_kick = bind_kick,
 	.unbind_kick = unbind_kick,
@@ -64,4 +71,5 @@ const struct env_ops env_ops = {
 	.msi_unbind = msi_unbind,
 	.set_line = set_line,
 	.event = event,
+	.driver = driver,
 };

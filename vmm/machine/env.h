@@ -15,6 +15,7 @@ struct env {
 	struct irq *irq;
 	struct arch_vm *arch;
 	void (*event)(void *opaque, enum vm_event event);
+	void (*driver)(void *opaque, const char *id, bool active);
 	void *opaque;
 	/* The VM is being destroyed: KVM drops every binding itself, and each unbind would wait
 	 * for a grace period. */

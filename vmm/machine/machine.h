@@ -65,6 +65,9 @@ struct machine_events {
 	/* The guest's kernel reports a panic; crash_kernel: it starts another kernel that writes a
 	 * dump. Called as ending is, but perhaps more than once. */
 	void (*panicked)(void *opaque, bool crash_kernel);
+	/* The guest's driver has activated a device, or has reset it afterwards. Called as ending
+	 * is, as often as the guest likes. */
+	void (*device)(void *opaque, const char *id, bool activated);
 };
 
 struct chardev_pool;

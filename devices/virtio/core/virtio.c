@@ -152,8 +152,12 @@ void virtio_stop_last(struct virtio_device *dev)
 
 static void reset(struct virtio_device *dev)
 {
+	bool started = dev->started;
+
 	dev->resetting = true;
 	stop(dev, false);
+	if (started)
+		dev->env->ops->driver(dev->env->vm, dev->dev.id, false);
 	dev->s.acked = 0;
 	if (dev->transport_ops)
 		dev->transport_ops->reset(dev);
@@ -184,6 +188,7 @@ static void start(struct virtio_device *dev)
 		return;
 	}
 	dev->started = true;
+	dev->env->ops->driver(dev->env->vm, dev->dev.id, true);
 	if (dev->s.status & VIRTIO_STATUS_NEEDS_RESET)
 		return;
 	dev->active = true;
