@@ -28,7 +28,7 @@ B := build$(if $(CROSS),/$(ARCH))$(if $(SAN),/$(if $(findstring thread,$(SAN)),t
 
 DEB_BUILD := gcc make pkg-config libc6-dev liburing-dev libseccomp-dev libjansson-dev \
 	libzstd-dev liblzma-dev liblz4-dev zlib1g-dev libdeflate-dev libslirp-dev \
-	libext2fs-dev nettle-dev
+	libext2fs-dev nettle-dev node-llhttp
 DEB_RUN := qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmod xz-utils zstd lz4 \
 	dosfstools mtools e2fsprogs fdisk gdisk python3 dpkg apt
 DEB_CHECK := libcriterion-dev clang libclang-rt-14-dev acpica-tools dmidecode fio socat jq git \
@@ -41,6 +41,9 @@ OPT := $(if $(SAN),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitiz
 HARDEN := -fstack-protector-strong $(if $(filter x86_64,$(ARCH)),-fcf-protection) $(if $(SAN),,-D_FORTIFY_SOURCE=2)
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wvla -Wno-unused-parameter -Wno-missing-field-initializers $(if $(WERROR),-Werror)
+# Debian packs llhttp as sources; later releases also as a library. See LLHTTP_OBJ.
+LLHTTP ?= /usr/share/llhttp
+CPPFLAGS += -idirafter /usr/share/include/llhttp
 CPPFLAGS += -I. -D_GNU_SOURCE -DBANTAM_VERSION='"$(VERSION)"'
 CFLAGS += -std=gnu17 $(OPT) $(HARDEN) $(WARN) -fPIE -pthread -ffunction-sections -fdata-sections
 LDFLAGS += $(if $(STATIC),-static-pie,-pie) -pthread -Wl,-z,relro,-z,now -Wl,--gc-sections \
@@ -52,7 +55,8 @@ LIBS := -Wl,-Bstatic -luring -ljansson -lzstd -llzma -llz4 -lz -ldeflate -lsecco
 # Sources of all folders; of the folders named after a processor, only the built one's.
 SRC := $(sort $(shell find vmm devices boot -name '*.c' | grep -vE '^(vmm/arch|boot)/(x86_64|aarch64)/') \
 	$(wildcard vmm/arch/$(ARCH)/*.c boot/$(ARCH)/*.c))
-OBJ := $(patsubst %.c,$B/o/%.o,$(filter-out vmm/main.c,$(SRC)))
+LLHTTP_OBJ := $(patsubst $(LLHTTP)/%.c,$B/o/llhttp/%.o,$(wildcard $(LLHTTP)/*.c))
+OBJ := $(patsubst %.c,$B/o/%.o,$(filter-out vmm/main.c,$(SRC))) $(LLHTTP_OBJ)
 LIB := $B/libbantam.a
 # A helper program is one file, tools/X.c, or a folder of them, tools/X/*.c with a main.c.
 TOOL_DIRS := $(patsubst tools/%/main.c,%,$(wildcard tools/*/main.c))
@@ -76,6 +80,12 @@ $(LIB): $(OBJ)
 $B/o/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# Not ours: compiled where it is, without warnings. Strict: as all later versions are.
+LLHTTP_FLAGS := $(CPPFLAGS) -DLLHTTP_STRICT_MODE=1
+$B/o/llhttp/%.o: $(LLHTTP)/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(LLHTTP_FLAGS) $(filter-out $(WARN),$(CFLAGS)) -w -c -o $@ $<
 
 # Libraries that only one helper needs; some of them it links dynamically.
 LIBS_bantam-fs := -Wl,-Bstatic -lext2fs -lcom_err -lnettle $(if $(STATIC),,-Wl,-Bdynamic)
@@ -156,7 +166,7 @@ $(API_CLIENT): $(patsubst %.c,$B/o/%.o,$(wildcard tests/api/*.c))
 # libFuzzer targets; each links a clang build of all sources and the fakes.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_FLAGS := -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
-FUZZ_OBJ := $(patsubst %.c,build/fuzz/o/%.o,$(filter-out vmm/main.c,$(SRC)))
+FUZZ_OBJ := $(patsubst %.c,build/fuzz/o/%.o,$(filter-out vmm/main.c,$(SRC))) $(LLHTTP_OBJ:$B/%=build/fuzz/%)
 FUZZ_COMMON := $(patsubst %.c,build/fuzz/o/%.o,tests/unit/fake_disk.c tests/unit/fake_net.c \
 	tests/unit/fat_reader.c \
 	$(filter-out $(wildcard tests/fuzz/fuzz_*.c),$(wildcard tests/fuzz/*.c)))
@@ -164,6 +174,9 @@ fuzz: $(FUZZ)
 build/fuzz/o/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS) -std=gnu17 $(FUZZ_FLAGS) -pthread -MMD -MP -c -o $@ $<
+build/fuzz/o/llhttp/%.o: $(LLHTTP)/%.c Makefile
+	@mkdir -p $(@D)
+	clang $(LLHTTP_FLAGS) -std=gnu17 $(FUZZ_FLAGS) -pthread -w -c -o $@ $<
 build/fuzz/libbantam.a: $(FUZZ_OBJ)
 	@rm -f $@
 	ar rcsP $@ $^
@@ -232,7 +245,7 @@ dist:
 deb:
 	rm -rf build/deb build/bantam_*.deb
 	$(MAKE) install DESTDIR=$(CURDIR)/build/deb/root PREFIX=/usr
-	tools/deb/build $(VERSION) $(filter-out libc6-dev libslirp-dev,$(filter %-dev,$(DEB_BUILD)))
+	tools/deb/build $(VERSION) $(filter-out libc6-dev libslirp-dev,$(filter %-dev node-llhttp,$(DEB_BUILD)))
 
 clean:
 	rm -rf build
