@@ -12,6 +12,7 @@
 
 #include "devices/virtio/vsock/vsock.h"
 #include "tests/unit/vpeer.h"
+#include "vmm/core/keep.h"
 
 TestSuite(vsock, .timeout = 60);
 
@@ -552,5 +553,58 @@ Test(vsock, options)
 		device_destroy(vp.dev);
 	}
 	vp.dev = first;
+	vpeer_end();
+}
+
+/* The next machine listens at the same socket; a program that connects meanwhile waits for it. */
+Test(vsock, the_listener_stays_over_a_reboot)
+{
+	struct err err = { "" };
+	struct stat before, now;
+	struct keep *k;
+	char keys[96];
+	int fd;
+
+	cr_assert_eq(keep_create(&k), 0);
+	vpeer_begin(FAKE_MMIO);
+	device_destroy(vp.dev);
+	vp.f.env.keep = k;
+	vp.f.env.id = "_vsock3";
+	snprintf(keys, sizeof(keys), "cid=42,socket=%s", vp.path);
+	cr_assert_eq(vpeer_create(keys, &err), 0, "%s", err.text);
+	cr_assert_eq(stat(vp.path, &before), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		device_destroy(vp.dev);
+		fd = vpeer_host_connect("CONNECT 7\n");
+		cr_assert_eq(read(fd, vp.text, 1), -1);
+		cr_assert_eq(errno, EAGAIN, "waits");
+		cr_assert_eq(vpeer_create(keys, &err), 0, "%s", err.text);
+		cr_assert_eq(stat(vp.path, &now), 0);
+		cr_expect_eq(now.st_ino, before.st_ino);
+		fake_driver_find(&vp.d, &vp.f, 2 + i, true);
+		vpeer_start();
+		cr_assert(vpeer_take());
+		cr_assert_eq(vp.got.op, VSOCK_OP_REQUEST);
+		cr_assert_eq(vp.got.dst_port, 7);
+		close(fd);
+		fake_run(&vp.f);
+	}
+	/* A path that was removed is made again. */
+	device_destroy(vp.dev);
+	unlink(vp.path);
+	cr_assert_eq(vpeer_create(keys, &err), 0, "%s", err.text);
+	cr_assert_eq(stat(vp.path, &now), 0);
+	device_destroy(vp.dev);
+	/* Another device's and this one's. */
+	keep_drop(k, "_vsock4");
+	cr_expect_eq(access(vp.path, F_OK), 0);
+	keep_drop(k, "_vsock3");
+	cr_expect_neq(access(vp.path, F_OK), 0, "removed");
+	cr_assert_eq(vpeer_create(keys, &err), 0, "%s", err.text);
+	device_destroy(vp.dev);
+	keep_destroy(k);
+	cr_expect_neq(access(vp.path, F_OK), 0, "removed");
+	vp.f.env.keep = NULL;
+	cr_assert_eq(vpeer_create(keys, &err), 0, "%s", err.text);
 	vpeer_end();
 }
