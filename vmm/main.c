@@ -1,5 +1,6 @@
 /* bantam: the table of commands. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
 #include <signal.h>
@@ -86,10 +87,28 @@ static int cmd_help(int argc, char **argv)
 	return 0;
 }
 
+/*
+ * If standard input, output or error is closed, the next file that we open would take its number: a
+ * disk would get our messages.
+ */
+static void fill_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
 
+	if (fcntl(STDIN_FILENO, F_GETFD) < 0 || fcntl(STDOUT_FILENO, F_GETFD) < 0 ||
+	    fcntl(STDERR_FILENO, F_GETFD) < 0)
+		fill_standard_descriptors();
 	/* Hitting RLIMIT_FSIZE (ulimit -f) is an I/O error, even for a guest's disk; it must not kill us. */
 	signal(SIGXFSZ, SIG_IGN);
 	/* One heap for all threads: one arena per thread would cost pages and time. */
