@@ -1,8 +1,8 @@
 /*
- * vmconfig/ids: the names of devices.
+ * vmconfig/ids: the devices of a VmConfig and their names.
  *
  * A device without an id gets its kind's prefix and the next number of one counter, in the order of
- * the PCI slots; names that are in use are left out. Four kinds exist once and have fixed names that
+ * the PCI slots; names that are in use are left out. Kinds that exist once have fixed names that
  * begin with "__": a client may send such a name back, but only on its own device.
  */
 #include <errno.h>
@@ -15,101 +15,115 @@
 
 #define DEVICES_MAX 31 /* slots of the PCI bus; 0 is the bridge's */
 
-/* In the order of the PCI slots. */
-static const struct kind {
-	char key[12];
-	char name[12]; /* the prefix, or the name of what exists once */
-	bool once;
-} kinds[] = {
-	{ "console", "__console", true }, { "disks", "_disk", false }, { "net", "_net", false },
-	{ "rng", "__rng", true },	  { "fs", "_fs", false },      { "vsock", "_vsock", false },
-	{ "balloon", "__balloon", true },
+const struct vmconfig_place vmconfig_places[VMCONFIG_PLACES] = {
+	{ "console", "__console", "console", VMCONFIG_CONSOLE, true },
+	{ "disks", "_disk", "disk", VMCONFIG_DISK, false },
+	{ "net", "_net", "net", VMCONFIG_NET, false },
+	{ "rng", "__rng", "rng", VMCONFIG_RNG, true },
+	{ "fs", "_fs", "fs", VMCONFIG_FS, false },
+	{ "vsock", "_vsock", "vsock", VMCONFIG_VSOCK, false },
+	{ "balloon", "__balloon", "balloon", VMCONFIG_BALLOON, true },
 };
 
-struct named {
-	const struct kind *kind;
-	json_t *object;
-	bool in_list;
-	size_t index;
-};
-
-/* Returns how many devices the VM has; the first max of them are in device. */
-static unsigned collect(json_t *vm, struct named *device, unsigned max)
+static bool off(const json_t *device)
 {
-	unsigned n = 0;
+	const char *mode = vmconfig_text(device, "mode");
 
-	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
-		json_t *value = json_object_get(vm, kinds[k].key);
-		bool in_list = json_is_array(value);
-		size_t count = in_list ? json_array_size(value) : value != NULL;
-		const char *mode = vmconfig_text(value, "mode");
+	return mode && !strcmp(mode, "Off");
+}
 
-		if (mode && !strcmp(mode, "Off"))
+int vmconfig_each_device(const json_t *vm,
+			 int (*fn)(void *opaque, const struct vmconfig_place *place, json_t *device,
+				   const char *where),
+			 void *opaque)
+{
+	for (size_t k = 0; k < VMCONFIG_PLACES; k++) {
+		const struct vmconfig_place *place = &vmconfig_places[k];
+		json_t *value = json_object_get(vm, place->key), *item;
+		char where[40];
+		size_t i;
+		int rc;
+
+		json_array_foreach(value, i, item)
+		{
+			snprintf(where, sizeof(where), "%.11s[%zu]", place->key, i);
+			rc = fn(opaque, place, item, where);
+			if (rc)
+				return rc;
+		}
+		if (!json_is_object(value) || off(value))
 			continue;
-		for (size_t i = 0; i < count; i++, n++)
-			if (n < max)
-				device[n] = (struct named){
-					.kind = &kinds[k],
-					.object = in_list ? json_array_get(value, i) : value,
-					.in_list = in_list,
-					.index = i,
-				};
-	}
-	return n;
-}
-
-static const char *id_of(const struct named *d)
-{
-	return vmconfig_text(d->object, "id");
-}
-
-static bool in_use(const struct named *device, unsigned n, const char *id)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (id_of(&device[i]) && !strcmp(id_of(&device[i]), id))
-			return true;
-	return false;
-}
-
-static int fail(struct vmconfig_walk *w, int code, const struct named *d, const char *text)
-{
-	size_t len = vmconfig_enter(w, d->kind->key);
-	int rc;
-
-	if (d->in_list)
-		vmconfig_enter_item(w, d->index);
-	rc = vmconfig_fail(w, code, "id", "\"%s\": %s", id_of(d), text);
-	vmconfig_leave(w, len);
-	return rc;
-}
-
-static int check_ids(struct vmconfig_walk *w, const struct named *device, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		const struct named *d = &device[i];
-
-		if (!id_of(d))
-			continue;
-		if (!strncmp(id_of(d), "__", 2) &&
-		    !(d->kind->once && !strcmp(id_of(d), d->kind->name)))
-			return fail(w, EINVAL, d, "names that begin with __ are bantam's own");
-		if (in_use(device, i, id_of(d)))
-			return fail(w, EEXIST, d, "another device has this id");
+		rc = fn(opaque, place, value, place->key);
+		if (rc)
+			return rc;
 	}
 	return 0;
 }
 
+struct naming {
+	struct vmconfig_walk *w;
+	unsigned n;	 /* devices */
+	unsigned number; /* of the next name */
+	struct {
+		const struct vmconfig_place *place;
+		json_t *device;
+	} at[DEVICES_MAX];
+};
+
+static const char *id_of(const struct naming *names, unsigned i)
+{
+	return vmconfig_text(names->at[i].device, "id");
+}
+
+static bool in_use(const struct naming *names, const char *id)
+{
+	for (unsigned i = 0; i < names->n; i++)
+		if (id_of(names, i) && !strcmp(id_of(names, i), id))
+			return true;
+	return false;
+}
+
+static int fail_id(struct vmconfig_walk *w, int code, const char *where, const char *id,
+		   const char *text)
+{
+	size_t len = vmconfig_enter(w, where);
+	int rc = vmconfig_fail(w, code, "id", "\"%s\": %s", id, text);
+
+	vmconfig_leave(w, len);
+	return rc;
+}
+
+/* Checks the device's own id, if it has one, against those before it, and notes the device. */
+static int note(void *opaque, const struct vmconfig_place *place, json_t *device, const char *where)
+{
+	struct naming *names = opaque;
+	const char *id = vmconfig_text(device, "id");
+
+	if (names->n == DEVICES_MAX)
+		return vmconfig_fail(names->w, EINVAL, where,
+				     "is one device too many; the machine has %u slots for them",
+				     DEVICES_MAX);
+	if (id && !strncmp(id, "__", 2) && !(place->once && !strcmp(id, place->name)))
+		return fail_id(names->w, EINVAL, where, id,
+			       "names that begin with __ are bantam's own");
+	if (id && in_use(names, id))
+		return fail_id(names->w, EEXIST, where, id, "another device has this id");
+	names->at[names->n].place = place;
+	names->at[names->n++].device = device;
+	return 0;
+}
+
 /* Returns the first number behind those of the names that bantam has given. */
-static unsigned next_number(const struct named *device, unsigned n)
+static unsigned behind_all(const struct naming *names)
 {
 	unsigned next = 0;
 
-	for (unsigned i = 0; i < n; i++) {
-		const char *id = id_of(&device[i]), *name = device[i].kind->name;
+	for (unsigned i = 0; i < names->n; i++) {
+		const char *id = id_of(names, i), *name = names->at[i].place->name;
 		unsigned long number;
 		char *end;
 
-		if (!id || device[i].kind->once || strncmp(id, name, strlen(name)) != 0)
+		if (!id || names->at[i].place->once || strncmp(id, name, strlen(name)) != 0)
 			continue;
 		number = strtoul(id + strlen(name), &end, 10);
 		if (!*end && number >= next && number < UINT_MAX)
@@ -118,31 +132,28 @@ static unsigned next_number(const struct named *device, unsigned n)
 	return next;
 }
 
+static int name_device(struct naming *names, unsigned i)
+{
+	const struct vmconfig_place *place = names->at[i].place;
+	char name[32];
+
+	if (id_of(names, i))
+		return 0;
+	snprintf(name, sizeof(name), "%s", place->name);
+	while (!place->once && (!strcmp(name, place->name) || in_use(names, name)))
+		snprintf(name, sizeof(name), "%s%u", place->name, names->number++);
+	if (json_object_set_new(names->at[i].device, "id", json_string(name)))
+		return vmconfig_no_memory(names->w);
+	return 0;
+}
+
 int vmconfig_name_devices(struct vmconfig_walk *w, json_t *vm, bool behind)
 {
-	struct named device[DEVICES_MAX];
-	unsigned n = collect(vm, device, DEVICES_MAX), number;
-	int rc;
+	struct naming names = { .w = w };
+	int rc = vmconfig_each_device(vm, note, &names);
 
-	if (n > DEVICES_MAX)
-		return vmconfig_fail(w, EINVAL, NULL,
-				     "%u devices; the machine has %u slots for them", n,
-				     DEVICES_MAX);
-	rc = check_ids(w, device, n);
-	number = behind ? next_number(device, n) : 0;
-	for (unsigned i = 0; i < n && !rc; i++) {
-		const struct kind *kind = device[i].kind;
-		char name[32];
-
-		if (id_of(&device[i]))
-			continue;
-		do
-			snprintf(name, sizeof(name), kind->once ? "%s" : "%s%u", kind->name,
-				 number++);
-		while (!kind->once && in_use(device, n, name));
-		number -= kind->once;
-		if (json_object_set_new(device[i].object, "id", json_string(name)))
-			rc = vmconfig_no_memory(w);
-	}
+	names.number = behind ? behind_all(&names) : 0;
+	for (unsigned i = 0; i < names.n && !rc; i++)
+		rc = name_device(&names, i);
 	return rc;
 }

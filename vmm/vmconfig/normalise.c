@@ -1,16 +1,6 @@
 /* vmconfig/normalise: the checks of a whole request body. */
 #include "vmm/vmconfig/vmconfig_impl.h"
 
-/* What only the machine's own tables know is asked of them: a device's keys that exclude others. */
-static int check_machine(const json_t *vm, struct err *err)
-{
-	struct config config;
-	int rc = vmconfig_to_config(vm, &config, err);
-
-	config_clear(&config);
-	return rc;
-}
-
 static int finish(int rc, json_t *checked, json_t **out)
 {
 	if (rc) {
@@ -28,6 +18,8 @@ int vmconfig_check_object(enum vmconfig_object object, const json_t *in,
 	json_t *checked;
 	int rc = vmconfig_check(&w, object, in, &checked);
 
+	if (!rc)
+		vmconfig_take_descriptors(&w);
 	return finish(rc, checked, out);
 }
 
@@ -41,6 +33,8 @@ int vmconfig_normalise(const json_t *in, const struct vmconfig_notes *notes, jso
 	if (!rc)
 		rc = vmconfig_vm_rules(&w, checked);
 	if (!rc)
-		rc = check_machine(checked, err);
+		rc = vmconfig_check_machine(checked, err);
+	if (!rc)
+		vmconfig_take_descriptors(&w);
 	return finish(rc, checked, out);
 }

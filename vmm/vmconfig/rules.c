@@ -5,9 +5,13 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #include "vmm/vmconfig/vmconfig_impl.h"
 
@@ -228,37 +232,73 @@ static int address(struct vmconfig_walk *w, json_t *net)
 	return 0;
 }
 
+/* What a descriptor is, if it is no tap; NULL: it is one. */
+static const char *not_a_tap(int fd)
+{
+	struct ifreq ifr = { 0 };
+	struct stat st;
+
+	if (!ioctl(fd, TUNGETIFF, &ifr))
+		return NULL;
+	if (fstat(fd, &st))
+		return "not open";
+	return S_ISSOCK(st.st_mode) ? "a socket" :
+	       S_ISREG(st.st_mode)  ? "a file" :
+	       S_ISDIR(st.st_mode)  ? "a directory" :
+	       S_ISFIFO(st.st_mode) ? "a pipe" :
+				      "another device";
+}
+
+/* Puts the request's next n descriptors, each a queue of a tap, into a list. */
+static int list_descriptors(struct vmconfig_walk *w, json_t *list, unsigned n)
+{
+	const struct vmconfig_notes *notes = w->notes;
+
+	for (; n; w->fds++) {
+		int fd = notes->fd[w->fds];
+		const char *what = fd < 0 ? NULL : not_a_tap(fd);
+
+		if (fd < 0)
+			continue;
+		if (what)
+			return vmconfig_fail(w, EINVAL, "fds",
+					     "descriptor %u of the request is %s, not a tap",
+					     w->fds, what);
+		if (json_array_append_new(list, json_integer(fd)))
+			return vmconfig_no_memory(w);
+		n--;
+	}
+	return 0;
+}
+
 /* Descriptors are the card's network: what would describe a tap by name goes. */
-static int take_descriptors(struct vmconfig_walk *w, json_t *net, unsigned n)
+static int use_descriptors(struct vmconfig_walk *w, json_t *net, unsigned n)
 {
 	static const char useless[][10] = { "tap", "ip", "mask", "host_mac" };
 	uint64_t queues = vmconfig_num(net, "num_queues");
-	json_t *list = json_array();
-	int rc = 0;
+	json_t *list;
+	int rc;
 
-	if (queues > 2ull * n) {
-		json_decref(list);
+	if (queues > 2ull * n)
 		return vmconfig_fail(w, EINVAL, "num_queues",
 				     "%llu: two for each descriptor; %u came with the request",
 				     (unsigned long long)queues, n);
-	}
-	for (unsigned i = 0; i < w->notes->nfds && n; i++) {
-		if (w->notes->fd[i] < 0)
-			continue;
-		if (json_array_append_new(list, json_integer(w->notes->fd[i])))
-			rc = vmconfig_no_memory(w);
-		w->notes->fd[i] = -1;
-		n--;
-	}
+	list = json_array();
+	rc = list_descriptors(w, list, n);
 	for (size_t i = 0; i < sizeof(useless) / sizeof(useless[0]); i++)
 		json_object_del(net, useless[i]);
 	if (!rc)
-		rc = set(w, net, "num_queues",
-			 json_integer((json_int_t)(2 * json_array_size(list))));
-	if (!rc)
-		rc = json_object_set(net, "fds", list) ? vmconfig_no_memory(w) : 0;
+		rc = set(w, net, "num_queues", json_integer(2 * (json_int_t)n));
+	if (!rc && json_object_set(net, "fds", list))
+		rc = vmconfig_no_memory(w);
 	json_decref(list);
 	return rc;
+}
+
+void vmconfig_take_descriptors(struct vmconfig_walk *w)
+{
+	for (unsigned i = 0; i < w->fds; i++)
+		w->notes->fd[i] = -1;
 }
 
 /*
@@ -270,7 +310,7 @@ static unsigned descriptors(const struct vmconfig_walk *w, const json_t *net)
 	size_t listed = json_array_size(json_object_get(net, "fds"));
 	unsigned left = 0;
 
-	for (unsigned i = 0; w->notes && i < w->notes->nfds; i++)
+	for (unsigned i = w->fds; w->notes && i < w->notes->nfds; i++)
 		left += w->notes->fd[i] >= 0;
 	return !w->len ? left : listed < left ? (unsigned)listed : left;
 }
@@ -310,7 +350,7 @@ static int net(struct vmconfig_walk *w, json_t *net)
 		json_object_del(net, "fds");
 	}
 	if (fds)
-		rc = take_descriptors(w, net, fds);
+		rc = use_descriptors(w, net, fds);
 	if (!rc && vmconfig_num(net, "num_queues") % 2)
 		rc = vmconfig_fail(w, EINVAL, "num_queues",
 				   "%llu: must be even: two queues are a pair",

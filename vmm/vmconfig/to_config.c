@@ -20,7 +20,7 @@ static int set(struct keyvals *kv, const char *where, const char *key, const cha
 	       struct err *err)
 {
 	struct err why = { "" };
-	int rc = keys_set(kv, key, value, &why);
+	int rc = keys_set_hidden(kv, key, value, &why);
 
 	return rc ? err_set(err, -rc, "%s: %s", where, why.text) : 0;
 }
@@ -106,11 +106,6 @@ static int map_chardev(struct keyvals *kv, const char *where, const json_t *c, s
 		return set(kv, where, "socket", vmconfig_text(c, "socket"), err);
 	rc = set(kv, where, "file", vmconfig_text(c, "file"), err);
 	return rc ? rc : set(kv, where, "append", "on", err);
-}
-
-static bool off(const json_t *c)
-{
-	return !strcmp(vmconfig_text(c, "mode"), "Off");
 }
 
 /*
@@ -245,14 +240,14 @@ static int add_device(struct config *config, const char *option, const char *whe
 		      enum vmconfig_object object, const json_t *vm, const json_t *device,
 		      struct err *err)
 {
+	const char *id = object == VMCONFIG_SERIAL ? "__serial" : vmconfig_text(device, "id");
 	struct config_device *added;
 	struct err why = { "" };
 	int rc = config_add_device(config, option, &added, err);
 
 	if (rc)
 		return rc;
-	snprintf(added->id, sizeof(added->id), "%s",
-		 object == VMCONFIG_SERIAL ? "__serial" : vmconfig_text(device, "id"));
+	snprintf(added->id, sizeof(added->id), "%s", id);
 	rc = map_device(&added->kv, where, object, vm, device, err);
 	if (rc)
 		return rc;
@@ -260,40 +255,28 @@ static int add_device(struct config *config, const char *option, const char *whe
 	return rc ? err_set(err, -rc, "%s: %s", where, why.text) : 0;
 }
 
+struct adding {
+	struct config *config;
+	const json_t *vm;
+	struct err *err;
+};
+
+static int add_place(void *opaque, const struct vmconfig_place *place, json_t *device,
+		     const char *where)
+{
+	struct adding *a = opaque;
+
+	return add_device(a->config, place->option, where, (enum vmconfig_object)place->object,
+			  a->vm, device, a->err);
+}
+
 static int add_devices(struct config *config, const json_t *vm, struct err *err)
 {
-	/* The order of the PCI slots; the serial port has none. */
-	static const struct {
-		char key[10], option[10];
-		uint8_t object;
-	} order[] = {
-		{ "serial", "serial", VMCONFIG_SERIAL }, { "console", "console", VMCONFIG_CONSOLE },
-		{ "disks", "disk", VMCONFIG_DISK },	 { "net", "net", VMCONFIG_NET },
-		{ "rng", "rng", VMCONFIG_RNG },		 { "fs", "fs", VMCONFIG_FS },
-		{ "vsock", "vsock", VMCONFIG_VSOCK },	 { "balloon", "balloon", VMCONFIG_BALLOON },
-	};
-	int rc = 0;
+	struct adding a = { .config = config, .vm = vm, .err = err };
+	int rc = add_device(config, "serial", "serial", VMCONFIG_SERIAL, vm,
+			    json_object_get(vm, "serial"), err);
 
-	for (size_t k = 0; k < sizeof(order) / sizeof(order[0]) && !rc; k++) {
-		const json_t *value = json_object_get(vm, order[k].key);
-		bool list = json_is_array(value);
-		size_t count = list ? json_array_size(value) : value != NULL;
-
-		if (order[k].object == VMCONFIG_CONSOLE && off(value))
-			continue;
-		for (size_t i = 0; i < count && !rc; i++) {
-			char where[48];
-
-			if (list)
-				snprintf(where, sizeof(where), "%.9s[%zu]", order[k].key, i);
-			else
-				snprintf(where, sizeof(where), "%.9s", order[k].key);
-			rc = add_device(config, order[k].option, where,
-					(enum vmconfig_object)order[k].object, vm,
-					list ? json_array_get(value, i) : value, err);
-		}
-	}
-	return rc;
+	return rc ? rc : vmconfig_each_device(vm, add_place, &a);
 }
 
 int vmconfig_to_config(const json_t *vm, struct config *out, struct err *err)
@@ -313,4 +296,13 @@ int vmconfig_to_config(const json_t *vm, struct config *out, struct err *err)
 	if (!rc)
 		rc = vmconfig_to_machine(vm, out, err);
 	return rc ? rc : add_devices(out, vm, err);
+}
+
+int vmconfig_check_machine(const json_t *vm, struct err *err)
+{
+	struct config config;
+	int rc = vmconfig_to_config(vm, &config, err);
+
+	config_clear(&config);
+	return rc;
 }

@@ -67,38 +67,44 @@ static int check_consoles(struct vmconfig_walk *w, const json_t *vm)
 		"set console.mode to Off");
 }
 
-static int check_segments(struct vmconfig_walk *w, const json_t *vm)
+struct segments {
+	struct vmconfig_walk *w;
+	uint64_t n;
+	const json_t *added;
+};
+
+static int check_segment(void *opaque, const struct vmconfig_place *place, json_t *device,
+			 const char *where)
 {
-	static const char lists[][8] = { "disks", "net", "fs", "vsock" };
+	const struct segments *s = opaque;
+	uint64_t segment = vmconfig_num(device, "pci_segment");
+	size_t len;
+	int rc = 0;
+
+	if (s->added && device != s->added)
+		return 0;
+	len = vmconfig_enter(s->w, where);
+	if (segment >= s->n)
+		rc = vmconfig_fail(s->w, EINVAL, "pci_segment",
+				   "%llu: platform.num_pci_segments is %llu",
+				   (unsigned long long)segment, (unsigned long long)s->n);
+	else if (segment)
+		vmconfig_warn(s->w, "pci_segment", "%llu: the device is on segment 0",
+			      (unsigned long long)segment);
+	vmconfig_leave(s->w, len);
+	return rc;
+}
+
+static int check_segments(struct vmconfig_walk *w, const json_t *vm, const json_t *added)
+{
 	const json_t *platform = json_object_get(vm, "platform");
-	uint64_t n = platform ? vmconfig_num(platform, "num_pci_segments") : 1;
+	struct segments s = {
+		.w = w,
+		.added = added,
+		.n = platform ? vmconfig_num(platform, "num_pci_segments") : 1,
+	};
 
-	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-		const json_t *list = json_object_get(vm, lists[i]);
-		size_t count = json_is_array(list) ? json_array_size(list) : list != NULL;
-
-		for (size_t k = 0; k < count; k++) {
-			const json_t *d = json_is_array(list) ? json_array_get(list, k) : list;
-			uint64_t segment = vmconfig_num(d, "pci_segment");
-			size_t len = vmconfig_enter(w, lists[i]);
-			int rc = 0;
-
-			if (json_is_array(list))
-				vmconfig_enter_item(w, k);
-			if (segment >= n)
-				rc = vmconfig_fail(w, EINVAL, "pci_segment",
-						   "%llu: platform.num_pci_segments is %llu",
-						   (unsigned long long)segment,
-						   (unsigned long long)n);
-			else if (segment)
-				vmconfig_warn(w, "pci_segment", "%llu: the device is on segment 0",
-					      (unsigned long long)segment);
-			vmconfig_leave(w, len);
-			if (rc)
-				return rc;
-		}
-	}
-	return 0;
+	return vmconfig_each_device(vm, check_segment, &s);
 }
 
 static int check_groups(struct vmconfig_walk *w, const json_t *vm)
@@ -156,6 +162,15 @@ uint64_t vmconfig_memory_bytes(const json_t *vm)
 	return bytes;
 }
 
+int vmconfig_device_rules(struct vmconfig_walk *w, json_t *vm, const json_t *added)
+{
+	int rc = check_segments(w, vm, added);
+
+	if (!rc)
+		rc = check_groups(w, vm);
+	return rc ? rc : vmconfig_name_devices(w, vm, added != NULL);
+}
+
 int vmconfig_vm_rules(struct vmconfig_walk *w, json_t *vm)
 {
 	int rc = move_old_form(w, vm);
@@ -166,9 +181,5 @@ int vmconfig_vm_rules(struct vmconfig_walk *w, json_t *vm)
 		rc = check_consoles(w, vm);
 	if (!rc)
 		rc = check_balloon(w, vm);
-	if (!rc)
-		rc = check_segments(w, vm);
-	if (!rc)
-		rc = check_groups(w, vm);
-	return rc ? rc : vmconfig_name_devices(w, vm, false);
+	return rc ? rc : vmconfig_device_rules(w, vm, NULL);
 }

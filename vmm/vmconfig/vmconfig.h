@@ -31,8 +31,8 @@
 
 /*
  * warn is called for each field that is accepted but does nothing; text is one line with the
- * field's path. fd holds the nfds descriptors that came with the request: those that a card takes
- * become -1. NULL or all zero: no warnings, no descriptors.
+ * field's path. fd holds the nfds descriptors that came with the request: on success, those that a
+ * card has taken become -1. NULL or all zero: no warnings, no descriptors.
  */
 struct vmconfig_notes {
 	void (*warn)(void *opaque, const char *text);
@@ -96,6 +96,30 @@ int vmconfig_check_object(enum vmconfig_object object, const json_t *in,
  * slots. The caller calls config_clear also after an error.
  */
 int vmconfig_to_config(const json_t *vm, struct config *out, struct err *err);
+
+/*
+ * The reverse, for a VM that bantam run's own options describe: what vm.info shows of it. What a
+ * VmConfig cannot say is left out.
+ */
+int vmconfig_from_config(const struct config *config, json_t **out, struct err *err);
+
+/*
+ * Adds a device to a normalised VmConfig, with a number behind those of the others, or removes one.
+ * list is "disks", "net", "fs" or "vsock"; *id belongs to vm. After an error vm is as it was.
+ * -ENODEV: no device has this id; -EINVAL: the device cannot be removed (rng, console).
+ */
+int vmconfig_add_device(json_t *vm, const char *list, const json_t *device,
+			const struct vmconfig_notes *notes, const char **id, struct err *err);
+int vmconfig_remove_device(json_t *vm, const char *id, struct err *err);
+/* Returns the device of that id, or NULL. *list (may be NULL) is where it is: "disks", "rng" … */
+const json_t *vmconfig_find_device(const json_t *vm, const char *id, const char **list);
+
+/*
+ * Looks at the files that a VmConfig names, and changes nothing: a kernel or a disk that is missing
+ * may be there at boot and is a warning; one that cannot be opened as the machine will is an error
+ * (-errno). -EBUSY: two disks use the same file, one of them to write. May block on a slow disk.
+ */
+int vmconfig_check_files(const json_t *vm, const struct vmconfig_notes *notes, struct err *err);
 
 /* Returns the guest's memory in bytes: memory.size, or the sum of the zones. */
 uint64_t vmconfig_memory_bytes(const json_t *vm);

@@ -68,6 +68,7 @@ struct vmconfig_walk {
 	const struct vmconfig_notes *notes;
 	struct err *err;
 	unsigned warnings; /* told so far */
+	unsigned fds;	   /* so many of notes->fd are taken, if all goes well */
 	size_t len;
 	char path[160]; /* "disks[1].rate_limiter_config" */
 };
@@ -100,8 +101,29 @@ int vmconfig_check(struct vmconfig_walk *w, enum vmconfig_object object, const j
 		   json_t **out);
 /* What the table of an object cannot say. Fills resolved values into out. */
 int vmconfig_rules(struct vmconfig_walk *w, enum vmconfig_object object, json_t *out);
-/* What concerns several objects of a VmConfig. */
+/* What concerns several objects of a VmConfig, and all of its devices. */
 int vmconfig_vm_rules(struct vmconfig_walk *w, json_t *vm);
+/* added: only this device is new; NULL: all are. */
+int vmconfig_device_rules(struct vmconfig_walk *w, json_t *vm, const json_t *added);
+/* What only the machine's own tables know: a device's keys that exclude others. */
+int vmconfig_check_machine(const json_t *vm, struct err *err);
+/* The caller takes the descriptors that the checks have put into a card: they become -1. */
+void vmconfig_take_descriptors(struct vmconfig_walk *w);
+/* The lists and objects that hold devices, in the order of the PCI slots. */
+struct vmconfig_place {
+	char key[12];	 /* "disks" */
+	char name[12];	 /* the prefix of a name, or the name of what exists once: "_disk" */
+	char option[12]; /* bantam run's: "disk" */
+	uint8_t object;	 /* enum vmconfig_object */
+	bool once;	 /* has a fixed name, and cannot be removed */
+};
+#define VMCONFIG_PLACES 7
+extern const struct vmconfig_place vmconfig_places[VMCONFIG_PLACES];
+/* Calls fn for each device until it returns nonzero, and returns that. */
+int vmconfig_each_device(const json_t *vm,
+			 int (*fn)(void *opaque, const struct vmconfig_place *place, json_t *device,
+				   const char *where),
+			 void *opaque);
 /*
  * Gives each device an id and refuses the same id twice. behind: the new names' numbers follow the
  * highest one in use, as for a device that is added later.

@@ -1,0 +1,141 @@
+/*
+ * vmconfig/files: looks at the files that a VmConfig names.
+ *
+ * Only files and block devices are opened, because others may react to it (a fifo, a terminal), and
+ * never for longer than the look.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/vmconfig/vmconfig_impl.h"
+
+#define DISKS_MAX 31
+
+/* A file that a disk before has named. */
+struct seen {
+	dev_t dev;
+	ino_t ino;
+	bool writes;
+	char where[40];
+};
+
+struct look {
+	struct vmconfig_walk *w;
+	unsigned n;
+	struct seen disk[DISKS_MAX];
+};
+
+static int sys_fail(struct vmconfig_walk *w, int code, const char *where, const char *path)
+{
+	return err_sys(w->err, code, "%s: %s", where, path);
+}
+
+/* Returns 0 if the file is good or missing; a missing one leaves st->st_mode 0. */
+static int look_at(struct vmconfig_walk *w, const char *where, const char *path, bool writes,
+		   bool block_device, struct stat *st)
+{
+	int fd;
+
+	st->st_mode = 0;
+	if (stat(path, st)) {
+		if (errno != ENOENT)
+			return sys_fail(w, errno, where, path);
+		vmconfig_warn(w, where, "%s: is missing; it must be there when the VM boots", path);
+		st->st_mode = 0;
+		return 0;
+	}
+	if (S_ISDIR(st->st_mode))
+		return sys_fail(w, EISDIR, where, path);
+	if (!S_ISREG(st->st_mode) && !(block_device && S_ISBLK(st->st_mode)))
+		return vmconfig_fail(w, EINVAL, where, "%s: is not a file%s", path,
+				     block_device ? " or block device" : "");
+	fd = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0)
+		return sys_fail(w, errno, where, path);
+	close(fd);
+	return 0;
+}
+
+/* A second writer would be refused at boot. */
+static int look_at_disk(struct look *look, const char *where, const json_t *disk)
+{
+	struct seen *s = &look->disk[look->n];
+	bool writes = !vmconfig_bool(disk, "readonly");
+	const char *path = vmconfig_text(disk, "path");
+	struct stat st;
+	int rc;
+
+	if (!path)
+		return 0;
+	snprintf(s->where, sizeof(s->where), "%.30s.path", where);
+	rc = look_at(look->w, s->where, path, writes, true, &st);
+	if (rc || !st.st_mode || look->n == DISKS_MAX - 1)
+		return rc;
+	s->dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
+	s->ino = S_ISBLK(st.st_mode) ? 0 : st.st_ino;
+	s->writes = writes;
+	for (unsigned i = 0; i < look->n; i++) {
+		const struct seen *o = &look->disk[i];
+
+		if (o->dev == s->dev && o->ino == s->ino && (o->writes || s->writes))
+			return vmconfig_fail(look->w, EBUSY, s->where,
+					     "%s: %s uses it, too, and one of them writes", path,
+					     o->where);
+	}
+	look->n++;
+	return 0;
+}
+
+/* A socket is made in a folder that must be there. */
+static int look_at_socket(struct vmconfig_walk *w, const char *where, const char *path)
+{
+	char buf[PATH_MAX];
+
+	snprintf(buf, sizeof(buf), "%s", path);
+	return access(dirname(buf), W_OK | X_OK) ? sys_fail(w, errno, where, path) : 0;
+}
+
+static int look_at_device(void *opaque, const struct vmconfig_place *place, json_t *device,
+			  const char *where)
+{
+	struct look *look = opaque;
+	const char *src = vmconfig_text(device, "src");
+
+	switch (place->object) {
+	case VMCONFIG_DISK:
+		return look_at_disk(look, where, device);
+	case VMCONFIG_VSOCK:
+		return look_at_socket(look->w, "vsock.socket", vmconfig_text(device, "socket"));
+	case VMCONFIG_RNG:
+		return access(src, R_OK) ? sys_fail(look->w, errno, "rng.src", src) : 0;
+	default:
+		return 0;
+	}
+}
+
+int vmconfig_check_files(const json_t *vm, const struct vmconfig_notes *notes, struct err *err)
+{
+	static const char files[][12] = { "kernel", "initramfs" };
+	const json_t *payload = json_object_get(vm, "payload");
+	struct vmconfig_walk w = { .notes = notes, .err = err };
+	struct look look = { .w = &w };
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		const char *path = vmconfig_text(payload, files[i]);
+		char where[32];
+		struct stat st;
+		int rc;
+
+		snprintf(where, sizeof(where), "payload.%.11s", files[i]);
+		rc = path ? look_at(&w, where, path, false, false, &st) : 0;
+		if (rc)
+			return rc;
+	}
+	return vmconfig_each_device(vm, look_at_device, &look);
+}
