@@ -146,7 +146,7 @@ $B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tool
 # Threads against threads: what changes while vCPUs run, in a program that TSan can run.
 THREADS := $B/tests/threads
 threads: $(THREADS)
-$(THREADS): $(patsubst %.c,$B/o/%.o,$(wildcard tests/threads/*.c vmm/core/*.c devices/pci/*.c) tests/unit/plug_threads.c)
+$(THREADS): $(patsubst %.c,$B/o/%.o,$(wildcard tests/threads/*.c vmm/core/*.c devices/pci/*.c devices/backend/chardev/*.c) tests/unit/plug_threads.c tests/unit/console_threads.c)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^
 

@@ -1,12 +1,14 @@
 /*
- * threads: buses and PCI functions that change while threads access them, under TSan.
+ * threads: buses, PCI functions and consoles that change while threads access them, under TSan.
  *
  * Criterion cannot place its memory under TSan, so this is a program of its own, of the few
  * objects that it needs; the unit tests run the same without TSan. Prints TAP; 0 if all is well (TSan itself makes the status 66).
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#include "tests/unit/console_threads.h"
 #include "tests/unit/plug_threads.h"
 
 static int report(unsigned n, const char *what, struct plug_result r)
@@ -18,12 +20,30 @@ static int report(unsigned n, const char *what, struct plug_result r)
 	return !ok;
 }
 
+static int consoles(unsigned n, unsigned machines)
+{
+	char dir[] = "/tmp/bantam-threads-XXXXXX";
+	struct console_result r = { .failed = "mkdtemp" };
+	int ok;
+
+	if (mkdtemp(dir)) {
+		r = console_threads(dir, machines);
+		rmdir(dir);
+	}
+	ok = !r.failed && !r.dead_calls && r.inputs && r.outputs;
+	printf("%sok %u - consoles: %lu machines, %lu bytes in, %lu out, %lu calls dead%s%s\n",
+	       ok ? "" : "not ", n, r.machines, r.inputs, r.outputs, r.dead_calls,
+	       r.failed ? ", failed: " : "", r.failed ? r.failed : "");
+	return !ok;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned rounds = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 0) : 2000;
 	int bad = report(1, "bus", plug_threads_bus(rounds));
 
 	bad |= report(2, "pci", plug_threads_pci(rounds));
-	printf("1..2\n");
+	bad |= consoles(3, rounds / 10);
+	printf("1..3\n");
 	return bad;
 }

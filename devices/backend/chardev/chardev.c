@@ -30,6 +30,7 @@
 	20000000u /* the first byte goes at once; people do not notice this delay of the rest */
 #define STALL_NS 1000000000ull
 #define CLOSE_MS 1000
+#define CLOSE_STUCK_MS 50
 #define CHUNK_BYTES 4096u
 
 static const struct chardev_ops no_ops;
@@ -485,7 +486,10 @@ fail:
 	return rc;
 }
 
-/* A person needs the guest's last output most: wait for it, but not for ever. */
+/*
+ * A person needs the guest's last output most: wait for it, but not for ever. A reader of a lossy sink
+ * that takes nothing at all for a while does not read.
+ */
 static void flush_last(struct chardev *chr)
 {
 	uint64_t until = clock_now_ms() + CLOSE_MS, now, pos;
@@ -493,14 +497,16 @@ static void flush_last(struct chardev *chr)
 
 	while (chr->ring && chr->out_fd >= 0 && chardev_ring_peek(chr, &byte, 1, &pos)) {
 		struct pollfd pfd = { .fd = chr->out_fd, .events = POLLOUT };
+		int wait_ms;
 
 		chr->out_wait = false;
 		flush(chr);
 		now = clock_now_ms();
 		if (now >= until)
 			break;
-		if (chr->out_wait)
-			poll(&pfd, 1, (int)(until - now));
+		wait_ms = chr->lossy ? CLOSE_STUCK_MS : (int)(until - now);
+		if (chr->out_wait && !poll(&pfd, 1, wait_ms))
+			break;
 	}
 	if (chardev_ring_peek(chr, &byte, 1, &pos))
 		log_put(LOG_WARN, "%s: %llu bytes of output were dropped: no process reads them",

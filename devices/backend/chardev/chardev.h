@@ -60,7 +60,7 @@ bool chardev_stdio_taken(void);
 /*
  * cfg is parsed with chardev_keys and is not "off". With dry_run, open only looks at the host: the
  * result can be described and closed, and swallows output. The caller owns *out. chardev_close
- * flushes for at most a second, restores the terminal and removes what open created; it accepts
+ * flushes for at most a second (less, if the reader of a pty or socket takes nothing), restores the terminal and removes what open created; it accepts
  * NULL. Both belong to the loop's thread, or to the builder while no loop runs.
  */
 int chardev_open(const struct keyvals *cfg, struct loop *loop, bool dry_run, struct chardev **out,

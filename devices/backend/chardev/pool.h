@@ -32,8 +32,8 @@ int chardev_pool_open(struct chardev_pool *pool, const char *id, const struct ke
 /* "/dev/pts/N" if the chardev of that id is a pty, else NULL. Valid as long as the pool. */
 const char *chardev_pool_path(struct chardev_pool *pool, const char *id);
 /*
- * Writes out what is left, at most a second for each chardev whose reader is slow, and removes
- * sockets and links. Accepts NULL.
+ * Writes out what is left, as chardev_close does for each, and removes sockets and links. Accepts
+ * NULL.
  */
 void chardev_pool_destroy(struct chardev_pool *pool);
 
