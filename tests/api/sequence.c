@@ -12,7 +12,7 @@
  *   dies     polls once, then its connection ends
  *   none     presses the button on a connection of its own, and never polls
  * In each of them the process ends with status 0: within 2 s of the power-off while a client may still
- * ask, and at once when none can. The power-off's time is that of the console's text --off.
+ * ask, and at once when none can. On an emulated host these bounds are --slow times as long. The power-off's time is that of the console's text --off.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -50,8 +50,8 @@ static struct {
 	const char *serial; /* "pty", or a file */
 	const char *tap, *ip, *vsock;
 	unsigned long cid, memory;
-	const char *ready, *off, *end, *run;
-	double ready_limit_ms, poll_limit_ms;
+	const char *ready, *off, *end, *run, *shows;
+	double ready_limit_ms, poll_limit_ms, slow;
 } opt;
 
 static struct {
@@ -61,9 +61,9 @@ static struct {
 } console = { .fd = -1 };
 
 static const char *const words[] = {
-	"monitor", "dir",    "socket", "make-disks", "kernel",	    "initramfs",  "cmdline",
-	"disk",	   "serial", "tap",    "ip",	     "vsock",	    "cid",	  "memory",
-	"ready",   "off",    "end",    "run",	     "ready-limit", "poll-limit",
+	"monitor", "dir", "socket",	 "make-disks", "kernel", "initramfs", "cmdline", "disk",
+	"serial",  "tap", "ip",		 "vsock",      "cid",	 "memory",    "ready",	 "off",
+	"end",	   "run", "ready-limit", "poll-limit", "shows",	 "slow",
 };
 
 static void set_option(const char *word, const char *value)
@@ -79,7 +79,7 @@ static void set_option(const char *word, const char *value)
 		{ "tap", &opt.tap },	     { "ip", &opt.ip },
 		{ "vsock", &opt.vsock },     { "ready", &opt.ready },
 		{ "off", &opt.off },	     { "end", &opt.end },
-		{ "run", &opt.run },
+		{ "run", &opt.run },	     { "shows", &opt.shows },
 	};
 
 	for (unsigned i = 0; i < sizeof(text) / sizeof(text[0]); i++)
@@ -97,6 +97,8 @@ static void set_option(const char *word, const char *value)
 		opt.memory = strtoul(value, NULL, 10);
 	} else if (!strcmp(word, "ready-limit")) {
 		opt.ready_limit_ms = 1e3 * strtod(value, NULL);
+	} else if (!strcmp(word, "slow")) {
+		opt.slow = strtod(value, NULL);
 	} else {
 		opt.poll_limit_ms = 1e3 * strtod(value, NULL);
 	}
@@ -111,6 +113,7 @@ static void parse(int argc, char **argv)
 		table[i] = (struct option){ words[i], required_argument, NULL, 0 };
 	opt.memory = 128ul << 20;
 	opt.end = "full";
+	opt.slow = 1;
 	opt.ready_limit_ms = 10000;
 	opt.poll_limit_ms = POLL_LIMIT_MS;
 	while ((c = getopt_long(argc, argv, "", table, &index)) != -1) {
@@ -132,12 +135,21 @@ static json_t *parse_body(const struct answer *a)
 	return v;
 }
 
+/* Prints the status line and the body. */
+static void note_answer(const char *what, const struct answer *a)
+{
+	int line = a->raw ? (int)strcspn(a->raw, "\r\n") : 0;
+
+	note("%s: %.*s %.*s", what, line, a->raw ? a->raw : "", (int)a->body_bytes,
+	     a->body ? a->body : "");
+}
+
 static bool answered(const char *what, const struct answer *a, int status)
 {
 	bool good = check(a->status == status, "%s: answer %d", what, status);
 
 	if (!good)
-		note("status %d: %.*s", a->status, (int)a->raw_bytes, a->raw ? a->raw : "");
+		note_answer(what, a);
 	return good;
 }
 
@@ -345,8 +357,7 @@ static int poll_info(struct conn *c, unsigned most)
 			break;
 	}
 	if (a.status != 200)
-		note("the last vm.info: status %d, %.*s", a.status, (int)a.raw_bytes,
-		     a.raw ? a.raw : "");
+		note_answer("the last vm.info", &a);
 	return a.status;
 }
 
@@ -354,6 +365,8 @@ static int poll_info(struct conn *c, unsigned most)
 static void must_end(struct process *p, const char *since, double since_ms, double limit_ms)
 {
 	double end;
+
+	limit_ms *= opt.slow;
 	int status = process_wait(p, limit_ms + 5000, &end);
 
 	if (!check(status == 0, "the process ends with status 0"))
@@ -416,7 +429,6 @@ int cmd_sequence(int argc, char **argv)
 {
 	struct process p;
 	struct conn c;
-	struct answer a;
 	char log[4096], *before[FILES_MAX];
 
 	parse(argc, argv);
@@ -444,6 +456,8 @@ int cmd_sequence(int argc, char **argv)
 		goto out;
 	}
 	note("ready %.1f s after the start", (now_ms() - p.exec_ms) / 1e3);
+	if (opt.shows)
+		check(console_shows(opt.shows), "the console shows \"%s\"", opt.shows);
 	/* What the script wants to do with a running VM. */
 	if (opt.run)
 		check(system(opt.run) == 0, "%s", opt.run);
@@ -460,7 +474,6 @@ out:
 		}
 		check(false, "the sequence comes to its end");
 	}
-	(void)a;
 	check_leftovers(before);
 	return check_failures() ? 1 : 0;
 }
