@@ -28,7 +28,8 @@ struct board_reg {
 };
 
 struct board_x86 {
-	uint64_t lapic; /* the same for every processor; the APIC ids are 0 … ncpus-1 */
+	uint64_t lapic; /* the same for every processor */
+	uint8_t apic_id[BOARD_MAX_CPUS];
 	uint64_t ioapic;
 	uint16_t rtc_port; /* 2 ports; 0: none */
 	bool i8042;	   /* ports 0x60 and 0x64: reset only, no keyboard */

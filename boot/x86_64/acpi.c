@@ -33,8 +33,8 @@ void acpi_arch_madt(struct aml *t, const struct board *board)
 		aml_u8(t, 0); /* local APIC */
 		aml_u8(t, 8);
 		aml_u8(t, (uint8_t)i); /* processor UID */
-		aml_u8(t, (uint8_t)i); /* APIC id */
-		aml_u32(t, 1);	       /* enabled */
+		aml_u8(t, board->x86.apic_id[i]);
+		aml_u32(t, 1); /* enabled */
 	}
 	aml_u8(t, 1); /* I/O APIC */
 	aml_u8(t, 12);

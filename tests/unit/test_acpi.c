@@ -28,9 +28,10 @@ static struct mem guest_mem(void)
 	return mem;
 }
 
+/* The APIC ids are not the processors' numbers: 1, 4, 7 … */
 static struct board plain_board(unsigned ncpus)
 {
-	return (struct board){
+	struct board b = {
 		.ncpus = ncpus,
 		.x86.lapic = 0xfee00000,
 		.x86.ioapic = 0xfec00000,
@@ -46,6 +47,10 @@ static struct board plain_board(unsigned ncpus)
 		.pvpanic = { true, 0x505 },
 		.vmgenid = 0xff000,
 	};
+
+	for (unsigned i = 0; i < ncpus; i++)
+		b.x86.apic_id[i] = (uint8_t)(1 + 3 * i);
+	return b;
 }
 
 static void add_pci(struct board *b)
@@ -152,7 +157,7 @@ Test(acpi, madt_names_every_cpu)
 			cr_assert_gt(e[1], 1);
 			if (e[0] == 0) {
 				cr_assert_eq(e[2], cpus);
-				cr_assert_eq(e[3], cpus);
+				cr_assert_eq(e[3], (uint8_t)(1 + 3 * cpus));
 				cr_assert_eq(get_le32(e + 4), 1);
 				cpus++;
 			} else if (e[0] == 1) {

@@ -55,7 +55,8 @@ static const struct leaf amd[] = {
 
 static struct kvm_cpuid2 *cpuid;
 
-static void make(const struct leaf *leaf, size_t n, unsigned ncpus, bool tsc_deadline)
+static void make_with(const struct leaf *leaf, size_t n, const struct cpuid_topology *topology,
+		      bool tsc_deadline)
 {
 	free(cpuid);
 	cpuid = calloc(1, sizeof(*cpuid) + CPUID_MAX_ENTRIES * sizeof(cpuid->entries[0]));
@@ -67,7 +68,28 @@ static void make(const struct leaf *leaf, size_t n, unsigned ncpus, bool tsc_dea
 							       .ebx = leaf[i].v[3],
 							       .ecx = leaf[i].v[4],
 							       .edx = leaf[i].v[5] };
-	cpuid_normalise(cpuid, ncpus, tsc_deadline);
+	cpuid_normalise(cpuid, topology, tsc_deadline);
+}
+
+/* Without a topology of its own, a machine has one package of cores with a thread each. */
+static struct cpuid_topology cores(unsigned ncpus)
+{
+	return (struct cpuid_topology){ 1, ncpus, 1, 1 };
+}
+
+static void make(const struct leaf *leaf, size_t n, unsigned ncpus, bool tsc_deadline)
+{
+	struct cpuid_topology topology = cores(ncpus);
+
+	make_with(leaf, n, &topology, tsc_deadline);
+}
+
+static void set_apic_id(unsigned ncpus, unsigned id)
+{
+	struct cpuid_topology topology = cores(ncpus);
+
+	cr_assert_eq(cpuid_apic_id(&topology, id), id);
+	cpuid_set_apic_id(cpuid, &topology, id);
 }
 #define MAKE(table, ncpus) make(table, sizeof(table) / sizeof(table[0]), ncpus, true)
 
@@ -165,7 +187,7 @@ Test(cpuid, extended_topology)
 		unsigned n = counts[i].ncpus;
 
 		MAKE(intel, n);
-		cpuid_set_apic_id(cpuid, n - 1);
+		set_apic_id(n, n - 1);
 		for (uint32_t f = 0xb; f <= 0x1f; f += 0x14) {
 			const struct kvm_cpuid_entry2 *smt = get(f, 0), *core = get(f, 1),
 						      *end = get(f, 2);
@@ -219,7 +241,7 @@ Test(cpuid, amd_topology)
 		const struct kvm_cpuid_entry2 *e;
 
 		MAKE(amd, n);
-		cpuid_set_apic_id(cpuid, n - 1);
+		set_apic_id(n, n - 1);
 		e = get(0x80000008, 0);
 		cr_expect_eq(e->ecx & 0xff, n - 1);
 		cr_expect_eq(e->ecx >> 12 & 0xf, counts[i].bits);
@@ -247,7 +269,7 @@ Test(cpuid, apic_ids)
 {
 	for (unsigned id = 0; id < 254; id++) {
 		MAKE(intel, 254);
-		cpuid_set_apic_id(cpuid, id);
+		set_apic_id(254, id);
 		cr_expect_eq(get(1, 0)->ebx, id << 24 | 255 << 16 | 0x0800);
 		cr_expect_eq(get(0xb, 1)->edx, id);
 	}
@@ -259,7 +281,7 @@ Test(cpuid, full_and_empty_tables)
 
 	make(NULL, 0, 2, true);
 	cr_expect_eq(cpuid->nent, 0);
-	cpuid_set_apic_id(cpuid, 1);
+	set_apic_id(2, 1);
 
 	memset(many, 0, sizeof(many));
 	for (uint32_t i = 0; i < CPUID_MAX_ENTRIES; i++)
@@ -267,4 +289,116 @@ Test(cpuid, full_and_empty_tables)
 	make(many, CPUID_MAX_ENTRIES, 2, true);
 	cr_expect_leq(cpuid->nent, CPUID_MAX_ENTRIES);
 	cr_expect(has(0x1000 + 254));
+}
+
+/* --- topologies of a configuration's own ------------------------------------------------ */
+
+static const struct topo {
+	struct cpuid_topology t;
+	unsigned core, die, package; /* bits of the APIC id below the number of each */
+	unsigned ids[8];	     /* APIC ids of the first vCPUs */
+} topos[] = {
+	{ { 1, 8, 1, 1 }, 0, 3, 3, { 0, 1, 2, 3, 4, 5, 6, 7 } },
+	{ { 2, 4, 1, 1 }, 1, 3, 3, { 0, 1, 2, 3, 4, 5, 6, 7 } },
+	{ { 2, 2, 1, 2 }, 1, 2, 2, { 0, 1, 2, 3, 4, 5, 6, 7 } },
+	{ { 1, 3, 1, 3 }, 0, 2, 2, { 0, 1, 2, 4, 5, 6, 8, 9 } },
+	{ { 2, 3, 2, 2 }, 1, 3, 4, { 0, 1, 2, 3, 4, 5, 8, 9 } },
+	{ { 1, 1, 1, 8 }, 0, 0, 0, { 0, 1, 2, 3, 4, 5, 6, 7 } },
+	{ { 1, 2, 4, 1 }, 0, 1, 3, { 0, 1, 2, 3, 4, 5, 6, 7 } },
+	{ { 3, 1, 1, 4 }, 2, 2, 2, { 0, 1, 2, 4, 5, 6, 8, 9 } },
+};
+#define EACH_TOPO(o)                                                                               \
+	for (const struct topo *o = topos; o < topos + sizeof(topos) / sizeof(topos[0]); o++)
+
+Test(cpuid, apic_ids_of_a_topology)
+{
+	EACH_TOPO(o)
+	for (unsigned i = 0; i < 8; i++)
+		cr_expect_eq(cpuid_apic_id(&o->t, i), o->ids[i], "topology %zu, vCPU %u: %u",
+			     o - topos, i, cpuid_apic_id(&o->t, i));
+}
+
+/* One level of leaf 0xb or 0x1f. */
+static void expect_level(const struct topo *o, uint32_t function, unsigned index, unsigned type,
+			 unsigned shift, unsigned count)
+{
+	const struct kvm_cpuid_entry2 *e = get(function, index);
+
+	cr_expect(e->eax == shift && e->ebx == count && e->ecx == (type << 8 | index) &&
+			  e->edx == o->ids[5],
+		  "topology %zu, leaf 0x%x.%u: %x %x %x %x", o - topos, function, index, e->eax,
+		  e->ebx, e->ecx, e->edx);
+}
+
+Test(cpuid, intel_topologies)
+{
+	EACH_TOPO(o)
+	{
+		unsigned per_die = o->t.threads * o->t.cores, all = per_die * o->t.dies;
+		const struct kvm_cpuid_entry2 *e;
+
+		make_with(intel, sizeof(intel) / sizeof(intel[0]), &o->t, true);
+		cpuid_set_apic_id(cpuid, &o->t, o->ids[5]);
+		e = get(1, 0);
+		cr_expect_eq(e->ebx >> 24, o->ids[5]);
+		cr_expect_eq(e->ebx >> 16 & 0xff, 1u << o->package, "ids of a package");
+		cr_expect_eq(e->edx >> 28 & 1, all > 1, "HTT");
+		for (unsigned c = 0; c < 4; c++) {
+			e = get(4, c);
+			cr_expect_eq(e->eax >> 14 & 0xfff, (1u << (c == 3 ? o->die : o->core)) - 1,
+				     "topology %zu, cache %u", o - topos, c);
+			cr_expect_eq(e->eax >> 26, (1u << (o->package - o->core)) - 1);
+		}
+		expect_level(o, 0xb, 0, 1, o->core, o->t.threads);
+		expect_level(o, 0xb, 1, 2, o->package, all);
+		expect_level(o, 0xb, 2, 0, 0, 0);
+		expect_level(o, 0x1f, 0, 1, o->core, o->t.threads);
+		expect_level(o, 0x1f, 1, 2, o->die, per_die);
+		if (o->t.dies > 1)
+			expect_level(o, 0x1f, 2, 5, o->package, all);
+		expect_level(o, 0x1f, 2 + (o->t.dies > 1), 0, 0, 0);
+		cr_expect_eq(get(0, 0)->eax, 0x1f);
+	}
+}
+
+/* Intel's dies have only leaf 0x1f: the guest gets it from a host without it, too. */
+Test(cpuid, dies_on_an_older_host)
+{
+	static const struct cpuid_topology dies = { 1, 2, 2, 1 };
+	struct leaf older[sizeof(intel) / sizeof(intel[0])];
+	size_t n = 0;
+
+	for (size_t i = 0; i < sizeof(intel) / sizeof(intel[0]); i++)
+		if (intel[i].v[0] != 0x1f)
+			older[n++] = intel[i];
+	older[0].v[2] = 0x16;
+	make_with(older, n, &dies, true);
+	cr_expect_eq(get(0, 0)->eax, 0x1f);
+	cr_expect_eq(get(0x1f, 2)->ecx, 0x502);
+	make(older, n, 4, true);
+	cr_expect_eq(get(0, 0)->eax, 0x16);
+	cr_expect_not(has(0x1f));
+}
+
+Test(cpuid, amd_topologies)
+{
+	EACH_TOPO(o)
+	{
+		unsigned all = o->t.threads * o->t.cores * o->t.dies;
+		const struct kvm_cpuid_entry2 *e;
+
+		make_with(amd, sizeof(amd) / sizeof(amd[0]), &o->t, true);
+		cpuid_set_apic_id(cpuid, &o->t, o->ids[7]);
+		e = get(0x80000008, 0);
+		cr_expect_eq(e->ecx & 0xff, all - 1);
+		cr_expect_eq(e->ecx >> 12 & 0xf, o->package);
+		e = get(0x8000001e, 0);
+		cr_expect_eq(e->eax, o->ids[7]);
+		cr_expect_eq(e->ebx, (o->t.threads - 1) << 8 | o->ids[7] >> o->core, "the core");
+		cr_expect_eq(e->ecx, (o->t.dies - 1) << 8 | o->ids[7] >> o->die, "the node");
+		cr_expect_eq(get(0x8000001d, 3)->eax >> 14 & 0xfff, (1u << o->die) - 1);
+		cr_expect_eq(get(0x8000001d, 2)->eax >> 14 & 0xfff, (1u << o->core) - 1);
+		cr_expect_eq(get(0x80000001, 0)->ecx >> 1 & 1, all > 1);
+		cr_expect_not(has(0x1f));
+	}
 }

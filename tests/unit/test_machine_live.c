@@ -357,8 +357,11 @@ Test(machine_live, a_slow_device_delays_a_pause, .timeout = 60)
 			expect_err(machine_pause(l.m, &err), &err,
 				   "cannot pause: the VM is ending");
 			virtio_unlock(rng);
+			live_join(&l);
+		} else {
+			live_stop(&l);
 		}
-		live_stop(&l);
+		cr_expect_eq(l.end.outcome, KILLED);
 		live_clear(&l);
 	}
 }
@@ -555,4 +558,126 @@ Test(machine_live, races, .timeout = 120)
 	cr_expect_geq(race.pauses, MACHINES, "only %u pauses", race.pauses);
 	cr_expect_geq(race.walks, MACHINES, "only %u walks", race.walks);
 	live_clear(l);
+}
+
+/* --- processors ------------------------------------------------------------------------ */
+
+Test(machine_live, topology, .timeout = 60)
+{
+	static const struct {
+		const char *cpus;
+		unsigned t[4];
+		const char *err;
+	} refused[] = {
+		{ "4", { 1, 3, 1, 1 }, "cpus.topology: 4 vCPUs do not fit into 3 places" },
+		{ "4", { 1, 4, 0, 1 }, "cpus.topology: each of its numbers must be from 1 to 255" },
+		{ "4",
+		  { 1, 1, 1, 4294967295 },
+		  "cpus.topology: each of its numbers must be from 1 to 255" },
+		{ "200",
+		  { 1, 3, 1, 80 },
+		  "cpus.topology: the last vCPU's APIC id would be above 254; make all but "
+		  "packages a power of two" },
+		{ "2",
+		  { 255, 255, 255, 255 },
+		  "cpus.topology: the last vCPU's APIC id would be above 254; make all but "
+		  "packages a power of two" },
+	};
+	char args[100];
+	struct live l;
+
+	need(GUEST);
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		const unsigned *t = refused[i].t;
+
+		snprintf(args, sizeof(args), "--serial|off|--cpus|%s", refused[i].cpus);
+		live_init(&l, args);
+		l.config.cpus = (struct config_cpus){ t[0], t[1], t[2], t[3], NULL, 0 };
+		live_start(&l);
+		live_join(&l);
+		expect_err(l.rc, &l.err, refused[i].err);
+		live_clear(&l);
+	}
+	/* Two packages of three cores: APIC ids 0, 1, 2, 4, 5, of which every third one sleeps. */
+	live_init(&l, "--cpus|5|--serial|off");
+	l.config.cpus = (struct config_cpus){ 1, 3, 1, 2, NULL, 0 };
+	live_start(&l);
+	volatile struct spin *spin = spin_of(&l);
+	for (unsigned i = 0; i <= 5; i++)
+		if (i != 3)
+			cr_expect(reaches(&spin->cpu[i].count, 1), "APIC id %u", i);
+	cr_expect_eq(spin->cpu[3].count, 0);
+	live_stop(&l);
+	live_clear(&l);
+}
+
+static void set_affinity(struct live *l, unsigned vcpu, unsigned host_cpu)
+{
+	struct config_cpus *c = &l->config.cpus;
+	struct config_affinity *a;
+
+	c->affinity = realloc(c->affinity, (c->naffinity + 1) * sizeof(*a));
+	a = &c->affinity[c->naffinity++];
+	a->vcpu = vcpu;
+	a->host_cpu = malloc(2 * sizeof(unsigned));
+	a->nhost_cpus = 2;
+	a->host_cpu[0] = a->host_cpu[1] = host_cpu;
+}
+
+static int bound_to(const char *name)
+{
+	cpu_set_t set;
+	int cpu = 0;
+
+	if (sched_getaffinity(task_of(name), sizeof(set), &set) || CPU_COUNT(&set) != 1)
+		return -1;
+	while (!CPU_ISSET(cpu, &set))
+		cpu++;
+	return cpu;
+}
+
+Test(machine_live, affinity, .timeout = 60)
+{
+	static const struct {
+		unsigned vcpu, host_cpu;
+		const char *err;
+	} refused[] = {
+		{ 0, 8000, "cpus.affinity: vCPU 0 cannot run on host CPU 8000" },
+		{ 1, 8000, "cpus.affinity: vCPU 1 cannot run on host CPU 8000" },
+		{ 1, 4294967295, "cpus.affinity: vCPU 1 cannot run on host CPU 4294967295" },
+		{ 2, 0, "cpus.affinity: there is no vCPU 2; the last one is 1" },
+	};
+	cpu_set_t all;
+	struct live l;
+	int last = CPU_SETSIZE - 1;
+
+	need(GUEST);
+	sched_getaffinity(0, sizeof(all), &all);
+	while (!CPU_ISSET(last, &all))
+		last--;
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		live_init(&l, "--cpus|2|--serial|off");
+		set_affinity(&l, refused[i].vcpu, refused[i].host_cpu);
+		live_start(&l);
+		live_join(&l);
+		cr_expect_eq(l.rc, -EINVAL);
+		cr_expect(!strncmp(l.err.text, refused[i].err, strlen(refused[i].err)), "%s",
+			  l.err.text);
+		for (unsigned s = 0; s < l.nstates; s++)
+			cr_expect_neq(l.states[s], MACHINE_RUNNING);
+		live_clear(&l);
+	}
+	live_init(&l, "--cpus|3|--serial|off");
+	set_affinity(&l, 1, (unsigned)last);
+	set_affinity(&l, 0, (unsigned)last);
+	live_start(&l);
+	cr_assert(reaches(&spin_of(&l)->cpu[2].count, 1));
+	cr_expect_eq(bound_to("vcpu0"), last);
+	cr_expect_eq(bound_to("vcpu1"), last);
+	if (CPU_COUNT(&all) > 1) {
+		cr_expect_eq(bound_to("vcpu2"), -1);
+		cr_expect_eq(bound_to("loop"), -1, "only vCPUs are bound");
+	}
+	live_stop(&l);
+	live_clear(&l);
 }

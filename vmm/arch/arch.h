@@ -40,12 +40,19 @@ int arch_create_irqchip(const struct kvm *kvm, struct err *err);
 /* The architecture's part of a VM: the interrupt controller, the CPUs' features, … */
 struct arch_vm;
 
+/* How the guest sees its vCPUs: a thread of a core of a die of a package each, in this order. */
+struct arch_topology {
+	unsigned threads_per_core, cores_per_die, dies_per_package, packages; /* 1 or more */
+};
+/* 0 or -EINVAL: it has fewer places than ncpus, or needs numbers that the processors do not have. */
+int arch_check_topology(const struct arch_topology *t, unsigned ncpus, struct err *err);
+
 struct arch_vm_config {
 	const struct kvm *kvm;
 	struct irq *irq;
 	struct bus *pio; /* NULL without arch_traits.has_ports */
 	struct bus *mmio;
-	unsigned ncpus;
+	struct arch_topology topology; /* checked */
 };
 
 /* Call it after the memory is set up; all that config points to outlives *out. */
@@ -54,6 +61,8 @@ void arch_vm_destroy(struct arch_vm *vm);
 
 /* Sets the board's fixed addresses and pins; the machine then adds the devices that it has. */
 void arch_board_init(struct board *board);
+/* Sets the board's processors; *t is checked. */
+void arch_board_cpus(struct board *board, const struct arch_topology *t, unsigned ncpus);
 /* Prints the lines of the memory map that only this architecture's board has. */
 void arch_board_describe(const struct board *board, FILE *out);
 /* The hole in RAM: RAM ends at *start and continues at *end. */
@@ -62,6 +71,8 @@ void arch_memory_hole(uint64_t *start, uint64_t *end);
 /* Sets the level of a device's interrupt line (holder is the device's number); any thread. */
 void arch_set_line(struct arch_vm *vm, unsigned gsi, unsigned holder, bool level);
 
+/* The id by which KVM knows the vCPU of this number (kvm_create_vcpu). */
+unsigned arch_vcpu_kvm_id(const struct arch_vm *vm, unsigned id);
 /* Initialises a fresh vCPU: its CPU features, and its registers as after a reset. */
 int arch_vcpu_init(struct arch_vm *vm, int vcpu_fd, unsigned id, struct err *err);
 /* Sets the first vCPU's registers for the kernel's entry, from info->entry_addr and info->regs. */

@@ -237,7 +237,6 @@ static void finish_board(struct machine *m)
 {
 	struct board *b = &m->board;
 
-	b->ncpus = (unsigned)keys_num(&m->config->vm, CONFIG_CPUS);
 	b->nmmio = m->mmio_slots.used;
 	b->pci.present = m->device_env.pci != NULL;
 	for (unsigned i = 0; i < m->ndevices; i++)

@@ -24,6 +24,7 @@
 
 #include "vmm/core/log.h"
 #include "vmm/core/thread.h"
+#include "vmm/machine/affinity.h"
 #include "vmm/machine/machine_impl.h"
 
 /* A panicking kernel still prints after it has written to pvpanic. */
@@ -169,13 +170,41 @@ static struct bus *ports(struct machine *m)
 	return arch_traits.has_ports ? &m->pio : NULL;
 }
 
+/* Without a topology, each vCPU is a core of its own in one package. */
+static int set_cpus(struct machine *m, struct err *err)
+{
+	const struct config_cpus *c = &m->config->cpus;
+	unsigned ncpus = (unsigned)keys_num(&m->config->vm, CONFIG_CPUS);
+	int rc;
+
+	m->topology = (struct arch_topology){ c->threads_per_core, c->cores_per_die,
+					      c->dies_per_package, c->packages };
+	if (!c->threads_per_core && !c->cores_per_die && !c->dies_per_package && !c->packages)
+		m->topology = (struct arch_topology){ 1, ncpus, 1, 1 };
+	rc = arch_check_topology(&m->topology, ncpus, err);
+	if (!rc)
+		rc = affinity_check(c, ncpus, err);
+	if (rc)
+		return rc;
+	arch_board_init(&m->board);
+	arch_board_cpus(&m->board, &m->topology, ncpus);
+	return 0;
+}
+
 static int create_vm(struct machine *m, struct err *err)
 {
 	unsigned ncpus = (unsigned)keys_num(&m->config->vm, CONFIG_CPUS);
-	struct vcpu_env vcpu_env = { &m->kvm, NULL, &m->mmio, on_vcpu_end, on_vcpu_finished, m };
-	struct arch_vm_config arch = {
-		.kvm = &m->kvm, .irq = &m->irq, .pio = ports(m), .mmio = &m->mmio, .ncpus = ncpus
-	};
+	struct vcpu_env vcpu_env = { .kvm = &m->kvm,
+				     .mmio = &m->mmio,
+				     .cpus = &m->config->cpus,
+				     .ended = on_vcpu_end,
+				     .finished = on_vcpu_finished,
+				     .opaque = m };
+	struct arch_vm_config arch = { .kvm = &m->kvm,
+				       .irq = &m->irq,
+				       .pio = ports(m),
+				       .mmio = &m->mmio,
+				       .topology = m->topology };
 	int rc = kvm_create_vm(&m->kvm, err);
 
 	if (!rc)
@@ -202,10 +231,12 @@ static int create_vm(struct machine *m, struct err *err)
 
 static int build(struct machine *m, const struct machine_setup *setup, struct err *err)
 {
-	/* The helper looks for the kernel while this thread builds the VM. */
-	int rc = bootdisk_start(m->config, keys_num(&m->config->vm, CONFIG_MEMORY), &m->bootdisk,
-				err);
+	int rc = set_cpus(m, err);
 
+	/* The helper looks for the kernel while this thread builds the VM. */
+	if (!rc)
+		rc = bootdisk_start(m->config, keys_num(&m->config->vm, CONFIG_MEMORY),
+				    &m->bootdisk, err);
 	if (!rc && !m->dry_run)
 		rc = kvm_open(&m->kvm, err);
 	if (!rc)
@@ -223,7 +254,6 @@ static int build(struct machine *m, const struct machine_setup *setup, struct er
 					     &m->env, NULL,	NULL,	  m->dry_run };
 	m->device_env.consoles = setup->consoles;
 	m->device_env.keep = setup->keep;
-	arch_board_init(&m->board);
 	/* Wait for the helper before the disk's device locks the image. */
 	if (m->bootdisk)
 		rc = bootdisk_finish(m->bootdisk, err);
@@ -278,6 +308,29 @@ static void *loop_main(void *opaque)
 }
 
 /*
+ * Runs the first vCPU here until the VM ends. This thread is bound to the vCPU's host CPUs only
+ * meanwhile: the threads that it has started before, and starts later, are not.
+ */
+static int run_first_vcpu(struct machine *m, struct err *err)
+{
+	bool bound = m->config->cpus.naffinity;
+	struct affinity before;
+	int rc = vcpu_boot(m->vcpu[0], &m->boot, err);
+
+	if (bound)
+		affinity_get(&before);
+	if (!rc)
+		rc = affinity_bind(&m->config->cpus, 0, err);
+	if (rc)
+		return rc;
+	machine_set_state(m, MACHINE_RUNNING);
+	vcpu_run_first(m->vcpu[0]);
+	if (bound)
+		affinity_set(&before);
+	return 0;
+}
+
+/*
  * Starts the loop's thread and the further vCPUs, then runs the first vCPU here until the VM ends.
  */
 static int run_vcpus(struct machine *m, struct err *err)
@@ -291,10 +344,8 @@ static int run_vcpus(struct machine *m, struct err *err)
 	rc = machine_start_iothreads(m, err);
 	for (unsigned i = m->nvcpus; !rc && --i > 0;)
 		rc = vcpu_go(m->vcpu[i], err);
-	if (!rc) {
-		machine_set_state(m, MACHINE_RUNNING);
-		rc = vcpu_run_first(m->vcpu[0], &m->boot, err);
-	}
+	if (!rc)
+		rc = run_first_vcpu(m, err);
 	if (rc) {
 		/* The loop must not wait for vCPUs that never ran. */
 		end_with(m, OUTCOME_ERROR, "%s", err->text);

@@ -45,6 +45,7 @@ struct machine {
 	struct device *device[MACHINE_MAX_DEVICES];
 	struct iothread *iothread[MACHINE_MAX_DEVICES]; /* of the same device, or NULL */
 	unsigned ndevices;
+	struct arch_topology topology;
 	struct board board;
 	struct boot_info boot;
 	struct bootdisk *bootdisk; /* NULL: a kernel is given */

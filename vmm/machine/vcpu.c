@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "vmm/core/thread.h"
+#include "vmm/machine/affinity.h"
 
 /* The signal that interrupts KVM_RUN. Its handler does nothing: KVM_RUN returns EINTR. */
 #define SIG_KICK (SIGRTMIN + 1)
@@ -235,7 +236,8 @@ static void run_guest(struct vcpu *v)
 
 static int prepare(struct vcpu *v)
 {
-	int rc = kvm_create_vcpu(v->env.kvm, v->id, &v->fd, &v->run, &v->err);
+	int rc = kvm_create_vcpu(v->env.kvm, arch_vcpu_kvm_id(v->env.arch, v->id), &v->fd, &v->run,
+				 &v->err);
 
 	if (rc < 0)
 		return rc;
@@ -262,9 +264,10 @@ static bool wait_for_go(struct vcpu *v, int rc)
 static void *thread_main(void *opaque)
 {
 	struct vcpu *v = opaque;
+	int rc = affinity_bind(v->env.cpus, v->id, &v->err);
 
 	current = v;
-	if (wait_for_go(v, prepare(v)))
+	if (wait_for_go(v, rc ? rc : prepare(v)))
 		run_guest(v);
 	v->env.finished(v->env.opaque);
 	return NULL;
@@ -352,19 +355,19 @@ int vcpu_go(struct vcpu *v, struct err *err)
 	return rc;
 }
 
-int vcpu_run_first(struct vcpu *v, const struct boot_info *boot, struct err *err)
+int vcpu_boot(struct vcpu *v, const struct boot_info *boot, struct err *err)
 {
-	int rc = arch_vcpu_boot(v->env.arch, v->fd, boot, err);
+	return arch_vcpu_boot(v->env.arch, v->fd, boot, err);
+}
 
-	if (rc)
-		return rc;
+void vcpu_run_first(struct vcpu *v)
+{
 	current = v;
 	set_kick(v, true);
 	run_guest(v);
 	set_kick(v, false);
 	current = NULL;
 	v->env.finished(v->env.opaque);
-	return 0;
 }
 
 static void ask(struct vcpu *v, unsigned what)

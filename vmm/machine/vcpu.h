@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "vmm/arch/arch.h"
+#include "vmm/config.h"
 
 /* Why a vCPU ended the VM. */
 enum vcpu_end {
@@ -23,6 +24,7 @@ struct vcpu_env {
 	const struct kvm *kvm;
 	struct arch_vm *arch;
 	struct bus *mmio;
+	const struct config_cpus *cpus; /* the host CPUs of further vCPUs' threads */
 	/* Called in the vCPU's thread; the vCPU runs no guest code afterwards. */
 	void (*ended)(void *opaque, enum vcpu_end end, const char *text);
 	/* The thread calls this last, whatever the reason for its end. */
@@ -35,8 +37,12 @@ struct vcpu;
 int vcpu_create(const struct vcpu_env *env, unsigned id, struct vcpu **out, struct err *err);
 /* Waits until a further vCPU is prepared, then lets it run in its thread. */
 int vcpu_go(struct vcpu *vcpu, struct err *err);
-/* Runs the first vCPU in this thread, from boot's entry point until a stop. */
-int vcpu_run_first(struct vcpu *vcpu, const struct boot_info *boot, struct err *err);
+/*
+ * vcpu_boot sets the first vCPU to boot's entry point; vcpu_run_first then runs it in this thread
+ * until a stop.
+ */
+int vcpu_boot(struct vcpu *vcpu, const struct boot_info *boot, struct err *err);
+void vcpu_run_first(struct vcpu *vcpu);
 /* Asks the vCPU to leave guest mode and end; any thread. */
 void vcpu_stop(struct vcpu *vcpu);
 /*

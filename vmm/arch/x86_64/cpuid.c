@@ -29,32 +29,82 @@ static void set_field(uint32_t *reg, unsigned low, unsigned width, uint32_t val)
 	*reg = (*reg & ~(mask << low)) | (val & mask) << low;
 }
 
-/* All cache leaves have the type in EAX[4:0], the level in [7:5], the sharing in [25:14]. */
-static void share_cache(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool intel)
+/* The bits of the APIC id below the number of the core, of the die, of the package. */
+struct shifts {
+	unsigned core, die, package;
+};
+
+static struct shifts shifts_of(const struct cpuid_topology *t)
 {
+	unsigned core = log2_up(t->threads), die = core + log2_up(t->cores);
+
+	return (struct shifts){ core, die, die + log2_up(t->dies) };
+}
+
+unsigned cpuid_apic_id(const struct cpuid_topology *t, unsigned vcpu)
+{
+	struct shifts s = shifts_of(t);
+	unsigned thread = vcpu % t->threads, core = vcpu / t->threads;
+	unsigned die = core / t->cores, package = die / t->dies;
+
+	return package << s.package | die % t->dies << s.die | core % t->cores << s.core | thread;
+}
+
+static unsigned per_package(const struct cpuid_topology *t)
+{
+	return t->threads * t->cores * t->dies;
+}
+
+static uint32_t at_most(uint32_t max, uint32_t n)
+{
+	return n < max ? n : max;
+}
+
+/* All cache leaves have the type in EAX[4:0], the level in [7:5], the sharing in [25:14]. */
+static void share_cache(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *t, bool intel)
+{
+	struct shifts s = shifts_of(t);
 	unsigned level = e->eax >> 5 & 7;
 
 	if (!(e->eax & 0x1f))
 		return;
-	/* Each thread has its own L1 and L2; all threads share the caches above. */
-	set_field(&e->eax, 14, 12, level >= 3 ? (1u << log2_up(ncpus)) - 1 : 0);
-	if (intel)
-		set_field(&e->eax, 26, 6, ncpus > 64 ? 63 : (1u << log2_up(ncpus)) - 1);
+	/* The threads of a core share L1 and L2; the cores of a die share the caches above. */
+	set_field(&e->eax, 14, 12, (1u << (level >= 3 ? s.die : s.core)) - 1);
+	if (intel) /* the cores of a package */
+		set_field(&e->eax, 26, 6, at_most(63, (1u << (s.package - s.core)) - 1));
 }
 
-/* Leaves 0xb and 0x1f: subleaf 0 is the thread level, subleaf 1 the core level. */
-static void topology(struct kvm_cpuid_entry2 *e, unsigned ncpus)
+#define LEVEL_THREAD 1u
+#define LEVEL_CORE 2u
+#define LEVEL_DIE 5u
+
+/* Only leaf 0x1f knows dies: one level more. To leaf 0xb all cores are in the package. */
+static bool shows_dies(uint32_t function, const struct cpuid_topology *t)
 {
+	return function == 0x1f && t->dies > 1;
+}
+
+/* Leaves 0xb and 0x1f: a subleaf for each level, then an empty one. */
+static void topology(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *t)
+{
+	struct shifts s = shifts_of(t);
+	bool dies = shows_dies(e->function, t);
+
 	e->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
 	e->eax = e->ebx = 0;
 	e->ecx = e->index & 0xff;
 	if (e->index == 0) {
-		e->ebx = 1;
-		e->ecx |= 1u << 8;
+		e->eax = s.core;
+		e->ebx = t->threads;
+		e->ecx |= LEVEL_THREAD << 8;
 	} else if (e->index == 1) {
-		e->eax = log2_up(ncpus);
-		e->ebx = ncpus;
-		e->ecx |= 2u << 8;
+		e->eax = dies ? s.die : s.package;
+		e->ebx = dies ? t->threads * t->cores : per_package(t);
+		e->ecx |= LEVEL_CORE << 8;
+	} else if (e->index == 2 && dies) {
+		e->eax = s.package;
+		e->ebx = per_package(t);
+		e->ecx |= LEVEL_DIE << 8;
 	}
 }
 
@@ -73,23 +123,27 @@ static bool is_amd(const struct kvm_cpuid2 *cpuid)
 	return false;
 }
 
-static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc_deadline, bool amd)
+static void normalise_entry(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *t,
+			    bool tsc_deadline, bool amd)
 {
+	struct shifts s = shifts_of(t);
+	unsigned n = per_package(t);
+
 	switch (e->function) {
 	case 1:
 		/* The field has 8 bits: 256 would be stored as 0. */
-		set_field(&e->ebx, 16, 8, ncpus > 128 ? 255 : 1u << log2_up(ncpus));
+		set_field(&e->ebx, 16, 8, at_most(255, 1u << s.package));
 		e->ecx |= L1_ECX_HYPERVISOR | L1_ECX_X2APIC;
 		e->ecx &= ~L1_ECX_PDCM;
 		if (tsc_deadline)
 			e->ecx |= L1_ECX_TSC_DEADLINE;
-		if (ncpus > 1)
+		if (n > 1)
 			e->edx |= L1_EDX_HTT;
 		else
 			e->edx &= ~L1_EDX_HTT;
 		break;
 	case 4:
-		share_cache(e, ncpus, true);
+		share_cache(e, t, true);
 		break;
 	case 0xa:
 		/* No PMU: it would show the host's counters, and the guest's probes cost exits. */
@@ -97,10 +151,10 @@ static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc
 		break;
 	case 0xb:
 	case 0x1f:
-		topology(e, ncpus);
+		topology(e, t);
 		break;
 	case 0x80000001:
-		if (amd && ncpus > 1)
+		if (amd && n > 1)
 			e->ecx |= L81_ECX_CMP_LEGACY;
 		else
 			e->ecx &= ~L81_ECX_CMP_LEGACY;
@@ -108,21 +162,29 @@ static void normalise_entry(struct kvm_cpuid_entry2 *e, unsigned ncpus, bool tsc
 	case 0x80000008:
 		if (!amd)
 			break;
-		/* AMD: cores in the package - 1, and the bits of the APIC id that number them. */
-		set_field(&e->ecx, 0, 8, ncpus - 1);
-		set_field(&e->ecx, 12, 4, log2_up(ncpus));
+		/* AMD: threads in the package - 1, and the bits of the APIC id that number them. */
+		set_field(&e->ecx, 0, 8, at_most(255, n - 1));
+		set_field(&e->ecx, 12, 4, s.package);
 		break;
 	case 0x8000001d:
-		share_cache(e, ncpus, false);
+		share_cache(e, t, false);
 		break;
 	case 0x8000001e:
-		e->ebx &= ~0xff00u; /* one thread per core */
-		e->ecx = 0;	    /* one node */
+		set_field(&e->ebx, 8, 8, at_most(255, t->threads - 1));
+		e->ecx = at_most(7, t->dies - 1) << 8; /* a die is a node */
 		break;
 	}
 }
 
-void cpuid_normalise(struct kvm_cpuid2 *cpuid, unsigned ncpus, bool tsc_deadline)
+/* Leaves in between that the host does not have read as 0: nothing. */
+static void raise_highest_leaf(struct kvm_cpuid2 *cpuid, uint32_t highest)
+{
+	for (unsigned i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == 0 && cpuid->entries[i].eax < highest)
+			cpuid->entries[i].eax = highest;
+}
+
+void cpuid_normalise(struct kvm_cpuid2 *cpuid, const struct cpuid_topology *topo, bool tsc_deadline)
 {
 	unsigned n = 0;
 	uint32_t has[2] = { 0xb, 0x1f };
@@ -136,24 +198,35 @@ void cpuid_normalise(struct kvm_cpuid2 *cpuid, unsigned ncpus, bool tsc_deadline
 			found[t] |= e->function == has[t];
 		if (is_topology(e->function))
 			continue;
-		normalise_entry(e, ncpus, tsc_deadline, amd);
+		normalise_entry(e, topo, tsc_deadline, amd);
 		cpuid->entries[n++] = *e;
 	}
+	cpuid->nent = n;
+	/* Intel's dies are only there, also on a host without it. (AMD's are nodes.) */
+	if (n && !amd && topo->dies > 1) {
+		found[1] = true;
+		raise_highest_leaf(cpuid, 0x1f);
+	}
 	for (unsigned t = 0; t < 2; t++) {
-		for (unsigned index = 0; found[t] && index < 3 && n < CPUID_MAX_ENTRIES; index++) {
+		unsigned levels = shows_dies(has[t], topo) ? 3 : 2;
+
+		for (unsigned index = 0; found[t] && index <= levels && n < CPUID_MAX_ENTRIES;
+		     index++) {
 			struct kvm_cpuid_entry2 *e = &cpuid->entries[n++];
 
 			memset(e, 0, sizeof(*e));
 			e->function = has[t];
 			e->index = index;
-			topology(e, ncpus);
+			topology(e, topo);
 		}
 	}
 	cpuid->nent = n;
 }
 
-void cpuid_set_apic_id(struct kvm_cpuid2 *cpuid, unsigned apic_id)
+void cpuid_set_apic_id(struct kvm_cpuid2 *cpuid, const struct cpuid_topology *t, unsigned apic_id)
 {
+	struct shifts s = shifts_of(t);
+
 	for (unsigned i = 0; i < cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
 
@@ -163,7 +236,8 @@ void cpuid_set_apic_id(struct kvm_cpuid2 *cpuid, unsigned apic_id)
 			e->edx = apic_id;
 		else if (e->function == 0x8000001e) {
 			e->eax = apic_id;
-			set_field(&e->ebx, 0, 8, apic_id);
+			set_field(&e->ebx, 0, 8, apic_id >> s.core);
+			set_field(&e->ecx, 0, 8, apic_id >> s.die);
 		}
 	}
 }

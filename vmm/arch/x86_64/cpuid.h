@@ -1,6 +1,6 @@
 /*
  * cpuid: makes the CPUID table that the guest reads: the features that the host's KVM
- * supports, with the topology of N single-threaded cores in one package.
+ * supports, with the guest's own topology of packages, dies, cores and threads.
  *
  * Pure: changes only the table. Intel SDM volume 2 CPUID, AMD APM volume 3 appendix E.
  */
@@ -20,9 +20,23 @@ union cpuid_table {
 		     CPUID_MAX_ENTRIES * sizeof(struct kvm_cpuid_entry2)];
 };
 
+/* How many there are of each, all at least 1. The guest may have fewer vCPUs than that makes. */
+struct cpuid_topology {
+	unsigned threads; /* per core */
+	unsigned cores;	  /* per die */
+	unsigned dies;	  /* per package */
+	unsigned packages;
+};
+
+/*
+ * The APIC id of a vCPU: its numbers of package, die, core and thread, each in a field of as many
+ * bits as it needs. vCPUs are numbered in this order.
+ */
+unsigned cpuid_apic_id(const struct cpuid_topology *t, unsigned vcpu);
+
 /* Call once per VM. tsc_deadline: KVM emulates that timer mode. */
-void cpuid_normalise(struct kvm_cpuid2 *cpuid, unsigned ncpus, bool tsc_deadline);
-/* Call then once per vCPU, on a copy of the table: sets the vCPU's APIC id. */
-void cpuid_set_apic_id(struct kvm_cpuid2 *cpuid, unsigned apic_id);
+void cpuid_normalise(struct kvm_cpuid2 *cpuid, const struct cpuid_topology *t, bool tsc_deadline);
+/* Call then once per vCPU, on a copy of the table. */
+void cpuid_set_apic_id(struct kvm_cpuid2 *cpuid, const struct cpuid_topology *t, unsigned apic_id);
 
 #endif

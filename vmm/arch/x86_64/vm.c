@@ -16,8 +16,12 @@ struct arch_vm {
 	struct irq *irq;
 	struct bus *pio, *mmio;
 	struct ioapic ioapic;
+	struct cpuid_topology topology;
 	union cpuid_table *cpuid; /* the template; const once the vCPUs start */
 };
+
+/* Local APIC entries of the MADT have 8 bits, of which 255 is every processor. */
+#define MAX_APIC_ID 254
 
 static void ioapic_message(void *opaque, uint64_t addr, uint32_t data)
 {
@@ -36,7 +40,49 @@ static void ioapic_watch_eoi(void *opaque, unsigned pin, uint64_t addr, uint32_t
 
 static const struct ioapic_ops ioapic_ops = { ioapic_message, ioapic_watch_eoi };
 
-static int make_cpuid(struct arch_vm *vm, unsigned ncpus, struct err *err)
+static struct cpuid_topology for_cpuid(const struct arch_topology *t)
+{
+	return (struct cpuid_topology){ t->threads_per_core, t->cores_per_die, t->dies_per_package,
+					t->packages };
+}
+
+int arch_check_topology(const struct arch_topology *t, unsigned ncpus, struct err *err)
+{
+	const unsigned count[] = { t->threads_per_core, t->cores_per_die, t->dies_per_package,
+				   t->packages };
+	struct cpuid_topology topology = for_cpuid(t);
+	uint64_t places = 1;
+
+	for (unsigned i = 0; i < 4; i++) {
+		if (!count[i] || count[i] > MAX_APIC_ID + 1)
+			return err_set(err, EINVAL,
+				       "cpus.topology: each of its numbers must be from 1 to %d",
+				       MAX_APIC_ID + 1);
+		places *= count[i];
+	}
+	if (places < ncpus)
+		return err_set(err, EINVAL, "cpus.topology: %u vCPUs do not fit into %llu places",
+			       ncpus, (unsigned long long)places);
+	if (t->threads_per_core * (uint64_t)t->cores_per_die * t->dies_per_package >
+		    MAX_APIC_ID + 1 ||
+	    cpuid_apic_id(&topology, ncpus - 1) > MAX_APIC_ID)
+		return err_set(err, EINVAL,
+			       "cpus.topology: the last vCPU's APIC id would be above %d; make "
+			       "all but packages a power of two",
+			       MAX_APIC_ID);
+	return 0;
+}
+
+void arch_board_cpus(struct board *board, const struct arch_topology *t, unsigned ncpus)
+{
+	struct cpuid_topology topology = for_cpuid(t);
+
+	board->ncpus = ncpus;
+	for (unsigned i = 0; i < ncpus; i++)
+		board->x86.apic_id[i] = (uint8_t)cpuid_apic_id(&topology, i);
+}
+
+static int make_cpuid(struct arch_vm *vm, struct err *err)
 {
 	int rc;
 
@@ -47,7 +93,7 @@ static int make_cpuid(struct arch_vm *vm, unsigned ncpus, struct err *err)
 	rc = kvm_ioctl(vm->kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, vm->cpuid);
 	if (rc < 0)
 		return err_sys(err, -rc, "KVM: cannot read the supported CPUID");
-	cpuid_normalise(&vm->cpuid->head, ncpus,
+	cpuid_normalise(&vm->cpuid->head, &vm->topology,
 			kvm_check(vm->kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0);
 	return 0;
 }
@@ -85,7 +131,8 @@ int arch_vm_create(const struct arch_vm_config *config, struct arch_vm **out, st
 	/* Intel CPUs without unrestricted guest mode need these; elsewhere they cost nothing. */
 	kvm_ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
 	kvm_ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS);
-	rc = make_cpuid(vm, config->ncpus, err);
+	vm->topology = for_cpuid(&config->topology);
+	rc = make_cpuid(vm, err);
 	if (!rc) {
 		rc = bus_add(config->mmio, LAYOUT_IOAPIC, 0x1000, &ioapic_bus_ops, &vm->ioapic);
 		if (rc)
@@ -280,6 +327,11 @@ static int init_msrs(int fd, unsigned id, struct err *err)
 				 entry[rc < 0 ? 0 : rc].index);
 }
 
+unsigned arch_vcpu_kvm_id(const struct arch_vm *vm, unsigned id)
+{
+	return cpuid_apic_id(&vm->topology, id);
+}
+
 int arch_vcpu_init(struct arch_vm *vm, int vcpu_fd, unsigned id, struct err *err)
 {
 	union cpuid_table cpuid;
@@ -287,7 +339,7 @@ int arch_vcpu_init(struct arch_vm *vm, int vcpu_fd, unsigned id, struct err *err
 
 	memcpy(&cpuid, vm->cpuid,
 	       sizeof(cpuid.head) + vm->cpuid->head.nent * sizeof(cpuid.head.entries[0]));
-	cpuid_set_apic_id(&cpuid.head, id);
+	cpuid_set_apic_id(&cpuid.head, &vm->topology, cpuid_apic_id(&vm->topology, id));
 	rc = kvm_ioctl(vcpu_fd, KVM_SET_CPUID2, &cpuid);
 	if (rc < 0)
 		return err_sys(err, -rc, "KVM: CPUID of vCPU %u", id);
