@@ -1,0 +1,23 @@
+/*
+ * store/sum: the SHA-256 of a disk's bytes as a guest reads them.
+ *
+ * The same in every format; of a raw file it is what sha256sum prints. Runs of zeroes are not read.
+ * Thread: any.
+ */
+#ifndef BANTAM_STORE_SUM_H
+#define BANTAM_STORE_SUM_H
+
+#include <stdatomic.h>
+
+#include "devices/backend/store/store.h"
+
+#define STORE_SUM_BYTES 32u
+
+/*
+ * Returns 0 and the sum; or -errno, with *failed_at the place that cannot be read. stop may be NULL;
+ * when another thread sets it, the function returns -ECANCELED after at most one read of 256 KiB.
+ */
+int store_sum(struct store *s, const atomic_bool *stop, uint8_t sum[STORE_SUM_BYTES],
+	      uint64_t *failed_at);
+
+#endif
