@@ -112,6 +112,38 @@ static const char *key_of(const struct config *config, const char *option, unsig
 	"\"vsock\":{\"cid\":7,\"socket\":\"/v\"},"                                                 \
 	"\"net\":[{\"tap\":\"tap-tngl-4\",\"ip\":\"192.168.100.1\"}]}"
 
+/* Where a console's characters go, in the machine's own keys. */
+Test(vmconfig, consoles_are_mapped)
+{
+	static const struct {
+		const char *console, *sink, *tty, *file, *append, *socket;
+	} row[] = {
+		{ "{\"mode\":\"Tty\"}", "stdio", "on", "-", "-", "-" },
+		{ "{\"mode\":\"Null\"}", "null", "-", "-", "-", "-" },
+		{ "{\"mode\":\"Pty\"}", "pty", "-", "-", "-", "-" },
+		{ "{\"mode\":\"File\",\"file\":\"/f\"}", "-", "-", "/f", "on", "-" },
+		{ "{\"mode\":\"Socket\",\"socket\":\"/s\"}", "-", "-", "-", "-", "/s" },
+	};
+
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		struct config config;
+		char text[200];
+		json_t *vm;
+
+		snprintf(text, sizeof(text), "{\"payload\":{\"kernel\":\"/k\"},\"console\":%s}",
+			 row[i].console);
+		vm = must(text);
+		cr_assert_eq(vmconfig_to_config(vm, &config, &err), 0, "%s", err.text);
+		cr_expect_str_eq(key_of(&config, "console", 0, "sink"), row[i].sink);
+		cr_expect_str_eq(key_of(&config, "console", 0, "tty"), row[i].tty);
+		cr_expect_str_eq(key_of(&config, "console", 0, "file"), row[i].file);
+		cr_expect_str_eq(key_of(&config, "console", 0, "append"), row[i].append);
+		cr_expect_str_eq(key_of(&config, "console", 0, "socket"), row[i].socket);
+		config_clear(&config);
+		json_decref(vm);
+	}
+}
+
 Test(vmconfig, sequence_a)
 {
 	json_t *vm = must(SEQUENCE_A);

@@ -99,9 +99,13 @@ static int map_chardev(struct keyvals *kv, const char *where, const json_t *c, s
 	};
 	int rc;
 
-	for (size_t i = 0; i < sizeof(sink) / sizeof(sink[0]); i++)
-		if (!strcmp(mode, sink[i][0]))
-			return set(kv, where, "sink", sink[i][1], err);
+	for (size_t i = 0; i < sizeof(sink) / sizeof(sink[0]); i++) {
+		if (strcmp(mode, sink[i][0]) != 0)
+			continue;
+		rc = set(kv, where, "sink", sink[i][1], err);
+		/* A service's standard input is not for the guest. */
+		return rc || strcmp(mode, "Tty") != 0 ? rc : set(kv, where, "tty", "on", err);
+	}
 	if (!strcmp(mode, "Socket"))
 		return set(kv, where, "socket", vmconfig_text(c, "socket"), err);
 	rc = set(kv, where, "file", vmconfig_text(c, "file"), err);
