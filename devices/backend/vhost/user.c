@@ -2,6 +2,7 @@
 #include "devices/backend/vhost/user.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +15,10 @@
 #include "vmm/core/clock.h"
 #include "vmm/core/unix_socket.h"
 
+#define RETRY_MS 10
+
 unsigned vhost_user_timeout_ms = 5000;
+unsigned vhost_user_open_ms = 2000;
 
 static int send_message(struct vhost_user *vu, const struct vhost_user_msg *m, const int *fds,
 			unsigned nfds)
@@ -79,8 +83,11 @@ static int recv_reply(struct vhost_user *vu, struct vhost_user_msg *m, uint32_t 
 {
 	uint64_t deadline_ms = clock_now_ms() + vhost_user_timeout_ms;
 	uint32_t request = m->request;
-	int rc = recv_all(vu, m, VU_HEAD_BYTES, deadline_ms);
+	int rc;
 
+	if (vu->until_ms && vu->until_ms < deadline_ms)
+		deadline_ms = vu->until_ms;
+	rc = recv_all(vu, m, VU_HEAD_BYTES, deadline_ms);
 	if (rc)
 		return rc;
 	if (m->request != request || (m->flags & VU_VERSION_MASK) != VU_VERSION ||
@@ -193,24 +200,95 @@ static int cannot_connect(const char *path, const char *what, int code, struct e
 			err, code,
 			"%s: %s: no process listens there; start the vhost-user daemon first", what,
 			path);
+	if (code == EAGAIN)
+		return err_set(
+			err, ETIMEDOUT,
+			"%s: %s: the vhost-user daemon accepts no connection; is it hung, or "
+			"in use by another VM?",
+			what, path);
 	if (code == ENOENT)
 		return err_sys(err, code, "%s: start the vhost-user daemon first: %s", what, path);
 	return err_sys(err, code, "%s: %s", what, path);
 }
 
-int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err)
+static void pause_ms(int ms)
 {
-	int fd = unix_socket_connect(path, 0), rc;
+	poll(NULL, 0, ms);
+}
 
-	*vu = (struct vhost_user){ .fd = -1 };
+/* A connect that blocked would wait as long as the daemon's backlog is full. */
+static int connect_until(const char *path, uint64_t until_ms)
+{
+	int fd, flags;
+
+	while ((fd = unix_socket_connect(path, SOCK_NONBLOCK)) == -EAGAIN &&
+	       clock_now_ms() < until_ms)
+		pause_ms(RETRY_MS);
 	if (fd < 0)
-		return cannot_connect(path, what, -fd, err);
+		return fd;
+	flags = fcntl(fd, F_GETFL);
+	fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+	return fd;
+}
+
+/* vu takes over fd, a connection to the daemon at path. */
+static int begin(struct vhost_user *vu, int fd, const char *path, const char *what, struct err *err)
+{
+	int rc;
+
 	vhost_user_adopt(vu, fd);
+	vu->until_ms = clock_now_ms() + vhost_user_open_ms;
 	rc = vhost_user_agree(vu);
 	if (!rc)
 		return 0;
 	vhost_user_close(vu);
+	if (rc == -ETIMEDOUT)
+		return err_set(err, ETIMEDOUT,
+			       "%s: %s: the vhost-user daemon took the connection, but does not "
+			       "answer; is it hung, or in use by another VM?",
+			       what, path);
 	return err_sys(err, -rc, "%s: %s: no answer from a vhost-user daemon", what, path);
+}
+
+int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err)
+{
+	int fd = connect_until(path, clock_now_ms() + vhost_user_open_ms);
+
+	*vu = (struct vhost_user){ .fd = -1 };
+	if (fd < 0)
+		return cannot_connect(path, what, -fd, err);
+	return begin(vu, fd, path, what, err);
+}
+
+int vhost_user_accept(struct vhost_user *vu, const char *path, const char *what, struct err *err)
+{
+	uint64_t until_ms = clock_now_ms() + vhost_user_open_ms, now;
+	struct unix_listener l;
+	struct pollfd pfd;
+	int rc, fd = -1;
+
+	*vu = (struct vhost_user){ .fd = -1 };
+	rc = unix_socket_listen(&l, what, "vhost-user", path, 1, err);
+	if (rc)
+		return rc;
+	pfd = (struct pollfd){ .fd = l.fd, .events = POLLIN };
+	/* A client that has gone again before accept is not the daemon. */
+	while (fd < 0 && !rc && (now = clock_now_ms()) < until_ms) {
+		if (poll(&pfd, 1, (int)(until_ms - now)) <= 0)
+			continue;
+		fd = accept4(l.fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			rc = -errno;
+	}
+	unix_socket_close(&l);
+	if (rc)
+		return err_sys(err, -rc, "%s: %s: accept", what, path);
+	if (fd < 0)
+		return err_set(err, ETIMEDOUT,
+			       "%s: %s: no vhost-user daemon connected within %u ms; it must be a "
+			       "client of this socket, and running",
+			       what, path, vhost_user_open_ms);
+	return begin(vu, fd, path, what, err);
 }
 
 void vhost_user_close(struct vhost_user *vu)
@@ -245,8 +323,10 @@ int vhost_user_start(struct vhost_user *vu, const struct mem *mem, uint64_t acke
 {
 	struct vhost_user_msg m = { .request = VU_SET_MEM_TABLE,
 				    .body.mem.nregions = mem->nregions };
-	int fds[MEM_MAX_REGIONS], rc = vu->agreed ? 0 : vhost_user_agree(vu);
+	int fds[MEM_MAX_REGIONS], rc;
 
+	vu->until_ms = 0;
+	rc = vu->agreed ? 0 : vhost_user_agree(vu);
 	/*
 	 * Keep the protocol features bit, which the driver never sees: without it rings need no
 	 * enabling.

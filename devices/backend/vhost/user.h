@@ -3,7 +3,8 @@
  * docs/interop/vhost-user): messages to a daemon that serves virtqueues.
  *
  * Each call sends one message and waits for its answer where there is one, at
- * most vhost_user_timeout_ms: a daemon that hangs costs its own device only. The
+ * most vhost_user_timeout_ms: a daemon that hangs costs its own device only. Before
+ * the guest runs, all calls together take at most vhost_user_open_ms. The
  * daemon is trusted with guest memory (that is its job) but not with this
  * process: every answer's length and values are checked. Errors are -errno;
  * after one, only vhost_user_close makes sense. Thread: one at a time.
@@ -19,6 +20,8 @@
 
 /* Timeout of a whole answer, in however many pieces it arrives; 5 s. Tests make it shorter. */
 extern unsigned vhost_user_timeout_ms;
+/* From open or accept to vhost_user_start: a daemon that hangs does not hold up a boot; 2 s. */
+extern unsigned vhost_user_open_ms;
 #define VHOST_USER_CONFIG_MAX 256u
 
 /* Protocol features, bit numbers. */
@@ -32,6 +35,7 @@ struct vhost_user {
 	uint64_t features;   /* virtio features that the daemon offers */
 	uint64_t protocol;   /* protocol features in use */
 	uint64_t queues_max; /* with PROTOCOL_MQ; else 0: not reported */
+	uint64_t until_ms;   /* no answer is waited for longer (clock_now_ms); 0: not set */
 };
 
 /* A ring in guest memory, as the driver set it up. */
@@ -46,6 +50,11 @@ struct vhost_user_ring {
 
 /* Connect to the daemon's socket at path and agree on protocol features. what: "--fs", for err. */
 int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, struct err *err);
+/*
+ * The same for a daemon that connects: listen at path (as unix_socket_listen does), wait at most
+ * vhost_user_open_ms for its connection, and remove path.
+ */
+int vhost_user_accept(struct vhost_user *vu, const char *path, const char *what, struct err *err);
 /* vu takes over fd, an existing connection. Nothing is sent yet. */
 void vhost_user_adopt(struct vhost_user *vu, int fd);
 /* Negotiate features of both kinds. vhost_user_start calls it if it has not been called. */
