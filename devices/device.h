@@ -147,6 +147,7 @@ struct device {
 	const struct device_ops *ops;
 	char id[DEVICE_ID_BYTES]; /* unique in the machine, which sets it after create */
 	struct pci_func *pci;	  /* of a device on PCI, set by its transport; else NULL */
+	char interface[16]; /* of the host, for a card that has one ("vmtap0"); create sets it */
 };
 
 struct device_type {

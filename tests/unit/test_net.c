@@ -989,7 +989,7 @@ Test(net, refusals)
 		{ "tap=x,queue-size=100", "must be a power of two" },
 		{ "tap=sixteencharacter", "at most 15 characters" },
 		{ "tap=a/b", "not a name for an interface" },
-		{ "tap=x,ip=1.2.3", "not an IPv4 address" },
+		{ "tap=x,ip=1.2.3", "not an IP address" },
 		{ "tap=x,ip=1.2.3.4,mask=255.0.255.0", "not a mask" },
 		{ "tap=x,ip=1.2.3.4/33", "not a mask" },
 		{ "tap=x,mask=24", "mask= needs ip=" },
@@ -1045,4 +1045,78 @@ Test(net, configuration_space)
 	fake_driver_set_config(&d, NET_CONFIG_MAC, 4, 0xffffffff);
 	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC, 4), 0x00000002);
 	end();
+}
+
+/* A VmConfig switches them off one by one; the specification makes all depend on checksums. */
+Test(net, offloads_one_by_one)
+{
+	const uint64_t tso = BIT(NET_F_HOST_TSO4) | BIT(NET_F_HOST_TSO6) | BIT(NET_F_HOST_ECN) |
+			     BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_ECN);
+	const uint64_t ufo = BIT(NET_F_HOST_UFO) | BIT(NET_F_GUEST_UFO);
+	const uint64_t csum = BIT(NET_F_CSUM) | BIT(NET_F_GUEST_CSUM);
+	const struct {
+		const char *off[2];
+		uint64_t offered;
+	} table[] = {
+		{ { NULL }, tso | ufo | csum },	   { { "offload-tso" }, ufo | csum },
+		{ { "offload-ufo" }, tso | csum }, { { "offload-tso", "offload-ufo" }, csum },
+		{ { "offload-csum" }, 0 },	   { { "offload" }, 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct fake_net *fake;
+		struct err err = { "" };
+		struct keyvals kv;
+
+		fake_env_init(&f, FAKE_PCI);
+		keys_start(&kv, "--net", virtio_net_type.keys);
+		for (unsigned k = 0; k < 2 && table[i].off[k]; k++)
+			cr_assert_eq(keys_set_hidden(&kv, table[i].off[k], "off", &err), 0);
+		cr_assert_eq(keys_set(&kv, "vhost", "off", &err), 0);
+		cr_assert_eq(keys_finish(&kv, &err), 0);
+		fake = fake_net_create(f.env.loop, 1);
+		fake->net.offloads_in = fake->net.offloads_out = NET_OFFLOADS;
+		cr_assert_eq(nic_create_on(&fake->net, &f.env, &kv, &dev, &err), 0, "%s", err.text);
+		keys_clear(&kv);
+		fake_driver_find(&d, &f, 0, true);
+		cr_expect_eq(fake_driver_offered(&d) & (tso | ufo | csum), table[i].offered,
+			     "%u: %llx", (unsigned)i, (unsigned long long)fake_driver_offered(&d));
+		device_destroy(dev);
+		fake_env_destroy(&f);
+	}
+}
+
+/* The same refusals as for mac=; and what needs a daemon. */
+Test(net, hidden_keys_that_are_wrong)
+{
+	static const struct {
+		const char *name, *value, *says;
+	} table[] = {
+		{ "host-mac", "02:00", "host-mac=02:00: not a MAC" },
+		{ "host-mac", "03:00:00:00:00:01", "multicast" },
+		{ "vhost-mode", "server", "needs vhost-user=" },
+		{ "vhost-mode", "both", "vhost-mode=both" },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct err err = { "" };
+		struct keyvals kv;
+		int rc;
+
+		fake_env_init(&f, FAKE_PCI);
+		keys_start(&kv, "--net", virtio_net_type.keys);
+		rc = keys_set(&kv, "tap", "x", &err);
+		if (!rc)
+			rc = keys_set_hidden(&kv, table[i].name, table[i].value, &err);
+		if (!rc)
+			rc = keys_finish(&kv, &err);
+		if (!rc)
+			rc = virtio_net_type.check(&kv, &err);
+		if (!rc)
+			rc = virtio_net_type.create(&f.env, &kv, &dev, &err);
+		cr_expect_eq(rc, -EINVAL, "%s", table[i].value);
+		cr_expect(strstr(err.text, table[i].says), "%s", err.text);
+		keys_clear(&kv);
+		fake_env_destroy(&f);
+	}
 }

@@ -214,11 +214,12 @@ Test(net_backend, dry_run)
 		{ { .tap = "btdry0", .ip = "192.0.2.1" }, "tap btdry0, 1 queue, to be created", 1 },
 		{ { .tap = "lo", .queues = 4 }, "tap lo, 4 queues", 4 },
 		{ { .stream = "/nonexistent/socket" }, "stream /nonexistent/socket", 1 },
-		{ { .fds = "0" }, "fd 0", 1 },
+		{ { .fds = "97" }, "fd 97", 1 },
 		{ { .user = true, .hostfwd = "tcp::1-22", .mtu = 1400 }, "user network", 1 },
 	};
 	struct err err;
 
+	cr_assert_eq(dup2(socket(AF_UNIX, SOCK_STREAM, 0), 97), 97);
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct net_config cfg = table[i].cfg;
 
@@ -238,7 +239,7 @@ Test(net_backend, dry_run)
 	cr_expect_eq(open_net((struct net_config){ .user = true, .hostfwd = "x", .dry_run = true },
 			      &err),
 		     -EINVAL);
-	cr_expect_eq(fcntl(0, F_GETFD) < 0, 0, "fd=0 is not taken over");
+	cr_expect_eq(fcntl(97, F_GETFD) < 0, 0, "fd=97 is not taken over");
 	loop_destroy(loop);
 	loop = NULL;
 }

@@ -279,7 +279,7 @@ void machine_walk_devices(struct machine *m,
 {
 	struct {
 		struct machine_device_info info;
-		char id[DEVICE_ID_BYTES];
+		char id[DEVICE_ID_BYTES], interface[sizeof(((struct device *)0)->interface)];
 	} found[MACHINE_MAX_DEVICES];
 	unsigned n = 0;
 
@@ -293,6 +293,7 @@ void machine_walk_devices(struct machine *m,
 		if (dev->pci)
 			place = pci_func_place(dev->pci, 0);
 		strcpy(found[n].id, dev->id);
+		strcpy(found[n].interface, dev->interface);
 		found[n++].info = (struct machine_device_info){ .type = dev->type->name,
 								.pci = dev->pci,
 								.slot = place.slot,
@@ -302,6 +303,7 @@ void machine_walk_devices(struct machine *m,
 	pthread_mutex_unlock(&m->devices_lock);
 	for (unsigned i = 0; i < n; i++) {
 		found[i].info.id = found[i].id;
+		found[i].info.interface = *found[i].interface ? found[i].interface : NULL;
 		fn(opaque, &found[i].info);
 	}
 }

@@ -135,6 +135,7 @@ struct machine_device_info {
 	bool pci;	  /* the next three are valid: bus 0, function 0 */
 	unsigned slot;
 	uint64_t bar_base, bar_bytes; /* of BAR 0, where the guest has put it */
+	const char *interface; /* the host's, of a card on a tap ("vmtap0"), valid as id; or NULL */
 };
 /*
  * Calls fn for each of the user's devices, in the order of their creation; for none once they are

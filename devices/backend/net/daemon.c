@@ -31,7 +31,8 @@ static int connect_daemon(struct net *net, const struct net_config *cfg, struct 
 {
 	struct vhost_user *vu = &net->vhost_user;
 	uint64_t pairs;
-	int rc = vhost_user_open(vu, cfg->daemon, cfg->option, err);
+	int rc = cfg->daemon_connects ? vhost_user_accept(vu, cfg->daemon, cfg->option, err) :
+					vhost_user_open(vu, cfg->daemon, cfg->option, err);
 
 	if (rc)
 		return rc;

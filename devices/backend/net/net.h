@@ -138,8 +138,9 @@ struct net {
 	 * reports its end
 	 */
 	char *daemon;
-	char name[64];	/* "net0", for messages */
-	char what[128]; /* "tap tap0 (2 queues)", for --dry-run and messages */
+	char name[64];	 /* "net0", for messages */
+	char what[128];	 /* "tap tap0 (2 queues)", for --dry-run and messages */
+	char ifname[16]; /* of the host's interface, as it was opened; "": there is none */
 	struct net_port port[NET_MAX_QUEUES];
 };
 
@@ -147,18 +148,21 @@ struct net_config {
 	const char *option; /* "--net", for messages */
 	const char *name;   /* "net0", for reports */
 	/* Exactly one of the five. */
-	const char *tap; /* the interface's name; "": the kernel chooses */
+	/* the interface's name; "": the kernel chooses; "vmtap%d": the first free number */
+	const char *tap;
 	/* "7" or "7:8", one for each queue; net_open takes them over, also if it fails */
 	const char *fds;
-	const char *stream; /* a path or "fd:N" */
-	const char *daemon; /* vhost-user: the path of its socket */
+	const char *stream;   /* a path or "fd:N" */
+	const char *daemon;   /* vhost-user: the path of the socket */
+	bool daemon_connects; /* to us, who listen there; else we connect */
 	bool user;
 	/* user: guest memory is shared, so that another process can serve the queues */
 	bool memory_shared;
-	const char *hostfwd;   /* user: "tcp:[ADDR]:PORT-PORT,…" or NULL */
-	unsigned queues;       /* tap and daemon: how many */
-	unsigned mtu;	       /* 0: the back end's own */
-	const char *ip, *mask; /* tap, if open creates it; NULL: none */
+	const char *hostfwd;	 /* user: "tcp:[ADDR]:PORT-PORT,…" or NULL */
+	unsigned queues;	 /* tap and daemon: how many */
+	unsigned mtu;		 /* 0: the back end's own */
+	const char *ip, *mask;	 /* tap, if open creates it; NULL: none */
+	const uint8_t *host_mac; /* the same: the interface's own address */
 	/* only look: check what can be checked; what, mtu, nqueues and close are valid */
 	bool dry_run;
 	struct loop *loop;

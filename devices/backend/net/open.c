@@ -6,12 +6,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
+#include "vmm/core/fd_kind.h"
 #include "vmm/core/parse.h"
 
 /* "7" or "7:8:9". */
@@ -42,11 +41,27 @@ static int parse_fds(const struct net_config *cfg, int *fd, unsigned *n, struct 
 		       NET_MAX_QUEUES);
 }
 
+/* Several are the queues of a tap; one may also be a socket. */
+static int check_kinds(const struct net_config *cfg, const int *fd, unsigned n, struct err *err)
+{
+	char kind[96];
+	struct stat st;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (fd_is_tap(fd[i]) || (n == 1 && !fstat(fd[i], &st) && S_ISSOCK(st.st_mode)))
+			continue;
+		return err_set(err, EINVAL, "%s fd=%s: %d is %s%s", cfg->option, cfg->fds, fd[i],
+			       fd_kind(fd[i], kind, sizeof(kind)),
+			       n == 1 ? ", neither a tap nor a socket" :
+					" and not a tap, as several must be");
+	}
+	return 0;
+}
+
 static int open_fds(const struct net_config *cfg, struct net **out, struct err *err)
 {
 	int fd[NET_MAX_QUEUES], type = 0, rc;
 	socklen_t len = sizeof(type);
-	struct ifreq ifr;
 	unsigned n;
 
 	rc = parse_fds(cfg, fd, &n, err);
@@ -57,21 +72,22 @@ static int open_fds(const struct net_config *cfg, struct net **out, struct err *
 			       "%s fd=%s: queues=%u does not fit: there is one for each "
 			       "descriptor; leave it out",
 			       cfg->option, cfg->fds, cfg->queues);
+	rc = check_kinds(cfg, fd, n, err);
+	if (rc)
+		return rc;
 	if (cfg->dry_run) {
 		rc = net_describe(cfg, out, err, "fd %s", cfg->fds);
 		if (!rc)
 			(*out)->nqueues = n;
 		return rc;
 	}
-	if (!ioctl(fd[0], TUNGETIFF, &ifr))
+	if (fd_is_tap(fd[0]))
 		return net_tap_from_fds(cfg, fd, n, out, err);
-	if (n == 1 && !getsockopt(fd[0], SOL_SOCKET, SO_TYPE, &type, &len)) {
-		if (type == SOCK_STREAM)
-			return net_stream_from_fd(cfg, fd[0], out, err);
-		return net_dgram_open(cfg, fd[0], out, err);
-	}
-	return err_set(err, EINVAL, "%s fd=%s: is neither a tap nor a socket", cfg->option,
-		       cfg->fds);
+	if (getsockopt(fd[0], SOL_SOCKET, SO_TYPE, &type, &len))
+		return err_sys(err, errno, "%s fd=%s", cfg->option, cfg->fds);
+	if (type == SOCK_STREAM)
+		return net_stream_from_fd(cfg, fd[0], out, err);
+	return net_dgram_open(cfg, fd[0], out, err);
 }
 
 int net_open(const struct net_config *cfg, struct net **out, struct err *err)

@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_kind.h"
 #include "vmm/core/log.h"
 
 #define DISCARD_MAX 4096u
@@ -222,21 +223,13 @@ static void drop_kept(struct kept *kept)
 	free(k);
 }
 
-/* Does fd still belong to an interface? */
-static bool is_tap(int fd)
-{
-	struct ifreq ifr;
-
-	return !ioctl(fd, TUNGETIFF, &ifr);
-}
-
 /* Out of memory, or without the interface: the queues are closed, as without a keeper. */
 static void keep_queues(struct tap *tap)
 {
 	struct net *net = &tap->net;
 	struct kept_tap *k;
 
-	if (!is_tap(net->port[0].fd))
+	if (!fd_is_tap(net->port[0].fd))
 		return;
 	k = calloc(1, sizeof(*k));
 	if (!k)
@@ -262,7 +255,7 @@ static bool take_queues(struct tap *tap, const struct net_config *cfg)
 {
 	struct net *net = &tap->net;
 	struct kept_tap *k = (struct kept_tap *)keep_take(cfg->keep, cfg->id, "tap");
-	bool ok = k && k->n == net->nqueues && !strcmp(k->asked, cfg->tap) && is_tap(k->fd[0]);
+	bool ok = k && k->n == net->nqueues && !strcmp(k->asked, cfg->tap) && fd_is_tap(k->fd[0]);
 
 	for (unsigned i = 0; ok && i < k->n; i++) {
 		discard_frames(k->fd[i]);
@@ -329,6 +322,7 @@ static int setup(struct tap *tap, const struct net_config *cfg, struct err *err)
 	if (!(ifr.ifr_flags & IFF_NO_PI))
 		return err_set(err, EINVAL, "%s: tap %s was opened without IFF_NO_PI", cfg->option,
 			       tap->ifname);
+	snprintf(net->ifname, sizeof(net->ifname), "%s", tap->ifname);
 	tap->multi_queue = ifr.ifr_flags & IFF_MULTI_QUEUE;
 	/* A descriptor that was used before may be detached; then TUNSETQUEUE is needed. */
 	tap->attached[0] = !(ifr.ifr_flags & IFF_DETACH_QUEUE);
@@ -390,7 +384,7 @@ static void bring_up_found(const struct tap *tap)
 
 static int refuse(const struct net_config *cfg, int code, bool existed, struct err *err)
 {
-	const char *o = cfg->option, *t = cfg->tap, *name = *t ? t : "tap0";
+	const char *o = cfg->option, *t = cfg->tap, *name = *t && !strchr(t, '%') ? t : "tap0";
 	const char *mq = cfg->queues > 1 ? " multi_queue" : "";
 
 	switch (code) {
@@ -491,6 +485,14 @@ static int keep_later(struct tap *tap, const struct net_config *cfg, struct err 
 	return 0;
 }
 
+/* "%d" at the end becomes the first free number: the kernel chooses it. */
+static bool is_name(const char *name)
+{
+	const char *percent = strchr(name, '%');
+
+	return !strchr(name, '/') && (!percent || (percent > name && !strcmp(percent, "%d")));
+}
+
 int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err)
 {
 	bool existed, kept;
@@ -501,7 +503,7 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 		return err_set(err, ENAMETOOLONG,
 			       "%s tap=%s: an interface's name has at most %d characters",
 			       cfg->option, cfg->tap, IFNAMSIZ - 1);
-	if (strchr(cfg->tap, '%') || strchr(cfg->tap, '/'))
+	if (!is_name(cfg->tap))
 		return err_set(err, EINVAL, "%s tap=%s: not a name for an interface", cfg->option,
 			       cfg->tap);
 	rc = net_tap_link_check(cfg, err);
@@ -534,6 +536,9 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 		tap_close(&tap->net);
 		return rc;
 	}
+	if (existed && !kept && cfg->host_mac)
+		log_put(LOG_WARN, "%s: tap %s: was there before and keeps its address",
+			tap->net.name, tap->ifname);
 	if (existed && !kept)
 		bring_up_found(tap);
 	watch_links(tap);

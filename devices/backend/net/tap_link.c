@@ -3,9 +3,11 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -44,7 +46,17 @@ int net_tap_link_up(const char *ifname)
 	return ctl(SIOCSIFFLAGS, &ifr);
 }
 
-static int set_addr(const char *ifname, unsigned long op, struct in_addr addr)
+/* An address of the host on the tap. */
+struct address {
+	int family; /* 0: none */
+	union {
+		struct in_addr v4;
+		struct in6_addr v6;
+	} ip;
+	unsigned prefix; /* bits of the network */
+};
+
+static int set_v4(const char *ifname, unsigned long op, struct in_addr addr)
 {
 	struct ifreq ifr = request(ifname);
 	struct sockaddr_in *in = (struct sockaddr_in *)&ifr.ifr_addr;
@@ -53,63 +65,156 @@ static int set_addr(const char *ifname, unsigned long op, struct in_addr addr)
 	return ctl(op, &ifr);
 }
 
-/* "255.255.255.0" or "24". */
-static bool parse_mask(const char *text, struct in_addr *mask)
+static struct in_addr mask_v4(unsigned bits)
 {
+	return (struct in_addr){ htonl(bits ? ~0u << (32 - bits) : 0) };
+}
+
+/*
+ * By netlink, because an ioctl cannot say IFA_F_NODAD: duplicate address detection would need a
+ * second or more, and a guest that is already up.
+ */
+static int set_v6(const char *ifname, const struct address *a)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifaddrmsg addr;
+		struct rtattr local;
+		struct in6_addr ip;
+		struct rtattr flags_attr;
+		uint32_t flags;
+	} ask = {
+		.h = { sizeof(ask), RTM_NEWADDR,
+		       NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, 0, 0 },
+		.addr = { .ifa_family = AF_INET6,
+			  .ifa_prefixlen = (uint8_t)a->prefix,
+			  .ifa_index = if_nametoindex(ifname) },
+		.local = { RTA_LENGTH(sizeof(ask.ip)), IFA_LOCAL },
+		.ip = a->ip.v6,
+		.flags_attr = { RTA_LENGTH(sizeof(ask.flags)), IFA_FLAGS },
+		.flags = IFA_F_NODAD | IFA_F_PERMANENT,
+	};
+	union {
+		struct {
+			struct nlmsghdr h;
+			struct nlmsgerr result;
+		} ack;
+		char bytes[512];
+	} got;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), rc = -EPROTO;
+
+	if (fd < 0)
+		return -errno;
+	if (send(fd, &ask, sizeof(ask), 0) != sizeof(ask))
+		rc = -errno;
+	else if (recv(fd, &got, sizeof(got), 0) >= (ssize_t)sizeof(got.ack) &&
+		 got.ack.h.nlmsg_type == NLMSG_ERROR)
+		rc = got.ack.result.error;
+	close(fd);
+	return rc;
+}
+
+/* Returns how many of the first bits of a mask are set, or -1: there are more after a gap. */
+static int mask_bits(const uint8_t *mask, unsigned len_bytes)
+{
+	unsigned n = 0;
+
+	while (n < 8 * len_bytes && mask[n / 8] >> (7 - n % 8) & 1)
+		n++;
+	for (unsigned i = n; i < 8 * len_bytes; i++)
+		if (mask[i / 8] >> (7 - i % 8) & 1)
+			return -1;
+	return (int)n;
+}
+
+/* "255.255.255.0", "ffff:ffff::" or "24". */
+static bool parse_mask(const char *text, struct address *a)
+{
+	unsigned len_bytes = a->family == AF_INET ? 4 : 16;
+	uint8_t mask[16];
 	uint64_t bits;
-	uint32_t m;
+	int n;
 
 	if (!parse_u64(text, &bits)) {
-		if (bits > 32)
-			return false;
-		mask->s_addr = htonl(bits ? ~0u << (32 - bits) : 0);
-		return true;
+		a->prefix = (unsigned)bits;
+		return bits <= 8 * len_bytes;
 	}
-	if (inet_pton(AF_INET, text, mask) != 1)
+	if (inet_pton(a->family, text, mask) != 1)
 		return false;
-	m = ~ntohl(mask->s_addr);
-	return !(m & (m + 1));
+	n = mask_bits(mask, len_bytes);
+	a->prefix = (unsigned)n;
+	return n >= 0;
 }
 
 /* ip=ADDR[/BITS], mask=. */
-static int parse_ip(const struct net_config *cfg, struct in_addr *addr, struct in_addr *mask,
-		    struct err *err)
+static int parse_ip(const struct net_config *cfg, struct address *a, struct err *err)
 {
-	const char *slash = cfg->ip ? strchr(cfg->ip, '/') : NULL;
-	const char *m = cfg->mask ? cfg->mask : slash ? slash + 1 : "24";
-	char ip[INET_ADDRSTRLEN] = "";
+	const char *slash = cfg->ip ? strchr(cfg->ip, '/') : NULL, *m;
+	char ip[INET6_ADDRSTRLEN] = "";
 
+	*a = (struct address){ 0 };
 	if (!cfg->ip && cfg->mask)
 		return err_set(err, EINVAL, "%s: mask= needs ip=", cfg->option);
 	if (!cfg->ip)
 		return 0;
 	snprintf(ip, sizeof(ip), "%.*s", (int)(slash ? slash - cfg->ip : (long)strlen(cfg->ip)),
 		 cfg->ip);
-	if (inet_pton(AF_INET, ip, addr) != 1)
-		return err_set(err, EINVAL, "%s ip=%s: not an IPv4 address", cfg->option, cfg->ip);
-	if (!parse_mask(m, mask))
-		return err_set(err, EINVAL,
-			       "%s: \"%s\": not a mask; write it like 255.255.255.0 or 24",
-			       cfg->option, m);
+	if (inet_pton(AF_INET, ip, &a->ip) == 1)
+		a->family = AF_INET;
+	else if (inet_pton(AF_INET6, ip, &a->ip) == 1)
+		a->family = AF_INET6;
+	else
+		return err_set(err, EINVAL, "%s ip=%s: not an IP address", cfg->option, cfg->ip);
+	m = cfg->mask ? cfg->mask : slash ? slash + 1 : a->family == AF_INET ? "24" : "64";
+	if (!parse_mask(m, a))
+		return err_set(err, EINVAL, "%s: \"%s\": not a mask; write it like %s", cfg->option,
+			       m,
+			       a->family == AF_INET ? "255.255.255.0 or 24" :
+						      "ffff:ffff:ffff:ffff:: or 64");
 	return 0;
+}
+
+static int set_address(const char *ifname, const struct net_config *cfg, const struct address *a,
+		       struct err *err)
+{
+	bool v6 = a->family == AF_INET6;
+	int rc;
+
+	if (!a->family)
+		return 0;
+	rc = v6 ? set_v6(ifname, a) : set_v4(ifname, SIOCSIFADDR, a->ip.v4);
+	if (!rc && !v6)
+		rc = set_v4(ifname, SIOCSIFNETMASK, mask_v4(a->prefix));
+	if (v6 && (rc == -EACCES || rc == -EOPNOTSUPP || rc == -EAFNOSUPPORT))
+		return err_set(err, -rc, "%s tap=%s: setting ip=%s: IPv6 is disabled on this host",
+			       cfg->option, ifname, cfg->ip);
+	return rc ? err_sys(err, -rc, "%s tap=%s: setting ip=%s", cfg->option, ifname, cfg->ip) : 0;
+}
+
+static int set_mac(const char *ifname, const struct net_config *cfg, struct err *err)
+{
+	struct ifreq ifr = request(ifname);
+	int rc;
+
+	if (!cfg->host_mac)
+		return 0;
+	ifr.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+	memcpy(ifr.ifr_hwaddr.sa_data, cfg->host_mac, NET_MAC_BYTES);
+	rc = ctl(SIOCSIFHWADDR, &ifr);
+	return rc ? err_sys(err, -rc, "%s tap=%s: setting its address", cfg->option, ifname) : 0;
 }
 
 int net_tap_link_configure(const char *ifname, const struct net_config *cfg, struct err *err)
 {
-	struct in_addr addr, mask;
 	struct ifreq ifr = request(ifname);
-	int rc = parse_ip(cfg, &addr, &mask, err);
+	struct address addr;
+	int rc = parse_ip(cfg, &addr, err);
 
+	if (!rc)
+		rc = set_mac(ifname, cfg, err);
 	if (rc)
 		return rc;
-	if (cfg->ip) {
-		rc = set_addr(ifname, SIOCSIFADDR, addr);
-		if (!rc)
-			rc = set_addr(ifname, SIOCSIFNETMASK, mask);
-		if (rc)
-			return err_sys(err, -rc, "%s tap=%s: setting ip=%s", cfg->option, ifname,
-				       cfg->ip);
-	}
+	/* Before the address: IPv6 needs 1280 bytes. */
 	if (cfg->mtu) {
 		ifr.ifr_mtu = (int)cfg->mtu;
 		rc = ctl(SIOCSIFMTU, &ifr);
@@ -117,6 +222,9 @@ int net_tap_link_configure(const char *ifname, const struct net_config *cfg, str
 			return err_sys(err, -rc, "%s tap=%s: setting mtu=%u", cfg->option, ifname,
 				       cfg->mtu);
 	}
+	rc = set_address(ifname, cfg, &addr, err);
+	if (rc)
+		return rc;
 	rc = net_tap_link_up(ifname);
 	return rc ? err_sys(err, -rc, "%s tap=%s: bringing it up", cfg->option, ifname) : 0;
 }
@@ -204,9 +312,9 @@ int net_tap_link_counters(const char *ifname, struct net_counters *out)
 
 int net_tap_link_check(const struct net_config *cfg, struct err *err)
 {
-	struct in_addr addr, mask;
+	struct address addr;
 
-	return parse_ip(cfg, &addr, &mask, err);
+	return parse_ip(cfg, &addr, err);
 }
 
 int net_tap_link_watch(void)

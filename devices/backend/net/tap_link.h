@@ -11,7 +11,10 @@
 
 /* Checks, without changes, that ip= and mask= of cfg are well formed. */
 int net_tap_link_check(const struct net_config *cfg, struct err *err);
-/* Sets address, mask and MTU of an interface that we have created, and brings it up. */
+/*
+ * Sets MAC, MTU, and address with its mask (by default /24, IPv6: /64) of an interface that we have
+ * created, and brings it up. On return the host can use the address.
+ */
 int net_tap_link_configure(const char *ifname, const struct net_config *cfg, struct err *err);
 int net_tap_link_up(const char *ifname);
 /* In bytes; 0: unknown, or not between NET_MTU_MIN and NET_MTU_MAX. */

@@ -56,7 +56,7 @@ static const struct key keys[] = {
 	[KEY_IP] = { "ip", KEY_TEXT, .meta = "ADDR[/BITS]",
 		     .help = "the host's address on a tap that is created" },
 	[KEY_MASK] = { "mask", KEY_TEXT, .meta = "MASK",
-		       .help = "the address's mask; without it, /24" },
+		       .help = "the address's mask; without it, /24, of IPv6 /64" },
 	[KEY_OFFLOAD] = { "offload", KEY_BOOL, .def = "on",
 			  .help = "leave checksums and segmentation to the other side" },
 	/* With tap= the server is the kernel (vhost-net), with user= the helper (vhost-user). */
@@ -80,6 +80,16 @@ static const struct key keys[] = {
 			 .help = "limit of frames per second" },
 	[KEY_TX_OPS_BURST] = { "tx-ops-burst", KEY_NUM, .min = 1, .max = RATE_MAX, .meta = "N",
 			       .help = "frames that may pass at once after a pause" },
+	[KEY_VHOST_MODE] = { "vhost-mode", KEY_CHOICE, KEY_HIDDEN, .choices = "client|server",
+			     .def = "client", .help = "server: the daemon connects to us" },
+	[KEY_HOST_MAC] = { "host-mac", KEY_TEXT, KEY_HIDDEN, .meta = "MAC",
+			   .help = "the address of a tap that is created" },
+	[KEY_OFFLOAD_TSO] = { "offload-tso", KEY_BOOL, KEY_HIDDEN, .def = "on",
+			      .help = "TCP segmentation" },
+	[KEY_OFFLOAD_UFO] = { "offload-ufo", KEY_BOOL, KEY_HIDDEN, .def = "on",
+			      .help = "UDP fragmentation" },
+	[KEY_OFFLOAD_CSUM] = { "offload-csum", KEY_BOOL, KEY_HIDDEN, .def = "on",
+			       .help = "checksums; the other two need them" },
 	{ 0 },
 };
 
@@ -304,10 +314,11 @@ static const struct device_ops nic_ops = {
 	.set_link = nic_set_link,
 };
 
-static uint64_t offered(const struct virtio_net *nic, bool offload)
+/* offloads: the NET_ offloads that the configuration allows. */
+static uint64_t offered(const struct virtio_net *nic, unsigned offloads)
 {
 	const struct net *net = nic->net;
-	unsigned in = offload ? net->offloads_in : 0, out = offload ? net->offloads_out : 0;
+	unsigned in = net->offloads_in & offloads, out = net->offloads_out & offloads;
 	uint64_t f = BIT(NET_F_MAC) | BIT(NET_F_MRG_RXBUF) | BIT(NET_F_STATUS) |
 		     BIT(NET_F_CTRL_VQ) | BIT(NET_F_CTRL_RX) | BIT(NET_F_CTRL_RX_EXTRA) |
 		     BIT(NET_F_CTRL_MAC_ADDR) | BIT(NET_F_GUEST_ANNOUNCE);
@@ -316,7 +327,7 @@ static uint64_t offered(const struct virtio_net *nic, bool offload)
 	f |= nic->max_pairs > 1 ? BIT(NET_F_MQ) : 0;
 	f |= in & NET_CSUM ? BIT(NET_F_GUEST_CSUM) : 0;
 	f |= in & NET_CSUM && net->ops->set_offloads ? BIT(NET_F_CTRL_GUEST_OFFLOADS) : 0;
-	f |= offload && net->csum_good ? BIT(NET_F_GUEST_CSUM) : 0;
+	f |= offloads & NET_CSUM && net->csum_good ? BIT(NET_F_GUEST_CSUM) : 0;
 	f |= in & NET_TSO4 ? BIT(NET_F_GUEST_TSO4) : 0;
 	f |= in & NET_TSO6 ? BIT(NET_F_GUEST_TSO6) : 0;
 	f |= in & NET_ECN ? BIT(NET_F_GUEST_ECN) : 0;
@@ -409,8 +420,8 @@ int nic_create_on(struct net *net, const struct device_env *env, const struct ke
 	if (rc)
 		goto fail;
 	virtio_init(&nic->vdev, &nic_class, env, 2 * nic->max_pairs + 1,
-		    (uint16_t)keys_num(cfg, KEY_QUEUE_SIZE),
-		    offered(nic, keys_num(cfg, KEY_OFFLOAD)), NET_CONFIG_BYTES);
+		    (uint16_t)keys_num(cfg, KEY_QUEUE_SIZE), offered(nic, nic_offloads(cfg)),
+		    NET_CONFIG_BYTES);
 	fill_config(nic);
 	if (nic->server) {
 		nic->vdev.elsewhere = (1ull << (2 * nic->max_pairs)) - 1;

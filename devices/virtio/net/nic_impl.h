@@ -73,6 +73,12 @@ enum {
 	KEY_TX_BURST,
 	KEY_TX_OPS,
 	KEY_TX_OPS_BURST,
+	/* hidden: for a VmConfig */
+	KEY_VHOST_MODE,
+	KEY_HOST_MAC,
+	KEY_OFFLOAD_TSO,
+	KEY_OFFLOAD_UFO,
+	KEY_OFFLOAD_CSUM,
 };
 
 /*
@@ -217,6 +223,8 @@ int nic_check_daemon(const struct keyvals *cfg, struct err *err);
 enum device_memory nic_memory(const struct keyvals *cfg);
 /* Writes the address of mac=, or a random one. */
 int nic_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err);
+/* Returns which NET_ offloads the guest may be offered. */
+unsigned nic_offloads(const struct keyvals *cfg);
 void nic_init_limits(struct virtio_net *nic, const struct keyvals *cfg);
 /* Opens the backend; sets nic->net and nic->name. */
 int nic_open_backend(struct virtio_net *nic, const struct device_env *env,

@@ -21,11 +21,14 @@ int nic_check_options(const struct keyvals *cfg, struct err *err)
 
 int nic_check_daemon(const struct keyvals *cfg, struct err *err)
 {
-	static const uint8_t not [] = { KEY_HOSTFWD, KEY_IP,	  KEY_MASK,  KEY_RX_RATE,
-					KEY_RX_OPS,  KEY_TX_RATE, KEY_TX_OPS };
+	static const uint8_t not [] = { KEY_HOSTFWD, KEY_IP,	  KEY_MASK,   KEY_RX_RATE,
+					KEY_RX_OPS,  KEY_TX_RATE, KEY_TX_OPS, KEY_HOST_MAC };
 
 	if (!keys_has(cfg, KEY_VHOST_USER))
-		return 0;
+		return keys_num(cfg, KEY_VHOST_MODE) ?
+			       err_set(err, EINVAL,
+				       "%s: vhost-mode=server needs vhost-user=", cfg->option) :
+			       0;
 	if (keys_has(cfg, KEY_TAP) || keys_has(cfg, KEY_FD) || keys_has(cfg, KEY_STREAM) ||
 	    keys_num(cfg, KEY_USER))
 		return err_set(err, EINVAL,
@@ -46,36 +49,54 @@ int nic_check_daemon(const struct keyvals *cfg, struct err *err)
 	return 0;
 }
 
-int nic_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err)
+static int parse_mac(const struct keyvals *cfg, unsigned key, uint8_t mac[NET_MAC_BYTES],
+		     struct err *err)
 {
-	const char *text = keys_text(cfg, KEY_MAC);
+	const char *text = keys_text(cfg, key), *name = cfg->table[key].name;
 	unsigned b[NET_MAC_BYTES];
 	int end = 0;
 
-	if (!text) {
-		if (getrandom(mac, NET_MAC_BYTES, 0) != (ssize_t)NET_MAC_BYTES)
-			return err_sys(err, errno, "%s: random address", cfg->option);
-		mac[0] = 0x02; /* unicast, locally administered */
-		return 0;
-	}
 	if (strlen(text) != 17 || strspn(text, "0123456789abcdefABCDEF:-") != 17 ||
 	    sscanf(text, "%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%n", &b[0], &b[1],
 		   &b[2], &b[3], &b[4], &b[5], &end) != 6 ||
 	    end != 17)
 		return err_set(err, EINVAL,
-			       "%s: mac=%s: not a MAC address; write it like 02:00:00:00:00:01",
-			       cfg->option, text);
+			       "%s: %s=%s: not a MAC address; write it like 02:00:00:00:00:01",
+			       cfg->option, name, text);
 	for (unsigned i = 0; i < NET_MAC_BYTES; i++)
 		mac[i] = (uint8_t)b[i];
 	if (mac[0] & 1)
 		return err_set(err, EINVAL,
-			       "%s: mac=%s: is a multicast address; make the first "
+			       "%s: %s=%s: is a multicast address; make the first "
 			       "byte even",
-			       cfg->option, text);
+			       cfg->option, name, text);
 	if (!(b[0] | b[1] | b[2] | b[3] | b[4] | b[5]))
-		return err_set(err, EINVAL, "%s: mac=%s: all zeroes is not a card's address",
-			       cfg->option, text);
+		return err_set(err, EINVAL, "%s: %s=%s: all zeroes is not a card's address",
+			       cfg->option, name, text);
 	return 0;
+}
+
+int nic_parse_mac(const struct keyvals *cfg, uint8_t mac[NET_MAC_BYTES], struct err *err)
+{
+	if (keys_has(cfg, KEY_MAC))
+		return parse_mac(cfg, KEY_MAC, mac, err);
+	if (getrandom(mac, NET_MAC_BYTES, 0) != (ssize_t)NET_MAC_BYTES)
+		return err_sys(err, errno, "%s: random address", cfg->option);
+	mac[0] = 0x02; /* unicast, locally administered */
+	return 0;
+}
+
+unsigned nic_offloads(const struct keyvals *cfg)
+{
+	unsigned offloads = NET_OFFLOADS;
+
+	if (!keys_num(cfg, KEY_OFFLOAD) || !keys_num(cfg, KEY_OFFLOAD_CSUM))
+		return 0;
+	if (!keys_num(cfg, KEY_OFFLOAD_TSO))
+		offloads &= ~(NET_TSO4 | NET_TSO6 | NET_ECN);
+	if (!keys_num(cfg, KEY_OFFLOAD_UFO))
+		offloads &= ~NET_UFO;
+	return offloads;
 }
 
 void nic_init_limits(struct virtio_net *nic, const struct keyvals *cfg)
@@ -124,18 +145,27 @@ int nic_open_backend(struct virtio_net *nic, const struct device_env *env,
 		.mtu = (unsigned)keys_num(cfg, KEY_MTU),
 		.ip = keys_text(cfg, KEY_IP),
 		.mask = keys_text(cfg, KEY_MASK),
+		.daemon_connects = keys_num(cfg, KEY_VHOST_MODE),
 		.loop = env->loop,
 		.dry_run = env->dry_run,
 		.keep = env->id ? env->keep : NULL,
 		.id = env->id,
 	};
+	uint8_t host_mac[NET_MAC_BYTES];
 	int rc;
 
+	if (keys_has(cfg, KEY_HOST_MAC)) {
+		rc = parse_mac(cfg, KEY_HOST_MAC, host_mac, err);
+		if (rc)
+			return rc;
+		net.host_mac = host_mac;
+	}
 	snprintf(nic->name, sizeof(nic->name), "%s", env->id ? env->id : "net0");
 	rc = net_open(&net, &nic->net, err);
 	if (rc)
 		return rc;
 	if (net.mtu)
 		nic->net->mtu = (uint16_t)net.mtu;
+	strcpy(nic->vdev.dev.interface, nic->net->ifname);
 	return 0;
 }
