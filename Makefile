@@ -41,7 +41,7 @@ OPT := $(if $(SAN),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitiz
 HARDEN := -fstack-protector-strong $(if $(filter x86_64,$(ARCH)),-fcf-protection) $(if $(SAN),,-D_FORTIFY_SOURCE=2)
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wvla -Wno-unused-parameter -Wno-missing-field-initializers $(if $(WERROR),-Werror)
-# Debian packs llhttp as sources; later releases also as a library. See LLHTTP_OBJ.
+# Debian 12 packs llhttp as sources, which LLHTTP_OBJ compiles; without them it is a library.
 LLHTTP ?= /usr/share/llhttp
 CPPFLAGS += -idirafter /usr/share/include/llhttp
 CPPFLAGS += -I. -D_GNU_SOURCE -DBANTAM_VERSION='"$(VERSION)"'
@@ -50,7 +50,7 @@ LDFLAGS += $(if $(STATIC),-static-pie,-pie) -pthread -Wl,-z,relro,-z,now -Wl,--g
 	-Wl,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
 # Other libraries are linked statically, libc dynamically: each shared library costs every VM
 # start-up time and private pages (tests/bench/startup measures it).
-LIBS := -Wl,-Bstatic -luring -ljansson -lzstd -llzma -llz4 -lz -ldeflate -lnettle -lseccomp $(if $(STATIC),,-Wl,-Bdynamic)
+LIBS := -Wl,-Bstatic $(if $(wildcard $(LLHTTP)/*.c),,-lllhttp) -luring -ljansson -lzstd -llzma -llz4 -lz -ldeflate -lnettle -lseccomp $(if $(STATIC),,-Wl,-Bdynamic)
 
 # Sources of all folders; of the folders named after a processor, only the built one's.
 SRC := $(sort $(shell find vmm devices boot -name '*.c' | grep -vE '^(vmm/arch|boot)/(x86_64|aarch64)/') \
@@ -146,7 +146,7 @@ $B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tool
 # Threads against threads: what changes while vCPUs run, in a program that TSan can run.
 THREADS := $B/tests/threads
 threads: $(THREADS)
-$(THREADS): $(patsubst %.c,$B/o/%.o,$(wildcard tests/threads/*.c vmm/core/*.c devices/pci/*.c devices/backend/chardev/*.c) tests/unit/plug_threads.c tests/unit/console_threads.c)
+$(THREADS): $(patsubst %.c,$B/o/%.o,$(wildcard tests/threads/*.c vmm/core/*.c vmm/http/*.c devices/pci/*.c devices/backend/chardev/*.c) tests/unit/plug_threads.c tests/unit/console_threads.c) $(LLHTTP_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^
 

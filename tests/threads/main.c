@@ -1,5 +1,6 @@
 /*
- * threads: buses, PCI functions and consoles that change while threads access them, under TSan.
+ * threads: what several threads use at once, under TSan: buses, PCI functions and consoles that change
+ * while others access them, and HTTP exchanges.
  *
  * Criterion cannot place its memory under TSan, so this is a program of its own, of the few
  * objects that it needs; the unit tests run the same without TSan. Prints TAP; 0 if all is well (TSan itself makes the status 66).
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "tests/threads/http.h"
 #include "tests/unit/console_threads.h"
 #include "tests/unit/plug_threads.h"
 
@@ -41,9 +43,12 @@ int main(int argc, char **argv)
 {
 	unsigned rounds = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 0) : 2000;
 	int bad = report(1, "bus", plug_threads_bus(rounds));
+	unsigned long answers;
 
 	bad |= report(2, "pci", plug_threads_pci(rounds));
 	bad |= consoles(3, rounds / 10);
-	printf("1..3\n");
+	answers = http_threads(40);
+	bad |= !answers;
+	printf("%sok 4 - http: %lu answers\n1..4\n", answers ? "" : "not ", answers);
 	return bad;
 }
