@@ -2,6 +2,8 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,10 +142,44 @@ static void start(struct ctx *c, struct slot *slots, struct slot *s)
 	cr_assert(s->busy, "done inside submit");
 }
 
-static void hammer(const char *image, enum disk_engine engine, bool direct, unsigned seed,
-		   unsigned n)
+/* Another thread that makes the disk larger again and again, and at last as large as to. */
+struct grower {
+	struct disk *disk;
+	uint64_t to;
+	unsigned times;
+	atomic_bool stop;
+	char failed[300];
+};
+
+static void *grow_main(void *opaque)
+{
+	struct grower *g = opaque;
+	uint64_t size = DISK_BYTES, now = size;
+	struct err err = { "" };
+	int rc = 0;
+
+	while (!rc && now < g->to) {
+		/* Odd steps; within a cluster, and over the end of a backing file. */
+		size += 512 * (1 + g->times * 7919 % 211);
+		if (size > g->to || atomic_load(&g->stop))
+			size = g->to;
+		rc = g->disk->ops->grow(g->disk, size, &now, &err);
+		if (!rc && now != size)
+			snprintf(g->failed, sizeof(g->failed), "%lu, not %lu bytes", now, size);
+		g->times++;
+	}
+	if (rc)
+		snprintf(g->failed, sizeof(g->failed), "%.250s", err.text);
+	return NULL;
+}
+
+/* grow_to 0: it keeps its size. */
+static void hammer_growing(const char *image, enum disk_engine engine, bool direct, unsigned seed,
+			   unsigned n, uint64_t grow_to)
 {
 	struct ctx c = { .state = seed };
+	struct grower g = { .to = grow_to };
+	pthread_t thread;
 	struct slot *slots = calloc(DEPTH, sizeof(*slots));
 	struct store *s;
 	int fd;
@@ -155,6 +191,9 @@ static void hammer(const char *image, enum disk_engine engine, bool direct, unsi
 	for (unsigned i = 0; i < DEPTH; i++)
 		cr_assert(!posix_memalign((void **)&slots[i].buf, 4096, 512 * KIB));
 	open_disk(&c, image, engine, false, direct);
+	g.disk = c.disk;
+	if (grow_to)
+		cr_assert_eq(pthread_create(&thread, NULL, grow_main, &g), 0);
 	while (n) {
 		for (unsigned i = 0; i < DEPTH && n; i++)
 			if (!slots[i].busy && rnd(&c, 3)) {
@@ -167,11 +206,17 @@ static void hammer(const char *image, enum disk_engine engine, bool direct, unsi
 		if (!rnd(&c, 100))
 			c.disk->ops->drain(c.disk);
 	}
+	atomic_store(&g.stop, true);
+	if (grow_to)
+		pthread_join(thread, NULL);
+	cr_assert(!g.failed[0], "%s", g.failed);
 	c.disk->ops->drain(c.disk);
 	cr_assert_eq(c.inflight, 0);
 	disk_close(c.disk);
 	fd = open("mirror", O_RDWR | O_CREAT | O_TRUNC, 0600);
 	cr_assert(fd >= 0 && write(fd, c.want, DISK_BYTES) == (ssize_t)DISK_BYTES);
+	/* What is new reads as zeroes. */
+	cr_assert(!grow_to || !ftruncate(fd, (off_t)grow_to));
 	close(fd);
 	cr_assert_eq(qemu_check(image), 0);
 	must("qemu-img compare -f raw -F qcow2 mirror %s", image);
@@ -180,6 +225,37 @@ static void hammer(const char *image, enum disk_engine engine, bool direct, unsi
 		free(slots[i].buf);
 	free(slots);
 	free(c.want);
+}
+
+static void hammer(const char *image, enum disk_engine engine, bool direct, unsigned seed,
+		   unsigned n)
+{
+	hammer_growing(image, engine, direct, seed, n, 0);
+}
+
+Test(disk_qcow2, grows_under_load)
+{
+	static const struct {
+		const char *create;
+		enum disk_engine engine;
+		bool direct;
+		uint64_t to;
+	} t[] = {
+		/* to: with a longer L1 table */
+		{ "", DISK_ENGINE_AUTO, false, 3072 * MIB },
+		{ "-o cluster_size=512", DISK_ENGINE_THREADS, false, 64 * MIB },
+		{ "-b big -F raw", DISK_ENGINE_AUTO, true, 2048 * MIB },
+		{ "-b big -F raw -o cluster_size=4k,compat=0.10", DISK_ENGINE_AUTO, false,
+		  20 * MIB },
+		{ "-o cluster_size=2M", DISK_ENGINE_AUTO, false, 100 * MIB },
+	};
+
+	make_raw("big", 12 * MIB + 512, 1);
+	for (unsigned i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		must("rm -f q.qcow2; qemu-img create -q -f qcow2 %s q.qcow2 %u", t[i].create,
+		     DISK_BYTES);
+		hammer_growing("q.qcow2", t[i].engine, t[i].direct, i + 1, 3000, t[i].to);
+	}
 }
 
 Test(disk_qcow2, many_in_flight)

@@ -150,7 +150,7 @@ static int read_part(struct disk_qcow2 *d, struct job *job, uint64_t skip, uint6
 	struct disk_req *req = job->req;
 
 	for (unsigned i = 0; i < d->nlevels; i++) {
-		uint64_t size = d->level[i].store->size_bytes, offset = req->offset + skip;
+		uint64_t size = store_size(d->level[i].store), offset = req->offset + skip;
 		int rc;
 
 		if (offset >= size)

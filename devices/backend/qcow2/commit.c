@@ -24,6 +24,12 @@ struct table_place {
 	uint32_t clusters;
 } __attribute__((packed));
 
+/* And for the L1 table. */
+struct l1_place {
+	uint32_t entries;
+	uint64_t offset;
+} __attribute__((packed));
+
 struct snapshot {
 	struct piece *piece;
 	unsigned npieces;
@@ -31,8 +37,9 @@ struct snapshot {
 	uint64_t *l1, *reftable; /* big-endian */
 	struct qcow2_range l1_range, reftable_range;
 	uint64_t l1_offset, reftable_offset;
-	bool moved;
+	bool moved, l1_moved;
 	struct table_place place;
+	struct l1_place l1_place;
 	struct qcow2_free_list freed;
 };
 
@@ -40,8 +47,8 @@ bool qcow2_dirty_locked(const struct qcow2 *q)
 {
 	return q->cache.ndirty || q->changes.l1.lo != q->changes.l1.hi ||
 	       q->changes.reftable.lo != q->changes.reftable.hi || q->changes.reftable_moved ||
-	       q->freeing.freed.n || q->freeing.settled.n || q->freeing.limbo.n ||
-	       q->changes.committing;
+	       q->changes.l1_moved || q->freeing.freed.n || q->freeing.settled.n ||
+	       q->freeing.limbo.n || q->changes.committing;
 }
 
 /* --- the snapshot ------------------------------------------------------------------- */
@@ -107,8 +114,12 @@ static int take_locked(struct qcow2 *q, struct snapshot *snap)
 {
 	int rc;
 
+	snap->l1_moved = q->changes.l1_moved;
 	snap->l1_range = q->changes.l1;
+	if (snap->l1_moved)
+		snap->l1_range = (struct qcow2_range){ 0, q->file.l1.n };
 	snap->l1_offset = q->file.l1.offset;
+	snap->l1_place = (struct l1_place){ htobe32(q->file.l1.n), htobe64(q->file.l1.offset) };
 	snap->reftable_range = reftable_range(q);
 	snap->reftable_offset = q->file.reftable.offset;
 	snap->moved = q->changes.reftable_moved;
@@ -135,7 +146,7 @@ static int take_locked(struct qcow2 *q, struct snapshot *snap)
 		q->changes.reftable = (struct qcow2_range){ 0, 0 };
 	else
 		q->changes.reftable.lo = snap->reftable_range.hi;
-	q->changes.reftable_moved = false;
+	q->changes.reftable_moved = q->changes.l1_moved = false;
 	snap->freed = q->freeing.freed;
 	q->freeing.freed = (struct qcow2_free_list){ 0 };
 	q->freeing.freed_bytes = 0;
@@ -213,6 +224,10 @@ static int write_out(struct qcow2 *q, const struct snapshot *snap)
 		rc = write_table(q, snap->l1, snap->l1_range, snap->l1_offset);
 	if (!rc && snap->l1)
 		rc = qcow2_sync(&q->file);
+	/* The whole table before the header. */
+	if (!rc && snap->l1_moved)
+		rc = qcow2_header_patch(&q->file, offsetof(struct qcow2_header, l1_size),
+					&snap->l1_place, sizeof(snap->l1_place));
 	return rc;
 }
 
@@ -232,6 +247,7 @@ static void restore_locked(struct qcow2 *q, struct snapshot *snap)
 		qcow2_range_add(&q->changes.reftable, snap->reftable_range.lo,
 				snap->reftable_range.hi);
 	q->changes.reftable_moved |= snap->moved;
+	q->changes.l1_moved |= snap->l1_moved;
 	for (size_t i = 0; i < snap->freed.n; i++)
 		qcow2_free_add(q, &q->freeing.freed, snap->freed.run[i].offset,
 			       snap->freed.run[i].nclusters);

@@ -16,6 +16,7 @@ struct qcow2_range {
 struct qcow2_changes {
 	struct qcow2_range l1, reftable;
 	bool reftable_moved; /* the header does not have its new offset and size yet */
+	bool l1_moved;	     /* the same of the L1 table */
 	bool committing;     /* a commit runs; others wait */
 	bool want_commit;    /* too much is dirty or freed: the next change waits for a commit */
 };

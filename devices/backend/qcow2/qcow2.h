@@ -13,7 +13,7 @@
  * Crash consistency. A commit takes a snapshot of all dirty metadata under the lock and writes
  * it without the lock, in this order (=> means fdatasync):
  *   refcount slices (and all data that is mapped) => refcount table => header, if the table
- *   has moved => L2 slices => L1 entries => done.
+ *   has moved => L2 slices => L1 entries => header, if the L1 table has moved => done.
  * So nothing on the medium refers to a table or data that is not there yet, at whatever moment
  * the process or the host dies: refcounts may be too high (a leak), never too low. Steps with
  * nothing to write take no fdatasync: overwriting costs one, allocating two. Lazy refcounts would

@@ -10,7 +10,9 @@
 
 bool qcow2_beyond(const struct store *s, uint64_t offset, uint64_t len)
 {
-	return offset > s->size_bytes || len > s->size_bytes - offset;
+	uint64_t size = store_size(s);
+
+	return offset > size || len > size - offset;
 }
 
 /* Reads from the backing file; beyond its end, or without one, all bytes are zeroes. */

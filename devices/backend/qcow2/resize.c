@@ -1,4 +1,13 @@
-/* qcow2/resize: changes the disk's size. No other thread uses the image meanwhile. See resize.h. */
+/*
+ * qcow2/resize: changes the disk's size. See resize.h.
+ *
+ * Theory of operation. To grow, other threads may go on with the old part of the disk. First, if the L1
+ * table becomes too short, a longer one takes its place in memory, under the lock; the next commit
+ * writes all of it before the header points to it, and then frees the old one's clusters. Then the new
+ * part is zeroed, where it may hold old data, and committed. Last the header gets the new size. So at
+ * whatever moment the process dies, the image has the old size or the new one, and the new part reads
+ * as zeroes. To shrink, no other thread uses the image.
+ */
 #include "devices/backend/qcow2/qcow2_impl.h"
 #include "devices/backend/qcow2/resize.h"
 #include "devices/backend/qcow2/write.h"
@@ -8,12 +17,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* The header's fields for the L1 table lie side by side. */
-struct l1_place {
-	uint32_t entries;
-	uint64_t offset;
-} __attribute__((packed));
 
 static uint64_t l1_entries(const struct qcow2 *q, uint64_t size)
 {
@@ -27,63 +30,39 @@ static int write_size(struct qcow2 *q, uint64_t size)
 	uint64_t be = htobe64(size);
 	int rc = qcow2_header_patch(&q->file, offsetof(struct qcow2_header, size), &be, sizeof(be));
 
-	if (!rc)
-		q->store.size_bytes = q->file.disk_bytes = size;
+	if (!rc) {
+		store_set_size(&q->store, size);
+		q->file.disk_bytes = size;
+	}
 	return rc;
 }
 
-/* Frees the clusters of a new table that the header never pointed to. */
-static void give_back(struct qcow2 *q, uint64_t host, uint64_t bytes)
-{
-	pthread_mutex_lock(&q->lock);
-	for (uint64_t at = host; at < host + bytes; at += q->file.cluster_bytes)
-		qcow2_meta_remove(q, at);
-	qcow2_unalloc_locked(q, host, bytes >> q->file.cluster_bits);
-	pthread_mutex_unlock(&q->lock);
-}
-
-/* Makes a longer L1 table at a new place: writes it, points the header to it, frees the old one. */
+/* Puts a longer L1 table at a new place, in memory. */
 static int grow_l1(struct qcow2 *q, uint64_t entries)
 {
-	uint64_t bytes = qcow2_round_up(&q->file, entries * 8), host = 0;
-	uint64_t old_clusters = qcow2_round_up(&q->file, (uint64_t)q->file.l1.n * 8) >>
-				q->file.cluster_bits;
-	uint64_t *l1 = calloc(1, bytes), *be = calloc(1, bytes);
-	struct l1_place place;
-	int rc = l1 && be ? 0 : -ENOMEM;
-	bool got = false;
+	uint64_t bytes = qcow2_round_up(&q->file, entries * 8), host;
+	uint64_t *l1 = calloc(1, bytes);
+	int rc;
 
+	if (!l1)
+		return -ENOMEM;
+	pthread_mutex_lock(&q->lock);
+	rc = qcow2_alloc_run_locked(q, bytes >> q->file.cluster_bits, &host);
 	if (!rc) {
-		memcpy(l1, q->file.l1.entry, (size_t)q->file.l1.n * 8);
-		for (uint32_t i = 0; i < q->file.l1.n; i++)
-			be[i] = htobe64(l1[i]);
-		pthread_mutex_lock(&q->lock);
-		rc = qcow2_alloc_run_locked(q, bytes >> q->file.cluster_bits, &host);
-		pthread_mutex_unlock(&q->lock);
-		got = !rc;
+		uint64_t old_bytes = qcow2_round_up(&q->file, (uint64_t)q->file.l1.n * 8);
+		uint64_t *old = q->file.l1.entry;
+
+		/* If there is no memory to remember the old table, it stays a leak. */
+		qcow2_free_add(q, &q->freeing.freed, q->file.l1.offset,
+			       old_bytes >> q->file.cluster_bits);
+		memcpy(l1, old, (size_t)q->file.l1.n * 8);
+		q->file.l1 = (struct qcow2_l1){ l1, host, (uint32_t)entries };
+		q->changes.l1_moved = true;
+		l1 = old;
 	}
-	if (!rc)
-		rc = qcow2_pwrite(&q->file, be, bytes, host);
-	/* Its refcounts must be on the medium, too, before the header points to it. */
-	if (!rc)
-		rc = qcow2_commit(q);
-	if (rc && got)
-		give_back(q, host, bytes);
-	place = (struct l1_place){ htobe32((uint32_t)entries), htobe64(host) };
-	if (!rc)
-		rc = qcow2_header_patch(&q->file, offsetof(struct qcow2_header, l1_size), &place,
-					sizeof(place));
-	free(be);
-	if (rc) {
-		free(l1);
-		return rc;
-	}
-	qcow2_free_add(q, &q->freeing.freed, q->file.l1.offset, old_clusters);
-	free(q->file.l1.entry);
-	q->file.l1.entry = l1;
-	q->file.l1.offset = host;
-	q->file.l1.n = (uint32_t)entries;
-	return 0;
+	pthread_mutex_unlock(&q->lock);
+	free(l1);
+	return rc;
 }
 
 /* Zeroes the new part as far as it may hold data that was never the guest's: the rest of the old
@@ -91,13 +70,16 @@ static int grow_l1(struct qcow2 *q, uint64_t entries)
 static int clear_new(struct qcow2 *q, uint64_t old, uint64_t size)
 {
 	struct store *b = q->store.backing;
-	uint64_t end = qcow2_round_up(&q->file, old), l2 = q->file.l1.n;
+	uint64_t end = qcow2_round_up(&q->file, old), l2;
 
 	if (b && b->size_bytes > end)
 		end = b->size_bytes;
 	/* A shrink that was interrupted may have left clusters behind the disk's end. */
+	pthread_mutex_lock(&q->lock);
+	l2 = q->file.l1.n;
 	while (l2 && !q->file.l1.entry[l2 - 1])
 		l2--;
+	pthread_mutex_unlock(&q->lock);
 	if (l2 << (q->file.l2_bits + q->file.cluster_bits) > end)
 		end = l2 << (q->file.l2_bits + q->file.cluster_bits);
 	if (end > size)
@@ -115,11 +97,11 @@ static int grow(struct qcow2 *q, uint64_t size)
 	if (rc)
 		return rc;
 	/* Clear and commit first: if the process dies here, the disk still has its old size. */
-	q->store.size_bytes = size;
+	store_set_size(&q->store, size);
 	rc = clear_new(q, old, size);
 	if (!rc)
 		rc = qcow2_commit(q);
-	q->store.size_bytes = old;
+	store_set_size(&q->store, old);
 	return rc ? rc : write_size(q, size);
 }
 

@@ -212,10 +212,10 @@ struct copy {
 /* Reads the guest's old bytes; beyond the disk's end they are zeroes. */
 static int read_old(struct qcow2 *q, uint8_t *buf, uint64_t offset, uint64_t len)
 {
-	uint64_t there = 0;
+	uint64_t there = 0, size = store_size(&q->store);
 
-	if (offset < q->store.size_bytes)
-		there = q->store.size_bytes - offset;
+	if (offset < size)
+		there = size - offset;
 	if (there > len)
 		there = len;
 	memset(buf + there, 0, len - there);

@@ -133,12 +133,14 @@ static int change_clusters(struct qcow2 *q, uint64_t offset, uint64_t len, bool 
 		uint64_t done = 0;
 		int rc;
 
+		pthread_mutex_lock(&q->lock);
 		if (q->changes.want_commit) {
+			pthread_mutex_unlock(&q->lock);
 			rc = qcow2_commit(q);
 			if (rc)
 				return rc;
+			pthread_mutex_lock(&q->lock);
 		}
-		pthread_mutex_lock(&q->lock);
 		rc = q->armed ? 0 : qcow2_arm_locked(q);
 		if (!rc)
 			rc = change_locked(q, offset, len, discard, unmap, &done);
@@ -166,7 +168,7 @@ static int change(struct store *s, uint64_t offset, uint64_t len, bool discard, 
 	if (qcow2_beyond(s, offset, len))
 		return -EINVAL;
 	/* The disk's end need not be a cluster's end: its last cluster counts as a whole one. */
-	if (end == s->size_bytes)
+	if (end == store_size(s))
 		last = end;
 	if (begin >= last) {
 		if (discard || !len)

@@ -5,8 +5,9 @@
  * Offsets and lengths are bytes of the guest's disk, of any alignment; access beyond size_bytes is
  * -EINVAL. Functions return 0 or -errno (-EIO: the image is damaged there), never a short count.
  *
- * Thread: any, several at once; a format does its own locking. create, resize and close: alone. A
- * store owns its backing store.
+ * Thread: any, several at once; a format does its own locking. create, close, and a resize to less:
+ * alone. While a resize to more runs, other threads may read and write the old part, but none resizes
+ * too. A store owns its backing store.
  */
 #ifndef BANTAM_STORE_H
 #define BANTAM_STORE_H
@@ -141,6 +142,17 @@ char *store_backing_path(const char *image, const char *name);
 /* The same as the ops, for one buffer. */
 int store_read(struct store *s, void *buf, uint64_t offset, uint64_t len_bytes);
 int store_write(struct store *s, const void *buf, uint64_t offset, uint64_t len_bytes);
+
+/* The size, while another thread may be making the disk larger. */
+static inline uint64_t store_size(const struct store *s)
+{
+	return __atomic_load_n(&s->size_bytes, __ATOMIC_RELAXED);
+}
+
+static inline void store_set_size(struct store *s, uint64_t size_bytes)
+{
+	__atomic_store_n(&s->size_bytes, size_bytes, __ATOMIC_RELAXED);
+}
 
 static inline int store_close(struct store *s)
 {
