@@ -129,6 +129,13 @@ struct device_ops {
 	void (*power_button)(struct device *dev);
 	/* The host has changed something that the device should look at (a disk's size). */
 	void (*refresh)(struct device *dev);
+	/*
+	 * A disk only: gives the image so many bytes, which are not less than it has, and tells the
+	 * guest. Waits for the host's file system, but never for the guest or the loop: not in the
+	 * loop's thread nor a vCPU's. 0 or -errno (-EINVAL: not possible for this disk); err begins
+	 * with the device's id.
+	 */
+	int (*resize)(struct device *dev, uint64_t size_bytes, struct err *err);
 	/* The host pulls a network card's cable, or plugs it in. */
 	void (*set_link)(struct device *dev, bool up);
 	void (*describe)(struct device *dev, char *buf, size_t len); /* --dry-run: one line */
@@ -148,6 +155,7 @@ struct device {
 	char id[DEVICE_ID_BYTES]; /* unique in the machine, which sets it after create */
 	struct pci_func *pci;	  /* of a device on PCI, set by its transport; else NULL */
 	char interface[16]; /* of the host, for a card that has one ("vmtap0"); create sets it */
+	bool borrowed;	    /* the machine's, under its devices_lock: a thread works with it */
 };
 
 struct device_type {

@@ -8,7 +8,8 @@
  * returns it to ask for fresh ones.
  *
  * Threads: the loop serves queues and the timer; a vCPU's thread activates and resets; any thread
- * may call set_target and get. Every field is under the device's lock.
+ * may call set_target, get and held_bytes. Every field is under the device's lock, and a copy of
+ * actual can be read without it.
  */
 #include "devices/virtio/balloon.h"
 
@@ -20,6 +21,7 @@
 
 #include "devices/virtio/core/virtio.h"
 #include "vmm/core/bytes.h"
+#include "vmm/core/counter.h"
 #include "vmm/core/log.h"
 
 #define F_STATS_VQ 1
@@ -70,6 +72,7 @@ struct balloon {
 	uint64_t interval_ns; /* 0: no statistics */
 	/* For --stats, as the last driver left it: Linux resets the device when it powers off. */
 	uint32_t left_actual, left_known;
+	struct counter actual; /* as in config */
 };
 
 static struct balloon *balloon_of(struct virtio_device *vdev)
@@ -264,6 +267,7 @@ static bool balloon_reset(struct virtio_device *vdev)
 	b->left_known = b->s.known;
 	b->s.known = 0;
 	put_le32(b->vdev.s.config + CONFIG_ACTUAL, 0);
+	counter_set(&b->actual, 0);
 	put_le32(b->vdev.s.config + CONFIG_POISON_VAL, 0);
 	return true;
 }
@@ -275,6 +279,7 @@ static void balloon_write_config(struct virtio_device *vdev, uint32_t off, uint3
 
 	put_le32(b->vdev.s.config + CONFIG_NUM_PAGES, b->s.num_pages);
 	put_le32(b->vdev.s.config + CONFIG_ACTUAL + 4, 0);
+	counter_set(&b->actual, get_le32(b->vdev.s.config + CONFIG_ACTUAL));
 }
 
 static const struct virtio_class balloon_class = {
@@ -313,6 +318,13 @@ void balloon_get(struct device *dev, struct balloon_info *out)
 	out->known = b->s.known;
 	memcpy(out->stat, b->s.stat, sizeof(out->stat));
 	virtio_unlock(&b->vdev);
+}
+
+uint64_t balloon_held_bytes(const struct device *dev)
+{
+	const struct balloon *b = (const struct balloon *)dev;
+
+	return counter_read(&b->actual) * PAGE_BYTES;
 }
 
 /* --- life --------------------------------------------------------------------------------- */

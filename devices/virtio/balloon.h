@@ -36,5 +36,7 @@ struct balloon_info {
 int balloon_set_target(struct device *dev, uint64_t bytes);
 /* Thread: any. */
 void balloon_get(struct device *dev, struct balloon_info *out);
+/* Returns actual_bytes. Thread: any; takes no lock, so it never waits for the guest's pages. */
+uint64_t balloon_held_bytes(const struct device *dev);
 
 #endif

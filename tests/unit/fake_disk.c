@@ -94,6 +94,17 @@ static int fake_refresh(struct disk *disk, struct err *err)
 	return 1;
 }
 
+static int fake_grow(struct disk *disk, uint64_t size_bytes, uint64_t *now, struct err *err)
+{
+	struct fake_disk *f = (struct fake_disk *)disk;
+
+	f->grows++;
+	if (f->fail)
+		return err_sys(err, -f->fail, "fake disk");
+	*now = size_bytes;
+	return 0;
+}
+
 static void fake_close(struct disk *disk)
 {
 	struct fake_disk *f = (struct fake_disk *)disk;
@@ -117,6 +128,7 @@ static const struct disk_ops fake_ops = {
 	.drain = fake_drain,
 	.busy_elsewhere = fake_busy_elsewhere,
 	.refresh = fake_refresh,
+	.grow = fake_grow,
 	.close = fake_close,
 };
 

@@ -24,7 +24,7 @@ struct fake_disk {
 	uint64_t new_size; /* the size that refresh finds; 0: no change; 1: refresh fails */
 	bool *closed;	   /* set to true by close, if given */
 	/* records */
-	unsigned commits, reaps, drains;
+	unsigned commits, reaps, drains, grows;
 	unsigned ops[DISK_WRITE_ZEROES + 1];
 	unsigned durable; /* writes with the durable flag */
 	struct disk_req last;

@@ -360,8 +360,13 @@ Test(balloon, target)
 	balloon_get(dev, &state);
 	cr_assert_eq(state.target_bytes, 1 << 20);
 	cr_assert_eq(state.actual_bytes, 250 * 4096);
+	cr_assert_eq(balloon_held_bytes(dev), 250 * 4096);
 	cr_assert_eq(fake_driver_config(&d, 0, 4), 256);
 	cr_assert_eq(fake_driver_config(&d, 8, 4), 0);
+	fake_driver_set_config(&d, 4, 4, 0xffffffff);
+	cr_assert_eq(balloon_held_bytes(dev), 0xffffffffull * 4096);
+	fake_driver_set_status(&d, 0);
+	cr_assert_eq(balloon_held_bytes(dev), 0, "a driver that is gone holds nothing");
 	end();
 }
 

@@ -938,6 +938,46 @@ Test(blk, size_change)
 	end();
 }
 
+Test(blk, resize)
+{
+	static const struct {
+		uint64_t bytes;
+		const char *error;
+	} refused[] = {
+		{ SIZE - 512, "vol: has 1048576 bytes; a disk does not shrink to 1048064" },
+		{ 0, "vol: has 1048576 bytes; a disk does not shrink to 0" },
+		{ SIZE + 1, "vol: 1048577 bytes: not a multiple of 512" },
+		{ 1ull << 63, "vol: 9223372036854775808 bytes: too many" },
+	};
+	struct err err = { "" };
+
+	begin(FAKE_PCI, F_ALL);
+	strcpy(dev->id, "vol");
+	fake_driver_config_irqs(&d);
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		cr_expect_eq(dev->ops->resize(dev, refused[i].bytes, &err), -EINVAL);
+		cr_expect_str_eq(err.text, refused[i].error);
+	}
+	cr_expect_eq(disk.grows, 0);
+	cr_expect_eq(dev->ops->resize(dev, SIZE, &err), 0);
+	cr_expect_eq(fake_driver_config_irqs(&d), 0, "nothing has changed");
+	/* While a request is in flight. */
+	disk.hold = true;
+	add_reads(1);
+	fake_driver_kick(&d, 0);
+	cr_expect_eq(dev->ops->resize(dev, 2 * SIZE, &err), 0);
+	cr_expect_eq(fake_driver_config_irqs(&d), 1);
+	cr_expect_eq(fake_driver_config(&d, 0, 4), 2 * SECTORS);
+	fake_disk_release(&disk, 1);
+	cr_expect_eq(taken(), 1);
+	disk.fail = -ENOSPC;
+	cr_expect_eq(dev->ops->resize(dev, 3 * SIZE, &err), -ENOSPC);
+	cr_expect_str_eq(err.text, "vol: fake disk: No space left on device");
+	cr_expect_eq(fake_driver_config(&d, 0, 4), 2 * SECTORS);
+	cr_expect_eq(fake_driver_config_irqs(&d), 0);
+	end();
+}
+
 /* --- the option ---------------------------------------------------------------------------- */
 
 static int option(const char *text, struct err *err)
@@ -1014,4 +1054,58 @@ Test(blk, option_refusals)
 	cr_assert_eq(option("vhost-user=/no/such,rate=1M", &err), -EINVAL);
 	cr_assert(strstr(err.text, "daemon"), "%s", err.text);
 	fake_env_destroy(&f);
+}
+
+/* Real images: which grow, and how the others say why not. */
+Test(blk, resize_of_images)
+{
+	static const struct {
+		const char *option;
+		uint64_t to;
+		const char *error; /* NULL: it grows */
+	} t[] = {
+		{ "a.img", 3 * SIZE, NULL },
+		{ "a.img,direct", 4 * SIZE, NULL },
+		{ "a.img,engine=threads", 3 * SIZE,
+		  "v: has 4194304 bytes; a disk does not shrink to 3145728" },
+		{ "a.img,ro", 8 * SIZE, "v: is read-only; it keeps its size" },
+		{ "q.qcow2", 1ull << 40, NULL },
+		{ "q.qcow2", 1ull << 62,
+		  "v: disk q.qcow2: 4611686018427387904 bytes are too many for clusters of 65536" },
+		{ "q.qcow2,ro", 1ull << 41, "v: is read-only; it keeps its size" },
+		{ "seed=dir", 8 * SIZE, "v: its files are in memory; it keeps its size" },
+	};
+	char dir[] = "/var/tmp/bantam-blk-XXXXXX";
+
+	cr_assert(mkdtemp(dir) && !chdir(dir));
+	cr_assert_eq(system("truncate -s 1M a.img; mkdir dir; echo x > dir/x; "
+			    "qemu-img create -q -f qcow2 q.qcow2 1M"),
+		     0);
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		struct err err = { "" };
+		uint64_t before;
+
+		fake_env_init(&f, FAKE_PCI);
+		cr_assert_eq(option(t[i].option, &err), 0, "%s", err.text);
+		strcpy(dev->id, "v");
+		fake_driver_find(&d, &f, 0, true);
+		before = fake_driver_config(&d, 0, 4) | (uint64_t)fake_driver_config(&d, 4, 4)
+								<< 32;
+		cr_expect_eq(dev->ops->resize(dev, t[i].to, &err), t[i].error ? -EINVAL : 0,
+			     "%s: %s", t[i].option, err.text);
+		if (t[i].error) {
+			cr_expect_str_eq(err.text, t[i].error);
+			cr_expect_eq(fake_driver_config(&d, 0, 4), (uint32_t)before);
+		} else {
+			cr_expect_eq(fake_driver_config(&d, 0, 4), (uint32_t)(t[i].to / 512));
+			cr_expect_eq(fake_driver_config(&d, 4, 4), t[i].to / 512 >> 32);
+		}
+		device_destroy(dev);
+		fake_env_destroy(&f);
+	}
+	/* They are sparse. */
+	cr_expect_eq(system("test $(du -k a.img | cut -f1) -le 64; qemu-img check -q q.qcow2"), 0);
+	cr_expect_eq(system("qemu-img info q.qcow2 | grep -q '1 TiB'"), 0);
+	cr_assert(!chdir("/") && strlen(dir) > 10);
+	cr_assert_eq(system("rm -r /var/tmp/bantam-blk-??????"), 0);
 }

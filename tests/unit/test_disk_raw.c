@@ -532,6 +532,41 @@ Test(disk_raw, lazy)
 	clean(&c);
 }
 
+/* A file grows without taking room; the caller's size is the caller's to set. */
+Test(disk_raw, grow)
+{
+	struct ctx c = { 0 };
+	struct err err = { "" };
+	struct stat st;
+	uint64_t now = MIB;
+	uint8_t buf[512];
+
+	make_file(&c, MIB);
+	cr_assert_eq(open_disk(&c, DISK_ENGINE_AUTO, false, false, &err), 0);
+	cr_assert_eq(c.disk->ops->grow(c.disk, 1ull << 40, &now, &err), 0, "%s", err.text);
+	cr_expect_eq(now, 1ull << 40);
+	cr_expect_eq(c.disk->size_bytes, MIB);
+	c.disk->size_bytes = now;
+	cr_assert(!stat(c.path, &st));
+	cr_expect(st.st_size == (off_t)(1ull << 40) && st.st_blocks < 64);
+	memset(buf, 7, sizeof(buf));
+	cr_expect_eq(io(&c, DISK_READ, (1ull << 40) - 512, buf, 512), 0);
+	cr_expect(all_zero(buf, 512));
+	cr_expect_eq(io(&c, DISK_WRITE, (1ull << 40) - 512, buf, 512), 0);
+	/* Another process was faster. */
+	shell("truncate -s 2T %s", c.path);
+	cr_expect_eq(c.disk->ops->grow(c.disk, 3ull << 39, &now, &err), -EINVAL);
+	cr_expect_str_eq(err.text, "its file has 2199023255552 bytes already");
+	cr_expect_eq(now, 2ull << 40);
+	cr_expect_eq(c.disk->ops->grow(c.disk, 2ull << 40, &now, &err), 0);
+	/* Larger than any file. */
+	cr_expect_lt(c.disk->ops->grow(c.disk, (1ull << 63) - 512, &now, &err), 0);
+	cr_expect(strstr(err.text, "cannot make its file 9223372036854775296 bytes long"), "%s",
+		  err.text);
+	cr_expect_eq(now, 2ull << 40);
+	clean(&c);
+}
+
 /* --- other kinds of hosts ------------------------------------------------------------ */
 
 /* If the host forbids io_uring, auto uses threads, and io_uring reports what to do. */
@@ -608,6 +643,21 @@ Test(disk_raw, block_device, .timeout = 60)
 		cr_assert(all_zero(buf, 1024));
 		cr_assert_neq(buf[1024], 0);
 		cr_assert_neq(buf[8192], 0);
+		disk_close(c.disk);
+	}
+	/* Only the host can make it larger. */
+	{
+		uint64_t now = MIB;
+
+		cr_assert_eq(open_disk(&c, DISK_ENGINE_AUTO, false, false, &err), 0);
+		cr_expect_eq(c.disk->ops->grow(c.disk, 2 * MIB, &now, &err), -EINVAL);
+		cr_expect_str_eq(
+			err.text,
+			"the block device has 1048576 bytes; make it larger on the host first");
+		shell("truncate -s 3M %s", file);
+		shell("losetup -c %s", loopdev);
+		cr_expect_eq(c.disk->ops->grow(c.disk, 2 * MIB, &now, &err), 0, "%s", err.text);
+		cr_expect_eq(now, 3 * MIB);
 		disk_close(c.disk);
 	}
 	fd = open(loopdev, O_RDWR | O_EXCL);

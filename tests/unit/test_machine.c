@@ -268,17 +268,56 @@ static void on_counter(void *opaque, const char *id, const char *name, uint64_t 
 	l->n++;
 }
 
+/* Looks at the devices and changes them, also while they are destroyed and when they are gone. */
 static void *look_main(void *opaque)
 {
+	static uint64_t raw = 32u << 20, qcow2 = 32u << 20;
 	struct machine *m = opaque;
+	struct err err;
 
 	while (!atomic_load(&t.looked_enough)) {
 		struct look l = { 0 };
+		int rc;
 
 		machine_walk_counters(m, on_counter, &l);
+		if (machine_memory_actual(m) != 32u << 20)
+			wrong("the guest has %llu bytes",
+			      (unsigned long long)machine_memory_actual(m));
+		rc = machine_set_balloon(m, raw % (1u << 20), &err);
+		if (rc && rc != -EINVAL)
+			wrong("balloon: %s", err.text);
+		rc = machine_resize_disk(m, "disk0", raw + 512, &err);
+		raw += rc ? 0 : 512;
+		if (rc && rc != -ENODEV)
+			wrong("%s", err.text);
+		rc = machine_resize_disk(m, "disk1", qcow2 + 512, &err);
+		qcow2 += rc ? 0 : 512;
+		if (rc && rc != -ENODEV)
+			wrong("%s", err.text);
 		usleep(100);
 	}
 	return NULL;
+}
+
+/* What cannot be. */
+static void check_refusals(struct machine *m)
+{
+	struct err err;
+
+	if (machine_resize_disk(m, "disk7", 1u << 30, &err) != -ENODEV ||
+	    strcmp(err.text, "no disk has the id \"disk7\""))
+		wrong("%s", err.text);
+	if (machine_resize_disk(m, "net0", 1u << 30, &err) != -ENODEV)
+		wrong("%s", err.text);
+	if (machine_resize_disk(m, "disk0", 512, &err) != -EINVAL)
+		wrong("%s", err.text);
+	if (strstr(t.kind->args, "--balloon") &&
+	    (machine_set_balloon(m, 33u << 20, &err) != -EINVAL ||
+	     strcmp(err.text, "a balloon of 33M: the guest has only 32M")))
+		wrong("%s", err.text);
+	if (!strstr(t.kind->args, "--balloon") && (machine_set_balloon(m, 0, &err) != -EINVAL ||
+						   strcmp(err.text, "this VM has no balloon")))
+		wrong("%s", err.text);
 }
 
 /* What the guest has done with its devices. */
@@ -300,6 +339,7 @@ static void *stop_main(void *opaque)
 	for (unsigned ms = 0; ms < 20000 && !serial_says("used"); ms += 2)
 		usleep(2000);
 	check_counters(m);
+	check_refusals(m);
 	machine_power_button(m);
 	machine_refresh(m);
 	machine_stop(m, KILLED, "killed by SIGTERM");

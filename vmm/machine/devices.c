@@ -265,6 +265,8 @@ void machine_destroy_devices(struct machine *m)
 		/* From here on no other thread finds the device; to destroy it may take long. */
 		pthread_mutex_lock(&m->devices_lock);
 		i = --m->ndevices;
+		while (m->device[i]->borrowed)
+			pthread_cond_wait(&m->device_back, &m->devices_lock);
 		pthread_mutex_unlock(&m->devices_lock);
 		if (m->iothread[i])
 			iothread_destroy(m->iothread[i]);

@@ -283,6 +283,7 @@ int machine_create(const struct machine_setup *setup, struct machine **out, stru
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_mutex_init(&m->state_lock, NULL);
 	pthread_mutex_init(&m->devices_lock, NULL);
+	pthread_cond_init(&m->device_back, NULL);
 	rc = build(m, setup, err);
 	if (rc) {
 		machine_destroy(m);
@@ -423,6 +424,7 @@ void machine_destroy(struct machine *m)
 	mem_destroy(&m->mem);
 	bootdisk_destroy(m->bootdisk);
 	free(m->cmdline);
+	pthread_cond_destroy(&m->device_back);
 	pthread_mutex_destroy(&m->devices_lock);
 	pthread_mutex_destroy(&m->state_lock);
 	pthread_mutex_destroy(&m->lock);

@@ -154,6 +154,20 @@ void machine_walk_counters(struct machine *m,
 			   void (*fn)(void *opaque, const char *id, const char *name,
 				      uint64_t value),
 			   void *opaque);
+/*
+ * Asks the guest to give so many bytes of its memory back in all, or to take back what it has given
+ * beyond that; the guest does so when it can. 0 or -EINVAL: there is no balloon, or the guest has less
+ * memory. Any thread but a vCPU's or the loop's, between machine_create and machine_destroy; short.
+ */
+int machine_set_balloon(struct machine *m, uint64_t bytes, struct err *err);
+/* The guest's memory less what its balloon holds now. As machine_walk_counters. */
+uint64_t machine_memory_actual(struct machine *m);
+/*
+ * Makes a disk larger while the guest uses it, and tells the guest. -ENODEV: no disk has this id;
+ * -EINVAL: this disk cannot have this size; another -errno: the host refused. Threads as
+ * machine_set_balloon; waits for the host's file system, and the machine's end waits for it.
+ */
+int machine_resize_disk(struct machine *m, const char *id, uint64_t bytes, struct err *err);
 /* Prints the exits by reason, summed over the vCPUs. Call it after machine_run. */
 void machine_print_stats(const struct machine *m, FILE *out);
 /* Accepts NULL and half-built machines. */

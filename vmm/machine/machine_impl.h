@@ -45,6 +45,7 @@ struct machine {
 	struct device *device[MACHINE_MAX_DEVICES];
 	struct iothread *iothread[MACHINE_MAX_DEVICES]; /* of the same device, or NULL */
 	unsigned ndevices;
+	pthread_cond_t device_back; /* a device is no longer borrowed: machine/control.c */
 	struct arch_topology topology;
 	struct board board;
 	struct boot_info boot;

@@ -70,6 +70,14 @@ struct disk_ops {
 	 * -errno.
 	 */
 	int (*refresh)(struct disk *disk, struct err *err);
+	/*
+	 * Makes the image size_bytes long: a multiple of 512, at most INT64_MAX, not less than now.
+	 * Only the size of a block device is read again. In any case *now, the size that the caller
+	 * knows, becomes the image's; the caller then sets disk.size_bytes under its lock, and the
+	 * new part reads as zeroes. 0 or -errno; err does not name the disk. NULL: this disk never changes. Any thread
+	 * but the loop's, one at a time, without the lock: requests go on meanwhile.
+	 */
+	int (*grow)(struct disk *disk, uint64_t size_bytes, uint64_t *now, struct err *err);
 	/* No request may be in flight. */
 	void (*close)(struct disk *disk);
 };
@@ -83,6 +91,7 @@ struct disk {
 	/* a discard leaves parts of such blocks as they are; a power of two */
 	uint32_t discard_bytes;
 	bool readonly;
+	bool in_memory; /* bantam made it: there is no file that could grow */
 	bool can_discard;
 	bool can_write_zeroes;
 	/*

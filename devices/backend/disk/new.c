@@ -23,10 +23,14 @@ static int open_memory(const struct disk_config *cfg, int fd, bool readonly, str
 {
 	struct disk_config raw = { .readonly = readonly, .engine = cfg->engine, .loop = cfg->loop };
 	char path[64];
+	int rc;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	raw.path = path;
-	return disk_raw_open(&raw, out, err);
+	rc = disk_raw_open(&raw, out, err);
+	if (!rc)
+		(*out)->in_memory = true;
+	return rc;
 }
 
 static int write_seed(struct fat *fat, const char *dir, int *fd, struct err *err)

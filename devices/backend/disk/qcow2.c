@@ -313,6 +313,15 @@ static int qdisk_refresh(struct disk *disk, struct err *err)
 	return 0;
 }
 
+static int qdisk_grow(struct disk *disk, uint64_t size_bytes, uint64_t *now, struct err *err)
+{
+	struct store *s = ((struct disk_qcow2 *)disk)->level[0].store;
+	int rc = s->ops->resize(s, size_bytes, err);
+
+	*now = store_size(s);
+	return rc;
+}
+
 /* No caller is left to return an error to, so log it. */
 static void close_store(struct disk_qcow2 *d)
 {
@@ -350,6 +359,7 @@ static const struct disk_ops qdisk_ops = {
 	.drain = qdisk_drain,
 	.busy_elsewhere = qdisk_busy_elsewhere,
 	.refresh = qdisk_refresh,
+	.grow = qdisk_grow,
 	.close = qdisk_close,
 };
 

@@ -474,6 +474,32 @@ static int raw_refresh(struct disk *disk, struct err *err)
 	return 1;
 }
 
+static int raw_grow(struct disk *disk, uint64_t size_bytes, uint64_t *now, struct err *err)
+{
+	struct raw *raw = (struct raw *)disk;
+	uint64_t host_bytes;
+	int rc = store_image_size(&raw->image, &host_bytes);
+
+	if (rc)
+		return err_sys(err, -rc, "cannot learn its size");
+	*now = host_bytes & ~511ull;
+	if (*now >= size_bytes && (raw->image.is_block || *now == size_bytes))
+		return 0;
+	if (raw->image.is_block)
+		return err_set(err, EINVAL,
+			       "the block device has %llu bytes; make it larger on the host first",
+			       (unsigned long long)*now);
+	if (*now > size_bytes)
+		return err_set(err, EINVAL, "its file has %llu bytes already",
+			       (unsigned long long)host_bytes);
+	/* Sparse: the new part takes no room before the guest writes to it. */
+	if (ftruncate(raw->image.fd, (off_t)size_bytes))
+		return err_sys(err, errno, "cannot make its file %llu bytes long",
+			       (unsigned long long)size_bytes);
+	*now = size_bytes;
+	return 0;
+}
+
 static const struct disk_ops raw_ops = {
 	.start = raw_start,
 	.submit = raw_submit,
@@ -481,6 +507,7 @@ static const struct disk_ops raw_ops = {
 	.reap = raw_reap,
 	.drain = raw_drain,
 	.refresh = raw_refresh,
+	.grow = raw_grow,
 	.close = raw_close,
 };
 

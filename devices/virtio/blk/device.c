@@ -168,6 +168,49 @@ static void blk_refresh(struct device *dev)
 	virtio_unlock(&blk->vdev);
 }
 
+/* Takes the lock itself. */
+static void set_size(struct blk *blk, uint64_t size_bytes)
+{
+	virtio_lock(&blk->vdev);
+	if (blk->disk->size_bytes != size_bytes) {
+		blk->disk->size_bytes = size_bytes;
+		fill_config(blk);
+		virtio_config_changed(&blk->vdev);
+	}
+	virtio_unlock(&blk->vdev);
+}
+
+static int blk_resize(struct device *dev, uint64_t size_bytes, struct err *err)
+{
+	struct blk *blk = (struct blk *)dev;
+	struct disk *disk = blk->disk;
+	struct err why = { "" };
+	uint64_t now;
+	int rc;
+
+	if (disk->in_memory)
+		return err_set(err, EINVAL, "%s: its files are in memory; it keeps its size",
+			       dev->id);
+	if (disk->readonly || !disk->ops->grow)
+		return err_set(err, EINVAL, "%s: is read-only; it keeps its size", dev->id);
+	if (size_bytes % BLK_SECTOR || size_bytes > INT64_MAX)
+		return err_set(err, EINVAL, "%s: %llu bytes: %s", dev->id,
+			       (unsigned long long)size_bytes,
+			       size_bytes % BLK_SECTOR ? "not a multiple of 512" : "too many");
+	virtio_lock(&blk->vdev);
+	now = disk->size_bytes;
+	virtio_unlock(&blk->vdev);
+	if (size_bytes < now)
+		return err_set(err, EINVAL, "%s: has %llu bytes; a disk does not shrink to %llu",
+			       dev->id, (unsigned long long)now, (unsigned long long)size_bytes);
+	rc = disk->ops->grow(disk, size_bytes, &now, &why);
+	set_size(blk, now);
+	/* More than this format, or the host's file system, can have. */
+	if (rc == -EFBIG)
+		rc = -EINVAL;
+	return rc ? err_set(err, -rc, "%s: %s", dev->id, why.text) : 0;
+}
+
 static void tell_counts(const struct blk_count *c, const char *const name[5], device_counter_fn fn,
 			void *opaque)
 {
@@ -195,6 +238,7 @@ static void blk_counters(struct device *dev, device_counter_fn fn, void *opaque)
 static const struct device_ops blk_ops = {
 	.destroy = blk_destroy,
 	.refresh = blk_refresh,
+	.resize = blk_resize,
 	.describe = blk_describe,
 	.counters = blk_counters,
 };

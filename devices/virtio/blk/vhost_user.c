@@ -36,8 +36,15 @@ static void describe(struct device *dev, char *buf, size_t len)
 	snprintf(buf, len, "daemon at %s%s%s", d->path, where[0] ? ", " : "", where);
 }
 
+static int resize(struct device *dev, uint64_t size_bytes, struct err *err)
+{
+	return err_set(err, EINVAL, "%s: the daemon at %s decides its size", dev->id,
+		       ((struct vhost_user_device *)dev)->path);
+}
+
 static const struct device_ops blk_vhost_ops = {
 	.destroy = vhost_user_device_destroy,
+	.resize = resize,
 	.describe = describe,
 };
 
