@@ -71,7 +71,7 @@ static const struct vmconfig_field payload[] = {
 };
 
 static const struct vmconfig_field cpus[] = {
-	{ "boot_vcpus", KIND_UINT, .def = "1", .min = 1, .max = CPUS_MAX, .option = "cpus", .cli = "boot", .help = "number of processors" },
+	{ "boot_vcpus", KIND_UINT, .flags = FIELD_BARE, .def = "1", .min = 1, .max = CPUS_MAX, .option = "cpus", .cli = "boot", .help = "number of processors" },
 	{ "max_vcpus", KIND_UINT, .min = 1, .max = CPUS_MAX, .cli = "max", .help = "at most that many; more than boot_vcpus cannot be added later" },
 	{ "topology", KIND_OBJECT, VMCONFIG_TOPOLOGY, .help = "what the guest sees; the product must be max_vcpus" },
 	{ "affinity", KIND_OBJECTS, VMCONFIG_AFFINITY, .max = CPUS_MAX, .help = "host processors on which a virtual one runs" },
@@ -103,7 +103,7 @@ static const struct vmconfig_field features[] = {
 };
 
 static const struct vmconfig_field memory[] = {
-	{ "size", KIND_BYTES, .flags = FIELD_PAGES, .max = MEMORY_MAX, .option = "memory", .help = "bytes, 4 MiB or more; with zones 0; default: 512 MiB" },
+	{ "size", KIND_BYTES, .flags = FIELD_PAGES | FIELD_BARE, .max = MEMORY_MAX, .option = "memory", .help = "bytes, 4 MiB or more; with zones 0; default: 512 MiB" },
 	{ "shared", KIND_BOOL, .def = "false", .help = "other processes can map it" },
 	{ "hugepages", KIND_BOOL, .def = "false", .help = "from the host's pool of huge pages" },
 	{ "hugepage_size", KIND_BYTES, .flags = FIELD_POWER2, .min = 2 * MIB, .max = 1024 * MIB, .help = "bytes of a huge page; default: the host's" },
@@ -114,7 +114,7 @@ static const struct vmconfig_field memory[] = {
 	{ "hotplug_method", KIND_ENUM, .flags = FIELD_IGNORED, .choices = "Acpi|VirtioMem", .def = "\"Acpi\"", .help = "memory cannot be added later" },
 	{ "hotplug_size", KIND_BYTES, .flags = FIELD_IGNORED, .max = SIZE_MAX63, .help = "memory cannot be added later" },
 	{ "hotplugged_size", KIND_BYTES, .flags = FIELD_IGNORED, .max = SIZE_MAX63, .help = "memory cannot be added later" },
-	{ "zones", KIND_OBJECTS, VMCONFIG_ZONE, .max = 64, .cli = "-", .help = "parts of the memory; size is their sum" },
+	{ "zones", KIND_OBJECTS, VMCONFIG_ZONE, .max = 64, .cli = "memory-zone", .help = "parts of the memory; size is their sum" },
 	{ "" },
 };
 
@@ -135,7 +135,7 @@ static const struct vmconfig_field zone[] = {
 };
 
 static const struct vmconfig_field disk[] = {
-	{ "path", KIND_PATH, .max = FILE_PATH_MAX, .option = "path", .help = "image or block device" },
+	{ "path", KIND_PATH, .flags = FIELD_BARE, .max = FILE_PATH_MAX, .option = "path", .help = "image or block device" },
 	{ "readonly", KIND_BOOL, .def = "false", .option = "ro", .help = "the guest cannot write" },
 	{ "direct", KIND_BOOL, .def = "false", .option = "direct", .help = "bypass the host's page cache" },
 	{ "image_type", KIND_ENUM, .choices = "Raw|Qcow2|Unknown|FixedVhd|Vhdx", .help = "default, and Unknown: by the file's name" },
@@ -143,7 +143,7 @@ static const struct vmconfig_field disk[] = {
 	{ "queue_size", KIND_UINT, .flags = FIELD_POWER2, .def = "128", .min = 4, .max = QUEUE_SIZE_MAX, .most = 1024, .option = "queue-size", .help = "entries of a queue, a power of two" },
 	{ "id", KIND_ID, .max = 63, .help = "name of the device" },
 	{ "serial", KIND_TEXT, .max = 20, .option = "serial", .help = "serial number, at most 20 bytes; default: made from the file" },
-	{ "rate_limiter_config", KIND_OBJECT, VMCONFIG_LIMITER, .help = "limits of this disk" },
+	{ "rate_limiter_config", KIND_OBJECT, VMCONFIG_LIMITER, .cli = "-", .help = "limits of this disk" },
 	{ "rate_limit_group", KIND_TEXT, .max = 63, .help = "id of a rate_limit_groups entry, whose limits count" },
 	{ "backing_files", KIND_BOOL, .def = "false", .help = "a qcow2 image may name a backing file" },
 	{ "sparse", KIND_BOOL, .flags = FIELD_IGNORED, .help = "what the guest discards is freed" },
@@ -180,7 +180,7 @@ static const struct vmconfig_field bucket[] = {
 
 static const struct vmconfig_field limit_group[] = {
 	{ "id", KIND_ID, .flags = FIELD_REQUIRED, .max = 63, .help = "name" },
-	{ "rate_limiter_config", KIND_OBJECT, VMCONFIG_LIMITER, .flags = FIELD_REQUIRED, .help = "limits of its disks" },
+	{ "rate_limiter_config", KIND_OBJECT, VMCONFIG_LIMITER, .flags = FIELD_REQUIRED, .cli = "-", .help = "limits of its disks" },
 	{ "" },
 };
 
@@ -197,7 +197,7 @@ static const struct vmconfig_field net[] = {
 	{ "vhost_user", KIND_BOOL, .def = "false", .help = "a daemon at vhost_socket moves the frames" },
 	{ "vhost_socket", KIND_PATH, .max = SOCKET_PATH_MAX, .cli = "socket", .help = "the daemon's socket" },
 	{ "vhost_mode", KIND_ENUM, .choices = "Client|Server", .def = "\"Client\"", .help = "Client: bantam connects to the daemon" },
-	{ "rate_limiter_config", KIND_OBJECT, VMCONFIG_LIMITER, .help = "limits of each direction" },
+	{ "rate_limiter_config", KIND_OBJECT, VMCONFIG_LIMITER, .cli = "-", .help = "limits of each direction" },
 	{ "offload_tso", KIND_BOOL, .def = "true", .help = "leave TCP segmentation to the other side" },
 	{ "offload_ufo", KIND_BOOL, .def = "true", .help = "leave UDP fragmentation to the other side" },
 	{ "offload_csum", KIND_BOOL, .def = "true", .help = "leave checksums to the other side" },
@@ -250,14 +250,14 @@ static const struct vmconfig_field vsock[] = {
 };
 
 static const struct vmconfig_field serial[] = {
-	{ "mode", KIND_ENUM, .choices = CHAR_MODES, .def = "\"Null\"", .help = "where characters go to and come from" },
+	{ "mode", KIND_ENUM, .flags = FIELD_BARE, .choices = CHAR_MODES, .def = "\"Null\"", .help = "where characters go to and come from" },
 	{ "file", KIND_PATH, .max = FILE_PATH_MAX, .help = "File: appended to; Pty: the terminal's name, in vm.info only" },
 	{ "socket", KIND_PATH, .max = SOCKET_PATH_MAX, .help = "Socket: where bantam listens" },
 	{ "" },
 };
 
 static const struct vmconfig_field console[] = {
-	{ "mode", KIND_ENUM, .choices = CHAR_MODES, .def = "\"Tty\"", .help = "where characters go to and come from" },
+	{ "mode", KIND_ENUM, .flags = FIELD_BARE, .choices = CHAR_MODES, .def = "\"Tty\"", .help = "where characters go to and come from" },
 	{ "file", KIND_PATH, .max = FILE_PATH_MAX, .help = "File: appended to; Pty: the terminal's name, in vm.info only" },
 	{ "socket", KIND_PATH, .max = SOCKET_PATH_MAX, .help = "Socket: where bantam listens" },
 	{ "id", KIND_ID, .max = 63, .cli = "-", .help = "name of the device" },
@@ -266,7 +266,7 @@ static const struct vmconfig_field console[] = {
 };
 
 static const struct vmconfig_field debug_console[] = {
-	{ "mode", KIND_ENUM, .flags = FIELD_IGNORED, .choices = CHAR_MODES, .def = "\"Off\"", .help = "the serial port shows early output" },
+	{ "mode", KIND_ENUM, .flags = FIELD_IGNORED | FIELD_BARE, .choices = CHAR_MODES, .def = "\"Off\"", .help = "the serial port shows early output" },
 	{ "file", KIND_PATH, .max = FILE_PATH_MAX, .help = "File: where output goes" },
 	{ "iobase", KIND_UINT, .max = 65535, .help = "I/O port" },
 	{ "" },

@@ -20,6 +20,7 @@
 
 #include <jansson.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "vmm/config.h"
 #include "vmm/core/err.h"
@@ -120,6 +121,20 @@ const json_t *vmconfig_find_device(const json_t *vm, const char *id, const char 
  * (-errno). -EBUSY: two disks use the same file, one of them to write. May block on a slow disk.
  */
 int vmconfig_check_files(const json_t *vm, const struct vmconfig_notes *notes, struct err *err);
+
+/*
+ * The command line of the compatible face. If argv[*at] is an option of a VM, adds what it says to
+ * vm, an object that vmconfig_normalise checks later, sets *at behind its values, and returns 1; 0:
+ * the option is another's. -EINVAL: wrong usage; -ENOTSUP: upstream has this option, bantam not.
+ */
+int vmconfig_take_option(json_t *vm, int argc, char **argv, int *at, struct err *err);
+/*
+ * Writes the descriptors that --net fd= has named, at most max, in the order in which
+ * vmconfig_notes.fd must have them. Returns how many there are.
+ */
+unsigned vmconfig_option_fds(const json_t *vm, int *fd, unsigned max);
+/* Prints the options of a VM, one line for each and for each of their keys. */
+void vmconfig_options_help(FILE *out);
 
 /* Returns the guest's memory in bytes: memory.size, or the sum of the zones. */
 uint64_t vmconfig_memory_bytes(const json_t *vm);

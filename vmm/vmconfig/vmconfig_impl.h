@@ -36,6 +36,7 @@ enum vmconfig_kind {
 #define FIELD_POWER2 8u
 #define FIELD_PAGES 16u /* a multiple of 4096 */
 #define FIELD_OURS 32u	/* upstream has no such field */
+#define FIELD_BARE 64u	/* on the command line, a first word without a key is its value */
 
 /*
  * A field. Texts are inside, not pointers: a table of pointers would be relocated at the start of
