@@ -35,6 +35,8 @@
 #include <unistd.h>
 
 #include "devices/backend/chardev/chardev.h"
+#include "vmm/api/definition.h"
+#include "vmm/api/digest.h"
 #include "vmm/config.h"
 #include "vmm/core/log.h"
 #include "vmm/core/loop.h"
@@ -223,12 +225,35 @@ static void hide(struct run *run)
 	pthread_mutex_unlock(&run->lock);
 }
 
+/*
+ * The rest of a dry run is there at once; this line may take as long as read-only disks are large. A VM
+ * without a digest can run (its kernel may come from a pipe).
+ */
+static void print_digest(const struct config *config)
+{
+	char hex[DEFINITION_HEX_BYTES];
+	struct err err = { "" };
+	json_t *vm;
+	int rc = definition_of_run(config, &vm, &err);
+
+	fflush(stdout);
+	if (!rc) {
+		rc = digest_now(vm, hex, &err);
+		json_decref(vm);
+	}
+	if (rc)
+		printf("digest unknown: %s\n", err.text);
+	else
+		printf("digest %s\n", hex);
+}
+
 static int life(struct run *run, struct machine *m, struct err *err)
 {
 	int rc;
 
 	if (keys_num(&run->config->vm, CONFIG_DRY_RUN)) {
 		machine_describe(m, stdout);
+		print_digest(run->config);
 		return 0;
 	}
 	show(run, m);

@@ -495,6 +495,67 @@ Test(api_digest, wrong_types_do_no_harm)
 	}
 }
 
+/* Options of bantam run, with | between them; @ is the folder. */
+static void digest_of_run(const char *options, char hex[DEFINITION_HEX_BYTES])
+{
+	char text[1024], *argv[32], *p = text;
+	struct config config;
+	json_t *vm;
+	int argc = 0;
+
+	for (; *options; options++)
+		p += *options == '@' ? sprintf(p, "%s/", dir) : sprintf(p, "%c", *options);
+	for (char *word = strtok(text, "|"); word; word = strtok(NULL, "|"))
+		argv[argc++] = word;
+	cr_assert_eq(config_parse(&config, argc, argv, &err), 0, "%s", err.text);
+	cr_assert_eq(definition_of_run(&config, &vm, &err), 0, "%s", err.text);
+	cr_assert_eq(digest_now(vm, hex, &err), 0, "%s", err.text);
+	json_decref(vm);
+	config_clear(&config);
+}
+
+Test(api_digest, options_of_run)
+{
+	static const struct {
+		const char *a, *b;
+		bool same;
+	} rows[] = {
+		{ "", "--quiet|--stats|--dry-run", true },
+		{ "", "--transport|pci|--entry=auto|--memory|512M", true },
+		{ "", "--transport|mmio", false },
+		{ "", "--entry|pvh", false },
+		{ "", "--unpack|off", false },
+		{ "", "--cpus|2", false },
+		{ "--memory|1G", "--memory|1024M", true },
+		{ "--disk|@seed,ro", "--disk|@seed2,readonly,ro", false },
+		{ "--disk|@seed,ro", "--disk|path=@seed2,ro", true },
+		{ "--disk|@seed,ro", "--disk|path=@seed3,ro", false },
+		{ "--disk|@seed", "--disk|@seed3", true },
+		{ "--disk|@disk", "--disk|@disk,discard=off", false },
+		{ "--disk|@disk", "--disk|@disk,discard=on", true },
+		{ "--disk|seed=@", "--disk|seed=/tmp", true },
+		{ "--disk|seed=@", "--disk|seed=@,label=X", false },
+		{ "--net|tap=a", "--net|tap=b,mac=02:00:00:00:00:01", true },
+		{ "--net|tap=a", "--net|user", false },
+		{ "--console|null", "--console|null|--console|null", false },
+		{ "--serial|file=/a", "--serial|file=/b", true },
+		{ "--serial|file=/a", "--serial|null", false },
+		{ "--kernel|@other-kernel", "", true },
+		{ "--kernel|@new-kernel", "", false },
+	};
+	char a[DEFINITION_HEX_BYTES], b[DEFINITION_HEX_BYTES], options[2][256];
+
+	put_files();
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		snprintf(options[0], sizeof(options[0]), "%s%s",
+			 strstr(rows[i].a, "--kernel") ? "" : "--kernel|@kernel|", rows[i].a);
+		snprintf(options[1], sizeof(options[1]), "--kernel|@kernel|%s", rows[i].b);
+		digest_of_run(options[0], a);
+		digest_of_run(options[1], b);
+		cr_expect_eq(!strcmp(a, b), rows[i].same, "%s / %s", rows[i].a, rows[i].b);
+	}
+}
+
 /* --- the job --------------------------------------------------------------------------------- */
 
 struct result {

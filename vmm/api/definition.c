@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "vmm/vmconfig/vmconfig.h"
+
 /* Raised when the same configuration gets another definition by intent. */
 #define DEFINITION_VERSION 1
 
@@ -122,4 +124,86 @@ int definition_make(const json_t *config,
 	}
 	*out = json_pack("{s:i,s:o}", "definition", DEFINITION_VERSION, "vm", vm);
 	return *out ? 0 : err_sys(err, ENOMEM, "digest");
+}
+
+/* --- the options of bantam run ------------------------------------------------------------ */
+
+/* What does not count of an option ("": options without keys), besides all paths. */
+static const struct {
+	char option[8], key[10];
+} uncounted[] = {
+	/* a VmConfig says these */
+	{ "", "cmdline" },
+	{ "", "cpus" },
+	{ "", "memory" },
+	/* how bantam runs, not what */
+	{ "", "dry-run" },
+	{ "", "stats" },
+	{ "", "quiet" },
+	{ "", "help" },
+	{ "--net", "tap" },
+	{ "--net", "fd" },
+	{ "--net", "ip" },
+	{ "--net", "mask" },
+	{ "--net", "mac" },
+	{ "--net", "host-mac" },
+};
+
+static bool counts(const struct keyvals *kv, unsigned i)
+{
+	const struct key *key = &kv->table[i];
+
+	if (!kv->val[i].set || !keys_has(kv, i) ||
+	    (key->def && !strcmp(keys_text(kv, i), key->def)))
+		return false;
+	for (size_t n = 0; n < sizeof(uncounted) / sizeof(uncounted[0]); n++)
+		if (!strcmp(uncounted[n].option, kv->option) &&
+		    !strcmp(uncounted[n].key, key->name))
+			return false;
+	/* A kernel and an initrd are in the VmConfig; of another path counts that it is there. */
+	return key->kind != KEY_PATH || *kv->option;
+}
+
+static json_t *options_of(const struct keyvals *kv)
+{
+	json_t *out = json_object();
+
+	for (unsigned i = 0; kv->table[i].name; i++) {
+		enum key_kind kind = kv->table[i].kind;
+		json_t *value;
+
+		if (!counts(kv, i))
+			continue;
+		value = kind == KEY_PATH ? json_true() :
+			kind == KEY_BOOL ? json_boolean(keys_num(kv, i)) :
+			kind == KEY_SIZE || kind == KEY_NUM ?
+					   json_integer((json_int_t)keys_num(kv, i)) :
+					   json_string(keys_text(kv, i));
+		json_object_set_new(out, kv->table[i].name, value);
+	}
+	return out;
+}
+
+int definition_of_run(const struct config *config, json_t **out, struct err *err)
+{
+	json_t *options = options_of(&config->vm), *devices = json_array();
+	int rc = vmconfig_from_config(config, out, err);
+
+	for (unsigned i = 0; i < config->ndevices; i++) {
+		json_t *keys = options_of(&config->device[i].kv);
+
+		json_object_set_new(keys, "option", json_string(config->device[i].kv.option));
+		json_array_append_new(devices, keys);
+	}
+	if (!rc &&
+	    json_object_set_new(*out, "run",
+				json_pack("{s:o,s:o}", "options", options, "devices", devices))) {
+		json_decref(*out);
+		*out = NULL;
+		rc = err_sys(err, ENOMEM, "digest");
+	} else if (rc) {
+		json_decref(options);
+		json_decref(devices);
+	}
+	return rc;
 }

@@ -18,6 +18,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "vmm/config.h"
 #include "vmm/core/err.h"
 
 #define DEFINITION_HEX_BYTES 65 /* 64 digits and a NUL */
@@ -37,5 +38,13 @@ int definition_make(const json_t *config,
 		    int (*sum)(void *opaque, const struct definition_file *file,
 			       char hex[DEFINITION_HEX_BYTES], struct err *err),
 		    void *opaque, json_t **out, struct err *err);
+
+/*
+ * The VmConfig of a VM that bantam run's own options describe. What a VmConfig cannot say (--transport,
+ * a second console, a key such as discard) is in a member "run", so that the digest covers it too: all
+ * options and keys that differ from their default, but for paths and what else is left out above. The
+ * content of a seed= folder does not count. The caller drops *out.
+ */
+int definition_of_run(const struct config *config, json_t **out, struct err *err);
 
 #endif
