@@ -231,7 +231,8 @@ static void hear_nothing(int fd, int ms)
 	cr_assert_eq(poll(&p, 1, ms), 0);
 }
 
-static void send_fds(int sock, const char *text, const int *fd, unsigned n)
+/* Returns the bytes sent, or -1. */
+static ssize_t try_send_fds(int sock, const char *text, const int *fd, unsigned n)
 {
 	union {
 		char bytes[CMSG_SPACE(253 * sizeof(int))];
@@ -248,8 +249,12 @@ static void send_fds(int sock, const char *text, const int *fd, unsigned n)
 	c->cmsg_type = SCM_RIGHTS;
 	c->cmsg_len = CMSG_LEN(n * sizeof(int));
 	memcpy(CMSG_DATA(c), fd, n * sizeof(int));
-	cr_assert_eq(sendmsg(sock, &msg, MSG_NOSIGNAL), (ssize_t)iov.iov_len, "%s",
-		     strerror(errno));
+	return sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void send_fds(int sock, const char *text, const int *fd, unsigned n)
+{
+	cr_assert_eq(try_send_fds(sock, text, fd, n), (ssize_t)strlen(text), "%s", strerror(errno));
 }
 
 /* Returns a client that the server has accepted. */
@@ -948,6 +953,105 @@ Test(http, sleeps)
 	cr_expect_lt(cpu_ms() - cpu, 150);
 	close(fd);
 	close(half);
+}
+
+/* --- chance ------------------------------------------------------------------------------------ */
+
+static uint64_t dice_state;
+
+static unsigned dice(unsigned sides)
+{
+	dice_state = dice_state * 6364136223846793005u + 1442695040888963407u;
+	return (unsigned)(dice_state >> 33) % sides;
+}
+
+/* What a client may say: whole requests, parts of them, nonsense; now and then with a byte changed. */
+static size_t random_text(char *buf, size_t room)
+{
+	static const char *const text[] = {
+		GET("/none"),
+		GET("/hold"),
+		GET("/fds"),
+		GET("/none") GET("/none") GET("/hold") GET("/empty"),
+		"PUT /echo HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+		"PUT /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 20000\r\n\r\n",
+		"GET /none HTTP/1.0\r\n\r\n",
+		"GET /none HTTP/1.1\r\nConnection: close\r\n\r\n",
+		GET("/nowhere/at/all?a=b"),
+		"\r\n\r\n",
+	};
+	const char *from = text[dice(sizeof(text) / sizeof(text[0]))];
+	size_t n = strlen(from);
+
+	cr_assert_leq(n, room);
+	memcpy(buf, from, n);
+	if (!dice(8))
+		n = 1 + dice((unsigned)n);
+	if (!dice(8))
+		buf[dice((unsigned)n)] = (char)dice(256);
+	return n;
+}
+
+static void answer_one(void)
+{
+	struct http_exchange *x = NULL;
+
+	pthread_mutex_lock(&lock);
+	if (nheld) {
+		unsigned i = dice(nheld);
+
+		x = held[i];
+		held[i] = held[--nheld];
+	}
+	pthread_mutex_unlock(&lock);
+	if (x)
+		http_reply(x, 200, "later", 5);
+}
+
+/* 20 clients do 20000 things; afterwards the server is as it was. */
+Test(http, chance)
+{
+	int fd[20];
+	char buf[4096];
+
+	dice_state = clock_now_ns();
+	cr_log_info("seed %llu", (unsigned long long)dice_state);
+	make_files(3);
+	for (unsigned i = 0; i < 20; i++)
+		fd[i] = -1;
+	for (unsigned step = 0; step < 20000; step++) {
+		int *c = &fd[dice(20)];
+		unsigned what = dice(20);
+		size_t n;
+
+		if (*c < 0)
+			*c = dial();
+		if (what < 11) {
+			n = random_text(buf, sizeof(buf));
+			(void)!send(*c, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+		} else if (what < 14) {
+			while (recv(*c, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+				;
+		} else if (what < 17) {
+			answer_one();
+		} else if (what == 17) {
+			try_send_fds(*c, GET("/fds"), files, 1 + dice(3));
+		} else if (what == 18 && !dice(4)) {
+			shutdown(*c, SHUT_WR);
+		} else if (what == 19) {
+			close(*c);
+			*c = -1;
+		}
+	}
+	for (unsigned i = 0; i < 20; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+	while (locked(&nheld))
+		answer_one();
+	WAIT(!server->nconns && !server->held && !server->held_fds);
+	close_files(3);
+	fd[0] = dial_served();
+	close(fd[0]);
 }
 
 /* --- streams ---------------------------------------------------------------------------------------- */
