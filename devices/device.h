@@ -69,6 +69,12 @@ struct env_ops {
 	 * (false). Called with the device's lock held: only record it.
 	 */
 	void (*driver)(void *vm, const char *id, bool active);
+	/*
+	 * May be NULL. A port of the host leads to the guest from now on: "tcp", "127.0.0.1:40022",
+	 * ":22". The machine's thread, while the device of this id is created.
+	 */
+	void (*forwarded)(void *vm, const char *id, const char *proto, const char *host,
+			  const char *guest);
 };
 
 struct pci_host;

@@ -219,6 +219,73 @@ Test(net_user, answers_arp)
 	end();
 }
 
+static char forwards[200];
+
+static void on_forwarded(void *opaque, const char *proto, const char *host, const char *guest)
+{
+	size_t n = strlen(forwards);
+
+	cr_expect_str_eq(opaque, "me");
+	snprintf(forwards + n, sizeof(forwards) - n, "%s %s %s;", proto, host, guest);
+}
+
+/* One of several machines. Returns what was forwarded. */
+static const char *forwards_of(struct keep *k, const char *hostfwd)
+{
+	struct err err = { "" };
+
+	forwards[0] = 0;
+	cr_assert_eq(open_net((struct net_config){ .user = true,
+						   .hostfwd = hostfwd,
+						   .keep = k,
+						   .id = "_net0",
+						   .forwarded = on_forwarded,
+						   .opaque = "me" },
+			      &err),
+		     0, "%s", err.text);
+	net_close(net);
+	net = NULL;
+	return forwards;
+}
+
+/* A guest's reboot must not take a forward to another port; who connects to it would not know. */
+Test(net_user, any_free_port_is_the_same_after_a_reboot)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	char first[200], proto[4], host[32];
+	unsigned port, other;
+	struct keep *k;
+	int fd;
+
+	cr_assert_eq(keep_create(&k), 0);
+	strcpy(first, forwards_of(k, "tcp::0-22,udp::0-53"));
+	cr_assert_eq(sscanf(first, "tcp 127.0.0.1:%u :22;udp 127.0.0.1:%u :53;", &port, &other), 2,
+		     "%s", first);
+	for (unsigned i = 0; i < 3; i++)
+		cr_expect_str_eq(forwards_of(k, "tcp::0-22,udp::0-53"), first);
+	/* Taken by another program meanwhile: another one, each told once. */
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	at.sin_port = htons((uint16_t)other);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	cr_assert_eq(sscanf(forwards_of(k, "tcp::0-22,udp::0-53"),
+			    "%3s %31s :22;udp 127.0.0.1:%u :53;", proto, host, &port),
+		     3, "%s", forwards);
+	cr_expect_neq(port, other);
+	close(fd);
+	/* Other forwards, or without a keeper: nothing is remembered. */
+	strcpy(first, forwards_of(k, "tcp:127.0.0.1:0-23"));
+	cr_expect(strstr(first, ":23;") && !strstr(first, ":22;"), "%s", first);
+	cr_expect_str_eq(forwards_of(k, "tcp:127.0.0.1:0-23"), first);
+	keep_drop(k, "_net0");
+	forwards_of(k, "tcp:127.0.0.1:0-23");
+	forwards_of(NULL, "tcp::0-22");
+	cr_expect_str_eq(forwards_of(k, NULL), "");
+	keep_destroy(k);
+	loop_destroy(loop);
+	loop = NULL;
+}
+
 Test(net_user, says_that_a_port_is_in_use)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET,

@@ -63,6 +63,14 @@ static void driver(void *vm, const char *id, bool active)
 	env->driver(env->opaque, id, active);
 }
 
+static void forwarded(void *vm, const char *id, const char *proto, const char *host,
+		      const char *guest)
+{
+	struct env *env = vm;
+
+	env->forwarded(env->opaque, id, proto, host, guest);
+}
+
 const struct env_ops env_ops = {
 	.bind_kick = bind_kick,
 	.unbind_kick = unbind_kick,
@@ -72,4 +80,5 @@ const struct env_ops env_ops = {
 	.set_line = set_line,
 	.event = event,
 	.driver = driver,
+	.forwarded = forwarded,
 };

@@ -16,6 +16,8 @@ struct env {
 	struct arch_vm *arch;
 	void (*event)(void *opaque, enum vm_event event);
 	void (*driver)(void *opaque, const char *id, bool active);
+	void (*forwarded)(void *opaque, const char *id, const char *proto, const char *host,
+			  const char *guest);
 	void *opaque;
 	/* The VM is being destroyed: KVM drops every binding itself, and each unbind would wait
 	 * for a grace period. */

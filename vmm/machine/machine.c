@@ -131,6 +131,15 @@ static void on_driver(void *opaque, const char *id, bool active)
 		m->events.device(m->events.opaque, id, active);
 }
 
+static void on_forwarded(void *opaque, const char *id, const char *proto, const char *host,
+			 const char *guest)
+{
+	struct machine *m = opaque;
+
+	if (m->events.forwarded)
+		m->events.forwarded(m->events.opaque, id, proto, host, guest);
+}
+
 static void on_vcpu_end(void *opaque, enum vcpu_end end, const char *text)
 {
 	struct machine *m = opaque;
@@ -249,7 +258,8 @@ static int build(struct machine *m, const struct machine_setup *setup, struct er
 		rc = create_vm(m, err);
 	if (rc)
 		return rc;
-	m->env = (struct env){ &m->kvm, &m->irq, m->arch, on_event, on_driver, m, false };
+	m->env = (struct env){ &m->kvm,	  &m->irq,	m->arch, on_event,
+			       on_driver, on_forwarded, m,	 false };
 	m->device_env = (struct device_env){ &m->mem, ports(m), &m->mmio, m->loop,   &env_ops,
 					     &m->env, NULL,	NULL,	  m->dry_run };
 	m->device_env.consoles = setup->consoles;

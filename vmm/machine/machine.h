@@ -68,6 +68,10 @@ struct machine_events {
 	/* The guest's driver has activated a device, or has reset it afterwards. Called as ending
 	 * is, as often as the guest likes. */
 	void (*device)(void *opaque, const char *id, bool activated);
+	/* A card of this id forwards a port of the host to the guest: "tcp", "127.0.0.1:40022",
+	 * ":22". The machine's own thread, during machine_create. */
+	void (*forwarded)(void *opaque, const char *id, const char *proto, const char *host,
+			  const char *guest);
 };
 
 struct chardev_pool;

@@ -166,9 +166,15 @@ struct net_config {
 	/* only look: check what can be checked; what, mtu, nqueues and close are valid */
 	bool dry_run;
 	struct loop *loop;
-	/* A tap's queues outlive the back end in keep, under the device's id; NULL: they do not. */
+	/*
+	 * A tap's queues, and the host's ports that a user network has got, outlive the back end in
+	 * keep, under the device's id; NULL: they do not.
+	 */
 	struct keep *keep;
 	const char *id;
+	/* user: called during net_open for each forward: "tcp", "127.0.0.1:40022", ":22". Or NULL */
+	void (*forwarded)(void *opaque, const char *proto, const char *host, const char *guest);
+	void *opaque;
 };
 
 /* Opens the back end that cfg names. Builder's thread. Returns 0 or -errno; err says what to do. */

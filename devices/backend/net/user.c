@@ -8,6 +8,9 @@
  * sends with a TCP/IP stack that this process need not trust, and that stack's library is not
  * linked here. The helper confines itself, ends when our end of the socket closes, and is killed if
  * we die in another way. If it dies, the guest's link goes down.
+ *
+ * Each machine has a helper of its own. If the user asks for any free port of the host, the next
+ * machine gets the same one: a note in the keeper holds what was bound.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,11 +49,31 @@ struct user {
 	struct loop_watch *bell_watch;
 	int bell_fd; /* our bell: closed with its watch */
 	int helper_bell_fd;
+	char *forwards;		  /* lines from the helper: what it has bound; NULL: nothing */
+	struct kept_ports *ports; /* NULL: not for the next machine */
+	struct keep *keep;
+	char *id;
+};
+
+/* Forwards that were bound. */
+struct kept_ports {
+	struct kept kept; /* first */
+	char *asked;	  /* hostfwd, as in the configuration */
+	char *bound;	  /* the same with the ports' real numbers; NULL: none yet */
 };
 
 static struct user *user_of(struct net *net)
 {
 	return (struct user *)net;
+}
+
+static void drop_ports(struct kept *kept)
+{
+	struct kept_ports *k = (struct kept_ports *)kept;
+
+	free(k->asked);
+	free(k->bound);
+	free(k);
 }
 
 static void user_close(struct net *net)
@@ -67,6 +90,12 @@ static void user_close(struct net *net)
 		close(u->status_fd);
 	/* The helper has seen our close. */
 	helper_reap(&u->pid, STOP_MS);
+	if (u->keep)
+		keep_put(u->keep, u->id, "ports", &u->ports->kept);
+	else if (u->ports)
+		drop_ports(&u->ports->kept);
+	free(u->id);
+	free(u->forwards);
 	net_free(net);
 }
 
@@ -230,17 +259,56 @@ static int spawn(struct user *u, const struct net_config *cfg, const char *path,
 	return helper_spawn(path, argv, keep, 2 + n, &u->pid);
 }
 
+/* 0 or -ENOMEM. */
+static int append(char **list, const char *between, const char *text)
+{
+	char *longer;
+
+	if (asprintf(&longer, "%s%s%s", *list ? *list : "", *list ? between : "", text) < 0)
+		return -ENOMEM;
+	free(*list);
+	*list = longer;
+	return 0;
+}
+
+/* line: "tcp 127.0.0.1:40123 -> guest :22", which as an option is "tcp:127.0.0.1:40123-22". */
+static int tell_forward(struct user *u, const struct net_config *cfg, const char *line)
+{
+	char proto[4], host[64], guest[8], option[80];
+
+	/* A user who asked for any free port has to read its number somewhere. */
+	log_put(LOG_WARN, "%s: %s", cfg->name, line);
+	if (sscanf(line, "%3s %63s -> guest %7s", proto, host, guest) != 3)
+		return 0;
+	if (cfg->forwarded)
+		cfg->forwarded(cfg->opaque, proto, host, guest);
+	snprintf(option, sizeof(option), "%s:%s-%s", proto, host, guest + 1);
+	return u->ports ? append(&u->ports->bound, ",", option) : 0;
+}
+
+/* Once all ports are bound. */
+static int tell_forwards(struct user *u, const struct net_config *cfg)
+{
+	char *rest = u->forwards, *line;
+	int rc = 0;
+
+	while (!rc && (line = strsep(&rest, "\n")))
+		rc = tell_forward(u, cfg, line);
+	return rc;
+}
+
 /* Handle one line of the helper's status. Returns 1 if it is ready, 0 to go on, or -errno. */
-static int on_line(const struct net_config *cfg, const char *line, struct err *err)
+static int on_line(struct user *u, const struct net_config *cfg, const char *line, struct err *err)
 {
 	if (!strcmp(line, NET_USER_READY))
 		return 1;
 	if (!strncmp(line, NET_USER_ERROR, strlen(NET_USER_ERROR)))
 		return err_set(err, EADDRINUSE, "%s user: %s", cfg->option,
 			       line + strlen(NET_USER_ERROR));
-	/* A user who asked for any free port has to read its number somewhere. */
 	if (!strncmp(line, NET_USER_FWD, strlen(NET_USER_FWD)))
-		log_put(LOG_WARN, "%s: %s", cfg->name, line + strlen(NET_USER_FWD));
+		return append(&u->forwards, "\n", line + strlen(NET_USER_FWD)) ?
+			       err_sys(err, ENOMEM, "%s user", cfg->option) :
+			       0;
 	return 0;
 }
 
@@ -263,7 +331,7 @@ static int await(struct user *u, const struct net_config *cfg, struct err *err)
 		buf[n] = 0;
 		while ((nl = strchr(buf, '\n')) != NULL) {
 			*nl++ = 0;
-			rc = on_line(cfg, buf, err);
+			rc = on_line(u, cfg, buf, err);
 			if (rc)
 				return rc < 0 ? rc : 0;
 			n = strlen(nl);
@@ -363,10 +431,66 @@ static int start(struct user *u, const struct net_config *cfg, const char *path,
 	return cfg->hostfwd ? await(u, cfg, err) : 0;
 }
 
+/* Notes the ports, for close to keep. */
+static int note_ports(struct user *u, const struct net_config *cfg)
+{
+	u->id = strdup(cfg->id);
+	u->ports = calloc(1, sizeof(*u->ports));
+	if (!u->id || !u->ports)
+		return -ENOMEM;
+	u->ports->kept.drop = drop_ports;
+	u->ports->asked = strdup(cfg->hostfwd);
+	return u->ports->asked ? 0 : -ENOMEM;
+}
+
+/* Makes the network. hostfwd takes the place of cfg's, which is noted for the next machine. */
+static int make(const struct net_config *cfg, const char *path, const char *hostfwd,
+		struct net **out, struct err *err)
+{
+	struct net_config as = *cfg;
+	struct user *u;
+	int rc;
+
+	as.hostfwd = hostfwd;
+	u = (struct user *)net_new(cfg->memory_shared ? &queues_ops : &rings_ops, cfg, sizeof(*u));
+	if (!u)
+		return err_sys(err, ENOMEM, "%s", cfg->option);
+	u->status_fd = u->helper_bell_fd = u->bell_fd = -1;
+	u->net.mtu = (uint16_t)(cfg->mtu ? cfg->mtu : MTU_MAX);
+	u->net.csum_good = u->net.has_peer = true;
+	snprintf(u->net.what, sizeof(u->net.what), "user network");
+	rc = start(u, &as, path, err);
+	if (!rc && cfg->keep && hostfwd)
+		rc = note_ports(u, cfg);
+	if (!rc && hostfwd)
+		rc = tell_forwards(u, cfg);
+	if (rc == -ENOMEM)
+		err_sys(err, ENOMEM, "%s user", cfg->option);
+	if (rc) {
+		user_close(&u->net);
+		return rc;
+	}
+	if (u->ports)
+		u->keep = cfg->keep;
+	*out = &u->net;
+	return 0;
+}
+
+/* Makes the network with the ports that the last machine had. Returns false if that cannot be. */
+static bool make_again(const struct net_config *cfg, const char *path, struct net **out)
+{
+	struct kept_ports *k = (struct kept_ports *)keep_take(cfg->keep, cfg->id, "ports");
+	bool ok = k && k->bound && cfg->hostfwd && !strcmp(k->asked, cfg->hostfwd) &&
+		  !make(cfg, path, k->bound, out, NULL);
+
+	if (k)
+		drop_ports(&k->kept);
+	return ok;
+}
+
 int net_user_open(const struct net_config *cfg, struct net **out, struct err *err)
 {
 	char path[PATH_MAX + 64];
-	struct user *u;
 	int rc = check_hostfwd(cfg, err);
 
 	if (rc)
@@ -381,18 +505,5 @@ int net_user_open(const struct net_config *cfg, struct net **out, struct err *er
 			       cfg->option, HELPER);
 	if (cfg->dry_run)
 		return net_describe(cfg, out, err, "user network");
-	u = (struct user *)net_new(cfg->memory_shared ? &queues_ops : &rings_ops, cfg, sizeof(*u));
-	if (!u)
-		return err_sys(err, ENOMEM, "%s", cfg->option);
-	u->status_fd = u->helper_bell_fd = u->bell_fd = -1;
-	u->net.mtu = (uint16_t)(cfg->mtu ? cfg->mtu : MTU_MAX);
-	u->net.csum_good = u->net.has_peer = true;
-	snprintf(u->net.what, sizeof(u->net.what), "user network");
-	rc = start(u, cfg, path, err);
-	if (rc) {
-		user_close(&u->net);
-		return rc;
-	}
-	*out = &u->net;
-	return 0;
+	return make_again(cfg, path, out) ? 0 : make(cfg, path, cfg->hostfwd, out, err);
 }

@@ -128,6 +128,14 @@ enum device_memory nic_memory(const struct keyvals *cfg)
 	return helper_wanted(cfg) ? MEMORY_HUGE_SHARED : MEMORY_ANY;
 }
 
+static void on_forwarded(void *opaque, const char *proto, const char *host, const char *guest)
+{
+	const struct device_env *env = opaque;
+
+	if (env->ops->forwarded && env->id)
+		env->ops->forwarded(env->vm, env->id, proto, host, guest);
+}
+
 int nic_open_backend(struct virtio_net *nic, const struct device_env *env,
 		     const struct keyvals *cfg, struct err *err)
 {
@@ -150,6 +158,8 @@ int nic_open_backend(struct virtio_net *nic, const struct device_env *env,
 		.dry_run = env->dry_run,
 		.keep = env->id ? env->keep : NULL,
 		.id = env->id,
+		.forwarded = on_forwarded,
+		.opaque = (void *)env,
 	};
 	uint8_t host_mac[NET_MAC_BYTES];
 	int rc;
