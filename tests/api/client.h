@@ -106,5 +106,6 @@ int cmd_replay(int argc, char **argv);
 int cmd_ping(int argc, char **argv);
 int cmd_blocked(int argc, char **argv);
 int cmd_crowd(int argc, char **argv);
+int cmd_peers(int argc, char **argv);
 
 #endif

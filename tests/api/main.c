@@ -77,7 +77,7 @@ static const struct {
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{ "sequence", cmd_sequence }, { "replay", cmd_replay }, { "ping", cmd_ping },
-	{ "blocked", cmd_blocked },   { "crowd", cmd_crowd },
+	{ "blocked", cmd_blocked },   { "crowd", cmd_crowd },	{ "peers", cmd_peers },
 };
 
 int main(int argc, char **argv)
@@ -88,6 +88,6 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[1], commands[i].name))
 			return commands[i].run(argc - 1, argv + 1);
 	fprintf(stderr,
-		"usage: api-client sequence|replay|ping|blocked|crowd …; see the sources\n");
+		"usage: api-client sequence|replay|ping|blocked|crowd|peers …; see the sources\n");
 	return 2;
 }
