@@ -509,9 +509,6 @@ static const struct bad {
 	  "net[0].stream: a card has one network; it has tap already" },
 	{ "{" K ",\"net\":[{\"user\":{},\"ip\":\"10.0.0.1\"}]}", -EINVAL,
 	  "net[0].ip: is an address on a tap" },
-	{ "{" K
-	  ",\"net\":[{\"vhost_user\":true,\"vhost_socket\":\"/s\",\"vhost_mode\":\"Server\"}]}",
-	  -ENOTSUP, "net[0].vhost_mode: Server" },
 	{ "{" K ",\"balloon\":{\"size\":1073741824}}", -EINVAL,
 	  "balloon.size: 1073741824: the guest has only 536870912 bytes" },
 	{ "{" K ",\"fs\":[{\"tag\":\"t\"}]}", -EINVAL, "fs[0].socket: is missing" },
@@ -983,6 +980,46 @@ Test(vmconfig, there_and_back)
 	config_clear(&config);
 	json_decref(vm);
 	json_decref(back);
+}
+
+/* What a card is connected to, and its offloads, in the machine's own keys; "-": not set. */
+Test(vmconfig, cards_are_mapped)
+{
+	static const struct {
+		const char *net, *key, *value;
+	} cases[] = {
+		{ "\"ip\":\"10.0.0.1\"", "tap", "vmtap%d" },
+		{ "\"num_queues\":4", "queues", "2" },
+		{ "\"tap\":\"t\"", "tap", "t" },
+		{ "\"stream\":\"/s\"", "tap", "-" },
+		{ "\"user\":{}", "tap", "-" },
+		{ "\"user\":{}", "queues", "-" },
+		{ "\"host_mac\":\"02:00:00:00:00:09\"", "host-mac", "02:00:00:00:00:09" },
+		{ "\"vhost_user\":true,\"vhost_socket\":\"/s\"", "vhost-user", "/s" },
+		{ "\"vhost_user\":true,\"vhost_socket\":\"/s\"", "vhost-mode", "client" },
+		{ "\"vhost_user\":true,\"vhost_socket\":\"/s\",\"vhost_mode\":\"Server\"",
+		  "vhost-mode", "server" },
+		{ "\"offload_tso\":false", "offload-tso", "off" },
+		{ "\"offload_tso\":false", "offload-csum", "on" },
+		{ "\"offload_ufo\":false", "offload-ufo", "off" },
+		{ "\"offload_csum\":false", "offload-csum", "off" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct config config;
+		char text[256];
+		json_t *vm;
+
+		snprintf(text, sizeof(text), "{\"payload\":{\"kernel\":\"/k\"},\"net\":[{%s}]}",
+			 cases[i].net);
+		vm = must(text);
+		cr_assert_eq(vmconfig_to_config(vm, &config, &err), 0, "%s: %s", cases[i].net,
+			     err.text);
+		cr_expect_str_eq(key_of(&config, "net", 0, cases[i].key), cases[i].value, "%s: %s",
+				 cases[i].net, cases[i].key);
+		config_clear(&config);
+		json_decref(vm);
+	}
 }
 
 /* --- the text ------------------------------------------------------------------------------------- */

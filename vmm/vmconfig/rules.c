@@ -5,14 +5,11 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 
+#include "vmm/core/fd_kind.h"
 #include "vmm/vmconfig/vmconfig_impl.h"
 
 #define MIB (1ull << 20)
@@ -232,23 +229,6 @@ static int address(struct vmconfig_walk *w, json_t *net)
 	return 0;
 }
 
-/* What a descriptor is, if it is no tap; NULL: it is one. */
-static const char *not_a_tap(int fd)
-{
-	struct ifreq ifr = { 0 };
-	struct stat st;
-
-	if (!ioctl(fd, TUNGETIFF, &ifr))
-		return NULL;
-	if (fstat(fd, &st))
-		return "not open";
-	return S_ISSOCK(st.st_mode) ? "a socket" :
-	       S_ISREG(st.st_mode)  ? "a file" :
-	       S_ISDIR(st.st_mode)  ? "a directory" :
-	       S_ISFIFO(st.st_mode) ? "a pipe" :
-				      "another device";
-}
-
 /* Puts the request's next n descriptors, each a queue of a tap, into a list. */
 static int list_descriptors(struct vmconfig_walk *w, json_t *list, unsigned n)
 {
@@ -256,14 +236,14 @@ static int list_descriptors(struct vmconfig_walk *w, json_t *list, unsigned n)
 
 	for (; n; w->fds++) {
 		int fd = notes->fd[w->fds];
-		const char *what = fd < 0 ? NULL : not_a_tap(fd);
+		char kind[96];
 
 		if (fd < 0)
 			continue;
-		if (what)
+		if (!fd_is_tap(fd))
 			return vmconfig_fail(w, EINVAL, "fds",
 					     "descriptor %u of the request is %s, not a tap",
-					     w->fds, what);
+					     w->fds, fd_kind(fd, kind, sizeof(kind)));
 		if (json_array_append_new(list, json_integer(fd)))
 			return vmconfig_no_memory(w);
 		n--;
@@ -331,9 +311,6 @@ static int net_source(struct vmconfig_walk *w, const json_t *net)
 	if (first && strcmp(first, "tap") != 0 && has(net, "ip"))
 		return vmconfig_fail(w, EINVAL, "ip", "is an address on a tap; the card has %s",
 				     first);
-	if (vmconfig_bool(net, "vhost_user") && !strcmp(vmconfig_text(net, "vhost_mode"), "Server"))
-		return vmconfig_fail(w, ENOTSUP, "vhost_mode",
-				     "Server: bantam does not have this: the daemon must listen");
 	return daemon_of(w, net);
 }
 

@@ -193,26 +193,34 @@ static int map_descriptors(struct keyvals *kv, const char *where, const json_t *
 	return set(kv, where, "fd", text, err);
 }
 
-static int map_net(struct keyvals *kv, const char *where, const json_t *net, struct err *err)
+/* What the card is connected to. Without any of them, it is a new tap. */
+static int map_network(struct keyvals *kv, const char *where, const json_t *net, struct err *err)
 {
-	uint64_t pairs = vmconfig_num(net, "num_queues") / 2;
-	const json_t *fds = json_object_get(net, "fds");
-	const json_t *user = json_object_get(net, "user");
-	bool daemon = vmconfig_bool(net, "vhost_user"), tap = vmconfig_text(net, "tap");
+	const json_t *fds = json_object_get(net, "fds"), *user = json_object_get(net, "user");
+	bool server = vmconfig_bool(net, "vhost_user") &&
+		      !strcmp(vmconfig_text(net, "vhost_mode"), "Server");
 	int rc = 0;
 
 	if (fds)
-		rc = map_descriptors(kv, where, fds, err);
-	else if (daemon)
-		rc = set(kv, where, "vhost-user", vmconfig_text(net, "vhost_socket"), err);
-	else if (user)
+		return map_descriptors(kv, where, fds, err);
+	if (user) {
 		rc = set(kv, where, "user", "on", err);
-	if (!rc && user)
-		rc = map(kv, where, VMCONFIG_USER_NET, user, err);
-	if (!rc && (tap || daemon))
+		return rc ? rc : map(kv, where, VMCONFIG_USER_NET, user, err);
+	}
+	if (vmconfig_bool(net, "vhost_user"))
+		rc = set(kv, where, "vhost-user", vmconfig_text(net, "vhost_socket"), err);
+	else if (!vmconfig_text(net, "tap") && !json_object_get(net, "stream"))
+		rc = set(kv, where, "tap", "vmtap%d", err);
+	return rc || !server ? rc : set(kv, where, "vhost-mode", "server", err);
+}
+
+static int map_net(struct keyvals *kv, const char *where, const json_t *net, struct err *err)
+{
+	uint64_t pairs = vmconfig_num(net, "num_queues") / 2;
+	int rc = map_network(kv, where, net, err);
+
+	if (!rc && (keys_text_of(kv, "tap") || vmconfig_bool(net, "vhost_user")))
 		rc = set_num(kv, where, "queues", pairs > 16 ? 16 : pairs, err);
-	if (!rc && !vmconfig_bool(net, "offload_tso") && !vmconfig_bool(net, "offload_csum"))
-		rc = set(kv, where, "offload", "off", err);
 	if (!rc)
 		rc = map_limiter(kv, where, json_object_get(net, "rate_limiter_config"), "rx-",
 				 err);
