@@ -32,7 +32,7 @@ struct board_x86 {
 	uint8_t apic_id[BOARD_MAX_CPUS];
 	uint64_t ioapic;
 	uint16_t rtc_port; /* 2 ports; 0: none */
-	bool i8042;	   /* ports 0x60 and 0x64: reset only, no keyboard */
+	bool i8042;	   /* ports 0x60, 0x61 and 0x64: reset and NMI only, no keyboard */
 };
 
 struct board {

@@ -1,11 +1,17 @@
 /*
- * i8042: the keyboard controller's reset line, and nothing else.
+ * i8042: the keyboard controller's reset line, and between its ports the system control port B,
+ * where a PC tells the reason of an NMI.
  *
  * There is no keyboard. Besides the reset command 0xfe, what matters is how soon a driver that
  * probes the ports gives up. If the output buffer stays full however often it is read, Linux
  * reports "No controller found" after 17 reads and one millisecond; with an empty buffer each of
  * its commands takes half a second to fail. The buffer becomes empty after GARBAGE reads, for a
  * guest that would otherwise read it for ever.
+ *
+ * Port B names no reason, neither a bus error nor a memory error: so a guest takes an NMI for the
+ * administrator's, and its kernel panics if it is told to (kernel.unknown_nmi_panic). Where there is no
+ * port, a guest reads all ones, all reasons. The output of the PC's timer, which is not there, is
+ * high, so that a guest that waits for it goes on.
  *
  * Threads: any vCPU. The state is atomic; which of two vCPUs comes first does not matter.
  */
@@ -17,8 +23,11 @@
 #include "devices/board/platform.h"
 
 #define PORT_DATA 0x60
+#define PORT_SYSTEM_B 0x61
 #define PORT_COMMAND 0x64
 #define GARBAGE 64u
+
+#define SYSTEM_B_TIMER_HIGH 0x20
 
 #define STATUS_OUTPUT_FULL 0x01
 #define STATUS_SYSTEM 0x04 /* self-test passed; input buffer (bit 1) is always empty */
@@ -75,23 +84,38 @@ static void command_write(void *opaque, uint64_t off, unsigned size_bytes, uint6
 		kbc->env->ops->event(kbc->env->vm, VM_EVENT_RESET);
 }
 
-static const struct bus_ops data_bus = { data_read, data_write };
-static const struct bus_ops command_bus = { status_read, command_write };
+static uint64_t system_b_read(void *opaque, uint64_t off, unsigned size_bytes)
+{
+	return SYSTEM_B_TIMER_HIGH;
+}
+
+/* The speaker, and the acknowledgement of reasons. */
+static void system_b_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t val)
+{
+}
+
+static const struct {
+	uint16_t port;
+	struct bus_ops ops;
+} ranges[] = {
+	{ PORT_DATA, { data_read, data_write } },
+	{ PORT_SYSTEM_B, { system_b_read, system_b_write } },
+	{ PORT_COMMAND, { status_read, command_write } },
+};
+#define NRANGES (sizeof(ranges) / sizeof(ranges[0]))
 
 static void i8042_destroy(struct device *dev)
 {
 	struct i8042 *kbc = (struct i8042 *)dev;
 
-	if (kbc->nadded > 1)
-		bus_remove(kbc->env->pio, PORT_COMMAND);
-	if (kbc->nadded > 0)
-		bus_remove(kbc->env->pio, PORT_DATA);
+	while (kbc->nadded)
+		bus_remove(kbc->env->pio, ranges[--kbc->nadded].port);
 	free(kbc);
 }
 
 static void i8042_describe(struct device *dev, char *buf, size_t len)
 {
-	snprintf(buf, len, "ports 0x60 and 0x64: reset only");
+	snprintf(buf, len, "ports 0x60 and 0x64: reset only; 0x61: no reason of an NMI");
 }
 
 static const struct device_ops i8042_ops = {
@@ -102,21 +126,19 @@ static const struct device_ops i8042_ops = {
 int i8042_create(const struct device_env *env, struct device **out, struct err *err)
 {
 	struct i8042 *kbc = calloc(1, sizeof(*kbc));
-	int rc;
+	int rc = 0;
 
 	*out = NULL;
 	if (!kbc)
 		return err_sys(err, ENOMEM, "i8042");
 	kbc->dev = (struct device){ &i8042_type, &i8042_ops, "i8042" };
 	kbc->env = env;
-	rc = bus_add(env->pio, PORT_DATA, 1, &data_bus, kbc);
-	if (!rc) {
-		kbc->nadded++;
-		rc = bus_add(env->pio, PORT_COMMAND, 1, &command_bus, kbc);
+	for (size_t i = 0; !rc && i < NRANGES; i++) {
+		rc = bus_add(env->pio, ranges[i].port, 1, &ranges[i].ops, kbc);
 		kbc->nadded += !rc;
 	}
 	if (rc) {
-		err_sys(err, -rc, "i8042: ports 0x60 and 0x64");
+		err_sys(err, -rc, "i8042: ports 0x60, 0x61 and 0x64");
 		i8042_destroy(&kbc->dev);
 		return rc;
 	}

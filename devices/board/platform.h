@@ -30,9 +30,9 @@ int acpi_pm_create(const struct device_env *env, const struct acpi_pm_config *co
 /* Raise bits of the GED port and pulse its line. Any thread. pm is acpi_pm_create's. */
 void acpi_pm_notify(struct device *pm, uint32_t bits);
 
-/* --- i8042: the reset line of the keyboard controller, and nothing else --------------------- */
+/* --- i8042: the reset line of the keyboard controller, and the reason of an NMI --------------- */
 
-/* Ports 0x60 and 0x64. */
+/* Ports 0x60, 0x61 and 0x64. */
 int i8042_create(const struct device_env *env, struct device **out, struct err *err);
 
 /* --- cmos: MC146818A clock and its memory --------------------------------------------------- */
