@@ -613,6 +613,42 @@ Test(chardev_pool, a_socket_listens_from_the_opening_on)
 	cr_expect_neq(lstat(path, &st), 0, "the socket is removed");
 }
 
+/* The loop may see the next client before it sees that the last one has gone. */
+Test(chardev_pool, clients_follow_at_once)
+{
+	char want[128] = "";
+	int fd;
+
+	open_ok("serial", "socket=%s", path);
+	attach("serial");
+	put("kept");
+	for (unsigned i = 0; i < 100; i++) {
+		fd = dial();
+		cr_assert_str_eq(got(fd, 4), "kept", "client %u", i);
+		cr_assert_eq(write(fd, "i", 1), 1);
+		strcat(want, "i");
+		close(fd);
+	}
+	cr_expect_str_eq(got_input(100), want, "their last input is not lost");
+}
+
+/* The same for a terminal's readers. */
+Test(chardev_pool, readers_follow_at_once)
+{
+	int fd;
+
+	open_ok("serial", "pty", NULL);
+	attach("serial");
+	put("kept");
+	for (unsigned i = 0; i < 100; i++) {
+		fd = open_slave("serial");
+		cr_assert_str_eq(got(fd, 4), "kept", "reader %u", i);
+		cr_assert_eq(write(fd, "i", 1), 1);
+		close(fd);
+	}
+	cr_expect_eq(strlen(got_input(100)), 100);
+}
+
 /* No machine takes its input: that must not keep the next client out. */
 Test(chardev_pool, a_client_that_wrote_much_and_left_is_over)
 {

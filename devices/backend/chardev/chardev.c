@@ -354,6 +354,13 @@ static bool read_in(struct chardev *chr)
 	return true;
 }
 
+void chardev_read_rest(struct chardev *chr)
+{
+	while (!chr->in_ended && room(chr) && read_in(chr))
+		if (!atomic_load(&chr->in_paused))
+			deliver(chr);
+}
+
 /* A regular file has no readiness: read as long as the user takes input. */
 static void pump(struct chardev *chr)
 {

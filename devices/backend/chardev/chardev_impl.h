@@ -129,6 +129,8 @@ void chardev_ring_taken(struct chardev *chr, uint64_t pos);
 
 /* Start reading in_fd (after attach). May be called again after chardev_unwatch. */
 int chardev_watch_input(struct chardev *chr);
+/* Read what a reader that is gone has written last, as far as user and queue take it. */
+void chardev_read_rest(struct chardev *chr);
 /* Unwatch both fds, so that the sink may close them. Input that was read stays queued. */
 void chardev_unwatch(struct chardev *chr);
 /* Any thread: the loop's thread looks at the chardev soon. */

@@ -7,6 +7,7 @@
  */
 #include "devices/backend/chardev/chardev_impl.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,6 +21,14 @@ struct sock {
 	struct unix_listener listener;
 	struct loop_watch *listen;
 };
+
+/* The client may have gone just now, and its end not be seen yet. */
+static bool client_gone(const struct chardev *chr)
+{
+	struct pollfd pfd = { .fd = chr->in_fd };
+
+	return chr->in_ended || !chr->connected || (poll(&pfd, 1, 0) == 1 && pfd.revents & POLLHUP);
+}
 
 static void drop_client(struct chardev *chr)
 {
@@ -43,8 +52,10 @@ static void client_came(void *opaque, uint32_t events)
 
 	if (fd < 0)
 		return;
-	if (chr->in_fd >= 0 && (chr->in_ended || !chr->connected))
+	if (chr->in_fd >= 0 && client_gone(chr)) {
+		chardev_read_rest(chr);
 		drop_client(chr);
+	}
 	if (chr->in_fd >= 0) {
 		send(fd, busy, sizeof(busy) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 		close(fd);
