@@ -1022,6 +1022,58 @@ Test(vmconfig, cards_are_mapped)
 	}
 }
 
+/* --- the schemas -------------------------------------------------------------------------------- */
+
+static const json_t *resolve(const json_t *all, const json_t *property)
+{
+	const json_t *in = json_object_get(property, "allOf");
+	const json_t *at = in ? json_array_get(in, 0) : json_object_get(property, "items");
+	const char *name = vmconfig_text(at, "$ref");
+
+	if (!name)
+		return NULL;
+	cr_assert_eq(strncmp(name, "#/components/schemas/", 21), 0, "%s", name);
+	return json_object_get(all, name + 21);
+}
+
+Test(vmconfig, schemas)
+{
+	json_t *all;
+
+	cr_assert_eq(vmconfig_openapi_schemas(&all), 0);
+	cr_expect_eq(json_object_size(all), VMCONFIG_OBJECTS);
+	for (enum vmconfig_object o = 0; o < VMCONFIG_OBJECTS; o++) {
+		json_t *schema = json_object_get(all, vmconfig_object_name(o));
+		json_t *properties = json_object_get(schema, "properties");
+		size_t required = 0;
+
+		for (const struct vmconfig_field *f = vmconfig_fields(o); f->kind != KIND_NONE;
+		     f++) {
+			json_t *p = json_object_get(properties, f->key);
+
+			cr_expect(json_is_object(p), "%s", f->key);
+			required += f->flags & FIELD_REQUIRED;
+			if (f->kind == KIND_OBJECT || f->kind == KIND_OBJECTS)
+				cr_expect_eq(resolve(all, p),
+					     json_object_get(all, vmconfig_object_name(
+									  (enum vmconfig_object)
+										  f->object)),
+					     "%s", f->key);
+			if (*f->def)
+				expect_at(p, "default", f->def);
+		}
+		cr_expect_eq(json_array_size(json_object_get(schema, "required")), required);
+	}
+	expect_at(
+		all, "VsockConfig.properties.cid",
+		"{\"description\":\"the guest's address\",\"format\":\"int64\",\"maximum\":4294967294,"
+		"\"minimum\":3,\"type\":\"integer\"}");
+	expect_at(all, "ConsoleConfig.properties.mode.enum",
+		  "[\"Off\",\"Null\",\"Pty\",\"Tty\",\"File\",\"Socket\"]");
+	expect_at(all, "VsockConfig.required", "[\"cid\",\"socket\"]");
+	json_decref(all);
+}
+
 /* --- the text ------------------------------------------------------------------------------------- */
 
 static int parse_rc(const char *text, size_t len)

@@ -136,6 +136,14 @@ unsigned vmconfig_option_fds(const json_t *vm, int *fd, unsigned max);
 /* Prints the options of a VM, one line for each and for each of their keys. */
 void vmconfig_options_help(FILE *out);
 
+/*
+ * Returns the objects of all tables as schemas of OpenAPI 3.0, the value of "components.schemas":
+ * {"VmConfig":{…},"DiskConfig":{…},…}. 0 or -ENOMEM.
+ */
+int vmconfig_openapi_schemas(json_t **out);
+/* The name of an object's schema: "DiskConfig". */
+const char *vmconfig_object_name(enum vmconfig_object object);
+
 /* Returns the guest's memory in bytes: memory.size, or the sum of the zones. */
 uint64_t vmconfig_memory_bytes(const json_t *vm);
 

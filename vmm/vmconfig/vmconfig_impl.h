@@ -58,8 +58,6 @@ struct vmconfig_field {
 
 /* The table of an object; ends with KIND_NONE. */
 const struct vmconfig_field *vmconfig_fields(enum vmconfig_object object);
-/* The name of an object's schema: "DiskConfig". */
-const char *vmconfig_object_name(enum vmconfig_object object);
 /* Returns the field of that key, or NULL. */
 const struct vmconfig_field *vmconfig_find(enum vmconfig_object object, const char *key);
 
