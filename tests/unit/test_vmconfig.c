@@ -544,6 +544,7 @@ Test(vmconfig, bad)
 		cr_expect_eq(rc, bad[i].rc, "%s: %d, not %d: %s", bad[i].json, rc, bad[i].rc,
 			     err.text);
 		cr_expect_null(out);
+		json_decref(out);
 		cr_expect(strstr(err.text, bad[i].says), "%s: %s", bad[i].json, err.text);
 	}
 }
@@ -682,6 +683,91 @@ Test(vmconfig, machine)
 	cr_expect_str_eq(c.platform.oem_string[1], "b");
 	config_clear(&c);
 	json_decref(vm);
+}
+
+/* --- where values go ----------------------------------------------------------------------------- */
+
+#define DAEMON "\"vhost_user\":true,\"vhost_socket\":\"/s\""
+#define BYTES(size, ms)                                                                            \
+	"\"rate_limiter_config\":{\"bandwidth\":{\"size\":" size ",\"refill_time\":" ms "}}"
+#define OPS(size, ms) "\"rate_limiter_config\":{\"ops\":{\"size\":" size ",\"refill_time\":" ms "}}"
+
+static const struct {
+	const char *list, *device; /* of a VmConfig */
+	const char *option, *key, *value;
+} mapped[] = {
+	{ "net", "{}", "net", "tap", "vmtap%d" },
+	{ "net", "{}", "net", "queues", "1" },
+	{ "net", "{\"tap\":\"t\",\"num_queues\":64}", "net", "queues", "16" },
+	{ "net", "{\"tap\":\"t\",\"host_mac\":\"02:00:00:00:00:09\"}", "net", "host-mac",
+	  "02:00:00:00:00:09" },
+	{ "net", "{\"tap\":\"t\",\"offload_tso\":false}", "net", "offload-tso", "off" },
+	{ "net", "{\"tap\":\"t\",\"offload_tso\":false}", "net", "offload-csum", "on" },
+	{ "net", "{\"tap\":\"t\",\"mtu\":9000,\"queue_size\":4096}", "net", "mtu", "9000" },
+	{ "net", "{\"tap\":\"t\",\"queue_size\":4096}", "net", "queue-size", "1024" },
+	{ "net", "{" DAEMON ",\"vhost_mode\":\"Server\"}", "net", "vhost-mode", "server" },
+	{ "net", "{" DAEMON ",\"num_queues\":4}", "net", "vhost-user", "/s" },
+	{ "net", "{" DAEMON ",\"num_queues\":4}", "net", "queues", "2" },
+	{ "net", "{\"stream\":\"/s\"}", "net", "stream", "/s" },
+	{ "net", "{\"stream\":\"/s\"}", "net", "queues", "-" },
+	{ "net", "{\"stream\":\"/s\"}", "net", "tap", "-" },
+	{ "net", "{\"vhost_mode\":\"Server\"}", "net", "vhost-mode", "client" },
+	{ "net", "{\"ip\":\"10.0.0.1\"}", "net", "tap", "vmtap%d" },
+	{ "net", "{\"offload_ufo\":false}", "net", "offload-ufo", "off" },
+	{ "net", "{\"offload_csum\":false}", "net", "offload-csum", "off" },
+	{ "net", "{\"user\":{\"hostfwd\":[\"tcp::1-2\",\"tcp::3-4\"]}}", "net", "hostfwd",
+	  "tcp::1-2,tcp::3-4" },
+	{ "net", "{\"user\":{}}", "net", "user", "on" },
+	{ "net", "{\"tap\":\"t\"," BYTES("1000", "100") "}", "net", "tx-rate", "10000" },
+	{ "net", "{\"tap\":\"t\"," OPS("1000", "100") "}", "net", "rx-ops-burst", "1000" },
+	{ "disks", "{\"path\":\"/a\",\"image_type\":\"Raw\"}", "disk", "format", "raw" },
+	{ "disks", "{\"path\":\"/a\",\"image_type\":\"Unknown\"}", "disk", "format", "auto" },
+	{ "disks", "{\"path\":\"/a\",\"disable_io_uring\":true}", "disk", "engine", "threads" },
+	{ "disks", "{\"path\":\"/a\",\"serial\":\"\"}", "disk", "serial", "-" },
+	{ "disks", "{\"path\":\"/a\",\"num_queues\":65535}", "disk", "queues", "16" },
+	{ "disks", "{" DAEMON "}", "disk", "vhost-user", "/s" },
+	{ "disks", "{\"path\":\"/a\"," BYTES("1", "100000") "}", "disk", "rate", "1" },
+	{ "disks", "{\"path\":\"/a\"," BYTES("0", "100") "}", "disk", "rate", "-" },
+	{ "disks", "{\"path\":\"/a\"," BYTES("9223372036854775807", "1") "}", "disk", "rate", "-" },
+	{ "fs", "{\"tag\":\"t\",\"socket\":\"/s\",\"queue_size\":64}", "fs", "queue-size", "64" },
+};
+
+Test(vmconfig, mapped)
+{
+	for (size_t i = 0; i < sizeof(mapped) / sizeof(mapped[0]); i++) {
+		struct config config;
+		const char *is;
+		char text[512];
+		json_t *vm;
+
+		snprintf(text, sizeof(text), "{" K ",\"%s\":[%s]}", mapped[i].list,
+			 mapped[i].device);
+		vm = must(text);
+		cr_assert_eq(vmconfig_to_config(vm, &config, &err), 0, "%s", err.text);
+		is = key_of(&config, mapped[i].option, 0, mapped[i].key);
+		cr_expect_str_eq(is, mapped[i].value, "%s: %s=%s", text, mapped[i].key, is);
+		config_clear(&config);
+		json_decref(vm);
+	}
+}
+
+/* Each field that names an option's key names one that the option has. */
+Test(vmconfig, options_exist)
+{
+	for (size_t i = 0; i < VMCONFIG_PLACES; i++) {
+		const struct vmconfig_place *place = &vmconfig_places[i];
+		struct config_device *device;
+		struct config config;
+
+		config_start(&config);
+		cr_assert_eq(config_add_device(&config, place->option, &device, &err), 0);
+		for (const struct vmconfig_field *f =
+			     vmconfig_fields((enum vmconfig_object)place->object);
+		     f->kind != KIND_NONE; f++)
+			cr_expect(!*f->option || keys_find(device->kv.table, f->option) >= 0,
+				  "%s: %s", place->key, f->option);
+		config_clear(&config);
+	}
 }
 
 /* --- devices that come and go ------------------------------------------------------------------- */
@@ -980,46 +1066,6 @@ Test(vmconfig, there_and_back)
 	config_clear(&config);
 	json_decref(vm);
 	json_decref(back);
-}
-
-/* What a card is connected to, and its offloads, in the machine's own keys; "-": not set. */
-Test(vmconfig, cards_are_mapped)
-{
-	static const struct {
-		const char *net, *key, *value;
-	} cases[] = {
-		{ "\"ip\":\"10.0.0.1\"", "tap", "vmtap%d" },
-		{ "\"num_queues\":4", "queues", "2" },
-		{ "\"tap\":\"t\"", "tap", "t" },
-		{ "\"stream\":\"/s\"", "tap", "-" },
-		{ "\"user\":{}", "tap", "-" },
-		{ "\"user\":{}", "queues", "-" },
-		{ "\"host_mac\":\"02:00:00:00:00:09\"", "host-mac", "02:00:00:00:00:09" },
-		{ "\"vhost_user\":true,\"vhost_socket\":\"/s\"", "vhost-user", "/s" },
-		{ "\"vhost_user\":true,\"vhost_socket\":\"/s\"", "vhost-mode", "client" },
-		{ "\"vhost_user\":true,\"vhost_socket\":\"/s\",\"vhost_mode\":\"Server\"",
-		  "vhost-mode", "server" },
-		{ "\"offload_tso\":false", "offload-tso", "off" },
-		{ "\"offload_tso\":false", "offload-csum", "on" },
-		{ "\"offload_ufo\":false", "offload-ufo", "off" },
-		{ "\"offload_csum\":false", "offload-csum", "off" },
-	};
-
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct config config;
-		char text[256];
-		json_t *vm;
-
-		snprintf(text, sizeof(text), "{\"payload\":{\"kernel\":\"/k\"},\"net\":[{%s}]}",
-			 cases[i].net);
-		vm = must(text);
-		cr_assert_eq(vmconfig_to_config(vm, &config, &err), 0, "%s: %s", cases[i].net,
-			     err.text);
-		cr_expect_str_eq(key_of(&config, "net", 0, cases[i].key), cases[i].value, "%s: %s",
-				 cases[i].net, cases[i].key);
-		config_clear(&config);
-		json_decref(vm);
-	}
 }
 
 /* --- the schemas -------------------------------------------------------------------------------- */
