@@ -27,6 +27,8 @@ const struct key config_keys[] = {
 	[CONFIG_UNPACK] = { "unpack", KEY_CHOICE, .choices = "auto|on|off", .def = "auto",
 			    .meta = "auto|on|off",
 			    .help = "unpack a bzImage on the host and cache it; off: the guest unpacks it" },
+	[CONFIG_API_SOCKET] = { "api-socket", KEY_PATH, .meta = "PATH",
+				.help = "serve the API at PATH, for bantam ctl and curl" },
 	[CONFIG_CONFIG] = { "config", KEY_PATH, .meta = "FILE.json",
 			    .help = "read these options from a JSON file; the command line wins" },
 	[CONFIG_DRY_RUN] = { "dry-run", KEY_BOOL, .def = "off",

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/api/api.h"
 #include "vmm/core/helper.h"
 #include "vmm/doctor.h"
 #include "vmm/machine/machine.h"
@@ -69,6 +70,8 @@ static const struct command {
 	const char *helper;
 } commands[] = {
 	{ "run", "boot a VM; see bantam run --help", .run = run_command },
+	{ "api", "serve Cloud Hypervisor's API for one VM; see bantam api --help",
+	  .run = api_command },
 	{ "image", "create, check, convert and inspect disk images", .helper = "bantam-image" },
 	{ "seed", "build the small disks: cloud-init, service, FAT from a folder",
 	  .helper = "bantam-seed" },
@@ -102,6 +105,14 @@ static void fill_standard_descriptors(void)
 		close(fd);
 }
 
+/* Is name the last part of the path by which the program was started? */
+static bool is_called(const char *path, const char *name)
+{
+	const char *slash = path ? strrchr(path, '/') : NULL;
+
+	return path && !strcmp(slash ? slash + 1 : path, name);
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
@@ -113,6 +124,8 @@ int main(int argc, char **argv)
 	signal(SIGXFSZ, SIG_IGN);
 	/* One heap for all threads: one arena per thread would cost pages and time. */
 	mallopt(M_ARENA_MAX, 1);
+	if (is_called(argv[0], "cloud-hypervisor"))
+		return api_command(argc - 1, argv + 1);
 	if (!name) {
 		cmd_help(0, NULL);
 		return OUTCOME_USAGE;

@@ -8,9 +8,8 @@
  *
  * The first thread builds the machine, and not a new thread, because a processor needs time to wake
  * up for a new thread: 5 % of the time to the guest's first instruction. So the first vCPU's thread
- * has the program's name, by which pgrep finds the process. A process with other work (an API to
- * serve, the next machine) would do that in its first thread, and call create_and_run in another
- * one, of kind THREAD_VCPU and named vcpu0.
+ * has the program's name, by which pgrep finds the process. A process that serves an API does that in
+ * its first thread instead, and runs machines in another one (vmm/api).
  *
  * The first SIGTERM (SIGINT, SIGHUP, SIGQUIT) stops the machine in an orderly way: the vCPUs
  * leave the guest, and the devices finish their current requests and flush. A device may need long
@@ -35,8 +34,10 @@
 #include <unistd.h>
 
 #include "devices/backend/chardev/chardev.h"
+#include "vmm/api/api.h"
 #include "vmm/api/definition.h"
 #include "vmm/api/digest.h"
+#include "vmm/cachedir.h"
 #include "vmm/config.h"
 #include "vmm/core/log.h"
 #include "vmm/core/loop.h"
@@ -172,22 +173,6 @@ static void on_panicked(void *opaque, bool crash_kernel)
 		log_put(LOG_INFO, "the guest panicked and starts its crash kernel");
 }
 
-static char *default_cache_dir(void)
-{
-	const char *base = getenv("BANTAM_CACHE");
-	char *dir = NULL;
-
-	if (base && *base)
-		return strdup(base);
-	base = getenv("XDG_CACHE_HOME");
-	if (base && *base)
-		return asprintf(&dir, "%s/bantam", base) < 0 ? NULL : dir;
-	base = getenv("HOME");
-	if (base && *base)
-		return asprintf(&dir, "%s/.cache/bantam", base) < 0 ? NULL : dir;
-	return NULL;
-}
-
 static int create(struct run *run, struct loop *loop, struct machine **out, struct err *err)
 {
 	struct machine_setup setup = {
@@ -195,7 +180,7 @@ static int create(struct run *run, struct loop *loop, struct machine **out, stru
 		.loop = loop,
 		.events = { .opaque = run, .ending = on_ending, .panicked = on_panicked },
 	};
-	char *cache_dir = default_cache_dir();
+	char *cache_dir = cachedir_default();
 	int rc;
 
 	setup.cache_dir = cache_dir;
@@ -326,6 +311,21 @@ static int run_machine(const struct config *config)
 	return status;
 }
 
+/* With an API, the process does more than run one machine (api.h). */
+static int serve(struct config *config)
+{
+	struct api_options options = {
+		.socket = { keys_text(&config->vm, CONFIG_API_SOCKET), -1 },
+		.monitor = { NULL, -1 },
+		.reboot = VM_EXIT,
+		.panic = VM_EXIT,
+		.quiet = keys_num(&config->vm, CONFIG_QUIET),
+		.config = config,
+	};
+
+	return api_serve(&options);
+}
+
 int run_command(int argc, char **argv)
 {
 	struct config config;
@@ -338,6 +338,9 @@ int run_command(int argc, char **argv)
 		rc = fail(err.text, OUTCOME_USAGE);
 	} else if (keys_num(&config.vm, CONFIG_HELP)) {
 		config_help(stdout);
+	} else if (keys_has(&config.vm, CONFIG_API_SOCKET) &&
+		   !keys_num(&config.vm, CONFIG_DRY_RUN)) {
+		rc = serve(&config);
 	} else {
 		rc = run_machine(&config);
 	}

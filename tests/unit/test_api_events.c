@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "tests/unit/proc.h"
-#include "vmm/api/events.h"
+#include "vmm/vm/events.h"
 #include "vmm/core/clock.h"
 
 /* --- the oracle: a reader that counts braces in a buffer of 4096 bytes ----------------- */

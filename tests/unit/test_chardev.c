@@ -442,7 +442,7 @@ Test(chardev, socket_talks)
 
 	chr = open_ok("socket=%s", path);
 	cr_assert_eq(lstat(path, &st), 0);
-	cr_assert_eq(st.st_mode & 0777, 0600, "others may not become root in the guest");
+	cr_assert_eq(st.st_mode & 0777, 0700, "others may not become root in the guest");
 	put("boot\n");
 	fd = dial(path);
 	cr_assert_str_eq(got(fd, 5), "boot\n");

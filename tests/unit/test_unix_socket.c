@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/unit/proc.h"
@@ -142,9 +143,10 @@ static const struct {
 	{ a_dangling_link, EEXIST, "--x socket=s: exists and is not a socket", true },
 	{ a_link_to_a_server, EEXIST, "--x socket=s: exists and is not a socket", true },
 	{ a_link_to_a_dead_socket, EEXIST, "--x socket=s: exists and is not a socket", true },
-	{ a_server, EADDRINUSE, "--x socket=s: another process listens there", true },
-	{ a_busy_server, EADDRINUSE, "--x socket=s: another process listens there", true },
-	{ a_datagram_socket, EADDRINUSE, "--x socket=s: another process listens there", true },
+	{ a_server, EADDRINUSE, "--x socket=s: in use: another process listens there", true },
+	{ a_busy_server, EADDRINUSE, "--x socket=s: in use: another process listens there", true },
+	{ a_datagram_socket, EADDRINUSE, "--x socket=s: in use: another process listens there",
+	  true },
 	{ a_dead_socket, 0, "", false },
 	{ a_dead_datagram_socket, 0, "", false },
 };
@@ -235,7 +237,7 @@ Test(unix_socket, only_the_owner_connects)
 	umask(0);
 	cr_assert_eq(unix_socket_listen(&l, "--x", "socket", "s", 1, &err), 0);
 	cr_assert_eq(lstat("s", &st), 0);
-	cr_expect_eq(st.st_mode, S_IFSOCK | 0600);
+	cr_expect_eq(st.st_mode, S_IFSOCK | 0700);
 	cr_expect_eq(fcntl(l.fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 	cr_expect_eq(fcntl(l.fd, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
 	unix_socket_close(&l);
@@ -296,5 +298,40 @@ Test(unix_socket, connect)
 		cr_expect_eq(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 		cr_expect_eq(fcntl(fd, F_GETFL) & O_NONBLOCK, i ? O_NONBLOCK : 0);
 		close(fd);
+	}
+}
+
+/* Several processes find the same dead socket at once: one replaces it, and keeps its path. */
+Test(unix_socket, one_of_many_wins)
+{
+	for (int round = 0; round < 30; round++) {
+		int start[2], wins = 0, status;
+		pid_t pid[6];
+		char c;
+
+		unlink("s");
+		a_dead_socket();
+		cr_assert_eq(pipe(start), 0);
+		for (int i = 0; i < 6; i++) {
+			pid[i] = fork();
+			if (!pid[i]) {
+				struct unix_listener l;
+
+				close(start[1]);
+				(void)!read(start[0], &c, 1);
+				if (unix_socket_listen(&l, "--serial", "socket", "s", 8, &err))
+					_exit(0);
+				usleep(20000); /* the others must find a live socket */
+				_exit(unix_socket_connect("s", 0) >= 0 ? 1 : 2);
+			}
+		}
+		close(start[0]);
+		close(start[1]);
+		for (int i = 0; i < 6; i++) {
+			waitpid(pid[i], &status, 0);
+			cr_assert_lt(WEXITSTATUS(status), 2, "a winner's path leads elsewhere");
+			wins += WEXITSTATUS(status);
+		}
+		cr_assert_eq(wins, 1, "round %d: %d processes listen", round, wins);
 	}
 }

@@ -528,7 +528,7 @@ Test(vsock, options)
 	vpeer_begin(FAKE_PCI);
 	first = vp.dev;
 	cr_assert_eq(stat(vp.path, &st), 0);
-	cr_assert_eq(st.st_mode & 0777, 0600);
+	cr_assert_eq(st.st_mode & 0777, 0700);
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		err.text[0] = 0;
 		cr_assert_lt(vpeer_create(bad[i], &err), 0, "%s", bad[i]);

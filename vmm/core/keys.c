@@ -302,6 +302,16 @@ int keys_parse(struct keyvals *kv, const char *option, const struct key *table, 
 	return rc ? rc : keys_finish(kv, err);
 }
 
+void keys_unset(struct keyvals *kv, const char *name)
+{
+	int i = keys_find(kv->table, name);
+
+	if (i < 0)
+		return;
+	free(kv->val[i].text);
+	memset(&kv->val[i], 0, sizeof(kv->val[i]));
+}
+
 void keys_clear(struct keyvals *kv)
 {
 	for (int i = 0; i < KEYS_MAX; i++)

@@ -65,6 +65,8 @@ int keys_set(struct keyvals *kv, const char *name, const char *value, struct err
 int keys_set_hidden(struct keyvals *kv, const char *name, const char *value, struct err *err);
 int keys_finish(struct keyvals *kv, struct err *err);
 void keys_clear(struct keyvals *kv);
+/* Makes a key as if it had not been given. A name that the table does not have: nothing happens. */
+void keys_unset(struct keyvals *kv, const char *name);
 
 /* The index of the key of that name, hidden or not, or -1. */
 int keys_find(const struct key *table, const char *name);

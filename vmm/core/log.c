@@ -11,6 +11,15 @@
 
 static _Atomic int level_now = LOG_WARN;
 static _Atomic int crlf;
+static _Atomic int show_level;
+static _Atomic int log_fd = STDERR_FILENO;
+
+static const char level_word[][5] = {
+	[LOG_ERROR] = "ERRO",
+	[LOG_WARN] = "WARN",
+	[LOG_INFO] = "INFO",
+	[LOG_DEBUG] = "DEBG",
+};
 
 void log_set_level(enum log_level level)
 {
@@ -27,6 +36,16 @@ void log_set_crlf(int on)
 	crlf = on;
 }
 
+void log_set_fd(int fd)
+{
+	log_fd = fd;
+}
+
+void log_show_level(int on)
+{
+	show_level = on;
+}
+
 void log_put(enum log_level level, const char *fmt, ...)
 {
 	char line[600];
@@ -35,7 +54,8 @@ void log_put(enum log_level level, const char *fmt, ...)
 
 	if ((int)level > level_now)
 		return;
-	n = snprintf(line, sizeof(line), "bantam: ");
+	n = snprintf(line, sizeof(line), "bantam: %s%s", show_level ? level_word[level] : "",
+		     show_level ? ": " : "");
 	va_start(ap, fmt);
 	len = vsnprintf(line + n, sizeof(line) - (size_t)n - 2, fmt, ap);
 	va_end(ap);
@@ -49,7 +69,7 @@ void log_put(enum log_level level, const char *fmt, ...)
 	if (crlf)
 		line[n++] = '\r';
 	line[n++] = '\n';
-	(void)!write(STDERR_FILENO, line, (size_t)n);
+	(void)!write(log_fd, line, (size_t)n);
 }
 
 int log_limit_ok(struct log_limit *limit)

@@ -1,5 +1,5 @@
 /*
- * log: what bantam prints on stderr while a VM runs.
+ * log: what bantam prints on stderr, or into a file, while a VM runs.
  *
  * Lines never interleave and never block for long; any thread may call. log_guest is for what a
  * guest did wrong: each call site prints at most 5 lines a second, so that a guest cannot flood its
@@ -16,6 +16,11 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 /* Default LOG_WARN. */
 void log_set_level(enum log_level level);
 enum log_level log_level(void);
+
+/* Where lines go instead of stderr; fd stays the caller's, and open. Call it before other threads run. */
+void log_set_fd(int fd);
+/* Begin lines with the level, as "WARN:", for programs that sort them. */
+void log_show_level(int on);
 
 /* End lines with CR LF, as a terminal in raw mode needs. The stdio sink of chardev sets it. */
 void log_set_crlf(int on);

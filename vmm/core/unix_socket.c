@@ -2,11 +2,18 @@
 #include "vmm/core/unix_socket.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* How long a listener waits for others that are about to listen in the same folder. */
+#define LOCK_TRIES 200
+#define LOCK_WAIT_US 1000
 
 int unix_socket_check(const char *option, const char *key, const char *path, size_t spare_bytes,
 		      struct err *err)
@@ -63,6 +70,26 @@ static bool live(const char *path)
 	return fd != -ECONNREFUSED && fd != -ENOENT;
 }
 
+/*
+ * Locks the folder of path against other processes that are about to listen in it: between a look at
+ * a dead socket and its replacement, and between bind and listen, another one would take ours for
+ * dead. Returns a descriptor to close, or -1: without a lock the race is unlikely, not worse.
+ */
+static int lock_folder(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[UNIX_SOCKET_PATH_MAX + 1] = ".";
+	int fd;
+
+	if (slash)
+		snprintf(dir, sizeof(dir), "%.*s", slash == path ? 1 : (int)(slash - path), path);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* Another program may hold the lock for its own purposes: do not wait for long. */
+	for (int tries = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && tries < LOCK_TRIES; tries++)
+		usleep(LOCK_WAIT_US);
+	return fd;
+}
+
 /* 0, or -errno with err filled. */
 static int bind_path(struct unix_listener *l, const char *option, const char *key, struct err *err)
 {
@@ -71,7 +98,7 @@ static int bind_path(struct unix_listener *l, const char *option, const char *ke
 	int rc;
 
 	strcpy(addr.sun_path, l->path);
-	fchmod(l->fd, 0600); /* Linux: the mode that bind gives the path */
+	fchmod(l->fd, 0700); /* Linux: the mode that bind gives the path */
 	if (bind(l->fd, (const struct sockaddr *)&addr, sizeof(addr))) {
 		if (errno != EADDRINUSE)
 			return err_sys(err, errno, "%s %s=%s", option, key, l->path);
@@ -79,8 +106,9 @@ static int bind_path(struct unix_listener *l, const char *option, const char *ke
 		if (rc)
 			return rc;
 		if (live(l->path))
-			return err_set(err, EADDRINUSE, "%s %s=%s: another process listens there",
-				       option, key, l->path);
+			return err_set(err, EADDRINUSE,
+				       "%s %s=%s: in use: another process listens there", option,
+				       key, l->path);
 		unlink(l->path);
 		if (bind(l->fd, (const struct sockaddr *)&addr, sizeof(addr)))
 			return err_sys(err, errno, "%s %s=%s", option, key, l->path);
@@ -95,7 +123,7 @@ static int bind_path(struct unix_listener *l, const char *option, const char *ke
 int unix_socket_listen(struct unix_listener *l, const char *option, const char *key,
 		       const char *path, int backlog, struct err *err)
 {
-	int rc = unix_socket_check(option, key, path, 0, err);
+	int rc = unix_socket_check(option, key, path, 0, err), lock;
 
 	*l = (struct unix_listener){ .fd = -1 };
 	if (rc)
@@ -104,9 +132,12 @@ int unix_socket_listen(struct unix_listener *l, const char *option, const char *
 	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (l->fd < 0)
 		return err_sys(err, errno, "%s %s=%s", option, key, path);
+	lock = lock_folder(path);
 	rc = bind_path(l, option, key, err);
 	if (!rc && listen(l->fd, backlog))
 		rc = err_sys(err, errno, "%s %s=%s", option, key, path);
+	if (lock >= 0)
+		close(lock);
 	if (rc)
 		unix_socket_close(l);
 	return rc;

@@ -37,7 +37,7 @@ int unix_socket_look(const char *option, const char *key, const char *path, stru
 /*
  * Listen at path. Only its owner may then connect to it, because a root shell is often behind it. A
  * socket at which no process listens any more, such as one of a killed VM, is replaced; anything
- * else at path is refused. *l belongs to the caller; after an error it is closed. 0 or -errno.
+ * else at path is refused. Of several processes that do this at once, one wins. *l belongs to the caller; after an error it is closed. 0 or -errno.
  */
 int unix_socket_listen(struct unix_listener *l, const char *option, const char *key,
 		       const char *path, int backlog, struct err *err);

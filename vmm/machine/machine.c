@@ -109,6 +109,8 @@ static void on_event(void *opaque, enum vm_event event)
 	case VM_EVENT_PANIC:
 		if (m->events.panicked)
 			m->events.panicked(m->events.opaque, false);
+		if (m->ignore_panic)
+			return;
 		if (!atomic_exchange(&m->panicked, true) && loop_post(m->loop, arm_panic_timer, m))
 			end_panicked(m);
 		return;
@@ -288,6 +290,7 @@ int machine_create(const struct machine_setup *setup, struct machine **out, stru
 	m->config = setup->config;
 	m->events = setup->events;
 	m->loop = setup->loop;
+	m->ignore_panic = setup->ignore_panic;
 	m->dry_run = keys_num(&m->config->vm, CONFIG_DRY_RUN);
 	m->kvm = (struct kvm){ -1, -1 };
 	pthread_mutex_init(&m->lock, NULL);

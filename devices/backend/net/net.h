@@ -152,6 +152,7 @@ struct net_config {
 	const char *tap;
 	/* "7" or "7:8", one for each queue; net_open takes them over, also if it fails */
 	const char *fds;
+	bool fds_dup; /* take copies of fds over instead: for an owner that needs them again */
 	const char *stream;   /* a path or "fd:N" */
 	const char *daemon;   /* vhost-user: the path of the socket */
 	bool daemon_connects; /* to us, who listen there; else we connect */

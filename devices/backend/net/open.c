@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <sys/stat.h>
 
 #include "vmm/core/fd_kind.h"
@@ -39,6 +40,24 @@ static int parse_fds(const struct net_config *cfg, int *fd, unsigned *n, struct 
 	}
 	return err_set(err, E2BIG, "%s fd=%s: more than %u queues", cfg->option, cfg->fds,
 		       NET_MAX_QUEUES);
+}
+
+/* Replaces each descriptor by a copy. */
+static int copy_fds(const struct net_config *cfg, int *fd, unsigned n, struct err *err)
+{
+	int copy[NET_MAX_QUEUES];
+
+	for (unsigned i = 0; i < n; i++) {
+		copy[i] = fcntl(fd[i], F_DUPFD_CLOEXEC, 3);
+		if (copy[i] >= 0)
+			continue;
+		err_sys(err, errno, "%s fd=%s", cfg->option, cfg->fds);
+		while (i-- > 0)
+			close(copy[i]);
+		return -EMFILE;
+	}
+	memcpy(fd, copy, n * sizeof(*fd));
+	return 0;
 }
 
 /* Several are the queues of a tap; one may also be a socket. */
@@ -81,6 +100,9 @@ static int open_fds(const struct net_config *cfg, struct net **out, struct err *
 			(*out)->nqueues = n;
 		return rc;
 	}
+	rc = cfg->fds_dup ? copy_fds(cfg, fd, n, err) : 0;
+	if (rc)
+		return rc;
 	if (fd_is_tap(fd[0]))
 		return net_tap_from_fds(cfg, fd, n, out, err);
 	if (getsockopt(fd[0], SOL_SOCKET, SO_TYPE, &type, &len))

@@ -90,6 +90,8 @@ static const struct key keys[] = {
 			      .help = "UDP fragmentation" },
 	[KEY_OFFLOAD_CSUM] = { "offload-csum", KEY_BOOL, KEY_HIDDEN, .def = "on",
 			       .help = "checksums; the other two need them" },
+	[KEY_FD_DUP] = { "fd-dup", KEY_BOOL, KEY_HIDDEN, .def = "off",
+			 .help = "use copies of fd=, which stay the owner's" },
 	{ 0 },
 };
 

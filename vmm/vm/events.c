@@ -21,7 +21,7 @@
  * full file system may take a part of it: the rest stays in the sink and is written before anything
  * else, so that the reader always gets whole events.
  */
-#include "vmm/api/events.h"
+#include "vmm/vm/events.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,0 +1,223 @@
+/* devices: changes of a VM's devices and sizes by requests. See vm.h. */
+#include "vmm/vm/vm_impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* --- the taps of the cards: descriptors that came with requests ----------------------------- */
+
+/* Calls fn for each descriptor that a card of config has. */
+static void each_tap(const json_t *config, const char *id, void (*fn)(void *opaque, int fd),
+		     void *opaque)
+{
+	json_t *net, *fd;
+	size_t i, k;
+
+	json_array_foreach(json_object_get(config, "net"), i, net)
+	{
+		const char *its = json_string_value(json_object_get(net, "id"));
+
+		if (id && (!its || strcmp(id, its) != 0))
+			continue;
+		json_array_foreach(json_object_get(net, "fds"), k, fd)
+			fn(opaque, (int)json_integer_value(fd));
+	}
+}
+
+static void close_tap(void *opaque, int fd)
+{
+	close(fd);
+}
+
+void vm_close_taps(const json_t *config, const char *id)
+{
+	each_tap(config, id, close_tap, NULL);
+}
+
+/* --- more and fewer devices, before the VM boots -------------------------------------------- */
+
+/* A machine that exists keeps its devices. */
+static int check_created(struct vm *vm, struct err *err)
+{
+	if (vm_state(vm) == VM_CREATED)
+		return 0;
+	return err_set(err, ENOTSUP, "bantam cannot add or remove a device while the VM runs");
+}
+
+/* Publishes a changed configuration, from which the next machine is made. Takes it over. */
+static void replace(struct vm *vm, json_t *config)
+{
+	vm->adopted = false;
+	vm_publish(vm, config, vm_state(vm));
+}
+
+int vm_add_device(struct vm *vm, const char *list, const json_t *device,
+		  const struct vmconfig_notes *notes, struct err *err)
+{
+	json_t *config = json_deep_copy(vm->config);
+	const char *id;
+	int rc = config ? vmconfig_add_device(config, list, device, notes, &id, err) :
+			  err_sys(err, ENOMEM, "%s", list);
+
+	if (!rc) {
+		rc = check_created(vm, err);
+		if (rc)
+			vm_close_taps(config, id);
+	}
+	if (rc)
+		json_decref(config);
+	else
+		replace(vm, config);
+	return rc;
+}
+
+int vm_remove_device(struct vm *vm, const char *id, struct err *err)
+{
+	json_t *config = json_deep_copy(vm->config), *old = json_incref(vm->config);
+	int rc = config ? vmconfig_remove_device(config, id, err) : err_sys(err, ENOMEM, "%s", id);
+
+	if (!rc)
+		rc = check_created(vm, err);
+	if (rc) {
+		json_decref(config);
+	} else {
+		replace(vm, config);
+		vm_close_taps(old, id);
+		keep_drop(vm->keep, id);
+	}
+	json_decref(old);
+	return rc;
+}
+
+/* --- sizes -------------------------------------------------------------------------------- */
+
+static int set_balloon(struct machine *m, void *opaque, struct err *err)
+{
+	return machine_set_balloon(m, *(const uint64_t *)opaque, err);
+}
+
+/* What a machine that exists cannot change must stay as it is. */
+static int refuse_hotplug(const json_t *config, const char *object, const char *key,
+			  const char *name, const json_t *wanted, struct err *err)
+{
+	const json_t *now = json_object_get(json_object_get(config, object), key);
+
+	if (!wanted || json_integer_value(wanted) == json_integer_value(now))
+		return 0;
+	return err_set(err, ENOTSUP,
+		       "%s: %lld: the VM has %lld, and bantam cannot change that while it runs",
+		       name, (long long)json_integer_value(wanted),
+		       (long long)json_integer_value(now));
+}
+
+static void set_in(json_t *config, const char *object, const char *key, const json_t *value)
+{
+	json_t *to = json_object_get(config, object);
+
+	if (value)
+		json_object_set(to, key, (json_t *)value);
+}
+
+struct taps {
+	int *fd;
+	unsigned nfds;
+};
+
+static void collect_tap(void *opaque, int fd)
+{
+	struct taps *taps = opaque;
+	int *grown = realloc(taps->fd, (taps->nfds + 1) * sizeof(int));
+
+	if (!grown)
+		return;
+	taps->fd = grown;
+	taps->fd[taps->nfds++] = fd;
+}
+
+/* Checks a changed configuration as vm.create does, and publishes it. Takes it over. */
+static int check_and_replace(struct vm *vm, json_t *config, struct err *err)
+{
+	struct taps taps = { 0 };
+	struct vmconfig_notes notes = { 0 };
+	json_t *checked = NULL;
+	int rc;
+
+	/* The cards keep their descriptors. */
+	each_tap(config, NULL, collect_tap, &taps);
+	notes.fd = taps.fd;
+	notes.nfds = taps.nfds;
+	rc = vmconfig_normalise(config, &notes, &checked, err);
+	json_decref(config);
+	free(taps.fd);
+	if (!rc)
+		replace(vm, checked);
+	return rc;
+}
+
+int vm_resize(struct vm *vm, const json_t *body, struct err *err)
+{
+	const json_t *vcpus = json_object_get(body, "desired_vcpus");
+	const json_t *ram = json_object_get(body, "desired_ram");
+	const json_t *balloon = json_object_get(body, "desired_balloon");
+	uint64_t bytes = (uint64_t)json_integer_value(balloon);
+	bool running = vm_state(vm) != VM_CREATED;
+	json_t *config;
+	int rc = 0;
+
+	if (balloon && !json_object_get(vm->config, "balloon"))
+		return err_set(err, EINVAL, "desired_balloon: the VM has no balloon");
+	if (running) {
+		rc = refuse_hotplug(vm->config, "cpus", "boot_vcpus", "desired_vcpus", vcpus, err);
+		if (!rc)
+			rc = refuse_hotplug(vm->config, "memory", "size", "desired_ram", ram, err);
+		if (!rc && balloon)
+			rc = vm_with_machine(vm, set_balloon, &bytes, err);
+	}
+	if (rc)
+		return rc;
+	config = json_deep_copy(vm->config);
+	set_in(config, "cpus", "boot_vcpus", vcpus);
+	set_in(config, "memory", "size", ram);
+	set_in(config, "balloon", "size", balloon);
+	return check_and_replace(vm, config, err);
+}
+
+int vm_resize_zone(struct vm *vm, const char *id, uint64_t bytes, struct err *err)
+{
+	json_t *config = json_deep_copy(vm->config), *zone;
+	size_t i;
+
+	json_array_foreach(json_object_get(json_object_get(config, "memory"), "zones"), i, zone)
+	{
+		const char *its = json_string_value(json_object_get(zone, "id"));
+
+		if (!its || strcmp(its, id) != 0)
+			continue;
+		json_object_set_new(zone, "size", json_integer((json_int_t)bytes));
+		return check_and_replace(vm, config, err);
+	}
+	json_decref(config);
+	return err_set(err, ENODEV, "id: \"%s\": no memory zone has this id", id);
+}
+
+struct disk_size {
+	const char *id;
+	uint64_t bytes;
+};
+
+static int resize_disk(struct machine *m, void *opaque, struct err *err)
+{
+	const struct disk_size *size = opaque;
+
+	return machine_resize_disk(m, size->id, size->bytes, err);
+}
+
+int vm_resize_disk(struct vm *vm, const char *id, uint64_t bytes, struct err *err)
+{
+	struct disk_size size = { id, bytes };
+
+	return vm_with_machine(vm, resize_disk, &size, err);
+}

@@ -1,0 +1,252 @@
+/* life: how a VM is created, boots, is paused, ends and goes. The executor's functions of vm.h. */
+#include <errno.h>
+#include <string.h>
+
+#include "vmm/core/log.h"
+#include "vmm/vm/vm_impl.h"
+
+static void emit(struct vm *vm, const char *event)
+{
+	events_emit(vm->setup.events, "vm", event, NULL);
+}
+
+static void emit_with(struct vm *vm, const char *event, const char *name, const char *value)
+{
+	const char *props[] = { name, value, NULL };
+
+	events_emit(vm->setup.events, "bantam", event, props);
+}
+
+/* Frees what vm_create or vm_adopt made. */
+static void clear(struct vm *vm)
+{
+	json_t *config = json_incref(vm->config);
+
+	vm_publish(vm, NULL, VM_NONE);
+	vm_close_taps(config, NULL);
+	json_decref(config);
+	keep_destroy(vm->keep);
+	vm->keep = NULL;
+	chardev_pool_destroy(vm->consoles);
+	vm->consoles = NULL;
+	config_clear(&vm->machine_config);
+	vm->adopted = false;
+}
+
+static int may_create(struct vm *vm, struct err *err)
+{
+	if (vm->over)
+		return err_set(err, EBUSY, "the guest has powered off and this process ends");
+	return keep_create(&vm->keep) ? err_sys(err, ENOMEM, "VM") : 0;
+}
+
+int vm_create(struct vm *vm, const json_t *in, const struct vmconfig_notes *notes, struct err *err)
+{
+	struct config config = { 0 };
+	json_t *vmconfig = NULL;
+	int rc = may_create(vm, err);
+
+	if (!rc)
+		rc = vmconfig_normalise(in, notes, &vmconfig, err);
+	if (!rc)
+		rc = vmconfig_to_config(vmconfig, &config, err);
+	if (!rc)
+		rc = vmconfig_check_files(vmconfig, notes, err);
+	if (!rc)
+		rc = vm_open_consoles(vm, &config, err);
+	if (rc) {
+		vm_close_taps(vmconfig, NULL);
+		json_decref(vmconfig);
+		clear(vm);
+	} else {
+		vm_show_ptys(vm, &config, vmconfig);
+		vm_publish(vm, vmconfig, VM_CREATED);
+	}
+	config_clear(&config);
+	return rc;
+}
+
+int vm_adopt(struct vm *vm, struct config *config, struct err *err)
+{
+	json_t *vmconfig = NULL;
+	int rc = may_create(vm, err);
+
+	if (!rc)
+		rc = vmconfig_from_config(config, &vmconfig, err);
+	if (!rc)
+		rc = vm_open_consoles(vm, config, err);
+	if (rc) {
+		json_decref(vmconfig);
+		clear(vm);
+		return rc;
+	}
+	vm_show_ptys(vm, config, vmconfig);
+	vm->machine_config = *config;
+	vm->adopted = true;
+	memset(config, 0, sizeof(*config));
+	vm_publish(vm, vmconfig, VM_CREATED);
+	return 0;
+}
+
+/* The machine is gone: gives back what a machine has of the host, but not the consoles. */
+static void become_created(struct vm *vm)
+{
+	keep_drop(vm->keep, "");
+	vm_set_state(vm, VM_CREATED);
+}
+
+/* Starts a machine. After an error the state is Created, and the host has nothing of it. */
+static int run_machine(struct vm *vm, const char *event, const char *done, struct err *err)
+{
+	int rc;
+
+	emit(vm, event);
+	rc = vm_start_machine(vm, err);
+	if (rc) {
+		become_created(vm);
+		emit_with(vm, "error", "text", err->text);
+		return rc;
+	}
+	vm_set_state(vm, VM_RUNNING);
+	emit(vm, done);
+	return 0;
+}
+
+int vm_boot(struct vm *vm, struct err *err)
+{
+	return run_machine(vm, "booting", "booted", err);
+}
+
+int vm_shutdown(struct vm *vm, struct err *err)
+{
+	vm_end_machine(vm, OUTCOME_POWEROFF, "the VM was stopped by a request");
+	become_created(vm);
+	emit_with(vm, "shutdown-reason", "why", "request");
+	emit(vm, "shutdown");
+	return 0;
+}
+
+int vm_reboot(struct vm *vm, struct err *err)
+{
+	vm_end_machine(vm, OUTCOME_REBOOT, "the VM was restarted by a request");
+	return run_machine(vm, "rebooting", "rebooted", err);
+}
+
+void vm_delete(struct vm *vm)
+{
+	bool ran = vm->vcpu0_runs, was = vm->config;
+
+	vm_end_machine(vm, OUTCOME_POWEROFF, "the VM was deleted by a request");
+	clear(vm);
+	if (ran) {
+		emit_with(vm, "shutdown-reason", "why",
+			  vm->end.outcome > OUTCOME_SIGNAL ? "signal" : "request");
+		emit(vm, "shutdown");
+	}
+	if (was)
+		emit(vm, "deleted");
+}
+
+static int pause_machine(struct machine *m, void *opaque, struct err *err)
+{
+	return machine_pause(m, err);
+}
+
+static int resume_machine(struct machine *m, void *opaque, struct err *err)
+{
+	return machine_resume(m, err);
+}
+
+/* A pair of events: event says that it begins, done that it has happened; an error replaces done. */
+static int change(struct vm *vm, const char *event, const char *done, enum vm_state state,
+		  int (*fn)(struct machine *m, void *opaque, struct err *err), struct err *err)
+{
+	int rc;
+
+	emit(vm, event);
+	rc = vm_with_machine(vm, fn, NULL, err);
+	if (rc) {
+		emit_with(vm, "error", "text", err->text);
+		return rc;
+	}
+	vm_set_state(vm, state);
+	emit(vm, done);
+	return 0;
+}
+
+int vm_pause(struct vm *vm, struct err *err)
+{
+	return change(vm, "pausing", "paused", VM_PAUSED, pause_machine, err);
+}
+
+int vm_resume(struct vm *vm, struct err *err)
+{
+	return change(vm, "resuming", "resumed", VM_RUNNING, resume_machine, err);
+}
+
+/* --- the end that a guest decides ------------------------------------------------------- */
+
+static const char *reason(const struct machine_end *end)
+{
+	switch (end->outcome) {
+	case OUTCOME_POWEROFF:
+		return "acpi";
+	case OUTCOME_REBOOT:
+	case OUTCOME_EMERGENCY:
+		return "reset";
+	case OUTCOME_TRIPLE_FAULT:
+		return "triple-fault";
+	case OUTCOME_PANIC:
+		return "panic";
+	}
+	return end->outcome > OUTCOME_SIGNAL ? "signal" : "error";
+}
+
+static enum vm_action action(const struct vm *vm, const struct machine_end *end)
+{
+	switch (end->outcome) {
+	case OUTCOME_REBOOT:
+	case OUTCOME_EMERGENCY:
+	case OUTCOME_TRIPLE_FAULT:
+		return vm->setup.reboot;
+	case OUTCOME_PANIC:
+		return vm->setup.panic;
+	}
+	return vm->setup.no_shutdown ? VM_KEEP : VM_EXIT;
+}
+
+static void leave(struct vm *vm)
+{
+	vm->over = true;
+	clear(vm);
+	emit(vm, "shutdown");
+	emit(vm, "deleted");
+	vm->setup.gone(vm->setup.opaque, &vm->end);
+}
+
+void vm_on_end(struct vm *vm)
+{
+	struct err err = { "" };
+
+	vm_join_machine(vm);
+	if (vm->rc)
+		vm->end = (struct machine_end){ OUTCOME_ERROR, vm->err };
+	emit_with(vm, "shutdown-reason", "why", reason(&vm->end));
+	switch (action(vm, &vm->end)) {
+	case VM_RESTART:
+		log_put(LOG_INFO, "%s: a new machine starts", vm->end.why.text);
+		if (!run_machine(vm, "rebooting", "rebooted", &err))
+			return;
+		log_put(LOG_ERROR, "cannot restart the guest: %s", err.text);
+		vm->end = (struct machine_end){ OUTCOME_ERROR, err };
+		if (!vm->setup.no_shutdown)
+			leave(vm);
+		return;
+	case VM_KEEP:
+		become_created(vm);
+		emit(vm, "shutdown");
+		return;
+	default:
+		leave(vm);
+	}
+}

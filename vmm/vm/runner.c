@@ -1,0 +1,204 @@
+/*
+ * runner: the thread of a machine, and what the executor does with it. See vm.h.
+ *
+ * vcpu0 creates the machine, shows it (vm->machine, under the lock), becomes its first vCPU, hides it,
+ * destroys it and sets ended. The executor joins it.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "vmm/core/loop.h"
+#include "vmm/core/thread.h"
+#include "vmm/vm/vm_impl.h"
+
+#define VCPU0_STACK_BYTES (512u << 10)
+
+static void on_state(void *opaque, enum machine_state state)
+{
+	struct vm *vm = opaque;
+
+	if (state != MACHINE_RUNNING)
+		return;
+	pthread_mutex_lock(&vm->lock);
+	vm->started = true;
+	pthread_cond_broadcast(&vm->cond);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+static void on_panicked(void *opaque, bool crash_kernel)
+{
+	struct vm *vm = opaque;
+
+	events_emit(vm->setup.events, "guest", crash_kernel ? "crash_loaded" : "panic", NULL);
+}
+
+static void on_device(void *opaque, const char *id, bool activated)
+{
+	struct vm *vm = opaque;
+	const char *props[] = { "id", id, NULL };
+
+	events_emit(vm->setup.events, "virtio-device", activated ? "activated" : "reset", props);
+}
+
+static void show(struct vm *vm, struct machine *m)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->machine = m;
+	vm->creating = false;
+	if (vm->stopping)
+		machine_stop(m, vm->stop.outcome, vm->stop.why.text);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+static void hide(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->machine = NULL;
+	while (vm->borrowed)
+		pthread_cond_wait(&vm->cond, &vm->lock);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+static int live(struct vm *vm)
+{
+	struct machine_setup setup = {
+		.config = &vm->machine_config,
+		.cache_dir = vm->setup.cache_dir,
+		.keep = vm->keep,
+		.consoles = vm->consoles,
+		.ignore_panic = vm->setup.panic == VM_IGNORE,
+		.events = { .opaque = vm,
+			    .state = on_state,
+			    .panicked = on_panicked,
+			    .device = on_device },
+	};
+	struct machine *m = NULL;
+	int rc = loop_create(&setup.loop, &vm->err);
+
+	if (!rc)
+		rc = machine_create(&setup, &m, &vm->err);
+	if (!rc) {
+		show(vm, m);
+		rc = machine_run(m, &vm->end, &vm->err);
+		hide(vm);
+	}
+	machine_destroy(m);
+	loop_destroy(setup.loop);
+	return rc;
+}
+
+static void *vcpu0_main(void *opaque)
+{
+	struct vm *vm = opaque;
+	int rc = live(vm);
+
+	pthread_mutex_lock(&vm->lock);
+	vm->rc = rc;
+	vm->creating = false;
+	vm->ended = true;
+	pthread_cond_broadcast(&vm->cond);
+	pthread_mutex_unlock(&vm->lock);
+	return NULL;
+}
+
+/*
+ * Lets the executor use the machine for long, without the lock: vcpu0 does not destroy it before
+ * give_back. Returns NULL if there is none now.
+ */
+static struct machine *borrow(struct vm *vm)
+{
+	struct machine *m;
+
+	pthread_mutex_lock(&vm->lock);
+	m = vm->machine;
+	vm->borrowed = m;
+	pthread_mutex_unlock(&vm->lock);
+	return m;
+}
+
+static void give_back(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->borrowed = false;
+	pthread_cond_broadcast(&vm->cond);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+int vm_with_machine(struct vm *vm, int (*fn)(struct machine *m, void *opaque, struct err *err),
+		    void *opaque, struct err *err)
+{
+	struct machine *m = borrow(vm);
+	int rc = m ? fn(m, opaque, err) : err_set(err, EBUSY, "VM is not running");
+
+	give_back(vm);
+	return rc;
+}
+
+/* --- the executor ------------------------------------------------------------------------- */
+
+void vm_join_machine(struct vm *vm)
+{
+	if (!vm->vcpu0_runs)
+		return;
+	pthread_join(vm->vcpu0, NULL);
+	pthread_mutex_lock(&vm->lock);
+	vm->vcpu0_runs = vm->ended = vm->started = vm->stopping = false;
+	pthread_mutex_unlock(&vm->lock);
+}
+
+void vm_end_machine(struct vm *vm, int outcome, const char *why)
+{
+	if (!vm->vcpu0_runs)
+		return;
+	vm_stop_machine(vm, outcome, why);
+	vm_join_machine(vm);
+}
+
+/*
+ * Makes machine_config of the published configuration. Cards use copies of their descriptors: the VM's
+ * next machine needs them again.
+ */
+static int configure(struct vm *vm, struct err *err)
+{
+	struct config *c = &vm->machine_config;
+	int rc = 0;
+
+	if (!vm->adopted) {
+		config_clear(c);
+		rc = vmconfig_to_config(vm->config, c, err);
+	}
+	for (unsigned i = 0; !rc && i < c->ndevices; i++)
+		if (keys_text_of(&c->device[i].kv, "fd") &&
+		    !keys_num_of(&c->device[i].kv, "fd-dup")) {
+			keys_unset(&c->device[i].kv, "fd-dup");
+			rc = keys_set_hidden(&c->device[i].kv, "fd-dup", "on", err);
+		}
+	return rc;
+}
+
+int vm_start_machine(struct vm *vm, struct err *err)
+{
+	bool started;
+	int rc = configure(vm, err);
+
+	if (rc)
+		return rc;
+	vm->creating = true;
+	rc = thread_start(&vm->vcpu0, THREAD_VCPU, "vcpu0", VCPU0_STACK_BYTES, vcpu0_main, vm);
+	if (rc) {
+		vm->creating = false;
+		return err_sys(err, -rc, "cannot start a thread");
+	}
+	vm->vcpu0_runs = true;
+	pthread_mutex_lock(&vm->lock);
+	while (!vm->started && !vm->ended)
+		pthread_cond_wait(&vm->cond, &vm->lock);
+	started = vm->started;
+	pthread_mutex_unlock(&vm->lock);
+	if (started)
+		return 0;
+	vm_join_machine(vm);
+	if (vm->rc)
+		*err = vm->err;
+	return vm->rc ? vm->rc : err_set(err, ECANCELED, "%s", vm->end.why.text);
+}

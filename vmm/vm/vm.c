@@ -1,0 +1,110 @@
+/*
+ * vm: see vm.h.
+ *
+ * Theory of operation. The executor takes one thing at a time: first the end of a machine, else the
+ * next job. A job that boots starts the thread vcpu0 and waits until the guest runs or the machine
+ * has failed. vcpu0 creates the machine, shows it (vm->machine, under the lock: the functions for any
+ * thread use it only there), becomes its first vCPU, hides it, destroys it and sets ended.
+ *
+ * The configuration is a tree of JSON that is never changed after it has been published: vm_info
+ * takes a reference under the lock and prints it outside. Each machine gets a struct config made from
+ * it, except that of a VM which bantam run describes (adopted), whose own options are the source.
+ *
+ * Consoles, and what the back ends leave in keep, outlive the machines: a reset in the guest must not
+ * take a user's terminal away, nor a tap out of its bridge.
+ */
+#include "vmm/vm/vm.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "vmm/core/thread.h"
+#include "vmm/vm/vm_impl.h"
+
+#define EXECUTOR_STACK_BYTES (256u << 10)
+
+int vm_post(struct vm *vm, void (*fn)(void *opaque), void *opaque)
+{
+	struct vm_job *job = malloc(sizeof(*job));
+
+	if (!job)
+		return -ENOMEM;
+	*job = (struct vm_job){ .fn = fn, .opaque = opaque };
+	pthread_mutex_lock(&vm->lock);
+	STAILQ_INSERT_TAIL(&vm->jobs, job, next);
+	pthread_cond_broadcast(&vm->cond);
+	pthread_mutex_unlock(&vm->lock);
+	return 0;
+}
+
+/* Waits for work. Returns false at the end; true: *job is the next one, or NULL for vm->ended. */
+static bool next(struct vm *vm, struct vm_job **job)
+{
+	bool more;
+
+	*job = NULL;
+	pthread_mutex_lock(&vm->lock);
+	while (!vm->ended && STAILQ_EMPTY(&vm->jobs) && !vm->quit)
+		pthread_cond_wait(&vm->cond, &vm->lock);
+	more = vm->ended || !STAILQ_EMPTY(&vm->jobs);
+	if (!vm->ended && more) {
+		*job = STAILQ_FIRST(&vm->jobs);
+		STAILQ_REMOVE_HEAD(&vm->jobs, next);
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return more;
+}
+
+static void *executor_main(void *opaque)
+{
+	struct vm *vm = opaque;
+	struct vm_job *job;
+
+	while (next(vm, &job)) {
+		if (job)
+			job->fn(job->opaque);
+		else
+			vm_on_end(vm);
+		free(job);
+	}
+	vm_delete(vm);
+	return NULL;
+}
+
+int vm_start(const struct vm_setup *setup, struct vm **out, struct err *err)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int rc;
+
+	*out = NULL;
+	if (!vm)
+		return err_sys(err, ENOMEM, "VM");
+	vm->setup = *setup;
+	STAILQ_INIT(&vm->jobs);
+	pthread_mutex_init(&vm->lock, NULL);
+	pthread_cond_init(&vm->cond, NULL);
+	rc = thread_start(&vm->executor, THREAD_PROCESS, "vm", EXECUTOR_STACK_BYTES, executor_main,
+			  vm);
+	if (rc) {
+		pthread_cond_destroy(&vm->cond);
+		pthread_mutex_destroy(&vm->lock);
+		free(vm);
+		return err_sys(err, -rc, "cannot start a thread");
+	}
+	*out = vm;
+	return 0;
+}
+
+void vm_end(struct vm *vm)
+{
+	if (!vm)
+		return;
+	pthread_mutex_lock(&vm->lock);
+	vm->quit = true;
+	pthread_cond_broadcast(&vm->cond);
+	pthread_mutex_unlock(&vm->lock);
+	pthread_join(vm->executor, NULL);
+	pthread_cond_destroy(&vm->cond);
+	pthread_mutex_destroy(&vm->lock);
+	free(vm);
+}

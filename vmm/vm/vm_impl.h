@@ -1,0 +1,79 @@
+/*
+ * vm_impl: what the sources of this folder share, from the top down: vm.c (the executor), life.c,
+ * devices.c (changes of devices and sizes), consoles.c, runner.c (the machine's thread), state.c. info.c
+ * stands beside them.
+ */
+#ifndef BANTAM_VM_IMPL_H
+#define BANTAM_VM_IMPL_H
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "devices/backend/chardev/pool.h"
+#include "vmm/vm/vm.h"
+#include "vmm/core/keep.h"
+
+struct vm_job {
+	STAILQ_ENTRY(vm_job) next;
+	void (*fn)(void *opaque);
+	void *opaque;
+};
+
+struct vm {
+	struct vm_setup setup;
+	pthread_t executor;
+
+	pthread_mutex_t lock; /* protects the fields below; before a machine's own locks */
+	pthread_cond_t cond;  /* a job, quit, started, ended */
+	STAILQ_HEAD(, vm_job) jobs;
+	bool quit;
+	enum vm_state state;
+	json_t *config;		 /* normalised; never changed, only replaced; NULL in VM_NONE */
+	struct machine *machine; /* NULL: none, not yet built, or about to be destroyed */
+	bool borrowed;		 /* the executor uses the machine without the lock */
+	bool creating;		 /* vcpu0 runs machine_create */
+	bool started;		 /* the guest runs, or ran */
+	bool ended;		 /* vcpu0 has nothing more to do: join it */
+	bool stopping;		 /* vm_stop_machine came before there was a machine */
+	struct machine_end stop; /* with stopping */
+	char digest[65];	 /* hex; "": not known yet */
+
+	/* The executor's, and vcpu0's while that runs. */
+	struct config machine_config;
+	bool adopted; /* machine_config is the user's own: config does not make it anew */
+	bool over;    /* gone has been called */
+	bool vcpu0_runs;
+	pthread_t vcpu0;
+	struct keep *keep;
+	struct chardev_pool *consoles;
+	int rc; /* of the last machine, with err, or 0 and end */
+	struct err err;
+	struct machine_end end;
+};
+
+/* Makes config (taken over) what vm.info shows, and the next machine is made of. */
+void vm_publish(struct vm *vm, json_t *config, enum vm_state state);
+void vm_set_state(struct vm *vm, enum vm_state state);
+
+/* Calls fn with the machine, for long if need be. Executor. -EBUSY: there is none. */
+int vm_with_machine(struct vm *vm, int (*fn)(struct machine *m, void *opaque, struct err *err),
+		    void *opaque, struct err *err);
+
+/* Starts a machine. Returns when the guest runs, or -errno with all of the machine gone. */
+int vm_start_machine(struct vm *vm, struct err *err);
+/* Ends the machine, if there is one, and joins its thread: vm->rc, err and end are valid. */
+void vm_end_machine(struct vm *vm, int outcome, const char *why);
+void vm_join_machine(struct vm *vm);
+
+/* Opens the consoles of config, before there is a machine; they find their devices by id. */
+int vm_open_consoles(struct vm *vm, struct config *config, struct err *err);
+/* Writes the paths of pseudo-terminals into the VmConfig, as "file". */
+void vm_show_ptys(struct vm *vm, const struct config *config, json_t *vmconfig);
+
+/* The machine has ended by itself: decides what follows. */
+void vm_on_end(struct vm *vm);
+
+/* Closes the descriptors of the card of that id, or of all cards. */
+void vm_close_taps(const json_t *config, const char *id);
+
+#endif
