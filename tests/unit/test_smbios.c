@@ -215,6 +215,22 @@ Test(smbios, long_strings_name_the_room)
 	cr_expect(strstr(err.text, "61408"), "%s", err.text);
 }
 
+/* vm.create takes so much: it must fit. */
+Test(smbios, the_most_of_a_vmconfig)
+{
+	/* in all 56 KiB, without their NULs */
+	static char text[(56 << 10) - 254 + 1], other[256];
+	char *list[255] = { text };
+	struct boot_smbios s = { other, other, other, other, "01234567-89ab-cdef-fedc-ba9876543210",
+				 other, other, other, list,  1 };
+
+	for (unsigned i = 1; i < 255; i++)
+		list[i] = "c";
+	memset(text, 'a', sizeof(text) - 1);
+	memset(other, 'b', sizeof(other) - 1);
+	cr_expect_gt(build_in(&s, ROOM), 0, "%s", err.text);
+}
+
 /* Writes a dump as dmidecode reads it: the entry point, then the tables at offset 32. */
 static void write_dump(const char *path)
 {

@@ -509,6 +509,8 @@ static const struct bad {
 	  "net[0].stream: a card has one network; it has tap already" },
 	{ "{" K ",\"net\":[{\"user\":{},\"ip\":\"10.0.0.1\"}]}", -EINVAL,
 	  "net[0].ip: is an address on a tap" },
+	{ "{" K ",\"platform\":{\"oem_strings\":[\"a\",\"\"]}}", -EINVAL,
+	  "platform.oem_strings[1]: \"\"" },
 	{ "{" K ",\"balloon\":{\"size\":1073741824}}", -EINVAL,
 	  "balloon.size: 1073741824: the guest has only 536870912 bytes" },
 	{ "{" K ",\"fs\":[{\"tag\":\"t\"}]}", -EINVAL, "fs[0].socket: is missing" },
@@ -1066,6 +1068,28 @@ Test(vmconfig, there_and_back)
 	config_clear(&config);
 	json_decref(vm);
 	json_decref(back);
+}
+
+/* A credential for the guest is longer than other texts; the tables' room is the limit. */
+Test(vmconfig, oem_strings_fill_the_tables)
+{
+	static char text[60000];
+	const size_t most = 56u << 10;
+
+	for (unsigned i = 0; i < 3; i++) {
+		json_t *in, *out;
+
+		memset(text, 'x', sizeof(text) - 1);
+		text[i == 1 ? most + 1 : most] = '\0';
+		in = json_pack("{s{ss}s{s[ss*]}}", "payload", "kernel", "/k", "platform",
+			       "oem_strings", text, i == 2 ? "y" : NULL);
+		cr_assert_not_null(in);
+		cr_expect_eq(normalise(in, &out), i ? -EINVAL : 0, "%s", err.text);
+		cr_expect(i != 1 || strstr(err.text, "1 to 57344 bytes"), "%s", err.text);
+		cr_expect(i != 2 || strstr(err.text, "57345 bytes in all"), "%s", err.text);
+		json_decref(in);
+		json_decref(out);
+	}
 }
 
 /* --- the schemas -------------------------------------------------------------------------------- */

@@ -198,7 +198,9 @@ static int check_list(struct vmconfig_walk *w, const struct vmconfig_field *f, c
 									 KIND_TEXT,
 				       .object = f->object,
 				       .min = f->min,
-				       .max = f->kind == KIND_UINTS ? f->max : 255 };
+				       .max = f->kind == KIND_UINTS ? f->max :
+					      f->most		    ? f->most :
+								      255 };
 	size_t i;
 	json_t *value;
 	int rc = 0;

@@ -279,7 +279,7 @@ static const struct vmconfig_field platform[] = {
 	{ "system_serial_number", KIND_TEXT, .max = 255, .help = "the same as serial_number" },
 	{ "uuid", KIND_UUID, .help = "SMBIOS type 1" },
 	{ "system_uuid", KIND_UUID, .help = "the same as uuid" },
-	{ "oem_strings", KIND_TEXTS, .max = 255, .help = "SMBIOS type 11" },
+	{ "oem_strings", KIND_TEXTS, .min = 1, .max = 255, .most = OEM_STRINGS_MAX, .help = "SMBIOS type 11" },
 	{ "system_manufacturer", KIND_TEXT, .max = 255, .help = "SMBIOS type 1" },
 	{ "system_product_name", KIND_TEXT, .max = 255, .help = "SMBIOS type 1" },
 	{ "system_version", KIND_TEXT, .max = 255, .help = "SMBIOS type 1" },

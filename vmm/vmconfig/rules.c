@@ -355,6 +355,22 @@ static int chardev(struct vmconfig_walk *w, json_t *c)
 	return 0;
 }
 
+static int oem_strings(struct vmconfig_walk *w, const json_t *list)
+{
+	size_t total = 0, i;
+	const json_t *text;
+
+	json_array_foreach(list, i, text)
+	{
+		total += json_string_length(text);
+	}
+	return total <= OEM_STRINGS_MAX ?
+		       0 :
+		       vmconfig_fail(w, EINVAL, "oem_strings",
+				     "%zu bytes in all: at most %u fit in SMBIOS tables", total,
+				     OEM_STRINGS_MAX);
+}
+
 static int platform(struct vmconfig_walk *w, const json_t *p)
 {
 	static const struct {
@@ -368,7 +384,7 @@ static int platform(struct vmconfig_walk *w, const json_t *p)
 			return vmconfig_fail(w, EINVAL, same[i].b,
 					     "differs from %s, which means the same", same[i].a);
 	}
-	return 0;
+	return oem_strings(w, json_object_get(p, "oem_strings"));
 }
 
 int vmconfig_rules(struct vmconfig_walk *w, enum vmconfig_object object, json_t *out)

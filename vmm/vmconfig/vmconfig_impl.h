@@ -38,6 +38,9 @@ enum vmconfig_kind {
 #define FIELD_OURS 32u	/* upstream has no such field */
 #define FIELD_BARE 64u	/* on the command line, a first word without a key is its value */
 
+/* Bytes of all OEM strings: the SMBIOS tables have 60 KiB for the whole platform. */
+#define OEM_STRINGS_MAX (56u << 10)
+
 /*
  * A field. Texts are inside, not pointers: a table of pointers would be relocated at the start of
  * every process, also of those that never look at it.
@@ -50,10 +53,11 @@ struct vmconfig_field {
 	char def[20];	   /* the default as JSON; "": none */
 	char choices[40];  /* KIND_ENUM */
 	uint64_t min, max; /* of a number, or bytes of a text, or items of a list; max 0: any */
-	uint64_t most;	   /* the device takes at most that: a larger number gets a warning */
-	char option[24];   /* the key of bantam run's option that takes the value; "": none */
-	char cli[20];	   /* the command line's name of it, if not key; "-": none */
-	char help[96];	   /* one line */
+	/* the device takes at most that: a larger number gets a warning; KIND_TEXTS: bytes of each */
+	uint64_t most;
+	char option[24]; /* the key of bantam run's option that takes the value; "": none */
+	char cli[20];	 /* the command line's name of it, if not key; "-": none */
+	char help[96];	 /* one line */
 };
 
 /* The table of an object; ends with KIND_NONE. */
