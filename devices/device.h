@@ -103,6 +103,7 @@ struct device_env {
 	bool dry_run;
 	/* While create is called: the id that the device will have ("net0"), or NULL. */
 	const char *id;
+	unsigned slot; /* the same, on PCI: its slot; 0: the first empty one */
 	/*
 	 * What outlives the machine; NULL: nothing does. consoles: open chardevs, by the ids of their
 	 * devices (devices/backend/chardev/pool.h). keep: where a back end leaves descriptors for the

@@ -41,6 +41,7 @@ enum config_transport { TRANSPORT_PCI, TRANSPORT_MMIO };
 struct config_device {
 	const struct device_type *type;
 	struct keyvals kv;
+	unsigned slot;		  /* on the PCI bus; 0: the first empty one */
 	char id[DEVICE_ID_BYTES]; /* "": the value of its key "id", else option and number */
 };
 

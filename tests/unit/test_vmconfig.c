@@ -489,6 +489,9 @@ static const struct bad {
 	  -EEXIST, "vsock.id: \"x\": another device" },
 	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"id\":\"__rng\"}]}", -EINVAL,
 	  "disks[0].id: \"__rng\": names that begin with __" },
+	{ "{" K
+	  ",\"disks\":[{\"path\":\"/a\",\"pci_device_id\":3},{\"path\":\"/b\",\"pci_device_id\":3}]}",
+	  -EEXIST, "disks[1].pci_device_id: 3: another device has this slot" },
 	{ "{" K ",\"rng\":{\"id\":\"__balloon\"}}", -EINVAL, "rng.id: \"__balloon\": names" },
 	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"id\":\"a b\"}]}", -EINVAL, "disks[0].id: \"a b\"" },
 	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"id\":\"{\"}]}", -EINVAL, "disks[0].id: \"{\"" },
@@ -751,6 +754,22 @@ Test(vmconfig, mapped)
 		config_clear(&config);
 		json_decref(vm);
 	}
+}
+
+Test(vmconfig, slots)
+{
+	json_t *vm = must("{" K ",\"console\":{\"mode\":\"Null\"},\"disks\":[{\"path\":\"/a\"},"
+			  "{\"path\":\"/b\",\"pci_device_id\":2}],"
+			  "\"net\":[{\"pci_device_id\":9},{\"tap\":\"t\"}]}");
+	static const unsigned want[] = { 0, 1, 3, 2, 9, 4, 5 }; /* serial, console … rng */
+	struct config config;
+
+	cr_assert_eq(vmconfig_to_config(vm, &config, &err), 0, "%s", err.text);
+	cr_assert_eq(config.ndevices, sizeof(want) / sizeof(want[0]));
+	for (unsigned i = 0; i < config.ndevices; i++)
+		cr_expect_eq(config.device[i].slot, want[i], "%u: %u", i, config.device[i].slot);
+	config_clear(&config);
+	json_decref(vm);
 }
 
 /* Each field that names an option's key names one that the option has. */

@@ -227,8 +227,10 @@ static int create_devices(struct machine *m, struct err *err)
 
 		serial |= d->type == &serial_type;
 		config_device_id(m->config, i, id);
+		m->device_env.slot = d->slot;
 		rc = create_device(m, d->type, &d->kv, id, err);
 	}
+	m->device_env.slot = 0;
 	return rc || serial || chardev_stdio_taken() ? rc : create_default_serial(m, err);
 }
 

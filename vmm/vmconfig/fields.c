@@ -155,7 +155,7 @@ static const struct vmconfig_field disk[] = {
 	{ "vhost_socket", KIND_PATH, .max = SOCKET_PATH_MAX, .cli = "socket", .help = "the daemon's socket" },
 	{ "iommu", KIND_BOOL, .flags = FIELD_REFUSED, .def = "false", .help = "leave it out" },
 	{ "pci_segment", KIND_UINT, .def = "0", .max = 65535, .help = SEGMENT_HELP },
-	{ "pci_device_id", KIND_UINT, .flags = FIELD_IGNORED, .min = 1, .max = 31, .help = "slots are given in the order of the devices" },
+	{ "pci_device_id", KIND_UINT, .min = 1, .max = 31, .help = "slot of the PCI bus; default: the first that is free, in the order of the devices" },
 	{ "" },
 };
 
@@ -206,7 +206,7 @@ static const struct vmconfig_field net[] = {
 	{ "stream", KIND_PATH, .flags = FIELD_OURS, .max = SOCKET_PATH_MAX, .option = "stream", .cli = "-", .help = "frames on a stream socket, in QEMU's and passt's format" },
 	{ "iommu", KIND_BOOL, .flags = FIELD_REFUSED, .def = "false", .help = "leave it out" },
 	{ "pci_segment", KIND_UINT, .def = "0", .max = 65535, .help = SEGMENT_HELP },
-	{ "pci_device_id", KIND_UINT, .flags = FIELD_IGNORED, .min = 1, .max = 31, .help = "slots are given in the order of the devices" },
+	{ "pci_device_id", KIND_UINT, .min = 1, .max = 31, .help = "slot of the PCI bus; default: the first that is free, in the order of the devices" },
 	{ "" },
 };
 

@@ -64,6 +64,7 @@ struct naming {
 	struct vmconfig_walk *w;
 	unsigned n;	 /* devices */
 	unsigned number; /* of the next name */
+	uint32_t slots;	 /* bit n: a device asks for slot n */
 	struct {
 		const struct vmconfig_place *place;
 		json_t *device;
@@ -93,11 +94,22 @@ static int fail_id(struct vmconfig_walk *w, int code, const char *where, const c
 	return rc;
 }
 
-/* Checks the device's own id, if it has one, against those before it, and notes the device. */
+static int fail_slot(struct vmconfig_walk *w, const char *where, unsigned slot)
+{
+	size_t len = vmconfig_enter(w, where);
+	int rc = vmconfig_fail(w, EEXIST, "pci_device_id", "%u: another device has this slot",
+			       slot);
+
+	vmconfig_leave(w, len);
+	return rc;
+}
+
+/* Checks the device's own id and slot, if it has any, against those before, and notes the device. */
 static int note(void *opaque, const struct vmconfig_place *place, json_t *device, const char *where)
 {
 	struct naming *names = opaque;
 	const char *id = vmconfig_text(device, "id");
+	unsigned slot = (unsigned)vmconfig_num(device, "pci_device_id");
 
 	if (names->n == DEVICES_MAX)
 		return vmconfig_fail(names->w, EINVAL, where,
@@ -108,6 +120,9 @@ static int note(void *opaque, const struct vmconfig_place *place, json_t *device
 			       "names that begin with __ are bantam's own");
 	if (id && in_use(names, id))
 		return fail_id(names->w, EEXIST, where, id, "another device has this id");
+	if (slot && names->slots >> slot & 1)
+		return fail_slot(names->w, where, slot);
+	names->slots |= slot ? 1u << slot : 0;
 	names->at[names->n].place = place;
 	names->at[names->n++].device = device;
 	return 0;

@@ -260,6 +260,7 @@ static int add_device(struct config *config, const char *option, const char *whe
 	if (rc)
 		return rc;
 	snprintf(added->id, sizeof(added->id), "%s", id);
+	added->slot = (unsigned)vmconfig_num(device, "pci_device_id");
 	rc = map_device(&added->kv, where, object, vm, device, err);
 	if (rc)
 		return rc;
@@ -282,13 +283,40 @@ static int add_place(void *opaque, const struct vmconfig_place *place, json_t *d
 			  a->vm, device, a->err);
 }
 
+/* If a device asks for a slot, each of the others gets the first that nobody asks for, in order. */
+static void place_devices(struct config *config)
+{
+	uint32_t taken = 1; /* slot 0 is the bridge's */
+
+	for (unsigned i = 0; i < config->ndevices; i++)
+		taken |= 1u << config->device[i].slot;
+	if (taken == 1)
+		return;
+	for (unsigned i = 0; i < config->ndevices; i++) {
+		struct config_device *d = &config->device[i];
+		unsigned slot = 1;
+
+		if (d->slot || !strcmp(d->type->option, "--serial"))
+			continue;
+		while (slot < 32 && taken >> slot & 1)
+			slot++;
+		BUG_ON(slot == 32); /* vmconfig_name_devices has counted them */
+		d->slot = slot;
+		taken |= 1u << slot;
+	}
+}
+
 static int add_devices(struct config *config, const json_t *vm, struct err *err)
 {
 	struct adding a = { .config = config, .vm = vm, .err = err };
 	int rc = add_device(config, "serial", "serial", VMCONFIG_SERIAL, vm,
 			    json_object_get(vm, "serial"), err);
 
-	return rc ? rc : vmconfig_each_device(vm, add_place, &a);
+	if (!rc)
+		rc = vmconfig_each_device(vm, add_place, &a);
+	if (!rc)
+		place_devices(config);
+	return rc;
 }
 
 int vmconfig_to_config(const json_t *vm, struct config *out, struct err *err)

@@ -541,7 +541,7 @@ int virtio_pci_attach(struct virtio_device *dev, struct pci_host *host, struct e
 		goto fail;
 	}
 	build_function(t);
-	rc = pci_func_add(host, &t->func, 0, 0, err);
+	rc = pci_func_add(host, &t->func, dev->env->slot, 0, err);
 	if (rc)
 		goto fail;
 	dev->transport_ops = &transport_ops;
