@@ -40,6 +40,15 @@ static void on_device(void *opaque, const char *id, bool activated)
 	events_emit(vm->setup.events, "virtio-device", activated ? "activated" : "reset", props);
 }
 
+static void on_forwarded(void *opaque, const char *id, const char *proto, const char *host,
+			 const char *guest)
+{
+	struct vm *vm = opaque;
+	const char *props[] = { "id", id, "proto", proto, "host", host, "guest", guest, NULL };
+
+	events_emit(vm->setup.events, "bantam", "forwarded", props);
+}
+
 static void show(struct vm *vm, struct machine *m)
 {
 	pthread_mutex_lock(&vm->lock);
@@ -70,7 +79,8 @@ static int live(struct vm *vm)
 		.events = { .opaque = vm,
 			    .state = on_state,
 			    .panicked = on_panicked,
-			    .device = on_device },
+			    .device = on_device,
+			    .forwarded = on_forwarded },
 	};
 	struct machine *m = NULL;
 	int rc = loop_create(&setup.loop, &vm->err);
