@@ -74,7 +74,7 @@ int client_connect(struct client *c, const char *path, struct err *err)
 
 void client_close(struct client *c)
 {
-	if (c->fd > 0)
+	if (c->fd >= 0)
 		close(c->fd);
 	free(c->buf);
 	*c = (struct client){ .fd = -1 };

@@ -28,7 +28,7 @@ struct answer {
 
 /* Returns 0 or -errno; err says what to do. path stays the caller's. */
 int client_connect(struct client *c, const char *path, struct err *err);
-/* Accepts one that is zeroed or not connected. */
+/* Accepts one that is not connected (fd -1). */
 void client_close(struct client *c);
 
 /*

@@ -88,6 +88,7 @@ static const struct reason {
 	const char *text;
 } reasons[] = {
 	{ "acpi", 0, "the guest powered off" },
+	{ "error", 1, "the machine failed; its process has logged why" },
 	{ "request", 0, "a request of the API stopped the machine" },
 	{ "reset", 3, "the guest asked for a reboot" },
 	{ "panic", 4, "the guest's kernel panicked" },
