@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "tools/bantam-ctl/ctl.h"
+#include "vmm/core/parse.h"
 
 /* Asks for the stream. Returns the exit status. */
 static int begin(struct ctl *ctl)
@@ -92,7 +93,7 @@ static const struct reason {
 	{ "request", 0, "a request of the API stopped the machine" },
 	{ "reset", 3, "the guest asked for a reboot" },
 	{ "panic", 4, "the guest's kernel panicked" },
-	{ "watchdog", 5, "the guest's watchdog expired" },
+	{ "watchdog", 3, "the guest's watchdog expired" },
 	{ "triple-fault", 6, "triple fault in the guest" },
 	{ "signal", 128 + 15, "a signal ended the VM" },
 };
@@ -106,6 +107,16 @@ static const struct reason *find_reason(json_t *event)
 		if (!strcmp(reasons[i].why, why))
 			return &reasons[i];
 	return NULL;
+}
+
+/* One reason may have several statuses; then the event has it. */
+static int status_of(const struct reason *reason, json_t *event)
+{
+	const char *text = json_string_value(
+		json_object_get(json_object_get(event, "properties"), "status"));
+	uint64_t status;
+
+	return text && !parse_u64(text, &status) && status < 256 ? (int)status : reason->status;
 }
 
 static bool is(json_t *event, const char *source, const char *name)
@@ -144,7 +155,7 @@ int ctl_wait(struct ctl *ctl)
 	bool over = false;
 	json_t *event;
 	char *line;
-	int status = begin(ctl);
+	int end = CTL_ERROR, status = begin(ctl);
 
 	if (!status)
 		status = look(ctl);
@@ -153,6 +164,7 @@ int ctl_wait(struct ctl *ctl)
 	while (!over && !(status = next(ctl, &line, &event)) && event) {
 		if (is(event, "bantam", "shutdown-reason")) {
 			reason = find_reason(event);
+			end = reason ? status_of(reason, event) : CTL_ERROR;
 			if (ctl->option[CTL_JSON])
 				puts(line);
 		}
@@ -168,5 +180,5 @@ int ctl_wait(struct ctl *ctl)
 				over ? "" : "; was it killed?");
 	if (!ctl->option[CTL_JSON])
 		puts(reason->text);
-	return reason->status;
+	return end;
 }

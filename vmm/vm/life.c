@@ -1,5 +1,6 @@
 /* life: how a VM is created, boots, is paused, ends and goes. The executor's functions of vm.h. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "vmm/core/log.h"
@@ -15,6 +16,23 @@ static void emit_with(struct vm *vm, const char *event, const char *name, const 
 	const char *props[] = { name, value, NULL };
 
 	events_emit(vm->setup.events, "bantam", event, props);
+}
+
+/*
+ * Why a machine has ended. One reason may have several outcomes (a signal, an emergency restart): then
+ * the status that bantam run has for it comes too.
+ */
+static void emit_reason(struct vm *vm, const char *why, int outcome)
+{
+	char status[16];
+	const char *props[] = { "why", why, NULL, NULL, NULL };
+
+	snprintf(status, sizeof(status), "%d", outcome);
+	if (outcome == OUTCOME_EMERGENCY || outcome == OUTCOME_KVM || outcome > OUTCOME_SIGNAL) {
+		props[2] = "status";
+		props[3] = status;
+	}
+	events_emit(vm->setup.events, "bantam", "shutdown-reason", props);
 }
 
 /* Frees what vm_create or vm_adopt made. */
@@ -121,7 +139,7 @@ int vm_shutdown(struct vm *vm, struct err *err)
 {
 	vm_end_machine(vm, OUTCOME_POWEROFF, "the VM was stopped by a request");
 	become_created(vm);
-	emit_with(vm, "shutdown-reason", "why", "request");
+	emit_reason(vm, "request", OUTCOME_POWEROFF);
 	emit(vm, "shutdown");
 	return 0;
 }
@@ -139,8 +157,8 @@ void vm_delete(struct vm *vm)
 	vm_end_machine(vm, OUTCOME_POWEROFF, "the VM was deleted by a request");
 	clear(vm);
 	if (ran) {
-		emit_with(vm, "shutdown-reason", "why",
-			  vm->end.outcome > OUTCOME_SIGNAL ? "signal" : "request");
+		emit_reason(vm, vm->end.outcome > OUTCOME_SIGNAL ? "signal" : "request",
+			    vm->end.outcome);
 		emit(vm, "shutdown");
 	}
 	if (was)
@@ -231,7 +249,7 @@ void vm_on_end(struct vm *vm)
 	vm_join_machine(vm);
 	if (vm->rc)
 		vm->end = (struct machine_end){ OUTCOME_ERROR, vm->err };
-	emit_with(vm, "shutdown-reason", "why", reason(&vm->end));
+	emit_reason(vm, reason(&vm->end), vm->end.outcome);
 	switch (action(vm, &vm->end)) {
 	case VM_RESTART:
 		log_put(LOG_INFO, "%s: a new machine starts", vm->end.why.text);
