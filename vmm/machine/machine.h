@@ -122,7 +122,7 @@ void machine_stop(struct machine *m, int outcome, const char *why);
  * on: a resumed guest finds its clock right and is told that it was paused. A vCPU that waits for a
  * device's I/O (a reset) delays the pause; machine_stop ends the delay. While the machine is
  * paused, machine_stop works as ever; power button and NMI reach the guest when it is resumed.
- * Return 0, or -EINVAL: the machine is in another state, or ends. After an error nothing has changed.
+ * Return 0, or -EBUSY: the machine is in another state, or ends. After an error nothing has changed.
  */
 int machine_pause(struct machine *m, struct err *err);
 int machine_resume(struct machine *m, struct err *err);

@@ -41,7 +41,7 @@ static bool ending(struct machine *m)
 	return ending;
 }
 
-/* Returns 0 if the machine is in this state and does not end, else -EINVAL. */
+/* Returns 0 if the machine is in this state and does not end, else -EBUSY. */
 static int check_state(struct machine *m, enum machine_state state, const char *what,
 		       struct err *err)
 {
@@ -55,7 +55,7 @@ static int check_state(struct machine *m, enum machine_state state, const char *
 
 	if (now == state && !ending(m))
 		return 0;
-	return err_set(err, EINVAL, "cannot %s: the VM %s", what,
+	return err_set(err, EBUSY, "cannot %s: the VM %s", what,
 		       now == state ? "is ending" : is[now]);
 }
 
@@ -65,7 +65,7 @@ int machine_pause(struct machine *m, struct err *err)
 	int rc;
 
 	pthread_mutex_lock(&m->state_lock);
-	rc = m->pausing ? err_set(err, EINVAL, "cannot pause: another pause has begun") :
+	rc = m->pausing ? err_set(err, EBUSY, "cannot pause: another pause has begun") :
 			  check_state(m, MACHINE_RUNNING, "pause", err);
 	m->pausing |= !rc;
 	for (unsigned i = 0; !rc && i < m->nvcpus; i++)
@@ -79,7 +79,7 @@ int machine_pause(struct machine *m, struct err *err)
 	m->pausing = false;
 	rc = check_state(m, MACHINE_RUNNING, "pause", err);
 	if (!rc && !rest)
-		rc = err_set(err, EINVAL, "cannot pause: the VM is ending");
+		rc = err_set(err, EBUSY, "cannot pause: the VM is ending");
 	if (!rc)
 		change(m, MACHINE_PAUSED);
 	pthread_mutex_unlock(&m->state_lock);
