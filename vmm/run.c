@@ -35,8 +35,8 @@
 
 #include "devices/backend/chardev/chardev.h"
 #include "vmm/api/api.h"
-#include "vmm/api/definition.h"
-#include "vmm/api/digest.h"
+#include "vmm/digest/definition.h"
+#include "vmm/digest/digest.h"
 #include "vmm/cachedir.h"
 #include "vmm/config.h"
 #include "vmm/core/log.h"

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/api/canonical.h"
-#include "vmm/api/definition.h"
+#include "vmm/digest/canonical.h"
+#include "vmm/digest/definition.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -254,7 +254,7 @@ def refusals(r):
         answer = vm.put("vm.create", config)
         r.ok(answer.status == 204 and "WARN: " in read(vm.err) and kernel in read(vm.err) and disk in read(vm.err),
              "a kernel and a disk that are missing at create: a warning", answer, read(vm.err))
-        for missing, make in ((kernel, lambda: os.symlink(GUEST, kernel)), (disk, lambda: truncate(disk, 1 << 20))):
+        for missing, make in ((disk, lambda: truncate(disk, 1 << 20)), (kernel, lambda: os.symlink(GUEST, kernel))):
             answer = vm.put("vm.boot")
             r.ok(answer.status == 500 and missing in answer.json[-1] and "No such file" in answer.json[-1],
                  f"boot without the {os.path.basename(missing)}: 500 that names it", answer)

@@ -13,10 +13,10 @@
 
 #include "devices/backend/store/store.h"
 #include "tests/unit/proc.h"
-#include "vmm/api/canonical.h"
-#include "vmm/api/definition.h"
-#include "vmm/api/digest.h"
-#include "vmm/api/sums.h"
+#include "vmm/digest/canonical.h"
+#include "vmm/digest/definition.h"
+#include "vmm/digest/digest.h"
+#include "vmm/digest/sums.h"
 #include "vmm/core/clock.h"
 
 static char dir[64];

@@ -40,7 +40,7 @@
 
 #define BACKLOG 128
 #define DRAIN_MS 1000u
-#define STUCK_DRAIN_MS 100u
+#define MIN_DRAIN_MS 100u
 /* A poller counts if it asked this long before the power-off; the process ends this long after it. */
 #define POLL_NS (2 * CLOCK_NS_PER_S)
 #define LINGER_NS (POLL_NS - CLOCK_NS_PER_S / 10)
@@ -131,8 +131,10 @@ static void on_creating(void *opaque)
 		return;
 	}
 	log_put(LOG_WARN, "the machine is still being created; the process ends without it");
-	if (api->server)
-		http_server_drain(api->server, STUCK_DRAIN_MS);
+	if (api->server) {
+		api_abandon(&api->process);
+		http_server_drain(api->server, MIN_DRAIN_MS);
+	}
 	end_at_once(api, api->status);
 }
 
@@ -366,6 +368,7 @@ static void on_request(void *opaque, struct http_exchange *x, struct http_reques
 static int serve_requests(struct api *api, struct err *err)
 {
 	struct http_handler handler = { .opaque = api, .request = on_request, .closed = on_closed };
+	int rc;
 
 	api->process = (struct api_process){ .opaque = api,
 					     .vm = api->vm,
@@ -374,6 +377,9 @@ static int serve_requests(struct api *api, struct err *err)
 					     .asked = on_asked };
 	if (api->listen_fd < 0)
 		return 0;
+	rc = api_calls_create(&api->process.calls, err);
+	if (rc)
+		return rc;
 	return http_server_create(api->loop, api->listen_fd, "bantam", &handler, &api->server, err);
 }
 
@@ -418,12 +424,22 @@ static int start(struct api *api, const char *cache_dir, struct err *err)
 	return rc ? rc : serve_requests(api, err);
 }
 
+/* How long unread answers may delay the end: after a power-off, the pollers have had their time. */
+static unsigned drain_ms(const struct api *api)
+{
+	uint64_t most = api->gone ? api->gone_ns + POLL_NS : UINT64_MAX, now = clock_now_ns();
+	uint64_t left = most > now ? (most - now) / (CLOCK_NS_PER_S / 1000) : 0;
+
+	return left < MIN_DRAIN_MS ? MIN_DRAIN_MS : left < DRAIN_MS ? (unsigned)left : DRAIN_MS;
+}
+
 static void stop(struct api *api)
 {
 	vm_end(api->vm);
 	if (api->server)
-		http_server_drain(api->server, DRAIN_MS);
+		http_server_drain(api->server, drain_ms(api));
 	http_server_destroy(api->server);
+	api_calls_destroy(api->process.calls);
 	events_destroy(api->events);
 	loop_unwatch(api->signals);
 	loop_unwatch(api->linger);

@@ -52,6 +52,7 @@ static void replace(struct vm *vm, json_t *config)
 {
 	vm->adopted = false;
 	vm_publish(vm, config, vm_state(vm));
+	vm_start_digest(vm);
 }
 
 int vm_add_device(struct vm *vm, const char *list, const json_t *device,

@@ -40,6 +40,7 @@ static void clear(struct vm *vm)
 {
 	json_t *config = json_incref(vm->config);
 
+	vm_end_digest(vm);
 	vm_publish(vm, NULL, VM_NONE);
 	vm_close_taps(config, NULL);
 	json_decref(config);
@@ -79,6 +80,7 @@ int vm_create(struct vm *vm, const json_t *in, const struct vmconfig_notes *note
 	} else {
 		vm_show_ptys(vm, &config, vmconfig);
 		vm_publish(vm, vmconfig, VM_CREATED);
+		vm_start_digest(vm);
 	}
 	config_clear(&config);
 	return rc;
@@ -103,6 +105,7 @@ int vm_adopt(struct vm *vm, struct config *config, struct err *err)
 	vm->adopted = true;
 	memset(config, 0, sizeof(*config));
 	vm_publish(vm, vmconfig, VM_CREATED);
+	vm_start_digest(vm);
 	return 0;
 }
 
@@ -127,6 +130,8 @@ static int run_machine(struct vm *vm, const char *event, const char *done, struc
 	}
 	vm_set_state(vm, VM_RUNNING);
 	emit(vm, done);
+	/* The files may have changed since the last look. */
+	vm_start_digest(vm);
 	return 0;
 }
 

@@ -12,6 +12,8 @@
 #include "devices/backend/chardev/pool.h"
 #include "vmm/vm/vm.h"
 #include "vmm/core/keep.h"
+#include "vmm/digest/definition.h"
+#include "vmm/digest/digest.h"
 
 struct vm_job {
 	STAILQ_ENTRY(vm_job) next;
@@ -36,7 +38,7 @@ struct vm {
 	bool ended;		 /* vcpu0 has nothing more to do: join it */
 	bool stopping;		 /* vm_stop_machine came before there was a machine */
 	struct machine_end stop; /* with stopping */
-	char digest[65];	 /* hex; "": not known yet */
+	char digest[DEFINITION_HEX_BYTES]; /* "": not known, or not yet */
 
 	/* The executor's, and vcpu0's while that runs. */
 	struct config machine_config;
@@ -46,7 +48,8 @@ struct vm {
 	pthread_t vcpu0;
 	struct keep *keep;
 	struct chardev_pool *consoles;
-	int rc; /* of the last machine, with err, or 0 and end */
+	struct digest *digesting; /* NULL: not yet wanted */
+	int rc;			  /* of the last machine, with err, or 0 and end */
 	struct err err;
 	struct machine_end end;
 };
@@ -69,6 +72,11 @@ void vm_join_machine(struct vm *vm);
 int vm_open_consoles(struct vm *vm, struct config *config, struct err *err);
 /* Writes the paths of pseudo-terminals into the VmConfig, as "file". */
 void vm_show_ptys(struct vm *vm, const struct config *config, json_t *vmconfig);
+
+/* Begins to find the digest of the published configuration, in the background. */
+void vm_start_digest(struct vm *vm);
+/* Forgets it. */
+void vm_end_digest(struct vm *vm);
 
 /* The machine has ended by itself: decides what follows. */
 void vm_on_end(struct vm *vm);

@@ -1,5 +1,5 @@
 /* canonical: see canonical.h. The section numbers are RFC 8785's. */
-#include "vmm/api/canonical.h"
+#include "vmm/digest/canonical.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 /* definition: see definition.h. */
-#include "vmm/api/definition.h"
+#include "vmm/digest/definition.h"
 
 #include <errno.h>
 #include <string.h>

@@ -13,7 +13,7 @@
 
 #include <jansson.h>
 
-#include "vmm/api/definition.h"
+#include "vmm/digest/definition.h"
 
 struct digest;
 

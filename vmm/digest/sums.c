@@ -1,5 +1,5 @@
 /* sums: see sums.h. */
-#include "vmm/api/sums.h"
+#include "vmm/digest/sums.h"
 
 #include <errno.h>
 #include <fcntl.h>

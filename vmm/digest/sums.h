@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "vmm/api/definition.h"
+#include "vmm/digest/definition.h"
 
 #define SUMS_KEPT 64u
 

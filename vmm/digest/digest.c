@@ -11,7 +11,7 @@
  * it returns, and struct digest too if that is destroyed by then. Before cancel waits, it gives the
  * thread normal priority: on a busy host, an idle one might not run at all within that time.
  */
-#include "vmm/api/digest.h"
+#include "vmm/digest/digest.h"
 
 #include <errno.h>
 #include <linux/ioprio.h>
@@ -24,8 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/api/canonical.h"
-#include "vmm/api/sums.h"
+#include "vmm/digest/canonical.h"
+#include "vmm/digest/sums.h"
 #include "vmm/core/thread.h"
 
 #define STACK_BYTES (256u << 10)
