@@ -5,6 +5,7 @@
  * "--cpus" the object cpus), those of its payload (--kernel), and the memory's zones. What a value
  * means beyond its form is checked later, by vmconfig_normalise, as a client's request is.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,8 @@
 
 #include "vmm/core/parse.h"
 #include "vmm/vmconfig/words.h"
+
+#define HELP_COLUMN 34
 
 /* Options of upstream that are not in the tables, or whose fields are refused. */
 static const char not_ours[][20] = {
@@ -339,13 +342,27 @@ unsigned vmconfig_option_fds(const json_t *vm, int *fd, unsigned max)
 
 /* --- help --------------------------------------------------------------------------------------- */
 
+/* Columns of UTF-8 text. */
+static int columns(const char *text)
+{
+	int n = 0;
+
+	for (; *text; text++)
+		n += (*text & 0xc0) != 0x80;
+	return n;
+}
+
 static void help_line(FILE *out, const char *before, const char *key, const char *after,
 		      const char *help)
 {
-	char name[80];
+	char name[96];
+	int pad;
 
 	snprintf(name, sizeof(name), "%s%s%s", before, key, after);
-	fprintf(out, "%-34s %s\n", name, help);
+	pad = HELP_COLUMN - columns(name);
+	/* A long name has its line for itself. */
+	fprintf(out, "%s%s%*s%s\n", name, pad < 1 ? "\n" : "", pad < 1 ? HELP_COLUMN : pad, "",
+		help);
 }
 
 static const char *value_help(const struct vmconfig_field *f)
@@ -371,6 +388,18 @@ static const char *value_help(const struct vmconfig_field *f)
 	}
 }
 
+static void help_key(FILE *out, const struct vmconfig_field *f)
+{
+	char after[64];
+	bool bare = f->flags & FIELD_BARE;
+	size_t n;
+
+	n = (size_t)snprintf(after, sizeof(after), "=%s%s", bare ? "]" : "", value_help(f));
+	for (size_t i = 0; f->kind == KIND_ENUM && i < n; i++)
+		after[i] = (char)tolower((unsigned char)after[i]);
+	help_line(out, bare ? "      [" : "      ", cli_name(f), after, f->help);
+}
+
 static bool shown(const struct vmconfig_field *f)
 {
 	return strcmp(f->cli, "-") != 0 && !(f->flags & (FIELD_IGNORED | FIELD_REFUSED));
@@ -379,17 +408,15 @@ static bool shown(const struct vmconfig_field *f)
 static void help_keys(FILE *out, enum vmconfig_object object)
 {
 	const struct vmconfig_field *b, *k;
-	char after[64], before[32];
+	char before[32];
 
 	for (const struct vmconfig_field *f = vmconfig_fields(object); f->kind != KIND_NONE; f++) {
-		if (shown(f) && f->object != VMCONFIG_ZONE) {
-			snprintf(after, sizeof(after), "=%s", value_help(f));
-			help_line(out, "      ", cli_name(f), after, f->help);
-		}
+		if (shown(f) && f->object != VMCONFIG_ZONE)
+			help_key(out, f);
 		if (f->object != VMCONFIG_LIMITER || f->kind != KIND_OBJECT)
 			continue;
 		for (b = vmconfig_fields(VMCONFIG_LIMITER); b->kind != KIND_NONE; b++) {
-			snprintf(before, sizeof(before), "      %s_", b->cli);
+			snprintf(before, sizeof(before), "      %.8s_", b->cli);
 			for (k = vmconfig_fields(VMCONFIG_BUCKET); k->kind != KIND_NONE; k++)
 				help_line(out, before, k->key, "=N", k->help);
 		}

@@ -376,3 +376,24 @@ int vmconfig_check(struct vmconfig_walk *w, enum vmconfig_object object, const j
 	}
 	return vmconfig_rules(w, object, *out);
 }
+
+/* A member that is set anew goes to the end; so all are, one after the other. */
+void vmconfig_order(enum vmconfig_object object, json_t *out)
+{
+	for (const struct vmconfig_field *f = vmconfig_fields(object); f->kind != KIND_NONE; f++) {
+		json_t *value = json_incref(json_object_get(out, f->key)), *item;
+		size_t i;
+
+		if (!value)
+			continue;
+		if (f->kind == KIND_OBJECT)
+			vmconfig_order((enum vmconfig_object)f->object, value);
+		json_array_foreach(value, i, item)
+		{
+			if (f->kind == KIND_OBJECTS)
+				vmconfig_order((enum vmconfig_object)f->object, item);
+		}
+		json_object_del(out, f->key);
+		json_object_set_new(out, f->key, value);
+	}
+}

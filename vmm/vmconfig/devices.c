@@ -72,6 +72,7 @@ int vmconfig_add_device(json_t *vm, const char *list, const json_t *device,
 	}
 	if (!rc) {
 		vmconfig_take_descriptors(&w);
+		vmconfig_order(VMCONFIG_VM, vm);
 		*id = vmconfig_text(checked, "id");
 	}
 	json_decref(checked);

@@ -19,7 +19,7 @@
 #define QUEUES_MAX 65535
 #define QUEUE_SIZE_MAX 32768
 
-#define SEGMENT_HELP "bus of the card; there is one, so all devices are on it"
+#define SEGMENT_HELP "PCI segment; there is one, so all devices are on it"
 #define CHAR_MODES "Off|Null|Pty|Tty|File|Socket"
 
 /* One line each, whatever their lengths. */
@@ -78,7 +78,7 @@ static const struct vmconfig_field cpus[] = {
 	{ "kvm_hyperv", KIND_BOOL, .flags = FIELD_IGNORED, .def = "false", .help = "there are no interfaces of Hyper-V" },
 	{ "max_phys_bits", KIND_UINT, .flags = FIELD_IGNORED, .min = 1, .max = 64, .help = "the guest sees the host's" },
 	{ "nested", KIND_BOOL, .flags = FIELD_IGNORED, .help = "the host decides whether guests can run guests" },
-	{ "features", KIND_OBJECT, VMCONFIG_FEATURES, .help = "processor features" },
+	{ "features", KIND_OBJECT, VMCONFIG_FEATURES, .help = "processor features: the guest sees the host's" },
 	{ "core_scheduling", KIND_ENUM, .flags = FIELD_IGNORED, .choices = "Off|Vm|Vcpu", .help = "set it for the whole process" },
 	{ "" },
 };

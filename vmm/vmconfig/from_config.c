@@ -255,6 +255,7 @@ int vmconfig_from_config(const struct config *config, json_t **out, struct err *
 	put_devices(vm, config);
 	put_missing_consoles(vm);
 	put_defaults(vm, VMCONFIG_VM);
+	vmconfig_order(VMCONFIG_VM, vm);
 	*out = vm;
 	if (json_object_get(vm, "cpus") && json_object_get(vm, "memory") &&
 	    json_object_get(vm, "console"))

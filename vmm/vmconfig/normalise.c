@@ -20,6 +20,8 @@ int vmconfig_check_object(enum vmconfig_object object, const json_t *in,
 
 	if (!rc)
 		vmconfig_take_descriptors(&w);
+	if (!rc)
+		vmconfig_order(object, checked);
 	return finish(rc, checked, out);
 }
 
@@ -36,5 +38,7 @@ int vmconfig_normalise(const json_t *in, const struct vmconfig_notes *notes, jso
 		rc = vmconfig_check_machine(checked, err);
 	if (!rc)
 		vmconfig_take_descriptors(&w);
+	if (!rc)
+		vmconfig_order(VMCONFIG_VM, checked);
 	return finish(rc, checked, out);
 }

@@ -102,6 +102,8 @@ bool vmconfig_bool(const json_t *object, const char *key);
  */
 int vmconfig_check(struct vmconfig_walk *w, enum vmconfig_object object, const json_t *in,
 		   json_t **out);
+/* Puts the fields of a normalised object into the order of their table, also in objects inside. */
+void vmconfig_order(enum vmconfig_object object, json_t *out);
 /* What the table of an object cannot say. Fills resolved values into out. */
 int vmconfig_rules(struct vmconfig_walk *w, enum vmconfig_object object, json_t *out);
 /* What concerns several objects of a VmConfig, and all of its devices. */
