@@ -158,6 +158,14 @@ void http_conn_refuse(struct http_conn *c, const char *why)
 	http_conn_go_on(c);
 }
 
+void http_conn_abandon(struct http_conn *c, const char *why)
+{
+	c->exchange->conn = NULL;
+	c->exchange = NULL;
+	refuse(c, 500, why);
+	http_conn_go_on(c);
+}
+
 /* --- a complete request ------------------------------------------------------------------------- */
 
 static void close_left_fds(struct http_conn *c)

@@ -72,8 +72,9 @@ int http_server_create(struct loop *loop, int listen_fd, const char *server_head
 		       struct err *err);
 /*
  * Serves the requests that have arrived, takes no more, and waits until every exchange is answered
- * and every answer sent. False: deadline_ms passed before. Not inside a callback. Afterwards the
- * server can only be destroyed.
+ * and every answer sent. Does not wait for clients that do not read, and for all others at most
+ * deadline_ms; requests that are not answered then get 500. Returns true if all was answered and
+ * sent. Not inside a handler. Afterwards the server can only be destroyed (or drained again).
  */
 bool http_server_drain(struct http_server *s, unsigned deadline_ms);
 /*

@@ -175,6 +175,8 @@ struct http_conn *http_conn_new(struct http_server *s, int fd);
 void http_conn_free(struct http_conn *c);
 /* Refuses a new connection: "503" and the end. */
 void http_conn_refuse(struct http_conn *c, const char *why);
+/* Answers "500" in the place of the handler, whose answer comes too late. */
+void http_conn_abandon(struct http_conn *c, const char *why);
 /* Delivers the answer of x, and frees x. */
 void http_conn_answer(struct http_exchange *x);
 /* Sends what can be sent, and goes on with what has been read. */

@@ -21,6 +21,7 @@
 
 #define ACCEPTS 16u /* most accepts in one turn of the loop */
 #define ACCEPT_PAUSE_MS 100u
+#define STALL_MS 200u /* a client that has not read for so long holds up no drain */
 #define SLOTS (HTTP_CONNECTIONS + HTTP_LINGERING)
 
 unsigned http_patience_ms = 30000;
@@ -218,6 +219,18 @@ static void read_last(struct http_server *s)
 		http_conn_read_all(all[i]);
 }
 
+/* Until when the drain waits for c. 0: c waits for nothing, or does not read what it was sent. */
+static uint64_t waits_until(const struct http_conn *c, uint64_t now, uint64_t end)
+{
+	uint64_t stalls = c->deadline_ns - http_patience_ms * 1000000ull + STALL_MS * 1000000ull;
+
+	if (c->exchange)
+		return end;
+	if (!http_conn_is_sending(c) || stalls <= now)
+		return 0;
+	return stalls < end ? stalls : end;
+}
+
 /* Waits for room in the sockets, for answers, and for clients that give up. */
 static void wait_once(struct http_server *s, struct http_conn *const *conn, unsigned n, int ms)
 {
@@ -236,26 +249,45 @@ static void wait_once(struct http_server *s, struct http_conn *const *conn, unsi
 	}
 }
 
+/* Answers what the handler has not answered. Returns true if nothing is left unsent. */
+static bool end_all(struct http_server *s)
+{
+	struct http_conn *c, *next;
+	bool sent = true;
+
+	for (c = s->first; c; c = next) {
+		next = c->next;
+		sent &= !c->exchange && !http_conn_is_sending(c);
+		if (c->exchange)
+			http_conn_abandon(c, "the process ends before it is done");
+	}
+	return sent;
+}
+
 bool http_server_drain(struct http_server *s, unsigned deadline_ms)
 {
-	uint64_t end = clock_now_ms() + deadline_ms, now, count;
+	uint64_t now = clock_now_ns(), end = now + deadline_ms * 1000000ull, count;
 
 	BUG_ON(s->mail->current);
 	read_last(s);
 	for (;;) {
 		struct http_conn *waiting[SLOTS];
+		uint64_t soonest = end;
 		unsigned n = 0;
 
 		(void)!read(s->event_fd, &count, sizeof(count));
 		on_mail(s);
-		for (struct http_conn *c = s->first; c; c = c->next)
-			if (c->exchange || http_conn_is_sending(c))
-				waiting[n++] = c;
-		if (!n)
-			return true;
-		now = clock_now_ms();
-		if (now >= end)
-			return false;
-		wait_once(s, waiting, n, (int)(end - now));
+		now = clock_now_ns();
+		for (struct http_conn *c = s->first; c; c = c->next) {
+			uint64_t until = waits_until(c, now, end);
+
+			if (!until)
+				continue;
+			waiting[n++] = c;
+			soonest = until < soonest ? until : soonest;
+		}
+		if (!n || now >= end)
+			return end_all(s);
+		wait_once(s, waiting, n, (int)((soonest - now) / 1000000) + 1);
 	}
 }
