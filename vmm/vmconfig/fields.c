@@ -145,7 +145,7 @@ static const struct vmconfig_field disk[] = {
 	{ "serial", KIND_TEXT, .max = 20, .option = "serial", .help = "serial number, at most 20 bytes; default: made from the file" },
 	{ "rate_limiter_config", KIND_OBJECT, VMCONFIG_LIMITER, .cli = "-", .help = "limits of this disk" },
 	{ "rate_limit_group", KIND_TEXT, .max = 63, .help = "id of a rate_limit_groups entry, whose limits count" },
-	{ "backing_files", KIND_BOOL, .def = "false", .help = "a qcow2 image may name a backing file" },
+	{ "backing_files", KIND_BOOL, .def = "false", .option = "backing", .help = "a qcow2 image may name a backing file" },
 	{ "sparse", KIND_BOOL, .flags = FIELD_IGNORED, .help = "what the guest discards is freed" },
 	{ "lock_granularity", KIND_TEXT, .flags = FIELD_IGNORED, .max = 64, .help = "the whole image is locked" },
 	{ "disable_io_uring", KIND_BOOL, .help = "do the I/O in threads" },
