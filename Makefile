@@ -70,7 +70,10 @@ objects: $(patsubst %.c,$B/o/%.o,$(SRC) $(TOOL_SRC))
 syntax:
 	@printf '%s\n' $(SRC) $(TOOL_SRC) | xargs -P 2 -n 16 $(CC) $(CPPFLAGS) $(CFLAGS) -fsyntax-only
 
-$B/bantam: $B/o/vmm/main.o $(LIB)
+# The objects in this order, not as the archive gives them: what a plain run uses is together, and the
+# API behind it, so that a VM without an API has none of its pages.
+API_OBJ := $(filter $B/o/vmm/api/% $B/o/vmm/http/% $B/o/vmm/vm/% $B/o/vmm/vmconfig/% $B/o/vmm/digest/% $B/o/llhttp/%,$(OBJ))
+$B/bantam: $B/o/vmm/main.o $(filter-out $(API_OBJ),$(OBJ)) $(API_OBJ)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(LIB): $(OBJ)

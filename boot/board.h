@@ -44,6 +44,11 @@ struct board {
 		struct board_window mmio32;   /* for BARs */
 		uint16_t config_port;	      /* 8 ports of configuration mechanism #1; 0: none */
 		uint8_t gsi[BOARD_MAX_SLOTS]; /* of INTA; level, active low as PCI requires */
+		/*
+		 * Bit n: the tables describe slot n. All, if a device may come later; else those in
+		 * use, because a guest reads all of the table at its start.
+		 */
+		uint32_t slots;
 	} pci;
 
 	struct {

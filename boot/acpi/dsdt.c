@@ -109,16 +109,27 @@ static void write_osc(struct aml *aml)
 	aml_close(aml, method);
 }
 
-/* The GSI of INTA for every slot, also for one that is empty now; it never changes. */
+static bool has_slot(const struct board *board, unsigned slot)
+{
+	return board->pci.slots >> slot & 1;
+}
+
+/* The GSI of INTA for every slot; it never changes. */
 static void write_prt(struct aml *aml, const struct board *board)
 {
+	unsigned n = 0;
 	aml_mark all;
 
+	for (unsigned slot = 0; slot < BOARD_MAX_SLOTS; slot++)
+		n += has_slot(board, slot);
 	aml_name(aml, "_PRT");
-	all = aml_package(aml, BOARD_MAX_SLOTS);
+	all = aml_package(aml, (uint8_t)n);
 	for (unsigned slot = 0; slot < BOARD_MAX_SLOTS; slot++) {
-		aml_mark one = aml_package(aml, 4);
+		aml_mark one;
 
+		if (!has_slot(board, slot))
+			continue;
+		one = aml_package(aml, 4);
 		aml_int(aml, (uint64_t)slot << 16 | 0xffff);
 		aml_int(aml, 0); /* INTA */
 		aml_int(aml, 0); /* no link device: the next is a GSI */
@@ -129,16 +140,18 @@ static void write_prt(struct aml *aml, const struct board *board)
 }
 
 /*
- * The number of every slot, also of one that is empty now: guests name network cards by it ("ens5"
- * for _SUN 5). Slot 0 is the host bridge's.
+ * The number of every slot: guests name network cards by it ("ens5" for _SUN 5). Slot 0 is the host
+ * bridge's.
  */
-static void write_slots(struct aml *aml)
+static void write_slots(struct aml *aml, const struct board *board)
 {
 	char name[8];
 
 	for (unsigned slot = 1; slot < BOARD_MAX_SLOTS; slot++) {
 		aml_mark dev;
 
+		if (!has_slot(board, slot))
+			continue;
 		snprintf(name, sizeof(name), "S%03X", slot);
 		dev = aml_device(aml, name);
 		aml_name_int(aml, "_ADR", (uint64_t)slot << 16);
@@ -166,7 +179,7 @@ static void write_pci(struct aml *aml, const struct board *board)
 	aml_resources(aml, &res);
 	write_prt(aml, board);
 	write_osc(aml);
-	write_slots(aml);
+	write_slots(aml, board);
 	aml_close(aml, bus);
 }
 

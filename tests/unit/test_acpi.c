@@ -58,6 +58,7 @@ static void add_pci(struct board *b)
 	b->pci.present = true;
 	b->pci.ecam = (struct board_window){ 0xe0000000, 1 << 20 };
 	b->pci.config_port = 0xcf8;
+	b->pci.slots = UINT32_MAX;
 	b->pci.mmio32 = (struct board_window){ 0xc0000000, 0x20000000 };
 	for (unsigned i = 0; i < BOARD_MAX_SLOTS; i++)
 		b->pci.gsi[i] = (uint8_t)(16 + i % 8);
@@ -240,6 +241,22 @@ Test(acpi, every_slot_has_its_number)
 	cr_expect_eq(prt[4], 0x12);
 	cr_expect_eq(prt[5] >> 6, 1);
 	cr_expect_eq(prt[7], 32);
+}
+
+/* Without hot-plug the table is shorter: only the slots in use. */
+Test(acpi, only_the_slots_of_the_mask)
+{
+	struct board b = plain_board(1);
+	uint8_t *t;
+	size_t len;
+
+	add_pci(&b);
+	b.pci.slots = 1u << 5;
+	t = build(&b, "DSDT");
+	len = get_le32(t + 4);
+	cr_expect(memmem(t, len, "S005\x08_ADR", 9));
+	cr_expect_null(memmem(t, len, "S004\x08_ADR", 9));
+	cr_expect_null(memmem(t, len, "S006\x08_ADR", 9));
 }
 
 Test(acpi, too_little_room)

@@ -296,7 +296,7 @@ static void terminate(struct api *api, int signo)
 	snprintf(why, sizeof(why), "killed by SIG%s", sigabbrev_np(signo));
 	begin_end(api, status, OUTCOME_SIGNAL + signo, why);
 	if (!api->options->quiet)
-		log_put(LOG_WARN, "%s", why);
+		log_put(status ? LOG_WARN : LOG_INFO, "%s", why);
 }
 
 static void on_signal(void *opaque, uint32_t events)

@@ -241,6 +241,8 @@ static void finish_board(struct machine *m)
 
 	b->nmmio = m->mmio_slots.used;
 	b->pci.present = m->device_env.pci != NULL;
+	if (b->pci.present)
+		b->pci.slots = m->hotplug ? UINT32_MAX : pci_host_slots(m->device_env.pci);
 	for (unsigned i = 0; i < m->ndevices; i++)
 		b->serial.present |= m->device[i]->type == &serial_type;
 }

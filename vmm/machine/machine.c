@@ -292,6 +292,7 @@ int machine_create(const struct machine_setup *setup, struct machine **out, stru
 	m->events = setup->events;
 	m->loop = setup->loop;
 	m->ignore_panic = setup->ignore_panic;
+	m->hotplug = setup->hotplug;
 	m->dry_run = keys_num(&m->config->vm, CONFIG_DRY_RUN);
 	m->kvm = (struct kvm){ -1, -1 };
 	pthread_mutex_init(&m->lock, NULL);

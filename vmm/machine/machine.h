@@ -84,6 +84,7 @@ struct machine_setup {
 	 * machine_run. machine_destroy leaves none of the machine's watches, posts or stops in it.
 	 */
 	struct loop *loop;
+	bool hotplug;	       /* a device may come later: the guest learns of all slots */
 	bool ignore_panic;     /* a guest's panic is reported, but does not end the VM */
 	const char *cache_dir; /* of unpacked kernels; NULL: none. Used by machine_create only */
 	struct machine_events events;

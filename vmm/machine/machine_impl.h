@@ -67,7 +67,7 @@ struct machine {
 	_Atomic enum machine_state state; /* may be read without it */
 	bool pausing;			  /* a machine_pause waits for the vCPUs */
 
-	bool ignore_panic;
+	bool ignore_panic, hotplug;
 	atomic_bool panicked; /* the guest wrote to pvpanic; the VM ends soon */
 	atomic_bool output_lost;
 	struct loop_watch *panic_timer;

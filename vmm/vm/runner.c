@@ -75,6 +75,7 @@ static int live(struct vm *vm)
 		.cache_dir = vm->setup.cache_dir,
 		.keep = vm->keep,
 		.consoles = vm->consoles,
+		.hotplug = true,
 		.ignore_panic = vm->setup.panic == VM_IGNORE,
 		.events = { .opaque = vm,
 			    .state = on_state,
