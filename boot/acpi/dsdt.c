@@ -315,10 +315,25 @@ static void write_events(struct aml *aml, const struct board *board)
 	aml_close(aml, dev);
 }
 
+/* First in the table: a small guest that searches for it finds it soon. */
+static void write_s5(struct aml *aml)
+{
+	aml_mark pkg;
+
+	aml_name(aml, "\\_S5_");
+	pkg = aml_package(aml, 4);
+	aml_int(aml, BOARD_S5_TYPE);
+	for (unsigned i = 0; i < 3; i++)
+		aml_int(aml, 0);
+	aml_close(aml, pkg);
+}
+
 void dsdt_write(struct aml *aml, const struct board *board)
 {
-	aml_mark scope = aml_scope(aml, "\\_SB_"), pkg;
+	aml_mark scope;
 
+	write_s5(aml);
+	scope = aml_scope(aml, "\\_SB_");
 	write_cpus(aml, board);
 	write_motherboard(aml, board);
 	if (board->pci.present)
@@ -327,11 +342,4 @@ void dsdt_write(struct aml *aml, const struct board *board)
 	write_small_devices(aml, board);
 	write_events(aml, board);
 	aml_close(aml, scope);
-
-	aml_name(aml, "\\_S5_");
-	pkg = aml_package(aml, 4);
-	aml_int(aml, BOARD_S5_TYPE);
-	for (unsigned i = 0; i < 3; i++)
-		aml_int(aml, 0);
-	aml_close(aml, pkg);
 }
