@@ -32,7 +32,7 @@ DEB_BUILD := gcc make pkg-config libc6-dev liburing-dev libseccomp-dev libjansso
 DEB_RUN := qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmod xz-utils zstd lz4 \
 	dosfstools mtools e2fsprogs fdisk gdisk python3 dpkg apt
 DEB_CHECK := libcriterion-dev clang libclang-rt-14-dev acpica-tools dmidecode fio socat jq git \
-	clang-format strace mandoc universal-ctags iperf3 tcpdump iproute2 procps python3-yaml \
+	clang-format strace mandoc universal-ctags iperf3 tcpdump iproute2 procps python3-yaml python3-jsonschema \
 	mmdebstrap fakeroot fdisk openssh-client groff-base dpkg-dev lintian \
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 export DEBIAN_FRONTEND := noninteractive
@@ -222,20 +222,28 @@ $(COMPLETION): $B/bantam $(HELPERS) tools/mkcompletion tools/list-options
 	BANTAM=$(or $(BANTAM),$B/bantam) tools/mkcompletion >$@.part
 	mv $@.part $@
 
+# The API for generators of clients; made as the completion is.
+OPENAPI := $B/openapi.json
+$(OPENAPI): $B/bantam
+	$(or $(BANTAM),$B/bantam) api --openapi >$@.part
+	mv $@.part $@
+
 ROOT := $(DESTDIR)$(PREFIX)
 INSTALLED := bin/bantam $(addprefix libexec/bantam/,$(notdir $(HELPERS))) \
-	$(addprefix share/man/man1/,$(notdir $(MAN))) share/bash-completion/completions/bantam
+	$(addprefix share/man/man1/,$(notdir $(MAN))) share/bash-completion/completions/bantam share/bantam/openapi.json
 
-install: $B/bantam $(HELPERS) $(MAN) $(COMPLETION)
+install: $B/bantam $(HELPERS) $(MAN) $(COMPLETION) $(OPENAPI)
 	install -d $(addprefix $(ROOT)/,$(sort $(dir $(INSTALLED))))
 	install -m 755 $B/bantam $(ROOT)/bin
 	install -m 755 $(HELPERS) $(ROOT)/libexec/bantam
 	install -m 644 $(MAN) $(ROOT)/share/man/man1
 	install -m 644 $(COMPLETION) $(ROOT)/share/bash-completion/completions
+	install -m 644 $(OPENAPI) $(ROOT)/share/bantam
 
 uninstall:
 	rm -f $(addprefix $(ROOT)/,$(INSTALLED))
-	[ ! -d $(ROOT)/libexec/bantam ] || rmdir --ignore-fail-on-non-empty $(ROOT)/libexec/bantam
+	for dir in libexec share; do [ ! -d $(ROOT)/$$dir/bantam ] || \
+		rmdir --ignore-fail-on-non-empty $(ROOT)/$$dir/bantam; done
 
 # The same commit gives the same bytes.
 DIST := build/bantam-$(VERSION).tar

@@ -9,6 +9,7 @@
 
 #include "vmm/api/api.h"
 #include "vmm/api/endpoints.h"
+#include "vmm/api/openapi.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 #include "vmm/vmconfig/vmconfig.h"
@@ -17,7 +18,7 @@ struct args {
 	struct api_options options;
 	const char *log_file;
 	unsigned verbose;
-	bool help, version;
+	bool help, version, openapi;
 };
 
 typedef int (*option_fn)(struct args *args, const char *value, struct err *err);
@@ -131,6 +132,12 @@ static int set_version(struct args *args, const char *value, struct err *err)
 	return 0;
 }
 
+static int set_openapi(struct args *args, const char *value, struct err *err)
+{
+	args->openapi = true;
+	return 0;
+}
+
 /* --- the options of the process ----------------------------------------------------------- */
 
 static const struct option {
@@ -146,6 +153,7 @@ static const struct option {
 	{ "action", "reboot=…,panic=…", set_action,
 	  "what follows a reset (restart, exit, keep) and a panic (ignore, too)" },
 	{ "no-shutdown", NULL, set_no_shutdown, "a power-off leaves the VM's configuration" },
+	{ "openapi", NULL, set_openapi, "print what the API takes and answers, as OpenAPI 3.0" },
 	{ "version", NULL, set_version, "print the version (-V)" },
 	{ "help", NULL, set_help, "this text (-h)" },
 };
@@ -265,6 +273,21 @@ static int serve(struct args *args, struct err *err)
 	return api_serve(o);
 }
 
+static int print_openapi(void)
+{
+	json_t *document = NULL;
+	int rc = api_openapi(&document);
+
+	if (!rc && json_dumpf(document, stdout, JSON_INDENT(2)))
+		rc = -EIO;
+	json_decref(document);
+	if (!rc && (putchar('\n') == EOF || fflush(stdout)))
+		rc = -EIO;
+	if (rc)
+		fprintf(stderr, "cloud-hypervisor: --openapi: %s\n", strerror(-rc));
+	return rc ? OUTCOME_ERROR : 0;
+}
+
 int api_command(int argc, char **argv)
 {
 	struct args args = { .options = { .socket = { NULL, -1 },
@@ -286,6 +309,8 @@ int api_command(int argc, char **argv)
 		usage(stdout);
 	} else if (args.version) {
 		puts("cloud-hypervisor " API_BUILD_VERSION);
+	} else if (args.openapi) {
+		rc = print_openapi();
 	} else {
 		rc = serve(&args, &err);
 	}

@@ -61,7 +61,7 @@ static const char *state_text(const struct endpoint *e, enum vm_state state)
 	case 404:
 		return "VM is not created";
 	case 501:
-		return e->fn ? "bantam cannot do that while the VM runs" : e->help;
+		return e->help;
 	}
 	if (e->status[VM_NONE] != 404)
 		return "VM is already created";
@@ -98,12 +98,13 @@ static void run(struct call *call)
 {
 	const struct endpoint *e = call->endpoint;
 	enum vm_state state = vm_state(call->process.vm);
+	int status = e->status[state];
 	struct err err = { "" };
 
-	if (e->status[state] >= 400 || !e->fn)
-		refuse(call, e->status[state], state_text(e, state));
+	if (!e->fn || (status >= 400 && status != 501))
+		refuse(call, status, state_text(e, state));
 	else
-		answer(call, e->status[state], e->fn(call, &err), &err);
+		answer(call, status, e->fn(call, &err), &err);
 }
 
 static void free_call(struct call *call)

@@ -198,7 +198,7 @@ static int do_resize_zone(struct call *call, struct err *err)
 /* clang-format off */
 static const struct endpoint endpoints[] = {
 	{ "vmm.ping", true, NOW, NO_BODY, ALWAYS(200), do_ping,
-	  "The process cannot be asked", "who answers, and in which version" },
+	  "The process cannot be asked", "who answers, and in which version", "VmmPing" },
 	{ "vmm.shutdown", false, NOW, NO_BODY, ALWAYS(200), do_vmm_shutdown,
 	  "The process cannot end", "ends the VM and the process" },
 	{ "vmm.nmi", false, NOW, NO_BODY, { 404, 409, 204, 204 }, do_nmi,
@@ -208,11 +208,11 @@ static const struct endpoint endpoints[] = {
 	{ "vm.boot", false, QUEUED, NO_BODY, { 404, 204, 409, 409 }, do_boot,
 	  "The VM cannot boot", "makes the machine and starts the guest" },
 	{ "vm.info", true, NOW, NO_BODY, { 404, 200, 200, 200 }, do_info,
-	  "The VM has no information", "configuration, state and devices" },
+	  "The VM has no information", "configuration, state and devices", "VmInfo" },
 	{ "vm.counters", true, NOW, NO_BODY, { 404, 409, 200, 200 }, do_counters,
-	  "The VM has no counters", "what its devices have moved" },
+	  "The VM has no counters", "what its devices have moved", "VmCounters" },
 	{ "vm.events", true, NOW, NO_BODY, ALWAYS(200), api_watch,
-	  "The events cannot be followed", "events from now on, one JSON object a line" },
+	  "The events cannot be followed", "events from now on, one JSON object a line", "Event" },
 	{ "vm.pause", false, QUEUED, NO_BODY, { 404, 409, 204, 409 }, do_pause,
 	  "The VM cannot pause", "stops the vCPUs" },
 	{ "vm.resume", false, QUEUED, NO_BODY, { 404, 409, 409, 204 }, do_resume,
@@ -233,15 +233,15 @@ static const struct endpoint endpoints[] = {
 	  "The disk cannot be resized", "makes a disk's image larger" },
 	{ "vm.resize-zone", false, QUEUED, VMCONFIG_RESIZE_ZONE, { 404, 204, 501, 501 }, do_resize_zone,
 	  "The memory zone cannot be resized", "before boot: the size of a memory zone" },
-	{ "vm.add-disk", false, QUEUED, VMCONFIG_DISK, { 404, 204, 200, 200 }, do_add_disk,
+	{ "vm.add-disk", false, QUEUED, VMCONFIG_DISK, { 404, 204, 501, 501 }, do_add_disk,
 	  "The disk cannot be added", "before boot: one more disk" },
-	{ "vm.add-net", false, QUEUED, VMCONFIG_NET, { 404, 204, 200, 200 }, do_add_net,
+	{ "vm.add-net", false, QUEUED, VMCONFIG_NET, { 404, 204, 501, 501 }, do_add_net,
 	  "The network card cannot be added", "before boot: one more network card, also by descriptors" },
-	{ "vm.add-fs", false, QUEUED, VMCONFIG_FS, { 404, 204, 200, 200 }, do_add_fs,
+	{ "vm.add-fs", false, QUEUED, VMCONFIG_FS, { 404, 204, 501, 501 }, do_add_fs,
 	  "The shared folder cannot be added", "before boot: one more shared folder" },
-	{ "vm.add-vsock", false, QUEUED, VMCONFIG_VSOCK, { 404, 204, 200, 200 }, do_add_vsock,
+	{ "vm.add-vsock", false, QUEUED, VMCONFIG_VSOCK, { 404, 204, 501, 501 }, do_add_vsock,
 	  "The vsock device cannot be added", "before boot: a vsock device" },
-	{ "vm.remove-device", false, QUEUED, VMCONFIG_REMOVE_DEVICE, { 404, 204, 204, 204 }, do_remove_device,
+	{ "vm.remove-device", false, QUEUED, VMCONFIG_REMOVE_DEVICE, { 404, 204, 501, 501 }, do_remove_device,
 	  "The device cannot be removed", "before boot: one device less" },
 	{ "vm.add-pmem", false, NOW, ANY_BODY, { 404, 501, 501, 501 }, NULL,
 	  "The device cannot be added", "bantam has no persistent memory" },
@@ -279,7 +279,12 @@ bool api_endpoint_at(unsigned index, struct api_endpoint *out)
 	if (!e)
 		return false;
 	*out = (struct api_endpoint){
-		.name = e->name, .get = e->get, .body = e->body, .help = e->help
+		.name = e->name,
+		.get = e->get,
+		.queued = e->place == QUEUED,
+		.body = e->body,
+		.answer = e->answer,
+		.help = e->help,
 	};
 	for (unsigned i = 0; i < VM_NSTATES; i++)
 		out->status[i] = e->status[i];

@@ -48,11 +48,17 @@ void api_calls_destroy(struct api_calls *calls);
 /* The status of the answer to a request that failed with -errno. */
 int api_status_of(int rc, bool has_body);
 
+/* Beside enum vmconfig_object: bodies of requests. */
+#define API_NO_BODY (-1)
+#define API_ANY_BODY (-2) /* of a request that bantam refuses anyway */
+
 /* The table's rows, for the OpenAPI file and the tests. Returns false after the last. */
 struct api_endpoint {
 	const char *name; /* below API_PREFIX */
 	bool get;
-	int body; /* enum vmconfig_object, or -1: none */
+	bool queued;	    /* for the executor: the host may refuse what it needs */
+	int body;	    /* enum vmconfig_object, API_NO_BODY or API_ANY_BODY */
+	const char *answer; /* the schema of the body of a 200 (openapi.c); NULL: it has none */
 	uint16_t status[VM_NSTATES];
 	const char *help;
 };

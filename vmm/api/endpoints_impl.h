@@ -31,20 +31,23 @@ enum place {
 	QUEUED, /* in the executor */
 };
 
-/* Beside enum vmconfig_object: bodies of requests. */
-#define NO_BODY (-1)
-#define ANY_BODY (-2) /* of a request that we refuse anyway */
+#define NO_BODY API_NO_BODY
+#define ANY_BODY API_ANY_BODY
 
 struct endpoint {
 	const char *name;
 	bool get;
 	enum place place;
-	int body; /* enum vmconfig_object or NO_BODY */
-	/* The status in each state (NONE, Created, Running, Paused) if nothing fails. */
+	int body; /* enum vmconfig_object, NO_BODY or ANY_BODY */
+	/*
+	 * The status in each state (NONE, Created, Running, Paused) if nothing fails. 501 beside a
+	 * handler: the handler answers so itself, after it has looked for mistakes in the request.
+	 */
 	uint16_t status[VM_NSTATES];
 	endpoint_fn fn;	     /* NULL: the table says all */
 	const char *failure; /* the first line of an error */
 	const char *help;
+	const char *answer; /* as struct api_endpoint's */
 };
 
 /* The requests that wait for the executor, or are in it. */

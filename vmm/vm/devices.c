@@ -40,11 +40,11 @@ void vm_close_taps(const json_t *config, const char *id)
 /* --- more and fewer devices, before the VM boots -------------------------------------------- */
 
 /* A machine that exists keeps its devices. */
-static int check_created(struct vm *vm, struct err *err)
+static int check_created(struct vm *vm, const char *what, struct err *err)
 {
 	if (vm_state(vm) == VM_CREATED)
 		return 0;
-	return err_set(err, ENOTSUP, "bantam cannot add or remove a device while the VM runs");
+	return err_set(err, ENOTSUP, "bantam cannot %s while the VM runs", what);
 }
 
 /* Publishes a changed configuration, from which the next machine is made. Takes it over. */
@@ -64,7 +64,7 @@ int vm_add_device(struct vm *vm, const char *list, const json_t *device,
 			  err_sys(err, ENOMEM, "%s", list);
 
 	if (!rc) {
-		rc = check_created(vm, err);
+		rc = check_created(vm, "add a device", err);
 		if (rc)
 			vm_close_taps(config, id);
 	}
@@ -81,7 +81,7 @@ int vm_remove_device(struct vm *vm, const char *id, struct err *err)
 	int rc = config ? vmconfig_remove_device(config, id, err) : err_sys(err, ENOMEM, "%s", id);
 
 	if (!rc)
-		rc = check_created(vm, err);
+		rc = check_created(vm, "remove a device", err);
 	if (rc) {
 		json_decref(config);
 	} else {
@@ -190,6 +190,7 @@ int vm_resize_zone(struct vm *vm, const char *id, uint64_t bytes, struct err *er
 {
 	json_t *config = json_deep_copy(vm->config), *zone;
 	size_t i;
+	int rc;
 
 	json_array_foreach(json_object_get(json_object_get(config, "memory"), "zones"), i, zone)
 	{
@@ -197,6 +198,11 @@ int vm_resize_zone(struct vm *vm, const char *id, uint64_t bytes, struct err *er
 
 		if (!its || strcmp(its, id) != 0)
 			continue;
+		rc = check_created(vm, "resize a memory zone", err);
+		if (rc) {
+			json_decref(config);
+			return rc;
+		}
 		json_object_set_new(zone, "size", json_integer((json_int_t)bytes));
 		return check_and_replace(vm, config, err);
 	}
