@@ -138,6 +138,20 @@ static void collect_tap(void *opaque, int fd)
 	taps->fd[taps->nfds++] = fd;
 }
 
+/* The terminals stay open, so their names stay, too. */
+static void keep_ptys(const json_t *from, json_t *to)
+{
+	static const char keys[][8] = { "serial", "console" };
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		json_t *console = json_object_get(to, keys[i]);
+		json_t *file = json_object_get(json_object_get(from, keys[i]), "file");
+
+		if (file && !json_object_get(console, "file"))
+			json_object_set(console, "file", file);
+	}
+}
+
 /* Checks a changed configuration as vm.create does, and publishes it. Takes it over. */
 static int check_and_replace(struct vm *vm, json_t *config, struct err *err)
 {
@@ -153,9 +167,11 @@ static int check_and_replace(struct vm *vm, json_t *config, struct err *err)
 	rc = vmconfig_normalise(config, &notes, &checked, err);
 	json_decref(config);
 	free(taps.fd);
-	if (!rc)
-		replace(vm, checked);
-	return rc;
+	if (rc)
+		return rc;
+	keep_ptys(vm->config, checked);
+	replace(vm, checked);
+	return 0;
 }
 
 int vm_resize(struct vm *vm, const json_t *body, struct err *err)
@@ -180,9 +196,15 @@ int vm_resize(struct vm *vm, const json_t *body, struct err *err)
 	if (rc)
 		return rc;
 	config = json_deep_copy(vm->config);
+	set_in(config, "balloon", "size", balloon);
+	if (running) {
+		/* The rest is as it was, and may be what only bantam run's options can say. */
+		vm_publish(vm, config, vm_state(vm));
+		vm_start_digest(vm);
+		return 0;
+	}
 	set_in(config, "cpus", "boot_vcpus", vcpus);
 	set_in(config, "memory", "size", ram);
-	set_in(config, "balloon", "size", balloon);
 	return check_and_replace(vm, config, err);
 }
 
