@@ -5,8 +5,11 @@
  * copy of the memory of sums, which goes back to struct digest at the end. digest.lock protects all
  * that the thread and the owner share; done runs under it, so no done runs after a cancel.
  *
- * A job that comes to its end by itself takes leave alone: its thread is detached. A cancelled one is
- * joined, so that nothing of it is left. But a thread may be stuck in a read, of a network file
+ * The thread of a job that has come to its end sleeps until the job is cancelled. A client that has just
+ * booted a VM lists the process's threads, and puts each into a control group; libvirt gives up the VM
+ * if one of them has ended meanwhile.
+ *
+ * A cancelled job is joined, so that nothing of it is left. But a thread may be stuck in a read, of a network file
  * system whose server is gone; after CANCEL_MS the job is abandoned, and its thread frees it whenever
  * it returns, and struct digest too if that is destroyed by then. Before cancel waits, it gives the
  * thread normal priority: on a busy host, an idle one might not run at all within that time.
@@ -42,10 +45,11 @@ struct job {
 struct digest {
 	void (*done)(void *opaque, const char *hex, const struct err *err);
 	void *opaque;
-	pthread_mutex_t lock; /* protects the fields below */
-	struct job *job;      /* NULL: none runs */
-	struct sums sums;     /* as of the last job that ended */
-	unsigned abandoned;   /* jobs */
+	pthread_mutex_t lock;	  /* protects the fields below */
+	pthread_cond_t cancelled; /* a job that may sleep */
+	struct job *job;	  /* NULL: none runs, and none sleeps */
+	struct sums sums;	  /* as of the last job that ended */
+	unsigned abandoned;	  /* jobs */
 	bool destroyed;
 };
 
@@ -57,6 +61,7 @@ static void free_job(struct job *job)
 
 static void free_digest(struct digest *d)
 {
+	pthread_cond_destroy(&d->cancelled);
 	pthread_mutex_destroy(&d->lock);
 	free(d);
 }
@@ -98,14 +103,12 @@ static void finish(struct job *job, const char *hex, const struct err *err)
 	bool mine, last;
 
 	pthread_mutex_lock(&d->lock);
-	job->ended = true;
-	mine = !job->cancelled || job->abandoned;
-	if (!job->cancelled) {
-		pthread_detach(pthread_self());
-		d->job = NULL;
-		keep_sums(d, job);
+	if (!job->cancelled)
 		d->done(d->opaque, hex, err);
-	}
+	while (!job->cancelled)
+		pthread_cond_wait(&d->cancelled, &d->lock);
+	job->ended = true;
+	mine = job->abandoned;
 	d->abandoned -= job->abandoned;
 	last = d->destroyed && !d->abandoned;
 	pthread_mutex_unlock(&d->lock);
@@ -139,6 +142,7 @@ int digest_create(void (*done)(void *opaque, const char *hex, const struct err *
 	(*out)->done = done;
 	(*out)->opaque = opaque;
 	pthread_mutex_init(&(*out)->lock, NULL);
+	pthread_cond_init(&(*out)->cancelled, NULL);
 	return 0;
 }
 
@@ -204,8 +208,10 @@ void digest_cancel(struct digest *d)
 	pthread_mutex_lock(&d->lock);
 	job = d->job;
 	d->job = NULL;
-	if (job)
+	if (job) {
 		job->cancelled = true;
+		pthread_cond_broadcast(&d->cancelled);
+	}
 	pthread_mutex_unlock(&d->lock);
 	if (!job)
 		return;
