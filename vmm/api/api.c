@@ -198,6 +198,8 @@ static void on_asked(void *opaque, uint64_t connection, const char *name)
 		p->told = api->gone;
 		p->asked_ns = api->gone ? p->asked_ns : now;
 	}
+	/* The answer of now is the last thing that this client may be waiting for. */
+	check_pollers(api);
 }
 
 static void on_closed(void *opaque, uint64_t connection)
