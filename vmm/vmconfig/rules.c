@@ -295,6 +295,12 @@ static unsigned descriptors(const struct vmconfig_walk *w, const json_t *net)
 	return !w->len ? left : listed < left ? (unsigned)listed : left;
 }
 
+/* What the kernel takes as the name of an interface. */
+static bool is_interface_name(const char *name)
+{
+	return strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !strpbrk(name, "/: \t\n\v\f\r");
+}
+
 static int net_source(struct vmconfig_walk *w, const json_t *net)
 {
 	static const char source[][12] = { "tap", "fds", "user", "stream" };
@@ -308,6 +314,9 @@ static int net_source(struct vmconfig_walk *w, const json_t *net)
 					     "a card has one network; it has %s already", first);
 		first = source[i];
 	}
+	if (has(net, "tap") && !is_interface_name(vmconfig_text(net, "tap")))
+		return vmconfig_fail(w, EINVAL, "tap", "\"%s\": not the name of an interface",
+				     vmconfig_text(net, "tap"));
 	if (first && strcmp(first, "tap") != 0 && has(net, "ip"))
 		return vmconfig_fail(w, EINVAL, "ip", "is an address on a tap; the card has %s",
 				     first);
