@@ -131,10 +131,8 @@ static void on_creating(void *opaque)
 		return;
 	}
 	log_put(LOG_WARN, "the machine is still being created; the process ends without it");
-	if (api->server) {
-		api_abandon(&api->process);
+	if (api->server)
 		http_server_drain(api->server, MIN_DRAIN_MS);
-	}
 	end_at_once(api, api->status);
 }
 
@@ -370,7 +368,6 @@ static void on_request(void *opaque, struct http_exchange *x, struct http_reques
 static int serve_requests(struct api *api, struct err *err)
 {
 	struct http_handler handler = { .opaque = api, .request = on_request, .closed = on_closed };
-	int rc;
 
 	api->process = (struct api_process){ .opaque = api,
 					     .vm = api->vm,
@@ -379,9 +376,6 @@ static int serve_requests(struct api *api, struct err *err)
 					     .asked = on_asked };
 	if (api->listen_fd < 0)
 		return 0;
-	rc = api_calls_create(&api->process.calls, err);
-	if (rc)
-		return rc;
 	return http_server_create(api->loop, api->listen_fd, "bantam", &handler, &api->server, err);
 }
 
@@ -441,7 +435,6 @@ static void stop(struct api *api)
 	if (api->server)
 		http_server_drain(api->server, drain_ms(api));
 	http_server_destroy(api->server);
-	api_calls_destroy(api->process.calls);
 	events_destroy(api->events);
 	loop_unwatch(api->signals);
 	loop_unwatch(api->linger);

@@ -78,7 +78,7 @@ static void answer(struct call *call, int status, int rc, const struct err *err)
 {
 	const struct endpoint *e = call->endpoint;
 
-	if (atomic_exchange(&call->answered, true))
+	if (call->answered)
 		return;
 	if (rc)
 		reply_error(call->x, api_status_of(rc, e->body != NO_BODY), e->failure, err->text);
@@ -86,12 +86,6 @@ static void answer(struct call *call, int status, int rc, const struct err *err)
 		reply_json(call->x, status, call->answer);
 	log_put(e->get ? LOG_DEBUG : LOG_INFO, "%s: %s", e->name, rc ? "failed" : "done");
 	call->answer = NULL;
-}
-
-static void refuse(struct call *call, int status, const char *why)
-{
-	if (!atomic_exchange(&call->answered, true))
-		reply_error(call->x, status, call->endpoint->failure, why);
 }
 
 static void run(struct call *call)
@@ -102,7 +96,7 @@ static void run(struct call *call)
 	struct err err = { "" };
 
 	if (!e->fn || (status >= 400 && status != 501))
-		refuse(call, status, state_text(e, state));
+		reply_error(call->x, status, e->failure, state_text(e, state));
 	else
 		answer(call, status, e->fn(call, &err), &err);
 }
@@ -128,57 +122,9 @@ static void free_call(struct call *call)
 static void run_queued(void *opaque)
 {
 	struct call *call = opaque;
-	struct api_calls *calls = call->process.calls;
 
 	run(call);
-	pthread_mutex_lock(&calls->lock);
-	LIST_REMOVE(call, next);
-	pthread_mutex_unlock(&calls->lock);
 	free_call(call);
-}
-
-static int queue(struct call *call)
-{
-	struct api_calls *calls = call->process.calls;
-	int rc;
-
-	pthread_mutex_lock(&calls->lock);
-	LIST_INSERT_HEAD(&calls->list, call, next);
-	pthread_mutex_unlock(&calls->lock);
-	rc = vm_post(call->process.vm, run_queued, call);
-	if (!rc)
-		return 0;
-	pthread_mutex_lock(&calls->lock);
-	LIST_REMOVE(call, next);
-	pthread_mutex_unlock(&calls->lock);
-	return rc;
-}
-
-void api_abandon(const struct api_process *process)
-{
-	struct call *call;
-
-	pthread_mutex_lock(&process->calls->lock);
-	LIST_FOREACH(call, &process->calls->list, next)
-	refuse(call, 500, "the process ends");
-	pthread_mutex_unlock(&process->calls->lock);
-}
-
-int api_calls_create(struct api_calls **out, struct err *err)
-{
-	*out = calloc(1, sizeof(**out));
-	if (!*out)
-		return err_sys(err, ENOMEM, "requests");
-	pthread_mutex_init(&(*out)->lock, NULL);
-	LIST_INIT(&(*out)->list);
-	return 0;
-}
-
-void api_calls_destroy(struct api_calls *calls)
-{
-	if (calls)
-		pthread_mutex_destroy(&calls->lock);
-	free(calls);
 }
 
 /* --- requests ----------------------------------------------------------------------------- */
@@ -275,7 +221,7 @@ static void start(const struct api_process *process, const struct endpoint *e,
 		reply_error(x, api_status_of(rc, true), e->failure, err.text);
 	else if (e->place == NOW)
 		run(call);
-	else if (take_descriptors(call, req) || queue(call))
+	else if (take_descriptors(call, req) || vm_post(process->vm, run_queued, call))
 		reply_error(x, 500, e->failure, strerror(ENOMEM));
 	else
 		return;

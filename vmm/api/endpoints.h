@@ -19,14 +19,11 @@
 #define API_VERSION "53.0.0"
 #define API_BUILD_VERSION "v" API_VERSION "-bantam-" BANTAM_VERSION
 
-struct api_calls;
-
 /* The process, as requests see it. The loop's thread calls the functions. */
 struct api_process {
 	void *opaque;
 	struct vm *vm;
 	struct events *events;
-	struct api_calls *calls;
 	/* vmm.shutdown: the process ends once the answers are on the wire. */
 	void (*shutdown)(void *opaque);
 	/* A request of this name came on this connection. */
@@ -36,14 +33,6 @@ struct api_process {
 /* Answers or queues one request. Closes the descriptors that nothing took, with a warning. */
 void api_request(const struct api_process *process, struct http_exchange *x,
 		 struct http_request *req);
-
-/*
- * Answers all requests that wait for the executor, which is stuck: the process ends. They stay where
- * they are.
- */
-void api_abandon(const struct api_process *process);
-int api_calls_create(struct api_calls **out, struct err *err);
-void api_calls_destroy(struct api_calls *calls);
 
 /* The status of the answer to a request that failed with -errno. */
 int api_status_of(int rc, bool has_body);

@@ -2,23 +2,18 @@
 #ifndef BANTAM_API_ENDPOINTS_IMPL_H
 #define BANTAM_API_ENDPOINTS_IMPL_H
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <sys/queue.h>
-
 #include "vmm/api/endpoints.h"
 
 struct endpoint;
 
 /* One request on its way. */
 struct call {
-	LIST_ENTRY(call) next; /* of the queued ones */
 	const struct endpoint *endpoint;
 	struct api_process process;
 	struct http_exchange *x;
 	json_t *body;	/* parsed; NULL: none */
 	json_t *answer; /* the handler's: the body of the answer, or NULL */
-	atomic_bool answered;
+	bool answered;	/* the handler has answered itself */
 	unsigned nfds;
 	int *fd;
 };
@@ -48,12 +43,6 @@ struct endpoint {
 	const char *failure; /* the first line of an error */
 	const char *help;
 	const char *answer; /* as struct api_endpoint's */
-};
-
-/* The requests that wait for the executor, or are in it. */
-struct api_calls {
-	pthread_mutex_t lock; /* a leaf */
-	LIST_HEAD(, call) list;
 };
 
 /* The row at index, or NULL after the last. */

@@ -38,7 +38,7 @@ int api_watch(struct call *call, struct err *err)
 
 	if (!w)
 		return err_sys(err, ENOMEM, "vm.events");
-	atomic_store(&call->answered, true);
+	call->answered = true;
 	w->events = call->process.events;
 	w->stream = http_stream_begin(call->x, "application/x-ndjson", on_reader_gone, w);
 	if (!w->stream) {
