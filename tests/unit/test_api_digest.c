@@ -676,6 +676,37 @@ Test(api_digest, cancel)
 	json_decref(vm);
 }
 
+/* A client may write a disk after it has created the VM. */
+Test(api_digest, others_may_write_meanwhile)
+{
+	struct store_options options = { .format = STORE_RAW };
+	struct result r = { 0 };
+	struct store *s = NULL;
+	struct digest *d;
+	json_t *vm;
+	unsigned fds = proc_fds(0);
+	int rc = -1;
+
+	put_files();
+	options.path = path_of("seed");
+	cr_assert_eq(truncate(options.path, 1ll << 40), 0);
+	vm = vm_with(NULL, NULL);
+	cr_assert_eq(digest_create(done, &r, &d, &err), 0);
+	cr_assert_eq(digest_start(d, vm, &err), 0);
+	while (proc_fds(0) == fds)
+		usleep(1000);
+	/* The thread may just have opened the file, and not yet unlocked it. */
+	for (int i = 0; i < 200 && rc; i++) {
+		usleep(5000);
+		rc = store_open(&options, &s, &err);
+	}
+	cr_expect_eq(rc, 0, "%s", err.text);
+	store_close(s);
+	cr_expect_eq(atomic_load(&r.count), 0, "it still reads");
+	digest_destroy(d);
+	json_decref(vm);
+}
+
 Test(api_digest, a_read_that_hangs_is_left_behind)
 {
 	struct result r = { 0 };

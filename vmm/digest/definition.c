@@ -153,7 +153,7 @@ static bool counts(const struct keyvals *kv, unsigned i)
 {
 	const struct key *key = &kv->table[i];
 
-	if (!kv->val[i].set || !keys_has(kv, i) ||
+	if (!kv->val[i].set || !keys_has(kv, i) || key->flags & KEY_HIDDEN ||
 	    (key->def && !strcmp(keys_text(kv, i), key->def)))
 		return false;
 	for (size_t n = 0; n < sizeof(uncounted) / sizeof(uncounted[0]); n++)

@@ -32,7 +32,7 @@
 #include "vmm/core/thread.h"
 
 #define STACK_BYTES (256u << 10)
-#define CANCEL_MS 90
+#define CANCEL_MS 20
 
 struct job {
 	struct digest *digest;

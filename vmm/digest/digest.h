@@ -28,7 +28,10 @@ int digest_create(void (*done)(void *opaque, const char *hex, const struct err *
 		  struct digest **out, struct err *err);
 /* Begins; cancels what runs. config, a normalised VmConfig, stays the caller's. 0 or -errno. */
 int digest_start(struct digest *d, const json_t *config, struct err *err);
-/* When it returns, at most 100 ms later, done is not running and is not called any more. */
+/*
+ * When it returns, done is not running and is not called any more. It takes at most some 20 ms, and
+ * much less unless a read hangs.
+ */
 void digest_cancel(struct digest *d);
 /* Cancels. Accepts NULL. */
 void digest_destroy(struct digest *d);

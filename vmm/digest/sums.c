@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/backend/store/file_lock.h"
 #include "devices/backend/store/sum.h"
 
 #define STEP_BYTES (256u << 10)
@@ -187,6 +188,13 @@ static int disk_sum(struct sums *sums, const struct definition_file *file, uint8
 		rc = store_choose_format(&options, err);
 	if (!rc)
 		rc = store_open(&options, &s, err);
+	/*
+	 * Until the VM boots, other processes may write to its disks: a client may create the VM
+	 * first and its disks then. read_disk sees that a file has changed.
+	 */
+	for (const struct store *one = s; one; one = one->backing)
+		if (one->image)
+			store_file_unlock(one->image->fd);
 	if (!rc)
 		rc = read_disk(sums, s, file->path, sum, err);
 	store_close(s);
