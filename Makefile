@@ -207,15 +207,21 @@ fmt:
 
 # --- installing and packing ------------------------------------------------
 # Man pages are readable in the tree; installed ones name the version.
-MAN := $(patsubst %.1,$B/man/%.1,$(notdir vmm/bantam.1 $(wildcard tools/*/*.1)))
+MAN := $(patsubst %.1,$B/man/%.1,$(notdir $(wildcard vmm/*.1 tools/*/*.1)))
 vpath %.1 vmm $(wildcard tools/*/)
 $B/man/%.1: %.1 Makefile
 	@mkdir -p $(@D)
 	sed 's/^\.Os bantam$$/.Os bantam $(VERSION)/' $< >$@
+$B/man/bantam-api.1: vmm/bantam-api.1 tools/mkapiman $B/bantam Makefile
+	@mkdir -p $(@D)
+	BANTAM=$(or $(BANTAM),$B/bantam) tools/mkapiman >$@.part
+	sed 's/^\.Os bantam$$/.Os bantam $(VERSION)/' $@.part >$@
+	rm $@.part
 
 HELPERS := $(filter $B/bantam-%,$(TOOLS))
 
-# Made from the programs' --help; in a cross build, BANTAM names a bantam that runs on this host.
+# This and bantam-api.1 are made from the programs' --help; in a cross build, BANTAM names a bantam that
+# runs on this host.
 COMPLETION := $B/completion/bantam
 $(COMPLETION): $B/bantam $(HELPERS) tools/mkcompletion tools/list-options
 	@mkdir -p $(@D)

@@ -113,10 +113,8 @@ struct disk_config {
 	const char *path;
 	enum store_format format; /* AUTO: as store_choose_format decides */
 	bool readonly;
-	enum store_direct direct;
-	bool alone;	   /* as in store_options */
-	bool dry_run;	   /* the same; no requests follow */
-	bool for_vmconfig; /* messages name the fields of a VmConfig, not --disk's keys */
+	bool direct;  /* O_DIRECT */
+	bool dry_run; /* as in store_options; no requests follow */
 	enum disk_engine engine;
 	struct loop *loop;
 };

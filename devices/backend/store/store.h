@@ -76,8 +76,7 @@ struct store_options {
 	const char *path;
 	enum store_format format;
 	bool readonly;
-	enum store_direct direct;
-	bool alone; /* an image with a backing file is refused */
+	bool direct; /* O_DIRECT */
 	/*
 	 * only a check: opened and locked as usual, but nothing is changed: not repaired, not
 	 * written
