@@ -2,8 +2,8 @@
  * fuzz_disk_qcow2: requests on a good image as virtio-blk makes them, several in flight, compared
  * with an array. fuzz_qcow2_io does the same without the asynchronous half.
  *
- * Input: a byte for the kind of image (cluster size, version, an image below it), then 6
- * bytes for each request. Requests on the same sectors wait for each other, because their order
+ * Input: a byte for the kind of image (cluster size, version, an image below it, a size to grow from),
+ * then 6 bytes for each request. Requests on the same sectors wait for each other, because their order
  * matters here. In the end the check must find neither corruption nor leaks.
  */
 #include <stdio.h>
@@ -17,6 +17,7 @@
 
 #define SECTOR 512u
 #define DISK_SECTORS 1536u
+#define SMALL_SECTORS 701u /* ends within a cluster; the image below goes on */
 #define BASE_SECTORS 1001u
 #define MOST_SECTORS 256u
 #define DEPTH 6u
@@ -34,6 +35,7 @@ static char base[64], image[64];
 static struct slot slot[DEPTH];
 static struct loop *loop;
 static struct disk *disk;
+static unsigned sectors; /* the disk's size now */
 
 static void check(bool ok)
 {
@@ -155,15 +157,30 @@ static void discard(unsigned first, unsigned n)
 	memcpy(m, got, n * SECTOR);
 }
 
+/* Grows while requests are in flight. What is new is zeroes, not the image below. */
+static void grow(unsigned n)
+{
+	uint64_t now = sectors * SECTOR;
+	struct err err;
+
+	if (n > DISK_SECTORS - sectors)
+		n = DISK_SECTORS - sectors;
+	check(!disk->ops->grow(disk, (uint64_t)(sectors + n) * SECTOR, &now, &err));
+	check(now == (uint64_t)(sectors + n) * SECTOR);
+	disk->size_bytes = now;
+	memset(want + sectors * SECTOR, 0, n * SECTOR);
+	sectors += n;
+}
+
 static void step(const uint8_t *op)
 {
-	unsigned first = (unsigned)(op[1] | op[2] << 8) % DISK_SECTORS;
+	unsigned first = (unsigned)(op[1] | op[2] << 8) % sectors;
 	unsigned n = op[3] % MOST_SECTORS + 1;
 
 	if (op[4] & 1)
 		n = n % 8 + 1;
-	if (n > DISK_SECTORS - first)
-		n = DISK_SECTORS - first;
+	if (n > sectors - first)
+		n = sectors - first;
 	switch (op[0] % 8) {
 	case 0 ... 2:
 		submit(DISK_WRITE, first, n, op[5]);
@@ -181,6 +198,10 @@ static void step(const uint8_t *op)
 		submit(DISK_READ, first, n, op[5]);
 		break;
 	case 7:
+		if (op[4] & 8) {
+			grow(n);
+			break;
+		}
 		drain();
 		disk_close(disk);
 		open_disk(image);
@@ -194,12 +215,12 @@ static void step(const uint8_t *op)
 
 /* --- images ------------------------------------------------------------------------------------ */
 
-static void make(const char *path, uint64_t sectors, uint8_t kind)
+static void make(const char *path, uint64_t nsectors, uint8_t kind)
 {
 	static const uint32_t clusters[] = { 512, 1024, 4096, 65536 };
 	struct store_create c = { .path = path,
 				  .format = STORE_QCOW2,
-				  .size_bytes = sectors * SECTOR,
+				  .size_bytes = nsectors * SECTOR,
 				  .cluster_bytes = clusters[kind & 3],
 				  .version = kind & 4 ? 2 : 3 };
 	struct err err;
@@ -252,10 +273,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (!loop)
 		begin();
-	make(image, DISK_SECTORS, data[0]);
+	sectors = data[0] & 16 ? SMALL_SECTORS : DISK_SECTORS;
+	make(image, sectors, data[0]);
 	open_disk(image);
 	for (data++, size--; size >= 6; data += 6, size -= 6)
 		step(data);
+	grow(DISK_SECTORS);
 	for (unsigned at = 0; at < DISK_SECTORS; at += MOST_SECTORS)
 		submit(DISK_READ, at, MOST_SECTORS, 3);
 	drain();
