@@ -81,6 +81,7 @@ struct pci_host;
 struct pci_func;
 struct virtio_mmio_slots;
 struct keep;
+struct ratelimit_groups;
 struct chardev_pool;
 
 /* The size of a device's id, with its NUL. */
@@ -111,6 +112,8 @@ struct device_env {
 	 */
 	struct chardev_pool *consoles;
 	struct keep *keep;
+	/* The machine's limits of several disks (vmm/core/ratelimit.h). NULL: there are none. */
+	struct ratelimit_groups *limits;
 };
 
 /* Who else maps guest memory. The machine picks the strongest requirement of all its devices. */

@@ -6,9 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/virtio/blk/blk.h"
@@ -727,8 +730,7 @@ Test(blk, limited_operations)
 {
 	double s;
 
-	cfg.ops_per_s = 50;
-	cfg.ops_burst = 1;
+	cfg.limit.ops = ratelimit_per_second(50, 1);
 	begin(FAKE_PCI, F_ALL);
 	s = timed_reads(16, 512);
 	cr_assert(s > 15 / 50.0 - 0.01 && s < 1.5, "%f s", s);
@@ -744,8 +746,7 @@ Test(blk, limited_bytes)
 {
 	double s;
 
-	cfg.bytes_per_s = 1 << 20;
-	cfg.bytes_burst = 1;
+	cfg.limit.bytes = ratelimit_per_second(1 << 20, 1);
 	begin(FAKE_PCI, F_ALL);
 	/* The last request does not wait for its own debt. */
 	s = timed_reads(6, 65536);
@@ -762,8 +763,7 @@ Test(blk, limited_bytes)
 
 Test(blk, limited_burst)
 {
-	cfg.ops_per_s = 1;
-	cfg.ops_burst = 10;
+	cfg.limit.ops = ratelimit_per_second(1, 10);
 	begin(FAKE_PCI, F_ALL);
 	add_reads(10);
 	fake_driver_kick(&d, 0);
@@ -776,8 +776,7 @@ Test(blk, limited_burst)
 	/* A discard of n ranges counts as n operations. */
 	cr_assert_eq(disk.ops[DISK_READ], 10);
 	end();
-	cfg.ops_per_s = 10;
-	cfg.ops_burst = 4;
+	cfg.limit.ops = ratelimit_per_second(10, 4);
 	begin(FAKE_PCI, F_ALL);
 	struct blk_range r[4] = { { 0, 1, 0 }, { 2, 1, 0 }, { 4, 1, 0 }, { 6, 1, 0 } };
 
@@ -791,8 +790,7 @@ Test(blk, limited_burst)
 /* The limit holds requests back in the ring, where they delay neither a reset nor the end. */
 Test(blk, limited_reset)
 {
-	cfg.ops_per_s = 20;
-	cfg.ops_burst = 2;
+	cfg.limit.ops = ratelimit_per_second(20, 2);
 	begin(FAKE_PCI, F_ALL);
 	add_reads(10);
 	fake_driver_kick(&d, 0);
@@ -829,8 +827,7 @@ Test(blk, limited_queues)
 {
 	unsigned done[4] = { 0 };
 
-	cfg.ops_per_s = 200;
-	cfg.ops_burst = 1;
+	cfg.limit.ops = ratelimit_per_second(200, 1);
 	create(FAKE_PCI, false, 4);
 	fake_driver_start(&d, F_ALL | F_MQ, 4, QUEUE);
 	header(BLK_T_IN, 0);
@@ -1056,8 +1053,23 @@ Test(blk, option_refusals)
 	fake_env_destroy(&f);
 }
 
+static char scratch[] = "/var/tmp/bantam-blk-XXXXXX";
+
+static void scratch_begin(void)
+{
+	cr_assert(mkdtemp(scratch) && !chdir(scratch));
+}
+
+static void scratch_end(void)
+{
+	char cmd[64];
+
+	snprintf(cmd, sizeof(cmd), "rm -r %s", scratch);
+	cr_assert(!chdir("/") && !system(cmd));
+}
+
 /* Real images: which grow, and how the others say why not. */
-Test(blk, resize_of_images)
+Test(blk, resize_of_images, .init = scratch_begin, .fini = scratch_end)
 {
 	static const struct {
 		const char *option;
@@ -1075,9 +1087,6 @@ Test(blk, resize_of_images)
 		{ "q.qcow2,ro", 1ull << 41, "v: is read-only; it keeps its size" },
 		{ "seed=dir", 8 * SIZE, "v: its files are in memory; it keeps its size" },
 	};
-	char dir[] = "/var/tmp/bantam-blk-XXXXXX";
-
-	cr_assert(mkdtemp(dir) && !chdir(dir));
 	cr_assert_eq(system("truncate -s 1M a.img; mkdir dir; echo x > dir/x; "
 			    "qemu-img create -q -f qcow2 q.qcow2 1M"),
 		     0);
@@ -1106,6 +1115,212 @@ Test(blk, resize_of_images)
 	/* They are sparse. */
 	cr_expect_eq(system("test $(du -k a.img | cut -f1) -le 64; qemu-img check -q q.qcow2"), 0);
 	cr_expect_eq(system("qemu-img info q.qcow2 | grep -q '1 TiB'"), 0);
-	cr_assert(!chdir("/") && strlen(dir) > 10);
-	cr_assert_eq(system("rm -r /var/tmp/bantam-blk-??????"), 0);
+}
+
+/* --- a VmConfig's disks ------------------------------------------------------------------- */
+
+/* keys: "name=value name=value", hidden ones too. */
+static int vmconfig_option(const char *keys, struct device **out, struct err *err)
+{
+	char text[300], *rest = text, *pair;
+	struct keyvals kv;
+	int rc = 0;
+
+	snprintf(text, sizeof(text), "%s%s", strstr(keys, "vmconfig=") ? "" : "vmconfig=on ", keys);
+	keys_start(&kv, "--disk", virtio_blk_type.keys);
+	while (!rc && (pair = strsep(&rest, " "))) {
+		char *value = strchr(pair, '=');
+
+		*value++ = 0;
+		rc = keys_set_hidden(&kv, pair, value, err);
+	}
+	if (!rc)
+		rc = keys_finish(&kv, err);
+	if (!rc)
+		rc = virtio_blk_type.create(&f.env, &kv, out, err);
+	keys_clear(&kv);
+	return rc;
+}
+
+Test(blk, vmconfig_refusals, .init = scratch_begin, .fini = scratch_end)
+{
+	static const struct {
+		const char *keys;
+		int rc;
+		const char *error; /* "": it is accepted */
+	} t[] = {
+		{ "path=q", -EINVAL,
+		  "disk q: begins like a qcow2 image but is not named .qcow2; set image_type to "
+		  "Qcow2, or to Raw if a guest wrote that there" },
+		{ "path=q format=raw", 0, "" },
+		{ "path=q format=qcow2", 0, "" },
+		{ "path=over.qcow2 backing=off", -EINVAL,
+		  "disk over.qcow2: has the backing file base.qcow2; set backing_files to true if "
+		  "it may be read" },
+		{ "path=over.qcow2 backing=on", 0, "" },
+		{ "path=over.qcow2", 0, "" },
+		{ "path=base.qcow2 backing=off", 0, "" },
+		{ "path=taken", -EBUSY,
+		  "disk taken: it is open in another VM, or twice in this one; only a disk that is "
+		  "ro everywhere can be shared" },
+		{ "path=taken ro=on", -EBUSY, "disk taken: it is open for writing in another VM" },
+		{ "path=a rate-bucket=5", -EINVAL,
+		  "--disk: rate-bucket=5: not a bucket: SIZE:MS:ONCE" },
+		{ "path=a ops-bucket=5:1:1:1", -EINVAL,
+		  "--disk: ops-bucket=5:1:1:1: not a bucket: SIZE:MS:ONCE" },
+		{ "path=a serial=abcdefghijklmnopqrstu", -EINVAL,
+		  "--disk: serial=abcdefghijklmnopqrstu: at most 20 characters" },
+		{ "vhost-user=/s ops-bucket=5:1", -EINVAL,
+		  "--disk: rate= and ops= cannot be used with vhost-user=: the daemon limits its "
+		  "rate" },
+	};
+	struct device *taken, *reader[2];
+	struct err err = { "" };
+
+	cr_assert_eq(system("truncate -s 1M a taken; qemu-img create -q -f qcow2 base.qcow2 1M; "
+			    "cp base.qcow2 q; truncate -s 1M q; "
+			    "qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 over.qcow2"),
+		     0);
+	fake_env_init(&f, FAKE_PCI);
+	cr_assert_eq(vmconfig_option("path=taken", &taken, &err), 0, "%s", err.text);
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		struct device *d1 = NULL;
+
+		err.text[0] = 0;
+		cr_expect_eq(vmconfig_option(t[i].keys, &d1, &err), t[i].rc, "%s: %s", t[i].keys,
+			     err.text);
+		cr_expect_str_eq(err.text, t[i].error, "%s", t[i].keys);
+		if (d1)
+			device_destroy(d1);
+	}
+	device_destroy(taken);
+	/* Two readers. */
+	for (unsigned i = 0; i < 2; i++)
+		cr_assert_eq(vmconfig_option("path=taken ro=on", &reader[i], &err), 0, "%s",
+			     err.text);
+	for (unsigned i = 0; i < 2; i++)
+		device_destroy(reader[i]);
+	fake_env_destroy(&f);
+}
+
+/* Returns the disk's serial number. */
+static const char *serial_of(const char *keys)
+{
+	static char text[BLK_ID_BYTES + 1];
+	struct err err = { "" };
+
+	fake_env_init(&f, FAKE_PCI);
+	cr_assert_eq(vmconfig_option(keys, &dev, &err), 0, "%s", err.text);
+	snprintf(text, sizeof(text), "%s", ((struct blk *)dev)->serial);
+	device_destroy(dev);
+	fake_env_destroy(&f);
+	return text;
+}
+
+Test(blk, vmconfig_serial, .init = scratch_begin, .fini = scratch_end)
+{
+	char first[BLK_ID_BYTES + 1], want[64];
+	struct stat st;
+
+	cr_assert_eq(system("truncate -s 1M a b; ln a c"), 0);
+	cr_assert(!stat("a", &st));
+	snprintf(want, sizeof(want), "%lu%lu%lu", st.st_dev, st.st_rdev, st.st_ino);
+	want[20] = 0;
+	strcpy(first, serial_of("path=a"));
+	cr_expect_str_eq(first, want);
+	cr_expect_str_eq(serial_of("path=a ro=on"), first, "the same again");
+	cr_expect_str_eq(serial_of("path=c"), first, "and by another name");
+	cr_expect_str_neq(serial_of("path=b"), first);
+	cr_expect_str_eq(serial_of("path=a serial=own"), "own");
+	cr_expect_str_eq(serial_of("path=a vmconfig=off"), "", "only then");
+}
+
+/* A ramfs cannot do O_DIRECT. */
+Test(blk, vmconfig_direct, .init = scratch_begin, .fini = scratch_end)
+{
+	struct err err = { "" };
+
+	cr_assert(!mkdir("ram", 0700));
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("none", "ram", "ramfs", 0, NULL))
+		cr_skip_test("a ramfs cannot be mounted here");
+	cr_assert_eq(system("truncate -s 1M ram/a && qemu-img create -q -f qcow2 q.qcow2 1M && "
+			    "cp q.qcow2 ram && qemu-img create -q -f qcow2 -b ram/q.qcow2 -F qcow2 "
+			    "over.qcow2"),
+		     0);
+	fake_env_init(&f, FAKE_PCI);
+	cr_expect_eq(vmconfig_option("vmconfig=off path=ram/a direct=on", &dev, &err), -EINVAL);
+	cr_expect_str_eq(err.text,
+			 "disk ram/a: this file system cannot do O_DIRECT; remove direct");
+	for (unsigned i = 0; i < 3; i++) {
+		static const char *const keys[] = { "path=ram/a direct=on",
+						    "path=ram/q.qcow2 direct=on",
+						    "path=over.qcow2 direct=on" };
+
+		cr_assert_eq(vmconfig_option(keys[i], &dev, &err), 0, "%s: %s", keys[i], err.text);
+		fake_driver_find(&d, &f, 0, true);
+		page = fake_alloc(&f, 1 << 17);
+		host = fake_at(&f, page, 1 << 17);
+		fake_driver_start(&d, F_ALL, 1, QUEUE);
+		header(BLK_T_IN, 0);
+		memset(host + DATA, 1, 512);
+		{
+			struct fake_buf o = buf(HDR, 16), b[2] = { buf(DATA, 512), buf(STATUS, 1) };
+			struct fake_used_elem e;
+
+			fake_ring_add(&d.ring[0], &o, 1, b, 2);
+			fake_driver_kick(&d, 0);
+			for (int n = 0; n < 5000 && !fake_ring_take(&d.ring[0], &e); n++) {
+				usleep(1000);
+				fake_run(&f);
+			}
+		}
+		cr_expect(host[STATUS] == BLK_S_OK && all_zero(host + DATA, 512));
+		device_destroy(dev);
+		fake_env_destroy(&f);
+		fake_env_init(&f, FAKE_PCI);
+	}
+	fake_env_destroy(&f);
+	umount("ram");
+}
+
+/* Two disks, four operations an hour, and a third that is not in their group. */
+Test(blk, limited_group, .init = scratch_begin, .fini = scratch_end)
+{
+	static const unsigned want[3] = { 3, 1, 4 }, asks[3] = { 3, 5, 6 };
+	struct ratelimit_groups groups;
+	struct device *disks[3];
+	struct err err = { "" };
+
+	cr_assert_eq(system("truncate -s 1M d0 d1 d2"), 0);
+	ratelimit_groups_init(&groups);
+	fake_env_init(&f, FAKE_PCI);
+	f.env.limits = &groups;
+	for (unsigned i = 0; i < 3; i++) {
+		char keys[100];
+
+		snprintf(keys, sizeof(keys), "path=d%u ops-bucket=4:3600000 rate-group=%s", i,
+			 i == 2 ? "other" : "g");
+		cr_assert_eq(vmconfig_option(keys, &disks[i], &err), 0, "%s", err.text);
+	}
+	page = fake_alloc(&f, 1 << 17);
+	host = fake_at(&f, page, 1 << 17);
+	for (unsigned i = 0; i < 3; i++) {
+		unsigned n = 0;
+
+		fake_driver_find(&d, &f, i, true);
+		fake_driver_start(&d, F_ALL, 1, QUEUE);
+		add_reads(asks[i]);
+		fake_driver_kick(&d, 0);
+		for (unsigned ms = 0; ms < 50; ms++) {
+			usleep(1000);
+			fake_run(&f);
+			n += taken();
+		}
+		cr_expect_eq(n, want[i], "disk %u: %u operations", i, n);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		device_destroy(disks[i]);
+	fake_env_destroy(&f);
+	ratelimit_groups_destroy(&groups);
 }

@@ -420,9 +420,9 @@ Test(disk_raw, locks)
 
 	make_file(&c, MIB);
 	cr_assert(open_disk(&c, DISK_ENGINE_AUTO, false, false, NULL) == 0);
-	cr_assert_eq(try_open(&c, false, text), -EAGAIN);
+	cr_assert_eq(try_open(&c, false, text), -EBUSY);
 	cr_assert(strstr(text, "open in another VM"), "%s", text);
-	cr_assert_eq(try_open(&c, true, text), -EAGAIN);
+	cr_assert_eq(try_open(&c, true, text), -EBUSY);
 	cr_assert_eq(in_child(&c, false), 1);
 	cr_assert_eq(in_child(&c, true), 1);
 	disk_close(c.disk);
@@ -476,8 +476,8 @@ Test(disk_raw, locks_of_qemu, .timeout = 60)
 			break;
 		usleep(10000);
 	}
-	cr_assert_eq(try_open(&c, false, NULL), -EAGAIN);
-	cr_assert_eq(try_open(&c, true, NULL), -EAGAIN);
+	cr_assert_eq(try_open(&c, false, NULL), -EBUSY);
+	cr_assert_eq(try_open(&c, true, NULL), -EBUSY);
 	pclose(qemu);
 	cr_assert_eq(try_open(&c, false, NULL), 0);
 	shell("rm %s/ready", c.dir);

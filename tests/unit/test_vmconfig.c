@@ -736,17 +736,34 @@ static const struct {
 	{ "net", "{\"user\":{\"hostfwd\":[\"tcp::1-2\",\"tcp::3-4\"]}}", "net", "hostfwd",
 	  "tcp::1-2,tcp::3-4" },
 	{ "net", "{\"user\":{}}", "net", "user", "on" },
-	{ "net", "{\"tap\":\"t\"," BYTES("1000", "100") "}", "net", "tx-rate", "10000" },
-	{ "net", "{\"tap\":\"t\"," OPS("1000", "100") "}", "net", "rx-ops-burst", "1000" },
+	{ "net", "{\"tap\":\"t\"," BYTES("1000", "100") "}", "net", "rate-bucket", "1000:100:0" },
+	{ "net", "{\"tap\":\"t\"," OPS("1000", "100") "}", "net", "ops-bucket", "1000:100:0" },
 	{ "disks", "{\"path\":\"/a\",\"image_type\":\"Raw\"}", "disk", "format", "raw" },
 	{ "disks", "{\"path\":\"/a\",\"image_type\":\"Unknown\"}", "disk", "format", "auto" },
 	{ "disks", "{\"path\":\"/a\",\"disable_io_uring\":true}", "disk", "engine", "threads" },
 	{ "disks", "{\"path\":\"/a\",\"serial\":\"\"}", "disk", "serial", "-" },
 	{ "disks", "{\"path\":\"/a\",\"num_queues\":65535}", "disk", "queues", "16" },
 	{ "disks", "{" DAEMON "}", "disk", "vhost-user", "/s" },
-	{ "disks", "{\"path\":\"/a\"," BYTES("1", "100000") "}", "disk", "rate", "1" },
-	{ "disks", "{\"path\":\"/a\"," BYTES("0", "100") "}", "disk", "rate", "-" },
-	{ "disks", "{\"path\":\"/a\"," BYTES("9223372036854775807", "1") "}", "disk", "rate", "-" },
+	{ "disks", "{\"path\":\"/a\"," BYTES("1", "100000") "}", "disk", "rate-bucket",
+	  "1:100000:0" },
+	{ "disks",
+	  "{\"path\":\"/a\",\"rate_limiter_config\":{\"ops\":{\"size\":5,\"refill_time\":7,"
+	  "\"one_time_burst\":9}}}",
+	  "disk", "ops-bucket", "5:7:9" },
+	{ "disks", "{\"path\":\"/a\"," BYTES("0", "100") "}", "disk", "rate-bucket", "-" },
+	{ "disks", "{\"path\":\"/a\"," BYTES("9223372036854775807", "1") "}", "disk", "rate-bucket",
+	  "9223372036854775807:1:0" },
+	{ "disks",
+	  "{\"path\":\"/a\",\"rate_limit_group\":\"g\"}],\"rate_limit_groups\":[{\"id\":\"g\"," OPS(
+		  "5", "7") "}",
+	  "disk", "rate-group", "g" },
+	{ "disks",
+	  "{\"path\":\"/a\",\"rate_limit_group\":\"g\"}],\"rate_limit_groups\":[{\"id\":\"g\"," OPS(
+		  "5", "7") "}",
+	  "disk", "ops-bucket", "5:7:0" },
+	{ "disks", "{\"path\":\"/a\"}", "disk", "backing", "off" },
+	{ "disks", "{\"path\":\"/a\",\"backing_files\":true}", "disk", "backing", "on" },
+	{ "disks", "{\"path\":\"/a\"}", "disk", "vmconfig", "on" },
 	{ "fs", "{\"tag\":\"t\",\"socket\":\"/s\",\"queue_size\":64}", "fs", "queue-size", "64" },
 };
 
@@ -1013,6 +1030,16 @@ Test(vmconfig, files)
 		0);
 	cr_expect_str_eq(warnings,
 			 "payload.kernel: /k: is missing; it must be there when the VM boots\n");
+	cr_assert_eq(system("printf 'QFI\\373xxxx' >q; cp q c.qcow2"), 0);
+	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"q\"}]}"), -EINVAL);
+	cr_expect_str_eq(err.text,
+			 "disks[0].path: q: begins like a qcow2 image but is not named .qcow2; set "
+			 "image_type to Qcow2, or to Raw if a guest wrote that there");
+	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"q\",\"image_type\":\"Raw\"},"
+			  "{\"path\":\"c.qcow2\"}]}"),
+		     0);
+	unlink("q");
+	unlink("c.qcow2");
 	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\".\"}]}"), -EISDIR);
 	cr_expect_str_eq(err.text, "disks[0].path: .: Is a directory");
 	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"fifo\"}]}"), -EINVAL);

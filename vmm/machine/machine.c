@@ -266,6 +266,7 @@ static int build(struct machine *m, const struct machine_setup *setup, struct er
 					     &m->env, NULL,	NULL,	  m->dry_run };
 	m->device_env.consoles = setup->consoles;
 	m->device_env.keep = setup->keep;
+	m->device_env.limits = &m->limits;
 	/* Wait for the helper before the disk's device locks the image. */
 	if (m->bootdisk)
 		rc = bootdisk_finish(m->bootdisk, err);
@@ -298,6 +299,7 @@ int machine_create(const struct machine_setup *setup, struct machine **out, stru
 	pthread_mutex_init(&m->state_lock, NULL);
 	pthread_mutex_init(&m->devices_lock, NULL);
 	pthread_cond_init(&m->device_back, NULL);
+	ratelimit_groups_init(&m->limits);
 	rc = build(m, setup, err);
 	if (rc) {
 		machine_destroy(m);
@@ -438,6 +440,7 @@ void machine_destroy(struct machine *m)
 	mem_destroy(&m->mem);
 	bootdisk_destroy(m->bootdisk);
 	free(m->cmdline);
+	ratelimit_groups_destroy(&m->limits);
 	pthread_cond_destroy(&m->device_back);
 	pthread_mutex_destroy(&m->devices_lock);
 	pthread_mutex_destroy(&m->state_lock);

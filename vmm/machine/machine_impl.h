@@ -10,6 +10,7 @@
 #include "devices/board/platform.h"
 #include "devices/serial.h"
 #include "devices/virtio/core/mmio.h"
+#include "vmm/core/ratelimit.h"
 #include "vmm/machine/bootdisk.h"
 #include "vmm/machine/env.h"
 #include "vmm/machine/machine.h"
@@ -34,6 +35,7 @@ struct machine {
 	struct loop *loop; /* the owner's */
 	struct env env;
 	struct device_env device_env;
+	struct ratelimit_groups limits;
 	struct pci_host *pci;
 	struct virtio_mmio_slots mmio_slots;
 	/*

@@ -22,9 +22,15 @@
 #define SEGMENT_HELP "PCI segment; there is one, so all devices are on it"
 #define CHAR_MODES "Off|Null|Pty|Tty|File|Socket"
 
+/*
+ * A section of their own: the kernel maps the pages around a page that is used, and a process that
+ * looks at no table does not need them beside its constants.
+ */
+#define COLD __attribute__((section("vmconfig_tables")))
+
 /* One line each, whatever their lengths. */
 /* clang-format off */
-static const struct vmconfig_field vm[] = {
+static const struct vmconfig_field vm[] COLD = {
 	{ "payload", KIND_OBJECT, VMCONFIG_PAYLOAD, .def = "{}", .cli = "-", .help = "what the machine boots; without a kernel, that of the first disk" },
 	{ "cpus", KIND_OBJECT, VMCONFIG_CPUS, .def = "{}", .help = "virtual processors" },
 	{ "memory", KIND_OBJECT, VMCONFIG_MEMORY, .def = "{}", .help = "guest memory" },
@@ -60,7 +66,7 @@ static const struct vmconfig_field vm[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field payload[] = {
+static const struct vmconfig_field payload[] COLD = {
 	{ "kernel", KIND_PATH, .max = FILE_PATH_MAX, .option = "kernel", .help = "bzImage or vmlinux" },
 	{ "initramfs", KIND_PATH, .max = FILE_PATH_MAX, .option = "initrd", .help = "initial RAM disk" },
 	{ "cmdline", KIND_TEXT, .max = CMDLINE_MAX, .option = "cmdline", .help = "kernel command line" },
@@ -70,7 +76,7 @@ static const struct vmconfig_field payload[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field cpus[] = {
+static const struct vmconfig_field cpus[] COLD = {
 	{ "boot_vcpus", KIND_UINT, .flags = FIELD_BARE, .def = "1", .min = 1, .max = CPUS_MAX, .option = "cpus", .cli = "boot", .help = "number of processors" },
 	{ "max_vcpus", KIND_UINT, .min = 1, .max = CPUS_MAX, .cli = "max", .help = "at most that many; more than boot_vcpus cannot be added later" },
 	{ "topology", KIND_OBJECT, VMCONFIG_TOPOLOGY, .help = "what the guest sees; the product must be max_vcpus" },
@@ -83,7 +89,7 @@ static const struct vmconfig_field cpus[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field topology[] = {
+static const struct vmconfig_field topology[] COLD = {
 	{ "threads_per_core", KIND_UINT, .def = "1", .min = 1, .max = CPUS_MAX, .help = "threads of a core" },
 	{ "cores_per_die", KIND_UINT, .def = "1", .min = 1, .max = CPUS_MAX, .help = "cores of a die" },
 	{ "dies_per_package", KIND_UINT, .def = "1", .min = 1, .max = CPUS_MAX, .help = "dies of a package" },
@@ -91,18 +97,18 @@ static const struct vmconfig_field topology[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field affinity[] = {
+static const struct vmconfig_field affinity[] COLD = {
 	{ "vcpu", KIND_UINT, .flags = FIELD_REQUIRED, .max = CPUS_MAX - 1, .help = "virtual processor, from 0" },
 	{ "host_cpus", KIND_UINTS, .flags = FIELD_REQUIRED, .min = 0, .max = 8191, .help = "host processors, from 0" },
 	{ "" },
 };
 
-static const struct vmconfig_field features[] = {
+static const struct vmconfig_field features[] COLD = {
 	{ "amx", KIND_BOOL, .flags = FIELD_IGNORED, .def = "false", .help = "the guest sees the host's features" },
 	{ "" },
 };
 
-static const struct vmconfig_field memory[] = {
+static const struct vmconfig_field memory[] COLD = {
 	{ "size", KIND_BYTES, .flags = FIELD_PAGES | FIELD_BARE, .max = MEMORY_MAX, .option = "memory", .help = "bytes, 4 MiB or more; with zones 0; default: 512 MiB" },
 	{ "shared", KIND_BOOL, .def = "false", .help = "other processes can map it" },
 	{ "hugepages", KIND_BOOL, .def = "false", .help = "from the host's pool of huge pages" },
@@ -118,7 +124,7 @@ static const struct vmconfig_field memory[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field zone[] = {
+static const struct vmconfig_field zone[] COLD = {
 	{ "id", KIND_ID, .flags = FIELD_REQUIRED, .max = 63, .help = "name" },
 	{ "size", KIND_BYTES, .flags = FIELD_REQUIRED | FIELD_PAGES, .min = 4096, .max = MEMORY_MAX, .help = "bytes" },
 	{ "shared", KIND_BOOL, .def = "false", .help = "other processes can map the memory" },
@@ -134,7 +140,7 @@ static const struct vmconfig_field zone[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field disk[] = {
+static const struct vmconfig_field disk[] COLD = {
 	{ "path", KIND_PATH, .flags = FIELD_BARE, .max = FILE_PATH_MAX, .option = "path", .help = "image or block device" },
 	{ "readonly", KIND_BOOL, .def = "false", .option = "ro", .help = "the guest cannot write" },
 	{ "direct", KIND_BOOL, .def = "false", .option = "direct", .help = "bypass the host's page cache" },
@@ -145,7 +151,7 @@ static const struct vmconfig_field disk[] = {
 	{ "serial", KIND_TEXT, .max = 20, .option = "serial", .help = "serial number, at most 20 bytes; default: made from the file" },
 	{ "rate_limiter_config", KIND_OBJECT, VMCONFIG_LIMITER, .cli = "-", .help = "limits of this disk" },
 	{ "rate_limit_group", KIND_TEXT, .max = 63, .help = "id of a rate_limit_groups entry, whose limits count" },
-	{ "backing_files", KIND_BOOL, .def = "false", .help = "a qcow2 image may name a backing file" },
+	{ "backing_files", KIND_BOOL, .def = "false", .option = "backing", .help = "a qcow2 image may name a backing file" },
 	{ "sparse", KIND_BOOL, .flags = FIELD_IGNORED, .help = "what the guest discards is freed" },
 	{ "lock_granularity", KIND_TEXT, .flags = FIELD_IGNORED, .max = 64, .help = "the whole image is locked" },
 	{ "disable_io_uring", KIND_BOOL, .help = "do the I/O in threads" },
@@ -159,32 +165,32 @@ static const struct vmconfig_field disk[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field queue_affinity[] = {
+static const struct vmconfig_field queue_affinity[] COLD = {
 	{ "queue_index", KIND_UINT, .flags = FIELD_REQUIRED, .max = QUEUES_MAX, .help = "queue, from 0" },
 	{ "host_cpus", KIND_UINTS, .flags = FIELD_REQUIRED, .max = 8191, .help = "host processors, from 0" },
 	{ "" },
 };
 
-static const struct vmconfig_field limiter[] = {
+static const struct vmconfig_field limiter[] COLD = {
 	{ "bandwidth", KIND_OBJECT, VMCONFIG_BUCKET, .cli = "bw", .help = "limit of bytes" },
 	{ "ops", KIND_OBJECT, VMCONFIG_BUCKET, .cli = "ops", .help = "limit of operations" },
 	{ "" },
 };
 
-static const struct vmconfig_field bucket[] = {
+static const struct vmconfig_field bucket[] COLD = {
 	{ "size", KIND_BYTES, .flags = FIELD_REQUIRED, .max = SIZE_MAX63, .help = "bytes or operations that pass in refill_time; 0: no limit" },
 	{ "one_time_burst", KIND_BYTES, .max = SIZE_MAX63, .help = "passes once, before the limit counts" },
 	{ "refill_time", KIND_UINT, .flags = FIELD_REQUIRED, .max = SIZE_MAX63 / 1000000, .help = "milliseconds; 0: no limit" },
 	{ "" },
 };
 
-static const struct vmconfig_field limit_group[] = {
+static const struct vmconfig_field limit_group[] COLD = {
 	{ "id", KIND_ID, .flags = FIELD_REQUIRED, .max = 63, .help = "name" },
 	{ "rate_limiter_config", KIND_OBJECT, VMCONFIG_LIMITER, .flags = FIELD_REQUIRED, .cli = "-", .help = "limits of its disks" },
 	{ "" },
 };
 
-static const struct vmconfig_field net[] = {
+static const struct vmconfig_field net[] COLD = {
 	{ "tap", KIND_TEXT, .min = 1, .max = 15, .option = "tap", .help = "a tap of the host, made if there is none; default: vmtapN" },
 	{ "ip", KIND_IP, .option = "ip", .help = "the host's address on a tap that is made" },
 	{ "mask", KIND_IP, .option = "mask", .help = "the address's mask; default: /24, IPv6: /64" },
@@ -210,19 +216,19 @@ static const struct vmconfig_field net[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field user_net[] = {
+static const struct vmconfig_field user_net[] COLD = {
 	{ "hostfwd", KIND_TEXTS, .min = 1, .max = 128, .option = "hostfwd", .help = "ports of the host forwarded to the guest: tcp|udp:[ADDR]:PORT-PORT" },
 	{ "" },
 };
 
-static const struct vmconfig_field rng[] = {
+static const struct vmconfig_field rng[] COLD = {
 	{ "src", KIND_PATH, .max = FILE_PATH_MAX, .def = "\"/dev/urandom\"", .option = "source", .help = "where the bytes come from" },
 	{ "id", KIND_ID, .max = 63, .cli = "-", .help = "name of the device" },
 	{ "iommu", KIND_BOOL, .flags = FIELD_REFUSED, .def = "false", .help = "leave it out" },
 	{ "" },
 };
 
-static const struct vmconfig_field balloon[] = {
+static const struct vmconfig_field balloon[] COLD = {
 	{ "size", KIND_BYTES, .def = "0", .max = MEMORY_MAX, .option = "size", .help = "bytes that the guest gives back" },
 	{ "deflate_on_oom", KIND_BOOL, .def = "false", .option = "deflate-on-oom", .help = "the guest may take memory back before it runs out" },
 	{ "free_page_reporting", KIND_BOOL, .def = "false", .option = "free-page-reporting", .help = "the host gets back memory that the guest does not use" },
@@ -230,7 +236,7 @@ static const struct vmconfig_field balloon[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field fs[] = {
+static const struct vmconfig_field fs[] COLD = {
 	{ "tag", KIND_TEXT, .flags = FIELD_REQUIRED, .min = 1, .max = 36, .option = "tag", .help = "what the guest mounts" },
 	{ "socket", KIND_PATH, .flags = FIELD_REQUIRED, .max = SOCKET_PATH_MAX, .option = "socket", .help = "the daemon's socket" },
 	{ "num_queues", KIND_UINT, .def = "1", .min = 1, .max = QUEUES_MAX, .most = 16, .option = "queues", .help = "request queues" },
@@ -240,7 +246,7 @@ static const struct vmconfig_field fs[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field vsock[] = {
+static const struct vmconfig_field vsock[] COLD = {
 	{ "cid", KIND_UINT, .flags = FIELD_REQUIRED, .min = 3, .max = 0xfffffffe, .option = "cid", .help = "the guest's address" },
 	{ "socket", KIND_PATH, .flags = FIELD_REQUIRED, .max = SOCKET_PATH_MAX, .option = "socket", .help = "where host programs connect; PATH_P is port P of the host" },
 	{ "id", KIND_ID, .max = 63, .help = "name of the device" },
@@ -249,14 +255,14 @@ static const struct vmconfig_field vsock[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field serial[] = {
+static const struct vmconfig_field serial[] COLD = {
 	{ "mode", KIND_ENUM, .flags = FIELD_BARE, .choices = CHAR_MODES, .def = "\"Null\"", .help = "where characters go to and come from" },
 	{ "file", KIND_PATH, .max = FILE_PATH_MAX, .help = "File: appended to; Pty: the terminal's name, in vm.info only" },
 	{ "socket", KIND_PATH, .max = SOCKET_PATH_MAX, .help = "Socket: where bantam listens" },
 	{ "" },
 };
 
-static const struct vmconfig_field console[] = {
+static const struct vmconfig_field console[] COLD = {
 	{ "mode", KIND_ENUM, .flags = FIELD_BARE, .choices = CHAR_MODES, .def = "\"Tty\"", .help = "where characters go to and come from" },
 	{ "file", KIND_PATH, .max = FILE_PATH_MAX, .help = "File: appended to; Pty: the terminal's name, in vm.info only" },
 	{ "socket", KIND_PATH, .max = SOCKET_PATH_MAX, .help = "Socket: where bantam listens" },
@@ -265,14 +271,14 @@ static const struct vmconfig_field console[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field debug_console[] = {
+static const struct vmconfig_field debug_console[] COLD = {
 	{ "mode", KIND_ENUM, .flags = FIELD_IGNORED | FIELD_BARE, .choices = CHAR_MODES, .def = "\"Off\"", .help = "the serial port shows early output" },
 	{ "file", KIND_PATH, .max = FILE_PATH_MAX, .help = "File: where output goes" },
 	{ "iobase", KIND_UINT, .max = 65535, .help = "I/O port" },
 	{ "" },
 };
 
-static const struct vmconfig_field platform[] = {
+static const struct vmconfig_field platform[] COLD = {
 	{ "num_pci_segments", KIND_UINT, .def = "1", .min = 1, .max = 96, .help = "devices of all segments are on the first" },
 	{ "iommu_segments", KIND_LIST, .flags = FIELD_REFUSED, .help = "leave it out" },
 	{ "serial_number", KIND_TEXT, .max = 255, .help = "SMBIOS type 1" },
@@ -291,36 +297,36 @@ static const struct vmconfig_field platform[] = {
 	{ "" },
 };
 
-static const struct vmconfig_field old_path[] = {
+static const struct vmconfig_field old_path[] COLD = {
 	{ "path", KIND_PATH, .flags = FIELD_REQUIRED, .max = FILE_PATH_MAX, .help = "file" },
 	{ "" },
 };
 
-static const struct vmconfig_field old_cmdline[] = {
+static const struct vmconfig_field old_cmdline[] COLD = {
 	{ "args", KIND_TEXT, .flags = FIELD_REQUIRED, .max = CMDLINE_MAX, .help = "kernel command line" },
 	{ "" },
 };
 
-static const struct vmconfig_field resize[] = {
+static const struct vmconfig_field resize[] COLD = {
 	{ "desired_vcpus", KIND_UINT, .min = 1, .max = CPUS_MAX, .help = "number of processors" },
 	{ "desired_ram", KIND_BYTES, .flags = FIELD_PAGES, .min = 4 * MIB, .max = MEMORY_MAX, .help = "bytes of memory" },
 	{ "desired_balloon", KIND_BYTES, .max = MEMORY_MAX, .help = "bytes that the guest gives back" },
 	{ "" },
 };
 
-static const struct vmconfig_field resize_disk[] = {
+static const struct vmconfig_field resize_disk[] COLD = {
 	{ "id", KIND_ID, .flags = FIELD_REQUIRED, .max = 63, .help = "the disk" },
 	{ "desired_size", KIND_BYTES, .flags = FIELD_REQUIRED, .min = 512, .max = SIZE_MAX63, .help = "bytes" },
 	{ "" },
 };
 
-static const struct vmconfig_field resize_zone[] = {
+static const struct vmconfig_field resize_zone[] COLD = {
 	{ "id", KIND_ID, .flags = FIELD_REQUIRED, .max = 63, .help = "the memory zone" },
 	{ "desired_ram", KIND_BYTES, .flags = FIELD_REQUIRED | FIELD_PAGES, .max = MEMORY_MAX, .help = "bytes of memory" },
 	{ "" },
 };
 
-static const struct vmconfig_field remove_device[] = {
+static const struct vmconfig_field remove_device[] COLD = {
 	{ "id", KIND_ID, .flags = FIELD_REQUIRED, .max = 63, .help = "the device" },
 	{ "" },
 };

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/backend/store/store.h"
 #include "vmm/vmconfig/vmconfig_impl.h"
 
 #define DISKS_MAX 31
@@ -62,6 +63,25 @@ static int look_at(struct vmconfig_walk *w, const char *where, const char *path,
 	return 0;
 }
 
+/* An image that is raw by its name and qcow2 by its content is refused at boot: a guest can write
+ * such a content. */
+static int look_at_type(struct vmconfig_walk *w, const char *where, const char *path,
+			const json_t *disk)
+{
+	const char *type = vmconfig_text(disk, "image_type");
+	enum store_format format;
+
+	if (type && strcmp(type, "Unknown") != 0)
+		return 0;
+	if (!store_format_guess(path, &format))
+		return 0;
+	return vmconfig_fail(
+		w, EINVAL, where,
+		"%s: begins like a qcow2 image but is not named .qcow2; set image_type "
+		"to Qcow2, or to Raw if a guest wrote that there",
+		path);
+}
+
 /* A second writer would be refused at boot. */
 static int look_at_disk(struct look *look, const char *where, const json_t *disk)
 {
@@ -75,6 +95,8 @@ static int look_at_disk(struct look *look, const char *where, const json_t *disk
 		return 0;
 	snprintf(s->where, sizeof(s->where), "%.30s.path", where);
 	rc = look_at(look->w, s->where, path, writes, true, &st);
+	if (!rc && st.st_mode)
+		rc = look_at_type(look->w, s->where, path, disk);
 	if (rc || !st.st_mode || look->n == DISKS_MAX - 1)
 		return rc;
 	s->dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;

@@ -13,8 +13,6 @@
 
 #include "vmm/vmconfig/vmconfig_impl.h"
 
-#define LIMIT_MAX (1ull << 40) /* what "rate" and its like take; more is no limit */
-
 /* Sets a key of an option; the message of a refusal begins with where, the field's path. */
 static int set(struct keyvals *kv, const char *where, const char *key, const char *value,
 	       struct err *err)
@@ -112,39 +110,26 @@ static int map_chardev(struct keyvals *kv, const char *where, const json_t *c, s
 	return rc ? rc : set(kv, where, "append", "on", err);
 }
 
-/*
- * A bucket of size, refilled in refill_time ms, is a rate and a burst. prefix is of the keys:
- * "rate" and "burst", "rx-ops" and "rx-ops-burst" …
- */
-static int map_bucket(struct keyvals *kv, const char *where, const json_t *bucket, const char *rate,
-		      const char *burst, struct err *err)
+/* As ratelimit_parse reads it. */
+static int map_bucket(struct keyvals *kv, const char *where, const json_t *bucket, const char *key,
+		      struct err *err)
 {
 	uint64_t size = vmconfig_num(bucket, "size"), ms = vmconfig_num(bucket, "refill_time");
-	unsigned __int128 per_s;
-	int rc;
+	char text[80];
 
 	if (!size || !ms)
 		return 0;
-	per_s = (unsigned __int128)size * 1000 / ms;
-	if (per_s > LIMIT_MAX)
-		return 0;
-	rc = set_num(kv, where, rate, per_s ? (uint64_t)per_s : 1, err);
-	return rc ? rc : set_num(kv, where, burst, size < LIMIT_MAX ? size : LIMIT_MAX, err);
+	snprintf(text, sizeof(text), "%" PRIu64 ":%" PRIu64 ":%" PRIu64, size, ms,
+		 vmconfig_num(bucket, "one_time_burst"));
+	return set(kv, where, key, text, err);
 }
 
 static int map_limiter(struct keyvals *kv, const char *where, const json_t *limiter,
-		       const char *prefix, struct err *err)
+		       struct err *err)
 {
-	char rate[16], burst[16], ops[16], ops_burst[16];
-	int rc;
+	int rc = map_bucket(kv, where, json_object_get(limiter, "bandwidth"), "rate-bucket", err);
 
-	snprintf(rate, sizeof(rate), "%srate", prefix);
-	snprintf(burst, sizeof(burst), "%sburst", prefix);
-	snprintf(ops, sizeof(ops), "%sops", prefix);
-	snprintf(ops_burst, sizeof(ops_burst), "%sops-burst", prefix);
-	rc = map_bucket(kv, where, json_object_get(limiter, "bandwidth"), rate, burst, err);
-	return rc ? rc :
-		    map_bucket(kv, where, json_object_get(limiter, "ops"), ops, ops_burst, err);
+	return rc ? rc : map_bucket(kv, where, json_object_get(limiter, "ops"), "ops-bucket", err);
 }
 
 static const json_t *disk_limiter(const json_t *vm, const json_t *disk)
@@ -165,6 +150,7 @@ static int map_disk(struct keyvals *kv, const char *where, const json_t *vm, con
 		    struct err *err)
 {
 	const char *type = vmconfig_text(disk, "image_type");
+	const char *group = vmconfig_text(disk, "rate_limit_group");
 	int rc = 0;
 
 	if (type && strcmp(type, "Unknown") != 0)
@@ -173,7 +159,11 @@ static int map_disk(struct keyvals *kv, const char *where, const json_t *vm, con
 		rc = set(kv, where, "engine", "threads", err);
 	if (!rc && vmconfig_bool(disk, "vhost_user"))
 		rc = set(kv, where, "vhost-user", vmconfig_text(disk, "vhost_socket"), err);
-	return rc ? rc : map_limiter(kv, where, disk_limiter(vm, disk), "", err);
+	if (!rc)
+		rc = set(kv, where, "vmconfig", "on", err);
+	if (!rc && group && *group)
+		rc = set(kv, where, "rate-group", group, err);
+	return rc ? rc : map_limiter(kv, where, disk_limiter(vm, disk), err);
 }
 
 static int map_descriptors(struct keyvals *kv, const char *where, const json_t *fds,
@@ -221,11 +211,7 @@ static int map_net(struct keyvals *kv, const char *where, const json_t *net, str
 
 	if (!rc && (keys_text_of(kv, "tap") || vmconfig_bool(net, "vhost_user")))
 		rc = set_num(kv, where, "queues", pairs > 16 ? 16 : pairs, err);
-	if (!rc)
-		rc = map_limiter(kv, where, json_object_get(net, "rate_limiter_config"), "rx-",
-				 err);
-	return rc ? rc :
-		    map_limiter(kv, where, json_object_get(net, "rate_limiter_config"), "tx-", err);
+	return rc ? rc : map_limiter(kv, where, json_object_get(net, "rate_limiter_config"), err);
 }
 
 static int map_device(struct keyvals *kv, const char *where, enum vmconfig_object object,

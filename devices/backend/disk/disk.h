@@ -113,8 +113,10 @@ struct disk_config {
 	const char *path;
 	enum store_format format; /* AUTO: as store_choose_format decides */
 	bool readonly;
-	bool direct;  /* O_DIRECT */
-	bool dry_run; /* as in store_options; no requests follow */
+	enum store_direct direct;
+	bool alone;	   /* as in store_options */
+	bool dry_run;	   /* the same; no requests follow */
+	bool for_vmconfig; /* messages name the fields of a VmConfig, not --disk's keys */
 	enum disk_engine engine;
 	struct loop *loop;
 };

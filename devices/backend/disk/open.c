@@ -10,6 +10,11 @@ int disk_open(const struct disk_config *cfg, struct disk **out, struct err *err)
 
 	*out = NULL;
 	rc = store_choose_format(&options, err);
+	if (rc && cfg->for_vmconfig)
+		return err_set(err, -rc,
+			       "disk %s: begins like a qcow2 image but is not named .qcow2; set "
+			       "image_type to Qcow2, or to Raw if a guest wrote that there",
+			       cfg->path);
 	if (rc)
 		return rc;
 	return options.format == STORE_QCOW2 ? disk_qcow2_open(cfg, out, err) :

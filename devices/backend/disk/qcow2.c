@@ -401,6 +401,7 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 					 .format = STORE_QCOW2,
 					 .readonly = cfg->readonly,
 					 .direct = cfg->direct,
+					 .alone = cfg->alone,
 					 .dry_run = cfg->dry_run };
 	struct disk_qcow2 *d = calloc(1, sizeof(*d));
 	int rc;
@@ -415,16 +416,18 @@ int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err
 	d->cfg = *cfg;
 	list_init(&d->settled);
 	list_init(&d->waiting);
-	/*
-	 * Copying to a block device is allowed here, because a worker would be no quicker; with
-	 * O_DIRECT it is not.
-	 */
-	if (cfg->direct)
-		d->copy_here.state = WRITE_HERE_NEVER;
 	rc = store_open(&options, &d->level[0].store, err);
 	if (!rc) {
+		const struct store_image *image = d->level[0].store->image;
+
 		find_levels(d);
-		disk_write_here_init(&d->write_here, d->level[0].store->image);
+		disk_write_here_init(&d->write_here, image);
+		/*
+		 * Copying to a block device is allowed here, because a worker would be no quicker;
+		 * with O_DIRECT it is not.
+		 */
+		if (image->cached_fd >= 0)
+			d->copy_here.state = WRITE_HERE_NEVER;
 		rc = describe(d, err);
 	}
 	/* The user asked for io_uring by name: fail now if it is not available. */

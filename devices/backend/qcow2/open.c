@@ -216,7 +216,7 @@ static int open_clean_file(const struct store_options *options, struct qcow2 **o
 		return rc;
 	qcow2_close(&(*out)->store);
 	*out = NULL;
-	return err_set(err, EAGAIN, "disk %s: another program has just begun to write to it",
+	return err_set(err, EBUSY, "disk %s: another program has just begun to write to it",
 		       options->path);
 }
 

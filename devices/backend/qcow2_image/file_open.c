@@ -24,8 +24,8 @@ static int glance(struct store_image *image, const char *path, struct err *err)
 	return rc ? err_sys(err, -rc, "disk %s", path) : 0;
 }
 
-int qcow2_file_open(struct qcow2_file *f, const char *path, enum qcow2_access access, bool direct,
-		    struct err *err)
+int qcow2_file_open(struct qcow2_file *f, const char *path, enum qcow2_access access,
+		    enum store_direct direct, struct err *err)
 {
 	bool readonly = access == QCOW2_GLANCE || access == QCOW2_READ;
 	int rc;

@@ -102,10 +102,10 @@ static int lock_file(struct store_image *image, const struct request *cfg, struc
 		rc = store_file_lock(image->fd, !cfg->readonly);
 	}
 	if (rc == -EAGAIN && cfg->readonly)
-		return err_set(err, EAGAIN, "disk %s: it is open for writing in another VM",
+		return err_set(err, EBUSY, "disk %s: it is open for writing in another VM",
 			       cfg->path);
 	if (rc == -EAGAIN)
-		return err_set(err, EAGAIN,
+		return err_set(err, EBUSY,
 			       "disk %s: it is open in another VM, or twice in this one; "
 			       "only a disk that is ro everywhere can be shared",
 			       cfg->path);
@@ -151,21 +151,28 @@ static int probe(struct store_image *image, const struct request *cfg, struct er
 	return 0;
 }
 
-int store_image_open(struct store_image *image, const char *path, bool readonly, bool direct,
-		     struct err *err)
+int store_image_open(struct store_image *image, const char *path, bool readonly,
+		     enum store_direct direct, struct err *err)
 {
-	struct request cfg = { path, readonly, direct };
+	struct request cfg = { path, readonly, direct != STORE_CACHED };
 	int rc;
 
 	memset(image, 0, sizeof(*image));
 	image->fd = image->cached_fd = -1;
 	image->mem_align = image->offset_align = 1;
 	rc = open_file(image, &cfg, err);
+	if (rc == -EINVAL && image->fd < 0 && direct == STORE_DIRECT_IF_POSSIBLE) {
+		log_put(LOG_WARN,
+			"disk %s: this file system cannot do O_DIRECT; the host's page cache is used",
+			path);
+		cfg.direct = false;
+		rc = open_file(image, &cfg, err);
+	}
 	if (!rc)
 		rc = lock_file(image, &cfg, err);
 	if (!rc)
 		rc = probe(image, &cfg, err);
-	if (!rc && direct)
+	if (!rc && cfg.direct)
 		rc = open_cached(image, &cfg, err);
 	if (rc)
 		store_image_close(image);

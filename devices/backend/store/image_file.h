@@ -12,6 +12,9 @@
 
 #include "vmm/core/err.h"
 
+/* O_DIRECT. IF_POSSIBLE: if the file system cannot do it, a warning, and the page cache. */
+enum store_direct { STORE_CACHED, STORE_DIRECT, STORE_DIRECT_IF_POSSIBLE };
+
 struct store_image {
 	int fd;
 	int cached_fd; /* with direct: the same file without O_DIRECT, else -1 */
@@ -27,8 +30,8 @@ struct store_image {
  * Open and lock (against a second writer; QEMU's locks are respected). 0 or -errno; on failure err
  * has the reason in one line and *image holds nothing open.
  */
-int store_image_open(struct store_image *image, const char *path, bool readonly, bool direct,
-		     struct err *err);
+int store_image_open(struct store_image *image, const char *path, bool readonly,
+		     enum store_direct direct, struct err *err);
 /* Accepts an image whose store_image_open failed, and a second call. */
 void store_image_close(struct store_image *image);
 /* Reads the current size. 0 or -errno. */

@@ -82,7 +82,8 @@ static int open_backing(const struct store *top, struct store *last, const char 
 }
 
 /* Open the chain from the top down: each image names the next. */
-static int open_chain(struct store *top, const char *path, bool direct, struct err *err)
+static int open_chain(struct store *top, const char *path, enum store_direct direct,
+		      struct err *err)
 {
 	char *at = NULL;
 	int rc = 0;
@@ -107,6 +108,11 @@ int store_open(const struct store_options *options, struct store **out, struct e
 	rc = store_choose_format(&known, err);
 	if (!rc)
 		rc = open_one(&known, out, err);
+	if (!rc && known.alone && (*out)->backing_name)
+		rc = err_set(err, EINVAL,
+			     "disk %s: has the backing file %.80s; set backing_files to true if it "
+			     "may be read",
+			     known.path, (*out)->backing_name);
 	if (!rc)
 		rc = open_chain(*out, known.path, known.direct, err);
 	if (rc) {

@@ -76,7 +76,8 @@ struct store_options {
 	const char *path;
 	enum store_format format;
 	bool readonly;
-	bool direct; /* O_DIRECT */
+	enum store_direct direct;
+	bool alone; /* an image with a backing file is refused */
 	/*
 	 * only a check: opened and locked as usual, but nothing is changed: not repaired, not
 	 * written

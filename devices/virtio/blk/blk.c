@@ -285,8 +285,12 @@ static void answer_id(struct blk *blk, unsigned queue, const struct chain *chain
 static void charge(struct blk *blk, const struct blk_cmd *cmd)
 {
 	bool moves = cmd->what == BLK_READ || cmd->what == BLK_WRITE;
+	uint64_t bytes = moves ? cmd->len_bytes : 0, ops = cmd->nranges ? cmd->nranges : 1;
 
-	ratelimit_charge(&blk->limit, moves ? cmd->len_bytes : 0, cmd->nranges ? cmd->nranges : 1);
+	if (blk->group)
+		ratelimit_group_charge(blk->group, bytes, ops);
+	else
+		ratelimit_charge(&blk->limit, bytes, ops);
 }
 
 static void start_io(struct blk *blk, unsigned queue, const struct blk_cmd *cmd,
@@ -366,7 +370,8 @@ static bool held_back(struct blk *blk, unsigned queue)
 
 	if (!ratelimit_on(&blk->limit))
 		return false;
-	ns = ratelimit_wait_ns(&blk->limit, clock_now_ns());
+	ns = blk->group ? ratelimit_group_wait_ns(blk->group, clock_now_ns()) :
+			  ratelimit_wait_ns(&blk->limit, clock_now_ns());
 	if (!ns)
 		return false;
 	if (!blk->limited)

@@ -4,6 +4,7 @@
 
 #include "devices/backend/disk/disk.h"
 #include "devices/device.h"
+#include "vmm/core/ratelimit.h"
 
 extern const struct device_type virtio_blk_type;
 
@@ -11,10 +12,10 @@ struct virtio_blk_config {
 	const char *id;	    /* NULL: none */
 	const char *serial; /* NULL: none; at most 20 bytes */
 	unsigned nqueues;
-	uint16_t queue_size; /* a power of two, 4 or more */
-	bool discard;	     /* offer it if the disk can */
-	/* For reads and writes together. 0: no limit; a burst of 0: see ratelimit.h. */
-	uint64_t bytes_per_s, bytes_burst, ops_per_s, ops_burst;
+	uint16_t queue_size;	       /* a power of two, 4 or more */
+	bool discard;		       /* offer it if the disk can */
+	struct ratelimit_config limit; /* of reads and writes together */
+	const char *group;	       /* the disks that share the limit; NULL: this one alone */
 };
 
 /* Create a device on an open disk. The device owns disk from now on, also if this fails. */

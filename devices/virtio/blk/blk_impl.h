@@ -1,6 +1,7 @@
 /*
- * blk/blk_impl: what blk.c (requests and queues), blk/device.c (configuration space, creation,
- * --disk) and blk/vhost_user.c share. Outside this folder only tests include this header. Every
+ * blk/blk_impl: what the parts of virtio-blk share, from the top down: device.c (--disk), life.c
+ * (configuration space, creation, destruction), vhost_user.c, and blk.c (requests and queues). Outside this folder only
+ * tests include this header. Every
  * function is called in the device's loop or with its lock held, as blk.c says; the loop callbacks
  * take the lock.
  */
@@ -79,9 +80,11 @@ struct blk {
 	struct loop_poller poller;
 	struct loop_watch *again_watch;
 	int again_fd;
-	struct ratelimit limit; /* of reads and writes together; a reset does not refill it */
-	uint32_t limited;	/* queues that wait for limit_timer; their kicks are off */
-	unsigned limit_first;	/* the queue that is served first when the timer fires */
+	/* of reads and writes together; a reset does not refill it. With a group the group's counts */
+	struct ratelimit limit;
+	struct ratelimit_group *group;
+	uint32_t limited;     /* queues that wait for limit_timer; their kicks are off */
+	unsigned limit_first; /* the queue that is served first when the timer fires */
 	struct loop_watch *limit_timer;
 	uint64_t now_ns; /* the time of this batch; 0: the clock was not read for it yet */
 	struct blk_count read, written;

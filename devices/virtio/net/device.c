@@ -92,6 +92,10 @@ static const struct key keys[] = {
 			       .help = "checksums; the other two need them" },
 	[KEY_FD_DUP] = { "fd-dup", KEY_BOOL, KEY_HIDDEN, .def = "off",
 			 .help = "use copies of fd=, which stay the owner's" },
+	[KEY_RATE_BUCKET] = { "rate-bucket", KEY_TEXT, KEY_HIDDEN, .meta = "SIZE:MS[:ONCE]",
+			      .help = "instead of rx-rate, rx-burst, tx-rate, tx-burst (ratelimit_parse)" },
+	[KEY_OPS_BUCKET] = { "ops-bucket", KEY_TEXT, KEY_HIDDEN, .meta = "SIZE:MS[:ONCE]",
+			     .help = "instead of rx-ops and so on: frames" },
 	{ 0 },
 };
 

@@ -12,17 +12,24 @@
 
 int nic_check_options(const struct keyvals *cfg, struct err *err)
 {
+	struct ratelimit_rate bucket;
+
 	for (unsigned i = KEY_RX_RATE; i <= KEY_TX_OPS_BURST; i += 2)
 		if (keys_has(cfg, i + 1) && !keys_has(cfg, i))
 			return err_set(err, EINVAL, "%s: %s= needs %s=", cfg->option,
 				       cfg->table[i + 1].name, cfg->table[i].name);
+	for (unsigned i = KEY_RATE_BUCKET; i <= KEY_OPS_BUCKET; i++)
+		if (keys_has(cfg, i) && ratelimit_parse(keys_text(cfg, i), &bucket))
+			return err_set(err, EINVAL, "%s: %s=%s: not a bucket: SIZE:MS:ONCE",
+				       cfg->option, cfg->table[i].name, keys_text(cfg, i));
 	return 0;
 }
 
 int nic_check_daemon(const struct keyvals *cfg, struct err *err)
 {
-	static const uint8_t not [] = { KEY_HOSTFWD, KEY_IP,	  KEY_MASK,   KEY_RX_RATE,
-					KEY_RX_OPS,  KEY_TX_RATE, KEY_TX_OPS, KEY_HOST_MAC };
+	static const uint8_t not [] = { KEY_HOSTFWD,	 KEY_IP,	KEY_MASK,   KEY_RX_RATE,
+					KEY_RX_OPS,	 KEY_TX_RATE,	KEY_TX_OPS, KEY_HOST_MAC,
+					KEY_RATE_BUCKET, KEY_OPS_BUCKET };
 
 	if (!keys_has(cfg, KEY_VHOST_USER))
 		return keys_num(cfg, KEY_VHOST_MODE) ?
@@ -99,14 +106,26 @@ unsigned nic_offloads(const struct keyvals *cfg)
 	return offloads;
 }
 
+/* first: the key that is followed by a burst, and the same of frames. */
+static void init_limit(struct ratelimit *limit, const struct keyvals *cfg, unsigned first)
+{
+	struct ratelimit_config c = {
+		ratelimit_per_second(keys_num(cfg, first), keys_num(cfg, first + 1)),
+		ratelimit_per_second(keys_num(cfg, first + 2), keys_num(cfg, first + 3)),
+	};
+
+	/* nic_check_options has parsed them. */
+	if (keys_has(cfg, KEY_RATE_BUCKET))
+		ratelimit_parse(keys_text(cfg, KEY_RATE_BUCKET), &c.bytes);
+	if (keys_has(cfg, KEY_OPS_BUCKET))
+		ratelimit_parse(keys_text(cfg, KEY_OPS_BUCKET), &c.ops);
+	ratelimit_init(limit, &c, clock_now_ns());
+}
+
 void nic_init_limits(struct virtio_net *nic, const struct keyvals *cfg)
 {
-	uint64_t now = clock_now_ns();
-
-	ratelimit_init(&nic->rx_limit, keys_num(cfg, KEY_RX_RATE), keys_num(cfg, KEY_RX_BURST),
-		       keys_num(cfg, KEY_RX_OPS), keys_num(cfg, KEY_RX_OPS_BURST), now);
-	ratelimit_init(&nic->tx_limit, keys_num(cfg, KEY_TX_RATE), keys_num(cfg, KEY_TX_BURST),
-		       keys_num(cfg, KEY_TX_OPS), keys_num(cfg, KEY_TX_OPS_BURST), now);
+	init_limit(&nic->rx_limit, cfg, KEY_RX_RATE);
+	init_limit(&nic->tx_limit, cfg, KEY_TX_RATE);
 }
 
 /*
@@ -116,7 +135,8 @@ void nic_init_limits(struct virtio_net *nic, const struct keyvals *cfg)
 static bool helper_wanted(const struct keyvals *cfg)
 {
 	bool limits = keys_has(cfg, KEY_RX_RATE) || keys_has(cfg, KEY_RX_OPS) ||
-		      keys_has(cfg, KEY_TX_RATE) || keys_has(cfg, KEY_TX_OPS);
+		      keys_has(cfg, KEY_TX_RATE) || keys_has(cfg, KEY_TX_OPS) ||
+		      keys_has(cfg, KEY_RATE_BUCKET) || keys_has(cfg, KEY_OPS_BUCKET);
 
 	return keys_num(cfg, KEY_USER) && keys_num(cfg, KEY_VHOST) != NIC_SERVED_OFF && !limits;
 }
