@@ -879,6 +879,12 @@ Test(vhost_user, disk_death)
 	cr_expect_eq(fake_driver_config(&d, 34, 2), 2);
 	fake_driver_start(&d, 0, QUEUES, QUEUE);
 	one_request(0);
+	strcpy(dev->id, "disk0");
+	cr_expect_eq(dev->ops->resize(dev, 1ull << 30, &err), -EINVAL);
+	cr_expect(!strncmp(err.text, "disk0: the daemon at /", 22) &&
+			  strstr(err.text, " decides its size"),
+		  "%s", err.text);
+	cr_expect_null(dev->ops->counters);
 	stop_daemon();
 	memset(fake_at(&f, gpa(0x201000), 0x1001), 0xee, 0x1001);
 	fake_ring_add(&d.ring[1], &hdr, 1, in, 2);
@@ -922,6 +928,7 @@ static void begin_card(enum fake_transport transport, const char *more)
 static void card(enum fake_transport transport)
 {
 	begin_card(transport, ",mtu=1400");
+	cr_expect_eq(fake_counter(dev, "tx_frames"), 0);
 	cr_expect_eq(fake_driver_offered(&d) & 0xffffff, NET_TAKEN | NET_OURS | NET_BIT(MTU));
 	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC, 4), 2);
 	cr_expect_eq(fake_driver_config(&d, NET_CONFIG_MAC + 4, 2), 0x700);
