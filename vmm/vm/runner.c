@@ -28,8 +28,9 @@ static void on_state(void *opaque, enum machine_state state)
 static void on_panicked(void *opaque, bool crash_kernel)
 {
 	struct vm *vm = opaque;
+	const char *props[] = { "event", crash_kernel ? "crash_loaded" : "panic", NULL };
 
-	events_emit(vm->setup.events, "guest", crash_kernel ? "crash_loaded" : "panic", NULL);
+	events_emit(vm->setup.events, "guest", "panic", props);
 }
 
 static void on_device(void *opaque, const char *id, bool activated)
