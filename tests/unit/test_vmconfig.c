@@ -506,6 +506,13 @@ static const struct bad {
 	{ "{" K ",\"net\":[{\"mac\":\"01:00:00:00:00:01\"}]}", -EINVAL, "net[0].mac" },
 	{ "{" K ",\"net\":[{\"mac\":\"00:00:00:00:00:00\"}]}", -EINVAL, "net[0].mac" },
 	{ "{" K ",\"net\":[{\"mac\":\"02:00:00:00:00\"}]}", -EINVAL, "net[0].mac" },
+	{ "{" K ",\"net\":[{\"tap\":\"x%d\"}]}", -EINVAL, "net[0].tap: \"x%d\": not the name" },
+	{ "{" K ",\"memory\":{\"size\":9223372036854775808}}", -EINVAL,
+	  "memory.size: 9.2233720368547758e+18: must be" },
+	{ "{" K ",\"cpus\":{\"boot_vcpus\":1000000000000000000000000000000}}", -EINVAL,
+	  "cpus.boot_vcpus: 1e+30: must be" },
+	{ "{" K ",\"metadata\":9223372036854775807,\"memory\":{\"size\":-9223372036854775809}}",
+	  -EINVAL, "memory.size: -9.2233720368547758e+18" },
 	{ "{" K ",\"net\":[{\"num_queues\":3}]}", -EINVAL, "net[0].num_queues: 3: must be even" },
 	{ "{" K ",\"net\":[{\"tap\":\"sixteen-letters.\"}]}", -EINVAL, "net[0].tap" },
 	{ "{" K ",\"net\":[{\"tap\":\"a/b\"}]}", -EINVAL, "net[0].tap: \"a/b\"" },
@@ -1048,6 +1055,16 @@ Test(vmconfig, files)
 	cr_expect_str_eq(err.text, "vsock.socket: none/s: No such file or directory");
 	cr_expect_eq(look("{" K ",\"vsock\":{\"cid\":3,\"socket\":\"s\"}}"), 0);
 	cr_expect_eq(look("{" K ",\"rng\":{\"src\":\"none\"}}"), -ENOENT);
+	cr_expect_eq(look("{\"payload\":{\"kernel\":\"a\",\"initramfs\":\"none\"}}"), -ENOENT);
+	cr_expect_str_eq(err.text, "payload.initramfs: none: No such file or directory");
+	cr_expect_eq(look("{" K ",\"serial\":{\"mode\":\"File\",\"file\":\"none/x\"}}"), -ENOENT);
+	cr_expect_str_eq(err.text, "serial.file: none/x: No such file or directory");
+	cr_expect_eq(look("{" K ",\"serial\":{\"mode\":\"File\",\"file\":\".\"}}"), -EISDIR);
+	cr_expect_eq(look("{" K ",\"serial\":{\"mode\":\"File\",\"file\":\"fifo\"}}"), 0);
+	cr_expect_eq(look("{" K ",\"console\":{\"mode\":\"Socket\",\"socket\":\"none/s\"}}"),
+		     -ENOENT);
+	cr_expect_str_eq(err.text, "console.socket: none/s: No such file or directory");
+	cr_expect_eq(look("{" K ",\"console\":{\"mode\":\"File\",\"file\":\"new\"}}"), 0);
 	unlink("fifo");
 	unlink("a");
 	unlink("b");
@@ -1234,6 +1251,7 @@ static int parse_nested(unsigned n, const char *a, const char *b)
 
 Test(vmconfig, text)
 {
+	static const char wide[] = "[\"1\\\"11111111111111111111111\",-99999999999999999999]";
 	static const char *const wrong[] = {
 		"",
 		"{",
@@ -1245,7 +1263,7 @@ Test(vmconfig, text)
 		"[1,]",
 		"\"\\ud800\"",
 		"\"\\u0000\"",
-		"18446744073709551616",
+		"18446744073709551616.",
 		"nul",
 		"\"\\",
 		"1e999",
@@ -1257,6 +1275,10 @@ Test(vmconfig, text)
 	}
 	cr_expect_eq(parse_rc("{}\0", 3), -EINVAL);
 	cr_expect_eq(parse_rc("9223372036854775807", 19), 0);
+	cr_expect_eq(parse_rc(wide, strlen(wide)), 0, "%s", err.text);
+	cr_expect_eq(parse_rc("9223372036854775808e999", 23), -EINVAL);
+	cr_expect_eq(parse_rc("-9223372036854775809x", 21), -EINVAL);
+	cr_expect_eq(parse_rc("[18446744073709551615,\"", 23), -EINVAL);
 	cr_expect_eq(parse_rc("\"[[[[{{{{\\\"[\"", 13), 0);
 	cr_expect_eq(parse_nested(VMCONFIG_MAX_DEPTH, "[", "]"), 0, "%s", err.text);
 	cr_expect_eq(parse_nested(VMCONFIG_MAX_DEPTH + 1, "[", "]"), -EINVAL);

@@ -18,6 +18,11 @@
 
 #define DISKS_MAX 31
 
+/* How a file is looked at. */
+#define WRITES 1u
+#define DEVICE 2u   /* it may be a block device */
+#define MAY_COME 4u /* it may be made before the VM boots */
+
 /* A file that a disk before has named. */
 struct seen {
 	dev_t dev;
@@ -38,14 +43,14 @@ static int sys_fail(struct vmconfig_walk *w, int code, const char *where, const 
 }
 
 /* Returns 0 if the file is good or missing; a missing one leaves st->st_mode 0. */
-static int look_at(struct vmconfig_walk *w, const char *where, const char *path, bool writes,
-		   bool block_device, struct stat *st)
+static int look_at(struct vmconfig_walk *w, const char *where, const char *path, unsigned how,
+		   struct stat *st)
 {
 	int fd;
 
 	st->st_mode = 0;
 	if (stat(path, st)) {
-		if (errno != ENOENT)
+		if (errno != ENOENT || !(how & MAY_COME))
 			return sys_fail(w, errno, where, path);
 		vmconfig_warn(w, where, "%s: is missing; it must be there when the VM boots", path);
 		st->st_mode = 0;
@@ -53,10 +58,10 @@ static int look_at(struct vmconfig_walk *w, const char *where, const char *path,
 	}
 	if (S_ISDIR(st->st_mode))
 		return sys_fail(w, EISDIR, where, path);
-	if (!S_ISREG(st->st_mode) && !(block_device && S_ISBLK(st->st_mode)))
+	if (!S_ISREG(st->st_mode) && !(how & DEVICE && S_ISBLK(st->st_mode)))
 		return vmconfig_fail(w, EINVAL, where, "%s: is not a file%s", path,
-				     block_device ? " or block device" : "");
-	fd = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+				     how & DEVICE ? " or block device" : "");
+	fd = open(path, (how & WRITES ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
 		return sys_fail(w, errno, where, path);
 	close(fd);
@@ -94,7 +99,7 @@ static int look_at_disk(struct look *look, const char *where, const json_t *disk
 	if (!path)
 		return 0;
 	snprintf(s->where, sizeof(s->where), "%.30s.path", where);
-	rc = look_at(look->w, s->where, path, writes, true, &st);
+	rc = look_at(look->w, s->where, path, MAY_COME | DEVICE | (writes ? WRITES : 0), &st);
 	if (!rc && st.st_mode)
 		rc = look_at_type(look->w, s->where, path, disk);
 	if (rc || !st.st_mode || look->n == DISKS_MAX - 1)
@@ -114,13 +119,33 @@ static int look_at_disk(struct look *look, const char *where, const json_t *disk
 	return 0;
 }
 
-/* A socket is made in a folder that must be there. */
-static int look_at_socket(struct vmconfig_walk *w, const char *where, const char *path)
+/* A file or socket is made in a folder that must be there. */
+static int look_at_new(struct vmconfig_walk *w, const char *where, const char *path)
 {
 	char buf[PATH_MAX];
 
 	snprintf(buf, sizeof(buf), "%s", path);
 	return access(dirname(buf), W_OK | X_OK) ? sys_fail(w, errno, where, path) : 0;
+}
+
+/* A file is appended to, or made; it may be anything that can be written. */
+static int look_at_console(struct vmconfig_walk *w, const char *where, const json_t *console)
+{
+	const char *mode = vmconfig_text(console, "mode");
+	const char *file = vmconfig_text(console, "file"), *path = vmconfig_text(console, "socket");
+	char name[32];
+	struct stat st;
+
+	if (!strcmp(mode, "File")) {
+		snprintf(name, sizeof(name), "%.20s.file", where);
+		if (stat(file, &st))
+			return look_at_new(w, name, file);
+		if (S_ISDIR(st.st_mode))
+			return sys_fail(w, EISDIR, name, file);
+		return access(file, W_OK) ? sys_fail(w, errno, name, file) : 0;
+	}
+	snprintf(name, sizeof(name), "%.20s.socket", where);
+	return strcmp(mode, "Socket") != 0 ? 0 : look_at_new(w, name, path);
 }
 
 static int look_at_device(void *opaque, const struct vmconfig_place *place, json_t *device,
@@ -130,10 +155,12 @@ static int look_at_device(void *opaque, const struct vmconfig_place *place, json
 	const char *src = vmconfig_text(device, "src");
 
 	switch (place->object) {
+	case VMCONFIG_CONSOLE:
+		return look_at_console(look->w, where, device);
 	case VMCONFIG_DISK:
 		return look_at_disk(look, where, device);
 	case VMCONFIG_VSOCK:
-		return look_at_socket(look->w, "vsock.socket", vmconfig_text(device, "socket"));
+		return look_at_new(look->w, "vsock.socket", vmconfig_text(device, "socket"));
 	case VMCONFIG_RNG:
 		return access(src, R_OK) ? sys_fail(look->w, errno, "rng.src", src) : 0;
 	default:
@@ -147,17 +174,18 @@ int vmconfig_check_files(const json_t *vm, const struct vmconfig_notes *notes, s
 	const json_t *payload = json_object_get(vm, "payload");
 	struct vmconfig_walk w = { .notes = notes, .err = err };
 	struct look look = { .w = &w };
+	int rc;
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		const char *path = vmconfig_text(payload, files[i]);
 		char where[32];
 		struct stat st;
-		int rc;
 
 		snprintf(where, sizeof(where), "payload.%.11s", files[i]);
-		rc = path ? look_at(&w, where, path, false, false, &st) : 0;
+		rc = path ? look_at(&w, where, path, i ? 0 : MAY_COME, &st) : 0;
 		if (rc)
 			return rc;
 	}
-	return vmconfig_each_device(vm, look_at_device, &look);
+	rc = look_at_console(&w, "serial", json_object_get(vm, "serial"));
+	return rc ? rc : vmconfig_each_device(vm, look_at_device, &look);
 }

@@ -6,8 +6,13 @@
  * depth and values; it reads wrong JSON as anything, because the parser refuses that afterwards.
  */
 #include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "vmm/vmconfig/vmconfig.h"
+
+#define FLAGS (JSON_REJECT_DUPLICATES | JSON_DECODE_ANY)
 
 /* Returns the offset behind the string whose opening quote is at text[i]. */
 static size_t skip_string(const char *text, size_t len, size_t i)
@@ -51,6 +56,57 @@ static int scan(const char *text, size_t len, struct err *err)
 	return 0;
 }
 
+static bool is_too_big(const char *number, size_t len)
+{
+	if (strspn(number + 1, "0123456789") < len - 1)
+		return false; /* a real number */
+	errno = 0;
+	(void)strtoll(number, NULL, 10);
+	return errno == ERANGE;
+}
+
+/*
+ * Copies the text and writes each integer of more than 63 bits as a real number, "2e3" for "2000". No
+ * field takes a real number, so the check of the field refuses it with the field's path, which the
+ * parser does not know. Returns the length, or 0: out of memory.
+ */
+static size_t widen(const char *text, size_t len, char **out)
+{
+	char *in = strndup(text, len), *to = malloc(len + len / 9 + 3);
+	size_t i = 0, n = 0, end;
+
+	*out = to;
+	while (in && to && i < len) {
+		bool number = in[i] == '-' || (in[i] >= '0' && in[i] <= '9');
+
+		end = in[i] == '"' ? skip_string(in, len, i) :
+		      number	   ? i + 1 + strspn(in + i + 1, "0123456789.eE+-") :
+				     i + 1;
+		if (end > len)
+			end = len;
+		memcpy(to + n, in + i, end - i);
+		n += end - i;
+		if (number && is_too_big(in + i, end - i)) {
+			memcpy(to + n, "e0", 2);
+			n += 2;
+		}
+		i = end;
+	}
+	free(in);
+	return in && to ? n : 0;
+}
+
+/* Parses again what has an integer that is too big. */
+static json_t *parse_wide(const char *text, size_t len, json_error_t *why)
+{
+	char *wide;
+	size_t n = widen(text, len, &wide);
+	json_t *out = n ? json_loadb(wide, n, FLAGS, why) : NULL;
+
+	free(wide);
+	return out;
+}
+
 int vmconfig_parse_json(const char *text, size_t len, json_t **out, struct err *err)
 {
 	json_error_t why;
@@ -59,7 +115,9 @@ int vmconfig_parse_json(const char *text, size_t len, json_t **out, struct err *
 	*out = NULL;
 	if (rc)
 		return rc;
-	*out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+	*out = json_loadb(text, len, FLAGS, &why);
+	if (!*out && json_error_code(&why) == json_error_numeric_overflow)
+		*out = parse_wide(text, len, &why);
 	if (*out)
 		return 0;
 	if (json_error_code(&why) == json_error_out_of_memory)

@@ -295,10 +295,11 @@ static unsigned descriptors(const struct vmconfig_walk *w, const json_t *net)
 	return !w->len ? left : listed < left ? (unsigned)listed : left;
 }
 
-/* What the kernel takes as the name of an interface. */
+/* What the kernel takes as the name of an interface; "%d" would be a number of its choice. */
 static bool is_interface_name(const char *name)
 {
-	return strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !strpbrk(name, "/: \t\n\v\f\r");
+	return strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
+	       !strpbrk(name, "/:% \t\n\v\f\r");
 }
 
 static int net_source(struct vmconfig_walk *w, const json_t *net)

@@ -117,7 +117,7 @@ const json_t *vmconfig_find_device(const json_t *vm, const char *id, const char 
 
 /*
  * Looks at the files that a VmConfig names, and changes nothing: a kernel or a disk that is missing
- * may be there at boot and is a warning; one that cannot be opened as the machine will is an error
+ * may be there at boot and is a warning; a file that cannot be opened as the machine will is an error
  * (-errno). -EBUSY: two disks use the same file, one of them to write. May block on a slow disk.
  */
 int vmconfig_check_files(const json_t *vm, const struct vmconfig_notes *notes, struct err *err);
