@@ -1000,6 +1000,24 @@ Test(vmconfig, descriptors)
 		close(keep[i]);
 }
 
+/* A card takes what it can use; the rest stays the caller's. */
+Test(vmconfig, too_many_descriptors)
+{
+	json_t *vm = must("{" K "}");
+	int fd[20], keep[20];
+
+	for (unsigned i = 0; i < 20; i++)
+		fd[i] = make_tap();
+	memcpy(keep, fd, sizeof(fd));
+	cr_assert_eq(add_net(vm, "{\"num_queues\":40}", fd, 20), 0, "%s", err.text);
+	expect_at(vm, "net.0.num_queues", "32");
+	for (unsigned i = 0; i < 20; i++) {
+		cr_expect_eq(fd[i], i < 16 ? -1 : keep[i], "%u", i);
+		close(keep[i]);
+	}
+	json_decref(vm);
+}
+
 /* --- files --------------------------------------------------------------------------------------- */
 
 static int look(const char *text)
@@ -1288,12 +1306,12 @@ Test(vmconfig, text)
 	cr_expect_str_eq(err.text, "JSON: more than 100000 values");
 }
 
-/* A client cannot fill the log. */
-Test(vmconfig, many_unknown_fields)
+/* A client can neither fill the log nor keep the process busy. */
+Test(vmconfig, many_unknown_fields, .timeout = 20)
 {
 	json_t *in = json("{" K "}"), *out;
 
-	for (unsigned i = 0; i < 10000; i++) {
+	for (unsigned i = 0; i < VMCONFIG_MAX_VALUES; i++) {
 		char key[32];
 
 		snprintf(key, sizeof(key), "\033[2J%u", i);

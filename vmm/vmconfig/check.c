@@ -325,6 +325,8 @@ static void warn_unknown(struct vmconfig_walk *w, enum vmconfig_object object, c
 
 		if (vmconfig_find(object, key))
 			continue;
+		if (w->warnings > VMCONFIG_WARNINGS_MAX)
+			break; /* to look for a near name takes time */
 		snprintf(shown, sizeof(shown), "%.60s", key);
 		near = parse_nearest(shown, names, n);
 		vmconfig_warn(w, shown, "unknown field, ignored%s%s%s",

@@ -251,7 +251,10 @@ static int list_descriptors(struct vmconfig_walk *w, json_t *list, unsigned n)
 	return 0;
 }
 
-/* Descriptors are the card's network: what would describe a tap by name goes. */
+/*
+ * Descriptors are the card's network: what would describe a tap by name goes. n came for this card;
+ * those that it cannot use stay the caller's.
+ */
 static int use_descriptors(struct vmconfig_walk *w, json_t *net, unsigned n)
 {
 	static const char useless[][10] = { "tap", "ip", "mask", "host_mac" };
@@ -263,6 +266,7 @@ static int use_descriptors(struct vmconfig_walk *w, json_t *net, unsigned n)
 		return vmconfig_fail(w, EINVAL, "num_queues",
 				     "%llu: two for each descriptor; %u came with the request",
 				     (unsigned long long)queues, n);
+	n = n < VMCONFIG_PAIRS_MAX ? n : VMCONFIG_PAIRS_MAX;
 	list = json_array();
 	rc = list_descriptors(w, list, n);
 	for (size_t i = 0; i < sizeof(useless) / sizeof(useless[0]); i++)

@@ -210,7 +210,8 @@ static int map_net(struct keyvals *kv, const char *where, const json_t *net, str
 	int rc = map_network(kv, where, net, err);
 
 	if (!rc && (keys_text_of(kv, "tap") || vmconfig_bool(net, "vhost_user")))
-		rc = set_num(kv, where, "queues", pairs > 16 ? 16 : pairs, err);
+		rc = set_num(kv, where, "queues",
+			     pairs > VMCONFIG_PAIRS_MAX ? VMCONFIG_PAIRS_MAX : pairs, err);
 	return rc ? rc : map_limiter(kv, where, json_object_get(net, "rate_limiter_config"), err);
 }
 

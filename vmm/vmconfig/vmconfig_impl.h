@@ -30,6 +30,8 @@ enum vmconfig_kind {
 	KIND_LIST, /* a list of any JSON */
 };
 
+#define VMCONFIG_PAIRS_MAX 16 /* of queues, that a card can have */
+
 #define FIELD_REQUIRED 1u
 #define FIELD_IGNORED 2u /* accepted and returned; a warning if it would have an effect */
 #define FIELD_REFUSED 4u /* -ENOTSUP if it would have an effect */
@@ -66,6 +68,9 @@ const struct vmconfig_field *vmconfig_fields(enum vmconfig_object object);
 const struct vmconfig_field *vmconfig_find(enum vmconfig_object object, const char *key);
 
 /* --- walk.c: where a check is, and the lines that it tells ------------------------------------ */
+
+/* A client cannot fill the log: one more line says that there are more. */
+#define VMCONFIG_WARNINGS_MAX 64
 
 struct vmconfig_walk {
 	const struct vmconfig_notes *notes;

@@ -7,7 +7,6 @@
 #include "vmm/core/printable.h"
 #include "vmm/vmconfig/vmconfig_impl.h"
 
-#define WARNINGS_MAX 64
 #define TEXT_BYTES sizeof(((struct err *)0)->text)
 
 static void append(struct vmconfig_walk *w, const char *fmt, ...)
@@ -75,9 +74,9 @@ void vmconfig_warn(struct vmconfig_walk *w, const char *key, const char *fmt, ..
 	char buf[TEXT_BYTES];
 	va_list ap;
 
-	if (!w->notes || !w->notes->warn || w->warnings > WARNINGS_MAX)
+	if (!w->notes || !w->notes->warn || w->warnings > VMCONFIG_WARNINGS_MAX)
 		return;
-	if (w->warnings++ == WARNINGS_MAX) {
+	if (w->warnings++ == VMCONFIG_WARNINGS_MAX) {
 		w->notes->warn(w->notes->opaque, "further warnings are left out");
 		return;
 	}
