@@ -1063,6 +1063,13 @@ Test(vmconfig, files)
 	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"q\",\"image_type\":\"Raw\"},"
 			  "{\"path\":\"c.qcow2\"}]}"),
 		     0);
+	cr_assert_eq(system("printf 'QFI\\373\\0\\0\\0\\3\\0\\0\\0\\0\\0\\0\\2\\0' >c.qcow2"), 0);
+	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"c.qcow2\"}]}"), -EINVAL);
+	cr_expect_str_eq(err.text,
+			 "disks[0].path: c.qcow2: has a backing file; set backing_files to "
+			 "true if it may be read");
+	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"c.qcow2\",\"backing_files\":true}]}"), 0);
+	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"c.qcow2\",\"image_type\":\"Raw\"}]}"), 0);
 	unlink("q");
 	unlink("c.qcow2");
 	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\".\"}]}"), -EISDIR);

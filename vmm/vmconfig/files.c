@@ -68,8 +68,10 @@ static int look_at(struct vmconfig_walk *w, const char *where, const char *path,
 	return 0;
 }
 
-/* An image that is raw by its name and qcow2 by its content is refused at boot: a guest can write
- * such a content. */
+/*
+ * Boot refuses an image that is raw by its name and qcow2 by its content, because a guest can write
+ * such a content, and a backing file that is not allowed.
+ */
 static int look_at_type(struct vmconfig_walk *w, const char *where, const char *path,
 			const json_t *disk)
 {
@@ -77,14 +79,21 @@ static int look_at_type(struct vmconfig_walk *w, const char *where, const char *
 	enum store_format format;
 
 	if (type && strcmp(type, "Unknown") != 0)
-		return 0;
-	if (!store_format_guess(path, &format))
-		return 0;
-	return vmconfig_fail(
-		w, EINVAL, where,
-		"%s: begins like a qcow2 image but is not named .qcow2; set image_type "
-		"to Qcow2, or to Raw if a guest wrote that there",
-		path);
+		format = !strcmp(type, "Raw") ? STORE_RAW : STORE_QCOW2;
+	else if (store_format_guess(path, &format))
+		return vmconfig_fail(
+			w, EINVAL, where,
+			"%s: begins like a qcow2 image but is not named .qcow2; set image_type "
+			"to Qcow2, or to Raw if a guest wrote that there",
+			path);
+	if (format == STORE_QCOW2 && !vmconfig_bool(disk, "backing_files") &&
+	    store_has_backing(path))
+		return vmconfig_fail(
+			w, EINVAL, where,
+			"%s: has a backing file; set backing_files to true if it may be "
+			"read",
+			path);
+	return 0;
 }
 
 /* A second writer would be refused at boot. */

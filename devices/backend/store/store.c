@@ -13,6 +13,7 @@ static const char *const names[] = {
 	[STORE_RAW] = "raw",
 	[STORE_QCOW2] = "qcow2",
 };
+#define QCOW2_MAGIC "QFI\xfb"
 #define NFORMATS (sizeof(names) / sizeof(names[0]))
 
 const char *store_format_name(enum store_format format)
@@ -38,19 +39,37 @@ enum store_format store_format_of_name(const char *path)
 	return dot && (!strcmp(dot, ".qcow2") || !strcmp(dot, ".qcow")) ? STORE_QCOW2 : STORE_RAW;
 }
 
+/* Reads the first len bytes of a file or block device. Returns false if it has fewer. */
+static bool read_head(const char *path, void *buf, size_t len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+	bool got;
+
+	if (fd < 0)
+		return false;
+	got = !fstat(fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) &&
+	      pread(fd, buf, len, 0) == (ssize_t)len;
+	close(fd);
+	return got;
+}
+
 enum store_format store_format_of_content(const char *path)
 {
 	char magic[4];
-	struct stat st;
-	bool qcow2 = false;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
-	if (fd < 0)
-		return STORE_RAW;
-	if (!fstat(fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
-		qcow2 = pread(fd, magic, 4, 0) == 4 && !memcmp(magic, "QFI\xfb", 4);
-	close(fd);
-	return qcow2 ? STORE_QCOW2 : STORE_RAW;
+	return read_head(path, magic, sizeof(magic)) && !memcmp(magic, QCOW2_MAGIC, 4) ?
+		       STORE_QCOW2 :
+		       STORE_RAW;
+}
+
+bool store_has_backing(const char *path)
+{
+	static const char none[8];
+	char head[16]; /* magic, version, offset of the backing file's name */
+
+	return read_head(path, head, sizeof(head)) && !memcmp(head, QCOW2_MAGIC, 4) &&
+	       memcmp(head + 8, none, sizeof(none)) != 0;
 }
 
 int store_format_guess(const char *path, enum store_format *out)

@@ -117,6 +117,8 @@ int store_format_parse(const char *name, enum store_format *out);
 enum store_format store_format_of_name(const char *path);
 /* QCOW2 if the file begins like a qcow2 image. RAW also if the file cannot be read. */
 enum store_format store_format_of_content(const char *path);
+/* Returns true if the file is a qcow2 image that names a backing file. For a look before it is opened. */
+bool store_has_backing(const char *path);
 /*
  * Guesses the format of an image if the user has not given it: by the name, never by the content,
  * which a guest can write. Returns -EINVAL if the image is raw by its name and begins like a qcow2
