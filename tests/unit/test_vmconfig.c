@@ -1301,6 +1301,7 @@ Test(vmconfig, text)
 	cr_expect_eq(parse_rc("{}\0", 3), -EINVAL);
 	cr_expect_eq(parse_rc("9223372036854775807", 19), 0);
 	cr_expect_eq(parse_rc(wide, strlen(wide)), 0, "%s", err.text);
+	cr_expect_eq(parse_rc("[9223372036854775808,\"\0\"]\0 12345", 30), -EINVAL);
 	cr_expect_eq(parse_rc("9223372036854775808e999", 23), -EINVAL);
 	cr_expect_eq(parse_rc("-9223372036854775809x", 21), -EINVAL);
 	cr_expect_eq(parse_rc("[18446744073709551615,\"", 23), -EINVAL);

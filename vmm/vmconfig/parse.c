@@ -72,10 +72,14 @@ static bool is_too_big(const char *number, size_t len)
  */
 static size_t widen(const char *text, size_t len, char **out)
 {
-	char *in = strndup(text, len), *to = malloc(len + len / 9 + 3);
+	char *in = malloc(len + 1), *to = malloc(len + len / 9 + 3);
 	size_t i = 0, n = 0, end;
 
 	*out = to;
+	if (in) {
+		memcpy(in, text, len); /* with the zeroes that it may hold */
+		in[len] = 0;
+	}
 	while (in && to && i < len) {
 		bool number = in[i] == '-' || (in[i] >= '0' && in[i] <= '9');
 
