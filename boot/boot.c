@@ -9,25 +9,52 @@
 #include "boot/boot.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "boot/arch.h"
 #include "boot/initrd.h"
 #include "boot/smbios.h"
 
+/* A unified image's own command line comes first, so that the user's words win. */
 static int write_cmdline(struct mem *mem, const char *cmdline, const struct kernel *k,
 			 struct err *err)
 {
-	size_t len = strlen(cmdline);
+	const char *own = k->cmdline ? k->cmdline : "", *space = *own && *cmdline ? " " : "";
+	size_t len = strlen(own) + strlen(space) + strlen(cmdline);
 	size_t max = boot_arch_place.cmdline_max;
+	char *to;
 
 	if (max > k->cmdline_max)
 		max = k->cmdline_max;
 	if (len > max)
 		return err_set(err, E2BIG,
-			       "--cmdline: %zu bytes, but this kernel takes at most %zu", len, max);
-	BUG_ON(!mem_write(mem, gpa(boot_arch_place.cmdline), cmdline, len + 1));
+			       "--cmdline: %zu bytes%s, but this kernel takes at most %zu", len,
+			       *own ? " with the kernel image's own" : "", max);
+	to = mem_slice(mem, gpa(boot_arch_place.cmdline), len + 1);
+	BUG_ON(!to);
+	snprintf(to, len + 1, "%s%s%s", own, space, cmdline);
 	return 0;
+}
+
+/* Puts everything but the kernel into memory. */
+static int load_rest(struct mem *mem, const struct boot_request *req, const struct board *board,
+		     const struct kernel *k, struct boot_info *info, struct err *err)
+{
+	const struct boot_place *place = &boot_arch_place;
+	int64_t used;
+	int ret = 0;
+
+	if (req->initrd || k->ninitrds)
+		ret = initrd_load(mem, req, k, &info->initrd_base, &info->initrd_bytes, err);
+	if (!ret)
+		ret = write_cmdline(mem, req->cmdline, k, err);
+	if (ret < 0)
+		return ret;
+	used = acpi_build(mem, board, gpa(place->acpi), place->acpi_bytes, err);
+	if (used >= 0 && req->smbios && place->smbios_bytes)
+		used = smbios_build(mem, req->smbios, gpa(place->smbios), place->smbios_bytes, err);
+	return used < 0 ? (int)used : 0;
 }
 
 int boot_load(struct mem *mem, const struct boot_request *req, const struct board *board,
@@ -36,7 +63,6 @@ int boot_load(struct mem *mem, const struct boot_request *req, const struct boar
 	const struct boot_place *place = &boot_arch_place;
 	gpa_t ram = mem->region[0].base;
 	struct kernel k;
-	int64_t used;
 	int ret;
 
 	memset(info, 0, sizeof(*info));
@@ -44,24 +70,11 @@ int boot_load(struct mem *mem, const struct boot_request *req, const struct boar
 		return err_set(err, ENOMEM, "--memory: %llu KiB is too little for any kernel",
 			       (unsigned long long)mem->total_bytes >> 10);
 	ret = kernel_load(mem, req, &k, err);
+	if (!ret)
+		ret = load_rest(mem, req, board, &k, info, err);
+	kernel_close(&k);
 	if (ret < 0)
 		return ret;
-	if (req->initrd) {
-		ret = initrd_load(mem, req, &k, &info->initrd_base, &info->initrd_bytes, err);
-		if (ret < 0)
-			return ret;
-	}
-	ret = write_cmdline(mem, req->cmdline, &k, err);
-	if (ret < 0)
-		return ret;
-	used = acpi_build(mem, board, gpa(place->acpi), place->acpi_bytes, err);
-	if (used < 0)
-		return (int)used;
-	if (req->smbios && place->smbios_bytes) {
-		used = smbios_build(mem, req->smbios, gpa(place->smbios), place->smbios_bytes, err);
-		if (used < 0)
-			return (int)used;
-	}
 	info->entry = k.entry;
 	info->format = k.format;
 	info->entry_addr = k.entry_addr;

@@ -49,10 +49,11 @@ enum {
 	SEG_BYTES = 32,
 	H_HEAD_SUM = 4088,
 };
-#define MAGIC "bantamK1"
+#define MAGIC "bantamK2"
 #define FLAG_ENTRY_OK 1u
 #define FLAG_PVH 2u
 #define FLAG_LINUX 4u
+#define FLAG_DOUBT_SHIFT 3 /* two bits: enum kernel_doubt */
 
 /*
  * A checksum: four lanes of multiply-and-add over 64-bit words. It is not cryptographic,
@@ -174,6 +175,7 @@ static bool parse(const uint8_t *h, const struct boot_file *file, uint64_t total
 	image->entry = get_le64(h + H_ENTRY);
 	image->pvh_entry = get_le64(h + H_PVH_ENTRY);
 	image->is_linux = get_le64(h + H_FLAGS) & FLAG_LINUX;
+	image->doubt = (enum kernel_doubt)(get_le64(h + H_FLAGS) >> FLAG_DOUBT_SHIFT & 3);
 	image->nsegs = (unsigned)get_le64(h + H_NSEGS);
 	for (unsigned i = 0; i < image->nsegs; i++) {
 		const uint8_t *s = h + H_SEGS + i * SEG_BYTES;
@@ -373,7 +375,8 @@ static bool write_entry(int fd, const struct mem *mem, const struct boot_file *f
 	put_le64(h + H_PVH_ENTRY, image->pvh_entry);
 	put_le64(h + H_FLAGS, (image->entry_ok ? FLAG_ENTRY_OK : 0) |
 				      (image->has_pvh ? FLAG_PVH : 0) |
-				      (image->is_linux ? FLAG_LINUX : 0));
+				      (image->is_linux ? FLAG_LINUX : 0) |
+				      (uint64_t)image->doubt << FLAG_DOUBT_SHIFT);
 	put_le64(h + H_NSEGS, cut.nsegs);
 	sum_add(&head, h, H_HEAD_SUM);
 	put_le64(h + H_HEAD_SUM, sum_end(&head));

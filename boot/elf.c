@@ -4,6 +4,11 @@
  * Both classes are supported: a vCPU can enter a 32-bit ELF through its PVH note only.
  * Program headers must be in the first SOURCE_HEAD_MAX bytes, so that the decoder of a
  * packed ELF can write the segments straight to guest memory.
+ *
+ * Notes: the fields of a note are aligned to 4 bytes in most sections and to 8 in some
+ * (.note.gnu.property), and the linker puts both kinds into one PT_NOTE, whose p_align is then 8.
+ * p_align says nothing about one note, so scan_notes follows both alignments: it marks
+ * each place where a note may begin, and reads the notes at all marked places in ascending order.
  */
 #include "boot/elf.h"
 
@@ -12,21 +17,26 @@
 #include <string.h>
 
 #include "boot/arch.h"
+#include "boot/foreign.h"
 #include "vmm/core/bytes.h"
 
 #define MAX_PHDRS 128u
 #define MAX_NOTE_BYTES 65536u
 #define XEN_ELFNOTE_PHYS32_ENTRY 18u
+#define GO_BUILD_ID 4u
+/* Where a Multiboot header may be: version 1 in the first 8 KiB, version 2 in the first 32 KiB. */
+#define MULTIBOOT_BYTES 32768u
 
 struct phdr {
 	uint32_t type;
-	uint64_t offset, vaddr, paddr, filesz, memsz, align;
+	uint64_t offset, vaddr, paddr, filesz, memsz;
 };
 
 struct header {
 	bool is64;
 	uint64_t entry, phoff;
 	unsigned phnum, phentsize;
+	uint8_t osabi;
 };
 
 bool elf_detect(const uint8_t *head, uint32_t n)
@@ -67,6 +77,7 @@ static int parse_header(const struct boot_file *file, const uint8_t *b, uint32_t
 
 	if (n < sizeof(Elf32_Ehdr))
 		return bad(file, err, "truncated within its header");
+	h->osabi = b[EI_OSABI];
 	h->is64 = b[EI_CLASS] == ELFCLASS64;
 	if ((!h->is64 && b[EI_CLASS] != ELFCLASS32) || b[EI_DATA] != ELFDATA2LSB)
 		return bad(file, err, "neither 32- nor 64-bit little endian");
@@ -113,14 +124,12 @@ static void parse_phdr(bool is64, const uint8_t *b, struct phdr *p)
 		p->paddr = get_le64(b + offsetof(Elf64_Phdr, p_paddr));
 		p->filesz = get_le64(b + offsetof(Elf64_Phdr, p_filesz));
 		p->memsz = get_le64(b + offsetof(Elf64_Phdr, p_memsz));
-		p->align = get_le64(b + offsetof(Elf64_Phdr, p_align));
 	} else {
 		p->offset = get_le32(b + offsetof(Elf32_Phdr, p_offset));
 		p->vaddr = get_le32(b + offsetof(Elf32_Phdr, p_vaddr));
 		p->paddr = get_le32(b + offsetof(Elf32_Phdr, p_paddr));
 		p->filesz = get_le32(b + offsetof(Elf32_Phdr, p_filesz));
 		p->memsz = get_le32(b + offsetof(Elf32_Phdr, p_memsz));
-		p->align = get_le32(b + offsetof(Elf32_Phdr, p_align));
 	}
 }
 
@@ -181,34 +190,53 @@ int elf_check_segments(const struct mem *mem, const struct boot_file *file,
 	return 0;
 }
 
-/*
- * Reads the notes of a PT_NOTE (n bytes) for those of Linux and of the PVH ABI.
- * Malformed notes end the walk; they are no reason to refuse a kernel.
- */
-static void scan_notes(struct kernel_image *elf, const uint8_t *b, uint64_t n, uint64_t align)
+/* The next multiple of align (a power of two) that is at least at + skew, without skew again. */
+static uint64_t align_up(uint64_t at, uint64_t skew, uint64_t align)
 {
-	uint64_t mask = (align == 8 ? 8 : 4) - 1;
-	uint64_t at = 0;
+	return ((at + skew + align - 1) & ~(align - 1)) - skew;
+}
 
-	while (n - at >= 12) {
-		uint64_t namesz = get_le32(b + at), descsz = get_le32(b + at + 4);
-		uint32_t type = get_le32(b + at + 8);
-		uint64_t name = at + 12;
-		uint64_t desc = name + ((namesz + mask) & ~mask);
-		uint64_t next = desc + ((descsz + mask) & ~mask);
+static void take_note(struct kernel_image *elf, const uint8_t *name, uint32_t namesz, uint32_t type,
+		      const uint8_t *desc, uint32_t descsz)
+{
+	if (namesz == 4 && !memcmp(name, "Xen", 4) && type == XEN_ELFNOTE_PHYS32_ENTRY &&
+	    (descsz == 4 || descsz == 8) && !elf->has_pvh) {
+		elf->has_pvh = true;
+		elf->pvh_entry = descsz == 8 ? get_le64(desc) : get_le32(desc);
+	}
+	if (namesz == 6 && !memcmp(name, "Linux", 6))
+		elf->is_linux = true;
+	if ((namesz == 4 && !memcmp(name, "GNU", 4) && type == NT_GNU_ABI_TAG && descsz == 16) ||
+	    (namesz == 4 && !memcmp(name, "Go\0", 4) && type == GO_BUILD_ID))
+		elf->doubt = KERNEL_DOUBT_PROGRAM;
+}
 
-		if (desc > n || descsz > n - desc)
-			return;
-		if (namesz == 4 && !memcmp(b + name, "Xen", 4) &&
-		    type == XEN_ELFNOTE_PHYS32_ENTRY && (descsz == 4 || descsz == 8)) {
-			elf->has_pvh = true;
-			elf->pvh_entry = descsz == 8 ? get_le64(b + desc) : get_le32(b + desc);
+/*
+ * Reads the notes of a PT_NOTE (n bytes, at most MAX_NOTE_BYTES) for those that tell what the ELF
+ * is. skew: 4 if the segment's address is 4 modulo 8, else 0. Malformed notes are no reason to refuse a kernel.
+ */
+static void scan_notes(struct kernel_image *elf, const uint8_t *b, uint64_t n, uint64_t skew)
+{
+	uint8_t begins[MAX_NOTE_BYTES / 4 / 8 + 1] = { 1 }; /* a bit for each multiple of 4 */
+
+	for (uint64_t at = 0; at + 12 <= n; at += 4) {
+		uint32_t namesz = get_le32(b + at), descsz = get_le32(b + at + 4);
+
+		if (!(begins[at / 32] & 1u << at / 4 % 8))
+			continue;
+		for (uint64_t align = 4; align <= 8; align += 4) {
+			uint64_t desc = align_up(at + 12 + namesz, skew, align);
+
+			if (desc > n || descsz > n - desc)
+				continue;
+			take_note(elf, b + at + 12, namesz, get_le32(b + at + 8), b + desc, descsz);
+			for (uint64_t after = 4; after <= 8; after += 4) {
+				uint64_t next = align_up(desc + descsz, skew, after);
+
+				if (next % 4 == 0 && next < n)
+					begins[next / 32] |= (uint8_t)(1u << next / 4 % 8);
+			}
 		}
-		if (namesz == 6 && !memcmp(b + name, "Linux", 6))
-			elf->is_linux = true;
-		if (next > n)
-			return;
-		at = next;
 	}
 }
 
@@ -230,7 +258,7 @@ static int load_notes(struct mem *mem, struct boot_source *src, struct kernel_im
 			continue;
 		if (n)
 			scan_notes(elf, mem_slice(mem, gpa(s->paddr + (p->offset - s->offset)), n),
-				   n, p->align);
+				   n, p->vaddr & 4);
 		return 0;
 	}
 	if (src->unpack)
@@ -239,7 +267,7 @@ static int load_notes(struct mem *mem, struct boot_source *src, struct kernel_im
 		n = sizeof(buf);
 	if (boot_source_read(src, p->offset, buf, n, err) < 0)
 		return bad(src->file, err, "its notes lie outside the file");
-	scan_notes(elf, buf, n, p->align);
+	scan_notes(elf, buf, n, p->vaddr & 4);
 	return 0;
 }
 
@@ -253,19 +281,52 @@ bool elf_entry_ok(const struct kernel_image *elf, uint64_t addr)
 	return false;
 }
 
+static bool has_multiboot(struct boot_source *src)
+{
+	uint8_t b[MULTIBOOT_BYTES];
+	int64_t n = boot_source_head(src, b, sizeof(b), NULL);
+
+	for (int64_t at = 0; at + 16 <= n; at += 4) {
+		uint32_t magic = get_le32(b + at), one = get_le32(b + at + 4),
+			 two = get_le32(b + at + 8), three = get_le32(b + at + 12);
+
+		if ((at < 8192 && magic == 0x1badb002 && !(magic + one + two)) ||
+		    (at % 8 == 0 && magic == 0xe85250d6 && !(magic + one + two + three)))
+			return true;
+	}
+	return false;
+}
+
+/* Signs of something else than a kernel that bantam enters, in an ELF without a kernel's notes. */
+static void look_for_doubt(struct boot_source *src, const struct header *h, bool user_headers,
+			   struct kernel_image *elf)
+{
+	if (elf->has_pvh || elf->is_linux)
+		elf->doubt = KERNEL_DOUBT_NONE;
+	else if (user_headers || h->osabi == ELFOSABI_GNU)
+		elf->doubt = KERNEL_DOUBT_PROGRAM;
+	else if (elf->doubt == KERNEL_DOUBT_NONE && has_multiboot(src))
+		elf->doubt = KERNEL_DOUBT_MULTIBOOT;
+}
+
 int elf_load(struct mem *mem, struct boot_source *src, struct kernel_image *elf, struct err *err)
 {
 	const struct boot_file *file = src->file;
 	uint8_t b[MAX_PHDRS * sizeof(Elf64_Phdr)];
 	struct header h = { 0 };
+	bool user_headers = false;
 	struct phdr p;
 	int64_t n;
 	int ret;
 
 	memset(elf, 0, sizeof(*elf));
-	n = boot_source_head(src, b, sizeof(Elf64_Ehdr), err);
+	n = boot_source_head(src, b, sizeof(b), err);
 	if (n < 0)
 		return (int)n;
+	if (src->unpack && !elf_detect(b, (uint32_t)n))
+		return err_set(err, ENOEXEC,
+			       "%s %s: what is packed in it is no ELF but %s: unpack it first",
+			       file->what, file->path, foreign_name(b, (uint32_t)n));
 	ret = parse_header(file, b, (uint32_t)n, &h, err);
 	if (ret < 0)
 		return ret;
@@ -273,6 +334,7 @@ int elf_load(struct mem *mem, struct boot_source *src, struct kernel_image *elf,
 		return bad(file, err, "truncated within its program headers");
 	for (unsigned i = 0; i < h.phnum; i++) {
 		parse_phdr(h.is64, b + i * h.phentsize, &p);
+		user_headers |= p.type == PT_INTERP || p.type == PT_GNU_RELRO;
 		ret = p.type == PT_LOAD ? add_segment(file, elf, &p, err) : 0;
 		if (ret < 0)
 			return ret;
@@ -296,5 +358,6 @@ int elf_load(struct mem *mem, struct boot_source *src, struct kernel_image *elf,
 	elf->entry = h.entry;
 	elf->entry_ok = h.is64 && elf_entry_ok(elf, h.entry);
 	elf->has_pvh = elf->has_pvh && elf_entry_ok(elf, elf->pvh_entry);
+	look_for_doubt(src, &h, user_headers, elf);
 	return ret;
 }

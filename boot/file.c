@@ -45,6 +45,15 @@ int boot_file_open_fd(struct boot_file *file, const char *what, const char *path
 	return check(file, what, path, err);
 }
 
+void boot_file_part(const struct boot_file *file, uint64_t off, uint64_t len_bytes,
+		    struct boot_file *part)
+{
+	BUG_ON(off > file->size_bytes || len_bytes > file->size_bytes - off);
+	*part = *file;
+	part->start = file->start + off;
+	part->size_bytes = len_bytes;
+}
+
 void boot_file_close(struct boot_file *file)
 {
 	if (file->fd >= 0)
@@ -63,7 +72,7 @@ int boot_file_read(const struct boot_file *file, uint64_t off, void *dst, uint64
 	while (len_bytes) {
 		/* The host kernel reads at most 2 GiB at once. */
 		size_t want = len_bytes < 1u << 30 ? (size_t)len_bytes : 1u << 30;
-		ssize_t n = pread(file->fd, to, want, (off_t)off);
+		ssize_t n = pread(file->fd, to, want, (off_t)(file->start + off));
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -18,8 +18,9 @@ struct boot_file {
 	int fd;
 	const char *what; /* the option, for errors: "--kernel"; not owned */
 	const char *path; /* not owned */
+	uint64_t start;	  /* where its bytes begin in fd's file; not 0: a part of another file */
 	uint64_t size_bytes;
-	struct stat st;
+	struct stat st;	       /* of fd's whole file */
 	const uint8_t *sha256; /* of its bytes, or NULL: the cache's key if known; not owned */
 };
 
@@ -28,6 +29,12 @@ int boot_file_open(struct boot_file *file, const char *what, const char *path, s
 /* The same for a descriptor, which it duplicates; path is only a name for errors. */
 int boot_file_open_fd(struct boot_file *file, const char *what, const char *path, int fd,
 		      struct err *err);
+/*
+ * Makes part the len_bytes of file from off on, which must lie within it. part borrows the
+ * descriptor: do not close it.
+ */
+void boot_file_part(const struct boot_file *file, uint64_t off, uint64_t len_bytes,
+		    struct boot_file *part);
 /* Accepts a file whose fd is -1. */
 void boot_file_close(struct boot_file *file);
 

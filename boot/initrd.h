@@ -2,8 +2,9 @@
  * initrd: loads the initrd, page aligned, as high in guest memory as the kernel allows.
  *
  * It goes below both k->initrd_max and the end of the RAM region that holds the kernel, and does
- * not overlap the kernel's own memory. If it does not fit there and k->initrd_beyond is set, it
- * goes into the RAM above that region. Errors name the file. Internal to boot. Thread: the builder.
+ * not overlap the kernel's own memory. If it does not fit there, it goes anywhere in RAM up to
+ * k->initrd_far, the highest place first. Without req->initrd it is the one in the kernel's file.
+ * Errors name the file. Internal to boot. Thread: the builder.
  */
 #ifndef BANTAM_BOOT_INITRD_H
 #define BANTAM_BOOT_INITRD_H

@@ -18,6 +18,13 @@ struct kernel_segment {
 	uint64_t offset; /* of the content in its file */
 };
 
+/* Why an ELF without the notes of a kernel may be none that bantam can enter. */
+enum kernel_doubt {
+	KERNEL_DOUBT_NONE,
+	KERNEL_DOUBT_PROGRAM,	/* a program for an operating system */
+	KERNEL_DOUBT_MULTIBOOT, /* has a Multiboot header */
+};
+
 /* A loaded ELF. */
 struct kernel_image {
 	struct kernel_segment seg[KERNEL_MAX_SEGMENTS]; /* sorted by offset */
@@ -27,6 +34,7 @@ struct kernel_image {
 	bool has_pvh;	/* carries the PVH note; pvh_entry lies in a segment */
 	uint64_t pvh_entry;
 	bool is_linux; /* carries a note of owner "Linux" */
+	enum kernel_doubt doubt;
 	uint8_t *tail; /* what follows the segments in a packed payload: relocations */
 	uint64_t tail_bytes;
 };

@@ -4,6 +4,10 @@
  * Every decoder takes its memory from scratch_alloc, which maps it. With malloc, tens
  * of megabytes would change the thresholds of the process's heap, and perhaps leave
  * it larger, for the VM's whole life.
+ *
+ * A file may hold several members (gzip), streams (xz) or frames (zstd, lz4) one after the other,
+ * as cat and the parallel packers write them; they unpack to one text. Zeroes between them are
+ * padding. What follows and is no member is not part of the text, as in a bzImage.
  */
 #include "boot/unpack.h"
 
@@ -334,6 +338,58 @@ static int64_t step_lz4(struct unpack *u, uint8_t *dst, uint32_t n, struct err *
 	return 0;
 }
 
+/* Fills the input up to at least n bytes, or to the end of the file. */
+static int gather(struct unpack *u, uint32_t n, struct err *err)
+{
+	uint32_t have = u->in_len - u->in_at;
+	uint64_t more = u->end - u->pos;
+	int ret;
+
+	if (have >= n || !more)
+		return 0;
+	memmove(u->in, u->in + u->in_at, have);
+	if (more > IN_BYTES - have)
+		more = IN_BYTES - have;
+	u->in_at = 0;
+	u->in_len = have;
+	ret = boot_file_read(u->file, u->pos, u->in + have, more, err);
+	if (ret < 0)
+		return ret;
+	u->pos += more;
+	u->in_len += (uint32_t)more;
+	return 0;
+}
+
+static bool restart(struct unpack *u)
+{
+	switch (u->kind) {
+	case UNPACK_GZIP:
+		return inflateReset(&u->z) == Z_OK;
+	case UNPACK_XZ:
+		return lzma_stream_decoder(&u->xz, UNPACK_MEMORY_MAX, 0) == LZMA_OK;
+	default: /* zstd begins the next frame by itself */
+		return true;
+	}
+}
+
+/* After a member's end: clears done if another member follows. */
+static int next_member(struct unpack *u, struct err *err)
+{
+	int ret;
+
+	do {
+		ret = gather(u, kinds[u->kind].magic_bytes, err);
+		while (u->in_at < u->in_len && !u->in[u->in_at])
+			u->in_at++;
+	} while (!ret && u->in_at == u->in_len && u->pos < u->end);
+	if (!ret)
+		ret = gather(u, kinds[u->kind].magic_bytes, err);
+	if (ret < 0 || unpack_detect(u->in + u->in_at, u->in_len - u->in_at) != u->kind)
+		return ret;
+	u->done = false;
+	return restart(u) ? 0 : no_memory(u, err);
+}
+
 int64_t unpack_read(struct unpack *u, void *dst, uint64_t len_bytes, struct err *err)
 {
 	uint8_t *to = dst;
@@ -359,6 +415,9 @@ int64_t unpack_read(struct unpack *u, void *dst, uint64_t len_bytes, struct err 
 			return corrupt(u, err);
 		to += n;
 		left -= (uint64_t)n;
+		ret = u->done && u->kind != UNPACK_LZ4 ? next_member(u, err) : 0;
+		if (ret < 0)
+			return ret;
 	}
 	return (int64_t)(len_bytes - left);
 }

@@ -59,7 +59,12 @@ static int parse_body(const struct boot_file *file, const uint8_t *h, struct bzi
 	if (bz->body >= file->size_bytes)
 		return bad(file, err, "truncated within its setup code");
 	bz->body_bytes = file->size_bytes - bz->body;
-	/* The bytes after syssize are not part of the kernel: a signature, padding. */
+	/*
+	 * syssize counts 16 bytes and is rounded up; the file need not be. The bytes after it
+	 * are not part of the kernel: a signature, padding.
+	 */
+	if (syssize > bz->body_bytes && syssize - bz->body_bytes < 16)
+		syssize = bz->body_bytes;
 	if (syssize > bz->body_bytes)
 		return err_set(
 			err, ENOEXEC,
@@ -128,7 +133,8 @@ int bzimage_parse(const struct boot_file *file, struct bzimage *bz, struct kerne
 
 	k->is_linux = true;
 	k->initrd_max = get_le32(h + INITRD_ADDR_MAX);
-	k->initrd_beyond = get_le16(h + XLOADFLAGS) & XLF_CAN_BE_LOADED_ABOVE_4G;
+	k->initrd_far = get_le16(h + XLOADFLAGS) & XLF_CAN_BE_LOADED_ABOVE_4G ? UINT64_MAX :
+										k->initrd_max;
 	k->cmdline_max = get_le32(h + CMDLINE_SIZE);
 	k->header_bytes = (end < sizeof(h) ? end : (unsigned)sizeof(h)) - SETUP_HEADER;
 	memcpy(k->header, h + SETUP_HEADER, k->header_bytes);

@@ -12,6 +12,14 @@
 int boot_arch_enter(const struct boot_file *file, const struct kernel_image *elf,
 		    enum boot_entry_kind want, struct kernel *k, struct err *err)
 {
+	if (elf->doubt != KERNEL_DOUBT_NONE && want == BOOT_ENTRY_AUTO && !k->header_bytes)
+		return err_set(err, ENOEXEC,
+			       "%s %s: %s, and no kernel that bantam enters: it has neither "
+			       "Linux's notes nor a PVH entry; if it is one, give --entry linux64",
+			       file->what, file->path,
+			       elf->doubt == KERNEL_DOUBT_PROGRAM ?
+				       "a program for an operating system" :
+				       "a Multiboot kernel, which GRUB starts");
 	k->is_linux = k->is_linux || elf->is_linux || !elf->has_pvh;
 	/*
 	 * Both entries start Linux equally fast; the 64-bit entry takes all that boot_params
@@ -46,10 +54,10 @@ int boot_arch_enter(const struct boot_file *file, const struct kernel_image *elf
 	if (!k->header_bytes) {
 		k->cmdline_max = k->is_linux ? LINUX_CMDLINE_MAX : OTHER_CMDLINE_MAX;
 		k->initrd_max = k->is_linux ? LINUX_INITRD_MAX : LAYOUT_4G - 1;
-		k->initrd_beyond = k->is_linux;
+		k->initrd_far = k->is_linux ? UINT64_MAX : k->initrd_max;
 	}
-	/* Linux reads a PVH module's address as 32 bits. */
+	/* Linux reads a PVH module's address and size as 32 bits. */
 	if (want == BOOT_ENTRY_PVH)
-		k->initrd_beyond = false;
+		k->initrd_far = LAYOUT_4G - 1;
 	return 0;
 }
