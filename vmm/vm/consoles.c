@@ -12,9 +12,30 @@ static bool is_console(const struct config_device *d)
 	return d->type == &serial_type || d->type == &virtio_console_type;
 }
 
+static int open_console(struct vm *vm, struct config_device *d, struct err *err)
+{
+	return chardev_off(&d->kv) ? 0 : chardev_pool_open(vm->consoles, d->id, &d->kv, err);
+}
+
+/* A configuration without a serial port has one on stdio, unless a console is there. */
+static int open_default_serial(struct vm *vm, struct config *config, struct err *err)
+{
+	struct config_device *d;
+	int rc = config_add_device(config, "serial", &d, err);
+
+	if (!rc)
+		rc = keys_set(&d->kv, "sink", "stdio", err);
+	if (!rc)
+		rc = config_finish_device(d, err);
+	if (rc)
+		return rc;
+	strcpy(d->id, "__serial");
+	return open_console(vm, d, err);
+}
+
 int vm_open_consoles(struct vm *vm, struct config *config, struct err *err)
 {
-	unsigned nserial = 0, nconsole = 0;
+	bool serial = false;
 	int rc = chardev_pool_create(&vm->consoles, err);
 
 	for (unsigned i = 0; !rc && i < config->ndevices; i++) {
@@ -22,12 +43,16 @@ int vm_open_consoles(struct vm *vm, struct config *config, struct err *err)
 
 		if (!is_console(d))
 			continue;
-		if (!d->id[0])
-			snprintf(d->id, sizeof(d->id), "%s%u", d->type->option + 2,
-				 d->type == &serial_type ? nserial++ : nconsole++);
-		if (!chardev_off(&d->kv))
-			rc = chardev_pool_open(vm->consoles, d->id, &d->kv, err);
+		/* The first serial port has no id of its own in a VmConfig. */
+		if (d->type == &serial_type && !serial)
+			strcpy(d->id, "__serial");
+		else if (!d->id[0])
+			config_device_id(config, i, d->id);
+		serial |= d->type == &serial_type;
+		rc = open_console(vm, d, err);
 	}
+	if (!rc && !serial && !chardev_stdio_taken())
+		rc = open_default_serial(vm, config, err);
 	if (rc) {
 		chardev_pool_destroy(vm->consoles);
 		vm->consoles = NULL;
