@@ -7,7 +7,8 @@
  *
  * The end. vmm.shutdown, a signal or the guest's power-off begin it: the machine is told to stop, and
  * the executor's last job deletes the VM, which waits for disks. Then the loop stops, all answers are
- * flushed, and the names on the host vanish. A second signal does not wait. Neither does the process
+ * flushed, and the names on the host vanish. Until the last answer, requests come in, and the executor
+ * serves them: it finds no VM, and makes none. A second signal does not wait. Neither does the process
  * if the machine is still being created, perhaps in a call that does not return: there is no guest
  * whose disks would need a flush.
  *
@@ -74,6 +75,7 @@ struct api {
 	bool ending, gone;
 	uint64_t gone_ns;
 	int status;
+	struct err last; /* why the process ends */
 	/* The executor's, before it posts to the loop. */
 	struct machine_end end;
 	struct err boot_err;
@@ -105,9 +107,11 @@ static void begin_end(struct api *api, int status, int outcome, const char *why)
 	if (api->ending)
 		return;
 	api->ending = true;
-	if (!api->gone)
+	if (!api->gone) {
 		api->status = status;
-	vm_stop_machine(api->vm, outcome, why);
+		err_set(&api->last, 0, "%s", why);
+	}
+	vm_begin_end(api->vm, outcome, why);
 	loop_timer_arm(api->creating, CREATING_NS);
 	if (vm_post(api->vm, finish, api))
 		loop_stop(api->loop);
@@ -220,8 +224,9 @@ static void on_gone(void *opaque)
 	api->gone = true;
 	api->gone_ns = clock_now_ns();
 	api->status = api->end.outcome;
-	if (!api->options->quiet)
-		log_put(api->status ? LOG_WARN : LOG_INFO, "%s", api->end.why.text);
+	api->last = api->end.why;
+	if (api->options->compatible)
+		log_put(api->status ? LOG_WARN : LOG_INFO, "%s", api->last.text);
 	check_pollers(api);
 }
 
@@ -239,13 +244,14 @@ static void on_boot_failed(void *opaque)
 {
 	struct api *api = opaque;
 
+	/* The end itself may be the reason. */
+	if (api->ending)
+		return;
 	if (api->options->compatible)
 		fprintf(stderr,
 			"cloud-hypervisor: the VM does not start\n  0: The VM cannot boot\n"
 			"  1: %s\n",
 			api->boot_err.text);
-	else
-		fprintf(stderr, "bantam: %s\n", api->boot_err.text);
 	begin_end(api, OUTCOME_ERROR, OUTCOME_ERROR, api->boot_err.text);
 }
 
@@ -295,8 +301,8 @@ static void terminate(struct api *api, int signo)
 		end_at_once(api, api->gone ? api->status : status);
 	snprintf(why, sizeof(why), "killed by SIG%s", sigabbrev_np(signo));
 	begin_end(api, status, OUTCOME_SIGNAL + signo, why);
-	if (!api->options->quiet)
-		log_put(status ? LOG_WARN : LOG_INFO, "%s", why);
+	if (api->options->compatible)
+		log_put(LOG_INFO, "%s", why);
 }
 
 static void on_signal(void *opaque, uint32_t events)
@@ -431,10 +437,14 @@ static unsigned drain_ms(const struct api *api)
 
 static void stop(struct api *api)
 {
-	vm_end(api->vm);
+	/* If the loop did not begin the end. */
+	if (api->vm && !api->ending)
+		vm_begin_end(api->vm, OUTCOME_ERROR, "the process ends");
+	/* The last requests still need the VM. */
 	if (api->server)
 		http_server_drain(api->server, drain_ms(api));
 	http_server_destroy(api->server);
+	vm_end(api->vm);
 	events_destroy(api->events);
 	loop_unwatch(api->signals);
 	loop_unwatch(api->linger);
@@ -443,6 +453,24 @@ static void stop(struct api *api)
 	if (api->signal_fd >= 0)
 		close(api->signal_fd);
 	unix_socket_close(&api->listener);
+}
+
+/*
+ * As bantam run without an API: the terminal is restored, and stderr may be a pipe that nobody reads, so
+ * the signals that end a process do that again.
+ */
+static void print_last(const struct api *api)
+{
+	const struct api_options *o = api->options;
+	sigset_t set;
+
+	if (o->compatible || (o->quiet && api->status != OUTCOME_ERROR))
+		return;
+	heard_signals(&set);
+	sigdelset(&set, SIGUSR1);
+	sigdelset(&set, SIGUSR2);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	fprintf(stderr, "bantam: %s\n", api->last.text);
 }
 
 int api_serve(struct api_options *options)
@@ -460,10 +488,13 @@ int api_serve(struct api_options *options)
 			err_sys(&err, -rc, "event loop");
 	}
 	if (rc) {
-		fprintf(stderr, "bantam: %s\n", err.text);
+		if (options->compatible)
+			fprintf(stderr, "bantam: %s\n", err.text);
+		api.last = err;
 		api.status = OUTCOME_ERROR;
 	}
 	stop(&api);
+	print_last(&api);
 	free(cache_dir);
 	return api.status;
 }

@@ -41,42 +41,36 @@ static void add_device(void *opaque, const struct machine_device_info *info)
 				      "pci_bdf", bdf));
 }
 
-struct names {
-	json_t *config; /* a copy of vm->config, or NULL: nothing had to change */
-	const json_t *original;
-};
-
 /* A card whose tap got its name from the kernel shows that name. */
 static void show_interface(void *opaque, const struct machine_device_info *info)
 {
-	struct names *names = opaque;
-	json_t *net;
+	json_t *config = opaque, *net;
 	size_t i;
 
 	if (!info->interface)
 		return;
-	json_array_foreach(json_object_get(names->original, "net"), i, net)
+	json_array_foreach(json_object_get(config, "net"), i, net)
 	{
 		const char *id = json_string_value(json_object_get(net, "id"));
 
 		if (!id || strcmp(id, info->id) != 0 || json_object_get(net, "tap") ||
 		    json_object_get(net, "fds"))
 			continue;
-		if (!names->config)
-			names->config = json_deep_copy(names->original);
-		net = json_array_get(json_object_get(names->config, "net"), i);
 		json_object_set_new(net, "tap", json_string(info->interface));
 	}
 }
 
-/* The configuration with what the machine has found out. Lock held. */
+/*
+ * The configuration with what the machine has found out. Lock held. A copy: the counters of jansson's
+ * references are not made for two threads.
+ */
 static json_t *config_shown(struct vm *vm)
 {
-	struct names names = { .original = vm->config };
+	json_t *config = json_deep_copy(vm->config);
 
 	if (vm->machine)
-		machine_walk_devices(vm->machine, show_interface, &names);
-	return names.config ? names.config : json_incref(vm->config);
+		machine_walk_devices(vm->machine, show_interface, config);
+	return config;
 }
 
 json_t *vm_info(struct vm *vm)

@@ -18,14 +18,31 @@ static void emit_with(struct vm *vm, const char *event, const char *name, const 
 	events_emit(vm->setup.events, "bantam", event, props);
 }
 
-/*
- * Why a machine has ended. One reason may have several outcomes (a signal, an emergency restart): then
- * the status that bantam run has for it comes too.
- */
-static void emit_reason(struct vm *vm, const char *why, int outcome)
+static const char *reason(const struct machine_end *end)
 {
+	switch (end->outcome) {
+	case OUTCOME_POWEROFF:
+		return "acpi";
+	case OUTCOME_REBOOT:
+	case OUTCOME_EMERGENCY:
+		return "reset";
+	case OUTCOME_TRIPLE_FAULT:
+		return "triple-fault";
+	case OUTCOME_PANIC:
+		return "panic";
+	}
+	return end->outcome > OUTCOME_SIGNAL ? "signal" : "error";
+}
+
+/*
+ * Why a machine has ended: what it was told (NULL: by its guest). One reason may have several outcomes
+ * (a signal, an emergency restart): then the status that bantam run has for it comes too.
+ */
+static void emit_reason(struct vm *vm, const char *told)
+{
+	int outcome = vm->end.outcome;
 	char status[16];
-	const char *props[] = { "why", why, NULL, NULL, NULL };
+	const char *props[] = { "why", told ? told : reason(&vm->end), NULL, NULL, NULL };
 
 	snprintf(status, sizeof(status), "%d", outcome);
 	if (outcome == OUTCOME_EMERGENCY || outcome == OUTCOME_KVM || outcome > OUTCOME_SIGNAL) {
@@ -56,6 +73,8 @@ static int may_create(struct vm *vm, struct err *err)
 {
 	if (vm->over)
 		return err_set(err, EBUSY, "the guest has powered off and this process ends");
+	if (vm_is_ending(vm))
+		return err_set(err, EBUSY, "this process ends");
 	return keep_create(&vm->keep) ? err_sys(err, ENOMEM, "VM") : 0;
 }
 
@@ -116,13 +135,11 @@ static void become_created(struct vm *vm)
 	vm_set_state(vm, VM_CREATED);
 }
 
-/* Starts a machine. After an error the state is Created, and the host has nothing of it. */
-static int run_machine(struct vm *vm, const char *event, const char *done, struct err *err)
+/* Starts a machine; done is then the event. After an error the host has nothing of it. */
+static int run_machine(struct vm *vm, const char *done, struct err *err)
 {
-	int rc;
+	int rc = vm_start_machine(vm, err);
 
-	emit(vm, event);
-	rc = vm_start_machine(vm, err);
 	if (rc) {
 		become_created(vm);
 		emit_with(vm, "error", "text", err->text);
@@ -137,33 +154,45 @@ static int run_machine(struct vm *vm, const char *event, const char *done, struc
 
 int vm_boot(struct vm *vm, struct err *err)
 {
-	return run_machine(vm, "booting", "booted", err);
+	emit(vm, "booting");
+	return run_machine(vm, "booted", err);
 }
 
 int vm_shutdown(struct vm *vm, struct err *err)
 {
-	vm_end_machine(vm, OUTCOME_POWEROFF, "the VM was stopped by a request");
+	bool by_itself = vm_end_machine(vm, OUTCOME_POWEROFF, "the VM was stopped by a request");
+
 	become_created(vm);
-	emit_reason(vm, "request", OUTCOME_POWEROFF);
+	emit_reason(vm, by_itself ? NULL : "request");
 	emit(vm, "shutdown");
 	return 0;
 }
 
+/* The next machine after one that has ended. Without one, the VM is shut down. */
+static int restart(struct vm *vm, struct err *err)
+{
+	int rc = run_machine(vm, "rebooted", err);
+
+	if (rc)
+		emit(vm, "shutdown");
+	return rc;
+}
+
 int vm_reboot(struct vm *vm, struct err *err)
 {
+	emit(vm, "rebooting");
 	vm_end_machine(vm, OUTCOME_REBOOT, "the VM was restarted by a request");
-	return run_machine(vm, "rebooting", "rebooted", err);
+	return restart(vm, err);
 }
 
 void vm_delete(struct vm *vm)
 {
 	bool ran = vm->vcpu0_runs, was = vm->config;
+	bool by_itself = vm_end_machine(vm, OUTCOME_POWEROFF, "the VM was deleted by a request");
 
-	vm_end_machine(vm, OUTCOME_POWEROFF, "the VM was deleted by a request");
 	clear(vm);
 	if (ran) {
-		emit_reason(vm, vm->end.outcome > OUTCOME_SIGNAL ? "signal" : "request",
-			    vm->end.outcome);
+		emit_reason(vm, by_itself || vm->end.outcome > OUTCOME_SIGNAL ? NULL : "request");
 		emit(vm, "shutdown");
 	}
 	if (was)
@@ -209,22 +238,6 @@ int vm_resume(struct vm *vm, struct err *err)
 
 /* --- the end that a guest decides ------------------------------------------------------- */
 
-static const char *reason(const struct machine_end *end)
-{
-	switch (end->outcome) {
-	case OUTCOME_POWEROFF:
-		return "acpi";
-	case OUTCOME_REBOOT:
-	case OUTCOME_EMERGENCY:
-		return "reset";
-	case OUTCOME_TRIPLE_FAULT:
-		return "triple-fault";
-	case OUTCOME_PANIC:
-		return "panic";
-	}
-	return end->outcome > OUTCOME_SIGNAL ? "signal" : "error";
-}
-
 static enum vm_action action(const struct vm *vm, const struct machine_end *end)
 {
 	switch (end->outcome) {
@@ -238,38 +251,47 @@ static enum vm_action action(const struct vm *vm, const struct machine_end *end)
 	return vm->setup.no_shutdown ? VM_KEEP : VM_EXIT;
 }
 
-static void leave(struct vm *vm)
+/* The VM ends with its machine. shut_down: the event has been. */
+static void leave(struct vm *vm, bool shut_down)
 {
 	vm->over = true;
 	clear(vm);
-	emit(vm, "shutdown");
+	if (!shut_down)
+		emit(vm, "shutdown");
 	emit(vm, "deleted");
 	vm->setup.gone(vm->setup.opaque, &vm->end);
 }
 
-void vm_on_end(struct vm *vm)
+static void restart_after_reset(struct vm *vm)
 {
 	struct err err = { "" };
 
+	log_put(LOG_INFO, "%s: a new machine starts", vm->end.why.text);
+	emit(vm, "rebooting");
+	if (!restart(vm, &err))
+		return;
+	/* The process ends anyway: it deletes the VM, and has its own status. */
+	if (vm_is_ending(vm))
+		return;
+	log_put(LOG_ERROR, "cannot restart the guest: %s", err.text);
+	vm->end = (struct machine_end){ OUTCOME_ERROR, err };
+	if (!vm->setup.no_shutdown)
+		leave(vm, true);
+}
+
+void vm_on_end(struct vm *vm)
+{
 	vm_join_machine(vm);
-	if (vm->rc)
-		vm->end = (struct machine_end){ OUTCOME_ERROR, vm->err };
-	emit_reason(vm, reason(&vm->end), vm->end.outcome);
+	emit_reason(vm, NULL);
 	switch (action(vm, &vm->end)) {
 	case VM_RESTART:
-		log_put(LOG_INFO, "%s: a new machine starts", vm->end.why.text);
-		if (!run_machine(vm, "rebooting", "rebooted", &err))
-			return;
-		log_put(LOG_ERROR, "cannot restart the guest: %s", err.text);
-		vm->end = (struct machine_end){ OUTCOME_ERROR, err };
-		if (!vm->setup.no_shutdown)
-			leave(vm);
+		restart_after_reset(vm);
 		return;
 	case VM_KEEP:
 		become_created(vm);
 		emit(vm, "shutdown");
 		return;
 	default:
-		leave(vm);
+		leave(vm, false);
 	}
 }

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "vmm/core/loop.h"
 #include "vmm/core/thread.h"
@@ -57,6 +58,9 @@ static void show(struct vm *vm, struct machine *m)
 	vm->creating = false;
 	if (vm->stopping)
 		machine_stop(m, vm->stop.outcome, vm->stop.why.text);
+	if (vm->pressed)
+		machine_power_button(m);
+	vm->pressed = false;
 	pthread_mutex_unlock(&vm->lock);
 }
 
@@ -92,6 +96,8 @@ static int live(struct vm *vm)
 	if (!rc) {
 		show(vm, m);
 		rc = machine_run(m, &vm->end, &vm->err);
+		if (keys_num(&vm->machine_config.vm, CONFIG_STATS))
+			machine_print_stats(m, stderr);
 		hide(vm);
 	}
 	machine_destroy(m);
@@ -148,22 +154,32 @@ int vm_with_machine(struct vm *vm, int (*fn)(struct machine *m, void *opaque, st
 
 /* --- the executor ------------------------------------------------------------------------- */
 
-void vm_join_machine(struct vm *vm)
+bool vm_join_machine(struct vm *vm)
 {
+	bool by_itself;
+
 	if (!vm->vcpu0_runs)
-		return;
+		return false;
 	pthread_join(vm->vcpu0, NULL);
+	if (vm->rc)
+		vm->end = (struct machine_end){ OUTCOME_ERROR, vm->err };
 	pthread_mutex_lock(&vm->lock);
+	/* An error on the way to the end replaces the reason that it was told. */
+	by_itself = !vm->stopping || (vm->end.outcome != OUTCOME_ERROR &&
+				      strcmp(vm->end.why.text, vm->stop.why.text) != 0);
 	vm->vcpu0_runs = vm->ended = vm->started = vm->stopping = false;
 	pthread_mutex_unlock(&vm->lock);
+	return by_itself;
 }
 
-void vm_end_machine(struct vm *vm, int outcome, const char *why)
+bool vm_end_machine(struct vm *vm, int outcome, const char *why)
 {
 	if (!vm->vcpu0_runs)
-		return;
-	vm_stop_machine(vm, outcome, why);
-	vm_join_machine(vm);
+		return false;
+	pthread_mutex_lock(&vm->lock);
+	vm_stop_locked(vm, outcome, why);
+	pthread_mutex_unlock(&vm->lock);
+	return vm_join_machine(vm);
 }
 
 /*
@@ -188,29 +204,62 @@ static int configure(struct vm *vm, struct err *err)
 	return rc;
 }
 
-int vm_start_machine(struct vm *vm, struct err *err)
+/* From here on vm_begin_end ends the machine. Returns false if it came first. */
+static bool may_start(struct vm *vm)
+{
+	bool may;
+
+	pthread_mutex_lock(&vm->lock);
+	may = vm->creating = !vm->ending;
+	pthread_mutex_unlock(&vm->lock);
+	return may;
+}
+
+/* Waits until the guest runs. Returns false if vcpu0 has ended, and the guest has not run. */
+static bool wait_for_guest(struct vm *vm)
 {
 	bool started;
-	int rc = configure(vm, err);
 
-	if (rc)
-		return rc;
-	vm->creating = true;
-	rc = thread_start(&vm->vcpu0, THREAD_VCPU, "vcpu0", VCPU0_STACK_BYTES, vcpu0_main, vm);
-	if (rc) {
-		vm->creating = false;
-		return err_sys(err, -rc, "cannot start a thread");
-	}
-	vm->vcpu0_runs = true;
 	pthread_mutex_lock(&vm->lock);
 	while (!vm->started && !vm->ended)
 		pthread_cond_wait(&vm->cond, &vm->lock);
 	started = vm->started;
 	pthread_mutex_unlock(&vm->lock);
-	if (started)
+	return started;
+}
+
+static int start(struct vm *vm, struct err *err)
+{
+	int rc = configure(vm, err);
+
+	if (rc)
+		return rc;
+	if (!may_start(vm))
+		return err_set(err, EBUSY, "this process ends");
+	rc = thread_start(&vm->vcpu0, THREAD_VCPU, "vcpu0", VCPU0_STACK_BYTES, vcpu0_main, vm);
+	if (rc) {
+		pthread_mutex_lock(&vm->lock);
+		vm->creating = vm->stopping = false;
+		pthread_mutex_unlock(&vm->lock);
+		return err_sys(err, -rc, "cannot start a thread");
+	}
+	vm->vcpu0_runs = true;
+	if (wait_for_guest(vm))
 		return 0;
 	vm_join_machine(vm);
 	if (vm->rc)
 		*err = vm->err;
 	return vm->rc ? vm->rc : err_set(err, ECANCELED, "%s", vm->end.why.text);
+}
+
+int vm_start_machine(struct vm *vm, struct err *err)
+{
+	int rc = start(vm, err);
+
+	if (rc) {
+		pthread_mutex_lock(&vm->lock);
+		vm->pressed = false;
+		pthread_mutex_unlock(&vm->lock);
+	}
+	return rc;
 }

@@ -52,7 +52,12 @@ static void with_machine(struct vm *vm, void (*fn)(struct machine *m))
 
 void vm_power_button(struct vm *vm)
 {
-	with_machine(vm, machine_power_button);
+	pthread_mutex_lock(&vm->lock);
+	if (vm->machine)
+		machine_power_button(vm->machine);
+	else if (vm->creating || vm->state == VM_RUNNING || vm->state == VM_PAUSED)
+		vm->pressed = true;
+	pthread_mutex_unlock(&vm->lock);
 }
 
 void vm_nmi(struct vm *vm)
@@ -65,13 +70,32 @@ void vm_refresh(struct vm *vm)
 	with_machine(vm, machine_refresh);
 }
 
-void vm_stop_machine(struct vm *vm, int outcome, const char *why)
+void vm_stop_locked(struct vm *vm, int outcome, const char *why)
 {
-	pthread_mutex_lock(&vm->lock);
+	if (vm->ended || vm->stopping)
+		return;
 	vm->stopping = true;
 	vm->stop.outcome = outcome;
 	snprintf(vm->stop.why.text, sizeof(vm->stop.why.text), "%s", why);
 	if (vm->machine)
 		machine_stop(vm->machine, outcome, why);
+}
+
+void vm_begin_end(struct vm *vm, int outcome, const char *why)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->ending = true;
+	if (vm->creating || vm->machine || vm->started)
+		vm_stop_locked(vm, outcome, why);
 	pthread_mutex_unlock(&vm->lock);
+}
+
+bool vm_is_ending(struct vm *vm)
+{
+	bool ending;
+
+	pthread_mutex_lock(&vm->lock);
+	ending = vm->ending;
+	pthread_mutex_unlock(&vm->lock);
+	return ending;
 }

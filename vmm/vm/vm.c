@@ -2,12 +2,13 @@
  * vm: see vm.h.
  *
  * Theory of operation. The executor takes one thing at a time: first the end of a machine, else the
- * next job. A job that boots starts the thread vcpu0 and waits until the guest runs or the machine
+ * next job; but two ends in a row have a job between them, because a guest may reset itself at once, for
+ * ever. A job that boots starts the thread vcpu0 and waits until the guest runs or the machine
  * has failed. vcpu0 creates the machine, shows it (vm->machine, under the lock: the functions for any
  * thread use it only there), becomes its first vCPU, hides it, destroys it and sets ended.
  *
- * The configuration is a tree of JSON that is never changed after it has been published: vm_info
- * takes a reference under the lock and prints it outside. Each machine gets a struct config made from
+ * The configuration is a tree of JSON that is never changed after it has been published; only the
+ * executor has references to it, and vm_info copies it under the lock. Each machine gets a struct config made from
  * it, except that of a VM which bantam run describes (adopted), whose own options are the source.
  *
  * Consoles, and what the back ends leave in keep, outlive the machines: a reset in the guest must not
@@ -37,20 +38,28 @@ int vm_post(struct vm *vm, void (*fn)(void *opaque), void *opaque)
 	return 0;
 }
 
-/* Waits for work. Returns false at the end; true: *job is the next one, or NULL for vm->ended. */
+/* Has the machine ended by itself? One that was told to end is joined by the job that deletes it. */
+static bool ended(const struct vm *vm)
+{
+	return vm->ended && !vm->stopping;
+}
+
+/* Waits for work. Returns false at the end; true: *job is the next one, or NULL for a machine's end. */
 static bool next(struct vm *vm, struct vm_job **job)
 {
-	bool more;
+	bool more, jobs;
 
 	*job = NULL;
 	pthread_mutex_lock(&vm->lock);
-	while (!vm->ended && STAILQ_EMPTY(&vm->jobs) && !vm->quit)
+	while (!ended(vm) && STAILQ_EMPTY(&vm->jobs) && !vm->quit)
 		pthread_cond_wait(&vm->cond, &vm->lock);
-	more = vm->ended || !STAILQ_EMPTY(&vm->jobs);
-	if (!vm->ended && more) {
+	jobs = !STAILQ_EMPTY(&vm->jobs);
+	more = ended(vm) || jobs;
+	if (jobs && (!ended(vm) || vm->was_end)) {
 		*job = STAILQ_FIRST(&vm->jobs);
 		STAILQ_REMOVE_HEAD(&vm->jobs, next);
 	}
+	vm->was_end = !*job;
 	pthread_mutex_unlock(&vm->lock);
 	return more;
 }

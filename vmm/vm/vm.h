@@ -62,15 +62,17 @@ enum vm_state vm_state(struct vm *vm);
 /* New references, or NULL without memory. vm_info: NULL in VM_NONE, too. */
 json_t *vm_info(struct vm *vm);
 json_t *vm_counters(struct vm *vm);
-/* Do nothing without a machine. */
+/* Between a machine and the next one, it waits for that one. */
 void vm_power_button(struct vm *vm);
+/* Do nothing without a machine. */
 void vm_nmi(struct vm *vm);
 void vm_refresh(struct vm *vm);
 /*
- * Makes a machine end, also one that is being created, so that the executor's next job need not wait
- * for the guest. outcome and why: as machine_stop.
+ * The process is to end: from now on no VM is created and no machine starts (-EBUSY). The machine that
+ * is there, or is being created, ends with this outcome, so the executor's next job, vm_delete, need
+ * not wait for the guest. outcome and why: as machine_stop.
  */
-void vm_stop_machine(struct vm *vm, int outcome, const char *why);
+void vm_begin_end(struct vm *vm, int outcome, const char *why);
 /* Is a machine's creation under way? It may wait for KVM, a daemon or a file, and has no guest yet. */
 bool vm_is_creating(struct vm *vm);
 

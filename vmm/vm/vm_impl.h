@@ -36,14 +36,17 @@ struct vm {
 	bool creating;		 /* vcpu0 runs machine_create */
 	bool started;		 /* the guest runs, or ran */
 	bool ended;		 /* vcpu0 has nothing more to do: join it */
-	bool stopping;		 /* vm_stop_machine came before there was a machine */
-	struct machine_end stop; /* with stopping */
+	bool stopping;		 /* this process has told the machine to end, with stop */
+	struct machine_end stop;
+	bool pressed;			   /* the power button, while there was no machine */
+	bool ending;			   /* vm_begin_end */
 	char digest[DEFINITION_HEX_BYTES]; /* "": not known, or not yet */
 
 	/* The executor's, and vcpu0's while that runs. */
 	struct config machine_config;
 	bool adopted; /* machine_config is the user's own: config does not make it anew */
 	bool over;    /* gone has been called */
+	bool was_end; /* the executor's last turn was the end of a machine */
 	bool vcpu0_runs;
 	pthread_t vcpu0;
 	struct keep *keep;
@@ -57,6 +60,9 @@ struct vm {
 /* Makes config (taken over) what vm.info shows, and the next machine is made of. */
 void vm_publish(struct vm *vm, json_t *config, enum vm_state state);
 void vm_set_state(struct vm *vm, enum vm_state state);
+/* Tells the machine to end, also one that is being created. Lock held. */
+void vm_stop_locked(struct vm *vm, int outcome, const char *why);
+bool vm_is_ending(struct vm *vm);
 
 /* Calls fn with the machine, for long if need be. Executor. -EBUSY: there is none. */
 int vm_with_machine(struct vm *vm, int (*fn)(struct machine *m, void *opaque, struct err *err),
@@ -64,9 +70,12 @@ int vm_with_machine(struct vm *vm, int (*fn)(struct machine *m, void *opaque, st
 
 /* Starts a machine. Returns when the guest runs, or -errno with all of the machine gone. */
 int vm_start_machine(struct vm *vm, struct err *err);
-/* Ends the machine, if there is one, and joins its thread: vm->rc, err and end are valid. */
-void vm_end_machine(struct vm *vm, int outcome, const char *why);
-void vm_join_machine(struct vm *vm);
+/*
+ * Ends the machine, if there is one, and joins its thread: vm->end is valid. Returns true if it has
+ * ended by itself instead.
+ */
+bool vm_end_machine(struct vm *vm, int outcome, const char *why);
+bool vm_join_machine(struct vm *vm);
 
 /* Opens the consoles of config, before there is a machine; they find their devices by id. */
 int vm_open_consoles(struct vm *vm, struct config *config, struct err *err);
