@@ -149,9 +149,9 @@ $B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tool
 # Threads against threads: what changes while vCPUs run, in a program that TSan can run.
 THREADS := $B/tests/threads
 threads: $(THREADS)
-$(THREADS): $(patsubst %.c,$B/o/%.o,$(wildcard tests/threads/*.c vmm/core/*.c vmm/http/*.c devices/pci/*.c devices/backend/chardev/*.c devices/backend/disk/*.c devices/backend/fat/*.c devices/backend/qcow2/*.c devices/backend/qcow2_image/*.c devices/backend/store/*.c) tests/unit/plug_threads.c tests/unit/console_threads.c) $(LLHTTP_OBJ)
+$(THREADS): $(patsubst %.c,$B/o/%.o,$(wildcard tests/threads/*.c) $(patsubst %,tests/unit/%.c,plug_threads console_threads vm_stress)) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(CC) $(LDFLAGS) -Wl,--wrap=pthread_clockjoin_np -o $@ $^ $(LIBS)
 
 # Randomised tests of qcow2; through these wrappers power.c sees every write to the image.
 TORTURE := $B/tests/qcow2-torture
