@@ -1241,6 +1241,8 @@ Test(vmconfig, schemas)
 		"\"minimum\":3,\"type\":\"integer\"}");
 	expect_at(all, "ConsoleConfig.properties.mode.enum",
 		  "[\"Off\",\"Null\",\"Pty\",\"Tty\",\"File\",\"Socket\"]");
+	expect_at(all, "VmConfig.properties.metadata.x-bantam", "true");
+	expect_at(all, "VmConfig.properties.memory.x-bantam", "-");
 	expect_at(all, "VsockConfig.required", "[\"cid\",\"socket\"]");
 	json_decref(all);
 }

@@ -89,6 +89,8 @@ static const struct {
 	  "{\"console\":{\"mode\":\"Socket\",\"socket\":\"/s\"},\"serial\":{\"file\":\"/f\",\"mode\":\"File\"}}" },
 	{ "--platform|num_pci_segments=2,oem_strings=[a,\"b,c\"],uuid=u",
 	  "{\"platform\":{\"num_pci_segments\":2,\"oem_strings\":[\"a\",\"b,c\"],\"uuid\":\"u\"}}" },
+	{ "--platform|oem_strings=[io.systemd.credential:a.b=vsock-stream:2:8888,c=d=e]",
+	  "{\"platform\":{\"oem_strings\":[\"io.systemd.credential:a.b=vsock-stream:2:8888\",\"c=d=e\"]}}" },
 	{ "--pvpanic|--watchdog", "{\"pvpanic\":true,\"watchdog\":true}" },
 	{ "--rate-limit-group|id=g,ops_size=1,ops_refill_time=1",
 	  "{\"rate_limit_groups\":[{\"id\":\"g\",\"rate_limiter_config\":{\"ops\":{\"refill_time\":1,\"size\":1}}}]}" },

@@ -115,6 +115,8 @@ static json_t *property(const struct vmconfig_field *f, int *rc)
 		put(out, "nullable", json_true(), rc);
 	if (*f->def)
 		put(out, "default", json_loads(f->def, JSON_DECODE_ANY, NULL), rc);
+	if (f->flags & FIELD_OURS)
+		put(out, "x-bantam", json_true(), rc); /* upstream has no such field */
 	put(out, "description", json_sprintf("%s%s", effect(f), f->help), rc);
 	return out;
 }
