@@ -78,7 +78,8 @@ static unsigned make_ip(uint8_t *f, uint8_t proto, const char *src, const char *
 	return ETH + IP + len;
 }
 
-/* Makes a TCP segment without data. Returns the length. */
+/* Makes a TCP segment without data, the first or (if it is no SYN and no RST) the second. Returns
+ * the length. */
 static unsigned make_tcp(uint8_t *f, const char *src, const char *dst, unsigned sport,
 			 unsigned dport, uint32_t ack, uint8_t flags)
 {
@@ -87,6 +88,7 @@ static unsigned make_tcp(uint8_t *f, const char *src, const char *dst, unsigned 
 	memset(tcp, 0, 20);
 	put_be16(tcp, sport);
 	put_be16(tcp + 2, dport);
+	put_be16(tcp + 6, !(flags & 6));
 	put_be16(tcp + 8, ack >> 16);
 	put_be16(tcp + 10, ack);
 	tcp[12] = 5 << 4;
@@ -525,6 +527,47 @@ Test(net_user, no_descriptors_left)
 	cr_expect(new_connection(seen, f));
 	for (unsigned i = 0; i <= n; i++)
 		close(fd[i]);
+	end();
+}
+
+/* Opens a connection from port and closes the guest's end. Returns false if that fails. */
+static bool guest_half_closes(unsigned port, uint8_t *f)
+{
+	uint8_t *tcp = f + ETH + IP;
+	uint32_t seq;
+
+	guest_sends(f, make_tcp(f, GUEST, "\x0a\0\x02\x02", port, 4999, 0, 2));
+	do {
+		if (!guest_receives(f, IPPROTO_TCP))
+			return false;
+	} while ((unsigned)(tcp[2] << 8 | tcp[3]) != port);
+	if (tcp[13] != 0x12)
+		return false;
+	seq = (uint32_t)tcp[4] << 24 | (uint32_t)tcp[5] << 16 | (uint32_t)tcp[6] << 8 | tcp[7];
+	guest_sends(f, make_tcp(f, GUEST, "\x0a\0\x02\x02", port, 4999, seq + 1, 0x11));
+	return true;
+}
+
+/* A server that never closes does not use up the guest's connections. */
+Test(net_user, connections_that_only_the_guest_has_closed)
+{
+	struct sockaddr_in at = address("127.0.0.1", 4999);
+	struct err err = { "" };
+	uint8_t f[2000];
+	unsigned n = 0;
+	int listener;
+
+	own_network();
+	listener = socket(AF_INET, SOCK_STREAM, 0);
+	cr_assert_eq(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
+	cr_assert_eq(listen(listener, 4096), 0);
+	wrap("ulimit -n 32");
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22" }, &err), 0,
+		     "%s", err.text);
+	while (n < 200 && guest_half_closes(10000 + n, f))
+		n++;
+	cr_expect_eq(n, 200, "%u", n);
+	close(listener);
 	end();
 }
 

@@ -10,7 +10,7 @@
  * that sockets do not need. Frames that the guest cannot take at once wait in a queue, up to a
  * limit; while the queue is long, the process reads nothing from the host's sockets. A guest can
  * make libslirp keep data (fragments of packets that never become complete): beyond a memory limit
- * the process ends.
+ * the process ends. What libslirp asks of the kernel passes through sockets.c.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,6 +30,7 @@
 #include "devices/backend/net/hostfwd.h"
 #include "tools/bantam-net-user/confine.h"
 #include "tools/bantam-net-user/guest_end.h"
+#include "tools/bantam-net-user/sockets.h"
 #include "vmm/core/busypoll.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/helper.h"
@@ -235,6 +236,7 @@ static void run_timers(void)
 		t->at_ms = -1;
 		t->fn(t->opaque);
 	}
+	sockets_tick((uint64_t)now);
 }
 
 static uint32_t timeout_ms(uint32_t slirp_ms)
@@ -493,6 +495,7 @@ int main(int argc, char **argv)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_IGN);
 	confine_fds();
+	sockets_begin();
 	me.guest = open_guest(argv[5], &fd[2], nfds - 2);
 	if (!me.guest || !create((unsigned)mtu)) {
 		tell(NET_USER_ERROR "the network cannot be set up\n");

@@ -1,0 +1,220 @@
+/*
+ * sockets: see sockets.h.
+ *
+ * Theory of operation. libslirp shuts down the sending side of a socket once the guest has closed
+ * the connection and all its data is written; that call is noted with its time. Whether the other
+ * end is still open, and when it last sent something, the kernel knows (TCP_INFO), so a stale note
+ * does no harm. To give a connection up, the socket is disconnected (connect to AF_UNSPEC): the
+ * kernel resets the host's end, poll reports a hang-up, and libslirp reads an error, resets the
+ * guest's end and closes the descriptor, as for any connection that breaks.
+ *
+ * Sockets are counted. While they use more than seven eighths of the descriptors, each new one
+ * costs the oldest noted connection; the last eighth is what may come until libslirp has closed
+ * those that were given up.
+ */
+#include "tools/bantam-net-user/sockets.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tools/bantam-net-user/confine.h"
+#include "tools/bantam-net-user/resolver.h"
+#include "vmm/core/clock.h"
+#include "vmm/core/log.h"
+
+#define OTHERS 12u     /* descriptors that are no sockets of libslirp */
+#define LOOK_MS 1000u  /* between two looks at what is overdue */
+#define TELL_MS 60000u /* between two lines of the log */
+
+unsigned sockets_fin_ms = 60000;
+
+static struct {
+	uint64_t since_ms[CONFINE_FDS_MAX]; /* by descriptor: half-closed since then; 0: not */
+	unsigned noted;			    /* how many of these */
+	bool open[CONFINE_FDS_MAX];	    /* by descriptor: a socket that was opened here */
+	unsigned sockets;		    /* how many of these */
+	unsigned limit;			    /* on descriptors */
+	uint64_t look_ms;
+} me = { .limit = CONFINE_FDS_MAX };
+
+void sockets_begin(void)
+{
+	struct rlimit r;
+
+	if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < CONFINE_FDS_MAX)
+		me.limit = (unsigned)r.rlim_cur;
+}
+
+/* A line a minute, and only if standard error takes it now. */
+static void tell(uint64_t *told_ms, const char *what)
+{
+	struct pollfd p = { STDERR_FILENO, POLLOUT, 0 };
+	uint64_t now = clock_now_ms();
+
+	if ((*told_ms && now - *told_ms < TELL_MS) || poll(&p, 1, 0) != 1)
+		return;
+	*told_ms = now;
+	log_put(LOG_WARN, "user network: %u descriptors are in use: %s", me.limit, what);
+}
+
+/* --- connections that the guest has closed ------------------------------------------------- */
+
+static void note(int fd)
+{
+	uint64_t *since = &me.since_ms[fd];
+
+	me.noted += !*since;
+	*since = clock_now_ms();
+}
+
+static void forget(unsigned fd)
+{
+	me.noted -= !!me.since_ms[fd];
+	me.since_ms[fd] = 0;
+}
+
+static void count(int fd, bool open)
+{
+	if ((unsigned)fd >= CONFINE_FDS_MAX)
+		return;
+	me.sockets += open - me.open[fd];
+	me.open[fd] = open;
+	forget((unsigned)fd);
+}
+
+/* Returns for how long the other end has sent nothing, or -1 if fd is no half-closed connection. */
+static int64_t silent_ms(unsigned fd, uint64_t now_ms)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+	uint64_t ms = now_ms - me.since_ms[fd];
+
+	if (getsockopt((int)fd, IPPROTO_TCP, TCP_INFO, &info, &len) ||
+	    (info.tcpi_state != TCP_FIN_WAIT1 && info.tcpi_state != TCP_FIN_WAIT2))
+		return -1;
+	return (int64_t)(info.tcpi_last_data_recv < ms ? info.tcpi_last_data_recv : ms);
+}
+
+static void give_up(unsigned fd)
+{
+	struct sockaddr none = { .sa_family = AF_UNSPEC };
+
+	syscall(SYS_connect, (int)fd, &none, sizeof(none));
+	forget(fd);
+}
+
+void sockets_tick(uint64_t now_ms)
+{
+	if (!me.noted || now_ms < me.look_ms)
+		return;
+	me.look_ms = now_ms + (sockets_fin_ms < LOOK_MS ? sockets_fin_ms : LOOK_MS);
+	for (unsigned fd = 0; fd < CONFINE_FDS_MAX; fd++) {
+		int64_t ms = me.since_ms[fd] ? silent_ms(fd, now_ms) : 0;
+
+		if (ms < 0)
+			forget(fd);
+		else if (ms >= (int64_t)sockets_fin_ms)
+			give_up(fd);
+	}
+}
+
+/* Returns the oldest half-closed connection, or -1. */
+static int oldest(void)
+{
+	while (me.noted) {
+		unsigned found = CONFINE_FDS_MAX;
+
+		for (unsigned fd = 0; fd < CONFINE_FDS_MAX; fd++)
+			if (me.since_ms[fd] &&
+			    (found == CONFINE_FDS_MAX || me.since_ms[fd] < me.since_ms[found]))
+				found = fd;
+		if (silent_ms(found, clock_now_ms()) >= 0)
+			return (int)found;
+		forget(found);
+	}
+	return -1;
+}
+
+/* Looks at a new descriptor, or at the error. Returns fd, with errno as it was. */
+static int opened(int fd)
+{
+	static uint64_t told_room, told_full;
+	int old, error = errno;
+
+	count(fd, true);
+	if (fd >= 0 ? me.sockets + OTHERS < me.limit - me.limit / 8 : error != EMFILE)
+		return fd;
+	old = oldest();
+	if (old >= 0) {
+		give_up((unsigned)old);
+		tell(&told_room, "the oldest connection that the guest has closed is given up");
+	} else if (fd < 0) {
+		tell(&told_full, "new connections of the guest fail");
+	}
+	errno = error;
+	return fd;
+}
+
+/* --- libslirp's calls ----------------------------------------------------------------------- */
+
+int socket(int domain, int type, int protocol)
+{
+	return opened((int)syscall(SYS_socket, domain, type, protocol));
+}
+
+int accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	return opened((int)syscall(SYS_accept, fd, addr, len));
+}
+
+int close(int fd)
+{
+	count(fd, false);
+	return (int)syscall(SYS_close, fd);
+}
+
+int shutdown(int fd, int how)
+{
+	int rc = (int)syscall(SYS_shutdown, fd, how);
+
+	if (!rc && how == SHUT_WR && (unsigned)fd < CONFINE_FDS_MAX)
+		note(fd);
+	return rc;
+}
+
+ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *to,
+	       socklen_t to_len)
+{
+	struct sockaddr_storage server;
+
+	if (to && resolver_ask(to, &server))
+		to = (struct sockaddr *)&server;
+	return syscall(SYS_sendto, fd, buf, len, flags, to, to_len);
+}
+
+ssize_t recvfrom(int fd, void *restrict buf, size_t len, int flags, struct sockaddr *restrict from,
+		 socklen_t *restrict from_len)
+{
+	ssize_t n = syscall(SYS_recvfrom, fd, buf, len, flags, from, from_len);
+
+	if (n >= 0 && from && from_len)
+		resolver_heard(from);
+	return n;
+}
+
+ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	ssize_t n = syscall(SYS_recvmsg, fd, msg, flags);
+
+	/* An ICMP error, and the address that the datagram went to. */
+	if (n >= 0 && flags & MSG_ERRQUEUE && msg->msg_name)
+		resolver_failed(msg->msg_name);
+	return n;
+}
