@@ -438,10 +438,10 @@ static const struct bad {
 	{ "{" K ",\"cpus\":{\"boot_vcpus\":4,\"topology\":{\"threads_per_core\":2}}}", -EINVAL,
 	  "cpus.topology: its numbers multiply to 2; max_vcpus is 4" },
 	{ "{" K ",\"cpus\":{\"boot_vcpus\":2,\"affinity\":[{\"vcpu\":2,\"host_cpus\":[0]}]}}",
-	  -EINVAL, "cpus.affinity: entry 0: vcpu 2: max_vcpus is 2" },
+	  -EINVAL, "cpus.affinity[0].vcpu: 2: max_vcpus is 2" },
 	{ "{" K
 	  ",\"cpus\":{\"affinity\":[{\"vcpu\":0,\"host_cpus\":[0]},{\"vcpu\":0,\"host_cpus\":[1]}]}}",
-	  -EINVAL, "cpus.affinity: entry 1: vcpu 0 is twice" },
+	  -EINVAL, "cpus.affinity[1].vcpu: 0: is twice" },
 	{ "{" K ",\"cpus\":{\"affinity\":[{\"vcpu\":0,\"host_cpus\":[]}]}}", -EINVAL, "is empty" },
 	{ "{" K ",\"cpus\":{\"affinity\":[{\"vcpu\":0,\"host_cpus\":[0,\"1\"]}]}}", -EINVAL,
 	  "cpus.affinity[0].host_cpus[1]: \"1\": must be a whole number from 0 to 8191" },
@@ -456,7 +456,7 @@ static const struct bad {
 	  -EINVAL, "memory.size: 8388608: must be 0 with zones" },
 	{ "{" K
 	  ",\"memory\":{\"zones\":[{\"id\":\"a\",\"size\":8388608},{\"id\":\"a\",\"size\":8388608}]}}",
-	  -EEXIST, "memory.zones: entries 0 and 1 have the same id \"a\"" },
+	  -EEXIST, "memory.zones[1].id: \"a\": another zone has this id" },
 	{ "{" K ",\"memory\":{\"hugepage_size\":2097152}}", -EINVAL, "needs hugepages" },
 	{ "{" K ",\"memory\":{\"size\":5242880,\"hugepages\":true,\"hugepage_size\":2097152}}",
 	  -EINVAL, "must be a multiple of hugepage_size" },
@@ -477,7 +477,7 @@ static const struct bad {
 	{ "{" K ",\"disks\":[{\"vhost_user\":true,\"vhost_socket\":\"/s\",\"readonly\":true}]}",
 	  -EINVAL, "disks[0]: --disk: serial, ro and direct cannot be used with vhost-user" },
 	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"rate_limit_group\":\"g\"}]}", -EINVAL,
-	  "disks: entry 0: rate_limit_group \"g\" is not in rate_limit_groups" },
+	  "disks[0].rate_limit_group: \"g\": rate_limit_groups has no such id" },
 	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"rate_limiter_config\":{\"ops\":{\"size\":5}}}]}",
 	  -EINVAL, "disks[0].rate_limiter_config.ops.refill_time: is missing" },
 	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"pci_segment\":1}]}", -EINVAL,
@@ -547,7 +547,7 @@ static const struct bad {
 	{ "{" K ",\"tpm\":{\"socket\":\"/p\"}}", -ENOTSUP, "tpm" },
 	{ "{" K
 	  ",\"rate_limit_groups\":[{\"id\":\"a\",\"rate_limiter_config\":{}},{\"id\":\"a\",\"rate_limiter_config\":{}}]}",
-	  -EEXIST, "rate_limit_groups: entries 0 and 1" },
+	  -EEXIST, "rate_limit_groups[1].id: \"a\": another group" },
 };
 
 Test(vmconfig, bad)
@@ -861,7 +861,7 @@ Test(vmconfig, add_and_remove)
 		{ "disks", "{\"path\":\"/c\",\"pci_segment\":2}", -EINVAL,
 		  "disks[2].pci_segment: 2" },
 		{ "disks", "{\"path\":\"/c\",\"rate_limit_group\":\"g\"}", -EINVAL,
-		  "entry 2: rate_limit_group" },
+		  "disks[2].rate_limit_group: \"g\"" },
 		{ "disks", "{\"vhost_user\":true,\"vhost_socket\":\"/s\",\"direct\":true}", -EINVAL,
 		  "disks[2]: --disk" },
 		{ "fs", "{\"tag\":\"t\",\"socket\":\"/s\"}", 0, "_fs4" },

@@ -39,17 +39,17 @@ static int affinity(struct vmconfig_walk *w, const json_t *list, uint64_t max)
 		uint64_t vcpu = vmconfig_num(item, "vcpu");
 
 		if (vcpu >= max)
-			return vmconfig_fail(w, EINVAL, "affinity",
-					     "entry %zu: vcpu %llu: max_vcpus is %llu", i,
-					     (unsigned long long)vcpu, (unsigned long long)max);
+			return vmconfig_fail_item(w, EINVAL, "affinity", i, "vcpu",
+						  "%llu: max_vcpus is %llu",
+						  (unsigned long long)vcpu,
+						  (unsigned long long)max);
 		if (seen[vcpu])
-			return vmconfig_fail(w, EINVAL, "affinity", "entry %zu: vcpu %llu is twice",
-					     i, (unsigned long long)vcpu);
+			return vmconfig_fail_item(w, EINVAL, "affinity", i, "vcpu",
+						  "%llu: is twice", (unsigned long long)vcpu);
 		if (!json_array_size(json_object_get(item, "host_cpus")))
-			return vmconfig_fail(
-				w, EINVAL, "affinity",
-				"entry %zu: host_cpus is empty: vcpu %llu could not run", i,
-				(unsigned long long)vcpu);
+			return vmconfig_fail_item(w, EINVAL, "affinity", i, "host_cpus",
+						  "is empty: vcpu %llu could not run",
+						  (unsigned long long)vcpu);
 		seen[vcpu] = true;
 	}
 	return 0;
@@ -112,9 +112,8 @@ static int zones(struct vmconfig_walk *w, const json_t *zones, uint64_t *sum)
 			const char *id = vmconfig_text(zone, "id");
 
 			if (k < i && !strcmp(id, vmconfig_text(other, "id")))
-				return vmconfig_fail(w, EEXIST, "zones",
-						     "entries %zu and %zu have the same id \"%s\"",
-						     k, i, id);
+				return vmconfig_fail_item(w, EEXIST, "zones", i, "id",
+							  "\"%s\": another zone has this id", id);
 		}
 	}
 	return 0;

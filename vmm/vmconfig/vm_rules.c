@@ -119,9 +119,9 @@ static int check_groups(struct vmconfig_walk *w, const json_t *vm)
 		for (k = 0; k < i; k++)
 			if (!strcmp(vmconfig_text(group, "id"),
 				    vmconfig_text(json_array_get(groups, k), "id")))
-				return vmconfig_fail(w, EEXIST, "rate_limit_groups",
-						     "entries %zu and %zu have the same id \"%s\"",
-						     k, i, vmconfig_text(group, "id"));
+				return vmconfig_fail_item(w, EEXIST, "rate_limit_groups", i, "id",
+							  "\"%s\": another group has this id",
+							  vmconfig_text(group, "id"));
 	}
 	json_array_foreach(disks, i, disk)
 	{
@@ -131,10 +131,8 @@ static int check_groups(struct vmconfig_walk *w, const json_t *vm)
 		json_array_foreach(groups, k, group)
 			found |= name && !strcmp(name, vmconfig_text(group, "id"));
 		if (!found)
-			return vmconfig_fail(w, EINVAL, "disks",
-					     "entry %zu: rate_limit_group \"%s\" is not in "
-					     "rate_limit_groups",
-					     i, name);
+			return vmconfig_fail_item(w, EINVAL, "disks", i, "rate_limit_group",
+						  "\"%s\": rate_limit_groups has no such id", name);
 	}
 	return 0;
 }

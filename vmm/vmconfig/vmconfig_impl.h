@@ -88,6 +88,9 @@ void vmconfig_leave(struct vmconfig_walk *w, size_t len);
 /* Fills err with "PATH.key: TEXT" (key NULL: "PATH: TEXT"). Returns -code. */
 int vmconfig_fail(struct vmconfig_walk *w, int code, const char *key, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
+/* The same with "PATH.list[index].key: TEXT". */
+int vmconfig_fail_item(struct vmconfig_walk *w, int code, const char *list, size_t index,
+		       const char *key, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 void vmconfig_warn(struct vmconfig_walk *w, const char *key, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int vmconfig_no_memory(struct vmconfig_walk *w);

@@ -69,6 +69,19 @@ int vmconfig_fail(struct vmconfig_walk *w, int code, const char *key, const char
 	return err_set(w->err, code, "%s", buf);
 }
 
+int vmconfig_fail_item(struct vmconfig_walk *w, int code, const char *list, size_t index,
+		       const char *key, const char *fmt, ...)
+{
+	char path[64], buf[TEXT_BYTES];
+	va_list ap;
+
+	snprintf(path, sizeof(path), "%s[%zu].%s", list, index, key);
+	va_start(ap, fmt);
+	line(w, path, buf, sizeof(buf), fmt, ap);
+	va_end(ap);
+	return err_set(w->err, code, "%s", buf);
+}
+
 void vmconfig_warn(struct vmconfig_walk *w, const char *key, const char *fmt, ...)
 {
 	char buf[TEXT_BYTES];
