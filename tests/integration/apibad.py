@@ -7,7 +7,7 @@ import re
 import socket
 import time
 
-from apivm import GUEST, Vm, read, until_true
+from apivm import GUEST, Vm, lasting, read, until_true
 
 HUGE = 10**30
 NOT_THERE = "/nowhere/at/all"
@@ -145,7 +145,7 @@ def endpoints(r):
         vm.boot()
         vm.shows("ready")
         conn = vm.connect()
-        before = conn.call("GET", "vm.info").json
+        before = lasting(conn.call("GET", "vm.info").json)
         for method, endpoint, want in (
                 ("GET", "", 404), ("GET", "vm.create.more", 404), ("GET", "../v1/vm.info", 404),
                 ("GET", "vm.boot", 400), ("GET", "vm.create", 400), ("PUT", "vm.info", 400), ("PUT", "vmm.ping", 400),
@@ -168,7 +168,7 @@ def endpoints(r):
                 ("vm.create", {}, (400, 409))):
             answer = conn.call("PUT", endpoint, body)
             r.ok(answer.status in want, f"{endpoint} {json.dumps(body)[:50]}: {'/'.join(map(str, want))}", answer)
-        after = conn.call("GET", "vm.info").json
+        after = lasting(conn.call("GET", "vm.info").json)
         r.ok(after == before, "vm.info is as it was", before, after)
         vm.put("vm.power-button")
         r.ok(vm.shows("off") and vm.ends() == 0, "the VM is untouched: it sees its button")
@@ -179,7 +179,7 @@ def created(r):
     with Vm() as vm:
         vm.put("vm.create", vm.config(disks=[{"path": GUEST, "readonly": True, "id": "first"}]))
         conn = vm.connect()
-        before = conn.call("GET", "vm.info").json
+        before = lasting(conn.call("GET", "vm.info").json)
         for endpoint, body, want in (
                 ("vm.add-disk", {"path": GUEST, "readonly": True, "id": "first"}, (409,)),
                 ("vm.add-disk", {"id": "second"}, (400,)), ("vm.add-disk", {"path": 1}, (400,)),
@@ -191,7 +191,7 @@ def created(r):
                 ("vm.counters", None, (400,)), ("vm.resize-disk", {"id": "first", "desired_size": 1 << 30}, (409,))):
             answer = conn.call("PUT", endpoint, body)
             r.ok(answer.status in want, f"{endpoint} {json.dumps(body)[:60]}: {'/'.join(map(str, want))}", answer)
-        r.ok(conn.call("GET", "vm.info").json == before, "vm.info is as it was")
+        r.ok(lasting(conn.call("GET", "vm.info").json) == before, "vm.info is as it was")
 
 
 # --- random requests -----------------------------------------------------------------------------

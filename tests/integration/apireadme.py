@@ -124,7 +124,7 @@ def manual(r):
         lines = list(paced(words(blocks()[0] + examples())))
         # The guest's own power-off ends what its last line waits for.
         at = lines.index("bantam ctl vm.sock wait")
-        lines.insert(at, "bantam ctl vm.sock power-button")
+        lines.insert(at, AGAIN)
         status, shown = play(folder, lines + ["wait"])
         r.ok(status == 0 and '["' not in shown, "the example of bantam-api(1)", status, shown)
 

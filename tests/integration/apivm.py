@@ -24,11 +24,22 @@ CALL_S = 30
 
 _problems = []
 _answers = 0
+_seen = set()
 
 
 def problems():
     """Returns how many answers came, and what was wrong with any of them."""
     return _answers, list(_problems)
+
+
+def seen():
+    """Returns each different answer that came: method, endpoint, status, body."""
+    return set(_seen)
+
+
+def lasting(info):
+    """What vm.info says, without what it only knows a moment after a change: the digest."""
+    return {key: value for key, value in info.items() if key != "bantam"} if isinstance(info, dict) else info
 
 
 class Answer:
@@ -54,6 +65,8 @@ class Answer:
                                        all(isinstance(t, str) and t and "\n" not in t for t in self.json)):
             self.complain("an error is no list of texts")
         self.walk(self.json, "")
+        if m := re.match(r"(GET|PUT) ([a-z.-]+)( |$)", request):
+            _seen.add((m[1], m[2], self.status, self.body))
 
     def complain(self, what):
         _problems.append(f"{self.request}: {what}: {self.head.strip()} {self.body[:300]!r}")
