@@ -97,21 +97,61 @@ Test(vsock, host_to_guest)
 
 static void greetings(void)
 {
-	static const char *const bad[] = { "\n",
-					   "CONNECT\n",
-					   "CONNECT \n",
-					   "connect 1\n",
-					   "CONNECT -1\n",
-					   "CONNECT 1x\n",
-					   "CONNECT 4294967295\n",
-					   "CONNECT 99999999999\n",
-					   "CONNECT 1 2\n",
-					   "GET / HTTP/1.1\r\nHost: nobody\r\n",
-					   "CONNECT 00000000000000000000000000001\n" };
+	static const struct {
+		const char *line;
+		int64_t port; /* -1: refused, for a reason with these words */
+		const char *why;
+	} table[] = {
+		/* as Firecracker takes them */
+		{ "connect 1\n", 1 },
+		{ "cOnNeCt 1024\n", 1024 },
+		{ "CONNECT 2\r\n", 2 },
+		{ "CONNECT 3 \n", 3 },
+		{ "CONNECT  4\n", 4 },
+		{ "CONNECT\t5\n", 5 },
+		{ " \t connect \t 6 \t\r\n", 6 },
+		{ "CONNECT\v7\f\n", 7 },
+		{ "CONNECT 0\n", 0 },
+		{ "CONNECT 00000000000000000000008\n", 8 },
+		{ "CONNECT 4294967294\n", 4294967294 },
+		{ "\n", -1, "must be CONNECT" },
+		{ "\r\n", -1, "must be CONNECT" },
+		{ "CONNECTED 1\n", -1, "must be CONNECT" },
+		{ "CONNECT1\n", -1, "must be CONNECT" },
+		{ "GET / HTTP/1.1\r\nHost: nobody\r\n", -1, "must be CONNECT" },
+		{ "CONNECT\n", -1, "one port" },
+		{ "CONNECT \n", -1, "one port" },
+		{ "CONNECT 1 2\n", -1, "one port" },
+		{ "CONNECT -1\n", -1, "a number from" },
+		{ "CONNECT +1\n", -1, "a number from" },
+		{ "CONNECT 1x\n", -1, "a number from" },
+		{ "CONNECT 0x1\n", -1, "a number from" },
+		{ "CONNECT 1k\n", -1, "a number from" },
+		{ "CONNECT 4294967295\n", -1, "a number from" },
+		{ "CONNECT 99999999999\n", -1, "a number from" },
+		{ "CONNECT 99999999999999999999999\n", -1, "a number from" },
+		{ "CONNECT 00000000000000000000000000001\n", -1, "too long" },
+	};
 	int fd;
 
-	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		fd = vpeer_host_connect(bad[i]);
+	for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		ssize_t n;
+
+		fd = vpeer_host_connect(table[i].line);
+		if (table[i].port >= 0) {
+			cr_assert(vpeer_take(), "%u", i);
+			cr_assert_eq(vp.got.op, VSOCK_OP_REQUEST);
+			cr_expect_eq(vp.got.dst_port, table[i].port, "%u", i);
+			close(fd);
+			vpeer_expect(VSOCK_OP_RST, vp.got.dst_port, vp.got.src_port);
+			continue;
+		}
+		n = read(fd, vp.text, 200);
+		cr_assert(n > 0, "%u", i);
+		vp.text[n] = 0;
+		cr_expect(!strncmp(vp.text, "ERROR ", 6) && strstr(vp.text, table[i].why) &&
+				  vp.text[n - 1] == '\n',
+			  "%u: %s", i, vp.text);
 		errno = 0;
 		cr_assert(read(fd, vp.text, 1) <= 0 && errno != EAGAIN, "%u", i);
 		close(fd);
@@ -131,6 +171,8 @@ static void greetings(void)
 	/* Without a driver. */
 	vpeer_reset();
 	fd = vpeer_host_connect("CONNECT 1\n");
+	cr_assert_gt(read(fd, vp.text, 200), 6);
+	cr_expect(!strncmp(vp.text, "ERROR the guest has no driver", 29));
 	cr_assert(vpeer_at_end(fd));
 	close(fd);
 }

@@ -13,6 +13,96 @@
 
 TestSuite(vsock_conn, .timeout = 60);
 
+/* How a program that sends and leaves does it, and what it has sent. */
+enum { BEFORE_ANSWER, AFTER_ANSWER, HALF, NO_DATA };
+
+static void leaves_early(unsigned how, unsigned bytes)
+{
+	static uint8_t data[100000];
+	unsigned got = 0;
+	int fd = vpeer_host_connect("CONNECT 7\n");
+	uint32_t port;
+
+	for (unsigned i = 0; i < bytes; i++)
+		data[i] = (uint8_t)(i * 31 >> 3);
+	cr_assert(vpeer_take());
+	cr_assert_eq(vp.got.op, VSOCK_OP_REQUEST);
+	port = vp.got.src_port;
+	if (how == AFTER_ANSWER)
+		vpeer_send_packet(VSOCK_OP_RESPONSE, 7, port, NULL, 0);
+	cr_assert_eq(send(fd, data, bytes, MSG_NOSIGNAL), (ssize_t)bytes);
+	if (how == HALF)
+		shutdown(fd, SHUT_WR);
+	else
+		close(fd);
+	fake_run(&vp.f);
+	if (how != AFTER_ANSWER)
+		vpeer_send_packet(VSOCK_OP_RESPONSE, 7, port, NULL, 0);
+	do {
+		cr_assert(vpeer_take(), "%u, %u: %u bytes came", how, bytes, got);
+		cr_assert_neq(vp.got.op, VSOCK_OP_RST, "%u, %u: %u bytes came", how, bytes, got);
+		if (vp.got.op != VSOCK_OP_RW)
+			continue;
+		cr_assert(got + vp.got.len_bytes <= bytes &&
+			  !memcmp(vp.got_data, data + got, vp.got.len_bytes));
+		got += vp.got.len_bytes;
+		vp.fwd += vp.got.len_bytes;
+		vpeer_send_packet(VSOCK_OP_CREDIT_UPDATE, 7, port, NULL, 0);
+	} while (vp.got.op != VSOCK_OP_SHUTDOWN ||
+		 (how != HALF && vp.got.flags != VSOCK_SHUT_BOTH));
+	cr_expect_eq(got, bytes, "%u: %u of %u bytes came", how, got, bytes);
+	vpeer_send_packet(VSOCK_OP_RST, 7, port, NULL, 0);
+	if (how == HALF)
+		close(fd);
+	vpeer_drain(); /* a late CREDIT_UPDATE is answered by a reset */
+	cr_expect_eq(((struct vsock *)vp.dev)->nconns, 0);
+	vp.fwd = 0;
+}
+
+static void one_shot(void)
+{
+	for (unsigned how = BEFORE_ANSWER; how <= HALF; how++) {
+		leaves_early(how, 1);
+		leaves_early(how, 5000);
+		leaves_early(how, 100000);
+	}
+}
+
+/* What a host program sends before it closes comes, also if it does not wait for the answer. */
+Test(vsock_conn, a_program_that_sends_and_leaves)
+{
+	vpeer_both(one_shot);
+}
+
+/* While the guest does not answer such a program, the loop does not spin; then the request ends. */
+Test(vsock_conn, a_program_that_has_left_waits_for_the_guest)
+{
+	struct vsock *vs;
+	unsigned turns = 0;
+	uint32_t port;
+	int fd;
+
+	vpeer_begin(FAKE_PCI);
+	vs = (struct vsock *)vp.dev;
+	fd = vpeer_host_connect("CONNECT 7\ndata");
+	cr_assert(vpeer_take());
+	port = vp.got.src_port;
+	close(fd);
+	fake_run(&vp.f);
+	cr_expect(vpeer_silent());
+	cr_assert_eq(vs->nconns, 1);
+	cr_expect_eq(LIST_FIRST(&vs->conns)->events, 0, "its hang-up would wake the loop again");
+	LIST_FIRST(&vs->conns)->deadline_ns = 1; /* long ago */
+	vsock_arm_tick(vs, 1);
+	while (vs->nconns && turns++ < 300) {
+		usleep(10000);
+		fake_run(&vp.f);
+	}
+	vpeer_expect(VSOCK_OP_RST, 7, port);
+	cr_expect_eq(vs->nconns, 0);
+	vpeer_end();
+}
+
 static void half_close(void)
 {
 	int server = vpeer_serve(1, 4), fd = vpeer_open_out(server, 10, 1);

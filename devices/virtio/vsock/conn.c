@@ -195,7 +195,8 @@ void vsock_conn_update(struct vsock_conn *c)
 		events = EPOLLIN;
 		break;
 	case VSOCK_ASKED:
-		events = EPOLLPRI; /* EPOLLPRI never comes, but a hang-up is reported */
+		/* EPOLLPRI never comes, but a hang-up is reported, until it is known. */
+		events = c->hup ? 0 : EPOLLPRI;
 		break;
 	case VSOCK_OPEN:
 	case VSOCK_DRAINING:

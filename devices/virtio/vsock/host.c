@@ -3,8 +3,12 @@
  *
  * bantam listens at PATH: a host program connects, sends "CONNECT <port>\n" for a port of the
  * guest, and reads "OK <port>\n" with its own port when the guest has accepted; otherwise it reads
- * the end of the stream. The host program that serves port P listens at PATH_P. The device reads
- * the line up to its newline and no further: the bytes behind it are for the guest.
+ * the end of the stream, after a line that begins with ERROR if the CONNECT line is refused. The
+ * line is read as Firecracker reads it: CONNECT in any case, blanks around the words, a CR before
+ * the newline. The device reads it up to its newline and no further: the bytes behind it are for the
+ * guest, also if the program has closed its socket by then.
+ *
+ * The host program that serves port P listens at PATH_P.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -179,16 +183,22 @@ static uint32_t free_port(struct vsock *vs, uint32_t guest_port)
 	return port;
 }
 
-/* Parse a complete line without its newline. Returns false if it is not a CONNECT line. */
-static bool parse_line(const char *line, uint32_t *port)
+/* Parses a complete line without its newline. Returns NULL, or what is wrong with it. */
+static const char *parse_line(char *line, uint32_t *port)
 {
+	static const char blank[] = " \t\v\f\r";
+	char *rest, *word = strtok_r(line, blank, &rest);
 	uint64_t n;
 
-	if (strncmp(line, "CONNECT ", 8) || line[8] < '0' || line[8] > '9' ||
-	    parse_u64(line + 8, &n) || n >= PORT_ANY)
-		return false;
+	if (!word || strcasecmp(word, "CONNECT"))
+		return "the first line must be CONNECT and a port of the guest";
+	word = strtok_r(NULL, blank, &rest);
+	if (!word || strtok_r(NULL, blank, &rest))
+		return "one port of the guest must follow CONNECT";
+	if (word[strspn(word, "0123456789")] || parse_u64(word, &n) || n >= PORT_ANY)
+		return "the port must be a number from 0 to 4294967294";
 	*port = (uint32_t)n;
-	return true;
+	return NULL;
 }
 
 /* Returns 1 if c->line is complete, 0 if not yet, -1 if it never will be. */
@@ -221,17 +231,34 @@ static int read_line(struct vsock_conn *c)
 	}
 }
 
+/* The socket of a new client has room for a line, unless the program is gone. */
+static void refuse(struct vsock_conn *c, const char *why)
+{
+	char line[80];
+	int n = snprintf(line, sizeof(line), "ERROR %s\n", why);
+
+	(void)!send(c->fd, line, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	vsock_conn_free(c);
+}
+
 void vsock_host_greet(struct vsock_conn *c)
 {
 	struct vsock *vs = c->vs;
+	const char *why = NULL;
 	int rc = read_line(c);
-	uint32_t port;
+	uint32_t port = 0;
 
 	if (!rc)
 		return;
 	/* Without an active driver no guest program can listen. */
-	if (rc < 0 || !parse_line(c->line, &port) || !vs->vdev.active) {
-		vsock_conn_free(c);
+	if (rc < 0)
+		why = "the first line is too long, or has no end";
+	else
+		why = parse_line(c->line, &port);
+	if (!why && !vs->vdev.active)
+		why = "the guest has no driver for this device now";
+	if (why) {
+		refuse(c, why);
 		return;
 	}
 	vsock_conn_name(c, port, free_port(vs, port));
@@ -241,13 +268,25 @@ void vsock_host_greet(struct vsock_conn *c)
 	vsock_conn_send(c, VSOCK_OP_REQUEST);
 }
 
+bool vsock_host_left(struct vsock_conn *c)
+{
+	char byte;
+
+	if (recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+		return false;
+	c->hup = true;
+	vsock_conn_update(c);
+	return true;
+}
+
 bool vsock_host_welcome(struct vsock_conn *c)
 {
 	char line[24];
 	int n = snprintf(line, sizeof(line), "OK %u\n", c->s.host_port);
 
-	/* The first write to this socket: it has room, unless the program is gone. */
-	return send(c->fd, line, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == n;
+	/* The first write to this socket: it has room. */
+	return send(c->fd, line, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == n || c->hup ||
+	       errno == EPIPE;
 }
 
 /* --- from guest to host -------------------------------------------------------------------- */

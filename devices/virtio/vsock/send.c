@@ -148,6 +148,11 @@ static unsigned serve_data(struct vsock_conn *c)
 	do {
 		n = readv(c->fd, iov, (int)niov);
 	} while (n < 0 && errno == EINTR);
+	/* The program closed its socket before it read all: what it sent is delivered. */
+	if (n < 0 && errno == ECONNRESET) {
+		vsock_conn_finish(c);
+		return 0;
+	}
 	if (n < 0 && errno != EAGAIN) {
 		vsock_conn_reset(c);
 		return 0;

@@ -170,7 +170,8 @@ static void on_socket(void *opaque, uint32_t events)
 		vsock_host_greet(c);
 		break;
 	case VSOCK_ASKED:
-		vsock_conn_reset(c); /* only a hang-up comes here */
+		if (!vsock_host_left(c)) /* only a hang-up comes here */
+			vsock_conn_reset(c);
 		break;
 	case VSOCK_OPEN:
 		on_open(c, events);

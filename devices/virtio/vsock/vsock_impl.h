@@ -123,7 +123,7 @@ struct vsock_conn {
 	bool readable; /* the socket had data when last read */
 	bool muted;    /* EPOLLIN is off until the connection is served */
 	bool eof, hup; /* the host program has shut down its writing; has closed its socket */
-	char line[24]; /* GREETING: of "CONNECT 4294967295\n" */
+	char line[32]; /* GREETING: as long as Firecracker takes it */
 };
 
 /* A reset for packets that belong to no connection. */
@@ -272,7 +272,15 @@ void vsock_host_redial(struct vsock_conn *c);
 void vsock_host_greet(struct vsock_conn *c);
 /* Accept again after descriptors had run out. */
 void vsock_host_listen_again(struct vsock *vs);
-/* Tell the host program that the guest has accepted. Returns false if the line cannot be sent. */
+/*
+ * c is ASKED, and the host program has closed its socket. Returns true if it has sent bytes for the
+ * guest before: they wait for the guest's answer.
+ */
+bool vsock_host_left(struct vsock_conn *c);
+/*
+ * Tell the host program that the guest has accepted; it may be gone. Returns false if the line
+ * cannot be sent.
+ */
 bool vsock_host_welcome(struct vsock_conn *c);
 
 #endif
