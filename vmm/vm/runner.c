@@ -204,6 +204,25 @@ static int configure(struct vm *vm, struct err *err)
 	return rc;
 }
 
+/* What the machine calls by an option of bantam run has another name in a VmConfig. */
+static int name_field(int rc, struct err *err)
+{
+	static const char names[][2][20] = { { "--kernel ", "payload.kernel: " },
+					     { "--initrd ", "payload.initramfs: " },
+					     { "--cmdline: ", "payload.cmdline: " },
+					     { "--memory ", "memory.size: " },
+					     { "--memory: ", "memory.size: " } };
+	struct err why = *err;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		size_t n = strlen(names[i][0]);
+
+		if (!strncmp(why.text, names[i][0], n))
+			return err_set(err, -rc, "%s%s", names[i][1], why.text + n);
+	}
+	return rc;
+}
+
 /* From here on vm_begin_end ends the machine. Returns false if it came first. */
 static bool may_start(struct vm *vm)
 {
@@ -249,6 +268,8 @@ static int start(struct vm *vm, struct err *err)
 	vm_join_machine(vm);
 	if (vm->rc)
 		*err = vm->err;
+	if (vm->rc && !vm->adopted)
+		return name_field(vm->rc, err);
 	return vm->rc ? vm->rc : err_set(err, ECANCELED, "%s", vm->end.why.text);
 }
 

@@ -235,7 +235,8 @@ static int map_device(struct keyvals *kv, const char *where, enum vmconfig_objec
 	}
 }
 
-static int add_device(struct config *config, const char *option, const char *where,
+/* key, a static text, names the device in messages of the machine: "serial socket=PATH: …". */
+static int add_device(struct config *config, const char *option, const char *key, const char *where,
 		      enum vmconfig_object object, const json_t *vm, const json_t *device,
 		      struct err *err)
 {
@@ -252,6 +253,7 @@ static int add_device(struct config *config, const char *option, const char *whe
 	if (rc)
 		return rc;
 	rc = config_finish_device(added, &why);
+	added->kv.option = key;
 	return rc ? err_set(err, -rc, "%s: %s", where, why.text) : 0;
 }
 
@@ -266,8 +268,8 @@ static int add_place(void *opaque, const struct vmconfig_place *place, json_t *d
 {
 	struct adding *a = opaque;
 
-	return add_device(a->config, place->option, where, (enum vmconfig_object)place->object,
-			  a->vm, device, a->err);
+	return add_device(a->config, place->option, place->key, where,
+			  (enum vmconfig_object)place->object, a->vm, device, a->err);
 }
 
 /* If a device asks for a slot, each of the others gets the first that nobody asks for, in order. */
@@ -296,7 +298,7 @@ static void place_devices(struct config *config)
 static int add_devices(struct config *config, const json_t *vm, struct err *err)
 {
 	struct adding a = { .config = config, .vm = vm, .err = err };
-	int rc = add_device(config, "serial", "serial", VMCONFIG_SERIAL, vm,
+	int rc = add_device(config, "serial", "serial", "serial", VMCONFIG_SERIAL, vm,
 			    json_object_get(vm, "serial"), err);
 
 	if (!rc)
