@@ -58,7 +58,7 @@ WRONG = [
     # ids
     (["disks"], [{"path": GUEST, "id": "a", "readonly": True}, {"path": GUEST, "id": "a", "readonly": True}], "a"),
     # what the process cannot open as asked
-    (["serial", "file"], NOT_THERE, NOT_THERE), (["disks", 0, "path"], "/", None),
+    (["serial", "file"], NOT_THERE, None), (["disks", 0, "path"], "/", None),
     (["payload", "kernel"], "/", None), (["payload", "initramfs"], "/", None),
     # what we do not have
     (["payload", "firmware"], "/tmp/fw", None), (["pmem"], [{"file": "/tmp/x"}], "pmem"),
