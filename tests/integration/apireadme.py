@@ -1,7 +1,7 @@
 """Scenarios of tests/integration/api: what the documentation says to type.
 
 The README's chapter "Drive it by HTTP" runs word by word in a terminal, from start to power-off, and so do the
-examples of bantam-api(1). Only the names of what a reader has are others: the kernel is the bare-metal guest.
+examples of bantam-api(1) and bantam-ctl(1). Only the names of what a reader has are others: the kernel is the bare-metal guest.
 """
 
 import os
@@ -35,20 +35,20 @@ def blocks():
             for text in re.findall(r"(?:^    .*\n)+", chapter, re.M)]
 
 
-def examples():
-    """The man page's example, as lines."""
-    with open(os.path.join(ROOT, "vmm/bantam-api.1"), encoding="utf-8") as f:
+def examples(page):
+    """A man page's example, as lines."""
+    with open(os.path.join(ROOT, page), encoding="utf-8") as f:
         return f.read().split(".Sh EXAMPLES")[1].split(".Bd -literal -offset indent\n")[1].split("\n.Ed")[0].splitlines()
 
 
 def paced(lines, wait_for_guest=True):
     """The lines with the waits of a person between them."""
     for line in lines:
+        if "ctl vm.sock wait" in line:
+            yield AGAIN
         yield line
         if line.startswith("bantam api "):
             yield SOCKET
-        elif line.endswith("power-button") and not wait_for_guest:
-            yield AGAIN
         elif wait_for_guest and re.search(r"\b(boot|vm\.boot)\b", line):
             yield GUEST_RUNS
 
@@ -119,14 +119,13 @@ def readme(r):
 
 
 def manual(r):
-    with tempfile.TemporaryDirectory(prefix="bantam-api.") as folder:
-        place(folder)
-        lines = list(paced(words(blocks()[0] + examples())))
-        # The guest's own power-off ends what its last line waits for.
-        at = lines.index("bantam ctl vm.sock wait")
-        lines.insert(at, AGAIN)
-        status, shown = play(folder, lines + ["wait"])
-        r.ok(status == 0 and '["' not in shown, "the example of bantam-api(1)", status, shown)
+    # The one example leaves it to the guest to power off, the other has a console and presses the button.
+    for page, more in (("vmm/bantam-api.1", ()), ("tools/bantam-ctl/bantam-ctl.1", SLOW_GUEST)):
+        with tempfile.TemporaryDirectory(prefix="bantam-api.") as folder:
+            place(folder)
+            lines = words(blocks()[0], more) + list(paced(examples(page), not more)) + ["wait"]
+            status, shown = play(folder, lines)
+            r.ok(status == 0 and '["' not in shown, f"the example of {page}", status, shown)
 
 
 SCENARIOS = {"readme": readme, "manual": manual}
