@@ -491,6 +491,48 @@ Test(chardev, socket_one_client)
 	close(b);
 }
 
+/* However much a client has written that the guest does not take: its end makes room for the next. */
+Test(chardev, socket_client_ends_with_unread_input)
+{
+	static const unsigned sizes[] = { 0, 1, 255, 256, 257, 1000, 100000 };
+	static char text[100000];
+	int a, b, left = -1;
+
+	chr = open_ok("socket=%s", path);
+	user.in_max = 0;
+	put("x");
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		for (int how = SHUT_RD; how <= SHUT_RDWR + 1; how++) {
+			a = dial(path);
+			cr_assert_str_eq(got(a, 1), "x", "%u bytes, %d", sizes[i], how);
+			cr_assert_eq(write(a, text, sizes[i]), (ssize_t)sizes[i]);
+			if (left >= 0)
+				close(left);
+			left = -1;
+			run_ms(5);
+			if (how > SHUT_RDWR)
+				close(a);
+			else
+				shutdown(a, how);
+			run_ms(5);
+			b = dial(path);
+			/* A client that reads no more may still write. */
+			if (how == SHUT_RD)
+				cr_assert_str_eq(got(b, 29), "another client is connected\r\n");
+			else
+				cr_assert_str_eq(got(b, 1), "x", "%u bytes, %d", sizes[i], how);
+			close(b);
+			if (how == SHUT_RD)
+				close(a);
+			else if (how <= SHUT_RDWR)
+				left = a; /* alive, but its place is gone */
+			run_ms(5);
+		}
+	}
+	if (left >= 0)
+		close(left);
+}
+
 Test(chardev, socket_paths)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };

@@ -22,12 +22,15 @@ struct sock {
 	struct loop_watch *listen;
 };
 
-/* The client may have gone just now, and its end not be seen yet. */
+/*
+ * Its end may not be seen yet: the client may have gone just now, or the guest does not take what it
+ * has written before.
+ */
 static bool client_gone(const struct chardev *chr)
 {
-	struct pollfd pfd = { .fd = chr->in_fd };
+	struct pollfd pfd = { .fd = chr->in_fd, .events = POLLRDHUP };
 
-	return chr->in_ended || !chr->connected || (poll(&pfd, 1, 0) == 1 && pfd.revents & POLLHUP);
+	return chr->in_ended || !chr->connected || poll(&pfd, 1, 0) == 1;
 }
 
 static void drop_client(struct chardev *chr)
