@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include "devices/backend/chardev/chardev.h"
 #include "tests/unit/fake_env.h"
 #include "vmm/core/clock.h"
+#include "vmm/core/log.h"
 
 /* The sink's calls to its user. */
 struct user {
@@ -397,7 +399,15 @@ Test(chardev, pty_link)
 	chr = open_ok("pty,link=%s", path);
 	cr_assert_gt(readlink(path, target, sizeof(target) - 1), 0);
 	cr_assert_str_eq(target, slave_of(chr), "a dead VM's link is replaced");
-	refused("pty,link=%s", path, EEXIST, "cannot make the link");
+	refused("pty,link=%s", path, EEXIST, "if that is not another VM's, remove the link");
+	cr_assert_gt(readlink(path, target, sizeof(target) - 1), 0);
+	cr_assert_str_eq(target, slave_of(chr), "a living VM's link stays");
+	/* A killed VM's number is given to the next terminal: the link leads to our own. */
+	cr_assert_eq(rename(path, other), 0);
+	chardev_close(chr);
+	cr_assert_eq(rename(other, path), 0);
+	chr = open_ok("pty,link=%s", path);
+	cr_assert_str_eq(target, slave_of(chr), "the test needs the same number again");
 	chardev_close(chr);
 	chr = NULL;
 	cr_assert_neq(lstat(path, &st), 0, "the link is removed");
@@ -420,6 +430,99 @@ Test(chardev, pty_without_reader_does_not_block)
 	fd = open_slave();
 	cr_assert_str_eq(got(fd, 65536) + 65536 - 3, "END", "the last 64 KiB are kept");
 	close(fd);
+}
+
+struct slow_reader {
+	int fd;
+	unsigned nap_ms, want;
+	char text[8192];
+	unsigned n;
+};
+
+static void *slow_reader(void *arg)
+{
+	struct slow_reader *r = arg;
+
+	while (r->n < r->want) {
+		ssize_t n;
+
+		usleep(r->nap_ms * 1000);
+		n = read(r->fd, r->text + r->n, 400);
+		if (n <= 0 && errno != EAGAIN)
+			break;
+		r->n += n > 0 ? (unsigned)n : 0;
+	}
+	return NULL;
+}
+
+/* The end of the output comes to a reader that is slow; what it does not read in time is counted. */
+Test(chardev, pty_last_output)
+{
+	static const struct {
+		const char *what;
+		unsigned nap_ms;
+		bool all;
+	} table[] = {
+		{ "fast", 1, true },
+		{ "with pauses", 70, true },
+		{ "too slow", 600, false },
+	};
+	char text[3001] = "";
+
+	for (unsigned i = 0; i < sizeof(text) - 1; i++)
+		text[i] = (char)('a' + i % 23);
+	for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct slow_reader r = { .nap_ms = table[i].nap_ms, .want = sizeof(text) - 1 };
+		uint64_t begin, ms;
+		pthread_t thread;
+		char log[300] = "";
+		int pipe_fd[2];
+
+		cr_assert_eq(pipe(pipe_fd), 0);
+		log_set_fd(pipe_fd[1]);
+		chr = open_ok("pty", NULL);
+		r.fd = open_slave();
+		run_ms(20);
+		cr_assert_eq(pthread_create(&thread, NULL, slow_reader, &r), 0);
+		put(text);
+		begin = clock_now_ms();
+		chardev_close(chr);
+		ms = clock_now_ms() - begin;
+		chr = NULL;
+		pthread_join(thread, NULL);
+		log_set_fd(STDERR_FILENO);
+		close(pipe_fd[1]);
+		cr_assert_geq(read(pipe_fd[0], log, sizeof(log) - 1), 0);
+		cr_expect_lt(ms, 1500, "%s", table[i].what);
+		cr_expect_eq(r.n == r.want, table[i].all, "%s: %u bytes", table[i].what, r.n);
+		cr_expect(!memcmp(r.text, text, r.n), "%s", table[i].what);
+		cr_expect_eq(!strstr(log, "bytes of output are lost: its reader is slow"),
+			     table[i].all, "%s: %s", table[i].what, log);
+		close(r.fd);
+		close(pipe_fd[0]);
+	}
+}
+
+/* A terminal that no process reads, or that a process has closed, costs no time at the end. */
+Test(chardev, pty_without_reader_ends_at_once)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t begin, ms;
+
+		chr = open_ok("pty", NULL);
+		if (i) {
+			int fd = open_slave();
+
+			run_ms(20);
+			close(fd);
+		}
+		put("nobody reads this");
+		begin = clock_now_ms();
+		chardev_close(chr);
+		ms = clock_now_ms() - begin;
+		chr = NULL;
+		cr_expect_lt(ms, 300);
+	}
 }
 
 /* --- socket ---------------------------------------------------------------- */

@@ -31,6 +31,7 @@
 #define STALL_NS 1000000000ull
 #define CLOSE_MS 1000
 #define CLOSE_STUCK_MS 50
+#define LOOK_MS 2 /* whether the last output was read */
 #define CHUNK_BYTES 4096u
 
 static const struct chardev_ops no_ops;
@@ -494,15 +495,16 @@ fail:
 }
 
 /*
- * A person needs the guest's last output most: wait for it, but not for ever. A reader of a lossy sink
- * that takes nothing at all for a while does not read.
+ * A person needs the guest's last output most: wait for it, but not for ever. A client of a socket that
+ * takes nothing at all for a while does not read; what is in the socket it can still read later.
  */
 static void flush_last(struct chardev *chr)
 {
-	uint64_t until = clock_now_ms() + CLOSE_MS, now, pos;
+	uint64_t until = clock_now_ms() + CLOSE_MS, now = 0, pos, left;
+	bool hup = false;
 	uint8_t byte;
 
-	while (chr->ring && chr->out_fd >= 0 && chardev_ring_peek(chr, &byte, 1, &pos)) {
+	while (!hup && chr->ring && chr->out_fd >= 0 && chardev_ring_peek(chr, &byte, 1, &pos)) {
 		struct pollfd pfd = { .fd = chr->out_fd, .events = POLLOUT };
 		int wait_ms;
 
@@ -511,13 +513,22 @@ static void flush_last(struct chardev *chr)
 		now = clock_now_ms();
 		if (now >= until)
 			break;
-		wait_ms = chr->lossy ? CLOSE_STUCK_MS : (int)(until - now);
+		wait_ms = chr->lossy && !chr->ops->unread ? CLOSE_STUCK_MS : (int)(until - now);
 		if (chr->out_wait && !poll(&pfd, 1, wait_ms))
 			break;
+		hup = pfd.revents & POLLHUP;
 	}
-	if (chardev_ring_peek(chr, &byte, 1, &pos))
+	left = chardev_ring_peek(chr, &byte, 1, &pos) ? chr->head - chr->tail : 0;
+	if (left)
 		log_put(LOG_WARN, "%s: %llu bytes of output were dropped: no process reads them",
-			chr->what, (unsigned long long)(chr->head - chr->tail));
+			chr->what, (unsigned long long)left);
+	if (!chr->ops->unread)
+		return;
+	while ((left = chr->ops->unread(chr)) && clock_now_ms() < until)
+		poll(NULL, 0, LOOK_MS);
+	if (left)
+		log_put(LOG_WARN, "%s: the last %llu bytes of output are lost: its reader is slow",
+			chr->what, (unsigned long long)left);
 }
 
 void chardev_close(struct chardev *chr)

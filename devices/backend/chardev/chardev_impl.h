@@ -57,6 +57,11 @@ struct chardev_ops {
 	void (*in_ended)(struct chardev *chr);
 	/* A lossy sink's reader is gone: close its fd and be ready for the next. */
 	void (*hangup)(struct chardev *chr);
+	/*
+	 * Only for sinks whose close destroys what was written and not read: the bytes that the
+	 * reader has not read yet.
+	 */
+	size_t (*unread)(const struct chardev *chr);
 	/* Frees what the sink has beyond struct chardev, and closes in_fd and out_fd. */
 	void (*close)(struct chardev *chr);
 };

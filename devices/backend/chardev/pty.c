@@ -157,6 +157,30 @@ static void pty_start(struct chardev *chr)
 		pty->notify = NULL;
 }
 
+/*
+ * What the reader has not read, the kernel discards when the master closes. The kernel counts only what
+ * has come through to the line discipline, a moment after the write.
+ */
+static size_t pty_unread(const struct chardev *chr)
+{
+	const struct pty *pty = (const struct pty *)chr;
+	int slave, n = 0;
+
+	if (pty->master < 0 || !chr->connected || !has_reader(pty))
+		return 0;
+	slave = ioctl(pty->master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (slave < 0)
+		return 0;
+	for (unsigned tries = 0; tries < 2 && !n; tries++) {
+		if (tries)
+			poll(NULL, 0, 1);
+		if (ioctl(slave, FIONREAD, &n))
+			n = 0;
+	}
+	close(slave);
+	return (size_t)n;
+}
+
 static void pty_close(struct chardev *chr)
 {
 	struct pty *pty = (struct pty *)chr;
@@ -182,18 +206,46 @@ static const struct chardev_ops pty_ops = {
 	.attached = pty_attached,
 	.in_ended = pty_gone,
 	.hangup = pty_gone,
+	.unread = pty_unread,
 	.close = pty_close,
 };
 
-static int make_link(struct pty *pty, const char *link, struct err *err)
+/*
+ * A VM that was killed leaves its link behind. It leads nowhere, or to a terminal that has got the same
+ * number since: to ours, if the next VM is the next to make one.
+ */
+static bool is_stale(const struct pty *pty, const char *link)
 {
+	char target[sizeof(pty->slave)];
+	ssize_t n = readlink(link, target, sizeof(target));
 	struct stat st;
 
-	/* The link of a killed VM points nowhere: replace it. */
-	if (!lstat(link, &st) && S_ISLNK(st.st_mode) && stat(link, &st) && errno == ENOENT)
+	if (n < 0)
+		return false;
+	if (n == (ssize_t)strlen(pty->slave) && !memcmp(target, pty->slave, (size_t)n))
+		return true;
+	return stat(link, &st) && errno == ENOENT;
+}
+
+static int make_link(struct pty *pty, const char *link, struct err *err)
+{
+	char target[sizeof(pty->slave)];
+	ssize_t n;
+
+	if (is_stale(pty, link))
 		unlink(link);
-	if (symlink(pty->slave, link))
-		return err_sys(err, errno, "%s: cannot make the link %s", pty->chr.what, link);
+	if (symlink(pty->slave, link)) {
+		int error = errno;
+
+		n = error == EEXIST ? readlink(link, target, sizeof(target)) : -1;
+		if (n < 0)
+			return err_sys(err, error, "%s: cannot make the link %s", pty->chr.what,
+				       link);
+		return err_set(err, error,
+			       "%s: cannot make the link %s: it leads to %.*s, which is there; "
+			       "if that is not another VM's, remove the link",
+			       pty->chr.what, link, (int)n, target);
+	}
 	pty->link = strdup(link);
 	if (!pty->link) {
 		unlink(link);
