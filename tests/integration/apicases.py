@@ -344,6 +344,8 @@ def events(r):
             vm.shows("ready")
             vm.put("vm.pause")
             vm.put("vm.resume")
+            vm.put("vm.resize", {"desired_vcpus": 1})
+            r.ok(vm.put("vm.resize", {"desired_vcpus": 2}).status == 501, "a running VM gets no processor")
             vm.put("vm.reboot")
             vm.shows("ready", 2)
             vm.put("vm.power-button")
@@ -362,7 +364,7 @@ def events(r):
         names = [f"{e['source']}:{e['event']}" for e in all_]
         r.note(" ".join(names))
         want = ["vmm:starting", "vm:booting", "vm:booted", "vm:pausing", "vm:paused", "vm:resuming", "vm:resumed",
-                "vm:rebooting", "vm:rebooted", "bantam:shutdown-reason", "vm:shutdown", "vm:deleted", "vmm:shutdown"]
+                "vm:resizing", "vm:resized", "vm:resizing", "bantam:error", "vm:rebooting", "vm:rebooted", "bantam:shutdown-reason", "vm:shutdown", "vm:deleted", "vmm:shutdown"]
         left = iter(names)
         r.ok(all(n in left for n in want), "the events in their order", names)
         reason = [e for e in all_ if e["event"] == "shutdown-reason"]

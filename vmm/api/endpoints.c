@@ -158,9 +158,14 @@ static int do_resize(struct call *call, struct err *err)
 		return rc;
 	events_emit(call->process.events, "vm", "resizing", NULL);
 	rc = vm_resize(call->process.vm, call->body, err);
-	if (!rc)
-		events_emit(call->process.events, "vm", "resized", NULL);
-	return rc;
+	if (rc) {
+		const char *props[] = { "text", err->text, NULL };
+
+		events_emit(call->process.events, "bantam", "error", props);
+		return rc;
+	}
+	events_emit(call->process.events, "vm", "resized", NULL);
+	return 0;
 }
 
 static int do_resize_disk(struct call *call, struct err *err)
