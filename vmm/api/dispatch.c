@@ -31,7 +31,8 @@ static void reply_error(struct http_exchange *x, int status, const char *what, c
 {
 	json_t *list = json_array();
 
-	log_put(status == 500 ? LOG_WARN : LOG_INFO, "%s: %s (%d)", what, why ? why : "", status);
+	log_put(status == 500 ? LOG_WARN : LOG_INFO, "%s%s%s (%d)", what, why && *why ? ": " : "",
+		why ? why : "", status);
 	json_array_append_new(list, json_string(what));
 	if (why && *why)
 		json_array_append_new(list, json_string(why));
