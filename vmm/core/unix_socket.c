@@ -90,11 +90,10 @@ static int lock_folder(const char *path)
 	return fd;
 }
 
-/* 0, or -errno with err filled. */
+/* 0, or -errno with err filled. The caller listens at once: until then a client is refused. */
 static int bind_path(struct unix_listener *l, const char *option, const char *key, struct err *err)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct stat st;
 	int rc;
 
 	strcpy(addr.sun_path, l->path);
@@ -113,11 +112,18 @@ static int bind_path(struct unix_listener *l, const char *option, const char *ke
 		if (bind(l->fd, (const struct sockaddr *)&addr, sizeof(addr)))
 			return err_sys(err, errno, "%s %s=%s", option, key, l->path);
 	}
-	if (!lstat(l->path, &st)) {
-		l->dev = st.st_dev;
-		l->ino = st.st_ino;
-	}
 	return 0;
+}
+
+/* Writes down which file is ours, for unix_socket_in_place. */
+static void remember(struct unix_listener *l)
+{
+	struct stat st;
+
+	if (lstat(l->path, &st))
+		return;
+	l->dev = st.st_dev;
+	l->ino = st.st_ino;
 }
 
 int unix_socket_listen(struct unix_listener *l, const char *option, const char *key,
@@ -134,8 +140,12 @@ int unix_socket_listen(struct unix_listener *l, const char *option, const char *
 		return err_sys(err, errno, "%s %s=%s", option, key, path);
 	lock = lock_folder(path);
 	rc = bind_path(l, option, key, err);
-	if (!rc && listen(l->fd, backlog))
+	if (!rc && listen(l->fd, backlog)) {
 		rc = err_sys(err, errno, "%s %s=%s", option, key, path);
+		unlink(path);
+	}
+	if (!rc)
+		remember(l);
 	if (lock >= 0)
 		close(lock);
 	if (rc)
