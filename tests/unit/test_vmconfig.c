@@ -1070,8 +1070,18 @@ Test(vmconfig, files)
 			 "true if it may be read");
 	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"c.qcow2\",\"backing_files\":true}]}"), 0);
 	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"c.qcow2\",\"image_type\":\"Raw\"}]}"), 0);
+	cr_assert_eq(system(": >c.qcow2; echo raw >r.qcow2"), 0);
+	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"c.qcow2\"}]}"), 0, "still to be written");
+	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"r.qcow2\"}]}"), -EINVAL);
+	cr_expect_str_eq(err.text,
+			 "disks[0].path: r.qcow2: is not a qcow2 image; set image_type to "
+			 "Raw to open it as it is");
+	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"r.qcow2\",\"image_type\":\"Raw\"}]}"), 0);
+	cr_expect_eq(look("{" K ",\"rng\":{\"src\":\".\"}}"), -EISDIR);
+	cr_expect_str_eq(err.text, "rng.src: .: Is a directory");
 	unlink("q");
 	unlink("c.qcow2");
+	unlink("r.qcow2");
 	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\".\"}]}"), -EISDIR);
 	cr_expect_str_eq(err.text, "disks[0].path: .: Is a directory");
 	cr_expect_eq(look("{" K ",\"disks\":[{\"path\":\"fifo\"}]}"), -EINVAL);

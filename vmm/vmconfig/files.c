@@ -70,10 +70,11 @@ static int look_at(struct vmconfig_walk *w, const char *where, const char *path,
 
 /*
  * Boot refuses an image that is raw by its name and qcow2 by its content, because a guest can write
- * such a content, and a backing file that is not allowed.
+ * such a content, one that is not what it is said to be, and a backing file that is not allowed. An
+ * empty file may still be written before that.
  */
 static int look_at_type(struct vmconfig_walk *w, const char *where, const char *path,
-			const json_t *disk)
+			const json_t *disk, const struct stat *st)
 {
 	const char *type = vmconfig_text(disk, "image_type");
 	enum store_format format;
@@ -86,6 +87,12 @@ static int look_at_type(struct vmconfig_walk *w, const char *where, const char *
 			"%s: begins like a qcow2 image but is not named .qcow2; set image_type "
 			"to Qcow2, or to Raw if a guest wrote that there",
 			path);
+	if (format == STORE_QCOW2 && (!S_ISREG(st->st_mode) || st->st_size) &&
+	    store_format_of_content(path) != STORE_QCOW2)
+		return vmconfig_fail(w, EINVAL, where,
+				     "%s: is not a qcow2 image; set image_type to Raw to open it "
+				     "as it is",
+				     path);
 	if (format == STORE_QCOW2 && !vmconfig_bool(disk, "backing_files") &&
 	    store_has_backing(path))
 		return vmconfig_fail(
@@ -110,7 +117,7 @@ static int look_at_disk(struct look *look, const char *where, const json_t *disk
 	snprintf(s->where, sizeof(s->where), "%.30s.path", where);
 	rc = look_at(look->w, s->where, path, MAY_COME | DEVICE | (writes ? WRITES : 0), &st);
 	if (!rc && st.st_mode)
-		rc = look_at_type(look->w, s->where, path, disk);
+		rc = look_at_type(look->w, s->where, path, disk, &st);
 	if (rc || !st.st_mode || look->n == DISKS_MAX - 1)
 		return rc;
 	s->dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
@@ -157,11 +164,20 @@ static int look_at_console(struct vmconfig_walk *w, const char *where, const jso
 	return strcmp(mode, "Socket") != 0 ? 0 : look_at_new(w, name, path);
 }
 
+/* It may be any kind of file that has bytes. */
+static int look_at_source(struct vmconfig_walk *w, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) || access(path, R_OK))
+		return sys_fail(w, errno, "rng.src", path);
+	return S_ISDIR(st.st_mode) ? sys_fail(w, EISDIR, "rng.src", path) : 0;
+}
+
 static int look_at_device(void *opaque, const struct vmconfig_place *place, json_t *device,
 			  const char *where)
 {
 	struct look *look = opaque;
-	const char *src = vmconfig_text(device, "src");
 
 	switch (place->object) {
 	case VMCONFIG_CONSOLE:
@@ -171,7 +187,7 @@ static int look_at_device(void *opaque, const struct vmconfig_place *place, json
 	case VMCONFIG_VSOCK:
 		return look_at_new(look->w, "vsock.socket", vmconfig_text(device, "socket"));
 	case VMCONFIG_RNG:
-		return access(src, R_OK) ? sys_fail(look->w, errno, "rng.src", src) : 0;
+		return look_at_source(look->w, vmconfig_text(device, "src"));
 	default:
 		return 0;
 	}
