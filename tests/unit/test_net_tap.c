@@ -204,6 +204,18 @@ Test(net_tap, names_that_are_none)
 	loop = NULL;
 }
 
+/* -1: this host does not let us. */
+static int make_tun(void)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TUN | IFF_NO_PI };
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0 && !ioctl(fd, TUNSETIFF, &ifr))
+		return fd;
+	close(fd);
+	return -1;
+}
+
 /* The error says what the descriptor is. */
 Test(net_tap, descriptors_that_are_no_tap)
 {
@@ -216,6 +228,7 @@ Test(net_tap, descriptors_that_are_no_tap)
 		{ open("/", O_RDONLY), "is a folder" },
 		{ open("/dev/null", O_RDWR), "is a character device" },
 		{ open("/dev/net/tun", O_RDWR), "TUNSETIFF" },
+		{ make_tun(), "is a tun, which carries no Ethernet" },
 		{ eventfd(0, 0), "is anon_inode:[eventfd]" },
 	};
 	int pair[2], pipes[2];

@@ -15,12 +15,17 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-/* Returns true if fd is a queue of a tap or tun interface. */
+/* Returns IFF_TAP or IFF_TUN if fd is a queue of such an interface, else 0. */
+static inline int fd_tun_kind(int fd)
+{
+	struct ifreq ifr = { 0 };
+
+	return ioctl(fd, TUNGETIFF, &ifr) ? 0 : ifr.ifr_flags & (IFF_TAP | IFF_TUN);
+}
+
 static inline bool fd_is_tap(int fd)
 {
-	struct ifreq ifr;
-
-	return !ioctl(fd, TUNGETIFF, &ifr);
+	return fd_tun_kind(fd) == IFF_TAP;
 }
 
 /* Writes "a regular file", "an eventfd" … into buf. Returns buf. */
@@ -35,6 +40,8 @@ static inline const char *fd_kind(int fd, char *buf, size_t len)
 		kind = "not an open descriptor";
 	else if (fd_is_tap(fd))
 		kind = "a tap";
+	else if (fd_tun_kind(fd))
+		kind = "a tun, which carries no Ethernet";
 	else if (S_ISREG(st.st_mode))
 		kind = "a regular file";
 	else if (S_ISDIR(st.st_mode))
