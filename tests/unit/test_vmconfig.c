@@ -1166,6 +1166,21 @@ Test(vmconfig, from_options)
 	}
 }
 
+/* All machines of a VM have the same cards. */
+Test(vmconfig, cards_of_options_get_addresses)
+{
+	char *argv[] = { "--disk", "d", "--net", "user", "--net", "tap=t,mac=02:00:00:00:00:01" };
+	struct config config;
+	const char *mac;
+
+	cr_assert_eq(config_parse(&config, 6, argv, &err), 0, "%s", err.text);
+	cr_assert_eq(vmconfig_resolve_macs(&config, &err), 0, "%s", err.text);
+	mac = key_of(&config, "net", 0, "mac");
+	cr_expect(strlen(mac) == 17 && strchr("26ae", mac[1]), "%s: local, of one card", mac);
+	cr_expect_str_eq(key_of(&config, "net", 1, "mac"), "02:00:00:00:00:01");
+	config_clear(&config);
+}
+
 /* What can be said in both ways means the same machine. */
 Test(vmconfig, there_and_back)
 {

@@ -111,6 +111,8 @@ int vm_adopt(struct vm *vm, struct config *config, struct err *err)
 	int rc = may_create(vm, err);
 
 	if (!rc)
+		rc = vmconfig_resolve_macs(config, err);
+	if (!rc)
 		rc = vmconfig_from_config(config, &vmconfig, err);
 	if (!rc)
 		rc = vm_open_consoles(vm, config, err);

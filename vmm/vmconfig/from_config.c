@@ -239,6 +239,22 @@ static void put_missing_consoles(json_t *out)
 		put(out, "console", json_pack("{ss}", "mode", "Off"));
 }
 
+int vmconfig_resolve_macs(struct config *config, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < config->ndevices; i++) {
+		struct keyvals *kv = &config->device[i].kv;
+		char text[18];
+
+		if (keys_find(kv->table, "mac") < 0 || keys_text_of(kv, "mac"))
+			continue;
+		rc = vmconfig_random_mac(text);
+		rc = rc ? err_sys(err, -rc, "random address") : keys_set(kv, "mac", text, err);
+	}
+	return rc;
+}
+
 int vmconfig_from_config(const struct config *config, json_t **out, struct err *err)
 {
 	json_t *vm = json_object(), *cpus = json_object(), *memory = json_object();

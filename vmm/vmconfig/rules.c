@@ -181,18 +181,27 @@ static int disk(struct vmconfig_walk *w, json_t *disk)
 	return daemon_of(w, disk);
 }
 
-/* Writes a random address that no maker of cards gives away. */
-static int resolve_mac(struct vmconfig_walk *w, json_t *net)
+int vmconfig_random_mac(char text[18])
 {
 	uint8_t b[6];
+
+	if (getrandom(b, sizeof(b), 0) != (ssize_t)sizeof(b))
+		return -errno;
+	snprintf(text, 18, "%02x:%02x:%02x:%02x:%02x:%02x", (b[0] & 0xfcu) | 2u, b[1], b[2], b[3],
+		 b[4], b[5]);
+	return 0;
+}
+
+static int resolve_mac(struct vmconfig_walk *w, json_t *net)
+{
 	char text[18];
+	int rc;
 
 	if (has(net, "mac"))
 		return 0;
-	if (getrandom(b, sizeof(b), 0) != (ssize_t)sizeof(b))
-		return vmconfig_fail(w, errno, "mac", "cannot get random numbers");
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", (b[0] & 0xfcu) | 2u, b[1],
-		 b[2], b[3], b[4], b[5]);
+	rc = vmconfig_random_mac(text);
+	if (rc)
+		return vmconfig_fail(w, -rc, "mac", "cannot get random numbers");
 	return set(w, net, "mac", json_string(text));
 }
 

@@ -105,6 +105,12 @@ int vmconfig_to_config(const json_t *vm, struct config *out, struct err *err);
 int vmconfig_from_config(const struct config *config, json_t **out, struct err *err);
 
 /*
+ * Gives each card of bantam run's own options that has no address a random one, as normalise does for
+ * those of a VmConfig: all machines of the VM have it, and vm.info shows it.
+ */
+int vmconfig_resolve_macs(struct config *config, struct err *err);
+
+/*
  * Adds a device to a normalised VmConfig, with a number behind those of the others, or removes one.
  * list is "disks", "net", "fs" or "vsock"; *id belongs to vm. After an error vm is as it was.
  * -ENODEV: no device has this id; -EINVAL: the device cannot be removed (rng, console).

@@ -114,6 +114,8 @@ int vmconfig_check(struct vmconfig_walk *w, enum vmconfig_object object, const j
 void vmconfig_order(enum vmconfig_object object, json_t *out);
 /* What the table of an object cannot say. Fills resolved values into out. */
 int vmconfig_rules(struct vmconfig_walk *w, enum vmconfig_object object, json_t *out);
+/* A random address that no maker of cards gives away. 0 or -errno. */
+int vmconfig_random_mac(char text[18]);
 /* What concerns several objects of a VmConfig, and all of its devices. */
 int vmconfig_vm_rules(struct vmconfig_walk *w, json_t *vm);
 /* added: only this device is new; NULL: all are. */
