@@ -51,6 +51,28 @@ Test(log, levels)
 	cr_expect_str_eq(said(), "");
 }
 
+/* A reader that has stopped holds up nobody, and learns what it has missed. */
+Test(log, a_full_pipe)
+{
+	unsigned long n = 0, lines = 0, count = 0;
+	const char *text;
+
+	for (; n < 5000; n++)
+		log_put(LOG_WARN, "%0100lu", n);
+	while (*(text = said())) {
+		for (const char *at = text; (at = strchr(at, '\n')); at++)
+			lines++;
+	}
+	cr_expect_gt(lines, 100);
+	log_put(LOG_WARN, "on");
+	text = said();
+	cr_assert_eq(sscanf(text, "bantam: %lu log lines were lost\n", &count), 1, "%s", text);
+	cr_expect_eq(lines + count, n);
+	cr_expect_str_eq(strchr(text, '\n'), "\nbantam: on\n");
+	log_put(LOG_WARN, "on");
+	cr_expect_str_eq(said(), "bantam: on\n");
+}
+
 Test(log, raw_terminal)
 {
 	log_set_crlf(1);

@@ -1,7 +1,16 @@
-/* log: see log.h. */
+/*
+ * log: see log.h.
+ *
+ * The log may be a pipe that nobody reads, or a terminal that was stopped. No thread waits for it: a
+ * line that does not fit now is lost, and the next one that fits tells how many were. Two threads may
+ * both find the last room in a pipe; then one of them waits, as it would without all this.
+ */
 #include "vmm/core/log.h"
 
+#include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +22,7 @@ static _Atomic int level_now = LOG_WARN;
 static _Atomic int crlf;
 static _Atomic int show_level;
 static _Atomic int log_fd = STDERR_FILENO;
+static _Atomic unsigned lost;
 
 static const char level_word[][5] = {
 	[LOG_ERROR] = "ERRO",
@@ -46,6 +56,33 @@ void log_show_level(int on)
 	show_level = on;
 }
 
+/* Has the log room for a line? A pipe that is ready takes PIPE_BUF bytes. */
+static bool has_room(void)
+{
+	struct pollfd p = { .fd = log_fd, .events = POLLOUT };
+
+	return poll(&p, 1, 0) != 0;
+}
+
+/* line has room for the line's end behind n bytes. */
+static void put_line(char *line, int n)
+{
+	if (crlf)
+		line[n++] = '\r';
+	line[n++] = '\n';
+	(void)!write(log_fd, line, (size_t)n);
+}
+
+static void report_lost(void)
+{
+	unsigned n = atomic_exchange(&lost, 0);
+	char line[96];
+
+	if (n)
+		put_line(line, snprintf(line, sizeof(line) - 2, "bantam: %s%u log lines were lost",
+					show_level ? "WARN: " : "", n));
+}
+
 void log_put(enum log_level level, const char *fmt, ...)
 {
 	char line[600];
@@ -54,6 +91,12 @@ void log_put(enum log_level level, const char *fmt, ...)
 
 	if ((int)level > level_now)
 		return;
+	if (lost && has_room())
+		report_lost();
+	if (!has_room()) {
+		lost++;
+		return;
+	}
 	n = snprintf(line, sizeof(line), "bantam: %s%s", show_level ? level_word[level] : "",
 		     show_level ? ": " : "");
 	va_start(ap, fmt);
@@ -66,10 +109,7 @@ void log_put(enum log_level level, const char *fmt, ...)
 		n = (int)sizeof(line) - 3;
 	line[n] = 0;
 	printable(line);
-	if (crlf)
-		line[n++] = '\r';
-	line[n++] = '\n';
-	(void)!write(log_fd, line, (size_t)n);
+	put_line(line, n);
 }
 
 int log_limit_ok(struct log_limit *limit)

@@ -1,7 +1,8 @@
 /*
  * log: what bantam prints on stderr, or into a file, while a VM runs.
  *
- * Lines never interleave and never block for long; any thread may call. log_guest is for what a
+ * Lines never interleave, and no thread waits for a reader: what does not fit is lost, and counted. Any
+ * thread may call. log_guest is for what a
  * guest did wrong: each call site prints at most 5 lines a second, so that a guest cannot flood its
  * host.
  */
