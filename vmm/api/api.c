@@ -9,8 +9,8 @@
  * the executor's last job deletes the VM, which waits for disks. Then the loop stops, all answers are
  * flushed, and the names on the host vanish. Until the last answer, requests come in, and the executor
  * serves them: it finds no VM, and makes none. A second signal does not wait. Neither does the process
- * if the machine is still being created, perhaps in a call that does not return: there is no guest
- * whose disks would need a flush.
+ * if the VM or its machine is still being created, perhaps in a call that does not return: there is no
+ * guest whose disks would need a flush.
  *
  * A client may poll vm.info to see that the guest has powered off; it expects a 404 and then to end
  * the process itself. So a connection on which vm.info was asked shortly before the power-off holds
@@ -121,11 +121,12 @@ static void begin_end(struct api *api, int status, int outcome, const char *why)
 __attribute__((noreturn)) static void end_at_once(struct api *api, int status)
 {
 	chardev_restore_terminal();
+	events_emit(api->events, "vmm", "shutdown", NULL);
 	unix_socket_close(&api->listener);
 	_exit(status);
 }
 
-/* The machine's creation has not come back: see the theory of operation. */
+/* The creation has not come back: see the theory of operation. */
 static void on_creating(void *opaque)
 {
 	struct api *api = opaque;
@@ -134,7 +135,7 @@ static void on_creating(void *opaque)
 		loop_timer_arm(api->creating, CREATING_NS);
 		return;
 	}
-	log_put(LOG_WARN, "the machine is still being created; the process ends without it");
+	log_put(LOG_WARN, "the VM is still being created; the process ends without it");
 	if (api->server)
 		http_server_drain(api->server, MIN_DRAIN_MS);
 	end_at_once(api, api->status);
@@ -320,14 +321,22 @@ static void on_signal(void *opaque, uint32_t events)
 	}
 }
 
+/* Before there is anything to leave behind: they wait until the loop runs. */
+static void block_signals(void)
+{
+	sigset_t set;
+
+	heard_signals(&set);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
 static int watch_signals(struct api *api, struct err *err)
 {
 	sigset_t set;
 	int rc;
 
 	heard_signals(&set);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
 	api->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (api->signal_fd < 0)
 		return err_sys(err, errno, "signalfd");
@@ -406,8 +415,10 @@ static int start(struct api *api, const char *cache_dir, struct err *err)
 {
 	const struct api_place *monitor = &api->options->monitor;
 	struct events_config to = { .path = monitor->path, .fd = monitor->fd };
-	int rc = listen_first(api, err);
+	int rc;
 
+	block_signals();
+	rc = listen_first(api, err);
 	if (!rc)
 		rc = loop_create(&api->loop, err);
 	if (!rc)

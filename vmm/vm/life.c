@@ -73,7 +73,7 @@ static int may_create(struct vm *vm, struct err *err)
 {
 	if (vm->over)
 		return err_set(err, EBUSY, "the guest has powered off and this process ends");
-	if (vm_is_ending(vm))
+	if (!vm_begin_creating(vm))
 		return err_set(err, EBUSY, "this process ends");
 	return keep_create(&vm->keep) ? err_sys(err, ENOMEM, "VM") : 0;
 }

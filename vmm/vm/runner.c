@@ -223,17 +223,6 @@ static int name_field(int rc, struct err *err)
 	return rc;
 }
 
-/* From here on vm_begin_end ends the machine. Returns false if it came first. */
-static bool may_start(struct vm *vm)
-{
-	bool may;
-
-	pthread_mutex_lock(&vm->lock);
-	may = vm->creating = !vm->ending;
-	pthread_mutex_unlock(&vm->lock);
-	return may;
-}
-
 /* Waits until the guest runs. Returns false if vcpu0 has ended, and the guest has not run. */
 static bool wait_for_guest(struct vm *vm)
 {
@@ -253,7 +242,7 @@ static int start(struct vm *vm, struct err *err)
 
 	if (rc)
 		return rc;
-	if (!may_start(vm))
+	if (!vm_begin_creating(vm))
 		return err_set(err, EBUSY, "this process ends");
 	rc = thread_start(&vm->vcpu0, THREAD_VCPU, "vcpu0", VCPU0_STACK_BYTES, vcpu0_main, vm);
 	if (rc) {

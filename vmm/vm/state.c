@@ -28,8 +28,19 @@ void vm_publish(struct vm *vm, json_t *config, enum vm_state state)
 	old = vm->config;
 	vm->config = config;
 	vm->state = state;
+	vm->creating = false;
 	pthread_mutex_unlock(&vm->lock);
 	json_decref(old);
+}
+
+bool vm_begin_creating(struct vm *vm)
+{
+	bool may;
+
+	pthread_mutex_lock(&vm->lock);
+	may = vm->creating = !vm->ending;
+	pthread_mutex_unlock(&vm->lock);
+	return may;
 }
 
 bool vm_is_creating(struct vm *vm)

@@ -73,7 +73,7 @@ void vm_refresh(struct vm *vm);
  * not wait for the guest. outcome and why: as machine_stop.
  */
 void vm_begin_end(struct vm *vm, int outcome, const char *why);
-/* Is a machine's creation under way? It may wait for KVM, a daemon or a file, and has no guest yet. */
+/* Is a VM or machine being created? That may wait for KVM, a daemon or a file, and there is no guest. */
 bool vm_is_creating(struct vm *vm);
 
 /* --- the executor -------------------------------------------------------------------- */

@@ -33,7 +33,7 @@ struct vm {
 	json_t *config;		 /* normalised; never changed, only replaced; NULL in VM_NONE */
 	struct machine *machine; /* NULL: none, not yet built, or about to be destroyed */
 	bool borrowed;		 /* the executor uses the machine without the lock */
-	bool creating;		 /* vcpu0 runs machine_create */
+	bool creating;		 /* vm_create, vm_adopt or vcpu0's machine_create is at work */
 	bool started;		 /* the guest runs, or ran */
 	bool ended;		 /* vcpu0 has nothing more to do: join it */
 	bool stopping;		 /* this process has told the machine to end, with stop */
@@ -63,6 +63,8 @@ void vm_set_state(struct vm *vm, enum vm_state state);
 /* Tells the machine to end, also one that is being created. Lock held. */
 void vm_stop_locked(struct vm *vm, int outcome, const char *why);
 bool vm_is_ending(struct vm *vm);
+/* Sets creating. From here on vm_begin_end ends the machine. Returns false if it came first. */
+bool vm_begin_creating(struct vm *vm);
 
 /* Calls fn with the machine, for long if need be. Executor. -EBUSY: there is none. */
 int vm_with_machine(struct vm *vm, int (*fn)(struct machine *m, void *opaque, struct err *err),

@@ -248,6 +248,10 @@ static int list_descriptors(struct vmconfig_walk *w, json_t *list, unsigned n)
 
 		if (fd < 0)
 			continue;
+		for (unsigned i = 0; i < w->fds; i++)
+			if (notes->fd[i] == fd)
+				return vmconfig_fail(w, EINVAL, "fds",
+						     "%d: another queue has this descriptor", fd);
 		if (!fd_is_tap(fd))
 			return vmconfig_fail(w, EINVAL, "fds",
 					     "descriptor %u of the request is %s, not a tap",
