@@ -580,7 +580,7 @@ Test(chardev_pool, a_socket_listens_from_the_opening_on)
 
 	open_ok("serial", "socket=%s", path);
 	cr_assert_eq(lstat(path, &st), 0);
-	cr_expect_eq(st.st_mode & 0777, 0600);
+	cr_expect_eq(st.st_mode & 0777, 0700);
 	a = dial();
 	cr_assert_eq(write(a, "early", 5), 5);
 	nap_ms(20);

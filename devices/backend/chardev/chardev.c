@@ -31,6 +31,7 @@
 #define STALL_NS 1000000000ull
 #define CLOSE_MS 1000
 #define CLOSE_STUCK_MS 50
+#define CLOSE_UNREAD_MS 250
 #define LOOK_MS 2 /* whether the last output was read */
 #define CHUNK_BYTES 4096u
 
@@ -494,38 +495,62 @@ fail:
 	return rc;
 }
 
-/*
- * A person needs the guest's last output most: wait for it, but not for ever. A client of a socket that
- * takes nothing at all for a while does not read; what is in the socket it can still read later.
- */
+/* Returns for how long a reader may take nothing at all before it counts as one that does not read. */
+static int patience_ms(const struct chardev *chr)
+{
+	if (!chr->lossy)
+		return CLOSE_MS;
+	/* What is in a socket can be read later; what is in a pty cannot. */
+	return chr->ops->unread ? CLOSE_UNREAD_MS : CLOSE_STUCK_MS;
+}
+
+/* Waits while the reader of a sink that close empties goes on reading. Returns what it has not read. */
+static size_t wait_for_reader(const struct chardev *chr, uint64_t until_ms)
+{
+	uint64_t moved = clock_now_ms(), now = moved;
+	size_t left = chr->ops->unread(chr), before = left;
+
+	while (left && now < until_ms && now - moved < (uint64_t)patience_ms(chr)) {
+		poll(NULL, 0, LOOK_MS);
+		now = clock_now_ms();
+		left = chr->ops->unread(chr);
+		if (left != before)
+			moved = now;
+		before = left;
+	}
+	return left;
+}
+
+/* A person needs the guest's last output most: wait for it, but not for ever. */
 static void flush_last(struct chardev *chr)
 {
-	uint64_t until = clock_now_ms() + CLOSE_MS, now = 0, pos, left;
+	uint64_t until = clock_now_ms() + CLOSE_MS, now = 0, pos, left = 0;
 	bool hup = false;
 	uint8_t byte;
 
 	while (!hup && chr->ring && chr->out_fd >= 0 && chardev_ring_peek(chr, &byte, 1, &pos)) {
 		struct pollfd pfd = { .fd = chr->out_fd, .events = POLLOUT };
-		int wait_ms;
+		int wait_ms = patience_ms(chr);
 
 		chr->out_wait = false;
 		flush(chr);
 		now = clock_now_ms();
 		if (now >= until)
 			break;
-		wait_ms = chr->lossy && !chr->ops->unread ? CLOSE_STUCK_MS : (int)(until - now);
+		if (wait_ms > (int)(until - now))
+			wait_ms = (int)(until - now);
 		if (chr->out_wait && !poll(&pfd, 1, wait_ms))
 			break;
 		hup = pfd.revents & POLLHUP;
 	}
-	left = chardev_ring_peek(chr, &byte, 1, &pos) ? chr->head - chr->tail : 0;
-	if (left)
+	if (chardev_ring_peek(chr, &byte, 1, &pos))
+		left = chr->head - chr->tail;
+	if (left) {
 		log_put(LOG_WARN, "%s: %llu bytes of output were dropped: no process reads them",
 			chr->what, (unsigned long long)left);
-	if (!chr->ops->unread)
 		return;
-	while ((left = chr->ops->unread(chr)) && clock_now_ms() < until)
-		poll(NULL, 0, LOOK_MS);
+	}
+	left = chr->ops->unread ? wait_for_reader(chr, until) : 0;
 	if (left)
 		log_put(LOG_WARN, "%s: the last %llu bytes of output are lost: its reader is slow",
 			chr->what, (unsigned long long)left);
