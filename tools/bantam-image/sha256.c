@@ -32,7 +32,7 @@ static int one(const char *path, enum store_format format, struct err *err)
 
 	if (rc)
 		return rc;
-	rc = store_sum(s, NULL, sum, &at);
+	rc = store_sum(s, NULL, NULL, sum, &at);
 	store_close(s);
 	if (rc)
 		return err_sys(err, -rc, "%s: cannot read at %" PRIu64, path, at);

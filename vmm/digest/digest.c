@@ -9,17 +9,15 @@
  * booted a VM lists the process's threads, and puts each into a control group; libvirt gives up the VM
  * if one of them has ended meanwhile.
  *
- * A cancelled job is joined, so that nothing of it is left. But a thread may be stuck in a read, of a network file
- * system whose server is gone; after CANCEL_MS the job is abandoned, and its thread frees it whenever
- * it returns, and struct digest too if that is destroyed by then. Before cancel waits, it gives the
- * thread normal priority: on a busy host, an idle one might not run at all within that time.
+ * A cancelled job is joined, so that nothing of it is left. But a thread may be stuck in a read, of a
+ * network file system whose server is gone; after CANCEL_MS the job is abandoned, and its thread frees
+ * it whenever it returns, and struct digest too if that is destroyed by then.
  */
 #include "vmm/digest/digest.h"
 
 #include <errno.h>
 #include <linux/ioprio.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,8 +123,7 @@ static void *job_main(void *opaque)
 	struct err err = { "" };
 	int rc;
 
-	/* Where these are refused, the job disturbs a little more. */
-	sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){ 0 });
+	/* The CPU is the matter of sums.h. Where this is refused, the job disturbs a little more. */
 	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
 	rc = compute(job->config, &job->sums, hex, &err);
 	finish(job, rc ? NULL : hex, &err);
@@ -179,7 +176,6 @@ static void join(struct digest *d, struct job *job)
 	struct timespec until;
 	bool joined;
 
-	pthread_setschedparam(job->thread, SCHED_OTHER, &(struct sched_param){ 0 });
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += CANCEL_MS * 1000000;
 	until.tv_sec += until.tv_nsec / 1000000000;

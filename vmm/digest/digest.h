@@ -5,8 +5,8 @@
  * long as configuration and content are the same. Of the content of writable disks it says nothing,
  * and so of a kernel that boots from one.
  *
- * The files are read in a thread of idle priority, which takes only the time that no other thread of
- * the host wants, and remembers what it has read (sums.h).
+ * The files are read in a thread that gives way to every other thread of the host, and remembers what
+ * it has read (sums.h).
  */
 #ifndef BANTAM_API_DIGEST_H
 #define BANTAM_API_DIGEST_H

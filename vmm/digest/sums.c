@@ -8,11 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/backend/store/file_lock.h"
 #include "devices/backend/store/sum.h"
+#include "vmm/core/clock.h"
 
 #define STEP_BYTES (256u << 10)
 
@@ -101,6 +104,48 @@ static void keep(struct sums *sums, const uint8_t key[32], const uint8_t sum[32]
 		sums->n++;
 }
 
+/* --- giving way ------------------------------------------------------------------------ */
+
+#define SLEEPS 9u /* times the length of the last step */
+#define SLEEP_MAX_NS (50 * CLOCK_NS_PER_S / 1000)
+#define NAP_NS (2 * CLOCK_NS_PER_S / 1000)
+
+static uint64_t cpu_now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * CLOCK_NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+/* How often the kernel has given this thread's CPU to another one. */
+static long switches_now(void)
+{
+	struct rusage u;
+
+	return getrusage(RUSAGE_THREAD, &u) ? 0 : u.ru_nivcsw;
+}
+
+/* Before each step of reading: sleeps if others want the CPU. 0, or -ECANCELED. */
+static int step(void *opaque)
+{
+	struct sums *sums = opaque;
+	uint64_t now = cpu_now_ns(), took = now > sums->cpu_ns ? now - sums->cpu_ns : 0;
+	uint64_t left = switches_now() != sums->switches ? SLEEPS * took : 0;
+
+	if (left > SLEEP_MAX_NS)
+		left = SLEEP_MAX_NS;
+	while (left && !atomic_load(&sums->stop)) {
+		uint64_t nap = left < NAP_NS ? left : NAP_NS;
+
+		nanosleep(&(struct timespec){ .tv_nsec = (long)nap }, NULL);
+		left -= nap;
+	}
+	sums->switches = switches_now();
+	sums->cpu_ns = cpu_now_ns();
+	return atomic_load(&sums->stop) ? -ECANCELED : 0;
+}
+
 /* --- files and disks ----------------------------------------------------------------- */
 
 static int read_file(struct sums *sums, int fd, uint8_t sum[32])
@@ -112,10 +157,9 @@ static int read_file(struct sums *sums, int fd, uint8_t sum[32])
 
 	sha256_init(&ctx);
 	while (!rc && n) {
-		n = read(fd, buf, STEP_BYTES);
-		if (atomic_load(&sums->stop))
-			rc = -ECANCELED;
-		else if (n < 0 && errno != EINTR)
+		rc = step(sums);
+		n = rc ? 0 : read(fd, buf, STEP_BYTES);
+		if (n < 0 && errno != EINTR)
 			rc = -errno;
 		else if (n > 0)
 			sha256_update(&ctx, (size_t)n, buf);
@@ -163,7 +207,7 @@ static int read_disk(struct sums *sums, struct store *s, const char *path, uint8
 
 	if (known && recall(sums, before, sum))
 		return 0;
-	rc = store_sum(s, &sums->stop, sum, &at);
+	rc = store_sum(s, step, sums, sum, &at);
 	sums->read_bytes += at;
 	if (rc)
 		return err_sys(err, -rc, "digest: %s: cannot read at %" PRIu64, path, at);

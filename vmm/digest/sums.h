@@ -5,6 +5,11 @@
  * inode, size and times are; for a qcow2 image that holds for its backing files too. Block devices
  * have no such times and are always read.
  *
+ * Reading gives way: when another thread has taken the CPU away from it, it sleeps for nine times as
+ * long as its last step took. The thread keeps its normal priority. One of idle priority would stop
+ * the whole process for seconds on a busy host, whenever it loses the CPU inside malloc: all threads
+ * share one arena.
+ *
  * Thread: any; one at a time uses one struct sums, except for stop.
  */
 #ifndef BANTAM_API_SUMS_H
@@ -26,6 +31,8 @@ struct sums {
 	atomic_bool stop;    /* any thread sets it: what runs returns -ECANCELED soon */
 	unsigned n, next;    /* kept entries; the one that is replaced next */
 	uint64_t read_bytes; /* of all files so far; for tests */
+	long switches;	     /* by the kernel, of the thread that reads, as of its last step */
+	uint64_t cpu_ns;     /* that it has used */
 	struct sums_entry entry[SUMS_KEPT];
 };
 

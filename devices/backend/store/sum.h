@@ -7,17 +7,15 @@
 #ifndef BANTAM_STORE_SUM_H
 #define BANTAM_STORE_SUM_H
 
-#include <stdatomic.h>
-
 #include "devices/backend/store/store.h"
 
 #define STORE_SUM_BYTES 32u
 
 /*
- * Returns 0 and the sum; or -errno, with *failed_at the place that cannot be read. stop may be NULL;
- * when another thread sets it, the function returns -ECANCELED after at most one read of 256 KiB.
+ * Returns 0 and the sum; or -errno, with *failed_at the place that cannot be read. step may be NULL;
+ * it is called before each read, of 256 KiB at most, and its result, if not 0, ends the function.
  */
-int store_sum(struct store *s, const atomic_bool *stop, uint8_t sum[STORE_SUM_BYTES],
-	      uint64_t *failed_at);
+int store_sum(struct store *s, int (*step)(void *opaque), void *opaque,
+	      uint8_t sum[STORE_SUM_BYTES], uint64_t *failed_at);
 
 #endif
