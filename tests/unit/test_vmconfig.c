@@ -1033,6 +1033,42 @@ static int look(const char *text)
 	return rc;
 }
 
+/* Adds a disk to one with the paths a (written) and missing, and looks at its file. */
+static int look_at_added(const char *disk)
+{
+	json_t *vm = must("{" K ",\"disks\":[{\"path\":\"a\"},{\"path\":\"missing\"}]}");
+	json_t *device = json(disk);
+	const char *id;
+	int rc;
+
+	cr_assert_eq(vmconfig_add_device(vm, "disks", device, &notes, &id, &err), 0, "%s",
+		     err.text);
+	warnings[0] = 0;
+	rc = vmconfig_check_device_files(vm, id, &notes, &err);
+	json_decref(device);
+	json_decref(vm);
+	return rc;
+}
+
+Test(vmconfig, files_of_an_added_device)
+{
+	char dir[] = "/tmp/test_vmconfig.XXXXXX";
+
+	cr_assert(mkdtemp(dir) && !chdir(dir));
+	cr_assert_eq(system(": >a; : >b"), 0);
+	cr_expect_eq(look_at_added("{\"path\":\"b\"}"), 0, "%s", err.text);
+	cr_expect_str_eq(warnings, "", "only the new device is looked at");
+	cr_expect_eq(look_at_added("{\"path\":\"c\"}"), 0);
+	cr_expect_str_eq(warnings,
+			 "disks[2].path: c: is missing; it must be there when the VM boots\n");
+	cr_expect_eq(look_at_added("{\"path\":\"a\",\"readonly\":true}"), -EBUSY);
+	cr_expect_str_eq(err.text,
+			 "disks[2].path: a: disks[0].path uses it, too, and one of them writes");
+	cr_expect_eq(look_at_added("{\"path\":\".\"}"), -EISDIR);
+	cr_assert_eq(system("rm a b"), 0);
+	cr_assert(!chdir("/") && !rmdir(dir));
+}
+
 Test(vmconfig, files)
 {
 	char dir[] = "/tmp/test_vmconfig.XXXXXX";

@@ -65,6 +65,8 @@ int vm_add_device(struct vm *vm, const char *list, const json_t *device,
 
 	if (!rc) {
 		rc = check_created(vm, "add a device", err);
+		if (!rc)
+			rc = vmconfig_check_device_files(config, id, notes, err);
 		if (rc)
 			vm_close_taps(config, id);
 	}

@@ -33,6 +33,8 @@ struct seen {
 
 struct look {
 	struct vmconfig_walk *w;
+	const json_t *
+		only; /* this device is new, and no other is of interest by itself; NULL: all are */
 	unsigned n;
 	struct seen disk[DISKS_MAX];
 };
@@ -115,11 +117,19 @@ static int look_at_disk(struct look *look, const char *where, const json_t *disk
 	if (!path)
 		return 0;
 	snprintf(s->where, sizeof(s->where), "%.30s.path", where);
-	rc = look_at(look->w, s->where, path, MAY_COME | DEVICE | (writes ? WRITES : 0), &st);
-	if (!rc && st.st_mode)
-		rc = look_at_type(look->w, s->where, path, disk, &st);
-	if (rc || !st.st_mode || look->n == DISKS_MAX - 1)
-		return rc;
+	if (look->only && look->only != disk) {
+		if (stat(path, &st))
+			return 0;
+	} else {
+		rc = look_at(look->w, s->where, path, MAY_COME | DEVICE | (writes ? WRITES : 0),
+			     &st);
+		if (!rc && st.st_mode)
+			rc = look_at_type(look->w, s->where, path, disk, &st);
+		if (rc || !st.st_mode)
+			return rc;
+	}
+	if (look->n == DISKS_MAX - 1)
+		return 0;
 	s->dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
 	s->ino = S_ISBLK(st.st_mode) ? 0 : st.st_ino;
 	s->writes = writes;
@@ -179,6 +189,8 @@ static int look_at_device(void *opaque, const struct vmconfig_place *place, json
 {
 	struct look *look = opaque;
 
+	if (look->only && look->only != device && place->object != VMCONFIG_DISK)
+		return 0;
 	switch (place->object) {
 	case VMCONFIG_CONSOLE:
 		return look_at_console(look->w, where, device);
@@ -191,6 +203,15 @@ static int look_at_device(void *opaque, const struct vmconfig_place *place, json
 	default:
 		return 0;
 	}
+}
+
+int vmconfig_check_device_files(const json_t *vm, const char *id,
+				const struct vmconfig_notes *notes, struct err *err)
+{
+	struct vmconfig_walk w = { .notes = notes, .err = err };
+	struct look look = { .w = &w, .only = vmconfig_find_device(vm, id, NULL) };
+
+	return vmconfig_each_device(vm, look_at_device, &look);
 }
 
 int vmconfig_check_files(const json_t *vm, const struct vmconfig_notes *notes, struct err *err)

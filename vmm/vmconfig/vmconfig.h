@@ -127,6 +127,9 @@ const json_t *vmconfig_find_device(const json_t *vm, const char *id, const char 
  * (-errno). -EBUSY: two disks use the same file, one of them to write. May block on a slow disk.
  */
 int vmconfig_check_files(const json_t *vm, const struct vmconfig_notes *notes, struct err *err);
+/* The same for a device that was added to those that have been looked at. */
+int vmconfig_check_device_files(const json_t *vm, const char *id,
+				const struct vmconfig_notes *notes, struct err *err);
 
 /*
  * The command line of the compatible face. If argv[*at] is an option of a VM, adds what it says to
