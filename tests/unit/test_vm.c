@@ -456,6 +456,32 @@ Test(vm, a_restart_that_fails_ends_the_vm, .timeout = 60)
 	leave();
 }
 
+/* --- the power button before there is a machine --------------------------------------------------------- */
+
+Test(vm, the_power_button_waits_for_the_machine, .timeout = 60)
+{
+	enter();
+	/* This guest powers off when it sees its button. */
+	cr_assert_eq(unlink("kernel"), 0);
+	must("ln -s %.*s/button.elf kernel", (int)(strrchr(t.kernel, '/') - t.kernel), t.kernel);
+	for (unsigned n = 0; n < 4; n++) {
+		struct job job;
+
+		begin(VM_RESTART, false);
+		must_do(create);
+		post(&job, boot);
+		while (!vm_is_creating(t.vm) && vm_state(t.vm) == VM_CREATED)
+			;
+		vm_power_button(t.vm);
+		cr_expect_eq(await(&job), 0, "%s", job.err.text);
+		await_events("deleted", 1);
+		must_do(look);
+		cr_expect_eq(t.gone, OUTCOME_POWEROFF);
+		vm_end(t.vm);
+	}
+	leave();
+}
+
 /* --- the process's end --------------------------------------------------------------------------------- */
 
 /* It comes before, in and after a boot and a reboot, and with the guest's own power-off. */

@@ -27,14 +27,37 @@ static void each_tap(const json_t *config, const char *id, void (*fn)(void *opaq
 	}
 }
 
-static void close_tap(void *opaque, int fd)
+struct taps {
+	int *fd;
+	unsigned nfds;
+};
+
+static void collect_tap(void *opaque, int fd)
 {
-	close(fd);
+	struct taps *taps = opaque;
+	int *grown = realloc(taps->fd, (taps->nfds + 1) * sizeof(int));
+
+	if (!grown)
+		return;
+	taps->fd = grown;
+	taps->fd[taps->nfds++] = fd;
 }
 
+/* Each once: the options of bantam run may give two cards the same descriptor. */
 void vm_close_taps(const json_t *config, const char *id)
 {
-	each_tap(config, id, close_tap, NULL);
+	struct taps taps = { 0 };
+
+	each_tap(config, id, collect_tap, &taps);
+	for (unsigned i = 0; i < taps.nfds; i++) {
+		bool closed = false;
+
+		for (unsigned k = 0; k < i; k++)
+			closed |= taps.fd[k] == taps.fd[i];
+		if (!closed)
+			close(taps.fd[i]);
+	}
+	free(taps.fd);
 }
 
 /* --- more and fewer devices, before the VM boots -------------------------------------------- */
@@ -122,22 +145,6 @@ static void set_in(json_t *config, const char *object, const char *key, const js
 
 	if (value)
 		json_object_set(to, key, (json_t *)value);
-}
-
-struct taps {
-	int *fd;
-	unsigned nfds;
-};
-
-static void collect_tap(void *opaque, int fd)
-{
-	struct taps *taps = opaque;
-	int *grown = realloc(taps->fd, (taps->nfds + 1) * sizeof(int));
-
-	if (!grown)
-		return;
-	taps->fd = grown;
-	taps->fd[taps->nfds++] = fd;
 }
 
 /* The terminals stay open, so their names stay, too. */
