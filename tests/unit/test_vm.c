@@ -521,6 +521,59 @@ Test(vm, ends_at_any_time, .timeout = 120)
 	leave();
 }
 
+/* --- a guest's power-off and a request at the same time ------------------------------------------------- */
+
+static int (*meets)(struct err *err);
+
+static int meet(struct err *err)
+{
+	return vm_state(t.vm) == VM_RUNNING ? meets(err) : 0;
+}
+
+Test(vm, a_power_off_meets_a_request, .timeout = 120)
+{
+	static int (*const requests[])(struct err * err) = { shut_down, reboot, delete, pause_vm };
+	unsigned by_guest = 0, by_request = 0;
+
+	enter();
+	how = "poweroff";
+	for (unsigned n = 0; n < 36; n++) {
+		struct job job[2];
+		enum vm_state state;
+
+		begin(VM_RESTART, false);
+		must_do(create);
+		post(&job[0], boot);
+		meets = requests[n % 4];
+		await_events("booted", 1);
+		usleep(n / 4 * 500);
+		post(&job[1], meet);
+		cr_expect_eq(await(&job[0]), 0);
+		await(&job[1]);
+		/* A guest that was rebooted, or that could not be paused any more, powers off now. */
+		if (meets == reboot || (meets == pause_vm && job[1].rc))
+			await_events("deleted", 1);
+		must_do(look);
+		state = vm_state(t.vm);
+		by_guest += !t.gone;
+		by_request += state == VM_CREATED || state == VM_PAUSED ||
+			      (meets == delete &&t.gone == -1);
+		if (meets == delete)
+			cr_expect_eq(state, VM_NONE);
+		else
+			cr_expect_eq(!t.gone, state == VM_NONE, "round %u, state %d: %s", n, state,
+				     t.seen);
+		if (state == VM_NONE)
+			cr_expect(ends_with("shutdown deleted "), "round %u: %s", n, t.seen);
+		must_do(delete);
+		cr_expect(ends_with("deleted "), "%s", t.seen);
+		vm_end(t.vm);
+	}
+	cr_expect_gt(by_guest, 0);
+	cr_expect_gt(by_request, 0);
+	leave();
+}
+
 /* --- what is left ---------------------------------------------------------------------------------------- */
 
 static unsigned entries(const char *dir)
