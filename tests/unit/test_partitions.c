@@ -212,6 +212,39 @@ Test(partitions, gpt_sizes)
 	}
 }
 
+/* The name of a partition, UTF-16 in the GPT: of every width, unpaired surrogates, the longest. */
+Test(partitions, gpt_names)
+{
+	static const struct {
+		uint16_t units[36];
+		const char *name;
+	} t[] = {
+		{ { 0 }, "" },
+		{ { 'a', ' ', 'b' }, "a b" },
+		{ { 0xdf, 0x20ac, 0xd83d, 0xde00, 'x' }, "\xc3\x9f\xe2\x82\xac\xf0\x9f\x98\x80x" },
+		{ { 0xd83d, 'x' }, "?x" },
+		{ { 0xde00, 0xd83d }, "??" },
+		{ { 'a', 0, 'b' }, "a" },
+	};
+
+	for (size_t i = 0; i <= sizeof(t) / sizeof(t[0]); i++) {
+		bool longest = i == sizeof(t) / sizeof(t[0]);
+
+		memset(disk.bytes, 0, SECTORS * 512);
+		for (unsigned k = 0; k < 36; k++)
+			put_le16(lba(2) + gpt_entry_bytes + 56 + 2 * k,
+				 longest ? 0xffff : t[i].units[k]);
+		gpt(30, 39);
+		cr_assert_eq(read_table(), 0);
+		cr_assert_not(got.from_backup);
+		if (longest)
+			cr_assert_eq(strlen(got.part[0].partlabel), 3 * 36);
+		else
+			cr_assert_str_eq(got.part[0].partlabel, t[i].name);
+		cr_assert_str_eq(got.part[1].partlabel, "");
+	}
+}
+
 Test(partitions, gpt_copies)
 {
 	gpt(30, 39);

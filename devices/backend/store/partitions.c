@@ -199,6 +199,39 @@ static void guid_text(const uint8_t *g, char text[37])
 		 g[15]);
 }
 
+/* Converts a GPT name, 36 units of UTF-16 at most. Half a surrogate pair becomes a "?". */
+static void name_text(const uint8_t *b, char to[112])
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; i < 36; i++) {
+		uint32_t c = get_le16(b + 2 * i), low = i < 35 ? get_le16(b + 2 * i + 2) : 0;
+
+		if (!c)
+			break;
+		if (c >= 0xd800 && c < 0xdc00 && low >= 0xdc00 && low < 0xe000) {
+			c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
+			i++;
+		} else if (c >= 0xd800 && c < 0xe000) {
+			c = '?';
+		}
+		if (c < 0x80) {
+			to[n++] = (char)c;
+			continue;
+		}
+		/* At most 3 bytes for a unit of UTF-16, 4 for two. */
+		if (c >= 0x10000) {
+			to[n++] = (char)(0xf0 | c >> 18);
+			to[n++] = (char)(0x80 | (c >> 12 & 0x3f));
+		} else if (c >= 0x800) {
+			to[n++] = (char)(0xe0 | c >> 12);
+		}
+		to[n++] = (char)(c < 0x800 ? 0xc0 | c >> 6 : 0x80 | (c >> 6 & 0x3f));
+		to[n++] = (char)(0x80 | (c & 0x3f));
+	}
+	to[n] = 0;
+}
+
 static enum part_role role_of(const uint8_t *type)
 {
 	char text[37];
@@ -235,6 +268,7 @@ static void add_entries(struct store *s, struct store_partitions *out, const str
 			continue;
 		p->role = role_of(e);
 		guid_text(e + 16, p->partuuid);
+		name_text(e + 56, p->partlabel);
 	}
 }
 

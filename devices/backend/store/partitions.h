@@ -20,8 +20,9 @@ struct partition {
 	unsigned number; /* 1 is vda1; 0: the whole disk */
 	enum part_role role;
 	uint64_t offset;
-	uint64_t len_bytes; /* at least 1 */
-	char partuuid[40];  /* as after PARTUUID=; "": none */
+	uint64_t len_bytes;  /* at least 1 */
+	char partuuid[40];   /* as after PARTUUID=; "": none */
+	char partlabel[112]; /* the GPT's name of it, in UTF-8; "": none */
 };
 
 struct store_partitions {
