@@ -19,13 +19,6 @@ static bool ends(const char *s, const char *suffix)
 	return len >= n && !strcmp(s + len - n, suffix);
 }
 
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
 /* --- names ---------------------------------------------------------------------------------- */
 
 const char *distro_kernel_version(const char *name)
@@ -163,91 +156,184 @@ static const char *kernel_word(const char *s, const char *end, char word[WORD_MA
 	return s;
 }
 
-/*
- * Reads one word as GRUB's shell does (GRUB manual, "Quoting"). *variable is true if the word has
- * a $ that GRUB would replace. A word with a space is put in double quotes, as the kernel expects.
- * Returns the end of the word, or NULL if there is none.
- */
-static const char *grub_word(const char *s, const char *end, char word[WORD_MAX], bool *variable)
+/* --- entries of boot loader files ------------------------------------------------------------ */
+
+enum token { TOKEN_END_OF_TEXT, TOKEN_WORD, TOKEN_SEPARATOR, TOKEN_CLOSE };
+
+static const char *skip_between(const char *s)
 {
+	for (;;) {
+		if (*s == ' ' || *s == '\t' || *s == '\r')
+			s++;
+		else if (s[0] == '\\' && s[1] == '\n')
+			s += 2;
+		else if (s[0] == '\\' && s[1] == '\r' && s[2] == '\n')
+			s += 3;
+		else if (*s == '#')
+			s = line_end(s);
+		else
+			return s;
+	}
+}
+
+/* Returns true at the end of a word without quotes. */
+static bool ends_word(const char *s)
+{
+	return strchr(" \t\r\n;{}|&<>", *s) != NULL; /* also at the NUL */
+}
+
+/* Skips $name or ${name}; s is at the $. */
+static const char *skip_variable(const char *s)
+{
+	if (s[1] == '{')
+		return s + strcspn(s, "}\n") + (s[strcspn(s, "}\n")] == '}');
+	for (s++; isalnum((unsigned char)*s) || *s == '_'; s++)
+		;
+	return s;
+}
+
+/*
+ * Reads the next token of a GRUB script (GRUB manual, "Shell-like scripting" and "Quoting").
+ * *variable is true if a word has a $ that GRUB would replace. A word with a space is put in
+ * double quotes, as the kernel expects. A word of WORD_MAX - 2 or more bytes is cut.
+ */
+static enum token grub_token(const char **at, char word[WORD_MAX], bool *variable)
+{
+	const char *s = skip_between(*at);
 	char quote = 0, text[WORD_MAX - 2];
+	bool spaced = false;
 	size_t n = 0;
-	bool spaced = false, any = false;
 
 	*variable = false;
-	while (s < end && isspace((unsigned char)*s))
-		s++;
-	for (; s < end && (quote || (!isspace((unsigned char)*s) && *s != ';' && *s != '}')); s++) {
-		any = true;
-		if (*s == '\\' && quote != '\'' && s + 1 < end) {
-			s++;
+	*at = *s ? s + 1 : s;
+	if (!*s)
+		return TOKEN_END_OF_TEXT;
+	if (ends_word(s))
+		return *s == '}' ? TOKEN_CLOSE : TOKEN_SEPARATOR;
+	while (*s && (quote || !ends_word(s))) {
+		if (*s == '\\' && quote != '\'' && s[1]) {
+			s += s[1] == '\n' ? 2 : 1;
+			if (s[-1] == '\n')
+				continue;
 		} else if (*s == quote) {
 			quote = 0;
+			s++;
 			continue;
 		} else if (!quote && (*s == '"' || *s == '\'')) {
-			quote = *s;
+			quote = *s++;
 			continue;
 		} else if (*s == '$' && quote != '\'') {
 			*variable = true;
-			/* The brace of ${name} does not end a block. */
-			if (s + 1 < end && s[1] == '{')
-				while (s + 1 < end && *s != '}')
-					s++;
+			s = skip_variable(s);
+			continue;
 		}
 		spaced |= isspace((unsigned char)*s) != 0;
 		if (n + 1 < sizeof(text))
 			text[n++] = *s;
+		s++;
 	}
-	if (!any)
-		return NULL;
 	text[n] = 0;
 	snprintf(word, WORD_MAX, spaced ? "\"%s\"" : "%s", text);
-	return s;
+	*at = s;
+	return TOKEN_WORD;
 }
-
-/* --- options in boot loader files ------------------------------------------------------------ */
 
 static bool is_recovery(const char *word)
 {
-	return !strcmp(word, "single") || !strcmp(word, "recovery") || !strcmp(word, "rescue") ||
-	       !strcmp(word, "systemd.unit=rescue.target") || !strcmp(word, "emergency");
-}
+	static const char *const words[] = { "single", "recovery",
+					     "rescue", "emergency",
+					     "1",      "systemd.unit=rescue.target",
+					     "s",      "systemd.unit=emergency.target",
+					     "S",      "rd.break" };
 
-/* Takes the words of a linux line after the kernel's path. Returns false for a recovery entry. */
-static bool take_grub_words(const char *s, const char *end, char *options)
-{
-	char word[WORD_MAX];
-	bool variable;
-
-	*options = 0;
-	while ((s = grub_word(s, end, word, &variable))) {
-		if (is_recovery(word))
-			return false;
-		if (!variable)
-			append(options, DISTRO_OPTIONS_MAX, word);
-	}
-	return true;
-}
-
-bool distro_grub_options(const char *cfg, const char *kernel, char options[DISTRO_OPTIONS_MAX])
-{
-	char word[WORD_MAX];
-	bool variable;
-
-	for (const char *line = cfg; *line; line += *line != 0) {
-		const char *end = line_end(line), *s = grub_word(line, end, word, &variable);
-
-		if (s && (!strcmp(word, "linux") || !strcmp(word, "linux16") ||
-			  !strcmp(word, "linuxefi"))) {
-			s = grub_word(s, end, word, &variable);
-			if (s && !strcmp(base_name(word), kernel) &&
-			    take_grub_words(s, end, options))
-				return true;
-		}
-		line = end;
-	}
-	*options = 0;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (!strcmp(word, words[i]))
+			return true;
 	return false;
+}
+
+static void add_option(struct distro_entry *e, const char *word)
+{
+	e->recovery |= is_recovery(word);
+	e->has_options = true;
+	append(e->options, sizeof(e->options), word);
+}
+
+/* Keeps a path without the device that GRUB may have before it: "(hd0,gpt2)/vmlinuz". */
+static void keep_path(char to[DISTRO_PATH_MAX], const char *word)
+{
+	if (*word == '(')
+		word = strchr(word, ')') ? strchr(word, ')') + 1 : "";
+	*to = 0;
+	append(to, DISTRO_PATH_MAX, word);
+}
+
+static void add_initrd(struct distro_entry *e, const char *word)
+{
+	if (e->ninitrds < DISTRO_INITRDS_MAX)
+		keep_path(e->initrd[e->ninitrds++], word);
+	else
+		e->too_many_initrds = true;
+}
+
+static void give(struct distro_entry *e, distro_sink sink, void *opaque)
+{
+	if (*e->kernel && !e->recovery)
+		sink(opaque, e);
+	memset(e, 0, sizeof(*e));
+}
+
+/* Takes the words of one command. *what: the command's word, read already. */
+static void grub_command(const char **at, const char *what, struct distro_entry *e,
+			 distro_sink sink, void *opaque)
+{
+	bool linux_line = !strcmp(what, "linux") || !strcmp(what, "linux16") ||
+			  !strcmp(what, "linuxefi");
+	bool initrd_line = !strcmp(what, "initrd") || !strcmp(what, "initrd16") ||
+			   !strcmp(what, "initrdefi");
+	const char *back = *at;
+	char word[WORD_MAX];
+	bool variable, first = true;
+
+	if (linux_line)
+		give(e, sink, opaque);
+	while (grub_token(at, word, &variable) == TOKEN_WORD) {
+		if (linux_line && first && !variable)
+			keep_path(e->kernel, word);
+		else if (linux_line && !first && !variable)
+			add_option(e, word);
+		else if (initrd_line && !variable)
+			add_initrd(e, word);
+		else if (initrd_line)
+			e->too_many_initrds = true;
+		first = false;
+		back = *at;
+	}
+	*at = back; /* what ended the command is the caller's */
+}
+
+void distro_grub_entries(const char *cfg, distro_sink sink, void *opaque)
+{
+	static const char *const before[] = { "then", "else", "do", "!" };
+	struct distro_entry e = { 0 };
+	char word[WORD_MAX];
+	bool variable;
+	enum token t;
+
+	while ((t = grub_token(&cfg, word, &variable)) != TOKEN_END_OF_TEXT) {
+		bool another = false;
+
+		/* The end of a menu entry; a brace of an inner block splits none. */
+		if (t == TOKEN_CLOSE)
+			give(&e, sink, opaque);
+		if (t != TOKEN_WORD)
+			continue;
+		for (size_t i = 0; i < sizeof(before) / sizeof(before[0]); i++)
+			another |= !strcmp(word, before[i]);
+		if (!another)
+			grub_command(&cfg, word, &e, sink, opaque);
+	}
+	give(&e, sink, opaque);
 }
 
 /* Returns the value of "key value" (separator '=': "key=value"), or NULL for another key. */
@@ -263,77 +349,137 @@ static const char *value_of(const char *line, const char *key, char separator)
 	return *s == ' ' || *s == '\t' ? skip_blanks(s) : NULL;
 }
 
-static bool names_kernel(const char *value, const char *kernel)
+/* Returns the value of word, "$name" or "${name}", in grubenv, or NULL. */
+static const char *variable_value(const char *grubenv, const char *word)
 {
-	char word[WORD_MAX];
+	char name[WORD_MAX];
+	size_t n;
 
-	return kernel_word(value, line_end(value), word) && !strcmp(base_name(word), kernel);
+	if (*word != '$')
+		return NULL;
+	word += word[1] == '{' ? 2 : 1;
+	n = strcspn(word, "}");
+	if (!n || (word[n] && word[n + 1]))
+		return NULL;
+	snprintf(name, sizeof(name), "%.*s", (int)n, word);
+	for (const char *line = grubenv; line && *line; line += *line != 0) {
+		const char *value = value_of(line, name, '=');
+
+		if (value)
+			return value;
+		line = line_end(line);
+	}
+	return NULL;
 }
 
-/* Takes the words of a line; $name is replaced by the value of name in grubenv. */
-static void take_words(const char *s, const char *grubenv, char *options)
+/* Takes the options in a line; $name is replaced by the value of name in grubenv. */
+static void take_words(const char *s, const char *grubenv, struct distro_entry *e)
 {
 	const char *end = line_end(s);
 	char word[WORD_MAX];
 
 	while ((s = kernel_word(s, end, word))) {
-		if (!strchr(word, '$')) {
-			append(options, DISTRO_OPTIONS_MAX, word);
-			continue;
-		}
-		for (const char *line = grubenv; word[0] == '$' && line && *line;
-		     line += *line != 0) {
-			const char *value = value_of(line, word + 1, '=');
+		const char *value = variable_value(grubenv, word);
 
-			/* Without grubenv: a value's own variables are not replaced. */
-			if (value)
-				take_words(value, NULL, options);
-			line = line_end(line);
-		}
+		/* Without grubenv: a value's own variables are not replaced. */
+		if (value)
+			take_words(value, NULL, e);
+		else if (!strchr(word, '$'))
+			add_option(e, word);
 	}
 }
 
-bool distro_bls_options(const char *entry, const char *kernel, const char *grubenv,
-			char options[DISTRO_OPTIONS_MAX])
+/* Takes the paths in a value, between blanks or commas. */
+static void take_initrds(const char *s, struct distro_entry *e)
 {
-	bool ours = false;
+	const char *end = line_end(s);
+	char word[WORD_MAX];
 
-	*options = 0;
-	for (const char *line = entry; *line; line += *line != 0) {
-		const char *value = value_of(line, "linux", ' ');
+	while ((s = kernel_word(s, end, word))) {
+		char *save = NULL;
 
-		ours |= value && names_kernel(value, kernel);
-		/* An entry may have several options lines. */
-		value = value_of(line, "options", ' ');
-		if (value)
-			take_words(value, grubenv, options);
+		if (*word == '$') /* such as $tuned_initrd, which is often empty */
+			continue;
+		for (char *path = strtok_r(word, ",", &save); path;
+		     path = strtok_r(NULL, ",", &save))
+			add_initrd(e, path);
+	}
+}
+
+static void take_path(const char *value, char to[DISTRO_PATH_MAX])
+{
+	char word[WORD_MAX];
+
+	if (kernel_word(value, line_end(value), word))
+		keep_path(to, word);
+}
+
+bool distro_bls_entry(const char *text, const char *grubenv, struct distro_entry *e)
+{
+	memset(e, 0, sizeof(*e));
+	for (const char *line = text; *line; line += *line != 0) {
+		const char *value;
+
+		if ((value = value_of(line, "linux", ' ')))
+			take_path(value, e->kernel);
+		else if ((value = value_of(line, "initrd", ' ')))
+			take_initrds(value, e);
+		else if ((value = value_of(line, "version", ' ')))
+			take_path(value, e->version);
+		else if ((value = value_of(line, "options", ' '))) /* there may be several */
+			take_words(value, grubenv, e);
 		line = line_end(line);
 	}
-	return ours && *options;
+	return *e->kernel && !e->recovery;
 }
 
-bool distro_extlinux_options(const char *conf, const char *kernel, char options[DISTRO_OPTIONS_MAX])
+/* The options of a label: its own, else the file's; initrd= among them names the initrds. */
+static void give_label(struct distro_entry *e, const char *all, distro_sink sink, void *opaque)
 {
-	bool ours = false;
+	const char *s, *end;
+	char word[WORD_MAX];
 
-	*options = 0;
+	if (!e->has_options && all)
+		take_words(all, NULL, e);
+	s = e->options;
+	end = s + strlen(s);
+	while (!e->ninitrds && (s = kernel_word(s, end, word)))
+		if (starts(word, "initrd="))
+			take_initrds(word + 7, e);
+	give(e, sink, opaque);
+}
+
+void distro_syslinux_entries(const char *conf, distro_sink sink, void *opaque)
+{
+	struct distro_entry e = { 0 };
+	const char *all = NULL; /* APPEND before the first label */
+	bool label = false;
+
 	for (const char *line = conf; *line; line += *line != 0) {
 		const char *value;
 
-		if (value_of(line, "label", ' '))
-			ours = false;
-		value = value_of(line, "linux", ' ');
-		if (!value)
-			value = value_of(line, "kernel", ' ');
-		ours |= value && names_kernel(value, kernel);
-		value = value_of(line, "append", ' ');
-		if (value && ours) {
-			take_words(value, NULL, options);
-			return true;
+		if (value_of(line, "label", ' ')) {
+			give_label(&e, all, sink, opaque);
+			label = true;
+		} else if ((value = value_of(line, "linux", ' ')) ||
+			   (value = value_of(line, "kernel", ' '))) {
+			take_path(value, e.kernel);
+		} else if ((value = value_of(line, "initrd", ' '))) {
+			e.ninitrds = 0;
+			take_initrds(value, &e);
+		} else if ((value = value_of(line, "append", ' ')) && !label) {
+			all = value;
+		} else if (value) {
+			/* The last counts; "-": not even the file's. */
+			*e.options = 0;
+			e.recovery = false;
+			e.has_options = true;
+			if (value[0] != '-' || !strchr(" \t\r\n", value[1]))
+				take_words(value, NULL, &e);
 		}
 		line = line_end(line);
 	}
-	return false;
+	give_label(&e, all, sink, opaque);
 }
 
 /* --- meaning of the options ------------------------------------------------------------------- */

@@ -1,8 +1,8 @@
 /*
  * distro: reads what a distribution installs in /boot.
  *
- * Names of kernels and initrds and their order by version; options from GRUB's grub.cfg,
- * Boot Loader Specification entries (UAPI.1), extlinux.conf and /etc/kernel/cmdline; fstab.
+ * Names of kernels and initrds and their order by version; entries of GRUB's grub.cfg,
+ * the Boot Loader Specification (UAPI.1) and extlinux.conf; their options; fstab.
  * For tools/bantam-fs; boot itself does not use it. Pure: text in, text out. The text comes from
  * a disk that a guest can write, so every byte is hostile. Results are printable words that fit
  * into the caller's buffer. Texts are NUL-terminated. Any thread.
@@ -35,17 +35,35 @@ int distro_compare_versions(const char *a, const char *b);
  */
 bool distro_initrd_name(unsigned i, const char *version, char *name, size_t len);
 
+/* What one entry of a boot loader's menu boots. Paths are as the file has them. */
+#define DISTRO_PATH_MAX 512
+#define DISTRO_INITRDS_MAX 4
+struct distro_entry {
+	char kernel[DISTRO_PATH_MAX];
+	char initrd[DISTRO_INITRDS_MAX][DISTRO_PATH_MAX]; /* the guest gets one after the other */
+	unsigned ninitrds;
+	bool too_many_initrds;	       /* or one whose name has a variable: take none from here */
+	char version[DISTRO_PATH_MAX]; /* "": the entry does not say */
+	char options[DISTRO_OPTIONS_MAX]; /* root= included; without words that have variables */
+	bool has_options;		  /* false: no word of options, not even a variable */
+	bool recovery;
+};
+
 /*
- * Copies the options of the kernel file named kernel, root= included. Returns false if the text
- * has no entry for it (recovery entries do not count). Both leave out words with variables.
- * Exception: distro_bls_options replaces the variables that grubenv defines, such as $kernelopts.
- * grubenv is NULL if the disk has none.
+ * Calls sink for each entry that boots Linux, in the file's order, but not for recovery entries.
+ * A path of GRUB that has a variable leaves its entry out.
+ * grub: a grub.cfg (GRUB manual). syslinux: extlinux.conf, syslinux.cfg and their likes (Syslinux
+ * wiki, "Config").
  */
-bool distro_grub_options(const char *cfg, const char *kernel, char options[DISTRO_OPTIONS_MAX]);
-bool distro_bls_options(const char *entry, const char *kernel, const char *grubenv,
-			char options[DISTRO_OPTIONS_MAX]);
-bool distro_extlinux_options(const char *conf, const char *kernel,
-			     char options[DISTRO_OPTIONS_MAX]);
+typedef void (*distro_sink)(void *opaque, const struct distro_entry *e);
+void distro_grub_entries(const char *cfg, distro_sink sink, void *opaque);
+void distro_syslinux_entries(const char *conf, distro_sink sink, void *opaque);
+/*
+ * Reads an entry of the Boot Loader Specification. Its variables that grubenv defines, such as
+ * $kernelopts, are replaced; grubenv is NULL if the disk has none. Returns false if the entry boots
+ * no Linux or is for recovery.
+ */
+bool distro_bls_entry(const char *text, const char *grubenv, struct distro_entry *e);
 
 /* Options, split. Dropped: console=, BOOT_IMAGE= and initrd=, which bantam sets itself. */
 struct distro_options {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "boot/distro.h"
+#include "boot/spec.h"
 #include "vmm/core/err.h"
 
 static void check_text(const char *text, size_t max)
@@ -13,22 +14,40 @@ static void check_text(const char *text, size_t max)
 		BUG_ON((unsigned char)*text < ' ' || (unsigned char)*text >= 0x7f);
 }
 
+static void check_entry(void *opaque, const struct distro_entry *e)
+{
+	(void)opaque;
+	check_text(e->kernel, sizeof(e->kernel));
+	BUG_ON(!*e->kernel || e->recovery || e->ninitrds > DISTRO_INITRDS_MAX);
+	for (unsigned i = 0; i < e->ninitrds; i++)
+		check_text(e->initrd[i], sizeof(e->initrd[i]));
+	check_text(e->version, sizeof(e->version));
+	check_text(e->options, sizeof(e->options));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char options[DISTRO_OPTIONS_MAX], spec[64], name[64];
+	static const struct spec_volume volumes[] = { { 1, "6e0d", "a b", "1234-01", "root" },
+						      { 2, "6e0d", "", "1234-02", "root" },
+						      { 7, "", "", "", "" } };
+	char spec[64], name[64];
+	struct distro_entry entry;
 	struct distro_options split;
 	char *text = malloc(size + 1), *second;
 
 	memcpy(text, data, size);
 	text[size] = 0;
-	if (distro_grub_options(text, "vmlinuz-1", options))
-		check_text(options, sizeof(options));
-	if (distro_extlinux_options(text, "vmlinuz-1", options))
-		check_text(options, sizeof(options));
-	if (distro_bls_options(text, "vmlinuz-1", text, options))
-		check_text(options, sizeof(options));
+	distro_grub_entries(text, check_entry, NULL);
+	distro_syslinux_entries(text, check_entry, NULL);
+	if (distro_bls_entry(text, text, &entry))
+		check_entry(NULL, &entry);
+	for (unsigned n = 0; n <= 3; n++) {
+		int found = spec_find(volumes, n, text);
+
+		BUG_ON(found >= (int)n || found < SPEC_SEVERAL);
+	}
 	distro_split_options(text, &split);
 	check_text(split.rest, sizeof(split.rest));
 	check_text(split.root, sizeof(split.root));

@@ -1,5 +1,6 @@
 /* distro: names, versions and configuration files of distributions, and damaged ones. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "boot/distro.h"
@@ -98,73 +99,182 @@ Test(distro, initrd_names)
 		distro_initrd_name(0, "a-version-too-long-for-its-buffer", name, sizeof(name)));
 }
 
-Test(distro, grub)
+/* Writes entries as "kernel|initrd,initrd|options;", one after the other. */
+static void write_entry(void *opaque, const struct distro_entry *e)
 {
-	static const struct {
-		const char *cfg, *options;
-	} t[] = {
-		{ "\tlinux\t/boot/vmlinuz-1 root=UUID=x ro  quiet\n", "root=UUID=x ro quiet" },
-		{ "linux /vmlinuz-2 other\nlinux16 /@/boot/vmlinuz-1 a\n", "a" },
-		{ "linuxefi /vmlinuz-1 a", "a" },
-		{ "linux /vmlinuz-1 ro single\nlinux /vmlinuz-1 a b", "a b" },
-		{ "linux /vmlinuz-1 a $x ${y} b=${z}c d\n", "a d" },
-		{ "linux /vmlinuz-1 'a b' c=\"d e\" f\\ g h\\\"i\n",
-		  "\"a b\" \"c=d e\" \"f g\" h\"i" },
-		{ "linux \"/vmlinuz-1\" a; initrd /x }\n", "a" },
-		{ "linux /vmlinuz-1 'never ended\n", "\"never ended\"" },
-		{ "linux /vmlinuz-1 a\x1b[2J b\n", "b" },
-		{ "linux /vmlinuz-1", "" },
-		{ "# linux /vmlinuz-1 a\n", NULL },
-		{ "linux /vmlinuz-10 a\n", NULL },
-		{ "linux", NULL },
-		{ "linux ${root}/vmlinuz\n", NULL },
-		{ "", NULL },
-	};
+	char *to = opaque;
+	size_t at = strlen(to);
 
-	for (size_t i = 0; i < N(t); i++) {
-		char options[DISTRO_OPTIONS_MAX] = "?";
-		bool found = distro_grub_options(t[i].cfg, "vmlinuz-1", options);
+	at += (size_t)sprintf(to + at, "%s|", e->kernel);
+	for (unsigned i = 0; i < e->ninitrds; i++)
+		at += (size_t)sprintf(to + at, "%s%s", i ? "," : "", e->initrd[i]);
+	sprintf(to + at, "%s|%s%s;", e->too_many_initrds ? "+" : "", e->options,
+		e->has_options ? "" : "?");
+}
 
-		cr_assert_eq(found, t[i].options != NULL, "%s", t[i].cfg);
-		cr_assert_str_eq(options, t[i].options ? t[i].options : "", "%s", t[i].cfg);
+struct row {
+	const char *text, *entries;
+};
+
+static void entries_are(const struct row *t, size_t n,
+			void (*parse)(const char *text, distro_sink sink, void *opaque))
+{
+	for (size_t i = 0; i < n; i++) {
+		char got[8192] = "";
+
+		parse(t[i].text, write_entry, got);
+		cr_expect_str_eq(got, t[i].entries, "row %zu: %s", i, t[i].text);
 	}
 }
 
+/* Forms of the GRUB manual: "Shell-like scripting", "Quoting", "linux", "initrd", "Paths". */
+Test(distro, grub)
+{
+	static const struct row t[] = {
+		{ "\tlinux\t/boot/vmlinuz-1 root=UUID=x ro  quiet\n",
+		  "/boot/vmlinuz-1||root=UUID=x ro quiet;" },
+		{ "linux /vmlinuz-2 other\nlinux16 /@/boot/vmlinuz-1 a\n",
+		  "/vmlinuz-2||other;/@/boot/vmlinuz-1||a;" },
+		{ "linuxefi /vmlinuz-1 a\ninitrdefi /i", "/vmlinuz-1|/i|a;" },
+		{ "linux16 /vmlinuz-1 a\ninitrd16 /i", "/vmlinuz-1|/i|a;" },
+		/* recovery */
+		{ "linux /k ro single\nlinux /k a b", "/k||a b;" },
+		{ "linux /k ro recovery nomodeset\n", "" },
+		{ "linux /k systemd.unit=rescue.target\n", "" },
+		{ "linux /k emergency\n", "" },
+		{ "linux /k 1\n", "" },
+		{ "linux /k rd.break\n", "" },
+		{ "linux /k singleton\n", "/k||singleton;" },
+		/* variables */
+		{ "linux /k a $x ${y} b=${z}c d\n", "/k||a d;" },
+		{ "linux /k a '$x' \\$y \"$z\"\n", "/k||a $x $y;" },
+		{ "linux ${root}/vmlinuz a\n", "" },
+		{ "linux /k a ${b c} d\n", "/k||a d;" },
+		{ "linux /k ${unfinished\nlinux /l b", "/k||?;/l||b;" },
+		{ "linux /k a\ninitrd /i $more", "/k|/i+|a;" },
+		/* quotes */
+		{ "linux /k 'a b' c=\"d e\" f\\ g h\\\"i\n",
+		  "/k||\"a b\" \"c=d e\" \"f g\" h\"i;" },
+		{ "linux \"/k\" a", "/k||a;" },
+		{ "linux '/k' 'it''s'", "/k||its;" },
+		{ "linux /k 'never ended\n", "/k||;" },
+		{ "linux /k 'two\nlines' b", "/k||b;" },
+		{ "linux /k ''", "/k||;" },
+		{ "linux /k 'a\\b' \"c\\\\d\"", "/k||a\\b c\\d;" },
+		{ "linux /k a\x1b[2J b\n", "/k||b;" },
+		/* devices before the path */
+		{ "linux (hd0,gpt2)/boot/k a\ninitrd (hd0,gpt2)/boot/i\n", "/boot/k|/boot/i|a;" },
+		{ "linux (lvm/vg-lv)/k a", "/k||a;" },
+		{ "linux (hd0/k a", "" },
+		/* comments: a word that begins with # */
+		{ "# linux /k a\n", "" },
+		{ "linux /k ro nosmt # init=/bin/sh\n", "/k||ro nosmt;" },
+		{ "linux /k a#b c\n", "/k||a#b c;" },
+		{ "linux /k '#' a \\#b\n", "/k||# a #b;" },
+		{ "linux /k a # it's\nlinux /l b # \"\n", "/k||a;/l||b;" },
+		/* continued lines */
+		{ "linux /k a \\\n b \\\n  c\ninitrd /i\n", "/k|/i|a b c;" },
+		{ "linux /k a\\\nb c\n", "/k||ab c;" },
+		{ "linux /k a \\\r\n b\r\n", "/k||a b;" },
+		{ "linux \\\n /k a\n", "/k||a;" },
+		{ "linux /k \"a\\\nb\"", "/k||ab;" },
+		{ "linux /k a \\", "/k||a \\;" },
+		/* commands on one line, blocks */
+		{ "linux /k a; initrd /i; boot\n", "/k|/i|a;" },
+		{ "menuentry 'X' { linux /k a b; initrd /i }\n", "/k|/i|a b;" },
+		{ "menuentry 'X' {linux /k a;initrd /i}menuentry Y {linux /l b}",
+		  "/k|/i|a;/l||b;" },
+		{ "submenu S {\n menuentry 'X' {\n  linux /k a\n  initrd /i\n }\n"
+		  " menuentry Y {\n  linux /l b\n }\n}\n",
+		  "/k|/i|a;/l||b;" },
+		{ "if [ $x = y ]; then linux /k a; else linux /l b; fi", "/k||a;/l||b;" },
+		{ "if true; then\n linux /k a\nfi\ninitrd /i", "/k|/i|a;" },
+		{ "menuentry 'linux /m c' { echo linux /n; linux /k a }", "/k||a;" },
+		{ "linux /k a | cat; linux /l b && linux /m c", "/k||a;/l||b;/m||c;" },
+		{ "while x; do linux /k a; done", "/k||a;" },
+		/* initrds */
+		{ "linux /k a\ninitrd /u /i\n", "/k|/u,/i|a;" },
+		{ "linux /k a\ninitrd /1 /2 /3 /4 /5\n", "/k|/1,/2,/3,/4+|a;" },
+		{ "initrd /i\nlinux /k a\n", "/k||a;" },
+		/* nothing */
+		{ "linux /k", "/k||?;" },
+		{ "linux", "" },
+		{ "linux\n/k a", "" },
+		{ "linuxx /k a", "" },
+		{ "chainloader /EFI/x.efi\n", "" },
+		{ "}}}} ;;; {{{ \\", "" },
+		{ "", "" },
+	};
+
+	entries_are(t, N(t), distro_grub_entries);
+}
+
+/* Boot Loader Specification, "Type #1"; $kernelopts and $tuned_* are Fedora's. */
 Test(distro, loader_entries)
 {
 	static const char env[] = "# GRUB\nkernelopts=root=/dev/sda1 ro\nother=$kernelopts\n";
-	static const struct {
-		const char *entry, *options;
-	} t[] = {
-		{ "title X\nlinux /vmlinuz-1\noptions a b\noptions c\n", "a b c" },
-		{ "linux /boot/vmlinuz-1\noptions $kernelopts $tuned_params q\n",
-		  "root=/dev/sda1 ro q" },
-		{ "linux /vmlinuz-1\noptions $other x\n", "x" },
-		{ "linux /vmlinuz-2\noptions a\n", NULL },
-		{ "linux /vmlinuz-1\n", NULL },
-		{ "options a\n", NULL },
+	static const struct row t[] = {
+		{ "title X\nlinux /k\noptions a b\noptions c\n", "/k||a b c;" },
+		{ "linux /boot/k\noptions $kernelopts $tuned_params q\n",
+		  "/boot/k||root=/dev/sda1 ro q;" },
+		{ "linux /k\noptions ${kernelopts} q\n", "/k||root=/dev/sda1 ro q;" },
+		{ "linux /k\noptions $other x\n", "/k||x;" },
+		{ "linux /k\noptions $kern $ ${} ${kernelopts}x y\n", "/k||y;" },
+		{ "linux\t/5a6b/6.12.9/linux\ninitrd  /5a6b/6.12.9/initrd\noptions a\n",
+		  "/5a6b/6.12.9/linux|/5a6b/6.12.9/initrd|a;" },
+		{ "linux /k\ninitrd /u\ninitrd /i\noptions a\n", "/k|/u,/i|a;" },
+		{ "linux /k\ninitrd /i $tuned_initrd\noptions a\n", "/k|/i|a;" },
+		{ "# linux /x\n\nlinux /k\n#options b\noptions a # b\n", "/k||a # b;" },
+		{ "options a\nlinux /k\nversion 6.1\n", "/k||a;" },
+		{ "LINUX /k\nOptions a\n", "/k||a;" },
+		{ "linux /k\r\noptions a b\r\n", "/k||a b;" },
+		{ "  linux /k\n  options a\n", "/k||a;" },
+		{ "linux /k\n", "/k||?;" },
+		{ "linux /k\noptions single\n", "" },
+		{ "efi /EFI/x.efi\noptions a\n", "" },
+		{ "options a\n", "" },
+		{ "", "" },
 	};
 
 	for (size_t i = 0; i < N(t); i++) {
-		char options[DISTRO_OPTIONS_MAX];
-		bool found = distro_bls_options(t[i].entry, "vmlinuz-1", env, options);
+		char got[4096] = "";
+		struct distro_entry e;
 
-		cr_assert_eq(found, t[i].options != NULL, "%s", t[i].entry);
-		if (found)
-			cr_assert_str_eq(options, t[i].options);
+		if (distro_bls_entry(t[i].text, env, &e))
+			write_entry(got, &e);
+		cr_expect_str_eq(got, t[i].entries, "row %zu: %s", i, t[i].text);
 	}
 }
 
-Test(distro, extlinux)
+/* Syslinux wiki, "Config" and "Directives"; U-Boot and Alpine write the same form. */
+Test(distro, syslinux)
 {
-	char options[DISTRO_OPTIONS_MAX];
+	static const struct row t[] = {
+		{ "DEFAULT a\nLABEL lts\n  LINUX vmlinuz-lts\n  INITRD i\n"
+		  "  APPEND root=UUID=x modules=ext4\n",
+		  "vmlinuz-lts|i|root=UUID=x modules=ext4;" },
+		{ "label l\nkernel /vmlinuz\nappend initrd=/initrd.img root=/dev/sda1 nosmt\n",
+		  "/vmlinuz|/initrd.img|initrd=/initrd.img root=/dev/sda1 nosmt;" },
+		{ "label a\nkernel k\nlabel b\nkernel l\nappend x\n", "k||?;l||x;" },
+		{ "label a\nappend x\nkernel k\n", "k||x;" },
+		{ "append g\nlabel a\nkernel k\nlabel b\nkernel l\nappend x\n", "k||g;l||x;" },
+		{ "append g\nlabel a\nkernel k\nappend -\n", "k||;" },
+		{ "label a\nkernel k\nappend -x\n", "k||-x;" },
+		{ "label a\nkernel k\nappend x\nappend y\n", "k||y;" },
+		{ "label a\nkernel k\nappend single\nlabel b\nkernel k\nappend b\n", "k||b;" },
+		{ "label a\nkernel k\nappend initrd=/u,/i a\n", "k|/u,/i|initrd=/u,/i a;" },
+		{ "label a\nkernel k\ninitrd /u,/i\nappend initrd=/x a\n", "k|/u,/i|initrd=/x a;" },
+		{ "label a\nlinux ../k\nfdt /x.dtb\nappend a=\"b c\"\n", "../k||a=\"b c\";" },
+		{ "# label\nlabel a\n menu label ^A\n kernel k\n append a\nmenu default\n",
+		  "k||a;" },
+		{ "label a\r\nkernel k\r\nappend a b\r\n", "k||a b;" },
+		{ "label a\nmenu label b\nkernel menu.c32\n", "menu.c32||?;" },
+		{ "kernel k\nappend a\n", "k||a;" },
+		{ "append a\n", "" },
+		{ "", "" },
+	};
 
-	cr_assert(distro_extlinux_options("DEFAULT a\nLABEL lts\n  LINUX vmlinuz-lts\n  INITRD i\n"
-					  "  APPEND root=UUID=x modules=ext4\n",
-					  "vmlinuz-lts", options));
-	cr_assert_str_eq(options, "root=UUID=x modules=ext4");
-	cr_assert_not(distro_extlinux_options("LABEL a\nKERNEL vmlinuz-lts\nLABEL b\nAPPEND x\n",
-					      "vmlinuz-lts", options));
+	entries_are(t, N(t), distro_syslinux_entries);
 }
 
 Test(distro, split)

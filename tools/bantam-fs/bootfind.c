@@ -1,0 +1,521 @@
+/*
+ * bootfind: see bootfind.h.
+ *
+ * Order: a partition that a root's fstab mounts on /boot hides that root's own /boot. Without
+ * such a line, GPT's extended boot partition, then /boot of each root and the top folder
+ * of each other file system. In each such folder: kernels by name, then the boot loader's files,
+ * which add kernels with other names and say with what each boots.
+ * The newest kernel that has an initrd wins; then the newest of all; rescue kernels come last.
+ */
+#include "tools/bantam-fs/bootfind.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "boot/spec.h"
+
+#define CHOICES_MAX 512u
+
+/* --- volumes ---------------------------------------------------------------------------------- */
+
+/* Returns true if v looks like a root file system. */
+static bool is_root(struct volume *v)
+{
+	return v->fs && volume_has(v, "/etc") && (volume_has(v, "/usr") || volume_has(v, "/sbin"));
+}
+
+/* A file system that we cannot read, which may hold a root or /boot. */
+static bool is_closed(const struct volume *v)
+{
+	static const char *const kinds[] = { "ext4", "xfs",  "btrfs", "f2fs",	  "LUKS",
+					     "LVM",  "RAID", "erofs", "bcachefs", "squashfs" };
+
+	for (size_t i = 0; !v->fs && v->content && i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (!strcmp(v->content, kinds[i]))
+			return true;
+	return false;
+}
+
+/* As spec_find. */
+static int find_spec(const struct bootfind *f, const char *spec)
+{
+	struct spec_volume v[PARTITIONS_MAX];
+
+	for (unsigned i = 0; i < f->all.n; i++)
+		v[i] = (struct spec_volume){ f->all.v[i].part.number, f->all.v[i].uuid,
+					     f->all.v[i].label, f->all.v[i].part.partuuid,
+					     f->all.v[i].part.partlabel };
+	return spec_find(v, f->all.n, spec);
+}
+
+static bool fstab_spec(struct volume *root, const char *dir, char *spec, size_t len)
+{
+	char *fstab = root ? volume_read_text(root, "/etc/fstab") : NULL;
+	bool found = fstab && distro_fstab(fstab, dir, spec, len);
+
+	free(fstab);
+	return found;
+}
+
+/* Lists the volumes that may be the root: "partition 1 (ext4), partition 3 (xfs)". */
+static const char *roots_text(struct bootfind *f, char *text, size_t len)
+{
+	size_t at = 0;
+
+	*text = 0;
+	for (unsigned i = 0; i < f->all.n && at < len; i++) {
+		struct volume *v = &f->all.v[i];
+
+		if (!is_root(v) && !is_closed(v))
+			continue;
+		at += (size_t)snprintf(text + at, len - at, "%spartition %u (%s)", at ? ", " : "",
+				       v->part.number, v->content);
+	}
+	return text;
+}
+
+/* --- kernels ---------------------------------------------------------------------------------- */
+
+static const char *join(char path[BOOT_PATH_MAX], const char *dir, const char *name)
+{
+	/* A path that is too long names no file. */
+	if (snprintf(path, BOOT_PATH_MAX, "%s%s%s", dir, dir[1] ? "/" : "", name) >=
+	    (int)BOOT_PATH_MAX)
+		*path = 0;
+	return path;
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* Returns the inode's number if path is a file that is not empty, else 0. */
+static ext2_ino_t file_at(struct volume *v, const char *path)
+{
+	struct node node;
+
+	return !volume_find(v, path, true, &node, NULL) && LINUX_S_ISREG(node.inode.i_mode) &&
+			       EXT2_I_SIZE(&node.inode) ?
+		       node.ino :
+		       0;
+}
+
+/* Looks in dir for an initrd whose name fits the version. */
+static void guess_initrd(struct boot_choice *c, const char *dir, const char *version)
+{
+	char name[EXT2_NAME_LEN + 1];
+
+	for (unsigned i = 0; distro_initrd_name(i, version, name, sizeof(name)); i++) {
+		c->ninitrds = file_at(c->v, join(c->initrd[0], dir, name)) != 0;
+		if (c->ninitrds)
+			return;
+	}
+}
+
+static struct boot_choice *add_choice(struct bootfind *f, struct volume *v, ext2_ino_t ino,
+				      const char *path)
+{
+	struct boot_choice *grown;
+
+	if (f->nchoices == CHOICES_MAX)
+		return NULL;
+	grown = reallocarray(f->choice, f->nchoices + 1, sizeof(*grown));
+	if (!grown)
+		return NULL;
+	f->choice = grown;
+	grown = &f->choice[f->nchoices++];
+	memset(grown, 0, sizeof(*grown));
+	grown->v = v;
+	grown->ino = ino;
+	snprintf(grown->kernel, sizeof(grown->kernel), "%s", path);
+	return grown;
+}
+
+static void look_for_names(struct bootfind *f, struct volume *v, const char *dir)
+{
+	struct entries entries;
+	struct node node;
+
+	if (volume_find(v, dir, true, &node, NULL) || volume_list(v, &node, dir, &entries, NULL))
+		return;
+	for (size_t i = 0; i < entries.n; i++) {
+		const char *version = distro_kernel_version(entries.e[i].name);
+		char path[BOOT_PATH_MAX];
+		struct boot_choice *c;
+		ext2_ino_t ino;
+
+		ino = version ? file_at(v, join(path, dir, entries.e[i].name)) : 0;
+		c = ino ? add_choice(f, v, ino, path) : NULL;
+		if (!c)
+			continue;
+		snprintf(c->version, sizeof(c->version), "%s", version);
+		guess_initrd(c, dir, version);
+	}
+	volume_free_entries(&entries);
+}
+
+/* --- boot loader files -------------------------------------------------------------------------- */
+
+/* Where entries come from: conf is the folder of the boot loader's file. */
+struct origin {
+	struct bootfind *f;
+	struct volume *v;
+	const char *dir, *conf;
+};
+
+/*
+ * Finds the file that a boot loader's path means, which is relative to the file's own folder, the
+ * volume, the folder with the kernels, or the mount point /boot; or below a subvolume. Returns its
+ * inode's number or 0, and writes its path in the volume.
+ */
+static ext2_ino_t find_path(const struct origin *o, const char *said, char path[BOOT_PATH_MAX])
+{
+	const char *in_boot = !strncmp(said, "/boot/", 6) ? said + 6 : said;
+	const char *const dir[] = { o->conf, "/", o->dir, o->dir, o->dir };
+	const char *const name[] = { said, said, said, in_boot, base_name(said) };
+
+	for (unsigned i = *said == '/'; i < 5; i++) {
+		ext2_ino_t ino;
+
+		ino = file_at(o->v, join(path, dir[i], name[i] + strspn(name[i], "/")));
+		if (ino)
+			return ino;
+	}
+	return 0;
+}
+
+/* The version of a kernel that a boot loader names: its name's, the entry's, or its folder's. */
+static void name_version(struct boot_choice *c, const struct distro_entry *e)
+{
+	const char *version = distro_kernel_version(base_name(c->kernel));
+	char folder[BOOT_PATH_MAX];
+
+	snprintf(folder, sizeof(folder), "%s", c->kernel);
+	folder[base_name(c->kernel) - c->kernel] = 0;
+	if (strlen(folder) > 1)
+		folder[strlen(folder) - 1] = 0;
+	if (!version || !*version)
+		version = *e->version ? e->version : base_name(folder);
+	snprintf(c->version, sizeof(c->version), "%.*s", (int)sizeof(c->version) - 1, version);
+	guess_initrd(c, folder, version);
+}
+
+static void take_entry(void *opaque, const struct distro_entry *e)
+{
+	const struct origin *o = opaque;
+	char path[BOOT_PATH_MAX], initrd[DISTRO_INITRDS_MAX][BOOT_PATH_MAX];
+	ext2_ino_t ino = find_path(o, e->kernel, path);
+	struct boot_choice *c = NULL;
+	unsigned n = 0;
+
+	for (size_t i = 0; ino && !c && i < o->f->nchoices; i++)
+		if (o->f->choice[i].v == o->v && o->f->choice[i].ino == ino)
+			c = &o->f->choice[i];
+	if (ino && !c) {
+		c = add_choice(o->f, o->v, ino, path);
+		if (c)
+			name_version(c, e);
+	}
+	/* The first entry counts. */
+	if (!c || c->has_options || !e->has_options)
+		return;
+	c->has_options = true;
+	memcpy(c->options, e->options, sizeof(c->options));
+	while (n < e->ninitrds && find_path(o, e->initrd[n], initrd[n]))
+		n++;
+	if (n && n == e->ninitrds && !e->too_many_initrds) {
+		memcpy(c->initrd, initrd, sizeof(initrd));
+		c->ninitrds = n;
+	}
+}
+
+/* The newest first, as the specification orders them. */
+static int by_version(const void *a, const void *b)
+{
+	return distro_compare_versions(((const struct entry *)b)->name,
+				       ((const struct entry *)a)->name);
+}
+
+static void read_bls(struct origin *o)
+{
+	static const char *const envs[] = { "grub2/grubenv", "grub/grubenv" };
+	char dir[BOOT_PATH_MAX], path[BOOT_PATH_MAX], *grubenv = NULL;
+	struct distro_entry *e = malloc(sizeof(*e));
+	struct entries entries = { 0 };
+	struct node node;
+
+	if (e && !volume_find(o->v, join(dir, o->dir, "loader/entries"), true, &node, NULL) &&
+	    !volume_list(o->v, &node, dir, &entries, NULL) && entries.n)
+		qsort(entries.e, entries.n, sizeof(*entries.e), by_version);
+	for (size_t i = 0; entries.n && !grubenv && i < sizeof(envs) / sizeof(envs[0]); i++)
+		grubenv = volume_read_text(o->v, join(path, o->dir, envs[i]));
+	o->conf = dir;
+	for (size_t i = 0; i < entries.n; i++) {
+		size_t len = strlen(entries.e[i].name);
+		char *text = NULL;
+
+		if (len > 5 && !strcmp(entries.e[i].name + len - 5, ".conf"))
+			text = volume_read_text(o->v, join(path, dir, entries.e[i].name));
+		if (text && distro_bls_entry(text, grubenv, e))
+			take_entry(o, e);
+		free(text);
+	}
+	free(e);
+	free(grubenv);
+	volume_free_entries(&entries);
+}
+
+static void read_loaders(struct bootfind *f, struct volume *v, const char *dir)
+{
+	static const struct {
+		const char *folder, *name;
+		void (*parse)(const char *text, distro_sink sink, void *opaque);
+	} files[] = {
+		{ "grub", "grub.cfg", distro_grub_entries },
+		{ "grub2", "grub.cfg", distro_grub_entries },
+		{ "", "extlinux.conf", distro_syslinux_entries },
+		{ "extlinux", "extlinux.conf", distro_syslinux_entries },
+		{ "extlinux", "linux.cfg", distro_syslinux_entries },
+		{ "", "syslinux.cfg", distro_syslinux_entries },
+		{ "syslinux", "syslinux.cfg", distro_syslinux_entries },
+		{ "syslinux", "extlinux.conf", distro_syslinux_entries },
+	};
+	struct origin o = { f, v, dir, dir };
+
+	read_bls(&o);
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		char conf[BOOT_PATH_MAX], path[BOOT_PATH_MAX], *text;
+
+		join(conf, dir, files[i].folder);
+		o.conf = *files[i].folder ? conf : dir;
+		text = volume_read_text(v, join(path, o.conf, files[i].name));
+		if (text)
+			files[i].parse(text, take_entry, &o);
+		free(text);
+	}
+}
+
+static void look_in(struct bootfind *f, struct volume *v, const char *dir)
+{
+	look_for_names(f, v, dir);
+	read_loaders(f, v, dir);
+}
+
+/* --- the kernel ------------------------------------------------------------------------------- */
+
+/*
+ * The volume that root's fstab mounts on /boot, if we can tell and read it. A spec that nothing
+ * has is that of the only volume it can be; if there is none, root's own /boot is not hidden.
+ * NULL: f->why says why not.
+ */
+static struct volume *boot_volume(struct bootfind *f, struct volume *root, const char *spec)
+{
+	struct volume *only = NULL;
+	unsigned n = 0, closed = 0;
+	char text[200];
+	int i = find_spec(f, spec);
+
+	if (i >= 0 && f->all.v[i].fs)
+		return &f->all.v[i];
+	for (unsigned k = 0; k < f->all.n; k++) {
+		struct volume *v = &f->all.v[k];
+
+		closed += !v->fs && v->content && strcmp(v->content, "swap");
+		if (!v->fs || is_root(v))
+			continue;
+		only = v;
+		n++;
+	}
+	if (i == SPEC_NONE && n == 1 && !(closed && spec_is_lasting(spec)))
+		return only;
+	if (i == SPEC_NONE && !n && !closed)
+		return root;
+	snprintf(f->why, sizeof(f->why), "fstab mounts %.60s on /boot, which is %s (%s)", spec,
+		 i >= 0		   ? "no file system that can be read" :
+		 i == SPEC_SEVERAL ? "more than one of its partitions" :
+				     "none of its partitions",
+		 volumes_text(&f->all, text, sizeof(text)));
+	return NULL;
+}
+
+static void look_for_kernels(struct bootfind *f)
+{
+	char spec[256];
+
+	for (unsigned i = 0; i < f->all.n; i++) {
+		struct volume *v = &f->all.v[i], *boot;
+
+		if (!is_root(v) || !fstab_spec(v, "/boot", spec, sizeof(spec)))
+			continue;
+		f->elsewhere[i] = true;
+		boot = boot_volume(f, v, spec);
+		if (boot)
+			look_in(f, boot, boot == v ? "/boot" : "/");
+	}
+	for (unsigned i = 0; !f->nchoices && i < f->all.n; i++)
+		if (f->all.v[i].fs && f->all.v[i].part.role == PART_ROLE_BOOT)
+			look_in(f, &f->all.v[i], "/");
+	/* Another volume than the /boot that fstab names has at best an older kernel. */
+	if (f->nchoices || *f->why)
+		return;
+	for (unsigned i = 0; i < f->all.n; i++)
+		if (f->all.v[i].fs && !f->elsewhere[i])
+			look_in(f, &f->all.v[i], is_root(&f->all.v[i]) ? "/boot" : "/");
+}
+
+static bool is_rescue(const struct boot_choice *c)
+{
+	return distro_is_rescue(c->version) || distro_is_rescue(base_name(c->kernel));
+}
+
+/* Returns true if c is a better choice than best. */
+static bool is_better(const struct boot_choice *c, const struct boot_choice *best)
+{
+	if (is_rescue(c) != is_rescue(best))
+		return is_rescue(best);
+	if (!c->ninitrds != !best->ninitrds)
+		return c->ninitrds;
+	return distro_compare_versions(c->version, best->version) > 0;
+}
+
+static int find_kernel(struct bootfind *f, struct err *err)
+{
+	char text[200];
+
+	look_for_kernels(f);
+	for (size_t i = 0; i < f->nchoices; i++)
+		if (!f->best || is_better(&f->choice[i], f->best))
+			f->best = &f->choice[i];
+	if (f->best)
+		return 0;
+	if (*f->why)
+		return err_set(err, ENOENT, "%s; give --kernel", f->why);
+	return err_set(
+		err, ENOENT,
+		"no kernel (vmlinuz-…, or one that a boot loader's file names) in /boot of an "
+		"ext2, ext3 or ext4 file system to boot from (%s); give --kernel",
+		volumes_text(&f->all, text, sizeof(text)));
+}
+
+/* --- the root file system ----------------------------------------------------------------------- */
+
+/*
+ * Returns the only root that there is, which may be one that we cannot read; NULL: none or several.
+ * *n: how many we can read; *closed: how many more there may be.
+ */
+static struct volume *only_root(struct bootfind *f, unsigned *n, unsigned *closed)
+{
+	struct volume *found = NULL, *typed = NULL, *shut = NULL;
+	unsigned ntyped = 0;
+
+	*n = *closed = 0;
+	for (unsigned i = 0; i < f->all.n; i++) {
+		struct volume *v = &f->all.v[i];
+
+		if (is_closed(v)) {
+			shut = v;
+			++*closed;
+		}
+		if (!is_root(v))
+			continue;
+		found = v;
+		++*n;
+		if (v->part.role == PART_ROLE_ROOT) {
+			typed = v;
+			ntyped++;
+		}
+	}
+	if (!*n && *closed == 1 && shut->content[0] >= 'a') /* no LVM, LUKS, RAID */
+		return shut;
+	return *n == 1 ? found : ntyped == 1 ? typed : NULL;
+}
+
+/* Writes the root= value: an initrd finds file systems, the kernel alone only partitions. */
+static void spec_of(struct bootfind *f, const struct volume *v)
+{
+	bool unique = *v->uuid;
+
+	for (unsigned i = 0; i < f->all.n; i++)
+		unique &= &f->all.v[i] == v || strcasecmp(f->all.v[i].uuid, v->uuid);
+	if (f->best->ninitrds && unique)
+		snprintf(f->root_spec, sizeof(f->root_spec), "UUID=%s", v->uuid);
+	else if (*v->part.partuuid)
+		snprintf(f->root_spec, sizeof(f->root_spec), "PARTUUID=%s", v->part.partuuid);
+	else
+		snprintf(f->root_spec, sizeof(f->root_spec), "@%u", v->part.number);
+}
+
+static int settle_root(struct bootfind *f, struct err *err)
+{
+	const char *said = f->options.root;
+	char spec[256], text[200];
+	unsigned n, closed;
+	struct volume *only = only_root(f, &n, &closed);
+	int i = *said ? find_spec(f, said) : SPEC_NONE;
+
+	f->root = NULL;
+	if (i >= 0) {
+		f->root = &f->all.v[i];
+	} else if (!*said) {
+		f->root = is_root(f->best->v) ? f->best->v : only;
+	} else if (i == SPEC_NONE && n == 1 && !closed) {
+		f->root = only;
+	} else if (i == SPEC_NONE && (!n || (closed && spec_is_lasting(said)))) {
+		/* It is one that we cannot read (btrfs, LVM …): pass the value on. */
+		snprintf(f->root_spec, sizeof(f->root_spec), "%s", said);
+	}
+	if (f->root)
+		spec_of(f, f->root);
+	if (!*f->root_spec)
+		return err_set(
+			err, ENOENT,
+			"%s has a kernel, but which file system is the root is not clear%s%.60s"
+			"%s (%s); give --kernel, --initrd and --cmdline",
+			"it", *said ? ": root=" : "", said,
+			!*said		  ? "" :
+			i == SPEC_SEVERAL ? " is more than one of its partitions" :
+					    " is none of its partitions",
+			n + closed ? roots_text(f, text, sizeof(text)) :
+				     volumes_text(&f->all, text, sizeof(text)));
+	if (f->root && !f->root->fs)
+		f->root = NULL;
+	/* Without a line in fstab nothing in the guest remounts the root writable later. */
+	f->rw = f->options.rw >= 0 ? f->options.rw :
+				     f->root && !fstab_spec(f->root, "/", spec, sizeof(spec));
+	return 0;
+}
+
+/* The options of the best kernel: from its entry, else of /etc/kernel/cmdline. */
+static void find_options(struct bootfind *f)
+{
+	unsigned n, closed;
+	struct volume *root = is_root(f->best->v) ? f->best->v : only_root(f, &n, &closed);
+	char *text = NULL;
+
+	if (!f->best->has_options && root && root->fs)
+		text = volume_read_text(root, "/etc/kernel/cmdline");
+	distro_split_options(text ? text : f->best->options, &f->options);
+	free(text);
+}
+
+int bootfind_run(struct bootfind *f, struct store *s, struct err *err)
+{
+	int rc = volumes_open(s, &f->all, err);
+
+	if (!rc)
+		rc = find_kernel(f, err);
+	if (rc)
+		return rc;
+	find_options(f);
+	return settle_root(f, err);
+}
+
+void bootfind_free(struct bootfind *f)
+{
+	free(f->choice);
+}
