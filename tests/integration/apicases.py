@@ -170,6 +170,15 @@ def surroundings(r):
                 r.ok(not read(vm.out), f"{what}: nothing on stdout", read(vm.out))
                 if what == "--log-file":
                     r.ok(not read(vm.err), "--log-file: nothing on stderr", read(vm.err))
+    with tempfile.TemporaryDirectory(prefix="bantam-api.") as d:
+        fifo = os.path.join(d, "log")
+        os.mkfifo(fifo)
+        with Vm("-v", "--log-file", fifo) as vm:
+            answer = vm.put("vm.delete")
+            fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+            lines = read_some(fd, b"\n")
+            os.close(fd)
+            r.ok(answer.status == 204 and b"INFO: " in lines, "--log-file: a fifo that is read later", answer, lines)
     with Vm() as vm:
         vm.boot(cpus={"boot_vcpus": 2, "max_vcpus": 2})
         vm.shows("ready")

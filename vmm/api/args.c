@@ -246,7 +246,11 @@ static int open_log(const struct args *args, struct err *err)
 	log_show_level(true);
 	if (!args->log_file)
 		return 0;
-	fd = open(args->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+	/* The API does not wait for the reader of a fifo, who may come later. */
+	fd = open(args->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+		  0600);
+	if (fd < 0 && errno == ENXIO)
+		fd = open(args->log_file, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return err_sys(err, errno, "--log-file %s", args->log_file);
 	log_set_fd(fd);
