@@ -1000,6 +1000,21 @@ Test(vmconfig, descriptors)
 		close(keep[i]);
 }
 
+Test(vmconfig, fewer_descriptors_than_listed)
+{
+	int fd = make_tap(), keep = fd;
+	const struct vmconfig_notes with = { .warn = on_warning, .fd = &fd, .nfds = 1 };
+	json_t *in = json("{" K ",\"net\":[{\"fds\":[7,8]}]}"), *vm;
+
+	warnings[0] = 0;
+	cr_assert_eq(vmconfig_normalise(in, &with, &vm, &err), 0, "%s", err.text);
+	cr_expect_str_eq(warnings, "net[0].fds: 2 are listed, but only 1 came with the request\n");
+	expect_at(vm, "net.0.num_queues", "2");
+	json_decref(vm);
+	json_decref(in);
+	close(keep);
+}
+
 /* A card takes what it can use; the rest stays the caller's. */
 Test(vmconfig, too_many_descriptors)
 {

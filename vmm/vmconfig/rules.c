@@ -342,11 +342,15 @@ static int net_source(struct vmconfig_walk *w, const json_t *net)
 
 static int net(struct vmconfig_walk *w, json_t *net)
 {
+	size_t listed = json_array_size(json_object_get(net, "fds"));
 	unsigned fds = descriptors(w, net);
 	int rc = 0;
 
+	if (fds && w->len && fds < listed)
+		vmconfig_warn(w, "fds", "%zu are listed, but only %u came with the request", listed,
+			      fds);
 	if (has(net, "fds") && !fds) {
-		if (json_array_size(json_object_get(net, "fds")))
+		if (listed)
 			vmconfig_warn(w, "fds",
 				      "ignored: numbers mean nothing to another process; the "
 				      "descriptors must come with the request (SCM_RIGHTS)");
