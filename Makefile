@@ -147,7 +147,7 @@ $B/unit/test_api_digest: private LDFLAGS += -Wl,--wrap=read
 $B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
 
 # Calls of the C library that the helper's own take the place of, in the test too.
-$B/unit/test_net_sockets: $(patsubst %,$B/o/tools/bantam-net-user/%.o,sockets resolver)
+$B/unit/test_net_sockets: $(patsubst %,$B/o/tools/bantam-net-user/%.o,sockets resolver addresses)
 
 # Threads against threads: what changes while vCPUs run, in a program that TSan can run.
 THREADS := $B/tests/threads

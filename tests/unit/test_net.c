@@ -996,6 +996,7 @@ Test(net, refusals)
 		{ "user,ip=1.2.3.4", "go with tap= only" },
 		{ "user,queues=2", "goes with tap=, fd= and vhost-user= only" },
 		{ "tap=x,hostfwd=tcp::1-1", "hostfwd= goes with user only" },
+		{ "tap=x,host-loopback=on", "host-loopback= goes with user only" },
 		{ "user,mtu=65535", "at most 65520" },
 		{ "user,hostfwd=sctp::1-1", "must begin with tcp: or udp:" },
 		{ "user,hostfwd=tcp:1-1", "write it like" },

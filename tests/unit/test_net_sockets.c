@@ -1,6 +1,7 @@
 /*
  * test_net_sockets: the calls that the user network's helper puts in the place of the C library's:
- * connections that only one end has closed, and name servers that do not answer.
+ * connections that only one end has closed, name servers that do not answer, and what a guest
+ * cannot reach.
  */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -13,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tools/bantam-net-user/addresses.h"
 #include "tools/bantam-net-user/resolver.h"
 #include "tools/bantam-net-user/sockets.h"
 #include "vmm/core/clock.h"
@@ -70,6 +72,7 @@ Test(net_sockets, a_connection_that_the_guest_has_closed)
 	};
 
 	sockets_fin_ms = 200;
+	sockets_open_host();
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct sockaddr_in at;
 		int host = listener(&at), fd = connected(&at), end = accept(host, NULL, NULL), was;
@@ -110,9 +113,11 @@ Test(net_sockets, descriptors_run_short)
 {
 	struct rlimit limit = { 128, 128 };
 	struct sockaddr_in at;
-	int host = listener(&at), first = connected(&at), fd[400];
+	int host = listener(&at), first = -1, fd[400];
 	unsigned n = 0, gone = 0;
 
+	sockets_open_host();
+	first = connected(&at);
 	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	sockets_begin();
 	for (; n < 400; n++) {
@@ -246,6 +251,7 @@ Test(net_sockets, asks_the_second_server)
 	socklen_t len = sizeof(at);
 	int fd = socket(AF_INET, SOCK_DGRAM, 0), two = socket(AF_INET, SOCK_DGRAM, 0);
 
+	sockets_open_host(); /* for the server's answer, which goes through the same call */
 	at.sin_addr.s_addr = inet_addr("127.0.0.2");
 	if (bind(two, (struct sockaddr *)&at, len))
 		cr_skip_test("port 53 is not ours");
@@ -264,4 +270,180 @@ Test(net_sockets, asks_the_second_server)
 	close(fd);
 	close(two);
 	unlink(conf);
+}
+
+/* --- what a guest cannot reach -------------------------------------------------------------- */
+
+/* The special-purpose addresses of RFC 6890 and their neighbours. */
+Test(net_sockets, closed_addresses)
+{
+	static const struct {
+		const char *address;
+		bool closed;
+	} table[] = {
+		{ "0.0.0.0", true },
+		{ "0.255.255.255", true },
+		{ "1.0.0.0", false },
+		{ "10.0.2.2", false }, /* libslirp's alias: the kernel never gets it */
+		{ "126.255.255.255", false },
+		{ "127.0.0.0", true },
+		{ "127.0.0.1", true },
+		{ "127.0.0.53", true },
+		{ "127.255.255.255", true },
+		{ "128.0.0.0", false },
+		{ "169.253.255.255", false },
+		{ "169.254.0.0", true },
+		{ "169.254.169.254", true },
+		{ "169.254.255.255", true },
+		{ "169.255.0.0", false },
+		{ "172.16.0.1", false },
+		{ "192.168.0.1", false },
+		{ "223.255.255.255", false },
+		{ "224.0.0.0", true },
+		{ "224.0.0.251", true },
+		{ "224.0.1.0", false },
+		{ "239.255.255.250", false },
+		{ "255.255.255.254", false },
+		{ "255.255.255.255", true },
+		{ "::", true },
+		{ "::1", true },
+		{ "::2", true }, /* compatible with 0.0.0.2 */
+		{ "::127.0.0.1", true },
+		{ "::8.8.8.8", false },
+		{ "::ffff:127.0.0.1", true },
+		{ "::ffff:0.0.0.0", true },
+		{ "::ffff:169.254.169.254", true },
+		{ "::ffff:255.255.255.255", true },
+		{ "::ffff:8.8.8.8", false },
+		{ "::ffff:0:127.0.0.1", true },
+		{ "::ffff:0:8.8.8.8", false },
+		{ "::1:0:7f00:1", false },
+		{ "64:ff9b::127.0.0.1", true },
+		{ "64:ff9b::169.254.169.254", true },
+		{ "64:ff9b::8.8.8.8", false },
+		{ "64:ff9b:1::7f00:1", false },
+		{ "2002:7f00:1::", true },
+		{ "2002:a9fe:a9fe::1", true },
+		{ "2002:808:808::1", false },
+		{ "2001:db8::1", false },
+		{ "fc00::1", false },
+		{ "fd00:ec2::254", false },
+		{ "fe7f:ffff::", false },
+		{ "fe80::", true },
+		{ "fe80::2", true },
+		{ "febf:ffff::1", true },
+		{ "fec0::2", false }, /* libslirp's alias */
+		{ "ff01::1", true },
+		{ "ff02::1", true },
+		{ "ff02::fb", true },
+		{ "ff02:ffff::1", true },
+		{ "ff05::1", false },
+		{ "ff0e::1", false },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct sockaddr_in in = { .sin_family = AF_INET };
+		struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
+		bool v6 = strchr(table[i].address, ':');
+
+		cr_assert_eq(inet_pton(v6 ? AF_INET6 : AF_INET, table[i].address,
+				       v6 ? (void *)&in6.sin6_addr : (void *)&in.sin_addr),
+			     1);
+		cr_expect_eq(addresses_closed(v6 ? (struct sockaddr *)&in6 :
+						   (struct sockaddr *)&in),
+			     table[i].closed, "%s", table[i].address);
+	}
+	cr_expect_not(addresses_closed(&(struct sockaddr){ .sa_family = AF_UNSPEC }));
+}
+
+/* A name server on the loopback is reached at its port, and only there. */
+Test(net_sockets, name_servers_of_the_host_stay_open)
+{
+	static const struct {
+		const char *address;
+		unsigned port;
+		bool open;
+	} table[] = {
+		{ "127.0.0.53", 53, true },  { "127.0.0.53", 54, false },
+		{ "127.0.0.54", 53, false }, { "::1", 53, true },
+		{ "::1", 80, false },	     { "fe80::1", 53, true },
+		{ "fe80::2", 53, false },    { "169.254.169.253", 53, true },
+	};
+
+	write_conf("nameserver 127.0.0.53\nnameserver ::1\nnameserver fe80::1%eth0\n"
+		   "nameserver 169.254.169.253\n");
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct sockaddr_in in = { .sin_family = AF_INET };
+		struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
+		bool v6 = strchr(table[i].address, ':');
+
+		in.sin_port = in6.sin6_port = htons((uint16_t)table[i].port);
+		cr_assert_eq(inet_pton(v6 ? AF_INET6 : AF_INET, table[i].address,
+				       v6 ? (void *)&in6.sin6_addr : (void *)&in.sin_addr),
+			     1);
+		cr_expect_eq(resolver_serves(v6 ? (struct sockaddr *)&in6 : (struct sockaddr *)&in),
+			     table[i].open, "%s port %u", table[i].address, table[i].port);
+	}
+	/* A change is seen at once. */
+	write_conf("nameserver 127.0.0.54\n");
+	cr_expect(resolver_serves((struct sockaddr *)&(struct sockaddr_in){
+		.sin_family = AF_INET,
+		.sin_port = htons(53),
+		.sin_addr.s_addr = inet_addr("127.0.0.54") }));
+	unlink(conf);
+}
+
+static int bound(struct sockaddr_in *at)
+{
+	socklen_t len = sizeof(*at);
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	*at = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001) };
+	cr_assert_eq(bind(fd, (struct sockaddr *)at, sizeof(*at)), 0);
+	cr_assert_eq(getsockname(fd, (struct sockaddr *)at, &len), 0);
+	return fd;
+}
+
+static bool sends(int fd, const struct sockaddr_in *to)
+{
+	if (sendto(fd, "x", 1, 0, (const struct sockaddr *)to, sizeof(*to)) == 1)
+		return true;
+	cr_expect_eq(errno, EHOSTUNREACH);
+	return false;
+}
+
+/* Programs of the host get answers from the forwarded port that they have sent to, and nothing else. */
+Test(net_sockets, answers_of_a_forwarded_port)
+{
+	struct sockaddr_in at, other_at, client_at[SOCKETS_PEERS + 10], from;
+	int port = bound(&at), other = bound(&other_at), client[SOCKETS_PEERS + 10];
+	socklen_t len = sizeof(from);
+	char c;
+
+	sockets_forward(port);
+	for (unsigned i = 0; i < SOCKETS_PEERS + 10; i++) {
+		client[i] = bound(&client_at[i]);
+		cr_expect_not(sends(port, &client_at[i]), "it has sent nothing yet");
+	}
+	for (unsigned i = 0; i < SOCKETS_PEERS + 10; i++) {
+		struct msghdr msg = { .msg_name = &at,
+				      .msg_namelen = sizeof(at),
+				      .msg_iov = &(struct iovec){ "q", 1 },
+				      .msg_iovlen = 1 };
+
+		/* The test's own call, which is not libslirp's. */
+		cr_assert_eq(sendmsg(client[i], &msg, 0), 1);
+		cr_assert_eq(recvfrom(port, &c, 1, 0, (struct sockaddr *)&from, &len), 1);
+		cr_expect(sends(port, &client_at[i]));
+		cr_expect_not(sends(other, &client_at[i]), "from another socket");
+	}
+	cr_expect_not(sends(port, &client_at[0]), "the oldest is forgotten");
+	cr_expect(sends(port, &client_at[20]));
+	from = client_at[20];
+	from.sin_port = other_at.sin_port;
+	cr_expect_not(sends(port, &from), "another port of the same host");
+	for (unsigned i = 0; i < SOCKETS_PEERS + 10; i++)
+		close(client[i]);
+	close(port);
+	close(other);
 }

@@ -379,6 +379,185 @@ Test(net_user, udp_forward_both_ways)
 	end();
 }
 
+/* --- what the guest cannot reach --------------------------------------------------------------- */
+
+#define IP6 40
+#define GUEST6 "fec0::15"
+
+/* Makes an IPv6 packet in a frame, with the checksum at sum_at of the len bytes that are in f. */
+static unsigned make_ip6(uint8_t *f, uint8_t proto, const char *dst, unsigned len, unsigned sum_at)
+{
+	uint8_t *ip = f + ETH, pseudo[40] = { 0 };
+
+	memcpy(f,
+	       "\x52\x56\0\0\0\x02"
+	       "\x02\0\0\0\0\x01"
+	       "\x86\xdd",
+	       ETH);
+	memset(ip, 0, IP6);
+	ip[0] = 0x60;
+	put_be16(ip + 4, len);
+	ip[6] = proto;
+	ip[7] = 64;
+	cr_assert_eq(inet_pton(AF_INET6, GUEST6, ip + 8), 1);
+	cr_assert_eq(inet_pton(AF_INET6, dst, ip + 24), 1);
+	memcpy(pseudo, ip + 8, 32);
+	put_be16(pseudo + 34, len);
+	pseudo[39] = proto;
+	put_be16(ip + IP6 + sum_at, 0);
+	put_be16(ip + IP6 + sum_at, (uint16_t)~sum(ip + IP6, len, sum(pseudo, sizeof(pseudo), 0)));
+	return ETH + IP6 + len;
+}
+
+/* The guest sends a SYN and a datagram to port 4999, and a ping. */
+static void guest_tries(const char *dst, unsigned sport)
+{
+	bool v6 = strchr(dst, ':');
+	uint8_t f[200] = { 0 }, *at = f + ETH + (v6 ? IP6 : IP), to[16];
+
+	if (!v6) {
+		cr_assert_eq(inet_pton(AF_INET, dst, to), 1);
+		guest_sends(f, make_tcp(f, GUEST, (char *)to, sport, 4999, 0, 2));
+		guest_sends_udp((char *)to, sport, 4999, "from the guest");
+		memcpy(at, "\x08\0\xf7\xff\0\0\0\0", 8);
+		guest_sends(f, make_ip(f, IPPROTO_ICMP, GUEST, (char *)to, 1, 0, 8));
+		return;
+	}
+	put_be16(at, sport);
+	put_be16(at + 2, 4999);
+	at[12] = 5 << 4;
+	at[13] = 2;
+	put_be16(at + 14, 1000);
+	guest_sends(f, make_ip6(f, IPPROTO_TCP, dst, 20, 16));
+	put_be16(at + 4, 8 + 4);
+	memcpy(at + 8, "ping", 4);
+	guest_sends(f, make_ip6(f, IPPROTO_UDP, dst, 12, 6));
+	memcpy(at, "\x80\0\0\0\0\0\0\0", 8);
+	guest_sends(f, make_ip6(f, IPPROTO_ICMPV6, dst, 8, 2));
+}
+
+/* A socket of the host at port 4999 for all addresses. */
+static int hosts(int family, int type)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(4999) };
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(4999) };
+	int fd = socket(family, type | SOCK_NONBLOCK, 0);
+
+	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){ 1 }, sizeof(int));
+	cr_assert_eq(bind(fd, family == AF_INET ? (struct sockaddr *)&in : (struct sockaddr *)&in6,
+			  family == AF_INET ? sizeof(in) : sizeof(in6)),
+		     0);
+	cr_assert(type != SOCK_STREAM || !listen(fd, 100));
+	return fd;
+}
+
+/* Returns what has come to the host's sockets: bit 0: a connection, bit 1: a datagram. */
+static unsigned arrived(const int fd[4], unsigned patience_ms)
+{
+	unsigned what = 0;
+	char buf[100];
+
+	for (unsigned ms = 0; ms <= patience_ms && what != 3; ms += 5) {
+		turns(1);
+		for (unsigned i = 0; i < 2; i++) {
+			int c = accept(fd[i], NULL, NULL);
+
+			if (c >= 0)
+				close(c);
+			what |= c >= 0;
+			what |= recv(fd[2 + i], buf, sizeof(buf), 0) > 0 ? 2 : 0;
+		}
+		usleep(5000);
+	}
+	return what;
+}
+
+Test(net_user, loopback_and_link_are_closed)
+{
+	static const struct {
+		const char *dst;
+		unsigned closed, open; /* what arrives, without and with host-loopback */
+	} table[] = {
+		{ "192.0.2.1", 3, 3 }, /* an address of the host that others reach too */
+		{ "10.0.2.2", 0, 3 },
+		{ "127.0.0.1", 0, 3 },
+		{ "127.99.0.1", 0, 3 },
+		{ "169.254.1.1", 0, 3 },
+		{ "0.0.0.0", 0, -1u },
+		{ "255.255.255.255", 0, -1u },
+		{ "10.0.2.255", 0, -1u },
+		{ "10.0.2.3", 0, -1u },
+		{ "10.0.2.77", 0, -1u },
+		{ "224.0.0.1", 0, -1u },
+		{ "2001:db8::1", 3, 3 },
+		{ "fec0::2", 0, 3 },
+		{ "fec0::77", 0, -1u },
+		{ "::1", 0, -1u },
+		{ "::", 0, -1u },
+		{ "::ffff:127.0.0.1", 0, -1u },
+		{ "::ffff:169.254.1.1", 0, -1u },
+		{ "::127.0.0.1", 0, -1u },
+		{ "64:ff9b::127.0.0.1", 0, -1u },
+		{ "fe80::2", 0, -1u },
+		{ "fe80::1", 0, -1u },
+		{ "ff02::1", 0, -1u },
+		{ "ff01::1", 0, -1u },
+	};
+	struct err err = { "" };
+	int fd[4];
+
+	own_network();
+	cr_assert_eq(
+		system("ip addr add 192.0.2.1/32 dev lo; ip addr add 169.254.1.1/16 dev lo;"
+		       "ip -6 addr add 2001:db8::1/128 dev lo; ip -6 addr add fe80::1/64 dev lo"),
+		0);
+	for (unsigned i = 0; i < 4; i++)
+		fd[i] = hosts(i & 1 ? AF_INET6 : AF_INET, i < 2 ? SOCK_STREAM : SOCK_DGRAM);
+	for (unsigned open = 0; open < 2; open++) {
+		cr_assert_eq(open_net((struct net_config){ .user = true,
+							   .hostfwd = "udp::4053-53",
+							   .host_loopback = open },
+				      &err),
+			     0, "%s", err.text);
+		for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+			unsigned want = open ? table[i].open : table[i].closed, got;
+
+			guest_tries(table[i].dst, 7000 + i);
+			got = arrived(fd, want && want != -1u ? 3000 : 60);
+			cr_expect(want == -1u || got == want, "%s%s: %u", table[i].dst,
+				  open ? ", open" : "", got);
+		}
+		/* Nor from the port to which programs of the host may send. */
+		guest_sends_udp("\x0a\0\x02\x02", 53, 4999, "x");
+		cr_expect_eq(arrived(fd, open ? 3000 : 60) & 2, open ? 2 : 0);
+		cr_expect_eq(downs, 0, "the helper has ended");
+		end();
+	}
+	for (unsigned i = 0; i < 4; i++)
+		close(fd[i]);
+}
+
+/* A connection that is refused gets an answer at once, so that no program waits for a time limit. */
+Test(net_user, closed_addresses_are_refused)
+{
+	static const char to[][5] = { "\x0a\0\x02\x02", "\x7f\0\0\x01", "\xa9\xfe\xa9\xfe" };
+	struct err err = { "" };
+	uint8_t f[2000];
+
+	own_network();
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22" }, &err), 0,
+		     "%s", err.text);
+	for (unsigned i = 0; i < 3; i++) {
+		guest_sends(f, make_tcp(f, GUEST, to[i], 9000 + i, 80, 0, 2));
+		cr_assert(guest_receives(f, IPPROTO_ICMP), "%u", i);
+		cr_expect(!memcmp(f + ETH + IP, "\3\1", 2), "%u: host unreachable", i);
+		guest_sends_udp(to[i], 9000 + i, 80, "x");
+		cr_assert(guest_receives(f, IPPROTO_ICMP), "%u", i);
+		cr_expect_eq(f[ETH + IP], 3, "%u: unreachable", i);
+	}
+	end();
+}
+
 /* --- what the helper gives up ------------------------------------------------------------------- */
 
 Test(net_user, confinement)
@@ -456,7 +635,10 @@ Test(net_user, all_connections_that_may_be)
 	listener = socket(AF_INET, SOCK_STREAM, 0);
 	cr_assert_eq(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
 	cr_assert_eq(listen(listener, 4096), 0);
-	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::4022-22" }, &err),
+	cr_assert_eq(open_net((struct net_config){ .user = true,
+						   .hostfwd = "tcp::4022-22",
+						   .host_loopback = true },
+			      &err),
 		     0, "%s", err.text);
 	for (unsigned i = 0; i < 2300; i++) {
 		guest_sends(f, make_tcp(f, GUEST, "\x0a\0\x02\x02", 10000 + i, 4999, 0, 2));
@@ -562,8 +744,11 @@ Test(net_user, connections_that_only_the_guest_has_closed)
 	cr_assert_eq(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
 	cr_assert_eq(listen(listener, 4096), 0);
 	wrap("ulimit -n 32");
-	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22" }, &err), 0,
-		     "%s", err.text);
+	cr_assert_eq(open_net((struct net_config){ .user = true,
+						   .hostfwd = "tcp::0-22",
+						   .host_loopback = true },
+			      &err),
+		     0, "%s", err.text);
 	while (n < 200 && guest_half_closes(10000 + n, f))
 		n++;
 	cr_expect_eq(n, 200, "%u", n);

@@ -743,6 +743,8 @@ static const struct {
 	{ "net", "{\"user\":{\"hostfwd\":[\"tcp::1-2\",\"tcp::3-4\"]}}", "net", "hostfwd",
 	  "tcp::1-2,tcp::3-4" },
 	{ "net", "{\"user\":{}}", "net", "user", "on" },
+	{ "net", "{\"user\":{}}", "net", "host-loopback", "off" },
+	{ "net", "{\"user\":{\"host_loopback\":true}}", "net", "host-loopback", "on" },
 	{ "net", "{\"tap\":\"t\"," BYTES("1000", "100") "}", "net", "rate-bucket", "1000:100:0" },
 	{ "net", "{\"tap\":\"t\"," OPS("1000", "100") "}", "net", "ops-bucket", "1000:100:0" },
 	{ "disks", "{\"path\":\"/a\",\"image_type\":\"Raw\"}", "disk", "format", "raw" },

@@ -1,6 +1,6 @@
 /*
- * bantam-net-user PEER_FD STATUS_FD MTU HOSTFWD queues VHOST_USER_FD | rings RINGS_FD BELL_FD
- * PEER_BELL_FD: the far side of --net user.
+ * bantam-net-user PEER_FD STATUS_FD MTU HOSTFWD on|off queues VHOST_USER_FD | rings RINGS_FD BELL_FD
+ * PEER_BELL_FD: the far side of --net user. on|off: host-loopback.
  *
  * Theory of operation. libslirp plays a router, DHCP and DNS server at 10.0.2.0/24 and
  * fec0::/64, and turns the guest's connections into sockets of this process. Frames
@@ -438,6 +438,8 @@ static bool forward(const char *text, unsigned len)
 	}
 	if ((unsigned)fd < FDS_MAX)
 		me.forward[fd] = !fwd.udp;
+	if (fwd.udp)
+		sockets_forward(fd);
 	tell_bound(&fwd, fd);
 	return true;
 }
@@ -475,12 +477,12 @@ static const struct guest_end *open_guest(const char *kind, const int *fd, unsig
 
 int main(int argc, char **argv)
 {
-	int mtu = argc > 6 && argc < 10 ? number(argv[3], 65521) : -1, fd[5];
+	int mtu = argc > 7 && argc < 11 ? number(argv[3], 65521) : -1, fd[5];
 	unsigned nfds = 0;
 	bool good = mtu > 0;
 
 	for (int i = 1; good && i < argc; i++) {
-		if (i > 2 && i < 6)
+		if (i > 2 && i < 7)
 			continue;
 		fd[nfds] = number(argv[i], INT_MAX);
 		good = fd[nfds++] >= 0;
@@ -496,7 +498,9 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	confine_fds();
 	sockets_begin();
-	me.guest = open_guest(argv[5], &fd[2], nfds - 2);
+	if (!strcmp(argv[5], "on"))
+		sockets_open_host();
+	me.guest = open_guest(argv[6], &fd[2], nfds - 2);
 	if (!me.guest || !create((unsigned)mtu)) {
 		tell(NET_USER_ERROR "the network cannot be set up\n");
 		return 1;

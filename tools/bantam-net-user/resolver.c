@@ -32,6 +32,8 @@ struct servers {
 
 static struct {
 	struct servers v4, v6;
+	struct servers
+		linked; /* "fe80::1%eth0": only libslirp, which takes the first, knows the link */
 	struct timespec changed;
 	ino_t inode;
 	uint64_t looked_ms;
@@ -55,11 +57,16 @@ static void add(const char *address)
 	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(53) };
 	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(53) };
 
-	/* "fe80::1%eth0" is left out: only libslirp, which takes the first server, knows its link. */
+	char plain[INET6_ADDRSTRLEN];
+
 	if (inet_pton(AF_INET, address, &in.sin_addr) == 1 && me.v4.n < SERVERS)
 		memcpy(&me.v4.at[me.v4.n++], &in, sizeof(in));
 	else if (inet_pton(AF_INET6, address, &in6.sin6_addr) == 1 && me.v6.n < SERVERS)
 		memcpy(&me.v6.at[me.v6.n++], &in6, sizeof(in6));
+	snprintf(plain, sizeof(plain), "%.*s", (int)strcspn(address, "%"), address);
+	if (strchr(address, '%') && inet_pton(AF_INET6, plain, &in6.sin6_addr) == 1 &&
+	    me.linked.n < SERVERS)
+		memcpy(&me.linked.at[me.linked.n++], &in6, sizeof(in6));
 }
 
 static void parse(char *text)
@@ -68,6 +75,7 @@ static void parse(char *text)
 
 	memset(&me.v4, 0, sizeof(me.v4));
 	memset(&me.v6, 0, sizeof(me.v6));
+	memset(&me.linked, 0, sizeof(me.linked));
 	while ((line = strsep(&text, "\n"))) {
 		char *word = strtok_r(line, BLANK, &line);
 
@@ -80,13 +88,13 @@ static void parse(char *text)
 }
 
 /* Reads resolv.conf if it has changed; what is behind CONF_BYTES is ignored. */
-static void look(uint64_t now_ms)
+static void look(uint64_t now_ms, bool now)
 {
 	char text[CONF_BYTES + 1];
 	struct stat st;
 	FILE *file;
 
-	if (me.looked_ms && now_ms - me.looked_ms < LOOK_MS)
+	if (!now && me.looked_ms && now_ms - me.looked_ms < LOOK_MS)
 		return;
 	me.looked_ms = now_ms;
 	if (stat(resolver_conf, &st) ||
@@ -103,6 +111,15 @@ static void look(uint64_t now_ms)
 	parse(text);
 }
 
+/* Returns true if s has at, as number *which. */
+static bool has(const struct servers *s, const struct sockaddr *at, unsigned *which)
+{
+	for (*which = 0; *which < s->n; ++*which)
+		if (same_host((const struct sockaddr *)&s->at[*which], at))
+			return true;
+	return false;
+}
+
 /* Returns the servers of which at is one, or NULL. *which: its number. */
 static struct servers *find(const struct sockaddr *at, unsigned *which)
 {
@@ -110,10 +127,7 @@ static struct servers *find(const struct sockaddr *at, unsigned *which)
 			    at->sa_family == AF_INET6 ? &me.v6 :
 							NULL;
 
-	for (*which = 0; s && *which < s->n; ++*which)
-		if (same_host((struct sockaddr *)&s->at[*which], at))
-			return s;
-	return NULL;
+	return s && has(s, at, which) ? s : NULL;
 }
 
 static void next(struct servers *s)
@@ -122,17 +136,36 @@ static void next(struct servers *s)
 	s->asked_ms = 0;
 }
 
+static bool is_question(const struct sockaddr *to)
+{
+	/* The port is at the same place in sockaddr_in6. */
+	return (to->sa_family == AF_INET || to->sa_family == AF_INET6) &&
+	       ((const struct sockaddr_in *)to)->sin_port == htons(53);
+}
+
+bool resolver_serves(const struct sockaddr *to)
+{
+	unsigned which;
+
+	if (!is_question(to))
+		return false;
+	look(clock_now_ms(), false);
+	if (find(to, &which))
+		return true;
+	/* libslirp may have seen a change before us. */
+	look(clock_now_ms(), true);
+	return find(to, &which) || (to->sa_family == AF_INET6 && has(&me.linked, to, &which));
+}
+
 bool resolver_ask(const struct sockaddr *to, struct sockaddr_storage *server)
 {
 	uint64_t now = clock_now_ms();
 	struct servers *s;
 	unsigned which;
 
-	if (to->sa_family != AF_INET && to->sa_family != AF_INET6)
+	if (!is_question(to))
 		return false;
-	if (((const struct sockaddr_in *)to)->sin_port != htons(53))
-		return false; /* the same place in sockaddr_in6 */
-	look(now);
+	look(now, false);
 	s = find(to, &which);
 	if (!s || which)
 		return false;

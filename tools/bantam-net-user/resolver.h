@@ -15,6 +15,8 @@
 
 extern const char *resolver_conf; /* /etc/resolv.conf */
 
+/* Returns true if one of the host's name servers is there. */
+bool resolver_serves(const struct sockaddr *to);
 /* A datagram goes to `to`. Returns true if *server, an address of the same length, gets it. */
 bool resolver_ask(const struct sockaddr *to, struct sockaddr_storage *server);
 /* A datagram came from here. Changes the address if it is a name server's. */

@@ -11,6 +11,13 @@
  * Sockets are counted. While they use more than seven eighths of the descriptors, each new one
  * costs the oldest noted connection; the last eighth is what may come until libslirp has closed
  * those that were given up.
+ *
+ * Where the guest's packets may go is decided here, on the address that the kernel gets: libslirp has
+ * many names for the host (10.0.2.2, broadcasts, all of fec0::/64), and passes other addresses on as
+ * they are. What is refused is an unreachable host for the guest, which it hears at once. (libslirp
+ * 4.7 spoils its buffer, and aborts, if connect itself says ECONNREFUSED.) To a forwarded
+ * UDP port programs of the host send from the loopback; the last SOCKETS_PEERS of them get answers,
+ * each from the socket that it has sent to.
  */
 #include "tools/bantam-net-user/sockets.h"
 
@@ -19,11 +26,13 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tools/bantam-net-user/addresses.h"
 #include "tools/bantam-net-user/confine.h"
 #include "tools/bantam-net-user/resolver.h"
 #include "vmm/core/clock.h"
@@ -42,6 +51,13 @@ static struct {
 	unsigned sockets;		    /* how many of these */
 	unsigned limit;			    /* on descriptors */
 	uint64_t look_ms;
+	bool host_open;
+	bool forward[CONFINE_FDS_MAX]; /* by descriptor: a forwarded port for datagrams */
+	struct peer {
+		int fd;
+		struct sockaddr_in6 at; /* or sockaddr_in, which is shorter; zeros behind it */
+	} peer[SOCKETS_PEERS];
+	unsigned npeers; /* ever; the next one's place is npeers % SOCKETS_PEERS */
 } me = { .limit = CONFINE_FDS_MAX };
 
 void sockets_begin(void)
@@ -162,6 +178,60 @@ static int opened(int fd)
 	return fd;
 }
 
+/* --- the host's own addresses ---------------------------------------------------------------- */
+
+void sockets_open_host(void)
+{
+	me.host_open = true;
+}
+
+void sockets_forward(int fd)
+{
+	if ((unsigned)fd < CONFINE_FDS_MAX)
+		me.forward[fd] = true;
+}
+
+static struct peer peer_of(int fd, const struct sockaddr *at)
+{
+	struct peer p = { .fd = fd };
+
+	memcpy(&p.at, at,
+	       at->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+	return p;
+}
+
+/* Newest first: an answer mostly follows its question. */
+static bool is_peer(const struct peer *p)
+{
+	unsigned n = me.npeers < SOCKETS_PEERS ? me.npeers : SOCKETS_PEERS;
+
+	for (unsigned i = 1; i <= n; i++)
+		if (!memcmp(&me.peer[(me.npeers - i) % SOCKETS_PEERS], p, sizeof(*p)))
+			return true;
+	return false;
+}
+
+static void heard(int fd, const struct sockaddr *from)
+{
+	struct peer p;
+
+	if ((unsigned)fd >= CONFINE_FDS_MAX || !me.forward[fd] || !addresses_closed(from))
+		return;
+	p = peer_of(fd, from);
+	if (!is_peer(&p))
+		me.peer[me.npeers++ % SOCKETS_PEERS] = p;
+}
+
+static bool may_reach(int fd, const struct sockaddr *to)
+{
+	struct peer p;
+
+	if (me.host_open || !addresses_closed(to) || resolver_serves(to))
+		return true;
+	p = peer_of(fd, to);
+	return (unsigned)fd < CONFINE_FDS_MAX && me.forward[fd] && is_peer(&p);
+}
+
 /* --- libslirp's calls ----------------------------------------------------------------------- */
 
 int socket(int domain, int type, int protocol)
@@ -172,6 +242,19 @@ int socket(int domain, int type, int protocol)
 int accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	return opened((int)syscall(SYS_accept, fd, addr, len));
+}
+
+int connect(int fd, const struct sockaddr *to, socklen_t len)
+{
+	int rc = -1;
+
+	if (may_reach(fd, to))
+		rc = (int)syscall(SYS_connect, fd, to, len);
+	else
+		errno = EHOSTUNREACH;
+	if (rc && errno == ECONNREFUSED)
+		errno = EHOSTUNREACH;
+	return rc;
 }
 
 int close(int fd)
@@ -194,6 +277,10 @@ ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sock
 {
 	struct sockaddr_storage server;
 
+	if (to && !may_reach(fd, to)) {
+		errno = EHOSTUNREACH;
+		return -1;
+	}
 	if (to && resolver_ask(to, &server))
 		to = (struct sockaddr *)&server;
 	return syscall(SYS_sendto, fd, buf, len, flags, to, to_len);
@@ -204,8 +291,10 @@ ssize_t recvfrom(int fd, void *restrict buf, size_t len, int flags, struct socka
 {
 	ssize_t n = syscall(SYS_recvfrom, fd, buf, len, flags, from, from_len);
 
-	if (n >= 0 && from && from_len)
+	if (n >= 0 && from && from_len) {
+		heard(fd, from);
 		resolver_heard(from);
+	}
 	return n;
 }
 

@@ -218,6 +218,7 @@ static const struct vmconfig_field net[] COLD = {
 
 static const struct vmconfig_field user_net[] COLD = {
 	{ "hostfwd", KIND_TEXTS, .min = 1, .max = 128, .option = "hostfwd", .help = "ports of the host forwarded to the guest: tcp|udp:[ADDR]:PORT-PORT" },
+	{ "host_loopback", KIND_BOOL, .def = "false", .option = "host-loopback", .help = "the guest reaches the host's loopback (at 10.0.2.2) and link-local addresses" },
 	{ "" },
 };
 

@@ -159,9 +159,10 @@ struct net_config {
 	bool user;
 	/* user: guest memory is shared, so that another process can serve the queues */
 	bool memory_shared;
-	const char *hostfwd;	 /* user: "tcp:[ADDR]:PORT-PORT,…" or NULL */
-	unsigned queues;	 /* tap and daemon: how many */
-	unsigned mtu;		 /* 0: the back end's own */
+	const char *hostfwd; /* user: "tcp:[ADDR]:PORT-PORT,…" or NULL */
+	bool host_loopback; /* user: the guest reaches the host's loopback and link-local addresses */
+	unsigned queues;    /* tap and daemon: how many */
+	unsigned mtu;	    /* 0: the back end's own */
 	const char *ip, *mask;	 /* tap, if open creates it; NULL: none */
 	const uint8_t *host_mac; /* the same: the interface's own address */
 	/* only look: check what can be checked; what, mtu, nqueues and close are valid */

@@ -124,6 +124,8 @@ int net_open(const struct net_config *cfg, struct net **out, struct err *err)
 			cfg->option);
 	if (cfg->hostfwd && !cfg->user)
 		return err_set(err, EINVAL, "%s: hostfwd= goes with user only", cfg->option);
+	if (cfg->host_loopback && !cfg->user)
+		return err_set(err, EINVAL, "%s: host-loopback= goes with user only", cfg->option);
 	if ((cfg->ip || cfg->mask) && !cfg->tap)
 		return err_set(err, EINVAL, "%s: ip= and mask= go with tap= only", cfg->option);
 	if (cfg->queues > 1 && !cfg->tap && !cfg->fds && !cfg->daemon)

@@ -242,8 +242,8 @@ static int spawn(struct user *u, const struct net_config *cfg, const char *path,
 		 int status, const char *kind, const int *fd, unsigned n)
 {
 	int keep[5] = { peer, status };
-	char text[5][12], mtu[12], *argv[11] = { HELPER };
-	unsigned argc = 6;
+	char text[5][12], mtu[12], *argv[12] = { HELPER };
+	unsigned argc = 7;
 
 	memcpy(&keep[2], fd, n * sizeof(*fd));
 	for (unsigned i = 0; i < 2 + n; i++)
@@ -253,7 +253,8 @@ static int spawn(struct user *u, const struct net_config *cfg, const char *path,
 	argv[2] = text[1];
 	argv[3] = mtu;
 	argv[4] = (char *)(cfg->hostfwd ? cfg->hostfwd : "");
-	argv[5] = (char *)kind;
+	argv[5] = cfg->host_loopback ? "on" : "off";
+	argv[6] = (char *)kind;
 	for (unsigned i = 0; i < n; i++)
 		argv[argc++] = text[2 + i];
 	return helper_spawn(path, argv, keep, 2 + n, &u->pid);

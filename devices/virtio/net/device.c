@@ -45,6 +45,8 @@ static const struct key keys[] = {
 			     .help = "the vhost-user daemon at SOCKET moves the frames (passt, OVS, DPDK)" },
 	[KEY_HOSTFWD] = { "hostfwd", KEY_TEXT, KEY_LIST, .meta = "tcp|udp:[ADDR]:PORT-PORT",
 			  .help = "with user: forward a port of the host to the guest; may be repeated; port 0: any free one, reported" },
+	[KEY_HOST_LOOPBACK] = { "host-loopback", KEY_BOOL, .def = "off",
+				.help = "with user: the guest reaches the host's loopback (at 10.0.2.2) and link-local addresses" },
 	[KEY_MAC] = { "mac", KEY_TEXT, .meta = "MAC", .help = "address; without it, a random one" },
 	[KEY_MTU] = { "mtu", KEY_NUM, .min = NET_MTU_MIN, .max = NET_MTU_MAX, .meta = "N",
 		      .help = "longest IP packet, which the guest learns; default: the other end's" },
