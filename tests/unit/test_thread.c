@@ -69,6 +69,26 @@ Test(thread, kind_and_name)
 	cr_expect_eq(thread_kind(), THREAD_PROCESS);
 }
 
+Test(thread, names_of_a_device)
+{
+	static const struct {
+		const char *id, *suffix, *name;
+	} rows[] = {
+		{ "_disk0", "_q0", "_disk0_q0" },
+		{ "net0", "_qp0", "_net0_qp0" },
+		{ "a-disk-with-a-name", "_aio", "_a-disk-wit_aio" },
+		{ "__rng", "_q0", "__rng_q0" },
+		{ NULL, "_worker", "worker" },
+		{ "", "_worker", "worker" },
+	};
+	char name[THREAD_NAME_BYTES];
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		thread_name_of(rows[i].id, rows[i].suffix, name);
+		cr_expect_str_eq(name, rows[i].name);
+	}
+}
+
 Test(thread, signals_go_to_the_first_thread)
 {
 	static const int blocked[] = { SIGTERM, SIGINT,	  SIGHUP,  SIGQUIT, SIGUSR1, SIGUSR2,

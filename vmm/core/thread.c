@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 
 struct start {
@@ -65,6 +66,17 @@ int thread_start(pthread_t *out, enum thread_kind kind, const char *name, size_t
 void thread_become(enum thread_kind kind)
 {
 	kind_here = kind;
+}
+
+void thread_name_of(const char *id, const char *suffix, char name[THREAD_NAME_BYTES])
+{
+	const char *mark = id && id[0] != '_' ? "_" : "";
+	size_t room = THREAD_NAME_BYTES - 1 - strlen(mark) - strlen(suffix);
+
+	if (id && *id)
+		snprintf(name, THREAD_NAME_BYTES, "%s%.*s%s", mark, (int)room, id, suffix);
+	else
+		snprintf(name, THREAD_NAME_BYTES, "%s", suffix + 1);
 }
 
 enum thread_kind thread_kind(void)

@@ -34,6 +34,13 @@ enum thread_kind {
 int thread_start(pthread_t *out, enum thread_kind kind, const char *name, size_t stack_bytes,
 		 void *(*fn)(void *), void *opaque);
 
+/*
+ * Writes the name of a thread that does a device's I/O: "_disk0_q0" of suffix "_q0", whether the id is
+ * "disk0" or "_disk0", because programs that pin such threads look for these names. A long id is cut,
+ * so that the suffix stays. No id: the name is the suffix without its _.
+ */
+void thread_name_of(const char *id, const char *suffix, char name[THREAD_NAME_BYTES]);
+
 /* Returns the calling thread's kind. */
 enum thread_kind thread_kind(void);
 /* Sets the kind of the calling thread, which thread_start did not start. */

@@ -120,25 +120,13 @@ static void *iothread_main(void *opaque)
 	return NULL;
 }
 
-/*
- * "_disk0_q0", "_net0_qp0" (of a pair of queues), whether the id is "disk0" or "_disk0": programs
- * that pin such threads look for these names. A long id is cut, so that the suffix stays.
- */
-static void iothread_name(const struct device *dev, char name[THREAD_NAME_BYTES])
-{
-	const char *suffix = strcmp(dev->type->option, "--net") ? "_q0" : "_qp0";
-	const char *mark = dev->id[0] == '_' ? "" : "_";
-
-	snprintf(name, THREAD_NAME_BYTES, "%s%.*s%s", mark,
-		 (int)(THREAD_NAME_BYTES - 1 - strlen(mark) - strlen(suffix)), dev->id, suffix);
-}
-
 static int iothread_start(struct iothread *io, struct err *err)
 {
 	char name[THREAD_NAME_BYTES];
 	int rc;
 
-	iothread_name(io->dev, name);
+	/* A card's queues are pairs. */
+	thread_name_of(io->dev->id, strcmp(io->dev->type->option, "--net") ? "_q0" : "_qp0", name);
 	rc = thread_start(&io->thread, THREAD_IO, name, IOTHREAD_STACK_BYTES, iothread_main, io);
 	if (rc)
 		return err_sys(err, -rc, "%s: cannot start its I/O thread", io->dev->id);

@@ -58,6 +58,7 @@ struct aio_config {
 	void (*done)(void *opaque, struct aio_op *op, int64_t result); /* bytes, 0 or -errno */
 	void (*wake)(void *opaque); /* loop's thread: call aio_reap */
 	void *opaque;
+	const char *id; /* for the names of threads, while the aio exists; "": none */
 };
 
 struct aio_ops {

@@ -142,8 +142,11 @@ static void *pool_main(void *opaque)
 
 static void start_thread(struct pool *pool)
 {
-	if (!thread_start(&pool->thread[pool->nthreads], THREAD_WORKER, "disk-aio",
-			  POOL_STACK_BYTES, pool_main, pool))
+	char name[THREAD_NAME_BYTES];
+
+	thread_name_of(pool->aio.cfg.id, "_aio", name);
+	if (!thread_start(&pool->thread[pool->nthreads], THREAD_WORKER, name, POOL_STACK_BYTES,
+			  pool_main, pool))
 		pool->nthreads++;
 }
 

@@ -22,6 +22,7 @@
 #include "devices/backend/store/store.h"
 #include "vmm/core/err.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/thread.h"
 
 enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD, DISK_WRITE_ZEROES };
 
@@ -119,6 +120,7 @@ struct disk_config {
 	bool for_vmconfig; /* messages name the fields of a VmConfig, not --disk's keys */
 	enum disk_engine engine;
 	struct loop *loop;
+	char id[THREAD_NAME_BYTES]; /* the device's, for the names of threads; cut if it is long */
 };
 
 /* Opens, locks (against a second writer; QEMU's locks are respected) and checks. 0 or -errno. */

@@ -25,6 +25,7 @@ static int open_memory(const struct disk_config *cfg, int fd, bool readonly, str
 	char path[64];
 	int rc;
 
+	memcpy(raw.id, cfg->id, sizeof(raw.id));
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	raw.path = path;
 	rc = disk_raw_open(&raw, out, err);

@@ -110,7 +110,7 @@ static void on_wake(void *opaque)
 
 static void give(struct disk_qcow2 *d, struct job *job)
 {
-	struct disk_workers_config cfg = { d->cfg.loop, run, on_wake, d };
+	struct disk_workers_config cfg = { d->cfg.loop, run, on_wake, d, d->cfg.id };
 	int rc = 0;
 
 	if (!d->workers)

@@ -355,6 +355,7 @@ static int raw_start(struct disk *disk, struct err *err)
 		.done = raw_done,
 		.wake = raw_wake,
 		.opaque = raw,
+		.id = raw->cfg.id,
 	};
 	int rc;
 

@@ -114,6 +114,7 @@ int disk_workers_create(const struct disk_workers_config *cfg, struct disk_worke
 
 void disk_workers_give(struct disk_workers *w, struct disk_work *work)
 {
+	char name[THREAD_NAME_BYTES];
 	uint64_t one = 1;
 	bool start;
 
@@ -122,8 +123,9 @@ void disk_workers_give(struct disk_workers *w, struct disk_work *work)
 	start = ++w->ntodo > w->idle && w->nthreads < MAX_THREADS;
 	pthread_cond_signal(&w->more);
 	pthread_mutex_unlock(&w->lock);
-	if (start && !thread_start(&w->thread[w->nthreads], THREAD_WORKER, "disk-worker",
-				   STACK_BYTES, thread_main, w))
+	thread_name_of(w->cfg.id, "_worker", name);
+	if (start && !thread_start(&w->thread[w->nthreads], THREAD_WORKER, name, STACK_BYTES,
+				   thread_main, w))
 		w->nthreads++;
 	if (w->nthreads)
 		return;

@@ -24,6 +24,7 @@ struct disk_workers_config {
 	int (*run)(void *opaque, struct disk_work *work);
 	void (*wake)(void *opaque); /* in the loop's thread: take what is finished */
 	void *opaque;
+	const char *id; /* for the names of threads, while the workers exist; "": none */
 };
 
 struct disk_workers;

@@ -243,6 +243,8 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	int rc;
 
 	*out = NULL;
+	snprintf(disk_cfg.id, sizeof(disk_cfg.id), "%.*s", THREAD_NAME_BYTES - 1,
+		 env->id ? env->id : "");
 	if (serial && strlen(serial) > BLK_ID_BYTES)
 		return err_set(err, EINVAL, "%s: serial=%s: at most %u characters", cfg->option,
 			       serial, BLK_ID_BYTES);
