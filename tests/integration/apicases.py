@@ -241,6 +241,9 @@ def states(r):
         fds = vm.fds()
         vm.put("vm.power-button")
         r.ok(vm.shows("ready", 2) and vm.state() == "Running", "a guest's reset: a new machine", vm.text("console"))
+        deadline = time.monotonic() + 2     # the connection that has just asked is still there for a moment
+        while len(vm.fds()) != len(fds) and time.monotonic() < deadline:
+            time.sleep(0.02)
         r.ok(len(vm.fds()) == len(fds), "a guest's reset: as many descriptors as before", fds, vm.fds())
     with Vm("--no-shutdown") as vm:
         vm.boot()
