@@ -149,6 +149,9 @@ $B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tool
 # Calls of the C library that the helper's own take the place of, in the test too.
 $B/unit/test_net_sockets: $(patsubst %,$B/o/tools/bantam-net-user/%.o,sockets resolver addresses)
 
+$B/unit/test_net_backlog: $(patsubst %,$B/o/tools/bantam-net-user/%.o,backlog queue_end)
+$B/unit/test_net_backlog: private LDFLAGS += -Wl,--wrap=malloc
+
 # Threads against threads: what changes while vCPUs run, in a program that TSan can run.
 THREADS := $B/tests/threads
 threads: $(THREADS)
@@ -191,7 +194,8 @@ build/fuzz/libbantam.a: $(FUZZ_OBJ)
 build/fuzz/%: build/fuzz/o/tests/fuzz/%.o $(FUZZ_COMMON) build/fuzz/libbantam.a
 	clang -fsanitize=fuzzer,address,undefined -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 # The part of a helper program that its fuzz target links.
-build/fuzz/fuzz_net_queues: build/fuzz/o/tools/bantam-net-user/queue_end.o
+build/fuzz/fuzz_net_queues: $(patsubst %,build/fuzz/o/tools/bantam-net-user/%.o,queue_end backlog)
+build/fuzz/fuzz_net_queues: private LIBS += -Wl,--wrap=malloc
 
 check: deps
 	tests/check

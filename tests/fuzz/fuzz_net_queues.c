@@ -4,8 +4,8 @@
  * any message.
  *
  * Input: a byte for the features, then guest memory's first bytes (with all rings), then steps of
- * four bytes: frames in both directions, memory writes, messages. The sanitizers and BUG_ON report
- * the findings.
+ * four bytes: frames in both directions, also while memory is short (the link wraps malloc), memory
+ * writes, messages. The sanitizers and BUG_ON report the findings.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -17,6 +17,7 @@
 
 #include "devices/backend/net/net.h"
 #include "devices/backend/vhost/user_msg.h"
+#include "tools/bantam-net-user/backlog.h"
 #include "tools/bantam-net-user/guest_end.h"
 
 #define RAM_BYTES 0x4000u
@@ -29,8 +30,15 @@
 static uint8_t *ram;
 static int ram_fd, monitor, event_fd;
 static const struct guest_end *end;
-static bool gone;	 /* the helper has given up */
-static uint32_t waiting; /* the next frame must have this length in bytes; 0: any */
+static bool gone;      /* the helper has given up */
+static bool no_memory; /* malloc fails */
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size)
+{
+	return no_memory ? NULL : __real_malloc(size);
+}
 
 static void check(bool ok)
 {
@@ -132,10 +140,26 @@ static void on_frame(const uint8_t *frame, size_t len_bytes)
 		sum ^= frame[i];
 }
 
+/* A frame of exactly this length, so that the sanitizer sees a read behind it. */
+static void send_frame(uint32_t len, bool short_of_memory, bool through_backlog)
+{
+	uint8_t *frame = __real_malloc(len);
+
+	check(frame);
+	memset(frame, 0x5a, len);
+	no_memory = short_of_memory;
+	if (through_backlog)
+		backlog_send(frame, len);
+	else
+		(void)end->send(frame, len); /* not the frame that was refused */
+	no_memory = false;
+	free(frame);
+	end->publish();
+}
+
 static void step(const uint8_t *op)
 {
-	static uint8_t frame[NET_FRAME_MAX];
-	uint32_t len = waiting ? waiting : (op[1] | (uint32_t)op[2] << 8) + 1u;
+	uint32_t len = (op[1] | (uint32_t)op[2] << 8) + 1u;
 
 	switch (op[0] % 8) {
 	case 0:
@@ -144,9 +168,11 @@ static void step(const uint8_t *op)
 		end->publish();
 		break;
 	case 2:
+		backlog_flush();
+		send_frame(len, op[3] & 1, true);
+		break;
 	case 3:
-		waiting = end->send(frame, len) ? 0 : len;
-		end->publish();
+		send_frame(len, false, op[3] & 7);
 		break;
 	case 4:
 		ram[(op[1] | op[2] << 8) % RINGS_BYTES] = op[3];
@@ -183,7 +209,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd));
 	monitor = fd[0];
 	end = queue_end_open(fd[1]);
-	gone = waiting = 0;
+	backlog_open(end);
+	gone = false;
 	memset(ram, 0, RAM_BYTES);
 	memcpy(ram, data + 1, RINGS_BYTES);
 	start(data[0]);
@@ -192,6 +219,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	     data += 4, size -= 4)
 		step(data);
 	stop();
+	backlog_open(end);
 	close(fd[0]);
 	close(fd[1]);
 	return 0;

@@ -20,8 +20,14 @@
 typedef void (*guest_frame_fn)(const uint8_t *frame, size_t len_bytes);
 
 struct guest_end {
-	/* Returns false if there is no room now. Drops a frame that the guest can never take. */
+	/*
+	 * Returns false if there is no room now; then a part of the frame may be with the guest, and
+	 * the caller sends the same frame next, or calls cut. Drops a frame that the guest can never
+	 * take.
+	 */
 	bool (*send)(const uint8_t *frame, size_t len_bytes);
+	/* The frame that was refused does not come again: ends its part. NULL: there are no parts. */
+	void (*cut)(void);
 	/* Makes the frames sent and taken since the last call visible to the other end. */
 	void (*publish)(void);
 	/* Passes at most GUEST_END_BATCH frames to fn. Returns true if there may be more. */

@@ -4,7 +4,7 @@
  *
  * Theory of operation. libslirp plays a router, DHCP and DNS server at 10.0.2.0/24 and
  * fec0::/64, and turns the guest's connections into sockets of this process. Frames
- * come and go as guest_end.h says; when the monitor closes PEER_FD, this process ends. Before the
+ * come and go as guest_end.h says (backlog.c keeps those that the guest cannot take); when the monitor closes PEER_FD, this process ends. Before the
  * first frame, the process binds the forwards and gives up everything else: root, capabilities, new
  * privileges, files except resolv.conf (by Landlock, if the kernel has it), and all system calls
  * that sockets do not need. Frames that the guest cannot take at once wait in a queue, up to a
@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "devices/backend/net/hostfwd.h"
+#include "tools/bantam-net-user/backlog.h"
 #include "tools/bantam-net-user/confine.h"
 #include "tools/bantam-net-user/guest_end.h"
 #include "tools/bantam-net-user/sockets.h"
@@ -40,19 +41,11 @@
 #define FDS_MAX CONFINE_FDS_MAX
 #define POLLS_MAX (FDS_MAX + 1 + GUEST_END_POLLS)
 #define FDS_WAIT_MS 100u /* until we try again whether a descriptor is free */
-#define QUEUE_FRAMES 4096u
-#define QUEUE_BYTES_FULL (1u << 20) /* above: stop reading from the host */
-#define QUEUE_BYTES_MAX (16u << 20) /* above: drop frames */
 
 struct timer {
 	SlirpTimerCb fn;
 	void *opaque;
 	int64_t at_ms; /* -1: not armed */
-};
-
-struct frame {
-	uint32_t len;
-	uint8_t *bytes;
 };
 
 static struct {
@@ -67,9 +60,6 @@ static struct {
 	uint64_t no_fds_until_ms; /* 0: a descriptor may be free */
 	struct timer *timer[8];
 	unsigned ntimers;
-	struct frame queue[QUEUE_FRAMES];
-	unsigned first, nqueued;
-	size_t queued_bytes;
 } me;
 
 __attribute__((format(printf, 1, 2))) static void tell(const char *fmt, ...)
@@ -83,35 +73,9 @@ __attribute__((format(printf, 1, 2))) static void tell(const char *fmt, ...)
 
 /* --- frames to the guest ----------------------------------------------------------------- */
 
-static void flush(void)
-{
-	while (me.nqueued) {
-		struct frame *f = &me.queue[me.first];
-
-		if (!me.guest->send(f->bytes, f->len))
-			return;
-		me.queued_bytes -= f->len;
-		free(f->bytes);
-		me.first = (me.first + 1) % QUEUE_FRAMES;
-		me.nqueued--;
-	}
-}
-
 static ssize_t send_packet(const void *buf, size_t len, void *opaque)
 {
-	struct frame *f = &me.queue[(me.first + me.nqueued) % QUEUE_FRAMES];
-
-	if (!me.nqueued && me.guest->send(buf, len))
-		return (ssize_t)len;
-	if (me.nqueued == QUEUE_FRAMES || me.queued_bytes + len > QUEUE_BYTES_MAX)
-		return (ssize_t)len;
-	f->bytes = malloc(len);
-	if (!f->bytes)
-		return (ssize_t)len;
-	memcpy(f->bytes, buf, len);
-	f->len = (uint32_t)len;
-	me.queued_bytes += len;
-	me.nqueued++;
+	backlog_send(buf, len);
 	return (ssize_t)len;
 }
 
@@ -299,7 +263,7 @@ static void serve(void)
 	bool more = false;
 
 	for (;;) {
-		bool full = me.queued_bytes > QUEUE_BYTES_FULL;
+		bool full = backlog_full();
 		uint32_t ms = 60000;
 		int n;
 
@@ -314,7 +278,7 @@ static void serve(void)
 		if ((n < 0 && errno != EINTR) || me.poll[0].revents ||
 		    !me.guest->polled(&me.poll[1]))
 			return;
-		flush();
+		backlog_flush();
 		more = me.guest->take(on_frame);
 		me.guest->publish();
 		if (!full)
@@ -505,6 +469,7 @@ int main(int argc, char **argv)
 		tell(NET_USER_ERROR "the network cannot be set up\n");
 		return 1;
 	}
+	backlog_open(me.guest);
 	if (!forward_all(argv[4]))
 		return 1;
 	if (!confine()) {

@@ -5,7 +5,8 @@
  * where memory and queues are, and we trust it. Queue 0 receives, queue 1 transmits. We copy each
  * frame of the guest before parsing it. A frame for the guest goes into as many buffers
  * as it needs. If the guest has too few, the written part stays unpublished until
- * there are more, and the caller must send the same frame next. We report a broken queue on its
+ * there are more, and the caller sends the same frame next. If it does not, what is there goes to the
+ * guest as a frame that is cut, never with bytes of another. We report a broken queue on its
  * error descriptor, and do not serve it until the monitor starts it again.
  */
 #include <linux/virtio_config.h>
@@ -49,8 +50,8 @@ static struct {
 	struct mem mem;
 	struct queue queue[NQUEUES];
 	bool starved; /* a frame waits for buffers */
-	/* The frame in progress: bytes written (with header), buffers, and the first buffer. */
-	uint32_t done;
+	/* The frame in progress: its bytes and those written (with header), buffers, the first one. */
+	uint32_t all, done;
 	unsigned nbuffers;
 	struct chain first;
 	struct iovec first_iov[VIRTQ_MAX_SIZE], iov[VIRTQ_MAX_SIZE];
@@ -73,7 +74,7 @@ static void broken(struct queue *queue)
 
 static void forget_frame(void)
 {
-	me.done = me.nbuffers = 0;
+	me.all = me.done = me.nbuffers = 0;
 }
 
 /* Publishes the frame in progress to the guest. */
@@ -88,7 +89,14 @@ static bool finish(struct virtq *q)
 	return true;
 }
 
-static void begin_frame(const struct chain *chain)
+/* Publishes the part of the frame in progress, whose rest does not come. */
+static void queue_cut(void)
+{
+	if (me.nbuffers)
+		finish(&me.queue[RX].q);
+}
+
+static void begin_frame(const struct chain *chain, uint32_t all)
 {
 	uint8_t hdr[NET_HDR_BYTES] = { has(VIRTIO_NET_F_GUEST_CSUM) ? HDR_DATA_VALID : 0 };
 
@@ -97,6 +105,7 @@ static void begin_frame(const struct chain *chain)
 	memcpy(me.first_iov, chain->iov,
 	       ((size_t)chain->nreadable + chain->nwritable) * sizeof(chain->iov[0]));
 	virtq_chain_write(chain, 0, hdr, sizeof(hdr));
+	me.all = all;
 	me.done = NET_HDR_BYTES;
 }
 
@@ -109,6 +118,9 @@ static bool queue_send(const uint8_t *frame, size_t len_bytes)
 	int rc = 0;
 
 	me.starved = false;
+	/* Not the frame in progress, or it is to be dropped. */
+	if (me.all != all || !queue->enabled)
+		queue_cut();
 	if (len_bytes > NET_FRAME_MAX || !queue->enabled)
 		return true;
 	while (q->s.ready && (rc = virtq_pop(q, &chain, me.iov, VIRTQ_MAX_SIZE)) > 0) {
@@ -121,7 +133,7 @@ static bool queue_send(const uint8_t *frame, size_t len_bytes)
 			return true;
 		}
 		if (!me.nbuffers)
-			begin_frame(&chain);
+			begin_frame(&chain, all);
 		part = (uint32_t)virtq_chain_write(&chain, at, frame + me.done - NET_HDR_BYTES,
 						   all - me.done);
 		me.done += part;
@@ -427,6 +439,7 @@ const struct guest_end *queue_end_open(int vhost_user_fd)
 {
 	static const struct guest_end end = {
 		.send = queue_send,
+		.cut = queue_cut,
 		.publish = queue_publish,
 		.take = queue_take,
 		.ready = queue_ready,
