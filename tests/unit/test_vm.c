@@ -35,6 +35,9 @@ static struct {
 	int gone;	 /* the outcome with which the VM has gone; -1: it has not */
 } t = { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
 
+/* One limit for all: Criterion leaks memory when tests of several limits run at once. */
+TestSuite(vm, .timeout = 240);
+
 /* --- the VM under test ------------------------------------------------------------------------ */
 
 static void on_event(void *opaque, const char *json, size_t len)
@@ -364,7 +367,7 @@ static const struct sequence {
 	  -1 },
 };
 
-Test(vm, events_come_in_order, .timeout = 120)
+Test(vm, events_come_in_order)
 {
 	enter();
 	for (size_t i = 0; i < sizeof(sequences) / sizeof(sequences[0]); i++) {
@@ -414,7 +417,7 @@ static bool ends_with(const char *end)
 	return n >= len && !strcmp(t.seen + n - len, end);
 }
 
-Test(vm, requests_are_served_between_resets, .timeout = 60)
+Test(vm, requests_are_served_between_resets)
 {
 	enter();
 	begin(VM_RESTART, false);
@@ -433,7 +436,7 @@ Test(vm, requests_are_served_between_resets, .timeout = 60)
 	leave();
 }
 
-Test(vm, a_restart_that_fails_ends_the_vm, .timeout = 60)
+Test(vm, a_restart_that_fails_ends_the_vm)
 {
 	enter();
 	how = "reset";
@@ -458,7 +461,7 @@ Test(vm, a_restart_that_fails_ends_the_vm, .timeout = 60)
 
 /* --- the power button before there is a machine --------------------------------------------------------- */
 
-Test(vm, the_power_button_waits_for_the_machine, .timeout = 60)
+Test(vm, the_power_button_waits_for_the_machine)
 {
 	enter();
 	/* This guest powers off when it sees its button. */
@@ -485,7 +488,7 @@ Test(vm, the_power_button_waits_for_the_machine, .timeout = 60)
 /* --- the process's end --------------------------------------------------------------------------------- */
 
 /* It comes before, in and after a boot and a reboot, and with the guest's own power-off. */
-Test(vm, ends_at_any_time, .timeout = 120)
+Test(vm, ends_at_any_time)
 {
 	static const char *const guests[] = { "stay", "reset", "poweroff" };
 	unsigned cancelled = 0, booted = 0;
@@ -530,7 +533,7 @@ static int meet(struct err *err)
 	return vm_state(t.vm) == VM_RUNNING ? meets(err) : 0;
 }
 
-Test(vm, a_power_off_meets_a_request, .timeout = 120)
+Test(vm, a_power_off_meets_a_request)
 {
 	static int (*const requests[])(struct err * err) = { shut_down, reboot, delete, pause_vm };
 	unsigned by_guest = 0, by_request = 0;
@@ -607,7 +610,7 @@ static size_t memory_in_use(void)
 }
 
 /* BANTAM_VM_ROUNDS: more of them, by hand. */
-Test(vm, many_machines_leave_nothing, .timeout = 600)
+Test(vm, many_machines_leave_nothing)
 {
 	const char *asked = getenv("BANTAM_VM_ROUNDS");
 	unsigned rounds = asked ? (unsigned)atoi(asked) : 40;
@@ -642,7 +645,7 @@ Test(vm, many_machines_leave_nothing, .timeout = 600)
 	leave();
 }
 
-Test(vm, threads_may_ask_anything_at_any_time, .timeout = 120)
+Test(vm, threads_may_ask_anything_at_any_time)
 {
 	struct vm_stress_result r;
 
