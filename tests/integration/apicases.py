@@ -509,6 +509,23 @@ def stuck(r):
         r.note(f"{before} descriptors before")
 
 
+def filling(r):
+    """Guest memory that is allocated at the start keeps no other thread waiting for all of it."""
+    with Vm() as vm:
+        vm.put("vm.create", vm.config(memory={"size": 1 << 30, "prefault": True}))
+        large = {"ignored": "x" * (1 << 20)}
+        boot, conn, slowest, began = vm.connect(), vm.connect(), 0, time.monotonic()
+        boot.send(b"PUT /api/v1/vm.boot HTTP/1.1\r\n\r\n")
+        while not select.select([boot.sock], [], [], 0.002)[0]:
+            asked = time.monotonic()
+            conn.call("GET", "vm.info", large)    # a large body, which is ignored, makes the server map memory
+            slowest = max(slowest, time.monotonic() - asked)
+        took = time.monotonic() - began
+        answer = boot.receive("vm.boot")
+        r.note(f"vm.boot took {took * 1e3:.0f} ms, the slowest vm.info {slowest * 1e3:.0f} ms")
+        r.ok(answer.status == 204 and slowest < max(0.25, took / 2), "prefault: vm.info during vm.boot", answer, slowest, took)
+
+
 def busy(r):
     """A host without idle time: no thread of the VM keeps the API's waiting."""
     hogs = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(3 * os.cpu_count())]
@@ -553,4 +570,4 @@ def conversation_at_the_end(r):
 
 SCENARIOS = {"options": options, "endings": endings, "sockets": sockets, "surroundings": surroundings,
              "states": states, "refusals": refusals, "info": info, "events": events, "consoles": consoles,
-             "stuck": stuck, "busy": busy, "last-words": conversation_at_the_end}
+             "stuck": stuck, "filling": filling, "busy": busy, "last-words": conversation_at_the_end}

@@ -29,6 +29,8 @@
 #define PREFAULT_THREADS 16
 #define PREFAULT_BYTES (64ull << 20) /* less is not worth a thread */
 #define PREFAULT_STACK_BYTES (64u << 10)
+/* The kernel holds the address space for a piece, and other threads that map memory wait. */
+#define PREFAULT_PIECE_BYTES (4ull << 20)
 
 /*
  * Map at a multiple of 2 MiB: otherwise KVM can never map guest memory with huge pages. With
@@ -59,20 +61,31 @@ static void *map_aligned(uint64_t len_bytes, int fd, bool reserve)
 
 struct prefault {
 	uint8_t *at;
-	uint64_t len_bytes;
+	uint64_t len_bytes, piece_bytes;
 	pthread_t thread;
 	int rc;
 };
 
-static void *prefault_main(void *opaque)
+static int populate(uint8_t *at, uint64_t len_bytes)
 {
-	struct prefault *p = opaque;
 	int rc;
 
 	do
-		rc = madvise(p->at, p->len_bytes, MADV_POPULATE_WRITE);
+		rc = madvise(at, len_bytes, MADV_POPULATE_WRITE);
 	while (rc && (errno == EAGAIN || errno == EINTR));
-	p->rc = rc ? -errno : 0;
+	return rc ? -errno : 0;
+}
+
+static void *prefault_main(void *opaque)
+{
+	struct prefault *p = opaque;
+
+	p->rc = 0;
+	for (uint64_t off = 0; off < p->len_bytes && !p->rc; off += p->piece_bytes) {
+		uint64_t left = p->len_bytes - off;
+
+		p->rc = populate(p->at + off, left < p->piece_bytes ? left : p->piece_bytes);
+	}
 	if (p->rc != -EINVAL)
 		return NULL;
 	/* Linux before 5.14. The memory is fresh: writing zero changes nothing. */
@@ -106,7 +119,12 @@ static int prefault(uint8_t *map, uint64_t total_bytes, uint64_t page_bytes)
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t left = total_bytes - at;
 
-		part[i] = (struct prefault){ map + at, left < part_bytes ? left : part_bytes };
+		part[i] = (struct prefault){
+			.at = map + at,
+			.len_bytes = left < part_bytes ? left : part_bytes,
+			.piece_bytes = page_bytes < PREFAULT_PIECE_BYTES ? PREFAULT_PIECE_BYTES :
+									   page_bytes,
+		};
 		at += part[i].len_bytes;
 	}
 	while (started < n && !thread_start(&part[started].thread, THREAD_WORKER, "prefault",
