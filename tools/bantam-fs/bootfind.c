@@ -507,6 +507,13 @@ int bootfind_run(struct bootfind *f, struct store *s, struct err *err)
 {
 	int rc = volumes_open(s, &f->all, err);
 
+	/* Linux uses no such partition of a GPT, and shortens one of an MBR. */
+	if (!rc && f->all.beyond)
+		rc = err_set(
+			err, EINVAL,
+			"partition %u lies beyond the image's end, or ends there: the image was "
+			"cut short; give --kernel to boot it all the same",
+			f->all.beyond);
 	if (!rc)
 		rc = find_kernel(f, err);
 	if (rc)

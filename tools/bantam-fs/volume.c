@@ -51,6 +51,7 @@ int volumes_open(struct store *s, struct volumes *out, struct err *err)
 	initialize_ext2_error_table();
 	rc = store_partitions_read(s, parts, err);
 	out->table = parts->table;
+	out->beyond = parts->beyond;
 	for (unsigned i = 0; !rc && i < parts->n; i++) {
 		struct volume *v = &out->v[out->n++];
 

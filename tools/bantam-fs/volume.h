@@ -29,6 +29,7 @@ struct volume {
 
 struct volumes {
 	enum part_table table;
+	unsigned beyond; /* as in struct store_partitions */
 	unsigned n;
 	struct volume v[PARTITIONS_MAX];
 };

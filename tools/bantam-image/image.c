@@ -89,52 +89,14 @@ int image_parse_threads(const char *text, unsigned *out, struct err *err)
 
 /* --- opening ------------------------------------------------------------------------- */
 
-static bool begins(const char *head, ssize_t len, const char *magic, size_t n)
-{
-	return len >= (ssize_t)n && !memcmp(head, magic, n);
-}
-
-/* Names a format that bantam cannot read: the user does not mean its bytes to be a raw disk. */
-static const char *foreign(const char *head, ssize_t len)
-{
-	if (begins(head, len, "KDMV", 4) || begins(head, len, "COWD", 4))
-		return "VMDK";
-	if (begins(head, len, "vhdxfile", 8))
-		return "VHDX";
-	if (begins(head, len, "conectix", 8))
-		return "VHD";
-	if (begins(head, len, "QED\0", 4))
-		return "QED";
-	if (len >= 0x44 && !memcmp(head + 0x40, "\x7f\x10\xda\xbe", 4))
-		return "VDI";
-	return NULL;
-}
-
-/* Reads the file's first bytes. Returns how many, or -1: the next open reports the error. */
-static ssize_t read_head(const char *path, char *head, size_t n)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	ssize_t len;
-
-	if (fd < 0)
-		return -1;
-	len = pread(fd, head, n, 0);
-	close(fd);
-	return len;
-}
-
 int image_detect(const char *path, enum store_format *out, struct err *err)
 {
-	char head[128];
-	ssize_t len = read_head(path, head, sizeof(head));
-	const char *other = foreign(head, len);
+	struct store_looks looks;
 
-	if (other && store_format_of_name(path) == STORE_RAW)
-		return err_set(err, ENOTSUP,
-			       "disk %s: is a %s image; only raw and qcow2 are "
-			       "supported (qemu-img convert makes a qcow2 of it)",
-			       path, other);
-	*out = store_format_of_content(path);
+	store_look(path, &looks);
+	if (looks.foreign && store_format_of_name(path) == STORE_RAW)
+		return store_refuse_foreign(path, &looks, NULL, err);
+	*out = looks.qcow2 ? STORE_QCOW2 : STORE_RAW;
 	return 0;
 }
 

@@ -585,6 +585,8 @@ int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *
 	judge_cache(raw);
 	if (!rc)
 		rc = describe(raw, err);
+	if (!rc)
+		store_warn_cut_short(&raw->image, cfg->path);
 	/* The user asked for io_uring by name: fail now if it is not available. */
 	if (!rc && cfg->engine == DISK_ENGINE_IO_URING)
 		rc = raw_start(&raw->disk, err);

@@ -34,6 +34,8 @@ int store_image_open(struct store_image *image, const char *path, bool readonly,
 		     enum store_direct direct, struct err *err);
 /* Accepts an image whose store_image_open failed, and a second call. */
 void store_image_close(struct store_image *image);
+/* Warns if the partitions of the raw disk in image need more than its size. */
+void store_warn_cut_short(const struct store_image *image, const char *path);
 /* Reads the current size. 0 or -errno. */
 int store_image_size(const struct store_image *image, uint64_t *size_bytes);
 

@@ -72,12 +72,15 @@ static int open_backing(const struct store *top, struct store *last, const char 
 		return err_sys(err, ENOMEM, "disk %s", at);
 	options->format = last->backing_format;
 	rc = check_loop(top, at, options->path, err);
-	if (!rc && store_choose_format(options, NULL))
-		rc = err_set(err, EINVAL,
-			     "disk %s: does not say what format its backing file %s has, "
-			     "which begins like a qcow2 image; qemu-img rebase -u -F writes it "
-			     "down",
-			     at, options->path);
+	if (rc)
+		return rc;
+	rc = store_choose_format(options, err);
+	if (rc == -EINVAL)
+		err_set(err, EINVAL,
+			"disk %s: does not say what format its backing file %s has, "
+			"which begins like a qcow2 image; qemu-img rebase -u -F writes it "
+			"down",
+			at, options->path);
 	return rc ? rc : open_one(options, &last->backing, err);
 }
 

@@ -27,6 +27,8 @@ static struct partition *add(struct store *s, struct store_partitions *out, unsi
 	struct partition *p = &out->part[out->n];
 	uint64_t limit = s->size_bytes / out->sector_bytes;
 
+	if (nsectors && !out->beyond && (sector >= limit || nsectors > limit - sector))
+		out->beyond = number;
 	if (!nsectors || sector >= limit || out->n == PARTITIONS_MAX)
 		return NULL;
 	if (nsectors > limit - sector)

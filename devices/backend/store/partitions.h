@@ -29,6 +29,7 @@ struct store_partitions {
 	enum part_table table;
 	uint32_t sector_bytes; /* 512 or 4096 */
 	bool from_backup;      /* the first GPT header is damaged */
+	unsigned beyond; /* the first partition that reaches beyond the image's end; 0: none */
 	unsigned n;
 	struct partition part[PARTITIONS_MAX];
 };

@@ -56,11 +56,10 @@ static bool read_head(const char *path, void *buf, size_t len)
 
 enum store_format store_format_of_content(const char *path)
 {
-	char magic[4];
+	struct store_looks looks;
 
-	return read_head(path, magic, sizeof(magic)) && !memcmp(magic, QCOW2_MAGIC, 4) ?
-		       STORE_QCOW2 :
-		       STORE_RAW;
+	store_look(path, &looks);
+	return looks.qcow2 ? STORE_QCOW2 : STORE_RAW;
 }
 
 bool store_has_backing(const char *path)
@@ -88,9 +87,17 @@ int store_format_refuse(const char *kind, const char *path, const char *option, 
 
 int store_choose_format(struct store_options *options, struct err *err)
 {
-	if (options->format != STORE_AUTO || !store_format_guess(options->path, &options->format))
+	struct store_looks looks;
+
+	if (options->format != STORE_AUTO)
 		return 0;
-	return store_format_refuse("disk", options->path, "format=", err);
+	options->format = store_format_of_name(options->path);
+	if (options->format == STORE_QCOW2)
+		return 0;
+	store_look(options->path, &looks);
+	if (looks.qcow2)
+		return store_format_refuse("disk", options->path, "format=", err);
+	return looks.foreign ? store_refuse_foreign(options->path, &looks, "format=raw", err) : 0;
 }
 
 char *store_backing_path(const char *image, const char *name)

@@ -130,9 +130,24 @@ int store_format_guess(const char *path, enum store_format *out);
  * gives before the format: "format=", "-f ".
  */
 int store_format_refuse(const char *kind, const char *path, const char *option, struct err *err);
+/* What a file's first sector looks like. */
+struct store_looks {
+	bool qcow2;
+	const char *foreign; /* "a VMDK image": neither raw nor qcow2; NULL: nothing known */
+	const char *advice;  /* the command that makes a disk of it */
+};
+/* Looks at the file. All is unset if it cannot be read. */
+void store_look(const char *path, struct store_looks *out);
 /*
- * If options->format is AUTO, sets it to RAW or QCOW2 by store_format_guess. The message names
- * format=.
+ * Returns -ENOTSUP, for a file that looks foreign. option: what the user gives to open it as raw, or
+ * NULL if there is no choice.
+ */
+int store_refuse_foreign(const char *path, const struct store_looks *looks, const char *option,
+			 struct err *err);
+/*
+ * If options->format is AUTO, sets it to RAW or QCOW2 by the name. Returns -EINVAL as
+ * store_format_guess does, -ENOTSUP if the image is raw by its name and looks foreign. The message
+ * names format=.
  */
 int store_choose_format(struct store_options *options, struct err *err);
 
