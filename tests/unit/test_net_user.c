@@ -558,6 +558,36 @@ Test(net_user, closed_addresses_are_refused)
 	end();
 }
 
+/* Pings that libslirp does not pass on: it complains about each, but not in the host's log. */
+Test(net_user, complaints_are_limited)
+{
+	uint8_t f[200] = { 0 };
+	struct err err = { "" };
+	char log[20000] = "";
+	unsigned lines = 0;
+	int fd[2], kept = dup(STDERR_FILENO);
+
+	cr_assert_eq(pipe2(fd, O_NONBLOCK), 0);
+	cr_assert_geq(dup2(fd[1], STDERR_FILENO), 0);
+	cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22" }, &err), 0,
+		     "%s", err.text);
+	dup2(kept, STDERR_FILENO);
+	for (unsigned i = 0; i < 300; i++) {
+		memcpy(f + ETH + IP6, "\x80\0\0\0\0\0\0\0", 8);
+		guest_sends(f, make_ip6(f, IPPROTO_ICMPV6, "2001:db8::9", 8, 2));
+	}
+	guest_sends_udp("\x0a\0\x02\x02", 1000, 80, "x"); /* the answer comes after all of them */
+	cr_assert(guest_receives(f, IPPROTO_ICMP));
+	(void)!read(fd[0], log, sizeof(log) - 1);
+	for (const char *at = log; (at = strstr(at, "icmpv6 not supported")); at++)
+		lines++;
+	cr_expect(lines >= 1 && lines <= 10, "%u lines:\n%.500s", lines, log);
+	end();
+	close(fd[0]);
+	close(fd[1]);
+	close(kept);
+}
+
 /* --- what the helper gives up ------------------------------------------------------------------- */
 
 Test(net_user, confinement)

@@ -13,6 +13,7 @@
  * the process ends. What libslirp asks of the kernel passes through sockets.c.
  */
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -35,6 +36,7 @@
 #include "vmm/core/busypoll.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/helper.h"
+#include "vmm/core/log.h"
 
 #define UNPOLLED_MAX 8u	   /* turns for the guest alone between two polls */
 #define LOOKS_UNPOLLED 16u /* looks for the guest's frames between two polls, if there are none */
@@ -178,6 +180,23 @@ static int get_revents(int i, void *opaque)
 	got |= events & POLLERR ? SLIRP_POLL_ERR : 0;
 	got |= events & POLLHUP ? SLIRP_POLL_HUP : 0;
 	return got;
+}
+
+/* glib prints each complaint of libslirp, and the guest causes them: as many as log.h allows. */
+static void slirp_says(const char *domain, int level, const char *message, void *opaque)
+{
+	log_guest("user network: %s", message);
+}
+
+/* glib comes with libslirp; the program is not linked with it. */
+static void limit_log(void)
+{
+	typedef void log_fn(const char *, int, const char *, void *);
+	log_fn *(*set)(log_fn *, void *) = (log_fn * (*)(log_fn *, void *))
+		dlsym(RTLD_DEFAULT, "g_log_set_default_handler");
+
+	if (set)
+		set(slirp_says, NULL);
 }
 
 /* --- the loop ------------------------------------------------------------------------------------ */
@@ -460,6 +479,7 @@ int main(int argc, char **argv)
 	me.status_fd = fd[1];
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_IGN);
+	limit_log();
 	confine_fds();
 	sockets_begin();
 	if (!strcmp(argv[5], "on"))
