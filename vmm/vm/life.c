@@ -52,21 +52,21 @@ static void emit_reason(struct vm *vm, const char *told)
 	events_emit(vm->setup.events, "bantam", "shutdown-reason", props);
 }
 
-/* Frees what vm_create or vm_adopt made. */
+/*
+ * Frees what vm_create or vm_adopt made. A client that is told so ends the process, and waits for it: only
+ * then is nothing left to do, not even for the last words of a console, which may wait for their reader.
+ */
 static void clear(struct vm *vm)
 {
-	json_t *config = json_incref(vm->config);
-
 	vm_end_digest(vm);
-	vm_publish(vm, NULL, VM_NONE);
-	vm_close_taps(config, NULL);
-	json_decref(config);
+	vm_close_taps(vm->config, NULL);
 	keep_destroy(vm->keep);
 	vm->keep = NULL;
 	chardev_pool_destroy(vm->consoles);
 	vm->consoles = NULL;
 	config_clear(&vm->machine_config);
 	vm->adopted = false;
+	vm_publish(vm, NULL, VM_NONE);
 }
 
 static int may_create(struct vm *vm, struct err *err)
