@@ -35,7 +35,7 @@
 
 #define DISKS_MAX 8
 #define CALL_MS 30000
-#define POLL_MS 500
+#define POLL_MS 500 /* the orchestrator's; --poll */
 #define POLL_LIMIT_MS 30000
 #define END_MS 50	/* from vmm.shutdown to the end */
 #define HELD_MS 2000	/* from the power-off to the end, while a client may still ask */
@@ -53,7 +53,7 @@ static struct {
 	const char *tap, *ip, *vsock;
 	unsigned long cid, memory;
 	const char *ready, *off, *end, *run, *shows;
-	double ready_limit_ms, poll_limit_ms, slow;
+	double ready_limit_ms, poll_limit_ms, poll_ms, slow;
 } opt;
 
 static struct {
@@ -65,7 +65,7 @@ static struct {
 static const char *const words[] = {
 	"monitor", "dir", "socket",	 "make-disks", "kernel", "initramfs", "cmdline", "disk",
 	"serial",  "tap", "ip",		 "vsock",      "cid",	 "memory",    "ready",	 "off",
-	"end",	   "run", "ready-limit", "poll-limit", "shows",	 "slow",
+	"end",	   "run", "ready-limit", "poll-limit", "shows",	 "slow",      "poll",
 };
 
 static void set_option(const char *word, const char *value)
@@ -101,6 +101,8 @@ static void set_option(const char *word, const char *value)
 		opt.ready_limit_ms = 1e3 * strtod(value, NULL);
 	} else if (!strcmp(word, "slow")) {
 		opt.slow = strtod(value, NULL);
+	} else if (!strcmp(word, "poll")) {
+		opt.poll_ms = strtod(value, NULL);
 	} else {
 		opt.poll_limit_ms = 1e3 * strtod(value, NULL);
 	}
@@ -116,6 +118,7 @@ static void parse(int argc, char **argv)
 	opt.memory = 128ul << 20;
 	opt.end = "full";
 	opt.slow = 1;
+	opt.poll_ms = POLL_MS;
 	opt.ready_limit_ms = 10000;
 	opt.poll_limit_ms = POLL_LIMIT_MS;
 	while ((c = getopt_long(argc, argv, "", table, &index)) != -1) {
@@ -353,7 +356,7 @@ static int poll_info(struct conn *c, unsigned most)
 
 	for (unsigned i = 0; i < most && now_ms() < until; i++) {
 		if (i)
-			sleep_ms(POLL_MS);
+			sleep_ms(opt.poll_ms);
 		conn_call(c, "GET", "vm.info", NULL, CALL_MS, &a);
 		if (a.status != 200)
 			break;

@@ -238,13 +238,13 @@ def states(r):
     with Vm() as vm:
         vm.boot(cmdline="press=reset")
         vm.shows("ready")
+        until_true(lambda: not any(path == GUEST for path in vm.fds().values()), 2)
         fds = vm.fds()
         vm.put("vm.power-button")
         r.ok(vm.shows("ready", 2) and vm.state() == "Running", "a guest's reset: a new machine", vm.text("console"))
-        deadline = time.monotonic() + 2     # the connection that has just asked is still there for a moment
-        while len(vm.fds()) != len(fds) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        r.ok(len(vm.fds()) == len(fds), "a guest's reset: as many descriptors as before", fds, vm.fds())
+        # For a moment the connection that has just asked is still there, and the digest reads a file.
+        r.ok(until_true(lambda: len(vm.fds()) == len(fds), 2), "a guest's reset: as many descriptors as before",
+             fds, vm.fds())
     with Vm("--no-shutdown") as vm:
         vm.boot()
         vm.shows("ready")
