@@ -30,7 +30,7 @@
 #define PREFAULT_BYTES (64ull << 20) /* less is not worth a thread */
 #define PREFAULT_STACK_BYTES (64u << 10)
 /* The kernel holds the address space for a piece, and other threads that map memory wait. */
-#define PREFAULT_PIECE_BYTES (4ull << 20)
+#define PREFAULT_PIECE_BYTES HUGE_BYTES
 
 /*
  * Map at a multiple of 2 MiB: otherwise KVM can never map guest memory with huge pages. With
