@@ -147,7 +147,9 @@ static void expect_err(int rc, struct err *err, const char *text)
 	cr_expect_str_eq(err->text, text);
 }
 
-Test(machine_live, pause_freezes_the_guest, .timeout = 60)
+TestSuite(machine_live, .timeout = 120);
+
+Test(machine_live, pause_freezes_the_guest)
 {
 	enum { ROUNDS = 20, CPUS = 4 };
 	struct live l;
@@ -186,7 +188,7 @@ Test(machine_live, pause_freezes_the_guest, .timeout = 60)
 	live_clear(&l);
 }
 
-Test(machine_live, other_states_are_refused, .timeout = 60)
+Test(machine_live, other_states_are_refused)
 {
 	struct machine_setup setup = { 0 };
 	struct machine_end end;
@@ -212,7 +214,7 @@ Test(machine_live, other_states_are_refused, .timeout = 60)
 	live_clear(&l);
 }
 
-Test(machine_live, a_paused_machine_stops, .timeout = 60)
+Test(machine_live, a_paused_machine_stops)
 {
 	struct live l;
 	struct err err;
@@ -227,7 +229,7 @@ Test(machine_live, a_paused_machine_stops, .timeout = 60)
 	live_clear(&l);
 }
 
-Test(machine_live, nmis, .timeout = 60)
+Test(machine_live, nmis)
 {
 	struct live l;
 	struct err err;
@@ -294,7 +296,7 @@ static uint64_t cpu_time_ns(pid_t task)
 }
 
 /* An NMI to a CPU that the guest has not started: it stays asleep, on the host too. */
-Test(machine_live, nmi_to_a_cpu_that_is_off, .timeout = 60)
+Test(machine_live, nmi_to_a_cpu_that_is_off)
 {
 	struct live l;
 	uint64_t before, after;
@@ -324,7 +326,7 @@ static void *pause_main(void *opaque)
 }
 
 /* A vCPU that waits in a device delays a pause until the device lets it go, or the machine stops. */
-Test(machine_live, a_slow_device_delays_a_pause, .timeout = 60)
+Test(machine_live, a_slow_device_delays_a_pause)
 {
 	struct live l;
 	pthread_t pauser;
@@ -380,7 +382,7 @@ static void add_device(void *opaque, const struct machine_device_info *info)
 	strcat(all, "\n");
 }
 
-Test(machine_live, devices_have_their_ids, .timeout = 60)
+Test(machine_live, devices_have_their_ids)
 {
 	static const char threads[][16] = { "_disk0_q0", "_data_q0", "_abcdefghijk_q0" };
 	char disk[] = "/tmp/test_machine_live.XXXXXX", args[600], all[2000] = "";
@@ -520,7 +522,7 @@ static void check_states(const struct live *l)
 			  "state %u of %u is %d", i, l->nstates, l->states[i]);
 }
 
-Test(machine_live, races, .timeout = 120)
+Test(machine_live, races)
 {
 	enum { MACHINES = 40, RACERS = 3 };
 	struct live *l = &race.live;
@@ -562,7 +564,7 @@ Test(machine_live, races, .timeout = 120)
 
 /* --- processors ------------------------------------------------------------------------ */
 
-Test(machine_live, topology, .timeout = 60)
+Test(machine_live, topology)
 {
 	static const struct {
 		const char *cpus;
@@ -637,7 +639,7 @@ static int bound_to(const char *name)
 	return cpu;
 }
 
-Test(machine_live, affinity, .timeout = 60)
+Test(machine_live, affinity)
 {
 	static const struct {
 		unsigned vcpu, host_cpu;
