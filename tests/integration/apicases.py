@@ -434,6 +434,14 @@ def consoles(r):
             text = read_some(client.fileno(), b"ready")
             r.ok(b"ready" in text, f"socket: the {turn} client gets the kept bytes", text)
             client.close()
+        vm.put("vm.shutdown")
+        with Vm() as other:     # libvirt leaves the first process behind, and starts the domain in another one
+            r.ok(other.put("vm.create", other.config(serial={"mode": "Socket", "socket": path})).status == 204,
+                 "socket: vm.shutdown leaves its path to another VM")
+            answer = vm.put("vm.boot")
+            r.ok(answer.status in (409, 500) and "in use" in answer.json[-1] and vm.state() == "Created",
+                 "socket: which then has it", answer)
+        r.ok(vm.put("vm.boot").status == 204 and connects(path), "socket: listens again from vm.boot on")
         vm.put("vm.delete")
         r.ok(not os.path.exists(path), "socket: gone after vm.delete")
 

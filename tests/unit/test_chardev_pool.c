@@ -28,6 +28,7 @@
 #include "tests/unit/console_threads.h"
 #include "tests/unit/fake_env.h"
 #include "vmm/core/clock.h"
+#include "vmm/core/unix_socket.h"
 
 /* One device. Callbacks come in the pool's thread. */
 struct user {
@@ -611,6 +612,39 @@ Test(chardev_pool, a_socket_listens_from_the_opening_on)
 	chardev_pool_destroy(pool);
 	pool = NULL;
 	cr_expect_neq(lstat(path, &st), 0, "the socket is removed");
+}
+
+/* A VM that is shut down leaves its socket's path to others, but neither its client nor its output. */
+Test(chardev_pool, a_socket_rests)
+{
+	struct unix_listener other;
+	struct stat st;
+	struct err err;
+	int a, b;
+
+	open_ok("serial", "socket=%s", path);
+	attach("serial");
+	put("one\n");
+	a = dial();
+	cr_expect_str_eq(got(a, 4), "one\n");
+	detach();
+	chardev_pool_rest(pool);
+	chardev_pool_rest(pool);
+	cr_expect_neq(lstat(path, &st), 0);
+	cr_assert_eq(unix_socket_listen(&other, "--x", "socket", path, 1, &err), 0);
+	cr_expect_eq(chardev_pool_resume(pool, &err), -EADDRINUSE);
+	cr_expect(strstr(err.text, "in use"), "%s", err.text);
+	unix_socket_close(&other);
+	cr_assert_eq(chardev_pool_resume(pool, &err), 0);
+	cr_assert_eq(chardev_pool_resume(pool, &err), 0, "a second time changes nothing");
+	attach("serial");
+	put("two\n");
+	cr_expect_str_eq(got(a, 4), "two\n", "the client is still there");
+	close(a);
+	b = dial();
+	cr_expect_str_eq(got(b, 8), "one\ntwo\n", "the output is kept");
+	close(b);
+	detach();
 }
 
 /* The loop may see the next client before it sees that the last one has gone. */

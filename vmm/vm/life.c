@@ -140,8 +140,10 @@ static void become_created(struct vm *vm)
 /* Starts a machine; done is then the event. After an error the host has nothing of it. */
 static int run_machine(struct vm *vm, const char *done, struct err *err)
 {
-	int rc = vm_start_machine(vm, err);
+	int rc = chardev_pool_resume(vm->consoles, err);
 
+	if (!rc)
+		rc = vm_start_machine(vm, err);
 	if (rc) {
 		become_created(vm);
 		emit_with(vm, "error", "text", err->text);
@@ -165,6 +167,8 @@ int vm_shutdown(struct vm *vm, struct err *err)
 	bool by_itself = vm_end_machine(vm, OUTCOME_POWEROFF, "the VM was stopped by a request");
 
 	become_created(vm);
+	/* A VM of the same definition may start in another process; libvirt leaves this one behind. */
+	chardev_pool_rest(vm->consoles);
 	emit_reason(vm, by_itself ? NULL : "request");
 	emit(vm, "shutdown");
 	return 0;

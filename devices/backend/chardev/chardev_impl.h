@@ -40,6 +40,12 @@ enum chardev_out {
 struct chardev_ops {
 	/* Called once: watch for readers and input from now on, also while no user is attached. */
 	void (*start)(struct chardev *chr);
+	/*
+	 * rest gives up what another process could use meanwhile (a socket's path), resume takes it
+	 * again: 0 or -errno, with err.
+	 */
+	void (*rest)(struct chardev *chr);
+	int (*resume)(struct chardev *chr, struct err *err);
 	/* A user has come: tell it what the sink knows. */
 	void (*attached)(struct chardev *chr);
 	/* The user is gone. */

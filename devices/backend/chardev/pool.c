@@ -178,6 +178,53 @@ const char *chardev_pool_path(struct chardev_pool *pool, const char *id)
 	return chr ? chardev_terminal(chr) : NULL;
 }
 
+struct rest {
+	struct chardev_pool *pool;
+	struct err *err;
+	int rc;
+};
+
+/* The pool's thread. */
+static void rest(void *opaque)
+{
+	struct rest *r = opaque;
+
+	for (struct pooled *p = r->pool->first; p; p = p->next)
+		if (p->chr->ops->rest)
+			p->chr->ops->rest(p->chr);
+}
+
+/* The pool's thread. */
+static void resume(void *opaque)
+{
+	struct rest *r = opaque;
+
+	for (struct pooled *p = r->pool->first; p; p = p->next) {
+		struct err err;
+		int rc = p->chr->ops->resume ? p->chr->ops->resume(p->chr, &err) : 0;
+
+		if (rc && !r->rc) {
+			r->rc = rc;
+			*r->err = err;
+		}
+	}
+}
+
+void chardev_pool_rest(struct chardev_pool *pool)
+{
+	struct rest r = { .pool = pool };
+
+	chardev_pool_call(pool, rest, &r);
+}
+
+int chardev_pool_resume(struct chardev_pool *pool, struct err *err)
+{
+	struct rest r = { pool, err, 0 };
+
+	chardev_pool_call(pool, resume, &r);
+	return r.rc;
+}
+
 /* --- life ------------------------------------------------------------------------------- */
 
 int chardev_pool_create(struct chardev_pool **out, struct err *err)

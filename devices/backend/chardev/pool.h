@@ -32,6 +32,13 @@ int chardev_pool_open(struct chardev_pool *pool, const char *id, const struct ke
 /* "/dev/pts/N" if the chardev of that id is a pty, else NULL. Valid as long as the pool. */
 const char *chardev_pool_path(struct chardev_pool *pool, const char *id);
 /*
+ * rest: no machine runs for now. Sockets are not listened on any more, so that another process may
+ * have their paths; a client stays, and so does the kept output. resume listens again. Returns 0 or
+ * -errno, with err: a path is in use; the others are listened on.
+ */
+void chardev_pool_rest(struct chardev_pool *pool);
+int chardev_pool_resume(struct chardev_pool *pool, struct err *err);
+/*
  * Writes out what is left, as chardev_close does for each, and removes sockets and links. Accepts
  * NULL.
  */

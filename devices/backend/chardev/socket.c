@@ -7,7 +7,10 @@
  */
 #include "devices/backend/chardev/chardev_impl.h"
 
+#include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,6 +23,8 @@ struct sock {
 	struct chardev chr;
 	struct unix_listener listener;
 	struct loop_watch *listen;
+	const char *option; /* the device's, for messages */
+	char *path;
 };
 
 /*
@@ -81,10 +86,37 @@ static void sock_start(struct chardev *chr)
 		sock->listen = NULL;
 }
 
+static int start_listening(struct sock *sock, struct err *err)
+{
+	return unix_socket_listen(&sock->listener, sock->option, "socket", sock->path, BACKLOG,
+				  err);
+}
+
+/* The client, if there is one, stays. */
+static void sock_rest(struct chardev *chr)
+{
+	struct sock *sock = (struct sock *)chr;
+
+	loop_unwatch(sock->listen);
+	sock->listen = NULL;
+	unix_socket_close(&sock->listener);
+}
+
+static int sock_resume(struct chardev *chr, struct err *err)
+{
+	struct sock *sock = (struct sock *)chr;
+	int rc = sock->listener.fd < 0 ? start_listening(sock, err) : 0;
+
+	if (!rc && !sock->listen)
+		sock_start(chr);
+	return rc;
+}
+
 static void sock_close(struct chardev *chr)
 {
 	struct sock *sock = (struct sock *)chr;
 
+	free(sock->path);
 	loop_unwatch(sock->listen);
 	if (chr->in_fd >= 0)
 		close(chr->in_fd);
@@ -93,6 +125,8 @@ static void sock_close(struct chardev *chr)
 
 static const struct chardev_ops sock_ops = {
 	.start = sock_start,
+	.rest = sock_rest,
+	.resume = sock_resume,
 	.hangup = drop_client,
 	.close = sock_close,
 };
@@ -112,7 +146,9 @@ int chardev_open_socket(const struct keyvals *cfg, struct loop *loop, struct cha
 	sock->listener.fd = -1;
 	chr->lossy = true;
 	chr->out_how = CHARDEV_OUT_SEND;
-	rc = unix_socket_listen(&sock->listener, cfg->option, "socket", path, BACKLOG, err);
+	sock->option = cfg->option;
+	sock->path = strdup(path);
+	rc = sock->path ? start_listening(sock, err) : err_sys(err, ENOMEM, "%s", chr->what);
 	if (rc) {
 		chardev_close(chr);
 		return rc;
