@@ -75,7 +75,7 @@ static void replace(struct vm *vm, json_t *config)
 {
 	vm->adopted = false;
 	vm_publish(vm, config, vm_state(vm));
-	vm_start_digest(vm);
+	vm_want_digest(vm);
 }
 
 int vm_add_device(struct vm *vm, const char *list, const json_t *device,
@@ -209,7 +209,7 @@ int vm_resize(struct vm *vm, const json_t *body, struct err *err)
 	if (running) {
 		/* The rest is as it was, and may be what only bantam run's options can say. */
 		vm_publish(vm, config, vm_state(vm));
-		vm_start_digest(vm);
+		vm_want_digest(vm);
 		return 0;
 	}
 	set_in(config, "cpus", "boot_vcpus", vcpus);

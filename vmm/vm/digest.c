@@ -23,12 +23,18 @@ static void on_digest(void *opaque, const char *hex, const struct err *err)
 		events_emit(vm->setup.events, "bantam", "machine", props);
 }
 
+void vm_want_digest(struct vm *vm)
+{
+	vm->digest_wanted = true;
+}
+
 void vm_start_digest(struct vm *vm)
 {
 	json_t *definition = NULL;
 	struct err err = { "" };
 	int rc = 0;
 
+	vm->digest_wanted = false;
 	if (!vm->digesting)
 		rc = digest_create(on_digest, vm, &vm->digesting, &err);
 	if (!rc)
@@ -44,6 +50,7 @@ void vm_start_digest(struct vm *vm)
 
 void vm_end_digest(struct vm *vm)
 {
+	vm->digest_wanted = false;
 	digest_destroy(vm->digesting);
 	vm->digesting = NULL;
 	pthread_mutex_lock(&vm->lock);

@@ -99,7 +99,7 @@ int vm_create(struct vm *vm, const json_t *in, const struct vmconfig_notes *note
 	} else {
 		vm_show_ptys(vm, &config, vmconfig);
 		vm_publish(vm, vmconfig, VM_CREATED);
-		vm_start_digest(vm);
+		vm_want_digest(vm);
 	}
 	config_clear(&config);
 	return rc;
@@ -126,7 +126,7 @@ int vm_adopt(struct vm *vm, struct config *config, struct err *err)
 	vm->adopted = true;
 	memset(config, 0, sizeof(*config));
 	vm_publish(vm, vmconfig, VM_CREATED);
-	vm_start_digest(vm);
+	vm_want_digest(vm);
 	return 0;
 }
 
@@ -152,7 +152,7 @@ static int run_machine(struct vm *vm, const char *done, struct err *err)
 	vm_set_state(vm, VM_RUNNING);
 	emit(vm, done);
 	/* The files may have changed since the last look. */
-	vm_start_digest(vm);
+	vm_want_digest(vm);
 	return 0;
 }
 

@@ -18,11 +18,14 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "vmm/core/thread.h"
 #include "vmm/vm/vm_impl.h"
 
 #define EXECUTOR_STACK_BYTES (256u << 10)
+#define NS_PER_S 1000000000l
+#define IDLE_NS (20 * NS_PER_S / 1000)
 
 int vm_post(struct vm *vm, void (*fn)(void *opaque), void *opaque)
 {
@@ -44,6 +47,26 @@ static bool ended(const struct vm *vm)
 	return vm->ended && !vm->stopping;
 }
 
+/* Lock held. Starts the digest if it is wanted and no change comes for a moment. */
+static void wait_for_change(struct vm *vm)
+{
+	struct timespec until;
+
+	if (!vm->digest_wanted) {
+		pthread_cond_wait(&vm->cond, &vm->lock);
+		return;
+	}
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += IDLE_NS;
+	until.tv_sec += until.tv_nsec / NS_PER_S;
+	until.tv_nsec %= NS_PER_S;
+	if (pthread_cond_timedwait(&vm->cond, &vm->lock, &until) != ETIMEDOUT)
+		return;
+	pthread_mutex_unlock(&vm->lock);
+	vm_start_digest(vm);
+	pthread_mutex_lock(&vm->lock);
+}
+
 /* Waits for work. Returns false at the end; true: *job is the next one, or NULL for a machine's end. */
 static bool next(struct vm *vm, struct vm_job **job)
 {
@@ -52,7 +75,7 @@ static bool next(struct vm *vm, struct vm_job **job)
 	*job = NULL;
 	pthread_mutex_lock(&vm->lock);
 	while (!ended(vm) && STAILQ_EMPTY(&vm->jobs) && !vm->quit)
-		pthread_cond_wait(&vm->cond, &vm->lock);
+		wait_for_change(vm);
 	jobs = !STAILQ_EMPTY(&vm->jobs);
 	more = ended(vm) || jobs;
 	if (jobs && (!ended(vm) || vm->was_end)) {

@@ -51,6 +51,7 @@ struct vm {
 	pthread_t vcpu0;
 	struct keep *keep;
 	struct chardev_pool *consoles;
+	bool digest_wanted;
 	struct digest *digesting; /* NULL: not yet wanted */
 	int rc;			  /* of the last machine, with err, or 0 and end */
 	struct err err;
@@ -84,7 +85,11 @@ int vm_open_consoles(struct vm *vm, struct config *config, struct err *err);
 /* Writes the paths of pseudo-terminals into the VmConfig, as "file". */
 void vm_show_ptys(struct vm *vm, const struct config *config, json_t *vmconfig);
 
-/* Begins to find the digest of the published configuration, in the background. */
+/*
+ * The published configuration has no digest yet. The executor begins to find it, in the background,
+ * once it has had nothing to do for a moment: most clients boot directly after vm.create.
+ */
+void vm_want_digest(struct vm *vm);
 void vm_start_digest(struct vm *vm);
 /* Forgets it. */
 void vm_end_digest(struct vm *vm);

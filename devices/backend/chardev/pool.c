@@ -220,8 +220,12 @@ void chardev_pool_rest(struct chardev_pool *pool)
 int chardev_pool_resume(struct chardev_pool *pool, struct err *err)
 {
 	struct rest r = { pool, err, 0 };
+	bool any = false;
 
-	chardev_pool_call(pool, resume, &r);
+	for (struct pooled *p = pool->first; p; p = p->next)
+		any |= p->chr->ops->resume != NULL;
+	if (any)
+		chardev_pool_call(pool, resume, &r);
 	return r.rc;
 }
 
