@@ -19,8 +19,9 @@
  * be a pipe that nobody reads; afterwards these signals have their default effect.
  *
  * All threads block these signals, and the signals thread waits for them: no handler interrupts
- * anything. Signals that the terminal needs (SIGWINCH, SIGTSTP …) have handlers, which run in the
- * first thread: the other threads block them too (thread.h).
+ * anything. SIGINT, SIGHUP and SIGQUIT stay ignored if they were so at the start (thread.h). Signals
+ * that the terminal needs (SIGWINCH, SIGTSTP …) have handlers, which run in the first thread:
+ * the other threads block them too.
  *
  * Lock order: run.lock, then the machine's own locks.
  */
@@ -101,22 +102,13 @@ static void ask(struct run *run, bool *asked, void (*fn)(struct machine *m))
 	pthread_mutex_unlock(&run->lock);
 }
 
-static void heard_signals(sigset_t *set)
-{
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 };
-
-	sigemptyset(set);
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-		sigaddset(set, signals[i]);
-}
-
 static void *signals_main(void *opaque)
 {
 	struct run *run = opaque;
 	sigset_t set;
 	int signo;
 
-	heard_signals(&set);
+	thread_heard_signals(&set, false);
 	for (;;) {
 		BUG_ON(sigwait(&set, &signo));
 		if (signo == SIGUSR1 && atomic_load(&run->over))
@@ -136,7 +128,7 @@ static int start_signals(struct run *run, pthread_t *thread, struct err *err)
 	sigset_t set;
 	int rc;
 
-	heard_signals(&set);
+	thread_heard_signals(&set, false);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	rc = thread_start(thread, THREAD_PROCESS, "signals", SIGNALS_STACK_BYTES, signals_main,
@@ -152,7 +144,7 @@ static void end_signals(struct run *run, pthread_t thread)
 	pthread_kill(thread, SIGUSR1);
 	pthread_join(thread, NULL);
 	/* A late SIGUSR1 or SIGUSR2 stays blocked: it finds no machine, and must not kill. */
-	heard_signals(&set);
+	thread_heard_signals(&set, false);
 	sigdelset(&set, SIGUSR1);
 	sigdelset(&set, SIGUSR2);
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);

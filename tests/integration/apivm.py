@@ -21,6 +21,9 @@ CLIENT = os.path.join(ROOT, "build/tests/api-client")
 GUEST = os.path.join(ROOT, "build/guest/button.elf")
 STATUSES = (200, 204, 400, 404, 409, 413, 500, 501, 503)
 CALL_S = 30
+# A test may run in the background, or under nohup; what it starts must hear these all the same.
+for ignored in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(ignored, signal.SIG_DFL)
 
 _problems = []
 _answers = 0

@@ -106,6 +106,34 @@ Test(thread, signals_go_to_the_first_thread)
 	cr_expect(!sigismember(&here, SIGTERM), "the caller's mask stays");
 }
 
+/* Of the signals that end a process, those that are ignored stay unheard, but for SIGTERM. */
+Test(thread, ignored_signals_are_not_heard)
+{
+	static const struct {
+		int signo;
+		bool heard;	/* though it is ignored */
+		bool interrupt; /* ... if an interrupt always is */
+	} rows[] = {
+		{ SIGINT, false, true }, { SIGHUP, false, false }, { SIGQUIT, false, false },
+		{ SIGTERM, true, true }, { SIGUSR1, true, true },  { SIGUSR2, true, true },
+	};
+	sigset_t set;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		for (size_t k = 0; k < sizeof(rows) / sizeof(rows[0]); k++)
+			signal(rows[k].signo, k == i ? SIG_IGN : SIG_DFL);
+		for (int interrupt = 0; interrupt < 2; interrupt++) {
+			bool want = interrupt ? rows[i].interrupt : rows[i].heard;
+
+			thread_heard_signals(&set, interrupt);
+			for (size_t k = 0; k < sizeof(rows) / sizeof(rows[0]); k++)
+				cr_expect_eq(sigismember(&set, rows[k].signo), k != i || want,
+					     "%zu %zu %d", i, k, interrupt);
+			cr_expect(!sigismember(&set, SIGPIPE));
+		}
+	}
+}
+
 Test(thread, refused)
 {
 	pthread_t thread;

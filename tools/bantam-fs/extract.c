@@ -245,6 +245,15 @@ static int find_place(struct extract *x)
 	return 0;
 }
 
+/* nohup has made the program ignore SIGHUP, a shell script's "&" SIGINT: that stays. */
+static void catch_unless_ignored(int signo, const struct sigaction *act)
+{
+	struct sigaction old;
+
+	if (!sigaction(signo, NULL, &old) && old.sa_handler != SIG_IGN)
+		sigaction(signo, act, NULL);
+}
+
 int extract_prepare(struct job *job, struct extract **out)
 {
 	struct extract *x = calloc(1, sizeof(*x));
@@ -266,9 +275,9 @@ int extract_prepare(struct job *job, struct extract **out)
 		random = (uint64_t)getpid();
 	snprintf(x->temp, sizeof(x->temp), ".bantam-extract-%016llx", (unsigned long long)random);
 	/* No SA_RESTART: a signal ends the read, and we remove the incomplete tree. */
-	sigaction(SIGINT, &act, NULL);
-	sigaction(SIGTERM, &act, NULL);
-	sigaction(SIGHUP, &act, NULL);
+	catch_unless_ignored(SIGINT, &act);
+	catch_unless_ignored(SIGTERM, &act);
+	catch_unless_ignored(SIGHUP, &act);
 	*out = x;
 	return 0;
 }

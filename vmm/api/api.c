@@ -284,13 +284,10 @@ static void boot(void *opaque)
 
 /* --- signals ------------------------------------------------------------------------------ */
 
-static void heard_signals(sigset_t *set)
+/* Under the other name, SIGINT ends the process even if it was ignored at the start, as there. */
+static void heard_signals(const struct api *api, sigset_t *set)
 {
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 };
-
-	sigemptyset(set);
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-		sigaddset(set, signals[i]);
+	thread_heard_signals(set, api->options->compatible);
 }
 
 static void terminate(struct api *api, int signo)
@@ -322,11 +319,11 @@ static void on_signal(void *opaque, uint32_t events)
 }
 
 /* Before there is anything to leave behind: they wait until the loop runs. */
-static void block_signals(void)
+static void block_signals(const struct api *api)
 {
 	sigset_t set;
 
-	heard_signals(&set);
+	heard_signals(api, &set);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
@@ -336,7 +333,7 @@ static int watch_signals(struct api *api, struct err *err)
 	sigset_t set;
 	int rc;
 
-	heard_signals(&set);
+	heard_signals(api, &set);
 	api->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (api->signal_fd < 0)
 		return err_sys(err, errno, "signalfd");
@@ -417,7 +414,7 @@ static int start(struct api *api, const char *cache_dir, struct err *err)
 	struct events_config to = { .path = monitor->path, .fd = monitor->fd };
 	int rc;
 
-	block_signals();
+	block_signals(api);
 	rc = listen_first(api, err);
 	if (!rc)
 		rc = loop_create(&api->loop, err);
@@ -477,7 +474,7 @@ static void print_last(const struct api *api)
 
 	if (o->compatible || (o->quiet && api->status != OUTCOME_ERROR))
 		return;
-	heard_signals(&set);
+	heard_signals(api, &set);
 	sigdelset(&set, SIGUSR1);
 	sigdelset(&set, SIGUSR2);
 	sigprocmask(SIG_UNBLOCK, &set, NULL);

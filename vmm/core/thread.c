@@ -63,6 +63,29 @@ int thread_start(pthread_t *out, enum thread_kind kind, const char *name, size_t
 	return -rc;
 }
 
+static bool is_ignored(int signo)
+{
+	struct sigaction now;
+
+	return !sigaction(signo, NULL, &now) && !(now.sa_flags & SA_SIGINFO) &&
+	       now.sa_handler == SIG_IGN;
+}
+
+void thread_heard_signals(sigset_t *set, bool interrupt)
+{
+	static const int always[] = { SIGTERM, SIGUSR1, SIGUSR2 };
+	static const int unless_ignored[] = { SIGINT, SIGHUP, SIGQUIT };
+
+	sigemptyset(set);
+	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
+		sigaddset(set, always[i]);
+	for (size_t i = 0; i < sizeof(unless_ignored) / sizeof(unless_ignored[0]); i++)
+		if (!is_ignored(unless_ignored[i]))
+			sigaddset(set, unless_ignored[i]);
+	if (interrupt)
+		sigaddset(set, SIGINT);
+}
+
 void thread_become(enum thread_kind kind)
 {
 	kind_here = kind;

@@ -9,6 +9,8 @@
 #define BANTAM_THREAD_H
 
 #include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 enum thread_kind {
@@ -40,6 +42,14 @@ int thread_start(pthread_t *out, enum thread_kind kind, const char *name, size_t
  * so that the suffix stays. No id: the name is the suffix without its _.
  */
 void thread_name_of(const char *id, const char *suffix, char name[THREAD_NAME_BYTES]);
+
+/*
+ * Writes the signals that a process with a VM waits for: SIGTERM, SIGUSR1, SIGUSR2, and of SIGINT,
+ * SIGHUP and SIGQUIT those that are not ignored. A signal that is ignored was so when the process
+ * began (nohup; a shell script's "&") and must stay so: the caller does not block it, because the
+ * kernel drops an ignored signal only if it is not blocked. interrupt: SIGINT always.
+ */
+void thread_heard_signals(sigset_t *set, bool interrupt);
 
 /* Returns the calling thread's kind. */
 enum thread_kind thread_kind(void);
