@@ -30,7 +30,7 @@ const struct key config_keys[] = {
 	[CONFIG_API_SOCKET] = { "api-socket", KEY_PATH, .meta = "PATH",
 				.help = "serve the API at PATH, for bantam ctl and curl" },
 	[CONFIG_CONFIG] = { "config", KEY_PATH, .meta = "FILE.json",
-			    .help = "read these options from a JSON file; the command line wins" },
+			    .help = "read these options from a JSON file (- is standard input); the command line wins" },
 	[CONFIG_DRY_RUN] = { "dry-run", KEY_BOOL, .def = "off",
 			     .help = "print the resolved machine and exit" },
 	[CONFIG_STATS] = { "stats", KEY_BOOL, .def = "off",

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <string.h>
 #include <sys/stat.h>
 
 /* Returns the form that a JSON value of this kind must have, for messages. */
@@ -137,7 +138,8 @@ static int read_json(const char *path, json_t **root, struct err *err)
 {
 	json_error_t why;
 	struct stat st;
-	FILE *file = fopen(path, "re");
+	bool standard = !strcmp(path, "-");
+	FILE *file = standard ? stdin : fopen(path, "re");
 	int rc = 0;
 
 	if (!file || fstat(fileno(file), &st))
@@ -146,7 +148,7 @@ static int read_json(const char *path, json_t **root, struct err *err)
 		rc = err_sys(err, EISDIR, "--config %s", path);
 	else if (!(*root = json_loadf(file, JSON_REJECT_DUPLICATES, &why)))
 		rc = err_set(err, EINVAL, "--config %s: line %d: %s", path, why.line, why.text);
-	if (file)
+	if (file && !standard)
 		fclose(file);
 	return rc;
 }

@@ -1,6 +1,5 @@
 /* bantam: the table of commands. */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
 #include <signal.h>
@@ -10,6 +9,7 @@
 
 #include "vmm/api/api.h"
 #include "vmm/core/helper.h"
+#include "vmm/core/output.h"
 #include "vmm/doctor.h"
 #include "vmm/machine/machine.h"
 #include "vmm/run.h"
@@ -90,21 +90,6 @@ static int cmd_help(int argc, char **argv)
 	return 0;
 }
 
-/*
- * If standard input, output or error is closed, the next file that we open would take its number: a
- * disk would get our messages.
- */
-static void fill_standard_descriptors(void)
-{
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		close(fd);
-}
-
 /* Is name the last part of the path by which the program was started? */
 static bool is_called(const char *path, const char *name)
 {
@@ -117,15 +102,18 @@ int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
 
-	if (fcntl(STDIN_FILENO, F_GETFD) < 0 || fcntl(STDOUT_FILENO, F_GETFD) < 0 ||
-	    fcntl(STDERR_FILENO, F_GETFD) < 0)
-		fill_standard_descriptors();
+	if (name)
+		for (size_t i = 0; i < NCOMMANDS; i++)
+			/* Directly: the helper is to see which descriptors are closed. */
+			if (commands[i].helper && !strcmp(name, commands[i].name))
+				return run_helper(commands[i].helper, argv + 2);
+	output_begin();
 	/* Hitting RLIMIT_FSIZE (ulimit -f) is an I/O error, even for a guest's disk; it must not kill us. */
 	signal(SIGXFSZ, SIG_IGN);
 	/* One heap for all threads: one arena per thread would cost pages and time. */
 	mallopt(M_ARENA_MAX, 1);
 	if (is_called(argv[0], "cloud-hypervisor"))
-		return api_command(argc - 1, argv + 1);
+		return output_end(api_command(argc - 1, argv + 1), OUTCOME_ERROR);
 	if (!name) {
 		cmd_help(0, NULL);
 		return OUTCOME_USAGE;
@@ -137,9 +125,8 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < NCOMMANDS; i++) {
 		const struct command *c = &commands[i];
 
-		if (!strcmp(name, c->name))
-			return c->run ? c->run(argc - 2, argv + 2) :
-					run_helper(c->helper, argv + 2);
+		if (c->run && !strcmp(name, c->name))
+			return output_end(c->run(argc - 2, argv + 2), OUTCOME_ERROR);
 	}
 	fprintf(stderr, "bantam: \"%s\": no such command; see bantam help\n", name);
 	return OUTCOME_USAGE;

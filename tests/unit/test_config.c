@@ -175,6 +175,9 @@ Test(config, command_line_refusals)
 		{ "--cpus|-1", "--cpus -1: not a whole number" },
 		{ "--cpus=", "--cpus: needs a value (N)" },
 		{ "--memory|0", "--memory 0: must be from 4M to 4T" },
+		{ "--memory|1024",
+		  "--memory 1024: must be from 4M to 4T; without a unit (K, M, G) it is a number of bytes" },
+		{ "--memory|1K", "--memory 1K: must be from 4M to 4T" },
 		{ "--memory|1M", "--memory 1M: must be from 4M to 4T" },
 		{ "--memory|9999999T", "--memory 9999999T: must be from 4M to 4T" },
 		{ "--memory|99999999999999T", "--memory 99999999999999T: must be from 4M to 4T" },
@@ -309,6 +312,20 @@ Test(config, command_line_wins)
 	cr_expect_str_eq(disks(), "a y z");
 }
 
+Test(config, json_from_standard_input)
+{
+	static const char json[] = "{\"kernel\": \"k\", \"cpus\": 2, \"memory\": \"1.1G\"}";
+
+	write_json(json, strlen(json));
+	cr_assert(freopen(json_path, "r", stdin));
+	cr_assert_eq(parse("--config|-|--cpus|3"), 0, "%s", err.text);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 3);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_MEMORY), 1181118464);
+	/* Read to its end, there is nothing more. */
+	cr_expect_lt(parse("--config|-"), 0);
+	cr_expect(!strncmp(err.text, "--config -: line 1: ", 20), "%s", err.text);
+}
+
 Test(config, json_refusals)
 {
 	static const struct {
@@ -346,7 +363,9 @@ Test(config, json_refusals)
 		  "line 1: too big integer near '99999999999999999999'" },
 		{ "{\"memory\": 1e9}",
 		  "\"memory\": must be a size such as \"512M\", or a number of bytes" },
-		{ "{\"memory\": 1}", "--memory 1: must be from 4M to 4T" },
+		{ "{\"memory\": 1}",
+		  "--memory 1: must be from 4M to 4T; without a unit (K, M, G) it is "
+		  "a number of bytes" },
 		{ "{\"dry-run\": 1}", "\"dry-run\": must be true or false" },
 		{ "{\"dry-run\": \"maybe\"}", "--dry-run maybe: must be on or off" },
 		{ "{\"transport\": true}", "--transport on: must be one of pci|mmio" },

@@ -1,6 +1,5 @@
 /* main: bantam ctl SOCKET COMMAND …: the tables of commands and options. See ctl.h. */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 #include <unistd.h>
 
 #include "tools/bantam-ctl/ctl.h"
+#include "vmm/core/output.h"
 #include "vmm/core/parse.h"
 
 static int simple(struct ctl *ctl);
@@ -235,24 +235,12 @@ static int run(struct ctl *ctl)
 	return status;
 }
 
-/* No descriptor that we open takes the number of a closed standard input, output or error. */
-static void fill_standard(void)
-{
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		close(fd);
-}
-
 int main(int argc, char **argv)
 {
 	struct ctl ctl = { .client.fd = -1 };
 	int status;
 
-	fill_standard();
+	output_begin();
 	signal(SIGXFSZ, SIG_IGN);
 	ctl.arg = calloc((size_t)argc + 1, sizeof(*ctl.arg));
 	if (!ctl.arg)
@@ -263,5 +251,5 @@ int main(int argc, char **argv)
 	else if (!status)
 		status = run(&ctl);
 	free(ctl.arg);
-	return status;
+	return output_end(status, CTL_ERROR);
 }

@@ -35,6 +35,7 @@
 
 #include "tools/bantam-fs/fs.h"
 #include "vmm/core/helper.h"
+#include "vmm/core/output.h"
 #include "vmm/core/thread.h"
 
 #define STALL_CPU_S 20
@@ -305,22 +306,28 @@ int main(int argc, char **argv)
 {
 	struct job job = { .command = argc > 1 ? argv[1] : "", .partition = -1, .pipe_fd = -1 };
 	struct err err = { "" };
+	bool has_output;
 	int rc;
 
 	/* Hitting RLIMIT_FSIZE (ulimit -f) is an error, not a reason to die; also for boot. */
 	signal(SIGXFSZ, SIG_IGN);
+	has_output = output_begin();
 	if (!strcmp(job.command, "boot"))
 		return boot_main(argc, argv);
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			fputs(usage, stdout);
-			return 0;
+			return output_end(0, 1);
 		}
 	}
 	if (strcmp(job.command, "ls") && strcmp(job.command, "cat") &&
 	    strcmp(job.command, "extract")) {
 		fputs(usage, stderr);
 		return 2;
+	}
+	if (!has_output && strcmp(job.command, "extract")) {
+		fprintf(stderr, "bantam: image %s: standard output is closed\n", job.command);
+		return 1;
 	}
 	helper_keep_only(NULL, 0);
 	/* The confined child cannot ask: the filter forbids the ioctl. */

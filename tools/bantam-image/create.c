@@ -27,7 +27,8 @@ static const struct args_table table = {
 	.command = "create",
 	.usage = "[OPTION]… FILE [SIZE]",
 	.about =
-		"Makes a new image. Sizes are bytes, or have a suffix: K, M, G, T (powers of 1024).\n"
+		"Makes a new image. Sizes are bytes, or have a suffix: K, M, G, T, P, E (powers of\n"
+		"1024; a fraction is rounded up to 4 KiB).\n"
 		"With --backing, SIZE may be left out: then it is the backing file's. The backing file's\n"
 		"name is written into the image as given, and is relative to the image's folder.",
 	.option = options,

@@ -1,6 +1,5 @@
 /* main: the table of commands. See image.h for the functions that they share. */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 
 #include "tools/bantam-image/image.h"
 #include "vmm/core/helper.h"
+#include "vmm/core/output.h"
 #include "vmm/core/parse.h"
 
 static const struct command {
@@ -78,13 +78,10 @@ static int no_command(const char *name)
 	return image_fail(&err, IMAGE_USAGE);
 }
 
-int main(int argc, char **argv)
+static int command(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
-	struct err err = { "" };
 
-	/* A write beyond the limit on file sizes must fail (EFBIG), not kill the process. */
-	signal(SIGXFSZ, SIG_IGN);
 	if (!name) {
 		help();
 		return IMAGE_USAGE;
@@ -92,20 +89,25 @@ int main(int argc, char **argv)
 	if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help"))
 		return help();
 	for (size_t i = 0; i < NCOMMANDS; i++) {
-		int status;
+		if (!strcmp(name, commands[i].name))
+			return commands[i].run(argc - 2, argv + 2);
+	}
+	return no_command(name);
+}
 
-		if (strcmp(name, commands[i].name))
-			continue;
-		if (!commands[i].run) {
+int main(int argc, char **argv)
+{
+	struct err err = { "" };
+
+	/* A write beyond the limit on file sizes must fail (EFBIG), not kill the process. */
+	signal(SIGXFSZ, SIG_IGN);
+	for (size_t i = 0; argc > 1 && i < NCOMMANDS; i++) {
+		/* Directly: the helper is to see which descriptors are closed. */
+		if (!commands[i].run && !strcmp(argv[1], commands[i].name)) {
 			run_fs(argv + 1, &err);
 			return image_fail(&err, IMAGE_ERROR);
 		}
-		status = commands[i].run(argc - 2, argv + 2);
-		if ((fflush(stdout) || ferror(stdout)) && status == IMAGE_OK) {
-			err_sys(&err, errno, "image %s: cannot write to standard output", name);
-			status = image_fail(&err, IMAGE_ERROR);
-		}
-		return status;
 	}
-	return no_command(name);
+	output_begin();
+	return output_end(command(argc, argv), IMAGE_ERROR);
 }

@@ -15,6 +15,7 @@
 #include "tools/bantam-seed/options.h"
 #include "tools/bantam-seed/seed.h"
 #include "vmm/core/new_file.h"
+#include "vmm/core/output.h"
 #include "vmm/core/parse.h"
 
 #define EXIT_FAILED 1
@@ -397,7 +398,7 @@ static int fail(const char *text, int status)
 	return status;
 }
 
-int main(int argc, char **argv)
+static int command(int argc, char **argv)
 {
 	const struct kind *kind = NULL;
 	struct request req = { .sync = true };
@@ -437,4 +438,10 @@ int main(int argc, char **argv)
 	rc = make(&req, kind, &err);
 	request_clear(&req);
 	return rc ? fail(err.text, EXIT_FAILED) : 0;
+}
+
+int main(int argc, char **argv)
+{
+	output_begin();
+	return output_end(command(argc, argv), EXIT_FAILED);
 }

@@ -282,11 +282,11 @@ static int print_openapi(void)
 	json_t *document = NULL;
 	int rc = api_openapi(&document);
 
-	if (!rc && json_dumpf(document, stdout, JSON_INDENT(2)))
-		rc = -EIO;
+	if (!rc && json_dumpf(document, stdout, JSON_INDENT(2)) && !ferror(stdout))
+		rc = -ENOMEM;
 	json_decref(document);
-	if (!rc && (putchar('\n') == EOF || fflush(stdout)))
-		rc = -EIO;
+	if (!rc)
+		putchar('\n'); /* main reports what does not get out */
 	if (rc)
 		fprintf(stderr, "cloud-hypervisor: --openapi: %s\n", strerror(-rc));
 	return rc ? OUTCOME_ERROR : 0;

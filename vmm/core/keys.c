@@ -103,10 +103,11 @@ static int choice(const char *choices, const char *text)
 	}
 }
 
-/* too_big: the number does not fit 64 bits, so num means nothing. */
-static int check_num(const struct key *key, const char *as, uint64_t num, bool too_big,
-		     struct err *err)
+/* text: the value as written. too_big: the number does not fit 64 bits, so num means nothing. */
+static int check_num(const struct key *key, const char *as, const char *text, uint64_t num,
+		     bool too_big, struct err *err)
 {
+	const char *unit = "";
 	char lo[32], hi[32];
 
 	if (too_big && !key->max)
@@ -120,13 +121,16 @@ static int check_num(const struct key *key, const char *as, uint64_t num, bool t
 	if (key->kind == KEY_SIZE) {
 		parse_size_text(key->min, lo, sizeof(lo));
 		parse_size_text(key->max, hi, sizeof(hi));
+		/* Other monitors read --memory 1024 as MiB. */
+		if (!too_big && num && num < key->min && text[strspn(text, "0123456789")] == 0)
+			unit = "; without a unit (K, M, G) it is a number of bytes";
 	} else {
 		snprintf(lo, sizeof(lo), "%llu", (unsigned long long)key->min);
 		snprintf(hi, sizeof(hi), "%llu", (unsigned long long)key->max);
 	}
 	if (!key->max)
-		return err_set(err, EINVAL, "%s: must be at least %s", as, lo);
-	return err_set(err, EINVAL, "%s: must be from %s to %s", as, lo, hi);
+		return err_set(err, EINVAL, "%s: must be at least %s%s", as, lo, unit);
+	return err_set(err, EINVAL, "%s: must be from %s to %s%s", as, lo, hi, unit);
 }
 
 static int convert(const struct keyvals *kv, const struct key *key, const char *text, uint64_t *num,
@@ -148,12 +152,12 @@ static int convert(const struct keyvals *kv, const struct key *key, const char *
 		rc = parse_u64(text, num);
 		if (rc == -EINVAL)
 			return err_set(err, EINVAL, "%s: not a whole number", as);
-		return check_num(key, as, *num, rc == -ERANGE, err);
+		return check_num(key, as, text, *num, rc == -ERANGE, err);
 	case KEY_SIZE:
 		rc = parse_size(text, num);
 		if (rc == -EINVAL)
 			return err_set(err, EINVAL, "%s: not a size; write it like 512M or 2G", as);
-		return check_num(key, as, *num, rc == -ERANGE, err);
+		return check_num(key, as, text, *num, rc == -ERANGE, err);
 	case KEY_BOOL:
 		if (parse_bool(text, &on))
 			return err_set(err, EINVAL, "%s: must be on or off", as);

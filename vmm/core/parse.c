@@ -54,10 +54,19 @@ int parse_u64(const char *text, uint64_t *out)
 	return 0;
 }
 
+/* micro / scale of a unit: from M on in whole pages, since 1.1G means a disk or memory. */
+static uint64_t fraction(uint64_t micro, uint64_t scale, uint64_t unit)
+{
+	uint64_t part = unit >= 1 << 20 ? 4096 : 1;
+
+	return (uint64_t)(((unsigned __int128)micro * unit + scale * part - 1) / (scale * part)) *
+	       part;
+}
+
 int parse_size(const char *text, uint64_t *out)
 {
-	static const char units[] = "kmgt";
-	uint64_t v, milli = 0, scale = 1, unit = 1;
+	static const char units[] = "kmgtpe";
+	uint64_t v, micro = 0, scale = 1, unit = 1;
 	const char *u;
 	int rc = number(&text, 10, &v);
 
@@ -67,7 +76,7 @@ int parse_size(const char *text, uint64_t *out)
 		for (text++; *text >= '0' && *text <= '9'; text++) {
 			if (scale == 1000000)
 				return -EINVAL;
-			milli = milli * 10 + (uint64_t)(*text - '0');
+			micro = micro * 10 + (uint64_t)(*text - '0');
 			scale *= 10;
 		}
 		if (scale == 1)
@@ -85,7 +94,7 @@ int parse_size(const char *text, uint64_t *out)
 	if (*text || (scale > 1 && unit == 1))
 		return -EINVAL;
 	if (__builtin_mul_overflow(v, unit, &v) ||
-	    __builtin_add_overflow(v, (uint64_t)((unsigned __int128)milli * unit / scale), &v))
+	    __builtin_add_overflow(v, fraction(micro, scale, unit), &v))
 		return -ERANGE;
 	*out = v;
 	return 0;
@@ -192,11 +201,11 @@ int parse_pairs(const char *text, struct parse_pair *pair, size_t max, size_t *n
 
 const char *parse_size_text(uint64_t bytes, char *buf, size_t len)
 {
-	static const char units[] = "BKMGT";
+	static const char units[] = "BKMGTPE";
 	unsigned u = 0;
 	uint64_t v = bytes;
 
-	while (u < 4 && v && v % 1024 == 0) {
+	while (u < 6 && v && v % 1024 == 0) {
 		v /= 1024;
 		u++;
 	}

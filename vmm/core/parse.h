@@ -14,7 +14,10 @@
 
 /* Decimal or 0x hex, the whole text; 0 or -EINVAL/-ERANGE. No sign, no space. */
 int parse_u64(const char *text, uint64_t *out);
-/* "512M", "2G", "1.5G", "64k", "4096": bytes, powers of 1024 (K M G T, optional iB/B). */
+/*
+ * "512M", "2G", "1.5G", "64k", "4096": bytes, powers of 1024 (K M G T P E, optional iB/B). A fraction
+ * of at most six digits is rounded up: to a page of 4 KiB from M on, else to a byte.
+ */
 int parse_size(const char *text, uint64_t *out);
 /* on/off, true/false, yes/no, 1/0. */
 int parse_bool(const char *text, bool *out);
