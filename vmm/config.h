@@ -32,6 +32,7 @@ enum config_key {
 	CONFIG_DRY_RUN,
 	CONFIG_STATS,
 	CONFIG_QUIET,
+	CONFIG_EXIT_WITH_PARENT,
 	CONFIG_HELP,
 };
 extern const struct key config_keys[];

@@ -27,11 +27,13 @@
  */
 #include "vmm/run.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "devices/backend/chardev/chardev.h"
@@ -318,8 +320,45 @@ static int serve(struct config *config)
 	return api_serve(&options);
 }
 
+/*
+ * A process whose parent has ended belongs to process 1, or to another that collects such processes. A
+ * child of process 1 has its session or one of its own; one with another session had another parent.
+ */
+static bool is_orphan(pid_t parent)
+{
+	pid_t of_init = getsid(1), own = getsid(0);
+
+	return parent == 1 && of_init >= 0 && own != of_init && own != getpid();
+}
+
+/*
+ * The kernel sends SIGTERM when the parent ends from now on. parent: of the process when it began; if
+ * another one has taken its place since, it ended before. No helper inherits this.
+ */
+static int exit_with_parent(pid_t parent, struct err *err)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGTERM))
+		return err_sys(err, errno, "--exit-with-parent");
+	if (getppid() != parent || is_orphan(parent))
+		return err_set(err, ESRCH,
+			       "--exit-with-parent: the process that started bantam has ended");
+	return 0;
+}
+
+static int carry_out(struct config *config, pid_t parent)
+{
+	struct err err = { "" };
+
+	if (keys_num(&config->vm, CONFIG_EXIT_WITH_PARENT) && exit_with_parent(parent, &err))
+		return fail(err.text, OUTCOME_ERROR);
+	if (keys_has(&config->vm, CONFIG_API_SOCKET) && !keys_num(&config->vm, CONFIG_DRY_RUN))
+		return serve(config);
+	return run_machine(config);
+}
+
 int run_command(int argc, char **argv)
 {
+	pid_t parent = getppid();
 	struct config config;
 	struct err err = { "" };
 	int rc = config_parse(&config, argc, argv, &err);
@@ -330,11 +369,8 @@ int run_command(int argc, char **argv)
 		rc = fail(err.text, OUTCOME_USAGE);
 	} else if (keys_num(&config.vm, CONFIG_HELP)) {
 		config_help(stdout);
-	} else if (keys_has(&config.vm, CONFIG_API_SOCKET) &&
-		   !keys_num(&config.vm, CONFIG_DRY_RUN)) {
-		rc = serve(&config);
 	} else {
-		rc = run_machine(&config);
+		rc = carry_out(&config, parent);
 	}
 	config_clear(&config);
 	return rc;

@@ -130,7 +130,7 @@ int definition_make(const json_t *config,
 
 /* What does not count of an option ("": options without keys), besides all paths. */
 static const struct {
-	char option[8], key[10];
+	char option[8], key[16];
 } uncounted[] = {
 	/* a VmConfig says these */
 	{ "", "cmdline" },
@@ -140,6 +140,7 @@ static const struct {
 	{ "", "dry-run" },
 	{ "", "stats" },
 	{ "", "quiet" },
+	{ "", "exit-with-parent" },
 	{ "", "help" },
 	{ "--net", "tap" },
 	{ "--net", "fd" },
