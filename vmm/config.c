@@ -37,6 +37,8 @@ const struct key config_keys[] = {
 			   .help = "count exits by reason and print them at the end" },
 	[CONFIG_QUIET] = { "quiet", KEY_BOOL, .def = "off",
 			   .help = "no final line on stderr; only the exit status" },
+	[CONFIG_VERBOSE] = { "verbose", KEY_BOOL, .def = "off",
+			     .help = "also say on stderr what is done otherwise without a word" },
 	[CONFIG_EXIT_WITH_PARENT] = { "exit-with-parent", KEY_BOOL, .def = "off",
 				      .help = "end as by SIGTERM when the process that started bantam ends" },
 	[CONFIG_HELP] = { "help", KEY_BOOL, .def = "off", .help = "this text" },

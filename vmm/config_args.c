@@ -14,6 +14,12 @@ static int parse_args(struct config *config, int argc, char **argv, struct err *
 		size_t len;
 		int rc, key;
 
+		if (!strcmp(argv[i], "-v")) {
+			rc = keys_set(&config->vm, config_keys[CONFIG_VERBOSE].name, NULL, err);
+			if (rc)
+				return rc;
+			continue;
+		}
 		if (argv[i][0] != '-' || argv[i][1] != '-' || !argv[i][2])
 			return err_set(err, EINVAL,
 				       "\"%s\": not an option; a kernel is given as --kernel FILE",

@@ -37,8 +37,9 @@ void config_help(FILE *out)
 	for (const struct key *k = config_keys; k->name; k++) {
 		if (k->flags & KEY_HIDDEN)
 			continue;
-		snprintf(lead, sizeof(lead), "--%s%s%s", k->name, k->meta ? " " : "",
-			 k->meta ? k->meta : "");
+		snprintf(lead, sizeof(lead), "%s--%s%s%s",
+			 k == &config_keys[CONFIG_VERBOSE] ? "-v, " : "", k->name,
+			 k->meta ? " " : "", k->meta ? k->meta : "");
 		help_line(out, 2, lead, k->help, k->kind == KEY_BOOL ? NULL : k->def);
 	}
 	for (size_t i = 0; device_types[i]; i++) {

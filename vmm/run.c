@@ -349,6 +349,7 @@ static int carry_out(struct config *config, pid_t parent)
 {
 	struct err err = { "" };
 
+	chardev_print_ptys();
 	if (keys_num(&config->vm, CONFIG_EXIT_WITH_PARENT) && exit_with_parent(parent, &err))
 		return fail(err.text, OUTCOME_ERROR);
 	if (keys_has(&config->vm, CONFIG_API_SOCKET) && !keys_num(&config->vm, CONFIG_DRY_RUN))
@@ -363,6 +364,8 @@ int run_command(int argc, char **argv)
 	struct err err = { "" };
 	int rc = config_parse(&config, argc, argv, &err);
 
+	if (!rc && keys_num(&config.vm, CONFIG_VERBOSE))
+		log_set_level(LOG_DEBUG);
 	if (!rc && !keys_num(&config.vm, CONFIG_HELP))
 		rc = bootdisk_check(&config, &err);
 	if (rc) {

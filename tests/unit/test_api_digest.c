@@ -520,7 +520,7 @@ Test(api_digest, options_of_run)
 		const char *a, *b;
 		bool same;
 	} rows[] = {
-		{ "", "--quiet|--stats|--dry-run|--exit-with-parent", true },
+		{ "", "--quiet|--stats|--dry-run|-v|--exit-with-parent", true },
 		{ "", "--transport|pci|--entry=auto|--memory|512M", true },
 		{ "", "--transport|mmio", false },
 		{ "", "--entry|pvh", false },

@@ -125,8 +125,9 @@ Test(config, forms)
 {
 	cr_assert_eq(parse("--kernel=k=1|--cpus=4|--memory|1.5G|--dry-run|--quiet=off|"
 			   "--cmdline=--foo a=b,c|--disk|a,ro|--rng|--disk=path=b|--transport|mmio|"
-			   "--serial|--stats"),
+			   "--serial|--stats|-v"),
 		     0, "%s", err.text);
+	cr_expect_eq(keys_num(&config.vm, CONFIG_VERBOSE), 1);
 	cr_expect_str_eq(keys_text(&config.vm, CONFIG_KERNEL), "k=1");
 	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 4);
 	cr_expect_eq(keys_num(&config.vm, CONFIG_MEMORY), 3ull << 29);
@@ -431,7 +432,8 @@ Test(config, help_lists_everything)
 	for (const struct key *k = config_keys; k->name; k++) {
 		char word[64];
 
-		snprintf(word, sizeof(word), "\n  --%s ", k->name);
+		snprintf(word, sizeof(word), "\n  %s--%s ",
+			 strcmp(k->name, "verbose") ? "" : "-v, ", k->name);
 		cr_expect(strstr(text, word), "%s", k->name);
 		cr_expect(strstr(text, k->help), "%s", k->help);
 	}

@@ -140,6 +140,7 @@ static const struct {
 	{ "", "dry-run" },
 	{ "", "stats" },
 	{ "", "quiet" },
+	{ "", "verbose" },
 	{ "", "exit-with-parent" },
 	{ "", "help" },
 	{ "--net", "tap" },

@@ -67,6 +67,9 @@ int chardev_open(const struct keyvals *cfg, struct loop *loop, bool dry_run, str
 		 struct err *err);
 void chardev_close(struct chardev *chr);
 
+/* From now on, open logs the name of each new pty. Before other threads run. */
+void chardev_print_ptys(void);
+
 /*
  * For a device: finds its chardev in the pool (NULL: none) by the device's id (may be NULL), or else
  * opens one by cfg as chardev_open does. -EBUSY: another device has the pool's chardev.

@@ -21,6 +21,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "vmm/core/log.h"
+
 #define LOOK_NS 250000000ull
 
 struct pty {
@@ -296,6 +298,13 @@ static int open_master(struct pty *pty, struct err *err)
 	return 0;
 }
 
+static bool print_names;
+
+void chardev_print_ptys(void)
+{
+	print_names = true;
+}
+
 int chardev_open_pty(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 		     struct err *err)
 {
@@ -323,6 +332,9 @@ int chardev_open_pty(const struct keyvals *cfg, struct loop *loop, struct charde
 	chr->describe = what + (chr->describe - chr->what);
 	free(chr->what);
 	chr->what = what;
+	/* Not a warning, but what the user needs to use the terminal. */
+	if (print_names)
+		log_put(LOG_WARN, "%s", what);
 	*out = chr;
 	return 0;
 }

@@ -142,7 +142,7 @@ static int repair(const char *path, struct err *err)
 	struct qcow2_check check = { .repair = QCOW2_REPAIR_ALL, .at_open = true };
 	int rc;
 
-	log_put(LOG_INFO, "disk %s: was not closed cleanly; rebuilding its refcounts", path);
+	log_put(LOG_WARN, "disk %s: was not closed cleanly; rebuilding its refcounts", path);
 	rc = qcow2_check(&check, path, err);
 	if (rc || !check.corruptions)
 		return rc;
