@@ -161,14 +161,29 @@ Test(seed, cloud_id_follows_content)
 
 Test(seed, ssh_keys)
 {
+	/* From a file; where given is set, as the argument itself, too. */
 	static const struct {
 		const char *text;
 		unsigned keys;
 		const char *why;
+		bool given;
 	} table[] = {
-		{ "ssh-ed25519 AAAA me@host\n", 1, NULL },
-		{ "# mine\n\nssh-rsa AAAA\r\necdsa-sha2-nistp256 BBBB x\n", 2, NULL },
-		{ "no-pty,command=\"x y\" ssh-ed25519 AAAA\n", 1, NULL },
+		{ "ssh-ed25519 AAAA me@host\n", 1, NULL, true },
+		{ "# mine\n\nssh-rsa AAAA\r\necdsa-sha2-nistp256 BBBB x\n", 2, NULL, true },
+		{ "no-pty,command=\"x y\" ssh-ed25519 AAAA\n", 1, NULL, true },
+		{ "ssh-rsa\tAAAA\tx", 1, NULL, true },
+		{ " \t ssh-rsa  AAAA", 1, NULL, true },
+		{ "  # a comment\n\t# another\n  ssh-rsa AAAA\n \n", 1, NULL, true },
+		{ "sk-ssh-ed25519@openssh.com AAAA\nsk-ecdsa-sha2-nistp256@openssh.com AAAA", 2, NULL, true },
+		{ "webauthn-sk-ecdsa-sha2-nistp256@openssh.com AAAA", 1, NULL, true },
+		{ "cert-authority ssh-ed25519-cert-v01@openssh.com AAAA", 1, NULL, true },
+		{ "ssh-rsa-cert-v01@openssh.com AAAA ca", 1, NULL, true },
+		{ "ssh-dss AAAA", 1, NULL, true },
+		{ "command=\"echo \\\"a b\\\"\",no-pty\tssh-rsa AAAA", 1, NULL, true },
+		{ "ssh-rsa AAAA\nhello\n", 0, "no SSH public key", true },
+		{ "command=\"ssh-rsa AAAA\" hello", 0, "no SSH public key" },
+		{ "a b ssh-rsa AAAA", 0, "no SSH public key" },
+		{ "ssh-rsa # AAAA", 0, "no SSH public key" }, { "ssh- AAAA", 0, "no SSH public key" },
 		{ "", 0, "no SSH public key" }, { "# none\n", 0, "no SSH public key" },
 		{ "ssh-rsa", 0, "no SSH public key" }, { "hello world\n", 0, "no SSH public key" },
 		{ "-----BEGIN OPENSSH PRIVATE KEY-----\n", 0, "private key" },
@@ -176,20 +191,22 @@ Test(seed, ssh_keys)
 
 	EACH(c, table)
 	{
-		struct cloud cloud = { NULL };
-		struct text hold;
-		struct err err = { "" };
-		int rc;
-
 		write_file("key", c->text, strlen(c->text));
-		rc = cloud_add_key(&cloud, "key", &hold, &err);
-		cr_expect_eq(!rc, !c->why, "%s", c->text);
-		if (!rc)
-			cr_expect_eq(cloud.keys.n, c->keys);
-		else
-			cr_expect(strstr(err.text, c->why), "%s", err.text);
-		list_clear(&cloud.keys);
-		text_clear(&hold);
+		for (int given = 0; given <= c->given; given++) {
+			struct cloud cloud = { NULL };
+			struct text hold;
+			struct err err = { "" };
+			int rc = cloud_add_key(&cloud, given ? c->text : "key", &hold, &err);
+
+			cr_expect_eq(!rc, !c->why, "%s: %s", c->text, err.text);
+			if (!rc)
+				cr_expect_eq(cloud.keys.n, c->keys, "%s: %zu", c->text,
+					     cloud.keys.n);
+			else
+				cr_expect(c->why && strstr(err.text, c->why), "%s", err.text);
+			list_clear(&cloud.keys);
+			text_clear(&hold);
+		}
 	}
 }
 

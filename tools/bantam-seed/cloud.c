@@ -256,58 +256,102 @@ int cloud_check(const struct cloud *cloud, struct err *err)
 
 /* --- SSH keys ------------------------------------------------------------------ */
 
+static const char *skip_blanks(const char *at)
+{
+	return at + strspn(at, " \t");
+}
+
+/* A type that sshd may know, blanks, base64. The type is a name of letters, digits and "-@.". */
 static bool begins_key(const char *text)
 {
-	static const char *const kinds[] = { "ssh-rsa ",    "ssh-ed25519 ", "ssh-dss ",
-					     "ecdsa-sha2-", "sk-ssh-",	    "sk-ecdsa-" };
+	static const char *const kinds[] = { "ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-",
+					     "webauthn-sk-" };
+	size_t len = strcspn(text, " \t");
+	const char *key = skip_blanks(text + len);
 
+	if (key == text + len || !(isalnum((unsigned char)*key) || *key == '+' || *key == '/'))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (!isalnum((unsigned char)text[i]) && !strchr("-@.", text[i]))
+			return false;
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-		if (!strncmp(text, kinds[i], strlen(kinds[i])) && strchr(text, ' '))
+		if (!strncmp(text, kinds[i], strlen(kinds[i])) && len > strlen(kinds[i]))
 			return true;
 	return false;
 }
 
-/* Allows options before the key, as in authorized_keys. */
+/* As sshd reads a line of authorized_keys: options without blanks but in quotes, then the key. */
 static bool has_key(const char *line)
 {
-	for (const char *at = line; at; at = strchr(at, ' ')) {
-		at += *at == ' ';
-		if (begins_key(at))
-			return true;
+	const char *at = skip_blanks(line);
+	bool quoted = false;
+
+	if (begins_key(at))
+		return true;
+	for (; *at && (quoted || (*at != ' ' && *at != '\t')); at++) {
+		if (*at == '\\' && at[1] == '"')
+			at++;
+		else if (*at == '"')
+			quoted = !quoted;
 	}
-	return false;
+	return begins_key(skip_blanks(at));
+}
+
+/* Is the argument itself a text of keys, and not a file's name? Its first line of text tells. */
+static bool is_keys(const char *arg)
+{
+	const char *at = arg + strspn(arg, " \t\r\n");
+	size_t len = strcspn(at, "\r\n");
+	char *line;
+	bool is;
+
+	while (*at == '#' && at[len]) {
+		at += len;
+		at += strspn(at, " \t\r\n");
+		len = strcspn(at, "\r\n");
+	}
+	line = strndup(at, len);
+	is = line && has_key(line);
+	free(line);
+	return is;
 }
 
 int cloud_add_key(struct cloud *cloud, const char *arg, struct text *hold, struct err *err)
 {
+	const char *from = is_keys(arg) ? "--ssh-key" : arg;
 	size_t before = cloud->keys.n;
 	char *save = NULL;
 	int rc;
 
 	*hold = (struct text){ NULL, 0 };
-	if (begins_key(arg) && !strpbrk(arg, "\r\n"))
-		return list_add(&cloud->keys, arg) ? err_sys(err, ENOMEM, "--ssh-key") : 0;
-	rc = text_load(arg, hold, err);
-	if (rc)
-		return rc;
+	if (from != arg) {
+		*hold = (struct text){ strdup(arg), strlen(arg) };
+		if (!hold->data)
+			return err_sys(err, ENOMEM, "--ssh-key");
+	} else {
+		rc = text_load(arg, hold, err);
+		if (rc)
+			return rc;
+	}
 	if (strstr(hold->data, "PRIVATE KEY"))
 		return err_set(err, EINVAL,
 			       "%s: is a private key; give the public one, which ends in .pub",
-			       arg);
+			       from);
 	if (strlen(hold->data) == hold->len) {
 		for (char *line = strtok_r(hold->data, "\r\n", &save); line;
 		     line = strtok_r(NULL, "\r\n", &save)) {
+			line += strspn(line, " \t");
 			if (!*line || *line == '#')
 				continue;
 			if (!has_key(line))
 				return err_set(err, EINVAL,
-					       "%s: has a line that is no SSH public key", arg);
+					       "%s: has a line that is no SSH public key", from);
 			if (list_add(&cloud->keys, line))
 				return err_sys(err, ENOMEM, "--ssh-key");
 		}
 	}
 	if (cloud->keys.n == before)
-		return err_set(err, EINVAL, "%s: has no SSH public key", arg);
+		return err_set(err, EINVAL, "%s: has no SSH public key", from);
 	return 0;
 }
 
