@@ -8,7 +8,7 @@
 
 #include <unistd.h>
 
-enum { FORMAT, BACKING, BACKING_FORMAT, CLUSTER_SIZE, LAZY, COMPAT };
+enum { FORMAT, BACKING, BACKING_FORMAT, CLUSTER_SIZE, LAZY, COMPAT, FORCE };
 
 static const struct args_option options[] = {
 	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "FILE's format [by its name, else raw]" },
@@ -20,6 +20,7 @@ static const struct args_option options[] = {
 			   "qcow2: unit of allocation, 512 to 2M [64K]" },
 	[LAZY] = { "lazy-refcounts", 0, NULL, NULL, "qcow2: QEMU may write reference counts late" },
 	[COMPAT] = { "compat", 0, "2|3", NULL, "qcow2: version [3]; 2 is for QEMU before 1.1" },
+	[FORCE] = { "force", 0, NULL, NULL, "replace FILE if it exists" },
 	{ 0 },
 };
 
@@ -36,11 +37,11 @@ static const struct args_table table = {
 	.max_files = 2,
 };
 
-static int make(const struct store_create *create, struct err *err)
+static int make(const struct store_create *create, bool force, struct err *err)
 {
 	struct qcow2_writer *w = NULL;
 	struct output o;
-	int rc = output_create(&o, create->path, false, err);
+	int rc = output_create(&o, create->path, force, err);
 
 	if (rc)
 		goto out;
@@ -94,7 +95,7 @@ int image_create_main(int argc, char **argv)
 	if (!rc && !create.size_bytes)
 		rc = err_set(&err, EINVAL, "backing file %s: is empty", create.backing);
 	if (!rc)
-		rc = make(&create, &err);
+		rc = make(&create, args.value[FORCE], &err);
 	store_close(base);
 	return rc ? image_fail(&err, IMAGE_ERROR) : IMAGE_OK;
 }

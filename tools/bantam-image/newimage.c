@@ -61,7 +61,7 @@ static int open_base(const char *path, struct store_create *create, struct store
 	}
 	rc = image_open_store(full, create->backing_format, true, base, err);
 	free(full);
-	return rc;
+	return rc ? rc : store_check_backing(create->backing, *base, err);
 }
 
 int newimage_parse(const struct newimage_words *words, const char *path, struct store_create *out,

@@ -68,14 +68,15 @@ static int check_features(const struct qcow2_file *f, const char *names, size_t 
 	uint64_t unknown = f->incompatible & ~known;
 
 	if (f->incompatible & QCOW2_INCOMPAT_DATA_FILE)
-		return err_set(err, ENOTSUP,
-			       "disk %s: keeps its data in an external data file, "
-			       "which is not supported; qemu-img convert makes one file of it",
-			       f->path);
+		return err_set(
+			err, ENOTSUP,
+			"disk %s: keeps its data in an external data file, "
+			"which is not supported; qemu-img convert -O qcow2 makes one file of it",
+			f->path);
 	if (f->incompatible & QCOW2_INCOMPAT_EXTENDED_L2)
 		return err_set(err, ENOTSUP,
 			       "disk %s: has extended L2 entries (subclusters), "
-			       "which are not supported; qemu-img convert -o extended_l2=off "
+			       "which are not supported; qemu-img convert -O qcow2 "
 			       "makes an image without them",
 			       f->path);
 	if (unknown)

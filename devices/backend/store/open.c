@@ -26,17 +26,39 @@ static bool is_protocol(const char *name)
 	return name[n] == ':' && n;
 }
 
+static unsigned depth_of(const struct store *s)
+{
+	unsigned depth = 0;
+
+	for (; s; s = s->backing)
+		depth++;
+	return depth;
+}
+
+int store_check_backing(const char *name, const struct store *base, struct err *err)
+{
+	if (is_protocol(name))
+		return err_set(err, EINVAL,
+			       "backing file %s: what is before the colon would be a protocol; "
+			       "write ./%s",
+			       name, name);
+	if (depth_of(base) >= STORE_CHAIN_MAX)
+		return err_set(err, ELOOP,
+			       "backing file %s: its chain of backing files has %u images "
+			       "already, and more cannot be opened; bantam image convert makes "
+			       "one image of it",
+			       name, STORE_CHAIN_MAX);
+	return 0;
+}
+
 /*
  * Checks that path may be the backing file of last, the last image of top's chain. 0 or -errno.
  */
 static int check_loop(const struct store *top, const char *last, const char *path, struct err *err)
 {
-	unsigned depth = 0;
 	struct stat st, above;
 
-	for (const struct store *s = top; s; s = s->backing)
-		depth++;
-	if (depth >= STORE_CHAIN_MAX)
+	if (depth_of(top) >= STORE_CHAIN_MAX)
 		return err_set(err, ELOOP, "disk %s: its chain of backing files is longer than %u",
 			       last, STORE_CHAIN_MAX);
 	if (stat(path, &st))
@@ -78,9 +100,9 @@ static int open_backing(const struct store *top, struct store *last, const char 
 	if (rc == -EINVAL)
 		err_set(err, EINVAL,
 			"disk %s: does not say what format its backing file %s has, "
-			"which begins like a qcow2 image; qemu-img rebase -u -F writes it "
-			"down",
-			at, options->path);
+			"which begins like a qcow2 image; qemu-img rebase -u -b '%s' -F FORMAT '%s' "
+			"writes it down (qcow2 or raw, as it was made)",
+			at, options->path, last->backing_name, at);
 	return rc ? rc : open_one(options, &last->backing, err);
 }
 

@@ -156,6 +156,8 @@ int store_choose_format(struct store_options *options, struct err *err);
  * to the folder of the image. The caller frees it; NULL: out of memory.
  */
 char *store_backing_path(const char *image, const char *name);
+/* May a new image have the backing file name, which base is? What store_open refuses is -errno. */
+int store_check_backing(const char *name, const struct store *base, struct err *err);
 
 /* The same as the ops, for one buffer. */
 int store_read(struct store *s, void *buf, uint64_t offset, uint64_t len_bytes);
