@@ -80,10 +80,25 @@ static void arm_panic_timer(void *opaque)
 	loop_timer_arm(m->panic_timer, PANIC_GRACE_NS);
 }
 
+static void on_poweroff(struct machine *m)
+{
+	if (atomic_load(&m->panicked))
+		end_panicked(m);
+	else if (atomic_load(&m->crash_kernel))
+		end_with(m, m->ignore_panic ? OUTCOME_POWEROFF : OUTCOME_PANIC,
+			 "the guest panicked, and its crash kernel powered off");
+	else
+		end_with(m, OUTCOME_POWEROFF, "the guest powered off");
+}
+
+/* A crash kernel has written its dump, so its reboot is one that the guest asked for. */
 static void on_reset(struct machine *m)
 {
 	if (atomic_load(&m->panicked))
 		end_panicked(m);
+	else if (atomic_load(&m->crash_kernel))
+		end_with(m, vcpu_emergency() ? OUTCOME_EMERGENCY : OUTCOME_REBOOT,
+			 "the guest panicked, and its crash kernel asked for a reboot");
 	else if (vcpu_emergency())
 		end_with(m, OUTCOME_EMERGENCY,
 			 "the guest restarted in an emergency (its kernel panicked, or sysrq-b)");
@@ -98,10 +113,7 @@ static void on_event(void *opaque, enum vm_event event)
 
 	switch (event) {
 	case VM_EVENT_POWEROFF:
-		if (atomic_load(&m->panicked))
-			end_panicked(m);
-		else
-			end_with(m, OUTCOME_POWEROFF, "the guest powered off");
+		on_poweroff(m);
 		return;
 	case VM_EVENT_RESET:
 		on_reset(m);
@@ -115,6 +127,7 @@ static void on_event(void *opaque, enum vm_event event)
 			end_panicked(m);
 		return;
 	case VM_EVENT_CRASH_LOADED:
+		atomic_store(&m->crash_kernel, true);
 		if (m->events.panicked)
 			m->events.panicked(m->events.opaque, true);
 		return;

@@ -68,7 +68,8 @@ struct machine {
 	bool pausing;			  /* a machine_pause waits for the vCPUs */
 
 	bool ignore_panic, hotplug;
-	atomic_bool panicked; /* the guest wrote to pvpanic; the VM ends soon */
+	atomic_bool panicked;	  /* the guest wrote to pvpanic; the VM ends soon */
+	atomic_bool crash_kernel; /* the guest panicked and runs its crash kernel */
 	atomic_bool output_lost;
 	struct loop_watch *panic_timer;
 };
