@@ -43,7 +43,7 @@ static const struct leaf amd[] = {
 	{ { 0xb, 0, 0, 0, 0, 0 } },
 	{ { 0x40000000, 0, 0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d } },
 	{ { 0x80000000, 0, 0x80000021, 0x68747541, 0x444d4163, 0x69746e65 } },
-	{ { 0x80000001, 0, 0x00a20f10, 0x20000000, 0x004007f3, 0x2e500800 } },
+	{ { 0x80000001, 0, 0x00a20f10, 0x20000000, 0x11c007f3, 0x2e500800 } },
 	{ { 0x80000008, 0, 0x3030, 0x0100d205, 0x500f, 0 } },
 	{ { 0x8000001d, 0, 0x4121, 0x01c0003f, 0x3f, 0 } },
 	{ { 0x8000001d, 1, 0x4122, 0x01c0003f, 0x3f, 0 } },
@@ -51,6 +51,7 @@ static const struct leaf amd[] = {
 	{ { 0x8000001d, 3, 0x3c163, 0x03c0003f, 0x7fff, 1 } },
 	{ { 0x8000001d, 4, 0, 0, 0, 0 } },
 	{ { 0x8000001e, 0, 5, 0x0102, 0x0302, 0 } },
+	{ { 0x80000022, 0, 1, 0x0406, 0, 0 } },
 };
 
 static struct kvm_cpuid2 *cpuid;
@@ -178,6 +179,82 @@ Test(cpuid, no_pmu)
 	e = get(0xa, 0);
 	cr_expect_eq(e->eax | e->ebx | e->ecx | e->edx, 0);
 	cr_expect_not(get(1, 0)->ecx & 1u << 15, "PDCM");
+	MAKE(amd, 2);
+	e = get(0x80000022, 0);
+	cr_expect_eq(e->eax | e->ebx | e->ecx | e->edx, 0);
+	cr_expect_eq(get(0x80000001, 0)->ecx, 0x004007f3, "only the counters' bits are gone");
+}
+
+/* --- brand string and caches -------------------------------------------------------------- */
+
+static const struct cpuid_names host_names = {
+	{ { 1, 2, 3, 4 }, { 5, 6, 7, 8 }, { 9, 10, 11, 0 }, { 13, 14, 15, 16 }, { 0, 0, 17, 18 } }
+};
+
+/* What KVM has of the five leaves: '-' not there, '0' empty, 'k' its own; then what the guest reads: h the host's. */
+Test(cpuid, names)
+{
+	static const struct {
+		const char *kvm, *guest;
+	} table[] = {
+		{ "-----", "hhhhh" }, { "00000", "hhhhh" }, { "kkkkk", "kkkkk" },
+		{ "kkk00", "kkkhh" }, { "000kk", "hhhkk" }, { "kk0kk", "kk0kk" },
+		{ "kkk0k", "kkk0k" }, { "0-000", "hhhhh" }, { "---kk", "hhhkk" },
+		{ "kkk--", "kkkhh" },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct leaf leaf[7] = { { { 0, 0, 0x10, 0x68747541, 0, 0 } },
+					{ { 0x80000000, 0, 0x80000001, 0, 0, 0 } } };
+		size_t n = 2;
+
+		for (uint32_t at = 0; at < 5; at++)
+			if (table[i].kvm[at] != '-')
+				leaf[n++] = (struct leaf){ { CPUID_NAMES_FIRST + at, 0, 0, 0, 0,
+							     table[i].kvm[at] == 'k' ? 77 : 0 } };
+		make(leaf, n, 1, true);
+		cr_expect_eq(cpuid_lacks_names(cpuid), strchr(table[i].guest, 'h') != NULL, "%s",
+			     table[i].kvm);
+		cpuid_fill_names(cpuid, &host_names);
+		cr_expect_not(cpuid_lacks_names(cpuid), "%s", table[i].kvm);
+		if (strchr(table[i].guest, 'h'))
+			cr_expect_geq(get(0x80000000, 0)->eax,
+				      table[i].guest[4] == 'h' ? 0x80000006 : 0x80000004);
+		for (uint32_t at = 0; at < 5; at++) {
+			const struct kvm_cpuid_entry2 *e = get(CPUID_NAMES_FIRST + at, 0);
+			char c = table[i].guest[at];
+
+			if (c == 'h')
+				cr_expect(e->eax == host_names.leaf[at].eax &&
+						  e->ebx == host_names.leaf[at].ebx &&
+						  e->ecx == host_names.leaf[at].ecx &&
+						  e->edx == host_names.leaf[at].edx,
+					  "%s: leaf %u", table[i].kvm, at);
+			else
+				cr_expect(e->eax == 0 && e->edx == (c == 'k' ? 77 : 0),
+					  "%s: leaf %u", table[i].kvm, at);
+		}
+	}
+}
+
+Test(cpuid, names_in_full_and_empty_tables)
+{
+	struct leaf many[CPUID_MAX_ENTRIES];
+
+	make(NULL, 0, 1, true);
+	cpuid_fill_names(cpuid, &host_names);
+	cr_expect_eq(cpuid->nent, 0);
+	memset(many, 0, sizeof(many));
+	for (uint32_t i = 0; i < CPUID_MAX_ENTRIES; i++)
+		many[i].v[0] = i ? 0x1000 + i : 0x80000000;
+	make(many, CPUID_MAX_ENTRIES, 1, true);
+	cpuid_fill_names(cpuid, &host_names);
+	cr_expect_eq(cpuid->nent, CPUID_MAX_ENTRIES);
+	/* A highest leaf above these stays. */
+	MAKE(amd, 1);
+	cpuid_fill_names(cpuid, &host_names);
+	cr_expect_eq(get(0x80000000, 0)->eax, 0x80000021);
+	cr_expect_eq(get(0x80000006, 0)->edx, 18);
 }
 
 Test(cpuid, extended_topology)

@@ -12,6 +12,7 @@
 #define L1_EDX_HTT (1u << 28)
 /* Leaf 0x80000001, AMD. */
 #define L81_ECX_CMP_LEGACY (1u << 1)
+#define L81_ECX_PERFCTR (1u << 23 | 1u << 24 | 1u << 28) /* of a core, the northbridge, the L3 */
 
 static unsigned log2_up(unsigned n)
 {
@@ -114,7 +115,7 @@ static bool is_topology(uint32_t function)
 }
 
 /* AMD has fields in ECX of leaves 0x80000001 and 0x80000008 that are reserved on Intel. */
-static bool is_amd(const struct kvm_cpuid2 *cpuid)
+bool cpuid_is_amd(const struct kvm_cpuid2 *cpuid)
 {
 	for (unsigned i = 0; i < cpuid->nent; i++)
 		if (cpuid->entries[i].function == 0)
@@ -158,6 +159,8 @@ static void normalise_entry(struct kvm_cpuid_entry2 *e, const struct cpuid_topol
 			e->ecx |= L81_ECX_CMP_LEGACY;
 		else
 			e->ecx &= ~L81_ECX_CMP_LEGACY;
+		if (amd)
+			e->ecx &= ~L81_ECX_PERFCTR;
 		break;
 	case 0x80000008:
 		if (!amd)
@@ -165,6 +168,9 @@ static void normalise_entry(struct kvm_cpuid_entry2 *e, const struct cpuid_topol
 		/* AMD: threads in the package - 1, and the bits of the APIC id that number them. */
 		set_field(&e->ecx, 0, 8, at_most(255, n - 1));
 		set_field(&e->ecx, 12, 4, s.package);
+		break;
+	case 0x80000022: /* AMD's performance monitoring, version 2 */
+		e->eax = e->ebx = e->ecx = e->edx = 0;
 		break;
 	case 0x8000001d:
 		share_cache(e, t, false);
@@ -176,19 +182,83 @@ static void normalise_entry(struct kvm_cpuid_entry2 *e, const struct cpuid_topol
 	}
 }
 
-/* Leaves in between that the host does not have read as 0: nothing. */
-static void raise_highest_leaf(struct kvm_cpuid2 *cpuid, uint32_t highest)
+/* Leaves in between that the host does not have read as 0: nothing. range: 0 or 0x80000000. */
+static void raise_highest_leaf(struct kvm_cpuid2 *cpuid, uint32_t range, uint32_t highest)
 {
 	for (unsigned i = 0; i < cpuid->nent; i++)
-		if (cpuid->entries[i].function == 0 && cpuid->entries[i].eax < highest)
+		if (cpuid->entries[i].function == range && cpuid->entries[i].eax < highest)
 			cpuid->entries[i].eax = highest;
+}
+
+static struct kvm_cpuid_entry2 *find(struct kvm_cpuid2 *cpuid, uint32_t function)
+{
+	for (unsigned i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == function)
+			return &cpuid->entries[i];
+	return NULL;
+}
+
+/* Are leaves first to last missing or empty? */
+static bool are_empty(const struct kvm_cpuid2 *cpuid, uint32_t first, uint32_t last)
+{
+	for (unsigned i = 0; i < cpuid->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
+
+		if (e->function >= first && e->function <= last &&
+		    (e->eax | e->ebx | e->ecx | e->edx))
+			return false;
+	}
+	return true;
+}
+
+/* The brand string's three leaves belong together, and the two of the caches. */
+static const struct {
+	uint32_t first, last;
+} names[] = { { 0x80000002, 0x80000004 }, { 0x80000005, 0x80000006 } };
+
+bool cpuid_lacks_names(const struct kvm_cpuid2 *cpuid)
+{
+	return are_empty(cpuid, names[0].first, names[0].last) ||
+	       are_empty(cpuid, names[1].first, names[1].last);
+}
+
+static void fill_name(struct kvm_cpuid2 *cpuid, const struct cpuid_names *host, uint32_t function)
+{
+	unsigned i = function - CPUID_NAMES_FIRST;
+	struct kvm_cpuid_entry2 *e = find(cpuid, function);
+
+	if (!e) {
+		if (cpuid->nent >= CPUID_MAX_ENTRIES)
+			return;
+		e = &cpuid->entries[cpuid->nent++];
+		memset(e, 0, sizeof(*e));
+		e->function = function;
+	}
+	e->eax = host->leaf[i].eax;
+	e->ebx = host->leaf[i].ebx;
+	e->ecx = host->leaf[i].ecx;
+	e->edx = host->leaf[i].edx;
+	raise_highest_leaf(cpuid, 0x80000000, function);
+}
+
+void cpuid_fill_names(struct kvm_cpuid2 *cpuid, const struct cpuid_names *host)
+{
+	/* A guest looks for these leaves only if there is this one. */
+	if (!find(cpuid, 0x80000000))
+		return;
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (!are_empty(cpuid, names[i].first, names[i].last))
+			continue;
+		for (uint32_t f = names[i].first; f <= names[i].last; f++)
+			fill_name(cpuid, host, f);
+	}
 }
 
 void cpuid_normalise(struct kvm_cpuid2 *cpuid, const struct cpuid_topology *topo, bool tsc_deadline)
 {
 	unsigned n = 0;
 	uint32_t has[2] = { 0xb, 0x1f };
-	bool found[2] = { false, false }, amd = is_amd(cpuid);
+	bool found[2] = { false, false }, amd = cpuid_is_amd(cpuid);
 
 	/* Replace the topology leaves: the guest has none of the host's levels (dies, modules). */
 	for (unsigned i = 0; i < cpuid->nent; i++) {
@@ -205,7 +275,7 @@ void cpuid_normalise(struct kvm_cpuid2 *cpuid, const struct cpuid_topology *topo
 	/* Intel's dies are only there, also on a host without it. (AMD's are nodes.) */
 	if (n && !amd && topo->dies > 1) {
 		found[1] = true;
-		raise_highest_leaf(cpuid, 0x1f);
+		raise_highest_leaf(cpuid, 0, 0x1f);
 	}
 	for (unsigned t = 0; t < 2; t++) {
 		unsigned levels = shows_dies(has[t], topo) ? 3 : 2;

@@ -34,6 +34,25 @@ struct cpuid_topology {
  */
 unsigned cpuid_apic_id(const struct cpuid_topology *t, unsigned vcpu);
 
+/* What a host's processor calls itself and says of its caches: leaves 0x80000002 to 0x80000006. */
+#define CPUID_NAMES_FIRST 0x80000002u
+#define CPUID_NAMES 5u
+struct cpuid_names {
+	struct {
+		uint32_t eax, ebx, ecx, edx;
+	} leaf[CPUID_NAMES];
+};
+
+/* Is the processor of AMD's kind? (From leaf 0; not if the table has none.) */
+bool cpuid_is_amd(const struct kvm_cpuid2 *cpuid);
+
+/*
+ * Some KVMs leave these leaves empty: does the table lack the brand string or both cache leaves? Then
+ * cpuid_fill_names puts the host's there; a leaf that KVM filled stays. Before cpuid_normalise.
+ */
+bool cpuid_lacks_names(const struct kvm_cpuid2 *cpuid);
+void cpuid_fill_names(struct kvm_cpuid2 *cpuid, const struct cpuid_names *host);
+
 /* Call once per VM. tsc_deadline: KVM emulates that timer mode. */
 void cpuid_normalise(struct kvm_cpuid2 *cpuid, const struct cpuid_topology *t, bool tsc_deadline);
 /* Call then once per vCPU, on a copy of the table. */

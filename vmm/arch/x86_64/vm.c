@@ -1,6 +1,7 @@
 /* arch for x86_64: see vmm/arch/arch.h. */
 #include "vmm/arch/arch.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdio.h>
@@ -82,6 +83,31 @@ void arch_board_cpus(struct board *board, const struct arch_topology *t, unsigne
 		board->x86.apic_id[i] = (uint8_t)cpuid_apic_id(&topology, i);
 }
 
+/* Only for a table that lacks them: each CPUID costs an exit where the host is a VM itself. */
+static void fill_names(struct kvm_cpuid2 *cpuid)
+{
+	struct cpuid_names host = { 0 };
+	uint32_t last = __get_cpuid_max(0x80000000, NULL);
+
+	for (uint32_t i = 0; i < CPUID_NAMES && CPUID_NAMES_FIRST + i <= last; i++)
+		__cpuid(CPUID_NAMES_FIRST + i, host.leaf[i].eax, host.leaf[i].ebx, host.leaf[i].ecx,
+			host.leaf[i].edx);
+	cpuid_fill_names(cpuid, &host);
+}
+
+/*
+ * Intel's PMU is gone with its CPUID leaf. AMD's first four counters have no CPUID bit: KVM (Linux
+ * 5.18) has to refuse them. An older one leaves them to the guest, as it does on every monitor.
+ */
+static void hide_amd_pmu(const struct kvm *kvm)
+{
+	struct kvm_enable_cap off = { .cap = KVM_CAP_PMU_CAPABILITY,
+				      .args = { KVM_PMU_CAP_DISABLE } };
+
+	if (kvm_check(kvm, KVM_CAP_PMU_CAPABILITY) & KVM_PMU_CAP_DISABLE)
+		kvm_ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &off);
+}
+
 static int make_cpuid(struct arch_vm *vm, struct err *err)
 {
 	int rc;
@@ -93,6 +119,10 @@ static int make_cpuid(struct arch_vm *vm, struct err *err)
 	rc = kvm_ioctl(vm->kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, vm->cpuid);
 	if (rc < 0)
 		return err_sys(err, -rc, "KVM: cannot read the supported CPUID");
+	if (cpuid_lacks_names(&vm->cpuid->head))
+		fill_names(&vm->cpuid->head);
+	if (cpuid_is_amd(&vm->cpuid->head))
+		hide_amd_pmu(vm->kvm);
 	cpuid_normalise(&vm->cpuid->head, &vm->topology,
 			kvm_check(vm->kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0);
 	return 0;
