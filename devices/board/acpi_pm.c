@@ -5,8 +5,12 @@
  * The GED's _EVT method reads the port once and notifies the device of each bit that is set. The
  * read clears the bits, so that no event is reported twice and none is lost between two pulses.
  *
+ * A guest that has not come so far as to unmask the interrupt loses its edge, and would never look at
+ * the port. So the interrupt comes again, less and less often, until the guest has read that the button
+ * was pressed.
+ *
  * Threads: any vCPU reads and writes the registers, any thread notifies; only pending changes, and
- * it is atomic.
+ * it is atomic. The loop's thread presses the button and has the timer.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -15,10 +19,14 @@
 #include <string.h>
 
 #include "devices/board/platform.h"
+#include "vmm/core/clock.h"
 
 #define SLP_EN (1u << 5)
 #define SLP_TYP(v) ((v) >> 2 & 7)
 #define GED_BYTES 4
+/* When an unread press is signalled again: first, and at most. */
+#define AGAIN_NS (CLOCK_NS_PER_S / 5)
+#define MAX_AGAIN_NS (2 * CLOCK_NS_PER_S)
 
 /* A snapshot will save exactly this. The wiring is in struct acpi_pm. */
 struct acpi_pm_state {
@@ -31,6 +39,8 @@ struct acpi_pm {
 	const struct device_env *env;
 	struct acpi_pm_config config;
 	unsigned nadded;
+	struct loop_watch *again; /* NULL before the button was pressed */
+	uint64_t again_ns;
 };
 
 static const struct device_type acpi_pm_type = { .name = "acpi-pm" };
@@ -71,19 +81,46 @@ static const struct bus_ops status_bus = { zero_read, NULL };
 static const struct bus_ops reset_bus = { zero_read, reset_write };
 static const struct bus_ops ged_bus = { ged_read, NULL };
 
-void acpi_pm_notify(struct device *dev, uint32_t bits)
+static void pulse(struct acpi_pm *pm)
 {
-	struct acpi_pm *pm = (struct acpi_pm *)dev;
 	const struct device_env *env = pm->env;
 
-	atomic_fetch_or(&pm->s.pending, bits);
 	env->ops->set_line(env->vm, pm->config.ged_gsi, pm->config.ged_holder, true);
 	env->ops->set_line(env->vm, pm->config.ged_gsi, pm->config.ged_holder, false);
 }
 
+void acpi_pm_notify(struct device *dev, uint32_t bits)
+{
+	struct acpi_pm *pm = (struct acpi_pm *)dev;
+
+	atomic_fetch_or(&pm->s.pending, bits);
+	pulse(pm);
+}
+
+static void press_again(void *opaque)
+{
+	struct acpi_pm *pm = opaque;
+	uint32_t bit = pm->config.power_button_bit;
+
+	if (!(atomic_load(&pm->s.pending) & bit))
+		return;
+	pulse(pm);
+	pm->again_ns = 2 * pm->again_ns < MAX_AGAIN_NS ? 2 * pm->again_ns : MAX_AGAIN_NS;
+	loop_timer_arm(pm->again, pm->again_ns);
+}
+
 static void acpi_pm_power_button(struct device *dev)
 {
-	acpi_pm_notify(dev, ((struct acpi_pm *)dev)->config.power_button_bit);
+	struct acpi_pm *pm = (struct acpi_pm *)dev;
+
+	acpi_pm_notify(dev, pm->config.power_button_bit);
+	/* Without memory for a timer the guest gets this one interrupt. */
+	if (!pm->again && loop_watch_timer(pm->env->loop, press_again, pm, &pm->again)) {
+		pm->again = NULL;
+		return;
+	}
+	pm->again_ns = AGAIN_NS;
+	loop_timer_arm(pm->again, pm->again_ns);
 }
 
 static void ports(const struct acpi_pm *pm, uint16_t port[4])
@@ -100,6 +137,7 @@ static void acpi_pm_destroy(struct device *dev)
 	uint16_t port[4];
 
 	ports(pm, port);
+	loop_unwatch(pm->again);
 	while (pm->nadded)
 		bus_remove(pm->env->pio, port[--pm->nadded]);
 	free(pm);

@@ -3,7 +3,8 @@
  * pressed (by the Generic Event Device's interrupt, ACPI 6.4, section 5.6.9), and powers off.
  *
  * Command line: presses=N powers off at the Nth press only; press=reset resets the machine instead;
- * after=MS powers off after so many milliseconds without any press. An NMI prints a line.
+ * after=MS powers off after so many milliseconds without any press; late=MS leaves the interrupt masked for
+ * so long, and only the interrupt makes the guest look, as in Linux. An NMI prints a line.
  */
 #include "guest/bare/lib/acpi.h"
 #include "guest/bare/lib/apic.h"
@@ -76,6 +77,7 @@ void main(void)
 	struct acpi_device ged = { 0 };
 	unsigned presses = number(argument("presses="), 1), after = number(argument("after="), 0);
 	uint64_t end = now_us() + 1000ull * after;
+	unsigned late = number(argument("late="), 0);
 	uint32_t seen = 0, seen_nmis = 0;
 
 	port = event_port();
@@ -85,9 +87,17 @@ void main(void)
 	trap_set(2, on_nmi);
 	trap_set(VECTOR, on_event);
 	lapic_enable();
+	if (late) {
+		uint64_t until = now_us() + 1000ull * late;
+
+		rt_print("button: masked\n");
+		while (now_us() < until)
+			__asm__ volatile("pause");
+	}
 	ioapic_route(ged.gsi, VECTOR, ged.irq_flags & 2 ? 0 : IOAPIC_LEVEL);
 	print_slots();
-	pressed = inl(port) & POWER_BUTTON; /* before this guest was ready */
+	if (!late)
+		pressed = inl(port) & POWER_BUTTON; /* before this guest was ready */
 	rt_print("button: ready\n");
 	for (;;) {
 		__asm__ volatile("cli");

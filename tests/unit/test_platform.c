@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "devices/board/platform.h"
 #include "tests/unit/fake_env.h"
@@ -116,6 +117,33 @@ Test(platform, power_button)
 			out((uint16_t)(0x604 + off), widths[w], ~0ull);
 		}
 	cr_assert_eq(events(), 0);
+	device_destroy(dev);
+}
+
+static bool risen(void *n)
+{
+	return f.rises[9] >= *(unsigned *)n;
+}
+
+/* An interrupt that the guest did not take comes again, until the guest has read the press. */
+Test(platform, an_unread_press_is_signalled_again)
+{
+	struct device *dev = create_pm();
+	unsigned wanted = 3;
+
+	acpi_pm_notify(dev, 2);
+	dev->ops->power_button(dev);
+	dev->ops->power_button(dev);
+	cr_assert_eq(f.rises[9], wanted);
+	wanted += 2;
+	cr_assert(fake_run_until(&f, risen, &wanted));
+	cr_assert_eq(in(0x604, 4), 3);
+	usleep(1000000);
+	fake_run(&f);
+	cr_assert_eq(f.rises[9], wanted, "the press was read");
+	dev->ops->power_button(dev);
+	wanted += 2;
+	cr_assert(fake_run_until(&f, risen, &wanted), "the next press, too");
 	device_destroy(dev);
 }
 
