@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/arch/arch.h"
@@ -234,12 +235,17 @@ static void check_huge_pages(struct report *r)
 static void check_device(struct report *r, const char *path, const char *what, const char *load)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	bool group;
 
 	if (fd >= 0) {
 		close(fd);
 		add(r, path, OK, NULL, "%s", what);
 	} else if (errno == EACCES || errno == EPERM) {
-		add(r, path, ABSENT, "needs root, or the group that owns the file",
+		group = !stat(path, &st) && st.st_gid && (st.st_mode & 060) == 060;
+		add(r, path, ABSENT,
+		    group ? "needs root, or the group that owns the file" :
+			    "needs root, who alone may open the file",
 		    "%s: permission denied", what);
 	} else {
 		add(r, path, ABSENT, load, "%s: %s", what, strerror(errno));

@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/kvm.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/arch/arch.h"
@@ -33,6 +35,36 @@ int kvm_ioctl(int fd, unsigned long request, void *arg)
 	return rc < 0 ? -errno : rc;
 }
 
+/* Who may use /dev/kvm depends on its owner: often the group kvm, without udev root alone. */
+static int denied(int why, struct err *err)
+{
+	const struct group *group = NULL;
+	struct stat st;
+
+	if (why == EPERM || stat("/dev/kvm", &st))
+		return err_set(
+			err, why,
+			"/dev/kvm: %s; a container needs the device itself (--device /dev/kvm)",
+			strerror(why));
+	if (!st.st_gid || (st.st_mode & 060) != 060)
+		return err_set(
+			err, why,
+			"/dev/kvm: permission denied; only its owner may use it: as root, chgrp "
+			"kvm /dev/kvm && chmod 660 /dev/kvm, and add your user to group kvm "
+			"(usermod -aG kvm USER), then log in again");
+	group = getgrgid(st.st_gid);
+	if (!group)
+		return err_set(err, why,
+			       "/dev/kvm: permission denied; it belongs to group %u, which has no "
+			       "name here: give the container's user that group (--group-add %u)",
+			       st.st_gid, st.st_gid);
+	return err_set(
+		err, why,
+		"/dev/kvm: permission denied; as root, add your user to group %.32s (usermod "
+		"-aG %.32s USER), then log in again",
+		group->gr_name, group->gr_name);
+}
+
 int kvm_open(struct kvm *kvm, struct err *err)
 {
 	int version;
@@ -48,8 +80,7 @@ int kvm_open(struct kvm *kvm, struct err *err)
 				arch_traits.modules_text);
 		case EACCES:
 		case EPERM:
-			return err_set(err, errno,
-				       "/dev/kvm: permission denied; add your user to group kvm");
+			return denied(errno, err);
 		default:
 			return err_sys(err, errno, "/dev/kvm");
 		}
