@@ -304,6 +304,16 @@ Test(chardev, full_disk)
 	cr_assert_eq(user.drained, 0);
 }
 
+/* The guest ends before the loop has written anything: the last flush reports it. */
+Test(chardev, full_disk_at_the_end)
+{
+	chr = open_ok("file=%s", "/dev/full");
+	put("lost");
+	chardev_close(chr);
+	chr = NULL;
+	cr_assert_eq(user.failed, 1);
+}
+
 Test(chardev, full_disk_releases_a_guest_that_waits)
 {
 	char block[40000];

@@ -27,7 +27,7 @@ static void attach_here(void *opaque)
 
 	chardev_start(chr);
 	chr->user = *a->user;
-	chr->attached = true;
+	chr->attached = chr->reports = true;
 	/* A new user, a new try: there may be room on the disk again. */
 	pthread_mutex_lock(&chr->lock);
 	chr->failed = false;
@@ -44,7 +44,7 @@ static void detach_here(void *opaque)
 {
 	struct chardev *chr = opaque;
 
-	chr->attached = false;
+	chr->attached = chr->reports = false;
 	pthread_mutex_lock(&chr->lock);
 	chr->blocked = false;
 	pthread_mutex_unlock(&chr->lock);

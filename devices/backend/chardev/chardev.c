@@ -158,7 +158,7 @@ void chardev_fail(struct chardev *chr, int error)
 	chr->tail = chr->head;
 	pthread_mutex_unlock(&chr->lock);
 	log_put(LOG_ERROR, "%s: %s; output is lost from here on", chr->what, strerror(error));
-	if (chr->attached && chr->user.failed)
+	if (chr->reports && chr->user.failed)
 		chr->user.failed(chr->user.opaque);
 }
 

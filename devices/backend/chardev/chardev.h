@@ -43,7 +43,10 @@ struct chardev_user {
 	void (*resized)(void *opaque, uint16_t cols, uint16_t rows);
 	/* The user requested a break (Ctrl-A b); may be NULL. */
 	void (*send_break)(void *opaque);
-	/* The sink has failed (disk full): output is lost from now on. chardev has logged it. */
+	/*
+	 * The sink has failed (disk full): output is lost from now on. chardev has logged it. The
+	 * user's own chardev_close may call this, too.
+	 */
 	void (*failed)(void *opaque);
 	void *opaque;
 };

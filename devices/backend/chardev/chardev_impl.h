@@ -86,6 +86,7 @@ struct chardev {
 	struct chardev_user user;
 	bool started;
 	bool attached;
+	bool reports; /* user.failed may be called: also during the user's own chardev_close */
 	bool begun;
 	char *what;	      /* "--serial file=/x": begins every message */
 	const char *describe; /* the part after the option */
