@@ -117,13 +117,10 @@ static bool has_slot(const struct board *board, unsigned slot)
 /* The GSI of INTA for every slot; it never changes. */
 static void write_prt(struct aml *aml, const struct board *board)
 {
-	unsigned n = 0;
 	aml_mark all;
 
-	for (unsigned slot = 0; slot < BOARD_MAX_SLOTS; slot++)
-		n += has_slot(board, slot);
 	aml_name(aml, "_PRT");
-	all = aml_package(aml, (uint8_t)n);
+	all = aml_package(aml, (uint8_t)__builtin_popcount(board->pci.slots));
 	for (unsigned slot = 0; slot < BOARD_MAX_SLOTS; slot++) {
 		aml_mark one;
 
