@@ -201,6 +201,8 @@ Test(chardev, keys)
 	refused("stdio,file=/x", NULL, EINVAL, "give one of stdio");
 	refused("file=/x,socket=/y", NULL, EINVAL, "give one of stdio");
 	refused("pty,append", NULL, EINVAL, "append goes with file");
+	refused("pty,limit=1M", NULL, EINVAL, "limit=SIZE goes with file");
+	refused("file=/x,limit=65535", NULL, EINVAL, "limit=65535 is less than 64K");
 	refused("null,link=/x", NULL, EINVAL, "link=PATH goes with pty");
 	refused("sdtio", NULL, EINVAL, "must be one of");
 	refused("file=", NULL, EINVAL, "needs a value");
@@ -335,6 +337,108 @@ Test(chardev, file_size_limit_is_reported)
 	put("0123456789");
 	cr_assert(fake_run_until(&f, has_failed, NULL));
 	cr_assert_str_eq(content(), "01234567");
+}
+
+static unsigned logged_lines(const char *text)
+{
+	char buf[8192], *at = buf;
+	unsigned n = 0;
+	int fd = open(other, O_RDONLY);
+	ssize_t len = read(fd, buf, sizeof(buf) - 1);
+
+	close(fd);
+	for (buf[len < 0 ? 0 : len] = 0; (at = strstr(at, text)); at++)
+		n++;
+	return n;
+}
+
+/* Prints numbered lines, 16 bytes each, and follows the file's size. */
+static void print_lines(unsigned first, unsigned n, off_t most)
+{
+	char line[17];
+	struct stat st;
+
+	for (unsigned i = first; i < first + n; i++) {
+		size_t took = 0;
+
+		snprintf(line, sizeof(line), "%015u\n", i);
+		while ((took += chardev_write(chr, line + took, 16 - took)) < 16)
+			fake_run(&f);
+		if (i % 64)
+			continue;
+		fake_run(&f);
+		cr_assert(!stat(path, &st) && st.st_size <= most, "%lld bytes",
+			  (long long)st.st_size);
+	}
+}
+
+/* What the file holds after it was cut: a line that says so, and then whole lines without a gap. */
+static void check_cut(unsigned last, size_t least)
+{
+	const char *text = content(), *line = strchr(text, '\n') + 1;
+	unsigned n = (unsigned)strtoul(line, NULL, 10);
+	unsigned long long gone;
+
+	cr_assert_eq(sscanf(text, "[bantam: %llu bytes of output were cut here]", &gone), 1,
+		     "%.80s", text);
+	cr_assert_geq(strlen(text), least);
+	for (; *line; line += 16, n++)
+		cr_assert_eq(strtoul(line, NULL, 10), n);
+	cr_assert_eq(n, last);
+}
+
+/* A file of a guest that never stops printing is cut, again and again; one line of the log says it. */
+Test(chardev, file_limit)
+{
+	int log_fd = open(other, O_RDWR | O_CREAT, 0600);
+
+	log_set_fd(log_fd);
+	chr = open_ok("file=%s,limit=64K", path);
+	print_lines(0, 20000, 64 << 10);
+	chardev_close(chr);
+	check_cut(20000, 32 << 10);
+	cr_expect_eq(logged_lines("limit of 65536 bytes"), 1);
+
+	/* What the file holds counts; the next VM's output follows. */
+	chr = open_ok("file=%s,append,limit=128K", path);
+	print_lines(20000, 20000, 128 << 10);
+	chardev_close(chr);
+	check_cut(40000, 64 << 10);
+
+	/* A file that is too long already is cut at the first output. */
+	cr_assert_eq(truncate(path, 1 << 20), 0);
+	chr = open_ok("file=%s,append,limit=64K", path);
+	put("x\n");
+	run_ms(20);
+	chardev_close(chr);
+	cr_expect_leq(strlen(content()), 64 << 10);
+
+	/* Another program has cut it: there is room again. */
+	chr = open_ok("file=%s,append,limit=64K", path);
+	cr_assert_eq(truncate(path, 0), 0);
+	print_lines(0, 4000, 64 << 10);
+	chardev_close(chr);
+	cr_expect_eq(strlen(content()), 64000);
+
+	chr = open_ok("file=%s,limit=0", path);
+	print_lines(0, 10000, 160000);
+	chardev_close(chr);
+	chr = NULL;
+	cr_expect_eq(strlen(content()), 160000);
+	log_set_fd(2);
+	close(log_fd);
+}
+
+/* What may be written and not read is cut to nothing. */
+Test(chardev, file_limit_unreadable)
+{
+	chr = open_ok("file=%s,limit=64K", path);
+	cr_assert_eq(chmod(path, 0200), 0);
+	print_lines(0, 5000, 64 << 10);
+	chardev_close(chr);
+	chr = NULL;
+	cr_assert_eq(chmod(path, 0600), 0);
+	check_cut(5000, 100);
 }
 
 Test(chardev, fifo_with_a_slow_reader)

@@ -58,11 +58,13 @@ static size_t put_direct(struct chardev *chr, const void *buf, size_t len)
 {
 	ssize_t n;
 
-	if (chr->scheduled || chr->failed || chr->lossy || chr->hold || chr->head != chr->tail)
+	if (chr->scheduled || chr->failed || chr->lossy || chr->hold || chr->head != chr->tail ||
+	    len > chr->left)
 		return 0;
 	n = put_out(chr, buf, len);
 	if (n <= 0)
 		return 0; /* the loop meets the same error, and handles it */
+	chr->left -= (size_t)n;
 	chr->scheduled = true;
 	loop_timer_arm(chr->timer, FLUSH_NS);
 	return (size_t)n;
@@ -192,6 +194,10 @@ static void flush(struct chardev *chr)
 		if (!len)
 			break;
 		begin(chr);
+		if (len > chr->left)
+			chr->ops->full(chr);
+		if (chr->failed)
+			break;
 		n = put_out(chr, chunk, len);
 		if (n == -EAGAIN) {
 			wait_out(chr);
@@ -207,6 +213,7 @@ static void flush(struct chardev *chr)
 			chardev_fail(chr, (int)-n);
 			break;
 		}
+		chr->left -= (uint64_t)n;
 		done += (uint32_t)n;
 		chardev_ring_taken(chr, pos + (uint64_t)n);
 	}
@@ -469,6 +476,7 @@ int chardev_new(const struct keyvals *cfg, struct loop *loop, const struct chard
 	chr->ops = ops;
 	chr->loop = loop;
 	chr->event_fd = chr->in_fd = chr->out_fd = -1;
+	chr->left = UINT64_MAX;
 	chr->ring = ring_bytes ? (uint8_t *)chr + size : NULL;
 	chr->ring_bytes = ring_bytes;
 	pthread_mutex_init(&chr->lock, NULL);

@@ -18,6 +18,7 @@
 #define CHARDEV_RING_BYTES (16u << 10)
 #define CHARDEV_REPLAY_BYTES (64u << 10)
 #define CHARDEV_IN_BYTES 512u
+#define CHARDEV_LIMIT_MIN (64u << 10)
 
 /* Index into chardev_keys. */
 enum {
@@ -25,6 +26,7 @@ enum {
 	CHARDEV_KEY_FILE,
 	CHARDEV_KEY_SOCKET,
 	CHARDEV_KEY_APPEND,
+	CHARDEV_KEY_LIMIT,
 	CHARDEV_KEY_LINK,
 	CHARDEV_KEY_TTY
 };
@@ -55,6 +57,11 @@ struct chardev_ops {
 	 * what must not happen if a VM is built but never runs (--dry-run, an error elsewhere).
 	 */
 	void (*begin)(struct chardev *chr);
+	/*
+	 * More is to go out than left: makes left larger, or calls chardev_fail. The loop's thread,
+	 * between two writes.
+	 */
+	void (*full)(struct chardev *chr);
 	/* Handles escapes: edits buf in place, returns the new length. */
 	size_t (*filter)(struct chardev *chr, uint8_t *buf, size_t len);
 	/* A write to the event fd woke the loop, perhaps from a signal handler. */
@@ -109,6 +116,7 @@ struct chardev {
 	bool hold; /* no output before begin */
 
 	int in_fd, out_fd; /* -1: none; may be equal */
+	uint64_t left; /* bytes that may go out before ops->full; used by the thread that writes */
 	enum chardev_out out_how;
 	struct loop_watch *in_watch, *out_watch;
 	bool in_on; /* the sink wants input to be read */

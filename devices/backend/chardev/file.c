@@ -1,18 +1,105 @@
 /*
  * chardev/file: output to a file, a FIFO or a terminal device. No input.
+ *
+ * Theory of operation. A guest prints without end, so a regular file has a limit. When the next
+ * write would pass it, the file is cut: it then begins with a line that says so, and the newest
+ * output, at most CUT_BYTES and half the limit, follows. This happens in the file, by its descriptor:
+ * its name may be another file's by now, or its folder closed to us. A reader that follows the file
+ * sees that it has become shorter.
  */
 #include "devices/backend/chardev/chardev_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "vmm/core/log.h"
+
+#define LIMIT_BYTES (1ull << 30)
+#define CUT_BYTES (1u << 20)
 
 struct file_sink {
 	struct chardev chr;
-	bool made; /* open made the file, and nothing is written yet */
+	bool made;	/* open made the file, and nothing is written yet */
+	bool told;	/* that it was cut */
+	uint64_t limit; /* UINT64_MAX: none */
 };
+
+/* Reads the file's last max bytes, or fewer, from a line's begin on. Returns how many. */
+static size_t read_newest(int out_fd, off_t size, uint8_t *buf, size_t max)
+{
+	size_t len = (uint64_t)size < max ? (size_t)size : max;
+	char name[40];
+	uint8_t *line;
+	ssize_t n;
+	int fd;
+
+	/* Ours is for writing only: the file may be one that we may not read. */
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", out_fd);
+	fd = open(name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = pread(fd, buf, len, size - (off_t)len);
+	close(fd);
+	len = n > 0 ? (size_t)n : 0;
+	line = memchr(buf, '\n', len);
+	if (!line)
+		return len;
+	len -= (size_t)(line + 1 - buf);
+	memmove(buf, line + 1, len);
+	return len;
+}
+
+static void cut(struct file_sink *f, off_t size)
+{
+	size_t max = f->limit / 2 < CUT_BYTES ? (size_t)(f->limit / 2) : CUT_BYTES;
+	uint8_t *newest = malloc(max);
+	size_t len = newest ? read_newest(f->chr.out_fd, size, newest, max) : 0;
+
+	if (!f->told)
+		log_put(LOG_WARN,
+			"%s: has reached its limit of %llu bytes: it is cut to the newest %zu, "
+			"now and later",
+			f->chr.what, (unsigned long long)f->limit, len);
+	f->told = true;
+	if (ftruncate(f->chr.out_fd, 0) || lseek(f->chr.out_fd, 0, SEEK_SET) < 0) {
+		chardev_fail(&f->chr, errno);
+	} else {
+		/* What does not go out here fails again at the next write, which reports it. */
+		dprintf(f->chr.out_fd, "[bantam: %lld bytes of output were cut here]\n",
+			(long long)(size - (off_t)len));
+		(void)!write(f->chr.out_fd, newest, len);
+	}
+	free(newest);
+}
+
+/* The file's size decides: another program may have cut it, or write to it, too. */
+static void set_left(struct file_sink *f, off_t size)
+{
+	f->chr.left = (uint64_t)size < f->limit ? f->limit - (uint64_t)size : 0;
+}
+
+static void file_full(struct chardev *chr)
+{
+	struct file_sink *f = (struct file_sink *)chr;
+	struct stat st;
+
+	if (fstat(chr->out_fd, &st)) {
+		chardev_fail(chr, errno);
+		return;
+	}
+	set_left(f, st.st_size);
+	if (chr->left >= f->limit / 4)
+		return;
+	cut(f, st.st_size);
+	if (!fstat(chr->out_fd, &st))
+		set_left(f, st.st_size);
+}
 
 /*
  * Truncate the last run's output only now, when this run begins. FIFOs and devices refuse it with
@@ -37,7 +124,22 @@ static void file_close(struct chardev *chr)
 		close(chr->out_fd);
 }
 
-static const struct chardev_ops file_ops = { .begin = file_begin, .close = file_close };
+static const struct chardev_ops file_ops = { .begin = file_begin,
+					     .full = file_full,
+					     .close = file_close };
+
+/* Only a regular file grows. */
+static void limit(struct file_sink *f, const struct keyvals *cfg, bool append)
+{
+	struct stat st;
+
+	f->limit = keys_has(cfg, CHARDEV_KEY_LIMIT) ? keys_num(cfg, CHARDEV_KEY_LIMIT) :
+						      LIMIT_BYTES;
+	if (!f->limit || fstat(f->chr.out_fd, &st) || !S_ISREG(st.st_mode))
+		f->limit = UINT64_MAX;
+	else
+		set_left(f, append ? st.st_size : 0);
+}
 
 int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 		      struct err *err)
@@ -69,6 +171,7 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 		chardev_close(chr);
 		return rc;
 	}
+	limit((struct file_sink *)chr, cfg, append);
 	chardev_ignore_signal(SIGPIPE);
 	*out = chr;
 	return 0;

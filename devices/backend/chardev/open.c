@@ -19,6 +19,8 @@ const struct key chardev_keys[] = {
 				 "listen on a Unix socket; a new client gets the last 64 KiB" },
 	[CHARDEV_KEY_APPEND] = { "append", KEY_BOOL, 0, NULL, NULL, 0, 0, NULL,
 				 "with file: keep what FILE holds" },
+	[CHARDEV_KEY_LIMIT] = { "limit", KEY_SIZE, 0, NULL, NULL, 0, 0, "SIZE",
+				"with file: FILE's most bytes, 1G by default; the oldest go; 0: no limit" },
 	[CHARDEV_KEY_LINK] = { "link", KEY_PATH, 0, NULL, NULL, 0, 0, "PATH",
 			       "with pty: a symbolic link to the terminal" },
 	[CHARDEV_KEY_TTY] = { "tty", KEY_BOOL, KEY_HIDDEN, NULL, NULL, 0, 0, NULL,
@@ -102,6 +104,12 @@ int chardev_open(const struct keyvals *cfg, struct loop *loop, bool dry_run, str
 			       cfg->option);
 	if (keys_num(cfg, CHARDEV_KEY_APPEND) && !file)
 		return err_set(err, EINVAL, "%s: append goes with file=FILE only", cfg->option);
+	if (keys_has(cfg, CHARDEV_KEY_LIMIT) && !file)
+		return err_set(err, EINVAL, "%s: limit=SIZE goes with file=FILE only", cfg->option);
+	if (keys_num(cfg, CHARDEV_KEY_LIMIT) &&
+	    keys_num(cfg, CHARDEV_KEY_LIMIT) < CHARDEV_LIMIT_MIN)
+		return err_set(err, EINVAL, "%s: limit=%s is less than 64K; limit=0 sets no limit",
+			       cfg->option, keys_text(cfg, CHARDEV_KEY_LIMIT));
 	if (keys_has(cfg, CHARDEV_KEY_LINK) && !pty)
 		return err_set(err, EINVAL, "%s: link=PATH goes with pty only", cfg->option);
 	if (dry_run && (file || socket_path || pty))
