@@ -195,7 +195,7 @@ build/fuzz/%: build/fuzz/o/tests/fuzz/%.o $(FUZZ_COMMON) build/fuzz/libbantam.a
 	clang -fsanitize=fuzzer,address,undefined -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 # The part of a helper program that its fuzz target links.
 build/fuzz/fuzz_net_queues: $(patsubst %,build/fuzz/o/tools/bantam-net-user/%.o,queue_end backlog)
-build/fuzz/fuzz_net_queues: private LIBS += -Wl,--wrap=malloc
+build/fuzz/fuzz_net_queues: private LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
 check: deps
 	tests/check

@@ -3,9 +3,11 @@
  * tools/bantam-net-user), with a driver that puts anything on its rings, and a monitor that sends
  * any message.
  *
- * Input: a byte for the features, then guest memory's first bytes (with all rings), then steps of
- * four bytes: frames in both directions, also while memory is short (the link wraps malloc), memory
- * writes, messages. The sanitizers and BUG_ON report the findings.
+ * Input: a byte (bits 0 to 2: features; bits 3 to 7: n, so that every n-th allocation of the helper's
+ * own code fails, or 0), then guest memory's first bytes (with all rings), then steps of four bytes:
+ * frames in both directions, also while no allocation succeeds, memory writes, messages. The
+ * sanitizers and BUG_ON report the findings. libslirp is not in here: where it gets no memory, glib
+ * ends the process.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -31,13 +33,35 @@ static uint8_t *ram;
 static int ram_fd, monitor, event_fd;
 static const struct guest_end *end;
 static bool gone;      /* the helper has given up */
-static bool no_memory; /* malloc fails */
+static bool no_memory; /* every allocation fails */
+static unsigned fail_each, nallocations;
 
+/* The link wraps these. */
 void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *old, size_t size);
 void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+
+static bool fails(void)
+{
+	return no_memory || (fail_each && !(++nallocations % fail_each));
+}
+
 void *__wrap_malloc(size_t size)
 {
-	return no_memory ? NULL : __real_malloc(size);
+	return fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+	return fails() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+	return fails() ? NULL : __real_realloc(old, size);
 }
 
 static void check(bool ok)
@@ -213,11 +237,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	gone = false;
 	memset(ram, 0, RAM_BYTES);
 	memcpy(ram, data + 1, RINGS_BYTES);
-	start(data[0]);
+	start(data[0] & 7);
 	check(!gone);
+	fail_each = data[0] >> 3;
+	nallocations = 0;
 	for (data += 1 + RINGS_BYTES, size -= 1 + RINGS_BYTES; size >= 4 && !gone;
 	     data += 4, size -= 4)
 		step(data);
+	fail_each = 0;
 	stop();
 	backlog_open(end);
 	close(fd[0]);
