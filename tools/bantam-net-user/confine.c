@@ -21,10 +21,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tools/bantam-net-user/memory.h"
+
 /* Memory of a TCP connection: two buffers of 128 KiB, rounded up to segments of nearly 64 KiB, and
  * the first segment, which slirp keeps until the host answers. */
 #define FD_BYTES (512u << 10)
-#define OTHER_BYTES (256u << 20) /* program, queue, incomplete packets */
+#define OTHER_BYTES (320u << 20) /* program, queue, incomplete packets, memory.c's reserve */
 #define NOBODY 65534u		 /* the same id on every Linux */
 
 /* Sets the soft limit, never above the hard limit. */
@@ -188,6 +190,7 @@ bool confine(void)
 	(void)getrlimit(RLIMIT_NOFILE, &fds);
 #ifndef __SANITIZE_ADDRESS__ /* ASan maps more than that */
 	limit(RLIMIT_DATA, fds.rlim_cur * FD_BYTES + OTHER_BYTES);
+	memory_begin();
 #endif
 	/* A change of user resets both the death signal and the dumpable flag. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || prctl(PR_SET_DUMPABLE, 0) ||

@@ -9,8 +9,8 @@
  * privileges, files except resolv.conf (by Landlock, if the kernel has it), and all system calls
  * that sockets do not need. Frames that the guest cannot take at once wait in a queue, up to a
  * limit; while the queue is long, the process reads nothing from the host's sockets. A guest can
- * make libslirp keep data (fragments of packets that never become complete): beyond a memory limit
- * the process ends. What libslirp asks of the kernel passes through sockets.c.
+ * make libslirp keep data (fragments of packets that never become complete): memory.c then drops
+ * the guest's packets. If memory runs out all the same, glib ends the process. What libslirp asks of the kernel passes through sockets.c.
  */
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -32,6 +32,7 @@
 #include "tools/bantam-net-user/backlog.h"
 #include "tools/bantam-net-user/confine.h"
 #include "tools/bantam-net-user/guest_end.h"
+#include "tools/bantam-net-user/memory.h"
 #include "tools/bantam-net-user/sockets.h"
 #include "vmm/core/busypoll.h"
 #include "vmm/core/clock.h"
@@ -204,7 +205,8 @@ static void limit_log(void)
 /* slirp copies an IP packet before it parses it; other frames have a fixed form. */
 static void on_frame(const uint8_t *frame, size_t len_bytes)
 {
-	slirp_input(me.slirp, frame, (int)len_bytes);
+	if (memory_takes_frame())
+		slirp_input(me.slirp, frame, (int)len_bytes);
 }
 
 static void run_timers(void)
