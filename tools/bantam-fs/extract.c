@@ -445,6 +445,27 @@ bool extract_receive(struct extract *x, int fd)
 	return !rc;
 }
 
+/*
+ * Opens a folder that we made, also if its mode denies that. Its owner may have put a link in its
+ * place by now, which is not followed: the mode is set through the descriptor.
+ */
+static int open_to_remove(int dir, const char *name)
+{
+	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), path;
+	char self[40];
+
+	if (fd >= 0 || errno != EACCES)
+		return fd;
+	path = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (path < 0)
+		return -1;
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", path);
+	if (!chmod(self, 0700))
+		fd = open(self, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	close(path);
+	return fd;
+}
+
 /* Removes name in dir and all below it; does not follow links. */
 static void remove_tree(int dir, const char *name, unsigned depth)
 {
@@ -455,9 +476,7 @@ static void remove_tree(int dir, const char *name, unsigned depth)
 	if (!unlinkat(dir, name, 0) || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) ||
 	    !S_ISDIR(st.st_mode) || depth > DEPTH_MAX + 1)
 		return;
-	fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 && !fchmodat(dir, name, 0700, 0))
-		fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = open_to_remove(dir, name);
 	if (fd < 0)
 		return;
 	fchmod(fd, 0700);

@@ -1,10 +1,10 @@
 /* text: lists and small files. See seed.h. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "devices/backend/fat/fat.h"
 #include "tools/bantam-seed/seed.h"
 
 #define TEXT_MAX (64u << 20)
@@ -38,13 +38,13 @@ void text_clear(struct text *text)
 
 int text_load(const char *path, struct text *out, struct err *err)
 {
-	int fd = strcmp(path, "-") ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : 0;
+	int fd = strcmp(path, "-") ? fat_open_named(path, err) : 0;
 	size_t room = 0;
 	int rc = 0;
 
 	*out = (struct text){ NULL, 0 };
 	if (fd < 0)
-		return err_sys(err, errno, "%s", path);
+		return fd;
 	while (!rc) {
 		ssize_t n;
 

@@ -20,6 +20,7 @@ static struct fat_node *node_create(const char *name, bool dir)
 	if (!node)
 		return NULL;
 	node->dir = dir;
+	node->source.fd = -1;
 	node->name = strdup(name);
 	if (node->name)
 		return node;
@@ -33,6 +34,7 @@ static void node_destroy(struct fat_node *node)
 		return;
 	for (size_t i = 0; i < node->nchild; i++)
 		node_destroy(node->child[i]);
+	fat_source_close(&node->source);
 	free(node->child);
 	free(node->name);
 	free(node->path);
@@ -118,6 +120,20 @@ static int path_error(const char *path, int code, const char *what, struct err *
 	return err_sys(err, code, "%s", buf);
 }
 
+/* rc of a function of source.c; found: path was seen in a folder before. */
+static int source_error(const char *path, int rc, const struct fat_source *source, bool found,
+			struct err *err)
+{
+	if (source->foreign)
+		return path_error(path, EACCES,
+				  "a link of another user on this way leads to what does not "
+				  "belong to that user; bantam does not follow it",
+				  err);
+	if (found && (rc == -ENOENT || rc == -ELOOP || rc == -ENOTDIR || rc == -EXDEV))
+		return path_error(path, -rc, "vanished, or is a link that leads nowhere", err);
+	return path_error(path, -rc, NULL, err);
+}
+
 static int64_t time_of(const struct fat *fat, int64_t mtime_s)
 {
 	if (fat->options.times == FAT_TIMES_ONE || mtime_s > fat->options.latest_s)
@@ -157,37 +173,52 @@ static int judge(const struct fat *fat, const struct fat_node *parent, const cha
 	return 0;
 }
 
-static int take_file(struct fat *fat, struct fat_node *node, const char *path,
-		     const struct stat *st, struct err *err)
+static void take_file(struct fat *fat, struct fat_node *node)
 {
-	node->path = strdup(path);
-	if (!node->path)
-		return err_sys(err, ENOMEM, "FAT");
-	node->was = *st;
-	node->mtime_s = time_of(fat, st->st_mtim.tv_sec);
-	node->len_bytes = (uint64_t)st->st_size;
+	node->mtime_s = time_of(fat, node->was.st_mtim.tv_sec);
+	node->len_bytes = (uint64_t)node->was.st_size;
 	fat->data_bytes += node->len_bytes;
-	return 0;
 }
 
-/* Read all names of a host folder before looking at any of them: one open descriptor at a time. */
+static DIR *open_folder(const struct fat *fat, struct fat_node *dir, struct err *err)
+{
+	struct fat_source found = { .fd = -1 };
+	const struct fat_source *source = dir->source.fd >= 0 ? &dir->source : &found;
+	int rc = source == &found ? fat_source_find(fat, dir, &found) : 0, fd = -1;
+	DIR *stream = NULL;
+
+	if (!rc && !S_ISDIR(source->st.st_mode))
+		rc = -ENOTDIR;
+	if (!rc) {
+		dir->was = source->st;
+		fd = fat_source_read_plain(source);
+		rc = fd < 0 ? fd : 0;
+	}
+	if (!rc) {
+		stream = fdopendir(fd);
+		rc = stream ? 0 : -errno;
+	}
+	if (rc && fd >= 0)
+		close(fd);
+	fat_source_close(&found);
+	if (rc)
+		source_error(dir->path, rc, source, source == &found, err);
+	return stream;
+}
+
+/*
+ * Read all names of a host folder and what they are before going into any of them: one open
+ * descriptor at a time. -1: err says why.
+ */
 static int read_names(struct fat *fat, struct fat_node *dir, struct err *err)
 {
-	int fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK |
-					 (dir->parent && !fat->options.follow ? O_NOFOLLOW : 0));
-	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
-	int rc = 0;
+	DIR *stream = open_folder(fat, dir, err);
+	int rc = stream ? 0 : -1;
 
-	if (!stream) {
-		rc = path_error(dir->path, errno, NULL, err);
-		if (fd >= 0)
-			close(fd);
-		return rc;
-	}
-	if (fstat(fd, &dir->was))
-		rc = path_error(dir->path, errno, NULL, err);
 	while (!rc) {
+		struct dirent *entry;
+		struct fat_node *node;
+
 		errno = 0;
 		entry = readdir(stream);
 		if (!entry) {
@@ -197,14 +228,56 @@ static int read_names(struct fat *fat, struct fat_node *dir, struct err *err)
 		}
 		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
 			continue;
-		if (dir->nchild >= FAT_DIR_MAX)
+		if (dir->nchild >= FAT_DIR_MAX) {
 			rc = path_error(dir->path, EFBIG,
 					"has more names than a FAT folder can hold", err);
-		else if (!node_add(fat, dir, entry->d_name, false))
+			break;
+		}
+		node = node_add(fat, dir, entry->d_name, false);
+		if (!node)
 			rc = err_sys(err, ENOMEM, "FAT");
+		else if (fstatat(dirfd(stream), node->name, &node->was, AT_SYMLINK_NOFOLLOW))
+			rc = path_error(node->name, errno, "vanished while its folder was read",
+					err);
 	}
-	closedir(stream);
+	if (stream)
+		closedir(stream);
 	return rc;
+}
+
+static int scan(struct fat *fat, struct fat_node *dir, struct err *err);
+
+/* Takes a name that was read from the folder dir. */
+static int take_name(struct fat *fat, struct fat_node *dir, struct fat_node *node, struct err *err)
+{
+	const char *slash = dir->path[strlen(dir->path) - 1] == '/' ? "" : "/";
+	int rc = 0;
+
+	node->top = dir->top ? dir->top : dir;
+	if (asprintf(&node->path, "%s%s%s", dir->path, slash, node->name) < 0) {
+		node->path = NULL;
+		return err_sys(err, ENOMEM, "FAT");
+	}
+	if (S_ISLNK(node->was.st_mode) && fat->options.follow) {
+		struct fat_source source;
+
+		rc = fat_source_find(fat, node, &source);
+		if (rc)
+			return source_error(node->path, rc, &source, true, err);
+		node->was = source.st;
+		fat_source_close(&source);
+	}
+	rc = judge(fat, dir, node->path, &node->was, err);
+	if (rc)
+		return rc;
+	if (S_ISREG(node->was.st_mode)) {
+		take_file(fat, node);
+		return 0;
+	}
+	node->dir = true;
+	fat->files--;
+	fat->folders++;
+	return scan(fat, node, err);
 }
 
 /* Read the tree below dir->path. It is at most as deep as the host's longest path allows. */
@@ -215,62 +288,50 @@ static int scan(struct fat *fat, struct fat_node *dir, struct err *err)
 	dir->mtime_s = time_of(fat, dir->was.st_mtim.tv_sec);
 	for (size_t i = 0; !rc && i < dir->nchild; i++) {
 		struct fat_node *node = dir->child[i];
-		struct stat st;
-		char *path;
 
-		if (node->path || node->data)
-			continue; /* fat_add_… added it to the root before */
-		if (asprintf(&path, "%s%s%s", dir->path,
-			     dir->path[strlen(dir->path) - 1] == '/' ? "" : "/", node->name) < 0)
-			return err_sys(err, ENOMEM, "FAT");
-		if (fat->options.follow ? stat(path, &st) : lstat(path, &st))
-			rc = path_error(path, errno,
-					errno == ENOENT ?
-						"vanished, or is a link that leads nowhere" :
-						NULL,
-					err);
-		if (!rc)
-			rc = judge(fat, dir, path, &st, err);
-		if (!rc && S_ISDIR(st.st_mode)) {
-			node->dir = true;
-			node->path = strdup(path);
-			fat->files--;
-			fat->folders++;
-			rc = node->path ? scan(fat, node, err) : err_sys(err, ENOMEM, "FAT");
-		} else if (!rc) {
-			rc = take_file(fat, node, path, &st, err);
-		}
-		free(path);
+		/* fat_add_… may have added it to the root before. */
+		if (!node->path && !node->data)
+			rc = take_name(fat, dir, node, err);
 	}
 	return rc;
 }
 
 /* --- adding -------------------------------------------------------------------- */
 
+/* Finds what the user named. */
+static int take_named(struct fat_node *node, const char *path, bool dir, struct err *err)
+{
+	int rc;
+
+	free(node->path);
+	node->path = strdup(path);
+	if (!node->path)
+		return err_sys(err, ENOMEM, "FAT");
+	fat_source_close(&node->source);
+	rc = fat_source_named(path, &node->source);
+	if (rc)
+		return source_error(path, rc, &node->source, false, err);
+	node->was = node->source.st;
+	if (S_ISDIR(node->was.st_mode) != dir)
+		return path_error(path, dir ? ENOTDIR : EISDIR, NULL, err);
+	return 0;
+}
+
 int fat_add_tree(struct fat *fat, const char *name, const char *host_dir, struct err *err)
 {
 	struct fat_node *dir = name ? node_add(fat, fat->root, name, true) : fat->root;
+	int rc;
 
 	if (!*host_dir)
 		return err_set(err, ENOENT, "the folder's name is empty");
-	if (dir) {
-		free(dir->path);
-		dir->path = strdup(host_dir);
-	}
-	if (!dir || !dir->path)
+	if (!dir)
 		return err_sys(err, ENOMEM, "FAT");
-	/* The user named the folder, so a link is fine: check its target. */
-	if (dir != fat->root) {
-		struct stat st;
-
-		if (stat(host_dir, &st))
-			return path_error(host_dir, errno, NULL, err);
-		if (!S_ISDIR(st.st_mode))
-			return path_error(host_dir, ENOTDIR, NULL, err);
-		dir->parent = NULL;
-	}
-	int rc = scan(fat, dir, err);
-
+	rc = take_named(dir, host_dir, true, err);
+	if (rc)
+		return rc;
+	/* The root of the image has no folder of the host. */
+	dir->parent = NULL;
+	rc = scan(fat, dir, err);
 	if (dir != fat->root)
 		dir->parent = fat->root;
 	return rc;
@@ -279,17 +340,28 @@ int fat_add_tree(struct fat *fat, const char *name, const char *host_dir, struct
 int fat_add_file(struct fat *fat, const char *name, const char *host_path, struct err *err)
 {
 	struct fat_node *node = node_add(fat, fat->root, name, false);
-	struct stat st;
 	int rc;
 
 	if (!node)
 		return err_sys(err, ENOMEM, "FAT");
-	if (stat(host_path, &st))
-		return path_error(host_path, errno, NULL, err);
-	if (S_ISDIR(st.st_mode))
-		return path_error(host_path, EISDIR, NULL, err);
-	rc = judge(fat, fat->root, host_path, &st, err);
-	return rc ? rc : take_file(fat, node, host_path, &st, err);
+	rc = take_named(node, host_path, false, err);
+	if (!rc)
+		rc = judge(fat, fat->root, host_path, &node->was, err);
+	if (!rc)
+		take_file(fat, node);
+	return rc;
+}
+
+int fat_open_named(const char *path, struct err *err)
+{
+	struct fat_source source;
+	int rc = fat_source_named(path, &source);
+
+	if (rc)
+		return source_error(path, rc, &source, false, err);
+	rc = fat_source_read(&source, 0);
+	fat_source_close(&source);
+	return rc < 0 ? path_error(path, -rc, NULL, err) : rc;
 }
 
 int fat_add_data(struct fat *fat, const char *name, const void *data, size_t len, struct err *err)

@@ -10,6 +10,9 @@
  * number of clusters decides which FAT it is, as in Microsoft's "FAT: General Overview of On-Disk
  * Format" (version 1.03); the number stays 16 away from either limit, as the specification advises.
  *
+ * The owner of a folder may change it meanwhile, and even exchange it for a link: no link that was
+ * not there by the user's choice leads out of it (source.c).
+ *
  * Names that FAT cannot hold are refused, and so are two that differ in case only, symbolic links
  * (unless followed), devices, sockets and pipes. Errors name the file.
  *
@@ -59,10 +62,18 @@ void fat_destroy(struct fat *fat);
 
 /* Adds everything in a host folder to folder name of the root; NULL: to the root itself. */
 int fat_add_tree(struct fat *fat, const char *name, const char *host_dir, struct err *err);
-/* Adds one file to the root. If host_path is a symbolic link, it is followed. */
+/*
+ * Adds one file to the root. Links in host_path are followed, but one that belongs neither to root
+ * nor to the user leads only to what belongs to the link's owner. The same holds for host_dir above.
+ */
 int fat_add_file(struct fat *fat, const char *name, const char *host_path, struct err *err);
 /* Adds one file to the root, with these bytes, which are copied. */
 int fat_add_data(struct fat *fat, const char *name, const void *data, size_t len, struct err *err);
+/*
+ * Opens what the user named, a file, pipe or device, for reading, as fat_add_file does. Returns a
+ * descriptor or -errno.
+ */
+int fat_open_named(const char *path, struct err *err);
 /* The file st must not be among the sources: it is the image itself. */
 void fat_forbid(struct fat *fat, const struct stat *st);
 

@@ -16,9 +16,18 @@
 #define FAT_DIR_MAX 65520u	/* entries of a folder: the limit of Linux and of a FAT16 root */
 #define FAT_UNITS_PER_ENTRY 13u /* of a long name */
 
+/* A file or folder of the host, found but not opened for reading. */
+struct fat_source {
+	int fd; /* O_PATH; -1: none */
+	struct stat st;
+	bool foreign; /* with -EACCES: a link of another user leads to what is not that user's */
+};
+
 struct fat_node {
-	char *name; /* UTF-8; the root's: "" */
-	char *path; /* of the host's file or folder; NULL: the bytes are in data */
+	char *name;		    /* UTF-8; the root's: "" */
+	char *path;		    /* of the host's file or folder; NULL: the bytes are in data */
+	struct fat_source source;   /* open if the user named the file or folder; else fd is -1 */
+	const struct fat_node *top; /* of a name found in a folder: the one that the user named */
 	void *data;
 	bool dir;
 	bool has_long; /* the alias alone does not give the name */
@@ -58,6 +67,23 @@ struct fat {
 	struct fat_geometry geo;
 	uint32_t used; /* clusters */
 };
+
+/* --- fat/source.c -------------------------------------------------------------- */
+
+/* Finds what the user named, through links that can be trusted. Returns 0 or -errno. */
+int fat_source_named(const char *path, struct fat_source *out);
+/*
+ * Finds rel beneath the folder top. Without follow no link is followed: the result may be a link,
+ * and a link on the way is -ELOOP or -ENOTDIR. Returns 0 or -errno.
+ */
+int fat_source_beneath(int top, const char *rel, bool follow, struct fat_source *out);
+/* Finds node, which was seen in a folder, beneath the folder that the user named. */
+int fat_source_find(const struct fat *fat, const struct fat_node *node, struct fat_source *out);
+/* Opens a source for reading. Returns a descriptor or -errno. more: 0 or O_NONBLOCK. */
+int fat_source_read(const struct fat_source *source, int more);
+/* The same of a file or folder; -EINVAL: it is neither. */
+int fat_source_read_plain(const struct fat_source *source);
+void fat_source_close(struct fat_source *source);
 
 /* --- fat/name.c ---------------------------------------------------------------- */
 

@@ -158,21 +158,34 @@ static int copy_range(struct writer *w, const struct fat_node *node, int fd, uin
 	return 0;
 }
 
+/* Opens the file that was added, and no other that has its name by now. */
+static int open_source(struct writer *w, const struct fat_node *node, int *fd)
+{
+	struct fat_source found = { .fd = -1 };
+	const struct fat_source *source = node->source.fd >= 0 ? &node->source : &found;
+	int rc = source == &found ? fat_source_find(w->fat, node, &found) : 0;
+	struct stat st;
+
+	if (!rc && !same(&source->st, &node->was))
+		rc = -ESTALE;
+	if (!rc) {
+		*fd = fat_source_read_plain(source);
+		rc = *fd < 0 ? *fd : 0;
+	}
+	if (!rc && (fstat(*fd, &st) || !same(&st, &node->was)))
+		rc = -ESTALE;
+	fat_source_close(&found);
+	if (!rc)
+		return 0;
+	return rc == -ESTALE || found.foreign ? stale(w, node) : source_error(w, node, -rc);
+}
+
 static int copy_file(struct writer *w, const struct fat_node *node)
 {
 	uint64_t at = 0, end = 0;
 	struct stat st;
-	int fd = open(node->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	int rc = 0;
+	int fd = -1, rc = open_source(w, node, &fd);
 
-	if (fd < 0 || fstat(fd, &st)) {
-		rc = source_error(w, node, errno);
-		goto out;
-	}
-	if (!same(&st, &node->was)) {
-		rc = stale(w, node);
-		goto out;
-	}
 	while (!rc && at < node->len_bytes) {
 		/* A file system without holes reports the whole file as data. */
 		off_t data = lseek(fd, (off_t)at, SEEK_DATA), hole;
@@ -192,7 +205,6 @@ static int copy_file(struct writer *w, const struct fat_node *node)
 	}
 	if (!rc && (fstat(fd, &st) || !same(&st, &node->was)))
 		rc = stale(w, node);
-out:
 	if (fd >= 0)
 		close(fd);
 	return rc;
