@@ -9,8 +9,8 @@
  *
  * The loop's thread makes all disk calls (see aio.h); with iothread=on it is the device's own
  * thread. A kick that arrives in another thread wakes the loop by an eventfd. The same eventfd
- * makes the loop return to a queue that had more work than one turn may take, so a guest cannot
- * keep the loop to itself.
+ * makes the loop return to a queue that had more work than one turn may take (turn.h). While too
+ * much is in flight, requests stay in the ring until a completion makes room (request.c).
  *
  * The rate limit is charged when requests are popped. Requests that it holds back stay in the ring
  * until a timer fires, so a reset has nothing to undo. A read, write or flush counts as one
@@ -29,53 +29,6 @@
 
 #include "vmm/core/clock.h"
 
-/* Most requests that one turn of the loop takes from one queue. */
-#define TURN_MAX 256u
-
-/* --- requests ---------------------------------------------------------------- */
-
-static struct blk_req *req_get(struct blk *blk)
-{
-	struct blk_req *req = blk->free;
-
-	if (req)
-		blk->free = req->next_free;
-	else
-		req = malloc(sizeof(*req));
-	if (!req)
-		return NULL;
-	req->blk = blk;
-	req->range = NULL;
-	req->iov = NULL;
-	req->nranges = 0;
-	req->flush_after = false;
-	req->disk.unmap = req->disk.durable = false;
-	return req;
-}
-
-static void req_put(struct blk_req *req)
-{
-	free(req->iov);
-	req->next_free = req->blk->free;
-	req->blk->free = req;
-}
-
-void blk_free_requests(struct blk *blk)
-{
-	while (blk->free) {
-		struct blk_req *req = blk->free;
-
-		blk->free = req->next_free;
-		free(req);
-	}
-}
-
-static void push(struct blk *blk, unsigned queue, uint16_t head, uint32_t written_bytes)
-{
-	virtq_push(&blk->vdev.queue[queue], head, written_bytes);
-	blk->pushed |= 1u << queue;
-}
-
 /* Make one interrupt decision for each queue that a batch has touched. */
 static void interrupts(struct blk *blk)
 {
@@ -85,111 +38,6 @@ static void interrupts(struct blk *blk)
 		blk->pushed &= blk->pushed - 1;
 		virtio_interrupt(&blk->vdev, queue);
 	}
-}
-
-/* The clock is read once for all requests that begin together, and once for all that end together. */
-static uint64_t batch_time(struct blk *blk)
-{
-	if (!blk->now_ns)
-		blk->now_ns = clock_now_ns();
-	return blk->now_ns;
-}
-
-static void count(struct blk_req *req)
-{
-	struct blk_count *c = req->what == BLK_READ ? &req->blk->read : &req->blk->written;
-	uint64_t us = (batch_time(req->blk) - req->begun_ns + 999) / 1000;
-
-	us += !us;
-	counter_add(&c->bytes, req->disk.len_bytes);
-	counter_add(&c->sum_us, us);
-	if (us < counter_read(&c->min_us) || !counter_read(&c->min_us))
-		counter_set(&c->min_us, us);
-	if (us > counter_read(&c->max_us))
-		counter_set(&c->max_us, us);
-	counter_add(&c->ops, 1);
-}
-
-static void req_finish(struct blk_req *req, uint8_t status)
-{
-	struct blk *blk = req->blk;
-
-	blk->inflight--;
-	if (status == BLK_S_OK && (req->what == BLK_READ || req->what == BLK_WRITE))
-		count(req);
-	/* A broken device answers no more requests. */
-	if (!blk->aborting && blk->vdev.active) {
-		*req->status_at = status;
-		push(blk, req->queue, req->head, status == BLK_S_OK ? req->written_bytes : 1);
-	}
-	free(req->range);
-	req_put(req);
-	if (blk->aborting && !blk->inflight) {
-		blk->aborting = false;
-		virtio_reset_done(&blk->vdev);
-	}
-}
-
-static void blk_limits(const struct blk *blk, struct blk_limits *limits)
-{
-	*limits = (struct blk_limits){
-		.capacity_bytes = blk->disk->size_bytes,
-		.readonly = blk->disk->readonly,
-		.discard = virtio_has(&blk->vdev, BLK_F_DISCARD),
-		.write_zeroes = virtio_has(&blk->vdev, BLK_F_WRITE_ZEROES),
-	};
-}
-
-/*
- * Submit the next range, if any. Returns BLK_S_OK if one was submitted, or if none was left (*more
- * is false); else the status to answer.
- */
-static uint8_t next_range(struct blk_req *req, bool *more)
-{
-	struct blk *blk = req->blk;
-	struct blk_limits limits;
-
-	*more = false;
-	blk_limits(blk, &limits);
-	while (req->nranges) {
-		const struct blk_range *r = &req->range[--req->nranges];
-		uint8_t status = blk_req_range(req->what, r, &limits);
-
-		if (status != BLK_S_OK)
-			return status;
-		if (!r->nsectors)
-			continue;
-		req->disk.offset = r->sector * BLK_SECTOR;
-		req->disk.len_bytes = (uint64_t)r->nsectors * BLK_SECTOR;
-		req->disk.unmap = r->flags & 1;
-		*more = true;
-		blk->disk->ops->submit(blk->disk, &req->disk);
-		break;
-	}
-	return BLK_S_OK;
-}
-
-static void on_done(struct disk_req *disk_req, int result)
-{
-	struct blk_req *req = (struct blk_req *)disk_req;
-	struct blk *blk = req->blk;
-	uint8_t status = BLK_S_OK;
-	bool more = false;
-
-	if (result < 0)
-		status = result == -EOPNOTSUPP ? BLK_S_UNSUPP : BLK_S_IOERR;
-	if (status == BLK_S_OK && !blk->aborting && req->nranges)
-		status = next_range(req, &more);
-	if (more)
-		return;
-	if (status == BLK_S_OK && !blk->aborting && req->flush_after) {
-		req->flush_after = false;
-		req->disk.op = DISK_FLUSH;
-		req->disk.len_bytes = 0;
-		blk->disk->ops->submit(blk->disk, &req->disk);
-		return;
-	}
-	req_finish(req, status);
 }
 
 /* --- from a chain to a request ------------------------------------------------ */
@@ -234,7 +82,6 @@ static bool fill(struct blk_req *req, const struct blk_cmd *cmd, const struct ch
 	disk->offset = cmd->offset;
 	disk->len_bytes = cmd->len_bytes;
 	disk->niov = 0;
-	disk->done = on_done;
 	switch (cmd->what) {
 	case BLK_READ:
 		disk->op = DISK_READ;
@@ -268,7 +115,8 @@ static void answer(struct blk *blk, unsigned queue, const struct chain *chain, u
 		   uint32_t written_bytes)
 {
 	*status_byte(chain) = status;
-	push(blk, queue, chain->head, written_bytes);
+	turn_charge(&blk->turn, 0);
+	blk_push(blk, queue, chain->head, written_bytes);
 }
 
 static void answer_id(struct blk *blk, unsigned queue, const struct chain *chain)
@@ -296,29 +144,21 @@ static void charge(struct blk *blk, const struct blk_cmd *cmd)
 static void start_io(struct blk *blk, unsigned queue, const struct blk_cmd *cmd,
 		     const struct chain *chain)
 {
-	struct blk_req *req = req_get(blk);
-	uint8_t status = BLK_S_OK;
-	bool more = true;
+	struct blk_req *req = blk_req_get(blk);
 
 	if (!req) {
 		answer(blk, queue, chain, BLK_S_IOERR, 1);
 		return;
 	}
-	blk->inflight++;
 	req->what = cmd->what;
 	req->queue = (uint8_t)queue;
 	req->head = chain->head;
-	req->begun_ns = batch_time(blk);
+	req->begun_ns = blk_batch_time(blk);
 	req->status_at = status_byte(chain);
 	req->written_bytes = 1;
 	if (!fill(req, cmd, chain))
-		status = BLK_S_IOERR;
-	else if (cmd->nranges)
-		status = next_range(req, &more);
-	else
-		blk->disk->ops->submit(blk->disk, &req->disk);
-	if (status != BLK_S_OK || !more)
-		req_finish(req, status);
+		req->status = BLK_S_IOERR;
+	blk_start(req);
 }
 
 static void serve(struct blk *blk, unsigned queue, const struct chain *chain)
@@ -349,18 +189,18 @@ static void serve(struct blk *blk, unsigned queue, const struct chain *chain)
 
 /* --- the queue ------------------------------------------------------------------ */
 
-static void run_later(struct blk *blk, unsigned queue)
+/* Ask the loop for another turn, after it has served the others. */
+static void come_back(struct blk *blk)
 {
 	uint64_t one = 1;
 
-	blk->again |= 1u << queue;
 	(void)!write(blk->again_fd, &one, sizeof(one));
 }
 
-static void hold_back(struct blk *blk, unsigned queue)
+static void run_later(struct blk *blk, unsigned queue)
 {
-	blk->limited |= 1u << queue;
-	blk->polled &= ~(1u << queue);
+	blk->again |= 1u << queue;
+	come_back(blk);
 }
 
 /* Returns true if the limit lets no request start now; the timer then resumes the queue. */
@@ -376,18 +216,35 @@ static bool held_back(struct blk *blk, unsigned queue)
 		return false;
 	if (!blk->limited)
 		loop_timer_arm(blk->limit_timer, ns);
-	hold_back(blk, queue);
+	blk->limited |= 1u << queue;
+	blk->polled &= ~(1u << queue);
 	return true;
 }
 
-/* Pop and start up to max requests. Returns how many were popped. */
-static unsigned drain_queue(struct blk *blk, unsigned queue, unsigned max)
+/*
+ * Returns true if another request may be popped. If not, its queue is resumed by the rate limit's
+ * timer, by a completion or in the next turn.
+ */
+static bool may_pop(struct blk *blk, unsigned queue)
+{
+	if (!blk->vdev.active || held_back(blk, queue))
+		return false;
+	if (!blk_has_room(blk)) {
+		blk->full |= 1u << queue;
+		blk->polled &= ~(1u << queue);
+		return false;
+	}
+	if (turn_over(&blk->turn))
+		run_later(blk, queue);
+	return !turn_over(&blk->turn);
+}
+
+static void drain_queue(struct blk *blk, unsigned queue)
 {
 	struct virtq *q = &blk->vdev.queue[queue];
-	unsigned n = 0;
 
 	blk->now_ns = 0;
-	while (n < max && blk->vdev.active && !held_back(blk, queue)) {
+	while (may_pop(blk, queue)) {
 		struct chain chain;
 		int rc = virtq_pop(q, &chain, blk->scratch, blk->queue_size);
 
@@ -396,9 +253,24 @@ static unsigned drain_queue(struct blk *blk, unsigned queue, unsigned max)
 		if (rc <= 0)
 			break;
 		serve(blk, queue, &chain);
-		n++;
 	}
-	return n;
+}
+
+/* Start what was submitted, and what waits, as long as the turn lasts. Resume queues for which there is room again. */
+static void commit(struct blk *blk)
+{
+	do {
+		blk->now_ns = 0;
+		blk->disk->ops->commit(blk->disk);
+	} while (blk_start_waiting(blk));
+	interrupts(blk);
+	if (blk->full && blk_has_room(blk)) {
+		blk->again |= blk->full;
+		blk->full = 0;
+		come_back(blk);
+	} else if (blk_waits_for_turn(blk)) {
+		come_back(blk);
+	}
 }
 
 /* Enable the kicks of all polled queues. */
@@ -436,25 +308,31 @@ static bool rest_queue(struct blk *blk, unsigned queue)
 
 static void run_queue(struct blk *blk, unsigned queue)
 {
-	struct virtq *q = &blk->vdev.queue[queue];
-	unsigned left = TURN_MAX;
+	uint32_t bit = 1u << queue;
 
-	virtq_disable_kicks(q);
-	if (blk->limited) {
-		hold_back(blk, queue);
-		return;
-	}
+	virtq_disable_kicks(&blk->vdev.queue[queue]);
 	do {
-		unsigned n = drain_queue(blk, queue, left);
-
-		left -= n;
-		blk->now_ns = 0;
-		blk->disk->ops->commit(blk->disk);
-		interrupts(blk);
-	} while (left && blk->vdev.active && !blk->limited && rest_queue(blk, queue));
-	if (!left && blk->vdev.active && !blk->limited)
-		run_later(blk, queue);
+		drain_queue(blk, queue);
+		commit(blk);
+	} while (blk->vdev.active && !((blk->again | blk->full | blk->limited) & bit) &&
+		 rest_queue(blk, queue));
 }
+
+/* Each turn begins with another queue. */
+static void run_queues(struct blk *blk, uint32_t queues)
+{
+	unsigned n = blk->vdev.nqueues, first = blk->first;
+
+	blk->first = (first + 1) % n;
+	for (unsigned i = 0; i < n && queues && blk->vdev.active; i++) {
+		unsigned queue = (first + i) % n;
+
+		if (queues >> queue & 1)
+			run_queue(blk, queue);
+	}
+}
+
+/* --- the loop's calls: one turn each ---------------------------------------------- */
 
 /* Look at the rings whose kicks are off, and at the disk. Returns true if there was work. */
 bool blk_poll(void *opaque)
@@ -464,10 +342,12 @@ bool blk_poll(void *opaque)
 	bool any = false;
 
 	virtio_lock(&blk->vdev);
+	turn_begin(&blk->turn);
 	before = blk->inflight;
 	if (before) {
 		blk->now_ns = 0;
 		blk->disk->ops->reap(blk->disk);
+		commit(blk);
 		any = blk->inflight != before;
 	}
 	for (uint32_t left = blk->polled; left && blk->vdev.active; left &= left - 1) {
@@ -478,7 +358,6 @@ bool blk_poll(void *opaque)
 		any = true;
 		run_queue(blk, queue);
 	}
-	interrupts(blk);
 	virtio_unlock(&blk->vdev);
 	return any;
 }
@@ -496,10 +375,12 @@ void blk_kick(struct virtio_device *vdev, unsigned queue)
 {
 	struct blk *blk = blk_of(vdev);
 
-	if (loop_is_here(vdev->env->loop))
-		run_queue(blk, queue);
-	else
+	if (!loop_is_here(vdev->env->loop)) {
 		run_later(blk, queue);
+		return;
+	}
+	turn_begin(&blk->turn);
+	run_queue(blk, queue);
 }
 
 void blk_on_again(void *opaque)
@@ -508,26 +389,25 @@ void blk_on_again(void *opaque)
 	uint32_t again;
 
 	virtio_lock(&blk->vdev);
+	turn_begin(&blk->turn);
 	again = blk->again;
 	blk->again = 0;
-	for (; again && blk->vdev.active; again &= again - 1)
-		run_queue(blk, (unsigned)__builtin_ctz(again));
+	if (blk_start_waiting(blk))
+		commit(blk);
+	run_queues(blk, again);
 	virtio_unlock(&blk->vdev);
 }
 
 void blk_on_limit_timer(void *opaque)
 {
 	struct blk *blk = opaque;
-	unsigned first = blk->limit_first, n = blk->vdev.nqueues;
 	uint32_t held;
 
 	virtio_lock(&blk->vdev);
+	turn_begin(&blk->turn);
 	held = blk->limited;
 	blk->limited = 0;
-	blk->limit_first = (first + 1) % n;
-	for (unsigned i = 0; i < n && blk->vdev.active; i++)
-		if (held >> (first + i) % n & 1)
-			run_queue(blk, (first + i) % n);
+	run_queues(blk, held);
 	virtio_unlock(&blk->vdev);
 }
 
@@ -536,8 +416,9 @@ void blk_on_wake(void *opaque)
 	struct blk *blk = opaque;
 
 	virtio_lock(&blk->vdev);
+	turn_begin(&blk->turn);
 	blk->now_ns = 0;
 	blk->disk->ops->reap(blk->disk);
-	interrupts(blk);
+	commit(blk);
 	virtio_unlock(&blk->vdev);
 }

@@ -98,7 +98,8 @@ static bool blk_reset(struct virtio_device *vdev)
 	struct blk *blk = blk_of(vdev);
 
 	/* Leave the limit itself alone: a reset earns no tokens. */
-	blk->pushed = blk->again = blk->polled = blk->limited = 0;
+	blk->pushed = blk->again = blk->polled = blk->limited = blk->full = 0;
+	blk_drop_waiting(blk);
 	blk->s.writeback = !blk->disk->readonly;
 	fill_config(blk);
 	blk->aborting = blk->inflight;
@@ -123,6 +124,7 @@ static void blk_destroy(struct device *dev)
 		virtio_lock(&blk->vdev);
 		/* The loop no longer runs: wait for the disk here. */
 		blk->vdev.active = false;
+		blk_drop_waiting(blk);
 		if (blk->inflight)
 			blk->disk->ops->drain(blk->disk);
 		virtio_unlock(&blk->vdev);
