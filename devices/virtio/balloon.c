@@ -4,7 +4,8 @@
  * Theory of operation. The device drops the pages that the guest puts into the balloon, or reports
  * as free, from the process's address space. When the guest takes them back it finds zeroes; the
  * device need not act. Page numbers come one by one and in any order: the device sorts them, and
- * neighbours become one madvise. Statistics: the driver leaves a buffer with the device, which
+ * neighbours become one madvise. A turn (turn.h) ends within a chain, if need be: the chain goes back
+ * into its queue, with the progress kept. Statistics: the driver leaves a buffer with the device, which
  * returns it to ask for fresh ones.
  *
  * Threads: the loop serves queues and the timer; a vCPU's thread activates and resets; any thread
@@ -23,6 +24,7 @@
 #include "vmm/core/bytes.h"
 #include "vmm/core/counter.h"
 #include "vmm/core/log.h"
+#include "vmm/core/turn.h"
 
 #define F_STATS_VQ 1
 #define F_DEFLATE_ON_OOM 2
@@ -43,10 +45,15 @@
 
 /* Page numbers that are sorted together; Linux sends as many in one chain. */
 #define BATCH 256u
+/*
+ * A madvise of one page costs as much as copying some: the processor's tables are flushed for it, on
+ * every processor that runs the guest.
+ */
+#define DISCARD_BYTES 16384u
+/* The most that one madvise gives back: a huge page, and none is split for it. */
+#define REPORT_BYTES (2u << 20)
 /* Linux sends 1 KiB; a far longer request would only keep the loop busy. */
 #define MAX_REQUEST_BYTES 16384u
-/* Most chains that one turn of the loop takes, so a guest cannot keep the loop to itself. */
-#define TURN_MAX 16u
 /* One entry of a statistics buffer: tag and value. Linux sends ten. */
 #define STAT_BYTES 10u
 #define MAX_STATS 64u
@@ -62,6 +69,7 @@ struct balloon_state {
 	uint16_t stats_head; /* that buffer's head */
 	uint32_t known;	     /* bit n: stat[n] is the guest's last report */
 	uint64_t stat[BALLOON_NSTATS]; /* by tag, as the driver counts (5.5.6.3) */
+	uint64_t done[NQUEUES];	       /* bytes of each queue's front chain that are served */
 };
 
 struct balloon {
@@ -69,6 +77,8 @@ struct balloon {
 	struct balloon_state s;
 	struct loop_watch *again, *timer;
 	int again_fd;
+	struct turn turn;
+	unsigned first;	      /* the queue that the next turn serves first */
 	uint64_t interval_ns; /* 0: no statistics */
 	/* For --stats, as the last driver left it: Linux resets the device when it powers off. */
 	uint32_t left_actual, left_known;
@@ -102,6 +112,11 @@ static int by_number(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static void charge(struct balloon *b, uint64_t bytes)
+{
+	turn_charge(&b->turn, bytes > DISCARD_BYTES ? bytes : DISCARD_BYTES);
+}
+
 static void discard_pages(struct balloon *b, uint32_t *pfn, unsigned n)
 {
 	unsigned first = 0;
@@ -119,30 +134,53 @@ static void discard_pages(struct balloon *b, uint32_t *pfn, unsigned n)
 		 */
 		if (!mem_discard(b->vdev.env->mem, gpa((uint64_t)pfn[first] * PAGE_BYTES), len))
 			log_guest("virtio-balloon: page %#x is not memory", pfn[first]);
+		charge(b, len);
 		first = i;
 	}
 }
 
-static void inflate(struct balloon *b, const struct chain *chain)
+/* Returns true if the chain is done, else done[INFLATE] says how far. */
+static bool inflate(struct balloon *b, const struct chain *chain)
 {
+	uint64_t *done = &b->s.done[INFLATE];
 	uint32_t pfn[BATCH];
 	size_t len;
 
-	for (uint64_t off = 0; (len = virtq_chain_read(chain, off, pfn, sizeof(pfn))) >= 4;
-	     off += len)
+	while ((len = virtq_chain_read(chain, *done, pfn, sizeof(pfn))) >= 4) {
+		if (turn_over(&b->turn))
+			return false;
 		discard_pages(b, pfn, (unsigned)(len / 4));
+		*done += len;
+	}
+	return true;
 }
 
-static void report(struct balloon *b, const struct chain *chain)
+/* Returns true if the chain is done, else done[queue] says how far. */
+static bool report(struct balloon *b, unsigned queue, const struct chain *chain)
 {
+	uint64_t *done = &b->s.done[queue], off = 0;
+
 	/* The guest would find zeroes instead of its poison pattern in these pages. */
 	if (virtio_has(&b->vdev, F_PAGE_POISON) && get_le32(b->vdev.s.config + CONFIG_POISON_VAL))
-		return;
+		return true;
 	for (unsigned i = 0; i < chain->nwritable; i++) {
 		const struct iovec *iov = &chain->iov[chain->nreadable + i];
 
-		mem_discard_host(b->vdev.env->mem, iov->iov_base, iov->iov_len);
+		while (*done < off + iov->iov_len) {
+			uint8_t *at = (uint8_t *)iov->iov_base + (*done - off);
+			uint64_t left = off + iov->iov_len - *done;
+			uint64_t len = REPORT_BYTES - (uintptr_t)at % REPORT_BYTES;
+
+			if (turn_over(&b->turn))
+				return false;
+			len = len < left ? len : left;
+			mem_discard_host(b->vdev.env->mem, at, len);
+			charge(b, len);
+			*done += len;
+		}
+		off += iov->iov_len;
 	}
+	return true;
 }
 
 /* --- statistics ------------------------------------------------------------------------ */
@@ -189,27 +227,30 @@ static void on_timer(void *opaque)
 
 /* --- queues ---------------------------------------------------------------------------- */
 
-static void serve_chain(struct balloon *b, unsigned queue, const struct chain *chain)
+static void take_stats(struct balloon *b, unsigned queue, const struct chain *chain)
 {
-	struct virtq *q = &b->vdev.queue[queue];
-
-	if (queue == stats_queue(b)) {
-		read_stats(b, chain);
-		if (b->s.stats_held) /* two buffers: return the first, which is stale */
-			virtq_push(q, b->s.stats_head, 0);
-		b->s.stats_held = true;
-		b->s.stats_head = chain->head;
-		return;
-	}
-	if (queue == reporting_queue(b))
-		report(b, chain);
-	else if (chain->readable_bytes > MAX_REQUEST_BYTES)
-		log_guest("virtio-balloon: a request has too many pages");
-	else if (queue == INFLATE)
-		inflate(b, chain);
-	virtq_push(q, chain->head, 0);
+	read_stats(b, chain);
+	if (b->s.stats_held) /* two buffers: return the first, which is stale */
+		virtq_push(&b->vdev.queue[queue], b->s.stats_head, 0);
+	b->s.stats_held = true;
+	b->s.stats_head = chain->head;
+	charge(b, 0);
 }
 
+/* Returns false if the turn is over before the chain is done. */
+static bool give_back(struct balloon *b, unsigned queue, const struct chain *chain)
+{
+	turn_charge(&b->turn, 0);
+	if (queue == reporting_queue(b))
+		return report(b, queue, chain);
+	if (chain->readable_bytes > MAX_REQUEST_BYTES)
+		log_guest("virtio-balloon: a request has too many pages");
+	else if (queue == INFLATE)
+		return inflate(b, chain);
+	return true;
+}
+
+/* Serve one chain. Returns false if there is nothing more to do now. */
 static bool serve(struct balloon *b, unsigned queue)
 {
 	struct virtq *q = &b->vdev.queue[queue];
@@ -221,33 +262,54 @@ static bool serve(struct balloon *b, unsigned queue)
 		virtio_broken(&b->vdev, q->broken_why);
 	if (rc <= 0)
 		return false;
-	serve_chain(b, queue, &chain);
+	if (queue == stats_queue(b)) {
+		take_stats(b, queue, &chain);
+		return true;
+	}
+	if (!give_back(b, queue, &chain)) {
+		virtq_unpop(q);
+		return false;
+	}
+	b->s.done[queue] = 0;
+	virtq_push(q, chain.head, 0);
 	return true;
+}
+
+static void run_queue(struct balloon *b, unsigned queue)
+{
+	uint64_t one = 1;
+
+	while (!turn_over(&b->turn) && serve(b, queue))
+		;
+	if (!b->vdev.active)
+		return;
+	virtio_interrupt(&b->vdev, queue);
+	if (turn_over(&b->turn) && write(b->again_fd, &one, sizeof(one)) < 0)
+		return; /* the counter is full: the event comes anyway */
 }
 
 static void balloon_kick(struct virtio_device *vdev, unsigned queue)
 {
 	struct balloon *b = balloon_of(vdev);
-	unsigned left = TURN_MAX;
-	uint64_t one = 1;
 
-	while (left && serve(b, queue))
-		left--;
-	if (!vdev->active)
-		return;
-	virtio_interrupt(vdev, queue);
-	if (!left && write(b->again_fd, &one, sizeof(one)) < 0)
-		return; /* the counter is full: the event comes anyway */
+	turn_begin(&b->turn);
+	run_queue(b, queue);
 }
 
+/* Each turn begins with another queue. */
 static void on_again(void *opaque)
 {
 	struct balloon *b = opaque;
 
 	virtio_lock(&b->vdev);
-	for (unsigned q = 0; q < NQUEUES; q++)
-		if (b->vdev.active && b->vdev.queue[q].s.ready)
-			balloon_kick(&b->vdev, q);
+	turn_begin(&b->turn);
+	b->first = (b->first + 1) % NQUEUES;
+	for (unsigned i = 0; i < NQUEUES; i++) {
+		unsigned queue = (b->first + i) % NQUEUES;
+
+		if (b->vdev.active && b->vdev.queue[queue].s.ready)
+			run_queue(b, queue);
+	}
 	virtio_unlock(&b->vdev);
 }
 
@@ -263,6 +325,7 @@ static bool balloon_reset(struct virtio_device *vdev)
 	struct balloon *b = balloon_of(vdev);
 
 	b->s.stats_held = false;
+	memset(b->s.done, 0, sizeof(b->s.done));
 	b->left_actual = get_le32(b->vdev.s.config + CONFIG_ACTUAL);
 	b->left_known = b->s.known;
 	b->s.known = 0;

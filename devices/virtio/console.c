@@ -3,7 +3,8 @@
  *
  * Theory of operation. The device copies output chains into the sink's ring. It puts a chain that
  * does not fit back into the queue, with its progress kept in tx_off, until the sink drains: the
- * guest waits, no output is lost and no buffer grows. It refuses input while the guest has no
+ * guest waits, no output is lost and no buffer grows. It does the same at the end of a turn (turn.h),
+ * and the loop comes back to it. It refuses input while the guest has no
  * buffer; the next kick of the receive queue asks for the input again. A queue's kicks stay off
  * while the device waits for the other side.
  *
@@ -22,6 +23,7 @@
 #include "devices/backend/chardev/chardev.h"
 #include "devices/virtio/core/virtio.h"
 #include "vmm/core/bytes.h"
+#include "vmm/core/turn.h"
 
 #define CONSOLE_F_SIZE 0
 #define CONSOLE_F_EMERG_WRITE 2
@@ -30,8 +32,6 @@
 #define TX 1
 #define QUEUE_SIZE 128u
 #define CHUNK_BYTES 1024u
-/* Most chains that one turn of the loop takes, so a guest cannot keep the loop to itself. */
-#define TURN_MAX 256u
 
 /* Section 5.3.4, little-endian. */
 #define CONFIG_COLS 0
@@ -51,8 +51,9 @@ struct console {
 	struct chardev *chr;
 	struct loop_watch *again;
 	int again_fd;
-	bool tx_blocked; /* until the sink drains */
-	bool rx_waiting; /* input waits for a buffer */
+	struct turn turn; /* output's */
+	bool tx_blocked;  /* until the sink drains */
+	bool rx_waiting;  /* input waits for a buffer */
 };
 
 static struct console *console_of(struct virtio_device *vdev)
@@ -62,22 +63,28 @@ static struct console *console_of(struct virtio_device *vdev)
 
 /* --- output (lock held) ---------------------------------------------------- */
 
-/* Returns false if the sink is full; tx_off is then the number of bytes sent. */
+/*
+ * Returns false if the sink is full, or at the end of the turn; tx_off is then the number of bytes
+ * sent.
+ */
 static bool send(struct console *con, const struct chain *chain)
 {
 	uint8_t buf[CHUNK_BYTES];
-	size_t len;
+	uint64_t most = con->s.tx_off + turn_room(&con->turn, TURN_BYTES), begin = con->s.tx_off;
 
 	/* The guest may have changed a chain that was put back: use its new length. */
-	while (con->s.tx_off < chain->readable_bytes) {
-		size_t sent;
+	while (con->s.tx_off < chain->readable_bytes && con->s.tx_off < most) {
+		size_t len = virtq_chain_read(chain, con->s.tx_off, buf, sizeof(buf));
+		size_t sent = chardev_write(con->chr, buf, len);
 
-		len = virtq_chain_read(chain, con->s.tx_off, buf, sizeof(buf));
-		sent = chardev_write(con->chr, buf, len);
 		con->s.tx_off += sent;
-		if (sent < len)
-			return false;
+		con->tx_blocked = sent < len;
+		if (con->tx_blocked)
+			break;
 	}
+	turn_charge(&con->turn, con->s.tx_off - begin);
+	if (con->s.tx_off < chain->readable_bytes)
+		return false;
 	con->s.tx_off = 0;
 	return true;
 }
@@ -96,7 +103,6 @@ static bool serve_tx(struct console *con)
 		return false;
 	if (!send(con, &chain)) {
 		virtq_unpop(q);
-		con->tx_blocked = true;
 		return false;
 	}
 	virtq_push(q, chain.head, 0);
@@ -107,20 +113,21 @@ static void run_tx(struct console *con)
 {
 	struct virtio_device *vdev = &con->vdev;
 	struct virtq *q = &vdev->queue[TX];
-	unsigned left = TURN_MAX;
+	struct turn *turn = &con->turn;
 	uint64_t one = 1;
 
 	if (con->tx_blocked)
 		return;
+	turn_begin(turn);
 	virtq_disable_kicks(q);
 	do {
-		while (left && serve_tx(con))
-			left--;
-	} while (left && vdev->active && !con->tx_blocked && virtq_enable_kicks(q));
+		while (!turn_over(turn) && serve_tx(con))
+			;
+	} while (!turn_over(turn) && vdev->active && !con->tx_blocked && virtq_enable_kicks(q));
 	if (!vdev->active)
 		return;
 	virtio_interrupt(vdev, TX);
-	if (!left && write(con->again_fd, &one, sizeof(one)) < 0)
+	if (turn_over(turn) && write(con->again_fd, &one, sizeof(one)) < 0)
 		return; /* the counter is full: the event comes anyway */
 }
 
