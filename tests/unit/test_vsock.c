@@ -358,6 +358,79 @@ Test(vsock, many)
 	vpeer_end();
 }
 
+/* Sends until the connection's credit is used up: the server's program does not read. */
+static void fill(unsigned port, uint32_t room)
+{
+	while (room) {
+		uint32_t part = room < 32768 ? room : 32768;
+
+		vpeer_send_packet(VSOCK_OP_RW, port, 1, vp.text, part);
+		room -= part;
+	}
+}
+
+static unsigned long resident_bytes(void)
+{
+	unsigned long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+
+	cr_assert(file);
+	cr_assert_eq(fscanf(file, "%*u %lu", &pages), 1);
+	fclose(file);
+	return pages * 4096;
+}
+
+/* A guest with all connections that it can have cannot make the process keep more than the sum. */
+Test(vsock, bytes_in_sum)
+{
+	static int fd[VSOCK_MAX_CONNS];
+	unsigned long before, sum = 0;
+	uint32_t room[2];
+	bool have = false;
+	int server;
+
+	vpeer_begin(FAKE_PCI);
+	server = vpeer_serve(1, 4096);
+	before = resident_bytes();
+	for (unsigned i = 0; i < VSOCK_MAX_CONNS; i++) {
+		fd[i] = vpeer_open_out(server, 10 + i, 1);
+		room[!!i] = vp.got.buf_alloc;
+		cr_assert(room[!!i] >= VSOCK_ROOM_LEAST && room[!!i] <= VSOCK_ROOM);
+		sum += room[!!i];
+		fill(10 + i, room[!!i]);
+		while (vpeer_used(&have))
+			have = false;
+		fake_driver_kick(&vp.d, VSOCK_RX);
+	}
+	cr_expect(sum > VSOCK_ROOM_SUM / 2 && sum <= VSOCK_ROOM_SUM, "%lu", sum);
+	cr_expect_eq(room[0], VSOCK_ROOM, "one that is alone gets all");
+	/* Beside the rings only the connections themselves, and the sanitizer's share of both. */
+	cr_expect_lt(resident_bytes() - before, VSOCK_ROOM_SUM + (24u << 20));
+	/* More than its credit ends a connection, and only that one. */
+	fill(10 + 1000, 1 << 20);
+	vpeer_drain();
+	cr_assert(vpeer_silent());
+
+	/* When others are gone, one that is read gets more room. */
+	for (unsigned i = 0; i < VSOCK_MAX_CONNS - 1; i++) {
+		vpeer_send_packet(VSOCK_OP_RST, 10 + i, 1, NULL, 0);
+		close(fd[i]);
+	}
+	vpeer_drain();
+	for (unsigned i = 0; i < 200; i++) {
+		while (recv(fd[VSOCK_MAX_CONNS - 1], vp.text, 65536, MSG_DONTWAIT) > 0)
+			fake_run(&vp.f);
+		vpeer_send_packet(VSOCK_OP_RW, 10 + VSOCK_MAX_CONNS - 1, 1, vp.text, 2048);
+		fake_driver_kick(&vp.d, VSOCK_RX);
+		vpeer_drain();
+	}
+	cr_expect_eq(((struct vsock *)vp.dev)->room_sum, VSOCK_ROOM);
+	close(fd[VSOCK_MAX_CONNS - 1]);
+	close(server);
+	unlink(strcat(strcpy(vp.text, vp.path), "_1"));
+	vpeer_end();
+}
+
 /* A server whose backlog is full gets its connections later. */
 Test(vsock, backlog)
 {

@@ -278,11 +278,15 @@ static int leave_behind(int server, uint32_t guest_port)
 {
 	int fd = vpeer_open_out(server, guest_port, 1), bytes = 4096;
 	struct vsock *vs = (struct vsock *)vp.dev;
+	struct vsock_conn *c = LIST_FIRST(&vs->conns);
 	unsigned before = connections();
+	uint32_t most = c->s.room < LEFT ? c->s.room : LEFT;
 
 	/* By default the kernel takes 200 KB for each. */
-	setsockopt(LIST_FIRST(&vs->conns)->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
-	vpeer_send_packet(VSOCK_OP_RW, guest_port, 1, vp.text, LEFT);
+	setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	do /* the kernel may take all of a small room, once or twice */
+		vpeer_send_packet(VSOCK_OP_RW, guest_port, 1, vp.text, most);
+	while (!vsock_conn_kept(c));
 	vpeer_send_shutdown(guest_port, 1, VSOCK_SHUT_BOTH);
 	vpeer_send_packet(VSOCK_OP_RST, guest_port, 1, NULL, 0);
 	vpeer_drain();

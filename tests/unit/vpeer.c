@@ -215,7 +215,7 @@ int vpeer_open_out(int server, uint32_t guest_port, uint32_t host_port)
 
 	vpeer_send_packet(VSOCK_OP_REQUEST, guest_port, host_port, NULL, 0);
 	vpeer_expect(VSOCK_OP_RESPONSE, guest_port, host_port);
-	cr_assert(vp.got.buf_alloc >= 65536);
+	cr_assert(vp.got.buf_alloc >= VSOCK_ROOM_LEAST);
 	fd = accept4(server, NULL, NULL, SOCK_NONBLOCK);
 	cr_assert(fd >= 0);
 	return fd;

@@ -35,14 +35,19 @@
  * Credit (5.10.6.3). Each packet says how many bytes its sender can keep (buf_alloc) and how many
  * it has passed on (fwd_cnt). The device sends no more than vsock_conn_credit, and asks once
  * (CREDIT_REQUEST) when the credit is 0. The guest may send what fits room; more than that resets
- * the connection. The device sends a CREDIT_UPDATE when the guest knows of less than half of room.
+ * the connection. No room is taken back from a connection, and each keeps VSOCK_ROOM_LEAST; what is
+ * left of VSOCK_ROOM_SUM is shared (share), so a guest with many connections has less in each, and
+ * all of them together never keep more. The device sends a CREDIT_UPDATE when the guest knows of less than half of room.
  */
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "devices/virtio/vsock/vsock_impl.h"
 #include "vmm/core/clock.h"
+
+#define SHARES 64u /* of the room that is left, a new connection gets one of these */
 
 unsigned vsock_patience_ms = 30000;
 
@@ -74,6 +79,29 @@ struct vsock_conn *vsock_conn_find(struct vsock *vs, uint32_t guest_port, uint32
 	return NULL;
 }
 
+/* Returns the room beyond VSOCK_ROOM_LEAST that one more connection may have. */
+static uint32_t share(const struct vsock *vs)
+{
+	uint32_t kept = (VSOCK_MAX_CONNS - vs->nconns) * VSOCK_ROOM_LEAST; /* for later ones */
+	uint32_t part = (VSOCK_ROOM_SUM - vs->room_sum - kept) / SHARES;
+
+	part -= part % VSOCK_ROOM_LEAST;
+	return part < VSOCK_ROOM - VSOCK_ROOM_LEAST ? part : VSOCK_ROOM - VSOCK_ROOM_LEAST;
+}
+
+void vsock_conn_widen(struct vsock_conn *c)
+{
+	uint32_t more = share(c->vs);
+
+	free(c->out); /* a ring of the old size, empty */
+	c->out = NULL;
+	more = more < VSOCK_ROOM - c->s.room ? more : VSOCK_ROOM - c->s.room;
+	c->s.room += more;
+	c->vs->room_sum += more;
+	if (more)
+		vsock_conn_limit_socket(c);
+}
+
 struct vsock_conn *vsock_conn_new(struct vsock *vs, enum vsock_stage stage)
 {
 	struct vsock_conn *c;
@@ -92,7 +120,8 @@ struct vsock_conn *vsock_conn_new(struct vsock *vs, enum vsock_stage stage)
 	c->vs = vs;
 	c->fd = -1;
 	c->s.stage = stage;
-	c->s.room = vs->nconns < VSOCK_ROOMY ? VSOCK_ROOM : VSOCK_ROOM_CROWDED;
+	c->s.room = VSOCK_ROOM_LEAST + share(vs);
+	vs->room_sum += c->s.room;
 	LIST_INSERT_HEAD(&vs->conns, c, all);
 	vs->nconns++;
 	return c;
@@ -145,6 +174,7 @@ void vsock_conn_free(struct vsock_conn *c)
 		TAILQ_REMOVE(&c->vs->draining, c, ready);
 	LIST_REMOVE(c, all);
 	c->vs->nconns--;
+	c->vs->room_sum -= c->s.room;
 	free(c);
 }
 
@@ -185,6 +215,15 @@ void vsock_conn_finish(struct vsock_conn *c)
 }
 
 /* --- the socket ------------------------------------------------------------------------ */
+
+void vsock_conn_limit_socket(struct vsock_conn *c)
+{
+	int bytes = (int)c->s.room;
+
+	/* The default is less than VSOCK_ROOM. */
+	if (c->fd >= 0 && (c->s.room < VSOCK_ROOM || c->narrow))
+		c->narrow = !setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
 
 void vsock_conn_update(struct vsock_conn *c)
 {

@@ -56,8 +56,11 @@ static void offer_credit(struct vsock_conn *c)
 {
 	uint32_t known = c->s.room - (c->s.rx_cnt - c->s.fwd_told);
 
-	if (c->s.stage == VSOCK_OPEN && c->s.fwd_cnt != c->s.fwd_told && known < c->s.room / 2)
-		vsock_conn_send(c, VSOCK_OP_CREDIT_UPDATE);
+	if (c->s.stage != VSOCK_OPEN || c->s.fwd_cnt == c->s.fwd_told || known >= c->s.room / 2)
+		return;
+	if (c->s.room < VSOCK_ROOM && !vsock_conn_kept(c))
+		vsock_conn_widen(c);
+	vsock_conn_send(c, VSOCK_OP_CREDIT_UPDATE);
 }
 
 /* All is written: do what the guest's SHUTDOWN asked for. c may be freed. */
@@ -188,6 +191,7 @@ static void on_socket(void *opaque, uint32_t events)
 int vsock_conn_socket(struct vsock_conn *c, int fd)
 {
 	c->fd = fd;
+	vsock_conn_limit_socket(c);
 	c->events = c->s.stage == VSOCK_OPEN || c->s.stage == VSOCK_GREETING ? EPOLLIN : EPOLLPRI;
 	return loop_watch_fd(c->vs->vdev.env->loop, fd, c->events, on_socket, c, &c->watch);
 }

@@ -29,10 +29,14 @@
 #define VSOCK_HOST_CID 2u
 #define VSOCK_MAX_CONNS 2048u
 #define VSOCK_BUCKETS 512u
-/* buf_alloc of a connection: bounds the bytes kept for a host program that does not read. */
+/*
+ * buf_alloc of a connection: bounds the bytes kept for a host program that does not read. All
+ * connections together get at most VSOCK_ROOM_SUM: the more there are, the less a new one gets.
+ */
 #define VSOCK_ROOM 262144u
-#define VSOCK_ROOM_CROWDED 65536u /* for connections beyond the first VSOCK_ROOMY */
-#define VSOCK_ROOMY 64u
+#define VSOCK_ROOM_LEAST 4096u
+#define VSOCK_ROOM_SUM (32u << 20)
+_Static_assert(VSOCK_MAX_CONNS *VSOCK_ROOM_LEAST <= VSOCK_ROOM_SUM / 2, "some room to share");
 #define VSOCK_MAX_STRAYS 64u
 #define VSOCK_PACKET_BYTES 65536u /* most data bytes of a packet */
 /* Most receive buffers of the guest that one readv fills. */
@@ -120,6 +124,7 @@ struct vsock_conn {
 	uint32_t out_at; /* index of the ring's oldest byte; it holds rx_cnt - fwd_cnt bytes */
 	uint8_t line_bytes;
 	bool hashed, linked;
+	bool narrow;   /* the socket's own buffer is not the default */
 	bool readable; /* the socket had data when last read */
 	bool muted;    /* EPOLLIN is off until the connection is served */
 	bool eof, hup; /* the host program has shut down its writing; has closed its socket */
@@ -153,6 +158,7 @@ struct vsock {
 	struct virtio_device vdev; /* first */
 	struct vsock_state s;
 	unsigned nconns;
+	uint32_t room_sum;  /* of all connections' room */
 	unsigned ntimed;    /* connections with a deadline */
 	bool resetting;	    /* on_again finishes the reset */
 	uint64_t tick_ns;   /* when the tick fires; 0: it is not armed */
@@ -203,9 +209,13 @@ void vsock_arm_tick(struct vsock *vs, uint64_t delay_ns);
  */
 struct vsock_conn *vsock_conn_new(struct vsock *vs, enum vsock_stage stage);
 void vsock_conn_free(struct vsock_conn *c);
+/* c keeps no bytes: gives it a larger room, if the other connections have left one. */
+void vsock_conn_widen(struct vsock_conn *c);
 struct vsock_conn *vsock_conn_find(struct vsock *vs, uint32_t guest_port, uint32_t host_port);
 /* Give c its ports: from now on vsock_conn_find finds it. */
 void vsock_conn_name(struct vsock_conn *c, uint32_t guest_port, uint32_t host_port);
+/* What the host's kernel keeps for a socket is bounded like what we keep. */
+void vsock_conn_limit_socket(struct vsock_conn *c);
 /* Watch the socket for the events that c's stage can use. */
 void vsock_conn_update(struct vsock_conn *c);
 void vsock_conn_deadline(struct vsock_conn *c, uint64_t delay_ns); /* 0: none */
