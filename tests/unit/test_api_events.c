@@ -171,6 +171,29 @@ Test(api_events, exact_bytes_of_a_file)
 	events_destroy(e);
 }
 
+/* A guest that reboots all the time: the file stays as long as it may be, in whole events. */
+Test(api_events, a_file_has_a_limit)
+{
+	struct events *e;
+	struct reader r;
+	struct stat st;
+	unsigned n = 0;
+	json_t *event;
+
+	events_file_max = 2000;
+	e = on_path();
+	for (unsigned i = 0; i < 100; i++)
+		events_emit(e, "vm", "rebooting", NULL);
+	events_destroy(e);
+	cr_assert_eq(stat(path, &st), 0);
+	cr_expect(st.st_size <= 2000 && st.st_size > 1800, "%ld bytes", (long)st.st_size);
+	r = open_reader();
+	for (; (event = next_event(&r)); n++)
+		json_decref(event);
+	cr_expect(n > 10 && n < 30, "%u", n);
+	close(r.fd);
+}
+
 Test(api_events, a_fifo_without_a_reader_keeps_the_events)
 {
 	struct events *e;

@@ -15,7 +15,8 @@
  *   standard error, so O_NONBLOCK there would disturb them: we open it again through /proc. Where
  *   that fails, we ask poll before each write; a pipe that is ready takes PIPE_BUF bytes.
  * - A socket: MSG_DONTWAIT.
- * - A regular file is always ready.
+ * - A regular file is always ready. It takes events_file_max bytes: a guest that reboots all the time
+ *   makes events without end.
  *
  * A pipe takes an event (at most PIPE_BUF bytes) as a whole or not at all. A socket, a terminal or a
  * full file system may take a part of it: the rest stays in the sink and is written before anything
@@ -38,9 +39,13 @@
 #include <unistd.h>
 
 #include "vmm/core/clock.h"
+#include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 
 #define OPTION "--event-monitor"
+
+uint64_t events_file_max = 1ull << 30;
+
 /* What ends an event on the monitor. */
 #define BLANK "\n\n"
 #define OBJECT_MAX (EVENTS_BYTES_MAX - (sizeof(BLANK) - 1))
@@ -50,7 +55,8 @@ _Static_assert(EVENTS_BYTES_MAX <= PIPE_BUF, "a pipe takes an event as a whole")
 struct sink {
 	int fd; /* -1: no monitor */
 	bool socket;
-	bool ask; /* writing could wait: ask poll before */
+	bool ask;      /* writing could wait: ask poll before */
+	uint64_t left; /* bytes that the file may take; UINT64_MAX: no file */
 	uint64_t dropped;
 	size_t rest_bytes; /* the part of the last event that is not yet written */
 	char rest[EVENTS_BYTES_MAX];
@@ -217,6 +223,16 @@ static bool sink_put(struct sink *s, struct text *t)
 
 	if (!sink_flush(s))
 		return false;
+	if (len > s->left) {
+		if (s->left)
+			log_put(LOG_WARN,
+				OPTION ": the file has reached its limit of %llu bytes: events are "
+				       "dropped",
+				(unsigned long long)events_file_max);
+		s->left = 0;
+		return false;
+	}
+	s->left -= len;
 	memcpy(t->bytes + t->len, BLANK, sizeof(BLANK) - 1);
 	n = sink_write(s, t->bytes, len);
 	if (n <= 0)
@@ -324,6 +340,13 @@ static int take_fd(struct sink *s, int fd, struct err *err)
 
 /* --- all readers --------------------------------------------------------------------- */
 
+static void limit_file(struct sink *s)
+{
+	struct stat st;
+
+	s->left = !fstat(s->fd, &st) && S_ISREG(st.st_mode) ? events_file_max : UINT64_MAX;
+}
+
 int events_create(const struct events_config *cfg, struct events **out, struct err *err)
 {
 	struct events *e = calloc(1, sizeof(*e));
@@ -346,6 +369,7 @@ int events_create(const struct events_config *cfg, struct events **out, struct e
 		events_destroy(e);
 		return rc;
 	}
+	limit_file(&e->sink);
 	*out = e;
 	return 0;
 }

@@ -20,12 +20,16 @@
 #define BANTAM_API_EVENTS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "vmm/core/err.h"
 
 #define EVENTS_BYTES_MAX 4000u
 /* More properties of one event than this are left out. */
 #define EVENTS_PROPS_MAX 16u
+
+/* What the monitor may write into a regular file, in bytes; then it drops events. Tests shorten it. */
+extern uint64_t events_file_max;
 
 struct events;
 
