@@ -25,6 +25,7 @@
 #define HDR NET_HDR_BYTES
 
 static bool no_memory;
+static size_t asked_bytes; /* of malloc */
 static uint8_t *ram;
 static int monitor;
 static const struct guest_end *end;
@@ -34,6 +35,7 @@ void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_malloc(size_t size)
 {
+	asked_bytes += size;
 	return no_memory ? NULL : __real_malloc(size);
 }
 
@@ -152,6 +154,33 @@ static void expect_no_more(void)
 {
 	end->publish();
 	cr_expect_eq(get_le16(ram + USED_AT + 2), seen);
+}
+
+/* A guest that takes nothing: frames are kept up to a number of bytes, and up to a number of frames. */
+Test(net_backlog, what_it_keeps_is_limited)
+{
+	static const struct {
+		unsigned len, kept;
+	} row[] = { { 60000, (16u << 20) / 60000 }, { 4096, 4096 }, { 64, 4096 } };
+
+	begin();
+	for (unsigned i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		static uint8_t frame[60000];
+		unsigned full_at = 0;
+
+		backlog_open(end);
+		asked_bytes = 0;
+		for (unsigned n = 1; n <= 6000; n++) {
+			backlog_send(frame, row[i].len);
+			if (backlog_full() && !full_at)
+				full_at = n;
+		}
+		cr_expect_eq(asked_bytes, (size_t)row[i].kept * row[i].len,
+			     "%zu bytes of frames of %u", asked_bytes, row[i].len);
+		/* From 1 MiB on the host's sockets are not read. */
+		cr_expect_eq(full_at, row[i].len > 256 ? (1u << 20) / row[i].len + 1 : 0);
+	}
+	backlog_open(end);
 }
 
 /* Lengths of the frame that is half there and of the next one: shorter, longer, the same. */
