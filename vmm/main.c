@@ -40,14 +40,10 @@ static int cmd_doctor(int argc, char **argv)
 static int run_helper(const char *name, char **argv)
 {
 	char path[PATH_MAX + 64];
+	struct err err;
 
-	if (!helper_find(name, path, sizeof(path))) {
-		fprintf(stderr,
-			"bantam: %s is missing; it belongs next to bantam or in "
-			"../libexec/bantam\n",
-			name);
-		return OUTCOME_ERROR;
-	}
+	if (helper_find(name, path, sizeof(path), &err))
+		return fail(err.text, OUTCOME_ERROR);
 	/* argv[-1] is the command's name, such as "image". */
 	execv(path, argv - 1);
 	fprintf(stderr, "bantam: %s: %s\n", path, strerror(errno));

@@ -45,15 +45,16 @@ static int run_fs(char **argv, struct err *err)
 {
 	char path[PATH_MAX + 64];
 	char **next = calloc(ARGS_FILES_MAX, sizeof(*next));
+	struct err why;
 	unsigned n = 0;
+	int rc;
 
 	if (!next)
 		return err_sys(err, ENOMEM, "image %s", argv[0]);
-	if (!helper_find("bantam-fs", path, sizeof(path))) {
+	rc = helper_find("bantam-fs", path, sizeof(path), &why);
+	if (rc) {
 		free(next);
-		return err_set(err, ENOENT,
-			       "image %s: bantam-fs is missing; it belongs next to bantam-image",
-			       argv[0]);
+		return err_set(err, -rc, "image %s: %s", argv[0], why.text);
 	}
 	next[n++] = path;
 	while (*argv && n < ARGS_FILES_MAX - 1)

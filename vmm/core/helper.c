@@ -1,6 +1,7 @@
 /* helper: see helper.h. */
 #include "vmm/core/helper.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
@@ -9,19 +10,150 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define REAP_STEP_MS 5u
 #define OLD_KERNEL_FDS 1024u
+#define LINKS_MAX 40u
+#define OVERFLOW_UID 65534u
 
-static bool runs(char *path, size_t len, const char *dir, const char *sub, const char *name)
+static int exe_owner(uid_t *owner)
 {
-	return snprintf(path, len, "%s%s%s", dir, sub, name) < (int)len && !access(path, X_OK);
+	struct stat st;
+
+	if (stat("/proc/self/exe", &st))
+		return -errno;
+	*owner = st.st_uid;
+	return 0;
 }
 
-bool helper_find(const char *name, char *path, size_t len)
+/*
+ * In a user namespace all owners that it does not know look like this one. Of these nobody can be
+ * told from root, so the mode decides alone.
+ */
+static bool unknown_owner(uid_t uid)
+{
+	unsigned long first, outside, n;
+	bool known = uid != OVERFLOW_UID;
+	FILE *map = known ? NULL : fopen("/proc/self/uid_map", "re");
+
+	while (map && fscanf(map, "%lu %lu %lu", &first, &outside, &n) == 3)
+		known |= uid >= first && uid - first < n;
+	if (map)
+		fclose(map);
+	else
+		known = true;
+	return !known;
+}
+
+static bool owner_trusted(uid_t uid)
+{
+	uid_t ours = 0;
+
+	return !uid || uid == geteuid() || (!exe_owner(&ours) && uid == ours) || unknown_owner(uid);
+}
+
+/* May only the owner write? A group of root's or of the user's alone does not count. */
+static bool group_trusted(const char *path, const struct stat *st)
+{
+	if (!(st->st_mode & S_IWGRP) || !st->st_gid)
+		return true;
+	if (st->st_gid == getegid() && getegid() == geteuid() && st->st_uid == geteuid())
+		return true;
+	/* Debian gives these to the group staff, who are administrators (policy, 9.1.2). */
+	return !st->st_uid && !strncmp(path, "/usr/local", strlen("/usr/local"));
+}
+
+/* Could another user exchange path, a helper called name or what leads to it? 0 or -EACCES. */
+static int check_one(const char *name, const char *path, struct err *err)
+{
+	struct stat st;
+
+	if (lstat(path, &st))
+		return err_sys(err, errno, "%s", path);
+	if (!owner_trusted(st.st_uid))
+		return err_set(err, EACCES,
+			       "%s is not started: %s belongs to user %u, who could exchange it; "
+			       "install bantam where only root may write (make install)",
+			       name, path, (unsigned)st.st_uid);
+	if (S_ISLNK(st.st_mode) || (S_ISDIR(st.st_mode) && st.st_mode & S_ISVTX))
+		return 0;
+	if (st.st_mode & S_IWOTH || !group_trusted(path, &st))
+		return err_set(err, EACCES,
+			       "%s is not started: others may write to %s and could exchange it; "
+			       "chmod go-w %s",
+			       name, path, path);
+	return 0;
+}
+
+/* Checks path, which has no link and no "..", and each folder above. It is cut meanwhile. */
+static int check_up(const char *name, char *path, struct err *err)
+{
+	char *slash;
+	int rc = 0;
+
+	do {
+		rc = check_one(name, *path ? path : "/", err);
+		slash = strrchr(path, '/');
+		if (slash)
+			*slash = 0;
+	} while (!rc && slash);
+	return rc;
+}
+
+/*
+ * Checks the program at path. Its folder's real name is checked, then what the file is; if that is
+ * a link, so is all it leads through. *real: what to start.
+ */
+static int check(const char *name, const char *path, char *real, size_t len, struct err *err)
+{
+	char at[PATH_MAX], dir[PATH_MAX], target[PATH_MAX];
+
+	snprintf(at, sizeof(at), "%s", path);
+	for (unsigned links = 0; links < LINKS_MAX; links++) {
+		char *slash = strrchr(at, '/');
+		ssize_t n;
+		int rc;
+
+		*slash = 0;
+		if (!realpath(*at ? at : "/", dir))
+			return err_sys(err, errno, "%s", path);
+		if (snprintf(real, len, "%s/%s", !strcmp(dir, "/") ? "" : dir, slash + 1) >=
+		    (int)len)
+			return err_sys(err, ENAMETOOLONG, "%s", path);
+		n = readlink(real, target, sizeof(target) - 1);
+		rc = check_up(name, strcpy(at, real), err);
+		if (rc || n < 0)
+			return rc;
+		target[n] = 0;
+		if (snprintf(at, sizeof(at), "%s%s%s", *target == '/' ? "" : dir,
+			     *target == '/' ? "" : "/", target) >= (int)sizeof(at))
+			return err_sys(err, ENAMETOOLONG, "%s", path);
+	}
+	return err_sys(err, ELOOP, "%s", path);
+}
+
+/* Takes the program if it is there. *rc: what helper_find returns if there is no other. */
+static bool take(const char *name, const char *dir, const char *sub, char *path, size_t len,
+		 int *rc, struct err *err)
+{
+	char at[PATH_MAX];
+	struct err why;
+	int fault;
+
+	if (snprintf(at, sizeof(at), "%s%s%s", dir, sub, name) >= (int)sizeof(at) ||
+	    access(at, X_OK))
+		return false;
+	fault = check(name, at, path, len, &why);
+	if (fault && *rc == -ENOENT)
+		*rc = err_set(err, -fault, "%s", why.text);
+	return !fault;
+}
+
+int helper_find(const char *name, char *path, size_t len, struct err *err)
 {
 	/* SAN=… builds are one folder deeper than the helpers. */
 	static const char *const subs[] = { "/", "/../", "/../libexec/bantam/" };
@@ -29,18 +161,20 @@ bool helper_find(const char *name, char *path, size_t len)
 	char self[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	char *slash;
+	int rc = err_set(err, ENOENT,
+			 "%s is missing; it belongs next to bantam or in ../libexec/bantam", name);
 
 	if (set && *set)
-		return runs(path, len, set, "/", name);
+		return take(name, set, "/", path, len, &rc, err) ? 0 : rc;
 	self[n < 0 ? 0 : n] = 0;
 	slash = strrchr(self, '/');
 	if (!slash)
-		return false;
+		return rc;
 	*slash = 0;
 	for (size_t i = 0; i < sizeof(subs) / sizeof(subs[0]); i++)
-		if (runs(path, len, self, subs[i], name))
-			return true;
-	return false;
+		if (take(name, self, subs[i], path, len, &rc, err))
+			return 0;
+	return rc;
 }
 
 int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned nkeep, pid_t *pid)

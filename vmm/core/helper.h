@@ -11,11 +11,16 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "vmm/core/err.h"
+
 /*
  * Finds the path of helper name: in $BANTAM_LIBEXEC if that is set (and nowhere else), next to this
- * program, or where make install puts it. Returns false if no executable is there.
+ * program, or where make install puts it. A program that somebody else could exchange is not taken:
+ * it, its folder and all folders above must belong to root, to the user, or to the owner of this
+ * program, and others may not write to them (to a folder above only with the sticky bit).
+ * Returns 0, or -errno: -ENOENT: there is none; -EACCES: there is one that others may exchange.
  */
-bool helper_find(const char *name, char *path, size_t len);
+int helper_find(const char *name, char *path, size_t len, struct err *err);
 
 /*
  * Start the program at path. It inherits the descriptors in keep under the same numbers, and shares

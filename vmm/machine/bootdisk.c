@@ -66,13 +66,12 @@ static int spawn(struct bootdisk *b, uint64_t bytes_max, int status, int sum, st
 		HELPER,		  "boot", fd[0], fd[1], fd[2], fd[3], bytes, (char *)b->format,
 		(char *)b->image, NULL
 	};
+	struct err why;
 	int rc;
 
-	if (!helper_find(HELPER, path, sizeof(path)))
-		return err_set(err, ENOENT,
-			       "--disk %s: to boot from it, bantam needs %s, which is missing; "
-			       "it belongs next to bantam or in ../libexec/bantam",
-			       b->image, HELPER);
+	rc = helper_find(HELPER, path, sizeof(path), &why);
+	if (rc)
+		return err_set(err, -rc, "--disk %s: cannot boot from it: %s", b->image, why.text);
 	for (unsigned i = 0; i < 4; i++)
 		snprintf(fd[i], sizeof(fd[i]), "%d", fds[i]);
 	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)bytes_max);

@@ -492,6 +492,7 @@ static bool make_again(const struct net_config *cfg, const char *path, struct ne
 int net_user_open(const struct net_config *cfg, struct net **out, struct err *err)
 {
 	char path[PATH_MAX + 64];
+	struct err why;
 	int rc = check_hostfwd(cfg, err);
 
 	if (rc)
@@ -499,11 +500,9 @@ int net_user_open(const struct net_config *cfg, struct net **out, struct err *er
 	if (cfg->mtu > MTU_MAX)
 		return err_set(err, EINVAL, "%s user: mtu=%u: at most %u here", cfg->option,
 			       cfg->mtu, MTU_MAX);
-	if (!helper_find(HELPER, path, sizeof(path)))
-		return err_set(err, ENOENT,
-			       "%s user: %s is missing; it belongs next to bantam "
-			       "or in ../libexec/bantam",
-			       cfg->option, HELPER);
+	rc = helper_find(HELPER, path, sizeof(path), &why);
+	if (rc)
+		return err_set(err, -rc, "%s user: %s", cfg->option, why.text);
 	if (cfg->dry_run)
 		return net_describe(cfg, out, err, "user network");
 	return make_again(cfg, path, out) ? 0 : make(cfg, path, cfg->hostfwd, out, err);

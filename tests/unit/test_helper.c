@@ -1,0 +1,161 @@
+/* helper: a program that another user could exchange is not started. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/core/helper.h"
+
+#define OTHER 65533
+#define GROUP 64999
+
+static char top[64];
+
+static void make_dir(void)
+{
+	strcpy(top, "/var/tmp/bantam-helper-XXXXXX");
+	cr_assert(mkdtemp(top) && !chdir(top) && !chmod(top, 0755));
+}
+
+static void remove_dir(void)
+{
+	char cmd[100];
+
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", top);
+	cr_assert(!chdir("/") && !system(cmd));
+}
+
+TestSuite(helper, .init = make_dir, .fini = remove_dir, .timeout = 20);
+
+/* a is above b, which has the program; of each the mode, the owner and the group. */
+static const struct place {
+	struct who {
+		mode_t mode;
+		uid_t uid;
+		gid_t gid;
+	} a, b, file;
+	const char *fault; /* NULL: started */
+} places[] = {
+	{ { 0755 }, { 0755 }, { 0755 }, NULL },
+	{ { 0700 }, { 0700 }, { 0700 }, NULL },
+	{ { 0755 }, { 0755 }, { 04755 }, NULL },
+	/* Others may write. */
+	{ { 0755 }, { 0755 }, { 0757 }, "others may write to TOP/a/b/bantam-x" },
+	{ { 0755 }, { 0757 }, { 0755 }, "others may write to TOP/a/b " },
+	{ { 0757 }, { 0755 }, { 0755 }, "others may write to TOP/a " },
+	{ { 0777 }, { 0777 }, { 0777 }, "others may write to TOP/a/b/bantam-x" },
+	/* In a folder with the sticky bit nobody exchanges what belongs to another. */
+	{ { 01777 }, { 0755 }, { 0755 }, NULL },
+	{ { 0755 }, { 01777 }, { 0755 }, NULL },
+	{ { 01777 }, { 01777 }, { 0757 }, "others may write to TOP/a/b/bantam-x" },
+	{ { 01777 }, { 0757 }, { 0755 }, "others may write to TOP/a/b " },
+	{ { 0755 }, { 01777 }, { 0755, OTHER }, "TOP/a/b/bantam-x belongs to user 65533" },
+	{ { 01777 }, { 0755, OTHER }, { 0755 }, "TOP/a/b belongs to user 65533" },
+	/* Owners. */
+	{ { 0755 }, { 0755 }, { 0755, OTHER }, "TOP/a/b/bantam-x belongs to user 65533" },
+	{ { 0755 }, { 0755, OTHER }, { 0755 }, "TOP/a/b belongs to user 65533" },
+	{ { 0755, OTHER }, { 0755 }, { 0755 }, "TOP/a belongs to user 65533" },
+	{ { 0555, OTHER }, { 0755 }, { 0755 }, "TOP/a belongs to user 65533" },
+	{ { 01755, OTHER }, { 0755 }, { 0755 }, "TOP/a belongs to user 65533" },
+	/* Groups. */
+	{ { 0755 }, { 0755 }, { 0775, 0, GROUP }, "others may write to TOP/a/b/bantam-x" },
+	{ { 0755 }, { 0775, 0, GROUP }, { 0755 }, "others may write to TOP/a/b " },
+	{ { 0775, 0, GROUP }, { 0755 }, { 0755 }, "others may write to TOP/a " },
+	{ { 0755, 0, GROUP }, { 0755, 0, GROUP }, { 0755, 0, GROUP }, NULL },
+	{ { 0775, 0, 0 }, { 0775, 0, 0 }, { 0775, 0, 0 }, NULL },
+	{ { 01775, 0, GROUP }, { 0755 }, { 0755 }, NULL },
+};
+
+static void set(const char *path, const struct who *w)
+{
+	cr_assert(!chown(path, w->uid, w->gid) && !chmod(path, w->mode), "%s", path);
+}
+
+static void program(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0755);
+
+	cr_assert_geq(fd, 0);
+	close(fd);
+}
+
+Test(helper, who_could_exchange_it)
+{
+	char path[PATH_MAX], dir[128], fault[200], want[200];
+	struct err err;
+
+	if (geteuid())
+		cr_skip_test("needs root");
+	cr_assert(!mkdir("a", 0755) && !mkdir("a/b", 0755));
+	program("a/b/bantam-x");
+	snprintf(dir, sizeof(dir), "%s/a/b", top);
+	snprintf(want, sizeof(want), "%s/a/b/bantam-x", top);
+	setenv("BANTAM_LIBEXEC", dir, 1);
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		const struct place *p = &places[i];
+		int rc;
+
+		set("a", &p->a);
+		set("a/b", &p->b);
+		set("a/b/bantam-x", &p->file);
+		rc = helper_find("bantam-x", path, sizeof(path), &err);
+		if (!p->fault) {
+			cr_expect(!rc && !strcmp(path, want), "%zu: %s", i, err.text);
+			continue;
+		}
+		snprintf(fault, sizeof(fault), "%.*s%s%s",
+			 (int)(strstr(p->fault, "TOP") - p->fault), p->fault, top,
+			 strstr(p->fault, "TOP") + 3);
+		cr_expect_eq(rc, -EACCES, "%zu", i);
+		cr_expect(strstr(err.text, fault), "%zu: %s", i, err.text);
+		/* What the message advises helps, step by step. */
+		for (unsigned step = 0; rc && strstr(err.text, "chmod "); step++) {
+			cr_assert_lt(step, 4);
+			cr_assert_eq(system(strstr(err.text, "chmod ")), 0, "%s", err.text);
+			rc = helper_find("bantam-x", path, sizeof(path), &err);
+		}
+		cr_expect(!rc || strstr(err.text, "make install"), "%zu: %s", i, err.text);
+	}
+}
+
+Test(helper, links)
+{
+	static const struct {
+		const char *to;
+		int rc;
+	} cases[] = {
+		{ "good/bantam-x", 0 },	  { "./good/../good/bantam-x", 0 },
+		{ "good/again", 0 },	  { "bad/bantam-x", -EACCES },
+		{ "bad/back", -EACCES },  { "good/through", -EACCES },
+		{ "good/none", -ENOENT }, { "bantam-x", -ENOENT },
+	};
+	char path[PATH_MAX], want[100];
+	struct err err;
+
+	cr_assert(!mkdir("good", 0755) && !mkdir("bad", 0755) && !chmod("bad", 0777));
+	program("good/bantam-x");
+	program("bad/bantam-x");
+	cr_assert(!symlink("bantam-x", "good/again") && !symlink("../good/bantam-x", "bad/back") &&
+		  !symlink("../bad/back", "good/through"));
+	setenv("BANTAM_LIBEXEC", top, 1);
+	snprintf(want, sizeof(want), "%s/good/bantam-x", top);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		unlink("bantam-x");
+		cr_assert_eq(symlink(cases[i].to, "bantam-x"), 0);
+		cr_expect_eq(helper_find("bantam-x", path, sizeof(path), &err), cases[i].rc,
+			     "%s: %s", cases[i].to, err.text);
+		if (!cases[i].rc)
+			cr_expect_str_eq(path, want);
+	}
+	/* The folder by a link: its real name counts. */
+	cr_assert(!symlink("good", "link"));
+	snprintf(path, sizeof(path), "%s/link", top);
+	setenv("BANTAM_LIBEXEC", path, 1);
+	cr_expect_eq(helper_find("bantam-x", path, sizeof(path), &err), 0, "%s", err.text);
+	cr_expect_str_eq(path, want);
+}
