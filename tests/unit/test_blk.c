@@ -1161,9 +1161,11 @@ Test(blk, vmconfig_refusals, .init = scratch_begin, .fini = scratch_end)
 		{ "path=over.qcow2", 0, "" },
 		{ "path=base.qcow2 backing=off", 0, "" },
 		{ "path=taken", -EBUSY,
-		  "disk taken: it is open in another VM, or twice in this one; only a disk that is "
-		  "ro everywhere can be shared" },
-		{ "path=taken ro=on", -EBUSY, "disk taken: it is open for writing in another VM" },
+		  "disk taken: it is open twice in this VM; only a disk that is ro everywhere can be "
+		  "shared" },
+		{ "path=taken ro=on", -EBUSY,
+		  "disk taken: it is open for writing in this VM, too; only a disk that is ro "
+		  "everywhere can be shared" },
 		{ "path=a rate-bucket=5", -EINVAL,
 		  "--disk: rate-bucket=5: not a bucket: SIZE:MS:ONCE" },
 		{ "path=a ops-bucket=5:1:1:1", -EINVAL,

@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -421,7 +423,7 @@ Test(disk_raw, locks)
 	make_file(&c, MIB);
 	cr_assert(open_disk(&c, DISK_ENGINE_AUTO, false, false, NULL) == 0);
 	cr_assert_eq(try_open(&c, false, text), -EBUSY);
-	cr_assert(strstr(text, "open in another VM"), "%s", text);
+	cr_assert(strstr(text, "open twice in this VM"), "%s", text);
 	cr_assert_eq(try_open(&c, true, text), -EBUSY);
 	cr_assert_eq(in_child(&c, false), 1);
 	cr_assert_eq(in_child(&c, true), 1);
@@ -431,6 +433,67 @@ Test(disk_raw, locks)
 	cr_assert_eq(in_child(&c, true), 0);
 	cr_assert_eq(in_child(&c, false), 1);
 	cr_assert(c.disk->readonly && !c.disk->can_discard && !c.disk->can_write_zeroes);
+	clean(&c);
+}
+
+/* A process of another user locks a range of the file, which it may only read. */
+static pid_t lock_as_reader(const char *path, bool ofd, off_t first, off_t n)
+{
+	struct flock fl = { .l_type = F_RDLCK, .l_start = first, .l_len = n };
+	int ready[2], fd;
+	pid_t pid;
+	char byte;
+
+	cr_assert_eq(pipe(ready), 0);
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (!geteuid() && (setgid(65534) || setuid(65534)))
+			_exit(1);
+		fd = open(path, O_RDONLY);
+		if (fd < 0 || fcntl(fd, ofd ? F_OFD_SETLK : F_SETLK, &fl))
+			_exit(1);
+		if (write(ready[1], "x", 1) == 1)
+			pause();
+		_exit(1);
+	}
+	close(ready[1]);
+	cr_assert_eq(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	return pid;
+}
+
+/* Whoever may read an image can lock it; the message then says who does. */
+Test(disk_raw, locks_of_readers)
+{
+	static const struct {
+		bool ofd;
+		off_t first, n;
+		bool write, read; /* is refused */
+	} cases[] = {
+		{ false, 0, 0, true, true },	{ true, 0, 0, true, true },
+		{ false, 201, 1, true, false }, { true, 201, 1, true, false },
+		{ true, 200, 1, true, true },	{ true, 101, 1, true, true },
+		{ true, 0, 100, false, false }, { false, 300, 0, false, false },
+		{ true, 100, 1, false, false },
+	};
+	struct ctx c = { 0 };
+	char text[512], want[100];
+
+	make_file(&c, MIB);
+	cr_assert(!chmod(c.path, 0644) && !chmod(c.dir, 0755));
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		pid_t pid = lock_as_reader(c.path, cases[i].ofd, cases[i].first, cases[i].n);
+
+		snprintf(want, sizeof(want), "process %d (test_disk_raw) of user %u has locked it",
+			 (int)pid, geteuid() ? geteuid() : 65534u);
+		cr_expect_eq(try_open(&c, false, text), cases[i].write ? -EBUSY : 0, "%zu", i);
+		cr_expect(!cases[i].write || strstr(text, want), "%zu: %s", i, text);
+		cr_expect_eq(try_open(&c, true, text), cases[i].read ? -EBUSY : 0, "%zu", i);
+		cr_expect(!cases[i].read || strstr(text, want), "%zu: %s", i, text);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
 	clean(&c);
 }
 

@@ -485,15 +485,15 @@ Test(qcow2_write, locks)
 	must("qemu-img create -q -f qcow2 base.qcow2 1M");
 	must("qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 q.qcow2");
 	s = must_open("q.qcow2", STORE_AUTO, false);
-	must_refuse("q.qcow2", STORE_AUTO, false, "open in another VM");
-	must_refuse("q.qcow2", STORE_AUTO, true, "open for writing");
+	must_refuse("q.qcow2", STORE_AUTO, false, "open twice in this VM");
+	must_refuse("q.qcow2", STORE_AUTO, true, "open for writing in this VM");
 	cr_assert_neq(sh("qemu-io -f qcow2 -c 'write 0 4k' q.qcow2"), 0);
 	cr_assert_neq(sh("qemu-img check -f qcow2 q.qcow2"), 0);
 	/* Other processes can read the base, but not write it. */
 	must("qemu-img check -f qcow2 base.qcow2");
 	reader = must_open("base.qcow2", STORE_AUTO, true);
 	store_close(reader);
-	must_refuse("base.qcow2", STORE_AUTO, false, "open in another VM");
+	must_refuse("base.qcow2", STORE_AUTO, false, "open twice in this VM");
 	cr_assert_neq(sh("qemu-io -f qcow2 -c 'write 0 4k' base.qcow2"), 0);
 	store_close(s);
 	must("qemu-io -f qcow2 -c 'write 0 4k' q.qcow2");

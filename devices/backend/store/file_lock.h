@@ -10,6 +10,8 @@
 #define BANTAM_STORE_FILE_LOCK_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
 
 /*
  * Lock fd (readable) for reading, or for reading and writing; other processes may not write in
@@ -17,6 +19,12 @@
  * system has no locks.
  */
 int store_file_lock(int fd, bool write);
+/*
+ * After store_file_lock(fd, write) has returned -EAGAIN: writes into text whose lock it is, as
+ * "process 12 (qemu-img) of user 1000", or "" if that process is of another user and hidden from
+ * us. Returns its process id, or 0. For messages: it looks through /proc.
+ */
+pid_t store_file_lock_holder(int fd, bool write, char *text, size_t len);
 /* Release the lock. */
 void store_file_unlock(int fd);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -91,6 +92,26 @@ static int open_file(struct store_image *image, const struct request *cfg, struc
 	return 0;
 }
 
+/* A lock in the way: says whose. Who may only read the image can set one, too. */
+static int busy(const struct store_image *image, const struct request *cfg, struct err *err)
+{
+	static const char share[] = "only a disk that is ro everywhere can be shared";
+	char holder[80];
+	pid_t pid = store_file_lock_holder(image->fd, !cfg->readonly, holder, sizeof(holder));
+
+	if (pid == getpid() && !cfg->readonly)
+		return err_set(err, EBUSY, "disk %s: it is open twice in this VM; %s", cfg->path,
+			       share);
+	if (pid == getpid())
+		return err_set(err, EBUSY, "disk %s: it is open for writing in this VM, too; %s",
+			       cfg->path, share);
+	if (!pid)
+		snprintf(holder, sizeof(holder), "a process that this user cannot see");
+	return err_set(err, EBUSY,
+		       "disk %s: it is open%s in another VM or program: %s has locked it; %s",
+		       cfg->path, cfg->readonly ? " for writing" : "", holder, share);
+}
+
 static int lock_file(struct store_image *image, const struct request *cfg, struct err *err)
 {
 	int rc = store_file_lock(image->fd, !cfg->readonly);
@@ -101,14 +122,8 @@ static int lock_file(struct store_image *image, const struct request *cfg, struc
 		nanosleep(&busy_pause, NULL);
 		rc = store_file_lock(image->fd, !cfg->readonly);
 	}
-	if (rc == -EAGAIN && cfg->readonly)
-		return err_set(err, EBUSY, "disk %s: it is open for writing in another VM",
-			       cfg->path);
 	if (rc == -EAGAIN)
-		return err_set(err, EBUSY,
-			       "disk %s: it is open in another VM, or twice in this one; "
-			       "only a disk that is ro everywhere can be shared",
-			       cfg->path);
+		return busy(image, cfg, err);
 	if (rc)
 		log_put(LOG_WARN,
 			"disk %s: this file system has no locks (%s); nothing stops "
