@@ -67,7 +67,7 @@ struct run {
 
 static int fail(const char *text, int status)
 {
-	fprintf(stderr, "bantam: %s\n", text);
+	log_last(text);
 	return status;
 }
 
@@ -85,6 +85,7 @@ static void terminate(struct run *run, int signo)
 {
 	if (atomic_exchange(&run->ending, true)) {
 		chardev_restore_terminal();
+		log_end();
 		_exit(OUTCOME_SIGNAL + signo);
 	}
 	pthread_mutex_lock(&run->lock);
@@ -269,8 +270,10 @@ static int report(const struct run *run, int rc, const struct err *err)
 	if (!run->ran)
 		return 0;
 	/* The devices are gone and have restored the terminal, so the last line prints normally. */
-	if (!keys_num(&run->config->vm, CONFIG_QUIET))
-		fprintf(stderr, "bantam: %s\n", run->end.why.text);
+	if (keys_num(&run->config->vm, CONFIG_QUIET))
+		log_end();
+	else
+		log_last(run->end.why.text);
 	return run->end.outcome;
 }
 

@@ -80,11 +80,7 @@ static void fire(struct pci_msix *m, unsigned vector)
 	int rc = bring_up_to_date(m, vector);
 
 	if (rc) {
-		static struct log_limit limit;
-
-		if (log_limit_ok(&limit))
-			log_put(LOG_ERROR, "cannot route a message-signalled interrupt: %s",
-				strerror(-rc));
+		log_put(LOG_ERROR, "cannot route a message-signalled interrupt: %s", strerror(-rc));
 		return;
 	}
 	/* EAGAIN means that the counter is full: an interrupt is already on its way. */

@@ -133,7 +133,7 @@ static void discard_pages(struct balloon *b, uint32_t *pfn, unsigned n)
 		 * one.
 		 */
 		if (!mem_discard(b->vdev.env->mem, gpa((uint64_t)pfn[first] * PAGE_BYTES), len))
-			log_guest("virtio-balloon: page %#x is not memory", pfn[first]);
+			log_put(LOG_WARN, "virtio-balloon: page %#x is not memory", pfn[first]);
 		charge(b, len);
 		first = i;
 	}
@@ -244,7 +244,7 @@ static bool give_back(struct balloon *b, unsigned queue, const struct chain *cha
 	if (queue == reporting_queue(b))
 		return report(b, queue, chain);
 	if (chain->readable_bytes > MAX_REQUEST_BYTES)
-		log_guest("virtio-balloon: a request has too many pages");
+		log_put(LOG_WARN, "virtio-balloon: a request has too many pages");
 	else if (queue == INFLATE)
 		return inflate(b, chain);
 	return true;

@@ -92,7 +92,8 @@ static bool serve(struct rng *rng, size_t *left, uint64_t *retry_ns)
 	}
 	n = fill(rng, &chain, *left);
 	if (n < 0)
-		log_guest("virtio-rng: cannot read its source: %s", strerror((int)-n));
+		log_put_for(vdev->dev.id, LOG_WARN, "virtio-rng: cannot read its source: %s",
+			    strerror((int)-n));
 	if (n <= 0) {
 		virtq_unpop(q);
 		*retry_ns = n ? ERROR_NS : EMPTY_NS;

@@ -186,7 +186,7 @@ static int get_revents(int i, void *opaque)
 /* glib prints each complaint of libslirp, and the guest causes them: as many as log.h allows. */
 static void slirp_says(const char *domain, int level, const char *message, void *opaque)
 {
-	log_guest("user network: %s", message);
+	log_put(LOG_WARN, "user network: %s", message);
 }
 
 /* glib comes with libslirp; the program is not linked with it. */
@@ -482,6 +482,7 @@ int main(int argc, char **argv)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_IGN);
 	limit_log();
+	log_open();
 	confine_fds();
 	sockets_begin();
 	if (!strcmp(argv[5], "on"))
@@ -502,5 +503,6 @@ int main(int argc, char **argv)
 	close(me.status_fd);
 	busypoll_init(&me.busy, BUSYPOLL_MAX_NS);
 	serve();
+	log_end();
 	return 0;
 }

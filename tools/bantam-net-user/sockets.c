@@ -24,7 +24,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -38,9 +37,9 @@
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 
-#define OTHERS 12u     /* descriptors that are no sockets of libslirp */
-#define LOOK_MS 1000u  /* between two looks at what is overdue */
-#define TELL_MS 60000u /* between two lines of the log */
+#define OTHERS 12u    /* descriptors that are no sockets of libslirp */
+#define LOOK_MS 1000u /* between two looks at what is overdue */
+#define IN_USE "user network: %u descriptors are in use: "
 
 unsigned sockets_fin_ms = 60000;
 
@@ -66,18 +65,6 @@ void sockets_begin(void)
 
 	if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < CONFINE_FDS_MAX)
 		me.limit = (unsigned)r.rlim_cur;
-}
-
-/* A line a minute, and only if standard error takes it now. */
-static void tell(uint64_t *told_ms, const char *what)
-{
-	struct pollfd p = { STDERR_FILENO, POLLOUT, 0 };
-	uint64_t now = clock_now_ms();
-
-	if ((*told_ms && now - *told_ms < TELL_MS) || poll(&p, 1, 0) != 1)
-		return;
-	*told_ms = now;
-	log_put(LOG_WARN, "user network: %u descriptors are in use: %s", me.limit, what);
 }
 
 /* --- connections that the guest has closed ------------------------------------------------- */
@@ -161,7 +148,6 @@ static int oldest(void)
 /* Looks at a new descriptor, or at the error. Returns fd, with errno as it was. */
 static int opened(int fd)
 {
-	static uint64_t told_room, told_full;
 	int old, error = errno;
 
 	count(fd, true);
@@ -170,9 +156,11 @@ static int opened(int fd)
 	old = oldest();
 	if (old >= 0) {
 		give_up((unsigned)old);
-		tell(&told_room, "the oldest connection that the guest has closed is given up");
+		log_put(LOG_WARN,
+			IN_USE "the oldest connection that the guest has closed is given up",
+			me.limit);
 	} else if (fd < 0) {
-		tell(&told_full, "new connections of the guest fail");
+		log_put(LOG_WARN, IN_USE "new connections of the guest fail", me.limit);
 	}
 	errno = error;
 	return fd;

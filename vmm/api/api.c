@@ -121,6 +121,7 @@ static void begin_end(struct api *api, int status, int outcome, const char *why)
 __attribute__((noreturn)) static void end_at_once(struct api *api, int status)
 {
 	chardev_restore_terminal();
+	log_end();
 	events_emit(api->events, "vmm", "shutdown", NULL);
 	unix_socket_close(&api->listener);
 	_exit(status);
@@ -135,7 +136,7 @@ static void on_creating(void *opaque)
 		loop_timer_arm(api->creating, CREATING_NS);
 		return;
 	}
-	log_put(LOG_WARN, "the VM is still being created; the process ends without it");
+	log_always(LOG_WARN, "the VM is still being created; the process ends without it");
 	if (api->server)
 		http_server_drain(api->server, MIN_DRAIN_MS);
 	end_at_once(api, api->status);
@@ -227,7 +228,7 @@ static void on_gone(void *opaque)
 	api->status = api->end.outcome;
 	api->last = api->end.why;
 	if (api->options->compatible)
-		log_put(api->status ? LOG_WARN : LOG_INFO, "%s", api->last.text);
+		log_always(api->status ? LOG_WARN : LOG_INFO, "%s", api->last.text);
 	check_pollers(api);
 }
 
@@ -258,7 +259,7 @@ static void on_boot_failed(void *opaque)
 
 static void warn(void *opaque, const char *text)
 {
-	log_put(LOG_WARN, "%s", text);
+	log_always(LOG_WARN, "%s", text);
 }
 
 /* Executor: the VM that the command line describes. */
@@ -300,7 +301,7 @@ static void terminate(struct api *api, int signo)
 	snprintf(why, sizeof(why), "killed by SIG%s", sigabbrev_np(signo));
 	begin_end(api, status, OUTCOME_SIGNAL + signo, why);
 	if (api->options->compatible)
-		log_put(LOG_INFO, "%s", why);
+		log_always(LOG_INFO, "%s", why);
 }
 
 static void on_signal(void *opaque, uint32_t events)
@@ -472,13 +473,14 @@ static void print_last(const struct api *api)
 	const struct api_options *o = api->options;
 	sigset_t set;
 
+	log_end();
 	if (o->compatible || (o->quiet && api->status != OUTCOME_ERROR))
 		return;
 	heard_signals(api, &set);
 	sigdelset(&set, SIGUSR1);
 	sigdelset(&set, SIGUSR2);
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
-	fprintf(stderr, "bantam: %s\n", api->last.text);
+	log_last(api->last.text);
 }
 
 int api_serve(struct api_options *options)

@@ -31,8 +31,8 @@ static void reply_error(struct http_exchange *x, int status, const char *what, c
 {
 	json_t *list = json_array();
 
-	log_put(status == 500 ? LOG_WARN : LOG_INFO, "%s%s%s (%d)", what, why && *why ? ": " : "",
-		why ? why : "", status);
+	log_put_for(what, status == 500 ? LOG_WARN : LOG_INFO, "%s%s%s (%d)", what,
+		    why && *why ? ": " : "", why ? why : "", status);
 	json_array_append_new(list, json_string(what));
 	if (why && *why)
 		json_array_append_new(list, json_string(why));
@@ -85,7 +85,8 @@ static void answer(struct call *call, int status, int rc, const struct err *err)
 		reply_error(call->x, api_status_of(rc, e->body != NO_BODY), e->failure, err->text);
 	else
 		reply_json(call->x, status, call->answer);
-	log_put(e->get ? LOG_DEBUG : LOG_INFO, "%s: %s", e->name, rc ? "failed" : "done");
+	log_put_for(e->name, e->get ? LOG_DEBUG : LOG_INFO, "%s: %s", e->name,
+		    rc ? "failed" : "done");
 	call->answer = NULL;
 }
 
@@ -112,8 +113,9 @@ static void free_call(struct call *call)
 			left++;
 		}
 	if (left)
-		log_put(LOG_WARN, "%s: %u descriptors that it cannot use are closed",
-			call->endpoint->name, left);
+		log_put_for(call->endpoint->name, LOG_WARN,
+			    "%s: %u descriptors that it cannot use are closed",
+			    call->endpoint->name, left);
 	free(call->fd);
 	json_decref(call->body);
 	json_decref(call->answer);

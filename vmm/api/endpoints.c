@@ -51,7 +51,7 @@ static void warn(void *opaque, const char *text)
 {
 	const struct call *call = opaque;
 
-	log_put(LOG_WARN, "%s: %s", call->endpoint->name, text);
+	log_put_for(text, LOG_WARN, "%s: %s", call->endpoint->name, text);
 }
 
 static struct vmconfig_notes notes_of(struct call *call)

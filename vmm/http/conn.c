@@ -170,14 +170,13 @@ void http_conn_abandon(struct http_conn *c, const char *why)
 
 static void close_left_fds(struct http_conn *c)
 {
-	static struct log_limit limit;
 	bool excess = c->fds.excess;
 	unsigned left = http_fds_close(&c->fds);
 
-	if (excess && log_limit_ok(&limit))
+	if (excess)
 		log_put(LOG_WARN, "http: %s %s: more than %u descriptors; the others are closed",
 			c->parse.method, c->parse.path, HTTP_FDS_MAX);
-	if (left && log_limit_ok(&limit))
+	if (left)
 		log_put(LOG_WARN, "http: %s %s: %u descriptors were not used and are closed",
 			c->parse.method, c->parse.path, left);
 }

@@ -194,7 +194,7 @@ static bool take_line(struct bootdisk *b, char *line, bool *done, struct err *er
 	}
 	val = after(line, "note");
 	if (val)
-		log_put(LOG_INFO, "--disk %s: %s", b->image, val);
+		log_always(LOG_INFO, "--disk %s: %s", b->image, val);
 	return val;
 }
 

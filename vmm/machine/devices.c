@@ -311,7 +311,7 @@ void machine_log_device_stats(struct machine *m)
 		if (dev->ops->stats)
 			dev->ops->stats(dev, line, sizeof(line));
 		if (line[0])
-			log_put(LOG_WARN, "%s: %s", dev->id, line);
+			log_always(LOG_WARN, "%s: %s", dev->id, line);
 	}
 }
 

@@ -13,7 +13,7 @@
  *   reader finds the events that it kept.
  * - A pipe or a terminal by descriptor. Other processes share its file description, perhaps as their
  *   standard error, so O_NONBLOCK there would disturb them: we open it again through /proc. Where
- *   that fails, we ask poll before each write; a pipe that is ready takes PIPE_BUF bytes.
+ *   that fails, fd_write_now does what the kernel can do.
  * - A socket: MSG_DONTWAIT.
  * - A regular file is always ready. It takes events_file_max bytes: a guest that reboots all the time
  *   makes events without end.
@@ -27,7 +27,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,6 +38,7 @@
 #include <unistd.h>
 
 #include "vmm/core/clock.h"
+#include "vmm/core/fd_now.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 
@@ -55,7 +55,7 @@ _Static_assert(EVENTS_BYTES_MAX <= PIPE_BUF, "a pipe takes an event as a whole")
 struct sink {
 	int fd; /* -1: no monitor */
 	bool socket;
-	bool ask;      /* writing could wait: ask poll before */
+	bool ask;      /* writing could wait */
 	uint64_t left; /* bytes that the file may take; UINT64_MAX: no file */
 	uint64_t dropped;
 	size_t rest_bytes; /* the part of the last event that is not yet written */
@@ -190,14 +190,10 @@ static void format(struct text *t, uint64_t ns, const char *source, const char *
 /* Writes as much as fits. Returns the bytes, or -1 with errno. */
 static ssize_t sink_write(struct sink *s, const char *bytes, size_t len)
 {
-	struct pollfd p = { .fd = s->fd, .events = POLLOUT };
-
 	if (s->socket)
 		return send(s->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (s->ask && (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))) {
-		errno = EAGAIN;
-		return -1;
-	}
+	if (s->ask)
+		return fd_write_now(s->fd, bytes, len);
 	return write(s->fd, bytes, len);
 }
 

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "vmm/core/clock.h"
+#include "vmm/core/fd_now.h"
 #include "vmm/core/log.h"
 
 #define FLUSH_NS                                                                                   \
@@ -109,20 +110,15 @@ size_t chardev_write(struct chardev *chr, const void *buf, size_t len)
 /* Returns the bytes written, -EAGAIN, or another -errno, which is final. */
 static ssize_t put_out(const struct chardev *chr, const uint8_t *buf, size_t len)
 {
-	struct pollfd pfd = { .fd = chr->out_fd, .events = POLLOUT };
 	ssize_t n;
 
-	if (chr->out_how == CHARDEV_OUT_POLL) {
-		if (poll(&pfd, 1, 0) == 0)
-			return -EAGAIN;
-		/* A terminal or pipe that polls writable has room for this much. */
-		if (len > 256)
-			len = 256;
-	}
 	do {
-		n = chr->out_how == CHARDEV_OUT_SEND ?
-			    send(chr->out_fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) :
-			    write(chr->out_fd, buf, len);
+		if (chr->out_how == CHARDEV_OUT_SEND)
+			n = send(chr->out_fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		else if (chr->out_how == CHARDEV_OUT_POLL)
+			n = fd_write_now(chr->out_fd, buf, len);
+		else
+			n = write(chr->out_fd, buf, len);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
@@ -159,7 +155,8 @@ void chardev_fail(struct chardev *chr, int error)
 	chr->dropped += chr->head - chr->tail;
 	chr->tail = chr->head;
 	pthread_mutex_unlock(&chr->lock);
-	log_put(LOG_ERROR, "%s: %s; output is lost from here on", chr->what, strerror(error));
+	log_put_for(chr->what, LOG_ERROR, "%s: %s; output is lost from here on", chr->what,
+		    strerror(error));
 	if (chr->reports && chr->user.failed)
 		chr->user.failed(chr->user.opaque);
 }
@@ -268,8 +265,9 @@ void chardev_connect(struct chardev *chr, bool connected)
 	pthread_mutex_unlock(&chr->lock);
 	chr->out_wait = false;
 	if (dropped)
-		log_put(LOG_WARN, "%s: %llu bytes of output were dropped: the reader was slow",
-			chr->what, (unsigned long long)dropped);
+		log_put_for(chr->what, LOG_WARN,
+			    "%s: %llu bytes of output were dropped: the reader was slow", chr->what,
+			    (unsigned long long)dropped);
 	if (connected)
 		flush_burst(chr);
 }
@@ -554,14 +552,16 @@ static void flush_last(struct chardev *chr)
 	if (chardev_ring_peek(chr, &byte, 1, &pos))
 		left = chr->head - chr->tail;
 	if (left) {
-		log_put(LOG_WARN, "%s: %llu bytes of output were dropped: no process reads them",
-			chr->what, (unsigned long long)left);
+		log_put_for(chr->what, LOG_WARN,
+			    "%s: %llu bytes of output were dropped: no process reads them",
+			    chr->what, (unsigned long long)left);
 		return;
 	}
 	left = chr->ops->unread ? wait_for_reader(chr, until) : 0;
 	if (left)
-		log_put(LOG_WARN, "%s: the last %llu bytes of output are lost: its reader is slow",
-			chr->what, (unsigned long long)left);
+		log_put_for(chr->what, LOG_WARN,
+			    "%s: the last %llu bytes of output are lost: its reader is slow",
+			    chr->what, (unsigned long long)left);
 }
 
 void chardev_close(struct chardev *chr)

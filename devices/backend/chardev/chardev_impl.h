@@ -35,7 +35,7 @@ enum {
 enum chardev_out {
 	CHARDEV_OUT_WRITE, /* non-blocking, or a regular file */
 	CHARDEV_OUT_SEND,  /* a socket: MSG_DONTWAIT */
-	CHARDEV_OUT_POLL,  /* blocking and shared: ask poll first, write little */
+	CHARDEV_OUT_POLL,  /* blocking and shared: fd_write_now */
 };
 
 /* All may be NULL. */

@@ -334,7 +334,7 @@ int chardev_open_pty(const struct keyvals *cfg, struct loop *loop, struct charde
 	chr->what = what;
 	/* Not a warning, but what the user needs to use the terminal. */
 	if (print_names)
-		log_put(LOG_WARN, "%s", what);
+		log_put_for(what, LOG_WARN, "%s", what);
 	*out = chr;
 	return 0;
 }

@@ -55,7 +55,7 @@ static void tell_loss(struct disk_qcow2 *d)
 	if (!error || d->disk.lost_writes)
 		return;
 	d->disk.lost_writes = error;
-	log_put(LOG_ERROR, DISK_LOST_WRITES, file->path, strerror(-error));
+	log_put_for(file->path, LOG_ERROR, DISK_LOST_WRITES, file->path, strerror(-error));
 }
 
 static void finish(struct disk_qcow2 *d, struct job *job, int result)
@@ -329,8 +329,8 @@ static void close_store(struct disk_qcow2 *d)
 	int rc = store_close(d->level[0].store);
 
 	if (rc)
-		log_put(LOG_ERROR, "disk %s: its last changes could not be written: %s",
-			path ? path : "", strerror(-rc));
+		log_put_for(path, LOG_ERROR, "disk %s: its last changes could not be written: %s",
+			    path ? path : "", strerror(-rc));
 	free(path);
 }
 

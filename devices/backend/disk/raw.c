@@ -302,7 +302,7 @@ static void judge_loss(struct raw *raw, const struct disk_req *req, int rc)
 	raw->disk.lost_writes = rc;
 	/* The owner of an attached disk logs it with the path. */
 	if (raw->path)
-		log_put(LOG_ERROR, DISK_LOST_WRITES, raw->path, strerror(-rc));
+		log_put_for(raw->path, LOG_ERROR, DISK_LOST_WRITES, raw->path, strerror(-rc));
 }
 
 static void raw_done(void *opaque, struct aio_op *op, int64_t result)
@@ -451,8 +451,8 @@ static void raw_close(struct disk *disk)
 	}
 	/* The next VM, on this host or another, must find what the guest wrote. */
 	if (!raw->disk.lost_writes && raw->writes != raw->flushed && fdatasync(raw->image.fd))
-		log_put(LOG_ERROR, "disk %s: lost writes at its last flush: %s", raw->path,
-			strerror(errno));
+		log_put_for(raw->path, LOG_ERROR, "disk %s: lost writes at its last flush: %s",
+			    raw->path, strerror(errno));
 	store_image_close(&raw->image);
 	free(raw->path);
 	free(raw);

@@ -164,7 +164,8 @@ void net_lost(struct net *net, const char *why)
 {
 	if (!net->up)
 		return;
-	log_put(LOG_WARN, "%s: %s: %s; the guest's link is down", net->name, net->what, why);
+	log_put_for(net->name, LOG_WARN, "%s: %s: %s; the guest's link is down", net->name,
+		    net->what, why);
 	net_set_up(net, false);
 	for (unsigned i = 0; i < net->nqueues; i++)
 		if (net->port[i].want_write)

@@ -209,8 +209,9 @@ static unsigned stream_recv(struct net *net, unsigned queue, struct net_frame *f
 		int len = next_frame(s);
 
 		if (len < 0) {
-			log_guest("%s: %s: a frame has an impossible length; closed", net->name,
-				  net->what);
+			log_put_for(net->name, LOG_WARN,
+				    "%s: %s: a frame has an impossible length; closed", net->name,
+				    net->what);
 			/* The next event closes the connection: not allowed in here. */
 			shutdown(net->port[0].fd, SHUT_RDWR);
 			s->ended = true;
@@ -270,7 +271,7 @@ static void on_retry(void *opaque)
 		loop_timer_arm(s->retry, RETRY_NS);
 		return;
 	}
-	log_put(LOG_WARN, "%s: %s: connected again", s->net.name, s->net.what);
+	log_put_for(s->net.name, LOG_WARN, "%s: %s: connected again", s->net.name, s->net.what);
 	net_set_up(&s->net, true);
 }
 

@@ -374,10 +374,10 @@ static void bring_up_found(const struct tap *tap)
 	int rc = net_tap_link_up(tap->ifname);
 
 	if (rc)
-		log_put(LOG_WARN,
-			"%s: tap %s: is down, and bringing it up failed: %s; no frame will "
-			"pass before root does: ip link set %s up",
-			tap->net.name, tap->ifname, strerror(-rc), tap->ifname);
+		log_put_for(tap->net.name, LOG_WARN,
+			    "%s: tap %s: is down, and bringing it up failed: %s; no frame will "
+			    "pass before root does: ip link set %s up",
+			    tap->net.name, tap->ifname, strerror(-rc), tap->ifname);
 }
 
 /* --- opening ----------------------------------------------------------------------------- */
@@ -537,8 +537,9 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 		return rc;
 	}
 	if (existed && !kept && cfg->host_mac)
-		log_put(LOG_WARN, "%s: tap %s: was there before and keeps its address",
-			tap->net.name, tap->ifname);
+		log_put_for(tap->net.name, LOG_WARN,
+			    "%s: tap %s: was there before and keeps its address", tap->net.name,
+			    tap->ifname);
 	if (existed && !kept)
 		bring_up_found(tap);
 	watch_links(tap);

@@ -108,7 +108,8 @@ static void ring_bell(int fd)
 /* The shutdown raises an event, which closes the port: not allowed in here. */
 static void broken(struct user *u)
 {
-	log_guest("%s wrote an invalid record into the ring: closed", HELPER);
+	log_put_for(u->net.name, LOG_WARN, "%s wrote an invalid record into the ring: closed",
+		    HELPER);
 	shutdown(u->net.port[0].fd, SHUT_RDWR);
 }
 
@@ -207,7 +208,8 @@ static void tell_reason(struct user *u)
 	buf[n > 0 ? n : 0] = 0;
 	buf[strcspn(buf, "\n")] = 0;
 	if (!strncmp(buf, NET_USER_ERROR, strlen(NET_USER_ERROR)))
-		log_put(LOG_ERROR, "%s: %s: %s", u->net.name, HELPER, buf + strlen(NET_USER_ERROR));
+		log_put_for(u->net.name, LOG_ERROR, "%s: %s: %s", u->net.name, HELPER,
+			    buf + strlen(NET_USER_ERROR));
 }
 
 /* The helper's end of the socket pair is closed: nothing will come again. */
@@ -278,7 +280,7 @@ static int tell_forward(struct user *u, const struct net_config *cfg, const char
 	char proto[4], host[64], guest[8], option[80];
 
 	/* A user who asked for any free port has to read its number somewhere. */
-	log_put(LOG_WARN, "%s: %s", cfg->name, line);
+	log_put_for(line, LOG_WARN, "%s: %s", cfg->name, line);
 	if (sscanf(line, "%3s %63s -> guest %7s", proto, host, guest) != 3)
 		return 0;
 	if (cfg->forwarded)

@@ -181,10 +181,10 @@ static void log_unpack_error(struct qcow2 *q, uint64_t offset)
 {
 	if (__atomic_exchange_n(&q->unpack_error_logged, true, __ATOMIC_RELAXED))
 		return;
-	log_put(LOG_ERROR,
-		"disk %s: a compressed cluster at offset %#llx of the file cannot be "
-		"decompressed; the guest gets I/O errors where it reads it",
-		q->file.path, (unsigned long long)offset);
+	log_put_for(q->file.path, LOG_ERROR,
+		    "disk %s: a compressed cluster at offset %#llx of the file cannot be "
+		    "decompressed; the guest gets I/O errors where it reads it",
+		    q->file.path, (unsigned long long)offset);
 }
 
 static int unpack_cluster(struct qcow2 *q, uint64_t entry, uint8_t *out)

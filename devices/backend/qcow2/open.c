@@ -142,7 +142,8 @@ static int repair(const char *path, struct err *err)
 	struct qcow2_check check = { .repair = QCOW2_REPAIR_ALL, .at_open = true };
 	int rc;
 
-	log_put(LOG_WARN, "disk %s: was not closed cleanly; rebuilding its refcounts", path);
+	log_put_for(path, LOG_WARN, "disk %s: was not closed cleanly; rebuilding its refcounts",
+		    path);
 	rc = qcow2_check(&check, path, err);
 	if (rc || !check.corruptions)
 		return rc;
@@ -201,10 +202,10 @@ static int open_clean_file(const struct store_options *options, struct qcow2 **o
 	if (rc || options->readonly || !((*out)->file.incompatible & QCOW2_INCOMPAT_DIRTY))
 		return rc;
 	if (options->dry_run) {
-		log_put(LOG_INFO,
-			"disk %s: was not closed cleanly; its refcounts are rebuilt when it is "
-			"opened for writing",
-			options->path);
+		log_put_for(options->path, LOG_INFO,
+			    "disk %s: was not closed cleanly; its refcounts are rebuilt when it is "
+			    "opened for writing",
+			    options->path);
 		return 0;
 	}
 	qcow2_close(&(*out)->store);

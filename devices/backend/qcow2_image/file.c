@@ -119,10 +119,10 @@ int qcow2_damaged(struct qcow2_file *f, const char *what, uint64_t offset)
 {
 	/* A guest can cause this as often as it likes, so it is logged once. */
 	if (!f->unsafe)
-		log_put(LOG_ERROR,
-			"disk %s: damaged at offset %#llx of the file: %s; the guest "
-			"gets I/O errors there; qemu-img check lists the damage",
-			f->path, (unsigned long long)offset, what);
+		log_put_for(f->path, LOG_ERROR,
+			    "disk %s: damaged at offset %#llx of the file: %s; the guest "
+			    "gets I/O errors there; qemu-img check lists the damage",
+			    f->path, (unsigned long long)offset, what);
 	f->unsafe = true;
 	return -EIO;
 }

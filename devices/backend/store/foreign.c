@@ -145,9 +145,9 @@ void store_warn_cut_short(const struct store_image *image, const char *path)
 		break;
 	}
 	if (needs > size_bytes / SECTOR)
-		log_put(LOG_WARN,
-			"disk %s: has %llu MiB, but its partitions need %llu MiB; was it cut "
-			"short? The guest may not find them",
-			path, (unsigned long long)(size_bytes >> 20),
-			(unsigned long long)((needs + 2047) >> 11));
+		log_put_for(path, LOG_WARN,
+			    "disk %s: has %llu MiB, but its partitions need %llu MiB; was it cut "
+			    "short? The guest may not find them",
+			    path, (unsigned long long)(size_bytes >> 20),
+			    (unsigned long long)((needs + 2047) >> 11));
 }

@@ -125,10 +125,10 @@ static int lock_file(struct store_image *image, const struct request *cfg, struc
 	if (rc == -EAGAIN)
 		return busy(image, cfg, err);
 	if (rc)
-		log_put(LOG_WARN,
-			"disk %s: this file system has no locks (%s); nothing stops "
-			"a second VM from writing to it",
-			cfg->path, strerror(-rc));
+		log_put_for(cfg->path, LOG_WARN,
+			    "disk %s: this file system has no locks (%s); nothing stops "
+			    "a second VM from writing to it",
+			    cfg->path, strerror(-rc));
 	return 0;
 }
 
@@ -177,7 +177,8 @@ int store_image_open(struct store_image *image, const char *path, bool readonly,
 	image->mem_align = image->offset_align = 1;
 	rc = open_file(image, &cfg, err);
 	if (rc == -EINVAL && image->fd < 0 && direct == STORE_DIRECT_IF_POSSIBLE) {
-		log_put(LOG_WARN,
+		log_put_for(
+			path, LOG_WARN,
 			"disk %s: this file system cannot do O_DIRECT; the host's page cache is used",
 			path);
 		cfg.direct = false;

@@ -206,8 +206,9 @@ static int open_disk(const struct device_env *env, const struct keyvals *cfg,
 		return disk_blank_open(disk_cfg, size, out, err);
 	rc = rc < 0 ? rc : disk_open(disk_cfg, out, err);
 	if (!rc && (*out)->size_bytes != size)
-		log_put(LOG_INFO, "disk %s: is there already, and keeps its size of %llu bytes",
-			disk_cfg->path, (unsigned long long)(*out)->size_bytes);
+		log_put_for(disk_cfg->path, LOG_INFO,
+			    "disk %s: is there already, and keeps its size of %llu bytes",
+			    disk_cfg->path, (unsigned long long)(*out)->size_bytes);
 	return rc;
 }
 

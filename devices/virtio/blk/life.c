@@ -163,7 +163,8 @@ static void blk_refresh(struct device *dev)
 	virtio_lock(&blk->vdev);
 	rc = blk->disk->ops->refresh(blk->disk, &err);
 	if (rc < 0)
-		log_put(LOG_WARN, "%s: %s", dev->id[0] ? dev->id : "virtio-blk", err.text);
+		log_put_for(dev->id, LOG_WARN, "%s: %s", dev->id[0] ? dev->id : "virtio-blk",
+			    err.text);
 	if (rc > 0) {
 		fill_config(blk);
 		virtio_config_changed(&blk->vdev);

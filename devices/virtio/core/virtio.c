@@ -97,8 +97,8 @@ void virtio_broken(struct virtio_device *dev, const char *why)
 	if (dev->s.status & VIRTIO_STATUS_NEEDS_RESET)
 		return;
 	dev->s.status |= VIRTIO_STATUS_NEEDS_RESET;
-	log_guest("%s%s%s: stopped until its driver resets it: %s", dev->class->name,
-		  dev->dev.id[0] ? " " : "", dev->dev.id, why);
+	log_put_for(dev->dev.id, LOG_WARN, "%s%s%s: stopped until its driver resets it: %s",
+		    dev->class->name, dev->dev.id[0] ? " " : "", dev->dev.id, why);
 	signal_config(dev);
 }
 
@@ -171,7 +171,8 @@ static void start(struct virtio_device *dev)
 	int rc;
 
 	if (!(dev->s.status & VIRTIO_STATUS_FEATURES_OK)) {
-		log_guest("%s: DRIVER_OK without FEATURES_OK is ignored", dev->class->name);
+		log_put_for(dev->dev.id, LOG_WARN, "%s: DRIVER_OK without FEATURES_OK is ignored",
+			    dev->class->name);
 		return;
 	}
 	dev->s.status |= VIRTIO_STATUS_DRIVER_OK;

@@ -99,10 +99,10 @@ static void on_end(void *opaque, uint32_t events)
 
 	virtio_lock(f->vdev);
 	if (f->who)
-		log_put(LOG_ERROR, "%s: vhost-user daemon at %s: %s; %s",
-			f->vdev->dev.id[0] ? f->vdev->dev.id : f->vdev->class->name, f->who,
-			f->why ? f->why : "it ended",
-			f->loss ? f->loss : "the guest's requests fail from now on");
+		log_put_for(f->who, LOG_ERROR, "%s: vhost-user daemon at %s: %s; %s",
+			    f->vdev->dev.id[0] ? f->vdev->dev.id : f->vdev->class->name, f->who,
+			    f->why ? f->why : "it ended",
+			    f->loss ? f->loss : "the guest's requests fail from now on");
 	loop_unwatch(f->watch);
 	f->watch = NULL;
 	vhost_user_close(&f->vu);

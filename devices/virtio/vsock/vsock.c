@@ -33,13 +33,13 @@ static void packet(struct vsock *vs, const struct chain *chain)
 	unsigned n;
 
 	if (virtq_chain_read(chain, 0, &hdr, sizeof(hdr)) < sizeof(hdr)) {
-		log_guest("virtio-vsock: a packet is shorter than its header");
+		log_put(LOG_WARN, "virtio-vsock: a packet is shorter than its header");
 		return;
 	}
 	/* No answer: the source CID is not the guest's. */
 	if (hdr.src_cid != vs->s.cid) {
-		log_guest("virtio-vsock: a packet from CID %llu, which is not the guest's",
-			  (unsigned long long)hdr.src_cid);
+		log_put(LOG_WARN, "virtio-vsock: a packet from CID %llu, which is not the guest's",
+			(unsigned long long)hdr.src_cid);
 		return;
 	}
 	if (hdr.op != VSOCK_OP_RW)
@@ -47,7 +47,7 @@ static void packet(struct vsock *vs, const struct chain *chain)
 	if (hdr.dst_cid == VSOCK_HOST_CID && hdr.type == VSOCK_TYPE_STREAM)
 		c = vsock_conn_find(vs, hdr.src_port, hdr.dst_port);
 	if (hdr.len_bytes > chain->readable_bytes - VSOCK_HDR_BYTES) {
-		log_guest("virtio-vsock: a packet has less data than it says");
+		log_put(LOG_WARN, "virtio-vsock: a packet has less data than it says");
 		hdr.op = 0;
 		hdr.len_bytes = 0;
 	}
