@@ -105,20 +105,19 @@ static ext2_ino_t file_at(struct volume *v, const char *path)
 		       0;
 }
 
-/* Looks in dir for an initrd whose name fits the version. */
-static void guess_initrd(struct boot_choice *c, const char *dir, const char *version)
+/* Looks in dir for an initrd whose name fits the version. Returns true if there is one. */
+static bool guess_initrd(struct volume *v, const char *dir, const char *version,
+			 char path[BOOT_PATH_MAX])
 {
 	char name[EXT2_NAME_LEN + 1];
 
-	for (unsigned i = 0; distro_initrd_name(i, version, name, sizeof(name)); i++) {
-		c->ninitrds = file_at(c->v, join(c->initrd[0], dir, name)) != 0;
-		if (c->ninitrds)
-			return;
-	}
+	for (unsigned i = 0; distro_initrd_name(i, version, name, sizeof(name)); i++)
+		if (file_at(v, join(path, dir, name)))
+			return true;
+	return false;
 }
 
-static struct boot_choice *add_choice(struct bootfind *f, struct volume *v, ext2_ino_t ino,
-				      const char *path)
+static struct boot_choice *add_choice(struct bootfind *f, struct volume *v, ext2_ino_t ino)
 {
 	struct boot_choice *grown;
 
@@ -132,10 +131,21 @@ static struct boot_choice *add_choice(struct bootfind *f, struct volume *v, ext2
 	memset(grown, 0, sizeof(*grown));
 	grown->v = v;
 	grown->ino = ino;
-	snprintf(grown->kernel, sizeof(grown->kernel), "%s", path);
 	return grown;
 }
 
+static struct boot_choice *find_choice(struct bootfind *f, const struct volume *v, ext2_ino_t ino)
+{
+	for (size_t i = 0; i < f->nchoices; i++)
+		if (f->choice[i].v == v && f->choice[i].ino == ino)
+			return &f->choice[i];
+	return NULL;
+}
+
+/*
+ * A kernel with several names (Ubuntu and openSUSE have a link vmlinuz to the newest) is one choice, of
+ * the latest version that they say, and by a name that has an initrd.
+ */
 static void look_for_names(struct bootfind *f, struct volume *v, const char *dir)
 {
 	struct entries entries;
@@ -145,16 +155,29 @@ static void look_for_names(struct bootfind *f, struct volume *v, const char *dir
 		return;
 	for (size_t i = 0; i < entries.n; i++) {
 		const char *version = distro_kernel_version(entries.e[i].name);
-		char path[BOOT_PATH_MAX];
+		char path[BOOT_PATH_MAX], initrd[BOOT_PATH_MAX];
+		unsigned ninitrds;
 		struct boot_choice *c;
 		ext2_ino_t ino;
+		bool later;
 
 		ino = version ? file_at(v, join(path, dir, entries.e[i].name)) : 0;
-		c = ino ? add_choice(f, v, ino, path) : NULL;
+		if (!ino)
+			continue;
+		ninitrds = guess_initrd(v, dir, version, initrd);
+		c = find_choice(f, v, ino);
+		later = !c || distro_compare_versions(c->version, version) < 0;
+		if (!c)
+			c = add_choice(f, v, ino);
 		if (!c)
 			continue;
-		snprintf(c->version, sizeof(c->version), "%s", version);
-		guess_initrd(c, dir, version);
+		if (later)
+			snprintf(c->version, sizeof(c->version), "%s", version);
+		if (ninitrds < c->ninitrds || (ninitrds == c->ninitrds && !later))
+			continue;
+		memcpy(c->kernel, path, sizeof(path));
+		memcpy(c->initrd[0], initrd, sizeof(initrd));
+		c->ninitrds = ninitrds;
 	}
 	volume_free_entries(&entries);
 }
@@ -202,7 +225,7 @@ static void name_version(struct boot_choice *c, const struct distro_entry *e)
 	if (!version || !*version)
 		version = *e->version ? e->version : base_name(folder);
 	snprintf(c->version, sizeof(c->version), "%.*s", (int)sizeof(c->version) - 1, version);
-	guess_initrd(c, folder, version);
+	c->ninitrds = guess_initrd(c->v, folder, version, c->initrd[0]);
 }
 
 static void take_entry(void *opaque, const struct distro_entry *e)
@@ -210,16 +233,15 @@ static void take_entry(void *opaque, const struct distro_entry *e)
 	const struct origin *o = opaque;
 	char path[BOOT_PATH_MAX], initrd[DISTRO_INITRDS_MAX][BOOT_PATH_MAX];
 	ext2_ino_t ino = find_path(o, e->kernel, path);
-	struct boot_choice *c = NULL;
+	struct boot_choice *c = ino ? find_choice(o->f, o->v, ino) : NULL;
 	unsigned n = 0;
 
-	for (size_t i = 0; ino && !c && i < o->f->nchoices; i++)
-		if (o->f->choice[i].v == o->v && o->f->choice[i].ino == ino)
-			c = &o->f->choice[i];
 	if (ino && !c) {
-		c = add_choice(o->f, o->v, ino, path);
-		if (c)
+		c = add_choice(o->f, o->v, ino);
+		if (c) {
+			memcpy(c->kernel, path, sizeof(path));
 			name_version(c, e);
+		}
 	}
 	/* The first entry counts. */
 	if (!c || c->has_options || !e->has_options)
