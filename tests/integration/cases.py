@@ -3,6 +3,7 @@
 import re
 import subprocess
 
+import bootdisks
 from harness import Case, Disk, sha256
 
 # Names for tools/fetch-kernels. QUICK boots quickly, for tests to which the kernel does not matter.
@@ -181,21 +182,25 @@ def ends():
                kill_after=say("end hang"), checks=[exit_status(143, "."), *BOOTED])
 
 
-def distro():
-    """No --kernel: boots a distribution's disk, with its options and the right root."""
+def layouts():
+    """No --kernel: boots disks of distributions, each with its options and the right root."""
     def checked(run):
-        done = subprocess.run(["qemu-img", "check", "-q", run.case.disks[0].path],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        return f"qemu-img check: {done.stdout.decode()[-200:]}" if done.returncode else None
+        image = run.case.disks[0].path
+        done = subprocess.run(["qemu-img", "check", "-q", image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return f"qemu-img check: {done.stdout.decode()[-200:]}" if image.endswith("qcow2") and done.returncode else None
 
-    root = "root=UUID=01234567-89ab-cdef-0123-456789abcdef"
-    yield Case(name="distro-disk", kernel="amd64", modules=MODULES, boots_disk=True,
-               disks=[Disk("distro", label="amd64", serial="distro")],
-               checks=[exit_status(0, "powered off"),
-                       never("system: distro with 99"),
-                       shows(f"initrd: {root[5:]} is /dev/vda2",
-                             f"system: quiet from=grub {root} ro console=ttyS0",
-                             "system: root is writable"), checked])
+    for name, device, root, options in (
+            ("fedora", "vda3", "13", "no_timer_check net.ifnames=0 rhgb quiet"),
+            ("ubuntu", "vda1", "01", "quiet"),
+            ("alpine", "vda3", "13", "modules=sd-mod,usb-storage,ext4 quiet rootfstype=ext4"),
+            ("opensuse", "vda3", "13", "splash=silent quiet security=apparmor mitigations=auto")):
+        root = f"root=UUID={bootdisks.ID}{root}"
+        yield Case(name=f"layout-{name}", kernel=bootdisks.KERNEL, modules=MODULES, boots_disk=True,
+                   disks=[Disk("layout", layout=bootdisks.LAYOUTS[name], serial=name)],
+                   checks=[exit_status(0, "powered off"), never("^system: wrong"),
+                           shows(f"initrd: {root[5:]} is /dev/{device}",
+                                 f"system: {options} {root} ro console=ttyS0",
+                                 "system: root is writable"), checked])
 
 
 def filesystems():
@@ -231,6 +236,6 @@ def host_fsck(index):
 
 def all_cases():
     cases = []
-    for make in (distro, filesystems, boots, entries, ends):
+    for make in (layouts, filesystems, boots, entries, ends):
         cases += make()
     return cases

@@ -37,8 +37,7 @@ def call(*command):
 @dataclasses.dataclass
 class Disk:
     """
-    A disk that a test needs: random, zero, ext4 (with a file `hello`), tools, or distro: a
-    qcow2 overlay over a compressed image with a GPT and a system that boots without --kernel.
+    A disk that a test needs: random, zero, ext4 (with a file `hello`), or tools.
     """
     kind: str
     size_mib: int = 0
@@ -46,6 +45,7 @@ class Disk:
     label: str = ""
     read_only: bool = False
     summed: bool = False    # the guest prints its sha256
+    layout: object = None   # function: makes the disk at a path, returns its image
     path: str = ""
     content: str = ""       # its sha256, if the guest must not change it
 
@@ -59,11 +59,11 @@ class Disk:
 
     def make(self, path):
         self.path = path
+        if self.layout:
+            self.path = self.layout(path)
+            return
         if self.kind == "tools":
             self.path = tools_disk()
-            return
-        if self.kind == "distro":
-            self.path = distro_disk(path, self.label)
             return
         with open(path, "wb") as f:
             if self.kind == "random":
@@ -215,73 +215,6 @@ def make_initrd(kernel, modules):
              os.path.join(kernel_dir(kernel), "modules"), "-m", modules)
         _initrds[key] = path
     return _initrds[key]
-
-
-# The shortest script that does what a distribution's initrd does.
-DISTRO_INIT = """#!/bin/busybox sh
-bb=/bin/busybox
-$bb mkdir -p /proc /sys /root
-$bb mount -t proc proc /proc
-$bb mount -t sysfs sys /sys
-$bb mount -t devtmpfs dev /dev
-while read -r m; do set -- $m; $bb insmod "/modules/${1##*/}" 2>/dev/null; done </modules.list
-for w in $($bb cat /proc/cmdline); do case $w in root=*) root=${w#root=} ;; esac; done
-n=0
-until dev=$($bb findfs "$root") || [ $n = 50 ]; do $bb usleep 200000; n=$((n + 1)); done
-$bb mount -o ro "$dev" /root && echo "initrd: $root is $dev"
-exec $bb switch_root /root /sbin/init
-"""
-DISTRO_SYSTEM = """#!/bin/busybox sh
-bb=/bin/busybox
-$bb mount -t proc proc /proc
-echo "system: $($bb cat /etc/hostname) with $($bb uname -r)"
-echo "system: $($bb cat /proc/cmdline)"
-$bb mount -o remount,rw / && echo written >/written && $bb sync && $bb mount -o remount,ro / &&
-    echo "system: root is writable"
-$bb poweroff -f
-"""
-
-
-def distro_disk(path, kernel):
-    """Makes a stock kernel with its initrd in /boot, a newer kernel without one, and a grub.cfg."""
-    tree = path + ".d"
-    for name in ("boot/grub", "etc", "usr", "sbin", "bin", "proc", "sys", "dev", "root"):
-        os.makedirs(os.path.join(tree, name))
-
-    def write(name, text, mode=0o644):
-        with open(os.path.join(tree, name), "w") as f:
-            f.write(text)
-        os.chmod(os.path.join(tree, name), mode)
-
-    source = kernel_dir(kernel)
-    with open(os.path.join(source, "release")) as f:
-        release = f.read().strip()
-    busybox = shutil.which("busybox") or "/bin/busybox"
-    shutil.copy(busybox, os.path.join(tree, "bin/busybox"))
-    shutil.copy(os.path.join(source, "vmlinuz"), os.path.join(tree, "boot/vmlinuz-" + release))
-    write("boot/vmlinuz-99.0", "not a kernel, and has no initrd")
-    write("boot/grub/grub.cfg", f"linux /boot/vmlinuz-{release} root=UUID=x ro quiet from=grub\n")
-    write("etc/hostname", "distro\n")
-    write("etc/fstab", "UUID=01234567-89ab-cdef-0123-456789abcdef / ext4 defaults 0 1\n")
-    write("sbin/init", DISTRO_SYSTEM, 0o755)
-    with open(path + ".init", "w") as f:
-        f.write(DISTRO_INIT)
-    os.chmod(path + ".init", 0o755)
-    call(os.path.join(ROOT, "build/mkinitrd"), "-z", "-o",
-         os.path.join(tree, "boot/initrd.img-" + release), "-i", path + ".init",
-         "-f", busybox + ":/bin/busybox", "-M", os.path.join(source, "modules"),
-         "-m", "virtio_pci,virtio_blk,ext4")
-    with open(path + ".raw", "wb") as f:
-        f.truncate(80 << 20)
-    call("sgdisk", "-n", "1:2048:6143", "-t", "1:ef00", "-n", "2:6144:0", path + ".raw")
-    call("mkfs.ext4", "-q", "-F", "-d", tree, "-U", "01234567-89ab-cdef-0123-456789abcdef",
-         "-E", f"offset={6144 * 512}", path + ".raw", "70M")
-    call("qemu-img", "convert", "-c", "-O", "qcow2", path + ".raw", path + ".base")
-    call("qemu-img", "create", "-q", "-f", "qcow2", "-b", os.path.basename(path) + ".base",
-         "-F", "qcow2", path + ".qcow2")
-    os.unlink(path + ".raw")
-    shutil.rmtree(tree)
-    return path + ".qcow2"
 
 
 def tools_disk():
