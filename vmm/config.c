@@ -13,7 +13,7 @@ const struct key config_keys[] = {
 	[CONFIG_KERNEL] = { "kernel", KEY_PATH, .meta = "FILE",
 			    .help = "bzImage or vmlinux to boot; default: the one in the first disk" },
 	[CONFIG_INITRD] = { "initrd", KEY_PATH, .meta = "FILE", .help = "initial RAM disk" },
-	[CONFIG_CMDLINE] = { "cmdline", KEY_TEXT, .meta = "TEXT",
+	[CONFIG_CMDLINE] = { "cmdline", KEY_TEXT, KEY_EMPTY, .meta = "TEXT",
 			     .help = "kernel command line; default: console= for the VM's console" },
 	[CONFIG_CPUS] = { "cpus", KEY_NUM, .def = "1", .min = 1, .max = BOARD_MAX_CPUS, .meta = "N",
 			  .help = "number of vCPUs" },

@@ -341,3 +341,26 @@ Test(keys, hidden)
 	cr_expect_not(keys_has(&kv, 2));
 	keys_clear(&kv);
 }
+
+/* An empty text is a value of its own where the table says so, and nowhere else. */
+Test(keys, an_empty_text)
+{
+	static const struct key table[] = { { "note", KEY_TEXT, KEY_EMPTY, .def = "none" },
+					    { "name", KEY_TEXT },
+					    { 0 } };
+	struct keyvals kv;
+	struct err err;
+
+	cr_assert_eq(keys_parse(&kv, "--x", table, "note=", &err), 0, "%s", err.text);
+	cr_expect_str_eq(keys_text(&kv, 0), "");
+	cr_expect(kv.val[0].set);
+	keys_clear(&kv);
+	cr_assert_eq(keys_parse(&kv, "--x", table, "", &err), 0, "%s", err.text);
+	cr_expect_str_eq(keys_text(&kv, 0), "none");
+	keys_clear(&kv);
+	cr_assert_eq(keys_parse(&kv, "--x", table, "note", &err), -EINVAL, "without a value");
+	cr_expect_str_eq(err.text, "--x: note: needs a value (text)");
+	keys_clear(&kv);
+	cr_assert_eq(keys_parse(&kv, "--x", table, "name=", &err), -EINVAL);
+	keys_clear(&kv);
+}

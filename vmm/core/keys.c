@@ -142,7 +142,7 @@ static int convert(const struct keyvals *kv, const struct key *key, const char *
 	int at, rc;
 
 	*num = 0;
-	if (!*text)
+	if (!*text && !(key->flags & KEY_EMPTY))
 		return needs_value(kv, key, err);
 	switch (key->kind) {
 	case KEY_TEXT:

@@ -28,6 +28,7 @@ enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE };
  * and neither --help nor "did you mean" names it.
  */
 #define KEY_HIDDEN 64u
+#define KEY_EMPTY 128u /* KEY_TEXT that may be empty, which is not the same as not given */
 
 struct key {
 	const char *name;

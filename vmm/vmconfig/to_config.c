@@ -48,6 +48,13 @@ static int map_texts(struct keyvals *kv, const char *where, const char *key, con
 	return rc;
 }
 
+static bool may_be_empty(const struct keyvals *kv, const char *key)
+{
+	int i = keys_find(kv->table, key);
+
+	return i >= 0 && kv->table[i].flags & KEY_EMPTY;
+}
+
 static int map_field(struct keyvals *kv, const char *where, const struct vmconfig_field *f,
 		     const json_t *value, struct err *err)
 {
@@ -64,8 +71,8 @@ static int map_field(struct keyvals *kv, const char *where, const struct vmconfi
 	case KIND_TEXTS:
 		return map_texts(kv, path, f->option, value, err);
 	default:
-		/* An option without a value would be refused; an empty text is none. */
-		return json_string_length(value) ?
+		/* Most options without a value would be refused; there an empty text is none. */
+		return json_string_length(value) || may_be_empty(kv, f->option) ?
 			       set(kv, path, f->option, json_string_value(value), err) :
 			       0;
 	}
