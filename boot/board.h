@@ -33,6 +33,7 @@ struct board_x86 {
 	uint64_t ioapic;
 	uint16_t rtc_port; /* 2 ports; 0: none */
 	bool i8042;	   /* ports 0x60, 0x61 and 0x64: reset and NMI only, no keyboard */
+	bool pic;	   /* two 8259s, and an 8254 on IRQ 0 */
 };
 
 struct board {
@@ -68,6 +69,15 @@ struct board {
 	struct board_reg sleep_status;
 	struct board_reg reset;
 	uint8_t reset_value;
+	/*
+	 * ACPI fixed hardware (section 4.8.3), without events of its own: 2 bytes of status, 2 of
+	 * enable; 2 of control, which replace the sleep registers. addr 0: the board is
+	 * hardware-reduced.
+	 */
+	struct {
+		struct board_reg event, control;
+		uint8_t gsi; /* the SCI; level */
+	} pm1;
 	/* Generic Event Device: a read of its 4 bytes returns and clears the pending bits below. */
 	struct board_reg ged;
 	uint8_t ged_gsi; /* edge */

@@ -1,6 +1,7 @@
 /* finish: writes a kernel's tables, its registers and a reset vector. See boot/arch.h. */
 #include "boot/arch.h"
 #include "boot/x86_64/layout.h"
+#include "boot/x86_64/mptable.h"
 #include "boot/x86_64/params.h"
 
 /*
@@ -38,6 +39,7 @@ void boot_arch_finish(struct mem *mem, const struct board *board, const struct k
 	};
 
 	write_reset_vector(mem, board);
+	mptable_write(mem, board);
 	params.nmap = boot_memory_map(mem, board, params.map, PARAMS_MAX_MAP);
 	params_write_gdt(mem, k->entry);
 	info->regs.x86.gdt = LAYOUT_GDT;
