@@ -23,9 +23,23 @@ void irq_destroy(struct irq *irq)
 		if (irq->route[i].used && irq->route[i].fd >= 0)
 			close(irq->route[i].fd);
 	free(irq->route);
+	free(irq->fixed);
 	irq->route = NULL;
+	irq->fixed = NULL;
+	irq->nfixed = 0;
 	irq->nroutes = 0;
 	pthread_mutex_destroy(&irq->lock);
+}
+
+int irq_set_fixed(struct irq *irq, const struct kvm_irq_routing_entry *fixed, unsigned n)
+{
+	BUG_ON(irq->fixed || n > IRQ_MAX_FIXED);
+	irq->fixed = malloc(n * sizeof(*fixed));
+	if (!irq->fixed)
+		return -ENOMEM;
+	memcpy(irq->fixed, fixed, n * sizeof(*fixed));
+	irq->nfixed = n;
+	return 0;
 }
 
 /* Passes the current table to KVM. Lock held. */
@@ -34,9 +48,12 @@ static int commit(struct irq *irq)
 	struct kvm_irq_routing *table;
 	int rc;
 
-	table = calloc(1, sizeof(*table) + irq->nroutes * sizeof(table->entries[0]));
+	table = calloc(1,
+		       sizeof(*table) + (irq->nfixed + irq->nroutes) * sizeof(table->entries[0]));
 	if (!table)
 		return -ENOMEM;
+	for (; table->nr < irq->nfixed; table->nr++)
+		table->entries[table->nr] = irq->fixed[table->nr];
 	for (unsigned i = 0; i < irq->nroutes; i++) {
 		const struct irq_route *r = &irq->route[i];
 

@@ -61,9 +61,13 @@ static void zeros(struct aml *t, unsigned n)
 		aml_u8(t, 0);
 }
 
-/* Generic address structure: an 8-bit register (section 5.2.3.2). */
+/* Generic address structure (section 5.2.3.2): an 8-bit register, or none. */
 static void gas_reg8(struct aml *t, const struct board_reg *reg)
 {
+	if (!reg->addr) {
+		zeros(t, 12);
+		return;
+	}
 	aml_u8(t, reg->port); /* 0: system memory, 1: system I/O */
 	aml_u8(t, 8);	      /* bits wide */
 	aml_u8(t, 0);	      /* bit offset */
@@ -71,19 +75,49 @@ static void gas_reg8(struct aml *t, const struct board_reg *reg)
 	aml_u64(t, reg->addr);
 }
 
-/* Revision 6.4. Fields of fixed hardware are zero, because the board has none. */
-static void write_fadt(struct aml *t, const struct board *board, uint64_t dsdt)
+static bool is_reduced(const struct board *board)
+{
+	return !board->pm1.control.addr;
+}
+
+#define FACS_BYTES 64u /* and its alignment */
+
+/* The waking vectors of sleep states that the board does not have; but a kernel looks for them. */
+static void write_facs(struct aml *t)
+{
+	aml_bytes(t, "FACS", 4);
+	aml_u32(t, FACS_BYTES);
+	zeros(t, 32 - 8);
+	aml_u8(t, 2); /* version */
+	zeros(t, FACS_BYTES - 33);
+}
+
+/* Enters the fixed hardware into a FADT. There is no SMI command: the board is always in ACPI mode. */
+static void put_pm1(struct aml *t, const struct board *board)
+{
+	if (t->full)
+		return;
+	put_le16(t->buf + 46, board->pm1.gsi);
+	put_le32(t->buf + 56, (uint32_t)board->pm1.event.addr);
+	put_le32(t->buf + 64, (uint32_t)board->pm1.control.addr);
+	t->buf[88] = 4; /* PM1_EVT_LEN */
+	t->buf[89] = 2; /* PM1_CNT_LEN */
+}
+
+/* Revision 6.4. Fields of fixed hardware are zero, unless the board has it. facs 0: no FACS. */
+static void write_fadt(struct aml *t, const struct board *board, uint64_t facs, uint64_t dsdt)
 {
 	struct acpi_fadt arch = acpi_arch_fadt(board);
+	const struct board_reg none = { 0 };
 
 	table_begin(t, "FACP", 6);
-	aml_u32(t, 0); /* FIRMWARE_CTRL: no FACS when hardware-reduced */
+	aml_u32(t, (uint32_t)facs);
 	aml_u32(t, (uint32_t)dsdt);
 	zeros(t, 109 - 44); /* … CENTURY */
 	aml_u16(t, arch.iapc_boot);
 	aml_u8(t, 0);
 	aml_u32(t, arch.flags | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_FIX_RTC |
-			   FADT_RESET_REG_SUP | FADT_HW_REDUCED);
+			   FADT_RESET_REG_SUP | (is_reduced(board) ? FADT_HW_REDUCED : 0));
 	gas_reg8(t, &board->reset);
 	aml_u8(t, board->reset_value);
 	aml_u16(t, arch.arm_boot);
@@ -91,9 +125,11 @@ static void write_fadt(struct aml *t, const struct board *board, uint64_t dsdt)
 	aml_u64(t, 0); /* X_FIRMWARE_CTRL */
 	aml_u64(t, dsdt);
 	zeros(t, 244 - 148); /* X_PM1a_EVT_BLK … X_GPE1_BLK */
-	gas_reg8(t, &board->sleep_control);
-	gas_reg8(t, &board->sleep_status);
+	gas_reg8(t, is_reduced(board) ? &board->sleep_control : &none);
+	gas_reg8(t, is_reduced(board) ? &board->sleep_status : &none);
 	aml_bytes(t, "bantam\0\0", 8); /* hypervisor vendor identity */
+	if (!is_reduced(board))
+		put_pm1(t, board);
 	table_end(t);
 }
 
@@ -151,7 +187,7 @@ static uint64_t take(struct tables *ts, const struct aml *t)
 int64_t acpi_build(struct mem *mem, const struct board *board, gpa_t base, uint64_t len_bytes,
 		   struct err *err)
 {
-	uint64_t entry[MAX_TABLES], dsdt, xsdt;
+	uint64_t entry[MAX_TABLES], facs = 0, dsdt, xsdt;
 	unsigned n = 0;
 	struct aml t;
 	struct tables ts = { .buf = mem_slice(mem, base, len_bytes),
@@ -163,6 +199,15 @@ int64_t acpi_build(struct mem *mem, const struct board *board, gpa_t base, uint6
 			       (unsigned long long)base.v);
 	ts.len = (RSDP_BYTES + TABLE_ALIGN - 1) & ~(TABLE_ALIGN - 1);
 
+	if (!is_reduced(board)) {
+		ts.len += -(base.v + ts.len) % FACS_BYTES;
+		ts.full = ts.len > ts.cap;
+		ts.len = ts.full ? ts.cap : ts.len;
+		t = next_table(&ts);
+		write_facs(&t);
+		facs = take(&ts, &t);
+	}
+
 	t = next_table(&ts);
 	/* Revision 2: integers are 64 bits wide. */
 	table_begin(&t, "DSDT", 2);
@@ -171,7 +216,7 @@ int64_t acpi_build(struct mem *mem, const struct board *board, gpa_t base, uint6
 	dsdt = take(&ts, &t);
 
 	t = next_table(&ts);
-	write_fadt(&t, board, dsdt);
+	write_fadt(&t, board, facs, dsdt);
 	entry[n++] = take(&ts, &t);
 	t = next_table(&ts);
 	table_begin(&t, "APIC", 5);

@@ -2,12 +2,14 @@
  * acpi: the tables that describe the board (ACPI 6.4; PCI Firmware 3.3 for
  * MCFG and _OSC).
  *
- *	acpi.c	acpi_build (declared in boot.h): RSDP, XSDT, FADT, MADT, MCFG
+ *	acpi.c	acpi_build (declared in boot.h): RSDP, XSDT, FADT, FACS, MADT, MCFG
  *	dsdt.c	the DSDT's AML
  *
  * The board is hardware-reduced: no PM timer, no SCI, no fixed power button. Sleep
- * and reset are registers; the Generic Event Device signals events. boot/ARCH writes
- * the parts that depend on the processor. Internal to boot. Thread: the builder.
+ * and reset are registers; the Generic Event Device signals events. A board with
+ * board.pm1 is not: Linux uses an 8259 only if there is fixed hardware. Even so all
+ * events come from the Generic Event Device. boot/ARCH writes the parts that depend on
+ * the processor. Internal to boot. Thread: the builder.
  */
 #ifndef BANTAM_ACPI_H
 #define BANTAM_ACPI_H

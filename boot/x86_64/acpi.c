@@ -1,7 +1,8 @@
 /*
  * acpi: the parts of the ACPI tables that describe a PC. See boot/acpi/acpi.h.
  *
- * There is no 8259 and no PIT: GSIs are IOAPIC pins and need no overrides.
+ * GSIs are IOAPIC pins and need no overrides: if there are 8259s and an 8254, their interrupts have the
+ * IOAPIC's pin of the same number.
  */
 #include "boot/acpi/acpi.h"
 
@@ -28,7 +29,7 @@ struct acpi_fadt acpi_arch_fadt(const struct board *board)
 void acpi_arch_madt(struct aml *t, const struct board *board)
 {
 	aml_u32(t, (uint32_t)board->x86.lapic);
-	aml_u32(t, 0); /* no PCAT_COMPAT: there is no 8259 */
+	aml_u32(t, board->x86.pic); /* PCAT_COMPAT: there are 8259s */
 	for (unsigned i = 0; i < board->ncpus; i++) {
 		aml_u8(t, 0); /* local APIC */
 		aml_u8(t, 8);

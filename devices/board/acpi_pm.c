@@ -5,6 +5,9 @@
  * The GED's _EVT method reads the port once and notifies the device of each bit that is set. The
  * read clears the bits, so that no event is reported twice and none is lost between two pulses.
  *
+ * A board that is not hardware-reduced has fixed registers (section 4.8.3.1, 4.8.3.2) for sleep. They
+ * have no events: what a guest enables there never comes, so there is no SCI.
+ *
  * A guest that has not come so far as to unmask the interrupt loses its edge, and would never look at
  * the port. So the interrupt comes again, less and less often, until the guest has read that the button
  * was pressed.
@@ -24,6 +27,13 @@
 #define SLP_EN (1u << 5)
 #define SLP_TYP(v) ((v) >> 2 & 7)
 #define GED_BYTES 4
+/* PM1 control: SCI_EN is always set. */
+#define PM1_SCI_EN 1u
+#define PM1_SLP_EN (1u << 13)
+#define PM1_SLP_TYP(v) ((v) >> 10 & 7)
+#define PM1_ENABLE 2u /* offset of the enable register, after status */
+#define PM1_EVENT_BYTES 4
+#define PM1_CONTROL_BYTES 2
 /* When an unread press is signalled again: first, and at most. */
 #define AGAIN_NS (CLOCK_NS_PER_S / 5)
 #define MAX_AGAIN_NS (2 * CLOCK_NS_PER_S)
@@ -31,6 +41,7 @@
 /* A snapshot will save exactly this. The wiring is in struct acpi_pm. */
 struct acpi_pm_state {
 	_Atomic uint32_t pending; /* bits of the GED port that were raised and not read (5.6.9) */
+	_Atomic uint16_t pm1_enable;
 };
 
 struct acpi_pm {
@@ -76,10 +87,43 @@ static uint64_t ged_read(void *opaque, uint64_t off, unsigned size_bytes)
 	return (atomic_fetch_and(&pm->s.pending, ~mask) & mask) >> shift;
 }
 
+/* Status bits are never set. */
+static uint64_t pm1_event_read(void *opaque, uint64_t off, unsigned size_bytes)
+{
+	struct acpi_pm *pm = opaque;
+	uint32_t both = (uint32_t)atomic_load(&pm->s.pm1_enable) << 8 * PM1_ENABLE;
+
+	return both >> 8 * off;
+}
+
+static void pm1_event_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t val)
+{
+	struct acpi_pm *pm = opaque;
+
+	if (off == PM1_ENABLE && size_bytes == 2)
+		atomic_store(&pm->s.pm1_enable, (uint16_t)val);
+}
+
+static uint64_t pm1_control_read(void *opaque, uint64_t off, unsigned size_bytes)
+{
+	return off ? 0 : PM1_SCI_EN;
+}
+
+static void pm1_control_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t val)
+{
+	struct acpi_pm *pm = opaque;
+
+	val <<= 8 * off;
+	if (val & PM1_SLP_EN && PM1_SLP_TYP(val) == pm->config.s5_type)
+		pm->env->ops->event(pm->env->vm, VM_EVENT_POWEROFF);
+}
+
 static const struct bus_ops sleep_bus = { zero_read, sleep_write };
 static const struct bus_ops status_bus = { zero_read, NULL };
 static const struct bus_ops reset_bus = { zero_read, reset_write };
 static const struct bus_ops ged_bus = { ged_read, NULL };
+static const struct bus_ops pm1_event_bus = { pm1_event_read, pm1_event_write };
+static const struct bus_ops pm1_control_bus = { pm1_control_read, pm1_control_write };
 
 static void pulse(struct acpi_pm *pm)
 {
@@ -123,23 +167,39 @@ static void acpi_pm_power_button(struct device *dev)
 	loop_timer_arm(pm->again, pm->again_ns);
 }
 
-static void ports(const struct acpi_pm *pm, uint16_t port[4])
+struct range {
+	uint16_t port;
+	uint8_t bytes;
+	const struct bus_ops *ops;
+};
+
+#define MAX_RANGES 6
+
+/* Returns the number of ranges. */
+static unsigned ranges_of(const struct acpi_pm_config *c, struct range range[MAX_RANGES])
 {
-	port[0] = pm->config.sleep_control_port;
-	port[1] = pm->config.sleep_status_port;
-	port[2] = pm->config.reset_port;
-	port[3] = pm->config.ged_port;
+	unsigned n = 0;
+
+	range[n++] = (struct range){ c->sleep_control_port, 1, &sleep_bus };
+	range[n++] = (struct range){ c->sleep_status_port, 1, &status_bus };
+	range[n++] = (struct range){ c->reset_port, 1, &reset_bus };
+	range[n++] = (struct range){ c->ged_port, GED_BYTES, &ged_bus };
+	if (!c->pm1_control_port)
+		return n;
+	range[n++] = (struct range){ c->pm1_event_port, PM1_EVENT_BYTES, &pm1_event_bus };
+	range[n++] = (struct range){ c->pm1_control_port, PM1_CONTROL_BYTES, &pm1_control_bus };
+	return n;
 }
 
 static void acpi_pm_destroy(struct device *dev)
 {
 	struct acpi_pm *pm = (struct acpi_pm *)dev;
-	uint16_t port[4];
+	struct range range[MAX_RANGES];
 
-	ports(pm, port);
+	ranges_of(&pm->config, range);
 	loop_unwatch(pm->again);
 	while (pm->nadded)
-		bus_remove(pm->env->pio, port[--pm->nadded]);
+		bus_remove(pm->env->pio, range[--pm->nadded].port);
 	free(pm);
 }
 
@@ -161,10 +221,9 @@ static const struct device_ops acpi_pm_ops = {
 int acpi_pm_create(const struct device_env *env, const struct acpi_pm_config *config,
 		   struct device **out, struct err *err)
 {
-	static const struct bus_ops *const ops[] = { &sleep_bus, &status_bus, &reset_bus,
-						     &ged_bus };
 	struct acpi_pm *pm = calloc(1, sizeof(*pm));
-	uint16_t port[4];
+	struct range range[MAX_RANGES];
+	unsigned n;
 
 	*out = NULL;
 	if (!pm)
@@ -172,13 +231,13 @@ int acpi_pm_create(const struct device_env *env, const struct acpi_pm_config *co
 	pm->dev = (struct device){ &acpi_pm_type, &acpi_pm_ops, "acpi-pm" };
 	pm->env = env;
 	pm->config = *config;
-	ports(pm, port);
-	for (; pm->nadded < 4; pm->nadded++) {
-		int rc = bus_add(env->pio, port[pm->nadded], pm->nadded == 3 ? GED_BYTES : 1,
-				 ops[pm->nadded], pm);
+	n = ranges_of(config, range);
+	for (; pm->nadded < n; pm->nadded++) {
+		const struct range *r = &range[pm->nadded];
+		int rc = bus_add(env->pio, r->port, r->bytes, r->ops, pm);
 
 		if (rc) {
-			err_sys(err, -rc, "acpi-pm: port 0x%x", port[pm->nadded]);
+			err_sys(err, -rc, "acpi-pm: port 0x%x", r->port);
 			acpi_pm_destroy(&pm->dev);
 			return rc;
 		}

@@ -18,6 +18,8 @@ struct acpi_pm_config {
 	uint8_t s5_type;	     /* SLP_TYPx that \_S5 gives */
 	uint16_t reset_port;	     /* 1 byte; section 4.8.3.6 */
 	uint8_t reset_value;
+	/* Fixed hardware (section 4.8.3): 4 bytes of status and enable, 2 of control; 0: none. */
+	uint16_t pm1_event_port, pm1_control_port;
 	uint16_t ged_port;	   /* 4 bytes: a read returns and clears the pending bits */
 	uint8_t ged_gsi;	   /* pulsed when a bit is raised; edge */
 	uint8_t ged_holder;	   /* of that line, below 32 */

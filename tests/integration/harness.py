@@ -95,6 +95,7 @@ class Case:
     end: str = "poweroff"
     options: list = dataclasses.field(default_factory=list)
     kill_after: str = ""
+    words: str = ""         # more of the kernel's command line
     checks: list = dataclasses.field(default_factory=list)
     boots_disk: bool = False    # no --kernel: boots the first disk
     in_qemu: bool = False   # runs in QEMU's q35 instead, to compare with
@@ -107,6 +108,8 @@ class Case:
     def cmdline(self):
         words = ["console=ttyS0 quiet panic=1", f"bantam.disks={len(self.disks)}",
                  f"bantam.end={self.end}"]
+        if self.words:
+            words.append(self.words)
         if self.run:
             words.append(f'bantam.run="{self.run}"')
         return " ".join(words)

@@ -143,6 +143,43 @@ Test(acpi, fadt_fields)
 	cr_assert_eq(get_le16(t + 109), 0x25);
 }
 
+static void make_legacy(struct board *b)
+{
+	b->x86.pic = true;
+	b->pm1.event = (struct board_reg){ true, 0x608 };
+	b->pm1.control = (struct board_reg){ true, 0x60c };
+	b->pm1.gsi = 9;
+}
+
+Test(acpi, fixed_hardware)
+{
+	struct board b = plain_board(3);
+	uint8_t *t, *facs;
+
+	make_legacy(&b);
+	t = build(&b, "FACP");
+	cr_assert_eq(get_le32(t + 4), 276);
+	cr_assert_eq(get_le32(t + 112) >> 20 & 1, 0, "not hardware-reduced");
+	cr_assert_eq(get_le32(t + 112) >> 4 & 3, 3, "no fixed buttons");
+	cr_assert_eq(get_le16(t + 46), 9);
+	cr_assert_eq(get_le32(t + 48), 0, "no SMI command");
+	cr_assert_eq(get_le32(t + 56), 0x608);
+	cr_assert_eq(get_le32(t + 64), 0x60c);
+	cr_assert_eq(t[88], 4);
+	cr_assert_eq(t[89], 2);
+	cr_assert_eq(t[91], 0, "no timer");
+	for (unsigned i = 148; i < 268; i++)
+		cr_assert_eq(t[i], 0, "no register twice, and none of the hardware-reduced model");
+	cr_assert_eq(get_le32(t + 36) % 64, 0);
+	cr_assert_geq(get_le32(t + 36), AT);
+	facs = ram + get_le32(t + 36);
+	cr_assert_eq(memcmp(facs, "FACS", 4), 0);
+	cr_assert_eq(get_le32(facs + 4), 64);
+	cr_assert_eq(facs[32], 2);
+	t = build(&b, "APIC");
+	cr_assert_eq(get_le32(t + 40), 1, "8259s");
+}
+
 Test(acpi, madt_names_every_cpu)
 {
 	static const unsigned counts[] = { 1, 2, 64, 254 };
@@ -259,24 +296,32 @@ Test(acpi, only_the_slots_of_the_mask)
 	cr_expect_null(memmem(t, len, "S006\x08_ADR", 9));
 }
 
-Test(acpi, too_little_room)
+static void check_too_little_room(const struct board *b)
 {
-	struct board b = plain_board(2);
 	struct mem mem = guest_mem();
 	struct err err;
-	int64_t used = acpi_build(&mem, &b, gpa(AT), ROOM, &err);
+	int64_t used = acpi_build(&mem, b, gpa(AT), ROOM, &err);
 
 	cr_assert_gt(used, 0);
 	/* The last table is padded, so up to 15 missing bytes do no harm. */
 	for (int64_t room = 0; room + 16 <= used; room++) {
 		mem = guest_mem();
 		memset(ram + AT + room, 0xee, 4096);
-		cr_assert_lt(acpi_build(&mem, &b, gpa(AT), (uint64_t)room, &err), 0);
+		cr_assert_lt(acpi_build(&mem, b, gpa(AT), (uint64_t)room, &err), 0);
 		for (unsigned i = 0; i < 4096; i++)
 			cr_assert_eq(ram[AT + (uint64_t)room + i], 0xee);
 	}
-	cr_assert_lt(acpi_build(&mem, &b, gpa(AT + 8), ROOM, &err), 0);
-	cr_assert_lt(acpi_build(&mem, &b, gpa(1ull << 40), ROOM, &err), 0);
+	cr_assert_lt(acpi_build(&mem, b, gpa(AT + 8), ROOM, &err), 0);
+	cr_assert_lt(acpi_build(&mem, b, gpa(1ull << 40), ROOM, &err), 0);
+}
+
+Test(acpi, too_little_room)
+{
+	struct board b = plain_board(2);
+
+	check_too_little_room(&b);
+	make_legacy(&b);
+	check_too_little_room(&b);
 }
 
 static char dir[64];
@@ -331,6 +376,15 @@ static void roundtrip(const struct board *b, const char *what)
 	cr_assert_eq(status, 0, "%s: iasl says %d: see %s/log", what, status, dir);
 	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
 	cr_assert_eq(system(cmd), 0);
+}
+
+Test(acpi, iasl_legacy)
+{
+	struct board b = plain_board(2);
+
+	add_pci(&b);
+	make_legacy(&b);
+	roundtrip(&b, "legacy");
 }
 
 Test(acpi, iasl_pci)

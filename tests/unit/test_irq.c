@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "vmm/arch/arch.h"
+#include "vmm/arch/x86_64/legacy.h"
 #include "vmm/irq.h"
 
 #define LAPIC 0xfee00000ull
@@ -22,7 +23,7 @@ static void setup(void)
 		return;
 	cr_assert_eq(kvm_open(&kvm, &err), 0, "%s", err.text);
 	cr_assert_eq(kvm_create_vm(&kvm, &err), 0, "%s", err.text);
-	cr_assert_eq(arch_create_irqchip(&kvm, &err), 0, "%s", err.text);
+	cr_assert_eq(arch_create_irqchip(&kvm, false, &err), 0, "%s", err.text);
 	irq_init(&irq, &kvm, arch_traits.npins);
 }
 
@@ -160,6 +161,83 @@ Test(irq, pins)
 	for (unsigned pin = 0; pin < irq.npins; pin++)
 		cr_expect_eq(irq_set_pin(&irq, pin, 0, 0), 0);
 	cr_expect_eq(irq_set_pin(&irq, 3, 0, 0), 0, "out twice");
+}
+
+static bool requested(unsigned chip_id, unsigned pin)
+{
+	struct kvm_irqchip chip = { .chip_id = chip_id };
+
+	cr_assert_geq(kvm_ioctl(kvm.vm_fd, KVM_GET_IRQCHIP, &chip), 0);
+	return chip_id == KVM_IRQCHIP_IOAPIC ? chip.chip.ioapic.irr >> pin & 1 :
+					       chip.chip.pic.irr >> pin & 1;
+}
+
+static void mask_pic(uint8_t imr)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_PIC_MASTER };
+
+	cr_assert_geq(kvm_ioctl(kvm.vm_fd, KVM_GET_IRQCHIP, &chip), 0);
+	chip.chip.pic.imr = imr;
+	cr_assert_geq(kvm_ioctl(kvm.vm_fd, KVM_SET_IRQCHIP, &chip), 0);
+}
+
+static void mask_ioapic(unsigned pin, bool mask)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+	cr_assert_geq(kvm_ioctl(kvm.vm_fd, KVM_GET_IRQCHIP, &chip), 0);
+	chip.chip.ioapic.redirtbl[pin].fields.mask = mask;
+	cr_assert_geq(kvm_ioctl(kvm.vm_fd, KVM_SET_IRQCHIP, &chip), 0);
+}
+
+/* The legacy board's pins are routed on, whatever the devices' messages do to the table. */
+Test(irq, pins_of_kvm_itself)
+{
+	struct legacy legacy;
+	unsigned id;
+	int fd;
+
+	NEED_KVM();
+	teardown();
+	cr_assert_eq(kvm_open(&kvm, &err), 0, "%s", err.text);
+	if (!legacy_possible(&kvm))
+		cr_skip_test("KVM has no 8259");
+	cr_assert_eq(kvm_create_vm(&kvm, &err), 0, "%s", err.text);
+	cr_assert_eq(arch_create_irqchip(&kvm, true, &err), 0, "%s", err.text);
+	irq_init(&irq, &kvm, arch_traits.npins);
+	cr_assert_eq(legacy_init(&legacy, &kvm, &irq), 0);
+	cr_expect_not(legacy_live(&legacy), "all pins are masked at first");
+	mask_pic(0xef);
+	cr_expect(legacy_live(&legacy));
+	mask_pic(0xff);
+	cr_expect_not(legacy_live(&legacy));
+	mask_ioapic(23, false);
+	cr_expect(legacy_live(&legacy));
+	mask_ioapic(23, true);
+	cr_expect_not(legacy_live(&legacy));
+	for (unsigned bound = 0; bound < 2; bound++) {
+		if (bound)
+			cr_assert_eq(irq_msi_bind(&irq, LAPIC, 0x41, &id, &fd), 0);
+		for (unsigned pin = 3; pin < IOAPIC_PINS; pin++) {
+			/* Two holders of one line. */
+			legacy_set_line(&legacy, pin, 1, true);
+			legacy_set_line(&legacy, pin, 31, true);
+			legacy_set_line(&legacy, pin, 1, false);
+			cr_expect(requested(KVM_IRQCHIP_IOAPIC, pin), "pin %u", pin);
+			if (pin < 16)
+				cr_expect(requested(pin < 8 ? KVM_IRQCHIP_PIC_MASTER :
+							      KVM_IRQCHIP_PIC_SLAVE,
+						    pin % 8),
+					  "IRQ %u", pin);
+			legacy_set_line(&legacy, pin, 31, false);
+			/* Those of PCI and ACPI are level-triggered, so a request ends with its line. */
+			if (pin >= 9 && pin <= 11)
+				cr_expect_not(requested(KVM_IRQCHIP_PIC_SLAVE, pin % 8));
+		}
+	}
+	legacy_set_line(&legacy, IOAPIC_PINS, 0, true);
+	legacy_set_line(&legacy, 0, 32, true);
+	legacy_destroy(&legacy);
 }
 
 /* A guest writes any address and data into its MSI-X table. */

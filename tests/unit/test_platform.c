@@ -91,6 +91,48 @@ Test(platform, sleep_and_reset)
 	device_destroy(dev);
 }
 
+/* Fixed hardware: only a board that is not hardware-reduced has it. */
+Test(platform, pm1)
+{
+	struct acpi_pm_config config = pm_config;
+	struct err err = { "" };
+	struct device *dev = create_pm();
+
+	cr_assert_eq(in(0x60c, 2), 0xffff);
+	device_destroy(dev);
+	config.pm1_event_port = 0x608;
+	config.pm1_control_port = 0x60c;
+	cr_assert_eq(acpi_pm_create(&f.env, &config, &dev, &err), 0, "%s", err.text);
+	cr_assert_eq(in(0x60c, 2), 1, "SCI_EN");
+	for (unsigned v = 0; v < 0x10000; v += 0x100) {
+		bool off = (v & 0x3c00) == (0x2000 | 5 << 10);
+
+		memset(f.events, 0, sizeof(f.events));
+		out(0x60c, 2, v | 1);
+		cr_assert_eq(f.events[VM_EVENT_POWEROFF], off, "%x", v);
+		out(0x60d, 1, v >> 8);
+		cr_assert_eq(f.events[VM_EVENT_POWEROFF], 2 * off, "%x", v);
+		out(0x60c, 1, v >> 8);
+		cr_assert_eq(events(), f.events[VM_EVENT_POWEROFF]);
+		cr_assert_eq(events(), 2 * off);
+	}
+	cr_assert_eq(in(0x60c, 2), 1);
+	cr_assert_eq(in(0x608, 4), 0);
+	out(0x60a, 2, 0x123);
+	out(0x608, 2, 0xffff); /* clears status bits that are never set */
+	cr_assert_eq(in(0x608, 4), 0x1230000);
+	cr_assert_eq(in(0x60a, 2), 0x123);
+	for (unsigned off = 8; off < 14; off++)
+		for (unsigned w = 0; w < 4; w++) {
+			in((uint16_t)(0x600 + off), widths[w]);
+			out((uint16_t)(0x600 + off), widths[w], 0);
+		}
+	dev->ops->power_button(dev);
+	cr_assert_eq(in(0x604, 4), 1, "the button is the GED's here, too");
+	device_destroy(dev);
+	cr_assert_eq(in(0x60c, 2), 0xffff);
+}
+
 Test(platform, power_button)
 {
 	struct device *dev = create_pm();

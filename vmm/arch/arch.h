@@ -32,10 +32,17 @@ extern const struct arch_traits arch_traits;
 extern const struct kvm_need arch_needs[];
 
 /*
+ * The legacy board also has the chips of old machines, in the host kernel (x86: 8259 and 8254), for
+ * a guest that uses nothing else. A guest gets it whose command line asks for them
+ * (arch_needs_legacy), since these chips cost time and more of the host kernel within its reach.
+ */
+bool arch_has_legacy(const struct kvm *kvm);
+
+/*
  * Creates the part of the interrupt controller that is in the host kernel. Call it right after
  * kvm_create_vm. Returns 0 or -errno.
  */
-int arch_create_irqchip(const struct kvm *kvm, struct err *err);
+int arch_create_irqchip(const struct kvm *kvm, bool legacy, struct err *err);
 
 /* The architecture's part of a VM: the interrupt controller, the CPUs' features, … */
 struct arch_vm;
@@ -53,6 +60,7 @@ struct arch_vm_config {
 	struct bus *pio; /* NULL without arch_traits.has_ports */
 	struct bus *mmio;
 	struct arch_topology topology; /* checked */
+	bool legacy;		       /* as for arch_create_irqchip */
 };
 
 /* Call it after the memory is set up; all that config points to outlives *out. */
@@ -60,9 +68,19 @@ int arch_vm_create(const struct arch_vm_config *config, struct arch_vm **out, st
 void arch_vm_destroy(struct arch_vm *vm);
 
 /* Sets the board's fixed addresses and pins; the machine then adds the devices that it has. */
-void arch_board_init(struct board *board);
+void arch_board_init(struct board *board, bool legacy);
 /* Sets the board's processors; *t is checked. */
 void arch_board_cpus(struct board *board, const struct arch_topology *t, unsigned ncpus);
+/*
+ * What Linux's command line asks of the board. Words are told apart as the kernel does it; those after
+ * "--" are for init. arch_needs_legacy: an option works on the legacy board only. arch_hides_acpi: the
+ * kernel does not look at the ACPI tables. arch_check_cmdline calls warn with one line for each option
+ * that cannot work on this board, or works with less than the user may expect (kvm NULL: in a dry run).
+ */
+bool arch_needs_legacy(const char *cmdline);
+bool arch_hides_acpi(const char *cmdline);
+void arch_check_cmdline(const char *cmdline, const struct board *board, const struct kvm *kvm,
+			void (*warn)(void *opaque, const char *line), void *opaque);
 /* Prints the lines of the memory map that only this architecture's board has. */
 void arch_board_describe(const struct board *board, FILE *out);
 /* The hole in RAM: RAM ends at *start and continues at *end. */

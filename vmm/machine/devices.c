@@ -65,6 +65,8 @@ static int create_platform(struct machine *m, struct err *err)
 					 .s5_type = BOARD_S5_TYPE,
 					 .reset_port = port_of(b->reset),
 					 .reset_value = b->reset_value,
+					 .pm1_event_port = (uint16_t)b->pm1.event.addr,
+					 .pm1_control_port = (uint16_t)b->pm1.control.addr,
 					 .ged_port = port_of(b->ged),
 					 .ged_gsi = b->ged_gsi,
 					 .power_button_bit = BOARD_GED_POWER_BUTTON };

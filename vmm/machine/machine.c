@@ -208,11 +208,16 @@ static int set_cpus(struct machine *m, struct err *err)
 	rc = arch_check_topology(&m->topology, ncpus, err);
 	if (!rc)
 		rc = affinity_check(c, ncpus, err);
-	if (rc)
-		return rc;
-	arch_board_init(&m->board);
-	arch_board_cpus(&m->board, &m->topology, ncpus);
-	return 0;
+	return rc;
+}
+
+/* cmdline: what is known of the guest's command line, or NULL. KVM is open, or this is a dry run. */
+static void choose_board(struct machine *m, const char *cmdline)
+{
+	m->legacy = cmdline && arch_needs_legacy(cmdline) &&
+		    (m->dry_run || arch_has_legacy(&m->kvm));
+	arch_board_init(&m->board, m->legacy);
+	arch_board_cpus(&m->board, &m->topology, (unsigned)keys_num(&m->config->vm, CONFIG_CPUS));
 }
 
 static int create_vm(struct machine *m, struct err *err)
@@ -228,11 +233,12 @@ static int create_vm(struct machine *m, struct err *err)
 				       .irq = &m->irq,
 				       .pio = ports(m),
 				       .mmio = &m->mmio,
-				       .topology = m->topology };
+				       .topology = m->topology,
+				       .legacy = m->legacy };
 	int rc = kvm_create_vm(&m->kvm, err);
 
 	if (!rc)
-		rc = arch_create_irqchip(&m->kvm, err);
+		rc = arch_create_irqchip(&m->kvm, m->legacy, err);
 	for (unsigned i = 0; !rc && i < m->mem.nregions; i++) {
 		const struct mem_region *r = &m->mem.region[i];
 
@@ -253,6 +259,48 @@ static int create_vm(struct machine *m, struct err *err)
 	return rc;
 }
 
+static void destroy_vcpus(struct machine *m)
+{
+	while (m->nvcpus)
+		vcpu_destroy(m->vcpu[--m->nvcpus]);
+}
+
+static void destroy_vm(struct machine *m)
+{
+	destroy_vcpus(m);
+	arch_vm_destroy(m->arch);
+	m->arch = NULL;
+	if (m->irq_ready)
+		irq_destroy(&m->irq);
+	m->irq_ready = false;
+	kvm_close(&m->kvm);
+	m->kvm = (struct kvm){ -1, -1 };
+}
+
+/* Creates the VM, with the board that fits the command line; KVM is open. */
+static int make_vm(struct machine *m, const char *cmdline, struct err *err)
+{
+	choose_board(m, cmdline);
+	irq_init(&m->irq, &m->kvm, arch_traits.npins);
+	m->irq_ready = true;
+	return m->dry_run ? 0 : create_vm(m, err);
+}
+
+/*
+ * Waits for the helper, before the disk's device locks the image. Only now the distribution's options
+ * are known: in the rare case that they need the legacy board, the VM is created again.
+ */
+static int finish_bootdisk(struct machine *m, struct err *err)
+{
+	int rc = bootdisk_finish(m->bootdisk, err);
+
+	if (rc || m->legacy || !arch_needs_legacy(m->bootdisk->options))
+		return rc;
+	destroy_vm(m);
+	rc = m->dry_run ? 0 : kvm_open(&m->kvm, err);
+	return rc ? rc : make_vm(m, m->bootdisk->options, err);
+}
+
 static int build(struct machine *m, const struct machine_setup *setup, struct err *err)
 {
 	int rc = set_cpus(m, err);
@@ -265,12 +313,10 @@ static int build(struct machine *m, const struct machine_setup *setup, struct er
 		rc = kvm_open(&m->kvm, err);
 	if (!rc)
 		rc = machine_create_memory(m, err);
-	if (rc)
-		return rc;
-	irq_init(&m->irq, &m->kvm, arch_traits.npins);
-	m->irq_ready = true;
-	if (!m->dry_run)
-		rc = create_vm(m, err);
+	if (!rc)
+		rc = make_vm(m, keys_text(&m->config->vm, CONFIG_CMDLINE), err);
+	if (!rc && m->bootdisk)
+		rc = finish_bootdisk(m, err);
 	if (rc)
 		return rc;
 	m->env = (struct env){ &m->kvm,	  &m->irq,	m->arch, on_event,
@@ -280,11 +326,7 @@ static int build(struct machine *m, const struct machine_setup *setup, struct er
 	m->device_env.consoles = setup->consoles;
 	m->device_env.keep = setup->keep;
 	m->device_env.limits = &m->limits;
-	/* Wait for the helper before the disk's device locks the image. */
-	if (m->bootdisk)
-		rc = bootdisk_finish(m->bootdisk, err);
-	if (!rc)
-		rc = machine_create_devices(m, err);
+	rc = machine_create_devices(m, err);
 	if (rc)
 		return rc;
 	rc = loop_watch_timer(m->loop, end_panicked, m, &m->panic_timer);
@@ -440,16 +482,12 @@ void machine_destroy(struct machine *m)
 {
 	if (!m)
 		return;
-	for (unsigned i = 0; i < m->nvcpus; i++)
-		vcpu_destroy(m->vcpu[i]);
+	destroy_vcpus(m);
 	machine_destroy_devices(m);
 	pci_host_destroy(m->device_env.pci);
 	loop_unwatch(m->panic_timer);
 	loop_reset(m->loop);
-	arch_vm_destroy(m->arch);
-	if (m->irq_ready)
-		irq_destroy(&m->irq);
-	kvm_close(&m->kvm);
+	destroy_vm(m);
 	mem_destroy(&m->mem);
 	bootdisk_destroy(m->bootdisk);
 	free(m->cmdline);

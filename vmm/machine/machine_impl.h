@@ -50,6 +50,7 @@ struct machine {
 	pthread_cond_t device_back; /* a device is no longer borrowed: machine/control.c */
 	struct arch_topology topology;
 	struct board board;
+	bool legacy; /* the board is the legacy one (arch.h) */
 	struct boot_info boot;
 	struct bootdisk *bootdisk; /* NULL: a kernel is given */
 	char *cmdline;

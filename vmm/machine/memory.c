@@ -7,6 +7,7 @@
 #include <sys/sysinfo.h>
 
 #include "vmm/core/parse.h"
+#include "vmm/machine/cmdline.h"
 #include "vmm/machine/machine_impl.h"
 
 static enum device_memory memory_needed(const struct config *config)
@@ -79,8 +80,8 @@ int machine_load(struct machine *m, const char *cache_dir, struct err *err)
 {
 	const struct keyvals *vm = &m->config->vm;
 	const struct bootdisk *b = m->bootdisk;
-	const char *console = m->board.serial.present ? "console=ttyS0" : "console=hvc0";
 	struct boot_smbios smbios;
+	int rc;
 	struct boot_request req = {
 		.kernel = keys_text(vm, CONFIG_KERNEL),
 		.initrd = keys_text(vm, CONFIG_INITRD),
@@ -96,14 +97,15 @@ int machine_load(struct machine *m, const char *cache_dir, struct err *err)
 		req.kernel_sha256 = b->has_sum ? b->sha256 : NULL;
 		req.initrd = b->initrd_fd >= 0 ? b->initrd : NULL;
 		req.initrd_fd = &b->initrd_fd;
-		m->cmdline = bootdisk_cmdline(b, console, keys_text(vm, CONFIG_CMDLINE));
-	} else {
-		m->cmdline = strdup(keys_has(vm, CONFIG_CMDLINE) ? keys_text(vm, CONFIG_CMDLINE) :
-								   console);
 	}
+	m->cmdline = cmdline_make(m);
 	if (!m->cmdline)
 		return err_sys(err, ENOMEM, "command line");
 	req.cmdline = m->cmdline;
 	req.cache_dir = cache_dir;
-	return boot_load(&m->mem, &req, &m->board, &m->boot, err);
+	rc = boot_load(&m->mem, &req, &m->board, &m->boot, err);
+	/* With the words that a kernel image may have of its own. */
+	if (!rc)
+		cmdline_check(m, mem_slice(&m->mem, gpa(m->boot.cmdline_base), 1));
+	return rc;
 }

@@ -39,13 +39,23 @@
 #define PORT_SLEEP_STATUS (PORT_ACPI + 1)
 #define PORT_RESET (PORT_ACPI + 2)
 #define PORT_GED (PORT_ACPI + 4)
+/* The legacy board only: 4 bytes of events, 2 of control. */
+#define PORT_PM1_EVENT (PORT_ACPI + 8)
+#define PORT_PM1_CONTROL (PORT_ACPI + 12)
 #define RESET_VALUE 0x0f
 
 #define GSI_COM1 4
 #define GSI_GED 5
-/* Virtio-mmio slots use the pins from 6 up, except the RTC's pin 8. */
+/* Virtio-mmio slots use the pins from 6 up, except the RTC's. */
 #define GSI_MMIO 6
+#define GSI_RTC 8
 #define GSI_PCI 16 /* INTA of slot n: GSI_PCI + n % GSI_PCI_COUNT */
 #define GSI_PCI_COUNT 8
+/* On the legacy board all interrupts are below 16, where the 8259 has them. */
+#define GSI_SCI 9
+#define GSI_LEGACY_PCI 10
+#define GSI_LEGACY_PCI_COUNT 2
+#define GSI_PIC_END 16
+#define LEGACY_LEVEL_GSIS (1u << 9 | 1u << 10 | 1u << 11)
 
 #endif

@@ -224,7 +224,7 @@ static int guest_create(struct guest *g, const struct kvm *kvm, struct err *err)
 	begin = clock_now_s();
 	rc = kvm_create_vm(&g->kvm, err);
 	if (!rc)
-		rc = arch_create_irqchip(&g->kvm, err);
+		rc = arch_create_irqchip(&g->kvm, false, err);
 	g->create_us = (uint64_t)((clock_now_s() - begin) * 1e6);
 	if (!rc)
 		rc = kvm_set_memory(&g->kvm, 0, 0, MEM_BYTES, g->ram, err);

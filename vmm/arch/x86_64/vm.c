@@ -11,12 +11,15 @@
 #include "vmm/arch/x86_64/cpuid.h"
 #include "vmm/arch/x86_64/ioapic.h"
 #include "vmm/arch/x86_64/layout.h"
+#include "vmm/arch/x86_64/legacy.h"
 
 struct arch_vm {
 	const struct kvm *kvm;
 	struct irq *irq;
 	struct bus *pio, *mmio;
 	struct ioapic ioapic;
+	struct legacy legacy;
+	bool is_legacy; /* then legacy is in use, else ioapic */
 	struct cpuid_topology topology;
 	union cpuid_table *cpuid; /* the template; const once the vCPUs start */
 };
@@ -131,16 +134,38 @@ static int make_cpuid(struct arch_vm *vm, struct err *err)
 /*
  * The split irqchip: the kernel emulates the local APICs, bantam emulates the IOAPIC, and
  * there is no PIC or PIT. So a start needs fewer calls (each device that the kernel puts on
- * an I/O bus costs an SRCU grace period), and a guest reaches less kernel code.
+ * an I/O bus costs an SRCU grace period), and a guest reaches less kernel code. The legacy board
+ * has all of them in the kernel.
  */
-int arch_create_irqchip(const struct kvm *kvm, struct err *err)
+int arch_create_irqchip(const struct kvm *kvm, bool legacy, struct err *err)
 {
 	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { IOAPIC_PINS } };
-	int rc = kvm_ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &split);
+	int rc;
 
+	if (legacy)
+		return legacy_create(kvm, LEGACY_LEVEL_GSIS, err);
+	rc = kvm_ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &split);
 	return rc < 0 ? err_sys(err, -rc,
 				"/dev/kvm: no split irqchip (Linux 4.5 or later is needed)") :
 			0;
+}
+
+bool arch_has_legacy(const struct kvm *kvm)
+{
+	return legacy_possible(kvm);
+}
+
+/* Creates what bantam emulates of the interrupt controller. */
+static int create_pins(struct arch_vm *vm, bool legacy, struct err *err)
+{
+	int rc;
+
+	vm->is_legacy = legacy;
+	if (legacy)
+		rc = legacy_init(&vm->legacy, vm->kvm, vm->irq);
+	else
+		rc = bus_add(vm->mmio, LAYOUT_IOAPIC, 0x1000, &ioapic_bus_ops, &vm->ioapic);
+	return rc ? err_sys(err, -rc, "I/O APIC") : 0;
 }
 
 int arch_vm_create(const struct arch_vm_config *config, struct arch_vm **out, struct err *err)
@@ -163,11 +188,8 @@ int arch_vm_create(const struct arch_vm_config *config, struct arch_vm **out, st
 	kvm_ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (void *)LAYOUT_TSS);
 	vm->topology = for_cpuid(&config->topology);
 	rc = make_cpuid(vm, err);
-	if (!rc) {
-		rc = bus_add(config->mmio, LAYOUT_IOAPIC, 0x1000, &ioapic_bus_ops, &vm->ioapic);
-		if (rc)
-			err_sys(err, -rc, "I/O APIC");
-	}
+	if (!rc)
+		rc = create_pins(vm, config->legacy, err);
 	if (rc) {
 		arch_vm_destroy(vm);
 		return rc;
@@ -180,6 +202,8 @@ void arch_vm_destroy(struct arch_vm *vm)
 {
 	if (!vm)
 		return;
+	if (vm->is_legacy)
+		legacy_destroy(&vm->legacy);
 	bus_remove(vm->mmio, LAYOUT_IOAPIC);
 	ioapic_destroy(&vm->ioapic);
 	free(vm->cpuid);
@@ -192,30 +216,13 @@ void arch_memory_hole(uint64_t *start, uint64_t *end)
 	*end = LAYOUT_HOLE_END;
 }
 
-void arch_board_init(struct board *board)
+/* The slots of virtio-mmio, for a machine with that transport. */
+static void init_mmio_slots(struct board *board, bool legacy)
 {
-	memset(board, 0, sizeof(*board));
-	board->x86 = (struct board_x86){
-		.lapic = LAYOUT_LAPIC, .ioapic = LAYOUT_IOAPIC, .rtc_port = PORT_RTC, .i8042 = true
-	};
-	board->pci.ecam = (struct board_window){ LAYOUT_ECAM, LAYOUT_ECAM_BYTES };
-	board->pci.mmio32 = (struct board_window){ LAYOUT_PCI_MMIO, LAYOUT_PCI_MMIO_BYTES };
-	board->pci.config_port = PORT_PCI_CONFIG;
-	for (unsigned i = 0; i < BOARD_MAX_SLOTS; i++)
-		board->pci.gsi[i] = GSI_PCI + i % GSI_PCI_COUNT;
-	board->serial.regs = (struct board_reg){ true, PORT_COM1 };
-	board->serial.gsi = GSI_COM1;
-	board->sleep_control = (struct board_reg){ true, PORT_SLEEP_CONTROL };
-	board->sleep_status = (struct board_reg){ true, PORT_SLEEP_STATUS };
-	board->reset = (struct board_reg){ true, PORT_RESET };
-	board->reset_value = RESET_VALUE;
-	board->ged = (struct board_reg){ true, PORT_GED };
-	board->ged_gsi = GSI_GED;
-	board->pvpanic = (struct board_reg){ true, PORT_PVPANIC };
-	board->vmgenid = LAYOUT_VMGENID;
-	/* The slots of virtio-mmio, for a machine with that transport. */
-	for (unsigned i = 0, gsi = GSI_MMIO; i < BOARD_MAX_SLOTS && gsi < IOAPIC_PINS; gsi++) {
-		if (gsi == 8)
+	unsigned end = legacy ? GSI_PIC_END : IOAPIC_PINS;
+
+	for (unsigned i = 0, gsi = GSI_MMIO; i < BOARD_MAX_SLOTS && gsi < end; gsi++) {
+		if (gsi == GSI_RTC || (legacy && LEGACY_LEVEL_GSIS >> gsi & 1))
 			continue;
 		board->mmio[i].window = (struct board_window){
 			LAYOUT_VIRTIO_MMIO + i * LAYOUT_VIRTIO_MMIO_STRIDE,
@@ -226,15 +233,54 @@ void arch_board_init(struct board *board)
 	}
 }
 
+void arch_board_init(struct board *board, bool legacy)
+{
+	memset(board, 0, sizeof(*board));
+	board->x86 = (struct board_x86){ .lapic = LAYOUT_LAPIC,
+					 .ioapic = LAYOUT_IOAPIC,
+					 .rtc_port = PORT_RTC,
+					 .i8042 = true,
+					 .pic = legacy };
+	board->pci.ecam = (struct board_window){ LAYOUT_ECAM, LAYOUT_ECAM_BYTES };
+	board->pci.mmio32 = (struct board_window){ LAYOUT_PCI_MMIO, LAYOUT_PCI_MMIO_BYTES };
+	board->pci.config_port = PORT_PCI_CONFIG;
+	for (unsigned i = 0; i < BOARD_MAX_SLOTS; i++)
+		board->pci.gsi[i] = legacy ? GSI_LEGACY_PCI + i % GSI_LEGACY_PCI_COUNT :
+					     GSI_PCI + i % GSI_PCI_COUNT;
+	board->serial.regs = (struct board_reg){ true, PORT_COM1 };
+	board->serial.gsi = GSI_COM1;
+	board->sleep_control = (struct board_reg){ true, PORT_SLEEP_CONTROL };
+	board->sleep_status = (struct board_reg){ true, PORT_SLEEP_STATUS };
+	board->reset = (struct board_reg){ true, PORT_RESET };
+	board->reset_value = RESET_VALUE;
+	board->ged = (struct board_reg){ true, PORT_GED };
+	board->ged_gsi = GSI_GED;
+	board->pvpanic = (struct board_reg){ true, PORT_PVPANIC };
+	board->vmgenid = LAYOUT_VMGENID;
+	/* Linux does not use the 8259 on a hardware-reduced board. */
+	if (legacy) {
+		board->pm1.event = (struct board_reg){ true, PORT_PM1_EVENT };
+		board->pm1.control = (struct board_reg){ true, PORT_PM1_CONTROL };
+		board->pm1.gsi = GSI_SCI;
+	}
+	init_mmio_slots(board, legacy);
+}
+
 void arch_board_describe(const struct board *board, FILE *out)
 {
 	fprintf(out, "  0x%012llx              IOAPIC\n", (unsigned long long)board->x86.ioapic);
 	fprintf(out, "  0x%012llx              local APIC\n", (unsigned long long)board->x86.lapic);
+	if (board->x86.pic)
+		fprintf(out,
+			"  ports 0x20, 0x40, 0xa0      two 8259s and an 8254, for the command line\n");
 }
 
 void arch_set_line(struct arch_vm *vm, unsigned gsi, unsigned holder, bool level)
 {
-	ioapic_set_line(&vm->ioapic, gsi, holder, level);
+	if (vm->is_legacy)
+		legacy_set_line(&vm->legacy, gsi, holder, level);
+	else
+		ioapic_set_line(&vm->ioapic, gsi, holder, level);
 }
 
 static void handle_io(const struct arch_vm *vm, struct kvm_run *run)
@@ -321,12 +367,15 @@ static uint32_t lapic_get(const struct kvm_lapic_state *lapic, unsigned reg)
 
 /*
  * Before an orderly reboot, Linux masks the IOAPIC's pins and disables the local APICs; sysrq-b
- * does neither, and a panic (panic=N) only disables the local APICs.
+ * does neither, and a panic (panic=N) only disables the local APICs. On the legacy board it also masks
+ * the 8259, and leaves the local APIC on.
  */
 bool arch_vcpu_emergency(struct arch_vm *vm, int vcpu_fd)
 {
 	struct kvm_lapic_state lapic;
 
+	if (vm->is_legacy)
+		return legacy_live(&vm->legacy);
 	if (ioapic_live(&vm->ioapic))
 		return true;
 	return kvm_ioctl(vcpu_fd, KVM_GET_LAPIC, &lapic) >= 0 &&
