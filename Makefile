@@ -143,6 +143,9 @@ $B/unit/test_chardev_pool: private LDFLAGS += -Wl,--wrap=inotify_init1
 # A read that hangs while the test wants it to.
 $B/unit/test_api_digest: private LDFLAGS += -Wl,--wrap=read
 
+# A program of the guest that this test runs.
+$B/unit/test_agent_guest: | build/guest/agent
+
 # The parts of a helper program that its test links: all but main.c.
 $B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
 

@@ -18,36 +18,6 @@ struct disk {
 	char label[36];
 };
 
-struct sys_dirent {
-	uint64_t ino;
-	int64_t off;
-	uint16_t reclen;
-	uint8_t type;
-	char name[];
-};
-
-/* Calls fn with every name in a directory except . and ..; returns 0 or -errno. */
-static long dir_each(const char *path, void (*fn)(const char *name, void *arg), void *arg)
-{
-	int fd = sys_open(path, O_RDONLY | O_DIRECTORY, 0);
-	__attribute__((aligned(8))) char buf[4096];
-	long n;
-
-	if (fd < 0)
-		return fd;
-	while ((n = SYS(getdents64, fd, buf, sizeof(buf))) > 0) {
-		for (long at = 0; at < n;) {
-			struct sys_dirent *d = (struct sys_dirent *)(buf + at);
-
-			at += d->reclen;
-			if (!str_eq(d->name, ".") && !str_eq(d->name, ".."))
-				fn(d->name, arg);
-		}
-	}
-	sys_close(fd);
-	return n;
-}
-
 /* Directory entries, sorted alphabetically, or by length first: vda, vdb … vdz, vdaa. */
 struct names {
 	bool by_length;

@@ -58,6 +58,7 @@ static void scan_disks(void)
 }
 
 #include "guest/builtin.h"
+#include "guest/setup.h"
 
 /* Returns the next word of the kernel command line, split in place, without its double quotes. */
 static char *next_word(char **at)
@@ -106,65 +107,10 @@ static void parse_cmdline(void)
 	}
 }
 
-static void mount_basics(void)
-{
-	SYS(mkdirat, AT_FDCWD, "/dev", 0755);
-	SYS(mkdirat, AT_FDCWD, "/proc", 0755);
-	SYS(mkdirat, AT_FDCWD, "/sys", 0755);
-	SYS(mkdirat, AT_FDCWD, "/tmp", 01777);
-	SYS(mkdirat, AT_FDCWD, "/run", 0755);
-	if (SYS(mount, "dev", "/dev", "devtmpfs", 0, 0) < 0 &&
-	    SYS(faccessat, AT_FDCWD, "/dev/kmsg", 0) < 0) {
-		SYS(mount, "dev", "/dev", "tmpfs", 0, "mode=755");
-		SYS(mknodat, AT_FDCWD, "/dev/console", 0020600, 5 << 8 | 1);
-		SYS(mknodat, AT_FDCWD, "/dev/null", 0020666, 1 << 8 | 3);
-		SYS(mknodat, AT_FDCWD, "/dev/zero", 0020666, 1 << 8 | 5);
-		SYS(mknodat, AT_FDCWD, "/dev/urandom", 0020666, 1 << 8 | 9);
-		SYS(mknodat, AT_FDCWD, "/dev/kmsg", 0020600, 1 << 8 | 11);
-	}
-	SYS(mount, "proc", "/proc", "proc", 0, 0);
-	SYS(mount, "sys", "/sys", "sysfs", 0, 0);
-	SYS(mount, "tmp", "/tmp", "tmpfs", 0, "mode=1777");
-	SYS(mkdirat, AT_FDCWD, "/dev/pts", 0755);
-	SYS(mkdirat, AT_FDCWD, "/dev/shm", 0755);
-	SYS(mount, "devpts", "/dev/pts", "devpts", 0, "ptmxmode=666");
-	SYS(mount, "shm", "/dev/shm", "tmpfs", 0, "mode=1777");
-}
-
 static void load_modules(void)
 {
-	static char list[8192];
-	char *at = list, *line;
-	unsigned loaded = 0;
+	unsigned loaded = setup_modules();
 
-	if (file_read("/modules.list", list, sizeof(list)) <= 0)
-		return;
-	while (*at) {
-		char *args;
-		long err;
-		int fd;
-
-		line = at;
-		while (*at && *at != '\n')
-			at++;
-		if (*at)
-			*at++ = 0;
-		if (!*line || *line == '#')
-			continue;
-		for (args = line; *args && *args != ' ';)
-			args++;
-		if (*args)
-			*args++ = 0;
-		fd = sys_open(line, O_RDONLY, 0);
-		err = fd < 0 ? fd : SYS(finit_module, fd, args, 0);
-		if (fd >= 0)
-			sys_close(fd);
-		if (err < 0 && err != -EEXIST)
-			say("module %s: error %ld", line, -err);
-		else
-			loaded++;
-		out_reopen("/dev/console"); /* this module may be the console's driver */
-	}
 	tell("modules %u", loaded);
 }
 
@@ -233,15 +179,6 @@ static void mount_labels(void)
 		if (init.show)
 			show_disk(d, dir);
 	}
-}
-
-static long fork_process(void)
-{
-#if defined(__NR_fork)
-	return SYS(fork, 0);
-#else
-	return SYS(clone, 17 /* SIGCHLD */, 0, 0, 0, 0);
-#endif
 }
 
 /* Waits for child pid and reaps other children meanwhile. Returns its status as a shell does. */
@@ -403,12 +340,12 @@ int main(int argc, char **argv, char **envp)
 	}
 	sys_out.closed = SYS(fcntl, 1, F_GETFD, 0) < 0;
 	if (sys_out.closed) {
-		mount_basics();
+		setup_mounts();
 		out_reopen("/dev/console");
 		say("up");
 	} else {
 		say("up");
-		mount_basics();
+		setup_mounts();
 	}
 	parse_cmdline();
 	load_modules();

@@ -111,15 +111,15 @@ static const struct agent_owner owner = {
 static void drain(void)
 {
 	static uint8_t buf[AGENT_FILL_MIN];
-	static struct agent_decoder d;
-	struct agent_frame f;
+	static struct wire_decoder d;
+	struct wire_frame f;
 	size_t n, used;
 
 	memset(&d, 0, sizeof(d));
 	while ((n = agent_session_fill(&s, buf, sizeof(buf))) > 0) {
 		check(!over && n <= sizeof(buf));
 		for (size_t at = 0; at < n; at += used) {
-			check(agent_decode(&d, buf + at, n - at, &used, &f) == 1);
+			check(wire_decode(&d, buf + at, n - at, &used, &f) == 1);
 			if (f.type != WIRE_DATA)
 				continue;
 			check(f.len && f.len <= credit[f.stream]);
@@ -129,13 +129,13 @@ static void drain(void)
 }
 
 /* What the guest grants, counted by the fuzz target's own reading of the frames. */
-static void count_grants(struct agent_decoder *d, const uint8_t *bytes, size_t len)
+static void count_grants(struct wire_decoder *d, const uint8_t *bytes, size_t len)
 {
-	struct agent_frame f;
+	struct wire_frame f;
 	size_t used;
 
 	for (; len; bytes += used, len -= used) {
-		int rc = agent_decode(d, bytes, len, &used, &f);
+		int rc = wire_decode(d, bytes, len, &used, &f);
 
 		if (rc < 0)
 			return;
@@ -148,7 +148,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static char *const argv[] = { "sh", "-c", "echo", NULL }, *const envp[] = { "A=1", NULL };
 	static const struct agent_command command = { argv, envp, "/", "root", "vm", true, 24, 80 };
-	static struct agent_decoder own;
+	static struct wire_decoder own;
 	struct err err;
 	uint8_t how;
 	size_t step;

@@ -119,7 +119,7 @@ static uint8_t *frame(uint8_t type, uint8_t stream, const void *payload, uint32_
 {
 	uint8_t *p = wire + wire_len;
 
-	agent_encode(p, type, stream, len);
+	wire_encode(p, type, stream, len);
 	if (payload)
 		memcpy(p + WIRE_HEADER_BYTES, payload, len);
 	else
@@ -218,7 +218,7 @@ static const char *host_says(void)
 		[WIRE_EOF] = "eof",	[WIRE_GRANT] = "grant",	 [WIRE_SIGNAL] = "signal",
 		[WIRE_PING] = "ping",	[WIRE_WINSIZE] = "size", [WIRE_BYE] = "bye",
 	};
-	static struct agent_decoder d;
+	static struct wire_decoder d;
 	static uint8_t buf[4 * AGENT_FILL_MIN];
 	static char text[2000];
 	size_t n;
@@ -226,14 +226,14 @@ static const char *host_says(void)
 	text[0] = 0;
 	memset(&d, 0, sizeof(d));
 	while ((n = agent_session_fill(&s, buf, AGENT_FILL_MIN)) > 0) {
-		struct agent_frame f;
+		struct wire_frame f;
 		size_t used;
 
 		cr_assert_leq(n, AGENT_FILL_MIN);
 		for (size_t at = 0; at < n; at += used) {
 			size_t len = strlen(text);
 
-			cr_assert_eq(agent_decode(&d, buf + at, n - at, &used, &f), 1);
+			cr_assert_eq(wire_decode(&d, buf + at, n - at, &used, &f), 1);
 			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s:%u",
 						len ? " " : "", names[f.type], f.stream);
 			if (f.type == WIRE_DATA)
@@ -480,9 +480,9 @@ Test(agent, long_command)
 	static char word[100000], *words[12];
 	struct agent_command longer = command;
 	static uint8_t buf[2 * AGENT_FILL_MIN], got[1 << 21];
-	struct agent_decoder d = { 0 };
+	struct wire_decoder d = { 0 };
 	size_t n, used, len = 0;
-	struct agent_frame f;
+	struct wire_frame f;
 	struct err err;
 
 	memset(word, 'w', sizeof(word) - 1);
@@ -494,7 +494,7 @@ Test(agent, long_command)
 	for (;;) {
 		n = agent_session_fill(&s, buf, sizeof(buf));
 		for (size_t at = 0; at < n; at += used) {
-			cr_assert_eq(agent_decode(&d, buf + at, n - at, &used, &f), 1);
+			cr_assert_eq(wire_decode(&d, buf + at, n - at, &used, &f), 1);
 			if (f.type != WIRE_DATA)
 				continue;
 			cr_assert_eq(f.stream, WIRE_SPEC);

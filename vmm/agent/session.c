@@ -106,7 +106,7 @@ static void on_refused(struct agent_session *s, const uint8_t *p)
 	s->owner->refused(s->owner->opaque, get_le32(p), code && code < 4096 ? (int)code : EIO);
 }
 
-static void on_data(struct agent_session *s, const struct agent_frame *f)
+static void on_data(struct agent_session *s, const struct wire_frame *f)
 {
 	if (!from_guest(f->stream) || s->eof[f->stream]) {
 		lose(s, "it sent data of a stream that it has none of");
@@ -146,7 +146,7 @@ static void on_pong(struct agent_session *s, uint64_t value)
 	s->owner->pong(s->owner->opaque, value);
 }
 
-static void on_note(struct agent_session *s, const struct agent_frame *f)
+static void on_note(struct agent_session *s, const struct wire_frame *f)
 {
 	char text[256];
 
@@ -172,7 +172,7 @@ static const struct {
 	[WIRE_BYE] = { IN(AGENT_ENDED), 0 },
 };
 
-static void on_frame(struct agent_session *s, const struct agent_frame *f)
+static void on_frame(struct agent_session *s, const struct wire_frame *f)
 {
 	if (!(may_come[f->type].states & IN(s->state))) {
 		lose(s, "it sent a frame out of order");
@@ -221,9 +221,9 @@ static void on_frame(struct agent_session *s, const struct agent_frame *f)
 void agent_session_feed(struct agent_session *s, const uint8_t *bytes, size_t len)
 {
 	while (len && s->state != AGENT_LOST && s->state != AGENT_GONE) {
-		struct agent_frame frame;
+		struct wire_frame frame;
 		size_t used;
-		int rc = agent_decode(&s->in, bytes, len, &used, &frame);
+		int rc = wire_decode(&s->in, bytes, len, &used, &frame);
 
 		bytes += used;
 		len -= used;
@@ -318,7 +318,7 @@ static uint8_t *put(struct out *o, uint8_t type, uint8_t stream, uint32_t len)
 
 	if (o->max - o->at < WIRE_HEADER_BYTES + len)
 		return NULL;
-	agent_encode(at, type, stream, len);
+	wire_encode(at, type, stream, len);
 	o->at += WIRE_HEADER_BYTES + len;
 	return at + WIRE_HEADER_BYTES;
 }

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/agent/frame.h"
+#include "guest/frame.h"
 #include "vmm/core/err.h"
 
 struct agent_hello {
@@ -83,7 +83,7 @@ enum agent_state {
 struct agent_session {
 	enum agent_state state;
 	const struct agent_owner *owner;
-	struct agent_decoder in;
+	struct wire_decoder in;
 	const struct agent_command *command;
 
 	/* what waits to be said, in the order in which fill says it */
