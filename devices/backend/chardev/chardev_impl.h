@@ -100,7 +100,7 @@ struct chardev {
 	const char *terminal; /* a pty's path, or NULL */
 	int event_fd;	      /* any thread and signal handlers: wakes the loop */
 	struct loop_watch *event_watch;
-	struct loop_watch *timer; /* the next flush of a burst */
+	struct loop_watch *timer; /* writes what has been gathered */
 
 	pthread_mutex_t lock; /* guards up to the next comment */
 	uint8_t *ring;	      /* NULL: a null sink */
@@ -109,8 +109,11 @@ struct chardev {
 	uint64_t dropped;     /* bytes that a connected reader has missed */
 	bool lossy;	      /* overwrite the oldest instead of holding back */
 	bool connected;	      /* lossy: there is a reader */
-	bool scheduled;	      /* a flush is due without a kick */
-	bool urgent;	      /* kicked although scheduled */
+	uint64_t quiet_ns;    /* output before this time is gathered */
+	uint64_t paid_ns;     /* until when the writes have paid */
+	bool scheduled;	      /* the loop will flush: its timer, its event or EPOLLOUT comes */
+	bool urgent;	      /* woken although scheduled */
+	bool flushing;	      /* the loop's thread writes now */
 	bool blocked;	      /* the user waits for drained */
 	bool failed;
 	bool hold; /* no output before begin */
@@ -153,6 +156,17 @@ int chardev_watch_input(struct chardev *chr);
 void chardev_read_rest(struct chardev *chr);
 /* Unwatch both fds, so that the sink may close them. Input that was read stays queued. */
 void chardev_unwatch(struct chardev *chr);
+/*
+ * Writes what the ring holds, as far as the sink takes it, and sees to the rest. May call user.drained
+ * at its end.
+ */
+void chardev_flush(struct chardev *chr);
+/* The timer's callback: chardev_flush, unless the sink is full. */
+void chardev_flush_due(void *chr);
+/* Calls ops->begin the first time. */
+void chardev_begin(struct chardev *chr);
+/* Hang up if the reader of a lossy sink has closed both ways and all its input is delivered. */
+void chardev_check_gone(struct chardev *chr);
 /* Any thread: the loop's thread looks at the chardev soon. */
 void chardev_wake(const struct chardev *chr);
 /* Call it once, before or with the first attach. */
