@@ -139,6 +139,7 @@ $B/unit/test_qcow2_faults: private LDFLAGS += \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
 $B/unit/test_chardev_pool: private LDFLAGS += -Wl,--wrap=inotify_init1
+$B/unit/test_chardev: private LDFLAGS += -Wl,--wrap=inotify_add_watch
 
 # A read that hangs while the test wants it to.
 $B/unit/test_api_digest: private LDFLAGS += -Wl,--wrap=read

@@ -339,6 +339,19 @@ Test(chardev, file_size_limit_is_reported)
 	cr_assert_str_eq(content(), "01234567");
 }
 
+/* The link wraps it: a reader comes directly before. */
+static bool reads_first;
+static int first_reader = -1;
+
+int __real_inotify_add_watch(int fd, const char *file, uint32_t mask);
+int __wrap_inotify_add_watch(int fd, const char *file, uint32_t mask);
+int __wrap_inotify_add_watch(int fd, const char *file, uint32_t mask)
+{
+	if (reads_first)
+		first_reader = open(file, O_RDWR | O_NOCTTY | O_NONBLOCK);
+	return __real_inotify_add_watch(fd, file, mask);
+}
+
 static unsigned logged_lines(const char *text)
 {
 	char buf[8192], *at = buf;
@@ -504,10 +517,30 @@ Test(chardev, pty_replays_and_echoes_nothing)
 	close(fd);
 }
 
+/* A process that holds a dead VM's link opens our terminal while we make it. */
+Test(chardev, pty_reader_before_the_watch)
+{
+	char buf[16] = "";
+
+	reads_first = true;
+	chr = open_ok("%s", "pty");
+	cr_assert_geq(first_reader, 0);
+	put("hello");
+	for (unsigned i = 0; i < 1000 && read(first_reader, buf, 5) != 5; i++)
+		run_ms(1);
+	cr_expect_str_eq(buf, "hello");
+	close(first_reader);
+}
+
 Test(chardev, pty_link)
 {
 	char target[64] = "";
+	struct timespec past[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_NOW } };
 	struct stat st;
+	int theirs;
+
+	cr_assert_eq(clock_gettime(CLOCK_REALTIME, &past[1]), 0);
+	past[1].tv_sec -= 10;
 
 	cr_assert_eq(symlink("/nowhere/at/all", path), 0);
 	chr = open_ok("pty,link=%s", path);
@@ -523,8 +556,18 @@ Test(chardev, pty_link)
 	chr = open_ok("pty,link=%s", path);
 	cr_assert_str_eq(target, slave_of(chr), "the test needs the same number again");
 	chardev_close(chr);
-	chr = NULL;
 	cr_assert_neq(lstat(path, &st), 0, "the link is removed");
+	/* Or to a terminal that another program has made since. */
+	theirs = posix_openpt(O_RDWR | O_NOCTTY);
+	cr_assert(!unlockpt(theirs) && !symlink(ptsname(theirs), path));
+	refused("pty,link=%s", path, EEXIST, "if that is not another VM's, remove the link");
+	cr_assert_eq(utimensat(AT_FDCWD, path, past, AT_SYMLINK_NOFOLLOW), 0);
+	chr = open_ok("pty,link=%s", path);
+	cr_assert_gt(readlink(path, target, sizeof(target) - 1), 0);
+	cr_assert_str_eq(target, slave_of(chr), "a link older than its terminal is a dead VM's");
+	close(theirs);
+	chardev_close(chr);
+	chr = NULL;
 	close(open(path, O_CREAT | O_WRONLY, 0600));
 	refused("pty,link=%s", path, EEXIST, "cannot make the link");
 }

@@ -212,21 +212,30 @@ static const struct chardev_ops pty_ops = {
 	.close = pty_close,
 };
 
+static bool later(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
+}
+
 /*
  * A VM that was killed leaves its link behind. It leads nowhere, or to a terminal that has got the same
- * number since: to ours, if the next VM is the next to make one.
+ * number since: to ours, if the next VM is the next to make one, or to one of another program, which is
+ * younger than the link. The times are of the same clock if the link's file system is of this host.
  */
 static bool is_stale(const struct pty *pty, const char *link)
 {
 	char target[sizeof(pty->slave)];
 	ssize_t n = readlink(link, target, sizeof(target));
-	struct stat st;
+	struct stat st, made;
 
 	if (n < 0)
 		return false;
 	if (n == (ssize_t)strlen(pty->slave) && !memcmp(target, pty->slave, (size_t)n))
 		return true;
-	return stat(link, &st) && errno == ENOENT;
+	if (stat(link, &st))
+		return errno == ENOENT;
+	return S_ISCHR(st.st_mode) && n > 9 && !memcmp(target, "/dev/pts/", 9) &&
+	       !lstat(link, &made) && later(&st.st_ctim, &made.st_mtim);
 }
 
 static int make_link(struct pty *pty, const char *link, struct err *err)
@@ -272,8 +281,12 @@ static int watch_for_readers(struct pty *pty)
 	pty->notify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (pty->notify_fd < 0)
 		return look_by_timer(pty);
-	if (inotify_add_watch(pty->notify_fd, pty->slave, IN_OPEN | IN_CLOSE) >= 0)
+	if (inotify_add_watch(pty->notify_fd, pty->slave, IN_OPEN | IN_CLOSE) >= 0) {
+		/* A process that found a dead VM's link may be the first reader already: the end of
+		 * this one makes on_notify look whether there is another. */
+		close(open(pty->slave, O_RDWR | O_NOCTTY | O_CLOEXEC));
 		return 0;
+	}
 	close(pty->notify_fd);
 	pty->notify_fd = -1;
 	return look_by_timer(pty);
