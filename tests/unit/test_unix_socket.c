@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,6 +97,43 @@ static void a_link_to_a_server(void)
 	cr_assert_eq(symlink("real", "s"), 0);
 }
 
+/*
+ * A process listens, and ends; a child of it has the socket for ms more. That child is held's other
+ * end: it ends with the case at the latest.
+ */
+static void a_child_with_it(unsigned ms)
+{
+	int fd[2], server = bound("s", SOCK_STREAM);
+	pid_t pid;
+
+	cr_assert_eq(pipe(fd), 0);
+	pid = fork();
+	if (!pid) {
+		if (!listen(server, 4) && !fork()) {
+			struct pollfd p = { fd[0], POLLIN, 0 };
+
+			close(fd[1]);
+			poll(&p, 1, (int)ms);
+		}
+		_exit(0);
+	}
+	close(server);
+	close(fd[0]);
+	held = fd[1];
+	cr_assert_eq(waitpid(pid, NULL, 0), pid);
+}
+
+/* As a process that was killed while it started a program. */
+static void a_child_that_ends(void)
+{
+	a_child_with_it(20);
+}
+
+static void a_child_that_stays(void)
+{
+	a_child_with_it(20000);
+}
+
 /* As a killed process leaves it. */
 static void a_dead_socket(void)
 {
@@ -147,6 +185,9 @@ static const struct {
 	{ a_busy_server, EADDRINUSE, "--x socket=s: in use: another process listens there", true },
 	{ a_datagram_socket, EADDRINUSE, "--x socket=s: in use: another process listens there",
 	  true },
+	{ a_child_that_stays, EADDRINUSE, "--x socket=s: in use: another process listens there",
+	  true },
+	{ a_child_that_ends, 0, "", false },
 	{ a_dead_socket, 0, "", false },
 	{ a_dead_datagram_socket, 0, "", false },
 };

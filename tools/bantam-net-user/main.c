@@ -408,7 +408,8 @@ static bool forward(const char *text, unsigned len)
 {
 	struct net_hostfwd fwd;
 	const char *why = net_hostfwd_parse(text, len, &fwd);
-	int fd;
+	unsigned tries = 0;
+	int fd, rc;
 
 	if (why) {
 		tell(NET_USER_ERROR "hostfwd=%.*s: %s\n", (int)len, text, why);
@@ -417,7 +418,9 @@ static bool forward(const char *text, unsigned len)
 	/* slirp does not return its socket, which gets the lowest free number. */
 	fd = dup(me.peer_fd);
 	close(fd);
-	if (listen_for(&fwd, fd)) {
+	while ((rc = listen_for(&fwd, fd)) && errno == EADDRINUSE && helper_lingers(&tries))
+		;
+	if (rc) {
 		tell(NET_USER_ERROR "hostfwd=%.*s: %s\n", (int)len, text, why_not(&fwd, errno));
 		return false;
 	}
@@ -480,6 +483,9 @@ int main(int argc, char **argv)
 	me.peer_fd = fd[0];
 	me.status_fd = fd[1];
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* The monitor may have been killed before that. */
+	if (poll(&(struct pollfd){ me.peer_fd, POLLRDHUP, 0 }, 1, 0) == 1)
+		return 1;
 	signal(SIGPIPE, SIG_IGN);
 	limit_log();
 	log_open();

@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #define REAP_STEP_MS 5u
+#define LINGER_STEP_MS 5u
+#define LINGER_TRIES 20u
 #define OLD_KERNEL_FDS 1024u
 #define LINKS_MAX 40u
 #define OVERFLOW_UID 65534u
@@ -203,6 +205,15 @@ int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned
 	if (rc)
 		*pid = 0;
 	return -rc;
+}
+
+bool helper_lingers(unsigned *tries)
+{
+	if (*tries == LINGER_TRIES)
+		return false;
+	++*tries;
+	usleep(LINGER_STEP_MS * 1000);
+	return true;
 }
 
 void helper_keep_only(const int *keep, unsigned nkeep)

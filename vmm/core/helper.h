@@ -31,6 +31,13 @@ int helper_find(const char *name, char *path, size_t len, struct err *err);
 int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned nkeep, pid_t *pid);
 
 /*
+ * A process that is killed while it starts a program leaves its descriptors to the child until the
+ * child's exec, or its end. So what a dead VM had may still be in use for a moment: call it while it
+ * is, with *tries 0 at first. It waits 5 ms; returns false, at once, after 20 times.
+ */
+bool helper_lingers(unsigned *tries);
+
+/*
  * For a helper, before all else: close every inherited descriptor except standard input, output and
  * error and those in keep. The process that started bantam may have left any descriptor open.
  */

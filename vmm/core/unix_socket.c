@@ -3,13 +3,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "vmm/core/helper.h"
 
 /* How long a listener waits for others that are about to listen in the same folder. */
 #define LOCK_TRIES 200
@@ -60,13 +64,40 @@ int unix_socket_connect(const char *path, int flags)
 	return rc;
 }
 
-/* Does a process listen at path? If not, a dead one left the path behind, or it is gone by now. */
+/* Returns true if the process that called listen for the other end of fd has ended. */
+static bool listener_ended(int fd)
+{
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof(peer);
+	struct pollfd p = { .events = POLLIN };
+	bool ended;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) || peer.pid <= 0)
+		return false;
+	p.fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+	if (p.fd < 0)
+		return errno == ESRCH;
+	ended = poll(&p, 1, 0) == 1;
+	close(p.fd);
+	return ended;
+}
+
+/*
+ * Does a process listen at path? If not, a dead one left the path behind, or it is gone by now. One
+ * that was killed may have left its socket to a child for a moment.
+ */
 static bool live(const char *path)
 {
-	int fd = unix_socket_connect(path, SOCK_NONBLOCK);
+	unsigned tries = 0;
+	bool ended;
+	int fd;
 
-	if (fd >= 0)
-		close(fd);
+	do {
+		fd = unix_socket_connect(path, SOCK_NONBLOCK);
+		ended = fd >= 0 && listener_ended(fd);
+		if (fd >= 0)
+			close(fd);
+	} while (ended && helper_lingers(&tries));
 	return fd != -ECONNREFUSED && fd != -ENOENT;
 }
 

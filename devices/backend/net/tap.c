@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "vmm/core/fd_kind.h"
+#include "vmm/core/helper.h"
 #include "vmm/core/log.h"
 
 #define DISCARD_MAX 4096u
@@ -417,11 +418,14 @@ static int open_queue(const struct net_config *cfg, const char *ifname, short *f
 {
 	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK), rc;
 	struct ifreq ifr = { .ifr_flags = *flags };
+	unsigned tries = 0;
 
 	if (fd < 0)
 		return -errno;
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", ifname);
-	rc = ioctl(fd, TUNSETIFF, &ifr) ? errno : 0;
+	do
+		rc = ioctl(fd, TUNSETIFF, &ifr) ? errno : 0;
+	while (rc == EBUSY && helper_lingers(&tries));
 	if (rc == EINVAL && !(*flags & IFF_MULTI_QUEUE) && *ifname) {
 		ifr.ifr_flags = *flags |= IFF_MULTI_QUEUE;
 		rc = ioctl(fd, TUNSETIFF, &ifr) ? errno : 0;
