@@ -1,7 +1,8 @@
 /*
  * round: uses every device that it finds a little (two disks, console, network card, vsock, rng), then
- * ends as the command line says: end=poweroff (the default), end=reset, end=triple, or end=stay, which
- * waits to be stopped. For tests that run one machine after the other in one process.
+ * ends as the command line says: end=poweroff (the default), end=reset, end=triple, end=stay, which
+ * waits to be stopped, or end=write, which until then writes to its first disk. For tests that run one
+ * machine after the other.
  */
 #include "guest/bare/lib/acpi.h"
 #include "guest/bare/lib/blk.h"
@@ -11,6 +12,7 @@
 #define ALL_OK (S_ACK | S_DRIVER | S_FEATURES_OK | S_DRIVER_OK)
 
 static uint8_t sector[4096] __attribute__((aligned(4096)));
+static struct blk b;
 
 static bool asked(const char *way)
 {
@@ -24,7 +26,6 @@ static bool asked(const char *way)
 
 static void use_disk(unsigned nth)
 {
-	static struct blk b;
 	bool good = true;
 
 	if (!blk_find(&b, nth))
@@ -95,6 +96,18 @@ static void start_only(uint16_t type, const char *name)
 	vio_set_status(&v, ALL_OK);
 }
 
+/* Blocks far from each other, so that an image needs new tables all the time. */
+static void write_on(void)
+{
+	blk_find(&b, 0);
+	blk_start(&b, b.offered & BLK_F_FLUSH, 64, NO_VECTOR);
+	for (uint32_t i = 1;; i++) {
+		blk_io(&b, BLK_OUT, i * 2654435761u % 65536 * 8, sector, sizeof(sector));
+		if (i % 16 == 0)
+			blk_io(&b, BLK_FLUSH, 0, NULL, 0);
+	}
+}
+
 void main(void)
 {
 	static const struct {
@@ -111,6 +124,8 @@ void main(void)
 	rt_print("used\n");
 	if (asked("end=stay"))
 		rt_halt();
+	if (asked("end=write"))
+		write_on();
 	if (asked("end=reset"))
 		acpi_reset();
 	if (asked("end=triple"))
