@@ -35,6 +35,18 @@ def bzimage(payload, **fields):
     return bytes(image)
 
 
+def unified(sections):
+    """Makes a unified kernel image of [(section's name, content)]."""
+    image = bytearray(0x1000)
+    struct.pack_into("<2s58xI", image, 0, b"MZ", 0x80)
+    struct.pack_into("<4sHH12xH", image, 0x80, b"PE\0\0", 0x8664, len(sections), 0)
+    for index, (name, content) in enumerate(sections):
+        struct.pack_into("<8sIIII", image, 0x80 + 24 + 40 * index, name, len(content), 0, -(-len(content) // 512) * 512,
+                         len(image))
+        image += content + bytes(-len(content) % 512)
+    return bytes(image)
+
+
 def elf(code, paddr=0x100000, note=False):
     """Returns the smallest ELF vmlinux, with a PVH entry or a plain one."""
     head = 64 + 56 * 2
@@ -129,6 +141,7 @@ def main():
     files.update({
         "good-elf": guest,
         "good-gzip": packed,
+        "good-unified": unified([(b".cmdline", b"from=image \xc2\x9b2J\n"), (b".linux", guest)]),
         "bad-empty": b"",
         "bad-text": b"#!/bin/sh\nexec true\n" * 100,
         "bad-zeroes": bytes(1 << 16),

@@ -1,4 +1,5 @@
 /* describe: prints the machine for --dry-run. */
+#include "vmm/core/printable.h"
 #include "vmm/machine/machine_impl.h"
 
 static void describe_memory(const struct machine *m, FILE *out)
@@ -62,5 +63,8 @@ void machine_describe(const struct machine *m, FILE *out)
 	if (b->initrd_bytes)
 		fprintf(out, "  initrd       0x%llx-0x%llx\n", (unsigned long long)b->initrd_base,
 			(unsigned long long)(b->initrd_base + b->initrd_bytes - 1));
-	fprintf(out, "  command line %s\n", m->cmdline);
+	/* From guest memory: a unified kernel image adds its own. */
+	fprintf(out, "  command line ");
+	printable_put(out, mem_slice(&m->mem, gpa(b->cmdline_base), 1));
+	fprintf(out, "\n");
 }
