@@ -145,12 +145,13 @@ static void write_mcfg(struct aml *t, const struct board *board)
 	table_end(t);
 }
 
-static void write_rsdp(uint8_t *p, uint64_t xsdt)
+static void write_rsdp(uint8_t *p, uint64_t rsdt, uint64_t xsdt)
 {
 	memset(p, 0, RSDP_BYTES);
 	memcpy(p, "RSD PTR ", 8);
 	memcpy(p + 9, OEM_ID, 6);
 	p[15] = 2; /* ACPI 2.0 and later */
+	put_le32(p + 16, (uint32_t)rsdt);
 	put_le32(p + 20, RSDP_BYTES);
 	put_le64(p + 24, xsdt);
 	p[8] = checksum(p, 20);
@@ -187,7 +188,7 @@ static uint64_t take(struct tables *ts, const struct aml *t)
 int64_t acpi_build(struct mem *mem, const struct board *board, gpa_t base, uint64_t len_bytes,
 		   struct err *err)
 {
-	uint64_t entry[MAX_TABLES], facs = 0, dsdt, xsdt;
+	uint64_t entry[MAX_TABLES], facs = 0, dsdt, rsdt, xsdt;
 	unsigned n = 0;
 	struct aml t;
 	struct tables ts = { .buf = mem_slice(mem, base, len_bytes),
@@ -235,9 +236,16 @@ int64_t acpi_build(struct mem *mem, const struct board *board, gpa_t base, uint6
 		aml_u64(&t, entry[i]);
 	table_end(&t);
 	xsdt = take(&ts, &t);
+	/* The same with 32 bits, for kernels that want it (Linux: acpi=rsdt). */
+	t = next_table(&ts);
+	table_begin(&t, "RSDT", 1);
+	for (unsigned i = 0; i < n; i++)
+		aml_u32(&t, (uint32_t)entry[i]);
+	table_end(&t);
+	rsdt = take(&ts, &t);
 	if (ts.full)
 		return err_set(err, ENOSPC, "ACPI tables: need more than %llu bytes",
 			       (unsigned long long)len_bytes);
-	write_rsdp(ts.buf, xsdt);
+	write_rsdp(ts.buf, rsdt, xsdt);
 	return (int64_t)ts.len;
 }

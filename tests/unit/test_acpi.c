@@ -82,6 +82,16 @@ static uint8_t sum(const uint8_t *b, size_t n)
 	return s;
 }
 
+/* The RSDT names the same tables as the XSDT. */
+static void check_rsdt(const uint8_t *rsdt, const uint8_t *xsdt)
+{
+	cr_assert_eq(memcmp(rsdt, "RSDT", 4), 0);
+	cr_assert_eq(sum(rsdt, get_le32(rsdt + 4)), 0);
+	cr_assert_eq(2 * (get_le32(rsdt + 4) - 36), get_le32(xsdt + 4) - 36);
+	for (unsigned i = 0; i < (get_le32(rsdt + 4) - 36) / 4; i++)
+		cr_assert_eq(get_le32(rsdt + 36 + 4 * i), get_le64(xsdt + 36 + 8 * i));
+}
+
 /* Builds all tables and checks their common parts. Returns the table of this signature, or NULL. */
 static uint8_t *build(const struct board *b, const char *signature)
 {
@@ -98,6 +108,7 @@ static uint8_t *build(const struct board *b, const char *signature)
 	cr_assert_eq(get_le32(rsdp + 20), 36);
 	xsdt = ram + get_le64(rsdp + 24);
 	cr_assert_eq(memcmp(xsdt, "XSDT", 4), 0);
+	check_rsdt(ram + get_le32(rsdp + 16), xsdt);
 	for (unsigned i = 0; i <= (get_le32(xsdt + 4) - 36) / 8; i++) {
 		uint8_t *t = i ? ram + get_le64(xsdt + 36 + 8 * (i - 1)) : xsdt;
 
