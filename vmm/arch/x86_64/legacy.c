@@ -36,6 +36,8 @@ int legacy_create(const struct kvm *kvm, uint16_t level_irqs, struct err *err)
 {
 	/* The 8254's second and third counters belong to port 0x61. */
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	/* Ticks of a pause are lost, as kvmclock expects: they would come all at once. */
+	struct kvm_reinject_control once = { .pit_reinject = 0 };
 	int rc = kvm_ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, NULL);
 
 	if (rc >= 0)
@@ -44,6 +46,8 @@ int legacy_create(const struct kvm *kvm, uint16_t level_irqs, struct err *err)
 		rc = start_pic(kvm, KVM_IRQCHIP_PIC_SLAVE, (uint8_t)(level_irqs >> PIC_PINS));
 	if (rc >= 0)
 		rc = kvm_ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit);
+	if (rc >= 0)
+		rc = kvm_ioctl(kvm->vm_fd, KVM_REINJECT_CONTROL, &once);
 	return rc < 0 ? err_sys(err, -rc, "/dev/kvm: an 8259 and an 8254 for the guest") : 0;
 }
 
