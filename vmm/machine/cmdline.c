@@ -1,12 +1,14 @@
 /* cmdline: see cmdline.h. */
 #include "vmm/machine/cmdline.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "vmm/arch/cmdline.h"
 #include "vmm/core/log.h"
+#include "vmm/core/printable.h"
 
 #define MMIO_WORD_BYTES 64u
 
@@ -59,17 +61,39 @@ static bool begins(const struct cmdline_word *word, const char *with)
 	return word->value_len >= strlen(with) && !memcmp(word->value, with, strlen(with));
 }
 
+/* Is the value prefix and a number below count, perhaps with options after a comma? */
+static bool is_one_of(const struct cmdline_word *word, const char *prefix, unsigned count)
+{
+	size_t at = strlen(prefix), from = at;
+	unsigned n = 0;
+
+	for (; at < word->value_len && isdigit((unsigned char)word->value[at]) && n <= count; at++)
+		n = 10 * n + (unsigned)(word->value[at] - '0');
+	return at > from && n < count && (at == word->value_len || word->value[at] == ',');
+}
+
 /* May the guest's output on this console= come out? Of names that are not ours nobody knows. */
 static bool may_show(const struct machine *m, const struct cmdline_word *word)
 {
-	unsigned hvcs = count_consoles(m);
-
 	if (begins(word, "ttyS"))
-		return m->board.serial.present && begins(word, "ttyS0");
+		return is_one_of(word, "ttyS", m->board.serial.present);
 	if (begins(word, "hvc"))
-		return hvcs && word->value_len > 3 && (unsigned)(word->value[3] - '0') < hvcs;
+		return is_one_of(word, "hvc", count_consoles(m));
 	/* There is no screen. */
 	return !begins(word, "tty") || begins(word, "ttynull");
+}
+
+static void warn_console(const struct machine *m, const struct cmdline_word *word)
+{
+	const char *serial = m->board.serial.present ? " console=ttyS0" : "";
+	const char *hvc = count_consoles(m) ? " console=hvc0" : "";
+	char name[40];
+
+	snprintf(name, sizeof(name), "%.*s", (int)(word->value_len & 0xff), word->value);
+	log_put(LOG_WARN,
+		"kernel command line: console=%s: this VM has no such console, so the guest's output "
+		"is not shown; it has%s%s",
+		printable(name), serial, *serial || *hvc ? hvc : " none");
 }
 
 void cmdline_check(const struct machine *m, const char *text)
@@ -85,14 +109,7 @@ void cmdline_check(const struct machine *m, const char *text)
 		shown = shown || may_show(m, &word);
 	}
 	if (last.value && !shown)
-		log_put(LOG_WARN,
-			"kernel command line: console=%.*s: this VM has no such console, so the guest's output "
-			"is not shown; it has%s%s",
-			(int)(last.value_len < 40 ? last.value_len : 40), last.value,
-			m->board.serial.present ? " console=ttyS0" : "",
-			count_consoles(m)	? " console=hvc0" :
-			m->board.serial.present ? "" :
-						  " none");
+		warn_console(m, &last);
 	if (!uarts && m->board.serial.present)
 		warn(NULL, "8250.nr_uarts=0: the guest does not use its serial port");
 	arch_check_cmdline(text, &m->board, m->dry_run ? NULL : &m->kvm, warn, NULL);
