@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "devices/virtio/vsock/vsock.h"
@@ -428,6 +429,33 @@ Test(vsock, bytes_in_sum)
 	close(fd[VSOCK_MAX_CONNS - 1]);
 	close(server);
 	unlink(strcat(strcpy(vp.text, vp.path), "_1"));
+	vpeer_end();
+}
+
+/* No descriptor is left for a host program that connects: it waits, and then it is served. */
+Test(vsock, no_descriptors)
+{
+	struct rlimit old, low;
+	bool have = false;
+	int fd;
+
+	vpeer_begin(FAKE_PCI);
+	fd = unix_socket_connect(vp.path, SOCK_NONBLOCK);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(write(fd, "CONNECT 7\n", 10), 10);
+	getrlimit(RLIMIT_NOFILE, &old);
+	low = old;
+	low.rlim_cur = 3;
+	setrlimit(RLIMIT_NOFILE, &low);
+	for (unsigned i = 0; i < 20; i++) {
+		fake_run(&vp.f);
+		usleep(2000);
+	}
+	cr_expect(!vpeer_used(&have));
+	setrlimit(RLIMIT_NOFILE, &old);
+	cr_assert(fake_run_until(&vp.f, vpeer_used, &have));
+	cr_expect(vp.got.op == VSOCK_OP_REQUEST && vp.got.dst_port == 7);
+	close(fd);
 	vpeer_end();
 }
 
