@@ -49,11 +49,13 @@ struct env_ops {
 	/*
 	 * Message-signalled interrupt. bind returns an id and an eventfd (owned by the VM, valid
 	 * until unbind); a write to the eventfd delivers addr/data to the guest. update changes the
-	 * message. The guest notices neither before a write.
+	 * message. The guest notices neither before a write. send delivers a message at once and never
+	 * waits, whatever became of an eventfd that another process got.
 	 */
 	int (*msi_bind)(void *vm, uint64_t addr, uint32_t data, unsigned *id, int *fd);
 	int (*msi_update)(void *vm, unsigned id, uint64_t addr, uint32_t data);
 	void (*msi_unbind)(void *vm, unsigned id);
+	int (*msi_send)(void *vm, uint64_t addr, uint32_t data);
 
 	/*
 	 * An interrupt line (a pin of the interrupt controller). For an edge interrupt, set level

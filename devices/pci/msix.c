@@ -83,8 +83,15 @@ static void fire(struct pci_msix *m, unsigned vector)
 		log_put(LOG_ERROR, "cannot route a message-signalled interrupt: %s", strerror(-rc));
 		return;
 	}
-	/* EAGAIN means that the counter is full: an interrupt is already on its way. */
-	(void)eventfd_write(m->binding[vector].fd, 1);
+	/*
+	 * Of an eventfd that another process has, O_NONBLOCK and the counter are that process's as much as
+	 * ours: a write could wait for ever. For one of our own, EAGAIN means that an interrupt is already on
+	 * its way.
+	 */
+	if (m->binding[vector].lent)
+		m->env->ops->msi_send(m->env->vm, m->binding[vector].addr, m->binding[vector].data);
+	else
+		(void)eventfd_write(m->binding[vector].fd, 1);
 }
 
 static bool is_masked(const struct pci_msix *m, unsigned i)
@@ -107,6 +114,7 @@ int pci_msix_fd(struct pci_msix *m, unsigned vector)
 	if (!m->s.enabled || vector >= m->s.nvectors || is_masked(m, vector) ||
 	    bring_up_to_date(m, vector))
 		return -1;
+	m->binding[vector].lent = true;
 	return m->binding[vector].fd;
 }
 

@@ -37,6 +37,7 @@ struct pci_msix_binding {
 	bool bound;
 	unsigned id;
 	int fd;
+	bool lent; /* another server has fd: this process does not write it any more */
 	uint64_t addr;
 	uint32_t data;
 };
@@ -79,7 +80,8 @@ void pci_msix_signal(struct pci_msix *m, unsigned vector);
 /*
  * Returns the eventfd of a vector that may interrupt now, with its message up to date. Returns -1
  * if the vector is masked, MSI-X is disabled, or the vector cannot be bound: the caller then
- * interrupts by pci_msix_signal. Valid until pci_msix_destroy.
+ * interrupts by pci_msix_signal. Valid until pci_msix_destroy. It is for another server, who may change its
+ * O_NONBLOCK and fill its counter: pci_msix_signal does without it from now on.
  */
 int pci_msix_fd(struct pci_msix *m, unsigned vector);
 /* The device was reset: clear the pending bits. The table stays: it belongs to the PCI function. */

@@ -107,6 +107,11 @@ static void msi_unbind(void *opaque, unsigned id)
 	vm->msi_fd[id] = -1;
 }
 
+static int msi_send(void *vm, uint64_t addr, uint32_t data)
+{
+	return 0;
+}
+
 static void set_line(void *vm, unsigned gsi, unsigned holder, bool level)
 {
 	check(gsi < 24 && holder < 32);
@@ -126,7 +131,7 @@ static void driver(void *opaque, const char *id, bool active)
 }
 
 static const struct env_ops ops = {
-	bind_kick, unbind_kick, msi_bind, msi_update, msi_unbind, set_line, event, driver,
+	bind_kick, unbind_kick, msi_bind, msi_update, msi_unbind, msi_send, set_line, event, driver,
 };
 
 /* --- the device --------------------------------------------------------------------- */

@@ -66,7 +66,7 @@ static int msi_bind(void *vm, uint64_t addr, uint32_t data, unsigned *id, int *f
 			if (f->msi[i].bound)
 				continue;
 			f->msi[i] = (struct fake_msi){ true, addr, data, eventfd(0, EFD_NONBLOCK),
-						       0 };
+						       0,    0 };
 			*id = i;
 			*fd = f->msi[i].fd;
 			rc = 0;
@@ -100,6 +100,18 @@ static void msi_unbind(void *vm, unsigned id)
 	close(f->msi[id].fd);
 	f->msi[id].bound = false;
 	pthread_mutex_unlock(&f->lock);
+}
+
+static int msi_send(void *vm, uint64_t addr, uint32_t data)
+{
+	struct fake_env *f = vm;
+
+	pthread_mutex_lock(&f->lock);
+	for (unsigned i = 0; i < FAKE_MAX; i++)
+		f->msi[i].sent += f->msi[i].bound && f->msi[i].addr == addr &&
+				  f->msi[i].data == data;
+	pthread_mutex_unlock(&f->lock);
+	return 0;
 }
 
 static void set_line(void *vm, unsigned gsi, unsigned holder, bool level)
@@ -143,6 +155,7 @@ static const struct env_ops ops = {
 	.msi_bind = msi_bind,
 	.msi_update = msi_update,
 	.msi_unbind = msi_unbind,
+	.msi_send = msi_send,
 	.set_line = set_line,
 	.event = event,
 	.driver = driver,
@@ -337,6 +350,10 @@ unsigned fake_take_msis(struct fake_env *f, uint32_t data)
 		if (f->msi[i].bound && f->msi[i].data == data &&
 		    !eventfd_read(f->msi[i].fd, &count))
 			n += (unsigned)count;
+		if (f->msi[i].bound && f->msi[i].data == data) {
+			n += f->msi[i].sent;
+			f->msi[i].sent = 0;
+		}
 	}
 	return n;
 }

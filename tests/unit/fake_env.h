@@ -33,6 +33,7 @@ struct fake_msi {
 	uint32_t data;
 	int fd;
 	unsigned updates;
+	unsigned sent; /* by msi_send */
 };
 
 struct fake_env {

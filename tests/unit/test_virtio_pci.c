@@ -2,7 +2,9 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
+#include <fcntl.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "devices/virtio/core/pci.h"
 #include "tests/unit/fake_echo.h"
@@ -399,7 +401,8 @@ Test(virtio_pci, a_queue_that_is_served_elsewhere)
 	fake_driver_find(&r.d, &r.f, 0, true);
 	fake_driver_start(&r.d, 0, ECHO_QUEUES, ECHO_SIZE);
 	r.echo.kicked[1] = 0;
-	(void)eventfd_read(virtio_kick_fd(&r.echo.v, 1), &count);
+	/* The server's first kick is there from the start. */
+	cr_expect(!eventfd_read(virtio_kick_fd(&r.echo.v, 1), &count) && count == 1);
 	fake_driver_kick(&r.d, 1);
 	cr_expect_eq(r.echo.kicked[1], 0);
 	cr_expect(!eventfd_read(virtio_kick_fd(&r.echo.v, 1), &count) && count == 1);
@@ -424,5 +427,55 @@ Test(virtio_pci, a_queue_that_is_served_elsewhere)
 	cr_assert_eq(eventfd_write(relay, 1), 0);
 	fake_run(&r.f);
 	cr_expect_eq(fake_driver_irqs(&r.d, 1), 1);
+	rig_destroy(&r);
+}
+
+/* A server shares the eventfds that it got: it makes them block and fills them. */
+static void make_block(int fd)
+{
+	cr_assert_eq(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK), 0);
+	cr_assert_eq(eventfd_write(fd, 0xfffffffffffffffe - 1), 0);
+	cr_assert_eq(eventfd_write(fd, 1), 0);
+}
+
+Test(virtio_pci, a_server_that_makes_its_eventfds_block)
+{
+	struct rig r = { 0 };
+	unsigned sent = 0;
+	struct err err;
+	int kick, call;
+
+	fake_env_init(&r.f, FAKE_PCI);
+	echo_init(&r.echo, &r.f);
+	r.echo.v.elsewhere = 2;
+	cr_assert_eq(virtio_attach(&r.echo.v, &err), 0);
+	fake_driver_find(&r.d, &r.f, 0, true);
+	fake_driver_start(&r.d, 0, ECHO_QUEUES, ECHO_SIZE);
+	/* As the server keeps them: they outlive what we do with ours. */
+	kick = dup(virtio_kick_fd(&r.echo.v, 1));
+	call = dup(virtio_call_fd(&r.echo.v, 1));
+	cr_assert(kick >= 0 && call >= 0);
+	(void)!read(kick, &(eventfd_t){ 0 }, sizeof(eventfd_t));
+	make_block(kick);
+	make_block(call);
+	/* None of these waits; the test's time limit tells. */
+	fake_driver_kick(&r.d, 1); /* over the bus */
+	virtio_lock(&r.echo.v);
+	r.echo.v.transport_ops->signal_queue(&r.echo.v, 1);
+	virtio_unlock(&r.echo.v);
+	for (unsigned i = 0; i < FAKE_MAX; i++)
+		sent += r.f.msi[i].sent;
+	cr_expect_eq(sent, 1, "the interrupt takes another way");
+	r.echo.kicked[1] = 0;
+	virtio_lock(&r.echo.v);
+	virtio_serve(&r.echo.v, 1, false);
+	virtio_unlock(&r.echo.v);
+	fake_run(&r.f);
+	cr_expect_eq(r.echo.kicked[1], 1, "what the server had not read");
+	fake_driver_kick(&r.d, 1);
+	fake_run(&r.f);
+	cr_expect_eq(r.echo.kicked[1], 2, "the queue is ours");
+	close(kick);
+	close(call);
 	rig_destroy(&r);
 }

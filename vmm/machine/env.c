@@ -44,6 +44,11 @@ static void msi_unbind(void *vm, unsigned id)
 		irq_msi_unbind(env->irq, id);
 }
 
+static int msi_send(void *vm, uint64_t addr, uint32_t data)
+{
+	return kvm_signal_msi(((struct env *)vm)->kvm, addr, data);
+}
+
 static void set_line(void *vm, unsigned gsi, unsigned holder, bool level)
 {
 	arch_set_line(((struct env *)vm)->arch, gsi, holder, level);
@@ -77,6 +82,7 @@ const struct env_ops env_ops = {
 	.msi_bind = msi_bind,
 	.msi_update = msi_update,
 	.msi_unbind = msi_unbind,
+	.msi_send = msi_send,
 	.set_line = set_line,
 	.event = event,
 	.driver = driver,

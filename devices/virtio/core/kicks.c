@@ -1,8 +1,27 @@
-/* virtio/kicks: see kicks.h. */
+/*
+ * virtio/kicks: see kicks.h.
+ *
+ * Theory of operation. A queue that this process serves has an eventfd that no other process has: a write to it
+ * never waits, since O_NONBLOCK is set and only we can clear it. A server elsewhere (a daemon) gets another
+ * eventfd, and shares its O_NONBLOCK and its counter with us: it may clear the one and fill the other, and then a
+ * write waits as long as the server likes. So this process never writes that one:
+ *
+ * - The guest's notify reaches it through KVM (ioeventfd), which never waits.
+ * - The kick at the start is the counter's first value.
+ * - A notify over the bus (through the configuration window, or where KVM has no room for another address) is
+ *   written by the kernel, as the completion of an asynchronous read: see write_in_kernel.
+ * - When the queue comes back, the eventfd is closed here, and KVM gets ours instead.
+ */
 #include "devices/virtio/core/kicks.h"
 
-#include <sys/epoll.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 static void kicked(void *opaque)
 {
@@ -26,56 +45,99 @@ int virtio_kicks_create(struct virtio_device *dev)
 	for (unsigned i = 0; i < dev->nqueues && !rc; i++) {
 		struct virtio_kick *k = &dev->kick[i];
 
-		*k = (struct virtio_kick){ .dev = dev, .index = i };
+		*k = (struct virtio_kick){ .dev = dev, .index = i, .lent_fd = -1 };
 		rc = loop_watch_event(dev->env->loop, kicked, k, &k->watch, &k->fd);
-		if (!rc && dev->elsewhere >> i & 1)
-			loop_watch_events(k->watch, 0);
 	}
 	return rc;
+}
+
+static void close_lent(struct virtio_kick *k)
+{
+	if (k->lent_fd >= 0)
+		close(k->lent_fd);
+	k->lent_fd = -1;
 }
 
 void virtio_kicks_destroy(struct virtio_device *dev)
 {
 	for (unsigned i = 0; i < dev->nqueues; i++) {
+		if (!dev->kick[i].watch)
+			continue;
+		close_lent(&dev->kick[i]);
 		loop_unwatch(dev->kick[i].watch);
 		dev->kick[i].watch = NULL;
 	}
 }
 
+/* k->at holds the address. */
+static void bind(struct virtio_kick *k)
+{
+	const struct device_env *env = k->dev->env;
+
+	k->at.fd = k->lent_fd >= 0 ? k->lent_fd : k->fd;
+	k->bound = !env->ops->bind_kick(env->vm, &k->at);
+}
+
+static void unbind(struct virtio_kick *k)
+{
+	const struct device_env *env = k->dev->env;
+
+	if (k->bound)
+		env->ops->unbind_kick(env->vm, &k->at);
+	k->bound = false;
+}
+
 void virtio_kicks_bind(struct virtio_device *dev, virtio_kick_at at)
 {
 	for (unsigned i = 0; i < dev->nqueues; i++) {
-		struct virtio_kick *k = &dev->kick[i];
-
-		if (k->bound || !dev->queue[i].s.ready)
+		if (dev->kick[i].bound || !dev->queue[i].s.ready)
 			continue;
-		k->at = at(dev, i);
-		k->at.fd = k->fd;
-		k->bound = !dev->env->ops->bind_kick(dev->env->vm, &k->at);
+		dev->kick[i].at = at(dev, i);
+		bind(&dev->kick[i]);
 	}
 }
 
 void virtio_kicks_unbind(struct virtio_device *dev)
 {
-	for (unsigned i = 0; i < dev->nqueues; i++) {
-		struct virtio_kick *k = &dev->kick[i];
-
-		if (k->bound)
-			dev->env->ops->unbind_kick(dev->env->vm, &k->at);
-		k->bound = false;
-	}
-}
-
-void virtio_kicks_notify(struct virtio_device *dev, unsigned queue)
-{
-	(void)eventfd_write(dev->kick[queue].fd, 1);
-}
-
-void virtio_kicks_notify_all(struct virtio_device *dev)
-{
 	for (unsigned i = 0; i < dev->nqueues; i++)
-		if (dev->queue[i].s.ready)
-			virtio_kicks_notify(dev, i);
+		unbind(&dev->kick[i]);
+}
+
+/* --- a server elsewhere ------------------------------------------------------------------ */
+
+int virtio_kick_fd(struct virtio_device *dev, unsigned queue)
+{
+	struct virtio_kick *k = &dev->kick[queue];
+	int fd;
+
+	if (k->lent_fd >= 0)
+		return k->lent_fd;
+	fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	/* The transport binds the new one when the device is active. */
+	unbind(k);
+	return k->lent_fd = fd;
+}
+
+/* From now on KVM writes our own eventfd. */
+static void take_back(struct virtio_kick *k)
+{
+	bool bound = k->bound && k->lent_fd >= 0;
+
+	/* No watch: the kicks are not created yet, or not any more. */
+	if (!k->watch || k->lent_fd < 0)
+		return;
+	unbind(k);
+	close_lent(k);
+	if (bound && k->dev->active)
+		bind(k);
+}
+
+void virtio_kicks_take_back(struct virtio_device *dev)
+{
+	for (unsigned i = 0; dev->relay && i < dev->nqueues; i++)
+		take_back(&dev->kick[i]);
 }
 
 void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere)
@@ -85,5 +147,74 @@ void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere)
 	if (!!(dev->elsewhere & bit) == elsewhere)
 		return;
 	dev->elsewhere ^= bit;
-	loop_watch_events(dev->kick[queue].watch, elsewhere ? 0 : EPOLLIN);
+	if (elsewhere)
+		return;
+	take_back(&dev->kick[queue]);
+	virtio_kick_again(dev, queue);
+}
+
+/*
+ * Adds 1 to fd's counter without waiting, whatever its flags and its counter are. Only the kernel's own calls of
+ * eventfd_signal do that; the one that a program can cause is the end of an asynchronous operation (IOCB_FLAG_RESFD).
+ * The operation is a read of /dev/null, which has ended when io_submit returns. Returns 0 or -errno.
+ */
+static int write_in_kernel(int fd)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* a leaf */
+	static aio_context_t context;
+	static int null_fd = -1;
+	struct timespec now = { 0 };
+	struct io_event done;
+	struct iocb read = { .aio_lio_opcode = IOCB_CMD_PREAD,
+			     .aio_flags = IOCB_FLAG_RESFD,
+			     .aio_resfd = (uint32_t)fd },
+		    *list = &read;
+	int rc = 0;
+
+	pthread_mutex_lock(&lock);
+	if (null_fd < 0)
+		null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	read.aio_fildes = (uint32_t)null_fd;
+	if (null_fd < 0 || (!context && syscall(SYS_io_setup, 1, &context)) ||
+	    syscall(SYS_io_submit, context, 1, &list) != 1)
+		rc = -errno;
+	else
+		syscall(SYS_io_getevents, context, 0, 1, &done, &now);
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
+/* --- notifies ---------------------------------------------------------------------------- */
+
+void virtio_kick_again(struct virtio_device *dev, unsigned queue)
+{
+	(void)eventfd_write(dev->kick[queue].fd, 1);
+}
+
+void virtio_kicks_notify(struct virtio_device *dev, unsigned queue)
+{
+	struct virtio_kick *k = &dev->kick[queue];
+	int rc = 0;
+
+	/* A device without relays has no queue elsewhere. */
+	if (!dev->relay) {
+		virtio_kick_again(dev, queue);
+		return;
+	}
+	virtio_lock(dev);
+	if (k->lent_fd < 0)
+		virtio_kick_again(dev, queue);
+	else if (dev->active)
+		rc = write_in_kernel(k->lent_fd);
+	if (rc)
+		virtio_broken(dev, "its server cannot be notified: this host's kernel has no "
+				   "asynchronous I/O left (see fs.aio-max-nr)");
+	virtio_unlock(dev);
+}
+
+void virtio_kicks_notify_all(struct virtio_device *dev)
+{
+	for (unsigned i = 0; i < dev->nqueues; i++)
+		if (dev->queue[i].s.ready && dev->kick[i].lent_fd < 0)
+			virtio_kick_again(dev, i);
 }

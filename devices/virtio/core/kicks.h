@@ -3,8 +3,9 @@
  *
  * One eventfd for each queue, watched by the device's loop. At DRIVER_OK the transport binds each
  * eventfd to the guest's notify address (no exit to userspace); a notify that arrives over the bus
- * instead makes the transport write the eventfd. The server of a queue that is served elsewhere
- * reads the eventfd itself. The caller holds the device's lock, except in create and destroy.
+ * instead makes the transport write the eventfd. The server of a queue that is served elsewhere has an
+ * eventfd of its own, and reads it itself. The caller holds the device's lock, except in create, destroy and
+ * notify.
  */
 #ifndef BANTAM_VIRTIO_KICKS_H
 #define BANTAM_VIRTIO_KICKS_H
@@ -27,10 +28,12 @@ typedef struct kick (*virtio_kick_at)(const struct virtio_device *dev, unsigned 
  */
 void virtio_kicks_bind(struct virtio_device *dev, virtio_kick_at at);
 void virtio_kicks_unbind(struct virtio_device *dev);
+/* No server has a queue any more. */
+void virtio_kicks_take_back(struct virtio_device *dev);
 
-/* Write queue's eventfd, as if the driver had notified the queue. */
+/* The driver has notified queue over the bus. Takes the lock if a server has the queue. Never waits for one. */
 void virtio_kicks_notify(struct virtio_device *dev, unsigned queue);
-/* The same for every ready queue. */
+/* Kick every ready queue that this process serves. A server has its first kick (virtio_kick_fd). */
 void virtio_kicks_notify_all(struct virtio_device *dev);
 
 #endif

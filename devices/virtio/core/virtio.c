@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "devices/virtio/core/kicks.h"
 #include "vmm/core/log.h"
 
 void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
@@ -32,11 +33,6 @@ void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
 }
 
 /* --- queues that are served elsewhere --------------------------------------------- */
-
-int virtio_kick_fd(struct virtio_device *dev, unsigned queue)
-{
-	return dev->kick[queue].fd;
-}
 
 int virtio_call_fd(struct virtio_device *dev, unsigned queue)
 {
@@ -159,6 +155,7 @@ static void reset(struct virtio_device *dev)
 	if (started)
 		dev->env->ops->driver(dev->env->vm, dev->dev.id, false);
 	dev->s.acked = 0;
+	virtio_kicks_take_back(dev);
 	if (dev->transport_ops)
 		dev->transport_ops->reset(dev);
 	dev->s.status = 0;

@@ -96,8 +96,9 @@ struct virtio_kick {
 	struct virtio_device *dev;
 	unsigned index;
 	struct loop_watch *watch;
-	int fd;	    /* each write is a kick */
-	bool bound; /* KVM writes fd at the guest's notify */
+	int fd;	     /* each write is a kick; only this process has it */
+	int lent_fd; /* the same for a server elsewhere, who has it, too; -1: none */
+	bool bound;  /* KVM writes one of them at the guest's notify */
 	struct kick at;
 };
 
@@ -195,7 +196,8 @@ void virtio_broken(struct virtio_device *dev, const char *why);
 void virtio_reset_done(struct virtio_device *dev);
 /*
  * For a device with queues elsewhere. virtio_kick_fd returns the eventfd that the guest's kicks
- * arrive at; it never changes. virtio_call_fd returns the eventfd whose write interrupts the guest:
+ * arrive at, or -errno. It is made for the server, and valid until the reset or until the queue is taken back;
+ * its first kick is in it. virtio_call_fd returns the eventfd whose write interrupts the guest:
  * KVM's own if the queue's vector allows it, else the one of the relay (a masked vector, INTx,
  * MMIO). The device owns both.
  */
@@ -206,6 +208,8 @@ int virtio_call_fd(struct virtio_device *dev, unsigned queue);
  * taken back, class->kick gets the kicks that the server had not read. Thread: any, lock held.
  */
 void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere);
+/* The loop calls class->kick once more soon. For a queue that this process serves. */
+void virtio_kick_again(struct virtio_device *dev, unsigned queue);
 
 /*
  * For transports; the caller holds the lock (virtio.c implements the state machine once for both).

@@ -43,7 +43,8 @@ int vhost_kernel_queues_start(struct vhost_kernel_queues *q)
 		ring.kick_fd = virtio_kick_fd(q->vdev, q->first + i);
 		ring.call_fd = q->call_fd[i] = virtio_call_fd(q->vdev, q->first + i);
 		virtq_host_parts(vq, &ring.desc, &ring.avail, &ring.used);
-		rc = vhost_kernel_set_ring(&q->vhost_kernel, i, &ring);
+		rc = ring.kick_fd < 0 ? ring.kick_fd :
+					vhost_kernel_set_ring(&q->vhost_kernel, i, &ring);
 	}
 	q->ready = !rc;
 	return rc;

@@ -31,7 +31,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include "vmm/core/log.h"
@@ -74,7 +73,7 @@ void vhost_user_front_kick(struct vhost_user_front *f, unsigned queue)
 	while (left && refuse(f, queue, &chain, virtq_pop(q, &chain, f->iov, VIRTQ_MAX_SIZE)))
 		left--;
 	if (!left)
-		(void)eventfd_write(virtio_kick_fd(f->vdev, queue), 1);
+		virtio_kick_again(f->vdev, queue);
 	virtio_interrupt(f->vdev, queue);
 }
 
@@ -153,6 +152,8 @@ static int start_ring(struct vhost_user_front *f, unsigned queue)
 					.err_fd = f->err_fd,
 					.disabled = f->ring[queue].disabled };
 
+	if (ring.kick_fd < 0)
+		return ring.kick_fd;
 	f->ring[queue].call_fd = ring.call_fd;
 	f->ring[queue].running = true;
 	return vhost_user_start_ring(&f->vu, vdev->env->mem, &ring);
