@@ -5,6 +5,7 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 #include "devices/virtio/vhost/user_device.h"
 #include "tests/unit/fake_driver.h"
 #include "tests/unit/proc.h"
+#include "vmm/core/clock.h"
 
 #define QUEUE 16
 #define QUEUES 2  /* number for --fs with one request queue, and for a card */
@@ -83,7 +85,10 @@ static struct {
 	uint64_t features, protocol, nqueues;
 	unsigned at; /* the request to misbehave at */
 	enum how how;
-	unsigned keep; /* bit n: the daemon does not answer the n-th request of a ring */
+	unsigned delay_ms; /* before each answer */
+	bool blocks;	   /* it makes each eventfd that it gets block, and fills it */
+	bool complains;	   /* it writes the error's eventfd as soon as it has it */
+	unsigned keep;	   /* bit n: the daemon does not answer the n-th request of a ring */
 	/* counts of messages, by request; of kicks; of served requests */
 	atomic_uint told[32], kicks, served;
 	_Atomic uint64_t acked;
@@ -185,6 +190,7 @@ static bool reply(struct message *m, const void *body, uint32_t len)
 	enum how how = daemon_.at == m->request ? daemon_.how : OBEY;
 	size_t total = 12 + len;
 
+	usleep(daemon_.delay_ms * 1000);
 	m->flags = 1 | 4;
 	m->len = len;
 	memcpy(m->body, body, len);
@@ -214,6 +220,17 @@ static bool reply(struct message *m, const void *body, uint32_t len)
 		usleep(30000);
 	}
 	return true;
+}
+
+/* The daemon's own copy stays: its counter is full for ever. */
+static void make_block(int fd)
+{
+	eventfd_t n;
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	(void)eventfd_read(fd, &n);
+	(void)eventfd_write(fd, 0xfffffffffffffffe);
+	fcntl(fd, F_SETFL, 0);
 }
 
 /* Returns false at the connection's end. */
@@ -246,6 +263,10 @@ static bool obey(struct message *m, const int *fds, unsigned nfds)
 	}
 	if (m->request == SET_FEATURES)
 		memcpy(&val, m->body, 8), daemon_.acked = val;
+	if (daemon_.blocks && (m->request == SET_KICK || m->request == SET_CALL))
+		make_block(fds[0]);
+	if (daemon_.complains && m->request == SET_ERR)
+		eventfd_write(fds[0], 1);
 	if (m->request == SET_MEM_TABLE)
 		map_memory(m, fds, nfds);
 	if (m->request == SET_NUM)
@@ -310,8 +331,9 @@ static void *daemon_main(void *unused)
 	daemon_.fd = -1;
 	for (;;) {
 		for (unsigned i = 0; i < RINGS; i++)
-			p[2 + i] = (struct pollfd){ daemon_.ring[i].enabled ? daemon_.ring[i].kick :
-									      -1,
+			p[2 + i] = (struct pollfd){ daemon_.ring[i].enabled && !daemon_.blocks ?
+							    daemon_.ring[i].kick :
+							    -1,
 						    POLLIN, 0 };
 		p[1].fd = daemon_.fd < 0 ? daemon_.listener : daemon_.fd;
 		poll(p, 2 + RINGS, -1);
@@ -387,7 +409,7 @@ static void begin(enum fake_transport transport)
 {
 	struct err err = { "" };
 
-	vhost_user_timeout_ms = 5000;
+	vhost_user_timeout_ms = vhost_user_open_ms = 5000;
 	fake_env_init(&f, transport);
 	mem_destroy(&f.mem);
 	cr_assert_eq(mem_create_shared(&f.mem, FAKE_LOW_BYTES + FAKE_HIGH_BYTES, FAKE_LOW_BYTES,
@@ -398,7 +420,7 @@ static void begin(enum fake_transport transport)
 /* A short timeout, for a daemon that may not answer. A good daemon gets more: the host is busy. */
 static void be_short(void)
 {
-	vhost_user_timeout_ms = 200;
+	vhost_user_timeout_ms = vhost_user_open_ms = 200;
 }
 
 static void begin_device(enum fake_transport transport)
@@ -714,6 +736,154 @@ Test(vhost_user, hostile_at_reset)
 	}
 }
 
+/* --- who waits -------------------------------------------------------------------------- */
+
+/*
+ * Each answer comes in time, but there are many: a start and a stop have one limit for all. With a limit for each
+ * message, the daemon would stay.
+ */
+Test(vhost_user, slow_at_start)
+{
+	start_daemon(0, OBEY);
+	begin_device(FAKE_PCI);
+	be_short();
+	daemon_.delay_ms = 60; /* 16 answers */
+	fake_driver_start(&d, 0, QUEUES, QUEUE);
+	cr_assert(fake_run_until(&f, is_gone, NULL));
+	expect_refused(1, 0);
+	end();
+	stop_daemon();
+}
+
+Test(vhost_user, slow_at_reset)
+{
+	start_daemon(0, OBEY);
+	begin_device(FAKE_PCI);
+	fake_driver_start(&d, 0, QUEUES, QUEUE);
+	one_request(1);
+	be_short();
+	daemon_.delay_ms = 150; /* 2 answers */
+	reset();
+	cr_assert(fake_run_until(&f, is_gone, NULL));
+	daemon_.delay_ms = 0;
+	end();
+	stop_daemon();
+}
+
+/* At the end of the machine all daemons share the time; each has a little in any case. */
+Test(vhost_user, stops_share_the_time)
+{
+	uint64_t stop_by_ms, before;
+
+	start_daemon(GET_BASE, SILENT);
+	begin_device(FAKE_PCI);
+	f.env.stop_by_ms = &stop_by_ms;
+	stop_by_ms = 0;
+	fake_driver_start(&d, 0, QUEUES, QUEUE);
+	before = stop_by_ms = clock_now_ms(); /* others have used it all up */
+	end();
+	cr_expect_lt(clock_now_ms() - before, 2500, "not the 5 s of one device");
+	stop_daemon();
+}
+
+static void *drive(void *unused)
+{
+	fake_driver_start(&d, 0, QUEUES, QUEUE);
+	return NULL;
+}
+
+static struct {
+	struct loop_watch *timer;
+	uint64_t last_ns, worst_ns;
+} ticks;
+
+static void tick(void *unused)
+{
+	uint64_t now = clock_now_ns();
+
+	if (ticks.last_ns && now - ticks.last_ns > ticks.worst_ns)
+		ticks.worst_ns = now - ticks.last_ns;
+	ticks.last_ns = now;
+	loop_timer_arm(ticks.timer, 5000000);
+}
+
+/*
+ * The loop serves other devices while a vCPU waits for a daemon, which also writes the error's eventfd and hangs
+ * up: all that needs the device's lock.
+ */
+Test(vhost_user, the_loop_does_not_wait)
+{
+	static const enum how hows[] = { SILENT, HALF, CLOSE };
+	pthread_t vcpu;
+
+	for (unsigned i = 0; i < 3; i++) {
+		start_daemon(SET_KICK, hows[i]);
+		begin_device(FAKE_PCI);
+		vhost_user_timeout_ms = 1500;
+		daemon_.complains = true;
+		memset(&ticks, 0, sizeof(ticks));
+		cr_assert_eq(loop_watch_timer(f.env.loop, tick, NULL, &ticks.timer), 0);
+		loop_timer_arm(ticks.timer, 1);
+		pthread_create(&vcpu, NULL, drive, NULL);
+		cr_assert(fake_run_until(&f, is_gone, NULL), "answer %d", hows[i]);
+		pthread_join(vcpu, NULL);
+		/* 1500 ms if the loop waits; a busy host delays a tick, too. */
+		cr_expect_lt(ticks.worst_ns, 700000000, "answer %d: %llu ms", hows[i],
+			     (unsigned long long)ticks.worst_ns / 1000000);
+		loop_unwatch(ticks.timer);
+		end();
+		stop_daemon();
+	}
+}
+
+/*
+ * The daemon clears O_NONBLOCK of every eventfd that it gets, fills the counters and reads nothing. Kicks, masked
+ * vectors, the way back from the daemon, and the end do not wait.
+ */
+static void full_eventfds(enum fake_transport transport)
+{
+	start_daemon(0, OBEY);
+	begin_device(transport);
+	daemon_.blocks = true;
+	fake_driver_start(&d, 0, QUEUES, QUEUE);
+	/* Over the bus: what KVM signals never waits, but the fake one would. */
+	for (unsigned n = 0; n < 3; n++) {
+		if (transport == FAKE_PCI)
+			bus_write(&f.mmio, d.base + VIRTIO_PCI_NOTIFY + VIRTIO_PCI_NOTIFY_STEP, 2,
+				  1);
+		else
+			bus_write(&f.mmio, d.base + 0x50, 4, 1);
+		fake_run(&f);
+	}
+	if (transport == FAKE_PCI) {
+		uint64_t entry = d.base + VIRTIO_PCI_MSIX_TABLE + 2 * 16;
+
+		fake_write(&f, entry + 12, 4, 1);
+		fake_write(&f, entry + 12, 4, 0);
+	}
+	reset();
+	fake_driver_start(&d, 0, QUEUES, QUEUE);
+	stop_daemon();
+	cr_assert(fake_run_until(&f, is_gone, NULL));
+	for (unsigned n = 0; n < 3; n++) {
+		add_fuse(1, n, GETATTR, 56, 120);
+		fake_driver_kick(&d, 1);
+		fake_run(&f);
+		cr_expect_eq(answer(n), -ENOTCONN);
+	}
+	end();
+}
+
+Test(vhost_user, full_eventfds_pci)
+{
+	full_eventfds(FAKE_PCI);
+}
+
+Test(vhost_user, full_eventfds_mmio)
+{
+	full_eventfds(FAKE_MMIO);
+}
+
 /* The front end tells the daemon when a vector is masked or moved; no interrupt is lost. */
 Test(vhost_user, masked_vector)
 {
@@ -1021,9 +1191,18 @@ Test(vhost_user, card_death_mmio)
 	card_death(FAKE_MMIO);
 }
 
+/* An ENABLE has no answer: the daemon obeys it soon. */
+static bool are_enabled(void *want)
+{
+	bool *on = want;
+
+	return daemon_.ring[0].enabled == *on && daemon_.ring[1].enabled == *on;
+}
+
 /* The host switches the link; the daemon does not serve a disabled ring. */
 Test(vhost_user, card_link)
 {
+	bool on = true, off = false;
 	unsigned told;
 
 	begin_card(FAKE_PCI, "");
@@ -1032,16 +1211,23 @@ Test(vhost_user, card_link)
 	told = daemon_.told[ENABLE];
 	dev->ops->set_link(dev, false);
 	cr_expect(link_is_down(NULL));
+	cr_expect(fake_run_until(&f, are_enabled, &off));
 	cr_expect_eq(daemon_.told[ENABLE], told + QUEUES);
-	cr_expect(!daemon_.ring[0].enabled && !daemon_.ring[1].enabled);
 	reset();
 	fake_driver_start(&d, NET_OURS, QUEUES, QUEUE);
 	cr_expect(!daemon_.ring[0].enabled && !daemon_.ring[1].enabled);
 	dev->ops->set_link(dev, true);
-	cr_expect(daemon_.ring[0].enabled && daemon_.ring[1].enabled);
+	cr_expect(fake_run_until(&f, are_enabled, &on));
 	one_request(1);
 	end();
 	stop_daemon();
+}
+
+static bool second_pair(void *want)
+{
+	bool *on = want;
+
+	return daemon_.ring[2].enabled == *on && daemon_.ring[3].enabled == *on;
 }
 
 static bool set_pairs(uint16_t pairs)
@@ -1062,6 +1248,7 @@ static bool set_pairs(uint16_t pairs)
 
 Test(vhost_user, card_with_two_pairs)
 {
+	bool on = true, off = false;
 	struct err err = { "" };
 
 	start_daemon(0, OBEY);
@@ -1085,11 +1272,11 @@ Test(vhost_user, card_with_two_pairs)
 	cr_expect(daemon_.ring[0].enabled && daemon_.ring[1].enabled);
 	cr_expect(!daemon_.ring[2].enabled && !daemon_.ring[3].enabled);
 	cr_assert(set_pairs(2));
-	cr_expect(daemon_.ring[2].enabled && daemon_.ring[3].enabled);
+	cr_expect(fake_run_until(&f, second_pair, &on));
 	for (unsigned i = 0; i < 8; i++)
 		one_request(i % 4);
 	cr_assert(set_pairs(1));
-	cr_expect(!daemon_.ring[2].enabled && !daemon_.ring[3].enabled);
+	cr_expect(fake_run_until(&f, second_pair, &off));
 	one_request(1);
 	/* A driver without MQ: its control queue is the third. */
 	reset();

@@ -8,6 +8,7 @@
 
 #include "devices/backend/chardev/chardev.h"
 #include "vmm/core/log.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/thread.h"
 #include "vmm/machine/machine_impl.h"
 
@@ -87,6 +88,9 @@ static int create_platform(struct machine *m, struct err *err)
 					    next_device(m), err));
 	return rc;
 }
+
+/* At the end daemons have this long to answer, all together. */
+#define STOP_MS 2000u
 
 /* --- I/O threads: a device with iothread=on has a loop and a thread of its own ----- */
 
@@ -252,6 +256,7 @@ int machine_create_devices(struct machine *m, struct err *err)
 
 void machine_destroy_devices(struct machine *m)
 {
+	m->stop_by_ms = clock_now_ms() + STOP_MS;
 	atomic_store(&m->env.closing, true);
 	while (m->ndevices) {
 		unsigned i;

@@ -326,6 +326,7 @@ static int build(struct machine *m, const struct machine_setup *setup, struct er
 	m->device_env.consoles = setup->consoles;
 	m->device_env.keep = setup->keep;
 	m->device_env.limits = &m->limits;
+	m->device_env.stop_by_ms = &m->stop_by_ms;
 	rc = machine_create_devices(m, err);
 	if (rc)
 		return rc;

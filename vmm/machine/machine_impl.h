@@ -35,6 +35,7 @@ struct machine {
 	struct loop *loop; /* the owner's */
 	struct env env;
 	struct device_env device_env;
+	uint64_t stop_by_ms; /* in device_env */
 	struct ratelimit_groups limits;
 	struct pci_host *pci;
 	struct virtio_mmio_slots mmio_slots;

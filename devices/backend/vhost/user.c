@@ -2,13 +2,11 @@
 #include "devices/backend/vhost/user.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "devices/backend/vhost/user_msg.h"
@@ -17,11 +15,50 @@
 
 #define RETRY_MS 10
 
-unsigned vhost_user_timeout_ms = 5000;
+unsigned vhost_user_timeout_ms = 2000;
 unsigned vhost_user_open_ms = 2000;
 
+/* What a daemon is waited for. */
+static int wait_for(struct vhost_user *vu, short events)
+{
+	struct pollfd pfd = { .fd = vu->fd, .events = events };
+	uint64_t now = clock_now_ms();
+	int n = poll(&pfd, 1, now < vu->until_ms ? (int)(vu->until_ms - now) : 0);
+
+	if (n < 0)
+		return errno == EINTR ? 0 : -errno;
+	return n ? 0 : -ETIMEDOUT;
+}
+
+/*
+ * Sends len bytes, with descriptors. The socket may block: its other end cannot change that, but a daemon that
+ * does not read must not hold us, so each call is MSG_DONTWAIT. wait: for room.
+ */
+static int send_all(struct vhost_user *vu, struct msghdr *msg, size_t len, bool wait)
+{
+	int rc = 0;
+
+	while (len && !rc) {
+		ssize_t n = sendmsg(vu->fd, msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n > 0) {
+			/* The descriptors go with the first byte. */
+			msg->msg_control = NULL;
+			msg->msg_controllen = 0;
+			msg->msg_iov->iov_base = (char *)msg->msg_iov->iov_base + n;
+			msg->msg_iov->iov_len -= (size_t)n;
+			len -= (size_t)n;
+		} else if (errno == EAGAIN && wait) {
+			rc = wait_for(vu, POLLOUT);
+		} else if (errno != EINTR) {
+			rc = -errno;
+		}
+	}
+	return rc;
+}
+
 static int send_message(struct vhost_user *vu, const struct vhost_user_msg *m, const int *fds,
-			unsigned nfds)
+			unsigned nfds, bool wait)
 {
 	union {
 		struct cmsghdr align;
@@ -29,7 +66,6 @@ static int send_message(struct vhost_user *vu, const struct vhost_user_msg *m, c
 	} control;
 	struct iovec iov = { (void *)m, VU_HEAD_BYTES + m->len_bytes };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	ssize_t n;
 
 	if (nfds) {
 		struct cmsghdr *c;
@@ -42,31 +78,19 @@ static int send_message(struct vhost_user *vu, const struct vhost_user_msg *m, c
 		c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
 		memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
 	}
-	do {
-		n = sendmsg(vu->fd, &msg, MSG_NOSIGNAL);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	/* A message is far smaller than a socket's buffer. */
-	return (size_t)n == iov.iov_len ? 0 : -EIO;
+	return send_all(vu, &msg, iov.iov_len, wait);
 }
 
-/* Read all of buf before the deadline: one byte now and then does not extend it. */
-static int recv_all(struct vhost_user *vu, void *buf, size_t len, uint64_t deadline_ms)
+/* Read all of buf in time: one byte now and then does not extend it. */
+static int recv_all(struct vhost_user *vu, void *buf, size_t len)
 {
-	struct pollfd pfd = { .fd = vu->fd, .events = POLLIN };
-
 	for (size_t done = 0; done < len;) {
-		uint64_t now = clock_now_ms();
+		int rc = wait_for(vu, POLLIN);
 		ssize_t n;
 
-		n = poll(&pfd, 1, now < deadline_ms ? (int)(deadline_ms - now) : 0);
-		if (!n)
-			return -ETIMEDOUT;
-		if (n > 0)
-			n = recv(vu->fd, (char *)buf + done, len - done, MSG_DONTWAIT);
-		else
-			n = -1;
+		if (rc)
+			return rc;
+		n = recv(vu->fd, (char *)buf + done, len - done, MSG_DONTWAIT);
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (n < 0)
@@ -81,19 +105,15 @@ static int recv_all(struct vhost_user *vu, void *buf, size_t len, uint64_t deadl
 /* Read the answer to m's request into m; its body must have len_bytes. */
 static int recv_reply(struct vhost_user *vu, struct vhost_user_msg *m, uint32_t len_bytes)
 {
-	uint64_t deadline_ms = clock_now_ms() + vhost_user_timeout_ms;
 	uint32_t request = m->request;
-	int rc;
+	int rc = recv_all(vu, m, VU_HEAD_BYTES);
 
-	if (vu->until_ms && vu->until_ms < deadline_ms)
-		deadline_ms = vu->until_ms;
-	rc = recv_all(vu, m, VU_HEAD_BYTES, deadline_ms);
 	if (rc)
 		return rc;
 	if (m->request != request || (m->flags & VU_VERSION_MASK) != VU_VERSION ||
 	    !(m->flags & VU_FLAG_REPLY) || m->len_bytes != len_bytes)
 		return -EPROTO;
-	return recv_all(vu, &m->body, len_bytes, deadline_ms);
+	return recv_all(vu, &m->body, len_bytes);
 }
 
 /* Send a request without an answer of its own. With REPLY_ACK the daemon acknowledges it. */
@@ -103,7 +123,7 @@ static int tell(struct vhost_user *vu, struct vhost_user_msg *m, const int *fds,
 	int rc;
 
 	m->flags = VU_VERSION | (ack ? VU_FLAG_NEED_REPLY : 0);
-	rc = send_message(vu, m, fds, nfds);
+	rc = send_message(vu, m, fds, nfds, true);
 	if (rc || !ack)
 		return rc;
 	rc = recv_reply(vu, m, sizeof(m->body.u64));
@@ -139,7 +159,7 @@ static int tell_fd(struct vhost_user *vu, uint32_t request, unsigned index, int 
 static int ask_u64(struct vhost_user *vu, uint32_t request, uint64_t *val)
 {
 	struct vhost_user_msg m = { .request = request, .flags = VU_VERSION };
-	int rc = send_message(vu, &m, NULL, 0);
+	int rc = send_message(vu, &m, NULL, 0, true);
 
 	if (!rc)
 		rc = recv_reply(vu, &m, sizeof(m.body.u64));
@@ -176,11 +196,13 @@ int vhost_user_agree(struct vhost_user *vu)
 
 void vhost_user_adopt(struct vhost_user *vu, int fd)
 {
-	struct timeval timeout = { .tv_sec = vhost_user_timeout_ms / 1000,
-				   .tv_usec = vhost_user_timeout_ms % 1000 * 1000 };
-
 	*vu = (struct vhost_user){ .fd = fd };
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+	vhost_user_limit(vu, vhost_user_timeout_ms);
+}
+
+void vhost_user_limit(struct vhost_user *vu, unsigned ms)
+{
+	vu->until_ms = clock_now_ms() + ms;
 }
 
 static int cannot_connect(const char *path, const char *what, int code, struct err *err)
@@ -219,15 +241,11 @@ static void pause_ms(int ms)
 /* A connect that blocked would wait as long as the daemon's backlog is full. */
 static int connect_until(const char *path, uint64_t until_ms)
 {
-	int fd, flags;
+	int fd;
 
 	while ((fd = unix_socket_connect(path, SOCK_NONBLOCK)) == -EAGAIN &&
 	       clock_now_ms() < until_ms)
 		pause_ms(RETRY_MS);
-	if (fd < 0)
-		return fd;
-	flags = fcntl(fd, F_GETFL);
-	fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
 	return fd;
 }
 
@@ -237,7 +255,7 @@ static int begin(struct vhost_user *vu, int fd, const char *path, const char *wh
 	int rc;
 
 	vhost_user_adopt(vu, fd);
-	vu->until_ms = clock_now_ms() + vhost_user_open_ms;
+	vhost_user_limit(vu, vhost_user_open_ms);
 	rc = vhost_user_agree(vu);
 	if (!rc)
 		return 0;
@@ -311,7 +329,7 @@ int vhost_user_get_config(struct vhost_user *vu, void *config, uint32_t len_byte
 		return -EOPNOTSUPP;
 	if (len_bytes > VHOST_USER_CONFIG_MAX)
 		return -EINVAL;
-	rc = send_message(vu, &m, NULL, 0);
+	rc = send_message(vu, &m, NULL, 0, true);
 	if (!rc)
 		rc = recv_reply(vu, &m, body);
 	if (!rc)
@@ -325,7 +343,6 @@ int vhost_user_start(struct vhost_user *vu, const struct mem *mem, uint64_t acke
 				    .body.mem.nregions = mem->nregions };
 	int fds[MEM_MAX_REGIONS], rc;
 
-	vu->until_ms = 0;
 	rc = vu->agreed ? 0 : vhost_user_agree(vu);
 	/*
 	 * Keep the protocol features bit, which the driver never sees: without it rings need no
@@ -376,15 +393,20 @@ int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
 	if (!rc)
 		rc = tell_fd(vu, VU_SET_VRING_KICK, ring->index, ring->kick_fd);
 	if (!rc && vu->features >> VU_F_PROTOCOL_FEATURES & 1)
-		rc = vhost_user_enable_ring(vu, ring->index, !ring->disabled);
+		rc = tell_state(vu, VU_SET_VRING_ENABLE, ring->index, !ring->disabled);
 	return rc;
 }
 
 int vhost_user_enable_ring(struct vhost_user *vu, unsigned index, bool on)
 {
+	struct vhost_user_msg m = { .request = VU_SET_VRING_ENABLE,
+				    .flags = VU_VERSION,
+				    .len_bytes = sizeof(m.body.state),
+				    .body.state = { index, on } };
+
 	if (!(vu->features >> VU_F_PROTOCOL_FEATURES & 1))
 		return -EOPNOTSUPP;
-	return tell_state(vu, VU_SET_VRING_ENABLE, index, on);
+	return send_message(vu, &m, NULL, 0, false);
 }
 
 int vhost_user_set_call(struct vhost_user *vu, unsigned index, int call_fd)
@@ -398,7 +420,7 @@ int vhost_user_stop_ring(struct vhost_user *vu, unsigned index)
 				    .flags = VU_VERSION,
 				    .len_bytes = sizeof(m.body.state),
 				    .body.state = { index, 0 } };
-	int rc = send_message(vu, &m, NULL, 0);
+	int rc = send_message(vu, &m, NULL, 0, true);
 
 	return rc ? rc : recv_reply(vu, &m, sizeof(m.body.state));
 }

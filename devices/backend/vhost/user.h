@@ -2,9 +2,9 @@
  * vhost/user: the front end's half of the vhost-user protocol (QEMU's
  * docs/interop/vhost-user): messages to a daemon that serves virtqueues.
  *
- * Each call sends one message and waits for its answer where there is one, at
- * most vhost_user_timeout_ms: a daemon that hangs costs its own device only. Before
- * the guest runs, all calls together take at most vhost_user_open_ms. The
+ * Each call sends its messages and waits for their answers where there are some, until the time that
+ * vhost_user_limit set: all messages of a start or a stop share it, however many there are and in however
+ * many pieces an answer comes. The same holds for room in the socket of a daemon that does not read. The
  * daemon is trusted with guest memory (that is its job) but not with this
  * process: every answer's length and values are checked. Errors are -errno;
  * after one, only vhost_user_close makes sense. Thread: one at a time.
@@ -18,9 +18,9 @@
 #include "vmm/core/err.h"
 #include "vmm/core/mem.h"
 
-/* Timeout of a whole answer, in however many pieces it arrives; 5 s. Tests make it shorter. */
+/* For a whole start, stop or change of a ring: a daemon that hangs costs its own device only; 2 s. */
 extern unsigned vhost_user_timeout_ms;
-/* From open or accept to vhost_user_start: a daemon that hangs does not hold up a boot; 2 s. */
+/* From open or accept to the first vhost_user_limit: a daemon that hangs does not hold up a boot; 2 s. */
 extern unsigned vhost_user_open_ms;
 #define VHOST_USER_CONFIG_MAX 256u
 
@@ -35,7 +35,7 @@ struct vhost_user {
 	uint64_t features;   /* virtio features that the daemon offers */
 	uint64_t protocol;   /* protocol features in use */
 	uint64_t queues_max; /* with PROTOCOL_MQ; else 0: not reported */
-	uint64_t until_ms;   /* no answer is waited for longer (clock_now_ms); 0: not set */
+	uint64_t until_ms;   /* no answer is waited for longer (clock_now_ms) */
 };
 
 /* A ring in guest memory, as the driver set it up. */
@@ -57,6 +57,8 @@ int vhost_user_open(struct vhost_user *vu, const char *path, const char *what, s
 int vhost_user_accept(struct vhost_user *vu, const char *path, const char *what, struct err *err);
 /* vu takes over fd, an existing connection. Nothing is sent yet. */
 void vhost_user_adopt(struct vhost_user *vu, int fd);
+/* From now on nothing waits longer than ms in all. */
+void vhost_user_limit(struct vhost_user *vu, unsigned ms);
 /* Negotiate features of both kinds. vhost_user_start calls it if it has not been called. */
 int vhost_user_agree(struct vhost_user *vu);
 /* Accepts a closed one. */
@@ -71,7 +73,7 @@ int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
 			  const struct vhost_user_ring *ring);
 /*
  * Enable or disable a started ring. The daemon drops what a disabled ring holds and puts nothing
- * there.
+ * there. Asks for no answer and waits for nothing: the device's loop calls it. -EAGAIN: the daemon reads nothing.
  */
 int vhost_user_enable_ring(struct vhost_user *vu, unsigned index, bool on);
 /* Set another eventfd for the ring's interrupts. With REPLY_ACK, the daemon uses it on return. */

@@ -17,21 +17,38 @@ static void on_relay(void *opaque)
 {
 	struct virtio_relay *r = opaque;
 
-	virtio_lock(r->dev);
+	r->missed = true;
+	if (!virtio_lock_now(r->dev))
+		return;
+	r->missed = false;
 	if (r->dev->active && r->dev->transport_ops)
 		r->dev->transport_ops->signal_queue(r->dev, r->queue);
 	virtio_unlock(r->dev);
 }
 
+/* The lock is free again. */
+static void on_again(void *opaque)
+{
+	struct virtio_device *dev = opaque;
+
+	virtio_kicks_again(dev);
+	for (unsigned i = 0; i < dev->nqueues; i++)
+		if (dev->relay[i].missed)
+			on_relay(&dev->relay[i]);
+	if (dev->again)
+		dev->again(dev->again_opaque);
+}
+
 static int create_relays(struct virtio_device *dev)
 {
-	int rc = 0;
+	int rc;
 
 	if (!dev->elsewhere)
 		return 0;
 	dev->relay = calloc(dev->nqueues, sizeof(*dev->relay));
 	if (!dev->relay)
 		return -ENOMEM;
+	rc = loop_watch_event(dev->env->loop, on_again, dev, &dev->again_watch, &dev->again_fd);
 	for (unsigned i = 0; i < dev->nqueues && !rc; i++) {
 		struct virtio_relay *r = &dev->relay[i];
 
@@ -45,6 +62,8 @@ static void destroy_relays(struct virtio_device *dev)
 {
 	for (unsigned i = 0; dev->relay && i < dev->nqueues; i++)
 		loop_unwatch(dev->relay[i].watch);
+	if (dev->relay)
+		loop_unwatch(dev->again_watch);
 	free(dev->relay);
 	dev->relay = NULL;
 }

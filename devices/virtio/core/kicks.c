@@ -28,7 +28,10 @@ static void kicked(void *opaque)
 	struct virtio_kick *k = opaque;
 	struct virtio_device *dev = k->dev;
 
-	virtio_lock(dev);
+	k->missed = true;
+	if (!virtio_lock_now(dev))
+		return;
+	k->missed = false;
 	/*
 	 * The loop may have read this event before virtio_serve gave the queue to a server: the
 	 * kick belongs to that server then.
@@ -36,6 +39,13 @@ static void kicked(void *opaque)
 	if (dev->active && dev->queue[k->index].s.ready && !(dev->elsewhere >> k->index & 1))
 		dev->class->kick(dev, k->index);
 	virtio_unlock(dev);
+}
+
+void virtio_kicks_again(struct virtio_device *dev)
+{
+	for (unsigned i = 0; i < dev->nqueues; i++)
+		if (dev->kick[i].missed)
+			kicked(&dev->kick[i]);
 }
 
 int virtio_kicks_create(struct virtio_device *dev)

@@ -28,6 +28,8 @@ typedef struct kick (*virtio_kick_at)(const struct virtio_device *dev, unsigned 
  */
 void virtio_kicks_bind(struct virtio_device *dev, virtio_kick_at at);
 void virtio_kicks_unbind(struct virtio_device *dev);
+/* Serve the kicks that came while the lock was taken. */
+void virtio_kicks_again(struct virtio_device *dev);
 /* No server has a queue any more. */
 void virtio_kicks_take_back(struct virtio_device *dev);
 

@@ -108,6 +108,7 @@ static void reset(struct virtio_device *dev)
 {
 	struct virtio_mmio *t = of_dev(dev);
 
+	virtio_kicks_take_back(dev);
 	t->s.device_features_sel = t->s.driver_features_sel = t->s.queue_sel = 0;
 	t->s.interrupt_status = 0;
 }

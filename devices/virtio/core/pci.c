@@ -149,6 +149,7 @@ static void reset(struct virtio_device *dev)
 {
 	struct virtio_pci *t = of_dev(dev);
 
+	virtio_kicks_take_back(dev);
 	t->s.device_feature_select = t->s.driver_feature_select = 0;
 	t->s.queue_select = 0;
 	t->s.config_vector = MSIX_NO_VECTOR;

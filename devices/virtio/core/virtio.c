@@ -9,8 +9,8 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
-#include "devices/virtio/core/kicks.h"
 #include "vmm/core/log.h"
 
 void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
@@ -66,6 +66,21 @@ void virtio_lock(struct virtio_device *dev)
 void virtio_unlock(struct virtio_device *dev)
 {
 	pthread_mutex_unlock(&dev->lock);
+	if (dev->relay && atomic_exchange(&dev->missed, false))
+		(void)eventfd_write(dev->again_fd, 1);
+}
+
+/* The second try: the holder may have left between the first one and the note, and not seen it. */
+bool virtio_lock_now(struct virtio_device *dev)
+{
+	if (!dev->relay) {
+		virtio_lock(dev);
+		return true;
+	}
+	if (!pthread_mutex_trylock(&dev->lock))
+		return true;
+	atomic_store(&dev->missed, true);
+	return !pthread_mutex_trylock(&dev->lock);
 }
 
 void virtio_interrupt(struct virtio_device *dev, unsigned queue)
@@ -155,7 +170,6 @@ static void reset(struct virtio_device *dev)
 	if (started)
 		dev->env->ops->driver(dev->env->vm, dev->dev.id, false);
 	dev->s.acked = 0;
-	virtio_kicks_take_back(dev);
 	if (dev->transport_ops)
 		dev->transport_ops->reset(dev);
 	dev->s.status = 0;

@@ -10,6 +10,7 @@
 #define BANTAM_VIRTIO_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -96,6 +97,7 @@ struct virtio_kick {
 	struct virtio_device *dev;
 	unsigned index;
 	struct loop_watch *watch;
+	bool missed; /* a kick came while the lock was taken; the loop's thread */
 	int fd;	     /* each write is a kick; only this process has it */
 	int lent_fd; /* the same for a server elsewhere, who has it, too; -1: none */
 	bool bound;  /* KVM writes one of them at the guest's notify */
@@ -108,6 +110,7 @@ struct virtio_relay {
 	unsigned queue;
 	struct loop_watch *watch;
 	int fd;
+	bool missed; /* as in virtio_kick */
 };
 
 /*
@@ -144,6 +147,15 @@ struct virtio_device {
 	 */
 	uint64_t elsewhere;
 	struct virtio_relay *relay; /* one for each queue; NULL: none was elsewhere at attach */
+	/*
+	 * With relays: what the loop missed, since the lock was taken (virtio_lock_now). Then again is called in
+	 * the loop's thread. The device sets it, or NULL.
+	 */
+	atomic_bool missed;
+	struct loop_watch *again_watch;
+	int again_fd;
+	void (*again)(void *opaque);
+	void *again_opaque;
 
 	struct virtio_state s;
 	uint64_t offered;      /* features offered; bit n = feature n; fixed after virtio_attach */
@@ -187,6 +199,11 @@ static inline bool virtio_has(const struct virtio_device *dev, unsigned feature)
 
 void virtio_lock(struct virtio_device *dev);
 void virtio_unlock(struct virtio_device *dev);
+/*
+ * For callbacks in the loop's thread. Of a device with queues elsewhere, a vCPU's thread may hold the lock as long
+ * as a daemon takes to answer: then this returns false, and dev->again is called when the lock is free.
+ */
+bool virtio_lock_now(struct virtio_device *dev);
 
 /* For devices; the caller holds the lock. */
 void virtio_interrupt(struct virtio_device *dev, unsigned queue); /* if the driver wants it */

@@ -23,6 +23,12 @@
  *    card's receive queue) stay in the ring.
  * 7. on_end calls ended: a card's link goes down.
  *
+ * Who waits. Messages of a start, a stop and a vector are exchanged in the vCPU's thread, with the device's lock
+ * held, for at most vhost_user_timeout_ms in all. The device's loop, which serves other devices, waits for neither:
+ * its callbacks come back when the lock is free (virtio_lock_now), and what it tells the daemon (a ring is enabled)
+ * asks for no answer. At the end of the machine the loop's thread itself stops the rings; then all devices share
+ * env->stop_by_ms.
+ *
  * A daemon that was cut may still run, with the guest's memory mapped. What it writes there is
  * checked like the guest's own writes.
  */
@@ -33,7 +39,11 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "vmm/core/clock.h"
 #include "vmm/core/log.h"
+
+#define HELPER_START_MS 5000u
+#define STOP_MIN_MS 100u
 
 /* Give the daemon up because of rc: on_end follows. Thread: any, lock held. */
 static void cut(struct vhost_user_front *f, int rc)
@@ -96,7 +106,10 @@ static void on_end(void *opaque, uint32_t events)
 {
 	struct vhost_user_front *f = opaque;
 
-	virtio_lock(f->vdev);
+	f->has_ended = true;
+	if (!virtio_lock_now(f->vdev))
+		return;
+	f->has_ended = false;
 	if (f->who)
 		log_put_for(f->who, LOG_ERROR, "%s: vhost-user daemon at %s: %s; %s",
 			    f->vdev->dev.id[0] ? f->vdev->dev.id : f->vdev->class->name, f->who,
@@ -130,10 +143,24 @@ static void on_err(void *opaque)
 {
 	struct vhost_user_front *f = opaque;
 
-	virtio_lock(f->vdev);
+	f->has_err = true;
+	if (!virtio_lock_now(f->vdev))
+		return;
+	f->has_err = false;
 	if (f->vdev->active)
 		virtio_broken(f->vdev, "the daemon found a broken ring");
 	virtio_unlock(f->vdev);
+}
+
+/* The device's lock is free again. */
+static void again(void *opaque)
+{
+	struct vhost_user_front *f = opaque;
+
+	if (f->has_err)
+		on_err(f);
+	if (f->has_ended)
+		on_end(f, 0);
 }
 
 /* --- the daemon serves -------------------------------------------------------------- */
@@ -165,6 +192,8 @@ void vhost_user_front_start(struct vhost_user_front *f)
 
 	if (f->vu.fd < 0 || f->why)
 		return;
+	/* Before the first message a helper may still be starting: bantam has just started it. */
+	vhost_user_limit(&f->vu, f->vu.agreed ? vhost_user_timeout_ms : HELPER_START_MS);
 	rc = vhost_user_start(&f->vu, f->vdev->env->mem, f->vdev->s.acked);
 	for (unsigned i = 0; i < f->nqueues && !rc; i++)
 		if (f->vdev->queue[i].s.ready)
@@ -196,13 +225,27 @@ void vhost_user_front_call_changed(struct vhost_user_front *f, unsigned queue)
 	if (fd == f->ring[queue].call_fd)
 		return;
 	f->ring[queue].call_fd = fd;
+	vhost_user_limit(&f->vu, vhost_user_timeout_ms);
 	rc = vhost_user_set_call(&f->vu, queue, fd);
 	if (rc)
 		cut(f, rc);
 }
 
+/* All devices share the time that the end of the machine leaves; the last ones get a little in any case. */
+static unsigned stop_limit_ms(const struct vhost_user_front *f)
+{
+	const uint64_t *stop_by_ms = f->vdev->env->stop_by_ms;
+	uint64_t now = clock_now_ms(), left;
+
+	if (!stop_by_ms || !*stop_by_ms)
+		return vhost_user_timeout_ms;
+	left = *stop_by_ms > now + STOP_MIN_MS ? *stop_by_ms - now : STOP_MIN_MS;
+	return left < vhost_user_timeout_ms ? (unsigned)left : vhost_user_timeout_ms;
+}
+
 void vhost_user_front_stop(struct vhost_user_front *f)
 {
+	vhost_user_limit(&f->vu, stop_limit_ms(f));
 	for (unsigned i = 0; i < f->nqueues; i++) {
 		int rc = 0;
 
@@ -218,9 +261,11 @@ void vhost_user_front_stop(struct vhost_user_front *f)
 
 int vhost_user_front_watch(struct vhost_user_front *f, struct loop *loop)
 {
-	/* The daemon sends nothing on its own; only its end is an event. */
-	int rc = loop_watch_fd(loop, f->vu.fd, EPOLLRDHUP, on_end, f, &f->watch);
+	/* The daemon sends nothing on its own; only its end is an event, which comes once. */
+	int rc = loop_watch_fd(loop, f->vu.fd, EPOLLRDHUP | EPOLLET, on_end, f, &f->watch);
 
+	f->vdev->again = again;
+	f->vdev->again_opaque = f;
 	return rc ? rc : loop_watch_event(loop, on_err, f, &f->err, &f->err_fd);
 }
 

@@ -9,7 +9,7 @@
  * takes the queues back and refuses every request, old and new: the guest sees errors (a card's
  * link goes down) and the VM keeps running. Thread: the thread that runs the class function
  * exchanges messages with the daemon, with the device's lock held, for at most
- * vhost_user_timeout_ms for each message.
+ * vhost_user_timeout_ms for a whole start, stop or change of a vector.
  */
 #ifndef BANTAM_VHOST_USER_FRONT_H
 #define BANTAM_VHOST_USER_FRONT_H
@@ -36,7 +36,8 @@ struct vhost_user_front {
 	struct loop_watch *watch; /* watches the connection for its end */
 	struct loop_watch *err;	  /* watches err_fd: the daemon found a broken ring */
 	int err_fd;
-	const char *why; /* why cut shut the connection down; NULL: it did not */
+	bool has_ended, has_err; /* to be handled when the lock is free; the loop's thread */
+	const char *why;	 /* why cut shut the connection down; NULL: it did not */
 	struct {
 		bool running; /* the daemon serves it */
 		bool disabled;
