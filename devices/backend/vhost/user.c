@@ -14,6 +14,7 @@
 #include "vmm/core/unix_socket.h"
 
 #define RETRY_MS 10
+#define ENABLE_MS 10 /* less than a device may hold its loop */
 
 unsigned vhost_user_timeout_ms = 2000;
 unsigned vhost_user_open_ms = 2000;
@@ -102,16 +103,57 @@ static int recv_all(struct vhost_user *vu, void *buf, size_t len)
 	return 0;
 }
 
+_Static_assert(sizeof(((struct vhost_user *)0)->owed_part) == VU_HEAD_BYTES + 8,
+	       "head and a number");
+
+static bool is_reply(const struct vhost_user_msg *m, uint32_t request, uint32_t len_bytes)
+{
+	return m->request == request && (m->flags & VU_VERSION_MASK) == VU_VERSION &&
+	       m->flags & VU_FLAG_REPLY && m->len_bytes == len_bytes;
+}
+
+/* Read the answers that vhost_user_enable_ring did not wait for. */
+static int recv_owed(struct vhost_user *vu)
+{
+	struct vhost_user_msg m;
+	int rc;
+
+	while (vu->owed) {
+		ssize_t n = recv(vu->fd, vu->owed_part + vu->owed_bytes,
+				 sizeof(vu->owed_part) - vu->owed_bytes, MSG_DONTWAIT);
+
+		if (!n)
+			return -EPIPE;
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
+			return -errno;
+		rc = n < 0 ? wait_for(vu, POLLIN) : 0;
+		if (rc)
+			return rc;
+		vu->owed_bytes += n > 0 ? (unsigned)n : 0;
+		if (vu->owed_bytes < sizeof(vu->owed_part))
+			continue;
+		memcpy(&m, vu->owed_part, sizeof(vu->owed_part));
+		if (!is_reply(&m, VU_SET_VRING_ENABLE, sizeof(m.body.u64)))
+			return -EPROTO;
+		if (m.body.u64)
+			return -EREMOTEIO;
+		vu->owed--;
+		vu->owed_bytes = 0;
+	}
+	return 0;
+}
+
 /* Read the answer to m's request into m; its body must have len_bytes. */
 static int recv_reply(struct vhost_user *vu, struct vhost_user_msg *m, uint32_t len_bytes)
 {
 	uint32_t request = m->request;
-	int rc = recv_all(vu, m, VU_HEAD_BYTES);
+	int rc = recv_owed(vu);
 
+	if (!rc)
+		rc = recv_all(vu, m, VU_HEAD_BYTES);
 	if (rc)
 		return rc;
-	if (m->request != request || (m->flags & VU_VERSION_MASK) != VU_VERSION ||
-	    !(m->flags & VU_FLAG_REPLY) || m->len_bytes != len_bytes)
+	if (!is_reply(m, request, len_bytes))
 		return -EPROTO;
 	return recv_all(vu, &m->body, len_bytes);
 }
@@ -403,10 +445,19 @@ int vhost_user_enable_ring(struct vhost_user *vu, unsigned index, bool on)
 				    .flags = VU_VERSION,
 				    .len_bytes = sizeof(m.body.state),
 				    .body.state = { index, on } };
+	bool ack = vu->protocol >> VHOST_USER_PROTOCOL_REPLY_ACK & 1;
+	int rc;
 
 	if (!(vu->features >> VU_F_PROTOCOL_FEATURES & 1))
 		return -EOPNOTSUPP;
-	return send_message(vu, &m, NULL, 0, false);
+	m.flags |= ack ? VU_FLAG_NEED_REPLY : 0;
+	rc = send_message(vu, &m, NULL, 0, false);
+	if (rc || !ack)
+		return rc;
+	vhost_user_limit(vu, vu->owed ? 0 : ENABLE_MS);
+	vu->owed++;
+	rc = recv_owed(vu);
+	return rc == -ETIMEDOUT ? 0 : rc;
 }
 
 int vhost_user_set_call(struct vhost_user *vu, unsigned index, int call_fd)

@@ -36,6 +36,9 @@ struct vhost_user {
 	uint64_t protocol;   /* protocol features in use */
 	uint64_t queues_max; /* with PROTOCOL_MQ; else 0: not reported */
 	uint64_t until_ms;   /* no answer is waited for longer (clock_now_ms) */
+	/* Private: answers to vhost_user_enable_ring that are still to come, and the part that has come. */
+	unsigned owed, owed_bytes;
+	uint8_t owed_part[20];
 };
 
 /* A ring in guest memory, as the driver set it up. */
@@ -73,7 +76,8 @@ int vhost_user_start_ring(struct vhost_user *vu, const struct mem *mem,
 			  const struct vhost_user_ring *ring);
 /*
  * Enable or disable a started ring. The daemon drops what a disabled ring holds and puts nothing
- * there. Asks for no answer and waits for nothing: the device's loop calls it. -EAGAIN: the daemon reads nothing.
+ * there. The device's loop calls it: waits at most 10 ms for the answer, and not at all if an earlier one has not
+ * come either; a later call checks it. -EAGAIN: the daemon reads nothing.
  */
 int vhost_user_enable_ring(struct vhost_user *vu, unsigned index, bool on);
 /* Set another eventfd for the ring's interrupts. With REPLY_ACK, the daemon uses it on return. */
