@@ -6,7 +6,7 @@
  * sends the consumer back to the start. Neither end trusts the other: each reads the other's values
  * once and checks them against the ring's size. A value that no correct end would write is -EPROTO,
  * after which the ring must not be used. An end that finds nothing to do sets a flag in the ring,
- * and the other end then has to ring its bell (an eventfd); while both are busy there are no system
+ * and the other end then has to ring its bell; while both are busy there are no system
  * calls.
  */
 #ifndef BANTAM_NET_RING_H

@@ -4,6 +4,10 @@
  * (net.vhost_user), and no frame passes through this file; otherwise frames go through two rings in shared memory
  * (net/ring.h). A socket pair carries no data and tells each end when the other is gone.
  *
+ * The helper is not trusted either, once the guest's frames are in it, and it shares O_NONBLOCK and the counter of
+ * each eventfd that it has. So this process writes none of these: the helper's bell is a socket, which takes a byte
+ * without waiting (MSG_DONTWAIT), and our bell is only watched.
+ *
  * The helper is a program of its own, bantam-net-user, for two reasons: it parses what the guest
  * sends with a TCP/IP stack that this process need not trust, and that stack's library is not
  * linked here. The helper confines itself, ends when our end of the socket closes, and is killed if
@@ -46,9 +50,10 @@ struct user {
 	int status_fd;
 	struct net_ring_pair *rings;
 	struct net_ring tx, rx; /* to and from the helper */
-	struct loop_watch *bell_watch;
-	int bell_fd; /* our bell: closed with its watch */
-	int helper_bell_fd;
+	struct loop_watch *bell_watch, *again_watch;
+	int bell_fd;		  /* our bell, which the helper writes: closed with its watch */
+	int again_fd;		  /* the same for ourselves */
+	int helper_bell_fd;	  /* a socket */
 	char *forwards;		  /* lines from the helper: what it has bound; NULL: nothing */
 	struct kept_ports *ports; /* NULL: not for the next machine */
 	struct keep *keep;
@@ -82,6 +87,7 @@ static void user_close(struct net *net)
 
 	net_port_close(net, 0);
 	loop_unwatch(u->bell_watch);
+	loop_unwatch(u->again_watch);
 	if (u->helper_bell_fd >= 0)
 		close(u->helper_bell_fd);
 	if (u->rings)
@@ -99,10 +105,10 @@ static void user_close(struct net *net)
 	net_free(net);
 }
 
-static void ring_bell(int fd)
+static void wake_helper(struct user *u)
 {
-	/* The write cannot fail: the counter would have to be at its end. */
-	(void)!write(fd, &(uint64_t){ 1 }, sizeof(uint64_t));
+	/* No room: the bell has rung. */
+	(void)!send(u->helper_bell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* The shutdown raises an event, which closes the port: not allowed in here. */
@@ -141,7 +147,7 @@ static unsigned user_send(struct net *net, unsigned queue, struct net_frame *fra
 		net_ring_put(&u->tx, frame[i++].len_bytes);
 	}
 	if (net_ring_publish(&u->tx))
-		ring_bell(u->helper_bell_fd);
+		wake_helper(u);
 	if (rc >= 0)
 		return i;
 	broken(u);
@@ -167,7 +173,7 @@ static unsigned user_recv(struct net *net, unsigned queue, struct net_frame *fra
 		net_ring_take(&u->rx, (uint32_t)len);
 	}
 	if (net_ring_release(&u->rx))
-		ring_bell(u->helper_bell_fd);
+		wake_helper(u);
 	if (len < 0)
 		broken(u);
 	return i;
@@ -196,7 +202,7 @@ static void user_want(struct net *net, unsigned queue)
 	struct user *u = user_of(net);
 
 	if (net->port[0].want_read && user_ready(net, queue))
-		ring_bell(u->bell_fd);
+		(void)eventfd_write(u->again_fd, 1);
 }
 
 /* Log why the helper ended, if it wrote that to its status pipe and await has not read it. */
@@ -360,32 +366,35 @@ static int check_hostfwd(const struct net_config *cfg, struct err *err)
 	return 0;
 }
 
-/* Create rings and bells. *fd_out: the memory's descriptor for the helper. 0 or -errno. */
+/* Create rings and bells. *fd_out: the memory and the bell for the helper. 0 or -errno. */
 static int create_rings(struct user *u, int *fd_out)
 {
-	int rc = net_ring_create(fd_out, &u->rings);
+	int rc = net_ring_create(&fd_out[0], &u->rings), bell[2];
 
 	if (rc)
 		return rc;
 	u->tx.mem = &u->rings->to_helper;
 	u->rx.mem = &u->rings->from_helper;
 	atomic_store(&u->rx.mem->hungry, 1);
-	u->helper_bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (u->helper_bell_fd < 0)
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, bell))
 		return -errno;
-	return loop_watch_event(u->net.loop, on_bell, u, &u->bell_watch, &u->bell_fd);
+	u->helper_bell_fd = bell[0];
+	fd_out[1] = bell[1];
+	rc = loop_watch_event(u->net.loop, on_bell, u, &u->again_watch, &u->again_fd);
+	return rc ? rc : loop_watch_event(u->net.loop, on_bell, u, &u->bell_watch, &u->bell_fd);
 }
 
 static int spawn_with_rings(struct user *u, const struct net_config *cfg, const char *path,
 			    int peer, int status)
 {
-	int rings = -1, rc = create_rings(u, &rings);
+	int fd[3] = { -1, -1, -1 }, rc = create_rings(u, fd);
 
+	fd[2] = u->bell_fd;
 	if (!rc)
-		rc = spawn(u, cfg, path, peer, status, NET_USER_RINGS,
-			   (int[]){ rings, u->helper_bell_fd, u->bell_fd }, 3);
-	if (rings >= 0)
-		close(rings);
+		rc = spawn(u, cfg, path, peer, status, NET_USER_RINGS, fd, 3);
+	for (unsigned i = 0; i < 2; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
 	return rc;
 }
 
