@@ -205,9 +205,9 @@ Test(net_tap, names_that_are_none)
 }
 
 /* -1: this host does not let us. */
-static int make_tun(void)
+static int make(short kind)
 {
-	struct ifreq ifr = { .ifr_flags = IFF_TUN | IFF_NO_PI };
+	struct ifreq ifr = { .ifr_flags = kind | IFF_NO_PI };
 	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 
 	if (fd >= 0 && !ioctl(fd, TUNSETIFF, &ifr))
@@ -228,7 +228,7 @@ Test(net_tap, descriptors_that_are_no_tap)
 		{ open("/", O_RDONLY), "is a folder" },
 		{ open("/dev/null", O_RDWR), "is a character device" },
 		{ open("/dev/net/tun", O_RDWR), "TUNSETIFF" },
-		{ make_tun(), "is a tun, which carries no Ethernet" },
+		{ make(IFF_TUN), "is a tun, which carries no Ethernet" },
 		{ eventfd(0, 0), "is anon_inode:[eventfd]" },
 	};
 	int pair[2], pipes[2];
@@ -257,5 +257,33 @@ Test(net_tap, descriptors_that_are_no_tap)
 	cr_expect(strstr(err.text, "is a socket and not a tap"), "%s", err.text);
 	snprintf(text, sizeof(text), "%d", pair[0]);
 	cr_expect_eq(open_net((struct net_config){ .fds = text }, &err), 0, "%s", err.text);
+	end();
+}
+
+/* Whoever handed a tap in has it, too, and may make it block: no read and no write waits all the same. */
+Test(net_tap, a_tap_that_others_make_block)
+{
+	uint8_t bytes[128] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+	struct iovec iov[2] = { { bytes, 64 }, { bytes + 64, 64 } };
+	struct err err = { "" };
+	char text[16];
+	int theirs, none = 0;
+
+	own_namespace();
+	theirs = make(IFF_TAP);
+	cr_assert(theirs >= 0);
+	cr_assert_eq(ioctl(theirs, TUNSETSNDBUF, &(int){ 4096 }), 0);
+	snprintf(text, sizeof(text), "%d", theirs);
+	cr_assert_eq(open_net((struct net_config){ .fds = text }, &err), 0, "%s", err.text);
+	cr_assert_eq(ioctl(theirs, TUNSETSNDBUF, &(int){ 1 }), 0);
+	cr_assert_eq(fcntl(theirs, F_SETFL, O_RDWR), 0);
+	for (unsigned i = 0; i < 100; i++) {
+		struct net_frame in = { iov, 1 + i % 2, 64 * (1 + i % 2) }, out = in;
+
+		none += !net->ops->recv(net, 0, &in, 1);
+		net->ops->send(net, 0, &out, 1);
+	}
+	cr_expect_gt(none, 90);
+	cr_expect_eq(fcntl(theirs, F_GETFL) & O_NONBLOCK, 0, "it does block");
 	end();
 }

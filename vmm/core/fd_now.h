@@ -49,4 +49,24 @@ static inline ssize_t fd_write_now(int fd, const void *buf, size_t len)
 	return write(fd, buf, len < FD_NOW_SMALL ? len : FD_NOW_SMALL);
 }
 
+/* The same for reads: EAGAIN: nothing has come. Not for a regular file. */
+static inline ssize_t fd_read_now(int fd, const struct iovec *iov, int niov)
+{
+	ssize_t n = preadv2(fd, iov, niov, -1, RWF_NOWAIT);
+
+	if (n >= 0 || !fd_now_unknown())
+		return n;
+	return fd_now_ready(fd, POLLIN) ? readv(fd, iov, niov) : -1;
+}
+
+/* A frame for a tap, whole or not at all; Linux 6.2 and later do not wait for either. */
+static inline ssize_t fd_write_frame_now(int fd, const struct iovec *iov, int niov)
+{
+	ssize_t n = pwritev2(fd, iov, niov, -1, RWF_NOWAIT);
+
+	if (n >= 0 || !fd_now_unknown())
+		return n;
+	return fd_now_ready(fd, POLLOUT) ? writev(fd, iov, niov) : -1;
+}
+
 #endif

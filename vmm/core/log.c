@@ -39,6 +39,7 @@ static _Atomic int crlf;
 static _Atomic int show_level;
 static _Atomic int log_fd = STDERR_FILENO;
 static _Atomic int log_how = HOW_UNKNOWN;
+static _Atomic int own_fd = -1; /* log_fd, if it was opened here */
 static _Atomic unsigned lost;
 static struct log_limit *_Atomic dropping;
 
@@ -66,8 +67,12 @@ void log_set_crlf(int on)
 
 void log_set_fd(int fd)
 {
+	int own = atomic_exchange(&own_fd, -1);
+
 	log_fd = fd;
 	log_how = HOW_UNKNOWN;
+	if (own >= 0)
+		close(own);
 }
 
 void log_show_level(int on)
@@ -93,7 +98,9 @@ static int prepare(void)
 		own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 		if (own < 0)
 			how = HOW_ASK;
-		else if (!atomic_compare_exchange_strong(&log_fd, &shared, own))
+		else if (atomic_compare_exchange_strong(&log_fd, &shared, own))
+			own_fd = own;
+		else
 			close(own);
 	}
 	log_how = how;

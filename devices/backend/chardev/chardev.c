@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "vmm/core/clock.h"
+#include "vmm/core/fd_now.h"
 #include "vmm/core/log.h"
 
 #define CLOSE_MS 1000
@@ -76,7 +77,8 @@ static bool read_in(struct chardev *chr)
 		to = chr->in + chr->in_len;
 		len = room(chr);
 	}
-	n = read(chr->in_fd, to, len);
+	n = chr->in_shared ? fd_read_now(chr->in_fd, &(struct iovec){ to, len }, 1) :
+			     read(chr->in_fd, to, len);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (n <= 0) {

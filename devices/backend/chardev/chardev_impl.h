@@ -124,6 +124,7 @@ struct chardev {
 	struct loop_watch *in_watch, *out_watch;
 	bool in_on; /* the sink wants input to be read */
 	bool in_ended;
+	bool in_shared;		  /* blocking and shared: fd_read_now */
 	bool in_always;		  /* a regular file, which epoll refuses: ready until its end */
 	bool in_discard;	  /* the guest takes no input: read on, for escapes only */
 	bool out_wait;		  /* waits for EPOLLOUT */

@@ -8,8 +8,9 @@
  * the foreground.
  *
  * stdin and stdout are open file descriptions shared with other processes: O_NONBLOCK is never set
- * on them. Instead stdout is opened once more through /proc/self/fd, which gives a description of
- * our own; where the kernel refuses that, poll is asked before each small write.
+ * on them. Instead both are opened once more through /proc/self/fd, which gives descriptions of
+ * our own; where the kernel refuses that, fd_now.h has what does not wait. Another process may read
+ * stdin between epoll's word and our read, too.
  */
 #include "devices/backend/chardev/chardev_impl.h"
 
@@ -227,11 +228,25 @@ static void stdio_poked(struct chardev *chr)
 	tell_size(io);
 }
 
+static void open_in(struct chardev *chr)
+{
+	struct stat st;
+
+	chr->in_fd = STDIN_FILENO;
+	if (fstat(STDIN_FILENO, &st) || S_ISREG(st.st_mode))
+		return;
+	if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))
+		chr->in_fd = open("/proc/self/fd/0", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	chr->in_shared = chr->in_fd <= STDIN_FILENO;
+	if (chr->in_shared)
+		chr->in_fd = STDIN_FILENO;
+}
+
 static void stdio_start(struct chardev *chr)
 {
 	struct stdio *io = (struct stdio *)chr;
 
-	chr->in_fd = STDIN_FILENO;
+	open_in(chr);
 	/* A closed stdin counts as a stdin at its end. */
 	if (chardev_watch_input(chr) || io->tty_in)
 		chr->in_on = false;
@@ -325,6 +340,8 @@ static void stdio_close(struct chardev *chr)
 	if (term.owner == io)
 		term.owner = NULL;
 	loop_unwatch(io->foreground);
+	if (chr->in_fd > STDERR_FILENO)
+		close(chr->in_fd);
 	if (chr->out_fd > STDERR_FILENO)
 		close(chr->out_fd);
 }

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "vmm/core/fd_kind.h"
+#include "vmm/core/fd_now.h"
 #include "vmm/core/helper.h"
 #include "vmm/core/log.h"
 
@@ -41,6 +42,7 @@ struct tap {
 	int news_fd;
 	bool multi_queue;
 	bool attached[NET_MAX_QUEUES];
+	bool handed_in;	     /* others have the queues, too, and may make them block */
 	bool no_carrier;     /* the guest's cable is pulled */
 	unsigned offloads;   /* those last set in the kernel */
 	int found_hdr_bytes; /* the tap's vnet header size before us; 0: not changed */
@@ -64,14 +66,18 @@ static struct tap *tap_of(struct net *net)
 }
 
 /* Most frames are in one piece, and a list of one costs the kernel a tenth of the whole call. */
-static ssize_t write_frame(int fd, const struct net_frame *f)
+static ssize_t write_frame(const struct tap *tap, int fd, const struct net_frame *f)
 {
+	if (tap->handed_in)
+		return fd_write_frame_now(fd, f->iov, (int)f->niov);
 	return f->niov == 1 ? write(fd, f->iov->iov_base, f->iov->iov_len) :
 			      writev(fd, f->iov, (int)f->niov);
 }
 
-static ssize_t read_frame(int fd, const struct net_frame *f)
+static ssize_t read_frame(const struct tap *tap, int fd, const struct net_frame *f)
 {
+	if (tap->handed_in)
+		return fd_read_now(fd, f->iov, (int)f->niov);
 	return f->niov == 1 ? read(fd, f->iov->iov_base, f->iov->iov_len) :
 			      readv(fd, f->iov, (int)f->niov);
 }
@@ -81,7 +87,7 @@ static unsigned tap_send(struct net *net, unsigned queue, struct net_frame *fram
 	int fd = net->port[queue].fd;
 
 	for (unsigned i = 0; i < n; i++) {
-		ssize_t rc = write_frame(fd, &frame[i]);
+		ssize_t rc = write_frame(tap_of(net), fd, &frame[i]);
 
 		/* Any other error concerns this frame, or the interface is down: drop the frame. */
 		if (rc < 0 && errno == EAGAIN)
@@ -95,7 +101,7 @@ static unsigned tap_recv(struct net *net, unsigned queue, struct net_frame *fram
 	int fd = net->port[queue].fd;
 
 	for (unsigned i = 0; i < n; i++) {
-		ssize_t rc = read_frame(fd, &frame[i]);
+		ssize_t rc = read_frame(tap_of(net), fd, &frame[i]);
 
 		if (rc <= 0)
 			return i;
@@ -562,6 +568,7 @@ int net_tap_from_fds(const struct net_config *cfg, const int *fd, unsigned n, st
 	if (!tap)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
 	tap->news_fd = -1;
+	tap->handed_in = true;
 	tap->net.nqueues = n;
 	for (unsigned i = 0; i < n && !rc; i++) {
 		rc = net_port_open(&tap->net, i, fd[i]);
