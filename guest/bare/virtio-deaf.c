@@ -166,8 +166,17 @@ static void ask_net(void)
 	offer_all(add(0, frame, 12 + 65535 - 20, 0));
 }
 
-/* Packets for a port where no program listens: each is answered by a reset. */
-static void ask_vsock(void)
+static void ask_fs(void)
+{
+	start(VIRTIO_FS, 0, 1);
+	offer_all(add_pieces(0, D_WRITE));
+}
+
+/*
+ * Packets for a port where no program listens: each is answered by a reset. Those that have another
+ * sender than this guest are not, but each is a line of the log.
+ */
+static void send_packets(uint64_t more)
 {
 	static struct {
 		uint64_t src_cid, dst_cid;
@@ -177,7 +186,7 @@ static void ask_vsock(void)
 	} __attribute__((packed)) hdr = { .dst_cid = 2, .dst_port = 9, .len = 65536 };
 
 	start(VIRTIO_VSOCK, 0, 1);
-	hdr.src_cid = vio_config(&busy, 0, 8);
+	hdr.src_cid = vio_config(&busy, 0, 8) + more;
 	hdr.type = 1;
 	hdr.op = 5;
 	for (unsigned i = 0; i < 8; i++) {
@@ -187,6 +196,16 @@ static void ask_vsock(void)
 	offer_all(add(add(0, &hdr, sizeof(hdr), 0), pages(), 65536, 0));
 }
 
+static void ask_vsock(void)
+{
+	send_packets(0);
+}
+
+static void ask_log(void)
+{
+	send_packets(1);
+}
+
 static const struct {
 	const char *name;
 	void (*ask)(void);
@@ -194,7 +213,8 @@ static const struct {
 	{ "read", ask_read },	    { "write", ask_write },	{ "zeroes", ask_zeroes },
 	{ "discard", ask_discard }, { "id", ask_id },		{ "console", ask_console },
 	{ "rng", ask_rng },	    { "inflate", ask_inflate }, { "report", ask_report },
-	{ "net", ask_net },	    { "vsock", ask_vsock },
+	{ "net", ask_net },	    { "vsock", ask_vsock },	{ "fs", ask_fs },
+	{ "log", ask_log },
 };
 
 /* --- the other device --------------------------------------------------------------- */

@@ -16,6 +16,7 @@
 #define VIRTIO_RNG 4
 #define VIRTIO_BALLOON 5
 #define VIRTIO_VSOCK 19
+#define VIRTIO_FS 26
 
 #define F_INDIRECT (1ull << 28)
 #define F_EVENT_IDX (1ull << 29)
