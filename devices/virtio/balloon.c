@@ -277,15 +277,13 @@ static bool serve(struct balloon *b, unsigned queue)
 
 static void run_queue(struct balloon *b, unsigned queue)
 {
-	uint64_t one = 1;
-
 	while (!turn_over(&b->turn) && serve(b, queue))
 		;
 	if (!b->vdev.active)
 		return;
 	virtio_interrupt(&b->vdev, queue);
-	if (turn_over(&b->turn) && write(b->again_fd, &one, sizeof(one)) < 0)
-		return; /* the counter is full: the event comes anyway */
+	if (turn_over(&b->turn))
+		turn_leave(&b->turn, b->again_fd);
 }
 
 static void balloon_kick(struct virtio_device *vdev, unsigned queue)
@@ -302,7 +300,7 @@ static void on_again(void *opaque)
 	struct balloon *b = opaque;
 
 	virtio_lock(&b->vdev);
-	turn_begin(&b->turn);
+	turn_resume(&b->turn);
 	b->first = (b->first + 1) % NQUEUES;
 	for (unsigned i = 0; i < NQUEUES; i++) {
 		unsigned queue = (b->first + i) % NQUEUES;

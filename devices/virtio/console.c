@@ -114,7 +114,6 @@ static void run_tx(struct console *con)
 	struct virtio_device *vdev = &con->vdev;
 	struct virtq *q = &vdev->queue[TX];
 	struct turn *turn = &con->turn;
-	uint64_t one = 1;
 
 	if (con->tx_blocked)
 		return;
@@ -127,8 +126,8 @@ static void run_tx(struct console *con)
 	if (!vdev->active)
 		return;
 	virtio_interrupt(vdev, TX);
-	if (turn_over(turn) && write(con->again_fd, &one, sizeof(one)) < 0)
-		return; /* the counter is full: the event comes anyway */
+	if (turn_over(turn))
+		turn_leave(turn, con->again_fd);
 }
 
 static void on_again(void *opaque)
@@ -136,6 +135,7 @@ static void on_again(void *opaque)
 	struct console *con = opaque;
 
 	virtio_lock(&con->vdev);
+	turn_resume(&con->turn);
 	if (con->vdev.active)
 		run_tx(con);
 	virtio_unlock(&con->vdev);

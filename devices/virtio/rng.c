@@ -21,10 +21,11 @@
 
 #include "devices/virtio/core/virtio.h"
 #include "vmm/core/log.h"
+#include "vmm/core/turn.h"
 
 #define RNG_QUEUE_SIZE 64u
-/* About 100 us of getrandom. */
-#define TURN_BYTES 32768u
+/* A byte of entropy takes as long as so many that are copied: a turn (turn.h) is 32 KiB. */
+#define BYTE_COST 32u
 #define EMPTY_NS 10000000u /* retry when the source has nothing yet */
 #define ERROR_NS 1000000000u
 
@@ -72,8 +73,8 @@ static ssize_t fill(struct rng *rng, const struct chain *chain, size_t max)
 	return total;
 }
 
-/* Serve one chain with at most *left bytes. Returns false if there is nothing more to do now. */
-static bool serve(struct rng *rng, size_t *left, uint64_t *retry_ns)
+/* Serve one chain, as far as the turn allows. Returns false if there is nothing more to do now. */
+static bool serve(struct rng *rng, struct turn *turn, uint64_t *retry_ns)
 {
 	struct virtio_device *vdev = &rng->vdev;
 	struct virtq *q = &vdev->queue[0];
@@ -90,7 +91,7 @@ static bool serve(struct rng *rng, size_t *left, uint64_t *retry_ns)
 		virtio_broken(vdev, "a request has no writable byte");
 		return false;
 	}
-	n = fill(rng, &chain, *left);
+	n = fill(rng, &chain, (turn_room(turn, TURN_BYTES) + BYTE_COST - 1) / BYTE_COST);
 	if (n < 0)
 		log_put_for(vdev->dev.id, LOG_WARN, "virtio-rng: cannot read its source: %s",
 			    strerror((int)-n));
@@ -100,24 +101,24 @@ static bool serve(struct rng *rng, size_t *left, uint64_t *retry_ns)
 		return false;
 	}
 	virtq_push(q, chain.head, (uint32_t)n);
-	*left -= (size_t)n;
+	turn_charge(turn, (uint64_t)n * BYTE_COST);
 	return true;
 }
 
 static void rng_kick(struct virtio_device *vdev, unsigned queue)
 {
 	struct rng *rng = (struct rng *)vdev;
-	size_t left = TURN_BYTES;
-	unsigned chains = RNG_QUEUE_SIZE;
+	struct turn turn = { 0 };
 	uint64_t retry_ns = 0;
 
-	while (left && chains && serve(rng, &left, &retry_ns))
-		chains--;
+	turn_begin(&turn);
+	while (!turn_over(&turn) && serve(rng, &turn, &retry_ns))
+		;
 	if (!vdev->active)
 		return;
 	virtio_interrupt(vdev, 0);
 	/* There may be more to do, but other devices come first. */
-	if (!left || !chains)
+	if (turn_over(&turn))
 		retry_ns = 1;
 	if (retry_ns)
 		loop_timer_arm(rng->timer, retry_ns);

@@ -5,20 +5,23 @@
  * no other device of the loop is served, a vCPU that needs the device's lock waits, and so does the
  * end of the VM. Work is counted in bytes: those that the loop's thread copies or hands to the host.
  * A device begins a turn when the loop calls it, charges each piece of work to the turn, and begins
- * no further piece when the turn is over. It then leaves the rest where it is, in the ring, and asks
- * its loop to be called again (an eventfd of its own): the loop serves the others first.
+ * no further piece when the turn is over. It then leaves the rest where it is, in the ring, and leaves
+ * the turn: it writes an eventfd of its own, whose callback resumes, after the loop has served the
+ * others. Until then a device gets no new turn by other calls (kicks of its other queues, events of
+ * its sockets), so a device with many of these has no more than its share.
  *
  * No piece may be much larger than a turn: a device cuts a larger request, and notes how far it is.
  * One turn takes well below a millisecond, also with the page faults of memory that is touched for
  * the first time.
  *
- * A turn belongs to one device, which uses it with its lock held. No thread, no allocation.
+ * A turn belongs to one device, which uses it with its lock held. No allocation.
  */
 #ifndef BANTAM_TURN_H
 #define BANTAM_TURN_H
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #define TURN_BYTES (1u << 20)
 /*
@@ -28,12 +31,38 @@
 #define TURN_PIECE_BYTES 4096u
 
 struct turn {
-	uint32_t left; /* bytes */
+	uint32_t left;	 /* bytes */
+	bool left_early; /* turn_leave was called last */
 };
 
+/* The loop calls the device. */
 static inline void turn_begin(struct turn *t)
 {
+	if (!t->left_early)
+		t->left = TURN_BYTES;
+}
+
+/* The loop calls it by the eventfd of turn_leave. */
+static inline void turn_resume(struct turn *t)
+{
+	t->left_early = false;
 	t->left = TURN_BYTES;
+}
+
+/* Asks the loop to come back: event_fd is that of a loop_watch_event. */
+static inline void turn_leave(struct turn *t, int event_fd)
+{
+	uint64_t one = 1;
+
+	t->left_early = true;
+	/* The counter never gets full (loop.h). */
+	(void)!write(event_fd, &one, sizeof(one));
+}
+
+/* The loop was asked to come back, and has not yet. */
+static inline bool turn_left(const struct turn *t)
+{
+	return t->left_early;
 }
 
 static inline bool turn_over(const struct turn *t)

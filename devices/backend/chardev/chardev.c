@@ -20,6 +20,7 @@
 #include "vmm/core/clock.h"
 #include "vmm/core/fd_now.h"
 #include "vmm/core/log.h"
+#include "vmm/core/turn.h"
 
 #define CLOSE_MS 1000
 #define CLOSE_STUCK_MS 50
@@ -101,11 +102,18 @@ void chardev_read_rest(struct chardev *chr)
 			deliver(chr);
 }
 
-/* A regular file has no readiness: read as long as the user takes input. */
+/* A regular file has no readiness: read as long as the user takes input, a turn each time. */
 static void pump(struct chardev *chr)
 {
-	while (chr->in_always && chr->in_on && !chr->in_ended && !chr->in_len && read_in(chr))
+	struct turn turn = { TURN_BYTES };
+
+	while (chr->in_always && chr->in_on && !chr->in_ended && !chr->in_len &&
+	       !turn_over(&turn) && read_in(chr)) {
 		deliver(chr);
+		turn_charge(&turn, CHARDEV_IN_BYTES);
+	}
+	if (turn_over(&turn))
+		chardev_wake(chr);
 }
 
 static void io_ready(void *opaque, uint32_t events)

@@ -25,7 +25,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "vmm/core/clock.h"
 
@@ -189,18 +188,10 @@ static void serve(struct blk *blk, unsigned queue, const struct chain *chain)
 
 /* --- the queue ------------------------------------------------------------------ */
 
-/* Ask the loop for another turn, after it has served the others. */
-static void come_back(struct blk *blk)
+static void run_later(struct blk *blk, uint32_t queues)
 {
-	uint64_t one = 1;
-
-	(void)!write(blk->again_fd, &one, sizeof(one));
-}
-
-static void run_later(struct blk *blk, unsigned queue)
-{
-	blk->again |= 1u << queue;
-	come_back(blk);
+	blk->again |= queues;
+	turn_leave(&blk->turn, blk->again_fd);
 }
 
 /* Returns true if the limit lets no request start now; the timer then resumes the queue. */
@@ -235,7 +226,7 @@ static bool may_pop(struct blk *blk, unsigned queue)
 		return false;
 	}
 	if (turn_over(&blk->turn))
-		run_later(blk, queue);
+		run_later(blk, 1u << queue);
 	return !turn_over(&blk->turn);
 }
 
@@ -265,11 +256,10 @@ static void commit(struct blk *blk)
 	} while (blk_start_waiting(blk));
 	interrupts(blk);
 	if (blk->full && blk_has_room(blk)) {
-		blk->again |= blk->full;
+		run_later(blk, blk->full);
 		blk->full = 0;
-		come_back(blk);
 	} else if (blk_waits_for_turn(blk)) {
-		come_back(blk);
+		run_later(blk, 0);
 	}
 }
 
@@ -281,7 +271,7 @@ static void stop_polling(struct blk *blk)
 
 		blk->polled &= blk->polled - 1;
 		if (virtq_enable_kicks(&blk->vdev.queue[queue]))
-			run_later(blk, queue);
+			run_later(blk, 1u << queue);
 	}
 }
 
@@ -334,7 +324,10 @@ static void run_queues(struct blk *blk, uint32_t queues)
 
 /* --- the loop's calls: one turn each ---------------------------------------------- */
 
-/* Look at the rings whose kicks are off, and at the disk. Returns true if there was work. */
+/*
+ * Look at the rings whose kicks are off, and at the disk. Returns true if there was work, and may be
+ * more now.
+ */
 bool blk_poll(void *opaque)
 {
 	struct blk *blk = opaque;
@@ -358,6 +351,8 @@ bool blk_poll(void *opaque)
 		any = true;
 		run_queue(blk, queue);
 	}
+	/* The loop must look at its events before this device can do more. */
+	any &= !turn_left(&blk->turn);
 	virtio_unlock(&blk->vdev);
 	return any;
 }
@@ -376,7 +371,7 @@ void blk_kick(struct virtio_device *vdev, unsigned queue)
 	struct blk *blk = blk_of(vdev);
 
 	if (!loop_is_here(vdev->env->loop)) {
-		run_later(blk, queue);
+		run_later(blk, 1u << queue);
 		return;
 	}
 	turn_begin(&blk->turn);
@@ -389,7 +384,7 @@ void blk_on_again(void *opaque)
 	uint32_t again;
 
 	virtio_lock(&blk->vdev);
-	turn_begin(&blk->turn);
+	turn_resume(&blk->turn);
 	again = blk->again;
 	blk->again = 0;
 	if (blk_start_waiting(blk))

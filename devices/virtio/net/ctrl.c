@@ -10,11 +10,8 @@
 
 #define ACK_OK 0u
 #define ACK_ERR 1u
-/*
- * Most commands that one turn of the loop runs. Some take time: a table of addresses, a tap's
- * queues.
- */
-#define CTRL_TURN_MAX 8u
+/* What a command counts for in its turn; one that changes a tap's queues ends it, as it takes long. */
+#define COMMAND_BYTES (TURN_BYTES / 8)
 
 enum { CLASS_RX, CLASS_MAC, CLASS_VLAN, CLASS_ANNOUNCE, CLASS_MQ, CLASS_OFFLOADS };
 enum { MAC_TABLE_SET, MAC_ADDR_SET };
@@ -103,6 +100,7 @@ static bool set_queues(struct virtio_net *nic, unsigned cmd, const struct comman
 	if (!pairs || pairs > nic->max_pairs)
 		return false;
 	nic_set_pairs(nic, pairs);
+	turn_end(&nic->ctrl_turn);
 	if (nic->server)
 		return true;
 	/*
@@ -114,7 +112,7 @@ static bool set_queues(struct virtio_net *nic, unsigned cmd, const struct comman
 		nic->pair[i].tx.more = i < pairs && !nic->pair[i].tx.blocked;
 		nic_watch(nic, i);
 	}
-	nic_again(nic);
+	nic_again(nic, &nic->ctrl_turn);
 	return true;
 }
 
@@ -168,11 +166,11 @@ static bool run(struct virtio_net *nic, const struct chain *chain)
 void nic_run_ctrl(struct virtio_net *nic)
 {
 	struct virtq *q = &nic->vdev.queue[nic->ctrl];
+	struct turn *turn = &nic->ctrl_turn;
 	struct chain chain;
-	unsigned left;
 	int rc = 0;
 
-	for (left = CTRL_TURN_MAX; left && nic->vdev.active; left--) {
+	while (!turn_over(turn) && nic->vdev.active) {
 		uint8_t ack;
 
 		rc = virtq_pop(q, &chain, nic->iov, VIRTQ_MAX_SIZE);
@@ -184,6 +182,7 @@ void nic_run_ctrl(struct virtio_net *nic)
 			virtio_broken(&nic->vdev, "a control command without room for its answer");
 			return;
 		}
+		turn_charge(turn, COMMAND_BYTES);
 		ack = run(nic, &chain) ? ACK_OK : ACK_ERR;
 		virtq_chain_write(&chain, 0, &ack, 1);
 		virtq_push(q, chain.head, 1);
@@ -191,8 +190,8 @@ void nic_run_ctrl(struct virtio_net *nic)
 	if (!nic->vdev.active)
 		return;
 	virtio_interrupt(&nic->vdev, nic->ctrl);
-	if (!left)
-		nic_again(nic);
+	if (turn_over(turn))
+		nic_again(nic, turn);
 }
 
 /* --- the receive filter -------------------------------------------------------------- */

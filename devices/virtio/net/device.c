@@ -103,11 +103,19 @@ static const struct key keys[] = {
 
 /* --- events, in the loop's thread -------------------------------------------------------- */
 
+static void begin_turns(struct virtio_net *nic)
+{
+	turn_begin(&nic->rx_turn);
+	turn_begin(&nic->tx_turn);
+	turn_begin(&nic->ctrl_turn);
+}
+
 static void on_readable(void *opaque, unsigned pair)
 {
 	struct virtio_net *nic = opaque;
 
 	virtio_lock(&nic->vdev);
+	begin_turns(nic);
 	if (nic->vdev.active && pair < nic->s.pairs)
 		nic_run_rx(nic, pair);
 	else
@@ -120,6 +128,7 @@ static void on_writable(void *opaque, unsigned pair)
 	struct virtio_net *nic = opaque;
 
 	virtio_lock(&nic->vdev);
+	begin_turns(nic);
 	nic->pair[pair].tx.blocked = false;
 	if (nic->vdev.active && pair < nic->s.pairs)
 		nic_run_tx(nic, pair);
@@ -128,26 +137,35 @@ static void on_writable(void *opaque, unsigned pair)
 	virtio_unlock(&nic->vdev);
 }
 
+/*
+ * The pairs take turns at being first; otherwise the later ones would never get a token of a rate
+ * limit, or their part of a turn.
+ */
+static unsigned nth(const struct virtio_net *nic, unsigned n)
+{
+	return nic->s.pairs ? (nic->first + n) % nic->s.pairs : 0;
+}
+
 static void on_again(void *opaque)
 {
 	struct virtio_net *nic = opaque;
 
 	virtio_lock(&nic->vdev);
+	turn_resume(&nic->rx_turn);
+	turn_resume(&nic->tx_turn);
+	turn_resume(&nic->ctrl_turn);
+	nic->first = nth(nic, 1);
 	for (unsigned i = 0; nic->vdev.active && i < nic->s.pairs; i++) {
-		if (nic->pair[i].tx.more)
-			nic_run_tx(nic, i);
-		if (nic->vdev.active && nic->pair[i].rx.more)
-			nic_run_rx(nic, i);
+		unsigned pair = nth(nic, i);
+
+		if (nic->pair[pair].tx.more)
+			nic_run_tx(nic, pair);
+		if (nic->vdev.active && nic->pair[pair].rx.more)
+			nic_run_rx(nic, pair);
 	}
 	if (nic->vdev.active && virtio_has(&nic->vdev, NET_F_CTRL_VQ))
 		nic_run_ctrl(nic);
 	virtio_unlock(&nic->vdev);
-}
-
-/* The pairs take turns at being first; otherwise the later pairs would never get a token. */
-static unsigned first_of(const struct virtio_net *nic, unsigned n)
-{
-	return nic->s.pairs ? n % nic->s.pairs : 0;
 }
 
 static void on_rx_timer(void *opaque)
@@ -155,11 +173,12 @@ static void on_rx_timer(void *opaque)
 	struct virtio_net *nic = opaque;
 
 	virtio_lock(&nic->vdev);
+	begin_turns(nic);
 	for (unsigned i = 0; i < nic->max_pairs; i++)
 		nic->pair[i].rx.limited = false;
-	nic->rx_first = first_of(nic, nic->rx_first + 1);
+	nic->first = nth(nic, 1);
 	for (unsigned i = 0; nic->vdev.active && i < nic->s.pairs; i++)
-		nic_run_rx(nic, first_of(nic, nic->rx_first + i));
+		nic_run_rx(nic, nth(nic, i));
 	virtio_unlock(&nic->vdev);
 }
 
@@ -168,11 +187,12 @@ static void on_tx_timer(void *opaque)
 	struct virtio_net *nic = opaque;
 
 	virtio_lock(&nic->vdev);
+	begin_turns(nic);
 	for (unsigned i = 0; i < nic->max_pairs; i++)
 		nic->pair[i].tx.limited = false;
-	nic->tx_first = first_of(nic, nic->tx_first + 1);
+	nic->first = nth(nic, 1);
 	for (unsigned i = 0; nic->vdev.active && i < nic->s.pairs; i++) {
-		unsigned pair = first_of(nic, nic->tx_first + i);
+		unsigned pair = nth(nic, i);
 
 		if (!nic->pair[pair].tx.blocked)
 			nic_run_tx(nic, pair);
@@ -210,6 +230,7 @@ static void nic_kick(struct virtio_device *vdev, unsigned queue)
 {
 	struct virtio_net *nic = virtio_net_of(vdev);
 
+	begin_turns(nic);
 	if (queue == nic->ctrl) {
 		if (virtio_has(vdev, NET_F_CTRL_VQ))
 			nic_run_ctrl(nic);

@@ -2,16 +2,14 @@
  * net/nic: what the parts of a card share: what the card waits for, its status field, its pairs and
  * offloads, and when it polls its rings (see net/poll.c).
  */
-#include <sys/eventfd.h>
-
 #include "devices/virtio/net/nic_impl.h"
 #include "vmm/core/bytes.h"
 
 #define BIT(n) (1ull << (n))
 
-void nic_again(struct virtio_net *nic)
+void nic_again(struct virtio_net *nic, struct turn *turn)
 {
-	(void)eventfd_write(nic->again_fd, 1);
+	turn_leave(turn, nic->again_fd);
 }
 
 void nic_watch(struct virtio_net *nic, unsigned pair)

@@ -11,6 +11,7 @@
 #include "devices/virtio/core/virtio.h"
 #include "vmm/core/counter.h"
 #include "vmm/core/ratelimit.h"
+#include "vmm/core/turn.h"
 
 /* Section 5.1.3. */
 enum {
@@ -92,11 +93,6 @@ enum {
 #define NET_HDR_DATA_VALID 2u
 #define NET_ETH_BYTES 14u
 
-/*
- * Most frames that one turn of the loop moves for one queue, so a guest cannot keep the loop to
- * itself.
- */
-#define NIC_TURN_MAX 256u
 #define NIC_BATCH 64u
 /* Most chains that a stash holds, and most iovecs: twice the longest chain. */
 #define NIC_STASH_CHAINS 256u
@@ -122,9 +118,10 @@ struct nic_stash {
 
 struct nic_queue {
 	struct nic_stash stash;
-	bool more;    /* the turn's budget was used up */
+	bool more;    /* the turn was over before the queue was done */
 	bool blocked; /* tx: the backend is full; rx: the guest has no buffers */
 	bool limited; /* waits for the rate limit's timer */
+	bool any;     /* rx: a frame came in this turn */
 };
 
 /* A frame that was longer than the buffers that the guest had made available. */
@@ -201,7 +198,9 @@ struct virtio_net {
 	struct nic_count received, sent; /* without a server */
 	uint32_t polled; /* pairs whose transmit queue is polled, kicks off: net/poll.c */
 	struct loop_poller poller;
-	unsigned rx_first, tx_first; /* the pair that is served first when a timer fires */
+	struct turn rx_turn, tx_turn,
+		ctrl_turn; /* of all pairs; one is no hindrance to the other */
+	unsigned first;	   /* the pair that the next turn, or a timer, serves first */
 	struct loop_watch *again, *rx_timer, *tx_timer;
 	int again_fd;
 	struct iovec iov[NIC_STASH_IOVS +
@@ -254,7 +253,7 @@ void nic_on_link(void *opaque, bool up);
 void nic_set_link(struct device *dev, bool up);
 
 /* net/nic.c */
-void nic_again(struct virtio_net *nic);		       /* ask for another turn of the loop */
+void nic_again(struct virtio_net *nic, struct turn *turn); /* ask for another turn of the loop */
 void nic_watch(struct virtio_net *nic, unsigned pair); /* tell the backend what pair waits for */
 void nic_set_offloads(struct virtio_net *nic, uint64_t features); /* NET_F_GUEST_… bits */
 void nic_set_pairs(struct virtio_net *nic, unsigned pairs);

@@ -21,14 +21,16 @@ static bool poll_rings(void *opaque)
 	bool any = false;
 
 	virtio_lock(&nic->vdev);
+	turn_begin(&nic->rx_turn);
+	turn_begin(&nic->tx_turn);
 	for (unsigned i = 0; i < nic->s.pairs && nic->vdev.active; i++) {
 		if (nic->polled >> i & 1 && virtq_has_more(&nic->vdev.queue[2 * i + 1])) {
-			any = true;
 			nic_run_tx(nic, i);
+			any |= !turn_left(&nic->tx_turn);
 		}
 		if (can_receive(nic, i) && nic->net->ops->ready(nic->net, i)) {
-			any = true;
 			nic_run_rx(nic, i);
+			any |= !turn_left(&nic->rx_turn);
 		}
 	}
 	virtio_unlock(&nic->vdev);
@@ -40,6 +42,8 @@ static void idle(void *opaque)
 	struct virtio_net *nic = opaque;
 
 	virtio_lock(&nic->vdev);
+	turn_begin(&nic->rx_turn);
+	turn_begin(&nic->tx_turn);
 	nic->net->polled = false;
 	for (unsigned i = 0; i < nic->max_pairs && nic->vdev.active; i++) {
 		bool was_polled = nic->polled >> i & 1;

@@ -264,15 +264,24 @@ static bool deliver_spill(struct virtio_net *nic, unsigned pair)
 	return true;
 }
 
+/* Returns how many frames a batch has: no more than a turn takes, however long they are. */
+static unsigned batch_max(const struct virtio_net *nic)
+{
+	unsigned n = TURN_BYTES / nic->frame_max;
+
+	if (ratelimit_on(&nic->rx_limit))
+		return 1;
+	return n < NIC_BATCH ? n : NIC_BATCH;
+}
+
 /* Serve one batch. Returns false if there is nothing more to do now. */
-static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
+static bool serve(struct virtio_net *nic, unsigned pair)
 {
 	struct nic_queue *rx = &nic->pair[pair].rx;
-	bool limit = ratelimit_on(&nic->rx_limit);
 	struct batch b;
 	unsigned got;
 
-	if (limit) {
+	if (ratelimit_on(&nic->rx_limit)) {
 		uint64_t ns = ratelimit_wait_ns(&nic->rx_limit, clock_now_ns());
 
 		rx->limited = ns;
@@ -287,7 +296,7 @@ static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 		rx->blocked = true;
 		return false;
 	}
-	prepare(nic, pair, limit ? 1 : NIC_BATCH, &b);
+	prepare(nic, pair, batch_max(nic), &b);
 	rx->blocked = !b.n;
 	if (!b.n)
 		return false;
@@ -295,9 +304,10 @@ static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 	for (unsigned i = 0; i < got; i++) {
 		ratelimit_charge(&nic->rx_limit, b.frame[i].len_bytes - nic->net->vnet_hdr_bytes,
 				 1);
+		turn_charge(&nic->rx_turn, b.frame[i].len_bytes);
 		received(nic, pair, &b.share[i], b.frame[i].len_bytes, b.spills);
 	}
-	*left -= *left < got ? *left : got;
+	rx->any |= got;
 	if (got && !nic->pair[pair].spill.frame_bytes)
 		nic_stash_compact(&rx->stash);
 	return got == b.n;
@@ -307,28 +317,28 @@ void nic_run_rx(struct virtio_net *nic, unsigned pair)
 {
 	struct nic_queue *rx = &nic->pair[pair].rx;
 	struct virtq *q = &nic->vdev.queue[2 * pair];
-	unsigned left = NIC_TURN_MAX;
+	struct turn *turn = &nic->rx_turn;
 
 	if (rx->limited || !q->s.ready || !nic_link_up(nic)) {
 		nic_watch(nic, pair);
 		return;
 	}
-	rx->more = false;
+	rx->more = rx->any = false;
 	virtq_disable_kicks(q);
 	do {
-		while (left && nic->vdev.active && serve(nic, pair, &left))
+		while (!turn_over(turn) && nic->vdev.active && serve(nic, pair))
 			;
 		/* Enable kicks only if guest buffers are what is missing. */
-	} while (left && nic->vdev.active && rx->blocked && virtq_enable_kicks(q));
+	} while (!turn_over(turn) && nic->vdev.active && rx->blocked && virtq_enable_kicks(q));
 	if (!nic->vdev.active)
 		return;
 	virtq_publish(q);
 	virtio_interrupt(&nic->vdev, 2 * pair);
-	if (left < NIC_TURN_MAX)
+	if (rx->any)
 		nic_expect(nic, pair);
-	if (!left && !rx->blocked && !rx->limited) {
+	if (turn_over(turn) && !rx->blocked && !rx->limited) {
 		rx->more = true;
-		nic_again(nic);
+		nic_again(nic, turn);
 	}
 	nic_watch(nic, pair);
 }

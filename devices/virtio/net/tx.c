@@ -39,8 +39,8 @@ static bool sendable(struct virtio_net *nic, struct nic_stash *s, struct nic_cha
 }
 
 /*
- * Fill the stash up to max chains. *dropped counts the chains returned unsent. Returns false if the
- * ring is broken.
+ * Fill the stash up to max chains, as long as the turn lasts. *dropped counts the chains returned
+ * unsent. Returns false if the ring is broken.
  */
 static bool fill(struct virtio_net *nic, unsigned queue, struct nic_stash *s, unsigned max,
 		 unsigned *dropped)
@@ -48,13 +48,14 @@ static bool fill(struct virtio_net *nic, unsigned queue, struct nic_stash *s, un
 	struct virtq *q = &nic->vdev.queue[queue];
 	int rc = 1;
 
-	while (s->nchains < max && *dropped < NIC_TURN_MAX) {
+	while (s->nchains < max && !turn_over(&nic->tx_turn)) {
 		struct nic_chain *c;
 
 		rc = nic_stash_pop(nic, queue, s, false);
 		if (rc <= 0)
 			break;
 		c = &s->chain[s->nchains - 1];
+		turn_charge(&nic->tx_turn, c->bytes < NET_FRAME_MAX ? c->bytes : 0);
 		if (sendable(nic, s, c) && nic_link_up(nic))
 			continue;
 		virtq_put(q, c->head, 0);
@@ -107,7 +108,7 @@ static bool limited(struct virtio_net *nic, struct nic_queue *tx)
 }
 
 /* Serve one batch. Returns false if there is nothing more to do now. */
-static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
+static bool serve(struct virtio_net *nic, unsigned pair)
 {
 	struct nic_queue *tx = &nic->pair[pair].tx;
 	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
@@ -124,7 +125,6 @@ static bool serve(struct virtio_net *nic, unsigned pair, unsigned *left)
 	if (!sent && !dropped)
 		return false;
 	virtq_publish(q);
-	*left -= *left < sent + dropped ? *left : sent + dropped;
 	return !tx->blocked;
 }
 
@@ -132,7 +132,7 @@ void nic_run_tx(struct virtio_net *nic, unsigned pair)
 {
 	struct nic_queue *tx = &nic->pair[pair].tx;
 	struct virtq *q = &nic->vdev.queue[2 * pair + 1];
-	unsigned left = NIC_TURN_MAX;
+	struct turn *turn = &nic->tx_turn;
 
 	if (tx->limited || !q->s.ready)
 		return;
@@ -140,15 +140,16 @@ void nic_run_tx(struct virtio_net *nic, unsigned pair)
 	nic->polled &= ~(1u << pair);
 	virtq_disable_kicks(q);
 	do {
-		while (left && nic->vdev.active && serve(nic, pair, &left))
+		while (!turn_over(turn) && nic->vdev.active && serve(nic, pair))
 			;
-	} while (left && nic->vdev.active && !tx->blocked && !tx->limited && nic_rest(nic, pair));
+	} while (!turn_over(turn) && nic->vdev.active && !tx->blocked && !tx->limited &&
+		 nic_rest(nic, pair));
 	if (!nic->vdev.active)
 		return;
 	virtio_interrupt(&nic->vdev, 2 * pair + 1);
-	if (!left && !tx->blocked && !tx->limited) {
+	if (turn_over(turn) && !tx->blocked && !tx->limited) {
 		tx->more = true;
-		nic_again(nic);
+		nic_again(nic, turn);
 	}
 	nic_watch(nic, pair);
 }

@@ -82,6 +82,8 @@ static void on_again(void *opaque)
 	struct vsock *vs = opaque;
 
 	virtio_lock(&vs->vdev);
+	turn_resume(&vs->rx_turn);
+	turn_resume(&vs->tx_turn);
 	if (vs->resetting) {
 		forget_guest(vs);
 		vs->resetting = false;

@@ -15,12 +15,6 @@
 
 #include "devices/virtio/vsock/vsock_impl.h"
 
-/*
- * Most turns of connections that one turn of the loop serves, so a guest cannot keep the loop to
- * itself.
- */
-#define TURN_SERVES 128u
-
 unsigned vsock_iov_slice(const struct iovec *iov, unsigned n, size_t skip, size_t len_bytes,
 			 struct iovec *out)
 {
@@ -45,10 +39,7 @@ unsigned vsock_iov_slice(const struct iovec *iov, unsigned n, size_t skip, size_
 
 void vsock_run_again(struct vsock *vs)
 {
-	uint64_t one = 1;
-
-	if (write(vs->again_fd, &one, sizeof(one)) < 0)
-		return; /* the counter is full: the event comes anyway */
+	turn_leave(&vs->rx_turn, vs->again_fd);
 }
 
 /* --- one connection ---------------------------------------------------------------------- */
@@ -157,8 +148,10 @@ static unsigned serve_data(struct vsock_conn *c)
 		vsock_conn_reset(c);
 		return 0;
 	}
-	if (n > 0)
+	if (n > 0) {
 		used = put_data(c, (uint32_t)n);
+		turn_charge(&c->vs->rx_turn, (uint64_t)n);
+	}
 	c->readable = n == (ssize_t)total;
 	if (!n) {
 		c->eof = true;
@@ -281,13 +274,14 @@ static void serve_stray(struct vsock *vs)
 
 static void run_rx(struct vsock *vs)
 {
-	unsigned left = TURN_SERVES;
+	struct turn *turn = &vs->rx_turn;
 	bool any = false;
 
-	while (left && (vs->s.nstrays || !TAILQ_EMPTY(&vs->ready)) && stash_fill(vs)) {
+	turn_begin(turn);
+	while (!turn_over(turn) && (vs->s.nstrays || !TAILQ_EMPTY(&vs->ready)) && stash_fill(vs)) {
 		struct vsock_conn *c = TAILQ_FIRST(&vs->ready);
 
-		left--;
+		turn_charge(turn, 0);
 		any = true;
 		if (vs->s.nstrays) {
 			serve_stray(vs);
@@ -301,7 +295,7 @@ static void run_rx(struct vsock *vs)
 		return;
 	virtq_publish(&vs->vdev.queue[VSOCK_RX]);
 	virtio_interrupt(&vs->vdev, VSOCK_RX);
-	if (!left)
+	if (turn_over(turn))
 		vsock_run_again(vs);
 }
 

@@ -10,9 +10,6 @@
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 
-/* Most packets that one turn of the loop serves, so a guest cannot keep the loop to itself. */
-#define TURN_PACKETS 256u
-
 static void answer_reset(struct vsock *vs, const struct vsock_hdr *hdr)
 {
 	if (hdr->op == VSOCK_OP_RST)
@@ -70,6 +67,7 @@ static bool serve_tx(struct vsock *vs)
 		virtio_broken(&vs->vdev, q->broken_why);
 	if (rc <= 0)
 		return false;
+	turn_charge(&vs->tx_turn, chain.readable_bytes);
 	packet(vs, &chain);
 	virtq_push(q, chain.head, 0);
 	return true;
@@ -78,19 +76,20 @@ static bool serve_tx(struct vsock *vs)
 void vsock_run_tx(struct vsock *vs)
 {
 	struct virtq *q = &vs->vdev.queue[VSOCK_TX];
-	unsigned left = TURN_PACKETS;
+	struct turn *turn = &vs->tx_turn;
 
+	turn_begin(turn);
 	virtq_disable_kicks(q);
 	do {
-		while (left && vs->s.nstrays < VSOCK_MAX_STRAYS && serve_tx(vs))
-			left--;
+		while (!turn_over(turn) && vs->s.nstrays < VSOCK_MAX_STRAYS && serve_tx(vs))
+			;
 		vs->s.tx_blocked = vs->s.nstrays == VSOCK_MAX_STRAYS;
-	} while (left && vs->vdev.active && !vs->s.tx_blocked && virtq_enable_kicks(q));
+	} while (!turn_over(turn) && vs->vdev.active && !vs->s.tx_blocked && virtq_enable_kicks(q));
 	if (!vs->vdev.active)
 		return;
 	virtio_interrupt(&vs->vdev, VSOCK_TX);
-	if (!left)
-		vsock_run_again(vs);
+	if (turn_over(turn))
+		turn_leave(turn, vs->again_fd);
 }
 
 /* --- time ---------------------------------------------------------------------------------------- */

@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 
 #include "devices/virtio/core/virtio.h"
+#include "vmm/core/turn.h"
 #include "vmm/core/unix_socket.h"
 
 #define VSOCK_RX 0
@@ -172,6 +173,7 @@ struct vsock {
 	unsigned npool;
 	struct loop_watch *again, *tick, *listen;
 	int again_fd;
+	struct turn rx_turn, tx_turn;
 	char path[UNIX_SOCKET_PATH_MAX + 1];
 	struct unix_listener listener; /* at path */
 	char *keep_id; /* the listener stays in env->keep under this id; NULL: it does not */
