@@ -144,6 +144,63 @@ Test(balloon, host_memory_falls)
 	end();
 }
 
+static bool wait_used(void *opaque)
+{
+	static bool had;
+	struct fake_used_elem e;
+
+	if (!opaque)
+		had = false;
+	return opaque && (had |= fake_ring_take(opaque, &e));
+}
+
+/* Waits for a chain that takes many turns of the loop; one run of it is a few turns. */
+static void check_turns(unsigned q, const char *what)
+{
+	fake_driver_kick(&d, q);
+	wait_used(NULL);
+	cr_assert(!wait_used(&d.ring[q]), "%s: done in one run of the loop", what);
+	cr_assert(kept(0), "%s: the last page went in the first turn", what);
+	cr_assert(fake_run_until(&f, wait_used, &d.ring[q]), "%s", what);
+	for (unsigned i = 0; i < 64; i++)
+		cr_assert(gone(i), "%s: %u", what, i);
+}
+
+/* A request for much memory is served in turns, and wholly. */
+Test(balloon, turns)
+{
+	struct fake_buf b[12];
+	uint32_t *pfns;
+
+	begin(FAKE_PCI, "1M");
+	fake_driver_start(&d, F_REPORTING, 3, 16);
+	fill();
+	/* 15 batches of single pages at 4 GiB, then the pages that are looked at. */
+	pfns = fake_at(&f, list, 16384);
+	for (unsigned i = 0; i < 4096; i++)
+		pfns[i] = i < 4032 ? (uint32_t)(FAKE_HIGH_BASE >> 12) + i * 2 % 1024 :
+				     pfn(i - 4032);
+	b[0] = (struct fake_buf){ list.v, 16384 };
+	fake_ring_add(&d.ring[0], b, 1, NULL, 0);
+	check_turns(0, "inflate");
+	fill();
+	for (unsigned i = 0; i < 11; i++)
+		b[i] = (struct fake_buf){ FAKE_HIGH_BASE, FAKE_HIGH_BYTES };
+	b[11] = (struct fake_buf){ pages.v, 64 * 4096 };
+	fake_ring_add(&d.ring[2], NULL, 0, b, 12);
+	check_turns(2, "report");
+	/* The driver makes the chain shorter while it is served. */
+	fill();
+	fake_ring_add(&d.ring[2], NULL, 0, b, 12);
+	fake_driver_kick(&d, 2);
+	for (unsigned i = 0; i < 16; i++)
+		d.ring[2].desc[i].flags = FAKE_F_WRITE;
+	wait_used(NULL);
+	cr_assert(fake_run_until(&f, wait_used, &d.ring[2]));
+	cr_assert(kept(0));
+	end();
+}
+
 static void hostile_pages(enum fake_transport transport)
 {
 	static const uint32_t bad[] = { 0xffffffff, 0x80000000, FAKE_LOW_BYTES >> 12, 0xfffff,

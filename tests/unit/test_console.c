@@ -415,3 +415,23 @@ Test(console, off_and_refusals)
 	cr_assert(bus_count(&f.mmio) > 0);
 	end();
 }
+
+/* Output without an end to a sink that takes all of it: other devices get their turn. */
+Test(console, turns)
+{
+	struct fake_buf b[12];
+	struct err err = { "" };
+
+	fake_env_init(&f, FAKE_PCI);
+	cr_assert_eq(create("null", &err), 0, "%s", err.text);
+	fake_driver_find(&d, &f, 0, true);
+	fake_driver_start(&d, 0, 2, 16);
+	for (unsigned i = 0; i < 12; i++)
+		b[i] = (struct fake_buf){ FAKE_HIGH_BASE, FAKE_HIGH_BYTES };
+	fake_ring_add(&d.ring[TX], b, 12, NULL, 0);
+	is_used(NULL);
+	fake_driver_kick(&d, TX);
+	cr_assert(!is_used(&d.ring[TX]), "48 MiB in one run of the loop");
+	cr_assert(fake_run_until(&f, is_used, &d.ring[TX]));
+	end();
+}

@@ -35,6 +35,7 @@ struct pool {
 	pthread_t thread[POOL_THREADS];
 	unsigned nthreads;
 	bool no_nowait; /* this file system cannot write with RWF_NOWAIT */
+	bool handing;	/* inside done: what is submitted now is the rest of a short transfer */
 	/* under lock */
 	pthread_mutex_t lock;
 	pthread_cond_t more; /* todo grew, or stop */
@@ -154,7 +155,9 @@ static void pool_submit(struct aio *aio, struct aio_op *op)
 {
 	struct pool *pool = (struct pool *)aio;
 
-	if (op->kind == AIO_READ || (op->kind == AIO_WRITE && !op->dsync && !pool->no_nowait)) {
+	/* A short transfer ended where the page cache ends, so its rest is for a thread. */
+	if (!pool->handing &&
+	    (op->kind == AIO_READ || (op->kind == AIO_WRITE && !op->dsync && !pool->no_nowait))) {
 		int64_t n = transfer(aio->cfg.fd[op->file], op, RWF_NOWAIT);
 
 		if (n < 0 && errno == EOPNOTSUPP && op->kind == AIO_WRITE)
@@ -200,10 +203,12 @@ static void hand_back(struct pool *pool, struct op_list *l)
 {
 	struct aio_op *op;
 
+	pool->handing = true;
 	while ((op = list_take(l))) {
 		pool->aio.inflight--;
 		pool->aio.cfg.done(pool->aio.cfg.opaque, op, op->result);
 	}
+	pool->handing = false;
 }
 
 static void pool_commit(struct aio *aio)
