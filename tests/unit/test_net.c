@@ -418,6 +418,37 @@ Test(net, one_turn_moves_a_bounded_number_of_frames_and_goes_on)
 
 /* --- streams ------------------------------------------------------------------------------ */
 
+/* With the link down the card drops every frame itself: long ones count by their bytes. */
+Test(net, a_turn_is_counted_in_bytes)
+{
+	struct fake_buf b = { FAKE_HIGH_BASE, 60000 };
+	struct virtio_net *nic;
+	unsigned n = 0, most = 0;
+	struct fake_used_elem e;
+
+	begin(",queue-size=256");
+	fake_driver_start(&d, 0, 3, 256);
+	nic_set_link(dev, false);
+	nic = (struct virtio_net *)dev;
+	for (unsigned i = 0; i < 250; i++)
+		fake_ring_add(&d.ring[TX], &b, 1, NULL, 0);
+	nic->pair[0].tx.more = true;
+	for (unsigned turns = 0; n < 250 && turns < 30; turns++) {
+		unsigned before = n;
+
+		turn_resume(&nic->tx_turn);
+		virtio_lock(&nic->vdev);
+		nic_run_tx(nic, 0);
+		virtio_unlock(&nic->vdev);
+		while (fake_ring_take(&d.ring[TX], &e))
+			n++;
+		most = n - before > most ? n - before : most;
+	}
+	cr_expect_eq(n, 250);
+	cr_expect_leq(most, TURN_BYTES / 60000 + 1);
+	end();
+}
+
 Test(net, stream_framing_both_ways)
 {
 	struct fake_used_elem e;

@@ -247,7 +247,10 @@ static void drain_queue(struct blk *blk, unsigned queue)
 	}
 }
 
-/* Start what was submitted, and what waits, as long as the turn lasts. Resume queues for which there is room again. */
+/*
+ * Start what was submitted, and what waits, as long as the turn lasts. Resume queues for which there
+ * is room again.
+ */
 static void commit(struct blk *blk)
 {
 	do {
