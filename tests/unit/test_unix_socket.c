@@ -346,28 +346,39 @@ Test(unix_socket, connect)
 Test(unix_socket, one_of_many_wins)
 {
 	for (int round = 0; round < 30; round++) {
-		int start[2], wins = 0, status;
+		int start[2], tried[2], stop[2], wins = 0, status;
 		pid_t pid[6];
 		char c;
 
 		unlink("s");
 		a_dead_socket();
-		cr_assert_eq(pipe(start), 0);
+		cr_assert(!pipe(start) && !pipe(tried) && !pipe(stop));
 		for (int i = 0; i < 6; i++) {
 			pid[i] = fork();
 			if (!pid[i]) {
 				struct unix_listener l;
+				int rc;
 
 				close(start[1]);
+				close(stop[1]);
 				(void)!read(start[0], &c, 1);
-				if (unix_socket_listen(&l, "--serial", "socket", "s", 8, &err))
+				rc = unix_socket_listen(&l, "--serial", "socket", "s", 8, &err);
+				(void)!write(tried[1], "", 1);
+				if (rc)
 					_exit(0);
-				usleep(20000); /* the others must find a live socket */
+				/* The others must find a live socket. */
+				(void)!read(stop[0], &c, 1);
 				_exit(unix_socket_connect("s", 0) >= 0 ? 1 : 2);
 			}
 		}
 		close(start[0]);
 		close(start[1]);
+		for (int i = 0; i < 6; i++)
+			cr_assert_eq(read(tried[0], &c, 1), 1);
+		close(tried[0]);
+		close(tried[1]);
+		close(stop[0]);
+		close(stop[1]);
 		for (int i = 0; i < 6; i++) {
 			waitpid(pid[i], &status, 0);
 			cr_assert_lt(WEXITSTATUS(status), 2, "a winner's path leads elsewhere");
