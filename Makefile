@@ -148,7 +148,7 @@ $B/unit/test_api_digest: private LDFLAGS += -Wl,--wrap=read
 $B/unit/test_agent_guest: | build/guest/agent
 
 # The parts of a helper program that its test links: all but main.c.
-$B/unit/test_seed: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
+$B/unit/test_seed $B/unit/test_seed_document: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
 
 # Calls of the C library that the helper's own take the place of, in the test too.
 $B/unit/test_net_sockets: $(patsubst %,$B/o/tools/bantam-net-user/%.o,sockets resolver addresses)

@@ -1,7 +1,7 @@
 /*
  * fuzz_seed: the texts that bantam-seed reads and writes. The first byte chooses:
  * an environment file that becomes a launch script, from which a shell must read exactly the
- * same words; a file of SSH keys; a string that becomes a YAML scalar.
+ * same words; a file of SSH keys; a string that becomes a YAML scalar; a document of the user's.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "tools/bantam-seed/cloud.c"
+#include "tools/bantam-seed/document.c"
 #include "tools/bantam-seed/launch.c"
 #include "tools/bantam-seed/text.c"
 
@@ -123,7 +124,7 @@ static void fuzz_scalar(const struct text *text)
 		check_line(err.text);
 		return;
 	}
-	BUG_ON(cloud_meta_data(&cloud, &user, &network, &meta, &err));
+	BUG_ON(cloud_meta_data(&cloud, &user, &network, &network, &meta, &err));
 	at = meta.data + strlen("instance-id: \"");
 	end = meta.data + meta.len - 2;
 	BUG_ON(end[0] != '"' || end[1] != '\n');
@@ -136,6 +137,14 @@ static void fuzz_scalar(const struct text *text)
 	text_clear(&meta);
 }
 
+static void fuzz_document(const struct text *text, unsigned kind)
+{
+	char why[200] = "";
+
+	if (cloud_document_fault(kind, text, why, sizeof(why)))
+		BUG_ON(!*why);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct text text;
@@ -146,7 +155,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text.data = malloc(size);
 	memcpy(text.data, data + 1, text.len);
 	text.data[text.len] = 0;
-	if (data[0] % 3 == 0)
+	if (data[0] & 0x80)
+		fuzz_document(&text, data[0] % 4);
+	else if (data[0] % 3 == 0)
 		fuzz_env(&text);
 	else if (data[0] % 3 == 1)
 		fuzz_keys(&text);

@@ -69,6 +69,10 @@ Test(seed, cloud_checked)
 		{ .mac = "52:54:00:12:34:56", .why = "mac" }, { .interface = "eth0", .why = "interface" },
 		{ .interface = "eth0", .mac = "52:54:00:12:34:56", .dns = "1.1.1.1", .why = "mac" },
 		{ .interface = "a\"b", .dns = "1.1.1.1", .why = "interface" },
+		/* No renderer but two finds a card without its name or address. */
+		{ .ip = "192.0.2.5/24", .why = "give --mac 02:" }, { .dns = "1.1.1.1", .why = "give --mac 02:" },
+		{ .ip = "::1/64", .interface = "e*", .why = "pattern" }, { .ip = "::1/64", .interface = "eth?", .why = "pattern" },
+		{ .ip = "::1/64", .interface = "en[op]1", .why = "pattern" },
 	}, *c;
 
 	EACH(c, table)
@@ -135,7 +139,7 @@ Test(seed, cloud_scalars)
 		char want[128];
 		struct err err;
 
-		cr_assert_eq(cloud_meta_data(&cloud, &user, &network, &meta, &err), 0);
+		cr_assert_eq(cloud_meta_data(&cloud, &user, &network, &network, &meta, &err), 0);
 		snprintf(want, sizeof(want), "instance-id: %s\n", c->want);
 		cr_expect_str_eq(meta.data, want);
 		text_clear(&meta);
@@ -144,19 +148,35 @@ Test(seed, cloud_scalars)
 
 Test(seed, cloud_id_follows_content)
 {
-	struct text user[2] = { { "a", 1 }, { "b", 1 } }, none = { NULL, 0 }, meta[4];
-	struct cloud cloud = { NULL }, named = { .hostname = "h" };
-	struct err err;
+	struct text texts[] = { { "a", 1 }, { "b", 1 }, { NULL, 0 } };
+	/* Numbers of texts; hosts; whether the id is that of the first row. */
+	static const struct {
+		unsigned user, network, vendor;
+		const char *host;
+		bool same;
+	} table[] = {
+		{ 0, 2, 2, NULL, true }, { 0, 2, 2, NULL, true }, { 1, 2, 2, NULL, false },
+		{ 0, 1, 2, NULL, false }, { 0, 2, 1, NULL, false }, { 0, 2, 2, "h", false },
+		{ 0, 1, 1, NULL, false },
+	}, *c;
+	char first[100] = "";
 
-	cloud_meta_data(&cloud, &user[0], &none, &meta[0], &err);
-	cloud_meta_data(&cloud, &user[0], &none, &meta[1], &err);
-	cloud_meta_data(&cloud, &user[1], &none, &meta[2], &err);
-	cloud_meta_data(&named, &user[0], &none, &meta[3], &err);
-	cr_expect_str_eq(meta[0].data, meta[1].data);
-	cr_expect_str_neq(meta[0].data, meta[2].data);
-	cr_expect_neq(strncmp(meta[0].data, meta[3].data, meta[0].len - 1), 0);
-	for (unsigned i = 0; i < 4; i++)
-		text_clear(&meta[i]);
+	EACH(c, table)
+	{
+		struct cloud cloud = { .hostname = c->host };
+		struct text meta;
+		struct err err;
+
+		cr_assert_eq(cloud_meta_data(&cloud, &texts[c->user], &texts[c->network],
+					     &texts[c->vendor], &meta, &err),
+			     0);
+		*strchr(meta.data, '\n') = 0;
+		if (!*first)
+			strcpy(first, meta.data);
+		cr_expect_eq(!strcmp(meta.data, first), c->same, "%u %u %u", c->user, c->network,
+			     c->vendor);
+		text_clear(&meta);
+	}
 }
 
 Test(seed, ssh_keys)

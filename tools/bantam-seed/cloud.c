@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "tools/bantam-seed/seed.h"
 #include "vmm/core/parse.h"
@@ -183,6 +184,24 @@ static int check_password(const struct cloud *cloud, struct err *err)
 		       "for its default user use $6$ (mkpasswd -m sha-512)");
 }
 
+/*
+ * cloud-init's renderers for NetworkManager, ifupdown and sysconfig know no "any card". A random
+ * address that is for the user to copy.
+ */
+static int no_card(struct err *err)
+{
+	uint8_t b[5];
+
+	if (getrandom(b, sizeof(b), 0) != sizeof(b))
+		memset(b, 1, sizeof(b));
+	return err_set(
+		err, EINVAL,
+		"--ip and --dns need a card: give --mac 02:%02x:%02x:%02x:%02x:%02x here and "
+		"the same mac= to bantam run's --net, or --interface and the card's name in "
+		"the guest",
+		b[0], b[1], b[2], b[3], b[4]);
+}
+
 static int check_network(const struct cloud *cloud, struct err *err)
 {
 	unsigned gateways[2] = { 0, 0 }, ips[2] = { 0, 0 };
@@ -221,12 +240,18 @@ static int check_network(const struct cloud *cloud, struct err *err)
 	    (!*cloud->interface || strlen(cloud->interface) > 15 ||
 	     strpbrk(cloud->interface, "/ :\"\\") || !is_utf8(cloud->interface)))
 		return err_set(err, EINVAL,
-			       "--interface: must be a name like eth0, or a pattern "
-			       "like en*, of at most 15 characters");
+			       "--interface: must be a name like eth0 of at most 15 characters");
+	if (cloud->interface && strpbrk(cloud->interface, "*?["))
+		return err_set(err, EINVAL,
+			       "--interface %s: most of cloud-init's renderers take a pattern for "
+			       "the name itself; give a name, --mac, or a --network-config",
+			       cloud->interface);
 	if ((cloud->mac || cloud->interface) && !cloud->ips.n && !cloud->dns.n)
 		return err_set(err, EINVAL,
 			       "--mac and --interface say what --ip and --dns are for; "
 			       "give one of those");
+	if ((cloud->ips.n || cloud->dns.n) && !cloud->mac && !cloud->interface)
+		return no_card(err);
 	return 0;
 }
 
@@ -410,7 +435,7 @@ int cloud_user_data(const struct cloud *cloud, struct text *text, struct err *er
 int cloud_network_config(const struct cloud *cloud, struct text *text, struct err *err)
 {
 	/* systemd-networkd's renderer uses the key as the name, not the match. */
-	const char *name = cloud->interface ? cloud->interface : cloud->mac ? "net0" : "e*";
+	const char *name = cloud->interface ? cloud->interface : "net0";
 	bool v6, have_v4 = false;
 	FILE *out;
 
@@ -423,12 +448,10 @@ int cloud_network_config(const struct cloud *cloud, struct text *text, struct er
 	fputs("version: 2\nethernets:\n  ", out);
 	put_scalar(out, name);
 	fputs(":\n", out);
-	if (cloud->mac || strpbrk(name, "*?[")) {
-		fputs("    match:\n      ", out);
-		put_pair(out, cloud->mac ? "macaddress" : "name", cloud->mac ? cloud->mac : name);
-	}
 	/* The renderers for networkd and ifupdown use the key as the card's name. */
 	if (cloud->mac) {
+		fputs("    match:\n      ", out);
+		put_pair(out, "macaddress", cloud->mac);
 		fputs("    ", out);
 		put_pair(out, "set-name", name);
 	}
@@ -452,7 +475,7 @@ int cloud_network_config(const struct cloud *cloud, struct text *text, struct er
 }
 
 int cloud_meta_data(const struct cloud *cloud, const struct text *user, const struct text *network,
-		    struct text *text, struct err *err)
+		    const struct text *vendor, struct text *text, struct err *err)
 {
 	FILE *out = open_memstream(&text->data, &text->len);
 	uint64_t sum = 0;
@@ -464,6 +487,8 @@ int cloud_meta_data(const struct cloud *cloud, const struct text *user, const st
 	sum = lzma_crc64((const uint8_t *)user->data, user->len, sum);
 	if (network->data)
 		sum = lzma_crc64((const uint8_t *)network->data, network->len, sum);
+	if (vendor->data)
+		sum = lzma_crc64((const uint8_t *)vendor->data, vendor->len, sum);
 	if (cloud->hostname)
 		sum = lzma_crc64((const uint8_t *)cloud->hostname, strlen(cloud->hostname), sum);
 	snprintf(id, sizeof(id), "iid-%016llx", (unsigned long long)sum);

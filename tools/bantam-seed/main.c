@@ -195,8 +195,22 @@ static int parse(struct request *req, int argc, char **argv, const struct option
 static int add_document(struct fat *fat, const char *name, const char *path, struct text *text,
 			struct err *err)
 {
+	static const char *const cloud[] = { [CLOUD_USER_DATA] = "user-data",
+					     [CLOUD_META_DATA] = "meta-data",
+					     [CLOUD_NETWORK_CONFIG] = "network-config",
+					     [CLOUD_VENDOR_DATA] = "vendor-data" };
 	int rc = path ? text_load(path, text, err) : 0;
+	struct err why;
 
+	for (unsigned i = 0; path && !rc && i < sizeof(cloud) / sizeof(cloud[0]); i++) {
+		char fault[200];
+
+		if (strcmp(name, cloud[i]) || !cloud_document_fault(i, text, fault, sizeof(fault)))
+			continue;
+		err_set(&why, EINVAL, "--%s %.200s %s; cloud-init will ignore it", name, path,
+			fault);
+		fprintf(stderr, "bantam: seed: warning: %s\n", why.text);
+	}
 	if (!rc && text->data)
 		rc = fat_add_data(fat, name, text->data, text->len, err);
 	return rc;
@@ -242,7 +256,7 @@ static int fill_cloud(struct request *req, struct fat *fat, struct err *err)
 	if (!rc)
 		rc = add_document(fat, "vendor-data", req->vendor_data, &vendor, err);
 	if (!rc && !req->meta_data)
-		rc = cloud_meta_data(&req->cloud, &user, &network, &meta, err);
+		rc = cloud_meta_data(&req->cloud, &user, &network, &vendor, &meta, err);
 	if (!rc)
 		rc = add_document(fat, "meta-data", req->meta_data, &meta, err);
 	text_clear(&user);

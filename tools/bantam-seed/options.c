@@ -26,7 +26,7 @@ static const struct seed_option cloud_options[] = {
 	{ "gateway", OPT_GATEWAY, "ADDR", "one for IPv4, one for IPv6" },
 	{ "dns", OPT_DNS, "ADDR", "(repeat)" },
 	{ "mac", OPT_MAC, "MAC", "the card for --ip and --dns, by its address ..." },
-	{ "interface", OPT_INTERFACE, "NAME", "... or by its name or pattern [e*]" },
+	{ "interface", OPT_INTERFACE, "NAME", "... or by its name in the guest" },
 	{ "package", OPT_PACKAGE, "NAME", "to install (repeat)" },
 	{ "run", OPT_RUN, "COMMAND",
 	  "for the guest's shell, at the end of the first boot (repeat)" },

@@ -1,6 +1,6 @@
 /*
  * seed: interface between the parts of bantam-seed: lists of arguments, small files, and the
- * texts that it writes: cloud-init's documents (cloud.c) and a launch script (launch.c).
+ * texts that it writes: cloud-init's documents (cloud.c, document.c) and a launch script (launch.c).
  */
 #ifndef BANTAM_SEED_H
 #define BANTAM_SEED_H
@@ -46,9 +46,19 @@ int cloud_check(const struct cloud *cloud, struct err *err);
 int cloud_user_data(const struct cloud *cloud, struct text *out, struct err *err);
 /* out->data is NULL if the guest gets everything from DHCP. */
 int cloud_network_config(const struct cloud *cloud, struct text *out, struct err *err);
-/* Derives the instance id from user and network, if none is given. network may be empty. */
+/* Derives the instance id from user, network and vendor, if none is given. The last two may be empty. */
 int cloud_meta_data(const struct cloud *cloud, const struct text *user, const struct text *network,
-		    struct text *out, struct err *err);
+		    const struct text *vendor, struct text *out, struct err *err);
+
+/* --- document.c: documents that the user gives ---------------------------------- */
+
+enum cloud_document { CLOUD_USER_DATA, CLOUD_META_DATA, CLOUD_NETWORK_CONFIG, CLOUD_VENDOR_DATA };
+
+/*
+ * Would cloud-init ignore text, of text_load, because of its form? Then true, and in why what is
+ * wrong, to follow the document's name.
+ */
+bool cloud_document_fault(enum cloud_document kind, const struct text *text, char *why, size_t len);
 
 /* --- launch.c: the service's start --------------------------------------------- */
 
