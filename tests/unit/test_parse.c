@@ -16,6 +16,26 @@ struct number_case {
 #define EACH(c, table)                                                                             \
 	for (size_t i_ = 0; i_ < sizeof(table) / sizeof(table[0]) && (c = &table[i_]); i_++)
 
+Test(parse, modes)
+{
+	static const struct {
+		const char *text;
+		unsigned mode; /* 0: refused */
+	} cases[] = {
+		{ "600", 0600 }, { "0640", 0640 }, { "777", 0777 }, { "4", 4 },	   { "", 0 },
+		{ "0", 0 },	 { "1777", 0 },	   { "888", 0 },    { "u=rw", 0 }, { "-600", 0 },
+		{ "00600", 0 },	 { " 600", 0 },	   { "0x1ff", 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		unsigned mode = 0;
+
+		cr_expect_eq(parse_mode(cases[i].text, &mode), cases[i].mode ? 0 : -EINVAL, "%s",
+			     cases[i].text);
+		cr_expect_eq(mode, cases[i].mode, "%s", cases[i].text);
+	}
+}
+
 Test(parse, u64)
 {
 	static const struct number_case table[] = {

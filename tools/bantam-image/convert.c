@@ -22,6 +22,7 @@ enum {
 	THREADS,
 	PROGRESS,
 	FORCE,
+	MODE,
 	SYNC
 };
 
@@ -46,6 +47,7 @@ static const struct args_option options[] = {
 	[PROGRESS] = { "progress", 'p', "on|auto|off", progresses,
 		       "show a progress bar [auto: on a terminal]" },
 	[FORCE] = { "force", 0, NULL, NULL, "replace DST if it exists" },
+	[MODE] = { "mode", 0, "MODE", NULL, "DST's mode, such as 640 [600]" },
 	[SYNC] = { "sync", 0, "on|off", NULL, "wait until DST is on stable storage [on]" },
 	{ 0 },
 };
@@ -107,6 +109,7 @@ static int convert(struct copy *c, struct store_create *create, const struct arg
 {
 	struct progress progress;
 	struct output o = { .fd = -1, .old = { .fd = -1, .cached_fd = -1 } };
+	unsigned mode;
 	int rc;
 
 	if (!c->src->size_bytes)
@@ -120,7 +123,9 @@ static int convert(struct copy *c, struct store_create *create, const struct arg
 	if (progress_start(&progress, args->value[PROGRESS], c->size_bytes))
 		return err_set(err, EINVAL, "--progress %.40s: must be on, auto or off",
 			       args->value[PROGRESS]);
-	rc = output_create(&o, c->dst_path, args->value[FORCE], err);
+	rc = image_parse_mode(args->value[MODE], &mode, err);
+	if (!rc)
+		rc = output_create(&o, c->dst_path, args->value[FORCE], mode, err);
 	if (!rc)
 		rc = fill_output(c, create, &o, &progress, err);
 	if (!rc)

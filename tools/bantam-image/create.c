@@ -8,7 +8,7 @@
 
 #include <unistd.h>
 
-enum { FORMAT, BACKING, BACKING_FORMAT, CLUSTER_SIZE, LAZY, COMPAT, FORCE };
+enum { FORMAT, BACKING, BACKING_FORMAT, CLUSTER_SIZE, LAZY, COMPAT, FORCE, MODE };
 
 static const struct args_option options[] = {
 	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "FILE's format [by its name, else raw]" },
@@ -21,6 +21,7 @@ static const struct args_option options[] = {
 	[LAZY] = { "lazy-refcounts", 0, NULL, NULL, "qcow2: QEMU may write reference counts late" },
 	[COMPAT] = { "compat", 0, "2|3", NULL, "qcow2: version [3]; 2 is for QEMU before 1.1" },
 	[FORCE] = { "force", 0, NULL, NULL, "replace FILE if it exists" },
+	[MODE] = { "mode", 0, "MODE", NULL, "FILE's mode, such as 640 [600]" },
 	{ 0 },
 };
 
@@ -37,11 +38,11 @@ static const struct args_table table = {
 	.max_files = 2,
 };
 
-static int make(const struct store_create *create, bool force, struct err *err)
+static int make(const struct store_create *create, bool force, unsigned mode, struct err *err)
 {
 	struct qcow2_writer *w = NULL;
 	struct output o;
-	int rc = output_create(&o, create->path, force, err);
+	int rc = output_create(&o, create->path, force, mode, err);
 
 	if (rc)
 		goto out;
@@ -74,6 +75,7 @@ int image_create_main(int argc, char **argv)
 	struct store *base = NULL;
 	struct err err = { "" };
 	struct args args;
+	unsigned mode = 0;
 	int status, rc;
 
 	if (image_args(&table, argc, argv, &args, IMAGE_USAGE, &status))
@@ -95,7 +97,9 @@ int image_create_main(int argc, char **argv)
 	if (!rc && !create.size_bytes)
 		rc = err_set(&err, EINVAL, "backing file %s: is empty", create.backing);
 	if (!rc)
-		rc = make(&create, args.value[FORCE], &err);
+		rc = image_parse_mode(args.value[MODE], &mode, &err);
+	if (!rc)
+		rc = make(&create, args.value[FORCE], mode, &err);
 	store_close(base);
 	return rc ? image_fail(&err, IMAGE_ERROR) : IMAGE_OK;
 }

@@ -67,6 +67,15 @@ int image_parse_size(const char *text, uint64_t *out, struct err *err)
 	return 0;
 }
 
+int image_parse_mode(const char *text, unsigned *out, struct err *err)
+{
+	*out = 0;
+	if (text && parse_mode(text, out))
+		return err_set(err, EINVAL, "--mode %.40s: must be a file's mode, such as 640",
+			       text);
+	return 0;
+}
+
 int image_parse_threads(const char *text, unsigned *out, struct err *err)
 {
 	cpu_set_t set;

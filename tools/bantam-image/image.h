@@ -39,6 +39,8 @@ int image_parse_format(const char *option, const char *text, enum store_format *
 		       struct err *err);
 /* Parses a disk's size with an optional suffix: not 0, a multiple of 512, at most 4 EiB. */
 int image_parse_size(const char *text, uint64_t *out, struct err *err);
+/* Parses --mode; text NULL: *out becomes 0. */
+int image_parse_mode(const char *text, unsigned *out, struct err *err);
 
 /* Opens an image for reading (or writing); a message names the option -f where it helps. */
 int image_open_store(const char *path, enum store_format format, bool readonly, struct store **out,

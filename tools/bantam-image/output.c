@@ -58,7 +58,7 @@ static int with_temp(struct output *o, int (*make)(struct output *o))
 
 static int open_temp(struct output *o)
 {
-	o->fd = open(o->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	o->fd = open(o->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, STORE_NEW_MODE);
 	return o->fd < 0 ? -errno : 0;
 }
 
@@ -94,7 +94,7 @@ static int take_old(struct output *o, const char *path, bool force, struct err *
 	return store_image_open(&o->old, o->path, false, false, err);
 }
 
-int output_create(struct output *o, const char *path, bool force, struct err *err)
+int output_create(struct output *o, const char *path, bool force, unsigned mode, struct err *err)
 {
 	char real[PATH_MAX], *dir;
 	int rc;
@@ -110,7 +110,7 @@ int output_create(struct output *o, const char *path, bool force, struct err *er
 	dir = folder(o->path);
 	if (!dir)
 		return err_sys(err, ENOMEM, "%s", path);
-	o->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+	o->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, STORE_NEW_MODE);
 	rc = o->fd < 0 ? -errno : 0;
 	free(dir);
 	if (rc == -EOPNOTSUPP || rc == -EISDIR || rc == -EINVAL)
@@ -121,6 +121,8 @@ int output_create(struct output *o, const char *path, bool force, struct err *er
 	if (o->replace && (fchown(o->fd, o->old_stat.st_uid, o->old_stat.st_gid) ||
 			   fchmod(o->fd, o->old_stat.st_mode & 07777)))
 		errno = 0;
+	if (mode && fchmod(o->fd, mode))
+		return err_sys(err, errno, "%s: --mode", path);
 	return 0;
 }
 

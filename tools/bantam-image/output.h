@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "devices/backend/store/image_file.h"
+#include "devices/backend/store/store.h"
 #include "vmm/core/err.h"
 
 struct output {
@@ -23,8 +24,11 @@ struct output {
 	struct stat old_stat;
 };
 
-/* Opens the new file: o->fd. Returns 0 or -errno; the caller calls output_close in any case. */
-int output_create(struct output *o, const char *path, bool force, struct err *err);
+/*
+ * Opens the new file: o->fd. mode: of the file; 0: that of the file it replaces, or STORE_NEW_MODE.
+ * Returns 0 or -errno; the caller calls output_close in any case.
+ */
+int output_create(struct output *o, const char *path, bool force, unsigned mode, struct err *err);
 /* Gives the file its name; with sync, when it is on stable storage. Returns 0 or -errno. */
 int output_publish(struct output *o, bool sync, struct err *err);
 /* Closes the file; it is gone unless output_publish succeeded. */

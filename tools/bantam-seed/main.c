@@ -25,6 +25,7 @@ struct request {
 	const char *output, *label, *dir;
 	bool force, follow, quiet, sync;
 	uint64_t size_bytes;
+	unsigned mode; /* 0: not given */
 	/* cloud-init */
 	const char *user_data, *meta_data, *network_config, *vendor_data;
 	struct cloud cloud;
@@ -137,6 +138,9 @@ static int take(struct request *req, int opt, struct err *err)
 		return add_key(req, err);
 	if (opt == OPT_SIZE)
 		return set_size(req, err);
+	if (opt == OPT_MODE && parse_mode(optarg, &req->mode))
+		return err_set(err, EINVAL, "--mode %.40s: must be a file's mode, such as 640",
+			       optarg);
 	if (opt == OPT_SYNC && parse_bool(optarg, &req->sync))
 		return err_set(err, EINVAL, "--sync %.40s: must be on or off", optarg);
 	req->force |= opt == OPT_FORCE;
@@ -395,6 +399,8 @@ static int make(struct request *req, const struct kind *kind, struct err *err)
 	/* Create the new file only after the names are gathered: it may be in the folder itself. */
 	if (!rc)
 		rc = new_file_open(&file, req->output, req->force, err);
+	if (!rc && req->mode && fchmod(file.fd, req->mode))
+		rc = err_sys(err, errno, "%s: --mode", req->output);
 	if (!rc)
 		rc = fat_write(fat, file.fd, req->output, err);
 	if (!rc)

@@ -53,6 +53,7 @@ static const struct seed_option common_options[] = {
 	{ "label", OPT_LABEL, "TEXT", "the volume's label, at most 11 characters" },
 	{ "size", OPT_SIZE, "SIZE", "the smallest size; the image grows if necessary" },
 	{ "follow", OPT_FOLLOW, NULL, "copy the targets of symbolic links" },
+	{ "mode", OPT_MODE, "MODE", "the image's mode, such as 640 [600]" },
 	{ "quiet", OPT_QUIET, NULL, "do not print what was made" },
 	{ "sync", OPT_SYNC, "on|off", "wait until the image is on stable storage [on]" },
 	{ 0 },

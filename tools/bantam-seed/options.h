@@ -40,6 +40,7 @@ enum opt {
 	OPT_ARG,
 	OPT_KEYSTORE,
 	OPT_LAUNCH,
+	OPT_MODE,
 };
 
 #define SEED_OPTIONS_MAX 40u

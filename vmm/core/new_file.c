@@ -102,7 +102,7 @@ static int open_file(struct new_file *file)
 
 	if (!dir)
 		return -ENOMEM;
-	file->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+	file->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, NEW_FILE_MODE);
 	free(dir);
 	if (file->fd >= 0)
 		return 0;
@@ -111,7 +111,7 @@ static int open_file(struct new_file *file)
 	file->temp = new_file_temp(file->path);
 	if (!file->temp)
 		return -ENOMEM;
-	file->fd = open(file->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	file->fd = open(file->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, NEW_FILE_MODE);
 	if (file->fd < 0) {
 		int code = errno;
 
@@ -143,7 +143,13 @@ int new_file_open(struct new_file *file, const char *path, bool replace, struct 
 	if (rc)
 		return rc;
 	rc = open_file(file);
-	return rc ? err_sys(err, -rc, "%s: cannot create", path) : 0;
+	if (rc)
+		return err_sys(err, -rc, "%s: cannot create", path);
+	/* Best effort: the new file gets the owner and mode of the old one. */
+	if (file->had && (fchown(file->fd, file->old.st_uid, file->old.st_gid) ||
+			  fchmod(file->fd, file->old.st_mode & 0777)))
+		errno = 0;
+	return 0;
 }
 
 /* Give the file its name. It passes through a temporary name only if it replaces another file. */

@@ -15,6 +15,9 @@
 
 #include "vmm/core/err.h"
 
+/* Of a new file whose mode the user does not give: a disk may hold keys. */
+#define NEW_FILE_MODE 0600
+
 struct new_file {
 	int fd;		  /* read and write */
 	const char *path; /* the caller's, until finish or abandon */
@@ -29,7 +32,10 @@ struct new_file {
  * something is there and replace is false, or if it is not a regular file, which is never replaced.
  */
 int new_file_look(struct new_file *file, const char *path, bool replace, struct err *err);
-/* Does new_file_look, then creates the file. */
+/*
+ * Does new_file_look, then creates the file, with NEW_FILE_MODE or, in place of another, with that
+ * one's mode and, if possible, owner.
+ */
 int new_file_open(struct new_file *file, const char *path, bool replace, struct err *err);
 /*
  * Gives the file its name and closes it; removes it on failure. sync: the file is on the medium

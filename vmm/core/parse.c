@@ -100,6 +100,20 @@ int parse_size(const char *text, uint64_t *out)
 	return 0;
 }
 
+int parse_mode(const char *text, unsigned *out)
+{
+	size_t len = strlen(text);
+	unsigned long mode;
+
+	if (!len || len > 4 || strspn(text, "01234567") != len)
+		return -EINVAL;
+	mode = strtoul(text, NULL, 8);
+	if (!mode || mode > 0777)
+		return -EINVAL;
+	*out = (unsigned)mode;
+	return 0;
+}
+
 int parse_bool(const char *text, bool *out)
 {
 	static const char *const yes[] = { "on", "true", "yes", "1" };

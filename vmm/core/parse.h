@@ -19,6 +19,8 @@ int parse_u64(const char *text, uint64_t *out);
  * of at most six digits is rounded up: to a page of 4 KiB from M on, else to a byte.
  */
 int parse_size(const char *text, uint64_t *out);
+/* Reads a file's mode: octal, from 1 to 0777. */
+int parse_mode(const char *text, unsigned *out);
 /* on/off, true/false, yes/no, 1/0. */
 int parse_bool(const char *text, bool *out);
 

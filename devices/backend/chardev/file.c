@@ -157,11 +157,11 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 	if (rc)
 		return rc;
 	chr->hold = !append;
-	chr->out_fd = open(path, flags | O_EXCL, 0666);
+	chr->out_fd = open(path, flags | O_EXCL, 0600);
 	if (chr->out_fd >= 0)
 		((struct file_sink *)chr)->made = true;
 	else if (errno == EEXIST)
-		chr->out_fd = open(path, flags, 0666);
+		chr->out_fd = open(path, flags, 0600);
 	if (chr->out_fd < 0) {
 		rc = errno == ENXIO ? err_set(err, ENXIO,
 					      "%s: a FIFO without a reader; start "

@@ -198,7 +198,7 @@ static int open_nameless(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-	int fd = folder ? open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666) : -1;
+	int fd = folder ? open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, STORE_NEW_MODE) : -1;
 
 	free(folder);
 	return fd;
@@ -227,7 +227,7 @@ static int make_file(const struct store_create *c, const struct layout *l)
 		if (!rc || rc == -EEXIST || rc == -ENOSPC)
 			return rc;
 	}
-	fd = open(c->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	fd = open(c->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, STORE_NEW_MODE);
 	if (fd < 0)
 		return -errno;
 	rc = write_image(fd, c, l);

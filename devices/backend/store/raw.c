@@ -225,7 +225,7 @@ int store_raw_open(const struct store_options *options, struct store **out, stru
 
 int store_raw_create(const struct store_create *create, struct err *err)
 {
-	int fd = open(create->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	int fd = open(create->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, STORE_NEW_MODE);
 	int rc = 0;
 
 	if (fd < 0)
