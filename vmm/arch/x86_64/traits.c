@@ -18,5 +18,6 @@ const struct kvm_need arch_needs[] = {
 	KVM_NEED(KVM_CAP_TSC_DEADLINE_TIMER, false, "the guest's timer"),
 	KVM_NEED(KVM_CAP_ADJUST_CLOCK, false, "kvmclock"),
 	KVM_NEED(KVM_CAP_X2APIC_API, false, "x2APIC"),
+	KVM_NEED(KVM_CAP_PIT2, false, "8259 and 8254 (noapic)"),
 	{ 0 },
 };
