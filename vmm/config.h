@@ -24,6 +24,7 @@ enum config_key {
 	CONFIG_CMDLINE,
 	CONFIG_CPUS,
 	CONFIG_MEMORY,
+	CONFIG_HUGEPAGES,
 	CONFIG_TRANSPORT,
 	CONFIG_ENTRY,
 	CONFIG_UNPACK,
@@ -37,6 +38,9 @@ enum config_key {
 	CONFIG_HELP,
 };
 extern const struct key config_keys[];
+
+/* CONFIG_HUGEPAGES: auto is thp but for the first 16 MiB, and off where the host has none. */
+enum config_hugepages { HUGEPAGES_AUTO, HUGEPAGES_THP, HUGEPAGES_OFF, HUGEPAGES_2M };
 
 enum config_transport { TRANSPORT_PCI, TRANSPORT_MMIO };
 
@@ -52,7 +56,10 @@ struct config_device {
  * is what bantam run uses. Strings and arrays are on the heap; config_clear frees them.
  */
 
-/* How the host holds guest memory; CONFIG_MEMORY is its size. */
+/*
+ * How the host holds guest memory; CONFIG_MEMORY is its size. What it says of huge pages counts beside
+ * CONFIG_HUGEPAGES, which a VmConfig does not set.
+ */
 struct config_memory {
 	bool shared;		 /* a sealed memfd, even if no device needs it */
 	bool hugepages;		 /* from hugetlbfs's pool: never swapped, never split */

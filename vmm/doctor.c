@@ -227,7 +227,7 @@ static void check_huge_pages(struct report *r)
 	read_line("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", unused,
 		  sizeof(unused));
 	add(r, "huge pages", atoi(total) > 0 ? OK : ABSENT,
-	    "optional: echo N > /proc/sys/vm/nr_hugepages reserves N pages of 2 MiB",
+	    "optional, for --hugepages 2M: echo N > /proc/sys/vm/nr_hugepages reserves N pages of 2 MiB",
 	    "%s of %s reserved pages of 2 MiB are free", unused[0] ? unused : "0",
 	    total[0] ? total : "0");
 }

@@ -270,7 +270,7 @@ Test(config, json)
 		parse_json(
 			"--config|@",
 			"{ \"kernel\": \"k\", \"cpus\": 2, \"memory\": \"1G\", \"dry-run\": true,\n"
-			"  \"quiet\": false, \"unpack\": false, \"rng\": true,\n"
+			"  \"quiet\": false, \"unpack\": false, \"hugepages\": false, \"rng\": true,\n"
 			"  \"disk\": [ \"a,ro\", { \"path\": \"b,c\", \"ro\": true, \"queues\": 4,\n"
 			"    \"bytes\": 4096, \"cache\": true, \"serial\": \"s\",\n"
 			"    \"alias\": [ \"x\", \"y\" ] } ],\n"
@@ -281,6 +281,7 @@ Test(config, json)
 	cr_expect_eq(keys_num(&config.vm, CONFIG_MEMORY), 1 << 30);
 	cr_expect_eq(keys_num(&config.vm, CONFIG_DRY_RUN), 1);
 	cr_expect_str_eq(keys_text(&config.vm, CONFIG_UNPACK), "off");
+	cr_expect_eq(keys_num(&config.vm, CONFIG_HUGEPAGES), HUGEPAGES_OFF);
 	cr_expect_str_eq(disks(), "a b,c");
 	cr_assert_eq(config.ndevices, 4);
 	cr_expect_eq(config.device[0].type, &rng);

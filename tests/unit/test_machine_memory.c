@@ -85,6 +85,75 @@ Test(machine_memory, shared)
 	}
 }
 
+/* Returns whether the mapping of this address has the flag in /proc/self/smaps, such as " nh". */
+static bool has_flag(const void *at, const char *flag)
+{
+	FILE *smaps = fopen("/proc/self/smaps", "re");
+	unsigned long long start, end;
+	bool ours = false, found = false;
+	char line[512];
+
+	cr_assert_not_null(smaps);
+	while (fgets(line, sizeof(line), smaps))
+		if (sscanf(line, "%llx-%llx ", &start, &end) == 2)
+			ours = start <= (uintptr_t)at && (uintptr_t)at < end;
+		else if (ours && !strncmp(line, "VmFlags:", 8))
+			found = strstr(line, flag);
+	fclose(smaps);
+	return found;
+}
+
+static uint64_t resident_bytes(void)
+{
+	FILE *statm = fopen("/proc/self/statm", "re");
+	unsigned long size, pages;
+
+	cr_assert_not_null(statm);
+	cr_assert_eq(fscanf(statm, "%lu %lu", &size, &pages), 2);
+	fclose(statm);
+	return (uint64_t)pages << 12;
+}
+
+/* The option, and what it means for the first 16 MiB and for the rest; with off, little costs little. */
+Test(machine_memory, hugepages)
+{
+	static const struct {
+		const char *args;
+		bool first, rest, none;
+	} table[] = {
+		{ "", false, true, false },
+		{ "--hugepages|auto", false, true, false },
+		{ "--hugepages|thp", true, true, false },
+		{ "--hugepages|off", false, false, true },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		uint8_t *rest;
+		uint64_t before;
+
+		configure(table[i].args);
+		cr_assert_eq(build(), 0, "%s", err.text);
+		rest = m->mem.map + (32 << 20);
+		cr_expect_eq(has_flag(m->mem.map, " hg"), table[i].first, "%s", table[i].args);
+		cr_expect_eq(has_flag(m->mem.map + (15 << 20), " hg"), table[i].first, "%s",
+			     table[i].args);
+		cr_expect_eq(has_flag(rest, " hg"), table[i].rest, "%s", table[i].args);
+		cr_expect_eq(has_flag(rest, " nh"), table[i].none, "%s", table[i].args);
+		before = resident_bytes();
+		memset(rest, 1, 96 << 10);
+		if (table[i].none)
+			cr_expect_leq(resident_bytes() - before, 256 << 10);
+		clear();
+	}
+	configure("--hugepages|2M");
+	if (build())
+		cr_expect(strstr(err.text, "huge pages of 2M") || strstr(err.text, "huge pages:"),
+			  "%s", err.text);
+	else
+		cr_expect_eq(has_flag(m->mem.map, " ht"), true);
+	clear();
+}
+
 Test(machine_memory, too_few_huge_pages)
 {
 	configure("");

@@ -25,6 +25,8 @@
 #endif
 
 #define HUGE_BYTES (2ull << 20)
+/* Linux's DMA zone: a stock kernel lies above it, and takes pages from it last. Small guests lie in it. */
+#define LOW_BYTES (16ull << 20)
 
 #define PREFAULT_THREADS 16
 #define PREFAULT_BYTES (64ull << 20) /* less is not worth a thread */
@@ -142,16 +144,21 @@ static int prefault(uint8_t *map, uint64_t total_bytes, uint64_t page_bytes)
 
 static void advise(const struct mem *mem, const struct mem_options *o)
 {
+	/*
+	 * No huge pages in low memory, also where the host gives them to all: zeroing one for the few pages of
+	 * a boot code or of a small guest delays the start, and costs the host 2 MiB.
+	 */
+	uint64_t low = o->no_thp ? mem->map_bytes : o->all_thp ? 0 : LOW_BYTES;
+
+	if (low > mem->map_bytes)
+		low = mem->map_bytes;
 	/* Each is best effort: a name in /proc/PID/maps, no copy in core dumps, huge pages. */
 	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, mem->map, mem->map_bytes, "guest-ram");
 	madvise(mem->map, mem->map_bytes, MADV_DONTDUMP);
-	/*
-	 * Not the first 2 MiB: zeroing a huge page for the boot code's few pages delays the start.
-	 */
-	if (o->no_thp)
-		madvise(mem->map, mem->map_bytes, MADV_NOHUGEPAGE);
-	else if (!o->huge_pages && mem->map_bytes > HUGE_BYTES)
-		madvise(mem->map + HUGE_BYTES, mem->map_bytes - HUGE_BYTES, MADV_HUGEPAGE);
+	if (!o->huge_pages && low)
+		madvise(mem->map, low, MADV_NOHUGEPAGE);
+	if (!o->huge_pages && low < mem->map_bytes)
+		madvise(mem->map + low, mem->map_bytes - low, MADV_HUGEPAGE);
 	if (o->mergeable && mem->fd > 0)
 		log_put(LOG_WARN, "memory: mergeable has no effect on %s memory",
 			o->huge_pages ? "huge pages'" : "shared");
@@ -255,7 +262,8 @@ int mem_create_huge_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_
 			   uint64_t hole_end, const struct mem_options *options)
 {
 	const struct mem_options o = { .prefault = options->prefault,
-				       .mergeable = options->mergeable };
+				       .mergeable = options->mergeable,
+				       .all_thp = options->all_thp };
 	int fd = huge_file_create();
 
 	*mem = (struct mem){ .fd = fd };

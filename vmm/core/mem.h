@@ -42,7 +42,10 @@ struct mem {
 	int fd; /* of shared memory (region n begins at offset host - map); else -1 or 0 */
 };
 
-/* How the host holds the memory. All zero: private, and transparent huge pages where they fit. */
+/*
+ * How the host holds the memory. All zero: private, and transparent huge pages where they fit but for the
+ * first 16 MiB.
+ */
 struct mem_options {
 	bool shared; /* a sealed memfd that another process (a vhost-user daemon) can map: mem->fd */
 	bool huge_pages;	  /* from the host's pool (hugetlbfs), as a sealed memfd too */
@@ -50,6 +53,7 @@ struct mem_options {
 	bool prefault;		  /* all pages are there when mem_create returns */
 	bool mergeable;		  /* let the host merge equal pages (KSM); only private memory */
 	bool no_thp;		  /* no transparent huge pages */
+	bool all_thp;		  /* also in the first 16 MiB, which have none otherwise */
 };
 
 /*
@@ -70,7 +74,7 @@ int mem_create_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start
  * The same with transparent huge pages, as mem_create's memory has them: a huge_file, which cannot
  * be sealed. So mem->fd is only for bantam's own helpers, which are confined and cannot truncate it
  * (ftruncate, fallocate), never for another project's daemon. A helper that maps it asks for huge
- * pages itself (MADV_HUGEPAGE). Of the options, only prefault and mergeable count. Returns -errno
+ * pages itself (MADV_HUGEPAGE). Of the options, only prefault, mergeable and all_thp count. Returns -errno
  * without a message if this host cannot do it: create other memory.
  */
 int mem_create_huge_shared(struct mem *mem, uint64_t total_bytes, uint64_t hole_start,

@@ -3,9 +3,12 @@
  * initrd, firmware tables.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/sysinfo.h>
+#include <unistd.h>
 
+#include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 #include "vmm/machine/cmdline.h"
 #include "vmm/machine/machine_impl.h"
@@ -24,18 +27,38 @@ static enum device_memory memory_needed(const struct config *config)
 	return strongest;
 }
 
+/* The user asked for them, so bantam says if the host gives none; auto does without. */
+static void check_thp(void)
+{
+	static const char path[] = "/sys/kernel/mm/transparent_hugepage/enabled";
+	char text[64] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 && !strstr(text, "[never]")) {
+		close(fd);
+		return;
+	}
+	if (fd >= 0)
+		close(fd);
+	log_always(LOG_WARN, "--hugepages thp: this host has none; echo madvise >%s", path);
+}
+
 int machine_create_memory(struct machine *m, struct err *err)
 {
 	const struct config_memory *how = &m->config->memory;
 	const char *text = keys_text(&m->config->vm, CONFIG_MEMORY);
 	uint64_t bytes = keys_num(&m->config->vm, CONFIG_MEMORY), host, start, end;
 	enum device_memory need = memory_needed(m->config);
+	uint64_t pages = keys_num(&m->config->vm, CONFIG_HUGEPAGES);
 	struct mem_options options = { .shared = how->shared || need == MEMORY_SHARED,
-				       .huge_pages = how->hugepages,
-				       .huge_page_bytes = how->hugepage_bytes,
+				       .huge_pages = how->hugepages || pages == HUGEPAGES_2M,
+				       .huge_page_bytes = pages == HUGEPAGES_2M ?
+								  2u << 20 :
+								  how->hugepage_bytes,
 				       .prefault = how->prefault && !m->dry_run,
 				       .mergeable = how->mergeable,
-				       .no_thp = how->no_thp };
+				       .no_thp = how->no_thp || pages == HUGEPAGES_OFF,
+				       .all_thp = pages == HUGEPAGES_THP };
 	char size[32];
 	struct sysinfo si;
 
@@ -47,6 +70,8 @@ int machine_create_memory(struct machine *m, struct err *err)
 		return err_set(err, ENOMEM, "--memory %s: this host has only %s", text,
 			       parse_size_text(host >> 20 << 20, size, sizeof(size)));
 	arch_memory_hole(&start, &end);
+	if (pages == HUGEPAGES_THP)
+		check_thp();
 	if (need == MEMORY_HUGE_SHARED && !options.shared && !options.huge_pages) {
 		if (!options.no_thp &&
 		    !mem_create_huge_shared(&m->mem, bytes, start, end, &options))

@@ -255,6 +255,17 @@ int vmconfig_resolve_macs(struct config *config, struct err *err)
 	return rc;
 }
 
+/* thp is what a VmConfig has by default. */
+static void put_hugepages(json_t *memory, uint64_t pages)
+{
+	if (pages == HUGEPAGES_OFF)
+		put(memory, "thp", json_false());
+	if (pages != HUGEPAGES_2M)
+		return;
+	put(memory, "hugepages", json_true());
+	put(memory, "hugepage_size", json_integer(2 << 20));
+}
+
 int vmconfig_from_config(const struct config *config, json_t **out, struct err *err)
 {
 	json_t *vm = json_object(), *cpus = json_object(), *memory = json_object();
@@ -265,6 +276,7 @@ int vmconfig_from_config(const struct config *config, json_t **out, struct err *
 	put_mapped(cpus, VMCONFIG_CPUS, &config->vm);
 	put(cpus, "max_vcpus", json_integer((json_int_t)n));
 	put_mapped(memory, VMCONFIG_MEMORY, &config->vm);
+	put_hugepages(memory, keys_num(&config->vm, CONFIG_HUGEPAGES));
 	put(vm, "payload", payload);
 	put(vm, "cpus", cpus);
 	put(vm, "memory", memory);
