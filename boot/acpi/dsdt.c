@@ -1,10 +1,14 @@
-/* dsdt: see acpi.h. The comments show the ASL that the calls write. */
+/*
+ * dsdt: see acpi.h. The comments show the ASL that the calls write.
+ *
+ * Short on purpose: a small guest searches the table byte by byte, and where guest kernels are
+ * interpreted, each byte costs microseconds of the host's time. So objects that say what their absence
+ * says, too (_STA, _SEG, _BBN), are left out.
+ */
 #include <stdio.h>
 #include <string.h>
 
 #include "boot/acpi/acpi.h"
-
-#define PRESENT_AND_WORKING 0x0fu
 
 /* Room for one resource template. */
 #define RES_BYTES 256
@@ -15,6 +19,34 @@ static void add_reg(struct aml *res, const struct board_reg *reg, uint8_t len_by
 		aml_res_io(res, (uint16_t)reg->addr, len_bytes);
 	else
 		aml_res_memory(res, reg->addr, len_bytes);
+}
+
+/* The board's registers, which lie side by side: as one range. */
+static void add_board_regs(struct aml *res, const struct board *board)
+{
+	const struct {
+		const struct board_reg *reg;
+		uint8_t len_bytes;
+	} all[] = { { &board->sleep_control, 1 },
+		    { &board->sleep_status, 1 },
+		    { &board->reset, 1 },
+		    { &board->ged, 4 } };
+	uint64_t low = UINT64_MAX, end = 0;
+	bool ports = true;
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		uint64_t at = all[i].reg->addr;
+
+		ports = ports && all[i].reg->port;
+		low = at < low ? at : low;
+		end = at + all[i].len_bytes > end ? at + all[i].len_bytes : end;
+	}
+	if (ports && end - low <= 8) {
+		aml_res_io(res, (uint16_t)low, (uint8_t)(end - low));
+		return;
+	}
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		add_reg(res, all[i].reg, all[i].len_bytes);
 }
 
 /* Processor devices: Linux binds its driver to them; the MADT describes them. */
@@ -166,8 +198,6 @@ static void write_pci(struct aml *aml, const struct board *board)
 	aml_name_eisa(aml, "_HID", "PNP0A08");
 	aml_name_eisa(aml, "_CID", "PNP0A03");
 	aml_name_int(aml, "_UID", 0);
-	aml_name_int(aml, "_SEG", 0);
-	aml_name_int(aml, "_BBN", 0);
 	aml_init(&res, buf, sizeof(buf));
 	aml_res_bus_window(&res, 0, (uint16_t)((board->pci.ecam.len_bytes >> 20) - 1));
 	if (board->pci.config_port)
@@ -192,10 +222,7 @@ static void write_motherboard(struct aml *aml, const struct board *board)
 	aml_init(&res, buf, sizeof(buf));
 	if (board->pci.present)
 		aml_res_memory(&res, board->pci.ecam.base, board->pci.ecam.len_bytes);
-	add_reg(&res, &board->sleep_control, 1);
-	add_reg(&res, &board->sleep_status, 1);
-	add_reg(&res, &board->reset, 1);
-	add_reg(&res, &board->ged, 4);
+	add_board_regs(&res, board);
 	aml_resources(aml, &res);
 	aml_close(aml, dev);
 }
@@ -210,7 +237,6 @@ static void write_small_devices(struct aml *aml, const struct board *board)
 		dev = aml_device(aml, "COM1");
 		aml_name_eisa(aml, "_HID", "PNP0501");
 		aml_name_int(aml, "_UID", 1);
-		aml_name_string_val(aml, "_DDN", "COM1");
 		aml_init(&res, buf, sizeof(buf));
 		add_reg(&res, &board->serial.regs, 8);
 		aml_res_irq(&res, board->serial.gsi);
@@ -221,7 +247,6 @@ static void write_small_devices(struct aml *aml, const struct board *board)
 	if (board->pvpanic.addr) {
 		dev = aml_device(aml, "PEVT");
 		aml_name_string_val(aml, "_HID", "QEMU0001");
-		aml_name_int(aml, "_STA", PRESENT_AND_WORKING);
 		aml_init(&res, buf, sizeof(buf));
 		add_reg(&res, &board->pvpanic, 1);
 		aml_resources(aml, &res);
@@ -251,7 +276,7 @@ static void write_mmio(struct aml *aml, const struct board *board)
 	}
 }
 
-/* If (Local0 & bit) { Notify (target, 0x80) } */
+/* If (Local0 & bit) { Notify (target, 0x80) }; a name of one segment is searched for upwards (ACPI 6.5, 5.3). */
 static void write_notify_if(struct aml *aml, uint32_t bit, const char *target)
 {
 	aml_mark block = aml_if(aml);
@@ -305,9 +330,9 @@ static void write_events(struct aml *aml, const struct board *board)
 	aml_op(aml, AML_STORE);
 	aml_name_string(aml, "GEVT");
 	aml_op(aml, AML_LOCAL0);
-	write_notify_if(aml, BOARD_GED_POWER_BUTTON, "\\_SB_.PWRB");
+	write_notify_if(aml, BOARD_GED_POWER_BUTTON, "PWRB");
 	if (board->vmgenid)
-		write_notify_if(aml, BOARD_GED_VMGENID, "\\_SB_.VGEN");
+		write_notify_if(aml, BOARD_GED_VMGENID, "VGEN");
 	aml_close(aml, method);
 	aml_close(aml, dev);
 }
