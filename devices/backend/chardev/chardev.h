@@ -2,9 +2,9 @@
  * chardev: where the characters of a serial port or console go to and come from.
  *
  * Sinks: stdio (raw mode, restored on every way out), file, pty, Unix socket (one client at a time;
- * a ring replays the last output to a new client), null. Output never blocks a vCPU: it is
- * buffered, bounded, and flushed by the loop's thread. If the buffer of stdio or a file is full,
- * the device learns it and holds the guest back, as real hardware would. A pty or socket, whose
+ * a ring replays the last output to a new client), null. Output never blocks a vCPU: what
+ * the sink takes at once goes out at the end of a line or after a pause (output.c), and the rest is
+ * buffered, bounded, and flushed by the loop's thread. If the buffer of stdio or a file is full, the device learns it and holds the guest back, as real hardware would. A pty or socket, whose
  * reader may be slow or absent, drops its oldest output instead and counts it.
  *
  * A chardev lives as long as its device, in the device's loop, or longer, in a pool (pool.h): then
