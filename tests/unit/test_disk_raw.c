@@ -463,7 +463,7 @@ static pid_t lock_as_reader(const char *path, bool ofd, off_t first, off_t n)
 	return pid;
 }
 
-/* Whoever may read an image can lock it; the message then says who does. */
+/* A process that may only read an image can lock it; the message then says which process does. */
 Test(disk_raw, locks_of_readers)
 {
 	static const struct {

@@ -49,7 +49,7 @@ static const struct place {
 	{ { 0755 }, { 0757 }, { 0755 }, "others may write to TOP/a/b " },
 	{ { 0757 }, { 0755 }, { 0755 }, "others may write to TOP/a " },
 	{ { 0777 }, { 0777 }, { 0777 }, "others may write to TOP/a/b/bantam-x" },
-	/* In a folder with the sticky bit nobody exchanges what belongs to another. */
+	/* In a folder with the sticky bit a user cannot exchange what belongs to another. */
 	{ { 01777 }, { 0755 }, { 0755 }, NULL },
 	{ { 0755 }, { 01777 }, { 0755 }, NULL },
 	{ { 01777 }, { 01777 }, { 0757 }, "others may write to TOP/a/b/bantam-x" },

@@ -33,8 +33,8 @@ static int exe_owner(uid_t *owner)
 }
 
 /*
- * In a user namespace all owners that it does not know look like this one. Of these nobody can be
- * told from root, so the mode decides alone.
+ * In a user namespace all owners that it does not know look like this one. They cannot be told from
+ * root, so the mode decides alone.
  */
 static bool unknown_owner(uid_t uid)
 {
@@ -61,12 +61,15 @@ static bool owner_trusted(uid_t uid)
 /* May only the owner write? A group of root's or of the user's alone does not count. */
 static bool group_trusted(const char *path, const struct stat *st)
 {
+	static const char local[] = "/usr/local";
+
 	if (!(st->st_mode & S_IWGRP) || !st->st_gid)
 		return true;
 	if (st->st_gid == getegid() && getegid() == geteuid() && st->st_uid == geteuid())
 		return true;
 	/* Debian gives these to the group staff, who are administrators (policy, 9.1.2). */
-	return !st->st_uid && !strncmp(path, "/usr/local", strlen("/usr/local"));
+	return !st->st_uid && !strncmp(path, local, strlen(local)) &&
+	       (!path[strlen(local)] || path[strlen(local)] == '/');
 }
 
 /* Could another user exchange path, a helper called name or what leads to it? 0 or -EACCES. */

@@ -15,7 +15,7 @@
 
 /*
  * Finds the path of helper name: in $BANTAM_LIBEXEC if that is set (and nowhere else), next to this
- * program, or where make install puts it. A program that somebody else could exchange is not taken:
+ * program, or where make install puts it. A program that another user could exchange is not taken:
  * it, its folder and all folders above must belong to root, to the user, or to the owner of this
  * program, and others may not write to them (to a folder above only with the sticky bit).
  * Returns 0, or -errno: -ENOENT: there is none; -EACCES: there is one that others may exchange.

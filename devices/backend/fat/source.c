@@ -1,7 +1,7 @@
 /*
  * fat/source: finds the host's folders and files for an image. See fat_impl.h.
  *
- * Theory of operation. Whoever runs bantam, perhaps root, reads folders that belong to others, and
+ * Theory of operation. bantam, perhaps run by root, reads folders that belong to others, and
  * their owner may exchange a folder and a link at any moment. So a name that was found in a folder
  * is only ever looked up beneath the descriptor of the folder that the user named, and no link on
  * the way is followed: by openat2(2), or, where the kernel or a filter refuses that call, component

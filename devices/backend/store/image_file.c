@@ -92,7 +92,7 @@ static int open_file(struct store_image *image, const struct request *cfg, struc
 	return 0;
 }
 
-/* A lock in the way: says whose. Who may only read the image can set one, too. */
+/* A lock in the way: says whose. A process that may only read the image can set one, too. */
 static int busy(const struct store_image *image, const struct request *cfg, struct err *err)
 {
 	static const char share[] = "only a disk that is ro everywhere can be shared";

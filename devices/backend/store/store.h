@@ -92,7 +92,7 @@ struct store_options {
 int store_open(const struct store_options *options, struct store **out, struct err *err);
 
 /* The properties of a new image. Unset fields are 0. */
-/* The mode of a new image, which nobody but its owner is to read. */
+/* The mode of a new image: only its owner reads it. */
 #define STORE_NEW_MODE 0600
 
 struct store_create {
