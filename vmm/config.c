@@ -30,6 +30,8 @@ const struct key config_keys[] = {
 	[CONFIG_UNPACK] = { "unpack", KEY_CHOICE, .choices = "auto|on|off", .def = "auto",
 			    .meta = "auto|on|off",
 			    .help = "unpack a bzImage on the host and cache it; off: the guest unpacks it" },
+	[CONFIG_BACKING_DIR] = { "backing-dir", KEY_PATH, KEY_LIST, .meta = "DIR",
+				 .help = "backing files of disks may also lie in or below DIR; may be repeated" },
 	[CONFIG_API_SOCKET] = { "api-socket", KEY_PATH, .meta = "PATH",
 				.help = "serve the API at PATH, for bantam ctl and curl" },
 	[CONFIG_CONFIG] = { "config", KEY_PATH, .meta = "FILE.json",

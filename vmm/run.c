@@ -37,6 +37,7 @@
 #include <unistd.h>
 
 #include "devices/backend/chardev/chardev.h"
+#include "devices/backend/store/backing.h"
 #include "vmm/api/api.h"
 #include "vmm/digest/definition.h"
 #include "vmm/digest/digest.h"
@@ -360,6 +361,22 @@ static int carry_out(struct config *config, pid_t parent)
 	return run_machine(config);
 }
 
+/* The folders are separated by newlines (KEY_LIST). */
+static int allow_folders(const char *list, struct err *err)
+{
+	int rc = 0;
+
+	while (!rc && list && *list) {
+		size_t n = strcspn(list, "\n");
+		char *dir = strndup(list, n);
+
+		rc = dir ? store_allow_folder(dir, err) : err_sys(err, ENOMEM, "--backing-dir");
+		free(dir);
+		list += n + (list[n] == '\n');
+	}
+	return rc;
+}
+
 int run_command(int argc, char **argv)
 {
 	pid_t parent = getppid();
@@ -371,6 +388,8 @@ int run_command(int argc, char **argv)
 		log_set_level(LOG_DEBUG);
 	if (!rc && !keys_num(&config.vm, CONFIG_HELP))
 		rc = bootdisk_check(&config, &err);
+	if (!rc)
+		rc = allow_folders(keys_text(&config.vm, CONFIG_BACKING_DIR), &err);
 	if (rc) {
 		rc = fail(err.text, OUTCOME_USAGE);
 	} else if (keys_num(&config.vm, CONFIG_HELP)) {

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/backend/store/backing.h"
 #include "devices/virtio/blk/blk.h"
 #include "devices/virtio/blk/blk_impl.h"
 #include "devices/virtio/blk/req.h"
@@ -1250,6 +1251,7 @@ Test(blk, vmconfig_direct, .init = scratch_begin, .fini = scratch_end)
 			    "cp q.qcow2 ram && qemu-img create -q -f qcow2 -b ram/q.qcow2 -F qcow2 "
 			    "over.qcow2"),
 		     0);
+	cr_assert_eq(store_allow_folder("ram", &err), 0, "%s", err.text);
 	fake_env_init(&f, FAKE_PCI);
 	cr_expect_eq(vmconfig_option("vmconfig=off path=ram/a direct=on", &dev, &err), -EINVAL);
 	cr_expect_str_eq(err.text,

@@ -114,15 +114,15 @@ Test(foreign, files_shorter_than_any_magic)
 
 		make(".ova", 0, "conectix", 8);
 		cr_assert_eq(truncate(path, n), 0);
-		store_look(path, &looks);
+		store_look(path, NULL, &looks);
 		cr_assert_eq(!looks.foreign, n < 8);
 	}
 	{
 		struct store_looks looks = { true, "x", "x" };
 
-		store_look("/no/such/file", &looks);
+		store_look("/no/such/file", NULL, &looks);
 		cr_assert(!looks.qcow2 && !looks.foreign);
-		store_look("/dev/zero", &looks);
+		store_look("/dev/zero", NULL, &looks);
 		cr_assert(!looks.qcow2 && !looks.foreign);
 	}
 }

@@ -19,6 +19,7 @@
 
 #include "devices/backend/disk/disk.h"
 #include "devices/backend/qcow2_image/check.h"
+#include "devices/backend/store/backing.h"
 #include "tests/unit/qcow2_files.h"
 #include "vmm/core/log.h"
 
@@ -478,8 +479,10 @@ static void unlimited(void)
 
 Test(qcow2_faults, a_limit_of_file_sizes_under_a_running_guest)
 {
+	struct err err = { "" };
 	struct stat st;
 
+	cr_assert_eq(store_allow_folder("..", &err), 0, "%s", err.text);
 	must("mkdir dir; qemu-img create -q -f qcow2 base.qcow2 4M; "
 	     "qemu-io -f qcow2 -c 'write -P 1 0 4M' base.qcow2");
 	cr_assert(!chdir("dir"));
@@ -508,6 +511,9 @@ static void leave_mount(void)
 /* The file is sparse, and the file system has no pages left for it. */
 Test(qcow2_faults, a_full_file_system_under_a_running_guest, .fini = leave_mount)
 {
+	struct err err = { "" };
+
+	cr_assert_eq(store_allow_folder("..", &err), 0, "%s", err.text);
 	/* A private mount: no other process sees it, and it ends with this process. */
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 	    mkdir("small", 0700) || mount("tmpfs", "small", "tmpfs", 0, "size=24M"))

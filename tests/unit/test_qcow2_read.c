@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "devices/backend/store/backing.h"
 #include "tests/unit/qcow2_files.h"
 
 TestSuite(qcow2_read, .init = scratch_enter, .fini = scratch_leave, .timeout = 120);
@@ -160,9 +161,11 @@ Test(qcow2_read, odd_sizes)
 
 Test(qcow2_read, chains)
 {
+	struct err err = { "" };
 	struct store *s;
 
 	must("mkdir sub");
+	cr_assert_eq(store_allow_folder("sub", &err), 0, "%s", err.text);
 	make_raw("sub/base.raw", 3 * MIB, 3);
 	/* An overlay on a compressed image, and a larger overlay on that. */
 	must("qemu-img convert -c -O qcow2 -f raw sub/base.raw sub/base.qcow2");

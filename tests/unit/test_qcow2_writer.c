@@ -117,7 +117,7 @@ Test(qcow2_writer, full_refcount)
 		last = p.host;
 	}
 	end(fd, w);
-	cr_assert(!qcow2_file_open(&q, "w.qcow2", QCOW2_READ, false, &err), "%s", err.text);
+	cr_assert(!qcow2_file_open(&q, "w.qcow2", NULL, QCOW2_READ, false, &err), "%s", err.text);
 	cr_assert_eq(q.disk_bytes, create.size_bytes);
 	qcow2_file_close(&q);
 }

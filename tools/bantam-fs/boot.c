@@ -1,6 +1,6 @@
 /*
- * boot: bantam-fs boot STATUS_FD KERNEL_FD INITRD_FD SUM_FD BYTES_MAX FORMAT IMAGE, for
- * bantam run.
+ * boot: bantam-fs boot STATUS_FD KERNEL_FD INITRD_FD SUM_FD BYTES_MAX FORMAT IMAGE [DIR]…, for
+ * bantam run. DIR: a folder of backing files.
  *
  * Finds what the distribution in the image would boot, copies its kernel and initrd to the two
  * descriptors and writes the rest to STATUS_FD, one line each: "kernel PATH", "initrd PATH",
@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "devices/backend/store/backing.h"
 #include "tools/bantam-fs/bootfind.h"
 #include "tools/bantam-fs/fs.h"
 #include "vmm/core/helper.h"
@@ -195,13 +196,19 @@ int boot_main(int argc, char **argv)
 	int ready[2];
 	pid_t pid;
 
-	if (argc != 9 || store_format_parse(argv[7], &options.format)) {
+	if (argc < 9 || store_format_parse(argv[7], &options.format)) {
 		fprintf(stderr, "bantam-fs boot: started by bantam run, not by hand\n");
 		return 2;
 	}
 	helper_keep_only((int[]){ atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atoi(argv[5]) }, 4);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	options.path = argv[8];
+	for (int i = 9; i < argc; i++) {
+		if (!store_allow_folder(argv[i], &err))
+			continue;
+		dprintf(atoi(argv[2]), "error %s\n", err.text);
+		return 1;
+	}
 	if (store_open(&options, &store, &err)) {
 		dprintf(atoi(argv[2]), "error %s\n", err.text);
 		return 1;

@@ -33,6 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "devices/backend/store/backing.h"
 #include "tools/bantam-fs/fs.h"
 #include "vmm/core/helper.h"
 #include "vmm/core/output.h"
@@ -51,7 +52,8 @@ static const char usage[] =
 	"  -l                   ls: mode, links, owner, group, size and time (UTC) too\n"
 	"  -R                   ls: subdirectories too\n"
 	"  --partition N        partition; 0: the whole disk [the one that looks like a root]\n"
-	"  --format auto|raw|qcow2  IMAGE's format [auto: by its name]\n";
+	"  --format auto|raw|qcow2  IMAGE's format [auto: by its name]\n"
+	"  --backing-dir DIR    backing files may also lie in or below DIR; may be repeated\n";
 
 static int wrong(const char *text, const char *what)
 {
@@ -237,6 +239,7 @@ static int parse_option(struct job *job, char **argv, int i, int argc, int *used
 {
 	const char *name = argv[i], *val = strchr(name, '=');
 	size_t len = val ? (size_t)(val - name) : strlen(name);
+	struct err err;
 
 	*used = 1;
 	if (name[1] != '-' && *job->command == 'l') {
@@ -249,6 +252,7 @@ static int parse_option(struct job *job, char **argv, int i, int argc, int *used
 		return 0;
 	}
 	if ((len != 11 || strncmp(name, "--partition", len)) &&
+	    (len != 13 || strncmp(name, "--backing-dir", len)) &&
 	    (len != 8 || strncmp(name, "--format", len)))
 		return wrong("has no such option: ", name);
 	if (val) {
@@ -261,6 +265,12 @@ static int parse_option(struct job *job, char **argv, int i, int argc, int *used
 	}
 	if (len == 11)
 		return parse_partition(val, job);
+	if (len == 13) {
+		if (!store_allow_folder(val, &err))
+			return 0;
+		fprintf(stderr, "bantam: %s\n", err.text);
+		return 2;
+	}
 	return store_format_parse(val, &job->format) ? wrong("--format: no such format: ", val) : 0;
 }
 

@@ -91,12 +91,26 @@ static int take(const struct args_table *table, int i, const char *attached, int
 	return 0;
 }
 
+/* Adds the value of an option that may be repeated. */
+static int keep_each(const struct args_table *table, int i, struct args *out, struct err *err)
+{
+	const struct args_option *option = &table->option[i];
+
+	if (!option->repeat)
+		return 0;
+	if (out->nmany == ARGS_MANY_MAX)
+		return err_set(err, EINVAL, "image %s: --%s is given more than %u times",
+			       table->command, option->name, ARGS_MANY_MAX);
+	out->many[out->nmany++] = out->value[i];
+	return 0;
+}
+
 static int take_option(const struct args_table *table, int argc, char **argv, int *at,
 		       struct args *out, struct err *err)
 {
 	const char *word = argv[*at];
 	const char *attached = NULL;
-	int i;
+	int i, rc;
 
 	if (word[1] == '-') {
 		size_t len = strcspn(word + 2, "=");
@@ -110,7 +124,8 @@ static int take_option(const struct args_table *table, int argc, char **argv, in
 			return unknown(table, word + 2, len, err);
 		if (word[2 + len] == '=')
 			attached = word + 3 + len;
-		return take(table, i, attached, argc, argv, at, out, err);
+		rc = take(table, i, attached, argc, argv, at, out, err);
+		return rc ? rc : keep_each(table, i, out, err);
 	}
 	if (!strcmp(word, "-h")) {
 		out->help = true;

@@ -13,6 +13,7 @@
 
 #define ARGS_OPTIONS_MAX 16u
 #define ARGS_FILES_MAX 4096u
+#define ARGS_MANY_MAX 64u
 
 struct args_option {
 	const char *name;  /* without the dashes; "" : none */
@@ -21,6 +22,7 @@ struct args_option {
 	/* If not NULL, the value is optional: one of these, the first by default. */
 	const char *const *choices;
 	const char *help;
+	bool repeat; /* may be given again: each value goes to args.many; one option of a table */
 };
 
 /* option[] ends with an entry of all zeroes; each command numbers its options. */
@@ -34,6 +36,8 @@ struct args_table {
 
 struct args {
 	const char *value[ARGS_OPTIONS_MAX]; /* of option[i]; NULL: not given; flags: "" */
+	const char *many[ARGS_MANY_MAX];     /* all values of the option that may be repeated */
+	unsigned nmany;
 	char *file[ARGS_FILES_MAX];
 	unsigned nfiles;
 	bool help;

@@ -107,7 +107,7 @@ static int parse(const struct args *args, enum store_format *format, struct qcow
 		c->repair = strcmp(repair, "all") ? QCOW2_REPAIR_LEAKS : QCOW2_REPAIR_ALL;
 	if (*format == STORE_AUTO && store_format_of_name(args->file[0]) == STORE_QCOW2)
 		*format = STORE_QCOW2;
-	return *format == STORE_AUTO ? image_detect(args->file[0], format, err) : 0;
+	return *format == STORE_AUTO ? image_detect(args->file[0], NULL, format, err) : 0;
 }
 
 int image_check_main(int argc, char **argv)

@@ -8,7 +8,7 @@
 
 #define STEP_BYTES (1u << 20)
 
-enum { FORMAT_A, FORMAT_B, STRICT, QUIET };
+enum { FORMAT_A, FORMAT_B, STRICT, QUIET, BACKING_DIR };
 
 /* As in qemu-img. */
 #define STATUS_DIFFER 1
@@ -20,6 +20,7 @@ static const struct args_option options[] = {
 	[STRICT] = { "strict", 's', NULL, NULL,
 		     "disks of different sizes differ, even if the rest is zeroes" },
 	[QUIET] = { "quiet", 'q', NULL, NULL, "print nothing; the exit status is the answer" },
+	[BACKING_DIR] = IMAGE_BACKING_DIR,
 	{ 0 },
 };
 

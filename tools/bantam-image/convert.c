@@ -23,7 +23,8 @@ enum {
 	PROGRESS,
 	FORCE,
 	MODE,
-	SYNC
+	SYNC,
+	BACKING_DIR
 };
 
 static const char *const compressions[] = { "zlib", "zstd", NULL };
@@ -49,6 +50,7 @@ static const struct args_option options[] = {
 	[FORCE] = { "force", 0, NULL, NULL, "replace DST if it exists" },
 	[MODE] = { "mode", 0, "MODE", NULL, "DST's mode, such as 640 [600]" },
 	[SYNC] = { "sync", 0, "on|off", NULL, "wait until DST is on stable storage [on]" },
+	[BACKING_DIR] = IMAGE_BACKING_DIR,
 	{ 0 },
 };
 
@@ -175,6 +177,8 @@ int image_convert_main(int argc, char **argv)
 		rc = convert(&c, &create, &args, sync, &err);
 	store_close(c.src);
 	store_close(c.base);
+	if (!rc && create.backing)
+		image_note_backing(c.dst_path, create.backing);
 	if (rc == -EINTR && image_stopped()) {
 		/* The parent process expects a stopped program to die of the signal. */
 		signal(image_stopped(), SIG_DFL);

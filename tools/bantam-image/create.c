@@ -8,7 +8,7 @@
 
 #include <unistd.h>
 
-enum { FORMAT, BACKING, BACKING_FORMAT, CLUSTER_SIZE, LAZY, COMPAT, FORCE, MODE };
+enum { FORMAT, BACKING, BACKING_FORMAT, CLUSTER_SIZE, LAZY, COMPAT, FORCE, MODE, BACKING_DIR };
 
 static const struct args_option options[] = {
 	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "FILE's format [by its name, else raw]" },
@@ -22,6 +22,7 @@ static const struct args_option options[] = {
 	[COMPAT] = { "compat", 0, "2|3", NULL, "qcow2: version [3]; 2 is for QEMU before 1.1" },
 	[FORCE] = { "force", 0, NULL, NULL, "replace FILE if it exists" },
 	[MODE] = { "mode", 0, "MODE", NULL, "FILE's mode, such as 640 [600]" },
+	[BACKING_DIR] = IMAGE_BACKING_DIR,
 	{ 0 },
 };
 
@@ -101,5 +102,7 @@ int image_create_main(int argc, char **argv)
 	if (!rc)
 		rc = make(&create, args.value[FORCE], mode, &err);
 	store_close(base);
+	if (!rc && create.backing)
+		image_note_backing(create.path, create.backing);
 	return rc ? image_fail(&err, IMAGE_ERROR) : IMAGE_OK;
 }

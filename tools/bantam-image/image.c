@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "devices/backend/store/backing.h"
 #include "vmm/core/parse.h"
 
 #define THREADS_MAX 64u
@@ -35,6 +36,12 @@ bool image_args(const struct args_table *table, int argc, char **argv, struct ar
 	if (args->help) {
 		args_help(table);
 		*status = IMAGE_OK;
+		return true;
+	}
+	for (unsigned i = 0; i < args->nmany; i++) {
+		if (!store_allow_folder(args->many[i], &err))
+			continue;
+		*status = image_fail(&err, usage_status);
 		return true;
 	}
 	return false;
@@ -98,11 +105,11 @@ int image_parse_threads(const char *text, unsigned *out, struct err *err)
 
 /* --- opening ------------------------------------------------------------------------- */
 
-int image_detect(const char *path, enum store_format *out, struct err *err)
+int image_detect(const char *path, const char *via, enum store_format *out, struct err *err)
 {
 	struct store_looks looks;
 
-	store_look(path, &looks);
+	store_look(path, via, &looks);
 	if (looks.foreign && store_format_of_name(path) == STORE_RAW)
 		return store_refuse_foreign(path, &looks, NULL, err);
 	*out = looks.qcow2 ? STORE_QCOW2 : STORE_RAW;
@@ -118,7 +125,7 @@ int image_open_store(const char *path, enum store_format format, bool readonly, 
 
 	*out = NULL;
 	if (format == STORE_AUTO) {
-		rc = image_detect(path, &content, err);
+		rc = image_detect(path, NULL, &content, err);
 		if (rc)
 			return rc;
 		/* A guest can write a qcow2 header that names any backing file into a raw disk. */
@@ -126,6 +133,22 @@ int image_open_store(const char *path, enum store_format format, bool readonly, 
 			return store_format_refuse("disk", path, "-f ", err);
 	}
 	return store_open(&options, out, err);
+}
+
+void image_note_backing(const char *path, const char *backing)
+{
+	struct store_folder own = { 0 };
+	struct store_found found;
+	struct err err = { "" };
+	int rc = store_folder_open(&own, path, &err);
+
+	if (!rc)
+		rc = store_backing_find(&own, path, backing, &found, &err);
+	if (!rc)
+		close(found.fd);
+	else
+		fprintf(stderr, "bantam: note: %s\n", err.text);
+	store_folder_close(&own);
 }
 
 /* --- being stopped --------------------------------------------------------------------- */

@@ -30,7 +30,17 @@ int image_compare_main(int argc, char **argv);
 /* Prints the error as one line, even if it contains a strange file name; returns status. */
 int image_fail(const struct err *err, int status);
 
-/* Parses. Returns true if the command must return *status now (--help, or a mistake). */
+/* The option of each command that opens backing files. */
+#define IMAGE_BACKING_DIR                                                                          \
+	{                                                                                          \
+		"backing-dir", 0, "DIR", NULL,                                                     \
+			"backing files may also lie in or below DIR; may be repeated", true        \
+	}
+
+/*
+ * Parses, and allows the folders of --backing-dir. Returns true if the command must return *status
+ * now (--help, or a mistake).
+ */
 bool image_args(const struct args_table *table, int argc, char **argv, struct args *args,
 		int usage_status, int *status);
 
@@ -46,8 +56,12 @@ int image_parse_mode(const char *text, unsigned *out, struct err *err);
 int image_open_store(const char *path, enum store_format format, bool readonly, struct store **out,
 		     struct err *err);
 
-/* Finds the format by the file's content, for commands that trust no byte of it. */
-int image_detect(const char *path, enum store_format *out, struct err *err);
+/* Finds the format by the file's content, for commands that trust no byte of it. via: as in
+ * store_options. */
+int image_detect(const char *path, const char *via, enum store_format *out, struct err *err);
+
+/* Tells the user if a VM opens the new image's backing file only with --backing-dir. */
+void image_note_backing(const char *path, const char *backing);
 
 /* Parses --threads; NULL: the number of CPUs, but at least 4 and at most 8. */
 int image_parse_threads(const char *text, unsigned *out, struct err *err);

@@ -9,19 +9,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "devices/backend/qcow2_image/file.h"
+#include "devices/backend/store/backing.h"
 #include "tools/bantam-image/image.h"
 #include "vmm/core/parse.h"
 #include "vmm/core/printable.h"
 
-enum { FORMAT, JSON, CHAIN };
+enum { FORMAT, JSON, CHAIN, BACKING_DIR };
 
 static const struct args_option options[] = {
 	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "FILE's format [by its content]" },
 	[JSON] = { "json", 0, NULL, NULL, "as JSON, with qemu-img's keys" },
 	[CHAIN] = { "backing-chain", 0, NULL, NULL,
 		    "describe its backing files, too (a JSON list)" },
+	[BACKING_DIR] = IMAGE_BACKING_DIR,
 	{ 0 },
 };
 
@@ -53,16 +56,16 @@ static void forget(struct facts *f)
 	f->backing = NULL;
 }
 
-static int learn_raw(struct facts *f, struct err *err)
+static int learn_raw(struct facts *f, const char *via, struct err *err)
 {
-	struct store_options options_raw = { .path = f->path,
-					     .format = STORE_RAW,
-					     .readonly = true };
+	struct store_options options_raw = {
+		.path = f->path, .via = via, .format = STORE_RAW, .readonly = true
+	};
 	struct store *s;
 	struct stat st;
 	int rc;
 
-	if (!stat(f->path, &st) && S_ISREG(st.st_mode)) {
+	if (!stat(via ? via : f->path, &st) && S_ISREG(st.st_mode)) {
 		f->size_bytes = (uint64_t)st.st_size;
 		return 0;
 	}
@@ -74,24 +77,26 @@ static int learn_raw(struct facts *f, struct err *err)
 	return 0;
 }
 
-static int learn(struct facts *f, const char *path, enum store_format format, struct err *err)
+/* via: as in store_options. */
+static int learn(struct facts *f, const char *path, const char *via, enum store_format format,
+		 struct err *err)
 {
 	struct stat st;
 	int rc = 0;
 
 	*f = (struct facts){ .path = path };
-	if (stat(path, &st))
+	if (stat(via ? via : path, &st))
 		return err_sys(err, errno, "disk %s", path);
 	f->disk_bytes = (uint64_t)st.st_blocks * 512;
 	f->dev = st.st_dev;
 	f->ino = st.st_ino;
 	if (format == STORE_AUTO)
-		rc = image_detect(path, &format, err);
+		rc = image_detect(path, via, &format, err);
 	if (!rc && format == STORE_AUTO)
 		format = STORE_RAW;
 	if (rc || format == STORE_RAW)
-		return rc ? rc : learn_raw(f, err);
-	rc = qcow2_file_open(&f->file, path, QCOW2_GLANCE, false, err);
+		return rc ? rc : learn_raw(f, via, err);
+	rc = qcow2_file_open(&f->file, path, via, QCOW2_GLANCE, false, err);
 	if (rc)
 		return rc;
 	f->q = &f->file;
@@ -198,31 +203,52 @@ static void print_text(const struct facts *f)
 		       yes(q->incompatible & QCOW2_INCOMPAT_CORRUPT));
 }
 
+/* Reads about the backing file that top names. *own: the folder of top, which becomes its own. */
+static int learn_backing(struct facts *f, const struct facts *top, struct store_folder *own,
+			 struct err *err)
+{
+	enum store_format format = top->q->backing_format;
+	struct store_found found;
+	int rc = store_backing_find(own, top->path, top->q->backing_name, &found, err);
+
+	*f = (struct facts){ 0 };
+	if (rc)
+		return rc;
+	/* As a VM opens it: by its name, since a guest may have written the content. */
+	if (format == STORE_AUTO)
+		format = store_format_of_name(top->backing);
+	rc = learn(f, top->backing, found.via, format, err);
+	close(found.fd);
+	return rc;
+}
+
 /* Reads the whole chain before anything is printed: an error leaves no half answer. */
 static int learn_chain(struct facts *f, unsigned *n, const char *path, enum store_format format,
 		       bool chain, struct err *err)
 {
-	int rc = learn(&f[(*n)++], path, format, err);
+	struct store_folder own = { 0 };
+	int rc = learn(&f[(*n)++], path, NULL, format, err);
 
+	if (!rc && chain && f[0].backing)
+		rc = store_folder_open(&own, path, err);
 	while (!rc && chain && f[*n - 1].backing) {
 		const struct facts *top = &f[*n - 1];
 
-		if (*n == STORE_CHAIN_MAX)
-			return err_set(err, ELOOP,
-				       "disk %s: its chain of backing files is longer than %u",
-				       path, STORE_CHAIN_MAX);
-		format = top->q->backing_format;
-		/* As a VM opens it: by its name, since a guest may have written the content. */
-		if (format == STORE_AUTO)
-			format = store_format_of_name(top->backing);
-		rc = learn(&f[(*n)++], top->backing, format, err);
+		if (*n == STORE_CHAIN_MAX) {
+			rc = err_set(err, ELOOP,
+				     "disk %s: its chain of backing files is longer than %u", path,
+				     STORE_CHAIN_MAX);
+			break;
+		}
+		rc = learn_backing(&f[(*n)++], top, &own, err);
 		for (unsigned i = 0; !rc && i + 1 < *n; i++)
 			if (f[i].dev == f[*n - 1].dev && f[i].ino == f[*n - 1].ino)
-				return err_set(err, ELOOP,
-					       "disk %s: its backing file %s is an image "
-					       "that is based on it: a loop",
-					       top->path, top->backing);
+				rc = err_set(err, ELOOP,
+					     "disk %s: its backing file %s is an image "
+					     "that is based on it: a loop",
+					     top->path, top->backing);
 	}
+	store_folder_close(&own);
 	return rc;
 }
 

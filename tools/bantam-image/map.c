@@ -5,11 +5,12 @@
 
 #include "tools/bantam-image/image.h"
 
-enum { FORMAT, JSON };
+enum { FORMAT, JSON, BACKING_DIR };
 
 static const struct args_option options[] = {
 	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "FILE's format [by its name]" },
 	[JSON] = { "json", 0, NULL, NULL, "as JSON, with qemu-img's keys" },
+	[BACKING_DIR] = IMAGE_BACKING_DIR,
 	{ 0 },
 };
 

@@ -48,7 +48,7 @@ static int open_base(const char *path, struct store_create *create, struct store
 	if (create->backing_format == STORE_AUTO) {
 		enum store_format content;
 
-		rc = image_detect(full, &content, &why);
+		rc = image_detect(full, NULL, &content, &why);
 		if (rc)
 			err_set(err, -rc, "backing file %s: %s", create->backing, why.text);
 		else if (store_format_guess(full, &create->backing_format))

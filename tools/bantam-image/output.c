@@ -91,7 +91,7 @@ static int take_old(struct output *o, const char *path, bool force, struct err *
 			       path);
 	o->replace = true;
 	/* The lock fails if a VM uses the file. */
-	return store_image_open(&o->old, o->path, false, false, err);
+	return store_image_open(&o->old, o->path, NULL, false, false, err);
 }
 
 int output_create(struct output *o, const char *path, bool force, unsigned mode, struct err *err)

@@ -4,11 +4,12 @@
 #include "tools/bantam-image/image.h"
 #include "vmm/core/parse.h"
 
-enum { FORMAT, SHRINK };
+enum { FORMAT, SHRINK, BACKING_DIR };
 
 static const struct args_option options[] = {
 	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "FILE's format [by its name]" },
 	[SHRINK] = { "shrink", 0, NULL, NULL, "allow a smaller disk: data beyond its end is lost" },
+	[BACKING_DIR] = IMAGE_BACKING_DIR,
 	{ 0 },
 };
 

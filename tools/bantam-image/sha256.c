@@ -5,10 +5,11 @@
 #include "devices/backend/store/sum.h"
 #include "tools/bantam-image/image.h"
 
-enum { FORMAT };
+enum { FORMAT, BACKING_DIR };
 
 static const struct args_option options[] = {
 	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "the files' format [by their names]" },
+	[BACKING_DIR] = IMAGE_BACKING_DIR,
 	{ 0 },
 };
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/backend/store/backing.h"
 #include "vmm/api/api.h"
 #include "vmm/api/endpoints.h"
 #include "vmm/api/openapi.h"
@@ -65,6 +66,11 @@ static int set_log_file(struct args *args, const char *value, struct err *err)
 {
 	args->log_file = value;
 	return 0;
+}
+
+static int add_backing_dir(struct args *args, const char *value, struct err *err)
+{
+	return store_allow_folder(value, err);
 }
 
 static int accept_value(struct args *args, const char *value, struct err *err)
@@ -147,6 +153,8 @@ static const struct option {
 } options[] = {
 	{ "api-socket", "PATH|path=PATH|fd=N", set_socket, "where the API listens" },
 	{ "event-monitor", "path=PATH|fd=N", set_monitor, "where events go, as JSON" },
+	{ "backing-dir", "DIR", add_backing_dir,
+	  "backing files of disks may also lie in or below DIR; may be repeated" },
 	{ "log-file", "FILE", set_log_file, "where log lines go, instead of stderr" },
 	{ "log-format", "FORMAT", accept_value, "accepted and ignored" },
 	{ "seccomp", "true|false|log|errno", set_seccomp, "accepted and ignored" },

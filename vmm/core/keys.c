@@ -198,7 +198,7 @@ static int append(struct keyvals *kv, int i, const char *value, struct err *err)
 
 	if (!joined)
 		return err_sys(err, ENOMEM, "%s", kv->option);
-	snprintf(joined, len, "%s,%s", before, value);
+	snprintf(joined, len, "%s%c%s", before, kv->table[i].kind == KEY_PATH ? '\n' : ',', value);
 	rc = store(kv, i, *value ? joined : value, err);
 	free(joined);
 	return rc;

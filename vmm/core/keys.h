@@ -21,7 +21,8 @@ enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE };
 #define KEY_REQUIRED 2u
 #define KEY_UNLESS 8u /* with KEY_REQUIRED: not required if a key with KEY_INSTEAD is given */
 #define KEY_INSTEAD 16u
-#define KEY_LIST 4u    /* KEY_TEXT that may be given again: the values are joined by "," */
+/* KEY_TEXT that may be given again: the values are joined by ","; KEY_PATH: by a newline */
+#define KEY_LIST 4u
 #define KEY_POWER2 32u /* KEY_NUM and KEY_SIZE: a power of two */
 /*
  * Not for users: only keys_set_hidden sets it. The command line and --config do not know such a key,

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "devices/backend/store/backing.h"
 #include "devices/device.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/helper.h"
@@ -62,10 +63,9 @@ static int spawn(struct bootdisk *b, uint64_t bytes_max, int status, int sum, st
 {
 	char path[PATH_MAX + 64], fd[4][12], bytes[24];
 	int fds[] = { status, b->kernel_fd, b->initrd_fd, sum };
-	char *argv[] = {
-		HELPER,		  "boot", fd[0], fd[1], fd[2], fd[3], bytes, (char *)b->format,
-		(char *)b->image, NULL
-	};
+	char *argv[9 + STORE_FOLDERS_MAX + 1] = { HELPER,	   "boot", fd[0], fd[1],
+						  fd[2],	   fd[3],  bytes, (char *)b->format,
+						  (char *)b->image };
 	struct err why;
 	int rc;
 
@@ -75,6 +75,8 @@ static int spawn(struct bootdisk *b, uint64_t bytes_max, int status, int sum, st
 	for (unsigned i = 0; i < 4; i++)
 		snprintf(fd[i], sizeof(fd[i]), "%d", fds[i]);
 	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)bytes_max);
+	for (unsigned i = 0; store_allowed_folder(i); i++)
+		argv[9 + i] = (char *)store_allowed_folder(i);
 	rc = helper_spawn(path, argv, fds, 4, &b->pid);
 	return rc ? err_sys(err, -rc, "--disk %s: %s", b->image, path) : 0;
 }

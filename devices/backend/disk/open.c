@@ -18,7 +18,7 @@ int disk_open(const struct disk_config *cfg, struct disk **out, struct err *err)
 			       "image_type to Qcow2, or to Raw if a guest wrote that there",
 			       cfg->path);
 	if (rc == -ENOTSUP && cfg->for_vmconfig) {
-		store_look(cfg->path, &looks);
+		store_look(cfg->path, NULL, &looks);
 		return looks.foreign ?
 			       store_refuse_foreign(cfg->path, &looks, "image_type Raw", err) :
 			       rc;

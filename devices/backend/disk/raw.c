@@ -7,17 +7,14 @@
  * requests whose alignment the host refuses: the page cache is the bounce buffer, and the kernel
  * keeps both views coherent.
  */
-#include "devices/backend/disk/disk_impl.h"
+#include "devices/backend/disk/raw_impl.h"
 
 #include <errno.h>
 #include <linux/falloc.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "devices/backend/store/image_file.h"
-#include "devices/backend/disk/write_here.h"
 #include "vmm/core/log.h"
 
 /* The source of written zeroes. It is never written to, so it costs no memory. */
@@ -27,22 +24,6 @@
 #define MAX_RETRIES 64u
 
 enum { FILE_MAIN, FILE_CACHED };
-
-struct raw {
-	struct disk disk;
-	struct disk_config cfg;
-	struct store_image image;
-	char *path;    /* for messages; NULL if attached */
-	bool attached; /* another format owns image */
-	bool no_punch; /* the file system has refused it once */
-	bool no_zero_range;
-	bool cached;	  /* some write may have gone through the page cache */
-	unsigned writes;  /* number of finished ones */
-	unsigned flushed; /* writes when the last good flush was submitted */
-	struct aio *aio;  /* NULL until the first request */
-	struct aio_op *settled, **settled_last; /* requests with a result that needed no I/O */
-	struct disk_write_here here;
-};
 
 static uint8_t zeroes[ZERO_BYTES] __attribute__((aligned(4096)));
 
@@ -346,7 +327,7 @@ static void raw_wake(void *opaque)
 	raw->disk.wake(raw->disk.wake_opaque);
 }
 
-static int raw_start(struct disk *disk, struct err *err)
+int disk_raw_start(struct disk *disk, struct err *err)
 {
 	struct raw *raw = (struct raw *)disk;
 	struct aio_config cfg = {
@@ -376,10 +357,10 @@ static void settle(struct raw *raw, struct disk_req *req, int result)
 	raw->settled_last = &req->aio.next;
 }
 
-static void raw_submit(struct disk *disk, struct disk_req *req)
+void disk_raw_submit(struct disk *disk, struct disk_req *req)
 {
 	struct raw *raw = (struct raw *)disk;
-	int rc = raw_start(disk, NULL);
+	int rc = disk_raw_start(disk, NULL);
 
 	if (!rc)
 		rc = prepare(raw, req);
@@ -408,7 +389,7 @@ static void hand_settled(struct raw *raw)
 	}
 }
 
-static void raw_commit(struct disk *disk)
+void disk_raw_commit(struct disk *disk)
 {
 	struct raw *raw = (struct raw *)disk;
 
@@ -419,17 +400,17 @@ static void raw_commit(struct disk *disk)
 	} while (raw->settled);
 }
 
-static void raw_reap(struct disk *disk)
+void disk_raw_reap(struct disk *disk)
 {
 	struct raw *raw = (struct raw *)disk;
 
 	if (raw->aio)
 		aio_reap(raw->aio);
 	if (raw->settled)
-		raw_commit(disk);
+		disk_raw_commit(disk);
 }
 
-static void raw_drain(struct disk *disk)
+void disk_raw_drain(struct disk *disk)
 {
 	struct raw *raw = (struct raw *)disk;
 
@@ -438,163 +419,4 @@ static void raw_drain(struct disk *disk)
 		while (raw->aio && raw->aio->inflight)
 			aio_wait(raw->aio);
 	} while (raw->settled);
-}
-
-static void raw_close(struct disk *disk)
-{
-	struct raw *raw = (struct raw *)disk;
-
-	aio_destroy(raw->aio);
-	if (raw->attached) {
-		free(raw);
-		return;
-	}
-	/* The next VM, on this host or another, must find what the guest wrote. */
-	if (!raw->disk.lost_writes && raw->writes != raw->flushed && fdatasync(raw->image.fd))
-		log_put_for(raw->path, LOG_ERROR, "disk %s: lost writes at its last flush: %s",
-			    raw->path, strerror(errno));
-	store_image_close(&raw->image);
-	free(raw->path);
-	free(raw);
-}
-
-/* --- opening ----------------------------------------------------------------- */
-
-static int raw_refresh(struct disk *disk, struct err *err)
-{
-	uint64_t size_bytes;
-	int rc = store_image_size(&((struct raw *)disk)->image, &size_bytes);
-
-	if (rc)
-		return err_sys(err, -rc, "disk size");
-	/* A guest sees whole sectors only. */
-	size_bytes &= ~511ull;
-	if (size_bytes == disk->size_bytes)
-		return 0;
-	disk->size_bytes = size_bytes;
-	return 1;
-}
-
-static int raw_grow(struct disk *disk, uint64_t size_bytes, uint64_t *now, struct err *err)
-{
-	struct raw *raw = (struct raw *)disk;
-	uint64_t host_bytes;
-	int rc = store_image_size(&raw->image, &host_bytes);
-
-	if (rc)
-		return err_sys(err, -rc, "cannot learn its size");
-	*now = host_bytes & ~511ull;
-	if (*now >= size_bytes && (raw->image.is_block || *now == size_bytes))
-		return 0;
-	if (raw->image.is_block)
-		return err_set(err, EINVAL,
-			       "the block device has %llu bytes; make it larger on the host first",
-			       (unsigned long long)*now);
-	if (*now > size_bytes)
-		return err_set(err, EINVAL, "its file has %llu bytes already",
-			       (unsigned long long)host_bytes);
-	/* Sparse: the new part takes no room before the guest writes to it. */
-	if (ftruncate(raw->image.fd, (off_t)size_bytes))
-		return err_sys(err, errno, "cannot make its file %llu bytes long",
-			       (unsigned long long)size_bytes);
-	*now = size_bytes;
-	return 0;
-}
-
-static const struct disk_ops raw_ops = {
-	.start = raw_start,
-	.submit = raw_submit,
-	.commit = raw_commit,
-	.reap = raw_reap,
-	.drain = raw_drain,
-	.refresh = raw_refresh,
-	.grow = raw_grow,
-	.close = raw_close,
-};
-
-static int describe(struct raw *raw, struct err *err)
-{
-	const struct store_image *image = &raw->image;
-	struct disk *disk = &raw->disk;
-
-	if (image->size_bytes % 512)
-		return err_set(err, EINVAL,
-			       "disk %s: its size, %llu bytes, is not a multiple of "
-			       "512; is it a disk image? (truncate -s %%512 pads it)",
-			       raw->cfg.path, (unsigned long long)image->size_bytes);
-	disk->size_bytes = image->size_bytes;
-	disk->block_bytes = image->block_bytes;
-	disk->physical_bytes = image->physical_bytes;
-	disk->discard_bytes = image->block_bytes;
-	disk->readonly = raw->cfg.readonly;
-	disk->can_discard = disk->can_write_zeroes = !disk->readonly;
-	return 0;
-}
-
-static struct raw *new_raw(const struct disk_config *cfg)
-{
-	struct raw *raw = calloc(1, sizeof(*raw));
-
-	if (!raw)
-		return NULL;
-	raw->disk.ops = &raw_ops;
-	raw->cfg = *cfg;
-	raw->disk.engine = cfg->engine;
-	raw->settled_last = &raw->settled;
-	return raw;
-}
-
-static void judge_cache(struct raw *raw)
-{
-	disk_write_here_init(&raw->here, &raw->image);
-	/* The qcow2 layer above already tries synchronous writes. */
-	if (raw->attached)
-		raw->here.state = WRITE_HERE_NEVER;
-	/* It also writes its metadata through the page cache. */
-	raw->cached = raw->image.cached_fd < 0 || raw->attached;
-}
-
-int disk_raw_attach(const struct disk_config *cfg, const struct store_image *image,
-		    struct disk **out, struct err *err)
-{
-	struct raw *raw = new_raw(cfg);
-
-	*out = NULL;
-	if (!raw)
-		return err_sys(err, ENOMEM, "disk");
-	raw->cfg.path = NULL;
-	raw->image = *image;
-	raw->attached = true;
-	judge_cache(raw);
-	*out = &raw->disk;
-	return 0;
-}
-
-int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *err)
-{
-	struct raw *raw = new_raw(cfg);
-	int rc;
-
-	*out = NULL;
-	if (!raw)
-		return err_sys(err, ENOMEM, "disk %s", cfg->path);
-	raw->image.fd = raw->image.cached_fd = -1;
-	raw->path = strdup(cfg->path);
-	rc = raw->path ? store_image_open(&raw->image, cfg->path, cfg->readonly, cfg->direct, err) :
-			 err_sys(err, ENOMEM, "disk %s", cfg->path);
-	judge_cache(raw);
-	if (!rc)
-		rc = describe(raw, err);
-	if (!rc)
-		store_warn_cut_short(&raw->image, cfg->path);
-	/* The user asked for io_uring by name: fail now if it is not available. */
-	if (!rc && cfg->engine == DISK_ENGINE_IO_URING)
-		rc = raw_start(&raw->disk, err);
-	raw->cfg.path = NULL; /* the caller's: valid only until we return */
-	if (rc) {
-		raw_close(&raw->disk);
-		return rc;
-	}
-	*out = &raw->disk;
-	return 0;
 }

@@ -176,8 +176,8 @@ static int open_file(const struct store_options *options, struct qcow2 **out, st
 	*out = NULL;
 	if (!q)
 		return err_sys(err, ENOMEM, "disk %s", options->path);
-	rc = qcow2_file_open(&q->file, options->path, options->readonly ? QCOW2_READ : QCOW2_WRITE,
-			     options->direct, err);
+	rc = qcow2_file_open(&q->file, options->path, options->via,
+			     options->readonly ? QCOW2_READ : QCOW2_WRITE, options->direct, err);
 	if (rc) {
 		free(q);
 		return rc;

@@ -90,10 +90,11 @@ static inline void qcow2_packed_extent(const struct qcow2_file *f, uint64_t entr
 
 /*
  * Opens, locks and checks the image, and fills *f. Does not look at backing files. On failure it
- * sets *err and closes *f. direct: QCOW2_READ and QCOW2_WRITE only; image.fd is O_DIRECT then.
+ * sets *err and closes *f. via: as in store_options. direct: QCOW2_READ and QCOW2_WRITE only;
+ * image.fd is O_DIRECT then.
  */
-int qcow2_file_open(struct qcow2_file *f, const char *path, enum qcow2_access access,
-		    enum store_direct direct, struct err *err);
+int qcow2_file_open(struct qcow2_file *f, const char *path, const char *via,
+		    enum qcow2_access access, enum store_direct direct, struct err *err);
 /* Accepts an *f that is all zeroes. Flushes nothing. */
 void qcow2_file_close(struct qcow2_file *f);
 

@@ -9,12 +9,12 @@
 #include <unistd.h>
 
 /* Opens the image without a lock: a VM may be writing to it. */
-static int glance(struct store_image *image, const char *path, struct err *err)
+static int glance(struct store_image *image, const char *path, const char *via, struct err *err)
 {
 	struct stat st;
 	int rc;
 
-	image->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	image->fd = open(via ? via : path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (image->fd < 0 || fstat(image->fd, &st))
 		return err_sys(err, errno, "disk %s", path);
 	image->is_block = S_ISBLK(st.st_mode);
@@ -24,8 +24,8 @@ static int glance(struct store_image *image, const char *path, struct err *err)
 	return rc ? err_sys(err, -rc, "disk %s", path) : 0;
 }
 
-int qcow2_file_open(struct qcow2_file *f, const char *path, enum qcow2_access access,
-		    enum store_direct direct, struct err *err)
+int qcow2_file_open(struct qcow2_file *f, const char *path, const char *via,
+		    enum qcow2_access access, enum store_direct direct, struct err *err)
 {
 	bool readonly = access == QCOW2_GLANCE || access == QCOW2_READ;
 	int rc;
@@ -36,9 +36,9 @@ int qcow2_file_open(struct qcow2_file *f, const char *path, enum qcow2_access ac
 	if (!f->path)
 		rc = err_sys(err, ENOMEM, "disk %s", path);
 	else if (access == QCOW2_GLANCE)
-		rc = glance(&f->image, path, err);
+		rc = glance(&f->image, path, via, err);
 	else
-		rc = store_image_open(&f->image, path, readonly, direct, err);
+		rc = store_image_open(&f->image, path, via, readonly, direct, err);
 	f->fd = f->image.cached_fd >= 0 ? f->image.cached_fd : f->image.fd;
 	if (!rc)
 		rc = qcow2_header_load(f, err);

@@ -260,7 +260,8 @@ static int check_size(const struct check *c, struct err *err)
 
 static int begin(struct check *c, const char *path, bool write, struct err *err)
 {
-	int rc = qcow2_file_open(&c->file, path, write ? QCOW2_REPAIR : QCOW2_READ, false, err);
+	int rc = qcow2_file_open(&c->file, path, NULL, write ? QCOW2_REPAIR : QCOW2_READ, false,
+				 err);
 
 	if (rc)
 		return rc;

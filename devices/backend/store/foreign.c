@@ -68,12 +68,12 @@ static bool is_fixed_vhd(const char *path, int fd, uint64_t size_bytes)
 	       !memcmp(magic, "conectix", sizeof(magic));
 }
 
-void store_look(const char *path, struct store_looks *out)
+void store_look(const char *path, const char *via, struct store_looks *out)
 {
 	uint8_t head[SECTOR];
 	struct stat st;
 	ssize_t n = 0;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int fd = open(via ? via : path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
 	*out = (struct store_looks){ 0 };
 	if (fd < 0)

@@ -23,6 +23,7 @@ static const struct timespec busy_pause = { .tv_nsec = 20000000 };
 
 struct request {
 	const char *path;
+	const char *via; /* what is opened */
 	bool readonly, direct;
 };
 
@@ -67,7 +68,7 @@ static int open_file(struct store_image *image, const struct request *cfg, struc
 	struct stat st;
 	int flags = (cfg->readonly ? O_RDONLY : O_RDWR) | (cfg->direct ? O_DIRECT : 0);
 
-	image->fd = open(cfg->path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	image->fd = open(cfg->via, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (image->fd < 0 || fstat(image->fd, &st))
 		return open_error(cfg, errno, err);
 	if (S_ISDIR(st.st_mode))
@@ -79,10 +80,10 @@ static int open_file(struct store_image *image, const struct request *cfg, struc
 	if (image->is_block && !cfg->readonly) {
 		/* O_EXCL: refused while the host has it mounted. */
 		close(image->fd);
-		image->fd = open(cfg->path, flags | O_EXCL | O_CLOEXEC);
+		image->fd = open(cfg->via, flags | O_EXCL | O_CLOEXEC);
 		for (unsigned i = 0; image->fd < 0 && errno == EBUSY && i < BUSY_TRIES; i++) {
 			nanosleep(&busy_pause, NULL);
-			image->fd = open(cfg->path, flags | O_EXCL | O_CLOEXEC);
+			image->fd = open(cfg->via, flags | O_EXCL | O_CLOEXEC);
 		}
 		if (image->fd < 0)
 			return open_error(cfg, errno, err);
@@ -144,7 +145,7 @@ static int open_cached(struct store_image *image, const struct request *cfg, str
 		image->mem_align = sx.stx_dio_mem_align;
 		image->offset_align = sx.stx_dio_offset_align;
 	}
-	image->cached_fd = open(cfg->path, flags);
+	image->cached_fd = open(cfg->via, flags);
 	if (image->cached_fd < 0)
 		return open_error(cfg, errno, err);
 	return 0;
@@ -166,10 +167,10 @@ static int probe(struct store_image *image, const struct request *cfg, struct er
 	return 0;
 }
 
-int store_image_open(struct store_image *image, const char *path, bool readonly,
+int store_image_open(struct store_image *image, const char *path, const char *via, bool readonly,
 		     enum store_direct direct, struct err *err)
 {
-	struct request cfg = { path, readonly, direct != STORE_CACHED };
+	struct request cfg = { path, via ? via : path, readonly, direct != STORE_CACHED };
 	int rc;
 
 	memset(image, 0, sizeof(*image));

@@ -27,10 +27,11 @@ struct store_image {
 };
 
 /*
- * Open and lock (against a second writer; QEMU's locks are respected). 0 or -errno; on failure err
- * has the reason in one line and *image holds nothing open.
+ * Open and lock (against a second writer; QEMU's locks are respected). via: what is opened in place
+ * of path, which messages still name (backing.h); NULL: path. 0 or -errno; on failure err has the
+ * reason in one line and *image holds nothing open.
  */
-int store_image_open(struct store_image *image, const char *path, bool readonly,
+int store_image_open(struct store_image *image, const char *path, const char *via, bool readonly,
 		     enum store_direct direct, struct err *err);
 /* Accepts an image whose store_image_open failed, and a second call. */
 void store_image_close(struct store_image *image);

@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "devices/backend/qcow2/qcow2.h"
 #include "devices/backend/qcow2_image/create.h"
+#include "devices/backend/store/backing.h"
 #include "devices/backend/store/raw.h"
 
 static int open_one(const struct store_options *options, struct store **out, struct err *err)
@@ -52,21 +54,21 @@ int store_check_backing(const char *name, const struct store *base, struct err *
 }
 
 /*
- * Checks that path may be the backing file of last, the last image of top's chain. 0 or -errno.
+ * Checks that path, which is *found, may be the backing file of last, the last image of top's chain.
+ * 0 or -errno.
  */
-static int check_loop(const struct store *top, const char *last, const char *path, struct err *err)
+static int check_loop(const struct store *top, const char *last, const char *path,
+		      const struct stat *found, struct err *err)
 {
-	struct stat st, above;
+	struct stat above;
 
 	if (depth_of(top) >= STORE_CHAIN_MAX)
 		return err_set(err, ELOOP, "disk %s: its chain of backing files is longer than %u",
 			       last, STORE_CHAIN_MAX);
-	if (stat(path, &st))
-		return err_sys(err, errno, "disk %s: its backing file %s", last, path);
 	for (const struct store *s = top; s; s = s->backing) {
 		if (fstat(s->image->fd, &above))
 			return err_sys(err, errno, "disk %s", last);
-		if (above.st_dev == st.st_dev && above.st_ino == st.st_ino)
+		if (above.st_dev == found->st_dev && above.st_ino == found->st_ino)
 			return err_set(err, ELOOP,
 				       "disk %s: its backing file %s is an image that "
 				       "is based on it: a loop",
@@ -75,27 +77,17 @@ static int check_loop(const struct store *top, const char *last, const char *pat
 	return 0;
 }
 
-/*
- * Open the backing file of last, the end of top's chain so far. at: the path of last. The caller
- * frees options->path, which stays as it was if the image names no file.
- */
-static int open_backing(const struct store *top, struct store *last, const char *at,
-			struct store_options *options, struct err *err)
+/* Open the file that was found for last's backing_name. options has its path. */
+static int open_found(const struct store *top, struct store *last, const char *at,
+		      const struct store_found *found, struct store_options *options,
+		      struct err *err)
 {
-	int rc;
+	int rc = check_loop(top, at, options->path, &found->st, err);
 
-	if (is_protocol(last->backing_name))
-		return err_set(err, ENOTSUP,
-			       "disk %s: its backing file \"%.60s\" is not the name of "
-			       "a file; only files are supported (./ before a name with a colon)",
-			       at, last->backing_name);
-	options->path = store_backing_path(at, last->backing_name);
-	if (!options->path)
-		return err_sys(err, ENOMEM, "disk %s", at);
-	options->format = last->backing_format;
-	rc = check_loop(top, at, options->path, err);
 	if (rc)
 		return rc;
+	options->via = found->via;
+	options->format = last->backing_format;
 	rc = store_choose_format(options, err);
 	if (rc == -EINVAL)
 		err_set(err, EINVAL,
@@ -106,21 +98,52 @@ static int open_backing(const struct store *top, struct store *last, const char 
 	return rc ? rc : open_one(options, &last->backing, err);
 }
 
+/*
+ * Open the backing file of last, the end of top's chain so far. at: the path of last; *own: its
+ * folder, which becomes that of the backing file. The caller frees options->path, which stays as it
+ * was if the image names no file.
+ */
+static int open_backing(const struct store *top, struct store *last, const char *at,
+			struct store_folder *own, struct store_options *options, struct err *err)
+{
+	struct store_found found;
+	int rc;
+
+	if (is_protocol(last->backing_name))
+		return err_set(err, ENOTSUP,
+			       "disk %s: its backing file \"%.60s\" is not the name of "
+			       "a file; only files are supported (./ before a name with a colon)",
+			       at, last->backing_name);
+	options->path = store_backing_path(at, last->backing_name);
+	if (!options->path)
+		return err_sys(err, ENOMEM, "disk %s", at);
+	rc = store_backing_find(own, at, last->backing_name, &found, err);
+	if (rc)
+		return rc;
+	rc = open_found(top, last, at, &found, options, err);
+	close(found.fd);
+	return rc;
+}
+
 /* Open the chain from the top down: each image names the next. */
 static int open_chain(struct store *top, const char *path, enum store_direct direct,
 		      struct err *err)
 {
+	struct store_folder own = { 0 };
 	char *at = NULL;
 	int rc = 0;
 
+	if (top->backing_name)
+		rc = store_folder_open(&own, path, err);
 	for (struct store *s = top; !rc && s && s->backing_name; s = s->backing) {
 		struct store_options options = { .readonly = true, .direct = direct };
 
-		rc = open_backing(top, s, at ? at : path, &options, err);
+		rc = open_backing(top, s, at ? at : path, &own, &options, err);
 		free(at);
 		at = (char *)options.path;
 	}
 	free(at);
+	store_folder_close(&own);
 	return rc;
 }
 

@@ -210,7 +210,8 @@ int store_raw_open(const struct store_options *options, struct store **out, stru
 	*out = NULL;
 	if (!raw)
 		return err_sys(err, ENOMEM, "disk %s", options->path);
-	rc = store_image_open(&raw->image, options->path, options->readonly, options->direct, err);
+	rc = store_image_open(&raw->image, options->path, options->via, options->readonly,
+			      options->direct, err);
 	if (rc) {
 		free(raw);
 		return rc;

@@ -58,7 +58,7 @@ enum store_format store_format_of_content(const char *path)
 {
 	struct store_looks looks;
 
-	store_look(path, &looks);
+	store_look(path, NULL, &looks);
 	return looks.qcow2 ? STORE_QCOW2 : STORE_RAW;
 }
 
@@ -94,7 +94,7 @@ int store_choose_format(struct store_options *options, struct err *err)
 	options->format = store_format_of_name(options->path);
 	if (options->format == STORE_QCOW2)
 		return 0;
-	store_look(options->path, &looks);
+	store_look(options->path, options->via, &looks);
 	if (looks.qcow2)
 		return store_format_refuse("disk", options->path, "format=", err);
 	return looks.foreign ? store_refuse_foreign(options->path, &looks, "format=raw", err) : 0;

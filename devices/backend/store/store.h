@@ -74,6 +74,8 @@ struct store {
 
 struct store_options {
 	const char *path;
+	/* what is opened in place of path, which messages still name (backing.h); NULL: path */
+	const char *via;
 	enum store_format format;
 	bool readonly;
 	enum store_direct direct;
@@ -86,8 +88,8 @@ struct store_options {
 };
 
 /*
- * Open path, locked as image_file.h describes, and its backing files. AUTO: as store_choose_format
- * decides. 0 or -errno.
+ * Open path, locked as image_file.h describes, and its backing files, where backing.h allows to
+ * follow their names. AUTO: as store_choose_format decides. 0 or -errno.
  */
 int store_open(const struct store_options *options, struct store **out, struct err *err);
 
@@ -139,8 +141,8 @@ struct store_looks {
 	const char *foreign; /* "a VMDK image": neither raw nor qcow2; NULL: nothing known */
 	const char *advice;  /* the command that makes a disk of it */
 };
-/* Looks at the file. All is unset if it cannot be read. */
-void store_look(const char *path, struct store_looks *out);
+/* Looks at the file; via: as in store_options. All is unset if it cannot be read. */
+void store_look(const char *path, const char *via, struct store_looks *out);
 /*
  * Returns -ENOTSUP, for a file that looks foreign. option: what the user gives to open it as raw, or
  * NULL if there is no choice.
