@@ -107,6 +107,8 @@ struct device_env {
 	/* While create is called: the id that the device will have ("net0"), or NULL. */
 	const char *id;
 	unsigned slot; /* the same, on PCI: its slot; 0: the first empty one */
+	/* the same, of the disk that the machine boots from: its table's sectors; 0: it has none */
+	uint32_t sector_bytes;
 	/*
 	 * What outlives the machine; NULL: nothing does. consoles: open chardevs, by the ids of their
 	 * devices (devices/backend/chardev/pool.h). keep: where a back end leaves descriptors for the

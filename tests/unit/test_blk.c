@@ -1238,6 +1238,67 @@ Test(blk, vmconfig_serial, .init = scratch_begin, .fini = scratch_end)
 	cr_expect_str_eq(serial_of("path=a vmconfig=off"), "", "only then");
 }
 
+/* block-size=, and what the partition table of the disk asks for that the machine boots from. */
+Test(blk, block_sizes, .init = scratch_begin, .fini = scratch_end)
+{
+	static const struct {
+		const char *keys;
+		uint32_t table; /* env.sector_bytes */
+		uint32_t want;	/* 0: refused */
+		const char *word;
+	} t[] = {
+		{ "a", 0, 512, NULL },
+		{ "a,block-size=auto", 0, 512, NULL },
+		{ "a,block-size=512", 0, 512, NULL },
+		{ "a,block-size=4096", 0, 4096, NULL },
+		{ "a", 4096, 4096, NULL },
+		{ "a", 512, 512, NULL },
+		{ "a,block-size=4096", 4096, 4096, NULL },
+		{ "q.qcow2,block-size=4096", 0, 4096, NULL },
+		{ "q.qcow2", 4096, 4096, NULL },
+		{ "a,block-size=512", 4096, 0,
+		  "table of a has sectors of 4096 bytes; leave block-size out" },
+		{ "a,block-size=4096", 512, 0, "table of a has sectors of 512 bytes" },
+		{ "odd", 0, 512, NULL },
+		{ "odd,block-size=4096", 0, 0,
+		  "multiple of 4096; is it a disk image? (truncate -s %4096" },
+		{ "odd", 4096, 0, "not a multiple of 4096" },
+		{ "odd.qcow2,block-size=4096", 0, 0, "multiple of 4096; bantam image resize" },
+		{ "a,block-size=1024", 0, 0, "must be one of auto|512|4096" },
+		{ "seed=.,block-size=4096", 0, 0, "block-size= goes with path=" },
+		{ "vhost-user=s,block-size=4096", 0, 0,
+		  "block-size cannot be used with vhost-user=" },
+	};
+
+	cr_assert_eq(system("truncate -s 1M a && truncate -s 1000448 odd && "
+			    "qemu-img create -q -f qcow2 q.qcow2 1M && "
+			    "qemu-img create -q -f qcow2 odd.qcow2 1000448"),
+		     0);
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		struct err err = { "" };
+		char text[256] = "";
+		int rc;
+
+		fake_env_init(&f, FAKE_PCI);
+		f.env.sector_bytes = t[i].table;
+		rc = option(t[i].keys, &err);
+		if (!t[i].want) {
+			cr_expect(rc && strstr(err.text, t[i].word), "%s: %d, %s", t[i].keys, rc,
+				  err.text);
+		} else {
+			cr_assert_eq(rc, 0, "%s: %s", t[i].keys, err.text);
+			fake_driver_find(&d, &f, 0, true);
+			cr_expect_eq(fake_driver_config(&d, 20, 4), t[i].want, "%s", t[i].keys);
+			dev->ops->describe(dev, text, sizeof(text));
+			cr_expect_eq(!!strstr(text, "blocks of 4096 bytes"), t[i].want == 4096,
+				     "%s: %s", t[i].keys, text);
+			device_destroy(dev);
+		}
+		dev = NULL;
+		fake_env_destroy(&f);
+	}
+}
+
 /* A ramfs cannot do O_DIRECT. */
 Test(blk, vmconfig_direct, .init = scratch_begin, .fini = scratch_end)
 {

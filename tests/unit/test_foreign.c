@@ -187,10 +187,28 @@ Test(foreign, disks_cut_short)
 			char name[32];
 
 			snprintf(name, sizeof(name), "%s-%zu", less ? "warned" : "quiet", i);
-			store_warn_cut_short(&image, name);
+			store_warn_partitions(&image, name,
+					      t[i].gpt_sector ? t[i].gpt_sector : 512);
 			if (!t[i].sectors)
 				break;
 		}
+	}
+	/* A GPT, to a guest with other blocks. */
+	for (size_t i = 0; i < N(t); i++) {
+		struct store_image image = { .fd = fd, .cached_fd = -1, .size_bytes = UINT64_MAX };
+		uint8_t b[8192] = { 0 };
+
+		if (!t[i].gpt_sector)
+			continue;
+		b[446 + 4] = 0xee;
+		put_le32(b + 446 + 12, 1);
+		b[510] = 0x55;
+		b[511] = 0xaa;
+		memcpy(b + t[i].gpt_sector, "EFI PART", 8);
+		cr_assert_eq(pwrite(fd, b, sizeof(b), 0), (ssize_t)sizeof(b));
+		store_warn_partitions(&image, "quiet-blocks", t[i].gpt_sector);
+		store_warn_partitions(&image, t[i].gpt_sector == 512 ? "blocks-512" : "blocks-4096",
+				      t[i].gpt_sector == 512 ? 4096 : 512);
 	}
 	close(fd);
 	{
@@ -207,6 +225,11 @@ Test(foreign, disks_cut_short)
 		for (size_t i = 0; i < N(t); i++)
 			want += t[i].sectors != 0;
 		cr_assert_null(strstr(said, "quiet-"), "%s", said);
+		cr_expect(strstr(said, "disk blocks-512: its GPT has sectors of 512 bytes") &&
+				  strstr(said, "give block-size=512\n") &&
+				  strstr(said, "disk blocks-4096: its GPT") &&
+				  strstr(said, "give block-size=4096\n"),
+			  "%s", said);
 		cr_assert_eq(warned, want, "%u of %u: %s", warned, want, said);
 	}
 }

@@ -209,6 +209,13 @@ Test(partitions, gpt_sizes)
 		cr_assert_eq(got.n, 2);
 		is_part(0, 2, 30, 10, "22222222-2222-2222-2222-222222222222");
 		is_part(1, 5, 60, 10, "55555555-5555-5555-5555-555555555555");
+		if (gpt_ss == 512)
+			continue;
+		/* What is left of a GPT of smaller sectors does not hide it. */
+		memcpy(sector(1), "EFI PART", 8);
+		cr_assert_eq(read_table(), 0);
+		cr_assert_eq(got.sector_bytes, gpt_ss);
+		cr_assert_eq(got.n, 2);
 	}
 }
 

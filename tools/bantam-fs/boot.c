@@ -5,7 +5,7 @@
  * Finds what the distribution in the image would boot, copies its kernel and initrd to the two
  * descriptors and writes the rest to STATUS_FD, one line each: "kernel PATH", "initrd PATH",
  * "options TEXT", "root TEXT" ("@N": partition N of this disk, whose name the guest chooses),
- * "rw 0|1", "where TEXT", "note TEXT", and "done"; or "error TEXT". SUM_FD gets the kernel's
+ * "rw 0|1", "sector 512|4096" (of the partition table), "where TEXT", "note TEXT", and "done"; or "error TEXT". SUM_FD gets the kernel's
  * SHA-256. The process that opened the image computes this sum, because other VMs rely on it and
  * the confined process, which parses the image, is not trusted.
  */
@@ -86,6 +86,8 @@ static void tell(struct bootfind *f, FILE *out)
 	if (c->ninitrds)
 		fprintf(out, "initrd %s\n", printable(strdupa(c->initrd[c->ninitrds - 1])));
 	fprintf(out, "options %s\nroot %s\nrw %d\n", f->options.rest, f->root_spec, f->rw);
+	if (f->all.table != PART_TABLE_NONE)
+		fprintf(out, "sector %u\n", f->all.sector_bytes);
 	if (c->v->part.number)
 		fprintf(out, "where partition %u\n", c->v->part.number);
 	if (c->v->dirty)

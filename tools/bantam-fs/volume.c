@@ -52,6 +52,7 @@ int volumes_open(struct store *s, struct volumes *out, struct err *err)
 	rc = store_partitions_read(s, parts, err);
 	out->table = parts->table;
 	out->beyond = parts->beyond;
+	out->sector_bytes = parts->sector_bytes;
 	for (unsigned i = 0; !rc && i < parts->n; i++) {
 		struct volume *v = &out->v[out->n++];
 

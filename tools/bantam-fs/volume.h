@@ -29,7 +29,8 @@ struct volume {
 
 struct volumes {
 	enum part_table table;
-	unsigned beyond; /* as in struct store_partitions */
+	uint32_t sector_bytes; /* of the table */
+	unsigned beyond;       /* as in struct store_partitions */
 	unsigned n;
 	struct volume v[PARTITIONS_MAX];
 };

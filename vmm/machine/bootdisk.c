@@ -122,6 +122,7 @@ int bootdisk_start(const struct config *config, uint64_t bytes_max, struct bootd
 	b = calloc(1, sizeof(*b));
 	if (!b)
 		return err_sys(err, ENOMEM, "--disk");
+	b->device = (unsigned)(disk - config->device);
 	b->image = keys_text_of(&disk->kv, "path");
 	b->format = keys_text_of(&disk->kv, "format");
 	if (!b->format)
@@ -188,6 +189,10 @@ static bool take_line(struct bootdisk *b, char *line, bool *done, struct err *er
 		return copy(b->options, sizeof(b->options), val);
 	if ((val = after(line, "where")))
 		return copy(b->where, sizeof(b->where), val);
+	if ((val = after(line, "sector"))) {
+		b->sector_bytes = !strcmp(val, "4096") ? 4096 : 512;
+		return b->sector_bytes == 4096 || !strcmp(val, "512");
+	}
 	if ((val = after(line, "root")))
 		return take_root(b, val);
 	if ((val = after(line, "rw"))) {

@@ -19,6 +19,8 @@
 struct bootdisk {
 	const char *image; /* owned by the configuration */
 	const char *format;
+	unsigned device;       /* its index in config->device */
+	uint32_t sector_bytes; /* of its partition table; 0: it has none */
 	bool readonly;
 	char letter; /* the guest calls the disk vda, vdb … */
 	pid_t pid;   /* the helper; 0: it has ended */

@@ -222,9 +222,13 @@ static int create_devices(struct machine *m, struct err *err)
 		serial |= d->type == &serial_type;
 		config_device_id(m->config, i, id);
 		m->device_env.slot = d->slot;
+		m->device_env.sector_bytes = m->bootdisk && m->bootdisk->device == i ?
+						     m->bootdisk->sector_bytes :
+						     0;
 		rc = create_device(m, d->type, &d->kv, id, err);
 	}
 	m->device_env.slot = 0;
+	m->device_env.sector_bytes = 0;
 	return rc || serial || chardev_stdio_taken() ? rc : create_default_serial(m, err);
 }
 

@@ -151,6 +151,7 @@ static const struct vmconfig_field disk[] COLD = {
 	{ "serial", KIND_TEXT, .max = 20, .option = "serial", .help = "serial number, at most 20 bytes; default: made from the file" },
 	{ "rate_limiter_config", KIND_OBJECT, VMCONFIG_LIMITER, .cli = "-", .help = "limits of this disk" },
 	{ "rate_limit_group", KIND_TEXT, .max = 63, .help = "id of a rate_limit_groups entry, whose limits count" },
+	{ "block_size", KIND_UINT, .flags = FIELD_OURS | FIELD_POWER2, .min = 512, .max = 4096, .help = "bytes of the guest's logical block, 512 or 4096; default: as the host's device has it" },
 	{ "backing_files", KIND_BOOL, .def = "false", .option = "backing", .help = "a qcow2 image may name a backing file" },
 	{ "sparse", KIND_BOOL, .flags = FIELD_IGNORED, .help = "what the guest discards is freed" },
 	{ "lock_granularity", KIND_TEXT, .flags = FIELD_IGNORED, .max = 64, .help = "the whole image is locked" },

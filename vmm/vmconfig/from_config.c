@@ -134,11 +134,14 @@ static void put_daemon(json_t *out, const struct keyvals *kv)
 static void put_disk(json_t *out, const struct keyvals *kv)
 {
 	const char *format = keys_text_of(kv, "format"), *engine = keys_text_of(kv, "engine");
+	const char *block = keys_text_of(kv, "block-size");
 
 	put_daemon(out, kv);
 	put(out, "readonly", json_boolean(keys_num_of(kv, "ro") || keys_num_of(kv, "readonly")));
 	if (format && strcmp(format, "auto") != 0)
 		put(out, "image_type", json_string(!strcmp(format, "raw") ? "Raw" : "Qcow2"));
+	if (block && strcmp(block, "auto") != 0)
+		put(out, "block_size", json_integer(strtol(block, NULL, 10)));
 	if (engine && !strcmp(engine, "threads"))
 		put(out, "disable_io_uring", json_true());
 	put_limiter(out, kv, "");

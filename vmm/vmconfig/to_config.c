@@ -164,6 +164,8 @@ static int map_disk(struct keyvals *kv, const char *where, const json_t *vm, con
 		rc = set(kv, where, "format", !strcmp(type, "Raw") ? "raw" : "qcow2", err);
 	if (!rc && vmconfig_bool(disk, "disable_io_uring"))
 		rc = set(kv, where, "engine", "threads", err);
+	if (!rc && vmconfig_num(disk, "block_size"))
+		rc = set_num(kv, where, "block-size", vmconfig_num(disk, "block_size"), err);
 	if (!rc && vmconfig_bool(disk, "vhost_user"))
 		rc = set(kv, where, "vhost-user", vmconfig_text(disk, "vhost_socket"), err);
 	if (!rc)

@@ -115,9 +115,10 @@ struct disk_config {
 	enum store_format format; /* AUTO: as store_choose_format decides */
 	bool readonly;
 	enum store_direct direct;
-	bool alone;	   /* as in store_options */
-	bool dry_run;	   /* the same; no requests follow */
-	bool for_vmconfig; /* messages name the fields of a VmConfig, not --disk's keys */
+	uint32_t block_bytes; /* the guest's logical block; 0: that of the host's device, or 512 */
+	bool alone;	      /* as in store_options */
+	bool dry_run;	      /* the same; no requests follow */
+	bool for_vmconfig;    /* messages name the fields of a VmConfig, not --disk's keys */
 	enum disk_engine engine;
 	struct loop *loop;
 	char id[THREAD_NAME_BYTES]; /* the device's, for the names of threads; cut if it is long */

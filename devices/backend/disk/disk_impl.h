@@ -12,6 +12,15 @@
 	"disk %s: the host could not write what it had in memory: %s; it is "                      \
 	"unknown what is lost, so every flush fails from now on"
 
+/* The block sizes that the guest sees of image. block_bytes: disk_config's. */
+static inline void disk_set_blocks(struct disk *disk, const struct store_image *image,
+				   uint32_t block_bytes)
+{
+	disk->block_bytes = block_bytes ? block_bytes : image->block_bytes;
+	disk->physical_bytes = image->physical_bytes > disk->block_bytes ? image->physical_bytes :
+									   disk->block_bytes;
+}
+
 /* Open one format; cfg->format is ignored. */
 int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *err);
 int disk_qcow2_open(const struct disk_config *cfg, struct disk **out, struct err *err);

@@ -21,7 +21,10 @@
 static int open_memory(const struct disk_config *cfg, int fd, bool readonly, struct disk **out,
 		       struct err *err)
 {
-	struct disk_config raw = { .readonly = readonly, .engine = cfg->engine, .loop = cfg->loop };
+	struct disk_config raw = { .readonly = readonly,
+				   .engine = cfg->engine,
+				   .loop = cfg->loop,
+				   .block_bytes = cfg->block_bytes };
 	char path[64];
 	int rc;
 

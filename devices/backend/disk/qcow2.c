@@ -379,14 +379,13 @@ static int describe(struct disk_qcow2 *d, struct err *err)
 	const struct store *s = d->level[0].store;
 	struct disk *disk = &d->disk;
 
-	if (s->size_bytes % 512)
+	disk_set_blocks(disk, s->image, d->cfg.block_bytes);
+	if (s->size_bytes % disk->block_bytes)
 		return err_set(err, EINVAL,
 			       "disk %s: its size, %llu bytes, is not a multiple of "
-			       "512; bantam image resize makes it one",
-			       d->cfg.path, (unsigned long long)s->size_bytes);
+			       "%u; bantam image resize makes it one",
+			       d->cfg.path, (unsigned long long)s->size_bytes, disk->block_bytes);
 	disk->size_bytes = s->size_bytes;
-	disk->block_bytes = s->image->block_bytes;
-	disk->physical_bytes = s->image->physical_bytes;
 	disk->discard_bytes = disk->block_bytes;
 	if (d->level[0].file->cluster_bytes > disk->discard_bytes)
 		disk->discard_bytes = (uint32_t)d->level[0].file->cluster_bytes;

@@ -114,7 +114,7 @@ static int prepare_zeroes(struct raw *raw, struct disk_req *req)
 /* Reduce a discard to what the block device can do: whole blocks. */
 static void prepare_discard(struct raw *raw, struct disk_req *req)
 {
-	uint64_t mask = raw->disk.block_bytes - 1;
+	uint64_t mask = raw->image.block_bytes - 1;
 	uint64_t start = (req->offset + mask) & ~mask;
 	uint64_t end = (req->offset + req->len_bytes) & ~mask;
 

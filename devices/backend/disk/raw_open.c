@@ -33,8 +33,8 @@ static int raw_refresh(struct disk *disk, struct err *err)
 
 	if (rc)
 		return err_sys(err, -rc, "disk size");
-	/* A guest sees whole sectors only. */
-	size_bytes &= ~511ull;
+	/* A guest sees whole blocks only. */
+	size_bytes &= ~(uint64_t)(disk->block_bytes - 1);
 	if (size_bytes == disk->size_bytes)
 		return 0;
 	disk->size_bytes = size_bytes;
@@ -49,7 +49,7 @@ static int raw_grow(struct disk *disk, uint64_t size_bytes, uint64_t *now, struc
 
 	if (rc)
 		return err_sys(err, -rc, "cannot learn its size");
-	*now = host_bytes & ~511ull;
+	*now = host_bytes & ~(uint64_t)(disk->block_bytes - 1);
 	if (*now >= size_bytes && (raw->image.is_block || *now == size_bytes))
 		return 0;
 	if (raw->image.is_block)
@@ -83,15 +83,16 @@ static int describe(struct raw *raw, struct err *err)
 	const struct store_image *image = &raw->image;
 	struct disk *disk = &raw->disk;
 
-	if (image->size_bytes % 512)
+	disk_set_blocks(disk, image, raw->cfg.block_bytes);
+	if (image->size_bytes % disk->block_bytes)
 		return err_set(err, EINVAL,
 			       "disk %s: its size, %llu bytes, is not a multiple of "
-			       "512; is it a disk image? (truncate -s %%512 pads it)",
-			       raw->cfg.path, (unsigned long long)image->size_bytes);
+			       "%u; is it a disk image? (truncate -s %%%u pads it)",
+			       raw->cfg.path, (unsigned long long)image->size_bytes,
+			       disk->block_bytes, disk->block_bytes);
 	disk->size_bytes = image->size_bytes;
-	disk->block_bytes = image->block_bytes;
-	disk->physical_bytes = image->physical_bytes;
-	disk->discard_bytes = image->block_bytes;
+	disk->discard_bytes = disk->block_bytes > image->block_bytes ? disk->block_bytes :
+								       image->block_bytes;
 	disk->readonly = raw->cfg.readonly;
 	disk->can_discard = disk->can_write_zeroes = !disk->readonly;
 	return 0;
@@ -153,7 +154,7 @@ int disk_raw_open(const struct disk_config *cfg, struct disk **out, struct err *
 	if (!rc)
 		rc = describe(raw, err);
 	if (!rc)
-		store_warn_cut_short(&raw->image, cfg->path);
+		store_warn_partitions(&raw->image, cfg->path, raw->disk.block_bytes);
 	/* The user asked for io_uring by name: fail now if it is not available. */
 	if (!rc && cfg->engine == DISK_ENGINE_IO_URING)
 		rc = disk_raw_start(&raw->disk, err);

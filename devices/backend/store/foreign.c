@@ -125,7 +125,7 @@ static uint64_t mbr_needs(const uint8_t *sector, bool *gpt)
 	return *gpt ? 0 : needs;
 }
 
-void store_warn_cut_short(const struct store_image *image, const char *path)
+void store_warn_partitions(const struct store_image *image, const char *path, uint32_t block_bytes)
 {
 	/* O_DIRECT would need an aligned buffer. */
 	int fd = image->cached_fd >= 0 ? image->cached_fd : image->fd;
@@ -142,6 +142,11 @@ void store_warn_cut_short(const struct store_image *image, const char *path)
 			continue;
 		needs = get_le64(b + GPT_LAST_USABLE);
 		needs = needs < 1ull << 51 ? (needs + 1) * (sector / SECTOR) : 0;
+		if (sector != block_bytes)
+			log_put_for(path, LOG_WARN,
+				    "disk %s: its GPT has sectors of %u bytes, and the guest sees "
+				    "blocks of %u, so it finds no partitions; give block-size=%u",
+				    path, sector, block_bytes, sector);
 		break;
 	}
 	if (needs > size_bytes / SECTOR)

@@ -35,8 +35,11 @@ int store_image_open(struct store_image *image, const char *path, const char *vi
 		     enum store_direct direct, struct err *err);
 /* Accepts an image whose store_image_open failed, and a second call. */
 void store_image_close(struct store_image *image);
-/* Warns if the partitions of the raw disk in image need more than its size. */
-void store_warn_cut_short(const struct store_image *image, const char *path);
+/*
+ * Warns if the partitions of the raw disk in image need more than its size, or if its GPT has sectors
+ * of another size than the guest's blocks.
+ */
+void store_warn_partitions(const struct store_image *image, const char *path, uint32_t block_bytes);
 /* Reads the current size. 0 or -errno. */
 int store_image_size(const struct store_image *image, uint64_t *size_bytes);
 

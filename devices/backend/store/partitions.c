@@ -317,8 +317,9 @@ int store_partitions_read(struct store *s, struct store_partitions *out, struct 
 	if (rc)
 		return err_sys(err, -rc, "cannot read its first sector");
 	if (has_gpt(sector)) {
+		/* A damaged header of the one size may be a left-over. */
 		rc = read_gpt(s, out, 512);
-		if (!rc)
+		if (rc <= 0)
 			rc = read_gpt(s, out, 4096);
 		if (rc > 0)
 			return 0;

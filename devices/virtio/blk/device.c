@@ -33,6 +33,7 @@ enum {
 	K_LABEL,
 	K_CREATE,
 	K_FORMAT,
+	K_BLOCK_SIZE,
 	K_RATE_BUCKET,
 	K_OPS_BUCKET,
 	K_RATE_GROUP,
@@ -81,6 +82,8 @@ static const struct key blk_keys[] = {
 		       .help = "create the image at path, of this size, if there is none" },
 	[K_FORMAT] = { "format", KEY_CHOICE, .choices = STORE_FORMAT_CHOICES, .def = "auto",
 		       .help = "format of the image; auto: by its name: qcow2 for .qcow2 and .qcow, else raw" },
+	[K_BLOCK_SIZE] = { "block-size", KEY_CHOICE, .choices = "auto|512|4096", .def = "auto",
+			   .help = "bytes of the guest's logical block; auto: as the host's device has it, and to boot from the disk, as its partition table has it" },
 	[K_RATE_BUCKET] = { "rate-bucket", KEY_TEXT, KEY_HIDDEN, .meta = "SIZE:MS[:ONCE]",
 			    .help = "instead of rate and burst: a bucket (ratelimit_parse)" },
 	[K_OPS_BUCKET] = { "ops-bucket", KEY_TEXT, KEY_HIDDEN, .meta = "SIZE:MS[:ONCE]",
@@ -131,9 +134,9 @@ static int check(const struct keyvals *cfg, struct err *err)
 			       "%s: give one of path=FILE, seed=DIR and vhost-user=SOCKET",
 			       cfg->option);
 	if (keys_has(cfg, K_SERIAL) || keys_num(cfg, K_RO) || keys_num(cfg, K_READONLY) ||
-	    keys_num(cfg, K_DIRECT))
+	    keys_num(cfg, K_DIRECT) || keys_num(cfg, K_BLOCK_SIZE))
 		return err_set(err, EINVAL,
-			       "%s: serial, ro and direct cannot be used with "
+			       "%s: serial, ro, direct and block-size cannot be used with "
 			       "vhost-user=: the daemon sets them",
 			       cfg->option);
 	if (keys_has(cfg, K_RATE) || keys_has(cfg, K_OPS) || keys_has(cfg, K_RATE_BUCKET) ||
@@ -161,6 +164,8 @@ static int check_source(const struct keyvals *cfg, struct err *err)
 			       cfg->option);
 	if (!path && keys_num(cfg, K_FORMAT) != STORE_AUTO)
 		return err_set(err, EINVAL, "%s: format= goes with path=", cfg->option);
+	if (seed && keys_num(cfg, K_BLOCK_SIZE))
+		return err_set(err, EINVAL, "%s: block-size= goes with path=", cfg->option);
 	if (!keys_has(cfg, K_CREATE))
 		return 0;
 	if (!path)
@@ -185,6 +190,27 @@ static void serial_of_file(const char *path, char serial[BLK_ID_BYTES + 1])
 	snprintf(text, sizeof(text), "%llu%llu%llu", (unsigned long long)st.st_dev,
 		 (unsigned long long)st.st_rdev, (unsigned long long)st.st_ino);
 	memcpy(serial, text, strnlen(text, BLK_ID_BYTES));
+}
+
+/*
+ * The guest's logical block, 0: the host's device decides. A disk that the machine boots from has to
+ * have blocks of its table's sectors, or the guest finds no partitions.
+ */
+static int choose_block(const struct device_env *env, const struct keyvals *cfg, uint32_t *out,
+			struct err *err)
+{
+	static const uint32_t bytes[] = { 0, 512, 4096 }; /* in the order of the choices */
+
+	*out = bytes[keys_num(cfg, K_BLOCK_SIZE)];
+	if (!*out || !env->sector_bytes || *out == env->sector_bytes) {
+		*out = *out ? *out : env->sector_bytes;
+		return 0;
+	}
+	return err_set(
+		err, EINVAL,
+		"%s: block-size=%u: the partition table of %s has sectors of %u bytes; leave "
+		"block-size out",
+		cfg->option, *out, keys_text(cfg, K_PATH), env->sector_bytes);
 }
 
 static int open_disk(const struct device_env *env, const struct keyvals *cfg,
@@ -265,7 +291,9 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 			(*out)->type = &virtio_blk_type;
 		return rc;
 	}
-	rc = open_disk(env, cfg, &disk_cfg, &disk, err);
+	rc = choose_block(env, cfg, &disk_cfg.block_bytes, err);
+	if (!rc)
+		rc = open_disk(env, cfg, &disk_cfg, &disk, err);
 	if (rc)
 		return rc;
 	if (!serial && vmconfig) {

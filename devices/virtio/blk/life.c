@@ -143,11 +143,13 @@ static void blk_destroy(struct device *dev)
 static void blk_describe(struct device *dev, char *buf, size_t len)
 {
 	struct blk *blk = (struct blk *)dev;
-	char size[32], where[64] = "";
+	char size[32], block[32] = "", where[64] = "";
 
 	parse_size_text(blk->disk->size_bytes, size, sizeof(size));
 	virtio_describe(&blk->vdev, where, sizeof(where));
-	snprintf(buf, len, "%s%s%s%s%s", size, blk->disk->readonly ? ", read-only" : "",
+	if (blk->disk->block_bytes != BLK_SECTOR)
+		snprintf(block, sizeof(block), ", blocks of %u bytes", blk->disk->block_bytes);
+	snprintf(buf, len, "%s%s%s%s%s%s", size, block, blk->disk->readonly ? ", read-only" : "",
 		 blk->serial[0] ? ", serial " : "", blk->serial, where[0] ? ", " : "");
 	if (strlen(buf) + 1 < len)
 		snprintf(buf + strlen(buf), len - strlen(buf), "%s", where);
@@ -197,10 +199,12 @@ static int blk_resize(struct device *dev, uint64_t size_bytes, struct err *err)
 			       dev->id);
 	if (disk->readonly || !disk->ops->grow)
 		return err_set(err, EINVAL, "%s: is read-only; it keeps its size", dev->id);
-	if (size_bytes % BLK_SECTOR || size_bytes > INT64_MAX)
-		return err_set(err, EINVAL, "%s: %llu bytes: %s", dev->id,
-			       (unsigned long long)size_bytes,
-			       size_bytes % BLK_SECTOR ? "not a multiple of 512" : "too many");
+	if (size_bytes % disk->block_bytes)
+		return err_set(err, EINVAL, "%s: %llu bytes: not a multiple of %u", dev->id,
+			       (unsigned long long)size_bytes, disk->block_bytes);
+	if (size_bytes > INT64_MAX)
+		return err_set(err, EINVAL, "%s: %llu bytes: too many", dev->id,
+			       (unsigned long long)size_bytes);
 	virtio_lock(&blk->vdev);
 	now = disk->size_bytes;
 	virtio_unlock(&blk->vdev);

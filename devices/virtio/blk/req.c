@@ -17,7 +17,8 @@ static void parse_data(struct blk_cmd *cmd, enum blk_what what, uint64_t sector,
 	uint64_t nsectors = len / BLK_SECTOR;
 	uint64_t capacity = limits->capacity_bytes / BLK_SECTOR;
 
-	if (len % BLK_SECTOR || sector > capacity || nsectors > capacity - sector ||
+	if (len % limits->block_bytes || sector % (limits->block_bytes / BLK_SECTOR) ||
+	    sector > capacity || nsectors > capacity - sector ||
 	    (what == BLK_WRITE && limits->readonly)) {
 		answer(cmd, BLK_S_IOERR);
 		return;
@@ -97,11 +98,12 @@ uint8_t blk_req_range(enum blk_what what, const struct blk_range *range,
 	uint32_t known = what == BLK_ZERO ? RANGE_UNMAP : 0;
 	uint32_t max = what == BLK_ZERO ? BLK_MAX_ZERO_SECTORS : BLK_MAX_DISCARD_SECTORS;
 	uint64_t capacity = limits->capacity_bytes / BLK_SECTOR;
+	uint64_t block = limits->block_bytes / BLK_SECTOR;
 
 	if (range->flags & ~known)
 		return BLK_S_UNSUPP;
-	if (range->nsectors > max || range->sector > capacity ||
-	    range->nsectors > capacity - range->sector)
+	if (range->sector % block || range->nsectors % block || range->nsectors > max ||
+	    range->sector > capacity || range->nsectors > capacity - range->sector)
 		return BLK_S_IOERR;
 	return BLK_S_OK;
 }

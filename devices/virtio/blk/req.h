@@ -47,6 +47,7 @@ struct blk_range {
 
 struct blk_limits {
 	uint64_t capacity_bytes;
+	uint32_t block_bytes; /* what a request has to be aligned to; 512 or more, a power of two */
 	bool readonly;
 	bool discard, write_zeroes; /* negotiated */
 };

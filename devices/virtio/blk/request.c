@@ -273,6 +273,9 @@ void blk_limits(const struct blk *blk, struct blk_limits *limits)
 {
 	*limits = (struct blk_limits){
 		.capacity_bytes = blk->disk->size_bytes,
+		/* A driver that does not read blk_size cannot know it. */
+		.block_bytes = virtio_has(&blk->vdev, BLK_F_BLK_SIZE) ? blk->disk->block_bytes :
+									BLK_SECTOR,
 		.readonly = blk->disk->readonly,
 		.discard = virtio_has(&blk->vdev, BLK_F_DISCARD),
 		.write_zeroes = virtio_has(&blk->vdev, BLK_F_WRITE_ZEROES),
