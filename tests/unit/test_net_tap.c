@@ -260,7 +260,7 @@ Test(net_tap, descriptors_that_are_no_tap)
 	end();
 }
 
-/* Whoever handed a tap in has it, too, and may make it block: no read and no write waits all the same. */
+/* The process that handed a tap in has it, too, and may make it block: no read and no write waits. */
 Test(net_tap, a_tap_that_others_make_block)
 {
 	uint8_t bytes[128] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };

@@ -1,8 +1,27 @@
 /*
  * fd_now: reads and writes that do not wait, on a descriptor whose O_NONBLOCK belongs to others.
  *
- * For what was handed in and cannot be opened again: a pipe, a terminal, a tap. A socket has MSG_DONTWAIT. Any
- * thread.
+ * For what was handed in and cannot be opened again: a pipe, a terminal, a tap. Any thread.
+ *
+ * The whole rule: O_NONBLOCK keeps a call from waiting only where no other process has the open file description.
+ * Otherwise the call itself must not wait:
+ *
+ *   what                              who has it, too          why no call here waits
+ *   --------------------------------  -----------------------  --------------------------------------------------
+ *   kick of a queue elsewhere         daemon, helper, vhost    KVM writes it; over the bus: virtio/core/kicks.c
+ *   interrupt of a queue elsewhere    daemon, helper, vhost    not written once it is lent: KVM_SIGNAL_MSI
+ *   relay, error of such a queue      daemon, helper, vhost    only watched, never read (core/loop.h)
+ *   bell of the network's helper      helper                   a socket: MSG_DONTWAIT; ours is only watched
+ *   connection to a daemon            only this process        MSG_DONTWAIT, and one limit of time for a start or
+ *                                                              a stop (backend/vhost/user.h)
+ *   tap by fd=                        who handed it in         RWF_NOWAIT (below)
+ *   network socket by fd=             who handed it in         MSG_DONTWAIT
+ *   stdin, stdout, stderr, events     the shell, other jobs    opened again through /proc, a socket by
+ *                                                              MSG_DONTWAIT; else the calls below
+ *   clients of API, consoles, vsock   only this process        O_NONBLOCK, MSG_DONTWAIT
+ *   wake-ups of loops and workers     only this process        O_NONBLOCK; they are not lent (core/helper.h)
+ *   API socket by fd=                 who handed it in         accept waits if that process takes the client away:
+ *                                                              the program that starts bantam is trusted
  */
 #ifndef BANTAM_CORE_FD_NOW_H
 #define BANTAM_CORE_FD_NOW_H

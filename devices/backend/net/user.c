@@ -32,6 +32,7 @@
 #include "devices/backend/net/net_impl.h"
 #include "devices/backend/net/hostfwd.h"
 #include "devices/backend/net/ring.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/helper.h"
 #include "vmm/core/log.h"
 
@@ -323,6 +324,7 @@ static int on_line(struct user *u, const struct net_config *cfg, const char *lin
 
 static int await(struct user *u, const struct net_config *cfg, struct err *err)
 {
+	uint64_t until_ms = clock_now_ms() + START_MS, now;
 	char buf[4096];
 	size_t n = 0;
 
@@ -332,7 +334,8 @@ static int await(struct user *u, const struct net_config *cfg, struct err *err)
 		char *nl;
 		int rc;
 
-		if (poll(&p, 1, START_MS) > 0)
+		now = clock_now_ms();
+		if (poll(&p, 1, now < until_ms ? (int)(until_ms - now) : 0) > 0)
 			got = read(u->status_fd, buf + n, sizeof(buf) - 1 - n);
 		if (got <= 0)
 			return err_set(err, EIO, "%s user: %s did not start", cfg->option, HELPER);
