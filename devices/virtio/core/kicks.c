@@ -88,12 +88,11 @@ static void bind(struct virtio_kick *k)
 	k->bound = !env->ops->bind_kick(env->vm, &k->at);
 }
 
+/* Of a device that was never attached, too. */
 static void unbind(struct virtio_kick *k)
 {
-	const struct device_env *env = k->dev->env;
-
 	if (k->bound)
-		env->ops->unbind_kick(env->vm, &k->at);
+		k->dev->env->ops->unbind_kick(k->dev->env->vm, &k->at);
 	k->bound = false;
 }
 
