@@ -76,7 +76,6 @@ struct balloon {
 	struct virtio_device vdev; /* first */
 	struct balloon_state s;
 	struct loop_watch *again, *timer;
-	int again_fd;
 	struct turn turn;
 	unsigned first;	      /* the queue that the next turn serves first */
 	uint64_t interval_ns; /* 0: no statistics */
@@ -283,7 +282,7 @@ static void run_queue(struct balloon *b, unsigned queue)
 		return;
 	virtio_interrupt(&b->vdev, queue);
 	if (turn_over(&b->turn))
-		turn_leave(&b->turn, b->again_fd);
+		turn_leave(&b->turn, b->again);
 }
 
 static void balloon_kick(struct virtio_device *vdev, unsigned queue)
@@ -464,7 +463,7 @@ static int start(struct balloon *b, const struct keyvals *cfg, struct err *err)
 			       keys_text(cfg, K_SIZE));
 	b->s.num_pages = (uint32_t)(size / PAGE_BYTES);
 	put_le32(b->vdev.s.config + CONFIG_NUM_PAGES, b->s.num_pages);
-	rc = loop_watch_event(env->loop, on_again, b, &b->again, &b->again_fd);
+	rc = loop_watch_event(env->loop, on_again, b, &b->again, NULL);
 	if (!rc && b->interval_ns)
 		rc = loop_watch_timer(env->loop, on_timer, b, &b->timer);
 	if (rc)
@@ -487,7 +486,6 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 	b->vdev.dev.type = &virtio_balloon_type;
 	b->vdev.dev.ops = &balloon_ops;
 	strcpy(b->vdev.dev.id, "balloon");
-	b->again_fd = -1;
 	b->interval_ns = keys_num(cfg, K_INTERVAL) * 1000000000u;
 	features |= (uint64_t) !!b->interval_ns << F_STATS_VQ;
 	features |= keys_num(cfg, K_OOM) << F_DEFLATE_ON_OOM;

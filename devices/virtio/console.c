@@ -50,7 +50,6 @@ struct console {
 	struct console_state s;
 	struct chardev *chr;
 	struct loop_watch *again;
-	int again_fd;
 	struct turn turn; /* output's */
 	bool tx_blocked;  /* until the sink drains */
 	bool rx_waiting;  /* input waits for a buffer */
@@ -127,7 +126,7 @@ static void run_tx(struct console *con)
 		return;
 	virtio_interrupt(vdev, TX);
 	if (turn_over(turn))
-		turn_leave(turn, con->again_fd);
+		turn_leave(turn, con->again);
 }
 
 static void on_again(void *opaque)
@@ -322,14 +321,13 @@ static int console_create(const struct device_env *env, const struct keyvals *cf
 	con = calloc(1, sizeof(*con));
 	if (!con)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
-	con->again_fd = -1;
 	con->vdev.dev.type = &virtio_console_type;
 	con->vdev.dev.ops = &console_ops;
 	strcpy(con->vdev.dev.id, "console");
 	rc = chardev_obtain(env->consoles, env->id, cfg, env->loop, env->dry_run, &con->chr, err);
 	if (rc)
 		goto fail;
-	rc = loop_watch_event(env->loop, on_again, con, &con->again, &con->again_fd);
+	rc = loop_watch_event(env->loop, on_again, con, &con->again, NULL);
 	if (rc) {
 		err_sys(err, -rc, "%s", cfg->option);
 		goto fail;

@@ -143,6 +143,7 @@ void fake_disk_init(struct fake_disk *f, uint8_t *data, uint64_t size_bytes)
 		.physical_bytes = 4096,
 		.discard_bytes = 65536,
 		.can_discard = true,
+		.cached = true,
 		.can_write_zeroes = true,
 	};
 }

@@ -270,6 +270,21 @@ Test(blk_parts, flight)
 }
 
 /* What the disk gets in one call of the device by the loop. */
+/* Past the page cache nothing is copied: parts are longer, and as many bytes are in flight. */
+Test(blk_parts, direct)
+{
+	uint64_t longest;
+
+	begin(HUGE_BYTES);
+	disk.disk.cached = false;
+	disk.hold = true;
+	offer_huge(BLK_T_IN, QUEUE);
+	kick();
+	cr_expect_eq(in_flight(&longest), 64 * MIB);
+	cr_expect_eq(longest, 2 * MIB);
+	end();
+}
+
 Test(blk_parts, turn)
 {
 	struct blk *blk;
@@ -279,7 +294,7 @@ Test(blk_parts, turn)
 	blk = (struct blk *)dev;
 	disk.hold = true;
 	offer_huge(BLK_T_IN, QUEUE);
-	blk->again = 1;
+	blk->next_queues = 1;
 	for (unsigned i = 1; i <= 64; i++) {
 		blk_on_again(blk);
 		cr_assert_eq(in_flight(&longest), (uint64_t)i * MIB);

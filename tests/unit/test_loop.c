@@ -593,3 +593,96 @@ Test(loop, no_polling_on_one_cpu)
 	cr_assert_eq(sched_setaffinity(0, sizeof(all), &all), 0);
 	cr_expect(armed_at_all());
 }
+
+/* --- events that run soon -------------------------------------------------------- */
+
+struct soon {
+	struct loop_watch *event, *other;
+	unsigned calls, seen; /* calls of the other event at each of ours */
+	unsigned left;
+};
+
+static unsigned others;
+
+static void count_other(void *opaque)
+{
+	others++;
+}
+
+static void soon_again(void *opaque)
+{
+	struct soon *s = opaque;
+
+	s->calls++;
+	s->seen += others;
+	others = 0;
+	if (!s->left--) {
+		loop_stop(loop);
+		return;
+	}
+	/* The other event is ready before ours runs again, and so are posts. */
+	loop_event_soon(s->event);
+	loop_event_soon(s->event);
+	cr_assert_eq(loop_post(loop, count_other, NULL), 0);
+}
+
+Test(loop, an_event_soon_lets_others_be_served)
+{
+	struct soon s = { .left = 100 };
+
+	cr_assert_eq(loop_watch_event(loop, soon_again, &s, &s.event, NULL), 0);
+	loop_event_soon(s.event); /* the loop does not run yet: as from another thread */
+	cr_assert_eq(loop_run(loop), 0);
+	cr_expect_eq(s.calls, 101);
+	cr_expect_eq(s.seen, 100);
+	loop_unwatch(s.event);
+}
+
+static void drop_both(void *opaque)
+{
+	struct soon *s = opaque;
+
+	s->calls++;
+	loop_event_soon(s->event);
+	loop_event_soon(s->other);
+	loop_unwatch(s->other);
+	loop_unwatch(s->event);
+}
+
+static void drop_other(void *opaque)
+{
+	struct soon *s = opaque;
+
+	s->calls++;
+	loop_unwatch(s->other);
+	loop_unwatch(s->event);
+	s->other = s->event = NULL;
+}
+
+static void both_soon(void *opaque)
+{
+	struct soon *s = opaque;
+
+	loop_event_soon(s->event);
+	loop_event_soon(s->other);
+}
+
+/* One that goes away before it ran never runs. */
+Test(loop, an_event_soon_that_is_dropped)
+{
+	struct soon s = { 0 };
+
+	cr_assert_eq(loop_watch_event(loop, drop_both, &s, &s.event, NULL), 0);
+	cr_assert_eq(loop_watch_event(loop, count_other, NULL, &s.other, NULL), 0);
+	loop_event_soon(s.event);
+	settle(20 * MS);
+	cr_expect_eq(s.calls, 1);
+	cr_expect_eq(others, 0);
+	/* Both are to run in one round; the first drops the second. */
+	cr_assert_eq(loop_watch_event(loop, drop_other, &s, &s.event, NULL), 0);
+	cr_assert_eq(loop_watch_event(loop, count_other, NULL, &s.other, NULL), 0);
+	cr_assert_eq(loop_post(loop, both_soon, &s), 0);
+	settle(20 * MS);
+	cr_expect_eq(s.calls, 2);
+	cr_expect_eq(others, 0);
+}

@@ -22,6 +22,8 @@ struct loop_watch {
 	int fd;
 	_Atomic uint32_t events; /* of interest; 0: muted */
 	bool dead;		 /* unwatched inside a callback; freed after the round */
+	bool soon;		 /* an event that is in loop->soon */
+	struct loop_watch *next_soon;
 	loop_fd_fn fd_fn;
 	loop_fn fn;
 	void *opaque;
@@ -45,7 +47,8 @@ struct loop {
 	/* the loop's thread only */
 	struct loop_poller *pollers; /* armed */
 	struct busypoll busy;
-	uint64_t waited_at; /* when epoll was last asked, while polling */
+	uint64_t waited_at;		      /* when epoll was last asked, while polling */
+	struct loop_watch *soon, **soon_last; /* events of loop_event_soon, oldest first */
 };
 
 /* The loop that this thread runs. */
@@ -75,6 +78,7 @@ int loop_create(struct loop **out, struct err *err)
 		return err_sys(err, ENOMEM, "event loop");
 	pthread_mutex_init(&loop->lock, NULL);
 	loop->last = &loop->first;
+	loop->soon_last = &loop->soon;
 	busypoll_init(&loop->busy, BUSYPOLL_MAX_NS);
 	loop->wake_fd = -1;
 	loop->epfd = epoll_create1(EPOLL_CLOEXEC);
@@ -246,13 +250,21 @@ static bool spin(struct loop *loop, uint64_t begin, struct epoll_event *ev, int 
 	return false;
 }
 
-/* Wait for events. Poll first if a poller is armed. */
+/*
+ * Wait for events. Poll first if a poller is armed. If an event is to run soon, only look at the
+ * others.
+ */
 static int wait_events(struct loop *loop, struct epoll_event *ev)
 {
-	uint64_t begin = clock_now_ns(), now;
+	uint64_t begin, now;
 	bool polled = loop->pollers;
 	int n;
 
+	if (loop->soon) {
+		poll_all(loop);
+		return epoll_wait(loop->epfd, ev, LOOP_BATCH, 0);
+	}
+	begin = clock_now_ns();
 	while (loop->pollers) {
 		n = 0;
 		if (!spin(loop, begin, ev, &n))
@@ -275,6 +287,21 @@ static int wait_events(struct loop *loop, struct epoll_event *ev)
 	return n;
 }
 
+/* Run the events that were there before: one that comes back waits for the next round. */
+static void run_soon(struct loop *loop)
+{
+	struct loop_watch *w = loop->soon, *next;
+
+	loop->soon = NULL;
+	loop->soon_last = &loop->soon;
+	for (; w; w = next) {
+		next = w->next_soon;
+		w->soon = false;
+		if (!w->dead)
+			w->fn(w->opaque);
+	}
+}
+
 static int run(struct loop *loop)
 {
 	struct epoll_event ev[LOOP_BATCH];
@@ -294,6 +321,7 @@ static int run(struct loop *loop)
 			else
 				run_posted(loop);
 		}
+		run_soon(loop);
 		loop->dispatching = false;
 		bury(loop);
 	}
@@ -403,8 +431,27 @@ int loop_watch_event(struct loop *loop, loop_fn fn, void *opaque, struct loop_wa
 	int rc = watch_own(loop, WATCH_EVENT, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), fn, opaque,
 			   out);
 
-	*fd_out = rc ? -1 : (*out)->fd;
+	if (fd_out)
+		*fd_out = rc ? -1 : (*out)->fd;
 	return rc;
+}
+
+void loop_event_soon(struct loop_watch *event)
+{
+	struct loop *loop = event->loop;
+	uint64_t one = 1;
+
+	if (!loop_is_here(loop)) {
+		/* The counter never gets full. */
+		(void)!write(event->fd, &one, sizeof(one));
+		return;
+	}
+	if (event->soon)
+		return;
+	event->soon = true;
+	event->next_soon = NULL;
+	*loop->soon_last = event;
+	loop->soon_last = &event->next_soon;
 }
 
 int loop_watch_timer(struct loop *loop, loop_fn fn, void *opaque, struct loop_watch **out)
@@ -430,6 +477,19 @@ void loop_watch_events(struct loop_watch *watch, uint32_t events)
 	BUG_ON(epoll_ctl(watch->loop->epfd, EPOLL_CTL_MOD, watch->fd, &ev));
 }
 
+static void forget_soon(struct loop *loop, const struct loop_watch *watch)
+{
+	struct loop_watch **p = &loop->soon;
+
+	while (*p && *p != watch)
+		p = &(*p)->next_soon;
+	if (!*p)
+		return;
+	*p = watch->next_soon;
+	if (!*p)
+		loop->soon_last = p;
+}
+
 void loop_unwatch(struct loop_watch *watch)
 {
 	struct loop *loop;
@@ -444,6 +504,7 @@ void loop_unwatch(struct loop_watch *watch)
 	*watch->link = watch->next;
 	if (watch->next)
 		watch->next->link = watch->link;
+	forget_soon(loop, watch);
 	watch->dead = true;
 	watch->next = loop->dead;
 	loop->dead = watch;

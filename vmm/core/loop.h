@@ -58,10 +58,15 @@ void loop_unwatch(struct loop_watch *watch);
 /*
  * Creates and watches an eventfd: fn runs after one or more writes. The loop never reads the
  * counter, so an event costs one system call instead of two; only 2^64 writes would fill it. The
- * caller may give *fd_out to other threads and to KVM. loop_unwatch closes it.
+ * caller may give *fd_out (NULL: not wanted) to other threads and to KVM. loop_unwatch closes it.
  */
 int loop_watch_event(struct loop *loop, loop_fn fn, void *opaque, struct loop_watch **out,
 		     int *fd_out);
+/*
+ * The same as a write to the event's fd, without a system call in the loop's thread: fn runs after the
+ * loop has looked at its other watches and pollers. Any thread, as long as the watch is there.
+ */
+void loop_event_soon(struct loop_watch *event);
 
 /* A one-shot timer, not armed at first. delay_ns 0 disarms. */
 int loop_watch_timer(struct loop *loop, loop_fn fn, void *opaque, struct loop_watch **out);

@@ -6,8 +6,8 @@
  * end of the VM. Work is counted in bytes: those that the loop's thread copies or hands to the host.
  * A device begins a turn when the loop calls it, charges each piece of work to the turn, and begins
  * no further piece when the turn is over. It then leaves the rest where it is, in the ring, and leaves
- * the turn: it writes an eventfd of its own, whose callback resumes, after the loop has served the
- * others. Until then a device gets no new turn by other calls (kicks of its other queues, events of
+ * the turn: an event of its own (loop_event_soon) resumes it after the loop has served the others. Until
+ * then a device gets no new turn by other calls (kicks of its other queues, events of
  * its sockets), so a device with many of these has no more than its share.
  *
  * No piece may be much larger than a turn: a device cuts a larger request, and notes how far it is.
@@ -21,7 +21,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <unistd.h>
+
+#include "vmm/core/loop.h"
 
 #define TURN_BYTES (1u << 20)
 /*
@@ -42,21 +43,18 @@ static inline void turn_begin(struct turn *t)
 		t->left = TURN_BYTES;
 }
 
-/* The loop calls it by the eventfd of turn_leave. */
+/* The loop calls it by the event of turn_leave. */
 static inline void turn_resume(struct turn *t)
 {
 	t->left_early = false;
 	t->left = TURN_BYTES;
 }
 
-/* Asks the loop to come back: event_fd is that of a loop_watch_event. */
-static inline void turn_leave(struct turn *t, int event_fd)
+/* Asks the loop to come back by this event. */
+static inline void turn_leave(struct turn *t, struct loop_watch *event)
 {
-	uint64_t one = 1;
-
 	t->left_early = true;
-	/* The counter never gets full (loop.h). */
-	(void)!write(event_fd, &one, sizeof(one));
+	loop_event_soon(event);
 }
 
 /* The loop was asked to come back, and has not yet. */

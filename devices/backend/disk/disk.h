@@ -96,6 +96,11 @@ struct disk {
 	bool can_discard;
 	bool can_write_zeroes;
 	/*
+	 * Requests go through the page cache, or some write may have done so: a request may copy its bytes
+	 * in the thread that commits it.
+	 */
+	bool cached;
+	/*
 	 * -errno once the host has failed to write what it had in its page cache. The host reports
 	 * that once and then regards the pages as clean, so a later flush would succeed with data
 	 * lost: every flush, and every durable write, fails with this from then on. Always 0 with

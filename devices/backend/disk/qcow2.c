@@ -390,6 +390,7 @@ static int describe(struct disk_qcow2 *d, struct err *err)
 	if (d->level[0].file->cluster_bytes > disk->discard_bytes)
 		disk->discard_bytes = (uint32_t)d->level[0].file->cluster_bytes;
 	disk->readonly = s->readonly;
+	disk->cached = s->image->cached_fd < 0;
 	disk->can_discard = disk->can_write_zeroes = !disk->readonly;
 	return 0;
 }

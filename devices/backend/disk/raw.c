@@ -55,7 +55,7 @@ static bool aligned(const struct raw *raw, const struct disk_req *req)
 static void use_cache(struct raw *raw, struct disk_req *req)
 {
 	req->aio.file = FILE_CACHED;
-	raw->cached |= req->op != DISK_READ;
+	raw->disk.cached |= req->op != DISK_READ;
 }
 
 /* --- zeroing and discarding: which operation is next ------------------------ */
@@ -277,7 +277,7 @@ static void judge_loss(struct raw *raw, const struct disk_req *req, int rc)
 {
 	bool full = rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG;
 
-	if (!(req->op == DISK_FLUSH || (req->durable && !full)) || !raw->cached ||
+	if (!(req->op == DISK_FLUSH || (req->durable && !full)) || !raw->disk.cached ||
 	    raw->disk.lost_writes)
 		return;
 	raw->disk.lost_writes = rc;

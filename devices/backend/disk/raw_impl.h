@@ -17,10 +17,9 @@ struct raw {
 	bool attached; /* another format owns image */
 	bool no_punch; /* the file system has refused it once */
 	bool no_zero_range;
-	bool cached;	  /* some write may have gone through the page cache */
-	unsigned writes;  /* number of finished ones */
-	unsigned flushed; /* writes when the last good flush was submitted */
-	struct aio *aio;  /* NULL until the first request */
+	unsigned writes;			/* number of finished ones */
+	unsigned flushed;			/* writes when the last good flush was submitted */
+	struct aio *aio;			/* NULL until the first request */
 	struct aio_op *settled, **settled_last; /* requests with a result that needed no I/O */
 	struct disk_write_here here;
 };

@@ -118,7 +118,7 @@ static void judge_cache(struct raw *raw)
 	if (raw->attached)
 		raw->here.state = WRITE_HERE_NEVER;
 	/* It also writes its metadata through the page cache. */
-	raw->cached = raw->image.cached_fd < 0 || raw->attached;
+	raw->disk.cached = raw->image.cached_fd < 0 || raw->attached;
 }
 
 int disk_raw_attach(const struct disk_config *cfg, const struct store_image *image,

@@ -8,7 +8,7 @@
  * requests than its size.
  *
  * The loop's thread makes all disk calls (see aio.h); with iothread=on it is the device's own
- * thread. A kick that arrives in another thread wakes the loop by an eventfd. The same eventfd
+ * thread. A kick that arrives in another thread wakes the loop by an event. The same event
  * makes the loop return to a queue that had more work than one turn may take (turn.h). While too
  * much is in flight, requests stay in the ring until a completion makes room (request.c).
  *
@@ -190,8 +190,8 @@ static void serve(struct blk *blk, unsigned queue, const struct chain *chain)
 
 static void run_later(struct blk *blk, uint32_t queues)
 {
-	blk->again |= queues;
-	turn_leave(&blk->turn, blk->again_fd);
+	blk->next_queues |= queues;
+	turn_leave(&blk->turn, blk->again);
 }
 
 /* Returns true if the limit lets no request start now; the timer then resumes the queue. */
@@ -307,7 +307,7 @@ static void run_queue(struct blk *blk, unsigned queue)
 	do {
 		drain_queue(blk, queue);
 		commit(blk);
-	} while (blk->vdev.active && !((blk->again | blk->full | blk->limited) & bit) &&
+	} while (blk->vdev.active && !((blk->next_queues | blk->full | blk->limited) & bit) &&
 		 rest_queue(blk, queue));
 }
 
@@ -384,15 +384,15 @@ void blk_kick(struct virtio_device *vdev, unsigned queue)
 void blk_on_again(void *opaque)
 {
 	struct blk *blk = opaque;
-	uint32_t again;
+	uint32_t queues;
 
 	virtio_lock(&blk->vdev);
 	turn_resume(&blk->turn);
-	again = blk->again;
-	blk->again = 0;
+	queues = blk->next_queues;
+	blk->next_queues = 0;
 	if (blk_start_waiting(blk))
 		commit(blk);
-	run_queues(blk, again);
+	run_queues(blk, queues);
 	virtio_unlock(&blk->vdev);
 }
 

@@ -29,8 +29,12 @@
 /* Data segments that a request holds without a second allocation. */
 #define INLINE_IOVS 4u
 
-/* The most that one operation of the disk moves; and zeroes, which the host may have to write. */
+/*
+ * The most that one operation of the disk moves: if it copies, and if it does not; and zeroes, which
+ * the host may have to write.
+ */
 #define BLK_PART_BYTES TURN_BYTES
+#define BLK_DIRECT_PART_BYTES (2u << 20)
 #define BLK_ZERO_PART_BYTES (16u << 20)
 /*
  * While so much is with the disk, nothing more is started: the rest waits in the ring. An end or a
@@ -99,16 +103,15 @@ struct blk {
 	unsigned nwaiting;     /* in both lines */
 	struct blk_line cut, ranges;
 	struct turn turn;
-	bool aborting;	 /* a reset waits for inflight to become 0 */
-	bool discard;	 /* offered */
-	uint32_t pushed; /* queues with pushes since their last interrupt decision */
-	uint32_t again;	 /* queues that blk_on_again serves next */
-	uint32_t full;	 /* queues that wait until less is in flight; their kicks are off */
-	unsigned first;	 /* the queue that the next turn serves first */
-	uint32_t polled; /* queues whose kicks are off while the loop polls them */
+	bool aborting;	      /* a reset waits for inflight to become 0 */
+	bool discard;	      /* offered */
+	uint32_t pushed;      /* queues with pushes since their last interrupt decision */
+	uint32_t next_queues; /* that blk_on_again serves */
+	uint32_t full;	      /* queues that wait until less is in flight; their kicks are off */
+	unsigned first;	      /* the queue that the next turn serves first */
+	uint32_t polled;      /* queues whose kicks are off while the loop polls them */
 	struct loop_poller poller;
-	struct loop_watch *again_watch;
-	int again_fd;
+	struct loop_watch *again;
 	/* of reads and writes together; a reset does not refill it. With a group the group's counts */
 	struct ratelimit limit;
 	struct ratelimit_group *group;
@@ -128,7 +131,7 @@ static inline struct blk *blk_of(struct virtio_device *vdev)
 
 /* virtio_class.kick. */
 void blk_kick(struct virtio_device *vdev, unsigned queue);
-/* Loop callbacks: again_fd was written; the limit lets more pass; the disk has completions. */
+/* Loop callbacks: the next turn (turn_leave); the limit lets more pass; the disk has completions. */
 void blk_on_again(void *opaque);
 void blk_on_limit_timer(void *opaque);
 void blk_on_wake(void *opaque);

@@ -98,7 +98,7 @@ static bool blk_reset(struct virtio_device *vdev)
 	struct blk *blk = blk_of(vdev);
 
 	/* Leave the limit itself alone: a reset earns no tokens. */
-	blk->pushed = blk->again = blk->polled = blk->limited = blk->full = 0;
+	blk->pushed = blk->next_queues = blk->polled = blk->limited = blk->full = 0;
 	blk_drop_waiting(blk);
 	blk->s.writeback = !blk->disk->readonly;
 	fill_config(blk);
@@ -131,7 +131,7 @@ static void blk_destroy(struct device *dev)
 		virtio_detach(&blk->vdev);
 	}
 	loop_poll_disarm(blk->vdev.env->loop, &blk->poller);
-	loop_unwatch(blk->again_watch);
+	loop_unwatch(blk->again);
 	loop_unwatch(blk->limit_timer);
 	ratelimit_group_leave(blk->group);
 	disk_close(blk->disk);
@@ -298,8 +298,7 @@ int blk_create(const struct device_env *env, const struct virtio_blk_config *cfg
 	if (cfg->group && env->limits && ratelimit_on(&blk->limit))
 		rc = ratelimit_group_join(env->limits, cfg->group, &cfg->limit, &blk->group);
 	if (!rc)
-		rc = loop_watch_event(env->loop, blk_on_again, blk, &blk->again_watch,
-				      &blk->again_fd);
+		rc = loop_watch_event(env->loop, blk_on_again, blk, &blk->again, NULL);
 	if (!rc && ratelimit_on(&blk->limit))
 		rc = loop_watch_timer(env->loop, blk_on_limit_timer, blk, &blk->limit_timer);
 	if (rc)

@@ -2,8 +2,8 @@
  * blk/request: the life of a request, from its chain to its answer.
  *
  * Theory of operation. What the guest asks for has no bound: a ring of 256 chains may ask for 1 TiB.
- * So requests are served in parts. A part is one disk_req: up to BLK_PART_BYTES of a read or write,
- * one range of a discard, up to BLK_ZERO_PART_BYTES of a range of zeroes, or a flush. A part is
+ * So requests are served in parts. A part is one disk_req: up to BLK_PART_BYTES of a read or write
+ * (BLK_DIRECT_PART_BYTES past the page cache), one range of a discard, up to BLK_ZERO_PART_BYTES of a range of zeroes, or a flush. A part is
  * started only if the turn is not over (turn.h) and if less than BLK_FLIGHT_BYTES are in flight; of
  * discards and zeroes RANGES_MAX are in flight at most, and reads and writes pass them.
  *
@@ -187,6 +187,11 @@ bool blk_waits_for_turn(struct blk *blk)
 
 /* --- parts ---------------------------------------------------------------------- */
 
+static uint64_t part_bytes(const struct blk *blk)
+{
+	return blk->disk->cached ? BLK_PART_BYTES : BLK_DIRECT_PART_BYTES;
+}
+
 static bool moves(const struct disk_req *disk)
 {
 	return disk->op == DISK_READ || disk->op == DISK_WRITE;
@@ -240,7 +245,8 @@ static bool slice(struct blk_req *whole, struct blk_req *part, uint64_t bytes)
 static void start_cut(struct blk_req *whole)
 {
 	struct blk *blk = whole->blk;
-	uint64_t bytes = whole->todo_bytes < BLK_PART_BYTES ? whole->todo_bytes : BLK_PART_BYTES;
+	uint64_t most = part_bytes(blk),
+		 bytes = whole->todo_bytes < most ? whole->todo_bytes : most;
 	struct blk_req *part = bytes ? blk_req_get(blk) : NULL;
 
 	if (part && !slice(whole, part, bytes)) {
@@ -350,7 +356,7 @@ void blk_start(struct blk_req *req)
 
 	blk->inflight++;
 	req->disk.done = on_done;
-	req->cut = moves(&req->disk) && req->disk.len_bytes > BLK_PART_BYTES;
+	req->cut = moves(&req->disk) && req->disk.len_bytes > part_bytes(blk);
 	if (req->status != BLK_S_OK) {
 		finish(req);
 	} else if (req->cut || req->nranges) {

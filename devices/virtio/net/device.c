@@ -381,7 +381,7 @@ static void fill_config(struct virtio_net *nic)
 
 static int watch(struct virtio_net *nic, const struct device_env *env)
 {
-	int rc = loop_watch_event(env->loop, on_again, nic, &nic->again, &nic->again_fd);
+	int rc = loop_watch_event(env->loop, on_again, nic, &nic->again, NULL);
 
 	if (!rc)
 		rc = loop_watch_timer(env->loop, on_rx_timer, nic, &nic->rx_timer);
@@ -423,7 +423,6 @@ int nic_create_on(struct net *net, const struct device_env *env, const struct ke
 		return err_sys(err, ENOMEM, "%s", cfg->option);
 	}
 	nic->net = net;
-	nic->again_fd = -1;
 	nic->s.link = true;
 	nic->vdev.dev.type = &virtio_net_type;
 	nic->vdev.dev.ops = &nic_ops;

@@ -9,7 +9,7 @@
 
 void nic_again(struct virtio_net *nic, struct turn *turn)
 {
-	turn_leave(turn, nic->again_fd);
+	turn_leave(turn, nic->again);
 }
 
 void nic_watch(struct virtio_net *nic, unsigned pair)

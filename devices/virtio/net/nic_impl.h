@@ -202,7 +202,6 @@ struct virtio_net {
 		ctrl_turn; /* of all pairs; one is no hindrance to the other */
 	unsigned first;	   /* the pair that the next turn, or a timer, serves first */
 	struct loop_watch *again, *rx_timer, *tx_timer;
-	int again_fd;
 	struct iovec iov[NIC_STASH_IOVS +
 			 NIC_BATCH]; /* of the frames being received, or of the command */
 	char name[DEVICE_ID_BYTES];  /* "net0" */

@@ -172,7 +172,7 @@ static int create_sockets(const struct device_env *env, const char *option, uint
 	vs->vdev.dev.type = &virtio_vsock_type;
 	vs->vdev.dev.ops = &vsock_ops;
 	strcpy(vs->vdev.dev.id, "vsock");
-	vs->again_fd = vs->listener.fd = -1;
+	vs->listener.fd = -1;
 	vs->s.cid = cid;
 	TAILQ_INIT(&vs->ready);
 	TAILQ_INIT(&vs->draining);
@@ -180,7 +180,7 @@ static int create_sockets(const struct device_env *env, const char *option, uint
 		    1ull << VSOCK_F_STREAM, VSOCK_CONFIG_BYTES);
 	memcpy(vs->vdev.s.config, &vs->s.cid, sizeof(vs->s.cid)); /* little-endian, the rest is 0 */
 	raise_descriptors();
-	rc = loop_watch_event(env->loop, on_again, vs, &vs->again, &vs->again_fd);
+	rc = loop_watch_event(env->loop, on_again, vs, &vs->again, NULL);
 	if (!rc)
 		rc = loop_watch_timer(env->loop, vsock_on_tick, vs, &vs->tick);
 	if (rc)

@@ -39,7 +39,7 @@ unsigned vsock_iov_slice(const struct iovec *iov, unsigned n, size_t skip, size_
 
 void vsock_run_again(struct vsock *vs)
 {
-	turn_leave(&vs->rx_turn, vs->again_fd);
+	turn_leave(&vs->rx_turn, vs->again);
 }
 
 /* --- one connection ---------------------------------------------------------------------- */

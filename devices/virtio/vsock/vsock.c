@@ -89,7 +89,7 @@ void vsock_run_tx(struct vsock *vs)
 		return;
 	virtio_interrupt(&vs->vdev, VSOCK_TX);
 	if (turn_over(turn))
-		turn_leave(turn, vs->again_fd);
+		turn_leave(turn, vs->again);
 }
 
 /* --- time ---------------------------------------------------------------------------------------- */

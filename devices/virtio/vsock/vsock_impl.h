@@ -172,7 +172,6 @@ struct vsock {
 	struct iovec pool[VSOCK_STASH_IOVS];
 	unsigned npool;
 	struct loop_watch *again, *tick, *listen;
-	int again_fd;
 	struct turn rx_turn, tx_turn;
 	char path[UNIX_SOCKET_PATH_MAX + 1];
 	struct unix_listener listener; /* at path */
