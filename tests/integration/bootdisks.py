@@ -9,6 +9,9 @@ The partitions are ours (small); the files' text follows the real ones (Fedora C
 
 import os
 import shutil
+import struct
+import uuid
+import zlib
 
 from harness import ROOT, Skip, call, kernel_dir
 
@@ -46,8 +49,8 @@ $bb poweroff -f
 class Layout:
     """A disk in the making: trees of files become partitions."""
 
-    def __init__(self, path, modules=MODULES):
-        self.path, self.modules = path, modules
+    def __init__(self, path, modules=MODULES, sector=512):
+        self.path, self.modules, self.sector = path, modules, sector
         self.parts = []
         with open(os.path.join(kernel_dir(KERNEL), "release")) as f:
             self.release = f.read().strip()
@@ -94,7 +97,8 @@ class Layout:
         self.parts.append((mib, number, kind, make))
 
     def ext4(self, tree, label="", uuid=""):
-        return lambda file: call("mkfs.ext4", "-q", "-F", "-d", tree, *(["-L", label] if label else []),
+        block = ["-b", "4096"] if self.sector == 4096 else []
+        return lambda file: call("mkfs.ext4", "-q", "-F", *block, "-d", tree, *(["-L", label] if label else []),
                                  *(["-U", uuid] if uuid else []), file)
 
     def btrfs(self, tree, label, uuid):
@@ -122,11 +126,38 @@ class Layout:
                     os.unlink(file)
                 at += mib
             disk.truncate((at + 1) << 20)
-        with open(self.path + ".sfdisk", "w") as f:
-            f.write("\n".join(lines) + "\n")
-        call("sh", "-c", 'exec sfdisk -q "$1" <"$1.sfdisk"', "sh", self.path)
+        if self.sector == 512:
+            with open(self.path + ".sfdisk", "w") as f:
+                f.write("\n".join(lines) + "\n")
+            call("sh", "-c", 'exec sfdisk -q "$1" <"$1.sfdisk"', "sh", self.path)
+        else:
+            self.write_gpt()
         shutil.rmtree(self.path + ".d")
         return self.path
+
+    def write_gpt(self):
+        """As sfdisk, which cannot do it for other sectors than 512 bytes (UEFI 2.10, 5.3)."""
+        last = os.path.getsize(self.path) // self.sector - 1
+        entries = bytearray(128 * 128)
+        at = 1
+        for mib, number, kind, _ in self.parts:
+            first = (at << 20) // self.sector
+            entries[128 * (number - 1):128 * number] = struct.pack(
+                "<16s16sQQQ72x", uuid.UUID(kind).bytes_le, uuid.UUID(f"{ID}{0xa0 + number:x}").bytes_le,
+                first, first + (mib << 20) // self.sector - 1, 0)
+            at += mib
+        table = -(-len(entries) // self.sector)
+        with open(self.path, "r+b") as f:
+            f.seek(446)
+            f.write(struct.pack("<4B4BII48x2s", 0, 0, 2, 0, 0xee, 255, 255, 255, 1, last, b"\x55\xaa"))
+            for own, other, where in ((1, last, 2), (last, 1, last - table)):
+                header = struct.pack("<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, 0, 0, own, other, 2 + table,
+                                     last - table - 1, uuid.UUID(ID + "ff").bytes_le, where, 128, 128,
+                                     zlib.crc32(entries))
+                f.seek(where * self.sector)
+                f.write(entries)
+                f.seek(own * self.sector)
+                f.write(header[:16] + struct.pack("<I", zlib.crc32(header)) + header[20:])
 
 
 def copy_sparse(source, disk, offset):
@@ -141,8 +172,9 @@ def copy_sparse(source, disk, offset):
 # --- the layouts ---------------------------------------------------------------------------------
 
 def fedora(path):
-    """BLS entries and a grub.cfg that only says blscfg; /boot is XBOOTLDR; the root is PARTUUID=."""
-    disk = Layout(path)
+    """BLS entries and a grub.cfg that only says blscfg; /boot is XBOOTLDR; the root is PARTUUID=. The
+    sectors have 4096 bytes."""
+    disk = Layout(path, sector=4096)
     entry = ("title Fedora Linux ({0}) 40 (Cloud Edition)\nversion {0}\nlinux /vmlinuz-{0}\n"
              "initrd /initramfs-{0}.img $tuned_initrd\noptions root=PARTUUID=" + ID + "a3 ro "
              "no_timer_check net.ifnames=0 console=tty1 console=ttyS0,115200n8 rhgb quiet $tuned_params\n"
