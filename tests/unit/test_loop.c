@@ -686,3 +686,72 @@ Test(loop, an_event_soon_that_is_dropped)
 	cr_expect_eq(s.calls, 2);
 	cr_expect_eq(others, 0);
 }
+
+struct leaver {
+	struct loop_poller poller;
+	struct loop_watch *event, *late;
+	unsigned polls;
+	bool from_poll, armed, came, too_late;
+};
+
+/* A device that leaves its turn while it is polled has work, but not now: it returns false. */
+static bool leave_in_poll(void *opaque)
+{
+	struct leaver *l = opaque;
+
+	if (++l->polls == 5 && l->from_poll)
+		loop_event_soon(l->event);
+	return false;
+}
+
+static void leave_in_idle(void *opaque)
+{
+	struct leaver *l = opaque;
+
+	loop_event_soon(l->event);
+}
+
+static void leaver_came(void *opaque)
+{
+	((struct leaver *)opaque)->came = true;
+	loop_stop(loop);
+}
+
+static void leaver_late(void *opaque)
+{
+	((struct leaver *)opaque)->too_late = true;
+	loop_stop(loop);
+}
+
+static void arm_leaver(void *opaque)
+{
+	struct leaver *l = opaque;
+
+	l->armed = loop_poll_arm(loop, &l->poller);
+	if (!l->armed)
+		loop_post(loop, arm_leaver, l);
+}
+
+/* The loop does not sleep while an event is to run soon, also if a poller or its end asked for it. */
+Test(loop, an_event_soon_of_a_poller)
+{
+	if (fake_one_cpu())
+		cr_skip_test("one CPU: no polling");
+	for (int from_poll = 0; from_poll <= 1; from_poll++) {
+		struct leaver l = { .poller = { leave_in_poll, leave_in_idle, &l },
+				    .from_poll = from_poll };
+
+		cr_assert_eq(loop_watch_event(loop, leaver_came, &l, &l.event, NULL), 0);
+		cr_assert_eq(loop_watch_timer(loop, leaver_late, &l, &l.late), 0);
+		loop_timer_arm(l.late, 2000 * MS);
+		cr_assert_eq(loop_post(loop, arm_leaver, &l), 0);
+		cr_assert_eq(loop_run(loop), 0);
+		cr_expect(l.armed);
+		cr_expect(l.came && !l.too_late, "from_poll %d", from_poll);
+		loop_poll_disarm(loop, &l.poller);
+		loop_unwatch(l.event);
+		loop_unwatch(l.late);
+		teardown();
+		setup();
+	}
+}

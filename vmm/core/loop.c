@@ -219,15 +219,15 @@ static bool poll_all(struct loop *loop)
 }
 
 /*
- * Returns true if a poller found work (more may come) or *n events are ready, and false if all
- * pollers are disarmed.
+ * Returns true if a poller found work (more may come), if one left its turn (an event is to run soon)
+ * or *n events are ready, and false if all pollers are disarmed.
  */
 static bool spin(struct loop *loop, uint64_t begin, struct epoll_event *ev, int *n)
 {
 	uint64_t end = begin + loop->busy.ns;
 
 	for (unsigned i = 1; loop->pollers && !atomic_load(&loop->stop); i++) {
-		if (poll_all(loop))
+		if (poll_all(loop) || loop->soon)
 			return true;
 		busypoll_relax();
 		if (i % 8)
@@ -243,8 +243,8 @@ static bool spin(struct loop *loop, uint64_t begin, struct epoll_event *ev, int 
 
 		loop_poll_disarm(loop, p);
 		p->idle(p->opaque);
-		/* The poller found work after all, and expects more. */
-		if (p->armed)
+		/* The poller found work after all: it expects more, or has left its turn. */
+		if (p->armed || loop->soon)
 			return true;
 	}
 	return false;
@@ -275,7 +275,8 @@ static int wait_events(struct loop *loop, struct epoll_event *ev)
 			loop->waited_at = now;
 			return n;
 		}
-		if (now - loop->waited_at >= LOOP_POLL_TURN_NS || atomic_load(&loop->stop)) {
+		if (loop->soon || now - loop->waited_at >= LOOP_POLL_TURN_NS ||
+		    atomic_load(&loop->stop)) {
 			loop->waited_at = now;
 			return epoll_wait(loop->epfd, ev, LOOP_BATCH, 0);
 		}
