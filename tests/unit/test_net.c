@@ -735,6 +735,30 @@ Test(net, pairs)
 	end();
 }
 
+/* A pair's buffers come when another pair has used up the turn: its kicks are off, so the next turn serves it. */
+Test(net, buffers_come_at_the_end_of_a_turn)
+{
+	uint8_t two[] = { 4, 0, 2, 0 };
+	struct fake_net *fake = begin_pairs(MQ_FEATURES);
+	struct virtio_net *nic = (struct virtio_net *)dev;
+	struct fake_buf b = buf(0x8000, 2048);
+
+	cr_expect_eq(command(two, 4), 0);
+	pair_send(fake, 1, 1);
+	fake_run(&f);
+	cr_assert(nic->pair[1].rx.blocked);
+	virtio_lock(&nic->vdev);
+	turn_end(&nic->rx_turn);
+	nic_again(nic, &nic->rx_turn);
+	fake_ring_add(&d.ring[2], NULL, 0, &b, 1);
+	nic->vdev.class->kick(&nic->vdev, 2);
+	virtio_unlock(&nic->vdev);
+	fake_run(&f);
+	cr_expect(pair_received(1, 0x8000, 1));
+	cr_expect(!nic->pair[1].rx.more);
+	end();
+}
+
 /* With vnet headers the driver reads the back end's header, and the back end the driver's. */
 Test(net, vnet_headers)
 {

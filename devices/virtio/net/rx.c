@@ -323,7 +323,7 @@ void nic_run_rx(struct virtio_net *nic, unsigned pair)
 		nic_watch(nic, pair);
 		return;
 	}
-	rx->more = rx->any = false;
+	rx->more = rx->any = rx->blocked = false;
 	virtq_disable_kicks(q);
 	do {
 		while (!turn_over(turn) && nic->vdev.active && serve(nic, pair))
