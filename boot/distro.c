@@ -449,6 +449,17 @@ static void give_label(struct distro_entry *e, const char *all, distro_sink sink
 	give(e, sink, opaque);
 }
 
+bool distro_syslinux_include(const char *line, char path[DISTRO_PATH_MAX])
+{
+	const char *menu = value_of(line, "menu", ' ');
+	const char *value = value_of(menu ? menu : line, "include", ' ');
+
+	*path = 0;
+	if (value)
+		take_path(value, path);
+	return *path;
+}
+
 void distro_syslinux_entries(const char *conf, distro_sink sink, void *opaque)
 {
 	struct distro_entry e = { 0 };

@@ -58,6 +58,8 @@ struct distro_entry {
 typedef void (*distro_sink)(void *opaque, const struct distro_entry *e);
 void distro_grub_entries(const char *cfg, distro_sink sink, void *opaque);
 void distro_syslinux_entries(const char *conf, distro_sink sink, void *opaque);
+/* Returns true if a line of syslinux includes another file, and writes its path. */
+bool distro_syslinux_include(const char *line, char path[DISTRO_PATH_MAX]);
 /*
  * Reads an entry of the Boot Loader Specification. Its variables that grubenv defines, such as
  * $kernelopts, are replaced; grubenv is NULL if the disk has none. Returns false if the entry boots

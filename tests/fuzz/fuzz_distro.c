@@ -41,6 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text[size] = 0;
 	distro_grub_entries(text, check_entry, NULL);
 	distro_syslinux_entries(text, check_entry, NULL);
+	if (distro_syslinux_include(text, entry.kernel))
+		check_text(entry.kernel, sizeof(entry.kernel));
 	if (distro_bls_entry(text, text, &entry))
 		check_entry(NULL, &entry);
 	for (unsigned n = 0; n <= 3; n++) {

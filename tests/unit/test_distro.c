@@ -277,6 +277,34 @@ Test(distro, syslinux)
 	entries_are(t, N(t), distro_syslinux_entries);
 }
 
+Test(distro, syslinux_include)
+{
+	static const struct {
+		const char *line, *path;
+	} t[] = {
+		{ "include linux.cfg\nlabel a\n", "linux.cfg" },
+		{ "  INCLUDE\t/boot/extlinux/a.cfg tag\n", "/boot/extlinux/a.cfg" },
+		{ "MENU INCLUDE graphics.conf Graphics\n", "graphics.conf" },
+		{ "menu  include a.cfg\r\n", "a.cfg" },
+		{ "include\nlinux.cfg\n", "" },
+		{ "include \nlinux.cfg\n", "" },
+		{ "includes a.cfg\n", "" },
+		{ "# include a.cfg\n", "" },
+		{ "menu label include a.cfg\n", "" },
+		{ "label include\n", "" },
+		{ "menu\ninclude a.cfg\n", "" },
+		{ "", "" },
+	};
+
+	for (size_t i = 0; i < N(t); i++) {
+		char path[DISTRO_PATH_MAX] = "x";
+
+		cr_expect_eq(distro_syslinux_include(t[i].line, path), *t[i].path != 0, "row %zu",
+			     i);
+		cr_expect_str_eq(path, t[i].path, "row %zu", i);
+	}
+}
+
 Test(distro, split)
 {
 	struct distro_options o;

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "boot/spec.h"
+#include "tools/bantam-fs/includes.h"
 
 #define CHOICES_MAX 512u
 
@@ -292,6 +293,18 @@ static void read_bls(struct origin *o)
 	volume_free_entries(&entries);
 }
 
+/* An includes_find. */
+static uint64_t find_include(void *opaque, const char *said, char **text)
+{
+	const struct origin *o = opaque;
+	char path[BOOT_PATH_MAX];
+	ext2_ino_t ino = find_path(o, said, path);
+
+	if (ino && text)
+		*text = volume_read_text(o->v, path);
+	return ino;
+}
+
 static void read_loaders(struct bootfind *f, struct volume *v, const char *dir)
 {
 	static const struct {
@@ -316,6 +329,8 @@ static void read_loaders(struct bootfind *f, struct volume *v, const char *dir)
 		join(conf, dir, files[i].folder);
 		o.conf = *files[i].folder ? conf : dir;
 		text = volume_read_text(v, join(path, o.conf, files[i].name));
+		if (text && files[i].parse == distro_syslinux_entries)
+			text = includes_expand(text, find_include, &o);
 		if (text)
 			files[i].parse(text, take_entry, &o);
 		free(text);
