@@ -472,6 +472,19 @@ static void reap(void)
 			command_ended(status, &usage);
 }
 
+/* Is the stream empty, and would its bytes be read if there were any? */
+static bool is_silent(unsigned stream)
+{
+	struct pollfd p = { *output_fd(stream), POLLIN, 0 };
+	struct sys_timespec now = { 0, 0 };
+
+	/* A channel or a credit that is used up is the host's business. */
+	if (me.sent != me.len || !me.credit[stream])
+		return false;
+	SYS(ppoll, &p, 1, &now, 0, 8);
+	return !(p.revents & POLLIN);
+}
+
 /* Returns true when there is nothing left to send but BYE. */
 static bool all_said(void)
 {
@@ -481,9 +494,8 @@ static bool all_said(void)
 		return true;
 	if (!me.ended)
 		return false;
-	/* Credit that is missing is the host's business; silence of those who hold a pipe is not. */
 	for (unsigned stream = WIRE_STDOUT; stream <= WIRE_STDERR; stream++)
-		if (!me.eof[stream] && me.credit[stream] && quiet >= QUIET_MS)
+		if (!me.eof[stream] && quiet >= QUIET_MS && is_silent(stream))
 			close_output(stream);
 	return me.acked && me.eof_sent[WIRE_STDOUT] && me.eof_sent[WIRE_STDERR];
 }

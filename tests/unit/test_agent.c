@@ -431,6 +431,41 @@ Test(agent, start_and_input)
 	cr_expect_str_eq(host_says(), "ack:0");
 }
 
+/* An answer before START, or before all of the command, is a mistake: its strings may be gone by then. */
+Test(agent, early_answers)
+{
+	static const struct {
+		const char *says, *seen, *host;
+		bool asked;
+	} rows[] = {
+		{ "started", "lost:it answered what it was not yet asked", "", false },
+		{ "refused", "lost:it answered what it was not yet asked", "", false },
+		{ "started", "lost:it answered what it was not yet asked", "", true },
+		{ "refused", "refused:6:2", "ack:0", true }, /* it is too long for the guest */
+	};
+	static char word[2 * WIRE_WINDOW];
+
+	memset(word, 'w', sizeof(word) - 1);
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char *words[] = { word, NULL };
+		struct agent_command *longer = malloc(sizeof(*longer));
+		struct err err;
+
+		begin();
+		*longer = command;
+		longer->argv = words;
+		guest_says("hello");
+		cr_assert_eq(agent_session_start(&s, longer, &err), 0);
+		expect_seen("hello:1:6.1?:200");
+		if (rows[i].asked)
+			(void)host_says();
+		guest_says(rows[i].says);
+		expect_seen(rows[i].seen);
+		free(longer);
+		cr_expect_str_eq(host_says(), rows[i].host, "%u", i);
+	}
+}
+
 Test(agent, end_without_a_command)
 {
 	guest_says("hello");

@@ -35,8 +35,9 @@ static uint8_t unsent[2 * AGENT_FILL_MIN];
 static size_t unsent_at, unsent_len;
 static const char *input;
 static size_t input_len;
-static bool hold_stdout; /* the owner takes no output of stdout */
-static int status;	 /* of wait, or -1 */
+static int channel_bytes; /* that the channel holds; 0: the host's default */
+static bool hold_stdout;  /* the owner takes no output of stdout */
+static int status;	  /* of wait, or -1 */
 static uint32_t refused_step;
 static int refused_code;
 static char why_lost[200];
@@ -158,6 +159,8 @@ static void begin(void)
 	int fd[2];
 
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
+	if (channel_bytes)
+		setsockopt(fd[1], SOL_SOCKET, SO_SNDBUF, &channel_bytes, sizeof(channel_bytes));
 	agent = fork();
 	if (!agent) {
 		snprintf(number, sizeof(number), "%d", fcntl(fd[1], F_DUPFD, 50));
@@ -397,6 +400,22 @@ Test(agent_guest, stuck_reader)
 	agent_session_taken(&s, WIRE_STDOUT, WIRE_WINDOW);
 	finish();
 	cr_expect_eq(got[WIRE_STDOUT].bytes, 100000);
+}
+
+/* A host that is slow to read the channel loses nothing of what the command has left in its pipes. */
+Test(agent_guest, slow_host)
+{
+	struct agent_command c = shell("(yes | head -c 60000); yes error | head -c 60000 >&2");
+
+	channel_bytes = 4096;
+	begin();
+	agent_session_input_end(&s);
+	start(&c);
+	cr_assert(turn());
+	usleep(1500000); /* more than the agent waits for silent processes */
+	finish();
+	cr_expect_eq(got[WIRE_STDOUT].bytes, 60000);
+	cr_expect_eq(got[WIRE_STDERR].bytes, 60000);
 }
 
 /* A process that the command leaves holds its pipes: the end does not wait for it. */

@@ -182,6 +182,13 @@ static void on_frame(struct agent_session *s, const struct wire_frame *f)
 		lose(s, "it sent a frame that is too short");
 		return;
 	}
+	/* The owner's strings last only until the answer. */
+	if (s->start || (f->type == WIRE_STARTED && s->spec_bytes)) {
+		if (f->type == WIRE_STARTED || f->type == WIRE_REFUSED) {
+			lose(s, "it answered what it was not yet asked");
+			return;
+		}
+	}
 	switch (f->type) {
 	case WIRE_HELLO:
 		on_hello(s, f->payload, f->len);
