@@ -159,3 +159,29 @@ Test(helper, links)
 	cr_expect_eq(helper_find("bantam-x", path, sizeof(path), &err), 0, "%s", err.text);
 	cr_expect_str_eq(path, want);
 }
+
+/* A folder whose real name is as long as a name can be, by a short link: with the program's it is too long. */
+Test(helper, a_long_name)
+{
+	char path[PATH_MAX], found[PATH_MAX + 64], part[101] = "", deep[PATH_MAX] = "";
+	size_t len = strlen(top), n = 0;
+	struct err err;
+
+	memset(part, 'd', 100);
+	while (len < PATH_MAX - 2) {
+		size_t room = PATH_MAX - 2 - len, take = room < 101 ? room : 101;
+
+		part[take - 1] = 0;
+		cr_assert(!mkdir(part, 0755) && !chdir(part));
+		n += (size_t)snprintf(deep + n, sizeof(deep) - n, "%s%s", n ? "/" : "", part);
+		len += take;
+	}
+	program("bantam-x");
+	cr_assert(!chdir(top) && !symlink(deep, "short"));
+	snprintf(path, sizeof(path), "%s/short", top);
+	setenv("BANTAM_LIBEXEC", path, 1);
+	cr_expect_eq(helper_find("bantam-x", found, sizeof(found), &err), -ENAMETOOLONG, "%s",
+		     err.text);
+	cr_expect_eq(helper_find("bantam-x", deep, sizeof(deep), &err), -ENAMETOOLONG, "%s",
+		     err.text);
+}

@@ -127,7 +127,7 @@ static int check(const char *name, const char *path, char *real, size_t len, str
 		if (!realpath(*at ? at : "/", dir))
 			return err_sys(err, errno, "%s", path);
 		if (snprintf(real, len, "%s/%s", !strcmp(dir, "/") ? "" : dir, slash + 1) >=
-		    (int)len)
+		    (int)(len < sizeof(at) ? len : sizeof(at)))
 			return err_sys(err, ENAMETOOLONG, "%s", path);
 		n = readlink(real, target, sizeof(target) - 1);
 		rc = check_up(name, strcpy(at, real), err);
