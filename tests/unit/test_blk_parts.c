@@ -269,7 +269,6 @@ Test(blk_parts, flight)
 	}
 }
 
-/* What the disk gets in one call of the device by the loop. */
 /* Past the page cache nothing is copied: parts are longer, and as many bytes are in flight. */
 Test(blk_parts, direct)
 {
@@ -285,6 +284,7 @@ Test(blk_parts, direct)
 	end();
 }
 
+/* What the disk gets in one call of the device by the loop. */
 Test(blk_parts, turn)
 {
 	struct blk *blk;

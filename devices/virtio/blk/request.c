@@ -3,9 +3,10 @@
  *
  * Theory of operation. What the guest asks for has no bound: a ring of 256 chains may ask for 1 TiB.
  * So requests are served in parts. A part is one disk_req: up to BLK_PART_BYTES of a read or write
- * (BLK_DIRECT_PART_BYTES past the page cache), one range of a discard, up to BLK_ZERO_PART_BYTES of a range of zeroes, or a flush. A part is
- * started only if the turn is not over (turn.h) and if less than BLK_FLIGHT_BYTES are in flight; of
- * discards and zeroes RANGES_MAX are in flight at most, and reads and writes pass them.
+ * (BLK_DIRECT_PART_BYTES past the page cache), one range of a discard, up to BLK_ZERO_PART_BYTES of a
+ * range of zeroes, or a flush. A part is started only if the turn is not over (turn.h) and if less than
+ * BLK_FLIGHT_BYTES are in flight; of discards and zeroes RANGES_MAX are in flight at most, and reads and
+ * writes pass them.
  *
  * Most requests are one part, and are that disk_req themselves. A longer read or write is a whole:
  * it hands out parts that are blk_reqs of their own, side by side, and is finished with the last. The
