@@ -89,7 +89,7 @@ bool pci_bar_base(const struct pci_func *f, unsigned bar, uint64_t *base)
 	at = get_le32(reg) & ~0xfull;
 	if (b->flags & PCI_BAR_64)
 		at |= (uint64_t)get_le32(reg + 4) << 32;
-	if (!in_window(&f->host->window, at) && !in_window(&f->host->window64, at))
+	if (!in_window(&f->host->decode, at) && !in_window(&f->host->window64, at))
 		return false;
 	*base = at;
 	return true;

@@ -146,6 +146,7 @@ int pci_host_create(const struct device_env *env, const struct pci_host_config *
 		    struct pci_host **out, struct err *err)
 {
 	struct pci_host *host = calloc(1, sizeof(*host));
+	uint64_t extra = 0;
 	int rc;
 
 	*out = NULL;
@@ -155,6 +156,9 @@ int pci_host_create(const struct device_env *env, const struct pci_host_config *
 	host->env = env;
 	host->cfg = *cfg;
 	host->window = (struct pci_window){ cfg->mmio_base, cfg->mmio_bytes };
+	if (host->window.len_bytes && cfg->decode_base && cfg->decode_base < cfg->mmio_base)
+		extra = cfg->mmio_base - cfg->decode_base;
+	host->decode = (struct pci_window){ cfg->mmio_base - extra, cfg->mmio_bytes + extra };
 	host->window64 = (struct pci_window){ cfg->mmio64_base, cfg->mmio64_bytes };
 	pthread_mutex_init(&host->lock, NULL);
 
@@ -164,7 +168,7 @@ int pci_host_create(const struct device_env *env, const struct pci_host_config *
 	if (!rc && cfg->ecam_bytes)
 		rc = bus_map(env->mmio, &host->ecam);
 	if (!rc)
-		rc = open_aperture(host, &host->low, &host->window);
+		rc = open_aperture(host, &host->low, &host->decode);
 	if (!rc)
 		rc = open_aperture(host, &host->high, &host->window64);
 	if (!rc && env->pio)

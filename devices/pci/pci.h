@@ -6,8 +6,8 @@
  * reached by ECAM (one MMIO range, 4 KiB for each function) and by ports 0xcf8-0xcff (one PIO
  * range, the first 256 bytes of each function). BARs lie in one MMIO window below 4 GiB; a board
  * may have a second window above memory, for 64-bit BARs. pci_func_add places the BARs, the host
- * follows them wherever the guest moves them inside the windows, and pci_func_remove gives them
- * back. A BAR that the guest moves onto another one is not decoded until the other one has moved
+ * follows them wherever the guest moves them inside the windows, or below the first one down to
+ * decode_base, and pci_func_remove gives them back. A BAR that the guest moves onto another one is not decoded until the other one has moved
  * away. Memory decode is off at first, as after a PCI reset. Port 0xcf9, which shares its dword
  * with the address port, is the reset control register: setting bit 2 is VM_EVENT_RESET.
  *
@@ -69,6 +69,11 @@ struct pci_host_config {
 	uint8_t gsi[PCI_SLOTS]; /* the GSI of each slot's INTA */
 	uint64_t mmio64_base;	/* for 64-bit BARs; above memory */
 	uint64_t mmio64_bytes;	/* 0: none, and 64-bit BARs lie in the other window */
+	/*
+	 * A guest that does not know the window (Linux with pci=noacpi) takes any gap above memory. 0:
+	 * mmio_base.
+	 */
+	uint64_t decode_base;
 };
 
 struct pci_func;

@@ -36,6 +36,7 @@ struct pci_host {
 	struct pci_host_state state;
 	struct pci_func *func[PCI_SLOTS * PCI_FUNCTIONS];
 	struct pci_window window, window64;
+	struct pci_window decode; /* window, and what lies below it down to cfg.decode_base */
 	uint32_t lines; /* bit n: the level of slot n's INTA, as last passed to set_line */
 	struct pci_func bridge;
 };

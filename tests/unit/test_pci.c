@@ -414,6 +414,50 @@ static void set_bar64(struct fake_env *f, unsigned slot, unsigned n, uint64_t at
 	fake_config_write(f, slot, PCI_BAR0 + 4 * n + 4, 4, (uint32_t)(at >> 32));
 }
 
+/* A guest that does not know the window moves a BAR below it: there it works, down to decode_base. */
+Test(pci, bars_below_the_window)
+{
+	static const uint64_t below[] = { 0, 0x100000, FAKE_BARS + 0x4000 };
+
+	for (unsigned i = 0; i < 3; i++) {
+		bool works = below[i] == 0x100000;
+		struct pci_host_config cfg = { .ecam_base = FAKE_ECAM,
+					       .ecam_bytes = 1 << 20,
+					       .mmio_base = FAKE_BARS,
+					       .mmio_bytes = FAKE_BARS_BYTES };
+		struct pci_host *host;
+		struct fake_env f;
+		struct func t;
+		struct err err = { "" };
+		uint64_t at;
+
+		/* Above the window it is as if there were none. */
+		cfg.decode_base = below[i] > FAKE_BARS ? below[i] :
+				  below[i]	       ? FAKE_BARS - below[i] :
+							 0;
+		fake_env_init(&f, FAKE_MMIO);
+		cr_assert_eq(pci_host_create(&f.env, &cfg, &host, &err), 0, "%s", err.text);
+		build(&t);
+		pci_func_bar(&t.f, 0, 0x1000, 0);
+		cr_assert_eq(pci_func_add(host, &t.f, 1, 0, &err), 0, "%s", err.text);
+		cr_expect_eq(bar(&f, 1, 0), FAKE_BARS, "it is placed in the window");
+		fake_config_write(&f, 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+		cr_expect_eq(fake_read(&f, FAKE_BARS, 1), 0x11);
+		fake_config_write(&f, 1, PCI_BAR0, 4, FAKE_BARS - 0x1000);
+		cr_expect_eq(pci_func_bar_base(&t.f, 0, &at), works);
+		cr_expect_eq(fake_read(&f, FAKE_BARS - 0xff0, 1), works ? 0x11 : 0xff);
+		fake_config_write(&f, 1, PCI_BAR0, 4, FAKE_BARS - 0x100000);
+		cr_expect_eq(fake_read(&f, FAKE_BARS - 0x100000, 1), works ? 0x11 : 0xff);
+		fake_config_write(&f, 1, PCI_BAR0, 4, FAKE_BARS - 0x101000);
+		cr_expect_eq(fake_read(&f, FAKE_BARS - 0x101000, 1), 0xff);
+		fake_config_write(&f, 1, PCI_BAR0, 4, FAKE_BARS);
+		cr_expect_eq(fake_read(&f, FAKE_BARS, 1), 0x11);
+		pci_func_remove(&t.f);
+		pci_host_destroy(host);
+		fake_env_destroy(&f);
+	}
+}
+
 Test(pci, bars_of_64_bits)
 {
 	static const struct {

@@ -32,7 +32,8 @@ static int create_transport(struct machine *m, struct err *err)
 	struct pci_host_config cfg = { .ecam_base = b->pci.ecam.base,
 				       .ecam_bytes = b->pci.ecam.len_bytes,
 				       .mmio_base = b->pci.mmio32.base,
-				       .mmio_bytes = b->pci.mmio32.len_bytes };
+				       .mmio_bytes = b->pci.mmio32.len_bytes,
+				       .decode_base = m->mem.region[0].len_bytes };
 
 	if (keys_num(&m->config->vm, CONFIG_TRANSPORT) == TRANSPORT_MMIO) {
 		m->mmio_slots = (struct virtio_mmio_slots){
