@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define USED_BASE 100
@@ -87,6 +88,19 @@ static bool holds(int fdinfo_dir, const char *name, off_t first, off_t end)
 	return found;
 }
 
+/*
+ * Is name, a descriptor in /proc, of the file is? Asks only what the kernel has in memory: the file may be
+ * on a file system of another user, who lets everybody wait.
+ */
+static bool leads_to(int proc, const char *name, const struct stat *is)
+{
+	struct statx sx;
+
+	return !statx(proc, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_INO, &sx) &&
+	       sx.stx_mask & STATX_INO && sx.stx_ino == is->st_ino &&
+	       makedev(sx.stx_dev_major, sx.stx_dev_minor) == is->st_dev;
+}
+
 /* Does the process of folder pid in /proc hold a lock in that range of the file is? */
 static bool process_holds(int proc, const char *pid, int own_fd, const struct stat *is,
 			  const struct flock *range)
@@ -94,7 +108,6 @@ static bool process_holds(int proc, const char *pid, int own_fd, const struct st
 	off_t end = range->l_len ? range->l_start + range->l_len : INT64_MAX;
 	char path[600];
 	struct dirent *entry;
-	struct stat st;
 	bool found = false;
 	int fd;
 	DIR *dir;
@@ -106,9 +119,8 @@ static bool process_holds(int proc, const char *pid, int own_fd, const struct st
 		if (atoi(pid) == getpid() && atoi(entry->d_name) == own_fd)
 			continue;
 		snprintf(path, sizeof(path), "%s/fd/%s", pid, entry->d_name);
-		found = *entry->d_name != '.' && !fstatat(proc, path, &st, 0) &&
-			st.st_ino == is->st_ino && st.st_dev == is->st_dev &&
-			holds(fd, entry->d_name, range->l_start, end);
+		found = *entry->d_name != '.' && holds(fd, entry->d_name, range->l_start, end) &&
+			leads_to(proc, path, is);
 	}
 	if (dir)
 		closedir(dir);
