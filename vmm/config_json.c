@@ -34,7 +34,7 @@ static const char *json_text(const struct key *key, const json_t *val, char *buf
 	case JSON_STRING:
 		return json_string_value(val);
 	case JSON_INTEGER:
-		if (key->kind != KEY_NUM && key->kind != KEY_SIZE)
+		if (key->kind != KEY_NUM && key->kind != KEY_SIZE && key->kind != KEY_CHOICE)
 			return NULL;
 		snprintf(buf, len, "%" JSON_INTEGER_FORMAT, json_integer_value(val));
 		return buf;

@@ -15,7 +15,7 @@ static const struct key disk_keys[] = {
 	{ "serial", KEY_TEXT, .meta = "TEXT", .help = "identity" },
 	{ "queues", KEY_NUM, .def = "1", .min = 1, .max = 16, .help = "rings" },
 	{ "bytes", KEY_SIZE, .help = "length" },
-	{ "cache", KEY_CHOICE, .choices = "off|on|auto", .def = "auto", .help = "cache" },
+	{ "cache", KEY_CHOICE, .choices = "off|on|auto|512", .def = "auto", .help = "cache" },
 	{ "alias", KEY_TEXT, KEY_LIST, .help = "other names" },
 	{ "id", KEY_TEXT, .meta = "NAME", .help = "name" },
 	{ 0 },
@@ -291,6 +291,11 @@ Test(config, json)
 	cr_expect_eq(keys_num(&config.device[2].kv, 5), 1, "cache on");
 	cr_expect_str_eq(keys_text(&config.device[2].kv, 6), "x,y");
 	cr_expect_str_eq(keys_text(&config.device[3].kv, 0), "off");
+	config_clear(&config);
+	cr_assert_eq(parse_json("--config|@|--kernel|k",
+				"{\"disk\": {\"path\": \"a\", \"cache\": 512}}"),
+		     0, "%s", err.text);
+	cr_expect_eq(keys_num(&config.device[0].kv, 5), 3, "a choice that is a number");
 }
 
 Test(config, command_line_wins)
@@ -371,7 +376,10 @@ Test(config, json_refusals)
 		{ "{\"dry-run\": 1}", "\"dry-run\": must be true or false" },
 		{ "{\"dry-run\": \"maybe\"}", "--dry-run maybe: must be on or off" },
 		{ "{\"transport\": true}", "--transport on: must be one of pci|mmio" },
-		{ "{\"transport\": 1}", "\"transport\": must be a text" },
+		{ "{\"transport\": 1}", "--transport 1: must be one of pci|mmio" },
+		{ "{\"transport\": 1.5}", "\"transport\": must be a text" },
+		{ "{\"disk\": {\"path\": \"a\", \"cache\": 1024}}",
+		  "--disk: cache=1024: must be one of off|on|auto|512" },
 		{ "{\"disk\": 1}", "\"disk\": must be a text, an object or true" },
 		{ "{\"disk\": null}", "\"disk\": must be a text, an object or true" },
 		{ "{\"disk\": false}", "\"disk\": must be a text, an object or true" },
