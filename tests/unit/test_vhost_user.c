@@ -1199,6 +1199,26 @@ static bool are_enabled(void *want)
 	return daemon_.ring[0].enabled == *on && daemon_.ring[1].enabled == *on;
 }
 
+/* A card's turn is due while a vCPU waits for the daemon, with the lock held: it comes when the lock is free. */
+Test(vhost_user, card_turn)
+{
+	struct virtio_net *nic;
+
+	begin_card(FAKE_PCI, "");
+	fake_driver_start(&d, NET_OURS, QUEUES, QUEUE);
+	one_request(1);
+	nic = (struct virtio_net *)dev;
+	virtio_lock(&nic->vdev);
+	nic_again(nic, &nic->ctrl_turn);
+	fake_run(&f);
+	cr_expect(turn_left(&nic->ctrl_turn));
+	virtio_unlock(&nic->vdev);
+	fake_run(&f);
+	cr_expect_not(turn_left(&nic->ctrl_turn));
+	end();
+	stop_daemon();
+}
+
 /* The host switches the link; the daemon does not serve a disabled ring. */
 Test(vhost_user, card_link)
 {

@@ -37,6 +37,9 @@ static void on_again(void *opaque)
 			on_relay(&dev->relay[i]);
 	if (dev->again)
 		dev->again(dev->again_opaque);
+	if (dev->late)
+		loop_event_soon(dev->late);
+	dev->late = NULL;
 }
 
 static int create_relays(struct virtio_device *dev)

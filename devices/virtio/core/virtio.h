@@ -156,6 +156,8 @@ struct virtio_device {
 	int again_fd;
 	void (*again)(void *opaque);
 	void *again_opaque;
+	struct loop_watch *
+		late; /* an event that found the lock taken, and is to run then; the loop's thread */
 
 	struct virtio_state s;
 	uint64_t offered;      /* features offered; bit n = feature n; fixed after virtio_attach */

@@ -150,7 +150,10 @@ static void on_again(void *opaque)
 {
 	struct virtio_net *nic = opaque;
 
-	virtio_lock(&nic->vdev);
+	if (!virtio_lock_now(&nic->vdev)) {
+		nic->vdev.late = nic->again;
+		return;
+	}
 	turn_resume(&nic->rx_turn);
 	turn_resume(&nic->tx_turn);
 	turn_resume(&nic->ctrl_turn);
