@@ -468,6 +468,8 @@ static const struct bad {
 	  "disks[0].image_type: Vhdx" },
 	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"queue_size\":100}]}", -EINVAL,
 	  "disks[0].queue_size: 100: must be a power of two" },
+	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"block_size\":1024}]}", -EINVAL,
+	  "disks[0].block_size: 1024: must be 512 or 4096" },
 	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"iommu\":true}]}", -ENOTSUP,
 	  "disks[0].iommu: true: bantam does not have this" },
 	{ "{" K ",\"disks\":[{\"path\":\"/a\",\"vhost_user\":true,\"vhost_socket\":\"/s\"}]}",

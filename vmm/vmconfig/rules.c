@@ -167,7 +167,11 @@ static int disk(struct vmconfig_walk *w, json_t *disk)
 {
 	const char *type = vmconfig_text(disk, "image_type");
 	bool daemon = vmconfig_bool(disk, "vhost_user");
+	uint64_t block = vmconfig_num(disk, "block_size");
 
+	if (block && block != 512 && block != 4096)
+		return vmconfig_fail(w, EINVAL, "block_size", "%llu: must be 512 or 4096",
+				     (unsigned long long)block);
 	if (type && (!strcmp(type, "FixedVhd") || !strcmp(type, "Vhdx")))
 		return vmconfig_fail(w, ENOTSUP, "image_type",
 				     "%s: bantam does not have this format; convert the image: "
