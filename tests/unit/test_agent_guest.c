@@ -33,7 +33,7 @@ static int channel;
 static pid_t agent;
 static uint8_t unsent[2 * AGENT_FILL_MIN];
 static size_t unsent_at, unsent_len;
-static const char *input;
+static const char *input = "";
 static size_t input_len;
 static int channel_bytes; /* that the channel holds; 0: the host's default */
 static bool hold_stdout;  /* the owner takes no output of stdout */
@@ -172,6 +172,7 @@ static void begin(void)
 	agent_session_init(&s, &owner);
 	memset(got, 0, sizeof(got));
 	unsent_at = unsent_len = input_len = 0;
+	input = "";
 	hold_stdout = false;
 	status = -1;
 	refused_step = 0;

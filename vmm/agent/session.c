@@ -106,9 +106,17 @@ static void on_refused(struct agent_session *s, const uint8_t *p)
 	s->owner->refused(s->owner->opaque, get_le32(p), code && code < 4096 ? (int)code : EIO);
 }
 
+/* Only the log flows before there is a command. */
+static bool flows(const struct agent_session *s, unsigned stream)
+{
+	bool commands = s->state == AGENT_RUNNING || s->state == AGENT_ENDED;
+
+	return from_guest(stream) && !s->eof[stream] && (stream == WIRE_KMSG || commands);
+}
+
 static void on_data(struct agent_session *s, const struct wire_frame *f)
 {
-	if (!from_guest(f->stream) || s->eof[f->stream]) {
+	if (!flows(s, f->stream)) {
 		lose(s, "it sent data of a stream that it has none of");
 	} else if (f->len > s->credit[f->stream]) {
 		lose(s, "it sent more than its credit");
@@ -120,7 +128,7 @@ static void on_data(struct agent_session *s, const struct wire_frame *f)
 
 static void on_eof(struct agent_session *s, unsigned stream)
 {
-	if (!from_guest(stream) || s->eof[stream]) {
+	if (!flows(s, stream)) {
 		lose(s, "it ended a stream that it has none of");
 		return;
 	}
