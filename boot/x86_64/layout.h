@@ -10,8 +10,8 @@
  *	0x9fc00		end of conventional memory: reserved up to 0xa0000
  *	0xa0000		VGA hole: not in the map
  *	0xe0000		reserved: RSDP and the other ACPI tables
+ *	0xee000		reserved: the MP table, if its processors do not fit below
  *	0xf0000		reserved: SMBIOS entry point and tables, if the VM's platform is described
- *	0xfd000		reserved: the MP table, if its processors do not fit below
  *	0xff000		reserved: the VM generation id's page
  *	0xff010		in that page: the MP table's pointer, and the MP table
  *	0xffff0		in that page: the reset vector, for a restart through the BIOS
@@ -36,11 +36,11 @@
 #define LAYOUT_EBDA 0x9fc00ull
 #define LAYOUT_VGA 0xa0000ull
 #define LAYOUT_ACPI 0xe0000ull
-#define LAYOUT_ACPI_BYTES 0x10000ull
-#define LAYOUT_SMBIOS 0xf0000ull
-#define LAYOUT_SMBIOS_BYTES 0xd000ull
-#define LAYOUT_MP_LARGE 0xfd000ull
+#define LAYOUT_ACPI_BYTES 0xe000ull
+#define LAYOUT_MP_LARGE 0xee000ull
 #define LAYOUT_MP_LARGE_BYTES 0x2000u
+#define LAYOUT_SMBIOS 0xf0000ull
+#define LAYOUT_SMBIOS_BYTES 0xf000ull
 #define LAYOUT_MP_POINTER 0xff010ull
 #define LAYOUT_MP_TABLE 0xff020ull
 #define LAYOUT_MP_TABLE_BYTES 0xfd0u

@@ -93,7 +93,7 @@ static void warn_console(const struct machine *m, const struct cmdline_word *wor
 	log_put(LOG_WARN,
 		"kernel command line: console=%s: this VM has no such console, so the guest's output "
 		"is not shown; it has%s%s",
-		printable(name), serial, *serial || *hvc ? hvc : " none");
+		printable(name), serial, hvc);
 }
 
 void cmdline_check(const struct machine *m, const char *text)
@@ -108,7 +108,8 @@ void cmdline_check(const struct machine *m, const char *text)
 		last = word;
 		shown = shown || may_show(m, &word);
 	}
-	if (last.value && !shown)
+	/* A VM without any console is not to show the guest's output. */
+	if (last.value && !shown && (m->board.serial.present || count_consoles(m)))
 		warn_console(m, &last);
 	if (!uarts && m->board.serial.present)
 		warn(NULL, "8250.nr_uarts=0: the guest does not use its serial port");
