@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "vmm/core/log.h"
+
 pid_t proc_child(void)
 {
 	char path[64];
@@ -25,6 +27,7 @@ unsigned proc_fds(pid_t pid)
 	char path[64];
 	DIR *dir;
 
+	log_open(); /* which may take a descriptor, once */
 	/* This opendir takes one descriptor of ours, which we do not count. */
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid ? pid : getpid());
 	dir = opendir(path);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "tests/unit/qcow2_files.h"
+#include "vmm/core/log.h"
 #include "vmm/core/thread.h"
 #include "vmm/machine/machine.h"
 
@@ -515,6 +516,7 @@ Test(machine, fifty_in_one_process, .timeout = 180)
 			continue;
 		ran += life == RUN || life == STOP;
 		if (!n) {
+			log_open(); /* which may take a descriptor, once */
 			fds = listing("/proc/self/fd", true);
 			files = listing(".", false);
 			t.nthreads = count_threads();
