@@ -352,6 +352,27 @@ int __wrap_inotify_add_watch(int fd, const char *file, uint32_t mask)
 	return __real_inotify_add_watch(fd, file, mask);
 }
 
+/* A line may go out without the loop; the file that open made is kept all the same. */
+Test(chardev, new_file_keeps_a_line)
+{
+	static const char *const forms[] = { "file=%s", "file=%s,append=on" };
+
+	for (unsigned i = 0; i < 2; i++) {
+		unlink(path);
+		chr = open_ok(forms[i], path);
+		cr_assert_eq(chardev_write(chr, "line\n", 5), 5);
+		chardev_close(chr);
+		chr = NULL;
+		cr_expect_str_eq(content(), "line\n", "%s", forms[i]);
+		/* and what was never written to is not left */
+		unlink(path);
+		chr = open_ok(forms[i], path);
+		chardev_close(chr);
+		chr = NULL;
+		cr_expect_neq(access(path, F_OK), 0, "%s", forms[i]);
+	}
+}
+
 static unsigned logged_lines(const char *text)
 {
 	char buf[8192], *at = buf;

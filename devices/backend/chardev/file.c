@@ -26,6 +26,7 @@
 struct file_sink {
 	struct chardev chr;
 	bool made;	/* open made the file, and nothing is written yet */
+	bool append;	/* what the file holds stays */
 	bool told;	/* that it was cut */
 	uint64_t limit; /* UINT64_MAX: none */
 };
@@ -107,8 +108,10 @@ static void file_full(struct chardev *chr)
  */
 static void file_begin(struct chardev *chr)
 {
-	((struct file_sink *)chr)->made = false;
-	if (chr->hold && ftruncate(chr->out_fd, 0) && errno != EINVAL)
+	struct file_sink *f = (struct file_sink *)chr;
+
+	f->made = false;
+	if (!f->append && ftruncate(chr->out_fd, 0) && errno != EINVAL)
 		chardev_fail(chr, errno);
 	pthread_mutex_lock(&chr->lock);
 	chr->hold = false;
@@ -156,7 +159,7 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 			 err, "file=%s", path);
 	if (rc)
 		return rc;
-	chr->hold = !append;
+	((struct file_sink *)chr)->append = append;
 	chr->out_fd = open(path, flags | O_EXCL, 0600);
 	if (chr->out_fd >= 0)
 		((struct file_sink *)chr)->made = true;
@@ -171,6 +174,8 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 		chardev_close(chr);
 		return rc;
 	}
+	/* The first byte waits for begin, in the loop's thread: it truncates, or keeps what was made. */
+	chr->hold = !append || ((struct file_sink *)chr)->made;
 	limit((struct file_sink *)chr, cfg, append);
 	chardev_ignore_signal(SIGPIPE);
 	*out = chr;
