@@ -227,10 +227,19 @@ static _Noreturn void refuse(int report, uint32_t step, long rc)
 		;
 }
 
+/* What the agent's own parent ignores (GNU make: 32 and 33) is not the command's affair. */
+static void reset_signals(void)
+{
+	const uint64_t none = 0, by_default[4] = { 0 }; /* struct sigaction of the kernel */
+
+	for (int i = 1; i <= 64; i++)
+		SYS(rt_sigaction, i, by_default, 0, 8);
+	SYS(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
+}
+
 /* fd: what becomes descriptors 0, 1 and 2. report: written to only if there is no command. */
 static _Noreturn void child_main(const struct spec *spec, const int fd[3], int report)
 {
-	uint64_t none = 0;
 	struct user user;
 	long rc;
 
@@ -249,7 +258,7 @@ static _Noreturn void child_main(const struct spec *spec, const int fd[3], int r
 	rc = SYS(chdir, *spec->cwd ? spec->cwd : user.home);
 	if (rc < 0)
 		refuse(report, WIRE_STEP_CWD, rc);
-	SYS(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
+	reset_signals();
 	refuse(report, WIRE_STEP_EXEC, run_program(spec));
 }
 
