@@ -32,7 +32,7 @@ static void pad(struct cpio *cpio, unsigned align)
 	put(cpio, zeroes, (align - cpio->len_bytes % align) % align);
 }
 
-static bool name_ok(const char *name)
+bool cpio_name_ok(const char *name)
 {
 	if (!*name || strlen(name) >= PATH_MAX)
 		return false;
@@ -49,8 +49,9 @@ static bool name_ok(const char *name)
 	return true;
 }
 
-static int add(struct cpio *cpio, const char *name, unsigned mode, const void *data,
-	       uint64_t len_bytes, unsigned major, unsigned minor)
+/* The header of an entry whose contents are to follow. */
+static int begin(struct cpio *cpio, const char *name, unsigned mode, uint64_t len_bytes,
+		 unsigned major, unsigned minor)
 {
 	bool trailer = !mode;
 	char header[HEADER_BYTES + 1];
@@ -59,7 +60,9 @@ static int add(struct cpio *cpio, const char *name, unsigned mode, const void *d
 		name++;
 	if (cpio->error)
 		return cpio->error;
-	if (!trailer && !name_ok(name))
+	if (!trailer && !cpio_name_ok(name))
+		return cpio->error = -EINVAL;
+	if (cpio->left_bytes) /* the entry before is not complete */
 		return cpio->error = -EINVAL;
 	if (len_bytes > UINT32_MAX)
 		return cpio->error = -EFBIG;
@@ -71,9 +74,40 @@ static int add(struct cpio *cpio, const char *name, unsigned mode, const void *d
 	put(cpio, header, HEADER_BYTES);
 	put(cpio, name, strlen(name) + 1);
 	pad(cpio, 4);
-	put(cpio, data, len_bytes);
-	pad(cpio, 4);
+	cpio->left_bytes = len_bytes;
 	return cpio->error;
+}
+
+int cpio_write(struct cpio *cpio, const void *data, size_t len_bytes)
+{
+	if (!cpio->error && len_bytes > cpio->left_bytes)
+		cpio->error = -EINVAL;
+	put(cpio, data, len_bytes);
+	cpio->left_bytes -= cpio->error ? 0 : len_bytes;
+	if (!cpio->left_bytes)
+		pad(cpio, 4);
+	return cpio->error;
+}
+
+static int add(struct cpio *cpio, const char *name, unsigned mode, const void *data,
+	       uint64_t len_bytes, unsigned major, unsigned minor)
+{
+	begin(cpio, name, mode, len_bytes, major, minor);
+	return cpio_write(cpio, data, len_bytes);
+}
+
+int cpio_begin_file(struct cpio *cpio, const char *name, unsigned perm, uint64_t len_bytes)
+{
+	return begin(cpio, name, S_IFREG | (perm & 07777), len_bytes, 0, 0);
+}
+
+int cpio_add_link(struct cpio *cpio, const char *name, const char *target)
+{
+	size_t len = strlen(target);
+
+	if (!cpio->error && (!len || len >= PATH_MAX))
+		cpio->error = -EINVAL;
+	return add(cpio, name, S_IFLNK | 0777, target, len, 0, 0);
 }
 
 int cpio_add_dir(struct cpio *cpio, const char *name, unsigned perm)
@@ -91,6 +125,12 @@ int cpio_add_chardev(struct cpio *cpio, const char *name, unsigned perm, unsigne
 		     unsigned minor)
 {
 	return add(cpio, name, S_IFCHR | (perm & 07777), NULL, 0, major, minor);
+}
+
+int cpio_add_blockdev(struct cpio *cpio, const char *name, unsigned perm, unsigned major,
+		      unsigned minor)
+{
+	return add(cpio, name, S_IFBLK | (perm & 07777), NULL, 0, major, minor);
 }
 
 int cpio_finish(struct cpio *cpio)

@@ -109,6 +109,57 @@ Test(cpio, kinds)
 	stop(&a);
 }
 
+Test(cpio, links_and_block_devices)
+{
+	struct archive a;
+	size_t node;
+
+	start(&a);
+	cr_assert_eq(cpio_add_link(&a.cpio, "sh", "/bin/busybox"), 0);
+	node = a.cpio.len_bytes;
+	cr_assert_eq(cpio_add_blockdev(&a.cpio, "vda", 0660, 254, 3), 0);
+	cr_assert_eq(cpio_finish(&a.cpio), 0);
+	cr_expect_eq(field(a.data, 1), 0120777);
+	cr_expect_eq(field(a.data, 6), 12);
+	cr_expect_eq(memcmp(a.data + 116, "/bin/busybox", 12), 0);
+	cr_expect_eq(field(a.data + node, 1), 0060660);
+	cr_expect_eq(field(a.data + node, 9), 254);
+	cr_expect_eq(field(a.data + node, 10), 3);
+	stop(&a);
+	start(&a);
+	cr_expect_eq(cpio_add_link(&a.cpio, "sh", ""), -EINVAL);
+	stop(&a);
+}
+
+/* Contents in parts give the bytes that they give at once, and must be as long as announced. */
+Test(cpio, contents_in_parts)
+{
+	struct archive whole, parts;
+
+	start(&whole);
+	cpio_add_file(&whole.cpio, "f", 0644, "hello", 5);
+	cpio_finish(&whole.cpio);
+	start(&parts);
+	cr_assert_eq(cpio_begin_file(&parts.cpio, "f", 0644, 5), 0);
+	cr_assert_eq(cpio_write(&parts.cpio, "hel", 3), 0);
+	cr_assert_eq(cpio_write(&parts.cpio, "lo", 2), 0);
+	cr_assert_eq(cpio_finish(&parts.cpio), 0);
+	cr_assert_eq(parts.len, whole.len);
+	cr_expect_eq(memcmp(parts.data, whole.data, whole.len), 0);
+	stop(&whole);
+	stop(&parts);
+
+	start(&parts);
+	cpio_begin_file(&parts.cpio, "f", 0644, 5);
+	cr_expect_eq(cpio_write(&parts.cpio, "hello!", 6), -EINVAL);
+	stop(&parts);
+	start(&parts);
+	cpio_begin_file(&parts.cpio, "f", 0644, 5);
+	cr_expect_eq(cpio_write(&parts.cpio, "hell", 4), 0);
+	cr_expect_eq(cpio_finish(&parts.cpio), -EINVAL);
+	stop(&parts);
+}
+
 Test(cpio, bad_names_are_refused_and_the_error_sticks)
 {
 	static const char *const bad[] = { "",	   "/",	     "///",	      ".",
