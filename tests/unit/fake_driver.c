@@ -184,7 +184,7 @@ void fake_driver_setup_queue(struct fake_driver *d, unsigned q, uint16_t size)
 	fake_driver_enable_queue(d, q, &d->ring[q]);
 }
 
-void fake_driver_start(struct fake_driver *d, uint64_t features, unsigned nqueues, uint16_t size)
+void fake_driver_set_up(struct fake_driver *d, uint64_t features, unsigned nqueues, uint16_t size)
 {
 	fake_driver_set_status(d, 0);
 	fake_driver_set_status(d, VIRTIO_STATUS_ACKNOWLEDGE);
@@ -198,6 +198,11 @@ void fake_driver_start(struct fake_driver *d, uint64_t features, unsigned nqueue
 		fake_driver_setup_queue(d, q, size);
 	fake_driver_set_status(d, 15);
 	cr_assert_eq(fake_driver_status(d), 15, "the device does not start");
+}
+
+void fake_driver_start(struct fake_driver *d, uint64_t features, unsigned nqueues, uint16_t size)
+{
+	fake_driver_set_up(d, features, nqueues, size);
 	fake_run(d->f);
 }
 

@@ -79,7 +79,9 @@ uint8_t fake_driver_generation(struct fake_driver *d);
 void fake_driver_setup_queue(struct fake_driver *d, unsigned q, uint16_t size);
 /* Enables queue q with the addresses and size in *r. */
 void fake_driver_enable_queue(struct fake_driver *d, unsigned q, const struct fake_ring *r);
-/* From reset to DRIVER_OK, with these features (plus VERSION_1) and nqueues rings. */
+/* From reset to DRIVER_OK, with these features (plus VERSION_1) and nqueues rings. Any thread. */
+void fake_driver_set_up(struct fake_driver *d, uint64_t features, unsigned nqueues, uint16_t size);
+/* The same, then a turn of the loop. */
 void fake_driver_start(struct fake_driver *d, uint64_t features, unsigned nqueues, uint16_t size);
 /* Notifies the queue, and runs the loop. */
 void fake_driver_kick(struct fake_driver *d, unsigned q);

@@ -786,9 +786,10 @@ Test(vhost_user, stops_share_the_time)
 	stop_daemon();
 }
 
+/* The test's own thread runs the loop meanwhile. */
 static void *drive(void *unused)
 {
-	fake_driver_start(&d, 0, QUEUES, QUEUE);
+	fake_driver_set_up(&d, 0, QUEUES, QUEUE);
 	return NULL;
 }
 
