@@ -181,4 +181,178 @@ uint64_t verdict_splats_more(const struct verdict_splats *s);
 /* Returns true if it is a mistake of the kernel by which a test fails. */
 bool verdict_splat_fails(const struct verdict_splat *splat);
 
+/* --- the case (case.c, hang.c): events in, one result out ----------------------------------- */
+
+enum verdict_kind {
+	VERDICT_PASSED,
+	VERDICT_FAILED,	   /* the command's status was not 0 */
+	VERDICT_SIGNALLED, /* a signal ended the command */
+	VERDICT_NOT_FOUND,
+	VERDICT_NOT_EXECUTABLE,
+	VERDICT_PANICKED,
+	VERDICT_SPLAT,
+	VERDICT_HUNG, /* the idle timeout */
+	VERDICT_BOOT_TIMEOUT,
+	VERDICT_TIMEOUT,	  /* of the whole test */
+	VERDICT_DIED_BEFORE_INIT, /* the machine ended before PID 1 ran, and nothing told why */
+	VERDICT_REBOOTED,
+	VERDICT_POWERED_OFF, /* by something other than the agent */
+	VERDICT_TRIPLE_FAULT,
+	VERDICT_OUT_OF_MEMORY, /* the OOM killer took the command, or the kernel panicked of it */
+	VERDICT_AGENT_LOST,
+	VERDICT_INTERRUPTED, /* by a signal to the process on the host */
+	VERDICT_SKIPPED,
+	VERDICT_ERROR, /* the test could not run */
+	VERDICT_KINDS,
+};
+const char *verdict_name(enum verdict_kind kind);
+
+/* How the machine ended. */
+enum verdict_end {
+	VERDICT_END_NONE,
+	VERDICT_END_POWER_OFF,
+	VERDICT_END_RESET,
+	VERDICT_END_PANIC, /* the guest said so by pvpanic */
+	VERDICT_END_TRIPLE_FAULT,
+	VERDICT_END_STOPPED, /* by its owner; the reason is another event */
+	VERDICT_END_ERROR,   /* of the monitor or KVM */
+};
+
+enum verdict_timer { VERDICT_TIMER_BOOT, VERDICT_TIMER_IDLE, VERDICT_TIMER_TOTAL };
+enum verdict_on_splat { VERDICT_ON_SPLAT_FAIL, VERDICT_ON_SPLAT_WARN, VERDICT_ON_SPLAT_STOP };
+
+/* What a vCPU did at one moment. */
+struct verdict_sample {
+	unsigned vcpu;
+	uint64_t rip;
+	unsigned cpl;
+	bool halted, interrupts; /* interrupts: RFLAGS.IF */
+};
+#define VERDICT_SAMPLES 3 /* of each vCPU, the last ones */
+#define VERDICT_VCPUS_MAX 1024
+
+enum verdict_vcpu_state {
+	VERDICT_VCPU_UNKNOWN,
+	VERDICT_VCPU_IDLE,     /* halted, interrupts on */
+	VERDICT_VCPU_DEAD,     /* halted, interrupts off */
+	VERDICT_VCPU_SPIN_OFF, /* in the kernel, interrupts off */
+	VERDICT_VCPU_SPIN_ON,
+	VERDICT_VCPU_USER,
+	VERDICT_VCPU_BUSY, /* the samples differ */
+};
+struct verdict_vcpu {
+	unsigned n;				       /* samples, at most VERDICT_SAMPLES */
+	struct verdict_sample sample[VERDICT_SAMPLES]; /* the oldest first */
+};
+enum verdict_vcpu_state verdict_vcpu_state(const struct verdict_vcpu *vcpu);
+/* Writes what the vCPUs do as one phrase: "all 2 vCPUs are idle". "" without samples. */
+void verdict_hang_text(const struct verdict_vcpu *vcpu, size_t n, char *buf, size_t len);
+
+#define VERDICT_EVIDENCE_MAX 12
+struct verdict_evidence {
+	enum verdict_source source;
+	uint64_t number;
+	int level; /* -1: unknown */
+	bool timed;
+	uint64_t usec;
+	char text[256]; /* as much as fits */
+};
+
+struct verdict_result {
+	enum verdict_kind kind;
+	enum verdict_phase phase; /* in which the cause came */
+	uint64_t usec;		  /* when it came, since the start, by the host's clock */
+	uint64_t total_usec;	  /* when the machine ended */
+	bool command;		  /* there was one to run */
+	int status;		  /* the command's, 0 to 255; -1: none */
+	int signal;		  /* that ended it, or the interrupted test; 0: none */
+	char reason[400];	  /* one line, printable */
+	bool tainted_known;	  /* the agent told both */
+	uint64_t taint_before, taint_after;
+	const struct verdict_splat *because; /* the first mistake of the kernel before the cause */
+	size_t nevidence;
+	struct verdict_evidence evidence[VERDICT_EVIDENCE_MAX];
+	const struct verdict_splats *splats;
+	const struct verdict_vcpu *vcpu; /* samples of a hang */
+	size_t nvcpus;
+	uint64_t lost; /* messages of the kernel that no log has */
+	char release[65];
+};
+
+struct verdict_case;
+/* rules outlive the case. command: there is one; else a boot is the test. */
+int verdict_case_create(const struct verdict_rules *rules, bool command,
+			enum verdict_on_splat on_splat, struct verdict_case **out);
+void verdict_case_destroy(struct verdict_case *c); /* NULL is allowed */
+/* The time of the events that follow, since the start. */
+void verdict_case_clock(struct verdict_case *c, uint64_t usec);
+
+void verdict_case_log(struct verdict_case *c, enum verdict_source source, const void *bytes,
+		      size_t len);
+void verdict_case_hello(struct verdict_case *c, const char *release, uint64_t taint);
+void verdict_case_started(struct verdict_case *c);
+/* exec: it could not be executed, with this errno; else something before that failed. */
+void verdict_case_refused(struct verdict_case *c, bool exec, int code, const char *what);
+/* wait_status as wait(2) gives it. */
+void verdict_case_exited(struct verdict_case *c, int wait_status, uint64_t taint,
+			 uint64_t oom_kills);
+void verdict_case_bye(struct verdict_case *c); /* the agent powers off as it was told */
+void verdict_case_lost(struct verdict_case *c, const char *why);
+void verdict_case_timer(struct verdict_case *c, enum verdict_timer timer);
+void verdict_case_interrupted(struct verdict_case *c, int signo);
+void verdict_case_sample(struct verdict_case *c, const struct verdict_sample *sample);
+/* The first end counts. text: of an error; else NULL. */
+void verdict_case_machine(struct verdict_case *c, enum verdict_end end, const char *text);
+/* There is no test: no KVM, and the user wants it skipped (skip) or not. */
+void verdict_case_no_test(struct verdict_case *c, bool skip, const char *why);
+
+enum verdict_phase verdict_case_phase(const struct verdict_case *c);
+/*
+ * Returns true if nothing good comes any more, and the owner is to stop the machine, at once or after a
+ * moment for the last lines: a panic, a timeout, a signal, a splat that stops.
+ */
+bool verdict_case_over(const struct verdict_case *c);
+/* Ends the logs and decides; no event comes after it. Lives as long as the case. */
+const struct verdict_result *verdict_case_result(struct verdict_case *c);
+
+/* --- the exit status (exit.c) -------------------------------------------------------------- */
+
+struct verdict_policy {
+	enum { VERDICT_EXIT_DEFAULT, VERDICT_EXIT_STRICT, VERDICT_EXIT_BISECT } mode;
+	uint32_t bad, skip; /* of bisect: bit n is the verdict n */
+};
+/* "default", "strict" or "bisect". */
+int verdict_policy_mode(struct verdict_policy *policy, const char *text, struct err *err);
+/* "panicked,hung": names of verdicts. option: "--bad", for errors. */
+int verdict_policy_list(const char *option, const char *text, uint32_t *mask, struct err *err);
+/* -EINVAL: a list without bisect, or a verdict in both lists. */
+int verdict_policy_check(const struct verdict_policy *policy, struct err *err);
+/*
+ * default: the command's own status, 128 + its signal, or that of the table in exit.c. strict: 0, 1 (the
+ * kernel or the test did wrong), 125 (it could not run). bisect, for git bisect run: 0 passed; 1 is in
+ * bad, or without a list of bad ones what strict calls wrong; 125 is in skip, could not run, or
+ * is in no list; interrupted: 128 + the signal, at which git bisect stops.
+ */
+int verdict_exit_status(const struct verdict_policy *policy, const struct verdict_result *r);
+
+/* --- reports (text.c, json.c, junit.c, tap.c) ---------------------------------------------- */
+
+/* What a report names beside the result. */
+struct verdict_report {
+	const struct verdict_result *result;
+	const char *name; /* of the test */
+	int exit_status;  /* of the process */
+};
+/*
+ * Copies text as valid UTF-8: what is none becomes U+FFFD; with xml also what XML 1.0 (2.2) does not
+ * have. Returns a string that the caller frees; NULL: no memory.
+ */
+char *verdict_utf8(const char *text, bool xml);
+/* The last line for people: "panicked in kernel after 1.2 s: …", without newline. */
+void verdict_line_text(const struct verdict_result *r, char *buf, size_t len);
+/* One line. 0, -ENOMEM, or -EIO: the stream has an error. */
+int verdict_json(const struct verdict_report *report, FILE *out);
+int verdict_junit(const struct verdict_report *report, FILE *out);
+int verdict_tap(const struct verdict_report *report, FILE *out); /* TAP 13 */
+
 #endif
