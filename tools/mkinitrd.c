@@ -21,7 +21,7 @@
 static const char usage[] =
 	"usage: mkinitrd -o FILE [options]\n"
 	"  -i FILE             program to run first, as /init\n"
-	"  -M DIR              tree with modules.dep (/lib/modules/RELEASE)\n"
+	"  -M DIR              /lib/modules/RELEASE, or a folder in which a kernel was built\n"
 	"  -m NAME[?][:ARGS]   module with what it needs; '?': if this kernel has it;\n"
 	"                      several apart by commas when they have no arguments\n"
 	"  -f SRC:DST          host file and its path in the initrd\n"

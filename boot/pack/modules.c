@@ -3,10 +3,11 @@
  *
  * Theory of operation: `visit` adds a module after its hard and soft dependencies, each of which it
  * visits in the same way. In modules.dep the hard ones of a module are complete and in order (the
- * one to load first is last), so visits go deep only through soft ones. A module is marked when its
+ * one to load first is last), so visits go deep only through soft ones; a built module names only
+ * those that it needs itself. A module is marked when its
  * visit begins: a soft dependency that leads back to it is left out, as modprobe does. Nothing of a
- * tree is believed: names were checked when the lists were read, and a path is checked here, before
- * a file is opened.
+ * tree is believed: names were checked when the lists were read, and pack_tree_source checks a path
+ * before a file is opened.
  */
 #include "boot/pack/modules.h"
 
@@ -31,31 +32,14 @@ static size_t next_word(const char **at)
 	return strcspn(*at, " \t");
 }
 
-/* A path of a list stays below the tree. */
-static bool path_ok(const char *path, size_t len)
-{
-	if (!len || path[0] == '/')
-		return false;
-	for (size_t i = 0; i < len; i++)
-		if ((!i || path[i - 1] == '/') && len - i >= 2 && !memcmp(path + i, "..", 2) &&
-		    (len - i == 2 || path[i + 2] == '/'))
-			return false;
-	return true;
-}
-
 static int list(struct pack *pack, const struct pack_tree *tree, const struct module *module,
 		const char *args, struct err *err)
 {
-	size_t len = strcspn(module->path, ":");
 	char *source;
-	int ret;
+	int ret = pack_tree_source(tree, module, &source, err);
 
-	if (!path_ok(module->path, len))
-		return err_set(err, EINVAL,
-			       "%s: the path of module %s, '%.*s', must lie below that folder",
-			       tree->dir, module->name, len < 200 ? (int)len : 200, module->path);
-	if (asprintf(&source, "%s/%.*s", tree->dir, (int)len, module->path) < 0)
-		return err_sys(err, ENOMEM, "%s", tree->dir);
+	if (ret)
+		return ret;
 	ret = pack_list_module(pack, module->name, source, args, err);
 	free(source);
 	return ret;
@@ -69,14 +53,11 @@ static int find_alias(struct pack_tree *tree, const char *alias, size_t len, str
 		      struct err *err)
 {
 	char name[PACK_NAME_MAX] = "", one[PACK_NAME_MAX];
-	int ret = 0;
+	int ret = pack_tree_aliases(tree, err);
 
 	*out = NULL;
-	if (!tree->have_alias)
-		ret = pack_tree_text(tree, "modules.alias", &tree->alias, err);
 	if (ret)
 		return ret;
-	tree->have_alias = true;
 	for (const char *line = NULL; (line = pack_text_line(&tree->alias, line));) {
 		const char *at = line;
 		size_t n = next_word(&at);
@@ -119,42 +100,53 @@ static int look_up(struct pack_tree *tree, const char *word, size_t len, bool op
 		       tree->dir);
 }
 
+/* Visits what a soft dependency names behind "pre:": "[pre: NAME …] [post: NAME …]". */
+static int visit_words(struct pack *pack, struct pack_tree *tree, const char *at, unsigned depth,
+		       struct err *err)
+{
+	bool pre = false;
+
+	for (size_t n; (n = next_word(&at)); at += n) {
+		struct module *found;
+		int ret;
+
+		if ((n == 4 && !memcmp(at, "pre:", n)) || (n == 5 && !memcmp(at, "post:", n))) {
+			pre = n == 4;
+			continue;
+		}
+		if (!pre)
+			continue;
+		ret = look_up(tree, at, n, true, &found, err);
+		if (!ret && found)
+			ret = visit(pack, tree, found, "", depth, err);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
 /* Visits the soft dependencies of module that are to be loaded before it. */
 static int visit_soft(struct pack *pack, struct pack_tree *tree, const struct module *module,
 		      unsigned depth, struct err *err)
 {
 	char name[PACK_NAME_MAX];
+	int ret = 0;
 
-	for (const char *line = NULL; (line = pack_text_line(&tree->softdep, line));) {
+	for (const char *soft = NULL;
+	     !ret && (soft = pack_modinfo_next(&module->info, "softdep", soft));)
+		ret = visit_words(pack, tree, soft, depth, err);
+	for (const char *line = NULL; !ret && (line = pack_text_line(&tree->softdep, line));) {
 		const char *at = line;
 		size_t n = next_word(&at);
-		bool pre = false;
 
 		if (n != 7 || memcmp(at, "softdep", 7))
 			continue;
 		at += n;
 		n = next_word(&at);
-		if (!pack_module_name(at, n, name) || strcmp(name, module->name))
-			continue;
-		for (at += n; (n = next_word(&at)); at += n) {
-			struct module *found;
-			int ret;
-
-			if ((n == 4 && !memcmp(at, "pre:", n)) ||
-			    (n == 5 && !memcmp(at, "post:", n))) {
-				pre = n == 4;
-				continue;
-			}
-			if (!pre)
-				continue;
-			ret = look_up(tree, at, n, true, &found, err);
-			if (!ret && found)
-				ret = visit(pack, tree, found, "", depth, err);
-			if (ret)
-				return ret;
-		}
+		if (pack_module_name(at, n, name) && !strcmp(name, module->name))
+			ret = visit_words(pack, tree, at + n, depth, err);
 	}
-	return 0;
+	return ret;
 }
 
 /* Visits the hard dependencies of module, the last one first. */
@@ -170,18 +162,17 @@ static int visit_hard(struct pack *pack, struct pack_tree *tree, const struct mo
 		char name[PACK_NAME_MAX];
 		int ret;
 
-		while (end && strchr(" \t", needs[end - 1]))
+		while (end && strchr(" \t,", needs[end - 1]))
 			end--;
 		if (!end)
 			return 0;
-		for (start = end; start && !strchr(" \t", needs[start - 1]);)
+		for (start = end; start && !strchr(" \t,", needs[start - 1]);)
 			start--;
 		found = pack_module_name(needs + start, end - start, name) ?
 				pack_tree_find(tree, name) :
 				NULL;
 		if (!found)
-			return err_set(err, ENOENT,
-				       "%s: %s needs %.*s, which modules.dep does not have",
+			return err_set(err, ENOENT, "%s: %s needs %.*s, which it does not have",
 				       tree->dir, module->name,
 				       end - start < 200 ? (int)(end - start) : 200, needs + start);
 		ret = visit(pack, tree, found, "", depth, err);
@@ -191,6 +182,25 @@ static int visit_hard(struct pack *pack, struct pack_tree *tree, const struct mo
 	}
 	return err_set(err, E2BIG, "%s: module %s needs more than %u others", tree->dir,
 		       module->name, NEEDS_MAX);
+}
+
+/* A built module tells itself what it needs. */
+static int ask(const struct pack_tree *tree, struct module *module, struct err *err)
+{
+	const char *name;
+	int ret = module->needs ? 0 : pack_tree_modinfo(tree, module, &module->info, err);
+
+	if (ret || module->needs)
+		return ret;
+	name = pack_modinfo_next(&module->info, "name", NULL);
+	if (name && strcmp(name, module->name))
+		return err_set(err, EINVAL,
+			       "%s: the file of module %s says that it is module %.64s", tree->dir,
+			       module->name, name);
+	module->needs = pack_modinfo_next(&module->info, "depends", NULL);
+	if (!module->needs)
+		module->needs = "";
+	return 0;
 }
 
 static int visit(struct pack *pack, struct pack_tree *tree, struct module *module, const char *args,
@@ -210,7 +220,9 @@ static int visit(struct pack *pack, struct pack_tree *tree, struct module *modul
 		return err_set(err, ELOOP, "%s: modules need each other more than %u deep, at %s",
 			       tree->dir, DEPTH_MAX, module->name);
 	module->visited = true;
-	ret = visit_hard(pack, tree, module, depth + 1, err);
+	ret = ask(tree, module, err);
+	if (!ret)
+		ret = visit_hard(pack, tree, module, depth + 1, err);
 	if (!ret)
 		ret = visit_soft(pack, tree, module, depth + 1, err);
 	if (!ret)

@@ -5,12 +5,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "boot/pack/modinfo.h"
 #include "boot/pack/modules.h"
 
 struct module {
 	char name[PACK_NAME_MAX]; /* with '_' in place of '-' */
-	const char *path;	  /* within the tree; in one of its texts */
-	const char *needs;	  /* paths apart by blanks; the one to load first is last */
+	const char *path;	  /* within the tree; in one of its texts, not as a string */
+	size_t path_len;
+	/*
+	 * Installed: paths apart by blanks; the one to load first is last. Built: NULL until the
+	 * module is visited, then names apart by commas, in info.
+	 */
+	const char *needs;
+	struct pack_modinfo info; /* built: owned */
 	bool visited;
 };
 
@@ -22,6 +29,7 @@ struct text {
 
 struct pack_tree {
 	char *dir;
+	bool built; /* a build's folder: dep is modules.order, and path has no suffix */
 	struct text dep, builtin, softdep, alias;
 	bool have_alias;
 	struct module *modules;
@@ -32,6 +40,14 @@ struct pack_tree {
 const char *pack_text_line(const struct text *text, const char *prev);
 int pack_tree_text(const struct pack_tree *tree, const char *file, struct text *text,
 		   struct err *err);
+
+/* The module's file on the host; the caller frees *path. A path that leaves the tree is -EINVAL. */
+int pack_tree_source(const struct pack_tree *tree, const struct module *module, char **path,
+		     struct err *err);
+int pack_tree_modinfo(const struct pack_tree *tree, const struct module *module,
+		      struct pack_modinfo *info, struct err *err);
+/* Fills tree->alias, once. */
+int pack_tree_aliases(struct pack_tree *tree, struct err *err);
 
 /*
  * Writes "virtio_blk" for the first len bytes of kernel/drivers/block/virtio-blk.ko.xz to name.

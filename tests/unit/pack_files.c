@@ -2,6 +2,7 @@
 #include "tests/unit/pack_files.h"
 
 #include <criterion/criterion.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -48,4 +49,40 @@ void pack_files_write(const char *path, const void *data, size_t len_bytes)
 void pack_files_text(const char *path, const char *text)
 {
 	pack_files_write(path, text, strlen(text));
+}
+
+size_t pack_files_module(uint8_t *out, const char *info)
+{
+	static const char names[] = "\0.modinfo\0.shstrtab";
+	size_t len = strlen(info), at = (64 + len + sizeof(names) + 7) & ~7ul;
+	Elf64_Ehdr head = { .e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
+			    .e_type = ET_REL,
+			    .e_shoff = at,
+			    .e_shentsize = sizeof(Elf64_Shdr),
+			    .e_shnum = 3,
+			    .e_shstrndx = 2 };
+	Elf64_Shdr sections[3] = {
+		{ 0 },
+		{ .sh_name = 1, .sh_type = SHT_PROGBITS, .sh_offset = 64, .sh_size = len },
+		{ .sh_name = 10,
+		  .sh_type = SHT_STRTAB,
+		  .sh_offset = 64 + len,
+		  .sh_size = sizeof(names) },
+	};
+
+	cr_assert_leq(at + sizeof(sections), PACK_FILES_MODULE_MAX);
+	memset(out, 0, at);
+	memcpy(out, &head, sizeof(head));
+	for (size_t i = 0; i < len; i++)
+		out[64 + i] = info[i] == '|' ? 0 : (uint8_t)info[i];
+	memcpy(out + 64 + len, names, sizeof(names));
+	memcpy(out + at, sections, sizeof(sections));
+	return at + sizeof(sections);
+}
+
+void pack_files_write_module(const char *path, const char *info)
+{
+	uint8_t bytes[PACK_FILES_MODULE_MAX];
+
+	pack_files_write(path, bytes, pack_files_module(bytes, info));
 }
