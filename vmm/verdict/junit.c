@@ -105,7 +105,7 @@ static int put_cause(const struct verdict_result *r, FILE *out)
 		return rc;
 	}
 	fprintf(out, "\" type=\"%s\">", verdict_name(r->kind));
-	if (!rc && r->because) {
+	if (!rc && r->because && r->kind != VERDICT_SPLAT) {
 		fputs("first mistake of the kernel: ", out);
 		rc = put_text(r->because->heading, out);
 		fputc('\n', out);

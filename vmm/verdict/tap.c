@@ -1,8 +1,8 @@
 /*
  * verdict/tap: the result as TAP 13, one point, with a YAML block about it; see verdict.h.
  *
- * In a description "#" begins a directive and "\" escapes; YAML's strings are double-quoted, in which a
- * JSON string means the same.
+ * In a description "#" begins a directive and "\" escapes; YAML's strings are double-quoted, with
+ * the escapes of C.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -67,7 +67,7 @@ static int put_block(const struct verdict_report *report, FILE *out)
 		verdict_name(r->kind), verdict_phase_name(r->phase), report->exit_status,
 		(unsigned long long)(r->total_usec / 1000));
 	rc = put_key("message", r->reason, out);
-	if (!rc && r->because)
+	if (!rc && r->because && r->kind != VERDICT_SPLAT)
 		rc = put_key("because", r->because->heading, out);
 	if (!rc && r->nevidence)
 		fputs("  evidence:\n", out);
