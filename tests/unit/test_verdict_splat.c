@@ -13,7 +13,9 @@ static struct verdict_reader reader[VERDICT_SOURCES];
 
 static void on_line(void *opaque, const struct verdict_line *line)
 {
-	verdict_splats_line(splats, line, VERDICT_KERNEL);
+	enum verdict_splat_kind kind;
+
+	verdict_splats_line(splats, line, VERDICT_KERNEL, &kind);
 }
 
 static void begin(const char *text)

@@ -35,7 +35,6 @@ struct when {
 };
 
 struct verdict_case {
-	const struct verdict_rules *rules;
 	enum verdict_on_splat on_splat;
 	bool decided;
 	unsigned order;
@@ -77,7 +76,6 @@ int verdict_case_create(const struct verdict_rules *rules, bool command,
 		free(c);
 		return -ENOMEM;
 	}
-	c->rules = rules;
 	c->on_splat = on_splat;
 	c->r.command = command;
 	c->r.status = -1;
@@ -175,13 +173,11 @@ static void on_line(void *opaque, const struct verdict_line *line)
 	}
 	if (phase > c->phase)
 		c->phase = phase;
-	splat = verdict_splats_line(c->splats, line, c->phase);
+	splat = verdict_splats_line(c->splats, line, c->phase, &kind);
 	if (splat)
 		on_splat(c, splat, line);
 	/* Also one beyond the splats that are kept. */
-	if (!c->panic.order && verdict_rules_deny(c->rules, line, &kind) &&
-	    kind == VERDICT_SPLAT_PANIC) {
-		note(c, &c->panic);
+	if (kind == VERDICT_SPLAT_PANIC && note(c, &c->panic)) {
 		as_evidence(&c->panic_line, line);
 		c->panic_of_memory = is_of_memory(line);
 	}

@@ -309,21 +309,23 @@ static void keep_before(struct log *log, const struct verdict_line *line)
 
 const struct verdict_splat *verdict_splats_line(struct verdict_splats *s,
 						const struct verdict_line *line,
-						enum verdict_phase phase)
+						enum verdict_phase phase,
+						enum verdict_splat_kind *kind)
 {
 	struct log *log = &s->log[line->source];
 	const struct verdict_splat *begun = NULL;
-	enum verdict_splat_kind kind;
-	bool deny = verdict_rules_deny(s->rules, line, &kind);
+	bool deny = verdict_rules_deny(s->rules, line, kind);
 
+	if (!deny)
+		*kind = VERDICT_SPLAT_KINDS;
 	if (log->splat && log->timed && line->timed && line->usec > log->usec &&
 	    line->usec - log->usec > QUIET_USEC)
 		end_report(log);
-	if (log->splat && (is_cut_here(line) || (deny && !joins(log, kind))) &&
+	if (log->splat && (is_cut_here(line) || (deny && !joins(log, *kind))) &&
 	    log->splat->kind != VERDICT_SPLAT_PANIC)
 		end_report(log);
 	if (!log->splat && deny)
-		begun = begin_report(s, log, line, kind, phase);
+		begun = begin_report(s, log, line, *kind, phase);
 	if (log->splat)
 		add_line(s->rules, log, line);
 	else if (!deny)

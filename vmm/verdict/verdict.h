@@ -166,11 +166,13 @@ int verdict_splats_create(const struct verdict_rules *rules, struct verdict_spla
 void verdict_splats_destroy(struct verdict_splats *s); /* NULL is allowed */
 /*
  * Takes a line; rules outlive s. Returns the splat that begins with it, once for both logs, NULL: none. What is
- * returned lives as long as s, and its report grows. Reports come with the lines of each log in order.
+ * returned lives as long as s, and its report grows. The lines of each log come in order. *kind: what a
+ * deny rule makes of the line, VERDICT_SPLAT_KINDS: nothing.
  */
 const struct verdict_splat *verdict_splats_line(struct verdict_splats *s,
 						const struct verdict_line *line,
-						enum verdict_phase phase);
+						enum verdict_phase phase,
+						enum verdict_splat_kind *kind);
 /* The logs have ended. */
 void verdict_splats_end(struct verdict_splats *s);
 /* The kept splats in the order in which they began; allowed ones among them. */
