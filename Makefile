@@ -18,6 +18,7 @@ CPPFLAGS += -idirafter /usr/include
 else
 CC ?= gcc
 endif
+STRIP ?= strip
 PREFIX ?= /usr/local
 ARCH := $(if $(CROSS),$(firstword $(subst -, ,$(shell $(CC) -dumpmachine))),$(shell uname -m))
 # The only place of the version: the program, the man pages and the packages take it from here.
@@ -123,6 +124,13 @@ build/guest/%.elf: guest/bare/%.c build/guest/librt.a guest/bare/guest.ld
 build/guest/%: guest/%.c $(wildcard guest/*.h) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(GUEST_CFLAGS) -o $@ $<
+
+# The programs that the program itself carries.
+build/guest/%.stripped: build/guest/%
+	$(STRIP) -s -o $@ $<
+ifndef CROSS
+$B/o/boot/pack/programs.o build/fuzz/o/boot/pack/programs.o: build/guest/init.stripped build/guest/agent.stripped
+endif
 
 # --- tests -----------------------------------------------------------------
 UNIT := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/test_*.c))

@@ -2,6 +2,7 @@
 #include "boot/pack/pack.h"
 
 #include <criterion/criterion.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <lzma.h>
@@ -14,6 +15,7 @@
 #include <zstd.h>
 
 #include "boot/pack/modules.h"
+#include "boot/pack/programs.h"
 #include "tests/unit/pack_files.h"
 #include "tests/unit/proc.h"
 
@@ -466,4 +468,34 @@ Test(pack, compressed_modules)
 	pack_files_text("m/a.ko.bz2", "BZh91AY&SY");
 	cr_expect(strstr(listed("m", "a"), "is packed with bzip2"), "%s", err.text);
 	free(in), free(out);
+}
+
+/* What is carried are whole programs, each for itself, and not the same one. */
+Test(pack, programs)
+{
+	static const char *const names[] = { [PACK_INIT] = "init", [PACK_AGENT] = "sbin/agent" };
+	struct found f;
+
+	for (int i = PACK_INIT; i <= PACK_AGENT; i++) {
+		size_t len;
+		const uint8_t *program = pack_program((enum pack_program)i, &len);
+		const Elf64_Ehdr *elf = (const Elf64_Ehdr *)program;
+
+#ifndef __x86_64__
+		cr_expect_null(program);
+		cr_expect_eq(pack_add_program(pack, names[i], (enum pack_program)i, &err),
+			     -ENOTSUP);
+		continue;
+#endif
+		cr_assert(program && len > sizeof(*elf) && !memcmp(program, ELFMAG, SELFMAG));
+		cr_expect_eq(elf->e_type, ET_EXEC, "static");
+		/* The section headers are at the end of a file that has been stripped. */
+		cr_expect_eq(elf->e_shoff + elf->e_shnum * sizeof(Elf64_Shdr), len, "%zu", len);
+		cr_assert_eq(pack_add_program(pack, names[i], (enum pack_program)i, &err), 0);
+		build();
+		cr_assert(find(names[i], &f));
+		cr_expect_eq(f.mode, 0100755);
+		cr_expect(f.len == len && !memcmp(f.data, program, len));
+	}
+	cr_expect(memmem(archive, archive_len, "org.bantam.agent", 16), "the agent knows its port");
 }
