@@ -21,6 +21,7 @@ const char verdict_rules_builtin[] =
 	"deny lockdep ^WARNING: (possible (circular|recursive|irq lock)|inconsistent lock|bad unlock"
 	"|bad contention|lock held|held lock freed|suspicious RCU usage|Nested lock was not taken"
 	"|SOFTIRQ-|HARDIRQ-|[A-Z]+-safe -> )\n"
+	"deny lockdep ^WARNING: .* still has locks held!\n"
 	"deny lockdep ^BUG: (bad unlock|held lock freed|MAX_LOCK|MAX_STACK_TRACE|spinlock |rwlock "
 	"|rtmutex )\n"
 	"deny lockdep ^BUG: lock held \n"
@@ -29,8 +30,9 @@ const char verdict_rules_builtin[] =
 
 	"deny rcu ^(rcu: )?INFO: [a-z_]+ (self-)?detected (expedited )?stall\n"
 	"deny rcu ^(rcu: )?(INFO: )?[a-z_]+ kthread (timer wakeup didn't happen|starved) for \n"
-	"deny hung_task ^INFO: task .* blocked (for more than|in I/O wait for)\n"
-	"deny hung_task ^INFO: task .* can't die for more than \n"
+	/* a task's name may have a newline */
+	"deny hung_task :[0-9]+ (blocked (in I/O wait )?for more than|can't die for more than)"
+	" [0-9]+ seconds\n"
 	"deny lockup BUG: soft lockup - CPU\n"
 	"deny lockup Watchdog detected hard LOCKUP on cpu \n"
 	"deny lockup ^BUG: workqueue lockup - pool \n"
@@ -53,11 +55,11 @@ const char verdict_rules_builtin[] =
 	"deny oom ^oom-kill:\n"
 
 	"deny bug ^kernel BUG at \n"
-	"deny oops ^BUG: (unable to handle|kernel NULL pointer|stack guard page was hit)\n"
+	"deny oops ^BUG: ([Uu]nable to handle|kernel NULL pointer|stack guard page was hit)\n"
 	"deny oops ^BUG: (IRQ|NMI|#DF|TASK|[A-Za-z]+) stack guard page was hit\n"
 	"deny oops ^Unable to handle kernel \n"
 	"deny oops ^Internal error: \n"
-	"deny oops ^(Oops: )?(general protection fault|invalid opcode|divide error|double fault"
+	"deny oops ^(Oops: )?((segment-related )?general protection fault|invalid opcode|divide[ _]error|double fault"
 	"|stack segment|segment not present|alignment check|int3|control protection).*\\[#[0-9]+\\]\n"
 	"deny oops ^Oops( - |: )\n"
 	"deny oops ^Oops\n"
@@ -69,7 +71,7 @@ const char verdict_rules_builtin[] =
 	"deny bug ^BUG: \n"
 	"deny bug BUG: unable to handle kernel \n"
 	/* programs write "WARNING: " too */
-	"deny warn ^WARNING: (CPU: [0-9]+ PID: [0-9]+ at |[^ ]+:[0-9]+ at )\n"
+	"deny warn ^WARNING: (CPU: [0-9]+ PID: [0-9]+ at |.*:[0-9]+ at )\n"
 	"deny warn ^WARNING: (kernel stack|stack recursion|stack going)\n"
 	"deny warn ^refcount_t: \n"
 
@@ -77,6 +79,7 @@ const char verdict_rules_builtin[] =
 	"deny other ^irq [0-9]+: nobody cared\n"
 	"deny other ^sysfs: cannot create duplicate filename \n"
 	"deny other ^ODEBUG: \n"
+	"deny other ^VFS: (Busy inodes after unmount|Close: file count is 0)\n"
 
 	"allow ^BUG: arch topology borken\n" /* what a hypervisor tells of its CPUs */
 	"allow ^ODEBUG: Out of memory\\. ODEBUG disabled\n";
