@@ -327,6 +327,26 @@ Test(verdict_case, details)
 	end();
 }
 
+/* The last lines come from all logs, each line once: a quiet console has none of them. */
+Test(verdict_case, last_lines_of_all_logs)
+{
+	static const char kmsg[] = "6,1,1,-;a\n6,2,2,-;b\n6,3,3,-;b\n";
+	const struct verdict_result *r;
+
+	begin(true, VERDICT_ON_SPLAT_FAIL);
+	log_line("a");
+	verdict_case_log(c, VERDICT_HVC, "a\n", 2);
+	verdict_case_log(c, VERDICT_KMSG, kmsg, strlen(kmsg));
+	log_line("b");
+	verdict_case_timer(c, VERDICT_TIMER_IDLE);
+	r = verdict_case_result(c);
+	cr_assert_eq(r->nevidence, 3);
+	cr_assert_eq(r->evidence[0].source, VERDICT_CONSOLE);
+	cr_assert_str_eq(r->evidence[1].text, "b");
+	cr_assert_eq(r->evidence[2].source, VERDICT_KMSG);
+	end();
+}
+
 /* A panic is found behind any number of splats, and in a log without a newline at its end. */
 Test(verdict_case, hostile_log)
 {

@@ -249,9 +249,36 @@ Test(verdict_splat, both_logs)
 		cr_assert_eq(verdict_splats_count(splats), 2);
 		p = verdict_splats_get(splats, 0);
 		cr_assert_str_eq(p->report, "BUG: a\nx\nmore\n");
+		cr_assert(p->done);
 		cr_assert_eq(p->source, VERDICT_KMSG);
 		p = verdict_splats_get(splats, 1);
 		cr_assert_str_eq(p->report, "BUG: a\nz\n");
+		end();
+	}
+}
+
+/* Three logs, each with another length, in each order. */
+Test(verdict_splat, all_logs)
+{
+	static const unsigned char orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 },
+						    { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 } };
+	static const char *const texts[VERDICT_SOURCES] = {
+		"[    1.000000] BUG: a\n[    1.000001] x\n",
+		"[    1.000000] BUG: a\n[    1.000001] x\n[    1.000002] y\n",
+		"4,1,1000000,-;BUG: a\n",
+	};
+
+	for (size_t i = 0; i < 6; i++) {
+		const struct verdict_splat *p;
+
+		begin(verdict_rules_builtin);
+		for (unsigned k = 0; k < VERDICT_SOURCES; k++)
+			say(orders[i][k], texts[orders[i][k]]);
+		verdict_splats_end(splats);
+		cr_assert_eq(verdict_splats_count(splats), 1);
+		p = verdict_splats_get(splats, 0);
+		cr_assert_str_eq(p->report, "BUG: a\nx\ny\n", "order %zu: %s", i, p->report);
+		cr_assert_eq(p->source, VERDICT_HVC);
 		end();
 	}
 }

@@ -44,7 +44,7 @@ struct verdict_case {
 	struct verdict_reader reader[VERDICT_SOURCES];
 	struct verdict_splats *splats;
 	struct when splat[VERDICT_SPLATS_MAX];
-	struct verdict_evidence last[LAST_LINES]; /* a ring of what the console said last */
+	struct verdict_evidence last[LAST_LINES]; /* a ring of what the logs said last */
 	size_t nlast;
 
 	struct when panic, oom, restart, hello, refused, exited, bye, lost, timer, interrupted, end,
@@ -159,6 +159,18 @@ static void on_splat(struct verdict_case *c, const struct verdict_splat *splat,
 		as_evidence(&c->oom_line, line);
 }
 
+/* Returns true if another log has said it just before. */
+static bool said(const struct verdict_case *c, const struct verdict_line *line)
+{
+	for (size_t i = 0; i < LAST_LINES; i++) {
+		const struct verdict_evidence *e = &c->last[i];
+
+		if (e->number && e->source != line->source && !strcmp(e->text, line->text))
+			return true;
+	}
+	return false;
+}
+
 static void on_line(void *opaque, const struct verdict_line *line)
 {
 	struct verdict_case *c = opaque;
@@ -166,11 +178,10 @@ static void on_line(void *opaque, const struct verdict_line *line)
 	const struct verdict_splat *splat;
 	enum verdict_splat_kind kind;
 
-	if (line->source == VERDICT_CONSOLE) {
+	if (!said(c, line))
 		as_evidence(&c->last[c->nlast++ % LAST_LINES], line);
-		if (c->phase == VERDICT_LOADER && line->timed)
-			c->phase = VERDICT_EARLY_KERNEL;
-	}
+	if (c->phase == VERDICT_LOADER && line->timed)
+		c->phase = VERDICT_EARLY_KERNEL;
 	if (phase > c->phase)
 		c->phase = phase;
 	splat = verdict_splats_line(c->splats, line, c->phase, &kind);
@@ -563,7 +574,7 @@ const struct verdict_result *verdict_case_result(struct verdict_case *c)
 		return r;
 	for (unsigned i = 0; i < VERDICT_SOURCES; i++)
 		verdict_reader_flush(&c->reader[i]);
-	/* Both logs are of the same messages: what /dev/kmsg has is not lost. */
+	/* All logs are of the same messages: what /dev/kmsg has is not lost. */
 	kmsg = &c->reader[VERDICT_KMSG];
 	r->lost = kmsg->next_seq ? kmsg->lost : c->reader[VERDICT_CONSOLE].lost;
 	verdict_splats_end(c->splats);

@@ -25,16 +25,12 @@ static json_t *number_or_null(bool there, uint64_t v)
 	return there ? json_integer((json_int_t)v) : json_null();
 }
 
-static const char *source_name(enum verdict_source source)
-{
-	return source == VERDICT_KMSG ? "kmsg" : "console";
-}
-
 static json_t *evidence_json(const struct verdict_evidence *e)
 {
-	return json_pack("{s:s, s:I, s:o, s:o, s:o}", "source", source_name(e->source), "line",
-			 (json_int_t)e->number, "time", e->timed ? seconds(e->usec) : json_null(),
-			 "level", number_or_null(e->level >= 0, (uint64_t)e->level), "text",
+	return json_pack("{s:s, s:I, s:o, s:o, s:o}", "source", verdict_source_name(e->source),
+			 "line", (json_int_t)e->number, "time",
+			 e->timed ? seconds(e->usec) : json_null(), "level",
+			 number_or_null(e->level >= 0, (uint64_t)e->level), "text",
 			 text_json(e->text));
 }
 
@@ -42,8 +38,8 @@ static json_t *splat_json(const struct verdict_splat *p)
 {
 	return json_pack("{s:s, s:o, s:s, s:s, s:I, s:I, s:o, s:b, s:b, s:o}", "kind",
 			 verdict_splat_name(p->kind), "heading", text_json(p->heading), "phase",
-			 verdict_phase_name(p->phase), "source", source_name(p->source), "line",
-			 (json_int_t)p->first, "last_line", (json_int_t)p->last, "time",
+			 verdict_phase_name(p->phase), "source", verdict_source_name(p->source),
+			 "line", (json_int_t)p->first, "last_line", (json_int_t)p->last, "time",
 			 p->timed ? seconds(p->usec) : json_null(), "allowed", p->allowed,
 			 "shortened", p->shortened, "report", text_json(p->report));
 }

@@ -49,7 +49,7 @@ static int put_evidence(const struct verdict_result *r, FILE *out)
 	for (size_t i = 0; !rc && i < r->nevidence; i++) {
 		const struct verdict_evidence *e = &r->evidence[i];
 
-		fprintf(out, "%s:%llu: ", e->source == VERDICT_KMSG ? "kmsg" : "console",
+		fprintf(out, "%s:%llu: ", verdict_source_name(e->source),
 			(unsigned long long)e->number);
 		if (e->timed)
 			fprintf(out, "[%5llu.%06llu] ", (unsigned long long)(e->usec / 1000000),

@@ -162,13 +162,13 @@ static void tell(struct verdict_reader *r, size_t len, bool cut)
 	line.cut = cut;
 	line.text = r->buf;
 	line.len = len;
-	if (r->source == VERDICT_CONSOLE)
+	if (r->source != VERDICT_KMSG)
 		console_prefix(&line);
 	while (line.len && line.text[line.len - 1] == ' ')
 		line.len--;
 	r->buf[(size_t)(line.text - r->buf) + line.len] = 0;
 	if (line.len) {
-		if (r->source == VERDICT_CONSOLE)
+		if (r->source != VERDICT_KMSG)
 			count_lost(r, &line);
 		r->on_line(r->opaque, &line);
 	}
@@ -226,14 +226,14 @@ static void put(struct verdict_reader *r, uint8_t b)
 		b = ' ';
 	else if (b < 0x20 || b == 0x7f)
 		b = '?';
-	if (r->source == VERDICT_CONSOLE && r->len && (b == ' ' || b == '[')) {
+	if (r->source != VERDICT_KMSG && r->len && (b == ' ' || b == '[')) {
 		size_t at = prefix_at(r);
 
 		if (at && at < r->len)
 			tell(r, at, true);
 	}
 	if (r->len == VERDICT_LINE_MAX)
-		tell(r, r->source == VERDICT_CONSOLE ? without_tail(r) : r->len, true);
+		tell(r, r->source != VERDICT_KMSG ? without_tail(r) : r->len, true);
 	r->buf[r->len++] = (char)b;
 }
 
@@ -441,4 +441,11 @@ const char *verdict_phase_name(enum verdict_phase phase)
 							"command" };
 
 	return phase < VERDICT_PHASES ? names[phase] : "";
+}
+
+const char *verdict_source_name(enum verdict_source source)
+{
+	static const char names[VERDICT_SOURCES][8] = { "console", "hvc", "kmsg" };
+
+	return source < VERDICT_SOURCES ? names[source] : "";
 }

@@ -7,9 +7,9 @@
  * A report often has several lines that rules match ("BUG: unable to handle page fault", then "Oops:"):
  * joins tells which of them continue it.
  *
- * Both logs carry the same reports, and either may have less of one: the console's level hides lines, and
- * /dev/kmsg ends with the agent. The second heading with the same text and time collects its lines apart, and
- * the longer report stays.
+ * All logs carry the same reports, and each may have less of one: the console's level hides lines, and
+ * /dev/kmsg ends with the agent. Another heading with the same text and time collects its lines apart, and
+ * the longest report stays.
  */
 #include "vmm/verdict/verdict.h"
 
@@ -23,8 +23,8 @@
 
 struct entry {
 	struct verdict_splat splat;
-	struct verdict_splat second; /* from the other log, if paired, until both have ended */
-	bool paired;
+	struct verdict_splat other[VERDICT_SOURCES]; /* from other logs, until they have ended */
+	unsigned logs;				     /* that have it, a bit each */
 };
 
 /* The open report of one log, or lines that may begin one. */
@@ -72,7 +72,8 @@ void verdict_splats_destroy(struct verdict_splats *s)
 		return;
 	for (size_t i = 0; i < s->n; i++) {
 		clear(&s->entry[i]->splat);
-		clear(&s->entry[i]->second);
+		for (unsigned k = 0; k < VERDICT_SOURCES; k++)
+			clear(&s->entry[i]->other[k]);
 		free(s->entry[i]);
 	}
 	free(s);
@@ -186,21 +187,25 @@ static bool joins(const struct log *log, enum verdict_splat_kind kind)
 
 /* --- reports ------------------------------------------------------------------------------- */
 
-/* Of the reports of both logs the longer one stays. */
+/* Of the reports of several logs the longest one stays. */
 static void settle(struct entry *e)
 {
-	struct verdict_splat *kept = &e->splat, longer = e->second;
+	struct verdict_splat *kept = &e->splat;
 
-	if (!e->paired || !kept->done || !longer.done)
-		return;
-	kept->allowed |= longer.allowed;
-	if (longer.len > kept->len) {
-		longer.allowed = kept->allowed;
-		longer.phase = kept->phase;
-		e->second = *kept;
-		*kept = longer;
+	for (unsigned i = 0; kept->done && i < VERDICT_SOURCES; i++) {
+		struct verdict_splat longer = e->other[i];
+
+		if (!longer.done)
+			continue;
+		kept->allowed |= longer.allowed;
+		if (longer.len > kept->len) {
+			longer.allowed = kept->allowed;
+			longer.phase = kept->phase;
+			e->other[i] = *kept;
+			*kept = longer;
+		}
+		clear(&e->other[i]);
 	}
-	clear(&e->second);
 }
 
 static void end_report(struct log *log)
@@ -212,14 +217,14 @@ static void end_report(struct log *log)
 	settle(log->entry);
 }
 
-/* The same report from the other log. */
+/* The same report from another log. */
 static struct entry *find_pair(struct verdict_splats *s, const struct verdict_line *line)
 {
 	for (size_t i = 0; i < s->n; i++) {
 		struct entry *e = s->entry[i];
 		const struct verdict_splat *p = &e->splat;
 
-		if (e->paired || p->source == line->source || !p->heading ||
+		if (e->logs & 1u << line->source || !p->heading ||
 		    strcmp(p->heading, line->text) != 0)
 			continue;
 		if (!p->timed || !line->timed || p->usec == line->usec)
@@ -251,8 +256,8 @@ static const struct verdict_splat *begin_report(struct verdict_splats *s, struct
 	log->before_lines = 0;
 	if (!e)
 		return NULL;
-	e->paired = pair;
-	splat = pair ? &e->second : &e->splat;
+	e->logs |= 1u << line->source;
+	splat = pair ? &e->other[line->source] : &e->splat;
 	log->splat = splat;
 	log->entry = e;
 	splat->kind = kind;

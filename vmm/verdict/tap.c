@@ -73,7 +73,7 @@ static int put_block(const struct verdict_report *report, FILE *out)
 		fputs("  evidence:\n", out);
 	for (size_t i = 0; !rc && i < r->nevidence; i++) {
 		fprintf(out, "    - source: %s\n      line: %llu\n      text: ",
-			r->evidence[i].source == VERDICT_KMSG ? "kmsg" : "console",
+			verdict_source_name(r->evidence[i].source),
 			(unsigned long long)r->evidence[i].number);
 		rc = put_quoted(r->evidence[i].text, out);
 		fputc('\n', out);

@@ -25,9 +25,11 @@
 
 enum verdict_source {
 	VERDICT_CONSOLE, /* bytes of a serial port on which the kernel and programs write */
+	VERDICT_HVC,	 /* the same of a virtio console */
 	VERDICT_KMSG,	 /* records as /dev/kmsg gives them, each with its newline */
 	VERDICT_SOURCES,
 };
+const char *verdict_source_name(enum verdict_source source);
 
 /*
  * One line of a log. text has no control characters and no escape sequences, and ends with a NUL; bytes
@@ -161,11 +163,11 @@ struct verdict_splat {
 	size_t len;	/* of report */
 };
 
-struct verdict_splats; /* what comes from both logs; the same report in both is one */
+struct verdict_splats; /* what comes from all logs; the same report in several is one */
 int verdict_splats_create(const struct verdict_rules *rules, struct verdict_splats **out);
 void verdict_splats_destroy(struct verdict_splats *s); /* NULL is allowed */
 /*
- * Takes a line; rules outlive s. Returns the splat that begins with it, once for both logs, NULL: none. What is
+ * Takes a line; rules outlive s. Returns the splat that begins with it, once for all logs, NULL: none. What is
  * returned lives as long as s, and its report grows. The lines of each log come in order. *kind: what a
  * deny rule makes of the line, VERDICT_SPLAT_KINDS: nothing.
  */
