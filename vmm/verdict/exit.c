@@ -9,6 +9,8 @@
 
 #define COULD_NOT_RUN 125 /* git bisect run skips it */
 
+_Static_assert(VERDICT_KINDS <= 32, "a list of verdicts is a mask");
+
 /* What a verdict is to strict and bisect. */
 enum meaning { GOOD, WRONG, NOT_RUN };
 
