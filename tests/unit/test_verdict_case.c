@@ -327,6 +327,38 @@ Test(verdict_case, details)
 	end();
 }
 
+/* Each cause has its own words, whatever came before it. */
+Test(verdict_case, reasons)
+{
+	static const struct {
+		const char *events, *reason;
+	} table[] = {
+		{ "HSLZ6", "KVM says no" },
+		{ "HSLZ5", "the agent is lost: the channel has closed" },
+		{ "HN2LZ1", "/bin/x: No such file or directory" },
+		{ "K0", "no /dev/kvm" },
+		{ "HSx3BZ1", "the command ended with status 3" },
+		{ "HSs11BZ1", "signal 11 (Segmentation fault) ended the command" },
+		{ "HSI15Z5", "signal 15 (Terminated) ended the test" },
+		{ "HSt9BZ1",
+		  "no line of the log tells it, but the kernel has the taint W (a warning)" },
+		{ "lkZ2", "the guest reset the machine before init" },
+		{ "HSpZ2", PANIC_LINE },
+		{ "HSwx0BZ1", WARN_LINE },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		const char *p = table[i].events;
+
+		begin(true, VERDICT_ON_SPLAT_FAIL);
+		while (*p)
+			p = event(p);
+		cr_expect_str_eq(verdict_case_result(c)->reason, table[i].reason, "%s: %s",
+				 table[i].events, verdict_case_result(c)->reason);
+		end();
+	}
+}
+
 /* The last lines come from all logs, each line once: a quiet console has none of them. */
 Test(verdict_case, last_lines_of_all_logs)
 {
