@@ -27,10 +27,24 @@
 #define BANTAM_CORE_FD_NOW_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+/*
+ * Opens what fd is once more: a description that only this process has, also of a file that has no name any
+ * more. flags of open(2). Returns a descriptor, or -1 with errno. Not for sockets.
+ */
+static inline int fd_open_again(int fd, int flags)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags | O_CLOEXEC | O_NOCTTY);
+}
 
 /* A pipe or terminal that polls writable has room for this much. */
 #define FD_NOW_SMALL 256u

@@ -87,15 +87,13 @@ static int prepare(void)
 {
 	int fd = log_fd, shared = fd, own, how = HOW_WRITE;
 	struct stat st;
-	char path[32];
 
 	if (fstat(fd, &st))
 		return HOW_WRITE;
 	if (S_ISSOCK(st.st_mode))
 		how = HOW_SEND;
 	if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		own = fd_open_again(fd, O_WRONLY | O_NONBLOCK);
 		if (own < 0)
 			how = HOW_ASK;
 		else if (atomic_compare_exchange_strong(&log_fd, &shared, own))

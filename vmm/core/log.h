@@ -68,9 +68,6 @@ void log_limited(struct log_limit *limit, enum log_level level, const char *form
 		log_limited(&limit_, level, __VA_ARGS__);                                          \
 	} while (0)
 
-/* For what a guest did wrong. */
-#define log_guest(...) log_put(LOG_WARN, __VA_ARGS__)
-
 /* what: the name of a device or a file, as a string. */
 #define log_put_for(what, level, ...)                                                              \
 	do {                                                                                       \

@@ -304,7 +304,6 @@ static int open_path(const char *path, struct err *err)
 static int take_fd(struct sink *s, int fd, struct err *err)
 {
 	int flags = fcntl(fd, F_GETFL), again;
-	char path[32];
 	struct stat st;
 
 	if (flags < 0)
@@ -323,8 +322,7 @@ static int take_fd(struct sink *s, int fd, struct err *err)
 	s->socket = S_ISSOCK(st.st_mode);
 	if (!S_ISFIFO(st.st_mode) && !S_ISCHR(st.st_mode))
 		return 0;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->fd);
-	again = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	again = fd_open_again(s->fd, O_WRONLY | O_NONBLOCK);
 	if (again < 0) {
 		s->ask = true;
 		return 0;

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_now.h"
 #include "vmm/core/log.h"
 
 #define LIMIT_BYTES (1ull << 30)
@@ -35,14 +36,12 @@ struct file_sink {
 static size_t read_newest(int out_fd, off_t size, uint8_t *buf, size_t max)
 {
 	size_t len = (uint64_t)size < max ? (size_t)size : max;
-	char name[40];
 	uint8_t *line;
 	ssize_t n;
 	int fd;
 
 	/* Ours is for writing only: the file may be one that we may not read. */
-	snprintf(name, sizeof(name), "/proc/self/fd/%d", out_fd);
-	fd = open(name, O_RDONLY | O_CLOEXEC);
+	fd = fd_open_again(out_fd, O_RDONLY);
 	if (fd < 0)
 		return 0;
 	n = pread(fd, buf, len, size - (off_t)len);

@@ -25,6 +25,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_now.h"
 #include "vmm/core/log.h"
 
 #define ESCAPE 1u		   /* Ctrl-A */
@@ -236,7 +237,7 @@ static void open_in(struct chardev *chr)
 	if (fstat(STDIN_FILENO, &st) || S_ISREG(st.st_mode))
 		return;
 	if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))
-		chr->in_fd = open("/proc/self/fd/0", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		chr->in_fd = fd_open_again(STDIN_FILENO, O_RDONLY | O_NONBLOCK);
 	chr->in_shared = chr->in_fd <= STDIN_FILENO;
 	if (chr->in_shared)
 		chr->in_fd = STDIN_FILENO;
@@ -382,7 +383,7 @@ static void open_out(struct chardev *chr)
 		chr->out_how = CHARDEV_OUT_SEND;
 		return;
 	}
-	fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	fd = fd_open_again(STDOUT_FILENO, O_WRONLY | O_NONBLOCK);
 	if (fd >= 0)
 		chr->out_fd = fd;
 	else

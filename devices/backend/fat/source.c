@@ -27,6 +27,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_now.h"
+
 #define LINKS_MAX 40u /* as in the kernel */
 #define TRIES 32u
 
@@ -205,11 +207,8 @@ int fat_source_find(const struct fat *fat, const struct fat_node *node, struct f
 
 int fat_source_read(const struct fat_source *source, int more)
 {
-	char self[40];
-	int fd;
+	int fd = fd_open_again(source->fd, O_RDONLY | more);
 
-	snprintf(self, sizeof(self), "/proc/self/fd/%d", source->fd);
-	fd = open(self, O_RDONLY | O_CLOEXEC | O_NOCTTY | more);
 	return fd < 0 ? -errno : fd;
 }
 
