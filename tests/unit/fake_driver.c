@@ -61,6 +61,16 @@ bool fake_ring_take(struct fake_ring *r, struct fake_used_elem *e)
 	return true;
 }
 
+unsigned fake_ring_take_all(struct fake_ring *r)
+{
+	struct fake_used_elem e;
+	unsigned n = 0;
+
+	while (fake_ring_take(r, &e))
+		n++;
+	return n;
+}
+
 void fake_ring_set_used_event(struct fake_ring *r, uint16_t event)
 {
 	r->avail[2 + r->size] = event;

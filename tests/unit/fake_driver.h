@@ -59,6 +59,8 @@ uint16_t fake_ring_add(struct fake_ring *r, const struct fake_buf *out, unsigned
 void fake_ring_offer(struct fake_ring *r, uint16_t head);
 /* Takes the next used element. Returns false if there is none. */
 bool fake_ring_take(struct fake_ring *r, struct fake_used_elem *e);
+/* Takes all that there are now. Returns how many. */
+unsigned fake_ring_take_all(struct fake_ring *r);
 void fake_ring_set_used_event(struct fake_ring *r, uint16_t event);
 uint16_t fake_ring_avail_event(const struct fake_ring *r);
 

@@ -242,7 +242,6 @@ Test(balloon, hostile_pages)
 
 Test(balloon, many_chains)
 {
-	struct fake_used_elem e;
 	unsigned n = 0;
 
 	begin(FAKE_PCI, "1M");
@@ -257,8 +256,7 @@ Test(balloon, many_chains)
 	fake_driver_kick(&d, 0);
 	for (unsigned i = 0; i < 10; i++)
 		fake_run(&f);
-	while (fake_ring_take(&d.ring[0], &e))
-		n++;
+	n += fake_ring_take_all(&d.ring[0]);
 	cr_assert_eq(n, 50);
 	for (unsigned i = 0; i < 64; i++)
 		cr_assert(i < 50 ? gone(i) : kept(i));

@@ -116,12 +116,7 @@ static void offer_ranges(uint32_t type, uint32_t nsectors, unsigned heads)
 
 static unsigned answers(void)
 {
-	struct fake_used_elem e;
-	unsigned n = 0;
-
-	while (fake_ring_take(&d.ring[0], &e))
-		n++;
-	return n;
+	return fake_ring_take_all(&d.ring[0]);
 }
 
 static uint64_t in_flight(uint64_t *longest)

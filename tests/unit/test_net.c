@@ -174,7 +174,6 @@ Test(net, drops_invalid_frames)
 
 Test(net, a_full_backend_holds_the_guest_back)
 {
-	struct fake_used_elem e;
 	unsigned returned = 0, arrived = 0;
 	uint8_t got[4096];
 
@@ -194,8 +193,7 @@ Test(net, a_full_backend_holds_the_guest_back)
 			   &bytes, sizeof(bytes));
 	}
 	fake_driver_kick(&d, TX);
-	while (fake_ring_take(&d.ring[TX], &e))
-		returned++;
+	returned += fake_ring_take_all(&d.ring[TX]);
 	cr_assert(returned < 200, "%u", returned);
 	for (unsigned rounds = 0; arrived < 200 && rounds < 1000; rounds++) {
 		while (recv(wire, got, sizeof(got), 0) == 1500) {
@@ -204,8 +202,7 @@ Test(net, a_full_backend_holds_the_guest_back)
 		}
 		fake_run(&f);
 	}
-	while (fake_ring_take(&d.ring[TX], &e))
-		returned++;
+	returned += fake_ring_take_all(&d.ring[TX]);
 	cr_expect_eq(arrived, 200);
 	cr_expect_eq(returned, 200);
 	end();
@@ -353,8 +350,7 @@ Test(net, waits_for_buffers)
 	for (unsigned i = 2; i < 10; i++)
 		post(i * 2048, 2048);
 	fake_driver_kick(&d, RX);
-	while (fake_ring_take(&d.ring[RX], &e))
-		n++;
+	n += fake_ring_take_all(&d.ring[RX]);
 	cr_expect_eq(n, 5 + 1, "%u", n);
 	cr_expect_eq(host[NET_HDR_NUM_BUFFERS], 5);
 	{
@@ -424,7 +420,6 @@ Test(net, a_turn_is_counted_in_bytes)
 	struct fake_buf b = { FAKE_HIGH_BASE, 60000 };
 	struct virtio_net *nic;
 	unsigned n = 0, most = 0;
-	struct fake_used_elem e;
 
 	begin(",queue-size=256");
 	fake_driver_start(&d, 0, 3, 256);
@@ -440,8 +435,7 @@ Test(net, a_turn_is_counted_in_bytes)
 		virtio_lock(&nic->vdev);
 		nic_run_tx(nic, 0);
 		virtio_unlock(&nic->vdev);
-		while (fake_ring_take(&d.ring[TX], &e))
-			n++;
+		n += fake_ring_take_all(&d.ring[TX]);
 		most = n - before > most ? n - before : most;
 	}
 	cr_expect_eq(n, 250);
@@ -606,7 +600,6 @@ Test(net, control_without_room_for_an_answer_breaks_it)
 Test(net, many_commands)
 {
 	struct virtio_net *nic;
-	struct fake_used_elem e;
 	unsigned n = 0;
 
 	begin("");
@@ -622,13 +615,11 @@ Test(net, many_commands)
 	virtio_lock(&nic->vdev);
 	nic_run_ctrl(nic);
 	virtio_unlock(&nic->vdev);
-	while (fake_ring_take(&d.ring[CTRL], &e))
-		n++;
+	n += fake_ring_take_all(&d.ring[CTRL]);
 	cr_expect_eq(n, 8, "%u in one turn", n);
 	for (unsigned i = 0; i < 20; i++)
 		fake_run(&f);
-	while (fake_ring_take(&d.ring[CTRL], &e))
-		n++;
+	n += fake_ring_take_all(&d.ring[CTRL]);
 	cr_expect_eq(n, 120, "%u", n);
 	for (unsigned i = 0; i < 120; i++)
 		cr_expect_eq(host[0x20000 + i], 0, "command %u: %u", i, host[0x20000 + i]);
