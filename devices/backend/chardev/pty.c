@@ -30,6 +30,7 @@ struct pty {
 	int master;
 	int notify_fd;	  /* -1: look by the timer */
 	unsigned readers; /* open descriptors of the slave, at least */
+	bool none;	  /* the last one has closed, and the master's hang-up has not come yet */
 	struct loop_watch *notify;
 	struct loop_watch *look;
 	char *link; /* set once we have made it */
@@ -64,6 +65,7 @@ static void pty_gone(struct chardev *chr)
 	chardev_connect(chr, false);
 	chardev_unwatch(chr);
 	pty->readers = 0;
+	pty->none = false;
 	make_raw(pty);
 	if (pty->look)
 		loop_timer_arm(pty->look, LOOK_NS);
@@ -103,25 +105,29 @@ static bool has_reader(const struct pty *pty)
 }
 
 /*
- * Counts readers. Returns true if there was none for a moment: the last one was replaced so fast
- * that the master's hang-up did not show. The kernel merges equal events, so the count may be too
- * small; then a reader gets the kept output once more.
+ * Counts readers. Returns true if one has come after a moment in which there was none: it may have come
+ * so fast that the master's hang-up did not show. The end and the next beginning may come in two calls,
+ * and the kernel reports a close before the slave is closed, so only the next open tells. The kernel merges
+ * equal events, so the count may be too small; then a reader gets the kept output once more.
  */
 static bool count_readers(struct pty *pty)
 {
 	struct inotify_event ev[16]; /* one watch on a file: no names */
-	bool none = false;
+	bool replaced = false;
 	ssize_t n;
 
 	while ((n = read(pty->notify_fd, ev, sizeof(ev))) > 0) {
 		for (size_t i = 0; i < (size_t)n / sizeof(ev[0]); i++) {
-			if (ev[i].mask & IN_OPEN)
+			if (ev[i].mask & IN_OPEN) {
 				pty->readers++;
-			else if (ev[i].mask & IN_CLOSE && pty->readers)
-				none |= !--pty->readers;
+				replaced |= pty->none;
+				pty->none = false;
+			} else if (ev[i].mask & IN_CLOSE && pty->readers) {
+				pty->none = !--pty->readers;
+			}
 		}
 	}
-	return none;
+	return replaced;
 }
 
 static void on_notify(void *opaque, uint32_t events)
