@@ -45,23 +45,52 @@ static void stalled(void *opaque)
 	chardev_update_events(chr);
 }
 
+/* Returns how many bytes the user takes. */
+static size_t offer(struct chardev *chr, const uint8_t *buf, size_t len)
+{
+	size_t n;
+
+	atomic_store(&chr->in_paused, true);
+	n = chr->user.input(chr->user.opaque, buf, len);
+	BUG_ON(n > len);
+	if (n == len)
+		atomic_store(&chr->in_paused, false);
+	return n;
+}
+
 static void deliver(struct chardev *chr)
 {
 	size_t n;
 
 	if (!chr->in_len || !chr->attached)
 		return;
-	atomic_store(&chr->in_paused, true);
-	n = chr->user.input(chr->user.opaque, chr->in + chr->in_off, chr->in_len);
-	BUG_ON(n > chr->in_len);
+	n = offer(chr, chr->in + chr->in_off, chr->in_len);
 	chr->in_off += (unsigned)n;
 	chr->in_len -= (unsigned)n;
-	if (!chr->in_len) {
+	if (!chr->in_len)
 		chr->in_off = 0;
-		atomic_store(&chr->in_paused, false);
-	}
 	if (n)
 		chr->in_discard = false;
+}
+
+/* Moves the queue to its begin. Returns where the next byte goes. */
+static uint8_t *make_room(struct chardev *chr)
+{
+	memmove(chr->in, chr->in + chr->in_off, chr->in_len);
+	chr->in_off = 0;
+	return chr->in + chr->in_len;
+}
+
+size_t chardev_give(struct chardev *chr, const uint8_t *buf, size_t len)
+{
+	size_t done = 0, rest;
+
+	if (!chr->in_len && chr->attached && !atomic_load(&chr->in_paused))
+		done = offer(chr, buf, len);
+	rest = len - done < room(chr) ? len - done : room(chr);
+	memcpy(make_room(chr), buf + done, rest);
+	chr->in_len += (unsigned)rest;
+	return done + rest;
 }
 
 /* Read once, as much as the queue takes. Returns false if nothing came. */
@@ -73,9 +102,7 @@ static bool read_in(struct chardev *chr)
 	ssize_t n;
 
 	if (room(chr)) {
-		memmove(chr->in, chr->in + chr->in_off, chr->in_len);
-		chr->in_off = 0;
-		to = chr->in + chr->in_len;
+		to = make_room(chr);
 		len = room(chr);
 	}
 	n = chr->in_shared ? fd_read_now(chr->in_fd, &(struct iovec){ to, len }, 1) :
@@ -174,6 +201,14 @@ static void event_ready(void *opaque)
 	}
 	if (!chr->out_wait)
 		chardev_flush(chr);
+	if (chr->ops->looked)
+		chr->ops->looked(chr);
+}
+
+void chardev_guest_open(struct chardev *chr, bool open)
+{
+	if (chr->ops->guest_open)
+		chr->ops->guest_open(chr, open);
 }
 
 /* --- life ------------------------------------------------------------------ */
@@ -267,6 +302,11 @@ static void flush_last(struct chardev *chr)
 	bool hup = false;
 	uint8_t byte;
 
+	if (chr->ops->put) { /* its owner waits for nothing, and knows what it has not taken */
+		if (!chr->out_wait)
+			chardev_flush(chr);
+		return;
+	}
 	while (!hup && chr->ring && chr->out_fd >= 0 && chardev_ring_peek(chr, &byte, 1, &pos)) {
 		struct pollfd pfd = { .fd = chr->out_fd, .events = POLLOUT };
 		int wait_ms = patience_ms(chr);

@@ -2,7 +2,7 @@
  * chardev: where the characters of a serial port or console go to and come from.
  *
  * Sinks: stdio (raw mode, restored on every way out), file, pty, Unix socket (one client at a time;
- * a ring replays the last output to a new client), null. Output never blocks a vCPU: what
+ * a ring replays the last output to a new client), null; and the process itself (program.h). Output never blocks a vCPU: what
  * the sink takes at once goes out at the end of a line or after a pause (output.c), and the rest is
  * buffered, bounded, and flushed by the loop's thread. If the buffer of stdio or a file is full, the device learns it and holds the guest back, as real hardware would. A pty or socket, whose
  * reader may be slow or absent, drops its oldest output instead and counts it.
@@ -100,6 +100,11 @@ void chardev_detach(struct chardev *chr);
 size_t chardev_write(struct chardev *chr, const void *buf, size_t len);
 /* The user can take input again. Any thread; cheap if no input waits. */
 void chardev_resume(struct chardev *chr);
+/*
+ * The guest has opened or closed its end of a port; closed at first, and after detach. For a sink whose
+ * owner wants to know (program.h). Any thread.
+ */
+void chardev_guest_open(struct chardev *chr, bool open);
 /* "pty /dev/pts/3", for --dry-run and the start message. */
 const char *chardev_describe(const struct chardev *chr);
 /* "/dev/pts/3" of a pty, else NULL. */

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "devices/backend/chardev/chardev.h"
 #include "devices/backend/chardev/pool.h"
@@ -17,6 +18,7 @@
 /* More output than this is held back or dropped; pages are touched only as output comes. */
 #define CHARDEV_RING_BYTES (16u << 10)
 #define CHARDEV_REPLAY_BYTES (64u << 10)
+#define CHARDEV_PROGRAM_BYTES (64u << 10)
 #define CHARDEV_IN_BYTES 512u
 #define CHARDEV_LIMIT_MIN (64u << 10)
 
@@ -64,8 +66,19 @@ struct chardev_ops {
 	void (*full)(struct chardev *chr);
 	/* Handles escapes: edits buf in place, returns the new length. */
 	size_t (*filter)(struct chardev *chr, uint8_t *buf, size_t len);
-	/* A write to the event fd woke the loop, perhaps from a signal handler. */
+	/*
+	 * A write to the event fd woke the loop, perhaps from a signal handler. Both ways are served
+	 * next; then looked is called.
+	 */
 	void (*poked)(struct chardev *chr);
+	void (*looked)(struct chardev *chr);
+	/*
+	 * Only for a sink that is no descriptor: takes output. Returns how many bytes, or -EAGAIN. After less than
+	 * len out_wait is set, and the sink clears it when it takes output again.
+	 */
+	ssize_t (*put)(struct chardev *chr, const uint8_t *buf, size_t len);
+	/* The guest has opened or closed its end. Any thread, also with the device's lock held. */
+	void (*guest_open)(struct chardev *chr, bool open);
 	/* A read of in_fd hit the end or failed (errno); the sink may clear in_ended. */
 	void (*in_ended)(struct chardev *chr);
 	/* A lossy sink's reader is gone: close its fd and be ready for the next. */
@@ -116,7 +129,8 @@ struct chardev {
 	bool flushing;	      /* the loop's thread writes now */
 	bool blocked;	      /* the user waits for drained */
 	bool failed;
-	bool hold; /* no output before begin */
+	bool hold;     /* output goes out from the loop's thread only (a file: until begin) */
+	bool bytewise; /* put: the last write was one byte of a register, so more follow */
 
 	int in_fd, out_fd; /* -1: none; may be equal */
 	uint64_t left; /* bytes that may go out before ops->full; used by the thread that writes */
@@ -151,6 +165,11 @@ size_t chardev_ring_peek(struct chardev *chr, uint8_t *buf, size_t len, uint64_t
 /* The bytes up to pos are written. A writer may have overwritten some of them meanwhile. */
 void chardev_ring_taken(struct chardev *chr, uint64_t pos);
 
+/*
+ * Input that the sink has: hands it to the user, and queues what fits of the rest. Returns how many bytes
+ * were taken.
+ */
+size_t chardev_give(struct chardev *chr, const uint8_t *buf, size_t len);
 /* Start reading in_fd (after attach). May be called again after chardev_unwatch. */
 int chardev_watch_input(struct chardev *chr);
 /* Read what a reader that is gone has written last, as far as user and queue take it. */
@@ -181,9 +200,12 @@ void chardev_fail(struct chardev *chr, int error);
 /* Ignore sig, which a bad sink raises (SIGPIPE), so that it does not kill; main ignores SIGXFSZ. */
 bool chardev_ignore_signal(int sig);
 
-/* Creates the pool's loop and its thread, unless they are there. */
+/* Creates the pool's loop and its thread, unless they are there or the owner runs the loop. */
 int chardev_pool_start(struct chardev_pool *pool, struct err *err);
-/* Runs fn(opaque) in the pool's thread, and waits. Without a thread: in the caller's. */
+/*
+ * Runs fn(opaque) in the pool's thread, and waits. Without a thread, and if the caller is the owner who runs
+ * the loop: at once, in the caller's.
+ */
 void chardev_pool_call(struct chardev_pool *pool, void (*fn)(void *opaque), void *opaque);
 struct loop *chardev_pool_loop(struct chardev_pool *pool);
 /* Takes chr over, also if it fails. 0 or -ENOMEM, with err. */

@@ -17,6 +17,9 @@
  * A ring that is half full wakes the loop at once, with or without credits. A sink that takes nothing
  * now leaves everything to the loop, which waits until it is writable. Only one thread writes at a
  * time: a vCPU does it with the lock held, the loop without it but with flushing set.
+ *
+ * A sink that is no descriptor (program.c) costs no system call: it gets output as soon as the loop wakes.
+ * Only single bytes, which a guest writes to a register, are gathered for QUIET_NS.
  */
 #include "devices/backend/chardev/chardev_impl.h"
 
@@ -56,9 +59,10 @@ static void charge(struct chardev *chr)
 /* Returns in how many nanoseconds the next write may happen that no line's end calls for; 0: now. */
 static uint64_t delay_ns(const struct chardev *chr, uint64_t now)
 {
-	uint64_t at = chr->quiet_ns;
+	uint64_t at = !chr->ops->put || chr->bytewise ? chr->quiet_ns : 0;
 
-	if (!has_credit(chr, now) && at < chr->paid_ns - (CREDITS - 1) * PERIOD_NS)
+	if (!chr->ops->put && !has_credit(chr, now) &&
+	    at < chr->paid_ns - (CREDITS - 1) * PERIOD_NS)
 		at = chr->paid_ns - (CREDITS - 1) * PERIOD_NS;
 	return at > now ? at - now : 0;
 }
@@ -66,10 +70,12 @@ static uint64_t delay_ns(const struct chardev *chr, uint64_t now)
 /* --- writing -------------------------------------------------------------------------------- */
 
 /* Returns the bytes written, -EAGAIN, or another -errno, which is final. */
-static ssize_t put_out(const struct chardev *chr, const uint8_t *buf, size_t len)
+static ssize_t put_out(struct chardev *chr, const uint8_t *buf, size_t len)
 {
 	ssize_t n;
 
+	if (chr->ops->put)
+		return chr->ops->put(chr, buf, len);
 	do {
 		if (chr->out_how == CHARDEV_OUT_SEND)
 			n = send(chr->out_fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -124,6 +130,7 @@ static size_t put(struct chardev *chr, const uint8_t *buf, size_t len, bool *wak
 	uint64_t now = look ? clock_now_ns() : 0, wait_ns = 0;
 	size_t took = 0;
 
+	chr->bytewise = len == 1;
 	if (look && !(line && has_credit(chr, now)))
 		wait_ns = delay_ns(chr, now);
 	look = look && !wait_ns && !chr->hold;

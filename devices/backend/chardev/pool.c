@@ -6,6 +6,9 @@
  * the pool's thread has run it. So a detach cannot return while a callback of the device runs: both
  * are in that thread, one after the other. The caller holds no lock that a callback takes. A call
  * allocates nothing and cannot fail, because a device that is destroyed cannot fail either.
+ *
+ * A pool on its owner's loop is the same, but for the thread: what the owner's thread calls runs at
+ * once, whether it is inside a callback of the loop or outside.
  */
 #include "devices/backend/chardev/chardev_impl.h"
 
@@ -34,8 +37,9 @@ struct chardev_pool {
 	struct chardev_home home; /* first */
 	struct pooled *first;
 	struct loop *loop; /* NULL: no thread either */
-	pthread_t thread;
+	pthread_t thread;  /* lent: the owner's */
 	bool running;
+	bool lent; /* the loop is the owner's, who runs it */
 
 	struct loop_watch *call_watch;
 	int call_fd;
@@ -69,7 +73,7 @@ void chardev_pool_call(struct chardev_pool *pool, void (*fn)(void *opaque), void
 	struct call call = { fn, opaque, false };
 	uint64_t one = 1;
 
-	if (!pool->running) {
+	if (!pool->running || (pool->lent && pthread_equal(pool->thread, pthread_self()))) {
 		fn(opaque);
 		return;
 	}
@@ -120,7 +124,7 @@ int chardev_pool_start(struct chardev_pool *pool, struct err *err)
 
 static void stop(struct chardev_pool *pool)
 {
-	if (!pool->running)
+	if (!pool->running || pool->lent)
 		return;
 	loop_stop(pool->loop);
 	pthread_join(pool->thread, NULL);
@@ -245,6 +249,27 @@ int chardev_pool_create(struct chardev_pool **out, struct err *err)
 	return 0;
 }
 
+int chardev_pool_create_on(struct loop *loop, struct chardev_pool **out, struct err *err)
+{
+	int rc = chardev_pool_create(out, err);
+	struct chardev_pool *pool = *out;
+
+	if (rc)
+		return rc;
+	pool->lent = true;
+	rc = loop_watch_event(loop, on_call, pool, &pool->call_watch, &pool->call_fd);
+	if (rc) {
+		err_sys(err, -rc, "consoles");
+		chardev_pool_destroy(pool);
+		*out = NULL;
+		return rc;
+	}
+	pool->loop = loop;
+	pool->thread = pthread_self();
+	pool->running = true;
+	return 0;
+}
+
 void chardev_pool_destroy(struct chardev_pool *pool)
 {
 	if (!pool)
@@ -259,7 +284,8 @@ void chardev_pool_destroy(struct chardev_pool *pool)
 		free(p);
 	}
 	loop_unwatch(pool->call_watch);
-	loop_destroy(pool->loop);
+	if (!pool->lent)
+		loop_destroy(pool->loop);
 	pthread_cond_destroy(&pool->changed);
 	pthread_mutex_destroy(&pool->lock);
 	free(pool);

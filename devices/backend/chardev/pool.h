@@ -3,15 +3,15 @@
  * file that stays open over the guest's reboots and while no machine is there.
  *
  * One loop in one thread, "console", serves all chardevs of a pool. Its first chardev other than
- * null starts the thread. A device whose id is in device_env.consoles attaches to that chardev
+ * null starts the thread. Or the owner lends its own loop, and there is no other thread. A device whose id is in device_env.consoles attaches to that chardev
  * instead of opening one (chardev_obtain, chardev_release).
  *
  * While no device is attached, readers come and go as usual: a pty and a socket give each new one
  * the last 64 KiB of output. What they write waits for the next device, up to a few hundred bytes;
  * then the kernel holds it back.
  *
- * Thread: one at a time, the owner's, and never the pool's own; devices may be attached meanwhile, but
- * not during chardev_pool_destroy.
+ * Thread: one at a time, the owner's, and never the pool's own "console"; devices may be attached meanwhile,
+ * but not during chardev_pool_destroy.
  */
 #ifndef BANTAM_CHARDEV_POOL_H
 #define BANTAM_CHARDEV_POOL_H
@@ -20,9 +20,18 @@
 #include "vmm/core/keys.h"
 
 struct chardev_pool;
+struct loop;
 
 /* Creates an empty pool. 0 or -ENOMEM, with err. */
 int chardev_pool_create(struct chardev_pool **out, struct err *err);
+/*
+ * The same without a thread of its own: the chardevs live in loop, which the calling thread runs. Only that
+ * thread uses the functions here; what it does takes effect at once. Devices attach and detach in any
+ * thread, which waits until the loop has served it: so the owner runs the loop until the machine's
+ * thread has said that it ends, and joins it after that. loop outlives the pool. 0 or -errno, with
+ * err.
+ */
+int chardev_pool_create_on(struct loop *loop, struct chardev_pool **out, struct err *err);
 /*
  * Opens the sink that cfg (chardev_keys) names, for the device of that id. "off" opens nothing.
  * Returns 0 or -errno, with err; what was opened before stays. -EEXIST: the id is there already.
