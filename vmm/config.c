@@ -58,19 +58,24 @@ const struct device_type *config_find_device(const char *name)
 	return NULL;
 }
 
-/* Collects every option's name for "did you mean". */
-int config_unknown_option(const char *name, struct err *err)
+size_t config_option_names(const char **names, size_t max)
 {
-	const char *names[KEYS_MAX + CONFIG_MAX_DEVICES], *near;
 	size_t n = 0;
 
-	for (size_t i = 0; config_keys[i].name; i++)
+	for (size_t i = 0; config_keys[i].name && n < max; i++)
 		if (!(config_keys[i].flags & KEY_HIDDEN))
 			names[n++] = config_keys[i].name;
-	for (size_t i = 0; device_types[i] && n < sizeof(names) / sizeof(names[0]); i++)
+	for (size_t i = 0; device_types[i] && n < max; i++)
 		if (device_types[i]->option)
 			names[n++] = device_types[i]->option + 2;
-	near = parse_nearest(name, names, n);
+	return n;
+}
+
+int config_unknown_option(const char *name, struct err *err)
+{
+	const char *names[CONFIG_NAMES_MAX],
+		*near = parse_nearest(name, names, config_option_names(names, CONFIG_NAMES_MAX));
+
 	return err_set(err, EINVAL, "unknown option --%s%s%s%s", name,
 		       near ? "; did you mean --" : "; see bantam run --help", near ? near : "",
 		       near ? "?" : "");

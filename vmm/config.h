@@ -131,4 +131,18 @@ int config_finish_device(struct config_device *device, struct err *err);
 
 void config_help(FILE *out);
 
+/*
+ * For commands that have options of their own beside those of bantam run (bantam test): whether bantam
+ * run has --NAME, and whether a value follows it; all names, without dashes, at most max, of which it
+ * returns the number; and help texts.
+ */
+enum config_option { CONFIG_OPTION_NONE, CONFIG_OPTION_FLAG, CONFIG_OPTION_VALUE };
+enum config_option config_option_of(const char *name);
+#define CONFIG_NAMES_MAX 104
+size_t config_option_names(const char **names, size_t max);
+/* The line of one key, as an option. letter: "-v, " or "". */
+void config_help_key(FILE *out, const char *letter, const struct key *key);
+/* The line of --NAME without its keys. */
+void config_help_option(FILE *out, const char *name);
+
 #endif

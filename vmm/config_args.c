@@ -9,9 +9,8 @@ static int parse_args(struct config *config, int argc, char **argv, struct err *
 	for (int i = 0; i < argc; i++) {
 		const struct device_type *type;
 		const char *val;
-		char name[64];
+		char name[KEYS_NAME_MAX];
 		struct keyvals *kv;
-		size_t len;
 		int rc, key;
 
 		if (!strcmp(argv[i], "-v")) {
@@ -20,24 +19,16 @@ static int parse_args(struct config *config, int argc, char **argv, struct err *
 				return rc;
 			continue;
 		}
-		if (argv[i][0] != '-' || argv[i][1] != '-' || !argv[i][2])
+		if (!keys_option(argv[i], name, &val))
 			return err_set(err, EINVAL,
 				       "\"%s\": not an option; a kernel is given as --kernel FILE",
 				       argv[i]);
-		len = strcspn(argv[i] + 2, "=");
-		val = argv[i][2 + len] ? argv[i] + 3 + len : NULL;
-		if (len >= sizeof(name))
-			return config_unknown_option(argv[i] + 2, err);
-		memcpy(name, argv[i] + 2, len);
-		name[len] = 0;
 		type = config_find_device(name);
 		key = keys_find(config_keys, name);
 		if (!type && key < 0)
 			return config_unknown_option(name, err);
-		/* The next word is the value, unless it is an option or no value is needed. */
-		if (!val && (type || config_keys[key].kind != KEY_BOOL) && i + 1 < argc &&
-		    strncmp(argv[i + 1], "--", 2))
-			val = argv[++i];
+		if (!val && (type || config_keys[key].kind != KEY_BOOL))
+			val = keys_next_word(argc, argv, &i);
 		if (!type) {
 			rc = keys_set(&config->vm, name, val, err);
 		} else {
@@ -49,6 +40,17 @@ static int parse_args(struct config *config, int argc, char **argv, struct err *
 			return rc;
 	}
 	return 0;
+}
+
+enum config_option config_option_of(const char *name)
+{
+	int key = keys_find(config_keys, name);
+
+	if (config_find_device(name))
+		return CONFIG_OPTION_VALUE;
+	if (key < 0 || config_keys[key].flags & KEY_HIDDEN)
+		return CONFIG_OPTION_NONE;
+	return config_keys[key].kind == KEY_BOOL ? CONFIG_OPTION_FLAG : CONFIG_OPTION_VALUE;
 }
 
 int config_parse(struct config *config, int argc, char **argv, struct err *err)

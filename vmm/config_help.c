@@ -1,5 +1,5 @@
 /* config_help: prints --help from the tables of options. See config.h. */
-#include "vmm/config.h"
+#include "vmm/config_impl.h"
 
 /* Returns the number of characters of a UTF-8 text. */
 static int width_of(const char *text)
@@ -25,6 +25,34 @@ static void help_line(FILE *out, int indent, const char *lead, const char *help,
 	fputc('\n', out);
 }
 
+void config_help_key(FILE *out, const char *letter, const struct key *key)
+{
+	char lead[160];
+
+	snprintf(lead, sizeof(lead), "%s--%s%s%s", letter, key->name, key->meta ? " " : "",
+		 key->meta ? key->meta : "");
+	help_line(out, 2, lead, key->help, key->kind == KEY_BOOL ? NULL : key->def);
+}
+
+static void help_device(FILE *out, const struct device_type *type)
+{
+	char lead[160];
+
+	snprintf(lead, sizeof(lead), "%s KEY=VALUE,…", type->option);
+	help_line(out, 2, lead, type->help, type->repeat ? "may be repeated" : NULL);
+}
+
+void config_help_option(FILE *out, const char *name)
+{
+	const struct device_type *type = config_find_device(name);
+	int key = keys_find(config_keys, name);
+
+	if (type)
+		help_device(out, type);
+	else if (key >= 0)
+		config_help_key(out, "", &config_keys[key]);
+}
+
 void config_help(FILE *out)
 {
 	char lead[160];
@@ -35,21 +63,16 @@ void config_help(FILE *out)
 	      "6 triple fault, 7 KVM cannot run the guest, 128+N killed by signal N.\n\n",
 	      out);
 	for (const struct key *k = config_keys; k->name; k++) {
-		if (k->flags & KEY_HIDDEN)
-			continue;
-		snprintf(lead, sizeof(lead), "%s--%s%s%s",
-			 k == &config_keys[CONFIG_VERBOSE] ? "-v, " : "", k->name,
-			 k->meta ? " " : "", k->meta ? k->meta : "");
-		help_line(out, 2, lead, k->help, k->kind == KEY_BOOL ? NULL : k->def);
+		if (!(k->flags & KEY_HIDDEN))
+			config_help_key(out, k == &config_keys[CONFIG_VERBOSE] ? "-v, " : "", k);
 	}
 	for (size_t i = 0; device_types[i]; i++) {
 		const struct device_type *t = device_types[i];
 
 		if (!t->option)
 			continue;
-		snprintf(lead, sizeof(lead), "%s KEY=VALUE,…", t->option);
 		fputc('\n', out);
-		help_line(out, 2, lead, t->help, t->repeat ? "may be repeated" : NULL);
+		help_device(out, t);
 		for (const struct key *k = t->keys; k->name; k++) {
 			const char *meta = k->kind == KEY_CHOICE ? k->choices :
 					   k->kind == KEY_BOOL	 ? "on|off" :

@@ -16,6 +16,8 @@ static const char *json_shape(const struct key *key)
 		return "a size such as \"512M\", or a number of bytes";
 	case KEY_BOOL:
 		return "true or false";
+	case KEY_DURATION:
+		return "a duration such as \"60s\"";
 	case KEY_TEXT:
 	case KEY_PATH:
 	case KEY_CHOICE:

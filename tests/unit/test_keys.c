@@ -29,6 +29,7 @@ static const struct key top[] = {
 	{ "dry-run", KEY_BOOL, .def = "off" },
 	{ "unpack", KEY_CHOICE, .choices = "auto|on|off", .def = "auto" },
 	{ "must", KEY_NUM, KEY_REQUIRED, .meta = "N" },
+	{ "wait", KEY_DURATION, .def = "60s", .meta = "TIME" },
 	{ 0 },
 };
 
@@ -194,6 +195,9 @@ Test(keys, refusals_at_the_top)
 		{ "unpack", "maybe", "--unpack maybe: must be one of auto|on|off" },
 		{ "kernle", "x", "unknown option --kernle; did you mean --kernel?" },
 		{ "append", "x", "unknown option --append; see bantam run --help" },
+		{ "wait", NULL, "--wait: needs a value (TIME)" },
+		{ "wait", "-1", "--wait -1: not a duration; write it like 500ms, 60s, 5m or 2h" },
+		{ "wait", "99999999999999h", "--wait 99999999999999h: too long" },
 	};
 	struct keyvals kv;
 	struct err err;
@@ -213,6 +217,7 @@ Test(keys, refusals_at_the_top)
 	cr_expect_eq(keys_set(&kv, "must", "0xff", &err), 0);
 	cr_expect_eq(keys_finish(&kv, &err), 0);
 	cr_expect_eq(keys_num(&kv, 2), 512 << 20);
+	cr_expect_eq(keys_num(&kv, 6), 60000000);
 	keys_clear(&kv);
 }
 
@@ -363,4 +368,52 @@ Test(keys, an_empty_text)
 	keys_clear(&kv);
 	cr_assert_eq(keys_parse(&kv, "--x", table, "name=", &err), -EINVAL);
 	keys_clear(&kv);
+}
+
+Test(keys, words_of_a_command_line)
+{
+	static const struct {
+		const char *word, *name, *value; /* name NULL: no option */
+	} table[] = {
+		{ "--cpus", "cpus", NULL },
+		{ "--cpus=2", "cpus", "2" },
+		{ "--cpus=", "cpus", "" },
+		{ "--env=a=b", "env", "a=b" },
+		{ "--=x", "", "x" },
+		{ "---", "-", NULL },
+		{ "--", NULL, NULL },
+		{ "-", NULL, NULL },
+		{ "", NULL, NULL },
+		{ "-v", NULL, NULL },
+		{ "cpus=2", NULL, NULL },
+		{ "--a23456789b123456789c123456789d123456789e123456789f123456789g12",
+		  "a23456789b123456789c123456789d123456789e123456789f123456789g12", NULL },
+		{ "--a23456789b123456789c123456789d123456789e123456789f123456789g123456=x",
+		  "a23456789b123456789c123456789d123456789e123456789f123456789g123", "x" },
+	};
+	static const char *const list[] = { "--a", "b", "--c", "-1", "--" };
+	char **words = (char **)list;
+	char name[KEYS_NAME_MAX];
+	const char *value;
+	int at = 0;
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		bool is = keys_option(table[i].word, name, &value);
+
+		cr_expect_eq(is, table[i].name != NULL, "%s", table[i].word);
+		if (!is || !table[i].name)
+			continue;
+		cr_expect_str_eq(name, table[i].name);
+		cr_expect_eq(value != NULL, table[i].value != NULL, "%s", table[i].word);
+		if (value && table[i].value)
+			cr_expect_str_eq(value, table[i].value);
+	}
+	cr_expect_str_eq(keys_next_word(5, words, &at), "b");
+	cr_expect_eq(at, 1);
+	cr_expect_null(keys_next_word(5, words, &at), "an option is no value");
+	at = 2;
+	cr_expect_str_eq(keys_next_word(5, words, &at), "-1", "a negative number is a value");
+	cr_expect_null(keys_next_word(5, words, &at), "the command begins");
+	at = 4;
+	cr_expect_null(keys_next_word(5, words, &at), "the end");
 }

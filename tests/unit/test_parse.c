@@ -152,6 +152,46 @@ Test(parse, size)
 	}
 }
 
+Test(parse, durations)
+{
+	static const struct number_case table[] = {
+		{ "0", 0, 0 },
+		{ "0ms", 0, 0 },
+		{ "1", 0, 1000000 },
+		{ "500ms", 0, 500000 },
+		{ "60s", 0, 60000000 },
+		{ "5m", 0, 300000000 },
+		{ "2h", 0, 7200000000 },
+		{ "18446744073709", 0, 18446744073709000000ull },
+		{ "18446744073710", -ERANGE, 0 },
+		{ "18446744073709551615ms", -ERANGE, 0 },
+		{ "99999999999999999999", -ERANGE, 0 },
+		{ "-1", -EINVAL, 0 },
+		{ "-1s", -EINVAL, 0 },
+		{ "", -EINVAL, 0 },
+		{ "s", -EINVAL, 0 },
+		{ "1 s", -EINVAL, 0 },
+		{ "1S", -EINVAL, 0 },
+		{ "1sec", -EINVAL, 0 },
+		{ "1d", -EINVAL, 0 },
+		{ "1.5s", -EINVAL, 0 },
+		{ "0x10", -EINVAL, 0 },
+		{ "1us", -EINVAL, 0 },
+		{ "inf", -EINVAL, 0 },
+	};
+	const struct number_case *c;
+
+	EACH(c, table)
+	{
+		uint64_t val = 42;
+		int rc = parse_duration(c->text, &val);
+
+		cr_expect_eq(rc, c->rc, "\"%s\": %d", c->text, rc);
+		if (!rc)
+			cr_expect_eq(val, c->val, "\"%s\": %llu", c->text, (unsigned long long)val);
+	}
+}
+
 Test(parse, size_text_reads_back)
 {
 	static const struct {

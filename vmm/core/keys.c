@@ -8,6 +8,23 @@
 
 #include "vmm/core/parse.h"
 
+bool keys_option(const char *word, char name[KEYS_NAME_MAX], const char **value)
+{
+	size_t len;
+
+	if (word[0] != '-' || word[1] != '-' || !word[2])
+		return false;
+	len = strcspn(word + 2, "=");
+	*value = word[2 + len] ? word + 3 + len : NULL;
+	snprintf(name, KEYS_NAME_MAX, "%.*s", (int)len, word + 2);
+	return true;
+}
+
+const char *keys_next_word(int argc, char **argv, int *at)
+{
+	return *at + 1 < argc && strncmp(argv[*at + 1], "--", 2) != 0 ? argv[++*at] : NULL;
+}
+
 int keys_find(const struct key *table, const char *name)
 {
 	for (int i = 0; table[i].name; i++)
@@ -158,6 +175,13 @@ static int convert(const struct keyvals *kv, const struct key *key, const char *
 		if (rc == -EINVAL)
 			return err_set(err, EINVAL, "%s: not a size; write it like 512M or 2G", as);
 		return check_num(key, as, text, *num, rc == -ERANGE, err);
+	case KEY_DURATION:
+		rc = parse_duration(text, num);
+		if (rc == -EINVAL)
+			return err_set(err, EINVAL,
+				       "%s: not a duration; write it like 500ms, 60s, 5m or 2h",
+				       as);
+		return rc ? err_set(err, EINVAL, "%s: too long", as) : 0;
 	case KEY_BOOL:
 		if (parse_bool(text, &on))
 			return err_set(err, EINVAL, "%s: must be on or off", as);

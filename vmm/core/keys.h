@@ -14,7 +14,7 @@
 
 #include "vmm/core/err.h"
 
-enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE };
+enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE, KEY_DURATION };
 
 #define KEYS_MAX 40
 #define KEY_BARE 1u /* a first bare word ("--disk FILE") is this key's value */
@@ -48,10 +48,22 @@ struct keyvals {
 	const struct key *table; /* ends with name NULL */
 	struct {
 		char *text;   /* as written, or the default; NULL: unset */
-		uint64_t num; /* size, number, bool (0/1), choice (its index) */
+		uint64_t num; /* size, number, bool (0/1), choice (its index), duration (µs) */
 		bool set;     /* the user wrote it */
 	} val[KEYS_MAX];
 };
+
+#define KEYS_NAME_MAX 64
+/*
+ * Splits a word of a command line, "--NAME" or "--NAME=VALUE"; *value is NULL without "=". A NAME that is
+ * too long is cut. Returns false if the word is no option.
+ */
+bool keys_option(const char *word, char name[KEYS_NAME_MAX], const char **value);
+/*
+ * The word behind argv[*at], of an option that needs a value; then *at is that word's index. Returns NULL if
+ * there is none, or it is an option itself.
+ */
+const char *keys_next_word(int argc, char **argv, int *at);
 
 /*
  * Parse "k=v,…" against table. Returns 0 or -errno; err names the option, the key and the nearest

@@ -100,6 +100,27 @@ int parse_size(const char *text, uint64_t *out)
 	return 0;
 }
 
+int parse_duration(const char *text, uint64_t *usec)
+{
+	static const struct {
+		char name[4];
+		uint64_t usec;
+	} units[] = { { "", 1000000 },
+		      { "ms", 1000 },
+		      { "s", 1000000 },
+		      { "m", 60000000 },
+		      { "h", 3600000000 } };
+	uint64_t v;
+	int rc = number(&text, 10, &v);
+
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+		if (!strcmp(text, units[i].name))
+			return __builtin_mul_overflow(v, units[i].usec, usec) ? -ERANGE : 0;
+	return -EINVAL;
+}
+
 int parse_mode(const char *text, unsigned *out)
 {
 	size_t len = strlen(text);

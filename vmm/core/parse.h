@@ -1,5 +1,5 @@
 /*
- * parse: numbers, sizes and key=value lists as people write them.
+ * parse: numbers, sizes, durations and key=value lists as people write them.
  *
  * Pure functions over NUL-terminated text; any thread.
  */
@@ -19,6 +19,11 @@ int parse_u64(const char *text, uint64_t *out);
  * of at most six digits is rounded up: to a page of 4 KiB from M on, else to a byte.
  */
 int parse_size(const char *text, uint64_t *out);
+/*
+ * "500ms", "60s", "5m", "2h": microseconds; a number alone is one of seconds. -EINVAL, or -ERANGE if it does
+ * not fit.
+ */
+int parse_duration(const char *text, uint64_t *usec);
 /* Reads a file's mode: octal, from 1 to 0777. */
 int parse_mode(const char *text, unsigned *out);
 /* on/off, true/false, yes/no, 1/0. */
