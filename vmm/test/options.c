@@ -11,84 +11,87 @@
 #define VERDICTS "VERDICT,…"
 
 const struct key test_keys[] = {
-	[TEST_KERNEL] = { "kernel", KEY_PATH, .meta = "FILE|BUILD-DIR|RELEASE",
-			  .help = "bzImage or vmlinux, a folder in which one was built, or an installed release" },
-	[TEST_MODULES] = { "modules", KEY_PATH, .meta = "DIR",
-			   .help = "take modules from DIR; default: those of the build or the release" },
-	[TEST_MODULE] = { "module", KEY_TEXT, KEY_LIST, .meta = "NAME[:ARGS]",
-			  .help = "load this module, too; may be repeated" },
-	[TEST_INITRD] = { "initrd", KEY_PATH, .meta = "FILE",
-			  .help = "root file system of your own, as an initrd" },
-	[TEST_COPY] = { "copy", KEY_PATH, KEY_LIST, .meta = "HOST[:GUEST]",
-			.help = "put a file or a folder into the guest; may be repeated" },
-	[TEST_CMDLINE] = { "cmdline", KEY_TEXT, KEY_EMPTY, .meta = "TEXT",
-			   .help = "add this to the kernel's command line" },
-	[TEST_NO_DEFAULT_CMDLINE] = { "no-default-cmdline", KEY_BOOL, .def = "off",
-				      .help = "the kernel's command line is only --cmdline" },
+	[TEST_KEY_KERNEL] = { "kernel", KEY_PATH, .meta = "FILE|BUILD-DIR|RELEASE",
+			      .help = "bzImage or vmlinux, a folder in which one was built, or an installed release" },
+	[TEST_KEY_MODULES] = { "modules", KEY_PATH, .meta = "DIR",
+			       .help = "take modules from DIR; default: those of the build or the release" },
+	[TEST_KEY_MODULE] = { "module", KEY_TEXT, KEY_LIST, .meta = "NAME[:ARGS]",
+			      .help = "load this module, too; may be repeated" },
+	[TEST_KEY_INITRD] = { "initrd", KEY_PATH, .meta = "FILE",
+			      .help = "root file system of your own, as an initrd" },
+	[TEST_KEY_COPY] = { "copy", KEY_PATH, KEY_LIST, .meta = "HOST[:GUEST]",
+			    .help = "put a file or a folder into the guest; may be repeated" },
+	[TEST_KEY_CMDLINE] = { "cmdline", KEY_TEXT, KEY_EMPTY, .meta = "TEXT",
+			       .help = "add this to the kernel's command line" },
+	[TEST_KEY_NO_DEFAULT_CMDLINE] = { "no-default-cmdline", KEY_BOOL, .def = "off",
+					  .help = "the kernel's command line is only --cmdline" },
 
-	[TEST_ENV] = { "env", KEY_TEXT, KEY_LIST, .meta = "NAME=VALUE",
-		       .help = "variable of the command's environment; may be repeated" },
-	[TEST_CWD] = { "cwd", KEY_PATH, .meta = "DIR",
-		       .help = "folder in which the command starts" },
-	[TEST_USER] = { "user", KEY_TEXT, .meta = "NAME|UID[:GID]",
-			.help = "user of the command; default: root" },
-	[TEST_HOSTNAME] = { "hostname", KEY_TEXT, .meta = "NAME", .help = "the guest's host name" },
-	[TEST_TTY] = { "tty", KEY_BOOL, .def = "off",
-		       .help = "the command has a terminal; default: three pipes" },
-	[TEST_SHELL] = { "shell", KEY_BOOL, .def = "off",
-			 .help = "the command is a shell on a terminal" },
+	[TEST_KEY_ENV] = { "env", KEY_TEXT, KEY_LIST, .meta = "NAME=VALUE",
+			   .help = "variable of the command's environment; may be repeated" },
+	[TEST_KEY_CWD] = { "cwd", KEY_PATH, .meta = "DIR",
+			   .help = "folder in which the command starts" },
+	[TEST_KEY_USER] = { "user", KEY_TEXT, .meta = "NAME|UID[:GID]",
+			    .help = "user of the command; default: root" },
+	[TEST_KEY_HOSTNAME] = { "hostname", KEY_TEXT, .meta = "NAME",
+				.help = "the guest's host name" },
+	[TEST_KEY_TTY] = { "tty", KEY_BOOL, .def = "off",
+			   .help = "the command has a terminal; default: three pipes" },
+	[TEST_KEY_SHELL] = { "shell", KEY_BOOL, .def = "off",
+			     .help = "the command is a shell on a terminal" },
 
-	[TEST_TIMEOUT_BOOT] = { "timeout-boot", KEY_DURATION, .def = "60s", .meta = "TIME",
-				.help = "until the command starts; 0: no limit" },
-	[TEST_TIMEOUT_IDLE] = { "timeout-idle", KEY_DURATION, .def = "0", .meta = "TIME",
-				.help = "longest silence of the command; 0: no limit" },
-	[TEST_TIMEOUT] = { "timeout", KEY_DURATION, .def = "0", .meta = "TIME",
-			   .help = "for the whole test; 0: no limit" },
-	[TEST_IDLE_COUNTS] = { "idle-counts", KEY_CHOICE, .choices = "command|all",
-			       .def = "command", .meta = "command|all",
-			       .help = "whose output ends a silence; all: the kernel's, too" },
-	[TEST_RULES] = { "rules", KEY_PATH, KEY_LIST, .meta = "FILE",
-			 .help = "rules that say which lines are mistakes of the kernel; may be repeated" },
-	[TEST_ON_SPLAT] = { "on-splat", KEY_CHOICE, .choices = "fail|warn|stop", .def = "fail",
-			    .meta = "fail|warn|stop",
-			    .help = "what follows a mistake of the kernel (WARN, KASAN …)" },
-	[TEST_EXIT] = { "exit", KEY_CHOICE, .choices = "default|strict|bisect", .def = "default",
-			.meta = "default|strict|bisect",
-			.help = "what the exit status tells; bisect: for git bisect run" },
-	[TEST_BAD] = { "bad", KEY_TEXT, KEY_LIST, .meta = VERDICTS,
-		       .help = "with --exit bisect: the verdicts that are bad" },
-	[TEST_SKIP] = { "skip", KEY_TEXT, KEY_LIST, .meta = VERDICTS,
-			.help = "with --exit bisect: the verdicts that tell nothing" },
-	[TEST_NO_KVM] = { "no-kvm", KEY_CHOICE, .choices = "error|skip", .def = "error",
-			  .meta = "error|skip",
-			  .help = "what a host without a usable /dev/kvm is" },
+	[TEST_KEY_TIMEOUT_BOOT] = { "timeout-boot", KEY_DURATION, .def = "60s", .meta = "TIME",
+				    .help = "until the command starts; 0: no limit" },
+	[TEST_KEY_TIMEOUT_IDLE] = { "timeout-idle", KEY_DURATION, .def = "0", .meta = "TIME",
+				    .help = "longest silence of the command; 0: no limit" },
+	[TEST_KEY_TIMEOUT] = { "timeout", KEY_DURATION, .def = "0", .meta = "TIME",
+			       .help = "for the whole test; 0: no limit" },
+	[TEST_KEY_IDLE_COUNTS] = { "idle-counts", KEY_CHOICE, .choices = "command|all",
+				   .def = "command", .meta = "command|all",
+				   .help = "whose output ends a silence; all: the kernel's, too" },
+	[TEST_KEY_RULES] = { "rules", KEY_PATH, KEY_LIST, .meta = "FILE",
+			     .help = "rules that say which lines are mistakes of the kernel; may be repeated" },
+	[TEST_KEY_ON_SPLAT] = { "on-splat", KEY_CHOICE, .choices = "fail|warn|stop", .def = "fail",
+				.meta = "fail|warn|stop",
+				.help = "what follows a mistake of the kernel (WARN, KASAN …)" },
+	[TEST_KEY_EXIT] = { "exit", KEY_CHOICE, .choices = "default|strict|bisect",
+			    .def = "default", .meta = "default|strict|bisect",
+			    .help = "what the exit status tells; bisect: for git bisect run" },
+	[TEST_KEY_BAD] = { "bad", KEY_TEXT, KEY_LIST, .meta = VERDICTS,
+			   .help = "with --exit bisect: the verdicts that are bad" },
+	[TEST_KEY_SKIP] = { "skip", KEY_TEXT, KEY_LIST, .meta = VERDICTS,
+			    .help = "with --exit bisect: the verdicts that tell nothing" },
+	[TEST_KEY_NO_KVM] = { "no-kvm", KEY_CHOICE, .choices = "error|skip", .def = "error",
+			      .meta = "error|skip",
+			      .help = "what a host without a usable /dev/kvm is" },
 
-	[TEST_VERDICT] = { "verdict", KEY_PATH, .meta = "FILE|FD",
-			   .help = "write the verdict there, as one line of JSON" },
-	[TEST_JSON] = { "json", KEY_BOOL, .def = "off",
-			.help = "the last line on stderr is this JSON" },
-	[TEST_JUNIT] = { "junit", KEY_PATH, .meta = "FILE", .help = "write a JUnit report" },
-	[TEST_TAP] = { "tap", KEY_PATH, .meta = "FILE", .help = "write a TAP report" },
-	[TEST_NAME] = { "name", KEY_TEXT, .meta = "TEXT", .help = "name of the test in reports" },
+	[TEST_KEY_VERDICT] = { "verdict", KEY_PATH, .meta = "FILE|FD",
+			       .help = "write the verdict there, as one line of JSON" },
+	[TEST_KEY_JSON] = { "json", KEY_BOOL, .def = "off",
+			    .help = "the last line on stderr is this JSON" },
+	[TEST_KEY_JUNIT] = { "junit", KEY_PATH, .meta = "FILE", .help = "write a JUnit report" },
+	[TEST_KEY_TAP] = { "tap", KEY_PATH, .meta = "FILE", .help = "write a TAP report" },
+	[TEST_KEY_NAME] = { "name", KEY_TEXT, .meta = "TEXT",
+			    .help = "name of the test in reports" },
 
-	[TEST_STDOUT] = { "stdout", KEY_PATH, .meta = "FILE",
-			  .help = "keep the command's standard output, byte by byte" },
-	[TEST_STDERR] = { "stderr", KEY_PATH, .meta = "FILE",
-			  .help = "keep the command's standard error" },
-	[TEST_KMSG] = { "kmsg", KEY_PATH, .meta = "FILE",
-			.help = "keep the kernel's log with its levels" },
-	[TEST_CONSOLE] = { "console", KEY_PATH, .meta = "FILE",
-			   .help = "keep what comes on the serial console" },
-	[TEST_TIMESTAMPS] = { "timestamps", KEY_BOOL, .def = "off",
-			      .help = "put the time before each line that is shown" },
-	[TEST_COLOR] = { "color", KEY_CHOICE, .choices = "auto|always|never", .def = "auto",
-			 .meta = "auto|always|never", .help = "colours and marks of the streams" },
-	[TEST_QUIET] = { "quiet", KEY_BOOL, .def = "off",
-			 .help = "show only what the command writes, and the last line" },
-	[TEST_VERBOSE] = { "verbose", KEY_BOOL, .def = "off", .help = "more log lines" },
-	[TEST_DRY_RUN] = { "dry-run", KEY_BOOL, .def = "off",
-			   .help = "print what would run, and the kernel's command line" },
-	[TEST_HELP] = { "help", KEY_BOOL, .help = "this text" },
+	[TEST_KEY_STDOUT] = { "stdout", KEY_PATH, .meta = "FILE",
+			      .help = "keep the command's standard output, byte by byte" },
+	[TEST_KEY_STDERR] = { "stderr", KEY_PATH, .meta = "FILE",
+			      .help = "keep the command's standard error" },
+	[TEST_KEY_KMSG] = { "kmsg", KEY_PATH, .meta = "FILE",
+			    .help = "keep the kernel's log with its levels" },
+	[TEST_KEY_CONSOLE] = { "console", KEY_PATH, .meta = "FILE",
+			       .help = "keep what comes on the serial console" },
+	[TEST_KEY_TIMESTAMPS] = { "timestamps", KEY_BOOL, .def = "off",
+				  .help = "put the time before each line that is shown" },
+	[TEST_KEY_COLOR] = { "color", KEY_CHOICE, .choices = "auto|always|never", .def = "auto",
+			     .meta = "auto|always|never",
+			     .help = "colours and marks of the streams" },
+	[TEST_KEY_QUIET] = { "quiet", KEY_BOOL, .def = "off",
+			     .help = "show only what the command writes, and the last line" },
+	[TEST_KEY_VERBOSE] = { "verbose", KEY_BOOL, .def = "off", .help = "more log lines" },
+	[TEST_KEY_DRY_RUN] = { "dry-run", KEY_BOOL, .def = "off",
+			       .help = "print what would run, and the kernel's command line" },
+	[TEST_KEY_HELP] = { "help", KEY_BOOL, .help = "this text" },
 	{ 0 },
 };
 
@@ -168,13 +171,13 @@ static int pass(struct test_options *o, char *word, struct err *err)
 static struct test_list *list_of(struct test_options *o, int key)
 {
 	switch (key) {
-	case TEST_MODULE:
+	case TEST_KEY_MODULE:
 		return &o->module;
-	case TEST_COPY:
+	case TEST_KEY_COPY:
 		return &o->copy;
-	case TEST_ENV:
+	case TEST_KEY_ENV:
 		return &o->env;
-	case TEST_RULES:
+	case TEST_KEY_RULES:
 		return &o->rules;
 	default: /* --bad and --skip are one text each */
 		return NULL;
@@ -183,9 +186,9 @@ static struct test_list *list_of(struct test_options *o, int key)
 
 static int check_item(int key, const char *text, struct err *err)
 {
-	if (key == TEST_ENV && (!strchr(text, '=') || *text == '='))
+	if (key == TEST_KEY_ENV && (!strchr(text, '=') || *text == '='))
 		return err_set(err, EINVAL, "--env %s: must be NAME=VALUE", text);
-	if (key == TEST_COPY && *text == ':')
+	if (key == TEST_KEY_COPY && *text == ':')
 		return err_set(err, EINVAL, "--copy %s: must be HOST[:GUEST]", text);
 	return 0;
 }
@@ -211,7 +214,7 @@ static int take_option(struct test_options *o, int argc, char **argv, int *at, s
 	int key, rc, first = *at;
 
 	if (!strcmp(argv[*at], "-v"))
-		return keys_set(&o->own, test_keys[TEST_VERBOSE].name, NULL, err);
+		return keys_set(&o->own, test_keys[TEST_KEY_VERBOSE].name, NULL, err);
 	if (!keys_option(argv[*at], name, &value))
 		return err_set(err, EINVAL,
 			       "\"%.200s\": not an option; the command comes after \"--\"",
@@ -256,43 +259,44 @@ static void set_fields(struct test_options *o)
 {
 	const struct keyvals *kv = &o->own;
 
-	o->kernel = keys_text(kv, TEST_KERNEL);
-	o->modules = keys_text(kv, TEST_MODULES);
-	o->initrd = keys_text(kv, TEST_INITRD);
-	o->cmdline = keys_text(kv, TEST_CMDLINE);
-	o->no_default_cmdline = keys_num(kv, TEST_NO_DEFAULT_CMDLINE);
-	o->cwd = keys_text(kv, TEST_CWD);
-	o->user = keys_text(kv, TEST_USER);
-	o->hostname = keys_text(kv, TEST_HOSTNAME);
-	o->shell = keys_num(kv, TEST_SHELL);
-	o->tty = keys_num(kv, TEST_TTY) || o->shell;
-	o->timeout_boot_usec = keys_num(kv, TEST_TIMEOUT_BOOT);
-	o->timeout_idle_usec = keys_num(kv, TEST_TIMEOUT_IDLE);
-	o->timeout_usec = keys_num(kv, TEST_TIMEOUT);
-	o->idle_counts_all = keys_num(kv, TEST_IDLE_COUNTS);
-	o->on_splat = (enum verdict_on_splat)keys_num(kv, TEST_ON_SPLAT);
-	o->policy.mode = keys_num(kv, TEST_EXIT);
-	o->skip_without_kvm = keys_num(kv, TEST_NO_KVM);
-	o->verdict = keys_text(kv, TEST_VERDICT);
-	o->json = keys_num(kv, TEST_JSON);
-	o->junit = keys_text(kv, TEST_JUNIT);
-	o->tap = keys_text(kv, TEST_TAP);
-	o->name = keys_text(kv, TEST_NAME);
-	o->stdout_file = keys_text(kv, TEST_STDOUT);
-	o->stderr_file = keys_text(kv, TEST_STDERR);
-	o->kmsg_file = keys_text(kv, TEST_KMSG);
-	o->console_file = keys_text(kv, TEST_CONSOLE);
-	o->timestamps = keys_num(kv, TEST_TIMESTAMPS);
-	o->color = (enum test_color)keys_num(kv, TEST_COLOR);
-	o->quiet = keys_num(kv, TEST_QUIET);
-	o->verbose = keys_num(kv, TEST_VERBOSE);
-	o->dry_run = keys_num(kv, TEST_DRY_RUN);
-	o->help = keys_num(kv, TEST_HELP);
+	o->kernel = keys_text(kv, TEST_KEY_KERNEL);
+	o->modules = keys_text(kv, TEST_KEY_MODULES);
+	o->initrd = keys_text(kv, TEST_KEY_INITRD);
+	o->cmdline = keys_text(kv, TEST_KEY_CMDLINE);
+	o->no_default_cmdline = keys_num(kv, TEST_KEY_NO_DEFAULT_CMDLINE);
+	o->cwd = keys_text(kv, TEST_KEY_CWD);
+	o->user = keys_text(kv, TEST_KEY_USER);
+	o->hostname = keys_text(kv, TEST_KEY_HOSTNAME);
+	o->shell = keys_num(kv, TEST_KEY_SHELL);
+	o->tty = keys_num(kv, TEST_KEY_TTY) || o->shell;
+	o->timeout_boot_usec = keys_num(kv, TEST_KEY_TIMEOUT_BOOT);
+	o->timeout_idle_usec = keys_num(kv, TEST_KEY_TIMEOUT_IDLE);
+	o->timeout_usec = keys_num(kv, TEST_KEY_TIMEOUT);
+	o->idle_counts_all = keys_num(kv, TEST_KEY_IDLE_COUNTS);
+	o->on_splat = (enum verdict_on_splat)keys_num(kv, TEST_KEY_ON_SPLAT);
+	o->policy.mode = keys_num(kv, TEST_KEY_EXIT);
+	o->skip_without_kvm = keys_num(kv, TEST_KEY_NO_KVM);
+	o->verdict = keys_text(kv, TEST_KEY_VERDICT);
+	o->json = keys_num(kv, TEST_KEY_JSON);
+	o->junit = keys_text(kv, TEST_KEY_JUNIT);
+	o->tap = keys_text(kv, TEST_KEY_TAP);
+	o->name = keys_text(kv, TEST_KEY_NAME);
+	o->stdout_file = keys_text(kv, TEST_KEY_STDOUT);
+	o->stderr_file = keys_text(kv, TEST_KEY_STDERR);
+	o->kmsg_file = keys_text(kv, TEST_KEY_KMSG);
+	o->console_file = keys_text(kv, TEST_KEY_CONSOLE);
+	o->timestamps = keys_num(kv, TEST_KEY_TIMESTAMPS);
+	o->color = (enum test_color)keys_num(kv, TEST_KEY_COLOR);
+	o->quiet = keys_num(kv, TEST_KEY_QUIET);
+	o->verbose = keys_num(kv, TEST_KEY_VERBOSE);
+	o->dry_run = keys_num(kv, TEST_KEY_DRY_RUN);
+	o->help = keys_num(kv, TEST_KEY_HELP);
 }
 
 static int set_policy(struct test_options *o, struct err *err)
 {
-	const char *bad = keys_text(&o->own, TEST_BAD), *skip = keys_text(&o->own, TEST_SKIP);
+	const char *bad = keys_text(&o->own, TEST_KEY_BAD),
+		   *skip = keys_text(&o->own, TEST_KEY_SKIP);
 	int rc = bad ? verdict_policy_list("--bad", bad, &o->policy.bad, err) : 0;
 
 	if (!rc && skip)

@@ -6,11 +6,11 @@ static const struct {
 	enum test_key first;
 	char title[32];
 } sections[] = {
-	{ TEST_KERNEL, "The kernel and its initrd" },
-	{ TEST_ENV, "The command" },
-	{ TEST_TIMEOUT_BOOT, "The verdict" },
-	{ TEST_VERDICT, "Reports" },
-	{ TEST_STDOUT, "Output" },
+	{ TEST_KEY_KERNEL, "The kernel and its initrd" },
+	{ TEST_KEY_ENV, "The command" },
+	{ TEST_KEY_TIMEOUT_BOOT, "The verdict" },
+	{ TEST_KEY_VERDICT, "Reports" },
+	{ TEST_KEY_STDOUT, "Output" },
 };
 
 void test_options_help(FILE *out)
@@ -30,7 +30,7 @@ void test_options_help(FILE *out)
 		if (section < sizeof(sections) / sizeof(sections[0]) &&
 		    key == &test_keys[sections[section].first])
 			fprintf(out, "\n%s:\n", sections[section++].title);
-		config_help_key(out, key == &test_keys[TEST_VERBOSE] ? "-v, " : "", key);
+		config_help_key(out, key == &test_keys[TEST_KEY_VERBOSE] ? "-v, " : "", key);
 	}
 	fputs("\nThe machine, as of bantam run, whose --help has the keys:\n", out);
 	for (size_t i = 0; i < n; i++)

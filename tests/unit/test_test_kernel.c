@@ -1,0 +1,266 @@
+/* test/kernel: kernels and modules of a faked host, and every refusal. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/unit/pack_files.h"
+#include "vmm/core/bytes.h"
+#include "vmm/test/kernel.h"
+
+static struct test_kernel kernel;
+static struct err err;
+
+static void teardown(void)
+{
+	test_kernel_clear(&kernel);
+	test_kernel_clear(&kernel);
+	pack_files_teardown();
+}
+
+TestSuite(test_kernel, .init = pack_files_setup, .fini = teardown, .timeout = 60);
+
+/* A bzImage of that release, as far as the release goes. */
+static void image(const char *path, const char *release)
+{
+	uint8_t head[0x800] = { 0 };
+
+	head[0x1f1] = 3;
+	put_le16(head + 0x1fe, 0xaa55);
+	memcpy(head + 0x202, "HdrS", 4);
+	put_le16(head + 0x206, 0x20f);
+	put_le16(head + 0x20e, 0x400);
+	snprintf((char *)head + 0x600, 0x200, "%s (a@b) #1 SMP", release);
+	pack_files_write(path, head, sizeof(head));
+}
+
+static void file(const char *dir, const char *name, const char *text)
+{
+	char path[300];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	pack_files_text(path, text);
+}
+
+/* A tree of modules for that release. */
+static void modules(const char *dir, const char *release)
+{
+	char path[300], info[200];
+
+	file(dir, "modules.dep", "kernel/a.ko:\n");
+	snprintf(path, sizeof(path), "%s/kernel/a.ko", dir);
+	snprintf(info, sizeof(info), "|vermagic=%s SMP|", release);
+	pack_files_write_module(path, info);
+}
+
+/* The folder of a build: its image, its modules, and what it says to be. */
+static void build(const char *dir, const char *of_image, const char *of_modules, const char *now)
+{
+	char path[300], info[200];
+
+	snprintf(path, sizeof(path), "%s/arch/x86/boot/bzImage", dir);
+	image(path, of_image);
+	file(dir, "modules.order", "drivers/a.o\n");
+	file(dir, "include/config/kernel.release", now);
+	snprintf(path, sizeof(path), "%s/drivers/a.ko", dir);
+	snprintf(info, sizeof(info), "|vermagic=%s SMP|", of_modules);
+	pack_files_write_module(path, info);
+}
+
+static void host(void)
+{
+	image("host/boot/vmlinuz-6.1.0-18-amd64", "6.1.0-18-amd64");
+	modules("host/lib/modules/6.1.0-18-amd64", "6.1.0-18-amd64");
+	image("host/lib/modules/6.9.4-200.fc40/vmlinuz", "6.9.4-200.fc40");
+	modules("host/lib/modules/6.9.4-200.fc40", "6.9.4-200.fc40");
+	image("host/boot/vmlinuz-5.10", "5.10"); /* has no modules */
+	image("host/boot/vmlinuz-4.9", "4.9");
+	modules("host/lib/modules/4.9", "4.9-other");
+	image("bz61", "6.1.0-18-amd64");
+	image("bz7", "7.0");
+	image("bzbad", "../../x");
+	modules("x", "../../x");
+	pack_files_text("vmlinux", "no bzImage");
+	build("tree", "6.12.1+", "6.12.1+", "6.12.1+\n");
+	pack_files_text("tree/vmlinux", "symbols");
+	pack_files_text("only/vmlinux", "symbols");
+	pack_files_text("only/include/config/kernel.release", "6.12.2\n");
+	build("stale", "6.12.1", "6.12.1", "6.12.1-00001-gabc\n");
+	build("half", "6.12.1", "6.12.0", "6.12.1\n");
+	pack_files_text("source/Makefile", "");
+	pack_files_text("source/Kconfig", "");
+	pack_files_text("out/Makefile", "");
+	pack_files_text("out/.config", "");
+	pack_files_text("empty/README", "");
+	modules("m61", "6.1.0-18-amd64");
+	modules("m7", "7.0");
+	modules("inst/lib/modules/6.1.0-18-amd64", "6.1.0-18-amd64");
+	cr_assert(!mkfifo("fifo", 0600));
+}
+
+Test(test_kernel, found)
+{
+	static const struct {
+		const char *name, *modules_given;
+		const char *image, *modules, *vmlinux, *release;
+		bool found;
+	} rows[] = {
+		{ "bz61", NULL, "bz61", "host/lib/modules/6.1.0-18-amd64", NULL, "6.1.0-18-amd64",
+		  true },
+		{ "bz61", "m61", "bz61", "m61", NULL, "6.1.0-18-amd64", false },
+		{ "bz61", "inst", "bz61", "inst/lib/modules/6.1.0-18-amd64", NULL, "6.1.0-18-amd64",
+		  false },
+		{ "bz7", NULL, "bz7", NULL, NULL, "7.0", false },
+		{ "bz7", "m7", "bz7", "m7", NULL, "7.0", false },
+		{ "bzbad", NULL, "bzbad", NULL, NULL, "../../x", false },
+		{ "vmlinux", NULL, "vmlinux", NULL, NULL, "", false },
+		{ "vmlinux", "m7", "vmlinux", "m7", NULL, "", false },
+		{ "fifo", NULL, "fifo", NULL, NULL, "", false },
+		{ "tree", NULL, "tree/arch/x86/boot/bzImage", "tree", "tree/vmlinux", "6.12.1+",
+		  false },
+		{ "only", NULL, "only/vmlinux", NULL, "only/vmlinux", "6.12.2", false },
+		{ "6.1.0-18-amd64", NULL, "host/boot/vmlinuz-6.1.0-18-amd64",
+		  "host/lib/modules/6.1.0-18-amd64", NULL, "6.1.0-18-amd64", false },
+		{ "6.9.4-200.fc40", NULL, "host/lib/modules/6.9.4-200.fc40/vmlinuz",
+		  "host/lib/modules/6.9.4-200.fc40", NULL, "6.9.4-200.fc40", false },
+		{ "5.10", NULL, "host/boot/vmlinuz-5.10", NULL, NULL, "5.10", false },
+	};
+
+	host();
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const struct test_kernel *k = &kernel;
+
+		test_kernel_clear(&kernel);
+		cr_assert_eq(test_kernel_find(&kernel, rows[i].name, rows[i].modules_given, "host",
+					      &err),
+			     0, "row %zu: %s", i, err.text);
+		cr_expect_str_eq(k->image, rows[i].image);
+		cr_expect_str_eq(k->modules ? k->modules : "none",
+				 rows[i].modules ? rows[i].modules : "none", "row %zu", i);
+		cr_expect_str_eq(k->vmlinux ? k->vmlinux : "none",
+				 rows[i].vmlinux ? rows[i].vmlinux : "none", "row %zu", i);
+		cr_expect_str_eq(k->release, rows[i].release);
+		cr_expect_eq(k->modules_found, rows[i].found, "row %zu", i);
+	}
+}
+
+Test(test_kernel, refused)
+{
+	static const struct {
+		const char *name, *modules, *says;
+	} rows[] = {
+		{ "no/bzImage", NULL, "--kernel no/bzImage: No such file or directory" },
+		{ "bz61/x", NULL, "--kernel bz61/x: Not a directory" },
+		{ "6.6", NULL,
+		  "--kernel 6.6: there is no such file or folder, nor an installed kernel: neither "
+		  "host/boot/vmlinuz-6.6 nor host/lib/modules/6.6/vmlinuz; installed are " },
+		{ "empty", NULL,
+		  "--kernel empty: is no kernel's tree: it has neither arch/x86/boot/bzImage nor "
+		  "vmlinux; give a bzImage, a tree in which a kernel was built, or its O= folder" },
+		{ "/proc", NULL, "--kernel /proc: is no kernel's tree: " },
+		{ "source", NULL,
+		  "--kernel source: no kernel is built there: neither arch/x86/boot/bzImage nor "
+		  "vmlinux; run make -C source, or give the O= folder of the build" },
+		{ "out", NULL, "--kernel out: no kernel is built there: " },
+		{ "stale", NULL,
+		  "--kernel stale: stale/arch/x86/boot/bzImage is 6.12.1, but "
+		  "include/config/kernel.release says 6.12.1-00001-gabc; run make -C stale" },
+		{ "half", NULL,
+		  "--kernel: the modules in half are for 6.12.0, but the kernel is 6.12.1; run make "
+		  "-C half modules" },
+		{ "4.9", NULL,
+		  "--kernel: the modules in host/lib/modules/4.9 are for 4.9-other, but the kernel "
+		  "is 4.9; install the kernel's own again" },
+		{ "bz61", "m7",
+		  "--modules: the modules in m7 are for 7.0, but the kernel is 6.1.0-18-amd64; "
+		  "without --modules those of host/lib/modules/6.1.0-18-amd64 are taken" },
+		{ "bz7", "m61",
+		  "--modules: the modules in m61 are for 6.1.0-18-amd64, but the kernel is 7.0; give "
+		  "its own" },
+		{ "bz7", "inst", "--modules: inst: no modules.dep, and no modules.order as in " },
+		{ "bz7", "nowhere", "--modules nowhere: No such file or directory" },
+		{ "bz7", "vmlinux", "--modules: vmlinux/modules.dep: Not a directory" },
+		{ "bzbad", "x/y", "--modules x/y: No such file or directory" },
+	};
+
+	host();
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		test_kernel_clear(&kernel);
+		err.text[0] = 0;
+		cr_expect_lt(test_kernel_find(&kernel, rows[i].name, rows[i].modules, "host", &err),
+			     0, "row %zu was accepted", i);
+		cr_expect(!strncmp(err.text, rows[i].says, strlen(rows[i].says)), "row %zu: %s", i,
+			  err.text);
+	}
+	test_kernel_clear(&kernel);
+	cr_expect_lt(test_kernel_find(&kernel, "6.6", NULL, "host", &err), 0);
+	cr_expect_not_null(strstr(err.text, "6.1.0-18-amd64"));
+}
+
+/* Ubuntu installs kernels that only root can read. What the message says to do helps. */
+Test(test_kernel, unreadable)
+{
+	const char *command;
+
+	host();
+	cr_assert(!chmod(".", 0755) && !chmod("host/boot/vmlinuz-5.10", 0600));
+	if (!geteuid())
+		cr_assert(!seteuid(65534));
+	cr_expect_eq(test_kernel_find(&kernel, "5.10", NULL, "host", &err), -EACCES);
+	cr_expect_str_eq(err.text,
+			 "--kernel: host/boot/vmlinuz-5.10: permission denied; as root, chmod a+r "
+			 "host/boot/vmlinuz-5.10");
+	cr_assert(!seteuid(getuid()));
+	command = strstr(err.text, "chmod");
+	cr_assert(command && !system(command));
+	test_kernel_clear(&kernel);
+	cr_expect_eq(test_kernel_find(&kernel, "5.10", NULL, "host", &err), 0, "%s", err.text);
+}
+
+/* So does what it says of a tree in which nothing is built, and of an old image. */
+Test(test_kernel, make)
+{
+	static const char *const trees[] = { "source", "stale" };
+
+	host();
+	image("new", "6.12.1-00001-gabc");
+	pack_files_text("source/Makefile",
+			"all: ; mkdir -p arch/x86/boot; cp ../new arch/x86/boot/bzImage\n");
+	pack_files_text("stale/Makefile",
+			"all modules: ; cp ../new arch/x86/boot/bzImage; rm -f modules.order\n");
+	for (size_t i = 0; i < 2; i++) {
+		char command[300];
+		const char *at;
+
+		test_kernel_clear(&kernel);
+		cr_expect_lt(test_kernel_find(&kernel, trees[i], NULL, "host", &err), 0);
+		at = strstr(err.text, "make -C ");
+		cr_assert_not_null(at);
+		snprintf(command, sizeof(command), "%.*s >/dev/null", (int)strcspn(at, ","), at);
+		cr_assert(!system(command), "%s", command);
+		test_kernel_clear(&kernel);
+		cr_expect_eq(test_kernel_find(&kernel, trees[i], NULL, "host", &err), 0, "%s",
+			     err.text);
+		cr_expect_str_eq(kernel.release, "6.12.1-00001-gabc");
+	}
+}
+
+/* A release that is too long, or no text, is none. */
+Test(test_kernel, strange_releases)
+{
+	char longest[PACK_FILES_MODULE_MAX];
+	const char *const texts[] = { "", "\n6.1\n", "\xff\xfe", longest };
+
+	memset(longest, 'x', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = 0;
+	pack_files_text("b/vmlinux", "symbols");
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		pack_files_text("b/include/config/kernel.release", texts[i]);
+		cr_assert_eq(test_kernel_find(&kernel, "b", NULL, "", &err), 0, "%s", err.text);
+		cr_expect_str_eq(kernel.release, "", "row %zu", i);
+		test_kernel_clear(&kernel);
+	}
+}
