@@ -15,6 +15,7 @@
 
 #define BOARD_MAX_SLOTS 32
 #define BOARD_MAX_CPUS 254
+#define BOARD_SERIAL_PORTS 2
 
 struct board_window {
 	uint64_t base;
@@ -62,7 +63,7 @@ struct board {
 		bool present;
 		struct board_reg regs; /* 8 registers of one byte */
 		uint8_t gsi;	       /* edge */
-	} serial;
+	} serial[BOARD_SERIAL_PORTS];  /* COM1, COM2 */
 
 	/* ACPI hardware-reduced power management (ACPI 6.4, section 4.8.3.7): one byte each. */
 	struct board_reg sleep_control;

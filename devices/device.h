@@ -106,6 +106,7 @@ struct device_env {
 	bool dry_run;
 	/* While create is called: the id that the device will have ("net0"), or NULL. */
 	const char *id;
+	unsigned nth;  /* the same, of a serial port: how many --serial come before its own */
 	unsigned slot; /* the same, on PCI: its slot; 0: the first empty one */
 	/* the same, of the disk that the machine boots from: its table's sectors; 0: it has none */
 	uint32_t sector_bytes;
@@ -178,6 +179,8 @@ struct device_type {
 	const char *name;   /* "virtio-blk" */
 	const char *option; /* "--disk", or NULL: not for the command line */
 	bool repeat;	    /* the option may be given more than once */
+	/* With repeat: so often at most, and the command line's replace a file's; 0: no limit of its own. */
+	unsigned max;
 	/* What the device requires of guest memory with this configuration. NULL: MEMORY_ANY. */
 	enum device_memory (*memory)(const struct keyvals *cfg);
 	/*

@@ -459,18 +459,24 @@ fail:
 	return rc;
 }
 
-static int create_com1(const struct device_env *env, const struct keyvals *cfg, struct device **out,
-		       struct err *err)
+static int create_com(const struct device_env *env, const struct keyvals *cfg, struct device **out,
+		      struct err *err)
 {
-	static const struct serial_config com1 = { SERIAL_COM1_PORT, SERIAL_COM1_GSI, 0 };
+	static const struct serial_config com[SERIAL_PORTS] = {
+		{ SERIAL_COM1_PORT, SERIAL_COM1_GSI, 0 },
+		{ SERIAL_COM2_PORT, SERIAL_COM2_GSI, 0 },
+	};
 
-	return serial_create(env, cfg, &com1, out, err);
+	BUG_ON(env->nth >= SERIAL_PORTS);
+	return serial_create(env, cfg, &com[env->nth], out, err);
 }
 
 const struct device_type serial_type = {
 	.name = "serial",
 	.option = "--serial",
+	.repeat = true,
+	.max = SERIAL_PORTS,
 	.keys = chardev_keys,
-	.help = "the first serial port (16550A, ttyS0)",
-	.create = create_com1,
+	.help = "a serial port (16550A): the first is ttyS0, the second ttyS1",
+	.create = create_com,
 };

@@ -10,11 +10,17 @@
 
 #include "devices/device.h"
 
-/* COM1, which device_type.create makes. */
+/* The first --serial is COM1, the second COM2, as on a PC. */
+#define SERIAL_PORTS 2
 #define SERIAL_COM1_PORT 0x3f8
 #define SERIAL_COM1_GSI 4
+#define SERIAL_COM2_PORT 0x2f8
+#define SERIAL_COM2_GSI 3
 
-/* With "off" create sets *out to NULL and returns 0: the machine has no such port. */
+/*
+ * create makes port env->nth. With "off" it sets *out to NULL and returns 0: the machine has no such
+ * port, and the other one keeps its place.
+ */
 extern const struct device_type serial_type;
 
 #endif

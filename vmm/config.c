@@ -81,21 +81,26 @@ int config_unknown_option(const char *name, struct err *err)
 		       near ? "?" : "");
 }
 
-bool config_has_device(const struct config *config, const struct device_type *type)
+unsigned config_count_devices(const struct config *config, const struct device_type *type)
 {
+	unsigned n = 0;
+
 	for (unsigned i = 0; i < config->ndevices; i++)
-		if (config->device[i].type == type)
-			return true;
-	return false;
+		n += config->device[i].type == type;
+	return n;
 }
 
 int config_insert_device(struct config *config, unsigned at, const struct device_type *type,
 			 struct keyvals **kv, struct err *err)
 {
+	unsigned before = config_count_devices(config, type);
 	struct config_device *grown;
 
-	if (!type->repeat && config_has_device(config, type))
+	if (!type->repeat && before)
 		return err_set(err, EINVAL, "%s: given twice", type->option);
+	if (type->max && before == type->max)
+		return err_set(err, EINVAL, "%s: given more than %u times; a VM has %u at most",
+			       type->option, type->max, type->max);
 	if (config->ndevices == CONFIG_MAX_DEVICES)
 		return err_set(err, E2BIG, "%s: more than %d devices", type->option,
 			       CONFIG_MAX_DEVICES);

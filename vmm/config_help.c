@@ -36,10 +36,11 @@ void config_help_key(FILE *out, const char *letter, const struct key *key)
 
 static void help_device(FILE *out, const struct device_type *type)
 {
-	char lead[160];
+	char lead[160], repeat[32];
 
 	snprintf(lead, sizeof(lead), "%s KEY=VALUE,…", type->option);
-	help_line(out, 2, lead, type->help, type->repeat ? "may be repeated" : NULL);
+	snprintf(repeat, sizeof(repeat), type->max ? "at most %u" : "may be repeated", type->max);
+	help_line(out, 2, lead, type->help, type->repeat ? repeat : NULL);
 }
 
 void config_help_option(FILE *out, const char *name)

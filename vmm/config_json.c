@@ -123,7 +123,7 @@ static int load_entry(struct config *config, unsigned *at, const char *name, jso
 		/* The command line overrides the file. */
 		return config->vm.val[k].set ? 0 : set_json(&config->vm, name, val, err);
 	}
-	if (!type->repeat && config_has_device(config, type))
+	if ((!type->repeat || type->max) && config_count_devices(config, type))
 		return 0;
 	for (i = 0; i < n; i++) {
 		json_t *item = json_is_array(val) ? json_array_get(val, i) : val;

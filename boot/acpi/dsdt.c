@@ -233,13 +233,15 @@ static void write_small_devices(struct aml *aml, const struct board *board)
 	struct aml res;
 	aml_mark dev;
 
-	if (board->serial.present) {
-		dev = aml_device(aml, "COM1");
+	for (unsigned i = 0; i < BOARD_SERIAL_PORTS; i++) {
+		if (!board->serial[i].present)
+			continue;
+		dev = aml_device(aml, i ? "COM2" : "COM1");
 		aml_name_eisa(aml, "_HID", "PNP0501");
-		aml_name_int(aml, "_UID", 1);
+		aml_name_int(aml, "_UID", i + 1);
 		aml_init(&res, buf, sizeof(buf));
-		add_reg(&res, &board->serial.regs, 8);
-		aml_res_irq(&res, board->serial.gsi);
+		add_reg(&res, &board->serial[i].regs, 8);
+		aml_res_irq(&res, board->serial[i].gsi);
 		aml_resources(aml, &res);
 		aml_close(aml, dev);
 	}

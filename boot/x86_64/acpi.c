@@ -17,7 +17,8 @@
 
 struct acpi_fadt acpi_arch_fadt(const struct board *board)
 {
-	bool rtc = board->x86.rtc_port, legacy = board->serial.present || rtc;
+	bool rtc = board->x86.rtc_port;
+	bool legacy = rtc || board->serial[0].present || board->serial[1].present;
 	/* The 8042 bit stays clear even with x86.i8042: that only resets, it has no keyboard. */
 	unsigned boot = (legacy ? IAPC_LEGACY_DEVICES : 0) | IAPC_NO_VGA |
 			(rtc ? 0 : IAPC_NO_CMOS_RTC);

@@ -35,7 +35,7 @@ static struct board plain_board(unsigned ncpus)
 		.ncpus = ncpus,
 		.x86.lapic = 0xfee00000,
 		.x86.ioapic = 0xfec00000,
-		.serial = { true, { true, 0x3f8 }, 4 },
+		.serial = { { true, { true, 0x3f8 }, 4 }, { true, { true, 0x2f8 }, 3 } },
 		.x86.rtc_port = 0x70,
 		.x86.i8042 = true,
 		.sleep_control = { true, 0x600 },
@@ -427,7 +427,7 @@ Test(acpi, iasl_registers_in_memory)
 {
 	struct board b = {
 		.ncpus = 1,
-		.serial = { true, { false, 0x9000000 }, 33 },
+		.serial = { { true, { false, 0x9000000 }, 33 } },
 		.sleep_control = { false, 0x9010000 },
 		.sleep_status = { false, 0x9010001 },
 		.reset = { false, 0x9010002 },

@@ -540,6 +540,7 @@ Test(api_digest, options_of_run)
 		{ "--console|null", "--console|null|--console|null", false },
 		{ "--serial|file=/a", "--serial|file=/b", true },
 		{ "--serial|file=/a", "--serial|null", false },
+		{ "--serial|file=/a", "--serial|file=/a|--serial|null", false },
 		{ "--kernel|@other-kernel", "", true },
 		{ "--kernel|@new-kernel", "", false },
 	};

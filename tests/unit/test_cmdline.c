@@ -170,8 +170,12 @@ Test(cmdline, the_legacy_board)
 	cr_assert(b.x86.pic);
 	cr_assert_neq(b.pm1.control.addr, 0);
 	cr_assert_neq(b.pm1.event.addr, b.pm1.control.addr);
-	taken |= 1u << b.serial.gsi | 1u << b.ged_gsi | 1u << b.pm1.gsi;
-	cr_assert_eq(__builtin_popcount(taken), 6);
+	for (unsigned i = 0; i < BOARD_SERIAL_PORTS; i++) {
+		cr_assert_eq(b.serial[i].regs.addr, plain.serial[i].regs.addr);
+		taken |= 1u << b.serial[i].gsi;
+	}
+	taken |= 1u << b.ged_gsi | 1u << b.pm1.gsi;
+	cr_assert_eq(__builtin_popcount(taken), 7);
 	for (unsigned i = 0; i < b.nmmio; i++) {
 		cr_assert_lt(b.mmio[i].gsi, 16);
 		cr_assert_not(taken >> b.mmio[i].gsi & 1);

@@ -33,6 +33,8 @@ static const struct device_type disk = { .name = "virtio-blk",
 					 .help = "a disk" };
 static const struct device_type serial = { .name = "serial",
 					   .option = "--serial",
+					   .repeat = true,
+					   .max = 2,
 					   .keys = serial_keys,
 					   .help = "a serial port" };
 static const struct device_type rng = { .name = "virtio-rng",
@@ -188,7 +190,9 @@ Test(config, command_line_refusals)
 		{ "--disk|a,readonly", "--disk: unknown key \"readonly\"; see bantam run --help" },
 		{ "--disk|a,queue=2", "--disk: unknown key \"queue\"; did you mean \"queues\"?" },
 		{ "--disk|a,ro,ro", "--disk: ro: given twice" },
-		{ "--serial|stdio|--serial|stdio", "--serial: given twice" },
+		{ "--rng|--rng", "--rng: given twice" },
+		{ "--serial|a|--serial|b|--serial|c",
+		  "--serial: given more than 2 times; a VM has 2 at most" },
 		{ "--config|/nonexistent/x.json",
 		  "--config /nonexistent/x.json: No such file or directory" },
 		{ "--config|/tmp", "--config /tmp: Is a directory" },
@@ -313,6 +317,17 @@ Test(config, command_line_wins)
 	for (unsigned i = 0; i < 3; i++)
 		if (config.device[i].type == &serial)
 			cr_expect_str_eq(keys_text(&config.device[i].kv, 0), "stdio");
+	/* The command line's serial port replaces both of the file's. */
+	cr_assert_eq(parse_json("--kernel|k|--config|@|--serial|stdio",
+				"{\"serial\": [\"file\", \"pty\"]}"),
+		     0);
+	cr_assert_eq(config.ndevices, 1);
+	cr_expect_str_eq(keys_text(&config.device[0].kv, 0), "stdio");
+	cr_assert_eq(parse_json("--kernel|k|--config|@", "{\"serial\": [\"file\", \"pty\"]}"), 0,
+		     "%s", err.text);
+	cr_assert_eq(config.ndevices, 2);
+	cr_expect_str_eq(keys_text(&config.device[0].kv, 0), "file");
+	cr_expect_str_eq(keys_text(&config.device[1].kv, 0), "pty");
 	/* At any position of --config. */
 	cr_assert_eq(parse_json("--disk|y|--disk|z|--cpus|3|--config|@", json), 0);
 	cr_expect_eq(keys_num(&config.vm, CONFIG_CPUS), 3);
@@ -398,7 +413,9 @@ Test(config, json_refusals)
 		{ "{\"disk\": {\"alias\": [1]}}", "--disk: \"alias\": must be a text" },
 		{ "{\"disk\": {\"serial\": [\"a\"]}}", "--disk: \"serial\": must be a text" },
 		{ "{\"disk\": \"a,ro,ro\"}", "--disk: ro: given twice" },
-		{ "{\"serial\": [\"a\", \"b\"]}", "--serial: given twice" },
+		{ "{\"rng\": [true, true]}", "--rng: given twice" },
+		{ "{\"serial\": [\"a\", \"b\", \"c\"]}",
+		  "--serial: given more than 2 times; a VM has 2 at most" },
 	};
 	char want[600];
 

@@ -1205,6 +1205,7 @@ Test(vmconfig, from_options)
 		{ "--kernel|k|--console|pty|--console|null", "console",
 		  "{\"id\":\"console0\",\"iommu\":false,\"mode\":\"Pty\"}" },
 		{ "--kernel|k|--serial|file=f", "serial", "{\"file\":\"f\",\"mode\":\"File\"}" },
+		{ "--kernel|k|--serial|off|--serial|file=f", "serial", "{\"mode\":\"Off\"}" },
 		{ "--disk|path=d,readonly,direct,format=qcow2|--disk|seed=x,rate=10M",
 		  "disks.0.readonly", "true" },
 		{ "--disk|path=d,format=qcow2|--disk|seed=x,rate=10M", "disks.0.image_type",

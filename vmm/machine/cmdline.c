@@ -34,7 +34,9 @@ static char *add_mmio(char *text, const struct board *board)
 char *cmdline_make(const struct machine *m)
 {
 	const struct keyvals *vm = &m->config->vm;
-	const char *console = m->board.serial.present ? "console=ttyS0" : "console=hvc0";
+	const char *console = m->board.serial[0].present ? "console=ttyS0" :
+			      m->board.serial[1].present ? "console=ttyS1" :
+							   "console=hvc0";
 	const char *user = keys_text(vm, CONFIG_CMDLINE);
 	char *text = m->bootdisk ? bootdisk_cmdline(m->bootdisk, console, user) :
 				   strdup(user ? user : console);
@@ -45,6 +47,11 @@ char *cmdline_make(const struct machine *m)
 static void warn(void *opaque, const char *line)
 {
 	log_put(LOG_WARN, "kernel command line: %s", line);
+}
+
+static bool has_serial(const struct machine *m)
+{
+	return m->board.serial[0].present || m->board.serial[1].present;
 }
 
 static unsigned count_consoles(const struct machine *m)
@@ -76,7 +83,9 @@ static bool is_one_of(const struct cmdline_word *word, const char *prefix, unsig
 static bool may_show(const struct machine *m, const struct cmdline_word *word)
 {
 	if (begins(word, "ttyS"))
-		return is_one_of(word, "ttyS", m->board.serial.present);
+		return (m->board.serial[0].present && is_one_of(word, "ttyS", 1)) ||
+		       (m->board.serial[1].present && !is_one_of(word, "ttyS", 1) &&
+			is_one_of(word, "ttyS", 2));
 	if (begins(word, "hvc"))
 		return is_one_of(word, "hvc", count_consoles(m));
 	/* There is no screen. */
@@ -85,33 +94,39 @@ static bool may_show(const struct machine *m, const struct cmdline_word *word)
 
 static void warn_console(const struct machine *m, const struct cmdline_word *word)
 {
-	const char *serial = m->board.serial.present ? " console=ttyS0" : "";
+	const char *first = m->board.serial[0].present ? " console=ttyS0" : "";
+	const char *second = m->board.serial[1].present ? " console=ttyS1" : "";
 	const char *hvc = count_consoles(m) ? " console=hvc0" : "";
 	char name[40];
 
 	snprintf(name, sizeof(name), "%.*s", (int)(word->value_len & 0xff), word->value);
 	log_put(LOG_WARN,
 		"kernel command line: console=%s: this VM has no such console, so the guest's output "
-		"is not shown; it has%s%s",
-		printable(name), serial, hvc);
+		"is not shown; it has%s%s%s",
+		printable(name), first, second, hvc);
 }
 
 void cmdline_check(const struct machine *m, const char *text)
 {
 	struct cmdline_word word, last = { 0 };
-	bool shown = false, uarts = true;
+	bool shown = false, none = false, one = false;
 
 	for (const char *at = text; cmdline_next(&at, &word);) {
-		uarts = uarts && !(cmdline_is(&word, "8250.nr_uarts") && cmdline_lists(&word, "0"));
+		if (cmdline_is(&word, "8250.nr_uarts")) {
+			none = cmdline_lists(&word, "0");
+			one = cmdline_lists(&word, "1");
+		}
 		if (!cmdline_is(&word, "console") || !word.value_len)
 			continue;
 		last = word;
 		shown = shown || may_show(m, &word);
 	}
 	/* A VM without any console is not to show the guest's output. */
-	if (last.value && !shown && (m->board.serial.present || count_consoles(m)))
+	if (last.value && !shown && (has_serial(m) || count_consoles(m)))
 		warn_console(m, &last);
-	if (!uarts && m->board.serial.present)
+	if (none && has_serial(m))
 		warn(NULL, "8250.nr_uarts=0: the guest does not use its serial port");
+	if (one && m->board.serial[1].present)
+		warn(NULL, "8250.nr_uarts=1: the guest does not use its second serial port");
 	arch_check_cmdline(text, &m->board, m->dry_run ? NULL : &m->kvm, warn, NULL);
 }

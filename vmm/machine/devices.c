@@ -176,7 +176,8 @@ static int create_in_iothread(struct machine *m, const struct device_type *type,
 
 /* --- the user's devices -------------------------------------------------------------- */
 
-static int create_device(struct machine *m, const struct device_type *type,
+/* nth: how many devices of the same type the config has before it. */
+static int create_device(struct machine *m, const struct device_type *type, unsigned nth,
 			 const struct keyvals *kv, const char *id, struct err *err)
 {
 	struct device **dev = next_device(m);
@@ -189,14 +190,18 @@ static int create_device(struct machine *m, const struct device_type *type,
 				"%s: the id \"%s\" is that of another device; give it another id",
 				type->option, id);
 	m->device_env.id = id;
+	m->device_env.nth = nth;
 	if (keys_num_of(kv, "iothread"))
 		rc = create_in_iothread(m, type, kv, err);
 	else
 		rc = keep(m, type->create(&m->device_env, kv, dev, err));
 	m->device_env.id = NULL;
-	if (!rc && *dev)
-		strcpy((*dev)->id, id);
-	return rc;
+	if (rc || !*dev)
+		return rc;
+	strcpy((*dev)->id, id);
+	if (type == &serial_type)
+		m->board.serial[nth].present = true;
+	return 0;
 }
 
 /* Creates the default serial port on stdio. */
@@ -206,31 +211,31 @@ static int create_default_serial(struct machine *m, struct err *err)
 	int rc = keys_parse(&kv, serial_type.option, serial_type.keys, "stdio", err);
 
 	if (!rc)
-		rc = create_device(m, &serial_type, &kv, "serial0", err);
+		rc = create_device(m, &serial_type, 0, &kv, "serial0", err);
 	keys_clear(&kv);
 	return rc;
 }
 
 static int create_devices(struct machine *m, struct err *err)
 {
-	bool serial = false;
+	unsigned nserial = 0;
 	char id[DEVICE_ID_BYTES];
 	int rc = config_check_ids(m->config, err);
 
 	for (unsigned i = 0; !rc && i < m->config->ndevices; i++) {
 		const struct config_device *d = &m->config->device[i];
 
-		serial |= d->type == &serial_type;
 		config_device_id(m->config, i, id);
 		m->device_env.slot = d->slot;
 		m->device_env.sector_bytes = m->bootdisk && m->bootdisk->device == i ?
 						     m->bootdisk->sector_bytes :
 						     0;
-		rc = create_device(m, d->type, &d->kv, id, err);
+		rc = create_device(m, d->type, d->type == &serial_type ? nserial++ : 0, &d->kv, id,
+				   err);
 	}
 	m->device_env.slot = 0;
 	m->device_env.sector_bytes = 0;
-	return rc || serial || chardev_stdio_taken() ? rc : create_default_serial(m, err);
+	return rc || nserial || chardev_stdio_taken() ? rc : create_default_serial(m, err);
 }
 
 /* Describes the created devices on the board. */
@@ -242,8 +247,6 @@ static void finish_board(struct machine *m)
 	b->pci.present = m->device_env.pci != NULL;
 	if (b->pci.present)
 		b->pci.slots = m->hotplug ? UINT32_MAX : pci_host_slots(m->device_env.pci);
-	for (unsigned i = 0; i < m->ndevices; i++)
-		b->serial.present |= m->device[i]->type == &serial_type;
 }
 
 int machine_create_devices(struct machine *m, struct err *err)

@@ -73,6 +73,7 @@ static void show_pty(struct vm *vm, json_t *config, const char *key, const char 
 
 void vm_show_ptys(struct vm *vm, const struct config *from, json_t *config)
 {
+	/* Backwards: the first of its kind is the one that the VmConfig shows. */
 	for (unsigned i = from->ndevices; i-- > 0;)
 		if (is_console(&from->device[i]))
 			show_pty(vm, config,

@@ -212,10 +212,10 @@ static void put_devices(json_t *out, const struct config *config)
 		const struct vmconfig_place *place = place_of(option);
 		json_t *list = place ? json_object_get(out, place->key) : NULL;
 
-		if (!strcmp(option, "serial"))
+		if (!strcmp(option, "serial") && !json_object_get(out, "serial"))
 			put(out, "serial", device_of(config, i, VMCONFIG_SERIAL));
 		if (!place || (list && !json_is_array(list)))
-			continue; /* a second console has no field */
+			continue; /* a second console or serial port has no field */
 		if (vmconfig_find(VMCONFIG_VM, place->key)->kind == KIND_OBJECT) {
 			put(out, place->key,
 			    device_of(config, i, (enum vmconfig_object)place->object));

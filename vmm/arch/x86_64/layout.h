@@ -31,6 +31,7 @@
 
 #define PORT_RTC 0x70
 #define PORT_COM1 0x3f8
+#define PORT_COM2 0x2f8
 #define PORT_PVPANIC 0x505
 #define PORT_PCI_CONFIG 0xcf8 /* devices/pci/pci.c */
 /* ACPI: sleep control, sleep status, reset, then 4 bytes of GED events. */
@@ -44,6 +45,7 @@
 #define PORT_PM1_CONTROL (PORT_ACPI + 12)
 #define RESET_VALUE 0x0f
 
+#define GSI_COM2 3
 #define GSI_COM1 4
 #define GSI_GED 5
 /* Virtio-mmio slots use the pins from 6 up, except the RTC's. */

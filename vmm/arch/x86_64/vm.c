@@ -247,8 +247,10 @@ void arch_board_init(struct board *board, bool legacy)
 	for (unsigned i = 0; i < BOARD_MAX_SLOTS; i++)
 		board->pci.gsi[i] = legacy ? GSI_LEGACY_PCI + i % GSI_LEGACY_PCI_COUNT :
 					     GSI_PCI + i % GSI_PCI_COUNT;
-	board->serial.regs = (struct board_reg){ true, PORT_COM1 };
-	board->serial.gsi = GSI_COM1;
+	board->serial[0].regs = (struct board_reg){ true, PORT_COM1 };
+	board->serial[0].gsi = GSI_COM1;
+	board->serial[1].regs = (struct board_reg){ true, PORT_COM2 };
+	board->serial[1].gsi = GSI_COM2;
 	board->sleep_control = (struct board_reg){ true, PORT_SLEEP_CONTROL };
 	board->sleep_status = (struct board_reg){ true, PORT_SLEEP_STATUS };
 	board->reset = (struct board_reg){ true, PORT_RESET };
