@@ -1,4 +1,4 @@
-/* pack: the entries of an initrd; see pack.h. write.c makes the archive of them. */
+/* pack: what an initrd may hold; see pack.h. entries.c keeps it, write.c makes the archive of it. */
 #include "boot/pack/pack.h"
 
 #include <errno.h>
@@ -7,20 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "boot/cpio.h"
 #include "boot/pack/pack_impl.h"
 #include "boot/pack/source.h"
-
-static struct entry *find(const struct pack *pack, const char *name, size_t len)
-{
-	for (size_t i = 0; i < pack->nentries; i++) {
-		struct entry *e = &pack->entries[i];
-
-		if (!strncmp(e->name, name, len) && !e->name[len])
-			return e;
-	}
-	return NULL;
-}
 
 static const char *relative(const char *name)
 {
@@ -29,75 +17,14 @@ static const char *relative(const char *name)
 	return name;
 }
 
-bool pack_has(const struct pack *pack, const char *name)
-{
-	name = relative(name);
-	return find(pack, name, strlen(name)) != NULL;
-}
-
 static int no_memory(struct err *err)
 {
 	return err_sys(err, ENOMEM, "cannot build an initrd");
 }
 
-/* Appends entry with copies of name and of data; the caller has checked the name. */
-static int append(struct pack *pack, const char *name, size_t len, const struct entry *entry,
-		  const void *data, struct err *err)
+bool pack_has(const struct pack *pack, const char *name)
 {
-	struct entry e = *entry, *more;
-
-	/* Room for the next power of two, when the count is one. */
-	if (!(pack->nentries & (pack->nentries - 1))) {
-		size_t room = pack->nentries ? pack->nentries * 2 : 1;
-
-		more = realloc(pack->entries, room * sizeof(*more));
-		if (!more)
-			return no_memory(err);
-		pack->entries = more;
-	}
-	e.name = strndup(name, len);
-	e.data = data ? malloc(e.len_bytes + 1) : NULL;
-	if (!e.name || (data && !e.data)) {
-		free(e.name);
-		free(e.data);
-		return no_memory(err);
-	}
-	if (data) {
-		memcpy(e.data, data, e.len_bytes);
-		e.data[e.len_bytes] = 0;
-	}
-	pack->entries[pack->nentries++] = e;
-	return 0;
-}
-
-/* Adds an entry and the directories above it. */
-static int add(struct pack *pack, const char *name, const struct entry *entry, const void *data,
-	       struct err *err)
-{
-	const struct entry *old;
-	int ret;
-
-	name = relative(name);
-	if (!cpio_name_ok(name))
-		return err_set(
-			err, EINVAL,
-			"initrd: '/%.200s' is no name for an entry: it may not be empty, end with '/', "
-			"have '//', '.' or '..' in it, or exceed 4095 bytes",
-			name);
-	if (find(pack, name, strlen(name)))
-		return err_set(err, EEXIST, "/%.200s is given twice", name);
-	for (const char *at = strchr(name, '/'); at; at = strchr(at + 1, '/')) {
-		const struct entry dir = { .kind = ENTRY_DIR, .perm = 0755 };
-
-		old = find(pack, name, (size_t)(at - name));
-		if (old && old->kind != ENTRY_DIR)
-			return err_set(err, EEXIST, "initrd: /%.200s: /%.200s is no directory",
-				       name, old->name);
-		ret = old ? 0 : append(pack, name, (size_t)(at - name), &dir, NULL, err);
-		if (ret)
-			return ret;
-	}
-	return append(pack, name, strlen(name), entry, data, err);
+	return pack_entry_find(pack, name, false) != NULL;
 }
 
 int pack_create(struct pack **out, struct err *err)
@@ -123,11 +50,7 @@ void pack_destroy(struct pack *pack)
 {
 	if (!pack)
 		return;
-	for (size_t i = 0; i < pack->nentries; i++) {
-		free(pack->entries[i].name);
-		free(pack->entries[i].data);
-	}
-	free(pack->entries);
+	pack_entries_free(pack);
 	free(pack->list);
 	free(pack);
 }
@@ -135,14 +58,8 @@ void pack_destroy(struct pack *pack)
 int pack_add_dir(struct pack *pack, const char *name, unsigned perm, struct err *err)
 {
 	const struct entry dir = { .kind = ENTRY_DIR, .perm = perm };
-	struct entry *old;
 
-	name = relative(name);
-	old = find(pack, name, strlen(name));
-	if (!old || old->kind != ENTRY_DIR)
-		return add(pack, name, &dir, NULL, err);
-	old->perm = perm;
-	return 0;
+	return pack_entry_add(pack, name, &dir, NULL, err);
 }
 
 int pack_add_bytes(struct pack *pack, const char *name, unsigned perm, const void *data,
@@ -150,7 +67,7 @@ int pack_add_bytes(struct pack *pack, const char *name, unsigned perm, const voi
 {
 	const struct entry file = { .kind = ENTRY_BYTES, .perm = perm, .len_bytes = len_bytes };
 
-	return add(pack, name, &file, len_bytes ? data : "", err);
+	return pack_entry_add(pack, name, &file, len_bytes ? data : "", err);
 }
 
 int pack_add_file(struct pack *pack, const char *name, const char *source, struct err *err)
@@ -163,7 +80,7 @@ int pack_add_file(struct pack *pack, const char *name, const char *source, struc
 		return ret;
 	file.perm = look.file.st.st_mode & 0111 ? 0755 : 0644;
 	pack_source_close(&look);
-	return add(pack, name, &file, source, err);
+	return pack_entry_add(pack, name, &file, source, err);
 }
 
 int pack_add_node(struct pack *pack, const char *name, unsigned perm, bool block, unsigned major,
@@ -174,7 +91,7 @@ int pack_add_node(struct pack *pack, const char *name, unsigned perm, bool block
 				    .major = major,
 				    .minor = minor };
 
-	return add(pack, name, &node, NULL, err);
+	return pack_entry_add(pack, name, &node, NULL, err);
 }
 
 int pack_add_link(struct pack *pack, const char *name, const char *target, struct err *err)
@@ -184,7 +101,7 @@ int pack_add_link(struct pack *pack, const char *name, const char *target, struc
 	if (!*target || link.len_bytes >= 4096)
 		return err_set(err, EINVAL, "initrd: link /%.200s: a target has 1 to 4095 bytes",
 			       relative(name));
-	return add(pack, name, &link, target, err);
+	return pack_entry_add(pack, name, &link, target, err);
 }
 
 int pack_list_module(struct pack *pack, const char *name, const char *source, const char *args,
@@ -199,9 +116,9 @@ int pack_list_module(struct pack *pack, const char *name, const char *source, co
 	int ret;
 
 	snprintf(path, sizeof(path), "modules/%s.ko", name);
-	ret = add(pack, path, &module, source, err);
+	ret = pack_entry_add(pack, path, &module, source, err);
 	if (!ret && !pack->list)
-		ret = add(pack, "modules.list", &list, NULL, err);
+		ret = pack_entry_add(pack, "modules.list", &list, NULL, err);
 	if (ret)
 		return ret;
 	room = strlen(path) + strlen(args) + 4;

@@ -3,7 +3,8 @@
  * order in which they are to be loaded.
  *
  * The caller adds entries in any order, then writes the archive once or more often. Names are paths
- * in the archive, with or without the leading slash; the directories above them come by themselves.
+ * in the archive, with or without the leading slash; the directories above them come by themselves. A name
+ * that leads through links of the archive lands where they lead.
  * All entries belong to 0:0 and have the time 0, and they are sorted by name, so the same input
  * gives the same bytes. /dev and /dev/console are always there: the kernel opens the console before
  * it runs /init.
@@ -40,6 +41,14 @@ int pack_add_bytes(struct pack *pack, const char *name, unsigned perm, const voi
 		   size_t len_bytes, struct err *err);
 /* A regular file of the host; its mode is 0755 if anyone may execute it, else 0644. */
 int pack_add_file(struct pack *pack, const char *name, const char *source, struct err *err);
+/*
+ * The contents of a folder of the host, as the folder name, which may be "/": files with the lower 12 bits
+ * of their modes (set-user-id and set-group-id only of root's), links as they are, device nodes. Sockets
+ * and FIFOs are left out, and what lies on other file systems (/proc of "/"). -E2BIG: more than
+ * PACK_FOLDER_MAX bytes.
+ */
+#define PACK_FOLDER_MAX (8ull << 30)
+int pack_add_folder(struct pack *pack, const char *name, const char *source, struct err *err);
 /* A node; block: of a block device, else of a character device. */
 int pack_add_node(struct pack *pack, const char *name, unsigned perm, bool block, unsigned major,
 		  unsigned minor, struct err *err);

@@ -18,7 +18,8 @@
 
 static int by_name(const void *a, const void *b)
 {
-	return strcmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
+	return strcmp((*(const struct entry *const *)a)->name,
+		      (*(const struct entry *const *)b)->name);
 }
 
 /* A file of the host, a part at a time. Returns -errno, with err filled if cpio has no error. */
@@ -79,18 +80,23 @@ static int put_entry(const struct pack *pack, struct cpio *cpio, const struct en
 /* path: where out leads, for errors */
 static int write_archive(struct pack *pack, FILE *out, const char *path, struct err *err)
 {
+	const struct entry **sorted = malloc((pack->nentries + 1) * sizeof(*sorted));
 	struct cpio cpio;
+	size_t n = 0;
+	int ret = 0;
 
-	qsort(pack->entries, pack->nentries, sizeof(*pack->entries), by_name);
+	if (!sorted)
+		return err_sys(err, ENOMEM, "cannot build an initrd");
+	for (size_t i = 0; i < pack->nentries; i++)
+		if (!pack->entries[i].below)
+			sorted[n++] = &pack->entries[i];
+	qsort(sorted, n, sizeof(*sorted), by_name);
 	cpio_init(&cpio, out);
-	for (size_t i = 0; i < pack->nentries; i++) {
-		int ret = put_entry(pack, &cpio, &pack->entries[i], err);
-
-		if (ret && !cpio.error)
-			return ret;
-		if (ret)
-			break;
-	}
+	for (size_t i = 0; i < n && !ret; i++)
+		ret = put_entry(pack, &cpio, sorted[i], err);
+	free(sorted);
+	if (ret && !cpio.error)
+		return ret;
 	if (cpio_finish(&cpio))
 		return err_sys(err, -cpio.error, "%s", path);
 	return 0;

@@ -86,3 +86,86 @@ void pack_files_write_module(const char *path, const char *info)
 
 	pack_files_write(path, bytes, pack_files_module(bytes, info));
 }
+
+static unsigned field(const char *header, unsigned n)
+{
+	char digits[9] = { 0 };
+
+	memcpy(digits, header + 6 + 8 * n, 8);
+	return (unsigned)strtoul(digits, NULL, 16);
+}
+
+bool pack_files_find(const char *archive, size_t len_bytes, const char *name,
+		     struct pack_files_entry *out)
+{
+	size_t at = 0;
+
+	while (at + 110 <= len_bytes && strcmp(archive + at + 110, "TRAILER!!!")) {
+		const char *h = archive + at;
+		size_t data = at + ((110 + field(h, 11) + 3) & ~3u);
+
+		cr_assert_eq(memcmp(h, "070701", 6), 0);
+		*out = (struct pack_files_entry){ field(h, 1), field(h, 9), field(h, 10),
+						  archive + data, field(h, 6) };
+		if (!strcmp(h + 110, name))
+			return true;
+		at = data + ((out->len + 3) & ~3u);
+	}
+	return false;
+}
+
+void pack_files_program(uint8_t out[PACK_FILES_PROGRAM_BYTES], const struct pack_files_program *p)
+{
+	const uint64_t base = 0x10000, strings = 512;
+	Elf64_Ehdr head = { .e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
+			    .e_type = ET_DYN,
+			    .e_machine = EM_X86_64,
+			    .e_phoff = sizeof(head),
+			    .e_phentsize = sizeof(Elf64_Phdr),
+			    .e_phnum = p->interpreter ? 3 : 2 };
+	Elf64_Phdr load = { .p_type = PT_LOAD,
+			    .p_vaddr = base,
+			    .p_filesz = PACK_FILES_PROGRAM_BYTES };
+	Elf64_Phdr dynamic = { .p_type = PT_DYNAMIC, .p_offset = PACK_FILES_TAGS };
+	Elf64_Phdr interpreter = { .p_type = PT_INTERP, .p_offset = 256 };
+	Elf64_Dyn tags[32] = { { DT_STRTAB, { base + strings } }, { DT_STRSZ, { 1024 } } };
+	size_t n = 2, at = strings + 1;
+	const struct {
+		const char *text;
+		int tag;
+	} paths[] = { { p->rpath, DT_RPATH }, { p->runpath, DT_RUNPATH } };
+
+	memset(out, 0, PACK_FILES_PROGRAM_BYTES);
+	for (size_t i = 0; i < 2; i++) {
+		if (!paths[i].text)
+			continue;
+		tags[n++] = (Elf64_Dyn){ paths[i].tag, { at - strings } };
+		at += strlen(strcpy((char *)out + at, paths[i].text)) + 1;
+	}
+	for (const char *name = p->needed ? p->needed : ""; *name;) {
+		size_t len = strcspn(name, "|");
+
+		tags[n++] = (Elf64_Dyn){ DT_NEEDED, { at - strings } };
+		memcpy(out + at, name, len);
+		at += len + 1;
+		name += len + 1;
+	}
+	cr_assert(at < strings + 1024 && n < 32);
+	dynamic.p_filesz = (n + 1) * sizeof(*tags);
+	if (p->interpreter)
+		interpreter.p_filesz = strlen(strcpy((char *)out + 256, p->interpreter)) + 1;
+	memcpy(out, &head, sizeof(head));
+	memcpy(out + PACK_FILES_LOAD, &load, sizeof(load));
+	memcpy(out + PACK_FILES_DYNAMIC, &dynamic, sizeof(dynamic));
+	memcpy(out + PACK_FILES_INTERP, &interpreter, sizeof(interpreter));
+	memcpy(out + PACK_FILES_TAGS, tags, sizeof(tags));
+}
+
+void pack_files_write_program(const char *path, const struct pack_files_program *p)
+{
+	uint8_t bytes[PACK_FILES_PROGRAM_BYTES];
+
+	pack_files_program(bytes, p);
+	pack_files_write(path, bytes, sizeof(bytes));
+	cr_assert(!chmod(path, 0755));
+}

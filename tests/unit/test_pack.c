@@ -42,13 +42,6 @@ static void teardown(void)
 
 TestSuite(pack, .init = setup, .fini = teardown, .timeout = 60);
 
-/* The archive, and the entry `name` in it. */
-struct found {
-	unsigned mode, major, minor;
-	const char *data;
-	size_t len;
-};
-
 static void build(void)
 {
 	void *data;
@@ -59,30 +52,9 @@ static void build(void)
 	archive = data;
 }
 
-static unsigned field(const char *header, unsigned n)
+static bool find(const char *name, struct pack_files_entry *out)
 {
-	char digits[9] = { 0 };
-
-	memcpy(digits, header + 6 + 8 * n, 8);
-	return (unsigned)strtoul(digits, NULL, 16);
-}
-
-static bool find(const char *name, struct found *out)
-{
-	size_t at = 0;
-
-	while (at + 110 <= archive_len && strcmp(archive + at + 110, "TRAILER!!!")) {
-		const char *h = archive + at;
-		size_t data = at + ((110 + field(h, 11) + 3) & ~3u);
-
-		cr_assert_eq(memcmp(h, "070701", 6), 0);
-		*out = (struct found){ field(h, 1), field(h, 9), field(h, 10), archive + data,
-				       field(h, 6) };
-		if (!strcmp(h + 110, name))
-			return true;
-		at = data + ((out->len + 3) & ~3u);
-	}
-	return false;
+	return pack_files_find(archive, archive_len, name, out);
 }
 
 Test(pack, entries)
@@ -99,7 +71,7 @@ Test(pack, entries)
 		{ "dev/vda", 0060660, 254, 0, "" },	{ "plain", 0100644, 0, 0, "" },
 		{ "dev/null", 0020666, 1, 3, "" },
 	};
-	struct found f;
+	struct pack_files_entry f;
 
 	pack_files_text("program", "program\n");
 	cr_assert_eq(chmod("program", 0711), 0);
@@ -204,7 +176,7 @@ Test(pack, same_bytes)
 Test(pack, a_file_that_changes_or_cannot_be_written)
 {
 	int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
-	struct found f;
+	struct pack_files_entry f;
 	void *data;
 	size_t len;
 
@@ -234,7 +206,7 @@ static const char *listed(const char *dir, const char *spec)
 {
 	static char text[8192];
 	struct pack_tree *tree;
-	struct found f;
+	struct pack_files_entry f;
 	void *data;
 	int ret;
 
@@ -442,7 +414,7 @@ Test(pack, compressed_modules)
 	static const char kinds[][4] = { "", "gz", "xz", "zst" };
 	const size_t len = 3 << 20; /* larger than the first mapping */
 	uint8_t *in = malloc(len), *out = malloc(2 * len);
-	struct found f;
+	struct pack_files_entry f;
 
 	for (size_t i = 0; i < len; i++)
 		in[i] = (uint8_t)(i * i >> 7);
@@ -474,7 +446,7 @@ Test(pack, compressed_modules)
 Test(pack, programs)
 {
 	static const char *const names[] = { [PACK_INIT] = "init", [PACK_AGENT] = "sbin/agent" };
-	struct found f;
+	struct pack_files_entry f;
 
 	for (int i = PACK_INIT; i <= PACK_AGENT; i++) {
 		size_t len;
