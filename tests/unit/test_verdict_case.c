@@ -105,6 +105,12 @@ static const char *event(const char *p)
 	case 'r':
 		log_line("reboot: Restarting system");
 		break;
+	case 'g':
+		log_line("bantam-agent: the channel is broken: error 19");
+		break;
+	case 'G':
+		log_line("bantam-agent: module /x.ko: error 2");
+		break;
 	case 'T':
 		verdict_case_timer(c, (enum verdict_timer)n);
 		break;
@@ -218,6 +224,11 @@ static const struct {
 	{ 'f', "HSLZ4", "triple-fault", "command", -1, 0, "" },
 	{ 'f', "HSLZ5", "agent-lost", "command", -1, 0, "" },
 	{ 'f', "HSL", "agent-lost", "command", -1, 0, "" },
+	{ 'f', "HSgLrZ1", "agent-lost", "command", -1, 0, "" },
+	{ 'f', "lkigrZ1", "agent-lost", "init", -1, 0, "" },
+	{ 'f', "HSGLZ1", "powered-off", "command", -1, 0, "" },
+	{ 'f', "HSgrZ2", "rebooted", "command", -1, 0, "" },
+	{ 'f', "HSgx0BZ1", "passed", "command", 0, 0, "" },
 	{ 'f', "lZ6", "error", "early kernel", -1, 0, "" },
 	{ 'f', "HSZ5", "error", "command", -1, 0, "" },
 	{ 'f', "", "error", "loader", -1, 0, "" },
@@ -335,6 +346,7 @@ Test(verdict_case, reasons)
 	} table[] = {
 		{ "HSLZ6", "KVM says no" },
 		{ "HSLZ5", "the agent is lost: the channel has closed" },
+		{ "HSgZ1", "bantam-agent: the channel is broken: error 19" },
 		{ "HN2LZ1", "/bin/x: No such file or directory" },
 		{ "K0", "no /dev/kvm" },
 		{ "HSx3BZ1", "the command ended with status 3" },

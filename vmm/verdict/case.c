@@ -92,6 +92,18 @@ static bool is_of_memory(const struct verdict_line *line)
 	       has(line, "not syncing: System is deadlocked on memory");
 }
 
+/* What guest/agent.c says on the console before it powers off without being told to. */
+static bool is_agent_giving_up(const struct verdict_line *line)
+{
+	static const char name[] = "bantam-agent: ";
+	const char *what = line->text + strlen(name);
+
+	if (strncmp(line->text, name, strlen(name)) != 0)
+		return false;
+	return !strncmp(what, "the channel is broken", 21) || !strncmp(what, "the host", 8) ||
+	       !strncmp(what, "there is no channel", 19);
+}
+
 static void on_splat(struct verdict_case *c, const struct verdict_splat *splat,
 		     const struct verdict_line *line)
 {
@@ -137,6 +149,8 @@ static void on_line(void *opaque, const struct verdict_line *line)
 	}
 	if (!strncmp(line->text, "reboot: ", 8) && note(c, &c->restart))
 		as_evidence(&c->restart_line, line);
+	if (is_agent_giving_up(line) && note(c, &c->gave_up))
+		as_evidence(&c->gave_up_line, line);
 }
 
 void verdict_case_log(struct verdict_case *c, enum verdict_source source, const void *bytes,

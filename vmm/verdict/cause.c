@@ -7,7 +7,8 @@
  *  - A panic explains the reset, the silence and the loss of the agent that come with it, wherever its
  *    text was read. Only a timeout or a signal that came before it is the cause: then the owner was
  *    ending the machine.
- *  - The end of the machine explains the loss of the agent.
+ *  - The end of the machine explains the loss of the agent, unless the agent says on the console why
+ *    it powers off.
  *  - After the command's EXIT an end or a timeout is no cause; a panic and a triple fault are.
  *  - A splat is a cause only if all else went as it should, or the command alone failed; otherwise the
  *    result names it as what came first (because).
@@ -161,6 +162,12 @@ static void decide_end(struct verdict_case *c)
 		last_lines(c);
 }
 
+static void decide_gave_up(struct verdict_case *c)
+{
+	because(c, VERDICT_AGENT_LOST, &c->gave_up, "%s", c->gave_up_line.text);
+	evidence(c, &c->gave_up_line);
+}
+
 /* The machine ended by itself in a way that explains things. */
 static bool end_tells(const struct verdict_case *c)
 {
@@ -196,6 +203,8 @@ static void decide_cause(struct verdict_case *c)
 			c->signo, strsignal(c->signo));
 	else if (c->timer.order && !before(&c->end, &c->timer))
 		decide_timer(c);
+	else if (before(&c->gave_up, &c->end) && c->how == VERDICT_END_POWER_OFF)
+		decide_gave_up(c);
 	else if (end_tells(c))
 		decide_end(c);
 	else if (c->lost.order)
