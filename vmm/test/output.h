@@ -74,6 +74,9 @@ void test_output_write(struct test_output *o, enum test_stream stream, const voi
 /* The stream has ended: the live view shows the rest of its last line. More may still come. */
 void test_output_eof(struct test_output *o, enum test_stream stream);
 
+/* Writes text of our own to stderr, in order with what goes there. It is dropped if its reader is too slow. */
+void test_output_say(struct test_output *o, const char *text, size_t len);
+
 /* The terminal is raw from now on, or is not: lines of the live view end with CR LF. */
 void test_output_raw(struct test_output *o, bool raw);
 

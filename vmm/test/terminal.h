@@ -22,6 +22,8 @@ struct test_terminal_owner {
 	void (*resized)(void *opaque, uint16_t rows, uint16_t cols);
 	/* Ctrl-A x: end the test, as SIGTERM does. */
 	void (*quit)(void *opaque);
+	/* Ctrl-A h: text for the terminal: test_output_say. */
+	void (*say)(void *opaque, const char *text, size_t len);
 	/* The terminal is raw from now on, or is not: test_output_raw. */
 	void (*raw)(void *opaque, bool raw);
 };
