@@ -139,7 +139,8 @@ static void on_notify(void *opaque, uint32_t events)
 		chardev_connect(&pty->chr, false);
 		make_raw(pty);
 	}
-	if (pty->readers || replaced)
+	/* One that came before the watch shows only by being there. */
+	if (pty->readers || replaced || (!pty->chr.connected && has_reader(pty)))
 		reader_came(pty);
 }
 
