@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -37,6 +38,7 @@ struct live {
 	struct machine_end end;
 	enum machine_state states[MAX_STATES];
 	atomic_uint nstates;
+	atomic_bool hold; /* the machine is not destroyed as long as this is set */
 };
 
 static void need(const char *file)
@@ -75,6 +77,8 @@ static void *live_main(void *opaque)
 		l->rc = machine_run(m, &l->end, &l->err);
 	if (l->rc)
 		sem_post(&l->changed);
+	while (atomic_load(&l->hold))
+		usleep(1000);
 	pthread_mutex_lock(&l->lock);
 	l->m = NULL;
 	pthread_mutex_unlock(&l->lock);
@@ -366,6 +370,197 @@ Test(machine_live, a_slow_device_delays_a_pause)
 		cr_expect_eq(l.end.outcome, KILLED);
 		live_clear(&l);
 	}
+}
+
+/* Is this a sample of the guest spin, after does=? */
+static bool fits(const struct machine_sample *s, const char *does)
+{
+	bool halted = !strcmp(does, "idle") || !strcmp(does, "dead");
+	bool off = !strcmp(does, "dead") || !strcmp(does, "off");
+
+	return s->halted == halted && s->interrupts == !off &&
+	       s->cpl == (strcmp(does, "user") ? 0 : 3) && s->rip > 0x100000 && s->rip < 32 << 20;
+}
+
+/* Whatever the vCPU does, running and paused; two threads ask. */
+Test(machine_live, samples_tell_what_a_vcpu_does)
+{
+	static const char all[][8] = { "idle", "dead", "off", "on", "user" };
+
+	need(GUEST);
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		struct machine_sample s = { 0 };
+		char args[100];
+		struct live l;
+		struct err err;
+
+		/* The second vCPU is not started: that is idle, too. */
+		snprintf(args, sizeof(args), "--cpus|2|--serial|off|--cmdline|aps=off does=%s",
+			 all[i]);
+		live_init(&l, args);
+		live_start(&l);
+		cr_assert(reaches(&spin_of(&l)->cpu[0].count, 1));
+		/* It does this a moment after it has counted. */
+		for (unsigned ms = 0; ms < 10000 && !fits(&s, all[i]); ms++, usleep(1000))
+			cr_assert_eq(machine_sample(l.m, 0, &s, &err), 0, "%s", err.text);
+		for (unsigned n = 0; n < 50; n++) {
+			cr_assert_eq(machine_sample(l.m, 0, &s, &err), 0, "%s", err.text);
+			cr_expect(fits(&s, all[i]), "%s: rip 0x%lx cpl %u halted %d interrupts %d",
+				  all[i], s.rip, s.cpl, s.halted, s.interrupts);
+			cr_assert_eq(machine_sample(l.m, 1, &s, &err), 0, "%s", err.text);
+			cr_expect(s.halted && s.interrupts && !s.cpl);
+			if (n == 24)
+				cr_assert_eq(machine_pause(l.m, &err), 0, "%s", err.text);
+		}
+		cr_expect_eq(machine_sample(l.m, 2, &s, &err), -EINVAL);
+		cr_expect_str_eq(err.text, "there is no vCPU 2; the last one is 1");
+		cr_assert_eq(machine_resume(l.m, &err), 0, "%s", err.text);
+		live_stop(&l);
+		live_clear(&l);
+	}
+}
+
+struct sampler {
+	struct live *l;
+	unsigned vcpu;
+	int rc; /* of the last one */
+	unsigned n;
+};
+
+/* Until the VM ends, or so often. */
+static void *sample_main(void *opaque)
+{
+	struct sampler *s = opaque;
+	struct machine_sample sample;
+	struct err err;
+
+	for (unsigned left = s->n; left && !s->rc; left--)
+		s->rc = machine_sample(s->l->m, s->vcpu, &sample, &err);
+	return NULL;
+}
+
+/* The guest finds every value that it reads from a device, and every NMI comes. */
+Test(machine_live, samples_harm_nothing)
+{
+	enum { CPUS = 3, THREADS = 4, EACH = 2500 };
+	struct sampler s[THREADS];
+	pthread_t thread[THREADS];
+	struct live l;
+	struct err err;
+
+	need(GUEST);
+	live_init(&l, "--cpus|3|--rng|--serial|off");
+	live_start(&l);
+	volatile struct spin *spin = spin_of(&l);
+	for (unsigned i = 0; i < CPUS; i++)
+		cr_assert(reaches(&spin->cpu[i].count, 1), "CPU %u", i);
+	for (unsigned i = 0; i < THREADS; i++) {
+		/* Two threads ask the same vCPU, which reads a register of a device. */
+		s[i] = (struct sampler){ &l, i % CPUS, 0, EACH };
+		cr_assert_eq(pthread_create(&thread[i], NULL, sample_main, &s[i]), 0);
+	}
+	for (unsigned i = 1; i <= 20; i++) {
+		machine_nmi(l.m);
+		for (unsigned j = 0; j < CPUS; j++)
+			cr_expect(reaches(&spin->cpu[j].nmis, i), "CPU %u", j);
+		if (i % 5 == 0) {
+			cr_assert_eq(machine_pause(l.m, &err), 0, "%s", err.text);
+			cr_assert_eq(machine_resume(l.m, &err), 0, "%s", err.text);
+		}
+	}
+	for (unsigned i = 0; i < THREADS; i++) {
+		pthread_join(thread[i], NULL);
+		/* A busy host may let one come late. */
+		cr_expect(!s[i].rc || s[i].rc == -ETIMEDOUT, "vCPU %u: %d", s[i].vcpu, s[i].rc);
+	}
+	for (unsigned i = 0; i < CPUS; i++) {
+		cr_expect_eq(spin->cpu[i].nmis, 20);
+		if (i != 2)
+			cr_expect(reaches(&spin->cpu[i].count, spin->cpu[i].count + 2), "CPU %u",
+				  i);
+	}
+	cr_expect_eq(spin->cpu[2].count, 1, "the CPU that sleeps");
+	cr_expect_eq(spin->wrong, 0, "a read that was interrupted lost its value");
+	live_stop(&l);
+	live_clear(&l);
+}
+
+/* A vCPU that waits in a device does not answer, but the one that asks waits no longer than it should. */
+Test(machine_live, samples_of_a_vcpu_in_a_device)
+{
+	struct machine_sample s;
+	uint64_t began_ms;
+	struct live l;
+	struct err err;
+
+	need(GUEST);
+	live_init(&l, "--cpus|2|--rng|--serial|off");
+	live_start(&l);
+	volatile struct spin *spin = spin_of(&l);
+	struct virtio_device *rng = (struct virtio_device *)l.m->device[l.m->ndevices - 1];
+
+	cr_assert(reaches(&spin->cpu[0].count, 1));
+	virtio_lock(rng);
+	for (uint64_t count = 0; count != spin->cpu[0].count; usleep(50000))
+		count = spin->cpu[0].count;
+	began_ms = clock_now_ms();
+	cr_expect_eq(machine_sample(l.m, 0, &s, &err), -ETIMEDOUT);
+	cr_expect_geq(clock_now_ms() - began_ms, 200);
+	cr_expect(!strncmp(err.text, "vCPU 0 does not answer within 200 ms: it waits in a device",
+			   57),
+		  "%s", err.text);
+	virtio_unlock(rng);
+	/* The late answer does not count as one to the next question. */
+	for (unsigned i = 0; i < 100; i++)
+		cr_assert_eq(machine_sample(l.m, 0, &s, &err), 0, "%s", err.text);
+	cr_expect(reaches(&spin->cpu[0].count, spin->cpu[0].count + 2));
+	cr_expect_eq(spin->wrong, 0);
+	live_stop(&l);
+	live_clear(&l);
+}
+
+/* Before the start, after the end, and a VM that ends while threads ask. */
+Test(machine_live, samples_of_a_vm_that_does_not_run)
+{
+	enum { ROUNDS = 20 };
+	struct machine_setup setup = { 0 };
+	struct machine_sample sample;
+	struct machine_end end;
+	struct machine *m;
+	struct live l;
+	struct err err;
+
+	need(GUEST);
+	live_init(&l, "--cpus|2|--serial|off");
+	setup.config = &l.config;
+	setup.loop = l.loop;
+	cr_assert_eq(machine_create(&setup, &m, &err), 0, "%s", err.text);
+	expect_err(machine_sample(m, 1, &sample, &err), &err,
+		   "cannot look at vCPU 1: the VM has not started");
+	machine_stop(m, KILLED, "killed");
+	cr_expect_eq(machine_run(m, &end, &err), 0);
+	expect_err(machine_sample(m, 1, &sample, &err), &err,
+		   "cannot look at vCPU 1: the VM has ended");
+	machine_destroy(m);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		struct sampler s[2] = { { &l, 0, 0, UINT_MAX }, { &l, 1, 0, UINT_MAX } };
+		pthread_t thread[2];
+
+		atomic_store(&l.hold, true);
+		live_start(&l);
+		for (unsigned i = 0; i < 2; i++)
+			cr_assert_eq(pthread_create(&thread[i], NULL, sample_main, &s[i]), 0);
+		usleep(round * 500);
+		machine_stop(l.m, KILLED, "killed by SIGTERM");
+		for (unsigned i = 0; i < 2; i++) {
+			pthread_join(thread[i], NULL);
+			cr_expect_eq(s[i].rc, -EBUSY);
+		}
+		atomic_store(&l.hold, false);
+		live_join(&l);
+		cr_expect_eq(l.end.outcome, KILLED);
+	}
+	live_clear(&l);
 }
 
 static void add_device(void *opaque, const struct machine_device_info *info)

@@ -102,6 +102,15 @@ int arch_vcpu_boot(struct arch_vm *vm, int vcpu_fd, const struct boot_info *info
 void arch_vcpu_resumed(int vcpu_fd);
 /* Sends this vCPU a non-maskable interrupt; one that the guest has not started ignores it. */
 void arch_vcpu_nmi(int vcpu_fd);
+/* What a vCPU does at this moment. */
+struct arch_sample {
+	uint64_t pc;	 /* x86: RIP, without the code segment's base */
+	unsigned level;	 /* of privilege; x86: CPL */
+	bool halted;	 /* it waits for an interrupt, or for the guest to start it */
+	bool interrupts; /* it takes them (x86: RFLAGS.IF), or the guest has not started it */
+};
+/* Fills *out, and changes nothing in the vCPU, which is outside the guest. Returns 0 or -errno. */
+int arch_vcpu_sample(int vcpu_fd, struct arch_sample *out);
 /* The result of an exit that common code does not handle. */
 enum arch_exit {
 	ARCH_EXIT_DONE,	   /* handled: the vCPU may run again */

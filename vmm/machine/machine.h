@@ -14,8 +14,8 @@
  * Threads. One thread, the machine's own, calls machine_create, machine_run, machine_describe,
  * machine_print_stats and machine_destroy; it becomes the first vCPU. Any thread may call the other
  * functions between machine_create and machine_destroy: they take no device's lock and wait for no
- * disk, daemon or guest. One exception: machine_pause waits for vCPUs, so it is for a thread other
- * than the machine's own that may wait.
+ * disk, daemon or guest. Two exceptions: machine_pause waits for vCPUs, and machine_sample for a moment,
+ * so they are for a thread that may wait, and is no vCPU's and not the loop's.
  */
 #ifndef BANTAM_MACHINE_H
 #define BANTAM_MACHINE_H
@@ -129,6 +129,19 @@ int machine_pause(struct machine *m, struct err *err);
 int machine_resume(struct machine *m, struct err *err);
 /* Sends each vCPU a non-maskable interrupt. Does nothing before the machine runs and after its end. */
 void machine_nmi(struct machine *m);
+/* What a vCPU does at one moment. */
+struct machine_sample {
+	uint64_t rip;
+	unsigned cpl;
+	bool halted;	 /* it waits for an interrupt, or for the guest to start it */
+	bool interrupts; /* RFLAGS.IF, or the guest has not started it */
+};
+/*
+ * Fills *out with what a vCPU does, whatever that is: the guest does not notice, and runs on. While the
+ * machine is paused too. Returns 0, or after 200 ms -ETIMEDOUT: the vCPU waits in a device, or the
+ * host has no time for it; -EINVAL: there is no such vCPU; -EBUSY: the machine does not run, or ends.
+ */
+int machine_sample(struct machine *m, unsigned vcpu, struct machine_sample *out, struct err *err);
 /* Presses the power button: a guest that handles the button shuts down. */
 void machine_power_button(struct machine *m);
 /* Makes the devices check what may have changed on the host (a disk's size) and tell the guest. */

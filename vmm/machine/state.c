@@ -1,5 +1,5 @@
 /*
- * state: the states of a machine, pause and resume. See machine.h.
+ * state: the states of a machine, pause and resume, and what its vCPUs do. See machine.h.
  *
  * Theory of operation. Under state_lock a change of state, its call to the owner and the orders to
  * the vCPUs are one step: the owner hears of all changes in their order, and the orders of a pause
@@ -11,6 +11,9 @@
 #include <errno.h>
 
 #include "vmm/machine/machine_impl.h"
+
+/* A vCPU leaves the guest within microseconds, if the host has time for it. */
+#define SAMPLE_MS 200u
 
 enum machine_state machine_state(const struct machine *m)
 {
@@ -108,4 +111,38 @@ void machine_nmi(struct machine *m)
 		return;
 	for (unsigned i = 0; i < m->nvcpus; i++)
 		vcpu_nmi(m->vcpu[i]);
+}
+
+int machine_sample(struct machine *m, unsigned vcpu, struct machine_sample *out, struct err *err)
+{
+	static const char *const is[] = {
+		[MACHINE_CREATED] = "has not started",
+		[MACHINE_RUNNING] = "is ending",
+		[MACHINE_PAUSED] = "is ending",
+		[MACHINE_SHUTDOWN] = "has ended",
+	};
+	enum machine_state state = machine_state(m);
+	struct arch_sample sample;
+	int rc = -ECANCELED;
+
+	if (vcpu >= m->nvcpus)
+		return err_set(err, EINVAL, "there is no vCPU %u; the last one is %u", vcpu,
+			       m->nvcpus - 1);
+	if (state == MACHINE_RUNNING || state == MACHINE_PAUSED)
+		rc = vcpu_sample(m->vcpu[vcpu], SAMPLE_MS, &sample);
+	switch (rc) {
+	case 0:
+		*out = (struct machine_sample){ sample.pc, sample.level, sample.halted,
+						sample.interrupts };
+		return 0;
+	case -ECANCELED:
+		return err_set(err, EBUSY, "cannot look at vCPU %u: the VM %s", vcpu, is[state]);
+	case -ETIMEDOUT:
+		return err_set(err, ETIMEDOUT,
+			       "vCPU %u does not answer within %u ms: it waits in a device, or the "
+			       "host has no time for it",
+			       vcpu, SAMPLE_MS);
+	default:
+		return err_sys(err, -rc, "KVM: registers of vCPU %u", vcpu);
+	}
 }

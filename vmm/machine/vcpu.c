@@ -2,7 +2,7 @@
  * vcpu: see vcpu.h.
  *
  * Theory of operation. Other threads ask a vCPU's thread to do something outside the guest: to
- * end, to rest, to send an NMI. They set a bit in asked, set immediate_exit (KVM_RUN then returns
+ * end, to rest, to send an NMI, to tell what it does (a sample). They set a bit in asked, set immediate_exit (KVM_RUN then returns
  * at once, even if the signal comes before KVM_RUN begins), and interrupt KVM_RUN by a signal.
  * The thread looks at asked before each KVM_RUN, and does what is asked in attend. The lock makes
  * bit and immediate_exit change together: as long as a bit is set, no guest code runs.
@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "vmm/core/clock.h"
 #include "vmm/core/thread.h"
 #include "vmm/machine/affinity.h"
 
@@ -32,6 +33,7 @@
 #define ASK_STOP 1u /* never taken back */
 #define ASK_PAUSE 2u
 #define ASK_NMI 4u
+#define ASK_SAMPLE 8u
 
 struct vcpu {
 	struct vcpu_env env;
@@ -50,6 +52,9 @@ struct vcpu {
 	bool go;
 	bool resting; /* paused: the thread is outside the guest and waits */
 	int rc;
+	struct arch_sample sample; /* the last one, or sample_rc */
+	int sample_rc;
+	unsigned samples; /* how many were taken; may wrap */
 	struct err err;
 
 	uint64_t exits[NREASONS];
@@ -190,12 +195,25 @@ static void complete_access(struct vcpu *v)
 		;
 }
 
+/* The lock is held. */
+static void take_sample(struct vcpu *v)
+{
+	v->sample_rc = arch_vcpu_sample(v->fd, &v->sample);
+	v->samples++;
+	atomic_fetch_and(&v->asked, ~ASK_SAMPLE);
+	pthread_cond_broadcast(&v->cond);
+}
+
 /* Returns what was asked when the vCPU may run again: the lock is held, asked becomes 0. */
 static unsigned rest(struct vcpu *v)
 {
 	unsigned asked;
 
-	while ((asked = atomic_load(&v->asked)) & ASK_PAUSE && !(asked & ASK_STOP)) {
+	while ((asked = atomic_load(&v->asked)) & (ASK_PAUSE | ASK_SAMPLE) && !(asked & ASK_STOP)) {
+		if (asked & ASK_SAMPLE) {
+			take_sample(v);
+			continue;
+		}
 		v->resting = true;
 		pthread_cond_broadcast(&v->cond);
 		pthread_cond_wait(&v->cond, &v->lock);
@@ -320,6 +338,7 @@ static int prepare_first(struct vcpu *v, struct err *err)
 int vcpu_create(const struct vcpu_env *env, unsigned id, struct vcpu **out, struct err *err)
 {
 	struct vcpu *v = calloc(1, sizeof(*v));
+	pthread_condattr_t attr;
 	int rc;
 
 	*out = NULL;
@@ -329,7 +348,10 @@ int vcpu_create(const struct vcpu_env *env, unsigned id, struct vcpu **out, stru
 	v->id = id;
 	v->fd = -1;
 	pthread_mutex_init(&v->lock, NULL);
-	pthread_cond_init(&v->cond, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); /* clock.h's */
+	pthread_cond_init(&v->cond, &attr);
+	pthread_condattr_destroy(&attr);
 	rc = id ? start_thread(v, err) : prepare_first(v, err);
 	if (rc) {
 		vcpu_destroy(v);
@@ -370,9 +392,9 @@ void vcpu_run_first(struct vcpu *v)
 	v->env.finished(v->env.opaque);
 }
 
-static void ask(struct vcpu *v, unsigned what)
+/* The lock is held. */
+static void ask_locked(struct vcpu *v, unsigned what)
 {
-	pthread_mutex_lock(&v->lock);
 	/* First immediate_exit, if the shared page exists: the thread reads asked without the lock. */
 	if (v->ready && v->run)
 		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
@@ -380,6 +402,12 @@ static void ask(struct vcpu *v, unsigned what)
 	pthread_cond_broadcast(&v->cond);
 	if (v->kick && !pthread_equal(v->thread, pthread_self()))
 		pthread_kill(v->thread, SIG_KICK);
+}
+
+static void ask(struct vcpu *v, unsigned what)
+{
+	pthread_mutex_lock(&v->lock);
+	ask_locked(v, what);
 	pthread_mutex_unlock(&v->lock);
 }
 
@@ -408,6 +436,33 @@ bool vcpu_await_rest(struct vcpu *v)
 	resting = v->resting;
 	pthread_mutex_unlock(&v->lock);
 	return resting;
+}
+
+/*
+ * After a timeout the question stays: the vCPU answers when it leaves its device, and only then may
+ * immediate_exit be cleared.
+ */
+int vcpu_sample(struct vcpu *v, unsigned timeout_ms, struct arch_sample *out)
+{
+	uint64_t until_ns = clock_now_ns() + timeout_ms * 1000000ull;
+	struct timespec until = { .tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
+				  .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S) };
+	unsigned before;
+	int rc = 0;
+
+	pthread_mutex_lock(&v->lock);
+	before = v->samples;
+	ask_locked(v, ASK_SAMPLE);
+	while (v->samples == before && !stopped(v) && !rc)
+		rc = -pthread_cond_timedwait(&v->cond, &v->lock, &until);
+	if (v->samples != before) {
+		rc = v->sample_rc;
+		*out = v->sample;
+	} else if (stopped(v)) {
+		rc = -ECANCELED;
+	}
+	pthread_mutex_unlock(&v->lock);
+	return rc;
 }
 
 void vcpu_resume(struct vcpu *v)

@@ -4,7 +4,7 @@
  * The machine's own thread prepares and runs the first vCPU (the guest would have to
  * wait for a hand-over to another thread). Each further vCPU has a thread of its own,
  * which prepares it while the machine is built. Only the thread that runs a vCPU uses
- * it; any thread may call vcpu_stop, vcpu_pause, vcpu_resume and vcpu_nmi.
+ * it; any thread may call vcpu_stop, vcpu_pause, vcpu_resume, vcpu_nmi and vcpu_sample.
  */
 #ifndef BANTAM_MACHINE_VCPU_H
 #define BANTAM_MACHINE_VCPU_H
@@ -55,6 +55,12 @@ bool vcpu_await_rest(struct vcpu *vcpu);
 void vcpu_resume(struct vcpu *vcpu);
 /* Sends the guest an NMI, to a resting vCPU when it is resumed; any thread, after vcpu_go. */
 void vcpu_nmi(struct vcpu *vcpu);
+/*
+ * Fills *out with what the vCPU does, running or resting. Returns 0; -ETIMEDOUT: it did not leave guest
+ * and devices within timeout_ms; -ECANCELED: it was stopped; or -errno of KVM. Any thread but the
+ * vCPU's, after vcpu_go; several threads may ask at once.
+ */
+int vcpu_sample(struct vcpu *vcpu, unsigned timeout_ms, struct arch_sample *out);
 /* Stops a further vCPU and waits for its thread's end; the machine's thread. May be repeated. */
 void vcpu_join(struct vcpu *vcpu);
 /* Stops, joins and frees the vCPU; accepts NULL. */

@@ -356,6 +356,41 @@ void arch_vcpu_nmi(int vcpu_fd)
 	kvm_ioctl(vcpu_fd, KVM_NMI, NULL);
 }
 
+#define RFLAGS_IF (1u << 9)
+#define RFLAGS_VM (1u << 17)
+#define CR0_PE 1u
+
+/* The privilege level is in CS (Intel SDM, volume 3, section 6.5), but for the modes without segments' rights. */
+static unsigned privilege(const struct kvm_sregs *s, uint64_t rflags)
+{
+	if (!(s->cr0 & CR0_PE))
+		return 0;
+	return rflags & RFLAGS_VM ? 3 : s->cs.selector & 3;
+}
+
+int arch_vcpu_sample(int vcpu_fd, struct arch_sample *out)
+{
+	struct kvm_mp_state mp;
+	struct kvm_regs regs;
+	struct kvm_sregs s;
+	int rc = kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &mp);
+	bool off;
+
+	if (rc >= 0)
+		rc = kvm_ioctl(vcpu_fd, KVM_GET_REGS, &regs);
+	if (rc >= 0)
+		rc = kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &s);
+	if (rc < 0)
+		return rc;
+	off = mp.mp_state == KVM_MP_STATE_UNINITIALIZED ||
+	      mp.mp_state == KVM_MP_STATE_INIT_RECEIVED;
+	*out = (struct arch_sample){ .pc = regs.rip,
+				     .level = privilege(&s, regs.rflags),
+				     .halted = off || mp.mp_state == KVM_MP_STATE_HALTED,
+				     .interrupts = off || regs.rflags & RFLAGS_IF };
+	return 0;
+}
+
 static uint32_t lapic_get(const struct kvm_lapic_state *lapic, unsigned reg)
 {
 	uint32_t val;
