@@ -361,22 +361,6 @@ static int carry_out(struct config *config, pid_t parent)
 	return run_machine(config);
 }
 
-/* The folders are separated by newlines (KEY_LIST). */
-static int allow_folders(const char *list, struct err *err)
-{
-	int rc = 0;
-
-	while (!rc && list && *list) {
-		size_t n = strcspn(list, "\n");
-		char *dir = strndup(list, n);
-
-		rc = dir ? store_allow_folder(dir, err) : err_sys(err, ENOMEM, "--backing-dir");
-		free(dir);
-		list += n + (list[n] == '\n');
-	}
-	return rc;
-}
-
 int run_command(int argc, char **argv)
 {
 	pid_t parent = getppid();
@@ -389,7 +373,7 @@ int run_command(int argc, char **argv)
 	if (!rc && !keys_num(&config.vm, CONFIG_HELP))
 		rc = bootdisk_check(&config, &err);
 	if (!rc)
-		rc = allow_folders(keys_text(&config.vm, CONFIG_BACKING_DIR), &err);
+		rc = store_allow_folders(keys_text(&config.vm, CONFIG_BACKING_DIR), &err);
 	if (rc) {
 		rc = fail(err.text, OUTCOME_USAGE);
 	} else if (keys_num(&config.vm, CONFIG_HELP)) {

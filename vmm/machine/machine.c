@@ -336,6 +336,16 @@ static int build(struct machine *m, const struct machine_setup *setup, struct er
 	return machine_load(m, setup->cache_dir, err);
 }
 
+int machine_check_host(struct err *err)
+{
+	struct kvm kvm;
+	int rc = kvm_open(&kvm, err);
+
+	if (!rc)
+		kvm_close(&kvm);
+	return rc;
+}
+
 int machine_create(const struct machine_setup *setup, struct machine **out, struct err *err)
 {
 	struct machine *m = calloc(1, sizeof(*m));

@@ -100,6 +100,8 @@ struct machine_setup {
 
 struct machine;
 
+/* Returns 0 if this process may use KVM, or -errno with what to do. Any thread. */
+int machine_check_host(struct err *err);
 /*
  * Builds the machine, but starts no vCPU. A --dry-run does not open KVM. Returns 0, or -errno with
  * everything undone.

@@ -171,6 +171,21 @@ int store_allow_folder(const char *dir, struct err *err)
 	return 0;
 }
 
+int store_allow_folders(const char *list, struct err *err)
+{
+	int rc = 0;
+
+	while (!rc && list && *list) {
+		size_t n = strcspn(list, "\n");
+		char *dir = strndup(list, n);
+
+		rc = dir ? store_allow_folder(dir, err) : err_sys(err, ENOMEM, "--backing-dir");
+		free(dir);
+		list += n + (list[n] == '\n');
+	}
+	return rc;
+}
+
 const char *store_allowed_folder(unsigned i)
 {
 	return i < nfolders ? folders[i] : NULL;

@@ -29,6 +29,8 @@ struct store_folder {
  * -E2BIG, or another -errno.
  */
 int store_allow_folder(const char *dir, struct err *err);
+/* The same of several, separated by newlines, as a KEY_LIST has them. list may be NULL. */
+int store_allow_folders(const char *list, struct err *err);
 /* The i-th of these folders, as given; NULL: there are no more. */
 const char *store_allowed_folder(unsigned i);
 
