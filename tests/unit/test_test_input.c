@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "vmm/test/input.h"
+#include "vmm/test/streams/input.h"
 
 TestSuite(test_input, .timeout = 20);
 

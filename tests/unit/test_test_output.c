@@ -17,7 +17,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "vmm/test/output.h"
+#include "vmm/test/streams/output.h"
 
 TestSuite(test_output, .timeout = 30);
 

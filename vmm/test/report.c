@@ -21,7 +21,7 @@
 #include "vmm/core/log.h"
 #include "vmm/core/new_file.h"
 #include "vmm/core/parse.h"
-#include "vmm/test/sink.h"
+#include "vmm/test/streams/sink.h"
 
 enum { VERDICT_REPORT, JUNIT_REPORT, TAP_REPORT, REPORTS };
 

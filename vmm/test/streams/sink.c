@@ -8,7 +8,7 @@
  * or terminal is opened once more, a socket is written with MSG_DONTWAIT, and where neither goes fd_now.h has what
  * does not wait. A regular file is always ready, and epoll refuses it.
  */
-#include "vmm/test/sink.h"
+#include "vmm/test/streams/sink.h"
 
 #include <errno.h>
 #include <fcntl.h>

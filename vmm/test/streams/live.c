@@ -9,7 +9,7 @@
  *
  * A console's line without an end (a prompt) is shown after a rest of REST_NS.
  */
-#include "vmm/test/live.h"
+#include "vmm/test/streams/live.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -19,7 +19,7 @@
 
 #include "vmm/core/clock.h"
 #include "vmm/core/printable.h"
-#include "vmm/test/sink.h"
+#include "vmm/test/streams/sink.h"
 
 #define LIVE_MAX (1u << 20) /* bytes that wait; beyond, lines are left out */
 #define TAIL_BYTES (8u << 10)

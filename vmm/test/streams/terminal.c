@@ -1,5 +1,5 @@
 /* test/terminal: see terminal.h. */
-#include "vmm/test/terminal.h"
+#include "vmm/test/streams/terminal.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
  * in one turn goes out in one write. The live view writes to the sink of stderr beside it, and takes nothing of any
  * window.
  */
-#include "vmm/test/output.h"
+#include "vmm/test/streams/output.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -18,8 +18,8 @@
 
 #include "guest/wire.h"
 #include "vmm/core/clock.h"
-#include "vmm/test/live.h"
-#include "vmm/test/sink.h"
+#include "vmm/test/streams/live.h"
+#include "vmm/test/streams/sink.h"
 
 _Static_assert(TEST_OUTPUT_WINDOW == WIRE_WINDOW, "the window of the agent's channel");
 

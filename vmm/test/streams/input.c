@@ -6,7 +6,7 @@
  * set the loop does not watch it, so input that the session does not want yet costs no turns; a read that finds
  * nothing begins to watch again. epoll refuses regular files and /dev/null, which are always ready.
  */
-#include "vmm/test/input.h"
+#include "vmm/test/streams/input.h"
 
 #include <errno.h>
 #include <fcntl.h>
