@@ -72,8 +72,8 @@ syntax:
 	@printf '%s\n' $(SRC) $(TOOL_SRC) | xargs -P 2 -n 16 $(CC) $(CPPFLAGS) $(CFLAGS) -fsyntax-only
 
 # The objects in this order, not as the archive gives them: what a plain run uses is together, and the
-# API behind it, so that a VM without an API has none of its pages.
-API_OBJ := $(filter $B/o/vmm/api/% $B/o/vmm/http/% $B/o/vmm/vm/% $B/o/vmm/vmconfig/% $B/o/vmm/digest/% $B/o/llhttp/%,$(OBJ))
+# API and the test behind it, so that a plain VM has none of their pages.
+API_OBJ := $(filter $B/o/vmm/test/% $B/o/vmm/agent/% $B/o/vmm/verdict/% $B/o/boot/pack/% $B/o/vmm/api/% $B/o/vmm/http/% $B/o/vmm/vm/% $B/o/vmm/vmconfig/% $B/o/vmm/digest/% $B/o/llhttp/%,$(OBJ))
 $B/bantam: $B/o/vmm/main.o $(filter-out $(API_OBJ),$(OBJ)) $(API_OBJ)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
@@ -134,7 +134,7 @@ endif
 
 # --- tests -----------------------------------------------------------------
 UNIT := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/test_*.c))
-UNIT_COMMON := $(patsubst %.c,$B/o/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
+UNIT_COMMON := $(patsubst %.c,$B/o/%.o,$(filter-out $(wildcard tests/unit/test_*.c) tests/unit/fake_machine.c,$(wildcard tests/unit/*.c)))
 unit: $(UNIT)
 # Criterion finds tests by a section without references, which --gc-sections would drop.
 $B/unit/%: $B/o/tests/unit/%.o $(UNIT_COMMON) $(LIB)
@@ -154,6 +154,10 @@ $B/unit/test_api_digest: private LDFLAGS += -Wl,--wrap=read
 
 # A program of the guest that this test runs.
 $B/unit/test_agent_guest: | build/guest/agent
+
+# The command bantam test with a script in place of its machine, whose object stands before the library.
+$B/unit/test_test: | $B/o/tests/unit/fake_machine.o build/guest/agent build/guest/hello.elf
+$B/unit/test_test: private LDFLAGS += $B/o/tests/unit/fake_machine.o
 
 # The parts of a helper program that its test links: all but main.c.
 $B/unit/test_seed $B/unit/test_seed_document: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))

@@ -13,6 +13,7 @@
 #include "vmm/doctor.h"
 #include "vmm/machine/machine.h"
 #include "vmm/run.h"
+#include "vmm/test/test.h"
 
 static int fail(const char *text, int status)
 {
@@ -66,6 +67,9 @@ static const struct command {
 	const char *helper;
 } commands[] = {
 	{ "run", "boot a VM; see bantam run --help", .run = run_command },
+	{ "test",
+	  "boot a kernel, run a command in it, and say how it ended; see bantam test --help",
+	  .run = test_command },
 	{ "api", "serve Cloud Hypervisor's API for one VM; see bantam api --help",
 	  .run = api_command },
 	{ "image", "create, check, convert and inspect disk images", .helper = "bantam-image" },

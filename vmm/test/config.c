@@ -1,0 +1,102 @@
+/*
+ * test/config: the machine of a test: the user's options, the consoles that the test needs, the kernel and its
+ * command line. See test_impl.h.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "guest/wire.h"
+#include "vmm/test/test_impl.h"
+
+/* The kernel's log, and an end of the machine when it panics. */
+#define DEFAULT_CMDLINE "console=ttyS0 panic=-1"
+/* The user's initrd has an init of its own. */
+#define AGENT_CMDLINE "rdinit=/bantam-agent"
+
+/* The kernel's console, and the two ways to the agent (guest/wire.h). Their sinks are in the pool. */
+static const char *const consoles[] = { "--serial", "null", "--serial", "null" };
+#define NCONSOLES (sizeof(consoles) / sizeof(consoles[0]))
+
+/* Joins the words that are not NULL. The caller frees it; NULL: no memory. */
+static char *join(const char *const *word, size_t n)
+{
+	size_t bytes = 1;
+	char *text;
+
+	for (size_t i = 0; i < n; i++)
+		bytes += word[i] ? strlen(word[i]) + 1 : 0;
+	text = calloc(1, bytes);
+	for (size_t i = 0; text && i < n; i++)
+		if (word[i] && *word[i])
+			strcat(strcat(text, *text ? " " : ""), word[i]);
+	return text;
+}
+
+static char *make_cmdline(const struct test_options *o)
+{
+	const char *word[3] = { NULL };
+
+	if (!o->no_default_cmdline) {
+		word[0] = DEFAULT_CMDLINE;
+		word[1] = o->initrd && o->command ? AGENT_CMDLINE : NULL;
+	}
+	word[2] = o->cmdline;
+	return join(word, 3);
+}
+
+static int parse(const struct test_options *o, struct config *config, char **argv, struct err *err)
+{
+	int argc = 0;
+	int rc;
+
+	for (int i = 0; i < o->vm_argc; i++)
+		argv[argc++] = o->vm_argv[i];
+	for (size_t i = 0; i < NCONSOLES; i++)
+		argv[argc++] = (char *)consoles[i];
+	rc = config_parse(config, argc, argv, err);
+	if (!rc && o->dry_run)
+		rc = keys_set(&config->vm, config_keys[CONFIG_DRY_RUN].name, "on", err);
+	return rc;
+}
+
+int test_config_make(const struct test_options *o, struct config *config, struct err *err)
+{
+	char **argv = calloc((size_t)o->vm_argc + NCONSOLES, sizeof(*argv));
+	char *cmdline = make_cmdline(o);
+	int rc;
+
+	config_start(config);
+	if (argv && cmdline)
+		rc = parse(o, config, argv, err);
+	else
+		rc = err_sys(err, ENOMEM, "options");
+	if (!rc)
+		rc = keys_set(&config->vm, config_keys[CONFIG_CMDLINE].name, cmdline, err);
+	free(cmdline);
+	free(argv);
+	return rc;
+}
+
+int test_config_boot(struct config *config, const char *kernel, const char *initrd, struct err *err)
+{
+	int rc = keys_set(&config->vm, config_keys[CONFIG_KERNEL].name, kernel, err);
+
+	if (!rc && initrd)
+		rc = keys_set(&config->vm, config_keys[CONFIG_INITRD].name, initrd, err);
+	return rc;
+}
+
+bool test_config_id(const struct config *config, const char *option, unsigned n,
+		    char id[DEVICE_ID_BYTES])
+{
+	for (unsigned i = 0; i < config->ndevices; i++) {
+		const char *its = config->device[i].type->option;
+
+		if (!its || strcmp(its, option) != 0 || n--)
+			continue;
+		config_device_id(config, i, id);
+		return true;
+	}
+	return false;
+}

@@ -1,0 +1,160 @@
+/*
+ * test_impl: what the sources of the command share: test.c (the run), state.c, channel.c (the consoles' sinks),
+ * agent.c (what the agent says), timers.c, signals.c, config.c. options, kernel, initrd, vm, output, input, terminal
+ * and report stand beside them, each with a header of its own. All of it is the first thread's.
+ */
+#ifndef BANTAM_TEST_IMPL_H
+#define BANTAM_TEST_IMPL_H
+
+#include "devices/backend/chardev/pool.h"
+#include "devices/backend/chardev/program.h"
+#include "vmm/agent/session.h"
+#include "vmm/config.h"
+#include "vmm/core/loop.h"
+#include "vmm/test/streams/input.h"
+#include "vmm/test/kernel.h"
+#include "vmm/test/options.h"
+#include "vmm/test/streams/output.h"
+#include "vmm/test/report.h"
+#include "vmm/test/streams/terminal.h"
+#include "vmm/test/vm.h"
+#include "vmm/verdict/verdict.h"
+
+/* One way by which the agent may come: the port, or the second serial port. */
+struct test_channel {
+	struct test *test;
+	struct chardev *chr;
+	/* Other programs than the agent may write there (a getty, a console), until the agent's HELLO. */
+	bool shared;
+	unsigned sought; /* shared: bytes of a HELLO's begin that have come */
+	struct agent_owner owner;
+	struct agent_session session;
+	uint8_t out[AGENT_FILL_MIN]; /* frames; those from out_at to out_len are not yet sent */
+	size_t out_at, out_len;
+	bool full; /* the guest takes no more now */
+};
+#define TEST_CHANNELS 2
+
+enum test_timer {
+	TEST_TIMER_BOOT,  /* --timeout-boot */
+	TEST_TIMER_IDLE,  /* --timeout-idle */
+	TEST_TIMER_TOTAL, /* --timeout */
+	TEST_TIMER_WORDS, /* a kernel that dies may still print */
+	TEST_TIMER_END,	  /* the test has ended, and the machine is to end by itself */
+	TEST_TIMERS,
+};
+
+struct test {
+	const struct test_options *options;
+	struct loop *loop;
+	struct config config;
+	struct test_kernel kernel;
+	int initrd_fd; /* -1: none */
+	char initrd_path[32];
+
+	struct verdict_rules *rules;
+	struct verdict_case *verdict;
+	struct test_report *report;
+	struct test_output *output;
+	struct test_input *input;
+	struct test_terminal *terminal; /* NULL: without --tty */
+
+	struct chardev_pool *consoles;
+	struct chardev *console; /* the kernel's */
+	bool console_full;	 /* it waits until the output has room */
+	struct test_channel channel[TEST_CHANNELS];
+	struct test_channel *agent;   /* the channel on which it has said HELLO; NULL: none yet */
+	struct loop_watch *pump;      /* the sessions may have something to send */
+	struct loop_watch *drain;     /* the console's sink may be empty */
+	struct agent_command command; /* argv NULL: the boot is the test */
+	char **envp, term[80];	      /* of it */
+
+	struct test_vm_owner owner;
+	struct test_vm *vm; /* NULL: not started */
+	uint64_t start_ns;  /* the verdict's zero */
+	bool stopping;	    /* the machine has been told to end */
+	bool gone;	    /* the machine has ended, as end says */
+	bool drained;	    /* and all that it wrote has come */
+	bool flushed;	    /* and has been read */
+	struct test_vm_end end;
+	bool crash_kernel; /* the panicked guest starts another kernel, which is to go on */
+
+	struct loop_watch *timer[TEST_TIMERS];
+	uint64_t active_ns[TEST_STREAMS]; /* when something of the stream came or left */
+	uint64_t words_end_ns;		  /* when a dying kernel has said enough; 0: it lives */
+	uint64_t end_ns;		  /* for TEST_TIMER_END */
+
+	int signal_fd;
+	struct loop_watch *signals;
+	bool interrupted_command; /* ctrl-c has gone to the command once */
+	bool interrupted;	  /* the test ends by a signal */
+};
+
+/* --- state.c ------------------------------------------------------------------------------- */
+
+/* The verdict, whose clock is now, or then. Call it for each event of the verdict. */
+struct verdict_case *test_verdict(struct test *t);
+struct verdict_case *test_verdict_at(struct test *t, uint64_t now_ns);
+/* Stops the machine now. Any number of times. */
+void test_stop(struct test *t);
+/* The agent's session may have something to send. */
+void test_pump(struct test *t);
+/* The console's sink may have become empty. */
+void test_drain(struct test *t);
+
+/* --- command.c ----------------------------------------------------------------------------- */
+
+/* Makes t->command, if there is one. */
+int test_command_make(struct test *t, struct err *err);
+
+/* --- config.c ------------------------------------------------------------------------------ */
+
+/* The machine's options and consoles; wrong ones are wrong usage. The caller clears *config also after an error. */
+int test_config_make(const struct test_options *o, struct config *config, struct err *err);
+/* The kernel and the initrd (NULL: none) of it. */
+int test_config_boot(struct config *config, const char *kernel, const char *initrd,
+		     struct err *err);
+/* Writes the id of the n-th device of an option ("--serial"). Returns false if there is none. */
+bool test_config_id(const struct config *config, const char *option, unsigned n,
+		    char id[DEVICE_ID_BYTES]);
+
+/* --- channel.c ----------------------------------------------------------------------------- */
+
+/* Opens the pool and the sinks. 0 or -errno. */
+int test_channels_open(struct test *t, struct err *err);
+/* What the machine has written last has come, or will never come: ends sinks and sessions. Accepts a half-made t. */
+void test_channels_close(struct test *t);
+/* --- agent.c ------------------------------------------------------------------------------- */
+
+/* Begins its session, whose owner is c->owner. */
+void test_agent_init(struct test_channel *c);
+/* For test_output_owner.taken. */
+void test_agent_taken(void *opaque, enum test_stream stream, size_t len);
+
+/* --- timers.c ------------------------------------------------------------------------------ */
+
+int test_timers_create(struct test *t, struct err *err);
+void test_timers_destroy(struct test *t);
+/* The machine starts. */
+void test_timers_begin(struct test *t);
+void test_timers_booted(struct test *t);
+/* The command runs: silence counts from now on. */
+void test_timers_started(struct test *t);
+/* Bytes of a stream have come. */
+void test_timers_active(struct test *t, enum test_stream stream);
+/* The test has ended or its agent is lost: the machine has so long to end by itself. */
+void test_timers_end(struct test *t, uint64_t ns);
+/*
+ * Something has happened. If the verdict says that nothing good comes any more, the kernel has a moment for its
+ * last lines, and then the machine is stopped.
+ */
+void test_look(struct test *t);
+
+/* --- signals.c ----------------------------------------------------------------------------- */
+
+int test_signals_begin(struct test *t, struct err *err);
+void test_signals_end(struct test *t);
+/* A signal to the process, or the user's wish: the test ends, and the second time the process. */
+void test_interrupt(struct test *t, int signo);
+
+#endif
