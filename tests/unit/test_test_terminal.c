@@ -17,8 +17,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "vmm/test/input.h"
-#include "vmm/test/terminal.h"
+#include "vmm/test/streams/input.h"
+#include "vmm/test/streams/terminal.h"
 
 TestSuite(test_test_terminal, .timeout = 30);
 
