@@ -182,10 +182,11 @@ struct entry *pack_entry_find(const struct pack *pack, const char *name, bool fo
 }
 
 /* Adds the directories above a resolved name. */
-static int add_parents(struct pack *pack, const char *name, struct err *err)
+static int add_parents(struct pack *pack, const char *name, bool below, struct err *err)
 {
+	const struct entry dir = { .kind = ENTRY_DIR, .perm = 0755, .below = below };
+
 	for (const char *at = strchr(name, '/'); at; at = strchr(at + 1, '/')) {
-		const struct entry dir = { .kind = ENTRY_DIR, .perm = 0755 };
 		const struct entry *old = find(pack, name, (size_t)(at - name));
 		int ret;
 
@@ -248,11 +249,31 @@ int pack_entry_add(struct pack *pack, const char *name, const struct entry *entr
 	}
 	if (old && (!old->below || dir || old->kind == ENTRY_DIR))
 		return err_set(err, EEXIST, "/%.200s is given twice", name);
-	ret = add_parents(pack, name, err);
+	ret = add_parents(pack, name, false, err);
 	if (ret)
 		return ret;
 	return old ? replace(pack, old, entry, data, err) :
 		     append(pack, name, strlen(name), entry, data, err);
+}
+
+int pack_entry_note(struct pack *pack, const char *name, const struct entry *entry,
+		    const void *data, struct err *err)
+{
+	char path[PATH_MAX];
+	struct entry *old;
+	int ret;
+
+	if (resolve(pack, name, entry->kind == ENTRY_DIR, path) || !*path)
+		return 0;
+	old = find(pack, path, strlen(path));
+	if (old)
+		return old->below && old->kind != ENTRY_DIR && entry->kind != ENTRY_DIR ?
+			       replace(pack, old, entry, data, err) :
+			       0;
+	ret = add_parents(pack, path, true, err);
+	if (ret == -EEXIST)
+		return 0; /* below a file: the kernel does not make it */
+	return ret ? ret : append(pack, path, strlen(path), entry, data, err);
 }
 
 void pack_entries_free(struct pack *pack)

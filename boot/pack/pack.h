@@ -57,6 +57,14 @@ int pack_add_link(struct pack *pack, const char *name, const char *target, struc
 
 bool pack_has(const struct pack *pack, const char *name);
 
+/*
+ * Tells pack which names are in the initrd path already, to which the archive will be appended: pack_has
+ * knows them, links among them count, a file may be added over one of its files, and none of its
+ * directories is written again. -EINVAL: it is damaged, -ENOTSUP: a compression that only kernels know; the
+ * names before that place are known then.
+ */
+int pack_add_below(struct pack *pack, const char *path, struct err *err);
+
 /* Writes the archive to fd, which stays open; path is its name for errors. */
 int pack_write(struct pack *pack, int fd, const char *path, enum pack_compression compression,
 	       struct err *err);

@@ -43,6 +43,9 @@ struct pack {
  */
 int pack_entry_add(struct pack *pack, const char *name, const struct entry *entry, const void *data,
 		   struct err *err);
+/* The same for an entry below: it replaces one below, and is left out beside another one. */
+int pack_entry_note(struct pack *pack, const char *name, const struct entry *entry,
+		    const void *data, struct err *err);
 /* The entry to which name leads through links; with follow, through that of its last component, too. */
 struct entry *pack_entry_find(const struct pack *pack, const char *name, bool follow);
 void pack_entries_free(struct pack *pack);
