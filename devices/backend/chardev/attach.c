@@ -31,7 +31,10 @@ static void attach_here(void *opaque)
 	/* A new user, a new try: there may be room on the disk again. */
 	pthread_mutex_lock(&chr->lock);
 	chr->failed = false;
+	chr->exact = chr->user.exact;
 	pthread_mutex_unlock(&chr->lock);
+	if (chr->user.connected)
+		chr->user.connected(chr->user.opaque, !chr->lossy || chr->connected);
 	if (chr->ops->attached)
 		chr->ops->attached(chr);
 	/* Begin, and hand on the input that has waited. */

@@ -5,7 +5,7 @@
  * a ring replays the last output to a new client), null; and the process itself (program.h). Output never blocks a vCPU: what
  * the sink takes at once goes out at the end of a line or after a pause (output.c), and the rest is
  * buffered, bounded, and flushed by the loop's thread. If the buffer of stdio or a file is full, the device learns it and holds the guest back, as real hardware would. A pty or socket, whose
- * reader may be slow or absent, drops its oldest output instead and counts it.
+ * reader may be slow or absent, drops its oldest output instead and counts it, unless the user is exact.
  *
  * A chardev lives as long as its device, in the device's loop, or longer, in a pool (pool.h): then
  * one device after the other attaches to it.
@@ -49,10 +49,64 @@ struct chardev_user {
 	 */
 	void (*failed)(void *opaque);
 	void *opaque;
+	/*
+	 * A reader of the output has come or gone; first after chardev_attach. Only a pty and a socket
+	 * have readers that come and go: any other sink always has one. May be NULL.
+	 */
+	void (*connected)(void *opaque, bool connected);
+	/*
+	 * The bytes are for a program, which must get each or none: a slow reader holds the guest back
+	 * instead of missing output, and a new one gets nothing from before it came. What is written while
+	 * there is no reader is gone.
+	 */
+	bool exact;
 };
 
-/* The keys that all options with a sink share (stdio, file=, pty, socket=, null …). */
+/*
+ * The keys that all options with a sink share (stdio, file=, pty, socket=, null …). An option that has others,
+ * too, begins its table with CHARDEV_KEYS; its own begin at CHARDEV_NKEYS.
+ */
 extern const struct key chardev_keys[];
+
+#define CHARDEV_NKEYS 7
+/* In the order of the CHARDEV_KEY_ of chardev_impl.h. */
+#define CHARDEV_KEYS                                                                                  \
+	{ "sink",                                                                                     \
+	  KEY_CHOICE,                                                                                 \
+	  KEY_BARE,                                                                                   \
+	  "stdio|pty|null|off",                                                                       \
+	  NULL,                                                                                       \
+	  0,                                                                                          \
+	  0,                                                                                          \
+	  "stdio|pty|null|off",                                                                       \
+	  "where characters go to and come from" },                                                   \
+		{ "file", KEY_PATH, 0, NULL, NULL, 0, 0, "FILE", "write output to FILE (no input)" }, \
+		{ "socket",                                                                           \
+		  KEY_PATH,                                                                           \
+		  0,                                                                                  \
+		  NULL,                                                                               \
+		  NULL,                                                                               \
+		  0,                                                                                  \
+		  0,                                                                                  \
+		  "PATH",                                                                             \
+		  "listen on a Unix socket; a console gives a new client its last 64 KiB" },          \
+		{ "append", KEY_BOOL, 0, NULL, NULL, 0, 0, NULL, "with file: keep what FILE holds" }, \
+		{ "limit",                                                                            \
+		  KEY_SIZE,                                                                           \
+		  0,                                                                                  \
+		  NULL,                                                                               \
+		  NULL,                                                                               \
+		  0,                                                                                  \
+		  0,                                                                                  \
+		  "SIZE",                                                                             \
+		  "with file: FILE's most bytes, 1G by default; the oldest go; 0: no limit" },        \
+		{ "link", KEY_PATH, 0,                                                                \
+		  NULL,	  NULL,	    0,                                                                \
+		  0,	  "PATH",   "with pty: a symbolic link to the terminal" },                    \
+	{                                                                                             \
+		"tty", KEY_BOOL, KEY_HIDDEN, NULL, NULL, 0, 0, NULL,                                  \
+			"with stdio: no input, unless stdin is a terminal"                            \
+	}
 
 /* Returns true if cfg says "off": there is no device at all. */
 bool chardev_off(const struct keyvals *cfg);

@@ -121,6 +121,7 @@ struct chardev {
 	uint64_t head, tail;  /* bytes ever put in, bytes ever taken out */
 	uint64_t dropped;     /* bytes that a connected reader has missed */
 	bool lossy;	      /* overwrite the oldest instead of holding back */
+	bool exact;	      /* lossy, but not while connected; as the last user had it */
 	bool connected;	      /* lossy: there is a reader */
 	uint64_t quiet_ns;    /* output before this time is gathered */
 	uint64_t paid_ns;     /* until when the writes have paid */
@@ -193,7 +194,10 @@ void chardev_wake(const struct chardev *chr);
 void chardev_start(struct chardev *chr);
 /* Call it after in_on or the queue has changed. */
 void chardev_update_events(struct chardev *chr);
-/* Lossy sinks: a reader has connected (it gets the whole ring first) or left. */
+/*
+ * Lossy sinks: a reader has connected (it gets the whole ring first; nothing, if the user is exact) or
+ * left. Tells the user.
+ */
 void chardev_connect(struct chardev *chr, bool connected);
 /* Logs and reports once that output is lost. */
 void chardev_fail(struct chardev *chr, int error);

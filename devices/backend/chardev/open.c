@@ -10,23 +10,9 @@
 
 #include "vmm/core/unix_socket.h"
 
-const struct key chardev_keys[] = {
-	[CHARDEV_KEY_SINK] = { "sink", KEY_CHOICE, KEY_BARE, "stdio|pty|null|off", NULL, 0, 0,
-			       "stdio|pty|null|off", "where characters go to and come from" },
-	[CHARDEV_KEY_FILE] = { "file", KEY_PATH, 0, NULL, NULL, 0, 0, "FILE",
-			       "write output to FILE (no input)" },
-	[CHARDEV_KEY_SOCKET] = { "socket", KEY_PATH, 0, NULL, NULL, 0, 0, "PATH",
-				 "listen on a Unix socket; a new client gets the last 64 KiB" },
-	[CHARDEV_KEY_APPEND] = { "append", KEY_BOOL, 0, NULL, NULL, 0, 0, NULL,
-				 "with file: keep what FILE holds" },
-	[CHARDEV_KEY_LIMIT] = { "limit", KEY_SIZE, 0, NULL, NULL, 0, 0, "SIZE",
-				"with file: FILE's most bytes, 1G by default; the oldest go; 0: no limit" },
-	[CHARDEV_KEY_LINK] = { "link", KEY_PATH, 0, NULL, NULL, 0, 0, "PATH",
-			       "with pty: a symbolic link to the terminal" },
-	[CHARDEV_KEY_TTY] = { "tty", KEY_BOOL, KEY_HIDDEN, NULL, NULL, 0, 0, NULL,
-			      "with stdio: no input, unless stdin is a terminal" },
-	{ 0 },
-};
+const struct key chardev_keys[] = { CHARDEV_KEYS, { 0 } };
+
+_Static_assert(sizeof(chardev_keys) / sizeof(chardev_keys[0]) == CHARDEV_NKEYS + 1, "keys");
 
 enum sink { SINK_STDIO, SINK_PTY, SINK_NULL, SINK_OFF }; /* in the order of "sink" */
 

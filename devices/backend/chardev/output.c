@@ -170,7 +170,7 @@ size_t chardev_write(struct chardev *chr, const void *buf, size_t len)
 	if (chr->failed)
 		chr->dropped += len;
 	else if (chr->lossy && !chr->connected)
-		chardev_ring_put(chr, buf, len);
+		len = chr->exact ? len : chardev_ring_put(chr, buf, len);
 	else
 		len = put(chr, buf, len, &wake);
 	pthread_mutex_unlock(&chr->lock);
@@ -298,18 +298,30 @@ void chardev_flush_due(void *opaque)
 		chardev_flush(chr);
 }
 
+/* Lock held: a reader has come or gone. What is for a program is for the one that was there. */
+static void place_reader(struct chardev *chr, bool connected)
+{
+	if (chr->exact)
+		chr->tail = chr->head;
+	else if (connected)
+		chr->tail = chr->head > chr->ring_bytes ? chr->head - chr->ring_bytes : 0;
+}
+
 void chardev_connect(struct chardev *chr, bool connected)
 {
+	bool tell, drained;
 	uint64_t dropped;
 
 	pthread_mutex_lock(&chr->lock);
 	dropped = chr->dropped;
 	chr->dropped = 0;
+	tell = chr->attached && chr->connected != connected;
 	chr->connected = connected;
 	chr->scheduled = false;
 	chr->urgent = false;
-	if (connected)
-		chr->tail = chr->head > chr->ring_bytes ? chr->head - chr->ring_bytes : 0;
+	place_reader(chr, connected);
+	drained = chr->blocked && chr->head == chr->tail;
+	chr->blocked &= !drained;
 	pthread_mutex_unlock(&chr->lock);
 	chr->out_wait = false;
 	if (dropped)
@@ -318,4 +330,8 @@ void chardev_connect(struct chardev *chr, bool connected)
 			    (unsigned long long)dropped);
 	if (connected)
 		chardev_flush(chr);
+	if (tell && chr->user.connected)
+		chr->user.connected(chr->user.opaque, connected);
+	if (drained && chr->attached)
+		chr->user.drained(chr->user.opaque);
 }

@@ -44,7 +44,7 @@ size_t chardev_ring_put(struct chardev *chr, const void *buf, size_t len)
 {
 	size_t room = chr->ring_bytes - (size_t)(chr->head - chr->tail);
 
-	if (chr->lossy) {
+	if (chr->lossy && !chr->exact) {
 		put_lossy(chr, buf, len);
 		return len;
 	}
