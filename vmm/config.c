@@ -161,6 +161,23 @@ void config_device_id(const struct config *config, unsigned at, char id[DEVICE_I
 	snprintf(id, DEVICE_ID_BYTES, "%s%u", d->type->option + 2, before);
 }
 
+/* Two devices with the same option and the same value of a key that tells them apart in the guest. */
+static int check_unique(const struct config_device *d, const struct config_device *other,
+			struct err *err)
+{
+	if (d->type != other->type)
+		return 0;
+	for (unsigned i = 0; d->kv.table[i].name; i++) {
+		const char *text = keys_text(&d->kv, i), *before = keys_text(&other->kv, i);
+
+		if (d->kv.table[i].flags & KEY_UNIQUE && text && before && !strcmp(text, before))
+			return err_set(err, EEXIST, "%s: %s=%s: another %s has the same %s",
+				       d->type->option, d->kv.table[i].name, text, d->type->option,
+				       d->kv.table[i].name);
+	}
+	return 0;
+}
+
 int config_check_ids(const struct config *config, struct err *err)
 {
 	char id[DEVICE_ID_BYTES], other[DEVICE_ID_BYTES];
@@ -174,6 +191,10 @@ int config_check_ids(const struct config *config, struct err *err)
 				       d->type->option, key, DEVICE_ID_BYTES - 1);
 		config_device_id(config, i, id);
 		for (unsigned j = 0; j < i; j++) {
+			int rc = check_unique(d, &config->device[j], err);
+
+			if (rc)
+				return rc;
 			config_device_id(config, j, other);
 			if (!strcmp(id, other))
 				return err_set(err, EEXIST,

@@ -116,7 +116,7 @@ void config_clear(struct config *config);
  * else the option and the number of devices before it with that option ("net0").
  */
 void config_device_id(const struct config *config, unsigned at, char id[DEVICE_ID_BYTES]);
-/* 0, -EINVAL (an id is too long), or -EEXIST (two devices have the same one). */
+/* 0, -EINVAL (an id is too long), or -EEXIST (two devices have the same one, or the same KEY_UNIQUE). */
 int config_check_ids(const struct config *config, struct err *err);
 
 /*

@@ -304,6 +304,13 @@ int keys_finish(struct keyvals *kv, struct err *err)
 	return 0;
 }
 
+/* "--disk FILE", "--serial stdio", "--port name=N,pty": a word that is no key's name. */
+static bool is_bare(const struct key *key, bool first, const struct key *table, const char *word)
+{
+	return find_shown(table, word) < 0 &&
+	       (first || (key->kind == KEY_CHOICE && choice(key->choices, word) >= 0));
+}
+
 int keys_parse(struct keyvals *kv, const char *option, const struct key *table, const char *text,
 	       struct err *err)
 {
@@ -318,10 +325,9 @@ int keys_parse(struct keyvals *kv, const char *option, const struct key *table, 
 		rc = err_set(err, -rc, "%s: %s", option,
 			     rc == -E2BIG ? "too many keys" : "out of memory");
 	for (size_t i = 0; !rc && i < n; i++) {
-		int bare = find_bare(table);
+		int bare = pair[i].val ? -1 : find_bare(table);
 
-		/* "--disk FILE" and "--serial stdio": a first word that is no key's name. */
-		if (!i && !pair[i].val && bare >= 0 && find_shown(table, pair[i].key) < 0)
+		if (bare >= 0 && is_bare(&table[bare], !i, table, pair[i].key))
 			rc = keys_set(kv, table[bare].name, pair[i].key, err);
 		else
 			rc = keys_set(kv, pair[i].key, pair[i].val, err);

@@ -17,7 +17,11 @@
 enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE, KEY_DURATION };
 
 #define KEYS_MAX 40
-#define KEY_BARE 1u /* a first bare word ("--disk FILE") is this key's value */
+/*
+ * A first bare word ("--disk FILE") is this key's value; so is a later one, if it is one of the
+ * key's choices ("--port name=N,pty").
+ */
+#define KEY_BARE 1u
 #define KEY_REQUIRED 2u
 #define KEY_UNLESS 8u /* with KEY_REQUIRED: not required if a key with KEY_INSTEAD is given */
 #define KEY_INSTEAD 16u
@@ -29,7 +33,8 @@ enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE, KEY
  * and neither --help nor "did you mean" names it.
  */
 #define KEY_HIDDEN 64u
-#define KEY_EMPTY 128u /* KEY_TEXT that may be empty, which is not the same as not given */
+#define KEY_EMPTY 128u	/* KEY_TEXT that may be empty, which is not the same as not given */
+#define KEY_UNIQUE 256u /* no two devices with this option have the same value (config.h) */
 
 struct key {
 	const char *name;
