@@ -175,6 +175,12 @@ struct device {
 	bool borrowed;	    /* the machine's, under its devices_lock: a thread works with it */
 };
 
+/* One of several options that make one device together. */
+struct device_part {
+	const struct keyvals *cfg;
+	const char *id; /* "port1", as device_env.id is for a device */
+};
+
 struct device_type {
 	const char *name;   /* "virtio-blk" */
 	const char *option; /* "--disk", or NULL: not for the command line */
@@ -193,6 +199,12 @@ struct device_type {
 	/* The machine's thread, before vCPUs and loop run; on failure nothing is left behind. */
 	int (*create)(const struct device_env *env, const struct keyvals *cfg, struct device **out,
 		      struct err *err);
+	/*
+	 * Instead of create, if all options of this type make one device together: its parts in the order
+	 * in which they were given, at least one. It has the id and the place of the first.
+	 */
+	int (*create_all)(const struct device_env *env, const struct device_part *part,
+			  unsigned nparts, struct device **out, struct err *err);
 };
 
 /* registry.c: every type, in the order of --help. Ends with NULL. */

@@ -4,7 +4,7 @@
 #include "devices/serial.h"
 #include "devices/virtio/balloon.h"
 #include "devices/virtio/blk/blk.h"
-#include "devices/virtio/console.h"
+#include "devices/virtio/console/console.h"
 #include "devices/virtio/fs.h"
 #include "devices/virtio/net/nic.h"
 #include "devices/virtio/rng.h"
@@ -16,6 +16,7 @@ const struct device_type *const device_types[] = {
 	&serial_type,
 	&virtio_blk_type,
 	&virtio_console_type,
+	&virtio_port_type,
 	&virtio_net_type,
 	&virtio_rng_type,
 	&virtio_fs_type,

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/virtio/console.h"
+#include "devices/virtio/console/console.h"
 #include "tests/fuzz/fake_vm.h"
 
 #define RAM_BYTES 0x4000u

@@ -12,7 +12,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "devices/virtio/console.h"
+#include "devices/virtio/console/console.h"
 #include "tests/unit/fake_driver.h"
 
 #define RX 0

@@ -176,6 +176,31 @@ static int create_in_iothread(struct machine *m, const struct device_type *type,
 
 /* --- the user's devices -------------------------------------------------------------- */
 
+/* All devices of the configuration that have this type are parts of one. */
+static int create_together(struct machine *m, const struct device_type *type, struct device **out,
+			   struct err *err)
+{
+	const struct config *config = m->config;
+	struct device_part *part = calloc(config->ndevices, sizeof(*part));
+	char(*id)[DEVICE_ID_BYTES] = calloc(config->ndevices, sizeof(*id));
+	unsigned n = 0;
+	int rc;
+
+	for (unsigned i = 0; i < config->ndevices && part && id; i++) {
+		if (config->device[i].type != type)
+			continue;
+		config_device_id(config, i, id[n]);
+		part[n].cfg = &config->device[i].kv;
+		part[n].id = id[n];
+		n++;
+	}
+	rc = part && id ? type->create_all(&m->device_env, part, n, out, err) :
+			  err_sys(err, ENOMEM, "%s", type->option);
+	free(part);
+	free(id);
+	return rc;
+}
+
 /* nth: how many devices of the same type the config has before it. */
 static int create_device(struct machine *m, const struct device_type *type, unsigned nth,
 			 const struct keyvals *kv, const char *id, struct err *err)
@@ -191,7 +216,9 @@ static int create_device(struct machine *m, const struct device_type *type, unsi
 				type->option, id);
 	m->device_env.id = id;
 	m->device_env.nth = nth;
-	if (keys_num_of(kv, "iothread"))
+	if (type->create_all)
+		rc = keep(m, create_together(m, type, dev, err));
+	else if (keys_num_of(kv, "iothread"))
 		rc = create_in_iothread(m, type, kv, err);
 	else
 		rc = keep(m, type->create(&m->device_env, kv, dev, err));
@@ -216,6 +243,17 @@ static int create_default_serial(struct machine *m, struct err *err)
 	return rc;
 }
 
+/* Returns true if the device is made, or will be, with another one of its type. */
+static bool made_with_other(const struct config *config, unsigned at)
+{
+	const struct device_type *type = config->device[at].type;
+	bool other = false;
+
+	for (unsigned i = 0; i < at && type->create_all; i++)
+		other |= config->device[i].type == type;
+	return other;
+}
+
 static int create_devices(struct machine *m, struct err *err)
 {
 	unsigned nserial = 0;
@@ -225,6 +263,8 @@ static int create_devices(struct machine *m, struct err *err)
 	for (unsigned i = 0; !rc && i < m->config->ndevices; i++) {
 		const struct config_device *d = &m->config->device[i];
 
+		if (made_with_other(m->config, i))
+			continue;
 		config_device_id(m->config, i, id);
 		m->device_env.slot = d->slot;
 		m->device_env.sector_bytes = m->bootdisk && m->bootdisk->device == i ?

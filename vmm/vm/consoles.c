@@ -4,12 +4,13 @@
 
 #include "devices/backend/chardev/chardev.h"
 #include "devices/serial.h"
-#include "devices/virtio/console.h"
+#include "devices/virtio/console/console.h"
 #include "vmm/vm/vm_impl.h"
 
 static bool is_console(const struct config_device *d)
 {
-	return d->type == &serial_type || d->type == &virtio_console_type;
+	return d->type == &serial_type || d->type == &virtio_console_type ||
+	       d->type == &virtio_port_type;
 }
 
 static int open_console(struct vm *vm, struct config_device *d, struct err *err)
@@ -74,9 +75,12 @@ static void show_pty(struct vm *vm, json_t *config, const char *key, const char 
 void vm_show_ptys(struct vm *vm, const struct config *from, json_t *config)
 {
 	/* Backwards: the first of its kind is the one that the VmConfig shows. */
-	for (unsigned i = from->ndevices; i-- > 0;)
-		if (is_console(&from->device[i]))
-			show_pty(vm, config,
-				 from->device[i].type == &serial_type ? "serial" : "console",
-				 from->device[i].id);
+	for (unsigned i = from->ndevices; i-- > 0;) {
+		const struct config_device *d = &from->device[i];
+
+		if (d->type == &serial_type)
+			show_pty(vm, config, "serial", d->id);
+		else if (d->type == &virtio_console_type)
+			show_pty(vm, config, "console", d->id);
+	}
 }
