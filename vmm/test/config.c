@@ -3,6 +3,7 @@
  * command line. See test_impl.h.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,8 +12,6 @@
 
 /* The kernel's log, and an end of the machine when it panics. */
 #define DEFAULT_CMDLINE "console=ttyS0 panic=-1"
-/* The user's initrd has an init of its own. */
-#define AGENT_CMDLINE "rdinit=/bantam-agent"
 
 /* The kernel's console, and the two ways to the agent (guest/wire.h). Their sinks are in the pool. */
 static const char *const consoles[] = { "--serial", "null", "--serial", "null" };
@@ -35,11 +34,13 @@ static char *join(const char *const *word, size_t n)
 
 static char *make_cmdline(const struct test_options *o)
 {
-	const char *word[3] = { NULL };
+	const char *word[3] = { NULL }, *init = test_initrd_init(o);
+	char rdinit[64];
 
 	if (!o->no_default_cmdline) {
 		word[0] = DEFAULT_CMDLINE;
-		word[1] = o->initrd && o->command ? AGENT_CMDLINE : NULL;
+		snprintf(rdinit, sizeof(rdinit), "rdinit=%s", init ? init : "");
+		word[1] = init ? rdinit : NULL;
 	}
 	word[2] = o->cmdline;
 	return join(word, 3);

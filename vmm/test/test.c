@@ -176,12 +176,12 @@ static int find_kernel(struct test *t, struct err *err)
 	const struct test_options *o = t->options;
 	int rc = test_kernel_find(&t->kernel, o->kernel, o->modules, "", err);
 
+	if (!rc)
+		rc = test_initrd_build(o, &t->kernel, &t->initrd_fd, err);
 	if (rc)
 		return rc;
-	if (t->initrd_fd >= 0)
-		snprintf(t->initrd_path, sizeof(t->initrd_path), "/proc/self/fd/%d", t->initrd_fd);
-	return test_config_boot(&t->config, t->kernel.image,
-				t->initrd_fd >= 0 ? t->initrd_path : NULL, err);
+	snprintf(t->initrd_path, sizeof(t->initrd_path), "/proc/self/fd/%d", t->initrd_fd);
+	return test_config_boot(&t->config, t->kernel.image, t->initrd_path, err);
 }
 
 /* What the loop watches beside the machine. */

@@ -12,6 +12,7 @@
 #include "vmm/config.h"
 #include "vmm/core/loop.h"
 #include "vmm/test/streams/input.h"
+#include "vmm/test/initrd.h"
 #include "vmm/test/kernel.h"
 #include "vmm/test/options.h"
 #include "vmm/test/streams/output.h"
@@ -49,7 +50,7 @@ struct test {
 	struct loop *loop;
 	struct config config;
 	struct test_kernel kernel;
-	int initrd_fd; /* -1: none */
+	int initrd_fd; /* -1: not yet */
 	char initrd_path[32];
 
 	struct verdict_rules *rules;
