@@ -345,6 +345,13 @@ void test_vm_stop(struct test_vm *v)
 	cr_assert_eq(write(v->stop_fd, &one, sizeof(one)), sizeof(one));
 }
 
+int test_vm_sample(struct test_vm *v, unsigned vcpu, struct verdict_sample *out)
+{
+	*out = fake.sample;
+	out->vcpu = vcpu;
+	return fake.no_samples ? -ETIMEDOUT : 0;
+}
+
 void test_vm_destroy(struct test_vm *v)
 {
 	if (!v)

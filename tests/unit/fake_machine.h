@@ -18,7 +18,9 @@ struct fake_machine {
 	/* The option of the device that carries the channel ("--port"), and which of them. */
 	const char *option;
 	unsigned n;
-	const char *no_host; /* why there is no KVM; NULL: there is */
+	const char *no_host;	      /* why there is no KVM; NULL: there is */
+	struct verdict_sample sample; /* what each vCPU does */
+	bool no_samples;
 };
 extern struct fake_machine fake;
 

@@ -55,8 +55,7 @@ static int run_test(enum verdict_end (*script)(void), const char *words, const c
 
 	fake.script = script;
 	if (!fake.option) {
-		fake.option = "--serial";
-		fake.n = 1;
+		fake.option = "--port";
 		cr_assert(mkdtemp(dir));
 	}
 	snprintf(text, sizeof(text),
@@ -244,6 +243,13 @@ static enum verdict_end panics_late(void)
 	return VERDICT_END_PANIC;
 }
 
+static enum verdict_end panics_by_pvpanic(void)
+{
+	fake_panicked(false);
+	usleep(300000);
+	return VERDICT_END_PANIC;
+}
+
 static enum verdict_end panics_and_stays(void)
 {
 	fake_console("[    1.000000] Kernel panic - not syncing: no init\n");
@@ -311,6 +317,13 @@ static enum verdict_end sends_nonsense(void)
 	return VERDICT_END_STOPPED;
 }
 
+static enum verdict_end no_hello(void)
+{
+	fake_say(WIRE_STARTED, 0, "\7\0\0\0", 4);
+	fake_wait_stop();
+	return VERDICT_END_STOPPED;
+}
+
 static enum verdict_end silent(void)
 {
 	fake_wait_stop();
@@ -342,6 +355,7 @@ Test(test, ends_of_a_machine)
 		{ kvm_fails, "", 125, "error", "KVM cannot run this guest" },
 		{ panics, "", 240, "panicked", "sysrq triggered crash" },
 		{ panics_late, "", 240, "panicked", "the last words" },
+		{ panics_by_pvpanic, "--timeout-boot 100ms", 240, "panicked", "pvpanic" },
 		{ panics_and_stays, "", 240, "panicked", "no init" },
 		{ crash_kernel_reboots, "", 240, "panicked", "kdump" },
 		{ warns, "", 241, "splat", "foo.c:10" },
@@ -350,15 +364,17 @@ Test(test, ends_of_a_machine)
 		{ exits_and_is_gone, "", 7, "failed", "" },
 		{ oom, "", 244, "out-of-memory", "" },
 		{ sends_nonsense, "", 246, "agent-lost", "" },
+		{ no_hello, "", 246, "agent-lost", "" },
 		{ silent, "--timeout-boot 200ms", 124, "boot-timeout", "" },
 		{ silent, "--timeout 200ms", 124, "timeout", "" },
-		{ command_is_silent, "--timeout-idle 200ms", 124, "hung", "" },
+		{ command_is_silent, "--timeout-idle 200ms", 124, "hung", "interrupts off" },
 		{ command_is_silent, "--timeout-idle 200ms --idle-counts all --timeout 900ms", 124,
 		  "timeout", "" },
 		{ panics, "--exit strict", 1, "panicked", "" },
 		{ panics, "--exit bisect --skip panicked", 125, "panicked", "" },
 	};
 
+	fake.sample = (struct verdict_sample){ .rip = 0xffffffff81000000, .interrupts = false };
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		cr_expect_eq(run_test(cases[i].script, cases[i].words, true_command),
 			     cases[i].status, "%zu: %s", i, report);
@@ -371,6 +387,16 @@ Test(test, a_guest_that_does_not_power_off)
 {
 	cr_expect_eq(run_test(never_powers_off, "", true_command), 3);
 	check_verdict("failed");
+}
+
+/* A vCPU that does not answer delays the verdict no longer than one that does. */
+Test(test, a_hang_without_samples)
+{
+	uint64_t begin = clock_now_ms();
+
+	fake.no_samples = true;
+	cr_expect_eq(run_test(silent, "--cpus 8 --timeout-boot 100ms", true_command), 124);
+	cr_expect_lt(clock_now_ms() - begin, 20000);
 }
 
 static enum verdict_end agent_on_serial(void)

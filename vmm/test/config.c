@@ -14,7 +14,8 @@
 #define DEFAULT_CMDLINE "console=ttyS0 panic=-1"
 
 /* The kernel's console, and the two ways to the agent (guest/wire.h). Their sinks are in the pool. */
-static const char *const consoles[] = { "--serial", "null", "--serial", "null" };
+static const char *const consoles[] = { "--serial", "null",   "--serial",
+					"null",	    "--port", "name=" WIRE_PORT ",null" };
 #define NCONSOLES (sizeof(consoles) / sizeof(consoles[0]))
 
 /* Joins the words that are not NULL. The caller frees it; NULL: no memory. */

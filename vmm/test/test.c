@@ -51,6 +51,7 @@ static void on_panicked(void *opaque, bool crash_kernel)
 {
 	struct test *t = opaque;
 
+	t->panicked = true;
 	t->crash_kernel |= crash_kernel;
 }
 

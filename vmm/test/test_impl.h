@@ -37,11 +37,12 @@ struct test_channel {
 #define TEST_CHANNELS 2
 
 enum test_timer {
-	TEST_TIMER_BOOT,  /* --timeout-boot */
-	TEST_TIMER_IDLE,  /* --timeout-idle */
-	TEST_TIMER_TOTAL, /* --timeout */
-	TEST_TIMER_WORDS, /* a kernel that dies may still print */
-	TEST_TIMER_END,	  /* the test has ended, and the machine is to end by itself */
+	TEST_TIMER_BOOT,   /* --timeout-boot */
+	TEST_TIMER_IDLE,   /* --timeout-idle */
+	TEST_TIMER_TOTAL,  /* --timeout */
+	TEST_TIMER_SAMPLE, /* the next samples of the vCPUs, after one of these three */
+	TEST_TIMER_WORDS,  /* a kernel that dies may still print */
+	TEST_TIMER_END,	   /* the test has ended, and the machine is to end by itself */
 	TEST_TIMERS,
 };
 
@@ -78,12 +79,15 @@ struct test {
 	bool drained;	    /* and all that it wrote has come */
 	bool flushed;	    /* and has been read */
 	struct test_vm_end end;
+	bool panicked;	   /* the guest has told so: the machine ends within a second */
 	bool crash_kernel; /* the panicked guest starts another kernel, which is to go on */
 
 	struct loop_watch *timer[TEST_TIMERS];
 	uint64_t active_ns[TEST_STREAMS]; /* when something of the stream came or left */
 	uint64_t words_end_ns;		  /* when a dying kernel has said enough; 0: it lives */
 	uint64_t end_ns;		  /* for TEST_TIMER_END */
+	uint64_t sample_end_ns; /* when samples have taken long enough; 0: none are taken */
+	unsigned samples;	/* rounds */
 
 	int signal_fd;
 	struct loop_watch *signals;

@@ -10,7 +10,9 @@
 #include "vmm/test/test_impl.h"
 
 #define MS 1000000ull
+#define SAMPLE_NS (100 * MS)	   /* between two samples of the vCPUs */
 #define HURRY_NS (1000 * MS)	   /* for readers, when the time is over */
+#define SAMPLES_NS (1000 * MS)	   /* for all of them: a stuck guest delays the verdict no longer */
 #define WORDS_NS (500 * MS)	   /* a dying kernel that is silent for so long has said all */
 #define WORDS_LIMIT_NS (5000 * MS) /* and in no case it may take longer */
 
@@ -38,12 +40,37 @@ static bool waits(const struct test *t)
 
 /* --- the user's timeouts ------------------------------------------------------------------- */
 
-static void expire(struct test *t, enum verdict_timer which)
+static void on_sample(void *opaque)
 {
+	struct test *t = opaque;
+	bool more = false;
+
 	if (t->stopping || t->gone)
 		return;
+	for (unsigned i = 0; i < keys_num(&t->config.vm, CONFIG_CPUS); i++) {
+		struct verdict_sample sample;
+
+		if (clock_now_ns() >= t->sample_end_ns)
+			break;
+		if (test_vm_sample(t->vm, i, &sample))
+			continue;
+		verdict_case_sample(t->verdict, &sample);
+		more = true;
+	}
+	if (more && ++t->samples < VERDICT_SAMPLES)
+		arm(t, TEST_TIMER_SAMPLE, SAMPLE_NS);
+	else
+		test_stop(t);
+}
+
+static void expire(struct test *t, enum verdict_timer which)
+{
+	/* Of a panic that the guest has told, the machine ends in a moment. */
+	if (t->stopping || t->gone || t->sample_end_ns || (t->panicked && !t->crash_kernel))
+		return;
 	verdict_case_timer(test_verdict(t), which);
-	test_stop(t);
+	t->sample_end_ns = clock_now_ns() + SAMPLES_NS;
+	on_sample(t);
 }
 
 static void on_boot(void *opaque)
@@ -140,7 +167,7 @@ void test_look(struct test *t)
 	    verdict_case_phase(t->verdict) >= VERDICT_INIT)
 		test_timers_booted(t);
 	/* A timeout and a signal have their own way to the end. */
-	if (t->stopping || t->gone || t->crash_kernel || t->words_end_ns ||
+	if (t->stopping || t->gone || t->sample_end_ns || t->crash_kernel || t->words_end_ns ||
 	    !verdict_case_over(t->verdict))
 		return;
 	t->words_end_ns = clock_now_ns() + WORDS_LIMIT_NS;
@@ -151,8 +178,8 @@ int test_timers_create(struct test *t, struct err *err)
 {
 	static const loop_fn fns[TEST_TIMERS] = {
 		[TEST_TIMER_BOOT] = on_boot,   [TEST_TIMER_IDLE] = on_idle,
-		[TEST_TIMER_TOTAL] = on_total, [TEST_TIMER_WORDS] = on_words,
-		[TEST_TIMER_END] = on_end,
+		[TEST_TIMER_TOTAL] = on_total, [TEST_TIMER_SAMPLE] = on_sample,
+		[TEST_TIMER_WORDS] = on_words, [TEST_TIMER_END] = on_end,
 	};
 	int rc = 0;
 

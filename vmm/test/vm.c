@@ -224,6 +224,23 @@ void test_vm_stop(struct test_vm *vm)
 	pthread_mutex_unlock(&vm->lock);
 }
 
+/* With the lock, so that the machine is not destroyed meanwhile; its thread then waits a moment for that. */
+int test_vm_sample(struct test_vm *vm, unsigned vcpu, struct verdict_sample *out)
+{
+	struct machine_sample sample;
+	struct err err;
+	int rc = -EBUSY;
+
+	pthread_mutex_lock(&vm->lock);
+	if (vm->machine)
+		rc = machine_sample(vm->machine, vcpu, &sample, &err);
+	pthread_mutex_unlock(&vm->lock);
+	if (!rc)
+		*out = (struct verdict_sample){ vcpu, sample.rip, sample.cpl, sample.halted,
+						sample.interrupts };
+	return rc;
+}
+
 void test_vm_destroy(struct test_vm *vm)
 {
 	if (!vm)

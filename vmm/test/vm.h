@@ -41,6 +41,10 @@ int test_vm_start(const struct config *config, struct loop *loop, struct chardev
 		  const struct test_vm_owner *owner, struct test_vm **out, struct err *err);
 /* Ends the machine in an orderly way, also one that is still being created. Returns at once. */
 void test_vm_stop(struct test_vm *vm);
+/*
+ * Looks what a vCPU does now, in at most 200 ms. 0 or -errno: the machine is not there, or the vCPU did not answer.
+ */
+int test_vm_sample(struct test_vm *vm, unsigned vcpu, struct verdict_sample *out);
 /* Frees it, after over has been called. Accepts NULL. */
 void test_vm_destroy(struct test_vm *vm);
 
