@@ -30,7 +30,7 @@ const struct key test_keys[] = {
 			   .help = "variable of the command's environment; may be repeated" },
 	[TEST_KEY_CWD] = { "cwd", KEY_PATH, .meta = "DIR",
 			   .help = "folder in which the command starts" },
-	[TEST_KEY_USER] = { "user", KEY_TEXT, .meta = "NAME|UID[:GID]",
+	[TEST_KEY_USER] = { "user", KEY_TEXT, .meta = "NAME|UID",
 			    .help = "user of the command; default: root" },
 	[TEST_KEY_HOSTNAME] = { "hostname", KEY_TEXT, .meta = "NAME",
 				.help = "the guest's host name" },

@@ -62,10 +62,10 @@ static bool note(struct verdict_case *c, struct when *w)
 	return true;
 }
 
-static void set_text(char text[256], const char *what)
+static void set_text(char text[CASE_TEXT], const char *what)
 {
 	if (what)
-		snprintf(text, 256, "%s", what);
+		snprintf(text, CASE_TEXT, "%s", what);
 }
 
 /* --- lines --------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 #include "vmm/verdict/verdict.h"
 
 #define CASE_LAST_LINES 8
+#define CASE_TEXT 512 /* as long as that of struct err */
 
 /* When something came; order 0: it did not. */
 struct when {
@@ -36,8 +37,8 @@ struct verdict_case {
 	enum verdict_timer which;
 	int signo;
 	enum verdict_end how;
-	char text[256]; /* of refused or no_test */
-	char lost_text[256], end_text[256];
+	char text[CASE_TEXT]; /* of refused or no_test */
+	char lost_text[CASE_TEXT], end_text[CASE_TEXT];
 
 	struct verdict_vcpu *vcpu;
 	size_t nvcpus;

@@ -270,7 +270,7 @@ struct verdict_result {
 	bool command;		  /* there was one to run */
 	int status;		  /* the command's, 0 to 255; -1: none */
 	int signal;		  /* that ended it, or the interrupted test; 0: none */
-	char reason[400];	  /* one line, printable */
+	char reason[512];	  /* one line, printable */
 	bool tainted_known;	  /* the agent told both */
 	uint64_t taint_before, taint_after;
 	const struct verdict_splat *because; /* the first mistake of the kernel before the cause */
