@@ -272,7 +272,8 @@ static int finish(struct test *t)
 	struct err err = { "" };
 
 	report.exit_status = verdict_exit_status(&t->options->policy, report.result);
-	if (report.result->kind != VERDICT_PASSED)
+	/* A command that fails tells why itself. */
+	if (report.result->kind >= VERDICT_PANICKED && report.result->kind <= VERDICT_AGENT_LOST)
 		test_output_show_tail(t->output);
 	t->flushed = test_output_flush(t->output);
 	while (!t->flushed)

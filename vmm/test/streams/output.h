@@ -86,7 +86,7 @@ bool test_output_flush(struct test_output *o);
 void test_output_hurry(struct test_output *o, uint64_t ns);
 
 /*
- * For a test that did not pass: if the live view was off, writes its last lines to stderr, under a heading.
+ * For a test that the kernel did not pass: if the live view was off, writes its last lines to stderr, under a heading.
  * Not with --quiet. Call it before test_output_flush.
  */
 void test_output_show_tail(struct test_output *o);
