@@ -440,6 +440,8 @@ static const struct {
 	  "console| [    1.250000] hello\nconsole| [    1.250000] hello\n" },
 	{ "login:\n", "4,1,2250000,-;hello\n SUBSYSTEM=x\n",
 	  "console| login:\nkmsg   | [    2.250000] hello\n" },
+	/* debug lines are not for people */
+	{ "x\n", "7,1,3250000,-;hello\n", "console| x\n" },
 	/* nothing of it moves a cursor */
 	{ "a\033]0;title\007b\033[2Jc\rd\x9b"
 	  "31m\n",

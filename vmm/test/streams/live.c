@@ -24,6 +24,7 @@
 #define LIVE_MAX (1u << 20) /* bytes that wait; beyond, lines are left out */
 #define TAIL_BYTES (8u << 10)
 #define REST_NS 500000000ull
+#define LEVEL_DEBUG 7
 #define SEEN 16384u /* entries, a power of two */
 #define SEEN_PLACES 8u
 
@@ -170,7 +171,8 @@ static void on_line(void *opaque, const struct verdict_line *line)
 	struct test_live *live = opaque;
 	size_t len;
 
-	if (is_shown(live, line))
+	/* What the kernel's consoles do not show by default (CONSOLE_LOGLEVEL_DEFAULT) is in --kmsg. */
+	if (is_shown(live, line) || (line->source == VERDICT_KMSG && line->level == LEVEL_DEBUG))
 		return;
 	len = format(live, line, live->options.on && live->options.color, buf, sizeof(buf));
 	if (!live->options.on) {
