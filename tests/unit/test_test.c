@@ -58,11 +58,9 @@ static int run_test(enum verdict_end (*script)(void), const char *words, const c
 		fake.option = "--port";
 		cr_assert(mkdtemp(dir));
 	}
-	snprintf(text, sizeof(text),
-		 "--kernel " KERNEL
-		 " --verdict %s --stdout %s --stderr %s --kmsg %s --console %s %s",
-		 path_of("verdict"), path_of("out"), path_of("err"), path_of("kmsg"),
-		 path_of("console"), words);
+	snprintf(text, sizeof(text), "--kernel " KERNEL " --verdict %s %s%s --stderr %s %s",
+		 path_of("verdict"), strstr(words, "--stdout") ? "" : "--stdout ",
+		 strstr(words, "--stdout") ? "" : path_of("out"), path_of("err"), words);
 	for (char *w = strtok_r(text, " ", &save); w; w = strtok_r(NULL, " ", &save))
 		argv[argc++] = w;
 	if (command)
@@ -159,6 +157,64 @@ Test(test, much_output_of_two_streams)
 	cr_expect_eq(run_test(agent_powers_off, "", command), 0);
 	cr_expect(!stat(path_of("out"), &st) && st.st_size == 3000000);
 	cr_expect(!stat(path_of("err"), &st) && st.st_size == 3000000);
+}
+
+/* --- readers ------------------------------------------------------------------------------- */
+
+struct reader {
+	int fd[2];
+	unsigned delay_ms;
+	uint64_t bytes;
+	pthread_t thread;
+};
+
+static void *reader_main(void *opaque)
+{
+	struct reader *r = opaque;
+	char buf[65536];
+	ssize_t n;
+
+	usleep(r->delay_ms * 1000);
+	while ((n = read(r->fd[0], buf, sizeof(buf))) > 0)
+		r->bytes += (uint64_t)n;
+	return NULL;
+}
+
+/* The reader of stdout begins when the command has long written all to stderr. */
+Test(test, a_reader_that_stops_holds_up_no_other_stream)
+{
+	static const char *const command[] = {
+		"sh", "-c",
+		"yes err | head -c 1000000 >&2; touch $0/err-done & yes | head -c 1000000; wait",
+		dir, NULL
+	};
+	struct reader r = { .delay_ms = 600 };
+	char words[40];
+	struct stat st, done;
+
+	cr_assert_eq(pipe(r.fd), 0);
+	snprintf(words, sizeof(words), "--stdout /dev/fd/%d", r.fd[1]);
+	pthread_create(&r.thread, NULL, reader_main, &r);
+	cr_expect_eq(run_test(agent_powers_off, words, command), 0);
+	close(r.fd[1]);
+	pthread_join(r.thread, NULL);
+	cr_expect_eq(r.bytes, 1000000);
+	cr_expect(!stat(path_of("err"), &st) && st.st_size == 1000000);
+	cr_expect_eq(stat(path_of("err-done"), &done), 0);
+}
+
+/* As in a shell: "yes | head -n 1" ends. */
+Test(test, a_command_whose_reader_has_gone_gets_sigpipe)
+{
+	static const char *const command[] = { "yes", NULL };
+	char words[40];
+	int fd[2];
+
+	cr_assert_eq(pipe(fd), 0);
+	snprintf(words, sizeof(words), "--stdout /dev/fd/%d", fd[1]);
+	close(fd[0]);
+	cr_expect_eq(run_test(agent_powers_off, words, command), 128 + SIGPIPE);
+	check_verdict("signalled");
 }
 
 static int stdin_of(const char *text)
@@ -506,6 +562,23 @@ Test(test, signals_to_the_process)
 			     i);
 		cr_expect(reports(cases[i].verdict), "%zu: %s", i, report);
 	}
+}
+
+/* The first signal stops the machine; a machine that does not end delays the verdict no longer than this. */
+static enum verdict_end never_ends(void)
+{
+	start_command();
+	kill(getpid(), SIGTERM);
+	sleep(40);
+	return VERDICT_END_STOPPED;
+}
+
+Test(test, a_machine_that_does_not_end, .exit_code = 143)
+{
+	extern uint64_t test_stop_ns;
+
+	test_stop_ns = 300000000;
+	run_test(never_ends, "", true_command);
 }
 
 static enum verdict_end does_not_stop(void)

@@ -2,6 +2,7 @@
  * test/agent: what the agent says, for the verdict and the output. See test_impl.h.
  */
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 #include "vmm/core/log.h"
@@ -104,6 +105,15 @@ static void on_output(void *opaque, unsigned stream, const uint8_t *bytes, size_
 	test_output_write(t->output, to, bytes, len);
 }
 
+/* A program whose output no process reads ends by SIGPIPE; the pipes in the guest do not know. */
+static void tell_reader_gone(struct test *t, enum test_stream stream)
+{
+	if (t->reader_gone || test_output_loss(t->output, stream).error != EPIPE)
+		return;
+	t->reader_gone = true;
+	agent_session_signal(&t->agent->session, SIGPIPE);
+}
+
 void test_agent_taken(void *opaque, enum test_stream stream, size_t len)
 {
 	static const uint8_t wire[] = {
@@ -114,6 +124,8 @@ void test_agent_taken(void *opaque, enum test_stream stream, size_t len)
 	test_timers_active(t, stream);
 	if (stream != TEST_CONSOLE) {
 		agent_session_taken(&t->agent->session, wire[stream], len);
+		if (stream != TEST_KMSG)
+			tell_reader_gone(t, stream);
 		test_pump(t);
 	} else if (t->console_full && t->console) {
 		/* on_console finds out whether that was all. */

@@ -27,7 +27,7 @@ void test_interrupt(struct test *t, int signo)
 		log_end();
 		_exit(128 + signo);
 	}
-	t->interrupted = true;
+	t->interrupted = signo;
 	/* After the end only output still waits for its readers. */
 	if (!t->gone)
 		verdict_case_interrupted(test_verdict(t), signo);

@@ -2,6 +2,8 @@
 #include "vmm/core/clock.h"
 #include "vmm/test/test_impl.h"
 
+uint64_t test_stop_ns = 20 * CLOCK_NS_PER_S;
+
 struct verdict_case *test_verdict_at(struct test *t, uint64_t now_ns)
 {
 	verdict_case_clock(t->verdict, now_ns > t->start_ns ? (now_ns - t->start_ns) / 1000 : 0);
@@ -15,8 +17,10 @@ struct verdict_case *test_verdict(struct test *t)
 
 void test_stop(struct test *t)
 {
-	if (!t->stopping && !t->gone)
+	if (!t->stopping && !t->gone) {
 		test_vm_stop(t->vm);
+		loop_timer_arm(t->timer[TEST_TIMER_STOP], test_stop_ns);
+	}
 	t->stopping = true;
 }
 

@@ -35,6 +35,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -230,6 +231,8 @@ static void conclude(struct test *t)
 {
 	if (t->agent)
 		agent_session_closed(&t->agent->session, "the machine has ended");
+	if (t->stuck)
+		t->end = (struct test_vm_end){ VERDICT_END_STOPPED, clock_now_ns(), { "" } };
 	verdict_case_machine(test_verdict_at(t, t->end.at_ns), t->end.how,
 			     t->end.how == VERDICT_END_ERROR ? t->end.why.text : NULL);
 	if (t->terminal)
@@ -249,7 +252,7 @@ static void boot(struct test *t)
 		verdict_case_no_test(t->verdict, skip, err.text);
 		return;
 	}
-	while (!t->drained)
+	while (!t->drained && !t->stuck)
 		BUG_ON(loop_run(t->loop));
 	conclude(t);
 }
@@ -261,7 +264,9 @@ static void log_loss(const struct test *t, int *status)
 	if (!test_output_loss_text(t->output, text, sizeof(text)))
 		return;
 	log_always(LOG_ERROR, "%s", text);
-	if (!*status)
+	if (t->interrupted)
+		*status = 128 + t->interrupted;
+	else if (!*status)
 		*status = COULD_NOT_RUN;
 }
 
@@ -346,6 +351,9 @@ static int run(struct test *t)
 		boot(t);
 		rc = finish(t);
 	}
+	/* The kernel frees what a machine has that does not end. */
+	if (t->stuck)
+		_exit(rc);
 	destroy(t);
 	return rc;
 }
@@ -355,11 +363,18 @@ static int run(struct test *t)
 static void describe(const struct test *t)
 {
 	const struct test_kernel *k = &t->kernel;
+	struct stat st;
 
 	printf("test\n  kernel       %s\n", k->image);
 	printf("  release      %s\n", k->release[0] ? k->release : "unknown");
 	printf("  modules      %s\n", k->modules ? k->modules : "none");
 	printf("  symbols      %s\n", k->vmlinux ? k->vmlinux : "none");
+	if (!fstat(t->initrd_fd, &st))
+		printf("  initrd       %lld KiB\n", ((long long)st.st_size + 1023) / 1024);
+	printf("  command     ");
+	for (char *const *word = t->options->command; word && *word; word++)
+		printf(" %s", *word);
+	puts(t->options->command ? "" : " none: the boot is the test");
 }
 
 static int dry_run(struct test *t)

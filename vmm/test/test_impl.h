@@ -43,6 +43,7 @@ enum test_timer {
 	TEST_TIMER_SAMPLE, /* the next samples of the vCPUs, after one of these three */
 	TEST_TIMER_WORDS,  /* a kernel that dies may still print */
 	TEST_TIMER_END,	   /* the test has ended, and the machine is to end by itself */
+	TEST_TIMER_STOP,   /* the machine was told to end, and does not */
 	TEST_TIMERS,
 };
 
@@ -76,6 +77,7 @@ struct test {
 	uint64_t start_ns;  /* the verdict's zero */
 	bool stopping;	    /* the machine has been told to end */
 	bool gone;	    /* the machine has ended, as end says */
+	bool stuck;	    /* the machine does not end */
 	bool drained;	    /* and all that it wrote has come */
 	bool flushed;	    /* and has been read */
 	struct test_vm_end end;
@@ -91,8 +93,9 @@ struct test {
 
 	int signal_fd;
 	struct loop_watch *signals;
+	bool reader_gone;	  /* the command has been told that no process reads its output */
 	bool interrupted_command; /* ctrl-c has gone to the command once */
-	bool interrupted;	  /* the test ends by a signal */
+	int interrupted;	  /* the signal by which the test ends; 0: none */
 };
 
 /* --- state.c ------------------------------------------------------------------------------- */
@@ -100,6 +103,11 @@ struct test {
 /* The verdict, whose clock is now, or then. Call it for each event of the verdict. */
 struct verdict_case *test_verdict(struct test *t);
 struct verdict_case *test_verdict_at(struct test *t, uint64_t now_ns);
+/*
+ * A machine that ends waits for its disks and daemons, which may never answer. After so long the test goes on
+ * without it. Tests shorten it.
+ */
+extern uint64_t test_stop_ns;
 /* Stops the machine now. Any number of times. */
 void test_stop(struct test *t);
 /* The agent's session may have something to send. */

@@ -123,6 +123,16 @@ static void on_end(void *opaque)
 		test_stop(t);
 }
 
+static void on_stuck(void *opaque)
+{
+	struct test *t = opaque;
+
+	if (t->gone)
+		return;
+	t->stuck = true;
+	loop_stop(t->loop);
+}
+
 /* --- what happens -------------------------------------------------------------------------- */
 
 void test_timers_begin(struct test *t)
@@ -180,6 +190,7 @@ int test_timers_create(struct test *t, struct err *err)
 		[TEST_TIMER_BOOT] = on_boot,   [TEST_TIMER_IDLE] = on_idle,
 		[TEST_TIMER_TOTAL] = on_total, [TEST_TIMER_SAMPLE] = on_sample,
 		[TEST_TIMER_WORDS] = on_words, [TEST_TIMER_END] = on_end,
+		[TEST_TIMER_STOP] = on_stuck,
 	};
 	int rc = 0;
 
