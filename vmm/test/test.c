@@ -35,7 +35,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -360,30 +359,13 @@ static int run(struct test *t)
 
 /* --- a dry run ----------------------------------------------------------------------------- */
 
-static void describe(const struct test *t)
-{
-	const struct test_kernel *k = &t->kernel;
-	struct stat st;
-
-	printf("test\n  kernel       %s\n", k->image);
-	printf("  release      %s\n", k->release[0] ? k->release : "unknown");
-	printf("  modules      %s\n", k->modules ? k->modules : "none");
-	printf("  symbols      %s\n", k->vmlinux ? k->vmlinux : "none");
-	if (!fstat(t->initrd_fd, &st))
-		printf("  initrd       %lld KiB\n", ((long long)st.st_size + 1023) / 1024);
-	printf("  command     ");
-	for (char *const *word = t->options->command; word && *word; word++)
-		printf(" %s", *word);
-	puts(t->options->command ? "" : " none: the boot is the test");
-}
-
 static int dry_run(struct test *t)
 {
 	struct err err = { "" };
 	int rc = find_kernel(t, &err);
 
 	if (!rc) {
-		describe(t);
+		test_describe(t, stdout);
 		rc = test_vm_describe(&t->config, stdout, &err);
 	}
 	if (rc)

@@ -115,6 +115,11 @@ void test_pump(struct test *t);
 /* The console's sink may have become empty. */
 void test_drain(struct test *t);
 
+/* --- describe.c ---------------------------------------------------------------------------- */
+
+/* What is tested, for a dry run. The kernel and the initrd are there. */
+void test_describe(const struct test *t, FILE *out);
+
 /* --- command.c ----------------------------------------------------------------------------- */
 
 /* Makes t->command, if there is one. */
