@@ -475,6 +475,32 @@ Test(test, the_agent_on_a_serial_port_that_others_use)
 	cr_expect_eq(run_test(agent_on_serial, "", command), 9);
 }
 
+/* What looks like a HELLO makes the session anew; the end of stdin came before. */
+static enum verdict_end agent_after_a_false_hello(void)
+{
+	static const char noise[] = "BM\1\0\377\377\377\377";
+	struct timespec nap = { .tv_nsec = 100000000 };
+	int fd = fake_channel();
+
+	nanosleep(&nap, NULL);
+	cr_assert_eq(write(fd, noise, sizeof(noise) - 1), sizeof(noise) - 1);
+	nanosleep(&nap, NULL);
+	fake_run_agent();
+	return VERDICT_END_POWER_OFF;
+}
+
+Test(test, the_end_of_stdin_before_the_agent)
+{
+	const char *const command[] = { "sh", "-c", "cat; exit 9", NULL };
+
+	/* It cannot be read, which shows at once. */
+	cr_assert_eq(dup2(open("/dev/null", O_WRONLY), STDIN_FILENO), STDIN_FILENO);
+	fake.option = "--serial";
+	fake.n = 1;
+	cr_assert(mkdtemp(dir));
+	cr_expect_eq(run_test(agent_after_a_false_hello, "--timeout 20s", command), 9);
+}
+
 /* --- before the machine -------------------------------------------------------------------- */
 
 Test(test, no_kvm)

@@ -34,6 +34,9 @@ static void on_hello(void *opaque, const struct agent_hello *hello)
 		verdict_case_no_test(test_verdict(t), false, err.text);
 		test_stop(t);
 	}
+	/* Of a stdin that ended before, this session may not know: a false HELLO has made it anew. */
+	if (test_input_is_over(t->input))
+		agent_session_input_end(&c->session);
 }
 
 static void on_started(void *opaque, uint32_t pid)

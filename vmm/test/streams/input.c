@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -153,6 +152,11 @@ void test_input_destroy(struct test_input *in)
 	if (in->own)
 		close(in->fd);
 	free(in);
+}
+
+bool test_input_is_over(const struct test_input *in)
+{
+	return in->over;
 }
 
 void test_input_stop(struct test_input *in)

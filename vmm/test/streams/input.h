@@ -11,6 +11,7 @@
 #ifndef BANTAM_TEST_INPUT_H
 #define BANTAM_TEST_INPUT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +37,8 @@ void test_input_destroy(struct test_input *in); /* accepts NULL */
 
 /* For agent_owner.input: at most max bytes; 0: none now, and ready or ended comes, or has come. */
 size_t test_input_read(struct test_input *in, uint8_t *buf, size_t max);
+/* ended has been called. */
+bool test_input_is_over(const struct test_input *in);
 /* The command takes no more: reads nothing from now on. */
 void test_input_stop(struct test_input *in);
 
