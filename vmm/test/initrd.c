@@ -209,12 +209,6 @@ static bool guest_has(const struct pack *pack, const struct test_options *o, con
 	}
 }
 
-/* The agent's working directory without --cwd: the user's home (guest/agent_child.h). */
-static const char *guest_cwd(const struct test_options *o)
-{
-	return o->cwd ? o->cwd : !o->user || !strcmp(o->user, "root") ? "/root" : "/";
-}
-
 /* Adds the program at host, and the link by which the guest finds it. */
 static int add_found(struct pack *pack, const char *host, const char *guest, struct err *err)
 {
@@ -245,7 +239,7 @@ static int add_command(struct pack *pack, const struct test_options *o, struct e
 		return ret || guest_has(pack, o, name, guest) ? ret :
 								add_found(pack, host, guest, err);
 	}
-	if (!absolute(guest_cwd(o), name, guest) || pack_has(pack, guest) ||
+	if (!absolute(o->cwd ? o->cwd : "/", name, guest) || pack_has(pack, guest) ||
 	    !pack_find_program(name, host))
 		return 0;
 	return add_found(pack, host, guest, err);
