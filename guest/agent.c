@@ -554,15 +554,16 @@ static bool begin(int argc, char **argv)
 {
 	uint64_t child = SIGCHLD_BIT,
 		 both = child | SIGPIPE_BIT; /* a write says the latter itself */
+	bool has_devtmpfs;
 
 	me.child = (struct child){ .in = -1, .out = -1, .err = -1 };
 	me.pid1 = SYS(getpid, 0) == 1;
 	if (me.pid1) {
 		sys_out.closed = SYS(fcntl, 1, F_GETFD, 0) < 0;
-		setup_mounts();
+		has_devtmpfs = setup_mounts();
 		out_reopen("/dev/console");
 		setup_modules();
-		system_complete();
+		system_complete(has_devtmpfs);
 	}
 	me.channel = me.pid1 ? open_channel() : argc > 1 ? (int)str_number(argv[1]) : -1;
 	if (me.channel < 0) {

@@ -12,11 +12,15 @@
 static const struct {
 	const char *dir, *type, *options;
 } system_mounts[] = {
-	{ "/run", "tmpfs", "mode=755" },	 { "/dev/mqueue", "mqueue", 0 },
-	{ "/dev/hugepages", "hugetlbfs", 0 },	 { "/sys/fs/cgroup", "cgroup2", 0 },
-	{ "/sys/fs/bpf", "bpf", "mode=700" },	 { "/sys/kernel/tracing", "tracefs", 0 },
-	{ "/sys/kernel/debug", "debugfs", 0 },	 { "/sys/kernel/security", "securityfs", 0 },
-	{ "/sys/kernel/config", "configfs", 0 }, { "/proc/sys/fs/binfmt_misc", "binfmt_misc", 0 },
+	{ "/dev/mqueue", "mqueue", 0 },
+	{ "/dev/hugepages", "hugetlbfs", 0 },
+	{ "/sys/fs/cgroup", "cgroup2", 0 },
+	{ "/sys/fs/bpf", "bpf", "mode=700" },
+	{ "/sys/kernel/tracing", "tracefs", 0 },
+	{ "/sys/kernel/debug", "debugfs", 0 },
+	{ "/sys/kernel/security", "securityfs", 0 },
+	{ "/sys/kernel/config", "configfs", 0 },
+	{ "/proc/sys/fs/binfmt_misc", "binfmt_misc", 0 },
 };
 
 static const char *const system_links[][2] = {
@@ -45,50 +49,6 @@ static void delegate_controllers(void)
 	}
 }
 
-/*
- * Device files of modules that are not loaded yet: opening one loads its module. A line of
- * /modules.devname: "fuse fuse c10:229".
- */
-static void make_static_nodes(void)
-{
-	static char list[8192];
-	char *at = list;
-
-	if (file_read("/modules.devname", list, sizeof(list)) <= 0)
-		return;
-	while (*at) {
-		char *line = at, *name, path[128] = "/dev/";
-		unsigned type, major;
-
-		while (*at && *at != '\n')
-			at++;
-		if (*at)
-			*at++ = 0;
-		while (*line && *line != ' ')
-			line++;
-		name = line += *line == ' ';
-		while (*line && *line != ' ')
-			line++;
-		if (*name == '#' || !*line)
-			continue;
-		*line++ = 0;
-		type = *line == 'b' ? 0060000 : 0020000;
-		str_join(path, sizeof(path), "/dev/", name, "");
-		for (char *c = path + 5; *c; c++) {
-			if (*c != '/')
-				continue;
-			*c = 0;
-			SYS(mkdirat, AT_FDCWD, path, 0755);
-			*c = '/';
-		}
-		major = (unsigned)str_number(++line);
-		while (*line && *line != ':')
-			line++;
-		SYS(mknodat, AT_FDCWD, path, type | 0600,
-		    major << 8 | (unsigned)str_number(line + !!*line));
-	}
-}
-
 static void bring_loopback_up(void)
 {
 	int fd = (int)SYS(socket, 2 /* AF_INET */, 2 /* SOCK_DGRAM */ | O_CLOEXEC, 0);
@@ -104,9 +64,26 @@ static void bring_loopback_up(void)
 	sys_close(fd);
 }
 
-/* After setup_mounts and setup_modules. */
-static void system_complete(void)
+/* The nodes of the modules that the root file system has for this kernel. */
+static void make_module_nodes(void)
 {
+	char release[128], path[192];
+	long n = file_read("/proc/sys/kernel/osrelease", release, sizeof(release));
+
+	if (n <= 1)
+		return;
+	release[n - 1] = 0; /* the newline */
+	str_join(path, sizeof(path), "/lib/modules/", release, "/modules.devname");
+	nodes_of_modules(path);
+}
+
+/* After setup_mounts and setup_modules. */
+static void system_complete(bool has_devtmpfs)
+{
+	SYS(umask, 0);
+	if (!has_devtmpfs)
+		setup_devices();
+	setup_memory("/run", "mode=755");
 	for (unsigned i = 0; i < ARRAY_LEN(system_mounts); i++) {
 		SYS(mkdirat, AT_FDCWD, system_mounts[i].dir, 0755);
 		SYS(mount, system_mounts[i].type, system_mounts[i].dir, system_mounts[i].type, 0,
@@ -116,8 +93,9 @@ static void system_complete(void)
 		SYS(symlinkat, system_links[i][0], AT_FDCWD, system_links[i][1]);
 	SYS(mkdirat, AT_FDCWD, "/run/lock", 01777);
 	SYS(mkdirat, AT_FDCWD, "/root", 0700);
+	make_module_nodes();
+	SYS(umask, 022);
 	delegate_controllers();
-	make_static_nodes();
 	bring_loopback_up();
 }
 

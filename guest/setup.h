@@ -7,36 +7,62 @@
 
 #include <linux/mount.h>
 
+#include "guest/nodes.h"
 #include "guest/sys.h"
 
-/* A kernel without devtmpfs: the devices that programs expect, on a file system of memory. */
-static void setup_devices(void)
+static void note_name(const char *name, void *arg)
 {
-	SYS(mount, "dev", "/dev", "tmpfs", 0, "mode=755");
-	SYS(mknodat, AT_FDCWD, "/dev/console", 0020600, 5 << 8 | 1);
-	SYS(mknodat, AT_FDCWD, "/dev/null", 0020666, 1 << 8 | 3);
-	SYS(mknodat, AT_FDCWD, "/dev/zero", 0020666, 1 << 8 | 5);
-	SYS(mknodat, AT_FDCWD, "/dev/urandom", 0020666, 1 << 8 | 9);
-	SYS(mknodat, AT_FDCWD, "/dev/kmsg", 0020600, 1 << 8 | 11);
+	(void)name;
+	*(bool *)arg = true;
 }
 
-static void setup_mounts(void)
+/* A file system of memory, unless the folder holds what somebody has put into the initrd. */
+static void setup_memory(const char *dir, const char *options)
 {
+	bool used = false;
+
+	dir_each(dir, note_name, &used);
+	if (!used)
+		SYS(mount, "tmpfs", dir, "tmpfs", 0, options);
+}
+
+/*
+ * The devices that the kernel has, as sysfs tells them, for a kernel without devtmpfs; again when there may be
+ * more of them.
+ */
+static void setup_devices(void)
+{
+	nodes_of_class("/sys/dev/char", NODE_CHAR);
+	nodes_of_class("/sys/dev/block", NODE_BLOCK);
+}
+
+/* Returns whether the kernel itself keeps /dev (devtmpfs). */
+static bool setup_mounts(void)
+{
+	bool has_devtmpfs;
+
+	SYS(umask, 0); /* the modes below are meant as they are */
 	SYS(mkdirat, AT_FDCWD, "/dev", 0755);
 	SYS(mkdirat, AT_FDCWD, "/proc", 0755);
 	SYS(mkdirat, AT_FDCWD, "/sys", 0755);
 	SYS(mkdirat, AT_FDCWD, "/tmp", 01777);
 	SYS(mkdirat, AT_FDCWD, "/run", 0755);
-	if (SYS(mount, "dev", "/dev", "devtmpfs", 0, 0) < 0 &&
-	    SYS(faccessat, AT_FDCWD, "/dev/kmsg", 0) < 0)
-		setup_devices();
 	SYS(mount, "proc", "/proc", "proc", 0, 0);
 	SYS(mount, "sys", "/sys", "sysfs", 0, 0);
-	SYS(mount, "tmp", "/tmp", "tmpfs", 0, "mode=1777");
+	has_devtmpfs = SYS(mount, "dev", "/dev", "devtmpfs", 0, 0) >= 0 ||
+		       SYS(faccessat, AT_FDCWD, "/dev/kmsg", 0) >= 0;
+	if (!has_devtmpfs) {
+		SYS(mount, "dev", "/dev", "tmpfs", 0, "mode=755");
+		setup_devices();
+	}
+	setup_memory("/tmp", "mode=1777");
+	SYS(fchmodat, AT_FDCWD, "/tmp", 01777);
 	SYS(mkdirat, AT_FDCWD, "/dev/pts", 0755);
-	SYS(mkdirat, AT_FDCWD, "/dev/shm", 0755);
-	SYS(mount, "devpts", "/dev/pts", "devpts", 0, "ptmxmode=666");
+	SYS(mkdirat, AT_FDCWD, "/dev/shm", 01777);
+	SYS(mount, "devpts", "/dev/pts", "devpts", 0, "gid=5,mode=620,ptmxmode=666");
 	SYS(mount, "shm", "/dev/shm", "tmpfs", 0, "mode=1777");
+	SYS(umask, 022);
+	return has_devtmpfs;
 }
 
 /* Loads the modules of /modules.list in its order. Returns how many are loaded. */
