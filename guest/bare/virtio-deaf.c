@@ -132,6 +132,25 @@ static void ask_console(void)
 	offer_all(add_pieces(add_pieces(0, 0), 0) - 2); /* 4 GiB and more would break the ring */
 }
 
+/* The second of two ports. */
+static void ask_port(void)
+{
+	start(VIRTIO_CONSOLE, 1ull << 1, 5);
+	offer_all(add_pieces(add_pieces(0, 0), 0) - 2);
+}
+
+/* Messages to a device with ports, each of which asks for a name. */
+static void ask_messages(void)
+{
+	static const struct {
+		uint32_t id;
+		uint16_t event, value;
+	} ready = { 1, 3, 1 };
+
+	start(VIRTIO_CONSOLE, 1ull << 1, 3);
+	offer_all(add(0, &ready, sizeof(ready), 0));
+}
+
 static void ask_rng(void)
 {
 	start(VIRTIO_RNG, 0, 0);
@@ -214,7 +233,7 @@ static const struct {
 	{ "discard", ask_discard }, { "id", ask_id },		{ "console", ask_console },
 	{ "rng", ask_rng },	    { "inflate", ask_inflate }, { "report", ask_report },
 	{ "net", ask_net },	    { "vsock", ask_vsock },	{ "fs", ask_fs },
-	{ "log", ask_log },
+	{ "log", ask_log },	    { "port", ask_port },	{ "messages", ask_messages },
 };
 
 /* --- the other device --------------------------------------------------------------- */
