@@ -41,10 +41,21 @@ static const struct device_type rng = { .name = "virtio-rng",
 					.option = "--rng",
 					.keys = rng_keys,
 					.help = "entropy" };
+static const struct key port_keys[] = {
+	{ "name", KEY_TEXT, KEY_REQUIRED | KEY_UNIQUE, .help = "its name" },
+	{ "other", KEY_TEXT, KEY_UNIQUE, .def = "x", .help = "has a default" },
+	{ "file", KEY_PATH, .help = "where to" },
+	{ 0 },
+};
+static const struct device_type port = { .name = "virtio-serial",
+					 .option = "--port",
+					 .repeat = true,
+					 .keys = port_keys,
+					 .help = "a port" };
 static const struct device_type hidden = { .name = "i8042" };
 
 /* In place of registry.c. */
-const struct device_type *const device_types[] = { &disk, &hidden, &serial, &rng, NULL };
+const struct device_type *const device_types[] = { &disk, &hidden, &serial, &rng, &port, NULL };
 
 static struct config config;
 static struct err err;
@@ -227,6 +238,12 @@ Test(config, ids)
 		  "--disk: the id \"disk1\" is that of another disk; give one of them another id" },
 		{ "--disk|a,id=" ID_63 "p",
 		  "--disk: id=abcdefghijklmnopabcd…: longer than 63 bytes" },
+		{ "--port|name=a,other=a|--disk|a|--port|name=b,file=f|--port|name=aa,file=f,other=f",
+		  "port0 disk0 port1 port2" },
+		{ "--port|name=a,other=a|--disk|a|--port|name=b|--port|name=a,other=b",
+		  "--port: name=a: another --port has the same name" },
+		{ "--port|name=a|--port|name=b",
+		  "--port: other=x: another --port has the same other" },
 	};
 	char args[256], got[256], id[DEVICE_ID_BYTES];
 

@@ -111,6 +111,47 @@ Test(keys, accepts)
 	}
 }
 
+/* A word that is one of the bare key's choices may stand anywhere, but for names of keys. */
+Test(keys, a_bare_choice)
+{
+	static const struct key sink[] = {
+		{ "sink", KEY_CHOICE, KEY_BARE, .choices = "stdio|pty|append|off" },
+		{ "name", KEY_TEXT },
+		{ "append", KEY_BOOL, .def = "off" },
+		{ 0 },
+	};
+	static const struct {
+		const char *text, *sink, *says; /* says: the error, or NULL */
+	} table[] = {
+		{ "pty,name=a", "pty", NULL },
+		{ "name=a,pty", "pty", NULL },
+		{ "name=a,append,off", "off", NULL },
+		{ "append,name=a", NULL, NULL },
+		{ "name=off,stdio", "stdio", NULL },
+		{ "sink=pty,name=a", "pty", NULL },
+		{ "pty,name=a,off", NULL, "--port: sink: given twice" },
+		{ "name=a,pt", NULL, "--port: unknown key \"pt\"; see bantam run --help" },
+		{ "pt,name=a", NULL, "--port: sink=pt: must be one of stdio|pty|append|off" },
+		{ "name=a,name", NULL, "--port: name: given twice" },
+		{ "name=a,", NULL, "--port: unknown key \"\"; see bantam run --help" },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct keyvals kv;
+		struct err err = { "" };
+		int rc = keys_parse(&kv, "--port", sink, table[i].text, &err);
+
+		cr_expect_eq(rc == 0, !table[i].says, "\"%s\": %s", table[i].text, err.text);
+		if (table[i].says)
+			cr_expect_str_eq(err.text, table[i].says, "\"%s\"", table[i].text);
+		else if (table[i].sink)
+			cr_expect_str_eq(keys_text(&kv, 0), table[i].sink, "\"%s\"", table[i].text);
+		else
+			cr_expect_null(keys_text(&kv, 0), "\"%s\"", table[i].text);
+		keys_clear(&kv);
+	}
+}
+
 Test(keys, refusals_of_an_option)
 {
 	static const struct {
