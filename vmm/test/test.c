@@ -108,6 +108,8 @@ static void on_resized(void *opaque, uint16_t rows, uint16_t cols)
 {
 	struct test *t = opaque;
 
+	t->command.rows = rows;
+	t->command.cols = cols;
 	if (!t->agent)
 		return;
 	agent_session_winsize(&t->agent->session, rows, cols);

@@ -249,7 +249,7 @@ void test_live_flush(struct test_live *live)
 {
 	flush_readers(live, VERDICT_SOURCES);
 	tell_left_out(live);
-	if (test_sink_is_terminal(live->sink) && !test_sink_at_left(live->sink))
+	if (!test_sink_error(live->sink) && !test_sink_at_left(live->sink))
 		end_line(live);
 }
 
