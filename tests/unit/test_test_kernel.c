@@ -92,6 +92,7 @@ static void host(void)
 	build("half", "6.12.1", "6.12.0", "6.12.1\n");
 	pack_files_text("source/Makefile", "");
 	pack_files_text("source/Kconfig", "");
+	pack_files_text("source/xvmlinux", "");
 	pack_files_text("out/Makefile", "");
 	pack_files_text("out/.config", "");
 	pack_files_text("empty/README", "");
@@ -119,6 +120,16 @@ Test(test_kernel, found)
 		{ "vmlinux", NULL, "vmlinux", NULL, NULL, "", false },
 		{ "vmlinux", "m7", "vmlinux", "m7", NULL, "", false },
 		{ "fifo", NULL, "fifo", NULL, NULL, "", false },
+		/* files of a build */
+		{ "tree/arch/x86/boot/bzImage", NULL, "tree/arch/x86/boot/bzImage", "tree/",
+		  "tree/vmlinux", "6.12.1+", true },
+		{ "tree/vmlinux", NULL, "tree/vmlinux", "tree/", "tree/vmlinux", "6.12.1+", true },
+		{ "only/vmlinux", NULL, "only/vmlinux", NULL, "only/vmlinux", "6.12.2", false },
+		{ "stale/arch/x86/boot/bzImage", NULL, "stale/arch/x86/boot/bzImage", NULL, NULL,
+		  "6.12.1", false },
+		{ "half/arch/x86/boot/bzImage", NULL, "half/arch/x86/boot/bzImage", NULL, NULL,
+		  "6.12.1", false },
+		{ "source/xvmlinux", NULL, "source/xvmlinux", NULL, NULL, "", false },
 		{ "tree", NULL, "tree/arch/x86/boot/bzImage", "tree", "tree/vmlinux", "6.12.1+",
 		  false },
 		{ "only", NULL, "only/vmlinux", NULL, "only/vmlinux", "6.12.2", false },
@@ -177,6 +188,9 @@ Test(test_kernel, refused)
 		{ "bz61", "m7",
 		  "--modules: the modules in m7 are for 7.0, but the kernel is 6.1.0-18-amd64; "
 		  "without --modules those of host/lib/modules/6.1.0-18-amd64 are taken" },
+		{ "tree/vmlinux", "m7",
+		  "--modules: the modules in m7 are for 7.0, but the kernel is 6.12.1+; without "
+		  "--modules those of tree/ are taken" },
 		{ "bz7", "m61",
 		  "--modules: the modules in m61 are for 6.1.0-18-amd64, but the kernel is 7.0; give "
 		  "its own" },

@@ -139,7 +139,11 @@ Test(test_options, command)
 		const char *last, *name;
 	} table[] = {
 		{ "--kernel|k|--|true", 1, 0, "true", "k: true" },
-		{ "--kernel|d/k/|--|make|--kernel|x", 3, 0, "x", "d/k/: make --kernel x" },
+		{ "--kernel|d/k/|--|make|--kernel|x", 3, 0, "x",
+		  "d/k/: make --kernel x" }, /* no such folder */
+		{ "--kernel|/usr/bin/", 0, 0, NULL, "bin: boot" },
+		{ "--kernel|/usr/lib/.", 0, 0, NULL, "lib: boot" },
+		{ "--kernel|/", 0, 0, NULL, "/: boot" },
 		{ "--kernel|k|--|a|--|b", 3, 0, "b", "k: a -- b" },
 		{ "--kernel|k|--|a|", 2, 0, "", "k: a " },
 		{ "--kernel|k|--cpus|2|--|ls|--cpus", 2, 2, "--cpus", "k: ls --cpus" },
@@ -150,10 +154,12 @@ Test(test_options, command)
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		cr_assert_eq(parse(table[i].args), 0, "%s: %s", table[i].args, err.text);
 		cr_assert_eq(options.ncommand, table[i].ncommand, "%s", table[i].args);
+		cr_expect_str_eq(options.name, table[i].name);
+		cr_expect_eq(options.vm_argc, table[i].vm_argc);
+		if (!table[i].last)
+			continue;
 		cr_expect_str_eq(options.command[options.ncommand - 1], table[i].last);
 		cr_expect_null(options.command[options.ncommand]);
-		cr_expect_eq(options.vm_argc, table[i].vm_argc);
-		cr_expect_str_eq(options.name, table[i].name);
 	}
 	cr_expect_eq(parse("--kernel|k|--shell"), 0);
 	cr_expect(options.tty && options.shell);

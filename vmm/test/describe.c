@@ -64,7 +64,7 @@ void test_describe(const struct test *t, FILE *out)
 	row(out, "release", k->release[0] ? k->release : "unknown");
 	fputc('\n', out);
 	row(out, "modules", k->modules ? k->modules : "none");
-	fputs(k->modules_found ? ", found by the kernel's release\n" : "\n", out);
+	fputs(k->modules_found ? ", found for the kernel's release\n" : "\n", out);
 	row(out, "symbols", k->vmlinux ? k->vmlinux : "none");
 	fputc('\n', out);
 	put_initrd(t, out);

@@ -163,26 +163,6 @@ static int override_modules(struct test_kernel *k, const char *dir, struct err *
 
 /* --- FILE, BUILD-DIR, RELEASE ------------------------------------------------------------- */
 
-static int take_file(struct test_kernel *k, const char *file, const char *root, struct err *err)
-{
-	char *dir;
-	int rc;
-
-	k->image = strdup(file);
-	if (!k->image)
-		return no_memory(err);
-	rc = read_image(k, err);
-	if (rc || !names_folder(k->release))
-		return rc;
-	dir = path_of("%s/lib/modules/%s", root, k->release);
-	if (!dir)
-		return no_memory(err);
-	rc = take_modules(k, dir, "give its own by --modules DIR", err);
-	k->modules_found = k->modules != NULL;
-	free(dir);
-	return rc;
-}
-
 /* "" if the build has none, or it is no release's name. */
 static void read_build_release(const char *dir, char release[PACK_RELEASE_MAX])
 {
@@ -202,6 +182,59 @@ static void read_build_release(const char *dir, char release[PACK_RELEASE_MAX])
 	if (fd >= 0)
 		close(fd);
 	free(path);
+}
+
+/*
+ * The folder of the build to which the file belongs, or NULL: it lies elsewhere, or the build is one of another
+ * release now. The caller frees it.
+ */
+static char *build_of(struct test_kernel *k)
+{
+	size_t len = strlen(k->image);
+	char release[PACK_RELEASE_MAX];
+
+	for (size_t i = 0; i < NIMAGES; i++) {
+		size_t tail = strlen(built_images[i]);
+		char *dir;
+
+		if (len < tail || strcmp(k->image + len - tail, built_images[i]) != 0 ||
+		    (len > tail && k->image[len - tail - 1] != '/'))
+			continue;
+		dir = len > tail ? strndup(k->image, len - tail) : strdup("./");
+		if (!dir)
+			continue;
+		read_build_release(dir, release);
+		if (*release && (!*k->release || !strcmp(release, k->release))) {
+			memcpy(k->release, release, sizeof(release));
+			return dir;
+		}
+		free(dir);
+	}
+	return NULL;
+}
+
+/* Without modules that fit, a FILE has none. */
+static int take_file(struct test_kernel *k, const char *file, const char *root, struct err *err)
+{
+	char *dir;
+	int rc;
+
+	k->image = strdup(file);
+	if (!k->image)
+		return no_memory(err);
+	rc = read_image(k, err);
+	if (rc)
+		return rc;
+	dir = build_of(k);
+	if (dir && is_there(dir, "vmlinux"))
+		k->vmlinux = path_of("%svmlinux", dir);
+	if (!dir && names_folder(k->release))
+		dir = path_of("%s/lib/modules/%s", root, k->release);
+	if (dir)
+		take_modules(k, dir, "", NULL);
+	k->modules_found = k->modules != NULL;
+	free(dir);
+	return 0;
 }
 
 static int no_build(const char *dir, struct err *err)

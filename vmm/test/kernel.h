@@ -1,8 +1,9 @@
 /*
  * test/kernel: finds the kernel that --kernel names, and its modules.
  *
- *	FILE		a bzImage or vmlinux. Its modules: /lib/modules/RELEASE of the release in the
- *			bzImage's header, if that is there.
+ *	FILE		a bzImage or vmlinux. Its modules: those of the tree in which it was built, if it
+ *			lies there, else /lib/modules/RELEASE of the release in the bzImage's header, if
+ *			that is there.
  *	BUILD-DIR	a kernel's tree in which it was built, or its O= folder: the image by architecture,
  *			else vmlinux. The modules are taken from where they lie.
  *	RELEASE		an installed kernel: /boot/vmlinuz-RELEASE or /lib/modules/RELEASE/vmlinuz.
@@ -21,11 +22,11 @@
 #include "vmm/core/err.h"
 
 struct test_kernel {
-	char *image;	  /* the file to boot */
-	char *modules;	  /* for pack_tree_open; NULL: none are known */
-	char *vmlinux;	  /* with symbols; NULL: none is known */
-	char release[65]; /* "": unknown */
-	bool modules_found; /* not given by the user, nor beside the kernel: found by the release of a FILE */
+	char *image;	    /* the file to boot */
+	char *modules;	    /* for pack_tree_open; NULL: none are known */
+	char *vmlinux;	    /* with symbols; NULL: none is known */
+	char release[65];   /* "": unknown */
+	bool modules_found; /* neither --modules nor --kernel names their place: found for a FILE */
 };
 
 /*

@@ -305,10 +305,18 @@ static int set_policy(struct test_options *o, struct err *err)
 	return rc ? rc : verdict_policy_check(&o->policy, err);
 }
 
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
 /* "bzImage: make test", or "bzImage: boot". */
 static int set_name(struct test_options *o, struct err *err)
 {
-	const char *slash = strrchr(o->kernel, '/');
+	const char *part = last_part(o->kernel);
+	char *real = NULL;
 	size_t len;
 	FILE *out;
 
@@ -317,7 +325,13 @@ static int set_name(struct test_options *o, struct err *err)
 	out = open_memstream(&o->name_text, &len);
 	if (!out)
 		return err_sys(err, ENOMEM, "options");
-	fprintf(out, "%.100s:", slash && slash[1] ? slash + 1 : o->kernel);
+	/* "." and "linux/" are names of folders, too. */
+	if (!*part || !strcmp(part, ".") || !strcmp(part, "..")) {
+		real = realpath(o->kernel, NULL);
+		part = real && *last_part(real) ? last_part(real) : o->kernel;
+	}
+	fprintf(out, "%.100s:", part);
+	free(real);
 	if (!o->ncommand)
 		fputs(" boot", out);
 	for (int i = 0; i < o->ncommand && ftell(out) < 200; i++)
