@@ -244,6 +244,19 @@ Test(test, stdin_is_the_commands)
 	cr_expect_str_eq(buf, "end\n");
 }
 
+/* Without a terminal here the guest has one of the usual size, with both outputs in one stream. */
+Test(test, a_terminal_of_the_guest)
+{
+	static const char *const command[] = { "sh", "-c",
+					       "stty size; echo err >&2; [ -t 0 ] && exit 5",
+					       NULL };
+	char buf[100];
+
+	cr_expect_eq(run_test(agent_powers_off, "--tty", command), 5);
+	slurp("out", buf, sizeof(buf));
+	cr_expect_str_eq(buf, "24 80\r\nerr\r\n");
+}
+
 Test(test, without_a_command_the_boot_is_the_test)
 {
 	cr_expect_eq(run_test(agent_powers_off, "", NULL), 0);

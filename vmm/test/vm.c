@@ -35,16 +35,17 @@ struct test_vm {
 	pthread_mutex_t lock;	 /* protects the fields below */
 	struct machine *machine; /* NULL: not yet built, or about to be destroyed */
 	bool stopping;
-	bool panicked, crash_kernel; /* not yet told to the owner */
 	bool gone;
 
-	_Atomic uint64_t ended_ns; /* 0: no outcome yet */
-	struct test_vm_end end;	   /* of the machine's thread, until gone */
+	/* Set in any thread, perhaps under a device's lock. */
+	atomic_bool panicked, crash_kernel; /* not yet told to the owner */
+	_Atomic uint64_t ended_ns;	    /* 0: no outcome yet */
+	struct test_vm_end end;		    /* of the machine's thread, until gone */
 };
 
 /* --- the machine's threads ----------------------------------------------------------------- */
 
-/* Lock held: once gone is told, the owner closes news_fd. */
+/* Wakes the owner. When it has seen gone, it closes news_fd; gone is told with the lock held. */
 static void tell(struct test_vm *vm)
 {
 	uint64_t one = 1;
@@ -57,7 +58,6 @@ static void on_ending(void *opaque, const struct machine_end *end)
 {
 	struct test_vm *vm = opaque;
 
-	/* Not under the lock: machine_stop calls this. */
 	atomic_store(&vm->ended_ns, clock_now_ns());
 }
 
@@ -65,11 +65,10 @@ static void on_panicked(void *opaque, bool crash_kernel)
 {
 	struct test_vm *vm = opaque;
 
-	pthread_mutex_lock(&vm->lock);
-	vm->panicked = true;
-	vm->crash_kernel |= crash_kernel;
+	if (crash_kernel)
+		atomic_store(&vm->crash_kernel, true);
+	atomic_store(&vm->panicked, true);
 	tell(vm);
-	pthread_mutex_unlock(&vm->lock);
 }
 
 /* bantam run's outcome of a machine, as the verdict knows it. */
@@ -184,16 +183,13 @@ int test_vm_describe(const struct config *config, FILE *out, struct err *err)
 static void on_news(void *opaque)
 {
 	struct test_vm *vm = opaque;
-	bool panicked, crash_kernel, gone;
+	bool gone;
 
 	pthread_mutex_lock(&vm->lock);
-	panicked = vm->panicked;
-	crash_kernel = vm->crash_kernel;
-	vm->panicked = false;
 	gone = vm->gone;
 	pthread_mutex_unlock(&vm->lock);
-	if (panicked)
-		vm->owner->panicked(vm->owner->opaque, crash_kernel);
+	if (atomic_exchange(&vm->panicked, false))
+		vm->owner->panicked(vm->owner->opaque, atomic_load(&vm->crash_kernel));
 	if (!gone || !vm->news)
 		return;
 	loop_unwatch(vm->news);
