@@ -47,6 +47,16 @@
 
 /* --- events -------------------------------------------------------------------------------- */
 
+/* The guest has its copy: the memory of this one goes back. */
+static void on_created(void *opaque)
+{
+	struct test *t = opaque;
+
+	if (t->initrd_fd >= 0)
+		close(t->initrd_fd);
+	t->initrd_fd = -1;
+}
+
 static void on_panicked(void *opaque, bool crash_kernel)
 {
 	struct test *t = opaque;
@@ -219,7 +229,7 @@ static int start(struct test *t, struct err *err)
 		rc = make_streams(t, err);
 	if (rc)
 		return rc;
-	t->owner = (struct test_vm_owner){ t, on_panicked, on_over };
+	t->owner = (struct test_vm_owner){ t, on_created, on_panicked, on_over };
 	t->start_ns = clock_now_ns();
 	test_timers_begin(t);
 	return test_vm_start(&t->config, t->loop, t->consoles, &t->owner, &t->vm, err);

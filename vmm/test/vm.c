@@ -35,6 +35,7 @@ struct test_vm {
 	pthread_mutex_t lock;	 /* protects the fields below */
 	struct machine *machine; /* NULL: not yet built, or about to be destroyed */
 	bool stopping;
+	bool created; /* not yet told to the owner */
 	bool gone;
 
 	/* Set in any thread, perhaps under a device's lock. */
@@ -95,6 +96,10 @@ static void show(struct test_vm *vm, struct machine *m)
 {
 	pthread_mutex_lock(&vm->lock);
 	vm->machine = m;
+	if (m) {
+		vm->created = true;
+		tell(vm);
+	}
 	if (m && vm->stopping)
 		machine_stop(m, OUTCOME_STOPPED, "the test is over");
 	pthread_mutex_unlock(&vm->lock);
@@ -183,11 +188,15 @@ int test_vm_describe(const struct config *config, FILE *out, struct err *err)
 static void on_news(void *opaque)
 {
 	struct test_vm *vm = opaque;
-	bool gone;
+	bool created, gone;
 
 	pthread_mutex_lock(&vm->lock);
+	created = vm->created;
+	vm->created = false;
 	gone = vm->gone;
 	pthread_mutex_unlock(&vm->lock);
+	if (created)
+		vm->owner->created(vm->owner->opaque);
 	if (atomic_exchange(&vm->panicked, false))
 		vm->owner->panicked(vm->owner->opaque, atomic_load(&vm->crash_kernel));
 	if (!gone || !vm->news)

@@ -24,6 +24,8 @@ struct test_vm_end {
 
 struct test_vm_owner {
 	void *opaque;
+	/* The machine is there: kernel and initrd are in its memory. */
+	void (*created)(void *opaque);
 	/* The guest's kernel told of a panic by pvpanic. crash_kernel: it starts one, which goes on. */
 	void (*panicked)(void *opaque, bool crash_kernel);
 	/* The machine is gone. Called once, if test_vm_start returned 0. */
