@@ -17,7 +17,7 @@ static void help_line(FILE *out, int indent, const char *lead, const char *help,
 
 	fprintf(out, "%*s%s", indent, "", lead);
 	/* A long lead takes a line of its own. */
-	if (used >= width)
+	if (used + 2 > width)
 		used = fprintf(out, "\n") - 1;
 	fprintf(out, "%*s%s", width - used, "", help);
 	if (def)
