@@ -76,6 +76,12 @@ void chardev_detach(struct chardev *chr)
 	in_loop(chr, detach_here, chr);
 }
 
+void chardev_part(struct chardev *chr)
+{
+	if (chr && chr->home)
+		chardev_detach(chr);
+}
+
 void chardev_release(struct chardev *chr)
 {
 	if (!chr || !chr->home) {

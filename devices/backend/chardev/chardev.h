@@ -130,11 +130,14 @@ void chardev_print_ptys(void);
 /*
  * For a device: finds its chardev in the pool (NULL: none) by the device's id (may be NULL), or else
  * opens one by cfg as chardev_open does. -EBUSY: another device has the pool's chardev.
- * chardev_release undoes it: it detaches a chardev of the pool, and closes any other. It accepts
- * NULL. The threads are those of attach and detach.
+ * chardev_release undoes it: it detaches a chardev of the pool, and closes any other. Before a device
+ * gives up what its functions use (its lock), it calls chardev_part: the pool's thread calls none of them any
+ * more. A chardev of the device's own still tells what close loses. Both accept NULL. The threads are
+ * those of attach and detach.
  */
 int chardev_obtain(struct chardev_pool *pool, const char *id, const struct keyvals *cfg,
 		   struct loop *loop, bool dry_run, struct chardev **out, struct err *err);
+void chardev_part(struct chardev *chr);
 void chardev_release(struct chardev *chr);
 
 /*

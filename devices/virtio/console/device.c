@@ -89,6 +89,9 @@ static void console_destroy(struct device *dev)
 {
 	struct console *con = (struct console *)dev;
 
+	/* The sinks' functions take the device's lock, which virtio_detach destroys. */
+	for (unsigned i = 0; i < con->nports; i++)
+		chardev_part(con->port[i].chr);
 	virtio_detach(&con->vdev);
 	for (unsigned i = 0; i < con->nports; i++)
 		chardev_release(con->port[i].chr);
