@@ -556,10 +556,14 @@ Test(test, what_cannot_be)
 
 /* --- signals ------------------------------------------------------------------------------- */
 
+/* As timeout(1) sends it. */
 static enum verdict_end kill_by_term(void)
 {
 	start_command();
-	kill(getpid(), SIGTERM);
+	for (int i = 0; i < 3; i++) {
+		kill(getpid(), SIGTERM);
+		usleep(5000);
+	}
 	fake_wait_stop();
 	return VERDICT_END_STOPPED;
 }
@@ -570,6 +574,7 @@ static enum verdict_end ctrl_c_twice(void)
 	kill(getpid(), SIGINT);
 	if (!fake_hear(WIRE_SIGNAL))
 		return VERDICT_END_ERROR;
+	usleep(200000);
 	kill(getpid(), SIGINT);
 	fake_wait_stop();
 	return VERDICT_END_STOPPED;
@@ -652,6 +657,7 @@ static enum verdict_end does_not_stop(void)
 {
 	kill(getpid(), SIGTERM);
 	fake_wait_stop();
+	usleep(200000);
 	kill(getpid(), SIGTERM);
 	sleep(30);
 	return VERDICT_END_STOPPED;
