@@ -52,10 +52,11 @@ static int parse(const struct test_options *o, struct config *config, char **arg
 	int argc = 0;
 	int rc;
 
-	for (int i = 0; i < o->vm_argc; i++)
-		argv[argc++] = o->vm_argv[i];
+	/* First, so that test_config_id finds the agent's port before the user's ports. */
 	for (size_t i = 0; i < NCONSOLES; i++)
 		argv[argc++] = (char *)consoles[i];
+	for (int i = 0; i < o->vm_argc; i++)
+		argv[argc++] = o->vm_argv[i];
 	rc = config_parse(config, argc, argv, err);
 	if (!rc && o->dry_run)
 		rc = keys_set(&config->vm, config_keys[CONFIG_DRY_RUN].name, "on", err);
