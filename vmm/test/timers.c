@@ -164,6 +164,7 @@ void test_timers_active(struct test *t, enum test_stream stream)
 
 void test_timers_end(struct test *t, uint64_t ns)
 {
+	arm(t, TEST_TIMER_BOOT, 0);
 	arm(t, TEST_TIMER_IDLE, 0);
 	t->active_ns[TEST_STDOUT] = clock_now_ns();
 	t->end_ns = ns;
