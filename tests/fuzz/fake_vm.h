@@ -14,7 +14,7 @@
 
 #define FAKE_VM_QUEUE_SIZE 16u
 #define FAKE_VM_QUEUE_BYTES 0x200u
-#define FAKE_VM_MAX_QUEUES 5u
+#define FAKE_VM_MAX_QUEUES 6u
 
 struct fake_vm {
 	uint8_t *ram; /* guest memory, from address 0 */
