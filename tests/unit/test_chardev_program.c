@@ -524,6 +524,7 @@ Test(chardev_program, the_end)
 	attach();
 	device_write(5000);
 	chardev_release(chr);
+	cr_assert_eq(owner.got, 5000, "its last words come before the machine's end is known");
 	device_write(3);
 	end();
 	cr_assert_eq(owner.got, 5003);
