@@ -13,7 +13,7 @@
  *
  * The first SIGTERM (SIGINT, SIGHUP, SIGQUIT) stops the machine in an orderly way: the vCPUs
  * leave the guest, and the devices finish their current requests and flush. A device may need long
- * for that, or never finish. So the second such signal, or the first one after the guest has ended
+ * for that, or never finish. So the second such signal (that of a person, not timeout(1)'s repetition), or the first one after the guest has ended
  * by itself, restores the terminal and ends the process at once. The kernel then frees everything
  * but the names of sockets and links. That holds until the last line is printed, because stderr may
  * be a pipe that nobody reads; afterwards these signals have their default effect.
@@ -121,7 +121,7 @@ static void *signals_main(void *opaque)
 			ask(run, &run->power, machine_power_button);
 		else if (signo == SIGUSR2)
 			ask(run, &run->refresh, machine_refresh);
-		else
+		else if (!thread_signal_is_echo(signo))
 			terminate(run, signo);
 	}
 }

@@ -141,3 +141,13 @@ Test(thread, refused)
 	/* A stack larger than the address space: no thread, and nothing leaks. */
 	cr_expect_lt(thread_start(&thread, THREAD_WORKER, "big", (size_t)1 << 60, look, NULL), 0);
 }
+
+/* As timeout(1) sends it, as a person does, and one of another kind between. */
+Test(thread, a_signal_that_comes_again_at_once)
+{
+	cr_expect_not(thread_signal_is_echo(SIGTERM));
+	cr_expect(thread_signal_is_echo(SIGTERM));
+	cr_expect_not(thread_signal_is_echo(SIGINT));
+	usleep(150000);
+	cr_expect_not(thread_signal_is_echo(SIGINT));
+}

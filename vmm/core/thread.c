@@ -8,6 +8,10 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "vmm/core/clock.h"
+
+#define ECHO_NS (CLOCK_NS_PER_S / 10)
+
 struct start {
 	void *(*fn)(void *);
 	void *opaque;
@@ -84,6 +88,19 @@ void thread_heard_signals(sigset_t *set, bool interrupt)
 			sigaddset(set, unless_ignored[i]);
 	if (interrupt)
 		sigaddset(set, SIGINT);
+}
+
+bool thread_signal_is_echo(int signo)
+{
+	static uint64_t last_ns;
+	static int last;
+	uint64_t now = clock_now_ns();
+	bool echo = signo == last && now - last_ns < ECHO_NS;
+
+	if (!echo)
+		last_ns = now;
+	last = signo;
+	return echo;
 }
 
 void thread_become(enum thread_kind kind)

@@ -51,6 +51,13 @@ void thread_name_of(const char *id, const char *suffix, char name[THREAD_NAME_BY
  */
 void thread_heard_signals(sigset_t *set, bool interrupt);
 
+/*
+ * Returns true if the same signal has come less than a tenth of a second ago: then it is that one again. timeout(1)
+ * sends its signal to the process, and then to the process's group; a person is slower. For the one thread
+ * that hears the process's signals, once for each signal.
+ */
+bool thread_signal_is_echo(int signo);
+
 /* Returns the calling thread's kind. */
 enum thread_kind thread_kind(void);
 /* Sets the kind of the calling thread, which thread_start did not start. */

@@ -5,9 +5,6 @@
  * once, if one runs; the next one ends the test, as SIGTERM, SIGHUP and SIGQUIT do: the machine is stopped in
  * an orderly way, and the verdict is "interrupted". Another one ends the process at once, because a
  * machine may need long to end, and a reader of our output may never read. SIGUSR1 and SIGUSR2 do nothing.
- *
- * A signal that comes again at once is the same one: timeout(1) sends its signal to the process, and then to the
- * process's group.
  */
 #include <errno.h>
 #include <signal.h>
@@ -21,8 +18,7 @@
 #include "vmm/core/thread.h"
 #include "vmm/test/test_impl.h"
 
-#define HURRY_NS CLOCK_NS_PER_S	      /* for readers */
-#define ECHO_NS (CLOCK_NS_PER_S / 10) /* a person who presses ctrl-c twice is slower */
+#define HURRY_NS CLOCK_NS_PER_S /* for readers */
 
 void test_interrupt(struct test *t, int signo)
 {
@@ -39,22 +35,11 @@ void test_interrupt(struct test *t, int signo)
 	test_output_hurry(t->output, HURRY_NS);
 }
 
-static bool is_echo(struct test *t, int signo)
-{
-	uint64_t now = clock_now_ns();
-	bool echo = signo == t->last_signal && now - t->last_signal_ns < ECHO_NS;
-
-	if (!echo)
-		t->last_signal_ns = now;
-	t->last_signal = signo;
-	return echo;
-}
-
 static void on_signal(struct test *t, int signo)
 {
 	bool runs = t->agent && t->agent->session.state == AGENT_RUNNING && !t->stopping;
 
-	if (signo == SIGUSR1 || signo == SIGUSR2 || is_echo(t, signo))
+	if (signo == SIGUSR1 || signo == SIGUSR2 || thread_signal_is_echo(signo))
 		return;
 	if (signo == SIGINT && runs && !t->interrupted_command) {
 		t->interrupted_command = true;

@@ -91,8 +91,7 @@ struct test {
 	uint64_t sample_end_ns; /* when samples have taken long enough; 0: none are taken */
 	unsigned samples;	/* rounds */
 
-	int signal_fd, last_signal;
-	uint64_t last_signal_ns;
+	int signal_fd;
 	struct loop_watch *signals;
 	bool reader_gone;	  /* the command has been told that no process reads its output */
 	bool interrupted_command; /* ctrl-c has gone to the command once */
