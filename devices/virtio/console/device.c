@@ -257,7 +257,6 @@ const struct device_type virtio_port_type = {
 	.name = "virtio-serial",
 	.option = "--port",
 	.repeat = true,
-	.max = CONSOLE_MAX_PORTS,
 	.check = port_check,
 	.keys = port_keys,
 	.help = "a named channel between a program of the host and one of the guest",
