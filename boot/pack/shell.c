@@ -22,7 +22,8 @@
 #define APPLETS_MAX 1000u
 #define NAME_MAX_BYTES 32u
 
-static const char *const tools[] = {
+/* An array of arrays: pointers would be relocated in every start of a VM. */
+static const char tools[][9] = {
 	"bash",	   "blockdev", "cat",	  "chmod",   "chown", "cp",	"cut",	  "date",
 	"dd",	   "df",       "dmesg",	  "du",	     "echo",  "env",	"false",  "find",
 	"free",	   "grep",     "head",	  "hexdump", "id",    "insmod", "ip",	  "kill",
