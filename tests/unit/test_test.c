@@ -546,6 +546,8 @@ Test(test, what_cannot_be)
 	} cases[] = {
 		{ "--rules /no/such/file", 125, "/no/such/file" },
 		{ "--rules /etc/passwd", 125, "/etc/passwd" },
+		{ "--rules /dev/zero", 125, "/dev/zero: more than" },
+		{ "--rules /tmp", 125, "/tmp: Is a directory" },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -44,6 +44,7 @@
 #include "vmm/test/test_impl.h"
 
 #define COULD_NOT_RUN 125
+#define RULES_MAX_BYTES (1u << 20)
 
 /* --- events -------------------------------------------------------------------------------- */
 
@@ -151,22 +152,19 @@ static int read_rules(struct test *t, const char *path, const char *release, con
 		      struct err *err)
 {
 	FILE *f = fopen(path, "re");
-	char *text = NULL;
-	size_t cap = 0;
-	ssize_t n;
+	char *text = malloc(RULES_MAX_BYTES + 1);
+	size_t n = f && text ? fread(text, 1, RULES_MAX_BYTES + 1, f) : 0;
 	int rc;
 
-	if (!f)
-		return err_sys(err, errno, "--rules %s", path);
-	errno = 0;
-	n = getdelim(&text, &cap, 0, f);
-	if (n < 0 && ferror(f))
+	if (!f || !text || ferror(f))
 		rc = err_sys(err, errno ? errno : EIO, "--rules %s", path);
+	else if (n > RULES_MAX_BYTES)
+		rc = err_set(err, EFBIG, "--rules %s: more than %u bytes", path, RULES_MAX_BYTES);
 	else
-		rc = verdict_rules_add(t->rules, path, n > 0 ? text : "", n > 0 ? (size_t)n : 0,
-				       release, arch, err);
+		rc = verdict_rules_add(t->rules, path, text, n, release, arch, err);
 	free(text);
-	fclose(f);
+	if (f)
+		fclose(f);
 	return rc;
 }
 
@@ -175,12 +173,12 @@ static int make_rules(struct test *t, struct err *err)
 	const char *release = t->kernel.release[0] ? t->kernel.release : NULL;
 	const struct test_list *files = &t->options->rules;
 	struct utsname host;
+	const char *arch = uname(&host) ? NULL : host.machine;
 	int rc = verdict_rules_add(t->rules, "built-in rules", verdict_rules_builtin,
-				   strlen(verdict_rules_builtin), release,
-				   uname(&host) ? NULL : host.machine, err);
+				   strlen(verdict_rules_builtin), release, arch, err);
 
 	for (unsigned i = 0; !rc && i < files->n; i++)
-		rc = read_rules(t, files->item[i], release, host.machine, err);
+		rc = read_rules(t, files->item[i], release, arch, err);
 	return rc;
 }
 
@@ -304,7 +302,6 @@ static int finish(struct test *t)
 		if (!report.exit_status)
 			report.exit_status = COULD_NOT_RUN;
 	}
-	log_end();
 	test_report_last(t->report, &report, -1);
 	return report.exit_status;
 }
