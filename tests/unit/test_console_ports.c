@@ -5,7 +5,8 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <poll.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -831,6 +832,52 @@ Test(console_ports, a_socket)
 	run();
 	cr_assert_str_eq(said(), "O0=0 ");
 	device_destroy(dev);
+	fake_env_destroy(&f);
+	cr_assert_eq(rmdir(dir), 0);
+}
+
+/* Pauses, and then reads to the end. Returns how much it got. */
+static void *slow_reader(void *opaque)
+{
+	int fd = *(int *)opaque;
+	size_t n;
+
+	usleep(200000);
+	fcntl(fd, F_SETFL, 0);
+	n = read_stream(fd, 0);
+	return (void *)n;
+}
+
+/* What the guest has got rid of reaches a reader also after the guest's end. */
+Test(console_ports, the_last_output)
+{
+	char text[160];
+	const char *option[] = { text };
+	struct err err = { "" };
+	pthread_t reader;
+	void *got;
+	int fd;
+
+	cr_assert(mkdtemp(dir));
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/s", dir);
+	snprintf(text, sizeof(text), "name=s,socket=%s", sa.sun_path);
+	fake_env_init(&f, FAKE_PCI);
+	cr_assert_eq(create(option, 1, &err), 0, "%s", err.text);
+	find();
+	fake_driver_start(&d, F_MULTIPORT, 4, RING);
+	fd = client();
+	sent[0] = 0;
+	for (unsigned taken = 1; taken;) {
+		put(0, 4096);
+		run();
+		taken = fake_ring_take_all(&d.ring[TX(0)]);
+	}
+	cr_assert_eq(pthread_create(&reader, NULL, slow_reader, &fd), 0);
+	device_destroy(dev);
+	pthread_join(reader, &got);
+	/* All but a part of the chain that was the first to wait. */
+	cr_assert_geq((size_t)got, sent[0] - 4096);
+	close(fd);
 	fake_env_destroy(&f);
 	cr_assert_eq(rmdir(dir), 0);
 }

@@ -272,7 +272,7 @@ fail:
 /* Returns for how long a reader may take nothing at all before it counts as one that does not read. */
 static int patience_ms(const struct chardev *chr)
 {
-	if (!chr->lossy)
+	if (!chr->lossy || chr->exact)
 		return CLOSE_MS;
 	/* What is in a socket can be read later; what is in a pty cannot. */
 	return chr->ops->unread ? CLOSE_UNREAD_MS : CLOSE_STUCK_MS;

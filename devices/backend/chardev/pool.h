@@ -7,7 +7,7 @@
  * instead of opening one (chardev_obtain, chardev_release).
  *
  * While no device is attached, readers come and go as usual: a pty and a socket give each new one
- * the last 64 KiB of output. What they write waits for the next device, up to a few hundred bytes;
+ * the last 64 KiB of output (but nothing of a port's). What they write waits for the next device, up to a few hundred bytes;
  * then the kernel holds it back.
  *
  * Thread: one at a time, the owner's, and never the pool's own "console"; devices may be attached meanwhile,
