@@ -60,9 +60,8 @@ static void *part(const struct pack_source *source, uint64_t off, size_t len_byt
 	return data;
 }
 
-/* Reads the section headers; the caller frees *table. */
-static int read_table(const struct pack_source *source, uint8_t **table, size_t *count,
-		      struct section *names, struct err *err)
+/* Reads the section headers; after success the caller frees s->table. */
+static int read_table(const struct pack_source *source, struct pack_sections *s, struct err *err)
 {
 	uint8_t head[sizeof(Elf64_Ehdr)];
 	uint64_t off, n;
@@ -88,49 +87,65 @@ static int read_table(const struct pack_source *source, uint8_t **table, size_t 
 	if (!n || index == SHN_XINDEX) { /* then the first header holds them */
 		struct section first;
 
-		*table = part(source, off, sizeof(Elf64_Shdr), &ret, err);
-		if (!*table)
+		s->table = part(source, off, sizeof(Elf64_Shdr), &ret, err);
+		if (!s->table)
 			return ret;
-		first = section_at(*table, 0);
-		free(*table);
+		first = section_at(s->table, 0);
+		free(s->table);
+		s->table = NULL;
 		n = n ? n : first.size;
 		index = index == SHN_XINDEX ? first.link : index;
 	}
 	if (n > SECTIONS_MAX || index >= n)
 		return bad(source, "has damaged section headers", err);
-	*table = part(source, off, (size_t)n * sizeof(Elf64_Shdr), &ret, err);
-	if (!*table)
+	s->table = part(source, off, (size_t)n * sizeof(Elf64_Shdr), &ret, err);
+	s->count = s->table ? (size_t)n : 0;
+	s->names_at = index;
+	return ret;
+}
+
+int pack_sections_read(const struct pack_source *source, struct pack_sections *out, struct err *err)
+{
+	struct section names;
+	int ret;
+
+	*out = (struct pack_sections){ 0 };
+	ret = read_table(source, out, err);
+	if (ret)
 		return ret;
-	*count = (size_t)n;
-	*names = section_at(*table, index);
-	return 0;
+	names = section_at(out->table, out->names_at);
+	if (names.size > NAMES_MAX)
+		ret = bad(source, "has damaged section headers", err);
+	else
+		out->names = part(source, names.off, (size_t)names.size, &ret, err);
+	out->names_bytes = (size_t)names.size;
+	if (ret)
+		pack_sections_free(out);
+	return ret;
+}
+
+void pack_sections_free(struct pack_sections *sections)
+{
+	free(sections->table);
+	free(sections->names);
+	*sections = (struct pack_sections){ 0 };
 }
 
 int pack_modinfo_read(const struct pack_source *source, struct pack_modinfo *out, struct err *err)
 {
-	struct section names = { 0 }, found = { 0 };
-	uint8_t *table = NULL;
-	char *text;
-	size_t n = 0;
-	int ret = read_table(source, &table, &n, &names, err);
+	struct section found = { 0 };
+	struct pack_sections s;
+	int ret = pack_sections_read(source, &s, err);
 
 	*out = (struct pack_modinfo){ 0 };
 	if (ret)
 		return ret;
-	text = NULL;
-	if (names.size > NAMES_MAX)
-		ret = bad(source, "has damaged section headers", err);
-	else
-		text = part(source, names.off, (size_t)names.size, &ret, err);
-	for (size_t i = 0; text && i < n && found.type != SHT_PROGBITS; i++) {
-		found = section_at(table, i);
-		if (found.name >= names.size || strcmp(text + found.name, ".modinfo"))
+	for (size_t i = 0; i < s.count && found.type != SHT_PROGBITS; i++) {
+		found = section_at(s.table, i);
+		if (found.name >= s.names_bytes || strcmp(s.names + found.name, ".modinfo"))
 			found.type = SHT_NULL;
 	}
-	free(table);
-	free(text);
-	if (ret)
-		return ret;
+	pack_sections_free(&s);
 	if (found.type != SHT_PROGBITS)
 		return bad(source, "is no kernel module: it has no section .modinfo", err);
 	if (found.size > PACK_MODINFO_MAX)

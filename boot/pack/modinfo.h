@@ -11,6 +11,20 @@
 
 #include "boot/pack/source.h"
 
+/* The section headers of an ELF object as the file has them (Elf64_Shdr), and their names. */
+struct pack_sections {
+	uint8_t *table;
+	size_t count;
+	size_t names_at; /* the index of the section that holds the names */
+	char *names;	 /* with a NUL behind them */
+	size_t names_bytes;
+};
+
+/* As pack_modinfo_read, for any relocatable object. */
+int pack_sections_read(const struct pack_source *source, struct pack_sections *out,
+		       struct err *err);
+void pack_sections_free(struct pack_sections *sections);
+
 #define PACK_MODINFO_MAX (1u << 20)
 
 struct pack_modinfo {

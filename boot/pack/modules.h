@@ -5,7 +5,8 @@
  * folder in which a kernel was built (the tree itself, or its O= folder): that has no modules.dep.
  * There the names come from modules.order, what a module needs from its own .modinfo section, and
  * the files are taken from where they lie. modules.builtin says in both what the kernel has without
- * a module. Soft dependencies ("pre:") are added if the tree has them.
+ * a module. Soft dependencies ("pre:") are added if the tree has them. Debug information is left out of
+ * modules that are not signed (strip.h).
  *
  * A tree is hostile: its lists are bounded (32 MiB, 131072 modules), a path in them that is absolute
  * or has ".." in it is refused, modules that need each other in a circle or more than 64 deep are

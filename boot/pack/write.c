@@ -13,6 +13,7 @@
 #include "boot/cpio.h"
 #include "boot/pack/pack_impl.h"
 #include "boot/pack/source.h"
+#include "boot/pack/strip.h"
 
 #define PART_BYTES (128u << 10)
 
@@ -22,34 +23,49 @@ static int by_name(const void *a, const void *b)
 		      (*(const struct entry *const *)b)->name);
 }
 
-/* A file of the host, a part at a time. Returns -errno, with err filled if cpio has no error. */
-static int put_source(struct cpio *cpio, const struct entry *e, struct err *err)
+/* The bytes of a source, a part at a time. Returns -errno, with err filled if cpio has no error. */
+static int put_parts(struct cpio *cpio, const struct pack_source *source, struct err *err)
 {
-	struct pack_source source;
+	char *part = malloc(PART_BYTES);
 	uint64_t at = 0;
-	char *part;
-	int ret = pack_source_open(&source, e->data, e->kind == ENTRY_MODULE, err);
+	int ret = part ? 0 : err_sys(err, ENOMEM, "%s", source->file.path);
 
-	if (ret)
-		return ret;
-	if (source.size_bytes > UINT32_MAX) {
-		pack_source_close(&source);
-		return err_set(err, EFBIG, "%s: a file in an initrd has less than 4 GiB", e->data);
-	}
-	part = malloc(PART_BYTES);
-	ret = part ? cpio_begin_file(cpio, e->name, e->perm, source.size_bytes) :
-		     err_sys(err, ENOMEM, "%s", e->data);
 	do {
-		uint64_t left = source.size_bytes - at;
+		uint64_t left = source->size_bytes - at;
 		size_t n = left < PART_BYTES ? (size_t)left : PART_BYTES;
 
 		if (!ret)
-			ret = pack_source_read(&source, at, part, n, err);
+			ret = pack_source_read(source, at, part, n, err);
 		if (!ret)
 			ret = cpio_write(cpio, part, n);
 		at += n;
-	} while (!ret && at < source.size_bytes);
+	} while (!ret && at < source->size_bytes);
 	free(part);
+	return ret;
+}
+
+/* A file of the host, or a module without its debug information. Returns as put_parts. */
+static int put_source(struct cpio *cpio, const struct entry *e, struct err *err)
+{
+	bool module = e->kind == ENTRY_MODULE;
+	struct pack_source source;
+	uint8_t *small = NULL;
+	size_t len = 0;
+	int ret = pack_source_open(&source, e->data, module, err);
+
+	if (ret)
+		return ret;
+	if (module)
+		ret = pack_strip_debug(&source, &small, &len, err);
+	if (!ret && source.size_bytes > UINT32_MAX)
+		ret = err_set(err, EFBIG, "%s: a file in an initrd has less than 4 GiB", e->data);
+	if (!ret && small)
+		ret = cpio_add_file(cpio, e->name, e->perm, small, len);
+	else if (!ret)
+		ret = cpio_begin_file(cpio, e->name, e->perm, source.size_bytes);
+	if (!ret && !small)
+		ret = put_parts(cpio, &source, err);
+	free(small);
 	pack_source_close(&source);
 	return ret;
 }
