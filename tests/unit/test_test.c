@@ -65,6 +65,7 @@ static int run_test(enum verdict_end (*script)(void), const char *words, const c
 	int argc = 0, status;
 
 	fake.script = script;
+	test_lost_ns = 300000000;
 	if (!fake.option) {
 		fake.option = "--port";
 		cr_assert(mkdtemp(dir));
@@ -465,6 +466,7 @@ Test(test, ends_of_a_machine)
 
 Test(test, a_guest_that_does_not_power_off)
 {
+	test_off_ns = 300000000;
 	cr_expect_eq(run_test(never_powers_off, "", true_command), 3);
 	check_verdict("failed");
 }

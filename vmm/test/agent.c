@@ -5,14 +5,11 @@
 #include <signal.h>
 #include <string.h>
 
+#include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 #include "vmm/test/test_impl.h"
 
-/* The agent waits half a second for a silent output, then powers off; a slow guest needs longer. */
-#define OFF_NS (15 * CLOCK_S)
-/* Of a machine whose agent is lost: it may die a moment later, and its log then tells why. */
-#define LOST_NS (3 * CLOCK_S)
-#define CLOCK_S 1000000000ull
+uint64_t test_off_ns = 15 * CLOCK_NS_PER_S, test_lost_ns = 3 * CLOCK_NS_PER_S;
 
 static void on_hello(void *opaque, const struct agent_hello *hello)
 {
@@ -27,7 +24,7 @@ static void on_hello(void *opaque, const struct agent_hello *hello)
 	if (!t->command.argv) {
 		test_timers_booted(t);
 		agent_session_end(&c->session);
-		test_timers_end(t, OFF_NS);
+		test_timers_end(t, test_off_ns);
 		return;
 	}
 	if (agent_session_start(&c->session, &t->command, &err)) {
@@ -67,7 +64,7 @@ static const char *step_text(uint32_t step)
 static void ended(struct test *t)
 {
 	test_timers_booted(t);
-	test_timers_end(t, OFF_NS);
+	test_timers_end(t, test_off_ns);
 	test_input_stop(t->input);
 	if (t->terminal)
 		test_terminal_end(t->terminal);
@@ -157,7 +154,7 @@ static void on_bye(void *opaque)
 	struct test *t = ((struct test_channel *)opaque)->test;
 
 	verdict_case_bye(test_verdict(t));
-	test_timers_end(t, OFF_NS);
+	test_timers_end(t, test_off_ns);
 }
 
 static void on_lost(void *opaque, const char *why)
@@ -168,7 +165,7 @@ static void on_lost(void *opaque, const char *why)
 	if (t->agent ? t->agent != c : c->shared)
 		return;
 	verdict_case_lost(test_verdict(t), why);
-	test_timers_end(t, LOST_NS);
+	test_timers_end(t, test_lost_ns);
 }
 
 static size_t on_input(void *opaque, uint8_t *buf, size_t max)

@@ -144,6 +144,12 @@ int test_channels_open(struct test *t, struct err *err);
 void test_channels_close(struct test *t);
 /* --- agent.c ------------------------------------------------------------------------------- */
 
+/*
+ * The test has ended: the agent waits half a second for an output that is silent, then powers off; a slow guest
+ * needs longer. The agent is lost: the machine may die a moment later, and its log then tells why. After
+ * so long without either the machine is stopped. Tests shorten them.
+ */
+extern uint64_t test_off_ns, test_lost_ns;
 /* Begins its session, whose owner is c->owner. */
 void test_agent_init(struct test_channel *c);
 /* For test_output_owner.taken. */
