@@ -72,7 +72,7 @@ static int add_file(struct copy *c, int dir, const char *file, const char *path,
 		return err_set(
 			c->err, E2BIG,
 			"%s: has more than %llu GiB, too much for an initrd; make a disk of it",
-			c->from, PACK_FOLDER_MAX >> 30);
+			*c->from ? c->from : "/", PACK_FOLDER_MAX >> 30);
 	return pack_entry_add(c->pack, name, &entry, path, c->err);
 }
 

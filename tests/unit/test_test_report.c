@@ -107,7 +107,7 @@ Test(test_report, files_appear_at_the_end)
 	cr_assert_eq(test_report_create(&options, &t, &err), 0, "%s", err.text);
 	cr_assert_eq(files(), 1);
 	cr_assert_str_eq(content_of(options.tap), "old");
-	cr_assert_eq(test_report_write(t, &report, &err), 0, "%s", err.text);
+	cr_assert_eq(test_report_write(t, &report, -1, &err), 0, "%s", err.text);
 	cr_assert_eq(files(), 3);
 	cr_assert(is_json(content_of(options.verdict)));
 	cr_assert(strstr(content_of(options.junit), "<testsuite"));
@@ -146,7 +146,7 @@ Test(test_report, a_symbolic_link_keeps_its_file)
 	cr_assert_eq(symlink("real", path_of("link")), 0);
 	options.verdict = path_of("link");
 	cr_assert_eq(test_report_create(&options, &t, &err), 0, "%s", err.text);
-	cr_assert_eq(test_report_write(t, &report, &err), 0, "%s", err.text);
+	cr_assert_eq(test_report_write(t, &report, -1, &err), 0, "%s", err.text);
 	cr_assert_eq(lstat(options.verdict, &st), 0);
 	cr_assert(S_ISLNK(st.st_mode));
 	cr_assert(is_json(content_of(path_of("real"))));
@@ -168,7 +168,7 @@ Test(test_report, descriptors)
 		snprintf(name, sizeof(name), forms[i], ends[1]);
 		options.verdict = name;
 		cr_assert_eq(test_report_create(&options, &t, &err), 0, "%s", err.text);
-		cr_assert_eq(test_report_write(t, &report, &err), 0, "%s", err.text);
+		cr_assert_eq(test_report_write(t, &report, -1, &err), 0, "%s", err.text);
 		cr_assert(is_json(content(ends[0])), "%s", name);
 		test_report_destroy(t);
 		t = NULL;
@@ -217,6 +217,57 @@ Test(test_report, places_that_cannot_be_written)
 	}
 }
 
+/* A report takes the place of its file: of two reports, or of a stream and a report, one would be lost. */
+Test(test_report, a_file_for_two)
+{
+	const struct {
+		const char *stdout_file, *stderr_file, *kmsg, *console, *verdict, *tap;
+		const char *other; /* NULL: it is right */
+	} rows[] = {
+		{ .verdict = "new", .tap = "./new", .other = "--verdict" },
+		{ .verdict = "sub/../new", .tap = "new", .other = "--verdict" },
+		{ .verdict = "old", .tap = "hard", .other = "--verdict" },
+		{ .verdict = "old", .tap = "soft", .other = "--verdict" },
+		{ .stdout_file = "new", .tap = "./new", .other = "--stdout" },
+		{ .stderr_file = "old", .tap = "hard", .other = "--stderr" },
+		{ .kmsg = "new", .tap = "new", .other = "--kmsg" },
+		{ .console = "sub/new", .tap = "sub/./new", .other = "--console" },
+		{ .tap = "out", .other = "--stdout" }, /* where the shell has led it */
+		{ .stdout_file = "new", .stderr_file = "new", .tap = "old" },
+		{ .stdout_file = "new", .verdict = "1", .tap = "out" },
+		{ .stdout_file = "/dev/fd/1",
+		  .stderr_file = "-",
+		  .verdict = "1",
+		  .tap = "sub/new" },
+	};
+	struct err err;
+
+	begin();
+	cr_assert_eq(chdir(dir), 0);
+	cr_assert_eq(system("mkdir sub && touch old && ln old hard && ln -s old soft"), 0);
+	cr_assert_eq(dup2(open("out", O_CREAT | O_WRONLY, 0600), 1), 1);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char want[80];
+
+		options = (struct test_options){ .stdout_file = rows[i].stdout_file,
+						 .stderr_file = rows[i].stderr_file,
+						 .kmsg_file = rows[i].kmsg,
+						 .console_file = rows[i].console,
+						 .verdict = rows[i].verdict,
+						 .tap = rows[i].tap };
+		snprintf(want, sizeof(want), "--tap %s: %s has this file already", rows[i].tap,
+			 rows[i].other);
+		err = (struct err){ "" };
+		cr_expect_eq(test_report_create(&options, &t, &err), rows[i].other ? -EEXIST : 0,
+			     "%zu: %s", i, err.text);
+		cr_expect_str_eq(err.text, rows[i].other ? want : "");
+		test_report_destroy(t);
+	}
+	t = NULL;
+	cr_assert_eq(chdir("/"), 0);
+	end();
+}
+
 /* The others are still written, and the first error is told. */
 Test(test_report, a_full_disk)
 {
@@ -226,7 +277,7 @@ Test(test_report, a_full_disk)
 	options.verdict = "/dev/full";
 	options.tap = path_of("t.tap");
 	cr_assert_eq(test_report_create(&options, &t, &err), 0, "%s", err.text);
-	cr_assert_eq(test_report_write(t, &report, &err), -ENOSPC);
+	cr_assert_eq(test_report_write(t, &report, -1, &err), -ENOSPC);
 	cr_assert_str_eq(err.text, "--verdict /dev/full: No space left on device");
 	cr_assert_eq(files(), 1);
 	end();
@@ -267,7 +318,9 @@ Test(test_report, a_last_line_that_is_not_read)
 	fcntl(ends[1], F_SETPIPE_SZ, 4096);
 	cr_assert_eq(write(ends[1], page, sizeof(page)), sizeof(page));
 	dup2(ends[1], 2);
+	options.verdict = "2";
 	cr_assert_eq(test_report_create(&options, &t, &err), 0);
+	cr_assert_eq(test_report_write(t, &report, 50, &err), -ETIMEDOUT);
 	test_report_last(t, &report, 50);
 	test_report_destroy(t);
 }

@@ -90,9 +90,59 @@ static int open_special(struct place *p, unsigned kind, struct err *err)
 	return 0;
 }
 
-static int look_at(struct test_report *t, unsigned kind, const char *path, struct err *err)
+/* Do both paths lead to one file, or would they? */
+static bool same_file(const char *a, const char *b)
+{
+	const char *a_slash = strrchr(a, '/'), *b_slash = strrchr(b, '/');
+	char a_dir[PATH_MAX], b_dir[PATH_MAX];
+	struct stat x, y;
+	bool a_there = !stat(a, &x), b_there = !stat(b, &y);
+
+	if (a_there && b_there)
+		return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+	if (a_there || b_there || strcmp(a_slash ? a_slash + 1 : a, b_slash ? b_slash + 1 : b) != 0)
+		return false;
+	snprintf(a_dir, sizeof(a_dir), "%.*s", a_slash ? (int)(a_slash + 1 - a) : 1,
+		 a_slash ? a : ".");
+	snprintf(b_dir, sizeof(b_dir), "%.*s", b_slash ? (int)(b_slash + 1 - b) : 1,
+		 b_slash ? b : ".");
+	return !stat(a_dir, &x) && !stat(b_dir, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* What writes to the file of this report, too: the report would take its place. NULL: nothing does. */
+static const char *who_has(const struct test_report *t, const struct test_options *options,
+			   unsigned kind)
+{
+	const struct {
+		const char *option, *file;
+	} streams[] = {
+		{ "--stdout", options->stdout_file ? options->stdout_file : "/dev/stdout" },
+		{ "--stderr", options->stderr_file ? options->stderr_file : "/dev/stderr" },
+		{ "--kmsg", options->kmsg_file },
+		{ "--console", options->console_file },
+	};
+	const char *path = t->place[kind].path;
+	struct stat st, its;
+
+	for (unsigned i = 0; i < kind; i++)
+		if (t->place[i].path && t->place[i].fd < 0 && same_file(path, t->place[i].path))
+			return kinds[i].option;
+	for (size_t i = 0; i < sizeof(streams) / sizeof(streams[0]); i++) {
+		int fd = streams[i].file ? test_sink_descriptor(streams[i].file) : -1;
+
+		if (fd >= 0 ? !stat(path, &st) && !fstat(fd, &its) && st.st_dev == its.st_dev &&
+				      st.st_ino == its.st_ino :
+			      streams[i].file && same_file(path, streams[i].file))
+			return streams[i].option;
+	}
+	return NULL;
+}
+
+static int look_at(struct test_report *t, const struct test_options *options, unsigned kind,
+		   const char *path, struct err *err)
 {
 	struct place *p = &t->place[kind];
+	const char *other;
 	struct stat st;
 	uint64_t n;
 
@@ -106,10 +156,10 @@ static int look_at(struct test_report *t, unsigned kind, const char *path, struc
 		return err_sys(err, EISDIR, "%s %s", kinds[kind].option, path);
 	if (!stat(path, &st) && !S_ISREG(st.st_mode))
 		return open_special(p, kind, err);
-	for (unsigned i = 0; i < kind; i++)
-		if (t->place[i].path && !strcmp(t->place[i].path, path))
-			return err_set(err, EEXIST, "%s %s: %s has this file already",
-				       kinds[kind].option, path, kinds[i].option);
+	other = who_has(t, options, kind);
+	if (other)
+		return err_set(err, EEXIST, "%s %s: %s has this file already", kinds[kind].option,
+			       path, other);
 	if (!lstat(path, &st) && S_ISLNK(st.st_mode)) {
 		p->real = realpath(path, NULL);
 		if (!p->real)
@@ -138,7 +188,7 @@ int test_report_create(const struct test_options *options, struct test_report **
 	t->mode = 0666 & ~t->mode;
 	for (unsigned i = 0; !rc && i < REPORTS; i++)
 		if (paths[i])
-			rc = look_at(t, i, paths[i], err);
+			rc = look_at(t, options, i, paths[i], err);
 	if (rc)
 		test_report_destroy(t);
 	else
@@ -230,7 +280,7 @@ static int text_of(unsigned kind, const struct verdict_report *report, char **te
 }
 
 static int write_one(const struct test_report *t, unsigned kind,
-		     const struct verdict_report *report, struct err *err)
+		     const struct verdict_report *report, uint64_t end_ms, struct err *err)
 {
 	const struct place *p = &t->place[kind];
 	struct err why = { "" };
@@ -242,19 +292,26 @@ static int write_one(const struct test_report *t, unsigned kind,
 		err_sys(&why, -rc, "%s", p->path);
 	else if (p->fd < 0)
 		rc = write_file(t, p->real ? p->real : p->path, text, len, &why);
-	else if ((rc = write_all(p->fd, text, len, UINT64_MAX)))
+	else if ((rc = write_all(p->fd, text, len, end_ms)))
 		err_sys(&why, -rc, "%s", p->path);
 	free(text);
 	return rc ? err_set(err, -rc, "%s %s", kinds[kind].option, why.text) : 0;
 }
 
-int test_report_write(struct test_report *t, const struct verdict_report *report, struct err *err)
+static uint64_t end_of(int limit_ms)
 {
+	return limit_ms < 0 ? UINT64_MAX : clock_now_ms() + (uint64_t)limit_ms;
+}
+
+int test_report_write(struct test_report *t, const struct verdict_report *report, int limit_ms,
+		      struct err *err)
+{
+	uint64_t end_ms = end_of(limit_ms);
 	int rc = 0;
 
 	for (unsigned i = 0; i < REPORTS; i++) {
 		struct err why = { "" };
-		int one = t->place[i].path ? write_one(t, i, report, &why) : 0;
+		int one = t->place[i].path ? write_one(t, i, report, end_ms, &why) : 0;
 
 		if (!rc && one) {
 			rc = one;
@@ -267,7 +324,7 @@ int test_report_write(struct test_report *t, const struct verdict_report *report
 void test_report_last(const struct test_report *t, const struct verdict_report *report,
 		      int limit_ms)
 {
-	uint64_t end_ms = limit_ms < 0 ? UINT64_MAX : clock_now_ms() + (uint64_t)limit_ms;
+	uint64_t end_ms = end_of(limit_ms);
 	char line[1024];
 	char *text = NULL;
 	size_t len = 0;

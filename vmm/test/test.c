@@ -31,6 +31,7 @@
 #include "vmm/test/test.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +45,7 @@
 #include "vmm/test/test_impl.h"
 
 #define COULD_NOT_RUN 125
+#define READERS_MS 1000
 #define RULES_MAX_BYTES (1u << 20)
 
 /* --- events -------------------------------------------------------------------------------- */
@@ -279,6 +281,22 @@ static void log_loss(const struct test *t, int *status)
 		*status = COULD_NOT_RUN;
 }
 
+/*
+ * How long readers of the reports and of the last line are waited for: after a signal or the end of --timeout a
+ * moment more. -1: as long as it takes.
+ */
+static int patience_ms(const struct test *t)
+{
+	uint64_t end_ns = t->start_ns + t->options->timeout_usec * 1000, now_ns = clock_now_ns();
+	uint64_t left_ms = end_ns > now_ns ? (end_ns - now_ns) / 1000000 : 0;
+
+	if (t->interrupted)
+		return READERS_MS;
+	if (!t->options->timeout_usec || !t->start_ns || left_ms > INT_MAX - READERS_MS)
+		return -1;
+	return (int)left_ms + READERS_MS;
+}
+
 /* Decides, writes what is to be written, and returns the exit status. */
 static int finish(struct test *t)
 {
@@ -297,12 +315,12 @@ static int finish(struct test *t)
 	test_terminal_destroy(t->terminal);
 	t->terminal = NULL;
 	test_signals_end(t);
-	if (test_report_write(t->report, &report, &err)) {
+	if (test_report_write(t->report, &report, patience_ms(t), &err)) {
 		log_always(LOG_ERROR, "%s", err.text);
 		if (!report.exit_status)
 			report.exit_status = COULD_NOT_RUN;
 	}
-	test_report_last(t->report, &report, -1);
+	test_report_last(t->report, &report, patience_ms(t));
 	return report.exit_status;
 }
 
