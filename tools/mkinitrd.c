@@ -1,20 +1,18 @@
 /*
  * mkinitrd: packs an init, kernel modules and files into an initrd: the command of boot/pack.
  *
- * It runs nothing of the initrd's contents except through the host's ldd, to find
- * a program's libraries. The same input gives the same bytes.
+ * The same input gives the same bytes.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "boot/pack/executable.h"
 #include "boot/pack/modules.h"
 #include "boot/pack/pack.h"
 
@@ -25,7 +23,7 @@ static const char usage[] =
 	"  -m NAME[?][:ARGS]   module with what it needs; '?': if this kernel has it;\n"
 	"                      several apart by commas when they have no arguments\n"
 	"  -f SRC:DST          host file and its path in the initrd\n"
-	"  -l                  with the shared libraries of each -f that follows\n"
+	"  -l                  with what each -f that follows needs: libraries, interpreters\n"
 	"  -t DST=TEXT         file with that text and a newline\n"
 	"  -z, -Z              compress with gzip, with zstd\n";
 
@@ -36,61 +34,6 @@ struct options {
 	enum pack_compression compression;
 	bool libraries;
 };
-
-/* The program's libraries, at the same paths as on this host; ldd lists them in a pipe. */
-static int read_libraries(struct pack *pack, const char *program, FILE *in, struct err *err)
-{
-	char line[PATH_MAX + 128];
-
-	while (fgets(line, sizeof(line), in)) {
-		char *path = strchr(line, '/'), *end;
-		int ret = 0;
-
-		if (strstr(line, "not found"))
-			return err_set(err, ENOENT, "%s: needs a library that is missing:%.*s",
-				       program, (int)strcspn(line, "\n"), line);
-		end = path ? strstr(path, " (0x") : NULL;
-		if (!end)
-			continue; /* the vDSO, or "statically linked" */
-		*end = 0;
-		if (!pack_has(pack, path))
-			ret = pack_add_file(pack, path, path, err);
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
-static int add_libraries(struct pack *pack, const char *program, struct err *err)
-{
-	int ends[2], ret;
-	FILE *in;
-	pid_t pid;
-
-	if (pipe2(ends, O_CLOEXEC))
-		return err_sys(err, errno, "pipe");
-	pid = fork();
-	if (pid == 0) {
-		dup2(ends[1], 1);
-		if (freopen("/dev/null", "w", stderr))
-			execlp("ldd", "ldd", program, (char *)NULL);
-		_exit(127);
-	}
-	ret = pid < 0 ? err_sys(err, errno, "fork") : 0;
-	close(ends[1]);
-	in = fdopen(ends[0], "r");
-	if (!in) {
-		close(ends[0]);
-		ret = ret ? ret : err_sys(err, ENOMEM, "%s", program);
-	}
-	if (!ret)
-		ret = read_libraries(pack, program, in, err);
-	if (in)
-		fclose(in);
-	if (pid > 0)
-		waitpid(pid, NULL, 0);
-	return ret;
-}
 
 /* Splits SRC:DST or DST=TEXT in place. Returns the second part, or NULL with err filled. */
 static char *split(const char *option, const char *form, char *arg, char *sep, struct err *err)
@@ -107,9 +50,11 @@ static char *split(const char *option, const char *form, char *arg, char *sep, s
 static int add_file(const struct options *o, char *arg, struct err *err)
 {
 	const char *name = split("-f", "SRC:DST", arg, strrchr(arg, ':'), err);
-	int ret = name ? pack_add_file(o->pack, name, arg, err) : -EINVAL;
 
-	return ret || !o->libraries ? ret : add_libraries(o->pack, arg, err);
+	if (!name)
+		return -EINVAL;
+	return o->libraries ? pack_add_executable(o->pack, name, arg, err) :
+			      pack_add_file(o->pack, name, arg, err);
 }
 
 /* -t DST=TEXT */

@@ -228,6 +228,20 @@ Test(pack_executable, libraries_that_are_none)
 	cr_expect(pack_has(pack, below("y/liba.so")));
 }
 
+/* In a folder of /etc/ld.so.conf only: the linker in the guest needs the host's list to find it. */
+Test(pack_executable, listed_library)
+{
+	const char *library =
+		"/usr/lib/x86_64-linux-gnu/libfakeroot/libfakeroot-0.so"; /* of fakeroot */
+
+	if (access(library, R_OK) || access("/etc/ld.so.cache", R_OK))
+		cr_skip_test("the host has no such library");
+	pack_files_write_program("main", &(struct pack_files_program){ linker, "libfakeroot-0.so|",
+								       NULL, NULL });
+	cr_assert_eq(pack_add_executable(pack, NULL, below("main"), &err), 0, "%s", err.text);
+	cr_expect(pack_has(pack, library) && pack_has(pack, "/etc/ld.so.cache"));
+}
+
 /* Files that no kernel runs are packed alone: the guest says what is wrong. */
 Test(pack_executable, damaged)
 {
