@@ -278,3 +278,41 @@ Test(test_kernel, strange_releases)
 		test_kernel_clear(&kernel);
 	}
 }
+
+/* Only a configuration for x86 without KVM's clock says that a kernel needs an 8254. */
+Test(test_kernel, clock)
+{
+	static const struct {
+		const char *config;
+		bool no_kvmclock;
+	} cases[] = {
+		{ "CONFIG_64BIT=y\nCONFIG_X86=y\n# CONFIG_KVM_GUEST is not set\n", true },
+		{ "CONFIG_X86=y\nCONFIG_KVM_GUEST=y\n", false },
+		{ "CONFIG_X86=y\nCONFIG_KVM_GUEST=y", true }, /* cut */
+		{ "CONFIG_ARM64=y\n", false },
+		{ "", false },
+		{ "\n\n\xff\n# CONFIG_X86=y\n", false },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (unsigned how = 0; how < 4; how++) {
+			static const char *const name[] = { "o", "o/arch/x86/boot/bzImage",
+							    "host/boot/vmlinuz-5.10", "5.10" };
+
+			build("o", "6.1.2", "6.1.2", "6.1.2\n");
+			image("host/boot/vmlinuz-5.10", "5.10");
+			file("o", ".config", how < 2 ? cases[i].config : "");
+			file("host/boot", "config-5.10", how < 2 ? "" : cases[i].config);
+			cr_assert_eq(test_kernel_find(&kernel, name[how], NULL, "host", &err), 0,
+				     "%s", err.text);
+			cr_expect_eq(kernel.no_kvmclock, cases[i].no_kvmclock, "case %zu of %s", i,
+				     name[how]);
+			test_kernel_clear(&kernel);
+		}
+	}
+	/* What is no file is not read. */
+	cr_assert_eq(unlink("o/.config"), 0);
+	cr_assert_eq(mkfifo("o/.config", 0600), 0);
+	cr_assert_eq(test_kernel_find(&kernel, "o", NULL, "host", &err), 0, "%s", err.text);
+	cr_expect(!kernel.no_kvmclock);
+}

@@ -12,6 +12,8 @@
 
 /* The kernel's log, and an end of the machine when it panics. */
 #define DEFAULT_CMDLINE "console=ttyS0 panic=-1"
+/* A word that such a kernel does not know, and that makes the board one on which it has time. */
+#define NO_KVMCLOCK "no-kvmclock"
 
 /* The kernel's console, and the two ways to the agent (guest/wire.h). Their sinks are in the pool. */
 static const char *const consoles[] = { "--serial", "null",   "--serial",
@@ -33,18 +35,19 @@ static char *join(const char *const *word, size_t n)
 	return text;
 }
 
-static char *make_cmdline(const struct test_options *o)
+static char *make_cmdline(const struct test_options *o, bool no_kvmclock)
 {
-	const char *word[3] = { NULL }, *init = test_initrd_init(o);
+	const char *word[4] = { NULL }, *init = test_initrd_init(o);
 	char rdinit[64];
 
 	if (!o->no_default_cmdline) {
 		word[0] = DEFAULT_CMDLINE;
 		snprintf(rdinit, sizeof(rdinit), "rdinit=%s", init ? init : "");
 		word[1] = init ? rdinit : NULL;
+		word[2] = no_kvmclock ? NO_KVMCLOCK : NULL;
 	}
-	word[2] = o->cmdline;
-	return join(word, 3);
+	word[3] = o->cmdline;
+	return join(word, 4);
 }
 
 static int parse(const struct test_options *o, struct config *config, char **argv, struct err *err)
@@ -63,28 +66,39 @@ static int parse(const struct test_options *o, struct config *config, char **arg
 	return rc;
 }
 
+static int set_cmdline(const struct test_options *o, bool no_kvmclock, struct config *config,
+		       struct err *err)
+{
+	const char *key = config_keys[CONFIG_CMDLINE].name;
+	char *cmdline = make_cmdline(o, no_kvmclock);
+	int rc;
+
+	keys_unset(&config->vm, key);
+	rc = cmdline ? keys_set(&config->vm, key, cmdline, err) : err_sys(err, ENOMEM, "options");
+	free(cmdline);
+	return rc;
+}
+
 int test_config_make(const struct test_options *o, struct config *config, struct err *err)
 {
 	char **argv = calloc((size_t)o->vm_argc + NCONSOLES, sizeof(*argv));
-	char *cmdline = make_cmdline(o);
 	int rc;
 
 	config_start(config);
-	if (argv && cmdline)
-		rc = parse(o, config, argv, err);
-	else
-		rc = err_sys(err, ENOMEM, "options");
+	rc = argv ? parse(o, config, argv, err) : err_sys(err, ENOMEM, "options");
 	if (!rc)
-		rc = keys_set(&config->vm, config_keys[CONFIG_CMDLINE].name, cmdline, err);
-	free(cmdline);
+		rc = set_cmdline(o, false, config, err);
 	free(argv);
 	return rc;
 }
 
-int test_config_boot(struct config *config, const char *kernel, const char *initrd, struct err *err)
+int test_config_boot(const struct test_options *o, const struct test_kernel *kernel,
+		     const char *initrd, struct config *config, struct err *err)
 {
-	int rc = keys_set(&config->vm, config_keys[CONFIG_KERNEL].name, kernel, err);
+	int rc = keys_set(&config->vm, config_keys[CONFIG_KERNEL].name, kernel->image, err);
 
+	if (!rc && kernel->no_kvmclock)
+		rc = set_cmdline(o, true, config, err);
 	if (!rc && initrd)
 		rc = keys_set(&config->vm, config_keys[CONFIG_INITRD].name, initrd, err);
 	return rc;

@@ -161,6 +161,48 @@ static int override_modules(struct test_kernel *k, const char *dir, struct err *
 	return rc || k->modules ? rc : no_memory(err);
 }
 
+/* --- the configuration -------------------------------------------------------------------- */
+
+#define CONFIG_LINES_MAX 65536u
+
+/*
+ * Does the kernel have no driver for KVM's clock? Such a kernel for a PC (KUnit's, for one) needs the board
+ * with an 8254 (arch_needs_legacy). What is no configuration of x86 tells nothing.
+ */
+static void read_config(struct test_kernel *k, const char *dir, const char *name)
+{
+	char *path = path_of("%s/%s", dir, name), line[256];
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "re");
+	bool x86 = false, clock = false;
+	struct stat st;
+
+	if (f && !fstat(fd, &st) && S_ISREG(st.st_mode))
+		for (unsigned n = 0; n < CONFIG_LINES_MAX && fgets(line, sizeof(line), f); n++) {
+			x86 |= !strcmp(line, "CONFIG_X86=y\n");
+			clock |= !strcmp(line, "CONFIG_KVM_GUEST=y\n");
+		}
+	k->no_kvmclock = x86 && !clock;
+	if (f)
+		fclose(f);
+	else if (fd >= 0)
+		close(fd);
+	free(path);
+}
+
+/* The configuration of a kernel's file beside it: /boot/config-RELEASE. */
+static void read_config_beside(struct test_kernel *k)
+{
+	const char *slash = strrchr(k->image, '/');
+	char *dir = slash ? strndup(k->image, (size_t)(slash + 1 - k->image)) : strdup("./");
+	char name[sizeof("config-") + PACK_RELEASE_MAX];
+
+	snprintf(name, sizeof(name), "config-%s", k->release);
+	if (dir && names_folder(k->release))
+		read_config(k, dir, name);
+	free(dir);
+}
+
 /* --- FILE, BUILD-DIR, RELEASE ------------------------------------------------------------- */
 
 /* "" if the build has none, or it is no release's name. */
@@ -226,6 +268,10 @@ static int take_file(struct test_kernel *k, const char *file, const char *root, 
 	if (rc)
 		return rc;
 	dir = build_of(k);
+	if (dir)
+		read_config(k, dir, ".config");
+	else
+		read_config_beside(k);
 	if (dir && is_there(dir, "vmlinux"))
 		k->vmlinux = path_of("%svmlinux", dir);
 	if (!dir && names_folder(k->release))
@@ -280,6 +326,7 @@ static int take_build(struct test_kernel *k, const char *dir, struct err *err)
 			       dir, k->image, k->release, built, dir);
 	if (!*k->release)
 		memcpy(k->release, built, sizeof(built));
+	read_config(k, dir, ".config");
 	snprintf(advice, sizeof(advice), "run make -C %.150s modules", dir);
 	return take_modules(k, dir, advice, err);
 }
@@ -306,6 +353,8 @@ static int take_installed(struct test_kernel *k, const char *release, const char
 		rc = k->image ? read_image(k, err) : no_memory(err);
 		if (!rc && !*k->release)
 			snprintf(k->release, sizeof(k->release), "%s", release);
+		if (!rc)
+			read_config_beside(k);
 		if (!rc)
 			rc = take_modules(k, modules, "install the kernel's own again", err);
 	}

@@ -22,10 +22,11 @@
 #include "vmm/core/err.h"
 
 struct test_kernel {
-	char *image;	    /* the file to boot */
-	char *modules;	    /* for pack_tree_open; NULL: none are known */
-	char *vmlinux;	    /* with symbols; NULL: none is known */
-	char release[65];   /* "": unknown */
+	char *image;	  /* the file to boot */
+	char *modules;	  /* for pack_tree_open; NULL: none are known */
+	char *vmlinux;	  /* with symbols; NULL: none is known */
+	char release[65]; /* "": unknown */
+	bool no_kvmclock; /* its configuration (of the build, or /boot/config-RELEASE) leaves out KVM's clock */
 	bool modules_found; /* neither --modules nor --kernel names their place: found for a FILE */
 };
 

@@ -194,7 +194,7 @@ static int find_kernel(struct test *t, struct err *err)
 	if (rc)
 		return rc;
 	snprintf(t->initrd_path, sizeof(t->initrd_path), "/proc/self/fd/%d", t->initrd_fd);
-	return test_config_boot(&t->config, t->kernel.image, t->initrd_path, err);
+	return test_config_boot(o, &t->kernel, t->initrd_path, &t->config, err);
 }
 
 /* What the loop watches beside the machine. */

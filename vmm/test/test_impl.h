@@ -129,9 +129,9 @@ int test_command_make(struct test *t, struct err *err);
 
 /* The machine's options and consoles; wrong ones are wrong usage. The caller clears *config also after an error. */
 int test_config_make(const struct test_options *o, struct config *config, struct err *err);
-/* The kernel and the initrd (NULL: none) of it. */
-int test_config_boot(struct config *config, const char *kernel, const char *initrd,
-		     struct err *err);
+/* The kernel, what it needs on its command line, and the initrd (NULL: none). */
+int test_config_boot(const struct test_options *o, const struct test_kernel *kernel,
+		     const char *initrd, struct config *config, struct err *err);
 /* Writes the id of the n-th device of an option ("--serial"). Returns false if there is none. */
 bool test_config_id(const struct config *config, const char *option, unsigned n,
 		    char id[DEVICE_ID_BYTES]);
