@@ -633,6 +633,28 @@ static enum verdict_end never_ends(void)
 	return VERDICT_END_STOPPED;
 }
 
+static enum verdict_end stops_slowly(void)
+{
+	fake_wait_stop();
+	usleep(300000);
+	fake_console("[    2.000000] the last words\n");
+	return VERDICT_END_STOPPED;
+}
+
+/* Only a reader that is slow misses something. */
+Test(test, a_machine_that_ends_slowly_and_speaks)
+{
+	char words[150], got[100];
+
+	cr_assert(mkdtemp(dir));
+	fake.option = "--port";
+	test_hurry_ns = 50000000;
+	snprintf(words, sizeof(words), "--timeout 100ms --console %s", path_of("console"));
+	cr_expect_eq(run_test(stops_slowly, words, true_command), 124);
+	slurp("console", got, sizeof(got));
+	cr_expect_str_eq(got, "[    2.000000] the last words\n");
+}
+
 /* The process is to end by itself, without a return of the command. */
 static int status_of_process(enum verdict_end (*script)(void))
 {

@@ -18,8 +18,6 @@
 #include "vmm/core/thread.h"
 #include "vmm/test/test_impl.h"
 
-#define HURRY_NS CLOCK_NS_PER_S /* for readers */
-
 void test_interrupt(struct test *t, int signo)
 {
 	if (t->interrupted) {
@@ -32,7 +30,7 @@ void test_interrupt(struct test *t, int signo)
 	if (!t->gone)
 		verdict_case_interrupted(test_verdict(t), signo);
 	test_stop(t);
-	test_output_hurry(t->output, HURRY_NS);
+	test_hurry(t);
 }
 
 static void on_signal(struct test *t, int signo)

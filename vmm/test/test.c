@@ -85,6 +85,8 @@ static void on_over(void *opaque, const struct test_vm_end *end)
 
 	t->end = *end;
 	t->gone = true;
+	if (t->hurried)
+		test_hurry(t);
 	test_drain(t);
 }
 
@@ -260,6 +262,7 @@ static void boot(struct test *t)
 	if (!rc)
 		rc = start(t, &err);
 	if (rc) {
+		t->gone = true; /* no timer and no signal looks for a machine */
 		verdict_case_no_test(t->verdict, skip, err.text);
 		return;
 	}

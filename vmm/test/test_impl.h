@@ -76,8 +76,9 @@ struct test {
 	struct test_vm *vm; /* NULL: not started */
 	uint64_t start_ns;  /* the verdict's zero */
 	bool stopping;	    /* the machine has been told to end */
-	bool gone;	    /* the machine has ended, as end says */
+	bool gone;	    /* the machine has ended, as end says, or could not begin */
 	bool stuck;	    /* the machine does not end */
+	bool hurried;	    /* no reader of the output may delay the end for long */
 	bool drained;	    /* and all that it wrote has come */
 	bool flushed;	    /* and has been read */
 	struct test_vm_end end;
@@ -110,6 +111,12 @@ struct verdict_case *test_verdict_at(struct test *t, uint64_t now_ns);
 extern uint64_t test_stop_ns;
 /* Stops the machine now. Any number of times. */
 void test_stop(struct test *t);
+/*
+ * The test was told to end: from the machine's end on, readers of the output have so long. Before it the guest and
+ * its devices still have words, and the reader of the moment is not slow. Any number of times. Tests shorten it.
+ */
+extern uint64_t test_hurry_ns;
+void test_hurry(struct test *t);
 /* The agent's session may have something to send. */
 void test_pump(struct test *t);
 /* The console's sink may have become empty. */

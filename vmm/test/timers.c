@@ -11,7 +11,6 @@
 
 #define MS 1000000ull
 #define SAMPLE_NS (100 * MS)	   /* between two samples of the vCPUs */
-#define HURRY_NS (1000 * MS)	   /* for readers, when the time is over */
 #define SAMPLES_NS (1000 * MS)	   /* for all of them: a stuck guest delays the verdict no longer */
 #define WORDS_NS (500 * MS)	   /* a dying kernel that is silent for so long has said all */
 #define WORDS_LIMIT_NS (5000 * MS) /* and in no case it may take longer */
@@ -84,7 +83,7 @@ static void on_total(void *opaque)
 
 	expire(t, VERDICT_TIMER_TOTAL);
 	/* Also when the machine is gone: waiting for the readers of the output is a part of the time. */
-	test_output_hurry(t->output, HURRY_NS);
+	test_hurry(t);
 }
 
 static void on_idle(void *opaque)
@@ -130,6 +129,8 @@ static void on_stuck(void *opaque)
 	if (t->gone)
 		return;
 	t->stuck = true;
+	if (t->hurried)
+		test_hurry(t);
 	loop_stop(t->loop);
 }
 
