@@ -154,7 +154,8 @@ static bool compose_output(unsigned stream)
 		close_output(stream);
 	if (!len)
 		return false;
-	me.quiet_since_ms = sys_clock_ms(CLOCK_MONOTONIC);
+	if (stream != WIRE_KMSG) /* a kernel that goes on printing keeps no stream open */
+		me.quiet_since_ms = sys_clock_ms(CLOCK_MONOTONIC);
 	me.credit[stream] -= len;
 	compose_frame(WIRE_DATA, (uint8_t)stream, len);
 	return true;
@@ -504,13 +505,8 @@ static void say_bye(void)
 {
 	long flags = SYS(fcntl, me.channel, F_GETFL, 0);
 
-	if (me.pid1) {
-		uint64_t until = sys_clock_ms(CLOCK_MONOTONIC) + 200;
-
-		SYS(kill, -1, 15);
-		while (SYS(wait4, -1, 0, WNOHANG, 0) >= 0 && sys_clock_ms(CLOCK_MONOTONIC) < until)
-			sys_sleep_ms(2);
-	}
+	if (me.pid1)
+		system_end_processes();
 	SYS(fcntl, me.channel, F_SETFL, flags & ~(long)O_NONBLOCK);
 	/* The log's last records, as far as the host takes them. */
 	(void)flush();
@@ -554,7 +550,7 @@ static bool begin(int argc, char **argv)
 {
 	uint64_t child = SIGCHLD_BIT,
 		 both = child | SIGPIPE_BIT; /* a write says the latter itself */
-	bool has_devtmpfs;
+	bool has_devtmpfs = true;
 
 	me.child = (struct child){ .in = -1, .out = -1, .err = -1 };
 	me.pid1 = SYS(getpid, 0) == 1;
@@ -565,7 +561,9 @@ static bool begin(int argc, char **argv)
 		setup_modules();
 		system_complete(has_devtmpfs);
 	}
-	me.channel = me.pid1 ? open_channel() : argc > 1 ? (int)str_number(argv[1]) : -1;
+	me.channel = me.pid1  ? open_channel(has_devtmpfs) :
+		     argc > 1 ? (int)str_number(argv[1]) :
+				-1;
 	if (me.channel < 0) {
 		say("%s", me.pid1 ? "there is no channel to the host" : "usage: agent DESCRIPTOR");
 		return false;

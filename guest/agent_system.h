@@ -6,6 +6,8 @@
 #define GUEST_AGENT_SYSTEM_H
 
 #include <linux/sockios.h>
+#include <linux/time.h>
+#include <linux/wait.h>
 
 #include "guest/setup.h"
 
@@ -97,6 +99,16 @@ static void system_complete(bool has_devtmpfs)
 	SYS(umask, 022);
 	delegate_controllers();
 	bring_loopback_up();
+}
+
+/* The processes that the command has left have a moment to end, before the power goes. */
+static void system_end_processes(void)
+{
+	uint64_t until = sys_clock_ms(CLOCK_MONOTONIC) + 200;
+
+	SYS(kill, -1, 15);
+	while (SYS(wait4, -1, 0, WNOHANG, 0) >= 0 && sys_clock_ms(CLOCK_MONOTONIC) < until)
+		sys_sleep_ms(2);
 }
 
 #endif
