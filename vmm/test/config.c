@@ -50,6 +50,23 @@ static char *make_cmdline(const struct test_options *o, bool no_kvmclock)
 	return join(word, 4);
 }
 
+/* stdin and stdout are the command's, and the terminal with them. */
+static int check_sinks(const struct config *config, struct err *err)
+{
+	for (unsigned i = 0; i < config->ndevices; i++) {
+		const struct config_device *d = &config->device[i];
+		const char *sink = keys_text_of(&d->kv, "sink");
+
+		if (sink && !strcmp(sink, "stdio"))
+			return err_set(
+				err, EINVAL,
+				"%s: stdio is the command's in a test; give file=FILE, pty or "
+				"socket=PATH",
+				d->type->option);
+	}
+	return 0;
+}
+
 static int parse(const struct test_options *o, struct config *config, char **argv, struct err *err)
 {
 	int argc = 0;
@@ -61,6 +78,8 @@ static int parse(const struct test_options *o, struct config *config, char **arg
 	for (int i = 0; i < o->vm_argc; i++)
 		argv[argc++] = o->vm_argv[i];
 	rc = config_parse(config, argc, argv, err);
+	if (!rc)
+		rc = check_sinks(config, err);
 	if (!rc && o->dry_run)
 		rc = keys_set(&config->vm, config_keys[CONFIG_DRY_RUN].name, "on", err);
 	return rc;
