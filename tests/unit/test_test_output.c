@@ -275,6 +275,7 @@ Test(test_output, told_to_end_while_a_reader_is_stuck)
 	static char sent[TEST_OUTPUT_WINDOW];
 	char text[200];
 
+	options.console_file = path_of("console");
 	begin();
 	test_output_write(o, TEST_STDOUT, sent, sizeof(sent));
 	turn(1);
@@ -286,7 +287,12 @@ Test(test_output, told_to_end_while_a_reader_is_stuck)
 	cr_assert(test_output_loss_text(o, text, sizeof(text)));
 	cr_assert_str_eq(text, "61440 bytes of stdout were lost: the process was told to end, and "
 			       "their reader was too slow");
+	/* A file takes the last words. */
+	say(TEST_CONSOLE, "last words");
+	turn(1);
+	cr_assert_eq(test_output_loss(o, TEST_CONSOLE).bytes, 0);
 	end();
+	cr_assert_eq(read_back(options.console_file, sent, sizeof(sent)), 10);
 }
 
 /* --- files --------------------------------------------------------------------------------- */

@@ -116,9 +116,7 @@ static void too_late(void *opaque)
 {
 	struct test_output *o = opaque;
 
-	for (struct test_sink *s = test_sinks_next(&o->sinks, NULL); s;
-	     s = test_sinks_next(&o->sinks, s))
-		test_sink_drop(s, ETIMEDOUT);
+	test_sinks_hurry(&o->sinks);
 	deliver(o);
 }
 

@@ -82,7 +82,7 @@ void test_output_raw(struct test_output *o, bool raw);
 
 /* Ends the live view's lines, and stderr's last one, if the command has not. Returns true if nothing waits; else flushed comes, once, however long a reader takes. */
 bool test_output_flush(struct test_output *o);
-/* From now on readers have ns more, all together; then what waits is dropped. The process was told to end. */
+/* From now on readers have ns more, all together; then what they do not take at once is dropped. The process was told to end. */
 void test_output_hurry(struct test_output *o, uint64_t ns);
 
 /*

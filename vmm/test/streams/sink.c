@@ -294,7 +294,9 @@ static void wait_for_room(struct test_sink *s)
 {
 	int rc = 0;
 
-	if (!s->watch)
+	if (s->home->late)
+		rc = -ETIMEDOUT;
+	else if (!s->watch)
 		rc = loop_watch_fd(s->home->loop, s->fd, EPOLLOUT, on_writable, s, &s->watch);
 	else
 		loop_watch_events(s->watch, EPOLLOUT);
@@ -364,4 +366,12 @@ void test_sink_drop(struct test_sink *sink, int error)
 	if (sink->watch)
 		loop_watch_events(sink->watch, 0);
 	sink->full = false;
+}
+
+void test_sinks_hurry(struct test_sinks *sinks)
+{
+	sinks->late = true;
+	for (struct test_sink *s = sinks->first; s; s = s->next)
+		if (s->full)
+			test_sink_drop(s, ETIMEDOUT);
 }

@@ -31,6 +31,7 @@ struct test_sinks {
 	struct loop *loop;
 	struct test_sink_owner owner;
 	struct test_sink *first;
+	bool late; /* test_sinks_hurry was called */
 };
 
 /* The descriptor that "-", "/dev/stdout", "/dev/stderr" or "/dev/fd/N" names, -1: path is the name of a file. */
@@ -62,6 +63,8 @@ int test_sink_put(struct test_sink *sink, unsigned tag, const void *bytes, size_
 void test_sink_push(struct test_sink *sink);
 /* Drops what waits, and all that comes: error, an errno. */
 void test_sink_drop(struct test_sink *sink, int error);
+/* From now on what a place does not take at once is dropped, and all that comes for it: ETIMEDOUT. */
+void test_sinks_hurry(struct test_sinks *sinks);
 /* Bytes that wait in all of them. */
 size_t test_sinks_waiting(const struct test_sinks *sinks);
 
