@@ -73,7 +73,7 @@ syntax:
 
 # The objects in this order, not as the archive gives them: what a plain run uses is together, and the
 # API and the test behind it, so that a plain VM has none of their pages.
-API_OBJ := $(filter $B/o/vmm/test/% $B/o/vmm/agent/% $B/o/vmm/verdict/% $B/o/boot/pack/% $B/o/vmm/api/% $B/o/vmm/http/% $B/o/vmm/vm/% $B/o/vmm/vmconfig/% $B/o/vmm/digest/% $B/o/llhttp/%,$(OBJ))
+API_OBJ := $(filter $B/o/vmm/usage/% $B/o/vmm/test/% $B/o/vmm/agent/% $B/o/vmm/verdict/% $B/o/boot/pack/% $B/o/vmm/api/% $B/o/vmm/http/% $B/o/vmm/vm/% $B/o/vmm/vmconfig/% $B/o/vmm/digest/% $B/o/llhttp/%,$(OBJ))
 $B/bantam: $B/o/vmm/main.o $(filter-out $(API_OBJ),$(OBJ)) $(API_OBJ)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 

@@ -1,29 +1,6 @@
 /* config_help: prints --help from the tables of options. See config.h. */
 #include "vmm/config_impl.h"
-
-/* Returns the number of characters of a UTF-8 text. */
-static int width_of(const char *text)
-{
-	int n = 0;
-
-	for (; *text; text++)
-		n += (*text & 0xc0) != 0x80;
-	return n;
-}
-
-static void help_line(FILE *out, int indent, const char *lead, const char *help, const char *def)
-{
-	int width = 34, used = indent + width_of(lead);
-
-	fprintf(out, "%*s%s", indent, "", lead);
-	/* A long lead takes a line of its own. */
-	if (used + 2 > width)
-		used = fprintf(out, "\n") - 1;
-	fprintf(out, "%*s%s", width - used, "", help);
-	if (def)
-		fprintf(out, " [%s]", def);
-	fputc('\n', out);
-}
+#include "vmm/usage/usage.h"
 
 void config_help_key(FILE *out, const char *letter, const struct key *key)
 {
@@ -31,7 +8,7 @@ void config_help_key(FILE *out, const char *letter, const struct key *key)
 
 	snprintf(lead, sizeof(lead), "%s--%s%s%s", letter, key->name, key->meta ? " " : "",
 		 key->meta ? key->meta : "");
-	help_line(out, 2, lead, key->help, key->kind == KEY_BOOL ? NULL : key->def);
+	usage_row(out, 2, USAGE_HELP_AT, lead, key->help, key->kind == KEY_BOOL ? NULL : key->def);
 }
 
 static void help_device(FILE *out, const struct device_type *type)
@@ -40,7 +17,7 @@ static void help_device(FILE *out, const struct device_type *type)
 
 	snprintf(lead, sizeof(lead), "%s KEY=VALUE,…", type->option);
 	snprintf(repeat, sizeof(repeat), type->max ? "at most %u" : "may be repeated", type->max);
-	help_line(out, 2, lead, type->help, type->repeat ? repeat : NULL);
+	usage_row(out, 2, USAGE_HELP_AT, lead, type->help, type->repeat ? repeat : NULL);
 }
 
 void config_help_option(FILE *out, const char *name)
@@ -58,11 +35,14 @@ void config_help(FILE *out)
 {
 	char lead[160];
 
-	fputs("usage: bantam run --kernel FILE | --disk FILE [OPTION]…\n\n"
-	      "Boots one VM and ends with it. Exit status: 0 power-off, 1 error, 2 wrong usage,\n"
-	      "3 reboot, 4 guest panic (pvpanic), 5 emergency restart (panic=N, sysrq-b),\n"
-	      "6 triple fault, 7 KVM cannot run the guest, 128+N killed by signal N.\n\n",
-	      out);
+	usage_text(out, 0, 7, "usage: bantam run --kernel FILE | --disk FILE [OPTION]…");
+	fputc('\n', out);
+	usage_text(
+		out, 0, 0,
+		"Boots one VM and ends with it. Exit status: 0 power-off, 1 error, 2 wrong usage, "
+		"3 reboot, 4 guest panic (pvpanic), 5 emergency restart (panic=N, sysrq-b), "
+		"6 triple fault, 7 KVM cannot run the guest, 128+N killed by signal N.");
+	fputc('\n', out);
 	for (const struct key *k = config_keys; k->name; k++) {
 		if (!(k->flags & KEY_HIDDEN))
 			config_help_key(out, k == &config_keys[CONFIG_VERBOSE] ? "-v, " : "", k);
@@ -84,7 +64,7 @@ void config_help(FILE *out)
 				continue;
 			snprintf(lead, sizeof(lead), k->flags & KEY_BARE ? "[%s=]%s" : "%s=%s",
 				 k->name, meta);
-			help_line(out, 6, lead, k->help, k->def);
+			usage_row(out, 6, USAGE_HELP_AT, lead, k->help, k->def);
 		}
 	}
 }

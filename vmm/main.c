@@ -14,6 +14,7 @@
 #include "vmm/machine/machine.h"
 #include "vmm/run.h"
 #include "vmm/test/test.h"
+#include "vmm/usage/usage.h"
 
 static int fail(const char *text, int status)
 {
@@ -66,12 +67,9 @@ static const struct command {
 	int (*run)(int argc, char **argv);
 	const char *helper;
 } commands[] = {
-	{ "run", "boot a VM; see bantam run --help", .run = run_command },
-	{ "test",
-	  "boot a kernel, run a command in it, and say how it ended; see bantam test --help",
-	  .run = test_command },
-	{ "api", "serve Cloud Hypervisor's API for one VM; see bantam api --help",
-	  .run = api_command },
+	{ "run", "boot a VM", .run = run_command },
+	{ "test", "boot a kernel, run a command in it, and say how it ended", .run = test_command },
+	{ "api", "serve Cloud Hypervisor's API for one VM", .run = api_command },
 	{ "image", "create, check, convert and inspect disk images", .helper = "bantam-image" },
 	{ "seed", "build the small disks: cloud-init, service, FAT from a folder",
 	  .helper = "bantam-seed" },
@@ -86,7 +84,7 @@ static int cmd_help(int argc, char **argv)
 {
 	puts("bantam: one process is one VM\n\nusage: bantam COMMAND [OPTION]…\n");
 	for (size_t i = 0; i < NCOMMANDS; i++)
-		printf("  %-10s %s\n", commands[i].name, commands[i].help);
+		usage_row(stdout, 2, 13, commands[i].name, commands[i].help, NULL);
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "tools/bantam-ctl/ctl.h"
 #include "vmm/core/output.h"
 #include "vmm/core/parse.h"
+#include "vmm/usage/usage.h"
 
 static int simple(struct ctl *ctl);
 
@@ -69,7 +70,7 @@ static void help_options(unsigned which)
 		snprintf(lead, sizeof(lead), "%s--%s%s%s", options[i].letter ? "-h, " : "",
 			 options[i].name, options[i].value ? " " : "",
 			 options[i].value ? options[i].value : "");
-		printf("  %-24s %s\n", lead, options[i].help);
+		usage_row(stdout, 2, 27, lead, options[i].help, NULL);
 	}
 }
 
@@ -82,7 +83,7 @@ static void help(void)
 
 		snprintf(lead, sizeof(lead), "%s%s%s", commands[i].name,
 			 *commands[i].args ? " " : "", commands[i].args);
-		printf("  %-24s %s\n", lead, commands[i].help);
+		usage_row(stdout, 2, 27, lead, commands[i].help, NULL);
 	}
 	for (size_t i = 0; i < NCOMMANDS; i++) {
 		if (!commands[i].options)
@@ -92,8 +93,11 @@ static void help(void)
 	}
 	puts("\nevery one:");
 	help_options(COMMON);
-	puts("\nSOCKET is what the VM's --api-socket names. Exit status: 0 done, 1 it failed and one line\n"
-	     "on standard error says why, 2 wrong command line.");
+	putchar('\n');
+	usage_text(
+		stdout, 0, 0,
+		"SOCKET is what the VM's --api-socket names. Exit status: 0 done, 1 it failed and one "
+		"line on standard error says why, 2 wrong command line.");
 }
 
 static int simple(struct ctl *ctl)

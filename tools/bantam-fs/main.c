@@ -37,23 +37,38 @@
 #include "tools/bantam-fs/fs.h"
 #include "vmm/core/helper.h"
 #include "vmm/core/output.h"
+#include "vmm/usage/usage.h"
 #include "vmm/core/thread.h"
 
 #define STALL_CPU_S 20
 #define CPU_MAX_S 86400u
 #define WATCH_STACK_BYTES (128u << 10)
 
-static const char usage[] =
-	"usage: bantam image ls [-l] [-R] [OPTION]… IMAGE [PATH]\n"
-	"       bantam image cat [OPTION]… IMAGE PATH\n"
-	"       bantam image extract [OPTION]… IMAGE PATH DEST\n\n"
-	"Reads ext2, ext3 and ext4 in a raw or qcow2 image, also in a partition of it (MBR, GPT).\n"
-	"extract makes DEST, or PATH's name in DEST if that is a directory.\n\n"
-	"  -l                   ls: mode, links, owner, group, size and time (UTC) too\n"
-	"  -R                   ls: subdirectories too\n"
-	"  --partition N        partition; 0: the whole disk [the one that looks like a root]\n"
-	"  --format auto|raw|qcow2  IMAGE's format [auto: by its name]\n"
-	"  --backing-dir DIR    backing files may also lie in or below DIR; may be repeated\n";
+static const char usage[] = "usage: bantam image ls [-l] [-R] [OPTION]… IMAGE [PATH]\n"
+			    "       bantam image cat [OPTION]… IMAGE PATH\n"
+			    "       bantam image extract [OPTION]… IMAGE PATH DEST\n\n";
+
+static const struct {
+	char lead[28], help[88];
+} rows[] = {
+	{ "-l", "ls: mode, links, owner, group, size and time (UTC) too" },
+	{ "-R", "ls: subdirectories too" },
+	{ "--partition N", "partition; 0: the whole disk [the one that looks like a root]" },
+	{ "--format auto|raw|qcow2", "IMAGE's format [auto: by its name]" },
+	{ "--backing-dir DIR", "backing files may also lie in or below DIR; may be repeated" },
+};
+
+static void help(void)
+{
+	fputs(usage, stdout);
+	usage_text(
+		stdout, 0, 0,
+		"Reads ext2, ext3 and ext4 in a raw or qcow2 image, also in a partition of it (MBR, "
+		"GPT). extract makes DEST, or PATH's name in DEST if that is a directory.");
+	putchar('\n');
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		usage_row(stdout, 2, 28, rows[i].lead, rows[i].help, NULL);
+}
 
 static int wrong(const char *text, const char *what)
 {
@@ -326,7 +341,7 @@ int main(int argc, char **argv)
 		return boot_main(argc, argv);
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-			fputs(usage, stdout);
+			help();
 			return output_end(0, 1);
 		}
 	}

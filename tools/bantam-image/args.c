@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "vmm/core/parse.h"
+#include "vmm/usage/usage.h"
 
 static unsigned count(const struct args_table *table)
 {
@@ -184,7 +185,8 @@ int args_parse(const struct args_table *table, int argc, char **argv, struct arg
 
 void args_help(const struct args_table *table)
 {
-	printf("usage: bantam image %s %s\n\n%s\n", table->command, table->usage, table->about);
+	printf("usage: bantam image %s %s\n\n", table->command, table->usage);
+	usage_text(stdout, 0, 0, table->about);
 	for (unsigned i = 0; i < count(table); i++) {
 		const struct args_option *o = &table->option[i];
 		char left[64];
@@ -199,6 +201,6 @@ void args_help(const struct args_table *table)
 		if (o->value)
 			snprintf(left + n, sizeof(left) - (size_t)n, o->choices ? "[=%s]" : " %s",
 				 o->value);
-		printf("  %-30s %s\n", left, o->help);
+		usage_row(stdout, 2, 33, left, o->help, NULL);
 	}
 }

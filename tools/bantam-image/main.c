@@ -11,6 +11,7 @@
 #include "vmm/core/helper.h"
 #include "vmm/core/output.h"
 #include "vmm/core/parse.h"
+#include "vmm/usage/usage.h"
 
 static const struct command {
 	const char *name;
@@ -35,7 +36,7 @@ static int help(void)
 {
 	puts("usage: bantam image COMMAND [OPTION]… FILE…\n");
 	for (size_t i = 0; i < NCOMMANDS; i++)
-		printf("  %-10s %s\n", commands[i].name, commands[i].help);
+		usage_row(stdout, 2, 13, commands[i].name, commands[i].help, NULL);
 	puts("\nbantam image COMMAND --help describes a command.");
 	return IMAGE_OK;
 }

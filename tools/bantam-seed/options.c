@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "vmm/core/err.h"
+#include "vmm/usage/usage.h"
 
 struct seed_option {
 	const char *name;
@@ -102,10 +103,7 @@ static void help_line(FILE *out, const struct seed_option *o)
 		n = snprintf(lead, sizeof(lead), "-%c, ", (char)o->opt);
 	snprintf(lead + n, sizeof(lead) - (size_t)n, "--%s%s%s", o->name, o->value ? " " : "",
 		 o->value ? o->value : "");
-	if (*o->help)
-		fprintf(out, "  %-22s %s\n", lead, o->help);
-	else
-		fprintf(out, "  %s\n", lead);
+	usage_row(out, 2, 25, lead, o->help, NULL);
 }
 
 void seed_help(FILE *out)
@@ -118,11 +116,17 @@ void seed_help(FILE *out)
 	for (size_t i = 0; i < NSECTIONS; i++) {
 		const struct section *s = &sections[i];
 
-		fprintf(out, "\n%s:%s%s\n", s->kind, *s->title ? " " : "", s->title);
+		char title[120];
+
+		snprintf(title, sizeof(title), "%s: %s", s->kind, s->title);
+		fputc('\n', out);
+		usage_text(out, 0, 2, title);
 		for (const struct seed_option *o = s->options; o->name; o++)
 			help_line(out, o);
 	}
-	fputs("\nThe same input gives the same bytes. Times are those of the files in `fat', and fixed in\n"
-	      "the others; none is later than SOURCE_DATE_EPOCH if that is set.\n",
-	      out);
+	fputc('\n', out);
+	usage_text(
+		out, 0, 0,
+		"The same input gives the same bytes. Times are those of the files in `fat', and fixed "
+		"in the others; none is later than SOURCE_DATE_EPOCH if that is set.");
 }

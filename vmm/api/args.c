@@ -13,6 +13,7 @@
 #include "vmm/api/openapi.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
+#include "vmm/usage/usage.h"
 #include "vmm/vmconfig/vmconfig.h"
 
 struct args {
@@ -173,12 +174,15 @@ static void usage(FILE *out)
 	      "       bantam api --api-socket PATH [OPTION]…\n\n"
 	      "Serves the API of Cloud Hypervisor for one VM.\n\n",
 	      out);
-	for (size_t i = 0; i < NOPTIONS; i++)
-		fprintf(out, "  --%s%s%s\n      %s\n", options[i].name, options[i].meta ? " " : "",
-			options[i].meta ? options[i].meta : "", options[i].help);
-	fputs("  -v\n      more log lines; twice: still more\n\n"
-	      "These describe a VM, which boots at once:\n\n",
-	      out);
+	for (size_t i = 0; i < NOPTIONS; i++) {
+		char lead[64];
+
+		snprintf(lead, sizeof(lead), "--%s%s%s", options[i].name,
+			 options[i].meta ? " " : "", options[i].meta ? options[i].meta : "");
+		usage_row(out, 2, USAGE_HELP_AT, lead, options[i].help, NULL);
+	}
+	usage_row(out, 2, USAGE_HELP_AT, "-v", "more log lines; twice: still more", NULL);
+	fputs("\nThese describe a VM, which boots at once:\n\n", out);
 	vmconfig_options_help(out);
 }
 

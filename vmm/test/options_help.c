@@ -1,6 +1,7 @@
 /* test/options_help: prints --help of `bantam test`, from the tables of options; see options.h. */
 #include "vmm/config.h"
 #include "vmm/test/options_impl.h"
+#include "vmm/usage/usage.h"
 
 static const struct {
 	enum test_key first;
@@ -18,14 +19,21 @@ void test_options_help(FILE *out)
 	const char *names[CONFIG_NAMES_MAX];
 	size_t n = config_option_names(names, CONFIG_NAMES_MAX), section = 0;
 
-	fputs("usage: bantam test --kernel FILE|BUILD-DIR|RELEASE [OPTION]… [-- COMMAND [ARG]…]\n\n"
-	      "Boots a kernel in a VM, runs COMMAND there, and ends with its exit status; without a\n"
-	      "COMMAND the boot is the test. The last line on stderr is the verdict.\n\n"
-	      "Exit status: the command's own, 128+N killed by signal N, 2 wrong usage,\n"
-	      "124 hung, boot-timeout and timeout, 125 the test could not run, 126 not-executable,\n"
-	      "127 not-found, 240 panicked, 241 splat, 242 died-before-init, 243 triple-fault,\n"
-	      "244 out-of-memory, 245 rebooted and powered-off, 246 agent-lost.\n",
-	      out);
+	usage_text(
+		out, 0, 7,
+		"usage: bantam test --kernel FILE|BUILD-DIR|RELEASE [OPTION]… [-- COMMAND [ARG]…]");
+	fputc('\n', out);
+	usage_text(
+		out, 0, 0,
+		"Boots a kernel in a VM, runs COMMAND there, and ends with its exit status; without a "
+		"COMMAND the boot is the test. The last line on stderr is the verdict.");
+	fputc('\n', out);
+	usage_text(
+		out, 0, 0,
+		"Exit status: the command's own, 128+N killed by signal N, 2 wrong usage, "
+		"124 hung, boot-timeout and timeout, 125 the test could not run, 126 not-executable, "
+		"127 not-found, 240 panicked, 241 splat, 242 died-before-init, 243 triple-fault, "
+		"244 out-of-memory, 245 rebooted and powered-off, 246 agent-lost.");
 	for (const struct key *key = test_keys; key->name; key++) {
 		if (section < sizeof(sections) / sizeof(sections[0]) &&
 		    key == &test_keys[sections[section].first])

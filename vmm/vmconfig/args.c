@@ -12,9 +12,8 @@
 #include <string.h>
 
 #include "vmm/core/parse.h"
+#include "vmm/usage/usage.h"
 #include "vmm/vmconfig/words.h"
-
-#define HELP_COLUMN 34
 
 /* Options of upstream that are not in the tables, or whose fields are refused. */
 static const char not_ours[][20] = {
@@ -342,27 +341,14 @@ unsigned vmconfig_option_fds(const json_t *vm, int *fd, unsigned max)
 
 /* --- help --------------------------------------------------------------------------------------- */
 
-/* Columns of UTF-8 text. */
-static int columns(const char *text)
-{
-	int n = 0;
-
-	for (; *text; text++)
-		n += (*text & 0xc0) != 0x80;
-	return n;
-}
-
 static void help_line(FILE *out, const char *before, const char *key, const char *after,
 		      const char *help)
 {
-	char name[96];
-	int pad;
+	int indent = (int)strspn(before, " ");
+	char lead[96];
 
-	snprintf(name, sizeof(name), "%s%s%s", before, key, after);
-	pad = HELP_COLUMN - columns(name);
-	/* A long name has its line for itself. */
-	fprintf(out, "%s%s%*s%s\n", name, pad < 1 ? "\n" : "", pad < 1 ? HELP_COLUMN : pad, "",
-		help);
+	snprintf(lead, sizeof(lead), "%s%s%s", before + indent, key, after);
+	usage_row(out, indent, USAGE_HELP_AT, lead, help, NULL);
 }
 
 static const char *value_help(const struct vmconfig_field *f)
