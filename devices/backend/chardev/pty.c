@@ -168,25 +168,23 @@ static void pty_start(struct chardev *chr)
 
 /*
  * What the reader has not read, the kernel discards when the master closes. The kernel counts only what
- * has come through to the line discipline, a moment after the write.
+ * has come through to the line discipline, at some time after the write; a poll of the slave waits for that.
  */
 static size_t pty_unread(const struct chardev *chr)
 {
 	const struct pty *pty = (const struct pty *)chr;
-	int slave, n = 0;
+	struct pollfd slave = { .events = POLLIN };
+	int n = 0;
 
 	if (pty->master < 0 || !chr->connected || !has_reader(pty))
 		return 0;
-	slave = ioctl(pty->master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-	if (slave < 0)
+	slave.fd = ioctl(pty->master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (slave.fd < 0)
 		return 0;
-	for (unsigned tries = 0; tries < 2 && !n; tries++) {
-		if (tries)
-			poll(NULL, 0, 1);
-		if (ioctl(slave, FIONREAD, &n))
-			n = 0;
-	}
-	close(slave);
+	poll(&slave, 1, 0);
+	if (ioctl(slave.fd, FIONREAD, &n))
+		n = 0;
+	close(slave.fd);
 	return (size_t)n;
 }
 
