@@ -68,7 +68,7 @@ static bool setup_mounts(void)
 /* Loads the modules of /modules.list in its order. Returns how many are loaded. */
 static unsigned setup_modules(void)
 {
-	static char list[8192];
+	static char list[64 << 10]; /* PACK_LIST_MAX of boot/pack */
 	char *at = list, *line;
 	unsigned loaded = 0;
 

@@ -122,6 +122,11 @@ int pack_list_module(struct pack *pack, const char *name, const char *source, co
 	if (ret)
 		return ret;
 	room = strlen(path) + strlen(args) + 4;
+	if (pack->list_bytes + room > PACK_LIST_MAX)
+		return err_set(err, E2BIG,
+			       "initrd: the names and parameters of its modules have more than %u "
+			       "KiB",
+			       PACK_LIST_MAX >> 10);
 	more = realloc(pack->list, pack->list_bytes + room);
 	if (!more)
 		return no_memory(err);

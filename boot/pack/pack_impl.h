@@ -50,6 +50,9 @@ int pack_entry_note(struct pack *pack, const char *name, const struct entry *ent
 struct entry *pack_entry_find(const struct pack *pack, const char *name, bool follow);
 void pack_entries_free(struct pack *pack);
 
+/* Bytes of /modules.list, as much as guest/setup.h reads. */
+#define PACK_LIST_MAX (64u << 10)
+
 /*
  * Adds the module whose file on the host is source as /modules/NAME.ko, and a line for it to
  * /modules.list, which guest programs read: "/modules/NAME.ko[ ARGS]".

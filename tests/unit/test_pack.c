@@ -376,6 +376,17 @@ Test(pack, trees_without_an_end)
 	pack_files_text("h/b.ko", "b");
 	cr_expect(strstr(listed("h", "a"), "a needs more than 4096 others"), "%s", err.text);
 	free(text);
+	/* The guest reads a list of this size. */
+	pack_files_text("h/modules.dep", "a.ko:\n");
+	pack_files_text("h/a.ko", "a");
+	text = calloc(1, (64 << 10) + 1);
+	memset(text, 'x', (64 << 10) - strlen("/modules/a.ko") - 1);
+	memcpy(text, "a:", 2);
+	cr_expect(!strncmp(listed("h", text), "/modules/a.ko x", 15), "%s", err.text);
+	strcat(text, "x");
+	cr_expect_str_eq(listed("h", text),
+			 "initrd: the names and parameters of its modules have more than 64 KiB");
+	free(text);
 	cr_assert_eq(truncate("h/modules.softdep", (off_t)33 << 20), 0);
 	cr_expect(strstr(listed("h", "a"), "modules.softdep: has 34603008 bytes"), "%s", err.text);
 }
