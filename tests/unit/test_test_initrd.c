@@ -136,7 +136,9 @@ Test(test_initrd, modules)
 		  "virtio_ring.ko virtio_pci.ko virtio_console.ko virtio_blk.ko virtio_net.ko virtiofs.ko "
 		  "vmw_vsock_virtio_transport.ko virtio_rng.ko virtio_balloon.ko " },
 		{ "--module extra:a=1,2 --module virtio_rng,virtio_net",
-		  "virtio_ring.ko virtio_pci.ko virtio_console.ko extra.ko a=1,2 virtio_rng.ko virtio_net.ko " },
+		  "virtio_ring.ko extra.ko a=1,2 virtio_rng.ko virtio_net.ko virtio_pci.ko virtio_console.ko " },
+		{ "--net tap=t --module virtio_net:napi_tx=0",
+		  "virtio_ring.ko virtio_net.ko napi_tx=0 virtio_pci.ko virtio_console.ko " },
 	};
 
 	modules();

@@ -108,10 +108,11 @@ static int add_modules(struct pack *pack, const struct test_options *o, const st
 			err, ENOENT,
 			"--module %.100s: there are no modules of this kernel; --modules DIR gives them",
 			o->module.item[0]);
-	if (!ret && tree && has_agent(o))
-		ret = add_drivers(pack, tree, o, err);
+	/* First, since one that a device needs, too, may have parameters here. */
 	for (unsigned i = 0; !ret && i < o->module.n; i++)
 		ret = pack_add_modules(pack, tree, o->module.item[i], err);
+	if (!ret && tree && has_agent(o))
+		ret = add_drivers(pack, tree, o, err);
 	pack_tree_close(tree);
 	return ret;
 }
