@@ -24,18 +24,27 @@ static int fail(const char *text, int status)
 
 static int cmd_doctor(int argc, char **argv)
 {
-	if (argc == 0)
-		return doctor_run(false);
-	if (argc == 1 && !strcmp(argv[0], "--json"))
-		return doctor_run(true);
-	if (argc == 1 && (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))) {
-		puts("usage: bantam doctor [--json]\n\n"
-		     "Says what this host can do. Exit status: 0 VMs can run, 1 they cannot.\n\n"
-		     "  -h, --help  this text\n"
-		     "  --json      as a JSON object");
-		return 0;
+	bool json = false, verbose = false;
+
+	for (int i = 0; i < argc; i++) {
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+			puts("usage: bantam doctor [OPTION]…\n\n"
+			     "Says what works on this host, and what to do about the rest. Exit status:\n"
+			     "0 stock kernels run, 7 VMs run but not those, 1 no VM can run.\n\n"
+			     "  -h, --help  this text\n"
+			     "  --json      all of it as a JSON object\n"
+			     "  --verbose   also each capability, device and setting");
+			return 0;
+		}
+		if (!strcmp(argv[i], "--json"))
+			json = true;
+		else if (!strcmp(argv[i], "--verbose"))
+			verbose = true;
+		else
+			return fail("doctor: takes no argument but --json and --verbose",
+				    OUTCOME_USAGE);
 	}
-	return fail("doctor: takes no argument but --json", OUTCOME_USAGE);
+	return doctor_run(json, verbose);
 }
 
 /* Executes a helper program in bantam's place, so that no VM loads its code and libraries. */
@@ -74,7 +83,8 @@ static const struct command {
 	{ "seed", "build the small disks: cloud-init, service, FAT from a folder",
 	  .helper = "bantam-seed" },
 	{ "ctl", "drive a VM by the socket of its API", .helper = "bantam-ctl" },
-	{ "doctor", "say what this host can do (--json)", .run = cmd_doctor },
+	{ "doctor", "say what works on this host, and what to do about the rest",
+	  .run = cmd_doctor },
 	{ "version", "print the version", .run = cmd_version },
 	{ "help", "this text", .run = cmd_help },
 };
