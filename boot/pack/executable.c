@@ -61,6 +61,9 @@ static int add_needed(struct pack *pack, const char *by, const char *path, unsig
 	if (!is_program(path))
 		return err_set(err, ENOENT, "%.150s needs %.150s, which is not on this host", by,
 			       path);
+	/* A foreign script may name a file with keys. */
+	if (access(path, X_OK))
+		return err_set(err, ENOEXEC, "%.150s needs %.150s, which is no program", by, path);
 	return add(pack, NULL, path, depth + 1, err);
 }
 
