@@ -349,7 +349,10 @@ int test_vm_sample(struct test_vm *v, unsigned vcpu, struct verdict_sample *out)
 {
 	*out = fake.sample;
 	out->vcpu = vcpu;
-	return fake.no_samples ? -ETIMEDOUT : 0;
+	if (!fake.late_samples)
+		return 0;
+	fake.late_samples--;
+	return -ETIMEDOUT;
 }
 
 void test_vm_destroy(struct test_vm *v)

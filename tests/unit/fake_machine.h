@@ -20,7 +20,7 @@ struct fake_machine {
 	unsigned n;
 	const char *no_host;	      /* why there is no KVM; NULL: there is */
 	struct verdict_sample sample; /* what each vCPU does */
-	bool no_samples;
+	unsigned late_samples;	      /* so many times from now on no vCPU answers */
 };
 extern struct fake_machine fake;
 

@@ -476,9 +476,18 @@ Test(test, a_hang_without_samples)
 {
 	uint64_t begin = clock_now_ms();
 
-	fake.no_samples = true;
+	fake.late_samples = UINT32_MAX;
 	cr_expect_eq(run_test(silent, "--cpus 8 --timeout-boot 100ms", true_command), 124);
 	cr_expect_lt(clock_now_ms() - begin, 20000);
+}
+
+/* A busy host has not run the vCPU in time, once. */
+Test(test, a_hang_with_a_late_sample)
+{
+	fake.late_samples = 1;
+	fake.sample.rip = 0x1234;
+	cr_expect_eq(run_test(command_is_silent, "--timeout-idle 200ms", true_command), 124);
+	cr_expect(reports("vCPU 0 spins with interrupts off (RIP 0x1234)"), "%s", report);
 }
 
 static enum verdict_end agent_on_serial(void)

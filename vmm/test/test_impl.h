@@ -90,7 +90,7 @@ struct test {
 	uint64_t words_end_ns;		  /* when a dying kernel has said enough; 0: it lives */
 	uint64_t end_ns;		  /* for TEST_TIMER_END */
 	uint64_t sample_end_ns; /* when samples have taken long enough; 0: none are taken */
-	unsigned samples;	/* rounds */
+	unsigned samples;	/* rounds with an answer */
 
 	int signal_fd;
 	struct loop_watch *signals;
