@@ -108,6 +108,9 @@ static const char *event(const char *p)
 	case 'g':
 		log_line("bantam-agent: the channel is broken: error 19");
 		break;
+	case 'h':
+		log_line("reboot: System halted");
+		break;
 	case 'G':
 		log_line("bantam-agent: module /x.ko: error 2");
 		break;
@@ -226,6 +229,11 @@ static const struct {
 	{ 'f', "HSL", "agent-lost", "command", -1, 0, "" },
 	{ 'f', "HSgLrZ1", "agent-lost", "command", -1, 0, "" },
 	{ 'f', "lkigrZ1", "agent-lost", "init", -1, 0, "" },
+	{ 'f', "HShZ5", "powered-off", "command", -1, 0, "" },
+	{ 'f', "lkhZ5", "died-before-init", "kernel", -1, 0, "" },
+	{ 'f', "HSx3BhZ5", "failed", "command", 3, 0, "" },
+	{ 'f', "HSgLhZ5", "agent-lost", "command", -1, 0, "" },
+	{ 'f', "HST1hZ5", "hung", "command", -1, 0, "" },
 	{ 'f', "HSGLZ1", "powered-off", "command", -1, 0, "" },
 	{ 'f', "HSgrZ2", "rebooted", "command", -1, 0, "" },
 	{ 'f', "HSgx0BZ1", "passed", "command", 0, 0, "" },

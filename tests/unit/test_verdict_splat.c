@@ -231,6 +231,26 @@ Test(verdict_splat, reports)
 	}
 }
 
+/* WARN prints its text before the heading; the text allows that report, and no other one. */
+Test(verdict_splat, allowed_before_heading)
+{
+	char seen[1000];
+
+	begin("deny warn ^WARNING: \ndeny panic ^Kernel panic\nallow ^known\n");
+	say(VERDICT_CONSOLE,
+	    "------------[ cut here ]------------\nknown\nWARNING: a\n---[ end trace 0 ]---\n"
+	    "------------[ cut here ]------------\nother\nWARNING: b\n---[ end trace 0 ]---\n"
+	    "known\nWARNING: c\n---[ end trace 0 ]---\n"
+	    "------------[ cut here ]------------\nknown\nKernel panic\n");
+	verdict_splats_end(splats);
+	show(seen, sizeof(seen));
+	cr_assert_str_eq(seen,
+			 "warn 1-4 done allowed WARNING: a\nwarn 5-8 done WARNING: b\n"
+			 "warn 10-11 done WARNING: c\npanic 12-14 done Kernel panic\n",
+			 "%s", seen);
+	end();
+}
+
 /* The same report on both logs is one; the longer text stays. */
 Test(verdict_splat, both_logs)
 {

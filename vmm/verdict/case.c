@@ -149,6 +149,9 @@ static void on_line(void *opaque, const struct verdict_line *line)
 	}
 	if (!strncmp(line->text, "reboot: ", 8) && note(c, &c->restart))
 		as_evidence(&c->restart_line, line);
+	/* Without ACPI the kernel halts where it should power off. */
+	if (!line->user && !strcmp(line->text, "reboot: System halted"))
+		note(c, &c->halted);
 	if (is_agent_giving_up(line) && note(c, &c->gave_up))
 		as_evidence(&c->gave_up_line, line);
 }
@@ -270,8 +273,8 @@ bool verdict_case_over(const struct verdict_case *c)
 	static const struct when end = { 0 };
 	int i;
 
-	if (c->panic.order || c->timer.order || c->interrupted.order || c->end.order ||
-	    c->no_test.order)
+	if (c->panic.order || c->halted.order || c->timer.order || c->interrupted.order ||
+	    c->end.order || c->no_test.order)
 		return true;
 	if (c->on_splat != VERDICT_ON_SPLAT_STOP)
 		return false;

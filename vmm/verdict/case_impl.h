@@ -27,7 +27,7 @@ struct verdict_case {
 	struct verdict_evidence last[CASE_LAST_LINES]; /* a ring of what the logs said last */
 	size_t nlast;
 
-	struct when panic, oom, restart, gave_up, hello, refused, exited, bye, lost, timer,
+	struct when panic, oom, restart, halted, gave_up, hello, refused, exited, bye, lost, timer,
 		interrupted, end, no_test;
 	struct verdict_evidence panic_line, oom_line, restart_line, gave_up_line;
 	bool panic_of_memory;

@@ -162,6 +162,16 @@ static void decide_end(struct verdict_case *c)
 		last_lines(c);
 }
 
+static void decide_halted(struct verdict_case *c)
+{
+	bool early = c->halted.phase < VERDICT_INIT;
+
+	because(c, early ? VERDICT_DIED_BEFORE_INIT : VERDICT_POWERED_OFF, &c->halted,
+		"the guest halted%s; its kernel has no way to power off",
+		early ? " before init" : "");
+	evidence(c, &c->restart_line);
+}
+
 static void decide_gave_up(struct verdict_case *c)
 {
 	because(c, VERDICT_AGENT_LOST, &c->gave_up, "%s", c->gave_up_line.text);
@@ -203,10 +213,13 @@ static void decide_cause(struct verdict_case *c)
 			c->signo, strsignal(c->signo));
 	else if (c->timer.order && !before(&c->end, &c->timer))
 		decide_timer(c);
-	else if (before(&c->gave_up, &c->end) && c->how == VERDICT_END_POWER_OFF)
+	else if (before(&c->gave_up, &c->end) &&
+		 (c->how == VERDICT_END_POWER_OFF || c->halted.order))
 		decide_gave_up(c);
 	else if (end_tells(c))
 		decide_end(c);
+	else if (c->halted.order)
+		decide_halted(c);
 	else if (c->lost.order)
 		because(c, VERDICT_AGENT_LOST, &c->lost, "the agent is lost: %s", c->lost_text);
 	else

@@ -39,6 +39,7 @@ struct log {
 	unsigned before_lines; /* 0: none */
 	uint64_t before_first;
 	size_t before_len;
+	bool before_allowed; /* an allow rule matches one of them */
 	char before[BEFORE_BYTES];
 };
 
@@ -272,6 +273,7 @@ static const struct verdict_splat *begin_report(struct verdict_splats *s, struct
 		append(splat, log->before, log->before_len);
 	log->cut_here = before && log->before[0] == '-';
 	log->lines = before;
+	splat->allowed = before && log->before_allowed && may_be_allowed(kind);
 	return pair ? NULL : splat;
 }
 
@@ -290,13 +292,15 @@ static void add_line(const struct verdict_rules *rules, struct log *log,
 }
 
 /* A line that is in no report: it may be before a heading. */
-static void keep_before(struct log *log, const struct verdict_line *line)
+static void keep_before(const struct verdict_rules *rules, struct log *log,
+			const struct verdict_line *line)
 {
 	bool begins = is_cut_here(line) || is_bar(line);
 
 	if (begins) {
 		log->before_lines = 0;
 		log->before_len = 0;
+		log->before_allowed = false;
 		log->before_first = line->number;
 	} else if (!log->before_lines) {
 		return;
@@ -309,6 +313,7 @@ static void keep_before(struct log *log, const struct verdict_line *line)
 	memcpy(log->before + log->before_len, line->text, line->len);
 	log->before_len += line->len;
 	log->before[log->before_len++] = '\n';
+	log->before_allowed |= verdict_rules_allow(rules, line);
 	log->before_lines++;
 }
 
@@ -334,7 +339,7 @@ const struct verdict_splat *verdict_splats_line(struct verdict_splats *s,
 	if (log->splat)
 		add_line(s->rules, log, line);
 	else if (!deny)
-		keep_before(log, line);
+		keep_before(s->rules, log, line);
 	return begun;
 }
 

@@ -313,7 +313,7 @@ void verdict_case_no_test(struct verdict_case *c, bool skip, const char *why);
 enum verdict_phase verdict_case_phase(const struct verdict_case *c);
 /*
  * Returns true if nothing good comes any more, and the owner is to stop the machine, at once or after a
- * moment for the last lines: a panic, a timeout, a signal, a splat that stops. Not the loss of the agent:
+ * moment for the last lines: a panic, a halt, a timeout, a signal, a splat that stops. Not the loss of the agent:
  * the end of the machine may come after it and tell more.
  */
 bool verdict_case_over(const struct verdict_case *c);
