@@ -12,8 +12,11 @@
 
 /* The kernel's log, and an end of the machine when it panics. */
 #define DEFAULT_CMDLINE "console=ttyS0 panic=-1"
-/* A word that such a kernel does not know, and that makes the board one on which it has time. */
-#define NO_KVMCLOCK "no-kvmclock"
+/*
+ * A word that such a kernel does not know, and that makes the board one on which it has time; and one for
+ * kernels that know of no hypervisor, so that a busy host is not taken for an 8254 that does not work.
+ */
+#define NO_KVMCLOCK "no-kvmclock no_timer_check"
 
 /* The kernel's console, and the two ways to the agent (guest/wire.h). Their sinks are in the pool. */
 static const char *const consoles[] = { "--serial", "null",   "--serial",
