@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import re
+import shutil
 import signal
+import subprocess
 
 BUSYBOX = "/usr/bin/busybox"
 # The issue's kernels; defconfig and serial are of tools/build-kernels.
@@ -150,6 +152,50 @@ def streams():
                shell="{ {}; echo $? > {dir}/ended; } | { sleep 10; cat > {dir}/read; }; exit $(cat {dir}/ended)", kernels=FIRST)
 
 
+# --- what the guest has ------------------------------------------------------------------
+
+# Prints what is missing. The agent makes all of it (guest/agent_system.h).
+ENVIRONMENT = r"""
+is() { busybox test "$1" = "$2" || echo "$3: $1"; }
+for m in proc:proc sys:sysfs dev:devtmpfs dev/pts:devpts dev/shm:tmpfs dev/mqueue:mqueue dev/hugepages:hugetlbfs run:tmpfs \
+  tmp:tmpfs sys/fs/cgroup:cgroup2 sys/fs/bpf:bpf sys/kernel/tracing:tracefs sys/kernel/debug:debugfs \
+  sys/kernel/security:securityfs sys/kernel/config:configfs proc/sys/fs/binfmt_misc:binfmt_misc; do
+  busybox grep -q " /${m%:*} ${m#*:} rw" /proc/mounts || echo "no $m"
+done
+cd /sys/fs/cgroup
+is "$(cat cgroup.subtree_control)" "$(cat cgroup.controllers)" controllers
+mkdir t && echo 1000000 > t/memory.max
+is "$(cat t/memory.max)" 999424 "a group's limit"
+for l in fd stdin stdout stderr; do busybox test -e /dev/$l || echo "no /dev/$l"; done
+is "$(busybox stat -c %a /tmp /dev/shm /run/lock /run | busybox tr '\n' ' ')" "1777 1777 1777 755 " modes
+is "$(busybox ip -o link show lo | busybox grep -o LOOPBACK,UP)" LOOPBACK,UP lo
+is "$(ulimit -n) $(ulimit -c) $(ulimit -l)" "1048576 unlimited unlimited" limits
+is "$(umask)" 0022 umask
+echo 0 > /sys/kernel/mm/ksm/run || echo "/sys is read-only"
+echo checked
+"""
+
+
+def usrmerged(path):
+    """A root file system as distributions have it: /bin and /lib are links."""
+    root = os.path.join(path, "root")
+    for name in ("usr/bin", "usr/lib", "usr/lib64"):
+        os.makedirs(os.path.join(root, name))
+        os.symlink(name, os.path.join(root, os.path.basename(name)))
+    shutil.copy(BUSYBOX, os.path.join(root, "usr/bin/busybox"))
+    subprocess.run("find . | cpio -o -H newc --quiet | lz4 -lq > ../initrd", shell=True, check=True, cwd=root)
+    shutil.rmtree(root)
+
+
+def environment():
+    yield Test("environment", Want("passed", stdout="checked\n"), sh(ENVIRONMENT),
+               ["--module", "configfs?", "--module", "binfmt_misc?"], quick=FIRST, kernels=DEBIAN)
+    # The host's env comes with its libraries, and neither link is lost. None of the files in the root is replaced.
+    yield Test("root-with-links", Want("passed", stdout="bin lib lib64\n"),
+               ["env", "busybox", "sh", "-c", "cd / && for l in *; do test -L $l && echo $l; done | busybox xargs"],
+               initrd=usrmerged, quick={"cloud-amd64"}, kernels=DEBIAN | {"serial"})
+
+
 # --- panics and ends -------------------------------------------------------------------
 
 def root_initrd(path):
@@ -280,7 +326,7 @@ def many():
 
 def all_tests():
     tests = []
-    for make in (commands, arguments, streams, ends, splats, hangs, timeouts, memory, many):
+    for make in (commands, arguments, streams, environment, ends, splats, hangs, timeouts, memory, many):
         tests += make()
     return tests
 
