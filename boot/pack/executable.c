@@ -12,6 +12,7 @@
 #include "boot/cpio.h"
 #include "boot/pack/libraries.h"
 #include "boot/pack/object.h"
+#include "boot/pack/pack_impl.h"
 #include "boot/pack/source.h"
 
 #define DEPTH_MAX 5u	/* interpreters of interpreters, as the kernel has it */
@@ -189,6 +190,34 @@ static int add(struct pack *pack, const char *name, const char *source, unsigned
 	}
 	if (!ret && !name && *source == '/' && cpio_name_ok(source + 1) && !pack_has(pack, source))
 		ret = pack_add_link(pack, source, real, err);
+	return ret;
+}
+
+int pack_complete_executable(struct pack *pack, const char *name, struct err *err)
+{
+	const struct entry *e = pack_entry_find(pack, name, true);
+	struct pack_object object;
+	struct pack_source source;
+	bool alien = false;
+	char *host;
+	int ret;
+
+	if (!e || e->kind != ENTRY_FILE || e->below)
+		return 0;
+	ret = pack_source_open(&source, e->data, false, err);
+	if (ret)
+		return ret;
+	/* A root file system with an interpreter of its own has the libraries for it. */
+	if (!pack_object_read(&source, &object, NULL)) {
+		alien = object.interpreter && pack_has(pack, object.interpreter);
+		pack_object_free(&object);
+	}
+	pack_source_close(&source);
+	if (alien)
+		return 0;
+	host = strdup(e->data); /* entries move when others come */
+	ret = host ? add_needs(pack, host, name, 0, err) : err_sys(err, ENOMEM, "%s", name);
+	free(host);
 	return ret;
 }
 

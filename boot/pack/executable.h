@@ -29,6 +29,12 @@
  */
 int pack_add_executable(struct pack *pack, const char *name, const char *source, struct err *err);
 
+/*
+ * Adds what the file name of the archive needs, if it came with a folder of the host (pack_add_folder) and the
+ * archive has no interpreter for it. What is no program of the host stays as it is.
+ */
+int pack_complete_executable(struct pack *pack, const char *name, struct err *err);
+
 /* Looks a program up as a shell does: name itself if it has a slash, else in $PATH. False: not there. */
 bool pack_find_program(const char *name, char path[PATH_MAX]);
 

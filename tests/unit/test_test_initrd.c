@@ -274,6 +274,26 @@ Test(test_initrd, copies)
 }
 
 /* The user's initrd comes first, as it is, and what it holds is not packed again. */
+/* A command in a folder of --copy: its interpreter comes, too, but not to a root file system that has one. */
+Test(test_initrd, command_in_a_copy)
+{
+	cr_assert_eq(
+		system("mkdir tests && cp /bin/true tests/prog && echo '#!/bin/sh' >tests/run && "
+		       "echo data >tests/data && chmod 755 tests/run && chmod 644 tests/data && "
+		       "mkdir -p root/lib64 root/bin && cp /bin/true root/bin/prog && "
+		       "touch root/lib64/ld-linux-x86-64.so.2"),
+		0);
+	cr_expect_eq(build("--copy tests:/tests -- /tests/run"), 0, "%s", err.text);
+	cr_expect(has("tests/run") && (has("bin/sh") || has("usr/bin/sh") || has("usr/bin/dash")));
+	cr_expect_eq(build("--copy tests:/tests --cwd /tests -- ./prog"), 0, "%s", err.text);
+	cr_expect(has("lib64/ld-linux-x86-64.so.2"));
+	cr_expect_eq(build("--copy tests:/tests -- /tests/data"), 0, "%s", err.text);
+	cr_expect(!has("bin/sh") && !has("usr/bin/sh") && !has("usr/bin/dash"));
+	cr_expect_eq(build("--copy root:/ -- /bin/prog"), 0, "%s", err.text);
+	cr_expect(!has("lib/x86_64-linux-gnu/libc.so.6") &&
+		  !has("usr/lib/x86_64-linux-gnu/libc.so.6"));
+}
+
 Test(test_initrd, behind_the_users)
 {
 	struct pack *user;

@@ -240,8 +240,11 @@ static int add_command(struct pack *pack, const struct test_options *o, struct e
 		return ret || guest_has(pack, o, name, guest) ? ret :
 								add_found(pack, host, guest, err);
 	}
-	if (!absolute(o->cwd ? o->cwd : "/", name, guest) || pack_has(pack, guest) ||
-	    !pack_find_program(name, host))
+	if (!absolute(o->cwd ? o->cwd : "/", name, guest))
+		return 0;
+	if (pack_has(pack, guest))
+		return pack_complete_executable(pack, guest, err);
+	if (!pack_find_program(name, host))
 		return 0;
 	return add_found(pack, host, guest, err);
 }
