@@ -2,7 +2,7 @@
  * executable: a program of the host, with what it needs to run in a guest that has nothing else: its ELF
  * interpreter, the shared libraries of its dynamic section and of theirs, the interpreter of a script.
  *
- * Nothing of the host is run to find them, since a program that somebody wants to see in a VM first may
+ * Nothing of the host is run to find them: a program that the user wants to see in a VM first may
  * not run here, and the host's `ld.so --list` maps whatever a file asks for. libraries.c does what ld.so(8)
  * says instead. What a program opens while it runs (dlopen, the modules of a language) is not found.
  *

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "boot/pack/object.h"
+#include "boot/pack/shell.h"
 #include "tests/unit/pack_files.h"
 #include "tests/unit/proc.h"
 
@@ -439,4 +440,61 @@ Test(pack_executable, through_links)
 	cr_assert_eq(pack_add_link(pack, "/up", "../../..", &err), 0);
 	cr_expect_eq(pack_add_bytes(pack, "/up/top", 0644, "", 0, &err), 0);
 	cr_expect(pack_has(pack, "/top"));
+}
+
+/* Puts these bytes behind a static program, as root/bin/busybox; '|' stands for NUL. */
+static void busybox(const char *root, const char *text)
+{
+	uint8_t bytes[PACK_FILES_PROGRAM_BYTES + 256];
+	size_t len = strlen(text);
+
+	pack_files_program(bytes, &(struct pack_files_program){ 0 });
+	for (size_t i = 0; i < len; i++)
+		bytes[PACK_FILES_PROGRAM_BYTES + i] = text[i] == '|' ? 0 : (uint8_t)text[i];
+	pack_files_write(root, bytes, PACK_FILES_PROGRAM_BYTES + len);
+	cr_assert(!chmod(root, 0755));
+}
+
+Test(pack_executable, shells)
+{
+	static const struct {
+		const char *table, *last, *no;
+	} rows[] = {
+		{ "x|[|[[|acpid|cat|ls|zcat|not one|", "zcat", "not one" },
+		{ "x|[|[[|acpid|cat|b|", "cat", "b" }, /* not in order */
+		{ "x|[|[[|acpid|cat|ls", "ls", "l" },  /* the file ends */
+		{ "x|[|[[|acpid|../etc|", "acpid", "etc" },
+		{ "x|[|[[|acpid|aVeryLongNameThatIsNoProgramOfBusybox|b|", "acpid", "b" },
+		{ "no table", "sh", "cat" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char name[64];
+
+		again();
+		busybox("r/bin/busybox", rows[i].table);
+		cr_assert_eq(pack_add_shell(pack, "r", &err), 0, "%s", err.text);
+		snprintf(name, sizeof(name), "/bin/%s", rows[i].last);
+		cr_expect(pack_has(pack, name) && pack_has(pack, "bin/sh"), "%s", rows[i].table);
+		snprintf(name, sizeof(name), "/bin/%s", rows[i].no);
+		cr_expect_not(pack_has(pack, name), "%s", rows[i].table);
+	}
+	/* what is there stays */
+	again();
+	busybox("r/bin/busybox", "x|[|[[|acpid|ls|");
+	cr_assert_eq(pack_add_bytes(pack, "/usr/bin/ls", 0755, "", 0, &err), 0);
+	cr_assert_eq(pack_add_shell(pack, "r", &err), 0, "%s", err.text);
+	cr_expect(!pack_has(pack, "/bin/ls") && pack_has(pack, "/bin/acpid"));
+	/* without busybox, or with one that needs libraries: the host's own programs */
+	for (int i = 0; i < 2; i++) {
+		again();
+		if (i)
+			pack_files_write_program("r/bin/busybox",
+						 &(struct pack_files_program){ linker, NULL, NULL,
+									       NULL });
+		cr_assert_eq(pack_add_shell(pack, i ? "r" : "/no/such", &err), 0, "%s", err.text);
+		cr_expect(pack_has(pack, "bin/sh") && pack_has(pack, linker));
+		cr_expect(pack_has(pack, "usr/bin/ls") || pack_has(pack, "bin/ls"));
+		cr_expect_not(pack_has(pack, "bin/busybox"));
+	}
 }
