@@ -581,6 +581,35 @@ static enum verdict_end kill_by_term(void)
 	return VERDICT_END_STOPPED;
 }
 
+/* As timeout(1) sends it on a host that has other work: the second one comes when the machine has ended. */
+static void *term_for_a_while(void *opaque)
+{
+	uint64_t end_ms = clock_now_ms() + 80;
+
+	while (clock_now_ms() < end_ms) {
+		kill(getpid(), SIGTERM);
+		usleep(100);
+	}
+	return NULL;
+}
+
+static pthread_t terms;
+
+static enum verdict_end killed_all_the_time(void)
+{
+	start_command();
+	pthread_create(&terms, NULL, term_for_a_while, NULL);
+	fake_wait_stop();
+	return VERDICT_END_STOPPED;
+}
+
+Test(test, a_signal_that_comes_again_at_the_end)
+{
+	cr_expect_eq(run_test(killed_all_the_time, "", true_command), 143);
+	pthread_join(terms, NULL);
+	check_verdict("interrupted");
+}
+
 static enum verdict_end ctrl_c_twice(void)
 {
 	start_command();

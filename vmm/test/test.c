@@ -314,7 +314,7 @@ static int finish(struct test *t)
 	while (!t->flushed)
 		BUG_ON(loop_run(t->loop));
 	log_loss(t, &report.exit_status);
-	/* From here on a signal ends the process at once. */
+	/* From here on another signal ends the process at once. */
 	test_terminal_destroy(t->terminal);
 	t->terminal = NULL;
 	test_signals_end(t);
