@@ -156,6 +156,8 @@ struct device_ops {
 	/* The host pulls a network card's cable, or plugs it in. */
 	void (*set_link)(struct device *dev, bool up);
 	void (*describe)(struct device *dev, char *buf, size_t len); /* --dry-run: one line */
+	/* A disk only, --dry-run: what it is made of, one line. */
+	void (*describe_disk)(struct device *dev, char *buf, size_t len);
 	/* Optional: one line for --stats, when the guest has ended; "": no line. */
 	void (*stats)(struct device *dev, char *buf, size_t len);
 	/*

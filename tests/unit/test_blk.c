@@ -1291,6 +1291,45 @@ Test(blk, block_sizes, .init = scratch_begin, .fini = scratch_end)
 	}
 }
 
+/* A dry run tells what each disk is made of; a run keeps no text of it. */
+Test(blk, dry_run_tells_the_source, .init = scratch_begin, .fini = scratch_end)
+{
+	static const struct {
+		const char *keys, *want;
+	} t[] = {
+		{ "a", "a: raw, 1M" },
+		{ "./a,ro,serial=x1", "./a: raw, 1M, read-only, serial x1" },
+		{ "q.qcow2", "q.qcow2: qcow2, 2M" },
+		{ "odd,format=qcow2", "odd: qcow2, 2M" },
+		{ "a,create=4M", "a: raw, there already (create= leaves it), 1M" },
+		{ "new.qcow2,create=3G", "new.qcow2: qcow2, to be made by create=, 3G" },
+		{ "new,create=3G,serial=s", "new: raw, to be made by create=, 3G, serial s" },
+		{ "seed=d,label=CIDATA",
+		  "FAT in memory of the files in d, label CIDATA, 1M, read-only" },
+		{ "seed=d", "FAT in memory of the files in d, 1M, read-only" },
+		{ "vhost-user=no", "served by the daemon at no, which decides its size and "
+				   "serial number" },
+	};
+
+	cr_assert_eq(system("truncate -s 1M a && qemu-img create -q -f qcow2 q.qcow2 2M && "
+			    "cp q.qcow2 odd && mkdir d && : >d/user-data"),
+		     0);
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		struct err err = { "" };
+		char text[300] = "";
+
+		fake_env_init(&f, FAKE_PCI);
+		f.env.dry_run = true;
+		cr_assert_eq(option(t[i].keys, &err), 0, "%s: %s", t[i].keys, err.text);
+		dev->ops->describe_disk(dev, text, sizeof(text));
+		cr_expect_str_eq(text, t[i].want, "%s: %s", t[i].keys, text);
+		device_destroy(dev);
+		dev = NULL;
+		fake_env_destroy(&f);
+	}
+	cr_expect(access("new", F_OK) && access("new.qcow2", F_OK));
+}
+
 /* A ramfs cannot do O_DIRECT. */
 Test(blk, vmconfig_direct, .init = scratch_begin, .fini = scratch_end)
 {

@@ -82,6 +82,14 @@ bool arch_hides_acpi(const char *cmdline);
 void arch_check_cmdline(const char *cmdline, const struct board *board, const struct kvm *kvm,
 			void (*warn)(void *opaque, const char *line), void *opaque);
 /* Prints the lines of the memory map that only this architecture's board has. */
+/* What the board has at addresses of its own, for --dry-run; at most ARCH_REGIONS_MAX. Returns how many. */
+#define ARCH_REGIONS_MAX 4u
+struct arch_region {
+	uint64_t base, len_bytes;
+	const char *what;
+};
+unsigned arch_board_regions(const struct board *board, struct arch_region out[ARCH_REGIONS_MAX]);
+/* What it has besides, in lines. */
 void arch_board_describe(const struct board *board, FILE *out);
 /* The hole in RAM: RAM ends at *start and continues at *end. */
 void arch_memory_hole(uint64_t *start, uint64_t *end);

@@ -15,6 +15,7 @@ struct virtio_blk_config {
 	uint16_t queue_size;	       /* a power of two, 4 or more */
 	bool discard;		       /* offer it if the disk can */
 	struct ratelimit_config limit; /* of reads and writes together */
+	const char *what;	       /* for --dry-run: file and format; NULL: not told */
 	const char *group;	       /* the disks that share the limit; NULL: this one alone */
 };
 

@@ -122,6 +122,7 @@ struct blk {
 	uint16_t queue_size;
 	struct iovec *scratch; /* queue_size iovecs of the chain that is being parsed */
 	char serial[BLK_ID_BYTES + 1];
+	char *what; /* in a dry run: the disk's file and format; else NULL */
 };
 
 static inline struct blk *blk_of(struct virtio_device *vdev)

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -238,6 +239,33 @@ static int open_disk(const struct device_env *env, const struct keyvals *cfg,
 	return rc;
 }
 
+/* For --dry-run: where the disk's bytes come from, for free(), or NULL. The disk is not open yet. */
+static char *source_text(const struct keyvals *cfg, const struct disk_config *disk_cfg)
+{
+	enum store_format format = disk_cfg->format;
+	const char *made = "";
+	struct stat st;
+	bool exists;
+	char *text;
+	int rc;
+
+	if (keys_has(cfg, K_SEED)) {
+		bool label = keys_has(cfg, K_LABEL);
+
+		rc = asprintf(&text, "FAT in memory of the files in %s%s%s", keys_text(cfg, K_SEED),
+			      label ? ", label " : "", label ? keys_text(cfg, K_LABEL) : "");
+		return rc < 0 ? NULL : text;
+	}
+	exists = !stat(disk_cfg->path, &st);
+	if (format == STORE_AUTO)
+		format = store_format_of_name(disk_cfg->path);
+	if (keys_has(cfg, K_CREATE))
+		made = exists ? ", there already (create= leaves it)" : ", to be made by create=";
+	rc = asprintf(&text, "%s: %s%s%s", disk_cfg->path, store_format_name(format),
+		      exists && S_ISBLK(st.st_mode) ? ", a block device" : "", made);
+	return rc < 0 ? NULL : text;
+}
+
 static int create(const struct device_env *env, const struct keyvals *cfg, struct device **out,
 		  struct err *err)
 {
@@ -265,7 +293,7 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 		.engine = (enum disk_engine)keys_num(cfg, K_ENGINE),
 		.loop = env->loop,
 	};
-	char own_serial[BLK_ID_BYTES + 1] = "";
+	char own_serial[BLK_ID_BYTES + 1] = "", *what = NULL;
 	struct disk *disk;
 	int rc;
 
@@ -292,15 +320,22 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 		return rc;
 	}
 	rc = choose_block(env, cfg, &disk_cfg.block_bytes, err);
+	if (!rc && env->dry_run)
+		what = source_text(cfg, &disk_cfg);
 	if (!rc)
 		rc = open_disk(env, cfg, &disk_cfg, &disk, err);
-	if (rc)
+	if (rc) {
+		free(what);
 		return rc;
+	}
+	blk.what = what;
 	if (!serial && vmconfig) {
 		serial_of_file(disk_cfg.path, own_serial);
 		blk.serial = own_serial;
 	}
-	return blk_create(env, &blk, disk, out, err);
+	rc = blk_create(env, &blk, disk, out, err);
+	free(what);
+	return rc;
 }
 
 static enum device_memory memory(const struct keyvals *cfg)

@@ -137,6 +137,7 @@ static void blk_destroy(struct device *dev)
 	disk_close(blk->disk);
 	blk_free_requests(blk);
 	free(blk->scratch);
+	free(blk->what);
 	free(blk);
 }
 
@@ -153,6 +154,17 @@ static void blk_describe(struct device *dev, char *buf, size_t len)
 		 blk->serial[0] ? ", serial " : "", blk->serial, where[0] ? ", " : "");
 	if (strlen(buf) + 1 < len)
 		snprintf(buf + strlen(buf), len - strlen(buf), "%s", where);
+}
+
+static void blk_describe_disk(struct device *dev, char *buf, size_t len)
+{
+	const struct blk *blk = (const struct blk *)dev;
+	char size[32];
+
+	parse_size_text(blk->disk->size_bytes, size, sizeof(size));
+	snprintf(buf, len, "%s, %s%s%s%s", blk->what ? blk->what : "?", size,
+		 blk->disk->readonly ? ", read-only" : "", blk->serial[0] ? ", serial " : "",
+		 blk->serial);
 }
 
 /* The host may have changed the image's size. */
@@ -248,6 +260,7 @@ static const struct device_ops blk_ops = {
 	.refresh = blk_refresh,
 	.resize = blk_resize,
 	.describe = blk_describe,
+	.describe_disk = blk_describe_disk,
 	.counters = blk_counters,
 };
 
@@ -287,6 +300,7 @@ int blk_create(const struct device_env *env, const struct virtio_blk_config *cfg
 	blk->s.writeback = !disk->readonly;
 	snprintf(blk->vdev.dev.id, sizeof(blk->vdev.dev.id), "%s", cfg->id ? cfg->id : "");
 	snprintf(blk->serial, sizeof(blk->serial), "%s", cfg->serial ? cfg->serial : "");
+	blk->what = cfg->what ? strdup(cfg->what) : NULL;
 	blk->poller = (struct loop_poller){ blk_poll, blk_poll_idle, blk };
 	disk->wake = blk_on_wake;
 	disk->wake_opaque = blk;

@@ -36,6 +36,12 @@ static void describe(struct device *dev, char *buf, size_t len)
 	snprintf(buf, len, "daemon at %s%s%s", d->path, where[0] ? ", " : "", where);
 }
 
+static void describe_disk(struct device *dev, char *buf, size_t len)
+{
+	snprintf(buf, len, "served by the daemon at %s, which decides its size and serial number",
+		 ((struct vhost_user_device *)dev)->path);
+}
+
 static int resize(struct device *dev, uint64_t size_bytes, struct err *err)
 {
 	return err_set(err, EINVAL, "%s: the daemon at %s decides its size", dev->id,
@@ -46,6 +52,7 @@ static const struct device_ops blk_vhost_ops = {
 	.destroy = vhost_user_device_destroy,
 	.resize = resize,
 	.describe = describe,
+	.describe_disk = describe_disk,
 };
 
 int blk_vhost_user_create(const struct device_env *env, const char *option, const char *path,

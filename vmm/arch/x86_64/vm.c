@@ -268,10 +268,15 @@ void arch_board_init(struct board *board, bool legacy)
 	init_mmio_slots(board, legacy);
 }
 
+unsigned arch_board_regions(const struct board *board, struct arch_region out[ARCH_REGIONS_MAX])
+{
+	out[0] = (struct arch_region){ board->x86.ioapic, 0x1000, "IOAPIC" };
+	out[1] = (struct arch_region){ board->x86.lapic, 0x1000, "local APIC" };
+	return 2;
+}
+
 void arch_board_describe(const struct board *board, FILE *out)
 {
-	fprintf(out, "  0x%012llx              IOAPIC\n", (unsigned long long)board->x86.ioapic);
-	fprintf(out, "  0x%012llx              local APIC\n", (unsigned long long)board->x86.lapic);
 	if (board->x86.pic)
 		fprintf(out,
 			"  ports 0x20, 0x40, 0xa0      two 8259s and an 8254, for the command line\n");
