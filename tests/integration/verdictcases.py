@@ -286,12 +286,12 @@ def hangs():
                trouble("hard-all"), IDLE, cpus=2, module=True, kernels=MODULAR)
     yield Test("halted", Want("hung", reason="vCPU 0 is halted with interrupts off"), trouble("halt"), IDLE, module=True,
                kernels=MODULAR)
-    yield Test("soft-lockup", Want("hung", reason="vCPU . spins with interrupts on", because="soft lockup", splats="lockup"),
+    yield Test("soft-lockup", Want("hung", reason="vCPU . (spins with interrupts on|is busy)", because="soft lockup", splats="lockup"),
                trouble("soft", "echo 1 > /proc/sys/kernel/watchdog_thresh; "), IDLE, cpus=2, module=True, quick=FIRST, kernels=DEBIAN)
     yield Test("soft-lockup-stops", Want("splat", reason="soft lockup"),
                trouble("soft", "echo 1 > /proc/sys/kernel/watchdog_thresh; "), ["--on-splat", "stop"], cpus=2, module=True,
                kernels=DEBIAN)
-    yield Test("rcu-stall", Want("hung", reason="vCPU 0 spins with interrupts on", because="rcu", splats="rcu"), trouble("rcu"), IDLE,
+    yield Test("rcu-stall", Want("hung", reason="vCPU . (spins with interrupts on|is busy)", because="rcu", splats="rcu"), trouble("rcu"), IDLE,
                cmdline="rcupdate.rcu_cpu_stall_timeout=3", module=True, kernels=DEBIAN)
     yield Test("hung-task", Want("hung", because="blocked for more than", splats="hung_task"),
                trouble("hung", "echo 2 > /proc/sys/kernel/hung_task_timeout_secs; "), IDLE, cpus=2, module=True, quick=FIRST,
