@@ -222,7 +222,7 @@ def ends():
 
     yield Test("damaged-initrd", Want("panicked", phase="kernel|init", reason="Unable to mount root fs|No working init"),
                initrd=damaged, loud=True, quick=FIRST, kernels=ALL)
-    yield Test("power-off", Want("powered-off", reason="powered off"), sh("busybox poweroff -f; exec busybox sleep 100"),
+    yield Test("power-off", Want("powered-off", reason="powered off|guest halted"), sh("busybox poweroff -f; exec busybox sleep 100"),
                quick=FIRST, kernels=ALL)
     yield Test("reboot", Want("rebooted", reason="reboot"), sh("busybox reboot -f; exec busybox sleep 100"),
                quick=FIRST, kernels=ALL)
