@@ -362,3 +362,34 @@ Test(test_initrd, shell)
 	cr_expect((has("bin/ls") || has("usr/bin/ls")) &&
 		  (has("bin/mount") || has("usr/bin/mount")));
 }
+
+/* What runs in a shell runs other programs; what does not needs none of them. */
+Test(test_initrd, tools_of_a_shell)
+{
+	static const struct {
+		const char *what;
+		bool tools;
+	} table[] = {
+		{ "-- sh -c ls", true },
+		{ "-- ./script", true },
+		{ "-- ./text", true },
+		{ "-- true", false },
+		{ "--copy root:/ -- sh -c ls",
+		  false }, /* the folder is the guest's root, as it is */
+	};
+
+	kernel = (struct test_kernel){ 0 };
+	pack_files_text("script", "#!/bin/sh\nls\n");
+	pack_files_text("text", "ls\n");
+	cr_assert(!chmod("script", 0755) && !chmod("text", 0755));
+	cr_assert(!mkdir("root", 0755) && !mkdir("root/bin", 0755));
+	pack_files_text("root/bin/sh", "a shell");
+	cr_assert(!chmod("root/bin/sh", 0755));
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		cr_assert_eq(build(table[i].what), 0, "%s: %s", table[i].what, err.text);
+		cr_expect_eq(has("bin/ls") || has("usr/bin/ls"), table[i].tools, "%s",
+			     table[i].what);
+		cr_expect_eq(has("bin/uname") || has("usr/bin/uname"), table[i].tools, "%s",
+			     table[i].what);
+	}
+}

@@ -249,6 +249,30 @@ static int add_command(struct pack *pack, const struct test_options *o, struct e
 	return add_found(pack, host, guest, err);
 }
 
+static bool has_shell(const struct pack *pack)
+{
+	static const char paths[][17] = {
+		"/bin/sh",     "/bin/bash",	"/bin/dash",	 "/bin/busybox",
+		"/usr/bin/sh", "/usr/bin/bash", "/usr/bin/dash", "/usr/bin/busybox",
+	};
+
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+		if (pack_has(pack, paths[i]))
+			return true;
+	return false;
+}
+
+/* A command that brings a shell into the guest (sh -c …, a script) runs the usual small programs, too. */
+static int add_command_and_tools(struct pack *pack, const struct test_options *o, struct err *err)
+{
+	bool own_shell = o->initrd || has_shell(pack);
+	int ret = add_command(pack, o, err);
+
+	if (!ret && !own_shell && has_shell(pack))
+		ret = pack_add_shell(pack, "", err);
+	return ret;
+}
+
 /* Who root is: programs ask. A root file system has its own. */
 static int add_users(struct pack *pack, struct err *err)
 {
@@ -296,7 +320,7 @@ static int fill(struct pack *pack, const struct test_options *o, const struct te
 	if (!ret && o->shell && known && !pack_has(pack, o->command[0]))
 		ret = pack_add_shell(pack, "", err);
 	if (!ret && o->command && known)
-		ret = add_command(pack, o, err);
+		ret = add_command_and_tools(pack, o, err);
 	return ret;
 }
 
