@@ -139,7 +139,7 @@ unit: $(UNIT)
 # Criterion finds tests by a section without references, which --gc-sections would drop.
 $B/unit/%: $B/o/tests/unit/%.o $(UNIT_COMMON) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -Wl,--no-gc-sections -o $@ $^ -lcriterion $(LIBS)
+	$(CC) $(LDFLAGS) -Wl,--no-gc-sections -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcriterion $(LIBS)
 
 # Wrapped calls, which fail when the test says so.
 $B/unit/test_qcow2_faults: private LDFLAGS += \

@@ -19,13 +19,14 @@
 static const char usage[] =
 	"usage: mkinitrd -o FILE [options]\n"
 	"  -i FILE             program to run first, as /init\n"
-	"  -M DIR              /lib/modules/RELEASE, or a folder in which a kernel was built\n"
+	"  -M DIR              /lib/modules/RELEASE, or where a kernel was built\n"
 	"  -m NAME[?][:ARGS]   module with what it needs; '?': if this kernel has it;\n"
 	"                      several apart by commas when they have no arguments\n"
 	"  -f SRC:DST          host file and its path in the initrd\n"
 	"  -l                  with what each -f that follows needs: libraries, interpreters\n"
 	"  -t DST=TEXT         file with that text and a newline\n"
-	"  -z, -Z              compress with gzip, with zstd\n";
+	"  -z, -Z              compress with gzip, with zstd\n"
+	"  -h, --help          this text\n";
 
 struct options {
 	struct pack *pack;
@@ -108,7 +109,19 @@ static int set_tree(struct options *o, const char *dir, struct err *err)
 			 pack_tree_open(&o->tree, dir, err);
 }
 
-/* Returns 0, -errno, or 1: print the usage. */
+/* What getopt found to be wrong: '?', an unknown letter, or ':', a letter without its value. */
+static int wrong_option(int opt, const char *word, struct err *err)
+{
+	if (opt == ':')
+		return err_set(err, EINVAL, "-%c: needs a value; see mkinitrd --help", optopt);
+	if (optopt == '-')
+		return err_set(err, EINVAL,
+			       "unknown option %.60s; options are letters, see mkinitrd --help",
+			       word);
+	return err_set(err, EINVAL, "unknown option -%c; see mkinitrd --help", optopt);
+}
+
+/* Returns 0 or -errno. */
 static int take(struct options *o, int opt, char *arg, struct err *err)
 {
 	switch (opt) {
@@ -128,34 +141,53 @@ static int take(struct options *o, int opt, char *arg, struct err *err)
 	case 'l':
 		o->libraries = true;
 		return 0;
-	case 'z':
-	case 'Z':
+	default: /* z, Z */
 		o->compression = opt == 'z' ? PACK_GZIP : PACK_ZSTD;
 		return 0;
-	default:
-		return 1;
 	}
+}
+
+/* The whole command; *status becomes 2 for wrong usage. */
+static int run(struct options *o, int argc, char **argv, int *status, struct err *err)
+{
+	int opt, ret = 0;
+
+	opterr = 0;
+	while (!ret && (opt = getopt(argc, argv, ":o:i:M:m:f:t:lzZ")) != -1) {
+		if (opt == '?' || opt == ':') {
+			*status = 2;
+			return wrong_option(opt, argv[optind < argc ? optind : argc - 1], err);
+		}
+		ret = take(o, opt, optarg, err);
+	}
+	if (ret)
+		return ret;
+	*status = 2;
+	if (optind < argc)
+		return err_set(err, EINVAL, "\"%.60s\": one argument too many; see mkinitrd --help",
+			       argv[optind]);
+	if (!o->output)
+		return err_set(err, EINVAL, "-o FILE is missing; see mkinitrd --help");
+	*status = 1;
+	return write_out(o, err);
 }
 
 int main(int argc, char **argv)
 {
 	struct options o = { .compression = PACK_PLAIN };
 	struct err err = { "" };
-	int opt = 0, ret = pack_create(&o.pack, &err);
+	int ret, status = 1;
 
-	while (!ret && (opt = getopt(argc, argv, "o:i:M:m:f:t:lzZh")) != -1)
-		ret = take(&o, opt, optarg, &err);
-	if (!ret && (!o.output || optind < argc))
-		ret = 1;
+	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		fputs(usage, stdout);
+		return 0;
+	}
+	ret = pack_create(&o.pack, &err);
 	if (!ret)
-		ret = write_out(&o, &err);
+		ret = run(&o, argc, argv, &status, &err);
 	pack_tree_close(o.tree);
 	pack_destroy(o.pack);
-	if (ret > 0) {
-		fputs(usage, opt == 'h' ? stdout : stderr);
-		return opt == 'h' ? 0 : 2;
-	}
 	if (ret)
 		fprintf(stderr, "mkinitrd: %s\n", err.text);
-	return ret ? 1 : 0;
+	return ret ? status : 0;
 }

@@ -73,12 +73,10 @@ size_t config_option_names(const char **names, size_t max)
 
 int config_unknown_option(const char *name, struct err *err)
 {
-	const char *names[CONFIG_NAMES_MAX],
-		*near = parse_nearest(name, names, config_option_names(names, CONFIG_NAMES_MAX));
+	const char *names[CONFIG_NAMES_MAX];
 
-	return err_set(err, EINVAL, "unknown option --%s%s%s%s", name,
-		       near ? "; did you mean --" : "; see bantam run --help", near ? near : "",
-		       near ? "?" : "");
+	return keys_no_option("run", name, names, config_option_names(names, CONFIG_NAMES_MAX),
+			      err);
 }
 
 unsigned config_count_devices(const struct config *config, const struct device_type *type)

@@ -4,6 +4,14 @@
 #include <errno.h>
 #include <string.h>
 
+static int no_option(const char *word, struct err *err)
+{
+	const char *names[CONFIG_NAMES_MAX];
+
+	return keys_no_dashes(word, names, config_option_names(names, CONFIG_NAMES_MAX),
+			      "a kernel is given as --kernel FILE", err);
+}
+
 static int parse_args(struct config *config, int argc, char **argv, struct err *err)
 {
 	for (int i = 0; i < argc; i++) {
@@ -20,9 +28,7 @@ static int parse_args(struct config *config, int argc, char **argv, struct err *
 			continue;
 		}
 		if (!keys_option(argv[i], name, &val))
-			return err_set(err, EINVAL,
-				       "\"%s\": not an option; a kernel is given as --kernel FILE",
-				       argv[i]);
+			return no_option(argv[i], err);
 		type = config_find_device(name);
 		key = keys_find(config_keys, name);
 		if (!type && key < 0)

@@ -9,6 +9,7 @@
 
 #include "vmm/api/api.h"
 #include "vmm/core/helper.h"
+#include "vmm/core/keys.h"
 #include "vmm/core/output.h"
 #include "vmm/doctor.h"
 #include "vmm/machine/machine.h"
@@ -22,12 +23,30 @@ static int fail(const char *text, int status)
 	return status;
 }
 
+/* Says that the argument is none of a command whose only options are these. */
+static int wrong_argument(const char *command, const char *word, const char *const *names, size_t n)
+{
+	char see[64];
+	struct err err;
+
+	snprintf(see, sizeof(see), "bantam %s --help", command);
+	keys_no_word(*word == '-' ? "option" : "argument", word, names, n, see, &err);
+	fprintf(stderr, "bantam: %s: %s\n", command, err.text);
+	return OUTCOME_USAGE;
+}
+
+static bool is_help(const char *word)
+{
+	return !strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "help");
+}
+
 static int cmd_doctor(int argc, char **argv)
 {
+	static const char *const names[] = { "json", "verbose", "help" };
 	bool json = false, verbose = false;
 
 	for (int i = 0; i < argc; i++) {
-		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+		if (is_help(argv[i])) {
 			puts("usage: bantam doctor [OPTION]…\n\n"
 			     "Says what works on this host, and what to do about the rest. Exit status:\n"
 			     "0 stock kernels run, 7 VMs run but not those, 1 no VM can run.\n\n"
@@ -41,8 +60,7 @@ static int cmd_doctor(int argc, char **argv)
 		else if (!strcmp(argv[i], "--verbose"))
 			verbose = true;
 		else
-			return fail("doctor: takes no argument but --json and --verbose",
-				    OUTCOME_USAGE);
+			return wrong_argument("doctor", argv[i], names, 3);
 	}
 	return doctor_run(json, verbose);
 }
@@ -63,6 +81,14 @@ static int run_helper(const char *name, char **argv)
 
 static int cmd_version(int argc, char **argv)
 {
+	static const char *const names[] = { "help" };
+
+	if (argc && is_help(argv[0])) {
+		puts("usage: bantam version\n\nPrints the version.");
+		return 0;
+	}
+	if (argc)
+		return wrong_argument("version", argv[0], names, 1);
 	puts("bantam " BANTAM_VERSION);
 	return 0;
 }
@@ -86,15 +112,41 @@ static const struct command {
 	{ "doctor", "say what works on this host, and what to do about the rest",
 	  .run = cmd_doctor },
 	{ "version", "print the version", .run = cmd_version },
-	{ "help", "this text", .run = cmd_help },
+	{ "help", "this text; help COMMAND: that of a command", .run = cmd_help },
 };
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
 
+static int no_command(const char *name)
+{
+	const char *names[NCOMMANDS];
+	struct err err;
+
+	for (size_t i = 0; i < NCOMMANDS; i++)
+		names[i] = commands[i].name;
+	keys_no_word("command", name, names, NCOMMANDS, "bantam help", &err);
+	return fail(err.text, OUTCOME_USAGE);
+}
+
+/* "help", or "help COMMAND …": the same as "COMMAND … --help". */
 static int cmd_help(int argc, char **argv)
 {
+	if (argc && !is_help(argv[0])) {
+		char *words[4] = { argv[0], argc > 1 ? argv[1] : (char *)"--help",
+				   (char *)"--help" };
+
+		for (size_t i = 0; i < NCOMMANDS; i++) {
+			if (strcmp(argv[0], commands[i].name))
+				continue;
+			/* bantam ctl --help has the help of each of its commands. */
+			return commands[i].helper ? run_helper(commands[i].helper, words + 1) :
+						    commands[i].run(1, words + 2);
+		}
+		return no_command(argv[0]);
+	}
 	puts("bantam: one process is one VM\n\nusage: bantam COMMAND [OPTION]…\n");
 	for (size_t i = 0; i < NCOMMANDS; i++)
 		usage_row(stdout, 2, 13, commands[i].name, commands[i].help, NULL);
+	puts("\nbantam help COMMAND, or bantam COMMAND --help, describes a command.");
 	return 0;
 }
 
@@ -133,9 +185,12 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < NCOMMANDS; i++) {
 		const struct command *c = &commands[i];
 
-		if (c->run && !strcmp(name, c->name))
-			return output_end(c->run(argc - 2, argv + 2), OUTCOME_ERROR);
+		if (!c->run || strcmp(name, c->name))
+			continue;
+		/* "bantam run help", "bantam test -h" */
+		if (argc == 3 && is_help(argv[2]))
+			argv[2] = (char *)"--help";
+		return output_end(c->run(argc - 2, argv + 2), OUTCOME_ERROR);
 	}
-	fprintf(stderr, "bantam: \"%s\": no such command; see bantam help\n", name);
-	return OUTCOME_USAGE;
+	return no_command(name);
 }

@@ -235,7 +235,8 @@ Test(keys, refusals_at_the_top)
 		{ "dry-run", "perhaps", "--dry-run perhaps: must be on or off" },
 		{ "unpack", "maybe", "--unpack maybe: must be one of auto|on|off" },
 		{ "kernle", "x", "unknown option --kernle; did you mean --kernel?" },
-		{ "append", "x", "unknown option --append; see bantam run --help" },
+		{ "append", "x", "unknown option --append; here it is --cmdline TEXT" },
+		{ "xyzzy", "x", "unknown option --xyzzy; see bantam run --help" },
 		{ "wait", NULL, "--wait: needs a value (TIME)" },
 		{ "wait", "-1", "--wait -1: not a duration; write it like 500ms, 60s, 5m or 2h" },
 		{ "wait", "99999999999999h", "--wait 99999999999999h: too long" },
@@ -457,4 +458,37 @@ Test(keys, words_of_a_command_line)
 	cr_expect_null(keys_next_word(5, words, &at), "the command begins");
 	at = 4;
 	cr_expect_null(keys_next_word(5, words, &at), "the end");
+}
+
+Test(keys, words)
+{
+	static const char *const names[] = { "run", "test", "image", "json" };
+	static const struct {
+		const char *word, *says;
+	} table[] = {
+		{ "runn", "\"runn\": no such command; did you mean run?" },
+		{ "imag", "\"imag\": no such command; did you mean image?" },
+		{ "xyzzy", "\"xyzzy\": no such command; see bantam help" },
+		{ "", "\"\": no such command; see bantam help" },
+		{ "-", "\"-\": no such command; see bantam help" },
+		{ "--", "\"--\": no such command; see bantam help" },
+		{ "--=", "\"--=\": no such command; see bantam help" },
+		{ "--jsn", "\"--jsn\": no such command; did you mean --json?" },
+		{ "--jsn=x", "\"--jsn=x\": no such command; did you mean --json?" },
+		{ "a\nb", "\"a?b\": no such command; see bantam help" },
+		{ "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+		  "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\": no such command; see "
+		  "bantam help" },
+	};
+	struct err err;
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		cr_expect_eq(keys_no_word("command", table[i].word, names, 4, "bantam help", &err),
+			     -EINVAL);
+		cr_expect_str_eq(err.text, table[i].says, "%s", err.text);
+	}
+	cr_expect_eq(keys_no_option("test", "tst", names, 4, &err), -EINVAL);
+	cr_expect_str_eq(err.text, "unknown option --tst; did you mean --test?");
+	cr_expect_eq(keys_no_option("test", "no", names, 4, &err), -EINVAL);
+	cr_expect_str_eq(err.text, "unknown option --no; see bantam test --help");
 }

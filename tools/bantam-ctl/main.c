@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "tools/bantam-ctl/ctl.h"
+#include "vmm/core/keys.h"
 #include "vmm/core/output.h"
-#include "vmm/core/parse.h"
 #include "vmm/usage/usage.h"
 
 static int simple(struct ctl *ctl);
@@ -138,7 +138,8 @@ static const struct ctl_command *find_command(const char *name)
 
 static int no_command(const struct ctl *ctl, const char *name)
 {
-	const char *names[NCOMMANDS], *near;
+	const char *names[NCOMMANDS];
+	struct err err;
 
 	/* "bantam ctl ping SOCKET" */
 	if (find_command(ctl->socket))
@@ -146,11 +147,21 @@ static int no_command(const struct ctl *ctl, const char *name)
 				ctl->socket);
 	for (size_t i = 0; i < NCOMMANDS; i++)
 		names[i] = commands[i].name;
-	near = parse_nearest(name, names, NCOMMANDS);
-	if (near)
-		return ctl_fail(ctl, CTL_USAGE, "no command \"%.40s\"; did you mean %s?", name,
-				near);
-	return usage(ctl, "there is no such command", name);
+	keys_no_word("command", name, names, NCOMMANDS, "bantam ctl --help", &err);
+	return ctl_fail(ctl, CTL_USAGE, "%s", err.text);
+}
+
+static int no_option(const struct ctl *ctl, unsigned known, const char *word)
+{
+	const char *names[CTL_OPTIONS];
+	struct err err;
+	size_t n = 0;
+
+	for (unsigned i = 0; i < CTL_OPTIONS; i++)
+		if (known & 1u << i)
+			names[n++] = options[i].name;
+	keys_no_word("option", word, names, n, "bantam ctl --help", &err);
+	return ctl_fail(ctl, CTL_USAGE, "%s", err.text);
 }
 
 /* Takes the option word[0], perhaps with the word behind it; returns how many words, 0: usage. */
@@ -181,7 +192,7 @@ static int take_option(struct ctl *ctl, char **word, bool last)
 		ctl->option[i] = attached ? attached : word[1];
 		return attached ? 1 : 2;
 	}
-	usage(ctl, "there is no such option", word[0]);
+	no_option(ctl, known, word[0]);
 	return 0;
 }
 
@@ -211,6 +222,9 @@ static int parse(struct ctl *ctl, int argc, char **argv)
 			ctl->arg[ctl->nargs++] = argv[i++];
 		}
 	}
+	/* "bantam ctl help"; a socket of that name has a command behind it. */
+	if (ctl->socket && !strcmp(ctl->socket, "help") && !ctl->command)
+		ctl->option[CTL_HELP] = "";
 	if (ctl->option[CTL_HELP])
 		return CTL_OK;
 	if (!ctl->command)

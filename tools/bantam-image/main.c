@@ -9,8 +9,8 @@
 
 #include "tools/bantam-image/image.h"
 #include "vmm/core/helper.h"
+#include "vmm/core/keys.h"
 #include "vmm/core/output.h"
-#include "vmm/core/parse.h"
 #include "vmm/usage/usage.h"
 
 static const struct command {
@@ -67,16 +67,13 @@ static int run_fs(char **argv, struct err *err)
 
 static int no_command(const char *name)
 {
-	const char *names[NCOMMANDS], *near;
-	struct err err;
+	const char *names[NCOMMANDS];
+	struct err err, why;
 
 	for (size_t i = 0; i < NCOMMANDS; i++)
 		names[i] = commands[i].name;
-	near = parse_nearest(name, names, NCOMMANDS);
-	err_set(&err, EINVAL,
-		near ? "image: no command \"%.40s\"; did you mean %s?" :
-		       "image: no command \"%.40s\"; see bantam image --help",
-		name, near);
+	keys_no_word("command", name, names, NCOMMANDS, "bantam image --help", &why);
+	err_set(&err, EINVAL, "image: %s", why.text);
 	return image_fail(&err, IMAGE_USAGE);
 }
 

@@ -14,6 +14,7 @@
 #include "devices/backend/fat/fat.h"
 #include "tools/bantam-seed/options.h"
 #include "tools/bantam-seed/seed.h"
+#include "vmm/core/keys.h"
 #include "vmm/core/new_file.h"
 #include "vmm/core/output.h"
 #include "vmm/core/parse.h"
@@ -61,38 +62,40 @@ static void request_clear(struct request *req)
 	free(req->held);
 }
 
-static int add(struct list *list, struct err *err)
+static int add(struct list *list, const char *value, struct err *err)
 {
-	return list_add(list, optarg) ? err_sys(err, ENOMEM, "arguments") : 0;
+	return list_add(list, value) ? err_sys(err, ENOMEM, "arguments") : 0;
 }
 
-static int add_key(struct request *req, struct err *err)
+static int add_key(struct request *req, const char *value, struct err *err)
 {
 	struct text text;
-	int rc = cloud_add_key(&req->cloud, optarg, &text, err);
+	int rc = cloud_add_key(&req->cloud, value, &text, err);
 
 	if (!text.data)
 		return rc;
 	if (hold(req, &text)) {
 		text_clear(&text);
-		return err_sys(err, ENOMEM, "%s", optarg);
+		return err_sys(err, ENOMEM, "%s", value);
 	}
 	return rc;
 }
 
-static int set_size(struct request *req, struct err *err)
+static int set_size(struct request *req, const char *value, struct err *err)
 {
-	int rc = parse_size(optarg, &req->size_bytes);
+	int rc = parse_size(value, &req->size_bytes);
 
 	if (rc)
 		return err_set(err, -rc, "--size %.40s: not a size; write it like 512M or 2G",
-			       optarg);
+			       value);
 	return 0;
 }
 
-/* Handles one option. */
-static int take(struct request *req, int opt, struct err *err)
+/* Handles one option; value is NULL if it has none. */
+static int take(struct request *req, const struct seed_word *word, const char *value,
+		struct err *err)
 {
+	const int opt = word->opt;
 	const struct {
 		int opt;
 		const char **to;
@@ -127,66 +130,111 @@ static int take(struct request *req, int opt, struct err *err)
 		if (texts[i].opt != opt)
 			continue;
 		if (*texts[i].to)
-			return err_set(err, EINVAL, "%.60s: this option is given twice", optarg);
-		*texts[i].to = optarg;
+			return err_set(err, EINVAL, "--%s: given twice", word->name);
+		*texts[i].to = value;
 		return 0;
 	}
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		if (lists[i].opt == opt)
-			return add(lists[i].to, err);
+			return add(lists[i].to, value, err);
 	if (opt == OPT_SSH_KEY)
-		return add_key(req, err);
+		return add_key(req, value, err);
 	if (opt == OPT_SIZE)
-		return set_size(req, err);
-	if (opt == OPT_MODE && parse_mode(optarg, &req->mode))
+		return set_size(req, value, err);
+	if (opt == OPT_MODE && parse_mode(value, &req->mode))
 		return err_set(err, EINVAL, "--mode %.40s: must be a file's mode, such as 640",
-			       optarg);
-	if (opt == OPT_SYNC && parse_bool(optarg, &req->sync))
-		return err_set(err, EINVAL, "--sync %.40s: must be on or off", optarg);
+			       value);
+	if (opt == OPT_SYNC && parse_bool(value, &req->sync))
+		return err_set(err, EINVAL, "--sync %.40s: must be on or off", value);
 	req->force |= opt == OPT_FORCE;
 	req->follow |= opt == OPT_FOLLOW;
 	req->quiet |= opt == OPT_QUIET;
 	return 0;
 }
 
-static int wrong_option(const char *text, int opt, const struct option *options, struct err *err)
+/* --- the command line ----------------------------------------------------------- */
+
+static int wrong_option(const char *word, const struct seed_word *words, struct err *err)
 {
-	const char *names[SEED_OPTIONS_MAX], *near;
+	const char *names[SEED_OPTIONS_MAX];
 	size_t n = 0;
 
-	if (opt == ':')
-		return err_set(err, EINVAL, "%.60s: needs a value; see bantam seed --help", text);
-	while (options[n].name) {
-		names[n] = options[n].name;
+	while (words[n].name) {
+		names[n] = words[n].name;
 		n++;
 	}
-	near = !strncmp(text, "--", 2) ? parse_nearest(text + 2, names, n) : NULL;
-	return err_set(err, EINVAL, "unknown option %.60s%s%s%s", text,
-		       near ? "; did you mean --" : "; see bantam seed --help", near ? near : "",
-		       near ? "?" : "");
+	return keys_no_word("option", word, names, n, "bantam seed --help", err);
+}
+
+/* The option that is called so in full: an abbreviation would change its meaning with a new option. */
+static const struct seed_word *find_word(const struct seed_word *words, const char *name,
+					 int letter)
+{
+	for (; words->name; words++)
+		if (name ? !strcmp(words->name, name) : words->opt == letter)
+			return words;
+	return NULL;
+}
+
+/*
+ * Takes the options of the word argv[*at], "--NAME", "--NAME=VALUE", or letters; *at becomes the
+ * index of the last word that was used. Returns 0, -errno, or 1 if the user asks for help.
+ */
+static int take_word(struct request *req, int argc, char **argv, int *at,
+		     const struct seed_word *words, struct err *err)
+{
+	const char *word = argv[*at], *value;
+	char name[KEYS_NAME_MAX];
+	bool whole = keys_option(word, name, &value);
+	int rc = 0;
+
+	for (const char *letter = word + 1; !rc && *letter; letter++) {
+		const struct seed_word *w = find_word(words, whole ? name : NULL, *letter);
+
+		if (!w)
+			return wrong_option(word, words, err);
+		if (w->opt == OPT_HELP)
+			return 1;
+		if (!w->has_value && whole && value)
+			return err_set(err, EINVAL, "--%s: takes no value", name);
+		if (w->has_value && !whole)
+			value = letter[1] ? letter + 1 : NULL;
+		if (w->has_value && !value) {
+			if (*at + 1 == argc)
+				return err_set(err, EINVAL,
+					       "%.60s: needs a value; see bantam seed --help",
+					       word);
+			value = argv[++*at];
+		}
+		rc = take(req, w, value, err);
+		if (whole || w->has_value)
+			break;
+	}
+	return rc;
 }
 
 /* Returns 0, -errno, or 1 if the user asks for help. */
-static int parse(struct request *req, int argc, char **argv, const struct option *options,
+static int parse(struct request *req, int argc, char **argv, const struct seed_word *words,
 		 bool wants_dir, struct err *err)
 {
-	int opt, rc = 0;
+	bool ended = false;
+	int rc;
 
-	opterr = 0;
-	while (!rc && (opt = getopt_long(argc, argv, ":o:fh", options, NULL)) != -1) {
-		if (opt == OPT_HELP)
-			return 1;
-		rc = opt == '?' || opt == ':' ? wrong_option(argv[optind - 1], opt, options, err) :
-						take(req, opt, err);
+	for (int i = 1; i < argc; i++) {
+		if (!ended && !strcmp(argv[i], "--")) {
+			ended = true;
+		} else if (!ended && argv[i][0] == '-' && argv[i][1]) {
+			rc = take_word(req, argc, argv, &i, words, err);
+			if (rc)
+				return rc;
+		} else if (wants_dir && !req->dir) {
+			req->dir = argv[i];
+		} else {
+			return err_set(err, EINVAL,
+				       "\"%.60s\": one argument too many; see bantam seed --help",
+				       argv[i]);
+		}
 	}
-	if (rc)
-		return rc;
-	if (wants_dir && optind < argc)
-		req->dir = argv[optind++];
-	if (optind < argc)
-		return err_set(err, EINVAL,
-			       "\"%.60s\": one argument too many; see bantam seed --help",
-			       argv[optind]);
 	if (wants_dir && !req->dir)
 		return err_set(err, EINVAL, "the folder DIR is missing; see bantam seed --help");
 	if (!req->output)
@@ -418,15 +466,26 @@ static int fail(const char *text, int status)
 	return status;
 }
 
+static int no_kind(const char *word, struct err *err)
+{
+	const char *names[NKINDS];
+
+	for (size_t i = 0; i < NKINDS; i++)
+		names[i] = kinds[i].name;
+	return keys_no_word("kind of seed", word, names, NKINDS,
+			    "bantam seed --help: cloud-init, service or fat", err);
+}
+
 static int command(int argc, char **argv)
 {
 	const struct kind *kind = NULL;
 	struct request req = { .sync = true };
-	struct option options[SEED_OPTIONS_MAX];
+	struct seed_word words[SEED_OPTIONS_MAX];
 	struct err err = { "" };
 	int rc;
 
-	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
+	    !strcmp(argv[1], "help")) {
 		seed_help(argc < 2 ? stderr : stdout);
 		return argc < 2 ? EXIT_WRONG_USAGE : 0;
 	}
@@ -434,16 +493,14 @@ static int command(int argc, char **argv)
 		if (!strcmp(argv[1], kinds[i].name))
 			kind = &kinds[i];
 	if (!kind) {
-		err_set(&err, EINVAL,
-			"\"%.60s\": must be cloud-init, service or fat; see bantam seed --help",
-			argv[1]);
+		no_kind(argv[1], &err);
 		return fail(err.text, EXIT_WRONG_USAGE);
 	}
 	/* Hitting RLIMIT_FSIZE (ulimit -f) is an error, not a reason to die. */
 	signal(SIGXFSZ, SIG_IGN);
 	new_file_on_signals();
-	seed_options(kind->name, options);
-	rc = parse(&req, argc - 1, argv + 1, options, kind->wants_dir, &err);
+	seed_options(kind->name, words);
+	rc = parse(&req, argc - 1, argv + 1, words, kind->wants_dir, &err);
 	if (rc == 1) {
 		seed_help(stdout);
 		request_clear(&req);

@@ -73,7 +73,7 @@ static const struct section {
 };
 #define NSECTIONS (sizeof(sections) / sizeof(sections[0]))
 
-void seed_options(const char *kind, struct option out[SEED_OPTIONS_MAX])
+void seed_options(const char *kind, struct seed_word out[SEED_OPTIONS_MAX])
 {
 	unsigned n = 0;
 
@@ -85,10 +85,7 @@ void seed_options(const char *kind, struct option out[SEED_OPTIONS_MAX])
 			continue;
 		for (const struct seed_option *o = s->options; o->name; o++) {
 			BUG_ON(n + 1 == SEED_OPTIONS_MAX);
-			out[n++] = (struct option){ .name = o->name,
-						    .has_arg = o->value ? required_argument :
-									  no_argument,
-						    .val = (int)o->opt };
+			out[n++] = (struct seed_word){ o->name, (int)o->opt, o->value != NULL };
 		}
 	}
 }

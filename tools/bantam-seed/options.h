@@ -1,14 +1,14 @@
 /*
- * options: the options of bantam seed. One table serves getopt, --help and "did you mean"; bash's
+ * options: the options of bantam seed. One table serves the command line, --help and "did you mean"; bash's
  * completion and the man page's check read the table through --help. One thread.
  */
 #ifndef BANTAM_SEED_OPTIONS_H
 #define BANTAM_SEED_OPTIONS_H
 
-#include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 
-/* The results of getopt_long. */
+/* Below 256: the option has this letter, too. */
 enum opt {
 	OPT_OUTPUT = 'o',
 	OPT_FORCE = 'f',
@@ -45,11 +45,18 @@ enum opt {
 
 #define SEED_OPTIONS_MAX 40u
 
+/* An option as the command line has it. */
+struct seed_word {
+	const char *name; /* without dashes */
+	int opt;	  /* enum opt */
+	bool has_value;
+};
+
 /*
- * Writes getopt's table of the options of a kind of seed ("cloud-init", "service", "fat"),
- * including the options of all kinds, with an entry of zeroes at the end. The names are static.
+ * Writes a table of the options of a kind of seed ("cloud-init", "service", "fat"), including the
+ * options of all kinds, with an entry of zeroes at the end. The names are static.
  */
-void seed_options(const char *kind, struct option out[SEED_OPTIONS_MAX]);
+void seed_options(const char *kind, struct seed_word out[SEED_OPTIONS_MAX]);
 /* Prints the text of --help. */
 void seed_help(FILE *out);
 

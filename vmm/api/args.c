@@ -11,6 +11,7 @@
 #include "vmm/api/api.h"
 #include "vmm/api/endpoints.h"
 #include "vmm/api/openapi.h"
+#include "vmm/core/keys.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 #include "vmm/usage/usage.h"
@@ -226,6 +227,16 @@ static int process_option(struct args *args, const struct option *o, int argc, c
 	return o->set(args, value, err);
 }
 
+static int no_option(const char *word, struct err *err)
+{
+	const char *names[NOPTIONS + VMCONFIG_OPTIONS_MAX];
+	size_t n = vmconfig_option_names(names, VMCONFIG_OPTIONS_MAX);
+
+	for (size_t i = 0; i < NOPTIONS; i++)
+		names[n++] = options[i].name;
+	return keys_no_word("option", word, names, n, "--help", err);
+}
+
 static int parse(struct args *args, int argc, char **argv, struct err *err)
 {
 	int rc = 0;
@@ -245,7 +256,7 @@ static int parse(struct args *args, int argc, char **argv, struct err *err)
 		}
 		rc = vmconfig_take_option(args->options.vm, argc, argv, &i, err);
 		if (!rc)
-			rc = err_set(err, EINVAL, "\"%.200s\": no such option; see --help", arg);
+			rc = no_option(arg, err);
 	}
 	return rc < 0 ? rc : 0;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/core/foreign.h"
 #include "vmm/core/parse.h"
 
 bool keys_option(const char *word, char name[KEYS_NAME_MAX], const char **value)
@@ -63,22 +64,75 @@ static int find_bare(const struct key *table)
 	return -1;
 }
 
+const char *keys_foreign(const char *option, const char *name)
+{
+	for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++)
+		if (!strcmp(foreign[i].option, option) && !strcmp(foreign[i].name, name))
+			return foreign[i].says;
+	return NULL;
+}
+
+int keys_no_option(const char *command, const char *name, const char *const *names, size_t n,
+		   struct err *err)
+{
+	const char *says = keys_foreign("", name), *near;
+
+	if (says)
+		return err_set(err, EINVAL, "unknown option --%s; %s", name, says);
+	near = parse_nearest(name, names, n);
+	if (near)
+		return err_set(err, EINVAL, "unknown option --%s; did you mean --%s?", name, near);
+	return err_set(err, EINVAL, "unknown option --%s; see bantam %s --help", name, command);
+}
+
+int keys_no_word(const char *what, const char *word, const char *const *names, size_t n,
+		 const char *see, struct err *err)
+{
+	bool dashes = !strncmp(word, "--", 2);
+	char typed[KEYS_NAME_MAX];
+	const char *near;
+
+	/* Of --NAME=VALUE, the name. */
+	snprintf(typed, sizeof(typed), "%.*s", dashes ? (int)strcspn(word + 2, "=") : KEYS_NAME_MAX,
+		 dashes ? word + 2 : word);
+	near = *typed ? parse_nearest(typed, names, n) : NULL;
+	if (near)
+		return err_set(err, EINVAL, "\"%.60s\": no such %s; did you mean %s%s?", word, what,
+			       dashes ? "--" : "", near);
+	return err_set(err, EINVAL, "\"%.60s\": no such %s; see %s", word, what, see);
+}
+
+int keys_no_dashes(const char *word, const char *const *names, size_t n, const char *instead,
+		   struct err *err)
+{
+	const char *name = word + 1, *says = *word == '-' && *name ? keys_foreign("", name) : NULL;
+
+	if (says)
+		return err_set(err, EINVAL, "unknown option %s; %s", word, says);
+	for (size_t i = 0; *word == '-' && i < n; i++)
+		if (!strcmp(name, names[i]))
+			return err_set(err, EINVAL, "\"%s\": options begin with two dashes: --%s",
+				       word, name);
+	return err_set(err, EINVAL, "\"%.200s\": not an option; %s", word, instead);
+}
+
 static int unknown(const struct keyvals *kv, const char *name, struct err *err)
 {
-	const char *names[KEYS_MAX], *near;
+	const char *names[KEYS_MAX], *near, *says;
 	size_t n = 0;
 
 	for (const struct key *key = kv->table; key->name; key++)
 		if (!(key->flags & KEY_HIDDEN))
 			names[n++] = key->name;
+	if (!*kv->option)
+		return keys_no_option("run", name, names, n, err);
+	says = keys_foreign(kv->option, name);
+	if (says)
+		return err_set(err, EINVAL, "%s: unknown key \"%s\"; %s", kv->option, name, says);
 	near = parse_nearest(name, names, n);
-	if (*kv->option)
-		return err_set(err, EINVAL, "%s: unknown key \"%s\"%s%s%s", kv->option, name,
-			       near ? "; did you mean \"" : "; see bantam run --help",
-			       near ? near : "", near ? "\"?" : "");
-	return err_set(err, EINVAL, "unknown option --%s%s%s%s", name,
-		       near ? "; did you mean --" : "; see bantam run --help", near ? near : "",
-		       near ? "?" : "");
+	return err_set(err, EINVAL, "%s: unknown key \"%s\"%s%s%s", kv->option, name,
+		       near ? "; did you mean \"" : "; see bantam run --help", near ? near : "",
+		       near ? "\"?" : "");
 }
 
 /* How the user wrote it: "--disk: ro=maybe", or at the top level "--cpus 0". */

@@ -71,6 +71,28 @@ bool keys_option(const char *word, char name[KEYS_NAME_MAX], const char **value)
 const char *keys_next_word(int argc, char **argv, int *at);
 
 /*
+ * For a word of another monitor's command line: what bantam has in its place, or NULL. option: "" and
+ * name an option without dashes, or "--disk" and name one of its keys.
+ */
+const char *keys_foreign(const char *option, const char *name);
+/*
+ * A word of the command line that none of n names is. Both set err, with the nearest name or else with what the
+ * user reads, and return -EINVAL. keys_no_option: --NAME of bantam run or test (name and names have no
+ * dashes), which also knows other monitors' names. keys_no_word: any word as it was typed; what it should be
+ * ("command", "option" …), and see ("bantam help").
+ */
+int keys_no_option(const char *command, const char *name, const char *const *names, size_t n,
+		   struct err *err);
+int keys_no_word(const char *what, const char *word, const char *const *names, size_t n,
+		 const char *see, struct err *err);
+/*
+ * A word that stands where an option should and does not begin with two dashes, of bantam run or test,
+ * whose options are names: "-m", "-kernel", or anything else, of which instead says what to do. Returns -EINVAL.
+ */
+int keys_no_dashes(const char *word, const char *const *names, size_t n, const char *instead,
+		   struct err *err);
+
+/*
  * Parse "k=v,…" against table. Returns 0 or -errno; err names the option, the key and the nearest
  * valid key. Call keys_clear on *kv in every case.
  */

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "vmm/config.h"
-#include "vmm/core/parse.h"
 
 #define VERDICTS "VERDICT,…"
 
@@ -128,20 +127,19 @@ bool test_option_passes(const char *name)
 	       !why_refused(name);
 }
 
-static int unknown(const char *name, struct err *err)
+/* A word that is no option: name, without dashes, or NULL if it does not begin with two. */
+static int unknown(const char *word, const char *name, struct err *err)
 {
-	const char *names[KEYS_MAX + CONFIG_NAMES_MAX], *near;
-	const char *why = why_refused(name);
+	const char *names[KEYS_MAX + CONFIG_NAMES_MAX];
+	const char *why = name ? why_refused(name) : NULL;
 	size_t n = config_option_names(names, CONFIG_NAMES_MAX);
 
 	if (why)
 		return err_set(err, EINVAL, "--%s: %s", name, why);
 	for (const struct key *key = test_keys; key->name; key++)
 		names[n++] = key->name;
-	near = parse_nearest(name, names, n);
-	return err_set(err, EINVAL, "unknown option --%s%s%s%s", name,
-		       near ? "; did you mean --" : "; see bantam test --help", near ? near : "",
-		       near ? "?" : "");
+	return name ? keys_no_option("test", name, names, n, err) :
+		      keys_no_dashes(word, names, n, "the command comes after \"--\"", err);
 }
 
 /* --- what is kept ------------------------------------------------------------------------- */
@@ -217,9 +215,7 @@ static int take_option(struct test_options *o, int argc, char **argv, int *at, s
 	if (!strcmp(argv[*at], "-v"))
 		return keys_set(&o->own, test_keys[TEST_KEY_VERBOSE].name, NULL, err);
 	if (!keys_option(argv[*at], name, &value))
-		return err_set(err, EINVAL,
-			       "\"%.200s\": not an option; the command comes after \"--\"",
-			       argv[*at]);
+		return unknown(argv[*at], NULL, err);
 	key = keys_find(test_keys, name);
 	if (key >= 0) {
 		if (!value && test_keys[key].kind != KEY_BOOL)
@@ -227,7 +223,7 @@ static int take_option(struct test_options *o, int argc, char **argv, int *at, s
 		return take_own(o, key, value, err);
 	}
 	if (!test_option_passes(name))
-		return unknown(name, err);
+		return unknown(argv[*at], name, err);
 	if (!value && config_option_of(name) == CONFIG_OPTION_VALUE)
 		keys_next_word(argc, argv, at);
 	rc = pass(o, argv[first], err);

@@ -437,3 +437,16 @@ void vmconfig_options_help(FILE *out)
 	help_table(out, VMCONFIG_PAYLOAD);
 	help_table(out, VMCONFIG_VM);
 }
+
+size_t vmconfig_option_names(const char **names, size_t max)
+{
+	static const enum vmconfig_object objects[] = { VMCONFIG_PAYLOAD, VMCONFIG_VM };
+	size_t n = 0;
+
+	for (size_t i = 0; i < sizeof(objects) / sizeof(objects[0]); i++)
+		for (const struct vmconfig_field *f = vmconfig_fields(objects[i]);
+		     f->kind != KIND_NONE && n < max; f++)
+			if (shown(f))
+				names[n++] = cli_name(f);
+	return n;
+}

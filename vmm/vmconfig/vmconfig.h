@@ -142,6 +142,9 @@ int vmconfig_take_option(json_t *vm, int argc, char **argv, int *at, struct err 
  * vmconfig_notes.fd must have them. Returns how many there are.
  */
 unsigned vmconfig_option_fds(const json_t *vm, int *fd, unsigned max);
+/* Writes the names of the options of a VM, without dashes, at most max. Returns how many there are. */
+#define VMCONFIG_OPTIONS_MAX 48
+size_t vmconfig_option_names(const char **names, size_t max);
 /* Prints the options of a VM, one line for each and for each of their keys. */
 void vmconfig_options_help(FILE *out);
 

@@ -53,14 +53,14 @@ const char *net_hostfwd_parse(const char *text, unsigned len, struct net_hostfwd
 	addr = buf + 4;
 	ports = strrchr(addr, ':');
 	if (!ports)
-		return "write it like tcp:127.0.0.1:8080-80 or tcp::0-22";
+		return "the colon before the ports is missing";
 	*ports++ = 0;
 	why = address(addr, out);
 	if (why)
 		return why;
 	dash = strchr(ports, '-');
 	if (!dash)
-		return "the guest's port is missing: HOSTPORT-GUESTPORT";
+		return "the guest's port is missing";
 	*dash++ = 0;
 	if (!port(ports, &out->host_port))
 		return "the host's port must be from 0 to 65535";

@@ -16,6 +16,9 @@ struct net_hostfwd {
 	uint16_t guest_port;
 };
 
+/* What a message says after what is wrong. */
+#define NET_HOSTFWD_FORM "write it like tcp::2222-22, in full tcp|udp:[ADDR]:HOSTPORT-GUESTPORT"
+
 /*
  * Parses "tcp:ADDR:HOSTPORT-GUESTPORT" (or udp), len bytes of text. ADDR is an IPv4 address, an
  * IPv6 address in brackets, or nothing. Returns NULL, or what is wrong with text. Pure.

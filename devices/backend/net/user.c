@@ -362,8 +362,8 @@ static int check_hostfwd(const struct net_config *cfg, struct err *err)
 		const char *why = net_hostfwd_parse(at, len, &fwd);
 
 		if (why)
-			return err_set(err, EINVAL, "%s user: hostfwd=%.*s: %s", cfg->option,
-				       (int)len, at, why);
+			return err_set(err, EINVAL, "%s user: hostfwd=%.*s: %s; " NET_HOSTFWD_FORM,
+				       cfg->option, (int)len, at, why);
 		at += len + (at[len] == ',');
 	}
 	return 0;
