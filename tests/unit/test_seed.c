@@ -100,6 +100,57 @@ Test(seed, cloud_checked)
 	}
 }
 
+Test(seed, login_or_warning)
+{
+	static const struct {
+		const char *user, *meta, *vendor;
+		bool in;
+	} t[] = {
+		{ "#cloud-config\nhostname: a\n", NULL, NULL, false },
+		{ "#cloud-config\nusers:\n  - name: ann\n    lock_passwd: true\n", NULL, NULL,
+		  false },
+		{ "#cloud-config\nlock_passwd: 1\npasswd: x\n", NULL, NULL, true },
+		{ "#cloud-config\nssh_pwauth: true\n", "instance-id: 1\n", NULL, false },
+		{ "#cloud-config\n", "public-keys:\n  - k\n", NULL, true },
+		{ "#cloud-config\n", NULL, "#cloud-config\n", true },
+		{ "#cloud-config\npassword: x\n", NULL, NULL, true },
+		{ "#cloud-config\nssh_authorized_keys: [k]\n", NULL, NULL, true },
+		{ "#cloud-config\nruncmd: [x]\n", NULL, NULL, true },
+		{ "#!/bin/sh\n", NULL, NULL, true },
+		{ "", NULL, NULL, true },
+		{ "#cloud-config", NULL, NULL, true },
+	};
+	static const struct {
+		const char *user, *password, *key;
+		bool in;
+	} options[] = {
+		{ NULL, NULL, NULL, false },	 { "ann", NULL, NULL, false },
+		{ "ann", "secret", NULL, true }, { NULL, "secret", NULL, true },
+		{ "ann", "$6$a$b", NULL, true }, { NULL, NULL, "ssh-rsa AAAA", true },
+	};
+	struct text none = { NULL, 0 };
+
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		struct text user = { (char *)t[i].user, strlen(t[i].user) };
+		struct text meta = { (char *)t[i].meta, t[i].meta ? strlen(t[i].meta) : 0 };
+		struct text vendor = { (char *)t[i].vendor, t[i].vendor ? strlen(t[i].vendor) : 0 };
+
+		cr_expect_eq(cloud_lets_in(&user, &meta, &vendor), t[i].in, "%s", t[i].user);
+	}
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		struct cloud cloud = { .user = options[i].user, .password = options[i].password };
+		struct text user = none;
+		struct err err;
+
+		if (options[i].key)
+			cr_assert_eq(list_add(&cloud.keys, options[i].key), 0);
+		cr_assert_eq(cloud_user_data(&cloud, &user, &err), 0);
+		cr_expect_eq(cloud_lets_in(&user, &none, &none), options[i].in, "%s", user.data);
+		text_clear(&user);
+		list_clear(&cloud.keys);
+	}
+}
+
 Test(seed, cloud_passwords)
 {
 	static const struct {

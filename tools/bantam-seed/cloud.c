@@ -432,6 +432,46 @@ int cloud_user_data(const struct cloud *cloud, struct text *text, struct err *er
 	return finish(out, text, err);
 }
 
+/* Does the text name this, other than in lock_passwd? */
+static bool names(const struct text *text, const char *word)
+{
+	static const char lock[] = "lock_";
+	const size_t n = sizeof(lock) - 1, len = strlen(word);
+	const char *at = text->data, *end = text->data + text->len;
+
+	while ((at = memmem(at, (size_t)(end - at), word, len))) {
+		if (at < text->data + n || memcmp(at - n, lock, n))
+			return true;
+		at += len;
+	}
+	return false;
+}
+
+bool cloud_lets_in(const struct text *user, const struct text *meta, const struct text *vendor)
+{
+	/* As cloud-init's modules name them; the last three run commands or write any file. */
+	static const char words[][24] = { "ssh_authorized_keys",
+					  "ssh-authorized-keys",
+					  "ssh_import_id",
+					  "ssh-import-id",
+					  "passwd",
+					  "password",
+					  "bootcmd",
+					  "runcmd",
+					  "write_files" };
+	static const char head[] = "#cloud-config\n";
+
+	if (vendor->data || (meta->data && names(meta, "public-keys")))
+		return true;
+	if (!user->data || user->len < sizeof(head) - 1 ||
+	    memcmp(user->data, head, sizeof(head) - 1))
+		return true;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (names(user, words[i]))
+			return true;
+	return false;
+}
+
 int cloud_network_config(const struct cloud *cloud, struct text *text, struct err *err)
 {
 	/* systemd-networkd's renderer uses the key as the name, not the match. */

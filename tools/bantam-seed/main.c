@@ -33,6 +33,7 @@ struct request {
 	/* service */
 	const char *binary, *keystore, *launch;
 	struct list env, env_files, args;
+	bool no_login; /* what was written lets no user in */
 	/* texts that the lists point into */
 	struct text *held;
 	size_t nheld;
@@ -311,6 +312,7 @@ static int fill_cloud(struct request *req, struct fat *fat, struct err *err)
 		rc = cloud_meta_data(&req->cloud, &user, &network, &vendor, &meta, err);
 	if (!rc)
 		rc = add_document(fat, "meta-data", req->meta_data, &meta, err);
+	req->no_login = !rc && !cloud_lets_in(&user, &meta, &vendor);
 	text_clear(&user);
 	text_clear(&meta);
 	text_clear(&network);
@@ -424,6 +426,23 @@ static void say(const struct request *req, const char *label, const struct fat *
 	putchar('\n');
 }
 
+static void warn_of_login(const struct request *req)
+{
+	struct err text;
+
+	if (req->user_data)
+		err_set(&text, EINVAL,
+			"--user-data %.200s: has neither ssh_authorized_keys nor a password: only an "
+			"account that the image already has can log in",
+			req->user_data);
+	else
+		err_set(&text, EINVAL, "no --ssh-key and no --password: %s%s%s can log in",
+			req->cloud.user ? "" : "only an account that the image already has",
+			req->cloud.user ? "not even --user " : "",
+			req->cloud.user ? req->cloud.user : "");
+	fprintf(stderr, "bantam: seed: warning: %s\n", text.text);
+}
+
 static int make(struct request *req, const struct kind *kind, struct err *err)
 {
 	struct fat_options options = { .label = req->label ? req->label : kind->label,
@@ -455,6 +474,8 @@ static int make(struct request *req, const struct kind *kind, struct err *err)
 		rc = new_file_finish(&file, req->sync, err);
 	if (!rc && !req->quiet)
 		say(req, options.label, fat);
+	if (!rc && !req->quiet && req->no_login)
+		warn_of_login(req);
 	new_file_abandon(&file);
 	fat_destroy(fat);
 	return rc;

@@ -50,6 +50,12 @@ int cloud_network_config(const struct cloud *cloud, struct text *out, struct err
 int cloud_meta_data(const struct cloud *cloud, const struct text *user, const struct text *network,
 		    const struct text *vendor, struct text *out, struct err *err);
 
+/*
+ * Do these documents let a user log in, as far as a look for words can tell? user: made of options or the
+ * user's own. true if in doubt: a script, an included or packed document, a command may do anything.
+ */
+bool cloud_lets_in(const struct text *user, const struct text *meta, const struct text *vendor);
+
 /* --- document.c: documents that the user gives ---------------------------------- */
 
 enum cloud_document { CLOUD_USER_DATA, CLOUD_META_DATA, CLOUD_NETWORK_CONFIG, CLOUD_VENDOR_DATA };
