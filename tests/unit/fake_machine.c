@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,7 @@ struct test_vm {
 	bool bridged;
 	struct line console, channel;
 	int device, guest; /* the channel's two ends */
-	bool panicked, crash_kernel, gone;
+	atomic_bool panicked, crash_kernel, gone;
 	struct wire_decoder in;
 	uint8_t read[4096];
 	size_t at, have;
@@ -273,8 +274,8 @@ void fake_run_agent(void)
 
 void fake_panicked(bool crash_kernel)
 {
-	vm->panicked = true;
 	vm->crash_kernel = crash_kernel;
+	vm->panicked = true;
 	tell();
 }
 
@@ -293,17 +294,16 @@ static void *machine_main(void *opaque)
 	}
 	line_close(&vm->channel);
 	line_close(&vm->console);
-	__atomic_store_n(&vm->gone, true, __ATOMIC_SEQ_CST);
+	vm->gone = true;
 	tell();
 	return NULL;
 }
 
 static void on_news(void *opaque)
 {
-	if (vm->panicked)
+	if (atomic_exchange(&vm->panicked, false))
 		vm->owner->panicked(vm->owner->opaque, vm->crash_kernel);
-	vm->panicked = false;
-	if (!__atomic_load_n(&vm->gone, __ATOMIC_SEQ_CST) || !vm->news)
+	if (!vm->gone || !vm->news)
 		return;
 	pthread_join(vm->thread, NULL);
 	loop_unwatch(vm->news);
