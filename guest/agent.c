@@ -49,7 +49,7 @@ static struct {
 	uint32_t len, sent;
 
 	/* what is to be said */
-	bool hello, started, refused, exit, pong, bye;
+	bool hello, note, started, refused, exit, pong, bye;
 	bool eof[WIRE_STREAMS], eof_sent[WIRE_STREAMS];
 	uint64_t pong_value;
 	uint32_t grant[WIRE_STREAMS];
@@ -209,6 +209,9 @@ static bool compose(void)
 
 	if (taken(&me.hello)) {
 		compose_hello();
+	} else if (taken(&me.note)) {
+		p = me.frame + WIRE_HEADER_BYTES;
+		compose_frame(WIRE_NOTE, 0, failed_modules((char *)p, WIRE_PAYLOAD_MAX));
 	} else if (taken(&me.started)) {
 		put_le32(compose_frame(WIRE_STARTED, 0, 4), (uint32_t)me.child.pid);
 	} else if (taken(&me.refused)) {
@@ -576,6 +579,7 @@ static bool begin(int argc, char **argv)
 	for (unsigned i = 0; i < WIRE_STREAMS; i++)
 		me.credit[i] = WIRE_WINDOW;
 	me.hello = true;
+	me.note = setup_failed.n != 0;
 	return true;
 }
 

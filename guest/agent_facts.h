@@ -4,7 +4,7 @@
 #ifndef GUEST_AGENT_FACTS_H
 #define GUEST_AGENT_FACTS_H
 
-#include "guest/sys.h"
+#include "guest/setup.h"
 
 static uint64_t clock_ns(int clock)
 {
@@ -37,6 +37,17 @@ static void coreinfo(uint64_t *addr, uint64_t *bytes)
 	second[-1] = '0'; /* "0x" before the second number, too */
 	second[0] = 'x';
 	*bytes = str_number(second - 1);
+}
+
+/* Writes what the modules that are not loaded say. Returns its length. */
+static uint32_t failed_modules(char *buf, uint32_t size)
+{
+	char more[32] = "";
+
+	if (setup_failed.n > 1)
+		fmt_buf(more, sizeof(more), "; %u more", setup_failed.n - 1);
+	return (uint32_t)fmt_buf(buf, size, "the module %s cannot be loaded: error %ld%s",
+				 setup_failed.path, -setup_failed.err, more);
 }
 
 static uint64_t oom_kills(void)

@@ -65,6 +65,13 @@ static bool setup_mounts(void)
 	return has_devtmpfs;
 }
 
+/* The modules that could not be loaded: how many, and the first one. */
+static struct {
+	unsigned n;
+	const char *path;
+	long err;
+} setup_failed;
+
 /* Loads the modules of /modules.list in its order. Returns how many are loaded. */
 static unsigned setup_modules(void)
 {
@@ -94,10 +101,15 @@ static unsigned setup_modules(void)
 		err = fd < 0 ? fd : SYS(finit_module, fd, args, 0);
 		if (fd >= 0)
 			sys_close(fd);
-		if (err < 0 && err != -EEXIST)
-			say("module %s: error %ld", line, -err);
-		else
+		if (err >= 0 || err == -EEXIST) {
 			loaded++;
+		} else {
+			say("module %s: error %ld", line, -err);
+			if (!setup_failed.n++) {
+				setup_failed.path = line;
+				setup_failed.err = err;
+			}
+		}
 		out_reopen("/dev/console"); /* this module may be the console's driver */
 	}
 	return loaded;

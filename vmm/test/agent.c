@@ -146,7 +146,7 @@ static void on_pong(void *opaque, uint64_t value)
 
 static void on_note(void *opaque, const char *text)
 {
-	log_put(LOG_INFO, "the agent: %s", text);
+	log_put(LOG_WARN, "the agent: %s", text);
 }
 
 static void on_bye(void *opaque)
