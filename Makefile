@@ -4,8 +4,10 @@
 #         make bench      measure against QEMU
 #         make deps       install packages, nothing else
 #         make install    into PREFIX (/usr/local), below DESTDIR; make uninstall removes it
-#         make dist       build/bantam-VERSION.tar.xz, the sources of the last commit
+#         make dist       build/bantam-VERSION.tar.xz, the sources of the last commit, and
+#                         build/bantam-VERSION-ARCH.tar.xz, a folder that runs on any Linux
 #         make deb        build/bantam_VERSION-1_ARCH.deb, a package for Debian
+# A make without -j uses all processors; it prints one line for each file, with V=1 the commands.
 # STATIC=1 links statically; SAN=address,undefined instruments; WERROR=1 is for CI.
 # CROSS=aarch64-linux-gnu- compiles for another processor (make objects, make syntax); there is
 # no program to link yet: vmm/arch and boot have a folder for x86_64 only.
@@ -24,8 +26,24 @@ ARCH := $(if $(CROSS),$(firstword $(subst -, ,$(shell $(CC) -dumpmachine))),$(sh
 # The only place of the version: the program, the man pages and the packages take it from here.
 VERSION := 0.1
 
-# TSan's objects do not go with those of the other sanitizers.
-B := build$(if $(CROSS),/$(ARCH))$(if $(SAN),/$(if $(findstring thread,$(SAN)),tsan,san))$(if $(STATIC),/static)
+# Below BASE: objects in O, and in B what is linked of them, statically or not. TSan's objects do not go
+# with those of the other sanitizers.
+BASE := build$(if $(CROSS),/$(ARCH))$(if $(SAN),/$(if $(findstring thread,$(SAN)),tsan,san))
+B := $(BASE)$(if $(STATIC),/static)
+O := $(BASE)/o
+
+# As many jobs as there are processors, if the user gave no -j and the goals have no order.
+NPROC := $(shell nproc 2>/dev/null || echo 1)
+ifeq ($(MAKELEVEL)$(filter check bench run deps uninstall clean,$(MAKECMDGOALS)),0)
+MAKEFLAGS += -j$(NPROC)
+endif
+# For a make below a goal that has no jobs of its own.
+JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(NPROC))
+
+# A recipe begins with $(call run,WHAT,FILE): that is printed, and with V=1 the whole command instead.
+# What needs a header or a library ends with $(or_hint), which names the packages that are missing.
+run = $(if $(V:0=),,@$(if $(findstring s,$(firstword -$(MAKEFLAGS))),,printf '  %-7s %s\n' $1 '$2';))
+or_hint = || tools/deps --hint $(DEB_BUILD) $(if $(findstring tests/,$<),libcriterion-dev)
 
 DEB_BUILD := gcc make pkg-config libc6-dev liburing-dev libseccomp-dev libjansson-dev \
 	libzstd-dev liblzma-dev liblz4-dev zlib1g-dev libdeflate-dev libslirp-dev \
@@ -56,9 +74,9 @@ LIBS := -Wl,-Bstatic $(if $(wildcard $(LLHTTP)/*.c),,-lllhttp) -luring -ljansson
 # Sources of all folders; of the folders named after a processor, only the built one's.
 SRC := $(sort $(shell find vmm devices boot -name '*.c' | grep -vE '^(vmm/arch|boot)/(x86_64|aarch64)/') \
 	$(wildcard vmm/arch/$(ARCH)/*.c boot/$(ARCH)/*.c))
-LLHTTP_OBJ := $(patsubst $(LLHTTP)/%.c,$B/o/llhttp/%.o,$(wildcard $(LLHTTP)/*.c))
-OBJ := $(patsubst %.c,$B/o/%.o,$(filter-out vmm/main.c,$(SRC))) $(LLHTTP_OBJ)
-LIB := $B/libbantam.a
+LLHTTP_OBJ := $(patsubst $(LLHTTP)/%.c,$O/llhttp/%.o,$(wildcard $(LLHTTP)/*.c))
+OBJ := $(patsubst %.c,$O/%.o,$(filter-out vmm/main.c,$(SRC))) $(LLHTTP_OBJ)
+LIB := $(BASE)/libbantam.a
 # A helper program is one file, tools/X.c, or a folder of them, tools/X/*.c with a main.c.
 TOOL_DIRS := $(patsubst tools/%/main.c,%,$(wildcard tools/*/main.c))
 TOOLS := $(patsubst tools/%.c,$B/%,$(wildcard tools/*.c)) $(addprefix $B/,$(TOOL_DIRS))
@@ -67,39 +85,42 @@ all: $B/bantam $(TOOLS) guests
 
 # Everything that is compiled for the processor, without linking; syntax checks it and writes nothing.
 TOOL_SRC := $(wildcard tools/*.c) $(foreach dir,$(TOOL_DIRS),$(wildcard tools/$(dir)/*.c))
-objects: $(patsubst %.c,$B/o/%.o,$(SRC) $(TOOL_SRC))
+objects: $(patsubst %.c,$O/%.o,$(SRC) $(TOOL_SRC))
 syntax:
 	@printf '%s\n' $(SRC) $(TOOL_SRC) | xargs -P 2 -n 16 $(CC) $(CPPFLAGS) $(CFLAGS) -fsyntax-only
 
 # The objects in this order, not as the archive gives them: what a plain run uses is together, and the
 # API and the test behind it, so that a plain VM has none of their pages.
-API_OBJ := $(filter $B/o/vmm/usage/% $B/o/vmm/test/% $B/o/vmm/agent/% $B/o/vmm/verdict/% $B/o/boot/pack/% $B/o/vmm/api/% $B/o/vmm/http/% $B/o/vmm/vm/% $B/o/vmm/vmconfig/% $B/o/vmm/digest/% $B/o/llhttp/%,$(OBJ))
-$B/bantam: $B/o/vmm/main.o $(filter-out $(API_OBJ),$(OBJ)) $(API_OBJ)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+API_OBJ := $(filter $O/vmm/usage/% $O/vmm/test/% $O/vmm/agent/% $O/vmm/verdict/% $O/boot/pack/% $O/vmm/api/% $O/vmm/http/% $O/vmm/vm/% $O/vmm/vmconfig/% $O/vmm/digest/% $O/llhttp/%,$(OBJ))
+$B/bantam: $O/vmm/main.o $(filter-out $(API_OBJ),$(OBJ)) $(API_OBJ)
+	@mkdir -p $(@D)
+	$(call run,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(or_hint)
 
 $(LIB): $(OBJ)
 	@rm -f $@
-	$(AR) rcsP $@ $^
+	$(call run,AR,$@)$(AR) rcsP $@ $^
 
-$B/o/%.o: %.c Makefile
+$O/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call run,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $< $(or_hint)
 
 # Not ours: compiled where it is, without warnings. Strict: as all later versions are.
 LLHTTP_FLAGS := $(CPPFLAGS) -DLLHTTP_STRICT_MODE=1
-$B/o/llhttp/%.o: $(LLHTTP)/%.c Makefile
+$O/llhttp/%.o: $(LLHTTP)/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(LLHTTP_FLAGS) $(filter-out $(WARN),$(CFLAGS)) -w -c -o $@ $<
+	$(call run,CC,$<)$(CC) $(LLHTTP_FLAGS) $(filter-out $(WARN),$(CFLAGS)) -w -c -o $@ $<
 
 # Libraries that only one helper needs; some of them it links dynamically.
 LIBS_bantam-fs := -Wl,-Bstatic -lext2fs -lcom_err $(if $(STATIC),,-Wl,-Bdynamic)
 .SECONDEXPANSION:
-tool_objs = $(patsubst %.c,$B/o/%.o,$(wildcard tools/$1.c tools/$1/*.c))
+tool_objs = $(patsubst %.c,$O/%.o,$(wildcard tools/$1.c tools/$1/*.c))
 $(filter-out $B/bantam-net-user,$(TOOLS)): $B/%: $$(call tool_objs,$$*) $(LIB)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(LIBS_$*)
+	@mkdir -p $(@D)
+	$(call run,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(LIBS_$*) $(or_hint)
 # A separate program, so that no VM links libslirp and glib. Debian has no static libslirp.
 $B/bantam-net-user: $(call tool_objs,bantam-net-user) $(LIB)
-	$(CC) $(filter-out -static-pie,$(LDFLAGS)) $(if $(STATIC),-pie) -o $@ $^ -lseccomp -lslirp
+	@mkdir -p $(@D)
+	$(call run,LINK,$@)$(CC) $(filter-out -static-pie,$(LDFLAGS)) $(if $(STATIC),-pie) -o $@ $^ -lseccomp -lslirp $(or_hint)
 
 # --- guest programs: freestanding, no libc ----------------------------------
 GUEST_CFLAGS := -std=gnu17 -O2 -g -ffreestanding -nostdlib -static -fno-stack-protector -fno-pic \
@@ -112,34 +133,34 @@ guests: $(BARE) $(INIT)
 BARE_RT := $(patsubst %,build/guest/o/%.o,$(notdir $(wildcard guest/bare/lib/*.[cS])))
 build/guest/o/%.o: guest/bare/lib/% $(wildcard guest/bare/lib/*.h) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -mgeneral-regs-only -c -o $@ $<
+	$(call run,GUEST,$<)$(CC) $(GUEST_CFLAGS) -mgeneral-regs-only -c -o $@ $<
 build/guest/librt.a: $(BARE_RT)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call run,AR,$@)$(AR) rcs $@ $^
 build/guest/%.elf: guest/bare/%.c build/guest/librt.a guest/bare/guest.ld
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -mgeneral-regs-only -T guest/bare/guest.ld -o $@ $< \
+	$(call run,GUEST,$<)$(CC) $(GUEST_CFLAGS) -mgeneral-regs-only -T guest/bare/guest.ld -o $@ $< \
 		build/guest/o/start.S.o build/guest/librt.a
 
 build/guest/%: guest/%.c $(wildcard guest/*.h) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -o $@ $<
+	$(call run,GUEST,$<)$(CC) $(GUEST_CFLAGS) -o $@ $<
 
 # The programs that the program itself carries.
 build/guest/%.stripped: build/guest/%
-	$(STRIP) -s -o $@ $<
+	$(call run,STRIP,$@)$(STRIP) -s -o $@ $<
 ifndef CROSS
-$B/o/boot/pack/programs.o build/fuzz/o/boot/pack/programs.o: build/guest/init.stripped build/guest/agent.stripped
+$O/boot/pack/programs.o build/fuzz/o/boot/pack/programs.o: build/guest/init.stripped build/guest/agent.stripped
 endif
 
 # --- tests -----------------------------------------------------------------
 UNIT := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/test_*.c))
-UNIT_COMMON := $(patsubst %.c,$B/o/%.o,$(filter-out $(wildcard tests/unit/test_*.c) tests/unit/fake_machine.c,$(wildcard tests/unit/*.c)))
+UNIT_COMMON := $(patsubst %.c,$O/%.o,$(filter-out $(wildcard tests/unit/test_*.c) tests/unit/fake_machine.c,$(wildcard tests/unit/*.c)))
 unit: $(UNIT)
 # Criterion finds tests by a section without references, which --gc-sections would drop.
-$B/unit/%: $B/o/tests/unit/%.o $(UNIT_COMMON) $(LIB)
+$B/unit/%: $O/tests/unit/%.o $(UNIT_COMMON) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -Wl,--no-gc-sections -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcriterion $(LIBS)
+	$(call run,LINK,$@)$(CC) $(LDFLAGS) -Wl,--no-gc-sections -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcriterion $(LIBS) $(or_hint)
 
 # Wrapped calls, which fail when the test says so.
 $B/unit/test_qcow2_faults: private LDFLAGS += \
@@ -156,39 +177,39 @@ $B/unit/test_api_digest: private LDFLAGS += -Wl,--wrap=read
 $B/unit/test_agent_guest: | build/guest/agent
 
 # The command bantam test with a script in place of its machine, whose object stands before the library.
-$B/unit/test_test: | $B/o/tests/unit/fake_machine.o build/guest/agent build/guest/hello.elf
-$B/unit/test_test: private LDFLAGS += $B/o/tests/unit/fake_machine.o
+$B/unit/test_test: | $O/tests/unit/fake_machine.o build/guest/agent build/guest/hello.elf
+$B/unit/test_test: private LDFLAGS += $O/tests/unit/fake_machine.o
 
 # The parts of a helper program that its test links: all but main.c.
-$B/unit/test_seed $B/unit/test_seed_document: $(patsubst %.c,$B/o/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
+$B/unit/test_seed $B/unit/test_seed_document: $(patsubst %.c,$O/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
 
 # Calls of the C library that the helper's own take the place of, in the test too.
-$B/unit/test_net_sockets: $(patsubst %,$B/o/tools/bantam-net-user/%.o,sockets resolver addresses)
+$B/unit/test_net_sockets: $(patsubst %,$O/tools/bantam-net-user/%.o,sockets resolver addresses)
 
-$B/unit/test_net_backlog: $(patsubst %,$B/o/tools/bantam-net-user/%.o,backlog queue_end)
+$B/unit/test_net_backlog: $(patsubst %,$O/tools/bantam-net-user/%.o,backlog queue_end)
 $B/unit/test_net_backlog: private LDFLAGS += -Wl,--wrap=malloc
 
 # Threads against threads: what changes while vCPUs run, in a program that TSan can run.
 THREADS := $B/tests/threads
 threads: $(THREADS)
-$(THREADS): $(patsubst %.c,$B/o/%.o,$(wildcard tests/threads/*.c) $(patsubst %,tests/unit/%.c,plug_threads console_threads vm_stress)) $(LIB)
+$(THREADS): $(patsubst %.c,$O/%.o,$(wildcard tests/threads/*.c) $(patsubst %,tests/unit/%.c,plug_threads console_threads vm_stress)) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -Wl,--wrap=pthread_clockjoin_np -o $@ $^ $(LIBS)
+	$(call run,LINK,$@)$(CC) $(LDFLAGS) -Wl,--wrap=pthread_clockjoin_np -o $@ $^ $(LIBS)
 
 # Randomised tests of qcow2; through these wrappers power.c sees every write to the image.
 TORTURE := $B/tests/qcow2-torture
 TORTURE_WRAP := -Wl,--wrap=pwrite,--wrap=pwritev,--wrap=pwritev2,--wrap=fallocate,--wrap=ftruncate,--wrap=fdatasync
 torture: $(TORTURE)
-$(TORTURE): $(patsubst %.c,$B/o/%.o,$(wildcard tests/qcow2/*.c)) $(LIB)
+$(TORTURE): $(patsubst %.c,$O/%.o,$(wildcard tests/qcow2/*.c)) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $(TORTURE_WRAP) -o $@ $^ $(LIBS)
+	$(call run,LINK,$@)$(CC) $(LDFLAGS) $(TORTURE_WRAP) -o $@ $^ $(LIBS)
 
 # A client of the API that behaves like those of other people, for tests/integration/api.
 API_CLIENT := $B/tests/api-client
 api-client: $(API_CLIENT)
-$(API_CLIENT): $(patsubst %.c,$B/o/%.o,$(wildcard tests/api/*.c))
+$(API_CLIENT): $(patsubst %.c,$O/%.o,$(wildcard tests/api/*.c))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call run,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # libFuzzer targets; each links a clang build of all sources and the fakes.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -200,15 +221,15 @@ FUZZ_COMMON := $(patsubst %.c,build/fuzz/o/%.o,tests/unit/fake_disk.c tests/unit
 fuzz: $(FUZZ)
 build/fuzz/o/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	clang $(CPPFLAGS) -std=gnu17 $(FUZZ_FLAGS) -pthread -MMD -MP -c -o $@ $<
+	$(call run,FUZZ,$<)clang $(CPPFLAGS) -std=gnu17 $(FUZZ_FLAGS) -pthread -MMD -MP -c -o $@ $<
 build/fuzz/o/llhttp/%.o: $(LLHTTP)/%.c Makefile
 	@mkdir -p $(@D)
-	clang $(LLHTTP_FLAGS) -std=gnu17 $(FUZZ_FLAGS) -pthread -w -c -o $@ $<
+	$(call run,FUZZ,$<)clang $(LLHTTP_FLAGS) -std=gnu17 $(FUZZ_FLAGS) -pthread -w -c -o $@ $<
 build/fuzz/libbantam.a: $(FUZZ_OBJ)
 	@rm -f $@
-	ar rcsP $@ $^
+	$(call run,AR,$@)ar rcsP $@ $^
 build/fuzz/%: build/fuzz/o/tests/fuzz/%.o $(FUZZ_COMMON) build/fuzz/libbantam.a
-	clang -fsanitize=fuzzer,address,undefined -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
+	$(call run,FUZZ,$@)clang -fsanitize=fuzzer,address,undefined -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 # The part of a helper program that its fuzz target links.
 build/fuzz/fuzz_net_queues: $(patsubst %,build/fuzz/o/tools/bantam-net-user/%.o,queue_end backlog)
 build/fuzz/fuzz_net_queues: private LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
@@ -216,11 +237,14 @@ build/fuzz/fuzz_net_queues: private LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wr
 check: deps
 	tests/check
 
-bench: deps all
+# A make of its own after deps: what is installed decides how llhttp is linked.
+bench: deps
+	@$(MAKE) --no-print-directory $(JOBS) all
 	tests/bench/run
 
-run: deps all
-	tools/demo
+run: deps
+	@$(MAKE) --no-print-directory $(JOBS) all
+	@tools/demo
 
 deps:
 	@tools/deps $(DEB_BUILD) $(DEB_RUN) $(DEB_CHECK)
@@ -282,16 +306,25 @@ dist:
 	@mkdir -p build
 	git archive --prefix=bantam-$(VERSION)/ -o $(DIST) HEAD
 	xz -6 -T1 -f $(DIST)
+	@$(MAKE) --no-print-directory $(JOBS) dist-static
 
-# All libraries except libslirp are linked statically.
+# One folder that runs on any Linux of this processor, of the sources as they are here.
+DIST_STATIC := bantam-$(VERSION)-$(ARCH)
+dist-static:
+	rm -rf build/dist
+	$(MAKE) --no-print-directory $(JOBS) STATIC=1 install DESTDIR=$(CURDIR)/build/dist/$(DIST_STATIC) PREFIX=
+	tools/dist build/dist/$(DIST_STATIC) build/$(DIST_STATIC).tar.xz $(LINKED)
+
+# All libraries except libslirp are linked statically; make dist-static adds the C library's.
+LINKED := $(filter-out libc6-dev libslirp-dev,$(filter %-dev node-llhttp,$(DEB_BUILD)))
 deb:
 	rm -rf build/deb build/bantam_*.deb
 	$(MAKE) install DESTDIR=$(CURDIR)/build/deb/root PREFIX=/usr
-	tools/deb/build $(VERSION) $(filter-out libc6-dev libslirp-dev,$(filter %-dev node-llhttp,$(DEB_BUILD)))
+	tools/deb/build $(VERSION) $(LINKED)
 
 clean:
 	rm -rf build
 
--include $(shell find $B/o build/fuzz/o -name '*.d' 2>/dev/null)
-.PHONY: all objects syntax guests unit threads torture api-client fuzz check bench run deps fmt install uninstall dist deb clean
+-include $(shell find $O build/fuzz/o -name '*.d' 2>/dev/null)
+.PHONY: all objects syntax guests unit threads torture api-client fuzz check bench run deps fmt install uninstall dist dist-static deb clean
 .SECONDARY:
