@@ -77,6 +77,7 @@ int boot_load(struct mem *mem, const struct boot_request *req, const struct boar
 		return ret;
 	info->entry = k.entry;
 	info->format = k.format;
+	info->is_linux = k.is_linux;
 	info->entry_addr = k.entry_addr;
 	info->kernel_base = k.base;
 	info->kernel_bytes = k.end - k.base;

@@ -71,7 +71,8 @@ union boot_regs {
 struct boot_info {
 	enum boot_entry_kind entry; /* not AUTO */
 	const char *format;	    /* "bzImage", "bzImage payload (xz, cached)", "ELF" … */
-	uint64_t entry_addr;	    /* of the kernel's first instruction */
+	bool is_linux;
+	uint64_t entry_addr; /* of the kernel's first instruction */
 	union boot_regs regs;
 	uint64_t kernel_base, kernel_bytes;
 	uint64_t initrd_base, initrd_bytes;

@@ -45,6 +45,7 @@
 #include "vmm/config.h"
 #include "vmm/core/log.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/parse.h"
 #include "vmm/core/thread.h"
 #include "vmm/machine/bootdisk.h"
 #include "vmm/machine/machine.h"
@@ -78,7 +79,10 @@ static void stop_machine(struct machine *m, int signo)
 {
 	char why[64];
 
-	snprintf(why, sizeof(why), "killed by SIG%s", sigabbrev_np(signo));
+	if (signo == SIGTERM && chardev_stdio_left())
+		snprintf(why, sizeof(why), "ended by Ctrl-A x");
+	else
+		snprintf(why, sizeof(why), "killed by SIG%s", sigabbrev_np(signo));
 	machine_stop(m, OUTCOME_SIGNAL + signo, why);
 }
 
@@ -228,8 +232,60 @@ static void print_digest(const struct config *config)
 		printf("digest %s\n", hex);
 }
 
+/* --- the line at the start --------------------------------------------------------- */
+
+#define TITLE_BYTES 160
+
+/* A person sits before standard error: it is a terminal, and no other job has it. */
+static bool has_viewer(void)
+{
+	pid_t job = isatty(STDERR_FILENO) ? tcgetpgrp(STDERR_FILENO) : 0;
+
+	return job && (job < 0 || job == getpgrp());
+}
+
+/* What runs: "/boot/vmlinuz (2 CPUs, 512M)", or "" if the line is not wanted. */
+static void make_title(const struct config *config, char title[TITLE_BYTES])
+{
+	uint64_t ncpus = keys_num(&config->vm, CONFIG_CPUS);
+	const char *from = keys_text(&config->vm, CONFIG_KERNEL);
+	char size[32];
+
+	title[0] = 0;
+	if (keys_num(&config->vm, CONFIG_QUIET) || !has_viewer())
+		return;
+	if (!from)
+		from = bootdisk_image(config);
+	snprintf(title, TITLE_BYTES, "%.100s (%llu CPU%s, %s)", from ? from : "",
+		 (unsigned long long)ncpus, ncpus == 1 ? "" : "s",
+		 parse_size_text(keys_num(&config->vm, CONFIG_MEMORY), size, sizeof(size)));
+}
+
+static bool hears_ctrl_c(void)
+{
+	struct sigaction act;
+
+	return sigaction(SIGINT, NULL, &act) || act.sa_handler != SIG_IGN;
+}
+
+/* A guest may stay silent for long: the user learns that it runs, and the way out. */
+static void greet(const char *title)
+{
+	if (!*title)
+		return;
+	if (chardev_stdio_keys())
+		log_always(LOG_WARN, "runs %s; Ctrl-A x ends, Ctrl-A ? helps", title);
+	else if (hears_ctrl_c())
+		log_always(LOG_WARN, "runs %s; Ctrl-C ends", title);
+	else
+		log_always(LOG_WARN, "runs %s; kill %d ends", title, (int)getpid());
+}
+
+/* --- the machine's life --------------------------------------------------------------- */
+
 static int life(struct run *run, struct machine *m, struct err *err)
 {
+	char title[TITLE_BYTES];
 	int rc;
 
 	if (keys_num(&run->config->vm, CONFIG_DRY_RUN)) {
@@ -237,6 +293,8 @@ static int life(struct run *run, struct machine *m, struct err *err)
 		print_digest(run->config);
 		return 0;
 	}
+	make_title(run->config, title);
+	greet(title);
 	show(run, m);
 	rc = machine_run(m, &run->end, err);
 	run->ran = !rc;
@@ -312,6 +370,7 @@ static int run_machine(const struct config *config)
 /* With an API, the process does more than run one machine (api.h). */
 static int serve(struct config *config)
 {
+	char title[TITLE_BYTES];
 	struct api_options options = {
 		.socket = { keys_text(&config->vm, CONFIG_API_SOCKET), -1 },
 		.monitor = { NULL, -1 },
@@ -319,8 +378,11 @@ static int serve(struct config *config)
 		.panic = VM_EXIT,
 		.quiet = keys_num(&config->vm, CONFIG_QUIET),
 		.config = config,
+		.booted = greet,
+		.title = title,
 	};
 
+	make_title(config, title);
 	return api_serve(&options);
 }
 
@@ -353,7 +415,7 @@ static int carry_out(struct config *config, pid_t parent)
 {
 	struct err err = { "" };
 
-	chardev_print_ptys();
+	chardev_print_names(has_viewer() && !keys_num(&config->vm, CONFIG_QUIET));
 	if (keys_num(&config->vm, CONFIG_EXIT_WITH_PARENT) && exit_with_parent(parent, &err))
 		return fail(err.text, OUTCOME_ERROR);
 	if (keys_has(&config->vm, CONFIG_API_SOCKET) && !keys_num(&config->vm, CONFIG_DRY_RUN))

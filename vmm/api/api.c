@@ -279,6 +279,8 @@ static void boot(void *opaque)
 		rc = vm_create(api->vm, api->options->vm, &notes, &api->boot_err);
 	if (!rc)
 		rc = vm_boot(api->vm, &api->boot_err);
+	if (!rc && api->options->booted)
+		api->options->booted(api->options->title);
 	if (rc && loop_post(api->loop, on_boot_failed, api))
 		loop_stop(api->loop);
 }
@@ -298,7 +300,10 @@ static void terminate(struct api *api, int signo)
 
 	if (api->ending)
 		end_at_once(api, api->gone ? api->status : status);
-	snprintf(why, sizeof(why), "killed by SIG%s", sigabbrev_np(signo));
+	if (signo == SIGTERM && chardev_stdio_left())
+		snprintf(why, sizeof(why), "ended by Ctrl-A x");
+	else
+		snprintf(why, sizeof(why), "killed by SIG%s", sigabbrev_np(signo));
 	begin_end(api, status, OUTCOME_SIGNAL + signo, why);
 	if (api->options->compatible)
 		log_always(LOG_INFO, "%s", why);

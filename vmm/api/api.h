@@ -31,6 +31,9 @@ struct api_options {
 	/* One of them describes a VM to boot at once. */
 	json_t *vm;	       /* a VmConfig; NULL: none */
 	struct config *config; /* taken over, and zeroed; NULL: none */
+	/* Called once that VM runs, by the thread that serves requests; NULL: not. */
+	void (*booted)(const char *title);
+	const char *title;
 };
 
 /* Serves until the process is to end. Returns the exit status. Thread: the first. */

@@ -46,6 +46,14 @@ static const struct config_device *find_disk(const struct config *config, unsign
 	return NULL;
 }
 
+const char *bootdisk_image(const struct config *config)
+{
+	unsigned before;
+	const struct config_device *disk = find_disk(config, &before);
+
+	return disk ? keys_text_of(&disk->kv, "path") : NULL;
+}
+
 int bootdisk_check(const struct config *config, struct err *err)
 {
 	unsigned before;

@@ -35,6 +35,9 @@ struct bootdisk {
 	bool has_sum;
 };
 
+/* The path of the disk that a VM without a kernel boots from; NULL: the VM has no disk with a path. */
+const char *bootdisk_image(const struct config *config);
+
 /* Returns 0 if the user gave a kernel or a disk that may hold one, else -EINVAL. */
 int bootdisk_check(const struct config *config, struct err *err);
 /* Starts the helper; *out is NULL if the user gave a kernel. bytes_max is the guest's memory. */

@@ -11,6 +11,11 @@
 #include "vmm/core/printable.h"
 
 #define MMIO_WORD_BYTES 64u
+/*
+ * A kernel that panics (it finds no root, say) restarts at once, which ends the VM: else it would wait for
+ * a person to read its screen. What it has printed is on the console all the same.
+ */
+#define END_ON_PANIC "panic=-1"
 
 /* Linux's virtio_mmio.device=SIZE@ADDRESS:IRQ for each device; frees text. */
 static char *add_mmio(char *text, const struct board *board)
@@ -38,8 +43,14 @@ char *cmdline_make(const struct machine *m)
 			      m->board.serial[1].present ? "console=ttyS1" :
 							   "console=hvc0";
 	const char *user = keys_text(vm, CONFIG_CMDLINE);
-	char *text = m->bootdisk ? bootdisk_cmdline(m->bootdisk, console, user) :
-				   strdup(user ? user : console);
+	char *text;
+
+	if (m->bootdisk)
+		text = bootdisk_cmdline(m->bootdisk, console, user);
+	else if (user)
+		text = strdup(user);
+	else if (asprintf(&text, "%s%s", console, m->restarts ? "" : " " END_ON_PANIC) < 0)
+		return NULL;
 
 	return text && m->board.nmmio && arch_hides_acpi(text) ? add_mmio(text, &m->board) : text;
 }

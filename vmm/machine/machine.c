@@ -73,11 +73,21 @@ static void end_panicked(void *opaque)
 	end_with(opaque, OUTCOME_PANIC, "the guest panicked (pvpanic)");
 }
 
+static void on_timer(void *opaque)
+{
+	struct machine *m = opaque;
+
+	if (atomic_load(&m->panicked))
+		end_panicked(m);
+	else
+		machine_explain_silence(m);
+}
+
 static void arm_panic_timer(void *opaque)
 {
 	struct machine *m = opaque;
 
-	loop_timer_arm(m->panic_timer, PANIC_GRACE_NS);
+	loop_timer_arm(m->timer, PANIC_GRACE_NS);
 }
 
 static void on_poweroff(struct machine *m)
@@ -164,7 +174,7 @@ static void on_vcpu_end(void *opaque, enum vcpu_end end, const char *text)
 	else if (end == VCPU_END_CRASHED)
 		end_with(m, OUTCOME_TRIPLE_FAULT, "the guest crashed (triple fault)");
 	else
-		end_with(m, OUTCOME_KVM, "KVM cannot run this guest: %s", text);
+		end_with(m, OUTCOME_KVM, "KVM cannot run this guest: %s; run bantam doctor", text);
 }
 
 static void press_power_button(void *opaque)
@@ -330,7 +340,7 @@ static int build(struct machine *m, const struct machine_setup *setup, struct er
 	rc = machine_create_devices(m, err);
 	if (rc)
 		return rc;
-	rc = loop_watch_timer(m->loop, end_panicked, m, &m->panic_timer);
+	rc = loop_watch_timer(m->loop, on_timer, m, &m->timer);
 	if (rc)
 		return err_sys(err, -rc, "timer");
 	return machine_load(m, setup->cache_dir, err);
@@ -359,6 +369,7 @@ int machine_create(const struct machine_setup *setup, struct machine **out, stru
 	m->loop = setup->loop;
 	m->ignore_panic = setup->ignore_panic;
 	m->hotplug = setup->hotplug;
+	m->restarts = setup->restarts;
 	m->dry_run = keys_num(&m->config->vm, CONFIG_DRY_RUN);
 	m->kvm = (struct kvm){ -1, -1 };
 	pthread_mutex_init(&m->lock, NULL);
@@ -421,6 +432,7 @@ static int run_vcpus(struct machine *m, struct err *err)
 	pthread_t loop;
 	int rc;
 
+	machine_expect_output(m);
 	rc = thread_start(&loop, THREAD_LOOP, "loop", LOOP_STACK_BYTES, loop_main, m);
 	if (rc)
 		return err_sys(err, -rc, "cannot start a thread");
@@ -496,7 +508,7 @@ void machine_destroy(struct machine *m)
 	destroy_vcpus(m);
 	machine_destroy_devices(m);
 	pci_host_destroy(m->device_env.pci);
-	loop_unwatch(m->panic_timer);
+	loop_unwatch(m->timer);
 	loop_reset(m->loop);
 	destroy_vm(m);
 	mem_destroy(&m->mem);

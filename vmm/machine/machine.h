@@ -84,8 +84,9 @@ struct machine_setup {
 	 * machine_run. machine_destroy leaves none of the machine's watches, posts or stops in it.
 	 */
 	struct loop *loop;
-	bool hotplug;	       /* a device may come later: the guest learns of all slots */
-	bool ignore_panic;     /* a guest's panic is reported, but does not end the VM */
+	bool hotplug;	   /* a device may come later: the guest learns of all slots */
+	bool ignore_panic; /* a guest's panic is reported, but does not end the VM */
+	bool restarts; /* a reset starts the next machine: no panic= by default, which would do so for ever */
 	const char *cache_dir; /* of unpacked kernels; NULL: none. Used by machine_create only */
 	struct machine_events events;
 	/*

@@ -69,11 +69,12 @@ struct machine {
 	_Atomic enum machine_state state; /* may be read without it */
 	bool pausing;			  /* a machine_pause waits for the vCPUs */
 
-	bool ignore_panic, hotplug;
+	bool ignore_panic, hotplug, restarts;
 	atomic_bool panicked;	  /* the guest wrote to pvpanic; the VM ends soon */
 	atomic_bool crash_kernel; /* the guest panicked and runs its crash kernel */
 	atomic_bool output_lost;
-	struct loop_watch *panic_timer;
+	/* At a panic, the moment that the kernel has to print; before, see silence.c. */
+	struct loop_watch *timer;
 };
 
 /*
@@ -95,6 +96,13 @@ void machine_destroy_devices(struct machine *m);
 void machine_log_device_stats(struct machine *m);
 void machine_press_power_button(struct machine *m);
 void machine_refresh_devices(struct machine *m);
+
+/*
+ * In machine/silence.c. The first arms the timer, before the loop runs; the second is for the loop's thread, when
+ * the timer has expired.
+ */
+void machine_expect_output(struct machine *m);
+void machine_explain_silence(struct machine *m);
 
 /* In machine/state.c: changes the state and tells the owner. */
 void machine_set_state(struct machine *m, enum machine_state state);

@@ -82,6 +82,7 @@ static int live(struct vm *vm)
 		.consoles = vm->consoles,
 		.hotplug = true,
 		.ignore_panic = vm->setup.panic == VM_IGNORE,
+		.restarts = vm->setup.reboot == VM_RESTART,
 		.events = { .opaque = vm,
 			    .state = on_state,
 			    .panicked = on_panicked,

@@ -113,6 +113,10 @@ bool chardev_off(const struct keyvals *cfg);
 
 /* Returns true if an open sink is stdio: there can be only one. */
 bool chardev_stdio_taken(void);
+/* Returns true if it reads a terminal, so that Ctrl-A x is the way out. Any thread. */
+bool chardev_stdio_keys(void);
+/* The user has pressed Ctrl-A x: that is why this process got a SIGTERM. Any thread. */
+bool chardev_stdio_left(void);
 
 /*
  * cfg is parsed with chardev_keys and is not "off". With dry_run, open only looks at the host: the
@@ -124,8 +128,15 @@ int chardev_open(const struct keyvals *cfg, struct loop *loop, bool dry_run, str
 		 struct err *err);
 void chardev_close(struct chardev *chr);
 
-/* From now on, open logs the name of each new pty. Before other threads run. */
-void chardev_print_ptys(void);
+/*
+ * Has a guest written anything to any of this process's sinks since the last chardev_expect? For an owner that
+ * wonders at its silence. Any thread.
+ */
+bool chardev_heard(void);
+void chardev_expect(void);
+
+/* From now on, open logs the name of each new pty and, with sockets, of each new socket. Before other threads run. */
+void chardev_print_names(bool sockets);
 
 /*
  * For a device: finds its chardev in the pool (NULL: none) by the device's id (may be NULL), or else

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/core/log.h"
 #include "vmm/core/unix_socket.h"
 
 const struct key chardev_keys[] = { CHARDEV_KEYS, { 0 } };
@@ -75,6 +76,22 @@ static int look(const struct keyvals *cfg, struct loop *loop, struct chardev **o
 				  "");
 }
 
+static bool tell_ptys, tell_sockets;
+
+void chardev_print_names(bool sockets)
+{
+	tell_ptys = true;
+	tell_sockets = sockets;
+}
+
+/* No warning, but what the user needs to reach the guest. */
+static int told(int rc, bool tell, struct chardev *const *chr)
+{
+	if (!rc && tell)
+		log_put_for((*chr)->what, LOG_WARN, "%s", (*chr)->what);
+	return rc;
+}
+
 int chardev_open(const struct keyvals *cfg, struct loop *loop, bool dry_run, struct chardev **out,
 		 struct err *err)
 {
@@ -103,9 +120,9 @@ int chardev_open(const struct keyvals *cfg, struct loop *loop, bool dry_run, str
 	if (file)
 		return chardev_open_file(cfg, loop, out, err);
 	if (socket_path)
-		return chardev_open_socket(cfg, loop, out, err);
+		return told(chardev_open_socket(cfg, loop, out, err), tell_sockets, out);
 	if (pty)
-		return chardev_open_pty(cfg, loop, out, err);
+		return told(chardev_open_pty(cfg, loop, out, err), tell_ptys, out);
 	if (keys_num(cfg, CHARDEV_KEY_SINK) == SINK_STDIO)
 		return chardev_open_stdio(cfg, loop, out, err);
 	return open_null(cfg, loop, out, err);

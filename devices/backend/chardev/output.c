@@ -24,6 +24,7 @@
 #include "devices/backend/chardev/chardev_impl.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -160,10 +161,24 @@ static size_t put(struct chardev *chr, const uint8_t *buf, size_t len, bool *wak
 	return took;
 }
 
+static atomic_bool heard;
+
+bool chardev_heard(void)
+{
+	return atomic_load_explicit(&heard, memory_order_relaxed);
+}
+
+void chardev_expect(void)
+{
+	atomic_store(&heard, false);
+}
+
 size_t chardev_write(struct chardev *chr, const void *buf, size_t len)
 {
 	bool wake = false;
 
+	if (!chardev_heard()) /* a line that all vCPUs read is not written again */
+		atomic_store_explicit(&heard, true, memory_order_relaxed);
 	if (!chr->ring || !len)
 		return len;
 	pthread_mutex_lock(&chr->lock);

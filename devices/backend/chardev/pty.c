@@ -316,13 +316,6 @@ static int open_master(struct pty *pty, struct err *err)
 	return 0;
 }
 
-static bool print_names;
-
-void chardev_print_ptys(void)
-{
-	print_names = true;
-}
-
 int chardev_open_pty(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 		     struct err *err)
 {
@@ -350,9 +343,6 @@ int chardev_open_pty(const struct keyvals *cfg, struct loop *loop, struct charde
 	chr->describe = what + (chr->describe - chr->what);
 	free(chr->what);
 	chr->what = what;
-	/* Not a warning, but what the user needs to use the terminal. */
-	if (print_names)
-		log_put_for(what, LOG_WARN, "%s", what);
 	*out = chr;
 	return 0;
 }

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -34,7 +35,9 @@ struct stdio {
 	uint16_t cols, rows;
 };
 
-static struct stdio *owner; /* one stdio sink at a time */
+static struct stdio *owner;	  /* one stdio sink at a time */
+static atomic_bool keys_are_ours; /* owner reads a terminal; other threads ask */
+static atomic_bool left;	  /* Ctrl-A x */
 
 /* --- the sink -------------------------------------------------------------- */
 
@@ -149,12 +152,16 @@ static void escaped(void *opaque, uint8_t key)
 {
 	struct stdio *io = opaque;
 	static const char help[] = "\r\nCtrl-A x  end the VM\r\nCtrl-A b  send a break (SysRq)\r\n"
-				   "Ctrl-A Ctrl-A  send Ctrl-A\r\n";
+				   "Ctrl-A Ctrl-A  send Ctrl-A\r\nCtrl-A ?  show these keys\r\n";
 	struct chardev *chr = &io->chr;
 
 	switch (key) {
 	case 'x':
 	case 'X':
+		atomic_store(&left, true);
+		/* The program's last line begins at the left. */
+		if (io->size_fd == STDOUT_FILENO)
+			chardev_write(chr, "\r\n", 2);
 		kill(getpid(), SIGTERM); /* the same path as a SIGTERM from outside */
 		break;
 	case 'b':
@@ -184,8 +191,10 @@ static void stdio_close(struct chardev *chr)
 
 	if (io->tty_in)
 		chardev_terminal_close();
-	if (owner == io)
+	if (owner == io) {
 		owner = NULL;
+		atomic_store(&keys_are_ours, false);
+	}
 	loop_unwatch(io->foreground);
 	if (chr->in_fd > STDERR_FILENO)
 		close(chr->in_fd);
@@ -241,6 +250,16 @@ bool chardev_stdio_taken(void)
 	return owner;
 }
 
+bool chardev_stdio_keys(void)
+{
+	return atomic_load(&keys_are_ours);
+}
+
+bool chardev_stdio_left(void)
+{
+	return atomic_load(&left);
+}
+
 int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 		       struct err *err)
 {
@@ -275,6 +294,7 @@ int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct char
 			return rc;
 		}
 		io->tty_in = chardev_terminal_open(chr->event_fd);
+		atomic_store(&keys_are_ours, io->tty_in);
 	}
 	*out = chr;
 	return 0;
