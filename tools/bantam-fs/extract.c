@@ -103,6 +103,11 @@ static int send_dir(struct sender *s, const char *path, const struct node *dir, 
 			rc = err_set(s->err, EIO, "%s: the file system is damaged there", sub);
 		else if (depth == DEPTH_MAX)
 			rc = err_set(s->err, ELOOP, "%s: too deep", sub);
+		else if (strlen(e->name) > EXT2_NAME_LEN)
+			rc = err_set(s->err, ENAMETOOLONG,
+				     "%s: the name has more than 255 bytes, which Linux's file "
+				     "systems cannot hold; extract other paths one by one",
+				     sub);
 		else
 			rc = send_node(s, e->name, sub, &e->node, depth + 1);
 		free(sub);

@@ -63,7 +63,7 @@ static void help(void)
 	fputs(usage, stdout);
 	usage_text(
 		stdout, 0, 0,
-		"Reads ext2, ext3 and ext4 in a raw or qcow2 image, also in a partition of it (MBR, "
+		"Reads ext2, ext3, ext4 and FAT in a raw or qcow2 image, also in a partition of it (MBR, "
 		"GPT). extract makes DEST, or PATH's name in DEST if that is a directory.");
 	putchar('\n');
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)

@@ -158,7 +158,7 @@ int volume_read(struct volume *v, const struct node *node, const char *path, vol
 		return err_set(err, EINVAL, "%s: is not a regular file", path);
 	if (node->inode.i_flags & EXT4_ENCRYPT_FL)
 		return err_set(err, ENOTSUP, "%s: is encrypted", path);
-	rc = read_contents(v, node, sink, opaque);
+	rc = v->fat ? volume_fat_read(v, node, sink, opaque) : read_contents(v, node, sink, opaque);
 	if (rc == -EIO)
 		return err_set(err, EIO, "%s: the file system or the image is damaged there", path);
 	return rc ? err_sys(err, -rc, "%s", path) : 0;

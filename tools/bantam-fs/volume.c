@@ -60,6 +60,8 @@ int volumes_open(struct store *s, struct volumes *out, struct err *err)
 		v->content = store_partitions_content(s, v->part.offset, v->part.len_bytes);
 		if (v->content && !strcmp(v->content, "ext4"))
 			open_volume(s, v);
+		else if (v->content && !strcmp(v->content, "vfat"))
+			volume_fat_open(s, v);
 	}
 	free(parts);
 	return rc;
@@ -101,12 +103,13 @@ static int choose_number(struct volumes *all, unsigned number, struct volume **o
 		if (v->part.number != number)
 			continue;
 		*out = v;
-		if (v->fs)
+		if (v->fs || v->fat)
 			return 0;
-		return err_set(err, EINVAL,
-			       "partition %u holds %s%s%s; only ext2, ext3 and ext4 can be read",
-			       number, v->content ? v->content : "no known file system",
-			       *v->why ? ": " : "", v->why);
+		return err_set(
+			err, EINVAL,
+			"partition %u holds %s%s%s; only ext2, ext3, ext4 and FAT can be read",
+			number, v->content ? v->content : "no known file system",
+			*v->why ? ": " : "", v->why);
 	}
 	return err_set(err, ENOENT, "there is no partition %u (%s)", number,
 		       volumes_text(all, text, sizeof(text)));
@@ -114,8 +117,8 @@ static int choose_number(struct volumes *all, unsigned number, struct volume **o
 
 int volumes_choose(struct volumes *all, int number, struct volume **out, struct err *err)
 {
-	struct volume *only = NULL, *root = NULL;
-	unsigned n = 0, nroots = 0;
+	struct volume *only = NULL, *root = NULL, *fat = NULL;
+	unsigned n = 0, nroots = 0, nfats = 0;
 	char text[300];
 
 	*out = NULL;
@@ -124,6 +127,10 @@ int volumes_choose(struct volumes *all, int number, struct volume **out, struct 
 	for (unsigned i = 0; i < all->n; i++) {
 		struct volume *v = &all->v[i];
 
+		if (v->fat) {
+			fat = v;
+			nfats++;
+		}
 		if (!v->fs)
 			continue;
 		only = v;
@@ -133,11 +140,16 @@ int volumes_choose(struct volumes *all, int number, struct volume **out, struct 
 			nroots++;
 		}
 	}
-	if (!n)
-		return err_set(err, EINVAL,
-			       "no file system that can be read, which is ext2, ext3 or ext4 (%s)",
-			       volumes_text(all, text, sizeof(text)));
-	if (n > 1 && nroots != 1)
+	if (!n && nfats == 1) {
+		*out = fat;
+		return 0;
+	}
+	if (!n && !nfats)
+		return err_set(
+			err, EINVAL,
+			"no file system that can be read, which is ext2, ext3, ext4 or FAT (%s)",
+			volumes_text(all, text, sizeof(text)));
+	if (n != 1 && nroots != 1)
 		return err_set(err, EINVAL,
 			       "several file systems; choose one with --partition (%s)",
 			       volumes_text(all, text, sizeof(text)));
@@ -196,12 +208,16 @@ static int step(struct volume *v, struct walk *w, const char *name, size_t len, 
 		memmove(w->rest, left, strlen(left) + 1);
 		return 0;
 	}
-	if (len > EXT2_NAME_LEN)
-		return -ENAMETOOLONG;
-	code = ext2fs_lookup(v->fs, here->ino, name, (int)len, NULL, &ino);
-	if (code)
-		return code == EXT2_ET_FILE_NOT_FOUND ? -ENOENT : -EIO;
-	rc = read_node(v, ino, &node);
+	if (v->fat) {
+		rc = volume_fat_lookup(v, here, name, len, &node);
+	} else {
+		if (len > EXT2_NAME_LEN)
+			return -ENAMETOOLONG;
+		code = ext2fs_lookup(v->fs, here->ino, name, (int)len, NULL, &ino);
+		if (code)
+			return code == EXT2_ET_FILE_NOT_FOUND ? -ENOENT : -EIO;
+		rc = read_node(v, ino, &node);
+	}
 	if (rc)
 		return rc;
 	if (LINUX_S_ISLNK(node.inode.i_mode) && (*left || follow))
@@ -215,8 +231,12 @@ static int step(struct volume *v, struct walk *w, const char *name, size_t len, 
 
 static int walk(struct volume *v, struct walk *w, const char *path, bool follow)
 {
-	int rc = read_node(v, EXT2_ROOT_INO, &w->stack[0]);
+	int rc = 0;
 
+	if (v->fat)
+		volume_fat_root(v, &w->stack[0]);
+	else
+		rc = read_node(v, EXT2_ROOT_INO, &w->stack[0]);
 	if (strlen(path) >= VOLUME_PATH_MAX)
 		return -ENAMETOOLONG;
 	strcpy(w->rest, path);
@@ -313,27 +333,38 @@ int volume_list(struct volume *v, const struct node *dir, const char *path, stru
 	memset(out, 0, sizeof(*out));
 	if (!LINUX_S_ISDIR(dir->inode.i_mode))
 		return err_set(err, ENOTDIR, "%s: is not a directory", path);
-	code = ext2fs_dir_iterate2(v->fs, dir->ino, 0, NULL, add_entry, &l);
+	if (v->fat)
+		l.rc = volume_fat_list(v, dir, out);
+	code = v->fat ? 0 : ext2fs_dir_iterate2(v->fs, dir->ino, 0, NULL, add_entry, &l);
 	if (code || l.rc) {
 		volume_free_entries(out);
+		if (l.rc == -EIO)
+			return err_set(err, EIO, "%s: the directory is damaged", path);
 		return code ? err_set(err, EIO, "%s: the directory is damaged: %s", path,
 				      error_message(code)) :
 			      err_sys(err, -l.rc, "%s", path);
 	}
 	if (out->n)
 		qsort(out->e, out->n, sizeof(*out->e), by_name);
-	for (size_t i = 0; i < out->n; i++)
+	for (size_t i = 0; !v->fat && i < out->n; i++)
 		out->e[i].broken = read_node(v, out->e[i].node.ino, &out->e[i].node) != 0;
 	return 0;
 }
 
 int volume_enter(struct volume *v, const struct node *dir, const char *path, struct err *err)
 {
-	/* A plain bitmap would have the size that the superblock claims: up to 512 MiB. */
-	v->fs->default_bitmap_type = EXT2FS_BMAP64_RBTREE;
-	if (!v->entered && ext2fs_allocate_inode_bitmap(v->fs, "entered", &v->entered))
+	int rc = v->fat ? volume_fat_enter(v, dir) : 0;
+
+	if (rc == -ENOMEM)
 		return err_sys(err, ENOMEM, "%s", path);
-	if (ext2fs_test_inode_bitmap2(v->entered, dir->ino))
+	if (v->fat && !rc)
+		return 0;
+	/* A plain bitmap would have the size that the superblock claims: up to 512 MiB. */
+	if (!rc)
+		v->fs->default_bitmap_type = EXT2FS_BMAP64_RBTREE;
+	if (!rc && !v->entered && ext2fs_allocate_inode_bitmap(v->fs, "entered", &v->entered))
+		return err_sys(err, ENOMEM, "%s", path);
+	if (rc || ext2fs_test_inode_bitmap2(v->entered, dir->ino))
 		return err_set(err, ELOOP,
 			       "%s: this directory is in the tree more than once; the "
 			       "file system is damaged there",

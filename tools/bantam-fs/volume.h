@@ -1,5 +1,5 @@
 /*
- * volume: reads the file systems of an image with libext2fs.
+ * volume: reads the file systems of an image: ext2 to ext4 with libext2fs, FAT with our own reader.
  *
  * Read-only. Like GRUB, it does not replay a journal: the last writes before a
  * crash may be missing, and volume.dirty says so. Paths stay within the volume: ".." stops
@@ -12,19 +12,23 @@
 
 #include <ext2fs/ext2fs.h>
 
+#include "devices/backend/fat/read.h"
 #include "devices/backend/store/partitions.h"
 
 #define VOLUME_PATH_MAX 4096u
 
 struct volume {
 	struct partition part;
-	const char *content; /* "ext4", "xfs" …; NULL: unknown */
-	ext2_filsys fs;	     /* NULL: we cannot read it */
-	char why[200];	     /* why an ext4 cannot be read; else "" */
-	char uuid[37];	     /* "" if none */
+	const char *content;	/* "ext4", "xfs" …; NULL: unknown */
+	ext2_filsys fs;		/* NULL: no ext2 to ext4, or we cannot read it */
+	struct fat_volume *fat; /* NULL: no FAT, or we cannot read it; nothing boots from it */
+	struct store *store;	/* of a FAT */
+	char why[200];		/* why an ext4 or FAT cannot be read; else "" */
+	char uuid[37];		/* "" if none */
 	char label[17];
 	bool dirty;		     /* its journal needs a replay */
 	ext2fs_inode_bitmap entered; /* directories that volume_enter saw; NULL: none yet */
+	uint8_t *fat_entered;	     /* the same by cluster */
 };
 
 struct volumes {
@@ -41,7 +45,7 @@ int volumes_open(struct store *s, struct volumes *out, struct err *err);
 const char *volumes_text(const struct volumes *all, char *text, size_t len);
 /*
  * Chooses a volume by number (0: the whole disk), or with -1 the only volume, or the one
- * that looks like a root file system. Returns 0 or -errno.
+ * that looks like a root file system; a FAT only if there is no other. Returns 0 or -errno.
  */
 int volumes_choose(struct volumes *all, int number, struct volume **out, struct err *err);
 
@@ -92,6 +96,16 @@ int volume_read(struct volume *v, const struct node *node, const char *path, vol
 char *volume_read_small(struct volume *v, const struct node *node, const char *path);
 /* The same for a path; NULL also if there is no such file. */
 char *volume_read_text(struct volume *v, const char *path);
+
+/* fat.c: the same for FAT, for volume.c and read.c. A name is found without regard to case. */
+void volume_fat_open(struct store *s, struct volume *v);
+void volume_fat_root(struct volume *v, struct node *out);
+int volume_fat_lookup(struct volume *v, const struct node *dir, const char *name, size_t len,
+		      struct node *out);
+int volume_fat_list(struct volume *v, const struct node *dir, struct entries *out);
+int volume_fat_read(struct volume *v, const struct node *node, volume_sink sink, void *opaque);
+/* 0, -ELOOP or -ENOMEM. */
+int volume_fat_enter(struct volume *v, const struct node *dir);
 
 /* ext_io.c: libext2fs's only way to the image. Its next open gets these len_bytes of s. */
 void ext_io_next(struct store *s, uint64_t offset, uint64_t len_bytes);
