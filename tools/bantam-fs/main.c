@@ -36,6 +36,7 @@
 #include "devices/backend/store/backing.h"
 #include "tools/bantam-fs/fs.h"
 #include "vmm/core/helper.h"
+#include "vmm/core/keys.h"
 #include "vmm/core/output.h"
 #include "vmm/usage/usage.h"
 #include "vmm/core/thread.h"
@@ -238,6 +239,16 @@ static int run(struct job *job)
 	return x ? extract_finish(x, whole && !rc) : rc;
 }
 
+static int no_option(const char *command, const char *word)
+{
+	static const char *const names[] = { "partition", "format", "backing-dir", "help" };
+	struct err err;
+
+	keys_no_word("option", word, names, 4, "bantam image ls --help", &err);
+	fprintf(stderr, "bantam: image %s: %s\n", command, err.text);
+	return 2;
+}
+
 static int parse_partition(const char *text, struct job *job)
 {
 	char *end;
@@ -260,7 +271,7 @@ static int parse_option(struct job *job, char **argv, int i, int argc, int *used
 	if (name[1] != '-' && *job->command == 'l') {
 		for (const char *c = name + 1; *c; c++) {
 			if (*c != 'l' && *c != 'R')
-				return wrong("ls: no such option: ", name);
+				return no_option(job->command, name);
 			job->details |= *c == 'l';
 			job->recurse |= *c == 'R';
 		}
@@ -269,7 +280,7 @@ static int parse_option(struct job *job, char **argv, int i, int argc, int *used
 	if ((len != 11 || strncmp(name, "--partition", len)) &&
 	    (len != 13 || strncmp(name, "--backing-dir", len)) &&
 	    (len != 8 || strncmp(name, "--format", len)))
-		return wrong("has no such option: ", name);
+		return no_option(job->command, name);
 	if (val) {
 		val++;
 	} else if (i + 1 < argc) {
