@@ -214,7 +214,7 @@ $(API_CLIENT): $(patsubst %.c,$O/%.o,$(wildcard tests/api/*.c))
 # libFuzzer targets; each links a clang build of all sources and the fakes.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_FLAGS := -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
-FUZZ_OBJ := $(patsubst %.c,build/fuzz/o/%.o,$(filter-out vmm/main.c,$(SRC))) $(LLHTTP_OBJ:$B/%=build/fuzz/%)
+FUZZ_OBJ := $(patsubst %.c,build/fuzz/o/%.o,$(filter-out vmm/main.c,$(SRC))) $(LLHTTP_OBJ:$O/%=build/fuzz/o/%)
 FUZZ_COMMON := $(patsubst %.c,build/fuzz/o/%.o,tests/unit/fake_disk.c tests/unit/fake_net.c \
 	tests/unit/fat_reader.c \
 	$(filter-out $(wildcard tests/fuzz/fuzz_*.c),$(wildcard tests/fuzz/*.c)))
