@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tools/bantam-image/image.h"
+#include "tools/bantam-image/progress.h"
 
 #define STEP_BYTES (1u << 20)
 
@@ -73,11 +74,16 @@ static int load(const struct side *a, bool zero, uint64_t offset, uint64_t len, 
 	return rc ? err_sys(err, -rc, "%s: cannot read at %" PRIu64, a->path, offset) : 0;
 }
 
-/* Sets *differ to the offset of the first byte that differs; UINT64_MAX: none does. */
-static int compare(const struct side *a, const struct side *b, uint64_t *differ, struct err *err)
+static uint64_t longer(const struct side *a, const struct side *b)
 {
-	uint64_t size = a->s->size_bytes > b->s->size_bytes ? a->s->size_bytes : b->s->size_bytes;
-	uint64_t at = 0, len;
+	return a->s->size_bytes > b->s->size_bytes ? a->s->size_bytes : b->s->size_bytes;
+}
+
+/* Sets *differ to the offset of the first byte that differs; UINT64_MAX: none does. */
+static int compare(const struct side *a, const struct side *b, struct progress *progress,
+		   uint64_t *differ, struct err *err)
+{
+	uint64_t size = longer(a, b), at = 0, read = 0, len;
 	bool zero_a, zero_b;
 	int rc;
 
@@ -93,6 +99,8 @@ static int compare(const struct side *a, const struct side *b, uint64_t *differ,
 			continue;
 		if (len > STEP_BYTES)
 			len = STEP_BYTES;
+		progress_tick(progress, at, read);
+		read += len;
 		rc = load(a, zero_a, at, len, err);
 		if (!rc)
 			rc = load(b, zero_b, at, len, err);
@@ -111,6 +119,7 @@ static int judge(const struct side *a, const struct side *b, const struct args *
 		 struct err *err)
 {
 	bool quiet = args->value[QUIET], same_size = a->s->size_bytes == b->s->size_bytes;
+	struct progress progress;
 	uint64_t differ;
 	int rc;
 
@@ -120,7 +129,9 @@ static int judge(const struct side *a, const struct side *b, const struct args *
 			printf("Strict mode: Image size mismatch!\n");
 		return 0;
 	}
-	rc = compare(a, b, &differ, err);
+	progress_start(&progress, quiet ? "off" : NULL, longer(a, b));
+	rc = compare(a, b, &progress, &differ, err);
+	progress_end(&progress);
 	if (rc)
 		return rc;
 	if (differ != UINT64_MAX) {

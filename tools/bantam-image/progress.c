@@ -9,6 +9,7 @@
 #include "vmm/core/clock.h"
 
 #define BAR 30
+#define TICK_S 0.1
 
 int progress_start(struct progress *p, const char *how, uint64_t total_bytes)
 {
@@ -19,7 +20,7 @@ int progress_start(struct progress *p, const char *how, uint64_t total_bytes)
 		p->on = true;
 	else if (strcmp(how, "off"))
 		return -EINVAL;
-	p->began_s = clock_now_s();
+	p->began_s = p->shown_s = clock_now_s();
 	return 0;
 }
 
@@ -42,6 +43,16 @@ void progress_show(struct progress *p, uint64_t position, uint64_t bytes)
 		(double)bytes / 1048576 / seconds, (unsigned)left / 60, (unsigned)left % 60);
 	fflush(stderr);
 	p->shown = true;
+}
+
+void progress_tick(struct progress *p, uint64_t position, uint64_t bytes)
+{
+	double now = p->on ? clock_now_s() : 0;
+
+	if (!p->on || now - p->shown_s < TICK_S)
+		return;
+	p->shown_s = now;
+	progress_show(p, position, bytes);
 }
 
 void progress_end(struct progress *p)

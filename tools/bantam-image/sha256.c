@@ -4,6 +4,7 @@
 
 #include "devices/backend/store/sum.h"
 #include "tools/bantam-image/image.h"
+#include "tools/bantam-image/progress.h"
 
 enum { FORMAT, BACKING_DIR };
 
@@ -24,16 +25,25 @@ static const struct args_table table = {
 	.max_files = ARGS_FILES_MAX,
 };
 
+static int show(void *opaque, uint64_t at)
+{
+	progress_tick(opaque, at, at);
+	return 0;
+}
+
 static int one(const char *path, enum store_format format, struct err *err)
 {
 	uint8_t sum[STORE_SUM_BYTES];
+	struct progress progress;
 	struct store *s;
 	uint64_t at;
 	int rc = image_open_store(path, format, true, &s, err);
 
 	if (rc)
 		return rc;
-	rc = store_sum(s, NULL, NULL, sum, &at);
+	progress_start(&progress, NULL, s->size_bytes);
+	rc = store_sum(s, show, &progress, sum, &at);
+	progress_end(&progress);
 	store_close(s);
 	if (rc)
 		return err_sys(err, -rc, "%s: cannot read at %" PRIu64, path, at);

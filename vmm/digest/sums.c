@@ -127,7 +127,7 @@ static long switches_now(void)
 }
 
 /* Before each step of reading: sleeps if others want the CPU. 0, or -ECANCELED. */
-static int step(void *opaque)
+static int step(void *opaque, uint64_t at)
 {
 	struct sums *sums = opaque;
 	uint64_t now = cpu_now_ns(), took = now > sums->cpu_ns ? now - sums->cpu_ns : 0;
@@ -157,7 +157,7 @@ static int read_file(struct sums *sums, int fd, uint8_t sum[32])
 
 	sha256_init(&ctx);
 	while (!rc && n) {
-		rc = step(sums);
+		rc = step(sums, 0);
 		n = rc ? 0 : read(fd, buf, STEP_BYTES);
 		if (n < 0 && errno != EINTR)
 			rc = -errno;

@@ -14,7 +14,7 @@ static uint8_t zeroes[STEP_BYTES];
 
 struct summing {
 	struct store *store;
-	int (*step)(void *opaque);
+	int (*step)(void *opaque, uint64_t at);
 	void *opaque;
 	uint8_t *buf;
 	struct sha256_ctx ctx;
@@ -24,7 +24,7 @@ struct summing {
 static int add(struct summing *s, const struct store_extent *e, uint64_t *at)
 {
 	for (uint64_t left = e->len_bytes, n; left; left -= n, *at += n) {
-		int rc = s->step ? s->step(s->opaque) : 0;
+		int rc = s->step ? s->step(s->opaque, *at) : 0;
 
 		n = left < STEP_BYTES ? left : STEP_BYTES;
 		if (!rc && !e->zero)
@@ -36,7 +36,7 @@ static int add(struct summing *s, const struct store_extent *e, uint64_t *at)
 	return 0;
 }
 
-int store_sum(struct store *s, int (*step)(void *opaque), void *opaque,
+int store_sum(struct store *s, int (*step)(void *opaque, uint64_t at), void *opaque,
 	      uint8_t sum[STORE_SUM_BYTES], uint64_t *failed_at)
 {
 	struct summing job = { s, step, opaque, malloc(STEP_BYTES) };

@@ -13,9 +13,9 @@
 
 /*
  * Returns 0 and the sum; or -errno, with *failed_at the place that cannot be read. step may be NULL;
- * it is called before each read, of 256 KiB at most, and its result, if not 0, ends the function.
+ * it is called before each read, of 256 KiB at most, with its place, and its result, if not 0, ends the function.
  */
-int store_sum(struct store *s, int (*step)(void *opaque), void *opaque,
+int store_sum(struct store *s, int (*step)(void *opaque, uint64_t at), void *opaque,
 	      uint8_t sum[STORE_SUM_BYTES], uint64_t *failed_at);
 
 #endif
