@@ -493,8 +493,8 @@ static int no_kind(const char *word, struct err *err)
 
 	for (size_t i = 0; i < NKINDS; i++)
 		names[i] = kinds[i].name;
-	return keys_no_word("kind of seed", word, names, NKINDS,
-			    "bantam seed --help: cloud-init, service or fat", err);
+	return keys_no_word("kind of seed (cloud-init, service or fat)", word, names, NKINDS,
+			    "bantam seed --help", err);
 }
 
 static int command(int argc, char **argv)
