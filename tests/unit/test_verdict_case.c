@@ -426,6 +426,12 @@ Test(verdict_case, vcpus)
 		  "vCPU 0 spins in user mode (RIP 0x1002), vCPU 1 is halted with interrupts off (RIP "
 		  "0x1002); the others are idle" },
 		{ { "iku" }, "vCPU 0 is busy (RIP 0x1002)" },
+		{ { "iki", "kii" }, "all 2 vCPUs are idle" },
+		{ { "ik" }, "vCPU 0 is busy (RIP 0x1001)" },
+		{ { "uuo", "kuk" },
+		  "vCPU 0 spins in user mode (RIP 0x1001), vCPU 1 spins with interrupts on (RIP 0x1002)" },
+		{ { "oko" }, "vCPU 0 is busy (RIP 0x1002)" },
+		{ { "ddi" }, "vCPU 0 is busy (RIP 0x1002)" },
 		{ { "kkkooo" }, "vCPU 0 spins with interrupts off (RIP 0x1005)" },
 		{ { "ooo", "ooo", "ooo", "ooo", "ooo", "ooo" },
 		  "vCPU 0 spins with interrupts off (RIP 0x1002), vCPU 1 spins with interrupts off (RIP "

@@ -16,17 +16,26 @@ static enum verdict_vcpu_state state_of(const struct verdict_sample *s)
 	return s->interrupts ? VERDICT_VCPU_SPIN_ON : VERDICT_VCPU_SPIN_OFF;
 }
 
+/*
+ * What all samples show. An interrupt may wake a vCPU that is idle, or stop one that spins with interrupts on:
+ * such a state is also that of most samples. One sample with interrupts on tells that a vCPU does not spin
+ * with interrupts off.
+ */
 enum verdict_vcpu_state verdict_vcpu_state(const struct verdict_vcpu *vcpu)
 {
-	enum verdict_vcpu_state state;
+	unsigned count[VERDICT_VCPU_BUSY + 1] = { 0 };
 
 	if (!vcpu->n)
 		return VERDICT_VCPU_UNKNOWN;
-	state = state_of(&vcpu->sample[0]);
-	for (unsigned i = 1; i < vcpu->n; i++)
-		if (state_of(&vcpu->sample[i]) != state)
-			return VERDICT_VCPU_BUSY;
-	return state;
+	for (unsigned i = 0; i < vcpu->n; i++)
+		count[state_of(&vcpu->sample[i])]++;
+	for (unsigned state = 0; state < VERDICT_VCPU_BUSY; state++) {
+		bool steady = state == VERDICT_VCPU_DEAD || state == VERDICT_VCPU_SPIN_OFF;
+
+		if (count[state] == vcpu->n || (!steady && 2 * count[state] > vcpu->n))
+			return state;
+	}
+	return VERDICT_VCPU_BUSY;
 }
 
 static void add(char *buf, size_t len, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -38,6 +47,15 @@ static void add(char *buf, size_t len, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(buf + at, len - at, fmt, ap);
 	va_end(ap);
+}
+
+/* Of the last sample in this state, or, busy, the last one. */
+static uint64_t rip_in(const struct verdict_vcpu *vcpu, enum verdict_vcpu_state state)
+{
+	for (unsigned i = vcpu->n; i-- > 0;)
+		if (state_of(&vcpu->sample[i]) == state)
+			return vcpu->sample[i].rip;
+	return vcpu->sample[vcpu->n - 1].rip;
 }
 
 static void add_vcpu(const struct verdict_vcpu *vcpu, char *buf, size_t len)
@@ -55,7 +73,7 @@ static void add_vcpu(const struct verdict_vcpu *vcpu, char *buf, size_t len)
 
 	add(buf, len, "%svCPU %u %s", *buf ? ", " : "", vcpu->sample[0].vcpu, does[state]);
 	if (vcpu->n && state != VERDICT_VCPU_IDLE)
-		add(buf, len, " (RIP 0x%" PRIx64 ")", vcpu->sample[vcpu->n - 1].rip);
+		add(buf, len, " (RIP 0x%" PRIx64 ")", rip_in(vcpu, state));
 }
 
 void verdict_hang_text(const struct verdict_vcpu *vcpu, size_t n, char *buf, size_t len)
