@@ -179,7 +179,7 @@ static int read_strings(struct reader *r, uint64_t *len)
 static int read_dynamic(struct reader *r)
 {
 	const struct segment *s = find(r, PT_DYNAMIC);
-	uint64_t len, tag, value;
+	uint64_t len = 0, tag, value;
 	size_t n = 0;
 	int ret;
 
