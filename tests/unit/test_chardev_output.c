@@ -4,6 +4,7 @@
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -183,17 +184,25 @@ static void end(void)
 	fake_env_destroy(&f);
 }
 
-/* Returns what has arrived. */
-static const char *arrived(void)
+/* Returns what has arrived, after at most 10 s of waiting for len bytes; the loop does not run meanwhile. */
+static const char *arrived_soon(size_t len)
 {
 	static char buf[65536];
-	size_t len = 0;
+	struct pollfd ready = { .fd = reader, .events = POLLIN };
+	size_t have = 0;
 	ssize_t n;
 
-	while ((n = read(reader, buf + len, sizeof(buf) - 1 - len)) > 0)
-		len += (size_t)n;
-	buf[len] = 0;
+	do
+		while ((n = read(reader, buf + have, sizeof(buf) - 1 - have)) > 0)
+			have += (size_t)n;
+	while (have < len && poll(&ready, 1, 10000) > 0);
+	buf[have] = 0;
 	return buf;
+}
+
+static const char *arrived(void)
+{
+	return arrived_soon(0);
 }
 
 /* As a serial port does. */
@@ -219,8 +228,7 @@ Test(chardev_output, a_line_goes_out_at_once)
 		before = writes;
 		put("a line\n");
 		cr_expect_eq(writes - before, 2, "%s: %u writes", sinks[i].name, writes - before);
-		usleep(2000);
-		text = arrived();
+		text = arrived_soon(7);
 		cr_expect_str_eq(text, "a line\n", "%s: \"%s\"", sinks[i].name, text);
 		run_until(clock_now_ns() + 3 * MS);
 		cr_expect_eq(writes - before, 2, "%s: %u writes", sinks[i].name, writes - before);
