@@ -1,0 +1,65 @@
+/*
+ * confine: takes from the process what its VM does not need, so that a guest that finds a bug in a device still
+ * has nothing.
+ *
+ * Two stages. confine_begin comes when the options are parsed, and before the first byte is read that a guest or
+ * another user may have written; the process has one thread then. confine_finish comes when the machine is built, and
+ * before the guest's first instruction. What the kernel keeps for each thread (capabilities, Landlock, the filter)
+ * the threads that begin in between take on themselves, by confine_thread (filter.h).
+ *
+ * A step that this host refuses is left out with a line in the log; with CONFINE_REQUIRE it is an error.
+ * One plan for the life of a process. Without confine_begin, and with CONFINE_OFF, all functions do nothing.
+ */
+#ifndef BANTAM_CONFINE_H
+#define BANTAM_CONFINE_H
+
+#include <stdbool.h>
+
+#include "vmm/core/err.h"
+
+/* The values of --confine, in the order of CONFINE_CHOICES. log: a filter only logs what it would refuse. */
+enum confine_mode { CONFINE_ON, CONFINE_REQUIRE, CONFINE_LOG, CONFINE_OFF };
+#define CONFINE_CHOICES "on|require|log|off"
+
+/* Each is refused or permitted as a whole; in the order in which they come. */
+enum confine_step {
+	CONFINE_DESCRIPTORS, /* inherited descriptors that no option names are closed */
+	CONFINE_DUMP,	     /* no core; /proc/PID and ptrace only for root */
+	CONFINE_PRIVILEGES,  /* no_new_privs: no program that it starts gains anything */
+	CONFINE_CAPABILITIES,
+	CONFINE_NAMESPACES, /* mount, IPC, UTS, cgroup; of a plain user, in a user namespace */
+	CONFINE_NETWORK,    /* a network namespace, if no device needs the host's network */
+	CONFINE_ROOT,	    /* an empty read-only root */
+	CONFINE_USER,	    /* of root: a user of its own */
+	CONFINE_LANDLOCK,
+	CONFINE_LIMITS, /* resource limits */
+	CONFINE_FILTERS,
+	CONFINE_STEPS
+};
+
+#define CONFINE_FDS_MAX 64
+
+/* What the VM needs of the host. All zero: nothing. */
+struct confine_plan {
+	enum confine_mode mode;
+	bool files_later;  /* it opens files while the guest runs (the API) */
+	bool host_network; /* a device opens sockets of the host's network, or a helper does */
+	bool interfaces;   /* a device makes or sets network interfaces of the host */
+	int fd[CONFINE_FDS_MAX]; /* inherited descriptors that options name */
+	unsigned nfds;
+};
+
+/* Return 0, or -errno with CONFINE_REQUIRE if the host refuses a step, which err names. */
+int confine_begin(const struct confine_plan *plan, struct err *err);
+int confine_finish(struct err *err);
+
+/* The mode of confine_begin; CONFINE_OFF before it. Any thread. */
+enum confine_mode confine_mode(void);
+
+/*
+ * What confine_finish does for the calling thread only. For threads that began before it; a second call, and one
+ * before confine_finish, does nothing. Returns 0 or -errno. confine_thread calls it before it loads the filter.
+ */
+int confine_thread_rights(void);
+
+#endif
