@@ -15,7 +15,7 @@
 #include "vmm/test/initrd.h"
 
 static struct test_options options;
-static struct test_kernel kernel;
+static struct kernels_choice kernel;
 static struct err err;
 static char *archive; /* the initrd */
 static size_t archive_len;
@@ -118,7 +118,7 @@ static void modules(void)
 			i ? " kernel/virtio_ring.ko" : "");
 	}
 	pack_files_text("mod/modules.dep", dep);
-	kernel = (struct test_kernel){ .modules = (char *)"mod" };
+	kernel = (struct kernels_choice){ .modules = (char *)"mod" };
 }
 
 /* Of the tree only what the agent's channel and the given devices need. */
@@ -170,7 +170,7 @@ Test(test_initrd, agent_and_users)
 {
 	struct pack_files_entry e;
 
-	kernel = (struct test_kernel){ 0 };
+	kernel = (struct kernels_choice){ 0 };
 	cr_assert_eq(build(""), 0, "%s", err.text);
 	cr_expect(find("init", &e) && e.mode == 0120777 && !strncmp(e.data, "/bantam-agent", 13));
 	cr_expect(find("bantam-agent", &e) && e.mode == 0100755 && e.len > 4096);
@@ -200,7 +200,7 @@ Test(test_initrd, command)
 	char words[PATH_MAX + 100], path[PATH_MAX];
 	struct pack_files_entry e;
 
-	kernel = (struct test_kernel){ 0 };
+	kernel = (struct kernels_choice){ 0 };
 	pack_files_text("tool/run.sh", "#!/bin/sh\n");
 	cr_assert(!chmod("tool/run.sh", 0755));
 	/* by name, by path, by a relative path from the guest's working directory */
@@ -259,7 +259,7 @@ Test(test_initrd, copies)
 		{ "--copy data:/bantam-agent", NULL, -EEXIST },
 	};
 
-	kernel = (struct test_kernel){ 0 };
+	kernel = (struct kernels_choice){ 0 };
 	pack_files_text("data", "text");
 	pack_files_text("a:/b", "text");
 	pack_files_text("tree/deep/file", "text");
@@ -302,7 +302,7 @@ Test(test_initrd, behind_the_users)
 	int fd = open("user", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 	const char *at;
 
-	kernel = (struct test_kernel){ 0 };
+	kernel = (struct kernels_choice){ 0 };
 	cr_assert_eq(pack_create(&user, &err), 0);
 	pack_add_bytes(user, "init", 0755, "#!/bin/true\n", 12, &err);
 	pack_add_bytes(user, "usr/bin/true", 0755, "t", 1, &err);
@@ -356,7 +356,7 @@ Test(test_initrd, behind_the_users)
 
 Test(test_initrd, shell)
 {
-	kernel = (struct test_kernel){ 0 };
+	kernel = (struct kernels_choice){ 0 };
 	cr_assert_eq(build("--shell"), 0, "%s", err.text);
 	cr_expect(has("bin/sh"));
 	cr_expect((has("bin/ls") || has("usr/bin/ls")) &&
@@ -378,7 +378,7 @@ Test(test_initrd, tools_of_a_shell)
 		  false }, /* the folder is the guest's root, as it is */
 	};
 
-	kernel = (struct test_kernel){ 0 };
+	kernel = (struct kernels_choice){ 0 };
 	pack_files_text("script", "#!/bin/sh\nls\n");
 	pack_files_text("text", "ls\n");
 	cr_assert(!chmod("script", 0755) && !chmod("text", 0755));

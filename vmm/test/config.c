@@ -12,11 +12,6 @@
 
 /* The kernel's log, and an end of the machine when it panics. */
 #define DEFAULT_CMDLINE "console=ttyS0 panic=-1"
-/*
- * A word that such a kernel does not know, and that makes the board one on which it has time; and one for
- * kernels that know of no hypervisor, so that a busy host is not taken for an 8254 that does not work.
- */
-#define NO_KVMCLOCK "no-kvmclock no_timer_check"
 
 /* The kernel's console, and the two ways to the agent (guest/wire.h). Their sinks are in the pool. */
 static const char *const consoles[] = { "--serial", "null",   "--serial",
@@ -47,7 +42,7 @@ static char *make_cmdline(const struct test_options *o, bool no_kvmclock)
 		word[0] = DEFAULT_CMDLINE;
 		snprintf(rdinit, sizeof(rdinit), "rdinit=%s", init ? init : "");
 		word[1] = init ? rdinit : NULL;
-		word[2] = no_kvmclock ? NO_KVMCLOCK : NULL;
+		word[2] = no_kvmclock ? KERNELS_NO_KVMCLOCK : NULL;
 	}
 	word[3] = o->cmdline;
 	return join(word, 4);
@@ -114,7 +109,7 @@ int test_config_make(const struct test_options *o, struct config *config, struct
 	return rc;
 }
 
-int test_config_boot(const struct test_options *o, const struct test_kernel *kernel,
+int test_config_boot(const struct test_options *o, const struct kernels_choice *kernel,
 		     const char *initrd, struct config *config, struct err *err)
 {
 	int rc = keys_set(&config->vm, config_keys[CONFIG_KERNEL].name, kernel->image, err);

@@ -56,7 +56,7 @@ static void put_command(const struct test_options *o, FILE *out)
 void test_describe(const struct test *t, FILE *out)
 {
 	const struct test_options *o = t->options;
-	const struct test_kernel *k = &t->kernel;
+	const struct kernels_choice *k = &t->kernel;
 
 	fputs("test\n", out);
 	row(out, "kernel", k->image);

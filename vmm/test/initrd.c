@@ -17,6 +17,7 @@
 #include "boot/pack/programs.h"
 #include "boot/pack/shell.h"
 #include "vmm/core/keys.h"
+#include "vmm/kernels/drivers.h"
 
 #define AGENT "/bantam-agent"
 #define PART_BYTES (1u << 20)
@@ -26,15 +27,6 @@
 
 /* PATH of a command in the guest, unless --env sets it (guest/agent_child.h). */
 #define GUEST_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-/* The module of each device of bantam run; the transports are told by --transport. */
-static const struct {
-	const char *option, *module;
-} drivers[] = {
-	{ "disk", "virtio_blk?" }, { "net", "virtio_net?" },
-	{ "fs", "virtiofs?" },	   { "vsock", "vmw_vsock_virtio_transport?" },
-	{ "rng", "virtio_rng?" },  { "balloon", "virtio_balloon?" },
-};
 
 static bool has_agent(const struct test_options *o)
 {
@@ -82,19 +74,17 @@ static int add_drivers(struct pack *pack, struct pack_tree *tree, const struct t
 {
 	char name[KEYS_NAME_MAX];
 	const char *value;
-	int ret = pack_add_module(pack, tree, is_mmio(o) ? "virtio_mmio?" : "virtio_pci?", err);
+	int ret = kernels_add_transport(pack, tree, is_mmio(o), err);
 
 	if (!ret)
-		ret = pack_add_module(pack, tree, "virtio_console?", err);
+		ret = kernels_add_driver(pack, tree, "console", err);
 	for (int at = 0; !ret && next_option(o, &at, name, &value);)
-		for (size_t i = 0; !ret && i < sizeof(drivers) / sizeof(drivers[0]); i++)
-			if (!strcmp(name, drivers[i].option))
-				ret = pack_add_module(pack, tree, drivers[i].module, err);
+		ret = kernels_add_driver(pack, tree, name, err);
 	return ret;
 }
 
-static int add_modules(struct pack *pack, const struct test_options *o, const struct test_kernel *k,
-		       struct err *err)
+static int add_modules(struct pack *pack, const struct test_options *o,
+		       const struct kernels_choice *k, struct err *err)
 {
 	struct pack_tree *tree = NULL;
 	int ret = 0;
@@ -295,7 +285,7 @@ static int add_users(struct pack *pack, struct err *err)
 
 /* --- the whole ------------------------------------------------------------------------------ */
 
-static int fill(struct pack *pack, const struct test_options *o, const struct test_kernel *k,
+static int fill(struct pack *pack, const struct test_options *o, const struct kernels_choice *k,
 		struct err *err)
 {
 	bool known = true; /* what the user's initrd holds */
@@ -361,7 +351,7 @@ static int open_user(const struct test_options *o, int *fd_out, struct err *err)
 	return *fd_out < 0 ? err_sys(err, errno, "--initrd %.200s", o->initrd) : 0;
 }
 
-int test_initrd_build(const struct test_options *o, const struct test_kernel *k, int *fd_out,
+int test_initrd_build(const struct test_options *o, const struct kernels_choice *k, int *fd_out,
 		      struct err *err)
 {
 	struct pack *pack = NULL;

@@ -17,13 +17,13 @@
 #ifndef BANTAM_TEST_INITRD_H
 #define BANTAM_TEST_INITRD_H
 
-#include "vmm/test/kernel.h"
+#include "vmm/kernels/kernels.h"
 #include "vmm/test/options.h"
 
 /*
  * *fd_out: a memfd, or FILE. The caller closes it when the machine is created; "/proc/self/fd/N" is its path.
  */
-int test_initrd_build(const struct test_options *o, const struct test_kernel *k, int *fd_out,
+int test_initrd_build(const struct test_options *o, const struct kernels_choice *k, int *fd_out,
 		      struct err *err);
 
 /* The value of rdinit= on the kernel's command line, or NULL: it runs /init. */

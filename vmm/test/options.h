@@ -32,9 +32,8 @@ enum test_color { TEST_COLOR_AUTO, TEST_COLOR_ALWAYS, TEST_COLOR_NEVER };
 /* Texts belong to argv, or live until test_options_clear. NULL: not given. Times are in µs, 0: none. */
 struct test_options {
 	/* the kernel, and what its initrd holds */
-	const char
-		*kernel; /* FILE, BUILD-DIR or RELEASE: test_kernel_find; never NULL unless help */
-	const char *modules;	 /* a tree of modules in place of the kernel's own */
+	const char *kernel;  /* FILE, BUILD-DIR or RELEASE: kernels_find; never NULL unless help */
+	const char *modules; /* a tree of modules in place of the kernel's own */
 	struct test_list module; /* more modules: pack_add_modules */
 	const char *initrd;	 /* a root file system of the user's */
 	struct test_list copy;	 /* "HOST[:GUEST]" */

@@ -189,7 +189,7 @@ static int make_rules(struct test *t, struct err *err)
 static int find_kernel(struct test *t, struct err *err)
 {
 	const struct test_options *o = t->options;
-	int rc = test_kernel_find(&t->kernel, o->kernel, o->modules, "", err);
+	int rc = kernels_find(&t->kernel, o->kernel, o->modules, "", err);
 
 	if (!rc)
 		rc = test_initrd_build(o, &t->kernel, &t->initrd_fd, err);
@@ -357,7 +357,7 @@ static void destroy(struct test *t)
 	loop_destroy(t->loop);
 	verdict_case_destroy(t->verdict);
 	verdict_rules_destroy(t->rules);
-	test_kernel_clear(&t->kernel);
+	kernels_clear(&t->kernel);
 	if (t->initrd_fd >= 0)
 		close(t->initrd_fd);
 	free(t->envp);

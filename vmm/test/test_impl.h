@@ -13,7 +13,7 @@
 #include "vmm/core/loop.h"
 #include "vmm/test/streams/input.h"
 #include "vmm/test/initrd.h"
-#include "vmm/test/kernel.h"
+#include "vmm/kernels/kernels.h"
 #include "vmm/test/options.h"
 #include "vmm/test/streams/output.h"
 #include "vmm/test/report.h"
@@ -51,7 +51,7 @@ struct test {
 	const struct test_options *options;
 	struct loop *loop;
 	struct config config;
-	struct test_kernel kernel;
+	struct kernels_choice kernel;
 	int initrd_fd; /* -1: not yet */
 	char initrd_path[32];
 
@@ -137,7 +137,7 @@ int test_command_make(struct test *t, struct err *err);
 /* The machine's options and consoles; wrong ones are wrong usage. The caller clears *config also after an error. */
 int test_config_make(const struct test_options *o, struct config *config, struct err *err);
 /* The kernel, what it needs on its command line, and the initrd (NULL: none). */
-int test_config_boot(const struct test_options *o, const struct test_kernel *kernel,
+int test_config_boot(const struct test_options *o, const struct kernels_choice *kernel,
 		     const char *initrd, struct config *config, struct err *err);
 /* Writes the id of the n-th device of an option ("--serial"). Returns false if there is none. */
 bool test_config_id(const struct config *config, const char *option, unsigned n,

@@ -1,5 +1,5 @@
-/* test/kernel: see kernel.h. */
-#include "vmm/test/kernel.h"
+/* kernels: see kernels.h. default.c finds the kernel of a user who names none. */
+#include "vmm/kernels/kernels.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,7 +14,7 @@
 #include "boot/pack/modules.h"
 #include "boot/pack/release.h"
 
-_Static_assert(sizeof(((struct test_kernel *)0)->release) == PACK_RELEASE_MAX, "one size");
+_Static_assert(sizeof(((struct kernels_choice *)0)->release) == PACK_RELEASE_MAX, "one size");
 
 /* What `make` builds to boot, below the folder; the best one first. */
 static const char *const built_images[] = {
@@ -58,7 +58,7 @@ static bool is_there(const char *dir, const char *name)
 /* --- the image ---------------------------------------------------------------------------- */
 
 /* Reads the release in the image's header. What is no regular file (a pipe) tells none. */
-static int read_image(struct test_kernel *k, struct err *err)
+static int read_image(struct kernels_choice *k, struct err *err)
 {
 	struct err why = { "" };
 	struct stat st;
@@ -101,7 +101,7 @@ static bool names_folder(const char *release)
 /* --- modules ------------------------------------------------------------------------------ */
 
 /* Looks whether dir is a tree of modules for this kernel. option: for errors. -ENOENT: it is none. */
-static int check_tree(const struct test_kernel *k, const char *option, const char *dir,
+static int check_tree(const struct kernels_choice *k, const char *option, const char *dir,
 		      const char *advice, struct err *err)
 {
 	char release[PACK_RELEASE_MAX];
@@ -123,7 +123,8 @@ static int check_tree(const struct test_kernel *k, const char *option, const cha
 }
 
 /* The kernel's own modules, unless there are none. */
-static int take_modules(struct test_kernel *k, const char *dir, const char *advice, struct err *err)
+static int take_modules(struct kernels_choice *k, const char *dir, const char *advice,
+			struct err *err)
 {
 	int rc = check_tree(k, "--kernel", dir, advice, err);
 
@@ -136,7 +137,7 @@ static int take_modules(struct test_kernel *k, const char *dir, const char *advi
 }
 
 /* DIR, or DIR/lib/modules/RELEASE. */
-static int override_modules(struct test_kernel *k, const char *dir, struct err *err)
+static int override_modules(struct kernels_choice *k, const char *dir, struct err *err)
 {
 	static const char option[] = "--modules";
 	char advice[200], *below;
@@ -169,7 +170,7 @@ static int override_modules(struct test_kernel *k, const char *dir, struct err *
  * Does the kernel have no driver for KVM's clock? Such a kernel for a PC (KUnit's, for one) needs the board
  * with an 8254 (arch_needs_legacy). What is no configuration of x86 tells nothing.
  */
-static void read_config(struct test_kernel *k, const char *dir, const char *name)
+static void read_config(struct kernels_choice *k, const char *dir, const char *name)
 {
 	char *path = path_of("%s/%s", dir, name), line[256];
 	int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
@@ -190,11 +191,18 @@ static void read_config(struct test_kernel *k, const char *dir, const char *name
 	free(path);
 }
 
-/* The configuration of a kernel's file beside it: /boot/config-RELEASE. */
-static void read_config_beside(struct test_kernel *k)
+/* The folder in which the kernel's file lies, with a slash. NULL: no memory; the caller frees it. */
+static char *folder_of(const struct kernels_choice *k)
 {
 	const char *slash = strrchr(k->image, '/');
-	char *dir = slash ? strndup(k->image, (size_t)(slash + 1 - k->image)) : strdup("./");
+
+	return slash ? strndup(k->image, (size_t)(slash + 1 - k->image)) : strdup("./");
+}
+
+/* The configuration of a kernel's file beside it: /boot/config-RELEASE. */
+static void read_config_beside(struct kernels_choice *k)
+{
+	char *dir = folder_of(k);
 	char name[sizeof("config-") + PACK_RELEASE_MAX];
 
 	snprintf(name, sizeof(name), "config-%s", k->release);
@@ -230,7 +238,7 @@ static void read_build_release(const char *dir, char release[PACK_RELEASE_MAX])
  * The folder of the build to which the file belongs, or NULL: it lies elsewhere, or the build is one of another
  * release now. The caller frees it.
  */
-static char *build_of(struct test_kernel *k)
+static char *build_of(struct kernels_choice *k)
 {
 	size_t len = strlen(k->image);
 	char release[PACK_RELEASE_MAX];
@@ -255,8 +263,19 @@ static char *build_of(struct test_kernel *k)
 	return NULL;
 }
 
+/* The modules beside a kernel's file, as tools/fetch-kernels puts them there. */
+static void take_modules_beside(struct kernels_choice *k)
+{
+	char *dir = folder_of(k), *modules = dir ? path_of("%smodules", dir) : NULL;
+
+	if (modules)
+		take_modules(k, modules, "", NULL);
+	free(modules);
+	free(dir);
+}
+
 /* Without modules that fit, a FILE has none. */
-static int take_file(struct test_kernel *k, const char *file, const char *root, struct err *err)
+static int take_file(struct kernels_choice *k, const char *file, const char *root, struct err *err)
 {
 	char *dir;
 	int rc;
@@ -274,7 +293,9 @@ static int take_file(struct test_kernel *k, const char *file, const char *root, 
 		read_config_beside(k);
 	if (dir && is_there(dir, "vmlinux"))
 		k->vmlinux = path_of("%svmlinux", dir);
-	if (!dir && names_folder(k->release))
+	if (!dir)
+		take_modules_beside(k);
+	if (!dir && !k->modules && names_folder(k->release))
 		dir = path_of("%s/lib/modules/%s", root, k->release);
 	if (dir)
 		take_modules(k, dir, "", NULL);
@@ -297,7 +318,31 @@ static int no_build(const char *dir, struct err *err)
 		dir, built_images[0]);
 }
 
-static int take_build(struct test_kernel *k, const char *dir, struct err *err)
+/* What tools/fetch-kernels prints: the kernel as its package has it, and all of its modules. */
+static bool is_fetched(const char *dir)
+{
+	return is_there(dir, "vmlinuz") && is_there(dir, "modules");
+}
+
+static int take_fetched(struct kernels_choice *k, const char *dir, struct err *err)
+{
+	char *modules = path_of("%s/modules", dir);
+	int rc = 0;
+
+	k->image = path_of("%s/vmlinuz", dir);
+	if (!k->image || !modules)
+		rc = no_memory(err);
+	if (!rc)
+		rc = read_image(k, err);
+	if (!rc)
+		read_config(k, dir, "config");
+	if (!rc)
+		rc = take_modules(k, modules, "fetch it again", err);
+	free(modules);
+	return rc;
+}
+
+static int take_build(struct kernels_choice *k, const char *dir, struct err *err)
 {
 	char built[PACK_RELEASE_MAX], advice[200];
 	int rc;
@@ -331,7 +376,7 @@ static int take_build(struct test_kernel *k, const char *dir, struct err *err)
 	return take_modules(k, dir, advice, err);
 }
 
-static int take_installed(struct test_kernel *k, const char *release, const char *root,
+static int take_installed(struct kernels_choice *k, const char *release, const char *root,
 			  struct err *err)
 {
 	char *modules = path_of("%s/lib/modules/%s", root, release);
@@ -364,15 +409,17 @@ static int take_installed(struct test_kernel *k, const char *release, const char
 	return rc;
 }
 
-int test_kernel_find(struct test_kernel *k, const char *name, const char *modules, const char *root,
-		     struct err *err)
+int kernels_find(struct kernels_choice *k, const char *name, const char *modules, const char *root,
+		 struct err *err)
 {
 	struct stat st;
 	int rc;
 
-	*k = (struct test_kernel){ 0 };
+	*k = (struct kernels_choice){ 0 };
 	if (!stat(name, &st))
-		rc = S_ISDIR(st.st_mode) ? take_build(k, name, err) : take_file(k, name, root, err);
+		rc = !S_ISDIR(st.st_mode) ? take_file(k, name, root, err) :
+		     is_fetched(name)	  ? take_fetched(k, name, err) :
+					    take_build(k, name, err);
 	else if (errno == ENOENT && !strchr(name, '/'))
 		rc = take_installed(k, name, root, err);
 	else
@@ -380,10 +427,10 @@ int test_kernel_find(struct test_kernel *k, const char *name, const char *module
 	return rc || !modules ? rc : override_modules(k, modules, err);
 }
 
-void test_kernel_clear(struct test_kernel *k)
+void kernels_clear(struct kernels_choice *k)
 {
 	free(k->image);
 	free(k->modules);
 	free(k->vmlinux);
-	*k = (struct test_kernel){ 0 };
+	*k = (struct kernels_choice){ 0 };
 }

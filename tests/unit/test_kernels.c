@@ -1,27 +1,28 @@
-/* test/kernel: kernels and modules of a faked host, and every refusal. */
+/* kernels: kernels and modules of a faked host, and every refusal. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "tests/unit/pack_files.h"
 #include "vmm/core/bytes.h"
-#include "vmm/test/kernel.h"
+#include "vmm/kernels/kernels.h"
 
-static struct test_kernel kernel;
+static struct kernels_choice kernel;
 static struct err err;
 
 static void teardown(void)
 {
-	test_kernel_clear(&kernel);
-	test_kernel_clear(&kernel);
+	kernels_clear(&kernel);
+	kernels_clear(&kernel);
 	pack_files_teardown();
 }
 
-TestSuite(test_kernel, .init = pack_files_setup, .fini = teardown, .timeout = 60);
+TestSuite(kernels, .init = pack_files_setup, .fini = teardown, .timeout = 60);
 
 /* A bzImage of that release, as far as the release goes. */
 static void image(const char *path, const char *release)
@@ -99,10 +100,15 @@ static void host(void)
 	modules("m61", "6.1.0-18-amd64");
 	modules("m7", "7.0");
 	modules("inst/lib/modules/6.1.0-18-amd64", "6.1.0-18-amd64");
+	image("fetched/vmlinuz", "6.1.0-20-cloud-amd64");
+	modules("fetched/modules", "6.1.0-20-cloud-amd64");
+	pack_files_text("fetched/vmlinux", "the same");
+	image("mixed/vmlinuz", "6.1.0-18-amd64");
+	modules("mixed/modules", "6.1.0-20-cloud-amd64");
 	cr_assert(!mkfifo("fifo", 0600));
 }
 
-Test(test_kernel, found)
+Test(kernels, found)
 {
 	static const struct {
 		const char *name, *modules_given;
@@ -138,15 +144,24 @@ Test(test_kernel, found)
 		{ "6.9.4-200.fc40", NULL, "host/lib/modules/6.9.4-200.fc40/vmlinuz",
 		  "host/lib/modules/6.9.4-200.fc40", NULL, "6.9.4-200.fc40", false },
 		{ "5.10", NULL, "host/boot/vmlinuz-5.10", NULL, NULL, "5.10", false },
+		/* as tools/fetch-kernels leaves it */
+		{ "fetched", NULL, "fetched/vmlinuz", "fetched/modules", NULL,
+		  "6.1.0-20-cloud-amd64", false },
+		{ "fetched/", NULL, "fetched//vmlinuz", "fetched//modules", NULL,
+		  "6.1.0-20-cloud-amd64", false },
+		{ "fetched/vmlinuz", NULL, "fetched/vmlinuz", "fetched/modules", NULL,
+		  "6.1.0-20-cloud-amd64", true },
+		{ "mixed/vmlinuz", NULL, "mixed/vmlinuz", "host/lib/modules/6.1.0-18-amd64", NULL,
+		  "6.1.0-18-amd64", true },
 	};
 
 	host();
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		const struct test_kernel *k = &kernel;
+		const struct kernels_choice *k = &kernel;
 
-		test_kernel_clear(&kernel);
-		cr_assert_eq(test_kernel_find(&kernel, rows[i].name, rows[i].modules_given, "host",
-					      &err),
+		kernels_clear(&kernel);
+		cr_assert_eq(kernels_find(&kernel, rows[i].name, rows[i].modules_given, "host",
+					  &err),
 			     0, "row %zu: %s", i, err.text);
 		cr_expect_str_eq(k->image, rows[i].image);
 		cr_expect_str_eq(k->modules ? k->modules : "none",
@@ -158,7 +173,7 @@ Test(test_kernel, found)
 	}
 }
 
-Test(test_kernel, refused)
+Test(kernels, refused)
 {
 	static const struct {
 		const char *name, *modules, *says;
@@ -185,6 +200,9 @@ Test(test_kernel, refused)
 		{ "4.9", NULL,
 		  "--kernel: the modules in host/lib/modules/4.9 are for 4.9-other, but the kernel "
 		  "is 4.9; install the kernel's own again" },
+		{ "mixed", NULL,
+		  "--kernel: the modules in mixed/modules are for 6.1.0-20-cloud-amd64, but the "
+		  "kernel is 6.1.0-18-amd64; fetch it again" },
 		{ "bz61", "m7",
 		  "--modules: the modules in m7 are for 7.0, but the kernel is 6.1.0-18-amd64; "
 		  "without --modules those of host/lib/modules/6.1.0-18-amd64 are taken" },
@@ -202,20 +220,20 @@ Test(test_kernel, refused)
 
 	host();
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		test_kernel_clear(&kernel);
+		kernels_clear(&kernel);
 		err.text[0] = 0;
-		cr_expect_lt(test_kernel_find(&kernel, rows[i].name, rows[i].modules, "host", &err),
-			     0, "row %zu was accepted", i);
+		cr_expect_lt(kernels_find(&kernel, rows[i].name, rows[i].modules, "host", &err), 0,
+			     "row %zu was accepted", i);
 		cr_expect(!strncmp(err.text, rows[i].says, strlen(rows[i].says)), "row %zu: %s", i,
 			  err.text);
 	}
-	test_kernel_clear(&kernel);
-	cr_expect_lt(test_kernel_find(&kernel, "6.6", NULL, "host", &err), 0);
+	kernels_clear(&kernel);
+	cr_expect_lt(kernels_find(&kernel, "6.6", NULL, "host", &err), 0);
 	cr_expect_not_null(strstr(err.text, "6.1.0-18-amd64"));
 }
 
 /* Ubuntu installs kernels that only root can read. What the message says to do helps. */
-Test(test_kernel, unreadable)
+Test(kernels, unreadable)
 {
 	const char *command;
 
@@ -223,19 +241,71 @@ Test(test_kernel, unreadable)
 	cr_assert(!chmod(".", 0755) && !chmod("host/boot/vmlinuz-5.10", 0600));
 	if (!geteuid())
 		cr_assert(!seteuid(65534));
-	cr_expect_eq(test_kernel_find(&kernel, "5.10", NULL, "host", &err), -EACCES);
+	cr_expect_eq(kernels_find(&kernel, "5.10", NULL, "host", &err), -EACCES);
 	cr_expect_str_eq(err.text,
 			 "--kernel: host/boot/vmlinuz-5.10: permission denied; as root, chmod a+r "
 			 "host/boot/vmlinuz-5.10");
 	cr_assert(!seteuid(getuid()));
 	command = strstr(err.text, "chmod");
 	cr_assert(command && !system(command));
-	test_kernel_clear(&kernel);
-	cr_expect_eq(test_kernel_find(&kernel, "5.10", NULL, "host", &err), 0, "%s", err.text);
+	kernels_clear(&kernel);
+	cr_expect_eq(kernels_find(&kernel, "5.10", NULL, "host", &err), 0, "%s", err.text);
+}
+
+/*
+ * Without a name: the kernel that the host runs, then the best one of those that were fetched; a folder that is no
+ * kernel's is none.
+ */
+Test(kernels, unnamed)
+{
+	static const char *const fetched[] = { "zz", "6.12-amd64", "amd64", "cloud-amd64" };
+	struct utsname uts;
+	char path[300];
+
+	cr_assert(!uname(&uts));
+	cr_expect_eq(kernels_find_default(&kernel, NULL, "host", NULL, &err), -ENOENT);
+	kernels_clear(&kernel);
+	cr_expect_eq(kernels_find_default(&kernel, NULL, "host", "cache", &err), -ENOENT);
+	snprintf(
+		path, sizeof(path),
+		"--shell: this host's kernel, host/boot/vmlinuz-%s, cannot be read (No such file or "
+		"directory), and no other was fetched; run tools/fetch-kernels cloud-amd64, or give "
+		"--kernel FILE|BUILD-DIR|RELEASE",
+		uts.release);
+	cr_expect_str_eq(err.text, path);
+	pack_files_text("cache/kernels/half/vmlinuz", "without modules");
+	pack_files_text("cache/kernels/.tmp.1/vmlinuz", "not complete");
+	modules("cache/kernels/.tmp.1/modules", "1");
+	kernels_clear(&kernel);
+	cr_expect_eq(kernels_find_default(&kernel, NULL, "host", "cache", &err), -ENOENT);
+	for (size_t i = 0; i < sizeof(fetched) / sizeof(fetched[0]); i++) {
+		snprintf(path, sizeof(path), "cache/kernels/%s/modules", fetched[i]);
+		modules(path, "7.0");
+		snprintf(path, sizeof(path), "cache/kernels/%s/vmlinuz", fetched[i]);
+		image(path, "7.0");
+		kernels_clear(&kernel);
+		cr_assert_eq(kernels_find_default(&kernel, NULL, "host", "cache", &err), 0, "%s",
+			     err.text);
+		cr_expect_str_eq(kernel.image, path);
+		cr_expect_str_eq(kernel.release, "7.0");
+		cr_expect_not_null(kernel.modules);
+	}
+	kernels_clear(&kernel);
+	cr_expect_eq(kernels_find_default(&kernel, "m7", "host", "cache", &err), -ENOENT);
+	snprintf(path, sizeof(path), "host/lib/modules/%s/vmlinuz", uts.release);
+	image(path, uts.release);
+	kernels_clear(&kernel);
+	cr_assert_eq(kernels_find_default(&kernel, NULL, "host", "cache", &err), 0, "%s", err.text);
+	cr_expect_str_eq(kernel.image, path);
+	snprintf(path, sizeof(path), "host/boot/vmlinuz-%s", uts.release);
+	image(path, uts.release);
+	kernels_clear(&kernel);
+	cr_assert_eq(kernels_find_default(&kernel, NULL, "host", "cache", &err), 0, "%s", err.text);
+	cr_expect_str_eq(kernel.image, path);
 }
 
 /* So does what it says of a tree in which nothing is built, and of an old image. */
-Test(test_kernel, make)
+Test(kernels, make)
 {
 	static const char *const trees[] = { "source", "stale" };
 
@@ -249,21 +319,21 @@ Test(test_kernel, make)
 		char command[300];
 		const char *at;
 
-		test_kernel_clear(&kernel);
-		cr_expect_lt(test_kernel_find(&kernel, trees[i], NULL, "host", &err), 0);
+		kernels_clear(&kernel);
+		cr_expect_lt(kernels_find(&kernel, trees[i], NULL, "host", &err), 0);
 		at = strstr(err.text, "make -C ");
 		cr_assert_not_null(at);
 		snprintf(command, sizeof(command), "%.*s >/dev/null", (int)strcspn(at, ","), at);
 		cr_assert(!system(command), "%s", command);
-		test_kernel_clear(&kernel);
-		cr_expect_eq(test_kernel_find(&kernel, trees[i], NULL, "host", &err), 0, "%s",
+		kernels_clear(&kernel);
+		cr_expect_eq(kernels_find(&kernel, trees[i], NULL, "host", &err), 0, "%s",
 			     err.text);
 		cr_expect_str_eq(kernel.release, "6.12.1-00001-gabc");
 	}
 }
 
 /* A release that is too long, or no text, is none. */
-Test(test_kernel, strange_releases)
+Test(kernels, strange_releases)
 {
 	char longest[PACK_FILES_MODULE_MAX];
 	const char *const texts[] = { "", "\n6.1\n", "\xff\xfe", longest };
@@ -273,14 +343,14 @@ Test(test_kernel, strange_releases)
 	pack_files_text("b/vmlinux", "symbols");
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		pack_files_text("b/include/config/kernel.release", texts[i]);
-		cr_assert_eq(test_kernel_find(&kernel, "b", NULL, "", &err), 0, "%s", err.text);
+		cr_assert_eq(kernels_find(&kernel, "b", NULL, "", &err), 0, "%s", err.text);
 		cr_expect_str_eq(kernel.release, "", "row %zu", i);
-		test_kernel_clear(&kernel);
+		kernels_clear(&kernel);
 	}
 }
 
 /* Only a configuration for x86 without KVM's clock says that a kernel needs an 8254. */
-Test(test_kernel, clock)
+Test(kernels, clock)
 {
 	static const struct {
 		const char *config;
@@ -303,16 +373,16 @@ Test(test_kernel, clock)
 			image("host/boot/vmlinuz-5.10", "5.10");
 			file("o", ".config", how < 2 ? cases[i].config : "");
 			file("host/boot", "config-5.10", how < 2 ? "" : cases[i].config);
-			cr_assert_eq(test_kernel_find(&kernel, name[how], NULL, "host", &err), 0,
-				     "%s", err.text);
+			cr_assert_eq(kernels_find(&kernel, name[how], NULL, "host", &err), 0, "%s",
+				     err.text);
 			cr_expect_eq(kernel.no_kvmclock, cases[i].no_kvmclock, "case %zu of %s", i,
 				     name[how]);
-			test_kernel_clear(&kernel);
+			kernels_clear(&kernel);
 		}
 	}
 	/* What is no file is not read. */
 	cr_assert_eq(unlink("o/.config"), 0);
 	cr_assert_eq(mkfifo("o/.config", 0600), 0);
-	cr_assert_eq(test_kernel_find(&kernel, "o", NULL, "host", &err), 0, "%s", err.text);
+	cr_assert_eq(kernels_find(&kernel, "o", NULL, "host", &err), 0, "%s", err.text);
 	cr_expect(!kernel.no_kvmclock);
 }
