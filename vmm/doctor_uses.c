@@ -155,7 +155,7 @@ static void tell_helper(struct doctor_report *r, const char *use, struct err *er
 static void find_helpers(struct doctor_report *r)
 {
 	static const char names[][16] = { "bantam-ctl", "bantam-fs", "bantam-image",
-					  "bantam-seed" };
+					  "bantam-initrd", "bantam-seed" };
 	char path[PATH_MAX + 64], folder[200] = "";
 	struct err err = { "" };
 
@@ -170,7 +170,7 @@ static void find_helpers(struct doctor_report *r)
 	if (folder[0])
 		doctor_report_add(&r->uses, "helper programs", OK, NULL, "in %s: %s",
 				  printable(folder),
-				  "for ctl, image, seed, and run --disk without --kernel");
+				  "for ctl, image, initrd, seed, and run --disk without --kernel");
 }
 
 /* --- networks, memory, disks ----------------------------------------------------- */

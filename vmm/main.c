@@ -108,6 +108,8 @@ static const struct command {
 	{ "image", "create, check, convert and inspect disk images", .helper = "bantam-image" },
 	{ "seed", "build the small disks: cloud-init, service, FAT from a folder",
 	  .helper = "bantam-seed" },
+	{ "initrd", "pack an initrd: bantam's init, kernel modules, files, a shell",
+	  .helper = "bantam-initrd" },
 	{ "ctl", "drive a VM by the socket of its API", .helper = "bantam-ctl" },
 	{ "doctor", "say what works on this host, and what to do about the rest",
 	  .run = cmd_doctor },

@@ -89,7 +89,7 @@ class Layout:
         with open(init, "w") as f:
             f.write(INIT)
         os.chmod(init, 0o755)
-        call(os.path.join(ROOT, "build/mkinitrd"), "-z", "-o", path, "-i", init, "-f",
+        call(os.path.join(ROOT, "build/bantam"), "initrd", "--force", "-z", "-o", path, "-i", init, "-f",
              self.busybox + ":/bin/busybox", "-M", os.path.join(kernel_dir(KERNEL), "modules"), "-m", self.modules)
 
     def part(self, mib, number, kind, make=None):

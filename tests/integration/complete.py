@@ -22,6 +22,9 @@ CASES = [  # the keys typed, the resulting line
     ("bantam run --transport=m\t", "bantam run --transport=mmio "),
     ("bantam image convert -c zs\troot.\t", "bantam image convert -c zstd root.img "),
     ("bantam seed fat k\t", "bantam seed fat keys/"),
+    ("bantam help ini\t", "bantam help initrd "),
+    ("bantam initrd --lib\t--fi\troo\t", "bantam initrd --libraries --file root.img "),
+    ("bantam test --kern\troo\t--shel\t", "bantam test --kernel root.img --shell "),
 ]
 LIMIT_S = 20
 

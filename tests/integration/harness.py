@@ -213,8 +213,7 @@ def make_initrd(kernel, modules):
     if key not in _initrds:
         digest = hashlib.sha256(modules.encode()).hexdigest()[:8]
         path = os.path.join(WORK, f"initrd-{kernel}-{digest}")
-        call(os.path.join(ROOT, "build/mkinitrd"), "-o", path, "-i",
-             os.path.join(ROOT, "build/guest/init"), "-M",
+        call(os.path.join(ROOT, "build/bantam"), "initrd", "--force", "-o", path, "-M",
              os.path.join(kernel_dir(kernel), "modules"), "-m", modules)
         _initrds[key] = path
     return _initrds[key]

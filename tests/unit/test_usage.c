@@ -1,5 +1,6 @@
 /* The layout of help texts: vmm/usage. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <pty.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "vmm/usage/options.h"
 #include "vmm/usage/usage.h"
 
 TestSuite(usage, .timeout = 10);
@@ -136,4 +138,88 @@ Test(usage, terminals)
 		cr_expect_eq(longest, table[i].longest, "%u columns: %zu", table[i].columns,
 			     longest);
 	}
+}
+
+/* --- options.h ------------------------------------------------------------------ */
+
+static const struct usage_option few[] = {
+	{ "output", 'o', "FILE", "where to" },
+	{ "force", 'f', NULL, "replace" },
+	{ "size", 256, "SIZE", "" },
+	{ "quiet", 257, NULL, "" },
+	{ 0 },
+};
+
+/* What the command line is, as "ID[=VALUE] …", operands as "=VALUE", and at the end the message. */
+static void walk(char *words, char *text, size_t size)
+{
+	char *argv[16];
+	struct usage_words w = { .argv = argv, .options = few, .see = "x --help" };
+	const struct usage_option *o;
+	const char *value;
+	struct err err = { "" };
+	size_t n = 0;
+	int rc;
+
+	for (char *word = strtok(words, " "); word; word = strtok(NULL, " "))
+		argv[w.argc++] = strcmp(word, "EMPTY") ? word : (char *)"";
+	*text = 0;
+	while ((rc = usage_next(&w, &o, &value, &err)) > 0) {
+		n += (size_t)snprintf(text + n, size - n, "%s%s%s%s", n ? " " : "",
+				      o ? o->name : "", value ? "=" : "", value ? value : "");
+		cr_assert_lt(n, size);
+	}
+	cr_expect_eq(rc, err.text[0] ? -EINVAL : 0);
+	snprintf(text + n, size - n, "%s%s", n && err.text[0] ? " " : "", err.text);
+}
+
+Test(usage, options)
+{
+	static const char *const table[][2] = {
+		{ "", "" },
+		{ "a", "=a" },
+		{ "--output x --size=3 y", "output=x size=3 =y" },
+		{ "-o x -ox -fo x -fox", "output=x output=x force output=x force output=x" },
+		{ "--output= --output EMPTY", "output= output=" },
+		{ "--output -f -o -f", "output=-f output=-f" },
+		{ "--output -- x", "output=-- =x" },
+		{ "-f -- -f -- --output", "force =-f =-- =--output" },
+		{ "- EMPTY --", "=- =" },
+		{ "--", "" },
+		{ "-ff", "force force" },
+		{ "-f=x", "force \"-f=x\": no such option; see x --help" },
+		{ "-fq", "force \"-fq\": no such option; see x --help" },
+		{ "-\xff", "\"-?\": no such option; see x --help" },
+		{ "--outpu x", "\"--outpu\": no such option; did you mean --output?" },
+		{ "--sizes=3", "\"--sizes=3\": no such option; did you mean --size?" },
+		{ "--=x", "\"--=x\": no such option; see x --help" },
+		{ "--force=on", "--force: takes no value" },
+		{ "--force=", "--force: takes no value" },
+		{ "-f --output", "force --output: needs a value; see x --help" },
+		{ "-fo", "force -fo: needs a value; see x --help" },
+		{ "-q", "\"-q\": no such option; see x --help" },
+	};
+	char words[100], text[300];
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		snprintf(words, sizeof(words), "%s", table[i][0]);
+		walk(words, text, sizeof(text));
+		cr_expect_str_eq(text, table[i][1], "%s: %s", table[i][0], text);
+	}
+}
+
+Test(usage, option_rows)
+{
+	char *text;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	for (const struct usage_option *o = few; o->name; o++)
+		usage_option_row(out, 22, o);
+	fclose(out);
+	cr_expect_str_eq(text, "  -o, --output FILE   where to\n"
+			       "  -f, --force         replace\n"
+			       "  --size SIZE\n"
+			       "  --quiet\n");
+	free(text);
 }
