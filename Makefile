@@ -251,6 +251,7 @@ deps:
 
 fmt:
 	clang-format -i $$(tools/sources)
+	tools/wrapman vmm/*.1 tools/*/*.1
 
 # --- installing and packing ------------------------------------------------
 # Man pages are readable in the tree; installed ones name the version.
@@ -259,7 +260,7 @@ vpath %.1 vmm $(wildcard tools/*/)
 $B/man/%.1: %.1 Makefile
 	@mkdir -p $(@D)
 	sed 's/^\.Os bantam$$/.Os bantam $(VERSION)/' $< >$@
-$B/man/bantam-api.1: vmm/bantam-api.1 tools/mkapiman $B/bantam Makefile
+$B/man/bantam-api.1: vmm/bantam-api.1 tools/mkapiman tools/wrapman $B/bantam Makefile
 	@mkdir -p $(@D)
 	BANTAM=$(or $(BANTAM),$B/bantam) tools/mkapiman >$@.part
 	sed 's/^\.Os bantam$$/.Os bantam $(VERSION)/' $@.part >$@
