@@ -140,6 +140,11 @@ struct device_ops {
 	/* Stops the device's I/O and frees it. The vCPUs are already joined. */
 	void (*destroy)(struct device *dev);
 	/*
+	 * Optional: makes now what later requests would make (rings, threads), because the thread of the device's
+	 * loop, which calls it before the loop runs, cannot do so later. vCPUs may run already.
+	 */
+	void (*prepare)(struct device *dev);
+	/*
 	 * Optional; the loop's thread calls the next three. power_button: the user pressed the VM's
 	 * power button.
 	 */

@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "vmm/core/log.h"
@@ -36,4 +37,39 @@ unsigned proc_fds(pid_t pid)
 		n++;
 	closedir(dir);
 	return n - 2 - !pid; /* . and .. */
+}
+
+/* io_uring's workers are the kernel's. */
+static bool is_own(const char *tid)
+{
+	char path[300], comm[20] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%s/comm", tid);
+	f = tid[0] == '.' ? NULL : fopen(path, "r");
+	if (!f)
+		return false;
+	(void)!fgets(comm, sizeof(comm), f);
+	fclose(f);
+	return strncmp(comm, "iou-", 4) != 0;
+}
+
+unsigned proc_threads(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	struct dirent *e;
+	unsigned n = 0;
+
+	cr_assert(dir);
+	while ((e = readdir(dir)))
+		n += is_own(e->d_name);
+	closedir(dir);
+	return n;
+}
+
+bool proc_threads_are(unsigned n)
+{
+	for (unsigned i = 0; i < 100 && proc_threads() != n; i++)
+		usleep(10000);
+	return proc_threads() == n;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "devices/backend/disk/disk.h"
+#include "tests/unit/proc.h"
 #include "tests/unit/qcow2_files.h"
 
 TestSuite(disk_qcow2, .init = scratch_enter, .fini = scratch_leave, .timeout = 240);
@@ -173,10 +174,14 @@ static void *grow_main(void *opaque)
 	return NULL;
 }
 
+/* From this seed on, the disk is prepared, and then makes no thread and no descriptor. */
+#define PREPARED 50u
+
 /* grow_to 0: it keeps its size. */
 static void hammer_growing(const char *image, enum disk_engine engine, bool direct, unsigned seed,
 			   unsigned n, uint64_t grow_to)
 {
+	unsigned threads = 0, fds = 0;
 	struct ctx c = { .state = seed };
 	struct grower g = { .to = grow_to };
 	pthread_t thread;
@@ -192,6 +197,12 @@ static void hammer_growing(const char *image, enum disk_engine engine, bool dire
 		cr_assert(!posix_memalign((void **)&slots[i].buf, 4096, 512 * KIB));
 	open_disk(&c, image, engine, false, direct);
 	g.disk = c.disk;
+	if (seed >= PREPARED) {
+		c.disk->ops->prepare(c.disk);
+		threads = proc_threads();
+		fds = proc_fds(0);
+		cr_assert_gt(threads, 1);
+	}
 	if (grow_to)
 		cr_assert_eq(pthread_create(&thread, NULL, grow_main, &g), 0);
 	while (n) {
@@ -212,6 +223,10 @@ static void hammer_growing(const char *image, enum disk_engine engine, bool dire
 	cr_assert(!g.failed[0], "%s", g.failed);
 	c.disk->ops->drain(c.disk);
 	cr_assert_eq(c.inflight, 0);
+	if (seed >= PREPARED) {
+		cr_expect(proc_threads_are(threads));
+		cr_expect_eq(proc_fds(0), fds);
+	}
 	disk_close(c.disk);
 	fd = open("mirror", O_RDWR | O_CREAT | O_TRUNC, 0600);
 	cr_assert(fd >= 0 && write(fd, c.want, DISK_BYTES) == (ssize_t)DISK_BYTES);
@@ -286,7 +301,7 @@ Test(disk_qcow2, many_in_flight)
 		     DISK_BYTES);
 		hammer("q.qcow2", t[i].engine, t[i].direct, i + 1, 3000);
 		/* Again, on the data written before. */
-		hammer("q.qcow2", t[i].engine, t[i].direct, i + 50, 600);
+		hammer("q.qcow2", t[i].engine, t[i].direct, i + PREPARED, 600);
 	}
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "devices/backend/disk/disk_impl.h"
+#include "tests/unit/proc.h"
 
 #define MIB (1024u * 1024u)
 
@@ -663,6 +664,81 @@ Test(disk_raw, without_uring)
 	pid = fork();
 	if (!pid)
 		_exit(without_uring(&c));
+	waitpid(pid, &status, 0);
+	cr_assert(WIFEXITED(status));
+	cr_assert_eq(WEXITSTATUS(status), 0, "step %d", WEXITSTATUS(status));
+	clean(&c);
+}
+
+/* After prepare, no request makes a thread or a descriptor. */
+Test(disk_raw, prepared)
+{
+	struct tracked t[16] = { 0 };
+	uint8_t buf[4096] = { 7 };
+	unsigned threads, fds;
+
+	for (unsigned e = 0; e < sizeof(engines) / sizeof(engines[0]); e++) {
+		struct ctx c = { 0 };
+
+		make_file(&c, MIB);
+		cr_assert_eq(open_disk(&c, engines[e], false, false, NULL), 0);
+		c.disk->ops->prepare(c.disk);
+		threads = proc_threads();
+		fds = proc_fds(0);
+		cr_expect(c.disk->engine != DISK_ENGINE_THREADS || threads > 1);
+		for (unsigned i = 0; i < 16; i++) {
+			t[i] = (struct tracked){ .ctx = &c };
+			t[i].iov[0] = (struct iovec){ buf, sizeof(buf) };
+			t[i].req = (struct disk_req){ .op = DISK_WRITE,
+						      .offset = i * sizeof(buf),
+						      .len_bytes = sizeof(buf),
+						      .iov = t[i].iov,
+						      .niov = 1,
+						      .durable = true,
+						      .done = on_done };
+			c.disk->ops->submit(c.disk, &t[i].req);
+		}
+		c.disk->ops->commit(c.disk);
+		c.disk->ops->drain(c.disk);
+		cr_expect_eq(c.done, 16);
+		cr_expect(proc_threads_are(threads));
+		cr_expect_eq(proc_fds(0), fds);
+		clean(&c);
+	}
+}
+
+/* If prepare fails, the requests fail, too: none tries again. */
+static int prepare_in_vain(struct ctx *c)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	uint8_t buf[512] = { 7 };
+
+	if (open_disk(c, DISK_ENGINE_AUTO, false, false, NULL))
+		return 1;
+	if (!filter ||
+	    seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(io_uring_setup), 0) ||
+	    seccomp_rule_add(filter, SCMP_ACT_ERRNO(EMFILE), SCMP_SYS(eventfd2), 0) ||
+	    seccomp_load(filter))
+		return 2;
+	c->disk->ops->prepare(c->disk);
+	seccomp_reset(filter, SCMP_ACT_ALLOW);
+	if (seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, SCMP_SYS(io_uring_setup), 0) ||
+	    seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, SCMP_SYS(eventfd2), 0) ||
+	    seccomp_load(filter))
+		return 3;
+	return io(c, DISK_READ, 0, buf, 512) == -EMFILE ? 0 : 4;
+}
+
+Test(disk_raw, prepared_in_vain)
+{
+	struct ctx c = { 0 };
+	int status;
+	pid_t pid;
+
+	make_file(&c, MIB);
+	pid = fork();
+	if (!pid)
+		_exit(prepare_in_vain(&c));
 	waitpid(pid, &status, 0);
 	cr_assert(WIFEXITED(status));
 	cr_assert_eq(WEXITSTATUS(status), 0, "step %d", WEXITSTATUS(status));

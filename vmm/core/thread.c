@@ -7,8 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "vmm/core/clock.h"
+#include "vmm/core/log.h"
 
 #define ECHO_NS (CLOCK_NS_PER_S / 10)
 
@@ -20,6 +22,7 @@ struct start {
 };
 
 static _Thread_local enum thread_kind kind_here;
+static int (*confine_fn)(enum thread_kind kind);
 
 /* The new thread names itself: this is one system call, and its parent does not wait for it. */
 static void *thread_main(void *opaque)
@@ -122,4 +125,27 @@ void thread_name_of(const char *id, const char *suffix, char name[THREAD_NAME_BY
 enum thread_kind thread_kind(void)
 {
 	return kind_here;
+}
+
+void thread_set_confine(int (*fn)(enum thread_kind kind))
+{
+	confine_fn = fn;
+}
+
+bool thread_confines(void)
+{
+	return confine_fn;
+}
+
+void thread_confine(void)
+{
+	char text[128];
+	int rc = confine_fn ? confine_fn(kind_here) : 0;
+
+	if (!rc)
+		return;
+	snprintf(text, sizeof(text), "cannot confine a thread: %s; --confine off runs without",
+		 strerror(-rc));
+	log_last(text);
+	_exit(EXIT_FAILURE);
 }

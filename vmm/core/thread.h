@@ -2,8 +2,8 @@
  * thread: starts every thread of a bantam program but the first, with a kind, a name and a stack
  * size.
  *
- * The kind says what a thread does, and so which system calls it needs: confinement will depend
- * on it. ps -L and /proc/PID/task/TID/comm show the name.
+ * The kind says what a thread does, and so which system calls it needs: confinement depends on it
+ * (vmm/confine/filter.h). ps -L and /proc/PID/task/TID/comm show the name.
  */
 #ifndef BANTAM_THREAD_H
 #define BANTAM_THREAD_H
@@ -62,5 +62,19 @@ bool thread_signal_is_echo(int signo);
 enum thread_kind thread_kind(void);
 /* Sets the kind of the calling thread, which thread_start did not start. */
 void thread_become(enum thread_kind kind);
+
+/*
+ * Sets what thread_confine calls: it takes from the calling thread what a thread of this kind does not need, and
+ * returns 0 or -errno. Before the first thread starts; NULL, the value at first: nothing.
+ */
+void thread_set_confine(int (*fn)(enum thread_kind kind));
+/* Returns true if thread_confine does something: then what a thread will need has to be there before. */
+bool thread_confines(void);
+/*
+ * The calling thread gives up what it does not need any more: before KVM_RUN, before a loop runs, before a worker
+ * takes work. There is no way back, and threads that it starts inherit it. If that fails, the process
+ * ends with a line in the log, because no guest may run without it.
+ */
+void thread_confine(void);
 
 #endif

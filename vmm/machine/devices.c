@@ -116,11 +116,20 @@ static void iothread_destroy(struct iothread *io)
 	free(io);
 }
 
+/* Only for a thread that gives up the means to do it later: else the first request does it. */
+static void prepare(struct device *dev)
+{
+	if (thread_confines() && dev->ops->prepare)
+		dev->ops->prepare(dev);
+}
+
 /* As with the machine's own loop, the thread that ran the device's I/O destroys the device. */
 static void *iothread_main(void *opaque)
 {
 	struct iothread *io = opaque;
 
+	prepare(io->dev);
+	thread_confine();
 	BUG_ON(loop_run(io->loop));
 	device_destroy(io->dev);
 	io->dev = NULL;
@@ -139,6 +148,13 @@ static int iothread_start(struct iothread *io, struct err *err)
 		return err_sys(err, -rc, "%s: cannot start its I/O thread", io->dev->id);
 	io->running = true;
 	return 0;
+}
+
+void machine_prepare_devices(struct machine *m)
+{
+	for (unsigned i = 0; i < m->ndevices; i++)
+		if (!m->iothread[i])
+			prepare(m->device[i]);
 }
 
 int machine_start_iothreads(struct machine *m, struct err *err)

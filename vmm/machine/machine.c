@@ -389,8 +389,11 @@ int machine_create(const struct machine_setup *setup, struct machine **out, stru
 static void *loop_main(void *opaque)
 {
 	struct machine *m = opaque;
-	int rc = loop_run(m->loop);
+	int rc;
 
+	machine_prepare_devices(m);
+	thread_confine();
+	rc = loop_run(m->loop);
 	if (rc) {
 		end_with(m, OUTCOME_ERROR, "event loop: %s", strerror(-rc));
 		return NULL;

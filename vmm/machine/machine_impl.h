@@ -91,6 +91,8 @@ int machine_load(struct machine *m, const char *cache_dir, struct err *err);
  */
 int machine_create_devices(struct machine *m, struct err *err);
 int machine_start_iothreads(struct machine *m, struct err *err);
+/* The loop's thread, before the loop runs. */
+void machine_prepare_devices(struct machine *m);
 void machine_destroy_devices(struct machine *m);
 /* For --stats, after the vCPUs have left. */
 void machine_log_device_stats(struct machine *m);

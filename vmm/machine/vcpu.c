@@ -285,7 +285,10 @@ static void *thread_main(void *opaque)
 	int rc = affinity_bind(v->env.cpus, v->id, &v->err);
 
 	current = v;
-	if (wait_for_go(v, rc ? rc : prepare(v)))
+	rc = rc ? rc : prepare(v);
+	/* All that is left to wait for is the guest. */
+	thread_confine();
+	if (wait_for_go(v, rc))
 		run_guest(v);
 	v->env.finished(v->env.opaque);
 	return NULL;
@@ -386,6 +389,7 @@ void vcpu_run_first(struct vcpu *v)
 {
 	current = v;
 	set_kick(v, true);
+	thread_confine();
 	run_guest(v);
 	set_kick(v, false);
 	current = NULL;

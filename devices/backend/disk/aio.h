@@ -59,10 +59,13 @@ struct aio_config {
 	void (*wake)(void *opaque); /* loop's thread: call aio_reap */
 	void *opaque;
 	const char *id; /* for the names of threads, while the aio exists; "": none */
+	bool discards;	/* AIO_DISCARD may come */
 };
 
 struct aio_ops {
 	enum disk_engine engine; /* not AUTO */
+	/* Starts all threads that an operation may ever need: there will be no more of them. */
+	void (*prepare)(struct aio *aio);
 	void (*submit)(struct aio *aio, struct aio_op *op);
 	void (*commit)(struct aio *aio);
 	void (*reap)(struct aio *aio);
@@ -79,6 +82,14 @@ struct aio {
 int disk_aio_create(const struct aio_config *cfg, enum disk_engine engine, struct aio **out,
 		    struct err *err);
 int disk_aio_threads_create(const struct aio_config *cfg, struct aio **out, struct err *err);
+/* prepare for a pool, with at most so many threads. */
+void disk_aio_threads_fill(struct aio *aio, unsigned nthreads);
+
+/* Before the first operation; afterwards no operation starts a thread. */
+static inline void aio_prepare(struct aio *aio)
+{
+	aio->ops->prepare(aio);
+}
 
 static inline void aio_submit(struct aio *aio, struct aio_op *op)
 {

@@ -2,7 +2,8 @@
  * aio by threads: for hosts that forbid io_uring, and for the few operations that io_uring cannot
  * do. See aio.h.
  *
- * A thread starts if there is more work than idle threads. Reads and writes are first tried in the
+ * A thread starts if there is more work than idle threads, or all of them before the first operation
+ * (aio_prepare). Reads and writes are first tried in the
  * loop's thread with RWF_NOWAIT: what the page cache can serve costs one system call and no thread
  * switch.
  */
@@ -33,9 +34,9 @@ struct pool {
 	struct op_list batch; /* submitted, not yet committed */
 	struct op_list ready; /* finished without a thread */
 	pthread_t thread[POOL_THREADS];
-	unsigned nthreads;
-	bool no_nowait; /* this file system cannot write with RWF_NOWAIT */
-	bool handing;	/* inside done: what is submitted now is the rest of a short transfer */
+	unsigned nthreads, most; /* threads that run, that may */
+	bool no_nowait;		 /* this file system cannot write with RWF_NOWAIT */
+	bool handing; /* inside done: what is submitted now is the rest of a short transfer */
 	/* under lock */
 	pthread_mutex_t lock;
 	pthread_cond_t more; /* todo grew, or stop */
@@ -113,6 +114,7 @@ static void *pool_main(void *opaque)
 	struct pool *pool = opaque;
 	uint64_t one = 1;
 
+	thread_confine();
 	pthread_mutex_lock(&pool->lock);
 	for (;;) {
 		struct aio_op *op = list_take(&pool->todo);
@@ -151,6 +153,20 @@ static void start_thread(struct pool *pool)
 		pool->nthreads++;
 }
 
+void disk_aio_threads_fill(struct aio *aio, unsigned nthreads)
+{
+	struct pool *pool = (struct pool *)aio;
+
+	for (unsigned i = pool->nthreads; i < nthreads && i < POOL_THREADS; i++)
+		start_thread(pool);
+	pool->most = pool->nthreads;
+}
+
+static void pool_prepare(struct aio *aio)
+{
+	disk_aio_threads_fill(aio, POOL_THREADS);
+}
+
 static void pool_submit(struct aio *aio, struct aio_op *op)
 {
 	struct pool *pool = (struct pool *)aio;
@@ -187,7 +203,7 @@ static void pool_start_batch(struct pool *pool)
 	}
 	want = pool->ntodo > pool->idle ? pool->ntodo - pool->idle : 0;
 	pthread_mutex_unlock(&pool->lock);
-	while (want-- && pool->nthreads < POOL_THREADS)
+	while (want-- && pool->nthreads < pool->most)
 		start_thread(pool);
 	if (pool->nthreads)
 		return;
@@ -272,6 +288,7 @@ static void pool_destroy(struct aio *aio)
 
 static const struct aio_ops pool_ops = {
 	.engine = DISK_ENGINE_THREADS,
+	.prepare = pool_prepare,
 	.submit = pool_submit,
 	.commit = pool_commit,
 	.reap = pool_reap,
@@ -287,6 +304,7 @@ int disk_aio_threads_create(const struct aio_config *cfg, struct aio **out, stru
 	*out = NULL;
 	if (!pool)
 		return err_sys(err, ENOMEM, "disk threads");
+	pool->most = POOL_THREADS;
 	pool->aio.ops = &pool_ops;
 	pool->aio.cfg = *cfg;
 	list_init(&pool->batch);

@@ -19,12 +19,15 @@
 #define SQ_ENTRIES 64
 /* At most this many are in flight in the kernel; the rest waits in held. 16 bytes each. */
 #define CQ_ENTRIES 256
+/* Discards are rare, and each takes long in the device. */
+#define DISCARD_THREADS 2u
 
 struct uring {
 	struct aio aio;
 	struct io_uring ring;
 	bool ring_valid;
 	bool fixed;	    /* files are registered: sqe->fd is an index */
+	bool prepared;	    /* pool stays as it is */
 	unsigned in_kernel; /* queued or submitted, no completion seen */
 	struct aio_op *held, **held_last;
 	struct loop_watch *watch;
@@ -117,18 +120,34 @@ static void pool_wake(void *opaque)
 	u->aio.cfg.wake(u->aio.cfg.opaque);
 }
 
+static void make_pool(struct uring *u)
+{
+	struct aio_config cfg = u->aio.cfg;
+
+	cfg.done = pool_done;
+	cfg.wake = pool_wake;
+	cfg.opaque = u;
+	if (!u->pool && !u->prepared)
+		disk_aio_threads_create(&cfg, &u->pool, NULL);
+}
+
+static void uring_prepare(struct aio *aio)
+{
+	struct uring *u = (struct uring *)aio;
+
+	if (aio->cfg.discards)
+		make_pool(u);
+	if (u->pool)
+		disk_aio_threads_fill(u->pool, DISCARD_THREADS);
+	u->prepared = true;
+}
+
 static void uring_submit(struct aio *aio, struct aio_op *op)
 {
 	struct uring *u = (struct uring *)aio;
 
 	if (op->kind == AIO_DISCARD) {
-		struct aio_config cfg = aio->cfg;
-
-		cfg.done = pool_done;
-		cfg.wake = pool_wake;
-		cfg.opaque = u;
-		if (!u->pool)
-			disk_aio_threads_create(&cfg, &u->pool, NULL);
+		make_pool(u);
 		if (u->pool) {
 			aio_submit(u->pool, op);
 			return;
@@ -222,6 +241,7 @@ static void uring_destroy(struct aio *aio)
 
 static const struct aio_ops uring_ops = {
 	.engine = DISK_ENGINE_IO_URING,
+	.prepare = uring_prepare,
 	.submit = uring_submit,
 	.commit = uring_commit,
 	.reap = uring_reap,

@@ -55,6 +55,11 @@ struct disk;
 struct disk_ops {
 	/* Creates rings and the like now. Optional: otherwise the first submit does it. */
 	int (*start)(struct disk *disk, struct err *err);
+	/*
+	 * Optional: starts all that any later request may need, threads too. From then on no request makes a ring
+	 * or starts a thread; what could not be made now fails the requests that need it.
+	 */
+	void (*prepare)(struct disk *disk);
 	void (*submit)(struct disk *disk, struct disk_req *req);
 	/* Starts what submit has queued: one system call for a batch. */
 	void (*commit)(struct disk *disk);

@@ -108,13 +108,19 @@ static void on_wake(void *opaque)
 	d->disk.wake(d->disk.wake_opaque);
 }
 
-static void give(struct disk_qcow2 *d, struct job *job)
+static int make_workers(struct disk_qcow2 *d)
 {
 	struct disk_workers_config cfg = { d->cfg.loop, run, on_wake, d, d->cfg.id };
-	int rc = 0;
 
-	if (!d->workers)
-		rc = disk_workers_create(&cfg, &d->workers, NULL);
+	if (d->workers)
+		return 0;
+	return d->prepared ? -ENOMEM : disk_workers_create(&cfg, &d->workers, NULL);
+}
+
+static void give(struct disk_qcow2 *d, struct job *job)
+{
+	int rc = make_workers(d);
+
 	if (rc) {
 		settle(d, job, rc);
 		return;
@@ -199,6 +205,21 @@ static int qdisk_start(struct disk *disk, struct err *err)
 	rc = d->level[0].io->ops->start(d->level[0].io, err);
 	disk->engine = d->level[0].io->engine;
 	return rc;
+}
+
+/* A level that has no io afterwards is read by the workers. */
+static void qdisk_prepare(struct disk *disk)
+{
+	struct disk_qcow2 *d = (struct disk_qcow2 *)disk;
+
+	for (unsigned i = 0; i < d->nlevels; i++)
+		if (!disk_qcow2_get_io(d, i))
+			d->level[i].io->ops->prepare(d->level[i].io);
+	if (d->level[0].io)
+		disk->engine = d->level[0].io->engine;
+	if (!make_workers(d))
+		disk_workers_fill(d->workers);
+	d->prepared = true;
 }
 
 static void qdisk_submit(struct disk *disk, struct disk_req *req)
@@ -353,6 +374,7 @@ static void qdisk_close(struct disk *disk)
 
 static const struct disk_ops qdisk_ops = {
 	.start = qdisk_start,
+	.prepare = qdisk_prepare,
 	.submit = qdisk_submit,
 	.commit = qdisk_commit,
 	.reap = qdisk_reap,

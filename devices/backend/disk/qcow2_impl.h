@@ -52,7 +52,8 @@ struct disk_qcow2 {
 	struct level level[STORE_CHAIN_MAX + 1];
 	unsigned nlevels;
 	unsigned nio;		      /* levels [0, nio) may have io */
-	struct disk_workers *workers; /* NULL until needed */
+	struct disk_workers *workers; /* NULL until needed, or prepare */
+	bool prepared;		      /* no level gets io, and no workers are made, any more */
 	unsigned working;	      /* jobs given to workers */
 	unsigned inflight;	      /* requests */
 	struct job *free;

@@ -20,6 +20,8 @@ int disk_qcow2_get_io(struct disk_qcow2 *d, unsigned level)
 
 	if (l->io)
 		return 0;
+	if (d->prepared)
+		return -ENOMEM;
 	/*
 	 * The engine writes through the page cache. If it dirties a page while a part of the same
 	 * page is written past the cache, the next fdatasync fails: so only whole pages are written

@@ -337,15 +337,25 @@ int disk_raw_start(struct disk *disk, struct err *err)
 		.wake = raw_wake,
 		.opaque = raw,
 		.id = raw->cfg.id,
+		.discards = raw->image.is_block && raw->disk.can_discard,
 	};
 	int rc;
 
-	if (raw->aio)
-		return 0;
+	if (raw->aio || raw->no_aio)
+		return raw->no_aio;
 	rc = disk_aio_create(&cfg, raw->cfg.engine, &raw->aio, err);
 	if (!rc)
 		disk->engine = raw->aio->ops->engine;
 	return rc;
+}
+
+void disk_raw_prepare(struct disk *disk)
+{
+	struct raw *raw = (struct raw *)disk;
+
+	raw->no_aio = disk_raw_start(disk, NULL);
+	if (raw->aio)
+		aio_prepare(raw->aio);
 }
 
 /* A result that needs no I/O waits for commit: done is never called from submit. */

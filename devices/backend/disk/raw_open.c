@@ -69,6 +69,7 @@ static int raw_grow(struct disk *disk, uint64_t size_bytes, uint64_t *now, struc
 
 static const struct disk_ops raw_ops = {
 	.start = disk_raw_start,
+	.prepare = disk_raw_prepare,
 	.submit = disk_raw_submit,
 	.commit = disk_raw_commit,
 	.reap = disk_raw_reap,

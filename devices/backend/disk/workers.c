@@ -9,6 +9,8 @@
 #include "vmm/core/thread.h"
 
 #define MAX_THREADS 8u
+/* Of those that start before there is work: they take memory whether they are needed or not. */
+#define FILL_THREADS 4u
 /* For a chain of 64 backing files, each a few shallow calls; only used pages take memory. */
 #define STACK_BYTES (512u * 1024u)
 
@@ -21,7 +23,7 @@ struct disk_workers {
 	struct loop_watch *watch;
 	int event_fd;
 	pthread_t thread[MAX_THREADS];
-	unsigned nthreads;
+	unsigned nthreads, most; /* that run, that may */
 	/* under lock */
 	pthread_mutex_t lock;
 	pthread_cond_t more, some; /* todo, finished grew */
@@ -60,6 +62,7 @@ static void *thread_main(void *opaque)
 	struct disk_workers *w = opaque;
 	uint64_t one = 1;
 
+	thread_confine();
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		struct disk_work *work = take(&w->todo);
@@ -98,6 +101,7 @@ int disk_workers_create(const struct disk_workers_config *cfg, struct disk_worke
 	if (!w)
 		return err_sys(err, ENOMEM, "disk threads");
 	w->cfg = *cfg;
+	w->most = MAX_THREADS;
 	init(&w->todo);
 	init(&w->finished);
 	rc = loop_watch_event(cfg->loop, cfg->wake, cfg->opaque, &w->watch, &w->event_fd);
@@ -112,21 +116,40 @@ int disk_workers_create(const struct disk_workers_config *cfg, struct disk_worke
 	return 0;
 }
 
-void disk_workers_give(struct disk_workers *w, struct disk_work *work)
+static void start_thread(struct disk_workers *w)
 {
 	char name[THREAD_NAME_BYTES];
+
+	thread_name_of(w->cfg.id, "_worker", name);
+	if (!thread_start(&w->thread[w->nthreads], THREAD_WORKER, name, STACK_BYTES, thread_main,
+			  w))
+		w->nthreads++;
+}
+
+void disk_workers_fill(struct disk_workers *w)
+{
+	while (w->nthreads < FILL_THREADS) {
+		unsigned before = w->nthreads;
+
+		start_thread(w);
+		if (w->nthreads == before)
+			break;
+	}
+	w->most = w->nthreads;
+}
+
+void disk_workers_give(struct disk_workers *w, struct disk_work *work)
+{
 	uint64_t one = 1;
 	bool start;
 
 	pthread_mutex_lock(&w->lock);
 	add(&w->todo, work);
-	start = ++w->ntodo > w->idle && w->nthreads < MAX_THREADS;
+	start = ++w->ntodo > w->idle && w->nthreads < w->most;
 	pthread_cond_signal(&w->more);
 	pthread_mutex_unlock(&w->lock);
-	thread_name_of(w->cfg.id, "_worker", name);
-	if (start && !thread_start(&w->thread[w->nthreads], THREAD_WORKER, name, STACK_BYTES,
-				   thread_main, w))
-		w->nthreads++;
+	if (start)
+		start_thread(w);
 	if (w->nthreads)
 		return;
 	/* No thread could be started: run the work here, which is slow, but correct. */

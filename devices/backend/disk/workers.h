@@ -1,6 +1,6 @@
 /*
  * disk/workers: threads for work that would block the loop's thread: a few, started when there is
- * work.
+ * work, or before.
  *
  * Thread: the loop's for every function; only cfg.run is called in a worker.
  */
@@ -31,6 +31,8 @@ struct disk_workers;
 
 int disk_workers_create(const struct disk_workers_config *cfg, struct disk_workers **out,
 			struct err *err);
+/* Starts threads now, before the first work: there will be no more of them. */
+void disk_workers_fill(struct disk_workers *w);
 void disk_workers_give(struct disk_workers *w, struct disk_work *work);
 /* Takes all that are finished, oldest first; NULL: none. wait: blocks until there is one. */
 struct disk_work *disk_workers_take(struct disk_workers *w, bool wait);

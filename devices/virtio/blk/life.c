@@ -255,8 +255,19 @@ static void blk_counters(struct device *dev, device_counter_fn fn, void *opaque)
 	tell_counts(&blk->written, written, fn, opaque);
 }
 
+static void blk_prepare(struct device *dev)
+{
+	struct blk *blk = (struct blk *)dev;
+
+	virtio_lock(&blk->vdev);
+	if (blk->disk->ops->prepare)
+		blk->disk->ops->prepare(blk->disk);
+	virtio_unlock(&blk->vdev);
+}
+
 static const struct device_ops blk_ops = {
 	.destroy = blk_destroy,
+	.prepare = blk_prepare,
 	.refresh = blk_refresh,
 	.resize = blk_resize,
 	.describe = blk_describe,
