@@ -324,6 +324,29 @@ Test(machine_live, nmi_to_a_cpu_that_is_off)
 	live_clear(&l);
 }
 
+/* Returns when the first vCPU waits in a device whose lock the test holds: it has stood still for 200 ms. */
+static void await_still(volatile struct spin *spin)
+{
+	uint64_t count = spin->cpu[0].count, now;
+
+	for (unsigned still = 0; still < 4;) {
+		usleep(50000);
+		now = spin->cpu[0].count;
+		still = now == count ? still + 1 : 0;
+		count = now;
+	}
+}
+
+/* Returns when another thread's pause has begun. */
+static void await_pausing(struct machine *m)
+{
+	for (bool pausing = false; !pausing; usleep(1000)) {
+		pthread_mutex_lock(&m->state_lock);
+		pausing = m->pausing;
+		pthread_mutex_unlock(&m->state_lock);
+	}
+}
+
 static void *pause_main(void *opaque)
 {
 	struct live *l = opaque;
@@ -349,10 +372,9 @@ Test(machine_live, a_slow_device_delays_a_pause)
 
 		cr_assert(reaches(&spin->cpu[0].count, 1));
 		virtio_lock(rng); /* the guest reads a register of it all the time */
-		for (uint64_t count = 0; count != spin->cpu[0].count; usleep(50000))
-			count = spin->cpu[0].count;
+		await_still(spin);
 		cr_assert_eq(pthread_create(&pauser, NULL, pause_main, &l), 0);
-		usleep(50000);
+		await_pausing(l.m);
 		cr_expect_eq(machine_state(l.m), MACHINE_RUNNING);
 		expect_err(machine_pause(l.m, &err), &err, "cannot pause: another pause has begun");
 		expect_err(machine_resume(l.m, &err), &err, "cannot resume: the VM is running");
@@ -515,8 +537,7 @@ Test(machine_live, samples_of_a_vcpu_in_a_device)
 
 	cr_assert(reaches(&spin->cpu[0].count, 1));
 	virtio_lock(rng);
-	for (uint64_t count = 0; count != spin->cpu[0].count; usleep(50000))
-		count = spin->cpu[0].count;
+	await_still(spin);
 	began_ms = clock_now_ms();
 	cr_expect_eq(machine_sample(l.m, 0, &s, &err), -ETIMEDOUT);
 	cr_expect_geq(clock_now_ms() - began_ms, 200);

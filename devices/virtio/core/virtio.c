@@ -65,8 +65,11 @@ void virtio_lock(struct virtio_device *dev)
 
 void virtio_unlock(struct virtio_device *dev)
 {
+	bool relayed = dev->relay;
+
+	/* Without a relay the device may be gone from here on: its destroyer waits for this lock at most. */
 	pthread_mutex_unlock(&dev->lock);
-	if (dev->relay && atomic_exchange(&dev->missed, false))
+	if (relayed && atomic_exchange(&dev->missed, false))
 		(void)eventfd_write(dev->again_fd, 1);
 }
 
