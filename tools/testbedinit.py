@@ -50,7 +50,7 @@ prepare() {{
   ip link set lo up
   mkdir /low /over /new
   mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro root /low
-  mount -t tmpfs -o mode=755 over /over
+  mount -t tmpfs -o mode=755,size={kept}m over /over
   mkdir /over/up /over/work
   mount -t overlay -o lowerdir=/low,upperdir=/over/up,workdir=/over/work overlay /new
   mount --move /proc /new/proc
