@@ -58,7 +58,7 @@ class Block:
                     continue
             text += line + "\n"
             code = re.sub(r"\s#.*", "", text)
-            if line.endswith("\\") or code.count("'") % 2 or code.count('"') % 2:
+            if line.endswith("\\") or re.match(r"case\b(?!.*\besac\b)", code, re.S) or code.count("'") % 2 or code.count('"') % 2:
                 continue
             found.append(Command(self.line + start, text.rstrip("\n"), whole))
             text = ""
@@ -93,6 +93,24 @@ def blocks(path=os.path.join(ROOT, "README.md")):
             elif line.startswith("#"):
                 chapter = line.lstrip("# ")
         before = line
+    return found
+
+
+def examples(path):
+    """The blocks of a manual page's examples. One that begins with { is the file vm1.json."""
+    with open(path, encoding="utf-8") as f:
+        lines = f.read().split("\n")
+    found, held, inside = [], None, False
+    for at, line in enumerate(lines, 1):
+        if line.startswith(".Sh "):
+            inside = line == ".Sh EXAMPLES"
+        elif inside and line.startswith(".Bd -literal"):
+            held, start = [], at + 1
+        elif inside and line.startswith(".Ed"):
+            found.append(Block(os.path.basename(path), start, held, "json vm1.json" if held[0] == "{" else None))
+            held = None
+        elif held is not None:
+            held.append(line.replace("\\e", "\\"))
     return found
 
 
