@@ -84,7 +84,7 @@ TOOLS := $(patsubst tools/%.c,$B/%,$(wildcard tools/*.c)) $(addprefix $B/,$(TOOL
 all: $B/bantam $(TOOLS) guests
 
 # Everything that is compiled for the processor, without linking; syntax checks it and writes nothing.
-TOOL_SRC := $(wildcard tools/*.c) $(foreach dir,$(TOOL_DIRS),$(wildcard tools/$(dir)/*.c))
+TOOL_SRC := $(wildcard tools/*.c tools/giveup/*.c) $(foreach dir,$(TOOL_DIRS),$(wildcard tools/$(dir)/*.c))
 objects: $(patsubst %.c,$O/%.o,$(SRC) $(TOOL_SRC))
 syntax:
 	@printf '%s\n' $(SRC) $(TOOL_SRC) | xargs -P 2 -n 16 $(CC) $(CPPFLAGS) $(CFLAGS) -fsyntax-only
@@ -113,7 +113,9 @@ $O/llhttp/%.o: $(LLHTTP)/%.c Makefile
 # Libraries that only one helper needs; some of them it links dynamically.
 LIBS_bantam-fs := -Wl,-Bstatic -lext2fs -lcom_err $(if $(STATIC),,-Wl,-Bdynamic)
 .SECONDEXPANSION:
-tool_objs = $(patsubst %.c,$O/%.o,$(wildcard tools/$1.c tools/$1/*.c))
+# What those that read foreign bytes share.
+GIVEUP := $(patsubst %.c,$O/%.o,$(wildcard tools/giveup/*.c))
+tool_objs = $(patsubst %.c,$O/%.o,$(wildcard tools/$1.c tools/$1/*.c)) $(if $(filter bantam-fs bantam-image bantam-net-user bantam-seed,$1),$(GIVEUP))
 $(filter-out $B/bantam-net-user,$(TOOLS)): $B/%: $$(call tool_objs,$$*) $(LIB)
 	@mkdir -p $(@D)
 	$(call run,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(LIBS_$*) $(or_hint)
@@ -184,7 +186,9 @@ $B/unit/test_test: private LDFLAGS += $O/tests/unit/fake_machine.o
 $B/unit/test_seed $B/unit/test_seed_document: $(patsubst %.c,$O/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
 
 # Calls of the C library that the helper's own take the place of, in the test too.
-$B/unit/test_net_sockets: $(patsubst %,$O/tools/bantam-net-user/%.o,sockets resolver addresses)
+$B/unit/test_net_sockets: $(patsubst %,$O/tools/bantam-net-user/%.o,addresses calls confine memory names resolver sockets) $(GIVEUP)
+
+$B/unit/test_giveup: $(patsubst %,$O/tools/%.o,$(addprefix bantam-net-user/,addresses calls confine memory names resolver sockets) bantam-fs/confine) $(GIVEUP)
 
 $B/unit/test_net_backlog: $(patsubst %,$O/tools/bantam-net-user/%.o,backlog queue_end)
 $B/unit/test_net_backlog: private LDFLAGS += -Wl,--wrap=malloc

@@ -131,7 +131,7 @@ static int work(struct store *store, char **argv, int status_fd, int ready_fd)
 
 	if (!f || !out)
 		return 1;
-	if (!confine(bytes_max, CPU_MAX_S))
+	if (!reader_confine(bytes_max, CPU_MAX_S))
 		rc = err_sys(&why, errno, "cannot give up privileges");
 	if (!rc)
 		rc = find(f, store, atoi(argv[3]), atoi(argv[4]), ready_fd, bytes_max, &why);
@@ -182,7 +182,11 @@ static int watch(pid_t pid, char **argv, int ready_fd)
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return 1;
-	if (WIFSIGNALED(status))
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+		dprintf(status_fd,
+			"\nerror disk %s: the reader of its file system " READER_DENIED "\n",
+			argv[8]);
+	else if (WIFSIGNALED(status))
 		dprintf(status_fd,
 			"\nerror disk %s: its file system is damaged: the reader was ended by "
 			"signal %d (%s)\n",

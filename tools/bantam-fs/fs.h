@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "tools/bantam-fs/volume.h"
+#include "tools/giveup/giveup.h"
 
 /* The command line. */
 struct job {
@@ -31,7 +32,14 @@ int job_fail(const struct job *job, const struct err *err);
  * Gives up all but the open descriptors: privileges, the file system, the network, other
  * processes, and more memory than a reader needs. Returns false and errno on failure.
  */
-bool confine(uint64_t file_bytes_max, unsigned cpu_s);
+bool reader_confine(uint64_t file_bytes_max, unsigned cpu_s);
+/* Of a reader that was ended by SIGSYS: the image has taken it over, or its table of calls lacks one. */
+#define READER_DENIED                                                                              \
+	"made a system call that it may not make, and was ended; "                                 \
+	"if you trust the image, report it as a mistake of bantam"
+/* The calls that remain. */
+extern const struct giveup_call reader_calls[];
+extern const unsigned reader_ncalls;
 
 /* The commands, in the confined process. Each returns an exit status. */
 int list_run(struct job *job, struct volume *v);

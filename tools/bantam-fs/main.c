@@ -85,7 +85,7 @@ static int work(struct job *job)
 	struct volume *v;
 	struct err err;
 
-	if (!all || !confine(UINT64_MAX, CPU_MAX_S)) {
+	if (!all || !reader_confine(UINT64_MAX, CPU_MAX_S)) {
 		err_sys(&err, errno, "cannot give up privileges");
 		return job_fail(job, &err);
 	}
@@ -170,6 +170,8 @@ static int judge(const struct watch *w)
 		return 1;
 	if (w->gave_up)
 		err_set(&err, ETIME, "the file system is damaged: its reader did not finish");
+	else if (WTERMSIG(status) == SIGSYS)
+		err_set(&err, EPERM, "the reader of the file system " READER_DENIED);
 	else
 		err_set(&err, EIO,
 			"the file system is damaged: its reader was ended by signal %d (%s)",

@@ -1,0 +1,222 @@
+/*
+ * giveup: see giveup.h.
+ *
+ * Theory of operation. The order of the steps, in each program: what is inherited and not named is closed
+ * (helper_keep_only), files are opened, then limits, privileges, files, and calls at last, since the steps before make
+ * calls that the filter refuses.
+ *
+ * The filter is made by libseccomp when the program starts. That takes 0.1 ms of a start that takes more than 1 ms, in
+ * a process for which no VM waits; the monitor's own filters are made when it is built.
+ *
+ * A call that is not in the table ends the process: whoever has taken it over gets no second try, and a mistake of ours
+ * is found by the first test that meets it. A table names the few calls that get an error instead, because a library
+ * makes them and goes on without.
+ *
+ * Landlock grew by versions. What the kernel does not know cannot be asked for, so the masks depend on its answer; the
+ * struct of the newest version is passed to all, which older ones take as long as its end is zero.
+ */
+#include "tools/giveup/giveup.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/landlock.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* --- calls -------------------------------------------------------------------------------- */
+
+static unsigned count_args(const struct giveup_call *call, struct scmp_arg_cmp arg[3])
+{
+	unsigned n = 0;
+
+	if (call->self)
+		arg[n++] = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
+	for (unsigned i = 0; n < 3 && i < 3 && call->arg[i].op; i++)
+		arg[n++] = call->arg[i];
+	return n;
+}
+
+static int add(scmp_filter_ctx filter, const struct giveup_call *call)
+{
+	struct scmp_arg_cmp arg[3];
+	unsigned n = count_args(call, arg);
+
+	return seccomp_rule_add_array(filter,
+				      call->error ? SCMP_ACT_ERRNO((uint16_t)call->error) :
+						    SCMP_ACT_ALLOW,
+				      call->nr, n, arg);
+}
+
+int giveup_calls(const struct giveup_call *calls, unsigned n)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int rc;
+
+	/* Linux before 4.14 knows no KILL_PROCESS; the signal that TRAP sends ends a process that does not catch it. */
+	if (!filter)
+		filter = seccomp_init(SCMP_ACT_TRAP);
+	rc = filter ? 0 : -ENOMEM;
+	for (unsigned i = 0; !rc && i < n; i++)
+		rc = add(filter, &calls[i]);
+	if (!rc)
+		rc = seccomp_load(filter);
+	if (filter)
+		seccomp_release(filter);
+	return rc;
+}
+
+static bool holds(const struct scmp_arg_cmp *c, uint64_t value)
+{
+	switch (c->op) {
+	case SCMP_CMP_NE:
+		return value != c->datum_a;
+	case SCMP_CMP_LT:
+		return value < c->datum_a;
+	case SCMP_CMP_LE:
+		return value <= c->datum_a;
+	case SCMP_CMP_EQ:
+		return value == c->datum_a;
+	case SCMP_CMP_GE:
+		return value >= c->datum_a;
+	case SCMP_CMP_GT:
+		return value > c->datum_a;
+	case SCMP_CMP_MASKED_EQ:
+		return (value & c->datum_a) == c->datum_b;
+	default:
+		return false;
+	}
+}
+
+bool giveup_permits(const struct giveup_call *calls, unsigned n, int nr, const uint64_t args[6])
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct scmp_arg_cmp arg[3];
+		unsigned nargs, k = 0;
+
+		if (calls[i].nr != nr || calls[i].error)
+			continue;
+		nargs = count_args(&calls[i], arg);
+		while (k < nargs && holds(&arg[k], args[arg[k].arg]))
+			k++;
+		if (k == nargs)
+			return true;
+	}
+	return false;
+}
+
+/* --- privileges and limits ------------------------------------------------------------------ */
+
+int giveup_limit(__rlimit_resource_t what, uint64_t at_most)
+{
+	struct rlimit l;
+
+	if (getrlimit(what, &l))
+		return -errno;
+	if (l.rlim_cur < at_most)
+		at_most = l.rlim_cur;
+	l = (struct rlimit){ at_most, at_most };
+	return setrlimit(what, &l) ? -errno : 0;
+}
+
+/* The bounding set is root's to change. */
+void giveup_bounding(void)
+{
+	for (unsigned long cap = 0; cap < 64 && !prctl(PR_CAPBSET_DROP, cap, 0, 0, 0); cap++)
+		;
+}
+
+int giveup_privileges(void)
+{
+	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[2] = { 0 };
+	int rc = giveup_limit(RLIMIT_CORE, 0);
+
+	if (rc)
+		return rc;
+	giveup_bounding();
+	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0) ||
+	    syscall(SYS_capset, &hdr, none))
+		return -errno;
+	return 0;
+}
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+/* Landlock's rights, which older headers do not name all. */
+#define FS_V1 ((1ull << 13) - 1)
+#define FS_WRITE_FILE (1ull << 1)
+#define FS_READ_FILE (1ull << 2)
+#define FS_READ_DIR (1ull << 3)
+#define FS_REMOVE_FILE (1ull << 5)
+#define FS_MAKE_REG (1ull << 8)
+#define FS_REFER (1ull << 13)	 /* version 2 */
+#define FS_TRUNCATE (1ull << 14) /* version 3 */
+#define NET_BIND_TCP (1ull << 0) /* version 4 */
+
+struct ruleset {
+	uint64_t fs, net;
+};
+
+static uint64_t rights(unsigned what, bool folder, uint64_t handled)
+{
+	uint64_t fs = 0;
+
+	if (what & GIVEUP_READ)
+		fs |= FS_READ_FILE;
+	if (what & GIVEUP_WRITE)
+		fs |= FS_WRITE_FILE | FS_TRUNCATE;
+	if (folder && what & GIVEUP_LIST)
+		fs |= FS_READ_DIR;
+	if (folder && what & GIVEUP_CREATE)
+		fs |= FS_MAKE_REG | FS_REMOVE_FILE;
+	return fs & handled;
+}
+
+static int allow(int ruleset, const struct giveup_path *path, uint64_t handled)
+{
+	struct landlock_path_beneath_attr rule = { 0 };
+	struct stat st;
+	int fd = path->path ? open(path->path, O_PATH | O_CLOEXEC) : -1, rc = 0;
+
+	if (fd < 0)
+		return 0;
+	rule.parent_fd = fd;
+	if (!fstat(fd, &st))
+		rule.allowed_access = rights(path->what, S_ISDIR(st.st_mode), handled);
+	if (rule.allowed_access &&
+	    syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0))
+		rc = -errno;
+	close(fd);
+	return rc;
+}
+
+int giveup_files(const struct giveup_path *paths, unsigned n)
+{
+	long version = syscall(SYS_landlock_create_ruleset, NULL, 0,
+			       LANDLOCK_CREATE_RULESET_VERSION);
+	struct ruleset attr = { .fs = FS_V1 };
+	int ruleset, rc = 0;
+
+	if (version < 1)
+		return 0;
+	if (version >= 2)
+		attr.fs |= FS_REFER;
+	if (version >= 3)
+		attr.fs |= FS_TRUNCATE;
+	if (version >= 4)
+		attr.net = NET_BIND_TCP;
+	ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr,
+			       attr.net ? sizeof(attr) : sizeof(attr.fs), 0);
+	if (ruleset < 0)
+		return -errno;
+	for (unsigned i = 0; !rc && i < n; i++)
+		rc = allow(ruleset, &paths[i], attr.fs);
+	if (!rc && syscall(SYS_landlock_restrict_self, ruleset, 0))
+		rc = -errno;
+	close(ruleset);
+	return rc;
+}
