@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "tools/bantam-net-user/addresses.h"
+#include "tools/bantam-net-user/names.h"
 #include "tools/bantam-net-user/resolver.h"
 #include "tools/bantam-net-user/sockets.h"
 #include "vmm/core/clock.h"
@@ -142,9 +143,11 @@ static void write_conf(const char *text)
 {
 	FILE *f;
 
-	if (resolver_conf != conf)
+	if (names_conf != conf) {
 		close(mkstemp(conf));
-	resolver_conf = conf;
+		names_conf = conf;
+		cr_assert_eq(names_begin(), 0);
+	}
 	f = fopen(conf, "w");
 	cr_assert(f);
 	fputs(text, f);

@@ -8,10 +8,12 @@
 
 /* Raises the soft limit to CONFINE_FDS_MAX, or the hard limit. Call before anything is opened. */
 void confine_fds(void);
+/* Root's effective user and all groups become nobody. False: not possible here. */
+bool confine_user(void);
 /*
- * Call it after opening and binding everything; later only resolv.conf and IP sockets can be
- * opened. Returns false and errno on failure.
+ * Call it after opening and binding everything; later only IP sockets can be opened, and a call that is
+ * not in calls.c ends the process. Returns 0 or -errno.
  */
-bool confine(void);
+int confine(void);
 
 #endif

@@ -6,8 +6,8 @@
  * fec0::/64, and turns the guest's connections into sockets of this process. Frames
  * come and go as guest_end.h says (backlog.c keeps those that the guest cannot take); when the monitor closes PEER_FD, this process ends. Before the
  * first frame, the process binds the forwards and gives up everything else: root, capabilities, new
- * privileges, files except resolv.conf (by Landlock, if the kernel has it), and all system calls
- * that sockets do not need. Frames that the guest cannot take at once wait in a queue, up to a
+ * privileges, all files (a process of its own reads resolv.conf: names.c), and all system calls
+ * that IP sockets do not need; one of those ends the process. Frames that the guest cannot take at once wait in a queue, up to a
  * limit; while the queue is long, the process reads nothing from the host's sockets. A guest can
  * make libslirp keep data (fragments of packets that never become complete): memory.c then drops
  * the guest's packets. If memory runs out all the same, glib ends the process. What libslirp asks of the kernel passes through sockets.c.
@@ -33,6 +33,7 @@
 #include "tools/bantam-net-user/confine.h"
 #include "tools/bantam-net-user/guest_end.h"
 #include "tools/bantam-net-user/memory.h"
+#include "tools/bantam-net-user/names.h"
 #include "tools/bantam-net-user/sockets.h"
 #include "vmm/core/busypoll.h"
 #include "vmm/core/clock.h"
@@ -67,11 +68,17 @@ static struct {
 
 __attribute__((format(printf, 1, 2))) static void tell(const char *fmt, ...)
 {
+	char text[512];
 	va_list ap;
+	int n;
 
 	va_start(ap, fmt);
-	vdprintf(me.status_fd, fmt, ap);
+	n = vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	/* Not by stdio, which asks what the descriptor is. The monitor reads all of it, or is gone. */
+	if (n > 0)
+		(void)!write(me.status_fd, text,
+			     (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
 }
 
 /* --- frames to the guest ----------------------------------------------------------------- */
@@ -468,6 +475,7 @@ int main(int argc, char **argv)
 	int mtu = argc > 7 && argc < 11 ? number(argv[3], 65521) : -1, fd[5];
 	unsigned nfds = 0;
 	bool good = mtu > 0;
+	int rc;
 
 	for (int i = 1; good && i < argc; i++) {
 		if (i > 2 && i < 7)
@@ -490,6 +498,11 @@ int main(int argc, char **argv)
 	limit_log();
 	log_open();
 	confine_fds();
+	rc = names_begin();
+	if (rc) {
+		tell(NET_USER_ERROR "cannot start a process: %s\n", strerror(-rc));
+		return 1;
+	}
 	sockets_begin();
 	if (!strcmp(argv[5], "on"))
 		sockets_open_host();
@@ -501,14 +514,16 @@ int main(int argc, char **argv)
 	backlog_open(me.guest);
 	if (!forward_all(argv[4]))
 		return 1;
-	if (!confine()) {
-		tell(NET_USER_ERROR "cannot give up privileges: %s\n", strerror(errno));
+	rc = confine();
+	if (rc) {
+		tell(NET_USER_ERROR "cannot give up privileges: %s\n", strerror(-rc));
 		return 1;
 	}
 	tell(NET_USER_READY "\n");
 	close(me.status_fd);
 	busypoll_init(&me.busy, BUSYPOLL_MAX_NS);
 	serve();
+	names_end();
 	log_end();
 	return 0;
 }

@@ -3,8 +3,8 @@
  *
  * Theory of operation. A question starts a clock unless it runs; an answer of any name server stops
  * it. If it has run for RESOLVER_SILENT_MS when a question comes, which then most likely is the
- * guest's second try, the next server gets this question and all later ones. resolv.conf is read
- * again when it has changed (libslirp looks once a second; so do we).
+ * guest's second try, the next server gets this question and all later ones. resolv.conf (names.h) is
+ * parsed again when it has changed (libslirp looks once a second; so do we).
  */
 #include "tools/bantam-net-user/resolver.h"
 
@@ -12,16 +12,13 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "tools/bantam-net-user/names.h"
 #include "vmm/core/clock.h"
 
 #define SERVERS 3u /* as the C library takes (MAXNS) */
 #define LOOK_MS 1000u
-#define CONF_BYTES 4096u
 #define BLANK " \t\r"
-
-const char *resolver_conf = "/etc/resolv.conf";
 
 /* The name servers of one family, and which of them gets the questions. */
 struct servers {
@@ -34,8 +31,7 @@ static struct {
 	struct servers v4, v6;
 	struct servers
 		linked; /* "fe80::1%eth0": only libslirp, which takes the first, knows the link */
-	struct timespec changed;
-	ino_t inode;
+	unsigned version;
 	uint64_t looked_ms;
 } me;
 
@@ -87,27 +83,18 @@ static void parse(char *text)
 	}
 }
 
-/* Reads resolv.conf if it has changed; what is behind CONF_BYTES is ignored. */
 static void look(uint64_t now_ms, bool now)
 {
-	char text[CONF_BYTES + 1];
-	struct stat st;
-	FILE *file;
+	char text[NAMES_BYTES + 1];
+	unsigned version;
 
 	if (!now && me.looked_ms && now_ms - me.looked_ms < LOOK_MS)
 		return;
 	me.looked_ms = now_ms;
-	if (stat(resolver_conf, &st) ||
-	    (st.st_ino == me.inode && st.st_mtim.tv_sec == me.changed.tv_sec &&
-	     st.st_mtim.tv_nsec == me.changed.tv_nsec))
+	snprintf(text, sizeof(text), "%s", names_text(&version));
+	if (version == me.version)
 		return;
-	file = fopen(resolver_conf, "re");
-	if (!file)
-		return;
-	text[fread(text, 1, CONF_BYTES, file)] = 0;
-	fclose(file);
-	me.inode = st.st_ino;
-	me.changed = st.st_mtim;
+	me.version = version;
 	parse(text);
 }
 

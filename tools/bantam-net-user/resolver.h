@@ -13,8 +13,6 @@
 
 #define RESOLVER_SILENT_MS 2000u /* below the time after which a guest asks again */
 
-extern const char *resolver_conf; /* /etc/resolv.conf */
-
 /* Returns true if one of the host's name servers is there. */
 bool resolver_serves(const struct sockaddr *to);
 /* A datagram goes to `to`. Returns true if *server, an address of the same length, gets it. */

@@ -32,12 +32,13 @@
 #include <unistd.h>
 
 #include "tools/bantam-net-user/addresses.h"
+#include "tools/bantam-net-user/calls.h"
 #include "tools/bantam-net-user/confine.h"
 #include "tools/bantam-net-user/resolver.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 
-#define OTHERS 12u    /* descriptors that are no sockets of libslirp */
+#define OTHERS 14u    /* descriptors that are no sockets of libslirp */
 #define LOOK_MS 1000u /* between two looks at what is overdue */
 #define IN_USE "user network: %u descriptors are in use: "
 
@@ -222,9 +223,23 @@ static bool may_reach(int fd, const struct sockaddr *to)
 
 /* --- libslirp's calls ----------------------------------------------------------------------- */
 
+/* What the filter does not let pass would end the process: libslirp gets an error instead. */
 int socket(int domain, int type, int protocol)
 {
+	if (!calls_permit_socket(domain, type, protocol)) {
+		errno = EPROTONOSUPPORT;
+		return -1;
+	}
 	return opened((int)syscall(SYS_socket, domain, type, protocol));
+}
+
+int setsockopt(int fd, int level, int option, const void *value, socklen_t len)
+{
+	if (!calls_permit_option(level, option)) {
+		errno = ENOPROTOOPT;
+		return -1;
+	}
+	return (int)syscall(SYS_setsockopt, fd, level, option, value, len);
 }
 
 int accept(int fd, struct sockaddr *addr, socklen_t *len)

@@ -1,7 +1,7 @@
 /*
  * sockets: the system calls on sockets that libslirp makes, as this process wants them.
  *
- * sockets.c defines socket, accept, connect, close, shutdown, sendto, recvfrom and recvmsg, so the calls of
+ * sockets.c defines socket, setsockopt, accept, connect, close, shutdown, sendto, recvfrom and recvmsg, so the calls of
  * libslirp, a shared library, come here. libslirp itself has no means for what they add:
  * - a connection that the guest has closed and the host's end has not is given up after
  *   sockets_fin_ms without data; when descriptors run short, the oldest such one goes at once;

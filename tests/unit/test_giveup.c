@@ -1,0 +1,424 @@
+/*
+ * test_giveup: what code of an attacker can do in a helper program, once that has given up what it does not need: a
+ * child for each helper, call and user makes the call as the attacker would, by its number.
+ */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tools/bantam-fs/fs.h"
+#include "tools/bantam-net-user/calls.h"
+#include "tools/bantam-net-user/names.h"
+#include "tools/giveup/giveup.h"
+
+#define PLAIN_USER 12345
+
+static const struct helper {
+	const char *name;
+	const struct giveup_call *calls;
+	const unsigned *ncalls;
+	unsigned at_most; /* calls that it keeps */
+	bool files;	  /* it may open some files */
+	bool sockets;
+} helpers[] = {
+	{ "bantam-net-user", calls_kept, &calls_nkept, 40, false, true },
+	{ "its reader of resolv.conf", names_calls, &names_ncalls, 13, true, false },
+	{ "bantam-fs", reader_calls, &reader_ncalls, 26, false, false },
+};
+#define HELPERS (sizeof(helpers) / sizeof(helpers[0]))
+
+/* --- the attacks ------------------------------------------------------------------------------ */
+
+static int file = -1, dir = -1;
+static pid_t other; /* a process of the same user */
+
+static long open_it(long flags)
+{
+	return syscall(SYS_openat, AT_FDCWD, "/etc/passwd", flags, 0600);
+}
+
+static long exec(long unused)
+{
+	return syscall(SYS_execve, "/bin/true", (char *[]){ "true", NULL }, (char *[]){ NULL });
+}
+
+static long new_process(long flags)
+{
+	long pid = syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+
+	if (!pid)
+		syscall(SYS_exit_group, 0);
+	return pid;
+}
+
+static long look_into(long unused)
+{
+	char from = 1, to = 0;
+	struct iovec here = { &to, 1 }, there = { &from, 1 };
+
+	return syscall(SYS_process_vm_readv, getpid(), &here, 1, &there, 1, 0);
+}
+
+static long executable(long nr)
+{
+	static char page[8192] __attribute__((aligned(4096)));
+
+	if (nr == SYS_mmap)
+		return syscall(nr, NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
+			       -1, 0);
+	return syscall(nr, page, 4096, PROT_READ | PROT_EXEC, -1);
+}
+
+static long of_name(long nr)
+{
+	struct stat st;
+
+	if (nr == SYS_newfstatat)
+		return syscall(nr, AT_FDCWD, "/etc/passwd", &st, 0);
+	if (nr == SYS_statx)
+		return syscall(nr, dir, "passwd", 0, STATX_SIZE, (char[512]){ 0 });
+	if (nr == SYS_readlinkat)
+		return syscall(nr, AT_FDCWD, "/proc/self/exe", (char[64]){ 0 }, 64);
+	if (nr == SYS_getdents64)
+		return syscall(nr, dir, (char[4096]){ 0 }, 4096);
+	if (nr == SYS_unlinkat)
+		return syscall(nr, AT_FDCWD, "/nonexistent", 0);
+	return syscall(nr, AT_FDCWD, "/etc/passwd", 0, 0);
+}
+
+static long number(long nr)
+{
+	return syscall(nr, 0, 0, 0, 0, 0, 0);
+}
+
+static long signals(long nr)
+{
+	return nr == SYS_tgkill ? syscall(nr, other, other, 0) : syscall(nr, other, 0);
+}
+
+static long traced(long unused)
+{
+	return syscall(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0);
+}
+
+static long dumpable(long unused)
+{
+	return syscall(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
+}
+
+static long blocking(long unused)
+{
+	return syscall(SYS_fcntl, file, F_SETFL, 0);
+}
+
+static long owner(long unused)
+{
+	return syscall(SYS_fcntl, file, F_SETOWN, getpid());
+}
+
+static long request(long what)
+{
+	int n = 0;
+
+	return syscall(SYS_ioctl, 0, what, &n);
+}
+
+/* The socket, as 100 * family + 10 * type's number; protocol is in the next digits. */
+#define SOCKET_OF(family, type, protocol) ((long)(protocol) << 16 | (family) << 8 | (type))
+
+static long new_socket(long what)
+{
+	return syscall(SYS_socket, what >> 8 & 0xff, what & 0xff, what >> 16);
+}
+
+static long bound(long unused)
+{
+	struct sockaddr_in any = { .sin_family = AF_INET };
+	long fd = syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
+
+	return fd < 0 ? fd : syscall(SYS_bind, fd, &any, sizeof(any));
+}
+
+static long device_of(long unused)
+{
+	long fd = syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
+
+	return fd < 0 ? fd : syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3);
+}
+
+static const struct attack {
+	const char *name;
+	long (*make)(long arg);
+	long arg;
+	bool works; /* for a process that has given up nothing, whatever the host */
+	bool file;  /* the reader of resolv.conf may do this with its file */
+} attacks[] = {
+	{ "open to read", open_it, O_RDONLY, true, true },
+	{ "open to write", open_it, O_WRONLY },
+	{ "open, O_PATH", open_it, O_PATH, true, true },
+	{ "create", open_it, O_RDWR | O_CREAT | O_EXCL },
+	{ "open in a folder that is open", of_name, SYS_openat, true, true },
+	{ "openat2", of_name, SYS_openat2 },
+	{ "open_by_handle_at", number, SYS_open_by_handle_at },
+	{ "stat", of_name, SYS_newfstatat, true, true },
+	{ "statx", of_name, SYS_statx, true, true },
+	{ "access", of_name, SYS_faccessat, true },
+	{ "readlink", of_name, SYS_readlinkat, true },
+	{ "names in a folder that is open", of_name, SYS_getdents64, true },
+	{ "unlink", of_name, SYS_unlinkat },
+	{ "chmod", of_name, SYS_fchmodat },
+	{ "mount", number, SYS_mount },
+	{ "a file in memory", number, SYS_memfd_create },
+	{ "chroot", number, SYS_chroot },
+	{ "exec", exec, 0, true },
+	{ "fork", new_process, 0, true },
+	{ "user namespace", new_process, CLONE_NEWUSER },
+	{ "clone3", number, SYS_clone3 },
+	{ "unshare", number, SYS_unshare, true },
+	{ "setns", number, SYS_setns },
+	{ "ptrace", traced, 0, true },
+	{ "process_vm_readv", look_into, 0 },
+	{ "kill", signals, SYS_kill, true },
+	{ "tgkill", signals, SYS_tgkill, true },
+	{ "pidfd_open", number, SYS_pidfd_open },
+	{ "executable by mprotect", executable, SYS_mprotect, true },
+	{ "executable by mmap", executable, SYS_mmap, true },
+	{ "pkey_mprotect", executable, SYS_pkey_mprotect },
+	{ "io_uring", number, SYS_io_uring_setup },
+	{ "bpf", number, SYS_bpf },
+	{ "perf", number, SYS_perf_event_open },
+	{ "userfaultfd", number, SYS_userfaultfd },
+	{ "keys", number, SYS_add_key },
+	{ "a module", number, SYS_finit_module },
+	{ "setuid", number, SYS_setuid },
+	{ "capset", number, SYS_capset },
+	{ "dumpable again", dumpable, 0, true },
+	{ "a second filter", number, SYS_seccomp },
+	{ "O_NONBLOCK off", blocking, 0, true },
+	{ "another owner of a descriptor", owner, 0, true },
+	{ "a key for the terminal", request, 0x5412 /* TIOCSTI */ },
+	{ "a VM", request, 0xae01 /* KVM_CREATE_VM */ },
+	{ "a tap", request, 0x400454ca /* TUNSETIFF */ },
+	{ "a Unix socket", new_socket, SOCKET_OF(AF_UNIX, SOCK_STREAM, 0), true },
+	{ "netlink", new_socket, SOCKET_OF(AF_NETLINK, SOCK_RAW, 0), true },
+	{ "packets", new_socket, SOCKET_OF(AF_PACKET, SOCK_RAW, 0) },
+	{ "vsock", new_socket, SOCKET_OF(AF_VSOCK, SOCK_STREAM, 0) },
+	{ "the kernel's ciphers", new_socket, SOCKET_OF(AF_ALG, SOCK_SEQPACKET, 0) },
+	{ "raw IP", new_socket, SOCKET_OF(AF_INET, SOCK_RAW, IPPROTO_ICMP) },
+	{ "raw IPv6", new_socket, SOCKET_OF(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6) },
+	{ "SCTP", new_socket, SOCKET_OF(AF_INET, SOCK_STREAM, IPPROTO_SCTP) },
+	{ "UDP-Lite", new_socket, SOCKET_OF(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE) },
+	{ "a port of the host", bound, 0, true },
+	{ "a device of the host", device_of },
+};
+
+/* --- the table --------------------------------------------------------------------------------- */
+
+/* Runs make in a child that has become user (-1: stays) and given up what h does (NULL: nothing). */
+static int status_of(const struct helper *h, long (*make)(long), long arg, int user)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		if (user >= 0 &&
+		    (setgroups(0, NULL) || setresgid((gid_t)user, (gid_t)user, (gid_t)user) ||
+		     setresuid((uid_t)user, (uid_t)user, (uid_t)user)))
+			_exit(9);
+		if (h && (giveup_privileges() || giveup_files(NULL, 0) ||
+			  giveup_calls(h->calls, *h->ncalls)))
+			_exit(8);
+		/* Another error would be a call with wrong arguments, which the filter has let pass. */
+		syscall(SYS_exit_group, make(arg) >= 0			  ? 7 :
+					errno == EPERM || errno == EACCES ? 0 :
+									    6);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static bool refused(int status)
+{
+	return (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) ||
+	       (WIFEXITED(status) && !WEXITSTATUS(status));
+}
+
+static void try_all(int user)
+{
+	for (size_t i = 0; i < sizeof(attacks) / sizeof(attacks[0]); i++) {
+		const struct attack *a = &attacks[i];
+		int status;
+
+		/* What does not work in any process shows nothing. */
+		if (a->works) {
+			status = status_of(NULL, a->make, a->arg, user);
+			cr_expect(WIFEXITED(status) && WEXITSTATUS(status) != 8 &&
+					  WEXITSTATUS(status) != 9 &&
+					  (WEXITSTATUS(status) == 7 || a->make == exec),
+				  "%s: %x without a filter", a->name, (unsigned)status);
+		}
+		for (size_t k = 0; k < HELPERS; k++) {
+			if (a->file && helpers[k].files)
+				continue;
+			status = status_of(&helpers[k], a->make, a->arg, user);
+			/* true's own status is 0, too. */
+			cr_expect(a->make == exec ?
+					  WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS :
+					  refused(status),
+				  "%s in %s as %d: %x", a->name, helpers[k].name, user,
+				  (unsigned)status);
+		}
+	}
+}
+
+static void begin(void)
+{
+	file = open("/etc/passwd", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	dir = open("/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cr_assert(file >= 0 && dir >= 0);
+	other = getpid();
+}
+
+TestSuite(giveup, .init = begin, .timeout = 60);
+
+Test(giveup, attacks_as_we_are)
+{
+	try_all(-1);
+}
+
+Test(giveup, attacks_as_a_plain_user)
+{
+	pid_t self = getpid();
+
+	if (geteuid())
+		cr_skip_test("not root");
+	/* A process of that user, for kill. */
+	other = fork();
+	if (!other) {
+		cr_assert_eq(setresuid(PLAIN_USER, PLAIN_USER, PLAIN_USER), 0);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (getppid() == self)
+			pause();
+		_exit(0);
+	}
+	usleep(20000);
+	try_all(PLAIN_USER);
+	cr_expect_eq(waitpid(other, NULL, WNOHANG), 0, "it lives");
+	kill(other, SIGKILL);
+	waitpid(other, NULL, 0);
+}
+
+/* Of the files of the host its reader of resolv.conf opens that one, and only to read. */
+static long read_conf(long path)
+{
+	const char *name = path ? "/etc/passwd" : "/etc/hosts";
+	struct giveup_path allowed = { "/etc/hosts", GIVEUP_READ };
+
+	if (giveup_privileges() || giveup_files(&allowed, 1) ||
+	    giveup_calls(names_calls, names_ncalls))
+		return 0;
+	return syscall(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC);
+}
+
+Test(giveup, files_of_the_reader)
+{
+	if (syscall(SYS_landlock_create_ruleset, NULL, 0, 1) < 1)
+		cr_skip_test("no Landlock");
+	cr_expect_eq(WEXITSTATUS(status_of(NULL, read_conf, 0, -1)), 7);
+	cr_expect_eq(status_of(NULL, read_conf, 1, -1), 0);
+}
+
+/* --- what stays possible ------------------------------------------------------------------------ */
+
+static long work(long of)
+{
+	const struct helper *h = &helpers[of];
+	char c;
+
+	if (h->sockets) {
+		if (new_socket(SOCKET_OF(AF_INET, SOCK_STREAM, 0)) < 0 ||
+		    new_socket(SOCKET_OF(AF_INET, SOCK_DGRAM, 0)) < 0 ||
+		    (new_socket(SOCKET_OF(AF_INET6, SOCK_STREAM, 0)) < 0 &&
+		     errno != EAFNOSUPPORT) ||
+		    (new_socket(SOCKET_OF(AF_INET6, SOCK_DGRAM, 0)) < 0 && errno != EAFNOSUPPORT))
+			return -1;
+		/* Not every host lets every user ping. */
+		new_socket(SOCKET_OF(AF_INET, SOCK_DGRAM, IPPROTO_ICMP));
+		new_socket(SOCKET_OF(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6));
+		if (syscall(SYS_fcntl, file, F_SETFL, O_NONBLOCK) < 0)
+			return -1;
+	}
+	return syscall(SYS_read, file, &c, 1) == 1 ? 0 : -1;
+}
+
+Test(giveup, the_work_goes_on)
+{
+	for (size_t k = 0; k < HELPERS; k++)
+		cr_expect_eq(WEXITSTATUS(status_of(&helpers[k], work, (long)k, -1)), 7, "%s",
+			     helpers[k].name);
+}
+
+/* A call that dies is a call that no row of GIVEUP_ERROR names; those are no part of what is kept. */
+Test(giveup, few_calls)
+{
+	for (size_t k = 0; k < HELPERS; k++) {
+		const struct giveup_call *calls = helpers[k].calls;
+		unsigned n = 0;
+
+		for (unsigned i = 0; i < *helpers[k].ncalls; i++) {
+			bool first = true;
+
+			for (unsigned j = 0; j < i; j++) {
+				cr_expect(calls[j].nr != calls[i].nr ||
+						  (!calls[j].error && !calls[i].error),
+					  "%s: call %d has two meanings", helpers[k].name,
+					  calls[i].nr);
+				first &= calls[j].nr != calls[i].nr;
+			}
+			n += first && !calls[i].error;
+		}
+		cr_expect_leq(n, helpers[k].at_most, "%s keeps %u calls", helpers[k].name, n);
+		cr_log_info("%s keeps %u calls", helpers[k].name, n);
+	}
+}
+
+/* For the functions in front of the kernel a refusal is an error, and the same in both. */
+Test(giveup, permits_as_the_filter_does)
+{
+	static const struct {
+		uint64_t arg[6];
+		bool passes;
+	} table[] = {
+		{ { AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0 }, true },
+		{ { AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, IPPROTO_ICMPV6 }, true },
+		{ { AF_INET6, SOCK_DGRAM, IPPROTO_ICMP }, false },
+		{ { AF_INET, SOCK_RAW, IPPROTO_ICMP }, false },
+		{ { AF_UNIX, SOCK_STREAM, 0 }, false },
+		{ { AF_INET | 1ull << 32, SOCK_STREAM, 0 }, false },
+	};
+	uint64_t self[6] = { (uint64_t)getpid() }, init[6] = { 1 };
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		cr_expect_eq(giveup_permits(calls_kept, calls_nkept, SCMP_SYS(socket),
+					    table[i].arg),
+			     table[i].passes, "%zu", i);
+	cr_expect(giveup_permits(calls_kept, calls_nkept, SCMP_SYS(tgkill), self));
+	cr_expect_not(giveup_permits(calls_kept, calls_nkept, SCMP_SYS(tgkill), init));
+	cr_expect_not(giveup_permits(calls_kept, calls_nkept, SCMP_SYS(openat), init));
+	/* Before the filter is there, all is as usual. */
+	cr_expect(calls_permit_socket(AF_UNIX, SOCK_STREAM, 0));
+}
