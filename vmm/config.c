@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/confine/confine.h"
 #include "vmm/core/parse.h"
 
 #define CONFIG_MAX_DEVICES 64
@@ -46,6 +47,9 @@ const struct key config_keys[] = {
 			     .help = "also say on stderr what is done otherwise without a word" },
 	[CONFIG_EXIT_WITH_PARENT] = { "exit-with-parent", KEY_BOOL, .def = "off",
 				      .help = "end as by SIGTERM when the process that started bantam ends" },
+	[CONFIG_CONFINE] = { "confine", KEY_CHOICE, .choices = CONFINE_CHOICES, .def = "on",
+			     .meta = CONFINE_CHOICES,
+			     .help = "take from the process what its VM does not need; require: an error if the host refuses a part" },
 	[CONFIG_HELP] = { "help", KEY_BOOL, .def = "off", .help = "this text" },
 	{ 0 },
 };

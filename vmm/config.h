@@ -36,6 +36,7 @@ enum config_key {
 	CONFIG_QUIET,
 	CONFIG_VERBOSE,
 	CONFIG_EXIT_WITH_PARENT,
+	CONFIG_CONFINE,
 	CONFIG_HELP,
 };
 extern const struct key config_keys[];

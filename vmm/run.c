@@ -43,6 +43,8 @@
 #include "vmm/digest/digest.h"
 #include "vmm/cachedir.h"
 #include "vmm/config.h"
+#include "vmm/confine/confine.h"
+#include "vmm/confine/plan.h"
 #include "vmm/core/log.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/parse.h"
@@ -295,6 +297,9 @@ static int life(struct run *run, struct machine *m, struct err *err)
 	}
 	make_title(run->config, title);
 	greet(title);
+	rc = confine_finish(err);
+	if (rc)
+		return rc;
 	show(run, m);
 	rc = machine_run(m, &run->end, err);
 	run->ran = !rc;
@@ -411,16 +416,26 @@ static int exit_with_parent(pid_t parent, struct err *err)
 	return 0;
 }
 
+static int confine_run(const struct config *config, bool api, struct err *err)
+{
+	struct confine_plan plan = { .files_later = api };
+	int rc = confine_plan_config(&plan, config, err);
+
+	return rc ? rc : confine_begin(&plan, err);
+}
+
 static int carry_out(struct config *config, pid_t parent)
 {
+	bool api = keys_has(&config->vm, CONFIG_API_SOCKET) &&
+		   !keys_num(&config->vm, CONFIG_DRY_RUN);
 	struct err err = { "" };
 
 	chardev_print_names(has_viewer() && !keys_num(&config->vm, CONFIG_QUIET));
 	if (keys_num(&config->vm, CONFIG_EXIT_WITH_PARENT) && exit_with_parent(parent, &err))
 		return fail(err.text, OUTCOME_ERROR);
-	if (keys_has(&config->vm, CONFIG_API_SOCKET) && !keys_num(&config->vm, CONFIG_DRY_RUN))
-		return serve(config);
-	return run_machine(config);
+	if (confine_run(config, api, &err))
+		return fail(err.text, OUTCOME_ERROR);
+	return api ? serve(config) : run_machine(config);
 }
 
 int run_command(int argc, char **argv)

@@ -11,6 +11,8 @@
 #include "vmm/api/api.h"
 #include "vmm/api/endpoints.h"
 #include "vmm/api/openapi.h"
+#include "vmm/confine/confine.h"
+#include "vmm/confine/plan.h"
 #include "vmm/core/keys.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
@@ -21,6 +23,7 @@ struct args {
 	struct api_options options;
 	const char *log_file;
 	unsigned verbose;
+	enum confine_mode confine;
 	bool help, version, openapi;
 };
 
@@ -101,6 +104,18 @@ static int action_of(const char *text, const char *const *names, enum vm_action 
 }
 
 /* "reboot=…,panic=…" */
+static int set_confine(struct args *args, const char *value, struct err *err)
+{
+	static const char *const names[] = { "on", "require", "log", "off" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(value, names[i])) {
+			args->confine = (enum confine_mode)i;
+			return 0;
+		}
+	return err_set(err, EINVAL, "--confine %s: must be on, require, log or off", value);
+}
+
 static int set_action(struct args *args, const char *value, struct err *err)
 {
 	static const char *const reboot[] = { "restart", "exit", "keep", NULL };
@@ -157,6 +172,8 @@ static const struct option {
 	{ "event-monitor", "path=PATH|fd=N", set_monitor, "where events go, as JSON" },
 	{ "backing-dir", "DIR", add_backing_dir,
 	  "backing files of disks may also lie in or below DIR; may be repeated" },
+	{ "confine", CONFINE_CHOICES, set_confine,
+	  "take from the process what no VM needs; require: an error if the host refuses a part" },
 	{ "log-file", "FILE", set_log_file, "where log lines go, instead of stderr" },
 	{ "log-format", "FORMAT", accept_value, "accepted and ignored" },
 	{ "seccomp", "true|false|log|errno", set_seccomp, "accepted and ignored" },
@@ -280,11 +297,55 @@ static int open_log(const struct args *args, struct err *err)
 	return 0;
 }
 
+/* Adds the descriptors that paths name anywhere in the VM of the options. */
+static int plan_paths(struct confine_plan *plan, json_t *value, struct err *err)
+{
+	const char *key;
+	json_t *child;
+	size_t i;
+	int rc = 0;
+
+	if (json_is_string(value))
+		return confine_plan_path(plan, json_string_value(value), err);
+	json_object_foreach(value, key, child)
+	{
+		if (!rc)
+			rc = plan_paths(plan, child, err);
+	}
+	json_array_foreach(value, i, child)
+	{
+		if (!rc)
+			rc = plan_paths(plan, child, err);
+	}
+	return rc;
+}
+
+/* Clients name files later, so this takes only what no VM needs. */
+static int confine_api(struct args *args, struct err *err)
+{
+	struct confine_plan plan = {
+		.mode = args->confine, .files_later = true, .host_network = true, .interfaces = true
+	};
+	const struct api_options *o = &args->options;
+	int rc = plan_paths(&plan, o->vm, err);
+
+	plan.nfds += vmconfig_option_fds(o->vm, plan.fd + plan.nfds, CONFINE_FDS_MAX - plan.nfds);
+	if (!rc && o->socket.fd >= 0)
+		rc = confine_keep_fd(&plan, o->socket.fd, err);
+	if (!rc && o->monitor.fd >= 0)
+		rc = confine_keep_fd(&plan, o->monitor.fd, err);
+	if (!rc && args->log_file)
+		rc = confine_plan_path(&plan, args->log_file, err);
+	return rc ? rc : confine_begin(&plan, err);
+}
+
 static int serve(struct args *args, struct err *err)
 {
 	struct api_options *o = &args->options;
-	int rc = open_log(args, err);
+	int rc = confine_api(args, err);
 
+	if (!rc)
+		rc = open_log(args, err);
 	if (rc) {
 		fprintf(stderr, "cloud-hypervisor: %s\n", err->text);
 		return OUTCOME_ERROR;

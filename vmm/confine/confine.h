@@ -37,17 +37,21 @@ enum confine_step {
 	CONFINE_STEPS
 };
 
-#define CONFINE_FDS_MAX 64
+/* As many as a card has queues, and some. */
+#define CONFINE_FDS_MAX 320
 
 /* What the VM needs of the host. All zero: nothing. */
 struct confine_plan {
 	enum confine_mode mode;
-	bool files_later;  /* it opens files while the guest runs (the API) */
+	bool files_later; /* it opens files while the guest runs (the API) or at the end (a test) */
 	bool host_network; /* a device opens sockets of the host's network, or a helper does */
 	bool interfaces;   /* a device makes or sets network interfaces of the host */
 	int fd[CONFINE_FDS_MAX]; /* inherited descriptors that options name */
 	unsigned nfds;
 };
+
+/* Adds a descriptor that stays open. More than CONFINE_FDS_MAX: -E2BIG. */
+int confine_keep_fd(struct confine_plan *plan, int fd, struct err *err);
 
 /* Return 0, or -errno with CONFINE_REQUIRE if the host refuses a step, which err names. */
 int confine_begin(const struct confine_plan *plan, struct err *err);

@@ -35,6 +35,10 @@ enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE, KEY
 #define KEY_HIDDEN 64u
 #define KEY_EMPTY 128u	/* KEY_TEXT that may be empty, which is not the same as not given */
 #define KEY_UNIQUE 256u /* no two devices with this option have the same value (config.h) */
+/* What the value needs of the host, for the process's confinement (vmm/confine). */
+#define KEY_FDS 512u	    /* KEY_TEXT: inherited descriptors, "N[:N…]" or "fd:N" */
+#define KEY_NETWORK 1024u   /* the host's network, unless it is 0 or off */
+#define KEY_INTERFACE 2048u /* it makes or sets an interface of the host */
 
 struct key {
 	const char *name;

@@ -142,6 +142,7 @@ static const struct {
 	{ "", "quiet" },
 	{ "", "verbose" },
 	{ "", "exit-with-parent" },
+	{ "", "confine" },
 	{ "", "help" },
 	{ "--net", "tap" },
 	{ "--net", "fd" },

@@ -63,7 +63,7 @@ const struct key test_keys[] = {
 			      .meta = "error|skip",
 			      .help = "what a host without a usable /dev/kvm is" },
 
-	[TEST_KEY_VERDICT] = { "verdict", KEY_PATH, .meta = "FILE|FD",
+	[TEST_KEY_VERDICT] = { "verdict", KEY_PATH, KEY_FDS, .meta = "FILE|FD",
 			       .help = "write the verdict there, as one line of JSON" },
 	[TEST_KEY_JSON] = { "json", KEY_BOOL, .def = "off",
 			    .help = "the last line on stderr is this JSON" },

@@ -40,6 +40,8 @@
 #include <unistd.h>
 
 #include "devices/backend/store/backing.h"
+#include "vmm/confine/confine.h"
+#include "vmm/confine/plan.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 #include "vmm/test/test_impl.h"
@@ -404,6 +406,17 @@ static int dry_run(struct test *t)
 	return rc;
 }
 
+/* The kernel, its modules and the command's libraries are looked for later, and reports are written at the end. */
+static int confine_test(const struct test_options *o, const struct config *config, struct err *err)
+{
+	struct confine_plan plan = { .files_later = true };
+	int rc = confine_plan_config(&plan, config, err);
+
+	if (!rc)
+		rc = confine_plan_keys(&plan, &o->own, err);
+	return rc ? rc : confine_begin(&plan, err);
+}
+
 static int with_options(const struct test_options *o)
 {
 	struct test t = { .options = o, .initrd_fd = -1, .signal_fd = -1 };
@@ -414,6 +427,8 @@ static int with_options(const struct test_options *o)
 		rc = store_allow_folders(keys_text(&t.config.vm, CONFIG_BACKING_DIR), &err);
 	if (rc)
 		rc = fail(&err, OUTCOME_USAGE);
+	else if (confine_test(o, &t.config, &err))
+		rc = fail(&err, COULD_NOT_RUN);
 	else
 		rc = o->dry_run ? dry_run(&t) : run(&t);
 	config_clear(&t.config);

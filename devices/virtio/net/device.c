@@ -33,13 +33,13 @@
 #define RATE_MAX (1ull << 40)
 
 static const struct key keys[] = {
-	[KEY_TAP] = { "tap", KEY_TEXT, .meta = "NAME",
+	[KEY_TAP] = { "tap", KEY_TEXT, KEY_NETWORK | KEY_INTERFACE, .meta = "NAME",
 		      .help = "a tap of the host; created if there is none" },
-	[KEY_FD] = { "fd", KEY_TEXT, .meta = "N[:N…]",
+	[KEY_FD] = { "fd", KEY_TEXT, KEY_FDS | KEY_NETWORK | KEY_INTERFACE, .meta = "N[:N…]",
 		     .help = "an open tap (one descriptor for each queue) or socket" },
-	[KEY_USER] = { "user", KEY_BOOL, .def = "off",
+	[KEY_USER] = { "user", KEY_BOOL, KEY_NETWORK, .def = "off",
 		       .help = "a network without privileges: DHCP, DNS, connections to outside" },
-	[KEY_STREAM] = { "stream", KEY_TEXT, .meta = "PATH|fd:N",
+	[KEY_STREAM] = { "stream", KEY_TEXT, KEY_FDS, .meta = "PATH|fd:N",
 			 .help = "frames on a stream socket, in QEMU's and passt's format" },
 	[KEY_VHOST_USER] = { "vhost-user", KEY_PATH, .meta = "SOCKET",
 			     .help = "the vhost-user daemon at SOCKET moves the frames (passt, OVS, DPDK)" },

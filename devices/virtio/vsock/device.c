@@ -141,8 +141,8 @@ static const struct key vsock_keys[] = {
 		    .help = "the guest's address, 3 or more" },
 	[K_SOCKET] = { "socket", KEY_PATH, KEY_REQUIRED | KEY_UNLESS, .meta = "PATH",
 		       .help = "where host programs connect; PATH_P is port P of the host" },
-	[K_VHOST_KERNEL] = { "vhost", KEY_CHOICE, KEY_INSTEAD, .choices = "off|on|auto",
-			     .def = "off",
+	[K_VHOST_KERNEL] = { "vhost", KEY_CHOICE, KEY_INSTEAD | KEY_NETWORK,
+			     .choices = "off|on|auto", .def = "off",
 			     .help = "on: the host's AF_VSOCK instead of socket (vhost-vsock); auto: if possible" },
 	{ NULL },
 };

@@ -1,0 +1,291 @@
+/* confine: the steps, each in a child that they confine; steps that the host refuses; the plan of a VM's options. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/confine/confine.h"
+#include "vmm/confine/confine_impl.h"
+#include "vmm/confine/plan.h"
+
+#define KEPT 90
+#define STRAY 91
+
+/*
+ * The child says what is wrong by its exit status, the line of the source. What Criterion's process has open, it does not
+ * need: it ends by _exit.
+ */
+#define CHECK(cond)                                                                                \
+	do {                                                                                       \
+		if (!(cond))                                                                       \
+			_exit(__LINE__ % 255 + 1);                                                 \
+	} while (0)
+
+static void in_child(void (*fn)(const void *arg), const void *arg, const char *what)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		fn(arg);
+		_exit(0);
+	}
+	cr_assert(pid > 0 && waitpid(pid, &status, 0) == pid);
+	cr_expect(status == 0, "%s: status %#x: this line of the source, modulo 255: %d", what,
+		  (unsigned)status, WEXITSTATUS(status) - 1);
+}
+
+static struct confine_plan plan_of(enum confine_mode mode)
+{
+	struct confine_plan plan = { .mode = mode };
+
+	return plan;
+}
+
+static uint64_t permitted(void)
+{
+	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	CHECK(!syscall(SYS_capget, &hdr, data));
+	return data[0].permitted | data[0].inheritable | data[0].effective |
+	       (uint64_t)(data[1].permitted | data[1].inheritable | data[1].effective) << 32;
+}
+
+static bool has(uint64_t caps, unsigned cap)
+{
+	return caps >> cap & 1;
+}
+
+/* Makes the host refuse a system call. */
+static void refuse(long call)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { sizeof(code) / sizeof(code[0]), code };
+
+	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	CHECK(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog));
+}
+
+/* --- begin ------------------------------------------------------------------------------ */
+
+static void descriptors(const void *arg)
+{
+	struct confine_plan plan = plan_of(CONFINE_ON);
+	struct err err = { "" };
+
+	CHECK(dup2(STDERR_FILENO, KEPT) == KEPT && dup2(STDERR_FILENO, STRAY) == STRAY);
+	CHECK(!confine_keep_fd(&plan, KEPT, &err));
+	CHECK(!confine_begin(&plan, &err));
+	CHECK(fcntl(STDERR_FILENO, F_GETFD) >= 0);
+	CHECK(fcntl(KEPT, F_GETFD) >= 0);
+	CHECK(fcntl(STRAY, F_GETFD) < 0);
+}
+
+static void rights(const void *arg)
+{
+	struct confine_plan plan = plan_of(CONFINE_ON);
+	struct rlimit core;
+	struct err err = { "" };
+
+	CHECK(!confine_begin(&plan, &err));
+	CHECK(confine_mode() == CONFINE_ON);
+	CHECK(!getrlimit(RLIMIT_CORE, &core) && !core.rlim_cur && !core.rlim_max);
+	CHECK(CONFINE_SANITIZED || prctl(PR_GET_DUMPABLE) == 0);
+	CHECK(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
+	CHECK(!has(permitted(), CAP_SYS_ADMIN) && !has(permitted(), CAP_SYS_PTRACE) &&
+	      !has(permitted(), CAP_NET_ADMIN));
+	CHECK(geteuid() || prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN, 0, 0, 0) == 0);
+}
+
+/* A tap needs CAP_NET_ADMIN until the machine is built, and files of others the right to open them. */
+static void interfaces(const void *arg)
+{
+	struct confine_plan plan = plan_of(CONFINE_ON);
+	uint64_t before = permitted();
+	struct err err = { "" };
+
+	plan.interfaces = true;
+	CHECK(!confine_begin(&plan, &err));
+	CHECK(has(permitted(), CAP_NET_ADMIN) == has(before, CAP_NET_ADMIN));
+	CHECK(has(permitted(), CAP_DAC_OVERRIDE) == has(before, CAP_DAC_OVERRIDE));
+	CHECK(!confine_finish(&err));
+	CHECK(!permitted());
+	for (unsigned cap = 0; !geteuid() && cap < 32; cap++)
+		CHECK(!prctl(PR_CAPBSET_READ, cap, 0, 0, 0));
+}
+
+static void off(const void *arg)
+{
+	struct confine_plan plan = plan_of(CONFINE_OFF);
+	uint64_t before = permitted();
+	struct err err = { "" };
+
+	CHECK(dup2(STDERR_FILENO, STRAY) == STRAY);
+	CHECK(!confine_begin(&plan, &err) && !confine_finish(&err) && !confine_thread_rights());
+	CHECK(fcntl(STRAY, F_GETFD) >= 0);
+	CHECK(!prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) && permitted() == before);
+}
+
+Test(confine, descriptors)
+{
+	in_child(descriptors, NULL, "descriptors");
+}
+
+Test(confine, rights)
+{
+	in_child(rights, NULL, "rights");
+	in_child(interfaces, NULL, "interfaces");
+	in_child(off, NULL, "off");
+}
+
+/* --- steps that the host refuses ---------------------------------------------------------- */
+
+struct refusal {
+	const char *step; /* that the message names */
+	long call;
+};
+
+static void required(const void *arg)
+{
+	const struct refusal *r = arg;
+	struct confine_plan plan = plan_of(CONFINE_REQUIRE);
+	struct err err = { "" };
+
+	refuse(r->call);
+	CHECK(confine_begin(&plan, &err) == -EPERM);
+	CHECK(strstr(err.text, "--confine require") && strstr(err.text, r->step));
+}
+
+/* Without require the rest is done all the same. */
+static void left_out(const void *arg)
+{
+	const struct refusal *r = arg;
+	struct confine_plan plan = plan_of(CONFINE_ON);
+	struct rlimit core;
+	struct err err = { "" };
+
+	refuse(r->call);
+	CHECK(!confine_begin(&plan, &err) && !confine_finish(&err));
+	CHECK(r->call == SYS_prlimit64 || (!getrlimit(RLIMIT_CORE, &core) && !core.rlim_max));
+	CHECK(r->call == SYS_capset || !permitted());
+}
+
+Test(confine, refused)
+{
+	static const struct refusal refusals[] = {
+		{ "no dumps", SYS_prlimit64 },
+		{ "no capabilities", SYS_capset },
+	};
+
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+		in_child(required, &refusals[i], refusals[i].step);
+		in_child(left_out, &refusals[i], refusals[i].step);
+	}
+}
+
+/* --- the plan ----------------------------------------------------------------------------- */
+
+static int parse(struct config *config, struct confine_plan *plan, const char *const *argv,
+		 struct err *err)
+{
+	int argc = 0, rc;
+
+	while (argv[argc])
+		argc++;
+	rc = config_parse(config, argc, (char **)argv, err);
+	return rc ? rc : confine_plan_config(plan, config, err);
+}
+
+Test(confine, plan)
+{
+	static const struct {
+		const char *argv[7];
+		enum confine_mode mode;
+		bool host_network, interfaces;
+		unsigned nfds;
+		int fd[3];
+	} cases[] = {
+		{ { "--kernel", "K" }, CONFINE_ON, false, false, 0, { 0 } },
+		{ { "--confine", "require", "--net", "user" },
+		  CONFINE_REQUIRE,
+		  true,
+		  false,
+		  0,
+		  { 0 } },
+		{ { "--confine=log", "--net", "tap=t0" }, CONFINE_LOG, true, true, 0, { 0 } },
+		{ { "--confine=off", "--net", "fd=7:8:9" },
+		  CONFINE_OFF,
+		  true,
+		  true,
+		  3,
+		  { 7, 8, 9 } },
+		{ { "--net", "stream=fd:12" }, CONFINE_ON, false, false, 1, { 12 } },
+		{ { "--net", "stream=/run/x:3" }, CONFINE_ON, false, false, 1, { 3 } },
+		{ { "--net", "vhost-user=/run/x" }, CONFINE_ON, false, false, 0, { 0 } },
+		{ { "--vsock", "cid=3,socket=S" }, CONFINE_ON, false, false, 0, { 0 } },
+		{ { "--vsock", "cid=3,vhost=on" }, CONFINE_ON, true, false, 0, { 0 } },
+		{ { "--kernel", "/dev/fd/63", "--initrd", "/proc/self/fd/62" },
+		  CONFINE_ON,
+		  false,
+		  false,
+		  2,
+		  { 63, 62 } },
+		{ { "--disk", "/dev/fd/5", "--disk", "/dev/fd/x" },
+		  CONFINE_ON,
+		  false,
+		  false,
+		  1,
+		  { 5 } },
+		{ { "--backing-dir", "/", "--backing-dir", "/dev/fd/44" },
+		  CONFINE_ON,
+		  false,
+		  false,
+		  1,
+		  { 44 } },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct confine_plan plan = { .mode = CONFINE_ON };
+		struct config config;
+		struct err err = { "" };
+
+		cr_expect(!parse(&config, &plan, cases[i].argv, &err), "%zu: %s", i, err.text);
+		cr_expect_eq(plan.mode, cases[i].mode, "%zu", i);
+		cr_expect_eq(plan.host_network, cases[i].host_network, "%zu", i);
+		cr_expect_eq(plan.interfaces, cases[i].interfaces, "%zu", i);
+		cr_assert_eq(plan.nfds, cases[i].nfds, "%zu: %u", i, plan.nfds);
+		for (unsigned n = 0; n < plan.nfds; n++)
+			cr_expect_eq(plan.fd[n], cases[i].fd[n], "%zu: %d", i, plan.fd[n]);
+		config_clear(&config);
+	}
+}
+
+/* More descriptors than a plan holds are an error, and nothing is written behind its end. */
+Test(confine, too_many_descriptors)
+{
+	struct confine_plan plan = { .mode = CONFINE_ON };
+	struct err err = { "" };
+	int rc = 0;
+
+	for (int i = 0; !rc && i <= CONFINE_FDS_MAX; i++)
+		rc = confine_plan_path(&plan, "/dev/fd/3", &err);
+	cr_expect_eq(rc, -E2BIG);
+	cr_expect_eq(plan.nfds, CONFINE_FDS_MAX);
+	cr_expect(strstr(err.text, "descriptors"));
+}

@@ -1,0 +1,81 @@
+/*
+ * plan: see plan.h. The tables of keys say what a value needs (KEY_FDS, KEY_NETWORK, KEY_INTERFACE), so that this
+ * file names no device.
+ */
+#include "vmm/confine/plan.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Keeps the number at the beginning of text, if there is one. */
+static int keep_number(struct confine_plan *plan, const char *text, struct err *err)
+{
+	char *end;
+	long fd = strtol(text, &end, 10);
+
+	/* What is not a descriptor is an error of the device, which tells it better. */
+	return end == text || fd < 0 || fd > INT_MAX ? 0 : confine_keep_fd(plan, (int)fd, err);
+}
+
+int confine_plan_path(struct confine_plan *plan, const char *path, struct err *err)
+{
+	static const char *const folders[] = { "/dev/fd/", "/proc/self/fd/",
+					       "/proc/thread-self/fd/" };
+
+	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
+		if (!strncmp(path, folders[i], strlen(folders[i])))
+			return keep_number(plan, path + strlen(folders[i]), err);
+	return 0;
+}
+
+/* "3:4:5", "fd:3", or a path, which has no number there. */
+static int keep_fds(struct confine_plan *plan, const char *text, struct err *err)
+{
+	int rc = 0;
+
+	for (const char *at = text; !rc && at; at = strchr(at, ':'))
+		rc = keep_number(plan, *at == ':' ? ++at : at, err);
+	return rc;
+}
+
+static int add_key(struct confine_plan *plan, const struct keyvals *kv, unsigned i, struct err *err)
+{
+	const struct key *key = &kv->table[i];
+	const char *text = keys_text(kv, i);
+	int rc = 0;
+
+	if (!text)
+		return 0;
+	if (key->kind == KEY_TEXT || keys_num(kv, i)) {
+		plan->host_network |= !!(key->flags & KEY_NETWORK);
+		plan->interfaces |= !!(key->flags & KEY_INTERFACE);
+	}
+	if (key->flags & KEY_FDS)
+		rc = keep_fds(plan, text, err);
+	/* A list of paths has one in each line. */
+	for (const char *line = text; !rc && line && key->kind == KEY_PATH;
+	     line = strchr(line, '\n'))
+		rc = confine_plan_path(plan, *line == '\n' ? ++line : line, err);
+	return rc;
+}
+
+int confine_plan_keys(struct confine_plan *plan, const struct keyvals *kv, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && kv->table[i].name; i++)
+		rc = add_key(plan, kv, i, err);
+	return rc;
+}
+
+int confine_plan_config(struct confine_plan *plan, const struct config *config, struct err *err)
+{
+	int rc;
+
+	plan->mode = (enum confine_mode)keys_num(&config->vm, CONFIG_CONFINE);
+	rc = confine_plan_keys(plan, &config->vm, err);
+	for (unsigned i = 0; !rc && i < config->ndevices; i++)
+		rc = confine_plan_keys(plan, &config->device[i].kv, err);
+	return rc;
+}
