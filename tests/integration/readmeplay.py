@@ -37,9 +37,17 @@ class Terminal:
             os.execvp("bash", ["bash", "--norc", path])
         self.raw, self.typed, self.status, self.path = "", list(typed), None, path
         self.read = 0           # what the keys before have been typed for
+        self.told = 0           # what fresh() has returned
 
-    def shown(self):
-        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", self.raw)
+    def shown(self, begin=0, end=None):
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r+(?=\n)", "", self.raw[begin:end])
+        return re.sub(r"[^\n]*\r", "", text)       # a line that was written anew
+
+    def fresh(self):
+        """The lines that are new since the last call."""
+        end = len(self.raw) if self.status is not None else self.raw.rfind("\n") + 1
+        text, self.told = self.shown(self.told, max(end, self.told)), max(end, self.told)
+        return text
 
     def step(self, wait_s=0.2):
         """Reads and types for a moment. Returns whether the terminal is still open."""
