@@ -175,11 +175,20 @@ static void on_panicked(void *opaque, bool crash_kernel)
 		log_put(LOG_INFO, "the guest panicked and starts its crash kernel");
 }
 
+/* A person sits before standard error: it is a terminal, and no other job has it. */
+static bool has_viewer(void)
+{
+	pid_t job = isatty(STDERR_FILENO) ? tcgetpgrp(STDERR_FILENO) : 0;
+
+	return job && (job < 0 || job == getpgrp());
+}
+
 static int create(struct run *run, struct loop *loop, struct machine **out, struct err *err)
 {
 	struct machine_setup setup = {
 		.config = run->config,
 		.loop = loop,
+		.viewer = has_viewer() && !keys_num(&run->config->vm, CONFIG_QUIET),
 		.events = { .opaque = run, .ending = on_ending, .panicked = on_panicked },
 	};
 	char *cache_dir = cachedir_default();
@@ -237,14 +246,6 @@ static void print_digest(const struct config *config)
 /* --- the line at the start --------------------------------------------------------- */
 
 #define TITLE_BYTES 160
-
-/* A person sits before standard error: it is a terminal, and no other job has it. */
-static bool has_viewer(void)
-{
-	pid_t job = isatty(STDERR_FILENO) ? tcgetpgrp(STDERR_FILENO) : 0;
-
-	return job && (job < 0 || job == getpgrp());
-}
 
 /* What runs: "/boot/vmlinuz (2 CPUs, 512M)", or "" if the line is not wanted. */
 static void make_title(const struct config *config, char title[TITLE_BYTES])

@@ -50,7 +50,8 @@ struct acpi_pm {
 	const struct device_env *env;
 	struct acpi_pm_config config;
 	unsigned nadded;
-	struct loop_watch *again; /* NULL before the button was pressed */
+	struct loop_watch *again; /* NULL before prepare, or before the button was pressed */
+	bool no_timer;		  /* prepare has failed */
 	uint64_t again_ns;
 };
 
@@ -153,16 +154,26 @@ static void press_again(void *opaque)
 	loop_timer_arm(pm->again, pm->again_ns);
 }
 
+static void acpi_pm_prepare(struct device *dev)
+{
+	struct acpi_pm *pm = (struct acpi_pm *)dev;
+
+	if (!pm->no_timer && !pm->again &&
+	    loop_watch_timer(pm->env->loop, press_again, pm, &pm->again)) {
+		pm->again = NULL;
+		pm->no_timer = true;
+	}
+}
+
 static void acpi_pm_power_button(struct device *dev)
 {
 	struct acpi_pm *pm = (struct acpi_pm *)dev;
 
 	acpi_pm_notify(dev, pm->config.power_button_bit);
+	acpi_pm_prepare(dev);
 	/* Without memory for a timer the guest gets this one interrupt. */
-	if (!pm->again && loop_watch_timer(pm->env->loop, press_again, pm, &pm->again)) {
-		pm->again = NULL;
+	if (!pm->again)
 		return;
-	}
 	pm->again_ns = AGAIN_NS;
 	loop_timer_arm(pm->again, pm->again_ns);
 }
@@ -214,6 +225,7 @@ static void acpi_pm_describe(struct device *dev, char *buf, size_t len)
 
 static const struct device_ops acpi_pm_ops = {
 	.destroy = acpi_pm_destroy,
+	.prepare = acpi_pm_prepare,
 	.power_button = acpi_pm_power_button,
 	.describe = acpi_pm_describe,
 };

@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "devices/board/platform.h"
+#include "devices/board/utc.h"
 
 #define NS_PER_S 1000000000ll
 #define UIP_NS 244000
@@ -120,7 +121,7 @@ static void hold(struct cmos *cmos, int64_t now_ns)
 	struct tm tm;
 	int year;
 
-	gmtime_r(&t, &tm);
+	utc_from_time(t, &tm);
 	year = tm.tm_year > -1900 ? tm.tm_year + 1900 : 0;
 	s->ram[REG_SECONDS] = encode(s, tm.tm_sec);
 	s->ram[REG_MINUTES] = encode(s, tm.tm_min);
@@ -153,7 +154,7 @@ static void set_clock(struct cmos *cmos)
 	if (A_DIVIDER(s->ram[REG_A]) >= 6)
 		fraction = NS_PER_S / 2;
 	s->offset_ns = (fraction - now % NS_PER_S + NS_PER_S) % NS_PER_S;
-	s->offset_s = timegm(&tm) - (now + s->offset_ns) / NS_PER_S;
+	s->offset_s = utc_to_time(&tm) - (now + s->offset_ns) / NS_PER_S;
 	hold(cmos, now);
 }
 

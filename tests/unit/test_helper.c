@@ -1,8 +1,9 @@
-/* helper: a program that another user could exchange is not started. */
+/* helper: a program that another user could exchange is not started; one that stays is killed. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,4 +185,33 @@ Test(helper, a_long_name)
 		     err.text);
 	cr_expect_eq(helper_find("bantam-x", deep, sizeof(deep), &err), -ENAMETOOLONG, "%s",
 		     err.text);
+}
+
+Test(helper, reap)
+{
+	struct helper h;
+	unsigned ms;
+	pid_t pid;
+
+	cr_assert_eq(helper_spawn("/bin/sh", (char *[]){ "sh", "-c", "exit 7", NULL }, NULL, 0, &h),
+		     0);
+	cr_expect_eq(helper_reap(&h, 10000), 7 << 8);
+	cr_expect_eq(h.pid, 0);
+	cr_expect_eq(helper_reap(&h, 10000), -1);
+	/* The second one is that of a kernel without pidfds. */
+	for (unsigned i = 0; i < 2; i++) {
+		ms = i ? 20 : 0;
+		cr_assert_eq(helper_spawn("/bin/sleep", (char *[]){ "sleep", "100", NULL }, NULL, 0,
+					  &h),
+			     0);
+		pid = h.pid;
+		if (i && h.pidfd >= 0) {
+			close(h.pidfd);
+			h.pidfd = -1;
+		}
+		cr_expect_eq(helper_reap(&h, ms), -1);
+		cr_expect(kill(pid, 0) && errno == ESRCH);
+	}
+	cr_expect_eq(helper_spawn("/nothing", (char *[]){ "x", NULL }, NULL, 0, &h), -ENOENT);
+	cr_expect_eq(h.pid, 0);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "devices/board/platform.h"
+#include "devices/board/utc.h"
 #include "tests/unit/fake_env.h"
 
 static struct fake_env f;
@@ -373,6 +374,34 @@ Test(platform, cmos_across_dates)
 		gmtime_r(&got, &tm);
 		cr_assert_eq(bcd(reg(6)), tm.tm_wday + 1);
 		device_destroy(dev);
+	}
+}
+
+/* The same as the C library's, in all years that the registers can hold, and with fields out of their ranges. */
+Test(platform, utc)
+{
+	unsigned state = 1;
+
+	for (unsigned i = 0; i < 200000; i++) {
+		struct tm want, got, odd;
+		time_t t;
+
+		state = state * 1103515245u + 12345u;
+		t = (time_t)(((uint64_t)state << 9 ^ i) % 379000000000ull) - 62168000000ll;
+		gmtime_r(&t, &want);
+		utc_from_time(t, &got);
+		cr_assert(got.tm_sec == want.tm_sec && got.tm_min == want.tm_min &&
+				  got.tm_hour == want.tm_hour && got.tm_mday == want.tm_mday &&
+				  got.tm_mon == want.tm_mon && got.tm_year == want.tm_year &&
+				  got.tm_wday == want.tm_wday,
+			  "%ld", t);
+		cr_assert_eq(utc_to_time(&got), t);
+		odd = got;
+		odd.tm_mon += (int)(state >> 8 & 0xff) - 128;
+		odd.tm_mday += (int)(state >> 16 & 0xff) - 128;
+		odd.tm_hour += (int)(state >> 24) - 128;
+		want = odd;
+		cr_assert_eq(utc_to_time(&odd), timegm(&want), "%ld", t);
 	}
 }
 

@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/core/thread.h"
+
 #define REAP_STEP_MS 5u
 #define LINGER_STEP_MS 5u
 #define LINGER_TRIES 20u
@@ -182,7 +184,8 @@ int helper_find(const char *name, char *path, size_t len, struct err *err)
 	return rc;
 }
 
-int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned nkeep, pid_t *pid)
+int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned nkeep,
+		 struct helper *helper)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
@@ -202,11 +205,13 @@ int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned
 	posix_spawnattr_setsigdefault(&attr, &all);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
 						POSIX_SPAWN_SETSID);
-	rc = posix_spawn(pid, path, &actions, &attr, argv, (char *[]){ NULL });
+	rc = posix_spawn(&helper->pid, path, &actions, &attr, argv, (char *[]){ NULL });
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);
 	if (rc)
-		*pid = 0;
+		*helper = (struct helper){ 0 };
+	else
+		helper->pidfd = (int)syscall(SYS_pidfd_open, helper->pid, 0);
 	return -rc;
 }
 
@@ -240,35 +245,46 @@ void helper_keep_only(const int *keep, unsigned nkeep)
 	}
 }
 
-/* With pidfds (Linux 5.3) it returns as soon as the process ends; without, it looks every step. */
-static bool ended_within(pid_t pid, unsigned ms, int *status)
+/* With a pidfd it returns as soon as the process ends; without, it looks every step. */
+static bool ended_within(const struct helper *h, unsigned ms, int *status)
 {
-	struct pollfd p = { (int)syscall(SYS_pidfd_open, pid, 0), POLLIN, 0 };
+	struct pollfd p = { h->pidfd, POLLIN, 0 };
 	bool ended;
 
 	if (p.fd >= 0) {
 		poll(&p, 1, (int)ms);
-		close(p.fd);
 		ms = 0;
 	}
-	while (!(ended = waitpid(pid, status, WNOHANG)) && ms) {
+	while (!(ended = waitpid(h->pid, status, WNOHANG)) && ms) {
 		usleep(REAP_STEP_MS * 1000);
 		ms -= ms < REAP_STEP_MS ? ms : REAP_STEP_MS;
 	}
 	return ended;
 }
 
-int helper_reap(pid_t *pid, unsigned ms)
+static void kill_now(const struct helper *h)
+{
+	if (h->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, h->pidfd, SIGKILL, NULL, 0);
+	else if (!thread_confines())
+		kill(h->pid, SIGKILL);
+	else
+		return;
+	waitpid(h->pid, NULL, 0);
+}
+
+int helper_reap(struct helper *helper, unsigned ms)
 {
 	int status = -1;
 
-	if (*pid <= 0)
+	if (helper->pid <= 0)
 		return -1;
-	if (!ended_within(*pid, ms, &status)) {
-		kill(*pid, SIGKILL);
-		waitpid(*pid, NULL, 0);
+	if (!ended_within(helper, ms, &status)) {
+		kill_now(helper);
 		status = -1;
 	}
-	*pid = 0;
+	if (helper->pidfd >= 0)
+		close(helper->pidfd);
+	*helper = (struct helper){ 0 };
 	return status;
 }

@@ -22,13 +22,20 @@
  */
 int helper_find(const char *name, char *path, size_t len, struct err *err);
 
+/* A running helper; all zero: none. */
+struct helper {
+	pid_t pid;
+	int pidfd; /* valid if pid is not 0; -1: Linux before 5.3 has none */
+};
+
 /*
  * Start the program at path. It inherits the descriptors in keep under the same numbers, and shares
  * standard error; its standard input and output are /dev/null. It has no environment, and a session
- * of its own because the terminal's signals are for bantam. Returns 0 or -errno; on failure *pid is
- * 0.
+ * of its own because the terminal's signals are for bantam. Returns 0 or -errno; on failure *helper is
+ * all zero. The caller reaps it.
  */
-int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned nkeep, pid_t *pid);
+int helper_spawn(const char *path, char *const argv[], const int *keep, unsigned nkeep,
+		 struct helper *helper);
 
 /*
  * A process that is killed while it starts a program leaves its descriptors to the child until the
@@ -45,8 +52,11 @@ void helper_keep_only(const int *keep, unsigned nkeep);
 
 /*
  * Wait at most ms for the helper to end, then kill it. Returns waitpid's status, or -1 if it had to
- * be killed. Sets *pid to 0. If *pid is 0 already, does nothing and returns -1.
+ * be killed. Sets *helper to zero; if it is so already, does nothing and returns -1.
+ *
+ * The signal goes by the pidfd: so a confined thread, which cannot open another, reaches no other process. Without
+ * one it is left alone there, and ends by itself because its sockets are closed.
  */
-int helper_reap(pid_t *pid, unsigned ms);
+int helper_reap(struct helper *helper, unsigned ms);
 
 #endif

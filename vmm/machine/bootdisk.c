@@ -85,7 +85,7 @@ static int spawn(struct bootdisk *b, uint64_t bytes_max, int status, int sum, st
 	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)bytes_max);
 	for (unsigned i = 0; store_allowed_folder(i); i++)
 		argv[9 + i] = (char *)store_allowed_folder(i);
-	rc = helper_spawn(path, argv, fds, 4, &b->pid);
+	rc = helper_spawn(path, argv, fds, 4, &b->helper);
 	return rc ? err_sys(err, -rc, "--disk %s: %s", b->image, path) : 0;
 }
 
@@ -305,7 +305,7 @@ int bootdisk_finish(struct bootdisk *b, struct err *err)
 	else
 		rc = take_report(b, report, err);
 	free(report);
-	helper_reap(&b->pid, rc ? 0 : 1000);
+	helper_reap(&b->helper, rc ? 0 : 1000);
 	return rc ? rc : seal(b, err);
 }
 
@@ -337,7 +337,7 @@ void bootdisk_destroy(struct bootdisk *b)
 
 	if (!b)
 		return;
-	helper_reap(&b->pid, 0);
+	helper_reap(&b->helper, 0);
 	memcpy(fds, (int[]){ b->status_fd, b->sum_fd, b->kernel_fd, b->initrd_fd }, sizeof(fds));
 	for (unsigned i = 0; i < 4; i++)
 		if (fds[i] >= 0)

@@ -10,9 +10,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "vmm/config.h"
+#include "vmm/core/helper.h"
 
 #define BOOTDISK_SUM_BYTES 32
 
@@ -23,7 +23,7 @@ struct bootdisk {
 	uint32_t sector_bytes; /* of its partition table; 0: it has none */
 	bool readonly;
 	char letter; /* the guest calls the disk vda, vdb … */
-	pid_t pid;   /* the helper; 0: it has ended */
+	struct helper helper;
 	int status_fd, sum_fd;
 	int kernel_fd, initrd_fd;      /* sealed memfds; initrd_fd -1: no initrd */
 	char kernel[640], initrd[640]; /* paths in the image */

@@ -370,6 +370,7 @@ int machine_create(const struct machine_setup *setup, struct machine **out, stru
 	m->ignore_panic = setup->ignore_panic;
 	m->hotplug = setup->hotplug;
 	m->restarts = setup->restarts;
+	m->viewer = setup->viewer;
 	m->dry_run = keys_num(&m->config->vm, CONFIG_DRY_RUN);
 	m->kvm = (struct kvm){ -1, -1 };
 	pthread_mutex_init(&m->lock, NULL);
@@ -392,6 +393,7 @@ static void *loop_main(void *opaque)
 	int rc;
 
 	machine_prepare_devices(m);
+	machine_prepare_silence(m);
 	thread_confine();
 	rc = loop_run(m->loop);
 	if (rc) {
@@ -517,6 +519,7 @@ void machine_destroy(struct machine *m)
 	mem_destroy(&m->mem);
 	bootdisk_destroy(m->bootdisk);
 	free(m->cmdline);
+	free(m->probe);
 	ratelimit_groups_destroy(&m->limits);
 	pthread_cond_destroy(&m->device_back);
 	pthread_mutex_destroy(&m->devices_lock);

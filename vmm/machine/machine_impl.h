@@ -69,12 +69,13 @@ struct machine {
 	_Atomic enum machine_state state; /* may be read without it */
 	bool pausing;			  /* a machine_pause waits for the vCPUs */
 
-	bool ignore_panic, hotplug, restarts;
+	bool ignore_panic, hotplug, restarts, viewer;
 	atomic_bool panicked;	  /* the guest wrote to pvpanic; the VM ends soon */
 	atomic_bool crash_kernel; /* the guest panicked and runs its crash kernel */
 	atomic_bool output_lost;
 	/* At a panic, the moment that the kernel has to print; before, see silence.c. */
 	struct loop_watch *timer;
+	struct probe *probe; /* see silence.c; NULL: not asked yet, or not known */
 };
 
 /*
@@ -100,10 +101,11 @@ void machine_press_power_button(struct machine *m);
 void machine_refresh_devices(struct machine *m);
 
 /*
- * In machine/silence.c. The first arms the timer, before the loop runs; the second is for the loop's thread, when
- * the timer has expired.
+ * In machine/silence.c. The first arms the timer, before the loop runs. The others are for the loop's thread: before
+ * the loop runs, and when the timer has expired.
  */
 void machine_expect_output(struct machine *m);
+void machine_prepare_silence(struct machine *m);
 void machine_explain_silence(struct machine *m);
 
 /* In machine/state.c: changes the state and tells the owner. */

@@ -285,11 +285,10 @@ static void *thread_main(void *opaque)
 	int rc = affinity_bind(v->env.cpus, v->id, &v->err);
 
 	current = v;
-	rc = rc ? rc : prepare(v);
-	/* All that is left to wait for is the guest. */
-	thread_confine();
-	if (wait_for_go(v, rc))
+	if (wait_for_go(v, rc ? rc : prepare(v))) {
+		thread_confine();
 		run_guest(v);
+	}
 	v->env.finished(v->env.opaque);
 	return NULL;
 }

@@ -47,7 +47,7 @@
 
 struct user {
 	struct net net; /* first */
-	pid_t pid;
+	struct helper helper;
 	int status_fd;
 	struct net_ring_pair *rings;
 	struct net_ring tx, rx; /* to and from the helper */
@@ -96,7 +96,7 @@ static void user_close(struct net *net)
 	if (u->status_fd >= 0)
 		close(u->status_fd);
 	/* The helper has seen our close. */
-	helper_reap(&u->pid, STOP_MS);
+	helper_reap(&u->helper, STOP_MS);
 	if (u->keep)
 		keep_put(u->keep, u->id, "ports", &u->ports->kept);
 	else if (u->ports)
@@ -266,7 +266,7 @@ static int spawn(struct user *u, const struct net_config *cfg, const char *path,
 	argv[6] = (char *)kind;
 	for (unsigned i = 0; i < n; i++)
 		argv[argc++] = text[2 + i];
-	return helper_spawn(path, argv, keep, 2 + n, &u->pid);
+	return helper_spawn(path, argv, keep, 2 + n, &u->helper);
 }
 
 /* 0 or -ENOMEM. */

@@ -10,6 +10,7 @@
 #include "devices/virtio/core/mmio.h"
 #include "devices/virtio/core/pci.h"
 #include "devices/virtio/core/virtio.h"
+#include "vmm/core/thread.h"
 
 /* --- interrupts of queues that are served elsewhere ------------------------------- */
 
@@ -51,6 +52,8 @@ static int create_relays(struct virtio_device *dev)
 	dev->relay = calloc(dev->nqueues, sizeof(*dev->relay));
 	if (!dev->relay)
 		return -ENOMEM;
+	if (thread_confines())
+		virtio_kicks_prepare();
 	rc = loop_watch_event(dev->env->loop, on_again, dev, &dev->again_watch, &dev->again_fd);
 	for (unsigned i = 0; i < dev->nqueues && !rc; i++) {
 		struct virtio_relay *r = &dev->relay[i];

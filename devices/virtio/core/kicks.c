@@ -162,6 +162,27 @@ void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere)
 	virtio_kick_again(dev, queue);
 }
 
+static pthread_mutex_t aio_lock = PTHREAD_MUTEX_INITIALIZER; /* a leaf; protects the next two */
+static aio_context_t aio_context;
+static int null_fd = -1;
+
+/* 0 or -errno; aio_lock held. What is there already stays. */
+static int prepare_aio(void)
+{
+	if (null_fd < 0)
+		null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (null_fd < 0 || (!aio_context && syscall(SYS_io_setup, 1, &aio_context)))
+		return -errno;
+	return 0;
+}
+
+void virtio_kicks_prepare(void)
+{
+	pthread_mutex_lock(&aio_lock);
+	(void)prepare_aio();
+	pthread_mutex_unlock(&aio_lock);
+}
+
 /*
  * Adds 1 to fd's counter without waiting, whatever its flags and its counter are. Only the kernel's own calls of
  * eventfd_signal do that; the one that a program can cause is the end of an asynchronous operation (IOCB_FLAG_RESFD).
@@ -169,27 +190,22 @@ void virtio_serve(struct virtio_device *dev, unsigned queue, bool elsewhere)
  */
 static int write_in_kernel(int fd)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* a leaf */
-	static aio_context_t context;
-	static int null_fd = -1;
 	struct timespec now = { 0 };
 	struct io_event done;
 	struct iocb read = { .aio_lio_opcode = IOCB_CMD_PREAD,
 			     .aio_flags = IOCB_FLAG_RESFD,
 			     .aio_resfd = (uint32_t)fd },
 		    *list = &read;
-	int rc = 0;
+	int rc;
 
-	pthread_mutex_lock(&lock);
-	if (null_fd < 0)
-		null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	pthread_mutex_lock(&aio_lock);
+	rc = prepare_aio();
 	read.aio_fildes = (uint32_t)null_fd;
-	if (null_fd < 0 || (!context && syscall(SYS_io_setup, 1, &context)) ||
-	    syscall(SYS_io_submit, context, 1, &list) != 1)
+	if (!rc && syscall(SYS_io_submit, aio_context, 1, &list) != 1)
 		rc = -errno;
-	else
-		syscall(SYS_io_getevents, context, 0, 1, &done, &now);
-	pthread_mutex_unlock(&lock);
+	else if (!rc)
+		syscall(SYS_io_getevents, aio_context, 0, 1, &done, &now);
+	pthread_mutex_unlock(&aio_lock);
 	return rc;
 }
 

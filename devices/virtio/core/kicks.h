@@ -33,6 +33,12 @@ void virtio_kicks_again(struct virtio_device *dev);
 /* No server has a queue any more. */
 void virtio_kicks_take_back(struct virtio_device *dev);
 
+/*
+ * Makes now what the first notify over the bus of a queue elsewhere would make, because a confined vCPU cannot. Best
+ * effort. Any thread.
+ */
+void virtio_kicks_prepare(void);
+
 /* The driver has notified queue over the bus. Takes the lock if a server has the queue. Never waits for one. */
 void virtio_kicks_notify(struct virtio_device *dev, unsigned queue);
 /* Kick every ready queue that this process serves. A server has its first kick (virtio_kick_fd). */
