@@ -79,14 +79,31 @@ OBJ := $(patsubst %.c,$O/%.o,$(filter-out vmm/main.c,$(SRC))) $(LLHTTP_OBJ)
 LIB := $(BASE)/libbantam.a
 # A helper program is one file, tools/X.c, or a folder of them, tools/X/*.c with a main.c.
 TOOL_DIRS := $(patsubst tools/%/main.c,%,$(wildcard tools/*/main.c))
-TOOLS := $(patsubst tools/%.c,$B/%,$(wildcard tools/*.c)) $(addprefix $B/,$(TOOL_DIRS))
+TOOL_FILES := $(filter-out tools/mkfilters.c,$(wildcard tools/*.c))
+TOOLS := $(patsubst tools/%.c,$B/%,$(TOOL_FILES)) $(addprefix $B/,$(TOOL_DIRS))
 
 all: $B/bantam $(TOOLS) guests
 
+# The threads' system call filters (vmm/confine), made by libseccomp of the lists that lie beside the code. The
+# program that makes them runs here, so it is none of the target's.
+GEN := build$(if $(CROSS),/$(ARCH))/gen
+FILTERS := $(GEN)/filters.inc
+CPPFLAGS += -I$(GEN)
+CALLS := $(sort $(shell find vmm devices boot -name '*.calls' | grep -vE '^(vmm/arch|boot)/(x86_64|aarch64)/') \
+	$(wildcard vmm/arch/$(ARCH)/*.calls))
+HOSTCC := $(if $(CROSS),cc,$(CC))
+$(GEN)/mkfilters: tools/mkfilters.c vmm/confine/filter_table.h vmm/core/thread.h $(CALLS) Makefile
+	@mkdir -p $(@D)
+	@printf '#include "%s"\n' $(CALLS) >$(GEN)/calls.inc
+	$(call run,HOSTCC,$@)$(HOSTCC) -O1 -Wall -Wextra -D_GNU_SOURCE -I. -I$(GEN) -o $@ $< -lseccomp $(or_hint)
+$(FILTERS): $(GEN)/mkfilters
+	$(call run,FILTERS,$@)$< $(ARCH) >$@.part && mv $@.part $@
+$O/vmm/confine/filter.o build/fuzz/o/vmm/confine/filter.o $O/tests/unit/test_confine_filter.o $O/tools/mkfilters.o: $(FILTERS)
+
 # Everything that is compiled for the processor, without linking; syntax checks it and writes nothing.
-TOOL_SRC := $(wildcard tools/*.c tools/giveup/*.c) $(foreach dir,$(TOOL_DIRS),$(wildcard tools/$(dir)/*.c))
+TOOL_SRC := $(TOOL_FILES) $(wildcard tools/giveup/*.c) $(foreach dir,$(TOOL_DIRS),$(wildcard tools/$(dir)/*.c))
 objects: $(patsubst %.c,$O/%.o,$(SRC) $(TOOL_SRC))
-syntax:
+syntax: $(FILTERS)
 	@printf '%s\n' $(SRC) $(TOOL_SRC) | xargs -P 2 -n 16 $(CC) $(CPPFLAGS) $(CFLAGS) -fsyntax-only
 
 # The objects in this order, not as the archive gives them: what a plain run uses is together, and the

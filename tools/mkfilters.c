@@ -1,0 +1,216 @@
+/*
+ * mkfilters: makes the system call filters of a VM's threads, when bantam is built. libseccomp makes them; the
+ * program carries them as plain data and links no library for them.
+ *
+ *   mkfilters ARCH           prints filters.inc, which vmm/confine/filter.c includes
+ *   mkfilters ARCH --list    prints a line for each call of each thread's filter: thread, call, file of the list
+ *
+ * Each folder says in a file *.calls, beside the code, what its threads ask of the kernel while a VM runs, and
+ * when it ends:
+ *
+ *   CALL(LOOP | IO, fdatasync)                        these threads may make this call
+ *   CALL_IF(LOOP, socket, IS(0, AF_UNIX), IS(1, …))   if all these arguments are so; several lines: any of them
+ *   IOCTL(WORKER, BLKDISCARD)                         this request of ioctl
+ *
+ * IS(n, value) compares the lower 32 bits, which is what the kernel takes of an int; BITS(n, mask, value) masks
+ * more. PID is the process itself, which filter.c puts in its place.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <seccomp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* What the lists name. */
+#include <asm/termbits.h>
+#include <linux/aio_abi.h>
+#include <linux/fs.h>
+#include <linux/if_tun.h>
+#include <linux/io_uring.h>
+#include <linux/kvm.h>
+#include <linux/vhost.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "vmm/confine/filter_table.h"
+#include "vmm/core/thread.h"
+
+#define VCPU (1u << THREAD_VCPU)
+#define LOOP (1u << THREAD_LOOP)
+#define IO (1u << THREAD_IO)
+#define WORKER (1u << THREAD_WORKER)
+#define ALL (VCPU | LOOP | IO | WORKER)
+
+#define INT_MASK 0xffffffffull
+#define IS(n, value)                                                                               \
+	{                                                                                          \
+		n, SCMP_CMP_MASKED_EQ, INT_MASK, (uint32_t)(value)                                 \
+	}
+#define BITS(n, mask, value)                                                                       \
+	{                                                                                          \
+		n, SCMP_CMP_MASKED_EQ, (uint64_t)(mask), (uint64_t)(value)                         \
+	}
+#define PID FILTER_PID
+
+#define MAX_ARGS 4
+
+struct rule {
+	unsigned threads;
+	const char *call, *file;
+	struct scmp_arg_cmp arg[MAX_ARGS + 1]; /* the first without op ends them */
+};
+
+#define CALL(threads, call) { threads, #call, __FILE__, { { 0 } } },
+#define CALL_IF(threads, call, ...) { threads, #call, __FILE__, { __VA_ARGS__ } },
+#define IOCTL(threads, request) CALL_IF(threads, ioctl, IS(1, request))
+
+static const struct rule rules[] = {
+#include "calls.inc"
+};
+#define NRULES (sizeof(rules) / sizeof(rules[0]))
+
+static const struct {
+	unsigned kind;
+	const char *name;
+} kinds[] = { { THREAD_VCPU, "vcpu" },
+	      { THREAD_LOOP, "loop" },
+	      { THREAD_IO, "io" },
+	      { THREAD_WORKER, "worker" } };
+#define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+/* Newer processors have only the second one, which the C library then uses. */
+static const char *const renamed[][2] = {
+	{ "epoll_wait", "epoll_pwait" }, { "poll", "ppoll" },	   { "unlink", "unlinkat" },
+	{ "readlink", "readlinkat" },	 { "getpgrp", "getpgid" }, { "lstat", "newfstatat" },
+};
+
+__attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	fprintf(stderr, "mkfilters: ");
+	vfprintf(stderr, format, ap);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+static int number_of(uint32_t arch, const char *call)
+{
+	int n = seccomp_syscall_resolve_name_arch(arch, call);
+
+	for (size_t i = 0; n < 0 && i < sizeof(renamed) / sizeof(renamed[0]); i++)
+		if (!strcmp(renamed[i][0], call))
+			n = seccomp_syscall_resolve_name_arch(arch, renamed[i][1]);
+	if (n < 0)
+		die("%s: no such call", call);
+	return n;
+}
+
+/* The first line of a call that is allowed without a condition is the only one that counts. */
+static unsigned nargs(const struct rule *r)
+{
+	unsigned n = 0;
+
+	while (r->arg[n].op)
+		n++;
+	return n;
+}
+
+static int is_free(unsigned kind, const char *call)
+{
+	for (size_t i = 0; i < NRULES; i++)
+		if (rules[i].threads & 1u << kind && !nargs(&rules[i]) &&
+		    !strcmp(rules[i].call, call))
+			return 1;
+	return 0;
+}
+
+static scmp_filter_ctx make(uint32_t arch, unsigned kind)
+{
+	scmp_filter_ctx f = seccomp_init(SCMP_ACT_TRAP);
+
+	if (!f)
+		die("no memory");
+	if (arch != seccomp_arch_native() &&
+	    (seccomp_arch_remove(f, SCMP_ARCH_NATIVE) || seccomp_arch_add(f, arch)))
+		die("libseccomp does not know this processor");
+	/* Calls of another ABI end the process at once: no thread makes one. */
+	if (seccomp_attr_set(f, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS) ||
+	    seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2))
+		die("libseccomp is too old: 2.5 is needed");
+	for (size_t i = 0; i < NRULES; i++) {
+		const struct rule *r = &rules[i];
+		int rc;
+
+		if (!(r->threads & 1u << kind) || (nargs(r) && is_free(kind, r->call)))
+			continue;
+		rc = seccomp_rule_add_array(f, SCMP_ACT_ALLOW, number_of(arch, r->call), nargs(r),
+					    r->arg);
+		if (rc && rc != -EEXIST)
+			die("%s: %s: %s", r->file, r->call, strerror(-rc));
+	}
+	return f;
+}
+
+static unsigned print_filter(uint32_t arch, unsigned kind)
+{
+	scmp_filter_ctx f = make(arch, kind);
+	int fd = memfd_create("filter", MFD_CLOEXEC);
+	struct sock_filter insn;
+	unsigned n = 0;
+
+	if (fd < 0 || seccomp_export_bpf(f, fd) || lseek(fd, 0, SEEK_SET))
+		die("cannot export the filter");
+	while (read(fd, &insn, sizeof(insn)) == sizeof(insn)) {
+		printf("\t{ %#x, %u, %u, %#x },\n", insn.code, insn.jt, insn.jf, insn.k);
+		n++;
+	}
+	close(fd);
+	seccomp_release(f);
+	return n;
+}
+
+static void print_all(uint32_t arch)
+{
+	unsigned n[NKINDS];
+
+	printf("/* Made by tools/mkfilters of the files *.calls. */\n");
+	printf("static const struct sock_filter filter_insn[] = {\n");
+	for (size_t i = 0; i < NKINDS; i++) {
+		printf("\t/* %s */\n", kinds[i].name);
+		n[i] = print_filter(arch, kinds[i].kind);
+	}
+	printf("};\n\nstatic const struct filter filters[] = {\n");
+	for (size_t i = 0, at = 0; i < NKINDS; at += n[i++])
+		printf("\t[%u] = { %zu, %u },\n", kinds[i].kind, at, n[i]);
+	printf("};\n");
+}
+
+static void print_list(void)
+{
+	for (size_t k = 0; k < NKINDS; k++)
+		for (size_t i = 0; i < NRULES; i++)
+			if (rules[i].threads & 1u << kinds[k].kind)
+				printf("%s %s%s %s\n", kinds[k].name, rules[i].call,
+				       nargs(&rules[i]) ? "()" : "", rules[i].file);
+}
+
+int main(int argc, char **argv)
+{
+	uint32_t arch = argc > 1 ? seccomp_arch_resolve_name(argv[1]) : 0;
+
+	if (!arch)
+		die("usage: mkfilters ARCH [--list]");
+	if (argc > 2)
+		print_list();
+	else
+		print_all(arch);
+	return ferror(stdout) || fclose(stdout);
+}

@@ -1,0 +1,152 @@
+/*
+ * filter: see filter.h.
+ *
+ * Theory of operation. A thread loads its filter when nothing is left for it to make: a vCPU before KVM_RUN, a loop
+ * before it runs, a worker before its first work. The filters are constant, but for the process's number, which
+ * is put in when they are loaded. The kernel copies them.
+ *
+ * What is not on the list gets SECCOMP_RET_TRAP, not KILL_PROCESS: the call is not made either way, and the handler of
+ * SIGSYS can say which one it was. A thread that has been taken over cannot keep the handler from running (the
+ * kernel unblocks a SIGSYS of its own, or kills), nor set another one (rt_sigaction refuses SIGSYS). The handler
+ * uses write and exit_group only, which are on every list.
+ */
+#include "vmm/confine/filter.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/confine/confine.h"
+#include "vmm/confine/filter_table.h"
+
+#include "filters.inc"
+
+#define EXIT_REFUSED (128 + SIGSYS)
+
+/* Only UBSan makes no calls of its own before it ends the process. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED true
+#else
+#define SANITIZED false
+#endif
+
+/* Appends text, then value in decimal if it is not negative. Signal-safe. */
+static size_t append(char *line, size_t at, const char *text, int value)
+{
+	char digits[12];
+	unsigned n = 0;
+
+	while (*text)
+		line[at++] = *text++;
+	if (value < 0)
+		return at;
+	do
+		digits[n++] = (char)('0' + value % 10);
+	while (value /= 10);
+	while (n)
+		line[at++] = digits[--n];
+	return at;
+}
+
+static const char *name_of(enum thread_kind kind)
+{
+	switch (kind) {
+	case THREAD_VCPU:
+		return "vCPU";
+	case THREAD_LOOP:
+		return "loop";
+	case THREAD_IO:
+		return "I/O";
+	case THREAD_WORKER:
+		return "worker";
+	default:
+		return "other";
+	}
+}
+
+static void on_refused(int sig, siginfo_t *info, void *context)
+{
+	char line[160];
+	size_t n = append(line, 0, "bantam: confine: refused system call ", info->si_syscall);
+
+	n = append(line, n, " of a thread of the kind ", -1);
+	n = append(line, n, name_of(thread_kind()), -1);
+	n = append(line, n, "; the process ends\n", -1);
+	(void)!write(STDERR_FILENO, line, n);
+	_exit(EXIT_REFUSED);
+}
+
+/* A program that started bantam may have blocked it, which would take the handler its chance. */
+static int hear_refusals(void)
+{
+	struct sigaction act = { .sa_sigaction = on_refused, .sa_flags = SA_SIGINFO };
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGSYS);
+	if (sigaction(SIGSYS, &act, NULL))
+		return -errno;
+	return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/*
+ * SPEC_ALLOW: Linux before 5.16 otherwise turns speculative store bypass off for the thread, and so for the guest,
+ * which decides that for itself (SPEC_CTRL is its own). Linux before 4.17 does not know it.
+ */
+static int load(struct sock_fprog *prog)
+{
+	static const unsigned flags[] = { SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0 };
+
+	for (unsigned i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+		if (!syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags[i], prog))
+			return 0;
+		if (errno != EINVAL)
+			break;
+	}
+	return -errno;
+}
+
+int confine_filter_load(enum thread_kind kind, bool only_log)
+{
+	struct sock_filter *insn;
+	const struct filter *f;
+	struct sock_fprog prog;
+	int rc;
+
+	if ((size_t)kind >= sizeof(filters) / sizeof(filters[0]) || !filters[kind].len)
+		return 0;
+	f = &filters[kind];
+	insn = malloc(f->len * sizeof(insn[0]));
+	if (!insn)
+		return -ENOMEM;
+	memcpy(insn, filter_insn + f->first, f->len * sizeof(insn[0]));
+	for (unsigned i = 0; i < f->len; i++) {
+		if (BPF_CLASS(insn[i].code) == BPF_JMP && insn[i].k == FILTER_PID)
+			insn[i].k = (uint32_t)getpid();
+		if (only_log && BPF_CLASS(insn[i].code) == BPF_RET &&
+		    (insn[i].k & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_TRAP)
+			insn[i].k = SECCOMP_RET_LOG;
+	}
+	prog = (struct sock_fprog){ f->len, insn };
+	rc = only_log ? 0 : hear_refusals();
+	if (!rc)
+		rc = load(&prog);
+	free(insn);
+	return rc;
+}
+
+int confine_thread(enum thread_kind kind)
+{
+	int rc = confine_thread_rights();
+
+	if (rc || SANITIZED || confine_mode() == CONFINE_OFF)
+		return rc;
+	return confine_filter_load(kind, confine_mode() == CONFINE_LOG);
+}
