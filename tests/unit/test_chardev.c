@@ -80,6 +80,24 @@ static int try_open(const char *text, struct chardev **out, struct err *err)
 	return rc;
 }
 
+/* stdio for a shell in the guest: what is no terminal ends as a terminal does. */
+static struct chardev *open_with_end(void)
+{
+	static const struct chardev_user table = {
+		.input = input, .drained = drained, .failed = failed, .opaque = &user
+	};
+	struct keyvals kv;
+	struct chardev *c;
+	struct err err = { "" };
+
+	cr_assert_eq(keys_parse(&kv, "--serial", chardev_keys, "stdio", &err), 0);
+	cr_assert_eq(keys_set_hidden(&kv, "eof", "on", &err), 0, "%s", err.text);
+	cr_assert_eq(chardev_open(&kv, f.env.loop, false, &c, &err), 0, "%s", err.text);
+	keys_clear(&kv);
+	chardev_attach(c, &table);
+	return c;
+}
+
 static struct chardev *open_ok(const char *fmt, const char *arg)
 {
 	static const struct chardev_user table = { input,      drained, resized,
@@ -967,6 +985,51 @@ Test(chardev, stdio_from_nothing)
 	chr = open_ok("stdio", NULL);
 	run_ms(5);
 	cr_assert_eq(user.in_len, 0);
+}
+
+Test(chardev, stdio_end_is_a_key)
+{
+	int in[2], fd = open(path, O_CREAT | O_RDWR, 0600);
+	char text[1000];
+
+	/* a pipe, which the guest reads later */
+	cr_assert_eq(pipe(in), 0);
+	use_as(in[0], 0);
+	user.in_max = 0;
+	chr = open_with_end();
+	cr_assert_eq(write(in[1], "exit", 4), 4);
+	close(in[1]);
+	run_ms(10);
+	user.in_max = sizeof(user.in) - 1;
+	chardev_resume(chr);
+	cr_assert_str_eq(got_input(6), "exit\4\4");
+	run_ms(5);
+	cr_assert_eq(user.in_len, 6, "once");
+	chardev_close(chr);
+	/* a file that is longer than what waits */
+	memset(text, 't', sizeof(text));
+	cr_assert_eq(write(fd, text, sizeof(text)), sizeof(text));
+	lseek(fd, 0, SEEK_SET);
+	use_as(fd, 0);
+	user.in_len = 0;
+	user.in_max = 0;
+	chr = open_with_end();
+	run_ms(5);
+	user.in_max = sizeof(user.in) - 1;
+	chardev_resume(chr);
+	cr_assert_str_eq(got_input(1002) + 1000, "\4\4");
+	chardev_close(chr);
+	/* nothing at all, and less than that */
+	for (unsigned i = 0; i < 2; i++) {
+		user.in_len = 0;
+		close(0);
+		if (i)
+			use_as(open("/dev/null", O_RDWR), 0);
+		chr = open_with_end();
+		cr_assert_str_eq(got_input(2), "\4\4");
+		if (!i)
+			chardev_close(chr);
+	}
 }
 
 Test(chardev, stdio_to_a_socket)

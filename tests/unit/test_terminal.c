@@ -23,7 +23,7 @@
 
 static int master, slave;
 
-enum way { WAY_RUN, WAY_EXIT, WAY_CLOSE, WAY_ABORT };
+enum way { WAY_RUN, WAY_EXIT, WAY_CLOSE, WAY_ABORT, WAY_PORT };
 
 /* --- the child ------------------------------------------------------------- */
 
@@ -60,6 +60,43 @@ static void ignore(void *opaque)
 {
 }
 
+/* A device without a size, and the port that has it: the guest reads a line, and opens the port again for "again". */
+static size_t size_line(void *opaque, const uint8_t *buf, size_t len)
+{
+	chardev_write(chr, "{", 1);
+	chardev_write(chr, buf, len - 1);
+	chardev_write(chr, buf[len - 1] == '\n' ? "}" : "?", 1);
+	return len;
+}
+
+static size_t open_again(void *opaque, const uint8_t *buf, size_t len)
+{
+	chardev_guest_open(opaque, false);
+	chardev_guest_open(opaque, true);
+	return len;
+}
+
+static void attach_port(struct loop *loop)
+{
+	struct chardev_user port = { .input = size_line, .drained = ignore, .failed = ignore };
+	struct chardev_user serial = { .input = open_again, .drained = ignore, .failed = ignore };
+	struct chardev *size = NULL;
+	struct keyvals kv;
+	struct err err;
+
+	keys_start(&kv, "--port", chardev_keys);
+	if (keys_set_hidden(&kv, "winsize", "on", &err) || keys_finish(&kv, &err) ||
+	    chardev_open(&kv, loop, false, &size, &err))
+		_exit(97);
+	keys_clear(&kv);
+	serial.opaque = size;
+	chardev_attach(chr, &serial);
+	chardev_attach(size, &port);
+	if (chardev_write(size, "gone", 4) != 4)
+		_exit(96);
+	chardev_guest_open(size, true);
+}
+
 static _Noreturn void child(enum way way, bool stuck)
 {
 	struct chardev_user user = { input,	 ignore, resized,
@@ -75,7 +112,10 @@ static _Noreturn void child(enum way way, bool stuck)
 	    chardev_open(&kv, loop, false, &chr, &err))
 		_exit(99);
 	keys_clear(&kv);
-	chardev_attach(chr, &user);
+	if (way == WAY_PORT)
+		attach_port(loop);
+	else
+		chardev_attach(chr, &user);
 	if (way == WAY_EXIT)
 		exit(7);
 	if (way == WAY_ABORT)
@@ -234,6 +274,23 @@ Test(terminal, resize)
 	cr_assert_eq(ioctl(slave, TIOCSWINSZ, &ws), 0);
 	kill(pid, SIGWINCH);
 	cr_assert_str_eq(shown(7), "[81x26]");
+	kill(pid, SIGKILL);
+	end_of(pid);
+}
+
+/* A serial port has no size: a guest that opens the port for it gets lines, and the newest one at each opening. */
+Test(terminal, size_by_a_port)
+{
+	struct winsize ws = { .ws_col = 81, .ws_row = 26 };
+	pid_t pid = start(WAY_PORT, false);
+
+	cr_assert(soon(raw));
+	cr_assert_str_eq(shown(8), "{40 100}");
+	cr_assert_eq(ioctl(slave, TIOCSWINSZ, &ws), 0);
+	kill(pid, SIGWINCH);
+	cr_assert_str_eq(shown(7), "{26 81}");
+	type("again");
+	cr_assert_str_eq(shown(7), "{26 81}");
 	kill(pid, SIGKILL);
 	end_of(pid);
 }

@@ -2,7 +2,8 @@
  * chardev: where the characters of a serial port or console go to and come from.
  *
  * Sinks: stdio (raw mode, restored on every way out), file, pty, Unix socket (one client at a time;
- * a ring replays the last output to a new client), null; and the process itself (program.h). Output never blocks a vCPU: what
+ * a ring replays the last output to a new client), null; and the process itself (program.h). One more has no
+ * use for users: winsize gives the guest the size of stdio's terminal (guest/terminal.h). Output never blocks a vCPU: what
  * the sink takes at once goes out at the end of a line or after a pause (output.c), and the rest is
  * buffered, bounded, and flushed by the loop's thread. If the buffer of stdio or a file is full, the device learns it and holds the guest back, as real hardware would. A pty or socket, whose
  * reader may be slow or absent, drops its oldest output instead and counts it, unless the user is exact.
@@ -68,7 +69,7 @@ struct chardev_user {
  */
 extern const struct key chardev_keys[];
 
-#define CHARDEV_NKEYS 7
+#define CHARDEV_NKEYS 9
 /* In the order of the CHARDEV_KEY_ of chardev_impl.h. */
 #define CHARDEV_KEYS                                                                                  \
 	{ "sink",                                                                                     \
@@ -103,9 +104,15 @@ extern const struct key chardev_keys[];
 		{ "link", KEY_PATH, 0,                                                                \
 		  NULL,	  NULL,	    0,                                                                \
 		  0,	  "PATH",   "with pty: a symbolic link to the terminal" },                    \
+		{ "tty", KEY_BOOL, KEY_HIDDEN,                                                        \
+		  NULL,	 NULL,	   0,                                                                 \
+		  0,	 NULL,	   "with stdio: no input, unless stdin is a terminal" },              \
+		{ "eof", KEY_BOOL, KEY_HIDDEN,                                                        \
+		  NULL,	 NULL,	   0,                                                                 \
+		  0,	 NULL,	   "with stdio: the end of input is Ctrl-D" },                        \
 	{                                                                                             \
-		"tty", KEY_BOOL, KEY_HIDDEN, NULL, NULL, 0, 0, NULL,                                  \
-			"with stdio: no input, unless stdin is a terminal"                            \
+		"winsize", KEY_BOOL, KEY_HIDDEN, NULL, NULL, 0, 0, NULL,                              \
+			"the sink gives the size of stdio's terminal"                                 \
 	}
 
 /* Returns true if cfg says "off": there is no device at all. */

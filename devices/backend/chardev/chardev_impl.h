@@ -30,7 +30,9 @@ enum {
 	CHARDEV_KEY_APPEND,
 	CHARDEV_KEY_LIMIT,
 	CHARDEV_KEY_LINK,
-	CHARDEV_KEY_TTY
+	CHARDEV_KEY_TTY,
+	CHARDEV_KEY_EOF,
+	CHARDEV_KEY_WINSIZE
 };
 
 /* How to write without ever waiting. */
@@ -227,5 +229,9 @@ int chardev_open_pty(const struct keyvals *cfg, struct loop *loop, struct charde
 /* Only checks the path: its length, and that no file other than a socket is there. */
 int chardev_open_socket(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
 			struct err *err);
+int chardev_open_winsize(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
+			 struct err *err);
+/* stdio's terminal has this size now: for a winsize sink in the same loop, if there is one. */
+void chardev_winsize_tell(uint16_t cols, uint16_t rows);
 
 #endif

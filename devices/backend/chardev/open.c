@@ -101,6 +101,8 @@ int chardev_open(const struct keyvals *cfg, struct loop *loop, bool dry_run, str
 	bool pty = sink && keys_num(cfg, CHARDEV_KEY_SINK) == SINK_PTY;
 
 	*out = NULL;
+	if (keys_num(cfg, CHARDEV_KEY_WINSIZE))
+		return chardev_open_winsize(cfg, loop, out, err);
 	if (sink + file + socket_path != 1)
 		return err_set(err, EINVAL,
 			       "%s: give one of stdio, pty, null, off, file=FILE, socket=PATH",

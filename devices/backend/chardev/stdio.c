@@ -46,14 +46,16 @@ static void tell_size(struct stdio *io)
 	struct winsize ws;
 	struct chardev *chr = &io->chr;
 
-	if (io->size_fd < 0 || !chr->attached || !chr->user.resized ||
-	    ioctl(io->size_fd, TIOCGWINSZ, &ws))
+	if (io->size_fd < 0 || !chr->attached || ioctl(io->size_fd, TIOCGWINSZ, &ws))
 		return;
 	if (ws.ws_col == io->cols && ws.ws_row == io->rows)
 		return;
 	io->cols = ws.ws_col;
 	io->rows = ws.ws_row;
-	chr->user.resized(chr->user.opaque, ws.ws_col, ws.ws_row);
+	if (chr->user.resized)
+		chr->user.resized(chr->user.opaque, ws.ws_col, ws.ws_row);
+	else
+		chardev_winsize_tell(ws.ws_col, ws.ws_row);
 }
 
 /* If the terminal is ours now, make it raw and read it; else read nothing and look again later. */
@@ -110,6 +112,18 @@ static void open_in(struct chardev *chr)
 		chr->in_fd = STDIN_FILENO;
 }
 
+/*
+ * What reads a terminal in the guest learns of the end by its character; the second one is for input whose last line
+ * has no end, of which the first one makes a line.
+ */
+static void say_end(struct chardev *chr)
+{
+	static const uint8_t end[] = { 4, 4 };
+
+	chardev_give(chr, end, sizeof(end));
+	chardev_wake(chr); /* nothing else may come that does */
+}
+
 static void stdio_start(struct chardev *chr)
 {
 	struct stdio *io = (struct stdio *)chr;
@@ -118,6 +132,8 @@ static void stdio_start(struct chardev *chr)
 	/* A closed stdin counts as a stdin at its end. */
 	if (chardev_watch_input(chr) || io->tty_in)
 		chr->in_on = false;
+	if (!chr->in_on && chr->ops->in_ended == say_end)
+		say_end(chr);
 	chardev_update_events(chr);
 }
 
@@ -219,6 +235,13 @@ static const struct chardev_ops pipe_ops = {
 	.close = stdio_close,
 };
 
+static const struct chardev_ops end_ops = {
+	.start = stdio_start,
+	.attached = stdio_attached,
+	.in_ended = say_end,
+	.close = stdio_close,
+};
+
 static const struct chardev_ops output_ops = {
 	.attached = stdio_attached,
 	.close = stdio_close,
@@ -275,7 +298,9 @@ int chardev_open_stdio(const struct keyvals *cfg, struct loop *loop, struct char
 			       "pty, a socket or off for one of them",
 			       cfg->option);
 	if (!tty)
-		ops = keys_num(cfg, CHARDEV_KEY_TTY) ? &output_ops : &pipe_ops;
+		ops = keys_num(cfg, CHARDEV_KEY_TTY) ? &output_ops :
+		      keys_num(cfg, CHARDEV_KEY_EOF) ? &end_ops :
+						       &pipe_ops;
 	rc = chardev_new(cfg, loop, ops, sizeof(*io), CHARDEV_RING_BYTES, &chr, err, "stdio");
 	if (rc)
 		return rc;
