@@ -108,7 +108,7 @@ syntax: $(FILTERS)
 
 # The objects in this order, not as the archive gives them: what a plain run uses is together, and the
 # API and the test behind it, so that a plain VM has none of their pages.
-API_OBJ := $(filter $O/vmm/usage/% $O/vmm/kernels/% $O/vmm/test/% $O/vmm/agent/% $O/vmm/verdict/% $O/boot/pack/% $O/vmm/api/% $O/vmm/http/% $O/vmm/vm/% $O/vmm/vmconfig/% $O/vmm/digest/% $O/llhttp/%,$(OBJ))
+API_OBJ := $(filter $O/vmm/usage/% $O/vmm/kernels/% $O/vmm/shell/% $O/vmm/test/% $O/vmm/agent/% $O/vmm/verdict/% $O/boot/pack/% $O/vmm/api/% $O/vmm/http/% $O/vmm/vm/% $O/vmm/vmconfig/% $O/vmm/digest/% $O/llhttp/%,$(OBJ))
 $B/bantam: $O/vmm/main.o $(filter-out $(API_OBJ),$(OBJ)) $(API_OBJ)
 	@mkdir -p $(@D)
 	$(call run,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(or_hint)

@@ -1,7 +1,7 @@
 /*
  * agent: runs one command in a guest for the host, by the channel of wire.h.
  *
- * As PID 1 it makes a system of the bare kernel (agent_system.h), opens the channel, and says HELLO;
+ * As PID 1 it makes a system of the bare kernel (system.h), opens the channel, and says HELLO;
  * later it powers the machine off. As another process ("agent FD") it does the same without
  * system and power: the channel is descriptor FD, and a closed channel ends it.
  *
@@ -36,7 +36,7 @@
 #include "guest/agent_channel.h"
 #include "guest/agent_child.h"
 #include "guest/agent_facts.h"
-#include "guest/agent_system.h"
+#include "guest/system.h"
 
 static const uint8_t out_stream[OUT_STREAMS] = { WIRE_STDOUT, WIRE_STDERR, WIRE_KMSG };
 

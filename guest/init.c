@@ -1,10 +1,11 @@
 /*
- * init: the first program of a test or demonstration guest.
+ * init: the first program of a test or demonstration guest, and of `bantam run --shell`.
  *
  * Theory of operation: mounts /dev, /proc and /sys, loads the modules that
  * /modules.list names ("PATH [ARGUMENTS]" per line, in that order), waits for
  * the disks, mounts those with a known label, runs commands, reports on the
- * console and ends the machine as bantam.end says. Built-in commands (builtin.h) need
+ * console and ends the machine as bantam.end says. With bantam.shell it mounts every
+ * disk and folder that it can, and runs a shell for a person behind the commands (shell.h). Built-in commands (builtin.h) need
  * nothing else in the initrd; other commands are programs of the initrd.
  *
  * Kernel command line (values with blanks in double quotes):
@@ -15,6 +16,13 @@
  *   bantam.show            print what the mounted disks hold
  *   bantam.end=HOW         poweroff (default), reboot, panic, sysrq-b, triple, hang, exit
  *   bantam.quiet           print only the first line, the commands' output and the status
+ *   bantam.shell=TTY       run /bin/sh on that terminal ("ttyS0", "hvc0"); print only what goes wrong, and what
+ *                          is mounted: each disk's file system at /mnt/NAME ("vda1")
+ *   bantam.term=TERM       the shell's variable TERM (vt220)
+ *   bantam.size=ROWSxCOLS  the terminal's size at the start
+ *   bantam.batch           no person is there: no echo, no prompt
+ *   bantam.fs=TAG,TAG      folders of virtio-fs to mount at /mnt/TAG for the shell
+ *   bantam.net             get the network's addresses by DHCP beside the shell
  *
  * The lines that init prints start with "bantam-init: "; the last ones are
  *   bantam-init: status N  (of the last command that failed, 0 if none did)
@@ -59,6 +67,11 @@ static void scan_disks(void)
 
 #include "guest/builtin.h"
 #include "guest/setup.h"
+#include "guest/system.h"
+
+static int run_session(void (*child)(char **argv), char **argv);
+
+#include "guest/shell.h"
 
 /* Returns the next word of the kernel command line, split in place, without its double quotes. */
 static char *next_word(char **at)
@@ -104,6 +117,8 @@ static void parse_cmdline(void)
 			init.show = true;
 		else if (str_eq(word, "bantam.quiet"))
 			init.quiet = true;
+		else if (shell_word(word))
+			init.quiet |= shell.terminal != NULL;
 	}
 }
 
@@ -224,11 +239,10 @@ static _Noreturn void exec_program(char **argv)
 }
 
 /*
- * Runs a program of the initrd, or "in DIR CMD..." of another root, with the console as its
- * terminal. A session leader stands between init and the program: when a session leader ends, the
+ * Runs child(argv), which executes a program, with the console as its terminal. A session leader stands between init and the program: when a session leader ends, the
  * kernel drops the output that the terminal has not sent yet, so the leader drains it first.
  */
-static int run_program(char **argv)
+static int run_session(void (*child)(char **argv), char **argv)
 {
 	uint64_t all = ~0ull, none = 0;
 	long leader, pid;
@@ -241,7 +255,7 @@ static int run_program(char **argv)
 		pid = fork_process();
 		if (pid == 0) {
 			SYS(rt_sigprocmask, 2, &none, 0, 8);
-			exec_program(argv);
+			child(argv);
 		}
 		pid = pid < 0 ? 126 : wait_for(pid);
 		drain_output();
@@ -252,6 +266,12 @@ static int run_program(char **argv)
 		return 126;
 	}
 	return wait_for(leader);
+}
+
+/* Runs a program of the initrd, or "in DIR CMD..." of another root. */
+static int run_program(char **argv)
+{
+	return run_session(exec_program, argv);
 }
 
 /* Splits one command into words and runs it. */
@@ -304,8 +324,14 @@ static void unmount_all(void)
 
 static void end(const char *how, int status)
 {
-	unmount_all();
-	say("end %s", how);
+	if (shell.terminal) {
+		system_end_processes();
+		unmount_all();
+		file_write("/proc/sys/kernel/printk", "0"); /* "reboot: Power down" */
+	} else {
+		unmount_all();
+		say("end %s", how);
+	}
 	drain_output();
 	if (str_eq(how, "exit"))
 		SYS(exit_group, status);
@@ -329,6 +355,7 @@ static void end(const char *how, int status)
 int main(int argc, char **argv, char **envp)
 {
 	static char script[8192];
+	bool opened, has_devtmpfs;
 	int status = 0;
 
 	(void)envp;
@@ -338,19 +365,26 @@ int main(int argc, char **argv, char **envp)
 			say("not PID 1; say a built-in command");
 		return status;
 	}
-	sys_out.closed = SYS(fcntl, 1, F_GETFD, 0) < 0;
-	if (sys_out.closed) {
-		setup_mounts();
-		out_reopen("/dev/console");
-		say("up");
-	} else {
-		say("up");
-		setup_mounts();
-	}
+	opened = SYS(fcntl, 1, F_GETFD, 0) >= 0;
+	sys_out.closed = !opened;
+	SYS(mkdirat, AT_FDCWD, "/proc", 0755);
+	SYS(mount, "proc", "/proc", "proc", 0, 0);
 	parse_cmdline();
+	if (opened && !shell.terminal)
+		say("up");
+	has_devtmpfs = setup_mounts();
+	out_reopen("/dev/console");
+	if (!opened && !shell.terminal)
+		say("up");
 	load_modules();
+	if (shell.terminal) {
+		system_complete(has_devtmpfs);
+		SYS(sethostname, "bantam", 6);
+		open_terminal();
+	}
 	wait_for_disks();
-	mount_labels();
+	if (!shell.terminal)
+		mount_labels();
 	tell("ready %lu ms", (unsigned long)sys_clock_ms(CLOCK_MONOTONIC));
 
 	if (argc > 1) {
@@ -365,7 +399,10 @@ int main(int argc, char **argv, char **envp)
 	}
 	if (!init.nrun && argc < 2 && file_read("/etc/bantam-init", script, sizeof(script)) > 0)
 		status = run_commands(script);
-	say("status %d", status);
+	if (shell.terminal)
+		run_shell(has_devtmpfs);
+	else
+		say("status %d", status);
 	end(init.end, status);
 	return 0;
 }

@@ -35,7 +35,7 @@ void config_help(FILE *out)
 {
 	char lead[160];
 
-	usage_text(out, 0, 7, "usage: bantam run --kernel FILE | --disk FILE [OPTION]…");
+	usage_text(out, 0, 7, "usage: bantam run --kernel FILE | --disk FILE | --shell [OPTION]…");
 	fputc('\n', out);
 	usage_text(
 		out, 0, 0,

@@ -51,6 +51,7 @@
 #include "vmm/core/thread.h"
 #include "vmm/machine/bootdisk.h"
 #include "vmm/machine/machine.h"
+#include "vmm/shell/shell.h"
 
 #define SIGNALS_STACK_BYTES (64u << 10)
 
@@ -67,6 +68,7 @@ struct run {
 	/* only the machine's thread uses these */
 	bool ran; /* end is valid */
 	struct machine_end end;
+	int initrd_fd; /* of a shell; -1: none, or no longer needed */
 };
 
 static int fail(const char *text, int status)
@@ -197,6 +199,11 @@ static int create(struct run *run, struct loop *loop, struct machine **out, stru
 	setup.cache_dir = cache_dir;
 	rc = machine_create(&setup, out, err);
 	free(cache_dir);
+	/* The guest has a copy. A dry run reads it once more, for the digest. */
+	if (run->initrd_fd >= 0 && !keys_num(&run->config->vm, CONFIG_DRY_RUN)) {
+		close(run->initrd_fd);
+		run->initrd_fd = -1;
+	}
 	return rc;
 }
 
@@ -358,9 +365,9 @@ static int hear_and_run(struct run *run, struct err *err)
 	return status;
 }
 
-static int run_machine(const struct config *config)
+static int run_machine(const struct config *config, int initrd_fd)
 {
-	struct run run = { .config = config };
+	struct run run = { .config = config, .initrd_fd = initrd_fd };
 	struct err err = { "" };
 	int status;
 
@@ -370,6 +377,8 @@ static int run_machine(const struct config *config)
 			 report(&run, create_and_run(&run, &err), &err) :
 			 hear_and_run(&run, &err);
 	pthread_mutex_destroy(&run.lock);
+	if (run.initrd_fd >= 0)
+		close(run.initrd_fd);
 	return status;
 }
 
@@ -430,13 +439,22 @@ static int carry_out(struct config *config, pid_t parent)
 	bool api = keys_has(&config->vm, CONFIG_API_SOCKET) &&
 		   !keys_num(&config->vm, CONFIG_DRY_RUN);
 	struct err err = { "" };
+	int initrd_fd = -1, status;
 
 	chardev_print_names(has_viewer() && !keys_num(&config->vm, CONFIG_QUIET));
 	if (keys_num(&config->vm, CONFIG_EXIT_WITH_PARENT) && exit_with_parent(parent, &err))
 		return fail(err.text, OUTCOME_ERROR);
+	/* Before the plan is made: it packs files of the host that no option names. */
+	if (keys_num(&config->vm, CONFIG_SHELL) && shell_prepare(config, "", &initrd_fd, &err))
+		return fail(err.text, OUTCOME_ERROR);
 	if (confine_run(config, api, &err))
 		return fail(err.text, OUTCOME_ERROR);
-	return api ? serve(config) : run_machine(config);
+	if (!api)
+		return run_machine(config, initrd_fd);
+	status = serve(config);
+	if (initrd_fd >= 0)
+		close(initrd_fd);
+	return status;
 }
 
 int run_command(int argc, char **argv)
@@ -449,6 +467,8 @@ int run_command(int argc, char **argv)
 	if (!rc && keys_num(&config.vm, CONFIG_VERBOSE))
 		log_set_level(LOG_DEBUG);
 	if (!rc && !keys_num(&config.vm, CONFIG_HELP))
+		rc = shell_check(&config, &err);
+	if (!rc && !keys_num(&config.vm, CONFIG_HELP) && !keys_num(&config.vm, CONFIG_SHELL))
 		rc = bootdisk_check(&config, &err);
 	if (!rc)
 		rc = store_allow_folders(keys_text(&config.vm, CONFIG_BACKING_DIR), &err);

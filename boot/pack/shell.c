@@ -127,3 +127,22 @@ int pack_add_shell(struct pack *pack, const char *root, struct err *err)
 	}
 	return ret;
 }
+
+int pack_add_users(struct pack *pack, struct err *err)
+{
+	static const struct {
+		char name[12], text[96];
+	} files[] = {
+		{ "/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"
+				 "nobody:x:65534:65534:nobody:/:/bin/false\n" },
+		{ "/etc/group", "root:x:0:\nnogroup:x:65534:\n" },
+		{ "/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n" },
+	};
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < sizeof(files) / sizeof(files[0]); i++)
+		if (!pack_has(pack, files[i].name))
+			ret = pack_add_bytes(pack, files[i].name, 0644, files[i].text,
+					     strlen(files[i].text), err);
+	return ret;
+}

@@ -14,4 +14,7 @@
 /* root: "", or a folder in which /bin/busybox is looked for, for tests. -ENOENT: the host has no shell. */
 int pack_add_shell(struct pack *pack, const char *root, struct err *err);
 
+/* Who root is, and what localhost is: programs ask. Files that are there stay. */
+int pack_add_users(struct pack *pack, struct err *err);
+
 #endif

@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import bootdisks
-from harness import Case, Disk, sha256
+from harness import Case, Disk, ShellCase, sha256
 
 # Names for tools/fetch-kernels. QUICK boots quickly, for tests to which the kernel does not matter.
 KERNELS = ["amd64", "cloud-amd64", "6.12-amd64"]
@@ -248,6 +248,15 @@ def filesystems():
                     never(r"verify: bad|I/O error|EXT4-fs error"), host_fsck(1)])
 
 
+def shells():
+    """bantam run --shell: job control, the terminal's size, disk, folder and network, and how it ends."""
+    def good(run):
+        return None if run.status == 0 else f"exit status {run.status}: {(run.console + run.stderr).strip()[-600:]}"
+
+    for tty in ("ttyS0", "hvc0", "pipe"):
+        yield ShellCase(name=f"shell-{tty}", kernel=QUICK, tty=tty, checks=[good, shows(f"shell on {tty}: 0 wrong")])
+
+
 def host_fsck(index):
     def check(run):
         done = subprocess.run(["e2fsck", "-f", "-n", run.case.disks[index].path],
@@ -258,6 +267,6 @@ def host_fsck(index):
 
 def all_cases():
     cases = []
-    for make in (layouts, filesystems, boots, entries, legacy, ends):
+    for make in (layouts, filesystems, boots, entries, legacy, ends, shells):
         cases += make()
     return cases

@@ -158,6 +158,21 @@ class Case:
 
 
 @dataclasses.dataclass
+class ShellCase(Case):
+    """A guest of bantam run --shell on this terminal, which shellguest.py uses as a person does."""
+    modules: str = ""
+    tty: str = "ttyS0"
+
+    def prepare(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.makedirs(self.dir)
+        words = [os.path.join(ROOT, "tests/integration/shellguest.py"), self.tty, kernel_dir(self.kernel), self.dir,
+                 "--transcript", os.path.join(self.dir, "transcript")]
+        with open(os.path.join(self.dir, "cmd"), "w") as f:
+            f.write("exec " + " ".join(shlex.quote(w) for w in words) + "\n")
+
+
+@dataclasses.dataclass
 class Run:
     """The results of a guest."""
     case: Case

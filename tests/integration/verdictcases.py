@@ -157,7 +157,7 @@ def streams():
 
 # --- what the guest has ------------------------------------------------------------------
 
-# Prints what is missing. The agent makes all of it (guest/agent_system.h).
+# Prints what is missing. The agent makes all of it (guest/system.h).
 ENVIRONMENT = r"""
 is() { busybox test "$1" = "$2" || echo "$3: $1"; }
 for m in proc:proc sys:sysfs dev:devtmpfs dev/pts:devpts dev/shm:tmpfs dev/mqueue:mqueue dev/hugepages:hugetlbfs run:tmpfs \

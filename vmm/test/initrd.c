@@ -263,26 +263,6 @@ static int add_command_and_tools(struct pack *pack, const struct test_options *o
 	return ret;
 }
 
-/* Who root is: programs ask. A root file system has its own. */
-static int add_users(struct pack *pack, struct err *err)
-{
-	static const struct {
-		const char *name, *text;
-	} files[] = {
-		{ "/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"
-				 "nobody:x:65534:65534:nobody:/:/bin/false\n" },
-		{ "/etc/group", "root:x:0:\nnogroup:x:65534:\n" },
-		{ "/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n" },
-	};
-	int ret = 0;
-
-	for (size_t i = 0; !ret && i < sizeof(files) / sizeof(files[0]); i++)
-		if (!pack_has(pack, files[i].name))
-			ret = pack_add_bytes(pack, files[i].name, 0644, files[i].text,
-					     strlen(files[i].text), err);
-	return ret;
-}
-
 /* --- the whole ------------------------------------------------------------------------------ */
 
 static int fill(struct pack *pack, const struct test_options *o, const struct kernels_choice *k,
@@ -306,7 +286,7 @@ static int fill(struct pack *pack, const struct test_options *o, const struct ke
 	if (!ret && !o->initrd && !pack_has(pack, "/init"))
 		ret = pack_add_link(pack, "/init", AGENT, err);
 	if (!ret && !o->initrd)
-		ret = add_users(pack, err);
+		ret = pack_add_users(pack, err);
 	if (!ret && o->shell && known && !pack_has(pack, o->command[0]))
 		ret = pack_add_shell(pack, "", err);
 	if (!ret && o->command && known)

@@ -1,9 +1,9 @@
 /*
- * agent_system: makes of a bare kernel the system that a test expects. Part of agent.c. What a kernel
- * does not have is left out.
+ * system: makes of a bare kernel the system that a test, or a person at a shell, expects. Part of agent.c and
+ * init.c. What a kernel does not have is left out.
  */
-#ifndef GUEST_AGENT_SYSTEM_H
-#define GUEST_AGENT_SYSTEM_H
+#ifndef GUEST_SYSTEM_H
+#define GUEST_SYSTEM_H
 
 #include <linux/sockios.h>
 #include <linux/time.h>
