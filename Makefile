@@ -52,7 +52,7 @@ DEB_RUN := qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmo
 	dosfstools mtools e2fsprogs fdisk gdisk python3 dpkg apt
 DEB_CHECK := libcriterion-dev clang libclang-rt-14-dev acpica-tools dmidecode fio socat jq git \
 	clang-format strace mandoc curl universal-ctags iperf3 tcpdump iproute2 procps btrfs-progs python3-yaml python3-jsonschema \
-	mmdebstrap fakeroot fdisk openssh-client groff-base dpkg-dev lintian \
+	mmdebstrap uidmap fakeroot fdisk openssh-client groff-base dpkg-dev lintian \
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 export DEBIAN_FRONTEND := noninteractive
 
