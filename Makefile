@@ -207,6 +207,8 @@ $B/unit/test_net_sockets: $(patsubst %,$O/tools/bantam-net-user/%.o,addresses ca
 
 $B/unit/test_giveup: $(patsubst %,$O/tools/%.o,$(addprefix bantam-net-user/,addresses calls confine memory names resolver sockets) bantam-fs/confine) $(GIVEUP)
 
+$B/unit/test_net_probe: $O/tools/bantam-net-user/probe.o
+
 $B/unit/test_net_backlog: $(patsubst %,$O/tools/bantam-net-user/%.o,backlog queue_end)
 $B/unit/test_net_backlog: private LDFLAGS += -Wl,--wrap=malloc
 

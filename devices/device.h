@@ -119,6 +119,8 @@ struct device_env {
 	struct keep *keep;
 	/* When the machine ends: no device waits longer for another process (clock_now_ms); 0: it does not end. */
 	const uint64_t *stop_by_ms;
+	/* A person waits for the guest: the log tells when it first answers on a forwarded port. */
+	bool tell_answers;
 	/* The machine's limits of several disks (vmm/core/ratelimit.h). NULL: there are none. */
 	struct ratelimit_groups *limits;
 };

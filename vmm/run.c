@@ -177,12 +177,15 @@ static void on_panicked(void *opaque, bool crash_kernel)
 		log_put(LOG_INFO, "the guest panicked and starts its crash kernel");
 }
 
-/* A person sits before standard error: it is a terminal, and no other job has it. */
-static bool has_viewer(void)
+/*
+ * A person sits before standard error, and wants to be told: it is a terminal, and no other job has
+ * it.
+ */
+static bool is_watched(const struct config *config)
 {
 	pid_t job = isatty(STDERR_FILENO) ? tcgetpgrp(STDERR_FILENO) : 0;
 
-	return job && (job < 0 || job == getpgrp());
+	return !keys_num(&config->vm, CONFIG_QUIET) && job && (job < 0 || job == getpgrp());
 }
 
 static int create(struct run *run, struct loop *loop, struct machine **out, struct err *err)
@@ -190,7 +193,7 @@ static int create(struct run *run, struct loop *loop, struct machine **out, stru
 	struct machine_setup setup = {
 		.config = run->config,
 		.loop = loop,
-		.viewer = has_viewer() && !keys_num(&run->config->vm, CONFIG_QUIET),
+		.viewer = is_watched(run->config),
 		.events = { .opaque = run, .ending = on_ending, .panicked = on_panicked },
 	};
 	char *cache_dir = cachedir_default();
@@ -262,7 +265,7 @@ static void make_title(const struct config *config, char title[TITLE_BYTES])
 	char size[32];
 
 	title[0] = 0;
-	if (keys_num(&config->vm, CONFIG_QUIET) || !has_viewer())
+	if (!is_watched(config))
 		return;
 	if (!from)
 		from = bootdisk_image(config);
@@ -441,7 +444,7 @@ static int carry_out(struct config *config, pid_t parent)
 	struct err err = { "" };
 	int initrd_fd = -1, status;
 
-	chardev_print_names(has_viewer() && !keys_num(&config->vm, CONFIG_QUIET));
+	chardev_print_names(is_watched(config));
 	if (keys_num(&config->vm, CONFIG_EXIT_WITH_PARENT) && exit_with_parent(parent, &err))
 		return fail(err.text, OUTCOME_ERROR);
 	/* Before the plan is made: it packs files of the host that no option names. */

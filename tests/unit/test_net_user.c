@@ -24,6 +24,7 @@
 #include "tests/unit/net_client.h"
 #include "tests/unit/proc.h"
 #include "vmm/core/bytes.h"
+#include "vmm/core/log.h"
 
 static void own_network(void)
 {
@@ -558,6 +559,155 @@ Test(net_user, closed_addresses_are_refused)
 	end();
 }
 
+/* Receives the next SYN of a probe, which is for one of two ports. */
+static unsigned guest_is_asked(uint8_t *f)
+{
+	unsigned port;
+
+	cr_assert(guest_receives(f, IPPROTO_TCP));
+	port = get_be16(f + ETH + IP + 2);
+	cr_expect(!memcmp(f, "\x02\0\0\0\0\x01\x52\x55\x0a\0\x02\x02", 12));
+	cr_expect(!memcmp(f + ETH + 12, "\x0a\0\x02\x02" GUEST, 8));
+	cr_expect_eq(sum(f + ETH, IP, 0), 0xffff, "IP's checksum");
+	cr_expect_eq(sum(f + ETH + 12, 28, IPPROTO_TCP + 20), 0xffff, "TCP's checksum");
+	cr_expect_eq(f[ETH + IP + 13], 2, "a SYN");
+	cr_expect(port == 22 || port == 80, "%u", port);
+	return port;
+}
+
+static void guest_replies(uint8_t *f, unsigned port, uint32_t ack, uint8_t flags)
+{
+	guest_sends(f, make_tcp(f, GUEST, "\x0a\0\x02\x02", port, 1, ack, flags));
+}
+
+/*
+ * Reads the log, into which the loop's thread writes, until it has so many lines about answers, or for some time.
+ * Returns how many it has.
+ */
+static unsigned lines_of(int fd, char *log, size_t size, unsigned want)
+{
+	unsigned lines = 0;
+	size_t n = 0;
+
+	for (unsigned i = 0; i < (want ? 5000 : 150) && (lines < want || !want); i++) {
+		ssize_t got;
+
+		turns(1);
+		usleep(1000);
+		got = read(fd, log + n, size - 1 - n);
+		n += got > 0 ? (size_t)got : 0;
+		log[n] = 0;
+		lines = 0;
+		for (const char *at = log; (at = strstr(at, "the guest answers")); at++)
+			lines++;
+	}
+	return lines;
+}
+
+/* A person is told once when a forwarded port answers. No connection comes of it, and other ports are asked again. */
+Test(net_user, tells_when_the_guest_answers)
+{
+	char log[4000] = "", *at;
+	struct err err = { "" };
+	unsigned asked = 0;
+	uint8_t f[2000];
+	uint32_t seq;
+	int fd[2];
+
+	cr_assert_eq(open_net((struct net_config){ .user = true,
+						   .hostfwd = "udp::0-22,tcp::0-22,tcp::0-80",
+						   .tell_answers = true },
+			      &err),
+		     0, "%s", err.text);
+	cr_assert_eq(pipe2(fd, O_NONBLOCK), 0);
+	log_set_fd(fd[1]);
+	/* Nobody is asked before the guest uses its address. */
+	guest_sends_udp("\x0a\0\x02\x02", 1000, 80, "x");
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned port = guest_is_asked(f);
+
+		seq = get_be32(f + ETH + IP + 4) + 1;
+		asked |= port == 22 ? 1 : 2;
+		guest_replies(f, port, seq, port == 22 ? 0x14 : 0x12);
+		if (port == 22)
+			continue;
+		/* Half open, and at once no more. */
+		cr_assert(guest_receives(f, IPPROTO_TCP));
+		while (get_be16(f + ETH + IP + 2) == 22 && i == 0) {
+			asked |= 1;
+			i++;
+			guest_replies(f, 22, seq, 0x14);
+			cr_assert(guest_receives(f, IPPROTO_TCP));
+		}
+		cr_expect_eq(f[ETH + IP + 13], 4, "a RST");
+		cr_expect_eq(get_be32(f + ETH + IP + 4), seq);
+	}
+	cr_expect_eq(asked, 3);
+	/* The other one, a second later. Answers of other kinds are none. */
+	cr_expect_eq(guest_is_asked(f), 22);
+	guest_replies(f, 22, 1, 0x10);
+	guest_replies(f, 23, 1, 0x12);
+	guest_replies(f, 22, 1, 0x12);
+	while (guest_receives(f, IPPROTO_TCP) && f[ETH + IP + 13] != 4)
+		;
+	lines_of(fd[0], log, sizeof(log), 2);
+	log_set_fd(STDERR_FILENO);
+	at = strstr(log, ": the guest answers on port 80 (tcp 127.0.0.1:");
+	cr_assert(at, "%s", log);
+	at = strstr(at, ": the guest answers on port 22 (tcp 127.0.0.1:");
+	cr_assert(at, "%s", log);
+	cr_expect_null(strstr(at + 20, "answers"), "%s", log);
+	end();
+	close(fd[0]);
+	close(fd[1]);
+}
+
+/* A helper that says what it likes: each forward counts once, and nonsense ends it. */
+Test(net_user, answers_that_are_none)
+{
+	static const struct {
+		const char *says;
+		unsigned lines;
+	} table[] = {
+		{ "answers 0\\nanswers 0\\nanswers 1\\n", 2 },
+		{ "answers 2\\nanswers 64\\nanswers 18446744073709551616\\n", 0 },
+		{ "answers -1\\nanswers 0\\n", 0 },
+		{ "answers 0x\\nanswers 0\\n", 0 },
+		{ "answers \\n", 0 },
+		{ "error x\\nanswers 0\\n", 0 },
+		{ "answers 00000000000000000000000000000000000000000\\nanswers 0\\n", 0 },
+		{ "\\0answers 0\\n", 0 },
+		{ "", 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		int fd[2];
+		char line[400], log[4000] = "";
+		struct err err = { "" };
+		unsigned lines = 0;
+
+		/* It has bound ports that nobody asked for, which is as good. */
+		snprintf(
+			line, sizeof(line),
+			"printf 'fwd tcp 1.2.3.4:%zu -> guest :22\\nfwd tcp 1.2.3.4:9 -> guest :23\\nready\\n' >&$2; sleep 0.05; printf '%s' >&$2; read -t 9 -u $1; exit",
+			i + 1, table[i].says);
+		wrap(line);
+		cr_assert_eq(pipe2(fd, O_NONBLOCK), 0);
+		log_set_fd(fd[1]);
+		cr_assert_eq(open_net((struct net_config){ .user = true,
+							   .hostfwd = "tcp::0-22,tcp::0-23",
+							   .tell_answers = true },
+				      &err),
+			     0, "%s", err.text);
+		lines = lines_of(fd[0], log, sizeof(log), table[i].lines);
+		log_set_fd(STDERR_FILENO);
+		cr_expect_eq(lines, table[i].lines, "%s: %s", table[i].says, log);
+		end();
+		close(fd[0]);
+		close(fd[1]);
+	}
+}
+
 /* Pings that libslirp does not pass on: it complains about each, but not in the host's log. */
 Test(net_user, complaints_are_limited)
 {
@@ -670,7 +820,7 @@ static void swallow(uint8_t *f)
 Test(net_user, all_connections_that_may_be)
 {
 	struct sockaddr_in at = address("127.0.0.1", 4999);
-	int listener, fds, last = -1;
+	int listener, fds, most;
 	struct err err = { "" };
 	struct rlimit ours;
 	uint8_t f[2000];
@@ -688,14 +838,14 @@ Test(net_user, all_connections_that_may_be)
 		guest_sends(f, make_tcp(f, GUEST, "\x0a\0\x02\x02", 10000 + i, 4999, 0, 2));
 		swallow(f);
 	}
-	for (unsigned tries = 0; (fds = proc_fds(proc_child())) != last && tries < 50; tries++) {
-		last = fds;
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &ours), 0);
+	most = (int)(ours.rlim_max < 2048 ? ours.rlim_max : 2048);
+	for (unsigned tries = 0; (fds = proc_fds(proc_child())) != most && tries < 50; tries++) {
 		swallow(f);
 		turns(1);
 		usleep(200000);
 	}
-	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &ours), 0);
-	cr_expect_eq(fds, (int)(ours.rlim_max < 2048 ? ours.rlim_max : 2048), "%d", fds);
+	cr_expect_eq(fds, most, "%d", fds);
 	cr_expect_eq(downs, 0);
 	close(listener);
 	end();

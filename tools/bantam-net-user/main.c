@@ -1,6 +1,6 @@
 /*
- * bantam-net-user PEER_FD STATUS_FD MTU HOSTFWD on|off queues VHOST_USER_FD | rings RINGS_FD BELL_FD
- * PEER_BELL_FD: the far side of --net user. on|off: host-loopback.
+ * bantam-net-user PEER_FD STATUS_FD MTU HOSTFWD on|off on|off queues VHOST_USER_FD | rings RINGS_FD BELL_FD
+ * PEER_BELL_FD: the far side of --net user. on|off: host-loopback; tell when the guest answers (probe.h).
  *
  * Theory of operation. libslirp plays a router, DHCP and DNS server at 10.0.2.0/24 and
  * fec0::/64, and turns the guest's connections into sockets of this process. Frames
@@ -34,6 +34,7 @@
 #include "tools/bantam-net-user/guest_end.h"
 #include "tools/bantam-net-user/memory.h"
 #include "tools/bantam-net-user/names.h"
+#include "tools/bantam-net-user/probe.h"
 #include "tools/bantam-net-user/sockets.h"
 #include "vmm/core/busypoll.h"
 #include "vmm/core/clock.h"
@@ -62,6 +63,8 @@ static struct {
 	struct busypoll busy;
 	bool forward[FDS_MAX];	  /* by descriptor: listens for connections from the host */
 	uint64_t no_fds_until_ms; /* 0: a descriptor may be free */
+	unsigned nforwards;
+	uint32_t probe_ms; /* until a probe is due */
 	struct timer *timer[8];
 	unsigned ntimers;
 } me;
@@ -212,6 +215,8 @@ static void limit_log(void)
 /* slirp copies an IP packet before it parses it; other frames have a fixed form. */
 static void on_frame(const uint8_t *frame, size_t len_bytes)
 {
+	if (probe_takes(frame, len_bytes, clock_now_ms()))
+		return;
 	if (memory_takes_frame())
 		slirp_input(me.slirp, frame, (int)len_bytes);
 }
@@ -229,12 +234,15 @@ static void run_timers(void)
 		t->fn(t->opaque);
 	}
 	sockets_tick((uint64_t)now);
+	me.probe_ms = probe_tick((uint64_t)now);
 }
 
 static uint32_t timeout_ms(uint32_t slirp_ms)
 {
 	int64_t now = (int64_t)clock_now_ms();
 
+	if (slirp_ms > me.probe_ms)
+		slirp_ms = me.probe_ms;
 	for (unsigned i = 0; i < me.ntimers; i++) {
 		int64_t left = me.timer[i]->at_ms - now;
 
@@ -435,8 +443,21 @@ static bool forward(const char *text, unsigned len)
 		me.forward[fd] = !fwd.udp;
 	if (fwd.udp)
 		sockets_forward(fd);
+	else
+		probe_add(fwd.guest_port, me.nforwards);
+	me.nforwards++;
 	tell_bound(&fwd, fd);
 	return true;
+}
+
+static void send_probe(const void *frame, size_t len)
+{
+	backlog_send(frame, len);
+}
+
+static void tell_answered(unsigned index)
+{
+	tell(NET_USER_ANSWERS "%u\n", index);
 }
 
 static bool forward_all(const char *text)
@@ -472,13 +493,13 @@ static const struct guest_end *open_guest(const char *kind, const int *fd, unsig
 
 int main(int argc, char **argv)
 {
-	int mtu = argc > 7 && argc < 11 ? number(argv[3], 65521) : -1, fd[5];
+	int mtu = argc > 8 && argc < 12 ? number(argv[3], 65521) : -1, fd[5];
 	unsigned nfds = 0;
 	bool good = mtu > 0;
 	int rc;
 
 	for (int i = 1; good && i < argc; i++) {
-		if (i > 2 && i < 7)
+		if (i > 2 && i < 8)
 			continue;
 		fd[nfds] = number(argv[i], INT_MAX);
 		good = fd[nfds++] >= 0;
@@ -506,12 +527,15 @@ int main(int argc, char **argv)
 	sockets_begin();
 	if (!strcmp(argv[5], "on"))
 		sockets_open_host();
-	me.guest = open_guest(argv[6], &fd[2], nfds - 2);
+	me.guest = open_guest(argv[7], &fd[2], nfds - 2);
 	if (!me.guest || !create((unsigned)mtu)) {
 		tell(NET_USER_ERROR "the network cannot be set up\n");
 		return 1;
 	}
 	backlog_open(me.guest);
+	me.probe_ms = UINT32_MAX;
+	if (!strcmp(argv[6], "on"))
+		probe_open(send_probe, tell_answered);
 	if (!forward_all(argv[4]))
 		return 1;
 	rc = confine();
@@ -520,7 +544,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	tell(NET_USER_READY "\n");
-	close(me.status_fd);
+	if (strcmp(argv[6], "on"))
+		close(me.status_fd);
 	busypoll_init(&me.busy, BUSYPOLL_MAX_NS);
 	serve();
 	names_end();

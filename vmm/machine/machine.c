@@ -335,6 +335,7 @@ static int build(struct machine *m, const struct machine_setup *setup, struct er
 					     &m->env, NULL,	NULL,	  m->dry_run };
 	m->device_env.consoles = setup->consoles;
 	m->device_env.keep = setup->keep;
+	m->device_env.tell_answers = setup->viewer;
 	m->device_env.limits = &m->limits;
 	m->device_env.stop_by_ms = &m->stop_by_ms;
 	rc = machine_create_devices(m, err);

@@ -32,6 +32,8 @@ const char *net_hostfwd_parse(const char *text, unsigned len, struct net_hostfwd
 #define NET_USER_FWD "fwd " /* "fwd tcp 127.0.0.1:40123 -> guest :22" */
 #define NET_USER_READY "ready"
 #define NET_USER_ERROR "error "
+/* Later, if the helper is to tell: the guest answers on the port of this forward, "answers 0". */
+#define NET_USER_ANSWERS "answers "
 
 /* The helper's argument that says how frames reach the guest: net/ring.h's rings, or vhost-user. */
 #define NET_USER_RINGS "rings"

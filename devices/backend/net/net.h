@@ -160,6 +160,7 @@ struct net_config {
 	/* user: guest memory is shared, so that another process can serve the queues */
 	bool memory_shared;
 	const char *hostfwd; /* user: "tcp:[ADDR]:PORT-PORT,…" or NULL */
+	bool tell_answers;   /* user: log when the guest first answers on a forwarded TCP port */
 	bool host_loopback; /* user: the guest reaches the host's loopback and link-local addresses */
 	unsigned queues;    /* tap and daemon: how many */
 	unsigned mtu;	    /* 0: the back end's own */

@@ -52,11 +52,16 @@ struct user {
 	struct net_ring_pair *rings;
 	struct net_ring tx, rx; /* to and from the helper */
 	struct loop_watch *bell_watch, *again_watch;
-	int bell_fd;		  /* our bell, which the helper writes: closed with its watch */
-	int again_fd;		  /* the same for ourselves */
-	int helper_bell_fd;	  /* a socket */
-	char *forwards;		  /* lines from the helper: what it has bound; NULL: nothing */
-	struct kept_ports *ports; /* NULL: not for the next machine */
+	int bell_fd;	    /* our bell, which the helper writes: closed with its watch */
+	int again_fd;	    /* the same for ourselves */
+	int helper_bell_fd; /* a socket */
+	/* Lines from the helper: what it has bound; NULL: nothing. Once told, each ends with a NUL. */
+	char *forwards;
+	unsigned nforwards;
+	struct loop_watch *status_watch; /* NULL: nobody waits for the guest's answers */
+	char said[32];			 /* the status line so far */
+	uint64_t answered;		 /* a bit for each of the first 64 forwards that was told */
+	struct kept_ports *ports;	 /* NULL: not for the next machine */
 	struct keep *keep;
 	char *id;
 };
@@ -89,6 +94,7 @@ static void user_close(struct net *net)
 	net_port_close(net, 0);
 	loop_unwatch(u->bell_watch);
 	loop_unwatch(u->again_watch);
+	loop_unwatch(u->status_watch);
 	if (u->helper_bell_fd >= 0)
 		close(u->helper_bell_fd);
 	if (u->rings)
@@ -219,6 +225,67 @@ static void tell_reason(struct user *u)
 			    buf + strlen(NET_USER_ERROR));
 }
 
+/* Tells once that the guest answers on the port of forward n. */
+static void tell_answer(struct user *u, unsigned long n)
+{
+	const char *line = u->forwards, *arrow;
+
+	if (n >= u->nforwards || n >= 64 || u->answered & 1ull << n)
+		return;
+	u->answered |= 1ull << n;
+	while (n--)
+		line += strlen(line) + 1;
+	/* "tcp 127.0.0.1:40123 -> guest :22" */
+	arrow = strstr(line, " -> guest :");
+	if (arrow)
+		log_put_for(line, LOG_WARN, "%s: the guest answers on port %s (%.*s)", u->net.name,
+			    arrow + strlen(" -> guest :"), (int)(arrow - line), line);
+}
+
+/* Returns false if the helper does not keep to the protocol. */
+static bool on_status_line(struct user *u, const char *line)
+{
+	size_t len = strlen(NET_USER_ANSWERS);
+	unsigned long n;
+	char *end;
+
+	if (strncmp(line, NET_USER_ANSWERS, len) || line[len] < '0' || line[len] > '9')
+		return false;
+	n = strtoul(line + len, &end, 10);
+	if (!*end)
+		tell_answer(u, n);
+	return !*end;
+}
+
+/* Lines of the helper while the machine runs. At their end, or after a wrong one, nothing is read any more. */
+static void on_status(void *opaque, uint32_t events)
+{
+	struct user *u = opaque;
+	size_t have = strlen(u->said);
+	ssize_t n = read(u->status_fd, u->said + have, sizeof(u->said) - 1 - have);
+	char *end;
+	bool good = n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+
+	if (n > 0)
+		u->said[have + (size_t)n] = 0;
+	while (good && (end = strchr(u->said, '\n'))) {
+		*end = 0;
+		good = on_status_line(u, u->said);
+		memmove(u->said, end + 1, strlen(end + 1) + 1);
+	}
+	if (good && strlen(u->said) < sizeof(u->said) - 1)
+		return;
+	loop_unwatch(u->status_watch);
+	u->status_watch = NULL;
+}
+
+static int hear_answers(struct user *u, const struct net_config *cfg, struct err *err)
+{
+	int rc = loop_watch_fd(u->net.loop, u->status_fd, EPOLLIN, on_status, u, &u->status_watch);
+
+	return rc ? err_sys(err, -rc, "%s user", cfg->option) : 0;
+}
+
 /* The helper's end of the socket pair is closed: nothing will come again. */
 static void user_event(struct net *net, unsigned queue, uint32_t events)
 {
@@ -251,8 +318,8 @@ static int spawn(struct user *u, const struct net_config *cfg, const char *path,
 		 int status, const char *kind, const int *fd, unsigned n)
 {
 	int keep[5] = { peer, status };
-	char text[5][12], mtu[12], *argv[12] = { HELPER };
-	unsigned argc = 7;
+	char text[5][12], mtu[12], *argv[13] = { HELPER };
+	unsigned argc = 8;
 
 	memcpy(&keep[2], fd, n * sizeof(*fd));
 	for (unsigned i = 0; i < 2 + n; i++)
@@ -263,7 +330,8 @@ static int spawn(struct user *u, const struct net_config *cfg, const char *path,
 	argv[3] = mtu;
 	argv[4] = (char *)(cfg->hostfwd ? cfg->hostfwd : "");
 	argv[5] = cfg->host_loopback ? "on" : "off";
-	argv[6] = (char *)kind;
+	argv[6] = cfg->tell_answers ? "on" : "off";
+	argv[7] = (char *)kind;
 	for (unsigned i = 0; i < n; i++)
 		argv[argc++] = text[2 + i];
 	return helper_spawn(path, argv, keep, 2 + n, &u->helper);
@@ -302,8 +370,10 @@ static int tell_forwards(struct user *u, const struct net_config *cfg)
 	char *rest = u->forwards, *line;
 	int rc = 0;
 
-	while (!rc && (line = strsep(&rest, "\n")))
+	while (!rc && (line = strsep(&rest, "\n"))) {
 		rc = tell_forward(u, cfg, line);
+		u->nforwards++;
+	}
 	return rc;
 }
 
@@ -479,6 +549,8 @@ static int make(const struct net_config *cfg, const char *path, const char *host
 		rc = note_ports(u, cfg);
 	if (!rc && hostfwd)
 		rc = tell_forwards(u, cfg);
+	if (!rc && hostfwd && cfg->tell_answers)
+		rc = hear_answers(u, cfg, err);
 	if (rc == -ENOMEM)
 		err_sys(err, ENOMEM, "%s user", cfg->option);
 	if (rc) {
