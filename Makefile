@@ -205,7 +205,7 @@ $B/unit/test_seed $B/unit/test_seed_document: $(patsubst %.c,$O/%.o,$(filter-out
 # Calls of the C library that the helper's own take the place of, in the test too.
 $B/unit/test_net_sockets: $(patsubst %,$O/tools/bantam-net-user/%.o,addresses calls confine memory names resolver sockets) $(GIVEUP)
 
-$B/unit/test_giveup: $(patsubst %,$O/tools/%.o,$(addprefix bantam-net-user/,addresses calls confine memory names resolver sockets) bantam-fs/confine) $(GIVEUP)
+$B/unit/test_giveup: $(patsubst %,$O/tools/%.o,$(addprefix bantam-net-user/,addresses calls confine memory names resolver sockets) bantam-fs/confine $(addprefix bantam-image/,args confine image)) $(GIVEUP)
 
 $B/unit/test_net_probe: $O/tools/bantam-net-user/probe.o
 

@@ -10,6 +10,8 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -20,24 +22,29 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "devices/backend/store/backing.h"
 #include "tools/bantam-fs/fs.h"
+#include "tools/bantam-image/image.h"
 #include "tools/bantam-net-user/calls.h"
 #include "tools/bantam-net-user/names.h"
 #include "tools/giveup/giveup.h"
 
 #define PLAIN_USER 12345
 
+enum { NET = 1, READER = 2, FS = 4, IMAGE = 8 };
+
 static const struct helper {
 	const char *name;
 	const struct giveup_call *calls;
 	const unsigned *ncalls;
 	unsigned at_most; /* calls that it keeps */
-	bool files;	  /* it may open some files */
+	unsigned who;
 	bool sockets;
 } helpers[] = {
-	{ "bantam-net-user", calls_kept, &calls_nkept, 40, false, true },
-	{ "its reader of resolv.conf", names_calls, &names_ncalls, 13, true, false },
-	{ "bantam-fs", reader_calls, &reader_ncalls, 26, false, false },
+	{ "bantam-net-user", calls_kept, &calls_nkept, 40, NET, true },
+	{ "its reader of resolv.conf", names_calls, &names_ncalls, 13, READER, false },
+	{ "bantam-fs", reader_calls, &reader_ncalls, 26, FS, false },
+	{ "bantam-image", image_calls, &image_ncalls, 85, IMAGE, false },
 };
 #define HELPERS (sizeof(helpers) / sizeof(helpers[0]))
 
@@ -164,22 +171,22 @@ static const struct attack {
 	const char *name;
 	long (*make)(long arg);
 	long arg;
-	bool works; /* for a process that has given up nothing, whatever the host */
-	bool file;  /* the reader of resolv.conf may do this with its file */
+	bool works;	/* for a process that has given up nothing, whatever the host */
+	unsigned files; /* which helpers may do this with the files that they have (Landlock) */
 } attacks[] = {
-	{ "open to read", open_it, O_RDONLY, true, true },
-	{ "open to write", open_it, O_WRONLY },
-	{ "open, O_PATH", open_it, O_PATH, true, true },
-	{ "create", open_it, O_RDWR | O_CREAT | O_EXCL },
-	{ "open in a folder that is open", of_name, SYS_openat, true, true },
+	{ "open to read", open_it, O_RDONLY, true, READER | IMAGE },
+	{ "open to write", open_it, O_WRONLY, .files = IMAGE },
+	{ "open, O_PATH", open_it, O_PATH, true, READER | IMAGE },
+	{ "create", open_it, O_RDWR | O_CREAT | O_EXCL, .files = IMAGE },
+	{ "open in a folder that is open", of_name, SYS_openat, true, READER | IMAGE },
 	{ "openat2", of_name, SYS_openat2 },
 	{ "open_by_handle_at", number, SYS_open_by_handle_at },
-	{ "stat", of_name, SYS_newfstatat, true, true },
-	{ "statx", of_name, SYS_statx, true, true },
-	{ "access", of_name, SYS_faccessat, true },
-	{ "readlink", of_name, SYS_readlinkat, true },
-	{ "names in a folder that is open", of_name, SYS_getdents64, true },
-	{ "unlink", of_name, SYS_unlinkat },
+	{ "stat", of_name, SYS_newfstatat, true, READER | IMAGE },
+	{ "statx", of_name, SYS_statx, true, READER | IMAGE },
+	{ "access", of_name, SYS_faccessat, true, IMAGE },
+	{ "readlink", of_name, SYS_readlinkat, true, IMAGE },
+	{ "names in a folder that is open", of_name, SYS_getdents64, true, IMAGE },
+	{ "unlink", of_name, SYS_unlinkat, .files = IMAGE },
 	{ "chmod", of_name, SYS_fchmodat },
 	{ "mount", number, SYS_mount },
 	{ "a file in memory", number, SYS_memfd_create },
@@ -208,7 +215,7 @@ static const struct attack {
 	{ "capset", number, SYS_capset },
 	{ "dumpable again", dumpable, 0, true },
 	{ "a second filter", number, SYS_seccomp },
-	{ "O_NONBLOCK off", blocking, 0, true },
+	{ "O_NONBLOCK off", blocking, 0, true, IMAGE },
 	{ "another owner of a descriptor", owner, 0, true },
 	{ "a key for the terminal", request, 0x5412 /* TIOCSTI */ },
 	{ "a VM", request, 0xae01 /* KVM_CREATE_VM */ },
@@ -228,6 +235,11 @@ static const struct attack {
 
 /* --- the table --------------------------------------------------------------------------------- */
 
+static bool is_refusal(int error)
+{
+	return error == EPERM || error == EACCES || error == ENOSYS;
+}
+
 /* Runs make in a child that has become user (-1: stays) and given up what h does (NULL: nothing). */
 static int status_of(const struct helper *h, long (*make)(long), long arg, int user)
 {
@@ -239,13 +251,11 @@ static int status_of(const struct helper *h, long (*make)(long), long arg, int u
 		    (setgroups(0, NULL) || setresgid((gid_t)user, (gid_t)user, (gid_t)user) ||
 		     setresuid((uid_t)user, (uid_t)user, (uid_t)user)))
 			_exit(9);
-		if (h && (giveup_privileges() || giveup_files(NULL, 0) ||
-			  giveup_calls(h->calls, *h->ncalls)))
+		if (h && (giveup_privileges(h->who == IMAGE ? giveup_file_caps : 0) ||
+			  giveup_files(NULL, 0) || giveup_calls(h->calls, *h->ncalls)))
 			_exit(8);
 		/* Another error would be a call with wrong arguments, which the filter has let pass. */
-		syscall(SYS_exit_group, make(arg) >= 0			  ? 7 :
-					errno == EPERM || errno == EACCES ? 0 :
-									    6);
+		syscall(SYS_exit_group, make(arg) >= 0 ? 7 : is_refusal(errno) ? 0 : 6);
 	}
 	cr_assert_eq(waitpid(pid, &status, 0), pid);
 	return status;
@@ -272,7 +282,7 @@ static void try_all(int user)
 				  "%s: %x without a filter", a->name, (unsigned)status);
 		}
 		for (size_t k = 0; k < HELPERS; k++) {
-			if (a->file && helpers[k].files)
+			if (a->files & helpers[k].who)
 				continue;
 			status = status_of(&helpers[k], a->make, a->arg, user);
 			/* true's own status is 0, too. */
@@ -328,7 +338,7 @@ static long read_conf(long path)
 	const char *name = path ? "/etc/passwd" : "/etc/hosts";
 	struct giveup_path allowed = { "/etc/hosts", GIVEUP_READ };
 
-	if (giveup_privileges() || giveup_files(&allowed, 1) ||
+	if (giveup_privileges(0) || giveup_files(&allowed, 1) ||
 	    giveup_calls(names_calls, names_ncalls))
 		return 0;
 	return syscall(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC);
@@ -340,6 +350,93 @@ Test(giveup, files_of_the_reader)
 		cr_skip_test("no Landlock");
 	cr_expect_eq(WEXITSTATUS(status_of(NULL, read_conf, 0, -1)), 7);
 	cr_expect_eq(status_of(NULL, read_conf, 1, -1), 0);
+}
+
+/* What bantam image can open, while it makes new/image from own/image, on own/base. */
+static long image_file(long which)
+{
+	static const struct {
+		const char *name;
+		int flags;
+	} files[] = {
+		{ "own/image", O_RDONLY },
+		{ "own/base", O_RDONLY },
+		{ "given/deep/base", O_RDONLY },
+		/* not these */
+		{ "own/image", O_RDWR },
+		{ "own/image", O_RDONLY | O_TRUNC },
+		{ "own/new", O_RDWR | O_CREAT },
+		{ "own", O_RDONLY | O_DIRECTORY },
+		{ "given/deep/base", O_WRONLY },
+		{ "new/other", O_RDONLY },
+		{ "new/other", O_WRONLY },
+		{ "new/made", O_RDWR | O_CREAT },
+		{ "new", O_RDWR | O_TMPFILE },
+		{ "/etc/passwd", O_RDONLY },
+		{ "/proc/self/environ", O_RDONLY },
+		{ "/dev/null", O_RDWR },
+	};
+	static const struct args_option options[] = { { .name = "backing", .backing = true },
+						      { 0 } };
+	static const struct args_table table = { .option = options,
+						 .use = { ARGS_READ, ARGS_NEW } };
+	static struct args args = { .value = { "../own/base" },
+				    .file = { "own/image", "new/image" },
+				    .nfiles = 2 };
+	struct err err;
+	int made;
+
+	if (which == sizeof(files) / sizeof(files[0]))
+		return -2;
+	if (store_allow_folder("given", &err))
+		return -3;
+	made = open("new", O_RDWR | O_TMPFILE, 0600);
+	if (giveup_privileges(giveup_file_caps) || image_confine_files(&table, &args, 0) ||
+	    giveup_calls(image_calls, image_ncalls))
+		return -3;
+	/* The file that was open gets its name, where the file system can do that. */
+	if (made >= 0) {
+		char from[64];
+
+		snprintf(from, sizeof(from), "/proc/self/fd/%d", made);
+		if (pwrite(made, "x", 1, 0) != 1 ||
+		    linkat(AT_FDCWD, from, AT_FDCWD, "new/image", AT_SYMLINK_FOLLOW) ||
+		    !unlink("new/other") || !rename("new/image", "new/other") ||
+		    !linkat(AT_FDCWD, from, AT_FDCWD, "own/x", AT_SYMLINK_FOLLOW))
+			return -3;
+	}
+	if (which < 3)
+		return open(files[which].name, files[which].flags) >= 0 ? 0 : -3;
+	return open(files[which].name, files[which].flags, 0600) < 0 && errno == EACCES ? 0 : -3;
+}
+
+Test(giveup, files_of_an_image)
+{
+	char top[] = "/tmp/bantam-giveup-XXXXXX", command[100];
+	int status;
+
+	if (syscall(SYS_landlock_create_ruleset, NULL, 0, 1) < 3)
+		cr_skip_test("no Landlock, or one that knows no O_TRUNC");
+	cr_assert(mkdtemp(top) && !chdir(top));
+	cr_assert_eq(
+		system("mkdir -p own given/deep new && touch own/image own/base given/deep/base new/other"),
+		0);
+	for (long i = 0;; i++) {
+		pid_t pid = fork();
+
+		if (!pid) {
+			long rc = image_file(i);
+
+			syscall(SYS_exit_group, -rc);
+		}
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+		unlink("new/image");
+		if (status == 2 << 8)
+			break;
+		cr_expect_eq(status, 0, "%ld: %x", i, (unsigned)status);
+	}
+	snprintf(command, sizeof(command), "test -z \"$(cat new/* own/*)\" && rm -r %s", top);
+	cr_expect_eq(system(command), 0, "a file was written");
 }
 
 /* --- what stays possible ------------------------------------------------------------------------ */

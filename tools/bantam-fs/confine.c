@@ -57,7 +57,7 @@ bool reader_confine(uint64_t file_bytes_max, unsigned cpu_s)
 	if (!rc)
 		rc = giveup_limit(RLIMIT_FSIZE, file_bytes_max);
 	if (!rc)
-		rc = giveup_privileges();
+		rc = giveup_privileges(0);
 #ifndef __SANITIZE_ADDRESS__ /* ASan's shadow memory is larger than any limit, and its reports open files. */
 	if (!rc)
 		rc = giveup_files(NULL, 0);

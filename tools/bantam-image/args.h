@@ -15,6 +15,13 @@
 #define ARGS_FILES_MAX 4096u
 #define ARGS_MANY_MAX 64u
 
+/* What a command does with a file that a word names. */
+enum args_use {
+	ARGS_WORD, /* it names none */
+	ARGS_READ, /* an image, which may name backing files */
+	ARGS_NEW,  /* is made */
+};
+
 struct args_option {
 	const char *name;  /* without the dashes; "" : none */
 	char letter;	   /* 0: none */
@@ -22,7 +29,8 @@ struct args_option {
 	/* If not NULL, the value is optional: one of these, the first by default. */
 	const char *const *choices;
 	const char *help;
-	bool repeat; /* may be given again: each value goes to args.many; one option of a table */
+	bool repeat;  /* may be given again: each value goes to args.many; one option of a table */
+	bool backing; /* names the backing file of the image that is made */
 };
 
 /* option[] ends with an entry of all zeroes; each command numbers its options. */
@@ -32,6 +40,7 @@ struct args_table {
 	const char *about; /* a paragraph */
 	const struct args_option *option;
 	unsigned min_files, max_files;
+	enum args_use use[2]; /* of the words; the last one's holds for the rest */
 };
 
 struct args {

@@ -33,6 +33,7 @@ static const struct args_table table = {
 	.option = options,
 	.min_files = 1,
 	.max_files = 1,
+	.use = { ARGS_READ },
 };
 
 static void print_line(void *opaque, const char *line)
@@ -116,10 +117,15 @@ int image_check_main(int argc, char **argv)
 	enum store_format format;
 	struct err err = { "" };
 	struct args args;
+	unsigned how;
 	int status;
 
 	if (image_args(&table, argc, argv, &args, STATUS_FAILED, &status))
 		return status;
+	how = args.value[REPAIR] ? IMAGE_WRITES : 0;
+	if (image_look(&table, &args, how, &err))
+		return image_fail(&err, STATUS_FAILED);
+	image_confine(&table, &args, how);
 	if (parse(&args, &format, &c, &err))
 		return image_fail(&err, STATUS_FAILED);
 	if (format == STORE_RAW) {

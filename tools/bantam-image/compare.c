@@ -34,6 +34,7 @@ static const struct args_table table = {
 	.option = options,
 	.min_files = 2,
 	.max_files = 2,
+	.use = { ARGS_READ, ARGS_READ },
 };
 
 struct side {
@@ -165,6 +166,10 @@ int image_compare_main(int argc, char **argv)
 		rc = image_parse_format("--format", args.value[FORMAT_A], &format_a, &err);
 	if (!rc)
 		rc = image_parse_format("--second-format", args.value[FORMAT_B], &format_b, &err);
+	if (!rc)
+		rc = image_look(&table, &args, 0, &err);
+	if (!rc)
+		image_confine(&table, &args, 0);
 	if (!rc)
 		rc = image_open_store(a.path, format_a, true, &a.s, &err);
 	if (!rc)

@@ -36,7 +36,8 @@ static const struct args_option options[] = {
 	[COMPRESS] = { "compress", 'c', "zlib|zstd", compressions,
 		       "compress a qcow2 image [zlib]" },
 	[BACKING] = { "backing", 'B', "FILE", NULL,
-		      "make DST an overlay: leave out data that is the same in that image" },
+		      "make DST an overlay: leave out data that is the same in that image",
+		      .backing = true },
 	[BACKING_FORMAT] = { "backing-format", 'F', "raw|qcow2", NULL,
 			     "the backing file's format [by its name]" },
 	[CLUSTER_SIZE] = { "cluster-size", 0, "N", NULL,
@@ -63,6 +64,7 @@ static const struct args_table table = {
 	.option = options,
 	.min_files = 2,
 	.max_files = 2,
+	.use = { ARGS_READ, ARGS_NEW },
 };
 
 static int parse_rest(const struct args *args, struct copy *c, bool *sync, struct err *err)
@@ -106,12 +108,10 @@ static int fill_output(struct copy *c, struct store_create *create, struct outpu
 	return rc;
 }
 
-static int convert(struct copy *c, struct store_create *create, const struct args *args, bool sync,
-		   struct err *err)
+static int convert(struct copy *c, struct store_create *create, const struct args *args,
+		   struct output *o, bool sync, struct err *err)
 {
 	struct progress progress;
-	struct output o = { .fd = -1, .old = { .fd = -1, .cached_fd = -1 } };
-	unsigned mode;
 	int rc;
 
 	if (!c->src->size_bytes)
@@ -125,15 +125,10 @@ static int convert(struct copy *c, struct store_create *create, const struct arg
 	if (progress_start(&progress, args->value[PROGRESS], c->size_bytes))
 		return err_set(err, EINVAL, "--progress %.40s: must be on, auto or off",
 			       args->value[PROGRESS]);
-	rc = image_parse_mode(args->value[MODE], &mode, err);
+	rc = fill_output(c, create, o, &progress, err);
 	if (!rc)
-		rc = output_create(&o, c->dst_path, args->value[FORCE], mode, err);
-	if (!rc)
-		rc = fill_output(c, create, &o, &progress, err);
-	if (!rc)
-		rc = output_publish(&o, sync, err);
+		rc = output_publish(o, sync, err);
 	progress_end(&progress);
-	output_close(&o);
 	qcow2_writer_destroy(c->writer);
 	return rc;
 }
@@ -145,6 +140,8 @@ int image_convert_main(int argc, char **argv)
 	enum store_format from;
 	struct err err = { "" };
 	struct args args;
+	struct output o = { .fd = -1, .old = { .fd = -1, .cached_fd = -1 } };
+	unsigned mode;
 	bool sync;
 	int status, rc;
 
@@ -156,6 +153,15 @@ int image_convert_main(int argc, char **argv)
 	rc = image_parse_format("--format", args.value[FROM], &from, &err);
 	if (!rc)
 		rc = parse_rest(&args, &c, &sync, &err);
+	if (!rc)
+		rc = image_parse_mode(args.value[MODE], &mode, &err);
+	if (!rc)
+		rc = image_look(&table, &args, 0, &err);
+	/* Opened before the rights to do so are given up; it has no name yet. */
+	if (!rc)
+		rc = output_create(&o, c.dst_path, args.value[FORCE], mode, &err);
+	if (!rc)
+		image_confine(&table, &args, o.replace || o.temp ? IMAGE_REPLACES : 0);
 	if (!rc)
 		rc = newimage_parse(&(struct newimage_words){ .format_option = "--output-format",
 							      .format = args.value[TO],
@@ -174,7 +180,8 @@ int image_convert_main(int argc, char **argv)
 	if (!rc)
 		rc = image_open_store(c.src_path, from, true, &c.src, &err);
 	if (!rc)
-		rc = convert(&c, &create, &args, sync, &err);
+		rc = convert(&c, &create, &args, &o, sync, &err);
+	output_close(&o);
 	store_close(c.src);
 	store_close(c.base);
 	if (!rc && create.backing)

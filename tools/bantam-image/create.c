@@ -13,7 +13,8 @@ enum { FORMAT, BACKING, BACKING_FORMAT, CLUSTER_SIZE, LAZY, COMPAT, FORCE, MODE,
 static const struct args_option options[] = {
 	[FORMAT] = { "format", 'f', "raw|qcow2", NULL, "FILE's format [by its name, else raw]" },
 	[BACKING] = { "backing", 'b', "FILE", NULL,
-		      "make an overlay on that image, which must not change any more" },
+		      "make an overlay on that image, which must not change any more",
+		      .backing = true },
 	[BACKING_FORMAT] = { "backing-format", 'F', "raw|qcow2", NULL,
 			     "the backing file's format [by its name]" },
 	[CLUSTER_SIZE] = { "cluster-size", 0, "N", NULL,
@@ -37,22 +38,20 @@ static const struct args_table table = {
 	.option = options,
 	.min_files = 1,
 	.max_files = 2,
+	.use = { ARGS_NEW, ARGS_WORD },
 };
 
-static int make(const struct store_create *create, bool force, unsigned mode, struct err *err)
+static int make(const struct store_create *create, struct output *o, struct err *err)
 {
 	struct qcow2_writer *w = NULL;
-	struct output o;
-	int rc = output_create(&o, create->path, force, mode, err);
+	int rc = 0;
 
-	if (rc)
-		goto out;
 	if (create->format == STORE_QCOW2) {
-		rc = qcow2_writer_create(o.fd, create, &w, err);
+		rc = qcow2_writer_create(o->fd, create, &w, err);
 		if (rc)
 			goto out;
 		rc = qcow2_writer_finish(w);
-	} else if (ftruncate(o.fd, (off_t)create->size_bytes)) {
+	} else if (ftruncate(o->fd, (off_t)create->size_bytes)) {
 		rc = -errno;
 	}
 	if (rc == -EFBIG)
@@ -63,16 +62,16 @@ static int make(const struct store_create *create, bool force, unsigned mode, st
 	else if (rc)
 		err_sys(err, -rc, "%s: cannot write", create->path);
 	else
-		rc = output_publish(&o, true, err);
+		rc = output_publish(o, true, err);
 out:
 	qcow2_writer_destroy(w);
-	output_close(&o);
 	return rc;
 }
 
 int image_create_main(int argc, char **argv)
 {
 	struct store_create create;
+	struct output o = { .fd = -1, .old = { .fd = -1, .cached_fd = -1 } };
 	struct store *base = NULL;
 	struct err err = { "" };
 	struct args args;
@@ -81,14 +80,23 @@ int image_create_main(int argc, char **argv)
 
 	if (image_args(&table, argc, argv, &args, IMAGE_USAGE, &status))
 		return status;
-	rc = newimage_parse(&(struct newimage_words){ .format_option = "--format",
-						      .format = args.value[FORMAT],
-						      .backing = args.value[BACKING],
-						      .backing_format = args.value[BACKING_FORMAT],
-						      .cluster_size = args.value[CLUSTER_SIZE],
-						      .compat = args.value[COMPAT],
-						      .lazy = args.value[LAZY] },
-			    args.file[0], &create, &base, &err);
+	rc = image_parse_mode(args.value[MODE], &mode, &err);
+	/* Opened before the rights to do so are given up; it has no name yet. */
+	if (!rc)
+		rc = output_create(&o, args.file[0], args.value[FORCE], mode, &err);
+	if (!rc)
+		image_confine(&table, &args, o.replace || o.temp ? IMAGE_REPLACES : 0);
+	if (!rc)
+		rc = newimage_parse(&(struct newimage_words){ .format_option = "--format",
+							      .format = args.value[FORMAT],
+							      .backing = args.value[BACKING],
+							      .backing_format =
+								      args.value[BACKING_FORMAT],
+							      .cluster_size =
+								      args.value[CLUSTER_SIZE],
+							      .compat = args.value[COMPAT],
+							      .lazy = args.value[LAZY] },
+				    args.file[0], &create, &base, &err);
 	if (!rc && args.nfiles > 1)
 		rc = image_parse_size(args.file[1], &create.size_bytes, &err);
 	else if (!rc && base)
@@ -98,9 +106,8 @@ int image_create_main(int argc, char **argv)
 	if (!rc && !create.size_bytes)
 		rc = err_set(&err, EINVAL, "backing file %s: is empty", create.backing);
 	if (!rc)
-		rc = image_parse_mode(args.value[MODE], &mode, &err);
-	if (!rc)
-		rc = make(&create, args.value[FORCE], mode, &err);
+		rc = make(&create, &o, &err);
+	output_close(&o);
 	store_close(base);
 	if (!rc && create.backing)
 		image_note_backing(create.path, create.backing);

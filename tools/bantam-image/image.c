@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/backend/store/backing.h"
@@ -104,6 +105,13 @@ int image_parse_threads(const char *text, unsigned *out, struct err *err)
 }
 
 /* --- opening ------------------------------------------------------------------------- */
+
+bool image_same_file(const char *a, const char *b)
+{
+	struct stat sa, sb;
+
+	return !stat(a, &sa) && !stat(b, &sb) && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
 
 int image_detect(const char *path, const char *via, enum store_format *out, struct err *err)
 {

@@ -14,6 +14,7 @@
 
 #include "devices/backend/store/store.h"
 #include "tools/bantam-image/args.h"
+#include "tools/giveup/giveup.h"
 #include "vmm/core/err.h"
 
 enum image_status { IMAGE_OK = 0, IMAGE_ERROR = 1, IMAGE_USAGE = 2 };
@@ -43,6 +44,32 @@ int image_fail(const struct err *err, int status);
  */
 bool image_args(const struct args_table *table, int argc, char **argv, struct args *args,
 		int usage_status, int *status);
+
+/* True if both are there, and are the same file. */
+bool image_same_file(const char *a, const char *b);
+
+/* What a command does beside reading images. */
+enum {
+	IMAGE_WRITES = 1,   /* it opens them for writing, too */
+	IMAGE_REPLACES = 2, /* the new image has a temporary name, or takes the place of another */
+};
+/*
+ * confine.c: opens and locks the images that the words name, and closes them: what is in the way is told, with the
+ * process that holds a lock. No byte is read. Returns 0 or -errno.
+ */
+int image_look(const struct args_table *table, const struct args *args, unsigned how,
+	       struct err *err);
+/*
+ * Before the first byte of an image is read. From now on this process opens only the images that the words
+ * of table name, the files in their folders and below those of --backing-dir; it makes names only in the folder of the
+ * new image, whose file is open already. how: IMAGE_….
+ */
+void image_confine(const struct args_table *table, const struct args *args, unsigned how);
+/* A part of that: the files. Returns 0 or -errno. */
+int image_confine_files(const struct args_table *table, const struct args *args, unsigned how);
+/* The other part: the calls that remain. */
+extern const struct giveup_call image_calls[];
+extern const unsigned image_ncalls;
 
 /* Parses a format; text NULL: AUTO. option: its name, for the message. */
 int image_parse_format(const char *option, const char *text, enum store_format *out,

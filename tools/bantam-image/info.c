@@ -35,6 +35,7 @@ static const struct args_table table = {
 	.option = options,
 	.min_files = 1,
 	.max_files = 1,
+	.use = { ARGS_READ },
 };
 
 struct facts {
@@ -264,6 +265,8 @@ int image_info_main(int argc, char **argv)
 	if (image_args(&table, argc, argv, &args, IMAGE_USAGE, &status))
 		return status;
 	rc = image_parse_format("--format", args.value[FORMAT], &format, &err);
+	if (!rc)
+		image_confine(&table, &args, 0);
 	if (!rc)
 		rc = learn_chain(f, &n, args.file[0], format, args.value[CHAIN], &err);
 	for (unsigned i = 0; !rc && i < n; i++) {

@@ -23,6 +23,7 @@ static const struct args_table table = {
 	.option = options,
 	.min_files = 1,
 	.max_files = 1,
+	.use = { ARGS_READ },
 };
 
 /* Returns true if b, which follows a on the disk, has its kind and continues it in the file. */
@@ -103,6 +104,10 @@ int image_map_main(int argc, char **argv)
 	if (image_args(&table, argc, argv, &args, IMAGE_USAGE, &status))
 		return status;
 	rc = image_parse_format("--format", args.value[FORMAT], &format, &err);
+	if (!rc)
+		rc = image_look(&table, &args, 0, &err);
+	if (!rc)
+		image_confine(&table, &args, 0);
 	if (!rc)
 		rc = image_open_store(args.file[0], format, true, &s, &err);
 	if (!rc)

@@ -45,6 +45,11 @@ static int open_base(const char *path, struct store_create *create, struct store
 
 	if (!full)
 		return err_sys(err, ENOMEM, "%s", path);
+	if (image_same_file(path, full)) {
+		free(full);
+		return err_set(err, EINVAL,
+			       "%s: is its own backing file, from which it would be made", path);
+	}
 	if (create->backing_format == STORE_AUTO) {
 		enum store_format content;
 

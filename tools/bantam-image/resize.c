@@ -23,6 +23,7 @@ static const struct args_table table = {
 	.option = options,
 	.min_files = 2,
 	.max_files = 2,
+	.use = { ARGS_READ, ARGS_WORD },
 };
 
 static int new_size(uint64_t old, const char *text, uint64_t *out, struct err *err)
@@ -77,6 +78,10 @@ int image_resize_main(int argc, char **argv)
 	if (image_args(&table, argc, argv, &args, IMAGE_USAGE, &status))
 		return status;
 	rc = image_parse_format("--format", args.value[FORMAT], &format, &err);
+	if (!rc)
+		rc = image_look(&table, &args, IMAGE_WRITES, &err);
+	if (!rc)
+		image_confine(&table, &args, IMAGE_WRITES);
 	if (!rc)
 		rc = image_open_store(args.file[0], format, false, &s, &err);
 	if (!rc)

@@ -23,6 +23,7 @@ static const struct args_table table = {
 	.option = options,
 	.min_files = 1,
 	.max_files = ARGS_FILES_MAX,
+	.use = { ARGS_READ, ARGS_READ },
 };
 
 static int show(void *opaque, uint64_t at)
@@ -64,6 +65,7 @@ int image_sha256_main(int argc, char **argv)
 		return status;
 	if (image_parse_format("--format", args.value[FORMAT], &format, &err))
 		return image_fail(&err, IMAGE_ERROR);
+	image_confine(&table, &args, 0);
 	status = IMAGE_OK;
 	/* An error with one file does not stop the others. */
 	for (unsigned i = 0; i < args.nfiles; i++)

@@ -56,7 +56,7 @@ int confine(void)
 	memory_begin();
 #endif
 	/* A change of user resets both the death signal and the dumpable flag. */
-	rc = prctl(PR_SET_PDEATHSIG, SIGKILL) ? -errno : giveup_privileges();
+	rc = prctl(PR_SET_PDEATHSIG, SIGKILL) ? -errno : giveup_privileges(0);
 	if (!rc)
 		rc = giveup_files(NULL, 0);
 	return rc ? rc : calls_confine();

@@ -177,7 +177,7 @@ static void reader(int fd, pid_t parent)
 	       ((!stat(names_conf, &st) && !(st.st_mode & S_IROTH)) || !confine_user());
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent ||
 	    giveup_limit(RLIMIT_NPROC, 0) || giveup_limit(RLIMIT_NOFILE, READER_FDS) ||
-	    giveup_limit(RLIMIT_FSIZE, 0) || giveup_privileges() || confine_reader(root) ||
+	    giveup_limit(RLIMIT_FSIZE, 0) || giveup_privileges(0) || confine_reader(root) ||
 	    giveup_calls(names_calls, names_ncalls))
 		return;
 	serve_reader(fd, socket_fd);

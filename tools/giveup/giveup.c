@@ -20,10 +20,12 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* --- calls -------------------------------------------------------------------------------- */
@@ -128,20 +130,37 @@ void giveup_bounding(void)
 		;
 }
 
-int giveup_privileges(void)
+#define CAP(n) (1ull << (n))
+const uint64_t giveup_file_caps = CAP(CAP_CHOWN) | CAP(CAP_DAC_OVERRIDE) |
+				  CAP(CAP_DAC_READ_SEARCH) | CAP(CAP_FOWNER) | CAP(CAP_FSETID);
+
+/* Lowers the process's own sets to keep. */
+static int keep_caps(uint64_t keep)
 {
 	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct none[2] = { 0 };
+	struct __user_cap_data_struct set[2] = { 0 };
+
+	if (keep && syscall(SYS_capget, &hdr, set))
+		return -errno;
+	for (unsigned i = 0; i < 2; i++) {
+		set[i].permitted &= (uint32_t)(keep >> 32 * i);
+		set[i].effective &= set[i].permitted;
+		set[i].inheritable = 0;
+	}
+	return syscall(SYS_capset, &hdr, set) ? -errno : 0;
+}
+
+int giveup_privileges(uint64_t keep)
+{
 	int rc = giveup_limit(RLIMIT_CORE, 0);
 
 	if (rc)
 		return rc;
 	giveup_bounding();
 	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0) ||
-	    syscall(SYS_capset, &hdr, none))
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0))
 		return -errno;
-	return 0;
+	return keep_caps(keep);
 }
 
 /* --- files ------------------------------------------------------------------------------------ */
@@ -171,9 +190,22 @@ static uint64_t rights(unsigned what, bool folder, uint64_t handled)
 		fs |= FS_WRITE_FILE | FS_TRUNCATE;
 	if (folder && what & GIVEUP_LIST)
 		fs |= FS_READ_DIR;
-	if (folder && what & GIVEUP_CREATE)
-		fs |= FS_MAKE_REG | FS_REMOVE_FILE;
+	if (folder && what & GIVEUP_NAME)
+		fs |= FS_MAKE_REG;
+	if (folder && what & GIVEUP_REMOVE)
+		fs |= FS_REMOVE_FILE;
 	return fs & handled;
+}
+
+/*
+ * 9p (a shared folder of a VM, Windows's drives in WSL) makes a new inode for each look-up, and Landlock's rule is for
+ * the inode: the file could not be opened again.
+ */
+static bool nameless(const char *path)
+{
+	struct statfs st;
+
+	return path && !statfs(path, &st) && st.f_type == V9FS_MAGIC;
 }
 
 static int allow(int ruleset, const struct giveup_path *path, uint64_t handled)
@@ -203,6 +235,9 @@ int giveup_files(const struct giveup_path *paths, unsigned n)
 
 	if (version < 1)
 		return 0;
+	for (unsigned i = 0; i < n; i++)
+		if (nameless(paths[i].path))
+			return 0;
 	if (version >= 2)
 		attr.fs |= FS_REFER;
 	if (version >= 3)

@@ -63,10 +63,12 @@ int giveup_calls(const struct giveup_call *calls, unsigned n);
 bool giveup_permits(const struct giveup_call *calls, unsigned n, int nr, const uint64_t arg[6]);
 
 /*
- * No new privileges, no capability in any set, no core, and no other process of the user may look into this one.
+ * No new privileges, no core, no capability but those of keep, and no other process of the user may look into this one.
  * A change of user afterwards would undo the last. Returns 0 or -errno.
  */
-int giveup_privileges(void);
+int giveup_privileges(uint64_t keep);
+/* For keep: what root needs to open and make files of any user. */
+extern const uint64_t giveup_file_caps;
 /* A part of that. Root that changes its user first calls it before. */
 void giveup_bounding(void);
 
@@ -75,10 +77,11 @@ int giveup_limit(__rlimit_resource_t what, uint64_t at_most);
 
 /* What may be done below a folder, or with a file. */
 enum {
-	GIVEUP_READ = 1,   /* files: open for reading */
-	GIVEUP_WRITE = 2,  /* files: open for writing, cut */
-	GIVEUP_LIST = 4,   /* folders: read their entries */
-	GIVEUP_CREATE = 8, /* folders: make and replace names of files */
+	GIVEUP_READ = 1,    /* files: open for reading */
+	GIVEUP_WRITE = 2,   /* files: open for writing, cut */
+	GIVEUP_LIST = 4,    /* folders: read their entries */
+	GIVEUP_NAME = 8,    /* folders: give a name to a file */
+	GIVEUP_REMOVE = 16, /* folders: take one away, and so replace it */
 };
 struct giveup_path {
 	const char *path; /* NULL, or not there: the row counts for nothing */
@@ -87,7 +90,8 @@ struct giveup_path {
 
 /*
  * From now on only these files can be opened, and no TCP port be bound. Names, sizes and times of others stay visible:
- * the filter has to refuse what takes a path. Does nothing on kernels without Landlock. Returns 0 or -errno.
+ * the filter has to refuse what takes a path. Does nothing on kernels without Landlock, and if one of the files is on 9p,
+ * where Landlock cannot name it. Returns 0 or -errno.
  */
 int giveup_files(const struct giveup_path *paths, unsigned n);
 

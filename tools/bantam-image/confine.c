@@ -1,0 +1,270 @@
+/*
+ * confine: what bantam image gives up before it reads the first byte of an image. See image.h.
+ *
+ * Theory of operation. An image comes from anywhere, and the code that reads its tables may have a mistake. Behind
+ * image_confine the process has no capability but those that open files of other users (root), starts no program and no
+ * process, opens no socket, and sees only some files (Landlock): the named images, and the folders in which
+ * a header may name a backing file. Those are the ones of the policy in store/backing.h.
+ *
+ * There is no process beside it that opens files by that policy. The policy's answer to an attacker who names files is
+ * all files of these folders, one by one; Landlock's is the same, and what is below the image's own folder. A
+ * broker would save only that, and would need a second process and a wire for each open.
+ *
+ * A new file is opened before, so that the right to write is with its descriptor alone. Its name is given at the end:
+ * for that the process may make names in its folder (and remove some, if it is to replace a file), but not write to any
+ * file there.
+ *
+ * A step that this host refuses (a kernel without filters, a container's own) is left out: the commands worked there before.
+ *
+ * Who has locked an image can be found only in other processes' folders of /proc, which are closed then. So the images
+ * are opened and locked once before, to tell the user of what is in the way, and closed; no byte of them is read.
+ */
+#include <asm/termbits.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "devices/backend/store/backing.h"
+#include "devices/backend/store/image_file.h"
+#include "tools/bantam-image/image.h"
+#include "tools/giveup/giveup.h"
+
+#define FCNTL(command) GIVEUP_KEEP_IF(fcntl, SCMP_A1(SCMP_CMP_EQ, command))
+#define IOCTL(request) GIVEUP_KEEP_IF(ioctl, SCMP_A1(SCMP_CMP_EQ, request))
+
+const struct giveup_call image_calls[] = {
+	/* images, and what is printed */
+	GIVEUP_KEEP(read),
+	GIVEUP_KEEP(readv),
+	GIVEUP_KEEP(pread64),
+	GIVEUP_KEEP(preadv),
+	GIVEUP_KEEP(preadv2),
+	GIVEUP_KEEP(write),
+	GIVEUP_KEEP(writev),
+	GIVEUP_KEEP(pwrite64),
+	GIVEUP_KEEP(pwritev),
+	GIVEUP_KEEP(pwritev2),
+	GIVEUP_KEEP(lseek),
+	GIVEUP_KEEP(ftruncate),
+	GIVEUP_KEEP(fallocate),
+	GIVEUP_KEEP(fadvise64),
+	GIVEUP_KEEP(fsync),
+	GIVEUP_KEEP(fdatasync),
+	GIVEUP_KEEP(sync_file_range),
+	GIVEUP_KEEP(copy_file_range),
+	GIVEUP_KEEP(close),
+	GIVEUP_KEEP(dup),
+	FCNTL(F_GETFD),
+	FCNTL(F_SETFD),
+	FCNTL(F_GETFL),
+	FCNTL(F_SETFL),
+	FCNTL(F_DUPFD_CLOEXEC),
+	FCNTL(F_OFD_GETLK),
+	FCNTL(F_OFD_SETLK),
+	GIVEUP_KEEP(poll),
+	GIVEUP_KEEP(ppoll),
+	IOCTL(BLKGETSIZE64),
+	IOCTL(BLKSSZGET),
+	IOCTL(BLKPBSZGET),
+	IOCTL(BLKDISCARD),
+	IOCTL(BLKZEROOUT),
+	IOCTL(TCGETS),
+	IOCTL(TIOCGWINSZ),
+	/* names: of backing files, and of the new one. Landlock says which files may be opened. */
+	GIVEUP_KEEP(open),
+	GIVEUP_KEEP(openat),
+	GIVEUP_KEEP(stat),
+	GIVEUP_KEEP(lstat),
+	GIVEUP_KEEP(fstat),
+	GIVEUP_KEEP(newfstatat),
+	GIVEUP_KEEP(statx),
+	GIVEUP_KEEP(statfs),
+	GIVEUP_KEEP(fstatfs),
+	GIVEUP_KEEP(access),
+	GIVEUP_KEEP(faccessat),
+	GIVEUP_KEEP(faccessat2),
+	GIVEUP_KEEP(readlink),
+	GIVEUP_KEEP(readlinkat),
+	GIVEUP_KEEP(getcwd),
+	GIVEUP_KEEP(getdents64),
+	GIVEUP_KEEP(link),
+	GIVEUP_KEEP(linkat),
+	GIVEUP_KEEP(unlink),
+	GIVEUP_KEEP(unlinkat),
+	GIVEUP_KEEP(rename),
+	GIVEUP_KEEP(renameat),
+	GIVEUP_KEEP(renameat2),
+	GIVEUP_KEEP(fchmod),
+	GIVEUP_KEEP(fchown),
+	/* who we are, and the time */
+	GIVEUP_KEEP(getuid),
+	GIVEUP_KEEP(geteuid),
+	GIVEUP_KEEP(getgid),
+	GIVEUP_KEEP(getegid),
+	GIVEUP_KEEP(clock_gettime),
+	GIVEUP_KEEP(clock_nanosleep),
+	GIVEUP_KEEP(nanosleep),
+	GIVEUP_KEEP(gettimeofday),
+	GIVEUP_KEEP(time),
+	/* memory */
+	GIVEUP_KEEP(brk),
+	GIVEUP_KEEP_IF(mmap, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)),
+	GIVEUP_KEEP_IF(mprotect, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)),
+	GIVEUP_KEEP(munmap),
+	GIVEUP_KEEP(mremap),
+	GIVEUP_KEEP(madvise),
+	GIVEUP_KEEP(getrandom),
+	/* threads: of clone3 a filter cannot see the flags, and without it the C library takes clone */
+	{ .nr = SCMP_SYS(clone3), .error = ENOSYS },
+	GIVEUP_KEEP_IF(clone, SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD | CLONE_VM,
+				      CLONE_THREAD | CLONE_VM)),
+	GIVEUP_KEEP_IF(prctl, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME)),
+	GIVEUP_KEEP(set_robust_list),
+	GIVEUP_KEEP(rseq),
+	GIVEUP_KEEP(futex),
+	GIVEUP_KEEP(sched_getaffinity),
+	GIVEUP_KEEP(sched_yield),
+	GIVEUP_KEEP(exit),
+	/* signals of the user, and the end, also by abort */
+	GIVEUP_KEEP(rt_sigaction),
+	GIVEUP_KEEP(rt_sigprocmask),
+	GIVEUP_KEEP(rt_sigreturn),
+	GIVEUP_KEEP(sigaltstack),
+	GIVEUP_KEEP(restart_syscall),
+	GIVEUP_KEEP(getpid),
+	GIVEUP_KEEP(gettid),
+	GIVEUP_KEEP_SELF(tgkill),
+	GIVEUP_KEEP(exit_group),
+	/* the C library; of limits only those of this process can be set, and none be raised */
+	GIVEUP_KEEP(prlimit64),
+	GIVEUP_KEEP(sysinfo),
+	GIVEUP_KEEP(uname),
+};
+const unsigned image_ncalls = sizeof(image_calls) / sizeof(image_calls[0]);
+
+/* --- the files ------------------------------------------------------------------------------ */
+
+struct list {
+	struct giveup_path *path; /* each name is owned */
+	unsigned n, max;
+};
+
+/* A name that does not fit into memory is left out: its file cannot be opened. */
+static void add(struct list *l, char *name, unsigned what)
+{
+	if (name && l->n < l->max)
+		l->path[l->n++] = (struct giveup_path){ name, what };
+	else
+		free(name);
+}
+
+static char *folder_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+}
+
+static void add_image(struct list *l, const char *path, unsigned what)
+{
+	add(l, strdup(path), what);
+	add(l, folder_of(path), GIVEUP_READ);
+}
+
+/* The folder in which the new image gets its name: a link leads to another one. */
+static void add_new(struct list *l, const char *path, bool replace)
+{
+	unsigned what = GIVEUP_NAME | GIVEUP_LIST | (replace ? GIVEUP_REMOVE : 0);
+	char *real = realpath(path, NULL);
+
+	add(l, folder_of(path), what);
+	if (real)
+		add(l, folder_of(real), what);
+	free(real);
+}
+
+static enum args_use use_of(const struct args_table *table, unsigned i)
+{
+	return table->use[i ? 1 : 0];
+}
+
+static void list_files(const struct args_table *table, const struct args *args, unsigned how,
+		       struct list *l)
+{
+	const char *made = NULL;
+
+	for (unsigned i = 0; i < args->nfiles; i++) {
+		if (use_of(table, i) == ARGS_READ)
+			add_image(l, args->file[i],
+				  GIVEUP_READ | (how & IMAGE_WRITES ? GIVEUP_WRITE : 0));
+		if (use_of(table, i) == ARGS_NEW)
+			add_new(l, made = args->file[i], how & IMAGE_REPLACES);
+	}
+	for (unsigned i = 0; made && table->option[i].name; i++) {
+		char *full = table->option[i].backing && args->value[i] ?
+				     store_backing_path(made, args->value[i]) :
+				     NULL;
+
+		if (full)
+			add_image(l, full, GIVEUP_READ);
+		free(full);
+	}
+	for (unsigned i = 0; store_allowed_folder(i); i++)
+		add(l, strdup(store_allowed_folder(i)), GIVEUP_READ);
+}
+
+int image_look(const struct args_table *table, const struct args *args, unsigned how,
+	       struct err *err)
+{
+	struct store_image image;
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < args->nfiles; i++) {
+		const char *path = args->file[i];
+
+		if (use_of(table, i) != ARGS_READ)
+			continue;
+		for (unsigned k = 0; k < args->nfiles; k++)
+			if (use_of(table, k) == ARGS_NEW && image_same_file(path, args->file[k]))
+				return err_set(err, EINVAL,
+					       "%s: is %s itself, from which it would be made",
+					       args->file[k], path);
+		rc = store_image_open(&image, path, NULL, !(how & IMAGE_WRITES), STORE_CACHED, err);
+		if (!rc)
+			store_image_close(&image);
+	}
+	return rc;
+}
+
+int image_confine_files(const struct args_table *table, const struct args *args, unsigned how)
+{
+	struct list l = { .max = 2 * args->nfiles + 2 + 2 * ARGS_OPTIONS_MAX + STORE_FOLDERS_MAX };
+	int rc;
+
+	l.path = calloc(l.max, sizeof(*l.path));
+	if (!l.path)
+		return -ENOMEM;
+	list_files(table, args, how, &l);
+	rc = giveup_files(l.path, l.n);
+	for (unsigned i = 0; i < l.n; i++)
+		free((char *)l.path[i].path);
+	free(l.path);
+	return rc;
+}
+
+void image_confine(const struct args_table *table, const struct args *args, unsigned how)
+{
+#ifndef __SANITIZE_ADDRESS__ /* its reports open files and start a program */
+	(void)giveup_privileges(giveup_file_caps);
+	(void)image_confine_files(table, args, how);
+	(void)giveup_calls(image_calls, image_ncalls);
+#endif
+}
