@@ -93,10 +93,10 @@ static int set_size(struct request *req, const char *value, struct err *err)
 }
 
 /* Handles one option; value is NULL if it has none. */
-static int take(struct request *req, const struct seed_word *word, const char *value,
+static int take(struct request *req, const struct usage_option *option, const char *value,
 		struct err *err)
 {
-	const int opt = word->opt;
+	const int opt = option->id;
 	const struct {
 		int opt;
 		const char **to;
@@ -131,7 +131,7 @@ static int take(struct request *req, const struct seed_word *word, const char *v
 		if (texts[i].opt != opt)
 			continue;
 		if (*texts[i].to)
-			return err_set(err, EINVAL, "--%s: given twice", word->name);
+			return err_set(err, EINVAL, "--%s: given twice", option->name);
 		*texts[i].to = value;
 		return 0;
 	}
@@ -155,89 +155,34 @@ static int take(struct request *req, const struct seed_word *word, const char *v
 
 /* --- the command line ----------------------------------------------------------- */
 
-static int wrong_option(const char *word, const struct seed_word *words, struct err *err)
-{
-	const char *names[SEED_OPTIONS_MAX];
-	size_t n = 0;
-
-	while (words[n].name) {
-		names[n] = words[n].name;
-		n++;
-	}
-	return keys_no_word("option", word, names, n, "bantam seed --help", err);
-}
-
-/* The option that is called so in full: an abbreviation would change its meaning with a new option. */
-static const struct seed_word *find_word(const struct seed_word *words, const char *name,
-					 int letter)
-{
-	for (; words->name; words++)
-		if (name ? !strcmp(words->name, name) : words->opt == letter)
-			return words;
-	return NULL;
-}
-
-/*
- * Takes the options of the word argv[*at], "--NAME", "--NAME=VALUE", or letters; *at becomes the
- * index of the last word that was used. Returns 0, -errno, or 1 if the user asks for help.
- */
-static int take_word(struct request *req, int argc, char **argv, int *at,
-		     const struct seed_word *words, struct err *err)
-{
-	const char *word = argv[*at], *value;
-	char name[KEYS_NAME_MAX];
-	bool whole = keys_option(word, name, &value);
-	int rc = 0;
-
-	for (const char *letter = word + 1; !rc && *letter; letter++) {
-		const struct seed_word *w = find_word(words, whole ? name : NULL, *letter);
-
-		if (!w)
-			return wrong_option(word, words, err);
-		if (w->opt == OPT_HELP)
-			return 1;
-		if (!w->has_value && whole && value)
-			return err_set(err, EINVAL, "--%s: takes no value", name);
-		if (w->has_value && !whole)
-			value = letter[1] ? letter + 1 : NULL;
-		if (w->has_value && !value) {
-			if (*at + 1 == argc)
-				return err_set(err, EINVAL,
-					       "%.60s: needs a value; see bantam seed --help",
-					       word);
-			value = argv[++*at];
-		}
-		rc = take(req, w, value, err);
-		if (whole || w->has_value)
-			break;
-	}
-	return rc;
-}
-
 /* Returns 0, -errno, or 1 if the user asks for help. */
-static int parse(struct request *req, int argc, char **argv, const struct seed_word *words,
+static int parse(struct request *req, int argc, char **argv, const struct usage_option *options,
 		 bool wants_dir, struct err *err)
 {
-	bool ended = false;
+	struct usage_words words = {
+		.argc = argc - 1, .argv = argv + 1, .options = options, .see = "bantam seed --help"
+	};
+	const struct usage_option *option;
+	const char *value;
 	int rc;
 
-	for (int i = 1; i < argc; i++) {
-		if (!ended && !strcmp(argv[i], "--")) {
-			ended = true;
-		} else if (!ended && argv[i][0] == '-' && argv[i][1]) {
-			rc = take_word(req, argc, argv, &i, words, err);
-			if (rc)
-				return rc;
-		} else if (wants_dir && !req->dir) {
-			req->dir = argv[i];
-		} else {
-			return err_set(err, EINVAL,
-				       "\"%.60s\": one argument too many; see bantam seed --help",
-				       argv[i]);
-		}
+	while ((rc = usage_next(&words, &option, &value, err)) > 0) {
+		if (option && option->id == OPT_HELP)
+			return 1;
+		if (option)
+			rc = take(req, option, value, err);
+		else if (wants_dir && !req->dir)
+			req->dir = value;
+		else
+			rc = err_set(err, EINVAL, "\"%.60s\": one argument too many; see %s", value,
+				     words.see);
+		if (rc < 0)
+			return rc;
 	}
+	if (rc)
+		return rc;
 	if (wants_dir && !req->dir)
-		return err_set(err, EINVAL, "the folder DIR is missing; see bantam seed --help");
+		return err_set(err, EINVAL, "the folder DIR is missing; see %s", words.see);
 	if (!req->output)
 		return err_set(err, EINVAL, "-o FILE is missing: the image to make");
 	return 0;
@@ -501,7 +446,7 @@ static int command(int argc, char **argv)
 {
 	const struct kind *kind = NULL;
 	struct request req = { .sync = true };
-	struct seed_word words[SEED_OPTIONS_MAX];
+	struct usage_option options[USAGE_OPTIONS_MAX];
 	struct err err = { "" };
 	int rc;
 
@@ -520,8 +465,8 @@ static int command(int argc, char **argv)
 	/* Hitting RLIMIT_FSIZE (ulimit -f) is an error, not a reason to die. */
 	signal(SIGXFSZ, SIG_IGN);
 	new_file_on_signals();
-	seed_options(kind->name, words);
-	rc = parse(&req, argc - 1, argv + 1, words, kind->wants_dir, &err);
+	seed_options(kind->name, options);
+	rc = parse(&req, argc - 1, argv + 1, options, kind->wants_dir, &err);
 	if (rc == 1) {
 		seed_help(stdout);
 		request_clear(&req);

@@ -6,14 +6,7 @@
 #include "vmm/core/err.h"
 #include "vmm/usage/usage.h"
 
-struct seed_option {
-	const char *name;
-	enum opt opt;
-	const char *value; /* as --help shows it; NULL: a flag */
-	const char *help;
-};
-
-static const struct seed_option cloud_options[] = {
+static const struct usage_option cloud_options[] = {
 	{ "user-data", OPT_USER_DATA, "FILE",
 	  "these documents, unchanged; - is standard input ..." },
 	{ "meta-data", OPT_META_DATA, "FILE", "" },
@@ -35,7 +28,7 @@ static const struct seed_option cloud_options[] = {
 	{ 0 },
 };
 
-static const struct seed_option service_options[] = {
+static const struct usage_option service_options[] = {
 	{ "binary", OPT_BINARY, "FILE", "becomes `service'" },
 	{ "env", OPT_ENV, "NAME=VALUE", "a variable of its environment (repeat)" },
 	{ "env-file", OPT_ENV_FILE, "FILE", "variables, one per line; --env overrides them" },
@@ -45,9 +38,9 @@ static const struct seed_option service_options[] = {
 	{ 0 },
 };
 
-static const struct seed_option fat_options[] = { { 0 } };
+static const struct usage_option fat_options[] = { { 0 } };
 
-static const struct seed_option common_options[] = {
+static const struct usage_option common_options[] = {
 	{ "output", OPT_OUTPUT, "FILE", "the image, a new file" },
 	{ "force", OPT_FORCE, NULL, "replace FILE" },
 	{ "help", OPT_HELP, NULL, "this text" },
@@ -63,7 +56,7 @@ static const struct seed_option common_options[] = {
 /* In the order of --help. */
 static const struct section {
 	const char *kind, *title;
-	const struct seed_option *options;
+	const struct usage_option *options;
 } sections[] = {
 	{ "cloud-init", "for its NoCloud data source (label CIDATA)", cloud_options },
 	{ "service", "a program and a script that starts it: mount, sh launch (label SERVICEDISK)",
@@ -73,34 +66,21 @@ static const struct section {
 };
 #define NSECTIONS (sizeof(sections) / sizeof(sections[0]))
 
-void seed_options(const char *kind, struct seed_word out[SEED_OPTIONS_MAX])
+void seed_options(const char *kind, struct usage_option out[USAGE_OPTIONS_MAX])
 {
 	unsigned n = 0;
 
-	memset(out, 0, SEED_OPTIONS_MAX * sizeof(*out));
+	memset(out, 0, USAGE_OPTIONS_MAX * sizeof(*out));
 	for (size_t i = 0; i < NSECTIONS; i++) {
 		const struct section *s = &sections[i];
 
 		if (strcmp(s->kind, kind) && s->options != common_options)
 			continue;
-		for (const struct seed_option *o = s->options; o->name; o++) {
-			BUG_ON(n + 1 == SEED_OPTIONS_MAX);
-			out[n++] = (struct seed_word){ o->name, (int)o->opt, o->value != NULL };
+		for (const struct usage_option *o = s->options; o->name; o++) {
+			BUG_ON(n + 1 == USAGE_OPTIONS_MAX);
+			out[n++] = *o;
 		}
 	}
-}
-
-static void help_line(FILE *out, const struct seed_option *o)
-{
-	char lead[64];
-	int n = 0;
-
-	/* A value below 256 is the option's letter. */
-	if (o->opt < 256)
-		n = snprintf(lead, sizeof(lead), "-%c, ", (char)o->opt);
-	snprintf(lead + n, sizeof(lead) - (size_t)n, "--%s%s%s", o->name, o->value ? " " : "",
-		 o->value ? o->value : "");
-	usage_row(out, 2, 25, lead, o->help, NULL);
 }
 
 void seed_help(FILE *out)
@@ -118,8 +98,8 @@ void seed_help(FILE *out)
 		snprintf(title, sizeof(title), "%s: %s", s->kind, s->title);
 		fputc('\n', out);
 		usage_text(out, 0, 2, title);
-		for (const struct seed_option *o = s->options; o->name; o++)
-			help_line(out, o);
+		for (const struct usage_option *o = s->options; o->name; o++)
+			usage_option_row(out, 25, o);
 	}
 	fputc('\n', out);
 	usage_text(

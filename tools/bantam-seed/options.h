@@ -5,10 +5,11 @@
 #ifndef BANTAM_SEED_OPTIONS_H
 #define BANTAM_SEED_OPTIONS_H
 
-#include <stdbool.h>
 #include <stdio.h>
 
-/* Below 256: the option has this letter, too. */
+#include "vmm/usage/options.h"
+
+/* usage_option.id */
 enum opt {
 	OPT_OUTPUT = 'o',
 	OPT_FORCE = 'f',
@@ -43,20 +44,11 @@ enum opt {
 	OPT_MODE,
 };
 
-#define SEED_OPTIONS_MAX 40u
-
-/* An option as the command line has it. */
-struct seed_word {
-	const char *name; /* without dashes */
-	int opt;	  /* enum opt */
-	bool has_value;
-};
-
 /*
- * Writes a table of the options of a kind of seed ("cloud-init", "service", "fat"), including the
- * options of all kinds, with an entry of zeroes at the end. The names are static.
+ * Writes the table of the options of a kind of seed ("cloud-init", "service", "fat"), including the options of all
+ * kinds. The texts are static.
  */
-void seed_options(const char *kind, struct seed_word out[SEED_OPTIONS_MAX]);
+void seed_options(const char *kind, struct usage_option out[USAGE_OPTIONS_MAX]);
 /* Prints the text of --help. */
 void seed_help(FILE *out);
 
