@@ -403,6 +403,7 @@ static int start_vm(struct api *api, const char *cache_dir, struct err *err)
 	struct vm_setup setup = { .reboot = o->reboot,
 				  .panic = o->panic,
 				  .no_shutdown = o->no_shutdown,
+				  .viewer = o->title && *o->title,
 				  .events = api->events,
 				  .cache_dir = cache_dir,
 				  .gone = vm_gone,

@@ -87,7 +87,7 @@ struct machine_setup {
 	bool hotplug;	   /* a device may come later: the guest learns of all slots */
 	bool ignore_panic; /* a guest's panic is reported, but does not end the VM */
 	bool restarts; /* a reset starts the next machine: no panic= by default, which would do so for ever */
-	bool viewer;	       /* a person reads the log: it may tell why the guest says nothing */
+	bool viewer; /* a person reads the log: it tells why the guest is silent, and when it answers */
 	const char *cache_dir; /* of unpacked kernels; NULL: none. Used by machine_create only */
 	struct machine_events events;
 	/*

@@ -81,6 +81,7 @@ static int live(struct vm *vm)
 		.keep = vm->keep,
 		.consoles = vm->consoles,
 		.hotplug = true,
+		.viewer = vm->setup.viewer,
 		.ignore_panic = vm->setup.panic == VM_IGNORE,
 		.restarts = vm->setup.reboot == VM_RESTART,
 		.events = { .opaque = vm,

@@ -37,6 +37,7 @@ enum vm_action {
 struct vm_setup {
 	enum vm_action reboot, panic;
 	bool no_shutdown;      /* a power-off leaves the configuration: Created */
+	bool viewer;	       /* as machine_setup's */
 	struct events *events; /* outlives the VM */
 	const char *cache_dir; /* as machine_setup's; NULL: none */
 	/*
