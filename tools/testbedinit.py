@@ -10,7 +10,7 @@ MODULE_ARGS = {"kvm_amd": "nested=0"}
 
 # PID 1 of the emulated host: one busybox shell. The console is the log;
 # virtio-serial ports 1 (the job), 2 (out) and 3 (err) carry the caller's streams; port 4 the
-# beat (testbedwatch.py).
+# beat (testbedwatch.py); port 5 the keys of the caller's terminal (testbedtty.py).
 INIT = r"""#!/bin/busybox sh
 export PATH=/bin
 mount -t proc proc /proc
@@ -18,7 +18,7 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 while read -r module args; do insmod /modules/$module.ko $args; done < /modules.list
-for port in 1 2 3 4; do
+for port in 1 2 3 4 5; do
   until [ -c /dev/vport0p$port ]; do usleep 2000; done
 done
 vmrun=$(sed -n 's/^\([0-9a-f]*\) . __svm_vcpu_run\t.*/\1/p' /proc/kallsyms)
