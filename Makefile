@@ -1,5 +1,6 @@
 # bantam: make            build build/bantam (release: -O2, hardened)
 #         make run        install what is missing, build, boot a stock Debian kernel
+#         make shell      the same, and a shell in the guest
 #         make check      all tests; the last line counts them
 #         make bench      measure against QEMU
 #         make deps       install packages, nothing else
@@ -34,7 +35,7 @@ O := $(BASE)/o
 
 # As many jobs as there are processors, if the user gave no -j and the goals have no order.
 NPROC := $(shell nproc 2>/dev/null || echo 1)
-ifeq ($(MAKELEVEL)$(filter check bench run deps uninstall clean,$(MAKECMDGOALS)),0)
+ifeq ($(MAKELEVEL)$(filter check bench run shell deps uninstall clean,$(MAKECMDGOALS)),0)
 MAKEFLAGS += -j$(NPROC)
 endif
 # For a make below a goal that has no jobs of its own.
@@ -269,6 +270,10 @@ run: deps
 	@$(MAKE) --no-print-directory $(JOBS) all
 	@tools/demo
 
+shell: deps
+	@$(MAKE) --no-print-directory $(JOBS) all
+	@tools/shell
+
 deps:
 	@tools/deps $(DEB_BUILD) $(DEB_RUN) $(DEB_CHECK)
 
@@ -350,5 +355,5 @@ clean:
 	rm -rf build
 
 -include $(shell find $O build/fuzz/o -name '*.d' 2>/dev/null)
-.PHONY: all objects syntax guests unit threads torture api-client fuzz check bench run deps fmt install uninstall dist dist-static deb clean
+.PHONY: all objects syntax guests unit threads torture api-client fuzz check bench run shell deps fmt install uninstall dist dist-static deb clean
 .SECONDARY:
