@@ -3,7 +3,7 @@
  * program carries them as plain data and links no library for them.
  *
  *   mkfilters ARCH           prints filters.inc, which vmm/confine/filter.c includes
- *   mkfilters ARCH --list    prints a line for each call of each thread's filter: thread, call, file of the list
+ *   mkfilters ARCH --list    prints the lines of the lists for each thread: thread, call, conditions, file (tabs)
  *
  * Each folder says in a file *.calls, beside the code, what its threads ask of the kernel while a VM runs, and
  * when it ends:
@@ -62,13 +62,13 @@
 
 struct rule {
 	unsigned threads;
-	const char *call, *file;
+	const char *call, *text, *file; /* text: the conditions, or the request of an ioctl */
 	struct scmp_arg_cmp arg[MAX_ARGS + 1]; /* the first without op ends them */
 };
 
-#define CALL(threads, call) { threads, #call, __FILE__, { { 0 } } },
-#define CALL_IF(threads, call, ...) { threads, #call, __FILE__, { __VA_ARGS__ } },
-#define IOCTL(threads, request) CALL_IF(threads, ioctl, IS(1, request))
+#define CALL(threads, call) { threads, #call, "", __FILE__, { { 0 } } },
+#define CALL_IF(threads, call, ...) { threads, #call, #__VA_ARGS__, __FILE__, { __VA_ARGS__ } },
+#define IOCTL(threads, request) { threads, "ioctl", #request, __FILE__, { IS(1, request) } },
 
 static const struct rule rules[] = {
 #include "calls.inc"
@@ -198,8 +198,8 @@ static void print_list(void)
 	for (size_t k = 0; k < NKINDS; k++)
 		for (size_t i = 0; i < NRULES; i++)
 			if (rules[i].threads & 1u << kinds[k].kind)
-				printf("%s %s%s %s\n", kinds[k].name, rules[i].call,
-				       nargs(&rules[i]) ? "()" : "", rules[i].file);
+				printf("%s\t%s\t%s\t%s\n", kinds[k].name, rules[i].call,
+				       rules[i].text, rules[i].file);
 }
 
 int main(int argc, char **argv)

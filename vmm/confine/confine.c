@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "vmm/confine/confine_impl.h"
+#include "vmm/confine/filter.h"
 #include "vmm/core/helper.h"
 #include "vmm/core/log.h"
 
@@ -100,6 +101,8 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 		return 0;
 	/* First: a descriptor that is left open gives what every later step takes. */
 	helper_keep_only(plan->fd, plan->nfds);
+	/* The log opens standard error once more, by a name that is gone later. */
+	log_open();
 	/* Before foreign bytes are read: a crash writes no guest memory to a disk. */
 	rc = took(CONFINE_DUMP, confine_no_dumps(), err);
 	/* Before the first helper starts, for all that it starts. Landlock and filters need it, too. */
@@ -108,6 +111,10 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 	/* What is left is for the files and interfaces that the options name; confine_finish takes it. */
 	if (!rc)
 		rc = took(CONFINE_CAPABILITIES, confine_cut_capabilities(plan->interfaces), err);
+	/* Each thread loads its own, when nothing is left for it to make. */
+	if (!rc)
+		rc = took(CONFINE_FILTERS,
+			  confine_filters(plan->mode == CONFINE_LOG, confine_thread_rights), err);
 	if (!rc && plan->files_later)
 		tell_refused();
 	return rc;

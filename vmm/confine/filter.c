@@ -23,7 +23,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "vmm/confine/confine.h"
 #include "vmm/confine/filter_table.h"
 
 #include "filters.inc"
@@ -36,6 +35,12 @@
 #else
 #define SANITIZED false
 #endif
+
+/* Set once, before there are threads. */
+static struct {
+	int (*rights)(void);
+	bool filters, only_log;
+} confine;
 
 /* Appends text, then value in decimal if it is not negative. Signal-safe. */
 static size_t append(char *line, size_t at, const char *text, int value)
@@ -142,11 +147,21 @@ int confine_filter_load(enum thread_kind kind, bool only_log)
 	return rc;
 }
 
-int confine_thread(enum thread_kind kind)
+static int confine_thread(enum thread_kind kind)
 {
-	int rc = confine_thread_rights();
+	int rc = confine.rights();
 
-	if (rc || SANITIZED || confine_mode() == CONFINE_OFF)
-		return rc;
-	return confine_filter_load(kind, confine_mode() == CONFINE_LOG);
+	return rc || !confine.filters ? rc : confine_filter_load(kind, confine.only_log);
+}
+
+int confine_filters(bool only_log, int (*rights)(void))
+{
+	uint32_t action = only_log ? SECCOMP_RET_LOG : SECCOMP_RET_TRAP;
+	int rc = syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) ? -errno : 0;
+
+	confine.rights = rights;
+	confine.filters = !rc && !SANITIZED;
+	confine.only_log = only_log;
+	thread_set_confine(confine_thread);
+	return rc;
 }

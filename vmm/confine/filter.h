@@ -13,15 +13,16 @@
 #include "vmm/core/thread.h"
 
 /*
- * For thread_set_confine. Loads the filter of this kind for the calling thread, for good; a kind that has none keeps
- * what it has. Returns 0 or -errno. Does nothing with CONFINE_OFF, and in a build with sanitizers, which make
- * calls of their own.
+ * From now on thread_confine loads the filter of the thread's kind, for good, after rights, which takes what else a
+ * thread has; a kind that has no filter keeps what it has. A build with sanitizers, which make calls of their own,
+ * loads none. Before the first thread starts. Returns 0, or -errno: this kernel has no filters, and only rights
+ * is called.
  */
-int confine_thread(enum thread_kind kind);
+int confine_filters(bool only_log, int (*rights)(void));
 
 /*
- * The same whatever the mode and the build are, for tests. only_log: as CONFINE_LOG. The thread needs no_new_privs or
- * CAP_SYS_ADMIN.
+ * Loads the filter of this kind for the calling thread, in any build. Returns 0 or -errno. The thread needs
+ * no_new_privs or CAP_SYS_ADMIN.
  */
 int confine_filter_load(enum thread_kind kind, bool only_log);
 

@@ -439,6 +439,9 @@ static int run_vcpus(struct machine *m, struct err *err)
 	int rc;
 
 	machine_expect_output(m);
+	/* A confined thread opens nothing, and may be the first that logs a line. */
+	if (thread_confines())
+		log_open();
 	rc = thread_start(&loop, THREAD_LOOP, "loop", LOOP_STACK_BYTES, loop_main, m);
 	if (rc)
 		return err_sys(err, -rc, "cannot start a thread");
