@@ -21,13 +21,11 @@
  */
 #include <asm/termbits.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/fs.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -37,40 +35,11 @@
 #include "tools/bantam-image/image.h"
 #include "tools/giveup/giveup.h"
 
-#define FCNTL(command) GIVEUP_KEEP_IF(fcntl, SCMP_A1(SCMP_CMP_EQ, command))
 #define IOCTL(request) GIVEUP_KEEP_IF(ioctl, SCMP_A1(SCMP_CMP_EQ, request))
 
 const struct giveup_call image_calls[] = {
-	/* images, and what is printed */
-	GIVEUP_KEEP(read),
-	GIVEUP_KEEP(readv),
-	GIVEUP_KEEP(pread64),
-	GIVEUP_KEEP(preadv),
-	GIVEUP_KEEP(preadv2),
-	GIVEUP_KEEP(write),
-	GIVEUP_KEEP(writev),
-	GIVEUP_KEEP(pwrite64),
-	GIVEUP_KEEP(pwritev),
-	GIVEUP_KEEP(pwritev2),
-	GIVEUP_KEEP(lseek),
-	GIVEUP_KEEP(ftruncate),
-	GIVEUP_KEEP(fallocate),
-	GIVEUP_KEEP(fadvise64),
-	GIVEUP_KEEP(fsync),
-	GIVEUP_KEEP(fdatasync),
-	GIVEUP_KEEP(sync_file_range),
+	GIVEUP_FILE_TOOL,
 	GIVEUP_KEEP(copy_file_range),
-	GIVEUP_KEEP(close),
-	GIVEUP_KEEP(dup),
-	FCNTL(F_GETFD),
-	FCNTL(F_SETFD),
-	FCNTL(F_GETFL),
-	FCNTL(F_SETFL),
-	FCNTL(F_DUPFD_CLOEXEC),
-	FCNTL(F_OFD_GETLK),
-	FCNTL(F_OFD_SETLK),
-	GIVEUP_KEEP(poll),
-	GIVEUP_KEEP(ppoll),
 	IOCTL(BLKGETSIZE64),
 	IOCTL(BLKSSZGET),
 	IOCTL(BLKPBSZGET),
@@ -78,50 +47,6 @@ const struct giveup_call image_calls[] = {
 	IOCTL(BLKZEROOUT),
 	IOCTL(TCGETS),
 	IOCTL(TIOCGWINSZ),
-	/* names: of backing files, and of the new one. Landlock says which files may be opened. */
-	GIVEUP_KEEP(open),
-	GIVEUP_KEEP(openat),
-	GIVEUP_KEEP(stat),
-	GIVEUP_KEEP(lstat),
-	GIVEUP_KEEP(fstat),
-	GIVEUP_KEEP(newfstatat),
-	GIVEUP_KEEP(statx),
-	GIVEUP_KEEP(statfs),
-	GIVEUP_KEEP(fstatfs),
-	GIVEUP_KEEP(access),
-	GIVEUP_KEEP(faccessat),
-	GIVEUP_KEEP(faccessat2),
-	GIVEUP_KEEP(readlink),
-	GIVEUP_KEEP(readlinkat),
-	GIVEUP_KEEP(getcwd),
-	GIVEUP_KEEP(getdents64),
-	GIVEUP_KEEP(link),
-	GIVEUP_KEEP(linkat),
-	GIVEUP_KEEP(unlink),
-	GIVEUP_KEEP(unlinkat),
-	GIVEUP_KEEP(rename),
-	GIVEUP_KEEP(renameat),
-	GIVEUP_KEEP(renameat2),
-	GIVEUP_KEEP(fchmod),
-	GIVEUP_KEEP(fchown),
-	/* who we are, and the time */
-	GIVEUP_KEEP(getuid),
-	GIVEUP_KEEP(geteuid),
-	GIVEUP_KEEP(getgid),
-	GIVEUP_KEEP(getegid),
-	GIVEUP_KEEP(clock_gettime),
-	GIVEUP_KEEP(clock_nanosleep),
-	GIVEUP_KEEP(nanosleep),
-	GIVEUP_KEEP(gettimeofday),
-	GIVEUP_KEEP(time),
-	/* memory */
-	GIVEUP_KEEP(brk),
-	GIVEUP_KEEP_IF(mmap, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)),
-	GIVEUP_KEEP_IF(mprotect, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)),
-	GIVEUP_KEEP(munmap),
-	GIVEUP_KEEP(mremap),
-	GIVEUP_KEEP(madvise),
-	GIVEUP_KEEP(getrandom),
 	/* threads: of clone3 a filter cannot see the flags, and without it the C library takes clone */
 	{ .nr = SCMP_SYS(clone3), .error = ENOSYS },
 	GIVEUP_KEEP_IF(clone, SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD | CLONE_VM,
@@ -129,24 +54,7 @@ const struct giveup_call image_calls[] = {
 	GIVEUP_KEEP_IF(prctl, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME)),
 	GIVEUP_KEEP(set_robust_list),
 	GIVEUP_KEEP(rseq),
-	GIVEUP_KEEP(futex),
-	GIVEUP_KEEP(sched_getaffinity),
-	GIVEUP_KEEP(sched_yield),
 	GIVEUP_KEEP(exit),
-	/* signals of the user, and the end, also by abort */
-	GIVEUP_KEEP(rt_sigaction),
-	GIVEUP_KEEP(rt_sigprocmask),
-	GIVEUP_KEEP(rt_sigreturn),
-	GIVEUP_KEEP(sigaltstack),
-	GIVEUP_KEEP(restart_syscall),
-	GIVEUP_KEEP(getpid),
-	GIVEUP_KEEP(gettid),
-	GIVEUP_KEEP_SELF(tgkill),
-	GIVEUP_KEEP(exit_group),
-	/* the C library; of limits only those of this process can be set, and none be raised */
-	GIVEUP_KEEP(prlimit64),
-	GIVEUP_KEEP(sysinfo),
-	GIVEUP_KEEP(uname),
 };
 const unsigned image_ncalls = sizeof(image_calls) / sizeof(image_calls[0]);
 

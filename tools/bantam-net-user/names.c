@@ -37,7 +37,7 @@
 #include "vmm/core/helper.h"
 
 #define WAIT_MS 100
-#define READER_FDS 8u
+#define READER_FDS 16u
 
 const char *names_conf = "/etc/resolv.conf";
 

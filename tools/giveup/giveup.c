@@ -20,12 +20,10 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
-#include <linux/magic.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 /* --- calls -------------------------------------------------------------------------------- */
@@ -176,6 +174,8 @@ int giveup_privileges(uint64_t keep)
 #define FS_TRUNCATE (1ull << 14) /* version 3 */
 #define NET_BIND_TCP (1ull << 0) /* version 4 */
 
+#define HELD_MAX 64u
+
 struct ruleset {
 	uint64_t fs, net;
 };
@@ -198,17 +198,10 @@ static uint64_t rights(unsigned what, bool folder, uint64_t handled)
 }
 
 /*
- * 9p (a shared folder of a VM, Windows's drives in WSL) makes a new inode for each look-up, and Landlock's rule is for
- * the inode: the file could not be opened again.
+ * The descriptor stays open. Landlock's rule is for an inode, and 9p (a shared folder of a VM, Windows's drives in WSL)
+ * makes a new one for each look-up of a file that no process has open. At most HELD_MAX, for a command with many files.
  */
-static bool nameless(const char *path)
-{
-	struct statfs st;
-
-	return path && !statfs(path, &st) && st.f_type == V9FS_MAGIC;
-}
-
-static int allow(int ruleset, const struct giveup_path *path, uint64_t handled)
+static int allow(int ruleset, const struct giveup_path *path, uint64_t handled, bool hold)
 {
 	struct landlock_path_beneath_attr rule = { 0 };
 	struct stat st;
@@ -222,7 +215,8 @@ static int allow(int ruleset, const struct giveup_path *path, uint64_t handled)
 	if (rule.allowed_access &&
 	    syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0))
 		rc = -errno;
-	close(fd);
+	if (!hold)
+		close(fd);
 	return rc;
 }
 
@@ -235,9 +229,6 @@ int giveup_files(const struct giveup_path *paths, unsigned n)
 
 	if (version < 1)
 		return 0;
-	for (unsigned i = 0; i < n; i++)
-		if (nameless(paths[i].path))
-			return 0;
 	if (version >= 2)
 		attr.fs |= FS_REFER;
 	if (version >= 3)
@@ -249,7 +240,7 @@ int giveup_files(const struct giveup_path *paths, unsigned n)
 	if (ruleset < 0)
 		return -errno;
 	for (unsigned i = 0; !rc && i < n; i++)
-		rc = allow(ruleset, &paths[i], attr.fs);
+		rc = allow(ruleset, &paths[i], attr.fs, i < HELD_MAX);
 	if (!rc && syscall(SYS_landlock_restrict_self, ruleset, 0))
 		rc = -errno;
 	close(ruleset);

@@ -8,9 +8,11 @@
 #define BANTAM_GIVEUP_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <seccomp.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 /* A system call that the process keeps. */
@@ -55,6 +57,47 @@ struct giveup_call {
 		GIVEUP_ERROR(gettimeofday), GIVEUP_ERROR(time), GIVEUP_ERROR(sched_yield)
 
 /*
+ * What a program needs that reads and makes files in one thread: bytes and names of files (Landlock says which may be
+ * opened), who it is, the time, memory, and its end, also by a signal or abort. It starts no program and no process, opens
+ * no socket, and asks nothing of a device.
+ */
+#define GIVEUP_FILE_TOOL                                                                           \
+	GIVEUP_KEEP(read), GIVEUP_KEEP(readv), GIVEUP_KEEP(pread64), GIVEUP_KEEP(preadv),          \
+		GIVEUP_KEEP(preadv2), GIVEUP_KEEP(write), GIVEUP_KEEP(writev),                     \
+		GIVEUP_KEEP(pwrite64), GIVEUP_KEEP(pwritev), GIVEUP_KEEP(pwritev2),                \
+		GIVEUP_KEEP(lseek), GIVEUP_KEEP(ftruncate), GIVEUP_KEEP(fallocate),                \
+		GIVEUP_KEEP(fadvise64), GIVEUP_KEEP(fsync), GIVEUP_KEEP(fdatasync),                \
+		GIVEUP_KEEP(sync_file_range), GIVEUP_KEEP(close), GIVEUP_KEEP(dup),                \
+		GIVEUP_KEEP(poll), GIVEUP_KEEP(ppoll), GIVEUP_KEEP(open), GIVEUP_KEEP(openat),     \
+		GIVEUP_KEEP(stat), GIVEUP_KEEP(lstat), GIVEUP_KEEP(fstat),                         \
+		GIVEUP_KEEP(newfstatat), GIVEUP_KEEP(statx), GIVEUP_KEEP(statfs),                  \
+		GIVEUP_KEEP(fstatfs), GIVEUP_KEEP(access), GIVEUP_KEEP(faccessat),                 \
+		GIVEUP_KEEP(faccessat2), GIVEUP_KEEP(readlink), GIVEUP_KEEP(readlinkat),           \
+		GIVEUP_KEEP(getcwd), GIVEUP_KEEP(getdents64), GIVEUP_KEEP(link),                   \
+		GIVEUP_KEEP(linkat), GIVEUP_KEEP(unlink), GIVEUP_KEEP(unlinkat),                   \
+		GIVEUP_KEEP(rename), GIVEUP_KEEP(renameat), GIVEUP_KEEP(renameat2),                \
+		GIVEUP_KEEP(fchmod), GIVEUP_KEEP(fchown), GIVEUP_KEEP(getuid),                     \
+		GIVEUP_KEEP(geteuid), GIVEUP_KEEP(getgid), GIVEUP_KEEP(getegid),                   \
+		GIVEUP_KEEP(clock_gettime), GIVEUP_KEEP(clock_nanosleep), GIVEUP_KEEP(nanosleep),  \
+		GIVEUP_KEEP(gettimeofday), GIVEUP_KEEP(time),                                      \
+		GIVEUP_KEEP_IF(fcntl, SCMP_A1(SCMP_CMP_EQ, F_GETFD)),                              \
+		GIVEUP_KEEP_IF(fcntl, SCMP_A1(SCMP_CMP_EQ, F_SETFD)),                              \
+		GIVEUP_KEEP_IF(fcntl, SCMP_A1(SCMP_CMP_EQ, F_GETFL)),                              \
+		GIVEUP_KEEP_IF(fcntl, SCMP_A1(SCMP_CMP_EQ, F_SETFL)),                              \
+		GIVEUP_KEEP_IF(fcntl, SCMP_A1(SCMP_CMP_EQ, F_DUPFD_CLOEXEC)),                      \
+		GIVEUP_KEEP_IF(fcntl, SCMP_A1(SCMP_CMP_EQ, F_OFD_GETLK)),                          \
+		GIVEUP_KEEP_IF(fcntl, SCMP_A1(SCMP_CMP_EQ, F_OFD_SETLK)),                          \
+		GIVEUP_KEEP_IF(mmap, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)),                   \
+		GIVEUP_KEEP_IF(mprotect, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)),               \
+		GIVEUP_KEEP(brk), GIVEUP_KEEP(munmap), GIVEUP_KEEP(mremap), GIVEUP_KEEP(madvise),  \
+		GIVEUP_KEEP(getrandom), GIVEUP_KEEP_SELF(tgkill), GIVEUP_KEEP(futex),              \
+		GIVEUP_KEEP(sched_getaffinity), GIVEUP_KEEP(sched_yield),                          \
+		GIVEUP_KEEP(rt_sigaction), GIVEUP_KEEP(rt_sigprocmask), GIVEUP_KEEP(rt_sigreturn), \
+		GIVEUP_KEEP(sigaltstack), GIVEUP_KEEP(restart_syscall), GIVEUP_KEEP(getpid),       \
+		GIVEUP_KEEP(gettid), GIVEUP_KEEP(exit_group), GIVEUP_KEEP(prlimit64),              \
+		GIVEUP_KEEP(sysinfo), GIVEUP_KEEP(uname)
+
+/*
  * Kills the process (SIGSYS) if it makes a call that is in no row, or whose arguments fit none. Requires
  * giveup_privileges, or root. Returns 0 or -errno.
  */
@@ -90,8 +133,8 @@ struct giveup_path {
 
 /*
  * From now on only these files can be opened, and no TCP port be bound. Names, sizes and times of others stay visible:
- * the filter has to refuse what takes a path. Does nothing on kernels without Landlock, and if one of the files is on 9p,
- * where Landlock cannot name it. Returns 0 or -errno.
+ * the filter has to refuse what takes a path. Does nothing on kernels without Landlock. A descriptor for each of the first
+ * files stays open (O_PATH). Returns 0 or -errno.
  */
 int giveup_files(const struct giveup_path *paths, unsigned n);
 
