@@ -201,12 +201,12 @@ $B/unit/test_test: | $O/tests/unit/fake_machine.o build/guest/agent build/guest/
 $B/unit/test_test: private LDFLAGS += $O/tests/unit/fake_machine.o
 
 # The parts of a helper program that its test links: all but main.c.
-$B/unit/test_seed $B/unit/test_seed_document: $(patsubst %.c,$O/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c)))
+$B/unit/test_seed $B/unit/test_seed_document: $(patsubst %.c,$O/%.o,$(filter-out %/main.c,$(wildcard tools/bantam-seed/*.c))) $(GIVEUP)
 
 # Calls of the C library that the helper's own take the place of, in the test too.
 $B/unit/test_net_sockets: $(patsubst %,$O/tools/bantam-net-user/%.o,addresses calls confine memory names resolver sockets) $(GIVEUP)
 
-$B/unit/test_giveup: $(patsubst %,$O/tools/%.o,$(addprefix bantam-net-user/,addresses calls confine memory names resolver sockets) bantam-fs/confine $(addprefix bantam-image/,args confine image)) $(GIVEUP)
+$B/unit/test_giveup: $(patsubst %,$O/tools/%.o,$(addprefix bantam-net-user/,addresses calls confine memory names resolver sockets) bantam-fs/confine $(addprefix bantam-image/,args confine image) bantam-seed/confine) $(GIVEUP)
 
 $B/unit/test_net_probe: $O/tools/bantam-net-user/probe.o
 

@@ -27,11 +27,12 @@
 #include "tools/bantam-image/image.h"
 #include "tools/bantam-net-user/calls.h"
 #include "tools/bantam-net-user/names.h"
+#include "tools/bantam-seed/seed.h"
 #include "tools/giveup/giveup.h"
 
 #define PLAIN_USER 12345
 
-enum { NET = 1, READER = 2, FS = 4, IMAGE = 8 };
+enum { NET = 1, READER = 2, FS = 4, IMAGE = 8, SEED = 16 };
 
 static const struct helper {
 	const char *name;
@@ -45,6 +46,7 @@ static const struct helper {
 	{ "its reader of resolv.conf", names_calls, &names_ncalls, 13, READER, false },
 	{ "bantam-fs", reader_calls, &reader_ncalls, 26, FS, false },
 	{ "bantam-image", image_calls, &image_ncalls, 85, IMAGE, false },
+	{ "bantam-seed", seed_calls, &seed_ncalls, 79, SEED, false },
 };
 #define HELPERS (sizeof(helpers) / sizeof(helpers[0]))
 
@@ -174,19 +176,19 @@ static const struct attack {
 	bool works;	/* for a process that has given up nothing, whatever the host */
 	unsigned files; /* which helpers may do this with the files that they have (Landlock) */
 } attacks[] = {
-	{ "open to read", open_it, O_RDONLY, true, READER | IMAGE },
-	{ "open to write", open_it, O_WRONLY, .files = IMAGE },
-	{ "open, O_PATH", open_it, O_PATH, true, READER | IMAGE },
-	{ "create", open_it, O_RDWR | O_CREAT | O_EXCL, .files = IMAGE },
-	{ "open in a folder that is open", of_name, SYS_openat, true, READER | IMAGE },
-	{ "openat2", of_name, SYS_openat2 },
+	{ "open to read", open_it, O_RDONLY, true, READER | IMAGE | SEED },
+	{ "open to write", open_it, O_WRONLY, .files = IMAGE | SEED },
+	{ "open, O_PATH", open_it, O_PATH, true, READER | IMAGE | SEED },
+	{ "create", open_it, O_RDWR | O_CREAT | O_EXCL, .files = IMAGE | SEED },
+	{ "open in a folder that is open", of_name, SYS_openat, true, READER | IMAGE | SEED },
+	{ "openat2", of_name, SYS_openat2, .files = SEED },
 	{ "open_by_handle_at", number, SYS_open_by_handle_at },
-	{ "stat", of_name, SYS_newfstatat, true, READER | IMAGE },
-	{ "statx", of_name, SYS_statx, true, READER | IMAGE },
-	{ "access", of_name, SYS_faccessat, true, IMAGE },
-	{ "readlink", of_name, SYS_readlinkat, true, IMAGE },
-	{ "names in a folder that is open", of_name, SYS_getdents64, true, IMAGE },
-	{ "unlink", of_name, SYS_unlinkat, .files = IMAGE },
+	{ "stat", of_name, SYS_newfstatat, true, READER | IMAGE | SEED },
+	{ "statx", of_name, SYS_statx, true, READER | IMAGE | SEED },
+	{ "access", of_name, SYS_faccessat, true, IMAGE | SEED },
+	{ "readlink", of_name, SYS_readlinkat, true, IMAGE | SEED },
+	{ "names in a folder that is open", of_name, SYS_getdents64, true, IMAGE | SEED },
+	{ "unlink", of_name, SYS_unlinkat, .files = IMAGE | SEED },
 	{ "chmod", of_name, SYS_fchmodat },
 	{ "mount", number, SYS_mount },
 	{ "a file in memory", number, SYS_memfd_create },
@@ -215,7 +217,7 @@ static const struct attack {
 	{ "capset", number, SYS_capset },
 	{ "dumpable again", dumpable, 0, true },
 	{ "a second filter", number, SYS_seccomp },
-	{ "O_NONBLOCK off", blocking, 0, true, IMAGE },
+	{ "O_NONBLOCK off", blocking, 0, true, IMAGE | SEED },
 	{ "another owner of a descriptor", owner, 0, true },
 	{ "a key for the terminal", request, 0x5412 /* TIOCSTI */ },
 	{ "a VM", request, 0xae01 /* KVM_CREATE_VM */ },
@@ -251,7 +253,7 @@ static int status_of(const struct helper *h, long (*make)(long), long arg, int u
 		    (setgroups(0, NULL) || setresgid((gid_t)user, (gid_t)user, (gid_t)user) ||
 		     setresuid((uid_t)user, (uid_t)user, (uid_t)user)))
 			_exit(9);
-		if (h && (giveup_privileges(h->who == IMAGE ? giveup_file_caps : 0) ||
+		if (h && (giveup_privileges(h->who & (IMAGE | SEED) ? giveup_file_caps : 0) ||
 			  giveup_files(NULL, 0) || giveup_calls(h->calls, *h->ncalls)))
 			_exit(8);
 		/* Another error would be a call with wrong arguments, which the filter has let pass. */

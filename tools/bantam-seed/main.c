@@ -472,8 +472,10 @@ static int command(int argc, char **argv)
 		request_clear(&req);
 		return 0;
 	}
-	if (!rc)
+	if (!rc) {
+		seed_confine(req.output);
 		rc = kind->check(&req, &err);
+	}
 	if (rc) {
 		request_clear(&req);
 		return fail(err.text, EXIT_WRONG_USAGE);

@@ -9,7 +9,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tools/giveup/giveup.h"
 #include "vmm/core/err.h"
+
+/*
+ * confine.c: no program, process or socket from now on, and no folder to write to but that of output, a file's name. Call it
+ * before the first folder or document is read.
+ */
+void seed_confine(const char *output);
+/* The calls that remain. */
+extern const struct giveup_call seed_calls[];
+extern const unsigned seed_ncalls;
 
 /* The arguments of a repeatable option. argv or a text of text_load owns the strings. */
 struct list {
