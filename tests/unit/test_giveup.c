@@ -134,6 +134,16 @@ static long blocking(long unused)
 	return syscall(SYS_fcntl, file, F_SETFL, 0);
 }
 
+static long handler(long unused)
+{
+	struct {
+		void *fn;
+		unsigned long flags, restorer, mask;
+	} act = { 0 };
+
+	return syscall(SYS_rt_sigaction, SIGSYS, &act, NULL, 8);
+}
+
 static long owner(long unused)
 {
 	return syscall(SYS_fcntl, file, F_SETOWN, getpid());
@@ -218,6 +228,7 @@ static const struct attack {
 	{ "dumpable again", dumpable, 0, true },
 	{ "a second filter", number, SYS_seccomp },
 	{ "O_NONBLOCK off", blocking, 0, true, IMAGE | SEED },
+	{ "another handler of SIGSYS", handler, 0, true },
 	{ "another owner of a descriptor", owner, 0, true },
 	{ "a key for the terminal", request, 0x5412 /* TIOCSTI */ },
 	{ "a VM", request, 0xae01 /* KVM_CREATE_VM */ },
@@ -254,7 +265,7 @@ static int status_of(const struct helper *h, long (*make)(long), long arg, int u
 		     setresuid((uid_t)user, (uid_t)user, (uid_t)user)))
 			_exit(9);
 		if (h && (giveup_privileges(h->who & (IMAGE | SEED) ? giveup_file_caps : 0) ||
-			  giveup_files(NULL, 0) || giveup_calls(h->calls, *h->ncalls)))
+			  giveup_files(NULL, 0) || giveup_calls(h->calls, *h->ncalls, NULL)))
 			_exit(8);
 		/* Another error would be a call with wrong arguments, which the filter has let pass. */
 		syscall(SYS_exit_group, make(arg) >= 0 ? 7 : is_refusal(errno) ? 0 : 6);
@@ -341,7 +352,7 @@ static long read_conf(long path)
 	struct giveup_path allowed = { "/etc/hosts", GIVEUP_READ };
 
 	if (giveup_privileges(0) || giveup_files(&allowed, 1) ||
-	    giveup_calls(names_calls, names_ncalls))
+	    giveup_calls(names_calls, names_ncalls, NULL))
 		return 0;
 	return syscall(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC);
 }
@@ -394,7 +405,7 @@ static long image_file(long which)
 		return -3;
 	made = open("new", O_RDWR | O_TMPFILE, 0600);
 	if (giveup_privileges(giveup_file_caps) || image_confine_files(&table, &args, 0) ||
-	    giveup_calls(image_calls, image_ncalls))
+	    giveup_calls(image_calls, image_ncalls, NULL))
 		return -3;
 	/* The file that was open gets its name, where the file system can do that. */
 	if (made >= 0) {
@@ -439,6 +450,39 @@ Test(giveup, files_of_an_image)
 	}
 	snprintf(command, sizeof(command), "test -z \"$(cat new/* own/*)\" && rm -r %s", top);
 	cr_expect_eq(system(command), 0, "a file was written");
+}
+
+/* With a name the process says which call it was, whatever the attacker does to signals before. */
+Test(giveup, tells_which_call)
+{
+	int status, fd[2];
+	char text[200] = "", want[200];
+	pid_t pid;
+
+	cr_assert_eq(pipe(fd), 0);
+	pid = fork();
+	if (!pid) {
+		sigset_t all;
+
+		dup2(fd[1], STDERR_FILENO);
+		if (giveup_privileges(0) || giveup_calls(seed_calls, seed_ncalls, "seed"))
+			_exit(8);
+		sigfillset(&all);
+		sigdelset(&all, SIGSYS);
+		sigprocmask(SIG_SETMASK, &all, NULL);
+		syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
+		_exit(7);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect_eq(status, (128 + SIGSYS) << 8, "%x", (unsigned)status);
+	cr_assert_gt(read(fd[0], text, sizeof(text) - 1), 0);
+	snprintf(
+		want, sizeof(want),
+		"bantam: seed: ended: its filter does not allow system call %d; please report this\n",
+		(int)SYS_socket);
+	cr_expect_str_eq(text, want);
+	close(fd[0]);
+	close(fd[1]);
 }
 
 /* --- what stays possible ------------------------------------------------------------------------ */

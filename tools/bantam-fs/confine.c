@@ -66,7 +66,7 @@ bool reader_confine(uint64_t file_bytes_max, unsigned cpu_s)
 	if (!rc)
 		rc = giveup_limit(RLIMIT_NOFILE, 0);
 	if (!rc)
-		rc = giveup_calls(reader_calls, reader_ncalls);
+		rc = giveup_calls(reader_calls, reader_ncalls, NULL);
 #endif
 	errno = -rc;
 	return !rc;

@@ -173,6 +173,6 @@ void image_confine(const struct args_table *table, const struct args *args, unsi
 #ifndef __SANITIZE_ADDRESS__ /* its reports open files and start a program */
 	(void)giveup_privileges(giveup_file_caps);
 	(void)image_confine_files(table, args, how);
-	(void)giveup_calls(image_calls, image_ncalls);
+	(void)giveup_calls(image_calls, image_ncalls, "image");
 #endif
 }

@@ -100,7 +100,7 @@ static bool confined;
 int calls_confine(void)
 {
 	confined = true;
-	return giveup_calls(calls_kept, calls_nkept);
+	return giveup_calls(calls_kept, calls_nkept, "bantam-net-user");
 }
 
 bool calls_confined(void)

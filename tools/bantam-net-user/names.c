@@ -178,7 +178,7 @@ static void reader(int fd, pid_t parent)
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent ||
 	    giveup_limit(RLIMIT_NPROC, 0) || giveup_limit(RLIMIT_NOFILE, READER_FDS) ||
 	    giveup_limit(RLIMIT_FSIZE, 0) || giveup_privileges(0) || confine_reader(root) ||
-	    giveup_calls(names_calls, names_ncalls))
+	    giveup_calls(names_calls, names_ncalls, NULL))
 		return;
 	serve_reader(fd, socket_fd);
 }

@@ -32,7 +32,7 @@ void seed_confine(const char *output)
 
 	(void)giveup_privileges(giveup_file_caps);
 	(void)giveup_files(paths, 3);
-	(void)giveup_calls(seed_calls, seed_ncalls);
+	(void)giveup_calls(seed_calls, seed_ncalls, "seed");
 	free(text);
 	free(real);
 #endif

@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -50,15 +51,56 @@ static int add(scmp_filter_ctx filter, const struct giveup_call *call)
 				      call->nr, n, arg);
 }
 
-int giveup_calls(const struct giveup_call *calls, unsigned n)
-{
-	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-	int rc;
+static const char *name;
 
+/* Appends text, and value if it is not negative. The caller has the room. */
+static char *append(char *at, const char *text, int value)
+{
+	char digits[12];
+	unsigned n = 0;
+
+	while (*text)
+		*at++ = *text++;
+	if (value < 0)
+		return at;
+	do
+		digits[n++] = (char)('0' + value % 10);
+	while (value /= 10);
+	while (n)
+		*at++ = digits[--n];
+	return at;
+}
+
+/* The call was not made. No code of the process can come between: the filter keeps this handler in its place. */
+static void on_refused(int sig, siginfo_t *info, void *context)
+{
+	char line[160], *at = append(line, "bantam: ", -1);
+
+	at = append(at, name, -1);
+	at = append(at, ": ended: its filter does not allow system call ", info->si_syscall);
+	at = append(at, "; please report this\n", -1);
+	(void)!syscall(SYS_write, STDERR_FILENO, line, at - line);
+	syscall(SYS_exit_group, 128 + SIGSYS);
+}
+
+static scmp_filter_ctx new_filter(const char *who)
+{
+	struct sigaction act = { .sa_sigaction = on_refused, .sa_flags = SA_SIGINFO };
+	scmp_filter_ctx filter = who ? NULL : seccomp_init(SCMP_ACT_KILL_PROCESS);
+
+	if (who) {
+		name = who;
+		sigaction(SIGSYS, &act, NULL);
+	}
 	/* Linux before 4.14 knows no KILL_PROCESS; the signal that TRAP sends ends a process that does not catch it. */
-	if (!filter)
-		filter = seccomp_init(SCMP_ACT_TRAP);
-	rc = filter ? 0 : -ENOMEM;
+	return filter ? filter : seccomp_init(SCMP_ACT_TRAP);
+}
+
+int giveup_calls(const struct giveup_call *calls, unsigned n, const char *who)
+{
+	scmp_filter_ctx filter = new_filter(who);
+	int rc = filter ? 0 : -ENOMEM;
+
 	for (unsigned i = 0; !rc && i < n; i++)
 		rc = add(filter, &calls[i]);
 	if (!rc)

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -92,16 +93,18 @@ struct giveup_call {
 		GIVEUP_KEEP(brk), GIVEUP_KEEP(munmap), GIVEUP_KEEP(mremap), GIVEUP_KEEP(madvise),  \
 		GIVEUP_KEEP(getrandom), GIVEUP_KEEP_SELF(tgkill), GIVEUP_KEEP(futex),              \
 		GIVEUP_KEEP(sched_getaffinity), GIVEUP_KEEP(sched_yield),                          \
-		GIVEUP_KEEP(rt_sigaction), GIVEUP_KEEP(rt_sigprocmask), GIVEUP_KEEP(rt_sigreturn), \
-		GIVEUP_KEEP(sigaltstack), GIVEUP_KEEP(restart_syscall), GIVEUP_KEEP(getpid),       \
-		GIVEUP_KEEP(gettid), GIVEUP_KEEP(exit_group), GIVEUP_KEEP(prlimit64),              \
-		GIVEUP_KEEP(sysinfo), GIVEUP_KEEP(uname)
+		GIVEUP_KEEP_IF(rt_sigaction, SCMP_A0(SCMP_CMP_NE, SIGSYS)),                        \
+		GIVEUP_KEEP(rt_sigprocmask), GIVEUP_KEEP(rt_sigreturn), GIVEUP_KEEP(sigaltstack),  \
+		GIVEUP_KEEP(restart_syscall), GIVEUP_KEEP(getpid), GIVEUP_KEEP(gettid),            \
+		GIVEUP_KEEP(exit_group), GIVEUP_KEEP(prlimit64), GIVEUP_KEEP(sysinfo),             \
+		GIVEUP_KEEP(uname)
 
 /*
- * Kills the process (SIGSYS) if it makes a call that is in no row, or whose arguments fit none. Requires
- * giveup_privileges, or root. Returns 0 or -errno.
+ * Ends the process (SIGSYS) if it makes a call that is in no row, or whose arguments fit none. who, a program's name that
+ * stays: before its end it says on standard error which call it was, and exits with 128 + SIGSYS; NULL: the kernel kills
+ * it. Requires giveup_privileges, or root. Returns 0 or -errno.
  */
-int giveup_calls(const struct giveup_call *calls, unsigned n);
+int giveup_calls(const struct giveup_call *calls, unsigned n, const char *who);
 /* Would the filter let this call pass? For a caller that wants an error, not the end. */
 bool giveup_permits(const struct giveup_call *calls, unsigned n, int nr, const uint64_t arg[6]);
 
