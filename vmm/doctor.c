@@ -12,6 +12,7 @@
 
 #include "vmm/arch/arch.h"
 #include "vmm/arch/probe.h"
+#include "vmm/confine/confine.h"
 #include "vmm/core/huge_file.h"
 #include "vmm/kvm.h"
 
@@ -254,6 +255,39 @@ static void check_shared_memory(struct doctor_report *r)
 		"the user network's frames cross to its helper by rings: %s", strerror(-fd));
 }
 
+/* A row for each step of --confine, as a VM of this user takes it. */
+static void check_confinement(struct doctor_report *r)
+{
+	static const char namespaces[] =
+		"allow user namespaces: sysctl user.max_user_namespaces, the container's seccomp "
+		"profile, AppArmor; or start bantam as root";
+	static const char *const advice[CONFINE_STEPS] = {
+		[CONFINE_NAMESPACES] = namespaces,
+		[CONFINE_NETWORK] = namespaces,
+		[CONFINE_ROOT] = namespaces,
+		[CONFINE_USER] = "give the container the capabilities SETUID and SETGID",
+		[CONFINE_LANDLOCK] =
+			"use Linux 5.13 or later with landlock in lsm= of its command line",
+	};
+	static const enum confine_step steps[] = { CONFINE_DUMP,    CONFINE_PRIVILEGES,
+						   CONFINE_LIMITS,  CONFINE_CAPABILITIES,
+						   CONFINE_NETWORK, CONFINE_NAMESPACES,
+						   CONFINE_ROOT,    CONFINE_USER,
+						   CONFINE_LANDLOCK };
+	int refused[CONFINE_STEPS], rc = confine_probe(refused);
+	char name[48];
+
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		int why = rc ? rc : refused[steps[i]];
+
+		if (steps[i] == CONFINE_USER && geteuid())
+			continue;
+		snprintf(name, sizeof(name), CONFINE_ROW "%s", confine_step_name(steps[i]));
+		doctor_report_add(&r->checks, name, why ? ABSENT : OK, advice[steps[i]], "%s",
+				  why ? strerror(-why) : "permitted");
+	}
+}
+
 int doctor_run(bool json, bool verbose)
 {
 	struct doctor_report *r = calloc(1, sizeof(*r));
@@ -269,6 +303,7 @@ int doctor_run(bool json, bool verbose)
 	check_device(r, "/dev/vhost-vsock", "vsock in the kernel", "modprobe vhost_vsock");
 	check_uring(r);
 	check_shared_memory(r);
+	check_confinement(r);
 	r->ok = true;
 	for (unsigned i = 0; i < r->checks.n; i++)
 		r->ok = r->ok && r->checks.line[i].status != MISSING;

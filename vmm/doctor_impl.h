@@ -11,6 +11,9 @@
 
 #define DOCTOR_LINES_MAX 48u
 
+/* How the names of the rows of --confine begin. */
+#define CONFINE_ROW "confine: "
+
 enum doctor_status { OK, MISSING, SLOW, ABSENT };
 extern const char *const doctor_report_status[];
 

@@ -235,6 +235,27 @@ static void find_memory(struct doctor_report *r)
 			  pool->value);
 }
 
+/* What --confine leaves out here. */
+static void find_confinement(struct doctor_report *r)
+{
+	char lacks[200] = "";
+
+	for (unsigned i = 0; i < r->checks.n; i++) {
+		const struct doctor_line *c = &r->checks.line[i];
+		size_t at = strlen(lacks);
+
+		if (!strncmp(c->name, CONFINE_ROW, strlen(CONFINE_ROW)) && c->status != OK)
+			snprintf(lacks + at, sizeof(lacks) - at, "%s%s", at ? ", " : "",
+				 c->name + strlen(CONFINE_ROW));
+	}
+	if (lacks[0])
+		doctor_report_add(&r->uses, "confinement", ABSENT,
+				  "bantam doctor --verbose says more", "refused here: %s", lacks);
+	else
+		doctor_report_add(&r->uses, "confinement", OK, NULL,
+				  "--confine on: each step is permitted");
+}
+
 void doctor_uses_find(struct doctor_report *r)
 {
 	find_vms(r);
@@ -244,5 +265,6 @@ void doctor_uses_find(struct doctor_report *r)
 	find_daemon(r, "vhost-user disks", "qemu-storage-daemon", "--disk vhost-user=SOCKET",
 		    "optional: apt install qemu-system-common");
 	find_memory(r);
+	find_confinement(r);
 	find_helpers(r);
 }

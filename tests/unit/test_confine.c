@@ -2,14 +2,20 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/landlock.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +23,7 @@
 #include "vmm/confine/confine.h"
 #include "vmm/confine/confine_impl.h"
 #include "vmm/confine/plan.h"
+#include "vmm/core/huge_file.h"
 
 #define KEPT 90
 #define STRAY 91
@@ -154,6 +161,173 @@ Test(confine, rights)
 	in_child(off, NULL, "off");
 }
 
+/* --- namespaces, root, user, Landlock ------------------------------------------------------ */
+
+/* A plain user if the tests run as root; then the kernel's own rules for users are tested. */
+#define PLAIN 65534u
+
+struct view {
+	bool plain; /* as PLAIN */
+	bool names;
+	bool network;
+};
+
+static char place[] = "/tmp/bantam-test-confine.XXXXXX";
+
+/* Which of the steps this host permits, by the kernel itself and not by the code. */
+static bool permits_namespaces(void)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid)
+		_exit(unshare(geteuid() ? CLONE_NEWUSER | CLONE_NEWNS : CLONE_NEWNS) != 0);
+	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+	return !status;
+}
+
+static bool permits_landlock(void)
+{
+	return syscall(SYS_landlock_create_ruleset, NULL, 0, 1) > 0;
+}
+
+static void *in_thread(void *opaque)
+{
+	int *result = opaque;
+
+	/* What each thread has for itself. */
+	*result = confine_thread_rights() || permitted() || open("/", O_RDONLY) >= 0;
+	return NULL;
+}
+
+static void stay(pthread_t *thread, void *(*fn)(void *), int *result)
+{
+	CHECK(!pthread_create(thread, NULL, fn, result));
+}
+
+static pthread_barrier_t finished;
+
+static void *early(void *opaque)
+{
+	pthread_barrier_wait(&finished);
+	return in_thread(opaque);
+}
+
+static void look_around(const struct view *v, bool confined)
+{
+	char path[64];
+	struct stat st;
+
+	if (!confined)
+		return;
+	CHECK(chdir("/") == 0 && access("/etc", F_OK) && errno == ENOENT);
+	CHECK(access("/proc/self", F_OK) && access("/dev", F_OK));
+	CHECK(mkdir("/x", 0700) && errno == EROFS);
+	CHECK(unshare(CLONE_NEWNS) && chroot("/") && mount("x", "/", "tmpfs", 0, NULL));
+	snprintf(path, sizeof(path), "%s/socket", place);
+	/* What the VM has made in the folder of its names, it removes; nothing else is done there. */
+	CHECK(v->names ? !lstat(path, &st) && S_ISREG(st.st_mode) : lstat(path, &st));
+	CHECK(!permits_landlock() ||
+	      (open(path, O_RDONLY) < 0 && open(path, O_RDWR | O_CREAT, 0600) < 0));
+	CHECK(!v->names || !unlink(path));
+}
+
+static void confined(const void *arg)
+{
+	const struct view *v = arg;
+	struct confine_plan plan = plan_of(CONFINE_ON);
+	bool namespaces, root = !geteuid() && !v->plain;
+	int error[2] = { 1, 1 };
+	char path[64];
+	struct err err = { "" };
+	struct stat st;
+	pthread_t thread[2];
+	int ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), fd, maps;
+	ino_t before;
+
+	CHECK(!fstat(ns, &st));
+	before = st.st_ino;
+	if (v->plain && !geteuid())
+		CHECK(!setgroups(0, NULL) && !setresgid(PLAIN, PLAIN, PLAIN) &&
+		      !setresuid(PLAIN, PLAIN, PLAIN) && !prctl(PR_SET_DUMPABLE, 1));
+	namespaces = permits_namespaces();
+	snprintf(path, sizeof(path), "%s/socket", place);
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	CHECK(fd >= 0);
+	plan.name[0] = path;
+	plan.nnames = v->names;
+	plan.host_network = !v->network;
+	CHECK(!confine_keep_fd(&plan, fd, &err));
+	CHECK(!confine_begin(&plan, &err));
+	/* Files can be opened still. */
+	CHECK(!access("/etc", F_OK) && open("/dev/null", O_RDWR) >= 0);
+	maps = open("/proc/self/maps", O_RDONLY);
+	CHECK(maps >= 0);
+	CHECK(!stat("/proc/self/ns/net", &st) &&
+	      (st.st_ino != before) == (v->network && namespaces));
+	CHECK(!pthread_barrier_init(&finished, NULL, 2));
+	stay(&thread[0], early, &error[0]);
+	CHECK(!confine_finish(&err));
+	pthread_barrier_wait(&finished);
+	stay(&thread[1], in_thread, &error[1]);
+	for (unsigned i = 0; i < 2; i++)
+		CHECK(!pthread_join(thread[i], NULL));
+	CHECK(permitted() == 0 || v->names);
+	CHECK(CONFINE_SANITIZED || prctl(PR_GET_DUMPABLE) == 0);
+	/* Root becomes another user, unless it has to remove a name. */
+	CHECK(CONFINE_SANITIZED || !root || !geteuid() == v->names);
+	CHECK(CONFINE_SANITIZED || !permits_landlock() || (!error[0] && !error[1]));
+	look_around(v, namespaces && !CONFINE_SANITIZED);
+	/* What was open goes on working. */
+	CHECK(write(fd, "x", 1) == 1 && read(maps, path, sizeof(path)) > 0);
+}
+
+Test(confine, confined)
+{
+	static const struct view views[] = {
+		{ false, false, false }, { false, true, true }, { false, false, true },
+		{ true, false, false },	 { true, true, true },	{ true, true, false },
+	};
+
+	cr_assert(mkdtemp(place) && !chmod(place, 0755));
+	for (size_t i = 0; i < sizeof(views) / sizeof(views[0]); i++) {
+		char what[64], path[64];
+
+		if (views[i].plain && !geteuid())
+			cr_assert(!chown(place, PLAIN, PLAIN));
+		snprintf(what, sizeof(what), "view %zu", i);
+		snprintf(path, sizeof(path), "%s/socket", place);
+		unlink(path);
+		in_child(confined, &views[i], what);
+	}
+	if (!chdir(place))
+		unlink("socket");
+	rmdir(place);
+}
+
+/* Shared memory with huge pages is made after the first stage: a plain user's too. */
+static void huge_pages(const void *arg)
+{
+	struct confine_plan plan = plan_of(CONFINE_ON);
+	struct err err = { "" };
+	int before;
+
+	if (!geteuid())
+		CHECK(!setgroups(0, NULL) && !setresgid(PLAIN, PLAIN, PLAIN) &&
+		      !setresuid(PLAIN, PLAIN, PLAIN) && !prctl(PR_SET_DUMPABLE, 1));
+	plan.files_later = arg != NULL;
+	before = huge_file_create();
+	CHECK(!confine_begin(&plan, &err));
+	CHECK((huge_file_create() >= 0) == (before >= 0));
+	CHECK(CONFINE_SANITIZED || prctl(PR_GET_DUMPABLE) == 0);
+}
+
+Test(confine, huge_pages)
+{
+	in_child(huge_pages, NULL, "run");
+	in_child(huge_pages, "api", "api");
+}
+
 /* --- steps that the host refuses ---------------------------------------------------------- */
 
 struct refusal {
@@ -167,6 +341,9 @@ static void required(const void *arg)
 	struct confine_plan plan = plan_of(CONFINE_REQUIRE);
 	struct err err = { "" };
 
+	if (CONFINE_SANITIZED && (r->call == SYS_mount || r->call == SYS_landlock_create_ruleset))
+		return;
+	plan.host_network = true;
 	refuse(r->call);
 	CHECK(confine_begin(&plan, &err) == -EPERM);
 	CHECK(strstr(err.text, "--confine require") && strstr(err.text, r->step));
@@ -191,6 +368,9 @@ Test(confine, refused)
 	static const struct refusal refusals[] = {
 		{ "no dumps", SYS_prlimit64 },
 		{ "no capabilities", SYS_capset },
+		{ "namespaces", SYS_unshare },
+		{ "empty root", SYS_mount },
+		{ "Landlock", SYS_landlock_create_ruleset },
 	};
 
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
@@ -220,6 +400,8 @@ Test(confine, plan)
 		bool host_network, interfaces;
 		unsigned nfds;
 		int fd[3];
+		unsigned nnames;
+		const char *name;
 	} cases[] = {
 		{ { "--kernel", "K" }, CONFINE_ON, false, false, 0, { 0 } },
 		{ { "--confine", "require", "--net", "user" },
@@ -236,9 +418,18 @@ Test(confine, plan)
 		  3,
 		  { 7, 8, 9 } },
 		{ { "--net", "stream=fd:12" }, CONFINE_ON, false, false, 1, { 12 } },
-		{ { "--net", "stream=/run/x:3" }, CONFINE_ON, false, false, 1, { 3 } },
+		{ { "--net", "stream=/run/x:3" },
+		  CONFINE_ON,
+		  false,
+		  false,
+		  1,
+		  { 3 },
+		  1,
+		  "/run/x:3" },
 		{ { "--net", "vhost-user=/run/x" }, CONFINE_ON, false, false, 0, { 0 } },
-		{ { "--vsock", "cid=3,socket=S" }, CONFINE_ON, false, false, 0, { 0 } },
+		{ { "--vsock", "cid=3,socket=S" }, CONFINE_ON, false, false, 0, { 0 }, 1, "S" },
+		{ { "--serial", "pty,link=a/b" }, CONFINE_ON, false, false, 0, { 0 }, 1, "a/b" },
+		{ { "--port", "name=x,socket=/t" }, CONFINE_ON, false, false, 0, { 0 }, 1, "/t" },
 		{ { "--vsock", "cid=3,vhost=on" }, CONFINE_ON, true, false, 0, { 0 } },
 		{ { "--kernel", "/dev/fd/63", "--initrd", "/proc/self/fd/62" },
 		  CONFINE_ON,
@@ -270,6 +461,8 @@ Test(confine, plan)
 		cr_expect_eq(plan.host_network, cases[i].host_network, "%zu", i);
 		cr_expect_eq(plan.interfaces, cases[i].interfaces, "%zu", i);
 		cr_assert_eq(plan.nfds, cases[i].nfds, "%zu: %u", i, plan.nfds);
+		cr_expect_eq(plan.nnames, cases[i].nnames, "%zu: %u", i, plan.nnames);
+		cr_expect(!plan.nnames || !strcmp(plan.name[0], cases[i].name), "%zu", i);
 		for (unsigned n = 0; n < plan.nfds; n++)
 			cr_expect_eq(plan.fd[n], cases[i].fd[n], "%zu: %d", i, plan.fd[n]);
 		config_clear(&config);

@@ -10,12 +10,12 @@
 #include "tools/bantam-net-user/calls.h"
 #include "tools/bantam-net-user/memory.h"
 #include "tools/giveup/giveup.h"
+#include "vmm/core/helper.h"
 
 /* Memory of a TCP connection: two buffers of 128 KiB, rounded up to segments of nearly 64 KiB, and
  * the first segment, which slirp keeps until the host answers. */
 #define FD_BYTES (512u << 10)
 #define OTHER_BYTES (320u << 20) /* program, queue, incomplete packets, memory.c's reserve */
-#define NOBODY 65534u		 /* the same id on every Linux */
 
 /* Sets the soft limit, never above the hard limit. */
 static void limit(__rlimit_resource_t what, rlim_t at_most)
@@ -34,13 +34,21 @@ void confine_fds(void)
 }
 
 /*
- * The real and saved user stay root, so that a monitor without CAP_KILL can still kill us; no system
- * call that remains allowed makes them effective again.
+ * The VM's own user, or nobody. The real user stays root: a monitor that is root without CAP_KILL can still kill us, and so
+ * can one that has become the VM's user. No system call that remains allowed makes root effective again.
  */
 bool confine_user(void)
 {
+	const uid_t users[] = { helper_user(getppid()), HELPER_NOBODY };
+
 	giveup_bounding();
-	return !setgroups(0, NULL) && !setresgid(NOBODY, NOBODY, NOBODY) && !seteuid(NOBODY);
+	if (setgroups(0, NULL))
+		return false;
+	for (unsigned i = 0; i < 2; i++)
+		if (!setresgid(users[i], users[i], users[i]) &&
+		    !setresuid((uid_t)-1, users[i], users[i]))
+			return true;
+	return false;
 }
 
 int confine(void)

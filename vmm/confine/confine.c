@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/confine/confine_impl.h"
 #include "vmm/confine/filter.h"
@@ -23,14 +24,14 @@
 
 static struct {
 	enum confine_mode mode;
-	bool files_later;
+	bool files_later, own_namespace, names, names_of_others;
 	atomic_bool finished;
 	int refused[CONFINE_STEPS]; /* 0 or -errno */
 } confine = { .mode = CONFINE_OFF };
 
 static _Thread_local bool has_rights_gone;
 
-static const char *step_name(enum confine_step step)
+const char *confine_step_name(enum confine_step step)
 {
 	static const char *const names[CONFINE_STEPS] = {
 		[CONFINE_DESCRIPTORS] = "closed descriptors",
@@ -54,6 +55,11 @@ enum confine_mode confine_mode(void)
 	return confine.mode;
 }
 
+void confine_refused(int refused[CONFINE_STEPS])
+{
+	memcpy(refused, confine.refused, sizeof(confine.refused));
+}
+
 int confine_keep_fd(struct confine_plan *plan, int fd, struct err *err)
 {
 	if (plan->nfds == CONFINE_FDS_MAX)
@@ -72,7 +78,13 @@ static int took(enum confine_step step, int rc, struct err *err)
 	return err_set(
 		err, -rc,
 		"--confine require: this host refuses \"%s\": %s; bantam doctor --verbose says more",
-		step_name(step), strerror(-rc));
+		confine_step_name(step), strerror(-rc));
+}
+
+/* The second half of a step; the first may have been refused. */
+static int took_again(enum confine_step step, int rc, struct err *err)
+{
+	return rc ? took(step, rc, err) : 0;
 }
 
 /* One line tells of all steps that were refused. */
@@ -85,32 +97,83 @@ static void tell_refused(void)
 
 		if (confine.refused[i])
 			snprintf(text + at, sizeof(text) - at, "%s%s (%s)", at ? ", " : "",
-				 step_name((enum confine_step)i), strerror(-confine.refused[i]));
+				 confine_step_name((enum confine_step)i),
+				 strerror(-confine.refused[i]));
 	}
 	if (*text)
 		log_put(LOG_INFO, "this host refuses a part of the confinement: %s", text);
 }
 
+/*
+ * Of a user without capabilities in a user namespace of its own: there it may make the other ones. A process that has
+ * some keeps them for its files and interfaces, and needs CAP_SYS_ADMIN here.
+ */
+static int begin_namespaces(const struct confine_plan *plan, struct err *err)
+{
+	bool lost = false, user = !confine_has_capabilities();
+	int rc;
+
+	for (unsigned i = 0; user && i < sizeof(plan->helper) / sizeof(plan->helper[0]); i++)
+		if (plan->helper[i])
+			helper_find_now(plan->helper[i]);
+	rc = confine_namespaces(user, &lost);
+	if (lost)
+		return err_sys(
+			err, -rc,
+			"--confine: the user namespace has no users; start with --confine off");
+	confine.own_namespace = !rc && user;
+	if (took(CONFINE_NAMESPACES, rc, err))
+		return rc;
+	if (plan->host_network)
+		return 0;
+	return took(CONFINE_NETWORK, rc && user ? rc : confine_network(), err);
+}
+
+/*
+ * What a process that opens files later cannot do. Its root stays, and its user: in a user namespace the files of others
+ * have no owner.
+ */
+static int begin_alone(const struct confine_plan *plan, struct err *err)
+{
+	int rc = begin_namespaces(plan, err);
+
+	/* With the right to mount, and before Landlock, which refuses mounts. */
+	if (!rc && !CONFINE_SANITIZED && !confine.refused[CONFINE_NAMESPACES])
+		rc = took(CONFINE_ROOT, confine_prepare_root(plan), err);
+	if (!rc && !CONFINE_SANITIZED)
+		rc = took(CONFINE_LANDLOCK, confine_prepare_landlock(plan), err);
+	return rc;
+}
+
 int confine_begin(const struct confine_plan *plan, struct err *err)
 {
-	int rc;
+	int rc = 0;
 
 	confine.mode = plan->mode;
 	confine.files_later = plan->files_later;
+	confine.names = plan->nnames;
+	confine.names_of_others = !geteuid() && confine_names_of_others(plan);
 	if (plan->mode == CONFINE_OFF)
 		return 0;
 	/* First: a descriptor that is left open gives what every later step takes. */
 	helper_keep_only(plan->fd, plan->nfds);
 	/* The log opens standard error once more, by a name that is gone later. */
 	log_open();
+	/* While there is one thread, and /proc/self is ours: a process without dumps may not write the map of its users. */
+	if (!plan->files_later)
+		rc = begin_alone(plan, err);
 	/* Before foreign bytes are read: a crash writes no guest memory to a disk. */
-	rc = took(CONFINE_DUMP, confine_no_dumps(), err);
+	if (!rc)
+		rc = took(CONFINE_DUMP, confine_no_dumps(), err);
 	/* Before the first helper starts, for all that it starts. Landlock and filters need it, too. */
 	if (!rc)
 		rc = took(CONFINE_PRIVILEGES, confine_no_new_privileges(), err);
+	if (!rc)
+		rc = took(CONFINE_LIMITS, confine_limits(), err);
 	/* What is left is for the files and interfaces that the options name; confine_finish takes it. */
 	if (!rc)
-		rc = took(CONFINE_CAPABILITIES, confine_cut_capabilities(plan->interfaces), err);
+		rc = took(CONFINE_CAPABILITIES,
+			  confine_cut_capabilities(plan->interfaces, confine.own_namespace), err);
 	/* Each thread loads its own, when nothing is left for it to make. */
 	if (!rc)
 		rc = took(CONFINE_FILTERS,
@@ -122,10 +185,14 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 
 int confine_thread_rights(void)
 {
+	int rc, refused;
+
 	if (!atomic_load(&confine.finished) || has_rights_gone)
 		return 0;
 	has_rights_gone = true;
-	return confine_no_capabilities();
+	rc = confine_no_capabilities(confine.names_of_others);
+	refused = CONFINE_SANITIZED || confine.refused[CONFINE_LANDLOCK] ? 0 : confine_landlock();
+	return rc ? rc : refused;
 }
 
 int confine_finish(struct err *err)
@@ -134,8 +201,17 @@ int confine_finish(struct err *err)
 
 	if (confine.mode == CONFINE_OFF || confine.files_later)
 		return 0;
+	/* With CAP_SYS_CHROOT. All that the machine needs of the host is open. */
+	rc = took_again(CONFINE_ROOT, confine_enter_root(), err);
+	/*
+	 * With CAP_SETUID. Who takes a name from a folder of root, or connects to a socket of root, has to be root: such
+	 * a VM stays root, without capabilities, or with CAP_DAC_OVERRIDE alone if others have names in that folder.
+	 */
+	if (!rc && !geteuid() && !confine.names && !CONFINE_SANITIZED)
+		rc = took(CONFINE_USER, confine_own_user(), err);
 	atomic_store(&confine.finished, true);
-	rc = took(CONFINE_CAPABILITIES, confine_thread_rights(), err);
+	if (!rc)
+		rc = took_again(CONFINE_CAPABILITIES, confine_thread_rights(), err);
 	if (!rc)
 		tell_refused();
 	return rc;

@@ -39,6 +39,7 @@ enum confine_step {
 
 /* As many as a card has queues, and some. */
 #define CONFINE_FDS_MAX 320
+#define CONFINE_NAMES_MAX 128
 
 /* What the VM needs of the host. All zero: nothing. */
 struct confine_plan {
@@ -48,6 +49,11 @@ struct confine_plan {
 	bool interfaces;   /* a device makes or sets network interfaces of the host */
 	int fd[CONFINE_FDS_MAX]; /* inherited descriptors that options name */
 	unsigned nfds;
+	/* Paths in whose folders the VM makes, uses or removes names at run time; they outlive confine_begin. */
+	const char *name[CONFINE_NAMES_MAX];
+	unsigned nnames;
+	/* Helpers that it starts, for helper_find_now; NULL: none. */
+	const char *helper[2];
 };
 
 /* Adds a descriptor that stays open. More than CONFINE_FDS_MAX: -E2BIG. */
@@ -56,6 +62,14 @@ int confine_keep_fd(struct confine_plan *plan, int fd, struct err *err);
 /* Return 0, or -errno with CONFINE_REQUIRE if the host refuses a step, which err names. */
 int confine_begin(const struct confine_plan *plan, struct err *err);
 int confine_finish(struct err *err);
+
+/* How a message names a step. */
+const char *confine_step_name(enum confine_step step);
+/*
+ * For doctor: tries each step that concerns this user, in a child. refused: 0 or -errno, by step. Returns 0, or -errno if
+ * the child could not be asked. The process has one thread.
+ */
+int confine_probe(int refused[CONFINE_STEPS]);
 
 /* The mode of confine_begin; CONFINE_OFF before it. Any thread. */
 enum confine_mode confine_mode(void);

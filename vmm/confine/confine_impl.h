@@ -5,6 +5,7 @@
 #ifndef BANTAM_CONFINE_IMPL_H
 #define BANTAM_CONFINE_IMPL_H
 
+#include <limits.h>
 #include <stdbool.h>
 
 #include "vmm/confine/confine.h"
@@ -16,16 +17,51 @@
 #define CONFINE_SANITIZED false
 #endif
 
+/* --- confine.c --- */
+
+/* What was refused so far, by step. */
+void confine_refused(int refused[CONFINE_STEPS]);
+
 /* --- rights.c --- */
 
 int confine_no_dumps(void);
 int confine_no_new_privileges(void);
 /*
  * Leaves of the capabilities those by which root opens the files of others, binds low ports and ends its helpers,
- * and with interfaces the one for networks. Helpers inherit at most these.
+ * and with interfaces the one for networks; with own_namespace also the one to mount, which concerns nothing of the host then.
+ * Helpers inherit at most these.
  */
-int confine_cut_capabilities(bool interfaces);
-/* Empties all five sets. */
-int confine_no_capabilities(void);
+int confine_cut_capabilities(bool interfaces, bool own_namespace);
+/* Empties all five sets; but_files leaves what root needs to use other users' files. */
+int confine_no_capabilities(bool but_files);
+/* Whether the calling thread has any. */
+bool confine_has_capabilities(void);
+/* Makes root another user, in all threads, without capabilities. */
+int confine_own_user(void);
+int confine_limits(void);
+
+/* --- root.c --- */
+
+/*
+ * Mount, IPC, UTS and cgroup namespaces, in a user namespace of its own if user is set. The process has one thread. After
+ * an error with *lost it is in a user namespace that does not know its user: it cannot go on.
+ */
+int confine_namespaces(bool user, bool *lost);
+int confine_network(void);
+/* Writes the folder of a path into folder: "." if it has none. */
+int confine_folder_of(const char *path, char folder[PATH_MAX]);
+/* Whether another user than root may make names in the folder of one of these. */
+bool confine_names_of_others(const struct confine_plan *plan);
+/* Builds the new root, after confine_namespaces. */
+int confine_prepare_root(const struct confine_plan *plan);
+/* Changes the root of all threads, if there is a new one. Needs CAP_SYS_CHROOT. */
+int confine_enter_root(void);
+
+/* --- landlock.c --- */
+
+/* Makes the rules of the process: it may remove the plan's names. */
+int confine_prepare_landlock(const struct confine_plan *plan);
+/* Nothing else of the file system, and no TCP, for the calling thread. */
+int confine_landlock(void);
 
 #endif

@@ -4,6 +4,7 @@
  */
 #include "vmm/confine/plan.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +54,12 @@ static int add_key(struct confine_plan *plan, const struct keyvals *kv, unsigned
 	}
 	if (key->flags & KEY_FDS)
 		rc = keep_fds(plan, text, err);
+	if (key->flags & KEY_NAME && strncmp(text, "fd:", 3)) {
+		if (plan->nnames == CONFINE_NAMES_MAX)
+			return err_set(err, E2BIG, "options name more than %d sockets and links",
+				       CONFINE_NAMES_MAX);
+		plan->name[plan->nnames++] = text;
+	}
 	/* A list of paths has one in each line. */
 	for (const char *line = text; !rc && line && key->kind == KEY_PATH;
 	     line = strchr(line, '\n'))
@@ -74,8 +81,13 @@ int confine_plan_config(struct confine_plan *plan, const struct config *config, 
 	int rc;
 
 	plan->mode = (enum confine_mode)keys_num(&config->vm, CONFIG_CONFINE);
+	/* The helper that reads the first disk; the other one serves a user network. */
+	plan->helper[0] = keys_has(&config->vm, CONFIG_KERNEL) ? NULL : "bantam-fs";
 	rc = confine_plan_keys(plan, &config->vm, err);
-	for (unsigned i = 0; !rc && i < config->ndevices; i++)
+	for (unsigned i = 0; !rc && i < config->ndevices; i++) {
+		if (keys_num_of(&config->device[i].kv, "user"))
+			plan->helper[1] = "bantam-net-user";
 		rc = confine_plan_keys(plan, &config->device[i].kv, err);
+	}
 	return rc;
 }

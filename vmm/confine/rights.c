@@ -1,6 +1,8 @@
 /* rights: dumps, privileges and capabilities of the process. See confine_impl.h, capabilities(7), prctl(2). */
 #include <errno.h>
+#include <grp.h>
 #include <linux/capability.h>
+#include <signal.h>
 #include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -8,16 +10,18 @@
 #include <unistd.h>
 
 #include "vmm/confine/confine_impl.h"
+#include "vmm/core/helper.h"
 
 #define CAP(name) (1ull << CAP_##name)
 /*
  * DAC_…, FOWNER, CHOWN: files of other users. KILL, SETUID, SETGID: helpers, which take another user, and our own
  * user. SETPCAP: to empty the bounding set. NET_BIND_SERVICE: a port below 1024 that is forwarded. IPC_LOCK:
- * io_uring and vhost before Linux 5.12 lock memory.
+ * io_uring and vhost before Linux 5.12 lock memory. SYS_CHROOT: confine_enter_root.
  */
 #define UNTIL_FINISH                                                                               \
 	(CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH) | CAP(FOWNER) | CAP(CHOWN) | CAP(KILL) |         \
-	 CAP(SETUID) | CAP(SETGID) | CAP(SETPCAP) | CAP(NET_BIND_SERVICE) | CAP(IPC_LOCK))
+	 CAP(SETUID) | CAP(SETGID) | CAP(SETPCAP) | CAP(NET_BIND_SERVICE) | CAP(IPC_LOCK) |        \
+	 CAP(SYS_CHROOT))
 
 static int get(struct __user_cap_data_struct data[2])
 {
@@ -34,9 +38,17 @@ static int set(struct __user_cap_data_struct data[2])
 }
 
 /*
- * Takes all capabilities from all sets but those in mask. Without CAP_SETPCAP the bounding set stays: it gives
- * nothing to a process that has no_new_privs and permits nothing itself.
+ * Without CAP_SETPCAP the bounding set stays: it gives nothing to a process that has no_new_privs and permits nothing
+ * itself.
  */
+static void bound_capabilities(uint64_t mask)
+{
+	for (unsigned cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+		if (!(mask >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
+			return;
+}
+
+/* Takes all capabilities from all sets but those in mask. */
 static int keep_capabilities(uint64_t mask)
 {
 	struct __user_cap_data_struct data[2];
@@ -44,10 +56,7 @@ static int keep_capabilities(uint64_t mask)
 
 	if (rc)
 		return rc;
-	if (data[0].effective & CAP(SETPCAP))
-		for (unsigned cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-			if (!(mask >> cap & 1))
-				prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+	bound_capabilities(mask);
 	/* Linux before 4.3 has no ambient set. */
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)
 		return -errno;
@@ -59,14 +68,15 @@ static int keep_capabilities(uint64_t mask)
 	return set(data);
 }
 
-int confine_cut_capabilities(bool interfaces)
+int confine_cut_capabilities(bool interfaces, bool own_namespace)
 {
-	return keep_capabilities(UNTIL_FINISH | (interfaces ? CAP(NET_ADMIN) : 0));
+	return keep_capabilities(UNTIL_FINISH | (interfaces ? CAP(NET_ADMIN) : 0) |
+				 (own_namespace ? CAP(SYS_ADMIN) : 0));
 }
 
-int confine_no_capabilities(void)
+int confine_no_capabilities(bool but_files)
 {
-	return keep_capabilities(0);
+	return keep_capabilities(but_files ? CAP(DAC_OVERRIDE) : 0);
 }
 
 int confine_no_new_privileges(void)
@@ -82,4 +92,55 @@ int confine_no_dumps(void)
 	if (setrlimit(RLIMIT_CORE, &none))
 		return -errno;
 	return !CONFINE_SANITIZED && prctl(PR_SET_DUMPABLE, 0) ? -errno : 0;
+}
+
+bool confine_has_capabilities(void)
+{
+	struct __user_cap_data_struct data[2];
+
+	return !get(data) && (data[0].permitted | data[1].permitted);
+}
+
+/*
+ * glibc does it in all threads, and a thread that leaves root loses its capabilities. The kernel forgets then that the
+ * process is not dumpable, and to which signal the end of its parent leads.
+ */
+int confine_own_user(void)
+{
+	const uid_t users[] = { helper_user(getpid()), HELPER_NOBODY };
+	int at_end = 0, rc = -EPERM;
+	pid_t parent = getppid();
+
+	prctl(PR_GET_PDEATHSIG, &at_end);
+	bound_capabilities(0);
+	if (setgroups(0, NULL))
+		return -errno;
+	for (unsigned i = 0; rc && i < 2; i++)
+		rc = setresgid(users[i], users[i], users[i]) ||
+				     setresuid(users[i], users[i], users[i]) ?
+			     -errno :
+			     0;
+	if (rc)
+		return rc;
+	if (!CONFINE_SANITIZED)
+		prctl(PR_SET_DUMPABLE, 0);
+	if (!at_end)
+		return 0;
+	prctl(PR_SET_PDEATHSIG, at_end);
+	/* It has ended meanwhile. */
+	if (getppid() != parent)
+		kill(getpid(), at_end);
+	return 0;
+}
+
+/* What the process never needs: message queues, signals that queue up for others, real-time priorities. */
+int confine_limits(void)
+{
+	static const struct rlimit none;
+	static const __rlimit_resource_t what[] = { RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO };
+
+	for (unsigned i = 0; i < sizeof(what) / sizeof(what[0]); i++)
+		if (setrlimit(what[i], &none))
+			return -errno;
+	return 0;
 }

@@ -160,6 +160,29 @@ static bool take(const char *name, const char *dir, const char *sub, char *path,
 	return !fault;
 }
 
+static struct {
+	const char *name;
+	char path[PATH_MAX + 64];
+} known[HELPERS_KNOWN];
+
+void helper_find_now(const char *name)
+{
+	unsigned i = 0;
+	struct err err;
+
+	while (i < HELPERS_KNOWN && known[i].name)
+		i++;
+	BUG_ON(i == HELPERS_KNOWN);
+	if (!helper_find(name, known[i].path, sizeof(known[i].path), &err))
+		known[i].name = name;
+}
+
+uid_t helper_user(pid_t vm)
+{
+	/* PID_MAX_LIMIT of Linux is 1 << 22. */
+	return 0x70000000u | ((uid_t)vm & 0x3fffffu);
+}
+
 int helper_find(const char *name, char *path, size_t len, struct err *err)
 {
 	/* SAN=… builds are one folder deeper than the helpers. */
@@ -171,6 +194,11 @@ int helper_find(const char *name, char *path, size_t len, struct err *err)
 	int rc = err_set(err, ENOENT,
 			 "%s is missing; it belongs next to bantam or in ../libexec/bantam", name);
 
+	for (unsigned i = 0; i < HELPERS_KNOWN; i++)
+		if (known[i].name && !strcmp(known[i].name, name))
+			return snprintf(path, len, "%s", known[i].path) < (int)len ?
+				       0 :
+				       err_sys(err, ENAMETOOLONG, "%s", known[i].path);
 	if (set && *set)
 		return take(name, set, "/", path, len, &rc, err) ? 0 : rc;
 	self[n < 0 ? 0 : n] = 0;

@@ -29,6 +29,21 @@ struct helper {
 };
 
 /*
+ * Finds the helper now, for helper_find: after the process has entered a user namespace, the owners of files cannot be
+ * told any more. What is not found is looked for again. At most HELPERS_KNOWN names, one thread.
+ */
+#define HELPERS_KNOWN 2u
+void helper_find_now(const char *name);
+
+/*
+ * The user that a VM of root and its helpers take: above all that programs give out, another one for each process of
+ * the host, and the same for both sides. pid: the VM's.
+ */
+uid_t helper_user(pid_t vm);
+/* Where that one cannot be taken: nobody, the same on every Linux. */
+#define HELPER_NOBODY 65534u
+
+/*
  * Start the program at path. It inherits the descriptors in keep under the same numbers, and shares
  * standard error; its standard input and output are /dev/null. It has no environment, and a session
  * of its own because the terminal's signals are for bantam. Returns 0 or -errno; on failure *helper is

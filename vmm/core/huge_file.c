@@ -27,6 +27,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -129,6 +130,7 @@ static int make_file_in_child(void)
 	sigset_t all, before;
 	uint8_t *stack;
 	pid_t pid;
+	int dumps;
 
 	stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
@@ -136,6 +138,10 @@ static int make_file_in_child(void)
 		return -errno;
 	snprintf(o.uid_map, sizeof(o.uid_map), "%u %u 1", geteuid(), geteuid());
 	snprintf(o.gid_map, sizeof(o.gid_map), "%u %u 1", getegid(), getegid());
+	/* /proc/self/uid_map of a process without dumps belongs to root. The child has the flag of our memory. */
+	dumps = prctl(PR_GET_DUMPABLE);
+	if (dumps == 0)
+		prctl(PR_SET_DUMPABLE, 1);
 	/* Block all signals: a handler of ours would run in the child, on our memory. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -146,6 +152,8 @@ static int make_file_in_child(void)
 	else
 		waitpid(pid, NULL, __WALL);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (dumps == 0)
+		prctl(PR_SET_DUMPABLE, 0);
 	munmap(stack, STACK_BYTES);
 	return o.fd;
 }

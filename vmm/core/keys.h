@@ -39,6 +39,8 @@ enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE, KEY
 #define KEY_FDS 512u	    /* KEY_TEXT: inherited descriptors, "N[:N…]" or "fd:N" */
 #define KEY_NETWORK 1024u   /* the host's network, unless it is 0 or off */
 #define KEY_INTERFACE 2048u /* it makes or sets an interface of the host */
+#define KEY_NAME                                                                                   \
+	4096u /* a path in whose folder names are made, used or removed while the guest runs */
 
 struct key {
 	const char *name;

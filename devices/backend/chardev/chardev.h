@@ -84,7 +84,7 @@ extern const struct key chardev_keys[];
 		{ "file", KEY_PATH, 0, NULL, NULL, 0, 0, "FILE", "write output to FILE (no input)" }, \
 		{ "socket",                                                                           \
 		  KEY_PATH,                                                                           \
-		  0,                                                                                  \
+		  KEY_NAME,                                                                           \
 		  NULL,                                                                               \
 		  NULL,                                                                               \
 		  0,                                                                                  \
@@ -101,7 +101,7 @@ extern const struct key chardev_keys[];
 		  0,                                                                                  \
 		  "SIZE",                                                                             \
 		  "with file: FILE's most bytes, 1G by default; the oldest go; 0: no limit" },        \
-		{ "link", KEY_PATH, 0,                                                                \
+		{ "link", KEY_PATH, KEY_NAME,                                                         \
 		  NULL,	  NULL,	    0,                                                                \
 		  0,	  "PATH",   "with pty: a symbolic link to the terminal" },                    \
 		{ "tty", KEY_BOOL, KEY_HIDDEN,                                                        \

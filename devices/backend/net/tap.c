@@ -39,7 +39,7 @@ struct tap {
 	struct net net; /* first */
 	char ifname[IFNAMSIZ];
 	struct loop_watch *news; /* reports changes of the host's links */
-	int news_fd;
+	int news_fd, counters_fd;
 	bool multi_queue;
 	bool attached[NET_MAX_QUEUES];
 	bool handed_in;	     /* others have the queues, too, and may make them block */
@@ -148,6 +148,7 @@ static void on_news(void *opaque, uint32_t events)
 static void watch_links(struct tap *tap)
 {
 	tap->news_fd = net_tap_link_watch();
+	tap->counters_fd = net_tap_link_open_counters();
 	if (tap->news_fd >= 0)
 		(void)loop_watch_fd(tap->net.loop, tap->news_fd, EPOLLIN, on_news, tap, &tap->news);
 }
@@ -211,11 +212,12 @@ static void tap_set_link(struct net *net, bool up)
  */
 static void tap_counters(struct net *net, struct net_counters *out)
 {
+	struct tap *tap = tap_of(net);
 	struct ifreq ifr;
 
 	/* The host may have renamed it. */
 	if (!ioctl(net->port[0].fd, TUNGETIFF, &ifr))
-		net_tap_link_counters(ifr.ifr_name, out);
+		net_tap_link_counters(tap->counters_fd, ifr.ifr_name, out);
 }
 
 /* --- keeping ------------------------------------------------------------------------------ */
@@ -291,6 +293,8 @@ static void tap_close(struct net *net)
 	loop_unwatch(tap->news);
 	if (tap->news_fd >= 0)
 		close(tap->news_fd);
+	if (tap->counters_fd >= 0)
+		close(tap->counters_fd);
 	tap_set_offloads(net, 0);
 	tap_set_queues(net, net->nqueues);
 	if (tap->no_carrier)
@@ -531,7 +535,7 @@ int net_tap_open(const struct net_config *cfg, struct net **out, struct err *err
 	tap = (struct tap *)net_new(&tap_ops, cfg, sizeof(*tap));
 	if (!tap)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
-	tap->news_fd = -1;
+	tap->news_fd = tap->counters_fd = -1;
 	tap->net.nqueues = cfg->queues ? cfg->queues : 1;
 	strcpy(tap->ifname, cfg->tap);
 	kept = take_queues(tap, cfg);
@@ -567,7 +571,7 @@ int net_tap_from_fds(const struct net_config *cfg, const int *fd, unsigned n, st
 
 	if (!tap)
 		return err_sys(err, ENOMEM, "%s", cfg->option);
-	tap->news_fd = -1;
+	tap->news_fd = tap->counters_fd = -1;
 	tap->handed_in = true;
 	tap->net.nqueues = n;
 	for (unsigned i = 0; i < n && !rc; i++) {

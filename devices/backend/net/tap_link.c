@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
@@ -282,32 +283,55 @@ uint16_t net_tap_link_mtu(const char *ifname)
 	return (uint16_t)ifr.ifr_mtu;
 }
 
-int net_tap_link_counters(const char *ifname, struct net_counters *out)
+int net_tap_link_open_counters(void)
 {
 	/* Of the caller's network namespace. Netlink and sysfs know more, but netlink's answer waits
 	 * for changes of other links, and /sys may show another namespace. */
-	FILE *file = fopen("/proc/thread-self/net/dev", "re");
-	int len = (int)strnlen(ifname, IFNAMSIZ), rc = -ENODEV;
+	return open("/proc/thread-self/net/dev", O_RDONLY | O_CLOEXEC);
+}
+
+/* Takes the line of the file if it is the interface's. */
+static bool take_counters(const char *line, const char *ifname, struct net_counters *out)
+{
+	int len = (int)strnlen(ifname, IFNAMSIZ);
+	const char *at = line + strspn(line, " ");
 	unsigned long long n[4];
-	char line[512];
 
-	if (!file)
-		return -errno;
-	while (rc && fgets(line, sizeof(line), file)) {
-		const char *at = line + strspn(line, " ");
+	if (strncmp(at, ifname, (size_t)len) || at[len] != ':')
+		return false;
+	/* Eight columns of what the host has received, then the same of what it has sent. */
+	if (sscanf(at + len + 1, "%llu %llu %*s %*s %*s %*s %*s %*s %llu %llu", &n[0], &n[1], &n[2],
+		   &n[3]) != 4)
+		return false;
+	*out = (struct net_counters){ n[2] & INT64_MAX, n[3] & INT64_MAX, n[0] & INT64_MAX,
+				      n[1] & INT64_MAX };
+	return true;
+}
 
-		if (strncmp(at, ifname, (size_t)len) || at[len] != ':')
-			continue;
-		/* Eight columns of what the host has received, then the same of what it has sent. */
-		if (sscanf(at + len + 1, "%llu %llu %*s %*s %*s %*s %*s %*s %llu %llu", &n[0],
-			   &n[1], &n[2], &n[3]) == 4) {
-			*out = (struct net_counters){ n[2] & INT64_MAX, n[3] & INT64_MAX,
-						      n[0] & INT64_MAX, n[1] & INT64_MAX };
-			rc = 0;
+/* By pread: other threads read the same descriptor. */
+int net_tap_link_counters(int fd, const char *ifname, struct net_counters *out)
+{
+	size_t have = 0;
+	off_t at = 0;
+	char text[2048];
+
+	for (;;) {
+		ssize_t n = pread(fd, text + have, sizeof(text) - 1 - have, at);
+		char *line = text, *end;
+
+		if (n <= 0)
+			return n ? -errno : -ENODEV;
+		at += n;
+		have += (size_t)n;
+		text[have] = 0;
+		for (; (end = strchr(line, '\n')); line = end + 1) {
+			*end = 0;
+			if (take_counters(line, ifname, out))
+				return 0;
 		}
+		have -= (size_t)(line - text);
+		memmove(text, line, have);
 	}
-	fclose(file);
-	return rc;
 }
 
 int net_tap_link_check(const struct net_config *cfg, struct err *err)

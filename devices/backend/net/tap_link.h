@@ -20,11 +20,15 @@ int net_tap_link_up(const char *ifname);
 /* In bytes; 0: unknown, or not between NET_MTU_MIN and NET_MTU_MAX. */
 uint16_t net_tap_link_mtu(const char *ifname);
 /*
- * Reads the interface's counters (proc_pid_net(5), dev): what the host has received, the guest has sent.
- * Any thread of the interface's network namespace; takes none of the locks that a change of the host's
- * links holds.
+ * The counters of the interfaces in the caller's network namespace (proc_pid_net(5), dev): a descriptor, which the
+ * caller closes, or -1. It is opened early: a confined process has no /proc.
  */
-int net_tap_link_counters(const char *ifname, struct net_counters *out);
+int net_tap_link_open_counters(void);
+/*
+ * Reads an interface's counters there: what the host has received, the guest has sent. Any thread; takes none of
+ * the locks that a change of the host's links holds. Returns 0 or -errno.
+ */
+int net_tap_link_counters(int fd, const char *ifname, struct net_counters *out);
 /*
  * Returns true if the tap has more open queues, attached or not, than ours: the others belong to
  * another process, and the kernel, which lets any process open a queue of such a tap, would spread

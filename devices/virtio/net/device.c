@@ -39,7 +39,7 @@ static const struct key keys[] = {
 		     .help = "an open tap (one descriptor for each queue) or socket" },
 	[KEY_USER] = { "user", KEY_BOOL, KEY_NETWORK, .def = "off",
 		       .help = "a network without privileges: DHCP, DNS, connections to outside" },
-	[KEY_STREAM] = { "stream", KEY_TEXT, KEY_FDS, .meta = "PATH|fd:N",
+	[KEY_STREAM] = { "stream", KEY_TEXT, KEY_FDS | KEY_NAME, .meta = "PATH|fd:N",
 			 .help = "frames on a stream socket, in QEMU's and passt's format" },
 	[KEY_VHOST_USER] = { "vhost-user", KEY_PATH, .meta = "SOCKET",
 			     .help = "the vhost-user daemon at SOCKET moves the frames (passt, OVS, DPDK)" },

@@ -139,7 +139,7 @@ enum { VHOST_KERNEL_OFF, VHOST_KERNEL_ON, VHOST_KERNEL_AUTO };
 static const struct key vsock_keys[] = {
 	[K_CID] = { "cid", KEY_NUM, KEY_REQUIRED, .min = 3, .max = 0xfffffffe, .meta = "N",
 		    .help = "the guest's address, 3 or more" },
-	[K_SOCKET] = { "socket", KEY_PATH, KEY_REQUIRED | KEY_UNLESS, .meta = "PATH",
+	[K_SOCKET] = { "socket", KEY_PATH, KEY_REQUIRED | KEY_UNLESS | KEY_NAME, .meta = "PATH",
 		       .help = "where host programs connect; PATH_P is port P of the host" },
 	[K_VHOST_KERNEL] = { "vhost", KEY_CHOICE, KEY_INSTEAD | KEY_NETWORK,
 			     .choices = "off|on|auto", .def = "off",

@@ -1,0 +1,73 @@
+/*
+ * landlock: no files, and no TCP, for the calling thread and those that it starts. See confine_impl.h and
+ * Documentation/userspace-api/landlock.rst of Linux. What is open already stays usable.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/landlock.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/confine/confine_impl.h"
+
+/* The rights of each version of the interface, as of Linux 5.13, 5.19, 6.2, 6.7 and 6.10. */
+#define FS_1 ((1ull << 13) - 1)
+#define FS_2 (FS_1 | 1ull << 13) /* REFER */
+#define FS_3 (FS_2 | 1ull << 14) /* TRUNCATE */
+#define FS_5 (FS_3 | 1ull << 15) /* IOCTL_DEV */
+#define NET_4 3ull		 /* BIND_TCP, CONNECT_TCP */
+
+/* The headers may be older than the kernel. */
+struct rules {
+	uint64_t files, net;
+};
+
+static int ruleset = -1;
+
+static int add_folder(const char *path)
+{
+	struct landlock_path_beneath_attr rule = {
+		.allowed_access = LANDLOCK_ACCESS_FS_REMOVE_FILE
+	};
+	char folder[PATH_MAX];
+	int rc = confine_folder_of(path, folder);
+
+	if (rc)
+		return rc;
+	rule.parent_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	/* A folder that is not there is an error of the device, which tells it better. */
+	if (rule.parent_fd < 0)
+		return 0;
+	if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0))
+		rc = -errno;
+	close(rule.parent_fd);
+	return rc;
+}
+
+int confine_prepare_landlock(const struct confine_plan *plan)
+{
+	long version = syscall(SYS_landlock_create_ruleset, NULL, 0,
+			       LANDLOCK_CREATE_RULESET_VERSION);
+	struct rules rules = { version < 2 ? FS_1 :
+			       version < 3 ? FS_2 :
+			       version < 5 ? FS_3 :
+					     FS_5,
+			       NET_4 };
+	int rc = 0;
+
+	if (version < 0)
+		return -errno;
+	ruleset = (int)syscall(SYS_landlock_create_ruleset, &rules,
+			       version < 4 ? sizeof(rules.files) : sizeof(rules), 0);
+	if (ruleset < 0)
+		return -errno;
+	for (unsigned i = 0; !rc && i < plan->nnames; i++)
+		rc = add_folder(plan->name[i]);
+	return rc;
+}
+
+int confine_landlock(void)
+{
+	return syscall(SYS_landlock_restrict_self, ruleset, 0) ? -errno : 0;
+}
