@@ -292,13 +292,14 @@ static bool ended_within(const struct helper *h, unsigned ms, int *status)
 
 static void kill_now(const struct helper *h)
 {
+	long rc = -1;
+
 	if (h->pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, h->pidfd, SIGKILL, NULL, 0);
+		rc = syscall(SYS_pidfd_send_signal, h->pidfd, SIGKILL, NULL, 0);
 	else if (!thread_confines())
-		kill(h->pid, SIGKILL);
-	else
-		return;
-	waitpid(h->pid, NULL, 0);
+		rc = kill(h->pid, SIGKILL);
+	if (!rc)
+		waitpid(h->pid, NULL, 0);
 }
 
 int helper_reap(struct helper *helper, unsigned ms)

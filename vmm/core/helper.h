@@ -70,7 +70,8 @@ void helper_keep_only(const int *keep, unsigned nkeep);
  * be killed. Sets *helper to zero; if it is so already, does nothing and returns -1.
  *
  * The signal goes by the pidfd: so a confined thread, which cannot open another, reaches no other process. Without
- * one it is left alone there, and ends by itself because its sockets are closed.
+ * one, or without the right to end a process of that user, the helper is left alone, and ends by itself because its
+ * sockets are closed.
  */
 int helper_reap(struct helper *helper, unsigned ms);
 
