@@ -16,12 +16,13 @@
 /*
  * DAC_…, FOWNER, CHOWN: files of other users. KILL, SETUID, SETGID: helpers, which take another user, and our own
  * user. SETPCAP: to empty the bounding set. NET_BIND_SERVICE: a port below 1024 that is forwarded. IPC_LOCK:
- * io_uring and vhost before Linux 5.12 lock memory. SYS_CHROOT: confine_enter_root.
+ * io_uring and vhost before Linux 5.12 lock memory. SYS_CHROOT: confine_enter_root. SETFCAP: without it no child of root
+ * has root in a user namespace, in which huge_file.c makes shared memory with huge pages.
  */
 #define UNTIL_FINISH                                                                               \
 	(CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH) | CAP(FOWNER) | CAP(CHOWN) | CAP(KILL) |         \
 	 CAP(SETUID) | CAP(SETGID) | CAP(SETPCAP) | CAP(NET_BIND_SERVICE) | CAP(IPC_LOCK) |        \
-	 CAP(SYS_CHROOT))
+	 CAP(SYS_CHROOT) | CAP(SETFCAP))
 
 static int get(struct __user_cap_data_struct data[2])
 {
