@@ -1006,6 +1006,21 @@ Test(chardev, stdio_end_is_a_key)
 	run_ms(5);
 	cr_assert_eq(user.in_len, 6, "once");
 	chardev_close(chr);
+	/* what waits leaves no room, or room for one: 512 bytes wait */
+	for (size_t n = 510; n < 513; n++) {
+		cr_assert_eq(pipe(in), 0);
+		use_as(in[0], 0);
+		user.in_len = user.in_max = 0;
+		memset(text, 't', n);
+		cr_assert_eq(write(in[1], text, n), (ssize_t)n);
+		close(in[1]);
+		chr = open_with_end();
+		run_ms(10);
+		user.in_max = sizeof(user.in) - 1;
+		chardev_resume(chr);
+		cr_assert_str_eq(got_input(n + 2) + n, "\4\4", "behind %zu", n);
+		chardev_close(chr);
+	}
 	/* a file that is longer than what waits */
 	memset(text, 't', sizeof(text));
 	cr_assert_eq(write(fd, text, sizeof(text)), sizeof(text));

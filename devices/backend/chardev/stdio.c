@@ -33,6 +33,7 @@ struct stdio {
 	bool escape;		       /* Ctrl-A came last */
 	struct loop_watch *foreground; /* timer */
 	uint16_t cols, rows;
+	unsigned end_left; /* characters of the end that the guest has not got */
 };
 
 static struct stdio *owner;	  /* one stdio sink at a time */
@@ -118,10 +119,18 @@ static void open_in(struct chardev *chr)
  */
 static void say_end(struct chardev *chr)
 {
-	static const uint8_t end[] = { 4, 4 };
-
-	chardev_give(chr, end, sizeof(end));
+	((struct stdio *)chr)->end_left = 2;
 	chardev_wake(chr); /* nothing else may come that does */
+}
+
+/* The queue may have no room for both before the guest reads. */
+static void end_looked(struct chardev *chr)
+{
+	static const uint8_t end[] = { 4, 4 };
+	struct stdio *io = (struct stdio *)chr;
+
+	if (io->end_left)
+		io->end_left -= (unsigned)chardev_give(chr, end, io->end_left);
 }
 
 static void stdio_start(struct chardev *chr)
@@ -239,6 +248,7 @@ static const struct chardev_ops end_ops = {
 	.start = stdio_start,
 	.attached = stdio_attached,
 	.in_ended = say_end,
+	.looked = end_looked,
 	.close = stdio_close,
 };
 
