@@ -302,6 +302,11 @@ Test(kernels, unnamed)
 	kernels_clear(&kernel);
 	cr_assert_eq(kernels_find_default(&kernel, NULL, "host", "cache", &err), 0, "%s", err.text);
 	cr_expect_str_eq(kernel.image, path);
+	/* not what lies in the folder in which the user happens to be */
+	pack_files_text(uts.release, "no kernel");
+	kernels_clear(&kernel);
+	cr_assert_eq(kernels_find_default(&kernel, NULL, "host", "cache", &err), 0, "%s", err.text);
+	cr_expect_str_eq(kernel.image, path);
 }
 
 /* So does what it says of a tree in which nothing is built, and of an old image. */

@@ -83,7 +83,7 @@ int kernels_find_default(struct kernels_choice *k, const char *modules, const ch
 	uname(&host);
 	why = look_for_installed(root, host.release);
 	if (!why)
-		return kernels_find(k, host.release, modules, root, err);
+		return kernels_find_installed(k, host.release, modules, root, err);
 	if (find_fetched(cache, fetched))
 		return kernels_find(k, fetched, modules, root, err);
 	return err_set(

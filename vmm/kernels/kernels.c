@@ -409,6 +409,16 @@ static int take_installed(struct kernels_choice *k, const char *release, const c
 	return rc;
 }
 
+int kernels_find_installed(struct kernels_choice *k, const char *release, const char *modules,
+			   const char *root, struct err *err)
+{
+	int rc;
+
+	*k = (struct kernels_choice){ 0 };
+	rc = take_installed(k, release, root, err);
+	return rc || !modules ? rc : override_modules(k, modules, err);
+}
+
 int kernels_find(struct kernels_choice *k, const char *name, const char *modules, const char *root,
 		 struct err *err)
 {

@@ -42,6 +42,9 @@ struct kernels_choice {
  */
 int kernels_find(struct kernels_choice *k, const char *name, const char *modules, const char *root,
 		 struct err *err);
+/* An installed kernel, whatever files and folders of that name there are. */
+int kernels_find_installed(struct kernels_choice *k, const char *release, const char *modules,
+			   const char *root, struct err *err);
 /*
  * The kernel for a user who names none: the one that this host runs, or else one of those that tools/fetch-kernels
  * has put into the folder cache (cachedir.h; NULL: there is none). -ENOENT: neither can be read; err names the command
