@@ -6,13 +6,12 @@
  * refused changes nothing: the next one does not rely on it. What was refused is collected, and said in one line.
  *
  * The kernel keeps capabilities, Landlock's rules and filters for each thread. confine_begin runs while there is one
- * thread only, so all threads inherit what it does. confine_finish runs in the machine's thread. Threads that exist by
- * then do the same by confine_thread_rights, before they do the first work for the guest.
+ * thread only, so all threads inherit what it does. confine_finish runs in the machine's thread. The other
+ * threads do the same by confine_thread_rights, which may be earlier: they open nothing.
  */
 #include "vmm/confine/confine.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,8 +23,7 @@
 
 static struct {
 	enum confine_mode mode;
-	bool files_later, own_namespace, names, names_of_others;
-	atomic_bool finished;
+	bool files_later, own_namespace, own_user, names_of_others;
 	int refused[CONFINE_STEPS]; /* 0 or -errno */
 } confine = { .mode = CONFINE_OFF };
 
@@ -113,7 +111,7 @@ static int begin_namespaces(const struct confine_plan *plan, struct err *err)
 	bool lost = false, user = !confine_has_capabilities();
 	int rc;
 
-	for (unsigned i = 0; user && i < sizeof(plan->helper) / sizeof(plan->helper[0]); i++)
+	for (unsigned i = 0; i < sizeof(plan->helper) / sizeof(plan->helper[0]); i++)
 		if (plan->helper[i])
 			helper_find_now(plan->helper[i]);
 	rc = confine_namespaces(user, &lost);
@@ -151,7 +149,7 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 
 	confine.mode = plan->mode;
 	confine.files_later = plan->files_later;
-	confine.names = plan->nnames;
+	confine.own_user = !geteuid() && !plan->nnames && !CONFINE_SANITIZED;
 	confine.names_of_others = !geteuid() && confine_names_of_others(plan);
 	if (plan->mode == CONFINE_OFF)
 		return 0;
@@ -187,9 +185,12 @@ int confine_thread_rights(void)
 {
 	int rc, refused;
 
-	if (!atomic_load(&confine.finished) || has_rights_gone)
+	if (confine.mode == CONFINE_OFF || confine.files_later || has_rights_gone)
 		return 0;
 	has_rights_gone = true;
+	/* What the machine's thread was refused, the others are refused, too. */
+	if (confine.own_user && !geteuid())
+		(void)confine_own_user();
 	rc = confine_no_capabilities(confine.names_of_others);
 	refused = CONFINE_SANITIZED || confine.refused[CONFINE_LANDLOCK] ? 0 : confine_landlock();
 	return rc ? rc : refused;
@@ -207,9 +208,8 @@ int confine_finish(struct err *err)
 	 * With CAP_SETUID. Who takes a name from a folder of root, or connects to a socket of root, has to be root: such
 	 * a VM stays root, without capabilities, or with CAP_DAC_OVERRIDE alone if others have names in that folder.
 	 */
-	if (!rc && !geteuid() && !confine.names && !CONFINE_SANITIZED)
+	if (!rc && confine.own_user)
 		rc = took(CONFINE_USER, confine_own_user(), err);
-	atomic_store(&confine.finished, true);
 	if (!rc)
 		rc = took_again(CONFINE_CAPABILITIES, confine_thread_rights(), err);
 	if (!rc)

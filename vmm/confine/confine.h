@@ -75,8 +75,9 @@ int confine_probe(int refused[CONFINE_STEPS]);
 enum confine_mode confine_mode(void);
 
 /*
- * What confine_finish does for the calling thread only. For threads that began before it; a second call, and one
- * before confine_finish, does nothing. Returns 0 or -errno. confine_thread calls it before it loads the filter.
+ * What confine_finish does for the calling thread only; a second call does nothing. For a thread that needs nothing of
+ * the host any more, also before confine_finish. Returns 0 or -errno. confine_thread calls it before it loads the
+ * filter.
  */
 int confine_thread_rights(void);
 

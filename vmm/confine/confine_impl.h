@@ -36,7 +36,7 @@ int confine_cut_capabilities(bool interfaces, bool own_namespace);
 int confine_no_capabilities(bool but_files);
 /* Whether the calling thread has any. */
 bool confine_has_capabilities(void);
-/* Makes root another user, in all threads, without capabilities. */
+/* Makes the calling thread, which is root's, another user's; the same in each thread. */
 int confine_own_user(void);
 int confine_limits(void);
 

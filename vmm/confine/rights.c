@@ -1,6 +1,5 @@
 /* rights: dumps, privileges and capabilities of the process. See confine_impl.h, capabilities(7), prctl(2). */
 #include <errno.h>
-#include <grp.h>
 #include <linux/capability.h>
 #include <signal.h>
 #include <stdint.h>
@@ -103,8 +102,9 @@ bool confine_has_capabilities(void)
 }
 
 /*
- * glibc does it in all threads, and a thread that leaves root loses its capabilities. The kernel forgets then that the
- * process is not dumpable, and to which signal the end of its parent leads.
+ * By the system calls themselves: glibc's functions change all threads, and end the process if one of them has given up
+ * the right to that before. The kernel then forgets that the process is not dumpable, and to which signal the end of its
+ * parent leads.
  */
 int confine_own_user(void)
 {
@@ -114,11 +114,11 @@ int confine_own_user(void)
 
 	prctl(PR_GET_PDEATHSIG, &at_end);
 	bound_capabilities(0);
-	if (setgroups(0, NULL))
+	if (syscall(SYS_setgroups, 0, NULL))
 		return -errno;
 	for (unsigned i = 0; rc && i < 2; i++)
-		rc = setresgid(users[i], users[i], users[i]) ||
-				     setresuid(users[i], users[i], users[i]) ?
+		rc = syscall(SYS_setresgid, users[i], users[i], users[i]) ||
+				     syscall(SYS_setresuid, users[i], users[i], users[i]) ?
 			     -errno :
 			     0;
 	if (rc)

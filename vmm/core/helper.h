@@ -29,8 +29,8 @@ struct helper {
 };
 
 /*
- * Finds the helper now, for helper_find: after the process has entered a user namespace, the owners of files cannot be
- * told any more. What is not found is looked for again. At most HELPERS_KNOWN names, one thread.
+ * Finds the helper now, for helper_find: in a user namespace of its own the process cannot tell the owners of files any
+ * more, and in a mount namespace of its own not where its program lies, if it runs in a chroot. What is not found is looked for again. At most HELPERS_KNOWN names, one thread.
  */
 #define HELPERS_KNOWN 2u
 void helper_find_now(const char *name);
