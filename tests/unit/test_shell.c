@@ -301,3 +301,34 @@ Test(shell, terminal)
 	cr_expect(keys_num_of(&device("--serial")->kv, "eof"));
 	close(master);
 }
+
+/* A user who names no kernel sees which one it is. */
+Test(shell, dry_run)
+{
+	static const char *const rows[][2] = {
+		{ "--shell|--kernel|k|--dry-run",
+		  "shell\n  kernel       k/vmlinuz\n  release      7.0\n  modules      k/modules\n" },
+		{ "--shell|--kernel|alone|--dry-run",
+		  "shell\n  kernel       alone\n  release      unknown\n"
+		  "  modules      none; --modules DIR gives some\n" },
+		{ "--shell|--kernel|k", "" },
+	};
+	int out = dup(1), to = open("said", O_CREAT | O_RDWR, 0600);
+	char said[300];
+
+	image("alone", "");
+	fflush(stdout);
+	cr_assert_eq(dup2(to, 1), 1);
+	for (size_t i = 0; i < 3; i++) {
+		int rc = ftruncate(to, 0) ? -1 : prepare(rows[i][0]);
+		ssize_t n;
+
+		fflush(stdout);
+		n = pread(to, said, sizeof(said) - 1, lseek(to, 0, SEEK_SET));
+		said[n < 0 ? 0 : n] = 0;
+		cr_expect(!rc && !strcmp(said, rows[i][1]), "%s: %s%s", rows[i][0], said, err.text);
+	}
+	dup2(out, 1);
+	close(out);
+	close(to);
+}

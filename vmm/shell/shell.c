@@ -22,6 +22,7 @@
 #include "guest/terminal.h"
 #include "vmm/cachedir.h"
 #include "vmm/core/log.h"
+#include "vmm/core/printable.h"
 #include "vmm/kernels/kernels.h"
 #include "vmm/shell/shell_impl.h"
 
@@ -226,6 +227,18 @@ static int find_kernel(const struct config *config, const char *root, struct ker
 	return rc;
 }
 
+/* For --dry-run: what was chosen. The machine's description follows. */
+static void describe(const struct kernels_choice *kernel)
+{
+	fputs("shell\n  kernel       ", stdout);
+	printable_put(stdout, kernel->image);
+	printf("\n  release      ");
+	printable_put(stdout, *kernel->release ? kernel->release : "unknown");
+	printf("\n  modules      ");
+	printable_put(stdout, kernel->modules ? kernel->modules : "none; --modules DIR gives some");
+	putchar('\n');
+}
+
 static int set_files(struct config *config, const struct kernels_choice *kernel, int initrd_fd,
 		     struct err *err)
 {
@@ -267,6 +280,8 @@ int shell_prepare(struct config *config, const char *root, int *initrd_fd, struc
 		rc = set_files(config, &kernel, *initrd_fd, err);
 	if (!rc)
 		rc = set_cmdline(config, &kernel, tty, person, err);
+	if (!rc && keys_num(&config->vm, CONFIG_DRY_RUN))
+		describe(&kernel);
 	kernels_clear(&kernel);
 	if (rc && *initrd_fd >= 0) {
 		close(*initrd_fd);
