@@ -1,10 +1,13 @@
 """Types commands of the README in a terminal, as its reader does, and reads what the terminal shows."""
 
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
+import termios
 import time
 
 # Names of sockets in a command: a person waits until the server is there, a script must be told to.
@@ -35,6 +38,7 @@ class Terminal:
         if not self.pid:
             os.chdir(folder)
             os.execvp("bash", ["bash", "--norc", path])
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.raw, self.typed, self.status, self.path = "", list(typed), None, path
         self.read = 0           # what the keys before have been typed for
         self.told = 0           # what fresh() has returned
