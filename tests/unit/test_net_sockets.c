@@ -6,14 +6,18 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <net/if.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/unit/proc.h"
 #include "tools/bantam-net-user/addresses.h"
 #include "tools/bantam-net-user/names.h"
 #include "tools/bantam-net-user/resolver.h"
@@ -244,6 +248,44 @@ Test(net_sockets, resolv_conf_changes)
 	unlink(conf);
 	silence();
 	cr_expect_str_eq(asked("192.0.2.5", 53), "192.0.2.5", "the file is gone");
+}
+
+/* What libslirp sees in place of the file, and what stays when the process that reads it is gone. */
+Test(net_sockets, resolv_conf_by_its_reader)
+{
+	unsigned version, again;
+	char line[100] = "", text[200];
+	struct stat st, later;
+	FILE *f;
+
+	write_conf("nameserver 192.0.2.1\nnameserver fe80::1%lo\nnameserver fe80::2%nosuchlink\n");
+	snprintf(text, sizeof(text), "%s", names_text(&version));
+	cr_expect_str_eq(text, "nameserver 192.0.2.1\nnameserver fe80::1%1\nnameserver "
+			       "fe80::2%nosuchlink\n");
+	cr_expect_eq(if_nametoindex("1"), 1);
+	cr_expect_eq(if_nametoindex("nosuchlink"), 0);
+	f = fopen("/etc/resolv.conf", "r");
+	cr_assert(f && fgets(line, sizeof(line), f));
+	fclose(f);
+	cr_expect_str_eq(line, "nameserver 192.0.2.1\n");
+	cr_expect_eq(stat("/etc/resolv.conf", &st), 0);
+	cr_expect_eq(stat("/etc/resolv.conf", &later), 0);
+	cr_expect(!memcmp(&st, &later, sizeof(st)), "the same file");
+	write_conf("");
+	cr_expect_str_eq(names_text(&again), "");
+	cr_expect_neq(again, version);
+	cr_expect_eq(stat("/etc/resolv.conf", &later), 0);
+	cr_expect_neq(st.st_ino, later.st_ino);
+	write_conf("nameserver 192.0.2.7\n");
+	cr_expect_str_eq(names_text(&version), "nameserver 192.0.2.7\n");
+	cr_assert_eq(kill(proc_child(), SIGKILL), 0);
+	write_conf("nameserver 192.0.2.8\n");
+	for (unsigned i = 0; i < 3; i++)
+		cr_expect_str_eq(names_text(&again), "nameserver 192.0.2.7\n");
+	cr_expect_eq(again, version);
+	names_end();
+	cr_expect_eq(stat("/etc/resolv.conf", &later), 0);
+	unlink(conf);
 }
 
 /* The three calls, with two servers of which the first does not answer, or is not there. */

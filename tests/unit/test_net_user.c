@@ -11,6 +11,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 #include "tests/unit/net_client.h"
 #include "tests/unit/proc.h"
 #include "vmm/core/bytes.h"
+#include "vmm/core/helper.h"
 #include "vmm/core/log.h"
 
 static void own_network(void)
@@ -756,8 +758,13 @@ Test(net_user, confinement)
 	cr_expect(proc_says(pid, "status", "^NoNewPrivs:.1$"));
 	/* Root can change its user, unless it has lost its capabilities. */
 	if (!system("setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null")) {
-		cr_expect(proc_says(pid, "status", "^Uid:.0.65534.0.65534$"));
-		cr_expect(proc_says(pid, "status", "^Gid:.65534.65534.65534.65534$"));
+		/* The VM's own user, or nobody where a namespace has no such number. */
+		snprintf(text, sizeof(text), "^Uid:.0(.%u){3}$|^Uid:.0(.65534){3}$",
+			 helper_user(getpid()));
+		cr_expect(proc_says(pid, "status", text), "%s", text);
+		snprintf(text, sizeof(text), "^Gid:(.%u){4}$|^Gid:(.65534){4}$",
+			 helper_user(getpid()));
+		cr_expect(proc_says(pid, "status", text), "%s", text);
 	}
 	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &fds), 0);
 	fds.rlim_cur = fds.rlim_max < 2048 ? fds.rlim_max : 2048;
@@ -767,6 +774,53 @@ Test(net_user, confinement)
 		 (fds.rlim_cur * 512 << 10) + (320 << 20));
 	cr_expect(proc_says(pid, "limits", text), "%s", text);
 	end();
+}
+
+/* Returns the only child of pid. */
+static pid_t child_of(pid_t pid)
+{
+	char path[64];
+	int child = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	f = fopen(path, "r");
+	cr_assert(f && fscanf(f, "%d", &child) == 1);
+	fclose(f);
+	return child;
+}
+
+/* The process that reads resolv.conf for the helper is confined, too, and ends with it. */
+Test(net_user, reader_of_names)
+{
+	struct err err = { "" };
+
+	for (unsigned how = 0; how < 2; how++) {
+		bool gone = false;
+		pid_t reader;
+
+		cr_assert_eq(open_net((struct net_config){ .user = true, .hostfwd = "tcp::0-22" },
+				      &err),
+			     0, "%s", err.text);
+		reader = child_of(proc_child());
+		for (unsigned i = 0; i < 200 && !proc_says(reader, "status", "^Seccomp:.2$"); i++)
+			usleep(10000);
+		cr_expect(proc_says(reader, "status", "^Seccomp:.2$"));
+		cr_expect(proc_says(reader, "status", "^CapPrm:.0{16}$"));
+		cr_expect(proc_says(reader, "status", "^CapBnd:.0{16}$"));
+		cr_expect(proc_says(reader, "status", "^NoNewPrivs:.1$"));
+		if (how) {
+			kill(proc_child(), SIGKILL);
+			cr_expect(until(&downs, 1));
+		}
+		end();
+		for (unsigned i = 0; i < 300 && !gone; i++) {
+			/* A zombie that its new parent has not reaped yet is gone, too. */
+			gone = kill(reader, 0) || proc_says(reader, "status", "^State:.Z");
+			usleep(gone ? 0 : 10000);
+		}
+		cr_expect(gone, "%u", how);
+	}
 }
 
 /*
