@@ -1,6 +1,7 @@
 /* kernels: kernels and modules of a faked host, and every refusal. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,40 @@ Test(kernels, found)
 		cr_expect_str_eq(k->release, rows[i].release);
 		cr_expect_eq(k->modules_found, rows[i].found, "row %zu", i);
 	}
+}
+
+/* A link to a kernel: its modules lie beside the file, or in its build. */
+Test(kernels, links)
+{
+	static const struct {
+		const char *to, *modules, *vmlinux;
+	} rows[] = {
+		{ "fetched/vmlinuz", "/fetched/modules", NULL },
+		{ "link0", "/fetched/modules", NULL },
+		{ "tree/arch/x86/boot/bzImage", "/tree/", "/tree/vmlinux" },
+		{ "bz7", NULL, NULL },
+		{ "fifo", NULL, NULL },
+	};
+	char name[32], path[PATH_MAX], top[PATH_MAX];
+
+	host();
+	cr_assert_not_null(getcwd(top, sizeof(top)));
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		snprintf(name, sizeof(name), "link%zu", i);
+		cr_assert(!symlink(rows[i].to, name));
+		kernels_clear(&kernel);
+		cr_assert_eq(kernels_find(&kernel, name, NULL, "host", &err), 0, "%s", err.text);
+		cr_expect_str_eq(kernel.image, name);
+		snprintf(path, sizeof(path), "%s%s", top, rows[i].modules ? rows[i].modules : "");
+		cr_expect_str_eq(kernel.modules ? kernel.modules : top, path, "%s", name);
+		snprintf(path, sizeof(path), "%s%s", top, rows[i].vmlinux ? rows[i].vmlinux : "");
+		cr_expect_str_eq(kernel.vmlinux ? kernel.vmlinux : top, path, "%s", name);
+	}
+	/* what lies beside the link comes first */
+	modules("modules", "6.1.0-20-cloud-amd64");
+	kernels_clear(&kernel);
+	cr_assert_eq(kernels_find(&kernel, "link0", NULL, "host", &err), 0, "%s", err.text);
+	cr_expect_str_eq(kernel.modules, "./modules");
 }
 
 Test(kernels, refused)

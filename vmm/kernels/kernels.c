@@ -192,17 +192,17 @@ static void read_config(struct kernels_choice *k, const char *dir, const char *n
 }
 
 /* The folder in which the kernel's file lies, with a slash. NULL: no memory; the caller frees it. */
-static char *folder_of(const struct kernels_choice *k)
+static char *folder_of(const char *image)
 {
-	const char *slash = strrchr(k->image, '/');
+	const char *slash = strrchr(image, '/');
 
-	return slash ? strndup(k->image, (size_t)(slash + 1 - k->image)) : strdup("./");
+	return slash ? strndup(image, (size_t)(slash + 1 - image)) : strdup("./");
 }
 
 /* The configuration of a kernel's file beside it: /boot/config-RELEASE. */
-static void read_config_beside(struct kernels_choice *k)
+static void read_config_beside(struct kernels_choice *k, const char *image)
 {
-	char *dir = folder_of(k);
+	char *dir = folder_of(image);
 	char name[sizeof("config-") + PACK_RELEASE_MAX];
 
 	snprintf(name, sizeof(name), "config-%s", k->release);
@@ -238,19 +238,19 @@ static void read_build_release(const char *dir, char release[PACK_RELEASE_MAX])
  * The folder of the build to which the file belongs, or NULL: it lies elsewhere, or the build is one of another
  * release now. The caller frees it.
  */
-static char *build_of(struct kernels_choice *k)
+static char *build_of(struct kernels_choice *k, const char *image)
 {
-	size_t len = strlen(k->image);
+	size_t len = strlen(image);
 	char release[PACK_RELEASE_MAX];
 
 	for (size_t i = 0; i < NIMAGES; i++) {
 		size_t tail = strlen(built_images[i]);
 		char *dir;
 
-		if (len < tail || strcmp(k->image + len - tail, built_images[i]) != 0 ||
-		    (len > tail && k->image[len - tail - 1] != '/'))
+		if (len < tail || strcmp(image + len - tail, built_images[i]) != 0 ||
+		    (len > tail && image[len - tail - 1] != '/'))
 			continue;
-		dir = len > tail ? strndup(k->image, len - tail) : strdup("./");
+		dir = len > tail ? strndup(image, len - tail) : strdup("./");
 		if (!dir)
 			continue;
 		read_build_release(dir, release);
@@ -264,9 +264,9 @@ static char *build_of(struct kernels_choice *k)
 }
 
 /* The modules beside a kernel's file, as tools/fetch-kernels puts them there. */
-static void take_modules_beside(struct kernels_choice *k)
+static void take_modules_beside(struct kernels_choice *k, const char *image)
 {
-	char *dir = folder_of(k), *modules = dir ? path_of("%smodules", dir) : NULL;
+	char *dir = folder_of(image), *modules = dir ? path_of("%smodules", dir) : NULL;
 
 	if (modules)
 		take_modules(k, modules, "", NULL);
@@ -274,10 +274,18 @@ static void take_modules_beside(struct kernels_choice *k)
 	free(dir);
 }
 
-/* Without modules that fit, a FILE has none. */
+/* The file to which a symbolic link leads; NULL: it is none. The caller frees it. */
+static char *linked(const char *image)
+{
+	struct stat st;
+
+	return !lstat(image, &st) && S_ISLNK(st.st_mode) ? realpath(image, NULL) : NULL;
+}
+
+/* Without modules that fit, a FILE has none. What belongs to a link's file belongs to the link. */
 static int take_file(struct kernels_choice *k, const char *file, const char *root, struct err *err)
 {
-	char *dir;
+	char *dir, *real;
 	int rc;
 
 	k->image = strdup(file);
@@ -286,15 +294,21 @@ static int take_file(struct kernels_choice *k, const char *file, const char *roo
 	rc = read_image(k, err);
 	if (rc)
 		return rc;
-	dir = build_of(k);
+	real = linked(k->image);
+	dir = build_of(k, k->image);
+	if (!dir && real)
+		dir = build_of(k, real);
 	if (dir)
 		read_config(k, dir, ".config");
 	else
-		read_config_beside(k);
+		read_config_beside(k, real ? real : k->image);
 	if (dir && is_there(dir, "vmlinux"))
 		k->vmlinux = path_of("%svmlinux", dir);
 	if (!dir)
-		take_modules_beside(k);
+		take_modules_beside(k, k->image);
+	if (!dir && !k->modules && real)
+		take_modules_beside(k, real);
+	free(real);
 	if (!dir && !k->modules && names_folder(k->release))
 		dir = path_of("%s/lib/modules/%s", root, k->release);
 	if (dir)
@@ -399,7 +413,7 @@ static int take_installed(struct kernels_choice *k, const char *release, const c
 		if (!rc && !*k->release)
 			snprintf(k->release, sizeof(k->release), "%s", release);
 		if (!rc)
-			read_config_beside(k);
+			read_config_beside(k, k->image);
 		if (!rc)
 			rc = take_modules(k, modules, "install the kernel's own again", err);
 	}

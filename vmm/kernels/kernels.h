@@ -3,7 +3,7 @@
  *
  *	FILE		a bzImage or vmlinux. Its modules: those of the tree in which it was built, if it
  *			lies there, else modules/ beside it, else /lib/modules/RELEASE of the release in
- *			the bzImage's header, if that is there.
+ *			the bzImage's header, if that is there. A symbolic link has what its file has.
  *	BUILD-DIR	a kernel's tree in which it was built, or its O= folder: the image by architecture,
  *			else vmlinux. The modules are taken from where they lie.
  *	FETCHED-DIR	a folder with vmlinuz and modules/, as tools/fetch-kernels prints it.
