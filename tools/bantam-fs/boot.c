@@ -219,6 +219,7 @@ int boot_main(int argc, char **argv)
 		dprintf(atoi(argv[2]), "error %s\n", err.text);
 		return 1;
 	}
+	(void)giveup_privileges(0);
 	if (pipe2(ready, O_CLOEXEC))
 		return 1;
 	pid = fork();

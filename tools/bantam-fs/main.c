@@ -382,5 +382,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bantam: %s\n", *err.text ? err.text : strerror(errno));
 		return 1;
 	}
+	/* What the writer of extract, which gets its words from the confined child, needs as root. */
+	(void)giveup_privileges(giveup_file_caps);
 	return run(&job);
 }
