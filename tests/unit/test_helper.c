@@ -187,6 +187,29 @@ Test(helper, a_long_name)
 		     err.text);
 }
 
+/* What was found stays found; what was not is looked for again. No two processes of a host have the same user. */
+Test(helper, found_before)
+{
+	char path[PATH_MAX], before[PATH_MAX];
+	struct err err;
+
+	cr_assert(!setenv("BANTAM_LIBEXEC", top, 1));
+	helper_find_now("bantam-y");
+	program("bantam-y");
+	program("bantam-x");
+	helper_find_now("bantam-x");
+	cr_assert(!helper_find("bantam-x", before, sizeof(before), &err), "%s", err.text);
+	cr_assert(!setenv("BANTAM_LIBEXEC", "/nowhere", 1));
+	cr_expect(!helper_find("bantam-x", path, sizeof(path), &err) && !strcmp(path, before));
+	cr_expect_eq(helper_find("bantam-x", path, 3, &err), -ENAMETOOLONG);
+	cr_expect_eq(helper_find("bantam-y", path, sizeof(path), &err), -ENOENT);
+	cr_assert(!setenv("BANTAM_LIBEXEC", top, 1));
+	cr_expect(!helper_find("bantam-y", path, sizeof(path), &err), "%s", err.text);
+
+	cr_expect_neq(helper_user(1), helper_user(2));
+	cr_expect(helper_user(4194303) > 0x70000000u && helper_user(4194303) < 0x80000000u);
+}
+
 Test(helper, reap)
 {
 	struct helper h;

@@ -136,8 +136,12 @@ static int begin_alone(const struct confine_plan *plan, struct err *err)
 	int rc = begin_namespaces(plan, err);
 
 	/* With the right to mount, and before Landlock, which refuses mounts. */
-	if (!rc && !CONFINE_SANITIZED && !confine.refused[CONFINE_NAMESPACES])
-		rc = took(CONFINE_ROOT, confine_prepare_root(plan), err);
+	if (!rc && !CONFINE_SANITIZED)
+		rc = took(CONFINE_ROOT,
+			  confine.refused[CONFINE_NAMESPACES] ?
+				  confine.refused[CONFINE_NAMESPACES] :
+				  confine_prepare_root(plan),
+			  err);
 	if (!rc && !CONFINE_SANITIZED)
 		rc = took(CONFINE_LANDLOCK, confine_prepare_landlock(plan), err);
 	return rc;

@@ -50,7 +50,7 @@ int confine_namespaces(bool user, bool *lost);
 int confine_network(void);
 /* Writes the folder of a path into folder: "." if it has none. */
 int confine_folder_of(const char *path, char folder[PATH_MAX]);
-/* Whether another user than root may make names in the folder of one of these. */
+/* Whether another user than root may make names in the folder of one of these, or has made one of them. */
 bool confine_names_of_others(const struct confine_plan *plan);
 /* Builds the new root, after confine_namespaces. */
 int confine_prepare_root(const struct confine_plan *plan);

@@ -135,8 +135,9 @@ bool confine_names_of_others(const struct confine_plan *plan)
 	struct stat st;
 
 	for (unsigned i = 0; !others && i < plan->nnames; i++)
-		others = !confine_folder_of(plan->name[i], folder) && !stat(folder, &st) &&
-			 (st.st_uid || st.st_mode & 022);
+		others = (!confine_folder_of(plan->name[i], folder) && !stat(folder, &st) &&
+			  (st.st_uid || st.st_mode & 022)) ||
+			 (!stat(plan->name[i], &st) && st.st_uid);
 	return others;
 }
 
