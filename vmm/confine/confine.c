@@ -19,6 +19,7 @@
 #include "vmm/confine/confine_impl.h"
 #include "vmm/confine/filter.h"
 #include "vmm/core/helper.h"
+#include "vmm/core/huge_file.h"
 #include "vmm/core/log.h"
 
 static struct {
@@ -114,6 +115,8 @@ static int begin_namespaces(const struct confine_plan *plan, struct err *err)
 	for (unsigned i = 0; i < sizeof(plan->helper) / sizeof(plan->helper[0]); i++)
 		if (plan->helper[i])
 			helper_find_now(plan->helper[i]);
+	if (plan->helper[1])
+		huge_file_mount_now();
 	rc = confine_namespaces(user, &lost);
 	if (lost)
 		return err_sys(

@@ -90,11 +90,23 @@ static int mount_tmpfs(void)
 	return mnt < 0 ? -code : mnt;
 }
 
+/* Of huge_file_mount_now, until it is used; -1: none. */
+static int mounted = -1;
+
+void huge_file_mount_now(void)
+{
+	int mnt = mounted < 0 ? mount_tmpfs() : -1;
+
+	if (mnt >= 0)
+		mounted = mnt;
+}
+
 /* The file or -errno. */
 static int make_file(void)
 {
-	int mnt = mount_tmpfs(), fd;
+	int mnt = mounted >= 0 ? mounted : mount_tmpfs(), fd;
 
+	mounted = -1;
 	if (mnt < 0)
 		return mnt;
 	fd = openat(mnt, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
