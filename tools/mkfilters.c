@@ -45,7 +45,8 @@
 #define LOOP (1u << THREAD_LOOP)
 #define IO (1u << THREAD_IO)
 #define WORKER (1u << THREAD_WORKER)
-#define ALL (VCPU | LOOP | IO | WORKER)
+#define SIGNALS (1u << THREAD_PROCESS)
+#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS)
 
 #define INT_MASK 0xffffffffull
 #define IS(n, value)                                                                               \
@@ -81,7 +82,8 @@ static const struct {
 } kinds[] = { { THREAD_VCPU, "vcpu" },
 	      { THREAD_LOOP, "loop" },
 	      { THREAD_IO, "io" },
-	      { THREAD_WORKER, "worker" } };
+	      { THREAD_WORKER, "worker" },
+	      { THREAD_PROCESS, "signals" } };
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 /* Newer processors have only the second one, which the C library then uses. */

@@ -120,8 +120,8 @@ static void *signals_main(void *opaque)
 	sigset_t set;
 	int signo;
 
-	/* It loads no filter, but needs no file and no capability either. A failure is the machine's thread's, too. */
-	(void)confine_thread_rights();
+	/* It needs nothing of the host from its start on. */
+	thread_confine();
 	thread_heard_signals(&set, false);
 	for (;;) {
 		BUG_ON(sigwait(&set, &signo));

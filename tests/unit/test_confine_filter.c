@@ -45,9 +45,11 @@ TestSuite(confine_filter, .timeout = 120);
 #define LOOP (1u << THREAD_LOOP)
 #define IO (1u << THREAD_IO)
 #define WORKER (1u << THREAD_WORKER)
-#define ALL (VCPU | LOOP | IO | WORKER)
+#define SIGNALS (1u << THREAD_PROCESS)
+#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS)
 
-static const enum thread_kind kinds[] = { THREAD_VCPU, THREAD_LOOP, THREAD_IO, THREAD_WORKER };
+static const enum thread_kind kinds[] = { THREAD_VCPU, THREAD_LOOP, THREAD_IO, THREAD_WORKER,
+					  THREAD_PROCESS };
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 /* --- what is refused ------------------------------------------------------------------- */
@@ -220,7 +222,8 @@ Test(confine_filter, refused)
 	static const char *const name[] = { [THREAD_VCPU] = "vCPU",
 					    [THREAD_LOOP] = "loop",
 					    [THREAD_IO] = "I/O",
-					    [THREAD_WORKER] = "worker" };
+					    [THREAD_WORKER] = "worker",
+					    [THREAD_PROCESS] = "signals" };
 	char line[200], want[200];
 
 	for (unsigned i = 0; i < NATTEMPTS; i++) {
@@ -265,7 +268,6 @@ Test(confine_filter, not_refused)
 
 	for (unsigned k = 0; k < NKINDS; k++)
 		cr_expect_eq(run_attempt(&attempts[0], kinds[k], true, line), 0, "%s", line);
-	cr_expect_eq(run_attempt(&attempts[0], THREAD_PROCESS, false, line), 0, "%s", line);
 	cr_expect_eq(run_attempt(&attempts[0], THREAD_HELPER, false, line), 0, "%s", line);
 }
 

@@ -71,6 +71,8 @@ static const char *name_of(enum thread_kind kind)
 		return "I/O";
 	case THREAD_WORKER:
 		return "worker";
+	case THREAD_PROCESS:
+		return "signals";
 	default:
 		return "other";
 	}
