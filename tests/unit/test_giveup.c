@@ -326,19 +326,26 @@ Test(giveup, attacks_as_we_are)
 Test(giveup, attacks_as_a_plain_user)
 {
 	pid_t self = getpid();
+	int ready[2];
+	char c;
 
 	if (geteuid())
 		cr_skip_test("not root");
 	/* A process of that user, for kill. */
+	cr_assert_eq(pipe(ready), 0);
 	other = fork();
 	if (!other) {
-		cr_assert_eq(setresuid(PLAIN_USER, PLAIN_USER, PLAIN_USER), 0);
+		if (setresuid(PLAIN_USER, PLAIN_USER, PLAIN_USER))
+			_exit(1);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		(void)!write(ready[1], "", 1);
 		while (getppid() == self)
 			pause();
 		_exit(0);
 	}
-	usleep(20000);
+	close(ready[1]);
+	cr_assert_eq(read(ready[0], &c, 1), 1);
+	close(ready[0]);
 	try_all(PLAIN_USER);
 	cr_expect_eq(waitpid(other, NULL, WNOHANG), 0, "it lives");
 	kill(other, SIGKILL);
