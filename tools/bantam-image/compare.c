@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "tools/bantam-image/image.h"
-#include "tools/bantam-image/progress.h"
+#include "vmm/usage/progress.h"
 
 #define STEP_BYTES (1u << 20)
 

@@ -13,7 +13,7 @@
 
 #include "devices/backend/qcow2_image/writer.h"
 #include "devices/backend/store/store.h"
-#include "tools/bantam-image/progress.h"
+#include "vmm/usage/progress.h"
 
 struct copy {
 	struct store *src;

@@ -4,7 +4,7 @@
 
 #include "devices/backend/store/sum.h"
 #include "tools/bantam-image/image.h"
-#include "tools/bantam-image/progress.h"
+#include "vmm/usage/progress.h"
 
 enum { FORMAT, BACKING_DIR };
 

@@ -18,6 +18,7 @@
 #include "vmm/core/new_file.h"
 #include "vmm/core/output.h"
 #include "vmm/core/parse.h"
+#include "vmm/usage/progress.h"
 
 #define EXIT_FAILED 1
 #define EXIT_WRONG_USAGE 2
@@ -25,6 +26,7 @@
 struct request {
 	const char *output, *label, *dir;
 	bool force, follow, quiet, sync;
+	bool terminal; /* standard error is one */
 	uint64_t size_bytes;
 	unsigned mode; /* 0: not given */
 	/* cloud-init */
@@ -388,12 +390,34 @@ static void warn_of_login(const struct request *req)
 	fprintf(stderr, "bantam: seed: warning: %s\n", text.text);
 }
 
+static void on_progress(void *opaque, uint64_t done_bytes)
+{
+	progress_tick(opaque, done_bytes, done_bytes);
+}
+
+/* With a bar on a terminal if it takes long. */
+static int write_image(const struct request *req, struct fat *fat, int fd,
+		       struct progress *progress, struct err *err)
+{
+	struct fat_info info;
+	int rc;
+
+	fat_get_info(fat, &info);
+	progress_start(progress, req->terminal && !req->quiet ? "on" : "off", info.data_bytes);
+	rc = fat_write(fat, fd, req->output, err);
+	progress_end(progress);
+	return rc;
+}
+
 static int make(struct request *req, const struct kind *kind, struct err *err)
 {
+	struct progress progress;
 	struct fat_options options = { .label = req->label ? req->label : kind->label,
 				       .min_bytes = req->size_bytes,
 				       .follow = req->follow,
-				       .times = kind->times };
+				       .times = kind->times,
+				       .progress = on_progress,
+				       .opaque = &progress };
 	struct new_file file = { .fd = -1 };
 	struct fat *fat = NULL;
 	int rc = fat_latest(kind->latest_s, &options.latest_s, err);
@@ -414,7 +438,7 @@ static int make(struct request *req, const struct kind *kind, struct err *err)
 	if (!rc && req->mode && fchmod(file.fd, req->mode))
 		rc = err_sys(err, errno, "%s: --mode", req->output);
 	if (!rc)
-		rc = fat_write(fat, file.fd, req->output, err);
+		rc = write_image(req, fat, file.fd, &progress, err);
 	if (!rc)
 		rc = new_file_finish(&file, req->sync, err);
 	if (!rc && !req->quiet)
@@ -473,6 +497,7 @@ static int command(int argc, char **argv)
 		return 0;
 	}
 	if (!rc) {
+		req.terminal = isatty(STDERR_FILENO); /* a question that the filter refuses */
 		seed_confine(req.output);
 		rc = kind->check(&req, &err);
 	}

@@ -44,6 +44,9 @@ struct fat_options {
 	bool follow;	    /* symbolic links are replaced by their targets */
 	enum fat_times times;
 	int64_t latest_s; /* Unix time; fat_latest() */
+	/* Unless NULL: called now and then by fat_write; done_bytes: how far it is in the data_bytes. */
+	void (*progress)(void *opaque, uint64_t done_bytes);
+	void *opaque;
 };
 
 struct fat_info {

@@ -34,7 +34,8 @@ struct writer {
 	const char *where;
 	struct err *err;
 	uint32_t sum;
-	uint8_t *buf; /* BUFFER_BYTES */
+	uint8_t *buf;	     /* BUFFER_BYTES */
+	uint64_t done_bytes; /* of the files, with their holes */
 	/* FAT entries that are packed but not yet written */
 	size_t fill;
 	uint64_t fat_at;
@@ -129,6 +130,12 @@ static bool same(const struct stat *a, const struct stat *b)
 	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
+static void tell(const struct writer *w, uint64_t done_bytes)
+{
+	if (w->fat->options.progress)
+		w->fat->options.progress(w->fat->options.opaque, done_bytes);
+}
+
 static int copy_range(struct writer *w, const struct fat_node *node, int fd, uint64_t at,
 		      uint64_t stop, uint64_t *end)
 {
@@ -154,6 +161,7 @@ static int copy_range(struct writer *w, const struct fat_node *node, int fd, uin
 		if (rc)
 			return rc;
 		at += want;
+		tell(w, w->done_bytes + at);
 	}
 	return 0;
 }
@@ -460,8 +468,11 @@ int fat_write(struct fat *fat, int fd, const char *where, struct err *err)
 	if (!w.buf)
 		return err_sys(err, ENOMEM, "%s", where);
 	for (size_t i = 0; !rc && i < fat->norder; i++)
-		if (!fat->order[i]->dir)
+		if (!fat->order[i]->dir) {
 			rc = put_file(&w, fat->order[i]);
+			w.done_bytes += fat->order[i]->len_bytes;
+			tell(&w, w.done_bytes);
+		}
 	if (!rc && fat->geo.bits != 32)
 		rc = put_folder(&w, fat->root);
 	for (size_t i = 0; !rc && i < fat->norder; i++)

@@ -1,5 +1,5 @@
 /* progress: see progress.h. */
-#include "tools/bantam-image/progress.h"
+#include "vmm/usage/progress.h"
 
 #include <errno.h>
 #include <stdio.h>

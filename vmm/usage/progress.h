@@ -1,6 +1,6 @@
 /* progress: one line of a terminal that shows how far a command has come. One thread. */
-#ifndef BANTAM_IMAGE_PROGRESS_H
-#define BANTAM_IMAGE_PROGRESS_H
+#ifndef BANTAM_PROGRESS_H
+#define BANTAM_PROGRESS_H
 
 #include <stdbool.h>
 #include <stdint.h>
