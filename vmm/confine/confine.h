@@ -47,6 +47,7 @@ struct confine_plan {
 	bool files_later; /* it opens files while the guest runs (the API) or at the end (a test) */
 	bool host_network; /* a device opens sockets of the host's network, or a helper does */
 	bool interfaces;   /* a device makes or sets network interfaces of the host */
+	bool ptys; /* a device has a pseudo-terminal, and asks its other end what is not read */
 	int fd[CONFINE_FDS_MAX]; /* inherited descriptors that options name */
 	unsigned nfds;
 	/* Paths in whose folders the VM makes, uses or removes names at run time; they outlive confine_begin. */

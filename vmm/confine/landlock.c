@@ -15,8 +15,9 @@
 #define FS_1 ((1ull << 13) - 1)
 #define FS_2 (FS_1 | 1ull << 13) /* REFER */
 #define FS_3 (FS_2 | 1ull << 14) /* TRUNCATE */
-#define FS_5 (FS_3 | 1ull << 15) /* IOCTL_DEV */
-#define NET_4 3ull		 /* BIND_TCP, CONNECT_TCP */
+#define IOCTL_DEV (1ull << 15)
+#define FS_5 (FS_3 | IOCTL_DEV)
+#define NET_4 3ull /* BIND_TCP, CONNECT_TCP */
 
 /* The headers may be older than the kernel. */
 struct rules {
@@ -25,16 +26,11 @@ struct rules {
 
 static int ruleset = -1;
 
-static int add_folder(const char *path)
+static int add_folder(const char *folder, uint64_t access)
 {
-	struct landlock_path_beneath_attr rule = {
-		.allowed_access = LANDLOCK_ACCESS_FS_REMOVE_FILE
-	};
-	char folder[PATH_MAX];
-	int rc = confine_folder_of(path, folder);
+	struct landlock_path_beneath_attr rule = { .allowed_access = access };
+	int rc = 0;
 
-	if (rc)
-		return rc;
 	rule.parent_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	/* A folder that is not there is an error of the device, which tells it better. */
 	if (rule.parent_fd < 0)
@@ -43,6 +39,21 @@ static int add_folder(const char *path)
 		rc = -errno;
 	close(rule.parent_fd);
 	return rc;
+}
+
+static int add_name(const char *path)
+{
+	char folder[PATH_MAX];
+	int rc = confine_folder_of(path, folder);
+
+	return rc ? rc : add_folder(folder, LANDLOCK_ACCESS_FS_REMOVE_FILE);
+}
+
+/* TIOCGPTPEER opens the other end. No path leads there from the empty root, and no filter has open. */
+static int add_ptys(uint64_t known)
+{
+	return add_folder("/dev/pts", known & (LANDLOCK_ACCESS_FS_READ_FILE |
+					       LANDLOCK_ACCESS_FS_WRITE_FILE | IOCTL_DEV));
 }
 
 int confine_prepare_landlock(const struct confine_plan *plan)
@@ -63,8 +74,8 @@ int confine_prepare_landlock(const struct confine_plan *plan)
 	if (ruleset < 0)
 		return -errno;
 	for (unsigned i = 0; !rc && i < plan->nnames; i++)
-		rc = add_folder(plan->name[i]);
-	return rc;
+		rc = add_name(plan->name[i]);
+	return rc || !plan->ptys ? rc : add_ptys(rules.files);
 }
 
 int confine_landlock(void)

@@ -78,6 +78,7 @@ int confine_plan_keys(struct confine_plan *plan, const struct keyvals *kv, struc
 
 int confine_plan_config(struct confine_plan *plan, const struct config *config, struct err *err)
 {
+	const char *sink;
 	int rc;
 
 	plan->mode = (enum confine_mode)keys_num(&config->vm, CONFIG_CONFINE);
@@ -87,6 +88,8 @@ int confine_plan_config(struct confine_plan *plan, const struct config *config, 
 	for (unsigned i = 0; !rc && i < config->ndevices; i++) {
 		if (keys_num_of(&config->device[i].kv, "user"))
 			plan->helper[1] = "bantam-net-user";
+		sink = keys_text_of(&config->device[i].kv, "sink");
+		plan->ptys |= sink && !strcmp(sink, "pty");
 		rc = confine_plan_keys(plan, &config->device[i].kv, err);
 	}
 	return rc;
