@@ -37,14 +37,17 @@ static int set(struct __user_cap_data_struct data[2])
 	return syscall(SYS_capset, &hdr, data) ? -errno : 0;
 }
 
+/* What the bounding set of a thread may still have: all threads inherit what the first one has dropped. */
+static uint64_t bounding_left = ~0ull;
+
 /*
  * Without CAP_SETPCAP the bounding set stays: it gives nothing to a process that has no_new_privs and permits nothing
- * itself.
+ * itself. The first capability that the kernel does not know ends the loop, too.
  */
 static void bound_capabilities(uint64_t mask)
 {
-	for (unsigned cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-		if (!(mask >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
+	for (unsigned cap = 0; cap < 64; cap++)
+		if (bounding_left & ~mask & 1ull << cap && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
 			return;
 }
 
@@ -68,10 +71,15 @@ static int keep_capabilities(uint64_t mask)
 	return set(data);
 }
 
+/* In the only thread that there is. */
 int confine_cut_capabilities(bool interfaces, bool own_namespace)
 {
-	return keep_capabilities(UNTIL_FINISH | (interfaces ? CAP(NET_ADMIN) : 0) |
-				 (own_namespace ? CAP(SYS_ADMIN) : 0));
+	uint64_t mask = UNTIL_FINISH | (interfaces ? CAP(NET_ADMIN) : 0) |
+			(own_namespace ? CAP(SYS_ADMIN) : 0);
+	int rc = keep_capabilities(mask);
+
+	bounding_left = mask;
+	return rc;
 }
 
 int confine_no_capabilities(bool but_files)
