@@ -46,6 +46,7 @@ const struct giveup_call image_calls[] = {
 	IOCTL(BLKDISCARD),
 	IOCTL(BLKZEROOUT),
 	IOCTL(TCGETS),
+	IOCTL(TCGETS2), /* the same by glibc 2.42 */
 	IOCTL(TIOCGWINSZ),
 	/* threads: of clone3 a filter cannot see the flags, and without it the C library takes clone */
 	{ .nr = SCMP_SYS(clone3), .error = ENOSYS },
