@@ -436,6 +436,7 @@ static int confine_run(const struct config *config, bool api, struct err *err)
 	struct confine_plan plan = { .files_later = api };
 	int rc = confine_plan_config(&plan, config, err);
 
+	confine_at_refusal(chardev_restore_terminal_in_handler);
 	return rc ? rc : confine_begin(&plan, err);
 }
 

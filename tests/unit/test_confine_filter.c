@@ -34,6 +34,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "vmm/confine/confine.h"
 #include "vmm/confine/filter.h"
 #include "vmm/confine/filter_table.h"
 
@@ -256,6 +257,26 @@ Test(confine_filter, refused)
 				  "%s, %s: status %#x", a->what, name[kinds[k]], status);
 			cr_expect_str_eq(line, want, "%s", a->what);
 		}
+	}
+}
+
+static void give_back(void)
+{
+	(void)!write(STDERR_FILENO, "given back\n", 11);
+}
+
+/* In each thread, and after the line: a terminal is as it was when the process has ended. */
+Test(confine_filter, at_refusal)
+{
+	struct attempt a = { "execve", SYS_execve, { 0 }, 0 };
+	char line[200];
+
+	confine_at_refusal(give_back);
+	for (unsigned k = 0; k < NKINDS; k++) {
+		int status = run_attempt(&a, kinds[k], false, line);
+
+		cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGSYS, "%#x", status);
+		cr_expect(strstr(line, "; the process ends\ngiven back\n"), "%s", line);
 	}
 }
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/backend/chardev/chardev.h"
 #include "devices/backend/store/backing.h"
 #include "vmm/api/api.h"
 #include "vmm/api/endpoints.h"
@@ -336,6 +337,7 @@ static int confine_api(struct args *args, struct err *err)
 		rc = confine_keep_fd(&plan, o->monitor.fd, err);
 	if (!rc && args->log_file)
 		rc = confine_plan_path(&plan, args->log_file, err);
+	confine_at_refusal(chardev_restore_terminal_in_handler);
 	return rc ? rc : confine_begin(&plan, err);
 }
 

@@ -72,6 +72,12 @@ const char *confine_step_name(enum confine_step step);
  */
 int confine_probe(int refused[CONFINE_STEPS]);
 
+/*
+ * What is done when a filter has refused a call, after the line that says so and before the process ends: in a signal's
+ * handler, with calls that are on the list of each thread. Before confine_begin.
+ */
+void confine_at_refusal(void (*fn)(void));
+
 /* The mode of confine_begin; CONFINE_OFF before it. Any thread. */
 enum confine_mode confine_mode(void);
 

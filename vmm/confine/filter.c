@@ -8,7 +8,7 @@
  * What is not on the list gets SECCOMP_RET_TRAP, not KILL_PROCESS: the call is not made either way, and the handler of
  * SIGSYS can say which one it was. A thread that has been taken over cannot keep the handler from running (the
  * kernel unblocks a SIGSYS of its own, or kills), nor set another one (rt_sigaction refuses SIGSYS). The handler
- * uses write and exit_group only, which are on every list.
+ * uses write and exit_group, and what gives a terminal back, which are on every list.
  */
 #include "vmm/confine/filter.h"
 
@@ -23,6 +23,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "vmm/confine/confine.h"
 #include "vmm/confine/filter_table.h"
 
 #include "filters.inc"
@@ -39,6 +40,7 @@
 /* Set once, before there are threads. */
 static struct {
 	int (*rights)(void);
+	void (*at_refusal)(void);
 	bool filters, only_log;
 } confine;
 
@@ -87,8 +89,15 @@ static void on_refused(int sig, siginfo_t *info, void *context)
 	n = append(line, n, name_of(thread_kind()), -1);
 	n = append(line, n, "; the process ends\n", -1);
 	(void)!write(STDERR_FILENO, line, n);
+	if (confine.at_refusal)
+		confine.at_refusal();
 	/* Not _exit: before a function that does not return, ASan makes calls of its own. */
 	syscall(SYS_exit_group, EXIT_REFUSED);
+}
+
+void confine_at_refusal(void (*fn)(void))
+{
+	confine.at_refusal = fn;
 }
 
 /* A program that started bantam may have blocked it, which would take the handler its chance. */

@@ -28,6 +28,7 @@
  * What makes the test impossible before the machine starts (no KVM, no kernel) is a result like the others,
  * so that reports have it: error, or skipped.
  */
+#include "devices/backend/chardev/chardev.h"
 #include "vmm/test/test.h"
 
 #include <errno.h>
@@ -414,6 +415,7 @@ static int confine_test(const struct test_options *o, const struct config *confi
 
 	if (!rc)
 		rc = confine_plan_keys(&plan, &o->own, err);
+	confine_at_refusal(chardev_restore_terminal_in_handler);
 	return rc ? rc : confine_begin(&plan, err);
 }
 

@@ -192,5 +192,7 @@ const char *chardev_terminal(const struct chardev *chr);
  * call it.
  */
 void chardev_restore_terminal(void);
+/* The same in a signal's handler that ends the process. */
+void chardev_restore_terminal_in_handler(void);
 
 #endif

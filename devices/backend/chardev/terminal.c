@@ -68,6 +68,11 @@ static void restore(void)
 	errno = saved;
 }
 
+void chardev_restore_terminal_in_handler(void)
+{
+	restore();
+}
+
 /* Any thread, but no signal handler. The loop's thread cannot make the terminal raw afterwards. */
 void chardev_restore_terminal(void)
 {
