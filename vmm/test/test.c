@@ -28,7 +28,6 @@
  * What makes the test impossible before the machine starts (no KVM, no kernel) is a result like the others,
  * so that reports have it: error, or skipped.
  */
-#include "devices/backend/chardev/chardev.h"
 #include "vmm/test/test.h"
 
 #include <errno.h>
@@ -40,6 +39,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "devices/backend/chardev/chardev.h"
 #include "devices/backend/store/backing.h"
 #include "vmm/confine/confine.h"
 #include "vmm/confine/plan.h"
