@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -24,6 +25,7 @@
 #include "vmm/confine/confine_impl.h"
 #include "vmm/confine/plan.h"
 #include "vmm/core/huge_file.h"
+#include "vmm/core/thread.h"
 
 #define KEPT 90
 #define STRAY 91
@@ -379,6 +381,34 @@ static void left_out(const void *arg)
 	CHECK(!confine_begin(&plan, &err) && !confine_finish(&err));
 	CHECK(r->call == SYS_prlimit64 || (!getrlimit(RLIMIT_CORE, &core) && !core.rlim_max));
 	CHECK(r->call == SYS_capset || !permitted());
+}
+
+/* A filter that does not load when a thread begins. Under a sanitizer none is loaded. */
+static void filter_refused(const void *arg)
+{
+	bool required = arg;
+	struct confine_plan plan = plan_of(required ? CONFINE_REQUIRE : CONFINE_ON);
+	struct err err = { "" };
+	int status;
+	pid_t pid;
+
+	plan.host_network = plan.files_later = true;
+	CHECK(!confine_begin(&plan, &err));
+	refuse(SYS_seccomp);
+	pid = fork();
+	if (!pid) {
+		thread_become(THREAD_LOOP);
+		thread_confine();
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	CHECK(WEXITSTATUS(status) == (required && !CONFINE_SANITIZED ? EXIT_FAILURE : 0));
+}
+
+Test(confine, refused_filter)
+{
+	in_child(filter_refused, NULL, "on");
+	in_child(filter_refused, "", "require");
 }
 
 Test(confine, refused)

@@ -182,7 +182,9 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 	/* Each thread loads its own, when nothing is left for it to make. */
 	if (!rc)
 		rc = took(CONFINE_FILTERS,
-			  confine_filters(plan->mode == CONFINE_LOG, confine_thread_rights), err);
+			  confine_filters(plan->mode == CONFINE_LOG, plan->mode == CONFINE_REQUIRE,
+					  confine_thread_rights),
+			  err);
 	if (!rc && plan->files_later)
 		tell_refused();
 	return rc;

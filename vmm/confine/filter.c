@@ -16,6 +16,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@
 
 #include "vmm/confine/confine.h"
 #include "vmm/confine/filter_table.h"
+#include "vmm/core/log.h"
 
 #include "filters.inc"
 
@@ -41,7 +43,8 @@
 static struct {
 	int (*rights)(void);
 	void (*at_refusal)(void);
-	bool filters, only_log;
+	bool filters, only_log, required;
+	atomic_bool told;
 } confine;
 
 /* Appends text, then value in decimal if it is not negative. Signal-safe. */
@@ -163,10 +166,18 @@ static int confine_thread(enum thread_kind kind)
 {
 	int rc = confine.rights();
 
-	return rc || !confine.filters ? rc : confine_filter_load(kind, confine.only_log);
+	if (rc || !confine.filters)
+		return rc;
+	rc = confine_filter_load(kind, confine.only_log);
+	if (!rc || confine.required)
+		return rc;
+	if (!atomic_exchange(&confine.told, true))
+		log_put(LOG_WARN, "this host refuses the filter of a thread (%s); it runs without",
+			strerror(-rc));
+	return 0;
 }
 
-int confine_filters(bool only_log, int (*rights)(void))
+int confine_filters(bool only_log, bool required, int (*rights)(void))
 {
 	uint32_t action = only_log ? SECCOMP_RET_LOG : SECCOMP_RET_TRAP;
 	int rc = syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) ? -errno : 0;
@@ -174,6 +185,7 @@ int confine_filters(bool only_log, int (*rights)(void))
 	confine.rights = rights;
 	confine.filters = !rc && !SANITIZED;
 	confine.only_log = only_log;
+	confine.required = required;
 	thread_set_confine(confine_thread);
 	return rc;
 }
