@@ -142,6 +142,11 @@ static void meet(const uint8_t mac[6], uint64_t now_ms)
 	memcpy(me.mac, mac, 6);
 }
 
+bool probe_waits(void)
+{
+	return me.nports;
+}
+
 bool probe_takes(const uint8_t *frame, size_t len_bytes, uint64_t now_ms)
 {
 	/* A copy: the guest may change its own. The longest IP header is 60 bytes. */

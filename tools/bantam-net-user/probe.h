@@ -29,6 +29,8 @@ typedef void (*probe_answered_fn)(unsigned index);
 void probe_open(probe_send_fn send, probe_answered_fn answered);
 /* A port of the guest, with the caller's number for it. More than PROBE_PORTS are not probed. */
 void probe_add(uint16_t port, unsigned index);
+/* Is there a port that has not answered? If not, there is no need to call the two below. */
+bool probe_waits(void);
 /*
  * Looks at a frame of the guest, which it may change at any time. Returns true if the frame answers a probe: it
  * is for nothing else.
