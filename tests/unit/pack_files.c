@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/core/bytes.h"
+
 static char scratch[32];
 
 void pack_files_setup(void)
@@ -168,4 +170,17 @@ void pack_files_write_program(const char *path, const struct pack_files_program 
 	pack_files_program(bytes, p);
 	pack_files_write(path, bytes, sizeof(bytes));
 	cr_assert(!chmod(path, 0755));
+}
+
+void pack_files_image(const char *path, const char *release)
+{
+	uint8_t head[0x800] = { 0 };
+
+	head[0x1f1] = 3;
+	put_le16(head + 0x1fe, 0xaa55);
+	memcpy(head + 0x202, "HdrS", 4);
+	put_le16(head + 0x206, 0x20f);
+	put_le16(head + 0x20e, 0x400);
+	snprintf((char *)head + 0x600, 0x200, "%s (a@b) #1 SMP", release);
+	pack_files_write(path, head, sizeof(head));
 }

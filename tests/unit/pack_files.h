@@ -46,4 +46,7 @@ void pack_files_write_program(const char *path, const struct pack_files_program 
 size_t pack_files_module(uint8_t *out, const char *info);
 void pack_files_write_module(const char *path, const char *info);
 
+/* Writes a bzImage of that release, as far as the release goes. */
+void pack_files_image(const char *path, const char *release);
+
 #endif

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "tests/unit/pack_files.h"
-#include "vmm/core/bytes.h"
 #include "vmm/kernels/kernels.h"
 
 static struct kernels_choice kernel;
@@ -24,20 +23,6 @@ static void teardown(void)
 }
 
 TestSuite(kernels, .init = pack_files_setup, .fini = teardown, .timeout = 60);
-
-/* A bzImage of that release, as far as the release goes. */
-static void image(const char *path, const char *release)
-{
-	uint8_t head[0x800] = { 0 };
-
-	head[0x1f1] = 3;
-	put_le16(head + 0x1fe, 0xaa55);
-	memcpy(head + 0x202, "HdrS", 4);
-	put_le16(head + 0x206, 0x20f);
-	put_le16(head + 0x20e, 0x400);
-	snprintf((char *)head + 0x600, 0x200, "%s (a@b) #1 SMP", release);
-	pack_files_write(path, head, sizeof(head));
-}
 
 static void file(const char *dir, const char *name, const char *text)
 {
@@ -64,7 +49,7 @@ static void build(const char *dir, const char *of_image, const char *of_modules,
 	char path[300], info[200];
 
 	snprintf(path, sizeof(path), "%s/arch/x86/boot/bzImage", dir);
-	image(path, of_image);
+	pack_files_image(path, of_image);
 	file(dir, "modules.order", "drivers/a.o\n");
 	file(dir, "include/config/kernel.release", now);
 	snprintf(path, sizeof(path), "%s/drivers/a.ko", dir);
@@ -74,16 +59,16 @@ static void build(const char *dir, const char *of_image, const char *of_modules,
 
 static void host(void)
 {
-	image("host/boot/vmlinuz-6.1.0-18-amd64", "6.1.0-18-amd64");
+	pack_files_image("host/boot/vmlinuz-6.1.0-18-amd64", "6.1.0-18-amd64");
 	modules("host/lib/modules/6.1.0-18-amd64", "6.1.0-18-amd64");
-	image("host/lib/modules/6.9.4-200.fc40/vmlinuz", "6.9.4-200.fc40");
+	pack_files_image("host/lib/modules/6.9.4-200.fc40/vmlinuz", "6.9.4-200.fc40");
 	modules("host/lib/modules/6.9.4-200.fc40", "6.9.4-200.fc40");
-	image("host/boot/vmlinuz-5.10", "5.10"); /* has no modules */
-	image("host/boot/vmlinuz-4.9", "4.9");
+	pack_files_image("host/boot/vmlinuz-5.10", "5.10"); /* has no modules */
+	pack_files_image("host/boot/vmlinuz-4.9", "4.9");
 	modules("host/lib/modules/4.9", "4.9-other");
-	image("bz61", "6.1.0-18-amd64");
-	image("bz7", "7.0");
-	image("bzbad", "../../x");
+	pack_files_image("bz61", "6.1.0-18-amd64");
+	pack_files_image("bz7", "7.0");
+	pack_files_image("bzbad", "../../x");
 	modules("x", "../../x");
 	pack_files_text("vmlinux", "no bzImage");
 	build("tree", "6.12.1+", "6.12.1+", "6.12.1+\n");
@@ -101,10 +86,10 @@ static void host(void)
 	modules("m61", "6.1.0-18-amd64");
 	modules("m7", "7.0");
 	modules("inst/lib/modules/6.1.0-18-amd64", "6.1.0-18-amd64");
-	image("fetched/vmlinuz", "6.1.0-20-cloud-amd64");
+	pack_files_image("fetched/vmlinuz", "6.1.0-20-cloud-amd64");
 	modules("fetched/modules", "6.1.0-20-cloud-amd64");
 	pack_files_text("fetched/vmlinux", "the same");
-	image("mixed/vmlinuz", "6.1.0-18-amd64");
+	pack_files_image("mixed/vmlinuz", "6.1.0-18-amd64");
 	modules("mixed/modules", "6.1.0-20-cloud-amd64");
 	cr_assert(!mkfifo("fifo", 0600));
 }
@@ -317,7 +302,7 @@ Test(kernels, unnamed)
 		snprintf(path, sizeof(path), "cache/kernels/%s/modules", fetched[i]);
 		modules(path, "7.0");
 		snprintf(path, sizeof(path), "cache/kernels/%s/vmlinuz", fetched[i]);
-		image(path, "7.0");
+		pack_files_image(path, "7.0");
 		kernels_clear(&kernel);
 		cr_assert_eq(kernels_find_default(&kernel, NULL, "host", "cache", &err), 0, "%s",
 			     err.text);
@@ -328,12 +313,12 @@ Test(kernels, unnamed)
 	kernels_clear(&kernel);
 	cr_expect_eq(kernels_find_default(&kernel, "m7", "host", "cache", &err), -ENOENT);
 	snprintf(path, sizeof(path), "host/lib/modules/%s/vmlinuz", uts.release);
-	image(path, uts.release);
+	pack_files_image(path, uts.release);
 	kernels_clear(&kernel);
 	cr_assert_eq(kernels_find_default(&kernel, NULL, "host", "cache", &err), 0, "%s", err.text);
 	cr_expect_str_eq(kernel.image, path);
 	snprintf(path, sizeof(path), "host/boot/vmlinuz-%s", uts.release);
-	image(path, uts.release);
+	pack_files_image(path, uts.release);
 	kernels_clear(&kernel);
 	cr_assert_eq(kernels_find_default(&kernel, NULL, "host", "cache", &err), 0, "%s", err.text);
 	cr_expect_str_eq(kernel.image, path);
@@ -350,7 +335,7 @@ Test(kernels, make)
 	static const char *const trees[] = { "source", "stale" };
 
 	host();
-	image("new", "6.12.1-00001-gabc");
+	pack_files_image("new", "6.12.1-00001-gabc");
 	pack_files_text("source/Makefile",
 			"all: ; mkdir -p arch/x86/boot; cp ../new arch/x86/boot/bzImage\n");
 	pack_files_text("stale/Makefile",
@@ -410,7 +395,7 @@ Test(kernels, clock)
 							    "host/boot/vmlinuz-5.10", "5.10" };
 
 			build("o", "6.1.2", "6.1.2", "6.1.2\n");
-			image("host/boot/vmlinuz-5.10", "5.10");
+			pack_files_image("host/boot/vmlinuz-5.10", "5.10");
 			file("o", ".config", how < 2 ? cases[i].config : "");
 			file("host/boot", "config-5.10", how < 2 ? "" : cases[i].config);
 			cr_assert_eq(kernels_find(&kernel, name[how], NULL, "host", &err), 0, "%s",

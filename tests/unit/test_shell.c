@@ -12,7 +12,6 @@
 #include "boot/pack/executable.h"
 #include "tests/unit/pack_files.h"
 #include "tests/unit/proc.h"
-#include "vmm/core/bytes.h"
 #include "vmm/shell/shell.h"
 
 static struct config config;
@@ -21,20 +20,6 @@ static char *archive;
 static size_t archive_len;
 static int initrd = -1;
 static unsigned fds;
-
-/* A bzImage of that release, as far as the release goes. */
-static void image(const char *path, const char *release)
-{
-	uint8_t head[0x800] = { 0 };
-
-	head[0x1f1] = 3;
-	put_le16(head + 0x1fe, 0xaa55);
-	memcpy(head + 0x202, "HdrS", 4);
-	put_le16(head + 0x206, 0x20f);
-	put_le16(head + 0x20e, 0x400);
-	snprintf((char *)head + 0x600, 0x200, "%s (a@b) #1 SMP", release);
-	pack_files_write(path, head, sizeof(head));
-}
 
 /* A kernel as tools/fetch-kernels leaves it, with a module for each device. */
 static void fetched(const char *dir)
@@ -55,7 +40,7 @@ static void fetched(const char *dir)
 	snprintf(path, sizeof(path), "%s/modules/modules.dep", dir);
 	pack_files_text(path, dep);
 	snprintf(path, sizeof(path), "%s/vmlinuz", dir);
-	image(path, "7.0");
+	pack_files_image(path, "7.0");
 }
 
 static void setup(void)
@@ -243,7 +228,7 @@ Test(shell, options)
 		cr_expect_str_eq(keys_text(&config.vm, CONFIG_KERNEL), "k/vmlinuz");
 	}
 	/* without modules, as of a kernel that has all built in */
-	image("alone", "");
+	pack_files_image("alone", "");
 	cr_assert_eq(prepare("--shell|--kernel|alone|--disk|a"), 0, "%s", err.text);
 	cr_expect_str_eq(modules(), "");
 }
@@ -316,7 +301,7 @@ Test(shell, dry_run)
 	int out = dup(1), to = open("said", O_CREAT | O_RDWR, 0600);
 	char said[300];
 
-	image("alone", "");
+	pack_files_image("alone", "");
 	fflush(stdout);
 	cr_assert_eq(dup2(to, 1), 1);
 	for (size_t i = 0; i < 3; i++) {
