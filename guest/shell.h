@@ -77,11 +77,7 @@ static void open_terminal(void)
 		say("%s: error %ld", path, -(long)fd);
 		return;
 	}
-	for (int i = 0; i < 3; i++)
-		SYS(dup3, fd, i, 0);
-	if (fd > 2)
-		sys_close(fd);
-	sys_out.closed = false;
+	out_take(fd);
 	if (SYS(ioctl, 0, TCGETS, &mode) == 0) {
 		/* Programs wait for what they write at the port's speed, which is not real. */
 		mode.c_cflag = (mode.c_cflag & ~(tcflag_t)CBAUD) | B115200;

@@ -293,23 +293,26 @@ static void out_write(const char *s, size_t len)
 	sys_out.npending += len;
 }
 
-static inline void out_reopen(const char *path)
+/* Makes fd the standard streams, and prints what has waited for them. */
+static inline void out_take(int fd)
 {
-	int fd;
+	size_t pending = sys_out.npending;
 
-	if (!sys_out.closed)
-		return;
-	fd = sys_open(path, O_RDWR | O_NOCTTY, 0);
-	if (fd < 0)
-		return;
 	for (int i = 0; i < 3; i++)
 		SYS(dup3, fd, i, 0);
 	if (fd > 2)
 		sys_close(fd);
 	sys_out.closed = false;
-	fd = (int)sys_out.npending;
 	sys_out.npending = 0;
-	out_write(sys_out.pending, (size_t)fd);
+	out_write(sys_out.pending, pending);
+}
+
+static inline void out_reopen(const char *path)
+{
+	int fd = sys_out.closed ? sys_open(path, O_RDWR | O_NOCTTY, 0) : -1;
+
+	if (fd >= 0)
+		out_take(fd);
 }
 
 /* Supports %s %d %u %x %c %%, l for 64 bits, 0 and width for numbers, - and width for strings. */
