@@ -497,6 +497,7 @@ int api_serve(struct api_options *options)
 	int rc;
 
 	api.listener.fd = -1;
+	thread_become(THREAD_API);
 	rc = start(&api, cache_dir, &err);
 	if (!rc) {
 		rc = loop_run(api.loop);

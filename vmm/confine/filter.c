@@ -78,6 +78,12 @@ static const char *name_of(enum thread_kind kind)
 		return "worker";
 	case THREAD_PROCESS:
 		return "signals";
+	case THREAD_API:
+		return "API";
+	case THREAD_EXECUTOR:
+		return "executor";
+	case THREAD_TEST:
+		return "test";
 	default:
 		return "other";
 	}

@@ -20,6 +20,9 @@ enum thread_kind {
 	THREAD_IO,   /* runs the loop of one device (iothread=on) */
 	THREAD_WORKER, /* does work that would block a loop: disk operations, (un)packing */
 	THREAD_HELPER, /* in a helper program: waits for a child or a time limit */
+	THREAD_API,    /* the first thread of a process with the API: its loop */
+	THREAD_EXECUTOR, /* with the API: makes each change of the VM, and so creates devices and machines */
+	THREAD_TEST, /* the first thread of bantam test: its loop */
 };
 
 /* The size of comm: 15 bytes and a NUL. */

@@ -45,6 +45,7 @@
 #include "vmm/confine/plan.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
+#include "vmm/core/thread.h"
 #include "vmm/test/test_impl.h"
 
 #define COULD_NOT_RUN 125
@@ -375,8 +376,10 @@ static int fail(const struct err *err, int status)
 static int run(struct test *t)
 {
 	struct err err = { "" };
-	int rc = create(t, &err);
+	int rc;
 
+	thread_become(THREAD_TEST);
+	rc = create(t, &err);
 	if (rc) {
 		rc = fail(&err, COULD_NOT_RUN);
 	} else {

@@ -115,7 +115,7 @@ int vm_start(const struct vm_setup *setup, struct vm **out, struct err *err)
 	STAILQ_INIT(&vm->jobs);
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_cond_init(&vm->cond, NULL);
-	rc = thread_start(&vm->executor, THREAD_PROCESS, "vm", EXECUTOR_STACK_BYTES, executor_main,
+	rc = thread_start(&vm->executor, THREAD_EXECUTOR, "vm", EXECUTOR_STACK_BYTES, executor_main,
 			  vm);
 	if (rc) {
 		pthread_cond_destroy(&vm->cond);
