@@ -1,10 +1,17 @@
-/* kvm: see kvm.h. */
+/*
+ * kvm: see kvm.h.
+ *
+ * Theory of operation. What is made ahead belongs to the thread that makes it until that has ended. On a busy host the
+ * thread may not have begun when its work is needed: then the builder does that, and the thread finds nothing to do. It
+ * has all rights of the process, so the builder goes on to read files only when it has ended.
+ */
 #include "vmm/kvm.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/kvm.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -12,6 +19,7 @@
 #include <unistd.h>
 
 #include "vmm/arch/arch.h"
+#include "vmm/core/thread.h"
 
 _Static_assert(KVM_VERSION == KVM_API_VERSION, "kvm.h has the API version of <linux/kvm.h>");
 
@@ -65,12 +73,74 @@ static int denied(int why, struct err *err)
 		group->gr_name, group->gr_name);
 }
 
+/* --- ahead ------------------------------------------------------------------------------------ */
+
+#define AHEAD_STACK_BYTES (64u << 10)
+
+static struct {
+	struct kvm kvm;
+	void (*ask)(const struct kvm *kvm);
+	pthread_t thread;
+	bool runs;	   /* and is not yet joined */
+	atomic_bool taken; /* the work: by the thread, or by the builder */
+} ahead = { .kvm = { -1, -1 } };
+
+static void *work_ahead(void *opaque)
+{
+	struct kvm *kvm = &ahead.kvm;
+
+	if (atomic_exchange(&ahead.taken, true))
+		return NULL;
+	kvm->dev_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm->dev_fd < 0 || kvm_ioctl(kvm->dev_fd, KVM_GET_API_VERSION, NULL) != KVM_VERSION)
+		return NULL;
+	kvm->vm_fd = kvm_ioctl(kvm->dev_fd, KVM_CREATE_VM, NULL);
+	ahead.ask(kvm);
+	return NULL;
+}
+
+void kvm_begin_ahead(void (*ask)(const struct kvm *kvm))
+{
+	ahead.ask = ask;
+	atomic_store(&ahead.taken, false);
+	/* It makes no more than its caller would, who is not yet confined either. */
+	ahead.runs = !thread_start(&ahead.thread, THREAD_WORKER, "kvm", AHEAD_STACK_BYTES,
+				   work_ahead, NULL);
+}
+
+static void wait_ahead(void)
+{
+	if (ahead.runs)
+		pthread_join(ahead.thread, NULL);
+	ahead.runs = false;
+}
+
+void kvm_end_ahead(void)
+{
+	wait_ahead();
+	kvm_close(&ahead.kvm);
+}
+
+static int take(int *fd)
+{
+	int mine = *fd;
+
+	*fd = -1;
+	return mine;
+}
+
+/* --- the VM ----------------------------------------------------------------------------------- */
+
 int kvm_open(struct kvm *kvm, struct err *err)
 {
 	int version;
 
 	*kvm = (struct kvm){ -1, -1 };
-	kvm->dev_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (ahead.runs && atomic_exchange(&ahead.taken, true))
+		wait_ahead();
+	kvm->dev_fd = take(&ahead.kvm.dev_fd);
+	if (kvm->dev_fd < 0)
+		kvm->dev_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (kvm->dev_fd < 0) {
 		switch (errno) {
 		case ENOENT:
@@ -96,8 +166,12 @@ int kvm_open(struct kvm *kvm, struct err *err)
 
 int kvm_create_vm(struct kvm *kvm, struct err *err)
 {
-	int rc = kvm_ioctl(kvm->dev_fd, KVM_CREATE_VM, NULL);
+	/* While it runs, it has nothing to do. */
+	int rc = ahead.runs ? -1 : take(&ahead.kvm.vm_fd);
 
+	if (rc < 0)
+		rc = kvm_ioctl(kvm->dev_fd, KVM_CREATE_VM, NULL);
+	wait_ahead();
 	if (rc < 0)
 		return err_sys(err, -rc, "/dev/kvm: cannot create a VM");
 	kvm->vm_fd = rc;

@@ -50,6 +50,15 @@ int kvm_open(struct kvm *kvm, struct err *err);
 int kvm_create_vm(struct kvm *kvm, struct err *err);
 void kvm_close(struct kvm *kvm);
 
+/*
+ * Begins in a thread of its own what the next kvm_open and kvm_create_vm do, and then calls ask: half a
+ * millisecond that the caller has other work for. The two then take what is there, and do themselves what is not, so
+ * that errors are theirs. The thread has ended when kvm_create_vm returns, or kvm_end_ahead, which
+ * closes what was not taken. All in the builder's thread.
+ */
+void kvm_begin_ahead(void (*ask)(const struct kvm *kvm));
+void kvm_end_ahead(void);
+
 /* KVM_CHECK_EXTENSION on the VM, or on /dev/kvm if there is no VM yet. */
 int kvm_check(const struct kvm *kvm, unsigned cap);
 /* Sets *max to the vCPUs that a VM may have, *recommended to KVM's recommendation. */

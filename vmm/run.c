@@ -7,7 +7,8 @@
  * destroys it. The devices have a loop, which the machine runs in a third thread.
  *
  * The first thread builds the machine, and not a new thread, because a processor needs time to wake
- * up for a new thread: 5 % of the time to the guest's first instruction. So the first vCPU's thread
+ * up for a new thread: 5 % of the time to the guest's first instruction. (While the first thread makes its namespaces,
+ * a short-lived one asks KVM for the VM: machine_begin_ahead.) So the first vCPU's thread
  * has the program's name, by which pgrep finds the process. A process that serves an API does that in
  * its first thread instead, and runs machines in another one (vmm/api).
  *
@@ -330,6 +331,7 @@ static int create_and_run(struct run *run, struct err *err)
 
 	if (!rc)
 		rc = create(run, loop, &m, err);
+	machine_end_ahead();
 	if (!rc)
 		rc = life(run, m, err);
 	machine_destroy(m);
@@ -436,8 +438,15 @@ static int confine_run(const struct config *config, bool api, struct err *err)
 	struct confine_plan plan = { .files_later = api };
 	int rc = confine_plan_config(&plan, config, err);
 
+	if (!keys_num(&config->vm, CONFIG_DRY_RUN))
+		plan.meanwhile = machine_begin_ahead;
+
 	confine_at_refusal(chardev_restore_terminal_in_handler);
-	return rc ? rc : confine_begin(&plan, err);
+	if (!rc)
+		rc = confine_begin(&plan, err);
+	if (rc)
+		machine_end_ahead();
+	return rc;
 }
 
 static int carry_out(struct config *config, pid_t parent)

@@ -44,6 +44,12 @@ bool arch_has_legacy(const struct kvm *kvm);
  */
 int arch_create_irqchip(const struct kvm *kvm, bool legacy, struct err *err);
 
+/*
+ * What arch_vm_create asks of the host's KVM: the next one finds the answer. In another thread, which has ended before
+ * arch_vm_create is called.
+ */
+void arch_ask_ahead(const struct kvm *kvm);
+
 /* The architecture's part of a VM: the interrupt controller, the CPUs' features, … */
 struct arch_vm;
 

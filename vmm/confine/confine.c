@@ -125,6 +125,8 @@ static int begin_namespaces(const struct confine_plan *plan, struct err *err)
 	confine.own_namespace = !rc && user;
 	if (took(CONFINE_NAMESPACES, rc, err))
 		return rc;
+	if (plan->meanwhile)
+		plan->meanwhile();
 	if (plan->host_network)
 		return 0;
 	return took(CONFINE_NETWORK, rc && user ? rc : confine_network(), err);

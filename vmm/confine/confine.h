@@ -53,6 +53,12 @@ struct confine_plan {
 	/* Paths in whose folders the VM makes, uses or removes names at run time; they outlive confine_begin. */
 	const char *name[CONFINE_NAMES_MAX];
 	unsigned nnames;
+	/*
+	 * What the process does meanwhile, or NULL: called once when no step is left that needs a process with one thread,
+	 * and before the network namespace, which takes the kernel most of the time of confine_begin. A thread that it
+	 * starts keeps all rights, so it ends before a foreign byte is read.
+	 */
+	void (*meanwhile)(void);
 	/* Helpers that it starts, for helper_find_now; NULL: none. */
 	const char *helper[2];
 };

@@ -347,6 +347,16 @@ static int build(struct machine *m, const struct machine_setup *setup, struct er
 	return machine_load(m, setup->cache_dir, err);
 }
 
+void machine_begin_ahead(void)
+{
+	kvm_begin_ahead(arch_ask_ahead);
+}
+
+void machine_end_ahead(void)
+{
+	kvm_end_ahead();
+}
+
 int machine_check_host(struct err *err)
 {
 	struct kvm kvm;

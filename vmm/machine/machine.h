@@ -104,6 +104,15 @@ struct machine;
 
 /* Returns 0 if this process may use KVM, or -errno with what to do. Any thread. */
 int machine_check_host(struct err *err);
+
+/*
+ * Asks KVM in a thread of its own for what the next machine_create needs of it, while the caller has other work.
+ * machine_end_ahead: after that machine_create, or in its place; the thread has ended then. Both in the thread that calls
+ * machine_create.
+ */
+void machine_begin_ahead(void);
+void machine_end_ahead(void);
+
 /*
  * Builds the machine, but starts no vCPU. A --dry-run does not open KVM. Returns 0, or -errno with
  * everything undone.

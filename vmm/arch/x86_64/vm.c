@@ -111,15 +111,40 @@ static void hide_amd_pmu(const struct kvm *kvm)
 		kvm_ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &off);
 }
 
-static int make_cpuid(struct arch_vm *vm, struct err *err)
+/* KVM takes a quarter of a millisecond for this where the host is a VM itself. */
+static int ask_cpuid(const struct kvm *kvm, union cpuid_table **out)
 {
+	union cpuid_table *table = calloc(1, sizeof(*table));
 	int rc;
 
-	vm->cpuid = calloc(1, sizeof(*vm->cpuid));
+	*out = NULL;
+	if (!table)
+		return -ENOMEM;
+	table->head.nent = CPUID_MAX_ENTRIES;
+	rc = kvm_ioctl(kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, table);
+	if (rc < 0)
+		free(table);
+	else
+		*out = table;
+	return rc;
+}
+
+/* The same for each VM of this host. NULL: not asked, or taken. */
+static union cpuid_table *asked;
+
+void arch_ask_ahead(const struct kvm *kvm)
+{
+	(void)ask_cpuid(kvm, &asked);
+}
+
+static int make_cpuid(struct arch_vm *vm, struct err *err)
+{
+	int rc = 0;
+
+	vm->cpuid = asked;
+	asked = NULL;
 	if (!vm->cpuid)
-		return err_sys(err, ENOMEM, "CPUID table");
-	vm->cpuid->head.nent = CPUID_MAX_ENTRIES;
-	rc = kvm_ioctl(vm->kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, vm->cpuid);
+		rc = ask_cpuid(vm->kvm, &vm->cpuid);
 	if (rc < 0)
 		return err_sys(err, -rc, "KVM: cannot read the supported CPUID");
 	if (cpuid_lacks_names(&vm->cpuid->head))
