@@ -39,6 +39,11 @@ enum config_key {
 	CONFIG_VERBOSE,
 	CONFIG_EXIT_WITH_PARENT,
 	CONFIG_CONFINE,
+	CONFIG_UID,
+	CONFIG_GID,
+	CONFIG_NETNS,
+	CONFIG_CGROUP,
+	CONFIG_LIMIT,
 	CONFIG_HELP,
 };
 extern const struct key config_keys[];

@@ -1,5 +1,6 @@
 /* config_help: prints --help from the tables of options. See config.h. */
 #include "vmm/config_impl.h"
+#include "vmm/confine/confine.h"
 #include "vmm/usage/usage.h"
 
 void config_help_key(FILE *out, const char *letter, const struct key *key)
@@ -31,10 +32,26 @@ void config_help_option(FILE *out, const char *name)
 		config_help_key(out, "", &config_keys[key]);
 }
 
-void config_help(FILE *out)
+static void help_keys(FILE *out, const struct key *keys)
 {
 	char lead[160];
 
+	for (const struct key *k = keys; k->name; k++) {
+		const char *meta = k->kind == KEY_CHOICE ? k->choices :
+				   k->kind == KEY_BOOL	 ? "on|off" :
+				   k->meta		 ? k->meta :
+							   "…";
+
+		if (k->flags & KEY_HIDDEN)
+			continue;
+		snprintf(lead, sizeof(lead), k->flags & KEY_BARE ? "[%s=]%s" : "%s=%s", k->name,
+			 meta);
+		usage_row(out, 6, USAGE_HELP_AT, lead, k->help, k->def);
+	}
+}
+
+void config_help(FILE *out)
+{
 	usage_text(out, 0, 7, "usage: bantam run --kernel FILE | --disk FILE | --shell [OPTION]…");
 	fputc('\n', out);
 	usage_text(
@@ -46,6 +63,8 @@ void config_help(FILE *out)
 	for (const struct key *k = config_keys; k->name; k++) {
 		if (!(k->flags & KEY_HIDDEN))
 			config_help_key(out, k == &config_keys[CONFIG_VERBOSE] ? "-v, " : "", k);
+		if (k == &config_keys[CONFIG_LIMIT])
+			help_keys(out, confine_limit_keys);
 	}
 	for (size_t i = 0; device_types[i]; i++) {
 		const struct device_type *t = device_types[i];
@@ -54,17 +73,6 @@ void config_help(FILE *out)
 			continue;
 		fputc('\n', out);
 		help_device(out, t);
-		for (const struct key *k = t->keys; k->name; k++) {
-			const char *meta = k->kind == KEY_CHOICE ? k->choices :
-					   k->kind == KEY_BOOL	 ? "on|off" :
-					   k->meta		 ? k->meta :
-								   "…";
-
-			if (k->flags & KEY_HIDDEN)
-				continue;
-			snprintf(lead, sizeof(lead), k->flags & KEY_BARE ? "[%s=]%s" : "%s=%s",
-				 k->name, meta);
-			usage_row(out, 6, USAGE_HELP_AT, lead, k->help, k->def);
-		}
+		help_keys(out, t->keys);
 	}
 }

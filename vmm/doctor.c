@@ -255,6 +255,19 @@ static void check_shared_memory(struct doctor_report *r)
 		"the user network's frames cross to its helper by rings: %s", strerror(-fd));
 }
 
+/* For --cgroup and --limit. */
+static void check_cgroup(struct doctor_report *r)
+{
+	char text[300];
+
+	if (!confine_cgroup_describe(text, sizeof(text)))
+		doctor_report_add(&r->checks, "cgroup v2", OK, NULL, "%s", text);
+	else
+		doctor_report_add(&r->checks, "cgroup v2", ABSENT,
+				  "boot the host with systemd.unified_cgroup_hierarchy=1",
+				  "--cgroup needs it; not at /sys/fs/cgroup");
+}
+
 /* A row for each step of --confine, as a VM of this user takes it. */
 static void check_confinement(struct doctor_report *r)
 {
@@ -304,6 +317,7 @@ int doctor_run(bool json, bool verbose)
 	check_uring(r);
 	check_shared_memory(r);
 	check_confinement(r);
+	check_cgroup(r);
 	r->ok = true;
 	for (unsigned i = 0; i < r->checks.n; i++)
 		r->ok = r->ok && r->checks.line[i].status != MISSING;

@@ -433,20 +433,26 @@ static int exit_with_parent(pid_t parent, struct err *err)
 	return 0;
 }
 
-static int confine_run(const struct config *config, bool api, struct err *err)
+/* Returns the exit status, 0 if the process is confined. */
+static int confine_run(const struct config *config, bool api)
 {
 	struct confine_plan plan = { .files_later = api };
-	int rc = confine_plan_config(&plan, config, err);
+	struct err err = { "" };
 
-	if (!keys_num(&config->vm, CONFIG_DRY_RUN))
+	if (confine_plan_config(&plan, config, &err))
+		return fail(err.text, OUTCOME_ERROR);
+	if (confine_jail_check(&plan.jail, &err))
+		return fail(err.text, OUTCOME_USAGE);
+	if (!plan.jail.dry_run)
 		plan.meanwhile = machine_begin_ahead;
-
 	confine_at_refusal(chardev_restore_terminal_in_handler);
-	if (!rc)
-		rc = confine_begin(&plan, err);
-	if (rc)
+	if (confine_begin(&plan, &err)) {
 		machine_end_ahead();
-	return rc;
+		return fail(err.text, OUTCOME_ERROR);
+	}
+	if (plan.jail.dry_run)
+		confine_jail_describe(&plan.jail, stdout);
+	return 0;
 }
 
 static int carry_out(struct config *config, pid_t parent)
@@ -462,8 +468,9 @@ static int carry_out(struct config *config, pid_t parent)
 	/* Before the plan is made: it packs files of the host that no option names. */
 	if (keys_num(&config->vm, CONFIG_SHELL) && shell_prepare(config, "", &initrd_fd, &err))
 		return fail(err.text, OUTCOME_ERROR);
-	if (confine_run(config, api, &err))
-		return fail(err.text, OUTCOME_ERROR);
+	status = confine_run(config, api);
+	if (status)
+		return status;
 	if (!api)
 		return run_machine(config, initrd_fd);
 	status = serve(config);

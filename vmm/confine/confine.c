@@ -18,6 +18,7 @@
 
 #include "vmm/confine/confine_impl.h"
 #include "vmm/confine/filter.h"
+#include "vmm/confine/jail_impl.h"
 #include "vmm/core/helper.h"
 #include "vmm/core/huge_file.h"
 #include "vmm/core/log.h"
@@ -125,9 +126,10 @@ static int begin_namespaces(const struct confine_plan *plan, struct err *err)
 	confine.own_namespace = !rc && user;
 	if (took(CONFINE_NAMESPACES, rc, err))
 		return rc;
-	if (plan->meanwhile)
+	/* Not with a user of its own: which rights /dev/kvm asks for must not depend on who is first. */
+	if (plan->meanwhile && !plan->jail.uid)
 		plan->meanwhile();
-	if (plan->host_network)
+	if (plan->host_network || plan->jail.netns)
 		return 0;
 	return took(CONFINE_NETWORK, rc && user ? rc : confine_network(), err);
 }
@@ -152,23 +154,37 @@ static int begin_alone(const struct confine_plan *plan, struct err *err)
 	return rc;
 }
 
+/* What the user asks for in every mode. */
+static int begin_off(const struct confine_plan *plan, struct err *err)
+{
+	int rc = confine_jail_enter(&plan->jail, err);
+
+	return rc ? rc : confine_jail_user(&plan->jail, false, false, err);
+}
+
 int confine_begin(const struct confine_plan *plan, struct err *err)
 {
-	int rc = 0;
+	bool ours = !geteuid() && !plan->jail.uid;
+	int rc;
 
 	confine.mode = plan->mode;
 	confine.files_later = plan->files_later;
-	confine.own_user = !geteuid() && !plan->nnames && !CONFINE_SANITIZED;
-	confine.names_of_others = !geteuid() && confine_names_of_others(plan);
+	confine.own_user = ours && !plan->nnames && !CONFINE_SANITIZED;
+	confine.names_of_others = ours && confine_names_of_others(plan);
 	if (plan->mode == CONFINE_OFF)
-		return 0;
+		return begin_off(plan, err);
 	/* First: a descriptor that is left open gives what every later step takes. */
 	helper_keep_only(plan->fd, plan->nfds);
 	/* The log opens standard error once more, by a name that is gone later. */
 	log_open();
+	/* With root's rights, which the later steps take. The cgroup namespace then begins at the process's own group. */
+	rc = confine_jail_enter(&plan->jail, err);
 	/* While there is one thread, and /proc/self is ours: a process without dumps may not write the map of its users. */
-	if (!plan->files_later)
+	if (!rc && !plan->files_later)
 		rc = begin_alone(plan, err);
+	/* After what needs root, and before the first file is opened. It makes the process dumpable as a new program is. */
+	if (!rc)
+		rc = confine_jail_user(&plan->jail, true, plan->interfaces, err);
 	/* Before foreign bytes are read: a crash writes no guest memory to a disk. */
 	if (!rc)
 		rc = took(CONFINE_DUMP, confine_no_dumps(), err);

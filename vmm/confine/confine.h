@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 
+#include "vmm/confine/jail.h"
 #include "vmm/core/err.h"
 
 /* The values of --confine, in the order of CONFINE_CHOICES. log: a filter only logs what it would refuse. */
@@ -61,12 +62,16 @@ struct confine_plan {
 	void (*meanwhile)(void);
 	/* Helpers that it starts, for helper_find_now; NULL: none. */
 	const char *helper[2];
+	struct confine_jail jail;
 };
 
 /* Adds a descriptor that stays open. More than CONFINE_FDS_MAX: -E2BIG. */
 int confine_keep_fd(struct confine_plan *plan, int fd, struct err *err);
 
-/* Return 0, or -errno with CONFINE_REQUIRE if the host refuses a step, which err names. */
+/*
+ * Return 0, or -errno with CONFINE_REQUIRE if the host refuses a step, which err names; confine_begin also if it cannot do
+ * what the jail asks for.
+ */
 int confine_begin(const struct confine_plan *plan, struct err *err);
 int confine_finish(struct err *err);
 

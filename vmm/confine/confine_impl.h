@@ -7,6 +7,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "vmm/confine/confine.h"
 
@@ -38,6 +39,12 @@ int confine_no_capabilities(bool but_files);
 bool confine_has_capabilities(void);
 /* Makes the calling thread, which is root's, another user's; the same in each thread. */
 int confine_own_user(void);
+/*
+ * Makes it this user, in this group and in the further ones, and leaves it the capabilities of the process that concern no
+ * files, with interfaces also the one for networks; none if keep is false.
+ */
+int confine_take_user(uid_t uid, gid_t gid, const gid_t *further, size_t nfurther, bool keep,
+		      bool interfaces);
 int confine_limits(void);
 
 /* --- root.c --- */

@@ -76,12 +76,35 @@ int confine_plan_keys(struct confine_plan *plan, const struct keyvals *kv, struc
 	return rc;
 }
 
+/* Texts of the config, which lives as long as the process. */
+static void plan_jail(struct confine_jail *jail, const struct config *config)
+{
+	const struct keyvals *vm = &config->vm;
+
+	jail->uid = keys_text(vm, CONFIG_UID);
+	jail->gid = keys_text(vm, CONFIG_GID);
+	jail->netns = keys_text(vm, CONFIG_NETNS);
+	jail->cgroup = keys_text(vm, CONFIG_CGROUP);
+	jail->limit = keys_text(vm, CONFIG_LIMIT);
+	jail->dry_run = keys_num(vm, CONFIG_DRY_RUN);
+	for (unsigned i = 0; i < config->ndevices && jail->ndisks < CONFINE_DISKS_MAX; i++) {
+		const struct config_device *d = &config->device[i];
+		const char *path = strcmp(d->type->option, "--disk") != 0 ?
+					   NULL :
+					   keys_text_of(&d->kv, "path");
+
+		if (path)
+			jail->disk[jail->ndisks++] = path;
+	}
+}
+
 int confine_plan_config(struct confine_plan *plan, const struct config *config, struct err *err)
 {
 	const char *sink;
 	int rc;
 
 	plan->mode = (enum confine_mode)keys_num(&config->vm, CONFIG_CONFINE);
+	plan_jail(&plan->jail, config);
 	/* The helper that reads the first disk; the other one serves a user network. */
 	plan->helper[0] = keys_has(&config->vm, CONFIG_KERNEL) ? NULL : "bantam-fs";
 	rc = confine_plan_keys(plan, &config->vm, err);

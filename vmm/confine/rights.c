@@ -22,6 +22,8 @@
 	(CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH) | CAP(FOWNER) | CAP(CHOWN) | CAP(KILL) |         \
 	 CAP(SETUID) | CAP(SETGID) | CAP(SETPCAP) | CAP(NET_BIND_SERVICE) | CAP(IPC_LOCK) |        \
 	 CAP(SYS_CHROOT) | CAP(SETFCAP))
+/* What a user that root has named keeps of these: nothing by which it would be more to a file than that user. */
+#define OF_A_USER (CAP(SETPCAP) | CAP(NET_BIND_SERVICE) | CAP(IPC_LOCK) | CAP(SYS_CHROOT))
 
 static int get(struct __user_cap_data_struct data[2])
 {
@@ -114,25 +116,16 @@ bool confine_has_capabilities(void)
  * the right to that before. The kernel then forgets that the process is not dumpable, and to which signal the end of its
  * parent leads.
  */
-int confine_own_user(void)
+static int change_user(uid_t uid, gid_t gid, const gid_t *further, size_t nfurther)
 {
-	const uid_t users[] = { helper_user(getpid()), HELPER_NOBODY };
-	int at_end = 0, rc = -EPERM;
 	pid_t parent = getppid();
+	int at_end = 0;
 
 	prctl(PR_GET_PDEATHSIG, &at_end);
-	bound_capabilities(0);
-	if (syscall(SYS_setgroups, 0, NULL))
+	if (syscall(SYS_setgroups, nfurther, further) || syscall(SYS_setresgid, gid, gid, gid) ||
+	    syscall(SYS_setresuid, uid, uid, uid))
 		return -errno;
-	for (unsigned i = 0; rc && i < 2; i++)
-		rc = syscall(SYS_setresgid, users[i], users[i], users[i]) ||
-				     syscall(SYS_setresuid, users[i], users[i], users[i]) ?
-			     -errno :
-			     0;
-	if (rc)
-		return rc;
-	if (!CONFINE_SANITIZED)
-		prctl(PR_SET_DUMPABLE, 0);
+	prctl(PR_SET_DUMPABLE, CONFINE_SANITIZED);
 	if (!at_end)
 		return 0;
 	prctl(PR_SET_PDEATHSIG, at_end);
@@ -140,6 +133,42 @@ int confine_own_user(void)
 	if (getppid() != parent)
 		kill(getpid(), at_end);
 	return 0;
+}
+
+int confine_own_user(void)
+{
+	const uid_t users[] = { helper_user(getpid()), HELPER_NOBODY };
+	int rc = -EPERM;
+
+	bound_capabilities(0);
+	for (unsigned i = 0; rc && i < 2; i++)
+		rc = change_user(users[i], users[i], NULL, 0);
+	return rc;
+}
+
+int confine_take_user(uid_t uid, gid_t gid, const gid_t *further, size_t nfurther, bool keep,
+		      bool interfaces)
+{
+	uint64_t mask = !keep ? 0 : OF_A_USER | (interfaces ? CAP(NET_ADMIN) : 0);
+	struct __user_cap_data_struct data[2];
+	int rc;
+
+	/* For its helpers, too. */
+	bound_capabilities(0);
+	bounding_left = 0;
+	/* Without it the kernel takes all of them. */
+	if (prctl(PR_SET_KEEPCAPS, keep, 0, 0, 0))
+		return -errno;
+	rc = change_user(uid, gid, further, nfurther);
+	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
+	if (!rc)
+		rc = get(data);
+	for (unsigned i = 0; !rc && i < 2; i++) {
+		data[i].permitted &= (uint32_t)(mask >> (32 * i));
+		data[i].effective = data[i].permitted;
+		data[i].inheritable = 0;
+	}
+	return rc ? rc : set(data);
 }
 
 /* What the process never needs: message queues, signals that queue up for others, real-time priorities. */

@@ -418,6 +418,8 @@ static int confine_test(const struct test_options *o, const struct config *confi
 
 	if (!rc)
 		rc = confine_plan_keys(&plan, &o->own, err);
+	if (!rc)
+		rc = confine_jail_check(&plan.jail, err);
 	confine_at_refusal(chardev_restore_terminal_in_handler);
 	return rc ? rc : confine_begin(&plan, err);
 }

@@ -1,0 +1,451 @@
+/*
+ * jail: the words of --uid, --gid, --netns, --cgroup and --limit; users by tables of users; what is written to a group's
+ * files; as root, the user and the group themselves. Each test is a process of its own.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/confine/confine_impl.h"
+#include "vmm/confine/jail_impl.h"
+
+static char place[] = "/tmp/bantam-test-jail.XXXXXX";
+
+static void make_place(void)
+{
+	cr_assert(mkdtemp(place));
+}
+
+static const char *below(const char *name)
+{
+	static char path[2][128];
+	static unsigned turn;
+	char *at = path[turn++ % 2];
+
+	snprintf(at, sizeof(path[0]), "%s/%s", place, name);
+	return at;
+}
+
+static void put(const char *name, const char *text)
+{
+	FILE *f = fopen(below(name), "w");
+
+	cr_assert(f && fputs(text, f) >= 0 && !fclose(f));
+}
+
+static const char *content(const char *name)
+{
+	static char text[256];
+	FILE *f = fopen(below(name), "r");
+	size_t n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+
+	text[n] = 0;
+	if (f)
+		fclose(f);
+	return text;
+}
+
+static void remove_place(const char *const *names)
+{
+	while (*names)
+		unlink(below(*names++));
+	rmdir(place);
+}
+
+/* --- words -------------------------------------------------------------------------------- */
+
+Test(jail, words)
+{
+	static const struct {
+		struct confine_jail jail;
+		const char *says; /* NULL: it is right */
+	} rows[] = {
+		{ { NULL }, NULL },
+		{ { .uid = "a", .gid = "b", .netns = "n", .cgroup = "g" }, NULL },
+		{ { .gid = "b" }, "--gid b: needs --uid USER" },
+		{ { .netns = ".." }, "--netns ..: must be a name or a path" },
+		{ { .limit = "files=64,file-size=1G" }, NULL },
+		{ { .limit = "memory=1G" },
+		  "--limit memory=1G: needs a group of its own; give --cgroup NAME" },
+		{ { .limit = "wiops=1" },
+		  "--limit wiops=1: needs a group of its own; give --cgroup NAME" },
+		{ { .cgroup = "g",
+		    .limit = "memory=1G,swap=0,cpus=1.5,pids=9,rbps=1M,wbps=1,riops=2,wiops=3" },
+		  NULL },
+		{ { .cgroup = "g", .limit = "cpus=0.01" }, NULL },
+		{ { .cgroup = "g", .limit = "cpus=0.009" },
+		  "--limit: cpus=0.009: must be a number" },
+		{ { .cgroup = "g", .limit = "cpus=." }, "--limit: cpus=.: must be a number" },
+		{ { .cgroup = "g", .limit = "cpus=-1" }, "--limit: cpus=-1: must be a number" },
+		{ { .cgroup = "g", .limit = "cpus=1.5x" }, "--limit: cpus=1.5x: must be a number" },
+		{ { .cgroup = "g", .limit = "cpus=1.2.3" },
+		  "--limit: cpus=1.2.3: must be a number" },
+		{ { .cgroup = "g", .limit = "cpus=99999999999999999999" },
+		  "--limit: cpus=99999999999999999999: must be a number" },
+		{ { .cgroup = "g", .limit = "pids=0" }, "--limit: pids=0: must be from 1" },
+		{ { .cgroup = "g", .limit = "memory=1" }, "--limit: memory=1: must be from 1M" },
+		{ { .cgroup = "g", .limit = "memory=1G,memory=2G" },
+		  "--limit: memory: given twice" },
+		{ { .cgroup = "g", .limit = "memroy=1G" },
+		  "--limit: unknown key \"memroy\"; did you mean \"memory\"?" },
+		{ { .limit = "files=1" }, "--limit: files=1: must be from 32" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct err err = { "" };
+		int rc = confine_jail_check(&rows[i].jail, &err);
+
+		cr_expect_eq(rc, rows[i].says ? -EINVAL : 0, "%zu: %d %s", i, rc, err.text);
+		cr_expect(!strncmp(err.text, rows[i].says ? rows[i].says : "",
+				   rows[i].says ? strlen(rows[i].says) : 1),
+			  "%zu: %s", i, err.text);
+	}
+}
+
+Test(jail, users)
+{
+	static const struct {
+		const char *user, *group;
+		int rc;
+		uid_t uid;
+		gid_t gid;
+	} rows[] = {
+		{ "ann", NULL, 0, 1000, 100 },
+		{ "1000", NULL, 0, 1000, 100 },
+		{ "77", NULL, 0, 77, 77 }, /* no entry */
+		{ "ann", "vms", 0, 1000, 300 },
+		{ "5", "7", 0, 5, 7 },
+		{ "4294967294", NULL, 0, 4294967294u, 4294967294u },
+		{ "4294967295", NULL, -EINVAL, 0, 0 },
+		{ "99999999999999999999999", NULL, -EINVAL, 0, 0 },
+		{ "nix", NULL, -ENOENT, 0, 0 },
+		{ "ann", "nix", -ENOENT, 0, 0 },
+		{ "", NULL, -ENOENT, 0, 0 },
+		{ "broken", NULL, -ENOENT, 0, 0 },
+		{ "minus", NULL, -ENOENT, 0, 0 },
+		{ "short", NULL, -ENOENT, 0, 0 },
+		{ "an", NULL, -ENOENT, 0, 0 },
+	};
+
+	make_place();
+	put("passwd", "root:x:0:0::/:/bin/sh\nbroken\nshort:x:9\nminus:x:-1:-1::/:\n:::::\n"
+		      "ann:x:1000:100:Ann,,,:/home/ann:/bin/sh\nlast:x:8:8");
+	put("group", "root:x:0:\nvms:x:300:ann,bob\n");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct confine_jail jail = { .uid = rows[i].user, .gid = rows[i].group };
+		struct err err = { "" };
+		uid_t uid = 0;
+		gid_t gid = 0;
+		int rc = confine_jail_ids(&jail, below("passwd"), below("group"), &uid, &gid, &err);
+
+		cr_expect_eq(rc, rows[i].rc, "%zu: %d %s", i, rc, err.text);
+		cr_expect(rc ? strlen(err.text) : uid == rows[i].uid && gid == rows[i].gid,
+			  "%zu: %u %u", i, uid, gid);
+	}
+	remove_place((const char *const[]){ "passwd", "group", NULL });
+}
+
+/* --- limits ------------------------------------------------------------------------------- */
+
+static int write_limits(const char *text, const struct confine_jail *jail, const char **missing,
+			struct err *err)
+{
+	int dir = open(place, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct keyvals kv;
+	int rc = confine_limits_parse(text, &kv, err);
+
+	if (!rc)
+		rc = confine_limits_write(&kv, dir, jail, missing, err);
+	keys_clear(&kv);
+	close(dir);
+	return rc;
+}
+
+/* The kernel's files, here plain ones. */
+Test(jail, limits)
+{
+	static const struct {
+		const char *text, *file, *content;
+	} rows[] = {
+		{ "memory=1.5G", "memory.max", "1610612736" },
+		{ "swap=0", "memory.swap.max", "0" },
+		{ "cpus=1.5", "cpu.max", "150000 100000" },
+		{ "cpus=0.01", "cpu.max", "1000 100000" },
+		{ "cpus=.25", "cpu.max", "25000 100000" },
+		{ "cpus=16", "cpu.max", "1600000 100000" },
+		{ "cpus=2.1234567", "cpu.max", "212345 100000" },
+		{ "pids=64", "pids.max", "64" },
+	};
+	struct confine_jail jail = { NULL };
+	const char *missing;
+	struct err err = { "" };
+
+	make_place();
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		/* The group above hands no controller down. */
+		cr_expect_eq(write_limits(rows[i].text, &jail, &missing, &err), -ENODEV);
+		cr_expect(missing && !strncmp(rows[i].file, missing, strlen(missing)));
+		put(rows[i].file, "");
+		cr_expect_eq(write_limits(rows[i].text, &jail, &missing, &err), 0, "%s", err.text);
+		cr_expect_str_eq(content(rows[i].file), rows[i].content, "%s", rows[i].text);
+		unlink(below(rows[i].file));
+	}
+	/* A kernel that counts memory and no swap. */
+	put("memory.max", "");
+	cr_expect_eq(write_limits("swap=0", &jail, &missing, &err), -ENOTSUP);
+	cr_expect(strstr(err.text, "swapaccount=1"), "%s", err.text);
+	remove_place((const char *const[]){ "memory.max", NULL });
+}
+
+Test(jail, limits_of_disks)
+{
+	struct confine_jail jail = { .ndisks = 0 };
+	char disk[128];
+	const char *missing;
+	struct err err = { "" };
+	struct stat st;
+	int rc;
+
+	make_place();
+	put("io.max", "");
+	put("disk", "");
+	/* No disk, or none that is there. */
+	cr_expect_eq(write_limits("rbps=1M", &jail, &missing, &err), -EINVAL);
+	cr_expect(strstr(err.text, "give --disk FILE"));
+	jail.disk[jail.ndisks++] = "/nowhere";
+	cr_expect_eq(write_limits("rbps=1M", &jail, &missing, &err), -EINVAL);
+	snprintf(disk, sizeof(disk), "%s", below("disk"));
+	jail.disk[jail.ndisks++] = disk;
+	cr_assert(!stat(jail.disk[1], &st));
+	rc = write_limits("wiops=5,rbps=1M", &jail, &missing, &err);
+	cr_expect_eq(rc, major(st.st_dev) ? 0 : -ENOTSUP, "%d %s", rc, err.text);
+	cr_expect(rc ? strstr(err.text, "without a block device") :
+		       strstr(content("io.max"), " rbps=1048576 wiops=5"));
+	/* The same one, as it is called below another root. */
+	if (!rc) {
+		jail.chroot = place;
+		jail.disk[1] = "../../disk";
+		put("io.max", "");
+		cr_expect_eq(write_limits("riops=7", &jail, &missing, &err), 0);
+		cr_expect(strstr(content("io.max"), " riops=7"));
+	}
+	remove_place((const char *const[]){ "io.max", "disk", NULL });
+}
+
+Test(jail, limits_of_the_process)
+{
+	struct rlimit files, size;
+	struct keyvals kv;
+	struct err err = { "" };
+
+	cr_assert_eq(confine_limits_parse("files=64,file-size=1M", &kv, &err), 0);
+	cr_expect(!confine_limits_need_group(&kv));
+	cr_expect_eq(confine_limits_set(&kv, &err), 0, "%s", err.text);
+	keys_clear(&kv);
+	cr_expect(!getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur == 64 &&
+		  files.rlim_max == 64);
+	cr_expect(!getrlimit(RLIMIT_FSIZE, &size) && size.rlim_max == 1 << 20);
+	/* Never more than before. */
+	cr_assert_eq(confine_limits_parse("files=128", &kv, &err), 0);
+	cr_expect_eq(confine_limits_set(&kv, &err), 0);
+	keys_clear(&kv);
+	cr_expect(!getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur == 64);
+}
+
+/* --- the process -------------------------------------------------------------------------- */
+
+static uint64_t permitted(void)
+{
+	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { { 0 } };
+
+	cr_assert(!syscall(SYS_capget, &hdr, data));
+	return data[0].permitted | data[0].inheritable | data[0].effective |
+	       (uint64_t)(data[1].permitted | data[1].inheritable | data[1].effective) << 32;
+}
+
+struct become {
+	bool keep, interfaces;
+	uint64_t most; /* capabilities that may stay */
+};
+
+static void become(const struct become *b)
+{
+	struct confine_jail jail = { .uid = "1234", .gid = "77" };
+	struct err err = { "" };
+	gid_t groups[2];
+	int n;
+
+	cr_assert_eq(confine_jail_user(&jail, b->keep, b->interfaces, &err), 0, "%s", err.text);
+	cr_expect(getuid() == 1234 && geteuid() == 1234 && getgid() == 77 && getegid() == 77);
+	n = getgroups(2, groups);
+	cr_expect(n >= 0 && n <= 1 && (!n || groups[0]));
+	cr_expect_eq(permitted() & ~b->most, 0, "%#llx", (unsigned long long)permitted());
+	cr_expect_eq(!!(permitted() & 1ull << CAP_NET_ADMIN), b->interfaces && b->keep);
+	/* A file of root's is one that it may not open; the dumps stay off. */
+	cr_expect(open("/etc/shadow", O_RDONLY) < 0 && errno == EACCES);
+	cr_expect_eq(prctl(PR_GET_DUMPABLE), CONFINE_SANITIZED);
+}
+
+#define OF_USER                                                                                    \
+	(1ull << CAP_SETPCAP | 1ull << CAP_NET_BIND_SERVICE | 1ull << CAP_IPC_LOCK |               \
+	 1ull << CAP_SYS_CHROOT)
+
+Test(jail, becomes_a_user)
+{
+	if (!geteuid())
+		become(&(struct become){ true, false, OF_USER });
+}
+
+Test(jail, becomes_a_user_with_interfaces)
+{
+	if (!geteuid())
+		become(&(struct become){ true, true, OF_USER | 1ull << CAP_NET_ADMIN });
+}
+
+Test(jail, becomes_a_user_unconfined)
+{
+	if (!geteuid())
+		become(&(struct become){ false, true, 0 });
+}
+
+Test(jail, a_plain_user)
+{
+	struct confine_jail jail = { .uid = "65534" };
+	struct err err = { "" };
+
+	if (!geteuid())
+		cr_assert(!setresgid(65534, 65534, 65534) && !setresuid(65534, 65534, 65534));
+	else
+		jail.uid = NULL;
+	/* Itself, which is no change. */
+	cr_expect_eq(confine_jail_user(&jail, true, true, &err), 0, "%s", err.text);
+	jail.uid = "0";
+	cr_expect_eq(confine_jail_user(&jail, true, true, &err), -EPERM);
+	cr_expect_str_eq(
+		err.text,
+		"--uid 0: only root can change its user; start bantam as root, or as that user");
+	jail.uid = NULL;
+	jail.netns = "/proc/self/ns/net";
+	cr_expect_eq(confine_jail_enter(&jail, &err), -EPERM);
+	cr_expect(strstr(err.text, "only root can enter it"), "%s", err.text);
+}
+
+Test(jail, network_namespaces)
+{
+	static const struct {
+		const char *name, *says;
+		bool root;
+	} rows[] = {
+		{ "bantam-test-none", "there is none; as root: ip netns add bantam-test-none",
+		  false },
+		{ "/nowhere/at/all", "No such file or directory", false },
+		{ "/proc/self/ns/mnt", "is no network namespace", true },
+		{ "/etc/passwd", "is no network namespace", true },
+	};
+	struct err err = { "" };
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct confine_jail jail = { .netns = rows[i].name };
+
+		if (rows[i].root && geteuid())
+			continue;
+		cr_expect(confine_jail_enter(&jail, &err) < 0);
+		cr_expect(strstr(err.text, rows[i].says), "%zu: %s", i, err.text);
+	}
+}
+
+/* --- the group ---------------------------------------------------------------------------- */
+
+Test(jail, refused_groups)
+{
+	static const struct {
+		const char *name, *says;
+		long magic; /* only if the folder above is one of this kind */
+	} rows[] = {
+		{ "a/../b", "must not contain \"..\"", 0 },
+		{ "..", "must not contain \"..\"", 0 },
+		{ "/tmp/bantam-no-group", "is not in cgroup v2; give a name, such as vms/a", 0 },
+		{ "/tmp", "is not in cgroup v2", 0 },
+		{ "/etc/passwd/x", "Not a directory", 0 },
+		{ "/sys/fs/cgroup/pids/bantam-test", "is a group of cgroup v1",
+		  CGROUP_SUPER_MAGIC },
+	};
+	struct err err = { "" };
+	struct statfs fs;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct confine_jail jail = { .cgroup = rows[i].name };
+
+		if (rows[i].magic &&
+		    (statfs("/sys/fs/cgroup/pids", &fs) || fs.f_type != rows[i].magic))
+			continue;
+		cr_expect(confine_jail_enter(&jail, &err) < 0);
+		cr_expect(strstr(err.text, rows[i].says), "%zu: %s", i, err.text);
+		cr_expect(access(rows[i].name, F_OK) || !strcmp(rows[i].name, "/tmp") ||
+			  strstr(rows[i].name, ".."));
+	}
+}
+
+/* As root, where groups may be made: it is entered, and gone some time after the process. */
+Test(jail, group)
+{
+	char name[64], path[300], text[300];
+	struct confine_jail jail = { .cgroup = name };
+	struct err err = { "" };
+	int status = 0, tries = 0;
+	pid_t pid;
+
+	snprintf(name, sizeof(name), "bantam-test-%d/a", getpid());
+	if (geteuid() || confine_cgroup_describe(text, sizeof(text)))
+		return;
+	snprintf(path, sizeof(path), "%.*s/%s", (int)strcspn(text, ":"), text, name);
+	pid = fork();
+	if (!pid) {
+		FILE *f;
+		bool in = false;
+
+		if (confine_jail_enter(&jail, &err))
+			_exit(strstr(err.text, "denied") || strstr(err.text, "read-only") ? 2 : 3);
+		f = fopen("/proc/self/cgroup", "re");
+		while (f && fgets(text, sizeof(text), f))
+			in |= !strncmp(text, "0::", 3) && strstr(text, name);
+		_exit(!in || access(path, F_OK));
+	}
+	cr_assert(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	if (WEXITSTATUS(status) == 2)
+		return;
+	cr_assert_eq(WEXITSTATUS(status), 0);
+	*strrchr(path, '/') = 0;
+	while (!access(path, F_OK) && ++tries < 500)
+		usleep(10000);
+	cr_expect(access(path, F_OK), "%s is still there", path);
+}
+
+/* --dry-run makes nothing. */
+Test(jail, dry_run)
+{
+	struct confine_jail jail = { .cgroup = "bantam-test-dry", .dry_run = true };
+	struct err err = { "" };
+	char text[300], path[400];
+
+	cr_expect_eq(confine_jail_enter(&jail, &err), 0, "%s", err.text);
+	if (!confine_cgroup_describe(text, sizeof(text))) {
+		snprintf(path, sizeof(path), "%.*s/bantam-test-dry", (int)strcspn(text, ":"), text);
+		cr_expect(access(path, F_OK));
+	}
+}
