@@ -59,8 +59,8 @@ const struct giveup_call calls_kept[] = {
 	/* Never off: a descriptor that another process waits on would make that process wait. */
 	GIVEUP_KEEP_IF(fcntl, SCMP_A1(SCMP_CMP_EQ, F_SETFL),
 		       SCMP_A2(SCMP_CMP_MASKED_EQ, O_NONBLOCK, O_NONBLOCK)),
+	/* Not FIONBIO, which takes O_NONBLOCK away. */
 	IOCTL(FIONREAD),
-	IOCTL(FIONBIO),
 	/* bells, the monitor's status pipe, the log */
 	GIVEUP_KEEP(read),
 	GIVEUP_KEEP(write),
