@@ -9,10 +9,11 @@
 #include "boot/boot.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "boot/arch.h"
+#include "boot/cmdline.h"
 #include "boot/initrd.h"
 #include "boot/smbios.h"
 
@@ -20,21 +21,26 @@
 static int write_cmdline(struct mem *mem, const char *cmdline, const struct kernel *k,
 			 struct err *err)
 {
-	const char *own = k->cmdline ? k->cmdline : "", *space = *own && *cmdline ? " " : "";
-	size_t len = strlen(own) + strlen(space) + strlen(cmdline);
-	size_t max = boot_arch_place.cmdline_max;
-	char *to;
+	char *text = boot_cmdline_join(k->cmdline ? k->cmdline : "", cmdline), *to;
+	size_t max = boot_arch_place.cmdline_max, len;
+	int rc = 0;
 
+	if (!text)
+		return err_sys(err, ENOMEM, "--cmdline");
 	if (max > k->cmdline_max)
 		max = k->cmdline_max;
-	if (len > max)
-		return err_set(err, E2BIG,
-			       "--cmdline: %zu bytes%s, but this kernel takes at most %zu", len,
-			       *own ? " with the kernel image's own" : "", max);
-	to = mem_slice(mem, gpa(boot_arch_place.cmdline), len + 1);
-	BUG_ON(!to);
-	snprintf(to, len + 1, "%s%s%s", own, space, cmdline);
-	return 0;
+	len = strlen(text);
+	if (len > max) {
+		rc = err_set(err, E2BIG,
+			     "--cmdline: %zu bytes%s, but this kernel takes at most %zu", len,
+			     k->cmdline && *k->cmdline ? " with the kernel image's own" : "", max);
+	} else {
+		to = mem_slice(mem, gpa(boot_arch_place.cmdline), len + 1);
+		BUG_ON(!to);
+		memcpy(to, text, len + 1);
+	}
+	free(text);
+	return rc;
 }
 
 /* Puts everything but the kernel into memory. */

@@ -1,8 +1,10 @@
 /* cmdline: words of the kernel's command line, which options change the board, and the warnings. */
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "boot/cmdline.h"
 #include "vmm/arch/arch.h"
 #include "vmm/arch/cmdline.h"
 
@@ -185,5 +187,34 @@ Test(cmdline, the_legacy_board)
 	for (unsigned i = 0; i < BOARD_MAX_SLOTS; i++) {
 		cr_assert_lt(b.pci.gsi[i], 16);
 		cr_assert_not(taken >> b.pci.gsi[i] & 1);
+	}
+}
+
+/* Words for the kernel come before "--", whoever adds them. */
+Test(cmdline, join)
+{
+	static const char *const cases[][3] = {
+		{ "", "", "" },
+		{ "a", "", "a" },
+		{ "", "b", "b" },
+		{ "a b", "c d", "a b c d" },
+		{ "a -- x", "b", "a b -- x" },
+		{ "a", "b -- y", "a b -- y" },
+		{ "a -- x", "b -- y z", "a b -- x y z" },
+		{ "-- x", "b", "b -- x" },
+		{ "a --", "b", "a b --" },
+		{ "--", "", "--" },
+		{ "a  --\tx", "b", "a b -- x" },
+		{ "a \"x -- y\" c", "b", "a \"x -- y\" c b" },
+		{ "a --x x-- ---", "b", "a --x x-- --- b" },
+		{ "a -- x -- y", "b", "a b -- x -- y" },
+		{ "a=\"unfinished -- x", "b", "a=\"unfinished -- x b" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char *text = boot_cmdline_join(cases[i][0], cases[i][1]);
+
+		cr_expect_str_eq(text, cases[i][2], "%s + %s", cases[i][0], cases[i][1]);
+		free(text);
 	}
 }

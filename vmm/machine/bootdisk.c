@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "boot/cmdline.h"
 #include "devices/backend/store/backing.h"
 #include "devices/device.h"
 #include "vmm/core/clock.h"
@@ -322,12 +323,16 @@ static bool names_console(const char *text)
 char *bootdisk_cmdline(const struct bootdisk *b, const char *console, const char *user)
 {
 	bool own = !user || !names_console(user);
-	char *text;
+	char *words, *most, *text = NULL;
 
-	if (asprintf(&text, "%s%sroot=%s %s%s%s%s%s", b->options, *b->options ? " " : "", b->root,
-		     b->rw ? "rw" : "ro", own ? " " : "", own ? console : "",
-		     user && *user ? " " : "", user ? user : "") < 0)
+	if (asprintf(&words, "root=%s %s%s%s", b->root, b->rw ? "rw" : "ro", own ? " " : "",
+		     own ? console : "") < 0)
 		return NULL;
+	most = boot_cmdline_join(b->options, words);
+	if (most)
+		text = boot_cmdline_join(most, user ? user : "");
+	free(most);
+	free(words);
 	return text;
 }
 

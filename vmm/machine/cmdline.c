@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "boot/cmdline.h"
 #include "vmm/arch/cmdline.h"
 #include "vmm/core/log.h"
 #include "vmm/core/printable.h"
@@ -20,20 +21,20 @@
 /* Linux's virtio_mmio.device=SIZE@ADDRESS:IRQ for each device; frees text. */
 static char *add_mmio(char *text, const struct board *board)
 {
-	size_t len = strlen(text), cap = len + board->nmmio * MMIO_WORD_BYTES + 1;
-	char *more = realloc(text, cap);
+	size_t len = 0, cap = board->nmmio * MMIO_WORD_BYTES + 1;
+	char *words = calloc(1, cap), *all = NULL;
 
-	if (!more) {
-		free(text);
-		return NULL;
-	}
-	for (unsigned i = 0; i < board->nmmio; i++)
-		len += (size_t)snprintf(more + len, cap - len,
-					" virtio_mmio.device=%lluK@0x%llx:%u",
+	for (unsigned i = 0; words && i < board->nmmio; i++)
+		len += (size_t)snprintf(words + len, cap - len,
+					"%svirtio_mmio.device=%lluK@0x%llx:%u", i ? " " : "",
 					(unsigned long long)board->mmio[i].window.len_bytes >> 10,
 					(unsigned long long)board->mmio[i].window.base,
 					board->mmio[i].gsi);
-	return more;
+	if (words)
+		all = boot_cmdline_join(text, words);
+	free(words);
+	free(text);
+	return all;
 }
 
 char *cmdline_make(const struct machine *m)
