@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "boot/distro.h"
+#include "boot/distro/distro.h"
 #include "boot/spec.h"
 #include "vmm/core/err.h"
 
@@ -18,7 +18,8 @@ static void check_entry(void *opaque, const struct distro_entry *e)
 {
 	(void)opaque;
 	check_text(e->kernel, sizeof(e->kernel));
-	BUG_ON(!*e->kernel || e->recovery || e->ninitrds > DISTRO_INITRDS_MAX);
+	BUG_ON((!*e->kernel && !e->unknown_kernel) || e->recovery ||
+	       e->ninitrds > DISTRO_INITRDS_MAX);
 	for (unsigned i = 0; i < e->ninitrds; i++)
 		check_text(e->initrd[i], sizeof(e->initrd[i]));
 	check_text(e->version, sizeof(e->version));
@@ -39,7 +40,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	memcpy(text, data, size);
 	text[size] = 0;
-	distro_grub_entries(text, check_entry, NULL);
+	distro_grub_entries(text, text, check_entry, NULL);
+	distro_grub_entries(text, NULL, check_entry, NULL);
+	free(distro_grub_settings(text));
 	distro_syslinux_entries(text, check_entry, NULL);
 	if (distro_syslinux_include(text, entry.kernel))
 		check_text(entry.kernel, sizeof(entry.kernel));

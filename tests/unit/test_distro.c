@@ -1,9 +1,10 @@
 /* distro: names, versions and configuration files of distributions, and damaged ones. */
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "boot/distro.h"
+#include "boot/distro/distro.h"
 
 #define N(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -99,7 +100,7 @@ Test(distro, initrd_names)
 		distro_initrd_name(0, "a-version-too-long-for-its-buffer", name, sizeof(name)));
 }
 
-/* Writes entries as "kernel|initrd,initrd|options;", one after the other. */
+/* Writes entries as "kernel|initrd,initrd|options;", one after the other; "?": no options, "$": others were left out. */
 static void write_entry(void *opaque, const struct distro_entry *e)
 {
 	char *to = opaque;
@@ -108,13 +109,21 @@ static void write_entry(void *opaque, const struct distro_entry *e)
 	at += (size_t)sprintf(to + at, "%s|", e->kernel);
 	for (unsigned i = 0; i < e->ninitrds; i++)
 		at += (size_t)sprintf(to + at, "%s%s", i ? "," : "", e->initrd[i]);
-	sprintf(to + at, "%s|%s%s;", e->too_many_initrds ? "+" : "", e->options,
-		e->has_options ? "" : "?");
+	sprintf(to + at, "%s|%s%s%s;", e->too_many_initrds ? "+" : "", e->options,
+		e->has_options ? "" : "?", e->unknown_words ? "$" : "");
 }
 
 struct row {
 	const char *text, *entries;
 };
+
+/* What GRUB has saved. */
+static const char saved[] = "# GRUB Environment Block\nsaved=env\nboth=env\n####";
+
+static void parse_grub(const char *text, distro_sink sink, void *opaque)
+{
+	distro_grub_entries(text, saved, sink, opaque);
+}
 
 static void entries_are(const struct row *t, size_t n,
 			void (*parse)(const char *text, distro_sink sink, void *opaque))
@@ -146,11 +155,11 @@ Test(distro, grub)
 		{ "linux /k rd.break\n", "" },
 		{ "linux /k singleton\n", "/k||singleton;" },
 		/* variables */
-		{ "linux /k a $x ${y} b=${z}c d\n", "/k||a d;" },
-		{ "linux /k a '$x' \\$y \"$z\"\n", "/k||a $x $y;" },
-		{ "linux ${root}/vmlinuz a\n", "" },
-		{ "linux /k a ${b c} d\n", "/k||a d;" },
-		{ "linux /k ${unfinished\nlinux /l b", "/k||?;/l||b;" },
+		{ "linux /k a $x ${y} b=${z}c d\n", "/k||a d$;" },
+		{ "linux /k a '$x' \\$y \"$z\"\n", "/k||a $x $y$;" },
+		{ "linux ${root}/vmlinuz a\n", "||a;" },
+		{ "linux /k a ${b c} d\n", "/k||a d$;" },
+		{ "linux /k ${unfinished\nlinux /l b", "/k||?$;/l||b;" },
 		{ "linux /k a\ninitrd /i $more", "/k|/i+|a;" },
 		/* quotes */
 		{ "linux /k 'a b' c=\"d e\" f\\ g h\\\"i\n",
@@ -206,7 +215,83 @@ Test(distro, grub)
 		{ "", "" },
 	};
 
-	entries_are(t, N(t), distro_grub_entries);
+	entries_are(t, N(t), parse_grub);
+}
+
+/* GRUB manual, "Shell-like scripting" and "Environment block"; forms of Fedora, NixOS, RAUC and by hand. */
+Test(distro, grub_variables)
+{
+	static const struct row t[] = {
+		/* in the name of a device */
+		{ "linux ($root)/vmlinuz-1 a\ninitrd (${root})/i", "/vmlinuz-1|/i|a;" },
+		{ "search --set=drive1 --fs-uuid X\nlinux ($drive1)//k/bzImage init=/x a\n",
+		  "//k/bzImage||init=/x a;" },
+		{ "linux ($root/k a\n", "" },
+		{ "linux ($root)$x/k a\n", "||a;" },
+		/* one value */
+		{ "set r=1-2\nlinux /k root=UUID=$r ro\n", "/k||root=UUID=1-2 ro;" },
+		{ "r=1-2\nlinux /k root=UUID=${r}\n", "/k||root=UUID=1-2;" },
+		{ "linux /k root=$r\nset r=LABEL=x\n", "/k||root=LABEL=x;" },
+		{ "set a=x\nset b=$a-y\nlinux /k $b\n", "/k||x-y;" },
+		{ "set v=6.1\nlinux /vmlinuz-$v a\ninitrd /initrd-$v",
+		  "/vmlinuz-6.1|/initrd-6.1|a;" },
+		{ "set a=x\nif true; then\n set a=x\nfi\nlinux /k $a\n", "/k||x;" },
+		{ "function f {\n set a=x\n}\nlinux /k $a\n", "/k||x;" },
+		/* a value of several words splits without quotes */
+		{ "A=\"root=LABEL=B quiet\"\nlinux /k $A b\n", "/k||root=LABEL=B quiet b;" },
+		{ "A=\"root=LABEL=B quiet\"\nlinux /k \"$A\" b\n",
+		  "/k||\"root=LABEL=B quiet\" b;" },
+		{ "A='/k a'\nlinux $A b\n", "/k||a b;" },
+		{ "set i='/u /i'\nlinux /k a\ninitrd $i\n", "/k|/u,/i|a;" },
+		{ "set e=\nlinux /k a $e b x=$e\n", "/k||a b x=;" },
+		{ "set a=\"it's; {b}\"\nlinux /k $a\n", "/k||it's; {b};" },
+		/* several values */
+		{ "set r=1\nset r=2\nlinux /k root=$r ro\n", "/k||root=$r ro;" },
+		{ "set a=\nset a=x\nlinux /k root=b $a\n", "/k||root=b$;" },
+		{ "set a=$b\nlinux /k root=x $a\n", "/k||root=x$;" },
+		/* an entry's own */
+		{ "menuentry A {\n set r=1\n linux /k root=$r\n}\n"
+		  "menuentry B {\n set r=2\n linux /l root=$r\n}\n",
+		  "/k||root=1;/l||root=2;" },
+		{ "set r=0\nmenuentry A { set r=x; linux /k $r }\nmenuentry B { linux /l $r }",
+		  "/k||x;/l||0;" },
+		{ "submenu S { menuentry A { set r=x; linux /k $r }\nmenuentry B { linux /l $r } }",
+		  "/k||x;/l||?$;" },
+		{ "menuentry A { set r=1; if x; then set r=2; fi; linux /k a $r }", "/k||a$;" },
+		/* other commands that set them */
+		{ "set x=1\nsearch --label --set=x root\nlinux /k a $x\n", "/k||a$;" },
+		{ "set x=1\nsearch --set x -l root\nlinux /k a $x\n", "/k||a$;" },
+		{ "set x=1\nread x\nlinux /k a $x\n", "/k||a$;" },
+		{ "x=1; for x in 2 3; do linux /k a $x; done\n", "/k||a$;" },
+		{ "set x=1\nregexp --set=1:x '(.*)' a\nlinux /k a $x\n", "/k||a$;" },
+		/* grubenv comes first */
+		{ "load_env\nlinux /k root=$saved $both\n", "/k||root=env env;" },
+		{ "set both=file\nlinux /k $both\n", "/k||env;" },
+		{ "if [ -z \"$new\" ]; then\n set new='x y'\nfi\nlinux /k $new\n", "/k||x y;" },
+		{ "menuentry A { set both=own; linux /k $both }\n", "/k||own;" },
+		/* root= is never left out in silence */
+		{ "linux /k root=UUID=$u ro\n", "/k||root=UUID=$u ro;" },
+		{ "linux /k \"root=LABEL=\303\266 x\" ro\n",
+		  "/k||\"root=LABEL=\\303\\266 x\" ro;" },
+		{ "linux /k root=LABEL=gr\303\266\303\237e ro\n",
+		  "/k||root=LABEL=gr\\303\\266\\303\\237e ro;" },
+	};
+
+	entries_are(t, N(t), parse_grub);
+}
+
+Test(distro, grub_settings)
+{
+	char *text = distro_grub_settings(
+		"set tuned_params=\"a b\"\nif x; then\nkernelopts='root=x'\n"
+		"fi\nset two=1\nset two=2\nset lines='a\nb'\n"
+		"menuentry A {\n set own=1\n}\n");
+
+	cr_assert_str_eq(text, "tuned_params=a b\nkernelopts=root=x\n");
+	free(text);
+	text = distro_grub_settings("");
+	cr_assert_str_eq(text, "");
+	free(text);
 }
 
 /* Boot Loader Specification, "Type #1"; $kernelopts and $tuned_* are Fedora's. */
@@ -216,10 +301,12 @@ Test(distro, loader_entries)
 	static const struct row t[] = {
 		{ "title X\nlinux /k\noptions a b\noptions c\n", "/k||a b c;" },
 		{ "linux /boot/k\noptions $kernelopts $tuned_params q\n",
-		  "/boot/k||root=/dev/sda1 ro q;" },
+		  "/boot/k||root=/dev/sda1 ro q$;" },
 		{ "linux /k\noptions ${kernelopts} q\n", "/k||root=/dev/sda1 ro q;" },
-		{ "linux /k\noptions $other x\n", "/k||x;" },
-		{ "linux /k\noptions $kern $ ${} ${kernelopts}x y\n", "/k||y;" },
+		{ "linux /k\noptions $other x\n", "/k||x$;" },
+		{ "linux /k\noptions $kern $ ${} ${kernelopts}x y\n", "/k||y$;" },
+		{ "linux /k\noptions root=$nothing y\n", "/k||root=$nothing y;" },
+		{ "linux /k\noptions root=LABEL=\303\266 y\n", "/k||root=LABEL=\\303\\266 y;" },
 		{ "linux\t/5a6b/6.12.9/linux\ninitrd  /5a6b/6.12.9/initrd\noptions a\n",
 		  "/5a6b/6.12.9/linux|/5a6b/6.12.9/initrd|a;" },
 		{ "linux /k\ninitrd /u\ninitrd /i\noptions a\n", "/k|/u,/i|a;" },
@@ -316,6 +403,15 @@ Test(distro, split)
 	cr_assert_str_eq(o.rest, "a=\"b ro c\" rootflags=subvol=root");
 	cr_assert_str_eq(o.root, "UUID=1");
 	cr_assert_eq(o.rw, 1);
+	distro_split_options("quiet \"root=LABEL=my root\" \"rw\" \"a b\" -- ro root=x console=y",
+			     &o);
+	cr_assert_str_eq(o.rest, "quiet \"a b\" -- ro root=x console=y");
+	cr_assert_str_eq(o.root, "LABEL=my root");
+	cr_assert_eq(o.rw, 1);
+	memset(longest, 'x', 600);
+	memcpy(longest, "root=", 5);
+	distro_split_options(longest, &o);
+	cr_assert_str_eq(o.root, "$");
 	distro_split_options("", &o);
 	cr_assert_str_eq(o.rest, "");
 	cr_assert_eq(o.rw, -1);
@@ -333,6 +429,8 @@ Test(distro, fstab)
 {
 	static const char tab[] = "# /dev/x /boot\n\nUUID=a / ext4 ro 0 1\n"
 				  "LABEL=\"a b\"\t/boot ext4\n/dev/sda3\n /dev/sda4 /var";
+	static const char *const folders[] = { "/boot",	 "/boot/",    "/boot//",
+					       "//boot", "/\\142oot", "\t/boot\t" };
 	char spec[16];
 
 	cr_assert(distro_fstab(tab, "/", spec, sizeof(spec)));
@@ -342,4 +440,15 @@ Test(distro, fstab)
 	cr_assert(distro_fstab(tab, "/var", spec, sizeof(spec)));
 	cr_assert_not(distro_fstab(tab, "/home", spec, sizeof(spec)));
 	cr_assert_not(distro_fstab("UUID=0123456789abcdef / ext4", "/", spec, sizeof(spec)));
+	/* The same folder, as mount(8) and fstab(5) understand it; a name that is not ASCII. */
+	for (size_t i = 0; i < N(folders); i++) {
+		char line[80];
+
+		snprintf(line, sizeof(line), "LABEL=\303\266 %s ext4 defaults 0 2\n", folders[i]);
+		cr_expect(distro_fstab(line, "/boot", spec, sizeof(spec)), "%s", folders[i]);
+		cr_expect_str_eq(spec, "LABEL=\\303\\266");
+	}
+	cr_assert_not(
+		distro_fstab("LABEL=a /boot/efi vfat\nLABEL=b /bo", "/boot", spec, sizeof(spec)));
+	cr_assert(distro_fstab("LABEL=a // ext4", "/", spec, sizeof(spec)));
 }

@@ -15,9 +15,7 @@
 #include <string.h>
 
 #include "boot/spec.h"
-#include "tools/bantam-fs/includes.h"
-
-#define CHOICES_MAX 512u
+#include "tools/bantam-fs/bootlist.h"
 
 /* --- volumes ---------------------------------------------------------------------------------- */
 
@@ -77,272 +75,6 @@ static const char *roots_text(struct bootfind *f, char *text, size_t len)
 	return text;
 }
 
-/* --- kernels ---------------------------------------------------------------------------------- */
-
-static const char *join(char path[BOOT_PATH_MAX], const char *dir, const char *name)
-{
-	/* A path that is too long names no file. */
-	if (snprintf(path, BOOT_PATH_MAX, "%s%s%s", dir, dir[1] ? "/" : "", name) >=
-	    (int)BOOT_PATH_MAX)
-		*path = 0;
-	return path;
-}
-
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
-/* Returns the inode's number if path is a file that is not empty, else 0. */
-static ext2_ino_t file_at(struct volume *v, const char *path)
-{
-	struct node node;
-
-	return !volume_find(v, path, true, &node, NULL) && LINUX_S_ISREG(node.inode.i_mode) &&
-			       EXT2_I_SIZE(&node.inode) ?
-		       node.ino :
-		       0;
-}
-
-/* Looks in dir for an initrd whose name fits the version. Returns true if there is one. */
-static bool guess_initrd(struct volume *v, const char *dir, const char *version,
-			 char path[BOOT_PATH_MAX])
-{
-	char name[EXT2_NAME_LEN + 1];
-
-	for (unsigned i = 0; distro_initrd_name(i, version, name, sizeof(name)); i++)
-		if (file_at(v, join(path, dir, name)))
-			return true;
-	return false;
-}
-
-static struct boot_choice *add_choice(struct bootfind *f, struct volume *v, ext2_ino_t ino)
-{
-	struct boot_choice *grown;
-
-	if (f->nchoices == CHOICES_MAX)
-		return NULL;
-	grown = reallocarray(f->choice, f->nchoices + 1, sizeof(*grown));
-	if (!grown)
-		return NULL;
-	f->choice = grown;
-	grown = &f->choice[f->nchoices++];
-	memset(grown, 0, sizeof(*grown));
-	grown->v = v;
-	grown->ino = ino;
-	return grown;
-}
-
-static struct boot_choice *find_choice(struct bootfind *f, const struct volume *v, ext2_ino_t ino)
-{
-	for (size_t i = 0; i < f->nchoices; i++)
-		if (f->choice[i].v == v && f->choice[i].ino == ino)
-			return &f->choice[i];
-	return NULL;
-}
-
-/*
- * A kernel with several names (Ubuntu and openSUSE have a link vmlinuz to the newest) is one choice, of
- * the latest version that they say, and by a name that has an initrd.
- */
-static void look_for_names(struct bootfind *f, struct volume *v, const char *dir)
-{
-	struct entries entries;
-	struct node node;
-
-	if (volume_find(v, dir, true, &node, NULL) || volume_list(v, &node, dir, &entries, NULL))
-		return;
-	for (size_t i = 0; i < entries.n; i++) {
-		const char *version = distro_kernel_version(entries.e[i].name);
-		char path[BOOT_PATH_MAX], initrd[BOOT_PATH_MAX];
-		unsigned ninitrds;
-		struct boot_choice *c;
-		ext2_ino_t ino;
-		bool later;
-
-		ino = version ? file_at(v, join(path, dir, entries.e[i].name)) : 0;
-		if (!ino)
-			continue;
-		ninitrds = guess_initrd(v, dir, version, initrd);
-		c = find_choice(f, v, ino);
-		later = !c || distro_compare_versions(c->version, version) < 0;
-		if (!c)
-			c = add_choice(f, v, ino);
-		if (!c)
-			continue;
-		if (later)
-			snprintf(c->version, sizeof(c->version), "%s", version);
-		if (ninitrds < c->ninitrds || (ninitrds == c->ninitrds && !later))
-			continue;
-		memcpy(c->kernel, path, sizeof(path));
-		memcpy(c->initrd[0], initrd, sizeof(initrd));
-		c->ninitrds = ninitrds;
-	}
-	volume_free_entries(&entries);
-}
-
-/* --- boot loader files -------------------------------------------------------------------------- */
-
-/* Where entries come from: conf is the folder of the boot loader's file. */
-struct origin {
-	struct bootfind *f;
-	struct volume *v;
-	const char *dir, *conf;
-};
-
-/*
- * Finds the file that a boot loader's path means, which is relative to the file's own folder, the
- * volume, the folder with the kernels, or the mount point /boot; or below a subvolume. Returns its
- * inode's number or 0, and writes its path in the volume.
- */
-static ext2_ino_t find_path(const struct origin *o, const char *said, char path[BOOT_PATH_MAX])
-{
-	const char *in_boot = !strncmp(said, "/boot/", 6) ? said + 6 : said;
-	const char *const dir[] = { o->conf, "/", o->dir, o->dir, o->dir };
-	const char *const name[] = { said, said, said, in_boot, base_name(said) };
-
-	for (unsigned i = *said == '/'; i < 5; i++) {
-		ext2_ino_t ino;
-
-		ino = file_at(o->v, join(path, dir[i], name[i] + strspn(name[i], "/")));
-		if (ino)
-			return ino;
-	}
-	return 0;
-}
-
-/* The version of a kernel that a boot loader names: its name's, the entry's, or its folder's. */
-static void name_version(struct boot_choice *c, const struct distro_entry *e)
-{
-	const char *version = distro_kernel_version(base_name(c->kernel));
-	char folder[BOOT_PATH_MAX];
-
-	snprintf(folder, sizeof(folder), "%s", c->kernel);
-	folder[base_name(c->kernel) - c->kernel] = 0;
-	if (strlen(folder) > 1)
-		folder[strlen(folder) - 1] = 0;
-	if (!version || !*version)
-		version = *e->version ? e->version : base_name(folder);
-	snprintf(c->version, sizeof(c->version), "%.*s", (int)sizeof(c->version) - 1, version);
-	c->ninitrds = guess_initrd(c->v, folder, version, c->initrd[0]);
-}
-
-static void take_entry(void *opaque, const struct distro_entry *e)
-{
-	const struct origin *o = opaque;
-	char path[BOOT_PATH_MAX], initrd[DISTRO_INITRDS_MAX][BOOT_PATH_MAX];
-	ext2_ino_t ino = find_path(o, e->kernel, path);
-	struct boot_choice *c = ino ? find_choice(o->f, o->v, ino) : NULL;
-	unsigned n = 0;
-
-	if (ino && !c) {
-		c = add_choice(o->f, o->v, ino);
-		if (c) {
-			memcpy(c->kernel, path, sizeof(path));
-			name_version(c, e);
-		}
-	}
-	/* The first entry counts. */
-	if (!c || c->has_options || !e->has_options)
-		return;
-	c->has_options = true;
-	memcpy(c->options, e->options, sizeof(c->options));
-	while (n < e->ninitrds && find_path(o, e->initrd[n], initrd[n]))
-		n++;
-	if (n && n == e->ninitrds && !e->too_many_initrds) {
-		memcpy(c->initrd, initrd, sizeof(initrd));
-		c->ninitrds = n;
-	}
-}
-
-/* The newest first, as the specification orders them. */
-static int by_version(const void *a, const void *b)
-{
-	return distro_compare_versions(((const struct entry *)b)->name,
-				       ((const struct entry *)a)->name);
-}
-
-static void read_bls(struct origin *o)
-{
-	static const char *const envs[] = { "grub2/grubenv", "grub/grubenv" };
-	char dir[BOOT_PATH_MAX], path[BOOT_PATH_MAX], *grubenv = NULL;
-	struct distro_entry *e = malloc(sizeof(*e));
-	struct entries entries = { 0 };
-	struct node node;
-
-	if (e && !volume_find(o->v, join(dir, o->dir, "loader/entries"), true, &node, NULL) &&
-	    !volume_list(o->v, &node, dir, &entries, NULL) && entries.n)
-		qsort(entries.e, entries.n, sizeof(*entries.e), by_version);
-	for (size_t i = 0; entries.n && !grubenv && i < sizeof(envs) / sizeof(envs[0]); i++)
-		grubenv = volume_read_text(o->v, join(path, o->dir, envs[i]));
-	o->conf = dir;
-	for (size_t i = 0; i < entries.n; i++) {
-		size_t len = strlen(entries.e[i].name);
-		char *text = NULL;
-
-		if (len > 5 && !strcmp(entries.e[i].name + len - 5, ".conf"))
-			text = volume_read_text(o->v, join(path, dir, entries.e[i].name));
-		if (text && distro_bls_entry(text, grubenv, e))
-			take_entry(o, e);
-		free(text);
-	}
-	free(e);
-	free(grubenv);
-	volume_free_entries(&entries);
-}
-
-/* An includes_find. */
-static uint64_t find_include(void *opaque, const char *said, char **text)
-{
-	const struct origin *o = opaque;
-	char path[BOOT_PATH_MAX];
-	ext2_ino_t ino = find_path(o, said, path);
-
-	if (ino && text)
-		*text = volume_read_text(o->v, path);
-	return ino;
-}
-
-static void read_loaders(struct bootfind *f, struct volume *v, const char *dir)
-{
-	static const struct {
-		const char *folder, *name;
-		void (*parse)(const char *text, distro_sink sink, void *opaque);
-	} files[] = {
-		{ "grub", "grub.cfg", distro_grub_entries },
-		{ "grub2", "grub.cfg", distro_grub_entries },
-		{ "", "extlinux.conf", distro_syslinux_entries },
-		{ "extlinux", "extlinux.conf", distro_syslinux_entries },
-		{ "extlinux", "linux.cfg", distro_syslinux_entries },
-		{ "", "syslinux.cfg", distro_syslinux_entries },
-		{ "syslinux", "syslinux.cfg", distro_syslinux_entries },
-		{ "syslinux", "extlinux.conf", distro_syslinux_entries },
-	};
-	struct origin o = { f, v, dir, dir };
-
-	read_bls(&o);
-	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		char conf[BOOT_PATH_MAX], path[BOOT_PATH_MAX], *text;
-
-		join(conf, dir, files[i].folder);
-		o.conf = *files[i].folder ? conf : dir;
-		text = volume_read_text(v, join(path, o.conf, files[i].name));
-		if (text && files[i].parse == distro_syslinux_entries)
-			text = includes_expand(text, find_include, &o);
-		if (text)
-			files[i].parse(text, take_entry, &o);
-		free(text);
-	}
-}
-
-static void look_in(struct bootfind *f, struct volume *v, const char *dir)
-{
-	look_for_names(f, v, dir);
-	read_loaders(f, v, dir);
-}
-
 /* --- the kernel ------------------------------------------------------------------------------- */
 
 /*
@@ -392,22 +124,22 @@ static void look_for_kernels(struct bootfind *f)
 		f->elsewhere[i] = true;
 		boot = boot_volume(f, v, spec);
 		if (boot)
-			look_in(f, boot, boot == v ? "/boot" : "/");
+			bootlist_add(f, boot, boot == v ? "/boot" : "/");
 	}
 	for (unsigned i = 0; !f->nchoices && i < f->all.n; i++)
 		if (f->all.v[i].fs && f->all.v[i].part.role == PART_ROLE_BOOT)
-			look_in(f, &f->all.v[i], "/");
+			bootlist_add(f, &f->all.v[i], "/");
 	/* Another volume than the /boot that fstab names has at best an older kernel. */
 	if (f->nchoices || *f->why)
 		return;
 	for (unsigned i = 0; i < f->all.n; i++)
 		if (f->all.v[i].fs && !f->elsewhere[i])
-			look_in(f, &f->all.v[i], is_root(&f->all.v[i]) ? "/boot" : "/");
+			bootlist_add(f, &f->all.v[i], is_root(&f->all.v[i]) ? "/boot" : "/");
 }
 
 static bool is_rescue(const struct boot_choice *c)
 {
-	return distro_is_rescue(c->version) || distro_is_rescue(base_name(c->kernel));
+	return distro_is_rescue(c->version) || distro_is_rescue(basename(c->kernel));
 }
 
 /* Returns true if c is a better choice than best. */
@@ -493,16 +225,19 @@ static int settle_root(struct bootfind *f, struct err *err)
 	char spec[256], text[200];
 	unsigned n, closed;
 	struct volume *only = only_root(f, &n, &closed);
+	/* root= may be in what we could not read. */
+	bool unclear = f->best->unknown_words || (!f->best->has_options && f->lost_entry);
 	int i = *said ? find_spec(f, said) : SPEC_NONE;
 
 	f->root = NULL;
 	if (i >= 0) {
 		f->root = &f->all.v[i];
 	} else if (!*said) {
-		f->root = is_root(f->best->v) ? f->best->v : only;
+		f->root = is_root(f->best->v) && !unclear ? f->best->v : only;
 	} else if (i == SPEC_NONE && n == 1 && !closed) {
 		f->root = only;
-	} else if (i == SPEC_NONE && (!n || (closed && spec_is_lasting(said)))) {
+	} else if (i == SPEC_NONE && !strchr(said, '$') &&
+		   (!n || (closed && spec_is_lasting(said)))) {
 		/* It is one that we cannot read (btrfs, LVM …): pass the value on. */
 		snprintf(f->root_spec, sizeof(f->root_spec), "%s", said);
 	}

@@ -9,7 +9,7 @@
 #ifndef BANTAM_FS_BOOTFIND_H
 #define BANTAM_FS_BOOTFIND_H
 
-#include "boot/distro.h"
+#include "boot/distro/distro.h"
 #include "tools/bantam-fs/volume.h"
 #include "vmm/core/err.h"
 
@@ -25,6 +25,7 @@ struct boot_choice {
 	char version[EXT2_NAME_LEN + 1];
 	char options[DISTRO_OPTIONS_MAX];
 	bool has_options;
+	bool unknown_words; /* its entry has more that we cannot read */
 };
 
 struct bootfind {
@@ -33,6 +34,7 @@ struct bootfind {
 	size_t nchoices;
 	bool elsewhere[PARTITIONS_MAX]; /* a root whose /boot is a mount point */
 	char why[300];			/* why such a /boot cannot be read; "": it can */
+	bool lost_entry;		/* an entry was left out, whose kernel we cannot tell */
 	/* The result. */
 	struct boot_choice *best;
 	struct volume *root; /* NULL: none that we can read */

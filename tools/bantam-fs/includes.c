@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "boot/distro.h"
+#include "boot/distro/distro.h"
 
 #define FILES_MAX 32u
 

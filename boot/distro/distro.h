@@ -35,7 +35,10 @@ int distro_compare_versions(const char *a, const char *b);
  */
 bool distro_initrd_name(unsigned i, const char *version, char *name, size_t len);
 
-/* What one entry of a boot loader's menu boots. Paths are as the file has them. */
+/*
+ * What one entry of a boot loader's menu boots. Paths are as the file has them. GRUB's variables are
+ * replaced if the file, or grubenv, gives them one value; a word with another variable is left out.
+ */
 #define DISTRO_PATH_MAX 512
 #define DISTRO_INITRDS_MAX 4
 struct distro_entry {
@@ -44,20 +47,23 @@ struct distro_entry {
 	unsigned ninitrds;
 	bool too_many_initrds;	       /* or one whose name has a variable: take none from here */
 	char version[DISTRO_PATH_MAX]; /* "": the entry does not say */
-	char options[DISTRO_OPTIONS_MAX]; /* root= included; without words that have variables */
-	bool has_options;		  /* false: no word of options, not even a variable */
+	char options[DISTRO_OPTIONS_MAX]; /* root= included, which keeps such a variable */
+	bool has_options;		  /* false: no word of options */
+	bool unknown_words;		  /* words were left out: root= may have been one of them */
+	bool unknown_kernel;		  /* its path has such a variable: kernel is "" */
 	bool recovery;
 };
 
 /*
  * Calls sink for each entry that boots Linux, in the file's order, but not for recovery entries.
- * A path of GRUB that has a variable leaves its entry out.
- * grub: a grub.cfg (GRUB manual). syslinux: extlinux.conf, syslinux.cfg and their likes (Syslinux
+ * grub: a grub.cfg (GRUB manual); grubenv is NULL if the disk has none. syslinux: extlinux.conf, syslinux.cfg and their likes (Syslinux
  * wiki, "Config").
  */
 typedef void (*distro_sink)(void *opaque, const struct distro_entry *e);
-void distro_grub_entries(const char *cfg, distro_sink sink, void *opaque);
+void distro_grub_entries(const char *cfg, const char *grubenv, distro_sink sink, void *opaque);
 void distro_syslinux_entries(const char *conf, distro_sink sink, void *opaque);
+/* Returns the variables to which a grub.cfg gives one value, as a grubenv; the caller frees it. NULL: no memory. */
+char *distro_grub_settings(const char *cfg);
 /* Returns true if a line of syslinux includes another file, and writes its path. */
 bool distro_syslinux_include(const char *line, char path[DISTRO_PATH_MAX]);
 /*
@@ -69,13 +75,16 @@ bool distro_bls_entry(const char *text, const char *grubenv, struct distro_entry
 
 /* Options, split. Dropped: console=, BOOT_IMAGE= and initrd=, which bantam sets itself. */
 struct distro_options {
-	char rest[DISTRO_OPTIONS_MAX];
-	char root[256]; /* "UUID=…", "/dev/sda1"; "": no root= */
+	char rest[DISTRO_OPTIONS_MAX]; /* last, from "--" on, the words of init */
+	char root[256]; /* "UUID=…", "/dev/sda1"; with a $: not known; "": no root= */
 	int rw;		/* 1: rw, 0: ro, -1: neither */
 };
 void distro_split_options(const char *options, struct distro_options *out);
 
-/* Writes to spec what fstab mounts at dir: "UUID=…", "/dev/sda1". Returns false if nothing. */
+/*
+ * Writes to spec what fstab mounts at dir: "UUID=…", "/dev/sda1", with octal escapes for what is not printable.
+ * Returns false if nothing.
+ */
 bool distro_fstab(const char *fstab, const char *dir, char *spec, size_t len);
 
 #endif
