@@ -1,28 +1,38 @@
 /*
- * landlock: no files, and no TCP, for the calling thread and those that it starts. See confine_impl.h and
- * Documentation/userspace-api/landlock.rst of Linux. What is open already stays usable.
+ * landlock: no files, no TCP and no abstract Unix socket, for the calling thread and those that it starts. See
+ * confine_impl.h and Documentation/userspace-api/landlock.rst of Linux. What is open already stays usable.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/confine/confine_impl.h"
 
-/* The rights of each version of the interface, as of Linux 5.13, 5.19, 6.2, 6.7 and 6.10. */
+/* The rights of each version of the interface, as of Linux 5.13, 5.19, 6.2, 6.7, 6.10 and 6.12. */
 #define FS_1 ((1ull << 13) - 1)
 #define FS_2 (FS_1 | 1ull << 13) /* REFER */
 #define FS_3 (FS_2 | 1ull << 14) /* TRUNCATE */
 #define IOCTL_DEV (1ull << 15)
 #define FS_5 (FS_3 | IOCTL_DEV)
 #define NET_4 3ull /* BIND_TCP, CONNECT_TCP */
+/* SCOPE_ABSTRACT_UNIX_SOCKET. Not signals: the process ends its helpers, which are outside. */
+#define SCOPE_6 1ull
 
 /* The headers may be older than the kernel. */
 struct rules {
-	uint64_t files, net;
+	uint64_t files, net, scoped;
 };
+
+static size_t size_of(long version)
+{
+	return version < 4 ? offsetof(struct rules, net) :
+	       version < 6 ? offsetof(struct rules, scoped) :
+			     sizeof(struct rules);
+}
 
 static int ruleset = -1;
 
@@ -64,13 +74,12 @@ int confine_prepare_landlock(const struct confine_plan *plan)
 			       version < 3 ? FS_2 :
 			       version < 5 ? FS_3 :
 					     FS_5,
-			       NET_4 };
+			       NET_4, SCOPE_6 };
 	int rc = 0;
 
 	if (version < 0)
 		return -errno;
-	ruleset = (int)syscall(SYS_landlock_create_ruleset, &rules,
-			       version < 4 ? sizeof(rules.files) : sizeof(rules), 0);
+	ruleset = (int)syscall(SYS_landlock_create_ruleset, &rules, size_of(version), 0);
 	if (ruleset < 0)
 		return -errno;
 	for (unsigned i = 0; !rc && i < plan->nnames; i++)
