@@ -228,6 +228,13 @@ $(TORTURE): $(patsubst %.c,$O/%.o,$(wildcard tests/qcow2/*.c)) $(LIB)
 	@mkdir -p $(@D)
 	$(call run,LINK,$@)$(CC) $(LDFLAGS) $(TORTURE_WRAP) -o $@ $^ $(LIBS)
 
+# Calls of an attacker in each thread of a VM and in each helper.
+ATTACK := $B/tests/attack
+attack: $(ATTACK)
+$(ATTACK): $(patsubst %.c,$O/%.o,$(wildcard tests/attack/*.c))
+	@mkdir -p $(@D)
+	$(call run,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^
+
 # A client of the API that behaves like those of other people, for tests/integration/api.
 API_CLIENT := $B/tests/api-client
 api-client: $(API_CLIENT)
@@ -355,5 +362,5 @@ clean:
 	rm -rf build
 
 -include $(shell find $O build/fuzz/o -name '*.d' 2>/dev/null)
-.PHONY: all objects syntax guests unit threads torture api-client fuzz check bench run shell deps fmt install uninstall dist dist-static deb clean
+.PHONY: all objects syntax guests unit threads torture attack api-client fuzz check bench run shell deps fmt install uninstall dist dist-static deb clean
 .SECONDARY:

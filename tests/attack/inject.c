@@ -1,0 +1,196 @@
+/* inject: see inject.h and ptrace(2). */
+#include "tests/attack/inject.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SYSCALL_BYTES 2
+#define X32_BIT 0x40000000
+
+static int open_memory(pid_t tid, int flags)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", tid);
+	return open(path, flags | O_CLOEXEC);
+}
+
+bool inject_write(const struct victim *v, uint64_t at, const void *data, size_t len)
+{
+	int fd = open_memory(v->tid, O_RDWR);
+	bool ok = fd >= 0 && pwrite(fd, data, len, (off_t)at) == (ssize_t)len;
+
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+static bool is_syscall(pid_t tid, uint64_t at)
+{
+	uint8_t code[SYSCALL_BYTES] = { 0 };
+	int fd = open_memory(tid, O_RDONLY);
+	bool ok = fd >= 0 && pread(fd, code, sizeof(code), (off_t)at) == sizeof(code) &&
+		  code[0] == 0x0f && code[1] == 0x05;
+
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+static uint64_t stack_low(pid_t tid)
+{
+	char path[40], line[400];
+	unsigned long low, found = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", tid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (strstr(line, "[stack]") && sscanf(line, "%lx-", &low) == 1)
+			found = low;
+	if (f)
+		fclose(f);
+	return found;
+}
+
+bool inject_begin(struct victim *v, pid_t tid)
+{
+	v->tid = tid;
+	if (ptrace(PTRACE_GETREGS, tid, 0, &v->regs))
+		return false;
+	v->insn = v->regs.rip - SYSCALL_BYTES;
+	v->block = stack_low(tid);
+	return v->block && is_syscall(tid, v->insn);
+}
+
+static struct user_regs_struct registers(const struct victim *v, enum inject_abi abi, long nr,
+					 const long arg[6])
+{
+	struct user_regs_struct r = v->regs;
+
+	r.rip = v->insn;
+	r.orig_rax = ~0ull; /* nothing to begin again */
+	r.rax = (unsigned long)(abi == INJECT_X32 ? nr | X32_BIT : nr);
+	r.rdi = (unsigned long)arg[0];
+	r.rsi = (unsigned long)arg[1];
+	r.rdx = (unsigned long)arg[2];
+	r.r10 = (unsigned long)arg[3];
+	r.r8 = (unsigned long)arg[4];
+	r.r9 = (unsigned long)arg[5];
+	if (abi == INJECT_I386) {
+		r.rbx = r.rdi;
+		r.rcx = r.rsi;
+		r.rsi = r.r10;
+		r.rdi = r.r8;
+		r.rbp = r.r9;
+	}
+	return r;
+}
+
+/* A stop of the thread while it makes the call. Returns true if that is the end of it. */
+static bool stopped(const struct victim *v, int status, struct outcome *o)
+{
+	int event = status >> 16, sig = WSTOPSIG(status);
+	unsigned long born;
+	struct user_regs_struct now;
+	siginfo_t info;
+
+	if (event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK ||
+	    event == PTRACE_EVENT_CLONE) {
+		if (!ptrace(PTRACE_GETEVENTMSG, v->tid, 0, &born))
+			o->born = (pid_t)born;
+		if (event == PTRACE_EVENT_VFORK) { /* which waits for the new process's end */
+			inject_kill(o->born);
+			o->value = o->born;
+		}
+		return false;
+	}
+	if (event == PTRACE_EVENT_EXEC)
+		o->verdict = INJECT_EXEC;
+	if (event)
+		return event == PTRACE_EVENT_EXEC;
+	if (sig == SIGSYS && !ptrace(PTRACE_GETSIGINFO, v->tid, 0, &info) && info.si_code == 1) {
+		o->verdict = INJECT_REFUSED;
+		return true;
+	}
+	if (sig == SIGSEGV || sig == SIGILL || sig == SIGBUS) {
+		o->verdict = INJECT_FAULT;
+		return true;
+	}
+	/* The trap of a step before may come first: then nothing has been made yet. */
+	if (sig != SIGTRAP || ptrace(PTRACE_GETREGS, v->tid, 0, &now) || now.rip == v->insn)
+		return false;
+	o->value = (long)now.rax;
+	return true;
+}
+
+static int wait_for(const struct victim *v)
+{
+	int status, other;
+
+	if (!v->nthreads) {
+		while (waitpid(v->tid, &status, __WALL) < 0 && errno == EINTR)
+			;
+		return status;
+	}
+	while (waitpid(v->tid, &status, __WALL | WNOHANG) <= 0) {
+		for (unsigned i = 0; i < v->nthreads; i++)
+			if (v->threads[i] != v->tid)
+				(void)waitpid(v->threads[i], &other, __WALL | WNOHANG);
+		usleep(50);
+	}
+	return status;
+}
+
+static struct outcome step(const struct victim *v)
+{
+	struct outcome o = { INJECT_DONE };
+	int status;
+
+	do {
+		if (ptrace(PTRACE_SINGLESTEP, v->tid, 0, 0) && errno != ESRCH)
+			perror("PTRACE_SINGLESTEP");
+		status = wait_for(v);
+		if (!WIFSTOPPED(status)) {
+			o.verdict = INJECT_DIED;
+			o.status = status;
+			return o;
+		}
+	} while (!stopped(v, status, &o));
+	return o;
+}
+
+struct outcome inject_call(const struct victim *v, enum inject_abi abi, long nr, const long arg[6])
+{
+	static const uint8_t int80[SYSCALL_BYTES] = { 0xcd, 0x80 };
+	static const uint8_t syscall64[SYSCALL_BYTES] = { 0x0f, 0x05 };
+	struct user_regs_struct regs = registers(v, abi, nr, arg);
+	struct outcome o = { INJECT_DIED };
+
+	if (abi == INJECT_I386 && !inject_write(v, v->insn, int80, sizeof(int80)))
+		return o;
+	if (ptrace(PTRACE_SETREGS, v->tid, 0, &regs))
+		return o;
+	o = step(v);
+	if (abi == INJECT_I386 && o.verdict != INJECT_DIED)
+		(void)inject_write(v, v->insn, syscall64, sizeof(syscall64));
+	return o;
+}
+
+void inject_kill(pid_t pid)
+{
+	int status;
+
+	kill(pid, SIGKILL);
+	do
+		while (waitpid(pid, &status, __WALL) < 0)
+			if (errno != EINTR)
+				return;
+	while (WIFSTOPPED(status));
+}

@@ -1,0 +1,568 @@
+/*
+ * attack: what an attacker can do who runs code of his own in a VM's process or in a helper.
+ *
+ *	attack BUILD [--table]	BUILD: the folder of the programs
+ *
+ * Theory of operation. Each thread of a running VM is stopped by ptrace, and makes the calls of a table (attacks.c), with a
+ * syscall instruction and registers, as code of the attacker would. A refused one gets SIGSYS, which the test
+ * takes away, so the same process makes all of them. Helpers whose filter kills are forked by the same
+ * means, right before they load it: each call has a process of its own. The same calls work in a process that has given up
+ * nothing, so none is refused for wrong arguments. After each program the host is looked at.
+ *
+ * This is done as root and as a plain user, where the host permits namespaces and where it does not. Prints TAP lines, and
+ * a line for each cell that fails: call, thread, user, namespaces. Root only: what is not dumpable can be traced by root.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/attack/attacks.h"
+#include "tests/attack/host.h"
+#include "tests/attack/traced.h"
+
+#define THREADS_MAX 32
+#define LIMIT_S 120
+#define PLAIN_USER 65534
+#define FDS 400
+
+static const struct situation situations[] = {
+	{ "root", 0, false },
+	{ "plain user", PLAIN_USER, false },
+	{ "root, no namespaces", 0, true },
+	{ "plain user, no namespaces", PLAIN_USER, true },
+};
+
+static struct {
+	char build[PATH_MAX], folder[PATH_MAX];
+	bool table;
+	unsigned passed, failed;
+	char cell[200]; /* what is being tried */
+	/* Threads that have been seen at their filter. */
+	pid_t seen[THREADS_MAX];
+	unsigned nseen;
+	bool forbids_processes; /* it was about to; its forks do */
+	unsigned tried;		/* targets */
+} test;
+
+static void result(bool ok, const char *text)
+{
+	printf("%sok - %s\n", ok ? "" : "not ", text);
+	test.passed += ok;
+	test.failed += !ok;
+}
+
+static void on_alarm(int sig)
+{
+	dprintf(STDOUT_FILENO, "not ok - no end: %s\n", test.cell);
+	_exit(1);
+}
+
+/* --- one target ----------------------------------------------------------------------------- */
+
+/* Its descriptors: the last of each kind. */
+static void look_at_fds(pid_t pid, struct facts *f)
+{
+	f->any = f->socket = f->vm = f->vcpu = f->tun = f->event = -1;
+	for (int fd = 0; fd < FDS; fd++) {
+		char path[64], to[200];
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+		n = readlink(path, to, sizeof(to) - 1);
+		if (n < 0)
+			continue;
+		to[n] = 0;
+		f->any = fd;
+		if (!strncmp(to, "socket:", 7))
+			f->socket = fd;
+		if (strstr(to, "kvm-vm"))
+			f->vm = fd;
+		if (strstr(to, "kvm-vcpu"))
+			f->vcpu = fd;
+		if (strstr(to, "/tun"))
+			f->tun = fd;
+		if (strstr(to, "eventfd"))
+			f->event = fd;
+	}
+	if (f->event < 0)
+		f->event = f->any;
+}
+
+static void begin_target(struct facts *f, pid_t pid)
+{
+	memset(f, 0, sizeof(*f));
+	host_facts(f);
+	f->self = pid;
+	look_at_fds(pid, f);
+}
+
+static bool may(const struct attack *a, unsigned target, const struct situation *s)
+{
+	return (a->may | (s->container ? a->without : 0)) & target;
+}
+
+/* Returns true if the call was refused. */
+static bool judge(const struct attack *a, unsigned target, const struct outcome *o,
+		  const struct situation *s)
+{
+	char text[40];
+	bool ok = attack_refused(o);
+
+	if (test.table)
+		printf("# %-45s %-16s %-26s %s\n", a->what, attack_target_name(target), s->name,
+		       attack_text(o, text));
+	if (!ok)
+		printf("# OPEN: %s: %s, %s: %s\n", a->what, attack_target_name(target), s->name,
+		       attack_text(o, text));
+	return ok;
+}
+
+static void now_at(const struct attack *a, unsigned target, const struct situation *s)
+{
+	snprintf(test.cell, sizeof(test.cell), "%s: %s, %s", a->what, attack_target_name(target),
+		 s->name);
+}
+
+static void tell(unsigned target, const struct situation *s, unsigned calls, unsigned open)
+{
+	char text[200];
+
+	test.tried |= target;
+	snprintf(text, sizeof(text), "%s, %s: %u of %u calls refused", attack_target_name(target),
+		 s->name, calls - open, calls);
+	result(!open && calls, text);
+}
+
+/* All calls of a thread that lives on. */
+static void attack_thread(pid_t pid, pid_t tid, unsigned target, const struct situation *s)
+{
+	struct victim v = { 0 };
+	struct facts f;
+	unsigned calls = 0, open = 0;
+
+	begin_target(&f, pid);
+	if (!inject_begin(&v, tid)) {
+		result(false, "a thread has not stopped behind a system call");
+		return;
+	}
+	for (unsigned i = 0; i < nattacks; i++) {
+		const struct attack *a = &attacks[i];
+		struct outcome o;
+
+		if (a->flags & FATAL || may(a, target, s))
+			continue;
+		now_at(a, target, s);
+		o = attack_make(a, &v, &f);
+		open += !judge(a, target, &o, s);
+		calls++;
+		if (o.verdict == INJECT_DIED || o.verdict == INJECT_EXEC)
+			break;
+	}
+	tell(target, s, calls, open);
+}
+
+/* A fork of a process that is about to load its filter loads it, and makes the call. */
+static struct outcome attack_fork(const struct victim *template, const struct attack *a,
+				  const struct facts *facts)
+{
+	static const struct rlimit no_process;
+	const long none[6] = { 0 };
+	struct outcome o = inject_call(template, INJECT_NATIVE, SYS_fork, none);
+	const long load[6] = { (long)template->regs.rdi, (long)template->regs.rsi,
+			       (long)template->regs.rdx };
+	const long limit[6] = { 0, RLIMIT_NPROC, (long)template->block };
+	struct victim v = *template;
+	struct facts f = *facts;
+	pid_t child = o.born;
+	int status;
+
+	v.tid = child;
+	f.self = child;
+	if (!child || waitpid(child, &status, __WALL) != child)
+		return (struct outcome){ INJECT_EXEC };
+	if (test.forbids_processes &&
+	    (!inject_write(&v, v.block, &no_process, sizeof(no_process)) ||
+	     inject_call(&v, INJECT_NATIVE, SYS_prlimit64, limit).value))
+		return (struct outcome){ INJECT_EXEC };
+	o = inject_call(&v, INJECT_NATIVE, SYS_seccomp, load);
+	if (o.verdict == INJECT_DONE && !o.value)
+		o = attack_make(a, &v, &f);
+	else
+		o = (struct outcome){ INJECT_EXEC };
+	if (o.verdict != INJECT_DIED)
+		inject_kill(child);
+	return o;
+}
+
+static void attack_helper(pid_t tid, unsigned target, const struct situation *s)
+{
+	struct user_regs_struct again;
+	struct victim v = { 0 };
+	struct facts f;
+	unsigned calls = 0, open = 0;
+
+	begin_target(&f, tid);
+	if (!inject_begin(&v, tid)) {
+		result(false, "a helper cannot be forked");
+		return;
+	}
+	for (unsigned i = 0; i < nattacks; i++) {
+		const struct attack *a = &attacks[i];
+		struct outcome o;
+
+		if (may(a, target, s))
+			continue;
+		now_at(a, target, s);
+		o = attack_fork(&v, a, &f);
+		open += !judge(a, target, &o, s);
+		calls++;
+	}
+	again = v.regs;
+	again.rip = v.insn;
+	again.rax = v.regs.orig_rax;
+	again.orig_rax = ~0ull;
+	ptrace(PTRACE_SETREGS, tid, 0, &again);
+	tell(target, s, calls, open);
+}
+
+static unsigned helper_of(pid_t tid)
+{
+	char program[64], above[64];
+
+	traced_program(tid, program);
+	traced_program(traced_parent(tid), above);
+	return !strcmp(program, "bantam-net-user") ? !strcmp(above, program) ? READER : NET :
+	       !strcmp(program, "bantam-fs")	   ? FS :
+	       !strcmp(program, "bantam-image")	   ? IMAGE :
+	       !strcmp(program, "bantam-seed")	   ? SEED :
+						     0;
+}
+
+/*
+ * Before a thread loads its filter, or forbids itself more processes: that is put off, since the test forks it. A look at
+ * what the kernel knows of filters has none.
+ */
+static void at_call(pid_t tid, void *opaque)
+{
+	unsigned target = helper_of(tid);
+	struct user_regs_struct regs;
+
+	if (!target || ptrace(PTRACE_GETREGS, tid, 0, &regs) || !regs.rdx)
+		return;
+	if (regs.orig_rax == SYS_prlimit64) {
+		regs.orig_rax = ~0ull;
+		regs.rax = 0;
+		test.forbids_processes = !ptrace(PTRACE_SETREGS, tid, 0, &regs);
+		return;
+	}
+	for (unsigned i = 0; i < test.nseen; i++)
+		if (test.seen[i] == tid)
+			return;
+	if (test.nseen < THREADS_MAX)
+		test.seen[test.nseen++] = tid;
+	attack_helper(tid, target, opaque);
+	test.forbids_processes = false;
+}
+
+/* --- programs ------------------------------------------------------------------------------- */
+
+static unsigned kind_of(pid_t pid, pid_t tid)
+{
+	char name[32];
+	size_t len;
+
+	traced_name(tid, name);
+	len = strlen(name);
+	if (tid == pid || !strncmp(name, "vcpu", 4))
+		return VCPU;
+	if (!strcmp(name, "loop"))
+		return LOOP;
+	if (!strcmp(name, "signals"))
+		return SIGNALS;
+	if (len > 3 && !strcmp(name + len - 3, "_q0"))
+		return IO;
+	return strstr(name, "_aio") || strstr(name, "_worker") ? WORKER : 0;
+}
+
+static void end(struct traced *t, const struct situation *s, const char *program)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), "%s, %s", program, s->name);
+	if (host_unharmed(text))
+		result(true, strcat(text, ": the host is unharmed"));
+	else
+		test.failed++;
+	host_end_other();
+	snprintf(text, sizeof(text), "%s, %s: no process is left", program, s->name);
+	result(traced_end(t), text);
+}
+
+static bool begin(struct traced *t, const struct situation *s, char *const argv[], const char *text)
+{
+	test.nseen = 0;
+	if (!host_start_other(s->uid) || !traced_start(t, s, argv)) {
+		result(false, "a program cannot be traced");
+		return false;
+	}
+	if (traced_run(t, text, at_call, (void *)s) || !text)
+		return true;
+	result(false, "a VM does not run");
+	printf("# %s\n", t->text);
+	return false;
+}
+
+/* Words of a command line; they stay. */
+#define WORDS_MAX 48
+
+struct words {
+	char *word[WORDS_MAX + 1];
+	unsigned n;
+};
+
+__attribute__((format(printf, 2, 3))) static void add(struct words *w, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	if (w->n == WORDS_MAX || vasprintf(&w->word[w->n++], format, ap) < 0)
+		abort();
+	va_end(ap);
+}
+
+static void add_option(struct words *w, const char *key, const char *value)
+{
+	add(w, "%s", key);
+	add(w, "%s", value);
+}
+
+static void vm_words(struct words *w, const struct situation *s, bool all)
+{
+	add(w, "%s/bantam", test.build);
+	add(w, "run");
+	add(w, "--kernel");
+	add(w, "%s/guest/idle.elf", test.build);
+	add_option(w, "--memory", "64M");
+	add_option(w, "--cpus", "2");
+	add_option(w, "--serial", "stdio");
+	add_option(w, "--confine", s->container ? "on" : "require");
+	add(w, "--disk");
+	add(w, "path=%s/vm/disk,engine=threads,iothread=on", test.folder);
+	add(w, "--disk");
+	add(w, "path=%s/vm/disk.qcow2", test.folder);
+	if (!all)
+		return;
+	add_option(w, "--net", "user");
+	add(w, "--vsock");
+	add(w, "cid=3,socket=%s/vm/vsock.%d.%d", test.folder, s->container, s->uid);
+	add(w, "--port");
+	add(w, "name=a,pty,link=%s/vm/link.%d.%d", test.folder, s->container, s->uid);
+	add(w, "--console");
+	add(w, "file=%s/vm/console.%d.%d", test.folder, s->container, s->uid);
+	add(w, "--rng");
+	add_option(w, "--balloon", "4M");
+	if (!s->container && !s->uid)
+		add_option(w, "--net", "tap=attack0");
+}
+
+/* Stops the VM; returns the number of its threads. */
+static unsigned vm_begin(struct traced *t, const struct situation *s, bool all,
+			 pid_t tid[THREADS_MAX])
+{
+	struct words w = { 0 };
+
+	vm_words(&w, s, all);
+	return begin(t, s, w.word, "idle") ? traced_stop(t, tid, THREADS_MAX) : 0;
+}
+
+static void attack_vm(const struct situation *s, bool all)
+{
+	const char *name = all ? "a VM with all devices" : "a VM with disks";
+	pid_t tid[THREADS_MAX];
+	struct traced t;
+	unsigned n = vm_begin(&t, s, all, tid), kinds = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		unsigned kind = kind_of(t.pid, tid[i]);
+		char comm[32];
+
+		traced_name(tid[i], comm);
+		if (!kind)
+			printf("# thread %s\n", comm);
+		if (!kind)
+			result(false, "a thread of a kind that the test does not know");
+		else if (kind == VCPU || !(kinds & kind))
+			attack_thread(t.pid, tid[i], kind, s);
+		kinds |= kind;
+	}
+	if (n)
+		result(kinds == (VCPU | LOOP | IO | WORKER | SIGNALS),
+		       "a VM with threads of all kinds");
+	end(&t, s, name);
+}
+
+/* The calls that kill, each in a VM of its own. */
+static void attack_vm_fatally(const struct situation *s, const struct attack *a, unsigned kind)
+{
+	pid_t tid[THREADS_MAX];
+	struct traced t;
+	unsigned n = vm_begin(&t, s, false, tid), tried = 0;
+
+	for (unsigned i = 0; i < n && !tried; i++) {
+		struct victim v = { .threads = tid, .nthreads = n };
+		struct outcome o;
+		struct facts f;
+
+		if (kind_of(t.pid, tid[i]) != kind)
+			continue;
+		begin_target(&f, t.pid);
+		now_at(a, kind, s);
+		if (!inject_begin(&v, tid[i]))
+			continue;
+		o = attack_make(a, &v, &f);
+		tried++;
+		result(judge(a, kind, &o, s), test.cell);
+	}
+	if (!tried)
+		result(false, test.cell);
+	end(&t, s, a->what);
+}
+
+static void attack_tool(const struct situation *s, const struct words *w)
+{
+	struct traced t;
+
+	if (begin(&t, s, w->word, NULL))
+		end(&t, s, w->word[0] + strlen(test.build) + 1);
+}
+
+static void attack_tools(const struct situation *s)
+{
+	struct words fs = { 0 }, image = { 0 }, seed = { 0 };
+
+	add(&fs, "%s/bantam-fs", test.build);
+	add(&fs, "ls");
+	add(&fs, "%s/tools/disk.qcow2", test.folder);
+	attack_tool(s, &fs);
+	add(&image, "%s/bantam-image", test.build);
+	add(&image, "convert");
+	add(&image, "%s/tools/disk.qcow2", test.folder);
+	add(&image, "%s/tools/copy.%d.%d", test.folder, s->container, s->uid);
+	attack_tool(s, &image);
+	add(&seed, "%s/bantam-seed", test.build);
+	add_option(&seed, "fat", "-o");
+	add(&seed, "%s/tools/seed.%d.%d", test.folder, s->container, s->uid);
+	add(&seed, "%s/tools/seed", test.folder);
+	attack_tool(s, &seed);
+}
+
+/* What is refused above works where nothing has been given up. */
+static void attack_control(void)
+{
+	const struct situation s = { "no confinement" };
+	unsigned calls = 0, open = 0;
+	struct facts f;
+
+	host_start_other(0);
+	for (unsigned i = 0; i < nattacks; i++) {
+		const struct attack *a = &attacks[i];
+		struct victim v = { 0 };
+		struct outcome o;
+		pid_t pid;
+
+		if (!(a->flags & WORKS))
+			continue;
+		pid = traced_control();
+		now_at(a, CONTROL, &s);
+		begin_target(&f, pid);
+		f.socket = f.event = f.any;
+		if (!inject_begin(&v, pid)) {
+			result(false, "the control process has not stopped behind a system call");
+			return;
+		}
+		o = attack_make(a, &v, &f);
+		calls++;
+		open += !(o.verdict == INJECT_EXEC ||
+			  (o.verdict == INJECT_DONE && !(o.value < 0 && o.value > -4096)));
+		if (o.verdict != INJECT_EXEC && (o.value < 0 && o.value > -4096)) {
+			char text[40];
+
+			printf("# does not work: %s: %s\n", a->what, attack_text(&o, text));
+		}
+		inject_kill(pid);
+	}
+	host_end_other();
+	host_forget();
+	tell(CONTROL, &s, calls, open);
+}
+
+static bool run(const char *script)
+{
+	char *const argv[] = { "sh", "-c", (char *)script, test.build, NULL };
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (!chdir(test.folder))
+			execv("/bin/sh", argv);
+		_exit(1);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid && !status;
+}
+
+static const char images[] =
+	"truncate -s 1M vm/disk && mkdir tools/seed && echo a >tools/seed/a && "
+	"\"$0/bantam-image\" create vm/disk.qcow2 8M >log && truncate -s 8M tools/raw && "
+	"mkfs.ext4 -q -F tools/raw && \"$0/bantam-image\" convert tools/raw tools/disk.qcow2 >log && "
+	"chmod -R a+rwX vm tools";
+
+int main(int argc, char **argv)
+{
+	char folder[] = "/tmp/bantam-attack.XXXXXX";
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (argc < 2 || !realpath(argv[1], test.build)) {
+		fprintf(stderr, "usage: attack BUILD [--table]\n");
+		return 2;
+	}
+	test.table = argc > 2 && !strcmp(argv[2], "--table");
+	if (geteuid() || access("/dev/kvm", R_OK | W_OK)) {
+		printf("ok - attacks # skip not root, or no /dev/kvm\n");
+		return 0;
+	}
+	signal(SIGALRM, on_alarm);
+	alarm(LIMIT_S);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (!mkdtemp(folder) || !realpath(folder, test.folder) || !host_begin(test.folder) ||
+	    !run(images)) {
+		printf("not ok - attacks: the host cannot be made: %s\n", strerror(errno));
+		return 1;
+	}
+	attack_control();
+	for (unsigned i = 0; i < sizeof(situations) / sizeof(situations[0]); i++) {
+		const struct situation *s = &situations[i];
+
+		attack_vm(s, true);
+		attack_vm(s, false);
+		attack_tools(s);
+		for (unsigned k = 0; k < nattacks; k++)
+			for (unsigned kind = VCPU; attacks[k].flags & FATAL && kind <= SIGNALS;
+			     kind <<= 1)
+				attack_vm_fatally(s, &attacks[k], kind);
+	}
+	result((test.tried | CONTROL) == 2 * CONTROL - 1,
+	       "all kinds of threads and helpers were there");
+	(void)run("umount -l /dev/kvm dev; rm -rf ./* && rmdir \"$PWD\"");
+	printf("# attack: %u of %u passed\n", test.passed, test.passed + test.failed);
+	return test.failed != 0;
+}
