@@ -228,7 +228,13 @@ $(TORTURE): $(patsubst %.c,$O/%.o,$(wildcard tests/qcow2/*.c)) $(LIB)
 	@mkdir -p $(@D)
 	$(call run,LINK,$@)$(CC) $(LDFLAGS) $(TORTURE_WRAP) -o $@ $^ $(LIBS)
 
-# Calls of an attacker in each thread of a VM and in each helper.
+# Calls of an attacker in each thread of a VM and in each helper. Requests whose data another processor has do not compile.
+REQUESTS := $(GEN)/requests.inc
+$(REQUESTS): Makefile
+	@mkdir -p $(@D)
+	@printf '#include <linux/%s.h>\n' kvm if_tun vhost | $(CC) -E -dM - | grep -E '^#define (KVM|TUN|VHOST)[A-Z0-9_]* _IO' | \
+		awk '$$2 !~ /ARM|PPC|S390|SPAPR|RMA|HTAB|RTAS|RISCV|LOONG|XICS/ { print "{ \"" $$2 "\", " $$2 " }," }' >$@
+$O/tests/attack/sweep.o: $(REQUESTS)
 ATTACK := $B/tests/attack
 attack: $(ATTACK)
 $(ATTACK): $(patsubst %.c,$O/%.o,$(wildcard tests/attack/*.c))

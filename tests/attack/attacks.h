@@ -92,6 +92,11 @@ enum {
 extern const struct attack attacks[];
 extern const unsigned nattacks;
 
+/* These, and those of sweep.c. build: the folder of mkfilters. Returns false if it does not say what is listed. */
+bool attacks_begin(const char *build);
+unsigned attacks_count(void);
+const struct attack *attacks_at(unsigned i);
+
 /* What the special values mean for one target. */
 struct facts {
 	pid_t self, other;

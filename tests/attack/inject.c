@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -181,6 +182,37 @@ struct outcome inject_call(const struct victim *v, enum inject_abi abi, long nr,
 	if (abi == INJECT_I386 && o.verdict != INJECT_DIED)
 		(void)inject_write(v, v->insn, syscall64, sizeof(syscall64));
 	return o;
+}
+
+bool inject_fork(const struct victim *template, bool no_processes, struct victim *child)
+{
+	static const struct rlimit none;
+	const struct user_regs_struct *r = &template->regs;
+	const long nothing[6] = { 0 };
+	const long load[6] = { (long)r->rdi, (long)r->rsi, (long)r->rdx };
+	const long limit[6] = { 0, RLIMIT_NPROC, (long)template->block };
+	struct outcome o = inject_call(template, INJECT_NATIVE, SYS_fork, nothing);
+	int status;
+
+	*child = *template;
+	child->tid = o.born;
+	if (!o.born || waitpid(o.born, &status, __WALL) != o.born)
+		return false;
+	if (no_processes && (!inject_write(child, child->block, &none, sizeof(none)) ||
+			     inject_call(child, INJECT_NATIVE, SYS_prlimit64, limit).value))
+		return false;
+	o = inject_call(child, INJECT_NATIVE, SYS_seccomp, load);
+	return o.verdict == INJECT_DONE && !o.value;
+}
+
+void inject_again(const struct victim *template)
+{
+	struct user_regs_struct r = template->regs;
+
+	r.rip = template->insn;
+	r.rax = r.orig_rax;
+	r.orig_rax = ~0ull;
+	ptrace(PTRACE_SETREGS, template->tid, 0, &r);
 }
 
 void inject_kill(pid_t pid)

@@ -50,6 +50,12 @@ bool inject_begin(struct victim *v, pid_t tid);
 struct outcome inject_call(const struct victim *v, enum inject_abi abi, long nr, const long arg[6]);
 /* Writes into the process's memory. */
 bool inject_write(const struct victim *v, uint64_t at, const void *data, size_t len);
+/*
+ * Makes a fork of a process that has stopped before it loads a filter, lets the fork load it, and stops that.
+ * no_processes: it may make none from then on. The template stays where it was after inject_again.
+ */
+bool inject_fork(const struct victim *template, bool no_processes, struct victim *child);
+void inject_again(const struct victim *template);
 /* Ends and reaps a process that is traced. */
 void inject_kill(pid_t pid);
 

@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -155,8 +154,8 @@ static void attack_thread(pid_t pid, pid_t tid, unsigned target, const struct si
 		result(false, "a thread has not stopped behind a system call");
 		return;
 	}
-	for (unsigned i = 0; i < nattacks; i++) {
-		const struct attack *a = &attacks[i];
+	for (unsigned i = 0; i < attacks_count(); i++) {
+		const struct attack *a = attacks_at(i);
 		struct outcome o;
 
 		if (a->flags & FATAL || may(a, target, s))
@@ -171,67 +170,44 @@ static void attack_thread(pid_t pid, pid_t tid, unsigned target, const struct si
 	tell(target, s, calls, open);
 }
 
-/* A fork of a process that is about to load its filter loads it, and makes the call. */
-static struct outcome attack_fork(const struct victim *template, const struct attack *a,
-				  const struct facts *facts)
-{
-	static const struct rlimit no_process;
-	const long none[6] = { 0 };
-	struct outcome o = inject_call(template, INJECT_NATIVE, SYS_fork, none);
-	const long load[6] = { (long)template->regs.rdi, (long)template->regs.rsi,
-			       (long)template->regs.rdx };
-	const long limit[6] = { 0, RLIMIT_NPROC, (long)template->block };
-	struct victim v = *template;
-	struct facts f = *facts;
-	pid_t child = o.born;
-	int status;
-
-	v.tid = child;
-	f.self = child;
-	if (!child || waitpid(child, &status, __WALL) != child)
-		return (struct outcome){ INJECT_EXEC };
-	if (test.forbids_processes &&
-	    (!inject_write(&v, v.block, &no_process, sizeof(no_process)) ||
-	     inject_call(&v, INJECT_NATIVE, SYS_prlimit64, limit).value))
-		return (struct outcome){ INJECT_EXEC };
-	o = inject_call(&v, INJECT_NATIVE, SYS_seccomp, load);
-	if (o.verdict == INJECT_DONE && !o.value)
-		o = attack_make(a, &v, &f);
-	else
-		o = (struct outcome){ INJECT_EXEC };
-	if (o.verdict != INJECT_DIED)
-		inject_kill(child);
-	return o;
-}
-
+/*
+ * The calls of a helper that is about to load its filter, by forks of it that load it. One that is killed is followed by
+ * another. What only its filter decides is the same in each situation, so that is tried in one if each call kills.
+ */
 static void attack_helper(pid_t tid, unsigned target, const struct situation *s)
 {
-	struct user_regs_struct again;
-	struct victim v = { 0 };
-	struct facts f;
+	struct victim template = { 0 }, child = { 0 };
 	unsigned calls = 0, open = 0;
+	struct facts f;
 
 	begin_target(&f, tid);
-	if (!inject_begin(&v, tid)) {
+	if (!inject_begin(&template, tid)) {
 		result(false, "a helper cannot be forked");
 		return;
 	}
-	for (unsigned i = 0; i < nattacks; i++) {
-		const struct attack *a = &attacks[i];
+	for (unsigned i = 0; i < attacks_count(); i++) {
+		const struct attack *a = attacks_at(i);
 		struct outcome o;
 
 		if (may(a, target, s))
 			continue;
+		if (i >= nattacks && !child.tid && s != situations)
+			break;
 		now_at(a, target, s);
-		o = attack_fork(&v, a, &f);
+		if (!child.tid && !inject_fork(&template, test.forbids_processes, &child)) {
+			result(false, "a helper cannot be forked");
+			break;
+		}
+		f.self = child.tid;
+		o = attack_make(a, &child, &f);
 		open += !judge(a, target, &o, s);
 		calls++;
+		if (o.verdict == INJECT_DIED)
+			child.tid = 0;
 	}
-	again = v.regs;
-	again.rip = v.insn;
-	again.rax = v.regs.orig_rax;
-	again.orig_rax = ~0ull;
-	ptrace(PTRACE_SETREGS, tid, 0, &again);
+	if (child.tid)
+		inject_kill(child.tid);
+	inject_again(&template);
 	tell(target, s, calls, open);
 }
 
@@ -474,8 +450,8 @@ static void attack_control(void)
 	struct facts f;
 
 	host_start_other(0);
-	for (unsigned i = 0; i < nattacks; i++) {
-		const struct attack *a = &attacks[i];
+	for (unsigned i = 0; i < attacks_count(); i++) {
+		const struct attack *a = attacks_at(i);
 		struct victim v = { 0 };
 		struct outcome o;
 		pid_t pid;
@@ -544,7 +520,7 @@ int main(int argc, char **argv)
 	alarm(LIMIT_S);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (!mkdtemp(folder) || !realpath(folder, test.folder) || !host_begin(test.folder) ||
-	    !run(images)) {
+	    !attacks_begin(test.build) || !run(images)) {
 		printf("not ok - attacks: the host cannot be made: %s\n", strerror(errno));
 		return 1;
 	}
