@@ -58,6 +58,8 @@ const struct key config_keys[] = {
 			 .help = "as root: become USER, a name or a number, before files are opened" },
 	[CONFIG_GID] = { "gid", KEY_TEXT, .meta = "GROUP",
 			 .help = "with --uid: the group, not the one of USER" },
+	[CONFIG_CHROOT] = { "chroot", KEY_PATH, .meta = "DIR",
+			    .help = "as root: make DIR the root; all paths of the VM are below it" },
 	[CONFIG_NETNS] = { "netns", KEY_TEXT, .meta = "NAME|PATH",
 			   .help = "as root: use this network namespace (ip netns add NAME)" },
 	[CONFIG_CGROUP] = { "cgroup", KEY_TEXT, .meta = "NAME|PATH",

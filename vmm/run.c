@@ -452,6 +452,11 @@ static int confine_run(const struct config *config, bool api)
 	}
 	if (plan.jail.dry_run)
 		confine_jail_describe(&plan.jail, stdout);
+	/* Below the new root, if there is one. */
+	if (store_allow_folders(keys_text(&config->vm, CONFIG_BACKING_DIR), &err)) {
+		machine_end_ahead();
+		return fail(err.text, OUTCOME_USAGE);
+	}
 	return 0;
 }
 
@@ -492,8 +497,10 @@ int run_command(int argc, char **argv)
 		rc = shell_check(&config, &err);
 	if (!rc && !keys_num(&config.vm, CONFIG_HELP) && !keys_num(&config.vm, CONFIG_SHELL))
 		rc = bootdisk_check(&config, &err);
-	if (!rc)
-		rc = store_allow_folders(keys_text(&config.vm, CONFIG_BACKING_DIR), &err);
+	if (!rc && keys_num(&config.vm, CONFIG_SHELL) && keys_has(&config.vm, CONFIG_CHROOT))
+		rc = err_set(
+			&err, EINVAL,
+			"--shell packs files of the host, and --chroot hides them; leave one out");
 	if (rc) {
 		rc = fail(err.text, OUTCOME_USAGE);
 	} else if (keys_num(&config.vm, CONFIG_HELP)) {

@@ -290,6 +290,7 @@ static void become(const struct become *b)
 	gid_t groups[2];
 	int n;
 
+	cr_assert_eq(confine_jail_enter(&jail, false, &err), 0, "%s", err.text);
 	cr_assert_eq(confine_jail_user(&jail, b->keep, b->interfaces, &err), 0, "%s", err.text);
 	cr_expect(getuid() == 1234 && geteuid() == 1234 && getgid() == 77 && getegid() == 77);
 	n = getgroups(2, groups);
@@ -333,15 +334,16 @@ Test(jail, a_plain_user)
 	else
 		jail.uid = NULL;
 	/* Itself, which is no change. */
+	cr_expect_eq(confine_jail_enter(&jail, false, &err), 0, "%s", err.text);
 	cr_expect_eq(confine_jail_user(&jail, true, true, &err), 0, "%s", err.text);
 	jail.uid = "0";
-	cr_expect_eq(confine_jail_user(&jail, true, true, &err), -EPERM);
+	cr_expect_eq(confine_jail_enter(&jail, false, &err), -EPERM);
 	cr_expect_str_eq(
 		err.text,
 		"--uid 0: only root can change its user; start bantam as root, or as that user");
 	jail.uid = NULL;
 	jail.netns = "/proc/self/ns/net";
-	cr_expect_eq(confine_jail_enter(&jail, &err), -EPERM);
+	cr_expect_eq(confine_jail_enter(&jail, false, &err), -EPERM);
 	cr_expect(strstr(err.text, "only root can enter it"), "%s", err.text);
 }
 
@@ -364,9 +366,120 @@ Test(jail, network_namespaces)
 
 		if (rows[i].root && geteuid())
 			continue;
-		cr_expect(confine_jail_enter(&jail, &err) < 0);
+		cr_expect(confine_jail_enter(&jail, false, &err) < 0);
 		cr_expect(strstr(err.text, rows[i].says), "%zu: %s", i, err.text);
 	}
+}
+
+/* --- the root ---------------------------------------------------------------------------- */
+
+/* The child's exit status is the line of what is wrong, modulo 255, and 1. */
+#define CHECK(cond)                                                                                \
+	do {                                                                                       \
+		if (!(cond))                                                                       \
+			_exit(__LINE__ % 255 + 1);                                                 \
+	} while (0)
+
+static void in_chroot(bool ptys, bool dry_run)
+{
+	struct confine_jail jail = { .chroot = place, .uid = "1234", .dry_run = dry_run };
+	struct err err = { "" };
+	int fd = open(below("file"), O_RDONLY), tty;
+
+	CHECK(!confine_jail_enter(&jail, ptys, &err));
+	CHECK(!confine_jail_user(&jail, true, false, &err));
+	CHECK(!access("/file", F_OK) && !access("file", F_OK));
+	CHECK(access("/etc", F_OK) && access(place, F_OK));
+	CHECK(!access("/../file", F_OK) && access("/../etc", F_OK));
+	CHECK(open("/link", O_RDONLY) < 0 && errno == ENOENT);
+	if (dry_run) {
+		CHECK(access("/dev", F_OK) && access("/proc", F_OK));
+		return;
+	}
+	/* The host's devices, of which root alone may use some, and open files once more. */
+	CHECK(open("/dev/null", O_RDWR) >= 0 && open("/dev/urandom", O_RDONLY) >= 0);
+	CHECK(access("/dev/mem", F_OK) && open("/dev/x", O_RDWR | O_CREAT, 0600) < 0);
+	CHECK(fd >= 0 && !access("/proc/self/fd", F_OK));
+	/* No process of others leads out, and nothing of the kernel is set. */
+	CHECK(access("/proc/1/root/etc", F_OK));
+	CHECK(open("/proc/sys/kernel/core_pattern", O_WRONLY) < 0);
+	tty = posix_openpt(O_RDWR | O_NOCTTY);
+	CHECK((tty >= 0) == ptys);
+	CHECK(!ptys || (!grantpt(tty) && !unlockpt(tty) && ptsname(tty)));
+	/* A right to call chroot does not lead back. */
+	CHECK(!chroot("/dev") && !chdir("../../../../..") && access("etc", F_OK));
+}
+
+Test(jail, root)
+{
+	static const struct {
+		bool ptys, dry_run;
+	} rows[] = { { false, true }, { false, false }, { true, false } };
+	int status;
+
+	if (geteuid())
+		return;
+	make_place();
+	chmod(place, 0755);
+	put("file", "x");
+	cr_assert(!symlink("/etc/passwd", below("link")));
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		pid_t pid = fork();
+
+		if (!pid) {
+			in_chroot(rows[i].ptys, rows[i].dry_run);
+			_exit(0);
+		}
+		cr_assert(pid > 0 && waitpid(pid, &status, 0) == pid);
+		cr_expect_eq(status, 0, "%zu: line %d", i, WEXITSTATUS(status) - 1);
+		/* Empty folders at most are left on the host. */
+		cr_expect_eq(!access(below("dev"), F_OK), !rows[i].dry_run);
+		cr_expect(access(below("dev/null"), F_OK) && access(below("proc/self"), F_OK));
+	}
+	rmdir(below("dev"));
+	rmdir(below("proc"));
+	remove_place((const char *const[]){ "file", "link", NULL });
+}
+
+Test(jail, refused_roots)
+{
+	struct confine_jail jail = { .chroot = "/nowhere/at/all" };
+	const char *programs[] = { NULL, "bantam-net-user" };
+	struct err err = { "" };
+
+	cr_expect_eq(confine_jail_enter(&jail, false, &err), -ENOENT);
+	jail.chroot = "/etc/passwd";
+	cr_expect_eq(confine_jail_enter(&jail, false, &err), -ENOTDIR);
+	jail.chroot = "/";
+	cr_expect_eq(confine_jail_check(&jail, &err), -EINVAL);
+	jail.chroot = "/tmp";
+	unsetenv("BANTAM_LIBEXEC");
+	cr_expect_eq(confine_jail_programs(&jail, programs, 1, &err), 0);
+	cr_expect_eq(confine_jail_programs(&jail, programs, 2, &err), -ENOENT);
+	cr_expect(strstr(err.text, "bantam-net-user") && strstr(err.text, "BANTAM_LIBEXEC"));
+	setenv("BANTAM_LIBEXEC", "/libexec", 1);
+	cr_expect_eq(confine_jail_programs(&jail, programs, 2, &err), 0);
+	/* A plain user. */
+	if (!geteuid())
+		cr_assert(!setresgid(65534, 65534, 65534) && !setresuid(65534, 65534, 65534));
+	cr_expect_eq(confine_jail_enter(&jail, false, &err), -EPERM);
+	cr_expect(strstr(err.text, "only root can change its root"), "%s", err.text);
+}
+
+/* A folder /dev that leads elsewhere is no place for devices. */
+Test(jail, refused_dev)
+{
+	struct confine_jail jail = { .chroot = place };
+	struct err err = { "" };
+
+	if (geteuid())
+		return;
+	make_place();
+	cr_assert(!symlink("/tmp", below("dev")));
+	cr_expect_eq(confine_jail_enter(&jail, false, &err), -ENOTDIR, "%s", err.text);
+	cr_expect(strstr(err.text, "its folder dev"), "%s", err.text);
+	unlink(below("dev"));
+	rmdir(place);
 }
 
 /* --- the group ---------------------------------------------------------------------------- */
@@ -394,7 +507,7 @@ Test(jail, refused_groups)
 		if (rows[i].magic &&
 		    (statfs("/sys/fs/cgroup/pids", &fs) || fs.f_type != rows[i].magic))
 			continue;
-		cr_expect(confine_jail_enter(&jail, &err) < 0);
+		cr_expect(confine_jail_enter(&jail, false, &err) < 0);
 		cr_expect(strstr(err.text, rows[i].says), "%zu: %s", i, err.text);
 		cr_expect(access(rows[i].name, F_OK) || !strcmp(rows[i].name, "/tmp") ||
 			  strstr(rows[i].name, ".."));
@@ -419,7 +532,7 @@ Test(jail, group)
 		FILE *f;
 		bool in = false;
 
-		if (confine_jail_enter(&jail, &err))
+		if (confine_jail_enter(&jail, false, &err))
 			_exit(strstr(err.text, "denied") || strstr(err.text, "read-only") ? 2 : 3);
 		f = fopen("/proc/self/cgroup", "re");
 		while (f && fgets(text, sizeof(text), f))
@@ -443,7 +556,7 @@ Test(jail, dry_run)
 	struct err err = { "" };
 	char text[300], path[400];
 
-	cr_expect_eq(confine_jail_enter(&jail, &err), 0, "%s", err.text);
+	cr_expect_eq(confine_jail_enter(&jail, false, &err), 0, "%s", err.text);
 	if (!confine_cgroup_describe(text, sizeof(text))) {
 		snprintf(path, sizeof(path), "%.*s/bantam-test-dry", (int)strcspn(text, ":"), text);
 		cr_expect(access(path, F_OK));

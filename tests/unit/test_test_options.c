@@ -222,6 +222,7 @@ Test(test_options, refusals)
 		{ "--config|c.json",
 		  "--config: a test takes the machine's options from the command line" },
 		{ "--stats", "--stats: only bantam run prints them" },
+		{ "--chroot|/", "--chroot: a test packs files of the host; bantam run has it" },
 		{ "--exit-with-parent",
 		  "--exit-with-parent: only bantam run has it; SIGTERM ends a test" },
 		{ "--kernel|k|--timeout|-1",

@@ -157,7 +157,7 @@ static int begin_alone(const struct confine_plan *plan, struct err *err)
 /* What the user asks for in every mode. */
 static int begin_off(const struct confine_plan *plan, struct err *err)
 {
-	int rc = confine_jail_enter(&plan->jail, err);
+	int rc = confine_jail_enter(&plan->jail, plan->ptys, err);
 
 	return rc ? rc : confine_jail_user(&plan->jail, false, false, err);
 }
@@ -170,15 +170,22 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 	confine.mode = plan->mode;
 	confine.files_later = plan->files_later;
 	confine.own_user = ours && !plan->nnames && !CONFINE_SANITIZED;
-	confine.names_of_others = ours && confine_names_of_others(plan);
+	rc = confine_jail_programs(&plan->jail, plan->helper,
+				   sizeof(plan->helper) / sizeof(plan->helper[0]), err);
+	if (rc)
+		return rc;
 	if (plan->mode == CONFINE_OFF)
 		return begin_off(plan, err);
 	/* First: a descriptor that is left open gives what every later step takes. */
 	helper_keep_only(plan->fd, plan->nfds);
 	/* The log opens standard error once more, by a name that is gone later. */
 	log_open();
-	/* With root's rights, which the later steps take. The cgroup namespace then begins at the process's own group. */
-	rc = confine_jail_enter(&plan->jail, err);
+	/*
+	 * With root's rights, which the later steps take. The cgroup namespace then begins at the process's own group, and the
+	 * empty root gets the folders that the VM's paths mean.
+	 */
+	rc = confine_jail_enter(&plan->jail, plan->ptys, err);
+	confine.names_of_others = ours && confine_names_of_others(plan);
 	/* While there is one thread, and /proc/self is ours: a process without dumps may not write the map of its users. */
 	if (!rc && !plan->files_later)
 		rc = begin_alone(plan, err);

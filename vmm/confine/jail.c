@@ -104,23 +104,35 @@ static size_t kvm_group(gid_t *group)
 	return 1;
 }
 
-int confine_jail_user(const struct confine_jail *jail, bool keep, bool interfaces, struct err *err)
-{
-	gid_t gid, group;
+/* Found while the host's files are there. */
+static struct {
 	uid_t uid;
-	int rc;
+	gid_t gid, further;
+	size_t nfurther;
+	bool changes;
+} user;
 
-	if (!jail->uid)
-		return 0;
-	rc = confine_jail_ids(jail, "/etc/passwd", "/etc/group", &uid, &gid, err);
-	if (rc || (geteuid() && uid == geteuid() && gid == getegid()))
-		return rc;
-	if (geteuid())
+static int find_user(const struct confine_jail *jail, struct err *err)
+{
+	int rc = confine_jail_ids(jail, "/etc/passwd", "/etc/group", &user.uid, &user.gid, err);
+
+	user.changes = !geteuid() || user.uid != geteuid() || user.gid != getegid();
+	if (!rc && user.changes && geteuid())
 		return err_set(
 			err, EPERM,
 			"--uid %s: only root can change its user; start bantam as root, or as that user",
 			jail->uid);
-	rc = confine_take_user(uid, gid, &group, kvm_group(&group), keep, interfaces);
+	user.nfurther = kvm_group(&user.further);
+	return rc;
+}
+
+int confine_jail_user(const struct confine_jail *jail, bool keep, bool interfaces, struct err *err)
+{
+	int rc;
+
+	if (!jail->uid || !user.changes)
+		return 0;
+	rc = confine_take_user(user.uid, user.gid, &user.further, user.nfurther, keep, interfaces);
 	if (rc == -EPERM)
 		return err_set(
 			err, EPERM,
@@ -176,6 +188,9 @@ int confine_jail_check(const struct confine_jail *jail, struct err *err)
 		return err_set(err, EINVAL, "--gid %s: needs --uid USER", jail->gid);
 	if (jail->netns && (!strcmp(jail->netns, ".") || !strcmp(jail->netns, "..")))
 		return err_set(err, EINVAL, "--netns %s: must be a name or a path", jail->netns);
+	if (jail->chroot && (!*jail->chroot || !strcmp(jail->chroot, "/")))
+		return err_set(err, EINVAL, "--chroot %s: must be a folder below the root",
+			       jail->chroot);
 	rc = confine_limits_parse(jail->limit, &limits, err);
 	if (!rc && !jail->cgroup && confine_limits_need_group(&limits))
 		rc = err_set(err, EINVAL,
@@ -185,12 +200,27 @@ int confine_jail_check(const struct confine_jail *jail, struct err *err)
 	return rc;
 }
 
-int confine_jail_enter(const struct confine_jail *jail, struct err *err)
+int confine_jail_programs(const struct confine_jail *jail, const char *const *program, size_t n,
+			  struct err *err)
+{
+	const char *folder = getenv("BANTAM_LIBEXEC");
+
+	for (size_t i = 0; jail->chroot && !(folder && *folder) && i < n; i++)
+		if (program[i])
+			return err_set(
+				err, ENOENT,
+				"--chroot %s: the VM needs %s, a program of the host; put it with its libraries "
+				"(ldd) below that folder, and its folder there into BANTAM_LIBEXEC",
+				jail->chroot, program[i]);
+	return 0;
+}
+
+int confine_jail_enter(const struct confine_jail *jail, bool ptys, struct err *err)
 {
 	struct keyvals limits;
-	int rc = 0;
+	int rc = jail->uid ? find_user(jail, err) : 0;
 
-	if (jail->limit || jail->cgroup) {
+	if (!rc && (jail->limit || jail->cgroup)) {
 		rc = confine_limits_parse(jail->limit, &limits, err);
 		/* Before the first helper, for all that the process starts; and before its paths change. */
 		if (!rc && jail->cgroup && !jail->dry_run)
@@ -202,6 +232,9 @@ int confine_jail_enter(const struct confine_jail *jail, struct err *err)
 	/* With CAP_SYS_ADMIN, and before a tap or a socket is opened. */
 	if (!rc && jail->netns)
 		rc = enter_netns(jail->netns, err);
+	/* With CAP_SYS_ADMIN, and behind all that is found by the host's paths. */
+	if (!rc && jail->chroot)
+		rc = confine_chroot(jail, ptys, err);
 	return rc;
 }
 

@@ -8,16 +8,24 @@
 
 /* --- jail.c --- */
 
-/* The group, the limits of the process and the network namespace. */
-int confine_jail_enter(const struct confine_jail *jail, struct err *err);
+/* The group, the limits of the process, the network namespace and the root. ptys: the VM makes terminals. */
+int confine_jail_enter(const struct confine_jail *jail, bool ptys, struct err *err);
+/* Whether the programs that the VM starts (NULL: none) can be found below the new root. */
+int confine_jail_programs(const struct confine_jail *jail, const char *const *program, size_t n,
+			  struct err *err);
 /*
- * The user, if one is given: all four of each id. Its capabilities are those that concern no files, until confine_finish:
+ * The user, if one is given, as confine_jail_enter has found it: all four of each id. Its capabilities are those that concern no files, until confine_finish:
  * with interfaces also the one for networks; none if keep is false.
  */
 int confine_jail_user(const struct confine_jail *jail, bool keep, bool interfaces, struct err *err);
 /* The ids that the words mean, by the tables of users and groups at these paths. -EINVAL, -ENOENT and err. */
 int confine_jail_ids(const struct confine_jail *jail, const char *passwd, const char *group,
 		     uid_t *uid, gid_t *gid, struct err *err);
+
+/* --- chroot.c --- */
+
+/* Makes the folder of --chroot the root. Needs CAP_SYS_ADMIN. */
+int confine_chroot(const struct confine_jail *jail, bool ptys, struct err *err);
 
 /* --- limits.c --- */
 

@@ -83,6 +83,7 @@ static void plan_jail(struct confine_jail *jail, const struct config *config)
 
 	jail->uid = keys_text(vm, CONFIG_UID);
 	jail->gid = keys_text(vm, CONFIG_GID);
+	jail->chroot = keys_text(vm, CONFIG_CHROOT);
 	jail->netns = keys_text(vm, CONFIG_NETNS);
 	jail->cgroup = keys_text(vm, CONFIG_CGROUP);
 	jail->limit = keys_text(vm, CONFIG_LIMIT);

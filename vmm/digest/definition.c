@@ -145,6 +145,7 @@ static const struct {
 	{ "", "confine" },
 	{ "", "uid" },
 	{ "", "gid" },
+	{ "", "chroot" },
 	{ "", "netns" },
 	{ "", "cgroup" },
 	{ "", "limit" },

@@ -110,6 +110,7 @@ static const struct {
 	{ "api-socket", "a test serves no API; bantam run does" },
 	{ "config", "a test takes the machine's options from the command line" },
 	{ "stats", "only bantam run prints them" },
+	{ "chroot", "a test packs files of the host; bantam run has it" },
 	{ "exit-with-parent", "only bantam run has it; SIGTERM ends a test" },
 };
 
