@@ -2,7 +2,7 @@
  * store/foreign: files that are no raw disks though their names do not say what they are, and raw
  * disks that end before their partitions do. See store.h.
  *
- * Only the first sectors are looked at, and a VHD's last; a guest can write them, so nothing here
+ * Only the first sectors are looked at, and the last of a VHD or DMG; a guest can write them, so nothing here
  * is more than a message.
  */
 #include <errno.h>
@@ -45,7 +45,15 @@ static const struct {
 	  NULL, "xz -dc <FILE >DISK unpacks it" },
 	{ "a gzip file", 0, 3, "\x1f\x8b\x08", NULL, "gzip -dc <FILE >DISK unpacks it" },
 	{ "a zstd file", 0, 4, "\x28\xb5\x2f\xfd", NULL, "zstd -dc <FILE >DISK unpacks it" },
-	{ "a bzip2 file", 0, 3, "BZh", ".bz2", "bzip2 -dc <FILE >DISK unpacks it" },
+	{ "a bzip2 file", 4, 6, "1AY&SY", NULL, "bzip2 -dc <FILE >DISK unpacks it" },
+	{ "an lz4 file", 0, 4, "\x04\x22\x4d\x18", NULL, "lz4 -dc <FILE >DISK unpacks it" },
+	{ "an lzop file", 0, 9, "\x89LZO\0\r\n\x1a\n", NULL, "lzop -dc <FILE >DISK unpacks it" },
+	{ "an lzip file", 0, 4, "LZIP", NULL, "lzip -dc <FILE >DISK unpacks it" },
+	{ "a 7z file", 0, 6, "7z\xbc\xaf\x27\x1c", NULL, "7z x unpacks it" },
+	{ "a RAR file", 0, 6, "Rar!\x1a\x07", NULL, "unrar x unpacks it" },
+	{ "an Android sparse image", 0, 4, "\x3a\xff\x26\xed", NULL,
+	  "simg2img FILE DISK unpacks it" },
+	{ "a Bochs image", 0, 23, "Bochs Virtual HD Image", NULL, convert },
 	{ "a zip file", 0, 4, "PK\3\4", NULL, "unzip unpacks it" },
 	{ "a tar file", 257, 5, "ustar", ".ova", "tar -xf unpacks it" },
 	{ "a tar file", 257, 5, "ustar", ".tar", "tar -xf unpacks it" },
@@ -58,14 +66,17 @@ static bool has_suffix(const char *path, const char *suffix)
 	return n >= len && !strcasecmp(path + n - len, suffix);
 }
 
-/* A VHD of fixed size is a raw disk with a sector after it. */
-static bool is_fixed_vhd(const char *path, int fd, uint64_t size_bytes)
+/* A VHD of fixed size is a raw disk with a sector after it; a DMG has all that tells it there. */
+static const char *name_by_end(const char *path, int fd, uint64_t size_bytes)
 {
 	char magic[8];
 
-	return has_suffix(path, ".vhd") && size_bytes >= SECTOR &&
-	       pread(fd, magic, sizeof(magic), (off_t)(size_bytes - SECTOR)) == sizeof(magic) &&
-	       !memcmp(magic, "conectix", sizeof(magic));
+	if (size_bytes < SECTOR ||
+	    pread(fd, magic, sizeof(magic), (off_t)(size_bytes - SECTOR)) != sizeof(magic))
+		return NULL;
+	if (has_suffix(path, ".vhd") && !memcmp(magic, "conectix", 8))
+		return "a VHD image";
+	return has_suffix(path, ".dmg") && !memcmp(magic, "koly\0\0\0\4", 8) ? "a DMG image" : NULL;
 }
 
 void store_look(const char *path, const char *via, struct store_looks *out)
@@ -89,9 +100,9 @@ void store_look(const char *path, const char *via, struct store_looks *out)
 		out->foreign = known[i].name;
 		out->advice = known[i].advice;
 	}
-	if (n > 0 && !out->foreign && is_fixed_vhd(path, fd, (uint64_t)st.st_size)) {
-		out->foreign = "a VHD image";
-		out->advice = convert;
+	if (n > 0 && !out->foreign) {
+		out->foreign = name_by_end(path, fd, (uint64_t)st.st_size);
+		out->advice = out->foreign ? convert : NULL;
 	}
 	close(fd);
 }
