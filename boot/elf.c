@@ -297,6 +297,19 @@ static bool has_multiboot(struct boot_source *src)
 	return false;
 }
 
+/*
+ * Is it a program header that programs of an operating system have? Their linker maps the ELF's own
+ * headers, too, from which a kernel has nothing.
+ */
+static bool is_users(const struct phdr *p, const struct header *h)
+{
+	uint64_t headers_end = h->phoff + (uint64_t)h->phnum * h->phentsize;
+
+	return p->type == PT_INTERP || p->type == PT_GNU_RELRO || p->type == PT_TLS ||
+	       p->type == PT_GNU_EH_FRAME ||
+	       (p->type == PT_LOAD && !p->offset && p->filesz >= headers_end);
+}
+
 /* Signs of something else than a kernel that bantam enters, in an ELF without a kernel's notes. */
 static void look_for_doubt(struct boot_source *src, const struct header *h, bool user_headers,
 			   struct kernel_image *elf)
@@ -334,7 +347,7 @@ int elf_load(struct mem *mem, struct boot_source *src, struct kernel_image *elf,
 		return bad(file, err, "truncated within its program headers");
 	for (unsigned i = 0; i < h.phnum; i++) {
 		parse_phdr(h.is64, b + i * h.phentsize, &p);
-		user_headers |= p.type == PT_INTERP || p.type == PT_GNU_RELRO;
+		user_headers |= is_users(&p, &h);
 		ret = p.type == PT_LOAD ? add_segment(file, elf, &p, err) : 0;
 		if (ret < 0)
 			return ret;
