@@ -46,7 +46,8 @@
 #define IO (1u << THREAD_IO)
 #define WORKER (1u << THREAD_WORKER)
 #define SIGNALS (1u << THREAD_PROCESS)
-#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS)
+#define TEST (1u << THREAD_TEST)
+#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS | TEST)
 
 #define INT_MASK 0xffffffffull
 #define IS(n, value)                                                                               \
@@ -79,17 +80,15 @@ static const struct rule rules[] = {
 static const struct {
 	unsigned kind;
 	const char *name;
-} kinds[] = { { THREAD_VCPU, "vcpu" },
-	      { THREAD_LOOP, "loop" },
-	      { THREAD_IO, "io" },
-	      { THREAD_WORKER, "worker" },
-	      { THREAD_PROCESS, "signals" } };
+} kinds[] = { { THREAD_VCPU, "vcpu" },	   { THREAD_LOOP, "loop" },	  { THREAD_IO, "io" },
+	      { THREAD_WORKER, "worker" }, { THREAD_PROCESS, "signals" }, { THREAD_TEST, "test" } };
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 /* Newer processors have only the second one, which the C library then uses. */
 static const char *const renamed[][2] = {
 	{ "epoll_wait", "epoll_pwait" }, { "poll", "ppoll" },	   { "unlink", "unlinkat" },
 	{ "readlink", "readlinkat" },	 { "getpgrp", "getpgid" }, { "lstat", "newfstatat" },
+	{ "rename", "renameat" },
 };
 
 __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)

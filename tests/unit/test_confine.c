@@ -25,6 +25,7 @@
 #include "vmm/confine/confine_impl.h"
 #include "vmm/confine/plan.h"
 #include "vmm/core/huge_file.h"
+#include "vmm/core/new_file.h"
 #include "vmm/core/thread.h"
 
 #define KEPT 90
@@ -346,6 +347,73 @@ Test(confine, huge_pages)
 {
 	in_child(huge_pages, NULL, "run");
 	in_child(huge_pages, "api", "api");
+}
+
+static char shelf[] = "/tmp/bantam-test-report.XXXXXX";
+
+static void *finish(void *opaque)
+{
+	char path[64];
+	struct err err = { "" };
+
+	snprintf(path, sizeof(path), "%s/other", shelf);
+	CHECK(!confine_finish(&err));
+	/* Not even where the reports will stand. */
+	CHECK(!*(bool *)opaque || open(path, O_RDWR | O_CREAT, 0600) < 0);
+	return NULL;
+}
+
+/* A test: owners are known until its initrd is packed; one thread makes the reports, in place of others, and no more. */
+static void reports(const void *arg)
+{
+	struct confine_plan plan = plan_of(CONFINE_ON);
+	bool namespaces, kept;
+	struct new_file file;
+	struct err err = { "" };
+	pthread_t thread;
+	char path[64];
+	struct stat st;
+
+	if (arg && !geteuid())
+		CHECK(!setgroups(0, NULL) && !setresgid(PLAIN, PLAIN, PLAIN) &&
+		      !setresuid(PLAIN, PLAIN, PLAIN) && !prctl(PR_SET_DUMPABLE, 1));
+	namespaces = permits_namespaces() && !CONFINE_SANITIZED;
+	kept = permits_landlock() && !CONFINE_SANITIZED;
+	snprintf(path, sizeof(path), "%s/report", shelf);
+	plan.packs = true;
+	plan.report[plan.nreports++] = path;
+	CHECK(!confine_begin(&plan, &err));
+	CHECK(!stat("/", &st) && !st.st_uid);
+	new_file_name_later();
+	CHECK(!confine_packed(&plan, &err));
+	CHECK(CONFINE_SANITIZED || prctl(PR_GET_DUMPABLE) == 0);
+	CHECK(!has(permitted(), CAP_SYS_PTRACE));
+	CHECK(!pthread_create(&thread, NULL, finish, &kept) && !pthread_join(thread, NULL));
+	thread_become(THREAD_TEST);
+	CHECK(!confine_thread_rights() || CONFINE_SANITIZED);
+	CHECK(permitted() == 0);
+	CHECK(!namespaces || (access("/proc/self", F_OK) && access("/etc", F_OK)));
+	CHECK(!kept || (open("/", O_RDONLY) < 0 && mkdir("/tmp/x", 0700)));
+	for (unsigned i = 0; i < 2; i++) {
+		CHECK(!new_file_open(&file, path, true, &err) && file.had == (i == 1));
+		CHECK(write(file.fd, "report", 6) == 6 && !new_file_finish(&file, false, &err));
+	}
+	CHECK(!lstat(path, &st) && st.st_size == 6);
+}
+
+Test(confine, reports)
+{
+	char path[64];
+
+	cr_assert(mkdtemp(shelf));
+	snprintf(path, sizeof(path), "%s/report", shelf);
+	in_child(reports, NULL, "root");
+	unlink(path);
+	if (!geteuid())
+		cr_assert(!chown(shelf, PLAIN, PLAIN));
+	in_child(reports, "", "plain user");
+	unlink(path);
+	cr_expect(!rmdir(shelf), "something else is left there");
 }
 
 /* --- steps that the host refuses ---------------------------------------------------------- */

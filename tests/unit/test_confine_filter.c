@@ -47,10 +47,11 @@ TestSuite(confine_filter, .timeout = 120);
 #define IO (1u << THREAD_IO)
 #define WORKER (1u << THREAD_WORKER)
 #define SIGNALS (1u << THREAD_PROCESS)
-#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS)
+#define TEST (1u << THREAD_TEST)
+#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS | TEST)
 
-static const enum thread_kind kinds[] = { THREAD_VCPU, THREAD_LOOP, THREAD_IO, THREAD_WORKER,
-					  THREAD_PROCESS };
+static const enum thread_kind kinds[] = { THREAD_VCPU,	 THREAD_LOOP,	 THREAD_IO,
+					  THREAD_WORKER, THREAD_PROCESS, THREAD_TEST };
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 /* --- what is refused ------------------------------------------------------------------- */
@@ -79,7 +80,8 @@ static const struct attempt attempts[] = {
 	{ "link", SYS_linkat, { AT_FDCWD, P("/a"), AT_FDCWD, P("/b") }, 0 },
 	{ "mkdir", SYS_mkdirat, { AT_FDCWD, P("/nothing/x") }, 0 },
 	{ "chmod", SYS_fchmodat, { AT_FDCWD, P("/nothing/x") }, 0 },
-	{ "fchmod", SYS_fchmod, { 99 }, 0 },
+	{ "fchmod", SYS_fchmod, { 99 }, TEST },
+	{ "fchmod, set-user-ID", SYS_fchmod, { 99, 04755 }, 0 },
 	{ "a TCP socket", SYS_socket, { AF_INET, SOCK_STREAM, 0 }, 0 },
 	{ "a UDP socket", SYS_socket, { AF_INET6, SOCK_DGRAM, 0 }, 0 },
 	{ "a raw socket", SYS_socket, { AF_INET, SOCK_RAW, 1 }, 0 },
@@ -231,11 +233,10 @@ static int run_attempt(const struct attempt *a, enum thread_kind kind, bool only
 
 Test(confine_filter, refused)
 {
-	static const char *const name[] = { [THREAD_VCPU] = "vCPU",
-					    [THREAD_LOOP] = "loop",
-					    [THREAD_IO] = "I/O",
-					    [THREAD_WORKER] = "worker",
-					    [THREAD_PROCESS] = "signals" };
+	static const char *const name[] = {
+		[THREAD_VCPU] = "vCPU",	    [THREAD_LOOP] = "loop",	  [THREAD_IO] = "I/O",
+		[THREAD_WORKER] = "worker", [THREAD_PROCESS] = "signals", [THREAD_TEST] = "test"
+	};
 	char line[200], want[200];
 
 	for (unsigned i = 0; i < NATTEMPTS; i++) {

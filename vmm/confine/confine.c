@@ -22,10 +22,16 @@
 #include "vmm/core/helper.h"
 #include "vmm/core/huge_file.h"
 #include "vmm/core/log.h"
+#include "vmm/core/thread.h"
 
 static struct {
 	enum confine_mode mode;
 	bool files_later, own_namespace, own_user, names_of_others;
+	/*
+	 * A plain user's process is in a user namespace from begin_alone on, where root's files look like those of others:
+	 * an initrd would lose their set-user-ID. Root's process has none.
+	 */
+	bool waits_for_owners;
 	int refused[CONFINE_STEPS]; /* 0 or -errno */
 } confine = { .mode = CONFINE_OFF };
 
@@ -162,6 +168,25 @@ static int begin_off(const struct confine_plan *plan, struct err *err)
 	return rc ? rc : confine_jail_user(&plan->jail, false, false, err);
 }
 
+int confine_packed(const struct confine_plan *plan, struct err *err)
+{
+	int rc;
+
+	if (plan->mode == CONFINE_OFF || !confine.waits_for_owners)
+		return 0;
+	/* /proc/self has to be ours for a moment, as in confine_begin. */
+	confine_permit_dumps();
+	rc = begin_alone(plan, err);
+	if (!rc)
+		rc = took_again(CONFINE_DUMP, confine_no_dumps(), err);
+	/* Those that a new user namespace gives. */
+	if (!rc)
+		rc = took_again(CONFINE_CAPABILITIES,
+				confine_cut_capabilities(plan->interfaces, confine.own_namespace),
+				err);
+	return rc;
+}
+
 int confine_begin(const struct confine_plan *plan, struct err *err)
 {
 	bool ours = !geteuid() && !plan->jail.uid;
@@ -169,7 +194,8 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 
 	confine.mode = plan->mode;
 	confine.files_later = plan->files_later;
-	confine.own_user = ours && !plan->nnames && !CONFINE_SANITIZED;
+	confine.own_user = ours && !confine_name_at(plan, 0) && !CONFINE_SANITIZED;
+	confine.waits_for_owners = plan->packs && !confine_has_capabilities();
 	rc = confine_jail_programs(&plan->jail, plan->helper,
 				   sizeof(plan->helper) / sizeof(plan->helper[0]), err);
 	if (rc)
@@ -187,7 +213,7 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 	rc = confine_jail_enter(&plan->jail, plan->ptys, err);
 	confine.names_of_others = ours && confine_names_of_others(plan);
 	/* While there is one thread, and /proc/self is ours: a process without dumps may not write the map of its users. */
-	if (!rc && !plan->files_later)
+	if (!rc && !plan->files_later && !confine.waits_for_owners)
 		rc = begin_alone(plan, err);
 	/* After what needs root, and before the first file is opened. It makes the process dumpable as a new program is. */
 	if (!rc)
@@ -226,7 +252,9 @@ int confine_thread_rights(void)
 	if (confine.own_user && !geteuid())
 		(void)confine_own_user();
 	rc = confine_no_capabilities(confine.names_of_others);
-	refused = CONFINE_SANITIZED || confine.refused[CONFINE_LANDLOCK] ? 0 : confine_landlock();
+	refused = CONFINE_SANITIZED || confine.refused[CONFINE_LANDLOCK] ?
+			  0 :
+			  confine_landlock(thread_kind() == THREAD_TEST);
 	return rc ? rc : refused;
 }
 

@@ -41,11 +41,14 @@ enum confine_step {
 /* As many as a card has queues, and some. */
 #define CONFINE_FDS_MAX 320
 #define CONFINE_NAMES_MAX 128
+/* Each by its own name and by that of the file to which a link leads. */
+#define CONFINE_REPORTS_MAX 6
 
 /* What the VM needs of the host. All zero: nothing. */
 struct confine_plan {
 	enum confine_mode mode;
-	bool files_later; /* it opens files while the guest runs (the API) or at the end (a test) */
+	bool files_later; /* it opens files while the guest runs (the API) */
+	bool packs; /* it reads files whose owners it has to know, before confine_packed (a test) */
 	bool host_network; /* a device opens sockets of the host's network, or a helper does */
 	bool interfaces;   /* a device makes or sets network interfaces of the host */
 	bool ptys; /* a device has a pseudo-terminal, and asks its other end what is not read */
@@ -54,6 +57,9 @@ struct confine_plan {
 	/* Paths in whose folders the VM makes, uses or removes names at run time; they outlive confine_begin. */
 	const char *name[CONFINE_NAMES_MAX];
 	unsigned nnames;
+	/* Files that a thread of the kind THREAD_TEST makes or replaces at the end; the same. */
+	const char *report[CONFINE_REPORTS_MAX];
+	unsigned nreports;
 	/*
 	 * What the process does meanwhile, or NULL: called once when no step is left that needs a process with one thread,
 	 * and before the network namespace, which takes the kernel most of the time of confine_begin. A thread that it
@@ -73,6 +79,11 @@ int confine_keep_fd(struct confine_plan *plan, int fd, struct err *err);
  * what the jail asks for.
  */
 int confine_begin(const struct confine_plan *plan, struct err *err);
+/*
+ * The second half of confine_begin for a plan that packs: what has to wait until the owners of files are known is done.
+ * The same plan, and still one thread.
+ */
+int confine_packed(const struct confine_plan *plan, struct err *err);
 int confine_finish(struct err *err);
 
 /* How a message names a step. */

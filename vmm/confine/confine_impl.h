@@ -26,6 +26,8 @@ void confine_refused(int refused[CONFINE_STEPS]);
 /* --- rights.c --- */
 
 int confine_no_dumps(void);
+/* Until confine_no_dumps is called again. */
+void confine_permit_dumps(void);
 int confine_no_new_privileges(void);
 /*
  * Leaves of the capabilities those by which root opens the files of others, binds low ports and ends its helpers,
@@ -57,6 +59,8 @@ int confine_namespaces(bool user, bool *lost);
 int confine_network(void);
 /* Writes the folder of a path into folder: "." if it has none. */
 int confine_folder_of(const char *path, char folder[PATH_MAX]);
+/* The plan's names, then its reports; NULL: there are no more. */
+const char *confine_name_at(const struct confine_plan *plan, unsigned i);
 /* Whether another user than root may make names in the folder of one of these, or has made one of them. */
 bool confine_names_of_others(const struct confine_plan *plan);
 /* Builds the new root, after confine_namespaces. */
@@ -66,9 +70,9 @@ int confine_enter_root(void);
 
 /* --- landlock.c --- */
 
-/* Makes the rules of the process: it may remove the plan's names. */
+/* Makes the rules of the process: it may remove the plan's names, and one of its threads make the reports. */
 int confine_prepare_landlock(const struct confine_plan *plan);
-/* Nothing else of the file system, and no TCP, for the calling thread. */
-int confine_landlock(void);
+/* Nothing else of the file system, and no TCP, for the calling thread. reports: it is the one that makes these. */
+int confine_landlock(bool reports);
 
 #endif

@@ -78,8 +78,11 @@ int confine_cut_capabilities(bool interfaces, bool own_namespace)
 {
 	uint64_t mask = UNTIL_FINISH | (interfaces ? CAP(NET_ADMIN) : 0) |
 			(own_namespace ? CAP(SYS_ADMIN) : 0);
-	int rc = keep_capabilities(mask);
+	int rc;
 
+	/* A user namespace that was made in between has given all again. */
+	bounding_left = ~0ull;
+	rc = keep_capabilities(mask);
 	bounding_left = mask;
 	return rc;
 }
@@ -102,6 +105,11 @@ int confine_no_dumps(void)
 	if (setrlimit(RLIMIT_CORE, &none))
 		return -errno;
 	return !CONFINE_SANITIZED && prctl(PR_SET_DUMPABLE, 0) ? -errno : 0;
+}
+
+void confine_permit_dumps(void)
+{
+	prctl(PR_SET_DUMPABLE, 1);
 }
 
 bool confine_has_capabilities(void)

@@ -128,16 +128,24 @@ int confine_folder_of(const char *path, char folder[PATH_MAX])
 	return n >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
+const char *confine_name_at(const struct confine_plan *plan, unsigned i)
+{
+	if (i < plan->nnames)
+		return plan->name[i];
+	return i - plan->nnames < plan->nreports ? plan->report[i - plan->nnames] : NULL;
+}
+
 bool confine_names_of_others(const struct confine_plan *plan)
 {
 	char folder[PATH_MAX];
 	bool others = false;
+	const char *name;
 	struct stat st;
 
-	for (unsigned i = 0; !others && i < plan->nnames; i++)
-		others = (!confine_folder_of(plan->name[i], folder) && !stat(folder, &st) &&
+	for (unsigned i = 0; !others && (name = confine_name_at(plan, i)); i++)
+		others = (!confine_folder_of(name, folder) && !stat(folder, &st) &&
 			  (st.st_uid || st.st_mode & 022)) ||
-			 (!stat(plan->name[i], &st) && st.st_uid);
+			 (!stat(name, &st) && st.st_uid);
 	return others;
 }
 
@@ -182,21 +190,22 @@ static bool is_among(const char *text, char *const *list, unsigned n)
 /* All folders first: none is made on the host. The shorter path first: it may be above the longer one. */
 static int fill(const struct confine_plan *plan)
 {
-	char *folder[CONFINE_NAMES_MAX] = { NULL };
-	int rc = plan->nnames ? make_folders(cwd) : 0;
+	char *folder[CONFINE_NAMES_MAX + CONFINE_REPORTS_MAX] = { NULL };
+	unsigned n = plan->nnames + plan->nreports;
+	int rc = n ? make_folders(cwd) : 0;
 
-	for (unsigned i = 0; !rc && i < plan->nnames; i++) {
+	for (unsigned i = 0; !rc && i < n; i++) {
 		folder[i] = malloc(2 * PATH_MAX);
-		rc = folder[i] ? absolute_folder_of(plan->name[i], folder[i]) : -ENOMEM;
+		rc = folder[i] ? absolute_folder_of(confine_name_at(plan, i), folder[i]) : -ENOMEM;
 		if (!rc)
 			rc = make_folders(folder[i]);
 	}
 	if (!rc)
-		qsort(folder, plan->nnames, sizeof(folder[0]), by_length);
-	for (unsigned i = 0; !rc && i < plan->nnames; i++)
+		qsort(folder, n, sizeof(folder[0]), by_length);
+	for (unsigned i = 0; !rc && i < n; i++)
 		if (!is_among(folder[i], folder, i))
 			rc = bind_folder(folder[i]);
-	for (unsigned i = 0; i < plan->nnames; i++)
+	for (unsigned i = 0; i < n; i++)
 		free(folder[i]);
 	return rc;
 }
@@ -222,7 +231,7 @@ static int mount_root(const struct confine_plan *plan)
 
 int confine_prepare_root(const struct confine_plan *plan)
 {
-	if (plan->nnames && !getcwd(cwd, sizeof(cwd)))
+	if (confine_name_at(plan, 0) && !getcwd(cwd, sizeof(cwd)))
 		return -errno;
 	/* The host sees none of the mounts that follow. Its own ones go on reaching us, and its unmounts. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))

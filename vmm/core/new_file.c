@@ -152,20 +152,37 @@ int new_file_open(struct new_file *file, const char *path, bool replace, struct 
 	return 0;
 }
 
+static int proc_fd = -1;
+
+void new_file_name_later(void)
+{
+	if (proc_fd < 0)
+		proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* By the descriptor's name, since only root may link a descriptor itself. */
+static int link_self(const struct new_file *file, const char *to)
+{
+	char self[64];
+
+	snprintf(self, sizeof(self), "%s%d", proc_fd < 0 ? "/proc/self/fd/" : "", file->fd);
+	return linkat(proc_fd < 0 ? AT_FDCWD : proc_fd, self, AT_FDCWD, to, AT_SYMLINK_FOLLOW) ?
+		       -errno :
+		       0;
+}
+
 /* Give the file its name. It passes through a temporary name only if it replaces another file. */
 static int give_name(struct new_file *file)
 {
-	char self[64];
 	int rc;
 
-	snprintf(self, sizeof(self), "/proc/self/fd/%d", file->fd);
 	if (!file->replace || !file->had)
-		return linkat(AT_FDCWD, self, AT_FDCWD, file->path, AT_SYMLINK_FOLLOW) ? -errno : 0;
+		return link_self(file, file->path);
 	file->temp = new_file_temp(file->path);
 	if (!file->temp)
 		return -ENOMEM;
-	if (linkat(AT_FDCWD, self, AT_FDCWD, file->temp, AT_SYMLINK_FOLLOW)) {
-		rc = -errno;
+	rc = link_self(file, file->temp);
+	if (rc) {
 		free(file->temp);
 		file->temp = NULL;
 		return rc;

@@ -46,6 +46,12 @@ int new_file_finish(struct new_file *file, bool sync, struct err *err);
 /* Closes and removes the file; accepts one that is finished, or zeroed with fd -1. */
 void new_file_abandon(struct new_file *file);
 
+/*
+ * Keeps what new_file_finish needs of /proc, for a process that changes its root before. One thread; the descriptor stays
+ * until the process ends.
+ */
+void new_file_name_later(void);
+
 /* SIGINT, SIGTERM and SIGHUP remove the temporary name, then end the program. One file at a time. */
 void new_file_on_signals(void);
 

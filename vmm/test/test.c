@@ -41,8 +41,6 @@
 
 #include "devices/backend/chardev/chardev.h"
 #include "devices/backend/store/backing.h"
-#include "vmm/confine/confine.h"
-#include "vmm/confine/plan.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 #include "vmm/core/thread.h"
@@ -232,13 +230,19 @@ static int start(struct test *t, struct err *err)
 	if (!rc)
 		rc = make_rules(t, err);
 	if (!rc)
+		rc = test_confine_packed(t, err);
+	if (!rc)
 		rc = make_streams(t, err);
 	if (rc)
 		return rc;
 	t->owner = (struct test_vm_owner){ t, on_created, on_panicked, on_over };
 	t->start_ns = clock_now_ns();
 	test_timers_begin(t);
-	return test_vm_start(&t->config, t->loop, t->consoles, &t->owner, &t->vm, err);
+	rc = test_vm_start(&t->config, t->loop, t->consoles, &t->owner, &t->vm, err);
+	/* All that it needs is open; the machine's thread, which still opens files, is another one. */
+	if (!rc)
+		thread_confine();
+	return rc;
 }
 
 /* --- the test ------------------------------------------------------------------------------ */
@@ -410,20 +414,6 @@ static int dry_run(struct test *t)
 	return rc;
 }
 
-/* The kernel, its modules and the command's libraries are looked for later, and reports are written at the end. */
-static int confine_test(const struct test_options *o, const struct config *config, struct err *err)
-{
-	struct confine_plan plan = { .files_later = true };
-	int rc = confine_plan_config(&plan, config, err);
-
-	if (!rc)
-		rc = confine_plan_keys(&plan, &o->own, err);
-	if (!rc)
-		rc = confine_jail_check(&plan.jail, err);
-	confine_at_refusal(chardev_restore_terminal_in_handler);
-	return rc ? rc : confine_begin(&plan, err);
-}
-
 static int with_options(const struct test_options *o)
 {
 	struct test t = { .options = o, .initrd_fd = -1, .signal_fd = -1 };
@@ -434,10 +424,11 @@ static int with_options(const struct test_options *o)
 		rc = store_allow_folders(keys_text(&t.config.vm, CONFIG_BACKING_DIR), &err);
 	if (rc)
 		rc = fail(&err, OUTCOME_USAGE);
-	else if (confine_test(o, &t.config, &err))
+	else if (test_confine_begin(&t, &err))
 		rc = fail(&err, COULD_NOT_RUN);
 	else
 		rc = o->dry_run ? dry_run(&t) : run(&t);
+	test_confine_clear(&t);
 	config_clear(&t.config);
 	return rc;
 }

@@ -10,6 +10,7 @@
 #include "devices/backend/chardev/program.h"
 #include "vmm/agent/session.h"
 #include "vmm/config.h"
+#include "vmm/confine/confine.h"
 #include "vmm/core/loop.h"
 #include "vmm/test/streams/input.h"
 #include "vmm/test/initrd.h"
@@ -51,6 +52,9 @@ struct test {
 	const struct test_options *options;
 	struct loop *loop;
 	struct config config;
+	struct confine_plan confine;
+	char *report_at[CONFINE_REPORTS_MAX]; /* where links lead that name reports */
+	unsigned nreports_at;
 	struct kernels_choice kernel;
 	int initrd_fd; /* -1: not yet */
 	char initrd_path[32];
@@ -98,6 +102,14 @@ struct test {
 	bool interrupted_command; /* ctrl-c has gone to the command once */
 	int interrupted;	  /* the signal by which the test ends; 0: none */
 };
+
+/* --- confine.c ----------------------------------------------------------------------------- */
+
+/* Before the first file is looked for. 0 or -errno; so, too, test_confine_packed. */
+int test_confine_begin(struct test *t, struct err *err);
+/* When the initrd is packed, and the reports' places are looked at. */
+int test_confine_packed(struct test *t, struct err *err);
+void test_confine_clear(struct test *t);
 
 /* --- state.c ------------------------------------------------------------------------------- */
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "vmm/cachedir.h"
+#include "vmm/confine/confine.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/thread.h"
 
@@ -120,6 +121,8 @@ static int live(struct test_vm *vm, struct machine_end *end, struct err *err)
 	if (!rc)
 		rc = machine_create(&setup, &m, err);
 	free(cache_dir);
+	if (!rc)
+		rc = confine_finish(err);
 	if (!rc) {
 		show(vm, m);
 		rc = machine_run(m, end, err);
