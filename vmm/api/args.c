@@ -1,6 +1,7 @@
 /* args: the command line of the compatible face. See api.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,9 @@ struct args {
 	const char *log_file;
 	unsigned verbose;
 	enum confine_mode confine;
+	struct confine_jail jail;
+	const char *backing_dir[STORE_FOLDERS_MAX];
+	unsigned nbacking_dirs;
 	bool help, version, openapi;
 };
 
@@ -76,7 +80,11 @@ static int set_log_file(struct args *args, const char *value, struct err *err)
 
 static int add_backing_dir(struct args *args, const char *value, struct err *err)
 {
-	return store_allow_folder(value, err);
+	if (args->nbacking_dirs == STORE_FOLDERS_MAX)
+		return err_set(err, E2BIG, "--backing-dir %s: more than %u", value,
+			       STORE_FOLDERS_MAX);
+	args->backing_dir[args->nbacking_dirs++] = value;
+	return 0;
 }
 
 static int accept_value(struct args *args, const char *value, struct err *err)
@@ -164,10 +172,13 @@ static int set_openapi(struct args *args, const char *value, struct err *err)
 
 /* --- the options of the process ----------------------------------------------------------- */
 
+#define TEXT(member) offsetof(struct args, jail.member)
+
 static const struct option {
 	const char *name, *meta; /* meta NULL: it takes no value */
-	option_fn set;
+	option_fn set;		 /* NULL: the value goes to a text of struct args */
 	const char *help;
+	size_t text;
 } options[] = {
 	{ "api-socket", "PATH|path=PATH|fd=N", set_socket, "where the API listens" },
 	{ "event-monitor", "path=PATH|fd=N", set_monitor, "where events go, as JSON" },
@@ -175,6 +186,18 @@ static const struct option {
 	  "backing files of disks may also lie in or below DIR; may be repeated" },
 	{ "confine", CONFINE_CHOICES, set_confine,
 	  "take from the process what no VM needs; require: an error if the host refuses a part" },
+	{ "uid", "USER", NULL, "as root: become USER, a name or a number, before files are opened",
+	  TEXT(uid) },
+	{ "gid", "GROUP", NULL, "with --uid: the group, not the one of USER", TEXT(gid) },
+	{ "chroot", "DIR", NULL, "as root: make DIR the root; all paths of the API are below it",
+	  TEXT(chroot) },
+	{ "netns", "NAME|PATH", NULL, "as root: use this network namespace (ip netns add NAME)",
+	  TEXT(netns) },
+	{ "cgroup", "NAME|PATH", NULL, "run in this group of cgroup v2, made if it is not there",
+	  TEXT(cgroup) },
+	{ "limit", "KEY=VALUE", NULL,
+	  "limits of the group and of the process, with commas; bantam run --help has the keys",
+	  TEXT(limit) },
 	{ "log-file", "FILE", set_log_file, "where log lines go, instead of stderr" },
 	{ "log-format", "FORMAT", accept_value, "accepted and ignored" },
 	{ "seccomp", "true|false|log|errno", set_seccomp, "accepted and ignored" },
@@ -232,7 +255,7 @@ static bool short_option(struct args *args, const char *arg)
 static int process_option(struct args *args, const struct option *o, int argc, char **argv, int *at,
 			  struct err *err)
 {
-	const char *value = strchr(argv[*at], '=');
+	const char *value = strchr(argv[*at], '='), **text;
 
 	value = value ? value + 1 : NULL;
 	if (o->meta && !value && *at + 1 < argc)
@@ -242,7 +265,13 @@ static int process_option(struct args *args, const struct option *o, int argc, c
 		return err_set(err, EINVAL, "--%s: needs a value: %s", o->name, o->meta);
 	if (!o->meta && value)
 		return err_set(err, EINVAL, "--%s: takes no value", o->name);
-	return o->set(args, value, err);
+	if (o->set)
+		return o->set(args, value, err);
+	text = (const char **)((char *)args + o->text);
+	if (*text)
+		return err_set(err, EINVAL, "--%s: given twice", o->name);
+	*text = value;
+	return 0;
 }
 
 static int no_option(const char *word, struct err *err)
@@ -276,7 +305,7 @@ static int parse(struct args *args, int argc, char **argv, struct err *err)
 		if (!rc)
 			rc = no_option(arg, err);
 	}
-	return rc < 0 ? rc : 0;
+	return rc < 0 ? rc : confine_jail_check(&args->jail, err);
 }
 
 static int open_log(const struct args *args, struct err *err)
@@ -321,6 +350,21 @@ static int plan_paths(struct confine_plan *plan, json_t *value, struct err *err)
 	return rc;
 }
 
+/* The disks that boot at once: those of the API come too late for the limits of their devices. */
+static void plan_disks(struct confine_jail *jail, json_t *vm)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach(json_object_get(vm, "disks"), i, disk)
+	{
+		const char *path = json_string_value(json_object_get(disk, "path"));
+
+		if (path && jail->ndisks < CONFINE_DISKS_MAX)
+			jail->disk[jail->ndisks++] = path;
+	}
+}
+
 /* Clients name files later, so this takes only what no VM needs. */
 static int confine_api(struct args *args, struct err *err)
 {
@@ -329,6 +373,9 @@ static int confine_api(struct args *args, struct err *err)
 	};
 	const struct api_options *o = &args->options;
 	int rc = plan_paths(&plan, o->vm, err);
+
+	plan_disks(&args->jail, o->vm);
+	plan.jail = args->jail;
 
 	plan.nfds += vmconfig_option_fds(o->vm, plan.fd + plan.nfds, CONFINE_FDS_MAX - plan.nfds);
 	if (!rc && o->socket.fd >= 0)
@@ -341,16 +388,30 @@ static int confine_api(struct args *args, struct err *err)
 	return rc ? rc : confine_begin(&plan, err);
 }
 
+/* Below the new root, if there is one. */
+static int allow_folders(const struct args *args, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < args->nbacking_dirs; i++)
+		rc = store_allow_folder(args->backing_dir[i], err);
+	return rc;
+}
+
 static int serve(struct args *args, struct err *err)
 {
 	struct api_options *o = &args->options;
-	int rc = confine_api(args, err);
+	int rc = confine_api(args, err), status = OUTCOME_ERROR;
 
 	if (!rc)
 		rc = open_log(args, err);
+	if (!rc) {
+		rc = allow_folders(args, err);
+		status = OUTCOME_USAGE;
+	}
 	if (rc) {
 		fprintf(stderr, "cloud-hypervisor: %s\n", err->text);
-		return OUTCOME_ERROR;
+		return status;
 	}
 	if (!json_object_size(o->vm)) {
 		json_decref(o->vm);
