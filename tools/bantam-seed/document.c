@@ -8,13 +8,16 @@
  */
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <zlib.h>
 
 #include "tools/bantam-seed/seed.h"
 #include "vmm/core/parse.h"
 
-#define MIME_BYTES 4096u /* of the beginning, in which cloud-init looks for a MIME header */
+#define MIME_BYTES 4096u	/* of the beginning, in which cloud-init looks for a MIME header */
+#define UNPACKED_MAX (1u << 20) /* of a compressed document, of which the beginning is looked at */
 #define BLANKS " \t\n\r\v\f"
 
 static const char config_line[] = "#cloud-config";
@@ -166,7 +169,7 @@ static bool unknown_form(const char *at, char *why, size_t len)
 	return true;
 }
 
-static bool data_fault(const struct text *text, char *why, size_t len)
+static bool plain_fault(const struct text *text, char *why, size_t len)
 {
 	const char *at = text->data, *fault;
 	unsigned line, where = 0;
@@ -174,7 +177,7 @@ static bool data_fault(const struct text *text, char *why, size_t len)
 
 	if (is_utf16(text))
 		return say(why, len, 0, utf16);
-	if (is_gzip(text) || is_mime(text))
+	if (is_mime(text))
 		return false;
 	do {
 		at += strspn(at, BLANKS);
@@ -196,6 +199,48 @@ static bool data_fault(const struct text *text, char *why, size_t len)
 		return say(why, len, line, fault);
 	fault = mapping_fault(text->data, 1, &where);
 	return fault && *fault ? say(why, len, where, fault) : false;
+}
+
+/*
+ * Unpacks the beginning of a gzip file, up to the end of a line if there is more. Returns false if
+ * there is no memory, or with *damaged if it is none: then cloud-init takes it as it is.
+ */
+static bool unpack(const struct text *packed, struct text *plain, bool *damaged)
+{
+	z_stream z = { .next_in = (Bytef *)packed->data, .avail_in = (uInt)packed->len };
+	int rc;
+
+	*damaged = false;
+	*plain = (struct text){ .data = calloc(1, UNPACKED_MAX + 1) };
+	if (!plain->data || inflateInit2(&z, 16 + MAX_WBITS) != Z_OK)
+		return false;
+	z.next_out = (Bytef *)plain->data;
+	z.avail_out = UNPACKED_MAX;
+	rc = inflate(&z, Z_FINISH);
+	plain->len = UNPACKED_MAX - z.avail_out;
+	*damaged = rc != Z_STREAM_END && (rc != Z_BUF_ERROR || z.avail_out);
+	inflateEnd(&z);
+	while (rc == Z_BUF_ERROR && plain->len && plain->data[plain->len - 1] != '\n')
+		plain->data[--plain->len] = 0;
+	return !*damaged && (plain->len || rc == Z_STREAM_END);
+}
+
+static bool data_fault(const struct text *text, char *why, size_t len)
+{
+	struct text plain;
+	bool damaged, fault;
+	char inner[160];
+
+	if (!is_gzip(text))
+		return plain_fault(text, why, len);
+	fault = unpack(text, &plain, &damaged) && plain_fault(&plain, inner, sizeof(inner));
+	if (damaged)
+		say(why, len, 0, "is a damaged gzip file");
+	else if (fault)
+		snprintf(why, len, "is compressed, and unpacked %s%s",
+			 strncmp(inner, "line ", 5) ? "it " : "its ", inner);
+	free(plain.data);
+	return damaged || fault;
 }
 
 /* Is there a word "version:" or, where all is off, "config: disabled"? */
