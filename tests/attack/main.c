@@ -228,26 +228,27 @@ static unsigned helper_of(pid_t tid)
  * Before a thread loads its filter, or forbids itself more processes: that is put off, since the test forks it. A look at
  * what the kernel knows of filters has none.
  */
-static void at_call(pid_t tid, void *opaque)
+static bool at_call(pid_t tid, void *opaque)
 {
 	unsigned target = helper_of(tid);
 	struct user_regs_struct regs;
 
 	if (!target || ptrace(PTRACE_GETREGS, tid, 0, &regs) || !regs.rdx)
-		return;
+		return false;
 	if (regs.orig_rax == SYS_prlimit64) {
 		regs.orig_rax = ~0ull;
 		regs.rax = 0;
 		test.forbids_processes = !ptrace(PTRACE_SETREGS, tid, 0, &regs);
-		return;
+		return false;
 	}
 	for (unsigned i = 0; i < test.nseen; i++)
 		if (test.seen[i] == tid)
-			return;
+			return false;
 	if (test.nseen < THREADS_MAX)
 		test.seen[test.nseen++] = tid;
 	attack_helper(tid, target, opaque);
 	test.forbids_processes = false;
+	return true;
 }
 
 /* --- programs ------------------------------------------------------------------------------- */
@@ -284,16 +285,17 @@ static void end(struct traced *t, const struct situation *s, const char *program
 	result(traced_end(t), text);
 }
 
-static bool begin(struct traced *t, const struct situation *s, char *const argv[], const char *text)
+static bool begin(struct traced *t, const struct situation *s, char *const argv[], const char *text,
+		  unsigned helpers)
 {
 	test.nseen = 0;
 	if (!host_start_other(s->uid) || !traced_start(t, s, argv)) {
 		result(false, "a program cannot be traced");
 		return false;
 	}
-	if (traced_run(t, text, at_call, (void *)s) || !text)
+	if (traced_run(t, text, helpers, at_call, (void *)s))
 		return true;
-	result(false, "a VM does not run");
+	result(false, "a program does not run, or a helper of it");
 	printf("# %s\n", t->text);
 	return false;
 }
@@ -358,7 +360,7 @@ static unsigned vm_begin(struct traced *t, const struct situation *s, bool all,
 	struct words w = { 0 };
 
 	vm_words(&w, s, all);
-	return begin(t, s, w.word, "idle") ? traced_stop(t, tid, THREADS_MAX) : 0;
+	return begin(t, s, w.word, "idle", all ? 2 : 0) ? traced_stop(t, tid, THREADS_MAX) : 0;
 }
 
 static void attack_vm(const struct situation *s, bool all)
@@ -418,7 +420,7 @@ static void attack_tool(const struct situation *s, const struct words *w)
 {
 	struct traced t;
 
-	if (begin(&t, s, w->word, NULL))
+	if (begin(&t, s, w->word, NULL, 1))
 		end(&t, s, w->word[0] + strlen(test.build) + 1);
 }
 

@@ -245,12 +245,14 @@ static bool all_have_filters(pid_t pid)
 	return !n;
 }
 
-bool traced_run(struct traced *t, const char *text, void (*at_call)(pid_t tid, void *opaque),
-		void *opaque)
+bool traced_run(struct traced *t, const char *text, unsigned helpers,
+		bool (*at_call)(pid_t tid, void *opaque), void *opaque)
 {
+	unsigned seen = 0;
 	int status;
 
-	while (!t->ended && !(text && strstr(t->text, text) && all_have_filters(t->pid))) {
+	while (!t->ended &&
+	       !(text && seen >= helpers && strstr(t->text, text) && all_have_filters(t->pid))) {
 		pid_t tid = waitpid(-1, &status, __WALL | WNOHANG);
 
 		if (tid < 0)
@@ -264,11 +266,11 @@ bool traced_run(struct traced *t, const char *text, void (*at_call)(pid_t tid, v
 			continue;
 		}
 		if (status >> 16 == PTRACE_EVENT_SECCOMP)
-			at_call(tid, opaque);
+			seen += at_call(tid, opaque);
 		go_on(tid, status);
 	}
 	read_text(t, 0);
-	return text && strstr(t->text, text);
+	return seen >= helpers && (!text || strstr(t->text, text));
 }
 
 unsigned traced_stop(struct traced *t, pid_t *tid, unsigned max)

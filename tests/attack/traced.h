@@ -25,11 +25,12 @@ struct traced {
 /* Starts a program. Returns false if it cannot. */
 bool traced_start(struct traced *t, const struct situation *s, char *const argv[]);
 /*
- * Lets it run until it has printed text and all its threads have a filter, or to its end if text is NULL. at_call is called for each thread that makes one of
- * these calls; it has stopped before. Returns true if the text is there.
+ * Lets it run until it has printed text, all its threads have a filter, and at_call has returned true helpers times; or to
+ * its end, if text is NULL. at_call is called for each thread that makes one of these calls; it has stopped before.
+ * Returns true if all that has come.
  */
-bool traced_run(struct traced *t, const char *text, void (*at_call)(pid_t tid, void *opaque),
-		void *opaque);
+bool traced_run(struct traced *t, const char *text, unsigned helpers,
+		bool (*at_call)(pid_t tid, void *opaque), void *opaque);
 /* Stops all threads of the process. Returns their number, at most max. */
 unsigned traced_stop(struct traced *t, pid_t *tid, unsigned max);
 /* Ends it and all that it has started. Returns true if nothing is left. */
