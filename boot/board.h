@@ -82,6 +82,11 @@ struct board {
 	/* Generic Event Device: a read of its 4 bytes returns and clears the pending bits below. */
 	struct board_reg ged;
 	uint8_t ged_gsi; /* edge */
+	/*
+	 * PCI hot-plug: 4 bytes with a bit for each slot whose device has come, cleared when they are read; 4 of devices
+	 * that the guest is asked to give up, likewise; 4 to which it writes the slots that it has given up. addr 0: none.
+	 */
+	struct board_reg hotplug;
 
 	struct board_reg pvpanic; /* one byte */
 	uint64_t vmgenid;	  /* address of the 16-byte GUID, not RAM in the map; 0: none */
@@ -92,6 +97,7 @@ struct board {
 /* Bits of the GED register. */
 #define BOARD_GED_POWER_BUTTON 1u
 #define BOARD_GED_VMGENID 2u
+#define BOARD_GED_HOTPLUG 4u
 
 /* _SLP_TYP of \_S5: the value that the guest writes to the FADT's sleep control register. */
 #define BOARD_S5_TYPE 5u

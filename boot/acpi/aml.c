@@ -307,6 +307,20 @@ void aml_field_dword(struct aml *aml, const char *region, const char *name, uint
 	aml_close(aml, mark);
 }
 
+void aml_fields_dword(struct aml *aml, const char *region, const char *const *names, unsigned n)
+{
+	uint8_t length[4];
+	aml_mark mark = open_term(aml, 1, EXT_FIELD);
+
+	aml_name_string(aml, region);
+	aml_u8(aml, 3); /* DWordAcc, NoLock, Preserve */
+	for (unsigned i = 0; i < n; i++) {
+		aml_name_string(aml, names[i]);
+		aml_bytes(aml, length, pkg_length(length, 32));
+	}
+	aml_close(aml, mark);
+}
+
 void aml_res_io(struct aml *res, uint16_t port, uint8_t len)
 {
 	aml_u8(res, 0x47); /* I/O port descriptor, 7 bytes */

@@ -41,6 +41,8 @@ void aml_name_eisa(struct aml *aml, const char *name, const char *id);
 void aml_op_region(struct aml *aml, const char *name, bool io, uint64_t at, uint64_t len_bytes);
 /* One field of bits width at the region's beginning, accessed in dwords. */
 void aml_field_dword(struct aml *aml, const char *region, const char *name, uint32_t bits);
+/* n fields of 32 bits side by side, from the region's beginning. */
+void aml_fields_dword(struct aml *aml, const char *region, const char *const *names, unsigned n);
 
 /* Terms with a body: keep the mark, write the body, close. */
 typedef size_t aml_mark;

@@ -12,6 +12,7 @@
 
 /* Room for one resource template. */
 #define RES_BYTES 256
+#define HOTPLUG_BYTES 12
 
 static void add_reg(struct aml *res, const struct board_reg *reg, uint8_t len_bytes)
 {
@@ -168,6 +169,22 @@ static void write_prt(struct aml *aml, const struct board *board)
 	aml_close(aml, all);
 }
 
+/* Method (_EJ0, 1) { PHEJ = bit }: the guest has given up the slot's device. */
+static void write_eject(struct aml *aml, unsigned slot)
+{
+	aml_mark method = aml_method(aml, "_EJ0", 1, false);
+
+	aml_op(aml, AML_STORE);
+	aml_int(aml, 1u << slot);
+	aml_name_string(aml, "PHEJ");
+	aml_close(aml, method);
+}
+
+static void slot_name(unsigned slot, char name[8])
+{
+	snprintf(name, 8, "S%03X", slot % BOARD_MAX_SLOTS);
+}
+
 /*
  * The number of every slot: guests name network cards by it ("ens5" for _SUN 5). Slot 0 is the host
  * bridge's.
@@ -181,12 +198,66 @@ static void write_slots(struct aml *aml, const struct board *board)
 
 		if (!has_slot(board, slot))
 			continue;
-		snprintf(name, sizeof(name), "S%03X", slot);
+		slot_name(slot, name);
 		dev = aml_device(aml, name);
 		aml_name_int(aml, "_ADR", (uint64_t)slot << 16);
 		aml_name_int(aml, "_SUN", slot);
+		if (board->hotplug.addr)
+			write_eject(aml, slot);
 		aml_close(aml, dev);
 	}
+}
+
+/*
+ * Method (PHNT, 2) {			// slots, value
+ *   If (Arg0 & 2) { Notify (S001, Arg1) }
+ *   …
+ * }
+ * Method (PHEV, 0, Serialized) {	// 1: Device Check; 3: Eject Request (ACPI 6.5, 5.6.6)
+ *   PHNT (PHUP, 1)
+ *   PHNT (PHDN, 3)
+ * }
+ */
+static void write_hotplug_methods(struct aml *aml, const struct board *board)
+{
+	char name[8];
+	aml_mark method = aml_method(aml, "PHNT", 2, false);
+
+	for (unsigned slot = 1; slot < BOARD_MAX_SLOTS; slot++) {
+		aml_mark block;
+
+		if (!has_slot(board, slot))
+			continue;
+		block = aml_if(aml);
+		aml_op(aml, AML_AND);
+		aml_op(aml, AML_ARG0);
+		aml_int(aml, 1u << slot);
+		aml_int(aml, 0); /* And has no target */
+		aml_op(aml, AML_NOTIFY);
+		slot_name(slot, name);
+		aml_name_string(aml, name);
+		aml_op(aml, AML_ARG1);
+		aml_close(aml, block);
+	}
+	aml_close(aml, method);
+
+	method = aml_method(aml, "PHEV", 0, true);
+	aml_name_string(aml, "PHNT");
+	aml_name_string(aml, "PHUP");
+	aml_int(aml, 1);
+	aml_name_string(aml, "PHNT");
+	aml_name_string(aml, "PHDN");
+	aml_int(aml, 3);
+	aml_close(aml, method);
+}
+
+/* OperationRegion (PHPR, …, 12) Field (PHPR, DWordAcc) { PHUP, 32, PHDN, 32, PHEJ, 32 } */
+static void write_hotplug_regs(struct aml *aml, const struct board *board)
+{
+	static const char *const names[] = { "PHUP", "PHDN", "PHEJ" };
+
+	aml_op_region(aml, "PHPR", board->hotplug.port, board->hotplug.addr, HOTPLUG_BYTES);
+	aml_fields_dword(aml, "PHPR", names, 3);
 }
 
 static void write_pci(struct aml *aml, const struct board *board)
@@ -206,7 +277,11 @@ static void write_pci(struct aml *aml, const struct board *board)
 	aml_resources(aml, &res);
 	write_prt(aml, board);
 	write_osc(aml);
+	if (board->hotplug.addr)
+		write_hotplug_regs(aml, board);
 	write_slots(aml, board);
+	if (board->hotplug.addr)
+		write_hotplug_methods(aml, board);
 	aml_close(aml, bus);
 }
 
@@ -223,6 +298,8 @@ static void write_motherboard(struct aml *aml, const struct board *board)
 	if (board->pci.present)
 		aml_res_memory(&res, board->pci.ecam.base, board->pci.ecam.len_bytes);
 	add_board_regs(&res, board);
+	if (board->pci.present && board->hotplug.addr)
+		add_reg(&res, &board->hotplug, HOTPLUG_BYTES);
 	aml_resources(aml, &res);
 	aml_close(aml, dev);
 }
@@ -335,6 +412,15 @@ static void write_events(struct aml *aml, const struct board *board)
 	write_notify_if(aml, BOARD_GED_POWER_BUTTON, "PWRB");
 	if (board->vmgenid)
 		write_notify_if(aml, BOARD_GED_VMGENID, "VGEN");
+	if (board->pci.present && board->hotplug.addr) {
+		pkg = aml_if(aml);
+		aml_op(aml, AML_AND);
+		aml_op(aml, AML_LOCAL0);
+		aml_int(aml, BOARD_GED_HOTPLUG);
+		aml_int(aml, 0);
+		aml_name_string(aml, "\\_SB_.PCI0.PHEV");
+		aml_close(aml, pkg);
+	}
 	aml_close(aml, method);
 	aml_close(aml, dev);
 }

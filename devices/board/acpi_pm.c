@@ -9,11 +9,11 @@
  * have no events: what a guest enables there never comes, so there is no SCI.
  *
  * A guest that has not come so far as to unmask the interrupt loses its edge, and would never look at
- * the port. So the interrupt comes again, less and less often, until the guest has read that the button
- * was pressed.
+ * the port. So the interrupt of what must not be lost (the power button, a hot-plugged device) comes again,
+ * less and less often, until the guest has read it.
  *
  * Threads: any vCPU reads and writes the registers, any thread notifies; only pending changes, and
- * it is atomic. The loop's thread presses the button and has the timer.
+ * it is atomic. The loop's thread presses the button, insists, and has the timer.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -34,7 +34,7 @@
 #define PM1_ENABLE 2u /* offset of the enable register, after status */
 #define PM1_EVENT_BYTES 4
 #define PM1_CONTROL_BYTES 2
-/* When an unread press is signalled again: first, and at most. */
+/* When an unread event is signalled again: first, and at most. */
 #define AGAIN_NS (CLOCK_NS_PER_S / 5)
 #define MAX_AGAIN_NS (2 * CLOCK_NS_PER_S)
 
@@ -50,9 +50,10 @@ struct acpi_pm {
 	const struct device_env *env;
 	struct acpi_pm_config config;
 	unsigned nadded;
-	struct loop_watch *again; /* NULL before prepare, or before the button was pressed */
+	struct loop_watch *again; /* NULL before prepare, or before the first insist */
 	bool no_timer;		  /* prepare has failed */
 	uint64_t again_ns;
+	uint32_t insists; /* the bits that are signalled again */
 };
 
 static const struct device_type acpi_pm_type = { .name = "acpi-pm" };
@@ -142,12 +143,12 @@ void acpi_pm_notify(struct device *dev, uint32_t bits)
 	pulse(pm);
 }
 
-static void press_again(void *opaque)
+static void signal_again(void *opaque)
 {
 	struct acpi_pm *pm = opaque;
-	uint32_t bit = pm->config.power_button_bit;
 
-	if (!(atomic_load(&pm->s.pending) & bit))
+	pm->insists &= atomic_load(&pm->s.pending);
+	if (!pm->insists)
 		return;
 	pulse(pm);
 	pm->again_ns = 2 * pm->again_ns < MAX_AGAIN_NS ? 2 * pm->again_ns : MAX_AGAIN_NS;
@@ -159,23 +160,29 @@ static void acpi_pm_prepare(struct device *dev)
 	struct acpi_pm *pm = (struct acpi_pm *)dev;
 
 	if (!pm->no_timer && !pm->again &&
-	    loop_watch_timer(pm->env->loop, press_again, pm, &pm->again)) {
+	    loop_watch_timer(pm->env->loop, signal_again, pm, &pm->again)) {
 		pm->again = NULL;
 		pm->no_timer = true;
 	}
 }
 
-static void acpi_pm_power_button(struct device *dev)
+void acpi_pm_insist(struct device *dev, uint32_t bits)
 {
 	struct acpi_pm *pm = (struct acpi_pm *)dev;
 
-	acpi_pm_notify(dev, pm->config.power_button_bit);
+	acpi_pm_notify(dev, bits);
 	acpi_pm_prepare(dev);
+	pm->insists |= bits;
 	/* Without memory for a timer the guest gets this one interrupt. */
 	if (!pm->again)
 		return;
 	pm->again_ns = AGAIN_NS;
 	loop_timer_arm(pm->again, pm->again_ns);
+}
+
+static void acpi_pm_power_button(struct device *dev)
+{
+	acpi_pm_insist(dev, ((struct acpi_pm *)dev)->config.power_button_bit);
 }
 
 struct range {

@@ -31,6 +31,40 @@ int acpi_pm_create(const struct device_env *env, const struct acpi_pm_config *co
 		   struct device **out, struct err *err);
 /* Raise bits of the GED port and pulse its line. Any thread. pm is acpi_pm_create's. */
 void acpi_pm_notify(struct device *pm, uint32_t bits);
+/* The same, and the line is pulsed again, less and less often, until the guest has read the bits. The loop's thread. */
+void acpi_pm_insist(struct device *pm, uint32_t bits);
+
+/* --- hotplug: how a guest learns that a PCI device has come, and gives one up ------------------- */
+
+/*
+ * 12 bytes of registers, as QEMU's docs/specs/acpi_pci_hotplug has them for one bus; only aligned accesses of 4 bytes do
+ * something. Bit n is slot n.
+ *
+ *	0	read: the slots whose device has come since the last read
+ *	4	read: the slots whose device the host asks for, since the last read
+ *	8	write: the guest has given up the devices of these slots (_EJ0)
+ *
+ * A slot that the guest ejects without being asked stays as it is.
+ */
+#define HOTPLUG_PORT_BYTES 12
+
+struct hotplug_config {
+	uint16_t port;
+	/* The guest has given up a device that it was asked for. A vCPU's thread; only record it and return. */
+	void (*ejected)(void *opaque);
+	void *opaque;
+};
+
+int hotplug_create(const struct device_env *env, const struct hotplug_config *config,
+		   struct device **out, struct err *err);
+/*
+ * Any thread. The caller then raises the event at which the guest looks at the registers.
+ * hotplug_came: a device is in this slot now. hotplug_ask: the guest is asked for it, perhaps again.
+ */
+void hotplug_came(struct device *dev, unsigned slot);
+void hotplug_ask(struct device *dev, unsigned slot);
+/* Returns the slots that were asked for and that the guest has ejected since the last call, and forgets them. */
+uint32_t hotplug_take_ejected(struct device *dev);
 
 /* --- i8042: the reset line of the keyboard controller, and the reason of an NMI --------------- */
 

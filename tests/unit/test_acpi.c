@@ -291,6 +291,44 @@ Test(acpi, every_slot_has_its_number)
 	cr_expect_eq(prt[7], 32);
 }
 
+/* Each slot can be ejected by its own bit, and each event reaches its own slot. */
+Test(acpi, every_slot_is_plugged_by_its_bit)
+{
+	struct board b = plain_board(1);
+	uint8_t *t;
+	size_t len;
+
+	add_pci(&b);
+	t = build(&b, "DSDT");
+	len = get_le32(t + 4);
+	cr_expect_null(memmem(t, len, "_EJ0", 4));
+	cr_expect_null(memmem(t, len, "PHPR", 4));
+	b.hotplug = (struct board_reg){ true, 0x610 };
+	t = build(&b, "DSDT");
+	len = get_le32(t + 4);
+	cr_expect(memmem(t, len, "PHPR\x01\x0b\x10\x06\x0a\x0c", 10), "12 ports from 0x610");
+	for (unsigned slot = 1; slot < 32; slot++) {
+		uint8_t eject[64], notify[64];
+		size_t n, m;
+
+		n = (size_t)sprintf((char *)eject, "\x08_SUN");
+		n += put_int(eject + n, slot);
+		/* The method's length depends on the integer's. */
+		m = put_int(notify, 1u << slot);
+		eject[n++] = 0x14;
+		eject[n++] = (uint8_t)(1 + 4 + 1 + 1 + m + 4);
+		n += (size_t)sprintf((char *)eject + n, "_EJ0\x01\x70");
+		n += put_int(eject + n, 1u << slot);
+		n += (size_t)sprintf((char *)eject + n, "PHEJ");
+		cr_expect(memmem(t, len, eject, n), "slot %u ejects", slot);
+		n = (size_t)sprintf((char *)notify, "\x7b\x68");
+		n += put_int(notify + n, 1u << slot);
+		notify[n++] = 0;
+		n += (size_t)sprintf((char *)notify + n, "\x86S%03X\x69", slot);
+		cr_expect(memmem(t, len, notify, n), "slot %u is notified", slot);
+	}
+}
+
 /* Without hot-plug the table is shorter: only the slots in use. */
 Test(acpi, only_the_slots_of_the_mask)
 {
@@ -410,6 +448,24 @@ Test(acpi, iasl_pci)
 	}
 }
 
+static void add_hotplug(struct board *b)
+{
+	add_pci(b);
+	b->hotplug = (struct board_reg){ true, 0x610 };
+}
+
+Test(acpi, iasl_hotplug)
+{
+	struct board b = plain_board(2);
+
+	add_hotplug(&b);
+	roundtrip(&b, "hot-plug");
+	b.pci.slots = 1u << 31 | 1;
+	roundtrip(&b, "hot-plug, one slot");
+	b.hotplug = (struct board_reg){ false, 0x9040000 };
+	roundtrip(&b, "hot-plug, registers in memory");
+}
+
 Test(acpi, iasl_mmio)
 {
 	static const unsigned n[] = { 0, 1, 16, 32 };
@@ -462,7 +518,7 @@ Test(acpi, iasl_least_and_most)
 	struct board most = plain_board(254);
 
 	roundtrip(&least, "least");
-	add_pci(&most);
+	add_hotplug(&most);
 	most.pci.ecam.len_bytes = 256 << 20;
 	most.pci.mmio32 = (struct board_window){ 0x4000000000, 1ull << 32 };
 	add_mmio(&most, 32);

@@ -133,6 +133,17 @@ Test(aml, methods_and_fields)
 		     "\x14\x08MTHD\x09\xa4\x68");
 }
 
+Test(aml, several_fields)
+{
+	static const char *const names[] = { "FLD0", "FLD1" };
+	struct aml aml = fresh();
+
+	aml_fields_dword(&aml, "REGN", names, 2);
+	EXPECT(&aml, "\x5b\x81\x10REGN\x03"
+		     "FLD0\x20"
+		     "FLD1\x20");
+}
+
 Test(aml, resources)
 {
 	uint8_t res_buf[128];

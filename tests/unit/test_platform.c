@@ -190,6 +190,25 @@ Test(platform, an_unread_press_is_signalled_again)
 	device_destroy(dev);
 }
 
+/* What must not be lost is signalled again; each bit by itself, until it has been read. */
+Test(platform, acpi_pm_insists_on_each_bit)
+{
+	struct device *dev = create_pm();
+	unsigned wanted = 4;
+
+	acpi_pm_insist(dev, 4);
+	dev->ops->power_button(dev);
+	cr_assert_eq(f.rises[9], 2);
+	cr_assert(fake_run_until(&f, risen, &wanted));
+	cr_assert_eq(in(0x604, 4), 5);
+	acpi_pm_notify(dev, 4);
+	wanted = f.rises[9];
+	usleep(600000);
+	fake_run(&f);
+	cr_assert_eq(f.rises[9], wanted, "both were read, and a mere notify is not repeated");
+	device_destroy(dev);
+}
+
 Test(platform, acpi_pm_in_the_way)
 {
 	static const struct bus_ops none;
@@ -203,6 +222,95 @@ Test(platform, acpi_pm_in_the_way)
 		bus_remove(&f.pio, port);
 		cr_assert_eq(bus_count(&f.pio), 0);
 	}
+}
+
+/* --- hotplug --------------------------------------------------------------- */
+
+static unsigned ejections;
+
+static void on_ejected(void *opaque)
+{
+	ejections++;
+}
+
+static struct device *create_hotplug(void)
+{
+	struct hotplug_config config = { .port = 0x610, .ejected = on_ejected };
+	struct device *dev;
+	struct err err;
+
+	ejections = 0;
+	cr_assert_eq(hotplug_create(&f.env, &config, &dev, &err), 0, "%s", err.text);
+	return dev;
+}
+
+Test(platform, hotplug_tells_and_forgets)
+{
+	struct device *dev = create_hotplug();
+
+	hotplug_came(dev, 3);
+	hotplug_came(dev, 31);
+	hotplug_ask(dev, 1);
+	cr_assert_eq(in(0x610, 4), 1u << 31 | 1u << 3);
+	cr_assert_eq(in(0x610, 4), 0, "reading clears");
+	cr_assert_eq(in(0x614, 4), 1u << 1);
+	cr_assert_eq(in(0x614, 4), 0);
+	hotplug_ask(dev, 1);
+	cr_assert_eq(in(0x614, 4), 1u << 1, "asked again");
+	out(0x618, 4, 1u << 1);
+	cr_assert_eq(ejections, 1);
+	cr_assert_eq(hotplug_take_ejected(dev), 1u << 1);
+	cr_assert_eq(hotplug_take_ejected(dev), 0);
+	/* The slot's next device. */
+	hotplug_came(dev, 1);
+	hotplug_ask(dev, 1);
+	out(0x618, 4, 1u << 1);
+	cr_assert_eq(hotplug_take_ejected(dev), 1u << 1);
+	cr_assert_eq(in(0x610, 4), 0, "what was not read is not said of the next device");
+	cr_assert_eq(in(0x614, 4), 0);
+	device_destroy(dev);
+	cr_assert_eq(bus_count(&f.pio), 0);
+}
+
+/* Only what was asked for can be ejected, once, and by one kind of access. */
+Test(platform, hotplug_hostile)
+{
+	struct device *dev = create_hotplug();
+
+	hotplug_came(dev, 2);
+	out(0x618, 4, ~0u);
+	cr_assert_eq(ejections, 0, "nothing was asked for");
+	hotplug_ask(dev, 5);
+	for (unsigned off = 0; off < HOTPLUG_PORT_BYTES; off++)
+		for (unsigned w = 0; w < 4; w++) {
+			if (off == 8 && widths[w] == 4)
+				continue;
+			out((uint16_t)(0x610 + off), widths[w], ~0ull);
+			if (off % 4 || widths[w] != 4)
+				in((uint16_t)(0x610 + off), widths[w]);
+		}
+	cr_assert_eq(ejections, 0);
+	cr_assert_eq(in(0x618, 4), 0);
+	cr_assert_eq(in(0x610, 4), 1u << 2, "what is no access changes nothing");
+	cr_assert_eq(in(0x614, 4), 1u << 5);
+	for (unsigned i = 0; i < 1000; i++)
+		out(0x618, 4, ~0u);
+	cr_assert_eq(ejections, 1);
+	cr_assert_eq(hotplug_take_ejected(dev), 1u << 5);
+	device_destroy(dev);
+}
+
+Test(platform, hotplug_in_the_way)
+{
+	static const struct bus_ops none;
+	struct hotplug_config config = { .port = 0x610 };
+	struct device *dev;
+	struct err err;
+
+	cr_assert_eq(bus_add(&f.pio, 0x61b, 1, &none, NULL), 0);
+	cr_assert_eq(hotplug_create(&f.env, &config, &dev, &err), -EEXIST);
+	cr_assert_null(dev);
+	bus_remove(&f.pio, 0x61b);
 }
 
 /* --- i8042 ----------------------------------------------------------------- */
