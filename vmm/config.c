@@ -164,6 +164,27 @@ int config_finish_device(struct config_device *device, struct err *err)
 	return rc || !device->type->check ? rc : device->type->check(&device->kv, err);
 }
 
+int config_take_device(struct config *config, struct config_device *from, struct err *err)
+{
+	struct config_device *added;
+	int rc = config_add_device(config, from->type->option + 2, &added, err);
+
+	if (rc)
+		return rc;
+	*added = *from;
+	memset(from->kv.val, 0, sizeof(from->kv.val));
+	return 0;
+}
+
+void config_drop_device(struct config *config, unsigned at)
+{
+	BUG_ON(at >= config->ndevices);
+	keys_clear(&config->device[at].kv);
+	config->ndevices--;
+	memmove(&config->device[at], &config->device[at + 1],
+		(config->ndevices - at) * sizeof(config->device[0]));
+}
+
 void config_device_id(const struct config *config, unsigned at, char id[DEVICE_ID_BYTES])
 {
 	const struct config_device *d = &config->device[at];

@@ -137,6 +137,12 @@ void config_start(struct config *config);
 int config_add_device(struct config *config, const char *option, struct config_device **out,
 		      struct err *err);
 int config_finish_device(struct config_device *device, struct err *err);
+/*
+ * Move a finished device from another config to the end of this one, which then owns its texts; take one out. For the
+ * devices of a VM that change one by one. Pointers to config->device are not valid any more. 0 or -errno.
+ */
+int config_take_device(struct config *config, struct config_device *from, struct err *err);
+void config_drop_device(struct config *config, unsigned at);
 
 void config_help(FILE *out);
 

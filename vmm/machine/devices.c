@@ -1,6 +1,10 @@
 /*
  * devices: creates a machine's devices (the transport, the board's own devices, the
- * user's devices) and their I/O threads.
+ * user's devices), and destroys them.
+ *
+ * The loop's thread owns the devices that have no I/O thread: it alone removes them while the machine runs, so it may use
+ * one without a lock once it has found it under devices_lock. Other threads add and remove devices with an I/O thread
+ * (hotplug.c).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -57,6 +61,28 @@ static uint16_t port_of(struct board_reg reg)
 	return (uint16_t)reg.addr;
 }
 
+/* A vCPU's thread. */
+static void on_ejected(void *opaque)
+{
+	struct machine *m = opaque;
+
+	if (m->events.ejected)
+		m->events.ejected(m->events.opaque);
+}
+
+/* The registers of PCI hot-plug; what uses them is hotplug.c. */
+static int create_hotplug(struct machine *m, struct err *err)
+{
+	struct hotplug_config cfg = { .port = port_of(m->board.hotplug),
+				      .ejected = on_ejected,
+				      .opaque = m };
+	struct device **out = next_device(m);
+	int rc = hotplug_create(&m->device_env, &cfg, out, err);
+
+	m->hotplug_dev = *out;
+	return keep(m, rc);
+}
+
 static int create_platform(struct machine *m, struct err *err)
 {
 	const struct device_env *env = &m->device_env;
@@ -87,108 +113,14 @@ static int create_platform(struct machine *m, struct err *err)
 	if (!rc)
 		rc = keep(m, vmgenid_create(env, gpa(b->vmgenid), pm, BOARD_GED_VMGENID,
 					    next_device(m), err));
+	m->pm = pm;
+	if (!rc && m->hotplug && env->pci)
+		rc = create_hotplug(m, err);
 	return rc;
 }
 
 /* At the end daemons have this long to answer, all together. */
 #define STOP_MS 2000u
-
-/* --- I/O threads: a device with iothread=on has a loop and a thread of its own ----- */
-
-struct iothread {
-	struct loop *loop;
-	struct device_env env; /* the machine's, with this loop */
-	struct device *dev;
-	pthread_t thread;
-	bool running;
-};
-
-#define IOTHREAD_STACK_BYTES (256 << 10)
-
-static void iothread_destroy(struct iothread *io)
-{
-	if (io->running) {
-		loop_stop(io->loop);
-		pthread_join(io->thread, NULL);
-	}
-	device_destroy(io->dev);
-	loop_destroy(io->loop);
-	free(io);
-}
-
-/* Only for a thread that gives up the means to do it later: else the first request does it. */
-static void prepare(struct device *dev)
-{
-	if (thread_confines() && dev->ops->prepare)
-		dev->ops->prepare(dev);
-}
-
-/* As with the machine's own loop, the thread that ran the device's I/O destroys the device. */
-static void *iothread_main(void *opaque)
-{
-	struct iothread *io = opaque;
-
-	prepare(io->dev);
-	thread_confine();
-	BUG_ON(loop_run(io->loop));
-	device_destroy(io->dev);
-	io->dev = NULL;
-	return NULL;
-}
-
-static int iothread_start(struct iothread *io, struct err *err)
-{
-	char name[THREAD_NAME_BYTES];
-	int rc;
-
-	/* A card's queues are pairs. */
-	thread_name_of(io->dev->id, strcmp(io->dev->type->option, "--net") ? "_q0" : "_qp0", name);
-	rc = thread_start(&io->thread, THREAD_IO, name, IOTHREAD_STACK_BYTES, iothread_main, io);
-	if (rc)
-		return err_sys(err, -rc, "%s: cannot start its I/O thread", io->dev->id);
-	io->running = true;
-	return 0;
-}
-
-void machine_prepare_devices(struct machine *m)
-{
-	for (unsigned i = 0; i < m->ndevices; i++)
-		if (!m->iothread[i])
-			prepare(m->device[i]);
-}
-
-int machine_start_iothreads(struct machine *m, struct err *err)
-{
-	int rc = 0;
-
-	for (unsigned i = 0; !rc && i < m->ndevices; i++)
-		if (m->iothread[i])
-			rc = iothread_start(m->iothread[i], err);
-	return rc;
-}
-
-static int create_in_iothread(struct machine *m, const struct device_type *type,
-			      const struct keyvals *kv, struct err *err)
-{
-	struct iothread *io = calloc(1, sizeof(*io));
-	int rc;
-
-	if (!io)
-		return err_sys(err, ENOMEM, "%s", type->option);
-	io->env = m->device_env;
-	rc = loop_create(&io->loop, err);
-	io->env.loop = io->loop;
-	if (!rc)
-		rc = type->create(&io->env, kv, &io->dev, err);
-	io->env.id = NULL;
-	if (rc || !io->dev) {
-		iothread_destroy(io);
-		return rc;
-	}
-	m->iothread[m->ndevices] = io;
-	*next_device(m) = io->dev;
-	return keep(m, 0);
-}
 
 /* --- the user's devices -------------------------------------------------------------- */
 
@@ -215,6 +147,19 @@ static int create_together(struct machine *m, const struct device_type *type, st
 	free(part);
 	free(id);
 	return rc;
+}
+
+static int create_in_iothread(struct machine *m, const struct device_type *type,
+			      const struct keyvals *kv, struct err *err)
+{
+	struct iothread *io;
+	int rc = iothread_create(&m->device_env, THREAD_IO, type, kv, &io, err);
+
+	if (rc || !io)
+		return rc;
+	m->iothread[m->ndevices] = io;
+	*next_device(m) = iothread_device(io);
+	return keep(m, 0);
 }
 
 /* nth: how many devices of the same type the config has before it. */
@@ -301,6 +246,8 @@ static void finish_board(struct machine *m)
 
 	b->nmmio = m->mmio_slots.used;
 	b->pci.present = m->device_env.pci != NULL;
+	if (!m->hotplug_dev)
+		b->hotplug = (struct board_reg){ 0 };
 	if (b->pci.present)
 		b->pci.slots = m->hotplug ? UINT32_MAX : pci_host_slots(m->device_env.pci);
 }
@@ -318,24 +265,45 @@ int machine_create_devices(struct machine *m, struct err *err)
 	return rc;
 }
 
+struct iothread *machine_take_out_locked(struct machine *m, struct device *dev)
+{
+	struct iothread *io;
+	unsigned at = 0;
+
+	while (dev->borrowed)
+		pthread_cond_wait(&m->device_back, &m->devices_lock);
+	while (m->device[at] != dev)
+		at++;
+	io = m->iothread[at];
+	m->ndevices--;
+	memmove(&m->device[at], &m->device[at + 1], (m->ndevices - at) * sizeof(m->device[0]));
+	memmove(&m->iothread[at], &m->iothread[at + 1],
+		(m->ndevices - at) * sizeof(m->iothread[0]));
+	m->iothread[m->ndevices] = NULL;
+	return io;
+}
+
 void machine_destroy_devices(struct machine *m)
 {
 	m->stop_by_ms = clock_now_ms() + STOP_MS;
 	atomic_store(&m->env.closing, true);
+	pthread_mutex_lock(&m->devices_lock);
+	m->devices_ended = true;
 	while (m->ndevices) {
-		unsigned i;
+		struct device *dev = m->device[m->ndevices - 1];
+		struct iothread *io = machine_take_out_locked(m, dev);
 
 		/* From here on no other thread finds the device; to destroy it may take long. */
-		pthread_mutex_lock(&m->devices_lock);
-		i = --m->ndevices;
-		while (m->device[i]->borrowed)
-			pthread_cond_wait(&m->device_back, &m->devices_lock);
 		pthread_mutex_unlock(&m->devices_lock);
-		if (m->iothread[i])
-			iothread_destroy(m->iothread[i]);
+		if (io)
+			iothread_destroy(io);
 		else
-			device_destroy(m->device[i]);
+			device_destroy(dev);
+		pthread_mutex_lock(&m->devices_lock);
 	}
+	m->devices_gone = true;
+	pthread_cond_broadcast(&m->device_back);
+	pthread_mutex_unlock(&m->devices_lock);
 }
 
 void machine_walk_devices(struct machine *m,
@@ -373,8 +341,41 @@ void machine_walk_devices(struct machine *m,
 	}
 }
 
+/* Lists the devices of the loop's thread, the caller, which alone removes them. Returns their number. */
+static unsigned own_devices(struct machine *m, struct device *out[MACHINE_MAX_DEVICES])
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&m->devices_lock);
+	for (unsigned i = 0; i < m->ndevices; i++)
+		if (!m->iothread[i])
+			out[n++] = m->device[i];
+	pthread_mutex_unlock(&m->devices_lock);
+	return n;
+}
+
+void machine_prepare_devices(struct machine *m)
+{
+	struct device *dev[MACHINE_MAX_DEVICES];
+	unsigned n = own_devices(m, dev);
+
+	for (unsigned i = 0; i < n; i++)
+		iothread_prepare(dev[i]);
+}
+
+int machine_start_iothreads(struct machine *m, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < m->ndevices; i++)
+		if (m->iothread[i])
+			rc = iothread_start(m->iothread[i], err);
+	return rc;
+}
+
 void machine_log_device_stats(struct machine *m)
 {
+	pthread_mutex_lock(&m->devices_lock);
 	for (unsigned i = 0; i < m->ndevices; i++) {
 		struct device *dev = m->device[i];
 		char line[256] = "";
@@ -384,30 +385,38 @@ void machine_log_device_stats(struct machine *m)
 		if (line[0])
 			log_always(LOG_WARN, "%s: %s", dev->id, line);
 	}
+	pthread_mutex_unlock(&m->devices_lock);
 }
 
 void machine_press_power_button(struct machine *m)
 {
-	for (unsigned i = 0; i < m->ndevices; i++)
-		if (m->device[i]->ops->power_button)
-			m->device[i]->ops->power_button(m->device[i]);
+	struct device *dev[MACHINE_MAX_DEVICES];
+	unsigned n = own_devices(m, dev);
+
+	for (unsigned i = 0; i < n; i++)
+		if (dev[i]->ops->power_button)
+			dev[i]->ops->power_button(dev[i]);
 }
 
 static void refresh(void *opaque)
 {
 	struct device *dev = opaque;
 
-	dev->ops->refresh(dev);
+	if (dev->ops->refresh)
+		dev->ops->refresh(dev);
 }
 
 void machine_refresh_devices(struct machine *m)
 {
-	for (unsigned i = 0; i < m->ndevices; i++) {
-		if (!m->device[i]->ops->refresh)
-			continue;
+	struct device *dev[MACHINE_MAX_DEVICES];
+	unsigned n = own_devices(m, dev);
+
+	for (unsigned i = 0; i < n; i++)
+		refresh(dev[i]);
+	/* With the lock held no device ends, nor does its loop. */
+	pthread_mutex_lock(&m->devices_lock);
+	for (unsigned i = 0; i < m->ndevices; i++)
 		if (m->iothread[i])
-			loop_post(m->iothread[i]->loop, refresh, m->device[i]);
-		else
-			refresh(m->device[i]);
-	}
+			iothread_post(m->iothread[i], refresh);
+	pthread_mutex_unlock(&m->devices_lock);
 }

@@ -68,6 +68,11 @@ struct machine_events {
 	/* The guest's driver has activated a device, or has reset it afterwards. Called as ending
 	 * is, as often as the guest likes. */
 	void (*device)(void *opaque, const char *id, bool activated);
+	/*
+	 * The guest has given up a device that machine_ask_removal has asked for: the owner calls
+	 * machine_finish_removals. Called by a vCPU's thread: only record it and return.
+	 */
+	void (*ejected)(void *opaque);
 	/* A card of this id forwards a port of the host to the guest: "tcp", "127.0.0.1:40022",
 	 * ":22". The machine's own thread, during machine_create. */
 	void (*forwarded)(void *opaque, const char *id, const char *proto, const char *host,
@@ -200,6 +205,25 @@ uint64_t machine_memory_actual(struct machine *m);
  * machine_set_balloon; waits for the host's file system, and the machine's end waits for it.
  */
 int machine_resize_disk(struct machine *m, const char *id, uint64_t bytes, struct err *err);
+/*
+ * Devices that come and go while the guest runs, or is paused. One thread at a time calls the three, not a vCPU's nor the
+ * loop's, after the state has become RUNNING and before machine_destroy. They need the hotplug of machine_setup and the
+ * PCI bus: else -ENOTSUP.
+ *
+ * machine_add_device creates a device with this id and tells the guest; *slot is its place on bus 0. d: as the config's,
+ * whose texts live as long as the device. Returns 0 or -errno (-EBUSY: the machine ends); may wait for files and daemons.
+ *
+ * machine_ask_removal asks the guest to give the device up, at once or when it runs again, and may ask again. -ENODEV: no
+ * device has this id. The guest may never answer, then nothing happens.
+ *
+ * machine_finish_removals removes the devices that the guest has given up, waits for what they have begun, and calls fn for each.
+ * If the machine ends meanwhile, it ends them, and fn is not called.
+ */
+int machine_add_device(struct machine *m, const struct config_device *d, const char *id,
+		       unsigned *slot, struct err *err);
+int machine_ask_removal(struct machine *m, const char *id, struct err *err);
+void machine_finish_removals(struct machine *m,
+			     void (*fn)(void *opaque, const char *id, unsigned slot), void *opaque);
 /* Prints the exits by reason, summed over the vCPUs. Call it after machine_run. */
 void machine_print_stats(const struct machine *m, FILE *out);
 /* Accepts NULL and half-built machines. */

@@ -13,12 +13,11 @@
 #include "vmm/core/ratelimit.h"
 #include "vmm/machine/bootdisk.h"
 #include "vmm/machine/env.h"
+#include "vmm/machine/iothread.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/vcpu.h"
 
 #define MACHINE_MAX_DEVICES 80
-
-struct iothread;
 
 struct machine {
 	const struct config *config;
@@ -40,7 +39,7 @@ struct machine {
 	struct pci_host *pci;
 	struct virtio_mmio_slots mmio_slots;
 	/*
-	 * Protects the next three fields once machine_create has returned: a thread that holds it
+	 * Protects the next five fields once machine_create has returned: a thread that holds it
 	 * finds only devices that are not being destroyed. Held for a moment, also to take leaf
 	 * locks below it; never while a device may wait.
 	 */
@@ -48,7 +47,12 @@ struct machine {
 	struct device *device[MACHINE_MAX_DEVICES];
 	struct iothread *iothread[MACHINE_MAX_DEVICES]; /* of the same device, or NULL */
 	unsigned ndevices;
-	pthread_cond_t device_back; /* a device is no longer borrowed: machine/control.c */
+	bool devices_ended; /* machine_destroy_devices has begun: none comes, and only it destroys some */
+	bool devices_gone; /* and has ended */
+	/* A device is no longer borrowed (machine/control.c), or has gone (hotplug.c), or all have. */
+	pthread_cond_t device_back;
+	struct device *pm;	    /* of the board; in device[], as the next one */
+	struct device *hotplug_dev; /* the registers of PCI hot-plug; NULL: no device comes later */
 	struct arch_topology topology;
 	struct board board;
 	bool legacy; /* the board is the legacy one (arch.h) */
@@ -95,6 +99,11 @@ int machine_start_iothreads(struct machine *m, struct err *err);
 /* The loop's thread, before the loop runs. */
 void machine_prepare_devices(struct machine *m);
 void machine_destroy_devices(struct machine *m);
+/*
+ * Takes a device away from all other threads, once none has borrowed it. Returns its I/O thread, or NULL. The caller
+ * destroys both, which may take long. devices_lock held.
+ */
+struct iothread *machine_take_out_locked(struct machine *m, struct device *dev);
 /* For --stats, after the vCPUs have left. */
 void machine_log_device_stats(struct machine *m);
 void machine_press_power_button(struct machine *m);

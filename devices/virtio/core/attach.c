@@ -4,6 +4,7 @@
  * Only this file knows which transports exist: virtio.c and the devices see a virtio_transport_ops.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "devices/virtio/core/kicks.h"
@@ -80,6 +81,9 @@ int virtio_attach(struct virtio_device *dev, struct err *err)
 {
 	int rc = create_relays(dev);
 
+	/* A guest that runs may use the device at once, and the VM then tells which one. */
+	if (dev->env->id)
+		snprintf(dev->dev.id, sizeof(dev->dev.id), "%s", dev->env->id);
 	if (rc)
 		return err_sys(err, -rc, "%s: queues", dev->class->name);
 	if (dev->env->pci)

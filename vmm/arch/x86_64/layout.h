@@ -43,6 +43,7 @@
 /* The legacy board only: 4 bytes of events, 2 of control. */
 #define PORT_PM1_EVENT (PORT_ACPI + 8)
 #define PORT_PM1_CONTROL (PORT_ACPI + 12)
+#define PORT_HOTPLUG (PORT_ACPI + 16) /* 12 bytes; only where devices may come later */
 #define RESET_VALUE 0x0f
 
 #define GSI_COM2 3

@@ -282,6 +282,7 @@ void arch_board_init(struct board *board, bool legacy)
 	board->reset_value = RESET_VALUE;
 	board->ged = (struct board_reg){ true, PORT_GED };
 	board->ged_gsi = GSI_GED;
+	board->hotplug = (struct board_reg){ true, PORT_HOTPLUG };
 	board->pvpanic = (struct board_reg){ true, PORT_PVPANIC };
 	board->vmgenid = LAYOUT_VMGENID;
 	/* Linux does not use the 8259 on a hardware-reduced board. */
