@@ -17,13 +17,13 @@ from apivm import GUEST, PROGRAM, ROOT, Vm, lasting, seen
 MIB = 1 << 20
 STATES = ["none", "Created", "Running", "Paused"]
 
-# The contract's table: the status in each of STATES. Devices can be added and removed only before the boot.
+# The contract's table: the status in each of STATES.
 CONTRACT = """
-vmm.ping         200 200 200 200    vm.add-disk               404 204 501 501
-vmm.shutdown     200 200 200 200    vm.add-net                404 204 501 501
-vm.create        204 409 409 409    vm.add-fs                 404 204 501 501
-vm.boot          404 204 409 409    vm.add-vsock              404 204 501 501
-vm.info          404 200 200 200    vm.remove-device          404 204 501 501
+vmm.ping         200 200 200 200    vm.add-disk               404 204 200 200
+vmm.shutdown     200 200 200 200    vm.add-net                404 204 200 200
+vm.create        204 409 409 409    vm.add-fs                 404 204 200 200
+vm.boot          404 204 409 409    vm.add-vsock              404 204 200 200
+vm.info          404 200 200 200    vm.remove-device          404 204 204 204
 vm.counters      404 409 200 200    vm.add-pmem               404 501 501 501
 vm.events        200 200 200 200    vm.add-device             404 501 501 501
 vm.pause         404 409 204 409    vm.add-user-device        404 501 501 501
@@ -152,15 +152,16 @@ def bodies(vm):
     """A body for each schema of a request's body."""
     return {"VmConfig": config(vm), "VmResize": {"desired_balloon": 8 * MIB},
             "VmResizeDisk": {"id": "first", "desired_size": 2 * MIB}, "VmResizeZone": {"id": "z", "desired_ram": 64 * MIB},
-            "DiskConfig": {"path": GUEST, "readonly": True}, "NetConfig": {"tap": "bt-openapi"},
+            "DiskConfig": {"path": vm.path("more")}, "NetConfig": {"user": {}},
             "FsConfig": {"tag": "t", "socket": vm.path("fs")}, "VsockConfig": {"cid": 9, "socket": vm.path("vsock")},
             "VmRemoveDevice": {"id": "first"}}
 
 
 def config(vm):
-    with open(vm.path("disk"), "ab") as f:
-        f.truncate(MIB)
-    return vm.config(memory={"size": 0, "zones": [{"id": "z", "size": 64 * MIB}]}, balloon={"size": 0},
+    for name in "disk", "more":
+        with open(vm.path(name), "ab") as f:
+            f.truncate(MIB)
+    return vm.config(memory={"size": 0, "shared": True, "zones": [{"id": "z", "size": 64 * MIB}]}, balloon={"size": 0},
                      disks=[{"path": vm.path("disk"), "id": "first"}], net=[{"user": {}, "mtu": 1400}],
                      cpus={"boot_vcpus": 2, "affinity": [{"vcpu": 0, "host_cpus": [0]}]},
                      platform={"serial_number": "s", "oem_strings": ["a", "b"]}, console={"mode": "Pty"})
@@ -242,6 +243,8 @@ def one_request(r, doc, schemas, vm, what, name, method, operation, state, code)
         wrong = schemas.wrong(schema, body)
         r.ok(not wrong, f"{what}: the request fits its schema", wrong)
     answer = vm.call(method, name, body)
+    if name == "vm.add-fs" and code == 200:
+        code = 500  # the host has no daemon at its socket; tests/integration/apiguest has one
     r.ok(answer.status == code, f"{what}: {code}", answer)
     follows(r, doc, schemas, what, operation, answer)
     if code in (404, 409) and state in SAYS and name not in ("vm.restore", "vm.receive-migration", "vm.create"):

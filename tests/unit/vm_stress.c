@@ -84,8 +84,12 @@ static void add_and_remove(struct err *err)
 	struct vmconfig_notes notes = { 0 };
 	json_t *disk = json_pack("{s:s,s:b,s:s}", "path", DISK, "readonly", 1, "id", "more");
 
-	if (!vm_add_device(s.vm, "disks", disk, &notes, err) && vm_remove_device(s.vm, "more", err))
+	json_t *answer = NULL;
+
+	if (!vm_add_device(s.vm, "disks", disk, &notes, &answer, err) &&
+	    vm_remove_device(s.vm, "more", err) && vm_state(s.vm) == VM_CREATED)
 		fail("a new device cannot be removed");
+	json_decref(answer);
 	json_decref(disk);
 }
 

@@ -103,7 +103,7 @@ static int add(struct call *call, const char *list, struct err *err)
 {
 	struct vmconfig_notes notes = notes_of(call);
 
-	return vm_add_device(call->process.vm, list, call->body, &notes, err);
+	return vm_add_device(call->process.vm, list, call->body, &notes, &call->answer, err);
 }
 
 static int do_add_disk(struct call *call, struct err *err)
@@ -238,16 +238,16 @@ static const struct endpoint endpoints[] = {
 	  "The disk cannot be resized", "makes a disk's image larger" },
 	{ "vm.resize-zone", false, QUEUED, VMCONFIG_RESIZE_ZONE, { 404, 204, 501, 501 }, do_resize_zone,
 	  "The memory zone cannot be resized", "before boot: the size of a memory zone" },
-	{ "vm.add-disk", false, QUEUED, VMCONFIG_DISK, { 404, 204, 501, 501 }, do_add_disk,
-	  "The disk cannot be added", "before boot: one more disk" },
-	{ "vm.add-net", false, QUEUED, VMCONFIG_NET, { 404, 204, 501, 501 }, do_add_net,
-	  "The network card cannot be added", "before boot: one more network card, also by descriptors" },
-	{ "vm.add-fs", false, QUEUED, VMCONFIG_FS, { 404, 204, 501, 501 }, do_add_fs,
-	  "The shared folder cannot be added", "before boot: one more shared folder" },
-	{ "vm.add-vsock", false, QUEUED, VMCONFIG_VSOCK, { 404, 204, 501, 501 }, do_add_vsock,
-	  "The vsock device cannot be added", "before boot: a vsock device" },
-	{ "vm.remove-device", false, QUEUED, VMCONFIG_REMOVE_DEVICE, { 404, 204, 501, 501 }, do_remove_device,
-	  "The device cannot be removed", "before boot: one device less" },
+	{ "vm.add-disk", false, QUEUED, VMCONFIG_DISK, { 404, 204, 200, 200 }, do_add_disk,
+	  "The disk cannot be added", "one more disk", "PciDeviceInfo" },
+	{ "vm.add-net", false, QUEUED, VMCONFIG_NET, { 404, 204, 200, 200 }, do_add_net,
+	  "The network card cannot be added", "one more network card, also by descriptors", "PciDeviceInfo" },
+	{ "vm.add-fs", false, QUEUED, VMCONFIG_FS, { 404, 204, 200, 200 }, do_add_fs,
+	  "The shared folder cannot be added", "one more shared folder", "PciDeviceInfo" },
+	{ "vm.add-vsock", false, QUEUED, VMCONFIG_VSOCK, { 404, 204, 200, 200 }, do_add_vsock,
+	  "The vsock device cannot be added", "a vsock device", "PciDeviceInfo" },
+	{ "vm.remove-device", false, QUEUED, VMCONFIG_REMOVE_DEVICE, { 404, 204, 204, 204 }, do_remove_device,
+	  "The device cannot be removed", "one device less; a running guest is asked for it" },
 	{ "vm.add-pmem", false, NOW, ANY_BODY, { 404, 501, 501, 501 }, NULL,
 	  "The device cannot be added", "bantam has no persistent memory" },
 	{ "vm.add-device", false, NOW, ANY_BODY, { 404, 501, 501, 501 }, NULL,

@@ -69,6 +69,15 @@ static const char answers[] = JSON({
 		},
 		"required": ["index", "base", "size", "type_", "prefetchable"]
 	},
+	"PciDeviceInfo": {
+		"type": "object",
+		"properties": {
+			"id": { "type": "string" },
+			"bdf": { "type": "string", "pattern": "^0000:00:[0-9a-f]{2}\\.0$" }
+		},
+		"required": ["id", "bdf"],
+		"description": "a device that was added to a VM with a machine, and its place on the PCI bus"
+	},
 	"VmCounters": {
 		"type": "object",
 		"additionalProperties": {

@@ -5,64 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-/* --- the taps of the cards: descriptors that came with requests ----------------------------- */
+/* --- more and fewer devices ------------------------------------------------------------------ */
 
-/* Calls fn for each descriptor that a card of config has. */
-static void each_tap(const json_t *config, const char *id, void (*fn)(void *opaque, int fd),
-		     void *opaque)
-{
-	json_t *net, *fd;
-	size_t i, k;
-
-	json_array_foreach(json_object_get(config, "net"), i, net)
-	{
-		const char *its = json_string_value(json_object_get(net, "id"));
-
-		if (id && (!its || strcmp(id, its) != 0))
-			continue;
-		json_array_foreach(json_object_get(net, "fds"), k, fd)
-			fn(opaque, (int)json_integer_value(fd));
-	}
-}
-
-struct taps {
-	int *fd;
-	unsigned nfds;
-};
-
-static void collect_tap(void *opaque, int fd)
-{
-	struct taps *taps = opaque;
-	int *grown = realloc(taps->fd, (taps->nfds + 1) * sizeof(int));
-
-	if (!grown)
-		return;
-	taps->fd = grown;
-	taps->fd[taps->nfds++] = fd;
-}
-
-/* Each once: the options of bantam run may give two cards the same descriptor. */
-void vm_close_taps(const json_t *config, const char *id)
-{
-	struct taps taps = { 0 };
-
-	each_tap(config, id, collect_tap, &taps);
-	for (unsigned i = 0; i < taps.nfds; i++) {
-		bool closed = false;
-
-		for (unsigned k = 0; k < i; k++)
-			closed |= taps.fd[k] == taps.fd[i];
-		if (!closed)
-			close(taps.fd[i]);
-	}
-	free(taps.fd);
-}
-
-/* --- more and fewer devices, before the VM boots -------------------------------------------- */
-
-/* A machine that exists keeps its devices. */
+/* A machine that exists keeps its memory zones. */
 static int check_created(struct vm *vm, const char *what, struct err *err)
 {
 	if (vm_state(vm) == VM_CREATED)
@@ -73,30 +19,36 @@ static int check_created(struct vm *vm, const char *what, struct err *err)
 /* Publishes a changed configuration, from which the next machine is made. Takes it over. */
 static void replace(struct vm *vm, json_t *config)
 {
-	vm->adopted = false;
+	vm->adopted = vm->pinned = false;
 	vm_publish(vm, config, vm_state(vm));
 	vm_want_digest(vm);
 }
 
 int vm_add_device(struct vm *vm, const char *list, const json_t *device,
-		  const struct vmconfig_notes *notes, struct err *err)
+		  const struct vmconfig_notes *notes, json_t **answer, struct err *err)
 {
 	json_t *config = json_deep_copy(vm->config);
+	bool running = vm_state(vm) != VM_CREATED;
 	const char *id;
 	int rc = config ? vmconfig_add_device(config, list, device, notes, &id, err) :
 			  err_sys(err, ENOMEM, "%s", list);
 
+	*answer = NULL;
 	if (!rc) {
-		rc = check_created(vm, "add a device", err);
-		if (!rc)
-			rc = vmconfig_check_device_files(config, id, notes, err);
+		rc = vmconfig_check_device_files(config, id, notes, err);
+		if (!rc && running)
+			rc = vm_plug(vm, config, id, answer, err);
 		if (rc)
 			vm_close_taps(config, id);
 	}
-	if (rc)
+	if (rc) {
 		json_decref(config);
-	else
+	} else if (running) {
+		vm_publish(vm, config, vm_state(vm));
+		vm_want_digest(vm);
+	} else {
 		replace(vm, config);
+	}
 	return rc;
 }
 
@@ -105,9 +57,10 @@ int vm_remove_device(struct vm *vm, const char *id, struct err *err)
 	json_t *config = json_deep_copy(vm->config), *old = json_incref(vm->config);
 	int rc = config ? vmconfig_remove_device(config, id, err) : err_sys(err, ENOMEM, "%s", id);
 
-	if (!rc)
-		rc = check_created(vm, "remove a device", err);
-	if (rc) {
+	if (!rc && vm_state(vm) != VM_CREATED) {
+		rc = vm_unplug(vm, id, err);
+		json_decref(config);
+	} else if (rc) {
 		json_decref(config);
 	} else {
 		replace(vm, config);
@@ -164,13 +117,13 @@ static void keep_ptys(const json_t *from, json_t *to)
 /* Checks a changed configuration as vm.create does, and publishes it. Takes it over. */
 static int check_and_replace(struct vm *vm, json_t *config, struct err *err)
 {
-	struct taps taps = { 0 };
+	struct vm_taps taps;
 	struct vmconfig_notes notes = { 0 };
 	json_t *checked = NULL;
 	int rc;
 
 	/* The cards keep their descriptors. */
-	each_tap(config, NULL, collect_tap, &taps);
+	vm_list_taps(config, NULL, &taps);
 	notes.fd = taps.fd;
 	notes.nfds = taps.nfds;
 	rc = vmconfig_normalise(config, &notes, &checked, err);

@@ -65,7 +65,7 @@ static void clear(struct vm *vm)
 	chardev_pool_destroy(vm->consoles);
 	vm->consoles = NULL;
 	config_clear(&vm->machine_config);
-	vm->adopted = false;
+	vm->adopted = vm->pinned = false;
 	vm_publish(vm, NULL, VM_NONE);
 }
 

@@ -51,6 +51,17 @@ static void on_forwarded(void *opaque, const char *id, const char *proto, const 
 	events_emit(vm->setup.events, "bantam", "forwarded", props);
 }
 
+/* A vCPU's thread. */
+static void on_ejected(void *opaque)
+{
+	struct vm *vm = opaque;
+
+	pthread_mutex_lock(&vm->lock);
+	vm->ejected = true;
+	pthread_cond_broadcast(&vm->cond);
+	pthread_mutex_unlock(&vm->lock);
+}
+
 static void show(struct vm *vm, struct machine *m)
 {
 	pthread_mutex_lock(&vm->lock);
@@ -88,6 +99,7 @@ static int live(struct vm *vm)
 			    .state = on_state,
 			    .panicked = on_panicked,
 			    .device = on_device,
+			    .ejected = on_ejected,
 			    .forwarded = on_forwarded },
 	};
 	struct machine *m = NULL;
@@ -171,6 +183,7 @@ bool vm_join_machine(struct vm *vm)
 				      strcmp(vm->end.why.text, vm->stop.why.text) != 0);
 	vm->vcpu0_runs = vm->ended = vm->started = vm->stopping = false;
 	pthread_mutex_unlock(&vm->lock);
+	vm_settle_removals(vm);
 	return by_itself;
 }
 
@@ -184,25 +197,20 @@ bool vm_end_machine(struct vm *vm, int outcome, const char *why)
 	return vm_join_machine(vm);
 }
 
-/*
- * Makes machine_config of the published configuration. Cards use copies of their descriptors: the VM's
- * next machine needs them again.
- */
+/* Makes machine_config of the published configuration. */
 static int configure(struct vm *vm, struct err *err)
 {
-	struct config *c = &vm->machine_config;
+	struct config *c = &vm->machine_config, old = *c;
 	int rc = 0;
 
 	if (!vm->adopted) {
-		config_clear(c);
 		rc = vmconfig_to_config(vm->config, c, err);
+		if (!rc && vm->pinned)
+			vm_keep_slots(c, &old);
+		config_clear(&old);
 	}
 	for (unsigned i = 0; !rc && i < c->ndevices; i++)
-		if (keys_text_of(&c->device[i].kv, "fd") &&
-		    !keys_num_of(&c->device[i].kv, "fd-dup")) {
-			keys_unset(&c->device[i].kv, "fd-dup");
-			rc = keys_set_hidden(&c->device[i].kv, "fd-dup", "on", err);
-		}
+		rc = vm_copy_descriptors(&c->device[i], err);
 	return rc;
 }
 

@@ -3,7 +3,7 @@
  *
  * Theory of operation. The executor takes one thing at a time: first the end of a machine, else the
  * next job; but two ends in a row have a job between them, because a guest may reset itself at once, for
- * ever. A job that boots starts the thread vcpu0 and waits until the guest runs or the machine
+ * ever. Before each it removes the devices that the guest has given up (hotplug.c). A job that boots starts the thread vcpu0 and waits until the guest runs or the machine
  * has failed. vcpu0 creates the machine, shows it (vm->machine, under the lock: the functions for any
  * thread use it only there), becomes its first vCPU, hides it, destroys it and sets ended.
  *
@@ -67,22 +67,26 @@ static void wait_for_change(struct vm *vm)
 	pthread_mutex_lock(&vm->lock);
 }
 
-/* Waits for work. Returns false at the end; true: *job is the next one, or NULL for a machine's end. */
-static bool next(struct vm *vm, struct vm_job **job)
+/*
+ * Waits for work. Returns false at the end; true: *job is the next one, or NULL; *end: a machine has ended; neither: the
+ * guest has given up a device.
+ */
+static bool next(struct vm *vm, struct vm_job **job, bool *end)
 {
 	bool more, jobs;
 
 	*job = NULL;
 	pthread_mutex_lock(&vm->lock);
-	while (!ended(vm) && STAILQ_EMPTY(&vm->jobs) && !vm->quit)
+	while (!ended(vm) && STAILQ_EMPTY(&vm->jobs) && !vm->quit && !vm->ejected)
 		wait_for_change(vm);
 	jobs = !STAILQ_EMPTY(&vm->jobs);
-	more = ended(vm) || jobs;
+	more = ended(vm) || jobs || vm->ejected;
 	if (jobs && (!ended(vm) || vm->was_end)) {
 		*job = STAILQ_FIRST(&vm->jobs);
 		STAILQ_REMOVE_HEAD(&vm->jobs, next);
 	}
-	vm->was_end = !*job;
+	*end = !*job && ended(vm);
+	vm->was_end = *end;
 	pthread_mutex_unlock(&vm->lock);
 	return more;
 }
@@ -91,11 +95,13 @@ static void *executor_main(void *opaque)
 {
 	struct vm *vm = opaque;
 	struct vm_job *job;
+	bool end;
 
-	while (next(vm, &job)) {
+	while (next(vm, &job, &end)) {
+		vm_finish_removals(vm);
 		if (job)
 			job->fn(job->opaque);
-		else
+		else if (end)
 			vm_on_end(vm);
 		free(job);
 	}

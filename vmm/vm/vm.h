@@ -91,9 +91,16 @@ int vm_pause(struct vm *vm, struct err *err);
 int vm_resume(struct vm *vm, struct err *err);
 void vm_delete(struct vm *vm);
 
-/* Before the VM boots. list: "disks" …. notes: as vm_create's. */
+/*
+ * list: "disks" …. notes: as vm_create's. While the VM runs or is paused, *answer is {"id","bdf"}, which the caller
+ * owns; else NULL.
+ */
 int vm_add_device(struct vm *vm, const char *list, const json_t *device,
-		  const struct vmconfig_notes *notes, struct err *err);
+		  const struct vmconfig_notes *notes, json_t **answer, struct err *err);
+/*
+ * While the VM runs, the guest is asked for the device, and 0 does not wait for it: the device goes, with the event
+ * device-removed, once the guest has given it up, or with its machine.
+ */
 int vm_remove_device(struct vm *vm, const char *id, struct err *err);
 /* body: {"desired_vcpus"?, "desired_ram"?, "desired_balloon"?}, checked. */
 int vm_resize(struct vm *vm, const json_t *body, struct err *err);

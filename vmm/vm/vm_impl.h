@@ -1,7 +1,7 @@
 /*
  * vm_impl: what the sources of this folder share, from the top down: vm.c (the executor), life.c,
- * devices.c (changes of devices and sizes), consoles.c, runner.c (the machine's thread), state.c. info.c
- * stands beside them.
+ * devices.c (changes of devices and sizes), consoles.c, hotplug.c (the same while a machine runs), runner.c (the machine's
+ * thread), placed.c, taps.c, state.c. info.c stands beside them.
  */
 #ifndef BANTAM_VM_IMPL_H
 #define BANTAM_VM_IMPL_H
@@ -36,6 +36,7 @@ struct vm {
 	bool creating;		 /* vm_create, vm_adopt or vcpu0's machine_create is at work */
 	bool started;		 /* the guest runs, or ran */
 	bool ended;		 /* vcpu0 has nothing more to do: join it */
+	bool ejected;		 /* the guest has given up a device that it was asked for */
 	bool stopping;		 /* this process has told the machine to end, with stop */
 	struct machine_end stop;
 	bool pressed;			   /* the power button, while there was no machine */
@@ -45,6 +46,17 @@ struct vm {
 	/* The executor's, and vcpu0's while that runs. */
 	struct config machine_config;
 	bool adopted; /* machine_config is the user's own: config does not make it anew */
+	/*
+	 * Devices have come or gone while a machine ran: in machine_config, too, where each device has the slot and the id that
+	 * it has in the machine. The next machine keeps them.
+	 */
+	bool pinned;
+	/* The devices that the guest has been asked to give up. They are in config until it has, or its machine has ended. */
+	struct vm_leaving {
+		char id[DEVICE_ID_BYTES];
+		unsigned slot;
+	} leaving[BOARD_MAX_SLOTS];
+	unsigned nleaving;
 	bool over;    /* gone has been called */
 	bool was_end; /* the executor's last turn was the end of a machine */
 	bool vcpu0_runs;
@@ -80,6 +92,29 @@ int vm_start_machine(struct vm *vm, struct err *err);
 bool vm_end_machine(struct vm *vm, int outcome, const char *why);
 bool vm_join_machine(struct vm *vm);
 
+/*
+ * A device of config, a changed copy of the published configuration, comes while the machine runs. Fills *answer with what the
+ * client hears. vm_unplug asks the guest for a device.
+ */
+int vm_plug(struct vm *vm, const json_t *config, const char *id, json_t **answer, struct err *err);
+int vm_unplug(struct vm *vm, const char *id, struct err *err);
+/* Removes the devices that the guest has given up. */
+void vm_finish_removals(struct vm *vm);
+
+/* In placed.c. The index of the device of this id in config, or -1. */
+int vm_find_device(const struct config *config, const char *id);
+/* Cards use copies of their descriptors: the VM's next machine needs them again. */
+int vm_copy_descriptors(struct config_device *d, struct err *err);
+/* Gives the devices of config, made anew, the slots that they have in old. */
+void vm_keep_slots(struct config *config, const struct config *old);
+/* Before the first device comes or goes: each gets the id and the slot that it has in the machine. */
+void vm_pin(struct vm *vm, struct machine *m);
+void vm_slot_text(unsigned slot, char bdf[16]);
+/* The device has gone: out of the configuration, with what the host has of it, and an event. */
+void vm_forget_device(struct vm *vm, const char *id, unsigned slot);
+/* The machine has ended, and with it the devices that its guest was asked for. */
+void vm_settle_removals(struct vm *vm);
+
 /* Opens the consoles of config, before there is a machine; they find their devices by id. */
 int vm_open_consoles(struct vm *vm, struct config *config, struct err *err);
 /* Writes the paths of pseudo-terminals into the VmConfig, as "file". */
@@ -97,7 +132,12 @@ void vm_end_digest(struct vm *vm);
 /* The machine has ended by itself: decides what follows. */
 void vm_on_end(struct vm *vm);
 
-/* Closes the descriptors of the card of that id, or of all cards. */
+/* In taps.c. The descriptors of the card of that id, or (NULL) of all cards: lists them (the caller frees fd), closes them. */
+struct vm_taps {
+	int *fd;
+	unsigned nfds;
+};
+void vm_list_taps(const json_t *config, const char *id, struct vm_taps *out);
 void vm_close_taps(const json_t *config, const char *id);
 
 #endif
