@@ -25,7 +25,7 @@
 #include <sys/wait.h>
 
 #define TOOLS (IMAGE | SEED)
-#define VM (VCPU | LOOP | IO | WORKER | SIGNALS)
+#define VM (VCPU | LOOP | IO | WORKER | SIGNALS | TEST)
 
 #define CALL(name, ...)                                                                            \
 	{                                                                                          \
@@ -79,7 +79,7 @@ const struct attack attacks[] = {
 	  { CALL(newfstatat, AT_FDCWD, B(marker), B(out), AT_SYMLINK_NOFOLLOW), STOP },
 	  TOOLS | READER,
 	  WORKS,
-	  LOOP /* for the names of its sockets */ },
+	  LOOP | TEST /* for the names of sockets and reports */ },
 	{ "stat, as of a descriptor",
 	  { CALL(newfstatat, AT_FDCWD, B(marker), B(out), AT_EMPTY_PATH), STOP },
 	  TOOLS | READER,
@@ -416,7 +416,7 @@ const char *attack_target_name(unsigned target)
 {
 	static const char *const names[] = {
 		"vCPU",	     "loop",  "I/O",  "worker", "signals", "net-user", "reader of names",
-		"bantam-fs", "image", "seed", "control"
+		"bantam-fs", "image", "seed", "test",	"control"
 	};
 
 	return names[__builtin_ctz(target)];

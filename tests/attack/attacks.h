@@ -28,7 +28,8 @@ enum target {
 	FS = 1 << 7,	 /* bantam-fs */
 	IMAGE = 1 << 8,
 	SEED = 1 << 9,
-	CONTROL = 1 << 10, /* a process that has given up nothing */
+	TEST = 1 << 10,	   /* the first thread of bantam test */
+	CONTROL = 1 << 11, /* a process that has given up nothing */
 };
 const char *attack_target_name(unsigned target);
 

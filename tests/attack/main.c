@@ -30,6 +30,7 @@
 #include "tests/attack/traced.h"
 
 #define THREADS_MAX 32
+#define LEAST_THREADS 5 /* of a VM, with one of each kind */
 #define LIMIT_S 120
 #define PLAIN_USER 65534
 #define FDS 400
@@ -253,14 +254,16 @@ static bool at_call(pid_t tid, void *opaque)
 
 /* --- programs ------------------------------------------------------------------------------- */
 
-static unsigned kind_of(pid_t pid, pid_t tid)
+static unsigned kind_of(pid_t pid, pid_t tid, unsigned first)
 {
 	char name[32];
 	size_t len;
 
 	traced_name(tid, name);
 	len = strlen(name);
-	if (tid == pid || !strncmp(name, "vcpu", 4))
+	if (tid == pid)
+		return first;
+	if (!strncmp(name, "vcpu", 4))
 		return VCPU;
 	if (!strcmp(name, "loop"))
 		return LOOP;
@@ -293,6 +296,7 @@ static bool begin(struct traced *t, const struct situation *s, char *const argv[
 		result(false, "a program cannot be traced");
 		return false;
 	}
+	t->least = text ? LEAST_THREADS : 0;
 	if (traced_run(t, text, helpers, at_call, (void *)s))
 		return true;
 	result(false, "a program does not run, or a helper of it");
@@ -363,15 +367,14 @@ static unsigned vm_begin(struct traced *t, const struct situation *s, bool all,
 	return begin(t, s, w.word, "idle", all ? 2 : 0) ? traced_stop(t, tid, THREADS_MAX) : 0;
 }
 
-static void attack_vm(const struct situation *s, bool all)
+/* first: the kind of the process's first thread; want: the kinds that it has. */
+static void attack_threads(struct traced *t, const struct situation *s, const pid_t *tid,
+			   unsigned n, unsigned first, unsigned want)
 {
-	const char *name = all ? "a VM with all devices" : "a VM with disks";
-	pid_t tid[THREADS_MAX];
-	struct traced t;
-	unsigned n = vm_begin(&t, s, all, tid), kinds = 0;
+	unsigned kinds = 0;
 
 	for (unsigned i = 0; i < n; i++) {
-		unsigned kind = kind_of(t.pid, tid[i]);
+		unsigned kind = kind_of(t->pid, tid[i], first);
 		char comm[32];
 
 		traced_name(tid[i], comm);
@@ -380,13 +383,45 @@ static void attack_vm(const struct situation *s, bool all)
 		if (!kind)
 			result(false, "a thread of a kind that the test does not know");
 		else if (kind == VCPU || !(kinds & kind))
-			attack_thread(t.pid, tid[i], kind, s);
+			attack_thread(t->pid, tid[i], kind, s);
 		kinds |= kind;
 	}
+	result(kinds == want, "there are threads of all kinds");
+}
+
+static void attack_vm(const struct situation *s, bool all)
+{
+	pid_t tid[THREADS_MAX];
+	struct traced t;
+	unsigned n = vm_begin(&t, s, all, tid);
+
 	if (n)
-		result(kinds == (VCPU | LOOP | IO | WORKER | SIGNALS),
-		       "a VM with threads of all kinds");
-	end(&t, s, name);
+		attack_threads(&t, s, tid, n, VCPU, VCPU | LOOP | IO | WORKER | SIGNALS);
+	end(&t, s, all ? "a VM with all devices" : "a VM with disks");
+}
+
+/* bantam test, while its command runs; at the end it would write a report. */
+static void attack_test(const struct situation *s)
+{
+	pid_t tid[THREADS_MAX];
+	struct words w = { 0 };
+	struct traced t;
+
+	add(&w, "%s/bantam", test.build);
+	add_option(&w, "test", "--kernel");
+	add(&w, "%s/guest/agent.elf", test.build);
+	add_option(&w, "--memory", "64M");
+	add_option(&w, "--confine", s->container ? "on" : "require");
+	add_option(&w, "--cmdline", "do run sleep=60000");
+	add(&w, "--disk");
+	add(&w, "path=%s/vm/disk,engine=threads,iothread=on", test.folder);
+	add(&w, "--tap");
+	add(&w, "%s/vm/tap.%d.%d", test.folder, s->container, s->uid);
+	add_option(&w, "--", "x");
+	if (begin(&t, s, w.word, "", 0))
+		attack_threads(&t, s, tid, traced_stop(&t, tid, THREADS_MAX), TEST,
+			       TEST | VCPU | LOOP | IO | WORKER);
+	end(&t, s, "bantam test");
 }
 
 /* The calls that kill, each in a VM of its own. */
@@ -401,7 +436,7 @@ static void attack_vm_fatally(const struct situation *s, const struct attack *a,
 		struct outcome o;
 		struct facts f;
 
-		if (kind_of(t.pid, tid[i]) != kind)
+		if (kind_of(t.pid, tid[i], VCPU) != kind)
 			continue;
 		begin_target(&f, t.pid);
 		now_at(a, kind, s);
@@ -532,6 +567,7 @@ int main(int argc, char **argv)
 
 		attack_vm(s, true);
 		attack_vm(s, false);
+		attack_test(s);
 		attack_tools(s);
 		for (unsigned k = 0; k < nattacks; k++)
 			for (unsigned kind = VCPU; attacks[k].flags & FATAL && kind <= SIGNALS;

@@ -62,14 +62,18 @@ static void set(struct attack *a, long nr, long first, long second, long third, 
 /* What the lists say of a request: the threads that may make it. */
 static unsigned listed(const char *list, const char *name)
 {
-	static const char *const threads[] = { "vcpu", "loop", "io", "worker", "signals" };
+	static const struct {
+		const char *name;
+		unsigned target;
+	} threads[] = { { "vcpu", VCPU },     { "loop", LOOP },	      { "io", IO },
+			{ "worker", WORKER }, { "signals", SIGNALS }, { "test", TEST } };
 	char line[NAME_BYTES + 40];
 	unsigned may = 0;
 
 	for (unsigned i = 0; i < sizeof(threads) / sizeof(threads[0]); i++) {
-		snprintf(line, sizeof(line), "\n%s\tioctl\t%s\t", threads[i], name);
+		snprintf(line, sizeof(line), "\n%s\tioctl\t%s\t", threads[i].name, name);
 		if (strstr(list, line))
-			may |= VCPU << i;
+			may |= threads[i].target;
 	}
 	return may;
 }

@@ -235,10 +235,13 @@ static unsigned threads_of(pid_t pid, pid_t *tid, unsigned max)
 }
 
 /* Whether each thread has loaded its filter, beside the one of the situation. */
-static bool all_have_filters(pid_t pid)
+static bool all_have_filters(const struct traced *t)
 {
 	pid_t tid[THREADS_MAX];
-	unsigned n = threads_of(pid, tid, THREADS_MAX);
+	unsigned n = threads_of(t->pid, tid, THREADS_MAX);
+
+	if (n < t->least)
+		return false;
 
 	while (n && status_number(tid[n - 1], "Seccomp_filters:") > 1)
 		n--;
@@ -252,7 +255,7 @@ bool traced_run(struct traced *t, const char *text, unsigned helpers,
 	int status;
 
 	while (!t->ended &&
-	       !(text && seen >= helpers && strstr(t->text, text) && all_have_filters(t->pid))) {
+	       !(text && seen >= helpers && strstr(t->text, text) && all_have_filters(t))) {
 		pid_t tid = waitpid(-1, &status, __WALL | WNOHANG);
 
 		if (tid < 0)

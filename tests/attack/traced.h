@@ -19,6 +19,7 @@ struct traced {
 	pid_t pid;
 	int out; /* what it prints */
 	bool ended;
+	unsigned least;	 /* threads that it has at least when it runs */
 	char text[4096]; /* the beginning of that */
 };
 
