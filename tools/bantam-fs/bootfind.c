@@ -3,8 +3,9 @@
  *
  * Order: a partition that a root's fstab mounts on /boot hides that root's own /boot. Without
  * such a line, GPT's extended boot partition, then /boot of each root and the top folder
- * of each other file system. In each such folder: kernels by name, then the boot loader's files,
- * which add kernels with other names and say with what each boots.
+ * of each other file system, also of a FAT (systemd-boot, syslinux). In each such folder: kernels
+ * by name, then the boot loader's files, which add kernels with other names and say with what each
+ * boots.
  * The newest kernel that has an initrd wins; then the newest of all; rescue kernels come last.
  */
 #include "tools/bantam-fs/bootfind.h"
@@ -23,6 +24,11 @@
 static bool is_root(struct volume *v)
 {
 	return v->fs && volume_has(v, "/etc") && (volume_has(v, "/usr") || volume_has(v, "/sbin"));
+}
+
+static bool is_readable(const struct volume *v)
+{
+	return v->fs || v->fat;
 }
 
 /* A file system that we cannot read, which may hold a root or /boot. */
@@ -79,30 +85,39 @@ static const char *roots_text(struct bootfind *f, char *text, size_t len)
 
 /*
  * The volume that root's fstab mounts on /boot, if we can tell and read it. A spec that nothing
- * has is that of the only volume it can be; if there is none, root's own /boot is not hidden.
- * NULL: f->why says why not.
+ * has is that of the only volume it can be, a FAT if there is no other; if there is none, root's own
+ * /boot is not hidden. NULL: f->why says why not.
  */
 static struct volume *boot_volume(struct bootfind *f, struct volume *root, const char *spec)
 {
-	struct volume *only = NULL;
-	unsigned n = 0, closed = 0;
+	struct volume *only = NULL, *fat = NULL;
+	unsigned n = 0, nfats = 0, closed = 0;
 	char text[200];
 	int i = find_spec(f, spec);
 
-	if (i >= 0 && f->all.v[i].fs)
+	if (i >= 0 && is_readable(&f->all.v[i]))
 		return &f->all.v[i];
 	for (unsigned k = 0; k < f->all.n; k++) {
 		struct volume *v = &f->all.v[k];
 
-		closed += !v->fs && v->content && strcmp(v->content, "swap");
+		if (v->fat) {
+			fat = v;
+			nfats++;
+		}
+		closed += !is_readable(v) && v->content && strcmp(v->content, "swap");
 		if (!v->fs || is_root(v))
 			continue;
 		only = v;
 		n++;
 	}
+	if (n)
+		closed += nfats;
+	else if (nfats == 1)
+		only = fat;
+	n += only && !n;
 	if (i == SPEC_NONE && n == 1 && !(closed && spec_is_lasting(spec)))
 		return only;
-	if (i == SPEC_NONE && !n && !closed)
+	if (i == SPEC_NONE && !n && !nfats && !closed)
 		return root;
 	snprintf(f->why, sizeof(f->why), "fstab mounts %.60s on /boot, which is %s (%s)", spec,
 		 i >= 0		   ? "no file system that can be read" :
@@ -110,6 +125,14 @@ static struct volume *boot_volume(struct bootfind *f, struct volume *root, const
 				     "none of its partitions",
 		 volumes_text(&f->all, text, sizeof(text)));
 	return NULL;
+}
+
+/* The top folder of a volume that is no root; of a FAT also /boot, where syslinux looks, too. */
+static void look_at_top(struct bootfind *f, struct volume *v)
+{
+	bootlist_add(f, v, "/");
+	if (v->fat && volume_has(v, "/boot"))
+		bootlist_add(f, v, "/boot");
 }
 
 static void look_for_kernels(struct bootfind *f)
@@ -127,14 +150,19 @@ static void look_for_kernels(struct bootfind *f)
 			bootlist_add(f, boot, boot == v ? "/boot" : "/");
 	}
 	for (unsigned i = 0; !f->nchoices && i < f->all.n; i++)
-		if (f->all.v[i].fs && f->all.v[i].part.role == PART_ROLE_BOOT)
+		if (is_readable(&f->all.v[i]) && f->all.v[i].part.role == PART_ROLE_BOOT)
 			bootlist_add(f, &f->all.v[i], "/");
 	/* Another volume than the /boot that fstab names has at best an older kernel. */
 	if (f->nchoices || *f->why)
 		return;
-	for (unsigned i = 0; i < f->all.n; i++)
-		if (f->all.v[i].fs && !f->elsewhere[i])
-			bootlist_add(f, &f->all.v[i], is_root(&f->all.v[i]) ? "/boot" : "/");
+	for (unsigned i = 0; i < f->all.n; i++) {
+		if (!is_readable(&f->all.v[i]) || f->elsewhere[i])
+			continue;
+		if (is_root(&f->all.v[i]))
+			bootlist_add(f, &f->all.v[i], "/boot");
+		else
+			look_at_top(f, &f->all.v[i]);
+	}
 }
 
 static bool is_rescue(const struct boot_choice *c)
@@ -167,7 +195,7 @@ static int find_kernel(struct bootfind *f, struct err *err)
 	return err_set(
 		err, ENOENT,
 		"no kernel (vmlinuz-…, or one that a boot loader's file names) in /boot of an "
-		"ext2, ext3 or ext4 file system to boot from (%s); give --kernel",
+		"ext2, ext3, ext4 or FAT file system to boot from (%s); give --kernel",
 		volumes_text(&f->all, text, sizeof(text)));
 }
 

@@ -21,7 +21,7 @@ struct volume {
 	struct partition part;
 	const char *content;	/* "ext4", "xfs" …; NULL: unknown */
 	ext2_filsys fs;		/* NULL: no ext2 to ext4, or we cannot read it */
-	struct fat_volume *fat; /* NULL: no FAT, or we cannot read it; nothing boots from it */
+	struct fat_volume *fat; /* NULL: no FAT, or we cannot read it; never a root */
 	struct store *store;	/* of a FAT */
 	char why[200];		/* why an ext4 or FAT cannot be read; else "" */
 	char uuid[37];		/* "" if none */
