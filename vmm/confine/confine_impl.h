@@ -48,8 +48,6 @@ int confine_own_user(void);
 int confine_take_user(uid_t uid, gid_t gid, const gid_t *further, size_t nfurther, bool keep,
 		      bool interfaces);
 int confine_limits(void);
-/* No further process and thread, of a user other than root. */
-int confine_no_threads(void);
 
 /* --- root.c --- */
 

@@ -24,7 +24,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "vmm/confine/confine_impl.h"
+#include "vmm/confine/confine.h"
 #include "vmm/confine/filter_table.h"
 #include "vmm/core/log.h"
 
@@ -174,9 +174,6 @@ static int confine_thread(enum thread_kind kind)
 
 	if (rc || !confine.filters)
 		return rc;
-	/* The first thread becomes a vCPU when all others run. None of them may make one, as its filter says, too. */
-	if (kind == THREAD_VCPU && gettid() == getpid())
-		(void)confine_no_threads();
 	rc = confine_filter_load(kind, confine.only_log);
 	if (!rc || confine.required)
 		return rc;

@@ -179,13 +179,6 @@ int confine_take_user(uid_t uid, gid_t gid, const gid_t *further, size_t nfurthe
 	return rc ? rc : set(data);
 }
 
-int confine_no_threads(void)
-{
-	static const struct rlimit none;
-
-	return setrlimit(RLIMIT_NPROC, &none) ? -errno : 0;
-}
-
 /* What the process never needs: message queues, signals that queue up for others, real-time priorities. */
 int confine_limits(void)
 {
