@@ -564,3 +564,34 @@ Test(config, clears_what_a_vmconfig_set)
 	config_clear(&config);
 	cr_assert(!memcmp(&config, &zero, sizeof(zero)));
 }
+
+/* A VM's devices change one by one: the texts go with the device, and ids that are set stay. */
+Test(config, devices_move)
+{
+	struct config a, b;
+	char id[DEVICE_ID_BYTES];
+
+	memset(&a, 0, sizeof(a));
+	memset(&b, 0, sizeof(b));
+	cr_assert_eq(config_parse(&a, 4, (char *[]){ "--kernel", "k", "--disk", "one" }, &err), 0);
+	cr_assert_eq(config_parse(&b, 6,
+				  (char *[]){ "--kernel", "k", "--disk", "two", "--disk", "three" },
+				  &err),
+		     0);
+	strcpy(b.device[1].id, "kept");
+	b.device[1].slot = 7;
+	cr_assert_eq(config_take_device(&a, &b.device[1], &err), 0, "%s", err.text);
+	cr_assert_eq(a.ndevices, 2);
+	cr_assert_str_eq(keys_text_of(&a.device[1].kv, "path"), "three");
+	cr_assert_eq(a.device[1].slot, 7);
+	cr_assert_null(keys_text_of(&b.device[1].kv, "path"));
+	config_clear(&b);
+	config_drop_device(&a, 0);
+	cr_assert_eq(a.ndevices, 1);
+	cr_assert_str_eq(keys_text_of(&a.device[0].kv, "path"), "three");
+	config_device_id(&a, 0, id);
+	cr_assert_str_eq(id, "kept");
+	config_drop_device(&a, 0);
+	cr_assert_eq(a.ndevices, 0);
+	config_clear(&a);
+}

@@ -150,8 +150,7 @@ static void run(unsigned what, unsigned seed)
 		vm_resize_disk(s.vm, "_disk0", (32u << 20) + seed % 64 * 512, &err);
 		return;
 	case 8:
-		if (vm_state(s.vm) == VM_CREATED)
-			add_and_remove(&err);
+		add_and_remove(&err);
 		return;
 	default:
 		vm_delete(s.vm);

@@ -174,6 +174,7 @@ static void remove_here(void *opaque)
 static bool remove_in_loop(struct machine *m, struct device *dev)
 {
 	struct removal r = { m, dev, false };
+	bool done;
 
 	/* Without memory the device stays until the machine ends. */
 	if (loop_post(m->loop, remove_here, &r))
@@ -182,8 +183,9 @@ static bool remove_in_loop(struct machine *m, struct device *dev)
 	/* If all devices are gone, the loop does not run any more, and the post never will. */
 	while (!r.done && !m->devices_gone)
 		pthread_cond_wait(&m->device_back, &m->devices_lock);
+	done = r.done;
 	pthread_mutex_unlock(&m->devices_lock);
-	return r.done;
+	return done;
 }
 
 /* devices_lock held. *has_thread: the device has an I/O thread. */
