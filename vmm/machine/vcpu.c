@@ -29,6 +29,7 @@
 #define SIG_KICK (SIGRTMIN + 1)
 #define STACK_BYTES (128 << 10)
 #define NREASONS 48
+#define AGAIN_MAX 1000u
 
 #define ASK_STOP 1u /* never taken back */
 #define ASK_PAUSE 2u
@@ -58,6 +59,7 @@ struct vcpu {
 	struct err err;
 
 	uint64_t exits[NREASONS];
+	unsigned again; /* how often KVM_RUN had to be called again, of the first vCPU */
 };
 
 static _Thread_local struct vcpu *current;
@@ -161,6 +163,20 @@ static void handle_exit(struct vcpu *v)
 	}
 }
 
+/*
+ * A vCPU that waits for its start by the first one gets this now and then. The first one gets it, again and again, if KVM
+ * (since Linux 6.15) may not make a thread that the VM's first run needs.
+ */
+static void run_again(struct vcpu *v)
+{
+	v->exits[KVM_EXIT_INTR]++;
+	if (v->id || ++v->again < AGAIN_MAX)
+		return;
+	end(v, VCPU_END_KVM,
+	    "KVM may not start the thread that it needs: the user's limit of processes (ulimit -u) or the group's "
+	    "(--limit pids=N) is reached");
+}
+
 /* Returns true if there was an exit, false if KVM_RUN was interrupted or failed. */
 static inline bool run_once(struct vcpu *v)
 {
@@ -170,8 +186,10 @@ static inline bool run_once(struct vcpu *v)
 		handle_exit(v);
 		return true;
 	}
-	if (rc == -EAGAIN || rc == -EINTR)
+	if (rc == -EINTR)
 		v->exits[KVM_EXIT_INTR]++;
+	else if (rc == -EAGAIN)
+		run_again(v);
 	else if (rc == -EFAULT)
 		end_kvm(v, "guest memory cannot be reached, errno", EFAULT);
 	else
