@@ -25,7 +25,6 @@
 #include <sys/wait.h>
 
 #define TOOLS (IMAGE | SEED)
-#define VM (VCPU | LOOP | IO | WORKER | SIGNALS | TEST)
 
 #define CALL(name, ...)                                                                            \
 	{                                                                                          \
@@ -84,7 +83,7 @@ const struct attack attacks[] = {
 	  { CALL(newfstatat, AT_FDCWD, B(marker), B(out), AT_EMPTY_PATH), STOP },
 	  TOOLS | READER,
 	  WORKS,
-	  VM /* the C library's fstat; no filter sees that a path is empty */ },
+	  TEST /* the C library writes at the end; no filter sees that a path is empty */ },
 	{ "stat, by the older call",
 	  { CALL(stat, B(marker), B(out)), STOP },
 	  TOOLS | READER,

@@ -15,6 +15,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_stat.h"
+
 /* Returns IFF_TAP or IFF_TUN if fd is a queue of such an interface, else 0. */
 static inline int fd_tun_kind(int fd)
 {
@@ -36,7 +38,7 @@ static inline const char *fd_kind(int fd, char *buf, size_t len)
 	struct stat st;
 	ssize_t n;
 
-	if (fstat(fd, &st))
+	if (fd_stat(fd, &st))
 		kind = "not an open descriptor";
 	else if (fd_is_tap(fd))
 		kind = "a tap";

@@ -33,6 +33,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/parse.h"
 
 #define STACK_BYTES (64u << 10)
@@ -200,7 +201,7 @@ int huge_file_create_pool(uint64_t *page_bytes, struct err *err)
 			       parse_size_text(*page_bytes, size, sizeof(size)));
 	if (fd < 0)
 		return err_sys(err, errno, "memory: huge pages");
-	if (fstat(fd, &st)) {
+	if (fd_stat(fd, &st)) {
 		int code = errno;
 
 		close(fd);

@@ -27,6 +27,7 @@
 
 #include "vmm/core/clock.h"
 #include "vmm/core/fd_now.h"
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/printable.h"
 
 #define LINE_BYTES 600
@@ -88,7 +89,7 @@ static int prepare(void)
 	int fd = log_fd, shared = fd, own, how = HOW_WRITE;
 	struct stat st;
 
-	if (fstat(fd, &st))
+	if (fd_stat(fd, &st))
 		return HOW_WRITE;
 	if (S_ISSOCK(st.st_mode))
 		how = HOW_SEND;

@@ -17,6 +17,7 @@
 #include "devices/backend/store/backing.h"
 #include "devices/device.h"
 #include "vmm/core/clock.h"
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/helper.h"
 #include "vmm/core/log.h"
 #include "vmm/core/printable.h"
@@ -218,8 +219,8 @@ static uint64_t copied(const struct bootdisk *b)
 {
 	struct stat kernel = { 0 }, initrd = { 0 };
 
-	fstat(b->kernel_fd, &kernel);
-	fstat(b->initrd_fd, &initrd);
+	fd_stat(b->kernel_fd, &kernel);
+	fd_stat(b->initrd_fd, &initrd);
 	return (uint64_t)kernel.st_blocks + (uint64_t)initrd.st_blocks;
 }
 

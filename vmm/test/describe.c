@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/printable.h"
 #include "vmm/test/test_impl.h"
 
@@ -29,7 +30,7 @@ static void put_initrd(const struct test *t, FILE *out)
 	struct stat st = { 0 };
 
 	if (t->initrd_fd >= 0)
-		fstat(t->initrd_fd, &st);
+		fd_stat(t->initrd_fd, &st);
 	row(out, "initrd", "");
 	fprintf(out, "%llu KiB", (unsigned long long)(st.st_size + 1023) / 1024);
 	if (t->options->initrd) {

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "vmm/core/clock.h"
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/log.h"
 #include "vmm/core/new_file.h"
 #include "vmm/core/parse.h"
@@ -130,7 +131,7 @@ static const char *who_has(const struct test_report *t, const struct test_option
 	for (size_t i = 0; i < sizeof(streams) / sizeof(streams[0]); i++) {
 		int fd = streams[i].file ? test_sink_descriptor(streams[i].file) : -1;
 
-		if (fd >= 0 ? !stat(path, &st) && !fstat(fd, &its) && st.st_dev == its.st_dev &&
+		if (fd >= 0 ? !stat(path, &st) && !fd_stat(fd, &its) && st.st_dev == its.st_dev &&
 				      st.st_ino == its.st_ino :
 			      streams[i].file && same_file(path, streams[i].file))
 			return streams[i].option;

@@ -39,6 +39,7 @@
 
 #include "vmm/core/clock.h"
 #include "vmm/core/fd_now.h"
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 
@@ -291,7 +292,7 @@ static int open_path(const char *path, struct err *err)
 	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_sys(err, errno, OPTION " path=%s", path);
-	if (!fstat(fd, &st) && S_ISREG(st.st_mode) && ftruncate(fd, 0)) {
+	if (!fd_stat(fd, &st) && S_ISREG(st.st_mode) && ftruncate(fd, 0)) {
 		int rc = err_sys(err, errno, OPTION " path=%s: cannot be truncated", path);
 
 		close(fd);
@@ -312,7 +313,7 @@ static int take_fd(struct sink *s, int fd, struct err *err)
 			       fd);
 	if ((flags & O_ACCMODE) == O_RDONLY || flags & O_PATH)
 		return err_set(err, EBADF, OPTION " fd=%d: is not open for writing", fd);
-	if (fstat(fd, &st))
+	if (fd_stat(fd, &st))
 		return err_sys(err, errno, OPTION " fd=%d", fd);
 	/* Standard output stays as it is: the log and helper programs use it too. */
 	s->fd = fd <= STDERR_FILENO ? fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : fd;
@@ -338,7 +339,7 @@ static void limit_file(struct sink *s)
 {
 	struct stat st;
 
-	s->left = !fstat(s->fd, &st) && S_ISREG(st.st_mode) ? events_file_max : UINT64_MAX;
+	s->left = !fd_stat(s->fd, &st) && S_ISREG(st.st_mode) ? events_file_max : UINT64_MAX;
 }
 
 int events_create(const struct events_config *cfg, struct events **out, struct err *err)

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "vmm/core/fd_now.h"
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/log.h"
 
 #define LIMIT_BYTES (1ull << 30)
@@ -89,7 +90,7 @@ static void file_full(struct chardev *chr)
 	struct file_sink *f = (struct file_sink *)chr;
 	struct stat st;
 
-	if (fstat(chr->out_fd, &st)) {
+	if (fd_stat(chr->out_fd, &st)) {
 		chardev_fail(chr, errno);
 		return;
 	}
@@ -97,7 +98,7 @@ static void file_full(struct chardev *chr)
 	if (chr->left >= f->limit / 4)
 		return;
 	cut(f, st.st_size);
-	if (!fstat(chr->out_fd, &st))
+	if (!fd_stat(chr->out_fd, &st))
 		set_left(f, st.st_size);
 }
 
@@ -137,7 +138,7 @@ static void limit(struct file_sink *f, const struct keyvals *cfg, bool append)
 
 	f->limit = keys_has(cfg, CHARDEV_KEY_LIMIT) ? keys_num(cfg, CHARDEV_KEY_LIMIT) :
 						      LIMIT_BYTES;
-	if (!f->limit || fstat(f->chr.out_fd, &st) || !S_ISREG(st.st_mode))
+	if (!f->limit || fd_stat(f->chr.out_fd, &st) || !S_ISREG(st.st_mode))
 		f->limit = UINT64_MAX;
 	else
 		set_left(f, append ? st.st_size : 0);

@@ -23,6 +23,7 @@
 
 #include "devices/backend/chardev/terminal.h"
 #include "vmm/core/fd_now.h"
+#include "vmm/core/fd_stat.h"
 
 #define FOREGROUND_NS 300000000ull /* how often a background process looks again */
 
@@ -104,7 +105,7 @@ static void open_in(struct chardev *chr)
 	struct stat st;
 
 	chr->in_fd = STDIN_FILENO;
-	if (fstat(STDIN_FILENO, &st) || S_ISREG(st.st_mode))
+	if (fd_stat(STDIN_FILENO, &st) || S_ISREG(st.st_mode))
 		return;
 	if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))
 		chr->in_fd = fd_open_again(STDIN_FILENO, O_RDONLY | O_NONBLOCK);
@@ -265,7 +266,7 @@ static void open_out(struct chardev *chr)
 
 	chr->out_fd = STDOUT_FILENO;
 	chr->out_how = CHARDEV_OUT_WRITE;
-	if (fstat(STDOUT_FILENO, &st) || S_ISREG(st.st_mode))
+	if (fd_stat(STDOUT_FILENO, &st) || S_ISREG(st.st_mode))
 		return;
 	if (S_ISSOCK(st.st_mode)) {
 		chr->out_how = CHARDEV_OUT_SEND;

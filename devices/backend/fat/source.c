@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "vmm/core/fd_now.h"
+#include "vmm/core/fd_stat.h"
 
 #define LINKS_MAX 40u /* as in the kernel */
 #define TRIES 32u
@@ -106,7 +107,7 @@ static int step(struct walk *w, char **todo)
 	fd = openat(w->at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 && (errno == ENOTDIR || errno == ELOOP))
 		fd = openat(w->at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st)) {
+	if (fd < 0 || fd_stat(fd, &st)) {
 		rc = -errno;
 	} else if (S_ISLNK(st.st_mode) && w->follow) {
 		note_link(w, st.st_uid);
@@ -135,7 +136,7 @@ static int walk(struct walk *w, const char *path)
 	while (!rc && todo[strspn(todo, "/")])
 		rc = step(w, &todo);
 	free(todo);
-	if (!rc && w->by_other && (fstat(w->at, &st) || st.st_uid != w->other))
+	if (!rc && w->by_other && (fd_stat(w->at, &st) || st.st_uid != w->other))
 		w->foreign = true;
 	if (!rc && w->foreign)
 		rc = -EACCES;
@@ -167,7 +168,7 @@ static int beneath(int top, const char *rel)
 static int finish(int fd, struct walk *w, struct fat_source *out)
 {
 	*out = (struct fat_source){ .fd = fd, .foreign = w->foreign };
-	if (fd < 0 || !fstat(fd, &out->st))
+	if (fd < 0 || !fd_stat(fd, &out->st))
 		return fd < 0 ? fd : 0;
 	fd = -errno;
 	fat_source_close(out);

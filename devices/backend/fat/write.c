@@ -16,6 +16,7 @@
 #include <zlib.h>
 
 #include "vmm/core/bytes.h"
+#include "vmm/core/fd_stat.h"
 
 #define BLOCK_BYTES 4096u
 #define BUFFER_BYTES (256u * 1024u)
@@ -180,7 +181,7 @@ static int open_source(struct writer *w, const struct fat_node *node, int *fd)
 		*fd = fat_source_read_plain(source);
 		rc = *fd < 0 ? *fd : 0;
 	}
-	if (!rc && (fstat(*fd, &st) || !same(&st, &node->was)))
+	if (!rc && (fd_stat(*fd, &st) || !same(&st, &node->was)))
 		rc = -ESTALE;
 	fat_source_close(&found);
 	if (!rc)
@@ -211,7 +212,7 @@ static int copy_file(struct writer *w, const struct fat_node *node)
 		rc = copy_range(w, node, fd, at, stop, &end);
 		at = stop;
 	}
-	if (!rc && (fstat(fd, &st) || !same(&st, &node->was)))
+	if (!rc && (fd_stat(fd, &st) || !same(&st, &node->was)))
 		rc = stale(w, node);
 	if (fd >= 0)
 		close(fd);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "vmm/core/fd_kind.h"
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/parse.h"
 
 /* "7" or "7:8:9". */
@@ -67,7 +68,7 @@ static int check_kinds(const struct net_config *cfg, const int *fd, unsigned n, 
 	struct stat st;
 
 	for (unsigned i = 0; i < n; i++) {
-		if (fd_is_tap(fd[i]) || (n == 1 && !fstat(fd[i], &st) && S_ISSOCK(st.st_mode)))
+		if (fd_is_tap(fd[i]) || (n == 1 && !fd_stat(fd[i], &st) && S_ISSOCK(st.st_mode)))
 			continue;
 		return err_set(err, EINVAL, "%s fd=%s: %d is %s%s", cfg->option, cfg->fds, fd[i],
 			       fd_kind(fd[i], kind, sizeof(kind)),

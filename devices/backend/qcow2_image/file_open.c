@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_stat.h"
+
 /* Opens the image without a lock: a VM may be writing to it. */
 static int glance(struct store_image *image, const char *path, const char *via, struct err *err)
 {
@@ -15,7 +17,7 @@ static int glance(struct store_image *image, const char *path, const char *via, 
 	int rc;
 
 	image->fd = open(via ? via : path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (image->fd < 0 || fstat(image->fd, &st))
+	if (image->fd < 0 || fd_stat(image->fd, &st))
 		return err_sys(err, errno, "disk %s", path);
 	image->is_block = S_ISBLK(st.st_mode);
 	if (!S_ISREG(st.st_mode) && !image->is_block)

@@ -27,6 +27,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/printable.h"
 
 #define LINKS_MAX 40u /* as the kernel */
@@ -345,7 +346,7 @@ static int step(struct walk *w, int *fd, struct stat *st, struct err *err)
 	memcpy(name, w->rest, n);
 	name[n] = 0;
 	*fd = openat(w->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (*fd < 0 || fstat(*fd, st)) {
+	if (*fd < 0 || fd_stat(*fd, st)) {
 		rc = sys_fail(w, errno, err);
 	} else if (S_ISLNK(st->st_mode)) {
 		rc = follow(w, *fd, w->rest + n, err);

@@ -13,6 +13,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_stat.h"
+
 #define USED_BASE 100
 #define DENIED_BASE 200
 #define PERM_READ 0
@@ -157,7 +159,7 @@ pid_t store_file_lock_holder(int fd, bool write, char *text, size_t len)
 	pid_t pid = 0;
 
 	*text = 0;
-	if (dir && test_all(fd, write, &found) == -EAGAIN && !fstat(fd, &st)) {
+	if (dir && test_all(fd, write, &found) == -EAGAIN && !fd_stat(fd, &st)) {
 		struct dirent *entry;
 
 		/* A lock of the open file description has no process: look who has it open. */

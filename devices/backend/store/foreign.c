@@ -14,6 +14,7 @@
 #include "devices/backend/store/image_file.h"
 #include "devices/backend/store/store.h"
 #include "vmm/core/bytes.h"
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/log.h"
 
 #define SECTOR 512u
@@ -89,7 +90,7 @@ void store_look(const char *path, const char *via, struct store_looks *out)
 	*out = (struct store_looks){ 0 };
 	if (fd < 0)
 		return;
-	if (!fstat(fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
+	if (!fd_stat(fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
 		n = pread(fd, head, sizeof(head), 0);
 	out->qcow2 = n >= 4 && !memcmp(head, "QFI\xfb", 4);
 	for (size_t i = 0; !out->foreign && i < sizeof(known) / sizeof(known[0]); i++) {

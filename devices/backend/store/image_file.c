@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "devices/backend/store/file_lock.h"
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/log.h"
 
 /*
@@ -33,7 +34,7 @@ int store_image_size(const struct store_image *image, uint64_t *size_bytes)
 
 	if (image->is_block)
 		return ioctl(image->fd, BLKGETSIZE64, size_bytes) ? -errno : 0;
-	if (fstat(image->fd, &st))
+	if (fd_stat(image->fd, &st))
 		return -errno;
 	*size_bytes = (uint64_t)st.st_size;
 	return 0;
@@ -69,7 +70,7 @@ static int open_file(struct store_image *image, const struct request *cfg, struc
 	int flags = (cfg->readonly ? O_RDONLY : O_RDWR) | (cfg->direct ? O_DIRECT : 0);
 
 	image->fd = open(cfg->via, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (image->fd < 0 || fstat(image->fd, &st))
+	if (image->fd < 0 || fd_stat(image->fd, &st))
 		return open_error(cfg, errno, err);
 	if (S_ISDIR(st.st_mode))
 		return open_error(cfg, EISDIR, err);

@@ -12,6 +12,7 @@
 #include "devices/backend/qcow2_image/create.h"
 #include "devices/backend/store/backing.h"
 #include "devices/backend/store/raw.h"
+#include "vmm/core/fd_stat.h"
 
 static int open_one(const struct store_options *options, struct store **out, struct err *err)
 {
@@ -66,7 +67,7 @@ static int check_loop(const struct store *top, const char *last, const char *pat
 		return err_set(err, ELOOP, "disk %s: its chain of backing files is longer than %u",
 			       last, STORE_CHAIN_MAX);
 	for (const struct store *s = top; s; s = s->backing) {
-		if (fstat(s->image->fd, &above))
+		if (fd_stat(s->image->fd, &above))
 			return err_sys(err, errno, "disk %s", last);
 		if (above.st_dev == found->st_dev && above.st_ino == found->st_ino)
 			return err_set(err, ELOOP,

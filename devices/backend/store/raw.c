@@ -13,11 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/backend/store/image_file.h"
 #include "devices/backend/store/iov.h"
+#include "vmm/core/fd_stat.h"
 
 #define IOV_STEP 64u
 #define ZERO_BYTES 65536u
@@ -155,7 +155,7 @@ static int raw_map(struct store *s, uint64_t offset, uint64_t max_bytes, struct 
 		return 0;
 	/* Either a hole reaches to the end, or the file has shrunk: lost bytes are not zeroes. */
 	if (data < 0 && !raw->image.is_block &&
-	    (fstat(raw->image.fd, &st) || (uint64_t)st.st_size < s->size_bytes))
+	    (fd_stat(raw->image.fd, &st) || (uint64_t)st.st_size < s->size_bytes))
 		return -EIO;
 	if (data < 0 || (uint64_t)data > offset) {
 		out->data = false;

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_stat.h"
+
 static const char *const names[] = {
 	[STORE_AUTO] = "auto",
 	[STORE_RAW] = "raw",
@@ -48,7 +50,7 @@ static bool read_head(const char *path, void *buf, size_t len)
 
 	if (fd < 0)
 		return false;
-	got = !fstat(fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) &&
+	got = !fd_stat(fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) &&
 	      pread(fd, buf, len, 0) == (ssize_t)len;
 	close(fd);
 	return got;

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "vmm/core/fd_now.h"
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/log.h"
 
 #define FOREGROUND_NS 300000000ull /* how often a background process looks again */
@@ -92,7 +93,7 @@ static void open_source(struct test_input *in, int fd)
 	struct stat st;
 
 	in->fd = -1;
-	if (fstat(fd, &st) || (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY)
+	if (fd_stat(fd, &st) || (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY)
 		return;
 	in->fd = fd;
 	in->terminal = isatty(fd);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "vmm/core/fd_now.h"
+#include "vmm/core/fd_stat.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 
@@ -86,7 +87,7 @@ static int open_descriptor(struct test_sink *s, int fd, struct stat *st, struct 
 {
 	int flags = fcntl(fd, F_GETFL);
 
-	if (flags < 0 || fstat(fd, st))
+	if (flags < 0 || fd_stat(fd, st))
 		return err_set(err, EBADF,
 			       "%s: descriptor %d is not open; open it in the shell, by %d>FILE",
 			       s->what, fd, fd);
@@ -114,7 +115,7 @@ static int open_file(struct test_sink *s, const char *path, struct stat *st, str
 		return err_sys(err, errno, "%s", s->what);
 	s->own = true;
 	/* It waits for the reader of a FIFO when it opens it, and never later. */
-	if (fstat(s->fd, st) || fcntl(s->fd, F_SETFL, O_NONBLOCK))
+	if (fd_stat(s->fd, st) || fcntl(s->fd, F_SETFL, O_NONBLOCK))
 		return err_sys(err, errno, "%s", s->what);
 	return 0;
 }
