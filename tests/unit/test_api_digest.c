@@ -521,6 +521,7 @@ Test(api_digest, options_of_run)
 		bool same;
 	} rows[] = {
 		{ "", "--quiet|--stats|--dry-run|-v|--exit-with-parent", true },
+		{ "", "--uid|1|--gid|2|--chroot|/x|--netns|n|--cgroup|g|--limit|pids=9", true },
 		{ "", "--transport|pci|--entry=auto|--memory|512M", true },
 		{ "", "--transport|mmio", false },
 		{ "", "--entry|pvh", false },

@@ -31,6 +31,7 @@
 /* A helper may end a moment after the VM. */
 #define REMOVE_STEP_US 5000u
 #define REMOVE_TRIES 1000u
+#define WALKS 10
 
 /* Where systemd and others mount it: alone, or beside version 1. */
 static const char *const mounts[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
@@ -347,6 +348,11 @@ int confine_cgroup_enter(const struct confine_jail *jail, const struct keyvals *
 	rc = find(&g, jail->cgroup, err);
 	if (!rc)
 		rc = walk(&g, controllers, err);
+	/* The end of another VM may have removed a group above meanwhile. */
+	for (unsigned i = 0; i < WALKS && (rc == -ENOENT || rc == -ENODEV); i++) {
+		remove_made(&g);
+		rc = walk(&g, controllers, err);
+	}
 	if (g.nmade && (rc || start_keeper(&g, err))) {
 		remove_made(&g);
 		rc = rc ? rc : -EAGAIN;
