@@ -31,7 +31,7 @@
 
 #define THREADS_MAX 32
 #define LEAST_THREADS 5 /* of a VM, with one of each kind */
-#define LIMIT_S 120
+#define LIMIT_S 300
 #define PLAIN_USER 65534
 #define FDS 400
 
