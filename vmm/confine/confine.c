@@ -110,6 +110,13 @@ static void tell_refused(void)
 		log_put(LOG_INFO, "this host refuses a part of the confinement: %s", text);
 }
 
+/* Not with a user of its own: which rights /dev/kvm asks for must not depend on who is first. */
+static void begin_meanwhile(const struct confine_plan *plan)
+{
+	if (plan->meanwhile && !plan->jail.uid)
+		plan->meanwhile();
+}
+
 /*
  * Of a user without capabilities in a user namespace of its own: there it may make the other ones. A process that has
  * some keeps them for its files and interfaces, and needs CAP_SYS_ADMIN here.
@@ -124,6 +131,9 @@ static int begin_namespaces(const struct confine_plan *plan, struct err *err)
 			helper_find_now(plan->helper[i]);
 	if (plan->helper[1])
 		huge_file_mount_now();
+	/* A process that enters a user namespace has one thread. */
+	if (!user)
+		begin_meanwhile(plan);
 	rc = confine_namespaces(user, &lost);
 	if (lost)
 		return err_sys(
@@ -132,9 +142,8 @@ static int begin_namespaces(const struct confine_plan *plan, struct err *err)
 	confine.own_namespace = !rc && user;
 	if (took(CONFINE_NAMESPACES, rc, err))
 		return rc;
-	/* Not with a user of its own: which rights /dev/kvm asks for must not depend on who is first. */
-	if (plan->meanwhile && !plan->jail.uid)
-		plan->meanwhile();
+	if (user)
+		begin_meanwhile(plan);
 	if (plan->host_network || plan->jail.netns)
 		return 0;
 	return took(CONFINE_NETWORK, rc && user ? rc : confine_network(), err);

@@ -61,8 +61,8 @@ struct confine_plan {
 	const char *report[CONFINE_REPORTS_MAX];
 	unsigned nreports;
 	/*
-	 * What the process does meanwhile, or NULL: called once when no step is left that needs a process with one thread,
-	 * and before the network namespace, which takes the kernel most of the time of confine_begin. A thread that it
+	 * What the process does meanwhile, or NULL: called once, as early as no step is left that needs a process with one
+	 * thread (of root, before the namespaces, which take the kernel most of the time of confine_begin). A thread that it
 	 * starts keeps all rights, so it ends before a foreign byte is read.
 	 */
 	void (*meanwhile)(void);
