@@ -47,7 +47,8 @@
 #define WORKER (1u << THREAD_WORKER)
 #define SIGNALS (1u << THREAD_PROCESS)
 #define TEST (1u << THREAD_TEST)
-#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS | TEST)
+#define MACHINE (1u << THREAD_MACHINE)
+#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS | TEST | MACHINE)
 
 #define INT_MASK 0xffffffffull
 #define IS(n, value)                                                                               \
@@ -80,8 +81,9 @@ static const struct rule rules[] = {
 static const struct {
 	unsigned kind;
 	const char *name;
-} kinds[] = { { THREAD_VCPU, "vcpu" },	   { THREAD_LOOP, "loop" },	  { THREAD_IO, "io" },
-	      { THREAD_WORKER, "worker" }, { THREAD_PROCESS, "signals" }, { THREAD_TEST, "test" } };
+} kinds[] = { { THREAD_VCPU, "vcpu" },	    { THREAD_LOOP, "loop" },	   { THREAD_IO, "io" },
+	      { THREAD_WORKER, "worker" },  { THREAD_PROCESS, "signals" }, { THREAD_TEST, "test" },
+	      { THREAD_MACHINE, "machine" } };
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 /* Newer processors have only the second one, which the C library then uses. */

@@ -21,8 +21,8 @@
  *
  * All threads block these signals, and the signals thread waits for them: no handler interrupts
  * anything. SIGINT, SIGHUP and SIGQUIT stay ignored if they were so at the start (thread.h). Signals
- * that the terminal needs (SIGWINCH, SIGTSTP …) have handlers, which run in the first thread:
- * the other threads block them too.
+ * that the terminal needs (SIGWINCH, SIGTSTP …) have handlers, which run in the signals thread, too:
+ * the other threads block them.
  *
  * Lock order: run.lock, then the machine's own locks.
  */
@@ -46,6 +46,7 @@
 #include "vmm/config.h"
 #include "vmm/confine/confine.h"
 #include "vmm/confine/plan.h"
+#include "vmm/errand/errand.h"
 #include "vmm/core/log.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/parse.h"
@@ -70,6 +71,9 @@ struct run {
 	bool ran; /* end is valid */
 	struct machine_end end;
 	int initrd_fd; /* of a shell; -1: none, or no longer needed */
+	struct loop *loop;
+	struct errands *errands;
+	sigset_t blocked; /* in the signals thread */
 };
 
 static int fail(const char *text, int status)
@@ -121,9 +125,10 @@ static void *signals_main(void *opaque)
 	sigset_t set;
 	int signo;
 
+	thread_heard_signals(&set, false);
+	pthread_sigmask(SIG_SETMASK, &run->blocked, NULL);
 	/* It needs nothing of the host from its start on. */
 	thread_confine();
-	thread_heard_signals(&set, false);
 	for (;;) {
 		BUG_ON(sigwait(&set, &signo));
 		if (signo == SIGUSR1 && atomic_load(&run->over))
@@ -145,6 +150,7 @@ static int start_signals(struct run *run, pthread_t *thread, struct err *err)
 
 	thread_heard_signals(&set, false);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	pthread_sigmask(SIG_BLOCK, NULL, &run->blocked);
 	signal(SIGPIPE, SIG_IGN);
 	rc = thread_start(thread, THREAD_PROCESS, "signals", SIGNALS_STACK_BYTES, signals_main,
 			  run);
@@ -299,6 +305,14 @@ static void greet(const char *title)
 
 /* --- the machine's life --------------------------------------------------------------- */
 
+static int begin_errands(struct run *run, struct err *err)
+{
+	int rc = errands_start(false, &run->errands);
+
+	errands_use(run->errands);
+	return rc ? err_sys(err, -rc, "cannot start a thread") : 0;
+}
+
 static int life(struct run *run, struct machine *m, struct err *err)
 {
 	char title[TITLE_BYTES];
@@ -312,30 +326,43 @@ static int life(struct run *run, struct machine *m, struct err *err)
 	make_title(run->config, title);
 	greet(title);
 	rc = confine_finish(err);
+	if (!rc)
+		rc = begin_errands(run, err);
 	if (rc)
 		return rc;
 	show(run, m);
 	rc = machine_run(m, &run->end, err);
 	run->ran = !rc;
-	if (run->ran && keys_num(&run->config->vm, CONFIG_STATS))
-		machine_print_stats(m, stderr);
-	hide(run);
 	return rc;
+}
+
+struct remains {
+	struct run *run;
+	struct machine *machine;
+};
+
+static void clear_away(void *opaque)
+{
+	struct remains *r = opaque;
+
+	if (r->run->ran && keys_num(&r->run->config->vm, CONFIG_STATS))
+		machine_print_stats(r->machine, stderr);
+	hide(r->run);
+	machine_destroy(r->machine);
+	loop_destroy(r->run->loop);
 }
 
 static int create_and_run(struct run *run, struct err *err)
 {
-	struct loop *loop = NULL;
-	struct machine *m = NULL;
-	int rc = loop_create(&loop, err);
+	struct remains remains = { .run = run };
+	int rc = loop_create(&run->loop, err);
 
 	if (!rc)
-		rc = create(run, loop, &m, err);
+		rc = create(run, run->loop, &remains.machine, err);
 	machine_end_ahead();
 	if (!rc)
-		rc = life(run, m, err);
-	machine_destroy(m);
-	loop_destroy(loop);
+		rc = life(run, remains.machine, err);
+	errand_run(clear_away, &remains);
 	return rc;
 }
 
@@ -356,20 +383,35 @@ static int report(const struct run *run, int rc, const struct err *err)
 	return run->end.outcome;
 }
 
+struct last_words {
+	struct run *run;
+	pthread_t signals;
+	int rc, status;
+	const struct err *err;
+};
+
+static void say_last_words(void *opaque)
+{
+	struct last_words *w = opaque;
+
+	atomic_store(&w->run->ending, true); /* if the machine could not run: it is not yet set */
+	w->status = report(w->run, w->rc, w->err);
+	end_signals(w->run, w->signals);
+}
+
 static int hear_and_run(struct run *run, struct err *err)
 {
-	pthread_t signals;
-	int status, rc = start_signals(run, &signals, err);
+	struct last_words words = { .run = run, .err = err };
 
-	if (rc)
-		return report(run, rc, err);
+	words.rc = start_signals(run, &words.signals, err);
+	if (words.rc)
+		return report(run, words.rc, err);
+	thread_block_signals();
 	thread_become(THREAD_VCPU);
-	rc = create_and_run(run, err);
-	thread_become(THREAD_PROCESS);
-	atomic_store(&run->ending, true); /* if the machine could not run: it is not yet set */
-	status = report(run, rc, err);
-	end_signals(run, signals);
-	return status;
+	words.rc = create_and_run(run, err);
+	errand_run(say_last_words, &words);
+	errands_end(run->errands);
+	return words.status;
 }
 
 static int run_machine(const struct config *config, int initrd_fd)

@@ -14,6 +14,7 @@
 
 #include "devices/pci/pci_impl.h"
 #include "vmm/core/bytes.h"
+#include "vmm/errand/errand.h"
 
 #define CAP_NONE 0
 #define NO_SLOT 0u
@@ -81,20 +82,58 @@ static uint64_t config_read(void *opaque, uint64_t off, unsigned size_bytes)
 	return read_dword(opaque, reg, size_bytes);
 }
 
+struct config_change {
+	struct pci_func *f;
+	unsigned reg, size_bytes;
+	uint32_t val;
+};
+
+/* Lock held. */
+static void change_locked(const struct config_change *c)
+{
+	struct pci_func *f = c->f;
+
+	for (unsigned i = 0; i < c->size_bytes; i++) {
+		uint8_t *at = config_at(f, c->reg + i), mask = writable_at(f, c->reg + i);
+
+		*at = (uint8_t)((*at & ~mask) | ((uint8_t)(c->val >> (i * 8)) & mask));
+	}
+	if (c->reg < PCI_BAR0 + PCI_BARS * 4)
+		pci_bars_follow(f);
+	update_line(f);
+}
+
+static void change(void *opaque)
+{
+	const struct config_change *c = opaque;
+
+	pthread_mutex_lock(&c->f->host->lock);
+	change_locked(c);
+	pthread_mutex_unlock(&c->f->host->lock);
+}
+
+/* Lock held. Returns false if no BAR can move on the bus: a driver that sizes them has switched decoding off. */
+static bool may_move(const struct pci_func *f, unsigned reg)
+{
+	return reg < PCI_BAR0 + PCI_BARS * 4 &&
+	       (reg < PCI_BAR0 || f->state.config[PCI_COMMAND] & PCI_COMMAND_MEMORY);
+}
+
 static void write_dword(struct pci_func *f, unsigned reg, unsigned size_bytes, uint32_t val)
 {
+	struct config_change c = { f, reg, size_bytes, val };
+	bool move;
+
 	if (reg + size_bytes > space_bytes(f))
 		return;
 	pthread_mutex_lock(&f->host->lock);
-	for (unsigned i = 0; i < size_bytes; i++) {
-		uint8_t *at = config_at(f, reg + i), mask = writable_at(f, reg + i);
-
-		*at = (uint8_t)((*at & ~mask) | ((uint8_t)(val >> (i * 8)) & mask));
-	}
-	if (reg < PCI_BAR0 + PCI_BARS * 4)
-		pci_bars_follow(f);
-	update_line(f);
+	move = may_move(f, reg);
+	if (!move)
+		change_locked(&c);
 	pthread_mutex_unlock(&f->host->lock);
+	/* The bus makes a table and waits for other threads. */
+	if (move)
+		errand_run(change, &c);
 	if (f->ops->config_written)
 		f->ops->config_written(f, reg, size_bytes);
 }

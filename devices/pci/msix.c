@@ -135,6 +135,12 @@ void pci_msix_clear_pending(struct pci_msix *m)
 	m->s.pending = 0;
 }
 
+bool pci_msix_has_control(const struct pci_msix *m, uint16_t control)
+{
+	return m->s.enabled == !!(control & CONTROL_ENABLE) &&
+	       m->s.masked == !!(control & CONTROL_MASK);
+}
+
 void pci_msix_set_control(struct pci_msix *m, uint16_t control)
 {
 	bool enabled = control & CONTROL_ENABLE;

@@ -64,6 +64,8 @@ unsigned pci_msix_cap(const struct pci_msix *m, struct pci_func *f, unsigned bar
  * Take over message control as the guest wrote it; fires pending vectors that are no longer masked.
  */
 void pci_msix_set_control(struct pci_msix *m, uint16_t control);
+/* Returns true if this message control is already in force. */
+bool pci_msix_has_control(const struct pci_msix *m, uint16_t control);
 /*
  * Accesses of the guest. off is relative to the table (nvectors * 16 bytes) or to the pending bits;
  * beyond their end, a read returns 0 and a write is ignored.

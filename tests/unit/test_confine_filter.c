@@ -48,10 +48,11 @@ TestSuite(confine_filter, .timeout = 120);
 #define WORKER (1u << THREAD_WORKER)
 #define SIGNALS (1u << THREAD_PROCESS)
 #define TEST (1u << THREAD_TEST)
-#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS | TEST)
+#define MACHINE (1u << THREAD_MACHINE)
+#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS | TEST | MACHINE)
 
-static const enum thread_kind kinds[] = { THREAD_VCPU,	 THREAD_LOOP,	 THREAD_IO,
-					  THREAD_WORKER, THREAD_PROCESS, THREAD_TEST };
+static const enum thread_kind kinds[] = { THREAD_VCPU,	  THREAD_LOOP, THREAD_IO,     THREAD_WORKER,
+					  THREAD_PROCESS, THREAD_TEST, THREAD_MACHINE };
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 /* --- what is refused ------------------------------------------------------------------- */
@@ -92,16 +93,19 @@ static const struct attempt attempts[] = {
 	{ "a Unix stream",
 	  SYS_socket,
 	  { AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0 },
-	  LOOP | IO },
+	  LOOP | IO | MACHINE },
 	{ "an odd protocol",
 	  SYS_socket,
 	  { AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 1 },
 	  0 },
 	{ "socketpair", SYS_socketpair, { AF_UNIX, SOCK_STREAM, 0, 0 }, 0 },
-	{ "connect", SYS_connect, { 99, 0, 0 }, LOOP | IO },
-	{ "why a socket failed", SYS_getsockopt, { 99, SOL_SOCKET, SO_ERROR }, LOOP | IO },
+	{ "connect", SYS_connect, { 99, 0, 0 }, LOOP | IO | MACHINE },
+	{ "why a socket failed",
+	  SYS_getsockopt,
+	  { 99, SOL_SOCKET, SO_ERROR },
+	  LOOP | IO | MACHINE },
 	{ "another option", SYS_getsockopt, { 99, SOL_SOCKET, SO_PEERCRED }, 0 },
-	{ "its errors", SYS_recvmsg, { 99, 0, MSG_ERRQUEUE | MSG_DONTWAIT }, LOOP | IO },
+	{ "its errors", SYS_recvmsg, { 99, 0, MSG_ERRQUEUE | MSG_DONTWAIT }, LOOP | IO | MACHINE },
 	{ "descriptors", SYS_recvmsg, { 99, 0, MSG_DONTWAIT }, 0 },
 	{ "bind", SYS_bind, { 99 }, 0 },
 	{ "listen", SYS_listen, { 99 }, 0 },
@@ -135,8 +139,11 @@ static const struct attempt attempts[] = {
 	  0 },
 	{ "mremap, fixed", SYS_mremap, { 0, 0, 0, MREMAP_MAYMOVE | MREMAP_FIXED, 0 }, 0 },
 	{ "madvise", SYS_madvise, { 0, 0, MADV_MERGEABLE }, 0 },
-	{ "settings of a terminal whose reader has gone", SYS_ioctl, { 99, TCSETSF }, VCPU | LOOP },
-	{ "the same by glibc 2.42", SYS_ioctl, { 99, TCSETSF2 }, VCPU | LOOP },
+	{ "settings of a terminal whose reader has gone",
+	  SYS_ioctl,
+	  { 99, TCSETSF },
+	  LOOP | MACHINE },
+	{ "the same by glibc 2.42", SYS_ioctl, { 99, TCSETSF2 }, LOOP | MACHINE },
 	{ "a terminal is given back", SYS_ioctl, { 99, TCSETS2 }, ALL },
 	{ "memfd_create", SYS_memfd_create, { P("x"), 0 }, 0 },
 	{ "userfaultfd", SYS_userfaultfd, { 0 }, 0 },
@@ -173,7 +180,7 @@ static const struct attempt attempts[] = {
 	{ "discard, in a loop if no thread starts",
 	  SYS_ioctl,
 	  { 99, BLKDISCARD },
-	  LOOP | IO | WORKER },
+	  LOOP | IO | WORKER | MACHINE },
 	{ "TIOCSTI", SYS_ioctl, { 0, TIOCSTI, P("x") }, 0 },
 	{ "TIOCLINUX", SYS_ioctl, { 0, TIOCLINUX, P("x") }, 0 },
 	{ "FIONBIO", SYS_ioctl, { 99, FIONBIO }, 0 },
@@ -234,8 +241,9 @@ static int run_attempt(const struct attempt *a, enum thread_kind kind, bool only
 Test(confine_filter, refused)
 {
 	static const char *const name[] = {
-		[THREAD_VCPU] = "vCPU",	    [THREAD_LOOP] = "loop",	  [THREAD_IO] = "I/O",
-		[THREAD_WORKER] = "worker", [THREAD_PROCESS] = "signals", [THREAD_TEST] = "test"
+		[THREAD_VCPU] = "vCPU",	     [THREAD_LOOP] = "loop",	   [THREAD_IO] = "I/O",
+		[THREAD_WORKER] = "worker",  [THREAD_PROCESS] = "signals", [THREAD_TEST] = "test",
+		[THREAD_MACHINE] = "machine"
 	};
 	char line[200], want[200];
 

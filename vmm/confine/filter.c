@@ -84,6 +84,8 @@ static const char *name_of(enum thread_kind kind)
 		return "executor";
 	case THREAD_TEST:
 		return "test";
+	case THREAD_MACHINE:
+		return "machine";
 	default:
 		return "other";
 	}

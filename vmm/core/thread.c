@@ -46,6 +46,14 @@ static void blocked_signals(sigset_t *set)
 		sigdelset(set, sig);
 }
 
+void thread_block_signals(void)
+{
+	sigset_t set;
+
+	blocked_signals(&set);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 int thread_start(pthread_t *out, enum thread_kind kind, const char *name, size_t stack_bytes,
 		 void *(*fn)(void *), void *opaque)
 {

@@ -22,7 +22,8 @@ enum thread_kind {
 	THREAD_HELPER, /* in a helper program: waits for a child or a time limit */
 	THREAD_API,    /* the first thread of a process with the API: its loop */
 	THREAD_EXECUTOR, /* with the API: makes each change of the VM, and so creates devices and machines */
-	THREAD_TEST, /* the first thread of bantam test: its loop */
+	THREAD_TEST,	/* the first thread of bantam test: its loop */
+	THREAD_MACHINE, /* runs errands of vCPUs (errand.h), and ends the machine */
 };
 
 /* The size of comm: 15 bytes and a NUL. */
@@ -60,6 +61,9 @@ void thread_heard_signals(sigset_t *set, bool interrupt);
  * that hears the process's signals, once for each signal.
  */
 bool thread_signal_is_echo(int signo);
+
+/* Blocks in the calling thread the signals that thread_start blocks in a new one. */
+void thread_block_signals(void);
 
 /* Returns the calling thread's kind. */
 enum thread_kind thread_kind(void);

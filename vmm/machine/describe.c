@@ -1,4 +1,4 @@
-/* describe: prints the machine for --dry-run. */
+/* describe: prints the machine for --dry-run, and what has left the guest for --stats. */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,4 +138,21 @@ void machine_describe(const struct machine *m, FILE *out)
 	fprintf(out, "  command line ");
 	printable_put(out, mem_slice(&m->mem, gpa(b->cmdline_base), 1));
 	fprintf(out, "\n");
+}
+
+void machine_print_stats(const struct machine *m, FILE *out)
+{
+	const char *name;
+	uint64_t count, total;
+
+	for (unsigned at = 0;; at++) {
+		total = 0;
+		for (unsigned i = 0; i < m->nvcpus; i++) {
+			if (!vcpu_exit_count(m->vcpu[i], at, &name, &count))
+				return;
+			total += count;
+		}
+		if (total)
+			fprintf(out, "bantam: exits: %s %llu\n", name, (unsigned long long)total);
+	}
 }

@@ -1,6 +1,8 @@
 /* env: see env.h. */
 #include "vmm/machine/env.h"
 
+#include "vmm/errand/errand.h"
+
 static int bind(struct env *env, const struct kick *kick, bool assign)
 {
 	struct kvm_kick k = { .pio = kick->space == KICK_PIO,
@@ -13,36 +15,89 @@ static int bind(struct env *env, const struct kick *kick, bool assign)
 	return kvm_bind_kick(env->kvm, &k, assign);
 }
 
+/* --- what changes the VM: errands of a vCPU, see errand/errand.h ------------------------- */
+
+struct change {
+	struct env *env;
+	const struct kick *kick;
+	bool assign;
+	uint64_t addr;
+	uint32_t data;
+	unsigned id;
+	int fd, rc;
+};
+
+static void do_kick(void *opaque)
+{
+	struct change *c = opaque;
+
+	c->rc = bind(c->env, c->kick, c->assign);
+}
+
 static int bind_kick(void *vm, const struct kick *kick)
 {
-	return bind(vm, kick, true);
+	struct change c = { .env = vm, .kick = kick, .assign = true };
+
+	errand_run(do_kick, &c);
+	return c.rc;
 }
 
 static void unbind_kick(void *vm, const struct kick *kick)
 {
-	struct env *env = vm;
+	struct change c = { .env = vm, .kick = kick };
 
-	if (!atomic_load(&env->closing))
-		bind(env, kick, false);
+	if (!atomic_load(&c.env->closing))
+		errand_run(do_kick, &c);
+}
+
+static void do_msi_bind(void *opaque)
+{
+	struct change *c = opaque;
+
+	c->rc = irq_msi_bind(c->env->irq, c->addr, c->data, &c->id, &c->fd);
 }
 
 static int msi_bind(void *vm, uint64_t addr, uint32_t data, unsigned *id, int *fd)
 {
-	return irq_msi_bind(((struct env *)vm)->irq, addr, data, id, fd);
+	struct change c = { .env = vm, .addr = addr, .data = data };
+
+	errand_run(do_msi_bind, &c);
+	*id = c.id;
+	*fd = c.fd;
+	return c.rc;
+}
+
+static void do_msi_update(void *opaque)
+{
+	struct change *c = opaque;
+
+	c->rc = irq_msi_update(c->env->irq, c->id, c->addr, c->data);
 }
 
 static int msi_update(void *vm, unsigned id, uint64_t addr, uint32_t data)
 {
-	return irq_msi_update(((struct env *)vm)->irq, id, addr, data);
+	struct change c = { .env = vm, .addr = addr, .data = data, .id = id };
+
+	errand_run(do_msi_update, &c);
+	return c.rc;
+}
+
+static void do_msi_unbind(void *opaque)
+{
+	struct change *c = opaque;
+
+	irq_msi_unbind(c->env->irq, c->id);
 }
 
 static void msi_unbind(void *vm, unsigned id)
 {
-	struct env *env = vm;
+	struct change c = { .env = vm, .id = id };
 
-	if (!atomic_load(&env->closing))
-		irq_msi_unbind(env->irq, id);
+	if (!atomic_load(&c.env->closing))
+		errand_run(do_msi_unbind, &c);
 }
+
+/* --- the data path --------------------------------------------------------------------- */
 
 static int msi_send(void *vm, uint64_t addr, uint32_t data)
 {

@@ -15,6 +15,10 @@
  * devices, and the machine's thread destroys the rest, backward. All of this waits for
  * disks and daemons; an owner that cannot wait has to end the process (run.c does so at
  * the second SIGTERM).
+ *
+ * In a confined process a vCPU's thread has few system calls. What its guest makes it change in the
+ * VM (queues, interrupts, the end), and what the first one's thread does after its guest, are errands
+ * (errand/errand.h).
  */
 #include "vmm/machine/machine.h"
 
@@ -22,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/errand/errand.h"
 #include "vmm/core/log.h"
 #include "vmm/core/thread.h"
 #include "vmm/machine/affinity.h"
@@ -31,21 +36,23 @@
 #define PANIC_GRACE_NS 1000000000ull
 #define LOOP_STACK_BYTES (256 << 10)
 
-__attribute__((format(printf, 3, 4))) static void end_with(struct machine *m, int outcome,
-							   const char *fmt, ...)
+struct ending {
+	struct machine *machine;
+	struct machine_end end;
+};
+
+static void end_now(void *opaque)
 {
+	const struct ending *ending = opaque;
+	struct machine *m = ending->machine;
 	bool first, started;
-	va_list ap;
 
 	pthread_mutex_lock(&m->lock);
 	first = !m->ending;
 	started = m->started;
 	if (first) {
 		m->ending = true;
-		m->end.outcome = outcome;
-		va_start(ap, fmt);
-		vsnprintf(m->end.why.text, sizeof(m->end.why.text), fmt, ap);
-		va_end(ap);
+		m->end = ending->end;
 	}
 	pthread_mutex_unlock(&m->lock);
 	/* m->end does not change any more. */
@@ -53,6 +60,18 @@ __attribute__((format(printf, 3, 4))) static void end_with(struct machine *m, in
 		m->events.ending(m->events.opaque, &m->end);
 	for (unsigned i = 0; started && i < m->nvcpus; i++)
 		vcpu_stop(m->vcpu[i]);
+}
+
+__attribute__((format(printf, 3, 4))) static void end_with(struct machine *m, int outcome,
+							   const char *fmt, ...)
+{
+	struct ending ending = { m, { .outcome = outcome } };
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(ending.end.why.text, sizeof(ending.end.why.text), fmt, ap);
+	va_end(ap);
+	errand_run(end_now, &ending);
 }
 
 void machine_stop(struct machine *m, int outcome, const char *why)
@@ -64,8 +83,13 @@ static void on_vcpu_finished(void *opaque)
 {
 	struct machine *m = opaque;
 
-	if (atomic_fetch_sub(&m->live_vcpus, 1) == 1)
-		loop_stop(m->loop);
+	if (atomic_fetch_sub(&m->live_vcpus, 1) != 1)
+		return;
+	loop_stop(m->loop);
+	pthread_mutex_lock(&m->lock);
+	m->vcpus_gone = true;
+	pthread_cond_broadcast(&m->gone);
+	pthread_mutex_unlock(&m->lock);
 }
 
 static void end_panicked(void *opaque)
@@ -88,6 +112,27 @@ static void arm_panic_timer(void *opaque)
 	struct machine *m = opaque;
 
 	loop_timer_arm(m->timer, PANIC_GRACE_NS);
+}
+
+static void note_panic(void *opaque)
+{
+	struct machine *m = opaque;
+
+	if (m->events.panicked)
+		m->events.panicked(m->events.opaque, false);
+	if (m->ignore_panic)
+		return;
+	if (!atomic_exchange(&m->panicked, true) && loop_post(m->loop, arm_panic_timer, m))
+		end_panicked(m);
+}
+
+static void note_crash_kernel(void *opaque)
+{
+	struct machine *m = opaque;
+
+	atomic_store(&m->crash_kernel, true);
+	if (m->events.panicked)
+		m->events.panicked(m->events.opaque, true);
 }
 
 static void on_poweroff(struct machine *m)
@@ -129,17 +174,10 @@ static void on_event(void *opaque, enum vm_event event)
 		on_reset(m);
 		return;
 	case VM_EVENT_PANIC:
-		if (m->events.panicked)
-			m->events.panicked(m->events.opaque, false);
-		if (m->ignore_panic)
-			return;
-		if (!atomic_exchange(&m->panicked, true) && loop_post(m->loop, arm_panic_timer, m))
-			end_panicked(m);
+		errand_run(note_panic, m);
 		return;
 	case VM_EVENT_CRASH_LOADED:
-		atomic_store(&m->crash_kernel, true);
-		if (m->events.panicked)
-			m->events.panicked(m->events.opaque, true);
+		errand_run(note_crash_kernel, m);
 		return;
 	case VM_EVENT_LOST_OUTPUT:
 		atomic_store(&m->output_lost, true);
@@ -388,6 +426,7 @@ int machine_create(const struct machine_setup *setup, struct machine **out, stru
 	pthread_mutex_init(&m->state_lock, NULL);
 	pthread_mutex_init(&m->devices_lock, NULL);
 	pthread_cond_init(&m->device_back, NULL);
+	pthread_cond_init(&m->gone, NULL);
 	ratelimit_groups_init(&m->limits);
 	rc = build(m, setup, err);
 	if (rc) {
@@ -435,9 +474,19 @@ static int run_first_vcpu(struct machine *m, struct err *err)
 		return rc;
 	machine_set_state(m, MACHINE_RUNNING);
 	vcpu_run_first(m->vcpu[0]);
-	if (bound)
+	/* A confined thread only waits from here on, wherever it runs. */
+	if (bound && !thread_confines())
 		affinity_set(&before);
 	return 0;
+}
+
+/* An errand must not wait for a vCPU, which may wait for an errand of its own. */
+static void wait_for_vcpus(struct machine *m)
+{
+	pthread_mutex_lock(&m->lock);
+	while (!m->vcpus_gone)
+		pthread_cond_wait(&m->gone, &m->lock);
+	pthread_mutex_unlock(&m->lock);
 }
 
 /*
@@ -445,27 +494,27 @@ static int run_first_vcpu(struct machine *m, struct err *err)
  */
 static int run_vcpus(struct machine *m, struct err *err)
 {
-	pthread_t loop;
 	int rc;
 
 	machine_expect_output(m);
 	/* A confined thread opens nothing, and may be the first that logs a line. */
 	if (thread_confines())
 		log_open();
-	rc = thread_start(&loop, THREAD_LOOP, "loop", LOOP_STACK_BYTES, loop_main, m);
+	rc = thread_start(&m->loop_thread, THREAD_LOOP, "loop", LOOP_STACK_BYTES, loop_main, m);
 	if (rc)
 		return err_sys(err, -rc, "cannot start a thread");
+	m->loop_runs = true;
 	rc = machine_start_iothreads(m, err);
 	for (unsigned i = m->nvcpus; !rc && --i > 0;)
 		rc = vcpu_go(m->vcpu[i], err);
 	if (!rc)
 		rc = run_first_vcpu(m, err);
 	if (rc) {
-		/* The loop must not wait for vCPUs that never ran. */
+		/* The loop must not wait for vCPUs that never ran, nor an errand for one that did. */
+		errands_use(NULL);
 		end_with(m, OUTCOME_ERROR, "%s", err->text);
 		loop_stop(m->loop);
 	}
-	pthread_join(loop, NULL);
 	return rc;
 }
 
@@ -481,18 +530,32 @@ static bool may_start(struct machine *m)
 	return may;
 }
 
-int machine_run(struct machine *m, struct machine_end *end, struct err *err)
+/* Normally all vCPUs have left, and the loop's thread destroys the devices. */
+static void finish(void *opaque)
 {
-	int rc = 0;
+	struct machine *m = opaque;
 
-	BUG_ON(m->started || m->dry_run);
-	if (may_start(m))
-		rc = run_vcpus(m, err);
-	/* Normally all vCPUs have left, and the loop's thread has destroyed the devices. */
+	if (m->loop_runs)
+		pthread_join(m->loop_thread, NULL);
+	m->loop_runs = false;
 	for (unsigned i = 0; i < m->nvcpus; i++)
 		vcpu_join(m->vcpu[i]);
 	machine_destroy_devices(m);
 	machine_set_state(m, MACHINE_SHUTDOWN);
+}
+
+int machine_run(struct machine *m, struct machine_end *end, struct err *err)
+{
+	bool may;
+	int rc = 0;
+
+	BUG_ON(m->started || m->dry_run);
+	may = may_start(m);
+	if (may)
+		rc = run_vcpus(m, err);
+	if (may && !rc)
+		wait_for_vcpus(m);
+	errand_run(finish, m);
 	if (rc)
 		return rc;
 	*end = m->end;
@@ -501,23 +564,6 @@ int machine_run(struct machine *m, struct machine_end *end, struct err *err)
 		end->outcome = OUTCOME_ERROR;
 	}
 	return 0;
-}
-
-void machine_print_stats(const struct machine *m, FILE *out)
-{
-	const char *name;
-	uint64_t count, total;
-
-	for (unsigned at = 0;; at++) {
-		total = 0;
-		for (unsigned i = 0; i < m->nvcpus; i++) {
-			if (!vcpu_exit_count(m->vcpu[i], at, &name, &count))
-				return;
-			total += count;
-		}
-		if (total)
-			fprintf(out, "bantam: exits: %s %llu\n", name, (unsigned long long)total);
-	}
 }
 
 void machine_destroy(struct machine *m)
@@ -535,6 +581,7 @@ void machine_destroy(struct machine *m)
 	free(m->cmdline);
 	free(m->probe);
 	ratelimit_groups_destroy(&m->limits);
+	pthread_cond_destroy(&m->gone);
 	pthread_cond_destroy(&m->device_back);
 	pthread_mutex_destroy(&m->devices_lock);
 	pthread_mutex_destroy(&m->state_lock);

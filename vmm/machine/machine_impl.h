@@ -63,10 +63,14 @@ struct machine {
 	struct vcpu *vcpu[BOARD_MAX_CPUS];
 	unsigned nvcpus;
 	atomic_uint live_vcpus; /* not yet finished; the loop runs until the last one has left */
+	pthread_t loop_thread;
+	bool loop_runs; /* loop_thread is to be joined; the machine's thread */
 
-	pthread_mutex_t lock; /* protects the next three fields; held for a few instructions */
-	bool started;	      /* vCPUs may be in the guest: end_with must stop them */
-	bool ending;	      /* end is valid: the first cause */
+	pthread_mutex_t lock; /* protects the next four fields; held for a few instructions */
+	pthread_cond_t gone;
+	bool vcpus_gone; /* live_vcpus has become 0 */
+	bool started;	 /* vCPUs may be in the guest: end_with must stop them */
+	bool ending;	 /* end is valid: the first cause */
 	struct machine_end end;
 
 	pthread_mutex_t state_lock;	  /* protects the next two fields; see state.c */

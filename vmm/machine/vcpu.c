@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "vmm/core/clock.h"
+#include "vmm/errand/errand.h"
 #include "vmm/core/thread.h"
 #include "vmm/machine/affinity.h"
 
@@ -51,7 +52,8 @@ struct vcpu {
 	bool ready; /* prepared, or failed with rc */
 	bool kick;  /* thread exists and may be in the guest: ask sends it SIG_KICK */
 	bool go;
-	bool resting; /* paused: the thread is outside the guest and waits */
+	struct errands *errands; /* of the machine's thread */
+	bool resting;		 /* paused: the thread is outside the guest and waits */
 	int rc;
 	struct arch_sample sample; /* the last one, or sample_rc */
 	int sample_rc;
@@ -304,6 +306,7 @@ static void *thread_main(void *opaque)
 
 	current = v;
 	if (wait_for_go(v, rc ? rc : prepare(v))) {
+		errands_use(v->errands);
 		thread_confine();
 		run_guest(v);
 	}
@@ -392,6 +395,7 @@ int vcpu_go(struct vcpu *v, struct err *err)
 	if (rc)
 		*err = v->err;
 	v->go = true;
+	v->errands = errands_used();
 	pthread_cond_broadcast(&v->cond);
 	pthread_mutex_unlock(&v->lock);
 	return rc;

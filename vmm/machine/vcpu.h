@@ -35,7 +35,7 @@ struct vcpu_env {
 struct vcpu;
 
 int vcpu_create(const struct vcpu_env *env, unsigned id, struct vcpu **out, struct err *err);
-/* Waits until a further vCPU is prepared, then lets it run in its thread. */
+/* Waits until a further vCPU is prepared, then lets it run in its thread, with the caller's errands (errand/errand.h). */
 int vcpu_go(struct vcpu *vcpu, struct err *err);
 /*
  * vcpu_boot sets the first vCPU to boot's entry point; vcpu_run_first then runs it in this thread

@@ -19,6 +19,7 @@
 #include "vmm/cachedir.h"
 #include "vmm/confine/confine.h"
 #include "vmm/core/clock.h"
+#include "vmm/errand/errand.h"
 #include "vmm/core/thread.h"
 
 #define STACK_BYTES (512u << 10)
@@ -106,6 +107,22 @@ static void show(struct test_vm *vm, struct machine *m)
 	pthread_mutex_unlock(&vm->lock);
 }
 
+struct remains {
+	struct test_vm *vm;
+	struct machine *machine;
+	struct loop *loop;
+};
+
+static void clear_away(void *opaque)
+{
+	struct remains *r = opaque;
+
+	if (r->machine)
+		show(r->vm, NULL);
+	machine_destroy(r->machine);
+	loop_destroy(r->loop);
+}
+
 static int live(struct test_vm *vm, struct machine_end *end, struct err *err)
 {
 	struct machine_setup setup = {
@@ -113,23 +130,27 @@ static int live(struct test_vm *vm, struct machine_end *end, struct err *err)
 		.consoles = vm->consoles,
 		.events = { .opaque = vm, .ending = on_ending, .panicked = on_panicked },
 	};
+	struct remains remains = { .vm = vm };
 	char *cache_dir = cachedir_default();
-	struct machine *m = NULL;
+	struct errands *errands = NULL;
 	int rc = loop_create(&setup.loop, err);
 
 	setup.cache_dir = cache_dir;
 	if (!rc)
-		rc = machine_create(&setup, &m, err);
+		rc = machine_create(&setup, &remains.machine, err);
 	free(cache_dir);
 	if (!rc)
 		rc = confine_finish(err);
+	if (!rc && (rc = errands_start(false, &errands)))
+		err_sys(err, -rc, "cannot start a thread");
+	errands_use(errands);
 	if (!rc) {
-		show(vm, m);
-		rc = machine_run(m, end, err);
-		show(vm, NULL);
+		show(vm, remains.machine);
+		rc = machine_run(remains.machine, end, err);
 	}
-	machine_destroy(m);
-	loop_destroy(setup.loop);
+	remains.loop = setup.loop;
+	errand_run(clear_away, &remains);
+	errands_end(errands);
 	return rc;
 }
 

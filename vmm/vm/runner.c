@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vmm/errand/errand.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/thread.h"
 #include "vmm/vm/vm_impl.h"
@@ -84,6 +85,25 @@ static void hide(struct vm *vm)
 	pthread_mutex_unlock(&vm->lock);
 }
 
+struct remains {
+	struct vm *vm;
+	struct machine *machine;
+	struct loop *loop;
+	bool shown;
+};
+
+static void clear_away(void *opaque)
+{
+	struct remains *r = opaque;
+
+	if (r->shown && keys_num(&r->vm->machine_config.vm, CONFIG_STATS))
+		machine_print_stats(r->machine, stderr);
+	if (r->shown)
+		hide(r->vm);
+	machine_destroy(r->machine);
+	loop_destroy(r->loop);
+}
+
 static int live(struct vm *vm)
 {
 	struct machine_setup setup = {
@@ -102,20 +122,23 @@ static int live(struct vm *vm)
 			    .ejected = on_ejected,
 			    .forwarded = on_forwarded },
 	};
-	struct machine *m = NULL;
+	struct remains remains = { .vm = vm };
+	struct errands *errands = NULL;
 	int rc = loop_create(&setup.loop, &vm->err);
 
 	if (!rc)
-		rc = machine_create(&setup, &m, &vm->err);
+		rc = machine_create(&setup, &remains.machine, &vm->err);
+	if (!rc && (rc = errands_start(true, &errands)))
+		err_sys(&vm->err, -rc, "cannot start a thread");
+	errands_use(errands);
+	remains.shown = !rc;
 	if (!rc) {
-		show(vm, m);
-		rc = machine_run(m, &vm->end, &vm->err);
-		if (keys_num(&vm->machine_config.vm, CONFIG_STATS))
-			machine_print_stats(m, stderr);
-		hide(vm);
+		show(vm, remains.machine);
+		rc = machine_run(remains.machine, &vm->end, &vm->err);
 	}
-	machine_destroy(m);
-	loop_destroy(setup.loop);
+	remains.loop = setup.loop;
+	errand_run(clear_away, &remains);
+	errands_end(errands);
 	return rc;
 }
 

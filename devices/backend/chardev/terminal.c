@@ -23,6 +23,7 @@
 /* For signal handlers; one owner at a time. */
 static struct {
 	bool open, ignores_ttin; /* SIGTTIN was not ignored before: close restores that */
+	pid_t pgrp; /* ours: only a process itself changes its group once it has called exec */
 	struct termios saved;
 	volatile sig_atomic_t changed; /* we have made the terminal raw */
 	volatile sig_atomic_t event_fd;
@@ -39,7 +40,7 @@ bool chardev_terminal_foreground(void)
 {
 	pid_t pgrp = tcgetpgrp(STDIN_FILENO);
 
-	return pgrp < 0 || pgrp == getpgrp();
+	return pgrp < 0 || pgrp == term.pgrp;
 }
 
 static void set_terminal(const struct termios *tio)
@@ -118,7 +119,12 @@ static void wake_loop(void)
 	errno = saved;
 }
 
-static void on_signal(int sig)
+static bool is_fault(int sig)
+{
+	return sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL;
+}
+
+static void on_signal(int sig, siginfo_t *info, void *context)
 {
 	switch (sig) {
 	case SIGWINCH:
@@ -129,25 +135,36 @@ static void on_signal(int sig)
 		restore();
 		kill(getpid(), SIGSTOP); /* SIGCONT makes the terminal raw again */
 		break;
-	default:
+	default: /* its effect is the default one again: a fault comes back */
 		restore();
-		signal(sig, SIG_DFL);
-		raise(sig);
+		if (!(is_fault(sig) && info->si_code > 0))
+			raise(sig);
 	}
+}
+
+static bool kills(int sig)
+{
+	return sig != SIGWINCH && sig != SIGCONT && sig != SIGTSTP;
 }
 
 /* Only signals with the default effect: a program's own handlers, and ignored signals, stay. */
 static void catch_signals(bool on)
 {
-	struct sigaction act = { .sa_handler = on ? on_signal : SIG_DFL };
-	struct sigaction old;
+	struct sigaction act = { .sa_handler = SIG_DFL }, old;
 
 	for (size_t i = 0; i < NCAUGHT; i++) {
-		act.sa_flags = SA_RESTART;
-		sigemptyset(&act.sa_mask);
-		if (sigaction(caught[i], NULL, &old) || old.sa_flags & SA_SIGINFO)
+		bool ours;
+
+		if (sigaction(caught[i], NULL, &old))
 			continue;
-		if (old.sa_handler == (on ? SIG_DFL : on_signal))
+		ours = old.sa_flags & SA_SIGINFO && old.sa_sigaction == on_signal;
+		if (on) {
+			act.sa_sigaction = on_signal;
+			act.sa_flags = SA_SIGINFO |
+				       (kills(caught[i]) ? (int)SA_RESETHAND : SA_RESTART);
+		}
+		sigemptyset(&act.sa_mask);
+		if (on ? !(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_DFL : ours)
 			sigaction(caught[i], &act, NULL);
 	}
 }
@@ -158,6 +175,7 @@ bool chardev_terminal_open(int event_fd)
 {
 	static bool at_exit;
 
+	term.pgrp = getpgrp();
 	if (term.open || tcgetattr(STDIN_FILENO, &term.saved))
 		return false;
 	term.open = true;

@@ -11,6 +11,7 @@
 #include "devices/virtio/core/mmio.h"
 #include "devices/virtio/core/pci.h"
 #include "devices/virtio/core/virtio.h"
+#include "vmm/errand/errand.h"
 #include "vmm/core/thread.h"
 
 /* --- interrupts of queues that are served elsewhere ------------------------------- */
@@ -53,6 +54,7 @@ static int create_relays(struct virtio_device *dev)
 	dev->relay = calloc(dev->nqueues, sizeof(*dev->relay));
 	if (!dev->relay)
 		return -ENOMEM;
+	errands_expect_long();
 	if (thread_confines())
 		virtio_kicks_prepare();
 	rc = loop_watch_event(dev->env->loop, on_again, dev, &dev->again_watch, &dev->again_fd);

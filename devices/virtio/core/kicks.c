@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/errand/errand.h"
 #include "vmm/core/thread.h"
 
 static void kicked(void *opaque)
@@ -185,18 +186,23 @@ void virtio_kicks_prepare(void)
 	pthread_mutex_unlock(&aio_lock);
 }
 
+struct kernel_write {
+	int fd, rc;
+};
+
 /*
  * Adds 1 to fd's counter without waiting, whatever its flags and its counter are. Only the kernel's own calls of
  * eventfd_signal do that; the one that a program can cause is the end of an asynchronous operation (IOCB_FLAG_RESFD).
- * The operation is a read of /dev/null, which has ended when io_submit returns. Returns 0 or -errno.
+ * The operation is a read of /dev/null, which has ended when io_submit returns. rc: 0 or -errno.
  */
-static int write_in_kernel(int fd)
+static void write_in_kernel(void *opaque)
 {
+	struct kernel_write *write = opaque;
 	struct timespec now = { 0 };
 	struct io_event done;
 	struct iocb read = { .aio_lio_opcode = IOCB_CMD_PREAD,
 			     .aio_flags = IOCB_FLAG_RESFD,
-			     .aio_resfd = (uint32_t)fd },
+			     .aio_resfd = (uint32_t)write->fd },
 		    *list = &read;
 	int rc;
 
@@ -209,7 +215,7 @@ static int write_in_kernel(int fd)
 	else if (!rc)
 		syscall(SYS_io_getevents, aio_context, 0, 1, &done, &now);
 	pthread_mutex_unlock(&aio_lock);
-	return rc;
+	write->rc = rc;
 }
 
 /* --- notifies ---------------------------------------------------------------------------- */
@@ -222,7 +228,7 @@ void virtio_kick_again(struct virtio_device *dev, unsigned queue)
 void virtio_kicks_notify(struct virtio_device *dev, unsigned queue)
 {
 	struct virtio_kick *k = &dev->kick[queue];
-	int rc = 0;
+	struct kernel_write write = { 0 };
 
 	/* A device without relays has no queue elsewhere. */
 	if (!dev->relay) {
@@ -230,11 +236,12 @@ void virtio_kicks_notify(struct virtio_device *dev, unsigned queue)
 		return;
 	}
 	virtio_lock(dev);
+	write.fd = k->lent_fd;
 	if (k->lent_fd < 0)
 		virtio_kick_again(dev, queue);
 	else if (dev->active)
-		rc = write_in_kernel(k->lent_fd);
-	if (rc)
+		errand_run(write_in_kernel, &write);
+	if (write.rc)
 		virtio_broken(dev, "its server cannot be notified: this host's kernel has no "
 				   "asynchronous I/O left (see fs.aio-max-nr)");
 	virtio_unlock(dev);

@@ -13,6 +13,7 @@
 
 #include "devices/pci/msix.h"
 #include "devices/virtio/core/kicks.h"
+#include "vmm/errand/errand.h"
 #include "vmm/core/log.h"
 
 /* Section 4.1.4: virtio_pci_cap. */
@@ -413,6 +414,26 @@ static uint32_t config_read(struct pci_func *f, unsigned off, unsigned size_byte
 	return pci_func_get(f, off, size_bytes);
 }
 
+/* Returns true if what was written concerns only the registers. */
+static bool config_same(struct virtio_pci *t, uint16_t control)
+{
+	uint64_t base;
+
+	return pci_msix_has_control(&t->msix, control) &&
+	       (!pci_func_bar_base(&t->func, VIRTIO_PCI_BAR, &base) || base == t->bound_base);
+}
+
+static void follow_config(void *opaque)
+{
+	struct virtio_pci *t = opaque;
+
+	pci_msix_set_control(&t->msix,
+			     (uint16_t)pci_func_get(&t->func, t->msix_at + MSIX_CAP_CONTROL, 2));
+	virtio_calls_changed(t->dev);
+	update_intx(t);
+	follow_bar(t);
+}
+
 static void config_written(struct pci_func *f, unsigned off, unsigned size_bytes)
 {
 	struct virtio_pci *t = of_func(f);
@@ -425,10 +446,12 @@ static void config_written(struct pci_func *f, unsigned off, unsigned size_bytes
 		return;
 	}
 	virtio_lock(t->dev);
-	pci_msix_set_control(&t->msix, (uint16_t)pci_func_get(f, t->msix_at + MSIX_CAP_CONTROL, 2));
-	virtio_calls_changed(t->dev);
-	update_intx(t);
-	follow_bar(t);
+	if (!config_same(t, (uint16_t)pci_func_get(f, t->msix_at + MSIX_CAP_CONTROL, 2))) {
+		if (t->dev->relay)
+			errand_run_long(follow_config, t);
+		else
+			errand_run(follow_config, t);
+	}
 	virtio_unlock(t->dev);
 }
 

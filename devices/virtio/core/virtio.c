@@ -4,6 +4,9 @@
  * A reset may have to wait for I/O, and the wait releases the lock. Meanwhile another vCPU of a
  * hostile guest may access the same registers: resetting makes every change of status wait until
  * the first reset is complete, and virtio_queue_setup refuses writes to queue registers.
+ *
+ * What a class or a transport does when a driver starts, stops or moves something is an errand (errand/errand.h) of the
+ * vCPU that holds the lock. The wait for I/O is none: it needs the loop.
  */
 #include "devices/virtio/core/virtio.h"
 
@@ -11,6 +14,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "vmm/errand/errand.h"
 #include "vmm/core/log.h"
 
 void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
@@ -32,6 +36,15 @@ void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
 	dev->config_bytes = config_bytes;
 }
 
+/* The lock is held. A daemon may take its time. */
+static void errand(struct virtio_device *dev, void (*fn)(void *opaque))
+{
+	if (dev->relay)
+		errand_run_long(fn, dev);
+	else
+		errand_run(fn, dev);
+}
+
 /* --- queues that are served elsewhere --------------------------------------------- */
 
 int virtio_call_fd(struct virtio_device *dev, unsigned queue)
@@ -41,11 +54,19 @@ int virtio_call_fd(struct virtio_device *dev, unsigned queue)
 	return fd >= 0 ? fd : dev->relay[queue].fd;
 }
 
+static void tell_calls(void *opaque)
+{
+	struct virtio_device *dev = opaque;
+
+	for (unsigned i = 0; i < dev->nqueues; i++)
+		if (dev->queue[i].s.ready)
+			dev->class->call_changed(dev, i);
+}
+
 void virtio_calls_changed(struct virtio_device *dev)
 {
-	for (unsigned i = 0; dev->elsewhere && dev->active && i < dev->nqueues; i++)
-		if (dev->queue[i].s.ready && dev->class->call_changed)
-			dev->class->call_changed(dev, i);
+	if (dev->elsewhere && dev->active && dev->class->call_changed)
+		errand(dev, tell_calls);
 }
 
 /* ----------------------------------------------------------------------------------- */
@@ -138,14 +159,21 @@ static void wait_for_io(struct virtio_device *dev, bool in_loop)
 	}
 }
 
+static void reset_class(void *opaque)
+{
+	struct virtio_device *dev = opaque;
+
+	dev->io_pending = true;
+	if (dev->class->reset(dev))
+		dev->io_pending = false;
+}
+
 static void stop(struct virtio_device *dev, bool in_loop)
 {
 	dev->active = false;
 	if (dev->started) {
 		dev->started = false;
-		dev->io_pending = true;
-		if (dev->class->reset(dev))
-			dev->io_pending = false;
+		errand(dev, reset_class);
 	}
 	/* Another thread may have stopped the device: wait in that case too. */
 	wait_for_io(dev, in_loop);
@@ -164,6 +192,21 @@ void virtio_stop_last(struct virtio_device *dev)
 	virtio_unlock(dev);
 }
 
+static void tell_stopped(void *opaque)
+{
+	struct virtio_device *dev = opaque;
+
+	dev->env->ops->driver(dev->env->vm, dev->dev.id, false);
+}
+
+static void reset_transport(void *opaque)
+{
+	struct virtio_device *dev = opaque;
+
+	if (dev->transport_ops)
+		dev->transport_ops->reset(dev);
+}
+
 static void reset(struct virtio_device *dev)
 {
 	bool started = dev->started;
@@ -171,19 +214,38 @@ static void reset(struct virtio_device *dev)
 	dev->resetting = true;
 	stop(dev, false);
 	if (started)
-		dev->env->ops->driver(dev->env->vm, dev->dev.id, false);
+		errand(dev, tell_stopped);
 	dev->s.acked = 0;
-	if (dev->transport_ops)
-		dev->transport_ops->reset(dev);
+	/* Without relays it only changes registers and a line. */
+	if (dev->relay)
+		errand(dev, reset_transport);
+	else
+		reset_transport(dev);
 	dev->s.status = 0;
 	dev->resetting = dev->detaching;
 	pthread_cond_broadcast(&dev->reset_cond);
 }
 
+static void activate(void *opaque)
+{
+	struct virtio_device *dev = opaque;
+	int rc = dev->class->activate(dev);
+
+	if (rc) {
+		virtio_broken(dev, strerror(-rc));
+		return;
+	}
+	dev->started = true;
+	dev->env->ops->driver(dev->env->vm, dev->dev.id, true);
+	if (dev->s.status & VIRTIO_STATUS_NEEDS_RESET)
+		return;
+	dev->active = true;
+	if (dev->transport_ops)
+		dev->transport_ops->activated(dev);
+}
+
 static void start(struct virtio_device *dev)
 {
-	int rc;
-
 	if (!(dev->s.status & VIRTIO_STATUS_FEATURES_OK)) {
 		log_put_for(dev->dev.id, LOG_WARN, "%s: DRIVER_OK without FEATURES_OK is ignored",
 			    dev->class->name);
@@ -197,18 +259,7 @@ static void start(struct virtio_device *dev)
 	/* A driver may have enabled a queue before its features were final. */
 	for (unsigned i = 0; i < dev->nqueues; i++)
 		dev->queue[i].s.event_idx = virtio_has(dev, VIRTIO_F_EVENT_IDX);
-	rc = dev->class->activate(dev);
-	if (rc) {
-		virtio_broken(dev, strerror(-rc));
-		return;
-	}
-	dev->started = true;
-	dev->env->ops->driver(dev->env->vm, dev->dev.id, true);
-	if (dev->s.status & VIRTIO_STATUS_NEEDS_RESET)
-		return;
-	dev->active = true;
-	if (dev->transport_ops)
-		dev->transport_ops->activated(dev);
+	errand(dev, activate);
 }
 
 void virtio_set_status(struct virtio_device *dev, uint8_t status)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "vmm/arch/x86_64/layout.h"
+#include "vmm/errand/errand.h"
 
 #define REG_SELECT 0x00
 #define REG_WINDOW 0x10
@@ -172,22 +173,58 @@ static uint64_t ioapic_read(void *opaque, uint64_t off, unsigned size_bytes)
 	return val;
 }
 
+struct write {
+	struct ioapic *io;
+	uint64_t off, val;
+};
+
+/* Lock held. */
+static void write_locked(const struct write *w)
+{
+	struct ioapic *io = w->io;
+	unsigned pin = (io->s.select - 0x10u) / 2;
+
+	if (w->off == REG_SELECT)
+		io->s.select = (uint8_t)w->val;
+	else if (w->off == REG_EOI)
+		eoi(io, (uint8_t)w->val);
+	else if (w->off == REG_WINDOW && io->s.select == 0)
+		io->s.id = (uint8_t)(w->val >> 24) & 0x0f;
+	else if (w->off == REG_WINDOW && io->s.select >= 0x10 && pin < IOAPIC_PINS)
+		write_entry(io, pin, io->s.select & 1, (uint32_t)w->val);
+}
+
+static void store(void *opaque)
+{
+	const struct write *w = opaque;
+
+	pthread_mutex_lock(&w->io->lock);
+	write_locked(w);
+	pthread_mutex_unlock(&w->io->lock);
+}
+
+/* Lock held. Returns true if the write may change KVM's routes: an entry becomes, was or is level-triggered. */
+static bool may_route(const struct ioapic *io, const struct write *w)
+{
+	unsigned pin = (io->s.select - 0x10u) / 2;
+
+	return w->off == REG_WINDOW && io->s.select >= 0x10 && pin < IOAPIC_PINS &&
+	       (io->watched >> pin & 1 || io->s.entry[pin] & RTE_LEVEL ||
+		(!(io->s.select & 1) && w->val & RTE_LEVEL));
+}
+
 static void ioapic_write(void *opaque, uint64_t off, unsigned size_bytes, uint64_t val)
 {
-	struct ioapic *io = opaque;
-	unsigned pin;
+	struct write w = { opaque, off, val };
+	bool route;
 
-	pthread_mutex_lock(&io->lock);
-	pin = (io->s.select - 0x10u) / 2;
-	if (off == REG_SELECT)
-		io->s.select = (uint8_t)val;
-	else if (off == REG_EOI)
-		eoi(io, (uint8_t)val);
-	else if (off == REG_WINDOW && io->s.select == 0)
-		io->s.id = (uint8_t)(val >> 24) & 0x0f;
-	else if (off == REG_WINDOW && io->s.select >= 0x10 && pin < IOAPIC_PINS)
-		write_entry(io, pin, io->s.select & 1, (uint32_t)val);
-	pthread_mutex_unlock(&io->lock);
+	pthread_mutex_lock(&w.io->lock);
+	route = may_route(w.io, &w);
+	if (!route)
+		write_locked(&w);
+	pthread_mutex_unlock(&w.io->lock);
+	if (route)
+		errand_run(store, &w);
 }
 
 const struct bus_ops ioapic_bus_ops = { ioapic_read, ioapic_write };
