@@ -385,7 +385,9 @@ static void in_chroot(bool ptys, bool dry_run)
 	struct confine_jail jail = { .chroot = place, .uid = "1234", .dry_run = dry_run };
 	struct err err = { "" };
 	int fd = open(below("file"), O_RDONLY), tty;
+	struct stat st;
 
+	umask(077);
 	CHECK(!confine_jail_enter(&jail, ptys, &err));
 	CHECK(!confine_jail_user(&jail, true, false, &err));
 	CHECK(!access("/file", F_OK) && !access("file", F_OK));
@@ -397,6 +399,8 @@ static void in_chroot(bool ptys, bool dry_run)
 		return;
 	}
 	/* The host's devices, of which root alone may use some, and open files once more. */
+	CHECK(dry_run || !access("/dev/net/.", X_OK));
+	CHECK(stat("/dev/kvm", &st) || (st.st_uid == 1234 && (st.st_mode & 0777) == 0600));
 	CHECK(open("/dev/null", O_RDWR) >= 0 && open("/dev/urandom", O_RDONLY) >= 0);
 	CHECK(access("/dev/mem", F_OK) && open("/dev/x", O_RDWR | O_CREAT, 0600) < 0);
 	CHECK(fd >= 0 && !access("/proc/self/fd", F_OK));

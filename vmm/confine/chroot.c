@@ -55,8 +55,11 @@ static int make_place(const char *path, bool is_folder)
 	return 0;
 }
 
-/* Binds a device of the host, if it has it, to the same name in the new /dev. */
-static int bind_device(const char *dev, const char *name)
+/*
+ * The same name of a device of the host in the new /dev, if the host has it: with owned, a node that belongs to the jail's
+ * user, who may be none of those that the host lets use it. In a container that may make none, and for the others, the host's.
+ */
+static int bring_device(const char *dev, const char *name, const struct confine_ids *owned)
 {
 	char host[64], at[PATH_MAX];
 	struct stat st;
@@ -67,25 +70,33 @@ static int bind_device(const char *dev, const char *name)
 		return -ENAMETOOLONG;
 	if (stat(host, &st))
 		return 0;
+	if (owned && S_ISCHR(st.st_mode) && !mknod(at, S_IFCHR | 0600, st.st_rdev))
+		return chown(at, owned->uid, owned->gid) ? -errno : 0;
 	rc = make_place(at, S_ISDIR(st.st_mode));
 	return rc ? rc : mount(host, at, NULL, MS_BIND, NULL) ? -errno : 0;
 }
 
-static int mount_dev(const char *dev, bool ptys)
+static int mount_dev(const char *dev, const struct confine_ids *user, bool ptys)
 {
-	static const char *const names[] = { "kvm",	    "net/tun", "vhost-net",
-					     "vhost-vsock", "null",    "urandom" };
+	static const char owned[][12] = { "kvm", "net/tun", "vhost-net", "vhost-vsock" };
 	char at[PATH_MAX];
 	int rc = 0;
 
 	if (mount("jail", dev, "tmpfs", FLAGS, "mode=755"))
 		return -errno;
-	if (snprintf(at, sizeof(at), "%s/net", dev) >= (int)sizeof(at) || mkdir(at, 0755))
+	if (snprintf(at, sizeof(at), "%s/net", dev) >= (int)sizeof(at))
 		return -ENAMETOOLONG;
-	for (size_t i = 0; !rc && i < sizeof(names) / sizeof(names[0]); i++)
-		rc = bind_device(dev, names[i]);
+	/* With the API the process's umask leaves others nothing. */
+	if (mkdir(at, 0755) || chmod(at, 0755))
+		return -errno;
+	for (size_t i = 0; !rc && i < sizeof(owned) / sizeof(owned[0]); i++)
+		rc = bring_device(dev, owned[i], user);
+	if (!rc)
+		rc = bring_device(dev, "null", NULL);
+	if (!rc)
+		rc = bring_device(dev, "urandom", NULL);
 	if (!rc && ptys)
-		rc = bind_device(dev, "pts");
+		rc = bring_device(dev, "pts", NULL);
 	/* A node of its own, since the kernel looks for "pts" beside it. */
 	if (!rc && ptys && snprintf(at, sizeof(at), "%s/ptmx", dev) < (int)sizeof(at) &&
 	    (mknod(at, S_IFCHR, PTMX) || chmod(at, 0666)))
@@ -126,13 +137,14 @@ static int place(const struct confine_jail *jail, const char *name, const char *
 	return S_ISDIR(st.st_mode) ? 1 : -ENOTDIR;
 }
 
-static int fill(const struct confine_jail *jail, bool ptys, struct err *err)
+static int fill(const struct confine_jail *jail, const struct confine_ids *user, bool ptys,
+		struct err *err)
 {
 	char path[PATH_MAX];
 	int rc = place(jail, "dev", "kvm", path);
 
 	if (rc > 0)
-		rc = mount_dev(path, ptys);
+		rc = mount_dev(path, user, ptys);
 	errno = -rc;
 	if (rc < 0)
 		return refused(jail->chroot, "its folder dev", err);
@@ -143,7 +155,8 @@ static int fill(const struct confine_jail *jail, bool ptys, struct err *err)
 	return rc < 0 ? refused(jail->chroot, "its folder proc", err) : 0;
 }
 
-int confine_chroot(const struct confine_jail *jail, bool ptys, struct err *err)
+int confine_chroot(const struct confine_jail *jail, const struct confine_ids *user, bool ptys,
+		   struct err *err)
 {
 	const char *dir = jail->chroot;
 	struct stat st;
@@ -156,7 +169,7 @@ int confine_chroot(const struct confine_jail *jail, bool ptys, struct err *err)
 	/* With all that is mounted below: a disk may be. */
 	if (mount(dir, dir, NULL, MS_BIND | MS_REC, NULL))
 		return refused(dir, "the folder", err);
-	rc = fill(jail, ptys, err);
+	rc = fill(jail, user, ptys, err);
 	if (rc)
 		return rc;
 	/* The old root comes to lie over the new one, where it is taken away. */

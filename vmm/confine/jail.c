@@ -106,17 +106,18 @@ static size_t kvm_group(gid_t *group)
 
 /* Found while the host's files are there. */
 static struct {
-	uid_t uid;
-	gid_t gid, further;
+	struct confine_ids ids;
+	gid_t further;
 	size_t nfurther;
 	bool changes;
 } user;
 
 static int find_user(const struct confine_jail *jail, struct err *err)
 {
-	int rc = confine_jail_ids(jail, "/etc/passwd", "/etc/group", &user.uid, &user.gid, err);
+	int rc = confine_jail_ids(jail, "/etc/passwd", "/etc/group", &user.ids.uid, &user.ids.gid,
+				  err);
 
-	user.changes = !geteuid() || user.uid != geteuid() || user.gid != getegid();
+	user.changes = !geteuid() || user.ids.uid != geteuid() || user.ids.gid != getegid();
 	if (!rc && user.changes && geteuid())
 		return err_set(
 			err, EPERM,
@@ -132,7 +133,8 @@ int confine_jail_user(const struct confine_jail *jail, bool keep, bool interface
 
 	if (!jail->uid || !user.changes)
 		return 0;
-	rc = confine_take_user(user.uid, user.gid, &user.further, user.nfurther, keep, interfaces);
+	rc = confine_take_user(user.ids.uid, user.ids.gid, &user.further, user.nfurther, keep,
+			       interfaces);
 	if (rc == -EPERM)
 		return err_set(
 			err, EPERM,
@@ -234,7 +236,7 @@ int confine_jail_enter(const struct confine_jail *jail, bool ptys, struct err *e
 		rc = enter_netns(jail->netns, err);
 	/* With CAP_SYS_ADMIN, and behind all that is found by the host's paths. */
 	if (!rc && jail->chroot)
-		rc = confine_chroot(jail, ptys, err);
+		rc = confine_chroot(jail, &user.ids, ptys, err);
 	return rc;
 }
 

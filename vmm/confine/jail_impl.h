@@ -24,8 +24,14 @@ int confine_jail_ids(const struct confine_jail *jail, const char *passwd, const 
 
 /* --- chroot.c --- */
 
-/* Makes the folder of --chroot the root. Needs CAP_SYS_ADMIN. */
-int confine_chroot(const struct confine_jail *jail, bool ptys, struct err *err);
+struct confine_ids {
+	uid_t uid;
+	gid_t gid;
+};
+
+/* Makes the folder of --chroot the root, whose devices belong to user. Needs CAP_SYS_ADMIN. */
+int confine_chroot(const struct confine_jail *jail, const struct confine_ids *user, bool ptys,
+		   struct err *err);
 
 /* --- limits.c --- */
 
