@@ -281,6 +281,41 @@ Test(seed, ssh_keys)
 	}
 }
 
+Test(seed, keys_that_sshd_refuses)
+{
+#define ED "AAAAC3NzaC1lZDI1NTE5AAAAIPOCVRXWxyyVyrxK1QNOOoQH85Sq4rigXPQmuP8Qlly3"
+	static const struct {
+		const char *line, *why;
+	} table[] = {
+		{ "ssh-ed25519 " ED, NULL },
+		{ "ssh-ed25519\t" ED " a comment, with = and \"", NULL },
+		{ "restrict,pty,command=\"a \\\"b\\\", c\",FROM=\"1.2.3.4,!5.6.7.8\" ssh-ed25519 " ED, NULL },
+		{ "cert-authority ssh-ed25519 " ED, NULL },
+		{ "no-X11-forwarding ssh-ed25519 " ED, NULL },
+		{ "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIA==", NULL },
+		{ "webauthn-sk-ecdsa-sha2-nistp256@openssh.com "
+		  "AAAAInNrLWVjZHNhLXNoYTItbmlzdHAyNTZAb3BlbnNzaC5jb20AAAAIbmlzdHAyNTY=", NULL },
+		{ "ssh-ed25519 AAAA", "no key of type ssh-ed25519" },
+		{ "ssh-rsa " ED, "no key of type ssh-rsa" },
+		{ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPOCVRXW\xe2\x80\xa6", "was it cut" },
+		{ "ssh-ed25519 " ED "A", "was it cut" },
+		{ "ssh-ed25519 " ED "====", "was it cut" },
+		{ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE", "was it cut" },
+		{ "pty,foo-bar ssh-ed25519 " ED, "the option \"foo-bar\"" },
+		{ "command=\"x\",commands=\"y\" ssh-ed25519 " ED, "the option \"commands\"" },
+		{ ",pty ssh-ed25519 " ED, "the option \"\"" },
+	}, *c;
+
+	EACH(c, table)
+	{
+		char why[160] = "";
+
+		cr_expect_eq(cloud_key_fault(c->line, why, sizeof(why)), c->why != NULL, "%s: %s",
+			     c->line, why);
+		cr_expect(!c->why || strstr(why, c->why), "%s: %s", c->line, why);
+	}
+}
+
 /* --- launch -------------------------------------------------------------------- */
 
 Test(seed, env_names)

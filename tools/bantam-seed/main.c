@@ -72,9 +72,19 @@ static int add(struct list *list, const char *value, struct err *err)
 
 static int add_key(struct request *req, const char *value, struct err *err)
 {
+	size_t before = req->cloud.keys.n;
 	struct text text;
 	int rc = cloud_add_key(&req->cloud, value, &text, err);
+	char fault[160];
 
+	for (size_t i = before; !rc && i < req->cloud.keys.n; i++) {
+		struct err why;
+
+		if (!cloud_key_fault(req->cloud.keys.item[i], fault, sizeof(fault)))
+			continue;
+		err_set(&why, EINVAL, "--ssh-key: key %zu %s; sshd will refuse it", i + 1, fault);
+		fprintf(stderr, "bantam: seed: warning: %s\n", why.text);
+	}
 	if (!text.data)
 		return rc;
 	if (hold(req, &text)) {

@@ -51,6 +51,8 @@ struct cloud {
 
 /* --ssh-key: arg is a key or a file of keys. *hold gets the file's text, which the caller keeps. */
 int cloud_add_key(struct cloud *cloud, const char *arg, struct text *hold, struct err *err);
+/* Would sshd refuse this key of cloud_add_key? Then why says why: "has the option "x"". */
+bool cloud_key_fault(const char *line, char *why, size_t len);
 /* Checks all options, before anything is written. */
 int cloud_check(const struct cloud *cloud, struct err *err);
 int cloud_user_data(const struct cloud *cloud, struct text *out, struct err *err);
