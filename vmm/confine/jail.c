@@ -193,6 +193,8 @@ int confine_jail_check(const struct confine_jail *jail, struct err *err)
 	if (jail->chroot && (!*jail->chroot || !strcmp(jail->chroot, "/")))
 		return err_set(err, EINVAL, "--chroot %s: must be a folder below the root",
 			       jail->chroot);
+	if (!jail->limit)
+		return 0;
 	rc = confine_limits_parse(jail->limit, &limits, err);
 	if (!rc && !jail->cgroup && confine_limits_need_group(&limits))
 		rc = err_set(err, EINVAL,

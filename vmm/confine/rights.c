@@ -179,7 +179,10 @@ int confine_take_user(uid_t uid, gid_t gid, const gid_t *further, size_t nfurthe
 	return rc ? rc : set(data);
 }
 
-/* What the process never needs: message queues, signals that queue up for others, real-time priorities. */
+/*
+ * What the process never needs: message queues, signals that queue up for others, real-time priorities. Not the number of
+ * processes: since Linux 6.15 KVM makes one when the guest begins, of which the filters, which refuse clone, know nothing.
+ */
 int confine_limits(void)
 {
 	static const struct rlimit none;
