@@ -29,7 +29,8 @@ enum target {
 	IMAGE = 1 << 8,
 	SEED = 1 << 9,
 	TEST = 1 << 10,	   /* the first thread of bantam test */
-	CONTROL = 1 << 11, /* a process that has given up nothing */
+	MACHINE = 1 << 11, /* does errands of vCPUs, and ends the machine */
+	CONTROL = 1 << 12, /* a process that has given up nothing */
 };
 const char *attack_target_name(unsigned target);
 
@@ -82,6 +83,7 @@ struct attack {
 	unsigned may; /* targets in which the last step may succeed; the reason stands beside it */
 	unsigned flags;
 	unsigned without; /* targets in which it may succeed where there are no namespaces */
+	unsigned old;	  /* the same, where there is no Landlock */
 };
 enum {
 	WORKS = 1, /* an unconfined process of root can */

@@ -65,8 +65,9 @@ static unsigned listed(const char *list, const char *name)
 	static const struct {
 		const char *name;
 		unsigned target;
-	} threads[] = { { "vcpu", VCPU },     { "loop", LOOP },	      { "io", IO },
-			{ "worker", WORKER }, { "signals", SIGNALS }, { "test", TEST } };
+	} threads[] = { { "vcpu", VCPU },      { "loop", LOOP },       { "io", IO },
+			{ "worker", WORKER },  { "signals", SIGNALS }, { "test", TEST },
+			{ "machine", MACHINE } };
 	char line[NAME_BYTES + 40];
 	unsigned may = 0;
 
@@ -123,7 +124,7 @@ static void add_options(void)
 		unsigned may;
 		int level, option;
 	} kept[] = {
-		{ LOOP, SOL_SOCKET, SO_SNDBUF },
+		{ LOOP | MACHINE, SOL_SOCKET, SO_SNDBUF },
 		{ NET, SOL_SOCKET, SO_REUSEADDR },
 		{ NET, SOL_SOCKET, SO_OOBINLINE },
 		{ NET, IPPROTO_TCP, 1 /* TCP_NODELAY */ },

@@ -63,6 +63,14 @@
 
 static const struct sock_filter free_filter[] = { SEEN, RETURN(SECCOMP_RET_ALLOW) };
 
+static const struct sock_filter old_filter[] = {
+	SEEN,
+	LOAD(nr),
+	IF(SYS_landlock_create_ruleset, 0, 1),
+	RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+	RETURN(SECCOMP_RET_ALLOW),
+};
+
 /* The part of Docker's profile that concerns namespaces and mounts. */
 static const struct sock_filter container_filter[] = {
 	SEEN,
@@ -108,6 +116,9 @@ static bool enter(const struct situation *s)
 	if (s->container)
 		prog = (struct sock_fprog){ ARRAY_SIZE(container_filter),
 					    (struct sock_filter *)container_filter };
+	if (s->old)
+		prog = (struct sock_fprog){ ARRAY_SIZE(old_filter),
+					    (struct sock_filter *)old_filter };
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) ||
 	    (s->container && !cut_capabilities()))
 		return false;

@@ -13,6 +13,7 @@ struct situation {
 	const char *name;
 	uid_t uid;
 	bool container; /* Docker's capabilities, and its filter: no namespaces, no mounts */
+	bool old;	/* Linux before 5.13: no Landlock */
 };
 
 struct traced {
