@@ -553,6 +553,28 @@ Test(jail, group)
 	cr_expect(access(path, F_OK), "%s is still there", path);
 }
 
+Test(jail, described)
+{
+	struct confine_jail jail = {
+		.uid = "x", .chroot = "/srv/a", .netns = "n", .cgroup = "vms/a", .limit = "pids=9"
+	};
+	char *text = NULL, want[200];
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	cr_assert(f);
+	confine_jail_describe(&(struct confine_jail){ NULL }, f);
+	confine_jail_describe(&jail, f);
+	fclose(f);
+	snprintf(
+		want, sizeof(want),
+		"process\n  user %u, group %u\n  root folder /srv/a\n  network namespace /run/netns/n\n"
+		"  cgroup vms/a\n  limits pids=9\n",
+		(unsigned)geteuid(), (unsigned)getegid());
+	cr_expect_str_eq(text, want);
+	free(text);
+}
+
 /* --dry-run makes nothing. */
 Test(jail, dry_run)
 {
