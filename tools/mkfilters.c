@@ -11,6 +11,7 @@
  *   CALL(LOOP | IO, fdatasync)                        these threads may make this call
  *   CALL_IF(LOOP, socket, IS(0, AF_UNIX), IS(1, …))   if all these arguments are so; several lines: any of them
  *   IOCTL(WORKER, BLKDISCARD)                         this request of ioctl
+ *   REFUSE(EXECUTOR, ptrace), REFUSE_IF(…)            of a kind that may make all calls but those that are refused
  *
  * IS(n, value) compares the lower 32 bits, which is what the kernel takes of an int; BITS(n, mask, value) masks
  * more. PID is the process itself, which filter.c puts in its place.
@@ -48,7 +49,9 @@
 #define SIGNALS (1u << THREAD_PROCESS)
 #define TEST (1u << THREAD_TEST)
 #define MACHINE (1u << THREAD_MACHINE)
-#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS | TEST | MACHINE)
+#define API (1u << THREAD_API)
+#define EXECUTOR (1u << THREAD_EXECUTOR)
+#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS | TEST | MACHINE | API)
 
 #define INT_MASK 0xffffffffull
 #define IS(n, value)                                                                               \
@@ -65,13 +68,17 @@
 
 struct rule {
 	unsigned threads;
+	int refused;
 	const char *call, *text, *file; /* text: the conditions, or the request of an ioctl */
 	struct scmp_arg_cmp arg[MAX_ARGS + 1]; /* the first without op ends them */
 };
 
-#define CALL(threads, call) { threads, #call, "", __FILE__, { { 0 } } },
-#define CALL_IF(threads, call, ...) { threads, #call, #__VA_ARGS__, __FILE__, { __VA_ARGS__ } },
-#define IOCTL(threads, request) { threads, "ioctl", #request, __FILE__, { IS(1, request) } },
+#define CALL(threads, call) { threads, 0, #call, "", __FILE__, { { 0 } } },
+#define CALL_IF(threads, call, ...) { threads, 0, #call, #__VA_ARGS__, __FILE__, { __VA_ARGS__ } },
+#define IOCTL(threads, request) { threads, 0, "ioctl", #request, __FILE__, { IS(1, request) } },
+#define REFUSE(threads, call) { threads, 1, #call, "", __FILE__, { { 0 } } },
+#define REFUSE_IF(threads, call, ...)                                                              \
+	{ threads, 1, #call, #__VA_ARGS__, __FILE__, { __VA_ARGS__ } },
 
 static const struct rule rules[] = {
 #include "calls.inc"
@@ -81,9 +88,15 @@ static const struct rule rules[] = {
 static const struct {
 	unsigned kind;
 	const char *name;
-} kinds[] = { { THREAD_VCPU, "vcpu" },	    { THREAD_LOOP, "loop" },	   { THREAD_IO, "io" },
-	      { THREAD_WORKER, "worker" },  { THREAD_PROCESS, "signals" }, { THREAD_TEST, "test" },
-	      { THREAD_MACHINE, "machine" } };
+} kinds[] = { { THREAD_VCPU, "vcpu" },
+	      { THREAD_LOOP, "loop" },
+	      { THREAD_IO, "io" },
+	      { THREAD_WORKER, "worker" },
+	      { THREAD_PROCESS, "signals" },
+	      { THREAD_TEST, "test" },
+	      { THREAD_MACHINE, "machine" },
+	      { THREAD_API, "api" },
+	      { THREAD_EXECUTOR, "executor" } };
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 /* Newer processors have only the second one, which the C library then uses. */
@@ -135,9 +148,21 @@ static int is_free(unsigned kind, const char *call)
 	return 0;
 }
 
+static int is_refused(unsigned kind)
+{
+	int refuses = 0;
+
+	for (size_t i = 0; i < NRULES; i++)
+		refuses |= rules[i].threads & 1u << kind && rules[i].refused;
+	return refuses;
+}
+
 static scmp_filter_ctx make(uint32_t arch, unsigned kind)
 {
-	scmp_filter_ctx f = seccomp_init(SCMP_ACT_TRAP);
+	/* A kind's lines are all of one sort: what it may do, or what it may not. */
+	int refuses = is_refused(kind);
+	uint32_t listed = refuses ? SCMP_ACT_TRAP : SCMP_ACT_ALLOW;
+	scmp_filter_ctx f = seccomp_init(refuses ? SCMP_ACT_ALLOW : SCMP_ACT_TRAP);
 
 	if (!f)
 		die("no memory");
@@ -154,8 +179,10 @@ static scmp_filter_ctx make(uint32_t arch, unsigned kind)
 
 		if (!(r->threads & 1u << kind) || (nargs(r) && is_free(kind, r->call)))
 			continue;
-		rc = seccomp_rule_add_array(f, SCMP_ACT_ALLOW, number_of(arch, r->call), nargs(r),
-					    r->arg);
+		if (r->refused != refuses)
+			die("%s: %s: a kind of thread has calls that it may make and others that it may not",
+			    r->file, r->call);
+		rc = seccomp_rule_add_array(f, listed, number_of(arch, r->call), nargs(r), r->arg);
 		if (rc && rc != -EEXIST)
 			die("%s: %s: %s", r->file, r->call, strerror(-rc));
 	}
@@ -200,7 +227,7 @@ static void print_list(void)
 {
 	for (size_t k = 0; k < NKINDS; k++)
 		for (size_t i = 0; i < NRULES; i++)
-			if (rules[i].threads & 1u << kinds[k].kind)
+			if (rules[i].threads & 1u << kinds[k].kind && !rules[i].refused)
 				printf("%s\t%s\t%s\t%s\n", kinds[k].name, rules[i].call,
 				       rules[i].text, rules[i].file);
 }

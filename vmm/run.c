@@ -485,6 +485,8 @@ static int confine_run(const struct config *config, bool api)
 		return fail(err.text, OUTCOME_ERROR);
 	if (confine_jail_check(&plan.jail, &err))
 		return fail(err.text, OUTCOME_USAGE);
+	if (api)
+		plan.report[plan.nreports++] = keys_text(&config->vm, CONFIG_API_SOCKET);
 	if (!plan.jail.dry_run)
 		plan.meanwhile = machine_begin_ahead;
 	confine_at_refusal(chardev_restore_terminal_in_handler);

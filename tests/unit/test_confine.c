@@ -24,6 +24,7 @@
 #include "vmm/confine/confine.h"
 #include "vmm/confine/confine_impl.h"
 #include "vmm/confine/plan.h"
+#include "vmm/core/helper.h"
 #include "vmm/core/huge_file.h"
 #include "vmm/core/new_file.h"
 #include "vmm/core/thread.h"
@@ -326,6 +327,8 @@ Test(confine, confined)
 	rmdir(place);
 }
 
+static char shelf[] = "/tmp/bantam-test-report.XXXXXX";
+
 /* Shared memory with huge pages is made after the first stage: a plain user's too. */
 static void huge_pages(const void *arg)
 {
@@ -343,13 +346,44 @@ static void huge_pages(const void *arg)
 	CHECK(CONFINE_SANITIZED || prctl(PR_GET_DUMPABLE) == 0);
 }
 
+/* A process with the API starts no program but its helpers. */
+static void programs(const void *arg)
+{
+	static char *const argv[] = { (char *)"bantam-fs", NULL };
+	struct confine_plan plan = plan_of(CONFINE_ON);
+	struct helper helper;
+	char path[512];
+	struct err err = { "" };
+
+	plan.files_later = plan.host_network = true;
+	CHECK(!confine_begin(&plan, &err));
+	CHECK(!helper_find("bantam-fs", path, sizeof(path), &err));
+	CHECK(!helper_spawn(path, argv, NULL, 0, &helper));
+	/* It is started, and ends because it has not been told what to do. */
+	CHECK(WIFEXITED(helper_reap(&helper, 10000)));
+	CHECK(CONFINE_SANITIZED || !permits_landlock() ||
+	      helper_spawn("/bin/true", argv, NULL, 0, &helper) == -EACCES);
+	CHECK(CONFINE_SANITIZED || !permits_landlock() || mknod(shelf, S_IFCHR | 0600, 0));
+	CHECK(!access("/etc", F_OK) && open("/dev/null", O_RDWR) >= 0);
+	/* A thread of its machine has nothing left. */
+	thread_become(THREAD_LOOP);
+	CHECK(!confine_thread_rights() || CONFINE_SANITIZED);
+	CHECK(!permitted());
+	CHECK(CONFINE_SANITIZED || !permits_landlock() || open("/etc/passwd", O_RDONLY) < 0);
+}
+
+Test(confine, programs)
+{
+	/* A build with sanitizers has none beside it. */
+	setenv("BANTAM_LIBEXEC", "build", 1);
+	in_child(programs, NULL, "programs");
+}
+
 Test(confine, huge_pages)
 {
 	in_child(huge_pages, NULL, "run");
 	in_child(huge_pages, "api", "api");
 }
-
-static char shelf[] = "/tmp/bantam-test-report.XXXXXX";
 
 static void *finish(void *opaque)
 {

@@ -49,11 +49,19 @@ TestSuite(confine_filter, .timeout = 120);
 #define SIGNALS (1u << THREAD_PROCESS)
 #define TEST (1u << THREAD_TEST)
 #define MACHINE (1u << THREAD_MACHINE)
-#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS | TEST | MACHINE)
+#define API (1u << THREAD_API)
+#define EXECUTOR (1u << THREAD_EXECUTOR)
+#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS | TEST | MACHINE | API)
 
-static const enum thread_kind kinds[] = { THREAD_VCPU,	  THREAD_LOOP, THREAD_IO,     THREAD_WORKER,
-					  THREAD_PROCESS, THREAD_TEST, THREAD_MACHINE };
+static const enum thread_kind kinds[] = { THREAD_VCPU,	  THREAD_LOOP,	  THREAD_IO,
+					  THREAD_WORKER,  THREAD_PROCESS, THREAD_TEST,
+					  THREAD_MACHINE, THREAD_API };
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
+/* And the kind that may make all calls but those of its list. */
+static const enum thread_kind lists[] = { THREAD_VCPU,	 THREAD_LOOP,	 THREAD_IO,
+					  THREAD_WORKER, THREAD_PROCESS, THREAD_TEST,
+					  THREAD_API,	 THREAD_MACHINE, THREAD_EXECUTOR };
+#define NLISTS (sizeof(lists) / sizeof(lists[0]))
 
 /* --- what is refused ------------------------------------------------------------------- */
 
@@ -105,8 +113,11 @@ static const struct attempt attempts[] = {
 	  { 99, SOL_SOCKET, SO_ERROR },
 	  LOOP | IO | MACHINE },
 	{ "another option", SYS_getsockopt, { 99, SOL_SOCKET, SO_PEERCRED }, 0 },
-	{ "its errors", SYS_recvmsg, { 99, 0, MSG_ERRQUEUE | MSG_DONTWAIT }, LOOP | IO | MACHINE },
-	{ "descriptors", SYS_recvmsg, { 99, 0, MSG_DONTWAIT }, 0 },
+	{ "its errors",
+	  SYS_recvmsg,
+	  { 99, 0, MSG_ERRQUEUE | MSG_DONTWAIT },
+	  LOOP | IO | MACHINE | API },
+	{ "descriptors", SYS_recvmsg, { 99, 0, MSG_DONTWAIT }, API },
 	{ "bind", SYS_bind, { 99 }, 0 },
 	{ "listen", SYS_listen, { 99 }, 0 },
 	{ "exec", SYS_execve, { P("/bin/true"), 0, 0 }, 0 },
@@ -241,9 +252,9 @@ static int run_attempt(const struct attempt *a, enum thread_kind kind, bool only
 Test(confine_filter, refused)
 {
 	static const char *const name[] = {
-		[THREAD_VCPU] = "vCPU",	     [THREAD_LOOP] = "loop",	   [THREAD_IO] = "I/O",
-		[THREAD_WORKER] = "worker",  [THREAD_PROCESS] = "signals", [THREAD_TEST] = "test",
-		[THREAD_MACHINE] = "machine"
+		[THREAD_VCPU] = "vCPU",	      [THREAD_LOOP] = "loop",	    [THREAD_IO] = "I/O",
+		[THREAD_WORKER] = "worker",   [THREAD_PROCESS] = "signals", [THREAD_TEST] = "test",
+		[THREAD_MACHINE] = "machine", [THREAD_API] = "API"
 	};
 	char line[200], want[200];
 
@@ -302,6 +313,45 @@ Test(confine_filter, other_abi)
 	}
 }
 
+/* The executor may open files and start helpers, and nothing of this. */
+Test(confine_filter, refused_executor)
+{
+	static const char *const whats[] = {
+		"ptrace",
+		"process_vm_readv",
+		"process_vm_writev",
+		"pidfd_getfd",
+		"umount",
+		"chroot",
+		"pivot_root",
+		"bpf",
+		"keyctl",
+		"perf_event_open",
+		"init_module",
+		"userfaultfd",
+		"vsock",
+		"a packet socket",
+		"TIOCSTI",
+		"TIOCLINUX",
+		"open_by_handle_at",
+	};
+	char line[200];
+
+	for (unsigned i = 0; i < sizeof(whats) / sizeof(whats[0]); i++) {
+		const struct attempt *a = attempts;
+		int status;
+
+		while (a < attempts + NATTEMPTS && strcmp(a->what, whats[i]) != 0)
+			a++;
+		cr_assert(a < attempts + NATTEMPTS, "%s", whats[i]);
+		status = run_attempt(a, THREAD_EXECUTOR, false, line);
+		cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGSYS, "%s: %#x",
+			  a->what, status);
+		cr_expect(strstr(line, " of a thread of the kind executor;"), "%s", line);
+	}
+	cr_expect_eq(run_attempt(&attempts[0], THREAD_EXECUTOR, false, line), 0, "%s", line);
+}
+
 /* With CONFINE_LOG all is done; a kind without a filter keeps what it has. */
 Test(confine_filter, not_refused)
 {
@@ -323,6 +373,7 @@ struct cond {
 
 struct rule {
 	unsigned threads;
+	bool refused;
 	const char *name;
 	long call;
 	struct cond cond[MAX_ARGS + 1];
@@ -337,9 +388,11 @@ struct rule {
 	{                                                                                          \
 		n, 1, (uint64_t)(m), (uint64_t)(v)                                                 \
 	}
-#define CALL(threads, call) { threads, #call, SYS_##call, { { 0 } } },
-#define CALL_IF(threads, call, ...) { threads, #call, SYS_##call, { __VA_ARGS__ } },
+#define CALL(threads, call) { threads, false, #call, SYS_##call, { { 0 } } },
+#define CALL_IF(threads, call, ...) { threads, false, #call, SYS_##call, { __VA_ARGS__ } },
 #define IOCTL(threads, request) CALL_IF(threads, ioctl, IS(1, request))
+#define REFUSE(threads, call) { threads, true, #call, SYS_##call, { { 0 } } },
+#define REFUSE_IF(threads, call, ...) { threads, true, #call, SYS_##call, { __VA_ARGS__ } },
 
 static const struct rule rules[] = {
 #include "calls.inc"
@@ -410,7 +463,9 @@ static uint32_t interpret(enum thread_kind kind, const struct seccomp_data *d)
 
 static void same(enum thread_kind kind, const struct rule *r, const struct seccomp_data *d)
 {
-	uint32_t want = listed(kind, d) ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP;
+	/* The executor's list is of what it may not. */
+	bool allowed = listed(kind, d) != (kind == THREAD_EXECUTOR);
+	uint32_t want = allowed ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP;
 
 	cr_expect_eq(interpret(kind, d) & SECCOMP_RET_ACTION_FULL, want,
 		     "kind %d, %s(%#llx, %#llx, %#llx, %#llx)", kind, r->name, d->args[0],
@@ -423,22 +478,22 @@ Test(confine_filter, lists)
 	for (unsigned i = 0; i < NRULES; i++) {
 		const struct rule *r = &rules[i];
 
-		for (unsigned k = 0; k < NKINDS; k++) {
+		for (unsigned k = 0; k < NLISTS; k++) {
 			struct seccomp_data d = { .nr = (int)r->call, .arch = AUDIT_ARCH_X86_64 };
 
-			same(kinds[k], r, &d);
+			same(lists[k], r, &d);
 			for (const struct cond *c = r->cond; c->op; c++)
 				d.args[c->n] = c->value;
-			same(kinds[k], r, &d);
-			cr_expect(!(r->threads & 1u << kinds[k]) ||
-				  interpret(kinds[k], &d) == SECCOMP_RET_ALLOW);
+			same(lists[k], r, &d);
+			cr_expect(!(r->threads & 1u << lists[k]) || r->refused ||
+				  interpret(lists[k], &d) == SECCOMP_RET_ALLOW);
 			for (const struct cond *c = r->cond; c->op; c++)
 				d.args[c->n] |= ~c->mask;
-			same(kinds[k], r, &d);
+			same(lists[k], r, &d);
 			for (const struct cond *c = r->cond; c->op; c++) {
 				for (unsigned bit = 0; bit < 64; bit++) {
 					d.args[c->n] ^= 1ull << bit;
-					same(kinds[k], r, &d);
+					same(lists[k], r, &d);
 					d.args[c->n] ^= 1ull << bit;
 				}
 			}
@@ -449,14 +504,14 @@ Test(confine_filter, lists)
 /* No other call is in a filter. */
 Test(confine_filter, nothing_else)
 {
-	for (unsigned k = 0; k < NKINDS; k++) {
+	for (unsigned k = 0; k < NLISTS; k++) {
 		for (int nr = 0; nr < 1024; nr++) {
 			struct seccomp_data d = { .nr = nr, .arch = AUDIT_ARCH_X86_64 };
 			struct rule r = { .name = "a call" };
 
 			for (unsigned fill = 0; fill < 2; fill++) {
 				memset(d.args, fill ? 0xff : 0, sizeof(d.args));
-				same(kinds[k], &r, &d);
+				same(lists[k], &r, &d);
 			}
 		}
 	}

@@ -498,8 +498,12 @@ int api_serve(struct api_options *options)
 
 	api.listener.fd = -1;
 	thread_become(THREAD_API);
+	/* Of /dev/urandom, while it can be opened. */
+	json_object_seed(0);
 	rc = start(&api, cache_dir, &err);
 	if (!rc) {
+		/* The executor has begun, and opens all that is opened from now on. */
+		thread_confine();
 		rc = loop_run(api.loop);
 		if (rc)
 			err_sys(&err, -rc, "event loop");

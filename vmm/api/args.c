@@ -380,6 +380,8 @@ static int confine_api(struct args *args, struct err *err)
 	plan.nfds += vmconfig_option_fds(o->vm, plan.fd + plan.nfds, CONFINE_FDS_MAX - plan.nfds);
 	if (!rc && o->socket.fd >= 0)
 		rc = confine_keep_fd(&plan, o->socket.fd, err);
+	if (o->socket.path)
+		plan.report[plan.nreports++] = o->socket.path;
 	if (!rc && o->monitor.fd >= 0)
 		rc = confine_keep_fd(&plan, o->monitor.fd, err);
 	if (!rc && args->log_file)

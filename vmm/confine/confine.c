@@ -12,6 +12,8 @@
 #include "vmm/confine/confine.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,7 +28,8 @@
 
 static struct {
 	enum confine_mode mode;
-	bool files_later, own_namespace, own_user, names_of_others;
+	bool files_later, own_namespace, own_user;
+	atomic_bool names_of_others;
 	/*
 	 * A plain user's process is in a user namespace from begin_alone on, where root's files look like those of others:
 	 * an initrd would lose their set-user-ID. Root's process has none.
@@ -169,6 +172,28 @@ static int begin_alone(const struct confine_plan *plan, struct err *err)
 	return rc;
 }
 
+/*
+ * Of a process that opens files while guests run. No guest and no client makes it start another program than its helpers.
+ * They are looked for now, when nothing of the host is hidden, and what they may do they inherit: not more.
+ */
+static int begin_shared(const struct confine_plan *plan, struct err *err)
+{
+	static const char *const names[] = { "bantam-fs", "bantam-net-user" };
+	char path[2][PATH_MAX + 64];
+	const char *found[2];
+	struct err why;
+	int rc;
+
+	for (size_t i = 0; i < 2; i++) {
+		helper_find_now(names[i]);
+		found[i] = helper_find(names[i], path[i], sizeof(path[i]), &why) ? NULL : path[i];
+	}
+	if (CONFINE_SANITIZED)
+		return 0;
+	rc = confine_prepare_landlock(plan);
+	return took(CONFINE_LANDLOCK, rc ? rc : confine_landlock_programs(found, 2), err);
+}
+
 /* What the user asks for in every mode. */
 static int begin_off(const struct confine_plan *plan, struct err *err)
 {
@@ -220,7 +245,7 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 	 * empty root gets the folders that the VM's paths mean.
 	 */
 	rc = confine_jail_enter(&plan->jail, plan->ptys, err);
-	confine.names_of_others = ours && confine_names_of_others(plan);
+	atomic_store(&confine.names_of_others, ours && confine_names_of_others(plan));
 	/* While there is one thread, and /proc/self is ours: a process without dumps may not write the map of its users. */
 	if (!rc && !plan->files_later && !confine.waits_for_owners)
 		rc = begin_alone(plan, err);
@@ -233,6 +258,9 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 	/* Before the first helper starts, for all that it starts. Landlock and filters need it, too. */
 	if (!rc)
 		rc = took(CONFINE_PRIVILEGES, confine_no_new_privileges(), err);
+	/* With no_new_privs, and while there is one thread, from which all others inherit it. */
+	if (!rc && plan->files_later)
+		rc = begin_shared(plan, err);
 	if (!rc)
 		rc = took(CONFINE_LIMITS, confine_limits(), err);
 	/* What is left is for the files and interfaces that the options name; confine_finish takes it. */
@@ -250,20 +278,33 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 	return rc;
 }
 
+void confine_machine(const struct confine_plan *plan)
+{
+	if (confine.mode != CONFINE_OFF && !geteuid() && confine_names_of_others(plan))
+		atomic_store(&confine.names_of_others, true);
+}
+
 int confine_thread_rights(void)
 {
+	enum thread_kind kind = thread_kind();
 	int rc, refused;
 
-	if (confine.mode == CONFINE_OFF || confine.files_later || has_rights_gone)
+	if (confine.mode == CONFINE_OFF || has_rights_gone)
+		return 0;
+	/* It opens what clients name, and starts the threads that create machines. */
+	if (confine.files_later && kind == THREAD_EXECUTOR)
 		return 0;
 	has_rights_gone = true;
-	/* What the machine's thread was refused, the others are refused, too. */
-	if (confine.own_user && !geteuid())
+	/*
+	 * What the machine's thread was refused, the others are refused, too. Of a process that opens files later all threads
+	 * stay one user's: the kernel asks for that when one of them sets another's processors.
+	 */
+	if (confine.own_user && !confine.files_later && !geteuid())
 		(void)confine_own_user();
-	rc = confine_no_capabilities(confine.names_of_others);
+	rc = confine_no_capabilities(atomic_load(&confine.names_of_others));
 	refused = CONFINE_SANITIZED || confine.refused[CONFINE_LANDLOCK] ?
 			  0 :
-			  confine_landlock(thread_kind() == THREAD_TEST);
+			  confine_landlock(kind == THREAD_TEST || kind == THREAD_API);
 	return rc ? rc : refused;
 }
 

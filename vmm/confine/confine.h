@@ -57,7 +57,7 @@ struct confine_plan {
 	/* Paths in whose folders the VM makes, uses or removes names at run time; they outlive confine_begin. */
 	const char *name[CONFINE_NAMES_MAX];
 	unsigned nnames;
-	/* Files that a thread of the kind THREAD_TEST makes or replaces at the end; the same. */
+	/* Files that a thread of the kind THREAD_TEST makes or replaces at the end, or THREAD_API removes; the same. */
 	const char *report[CONFINE_REPORTS_MAX];
 	unsigned nreports;
 	/*
@@ -85,6 +85,11 @@ int confine_begin(const struct confine_plan *plan, struct err *err);
  */
 int confine_packed(const struct confine_plan *plan, struct err *err);
 int confine_finish(struct err *err);
+/*
+ * For a plan with files_later, before threads of a machine or of a device start: what its names ask for. Any thread; the
+ * threads that are there already keep what they have.
+ */
+void confine_machine(const struct confine_plan *plan);
 
 /* How a message names a step. */
 const char *confine_step_name(enum confine_step step);

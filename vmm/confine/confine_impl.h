@@ -70,9 +70,11 @@ int confine_enter_root(void);
 
 /* --- landlock.c --- */
 
-/* Makes the rules of the process: it may remove the plan's names, and one of its threads make the reports. */
+/* Makes the rules of the process: it may remove the plan's names, and one of its threads make the reports, or remove them. */
 int confine_prepare_landlock(const struct confine_plan *plan);
 /* Nothing else of the file system, and no TCP, for the calling thread. reports: it is the one that makes these. */
 int confine_landlock(bool reports);
+/* For the only thread: of programs it starts these (NULL: none) and their loaders, and it makes no devices. */
+int confine_landlock_programs(const char *const *path, size_t n);
 
 #endif

@@ -2,6 +2,7 @@
  * landlock: no files, no TCP and no abstract Unix socket, for the calling thread and those that it starts. See
  * confine_impl.h and Documentation/userspace-api/landlock.rst of Linux. What is open already stays usable.
  */
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
@@ -14,7 +15,8 @@
 
 /* The rights of each version of the interface, as of Linux 5.13, 5.19, 6.2, 6.7, 6.10 and 6.12. */
 #define FS_1 ((1ull << 13) - 1)
-#define FS_2 (FS_1 | 1ull << 13) /* REFER */
+#define REFER (1ull << 13)
+#define FS_2 (FS_1 | REFER)
 #define FS_3 (FS_2 | 1ull << 14) /* TRUNCATE */
 #define IOCTL_DEV (1ull << 15)
 #define FS_5 (FS_3 | IOCTL_DEV)
@@ -37,13 +39,14 @@ static size_t size_of(long version)
 /* Of all threads, and of the one that makes a test's reports. */
 static int ruleset = -1, report_ruleset = -1;
 
-static int add_folder(int to, const char *folder, uint64_t access)
+/* A file, or a folder with all that is below. */
+static int add_path(int to, const char *path, uint64_t access)
 {
 	struct landlock_path_beneath_attr rule = { .allowed_access = access };
 	int rc = 0;
 
-	rule.parent_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	/* A folder that is not there is an error of the device, which tells it better. */
+	rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
+	/* What is not there is an error of the device, which tells it better. */
 	if (rule.parent_fd < 0)
 		return 0;
 	if (syscall(SYS_landlock_add_rule, to, LANDLOCK_RULE_PATH_BENEATH, &rule, 0))
@@ -57,7 +60,7 @@ static int add_name(int to, const char *path, uint64_t access)
 	char folder[PATH_MAX];
 	int rc = confine_folder_of(path, folder);
 
-	return rc ? rc : add_folder(to, folder, access);
+	return rc ? rc : add_path(to, folder, access);
 }
 
 /* A new file in the folder takes the old one's place (new_file.c). The filter permits to open new files only. */
@@ -77,16 +80,17 @@ static int prepare_reports(const struct confine_plan *plan, const struct rules *
 	for (unsigned i = 0; !rc && i < plan->nnames; i++)
 		rc = add_name(report_ruleset, plan->name[i], LANDLOCK_ACCESS_FS_REMOVE_FILE);
 	for (unsigned i = 0; !rc && i < plan->nreports; i++)
-		rc = add_name(report_ruleset, plan->report[i], REPORT);
+		rc = add_name(report_ruleset, plan->report[i],
+			      plan->files_later ? LANDLOCK_ACCESS_FS_REMOVE_FILE : REPORT);
 	return rc;
 }
 
 /* TIOCGPTPEER opens the other end. No path leads there from the empty root, and no filter has open. */
 static int add_ptys(uint64_t known)
 {
-	return add_folder(ruleset, "/dev/pts",
-			  known & (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE |
-				   IOCTL_DEV));
+	return add_path(ruleset, "/dev/pts",
+			known & (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE |
+				 IOCTL_DEV));
 }
 
 int confine_prepare_landlock(const struct confine_plan *plan)
@@ -118,4 +122,66 @@ int confine_landlock(bool reports)
 	int with = reports && report_ruleset >= 0 ? report_ruleset : ruleset;
 
 	return syscall(SYS_landlock_restrict_self, with, 0) ? -errno : 0;
+}
+
+/* --- programs ---------------------------------------------------------------------------- */
+
+/* Writes the path of the loader of the program at path; an empty text: it has none, or is none. See elf(5). */
+static void loader_of(const char *path, char loader[PATH_MAX])
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	Elf64_Ehdr head = { 0 };
+	Elf64_Phdr part;
+
+	loader[0] = 0;
+	if (fd < 0)
+		return;
+	if (pread(fd, &head, sizeof(head), 0) != sizeof(head))
+		head.e_phnum = 0;
+	for (unsigned i = 0; i < head.e_phnum; i++) {
+		if (pread(fd, &part, sizeof(part), (off_t)(head.e_phoff + i * sizeof(part))) !=
+			    sizeof(part) ||
+		    part.p_type != PT_INTERP || part.p_filesz >= PATH_MAX)
+			continue;
+		if (pread(fd, loader, part.p_filesz, (off_t)part.p_offset) !=
+		    (ssize_t)part.p_filesz)
+			part.p_filesz = 0;
+		loader[part.p_filesz] = 0;
+		break;
+	}
+	close(fd);
+}
+
+/*
+ * The loader is opened as a program, too; libraries are not. A process that handles REFER at all has to be permitted it, or
+ * it moves no file to another folder: without that right, before Linux 5.19, there is no way to say so.
+ */
+int confine_landlock_programs(const char *const *path, size_t n)
+{
+	struct rules rules = { LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR |
+				       LANDLOCK_ACCESS_FS_MAKE_BLOCK | REFER,
+			       0, 0 };
+	long version = syscall(SYS_landlock_create_ruleset, NULL, 0,
+			       LANDLOCK_CREATE_RULESET_VERSION);
+	char loader[PATH_MAX];
+	int to, rc;
+
+	if (version < 2)
+		return version < 0 ? -errno : -EOPNOTSUPP;
+	to = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof(rules.files), 0);
+	if (to < 0)
+		return -errno;
+	rc = add_path(to, "/", REFER);
+	for (size_t i = 0; !rc && i < n; i++) {
+		if (!path[i])
+			continue;
+		rc = add_path(to, path[i], LANDLOCK_ACCESS_FS_EXECUTE);
+		loader_of(path[i], loader);
+		if (!rc && *loader)
+			rc = add_path(to, loader, LANDLOCK_ACCESS_FS_EXECUTE);
+	}
+	if (!rc && syscall(SYS_landlock_restrict_self, to, 0))
+		rc = -errno;
+	close(to);
+	return rc;
 }

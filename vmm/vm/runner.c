@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vmm/confine/plan.h"
 #include "vmm/errand/errand.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/thread.h"
@@ -269,6 +270,16 @@ static bool wait_for_guest(struct vm *vm)
 	return started;
 }
 
+void vm_confine(const struct config *config)
+{
+	struct confine_plan plan = { 0 };
+	struct err err;
+
+	/* Too many names are too many for the machine, too, which says it. */
+	if (!confine_plan_config(&plan, config, &err))
+		confine_machine(&plan);
+}
+
 static int start(struct vm *vm, struct err *err)
 {
 	int rc = configure(vm, err);
@@ -277,6 +288,7 @@ static int start(struct vm *vm, struct err *err)
 		return rc;
 	if (!vm_begin_creating(vm))
 		return err_set(err, EBUSY, "this process ends");
+	vm_confine(&vm->machine_config);
 	rc = thread_start(&vm->vcpu0, THREAD_VCPU, "vcpu0", VCPU0_STACK_BYTES, vcpu0_main, vm);
 	if (rc) {
 		pthread_mutex_lock(&vm->lock);

@@ -97,6 +97,8 @@ static void *executor_main(void *opaque)
 	struct vm_job *job;
 	bool end;
 
+	/* What it starts inherits it: machines, consoles, helpers. */
+	thread_confine();
 	while (next(vm, &job, &end)) {
 		vm_finish_removals(vm);
 		if (job)

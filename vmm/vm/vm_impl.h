@@ -115,6 +115,9 @@ void vm_forget_device(struct vm *vm, const char *id, unsigned slot);
 /* The machine has ended, and with it the devices that its guest was asked for. */
 void vm_settle_removals(struct vm *vm);
 
+/* Before threads start that use the names of these devices (confine_machine). */
+void vm_confine(const struct config *config);
+
 /* Opens the consoles of config, before there is a machine; they find their devices by id. */
 int vm_open_consoles(struct vm *vm, struct config *config, struct err *err);
 /* Writes the paths of pseudo-terminals into the VmConfig, as "file". */
