@@ -191,14 +191,20 @@ static bool is_among(const char *text, char *const *list, unsigned n)
 static int fill(const struct confine_plan *plan)
 {
 	char *folder[CONFINE_NAMES_MAX + CONFINE_REPORTS_MAX] = { NULL };
-	unsigned n = plan->nnames + plan->nreports;
-	int rc = n ? make_folders(cwd) : 0;
+	unsigned all = plan->nnames + plan->nreports, n = 0;
+	int rc = all ? make_folders(cwd) : 0;
 
-	for (unsigned i = 0; !rc && i < n; i++) {
-		folder[i] = malloc(2 * PATH_MAX);
-		rc = folder[i] ? absolute_folder_of(confine_name_at(plan, i), folder[i]) : -ENOMEM;
+	for (unsigned i = 0; !rc && i < all; i++) {
+		folder[n] = malloc(2 * PATH_MAX);
+		rc = folder[n] ? absolute_folder_of(confine_name_at(plan, i), folder[n]) : -ENOMEM;
+		/* One that is not there is told of by what opens the file. */
+		if (!rc && access(folder[n], F_OK)) {
+			free(folder[n]);
+			continue;
+		}
 		if (!rc)
-			rc = make_folders(folder[i]);
+			rc = make_folders(folder[n]);
+		n++;
 	}
 	if (!rc)
 		qsort(folder, n, sizeof(folder[0]), by_length);
