@@ -3,7 +3,8 @@
  * Device's interrupt says so. It prints each slot that comes, reads a disk's first sector, and gives up what it is asked for.
  *
  * Command line: deaf answers no request for a device; hostile ejects all slots before and all the time, and makes accesses that
- * the registers do not have; reset=N resets the machine at the Nth event. The power button powers off.
+ * the registers do not have; reset resets the machine at the first event; vsock connects to port 77 of the host first, and stays
+ * connected. The power button powers off.
  */
 #include "guest/bare/lib/acpi.h"
 #include "guest/bare/lib/apic.h"
@@ -118,6 +119,45 @@ static void misbehave(void)
 	}
 }
 
+/* A device with something to end: its reset takes a moment. */
+static void connect_vsock(void)
+{
+	struct packet {
+		uint64_t src_cid, dst_cid;
+		uint32_t src_port, dst_port, len;
+		uint16_t type, op;
+		uint32_t flags, buf_alloc, fwd_cnt;
+		uint8_t data[1024];
+	} __attribute__((packed));
+	static struct packet out, in;
+	static struct ring rx, tx;
+	struct vio v;
+
+	if (!vio_find(VIRTIO_VSOCK, 0, &v) || !vio_negotiate(&v, 0))
+		rt_die("no vsock device");
+	ring_init(&rx, 1, 8);
+	ring_init(&tx, 2, 8);
+	ring_enable(&v, &rx, 0, NO_VECTOR);
+	ring_enable(&v, &tx, 1, NO_VECTOR);
+	vio_set_status(&v, S_ACK | S_DRIVER | S_FEATURES_OK | S_DRIVER_OK);
+	ring_desc(&rx, 0, &in, sizeof(in), D_WRITE, 0);
+	ring_offer(&rx, 0);
+	ring_kick(&v, &rx);
+	out.src_cid = vio_config(&v, 0, 8);
+	out.dst_cid = 2;
+	out.src_port = 1000;
+	out.dst_port = 77;
+	out.type = 1;
+	out.op = 1; /* REQUEST */
+	out.buf_alloc = 65536;
+	ring_desc(&tx, 0, &out, sizeof(out) - sizeof(out.data), 0, 0);
+	ring_offer(&tx, 0);
+	ring_kick(&v, &tx);
+	if (!ring_wait(&rx, 5000, NULL, NULL) || in.op != 2)
+		rt_die("the host does not answer");
+	rt_print("hotplug: connected\n");
+}
+
 static void print_slots(void)
 {
 	for (unsigned slot = 1; slot < 32; slot++)
@@ -142,6 +182,8 @@ void main(void)
 	if (has("hostile"))
 		misbehave();
 	print_slots();
+	if (has("vsock"))
+		connect_vsock();
 	rt_print("hotplug: ready\n");
 	while (!(now & POWER_BUTTON)) {
 		if (has("hostile"))

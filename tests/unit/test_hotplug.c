@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -340,6 +342,49 @@ Test(hotplug, bad_guests)
 	cr_assert_str_eq(devices(), "serial0 rng0 ");
 	stop();
 	clear();
+}
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	cr_assert(fd >= 0 && !bind(fd, (struct sockaddr *)&addr, sizeof(addr)) && !listen(fd, 1));
+	return fd;
+}
+
+/*
+ * A device whose end takes a turn of the loop goes, and the loop serves the other devices afterwards: the machine is not at
+ * its end.
+ */
+Test(hotplug, a_device_that_is_not_done)
+{
+	char words[300];
+
+	for (unsigned i = 0; i < 3; i++) {
+		int server = listen_at(in_dir("vsock_77")), peer;
+		char byte;
+
+		snprintf(words, sizeof(words), "|--vsock|cid=5,socket=%s|--disk|path=%s",
+			 in_dir("vsock"), in_dir("first.raw"));
+		start("vsock", words);
+		cr_assert(says("hotplug: ready", 1));
+		peer = accept(server, NULL, NULL);
+		cr_assert(peer >= 0);
+		lose("vsock0");
+		cr_assert_eq(read(peer, &byte, 1), 0, "its connection ends");
+		cr_assert_eq(machine_state(t.m), MACHINE_RUNNING);
+		cr_assert(says("slot 1 is empty", 1));
+		lose("disk0");
+		gain(HOT_DISK, "hot");
+		cr_assert(says("begins with HOT!", 1));
+		stop();
+		clear();
+		close(peer);
+		close(server);
+		unlink(in_dir("vsock_77"));
+	}
 }
 
 /* While the VM is paused, the guest learns nothing; then all of it. */

@@ -7,8 +7,9 @@
  * read it. The guest's kernel looks into the slot as into that of a machine that has just started.
  *
  * A device that is to go is asked for in the same way. The guest's driver stops it, and the guest writes _EJ0's register. That
- * vCPU only tells the owner, whose thread removes the device: one with an I/O thread by ending that, any other by a post to
- * the loop, which alone may touch its watches. From then on the slot is free.
+ * vCPU only tells the owner, whose thread removes the device: one with an I/O thread by ending that. Any other is the
+ * business of the loop's thread, which alone may touch its watches: it leaves the loop, destroys the device as at the machine's
+ * end (which may run the loop until the device's last request is done), and runs the loop again. Then the slot is free.
  *
  * The machine may end at any moment: its loop's thread then destroys all devices (devices_ended), also one that this file
  * is about to remove. What holds devices_lock and finds devices_ended false may use the board's own devices.
@@ -149,20 +150,22 @@ int machine_ask_removal(struct machine *m, const char *id, struct err *err)
 }
 
 struct removal {
-	struct machine *m;
 	struct device *dev;
 	bool done; /* under devices_lock */
 };
 
-/* The loop's thread. */
-static void remove_here(void *opaque)
+void machine_remove_wanted(struct machine *m)
 {
-	struct removal *r = opaque;
-	struct machine *m = r->m;
+	struct removal *r;
 
 	pthread_mutex_lock(&m->devices_lock);
-	machine_take_out_locked(m, r->dev);
+	r = m->removal;
+	m->removal = NULL;
+	if (r)
+		machine_take_out_locked(m, r->dev);
 	pthread_mutex_unlock(&m->devices_lock);
+	if (!r)
+		return;
 	device_destroy(r->dev);
 	pthread_mutex_lock(&m->devices_lock);
 	r->done = true;
@@ -173,16 +176,18 @@ static void remove_here(void *opaque)
 /* Returns true if the device has gone before the machine ended. */
 static bool remove_in_loop(struct machine *m, struct device *dev)
 {
-	struct removal r = { m, dev, false };
+	struct removal r = { dev, false };
 	bool done;
 
-	/* Without memory the device stays until the machine ends. */
-	if (loop_post(m->loop, remove_here, &r))
-		return false;
 	pthread_mutex_lock(&m->devices_lock);
-	/* If all devices are gone, the loop does not run any more, and the post never will. */
+	if (!m->devices_ended) {
+		m->removal = &r;
+		loop_stop(m->loop);
+	}
+	/* If all devices are gone, so is this one. */
 	while (!r.done && !m->devices_gone)
 		pthread_cond_wait(&m->device_back, &m->devices_lock);
+	m->removal = NULL;
 	done = r.done;
 	pthread_mutex_unlock(&m->devices_lock);
 	return done;

@@ -79,13 +79,19 @@ void machine_stop(struct machine *m, int outcome, const char *why)
 	end_with(m, outcome, "%s", why);
 }
 
+static void end_loop(struct machine *m)
+{
+	atomic_store(&m->loop_ends, true);
+	loop_stop(m->loop);
+}
+
 static void on_vcpu_finished(void *opaque)
 {
 	struct machine *m = opaque;
 
 	if (atomic_fetch_sub(&m->live_vcpus, 1) != 1)
 		return;
-	loop_stop(m->loop);
+	end_loop(m);
 	pthread_mutex_lock(&m->lock);
 	m->vcpus_gone = true;
 	pthread_cond_broadcast(&m->gone);
@@ -445,7 +451,11 @@ static void *loop_main(void *opaque)
 	machine_prepare_devices(m);
 	machine_prepare_silence(m);
 	thread_confine();
-	rc = loop_run(m->loop);
+	/* It is also stopped to remove a device. */
+	do {
+		rc = loop_run(m->loop);
+		machine_remove_wanted(m);
+	} while (!rc && !atomic_load(&m->loop_ends));
 	if (rc) {
 		end_with(m, OUTCOME_ERROR, "event loop: %s", strerror(-rc));
 		return NULL;
@@ -513,7 +523,7 @@ static int run_vcpus(struct machine *m, struct err *err)
 		/* The loop must not wait for vCPUs that never ran, nor an errand for one that did. */
 		errands_use(NULL);
 		end_with(m, OUTCOME_ERROR, "%s", err->text);
-		loop_stop(m->loop);
+		end_loop(m);
 	}
 	return rc;
 }

@@ -49,6 +49,9 @@ struct machine {
 	unsigned ndevices;
 	bool devices_ended; /* machine_destroy_devices has begun: none comes, and only it destroys some */
 	bool devices_gone; /* and has ended */
+	struct removal
+		*removal; /* what the loop's thread is to remove: hotplug.c; under devices_lock */
+	atomic_bool loop_ends; /* the loop has been stopped because the machine ends */
 	/* A device is no longer borrowed (machine/control.c), or has gone (hotplug.c), or all have. */
 	pthread_cond_t device_back;
 	struct device *pm;	    /* of the board; in device[], as the next one */
@@ -112,6 +115,9 @@ struct iothread *machine_take_out_locked(struct machine *m, struct device *dev);
 void machine_log_device_stats(struct machine *m);
 void machine_press_power_button(struct machine *m);
 void machine_refresh_devices(struct machine *m);
+
+/* In machine/hotplug.c: the loop's thread, when the loop has been stopped. */
+void machine_remove_wanted(struct machine *m);
 
 /*
  * In machine/silence.c. The first arms the timer, before the loop runs. The others are for the loop's thread: before
