@@ -103,8 +103,10 @@ def plugging(r):
         r.ok(answer.status == 400, "what every VM has cannot go: 400", answer)
         remove(r, vm, "one")
         goes(r, vm, "one", 1)
+        vm.shows("slot 1 is empty")     # it looks for that
         add(r, vm, "disk", disk(vm, "two"), 1)
-        r.ok(vm.shows("slot 1 begins with two!"), "a disk that was there from the start goes, and its slot is used again")
+        r.ok(vm.shows("slot 1 begins with two!"), "a disk that was there from the start goes, and its slot is used again",
+             vm.text("console"))
         if why:
             r.skip("a tap by descriptor", why)
         else:
