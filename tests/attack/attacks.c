@@ -84,7 +84,7 @@ const struct attack attacks[] = {
 	  { CALL(newfstatat, AT_FDCWD, B(marker), B(out), AT_SYMLINK_NOFOLLOW), STOP },
 	  TOOLS | READER,
 	  WORKS,
-	  LOOP | MACHINE | TEST /* for the names of sockets and reports */ },
+	  LOOP | MACHINE | TEST | API /* for the names of sockets and reports */ },
 	{ "stat, as of a descriptor",
 	  { CALL(newfstatat, AT_FDCWD, B(marker), B(out), AT_EMPTY_PATH), STOP },
 	  TOOLS | READER,
@@ -185,7 +185,7 @@ const struct attack attacks[] = {
 	  WORKS },
 	{ "descriptors of another process",
 	  { CALL(recvmsg, FD_SOCKET, B(msg), MSG_DONTWAIT), STOP },
-	  NET /* the monitor's bells; errors */ },
+	  NET | API /* a client's; the monitor's bells; errors */ },
 	{ "bind to a device",
 	  { CALL(setsockopt, FD_SOCKET, SOL_SOCKET, SO_BINDTODEVICE, B(name), 2), STOP } },
 	{ "a mark", { CALL(setsockopt, FD_SOCKET, SOL_SOCKET, SO_MARK, B(one), 4), STOP } },
@@ -427,7 +427,8 @@ const char *attack_target_name(unsigned target)
 {
 	static const char *const names[] = {
 		"vCPU",	     "loop",  "I/O",  "worker", "signals", "net-user", "reader of names",
-		"bantam-fs", "image", "seed", "test",	"machine", "control"
+		"bantam-fs", "image", "seed", "test",	"machine", "API",      "executor",
+		"control"
 	};
 
 	return names[__builtin_ctz(target)];

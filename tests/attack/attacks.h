@@ -28,9 +28,11 @@ enum target {
 	FS = 1 << 7,	 /* bantam-fs */
 	IMAGE = 1 << 8,
 	SEED = 1 << 9,
-	TEST = 1 << 10,	   /* the first thread of bantam test */
-	MACHINE = 1 << 11, /* does errands of vCPUs, and ends the machine */
-	CONTROL = 1 << 12, /* a process that has given up nothing */
+	TEST = 1 << 10,	    /* the first thread of bantam test */
+	MACHINE = 1 << 11,  /* does errands of vCPUs, and ends the machine */
+	API = 1 << 12,	    /* the first thread of a process with the API */
+	EXECUTOR = 1 << 13, /* its thread that makes machines, and those that read files for it */
+	CONTROL = 1 << 14,  /* a process that has given up nothing */
 };
 const char *attack_target_name(unsigned target);
 

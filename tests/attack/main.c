@@ -112,7 +112,8 @@ static void begin_target(struct facts *f, pid_t pid)
 
 static bool may(const struct attack *a, unsigned target, const struct situation *s)
 {
-	return (a->may | (s->container ? a->without : 0) | (s->old ? a->old : 0)) & target;
+	return (a->may | (s->container || s->host_root ? a->without : 0) | (s->old ? a->old : 0)) &
+	       target;
 }
 
 /* Returns true if the call was refused. */
@@ -284,6 +285,8 @@ static unsigned kind_of(pid_t pid, pid_t tid, unsigned first)
 		return LOOP;
 	if (!strcmp(name, "machine") || !strcmp(name, "daemons"))
 		return MACHINE;
+	if (!strcmp(name, "vm") || !strcmp(name, "console") || !strcmp(name, "digest"))
+		return EXECUTOR;
 	if (!strcmp(name, "signals"))
 		return SIGNALS;
 	if (len > 3 && !strcmp(name + len - 3, "_q0"))
@@ -399,7 +402,7 @@ static void attack_threads(struct traced *t, const struct situation *s, const pi
 			printf("# thread %s\n", comm);
 		if (!kind)
 			result(false, "a thread of a kind that the test does not know");
-		else if (kind == VCPU || !(kinds & kind))
+		else if (kind != EXECUTOR && (kind == VCPU || !(kinds & kind)))
 			attack_thread(t->pid, tid[i], kind, s);
 		kinds |= kind;
 	}
@@ -439,6 +442,27 @@ static void attack_test(const struct situation *s)
 		attack_threads(&t, s, tid, traced_stop(&t, tid, THREADS_MAX), TEST,
 			       TEST | VCPU | LOOP | IO | WORKER | MACHINE);
 	end(&t, s, "bantam test");
+}
+
+/*
+ * With the API the process has the host's root and network, since it opens what clients name. The threads that do that are
+ * not attacked: their filter refuses what harms other processes and the kernel, but they open files.
+ */
+static void attack_api(const struct situation *s)
+{
+	struct situation api = *s;
+	pid_t tid[THREADS_MAX];
+	struct words w = { 0 };
+	struct traced t;
+
+	api.host_root = true;
+	vm_words(&w, s, true);
+	add(&w, "--api-socket");
+	add(&w, "%s/vm/api.%d", test.folder, (int)(s - situations));
+	if (begin(&t, &api, w.word, "idle", 2))
+		attack_threads(&t, &api, tid, traced_stop(&t, tid, THREADS_MAX), API,
+			       API | EXECUTOR | VCPU | LOOP | IO | WORKER | MACHINE);
+	end(&t, s, "a VM with the API");
 }
 
 /* The calls that kill, each in a VM of its own. */
@@ -588,6 +612,7 @@ int main(int argc, char **argv)
 			continue;
 		attack_vm(s, false);
 		attack_test(s);
+		attack_api(s);
 		attack_tools(s);
 		for (unsigned k = 0; k < nattacks && asks_filters(s); k++)
 			for (unsigned kind = VCPU; attacks[k].flags & FATAL && kind < CONTROL;
@@ -595,7 +620,7 @@ int main(int argc, char **argv)
 				if (kind & OF_A_VM)
 					attack_vm_fatally(s, &attacks[k], kind);
 	}
-	result((test.tried | CONTROL) == 2 * CONTROL - 1,
+	result((test.tried | CONTROL | EXECUTOR) == 2 * CONTROL - 1,
 	       "all kinds of threads and helpers were there");
 	(void)run("umount -l /dev/kvm dev; rm -rf ./* && rmdir \"$PWD\"");
 	printf("# attack: %u of %u passed\n", test.passed, test.passed + test.failed);

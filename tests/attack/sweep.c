@@ -65,9 +65,9 @@ static unsigned listed(const char *list, const char *name)
 	static const struct {
 		const char *name;
 		unsigned target;
-	} threads[] = { { "vcpu", VCPU },      { "loop", LOOP },       { "io", IO },
-			{ "worker", WORKER },  { "signals", SIGNALS }, { "test", TEST },
-			{ "machine", MACHINE } };
+	} threads[] = { { "vcpu", VCPU },	{ "loop", LOOP },	{ "io", IO },
+			{ "worker", WORKER },	{ "signals", SIGNALS }, { "test", TEST },
+			{ "machine", MACHINE }, { "api", API } };
 	char line[NAME_BYTES + 40];
 	unsigned may = 0;
 
