@@ -78,6 +78,8 @@ Test(jail, words)
 		{ { .uid = "a", .gid = "b", .netns = "n", .cgroup = "g" }, NULL },
 		{ { .gid = "b" }, "--gid b: needs --uid USER" },
 		{ { .netns = ".." }, "--netns ..: must be a name or a path" },
+		{ { .cgroup = "memory.max=1G" },
+		  "--cgroup memory.max=1G: must be a group's name, without \"=\"; limits are keys of --limit" },
 		{ { .limit = "files=64,file-size=1G" }, NULL },
 		{ { .limit = "memory=1G" },
 		  "--limit memory=1G: needs a group of its own; give --cgroup NAME" },

@@ -195,7 +195,7 @@ static int find(struct group *g, const char *text, struct err *err)
 	const char *at = mounted();
 	int n;
 
-	/* As a component: it would lead to a group that no one has named. */
+	/* As a component: it would lead to a group that the user has not named. */
 	for (const char *c = text; (c = strstr(c, "..")); c += 2)
 		if ((c == text || c[-1] == '/') && (!c[2] || c[2] == '/'))
 			return err_set(err, EINVAL, "--cgroup %s: must not contain \"..\"", text);

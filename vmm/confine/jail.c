@@ -193,6 +193,12 @@ int confine_jail_check(const struct confine_jail *jail, struct err *err)
 	if (jail->chroot && (!*jail->chroot || !strcmp(jail->chroot, "/")))
 		return err_set(err, EINVAL, "--chroot %s: must be a folder below the root",
 			       jail->chroot);
+	/* As Firecracker's jailer takes limits. */
+	if (jail->cgroup && strchr(jail->cgroup, '='))
+		return err_set(
+			err, EINVAL,
+			"--cgroup %s: must be a group's name, without \"=\"; limits are keys of --limit",
+			jail->cgroup);
 	if (!jail->limit)
 		return 0;
 	rc = confine_limits_parse(jail->limit, &limits, err);
