@@ -42,6 +42,7 @@ static const struct situation situations[] = {
 	{ "plain user", PLAIN_USER },
 	{ "root, no namespaces", 0, .container = true },
 	{ "plain user, no namespaces", PLAIN_USER, .container = true },
+	{ "root, --uid", 0, .become = PLAIN_USER - 1 },
 	{ "root, no Landlock", 0, .old = true },
 	{ "plain user, no Landlock", PLAIN_USER, .old = true },
 };
@@ -151,7 +152,7 @@ static void tell(unsigned target, const struct situation *s, unsigned calls, uns
 /* What depends on the filter alone is tried in two of the situations, which have each property once. */
 static bool asks_filters(const struct situation *s)
 {
-	return !s->old && !s->uid == !s->container;
+	return !s->old && !s->become && !s->uid == !s->container;
 }
 
 static unsigned number_of(const struct situation *s)
@@ -312,7 +313,7 @@ static bool begin(struct traced *t, const struct situation *s, char *const argv[
 		  unsigned helpers)
 {
 	test.nseen = 0;
-	if (!host_start_other(s->uid) || !traced_start(t, s, argv)) {
+	if (!host_start_other(s->become ? s->become : s->uid) || !traced_start(t, s, argv)) {
 		result(false, "a program cannot be traced");
 		return false;
 	}
@@ -362,6 +363,10 @@ static void vm_words(struct words *w, const struct situation *s, bool all)
 	add(w, "path=%s/vm/disk,engine=threads,iothread=on", test.folder);
 	add(w, "--disk");
 	add(w, "path=%s/vm/disk.qcow2", test.folder);
+	if (s->become) {
+		add(w, "--uid");
+		add(w, "%d", s->become);
+	}
 	if (!all)
 		return;
 	add_option(w, "--net", "user");
@@ -373,7 +378,7 @@ static void vm_words(struct words *w, const struct situation *s, bool all)
 	add(w, "file=%s/vm/console.%d", test.folder, (int)(s - situations));
 	add(w, "--rng");
 	add_option(w, "--balloon", "4M");
-	if (!s->container && !s->old && !s->uid)
+	if (!s->container && !s->old && !s->uid && !s->become)
 		add_option(w, "--net", "tap=attack0");
 }
 
@@ -607,10 +612,11 @@ int main(int argc, char **argv)
 		const struct situation *s = &situations[i];
 
 		attack_vm(s, true);
+		if (!s->old)
+			attack_vm(s, false);
 		/* The tools' only wall before files is Landlock. */
-		if (s->old)
+		if (s->old || s->become)
 			continue;
-		attack_vm(s, false);
 		attack_test(s);
 		attack_api(s);
 		attack_tools(s);

@@ -12,6 +12,7 @@
 struct situation {
 	const char *name;
 	uid_t uid;
+	uid_t become;	/* 0, or the user of --uid */
 	bool container; /* Docker's capabilities, and its filter: no namespaces, no mounts */
 	bool host_root; /* the program keeps the host's root by itself */
 	bool old;	/* Linux before 5.13: no Landlock */
