@@ -5,7 +5,7 @@
  * such a line, GPT's extended boot partition, then /boot of each root and the top folder
  * of each other file system, also of a FAT (systemd-boot, syslinux). In each such folder: kernels
  * by name, then the boot loader's files, which add kernels with other names and say with what each
- * boots.
+ * boots, then unified images.
  * The newest kernel that has an initrd wins; then the newest of all; rescue kernels come last.
  */
 #include "tools/bantam-fs/bootfind.h"
@@ -170,13 +170,18 @@ static bool is_rescue(const struct boot_choice *c)
 	return distro_is_rescue(c->version) || distro_is_rescue(basename(c->kernel));
 }
 
+static bool has_initrd(const struct boot_choice *c)
+{
+	return c->ninitrds || c->unified;
+}
+
 /* Returns true if c is a better choice than best. */
 static bool is_better(const struct boot_choice *c, const struct boot_choice *best)
 {
 	if (is_rescue(c) != is_rescue(best))
 		return is_rescue(best);
-	if (!c->ninitrds != !best->ninitrds)
-		return c->ninitrds;
+	if (has_initrd(c) != has_initrd(best))
+		return has_initrd(c);
 	return distro_compare_versions(c->version, best->version) > 0;
 }
 
@@ -239,7 +244,7 @@ static void spec_of(struct bootfind *f, const struct volume *v)
 
 	for (unsigned i = 0; i < f->all.n; i++)
 		unique &= &f->all.v[i] == v || strcasecmp(f->all.v[i].uuid, v->uuid);
-	if (f->best->ninitrds && unique)
+	if (has_initrd(f->best) && unique)
 		snprintf(f->root_spec, sizeof(f->root_spec), "UUID=%s", v->uuid);
 	else if (*v->part.partuuid)
 		snprintf(f->root_spec, sizeof(f->root_spec), "PARTUUID=%s", v->part.partuuid);

@@ -26,6 +26,7 @@ struct boot_choice {
 	char options[DISTRO_OPTIONS_MAX];
 	bool has_options;
 	bool unknown_words; /* its entry has more that we cannot read */
+	bool unified;	    /* has initrd and options within itself, which we do not read */
 };
 
 struct bootfind {

@@ -1,6 +1,7 @@
 /* bootlist: see bootlist.h. */
 #include "tools/bantam-fs/bootlist.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -316,8 +317,61 @@ static void read_loaders(struct bootfind *f, struct volume *v, const char *dir)
 	free(grubenv);
 }
 
+/* --- unified kernel images ------------------------------------------------------------------------ */
+
+/*
+ * The version in a name like MACHINE-6.12.9-200.fc41.x86_64+3-0.efi, whose end counts attempts to boot:
+ * from the first number with a dot on; else the name.
+ */
+static void unified_version(const char *name, char version[EXT2_NAME_LEN + 1])
+{
+	size_t from = 0, len = strlen(name) - 4, plus = strcspn(name, "+");
+
+	for (size_t i = 0; i < len; i++) {
+		size_t digits = strspn(name + i, "0123456789");
+
+		if (digits && name[i + digits] == '.' && (!i || strchr("-_", name[i - 1]))) {
+			from = i;
+			break;
+		}
+		i += digits ? digits - 1 : 0;
+	}
+	if (plus > from && plus < len && isdigit((unsigned char)name[plus + 1]))
+		len = plus;
+	snprintf(version, EXT2_NAME_LEN + 1, "%.*s", (int)(len - from), name + from);
+}
+
+/* Boot Loader Specification, "Type #2": each file EFI/Linux/NAME.efi. */
+static void look_for_unified(struct bootfind *f, struct volume *v, const char *top)
+{
+	char dir[BOOT_PATH_MAX], path[BOOT_PATH_MAX];
+	struct entries entries;
+	struct node node;
+
+	if (volume_find(v, join(dir, top, "EFI/Linux"), true, &node, NULL) ||
+	    volume_list(v, &node, dir, &entries, NULL))
+		return;
+	for (size_t i = 0; i < entries.n; i++) {
+		const char *name = entries.e[i].name;
+		size_t len = strlen(name);
+		struct boot_choice *c;
+		ext2_ino_t ino = 0;
+
+		if (len > 4 && len <= EXT2_NAME_LEN && !strcasecmp(name + len - 4, ".efi"))
+			ino = file_at(v, join(path, dir, name));
+		c = ino && !find_choice(f, v, ino) ? add_choice(f, v, ino) : NULL;
+		if (!c)
+			continue;
+		memcpy(c->kernel, path, sizeof(path));
+		unified_version(name, c->version);
+		c->unified = c->has_options = c->unknown_words = true;
+	}
+	volume_free_entries(&entries);
+}
+
 void bootlist_add(struct bootfind *f, struct volume *v, const char *dir)
 {
 	look_for_names(f, v, dir);
 	read_loaders(f, v, dir);
+	look_for_unified(f, v, dir);
 }
