@@ -93,7 +93,7 @@ CPPFLAGS += -I$(GEN)
 CALLS := $(sort $(shell find vmm devices boot -name '*.calls' | grep -vE '^(vmm/arch|boot)/(x86_64|aarch64)/') \
 	$(wildcard vmm/arch/$(ARCH)/*.calls))
 HOSTCC := $(if $(CROSS),cc,$(CC))
-$(GEN)/mkfilters: tools/mkfilters.c vmm/confine/filter_table.h vmm/core/thread.h $(CALLS) Makefile
+$(GEN)/mkfilters: tools/mkfilters.c vmm/confine/filter_table.h vmm/confine/list_words.h vmm/core/calls.h vmm/core/thread.h $(CALLS) Makefile
 	@mkdir -p $(@D)
 	@printf '#include "%s"\n' $(CALLS) >$(GEN)/calls.inc
 	$(call run,HOSTCC,$@)$(HOSTCC) -O1 -Wall -Wextra -D_GNU_SOURCE -I. -I$(GEN) -o $@ $< -lseccomp $(or_hint)

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "vmm/core/bus.h"
+#include "vmm/core/calls.h"
 #include "vmm/core/err.h"
 #include "vmm/core/keys.h"
 #include "vmm/core/loop.h"
@@ -196,6 +197,8 @@ struct device_type {
 	bool repeat;	    /* the option may be given more than once */
 	/* With repeat: so often at most, and the command line's replace a file's; 0: no limit of its own. */
 	unsigned max;
+	unsigned
+		calls; /* CALLS_… (core/calls.h): what the lists of system calls have for it alone */
 	/* What the device requires of guest memory with this configuration. NULL: MEMORY_ANY. */
 	enum device_memory (*memory)(const struct keyvals *cfg);
 	/*

@@ -3,7 +3,8 @@
  * program carries them as plain data and links no library for them.
  *
  *   mkfilters ARCH           prints filters.inc, which vmm/confine/filter.c includes
- *   mkfilters ARCH --list    prints the lines of the lists for each thread: thread, call, conditions, file (tabs)
+ *   mkfilters ARCH --list [PARTS]  prints the lines of the lists for each thread: thread, call, conditions, file (tabs),
+ *                            in a VM that has these parts (the sum of its CALLS_…; else all)
  *
  * Each folder says in a file *.calls, beside the code, what its threads ask of the kernel while a VM runs, and
  * when it ends:
@@ -11,47 +12,23 @@
  *   CALL(LOOP | IO, fdatasync)                        these threads may make this call
  *   CALL_IF(LOOP, socket, IS(0, AF_UNIX), IS(1, …))   if all these arguments are so; several lines: any of them
  *   IOCTL(WORKER, BLKDISCARD)                         this request of ioctl
+ *   CALL(LOOP | IO | NET | VSOCK, connect)            only in a VM with a card or a vsock
  *   REFUSE(EXECUTOR, ptrace), REFUSE_IF(…)            of a kind that may make all calls but those that are refused
  *
  * IS(n, value) compares the lower 32 bits, which is what the kernel takes of an int; BITS(n, mask, value) masks
  * more. PID is the process itself, which filter.c puts in its place.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/filter.h>
 #include <seccomp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
-/* What the lists name. */
-#include <asm/termbits.h>
-#include <linux/aio_abi.h>
-#include <linux/fs.h>
-#include <linux/if_tun.h>
-#include <linux/io_uring.h>
-#include <linux/kvm.h>
-#include <linux/vhost.h>
-#include <signal.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-
 #include "vmm/confine/filter_table.h"
-#include "vmm/core/thread.h"
-
-#define VCPU (1u << THREAD_VCPU)
-#define LOOP (1u << THREAD_LOOP)
-#define IO (1u << THREAD_IO)
-#define WORKER (1u << THREAD_WORKER)
-#define SIGNALS (1u << THREAD_PROCESS)
-#define TEST (1u << THREAD_TEST)
-#define MACHINE (1u << THREAD_MACHINE)
-#define API (1u << THREAD_API)
-#define EXECUTOR (1u << THREAD_EXECUTOR)
-#define ALL (VCPU | LOOP | IO | WORKER | SIGNALS | TEST | MACHINE | API)
+#include "vmm/confine/list_words.h"
 
 #define INT_MASK 0xffffffffull
 #define IS(n, value)                                                                               \
@@ -65,6 +42,7 @@
 #define PID FILTER_PID
 
 #define MAX_ARGS 4
+#define MAX_INSN 60000u
 
 struct rule {
 	unsigned threads;
@@ -139,10 +117,10 @@ static unsigned nargs(const struct rule *r)
 	return n;
 }
 
-static int is_free(unsigned kind, const char *call)
+static int is_free(unsigned kind, unsigned parts, const char *call)
 {
 	for (size_t i = 0; i < NRULES; i++)
-		if (rules[i].threads & 1u << kind && !nargs(&rules[i]) &&
+		if (list_has(rules[i].threads, kind, parts) && !nargs(&rules[i]) &&
 		    !strcmp(rules[i].call, call))
 			return 1;
 	return 0;
@@ -157,7 +135,7 @@ static int is_refused(unsigned kind)
 	return refuses;
 }
 
-static scmp_filter_ctx make(uint32_t arch, unsigned kind)
+static scmp_filter_ctx make(uint32_t arch, unsigned kind, unsigned parts)
 {
 	/* A kind's lines are all of one sort: what it may do, or what it may not. */
 	int refuses = is_refused(kind);
@@ -177,7 +155,8 @@ static scmp_filter_ctx make(uint32_t arch, unsigned kind)
 		const struct rule *r = &rules[i];
 		int rc;
 
-		if (!(r->threads & 1u << kind) || (nargs(r) && is_free(kind, r->call)))
+		if (!list_has(r->threads, kind, parts) ||
+		    (nargs(r) && is_free(kind, parts, r->call)))
 			continue;
 		if (r->refused != refuses)
 			die("%s: %s: a kind of thread has calls that it may make and others that it may not",
@@ -189,45 +168,77 @@ static scmp_filter_ctx make(uint32_t arch, unsigned kind)
 	return f;
 }
 
-static unsigned print_filter(uint32_t arch, unsigned kind)
+/* Adds the filter to those that are there. */
+static struct filter add_filter(struct sock_filter *all, unsigned *n, scmp_filter_ctx f)
 {
-	scmp_filter_ctx f = make(arch, kind);
 	int fd = memfd_create("filter", MFD_CLOEXEC);
-	struct sock_filter insn;
-	unsigned n = 0;
+	struct filter out = { .first = (uint16_t)*n };
 
 	if (fd < 0 || seccomp_export_bpf(f, fd) || lseek(fd, 0, SEEK_SET))
 		die("cannot export the filter");
-	while (read(fd, &insn, sizeof(insn)) == sizeof(insn)) {
-		printf("\t{ %#x, %u, %u, %#x },\n", insn.code, insn.jt, insn.jf, insn.k);
-		n++;
-	}
+	while (*n < MAX_INSN && read(fd, &all[*n], sizeof(all[0])) == sizeof(all[0]))
+		++*n;
+	if (*n == MAX_INSN)
+		die("the filters are too long");
 	close(fd);
 	seccomp_release(f);
-	return n;
+	out.len = (uint16_t)(*n - out.first);
+	return out;
+}
+
+/* Two VMs may need the same filter. */
+static struct filter share(const struct sock_filter *all, unsigned *n, const struct filter *made,
+			   unsigned nmade, struct filter f)
+{
+	for (unsigned i = 0; i < nmade; i++) {
+		if (made[i].len != f.len ||
+		    memcmp(all + made[i].first, all + f.first, f.len * sizeof(all[0])) != 0)
+			continue;
+		*n = f.first;
+		return made[i];
+	}
+	return f;
 }
 
 static void print_all(uint32_t arch)
 {
-	unsigned n[NKINDS];
+	static struct sock_filter all[MAX_INSN];
+	struct filter made[NKINDS][CALLS_ALL + 1];
+	unsigned n = 0;
 
 	printf("/* Made by tools/mkfilters of the files *.calls. */\n");
-	printf("static const struct sock_filter filter_insn[] = {\n");
 	for (size_t i = 0; i < NKINDS; i++) {
-		printf("\t/* %s */\n", kinds[i].name);
-		n[i] = print_filter(arch, kinds[i].kind);
+		unsigned kind = kinds[i].kind, nmade = 0;
+
+		for (unsigned parts = 0; parts <= CALLS_ALL; parts++) {
+			unsigned of = list_varies(kind) ? parts : CALLS_ALL;
+			struct filter f = add_filter(all, &n, make(arch, kind, of));
+
+			made[i][parts] = share(all, &n, made[i], nmade, f);
+			nmade++;
+		}
 	}
-	printf("};\n\nstatic const struct filter filters[] = {\n");
-	for (size_t i = 0, at = 0; i < NKINDS; at += n[i++])
-		printf("\t[%u] = { %zu, %u },\n", kinds[i].kind, at, n[i]);
+	printf("static const struct sock_filter filter_insn[] = {\n");
+	for (unsigned i = 0; i < n; i++)
+		printf("\t{ %#x, %u, %u, %#x },\n", all[i].code, all[i].jt, all[i].jf, all[i].k);
+	printf("};\n\n/* By kind of thread and CALLS_... */\n");
+	printf("static const struct filter filters[][%d] = {\n", CALLS_ALL + 1);
+	for (size_t i = 0; i < NKINDS; i++) {
+		printf("\t[%u] = {", kinds[i].kind);
+		for (unsigned parts = 0; parts <= CALLS_ALL; parts++)
+			printf(" { %u, %u },", made[i][parts].first, made[i][parts].len);
+		printf(" }, /* %s */\n", kinds[i].name);
+	}
 	printf("};\n");
 }
 
-static void print_list(void)
+static void print_list(unsigned parts)
 {
 	for (size_t k = 0; k < NKINDS; k++)
 		for (size_t i = 0; i < NRULES; i++)
-			if (rules[i].threads & 1u << kinds[k].kind && !rules[i].refused)
+			if (!rules[i].refused &&
+			    list_has(rules[i].threads, kinds[k].kind,
+				     list_varies(kinds[k].kind) ? parts : CALLS_ALL))
 				printf("%s\t%s\t%s\t%s\n", kinds[k].name, rules[i].call,
 				       rules[i].text, rules[i].file);
 }
@@ -237,9 +248,9 @@ int main(int argc, char **argv)
 	uint32_t arch = argc > 1 ? seccomp_arch_resolve_name(argv[1]) : 0;
 
 	if (!arch)
-		die("usage: mkfilters ARCH [--list]");
+		die("usage: mkfilters ARCH [--list [PARTS]]");
 	if (argc > 2)
-		print_list();
+		print_list(argc > 3 ? (unsigned)atoi(argv[3]) : CALLS_ALL);
 	else
 		print_all(arch);
 	return ferror(stdout) || fclose(stdout);

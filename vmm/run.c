@@ -478,7 +478,9 @@ static int exit_with_parent(pid_t parent, struct err *err)
 /* Returns the exit status, 0 if the process is confined. */
 static int confine_run(const struct config *config, bool api)
 {
-	struct confine_plan plan = { .files_later = api };
+	/* With an API any device may come. */
+	struct confine_plan plan = { .files_later = api,
+				     .lacks = api ? 0 : confine_plan_lacks(config) };
 	struct err err = { "" };
 
 	if (confine_plan_config(&plan, config, &err))

@@ -136,6 +136,7 @@ static enum device_memory fs_memory(const struct keyvals *cfg)
 const struct device_type virtio_fs_type = {
 	.name = "virtio-fs",
 	.option = "--fs",
+	.calls = CALLS_DAEMON,
 	.repeat = true,
 	.memory = fs_memory,
 	.keys = fs_keys,

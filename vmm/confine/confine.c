@@ -271,7 +271,7 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 	if (!rc)
 		rc = took(CONFINE_FILTERS,
 			  confine_filters(plan->mode == CONFINE_LOG, plan->mode == CONFINE_REQUIRE,
-					  confine_thread_rights),
+					  plan->lacks, confine_thread_rights),
 			  err);
 	if (!rc && plan->files_later)
 		tell_refused();

@@ -66,6 +66,8 @@ struct confine_plan {
 	 * starts keeps all rights, so it ends before a foreign byte is read.
 	 */
 	void (*meanwhile)(void);
+	/* Parts that it does not have (CALLS_…, core/calls.h): its threads lack their system calls. */
+	unsigned lacks;
 	/* Helpers that it starts, for helper_find_now; NULL: none. */
 	const char *helper[2];
 	struct confine_jail jail;

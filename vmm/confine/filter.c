@@ -26,6 +26,7 @@
 
 #include "vmm/confine/confine.h"
 #include "vmm/confine/filter_table.h"
+#include "vmm/core/calls.h"
 #include "vmm/core/log.h"
 
 #include "filters.inc"
@@ -44,6 +45,7 @@ static struct {
 	int (*rights)(void);
 	void (*at_refusal)(void);
 	bool filters, only_log, required;
+	unsigned lacks; /* CALLS_… that no thread needs */
 	atomic_bool told;
 } confine;
 
@@ -148,9 +150,11 @@ int confine_filter_load(enum thread_kind kind, bool only_log)
 	struct sock_fprog prog;
 	int rc;
 
-	if ((size_t)kind >= sizeof(filters) / sizeof(filters[0]) || !filters[kind].len)
+	if ((size_t)kind >= sizeof(filters) / sizeof(filters[0]))
 		return 0;
-	f = &filters[kind];
+	f = &filters[kind][CALLS_ALL & ~confine.lacks];
+	if (!f->len)
+		return 0;
 	insn = malloc(f->len * sizeof(insn[0]));
 	if (!insn)
 		return -ENOMEM;
@@ -185,7 +189,7 @@ static int confine_thread(enum thread_kind kind)
 	return 0;
 }
 
-int confine_filters(bool only_log, bool required, int (*rights)(void))
+int confine_filters(bool only_log, bool required, unsigned lacks, int (*rights)(void))
 {
 	uint32_t action = only_log ? SECCOMP_RET_LOG : SECCOMP_RET_TRAP;
 	int rc = syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) ? -errno : 0;
@@ -194,6 +198,7 @@ int confine_filters(bool only_log, bool required, int (*rights)(void))
 	confine.filters = !rc && !SANITIZED;
 	confine.only_log = only_log;
 	confine.required = required;
+	confine.lacks = lacks & CALLS_ALL;
 	thread_set_confine(confine_thread);
 	return rc;
 }

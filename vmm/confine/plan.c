@@ -99,6 +99,20 @@ static void plan_jail(struct confine_jail *jail, const struct config *config)
 	}
 }
 
+unsigned confine_plan_lacks(const struct config *config)
+{
+	unsigned has = 0;
+
+	for (unsigned i = 0; i < config->ndevices; i++) {
+		const struct config_device *d = &config->device[i];
+
+		has |= d->type->calls;
+		if (d->type->memory && d->type->memory(&d->kv) != MEMORY_ANY)
+			has |= CALLS_DAEMON;
+	}
+	return CALLS_ALL & ~has;
+}
+
 int confine_plan_config(struct confine_plan *plan, const struct config *config, struct err *err)
 {
 	const char *sink;

@@ -7,6 +7,8 @@
 
 /* Fills the plan of a VM; the caller adds what the process needs beside it. 0 or -errno. */
 int confine_plan_config(struct confine_plan *plan, const struct config *config, struct err *err);
+/* The parts that a VM does not have (struct confine_plan); what its devices are does not change any more. */
+unsigned confine_plan_lacks(const struct config *config);
 /* Adds what other options need. */
 int confine_plan_keys(struct confine_plan *plan, const struct keyvals *kv, struct err *err);
 /* Adds the descriptor that a path names: /dev/fd/N, as a shell writes it for <(command), or /proc/self/fd/N. */

@@ -346,6 +346,7 @@ static enum device_memory memory(const struct keyvals *cfg)
 const struct device_type virtio_blk_type = {
 	.name = "virtio-blk",
 	.option = "--disk",
+	.calls = CALLS_DISK,
 	.repeat = true,
 	.memory = memory,
 	.check = check,

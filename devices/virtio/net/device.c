@@ -479,6 +479,7 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 const struct device_type virtio_net_type = {
 	.name = "virtio-net",
 	.option = "--net",
+	.calls = CALLS_NET | CALLS_DAEMON,
 	.repeat = true,
 	.memory = nic_memory,
 	.check = nic_check_daemon,

@@ -225,6 +225,7 @@ static int create(const struct device_env *env, const struct keyvals *cfg, struc
 const struct device_type virtio_vsock_type = {
 	.name = "virtio-vsock",
 	.option = "--vsock",
+	.calls = CALLS_VSOCK | CALLS_DAEMON,
 	.keys = vsock_keys,
 	.help = "sockets between guest and host",
 	.create = create,

@@ -1,0 +1,16 @@
+/*
+ * calls: the parts of a VM whose threads make system calls that those of another VM do not. The lists (*.calls) name
+ * them, a type of device says which it is (device.h), and a thread's filter has those of its VM (vmm/confine).
+ */
+#ifndef BANTAM_CORE_CALLS_H
+#define BANTAM_CORE_CALLS_H
+
+enum {
+	CALLS_DISK = 1,
+	CALLS_NET = 2,
+	CALLS_VSOCK = 4,
+	CALLS_DAEMON = 8, /* a daemon or the kernel serves queues */
+	CALLS_ALL = 15
+};
+
+#endif
