@@ -346,7 +346,7 @@ static void huge_pages(const void *arg)
 	CHECK(CONFINE_SANITIZED || prctl(PR_GET_DUMPABLE) == 0);
 }
 
-/* A process with the API starts no program but its helpers. */
+/* A process starts no program but its helpers, and makes no device: with the API, and (arg) before a VM's first instruction. */
 static void programs(const void *arg)
 {
 	static char *const argv[] = { (char *)"bantam-fs", NULL };
@@ -355,7 +355,9 @@ static void programs(const void *arg)
 	char path[512];
 	struct err err = { "" };
 
-	plan.files_later = plan.host_network = true;
+	plan.files_later = !arg;
+	plan.host_network = true;
+	plan.helper[0] = "bantam-fs";
 	CHECK(!confine_begin(&plan, &err));
 	CHECK(!helper_find("bantam-fs", path, sizeof(path), &err));
 	CHECK(!helper_spawn(path, argv, NULL, 0, &helper));
@@ -376,7 +378,8 @@ Test(confine, programs)
 {
 	/* A build with sanitizers has none beside it. */
 	setenv("BANTAM_LIBEXEC", "build", 1);
-	in_child(programs, NULL, "programs");
+	in_child(programs, NULL, "api");
+	in_child(programs, "", "run");
 }
 
 Test(confine, huge_pages)

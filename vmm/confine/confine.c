@@ -173,25 +173,34 @@ static int begin_alone(const struct confine_plan *plan, struct err *err)
 }
 
 /*
- * Of a process that opens files while guests run. No guest and no client makes it start another program than its helpers.
- * They are looked for now, when nothing of the host is hidden, and what they may do they inherit: not more.
+ * No guest and no image makes the process start another program than its helpers, also while it still reads files. They are
+ * looked for now, when nothing of the host is hidden.
  */
-static int begin_shared(const struct confine_plan *plan, struct err *err)
+static int begin_programs(const struct confine_plan *plan, struct err *err)
 {
-	static const char *const names[] = { "bantam-fs", "bantam-net-user" };
+	/* A client may ask for what needs one. */
+	static const char *const all[] = { "bantam-fs", "bantam-net-user" };
+	const char *const *names = plan->files_later ? all : plan->helper;
 	char path[2][PATH_MAX + 64];
-	const char *found[2];
+	const char *found[2] = { NULL };
 	struct err why;
-	int rc;
 
 	for (size_t i = 0; i < 2; i++) {
+		if (!names[i])
+			continue;
 		helper_find_now(names[i]);
-		found[i] = helper_find(names[i], path[i], sizeof(path[i]), &why) ? NULL : path[i];
+		if (!helper_find(names[i], path[i], sizeof(path[i]), &why))
+			found[i] = path[i];
 	}
-	if (CONFINE_SANITIZED)
+	if (CONFINE_SANITIZED || confine.refused[CONFINE_LANDLOCK])
 		return 0;
-	rc = confine_prepare_landlock(plan);
-	return took(CONFINE_LANDLOCK, rc ? rc : confine_landlock_programs(found, 2), err);
+	return took(CONFINE_LANDLOCK, confine_landlock_programs(found, 2), err);
+}
+
+/* Of a process that opens files while guests run; begin_alone is not for it. */
+static int begin_shared(const struct confine_plan *plan, struct err *err)
+{
+	return CONFINE_SANITIZED ? 0 : took(CONFINE_LANDLOCK, confine_prepare_landlock(plan), err);
 }
 
 /* What the user asks for in every mode. */
@@ -218,7 +227,7 @@ int confine_packed(const struct confine_plan *plan, struct err *err)
 		rc = took_again(CONFINE_CAPABILITIES,
 				confine_cut_capabilities(plan->interfaces, confine.own_namespace),
 				err);
-	return rc;
+	return rc ? rc : begin_programs(plan, err);
 }
 
 int confine_begin(const struct confine_plan *plan, struct err *err)
@@ -258,9 +267,11 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 	/* Before the first helper starts, for all that it starts. Landlock and filters need it, too. */
 	if (!rc)
 		rc = took(CONFINE_PRIVILEGES, confine_no_new_privileges(), err);
-	/* With no_new_privs, and while there is one thread, from which all others inherit it. */
 	if (!rc && plan->files_later)
 		rc = begin_shared(plan, err);
+	/* With no_new_privs and behind the mounts, and while there is one thread, from which all others inherit it. */
+	if (!rc && !confine.waits_for_owners)
+		rc = begin_programs(plan, err);
 	if (!rc)
 		rc = took(CONFINE_LIMITS, confine_limits(), err);
 	/* What is left is for the files and interfaces that the options name; confine_finish takes it. */

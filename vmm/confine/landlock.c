@@ -154,7 +154,7 @@ static void loader_of(const char *path, char loader[PATH_MAX])
 
 /*
  * The loader is opened as a program, too; libraries are not. A process that handles REFER at all has to be permitted it, or
- * it moves no file to another folder: without that right, before Linux 5.19, there is no way to say so.
+ * it moves no file to another folder. Before Linux 5.19 there is no way to say so: then this is left out.
  */
 int confine_landlock_programs(const char *const *path, size_t n)
 {
@@ -167,7 +167,7 @@ int confine_landlock_programs(const char *const *path, size_t n)
 	int to, rc;
 
 	if (version < 2)
-		return version < 0 ? -errno : -EOPNOTSUPP;
+		return version < 0 ? -errno : 0;
 	to = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof(rules.files), 0);
 	if (to < 0)
 		return -errno;

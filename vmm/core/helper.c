@@ -170,8 +170,9 @@ void helper_find_now(const char *name)
 	unsigned i = 0;
 	struct err err;
 
-	while (i < HELPERS_KNOWN && known[i].name && strcmp(known[i].name, name) != 0)
-		i++;
+	while (i < HELPERS_KNOWN && known[i].name)
+		if (!strcmp(known[i++].name, name))
+			return;
 	BUG_ON(i == HELPERS_KNOWN);
 	if (!helper_find(name, known[i].path, sizeof(known[i].path), &err))
 		known[i].name = name;
