@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import bootdisks
-from harness import Case, Disk, ShellCase, sha256
+from harness import Case, Disk, DockerCase, ShellCase, sha256
 
 # Names for tools/fetch-kernels. QUICK boots quickly, for tests to which the kernel does not matter.
 KERNELS = ["amd64", "cloud-amd64", "6.12-amd64"]
@@ -257,6 +257,15 @@ def shells():
         yield ShellCase(name=f"shell-{tty}", kernel=QUICK, tty=tty, checks=[good, shows(f"shell on {tty}: 0 wrong")])
 
 
+def containers():
+    """A VM in Docker's container, as a user who has only /dev/kvm: user network, qcow2 disk, vsock, console."""
+    def good(run):
+        wrong = [line for line in run.console.splitlines() if line.startswith(("not ok", "#"))]
+        return None if run.status == 0 and not wrong else f"exit status {run.status}: {wrong} {run.stderr.strip()[-300:]}"
+
+    yield DockerCase(name="docker", kernel=QUICK, image="vmlinux", checks=[good, shows("ok - user 1000, a stock kernel: does all, exit status 0")])
+
+
 def host_fsck(index):
     def check(run):
         done = subprocess.run(["e2fsck", "-f", "-n", run.case.disks[index].path],
@@ -267,6 +276,6 @@ def host_fsck(index):
 
 def all_cases():
     cases = []
-    for make in (layouts, filesystems, boots, entries, legacy, ends, shells):
+    for make in (layouts, filesystems, boots, entries, legacy, ends, shells, containers):
         cases += make()
     return cases

@@ -173,6 +173,24 @@ class ShellCase(Case):
 
 
 @dataclasses.dataclass
+class DockerCase(Case):
+    """A guest of tests/guests/docker."""
+    modules: str = "virtio_pci,virtio_blk,virtio_net,af_packet?,virtio_console?,vmw_vsock_virtio_transport"
+
+    def prepare(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.makedirs(self.dir)
+        kernel, initrd = kernel_dir(self.kernel), os.path.join(self.dir, "initrd")
+        call(os.path.join(ROOT, "build/bantam"), "initrd", "--force", "-o", initrd, "-M", os.path.join(kernel, "modules"),
+             "-m", self.modules, "-f", "/usr/bin/busybox:/bin/busybox", "-f", os.path.join(ROOT, "build/guest/vsockcat") + ":/bin/vsockcat",
+             "-f", os.path.join(ROOT, "tests/integration/dockerguest.sh") + ":/docker.sh")
+        os.chmod(initrd, 0o644)     # the user in the container reads it
+        words = [os.path.join(ROOT, "tests/guests/docker"), "--stock", os.path.join(kernel, self.image), initrd]
+        with open(os.path.join(self.dir, "cmd"), "w") as f:
+            f.write("exec " + " ".join(shlex.quote(w) for w in words) + "\n")
+
+
+@dataclasses.dataclass
 class Run:
     """The results of a guest."""
     case: Case
