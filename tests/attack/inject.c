@@ -32,42 +32,51 @@ bool inject_write(const struct victim *v, uint64_t at, const void *data, size_t 
 	return ok;
 }
 
-static bool is_syscall(pid_t tid, uint64_t at)
+/* Where in len bytes of its memory a syscall instruction is; 0: none. */
+static uint64_t syscall_in(int fd, uint64_t at, size_t len)
 {
-	uint8_t code[SYSCALL_BYTES] = { 0 };
-	int fd = open_memory(tid, O_RDONLY);
-	bool ok = fd >= 0 && pread(fd, code, sizeof(code), (off_t)at) == sizeof(code) &&
-		  code[0] == 0x0f && code[1] == 0x05;
+	uint8_t code[4096];
+	ssize_t n = pread(fd, code, len < sizeof(code) ? len : sizeof(code), (off_t)at);
 
-	if (fd >= 0)
-		close(fd);
-	return ok;
+	for (ssize_t i = 0; i + SYSCALL_BYTES <= n; i++)
+		if (code[i] == 0x0f && code[i + 1] == 0x05)
+			return at + (uint64_t)i;
+	return 0;
 }
 
-static uint64_t stack_low(pid_t tid)
+/*
+ * Most threads wait in a system call, and have stopped behind its instruction; a thread that was at work takes any one of
+ * the program's or of its libraries.
+ */
+static bool look_around(struct victim *v)
 {
+	int fd = open_memory(v->tid, O_RDONLY);
+	unsigned long low, high;
 	char path[40], line[400];
-	unsigned long low, found = 0;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", tid);
+	snprintf(path, sizeof(path), "/proc/%d/maps", v->tid);
 	f = fopen(path, "re");
-	while (f && fgets(line, sizeof(line), f))
-		if (strstr(line, "[stack]") && sscanf(line, "%lx-", &low) == 1)
-			found = low;
+	v->insn = fd < 0 ? 0 : syscall_in(fd, v->regs.rip - SYSCALL_BYTES, SYSCALL_BYTES);
+	while (f && fd >= 0 && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx", &low, &high) != 2)
+			continue;
+		if (strstr(line, "[stack]"))
+			v->block = low;
+		for (; !v->insn && strstr(line, " r-xp ") && low < high; low += 4096)
+			v->insn = syscall_in(fd, low, 4096);
+	}
 	if (f)
 		fclose(f);
-	return found;
+	if (fd >= 0)
+		close(fd);
+	return v->insn && v->block;
 }
 
 bool inject_begin(struct victim *v, pid_t tid)
 {
 	v->tid = tid;
-	if (ptrace(PTRACE_GETREGS, tid, 0, &v->regs))
-		return false;
-	v->insn = v->regs.rip - SYSCALL_BYTES;
-	v->block = stack_low(tid);
-	return v->block && is_syscall(tid, v->insn);
+	return !ptrace(PTRACE_GETREGS, tid, 0, &v->regs) && look_around(v);
 }
 
 static struct user_regs_struct registers(const struct victim *v, enum inject_abi abi, long nr,

@@ -45,7 +45,7 @@ struct outcome {
 
 enum inject_abi { INJECT_NATIVE, INJECT_X32, INJECT_I386 };
 
-/* Returns false if the thread has not stopped behind a system call. */
+/* Returns false if no syscall instruction is found. */
 bool inject_begin(struct victim *v, pid_t tid);
 struct outcome inject_call(const struct victim *v, enum inject_abi abi, long nr, const long arg[6]);
 /* Writes into the process's memory. */

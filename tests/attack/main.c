@@ -169,7 +169,7 @@ static void attack_thread(pid_t pid, pid_t tid, unsigned target, const struct si
 
 	begin_target(&f, pid);
 	if (!inject_begin(&v, tid)) {
-		result(false, "a thread has not stopped behind a system call");
+		result(false, "no system call is in reach of a thread");
 		return;
 	}
 	for (unsigned i = 0; i < number_of(s); i++) {
@@ -501,8 +501,8 @@ static void attack_tool(const struct situation *s, const struct words *w)
 {
 	struct traced t;
 
-	if (begin(&t, s, w->word, NULL, 1))
-		end(&t, s, w->word[0] + strlen(test.build) + 1);
+	(void)begin(&t, s, w->word, NULL, 1);
+	end(&t, s, w->word[0] + strlen(test.build) + 1);
 }
 
 static void attack_tools(const struct situation *s)

@@ -236,8 +236,8 @@ static unsigned threads_of(pid_t pid, pid_t *tid, unsigned max)
 	dir = opendir(path);
 	while (dir && n < max && (e = readdir(dir))) {
 		traced_name(atoi(e->d_name), name);
-		/* KVM's own threads are the kernel's. */
-		if (e->d_name[0] != '.' && strncmp(name, "kvm-", 4))
+		/* KVM's own threads and io_uring's are the kernel's. */
+		if (e->d_name[0] != '.' && strncmp(name, "kvm-", 4) && strncmp(name, "iou-", 4))
 			tid[n++] = atoi(e->d_name);
 	}
 	if (dir)
@@ -309,7 +309,7 @@ bool traced_end(struct traced *t)
 
 	kill(t->pid, SIGKILL);
 	/* Helpers end with their VM; those that are stopped get the signal of the parent's death, too. */
-	for (unsigned i = 0; i < 2000; i++) {
+	for (unsigned i = 0; i < 20000; i++) {
 		while ((tid = waitpid(-1, &status, __WALL | WNOHANG)) > 0)
 			if (WIFSTOPPED(status))
 				go_on(tid, status);
