@@ -31,6 +31,10 @@ def slots(vm):
     return {n["children"][0]: int(n["pci_bdf"][8:10], 16) for n in tree.values() if "pci_bdf" in n}
 
 
+def digest_of(vm):
+    return vm.get("vm.info").json.get("bantam", {}).get("digest", "")
+
+
 def removed(vm):
     """The events of devices that have gone, by the monitor."""
     events = [json.loads(text) for text in vm.text("events").split("\n\n") if text.strip()]
@@ -68,6 +72,7 @@ def plugging(r):
         boot(vm, disks=[disk(vm, "one")], rate_limit_groups=groups)
         r.ok(vm.shows("hotplug: ready"), "the guest runs", vm.text("console"))
         config = vm.get("vm.info").json["config"]
+        digest = until_true(lambda: digest_of(vm))
         until_true(lambda: PLUGGABLE not in vm.fds().values())
         fds = len(vm.fds())
         add(r, vm, "disk", dict(disk(vm, "two"), rate_limit_group="g"), 3)
@@ -81,6 +86,8 @@ def plugging(r):
              info["config"]["vsock"]["id"] == "socket" and info["config"]["net"][0]["id"] == "card",
              "vm.info: config has them", info["config"])
         r.ok(slots(vm) == {"one": 1, "__rng": 2, "two": 3, "socket": 4, "card": 5}, "vm.info: and the tree", slots(vm))
+        r.ok(until_true(lambda: digest_of(vm) not in ("", digest)), "the digest is another", digest)
+        r.ok(vm.put("vm.resize-disk", {"id": "two", "desired_size": 2 << 20}).status == 204, "the new disk can grow")
         counters = vm.get("vm.counters").json
         r.ok(counters["two"]["read_ops"] == 1 and "tx_frames" in counters["card"], "they have counters", counters)
         for kind, body, want in (("disk", {"path": vm.path("two")}, 409), ("disk", {"path": vm.path("none")}, 500),
@@ -94,6 +101,7 @@ def plugging(r):
             remove(r, vm, name)
             goes(r, vm, name, slot)
         r.ok(not os.path.exists(vm.path("vsock")), "the socket is gone with its device")
+        r.ok(until_true(lambda: digest_of(vm) == digest), "the digest is that of before", digest_of(vm), digest)
         after = vm.get("vm.info").json["config"]
         r.ok({k: v for k, v in after.items() if v != []} == {k: v for k, v in config.items() if v != []},
              "vm.info is as before", after)
