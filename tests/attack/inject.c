@@ -218,7 +218,7 @@ void inject_again(const struct victim *template)
 {
 	struct user_regs_struct r = template->regs;
 
-	r.rip = template->insn;
+	r.rip -= SYSCALL_BYTES;
 	r.rax = r.orig_rax;
 	r.orig_rax = ~0ull;
 	ptrace(PTRACE_SETREGS, template->tid, 0, &r);
