@@ -181,11 +181,11 @@ static int begin_programs(const struct confine_plan *plan, struct err *err)
 	/* A client may ask for what needs one. */
 	static const char *const all[] = { "bantam-fs", "bantam-net-user" };
 	const char *const *names = plan->files_later ? all : plan->helper;
-	char path[2][PATH_MAX + 64];
-	const char *found[2] = { NULL };
+	char path[CONFINE_PROGRAMS][PATH_MAX + 64];
+	const char *found[CONFINE_PROGRAMS] = { NULL };
 	struct err why;
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < CONFINE_PROGRAMS; i++) {
 		if (!names[i])
 			continue;
 		helper_find_now(names[i]);
@@ -194,7 +194,7 @@ static int begin_programs(const struct confine_plan *plan, struct err *err)
 	}
 	if (CONFINE_SANITIZED || confine.refused[CONFINE_LANDLOCK])
 		return 0;
-	return took(CONFINE_LANDLOCK, confine_landlock_programs(found, 2), err);
+	return took(CONFINE_LANDLOCK, confine_landlock_programs(found), err);
 }
 
 /* Of a process that opens files while guests run; begin_alone is not for it. */
@@ -325,6 +325,7 @@ int confine_finish(struct err *err)
 
 	if (confine.mode == CONFINE_OFF || confine.files_later)
 		return 0;
+	confine_landlock_release();
 	/* With CAP_SYS_CHROOT. All that the machine needs of the host is open. */
 	rc = took_again(CONFINE_ROOT, confine_enter_root(), err);
 	/*

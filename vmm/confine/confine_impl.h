@@ -74,7 +74,10 @@ int confine_enter_root(void);
 int confine_prepare_landlock(const struct confine_plan *plan);
 /* Nothing else of the file system, and no TCP, for the calling thread. reports: it is the one that makes these. */
 int confine_landlock(bool reports);
-/* For the only thread: of programs it starts these (NULL: none) and their loaders, and it makes no devices. */
-int confine_landlock_programs(const char *const *path, size_t n);
+#define CONFINE_PROGRAMS 2
+/* For the only thread: of programs it starts these (NULL: none) and their loaders, and it makes no devices. Once. */
+int confine_landlock_programs(const char *const path[CONFINE_PROGRAMS]);
+/* When no program is started any more. */
+void confine_landlock_release(void);
 
 #endif

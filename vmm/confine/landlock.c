@@ -39,19 +39,28 @@ static size_t size_of(long version)
 /* Of all threads, and of the one that makes a test's reports. */
 static int ruleset = -1, report_ruleset = -1;
 
-/* A file, or a folder with all that is below. */
-static int add_path(int to, const char *path, uint64_t access)
+/*
+ * A file, or a folder with all that is below. A rule is for an inode, and 9p (a shared folder of a VM, Windows's drives in
+ * WSL) makes a new one for each look-up of a file that no process has open: what has to be found again is held, in *fd.
+ */
+static int add_held(int to, const char *path, uint64_t access, int *fd)
 {
 	struct landlock_path_beneath_attr rule = { .allowed_access = access };
-	int rc = 0;
 
-	rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
+	*fd = rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
 	/* What is not there is an error of the device, which tells it better. */
-	if (rule.parent_fd < 0)
+	if (*fd < 0)
 		return 0;
-	if (syscall(SYS_landlock_add_rule, to, LANDLOCK_RULE_PATH_BENEATH, &rule, 0))
-		rc = -errno;
-	close(rule.parent_fd);
+	return syscall(SYS_landlock_add_rule, to, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) ? -errno :
+											  0;
+}
+
+static int add_path(int to, const char *path, uint64_t access)
+{
+	int fd, rc = add_held(to, path, access, &fd);
+
+	if (fd >= 0)
+		close(fd);
 	return rc;
 }
 
@@ -152,11 +161,23 @@ static void loader_of(const char *path, char loader[PATH_MAX])
 	close(fd);
 }
 
+/* Each program and its loader; -1: none. */
+static int held[2 * CONFINE_PROGRAMS] = { -1, -1, -1, -1 };
+
+void confine_landlock_release(void)
+{
+	for (size_t i = 0; i < sizeof(held) / sizeof(held[0]); i++) {
+		if (held[i] >= 0)
+			close(held[i]);
+		held[i] = -1;
+	}
+}
+
 /*
  * The loader is opened as a program, too; libraries are not. A process that handles REFER at all has to be permitted it, or
  * it moves no file to another folder. Before Linux 5.19 there is no way to say so: then this is left out.
  */
-int confine_landlock_programs(const char *const *path, size_t n)
+int confine_landlock_programs(const char *const path[CONFINE_PROGRAMS])
 {
 	struct rules rules = { LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR |
 				       LANDLOCK_ACCESS_FS_MAKE_BLOCK | REFER,
@@ -172,13 +193,13 @@ int confine_landlock_programs(const char *const *path, size_t n)
 	if (to < 0)
 		return -errno;
 	rc = add_path(to, "/", REFER);
-	for (size_t i = 0; !rc && i < n; i++) {
+	for (size_t i = 0; !rc && i < CONFINE_PROGRAMS; i++) {
 		if (!path[i])
 			continue;
-		rc = add_path(to, path[i], LANDLOCK_ACCESS_FS_EXECUTE);
+		rc = add_held(to, path[i], LANDLOCK_ACCESS_FS_EXECUTE, &held[2 * i]);
 		loader_of(path[i], loader);
 		if (!rc && *loader)
-			rc = add_path(to, loader, LANDLOCK_ACCESS_FS_EXECUTE);
+			rc = add_held(to, loader, LANDLOCK_ACCESS_FS_EXECUTE, &held[2 * i + 1]);
 	}
 	if (!rc && syscall(SYS_landlock_restrict_self, to, 0))
 		rc = -errno;
