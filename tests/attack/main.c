@@ -27,6 +27,7 @@
 
 #include "tests/attack/attacks.h"
 #include "tests/attack/host.h"
+#include "tests/attack/ring.h"
 #include "tests/attack/traced.h"
 
 #define THREADS_MAX 32
@@ -160,6 +161,23 @@ static unsigned number_of(const struct situation *s)
 	return asks_filters(s) ? attacks_count() : nattacks;
 }
 
+static void attack_ring(const struct victim *v, unsigned target, const struct situation *s)
+{
+	struct ring_outcome o;
+	char text[200];
+
+	snprintf(test.cell, sizeof(test.cell), "a ring: %s", s->name);
+	if (!ring_attack(v, &o)) {
+		printf("ok - %s, %s: a disk's ring # skip this host has none\n",
+		       attack_target_name(target), s->name);
+		return;
+	}
+	snprintf(text, sizeof(text), "%s, %s: %u of %u operations of a disk's ring refused%s",
+		 attack_target_name(target), s->name, o.refused, o.tried,
+		 o.works ? "" : ", and the disk cannot be read");
+	result(o.works && o.tried && o.refused == o.tried, text);
+}
+
 /* All calls of a thread that lives on. */
 static void attack_thread(pid_t pid, pid_t tid, unsigned target, const struct situation *s)
 {
@@ -186,6 +204,8 @@ static void attack_thread(pid_t pid, pid_t tid, unsigned target, const struct si
 			break;
 	}
 	tell(target, s, calls, open);
+	if (target == LOOP)
+		attack_ring(&v, target, s);
 }
 
 /*
@@ -440,6 +460,8 @@ static void attack_test(const struct situation *s)
 	add_option(&w, "--cmdline", "do run sleep=60000");
 	add(&w, "--disk");
 	add(&w, "path=%s/vm/disk,engine=threads,iothread=on", test.folder);
+	add(&w, "--disk");
+	add(&w, "path=%s/vm/disk.qcow2", test.folder);
 	add(&w, "--tap");
 	add(&w, "%s/vm/tap.%d", test.folder, (int)(s - situations));
 	add_option(&w, "--", "x");
