@@ -104,11 +104,17 @@ static unsigned reporting_queue(const struct balloon *b)
 
 /* --- pages ----------------------------------------------------------------------------- */
 
-static int by_number(const void *a, const void *b)
+/* A driver sends them in order or the other way round; n is at most BATCH. */
+static void sort(uint32_t *pfn, unsigned n)
 {
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	for (unsigned i = 1; i < n; i++) {
+		uint32_t one = pfn[i];
+		unsigned at = i;
 
-	return (x > y) - (x < y);
+		for (; at && pfn[at - 1] > one; at--)
+			pfn[at] = pfn[at - 1];
+		pfn[at] = one;
+	}
 }
 
 static void charge(struct balloon *b, uint64_t bytes)
@@ -120,7 +126,7 @@ static void discard_pages(struct balloon *b, uint32_t *pfn, unsigned n)
 {
 	unsigned first = 0;
 
-	qsort(pfn, n, sizeof(pfn[0]), by_number);
+	sort(pfn, n);
 	for (unsigned i = 1; i <= n; i++) {
 		uint64_t len;
 
