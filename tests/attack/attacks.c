@@ -90,6 +90,15 @@ const struct attack attacks[] = {
 	  TOOLS | READER,
 	  WORKS,
 	  TEST /* the C library writes at the end; no filter sees that a path is empty */ },
+	{ "stat, by another process's root",
+	  { CALL(newfstatat, FD_PROC, B(through), B(out), AT_SYMLINK_NOFOLLOW), STOP },
+	  TOOLS | READER | LOOP | MACHINE | API /* they have no such folder */ },
+	{ "link, by another process's root",
+	  { CALL(linkat, FD_PROC, B(through), AT_FDCWD, B(unborn), AT_SYMLINK_FOLLOW), STOP },
+	  TOOLS /* no such folder */ },
+	{ "open, by another process's root",
+	  { CALL(openat, FD_PROC, B(through), O_RDWR | O_CREAT), STOP },
+	  TOOLS | READER },
 	{ "stat, by the older call",
 	  { CALL(stat, B(marker), B(out)), STOP },
 	  TOOLS | READER,
@@ -437,8 +446,8 @@ const char *attack_target_name(unsigned target)
 
 static long meaning(long arg, long result, const struct victim *v, const struct facts *f)
 {
-	const long values[] = { result, f->other, f->self, f->any,   f->socket,
-				f->vm,	f->vcpu,  f->tun,  f->event, (long)v->block };
+	const long values[] = { result,	 f->other, f->self,  f->any,  f->socket,     f->vm,
+				f->vcpu, f->tun,   f->event, f->proc, (long)v->block };
 
 	if (arg >= B(marker))
 		return (long)v->block + arg - B(marker);

@@ -38,8 +38,8 @@ const char *attack_target_name(unsigned target);
 
 /* What is in the attacker's memory; each attack has it anew. */
 struct block {
-	char marker[160], program[16], empty[8], root[8], proc[32], link[32], folder[160],
-		unborn[160], name[8], passwd[16];
+	char marker[160], program[16], empty[8], root[8], proc[32], link[32], through[200],
+		folder[160], unborn[160], name[8], passwd[16];
 	uint64_t argv[2];
 	struct sockaddr_in tcp, udp, wildcard;
 	struct sockaddr_un abstract, path;
@@ -71,7 +71,8 @@ enum special {
 	FD_VCPU,
 	FD_TUN,
 	FD_EVENT,
-	PAGE, /* a page of its memory */
+	FD_PROC, /* a folder of /proc */
+	PAGE,	 /* a page of its memory */
 };
 
 #define STEPS 3
@@ -105,7 +106,7 @@ const struct attack *attacks_at(unsigned i);
 /* What the special values mean for one target. */
 struct facts {
 	pid_t self, other;
-	int any, socket, vm, vcpu, tun, event;
+	int any, socket, vm, vcpu, tun, event, proc;
 	struct block block; /* as it is written; pointers in it are offsets of the block */
 };
 

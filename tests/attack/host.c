@@ -219,6 +219,8 @@ void host_facts(struct facts *f)
 {
 	f->other = host.other;
 	f->block = host.facts.block;
+	snprintf(f->block.through, sizeof(f->block.through), "../../%d/root%s", host.other,
+		 host.marker);
 }
 
 static bool tell(const char *when, const char *what)

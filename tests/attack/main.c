@@ -78,7 +78,7 @@ static void on_alarm(int sig)
 /* Its descriptors: the last of each kind. */
 static void look_at_fds(pid_t pid, struct facts *f)
 {
-	f->any = f->socket = f->vm = f->vcpu = f->tun = f->event = -1;
+	f->any = f->socket = f->vm = f->vcpu = f->tun = f->event = f->proc = -1;
 	for (int fd = 0; fd < FDS; fd++) {
 		char path[64], to[200];
 		ssize_t n;
@@ -97,6 +97,8 @@ static void look_at_fds(pid_t pid, struct facts *f)
 			f->vcpu = fd;
 		if (strstr(to, "/tun"))
 			f->tun = fd;
+		if (!strncmp(to, "/proc/", 6))
+			f->proc = fd;
 		if (strstr(to, "eventfd"))
 			f->event = fd;
 	}
@@ -634,12 +636,13 @@ int main(int argc, char **argv)
 		const struct situation *s = &situations[i];
 
 		attack_vm(s, true);
+		if (!s->become)
+			attack_test(s);
 		if (!s->old)
 			attack_vm(s, false);
 		/* The tools' only wall before files is Landlock. */
 		if (s->old || s->become)
 			continue;
-		attack_test(s);
 		attack_api(s);
 		attack_tools(s);
 		for (unsigned k = 0; k < nattacks && asks_filters(s); k++)
