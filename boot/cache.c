@@ -11,9 +11,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -383,8 +385,23 @@ static bool write_entry(int fd, const struct mem *mem, const struct boot_file *f
 	return write_all(fd, h, sizeof(h), 0);
 }
 
-/* Removes the least recently used entries if there are too many, and old temporary files. */
-static void prune(int dirfd)
+/*
+ * Removes a temporary file whose process has ended, killed in the middle: its lock went with it. Where no
+ * locks work, its age tells.
+ */
+static void remove_left(int dirfd, const char *name, const struct stat *st)
+{
+	int fd = openat(dirfd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (!flock(fd, LOCK_EX | LOCK_NB) || time(NULL) - st->st_mtime > TEMP_MAX_AGE_S)
+		unlinkat(dirfd, name, 0);
+	close(fd);
+}
+
+/* Removes the least recently used entries if there are more than max, and temporary files that were left. */
+static void prune(int dirfd, unsigned max)
 {
 	for (;;) {
 		int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -406,8 +423,7 @@ static void prune(int dirfd)
 			    !S_ISREG(st.st_mode))
 				continue;
 			if (!strncmp(e->d_name, TEMP_PREFIX, strlen(TEMP_PREFIX))) {
-				if (time(NULL) - st.st_mtime > TEMP_MAX_AGE_S)
-					unlinkat(dirfd, e->d_name, 0);
+				remove_left(dirfd, e->d_name, &st);
 				continue;
 			}
 			n++;
@@ -417,7 +433,7 @@ static void prune(int dirfd)
 			}
 		}
 		closedir(d);
-		if (n <= CACHE_MAX_ENTRIES || unlinkat(dirfd, oldest, 0) < 0)
+		if (n <= max || unlinkat(dirfd, oldest, 0) < 0)
 			return;
 	}
 }
@@ -446,6 +462,8 @@ void boot_cache_store(const struct mem *mem, const char *dir, const struct boot_
 		log_put(LOG_INFO, "cache: %s/" SUBDIR " cannot be used: %s", dir, strerror(errno));
 		return;
 	}
+	/* Before, since a process that is killed while it writes leaves a file, and no entry: the next comes here. */
+	prune(dirfd, UINT_MAX);
 	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) == sizeof(random)) {
 		entry_name(name, file);
 		snprintf(temp, sizeof(temp), TEMP_PREFIX "%016llx", (unsigned long long)random);
@@ -453,16 +471,18 @@ void boot_cache_store(const struct mem *mem, const char *dir, const struct boot_
 			    0600);
 	}
 	if (fd >= 0) {
+		/* The lock tells others that it is not left. It stays until the file has its name. */
+		(void)flock(fd, LOCK_EX | LOCK_NB);
 		ok = write_entry(fd, mem, file, image);
-		close(fd);
 		if (!ok || renameat(dirfd, temp, dirfd, name) < 0) {
 			ok = false;
 			unlinkat(dirfd, temp, 0);
 		}
+		close(fd);
 	}
 	if (!ok)
 		log_put(LOG_INFO, "cache: cannot write to %s/" SUBDIR ": %s", dir, strerror(errno));
 	else
-		prune(dirfd);
+		prune(dirfd, CACHE_MAX_ENTRIES);
 	close(dirfd);
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -111,6 +112,32 @@ Test(boot_cache, second_boot_finds_it)
 	cr_assert_eq(st.st_mode & 0777, 0700);
 	cr_assert_eq(stat(the_entry(), &st), 0);
 	cr_assert_eq(st.st_mode & 0777, 0600);
+}
+
+/* What a process left that was killed while it wrote goes; the file of one that still writes stays. */
+Test(boot_cache, what_a_killed_process_left)
+{
+	char left[200], written[200];
+	int fd;
+
+	cr_assert(!boot_cached(kernel));
+	cr_assert_eq(unlink(the_entry()), 0);
+	snprintf(left, sizeof(left), "%s/tmp.0123456789abcdef", dir);
+	snprintf(written, sizeof(written), "%s/tmp.fedcba9876543210", dir);
+	write_file(left, elf);
+	write_file(written, elf);
+	fd = open(written, O_RDONLY | O_CLOEXEC);
+	cr_assert_eq(flock(fd, LOCK_EX), 0);
+	cr_assert(!boot_cached(kernel));
+	cr_expect(access(left, F_OK));
+	cr_expect_not(access(written, F_OK));
+	close(fd);
+	/* Nothing is written, so nothing is looked for. */
+	cr_assert(boot_cached(kernel));
+	cr_expect_not(access(written, F_OK));
+	unlink(written);
+	cr_assert(boot_cached(kernel));
+	the_entry();
 }
 
 /* Boots from an open descriptor: uses the cache by the sum, or not at all. */
