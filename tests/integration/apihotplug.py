@@ -115,6 +115,7 @@ def plugging(r):
         add(r, vm, "disk", disk(vm, "two"), 1)
         r.ok(vm.shows("slot 1 begins with two!"), "a disk that was there from the start goes, and its slot is used again",
              vm.text("console"))
+        layered(r, vm)
         if why:
             r.skip("a tap by descriptor", why)
         else:
@@ -122,6 +123,19 @@ def plugging(r):
         vm.put("vm.power-button")
         r.ok(vm.ends() == 0, "the process ends with status 0", read(vm.err))
         os.unlink(events)
+
+
+def layered(r, vm):
+    """An overlay is opened while the guest runs, and closed by a thread that opens nothing."""
+    below, above = vm.path("below.qcow2"), vm.path("above.qcow2")
+    for words in (["convert", vm.path("one"), below], ["create", "-b", below, above]):
+        subprocess.run([PROGRAM, "image", *words], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    seen = vm.text("console").count("slot 3 is empty")
+    add(r, vm, "disk", {"path": above, "id": "overlay", "backing_files": True}, 3)
+    r.ok(vm.shows("slot 3 begins with one!"), "the guest reads an overlay", vm.text("console"))
+    remove(r, vm, "overlay")
+    goes(r, vm, "overlay", 3)
+    vm.shows("slot 3 is empty", seen + 1)
 
 
 def descriptors(r, vm):
