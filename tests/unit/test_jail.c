@@ -78,6 +78,9 @@ Test(jail, words)
 		{ { .uid = "a", .gid = "b", .netns = "n", .cgroup = "g" }, NULL },
 		{ { .gid = "b" }, "--gid b: needs --uid USER" },
 		{ { .netns = ".." }, "--netns ..: must be a name or a path" },
+		{ { .cgroup = "" }, "--cgroup : must be a group's name, or its path" },
+		{ { .cgroup = "/" }, "--cgroup /: must be a group's name, or its path" },
+		{ { .cgroup = "./" }, "--cgroup ./: must be a group's name, or its path" },
 		{ { .cgroup = "memory.max=1G" },
 		  "--cgroup memory.max=1G: must be a group's name, without \"=\"; limits are keys of --limit" },
 		{ { .limit = "files=64,file-size=1G" }, NULL },
@@ -141,12 +144,13 @@ Test(jail, users)
 		{ "minus", NULL, -ENOENT, 0, 0 },
 		{ "short", NULL, -ENOENT, 0, 0 },
 		{ "an", NULL, -ENOENT, 0, 0 },
+		{ "open", "all", 0, 9, 400 }, /* without a password */
 	};
 
 	make_place();
 	put("passwd", "root:x:0:0::/:/bin/sh\nbroken\nshort:x:9\nminus:x:-1:-1::/:\n:::::\n"
-		      "ann:x:1000:100:Ann,,,:/home/ann:/bin/sh\nlast:x:8:8");
-	put("group", "root:x:0:\nvms:x:300:ann,bob\n");
+		      "ann:x:1000:100:Ann,,,:/home/ann:/bin/sh\nopen::9:9::/:\nlast:x:8:8");
+	put("group", "root:x:0:\nvms:x:300:ann,bob\nall::400:\n");
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct confine_jail jail = { .uid = rows[i].user, .gid = rows[i].group };
 		struct err err = { "" };
@@ -382,14 +386,18 @@ Test(jail, network_namespaces)
 			_exit(__LINE__ % 255 + 1);                                                 \
 	} while (0)
 
+/* ptys: and by a relative path. */
 static void in_chroot(bool ptys, bool dry_run)
 {
-	struct confine_jail jail = { .chroot = place, .uid = "1234", .dry_run = dry_run };
+	struct confine_jail jail = { .chroot = ptys ? "." : place,
+				     .uid = "1234",
+				     .dry_run = dry_run };
 	struct err err = { "" };
 	int fd = open(below("file"), O_RDONLY), tty;
 	struct stat st;
 
 	umask(077);
+	CHECK(!ptys || !chdir(place));
 	CHECK(!confine_jail_enter(&jail, ptys, &err));
 	CHECK(!confine_jail_user(&jail, true, false, &err));
 	CHECK(!access("/file", F_OK) && !access("file", F_OK));
@@ -458,6 +466,9 @@ Test(jail, refused_roots)
 	cr_expect_eq(confine_jail_enter(&jail, false, &err), -ENOTDIR);
 	jail.chroot = "/";
 	cr_expect_eq(confine_jail_check(&jail, &err), -EINVAL);
+	/* The same by another name. */
+	jail.chroot = "/etc/..";
+	cr_expect_eq(confine_jail_enter(&jail, false, &err), -EINVAL, "%s", err.text);
 	jail.chroot = "/tmp";
 	unsetenv("BANTAM_LIBEXEC");
 	cr_expect_eq(confine_jail_programs(&jail, programs, 1, &err), 0);

@@ -159,21 +159,27 @@ int confine_chroot(const struct confine_jail *jail, const struct confine_ids *us
 		   struct err *err)
 {
 	const char *dir = jail->chroot;
+	struct confine_jail real = *jail;
+	char path[PATH_MAX];
 	struct stat st;
 	int rc;
 
-	if (stat(dir, &st) || (!S_ISDIR(st.st_mode) && (errno = ENOTDIR)))
+	/* "." would go on meaning the folder below its mount. */
+	if (!realpath(dir, path) || stat(path, &st) || (!S_ISDIR(st.st_mode) && (errno = ENOTDIR)))
 		return refused(dir, "the folder", err);
+	if (!path[1])
+		return err_set(err, EINVAL, "--chroot %s: must be a folder below the root", dir);
+	real.chroot = path;
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
 		return refused(dir, "a mount namespace", err);
 	/* With all that is mounted below: a disk may be. */
-	if (mount(dir, dir, NULL, MS_BIND | MS_REC, NULL))
+	if (mount(path, path, NULL, MS_BIND | MS_REC, NULL))
 		return refused(dir, "the folder", err);
-	rc = fill(jail, user, ptys, err);
+	rc = fill(&real, user, ptys, err);
 	if (rc)
 		return rc;
 	/* The old root comes to lie over the new one, where it is taken away. */
-	if (chdir(dir) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) ||
+	if (chdir(path) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) ||
 	    chdir("/"))
 		return refused(dir, "the new root", err);
 	return 0;

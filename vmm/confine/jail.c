@@ -50,16 +50,20 @@ static int number_of(const char *text, uint32_t *id)
 static bool look_up(const char *table, const char *text, uint32_t *id, uint32_t *other)
 {
 	FILE *f = fopen(table, "re");
-	char *line = NULL, name[300], number[32], group[32];
 	bool found = false;
+	char *line = NULL;
 	size_t size = 0;
 
-	while (f && !found && getline(&line, &size, f) >= 0) {
-		*group = 0;
-		found = sscanf(line, "%299[^:]:%*[^:]:%31[^:]:%31[^:\n]", name, number, group) >=
-				2 &&
-			(!strcmp(name, text) || !strcmp(number, text)) &&
-			number_of(number, id) == 1 && (!other || number_of(group, other) == 1);
+	while (f && !found && *text && getline(&line, &size, f) >= 0) {
+		const char *field[4] = { "", "", "", "" };
+		char *rest = line;
+
+		line[strcspn(line, "\n")] = 0;
+		/* A field may be empty: that of a password often is. */
+		for (size_t i = 0; i < 4 && rest; i++)
+			field[i] = strsep(&rest, ":");
+		found = (!strcmp(field[0], text) || !strcmp(field[2], text)) &&
+			number_of(field[2], id) == 1 && (!other || number_of(field[3], other) == 1);
 	}
 	free(line);
 	if (f)
@@ -193,6 +197,10 @@ int confine_jail_check(const struct confine_jail *jail, struct err *err)
 	if (jail->chroot && (!*jail->chroot || !strcmp(jail->chroot, "/")))
 		return err_set(err, EINVAL, "--chroot %s: must be a folder below the root",
 			       jail->chroot);
+	/* Of a variable that is not set: it would mean the group above all others. */
+	if (jail->cgroup && !jail->cgroup[strspn(jail->cgroup, "/.")])
+		return err_set(err, EINVAL, "--cgroup %s: must be a group's name, or its path",
+			       jail->cgroup);
 	/* As Firecracker's jailer takes limits. */
 	if (jail->cgroup && strchr(jail->cgroup, '='))
 		return err_set(
