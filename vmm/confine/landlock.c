@@ -8,6 +8,7 @@
 #include <linux/landlock.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -161,6 +162,18 @@ static void loader_of(const char *path, char loader[PATH_MAX])
 	close(fd);
 }
 
+/* What a script starts is not known before it runs. */
+static bool is_script(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char head[2];
+	bool script = fd >= 0 && read(fd, head, 2) == 2 && !memcmp(head, "#!", 2);
+
+	if (fd >= 0)
+		close(fd);
+	return script;
+}
+
 /* Each program and its loader; -1: none. */
 static int held[2 * CONFINE_PROGRAMS] = { -1, -1, -1, -1 };
 
@@ -175,7 +188,8 @@ void confine_landlock_release(void)
 
 /*
  * The loader is opened as a program, too; libraries are not. A process that handles REFER at all has to be permitted it, or
- * it moves no file to another folder. Before Linux 5.19 there is no way to say so: then this is left out.
+ * it moves no file to another folder. Before Linux 5.19 there is no way to say so: then this is left out,
+ * as for a helper that is a script, which starts other programs: bantam-net-user of make dist is one.
  */
 int confine_landlock_programs(const char *const path[CONFINE_PROGRAMS])
 {
@@ -189,6 +203,9 @@ int confine_landlock_programs(const char *const path[CONFINE_PROGRAMS])
 
 	if (version < 2)
 		return version < 0 ? -errno : 0;
+	for (size_t i = 0; i < CONFINE_PROGRAMS; i++)
+		if (path[i] && is_script(path[i]))
+			return 0;
 	to = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof(rules.files), 0);
 	if (to < 0)
 		return -errno;
