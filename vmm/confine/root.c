@@ -57,15 +57,16 @@ static int map_ids(uid_t uid, gid_t gid)
 }
 
 /*
- * Ubuntu's AppArmor lets a process enter a user namespace, and then takes all rights there, also that to map its user. A
- * child finds out.
+ * Ubuntu's AppArmor lets a process enter a user namespace, and then takes all rights there, also that to map its user.
+ * Since Linux 5.12 a root that lacks CAP_SETFCAP, as in a container without capabilities, cannot map itself. A child finds
+ * out.
  */
 static int try_in_child(uid_t uid, gid_t gid)
 {
 	int status = 0;
 	pid_t pid;
 
-	if (access("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", F_OK))
+	if (uid && access("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", F_OK))
 		return 0;
 	pid = fork();
 	if (!pid)
