@@ -16,9 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
-#include "vmm/core/fd_now.h"
 #include "vmm/core/fd_stat.h"
 #include "vmm/core/log.h"
 
@@ -27,27 +27,22 @@
 
 struct file_sink {
 	struct chardev chr;
-	bool made;	/* open made the file, and nothing is written yet */
-	bool append;	/* what the file holds stays */
-	bool told;	/* that it was cut */
+	bool made;   /* open made the file, and nothing is written yet */
+	bool append; /* what the file holds stays */
+	bool told;   /* that it was cut */
+	int read_fd; /* the same file, for its newest output; -1: no limit, or it may not be read */
 	uint64_t limit; /* UINT64_MAX: none */
 };
 
 /* Reads the file's last max bytes, or fewer, from a line's begin on. Returns how many. */
-static size_t read_newest(int out_fd, off_t size, uint8_t *buf, size_t max)
+static size_t read_newest(int fd, off_t size, uint8_t *buf, size_t max)
 {
 	size_t len = (uint64_t)size < max ? (size_t)size : max;
 	uint8_t *line;
 	ssize_t n;
-	int fd;
 
-	/* Ours is for writing only: the file may be one that we may not read. */
-	fd = fd_open_again(out_fd, O_RDONLY);
-	if (fd < 0)
-		return 0;
 	/* preadv2 is on the list of its thread anyway. */
 	n = preadv2(fd, &(struct iovec){ buf, len }, 1, size - (off_t)len, 0);
-	close(fd);
 	len = n > 0 ? (size_t)n : 0;
 	line = memchr(buf, '\n', len);
 	if (!line)
@@ -61,7 +56,8 @@ static void cut(struct file_sink *f, off_t size)
 {
 	size_t max = f->limit / 2 < CUT_BYTES ? (size_t)(f->limit / 2) : CUT_BYTES;
 	uint8_t *newest = malloc(max);
-	size_t len = newest ? read_newest(f->chr.out_fd, size, newest, max) : 0;
+	size_t len = newest ? read_newest(f->read_fd, size, newest, max) : 0;
+	char line[80];
 
 	if (!f->told)
 		log_put(LOG_WARN,
@@ -72,9 +68,11 @@ static void cut(struct file_sink *f, off_t size)
 	if (ftruncate(f->chr.out_fd, 0) || lseek(f->chr.out_fd, 0, SEEK_SET) < 0) {
 		chardev_fail(&f->chr, errno);
 	} else {
+		/* Not dprintf, which asks for the file's kind, and no loop may. */
+		snprintf(line, sizeof(line), "[bantam: %lld bytes of output were cut here]\n",
+			 (long long)(size - (off_t)len));
 		/* What does not go out here fails again at the next write, which reports it. */
-		dprintf(f->chr.out_fd, "[bantam: %lld bytes of output were cut here]\n",
-			(long long)(size - (off_t)len));
+		(void)!write(f->chr.out_fd, line, strlen(line));
 		(void)!write(f->chr.out_fd, newest, len);
 	}
 	free(newest);
@@ -124,6 +122,8 @@ static void file_close(struct chardev *chr)
 	/* A VM that was built but never ran leaves nothing behind. */
 	if (((struct file_sink *)chr)->made)
 		unlink(chr->describe + strlen("file="));
+	if (((struct file_sink *)chr)->read_fd >= 0)
+		close(((struct file_sink *)chr)->read_fd);
 	if (chr->out_fd >= 0)
 		close(chr->out_fd);
 }
@@ -131,6 +131,22 @@ static void file_close(struct chardev *chr)
 static const struct chardev_ops file_ops = { .begin = file_begin,
 					     .full = file_full,
 					     .close = file_close };
+
+/*
+ * Ours is for writing only, because the file may be one that we may not read. A confined loop opens nothing, so the second
+ * descriptor is there before. It is of the same file, whatever has happened to the name.
+ */
+static void open_for_reading(struct file_sink *f, const char *path, const struct stat *st)
+{
+	struct stat is;
+
+	f->read_fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (f->read_fd < 0 ||
+	    (!fd_stat(f->read_fd, &is) && is.st_dev == st->st_dev && is.st_ino == st->st_ino))
+		return;
+	close(f->read_fd);
+	f->read_fd = -1;
+}
 
 /* Only a regular file grows. */
 static void limit(struct file_sink *f, const struct keyvals *cfg, bool append)
@@ -141,8 +157,10 @@ static void limit(struct file_sink *f, const struct keyvals *cfg, bool append)
 						      LIMIT_BYTES;
 	if (!f->limit || fd_stat(f->chr.out_fd, &st) || !S_ISREG(st.st_mode))
 		f->limit = UINT64_MAX;
-	else
-		set_left(f, append ? st.st_size : 0);
+	if (f->limit == UINT64_MAX)
+		return;
+	set_left(f, append ? st.st_size : 0);
+	open_for_reading(f, keys_text(cfg, CHARDEV_KEY_FILE), &st);
 }
 
 int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chardev **out,
@@ -161,6 +179,7 @@ int chardev_open_file(const struct keyvals *cfg, struct loop *loop, struct chard
 	if (rc)
 		return rc;
 	((struct file_sink *)chr)->append = append;
+	((struct file_sink *)chr)->read_fd = -1;
 	chr->out_fd = open(path, flags | O_EXCL, 0600);
 	if (chr->out_fd >= 0)
 		((struct file_sink *)chr)->made = true;
