@@ -13,6 +13,7 @@
 #include "tools/bantam-seed/cloud.c"
 #include "tools/bantam-seed/document.c"
 #include "tools/bantam-seed/launch.c"
+#include "tools/bantam-seed/sshkey.c"
 #include "tools/bantam-seed/text.c"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
