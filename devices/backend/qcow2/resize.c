@@ -108,15 +108,21 @@ static int grow(struct qcow2 *q, uint64_t size)
 static int shrink(struct qcow2 *q, uint64_t size)
 {
 	uint64_t old = q->store.size_bytes, from = qcow2_round_up(&q->file, size);
+	struct store *backing = q->store.backing;
 	int rc = qcow2_commit(q);
 
 	if (!rc)
 		rc = write_size(q, size);
 	if (rc || from >= old)
 		return rc;
-	/* Free the clusters behind the new end, which the tables still map. */
+	/*
+	 * Free the clusters behind the new end, which the tables still map. What the backing file has there does not count:
+	 * grow zeroes it. Version 2 could not free them otherwise, and QEMU, when it grows the image, would find old data.
+	 */
 	q->store.size_bytes = old;
+	q->store.backing = NULL;
 	rc = qcow2_discard(&q->store, from, old - from);
+	q->store.backing = backing;
 	q->store.size_bytes = size;
 	return rc ? rc : qcow2_commit(q);
 }
