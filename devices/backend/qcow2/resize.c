@@ -113,15 +113,18 @@ static int shrink(struct qcow2 *q, uint64_t size)
 
 	if (!rc)
 		rc = write_size(q, size);
-	if (rc || from >= old)
+	if (rc)
 		return rc;
 	/*
-	 * Free the clusters behind the new end, which the tables still map. What the backing file has there does not count:
-	 * grow zeroes it. Version 2 could not free them otherwise, and QEMU, when it grows the image, would find old data.
+	 * QEMU, when it grows the image for a commit, expects nothing behind the end: zero the rest of the last cluster, and
+	 * free those behind it, which the tables still map. What the backing file has there does not count, since whoever
+	 * grows an image zeroes that. Version 2 could not free them otherwise.
 	 */
 	q->store.size_bytes = old;
+	rc = qcow2_zero(&q->store, size, (from < old ? from : old) - size, false);
 	q->store.backing = NULL;
-	rc = qcow2_discard(&q->store, from, old - from);
+	if (!rc && from < old)
+		rc = qcow2_discard(&q->store, from, old - from);
 	q->store.backing = backing;
 	q->store.size_bytes = size;
 	return rc ? rc : qcow2_commit(q);
