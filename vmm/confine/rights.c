@@ -53,24 +53,28 @@ static void bound_capabilities(uint64_t mask)
 			return;
 }
 
-/* Takes all capabilities from all sets but those in mask. */
-static int keep_capabilities(uint64_t mask)
+/* Takes all but those in mask from the sets of the thread itself. raise: what stays permitted is in effect again. */
+static int reduce_capabilities(uint64_t mask, bool raise)
 {
 	struct __user_cap_data_struct data[2];
 	int rc = get(data);
 
-	if (rc)
-		return rc;
+	for (unsigned i = 0; !rc && i < 2; i++) {
+		data[i].permitted &= (uint32_t)(mask >> (32 * i));
+		data[i].effective = (raise ? ~0u : data[i].effective) & data[i].permitted;
+		data[i].inheritable = 0;
+	}
+	return rc ? rc : set(data);
+}
+
+/* Takes all capabilities from all sets but those in mask. */
+static int keep_capabilities(uint64_t mask)
+{
 	bound_capabilities(mask);
 	/* Linux before 4.3 has no ambient set. */
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)
 		return -errno;
-	for (unsigned i = 0; i < 2; i++) {
-		data[i].permitted &= (uint32_t)(mask >> (32 * i));
-		data[i].effective &= data[i].permitted;
-		data[i].inheritable = 0;
-	}
-	return set(data);
+	return reduce_capabilities(mask, false);
 }
 
 /* In the only thread that there is. */
@@ -158,7 +162,6 @@ int confine_take_user(uid_t uid, gid_t gid, const gid_t *further, size_t nfurthe
 		      bool interfaces)
 {
 	uint64_t mask = !keep ? 0 : OF_A_USER | (interfaces ? CAP(NET_ADMIN) : 0);
-	struct __user_cap_data_struct data[2];
 	int rc;
 
 	/* For its helpers, too. */
@@ -169,14 +172,8 @@ int confine_take_user(uid_t uid, gid_t gid, const gid_t *further, size_t nfurthe
 		return -errno;
 	rc = change_user(uid, gid, further, nfurther);
 	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
-	if (!rc)
-		rc = get(data);
-	for (unsigned i = 0; !rc && i < 2; i++) {
-		data[i].permitted &= (uint32_t)(mask >> (32 * i));
-		data[i].effective = data[i].permitted;
-		data[i].inheritable = 0;
-	}
-	return rc ? rc : set(data);
+	/* The change has taken all out of effect. */
+	return rc ? rc : reduce_capabilities(mask, true);
 }
 
 /*
