@@ -307,10 +307,10 @@ static void greet(const char *title)
 
 static int begin_errands(struct run *run, struct err *err)
 {
-	int rc = errands_start(false, &run->errands);
+	int rc = errands_start(false, &run->errands, err);
 
 	errands_use(run->errands);
-	return rc ? err_sys(err, -rc, "cannot start a thread") : 0;
+	return rc;
 }
 
 static int life(struct run *run, struct machine *m, struct err *err)

@@ -39,9 +39,10 @@ static void look(void *opaque)
 Test(errand, not_confined)
 {
 	struct errands *errands = (struct errands *)&errands;
+	struct err err = { "" };
 	struct seen seen;
 
-	cr_assert_eq(errands_start(true, &errands), 0);
+	cr_assert_eq(errands_start(true, &errands, &err), 0);
 	cr_assert_null(errands);
 	errands_use(errands);
 	errand_run(look, &seen);
@@ -56,9 +57,10 @@ Test(errand, in_their_threads)
 {
 	struct errands *errands;
 	struct seen brief, lasting;
+	struct err err = { "" };
 
 	thread_set_confine(confine);
-	cr_assert_eq(errands_start(true, &errands), 0);
+	cr_assert_eq(errands_start(true, &errands, &err), 0);
 	errand_run(look, &brief);
 	cr_expect(pthread_equal(brief.thread, pthread_self()), "before errands_use");
 	errands_use(errands);
@@ -79,16 +81,17 @@ Test(errand, one_thread)
 {
 	struct errands *errands;
 	struct seen brief, lasting;
+	struct err err = { "" };
 
 	thread_set_confine(confine);
-	cr_assert_eq(errands_start(false, &errands), 0);
+	cr_assert_eq(errands_start(false, &errands, &err), 0);
 	errands_use(errands);
 	errand_run(look, &brief);
 	errand_run_long(look, &lasting);
 	cr_expect(pthread_equal(brief.thread, lasting.thread));
 	errands_end(errands);
 	errands_expect_long();
-	cr_assert_eq(errands_start(false, &errands), 0);
+	cr_assert_eq(errands_start(false, &errands, &err), 0);
 	errands_use(errands);
 	errand_run(look, &brief);
 	errand_run_long(look, &lasting);
@@ -123,9 +126,10 @@ Test(errand, long_delays_no_short)
 	struct errands *errands;
 	struct seen seen;
 	pthread_t thread;
+	struct err err = { "" };
 
 	thread_set_confine(confine);
-	cr_assert_eq(errands_start(true, &errands), 0);
+	cr_assert_eq(errands_start(true, &errands, &err), 0);
 	cr_assert_eq(pthread_create(&thread, NULL, have_it_last, errands), 0);
 	pthread_mutex_lock(&lock);
 	while (!begun)
@@ -167,9 +171,10 @@ Test(errand, many_callers)
 {
 	struct errands *errands;
 	pthread_t thread[CALLERS];
+	struct err err = { "" };
 
 	thread_set_confine(confine);
-	cr_assert_eq(errands_start(false, &errands), 0);
+	cr_assert_eq(errands_start(false, &errands, &err), 0);
 	for (unsigned i = 0; i < CALLERS; i++)
 		cr_assert_eq(pthread_create(&thread[i], NULL, call, errands), 0);
 	for (unsigned i = 0; i < CALLERS; i++)

@@ -101,7 +101,7 @@ static void end(struct lane *lane)
 	pthread_mutex_destroy(&lane->lock);
 }
 
-int errands_start(bool long_too, struct errands **out)
+int errands_start(bool long_too, struct errands **out, struct err *err)
 {
 	struct errands *errands;
 	int rc;
@@ -111,13 +111,13 @@ int errands_start(bool long_too, struct errands **out)
 		return 0;
 	errands = calloc(1, sizeof(*errands));
 	if (!errands)
-		return -ENOMEM;
+		return err_sys(err, ENOMEM, "cannot start a thread");
 	rc = start(&errands->lane[SHORT], "machine");
 	if (!rc && (long_too || atomic_load(&expect_long)))
 		rc = start(&errands->lane[LONG], "daemons");
 	if (rc) {
 		errands_end(errands);
-		return rc;
+		return err_sys(err, -rc, "cannot start a thread");
 	}
 	*out = errands;
 	return 0;

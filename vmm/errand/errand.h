@@ -12,6 +12,8 @@
 
 #include <stdbool.h>
 
+#include "vmm/core/err.h"
+
 /* The threads that run errands. */
 struct errands;
 
@@ -19,7 +21,7 @@ struct errands;
  * Starts them, if the process confines its threads; else, and if it fails, *out is NULL, and an errand runs in its
  * caller's thread. long_too: also one for errands that last. Returns 0 or -errno. The caller ends them.
  */
-int errands_start(bool long_too, struct errands **out);
+int errands_start(bool long_too, struct errands **out, struct err *err);
 /* Waits for what they still do. NULL: nothing. None of their own threads, and after the last errand. */
 void errands_end(struct errands *errands);
 

@@ -141,8 +141,8 @@ static int live(struct test_vm *vm, struct machine_end *end, struct err *err)
 	free(cache_dir);
 	if (!rc)
 		rc = confine_finish(err);
-	if (!rc && (rc = errands_start(false, &errands)))
-		err_sys(err, -rc, "cannot start a thread");
+	if (!rc)
+		rc = errands_start(false, &errands, err);
 	errands_use(errands);
 	if (!rc) {
 		show(vm, remains.machine);

@@ -129,8 +129,8 @@ static int live(struct vm *vm)
 
 	if (!rc)
 		rc = machine_create(&setup, &remains.machine, &vm->err);
-	if (!rc && (rc = errands_start(true, &errands)))
-		err_sys(&vm->err, -rc, "cannot start a thread");
+	if (!rc)
+		rc = errands_start(true, &errands, &vm->err);
 	errands_use(errands);
 	remains.shown = !rc;
 	if (!rc) {
