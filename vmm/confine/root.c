@@ -26,7 +26,7 @@
 #define FOLDER_MODE 0755
 
 static int root_fd = -1;
-/* Where relative paths begin, in the new root. */
+/* Where relative paths begin, in the new root; "/" if the VM has none. */
 static char cwd[PATH_MAX] = "/";
 
 static int write_text(const char *path, const char *text)
@@ -193,7 +193,7 @@ static int fill(const struct confine_plan *plan)
 {
 	char *folder[CONFINE_NAMES_MAX + CONFINE_REPORTS_MAX] = { NULL };
 	unsigned all = plan->nnames + plan->nreports, n = 0;
-	int rc = all ? make_folders(cwd) : 0;
+	int rc = make_folders(cwd);
 
 	for (unsigned i = 0; !rc && i < all; i++) {
 		folder[n] = malloc(2 * PATH_MAX);
@@ -236,9 +236,18 @@ static int mount_root(const struct confine_plan *plan)
 	return rc;
 }
 
+static bool has_relative_name(const struct confine_plan *plan)
+{
+	const char *name = "/";
+
+	for (unsigned i = 0; name && *name == '/'; i++)
+		name = confine_name_at(plan, i);
+	return name;
+}
+
 int confine_prepare_root(const struct confine_plan *plan)
 {
-	if (confine_name_at(plan, 0) && !getcwd(cwd, sizeof(cwd)))
+	if (has_relative_name(plan) && !getcwd(cwd, sizeof(cwd)))
 		return -errno;
 	/* The host sees none of the mounts that follow. Its own ones go on reaching us, and its unmounts. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
