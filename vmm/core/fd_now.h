@@ -34,6 +34,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_rw.h"
+
 /*
  * Opens what fd is once more: a description that only this process has, also of a file that has no name any
  * more. flags of open(2). Returns a descriptor, or -1 with errno. Not for sockets.
@@ -73,33 +75,33 @@ static inline bool fd_now_ready(int fd, short events)
 static inline ssize_t fd_write_now(int fd, const void *buf, size_t len)
 {
 	struct iovec iov = { (void *)buf, len };
-	ssize_t n = pwritev2(fd, &iov, 1, -1, RWF_NOWAIT);
+	ssize_t n = fd_rw_pwritev(fd, &iov, 1, -1, RWF_NOWAIT);
 
 	if (n >= 0 || !fd_now_unknown())
 		return n;
 	if (!fd_now_ready(fd, POLLOUT))
 		return -1;
-	return write(fd, buf, len < FD_NOW_SMALL ? len : FD_NOW_SMALL);
+	return fd_rw_write(fd, buf, len < FD_NOW_SMALL ? len : FD_NOW_SMALL);
 }
 
 /* The same for reads: EAGAIN: nothing has come. Not for a regular file. */
 static inline ssize_t fd_read_now(int fd, const struct iovec *iov, int niov)
 {
-	ssize_t n = preadv2(fd, iov, niov, -1, RWF_NOWAIT);
+	ssize_t n = fd_rw_preadv(fd, iov, niov, -1, RWF_NOWAIT);
 
 	if (n >= 0 || !fd_now_unknown())
 		return n;
-	return fd_now_ready(fd, POLLIN) ? readv(fd, iov, niov) : -1;
+	return fd_now_ready(fd, POLLIN) ? fd_rw_readv(fd, iov, niov) : -1;
 }
 
 /* A frame for a tap, whole or not at all; Linux 6.2 and later do not wait for either. */
 static inline ssize_t fd_write_frame_now(int fd, const struct iovec *iov, int niov)
 {
-	ssize_t n = pwritev2(fd, iov, niov, -1, RWF_NOWAIT);
+	ssize_t n = fd_rw_pwritev(fd, iov, niov, -1, RWF_NOWAIT);
 
 	if (n >= 0 || !fd_now_unknown())
 		return n;
-	return fd_now_ready(fd, POLLOUT) ? writev(fd, iov, niov) : -1;
+	return fd_now_ready(fd, POLLOUT) ? fd_rw_writev(fd, iov, niov) : -1;
 }
 
 #endif

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
@@ -12,6 +13,7 @@
 
 #include "vmm/core/busypoll.h"
 #include "vmm/core/clock.h"
+#include "vmm/core/fd_rw.h"
 
 enum watch_kind { WATCH_FD, WATCH_EVENT, WATCH_TIMER };
 
@@ -63,7 +65,7 @@ static void wake(struct loop *loop)
 	int saved = errno; /* loop_stop may run in a signal handler */
 
 	/* The write fails only if the counter is full, and then the loop is awake anyway. */
-	(void)!write(loop->wake_fd, &one, sizeof(one));
+	(void)!fd_rw_write(loop->wake_fd, &one, sizeof(one));
 	errno = saved;
 }
 
@@ -87,10 +89,19 @@ int loop_create(struct loop **out, struct err *err)
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (loop->wake_fd < 0 || epoll_ctl(loop->epfd, EPOLL_CTL_ADD, loop->wake_fd, &ev))
 		goto fail;
+	rc = fd_rw_check(loop->wake_fd);
+	if (rc) {
+		err_set(err, -rc,
+			"event loop: preadv2 or pwritev2: %s; a container's seccomp filter "
+			"has to permit them",
+			strerror(-rc));
+		goto gone;
+	}
 	*out = loop;
 	return 0;
 fail:
 	rc = err_sys(err, errno, "event loop");
+gone:
 	loop_destroy(loop);
 	return rc;
 }
@@ -137,7 +148,7 @@ static void run_posted(struct loop *loop)
 	uint64_t count;
 	struct posted *p;
 
-	(void)!read(loop->wake_fd, &count, sizeof(count));
+	(void)!fd_rw_read(loop->wake_fd, &count, sizeof(count));
 	pthread_mutex_lock(&loop->lock);
 	p = loop->first;
 	loop->first = NULL;
@@ -170,7 +181,7 @@ static void dispatch(struct loop_watch *w, uint32_t events)
 		return;
 	}
 	/* A timer: the read clears it. Nothing to read: it was disarmed meanwhile. */
-	if (read(w->fd, &count, sizeof(count)) == sizeof(count))
+	if (fd_rw_read(w->fd, &count, sizeof(count)) == sizeof(count))
 		w->fn(w->opaque);
 }
 
@@ -353,7 +364,7 @@ void loop_reset(struct loop *loop)
 	BUG_ON(loop_is_here(loop));
 	drop_posted(loop);
 	atomic_store(&loop->stop, false);
-	(void)!read(loop->wake_fd, &count, sizeof(count));
+	(void)!fd_rw_read(loop->wake_fd, &count, sizeof(count));
 }
 
 /*
@@ -444,7 +455,7 @@ void loop_event_soon(struct loop_watch *event)
 
 	if (!loop_is_here(loop)) {
 		/* The counter never gets full. */
-		(void)!write(event->fd, &one, sizeof(one));
+		(void)!fd_rw_write(event->fd, &one, sizeof(one));
 		return;
 	}
 	if (event->soon)
