@@ -238,13 +238,13 @@ $(REQUESTS): Makefile
 		awk '$$2 !~ /ARM|PPC|S390|SPAPR|RMA|HTAB|RTAS|RISCV|LOONG|XICS/ { print "{ \"" $$2 "\", " $$2 " }," }' >$@
 $O/tests/attack/sweep.o: $(REQUESTS)
 ATTACK := $B/tests/attack
-attack: $(ATTACK) build/attack/bantam
+attack: $(ATTACK) build/attack/holed
 $(ATTACK): $(patsubst %.c,$O/%.o,$(wildcard tests/attack/*.c))
 	@mkdir -p $(@D)
 	$(call run,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^
 
 # A program with a hole, by which a guest runs code of its own in the monitor. Only tests run it; nothing installs it.
-build/attack/bantam: $O/tests/attack/hole/hole.o $O/vmm/main.o $(filter-out $(API_OBJ),$(OBJ)) $(API_OBJ)
+build/attack/holed: $O/tests/attack/hole/hole.o $O/vmm/main.o $(filter-out $(API_OBJ),$(OBJ)) $(API_OBJ)
 	@mkdir -p $(@D)
 	$(call run,LINK,$@)$(CC) $(LDFLAGS) -Wl,--wrap=pvpanic_create -o $@ $^ $(LIBS) $(or_hint)
 

@@ -4,6 +4,7 @@
  *
  *   mkfilters ARCH           prints filters.inc, which vmm/confine/filter.c includes
  *   mkfilters ARCH --list [PARTS]  prints the lines of the lists for each thread: thread, call, conditions, file (tabs),
+ *                            and the same in numbers: the call, its conditions ARGUMENT:MASK:VALUE (tests/coverage),
  *                            in a VM that has these parts (the sum of its CALLS_…; else all)
  *
  * Each folder says in a file *.calls, beside the code, what its threads ask of the kernel while a VM runs, and
@@ -232,15 +233,29 @@ static void print_all(uint32_t arch)
 	printf("};\n");
 }
 
-static void print_list(unsigned parts)
+/* Behind a line, in numbers. A process's own number is none that is known here: no condition. */
+static void print_numbers(uint32_t arch, const struct rule *r)
+{
+	printf("\t%d\t", number_of(arch, r->call));
+	for (unsigned i = 0, n = 0; i < nargs(r); i++)
+		if (r->arg[i].datum_b != PID)
+			printf("%s%u:%#llx:%#llx", n++ ? "," : "", r->arg[i].arg,
+			       (unsigned long long)r->arg[i].datum_a,
+			       (unsigned long long)r->arg[i].datum_b);
+	putchar('\n');
+}
+
+static void print_list(uint32_t arch, unsigned parts)
 {
 	for (size_t k = 0; k < NKINDS; k++)
 		for (size_t i = 0; i < NRULES; i++)
 			if (!rules[i].refused &&
 			    list_has(rules[i].threads, kinds[k].kind,
-				     list_varies(kinds[k].kind) ? parts : CALLS_ALL))
-				printf("%s\t%s\t%s\t%s\n", kinds[k].name, rules[i].call,
+				     list_varies(kinds[k].kind) ? parts : CALLS_ALL)) {
+				printf("%s\t%s\t%s\t%s", kinds[k].name, rules[i].call,
 				       rules[i].text, rules[i].file);
+				print_numbers(arch, &rules[i]);
+			}
 }
 
 int main(int argc, char **argv)
@@ -250,7 +265,7 @@ int main(int argc, char **argv)
 	if (!arch)
 		die("usage: mkfilters ARCH [--list [PARTS]]");
 	if (argc > 2)
-		print_list(argc > 3 ? (unsigned)atoi(argv[3]) : CALLS_ALL);
+		print_list(arch, argc > 3 ? (unsigned)atoi(argv[3]) : CALLS_ALL);
 	else
 		print_all(arch);
 	return ferror(stdout) || fclose(stdout);

@@ -1,16 +1,21 @@
 /*
- * allocates: a library to preload (tests/guests/calls). A thread that has entered KVM_RUN writes a line to standard error
- * for each allocation. A confined vCPU has no call by which malloc gets more memory: an allocation that finds room may
- * not find it the next time, and then ends the process.
+ * allocates: a library to preload (tests/guests/calls). A thread that has entered KVM_RUN notes each allocation in the
+ * file $ALLOCATES, which processes share: numbers of 8 bytes, first how many processes there were, then how many
+ * notes, and the notes, which are places in the program. It needs no system call for that. A confined vCPU has no
+ * call by which malloc gets more memory: an allocation that finds room may not find it the next time, and then ends the
+ * process.
  */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdarg.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define BYTES 4096
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
@@ -18,19 +23,32 @@ void *__libc_realloc(void *old, size_t size);
 
 static __thread int is_vcpu __attribute__((tls_model("initial-exec")));
 
+static _Atomic uint64_t *notes;
+
+__attribute__((constructor)) static void begin(void)
+{
+	const char *path = getenv("ALLOCATES");
+	int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+	void *map = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (map != MAP_FAILED) {
+		notes = map;
+		notes[0]++;
+	}
+	close(fd);
+}
+
 static void note(const void *caller)
 {
-	char line[96];
 	Dl_info where;
-	int n;
+	uint64_t n;
 
-	if (!is_vcpu)
+	if (!is_vcpu || !notes)
 		return;
-	n = snprintf(line, sizeof(line), "ALLOCATES %#lx\n",
-		     dladdr(caller, &where) ?
-			     (unsigned long)((uintptr_t)caller - (uintptr_t)where.dli_fbase) :
-			     0ul);
-	syscall(SYS_write, STDERR_FILENO, line, n);
+	n = 2 + notes[1]++;
+	if (n < BYTES / sizeof(notes[0]))
+		notes[n] = dladdr(caller, &where) ? (uintptr_t)caller - (uintptr_t)where.dli_fbase :
+						    0;
 }
 
 void *malloc(size_t size)

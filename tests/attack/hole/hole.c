@@ -1,5 +1,5 @@
 /*
- * hole: a deliberate write-what-where, for a build that only tests run (build/attack/bantam; it is never installed). The
+ * hole: a deliberate write-what-where, for a build that only tests run (build/attack/holed; it is never installed). The
  * linker puts it in the place of pvpanic's constructor (--wrap), so the sources of the program know nothing of it.
  *
  * The guest reads and writes the monitor's memory by ports (guest/bare/lib/hole.h). It overwrites a pointer to a
