@@ -499,6 +499,44 @@ Test(jail, refused_dev)
 	rmdir(place);
 }
 
+/* The jail's user, who owns the folder, changes what its names lead to: nothing is made in a folder of the host's. */
+Test(jail, moving_dev)
+{
+	char victim[] = "/tmp/bantam-test-victim.XXXXXX";
+	struct confine_jail jail = { .chroot = place };
+	char dev[64], link[64];
+	int status;
+	pid_t mover;
+
+	if (geteuid())
+		return;
+	make_place();
+	cr_assert(mkdtemp(victim));
+	snprintf(dev, sizeof(dev), "%s/dev", place);
+	snprintf(link, sizeof(link), "%s/link", place);
+	cr_assert(!mkdir(dev, 0755) && !symlink(victim, link));
+	mover = fork();
+	while (!mover)
+		(void)renameat2(AT_FDCWD, dev, AT_FDCWD, link, RENAME_EXCHANGE);
+	for (unsigned i = 0; i < 100; i++) {
+		pid_t pid = fork();
+
+		if (!pid) {
+			struct err err = { "" };
+
+			_exit(confine_jail_enter(&jail, false, &err) ? 1 : 0);
+		}
+		cr_assert(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	}
+	kill(mover, SIGKILL);
+	waitpid(mover, &status, 0);
+	cr_expect(!rmdir(victim), "something is in it");
+	cr_expect(!rmdir(dev) || !unlink(dev));
+	cr_expect(!unlink(link) || !rmdir(link));
+	rmdir(below("proc"));
+	rmdir(place);
+}
+
 /* --- the group ---------------------------------------------------------------------------- */
 
 Test(jail, refused_groups)

@@ -10,10 +10,15 @@
  * a small read-only /dev, unless the folder has a /dev with kvm in it, made for the purpose; /proc, read-only and
  * without the processes of others, by which open files are opened again; and terminals, if the VM makes one. Only the two
  * folders for these, if they are not there, are made on the host.
+ *
+ * The folder may belong to the jail's user, who can change it at any moment: a name in it may be a link to a folder of the
+ * host's the next time it is looked at. So each folder is opened once, without following a link, and is the working folder
+ * of what is done in it; the calls name "." and what the new file systems alone contain.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +26,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "vmm/confine/jail_impl.h"
@@ -41,14 +47,14 @@ static int refused(const char *dir, const char *step, struct err *err)
 	return err_sys(err, why, "--chroot %s: %s", dir, step);
 }
 
-/* Makes the folder of a mount, or the empty file. The path is below one that root has named. */
-static int make_place(const char *path, bool is_folder)
+/* Makes the folder of a mount in the working folder, or the empty file. */
+static int make_place(const char *name, bool is_folder)
 {
 	int fd;
 
 	if (is_folder)
-		return mkdir(path, 0755) && errno != EEXIST ? -errno : 0;
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		return mkdir(name, 0755) && errno != EEXIST ? -errno : 0;
+	fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	close(fd);
@@ -56,131 +62,182 @@ static int make_place(const char *path, bool is_folder)
 }
 
 /*
- * The same name of a device of the host in the new /dev, if the host has it: with owned, a node that belongs to the jail's
- * user, who may be none of those that the host lets use it. In a container that may make none, and for the others, the host's.
+ * The same name of a device of the host in the new /dev, the working folder, if the host has it: with owned, a node that
+ * belongs to the jail's user, who may be none of those that the host lets use it. In a container that may make none, and
+ * for the others, the host's.
  */
-static int bring_device(const char *dev, const char *name, const struct confine_ids *owned)
+static int bring_device(const char *name, const struct confine_ids *owned)
 {
-	char host[64], at[PATH_MAX];
+	char host[64];
 	struct stat st;
 	int rc;
 
 	snprintf(host, sizeof(host), "/dev/%s", name);
-	if (snprintf(at, sizeof(at), "%s/%s", dev, name) >= (int)sizeof(at))
-		return -ENAMETOOLONG;
 	if (stat(host, &st))
 		return 0;
-	if (owned && S_ISCHR(st.st_mode) && !mknod(at, S_IFCHR | 0600, st.st_rdev))
-		return chown(at, owned->uid, owned->gid) ? -errno : 0;
-	rc = make_place(at, S_ISDIR(st.st_mode));
-	return rc ? rc : mount(host, at, NULL, MS_BIND, NULL) ? -errno : 0;
+	if (owned && S_ISCHR(st.st_mode) && !mknod(name, S_IFCHR | 0600, st.st_rdev))
+		return chown(name, owned->uid, owned->gid) ? -errno : 0;
+	rc = make_place(name, S_ISDIR(st.st_mode));
+	return rc ? rc : mount(host, name, NULL, MS_BIND, NULL) ? -errno : 0;
 }
 
-static int mount_dev(const char *dev, const struct confine_ids *user, bool ptys)
+static int fill_dev(const struct confine_ids *user, bool ptys)
 {
 	static const char owned[][12] = { "kvm", "net/tun", "vhost-net", "vhost-vsock" };
-	char at[PATH_MAX];
 	int rc = 0;
 
-	if (mount("jail", dev, "tmpfs", FLAGS, "mode=755"))
-		return -errno;
-	if (snprintf(at, sizeof(at), "%s/net", dev) >= (int)sizeof(at))
-		return -ENAMETOOLONG;
 	/* With the API the process's umask leaves others nothing. */
-	if (mkdir(at, 0755) || chmod(at, 0755))
+	if (mkdir("net", 0755) || chmod("net", 0755))
 		return -errno;
 	for (size_t i = 0; !rc && i < sizeof(owned) / sizeof(owned[0]); i++)
-		rc = bring_device(dev, owned[i], user);
+		rc = bring_device(owned[i], user);
 	if (!rc)
-		rc = bring_device(dev, "null", NULL);
+		rc = bring_device("null", NULL);
 	if (!rc)
-		rc = bring_device(dev, "urandom", NULL);
+		rc = bring_device("urandom", NULL);
 	if (!rc && ptys)
-		rc = bring_device(dev, "pts", NULL);
+		rc = bring_device("pts", NULL);
 	/* A node of its own, since the kernel looks for "pts" beside it. */
-	if (!rc && ptys && snprintf(at, sizeof(at), "%s/ptmx", dev) < (int)sizeof(at) &&
-	    (mknod(at, S_IFCHR, PTMX) || chmod(at, 0666)))
+	if (!rc && ptys && (mknod("ptmx", S_IFCHR, PTMX) || chmod("ptmx", 0666)))
 		rc = -errno;
-	if (!rc && mount(NULL, dev, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | FLAGS, NULL))
+	if (!rc && mount(NULL, ".", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | FLAGS, NULL))
 		rc = -errno;
 	return rc;
 }
 
+static int open_folder(int above, const char *name)
+{
+	int fd = openat(above, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/*
+ * Mounts the new file system over the working folder, which is top's "dev", and makes what is in it. A file system has no
+ * name but its place's, and another folder may stand there by now: it is none that was mounted this moment.
+ */
+static int mount_dev(int top, const struct confine_ids *user, bool ptys)
+{
+	struct stat below, st;
+	struct statfs fs;
+	int dev, rc;
+
+	if (stat(".", &below) || mount("jail", ".", "tmpfs", FLAGS, "mode=755"))
+		return -errno;
+	dev = open_folder(top, "dev");
+	if (dev < 0)
+		return dev;
+	if (fstat(dev, &st) || fstatfs(dev, &fs) || fchdir(dev))
+		rc = -errno;
+	else if (fs.f_type != TMPFS_MAGIC || st.st_dev == below.st_dev)
+		rc = -EBUSY;
+	else
+		rc = fill_dev(user, ptys);
+	close(dev);
+	return rc;
+}
+
 /* Linux before 5.8 hides no processes by mount. */
-static int mount_proc(const char *proc)
+static int mount_proc(void)
 {
 	unsigned long flags = MS_RDONLY | MS_NODEV | FLAGS;
 
-	return mount("proc", proc, "proc", flags, "hidepid=ptraceable") &&
-			       mount("proc", proc, "proc", flags, NULL) ?
+	return mount("proc", ".", "proc", flags, "hidepid=ptraceable") &&
+			       mount("proc", ".", "proc", flags, NULL) ?
 		       -errno :
 		       0;
 }
 
-/* The place of a mount below dir: 1 if it is there, or was made; 0 if something is in it already, or in a dry run. */
-static int place(const struct confine_jail *jail, const char *name, const char *sign,
-		 char path[PATH_MAX])
+/*
+ * Makes the place of a mount, in top, the working folder: 1 if it was there, or has been made; 0 if something is in it
+ * already, or in a dry run.
+ */
+static int enter_place(int top, const char *name, const char *sign, bool dry_run)
 {
-	char inside[PATH_MAX + 16];
+	int fd = open_folder(top, name), rc = 1;
 	struct stat st;
-	int rc;
 
-	if (snprintf(path, PATH_MAX, "%s/%s", jail->chroot, name) >= PATH_MAX)
-		return -ENAMETOOLONG;
-	snprintf(inside, sizeof(inside), "%s/%s", path, sign);
-	if (!lstat(inside, &st))
+	if (fd == -ENOENT && dry_run)
 		return 0;
-	if (lstat(path, &st)) {
-		rc = jail->dry_run ? -ENOENT : make_place(path, true);
-		return rc ? (jail->dry_run ? 0 : rc) : 1;
+	if (fd == -ENOENT) {
+		if (mkdirat(top, name, 0755))
+			return -errno;
+		fd = open_folder(top, name);
 	}
-	return S_ISDIR(st.st_mode) ? 1 : -ENOTDIR;
+	if (fd < 0)
+		return fd;
+	if (!fstatat(fd, sign, &st, AT_SYMLINK_NOFOLLOW))
+		rc = 0;
+	else if (fchdir(fd))
+		rc = -errno;
+	close(fd);
+	return rc;
 }
 
-static int fill(const struct confine_jail *jail, const struct confine_ids *user, bool ptys,
+static int fill(const struct confine_jail *jail, int top, const struct confine_ids *user, bool ptys,
 		struct err *err)
 {
-	char path[PATH_MAX];
-	int rc = place(jail, "dev", "kvm", path);
+	int rc = enter_place(top, "dev", "kvm", jail->dry_run);
 
 	if (rc > 0)
-		rc = mount_dev(path, user, ptys);
+		rc = mount_dev(top, user, ptys);
 	errno = -rc;
 	if (rc < 0)
 		return refused(jail->chroot, "its folder dev", err);
-	rc = place(jail, "proc", "self", path);
+	rc = enter_place(top, "proc", "self", jail->dry_run);
 	if (rc > 0)
-		rc = mount_proc(path);
+		rc = mount_proc();
 	errno = -rc;
 	return rc < 0 ? refused(jail->chroot, "its folder proc", err) : 0;
+}
+
+/*
+ * Binds the folder to itself, with all that is mounted below: a disk may be. Returns a descriptor of the bound one. "." as
+ * the path would go on meaning the folder below its mount.
+ */
+static int bind_folder(const char *path)
+{
+	struct stat before, after;
+	int below = open_folder(AT_FDCWD, path), top;
+
+	if (below < 0)
+		return below;
+	if (fstat(below, &before) || fchdir(below) || mount(".", ".", NULL, MS_BIND | MS_REC, NULL))
+		top = -errno;
+	else
+		top = open_folder(AT_FDCWD, path);
+	close(below);
+	if (top >= 0 && (fstat(top, &after) || before.st_dev != after.st_dev ||
+			 before.st_ino != after.st_ino)) {
+		close(top);
+		return -EBUSY;
+	}
+	return top;
 }
 
 int confine_chroot(const struct confine_jail *jail, const struct confine_ids *user, bool ptys,
 		   struct err *err)
 {
 	const char *dir = jail->chroot;
-	struct confine_jail real = *jail;
 	char path[PATH_MAX];
 	struct stat st;
-	int rc;
+	int top, rc;
 
-	/* "." would go on meaning the folder below its mount. */
 	if (!realpath(dir, path) || stat(path, &st) || (!S_ISDIR(st.st_mode) && (errno = ENOTDIR)))
 		return refused(dir, "the folder", err);
 	if (!path[1])
 		return err_set(err, EINVAL, "--chroot %s: must be a folder below the root", dir);
-	real.chroot = path;
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
 		return refused(dir, "a mount namespace", err);
-	/* With all that is mounted below: a disk may be. */
-	if (mount(path, path, NULL, MS_BIND | MS_REC, NULL))
+	top = bind_folder(path);
+	errno = -top;
+	if (top < 0)
 		return refused(dir, "the folder", err);
-	rc = fill(&real, user, ptys, err);
-	if (rc)
-		return rc;
+	rc = fill(jail, top, user, ptys, err);
 	/* The old root comes to lie over the new one, where it is taken away. */
-	if (chdir(path) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) ||
-	    chdir("/"))
-		return refused(dir, "the new root", err);
-	return 0;
+	if (!rc && (fchdir(top) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) ||
+		    chdir("/")))
+		rc = refused(dir, "the new root", err);
+	close(top);
+	return rc;
 }
