@@ -604,6 +604,42 @@ Test(jail, group)
 	cr_expect(access(path, F_OK), "%s is still there", path);
 }
 
+/* Two VMs: the first makes the group above that of the second, which lives longer. The last one's end removes it. */
+Test(jail, shared_group)
+{
+	char name[2][64], path[600], text[300];
+	struct err err = { "" };
+	int ready[2], go[2][2], status;
+	pid_t pid[2];
+	char byte;
+
+	if (geteuid() || confine_cgroup_describe(text, sizeof(text)))
+		return;
+	snprintf(path, sizeof(path), "%.*s/bantam-test-%d", (int)strcspn(text, ":"), text, getpid());
+	cr_assert(!pipe(ready) && !pipe(go[0]) && !pipe(go[1]));
+	for (int i = 0; i < 2; i++) {
+		struct confine_jail jail = { .cgroup = name[i] };
+
+		snprintf(name[i], sizeof(name[i]), "bantam-test-%d/%d", getpid(), i);
+		pid[i] = fork();
+		if (!pid[i]) {
+			close(go[0][1]);
+			close(go[1][1]);
+			byte = confine_jail_enter(&jail, false, &err) ? 'n' : 'y';
+			_exit(write(ready[1], &byte, 1) != 1 || read(go[i][0], &byte, 1) != 0);
+		}
+		cr_assert(pid[i] > 0 && read(ready[0], &byte, 1) == 1);
+	}
+	for (int i = 0; i < 2; i++) {
+		close(go[i][1]);
+		cr_expect(waitpid(pid[i], &status, 0) == pid[i] && !status);
+		/* The first one's child does not give up after its 2 s. */
+		for (int tries = 0; tries < (i ? 500 : 220) && !access(path, F_OK); tries++)
+			usleep(10000);
+		cr_expect(byte == 'n' || (access(path, F_OK) == 0) == !i, "VM %d: %s", i, path);
+	}
+}
+
 Test(jail, described)
 {
 	struct confine_jail jail = {

@@ -9,12 +9,14 @@
  * A group can be removed only when its last process has ended, so the process cannot do it; it has no right to do it any
  * more, either. A child waits outside the group until the process has ended: it reads a pipe, whose other end the kernel
  * closes then. It has nothing else open, hears no signal, and of the capabilities
- * has the one for files.
+ * has the one for files. Another VM may have come into a group that was made, or into one below it: then the child waits
+ * for that VM, too, because the child of the other one removes only what its VM has made.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,9 +30,9 @@
 #include "vmm/core/helper.h"
 
 #define MADE_MAX 16u
-/* A helper may end a moment after the VM. */
+/* A helper may end a moment after the VM, and the child of another VM remove its group a moment after that one. */
 #define REMOVE_STEP_US 5000u
-#define REMOVE_TRIES 1000u
+#define REMOVE_TRIES 400u
 #define WALKS 10
 
 /* Where systemd and others mount it: alone, or beside version 1. */
@@ -212,17 +214,43 @@ static int find(struct group *g, const char *text, struct err *err)
 
 /* --- its end ------------------------------------------------------------------------------- */
 
-static void remove_made(struct group *g)
+/* Waits until no process is in the group or below it. The kernel reports each change of cgroup.events. */
+static void wait_empty(int above, const char *name)
+{
+	char path[NAME_MAX + 32], text[128];
+	struct pollfd events = { .events = POLLPRI };
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "%s/cgroup.events", name);
+	events.fd = openat(above, path, O_RDONLY | O_CLOEXEC);
+	while (events.fd >= 0 && (n = pread(events.fd, text, sizeof(text) - 1, 0)) > 0) {
+		text[n] = 0;
+		if (!strstr(text, "populated 1") || (poll(&events, 1, -1) < 0 && errno != EINTR))
+			break;
+	}
+	if (events.fd >= 0)
+		close(events.fd);
+}
+
+/* waits: for other VMs that have come into a group. */
+static void remove_made(struct group *g, bool waits)
 {
 	unsigned tries = 0;
 
 	while (g->nmade) {
-		if (!unlinkat(g->made[g->nmade - 1].above, g->made[g->nmade - 1].name,
-			      AT_REMOVEDIR) ||
-		    errno != EBUSY || tries == REMOVE_TRIES)
-			close(g->made[--g->nmade].above);
-		else if (++tries)
+		int above = g->made[g->nmade - 1].above;
+		const char *name = g->made[g->nmade - 1].name;
+
+		if (unlinkat(above, name, AT_REMOVEDIR) && errno == EBUSY &&
+		    tries++ < REMOVE_TRIES) {
+			if (waits)
+				wait_empty(above, name);
 			usleep(REMOVE_STEP_US);
+			continue;
+		}
+		close(above);
+		g->nmade--;
+		tries = 0;
 	}
 }
 
@@ -248,7 +276,7 @@ static _Noreturn void keep(struct group *g, int alive)
 	(void)confine_no_capabilities(true);
 	while (read(alive, &byte, 1) < 0 && errno == EINTR)
 		;
-	remove_made(g);
+	remove_made(g, true);
 	_exit(0);
 }
 
@@ -350,11 +378,11 @@ int confine_cgroup_enter(const struct confine_jail *jail, const struct keyvals *
 		rc = walk(&g, controllers, err);
 	/* The end of another VM may have removed a group above meanwhile. */
 	for (unsigned i = 0; i < WALKS && (rc == -ENOENT || rc == -ENODEV); i++) {
-		remove_made(&g);
+		remove_made(&g, false);
 		rc = walk(&g, controllers, err);
 	}
 	if (g.nmade && (rc || start_keeper(&g, err))) {
-		remove_made(&g);
+		remove_made(&g, false);
 		rc = rc ? rc : -EAGAIN;
 	}
 	if (!rc)
