@@ -615,7 +615,8 @@ Test(jail, shared_group)
 
 	if (geteuid() || confine_cgroup_describe(text, sizeof(text)))
 		return;
-	snprintf(path, sizeof(path), "%.*s/bantam-test-%d", (int)strcspn(text, ":"), text, getpid());
+	snprintf(path, sizeof(path), "%.*s/bantam-test-%d", (int)strcspn(text, ":"), text,
+		 getpid());
 	cr_assert(!pipe(ready) && !pipe(go[0]) && !pipe(go[1]));
 	for (int i = 0; i < 2; i++) {
 		struct confine_jail jail = { .cgroup = name[i] };
