@@ -1,6 +1,6 @@
 /*
  * hotplug: devices come to a running machine and go, in any order and until its end, on this host's own KVM. The guest
- * hotplug.elf drives the registers by hand.
+ * hotplug.elf drives the registers by hand. As in a confined process, vCPUs and loops have errands run.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -16,6 +16,7 @@
 
 #include "tests/unit/proc.h"
 #include "vmm/core/thread.h"
+#include "vmm/errand/errand.h"
 #include "vmm/machine/machine.h"
 
 #define GUEST "build/guest/hotplug.elf"
@@ -27,6 +28,7 @@ static struct {
 	struct config config, more; /* more: devices for machine_add_device */
 	struct loop *loop;
 	struct machine *m;
+	struct errands *errands;
 	pthread_t thread;
 	sem_t running, ejected;
 	int rc;
@@ -54,8 +56,14 @@ static void write_disk(const char *name, const char *text)
 	close(fd);
 }
 
+static int confine_nothing(enum thread_kind kind)
+{
+	return 0;
+}
+
 static void setup(void)
 {
+	thread_set_confine(confine_nothing);
 	if (access("/dev/kvm", R_OK | W_OK))
 		cr_skip_test("/dev/kvm cannot be used here: %s", strerror(errno));
 	if (access(GUEST, R_OK))
@@ -92,6 +100,9 @@ static void on_ejected(void *opaque)
 static void *run_main(void *opaque)
 {
 	t.rc = machine_create(opaque, &t.m, &t.err);
+	if (!t.rc)
+		t.rc = errands_start(true, &t.errands, &t.err);
+	errands_use(t.errands);
 	if (!t.rc)
 		t.rc = machine_run(t.m, &t.end, &t.err);
 	if (t.rc)
@@ -153,6 +164,7 @@ static void stop(void)
 static void clear(void)
 {
 	machine_destroy(t.m);
+	errands_end(t.errands);
 	loop_destroy(t.loop);
 	config_clear(&t.config);
 	config_clear(&t.more);

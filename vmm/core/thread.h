@@ -23,7 +23,7 @@ enum thread_kind {
 	THREAD_API,    /* the first thread of a process with the API: its loop */
 	THREAD_EXECUTOR, /* with the API: makes each change of the VM, and so creates devices and machines */
 	THREAD_TEST,	/* the first thread of bantam test: its loop */
-	THREAD_MACHINE, /* runs errands of vCPUs (errand.h), and ends the machine */
+	THREAD_MACHINE, /* runs errands of vCPUs and loops (errand.h), and ends the machine */
 };
 
 /* The size of comm: 15 bytes and a NUL. */

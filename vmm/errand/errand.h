@@ -1,11 +1,12 @@
 /*
  * errand: work that a thread has another one do, and waits for, because the system calls of that work are not on its
- * own list (vmm/confine/filter.h). A vCPU's thread, which a guest keeps busy, has a short list: what a driver starts,
- * ends or moves is an errand.
+ * own list (vmm/confine/filter.h). The threads of vCPUs and loops, which a guest keeps busy, have a short list: what a
+ * driver starts, ends or moves is an errand, and so is what a loop does seldom.
  *
  * Rules. Who has an errand run holds at most one lock, that of the device it concerns. The errand works for the
  * holder of that lock, and takes no device's lock itself; so it cannot wait for a thread that waits for an errand. It
- * waits for nothing that needs the guest or a loop, and it has no errand run.
+ * waits for nothing that needs the guest or a loop, and it has no errand run. So the end of a loop's thread is none, unless
+ * the thread has left the loop.
  */
 #ifndef BANTAM_CORE_ERRAND_H
 #define BANTAM_CORE_ERRAND_H

@@ -125,3 +125,26 @@ int machine_resize_disk(struct machine *m, const char *id, uint64_t bytes, struc
 		give_back(m, dev);
 	return rc;
 }
+
+/* --- all devices, in the loop's thread ----------------------------------------------------- */
+
+static void press_power_button(void *opaque)
+{
+	machine_press_power_button(opaque);
+}
+
+static void refresh_devices(void *opaque)
+{
+	machine_refresh_devices(opaque);
+}
+
+/* If there is no memory for the post, nothing happens. */
+void machine_power_button(struct machine *m)
+{
+	loop_post(m->loop, press_power_button, m);
+}
+
+void machine_refresh(struct machine *m)
+{
+	loop_post(m->loop, refresh_devices, m);
+}

@@ -2,8 +2,8 @@
  * devices: creates a machine's devices (the transport, the board's own devices, the
  * user's devices), and destroys them.
  *
- * The loop's thread owns the devices that have no I/O thread: it alone removes them while the machine runs, so it may use
- * one without a lock once it has found it under devices_lock. Other threads add and remove devices with an I/O thread
+ * The loop's thread owns the devices that have no I/O thread: they are removed only while it rests, so it may use
+ * one without a lock once it has found it under devices_lock. Devices with an I/O thread come and go meanwhile
  * (hotplug.c).
  */
 #include <errno.h>
@@ -283,12 +283,39 @@ struct iothread *machine_take_out_locked(struct machine *m, struct device *dev)
 	return io;
 }
 
+static void end_changes_locked(struct machine *m)
+{
+	m->devices_ended = true;
+	pthread_cond_broadcast(&m->device_back);
+}
+
+void machine_stop_iothreads(struct machine *m)
+{
+	pthread_mutex_lock(&m->devices_lock);
+	end_changes_locked(m);
+	pthread_mutex_unlock(&m->devices_lock);
+	for (unsigned i = 0; i < m->ndevices; i++)
+		if (m->iothread[i])
+			iothread_stop(m->iothread[i]);
+	for (unsigned i = 0; i < m->ndevices; i++)
+		if (m->iothread[i])
+			iothread_await_stop(m->iothread[i]);
+}
+
+void machine_outlive_devices(struct machine *m)
+{
+	pthread_mutex_lock(&m->devices_lock);
+	while (!m->devices_gone)
+		pthread_cond_wait(&m->device_back, &m->devices_lock);
+	pthread_mutex_unlock(&m->devices_lock);
+}
+
 void machine_destroy_devices(struct machine *m)
 {
 	m->stop_by_ms = clock_now_ms() + STOP_MS;
 	atomic_store(&m->env.closing, true);
 	pthread_mutex_lock(&m->devices_lock);
-	m->devices_ended = true;
+	end_changes_locked(m);
 	while (m->ndevices) {
 		struct device *dev = m->device[m->ndevices - 1];
 		struct iothread *io = machine_take_out_locked(m, dev);
@@ -341,7 +368,7 @@ void machine_walk_devices(struct machine *m,
 	}
 }
 
-/* Lists the devices of the loop's thread, the caller, which alone removes them. Returns their number. */
+/* Lists the devices of the loop's thread, the caller; none goes before it rests. Returns their number. */
 static unsigned own_devices(struct machine *m, struct device *out[MACHINE_MAX_DEVICES])
 {
 	unsigned n = 0;
@@ -369,7 +396,7 @@ int machine_start_iothreads(struct machine *m, struct err *err)
 
 	for (unsigned i = 0; !rc && i < m->ndevices; i++)
 		if (m->iothread[i])
-			rc = iothread_start(m->iothread[i], err);
+			rc = iothread_start(m->iothread[i], m->errands, err);
 	return rc;
 }
 

@@ -7,11 +7,13 @@
  * read it. The guest's kernel looks into the slot as into that of a machine that has just started.
  *
  * A device that is to go is asked for in the same way. The guest's driver stops it, and the guest writes _EJ0's register. That
- * vCPU only tells the owner, whose thread removes the device: one with an I/O thread by ending that. Any other is the
- * business of the loop's thread, which alone may touch its watches: it leaves the loop, destroys the device as at the machine's
- * end (which may run the loop until the device's last request is done), and runs the loop again. Then the slot is free.
+ * vCPU only tells the owner, whose thread removes the device: one with an I/O thread by ending that. For any other, the
+ * loop's thread leaves the loop and rests, because only who runs the loop may touch a device's watches. The owner's thread
+ * destroys the device as at the machine's end (which may run the loop until the device's last request is done), and the
+ * loop's thread goes on. Then the slot is free. This is no errand of the loop's: to destroy a device waits for vCPUs that
+ * use its registers, and they may wait for an errand.
  *
- * The machine may end at any moment: its loop's thread then destroys all devices (devices_ended), also one that this file
+ * The machine may end at any moment: then all devices are destroyed (devices_ended), also one that this file
  * is about to remove. What holds devices_lock and finds devices_ended false may use the board's own devices.
  */
 #include <errno.h>
@@ -118,7 +120,7 @@ int machine_add_device(struct machine *m, const struct config_device *d, const c
 		return rc;
 	BUG_ON(!io || !iothread_device(io)->pci);
 	strcpy(iothread_device(io)->id, id);
-	rc = iothread_start(io, err);
+	rc = iothread_start(io, m->errands, err);
 	if (!rc)
 		rc = show(m, io, slot, err);
 	if (rc)
@@ -149,48 +151,39 @@ int machine_ask_removal(struct machine *m, const char *id, struct err *err)
 	return rc;
 }
 
-struct removal {
-	struct device *dev;
-	bool done; /* under devices_lock */
-};
-
-void machine_remove_wanted(struct machine *m)
+void machine_rest_loop(struct machine *m)
 {
-	struct removal *r;
-
 	pthread_mutex_lock(&m->devices_lock);
-	r = m->removal;
-	m->removal = NULL;
-	if (r)
-		machine_take_out_locked(m, r->dev);
-	pthread_mutex_unlock(&m->devices_lock);
-	if (!r)
-		return;
-	device_destroy(r->dev);
-	pthread_mutex_lock(&m->devices_lock);
-	r->done = true;
+	m->loop_rests = true;
 	pthread_cond_broadcast(&m->device_back);
+	while (m->loop_wanted)
+		pthread_cond_wait(&m->device_back, &m->devices_lock);
+	m->loop_rests = false;
 	pthread_mutex_unlock(&m->devices_lock);
 }
 
 /* Returns true if the device has gone before the machine ended. */
-static bool remove_in_loop(struct machine *m, struct device *dev)
+static bool remove_from_loop(struct machine *m, struct device *dev)
 {
-	struct removal r = { dev, false };
-	bool done;
+	bool mine;
 
 	pthread_mutex_lock(&m->devices_lock);
-	if (!m->devices_ended) {
-		m->removal = &r;
-		loop_stop(m->loop);
-	}
-	/* If all devices are gone, so is this one. */
-	while (!r.done && !m->devices_gone)
+	m->loop_wanted = true;
+	loop_stop(m->loop);
+	/* A machine that ends waits for a loop that rests. */
+	while (!m->loop_rests && !m->devices_ended)
 		pthread_cond_wait(&m->device_back, &m->devices_lock);
-	m->removal = NULL;
-	done = r.done;
+	mine = m->loop_rests;
+	if (mine)
+		machine_take_out_locked(m, dev);
 	pthread_mutex_unlock(&m->devices_lock);
-	return done;
+	if (mine)
+		device_destroy(dev);
+	pthread_mutex_lock(&m->devices_lock);
+	m->loop_wanted = false;
+	pthread_cond_broadcast(&m->device_back);
+	pthread_mutex_unlock(&m->devices_lock);
+	return mine;
 }
 
 /* devices_lock held. *has_thread: the device has an I/O thread. */
@@ -223,7 +216,7 @@ static bool remove_slot(struct machine *m, unsigned slot, char id[DEVICE_ID_BYTE
 	pthread_mutex_unlock(&m->devices_lock);
 	if (io)
 		iothread_destroy(io);
-	return dev && (io || remove_in_loop(m, dev));
+	return dev && (io || remove_from_loop(m, dev));
 }
 
 void machine_finish_removals(struct machine *m,

@@ -11,14 +11,17 @@
  *
  * Any thread may end the VM: end_with records the first cause, tells the owner, and
  * stops the vCPUs. A vCPU may be waiting for a device's I/O, so the loop runs until the
- * last vCPU has left. Then the loop's thread, which runs the devices' I/O, destroys the
- * devices, and the machine's thread destroys the rest, backward. All of this waits for
- * disks and daemons; an owner that cannot wait has to end the process (run.c does so at
- * the second SIGTERM).
+ * last vCPU has left. Then the threads of loops leave them, and the devices are
+ * destroyed, and the rest, backward. What destroys a device runs its loop until its
+ * last request is done. The loop's own thread rests meanwhile: the kernel would
+ * cancel what it has begun (io_uring) if it ended before. All of this waits for disks
+ * and daemons; an owner that cannot wait has to end the process (run.c does so at the
+ * second SIGTERM).
  *
- * In a confined process a vCPU's thread has few system calls. What its guest makes it change in the
- * VM (queues, interrupts, the end), and what the first one's thread does after its guest, are errands
- * (errand/errand.h).
+ * In a confined process the threads of vCPUs and loops have few system calls. What a guest makes them
+ * change in the VM (queues, interrupts, the end), and what the first vCPU's thread does after its guest,
+ * are errands (errand/errand.h). The end of the devices is one, which waits for no loop: a loop may wait for an
+ * errand of its own until it has ended.
  */
 #include "vmm/machine/machine.h"
 
@@ -219,27 +222,6 @@ static void on_vcpu_end(void *opaque, enum vcpu_end end, const char *text)
 		end_with(m, OUTCOME_TRIPLE_FAULT, "the guest crashed (triple fault)");
 	else
 		end_with(m, OUTCOME_KVM, "KVM cannot run this guest: %s; run bantam doctor", text);
-}
-
-static void press_power_button(void *opaque)
-{
-	machine_press_power_button(opaque);
-}
-
-static void refresh_devices(void *opaque)
-{
-	machine_refresh_devices(opaque);
-}
-
-/* If there is no memory for the post, nothing happens. */
-void machine_power_button(struct machine *m)
-{
-	loop_post(m->loop, press_power_button, m);
-}
-
-void machine_refresh(struct machine *m)
-{
-	loop_post(m->loop, refresh_devices, m);
 }
 
 /* Returns the bus of I/O ports, or NULL if the processor has none. */
@@ -448,21 +430,23 @@ static void *loop_main(void *opaque)
 	struct machine *m = opaque;
 	int rc;
 
+	errands_use(m->errands);
 	machine_prepare_devices(m);
 	machine_prepare_silence(m);
 	thread_confine();
 	/* It is also stopped to remove a device. */
 	do {
 		rc = loop_run(m->loop);
-		machine_remove_wanted(m);
+		machine_rest_loop(m);
 	} while (!rc && !atomic_load(&m->loop_ends));
-	if (rc) {
+	if (rc)
 		end_with(m, OUTCOME_ERROR, "event loop: %s", strerror(-rc));
-		return NULL;
-	}
-	if (keys_num(&m->config->vm, CONFIG_STATS))
-		machine_log_device_stats(m);
-	machine_destroy_devices(m);
+	/* From here on it has no errand run. */
+	pthread_mutex_lock(&m->lock);
+	m->loop_left = true;
+	pthread_cond_broadcast(&m->gone);
+	pthread_mutex_unlock(&m->lock);
+	machine_outlive_devices(m);
 	return NULL;
 }
 
@@ -490,13 +474,14 @@ static int run_first_vcpu(struct machine *m, struct err *err)
 	return 0;
 }
 
-/* An errand must not wait for a vCPU, which may wait for an errand of its own. */
-static void wait_for_vcpus(struct machine *m)
+/* An errand must not wait for a vCPU or a loop, which may wait for an errand of its own. */
+static void wait_for_threads(struct machine *m, bool vcpus_too)
 {
 	pthread_mutex_lock(&m->lock);
-	while (!m->vcpus_gone)
+	while ((vcpus_too && !m->vcpus_gone) || (m->loop_runs && !m->loop_left))
 		pthread_cond_wait(&m->gone, &m->lock);
 	pthread_mutex_unlock(&m->lock);
+	machine_stop_iothreads(m);
 }
 
 /*
@@ -506,6 +491,7 @@ static int run_vcpus(struct machine *m, struct err *err)
 {
 	int rc;
 
+	m->errands = errands_used();
 	machine_expect_output(m);
 	/* A confined thread opens nothing, and may be the first that logs a line. */
 	if (thread_confines())
@@ -540,17 +526,19 @@ static bool may_start(struct machine *m)
 	return may;
 }
 
-/* Normally all vCPUs have left, and the loop's thread destroys the devices. */
+/* Normally all vCPUs and loops have left. */
 static void finish(void *opaque)
 {
 	struct machine *m = opaque;
 
+	for (unsigned i = 0; i < m->nvcpus; i++)
+		vcpu_join(m->vcpu[i]);
+	if (keys_num(&m->config->vm, CONFIG_STATS))
+		machine_log_device_stats(m);
+	machine_destroy_devices(m);
 	if (m->loop_runs)
 		pthread_join(m->loop_thread, NULL);
 	m->loop_runs = false;
-	for (unsigned i = 0; i < m->nvcpus; i++)
-		vcpu_join(m->vcpu[i]);
-	machine_destroy_devices(m);
 	machine_set_state(m, MACHINE_SHUTDOWN);
 }
 
@@ -563,8 +551,8 @@ int machine_run(struct machine *m, struct machine_end *end, struct err *err)
 	may = may_start(m);
 	if (may)
 		rc = run_vcpus(m, err);
-	if (may && !rc)
-		wait_for_vcpus(m);
+	if (may)
+		wait_for_threads(m, !rc);
 	errand_run(finish, m);
 	if (rc)
 		return rc;

@@ -47,12 +47,14 @@ struct machine {
 	struct device *device[MACHINE_MAX_DEVICES];
 	struct iothread *iothread[MACHINE_MAX_DEVICES]; /* of the same device, or NULL */
 	unsigned ndevices;
-	bool devices_ended; /* machine_destroy_devices has begun: none comes, and only it destroys some */
-	bool devices_gone; /* and has ended */
-	struct removal
-		*removal; /* what the loop's thread is to remove: hotplug.c; under devices_lock */
+	bool devices_ended; /* the machine ends: none comes, and only machine_destroy_devices destroys some */
+	bool devices_gone; /* and has done so */
+	/* hotplug.c: the loop's thread is to leave its loop to another one; it has. Under devices_lock. */
+	bool loop_wanted, loop_rests;
 	atomic_bool loop_ends; /* the loop has been stopped because the machine ends */
-	/* A device is no longer borrowed (machine/control.c), or has gone (hotplug.c), or all have. */
+	/*
+	 * A device is no longer borrowed (machine/control.c), or one of the four before has changed.
+	 */
 	pthread_cond_t device_back;
 	struct device *pm;	    /* of the board; in device[], as the next one */
 	struct device *hotplug_dev; /* the registers of PCI hot-plug; NULL: no device comes later */
@@ -65,13 +67,15 @@ struct machine {
 
 	struct vcpu *vcpu[BOARD_MAX_CPUS];
 	unsigned nvcpus;
-	atomic_uint live_vcpus; /* not yet finished; the loop runs until the last one has left */
+	atomic_uint live_vcpus;	 /* not yet finished; the loop runs until the last one has left */
+	struct errands *errands; /* of the machine's thread; its loops use them, too */
 	pthread_t loop_thread;
 	bool loop_runs; /* loop_thread is to be joined; the machine's thread */
 
-	pthread_mutex_t lock; /* protects the next four fields; held for a few instructions */
+	pthread_mutex_t lock; /* protects the next five fields; held for a few instructions */
 	pthread_cond_t gone;
 	bool vcpus_gone; /* live_vcpus has become 0 */
+	bool loop_left;	 /* by its thread, which has no errand run any more */
 	bool started;	 /* vCPUs may be in the guest: end_with must stop them */
 	bool ending;	 /* end is valid: the first cause */
 	struct machine_end end;
@@ -97,14 +101,17 @@ int machine_create_memory(struct machine *m, struct err *err);
 int machine_load(struct machine *m, const char *cache_dir, struct err *err);
 
 /*
- * In machine/devices.c. machine_create_devices also completes the board. The loop's thread calls
- * machine_destroy_devices, which ends every I/O thread, and the last three functions; if the loop
- * never ran, the machine's thread does.
+ * In machine/devices.c. machine_create_devices also completes the board. The loop's thread calls the last two
+ * functions.
  */
 int machine_create_devices(struct machine *m, struct err *err);
 int machine_start_iothreads(struct machine *m, struct err *err);
-/* The loop's thread, before the loop runs. */
+/* From now on no device comes or goes but by machine_destroy_devices. Waits until the I/O threads have left their loops. */
+void machine_stop_iothreads(struct machine *m);
+/* The loop's thread, before the loop runs; and after, until it may end. */
 void machine_prepare_devices(struct machine *m);
+void machine_outlive_devices(struct machine *m);
+/* No thread runs the loop any more. */
 void machine_destroy_devices(struct machine *m);
 /*
  * Takes a device away from all other threads, once none has borrowed it. Returns its I/O thread, or NULL. The caller
@@ -116,8 +123,8 @@ void machine_log_device_stats(struct machine *m);
 void machine_press_power_button(struct machine *m);
 void machine_refresh_devices(struct machine *m);
 
-/* In machine/hotplug.c: the loop's thread, when the loop has been stopped. */
-void machine_remove_wanted(struct machine *m);
+/* In machine/hotplug.c: the loop's thread, when the loop has been stopped. Another one may run it meanwhile. */
+void machine_rest_loop(struct machine *m);
 
 /*
  * In machine/silence.c. The first arms the timer, before the loop runs. The others are for the loop's thread: before

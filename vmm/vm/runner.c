@@ -99,8 +99,6 @@ static void clear_away(void *opaque)
 
 	if (r->shown && keys_num(&r->vm->machine_config.vm, CONFIG_STATS))
 		machine_print_stats(r->machine, stderr);
-	if (r->shown)
-		hide(r->vm);
 	machine_destroy(r->machine);
 	loop_destroy(r->loop);
 }
@@ -138,6 +136,9 @@ static int live(struct vm *vm)
 		rc = machine_run(remains.machine, &vm->end, &vm->err);
 	}
 	remains.loop = setup.loop;
+	/* No errand: who has borrowed the machine may wait for a loop of it, which may wait for an errand. */
+	if (remains.shown)
+		hide(vm);
 	errand_run(clear_away, &remains);
 	errands_end(errands);
 	return rc;
