@@ -7,19 +7,24 @@
 #include "tools/bantam-ctl/ctl.h"
 #include "vmm/core/parse.h"
 
-/* Sends a PUT with body, which it drops. Returns the exit status. */
-static int put(struct ctl *ctl, const char *request, json_t *body)
+int ctl_put(struct ctl *ctl, const char *request, json_t *body)
 {
 	char *text = json_dumps(body, JSON_COMPACT);
 	struct answer a = { 0 };
+	json_t *object;
 	int status;
 
 	json_decref(body);
 	if (!text)
 		return ctl_fail(ctl, CTL_ERROR, "%s", strerror(ENOMEM));
 	status = ctl_ask(ctl, "PUT", request, text, &a);
-	if (!status && ctl->option[CTL_JSON] && a.body_bytes)
+	if (!status && ctl->option[CTL_JSON] && a.body_bytes) {
 		puts(a.body);
+	} else if (!status && ctl->command->show && a.body_bytes) {
+		object = json_loadb(a.body, a.body_bytes, 0, NULL);
+		ctl->command->show(object);
+		json_decref(object);
+	}
 	free(a.body);
 	free(text);
 	return status;
@@ -39,7 +44,7 @@ int ctl_create(struct ctl *ctl)
 		fclose(f);
 	if (!config)
 		return ctl_fail(ctl, CTL_ERROR, "%s: line %d: %s", path, error.line, error.text);
-	return put(ctl, "vm.create", config);
+	return ctl_put(ctl, "vm.create", config);
 }
 
 /* JSON's integers are signed here and in most servers. */
@@ -78,7 +83,7 @@ int ctl_resize(struct ctl *ctl)
 		json_decref(body);
 		return ctl_fail(ctl, CTL_USAGE, "needs one of --balloon, --cpus and --memory");
 	}
-	return put(ctl, "vm.resize", body);
+	return ctl_put(ctl, "vm.resize", body);
 }
 
 int ctl_resize_disk(struct ctl *ctl)
@@ -87,6 +92,7 @@ int ctl_resize_disk(struct ctl *ctl)
 
 	if (parse_size(ctl->arg[1], &bytes) || !fits(bytes))
 		return ctl_fail(ctl, CTL_USAGE, "\"%.80s\" is no size, such as 20G", ctl->arg[1]);
-	return put(ctl, "vm.resize-disk",
-		   json_pack("{s:s,s:I}", "id", ctl->arg[0], "desired_size", (json_int_t)bytes));
+	return ctl_put(ctl, "vm.resize-disk",
+		       json_pack("{s:s,s:I}", "id", ctl->arg[0], "desired_size",
+				 (json_int_t)bytes));
 }

@@ -8,6 +8,7 @@
 #include <strings.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "vmm/core/unix_socket.h"
@@ -121,10 +122,35 @@ static void used(struct client *c, size_t bytes)
 	c->buf[c->len] = 0;
 }
 
+/* Sends some of it, with the descriptors that are to go with it. As send. */
+static ssize_t send_some(struct client *c, const char *bytes, size_t len)
+{
+	struct iovec iov = { (char *)bytes, len };
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(c->fds))];
+	} control = { 0 };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	if (c->nfds) {
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(c->nfds * sizeof(c->fds[0]));
+		memcpy(CMSG_DATA(&control.head), c->fds, c->nfds * sizeof(c->fds[0]));
+		message.msg_control = &control;
+		message.msg_controllen = CMSG_SPACE(c->nfds * sizeof(c->fds[0]));
+	}
+	n = sendmsg(c->fd, &message, MSG_NOSIGNAL);
+	if (n > 0)
+		c->nfds = 0;
+	return n;
+}
+
 static int send_all(struct client *c, const char *bytes, size_t len, struct err *err)
 {
 	while (len) {
-		ssize_t n = send(c->fd, bytes, len, MSG_NOSIGNAL);
+		ssize_t n = send_some(c, bytes, len);
 
 		if (n < 0 && errno == EINTR)
 			continue;

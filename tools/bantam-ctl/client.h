@@ -13,11 +13,16 @@
 
 #include "vmm/core/err.h"
 
+#define CLIENT_FDS_MAX 16
+
 struct client {
 	const char *path; /* the socket's, as the user gave it */
 	int fd;		  /* -1: not connected */
 	char *buf;	  /* bytes that came and are not used yet */
 	size_t len, size;
+	/* Descriptors that go with the next request; they stay the caller's. */
+	int fds[CLIENT_FDS_MAX];
+	unsigned nfds;
 };
 
 struct answer {

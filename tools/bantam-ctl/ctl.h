@@ -53,6 +53,11 @@ int ctl_refused(const struct ctl *ctl, const struct answer *a);
  */
 int ctl_ask(struct ctl *ctl, const char *method, const char *request, const char *body,
 	    struct answer *out);
+/*
+ * Sends a PUT with body, which it drops. Prints the answer as --json says, or by the command's show. Returns the
+ * exit status.
+ */
+int ctl_put(struct ctl *ctl, const char *request, json_t *body);
 /* As ctl_ask, of an answer that is an object. The caller drops *out. */
 int ctl_ask_json(struct ctl *ctl, const char *request, json_t **out);
 
@@ -60,14 +65,20 @@ int ctl_ask_json(struct ctl *ctl, const char *request, json_t **out);
 int ctl_create(struct ctl *ctl);
 int ctl_resize(struct ctl *ctl);
 int ctl_resize_disk(struct ctl *ctl);
+int ctl_add_device(struct ctl *ctl);
+int ctl_remove_device(struct ctl *ctl);
 int ctl_console(struct ctl *ctl);
 int ctl_events(struct ctl *ctl);
 int ctl_wait(struct ctl *ctl);
+
+/* Prints the keys of an add-… command, as rows of --help; of another one, nothing. */
+void ctl_help_keys(const char *command);
 
 /* For people; any text of the answer is made safe for a terminal. */
 void ctl_show_ping(json_t *answer);
 void ctl_show_info(json_t *answer);
 void ctl_show_counters(json_t *answer);
+void ctl_show_added(json_t *answer);
 void ctl_show_event(json_t *event);
 
 #endif

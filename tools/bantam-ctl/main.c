@@ -34,6 +34,16 @@ static const struct ctl_command commands[] = {
 	{ "resize", "", "change balloon, vCPUs or memory", ctl_resize, .options = RESIZE },
 	{ "resize-disk", "ID SIZE", "change the size of a disk", ctl_resize_disk, .min_args = 2,
 	  .max_args = 2 },
+	{ "add-disk", "KEY=VALUE,…", "attach a disk; prints its id and PCI address", ctl_add_device,
+	  NULL, "vm.add-disk", ctl_show_added, 1, 1 },
+	{ "add-net", "KEY=VALUE,…", "attach a network card", ctl_add_device, NULL, "vm.add-net",
+	  ctl_show_added, 1, 1 },
+	{ "add-fs", "KEY=VALUE,…", "attach a host folder, served by a daemon (virtiofsd)",
+	  ctl_add_device, NULL, "vm.add-fs", ctl_show_added, 1, 1 },
+	{ "add-vsock", "KEY=VALUE,…", "attach sockets between guest and host", ctl_add_device, NULL,
+	  "vm.add-vsock", ctl_show_added, 1, 1 },
+	{ "remove-device", "ID", "ask the guest to give a device up", ctl_remove_device, NULL,
+	  "vm.remove-device", NULL, 1, 1 },
 	{ "console", "[serial|console]", "attach this terminal to the guest's", ctl_console,
 	  .max_args = 1 },
 	{ "events", "", "print what happens to the VM, until its process ends", ctl_events },
@@ -90,6 +100,12 @@ static void help(void)
 			continue;
 		printf("\n%s:\n", commands[i].name);
 		help_options(commands[i].options);
+	}
+	for (size_t i = 0; i < NCOMMANDS; i++) {
+		if (commands[i].run != ctl_add_device)
+			continue;
+		printf("\n%s:\n", commands[i].name);
+		ctl_help_keys(commands[i].name);
 	}
 	puts("\nevery one:");
 	help_options(COMMON);

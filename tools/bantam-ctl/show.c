@@ -31,6 +31,14 @@ void ctl_show_ping(json_t *answer)
 	printf(", process %lld\n", (long long)json_integer_value(json_object_get(answer, "pid")));
 }
 
+void ctl_show_added(json_t *answer)
+{
+	print(text_of(answer, "id"));
+	putchar(' ');
+	print(text_of(answer, "bdf"));
+	putchar('\n');
+}
+
 /* --- info ---------------------------------------------------------------------------- */
 
 static void label(const char *name)

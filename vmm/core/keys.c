@@ -131,8 +131,10 @@ static int unknown(const struct keyvals *kv, const char *name, struct err *err)
 		return err_set(err, EINVAL, "%s: unknown key \"%s\"; %s", kv->option, name, says);
 	near = parse_nearest(name, names, n);
 	return err_set(err, EINVAL, "%s: unknown key \"%s\"%s%s%s", kv->option, name,
-		       near ? "; did you mean \"" : "; see bantam run --help", near ? near : "",
-		       near ? "\"?" : "");
+		       near		  ? "; did you mean \"" :
+		       *kv->option == '-' ? "; see bantam run --help" :
+					    "; see --help",
+		       near ? near : "", near ? "\"?" : "");
 }
 
 /* How the user wrote it: "--disk: ro=maybe", or at the top level "--cpus 0". */
