@@ -3,8 +3,9 @@
 Theory of operation. The program runs at the entry of each system call of this host (the tracepoint
 raw_syscalls:sys_enter, which comes behind seccomp: a call that a filter refuses does not get there). It knows three
 calls of its own:
-  - set_tid_address, which a C library makes once when a program starts: a process whose name is then exactly "bantam"
-    is watched. Tests that make a process do what it never does (tests/attack) start it under another name.
+  - set_tid_address, which a C library makes once when a program starts: a process of the family whose name is then
+    exactly "bantam" is watched. Tests that make a process do what it never does (tests/attack) start it under another
+    name. The family is what comes from one process: a second program follows it from fork to fork.
   - seccomp(SECCOMP_SET_MODE_FILTER): the thread of such a process is watched from here on. The number of the filter's
     instructions says which kind of thread it is; where two kinds have as many, the thread's name does.
   - any other call of a watched thread counts: {instructions, call, arguments 0 to 4, name} -> how often. Of an argument
@@ -135,7 +136,30 @@ class Program:
                         for code, dst, src, off, imm in self.code)
 
 
-def program(processes, threads, masks, counts, lost):
+def follow(family, parent, child):
+    """At sched:sched_process_fork, whose record has the two numbers there: a child of the family is of it."""
+    p = Program()
+    p.copy(6, 1)
+    for at, place in ((parent, -8), (child, -16)):
+        p.mov(1, 0)
+        p.store(place, 1)
+        p.add(0x61, 1, 6, at)   # 4 bytes
+        p.store(place, 1)
+    p.on_map(1, family, -8)
+    p.jump("stranger", 0x15, 0)
+    p.copy(3, 10, -8)
+    p.mov(4, 0)
+    p.on_map(2, family, -16)
+    p.jump("out")
+    p.label("stranger")
+    p.on_map(3, family, -16)
+    p.label("out")
+    p.mov(0, 0)
+    p.add(0x95)
+    return p.text()
+
+
+def program(family, processes, threads, masks, counts, lost):
     """r6: the call's record (its number at 8, its arguments from 16), r7: the number, r8: process and thread."""
     p = Program()
     _, _, seccomp, set_tid_address, _ = NUMBERS[platform.machine()]
@@ -218,6 +242,8 @@ def program(processes, threads, masks, counts, lost):
     p.on_map(3, processes, -16)
     p.jump("out")
     p.label("bantam")
+    p.on_map(1, family, -16)
+    p.jump("out", 0x15, 0)
     p.copy(3, 10, -8)
     p.mov(4, 0)
     p.on_map(2, processes, -16)
@@ -242,9 +268,9 @@ def tracefs():
 
 
 class Collector:
-    """Counts from its creation on. Raises Refused."""
+    """Counts from its creation on, for the family of a process. Raises Refused."""
 
-    def __init__(self):
+    def __init__(self, pid):
         if platform.machine() not in NUMBERS:
             raise Refused("the numbers of its system calls are not known here")
         self.kinds = lengths()
@@ -252,12 +278,19 @@ class Collector:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         LRU, HASH, ARRAY = 9, 1, 2
-        processes, threads = self.map(LRU, 8, 8, 1 << 14), self.map(LRU, 8, 8, 1 << 15)
+        family, processes, threads = (self.map(LRU, 8, 8, 1 << 16), self.map(LRU, 8, 8, 1 << 14),
+                                      self.map(LRU, 8, 8, 1 << 15))
+        self.on_map(2, family, struct.pack("=Q", pid), struct.pack("=Q", pid))
         masks, self.lost_map = self.map(ARRAY, 4, 8 * ARGS, CALLS), self.map(ARRAY, 4, 8, 1)
         self.counts = self.map(HASH, KEY.size, 8, KEYS)
         for number, mask in self.masks().items():
             self.on_map(2, masks, struct.pack("=I", number), struct.pack(f"={ARGS}Q", *mask))
-        self.attach(self.load(program(processes, threads, masks, self.counts, self.lost_map)))
+        with tracefs() as path:
+            with open(f"{path}/events/sched/sched_process_fork/format", encoding="ascii") as f:
+                parent, child = re.findall(r"field:pid_t (?:parent|child)_pid;\s*offset:(\d+);", f.read())
+            self.attach(path, "sched/sched_process_fork", self.load(follow(family, int(parent), int(child))))
+            self.attach(path, "raw_syscalls/sys_enter",
+                        self.load(program(family, processes, threads, masks, self.counts, self.lost_map)))
 
     @staticmethod
     def masks():
@@ -303,17 +336,17 @@ class Collector:
         except OSError as e:
             raise Refused(f"it refuses the program ({e.strerror}) {log.value.decode(errors='replace')[-400:]}") from e
 
-    def attach(self, prog):
+    def attach(self, path, event, prog):
         try:
-            with tracefs() as path, open(f"{path}/events/raw_syscalls/sys_enter/id", encoding="ascii") as f:
-                event = int(f.read())
+            with open(f"{path}/events/{event}/id", encoding="ascii") as f:
+                number = int(f.read())
             TRACEPOINT, PERIOD = 2, 1
-            attr = struct.pack("=IIQQ", TRACEPOINT, 112, event, PERIOD).ljust(112, b"\0")
+            attr = struct.pack("=IIQQ", TRACEPOINT, 112, number, PERIOD).ljust(112, b"\0")
             fd = self.call(NUMBERS[platform.machine()][1], ctypes.c_char_p(attr), -1, 0, -1, 8)  # PERF_FLAG_FD_CLOEXEC
             self.call_ioctl(fd, 0x40042408, prog)   # PERF_EVENT_IOC_SET_BPF: for all processors
             self.call_ioctl(fd, 0x2400, 0)          # PERF_EVENT_IOC_ENABLE
         except OSError as e:
-            raise Refused(f"it refuses the tracepoint of system calls ({e.strerror})") from e
+            raise Refused(f"it refuses the tracepoint {event} ({e.strerror})") from e
 
     def call_ioctl(self, fd, request, value):
         if self.libc.ioctl(fd, ctypes.c_ulong(request), value) < 0:
