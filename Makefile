@@ -70,7 +70,7 @@ LDFLAGS += $(if $(STATIC),-static-pie,-pie) -pthread -Wl,-z,relro,-z,now -Wl,--g
 	-Wl,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
 # Other libraries are linked statically, libc dynamically: each shared library costs every VM
 # start-up time and private pages (tests/bench/startup measures it).
-LIBS := -Wl,-Bstatic $(if $(wildcard $(LLHTTP)/*.c),,-lllhttp) -luring -ljansson -lzstd -llzma -llz4 -lz -ldeflate -lnettle -lseccomp $(if $(STATIC),,-Wl,-Bdynamic)
+LIBS := -Wl,-Bstatic $(if $(wildcard $(LLHTTP)/*.c),,-lllhttp) -luring -ljansson -lzstd -llzma -llz4 -lz -ldeflate -lnettle $(if $(STATIC),,-Wl,-Bdynamic)
 
 # Sources of all folders; of the folders named after a processor, only the built one's.
 SRC := $(sort $(shell find vmm devices boot -name '*.c' | grep -vE '^(vmm/arch|boot)/(x86_64|aarch64)/') \
@@ -85,26 +85,33 @@ TOOLS := $(patsubst tools/%.c,$B/%,$(TOOL_FILES)) $(addprefix $B/,$(TOOL_DIRS))
 
 all: $B/bantam $(TOOLS) guests
 
-# The threads' system call filters (vmm/confine), made by libseccomp of the lists that lie beside the code. The
-# program that makes them runs here, so it is none of the target's.
+# The system call filters of threads (vmm/confine) and helpers (tools/giveup), made by libseccomp of the lists that lie
+# beside the code. The program that makes them runs here, so it is none of the target's.
 GEN := build$(if $(CROSS),/$(ARCH))/gen
 FILTERS := $(GEN)/filters.inc
+HELPER_FILTERS := $(GEN)/helper_filters.inc
 CPPFLAGS += -I$(GEN)
 CALLS := $(sort $(shell find vmm devices boot -name '*.calls' | grep -vE '^(vmm/arch|boot)/(x86_64|aarch64)/') \
 	$(wildcard vmm/arch/$(ARCH)/*.calls))
+HELPER_CALLS := $(sort $(wildcard tools/*/*.calls))
 HOSTCC := $(if $(CROSS),cc,$(CC))
-$(GEN)/mkfilters: tools/mkfilters.c vmm/confine/filter_table.h vmm/confine/list_words.h vmm/core/calls.h vmm/core/thread.h $(CALLS) Makefile
+$(GEN)/mkfilters: tools/mkfilters.c vmm/confine/filter_table.h vmm/confine/list_words.h vmm/core/calls.h vmm/core/thread.h \
+		tools/giveup/list_words.h $(CALLS) $(HELPER_CALLS) Makefile
 	@mkdir -p $(@D)
 	@printf '#include "%s"\n' $(CALLS) >$(GEN)/calls.inc
+	@printf '#include "%s"\n' $(HELPER_CALLS) >$(GEN)/helper_calls.inc
 	$(call run,HOSTCC,$@)$(HOSTCC) -O1 -Wall -Wextra -D_GNU_SOURCE -I. -I$(GEN) -o $@ $< -lseccomp $(or_hint)
 $(FILTERS): $(GEN)/mkfilters
 	$(call run,FILTERS,$@)$< $(ARCH) >$@.part && mv $@.part $@
+$(HELPER_FILTERS): $(GEN)/mkfilters
+	$(call run,FILTERS,$@)$< $(ARCH) --helpers >$@.part && mv $@.part $@
+$O/tools/giveup/filters.o $O/tests/unit/test_giveup_lists.o: $(HELPER_FILTERS)
 $O/vmm/confine/filter.o build/fuzz/o/vmm/confine/filter.o $O/tests/unit/test_confine_filter.o $O/tools/mkfilters.o: $(FILTERS)
 
 # Everything that is compiled for the processor, without linking; syntax checks it and writes nothing.
 TOOL_SRC := $(TOOL_FILES) $(wildcard tools/giveup/*.c) $(foreach dir,$(TOOL_DIRS),$(wildcard tools/$(dir)/*.c))
 objects: $(patsubst %.c,$O/%.o,$(SRC) $(TOOL_SRC))
-syntax: $(FILTERS)
+syntax: $(FILTERS) $(HELPER_FILTERS)
 	@printf '%s\n' $(SRC) $(TOOL_SRC) | xargs -P 2 -n 16 $(CC) $(CPPFLAGS) $(CFLAGS) -fsyntax-only
 
 # The objects in this order, not as the archive gives them: what a plain run uses is together, and the
@@ -140,7 +147,7 @@ $(filter-out $B/bantam-net-user,$(TOOLS)): $B/%: $$(call tool_objs,$$*) $(LIB)
 # A separate program, so that no VM links libslirp and glib. Debian has no static libslirp.
 $B/bantam-net-user: $(call tool_objs,bantam-net-user) $(LIB)
 	@mkdir -p $(@D)
-	$(call run,LINK,$@)$(CC) $(filter-out -static-pie,$(LDFLAGS)) $(if $(STATIC),-pie) -o $@ $^ -lseccomp -lslirp $(or_hint)
+	$(call run,LINK,$@)$(CC) $(filter-out -static-pie,$(LDFLAGS)) $(if $(STATIC),-pie) -o $@ $^ -lslirp $(or_hint)
 
 # --- guest programs: freestanding, no libc ----------------------------------
 GUEST_CFLAGS := -std=gnu17 -O2 -g -ffreestanding -nostdlib -static -fno-stack-protector -fno-pic \
@@ -192,6 +199,9 @@ $B/unit/test_qcow2_faults: private LDFLAGS += \
 $B/unit/test_chardev_pool: private LDFLAGS += -Wl,--wrap=inotify_init1
 $B/unit/test_chardev: private LDFLAGS += -Wl,--wrap=inotify_add_watch
 
+# They make filters of their own.
+$B/unit/test_disk_raw $B/unit/test_huge_file: private LIBS += -lseccomp
+
 # A read that hangs while the test wants it to.
 $B/unit/test_api_digest: private LDFLAGS += -Wl,--wrap=read
 
@@ -209,6 +219,8 @@ $B/unit/test_seed $B/unit/test_seed_document: $(patsubst %.c,$O/%.o,$(filter-out
 $B/unit/test_net_sockets: $(patsubst %,$O/tools/bantam-net-user/%.o,addresses calls confine memory names resolver sockets) $(GIVEUP)
 
 $B/unit/test_giveup: $(patsubst %,$O/tools/%.o,$(addprefix bantam-net-user/,addresses calls confine memory names resolver sockets) bantam-fs/confine $(addprefix bantam-image/,args confine image) bantam-seed/confine) $(GIVEUP)
+
+$B/unit/test_giveup_lists: $(GIVEUP)
 
 $B/unit/test_net_probe: $O/tools/bantam-net-user/probe.o
 
@@ -364,8 +376,9 @@ dist-static:
 	$(MAKE) --no-print-directory $(JOBS) STATIC=1 install DESTDIR=$(CURDIR)/build/dist/$(DIST_STATIC) PREFIX=
 	tools/dist build/dist/$(DIST_STATIC) build/$(DIST_STATIC).tar.xz $(LINKED)
 
-# All libraries except libslirp are linked statically; make dist-static adds the C library's.
-LINKED := $(filter-out libc6-dev libslirp-dev,$(filter %-dev node-llhttp,$(DEB_BUILD)))
+# All libraries except libslirp are linked statically, and libseccomp only into what makes the filters; make dist-static
+# adds the C library's.
+LINKED := $(filter-out libc6-dev libslirp-dev libseccomp-dev,$(filter %-dev node-llhttp,$(DEB_BUILD)))
 deb:
 	rm -rf build/deb build/bantam_*.deb
 	$(MAKE) install DESTDIR=$(CURDIR)/build/deb/root PREFIX=/usr

@@ -37,9 +37,6 @@ bool reader_confine(uint64_t file_bytes_max, unsigned cpu_s);
 #define READER_DENIED                                                                              \
 	"made a system call that it may not make, and was ended; "                                 \
 	"if you trust the image, report it as a mistake of bantam"
-/* The calls that remain. */
-extern const struct giveup_call reader_calls[];
-extern const unsigned reader_ncalls;
 
 /* The commands, in the confined process. Each returns an exit status. */
 int list_run(struct job *job, struct volume *v);

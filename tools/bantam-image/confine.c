@@ -14,50 +14,22 @@
  * for that the process may make names in its folder (and remove some, if it is to replace a file), but not write to any
  * file there.
  *
+ * Landlock says which files, the filter what may be done with a file at all (image.calls), also where there is no
+ * Landlock: only a command that changes an image opens one for writing, and only one that makes an image names files.
+ *
  * A step that this host refuses (a kernel without filters, a container's own) is left out: the commands worked there before.
  *
  * Who has locked an image can be found only in other processes' folders of /proc, which are closed then. So the images
  * are opened and locked once before, to tell the user of what is in the way, and closed; no byte of them is read.
  */
-#include <asm/termbits.h>
 #include <errno.h>
-#include <linux/fs.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "devices/backend/store/backing.h"
 #include "devices/backend/store/image_file.h"
 #include "tools/bantam-image/image.h"
 #include "tools/giveup/giveup.h"
-
-#define IOCTL(request) GIVEUP_KEEP_IF(ioctl, SCMP_A1(SCMP_CMP_EQ, request))
-
-const struct giveup_call image_calls[] = {
-	GIVEUP_FILE_TOOL,
-	GIVEUP_KEEP(copy_file_range),
-	IOCTL(BLKGETSIZE64),
-	IOCTL(BLKSSZGET),
-	IOCTL(BLKPBSZGET),
-	IOCTL(BLKDISCARD),
-	IOCTL(BLKZEROOUT),
-	IOCTL(TCGETS),
-	IOCTL(TCGETS2), /* the same by glibc 2.42 */
-	IOCTL(TIOCGWINSZ),
-	/* threads: of clone3 a filter cannot see the flags, and without it the C library takes clone */
-	{ .nr = SCMP_SYS(clone3), .error = ENOSYS },
-	GIVEUP_KEEP_IF(clone, SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD | CLONE_VM,
-				      CLONE_THREAD | CLONE_VM)),
-	GIVEUP_KEEP_IF(prctl, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME)),
-	GIVEUP_KEEP(set_robust_list),
-	GIVEUP_KEEP(rseq),
-	GIVEUP_KEEP(exit),
-};
-const unsigned image_ncalls = sizeof(image_calls) / sizeof(image_calls[0]);
 
 /* --- the files ------------------------------------------------------------------------------ */
 
@@ -169,11 +141,23 @@ int image_confine_files(const struct args_table *table, const struct args *args,
 	return rc;
 }
 
+int image_confine_calls(const struct args_table *table, const struct args *args, unsigned how)
+{
+	const struct giveup_filter *filter = &giveup_image_looks;
+
+	for (unsigned i = 0; i < args->nfiles; i++)
+		if (use_of(table, i) == ARGS_NEW)
+			filter = &giveup_image_makes;
+	if (how & IMAGE_WRITES)
+		filter = &giveup_image_changes;
+	return giveup_calls(filter, "image");
+}
+
 void image_confine(const struct args_table *table, const struct args *args, unsigned how)
 {
 #ifndef __SANITIZE_ADDRESS__ /* its reports open files and start a program */
 	(void)giveup_privileges(giveup_file_caps);
 	(void)image_confine_files(table, args, how);
-	(void)giveup_calls(image_calls, image_ncalls, "image");
+	(void)image_confine_calls(table, args, how);
 #endif
 }

@@ -14,7 +14,6 @@
 
 #include "devices/backend/store/store.h"
 #include "tools/bantam-image/args.h"
-#include "tools/giveup/giveup.h"
 #include "vmm/core/err.h"
 
 enum image_status { IMAGE_OK = 0, IMAGE_ERROR = 1, IMAGE_USAGE = 2 };
@@ -65,11 +64,9 @@ int image_look(const struct args_table *table, const struct args *args, unsigned
  * new image, whose file is open already. how: IMAGE_….
  */
 void image_confine(const struct args_table *table, const struct args *args, unsigned how);
-/* A part of that: the files. Returns 0 or -errno. */
+/* Parts of that: the files; the calls, by what the command does with files (image.calls). Return 0 or -errno. */
 int image_confine_files(const struct args_table *table, const struct args *args, unsigned how);
-/* The other part: the calls that remain. */
-extern const struct giveup_call image_calls[];
-extern const unsigned image_ncalls;
+int image_confine_calls(const struct args_table *table, const struct args *args, unsigned how);
 
 /* Parses a format; text NULL: AUTO. option: its name, for the message. */
 int image_parse_format(const char *option, const char *text, enum store_format *out,

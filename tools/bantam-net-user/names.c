@@ -34,6 +34,7 @@
 
 #include "tools/bantam-net-user/calls.h"
 #include "tools/bantam-net-user/confine.h"
+#include "tools/giveup/giveup.h"
 #include "vmm/core/helper.h"
 
 #define WAIT_MS 100
@@ -56,24 +57,6 @@ static void shut(int fd)
 }
 
 /* --- the reader ----------------------------------------------------------------------------- */
-
-const struct giveup_call names_calls[] = {
-	GIVEUP_KEEP(recvfrom),
-	GIVEUP_KEEP_IF(sendto,
-		       SCMP_A4(SCMP_CMP_EQ, 0)), /* to no address: it has a socket for ioctl */
-	GIVEUP_KEEP_IF(openat, SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, 0)),
-	GIVEUP_KEEP_IF(open, SCMP_A1(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, 0)),
-	GIVEUP_KEEP(newfstatat),
-	GIVEUP_KEEP(fstat),
-	GIVEUP_KEEP(stat),
-	GIVEUP_KEEP(read),
-	GIVEUP_KEEP(close),
-	GIVEUP_KEEP_IF(ioctl, SCMP_A1(SCMP_CMP_EQ, SIOCGIFINDEX)),
-	GIVEUP_KEEP(exit_group),
-	GIVEUP_KEEP(restart_syscall),
-	GIVEUP_KEEP(rt_sigreturn),
-};
-const unsigned names_ncalls = sizeof(names_calls) / sizeof(names_calls[0]);
 
 /*
  * The rule allows resolv.conf's whole folder, since who changes it may put a new file in its place, or in place of the
@@ -179,7 +162,7 @@ static void reader(int fd, pid_t parent)
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent ||
 	    giveup_limit(RLIMIT_NPROC, 0) || giveup_limit(RLIMIT_NOFILE, READER_FDS) ||
 	    giveup_limit(RLIMIT_FSIZE, 0) || giveup_privileges(0) || confine_reader(root) ||
-	    giveup_calls(names_calls, names_ncalls, NULL))
+	    giveup_calls(&giveup_net_names, NULL))
 		return;
 	serve_reader(fd, socket_fd);
 }

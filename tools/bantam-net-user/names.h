@@ -7,8 +7,6 @@
 #ifndef BANTAM_NET_USER_NAMES_H
 #define BANTAM_NET_USER_NAMES_H
 
-#include "tools/giveup/giveup.h"
-
 #define NAMES_BYTES 4096u /* what is behind is ignored */
 
 extern const char *names_conf; /* /etc/resolv.conf; set it before names_begin */
@@ -22,8 +20,5 @@ int names_begin(void);
 const char *names_text(unsigned *version);
 /* Ends that process. */
 void names_end(void);
-/* The calls that it keeps. */
-extern const struct giveup_call names_calls[];
-extern const unsigned names_ncalls;
 
 #endif

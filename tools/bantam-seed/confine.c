@@ -10,14 +10,7 @@
 #include <string.h>
 
 #include "tools/bantam-seed/seed.h"
-
-const struct giveup_call seed_calls[] = {
-	GIVEUP_FILE_TOOL,
-	GIVEUP_KEEP(openat2), /* a folder's files, by descriptors */
-	GIVEUP_ERROR(ioctl),  /* stdio asks for a terminal */
-	GIVEUP_ERROR(prctl),
-};
-const unsigned seed_ncalls = sizeof(seed_calls) / sizeof(seed_calls[0]);
+#include "tools/giveup/giveup.h"
 
 void seed_confine(const char *output)
 {
@@ -32,7 +25,7 @@ void seed_confine(const char *output)
 
 	(void)giveup_privileges(giveup_file_caps);
 	(void)giveup_files(paths, 3);
-	(void)giveup_calls(seed_calls, seed_ncalls, "seed");
+	(void)giveup_calls(&giveup_seed, "seed");
 	free(text);
 	free(real);
 #endif

@@ -9,7 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tools/giveup/giveup.h"
 #include "vmm/core/err.h"
 
 /*
@@ -17,9 +16,6 @@
  * before the first folder or document is read.
  */
 void seed_confine(const char *output);
-/* The calls that remain. */
-extern const struct giveup_call seed_calls[];
-extern const unsigned seed_ncalls;
 
 /* The arguments of a repeatable option. argv or a text of text_load owns the strings. */
 struct list {

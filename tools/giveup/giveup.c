@@ -5,11 +5,8 @@
  * (helper_keep_only), files are opened, then limits, privileges, files, and calls at last, since the steps before make
  * calls that the filter refuses.
  *
- * The filter is made by libseccomp when the program starts. That takes 0.1 ms of a start that takes more than 1 ms, in
- * a process for which no VM waits; the monitor's own filters are made when it is built.
- *
- * A call that is not in the table ends the process: whoever has taken it over gets no second try, and a mistake of ours
- * is found by the first test that meets it. A table names the few calls that get an error instead, because a library
+ * A call that is not in the filter ends the process: whoever has taken it over gets no second try, and a mistake of ours
+ * is found by the first test that meets it. The lists name the few calls that get an error instead, because a library
  * makes them and goes on without.
  *
  * Landlock grew by versions. What the kernel does not know cannot be asked for, so the masks depend on its answer; the
@@ -17,9 +14,11 @@
  */
 #include "tools/giveup/giveup.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -27,29 +26,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "vmm/confine/load.h"
+
 /* --- calls -------------------------------------------------------------------------------- */
-
-static unsigned count_args(const struct giveup_call *call, struct scmp_arg_cmp arg[3])
-{
-	unsigned n = 0;
-
-	if (call->self)
-		arg[n++] = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
-	for (unsigned i = 0; n < 3 && i < 3 && call->arg[i].op; i++)
-		arg[n++] = call->arg[i];
-	return n;
-}
-
-static int add(scmp_filter_ctx filter, const struct giveup_call *call)
-{
-	struct scmp_arg_cmp arg[3];
-	unsigned n = count_args(call, arg);
-
-	return seccomp_rule_add_array(filter,
-				      call->error ? SCMP_ACT_ERRNO((uint16_t)call->error) :
-						    SCMP_ACT_ALLOW,
-				      call->nr, n, arg);
-}
 
 static const char *name;
 
@@ -83,70 +62,19 @@ static void on_refused(int sig, siginfo_t *info, void *context)
 	syscall(SYS_exit_group, 128 + SIGSYS);
 }
 
-static scmp_filter_ctx new_filter(const char *who)
+int giveup_calls(const struct giveup_filter *filter, const char *who)
 {
 	struct sigaction act = { .sa_sigaction = on_refused, .sa_flags = SA_SIGINFO };
-	scmp_filter_ctx filter = who ? NULL : seccomp_init(SCMP_ACT_KILL_PROCESS);
+	uint32_t refused = SECCOMP_RET_KILL_PROCESS;
 
 	if (who) {
 		name = who;
 		sigaction(SIGSYS, &act, NULL);
 	}
 	/* Linux before 4.14 knows no KILL_PROCESS; the signal that TRAP sends ends a process that does not catch it. */
-	return filter ? filter : seccomp_init(SCMP_ACT_TRAP);
-}
-
-int giveup_calls(const struct giveup_call *calls, unsigned n, const char *who)
-{
-	scmp_filter_ctx filter = new_filter(who);
-	int rc = filter ? 0 : -ENOMEM;
-
-	for (unsigned i = 0; !rc && i < n; i++)
-		rc = add(filter, &calls[i]);
-	if (!rc)
-		rc = seccomp_load(filter);
-	if (filter)
-		seccomp_release(filter);
-	return rc;
-}
-
-static bool holds(const struct scmp_arg_cmp *c, uint64_t value)
-{
-	switch (c->op) {
-	case SCMP_CMP_NE:
-		return value != c->datum_a;
-	case SCMP_CMP_LT:
-		return value < c->datum_a;
-	case SCMP_CMP_LE:
-		return value <= c->datum_a;
-	case SCMP_CMP_EQ:
-		return value == c->datum_a;
-	case SCMP_CMP_GE:
-		return value >= c->datum_a;
-	case SCMP_CMP_GT:
-		return value > c->datum_a;
-	case SCMP_CMP_MASKED_EQ:
-		return (value & c->datum_a) == c->datum_b;
-	default:
-		return false;
-	}
-}
-
-bool giveup_permits(const struct giveup_call *calls, unsigned n, int nr, const uint64_t args[6])
-{
-	for (unsigned i = 0; i < n; i++) {
-		struct scmp_arg_cmp arg[3];
-		unsigned nargs, k = 0;
-
-		if (calls[i].nr != nr || calls[i].error)
-			continue;
-		nargs = count_args(&calls[i], arg);
-		while (k < nargs && holds(&arg[k], args[arg[k].arg]))
-			k++;
-		if (k == nargs)
-			return true;
-	}
-	return false;
+	if (who || syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &refused))
+		refused = SECCOMP_RET_TRAP;
+	return confine_load(filter->insn, filter->len, refused);
 }
 
 /* --- privileges and limits ------------------------------------------------------------------ */

@@ -2,8 +2,7 @@
  * filter: see filter.h.
  *
  * Theory of operation. A thread loads its filter when nothing is left for it to make: a vCPU before KVM_RUN, a loop
- * before it runs, a worker before its first work. The filters are constant, but for the process's number, which
- * is put in when they are loaded. The kernel copies them.
+ * before it runs, a worker before its first work (load.h).
  *
  * What is not on the list gets SECCOMP_RET_TRAP, not KILL_PROCESS: the call is not made either way, and the handler of
  * SIGSYS can say which one it was. A thread that has been taken over cannot keep the handler from running (the
@@ -18,7 +17,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -26,6 +24,7 @@
 
 #include "vmm/confine/confine.h"
 #include "vmm/confine/filter_table.h"
+#include "vmm/confine/load.h"
 #include "vmm/core/calls.h"
 #include "vmm/core/log.h"
 
@@ -126,28 +125,9 @@ static int hear_refusals(void)
 	return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-/*
- * SPEC_ALLOW: Linux before 5.16 otherwise turns speculative store bypass off for the thread, and so for the guest,
- * which decides that for itself (SPEC_CTRL is its own). Linux before 4.17 does not know it.
- */
-static int load(struct sock_fprog *prog)
-{
-	static const unsigned flags[] = { SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0 };
-
-	for (unsigned i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
-		if (!syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags[i], prog))
-			return 0;
-		if (errno != EINVAL)
-			break;
-	}
-	return -errno;
-}
-
 int confine_filter_load(enum thread_kind kind, bool only_log)
 {
-	struct sock_filter *insn;
 	const struct filter *f;
-	struct sock_fprog prog;
 	int rc;
 
 	if ((size_t)kind >= sizeof(filters) / sizeof(filters[0]))
@@ -155,23 +135,10 @@ int confine_filter_load(enum thread_kind kind, bool only_log)
 	f = &filters[kind][CALLS_ALL & ~confine.lacks];
 	if (!f->len)
 		return 0;
-	insn = malloc(f->len * sizeof(insn[0]));
-	if (!insn)
-		return -ENOMEM;
-	memcpy(insn, filter_insn + f->first, f->len * sizeof(insn[0]));
-	for (unsigned i = 0; i < f->len; i++) {
-		if (BPF_CLASS(insn[i].code) == BPF_JMP && insn[i].k == FILTER_PID)
-			insn[i].k = (uint32_t)getpid();
-		if (only_log && BPF_CLASS(insn[i].code) == BPF_RET &&
-		    (insn[i].k & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_TRAP)
-			insn[i].k = SECCOMP_RET_LOG;
-	}
-	prog = (struct sock_fprog){ f->len, insn };
 	rc = only_log ? 0 : hear_refusals();
-	if (!rc)
-		rc = load(&prog);
-	free(insn);
-	return rc;
+	return rc ? rc :
+		    confine_load(filter_insn + f->first, f->len,
+				 only_log ? SECCOMP_RET_LOG : SECCOMP_RET_TRAP);
 }
 
 static int confine_thread(enum thread_kind kind)
