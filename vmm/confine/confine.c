@@ -29,7 +29,7 @@
 static struct {
 	enum confine_mode mode;
 	bool files_later, own_namespace, own_user;
-	atomic_bool names_of_others;
+	atomic_bool names, names_of_others;
 	/*
 	 * A plain user's process is in a user namespace from begin_alone on, where root's files look like those of others:
 	 * an initrd would lose their set-user-ID. Root's process has none.
@@ -237,7 +237,8 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 
 	confine.mode = plan->mode;
 	confine.files_later = plan->files_later;
-	confine.own_user = ours && !confine_name_at(plan, 0) && !CONFINE_SANITIZED;
+	confine.own_user = ours && !CONFINE_SANITIZED &&
+			   (plan->files_later || !confine_name_at(plan, 0));
 	confine.waits_for_owners = plan->packs && !confine_has_capabilities();
 	rc = confine_jail_programs(&plan->jail, plan->helper,
 				   sizeof(plan->helper) / sizeof(plan->helper[0]), err);
@@ -291,8 +292,28 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 
 void confine_machine(const struct confine_plan *plan)
 {
-	if (confine.mode != CONFINE_OFF && !geteuid() && confine_names_of_others(plan))
+	if (confine.mode == CONFINE_OFF || geteuid())
+		return;
+	if (plan->nnames)
+		atomic_store(&confine.names, true);
+	if (confine_names_of_others(plan))
 		atomic_store(&confine.names_of_others, true);
+}
+
+/*
+ * Root's threads take a user of their own. The machine's thread and the others of a process that opens files later (the
+ * executor, the API's loop, "machine") stay root: they open what clients name, and remove what root has made. A loop that
+ * may have to connect to a socket of root by its name stays root, too. For the kernel a process is what shares
+ * memory, so threads of several users signal and wake each other as before; but only a process with CAP_SYS_NICE can
+ * set the processors of all.
+ */
+static bool takes_own_user(enum thread_kind kind)
+{
+	if (!confine.own_user || geteuid())
+		return false;
+	if (!confine.files_later || kind == THREAD_VCPU || kind == THREAD_WORKER)
+		return true;
+	return (kind == THREAD_LOOP || kind == THREAD_IO) && !atomic_load(&confine.names);
 }
 
 int confine_thread_rights(void)
@@ -306,11 +327,8 @@ int confine_thread_rights(void)
 	if (confine.files_later && kind == THREAD_EXECUTOR)
 		return 0;
 	has_rights_gone = true;
-	/*
-	 * What the machine's thread was refused, the others are refused, too. Of a process that opens files later all threads
-	 * stay one user's: the kernel asks for that when one of them sets another's processors.
-	 */
-	if (confine.own_user && !confine.files_later && !geteuid())
+	/* What the machine's thread was refused, the others are refused, too. */
+	if (takes_own_user(kind))
 		(void)confine_own_user();
 	rc = confine_no_capabilities(atomic_load(&confine.names_of_others));
 	refused = CONFINE_SANITIZED || confine.refused[CONFINE_LANDLOCK] ?
