@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "devices/virtio/core/virtio.h"
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/log.h"
 #include "vmm/core/turn.h"
 
@@ -41,7 +42,7 @@ static ssize_t entropy(struct rng *rng, void *buf, size_t len_bytes)
 	ssize_t n;
 
 	do {
-		n = rng->fd >= 0 ? read(rng->fd, buf, len_bytes) :
+		n = rng->fd >= 0 ? fd_rw_read(rng->fd, buf, len_bytes) :
 				   getrandom(buf, len_bytes, GRND_NONBLOCK);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)

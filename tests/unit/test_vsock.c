@@ -119,6 +119,7 @@ static void greetings(void)
 		{ "\r\n", -1, "must be CONNECT" },
 		{ "CONNECTED 1\n", -1, "must be CONNECT" },
 		{ "CONNECT1\n", -1, "must be CONNECT" },
+		{ "X\nCONNECT 1\n", -1, "must be CONNECT" },
 		{ "GET / HTTP/1.1\r\nHost: nobody\r\n", -1, "must be CONNECT" },
 		{ "CONNECT\n", -1, "one port" },
 		{ "CONNECT \n", -1, "one port" },

@@ -46,6 +46,7 @@
 
 #include "devices/virtio/vsock/vsock_impl.h"
 #include "vmm/core/clock.h"
+#include "vmm/errand/errand.h"
 
 #define SHARES 64u /* of the room that is left, a new connection gets one of these */
 
@@ -216,13 +217,20 @@ void vsock_conn_finish(struct vsock_conn *c)
 
 /* --- the socket ------------------------------------------------------------------------ */
 
-void vsock_conn_limit_socket(struct vsock_conn *c)
+/* An errand: no loop has the call, and few connections need it. */
+static void limit(void *opaque)
 {
+	struct vsock_conn *c = opaque;
 	int bytes = (int)c->s.room;
 
+	c->narrow = !setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
+void vsock_conn_limit_socket(struct vsock_conn *c)
+{
 	/* The default is less than VSOCK_ROOM. */
 	if (c->fd >= 0 && (c->s.room < VSOCK_ROOM || c->narrow))
-		c->narrow = !setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+		errand_run(limit, c);
 }
 
 void vsock_conn_update(struct vsock_conn *c)

@@ -8,19 +8,27 @@
  * the newline. The device reads it up to its newline and no further: the bytes behind it are for the
  * guest, also if the program has closed its socket by then.
  *
- * The host program that serves port P listens at PATH_P.
+ * The host program that serves port P listens at PATH_P. A connection to it is an errand: the loop,
+ * which handles what guest and host programs send, can itself make no socket and connect nowhere.
+ *
+ * The sockets are read and written as files are: only this process has them, with O_NONBLOCK, so no
+ * call waits, and descriptors that a program sends along do not arrive.
  */
 #include <errno.h>
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "devices/virtio/vsock/vsock_impl.h"
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/keep.h"
 #include "vmm/core/parse.h"
+#include "vmm/errand/errand.h"
 
 /* A listening socket without a machine: host programs that connect wait for the next one. */
 struct kept_listener {
@@ -37,6 +45,7 @@ struct kept_listener {
 #define PORT_LAST 0x7fffffffu
 #define ANSWER_NS 10000000000u /* for a guest that is busy, or whose driver is gone */
 #define DIAL_NS 2000000000u    /* as long as Linux waits */
+#define LINE_LEAST (sizeof("CONNECT 0\n") - 1)
 
 /* --- the listening socket ---------------------------------------------------------------- */
 
@@ -142,6 +151,8 @@ int vsock_host_listen(struct vsock *vs, const char *option, const char *path, st
 	vs->s.next_port = PORT_FIRST;
 	if (env->dry_run)
 		return 0;
+	/* A write to a program that is gone raises it. */
+	signal(SIGPIPE, SIG_IGN);
 	if (env->keep && env->id) {
 		vs->keep_id = strdup(env->id);
 		if (!vs->keep_id)
@@ -201,14 +212,18 @@ static const char *parse_line(char *line, uint32_t *port)
 	return NULL;
 }
 
-/* Returns 1 if c->line is complete, 0 if not yet, -1 if it never will be. */
+/*
+ * Returns 1 if c->line is complete, 0 if not yet, -1 if it never will be. Up to the length of the
+ * shortest line there is nothing for the guest; after that each byte may be the last. What follows
+ * the newline of a shorter line is dropped, and the line is refused.
+ */
 static int read_line(struct vsock_conn *c)
 {
 	char *end;
 
 	for (;;) {
-		size_t room = sizeof(c->line) - c->line_bytes;
-		ssize_t n = recv(c->fd, c->line + c->line_bytes, room, MSG_PEEK);
+		size_t more = c->line_bytes < LINE_LEAST ? LINE_LEAST - c->line_bytes : 1;
+		ssize_t n = fd_rw_read(c->fd, c->line + c->line_bytes, more);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -217,10 +232,6 @@ static int read_line(struct vsock_conn *c)
 		if (!n)
 			return -1;
 		end = memchr(c->line + c->line_bytes, '\n', (size_t)n);
-		if (end)
-			n = end + 1 - (c->line + c->line_bytes);
-		if (recv(c->fd, c->line + c->line_bytes, (size_t)n, 0) != n)
-			return -1;
 		c->line_bytes = (uint8_t)(c->line_bytes + n);
 		if (end) {
 			*end = 0;
@@ -237,7 +248,7 @@ static void refuse(struct vsock_conn *c, const char *why)
 	char line[80];
 	int n = snprintf(line, sizeof(line), "ERROR %s\n", why);
 
-	(void)!send(c->fd, line, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)!fd_rw_write(c->fd, line, (size_t)n);
 	vsock_conn_free(c);
 }
 
@@ -270,9 +281,9 @@ void vsock_host_greet(struct vsock_conn *c)
 
 bool vsock_host_left(struct vsock_conn *c)
 {
-	char byte;
+	int bytes;
 
-	if (recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+	if (ioctl(c->fd, FIONREAD, &bytes) || !bytes)
 		return false;
 	c->hup = true;
 	vsock_conn_update(c);
@@ -285,21 +296,31 @@ bool vsock_host_welcome(struct vsock_conn *c)
 	int n = snprintf(line, sizeof(line), "OK %u\n", c->s.host_port);
 
 	/* The first write to this socket: it has room. */
-	return send(c->fd, line, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == n || c->hup ||
-	       errno == EPIPE;
+	return fd_rw_write(c->fd, line, (size_t)n) == n || c->hup || errno == EPIPE;
 }
 
 /* --- from guest to host -------------------------------------------------------------------- */
 
+struct dial {
+	char path[UNIX_SOCKET_PATH_MAX + 1 + SUFFIX_BYTES];
+	int fd; /* or -errno */
+};
+
+static void dial(void *opaque)
+{
+	struct dial *d = opaque;
+
+	d->fd = unix_socket_connect(d->path, SOCK_NONBLOCK);
+}
+
 void vsock_host_redial(struct vsock_conn *c)
 {
-	char path[sizeof(c->vs->path) + SUFFIX_BYTES];
-	int fd;
+	struct dial d;
 
-	snprintf(path, sizeof(path), "%s_%u", c->vs->path, c->s.host_port);
-	fd = unix_socket_connect(path, SOCK_NONBLOCK);
-	if (fd < 0) {
-		bool full = fd == -EAGAIN;
+	snprintf(d.path, sizeof(d.path), "%s_%u", c->vs->path, c->s.host_port);
+	errand_run(dial, &d);
+	if (d.fd < 0) {
+		bool full = d.fd == -EAGAIN;
 
 		if (!full)
 			vsock_conn_reset(c);
@@ -310,7 +331,7 @@ void vsock_host_redial(struct vsock_conn *c)
 		return;
 	}
 	c->s.stage = VSOCK_OPEN;
-	if (vsock_conn_socket(c, fd)) {
+	if (vsock_conn_socket(c, d.fd)) {
 		vsock_conn_reset(c);
 		return;
 	}

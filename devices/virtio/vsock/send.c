@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "devices/virtio/vsock/vsock_impl.h"
+#include "vmm/core/fd_rw.h"
 
 unsigned vsock_iov_slice(const struct iovec *iov, unsigned n, size_t skip, size_t len_bytes,
 			 struct iovec *out)
@@ -137,7 +138,7 @@ static unsigned serve_data(struct vsock_conn *c)
 	if (!niov) /* buffers without room for data, or no credit */
 		return 0;
 	do {
-		n = readv(c->fd, iov, (int)niov);
+		n = fd_rw_readv(c->fd, iov, (int)niov);
 	} while (n < 0 && errno == EINTR);
 	/* The program closed its socket before it read all: what it sent is delivered. */
 	if (n < 0 && errno == ECONNRESET) {

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 
 #include "devices/virtio/vsock/vsock_impl.h"
+#include "vmm/core/fd_rw.h"
 
 static void drop_out(struct vsock_conn *c)
 {
@@ -40,11 +41,10 @@ static void refuse_data(struct vsock_conn *c)
 /* Returns the bytes taken, 0 if none now, -errno on an error. */
 static ssize_t send_some(struct vsock_conn *c, struct iovec *iov, unsigned n)
 {
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
 	ssize_t sent;
 
 	do {
-		sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+		sent = fd_rw_writev(c->fd, iov, (int)n);
 	} while (sent < 0 && errno == EINTR);
 	if (sent < 0)
 		return errno == EAGAIN ? 0 : -errno;
