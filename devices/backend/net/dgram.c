@@ -12,6 +12,8 @@
 
 #include "devices/backend/net/net_impl.h"
 
+#include "vmm/core/fd_msg.h"
+
 #define BATCH 64u
 /* Room for a few of the longest frames in each direction. */
 #define BUFFER_BYTES (4 << 20)
@@ -76,12 +78,12 @@ static unsigned dgram_recv(struct net *net, unsigned queue, struct net_frame *fr
 static bool take_error(int fd)
 {
 	struct pollfd p = { fd, 0, 0 };
-	struct msghdr msg = { 0 };
-	int error;
-	socklen_t len = sizeof(error);
+	char byte;
 
-	(void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
-	for (unsigned i = 0; i < BATCH && recvmsg(fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0; i++)
+	/* A look at the next message returns the error instead, if there is one, and clears it. */
+	(void)fd_msg_get(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	for (unsigned i = 0;
+	     i < BATCH && fd_msg_get(fd, &byte, 1, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0; i++)
 		;
 	return poll(&p, 1, 0) >= 0 && !(p.revents & POLLERR);
 }

@@ -89,12 +89,19 @@ static void interest(struct net_port *p)
 
 int net_port_open(struct net *net, unsigned queue, int fd)
 {
-	struct net_port *p = &net->port[queue];
-	int flags = fcntl(fd, F_GETFL), rc;
+	int flags = fcntl(fd, F_GETFL);
 
-	BUG_ON(queue >= NET_MAX_QUEUES || p->fd >= 0);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) || fcntl(fd, F_SETFD, FD_CLOEXEC))
 		return -errno;
+	return net_port_watch(net, queue, fd);
+}
+
+int net_port_watch(struct net *net, unsigned queue, int fd)
+{
+	struct net_port *p = &net->port[queue];
+	int rc;
+
+	BUG_ON(queue >= NET_MAX_QUEUES || p->fd >= 0);
 	rc = loop_watch_fd(net->loop, fd, 0, on_event, p, &p->watch);
 	if (rc)
 		return rc;

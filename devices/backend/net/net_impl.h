@@ -19,6 +19,8 @@ int net_describe(const struct net_config *cfg, struct net **out, struct err *err
  * -errno.
  */
 int net_port_open(struct net *net, unsigned queue, int fd);
+/* The same for an fd that is non-blocking already, and closed on exec. */
+int net_port_watch(struct net *net, unsigned queue, int fd);
 /* Unwatches and closes the port's fd; does nothing without one. */
 void net_port_close(struct net *net, unsigned queue);
 /* Unwatches the port's fd, and returns it: it belongs to the caller. -1: none. */

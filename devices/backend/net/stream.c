@@ -8,7 +8,7 @@
  * and copies frames out of it: for many small frames one call with a copy costs less than two calls
  * for each without one. A length that no frame can have means that the stream is out of step: the
  * connection is closed. A path is connected to again each second; until then the link is down and
- * frames are swallowed.
+ * frames are swallowed. To connect is an errand: no loop has the calls.
  */
 #include "devices/backend/net/net_impl.h"
 
@@ -21,9 +21,11 @@
 #include <unistd.h>
 
 #include "vmm/core/bytes.h"
+#include "vmm/core/fd_msg.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
 #include "vmm/core/unix_socket.h"
+#include "vmm/errand/errand.h"
 
 #define RETRY_NS 1000000000ull
 #define IN_BYTES (256u << 10)
@@ -34,6 +36,7 @@ struct stream {
 	struct net net;			     /* first */
 	char path[UNIX_SOCKET_PATH_MAX + 1]; /* "": an fd, which cannot be opened again */
 	struct loop_watch *retry;
+	int new_fd;		    /* what connect_path brings, or -errno */
 	bool ended;		    /* the socket yields nothing more, or is out of step */
 	uint32_t tail_at, tail_end; /* bytes of tail that are still to be sent */
 	uint32_t in_at, in_end;	    /* bytes of in that are received and not yet taken */
@@ -63,8 +66,8 @@ static void lost(struct stream *s)
 static bool send_tail(struct stream *s)
 {
 	while (s->tail_at < s->tail_end) {
-		ssize_t rc = send(s->net.port[0].fd, s->tail + s->tail_at, s->tail_end - s->tail_at,
-				  MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t rc = fd_msg_put(s->net.port[0].fd, s->tail + s->tail_at,
+					s->tail_end - s->tail_at, MSG_DONTWAIT);
 
 		if (rc <= 0)
 			return false;
@@ -116,7 +119,7 @@ static unsigned send_some(struct stream *s, const struct net_frame *frame, unsig
 		msg.msg_iovlen += frame[i].niov;
 	}
 	n = i;
-	rc = sendmsg(s->net.port[0].fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	rc = fd_msg_send(s->net.port[0].fd, &msg, MSG_DONTWAIT);
 	if (rc < 0)
 		return errno == EAGAIN ? 0 : n;
 	for (i = 0; i < n; i++) {
@@ -190,7 +193,7 @@ static bool fill(struct stream *s)
 		s->in_end -= s->in_at;
 		s->in_at = 0;
 	}
-	rc = recv(s->net.port[0].fd, s->in + s->in_end, IN_BYTES - s->in_end, MSG_DONTWAIT);
+	rc = fd_msg_get(s->net.port[0].fd, s->in + s->in_end, IN_BYTES - s->in_end, MSG_DONTWAIT);
 	if (rc <= 0) {
 		s->ended = !rc || errno != EAGAIN;
 		return false;
@@ -250,16 +253,24 @@ static void stream_event(struct net *net, unsigned queue, uint32_t events)
 		net->client.writable(net->client.opaque, 0);
 }
 
-/* 0, or -errno. */
-static int connect_path(struct stream *s)
+static void connect_path(void *opaque)
 {
-	int fd = unix_socket_connect(s->path, SOCK_NONBLOCK), rc;
+	struct stream *s = opaque;
 
-	if (fd < 0)
-		return fd;
-	rc = net_port_open(&s->net, 0, fd);
+	s->new_fd = unix_socket_connect(s->path, SOCK_NONBLOCK);
+}
+
+/* 0, or -errno. */
+static int connect_again(struct stream *s)
+{
+	int rc;
+
+	errand_run(connect_path, s);
+	if (s->new_fd < 0)
+		return s->new_fd;
+	rc = net_port_watch(&s->net, 0, s->new_fd);
 	if (rc)
-		close(fd);
+		close(s->new_fd);
 	return rc;
 }
 
@@ -267,7 +278,7 @@ static void on_retry(void *opaque)
 {
 	struct stream *s = opaque;
 
-	if (connect_path(s)) {
+	if (connect_again(s)) {
 		loop_timer_arm(s->retry, RETRY_NS);
 		return;
 	}
@@ -351,7 +362,7 @@ int net_stream_open(const struct net_config *cfg, struct net **out, struct err *
 	snprintf(s->net.what, sizeof(s->net.what), "stream %.100s", cfg->stream);
 	rc = loop_watch_timer(cfg->loop, on_retry, s, &s->retry);
 	if (!rc)
-		rc = connect_path(s);
+		rc = connect_again(s);
 	if (rc) {
 		stream_close(&s->net);
 		if (rc == -ECONNREFUSED)

@@ -65,21 +65,18 @@ static struct tap *tap_of(struct net *net)
 	return (struct tap *)net;
 }
 
-/* Most frames are in one piece, and a list of one costs the kernel a tenth of the whole call. */
 static ssize_t write_frame(const struct tap *tap, int fd, const struct net_frame *f)
 {
 	if (tap->handed_in)
 		return fd_write_frame_now(fd, f->iov, (int)f->niov);
-	return f->niov == 1 ? write(fd, f->iov->iov_base, f->iov->iov_len) :
-			      writev(fd, f->iov, (int)f->niov);
+	return fd_rw_writev(fd, f->iov, (int)f->niov);
 }
 
 static ssize_t read_frame(const struct tap *tap, int fd, const struct net_frame *f)
 {
 	if (tap->handed_in)
 		return fd_read_now(fd, f->iov, (int)f->niov);
-	return f->niov == 1 ? read(fd, f->iov->iov_base, f->iov->iov_len) :
-			      readv(fd, f->iov, (int)f->niov);
+	return fd_rw_readv(fd, f->iov, (int)f->niov);
 }
 
 static unsigned tap_send(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
@@ -137,10 +134,10 @@ static void on_news(void *opaque, uint32_t events)
 	char byte;
 
 	/* ENOBUFS: messages were lost. Their content is not parsed: the state is read below. */
-	while (recv(tap->news_fd, &byte, sizeof(byte), 0) >= 0 || errno == ENOBUFS ||
+	while (fd_rw_read(tap->news_fd, &byte, sizeof(byte)) >= 0 || errno == ENOBUFS ||
 	       errno == EINTR)
 		;
-	if (ioctl(tap->net.port[0].fd, TUNGETIFF, &ifr))
+	if (net_tap_link_ask(tap->net.port[0].fd, TUNGETIFF, &ifr))
 		on_gone(&tap->net);
 }
 
@@ -178,7 +175,7 @@ static void tap_set_offloads(struct net *net, unsigned offloads)
 	tun |= offloads & NET_UFO ? TUN_F_UFO : 0u;
 	if (offloads & NET_ECN && offloads & (NET_TSO4 | NET_TSO6))
 		tun |= TUN_F_TSO_ECN;
-	if (!ioctl(net->port[0].fd, TUNSETOFFLOAD, (unsigned long)tun))
+	if (!net_tap_link_ask(net->port[0].fd, TUNSETOFFLOAD, (void *)(uintptr_t)tun))
 		tap->offloads = offloads;
 }
 
@@ -192,7 +189,7 @@ static void tap_set_queues(struct net *net, unsigned queues)
 
 		if (on == tap->attached[i])
 			continue;
-		if (!ioctl(net->port[i].fd, TUNSETQUEUE, &ifr))
+		if (!net_tap_link_ask(net->port[i].fd, TUNSETQUEUE, &ifr))
 			tap->attached[i] = on;
 	}
 }
@@ -202,7 +199,7 @@ static void tap_set_link(struct net *net, bool up)
 	int carrier = up;
 
 	/* Best effort: the host then sees NO-CARRIER. */
-	(void)ioctl(net->port[0].fd, TUNSETCARRIER, &carrier);
+	(void)net_tap_link_ask(net->port[0].fd, TUNSETCARRIER, &carrier);
 	tap_of(net)->no_carrier = !up;
 }
 
@@ -255,7 +252,7 @@ static void discard_frames(int fd)
 {
 	char scrap[256]; /* the kernel cuts longer frames */
 
-	for (unsigned i = 0; i < DISCARD_MAX && read(fd, scrap, sizeof(scrap)) > 0; i++)
+	for (unsigned i = 0; i < DISCARD_MAX && fd_rw_read(fd, scrap, sizeof(scrap)) > 0; i++)
 		;
 }
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "vmm/core/parse.h"
+#include "vmm/errand/errand.h"
 
 static int ctl(unsigned long op, struct ifreq *ifr)
 {
@@ -351,4 +352,25 @@ int net_tap_link_watch(void)
 		return -1;
 	}
 	return fd;
+}
+
+struct request {
+	int fd, rc;
+	unsigned long what;
+	void *arg;
+};
+
+static void make_request(void *opaque)
+{
+	struct request *r = opaque;
+
+	r->rc = ioctl(r->fd, r->what, r->arg);
+}
+
+int net_tap_link_ask(int fd, unsigned long what, void *arg)
+{
+	struct request r = { .fd = fd, .what = what, .arg = arg };
+
+	errand_run(make_request, &r);
+	return r.rc;
 }

@@ -40,4 +40,10 @@ bool net_tap_link_is_shared(const char *ifname, unsigned ours);
  */
 int net_tap_link_watch(void);
 
+/*
+ * Makes a request of ioctl to a queue of a tap, in an errand: what a driver, the host or the user changes. No loop may
+ * change a tap. Returns 0, or -1 without errno.
+ */
+int net_tap_link_ask(int fd, unsigned long what, void *arg);
+
 #endif

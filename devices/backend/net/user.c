@@ -24,7 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -33,6 +32,8 @@
 #include "devices/backend/net/hostfwd.h"
 #include "devices/backend/net/ring.h"
 #include "vmm/core/clock.h"
+#include "vmm/core/fd_msg.h"
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/helper.h"
 #include "vmm/core/log.h"
 
@@ -115,7 +116,7 @@ static void user_close(struct net *net)
 static void wake_helper(struct user *u)
 {
 	/* No room: the bell has rung. */
-	(void)!send(u->helper_bell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	(void)!fd_msg_put(u->helper_bell_fd, "", 1, MSG_DONTWAIT);
 }
 
 /* The shutdown raises an event, which closes the port: not allowed in here. */
@@ -209,14 +210,14 @@ static void user_want(struct net *net, unsigned queue)
 	struct user *u = user_of(net);
 
 	if (net->port[0].want_read && user_ready(net, queue))
-		(void)eventfd_write(u->again_fd, 1);
+		(void)!fd_rw_write(u->again_fd, &(uint64_t){ 1 }, sizeof(uint64_t));
 }
 
 /* Log why the helper ended, if it wrote that to its status pipe and await has not read it. */
 static void tell_reason(struct user *u)
 {
 	char buf[256];
-	ssize_t n = read(u->status_fd, buf, sizeof(buf) - 1);
+	ssize_t n = fd_rw_read(u->status_fd, buf, sizeof(buf) - 1);
 
 	buf[n > 0 ? n : 0] = 0;
 	buf[strcspn(buf, "\n")] = 0;
@@ -262,7 +263,7 @@ static void on_status(void *opaque, uint32_t events)
 {
 	struct user *u = opaque;
 	size_t have = strlen(u->said);
-	ssize_t n = read(u->status_fd, u->said + have, sizeof(u->said) - 1 - have);
+	ssize_t n = fd_rw_read(u->status_fd, u->said + have, sizeof(u->said) - 1 - have);
 	char *end;
 	bool good = n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 

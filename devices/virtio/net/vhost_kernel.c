@@ -9,6 +9,7 @@
 #include "devices/virtio/net/nic_impl.h"
 #include "devices/virtio/vhost/kernel_queues.h"
 #include "vmm/core/busypoll.h"
+#include "vmm/errand/errand.h"
 
 #define VHOST_NET "/dev/vhost-net"
 /* As the loop does: the next frame often comes soon, and a wakeup takes as long. */
@@ -47,12 +48,19 @@ static void serve(struct nic_vhost *vh, unsigned pair, bool on)
 	vh->pair[pair].served = on;
 }
 
-static void kernel_update(struct virtio_net *nic)
+static void update(void *opaque)
 {
+	struct virtio_net *nic = opaque;
 	struct nic_vhost *vh = vhost_of(nic);
 
 	for (unsigned i = 0; i < vh->n; i++)
 		serve(vh, i, nic->vdev.started && i < nic->s.pairs && nic_link_up(nic));
+}
+
+/* The card's loop: the guest's number of pairs, or the link, has changed. */
+static void kernel_update(struct virtio_net *nic)
+{
+	errand_run(update, nic);
 }
 
 static int kernel_start(struct virtio_net *nic)

@@ -26,8 +26,8 @@
  * Who waits. Messages of a start, a stop and a vector are exchanged in the vCPU's thread, with the device's lock
  * held, for at most vhost_user_timeout_ms in all. The device's loop, which serves other devices, waits for neither:
  * its callbacks come back when the lock is free (virtio_lock_now), and what it tells the daemon (a ring is enabled)
- * asks for no answer. At the end of the machine the loop's thread itself stops the rings; then all devices share
- * env->stop_by_ms.
+ * asks for no answer. At the end of the machine all devices share env->stop_by_ms. The loop never sends or receives: all
+ * messages are errands.
  *
  * A daemon that was cut may still run, with the guest's memory mapped. What it writes there is
  * checked like the guest's own writes.
@@ -41,6 +41,7 @@
 
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
+#include "vmm/errand/errand.h"
 
 #define HELPER_START_MS 5000u
 #define STOP_MIN_MS 100u
@@ -202,17 +203,31 @@ void vhost_user_front_start(struct vhost_user_front *f)
 		cut(f, rc);
 }
 
+struct enable {
+	struct vhost_user_front *f;
+	unsigned queue;
+};
+
+static void tell_enabled(void *opaque)
+{
+	const struct enable *e = opaque;
+	struct vhost_user_front *f = e->f;
+	int rc = vhost_user_enable_ring(&f->vu, e->queue, !f->ring[e->queue].disabled);
+
+	if (rc && rc != -EOPNOTSUPP)
+		cut(f, rc);
+}
+
 void vhost_user_front_enable(struct vhost_user_front *f, unsigned queue, bool on)
 {
-	int rc = 0;
+	struct enable e = { f, queue };
 
 	if (f->ring[queue].disabled == !on)
 		return;
 	f->ring[queue].disabled = !on;
+	/* Not a long errand: a loop would wait for the daemon of another device, too. */
 	if (f->ring[queue].running && !f->why)
-		rc = vhost_user_enable_ring(&f->vu, queue, on);
-	if (rc && rc != -EOPNOTSUPP)
-		cut(f, rc);
+		errand_run(tell_enabled, &e);
 }
 
 void vhost_user_front_call_changed(struct vhost_user_front *f, unsigned queue)
