@@ -11,9 +11,10 @@
 #define CONFIG_MAX_DEVICES 64
 
 const struct key config_keys[] = {
-	[CONFIG_KERNEL] = { "kernel", KEY_PATH, .meta = "FILE",
+	[CONFIG_KERNEL] = { "kernel", KEY_PATH, KEY_READS, .meta = "FILE",
 			    .help = "bzImage or vmlinux to boot; default: the one in the first disk" },
-	[CONFIG_INITRD] = { "initrd", KEY_PATH, .meta = "FILE", .help = "initial RAM disk" },
+	[CONFIG_INITRD] = { "initrd", KEY_PATH, KEY_READS, .meta = "FILE",
+			    .help = "initial RAM disk" },
 	[CONFIG_CMDLINE] = { "cmdline", KEY_TEXT, KEY_EMPTY, .meta = "TEXT",
 			     .help = "kernel command line; default: console= for the VM's console" },
 	[CONFIG_SHELL] = { "shell", KEY_BOOL, .def = "off",
@@ -35,7 +36,7 @@ const struct key config_keys[] = {
 	[CONFIG_UNPACK] = { "unpack", KEY_CHOICE, .choices = "auto|on|off", .def = "auto",
 			    .meta = "auto|on|off",
 			    .help = "unpack a bzImage on the host and cache it; off: the guest unpacks it" },
-	[CONFIG_BACKING_DIR] = { "backing-dir", KEY_PATH, KEY_LIST, .meta = "DIR",
+	[CONFIG_BACKING_DIR] = { "backing-dir", KEY_PATH, KEY_LIST | KEY_READS, .meta = "DIR",
 				 .help = "backing files of disks may also lie in or below DIR; may be repeated" },
 	[CONFIG_API_SOCKET] = { "api-socket", KEY_PATH, .meta = "PATH",
 				.help = "serve the API at PATH, for bantam ctl and curl" },

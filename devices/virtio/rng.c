@@ -178,8 +178,8 @@ static const struct device_ops rng_ops = {
 enum { K_SOURCE };
 
 static const struct key rng_keys[] = {
-	[K_SOURCE] = { "source", KEY_PATH, KEY_BARE, .def = "/dev/urandom", .meta = "FILE",
-		       .help = "where the bytes come from" },
+	[K_SOURCE] = { "source", KEY_PATH, KEY_BARE | KEY_READS, .def = "/dev/urandom",
+		       .meta = "FILE", .help = "where the bytes come from" },
 	{ NULL },
 };
 

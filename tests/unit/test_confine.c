@@ -340,6 +340,7 @@ static void huge_pages(const void *arg)
 		CHECK(!setgroups(0, NULL) && !setresgid(PLAIN, PLAIN, PLAIN) &&
 		      !setresuid(PLAIN, PLAIN, PLAIN) && !prctl(PR_SET_DUMPABLE, 1));
 	plan.files_later = arg != NULL;
+	plan.shared = true;
 	before = huge_file_create();
 	CHECK(!confine_begin(&plan, &err));
 	CHECK((huge_file_create() >= 0) == (before >= 0));

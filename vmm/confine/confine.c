@@ -78,6 +78,15 @@ int confine_keep_fd(struct confine_plan *plan, int fd, struct err *err)
 	return 0;
 }
 
+int confine_add_path(struct confine_plan *plan, const char *path, size_t len, unsigned access,
+		     struct err *err)
+{
+	if (plan->npaths == CONFINE_PATHS_MAX)
+		return err_set(err, E2BIG, "options name more than %d files", CONFINE_PATHS_MAX);
+	plan->path[plan->npaths++] = (struct confine_path){ path, len, access };
+	return 0;
+}
+
 /* Notes how a step went: rc is 0 or -errno. Returns 0, or rc if the step is required. */
 static int took(enum confine_step step, int rc, struct err *err)
 {
@@ -132,7 +141,8 @@ static int begin_namespaces(const struct confine_plan *plan, struct err *err)
 	for (unsigned i = 0; i < sizeof(plan->helper) / sizeof(plan->helper[0]); i++)
 		if (plan->helper[i])
 			helper_find_now(plan->helper[i]);
-	if (plan->helper[1])
+	/* Of root; and below of a user, in a namespace of its own. Landlock permits no mount, and knows this one. */
+	if (plan->shared)
 		huge_file_mount_now();
 	/* A process that enters a user namespace has one thread. */
 	if (!user)
@@ -143,6 +153,8 @@ static int begin_namespaces(const struct confine_plan *plan, struct err *err)
 			err, -rc,
 			"--confine: the user namespace has no users; start with --confine off");
 	confine.own_namespace = !rc && user;
+	if (confine.own_namespace && plan->shared)
+		huge_file_mount_now();
 	if (took(CONFINE_NAMESPACES, rc, err))
 		return rc;
 	if (user)
@@ -197,6 +209,22 @@ static int begin_programs(const struct confine_plan *plan, struct err *err)
 	return took(CONFINE_LANDLOCK, confine_landlock_programs(found), err);
 }
 
+int confine_files(const struct confine_plan *plan)
+{
+	if (CONFINE_SANITIZED || confine.mode == CONFINE_OFF)
+		return 0;
+	return confine.refused[CONFINE_LANDLOCK] ? confine.refused[CONFINE_LANDLOCK] :
+						   confine_landlock_files(plan, false);
+}
+
+/* Last: what follows opens only what the options name. */
+static int begin_files(const struct confine_plan *plan, struct err *err)
+{
+	if (CONFINE_SANITIZED || confine.refused[CONFINE_LANDLOCK])
+		return 0;
+	return took(CONFINE_LANDLOCK, confine_landlock_files(plan, true), err);
+}
+
 /* Of a process that opens files while guests run; begin_alone is not for it. */
 static int begin_shared(const struct confine_plan *plan, struct err *err)
 {
@@ -215,8 +243,10 @@ int confine_packed(const struct confine_plan *plan, struct err *err)
 {
 	int rc;
 
-	if (plan->mode == CONFINE_OFF || !confine.waits_for_owners)
+	if (plan->mode == CONFINE_OFF)
 		return 0;
+	if (!confine.waits_for_owners)
+		return begin_files(plan, err);
 	/* /proc/self has to be ours for a moment, as in confine_begin. */
 	confine_permit_dumps();
 	rc = begin_alone(plan, err);
@@ -227,7 +257,9 @@ int confine_packed(const struct confine_plan *plan, struct err *err)
 		rc = took_again(CONFINE_CAPABILITIES,
 				confine_cut_capabilities(plan->interfaces, confine.own_namespace),
 				err);
-	return rc ? rc : begin_programs(plan, err);
+	if (!rc)
+		rc = begin_programs(plan, err);
+	return rc ? rc : begin_files(plan, err);
 }
 
 int confine_begin(const struct confine_plan *plan, struct err *err)
@@ -285,6 +317,8 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 			  confine_filters(plan->mode == CONFINE_LOG, plan->mode == CONFINE_REQUIRE,
 					  plan->lacks, confine_thread_rights),
 			  err);
+	if (!rc && !plan->files_later && !plan->packs)
+		rc = begin_files(plan, err);
 	if (!rc && plan->files_later)
 		tell_refused();
 	return rc;

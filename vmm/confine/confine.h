@@ -38,6 +38,30 @@ enum confine_step {
 	CONFINE_STEPS
 };
 
+/*
+ * What a path is for, together. READ, WRITE: the file, or all below the folder; MAKE: a file that is made if it is not there,
+ * and then read and written; FILL: a folder in which files and folders are made, changed and removed; REPLACE: in whose folder a new file takes its
+ * place; NAME: a socket or a link, which is made and removed; AROUND: also what lies around it, in and below the folder where the file
+ * really is, is read.
+ */
+enum {
+	CONFINE_READ = 1,
+	CONFINE_WRITE = 2,
+	CONFINE_MAKE = 4,
+	CONFINE_FILL = 8,
+	CONFINE_REPLACE = 16,
+	CONFINE_NAME = 32,
+	CONFINE_AROUND = 64,
+};
+
+/* len: path need not end with a 0 (a list's line). It lives as long as the plan. */
+struct confine_path {
+	const char *path;
+	size_t len;
+	unsigned access;
+};
+#define CONFINE_PATHS_MAX 256
+
 /* As many as a card has queues, and some. */
 #define CONFINE_FDS_MAX 320
 #define CONFINE_NAMES_MAX 128
@@ -60,6 +84,10 @@ struct confine_plan {
 	/* Files that a thread of the kind THREAD_TEST makes or replaces at the end, or THREAD_API removes; the same. */
 	const char *report[CONFINE_REPORTS_MAX];
 	unsigned nreports;
+	/* The files that it opens before confine_finish, beside names, reports and descriptors; no others can be opened. */
+	struct confine_path path[CONFINE_PATHS_MAX];
+	unsigned npaths;
+	bool shared; /* others have the guest's memory, too */
 	/*
 	 * What the process does meanwhile, or NULL: called once, as early as no step is left that needs a process with one
 	 * thread (of root, before the namespaces, which take the kernel most of the time of confine_begin). A thread that it
@@ -75,6 +103,10 @@ struct confine_plan {
 
 /* Adds a descriptor that stays open. More than CONFINE_FDS_MAX: -E2BIG. */
 int confine_keep_fd(struct confine_plan *plan, int fd, struct err *err);
+
+/* Adds a file. len as strlen(path); access: CONFINE_READ… More than CONFINE_PATHS_MAX: -E2BIG. */
+int confine_add_path(struct confine_plan *plan, const char *path, size_t len, unsigned access,
+		     struct err *err);
 
 /*
  * Return 0, or -errno with CONFINE_REQUIRE if the host refuses a step, which err names; confine_begin also if it cannot do
@@ -92,6 +124,13 @@ int confine_finish(struct err *err);
  * threads that are there already keep what they have.
  */
 void confine_machine(const struct confine_plan *plan);
+
+/*
+ * For a plan with files_later, of a process that is confined: from now on the calling thread, and those that it starts, open
+ * only what this plan names (path, name, report, fd, helpers and what parts need). Not to be undone; a
+ * second call narrows. 0, or -errno: this host has no Landlock, or no room for the rules. Linux before 5.19: does nothing.
+ */
+int confine_files(const struct confine_plan *plan);
 
 /* How a message names a step. */
 const char *confine_step_name(enum confine_step step);

@@ -77,7 +77,18 @@ int confine_landlock(bool reports);
 #define CONFINE_PROGRAMS 2
 /* For the only thread: of programs it starts these (NULL: none) and their loaders, and it makes no devices. Once. */
 int confine_landlock_programs(const char *const path[CONFINE_PROGRAMS]);
-/* When no program is started any more. */
+/* The descriptor of one of these programs or loaders, i < 2 * CONFINE_PROGRAMS; -1: none. */
+int confine_program(unsigned i);
+/* Whether one of the programs is a script, whose own programs are not known. */
+bool confine_has_script(void);
+/* Keeps fd, of a rule's file, until confine_landlock_release: see add_held. Returns 0 or -EMFILE, and closes it. */
+int confine_hold(int fd);
+/* When no program is started any more, and no file opened. */
 void confine_landlock_release(void);
+
+/* --- files.c --- */
+
+/* What confine_files does. hold: until confine_landlock_release. */
+int confine_landlock_files(const struct confine_plan *plan, bool hold);
 
 #endif

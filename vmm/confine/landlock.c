@@ -176,6 +176,30 @@ static bool is_script(const char *path)
 
 /* Each program and its loader; -1: none. */
 static int held[2 * CONFINE_PROGRAMS] = { -1, -1, -1, -1 };
+static bool has_script;
+/* Of the files' rules. */
+static int file_fd[2 * CONFINE_PATHS_MAX];
+static unsigned nfile_fds;
+
+int confine_program(unsigned i)
+{
+	return held[i];
+}
+
+bool confine_has_script(void)
+{
+	return has_script;
+}
+
+int confine_hold(int fd)
+{
+	if (nfile_fds == sizeof(file_fd) / sizeof(file_fd[0])) {
+		close(fd);
+		return -EMFILE;
+	}
+	file_fd[nfile_fds++] = fd;
+	return 0;
+}
 
 void confine_landlock_release(void)
 {
@@ -184,6 +208,8 @@ void confine_landlock_release(void)
 			close(held[i]);
 		held[i] = -1;
 	}
+	while (nfile_fds)
+		close(file_fd[--nfile_fds]);
 }
 
 /*
@@ -204,8 +230,9 @@ int confine_landlock_programs(const char *const path[CONFINE_PROGRAMS])
 	if (version < 2)
 		return version < 0 ? -errno : 0;
 	for (size_t i = 0; i < CONFINE_PROGRAMS; i++)
-		if (path[i] && is_script(path[i]))
-			return 0;
+		has_script |= path[i] && is_script(path[i]);
+	if (has_script)
+		return 0;
 	to = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof(rules.files), 0);
 	if (to < 0)
 		return -errno;

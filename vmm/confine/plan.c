@@ -1,5 +1,5 @@
 /*
- * plan: see plan.h. The tables of keys say what a value needs (KEY_FDS, KEY_NETWORK, KEY_INTERFACE), so that this
+ * plan: see plan.h. The tables of keys say what a value needs (KEY_FDS, KEY_NETWORK, KEY_INTERFACE, KEY_READS …), so that this
  * file names no device.
  */
 #include "vmm/confine/plan.h"
@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* Keeps the number at the beginning of text, if there is one. */
 static int keep_number(struct confine_plan *plan, const char *text, struct err *err)
@@ -40,6 +41,39 @@ static int keep_fds(struct confine_plan *plan, const char *text, struct err *err
 	return rc;
 }
 
+/* "auto" and another file's name mean a raw image: see store_format_of_name. */
+static bool names_files(const struct keyvals *kv, const char *path)
+{
+	const char *format = keys_text_of(kv, "format"), *suffix = strrchr(path, '.');
+
+	if (format && strcmp(format, "auto") != 0)
+		return strcmp(format, "raw") != 0;
+	return suffix && !strncasecmp(suffix, ".qcow", 5);
+}
+
+/* A key's path, or a line of its list. */
+static int add_path(struct confine_plan *plan, const struct keyvals *kv, const struct key *key,
+		    const char *path, struct err *err)
+{
+	bool makes = keys_find(kv->table, "create") < 0 || keys_text_of(kv, "create");
+	bool read_only = keys_num_of(kv, "ro") || keys_num_of(kv, "readonly");
+	unsigned access = 0;
+	int rc = confine_plan_path(plan, path, err);
+
+	if (key->flags & KEY_READS)
+		access |= CONFINE_READ;
+	if (key->flags & KEY_WRITES && !read_only)
+		access |= CONFINE_WRITE;
+	if (key->flags & KEY_MAKES && makes)
+		access |= CONFINE_MAKE;
+	if (key->flags & KEY_AROUND && names_files(kv, path))
+		access |= CONFINE_AROUND;
+	return rc || !access ? rc :
+			       confine_add_path(plan, path,
+						strcspn(path, key->flags & KEY_LIST ? "\n" : ""),
+						access, err);
+}
+
 static int add_key(struct confine_plan *plan, const struct keyvals *kv, unsigned i, struct err *err)
 {
 	const struct key *key = &kv->table[i];
@@ -63,7 +97,7 @@ static int add_key(struct confine_plan *plan, const struct keyvals *kv, unsigned
 	/* A list of paths has one in each line. */
 	for (const char *line = text; !rc && line && key->kind == KEY_PATH;
 	     line = strchr(line, '\n'))
-		rc = confine_plan_path(plan, *line == '\n' ? ++line : line, err);
+		rc = add_path(plan, kv, key, *line == '\n' ? ++line : line, err);
 	return rc;
 }
 
@@ -99,6 +133,11 @@ static void plan_jail(struct confine_jail *jail, const struct config *config)
 	}
 }
 
+static bool has_memory_shared(const struct config_device *d)
+{
+	return d->type->memory && d->type->memory(&d->kv) != MEMORY_ANY;
+}
+
 unsigned confine_plan_lacks(const struct config *config)
 {
 	unsigned has = 0;
@@ -107,7 +146,7 @@ unsigned confine_plan_lacks(const struct config *config)
 		const struct config_device *d = &config->device[i];
 
 		has |= d->type->calls;
-		if (d->type->memory && d->type->memory(&d->kv) != MEMORY_ANY)
+		if (has_memory_shared(d))
 			has |= CALLS_DAEMON;
 	}
 	return CALLS_ALL & ~has;
@@ -128,6 +167,7 @@ int confine_plan_config(struct confine_plan *plan, const struct config *config, 
 			plan->helper[1] = "bantam-net-user";
 		sink = keys_text_of(&config->device[i].kv, "sink");
 		plan->ptys |= sink && !strcmp(sink, "pty");
+		plan->shared |= has_memory_shared(&config->device[i]);
 		rc = confine_plan_keys(plan, &config->device[i].kv, err);
 	}
 	return rc;

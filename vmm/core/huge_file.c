@@ -102,6 +102,11 @@ void huge_file_mount_now(void)
 		mounted = mnt;
 }
 
+int huge_file_mounted(void)
+{
+	return mounted;
+}
+
 /* The file or -errno. */
 static int make_file(void)
 {

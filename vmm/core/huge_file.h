@@ -24,10 +24,12 @@
  */
 int huge_file_create(void);
 /*
- * For root, before the process gives up CAP_SYS_ADMIN: mounts now what the next huge_file_create needs. Nothing
+ * For root, also of a user namespace, before the process gives up CAP_SYS_ADMIN: mounts now what the next huge_file_create needs. Nothing
  * happens without that right. One thread; takes a descriptor until then.
  */
 void huge_file_mount_now(void);
+/* The root folder of that mount, -1: none. */
+int huge_file_mounted(void);
 
 /*
  * Creates a memfd of length 0 whose pages come from the host's pool (hugetlbfs). *page_bytes is

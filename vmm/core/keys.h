@@ -41,6 +41,15 @@ enum key_kind { KEY_TEXT, KEY_PATH, KEY_SIZE, KEY_NUM, KEY_BOOL, KEY_CHOICE, KEY
 #define KEY_INTERFACE 2048u /* it makes or sets an interface of the host */
 #define KEY_NAME                                                                                   \
 	4096u /* a path in whose folder names are made, used or removed while the guest runs */
+/*
+ * KEY_PATH: how the file is opened while the machine is made; other files cannot be opened then. A folder is meant with all that is below.
+ * KEY_WRITES: also written, unless the option's keys ro or readonly are given. KEY_MAKES: made if it is not there; of an option that has a key
+ * create, if that is given. KEY_AROUND: it may name further files, in its own folder, if it is no raw image.
+ */
+#define KEY_READS 8192u
+#define KEY_WRITES 16384u
+#define KEY_MAKES 32768u
+#define KEY_AROUND 65536u
 
 struct key {
 	const char *name;

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "devices/backend/chardev/chardev.h"
+#include "vmm/cachedir.h"
 #include "vmm/confine/plan.h"
 #include "vmm/core/new_file.h"
 #include "vmm/core/parse.h"
@@ -63,11 +64,23 @@ int test_confine_begin(struct test *t, struct err *err)
 
 int test_confine_packed(struct test *t, struct err *err)
 {
+	char *cache_dir;
+	int rc;
+
 	/* Of /proc and /dev/urandom, which are out of reach when the reports are written. */
 	if (t->confine.nreports)
 		new_file_name_later();
 	json_object_seed(0);
-	return confine_packed(&t->confine, err);
+	cache_dir = cachedir_default();
+	cachedir_make(cache_dir);
+	/* The kernel has been found by now, and the initrd been packed. */
+	rc = confine_plan_keys(&t->confine, &t->config.vm, err);
+	if (!rc && cache_dir)
+		rc = confine_add_path(&t->confine, cache_dir, strlen(cache_dir), CONFINE_FILL, err);
+	if (!rc)
+		rc = confine_packed(&t->confine, err);
+	free(cache_dir);
+	return rc;
 }
 
 void test_confine_clear(struct test *t)

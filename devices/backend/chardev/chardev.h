@@ -81,7 +81,8 @@ extern const struct key chardev_keys[];
 	  0,                                                                                          \
 	  "stdio|pty|null|off",                                                                       \
 	  "where characters go to and come from" },                                                   \
-		{ "file", KEY_PATH, 0, NULL, NULL, 0, 0, "FILE", "write output to FILE (no input)" }, \
+		{ "file", KEY_PATH, KEY_WRITES | KEY_MAKES | KEY_READS, NULL, NULL, 0,                \
+		  0,	  "FILE",   "write output to FILE (no input)" },                              \
 		{ "socket",                                                                           \
 		  KEY_PATH,                                                                           \
 		  KEY_NAME,                                                                           \

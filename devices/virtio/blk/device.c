@@ -46,8 +46,10 @@ enum {
 #define CREATE_MAX (1ull << 60)
 
 static const struct key blk_keys[] = {
-	[K_PATH] = { "path", KEY_PATH, KEY_BARE | KEY_REQUIRED | KEY_UNLESS, .meta = "FILE",
-		     .help = "raw or qcow2 image, or block device" },
+	[K_PATH] = { "path", KEY_PATH,
+		     KEY_BARE | KEY_REQUIRED | KEY_UNLESS | KEY_READS | KEY_WRITES | KEY_MAKES |
+			     KEY_AROUND,
+		     .meta = "FILE", .help = "raw or qcow2 image, or block device" },
 	[K_RO] = { "ro", KEY_BOOL, .def = "off", .help = "the guest cannot write" },
 	[K_READONLY] = { "readonly", KEY_BOOL, .def = "off", .help = "the same as ro" },
 	[K_SERIAL] = { "serial", KEY_TEXT, .meta = "TEXT",
@@ -75,7 +77,7 @@ static const struct key blk_keys[] = {
 		    .help = "limit of requests per second" },
 	[K_OPS_BURST] = { "ops-burst", KEY_NUM, .min = 1, .max = RATE_MAX, .meta = "N",
 			  .help = "requests that may pass at once after a pause" },
-	[K_SEED] = { "seed", KEY_PATH, KEY_INSTEAD, .meta = "DIR",
+	[K_SEED] = { "seed", KEY_PATH, KEY_INSTEAD | KEY_READS, .meta = "DIR",
 		     .help = "instead of path: a FAT file system of that folder's files, in memory" },
 	[K_LABEL] = { "label", KEY_TEXT, .meta = "TEXT",
 		      .help = "with seed: the label, such as CIDATA" },
