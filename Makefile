@@ -193,7 +193,7 @@ $B/unit/%: $O/tests/unit/%.o $(UNIT_COMMON) $(LIB)
 
 # Wrapped calls, which fail when the test says so.
 $B/unit/test_qcow2_faults: private LDFLAGS += \
-	-Wl,--wrap=pwritev,--wrap=pwritev2,--wrap=preadv,--wrap=fallocate,--wrap=ftruncate,--wrap=fdatasync \
+	-Wl,--wrap=syscall,--wrap=fallocate,--wrap=ftruncate,--wrap=fdatasync \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
 $B/unit/test_chardev_pool: private LDFLAGS += -Wl,--wrap=inotify_init1
@@ -236,7 +236,7 @@ $(THREADS): $(patsubst %.c,$O/%.o,$(wildcard tests/threads/*.c) $(patsubst %,tes
 
 # Randomised tests of qcow2; through these wrappers power.c sees every write to the image.
 TORTURE := $B/tests/qcow2-torture
-TORTURE_WRAP := -Wl,--wrap=pwrite,--wrap=pwritev,--wrap=pwritev2,--wrap=fallocate,--wrap=ftruncate,--wrap=fdatasync
+TORTURE_WRAP := -Wl,--wrap=syscall,--wrap=pwrite,--wrap=pwritev,--wrap=pwritev2,--wrap=fallocate,--wrap=ftruncate,--wrap=fdatasync
 torture: $(TORTURE)
 $(TORTURE): $(patsubst %.c,$O/%.o,$(wildcard tests/qcow2/*.c)) $(LIB)
 	@mkdir -p $(@D)

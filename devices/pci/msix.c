@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/log.h"
 
 #define CAP_ID_MSIX 0x11
@@ -91,7 +91,7 @@ static void fire(struct pci_msix *m, unsigned vector)
 	if (m->binding[vector].lent)
 		m->env->ops->msi_send(m->env->vm, m->binding[vector].addr, m->binding[vector].data);
 	else
-		(void)eventfd_write(m->binding[vector].fd, 1);
+		fd_rw_wake(m->binding[vector].fd);
 }
 
 static bool is_masked(const struct pci_msix *m, unsigned i)

@@ -12,10 +12,12 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -123,27 +125,49 @@ static ssize_t record_write(struct event e, ssize_t n)
 }
 
 ssize_t __real_pwrite(int fd, const void *buf, size_t len, off_t offset);
-ssize_t __real_pwritev(int fd, const struct iovec *iov, int niov, off_t offset);
-ssize_t __real_pwritev2(int fd, const struct iovec *iov, int niov, off_t offset, int flags);
+long __real_syscall(long call, ...);
 int __real_fallocate(int fd, int mode, off_t offset, off_t len);
 int __real_ftruncate(int fd, off_t size);
 int __real_fdatasync(int fd);
 ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t offset);
 ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int niov, off_t offset);
 ssize_t __wrap_pwritev2(int fd, const struct iovec *iov, int niov, off_t offset, int flags);
+long __wrap_syscall(long call, ...);
 int __wrap_fallocate(int fd, int mode, off_t offset, off_t len);
 int __wrap_ftruncate(int fd, off_t size);
 int __wrap_fdatasync(int fd);
+
+static ssize_t real_pwritev2(int fd, const struct iovec *iov, int niov, off_t offset, int flags)
+{
+	return __real_syscall(SYS_pwritev2, (long)fd, iov, (long)niov, (long)offset, 0L,
+			      (long)flags);
+}
 
 ssize_t __wrap_pwritev2(int fd, const struct iovec *iov, int niov, off_t offset, int flags)
 {
 	struct event e = { .what = WROTE, .offset = (uint64_t)offset, .dsync = flags & RWF_DSYNC };
 
 	if (!ours(fd))
-		return __real_pwritev2(fd, iov, niov, offset, flags);
+		return real_pwritev2(fd, iov, niov, offset, flags);
 	e.data = copy_iov(iov, niov, &e.len);
 	e.begin = tick();
-	return record_write(e, __real_pwritev2(fd, iov, niov, offset, flags));
+	return record_write(e, real_pwritev2(fd, iov, niov, offset, flags));
+}
+
+/* vmm/core/fd_rw.h writes by this function. */
+long __wrap_syscall(long call, ...)
+{
+	long arg[6];
+	va_list ap;
+
+	va_start(ap, call);
+	for (unsigned i = 0; i < 6; i++)
+		arg[i] = va_arg(ap, long);
+	va_end(ap);
+	if (call == SYS_pwritev2)
+		return __wrap_pwritev2((int)arg[0], (const struct iovec *)arg[1], (int)arg[2],
+				       arg[3], (int)arg[5]);
+	return __real_syscall(call, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
 }
 
 ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int niov, off_t offset)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -85,17 +87,30 @@ static void disarm(void)
 	}
 
 WRAP(CALL_SIZE, int, -1, ftruncate, (int fd, off_t size), fd, size)
-WRAP(CALL_WRITE, ssize_t, -1, pwritev, (int fd, const struct iovec *iov, int n, off_t at), fd, iov,
-     n, at)
-WRAP(CALL_WRITE, ssize_t, -1, pwritev2,
-     (int fd, const struct iovec *iov, int n, off_t at, int flags), fd, iov, n, at, flags)
-WRAP(CALL_READ, ssize_t, -1, preadv, (int fd, const struct iovec *iov, int n, off_t at), fd, iov, n,
-     at)
 WRAP(CALL_SYNC, int, -1, fdatasync, (int fd), fd)
 WRAP(CALL_ALLOCATE, int, -1, fallocate, (int fd, int mode, off_t at, off_t len), fd, mode, at, len)
 WRAP(CALL_MEMORY, void *, NULL, malloc, (size_t n), n)
 WRAP(CALL_MEMORY, void *, NULL, calloc, (size_t n, size_t size), n, size)
 WRAP(CALL_MEMORY, void *, NULL, realloc, (void *p, size_t n), p, n)
+
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+
+/* vmm/core/fd_rw.h reads and writes by this function: files at an offset, wake-ups without one. */
+long __wrap_syscall(long number, ...)
+{
+	long arg[6];
+	va_list ap;
+
+	va_start(ap, number);
+	for (unsigned i = 0; i < 6; i++)
+		arg[i] = va_arg(ap, long);
+	va_end(ap);
+	if (arg[3] != -1 && ((number == SYS_pwritev2 && hit(CALL_WRITE)) ||
+			     (number == SYS_preadv2 && !arg[5] && hit(CALL_READ))))
+		return -1;
+	return __real_syscall(number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+}
 
 /* --- growing ------------------------------------------------------------------------------ */
 

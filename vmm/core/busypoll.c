@@ -12,16 +12,17 @@
 /* The most short waits before a trial, however many trials were useless. */
 #define TRIAL_MAX 256u
 
-void busypoll_init(struct busypoll *b, uint64_t max_ns)
-{
-	*b = (struct busypoll){ .max_ns = max_ns, .trial_after = 1 };
-}
-
 static bool one_cpu(void)
 {
 	cpu_set_t set;
 
 	return !sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1;
+}
+
+/* On a single CPU, polling keeps the thread that brings the work from running. */
+void busypoll_init(struct busypoll *b, uint64_t max_ns)
+{
+	*b = (struct busypoll){ .max_ns = one_cpu() ? 0 : max_ns, .trial_after = 1 };
 }
 
 void busypoll_learn(struct busypoll *b, uint64_t waited_ns, bool looked)
@@ -38,8 +39,5 @@ void busypoll_learn(struct busypoll *b, uint64_t waited_ns, bool looked)
 	}
 	if (++b->short_waits < b->trial_after || b->ns)
 		return;
-	/* On a single CPU, polling keeps the thread that brings the work from running. */
-	if (one_cpu())
-		b->max_ns = 0;
 	b->ns = b->max_ns;
 }

@@ -60,6 +60,14 @@ static inline ssize_t fd_rw_write(int fd, const void *buf, size_t len)
 	return fd_rw_writev(fd, &iov, 1);
 }
 
+/* Adds 1 to the counter of an eventfd, unless that would have to wait; then it is awake anyway. */
+static inline void fd_rw_wake(int fd)
+{
+	uint64_t one = 1;
+
+	(void)!fd_rw_write(fd, &one, sizeof(one));
+}
+
 /*
  * A container's seccomp filter may refuse the calls, and then no loop wakes up. fd: an eventfd of nobody else, whose
  * counter is 0 before and after. Returns 0 or -errno.

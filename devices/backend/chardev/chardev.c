@@ -106,7 +106,7 @@ static bool read_in(struct chardev *chr)
 		len = room(chr);
 	}
 	n = chr->in_shared ? fd_read_now(chr->in_fd, &(struct iovec){ to, len }, 1) :
-			     read(chr->in_fd, to, len);
+			     fd_rw_read(chr->in_fd, to, len);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (n <= 0) {

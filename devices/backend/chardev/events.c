@@ -6,13 +6,15 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_rw.h"
+
 #define STALL_NS 1000000000ull
 
 void chardev_wake(const struct chardev *chr)
 {
 	uint64_t one = 1;
 
-	if (chr->event_fd >= 0 && write(chr->event_fd, &one, sizeof(one)) < 0)
+	if (chr->event_fd >= 0 && fd_rw_write(chr->event_fd, &one, sizeof(one)) < 0)
 		return; /* EAGAIN: the counter is full, so the loop is awake already */
 }
 

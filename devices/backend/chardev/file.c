@@ -19,8 +19,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/fd_stat.h"
 #include "vmm/core/log.h"
+#include "vmm/errand/errand.h"
 
 #define LIMIT_BYTES (1ull << 30)
 #define CUT_BYTES (1u << 20)
@@ -41,8 +43,7 @@ static size_t read_newest(int fd, off_t size, uint8_t *buf, size_t max)
 	uint8_t *line;
 	ssize_t n;
 
-	/* preadv2 is on the list of its thread anyway. */
-	n = preadv2(fd, &(struct iovec){ buf, len }, 1, size - (off_t)len, 0);
+	n = fd_rw_preadv(fd, &(struct iovec){ buf, len }, 1, size - (off_t)len, 0);
 	len = n > 0 ? (size_t)n : 0;
 	line = memchr(buf, '\n', len);
 	if (!line)
@@ -52,8 +53,10 @@ static size_t read_newest(int fd, off_t size, uint8_t *buf, size_t max)
 	return len;
 }
 
-static void cut(struct file_sink *f, off_t size)
+/* Returns 0 or -errno. */
+static int cut(struct file_sink *f, off_t size)
 {
+	int rc = 0;
 	size_t max = f->limit / 2 < CUT_BYTES ? (size_t)(f->limit / 2) : CUT_BYTES;
 	uint8_t *newest = malloc(max);
 	size_t len = newest ? read_newest(f->read_fd, size, newest, max) : 0;
@@ -66,16 +69,16 @@ static void cut(struct file_sink *f, off_t size)
 			f->chr.what, (unsigned long long)f->limit, len);
 	f->told = true;
 	if (ftruncate(f->chr.out_fd, 0) || lseek(f->chr.out_fd, 0, SEEK_SET) < 0) {
-		chardev_fail(&f->chr, errno);
+		rc = -errno;
 	} else {
-		/* Not dprintf, which asks for the file's kind, and no loop may. */
 		snprintf(line, sizeof(line), "[bantam: %lld bytes of output were cut here]\n",
 			 (long long)(size - (off_t)len));
 		/* What does not go out here fails again at the next write, which reports it. */
-		(void)!write(f->chr.out_fd, line, strlen(line));
-		(void)!write(f->chr.out_fd, newest, len);
+		(void)!fd_rw_write(f->chr.out_fd, line, strlen(line));
+		(void)!fd_rw_write(f->chr.out_fd, newest, len);
 	}
 	free(newest);
+	return rc;
 }
 
 /* The file's size decides: another program may have cut it, or write to it, too. */
@@ -84,34 +87,64 @@ static void set_left(struct file_sink *f, off_t size)
 	f->chr.left = (uint64_t)size < f->limit ? f->limit - (uint64_t)size : 0;
 }
 
-static void file_full(struct chardev *chr)
+/* An errand of the loop, which has no lock then, and none of the calls. */
+struct change {
+	struct chardev *chr;
+	int rc;
+};
+
+static void make_space(void *opaque)
 {
-	struct file_sink *f = (struct file_sink *)chr;
+	struct change *c = opaque;
+	struct file_sink *f = (struct file_sink *)c->chr;
 	struct stat st;
 
-	if (fd_stat(chr->out_fd, &st)) {
-		chardev_fail(chr, errno);
+	if (fd_stat(f->chr.out_fd, &st)) {
+		c->rc = -errno;
 		return;
 	}
 	set_left(f, st.st_size);
-	if (chr->left >= f->limit / 4)
+	if (f->chr.left >= f->limit / 4)
 		return;
-	cut(f, st.st_size);
-	if (!fd_stat(chr->out_fd, &st))
+	c->rc = cut(f, st.st_size);
+	if (!fd_stat(f->chr.out_fd, &st))
 		set_left(f, st.st_size);
+}
+
+/* The errand does not report a failure itself: the user of the chardev may take a lock. */
+static void change(struct chardev *chr, void (*fn)(void *opaque))
+{
+	struct change c = { chr, 0 };
+
+	errand_run(fn, &c);
+	if (c.rc)
+		chardev_fail(chr, -c.rc);
+}
+
+static void file_full(struct chardev *chr)
+{
+	change(chr, make_space);
 }
 
 /*
  * Truncate the last run's output only now, when this run begins. FIFOs and devices refuse it with
  * EINVAL.
  */
+static void empty(void *opaque)
+{
+	struct change *c = opaque;
+
+	if (ftruncate(c->chr->out_fd, 0) && errno != EINVAL)
+		c->rc = -errno;
+}
+
 static void file_begin(struct chardev *chr)
 {
 	struct file_sink *f = (struct file_sink *)chr;
 
 	f->made = false;
-	if (!f->append && ftruncate(chr->out_fd, 0) && errno != EINVAL)
-		chardev_fail(chr, errno);
+	if (!f->append)
+		change(chr, empty);
 	pthread_mutex_lock(&chr->lock);
 	chr->hold = false;
 	pthread_mutex_unlock(&chr->lock);

@@ -83,7 +83,7 @@ static ssize_t put_out(struct chardev *chr, const uint8_t *buf, size_t len)
 		else if (chr->out_how == CHARDEV_OUT_POLL)
 			n = fd_write_now(chr->out_fd, buf, len);
 		else
-			n = write(chr->out_fd, buf, len);
+			n = fd_rw_write(chr->out_fd, buf, len);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == EWOULDBLOCK ? -EAGAIN : -errno;

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/thread.h"
 
 #define STACK_BYTES (128u << 10)
@@ -82,7 +83,7 @@ void chardev_pool_call(struct chardev_pool *pool, void (*fn)(void *opaque), void
 	while (pool->call)
 		pthread_cond_wait(&pool->changed, &pool->lock);
 	pool->call = &call;
-	BUG_ON(write(pool->call_fd, &one, sizeof(one)) != sizeof(one));
+	BUG_ON(fd_rw_write(pool->call_fd, &one, sizeof(one)) != sizeof(one));
 	while (!call.done)
 		pthread_cond_wait(&pool->changed, &pool->lock);
 	pthread_mutex_unlock(&pool->lock);

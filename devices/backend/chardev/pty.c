@@ -21,7 +21,9 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/log.h"
+#include "vmm/errand/errand.h"
 
 #define LOOK_NS 250000000ull
 
@@ -41,8 +43,9 @@ struct pty {
  * The slave's line discipline must not echo our output back as input. Output that no reader has read
  * is discarded, from the tty's buffer and from the line discipline's.
  */
-static void make_raw(struct pty *pty)
+static void make_raw(void *opaque)
 {
+	struct pty *pty = opaque;
 	struct termios tio;
 
 	if (tcgetattr(pty->master, &tio))
@@ -66,7 +69,7 @@ static void pty_gone(struct chardev *chr)
 	chardev_unwatch(chr);
 	pty->readers = 0;
 	pty->none = false;
-	make_raw(pty);
+	errand_run(make_raw, pty);
 	if (pty->look)
 		loop_timer_arm(pty->look, LOOK_NS);
 }
@@ -116,7 +119,7 @@ static bool count_readers(struct pty *pty)
 	bool replaced = false;
 	ssize_t n;
 
-	while ((n = read(pty->notify_fd, ev, sizeof(ev))) > 0) {
+	while ((n = fd_rw_read(pty->notify_fd, ev, sizeof(ev))) > 0) {
 		for (size_t i = 0; i < (size_t)n / sizeof(ev[0]); i++) {
 			if (ev[i].mask & IN_OPEN) {
 				pty->readers++;
@@ -137,7 +140,7 @@ static void on_notify(void *opaque, uint32_t events)
 
 	if (replaced && pty->chr.connected) {
 		chardev_connect(&pty->chr, false);
-		make_raw(pty);
+		errand_run(make_raw, pty);
 	}
 	/* One that came before the watch shows only by being there. */
 	if (pty->readers || replaced || (!pty->chr.connected && has_reader(pty)))

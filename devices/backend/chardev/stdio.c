@@ -24,6 +24,7 @@
 #include "devices/backend/chardev/terminal.h"
 #include "vmm/core/fd_now.h"
 #include "vmm/core/fd_stat.h"
+#include "vmm/errand/errand.h"
 
 #define FOREGROUND_NS 300000000ull /* how often a background process looks again */
 
@@ -174,6 +175,12 @@ static void stdio_begin(struct chardev *chr)
 	take_terminal((struct stdio *)chr);
 }
 
+/* The same path as a SIGTERM from outside. */
+static void end_process(void *opaque)
+{
+	kill(getpid(), SIGTERM);
+}
+
 static void escaped(void *opaque, uint8_t key)
 {
 	struct stdio *io = opaque;
@@ -188,7 +195,7 @@ static void escaped(void *opaque, uint8_t key)
 		/* The program's last line begins at the left. */
 		if (io->size_fd == STDOUT_FILENO)
 			chardev_write(chr, "\r\n", 2);
-		kill(getpid(), SIGTERM); /* the same path as a SIGTERM from outside */
+		errand_run(end_process, NULL);
 		break;
 	case 'b':
 	case 'B':

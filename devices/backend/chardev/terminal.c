@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "devices/backend/chardev/chardev_impl.h"
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/log.h"
 
 #define ESCAPE 1u /* Ctrl-A */
@@ -114,7 +115,7 @@ static void wake_loop(void)
 	int saved = errno;
 
 	term.signalled = 1;
-	if (term.event_fd >= 0 && write(term.event_fd, &one, sizeof(one)) < 0)
+	if (term.event_fd >= 0 && fd_rw_write(term.event_fd, &one, sizeof(one)) < 0)
 		errno = saved; /* the counter is full: the loop is awake already */
 	errno = saved;
 }

@@ -16,7 +16,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/thread.h"
+#include "vmm/errand/errand.h"
 
 #define POOL_THREADS 8
 /* Enough for libc's own needs (TLS) and a few shallow calls. */
@@ -76,9 +78,9 @@ static struct aio_op *list_take(struct op_list *l)
 static int64_t transfer(int fd, const struct aio_op *op, int flags)
 {
 	if (op->kind == AIO_READ)
-		return preadv2(fd, op->iov, (int)op->niov, (off_t)op->offset, flags);
-	return pwritev2(fd, op->iov, (int)op->niov, (off_t)op->offset,
-			flags | (op->dsync ? RWF_DSYNC : 0));
+		return fd_rw_preadv(fd, op->iov, (int)op->niov, (off_t)op->offset, flags);
+	return fd_rw_pwritev(fd, op->iov, (int)op->niov, (off_t)op->offset,
+			     flags | (op->dsync ? RWF_DSYNC : 0));
 }
 
 /* Run one operation in this thread. Returns bytes, 0 or -errno. */
@@ -137,7 +139,7 @@ static void *pool_main(void *opaque)
 		pthread_cond_signal(&pool->some);
 		/* One wake-up for all that finish before the loop looks. */
 		if (first)
-			(void)!write(pool->event_fd, &one, sizeof(one));
+			(void)!fd_rw_write(pool->event_fd, &one, sizeof(one));
 	}
 	pthread_mutex_unlock(&pool->lock);
 	return NULL;
@@ -188,6 +190,18 @@ static void pool_submit(struct aio *aio, struct aio_op *op)
 	list_add(&pool->batch, op);
 }
 
+struct here {
+	int fd;
+	struct aio_op *op;
+};
+
+static void run_here(void *opaque)
+{
+	struct here *here = opaque;
+
+	here->op->result = run_op(here->fd, here->op);
+}
+
 static void pool_start_batch(struct pool *pool)
 {
 	struct aio_op *op;
@@ -207,10 +221,12 @@ static void pool_start_batch(struct pool *pool)
 		start_thread(pool);
 	if (pool->nthreads)
 		return;
-	/* No thread could be started: run the work here, which is slow, but correct. */
+	/* No thread could be started: the work is an errand, which is slow, but correct. */
 	while ((op = list_take(&pool->todo))) {
+		struct here here = { pool->aio.cfg.fd[op->file], op };
+
 		pool->ntodo--;
-		op->result = run_op(pool->aio.cfg.fd[op->file], op);
+		errand_run(run_here, &here);
 		list_add(&pool->ready, op);
 	}
 }

@@ -15,6 +15,8 @@
 #include <sys/epoll.h>
 #include <time.h>
 
+#include "vmm/errand/errand.h"
+
 /* A batch larger than this is submitted in parts; 64 bytes each. */
 #define SQ_ENTRIES 64
 /* At most this many are in flight in the kernel; the rest waits in held. 16 bytes each. */
@@ -67,17 +69,24 @@ static void prepare(struct uring *u, struct io_uring_sqe *sqe, struct aio_op *op
 	io_uring_sqe_set_data(sqe, op);
 }
 
+/* An errand: a loop has no call for it. */
+static void nap(void *opaque)
+{
+	struct timespec pause = { .tv_nsec = 1000000 };
+
+	nanosleep(&pause, NULL);
+}
+
 /* Hand the queued entries to the kernel. */
 static void enter(struct uring *u)
 {
 	while (io_uring_sq_ready(&u->ring)) {
 		int n = io_uring_submit(&u->ring);
-		struct timespec pause = { .tv_nsec = 1000000 };
 
 		/* EAGAIN, EBUSY: the host is short of memory. Any other error is a bug of ours. */
 		BUG_ON(n < 0 && n != -EAGAIN && n != -EBUSY && n != -EINTR && n != -ENOMEM);
 		if (n < 0 && n != -EINTR)
-			nanosleep(&pause, NULL);
+			errand_run(nap, NULL);
 	}
 }
 

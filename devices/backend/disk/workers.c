@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/thread.h"
+#include "vmm/errand/errand.h"
 
 #define MAX_THREADS 8u
 /* Of those that start before there is work: they take memory whether they are needed or not. */
@@ -85,7 +87,7 @@ static void *thread_main(void *opaque)
 		pthread_cond_signal(&w->some);
 		/* One wake-up for all that finish before the loop looks. */
 		if (first)
-			(void)!write(w->event_fd, &one, sizeof(one));
+			(void)!fd_rw_write(w->event_fd, &one, sizeof(one));
 	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
@@ -138,6 +140,18 @@ void disk_workers_fill(struct disk_workers *w)
 	w->most = w->nthreads;
 }
 
+struct here {
+	struct disk_workers *w;
+	struct disk_work *work;
+};
+
+static void run_here(void *opaque)
+{
+	const struct here *here = opaque;
+
+	here->work->result = here->w->cfg.run(here->w->cfg.opaque, here->work);
+}
+
 void disk_workers_give(struct disk_workers *w, struct disk_work *work)
 {
 	uint64_t one = 1;
@@ -152,12 +166,12 @@ void disk_workers_give(struct disk_workers *w, struct disk_work *work)
 		start_thread(w);
 	if (w->nthreads)
 		return;
-	/* No thread could be started: run the work here, which is slow, but correct. */
+	/* No thread could be started: the work is an errand, which is slow, but correct. */
 	take(&w->todo);
 	w->ntodo--;
-	work->result = w->cfg.run(w->cfg.opaque, work);
+	errand_run(run_here, &(struct here){ w, work });
 	add(&w->finished, work);
-	(void)!write(w->event_fd, &one, sizeof(one));
+	(void)!fd_rw_write(w->event_fd, &one, sizeof(one));
 }
 
 struct disk_work *disk_workers_take(struct disk_workers *w, bool wait)

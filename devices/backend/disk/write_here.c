@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "vmm/core/clock.h"
+#include "vmm/core/fd_rw.h"
 
 #define HERE_MAX_BYTES (256u * 1024u)
 #define STALL_NS 1000000u
@@ -40,14 +41,14 @@ bool disk_write_here(struct disk_write_here *w, int fd, const struct iovec *iov,
 	if (len_bytes > HERE_MAX_BYTES || w->state == WRITE_HERE_NEVER)
 		return false;
 	if (w->state == WRITE_HERE_UNKNOWN) {
-		n = pwritev2(fd, iov, (int)niov, (off_t)offset, RWF_NOWAIT);
+		n = fd_rw_pwritev(fd, iov, (int)niov, (off_t)offset, RWF_NOWAIT);
 		w->state = n < 0 && errno == EOPNOTSUPP ? WRITE_HERE_OFTEN : WRITE_HERE_NEVER;
 		if (w->state == WRITE_HERE_NEVER)
 			return n >= 0 && (uint64_t)n == len_bytes;
 	}
 	if (!disk_write_here_may(w, &begin))
 		return false;
-	n = pwritev(fd, iov, (int)niov, (off_t)offset);
+	n = fd_rw_pwritev(fd, iov, (int)niov, (off_t)offset, 0);
 	disk_write_here_took(w, begin);
 	/* Errors and short writes are rare: the usual path writes again, and handles them. */
 	return n >= 0 && (uint64_t)n == len_bytes;

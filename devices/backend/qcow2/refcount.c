@@ -48,6 +48,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/errand/errand.h"
+
 /* How far the file is grown ahead. */
 #define GROW_MIN (1u << 20)
 #define GROW_MAX (16u << 20)
@@ -182,6 +184,42 @@ void qcow2_unzeroed_locked(struct qcow2 *q, uint64_t cluster, uint64_t n)
 
 /* --- growing -------------------------------------------------------------------------- */
 
+struct length {
+	const struct qcow2 *q;
+	uint64_t size, least;
+	int rc;
+};
+
+static void set_length(void *opaque)
+{
+	struct length *l = opaque;
+	int fd = l->q->file.fd;
+
+	/* A limit (RLIMIT_FSIZE, the file system's) may allow less. */
+	if (ftruncate(fd, (off_t)l->size)) {
+		l->size = l->least;
+		if (ftruncate(fd, (off_t)l->size)) {
+			l->rc = -errno;
+			return;
+		}
+	}
+	/* Not an error if the file system cannot do it, or has too little room. */
+	if (l->size > l->q->space.grown_bytes)
+		(void)!fallocate(fd, 0, (off_t)l->q->space.grown_bytes,
+				 (off_t)(l->size - l->q->space.grown_bytes));
+}
+
+/* A loop's thread links clusters, but has no calls for this. */
+int qcow2_lengthen_locked(struct qcow2 *q, uint64_t size, uint64_t least)
+{
+	struct length l = { q, size, least, 0 };
+
+	errand_run(set_length, &l);
+	if (!l.rc)
+		q->space.grown_bytes = l.size;
+	return l.rc;
+}
+
 int qcow2_grow_file_locked(struct qcow2 *q, uint64_t end)
 {
 	uint64_t ahead = q->file.bytes / 8, size;
@@ -194,17 +232,7 @@ int qcow2_grow_file_locked(struct qcow2 *q, uint64_t end)
 		return -ENOSPC;
 	ahead = ahead < GROW_MIN ? GROW_MIN : ahead > GROW_MAX ? GROW_MAX : ahead;
 	size = qcow2_round_up(&q->file, end + ahead);
-	/* A limit (RLIMIT_FSIZE, the file system's) may allow less. */
-	if (ftruncate(q->file.fd, (off_t)size)) {
-		size = end;
-		if (ftruncate(q->file.fd, (off_t)size))
-			return -errno;
-	}
-	/* Not an error if the file system cannot do it, or has too little room. */
-	(void)!fallocate(q->file.fd, 0, (off_t)q->space.grown_bytes,
-			 (off_t)(size - q->space.grown_bytes));
-	q->space.grown_bytes = size;
-	return 0;
+	return qcow2_lengthen_locked(q, size, end);
 }
 
 /* Notes that the caller takes the clusters. */

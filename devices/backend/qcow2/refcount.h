@@ -56,6 +56,8 @@ void qcow2_unzeroed_locked(struct qcow2 *q, uint64_t cluster, uint64_t n);
 /* Makes the file at least end bytes long. Returns 0 or -errno; keeps the lock over the system
  * calls. */
 int qcow2_grow_file_locked(struct qcow2 *q, uint64_t end);
+/* Makes it size bytes long, or if the host does not permit that, least; more than grown_bytes, which it sets. 0 or -errno. */
+int qcow2_lengthen_locked(struct qcow2 *q, uint64_t size, uint64_t least);
 
 /* --- reftable.c ------------------------------------------------------------------------- */
 

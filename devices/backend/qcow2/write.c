@@ -101,13 +101,10 @@ int qcow2_arm_locked(struct qcow2 *q)
 		return rc;
 	q->file.autoclear = 0;
 	/* Whole clusters, so that no read of a cluster goes beyond the file's end. */
-	if (!q->file.image.is_block && q->space.grown_bytes < q->file.bytes) {
-		if (ftruncate(q->file.fd, (off_t)q->file.bytes))
-			return -errno;
-		q->space.grown_bytes = q->file.bytes;
-	}
-	q->armed = true;
-	return 0;
+	if (!q->file.image.is_block && q->space.grown_bytes < q->file.bytes)
+		rc = qcow2_lengthen_locked(q, q->file.bytes, q->file.bytes);
+	q->armed = !rc;
+	return rc;
 }
 
 /* --- in place, and at once -------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/log.h"
 
 #define PARTS 64u
@@ -21,7 +22,7 @@ int qcow2_preadv(const struct qcow2_file *f, const struct iovec *iov, unsigned n
 	while (len) {
 		struct iovec part[PARTS];
 		unsigned n = store_iov_slice(part, PARTS, iov, niov, skip, len);
-		ssize_t got = preadv(f->fd, part, (int)n, (off_t)offset);
+		ssize_t got = fd_rw_preadv(f->fd, part, (int)n, (off_t)offset, 0);
 
 		if (got < 0 && errno == EINTR)
 			continue;
@@ -45,7 +46,7 @@ int qcow2_pwritev(const struct qcow2_file *f, const struct iovec *iov, unsigned 
 	while (len) {
 		struct iovec part[PARTS];
 		unsigned n = store_iov_slice(part, PARTS, iov, niov, skip, len);
-		ssize_t put = pwritev(f->fd, part, (int)n, (off_t)offset);
+		ssize_t put = fd_rw_pwritev(f->fd, part, (int)n, (off_t)offset, 0);
 
 		if (put < 0 && errno == EINTR)
 			continue;

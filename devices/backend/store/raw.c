@@ -17,6 +17,7 @@
 
 #include "devices/backend/store/image_file.h"
 #include "devices/backend/store/iov.h"
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/fd_stat.h"
 
 #define IOV_STEP 64u
@@ -53,8 +54,8 @@ static int transfer(struct store *s, bool write, const struct iovec *iov, unsign
 	while (done < len_bytes) {
 		struct iovec part[IOV_STEP];
 		unsigned n = store_iov_slice(part, IOV_STEP, iov, niov, done, len_bytes - done);
-		ssize_t got = write ? pwritev(fd, part, (int)n, (off_t)(offset + done)) :
-				      preadv(fd, part, (int)n, (off_t)(offset + done));
+		ssize_t got = write ? fd_rw_pwritev(fd, part, (int)n, (off_t)(offset + done), 0) :
+				      fd_rw_preadv(fd, part, (int)n, (off_t)(offset + done), 0);
 
 		if (got < 0 && errno == EINTR)
 			continue;

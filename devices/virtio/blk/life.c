@@ -15,6 +15,7 @@
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 #include "vmm/core/parse.h"
+#include "vmm/errand/errand.h"
 
 /* Section 5.2.4. */
 struct blk_space {
@@ -167,19 +168,31 @@ static void blk_describe_disk(struct device *dev, char *buf, size_t len)
 		 blk->serial);
 }
 
+struct refresh {
+	struct disk *disk;
+	int rc;
+	struct err err;
+};
+
+static void refresh(void *opaque)
+{
+	struct refresh *r = opaque;
+
+	r->rc = r->disk->ops->refresh(r->disk, &r->err);
+}
+
 /* The host may have changed the image's size. */
 static void blk_refresh(struct device *dev)
 {
 	struct blk *blk = (struct blk *)dev;
-	struct err err;
-	int rc;
+	struct refresh r = { .disk = blk->disk };
 
 	virtio_lock(&blk->vdev);
-	rc = blk->disk->ops->refresh(blk->disk, &err);
-	if (rc < 0)
+	errand_run(refresh, &r);
+	if (r.rc < 0)
 		log_put_for(dev->id, LOG_WARN, "%s: %s", dev->id[0] ? dev->id : "virtio-blk",
-			    err.text);
-	if (rc > 0) {
+			    r.err.text);
+	if (r.rc > 0) {
 		fill_config(blk);
 		virtio_config_changed(&blk->vdev);
 	}

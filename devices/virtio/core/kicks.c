@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "vmm/errand/errand.h"
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/thread.h"
 
 static void kicked(void *opaque)
@@ -222,7 +223,7 @@ static void write_in_kernel(void *opaque)
 
 void virtio_kick_again(struct virtio_device *dev, unsigned queue)
 {
-	(void)eventfd_write(dev->kick[queue].fd, 1);
+	fd_rw_wake(dev->kick[queue].fd);
 }
 
 void virtio_kicks_notify(struct virtio_device *dev, unsigned queue)

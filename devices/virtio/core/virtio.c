@@ -12,9 +12,9 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include "vmm/errand/errand.h"
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/log.h"
 
 void virtio_init(struct virtio_device *dev, const struct virtio_class *class,
@@ -91,7 +91,7 @@ void virtio_unlock(struct virtio_device *dev)
 	/* Without a relay the device may be gone from here on: its destroyer waits for this lock at most. */
 	pthread_mutex_unlock(&dev->lock);
 	if (relayed && atomic_exchange(&dev->missed, false))
-		(void)eventfd_write(dev->again_fd, 1);
+		fd_rw_wake(dev->again_fd);
 }
 
 /* The second try: the holder may have left between the first one and the note, and not seen it. */
