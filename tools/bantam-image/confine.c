@@ -15,12 +15,13 @@
  * file there.
  *
  * Landlock says which files, the filter what may be done with a file at all (image.calls), also where there is no
- * Landlock: only a command that changes an image opens one for writing, and only one that makes an image names files.
+ * Landlock: no command opens one for writing, and only one that makes an image names files.
  *
  * A step that this host refuses (a kernel without filters, a container's own) is left out: the commands worked there before.
  *
  * Who has locked an image can be found only in other processes' folders of /proc, which are closed then. So the images
- * are opened and locked once before, to tell the user of what is in the way, and closed; no byte of them is read.
+ * are opened and locked once before, to tell the user of what is in the way, and closed; no byte of them is read. One
+ * that is to be changed stays open (store_image_keep).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -84,8 +85,7 @@ static void list_files(const struct args_table *table, const struct args *args, 
 
 	for (unsigned i = 0; i < args->nfiles; i++) {
 		if (use_of(table, i) == ARGS_READ)
-			add_image(l, args->file[i],
-				  GIVEUP_READ | (how & IMAGE_WRITES ? GIVEUP_WRITE : 0));
+			add_image(l, args->file[i], GIVEUP_READ);
 		if (use_of(table, i) == ARGS_NEW)
 			add_new(l, made = args->file[i], how & IMAGE_REPLACES);
 	}
@@ -119,7 +119,9 @@ int image_look(const struct args_table *table, const struct args *args, unsigned
 					       "%s: is %s itself, from which it would be made",
 					       args->file[k], path);
 		rc = store_image_open(&image, path, NULL, !(how & IMAGE_WRITES), STORE_CACHED, err);
-		if (!rc)
+		if (!rc && how & IMAGE_WRITES)
+			store_image_keep(&image, path);
+		else if (!rc)
 			store_image_close(&image);
 	}
 	return rc;

@@ -49,12 +49,13 @@ bool image_same_file(const char *a, const char *b);
 
 /* What a command does beside reading images. */
 enum {
-	IMAGE_WRITES = 1,   /* it opens them for writing, too */
+	IMAGE_WRITES = 1,   /* it changes the image that it reads */
 	IMAGE_REPLACES = 2, /* the new image has a temporary name, or takes the place of another */
 };
 /*
  * confine.c: opens and locks the images that the words name, and closes them: what is in the way is told, with the
- * process that holds a lock. No byte is read. Returns 0 or -errno.
+ * process that holds a lock. No byte is read. One that is to be changed stays open for store_image_open; the words have to
+ * last. Returns 0 or -errno.
  */
 int image_look(const struct args_table *table, const struct args *args, unsigned how,
 	       struct err *err);

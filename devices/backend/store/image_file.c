@@ -28,6 +28,26 @@ struct request {
 	bool readonly, direct;
 };
 
+/* Of store_image_keep. */
+static struct {
+	const char *path; /* NULL: none */
+	int fd;
+} kept;
+
+void store_image_keep(struct store_image *image, const char *path)
+{
+	store_file_unlock(image->fd);
+	kept.path = path;
+	kept.fd = image->fd;
+	image->fd = -1;
+	store_image_close(image);
+}
+
+static bool is_kept(const struct request *cfg)
+{
+	return kept.path && !cfg->readonly && !strcmp(kept.path, cfg->via);
+}
+
 int store_image_size(const struct store_image *image, uint64_t *size_bytes)
 {
 	struct stat st;
@@ -69,7 +89,8 @@ static int open_file(struct store_image *image, const struct request *cfg, struc
 	struct stat st;
 	int flags = (cfg->readonly ? O_RDONLY : O_RDWR) | (cfg->direct ? O_DIRECT : 0);
 
-	image->fd = open(cfg->via, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	image->fd = is_kept(cfg) ? fcntl(kept.fd, F_DUPFD_CLOEXEC, 0) :
+				   open(cfg->via, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (image->fd < 0 || fd_stat(image->fd, &st))
 		return open_error(cfg, errno, err);
 	if (S_ISDIR(st.st_mode))
@@ -78,7 +99,7 @@ static int open_file(struct store_image *image, const struct request *cfg, struc
 	if (!S_ISREG(st.st_mode) && !image->is_block)
 		return err_set(err, EINVAL, "disk %s: neither a file nor a block device",
 			       cfg->path);
-	if (image->is_block && !cfg->readonly) {
+	if (image->is_block && !cfg->readonly && !is_kept(cfg)) {
 		/* O_EXCL: refused while the host has it mounted. */
 		close(image->fd);
 		image->fd = open(cfg->via, flags | O_EXCL | O_CLOEXEC);

@@ -33,6 +33,12 @@ struct store_image {
  */
 int store_image_open(struct store_image *image, const char *path, const char *via, bool readonly,
 		     enum store_direct direct, struct err *err);
+/*
+ * Takes over image, which is open for writing, and unlocks it. From now on store_image_open of this path (the same text,
+ * which the caller keeps) for writing takes its descriptor, and opens no file: for a program that gives up the right to
+ * open files for writing before it reads the first byte. One image in a process, one thread.
+ */
+void store_image_keep(struct store_image *image, const char *path);
 /* Accepts an image whose store_image_open failed, and a second call. */
 void store_image_close(struct store_image *image);
 /*
