@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 char *cachedir_default(void)
 {
@@ -21,17 +19,4 @@ char *cachedir_default(void)
 	if (base && *base)
 		return asprintf(&dir, "%s/.cache/bantam", base) < 0 ? NULL : dir;
 	return NULL;
-}
-
-void cachedir_make(const char *dir)
-{
-	char *path = dir && access(dir, F_OK) ? strdup(dir) : NULL;
-
-	for (char *c = path; c && *c && (c = strchr(c + 1, '/')); *c = '/') {
-		*c = 0;
-		mkdir(path, 0700);
-	}
-	if (path)
-		mkdir(path, 0700);
-	free(path);
 }

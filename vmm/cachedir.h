@@ -8,7 +8,5 @@
  * folder need not exist.
  */
 char *cachedir_default(void);
-/* Makes it and the folders above, if it is not there: before the process is confined, which permits nothing above it. */
-void cachedir_make(const char *dir); /* NULL: does nothing */
 
 #endif

@@ -475,21 +475,13 @@ static int exit_with_parent(pid_t parent, struct err *err)
 	return 0;
 }
 
-/* The cache for kernels, which the process may fill: cache_dir, or NULL. */
-static int plan_cache(struct confine_plan *plan, const char *cache_dir, struct err *err)
-{
-	if (!cache_dir)
-		return 0;
-	if (!plan->jail.dry_run)
-		cachedir_make(cache_dir);
-	return confine_add_path(plan, cache_dir, strlen(cache_dir), CONFINE_FILL, err);
-}
-
 static int begin_confined(struct confine_plan *plan, bool api, struct err *err)
 {
-	/* Files of an API are for a thread, not for the process. In another root the cache is another one. */
-	char *cache_dir = api || plan->jail.chroot ? NULL : cachedir_default();
-	int rc = plan_cache(plan, cache_dir, err);
+	/* Files of an API are for a thread, not for the process. */
+	char *cache_dir = api ? NULL : cachedir_default();
+	int rc = cache_dir ?
+			 confine_add_path(plan, cache_dir, strlen(cache_dir), CONFINE_FILL, err) :
+			 0;
 
 	if (!rc)
 		rc = confine_begin(plan, err);

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "tests/attack/attacks.h"
+#include "tests/attack/early.h"
 #include "tests/attack/host.h"
 #include "tests/attack/ring.h"
 #include "tests/attack/traced.h"
@@ -50,6 +51,8 @@ static const struct situation situations[] = {
 	{ "plain user, no Landlock", PLAIN_USER, .old = true },
 };
 
+static const struct situation unconfined = { "no confinement", 0, .off = true };
+
 static struct {
 	char build[PATH_MAX], folder[PATH_MAX];
 	bool table;
@@ -60,6 +63,7 @@ static struct {
 	unsigned nseen;
 	bool forbids_processes; /* it was about to; its forks do */
 	unsigned tried;		/* targets */
+	pid_t early;		/* this process is attacked when it opens its first file; 0: none */
 } test;
 
 static void result(bool ok, const char *text)
@@ -266,6 +270,32 @@ static unsigned helper_of(pid_t tid)
 						     0;
 }
 
+/* The first thread of a VM, as it is about to read what another may have written. */
+static bool attack_early(pid_t tid, const struct situation *s)
+{
+	struct early_outcome o;
+	struct facts f;
+	char text[200];
+
+	test.early = 0;
+	begin_target(&f, tid);
+	snprintf(test.cell, sizeof(test.cell), "before the first foreign byte: %s", s->name);
+	if (!early_attack(tid, test.folder, f.other, s->off ? NULL : s->name, &o)) {
+		result(false, test.cell);
+		return true;
+	}
+	if (s->off)
+		snprintf(text, sizeof(text),
+			 "before the first foreign byte, %s: %u of %u calls work", s->name, o.works,
+			 o.could);
+	else
+		snprintf(text, sizeof(text),
+			 "before the first foreign byte, %s: %u of %u calls refused", s->name,
+			 o.refused, o.tried);
+	result(o.tried && (s->off ? o.works == o.could : o.refused == o.tried), text);
+	return true;
+}
+
 /*
  * Before a thread loads its filter, or forbids itself more processes: that is put off, since the test forks it. A look at
  * what the kernel knows of filters has none.
@@ -275,7 +305,12 @@ static bool at_call(pid_t tid, void *opaque)
 	unsigned target = helper_of(tid);
 	struct user_regs_struct regs;
 
+	if (tid == test.early && !ptrace(PTRACE_GETREGS, tid, 0, &regs) &&
+	    regs.orig_rax == SYS_openat)
+		return attack_early(tid, opaque);
 	if (!target || ptrace(PTRACE_GETREGS, tid, 0, &regs) || !regs.rdx)
+		return false;
+	if (regs.orig_rax == SYS_openat)
 		return false;
 	if (regs.orig_rax == SYS_prlimit64) {
 		regs.orig_rax = ~0ull;
@@ -382,7 +417,7 @@ static void vm_words(struct words *w, const struct situation *s, bool all)
 	add_option(w, "--memory", "64M");
 	add_option(w, "--cpus", "2");
 	add_option(w, "--serial", "stdio");
-	add_option(w, "--confine", s->container || s->old ? "on" : "require");
+	add_option(w, "--confine", s->off ? "off" : s->container || s->old ? "on" : "require");
 	add(w, "--disk");
 	add(w, "path=%s/vm/disk,engine=threads,iothread=on", test.folder);
 	add(w, "--disk");
@@ -404,6 +439,26 @@ static void vm_words(struct words *w, const struct situation *s, bool all)
 	add_option(w, "--balloon", "4M");
 	if (!s->container && !s->old && !s->uid && !s->become)
 		add_option(w, "--net", "tap=attack0");
+}
+
+/* A VM that is attacked before it is one; it runs all the same. */
+static void attack_vm_early(const struct situation *s)
+{
+	struct words w = { 0 };
+	struct traced t;
+
+	vm_words(&w, s, false);
+	test.nseen = 0;
+	if (!host_start_other(s->become ? s->become : s->uid) || !traced_start(&t, s, w.word)) {
+		result(false, "a program cannot be traced");
+		return;
+	}
+	test.early = t.pid;
+	if (!traced_run(&t, "idle", 1, at_call, (void *)s)) {
+		result(false, "a VM does not run after an attack that was refused");
+		printf("# %s\n", t.text);
+	}
+	end(&t, s, "a VM, attacked early");
 }
 
 /* Stops the VM; returns the number of its threads. */
@@ -607,7 +662,7 @@ static bool run(const char *script)
 
 static const char images[] =
 	"ln -s \"$0/bantam\" " ATTACKED
-	" && truncate -s 1M vm/disk && mkdir tools/seed && echo a >tools/seed/a && "
+	" && truncate -s 1M vm/base && truncate -s 1M vm/disk && mkdir tools/seed && echo a >tools/seed/a && "
 	"\"$0/bantam-image\" create vm/disk.qcow2 8M >log && truncate -s 8M tools/raw && "
 	"mkfs.ext4 -q -F tools/raw && \"$0/bantam-image\" convert tools/raw tools/disk.qcow2 >log && "
 	"chmod -R a+rwX vm tools";
@@ -635,9 +690,12 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	attack_control();
+	attack_vm_early(&unconfined);
 	for (unsigned i = 0; i < sizeof(situations) / sizeof(situations[0]); i++) {
 		const struct situation *s = &situations[i];
 
+		if (!s->old)
+			attack_vm_early(s);
 		attack_vm(s, true);
 		if (!s->become)
 			attack_test(s);

@@ -16,12 +16,14 @@ struct situation {
 	bool container; /* Docker's capabilities, and its filter: no namespaces, no mounts */
 	bool host_root; /* the program keeps the host's root by itself */
 	bool old;	/* Linux before 5.13: no Landlock */
+	bool off;	/* --confine off */
 };
 
 struct traced {
 	pid_t pid;
 	int out; /* what it prints */
 	bool ended;
+	bool off;	 /* its threads have no filter */
 	unsigned least;	 /* threads that it has at least when it runs */
 	char text[4096]; /* the beginning of that */
 };

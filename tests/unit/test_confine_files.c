@@ -88,6 +88,7 @@ static void name(struct confine_plan *plan)
 		{ "read-only", 9, CONFINE_READ | CONFINE_MAKE },
 		{ "logs/old", 8, CONFINE_READ | CONFINE_WRITE | CONFINE_MAKE },
 		{ "cache", 5, CONFINE_FILL },
+		{ "elsewhere/new/cache", 19, CONFINE_FILL },
 		{ "not-there/at-all", 16, CONFINE_READ | CONFINE_MAKE },
 	};
 	struct err err = { "" };
@@ -118,11 +119,12 @@ static const struct attempt attempts[] = {
 	{ "seed/user-data", O_RDONLY, EACCES },
 	{ "images/disk.raw", O_RDWR, MAY },
 	{ "images/link.qcow2", O_RDWR, MAY },
-	/* Around the image, not around the link. */
-	{ "elsewhere/beside", O_RDONLY, MAY },
-	{ "elsewhere/beside", O_RDWR, EACCES },
-	{ "images/base", O_RDONLY, EACCES },
+	/* Names in the image are relative to the folder of the link, as QEMU has it. */
+	{ "images/base", O_RDONLY, MAY },
+	{ "images/base", O_RDWR, EACCES },
 	{ "images/top.qcow2", O_RDWR, EACCES },
+	{ "elsewhere/real.qcow2", O_RDWR, MAY },
+	{ "elsewhere/beside", O_RDONLY, EACCES },
 	{ "read-only", O_RDONLY, MAY },
 	{ "read-only", O_WRONLY, EACCES },
 	/* It is there: its folder stays closed. */
@@ -132,6 +134,8 @@ static const struct attempt attempts[] = {
 	{ "logs/new", O_WRONLY | O_CREAT, EACCES },
 	{ "cache/entry", O_RDWR, MAY },
 	{ "cache/new", O_WRONLY | O_CREAT | O_EXCL, MAY },
+	{ "elsewhere/new/cache/a", O_WRONLY | O_CREAT | O_EXCL, MAY },
+	{ "elsewhere/new/a", O_WRONLY | O_CREAT, EACCES },
 	{ "run/new", O_WRONLY | O_CREAT, EACCES },
 	{ ".", O_RDONLY | O_DIRECTORY, EACCES },
 	{ ".", O_RDWR | O_TMPFILE, EACCES },

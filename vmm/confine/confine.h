@@ -40,9 +40,8 @@ enum confine_step {
 
 /*
  * What a path is for, together. READ, WRITE: the file, or all below the folder; MAKE: a file that is made if it is not there,
- * and then read and written; FILL: a folder in which files and folders are made, changed and removed; REPLACE: in whose folder a new file takes its
- * place; NAME: a socket or a link, which is made and removed; AROUND: also what lies around it, in and below the folder where the file
- * really is, is read.
+ * and then read and written; FILL: a folder, which is made if it is not there, and in which files and folders are made, changed and removed; REPLACE: in whose folder a new file takes its
+ * place; NAME: a socket or a link, which is made and removed; AROUND: what is in or below the folder of that name is read, too.
  */
 enum {
 	CONFINE_READ = 1,

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -50,7 +51,8 @@
 struct layer {
 	int to;
 	uint64_t handled;
-	bool hold; /* see confine_hold */
+	bool hold;    /* see confine_hold */
+	bool dry_run; /* nothing is made */
 };
 
 static int add_fd(const struct layer *l, int fd, uint64_t access)
@@ -114,12 +116,16 @@ static int add_folder(const struct layer *l, const char *path, uint64_t access)
 	return rc < 0 ? rc : 0;
 }
 
-/* The folder in which the file really is: names in the file lead from there. */
-static int add_own_folder(const struct layer *l, const char *path)
+/* As mkdir -p: a folder that is filled later cannot be made later, since nothing above it is permitted. */
+static int make_folder(const struct layer *l, char *path)
 {
-	char real[PATH_MAX];
-
-	return realpath(path, real) ? add_folder(l, real, READ) : 0;
+	for (char *at = strchr(path + 1, '/'); at; at = strchr(at + 1, '/')) {
+		*at = 0;
+		mkdir(path, 0700);
+		*at = '/';
+	}
+	mkdir(path, 0700);
+	return add(l, path, MAKE);
 }
 
 static int add_path(const struct layer *l, const struct confine_path *p)
@@ -134,6 +140,8 @@ static int add_path(const struct layer *l, const struct confine_path *p)
 
 	if (rc)
 		rc = access ? add(l, path, access) : 0;
+	if (rc == 1 && p->access & CONFINE_FILL && !l->dry_run)
+		rc = make_folder(l, path);
 	if (rc == 1 && p->access & CONFINE_MAKE) {
 		rc = place_of(path, place);
 		rc = rc ? 0 : add_folder(l, place, MAKE);
@@ -143,7 +151,7 @@ static int add_path(const struct layer *l, const struct confine_path *p)
 	if (rc >= 0 && p->access & CONFINE_NAME)
 		rc = add_folder(l, path, NAME);
 	if (rc >= 0 && p->access & CONFINE_AROUND)
-		rc = add_own_folder(l, path);
+		rc = add_folder(l, path, READ);
 	return rc < 0 ? rc : 0;
 }
 
@@ -276,7 +284,9 @@ int confine_landlock_files(const struct confine_plan *plan, bool hold)
 {
 	long version = syscall(SYS_landlock_create_ruleset, NULL, 0,
 			       LANDLOCK_CREATE_RULESET_VERSION);
-	struct layer l = { .handled = version < 3 ? ALL & ~TRUNCATE : ALL, .hold = hold };
+	struct layer l = { .handled = version < 3 ? ALL & ~TRUNCATE : ALL,
+			   .hold = hold,
+			   .dry_run = plan->jail.dry_run };
 	int rc;
 
 	/* As for programs: without REFER no file moves to another folder. */

@@ -72,7 +72,6 @@ int test_confine_packed(struct test *t, struct err *err)
 		new_file_name_later();
 	json_object_seed(0);
 	cache_dir = cachedir_default();
-	cachedir_make(cache_dir);
 	/* The kernel has been found by now, and the initrd been packed. */
 	rc = confine_plan_keys(&t->confine, &t->config.vm, err);
 	if (!rc && cache_dir)
