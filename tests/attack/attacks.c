@@ -196,7 +196,7 @@ const struct attack attacks[] = {
 	  NET | API /* a client's; the monitor's bells; errors */ },
 	{ "the same in a batch",
 	  { CALL(recvmmsg, FD_SOCKET, B(msg), 1, MSG_DONTWAIT, 0), STOP },
-	  LOOP | IO /* a card's socket, which others may make block */ },
+	  LOOP | IO | MACHINE /* a card's socket, which others may make block */ },
 	{ "bind to a device",
 	  { CALL(setsockopt, FD_SOCKET, SOL_SOCKET, SO_BINDTODEVICE, B(name), 2), STOP } },
 	{ "a mark", { CALL(setsockopt, FD_SOCKET, SOL_SOCKET, SO_MARK, B(one), 4), STOP } },

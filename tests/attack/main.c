@@ -377,6 +377,7 @@ static bool begin(struct traced *t, const struct situation *s, char *const argv[
 		return false;
 	}
 	t->least = text ? LEAST_THREADS : 0;
+	t->executor = s->host_root;
 	if (traced_run(t, text, helpers, at_call, (void *)s))
 		return true;
 	result(false, "a program does not run, or a helper of it");

@@ -248,6 +248,18 @@ static unsigned threads_of(pid_t pid, pid_t *tid, unsigned max)
 	return n;
 }
 
+/* A thread that the executor of the API has started begins with the executor's filter. */
+static int begins_with(const struct traced *t, pid_t tid)
+{
+	char name[32];
+
+	traced_name(tid, name);
+	return t->executor && (*name == '_' || !strncmp(name, "vcpu", 4) || !strcmp(name, "loop") ||
+			       !strcmp(name, "machine") || !strcmp(name, "daemons")) ?
+		       2 :
+		       1;
+}
+
 /* Whether each thread has loaded its filter, beside the one of the situation. */
 static bool all_have_filters(const struct traced *t)
 {
@@ -257,7 +269,8 @@ static bool all_have_filters(const struct traced *t)
 	if (n < t->least)
 		return false;
 
-	while (n && (t->off || status_number(tid[n - 1], "Seccomp_filters:") > 1))
+	while (n && (t->off ||
+		     status_number(tid[n - 1], "Seccomp_filters:") > begins_with(t, tid[n - 1])))
 		n--;
 	return !n;
 }

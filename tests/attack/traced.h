@@ -25,6 +25,7 @@ struct traced {
 	bool ended;
 	bool off;	 /* its threads have no filter */
 	unsigned least;	 /* threads that it has at least when it runs */
+	bool executor;	 /* a process with the API: an executor starts the VM's threads */
 	char text[4096]; /* the beginning of that */
 };
 
