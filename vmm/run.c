@@ -479,9 +479,9 @@ static int begin_confined(struct confine_plan *plan, bool api, struct err *err)
 {
 	/* Files of an API are for a thread, not for the process. */
 	char *cache_dir = api ? NULL : cachedir_default();
-	int rc = cache_dir ?
-			 confine_add_path(plan, cache_dir, strlen(cache_dir), CONFINE_FILL, err) :
-			 0;
+	int rc = cache_dir ? confine_add_path(plan, cache_dir, strlen(cache_dir),
+					      CONFINE_READ | CONFINE_FILL, err) :
+			     0;
 
 	if (!rc)
 		rc = confine_begin(plan, err);

@@ -238,4 +238,47 @@ def silence(r):
         os.unlink(events)
 
 
-SCENARIOS = {"plugging": plugging, "restarts": restarts, "silence": silence}
+def fenced(r):
+    """landlock_enable: what the configuration and landlock_rules name can be opened, also later, and nothing else."""
+    with Vm() as vm:
+        for folder in "given", "read":
+            os.mkdir(vm.path(folder))
+        disks = {name: disk(vm, name) for name in ("one", "two", "given/three", "read/four")}
+        for name, body in disks.items():
+            body["id"] = os.path.basename(name)
+        rules = [{"path": vm.path("given"), "access": "rw"}, {"path": vm.path("read"), "access": "r"}]
+        answer = vm.put("vm.create", vm.config(landlock_enable=True, landlock_rules=[{"path": vm.path("none"), "access": "r"}]))
+        r.ok(answer.status == 500 and "landlock_rules[0].path" in str(answer.json), "a rule for a file that is not there: 500", answer)
+        answer = vm.put("vm.create", vm.config(landlock_enable=True, landlock_rules=[{"path": vm.path("read"), "access": "x"}]))
+        r.ok(answer.status == 400, "an access that is none: 400", answer)
+        boot(vm, disks=[disks["one"]], landlock_enable=True, landlock_rules=rules)
+        r.ok(vm.shows("hotplug: ready"), "the guest runs", vm.text("console"))
+        config = vm.get("vm.info").json["config"]
+        r.ok(config["landlock_enable"] is True and config["landlock_rules"] == rules, "vm.info has it", config)
+        add(r, vm, "disk", disks["given/three"], 3)
+        r.ok(vm.shows("slot 3 begins with"), "the guest reads a disk of a folder of the rules", vm.text("console"))
+        add(r, vm, "disk", dict(disks["read/four"], readonly=True), 4)
+        add(r, vm, "vsock", {"cid": 7, "socket": vm.path("given/vsock"), "id": "socket"}, 5)
+        for kind, body in (("disk", disks["two"]), ("disk", {"path": "/etc/passwd", "readonly": True}),
+                           ("disk", dict(disks["read/four"], id="x")), ("vsock", {"cid": 8, "socket": vm.path("v2")})):
+            answer = vm.put(f"vm.add-{kind}", body)
+            r.ok(answer.status in (500, 409) and (kind == "vsock" or "landlock_enable permits" in str(answer.json)),
+                 f"another one of the host is refused: {body}", answer)
+        vm.put("vm.reboot")
+        r.ok(vm.shows("ready", 2) and slots(vm) == {"one": 1, "__rng": 2, "three": 3, "four": 4, "socket": 5},
+             "it starts again with what has come", slots(vm))
+        threads = vm.threads()
+        r.ok(threads.count("vm") == 2, "this VM has an executor of its own", threads)
+        r.ok(vm.put("vm.delete").status == 204, "vm.delete")
+        r.ok(not os.path.exists(vm.path("given/vsock")), "its socket goes with it")
+        boot(vm, disks=[disks["two"]])
+        r.ok(vm.shows("ready", 3), "the same process runs a VM of other files", vm.text("console"))
+        add(r, vm, "disk", disks["one"], 3)
+        vm.put("vm.delete")
+        boot(vm, disks=[disks["one"]], landlock_enable=True)
+        r.ok(vm.shows("ready", 4), "and again one with rules")
+        vm.put("vm.power-button")
+        r.ok(vm.ends() == 0, "which ends the process as ever", read(vm.err))
+
+
+SCENARIOS = {"fenced": fenced, "plugging": plugging, "restarts": restarts, "silence": silence}

@@ -87,8 +87,8 @@ static void name(struct confine_plan *plan)
 		{ "images/link.qcow2", 17, CONFINE_READ | CONFINE_WRITE | CONFINE_AROUND },
 		{ "read-only", 9, CONFINE_READ | CONFINE_MAKE },
 		{ "logs/old", 8, CONFINE_READ | CONFINE_WRITE | CONFINE_MAKE },
-		{ "cache", 5, CONFINE_FILL },
-		{ "elsewhere/new/cache", 19, CONFINE_FILL },
+		{ "cache", 5, CONFINE_READ | CONFINE_FILL },
+		{ "elsewhere/new/cache", 19, CONFINE_READ | CONFINE_FILL },
 		{ "not-there/at-all", 16, CONFINE_READ | CONFINE_MAKE },
 	};
 	struct err err = { "" };

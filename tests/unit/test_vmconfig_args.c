@@ -95,7 +95,7 @@ static const struct {
 	{ "--rate-limit-group|id=g,ops_size=1,ops_refill_time=1",
 	  "{\"rate_limit_groups\":[{\"id\":\"g\",\"rate_limiter_config\":{\"ops\":{\"refill_time\":1,\"size\":1}}}]}" },
 	{ "--landlock|--landlock-rules|path=/a,access=rw",
-	  "{\"landlock_enable\":true,\"landlock_rules\":[\"path=/a,access=rw\"]}" },
+	  "{\"landlock_enable\":true,\"landlock_rules\":[{\"access\":\"rw\",\"path\":\"/a\"}]}" },
 };
 
 Test(vmconfig_args, good)

@@ -211,7 +211,9 @@ static int begin_programs(const struct confine_plan *plan, struct err *err)
 
 int confine_files(const struct confine_plan *plan)
 {
-	if (CONFINE_SANITIZED || confine.mode == CONFINE_OFF)
+	if (confine.mode == CONFINE_OFF)
+		return -ENOTSUP;
+	if (CONFINE_SANITIZED)
 		return 0;
 	return confine.refused[CONFINE_LANDLOCK] ? confine.refused[CONFINE_LANDLOCK] :
 						   confine_landlock_files(plan, false);

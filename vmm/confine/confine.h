@@ -40,8 +40,8 @@ enum confine_step {
 
 /*
  * What a path is for, together. READ, WRITE: the file, or all below the folder; MAKE: a file that is made if it is not there,
- * and then read and written; FILL: a folder, which is made if it is not there, and in which files and folders are made, changed and removed; REPLACE: in whose folder a new file takes its
- * place; NAME: a socket or a link, which is made and removed; AROUND: what is in or below the folder of that name is read, too.
+ * and then read and written; FILL: a folder, which is made if it is not there, and in which files and folders are made, changed and removed, but not read; REPLACE: in whose folder a new file takes its
+ * place; NAME: a socket or a link, which is made and removed, with FILL any in that folder; AROUND: what is in or below the folder of that name is read, too.
  */
 enum {
 	CONFINE_READ = 1,
@@ -125,9 +125,10 @@ int confine_finish(struct err *err);
 void confine_machine(const struct confine_plan *plan);
 
 /*
- * For a plan with files_later, of a process that is confined: from now on the calling thread, and those that it starts, open
+ * For a process whose plan has files_later: from now on the calling thread, and those that it starts, open
  * only what this plan names (path, name, report, fd, helpers and what parts need). Not to be undone; a
- * second call narrows. 0, or -errno: this host has no Landlock, or no room for the rules. Linux before 5.19: does nothing.
+ * second call narrows. 0, or -errno: this host has no Landlock (Linux before 5.19), or no room for the rules; -ENOTSUP: the
+ * process is not confined.
  */
 int confine_files(const struct confine_plan *plan);
 

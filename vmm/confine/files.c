@@ -130,9 +130,10 @@ static int make_folder(const struct layer *l, char *path)
 
 static int add_path(const struct layer *l, const struct confine_path *p)
 {
+	bool fill = p->access & CONFINE_FILL, names = p->access & CONFINE_NAME;
 	uint64_t access = (p->access & CONFINE_READ ? READ : 0) |
 			  (p->access & CONFINE_WRITE ? WRITE : 0) |
-			  (p->access & CONFINE_FILL ? MAKE : 0);
+			  (fill ? (names ? MAKE | NAME : MAKE) & ~READ : 0);
 	char path[PATH_MAX], place[PATH_MAX];
 	int rc = snprintf(path, sizeof(path), "%.*s", (int)p->len, p->path) >= (int)sizeof(path) ?
 			 0 : /* what opens it says so */
@@ -140,7 +141,7 @@ static int add_path(const struct layer *l, const struct confine_path *p)
 
 	if (rc)
 		rc = access ? add(l, path, access) : 0;
-	if (rc == 1 && p->access & CONFINE_FILL && !l->dry_run)
+	if (rc == 1 && fill && !l->dry_run)
 		rc = make_folder(l, path);
 	if (rc == 1 && p->access & CONFINE_MAKE) {
 		rc = place_of(path, place);
@@ -148,7 +149,7 @@ static int add_path(const struct layer *l, const struct confine_path *p)
 	}
 	if (rc >= 0 && p->access & CONFINE_REPLACE)
 		rc = add_folder(l, path, MAKE);
-	if (rc >= 0 && p->access & CONFINE_NAME)
+	if (rc >= 0 && names && !fill)
 		rc = add_folder(l, path, NAME);
 	if (rc >= 0 && p->access & CONFINE_AROUND)
 		rc = add_folder(l, path, READ);
@@ -289,9 +290,9 @@ int confine_landlock_files(const struct confine_plan *plan, bool hold)
 			   .dry_run = plan->jail.dry_run };
 	int rc;
 
-	/* As for programs: without REFER no file moves to another folder. */
+	/* As for programs: without REFER no file moves to another folder. A thread of an API has been asked for the layer. */
 	if (version < 2)
-		return version < 0 ? -errno : 0;
+		return version < 0 ? -errno : hold ? 0 : -ENOSYS;
 	/* What a script opens is not known. */
 	if (confine_has_script())
 		l.handled &= ~READ;

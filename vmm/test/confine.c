@@ -75,7 +75,8 @@ int test_confine_packed(struct test *t, struct err *err)
 	/* The kernel has been found by now, and the initrd been packed. */
 	rc = confine_plan_keys(&t->confine, &t->config.vm, err);
 	if (!rc && cache_dir)
-		rc = confine_add_path(&t->confine, cache_dir, strlen(cache_dir), CONFINE_FILL, err);
+		rc = confine_add_path(&t->confine, cache_dir, strlen(cache_dir),
+				      CONFINE_READ | CONFINE_FILL, err);
 	if (!rc)
 		rc = confine_packed(&t->confine, err);
 	free(cache_dir);

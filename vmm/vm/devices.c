@@ -40,6 +40,7 @@ int vm_add_device(struct vm *vm, const char *list, const json_t *device,
 			rc = vm_plug(vm, config, id, answer, err);
 		if (rc)
 			vm_close_taps(config, id);
+		rc = vm_fenced_error(vm, rc, err);
 	}
 	if (rc) {
 		json_decref(config);

@@ -78,9 +78,26 @@ static int may_create(struct vm *vm, struct err *err)
 	return keep_create(&vm->keep) ? err_sys(err, ENOMEM, "VM") : 0;
 }
 
+struct creation {
+	struct vm *vm;
+	struct config *config;
+	const json_t *vmconfig;
+	const struct vmconfig_notes *notes;
+};
+
+/* The first files of a VM. */
+static int open_files(void *opaque, struct err *err)
+{
+	struct creation *c = opaque;
+	int rc = vmconfig_check_files(c->vmconfig, c->notes, err);
+
+	return rc ? rc : vm_open_consoles(c->vm, c->config, err);
+}
+
 int vm_create(struct vm *vm, const json_t *in, const struct vmconfig_notes *notes, struct err *err)
 {
 	struct config config = { 0 };
+	struct creation creation = { vm, &config, NULL, notes };
 	json_t *vmconfig = NULL;
 	int rc = may_create(vm, err);
 
@@ -88,10 +105,9 @@ int vm_create(struct vm *vm, const json_t *in, const struct vmconfig_notes *note
 		rc = vmconfig_normalise(in, notes, &vmconfig, err);
 	if (!rc)
 		rc = vmconfig_to_config(vmconfig, &config, err);
+	creation.vmconfig = vmconfig;
 	if (!rc)
-		rc = vmconfig_check_files(vmconfig, notes, err);
-	if (!rc)
-		rc = vm_open_consoles(vm, &config, err);
+		rc = vm_fence(vm, vmconfig, &config, open_files, &creation, err);
 	if (rc) {
 		vm_close_taps(vmconfig, NULL);
 		json_decref(vmconfig);

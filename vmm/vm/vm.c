@@ -23,7 +23,6 @@
 #include "vmm/core/thread.h"
 #include "vmm/vm/vm_impl.h"
 
-#define EXECUTOR_STACK_BYTES (256u << 10)
 #define NS_PER_S 1000000000l
 #define IDLE_NS (20 * NS_PER_S / 1000)
 
@@ -91,22 +90,30 @@ static bool next(struct vm *vm, struct vm_job **job, bool *end)
 	return more;
 }
 
-static void *executor_main(void *opaque)
+/* fenced: in the executor of one VM, until that is gone. */
+static void serve(struct vm *vm, bool fenced)
 {
-	struct vm *vm = opaque;
 	struct vm_job *job;
 	bool end;
 
-	/* What it starts inherits it: machines, consoles, helpers. */
-	thread_confine();
-	while (next(vm, &job, &end)) {
+	while (!(fenced && !vm->config) && next(vm, &job, &end)) {
 		vm_finish_removals(vm);
 		if (job)
 			job->fn(job->opaque);
 		else if (end)
 			vm_on_end(vm);
 		free(job);
+		vm_serve_fenced(vm);
 	}
+}
+
+static void *executor_main(void *opaque)
+{
+	struct vm *vm = opaque;
+
+	/* What it starts inherits it: machines, consoles, helpers. */
+	thread_confine();
+	serve(vm, false);
 	vm_delete(vm);
 	return NULL;
 }
@@ -121,10 +128,11 @@ int vm_start(const struct vm_setup *setup, struct vm **out, struct err *err)
 		return err_sys(err, ENOMEM, "VM");
 	vm->setup = *setup;
 	STAILQ_INIT(&vm->jobs);
+	vm->fence.serve = serve;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_cond_init(&vm->cond, NULL);
-	rc = thread_start(&vm->executor, THREAD_EXECUTOR, "vm", EXECUTOR_STACK_BYTES, executor_main,
-			  vm);
+	rc = thread_start(&vm->executor, THREAD_EXECUTOR, "vm", VM_EXECUTOR_STACK_BYTES,
+			  executor_main, vm);
 	if (rc) {
 		pthread_cond_destroy(&vm->cond);
 		pthread_mutex_destroy(&vm->lock);

@@ -1,6 +1,6 @@
 /*
  * vm_impl: what the sources of this folder share, from the top down: vm.c (the executor), life.c,
- * devices.c (changes of devices and sizes), consoles.c, hotplug.c (the same while a machine runs), runner.c (the machine's
+ * devices.c (changes of devices and sizes), consoles.c, hotplug.c (the same while a machine runs), fence.c (landlock_enable), runner.c (the machine's
  * thread), placed.c, taps.c, state.c. info.c stands beside them.
  */
 #ifndef BANTAM_VM_IMPL_H
@@ -14,6 +14,8 @@
 #include "vmm/core/keep.h"
 #include "vmm/digest/definition.h"
 #include "vmm/digest/digest.h"
+
+#define VM_EXECUTOR_STACK_BYTES (256u << 10)
 
 struct vm_job {
 	STAILQ_ENTRY(vm_job) next;
@@ -42,6 +44,14 @@ struct vm {
 	bool pressed;			   /* the power button, while there was no machine */
 	bool ending;			   /* vm_begin_end */
 	char digest[DEFINITION_HEX_BYTES]; /* "": not known, or not yet */
+
+	/* fence.c */
+	struct {
+		bool up, opened, serves; /* the last two under the lock */
+		pthread_t thread;
+		/* vm.c's: takes jobs and ends until the VM is gone. */
+		void (*serve)(struct vm *vm, bool fenced);
+	} fence;
 
 	/* The executor's, and vcpu0's while that runs. */
 	struct config machine_config;
@@ -117,6 +127,17 @@ void vm_settle_removals(struct vm *vm);
 
 /* Before threads start that use the names of these devices (confine_machine). */
 void vm_confine(const struct config *config);
+
+/*
+ * In fence.c. landlock_enable: calls fn in a new executor, which opens only what these name, and leaves that thread to serve the
+ * VM; without it, calls fn. Returns fn's result, or -errno: then there is no such thread. config: made of vmconfig.
+ */
+int vm_fence(struct vm *vm, const json_t *vmconfig, const struct config *config,
+	     int (*fn)(void *opaque, struct err *err), void *opaque, struct err *err);
+/* Lets the VM's own executor serve, and waits until that VM is gone. Without one: nothing. */
+void vm_serve_fenced(struct vm *vm);
+/* Says in err what to do about a file that a fence refuses; rc: of what opened it. Returns rc. */
+int vm_fenced_error(const struct vm *vm, int rc, struct err *err);
 
 /* Opens the consoles of config, before there is a machine; they find their devices by id. */
 int vm_open_consoles(struct vm *vm, struct config *config, struct err *err);

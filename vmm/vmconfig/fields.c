@@ -47,8 +47,8 @@ static const struct vmconfig_field vm[] COLD = {
 	{ "watchdog", KIND_BOOL, .flags = FIELD_IGNORED, .def = "false", .help = "the guest's own watchdog must do" },
 	{ "rtc", KIND_ANY, .flags = FIELD_IGNORED, .cli = "-", .help = "the machine always has a clock" },
 	{ "iommu", KIND_BOOL, .flags = FIELD_REFUSED, .def = "false", .cli = "-", .help = "leave it out" },
-	{ "landlock_enable", KIND_BOOL, .flags = FIELD_IGNORED, .def = "false", .cli = "landlock", .help = "bantam uses Landlock for what no VM needs" },
-	{ "landlock_rules", KIND_LIST, .flags = FIELD_IGNORED, .cli = "landlock-rules", .help = "bantam uses Landlock for what no VM needs" },
+	{ "landlock_enable", KIND_BOOL, .def = "false", .cli = "landlock", .help = "the VM's threads open the files that the configuration and landlock_rules name, and no other" },
+	{ "landlock_rules", KIND_OBJECTS, VMCONFIG_LANDLOCK_RULE, .max = 64, .cli = "landlock-rules", .help = "with landlock_enable: further files and folders, for devices that come later" },
 	{ "numa", KIND_LIST, .flags = FIELD_IGNORED, .cli = "-", .help = "the guest sees one node" },
 	{ "tpm", KIND_ANY, .flags = FIELD_REFUSED, .cli = "-", .help = "leave it out" },
 	{ "pci_segments", KIND_LIST, .flags = FIELD_IGNORED, .cli = "-", .help = "the machine has one PCI segment" },
@@ -188,6 +188,12 @@ static const struct vmconfig_field bucket[] COLD = {
 static const struct vmconfig_field limit_group[] COLD = {
 	{ "id", KIND_ID, .flags = FIELD_REQUIRED, .max = 63, .help = "name" },
 	{ "rate_limiter_config", KIND_OBJECT, VMCONFIG_LIMITER, .flags = FIELD_REQUIRED, .cli = "-", .help = "limits of its disks" },
+	{ "" },
+};
+
+static const struct vmconfig_field landlock_rule[] COLD = {
+	{ "path", KIND_PATH, .flags = FIELD_REQUIRED, .max = FILE_PATH_MAX, .help = "a file, or a folder with all that is below it; it must be there" },
+	{ "access", KIND_ENUM, .flags = FIELD_REQUIRED, .choices = "r|w|rw|wr", .help = "to read, to write" },
 	{ "" },
 };
 
@@ -348,6 +354,7 @@ static const struct vmconfig_field remove_device[] COLD = {
 	X(LIMITER, limiter, "RateLimiterConfig")                                                   \
 	X(BUCKET, bucket, "TokenBucket")                                                           \
 	X(LIMIT_GROUP, limit_group, "RateLimitGroupConfig")                                        \
+	X(LANDLOCK_RULE, landlock_rule, "LandlockConfig")                                          \
 	X(NET, net, "NetConfig")                                                                   \
 	X(USER_NET, user_net, "UserNetConfig")                                                     \
 	X(RNG, rng, "RngConfig")                                                                   \
