@@ -44,6 +44,7 @@ struct note {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool recording;
+static bool no_room; /* as a file system that cannot allocate ahead */
 static ino_t inode;
 static uint64_t now;
 static struct event *events;
@@ -137,6 +138,24 @@ int __wrap_fallocate(int fd, int mode, off_t offset, off_t len);
 int __wrap_ftruncate(int fd, off_t size);
 int __wrap_fdatasync(int fd);
 
+static uint64_t size_of(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		fail("no size");
+	return (uint64_t)st.st_size;
+}
+
+/* A write behind the end, or fallocate, makes the file longer. */
+static void record_size(int fd, uint64_t was, uint64_t begin)
+{
+	struct event e = { .what = SIZE, .offset = size_of(fd), .begin = begin };
+
+	if (e.offset > was)
+		record(e);
+}
+
 static ssize_t real_pwritev2(int fd, const struct iovec *iov, int niov, off_t offset, int flags)
 {
 	return __real_syscall(SYS_pwritev2, (long)fd, iov, (long)niov, (long)offset, 0L,
@@ -147,11 +166,21 @@ ssize_t __wrap_pwritev2(int fd, const struct iovec *iov, int niov, off_t offset,
 {
 	struct event e = { .what = WROTE, .offset = (uint64_t)offset, .dsync = flags & RWF_DSYNC };
 
+	uint64_t was;
+	ssize_t n;
+	int error;
+
 	if (!ours(fd))
 		return real_pwritev2(fd, iov, niov, offset, flags);
+	was = size_of(fd);
 	e.data = copy_iov(iov, niov, &e.len);
 	e.begin = tick();
-	return record_write(e, real_pwritev2(fd, iov, niov, offset, flags));
+	n = record_write(e, real_pwritev2(fd, iov, niov, offset, flags));
+	error = errno;
+	if (n > 0 && e.offset + (uint64_t)n > was)
+		record_size(fd, was, e.begin);
+	errno = error;
+	return n;
 }
 
 /* vmm/core/fd_rw.h writes by this function. */
@@ -186,12 +215,19 @@ int __wrap_fallocate(int fd, int mode, off_t offset, off_t len)
 {
 	struct event e = { .what = WROTE, .offset = (uint64_t)offset, .len = (uint64_t)len };
 	bool log = ours(fd);
+	uint64_t was = log ? size_of(fd) : 0;
 	int rc;
 
+	if (log && !mode && no_room) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
 	e.begin = tick();
 	rc = __real_fallocate(fd, mode, offset, len);
 	if (log && !rc)
 		record(e);
+	if (log && !rc && !(mode & FALLOC_FL_KEEP_SIZE))
+		record_size(fd, was, e.begin);
 	return rc;
 }
 
@@ -474,9 +510,10 @@ int torture_power(uint64_t seed, unsigned points, const char *dir)
 		struct ledger known, l;
 		struct boot_file before;
 
-		snprintf(context, sizeof(context), "torture power %llu %u %s: recording %u%s ",
+		no_room = !rnd(&rng, 4);
+		snprintf(context, sizeof(context), "torture power %llu %u %s: recording %u%s%s ",
 			 (unsigned long long)seed, points, dir, recordings,
-			 direct ? ", direct" : "");
+			 direct ? ", direct" : "", no_room ? ", no fallocate" : "");
 		/* A tmpfs does not support O_DIRECT. */
 		enter_scratch(direct ? dir : "/dev/shm");
 		make(&rng, size);

@@ -13,6 +13,7 @@
 
 #include "tools/bantam-image/image.h"
 #include "vmm/core/clock.h"
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/thread.h"
 
 #define WINDOW_BYTES (1u << 20)
@@ -210,7 +211,7 @@ static int fill(struct job *j, struct slot *s, struct qcow2_packer *packer, stru
 static int put(int fd, struct iovec *iov, int n, uint64_t offset)
 {
 	while (n) {
-		ssize_t done = pwritev(fd, iov, n, (off_t)offset);
+		ssize_t done = fd_rw_pwritev(fd, iov, n, (off_t)offset, 0);
 
 		if (done < 0 && errno == EINTR)
 			continue;

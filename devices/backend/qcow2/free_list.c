@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* More freed runs than this ask for a commit. */
 #define FREED_MAX 4096u
@@ -19,9 +20,13 @@ int qcow2_free_add(struct qcow2 *q, struct qcow2_free_list *list, uint64_t offse
 	if (list->n == list->room) {
 		size_t room = list->room ? list->room * 2 : 16;
 
-		more = realloc(list->run, room * sizeof(*more));
+		/* No realloc: a worker's list of system calls has no mremap. */
+		more = malloc(room * sizeof(*more));
 		if (!more)
 			return -ENOMEM;
+		if (list->n)
+			memcpy(more, list->run, list->n * sizeof(*more));
+		free(list->run);
 		list->run = more;
 		list->room = room;
 	}

@@ -25,15 +25,15 @@
  * qcow2_io_begin and _end count I/O by epochs. Only then does the engine punch the hole, decrement
  * the refcount and use the cluster again.
  *
- * Zeroes for free. The engine grows the file (ftruncate) ahead of allocation. Clusters beyond the
+ * Zeroes for free. The engine grows the file ahead of allocation. Clusters beyond the
  * end that the file had at open ("virgin") read as zeroes until written. If the guest's cluster
  * reads as zeroes anyway, the engine links such a cluster before it writes the data: there is
- * nothing to copy, a crash shows no old data, and later writes to the cluster need not wait. The
- * engine also asks the host for room (fallocate) up to the new end: a write there then takes a
- * fraction of the time. Closing gives back the room that was not needed.
+ * nothing to copy, a crash shows no old data, and later writes to the cluster need not wait. It
+ * does so by asking the host for room (fallocate): a write there then takes a fraction of the
+ * time. Closing gives back the room that was not needed.
  *
  * Locking. q->lock guards all of it. No thread waits for the disk with it held, except to grow the
- * file (ftruncate, fallocate), in qcow2_arm_locked (write.h), and where a write to the page cache
+ * file, in qcow2_arm_locked (write.h), and where a write to the page cache
  * stalls (write.c). The lock of a backing image is taken under its overlay's. The caller of a
  * function named _locked holds it. A function that finds that a slice is not in memory loads it
  * without the lock and returns 1: other threads may have changed anything, so the caller looks

@@ -190,26 +190,32 @@ struct length {
 	int rc;
 };
 
+/*
+ * No ftruncate, which a worker may not call: it could cut the file, too. If the file system cannot give room, or has
+ * too little, a new last byte makes the file longer.
+ */
+static int extend(const struct qcow2 *q, uint64_t size)
+{
+	uint64_t from = q->space.grown_bytes;
+
+	if (size > from && !fallocate(q->file.fd, 0, (off_t)from, (off_t)(size - from)))
+		return 0;
+	return size > from ? qcow2_pwrite(&q->file, "", 1, size - 1) : 0;
+}
+
 static void set_length(void *opaque)
 {
 	struct length *l = opaque;
-	int fd = l->q->file.fd;
 
+	l->rc = extend(l->q, l->size);
 	/* A limit (RLIMIT_FSIZE, the file system's) may allow less. */
-	if (ftruncate(fd, (off_t)l->size)) {
+	if (l->rc) {
 		l->size = l->least;
-		if (ftruncate(fd, (off_t)l->size)) {
-			l->rc = -errno;
-			return;
-		}
+		l->rc = extend(l->q, l->size);
 	}
-	/* Not an error if the file system cannot do it, or has too little room. */
-	if (l->size > l->q->space.grown_bytes)
-		(void)!fallocate(fd, 0, (off_t)l->q->space.grown_bytes,
-				 (off_t)(l->size - l->q->space.grown_bytes));
 }
 
-/* A loop's thread links clusters, but has no calls for this. */
+/* An errand if a loop's thread does it, which links clusters, but has no call for this. */
 int qcow2_lengthen_locked(struct qcow2 *q, uint64_t size, uint64_t least)
 {
 	struct length l = { q, size, least, 0 };

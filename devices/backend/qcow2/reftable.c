@@ -52,10 +52,12 @@ static int enlarge(struct qcow2 *q, uint64_t entries)
 		return -EFBIG;
 	if (entries <= q->file.reftable.n)
 		return 0;
-	table = realloc(q->file.reftable.entry, bytes);
+	/* No realloc: a worker's list of system calls has no mremap. */
+	table = calloc(1, bytes);
 	if (!table)
 		return -ENOMEM;
-	memset(table + q->file.reftable.n, 0, bytes - q->file.reftable.n * 8);
+	memcpy(table, q->file.reftable.entry, q->file.reftable.n * 8);
+	free(q->file.reftable.entry);
 	q->file.reftable.entry = table;
 	q->file.reftable.n = bytes / 8;
 	return 0;

@@ -70,7 +70,7 @@ bool qcow2_pread_now(const struct qcow2_file *f, void *buf, uint64_t len, uint64
 {
 	struct iovec iov = { buf, len };
 
-	return preadv2(f->fd, &iov, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)len;
+	return fd_rw_preadv(f->fd, &iov, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)len;
 }
 
 int qcow2_pwrite(const struct qcow2_file *f, const void *buf, uint64_t len, uint64_t offset)
