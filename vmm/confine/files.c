@@ -178,12 +178,18 @@ static int add_all(const struct layer *l, const char *const *path, size_t n)
 	return rc < 0 ? rc : 0;
 }
 
+/* Where the loaders of distributions look, Nix's and Guix's too. */
 static int add_libraries(const struct layer *l)
 {
-	static const char *const paths[] = {
-		"/lib",		  "/lib64",	      "/usr/lib",	   "/usr/lib64",
-		"/usr/local/lib", "/etc/ld.so.cache", "/etc/ld.so.preload"
-	};
+	static const char *const paths[] = { "/lib",
+					     "/lib64",
+					     "/usr",
+					     "/opt",
+					     "/nix/store",
+					     "/gnu/store",
+					     "/etc/ld.so.cache",
+					     "/etc/ld.so.preload",
+					     "/etc/ld-musl-x86_64.path" };
 
 	return add_all(l, paths, sizeof(paths) / sizeof(paths[0]));
 }
