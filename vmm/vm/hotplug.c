@@ -77,31 +77,43 @@ int vm_plug(struct vm *vm, const json_t *config, const char *id, json_t **answer
 struct unplug {
 	struct vm *vm;
 	const char *id;
+	int at; /* in the machine's configuration */
 };
+
+static bool is_leaving(const struct vm *vm, const char *id)
+{
+	for (unsigned i = 0; i < vm->nleaving; i++)
+		if (!strcmp(vm->leaving[i].id, id))
+			return true;
+	return false;
+}
 
 static int unplug(struct machine *m, void *opaque, struct err *err)
 {
 	struct unplug *u = opaque;
 
 	vm_pin(u->vm, m);
+	/* Before the guest is asked: what cannot be noted does not begin. */
+	u->at = vm_find_device(&u->vm->machine_config, u->id);
+	if (u->at < 0)
+		return err_set(err, ENODEV, "\"%s\": no option of the machine made this device",
+			       u->id);
+	if (u->vm->nleaving == BOARD_MAX_SLOTS && !is_leaving(u->vm, u->id))
+		return err_set(err, EBUSY, "\"%s\": the guest has been asked for %d devices", u->id,
+			       BOARD_MAX_SLOTS);
 	return machine_ask_removal(m, u->id, err);
 }
 
 int vm_unplug(struct vm *vm, const char *id, struct err *err)
 {
-	struct unplug u = { vm, id };
+	struct unplug u = { .vm = vm, .id = id };
 	struct vm_leaving *l = &vm->leaving[vm->nleaving];
-	int rc = vm_with_machine(vm, unplug, &u, err), at;
+	int rc = vm_with_machine(vm, unplug, &u, err);
 
-	if (rc)
+	if (rc || is_leaving(vm, id))
 		return rc;
-	for (unsigned i = 0; i < vm->nleaving; i++)
-		if (!strcmp(vm->leaving[i].id, id))
-			return 0;
-	at = vm_find_device(&vm->machine_config, id);
-	BUG_ON(vm->nleaving == BOARD_MAX_SLOTS || at < 0);
 	snprintf(l->id, sizeof(l->id), "%s", id);
-	l->slot = vm->machine_config.device[at].slot;
+	l->slot = vm->machine_config.device[u.at].slot;
 	vm->nleaving++;
 	return 0;
 }
