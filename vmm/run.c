@@ -501,6 +501,7 @@ static int confine_run(const struct config *config, bool api)
 		return fail(err.text, OUTCOME_ERROR);
 	if (confine_jail_check(&plan.jail, &err))
 		return fail(err.text, OUTCOME_USAGE);
+	plan.jail.disks_later = api;
 	if (api)
 		plan.report[plan.nreports++] = keys_text(&config->vm, CONFIG_API_SOCKET);
 	if (!plan.jail.dry_run)

@@ -252,6 +252,38 @@ Test(jail, limits_of_disks)
 	remove_place((const char *const[]){ "io.max", "disk", NULL });
 }
 
+/* The process of an API may have no disk at the start. */
+Test(jail, limits_of_disks_that_come_later)
+{
+	struct confine_jail jail = { .disks_later = true }, more = { .ndisks = 1 };
+	char disk[128];
+	const char *missing;
+	struct err err = { "" };
+	struct stat st;
+	int rc;
+
+	make_place();
+	put("disk", "");
+	snprintf(disk, sizeof(disk), "%s", below("disk"));
+	more.disk[0] = disk;
+	cr_assert(!stat(disk, &st));
+	/* Without limits of disks nothing has one. */
+	cr_expect_eq(confine_limits_more(&more, &err), 0);
+	cr_expect_eq(write_limits("rbps=1M", &jail, &missing, &err), -ENODEV);
+	cr_expect_str_eq(missing, "io");
+	put("io.max", "");
+	cr_expect_eq(write_limits("rbps=1M,riops=9", &jail, &missing, &err), 0, "%s", err.text);
+	cr_expect_str_eq(content("io.max"), "");
+	rc = confine_limits_more(&more, &err);
+	cr_expect_eq(rc, major(st.st_dev) ? 0 : -ENOTSUP, "%d %s", rc, err.text);
+	cr_expect(rc ? strstr(err.text, "without a block device") :
+		       strstr(content("io.max"), " rbps=1048576 riops=9"));
+	/* One that is not there is told by what opens it. */
+	more.disk[0] = "/nowhere";
+	cr_expect_eq(confine_limits_more(&more, &err), 0);
+	remove_place((const char *const[]){ "io.max", "disk", NULL });
+}
+
 Test(jail, limits_of_the_process)
 {
 	struct rlimit files, size;

@@ -376,6 +376,7 @@ static int confine_api(struct args *args, struct err *err)
 
 	plan_disks(&args->jail, o->vm);
 	plan.jail = args->jail;
+	plan.jail.disks_later = true;
 
 	plan.nfds += vmconfig_option_fds(o->vm, plan.fd + plan.nfds, CONFINE_FDS_MAX - plan.nfds);
 	if (!rc && o->socket.fd >= 0)

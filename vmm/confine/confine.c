@@ -326,14 +326,17 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 	return rc;
 }
 
-void confine_machine(const struct confine_plan *plan)
+int confine_machine(const struct confine_plan *plan, struct err *err)
 {
-	if (confine.mode == CONFINE_OFF || geteuid())
-		return;
+	int rc = confine_limits_more(&plan->jail, err);
+
+	if (rc || confine.mode == CONFINE_OFF || geteuid())
+		return rc;
 	if (plan->nnames)
 		atomic_store(&confine.names, true);
 	if (confine_names_of_others(plan))
 		atomic_store(&confine.names_of_others, true);
+	return 0;
 }
 
 /*

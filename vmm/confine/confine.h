@@ -119,10 +119,11 @@ int confine_begin(const struct confine_plan *plan, struct err *err);
 int confine_packed(const struct confine_plan *plan, struct err *err);
 int confine_finish(struct err *err);
 /*
- * For a plan with files_later, before threads of a machine or of a device start: what its names ask for. Any thread; the
- * threads that are there already keep what they have.
+ * For a plan with files_later, before threads of a machine or of a device start: what its names ask for, and the limits of the
+ * host's devices with its disks. One thread at a time; the threads that are there already keep what they have. 0, or -errno:
+ * a disk cannot be limited.
  */
-void confine_machine(const struct confine_plan *plan);
+int confine_machine(const struct confine_plan *plan, struct err *err);
 
 /*
  * For a process whose plan has files_later: from now on the calling thread, and those that it starts, open

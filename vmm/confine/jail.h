@@ -24,7 +24,8 @@ struct confine_jail {
 	const char *netns;
 	const char *disk[CONFINE_DISKS_MAX]; /* whose host devices get the limits of disks */
 	unsigned ndisks;
-	bool dry_run; /* nothing is made on the host */
+	bool disks_later; /* others come while it lives: confine_machine */
+	bool dry_run;	  /* nothing is made on the host */
 };
 
 /* The keys of --limit. */

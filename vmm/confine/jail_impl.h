@@ -49,6 +49,12 @@ void confine_limits_controllers(const struct keyvals *kv, char *words, size_t le
 int confine_limits_write(const struct keyvals *kv, int dir, const struct confine_jail *jail,
 			 const char **missing, struct err *err);
 
+/*
+ * Limits the host's devices of these disks, which come later, in the group in which confine_limits_write has set limits of disks for a
+ * jail with disks_later; without one: nothing.
+ */
+int confine_limits_more(const struct confine_jail *jail, struct err *err);
+
 /* --- cgroup.c --- */
 
 /* Makes the group if there is none, sets its limits, and enters it. It goes when the process has ended, if it was made. */

@@ -5,6 +5,8 @@
  * Theory of operation. A table says for each key which file of the group takes it, and of which controller that is. A
  * group has the files of those controllers only that the group above hands down, so a file that is not there means a
  * missing controller. The limits of disks concern a device of the host: the whole disk on which a disk of the VM lies.
+ * Disks that come later get them, too (confine_limits_more): by a descriptor, because the group's folder is out of reach
+ * then.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -215,34 +217,88 @@ static int device_of(const struct confine_jail *jail, const char *path, dev_t *d
 	return 0;
 }
 
+/* What each device of the host gets (" rbps=1048576"), and io.max of the group; -1: there are no disks later. */
+static struct {
+	int fd;
+	char words[160];
+} later = { .fd = -1 };
+
+static void disk_words(const struct keyvals *kv, char *text, size_t len)
+{
+	size_t at = 0;
+
+	*text = 0;
+	for (unsigned key = L_RBPS; key <= L_WIOPS; key++)
+		if (keys_has(kv, key))
+			at += (size_t)snprintf(text + at, len - at, " %s=%llu", kv->table[key].name,
+					       (unsigned long long)keys_num(kv, key));
+}
+
+static int keep_for_later(int dir, const char *words, const char **missing, struct err *err)
+{
+	snprintf(later.words, sizeof(later.words), "%s", words);
+	if (later.fd >= 0)
+		close(later.fd);
+	later.fd = openat(dir, files[L_RBPS].file, O_WRONLY | O_CLOEXEC);
+	if (later.fd >= 0)
+		return 0;
+	if (errno != ENOENT)
+		return err_sys(err, errno, "--limit: io.max of the group");
+	*missing = files[L_RBPS].controller;
+	return -ENODEV;
+}
+
+int confine_limits_more(const struct confine_jail *jail, struct err *err)
+{
+	static const struct confine_jail here; /* the root is the jail's */
+
+	for (unsigned i = 0; later.fd >= 0 && i < jail->ndisks; i++) {
+		char text[200];
+		dev_t dev;
+		int rc = device_of(&here, jail->disk[i], &dev, err), n;
+
+		if (rc)
+			return rc;
+		if (!dev)
+			continue;
+		n = snprintf(text, sizeof(text), "%u:%u%s", major(dev), minor(dev), later.words);
+		if (pwrite(later.fd, text, (size_t)n, 0) < 0)
+			return err_sys(err, errno, "--limit: \"%s\" to io.max of the group", text);
+	}
+	return 0;
+}
+
 static int write_disk_limits(const struct keyvals *kv, int dir, const struct confine_jail *jail,
 			     const char **missing, struct err *err)
 {
+	char words[160];
 	unsigned done = 0;
 
+	disk_words(kv, words, sizeof(words));
+	if (jail->disks_later) {
+		int rc = keep_for_later(dir, words, missing, err);
+
+		if (rc)
+			return rc;
+	}
 	for (unsigned i = 0; i < jail->ndisks; i++) {
-		char text[160];
-		size_t at;
+		char text[200];
 		dev_t dev;
 		int rc = device_of(jail, jail->disk[i], &dev, err);
 
 		if (!rc && !dev)
 			continue;
-		at = (size_t)snprintf(text, sizeof(text), "%u:%u", major(dev), minor(dev));
-		for (unsigned key = L_RBPS; key <= L_WIOPS; key++)
-			if (keys_has(kv, key))
-				at += (size_t)snprintf(text + at, sizeof(text) - at, " %s=%llu",
-						       kv->table[key].name,
-						       (unsigned long long)keys_num(kv, key));
+		snprintf(text, sizeof(text), "%u:%u%s", major(dev), minor(dev), words);
 		if (!rc)
 			rc = write_file(dir, L_RBPS, text, missing, err);
 		if (rc)
 			return rc;
 		done++;
 	}
-	return done ? 0 :
-		      err_set(err, EINVAL,
-			      "--limit: rbps, wbps, riops and wiops need a disk of the command line; give --disk FILE");
+	return done || jail->disks_later ?
+		       0 :
+		       err_set(err, EINVAL,
+			       "--limit: rbps, wbps, riops and wiops need a disk of the command line; give --disk FILE");
 }
 
 int confine_limits_write(const struct keyvals *kv, int dir, const struct confine_jail *jail,

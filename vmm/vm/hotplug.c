@@ -31,7 +31,11 @@ static int plug(struct machine *m, void *opaque, struct err *err)
 	rc = config_take_device(config, p->from, err);
 	if (rc)
 		return rc;
-	vm_confine(config);
+	rc = vm_confine(config, err);
+	if (rc) {
+		config_drop_device(config, config->ndevices - 1);
+		return rc;
+	}
 	d = &config->device[config->ndevices - 1];
 	d->slot = p->slot;
 	rc = machine_add_device(m, d, p->id, &p->slot, err);

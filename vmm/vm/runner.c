@@ -271,14 +271,13 @@ static bool wait_for_guest(struct vm *vm)
 	return started;
 }
 
-void vm_confine(const struct config *config)
+int vm_confine(const struct config *config, struct err *err)
 {
 	struct confine_plan plan = { 0 };
-	struct err err;
+	struct err why;
 
 	/* Too many names are too many for the machine, too, which says it. */
-	if (!confine_plan_config(&plan, config, &err))
-		confine_machine(&plan);
+	return confine_plan_config(&plan, config, &why) ? 0 : confine_machine(&plan, err);
 }
 
 static int start(struct vm *vm, struct err *err)
@@ -287,9 +286,11 @@ static int start(struct vm *vm, struct err *err)
 
 	if (rc)
 		return rc;
+	rc = vm_confine(&vm->machine_config, err);
+	if (rc)
+		return rc;
 	if (!vm_begin_creating(vm))
 		return err_set(err, EBUSY, "this process ends");
-	vm_confine(&vm->machine_config);
 	rc = thread_start(&vm->vcpu0, THREAD_VCPU, "vcpu0", VCPU0_STACK_BYTES, vcpu0_main, vm);
 	if (rc) {
 		pthread_mutex_lock(&vm->lock);

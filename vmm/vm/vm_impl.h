@@ -126,7 +126,7 @@ void vm_forget_device(struct vm *vm, const char *id, unsigned slot);
 void vm_settle_removals(struct vm *vm);
 
 /* Before threads start that use the names of these devices (confine_machine). */
-void vm_confine(const struct config *config);
+int vm_confine(const struct config *config, struct err *err);
 
 /*
  * In fence.c. landlock_enable: calls fn in a new executor, which opens only what these name, and leaves that thread to serve the
