@@ -200,11 +200,14 @@ static const struct attempt attempts[] = {
 };
 #define NATTEMPTS (sizeof(attempts) / sizeof(attempts[0]))
 
+static unsigned serves = CALLS_ALL; /* what the child's thread serves */
+
 /* Runs in a child of its own. */
 static void attempt(const struct attempt *a, enum thread_kind kind, bool only_log, int err_fd)
 {
 	dup2(err_fd, STDERR_FILENO);
 	thread_become(kind);
+	thread_serve(serves);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || confine_filter_load(kind, only_log))
 		_exit(99);
 	syscall(a->call, a->arg[0], a->arg[1], a->arg[2], a->arg[3], a->arg[4], a->arg[5]);
@@ -516,6 +519,28 @@ Test(confine_filter, parts)
 			cr_expect_eq(interpret(kind, parts, &d) == SECCOMP_RET_ALLOW,
 				     listed(kind, of, &d), "kind %d, parts %u, %s", kind, parts,
 				     r->name);
+		}
+	}
+}
+
+/* The thread of one device, in a VM of all parts. */
+Test(confine_filter, one_device)
+{
+	static const struct attempt ring = {
+		"a disk's ring", SYS_io_uring_enter, { 99 }, CALLS_DISK
+	};
+	static const struct attempt frames = { "frames", SYS_recvmmsg, { 99 }, CALLS_NET };
+	static const struct attempt ready = { "events", SYS_epoll_wait, { 99 }, CALLS_ALL };
+	const struct attempt *const all[] = { &ring, &frames, &ready };
+
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		for (unsigned part = 1; part <= CALLS_ALL; part *= 2) {
+			char line[200];
+
+			serves = part;
+			cr_expect_eq(run_attempt(all[i], THREAD_IO, false, line) == 0,
+				     !!(all[i]->may & part), "%s, a device of part %u: %s",
+				     all[i]->what, part, line);
 		}
 	}
 }

@@ -132,7 +132,7 @@ int confine_filter_load(enum thread_kind kind, bool only_log)
 
 	if ((size_t)kind >= sizeof(filters) / sizeof(filters[0]))
 		return 0;
-	f = &filters[kind][CALLS_ALL & ~confine.lacks];
+	f = &filters[kind][thread_serves() & ~confine.lacks];
 	if (!f->len)
 		return 0;
 	rc = only_log ? 0 : hear_refusals();

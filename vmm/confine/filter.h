@@ -14,7 +14,8 @@
 
 /*
  * From now on thread_confine loads the filter of the thread's kind, for good, after rights, which takes what else a
- * thread has; a kind that has no filter keeps what it has. lacks: the parts that the VM does not have (CALLS_…, core/calls.h). A build with sanitizers, which make calls of their own,
+ * thread has; a kind that has no filter keeps what it has. lacks: the parts that the VM does not have (CALLS_…, core/calls.h); a
+ * thread of one device has only those of its device (thread_serve). A build with sanitizers, which make calls of their own,
  * loads none. Before the first thread starts. Returns 0, or -errno: this kernel has no filters, and only rights
  * is called. A filter that cannot be loaded later (no room for programs in the kernel) is left out with a line in the
  * log; with required the process ends.

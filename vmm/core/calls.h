@@ -1,6 +1,7 @@
 /*
  * calls: the parts of a VM whose threads make system calls that those of another VM do not. The lists (*.calls) name
- * them, a type of device says which it is (device.h), and a thread's filter has those of its VM (vmm/confine).
+ * them, a type of device says which it is (device.h), and a thread's filter has those of its VM, or of its device if it
+ * serves one alone (vmm/confine).
  */
 #ifndef BANTAM_CORE_CALLS_H
 #define BANTAM_CORE_CALLS_H

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "vmm/core/calls.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 
@@ -22,6 +23,7 @@ struct start {
 };
 
 static _Thread_local enum thread_kind kind_here;
+static _Thread_local unsigned parts_here = CALLS_ALL;
 static int (*confine_fn)(enum thread_kind kind);
 
 /* The new thread names itself: this is one system call, and its parent does not wait for it. */
@@ -128,6 +130,16 @@ void thread_name_of(const char *id, const char *suffix, char name[THREAD_NAME_BY
 		snprintf(name, THREAD_NAME_BYTES, "%s%.*s%s", mark, (int)room, id, suffix);
 	else
 		snprintf(name, THREAD_NAME_BYTES, "%s", suffix + 1);
+}
+
+void thread_serve(unsigned parts)
+{
+	parts_here = parts;
+}
+
+unsigned thread_serves(void)
+{
+	return parts_here;
 }
 
 enum thread_kind thread_kind(void)

@@ -71,6 +71,14 @@ enum thread_kind thread_kind(void);
 void thread_become(enum thread_kind kind);
 
 /*
+ * The calling thread serves one device, so of the parts of a VM (CALLS_…, core/calls.h) it needs only these. Before
+ * thread_confine. Without this call it needs those of the whole VM.
+ */
+void thread_serve(unsigned parts);
+/* What the calling thread needs; at first all. */
+unsigned thread_serves(void);
+
+/*
  * Sets what thread_confine calls: it takes from the calling thread what a thread of this kind does not need, and
  * returns 0 or -errno. Before the first thread starts; NULL, the value at first: nothing.
  */

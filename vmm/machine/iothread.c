@@ -70,6 +70,7 @@ static void *iothread_main(void *opaque)
 
 	errands_use(io->errands);
 	iothread_prepare(io->dev);
+	thread_serve(io->dev->type->calls);
 	thread_confine();
 	BUG_ON(loop_run(io->loop));
 	pthread_mutex_lock(&io->lock);
