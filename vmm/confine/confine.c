@@ -29,7 +29,7 @@
 static struct {
 	enum confine_mode mode;
 	bool files_later, own_namespace, own_user;
-	atomic_bool names, names_of_others;
+	atomic_bool names_of_others;
 	/*
 	 * A plain user's process is in a user namespace from begin_alone on, where root's files look like those of others:
 	 * an initrd would lose their set-user-ID. Root's process has none.
@@ -332,8 +332,6 @@ int confine_machine(const struct confine_plan *plan, struct err *err)
 
 	if (rc || confine.mode == CONFINE_OFF || geteuid())
 		return rc;
-	if (plan->nnames)
-		atomic_store(&confine.names, true);
 	if (confine_names_of_others(plan))
 		atomic_store(&confine.names_of_others, true);
 	return 0;
@@ -341,8 +339,8 @@ int confine_machine(const struct confine_plan *plan, struct err *err)
 
 /*
  * Root's threads take a user of their own. The machine's thread and the others of a process that opens files later (the
- * executor, the API's loop, "machine") stay root: they open what clients name, and remove what root has made. A loop that
- * may have to connect to a socket of root by its name stays root, too. For the kernel a process is what shares
+ * executor, the API's loop, "machine") stay root: they open what clients name, and remove what root has made, and connect
+ * to sockets of root for the loops. For the kernel a process is what shares
  * memory, so threads of several users signal and wake each other as before; but only a process with CAP_SYS_NICE can
  * set the processors of all.
  */
@@ -350,9 +348,8 @@ static bool takes_own_user(enum thread_kind kind)
 {
 	if (!confine.own_user || geteuid())
 		return false;
-	if (!confine.files_later || kind == THREAD_VCPU || kind == THREAD_WORKER)
-		return true;
-	return (kind == THREAD_LOOP || kind == THREAD_IO) && !atomic_load(&confine.names);
+	return !confine.files_later || kind == THREAD_VCPU || kind == THREAD_WORKER ||
+	       kind == THREAD_LOOP || kind == THREAD_IO;
 }
 
 int confine_thread_rights(void)
