@@ -267,7 +267,7 @@ static void print_all(uint32_t arch)
 		unsigned kind = kinds[i].kind, nmade = 0;
 
 		for (unsigned parts = 0; parts <= CALLS_ALL; parts++) {
-			unsigned of = list_varies(kind) ? parts : CALLS_ALL;
+			unsigned of = list_parts(kind, parts);
 			struct filter f = add_filter(all, &n, make(arch, kind, of));
 
 			made[i][parts] = share(all, &n, made[i], nmade, f);
@@ -321,8 +321,7 @@ static void print_list(uint32_t arch, const struct kind *of, size_t n, unsigned 
 	for (size_t k = 0; k < n; k++)
 		for (size_t i = 0; i < nrules; i++)
 			if (rules[i].line != REFUSED && rules[i].line != FAILS &&
-			    list_has(rules[i].threads, of[k].kind,
-				     list_varies(of[k].kind) ? parts : CALLS_ALL)) {
+			    list_has(rules[i].threads, of[k].kind, list_parts(of[k].kind, parts))) {
 				printf("%s\t%s\t%s\t%s", of[k].name, rules[i].call, rules[i].text,
 				       rules[i].file);
 				print_numbers(arch, &rules[i]);

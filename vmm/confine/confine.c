@@ -16,11 +16,13 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "vmm/confine/confine_impl.h"
 #include "vmm/confine/filter.h"
 #include "vmm/confine/jail_impl.h"
+#include "vmm/core/calls.h"
 #include "vmm/core/helper.h"
 #include "vmm/core/huge_file.h"
 #include "vmm/core/log.h"
@@ -264,6 +266,15 @@ int confine_packed(const struct confine_plan *plan, struct err *err)
 	return rc ? rc : begin_files(plan, err);
 }
 
+/* What the process begins with; for some a worker needs more calls. With an API the log may go elsewhere later. */
+static unsigned lacks_stdio(const struct confine_plan *plan)
+{
+	bool plain = !plan->files_later && log_is_plain() && !isatty(STDIN_FILENO);
+
+	/* Without a vDSO the C library asks the kernel for each time. */
+	return plain && getauxval(AT_SYSINFO_EHDR) ? CALLS_STDIO : 0;
+}
+
 int confine_begin(const struct confine_plan *plan, struct err *err)
 {
 	bool ours = !geteuid() && !plan->jail.uid;
@@ -317,7 +328,7 @@ int confine_begin(const struct confine_plan *plan, struct err *err)
 	if (!rc)
 		rc = took(CONFINE_FILTERS,
 			  confine_filters(plan->mode == CONFINE_LOG, plan->mode == CONFINE_REQUIRE,
-					  plan->lacks, confine_thread_rights),
+					  plan->lacks | lacks_stdio(plan), confine_thread_rights),
 			  err);
 	if (!rc && !plan->files_later && !plan->packs)
 		rc = begin_files(plan, err);

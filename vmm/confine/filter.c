@@ -7,7 +7,7 @@
  * What is not on the list gets SECCOMP_RET_TRAP, not KILL_PROCESS: the call is not made either way, and the handler of
  * SIGSYS can say which one it was. A thread that has been taken over cannot keep the handler from running (the
  * kernel unblocks a SIGSYS of its own, or kills), nor set another one (rt_sigaction refuses SIGSYS). The handler
- * uses write and exit_group, and what gives a terminal back, which are on every list.
+ * uses pwritev2 and exit_group, and what gives a terminal back if there is one, which are on every list.
  */
 #include "vmm/confine/filter.h"
 
@@ -26,6 +26,7 @@
 #include "vmm/confine/filter_table.h"
 #include "vmm/confine/load.h"
 #include "vmm/core/calls.h"
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/log.h"
 
 #include "filters.inc"
@@ -100,7 +101,7 @@ static void on_refused(int sig, siginfo_t *info, void *context)
 	n = append(line, n, " of a thread of the kind ", -1);
 	n = append(line, n, name_of(thread_kind()), -1);
 	n = append(line, n, "; the process ends\n", -1);
-	(void)!write(STDERR_FILENO, line, n);
+	(void)!fd_rw_write(STDERR_FILENO, line, n);
 	if (confine.at_refusal)
 		confine.at_refusal();
 	/* Not _exit: before a function that does not return, ASan makes calls of its own. */

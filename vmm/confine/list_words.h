@@ -36,6 +36,9 @@
 #define NET ((unsigned)CALLS_NET << 16)
 #define VSOCK ((unsigned)CALLS_VSOCK << 16)
 #define DAEMON ((unsigned)CALLS_DAEMON << 16)
+/* Of WORKER only. */
+#define BLOCK ((unsigned)CALLS_BLOCK << 16)
+#define STDIO ((unsigned)CALLS_STDIO << 16)
 
 /* Returns whether a line with these words is in the filter of a thread of this kind, in a VM of these CALLS_… */
 static inline int list_has(unsigned words, unsigned kind, unsigned parts)
@@ -45,10 +48,16 @@ static inline int list_has(unsigned words, unsigned kind, unsigned parts)
 	return words >> kind & 1 && (!of || of & parts);
 }
 
-/* Returns whether the filter of this kind differs from one VM to another. */
-static inline int list_varies(unsigned kind)
+/* Returns the parts that the filter of this kind has in a VM of these: all but those by which the kind varies. */
+static inline unsigned list_parts(unsigned kind, unsigned parts)
 {
-	return (1u << kind & (LOOP | IO)) != 0;
+	unsigned by = 0;
+
+	if (1u << kind & (LOOP | IO))
+		by = CALLS_DISK | CALLS_NET | CALLS_VSOCK | CALLS_DAEMON;
+	if (1u << kind & WORKER)
+		by = CALLS_BLOCK | CALLS_STDIO;
+	return parts | (CALLS_ALL & ~by);
 }
 
 #endif

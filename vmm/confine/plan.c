@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <strings.h>
 
 /* Keeps the number at the beginning of text, if there is one. */
@@ -138,6 +139,15 @@ static bool has_memory_shared(const struct config_device *d)
 	return d->type->memory && d->type->memory(&d->kv) != MEMORY_ANY;
 }
 
+/* A path that cannot be looked at counts as one. Who may change the path is trusted. */
+static bool is_block(const struct config_device *d)
+{
+	const char *path = keys_text_of(&d->kv, "path");
+	struct stat st;
+
+	return path && (stat(path, &st) || S_ISBLK(st.st_mode));
+}
+
 unsigned confine_plan_lacks(const struct config *config)
 {
 	unsigned has = 0;
@@ -148,6 +158,8 @@ unsigned confine_plan_lacks(const struct config *config)
 		has |= d->type->calls;
 		if (has_memory_shared(d))
 			has |= CALLS_DAEMON;
+		if (is_block(d))
+			has |= CALLS_BLOCK;
 	}
 	return CALLS_ALL & ~has;
 }

@@ -11,7 +11,10 @@ enum {
 	CALLS_NET = 2,
 	CALLS_VSOCK = 4,
 	CALLS_DAEMON = 8, /* a daemon or the kernel serves queues */
-	CALLS_ALL = 15
+	CALLS_BLOCK = 16, /* a disk is a block device */
+	CALLS_STDIO =
+		32, /* standard input is a terminal, standard error takes more than one call, or no clock is mapped */
+	CALLS_ALL = 63
 };
 
 #endif

@@ -27,6 +27,7 @@
 
 #include "vmm/core/clock.h"
 #include "vmm/core/fd_now.h"
+#include "vmm/core/fd_rw.h"
 #include "vmm/core/fd_stat.h"
 #include "vmm/core/printable.h"
 
@@ -112,6 +113,11 @@ void log_open(void)
 		prepare();
 }
 
+bool log_is_plain(void)
+{
+	return log_how == HOW_WRITE;
+}
+
 /* As much as fits: the first bytes, or -1 with errno. */
 static ssize_t put_parts(const char *bytes, size_t len)
 {
@@ -138,7 +144,7 @@ static bool put(const char *bytes, size_t len)
 	else if (how == HOW_ASK)
 		n = put_parts(bytes, len);
 	else
-		n = write(log_fd, bytes, len);
+		n = fd_rw_write(log_fd, bytes, len);
 	error = errno;
 	errno = saved;
 	return n >= 0 || error != EAGAIN;
@@ -252,7 +258,7 @@ void log_limited(struct log_limit *limit, enum log_level level, const char *form
 
 	if ((int)level > level_now)
 		return;
-	if (!log_limit_take(limit, clock_now_ns())) {
+	if (!log_limit_take(limit, clock_coarse_ns())) {
 		list(limit, level, format);
 		return;
 	}

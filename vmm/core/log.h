@@ -30,6 +30,8 @@ enum log_level log_level(void);
 void log_set_fd(int fd);
 /* Prepare for the first line now: for a program that confines itself, and may open nothing later. */
 void log_open(void);
+/* Whether each line takes pwritev2 only: false before log_open, and for a socket, or what could not be opened again. */
+bool log_is_plain(void);
 /* Begin lines with the level, as "WARN:", for programs that sort them. */
 void log_show_level(int on);
 
