@@ -20,6 +20,7 @@
 #include "vmm/confine/confine.h"
 #include "vmm/confine/confine_impl.h"
 #include "vmm/confine/plan.h"
+#include "vmm/core/calls.h"
 
 #define PLAIN 65534
 #define MAY 0
@@ -389,6 +390,32 @@ Test(confine_files, keys)
 				  plan.path[1].access == rows[i].access[0],
 			  "%s %s: %u paths, %u", rows[i].option, rows[i].text, plan.npaths,
 			  plan.path[1].access);
+		config_clear(&config);
+	}
+}
+
+/* Whether a disk is a block device is not known if its path is below another root. */
+Test(confine_files, block_devices)
+{
+	static const struct {
+		const char *disk, *root;
+		bool may_be;
+	} rows[] = {
+		{ "/proc/self/exe", NULL, false },
+		{ "/proc/self/exe", "/usr", true },
+		{ "/nowhere", NULL, true },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct config config;
+		struct err err = { "" };
+		const char *argv[] = { "--kernel", "k",		 "--disk", rows[i].disk,
+				       "--chroot", rows[i].root, NULL };
+
+		cr_assert(!config_parse(&config, rows[i].root ? 6 : 4, (char **)argv, &err), "%s",
+			  err.text);
+		cr_expect_eq(!(confine_plan_lacks(&config) & CALLS_BLOCK), rows[i].may_be, "%s",
+			     rows[i].disk);
 		config_clear(&config);
 	}
 }

@@ -158,7 +158,8 @@ unsigned confine_plan_lacks(const struct config *config)
 		has |= d->type->calls;
 		if (has_memory_shared(d))
 			has |= CALLS_DAEMON;
-		if (is_block(d))
+		/* Below another root the path is another file's. */
+		if (is_block(d) || keys_has(&config->vm, CONFIG_CHROOT))
 			has |= CALLS_BLOCK;
 	}
 	return CALLS_ALL & ~has;
