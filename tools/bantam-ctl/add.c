@@ -333,8 +333,9 @@ static int fill(struct ctl *ctl, const struct kind *kind, json_t *body, const st
 	for (const struct field *f = kind->fields; *f->key; f++) {
 		int i = keys_find(kind->keys, f->key);
 
-		if (kv->val[i].set)
-			json_object_set_new(body, f->name, value_of(kv, (unsigned)i));
+		/* JSON has no other text. */
+		if (kv->val[i].set && json_object_set_new(body, f->name, value_of(kv, (unsigned)i)))
+			return ctl_fail(ctl, CTL_USAGE, "%s: is not UTF-8 text", f->key);
 	}
 	if (kind->keys == disk_keys)
 		return put_disk(ctl, body, kv);
