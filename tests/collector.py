@@ -5,7 +5,8 @@ raw_syscalls:sys_enter, which comes behind seccomp: a call that a filter refuses
 calls of its own:
   - set_tid_address, which a C library makes once when a program starts: a process of the family whose name is then
     exactly "bantam" is watched. Tests that make a process do what it never does (tests/attack) start it under another
-    name. The family is what comes from one process: a second program follows it from fork to fork.
+    name. The family is what comes from one process: a second program follows it from fork to fork, and a third one
+    forgets who has ended.
   - seccomp(SECCOMP_SET_MODE_FILTER): the thread of such a process is watched from here on. The number of the filter's
     instructions says which kind of thread it is; where two kinds have as many, the thread's name does.
   - any other call of a watched thread counts: {instructions, call, arguments 0 to 4, name} -> how often. Of an argument
@@ -65,8 +66,8 @@ def kind_of(length, name, kinds):
     """kinds: lengths(). None: no filter of a VM's thread."""
     able = kinds.get(length, set())
     if len(able) > 1:
-        named = ({"vcpu"} if name.startswith("vcpu") else {"io"} if re.fullmatch(r"_.*_qp?0", name) else
-                 {"worker"} if name.endswith(("_worker", "_aio")) else {"machine"} if name in ("machine", "daemons") else
+        named = ({"vcpu"} if name.startswith("vcpu") else {"io"} if re.fullmatch(r"(_.*_)?qp?0", name) else
+                 {"worker"} if name.endswith(("worker", "aio")) else {"machine"} if name in ("machine", "daemons") else
                  {"loop"} if name in ("loop", "console") else {"executor"} if name == "vm" else {name})
         able = able & named or able & {"vcpu", "test", "api"}
     if len(able) > 1:
@@ -159,18 +160,34 @@ def follow(family, parent, child):
     return p.text()
 
 
+def forget(maps, pid):
+    """At sched:sched_process_exit: the number may be another's the next time."""
+    p = Program()
+    p.copy(6, 1)
+    p.mov(1, 0)
+    p.store(-8, 1)
+    p.add(0x61, 1, 6, pid)
+    p.store(-8, 1)
+    for fd in maps:
+        p.on_map(3, fd, -8)
+    p.mov(0, 0)
+    p.add(0x95)
+    return p.text()
+
+
 def program(family, processes, threads, masks, counts, lost):
-    """r6: the call's record (its number at 8, its arguments from 16), r7: the number, r8: process and thread."""
+    """r6: the call's record (its number at 8, its arguments from 16), r7: the number."""
     p = Program()
     _, _, seccomp, set_tid_address, _ = NUMBERS[platform.machine()]
     p.copy(6, 1)
     p.load(7, 6, 8)
     p.call(14)  # bpf_get_current_pid_tgid
     p.copy(8, 0)
-    p.copy(9, 8)
-    p.add(0x77, 9, imm=32)
-    p.store(-8, 8)
-    p.store(-16, 9)
+    p.add(0x67, 8, imm=32)
+    p.add(0x77, 8, imm=32)
+    p.store(-8, 8)      # the thread
+    p.add(0x77, 0, imm=32)
+    p.store(-16, 0)     # the process
     p.jump("filter", 0x15, 7, imm=seccomp)
     p.jump("start", 0x15, 7, imm=set_tid_address)
     p.jump("out", 0x35, 7, imm=CALLS)
@@ -277,18 +294,25 @@ class Collector:
         self.libc = ctypes.CDLL(None, use_errno=True)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        LRU, HASH, ARRAY = 9, 1, 2
-        family, processes, threads = (self.map(LRU, 8, 8, 1 << 16), self.map(LRU, 8, 8, 1 << 14),
-                                      self.map(LRU, 8, 8, 1 << 15))
+        HASH, ARRAY = 1, 2
+        family, processes, threads = (self.map(HASH, 8, 8, 1 << 15) for _ in range(3))
         self.on_map(2, family, struct.pack("=Q", pid), struct.pack("=Q", pid))
         masks, self.lost_map = self.map(ARRAY, 4, 8 * ARGS, CALLS), self.map(ARRAY, 4, 8, 1)
         self.counts = self.map(HASH, KEY.size, 8, KEYS)
         for number, mask in self.masks().items():
             self.on_map(2, masks, struct.pack("=I", number), struct.pack(f"={ARGS}Q", *mask))
         with tracefs() as path:
-            with open(f"{path}/events/sched/sched_process_fork/format", encoding="ascii") as f:
-                parent, child = re.findall(r"field:pid_t (?:parent|child)_pid;\s*offset:(\d+);", f.read())
-            self.attach(path, "sched/sched_process_fork", self.load(follow(family, int(parent), int(child))))
+            def offset(event, field):
+                try:
+                    with open(f"{path}/events/sched/{event}/format", encoding="ascii") as f:
+                        return int(re.search(rf"field:pid_t {field};\s*offset:(\d+);", f.read())[1])
+                except (OSError, TypeError) as e:
+                    raise Refused(f"it does not describe the tracepoint {event}") from e
+
+            ended = forget((family, processes, threads), offset("sched_process_exit", "pid"))
+            self.attach(path, "sched/sched_process_exit", self.load(ended))
+            forked = follow(family, offset("sched_process_fork", "parent_pid"), offset("sched_process_fork", "child_pid"))
+            self.attach(path, "sched/sched_process_fork", self.load(forked))
             self.attach(path, "raw_syscalls/sys_enter",
                         self.load(program(family, processes, threads, masks, self.counts, self.lost_map)))
 
