@@ -143,6 +143,32 @@ Test(net_backend, a_stream_is_found_again)
 	unlink(path);
 }
 
+/* A peer that goes without reading all: the kernel resets the connection, and what it has sent is there. */
+Test(net_backend, a_stream_is_read_to_its_end)
+{
+	uint8_t sent[68] = { 0, 0, 0, 64, 1, 2, 3 };
+	struct iovec iov = { (char[64]){ 0 }, 64 };
+	struct net_frame frame = { &iov, 1, 64 };
+	struct err err = { "" };
+	char path[64];
+	int listener, peer;
+
+	snprintf(path, sizeof(path), "/tmp/bantam-test-net.%d", getpid());
+	listener = listen_at(path);
+	cr_assert_eq(open_net((struct net_config){ .stream = path }, &err), 0, "%s", err.text);
+	peer = accept(listener, NULL, NULL);
+	cr_assert_eq(net->ops->send(net, 0, &frame, 1), 1);
+	cr_assert_eq(write(peer, sent, sizeof(sent)), (ssize_t)sizeof(sent));
+	close(peer);
+	cr_assert_eq(net->ops->recv(net, 0, &frame, 1), 1);
+	cr_expect_eq(frame.len_bytes, 64);
+	cr_expect_arr_eq(iov.iov_base, sent + 4, 64);
+	cr_expect_eq(net->ops->recv(net, 0, &frame, 1), 0);
+	end();
+	close(listener);
+	unlink(path);
+}
+
 Test(net_backend, stream_refusals)
 {
 	char path[64], text[200];

@@ -4,7 +4,8 @@
  * Theory of operation. Most sockets are read and written as files are (fd_rw.h): those that only this process has, with
  * O_NONBLOCK. The others need flags with each call: MSG_DONTWAIT, because another process has the same description and
  * may make it block, or MSG_ERRQUEUE. sendmmsg and recvmmsg do what send, sendto, sendmsg, recv, recvfrom and recvmsg
- * do, and also whole batches (net/dgram.c), so a thread with such a socket has these two on its list.
+ * do, and also whole batches (net/dgram.c), so a thread with such a socket has these two on its list. One thing differs:
+ * recvmmsg tells an error of the socket, once, before it gives what is there to read.
  *
  * Descriptors. A peer may send some along with its bytes (SCM_RIGHTS). Nothing here has room for them, and what has no
  * room the kernel closes: none arrives, and none is left open. Only code that an attacker runs could make room. A filter

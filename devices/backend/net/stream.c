@@ -194,6 +194,10 @@ static bool fill(struct stream *s)
 		s->in_at = 0;
 	}
 	rc = fd_msg_get(s->net.port[0].fd, s->in + s->in_end, IN_BYTES - s->in_end, MSG_DONTWAIT);
+	/* Once, and before what the peer had sent: it has gone without reading all of ours. */
+	if (rc < 0 && errno == ECONNRESET)
+		rc = fd_msg_get(s->net.port[0].fd, s->in + s->in_end, IN_BYTES - s->in_end,
+				MSG_DONTWAIT);
 	if (rc <= 0) {
 		s->ended = !rc || errno != EAGAIN;
 		return false;
