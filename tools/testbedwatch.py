@@ -10,6 +10,8 @@ Theory of operation. Two kinds of stall are known, and each has its own sign:
   kernel's text only if the kernel failed to fetch an instruction there. SAMPLES such samples in
   sequence, all with the same address, are a stall. The CPU may differ: the host's scheduler
   moves the thread. The other CPUs mostly sleep, but not always: other guests may still run.
+  Most samples may find the CPU elsewhere in KVM, which serves the fault: then LONG samples are a
+  stall in which a CPU that works has an address of that function in CR2, each time the same.
 
 - Everything else that stops the host as a whole. Its first process sends a line ("beat") every
   BEAT_S seconds. A host is silent if no line comes for a number of seconds that this
@@ -29,6 +31,7 @@ import time
 BEAT_S = 2          # between two beats
 SAMPLE_S = 3.0      # between two looks at the registers
 SAMPLES = 4         # with the sign, in sequence, are a stall
+LONG = 8            # with CR2 alone
 SILENCE_S = 20.0    # without a beat
 BOOT_S = 120.0      # before the first beat
 VMRUN_BYTES = 512   # how far KVM's function with VMRUN goes at most
@@ -58,24 +61,26 @@ class Signature:
 
     def __init__(self):
         self.vmrun = 0      # the address of KVM's function with VMRUN; 0: not known
-        self.address = self.count = 0
+        self.at, self.served = [0, 0], [0, 0]   # [the address, samples in sequence]: there, or anywhere in KVM
 
-    def stuck(self, cpus):
-        """Returns the address at which a CPU of this sample is stuck, or 0."""
-        for cpu in cpus:
-            if cpu.rip == cpu.cr2 and not cpu.halted and self.vmrun \
-                    and self.vmrun <= cpu.rip < self.vmrun + VMRUN_BYTES:
-                return cpu.rip
-        return 0
+    def faulted(self, cpus):
+        """Returns the CPUs of this sample that work, and have an address of KVM's function in CR2."""
+        return [cpu for cpu in cpus if not cpu.halted and self.vmrun
+                and self.vmrun <= cpu.cr2 < self.vmrun + VMRUN_BYTES]
+
+    @staticmethod
+    def counted(before, addresses):
+        address = before[0] if before[0] in addresses else (addresses or [0])[0]
+        return [address, before[1] + 1 if address == before[0] and address else int(address != 0)]
 
     def sample(self, cpus):
         """Returns the reason to end the host, or None."""
-        address = self.stuck(cpus)
-        self.count = self.count + 1 if address and address == self.address else int(address != 0)
-        self.address = address
-        if self.count < SAMPLES:
+        cpus = self.faulted(cpus)
+        self.at = self.counted(self.at, [cpu.cr2 for cpu in cpus if cpu.rip == cpu.cr2])
+        self.served = self.counted(self.served, [cpu.cr2 for cpu in cpus])
+        if self.at[1] < SAMPLES and self.served[1] < LONG:
             return None
-        return f"the emulator's nested SVM faults for ever at {address:x}, after VMRUN"
+        return f"the emulator's nested SVM faults for ever at {self.served[0]:x}, after VMRUN"
 
 
 def run_delays(pid):
