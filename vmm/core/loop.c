@@ -61,11 +61,10 @@ static _Thread_local const struct loop *here;
 
 static void wake(struct loop *loop)
 {
-	uint64_t one = 1;
 	int saved = errno; /* loop_stop may run in a signal handler */
 
 	/* The write fails only if the counter is full, and then the loop is awake anyway. */
-	(void)!fd_rw_write(loop->wake_fd, &one, sizeof(one));
+	fd_rw_wake(loop->wake_fd);
 	errno = saved;
 }
 
@@ -451,11 +450,10 @@ int loop_watch_event(struct loop *loop, loop_fn fn, void *opaque, struct loop_wa
 void loop_event_soon(struct loop_watch *event)
 {
 	struct loop *loop = event->loop;
-	uint64_t one = 1;
 
 	if (!loop_is_here(loop)) {
 		/* The counter never gets full. */
-		(void)!fd_rw_write(event->fd, &one, sizeof(one));
+		fd_rw_wake(event->fd);
 		return;
 	}
 	if (event->soon)

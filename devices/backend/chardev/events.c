@@ -12,10 +12,8 @@
 
 void chardev_wake(const struct chardev *chr)
 {
-	uint64_t one = 1;
-
-	if (chr->event_fd >= 0 && fd_rw_write(chr->event_fd, &one, sizeof(one)) < 0)
-		return; /* EAGAIN: the counter is full, so the loop is awake already */
+	if (chr->event_fd >= 0)
+		fd_rw_wake(chr->event_fd);
 }
 
 void chardev_check_gone(struct chardev *chr)

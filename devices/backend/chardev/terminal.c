@@ -111,12 +111,11 @@ static const int caught[] = { SIGWINCH, SIGCONT, SIGTSTP, SIGINT,  SIGTERM, SIGQ
 
 static void wake_loop(void)
 {
-	uint64_t one = 1;
 	int saved = errno;
 
 	term.signalled = 1;
-	if (term.event_fd >= 0 && fd_rw_write(term.event_fd, &one, sizeof(one)) < 0)
-		errno = saved; /* the counter is full: the loop is awake already */
+	if (term.event_fd >= 0)
+		fd_rw_wake(term.event_fd);
 	errno = saved;
 }
 

@@ -114,7 +114,6 @@ static int64_t run_op(int fd, const struct aio_op *op)
 static void *pool_main(void *opaque)
 {
 	struct pool *pool = opaque;
-	uint64_t one = 1;
 
 	thread_confine();
 	pthread_mutex_lock(&pool->lock);
@@ -139,7 +138,7 @@ static void *pool_main(void *opaque)
 		pthread_cond_signal(&pool->some);
 		/* One wake-up for all that finish before the loop looks. */
 		if (first)
-			(void)!fd_rw_write(pool->event_fd, &one, sizeof(one));
+			fd_rw_wake(pool->event_fd);
 	}
 	pthread_mutex_unlock(&pool->lock);
 	return NULL;

@@ -62,7 +62,6 @@ static struct disk_work *take(struct work_list *l)
 static void *thread_main(void *opaque)
 {
 	struct disk_workers *w = opaque;
-	uint64_t one = 1;
 
 	thread_confine();
 	pthread_mutex_lock(&w->lock);
@@ -87,7 +86,7 @@ static void *thread_main(void *opaque)
 		pthread_cond_signal(&w->some);
 		/* One wake-up for all that finish before the loop looks. */
 		if (first)
-			(void)!fd_rw_write(w->event_fd, &one, sizeof(one));
+			fd_rw_wake(w->event_fd);
 	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
@@ -154,7 +153,6 @@ static void run_here(void *opaque)
 
 void disk_workers_give(struct disk_workers *w, struct disk_work *work)
 {
-	uint64_t one = 1;
 	bool start;
 
 	pthread_mutex_lock(&w->lock);
@@ -171,7 +169,7 @@ void disk_workers_give(struct disk_workers *w, struct disk_work *work)
 	w->ntodo--;
 	errand_run(run_here, &(struct here){ w, work });
 	add(&w->finished, work);
-	(void)!fd_rw_write(w->event_fd, &one, sizeof(one));
+	fd_rw_wake(w->event_fd);
 }
 
 struct disk_work *disk_workers_take(struct disk_workers *w, bool wait)
